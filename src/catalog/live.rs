@@ -1,0 +1,71 @@
+//! Images as Azure lists them at this moment, without a snapshot.
+
+use super::Filter;
+use crate::error::{Error, Result};
+use crate::image::marketplace::MarketplaceImage;
+use crate::pipeline::merge::{Answer, Publisher, merge};
+use crate::source::{Live, Source, Wanted};
+use crate::work::{Request, RunId, State};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use time::OffsetDateTime;
+use ulid::Ulid;
+
+/// Asks `sources` for the images that `filter` accepts, in the locations of `request`. A listing
+/// that fails is an error: a live answer is whole or it is none.
+pub async fn images(
+    sources: &[Arc<dyn Source>],
+    request: &Request,
+    filter: &Filter,
+    now: OffsetDateTime,
+) -> Result<Vec<MarketplaceImage>> {
+    let Some(publisher) = &filter.publisher else {
+        return Err(Error::invalid(
+            "a live lookup needs a publisher: asking Azure for all of them takes an hour",
+        ));
+    };
+    let fits = |wanted: Option<&String>, name: Option<&str>| match (wanted, name) {
+        (Some(wanted), Some(name)) => filter.fits(wanted, name),
+        _ => true,
+    };
+    let wanted = |name: &str, offer: Option<&str>, sku: Option<&str>| {
+        filter.fits(publisher, name)
+            && fits(filter.offer.as_ref(), offer)
+            && fits(filter.sku.as_ref(), sku)
+    };
+    let wanted: Wanted<'_> = &wanted;
+    let request = Request {
+        locations: if filter.locations.is_empty() {
+            request.locations.clone()
+        } else {
+            filter.locations.clone()
+        },
+        ..request.clone()
+    };
+    let mut publishers: BTreeMap<String, Publisher> = BTreeMap::new();
+    for source in sources {
+        for Live { location, publisher, rows, gaps } in source.live(&request, wanted).await? {
+            if let Some(gap) = gaps.iter().find(|gap| !gap.state.is_complete()) {
+                return Err(Error::transient(format!("{location}: {}", gap.reason)));
+            }
+            let entry = publishers.entry(publisher.to_ascii_lowercase()).or_default();
+            entry.name = publisher;
+            let answer = Answer {
+                state: State::Done,
+                reason: String::new(),
+                attempts: 1,
+                listed: 1,
+                gaps,
+                rows,
+            };
+            entry.answers.insert(location, answer);
+        }
+    }
+    let run = (RunId(Ulid::nil()), now.replace_nanosecond(0).unwrap_or(now));
+    let mut rows = Vec::new();
+    for publisher in publishers.into_values() {
+        rows.extend(merge(publisher, &BTreeMap::new(), run).rows);
+    }
+    rows.retain(|row| filter.accepts(row));
+    Ok(rows)
+}

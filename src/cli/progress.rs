@@ -1,0 +1,100 @@
+//! What a person sees while a crawl runs: a bar on a terminal, a line every ten seconds elsewhere.
+
+use crate::functions::App;
+use crate::work::RunId;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Shows a run's progress on stderr until it is dropped.
+pub(super) struct Shown {
+    task: tokio::task::JoinHandle<()>,
+    bar: ProgressBar,
+}
+
+impl Shown {
+    pub(super) fn start(app: &Arc<App>, run: RunId, quiet: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let bar = if terminal && !quiet {
+            ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr())
+        } else {
+            ProgressBar::hidden()
+        };
+        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} shards · {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let (app, shown) = (Arc::clone(app), bar.clone());
+        let task = tokio::spawn(async move {
+            let mut state = State { started: Instant::now(), printed: Instant::now(), last: None };
+            loop {
+                tokio::time::sleep(Duration::from_millis(250)).await;
+                state.tick(&app, run, &shown, terminal, quiet);
+            }
+        });
+        Self { task, bar }
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.bar.finish_and_clear();
+    }
+}
+
+struct State {
+    started: Instant,
+    printed: Instant,
+    last: Option<(Instant, u64, f64)>,
+}
+
+impl State {
+    fn tick(&mut self, app: &App, run: RunId, bar: &ProgressBar, terminal: bool, quiet: bool) {
+        let Some(progress) = app.progress.of(run) else { return };
+        let requests = app.traffic.requests.load(Ordering::Relaxed);
+        let waited = Duration::from_millis(app.traffic.waited_ms.load(Ordering::Relaxed));
+        let rate = self.rate(requests);
+        let left = match (progress.ended, progress.known) {
+            (0, _) => String::new(),
+            (ended, known) if ended == known => " · publishing".to_owned(),
+            (ended, known) => {
+                let share = (known - ended) as f64 / ended as f64;
+                let left = self.started.elapsed().mul_f64(share);
+                format!(" · {} left", seconds(left))
+            }
+        };
+        let message = format!(
+            "{} images · {rate:.0} requests/s · {} waited for quota{left}",
+            progress.rows,
+            seconds(waited),
+        );
+        bar.set_length(progress.known as u64);
+        bar.set_position(progress.ended as u64);
+        bar.set_message(message.clone());
+        if !terminal && !quiet && self.printed.elapsed() >= Duration::from_secs(10) {
+            self.printed = Instant::now();
+            eprintln!("{}/{} shards · {message}", progress.ended, progress.known);
+        }
+    }
+
+    /// Requests per second, smoothed over a few seconds.
+    fn rate(&mut self, requests: u64) -> f64 {
+        let now = Instant::now();
+        let rate = match self.last {
+            None => 0.0,
+            Some((at, before, rate)) => {
+                let span = now.duration_since(at).as_secs_f64().max(0.001);
+                let fresh = requests.saturating_sub(before) as f64 / span;
+                if rate == 0.0 { fresh } else { rate * 0.8 + fresh * 0.2 }
+            }
+        };
+        self.last = Some((now, requests, rate));
+        rate
+    }
+}
+
+/// A span of time in whole seconds, for people.
+pub(super) fn seconds(span: Duration) -> String {
+    humantime::format_duration(Duration::from_secs(span.as_secs())).to_string()
+}

@@ -1,0 +1,91 @@
+//! `azimg runs`: what was crawled, how complete it is, and publishing by hand.
+
+use super::PARTIAL;
+use super::output::{Format, Output};
+use crate::config::{Config, Flags};
+use crate::error::{Error, Result};
+use crate::pipeline::publish::{Closing, publish};
+use crate::pipeline::snapshot::{self, Completeness};
+use crate::web::{describe_run, list_runs};
+use crate::work::{RunId, State};
+use serde_json::{Value, json};
+use std::process::ExitCode;
+use time::OffsetDateTime;
+
+#[derive(clap::Subcommand)]
+pub(super) enum RunsCommand {
+    /// List runs, newest first
+    #[command(after_help = "Examples:
+  azimg runs list
+  azimg runs list -o tsv --query '[].run'")]
+    List,
+    /// Show how a run ended, scope by scope
+    #[command(after_help = "Examples:
+  azimg runs show
+  azimg runs show 01KAJJ3V0000000000000000AA -o json --query 'scopes[?state==`failed`]'")]
+    Show {
+        /// The run [default: the current one]
+        run: Option<RunId>,
+    },
+    /// Publish a run as it is: what is missing is given up and carried over
+    #[command(after_help = "Examples:
+  azimg runs publish 01KAJJ3V0000000000000000AA
+  azimg runs publish 01KAJJ3V0000000000000000AA --store azurite")]
+    Publish {
+        /// The run
+        run: RunId,
+    },
+}
+
+pub(super) async fn run(command: RunsCommand, flags: Flags, output: &Output) -> Result<ExitCode> {
+    let config = Config::load(flags)?;
+    let store = config.store()?;
+    let store = store.as_ref();
+    match command {
+        RunsCommand::List => {
+            let columns = ["run", "state", "startedAt", "publishedAt", "images", "current"];
+            output.list(list_runs(store).await?, &columns)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        RunsCommand::Show { run } => {
+            let run = match run {
+                Some(run) => run,
+                None => snapshot::current(store).await?.map(|manifest| manifest.run).ok_or_else(
+                    || Error::not_found(format!("{} holds no catalog yet", store.address())),
+                )?,
+            };
+            let (mut value, coverage) = describe_run(store, run).await?;
+            let scopes = coverage.map(|coverage| coverage.scopes).unwrap_or_default();
+            if output.format != Format::Table {
+                value["scopes"] = json!(scopes);
+                output.one(value)?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            output.one(value)?;
+            let wanting: Vec<Value> = scopes
+                .iter()
+                .filter(|line| !matches!(line.state, State::Done | State::Empty))
+                .map(|line| json!(line))
+                .collect();
+            if !wanting.is_empty() {
+                super::output::text("\n")?;
+                let columns =
+                    ["state", "location", "publisher", "offer", "sku", "version", "reason"];
+                output.list(wanting, &columns)?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        RunsCommand::Publish { run } => {
+            match publish(store, run, OffsetDateTime::now_utc(), true).await? {
+                Closing::Published(manifest) => {
+                    output.one(json!(manifest))?;
+                    Ok(match manifest.state {
+                        Completeness::Complete => ExitCode::SUCCESS,
+                        Completeness::Partial => ExitCode::from(PARTIAL),
+                    })
+                }
+                other => Err(Error::bug(format!("a forced publish ended as {other:?}"))),
+            }
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! `azimg sim`: the simulated Azure, until Ctrl-C.
+
+use super::output;
+use crate::error::{Error, Result};
+use crate::sim::{Scale, Sim, World, generate};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  azimg sim --scale region --latency 20ms
+  azimg sim --catalog azimg-data/snapshots/RUN/marketplace.ndjson.zst --tls ./sim-tls")]
+pub(super) struct SimArgs {
+    /// Where to listen
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// Serve the rows of an NDJSON file (plain, .gz or .zst); may be repeated
+    #[arg(long, value_name = "FILE")]
+    catalog: Vec<PathBuf>,
+    /// Serve a generated catalog of this size
+    #[arg(long, value_enum, default_value = "small", conflicts_with = "catalog")]
+    scale: Scale,
+    /// What the generated catalog depends on
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Every answer takes at least this long, such as 20ms
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "0ms")]
+    latency: Duration,
+    /// Serve https, and leave the authority's certificate as ca.pem in this folder
+    #[arg(long, value_name = "DIR")]
+    tls: Option<PathBuf>,
+}
+
+pub(super) async fn run(args: SimArgs) -> Result<ExitCode> {
+    let world = if args.catalog.is_empty() {
+        generate(args.scale, args.seed)
+    } else {
+        World::load(&args.catalog)?
+    };
+    tracing::info!(versions = world.versions(), "the simulated Azure is ready");
+    let sim = Sim::new(world, args.latency);
+    let running = sim.start(args.listen, args.tls.as_deref()).await?;
+    output::text(&format!("{}\n", running.to_json()))?;
+    tokio::signal::ctrl_c().await.map_err(|e| Error::io("waiting for Ctrl-C", e))?;
+    Ok(ExitCode::SUCCESS)
+}

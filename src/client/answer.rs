@@ -1,0 +1,133 @@
+//! What a refusal says: the error bodies that Azure's front doors, Resource Manager and providers
+//! answer with, in all the shapes that were recorded, cut down to code and message.
+
+use crate::error::{Error, ErrorKind};
+use reqwest::StatusCode;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use serde_json::Value;
+use std::time::Duration;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
+
+/// An answer may ask for any wait; this much is believed. Compute's windows last 30 minutes.
+const LONGEST_WAIT: Duration = Duration::from_secs(30 * 60);
+
+/// The error that an unsuccessful answer means.
+pub(super) fn refusal(what: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
+    let (code, message) = code_and_message(body);
+    let mut text = format!("{what}: {}", status.as_u16());
+    for part in [&code, &message].into_iter().filter(|part| !part.is_empty()) {
+        text.push(' ');
+        text.push_str(&super::redact(&super::one_line(part)));
+    }
+    let kind = match status.as_u16() {
+        401 => ErrorKind::Unauthenticated,
+        403 => ErrorKind::Denied,
+        404 | 410 => ErrorKind::NotFound,
+        408 | 429 | 500 | 502 | 503 | 504 => ErrorKind::Transient,
+        409 => ErrorKind::Conflict,
+        _ => ErrorKind::Invalid,
+    };
+    let asked =
+        retry_after(headers, OffsetDateTime::now_utc()).into_iter().chain(asked_in(&message));
+    let wait = asked.max().map(|wait| wait.min(LONGEST_WAIT));
+    // A 429 without any word of how long still closes its window for a moment.
+    let wait = wait.or((status == StatusCode::TOO_MANY_REQUESTS).then_some(Duration::from_secs(1)));
+    Error::new(kind, text).with_retry_after(wait)
+}
+
+/// `{"error":{code,message}}`, `{code,message}`, `{Code,Message}`, `{"Message"}`, the same inside a
+/// JSON string, or no JSON at all.
+fn code_and_message(body: &[u8]) -> (String, String) {
+    let parsed: Value = match serde_json::from_slice(body) {
+        Ok(Value::String(inner)) => serde_json::from_str(&inner).unwrap_or(Value::String(inner)),
+        Ok(value) => value,
+        Err(_) => {
+            let text = String::from_utf8_lossy(&body[..body.len().min(200)]);
+            let plain = !text.trim_start().starts_with('<');
+            return (String::new(), if plain { text.trim().to_owned() } else { String::new() });
+        }
+    };
+    let inner = match &parsed["error"] {
+        Value::Null => &parsed,
+        Value::String(code) => {
+            let message = parsed["error_description"].as_str().unwrap_or_default();
+            return (code.clone(), message.to_owned());
+        }
+        error => error,
+    };
+    let field = |lower: &str, upper: &str| {
+        [lower, upper].iter().find_map(|name| inner[*name].as_str()).unwrap_or_default().to_owned()
+    };
+    (field("code", "Code"), field("message", "Message"))
+}
+
+/// `Retry-After` in seconds or as a date; a date that has passed and a negative number are zero.
+fn retry_after(headers: &HeaderMap, now: OffsetDateTime) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse::<i64>() {
+        return Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
+    }
+    let date = OffsetDateTime::parse(&text.replace("GMT", "+0000"), &Rfc2822).ok()?;
+    Some((date - now).try_into().unwrap_or(Duration::ZERO))
+}
+
+/// "Please try again after '6' seconds", "can be retried in 12 seconds": azure-quotas §5.
+fn asked_in(message: &str) -> Option<Duration> {
+    let behind = ["try again after '", "retried in "]
+        .iter()
+        .find_map(|mark| message.split_once(mark).map(|(_, rest)| rest))?;
+    let digits: String = behind.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shape_gives_code_and_message() {
+        let cases: [(&str, &str, &str); 7] = [
+            (
+                r#"{"error":{"code":"NotFound","message":"Artifact: VMImage was not found."}}"#,
+                "NotFound",
+                "Artifact: VMImage was not found.",
+            ),
+            (
+                r#"{"code":"OperationNotAllowed","message":"too many"}"#,
+                "OperationNotAllowed",
+                "too many",
+            ),
+            (r#"{"Code":"A","Message":"B"}"#, "A", "B"),
+            (r#"{"Message":"not valid"}"#, "", "not valid"),
+            (r#""{\"error\":{\"code\":\"X\",\"message\":\"Y\"}}""#, "X", "Y"),
+            ("404 page not found", "", "404 page not found"),
+            ("<html><body>no</body></html>", "", ""),
+        ];
+        for (body, code, message) in cases {
+            assert_eq!(code_and_message(body.as_bytes()), (code.into(), message.into()), "{body}");
+        }
+        assert_eq!(code_and_message(b""), (String::new(), String::new()));
+    }
+
+    #[test]
+    fn waits_are_read_in_every_form_and_clamped() {
+        let now = OffsetDateTime::UNIX_EPOCH;
+        let wait = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, text.parse().unwrap());
+            retry_after(&headers, now)
+        };
+        assert_eq!(wait("17"), Some(Duration::from_secs(17)));
+        assert_eq!(wait("-5"), Some(Duration::ZERO));
+        assert_eq!(wait("Thu, 01 Jan 1970 00:00:30 GMT"), Some(Duration::from_secs(30)));
+        assert_eq!(wait("Wed, 31 Dec 1969 00:00:30 GMT"), Some(Duration::ZERO));
+        assert_eq!(wait("soon"), None);
+        assert_eq!(asked_in("Please try again after '6' seconds."), Some(Duration::from_secs(6)));
+        assert_eq!(asked_in("can be retried in 12 seconds"), Some(Duration::from_secs(12)));
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, "86400".parse().unwrap());
+        let error = refusal("x", StatusCode::TOO_MANY_REQUESTS, &headers, b"");
+        assert_eq!(error.retry_after(), Some(LONGEST_WAIT));
+    }
+}

@@ -1,0 +1,56 @@
+//! When a request is sent again, and when it is given up.
+
+use crate::error::Error;
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use std::time::Duration;
+
+/// How often and how long one request is tried.
+#[derive(Debug, Clone, Copy)]
+pub struct RetryPolicy {
+    /// Repetitions after failures that name no wait.
+    pub most_retries: usize,
+    /// The first delay; each further one doubles, with jitter.
+    pub first_delay: Duration,
+    /// All attempts and waits of one request together.
+    pub budget: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            most_retries: 4,
+            first_delay: Duration::from_millis(250),
+            budget: Duration::from_secs(180),
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// The delays of one request's failures.
+    pub(super) fn delays(&self) -> ExponentialBackoff {
+        ExponentialBuilder::default()
+            .with_min_delay(self.first_delay)
+            .with_max_delay(Duration::from_secs(20))
+            .with_max_times(self.most_retries)
+            .with_jitter()
+            .build()
+    }
+
+    /// How long to wait before the next attempt; `None` gives up. A wait that the server asked for
+    /// is kept to and does not use up a repetition: throttling is an instruction, not a fault.
+    pub(super) fn wait(
+        &self,
+        error: &Error,
+        delays: &mut ExponentialBackoff,
+        elapsed: Duration,
+    ) -> Option<Duration> {
+        if !error.is_transient() {
+            return None;
+        }
+        let wait = match error.retry_after() {
+            Some(asked) => asked + self.first_delay.mul_f64(rand::random()),
+            None => delays.next()?,
+        };
+        (elapsed + wait <= self.budget).then_some(wait)
+    }
+}

@@ -1,0 +1,390 @@
+//! Configuration: the only reader of the environment, the only builder of Azure clients.
+//!
+//! Flags come before environment variables, these before defaults; the same names are app settings
+//! of the deployed function app.
+
+use crate::client::Client;
+use crate::error::{Error, ErrorKind, Result};
+use crate::functions::{App, HostSettings, Progress, Settings, check};
+use crate::source::Source;
+use crate::source::marketplace::Marketplace;
+use crate::store::Store;
+use crate::store::azure::{Access, AzureQueues, AzureStore, Endpoint};
+use crate::store::local::LocalStore;
+use crate::work::{Details, Request, SourceName};
+use azure_core::cloud::CloudConfiguration;
+use azure_core::credentials::{Secret, TokenCredential};
+use azure_core::http::ClientOptions;
+use azure_identity::{
+    ClientSecretCredential, ClientSecretCredentialOptions, DeveloperToolsCredential,
+    ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId,
+    WorkloadIdentityCredential, WorkloadIdentityCredentialOptions,
+};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use url::Url;
+
+/// An item begins nothing new after this long: an eighth of `functionTimeout`.
+const ITEM_BUDGET: Duration = Duration::from_secs(225);
+/// What is missing a day after a run's start is given up.
+const RUN_DEADLINE: Duration = Duration::from_secs(24 * 3600);
+/// Every night at three.
+const SCHEDULE: &str = "0 0 3 * * *";
+/// The development account of Azurite and of the emulators before it; a public constant.
+const EMULATOR_ACCOUNT: &str = "devstoreaccount1";
+const EMULATOR_KEY: &str =
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+/// What flags said, before the environment is asked.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// `--store`.
+    pub store: Option<String>,
+    /// `--source`.
+    pub sources: Vec<SourceName>,
+    /// `--location`.
+    pub locations: Vec<String>,
+    /// `--publisher`.
+    pub publishers: Vec<String>,
+    /// `--subscription`.
+    pub subscriptions: Vec<String>,
+    /// `--details`.
+    pub details: Option<Details>,
+}
+
+/// Configuration, as it was given; nothing is contacted before it is used.
+#[derive(Clone)]
+pub struct Config {
+    environment: HashMap<String, String>,
+    store: String,
+    request: Request,
+    arm: Option<(Url, Arc<dyn TokenCredential>)>,
+}
+
+impl Config {
+    /// Reads the environment of this process.
+    pub fn load(flags: Flags) -> Result<Self> {
+        #[expect(clippy::disallowed_methods, reason = "this is the one reader of the environment")]
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .filter(|(_, value)| !value.is_empty())
+            .collect();
+        Self::from(environment, flags)
+    }
+
+    /// The same from given variables.
+    pub fn from(environment: HashMap<String, String>, flags: Flags) -> Result<Self> {
+        let list = |flag: Vec<String>, name: &str| -> Vec<String> {
+            if !flag.is_empty() {
+                return flag;
+            }
+            let text = environment.get(name).map_or("", String::as_str);
+            text.split([',', ';', ' ']).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+        };
+        let sources = if flags.sources.is_empty() {
+            list(Vec::new(), "AZIMG_SOURCES")
+                .iter()
+                .map(|name| {
+                    SourceName::ALL.iter().copied().find(|s| s.as_str() == name).ok_or_else(|| {
+                        Error::invalid(format!("AZIMG_SOURCES: there is no source '{name}'"))
+                    })
+                })
+                .collect::<Result<_>>()?
+        } else {
+            flags.sources
+        };
+        let request = Request {
+            sources,
+            locations: list(flags.locations, "AZIMG_LOCATIONS"),
+            publishers: list(flags.publishers, "AZIMG_PUBLISHERS"),
+            subscriptions: list(flags.subscriptions, "AZIMG_SUBSCRIPTIONS"),
+            details: flags.details,
+        };
+        let store = flags
+            .store
+            .or_else(|| environment.get("AZIMG_STORE").cloned())
+            .unwrap_or_else(|| "./azimg-data".to_owned());
+        Ok(Self { environment, store, request, arm: None })
+    }
+
+    /// Uses a Resource Manager and a credential of this process instead of the configured ones.
+    #[must_use]
+    pub fn with_resource_manager(mut self, arm: Url, credential: Arc<dyn TokenCredential>) -> Self {
+        self.arm = Some((arm, credential));
+        self
+    }
+
+    /// Crawls every location, whatever the environment names.
+    #[must_use]
+    pub fn with_all_locations(mut self) -> Self {
+        self.request.locations.clear();
+        self
+    }
+
+    /// The store as it was named.
+    pub fn store_name(&self) -> &str {
+        &self.store
+    }
+
+    /// A variable that is set and not empty.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.environment.get(name).map(String::as_str)
+    }
+
+    /// What runs crawl unless a narrower request is made.
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// When the timer starts a run: six fields.
+    pub fn schedule(&self) -> &str {
+        self.variable("AZIMG_SCHEDULE").unwrap_or(SCHEDULE)
+    }
+
+    /// What the log shows: a filter of `tracing`.
+    pub fn log(&self) -> Option<&str> {
+        self.variable("AZIMG_LOG")
+    }
+
+    /// The port that the Functions host gave.
+    pub fn handler_port(&self) -> Result<Option<u16>> {
+        self.variable("FUNCTIONS_CUSTOMHANDLER_PORT")
+            .map(|text| {
+                text.parse().map_err(|_| {
+                    Error::invalid(format!("FUNCTIONS_CUSTOMHANDLER_PORT: '{text}' is no port"))
+                })
+            })
+            .transpose()
+    }
+
+    fn run_deadline(&self) -> Result<Duration> {
+        let Some(text) = self.variable("AZIMG_RUN_DEADLINE") else { return Ok(RUN_DEADLINE) };
+        humantime::parse_duration(text).map_err(|_| {
+            Error::invalid(format!("AZIMG_RUN_DEADLINE: '{text}' is no span of time, such as 24h"))
+        })
+    }
+
+    /// The application, and what `host.json` says.
+    pub fn app(&self) -> Result<(Arc<App>, HostSettings)> {
+        let host = check(ITEM_BUDGET)?;
+        let client = self.client()?;
+        let traffic = Arc::clone(client.traffic());
+        let sources: Vec<Arc<dyn Source>> = vec![Arc::new(Marketplace::new(client))];
+        let app = App {
+            store: self.store()?,
+            sources,
+            traffic,
+            settings: Settings {
+                request: self.request.clone(),
+                run_deadline: self.run_deadline()?,
+                item_budget: ITEM_BUDGET,
+                most_deliveries: host.most_deliveries,
+            },
+            progress: Progress::default(),
+        };
+        Ok((Arc::new(app), host))
+    }
+
+    /// A client of the cloud's Resource Manager.
+    pub fn client(&self) -> Result<Client> {
+        let (endpoint, audience, cloud) = self.cloud()?;
+        let scope = format!("{}/.default", audience.trim_end_matches('/'));
+        match &self.arm {
+            Some((arm, credential)) => Client::new(arm.clone(), scope, Arc::clone(credential)),
+            None => Client::new(endpoint, scope, self.credential(cloud)?),
+        }
+    }
+
+    /// The Resource Manager's address, the audience of its tokens, and the identity's cloud.
+    fn cloud(&self) -> Result<(Url, String, CloudConfiguration)> {
+        let name = self.variable("AZIMG_CLOUD").unwrap_or("AzureCloud");
+        let given = self.variable("AZIMG_ARM_ENDPOINT");
+        let (endpoint, audience, cloud) = match name {
+            "AzureCloud" => (
+                "https://management.azure.com",
+                "https://management.azure.com",
+                CloudConfiguration::AzurePublic,
+            ),
+            "AzureUSGovernment" => (
+                "https://management.usgovcloudapi.net",
+                "https://management.core.usgovcloudapi.net",
+                CloudConfiguration::AzureGovernment,
+            ),
+            "AzureChinaCloud" => (
+                "https://management.chinacloudapi.cn",
+                "https://management.core.chinacloudapi.cn",
+                CloudConfiguration::AzureChina,
+            ),
+            "custom" => {
+                let given = given
+                    .ok_or_else(|| Error::invalid("AZIMG_CLOUD=custom needs AZIMG_ARM_ENDPOINT"))?;
+                (given, given, CloudConfiguration::AzurePublic)
+            }
+            other => {
+                return Err(Error::invalid(format!(
+                    "AZIMG_CLOUD: '{other}' is none of AzureCloud, AzureUSGovernment, \
+                     AzureChinaCloud, custom"
+                )));
+            }
+        };
+        let text = given.unwrap_or(endpoint);
+        let endpoint = Url::parse(text)
+            .map_err(|_| Error::invalid(format!("AZIMG_ARM_ENDPOINT: '{text}' is no address")))?;
+        Ok((endpoint, audience.to_owned(), cloud))
+    }
+
+    /// The credential: managed identity where there is one, workload identity, a client secret,
+    /// and developer tools on a desk. The metadata address of virtual machines is never probed
+    /// blindly: outside Azure that takes more than a minute to fail (measured: 81 s).
+    fn credential(&self, cloud: CloudConfiguration) -> Result<Arc<dyn TokenCredential>> {
+        let client_options =
+            ClientOptions { cloud: Some(Arc::new(cloud)), ..ClientOptions::default() };
+        let failed = |e: azure_core::Error| {
+            Error::new(ErrorKind::Unauthenticated, format!("no credential for Azure: {e}"))
+        };
+        let id = self.variable("AZURE_CLIENT_ID");
+        if self.variable("IDENTITY_ENDPOINT").is_some() {
+            let options = ManagedIdentityCredentialOptions {
+                user_assigned_id: id.map(|id| UserAssignedId::ClientId(id.to_owned())),
+                client_options,
+            };
+            return Ok(ManagedIdentityCredential::new(Some(options)).map_err(failed)?);
+        }
+        if self.variable("AZURE_FEDERATED_TOKEN_FILE").is_some() {
+            let mut options = WorkloadIdentityCredentialOptions::default();
+            options.credential_options.client_options = client_options;
+            return Ok(WorkloadIdentityCredential::new(Some(options)).map_err(failed)?);
+        }
+        if let (Some(secret), Some(tenant), Some(id)) =
+            (self.variable("AZURE_CLIENT_SECRET"), self.variable("AZURE_TENANT_ID"), id)
+        {
+            let secret = Secret::new(secret.to_owned());
+            let options = ClientSecretCredentialOptions { client_options };
+            let credential =
+                ClientSecretCredential::new(tenant, id.to_owned(), secret, Some(options));
+            return Ok(credential.map_err(failed)?);
+        }
+        let tools = DeveloperToolsCredential::new(None).map_err(failed)?;
+        Ok(Arc::new(Signed(tools)))
+    }
+
+    /// The store.
+    pub fn store(&self) -> Result<Arc<dyn Store>> {
+        let text = self.store.as_str();
+        if text == "azurite" {
+            let storage = self.emulator()?;
+            return Ok(Arc::new(AzureStore::new(&storage.0, "azimg")?));
+        }
+        if let Some(path) = text.strip_prefix("file://") {
+            return Ok(Arc::new(LocalStore::new(PathBuf::from(path))));
+        }
+        if !text.contains("://") {
+            return Ok(Arc::new(LocalStore::new(PathBuf::from(text))));
+        }
+        let bad = || {
+            Error::invalid(format!(
+                "'{}' is no store: give a folder, https://ACCOUNT.blob.core.windows.net/CONTAINER, \
+                 or azurite",
+                text.split('?').next().unwrap_or_default()
+            ))
+        };
+        let mut url = Url::parse(text).map_err(|_| bad())?;
+        let container = url.path().trim_matches('/').to_owned();
+        if url.scheme() != "https" || container.is_empty() || container.contains('/') {
+            return Err(bad());
+        }
+        url.set_path("/");
+        let endpoint = self.storage_endpoint(url)?;
+        Ok(Arc::new(AzureStore::new(&endpoint, &container)?))
+    }
+
+    /// An endpoint of a real account: with the SAS in its URL, or with the credential.
+    fn storage_endpoint(&self, url: Url) -> Result<Endpoint> {
+        let access = if url.query_pairs().any(|(name, _)| name == "sig") {
+            Access::Sas
+        } else {
+            let (_, _, cloud) = self.cloud()?;
+            Access::Entra(self.credential(cloud)?)
+        };
+        Ok(Endpoint { url, access })
+    }
+
+    /// The queues that the Functions host serves, for messages that must wait.
+    pub fn queues(&self) -> Result<AzureQueues> {
+        if self.variable("AzimgStorage").is_some() || self.store == "azurite" {
+            return Ok(AzureQueues::new(self.emulator()?.1));
+        }
+        let url = match self.variable("AzimgStorage__queueServiceUri") {
+            Some(uri) => uri.to_owned(),
+            None => match self.variable("AzimgStorage__accountName") {
+                Some(account) => format!("https://{account}.queue.core.windows.net"),
+                None if self.store.contains(".blob.") => {
+                    let store = Url::parse(&self.store)
+                        .map_err(|_| Error::invalid("the store's address cannot be read"))?;
+                    let host =
+                        store.host_str().unwrap_or_default().replacen(".blob.", ".queue.", 1);
+                    format!("https://{host}")
+                }
+                None => {
+                    return Err(Error::invalid(
+                        "where are the queues? Set AzimgStorage__queueServiceUri (in Azure) or \
+                         AzimgStorage (a connection string of Azurite)",
+                    ));
+                }
+            },
+        };
+        let url = Url::parse(&url)
+            .map_err(|_| Error::invalid(format!("'{url}' is no address of a queue service")))?;
+        Ok(AzureQueues::new(self.storage_endpoint(url)?))
+    }
+
+    /// Blobs and queues of the emulator that the connection string `AzimgStorage` names.
+    fn emulator(&self) -> Result<(Endpoint, Endpoint)> {
+        let text = self.variable("AzimgStorage").unwrap_or("UseDevelopmentStorage=true");
+        let parts: HashMap<&str, &str> =
+            text.split(';').filter_map(|part| part.trim().split_once('=')).collect();
+        let account = parts.get("AccountName").copied().unwrap_or(EMULATOR_ACCOUNT);
+        let key = parts.get("AccountKey").copied().unwrap_or(EMULATOR_KEY);
+        let endpoint = |name: &str, port: u16| {
+            let default = format!("http://127.0.0.1:{port}/{account}");
+            let text = parts.get(name).map_or(default.as_str(), |text| *text);
+            let url = Url::parse(text)
+                .map_err(|_| Error::invalid(format!("AzimgStorage: its {name} is no address")))?;
+            let local = crate::client::is_loopback(&url);
+            if !local || (parts.is_empty() && text != default) {
+                return Err(Error::invalid(
+                    "AzimgStorage: account keys are taken for an emulator on this machine only; \
+                     for a real account set AzimgStorage__queueServiceUri and use its identity",
+                ));
+            }
+            let access = Access::Emulator(account.to_owned(), Secret::new(key.to_owned()));
+            Ok(Endpoint { url, access })
+        };
+        Ok((endpoint("BlobEndpoint", 10_000)?, endpoint("QueueEndpoint", 10_001)?))
+    }
+}
+
+/// Developer tools, with advice when none of them is signed in.
+#[derive(Debug)]
+struct Signed(Arc<DeveloperToolsCredential>);
+
+#[async_trait::async_trait]
+impl TokenCredential for Signed {
+    async fn get_token(
+        &self,
+        scopes: &[&str],
+        options: Option<azure_core::credentials::TokenRequestOptions<'_>>,
+    ) -> azure_core::Result<azure_core::credentials::AccessToken> {
+        self.0.get_token(scopes, options).await.map_err(|e| {
+            let kind = azure_core::error::ErrorKind::Credential;
+            azure_core::Error::with_error(
+                kind,
+                e,
+                "nobody is signed in. Run 'az login', or set AZURE_TENANT_ID, AZURE_CLIENT_ID and \
+                 AZURE_CLIENT_SECRET; or try 'azimg crawl --demo', which needs no account",
+            )
+        })
+    }
+}

@@ -1,0 +1,14 @@
+//! Bytes to values and back, streaming. Knows nothing of where the bytes lie.
+
+pub mod ndjson;
+pub mod parquet;
+pub mod shard;
+
+/// Bytes as lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

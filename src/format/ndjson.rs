@@ -1,0 +1,106 @@
+//! Newline-delimited JSON, compressed with zstd, with a checksum at the end of the stream.
+
+use crate::error::{Error, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::marker::PhantomData;
+use std::path::Path;
+
+/// zstd's default level: the point where a smaller file starts to cost more than it saves.
+const LEVEL: i32 = 3;
+
+/// One row may be this long, in bytes; a longer one is no row of ours.
+const LONGEST_ROW: u64 = 1 << 20;
+
+/// Writes rows into a file.
+pub struct Writer {
+    out: zstd::Encoder<'static, BufWriter<File>>,
+    name: String,
+    rows: u64,
+}
+
+impl Writer {
+    /// Starts a file.
+    pub fn create(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let io = |e| Error::io(format!("writing {name}"), e);
+        let file = File::create(path).map_err(io)?;
+        let mut out = zstd::Encoder::new(BufWriter::new(file), LEVEL).map_err(io)?;
+        out.include_checksum(true).map_err(io)?;
+        Ok(Self { out, name, rows: 0 })
+    }
+
+    /// Adds one row.
+    pub fn write(&mut self, row: &impl Serialize) -> Result<()> {
+        serde_json::to_writer(&mut self.out, row)
+            .map_err(std::io::Error::from)
+            .and_then(|()| self.out.write_all(b"\n"))
+            .map_err(|e| Error::io(format!("writing {}", self.name), e))?;
+        self.rows += 1;
+        Ok(())
+    }
+
+    /// Ends the file; the number of its rows.
+    pub fn finish(self) -> Result<u64> {
+        let io = |e| Error::io(format!("writing {}", self.name), e);
+        self.out.finish().and_then(|mut out| out.flush()).map_err(io)?;
+        Ok(self.rows)
+    }
+}
+
+/// Reads rows one by one; a cut or altered stream ends in an error, never in silence.
+pub struct Reader<R: Read, T> {
+    lines: BufReader<zstd::Decoder<'static, BufReader<R>>>,
+    name: String,
+    line: Vec<u8>,
+    row: PhantomData<fn() -> T>,
+}
+
+impl<R: Read, T: DeserializeOwned> Reader<R, T> {
+    /// Reads from `bytes`; `name` is what errors call it.
+    pub fn new(bytes: R, name: impl Into<String>) -> Result<Self> {
+        let name = name.into();
+        let decoder =
+            zstd::Decoder::new(bytes).map_err(|e| Error::corrupt(format!("{name}: {e}")))?;
+        Ok(Self { lines: BufReader::new(decoder), name, line: Vec::new(), row: PhantomData })
+    }
+
+    /// The next row's bytes, without the line's end.
+    pub fn next_line(&mut self) -> Result<Option<&[u8]>> {
+        self.line.clear();
+        let read = (&mut self.lines)
+            .take(LONGEST_ROW)
+            .read_until(b'\n', &mut self.line)
+            .map_err(|e| Error::corrupt(format!("{}: cut or damaged ({e})", self.name)))?;
+        if read == 0 {
+            return Ok(None);
+        }
+        if self.line.pop() != Some(b'\n') {
+            return Err(Error::corrupt(format!("{}: ends within a row", self.name)));
+        }
+        Ok(Some(&self.line))
+    }
+}
+
+impl<R: Read, T: DeserializeOwned> Iterator for Reader<R, T> {
+    type Item = Result<T>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let name = self.name.clone();
+        match self.next_line() {
+            Ok(None) => None,
+            Ok(Some(line)) => Some(serde_json::from_slice(line).map_err(|e| {
+                Error::corrupt(format!("{name}: a row that this azimg cannot read ({e})"))
+            })),
+            Err(error) => Some(Err(error)),
+        }
+    }
+}
+
+/// Reads rows from a file.
+pub fn open<T: DeserializeOwned>(path: &Path) -> Result<Reader<File, T>> {
+    let file = File::open(path).map_err(|e| Error::io(path.display(), e))?;
+    Reader::new(file, path.display().to_string())
+}

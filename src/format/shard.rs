@@ -1,0 +1,95 @@
+//! A shard: an item's outcome and its rows in one compressed object.
+//!
+//! The outcome stands in front, so that the shard alone says what it is and how the item ended:
+//! when two workers do one item, the first shard decides, and the other worker takes its outcome
+//! over. The header carries the SHA-256 of the rows, so a shard that was altered is never merged.
+
+use super::hex;
+use crate::error::{Error, Result};
+use crate::work::{Outcome, WORK_VERSION};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::io::Read;
+
+/// A shard's rows unpack to at most this many bytes; an item's budget is far below it.
+const MOST_BYTES: u64 = 256 << 20;
+
+#[derive(Serialize, Deserialize)]
+struct Header<O> {
+    v: u32,
+    sha256: String,
+    outcome: O,
+}
+
+/// A shard's bytes.
+pub fn encode<T: Serialize>(outcome: &Outcome, rows: &[T]) -> Result<Vec<u8>> {
+    let bug = |e: std::io::Error| Error::bug("packing a shard").with_source(e);
+    let mut body = Vec::new();
+    for row in rows {
+        serde_json::to_writer(&mut body, row).map_err(|e| bug(e.into()))?;
+        body.push(b'\n');
+    }
+    let header = Header { v: WORK_VERSION, sha256: hex(&Sha256::digest(&body)), outcome };
+    let mut text = serde_json::to_vec(&header).map_err(|e| bug(e.into()))?;
+    text.push(b'\n');
+    text.append(&mut body);
+    zstd::encode_all(text.as_slice(), 3).map_err(bug)
+}
+
+/// A shard's outcome and rows; `name` is what errors call it.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8], name: &str) -> Result<(Outcome, Vec<T>)> {
+    let damaged = |why: &str| Error::corrupt(format!("{name}: {why}"));
+    let mut text = Vec::new();
+    zstd::Decoder::new(bytes)
+        .and_then(|decoder| decoder.take(MOST_BYTES).read_to_end(&mut text))
+        .map_err(|e| damaged(&format!("cut or damaged ({e})")))?;
+    let end = text.iter().position(|b| *b == b'\n').ok_or_else(|| damaged("has no header"))?;
+    let (head, body) = (&text[..end], &text[end + 1..]);
+    let header: Header<Outcome> = serde_json::from_slice(head)
+        .map_err(|e| damaged(&format!("has a header that this azimg cannot read ({e})")))?;
+    if header.v != WORK_VERSION {
+        return Err(damaged(&format!(
+            "is of version {}; this azimg reads version {WORK_VERSION}",
+            header.v
+        )));
+    }
+    if hex(&Sha256::digest(body)) != header.sha256 {
+        return Err(damaged("its rows are not those that were written"));
+    }
+    let rows = serde_json::Deserializer::from_slice(body)
+        .into_iter()
+        .collect::<Result<Vec<T>, _>>()
+        .map_err(|e| damaged(&format!("has a row that this azimg cannot read ({e})")))?;
+    Ok((header.outcome, rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::marketplace::Listed;
+    use crate::work::{Scope, State};
+
+    #[test]
+    fn a_shard_that_was_cut_or_altered_is_refused() {
+        let scope = Scope::Publisher {
+            location: "eastus".into(),
+            subscription: "s".into(),
+            publisher: "p".into(),
+        };
+        let outcome = Outcome::bare(scope, State::Done, "", 1);
+        let rows: Vec<_> = (0..100)
+            .map(|i| Listed { offer: "o".into(), version: i.to_string(), ..Listed::default() })
+            .collect();
+        let bytes = encode(&outcome, &rows).unwrap();
+        assert_eq!(decode::<Listed>(&bytes, "x").unwrap(), (outcome, rows));
+        for end in 0..bytes.len() {
+            assert!(decode::<Listed>(&bytes[..end], "x").is_err(), "cut at {end}");
+        }
+        let text = zstd::decode_all(bytes.as_slice()).unwrap();
+        let altered = String::from_utf8(text).unwrap().replace("\"42\"", "\"43\"");
+        let altered = zstd::encode_all(altered.as_bytes(), 3).unwrap();
+        let error = decode::<Listed>(&altered, "x").unwrap_err();
+        assert!(error.to_string().contains("not those that were written"));
+    }
+}

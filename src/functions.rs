@@ -1,0 +1,313 @@
+//! The function table: message in, messages out. A function never touches a queue, the clock or
+//! the environment; what it wants sent it returns.
+
+mod app;
+mod declared;
+
+pub use app::{App, Progress, RunProgress, Settings};
+pub use declared::{Binding, Declaration, HOST_JSON, HostSettings, check, parse_span};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::publish::{Closing, publish};
+use crate::pipeline::sweep::sweep;
+use crate::pipeline::{crawl, plan, read_plan};
+use crate::source::Effort;
+use crate::work::{Outcome, Plan, Request, RunId, WorkItem};
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::time::{Duration, Instant};
+use time::OffsetDateTime;
+
+/// The queue of work items.
+pub const WORK: &str = "azimg-work";
+/// The queue of runs that may be closed.
+pub const PUBLISH: &str = "azimg-publish";
+/// How often a run that is not closed yet is looked at again.
+const WATCH_EVERY: Duration = Duration::from_secs(30);
+
+/// What makes a function run.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// When.
+    pub now: OffsetDateTime,
+    /// The host's name for this invocation.
+    pub invocation: String,
+    /// What happened.
+    pub trigger: Trigger,
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum Trigger {
+    /// A schedule came due.
+    Timer,
+    /// A message arrived.
+    Queue {
+        /// Its text.
+        text: String,
+        /// Which delivery of it this is, from 1.
+        delivery: u32,
+    },
+    /// A request with a body that may be empty.
+    Http {
+        /// The body.
+        body: String,
+    },
+}
+
+/// A message to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The queue.
+    pub queue: &'static str,
+    /// The text: a JSON object.
+    pub text: String,
+    /// Not before this has passed.
+    pub delay: Duration,
+}
+
+/// An HTTP answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The status.
+    pub status: u16,
+    /// Further headers.
+    pub headers: Vec<(String, String)>,
+    /// The JSON body.
+    pub body: String,
+}
+
+/// What a function wants done.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Messages to be sent.
+    pub messages: Vec<Message>,
+    /// The answer to an HTTP request.
+    pub reply: Option<Reply>,
+    /// Lines for the invocation's log.
+    pub logs: Vec<String>,
+}
+
+/// A message on [`PUBLISH`].
+#[derive(Debug, Serialize, Deserialize)]
+struct Close {
+    v: u32,
+    run: RunId,
+    /// Whether to look again later; one message of a run goes round like this.
+    #[serde(default)]
+    watch: bool,
+}
+
+type Run = for<'a> fn(&'a App, Event) -> BoxFuture<'a, Result<Effects>>;
+
+/// A function: its name, its `function.json`, and what it does.
+pub struct Function {
+    /// The folder's name.
+    pub name: &'static str,
+    /// The text of its `function.json`.
+    pub json: &'static str,
+    /// What it does; `None` for the function whose requests are forwarded as they are.
+    pub run: Option<Run>,
+}
+
+macro_rules! function {
+    ($name:literal, $run:expr) => {
+        Function {
+            name: $name,
+            json: include_str!(concat!("../functions/", $name, "/function.json")),
+            run: $run,
+        }
+    };
+}
+
+/// Every function.
+pub static FUNCTIONS: &[Function] = &[
+    function!("plan", Some(|app, event| Box::pin(plan_run(app, event)))),
+    function!("start", Some(|app, event| Box::pin(start(app, event)))),
+    function!("crawl", Some(|app, event| Box::pin(crawl_item(app, event)))),
+    function!("poison", Some(|app, event| Box::pin(poison(app, event)))),
+    function!("sweep", Some(|app, event| Box::pin(sweep_runs(app, event)))),
+    function!("publish", Some(|app, event| Box::pin(publish_run(app, event)))),
+    function!("web", None),
+];
+
+fn message(queue: &'static str, value: &impl Serialize, delay: Duration) -> Result<Message> {
+    let text =
+        serde_json::to_string(value).map_err(|e| Error::bug("writing a message").with_source(e))?;
+    Ok(Message { queue, text, delay })
+}
+
+fn work(items: &[WorkItem]) -> Result<Vec<Message>> {
+    items.iter().map(|item| message(WORK, item, Duration::ZERO)).collect()
+}
+
+fn close(run: RunId, watch: bool, delay: Duration) -> Result<Message> {
+    message(PUBLISH, &Close { v: 1, run, watch }, delay)
+}
+
+async fn begin(app: &App, request: Request, now: OffsetDateTime) -> Result<(Plan, Effects)> {
+    let request = app.complete(request);
+    let deadline = app.settings.run_deadline;
+    let plan = plan::plan(app.store.as_ref(), &app.sources, request, now, deadline).await?;
+    app.progress.begin(plan.run, &plan.items);
+    let mut messages = work(&plan.items)?;
+    messages.push(close(plan.run, true, WATCH_EVERY)?);
+    let logs = vec![format!("run {} begins with {} items", plan.run, plan.items.len())];
+    Ok((plan, Effects { messages, logs, reply: None }))
+}
+
+async fn plan_run(app: &App, event: Event) -> Result<Effects> {
+    begin(app, Request::default(), event.now).await.map(|(_, effects)| effects)
+}
+
+async fn start(app: &App, event: Event) -> Result<Effects> {
+    let Trigger::Http { body } = event.trigger else {
+        return Err(Error::bug("start is an HTTP function"));
+    };
+    let request = match body.trim() {
+        "" => Request::default(),
+        body => serde_json::from_str(body)
+            .map_err(|e| Error::invalid(format!("the body is no request for a run: {e}")))?,
+    };
+    let (plan, mut effects) = begin(app, request, event.now).await?;
+    let body = json!({"run": plan.run, "state": "running", "items": plan.items.len()});
+    let location = ("Location".to_owned(), format!("/api/runs/{}", plan.run));
+    effects.reply = Some(Reply { status: 202, headers: vec![location], body: body.to_string() });
+    Ok(effects)
+}
+
+async fn crawl_item(app: &App, event: Event) -> Result<Effects> {
+    let Trigger::Queue { text, delivery } = event.trigger else {
+        return Err(Error::bug("crawl is a queue function"));
+    };
+    let item = match WorkItem::parse(&text) {
+        Ok(item) => item,
+        // No redelivery can heal it, and there is no item whose outcome could be recorded.
+        Err(error) => return Ok(dropped(&error)),
+    };
+    let source = app
+        .sources
+        .iter()
+        .find(|source| source.name() == item.source)
+        .ok_or_else(|| Error::bug(format!("there is no source {}", item.source)))?;
+    let effort = Effort {
+        until: Instant::now() + app.settings.item_budget,
+        last: delivery >= app.settings.most_deliveries,
+        delivery,
+    };
+    match crawl::crawl(app.store.as_ref(), source.as_ref(), &item, &effort).await {
+        Ok(outcome) => ended(app, &item, &outcome),
+        Err(error) => {
+            // What Azure refuses is an outcome; this is the store, and it will refuse the rest.
+            if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Invalid) {
+                app.progress.fail(item.run, &error);
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn poison(app: &App, event: Event) -> Result<Effects> {
+    let Trigger::Queue { text, .. } = event.trigger else {
+        return Err(Error::bug("poison is a queue function"));
+    };
+    let item = match WorkItem::parse(&text) {
+        Ok(item) => item,
+        Err(error) => return Ok(dropped(&error)),
+    };
+    let tries = app.settings.most_deliveries;
+    let reason = format!("given up after {tries} deliveries, none of which ended");
+    let outcome = crawl::fail(app.store.as_ref(), &item, &reason, tries).await?;
+    ended(app, &item, &outcome)
+}
+
+fn ended(app: &App, item: &WorkItem, outcome: &Outcome) -> Result<Effects> {
+    let mut messages = work(&outcome.children)?;
+    if app.progress.end(item, outcome) {
+        messages.push(close(item.run, false, Duration::ZERO)?);
+    }
+    let logs = match outcome.state.is_complete() {
+        true => Vec::new(),
+        false => vec![format!("{}: {:?}: {}", item.item, outcome.state, outcome.reason)],
+    };
+    Ok(Effects { messages, logs, reply: None })
+}
+
+fn dropped(error: &Error) -> Effects {
+    tracing::error!(%error, "a message was thrown away");
+    Effects { logs: vec![format!("a message was thrown away: {error}")], ..Effects::default() }
+}
+
+async fn sweep_runs(app: &App, event: Event) -> Result<Effects> {
+    let swept = sweep(app.store.as_ref(), event.now, false).await?;
+    let mut messages = work(&swept.lost)?;
+    for run in &swept.close {
+        messages.push(close(*run, false, Duration::ZERO)?);
+    }
+    let logs = vec![format!(
+        "{} items sent again, {} runs to close, {} blobs removed",
+        swept.lost.len(),
+        swept.close.len(),
+        swept.removed
+    )];
+    Ok(Effects { messages, logs, reply: None })
+}
+
+async fn publish_run(app: &App, event: Event) -> Result<Effects> {
+    let Trigger::Queue { text, .. } = event.trigger else {
+        return Err(Error::bug("publish is a queue function"));
+    };
+    let Ok(Close { run, watch, .. }) = serde_json::from_str(&text) else {
+        return Ok(dropped(&Error::invalid("a message that names no run")));
+    };
+    let closing = match publish(app.store.as_ref(), run, event.now, false).await {
+        Ok(closing) => closing,
+        Err(error) if error.is_transient() || error.kind() == ErrorKind::Bug => return Err(error),
+        Err(error) => {
+            // The run cannot be published; whoever waits for it is told why.
+            tracing::error!(run = %run, %error, "the run cannot be published");
+            app.progress.fail(run, &error);
+            return Ok(Effects { logs: vec![error.to_string()], ..Effects::default() });
+        }
+    };
+    let mut messages = Vec::new();
+    match closing {
+        Closing::Published(manifest) => {
+            app.progress.publish(run);
+            let logs = vec![format!("run {run} is published: {:?}", manifest.state)];
+            return Ok(Effects { logs, ..Effects::default() });
+        }
+        Closing::Details(items) => {
+            app.progress.begin(run, &items);
+            messages = work(&items)?;
+        }
+        Closing::Open { missing, expected } if !watch => {
+            // A hint came early (after a restart, or because a shard was thrown away).
+            tracing::debug!(run = %run, missing = missing.len(), expected, "not closed yet");
+            if app.progress.reopen(run, &missing) {
+                messages = work(&missing)?;
+            }
+        }
+        Closing::Open { .. } => {}
+    }
+    if watch {
+        messages.push(close(run, true, WATCH_EVERY)?);
+    }
+    Ok(Effects { messages, ..Effects::default() })
+}
+
+/// What a run that was interrupted still has to do, for a host that begins with empty queues.
+pub async fn resume(app: &App, run: RunId) -> Result<Effects> {
+    let store = app.store.as_ref();
+    store.prepare().await?;
+    let plan = read_plan(store, run).await?;
+    let survey = crate::pipeline::survey::survey(store, &plan).await?;
+    app.progress.begin(run, &survey.ended);
+    app.progress.settle(run, &survey.ended);
+    app.progress.begin(run, &survey.missing);
+    let mut messages = work(&survey.missing)?;
+    let watch = if survey.missing.is_empty() { Duration::ZERO } else { WATCH_EVERY };
+    messages.push(close(run, true, watch)?);
+    Ok(Effects { messages, ..Effects::default() })
+}

@@ -1,0 +1,191 @@
+//! What functions work with, and what a process knows of the runs that pass through it.
+//!
+//! Progress is a view for people and a hint that a run may be closed; nothing depends on it. What
+//! counts is in the store.
+
+use crate::client::Traffic;
+use crate::error::Error;
+use crate::source::Source;
+use crate::store::Store;
+use crate::work::{Outcome, Request, RunId, Scope, WorkItem};
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// What functions are told by configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What a run without a narrower request crawls.
+    pub request: Request,
+    /// What is missing this long after a run's start is given up.
+    pub run_deadline: Duration,
+    /// An item begins nothing new after this long.
+    pub item_budget: Duration,
+    /// `maxDequeueCount` of `host.json`: the delivery on which failures are recorded.
+    pub most_deliveries: u32,
+}
+
+/// What functions work with.
+pub struct App {
+    /// Where runs and snapshots are kept.
+    pub store: Arc<dyn Store>,
+    /// Where images come from.
+    pub sources: Vec<Arc<dyn Source>>,
+    /// What has been asked of Azure.
+    pub traffic: Arc<Traffic>,
+    /// Configuration.
+    pub settings: Settings,
+    /// What this process knows of its runs.
+    pub progress: Progress,
+}
+
+impl App {
+    /// A request with what it leaves open filled in from the configuration.
+    pub fn complete(&self, mut request: Request) -> Request {
+        let defaults = &self.settings.request;
+        let fill = |wanted: &mut Vec<String>, default: &Vec<String>| {
+            if wanted.is_empty() {
+                wanted.clone_from(default);
+            }
+        };
+        fill(&mut request.locations, &defaults.locations);
+        fill(&mut request.publishers, &defaults.publishers);
+        fill(&mut request.subscriptions, &defaults.subscriptions);
+        if request.sources.is_empty() {
+            request.sources.clone_from(&defaults.sources);
+        }
+        request.details = Some(request.details.or(defaults.details).unwrap_or_default());
+        request
+    }
+}
+
+/// What a process knows of one run.
+#[derive(Debug, Clone, Default)]
+pub struct RunProgress {
+    /// Items known of.
+    pub known: usize,
+    /// Items that have ended.
+    pub ended: usize,
+    /// Rows found.
+    pub rows: u64,
+    /// Whether its snapshot is there.
+    pub published: bool,
+    /// Why it cannot be published.
+    pub failure: Option<(crate::error::ErrorKind, String)>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    open: HashSet<u64>,
+    ended: HashSet<u64>,
+    rows: u64,
+    published: bool,
+    failure: Option<(crate::error::ErrorKind, String)>,
+}
+
+/// What a process knows of its runs.
+#[derive(Debug)]
+pub struct Progress {
+    runs: Mutex<HashMap<RunId, Known>>,
+    changed: watch::Sender<()>,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self { runs: Mutex::default(), changed: watch::Sender::new(()) }
+    }
+}
+
+fn id(item: &WorkItem) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (item.source, &item.item).hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Progress {
+    fn runs(&self) -> MutexGuard<'_, HashMap<RunId, Known>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Items were sent.
+    pub fn begin(&self, run: RunId, items: &[WorkItem]) {
+        let mut runs = self.runs();
+        let known = runs.entry(run).or_default();
+        for item in items.iter().map(id) {
+            if !known.ended.contains(&item) {
+                known.open.insert(item);
+            }
+        }
+    }
+
+    /// Items are known to have ended earlier.
+    pub fn settle(&self, run: RunId, items: &[WorkItem]) {
+        let mut runs = self.runs();
+        let known = runs.entry(run).or_default();
+        for item in items.iter().map(id) {
+            known.open.remove(&item);
+            known.ended.insert(item);
+        }
+    }
+
+    /// An item has ended; whether its run looks closed from here.
+    pub fn end(&self, item: &WorkItem, outcome: &Outcome) -> bool {
+        self.begin(item.run, &outcome.children);
+        let mut runs = self.runs();
+        let known = runs.entry(item.run).or_default();
+        known.open.remove(&id(item));
+        let is_new = known.ended.insert(id(item));
+        if is_new && !matches!(item.scope, Scope::Details { .. }) {
+            known.rows += outcome.rows;
+        }
+        let closed = known.open.is_empty();
+        drop(runs);
+        self.changed.send_replace(());
+        closed
+    }
+
+    /// Items of a run that looked closed are to be done after all; whether this process had taken
+    /// all of them for ended, so that nobody else has their messages.
+    pub fn reopen(&self, run: RunId, items: &[WorkItem]) -> bool {
+        let mut runs = self.runs();
+        let known = runs.entry(run).or_default();
+        let ours = items.iter().all(|item| known.ended.contains(&id(item)));
+        if ours {
+            for item in items.iter().map(id) {
+                known.ended.remove(&item);
+                known.open.insert(item);
+            }
+        }
+        ours && !items.is_empty()
+    }
+
+    /// A run's snapshot is there.
+    pub fn publish(&self, run: RunId) {
+        self.runs().entry(run).or_default().published = true;
+        self.changed.send_replace(());
+    }
+
+    /// A run cannot be published.
+    pub fn fail(&self, run: RunId, error: &Error) {
+        self.runs().entry(run).or_default().failure = Some((error.kind(), error.to_string()));
+        self.changed.send_replace(());
+    }
+
+    /// What is known of a run.
+    pub fn of(&self, run: RunId) -> Option<RunProgress> {
+        self.runs().get(&run).map(|known| RunProgress {
+            known: known.open.len() + known.ended.len(),
+            ended: known.ended.len(),
+            rows: known.rows,
+            published: known.published,
+            failure: known.failure.clone(),
+        })
+    }
+
+    /// Wakes whenever something changed.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+}

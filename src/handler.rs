@@ -1,0 +1,213 @@
+//! The custom-handler protocol: envelopes in, envelopes out.
+//!
+//! Rules that the Functions host forces (each costs a hang, a lost message or a mangled one when
+//! broken): `/` answers at once; every answer is JSON and never empty; queue outputs are arrays of
+//! strings; a failed invocation answers non-2xx, after its cause was logged, since the host throws
+//! that answer's body away.
+
+mod envelope;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::functions::{
+    App, Declaration, Effects, Event, FUNCTIONS, Function, Message, Reply, Trigger,
+};
+use crate::web;
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::http::{HeaderMap, Response, StatusCode, header};
+use axum::routing::{get, post};
+use futures::FutureExt;
+use serde_json::{Map, Value, json};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+use time::OffsetDateTime;
+use tokio::sync::OnceCell;
+use tower::ServiceExt;
+
+/// Sends messages past the host: those that must wait, and those of functions without a binding.
+#[async_trait]
+pub trait Later: Send + Sync {
+    /// Sends `text` to `queue`, to be seen after `delay`.
+    async fn send(&self, queue: &str, text: &str, delay: Duration) -> Result<()>;
+}
+
+/// What a handler needs to work: made after it listens, since it can take a while.
+#[derive(Clone)]
+pub struct Ready {
+    /// What functions work with.
+    pub app: Arc<App>,
+    /// The way past the host.
+    pub later: Arc<dyn Later>,
+}
+
+type Making = futures::future::BoxFuture<'static, Result<Ready>>;
+
+/// The handler.
+pub struct Handler {
+    ready: OnceCell<(Ready, Router)>,
+    make: Box<dyn Fn() -> Making + Send + Sync>,
+}
+
+impl Handler {
+    /// A handler whose parts are made by `make`, on first need or by [`Handler::warm`].
+    pub fn new(make: impl Fn() -> Making + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { ready: OnceCell::new(), make: Box::new(make) })
+    }
+
+    /// A handler whose parts are there already.
+    pub fn with(ready: Ready) -> Arc<Self> {
+        Self::new(move || {
+            let ready = ready.clone();
+            async move { Ok(ready) }.boxed()
+        })
+    }
+
+    /// Makes the parts now.
+    pub async fn warm(&self) -> Result<()> {
+        self.parts().await.map(|_| ())
+    }
+
+    async fn parts(&self) -> Result<&(Ready, Router)> {
+        self.ready
+            .get_or_try_init(|| async {
+                let ready = (self.make)().await?;
+                let routes = web::routes(Arc::clone(&ready.app));
+                Ok((ready, routes))
+            })
+            .await
+    }
+
+    /// All routes of the protocol.
+    pub fn router(self: &Arc<Self>) -> Router {
+        Router::new()
+            .route("/", get(|| async { json_answer(StatusCode::OK, &json!({})) }))
+            .route("/{function}", post(invoke))
+            .route("/api/{*path}", get(forwarded))
+            .fallback(|| async {
+                json_answer(StatusCode::NOT_FOUND, &json!({"error": {"code": "NotFound"}}))
+            })
+            .layer(DefaultBodyLimit::max(100 << 20))
+            .with_state(Arc::clone(self))
+    }
+
+    async fn run(&self, function: &Function, envelope: &Value, invocation: &str) -> Result<Value> {
+        let Some(run) = function.run else {
+            return Err(Error::invalid(format!("{} is served by forwarding only", function.name)));
+        };
+        let declared = Declaration::parse(function.json)?;
+        let trigger = envelope::trigger(declared.trigger()?, envelope)?;
+        let is_http = matches!(trigger, Trigger::Http { .. });
+        let event =
+            Event { now: OffsetDateTime::now_utc(), invocation: invocation.to_owned(), trigger };
+        let (ready, _) = self.parts().await?;
+        let effects = AssertUnwindSafe(run(&ready.app, event)).catch_unwind().await;
+        let effects = match effects.unwrap_or_else(|_| Err(Error::bug("the function panicked"))) {
+            Ok(effects) => effects,
+            // An HTTP caller sees an error only when it travels in a successful invocation.
+            Err(error) if is_http => Effects { reply: Some(refusal(&error)), ..Effects::default() },
+            Err(error) => return Err(error),
+        };
+        deliver(ready.later.as_ref(), &declared, effects).await
+    }
+}
+
+/// An error as the body of an HTTP answer.
+fn refusal(error: &Error) -> Reply {
+    tracing::warn!(%error, "a request was refused");
+    let (status, code) = match error.kind() {
+        ErrorKind::Invalid => (400, "InvalidParameter"),
+        ErrorKind::NotFound => (404, "NotFound"),
+        ErrorKind::Denied => (403, "AuthorizationFailed"),
+        ErrorKind::Unauthenticated => (502, "NoCredential"),
+        ErrorKind::Conflict => (409, "Conflict"),
+        ErrorKind::Transient => (503, "ServerBusy"),
+        ErrorKind::Corrupt | ErrorKind::Bug => (500, "InternalError"),
+    };
+    let body = json!({"error": {"code": code, "message": error.to_string()}});
+    Reply { status, headers: vec![("x-ms-error-code".into(), code.into())], body: body.to_string() }
+}
+
+/// Turns effects into the answer's envelope; what cannot go through a binding is sent here.
+async fn deliver(later: &dyn Later, declared: &Declaration, effects: Effects) -> Result<Value> {
+    let mut outputs: Map<String, Value> = Map::new();
+    for Message { queue, text, delay } in effects.messages {
+        match declared.output(queue) {
+            Some(binding) if delay.is_zero() => {
+                let list = outputs.entry(binding.name.clone()).or_insert_with(|| json!([]));
+                if let Value::Array(list) = list {
+                    list.push(Value::String(text));
+                }
+            }
+            _ => later.send(queue, &text, delay).await?,
+        }
+    }
+    if let Some(reply) = effects.reply {
+        let mut headers: Map<String, Value> =
+            reply.headers.into_iter().map(|(name, value)| (name, value.into())).collect();
+        headers.insert("Content-Type".into(), "application/json; charset=utf-8".into());
+        let http = declared.bindings.iter().find(|b| b.kind == "http");
+        let name = http.map_or("res", |binding| binding.name.as_str());
+        outputs.insert(
+            name.to_owned(),
+            json!({"statusCode": reply.status.to_string(), "headers": headers, "body": reply.body}),
+        );
+    }
+    Ok(json!({"Outputs": outputs, "Logs": effects.logs, "ReturnValue": null}))
+}
+
+fn json_answer(status: StatusCode, value: &Value) -> Response<Body> {
+    let mut response = Response::new(Body::from(value.to_string()));
+    *response.status_mut() = status;
+    let json = header::HeaderValue::from_static("application/json; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+async fn invoke(
+    State(handler): State<Arc<Handler>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response<Body> {
+    let invocation = headers
+        .get("x-azure-functions-invocationid")
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("-")
+        .to_owned();
+    let Some(function) = FUNCTIONS.iter().find(|function| function.name == name) else {
+        let body = json!({"error": {"code": "NotFound", "message": "no such function"}});
+        return json_answer(StatusCode::NOT_FOUND, &body);
+    };
+    let result = match serde_json::from_slice::<Value>(&body) {
+        Ok(envelope) => handler.run(function, &envelope, &invocation).await,
+        Err(e) => Err(Error::invalid(format!("the invocation's body is no JSON: {e}"))),
+    };
+    match result {
+        Ok(value) => json_answer(StatusCode::OK, &value),
+        Err(error) => {
+            // The host throws this answer's body away; the log line is what remains.
+            tracing::error!(function = function.name, %invocation, %error, "invocation failed");
+            let body = json!({"error": {"code": format!("{:?}", error.kind()),
+                                        "message": error.to_string()}});
+            json_answer(StatusCode::INTERNAL_SERVER_ERROR, &body)
+        }
+    }
+}
+
+/// HTTP functions with one input and one output get the caller's own request.
+async fn forwarded(State(handler): State<Arc<Handler>>, request: Request) -> Response<Body> {
+    match handler.parts().await {
+        Ok((_, routes)) => match routes.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        },
+        Err(error) => {
+            tracing::error!(%error, "a lookup failed");
+            let body = json!({"error": {"code": "NotReady", "message": error.to_string()}});
+            json_answer(StatusCode::SERVICE_UNAVAILABLE, &body)
+        }
+    }
+}

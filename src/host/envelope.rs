@@ -1,0 +1,109 @@
+//! Envelopes as the Functions host makes and reads them, double encoding included.
+
+use crate::error::{Error, Result};
+use crate::functions::{Declaration, Function};
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// A string value: a JSON string whose content is again a JSON string literal.
+fn twice(text: &str) -> Value {
+    Value::String(Value::String(text.to_owned()).to_string())
+}
+
+/// A moment, cut to whole seconds.
+fn moment(at: OffsetDateTime) -> Value {
+    let at = at.replace_nanosecond(0).unwrap_or(at);
+    Value::String(at.format(&Rfc3339).unwrap_or_default().replace('Z', "+00:00"))
+}
+
+fn sys(name: &str) -> Value {
+    let now = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
+    json!({"MethodName": name, "UtcNow": now, "RandGuid": ulid::Ulid::generate().to_string()})
+}
+
+/// A queue message's invocation.
+pub(super) fn queue(declared: &Declaration, text: &str, delivery: u32) -> Result<Value> {
+    let trigger = declared.trigger()?;
+    let now = OffsetDateTime::now_utc();
+    let mut metadata = Map::new();
+    metadata.insert("DequeueCount".into(), json!(delivery.to_string()));
+    metadata.insert("Id".into(), twice(&ulid::Ulid::generate().to_string()));
+    metadata.insert("PopReceipt".into(), twice("embedded"));
+    metadata.insert("InsertionTime".into(), moment(now));
+    metadata.insert("NextVisibleTime".into(), moment(now + time::Duration::minutes(10)));
+    metadata.insert("ExpirationTime".into(), moment(now + time::Duration::days(7)));
+    // Members of an object message are merged into the metadata, except arrays.
+    if let Ok(Value::Object(members)) = serde_json::from_str(text) {
+        for (name, value) in members {
+            match value {
+                Value::Array(_) => {}
+                object @ Value::Object(_) => drop(metadata.insert(name, object)),
+                Value::String(text) => drop(metadata.insert(name, twice(&text))),
+                Value::Bool(flag) => {
+                    drop(metadata.insert(name, twice(if flag { "True" } else { "False" })));
+                }
+                other => drop(metadata.insert(name, twice(&other.to_string()))),
+            }
+        }
+    }
+    metadata.insert("sys".into(), sys(&trigger.name));
+    Ok(json!({"Data": {trigger.name.as_str(): twice(text)}, "Metadata": metadata}))
+}
+
+/// A timer's invocation.
+pub(super) fn timer(function: &Function) -> Result<Value> {
+    let trigger = Declaration::parse(function.json)?.trigger()?.name.clone();
+    let now = OffsetDateTime::now_utc();
+    Ok(json!({
+        "Data": {trigger: {
+            "Schedule": {"AdjustForDST": true},
+            "ScheduleStatus": {"Last": moment(now), "Next": moment(now), "LastUpdated": moment(now)},
+            "IsPastDue": false,
+        }},
+        "Metadata": {"sys": sys(function.name)},
+    }))
+}
+
+/// An HTTP function's invocation in JSON mode.
+pub(super) fn http(function: &Function, body: &str) -> Result<Value> {
+    let trigger = Declaration::parse(function.json)?.trigger()?.name.clone();
+    let mut request = json!({
+        "Url": "http://localhost/api/runs", "Method": "POST", "Query": {},
+        "Headers": {"Content-Type": ["application/json"]}, "Params": {},
+        "Identities": [{"AuthenticationType": null}],
+    });
+    if !body.is_empty() {
+        request["Body"] = body.into();
+    }
+    Ok(json!({"Data": {trigger: request}, "Metadata": {"sys": sys(function.name)}}))
+}
+
+/// The messages of an answer's queue outputs, by queue.
+pub(super) fn outputs(declared: &Declaration, answer: &Value) -> Result<Vec<(String, String)>> {
+    let mut messages = Vec::new();
+    for binding in declared.bindings.iter().filter(|b| b.kind == "queue") {
+        let queue = binding.queue_name.clone().unwrap_or_default();
+        match &answer["Outputs"][&binding.name] {
+            Value::Null => {}
+            Value::Array(texts) => {
+                for text in texts {
+                    let text = text.as_str().ok_or_else(|| {
+                        Error::bug(format!(
+                            "output {} holds something else than text",
+                            binding.name
+                        ))
+                    })?;
+                    messages.push((queue.clone(), text.to_owned()));
+                }
+            }
+            _ => {
+                return Err(Error::bug(format!(
+                    "output {} is no array: the host would mangle it",
+                    binding.name
+                )));
+            }
+        }
+    }
+    Ok(messages)
+}

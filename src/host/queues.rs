@@ -1,0 +1,86 @@
+//! Storage queues in this process: visibility, dequeue counts, no order promised.
+
+use crate::error::Result;
+use crate::handler::Later;
+use async_trait::async_trait;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// A message as it is delivered.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Message {
+    /// Its text.
+    pub text: String,
+    /// How often it was delivered before.
+    pub delivered: u32,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    visible: VecDeque<Message>,
+    hidden: BinaryHeap<Reverse<(Instant, Message)>>,
+}
+
+/// All queues of a host.
+#[derive(Debug, Default)]
+pub struct Queues {
+    queues: Mutex<HashMap<String, Queue>>,
+    arrived: Notify,
+}
+
+impl Queues {
+    fn queues(&self) -> MutexGuard<'_, HashMap<String, Queue>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a message into a queue, to be seen after `delay`.
+    pub fn push(&self, queue: &str, text: String, delay: Duration, delivered: u32) {
+        let message = Message { text, delivered };
+        let mut queues = self.queues();
+        let queue = queues.entry(queue.to_owned()).or_default();
+        if delay.is_zero() {
+            queue.visible.push_back(message);
+        } else {
+            queue.hidden.push(Reverse((Instant::now() + delay, message)));
+        }
+        drop(queues);
+        self.arrived.notify_waiters();
+    }
+
+    /// The next visible message; waits for one.
+    pub async fn receive(&self, queue: &str) -> Message {
+        loop {
+            let arrived = self.arrived.notified();
+            let wait = match self.take(queue) {
+                Ok(message) => return message,
+                Err(wait) => wait,
+            };
+            let _ = tokio::time::timeout(wait, arrived).await;
+        }
+    }
+
+    /// A visible message, or how long until the next one can be seen.
+    fn take(&self, queue: &str) -> std::result::Result<Message, Duration> {
+        let now = Instant::now();
+        let mut queues = self.queues();
+        let queue = queues.entry(queue.to_owned()).or_default();
+        while queue.hidden.peek().is_some_and(|Reverse((at, _))| *at <= now) {
+            queue.visible.extend(queue.hidden.pop().map(|Reverse((_, message))| message));
+        }
+        queue.visible.pop_front().ok_or_else(|| {
+            let next = queue.hidden.peek().map(|Reverse((at, _))| at.duration_since(now));
+            next.unwrap_or(Duration::from_secs(1)).min(Duration::from_secs(1))
+        })
+    }
+}
+
+#[async_trait]
+impl Later for Queues {
+    async fn send(&self, queue: &str, text: &str, delay: Duration) -> Result<()> {
+        self.push(queue, text.to_owned(), delay, 0);
+        Ok(())
+    }
+}

@@ -1,0 +1,181 @@
+//! A marketplace VM image: one row per URN over all crawled locations.
+
+use super::{Status, Urn, version};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use time::OffsetDateTime;
+
+/// The `kind` of every row of the marketplace table.
+pub const KIND: &str = "marketplace";
+
+/// One row of the marketplace table. Null details (`os`, `plan*`) mean "not asked yet".
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MarketplaceImage {
+    /// Always `marketplace`.
+    pub kind: String,
+    /// The URN.
+    pub id: String,
+    /// Where the image stands in its life.
+    pub status: Status,
+    /// Whether this is the newest deployable version of its SKU over all crawled locations.
+    pub is_latest: bool,
+    /// Start of the run that saw the row.
+    #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "String")]
+    pub observed_at: OffsetDateTime,
+    /// The run that saw the row.
+    pub observed_run: String,
+    /// Whether at least one of its locations could not be asked by the last run and is carried over.
+    pub stale: bool,
+    /// Publisher, in Azure's casing.
+    pub publisher: String,
+    /// Offer.
+    pub offer: String,
+    /// SKU.
+    pub sku: String,
+    /// Version.
+    pub version: String,
+    /// Locations that have it, sorted, by short name.
+    pub locations: Vec<String>,
+    /// Operating system: `Linux` or `Windows` (a detail).
+    pub os: Option<String>,
+    /// `x64` or `Arm64`.
+    pub architecture: Option<String>,
+    /// `V1` or `V2`.
+    pub hyper_v_generation: Option<String>,
+    /// Purchase plan's publisher; a plan means that terms must be accepted (a detail).
+    pub plan_publisher: Option<String>,
+    /// Purchase plan's product (a detail).
+    pub plan_product: Option<String>,
+    /// Purchase plan's name (a detail).
+    pub plan_name: Option<String>,
+    /// When it will no longer be deployable.
+    #[serde(with = "time::serde::rfc3339::option", default)]
+    #[schemars(with = "Option<String>")]
+    pub scheduled_deprecation_at: Option<OffsetDateTime>,
+    /// What the publisher names as its replacement, as `type:value`.
+    pub alternative: Option<String>,
+    /// Features by name (a detail).
+    pub features: BTreeMap<String, String>,
+    /// Start of the first run that saw it.
+    #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "String")]
+    pub first_seen_at: OffsetDateTime,
+}
+
+/// One version as one location lists it: what a shard holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Listed {
+    /// Offer, in the casing of the offers listing.
+    pub offer: String,
+    /// SKU.
+    pub sku: String,
+    /// Version.
+    pub version: String,
+    /// `x64` or `Arm64`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<String>,
+    /// `V1` or `V2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hyper_v_generation: Option<String>,
+    /// Where it stands in its life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
+    /// When it will no longer be deployable.
+    #[serde(
+        with = "time::serde::rfc3339::option",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub scheduled_deprecation_at: Option<OffsetDateTime>,
+    /// Its replacement, as `type:value`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alternative: Option<String>,
+}
+
+/// What only a GET of the single version tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Detailed {
+    /// The image.
+    #[serde(flatten)]
+    pub urn: Urn,
+    /// `Linux` or `Windows`.
+    pub os: Option<String>,
+    /// `x64` or `Arm64`.
+    pub architecture: Option<String>,
+    /// `V1` or `V2`.
+    pub hyper_v_generation: Option<String>,
+    /// Plan: publisher, product, name.
+    pub plan: Option<(String, String, String)>,
+    /// Features by name.
+    pub features: BTreeMap<String, String>,
+}
+
+/// What orders rows within the table: publisher, offer and SKU without case, then the version.
+pub type SortKey = (String, String, String, String);
+
+impl MarketplaceImage {
+    /// The table's order.
+    pub fn compare(&self, other: &Self) -> Ordering {
+        caseless(&self.publisher, &other.publisher)
+            .then_with(|| caseless(&self.offer, &other.offer))
+            .then_with(|| caseless(&self.sku, &other.sku))
+            .then_with(|| version::compare(&self.version, &other.version))
+            .then_with(|| self.id.cmp(&other.id))
+    }
+
+    /// Whether details were asked and answered.
+    pub fn has_details(&self) -> bool {
+        self.os.is_some()
+    }
+
+    /// Takes over what a GET told, without overwriting what listings say.
+    pub fn add_details(&mut self, detailed: &Detailed) {
+        self.os.clone_from(&detailed.os);
+        self.architecture = self.architecture.take().or_else(|| detailed.architecture.clone());
+        self.hyper_v_generation =
+            self.hyper_v_generation.take().or_else(|| detailed.hyper_v_generation.clone());
+        if let Some((publisher, product, name)) = &detailed.plan {
+            self.plan_publisher = Some(publisher.clone());
+            self.plan_product = Some(product.clone());
+            self.plan_name = Some(name.clone());
+        }
+        self.features.clone_from(&detailed.features);
+    }
+
+    /// The four names as a URN.
+    pub fn urn(&self) -> Urn {
+        Urn {
+            publisher: self.publisher.clone(),
+            offer: self.offer.clone(),
+            sku: self.sku.clone(),
+            version: self.version.clone(),
+        }
+    }
+}
+
+/// Compares two names as Azure does: without ASCII case.
+pub fn caseless(left: &str, right: &str) -> Ordering {
+    left.bytes().map(|b| b.to_ascii_lowercase()).cmp(right.bytes().map(|b| b.to_ascii_lowercase()))
+}
+
+/// Marks the newest deployable version of each SKU; `rows` are in the table's order.
+pub fn mark_latest(rows: &mut [MarketplaceImage]) {
+    for sku in rows.chunk_by_mut(|a, b| {
+        a.offer.eq_ignore_ascii_case(&b.offer)
+            && a.sku.eq_ignore_ascii_case(&b.sku)
+            && a.publisher.eq_ignore_ascii_case(&b.publisher)
+    }) {
+        for row in sku.iter_mut() {
+            row.is_latest = false;
+        }
+        if let Some(latest) = sku.iter_mut().rev().find(|row| row.status.is_deployable()) {
+            latest.is_latest = true;
+        }
+    }
+}

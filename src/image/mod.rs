@@ -1,0 +1,79 @@
+//! What is catalogued: plain values that know nothing of Azure's transport, of stores or of formats.
+
+pub mod marketplace;
+pub mod version;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where an image stands in its life.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// Can be deployed.
+    Active,
+    /// Can be deployed, until a date that is known.
+    Scheduled,
+    /// Can no longer be deployed.
+    Deprecated,
+    /// Past the end of life that its owner declared (informational in Azure).
+    EndOfLife,
+    /// No longer listed.
+    Gone,
+}
+
+impl Status {
+    /// The name that tables and filters use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Scheduled => "scheduled",
+            Self::Deprecated => "deprecated",
+            Self::EndOfLife => "end-of-life",
+            Self::Gone => "gone",
+        }
+    }
+
+    /// Whether a new deployment may use it; only such an image can be the latest.
+    pub fn is_deployable(self) -> bool {
+        matches!(self, Self::Active | Self::Scheduled)
+    }
+}
+
+/// The four names that address a marketplace image: `publisher:offer:sku:version`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Urn {
+    /// Publisher, in Azure's casing.
+    pub publisher: String,
+    /// Offer.
+    pub offer: String,
+    /// SKU.
+    pub sku: String,
+    /// Version.
+    pub version: String,
+}
+
+impl std::fmt::Display for Urn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}:{}:{}", self.publisher, self.offer, self.sku, self.version)
+    }
+}
+
+impl std::str::FromStr for Urn {
+    type Err = crate::error::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut parts = text.split(':').map(str::trim);
+        let mut next = || parts.next().filter(|part| !part.is_empty()).map(str::to_owned);
+        match (next(), next(), next(), next(), next()) {
+            (Some(publisher), Some(offer), Some(sku), Some(version), None) => {
+                Ok(Self { publisher, offer, sku, version })
+            }
+            _ => Err(crate::error::Error::invalid(format!(
+                "'{text}' is no URN: give publisher:offer:sku:version"
+            ))),
+        }
+    }
+}

@@ -1,0 +1,17 @@
+pub mod catalog;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod error;
+pub mod format;
+pub mod functions;
+pub mod handler;
+pub mod host;
+pub mod image;
+pub mod pipeline;
+#[cfg(feature = "sim")]
+pub mod sim;
+pub mod source;
+pub mod store;
+pub mod web;
+pub mod work;

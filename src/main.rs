@@ -1,0 +1,5 @@
+//! The one executable: every role is a subcommand.
+
+fn main() -> std::process::ExitCode {
+    azimg::cli::main()
+}

@@ -1,0 +1,100 @@
+//! One work item: rows into a shard, then the outcome, which is written last and once.
+
+use super::{read_json, to_json};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::shard;
+use crate::source::{Effort, Rows, Source};
+use crate::store::{Key, Store};
+use crate::work::{Outcome, State, WorkItem};
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+/// Does one item and returns how it ended. Whoever did it first decides: a second worker, a second
+/// delivery and a worker that was killed in between all end with the same outcome.
+pub async fn crawl(
+    store: &dyn Store,
+    source: &dyn Source,
+    item: &WorkItem,
+    effort: &Effort,
+) -> Result<Outcome> {
+    if effort.delivery > 1
+        && let Some(outcome) = ended_before(store, item).await?
+    {
+        return Ok(outcome);
+    }
+    let (outcome, rows) = source.crawl(item, effort).await?;
+    let outcome = match rows {
+        rows if rows.is_empty() => outcome,
+        Rows::Listed(rows) => keep(store, item, outcome, &rows).await?,
+        Rows::Detailed(rows) => keep(store, item, outcome, &rows).await?,
+    };
+    conclude(store, item, outcome).await
+}
+
+/// Writes down that an item failed for good, unless it has ended otherwise in the meantime.
+pub async fn fail(store: &dyn Store, item: &WorkItem, reason: &str, tries: u32) -> Result<Outcome> {
+    if let Some(outcome) = ended_before(store, item).await? {
+        return Ok(outcome);
+    }
+    let outcome = Outcome::bare(item.scope.clone(), State::Failed, reason, tries);
+    conclude(store, item, outcome).await
+}
+
+/// Writes the shard, or takes over the outcome in the shard that is there already.
+async fn keep<T: serde::Serialize>(
+    store: &dyn Store,
+    item: &WorkItem,
+    outcome: Outcome,
+    rows: &[T],
+) -> Result<Outcome> {
+    let key = Key::shard(item);
+    let bytes = Bytes::from(shard::encode(&outcome, rows)?);
+    for _ in 0..3 {
+        if store.create(&key, bytes.clone()).await? {
+            return Ok(outcome);
+        }
+        match stored_shard(store, item).await {
+            Ok(Some(first)) => return Ok(first),
+            Ok(None) => {}
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                tracing::warn!(%error, "a damaged shard is written anew");
+                store.delete(&key.to_string()).await?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Error::transient(format!("shard of {}: others keep changing it", item.item)))
+}
+
+/// Writes the outcome, or returns the one that was written first.
+async fn conclude(store: &dyn Store, item: &WorkItem, outcome: Outcome) -> Result<Outcome> {
+    let key = Key::outcome(item, !outcome.children.is_empty());
+    if store.create(&key, to_json(&outcome)?.into()).await? {
+        return Ok(outcome);
+    }
+    Ok(read_json(store, &key).await?.unwrap_or(outcome))
+}
+
+/// How an item has ended, if it has. A shard without an outcome is one whose worker was killed
+/// just before the end: its outcome is written now, and nothing is asked again.
+async fn ended_before(store: &dyn Store, item: &WorkItem) -> Result<Option<Outcome>> {
+    for parent in [false, true] {
+        if let Some(outcome) = read_json(store, &Key::outcome(item, parent)).await? {
+            return Ok(Some(outcome));
+        }
+    }
+    match stored_shard(store, item).await {
+        Ok(Some(outcome)) => conclude(store, item, outcome).await.map(Some),
+        Ok(None) => Ok(None),
+        // `keep` will replace it.
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn stored_shard(store: &dyn Store, item: &WorkItem) -> Result<Option<Outcome>> {
+    let key = Key::shard(item);
+    let Some(object) = store.get(&key).await? else { return Ok(None) };
+    let (outcome, _) = shard::decode::<Box<RawValue>>(&object.bytes, &key.to_string())?;
+    Ok(Some(outcome))
+}

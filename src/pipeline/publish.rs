@@ -1,0 +1,309 @@
+//! A closed run becomes a snapshot: shards merged, files written, and last of all the name of the
+//! current snapshot swapped. Everything here can be done again and ends the same.
+
+mod files;
+mod gather;
+
+use super::coverage::{Coverage, DetailsCount, Line, Totals};
+use super::merge::{Merged, Standing, merge};
+use super::snapshot::{self, Completeness, Manifest, SCHEMA_VERSION};
+use super::survey::survey;
+use super::{changes, read_json, read_plan, to_json};
+use crate::error::{Error, Result};
+use crate::image::marketplace::MarketplaceImage;
+use crate::store::{Key, SnapshotFile, Store};
+use crate::work::{Details, Plan, RunId, Scope, SourceName, State, WorkItem};
+use files::Files;
+use gather::{Previous, Shards};
+use std::collections::{BTreeMap, HashMap};
+use time::OffsetDateTime;
+
+/// How an attempt to close a run ended.
+#[derive(Debug)]
+pub enum Closing {
+    /// Its snapshot is there.
+    Published(Box<Manifest>),
+    /// Every listing is in; these items ask for details.
+    Details(Vec<WorkItem>),
+    /// These items have not ended, of so many that are expected.
+    Open {
+        /// The items.
+        missing: Vec<WorkItem>,
+        /// How many are expected.
+        expected: usize,
+    },
+}
+
+/// One item asks for the details of at most this many versions: some seconds of work, and well
+/// under a queue message's 48 KiB.
+const DETAILS_AT_ONCE: usize = 100;
+/// Names can be long: the text of one item's versions stays below this many bytes.
+const DETAILS_BYTES: usize = 24 << 10;
+
+/// Publishes `run` if it can be closed at `now`. With `force`, what is missing is given up at once.
+pub async fn publish(
+    store: &dyn Store,
+    run: RunId,
+    now: OffsetDateTime,
+    force: bool,
+) -> Result<Closing> {
+    if let Some(manifest) = snapshot::manifest(store, run).await? {
+        return finish(store, manifest, now).await;
+    }
+    let plan = read_plan(store, run).await?;
+    let give_up = force || now >= plan.deadline_at;
+    let survey = survey(store, &plan).await?;
+    if !survey.missing.is_empty() && !give_up {
+        let expected = survey.expected();
+        return Ok(Closing::Open { missing: survey.missing, expected });
+    }
+    let ask_details = plan.request.details.unwrap_or_default() != Details::None
+        && !survey.details_planned
+        && !give_up;
+    let mut shards = Shards::list(store, &plan, &survey).await?;
+    let built = build(store, &plan, &mut shards, ask_details).await?;
+    if !shards.damaged.is_empty() && !give_up {
+        return reopen(store, shards.damaged, survey.expected()).await;
+    }
+    if ask_details && !built.wanted.is_empty() {
+        let items = details_items(&plan, built.wanted);
+        if store.create(&Key::DetailsPlan(run), to_json(&items)?.into()).await? {
+            return Ok(Closing::Details(items));
+        }
+        let items: Option<Vec<WorkItem>> = read_json(store, &Key::DetailsPlan(run)).await?;
+        return Ok(Closing::Details(items.unwrap_or_default()));
+    }
+    let manifest = write(store, &plan, built, now).await?;
+    finish(store, manifest, now).await
+}
+
+/// Damaged shards are removed with their outcomes, so that their items are done again.
+async fn reopen(store: &dyn Store, damaged: Vec<WorkItem>, expected: usize) -> Result<Closing> {
+    for item in &damaged {
+        tracing::warn!(item = %item.item, "a damaged shard was thrown away; its item is done again");
+        for key in [Key::outcome(item, false), Key::outcome(item, true), Key::shard(item)] {
+            store.delete(&key.to_string()).await?;
+        }
+    }
+    Ok(Closing::Open { missing: damaged, expected })
+}
+
+async fn finish(store: &dyn Store, manifest: Manifest, now: OffsetDateTime) -> Result<Closing> {
+    let run = manifest.run;
+    store.create(&Key::Snapshot(run, SnapshotFile::Success), bytes::Bytes::new()).await?;
+    snapshot::make_current(store, run, now).await?;
+    Ok(Closing::Published(Box::new(manifest)))
+}
+
+/// A snapshot that is built but not yet stored.
+struct Built {
+    files: Files,
+    coverage: Coverage,
+    wanted: Vec<Wanted>,
+}
+
+/// A version whose details are wanted, and where to ask.
+struct Wanted {
+    location: String,
+    publisher: String,
+    image: [String; 3],
+}
+
+async fn build(
+    store: &dyn Store,
+    plan: &Plan,
+    shards: &mut Shards,
+    ask_details: bool,
+) -> Result<Built> {
+    let mut files = Files::create(plan)?;
+    let mut previous = Previous::open(store, plan.previous).await?;
+    let reach = shards.reach(store, plan).await?;
+    let mut report = Report::default();
+    let mut wanted = Vec::new();
+    let run = (plan.run, plan.started_at);
+    let mut groups = shards.publishers(store);
+    while let Some(publisher) = groups.next(&mut previous).await? {
+        let before = publisher.previous.clone();
+        let merged = merge(publisher, &reach, run);
+        if let Some(previous_run) = plan.previous {
+            for change in changes::between(&before, &merged.rows, run, previous_run) {
+                files.changes.write(&change)?;
+            }
+        }
+        if ask_details {
+            let policy = plan.request.details.unwrap_or_default();
+            wanted.extend(merged.rows.iter().filter_map(|row| wants(row, policy, plan.run)));
+        }
+        report.add(&merged);
+        for row in merged.rows {
+            files.ndjson.write(&row)?;
+            files.parquet.write(row)?;
+        }
+    }
+    shards.damaged = groups.finish();
+    report.locations(&reach, shards);
+    Ok(Built { files, coverage: report.coverage(plan), wanted })
+}
+
+fn wants(row: &MarketplaceImage, policy: Details, run: RunId) -> Option<Wanted> {
+    let in_scope = match policy {
+        Details::None => false,
+        Details::Latest => row.is_latest,
+        Details::All => true,
+    };
+    let fresh = row.observed_run == run.to_string();
+    if !in_scope || !fresh || row.has_details() {
+        return None;
+    }
+    Some(Wanted {
+        location: row.locations.first()?.clone(),
+        publisher: row.publisher.clone(),
+        image: [row.offer.clone(), row.sku.clone(), row.version.clone()],
+    })
+}
+
+fn details_items(plan: &Plan, wanted: Vec<Wanted>) -> Vec<WorkItem> {
+    let subscriptions: HashMap<&str, &str> =
+        plan.items.iter().map(|item| (item.scope.location(), item.scope.subscription())).collect();
+    let mut groups: BTreeMap<(String, String), Vec<[String; 3]>> = BTreeMap::new();
+    for Wanted { location, publisher, image } in wanted {
+        groups.entry((location, publisher)).or_default().push(image);
+    }
+    let mut items = Vec::new();
+    for ((location, publisher), images) in groups {
+        let subscription = subscriptions.get(location.as_str()).copied().unwrap_or_default();
+        let mut chunk = Vec::new();
+        let mut bytes = 0;
+        let mut push = |images: Vec<[String; 3]>| {
+            let scope = Scope::Details {
+                location: location.clone(),
+                subscription: subscription.to_owned(),
+                publisher: publisher.clone(),
+                images,
+            };
+            items.push(WorkItem::new(plan.run, SourceName::Marketplace, scope));
+        };
+        for image in images {
+            bytes += image.iter().map(|name| name.len() + 3).sum::<usize>();
+            chunk.push(image);
+            if chunk.len() == DETAILS_AT_ONCE || bytes > DETAILS_BYTES {
+                push(std::mem::take(&mut chunk));
+                bytes = 0;
+            }
+        }
+        if !chunk.is_empty() {
+            push(chunk);
+        }
+    }
+    items
+}
+
+/// Coverage while it is being gathered.
+#[derive(Default)]
+struct Report {
+    totals: Totals,
+    details: DetailsCount,
+    outside: u64,
+    lines: Vec<Line>,
+    unlisted: BTreeMap<String, Standing>,
+}
+
+impl Report {
+    fn add(&mut self, merged: &Merged) {
+        let known = merged.rows.iter().filter(|row| row.has_details()).count() as u64;
+        self.details.known += known;
+        self.details.unknown += merged.rows.len() as u64 - known;
+        self.outside += merged.outside;
+        self.lines.extend_from_slice(&merged.lines);
+        for (location, standing) in &merged.unlisted {
+            let sum = self.unlisted.entry(location.clone()).or_default();
+            sum.rows += standing.rows;
+            sum.since = sum.since.into_iter().chain(standing.since).min();
+        }
+        let (sum, more) = (&mut self.totals, &merged.totals);
+        sum.done += more.done;
+        sum.empty += more.empty;
+        sum.gone += more.gone;
+        sum.denied += more.denied;
+        sum.failed += more.failed;
+        sum.carried += more.carried;
+    }
+
+    /// A line for every location's list of publishers.
+    fn locations(&mut self, reach: &BTreeMap<String, super::merge::Reach>, shards: &Shards) {
+        for location in reach.keys() {
+            let standing = self.unlisted.get(location).copied().unwrap_or_default();
+            let (mut state, reason, attempts) = shards.location_end(location);
+            if state == State::Failed && standing.rows > 0 {
+                state = State::Carried;
+            }
+            self.totals.add(state, 1);
+            self.lines.push(Line {
+                source: SourceName::Marketplace,
+                location: location.clone(),
+                publisher: None,
+                offer: None,
+                sku: None,
+                version: None,
+                state,
+                reason,
+                attempts,
+                rows: standing.rows,
+                since: standing.since,
+            });
+        }
+    }
+
+    fn coverage(mut self, plan: &Plan) -> Coverage {
+        self.lines.sort_by(|a, b| {
+            let name = |line: &Line| {
+                (
+                    line.location.clone(),
+                    line.publisher.clone(),
+                    line.offer.clone(),
+                    line.sku.clone(),
+                    line.version.clone(),
+                )
+            };
+            name(a).cmp(&name(b))
+        });
+        Coverage {
+            schema_version: SCHEMA_VERSION,
+            run: plan.run.to_string(),
+            totals: self.totals,
+            details: self.details,
+            outside: self.outside,
+            scopes: self.lines,
+        }
+    }
+}
+
+async fn write(
+    store: &dyn Store,
+    plan: &Plan,
+    built: Built,
+    now: OffsetDateTime,
+) -> Result<Manifest> {
+    let Built { files, coverage, .. } = built;
+    let complete = coverage.totals.is_complete();
+    let stored = files.store(store, plan, &coverage).await?;
+    let manifest = Manifest {
+        schema_version: SCHEMA_VERSION,
+        run: plan.run,
+        started_at: plan.started_at,
+        published_at: now.replace_nanosecond(0).unwrap_or(now),
+        state: if complete { Completeness::Complete } else { Completeness::Partial },
+        coverage: coverage.totals,
+        previous_run: plan.previous,
+        files: stored,
+    };
+    let key = Key::Snapshot(plan.run, SnapshotFile::Manifest);
+    if store.create(&key, to_json(&manifest)?.into()).await? {
+        tracing::info!(run = %plan.run, complete, "published");
+        return Ok(manifest);
+    }
+    // Another worker was first; its files have the same bytes.
+    snapshot::manifest(store, plan.run)
+        .await?
+        .ok_or_else(|| Error::transient(format!("the manifest of run {} vanished", plan.run)))
+}

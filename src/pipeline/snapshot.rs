@@ -1,0 +1,145 @@
+//! The documents that make a set of files a snapshot, and which snapshot is the current one.
+
+use super::coverage::Totals;
+use super::{read_json, to_json};
+use crate::error::{Error, Result};
+use crate::store::{Key, SnapshotFile, Store};
+use crate::work::RunId;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+/// The version of everything under `snapshots/`.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Whether a snapshot lacks anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Completeness {
+    /// Every scope was answered.
+    Complete,
+    /// Some were not; coverage says which.
+    Partial,
+}
+
+/// A file of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct File {
+    /// Its name within the snapshot.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// The SHA-256 of its bytes, in hexadecimal.
+    pub sha256: String,
+    /// Its rows; zero for documents.
+    pub rows: u64,
+    /// The name to give to `azimg schema`.
+    pub schema: String,
+}
+
+/// `manifest.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The run.
+    pub run: RunId,
+    /// When it started.
+    #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "String")]
+    pub started_at: OffsetDateTime,
+    /// When its snapshot was written.
+    #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "String")]
+    pub published_at: OffsetDateTime,
+    /// Whether it lacks anything.
+    pub state: Completeness,
+    /// How many scopes ended how.
+    pub coverage: Totals,
+    /// The run that rows were carried over from and changes are told against.
+    pub previous_run: Option<RunId>,
+    /// The files.
+    pub files: Vec<File>,
+}
+
+impl Manifest {
+    /// A file of the snapshot by its name.
+    pub fn file(&self, file: SnapshotFile) -> Option<&File> {
+        let name = file.to_string();
+        self.files.iter().find(|file| file.name == name)
+    }
+}
+
+/// `current.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Current {
+    /// The run.
+    pub run: RunId,
+    /// The name of its manifest.
+    pub manifest: String,
+    /// When it was published.
+    #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "String")]
+    pub published_at: OffsetDateTime,
+}
+
+/// The manifest of the current snapshot, if there is one.
+pub async fn current(store: &dyn Store) -> Result<Option<Manifest>> {
+    let Some(current) = read_json::<Current>(store, &Key::Current).await? else {
+        return Ok(None);
+    };
+    manifest(store, current.run).await?.map(Some).ok_or_else(|| {
+        Error::corrupt(format!(
+            "{}: current.json names run {}, whose manifest is not there; publish another run \
+             with 'azimg runs publish RUN'",
+            store.address(),
+            current.run
+        ))
+    })
+}
+
+/// The manifest of a run's snapshot, if it is published.
+pub async fn manifest(store: &dyn Store, run: RunId) -> Result<Option<Manifest>> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Version {
+        schema_version: u32,
+    }
+    let key = Key::Snapshot(run, SnapshotFile::Manifest);
+    let Some(Version { schema_version }) = read_json(store, &key).await? else { return Ok(None) };
+    if schema_version != SCHEMA_VERSION {
+        return Err(Error::invalid(format!(
+            "{} holds snapshots of schema {schema_version}; this azimg reads and writes schema \
+             {SCHEMA_VERSION}: use the azimg that wrote it, or another --store",
+            store.address()
+        )));
+    }
+    read_json(store, &key).await
+}
+
+/// Makes `run` the current snapshot, unless a later one is: it never moves backward.
+pub async fn make_current(store: &dyn Store, run: RunId, now: OffsetDateTime) -> Result<()> {
+    let next = Current {
+        run,
+        manifest: Key::Snapshot(run, SnapshotFile::Manifest).to_string(),
+        published_at: now,
+    };
+    let bytes = to_json(&next)?;
+    for _ in 0..16 {
+        let object = store.get(&Key::Current).await?;
+        if let Some(object) = &object {
+            let current: Current = serde_json::from_slice(&object.bytes)
+                .map_err(|e| Error::corrupt(format!("current.json: {e}")))?;
+            if current.run >= run {
+                return Ok(());
+            }
+        }
+        let tag = object.as_ref().map(|object| object.tag.as_str());
+        if store.swap(&Key::Current, bytes.clone().into(), tag).await? {
+            return Ok(());
+        }
+    }
+    Err(Error::transient("current.json: others keep changing it"))
+}

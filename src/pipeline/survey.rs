@@ -1,0 +1,85 @@
+//! How far a run is: what is expected, what has ended, what is missing.
+//!
+//! Names tell nearly all: only outcomes that have children are read.
+
+use super::read_json;
+use crate::error::Result;
+use crate::store::{Key, Store};
+use crate::work::{Outcome, Plan, SourceName, WorkItem};
+use futures::{StreamExt, TryStreamExt, stream};
+use std::collections::{HashMap, HashSet};
+
+/// How far a run is.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// Items that have ended, parents before their children.
+    pub ended: Vec<WorkItem>,
+    /// Items that are expected and have not ended.
+    pub missing: Vec<WorkItem>,
+    /// Outcomes that have children, by source and item id.
+    pub parents: HashMap<(SourceName, String), Outcome>,
+    /// Whether the details have been planned, or none are wanted.
+    pub details_planned: bool,
+}
+
+/// Reads how far `plan`'s run is.
+pub async fn survey(store: &dyn Store, plan: &Plan) -> Result<Survey> {
+    let mut roots = plan.items.clone();
+    let details: Option<Vec<WorkItem>> = read_json(store, &Key::DetailsPlan(plan.run)).await?;
+    let mut survey = Survey { details_planned: details.is_some(), ..Survey::default() };
+    roots.extend(details.unwrap_or_default());
+
+    let sources: HashSet<SourceName> = roots.iter().map(|item| item.source).collect();
+    let mut leaves = HashSet::new();
+    for source in sources {
+        let mut parents = Vec::new();
+        for entry in store.list(&Key::outcomes_prefix(plan.run, source)).await? {
+            match Key::parse_outcome(&entry.name, plan.run, source) {
+                Some((item, true)) => parents.push(item.to_owned()),
+                Some((item, false)) => {
+                    leaves.insert((source, item.to_owned()));
+                }
+                None => {}
+            }
+        }
+        let run = plan.run;
+        let read: Vec<_> = stream::iter(parents)
+            .map(|item| async move {
+                let key = Key::Outcome { run, source, item: item.clone(), parent: true };
+                let outcome: Option<Outcome> = read_json(store, &key).await?;
+                Ok::<_, crate::error::Error>(outcome.map(|outcome| ((source, item), outcome)))
+            })
+            .buffer_unordered(16)
+            .try_collect()
+            .await?;
+        survey.parents.extend(read.into_iter().flatten());
+    }
+    survey.walk(roots, &leaves);
+    Ok(survey)
+}
+
+impl Survey {
+    fn walk(&mut self, mut open: Vec<WorkItem>, leaves: &HashSet<(SourceName, String)>) {
+        let mut seen = HashSet::new();
+        open.reverse();
+        while let Some(item) = open.pop() {
+            let name = (item.source, item.item.clone());
+            if !seen.insert(name.clone()) {
+                continue;
+            }
+            if let Some(parent) = self.parents.get(&name) {
+                open.extend(parent.children.iter().rev().cloned());
+                self.ended.push(item);
+            } else if leaves.contains(&name) {
+                self.ended.push(item);
+            } else {
+                self.missing.push(item);
+            }
+        }
+    }
+
+    /// How many items are known of.
+    pub fn expected(&self) -> usize {
+        self.ended.len() + self.missing.len()
+    }
+}

@@ -1,0 +1,343 @@
+//! The simulated Resource Manager: subscriptions, locations, the compute provider's image
+//! listings. Strict: what Azure refuses is refused here, in Azure's words.
+
+use super::state::{Sim, error, json};
+use super::world::{Image, LOGICAL, LocationSet, PHYSICAL, Publisher, Sku};
+use crate::image::Status;
+use crate::source::locations::short_name;
+use axum::body::Body;
+use axum::http::{Response, StatusCode};
+use serde_json::{Value, json};
+use time::format_description::well_known::Rfc3339;
+
+/// The subscription and the tenant that the simulated identity sees.
+pub const SUBSCRIPTION: &str = "11111111-1111-4111-8111-111111111111";
+/// The tenant.
+pub const TENANT: &str = "22222222-2222-4222-8222-222222222222";
+
+/// A request, taken apart.
+pub(super) struct Asked<'a> {
+    /// Path segments, decoded.
+    pub(super) path: Vec<String>,
+    /// Query parameters, decoded.
+    pub(super) query: Vec<(String, String)>,
+    pub(super) sim: &'a Sim,
+}
+
+type Answer = Response<Body>;
+
+impl Asked<'_> {
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
+        let found = self.query.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// Refuses what Azure refuses: no version of the API, or parameters that are not known.
+    fn check(&self, allowed: &[&str]) -> Result<(), Answer> {
+        match self.parameter("api-version") {
+            None => {
+                return Err(error(
+                    StatusCode::BAD_REQUEST,
+                    "MissingApiVersionParameter",
+                    "The api-version query parameter (?api-version=) is required for all requests.",
+                ));
+            }
+            Some(version) => {
+                let date = version.len() == 10
+                    && version.bytes().enumerate().all(|(i, b)| match i {
+                        4 | 7 => b == b'-',
+                        _ => b.is_ascii_digit(),
+                    });
+                if !date || !("2015-01-01"..="2026-04-01").contains(&version) {
+                    return Err(error(
+                        StatusCode::BAD_REQUEST,
+                        "InvalidApiVersionParameter",
+                        &format!("The api-version '{version}' is invalid."),
+                    ));
+                }
+            }
+        }
+        for (name, _) in &self.query {
+            let known = |other: &&str| other.eq_ignore_ascii_case(name);
+            if !name.eq_ignore_ascii_case("api-version") && !allowed.iter().any(|a| known(&a)) {
+                let option = name.trim_start_matches('$');
+                let text = format!(
+                    "The query specified in the URI is not valid. Query option \
+                    '{option}' is not allowed."
+                );
+                return Err(json(StatusCode::BAD_REQUEST, &json!({ "Message": text })));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Answers one request, with the name of its operation for the statistics.
+pub(super) fn answer(asked: &Asked<'_>) -> (&'static str, Answer) {
+    let path: Vec<String> = asked.path.iter().map(|part| part.to_ascii_lowercase()).collect();
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    let names: Vec<&str> = asked.path.iter().map(String::as_str).collect();
+    let plain = |name, value: fn(&Asked<'_>) -> Value| {
+        let answer = asked.check(&["includeExtendedLocations"]);
+        (name, answer.map_or_else(|refused| refused, |()| json(StatusCode::OK, &value(asked))))
+    };
+    match path[..] {
+        ["subscriptions"] => plain("ListSubscriptions", |_| list(vec![subscription()])),
+        ["tenants"] => plain("ListTenants", |_| {
+            list(vec![json!({"id": format!("/tenants/{TENANT}"), "tenantId": TENANT,
+                "displayName": "Simulated", "tenantCategory": "Home"})])
+        }),
+        ["subscriptions", id, ..] if id != SUBSCRIPTION => {
+            let text = format!("The subscription '{id}' could not be found.");
+            ("Unknown", error(StatusCode::NOT_FOUND, "SubscriptionNotFound", &text))
+        }
+        ["subscriptions", _] => plain("GetSubscription", |_| subscription()),
+        ["subscriptions", _, "locations"] => plain("ListLocations", |_| list(locations())),
+        ["subscriptions", _, "providers", "microsoft.compute"] => plain("GetProvider", provider),
+        [
+            "subscriptions",
+            _,
+            "providers",
+            "microsoft.compute",
+            "locations",
+            location,
+            "publishers",
+            ..,
+        ] => images(asked, location, &names[7..], &path[7..]),
+        _ => ("Unknown", not_found(&asked.path)),
+    }
+}
+
+fn not_found(path: &[String]) -> Answer {
+    let text =
+        format!("No HTTP resource was found that matches the request URI '/{}'.", path.join("/"));
+    error(StatusCode::NOT_FOUND, "InvalidResourceType", &text)
+}
+
+fn list(value: Vec<Value>) -> Value {
+    json!({ "value": value })
+}
+
+fn subscription() -> Value {
+    json!({
+        "id": format!("/subscriptions/{SUBSCRIPTION}"), "authorizationSource": "RoleBased",
+        "managedByTenants": [], "subscriptionId": SUBSCRIPTION, "tenantId": TENANT,
+        "displayName": "Simulated", "state": "Enabled",
+        "subscriptionPolicies": {"locationPlacementId": "Public_2014-09-01",
+            "quotaId": "EnterpriseAgreement_2014-09-01", "spendingLimit": "Off"},
+    })
+}
+
+fn locations() -> Vec<Value> {
+    let entry = |name: &&str, kind: &str| {
+        let short = short_name(name);
+        json!({
+            "id": format!("/subscriptions/{SUBSCRIPTION}/locations/{short}"), "name": short,
+            "type": "Region", "displayName": name, "regionalDisplayName": name,
+            "metadata": {"regionType": kind, "regionCategory": "Recommended",
+                "geography": "Simulated", "geographyGroup": "Simulated", "longitude": "0",
+                "latitude": "0", "physicalLocation": name, "pairedRegion": []},
+        })
+    };
+    let physical = PHYSICAL.iter().map(|name| entry(name, "Physical"));
+    physical.chain(LOGICAL.iter().map(|name| entry(name, "Logical"))).collect()
+}
+
+fn provider(asked: &Asked<'_>) -> Value {
+    let display = |short: &String| {
+        let name = PHYSICAL.iter().find(|name| short_name(name) == *short);
+        name.map_or_else(|| short.clone(), |name| (*name).to_owned())
+    };
+    let locations: Vec<String> = asked.sim.world.locations.iter().map(display).collect();
+    json!({
+        "id": format!("/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Compute"),
+        "namespace": "Microsoft.Compute", "registrationState": "Registered",
+        "resourceTypes": [
+            {"resourceType": "virtualMachines", "locations": locations, "apiVersions": ["2024-07-01"]},
+            {"resourceType": "locations/publishers", "locations": locations, "apiVersions": ["2024-07-01"]},
+        ],
+    })
+}
+
+/// The listings below `publishers`: `rest` is what follows it, as written; `lower` in lower case.
+fn images(
+    asked: &Asked<'_>,
+    location: &str,
+    rest: &[&str],
+    lower: &[&str],
+) -> (&'static str, Answer) {
+    let world = &asked.sim.world;
+    let Some(here) = world.location(location) else {
+        let text = format!(
+            "No registered resource provider found for location '{location}' and \
+            API version for type 'locations/publishers'."
+        );
+        return ("Unknown", error(StatusCode::BAD_REQUEST, "NoRegisteredProviderFound", &text));
+    };
+    let (name, allowed): (&'static str, &[&str]) = match lower {
+        [] => ("ListPublishers", &[]),
+        [_, "artifacttypes", "vmimage", "offers"] => ("ListOffers", &[]),
+        [_, "artifacttypes", "vmimage", "offers", _, "skus"] => ("ListSkus", &[]),
+        [_, "artifacttypes", "vmimage", "offers", _, "skus", _, "versions"] => {
+            ("ListVersions", &["$expand", "$top", "$orderby"])
+        }
+        [_, "artifacttypes", "vmimage", "offers", _, "skus", _, "versions", _] => ("GetImage", &[]),
+        _ => return ("Unknown", not_found(&asked.path)),
+    };
+    if let Err(refused) = asked.check(allowed) {
+        return (name, refused);
+    }
+    let base = format!(
+        "/Subscriptions/{SUBSCRIPTION}/Providers/Microsoft.Compute/Locations/\
+        {location}/Publishers"
+    );
+    if rest.is_empty() {
+        let entries: Vec<Value> = world
+            .publishers
+            .iter()
+            .filter(|publisher| publisher.locations & here != 0)
+            .map(|publisher| entry(location, &publisher.name, &base))
+            .collect();
+        return (name, json(StatusCode::OK, &entries.into()));
+    }
+    let found = world.publisher(rest[0], here).filter(|publisher| !publisher.vanishes);
+    let answer = match found {
+        None => Err(format!("Publisher: {} was not found.", rest[0])),
+        Some(publisher) => below(asked, publisher, here, location, rest, &base),
+    };
+    let answer = answer.map_or_else(
+        |message| error(StatusCode::NOT_FOUND, "NotFound", &message),
+        |value| json(StatusCode::OK, &value),
+    );
+    (name, answer)
+}
+
+fn below(
+    asked: &Asked<'_>,
+    publisher: &Publisher,
+    here: LocationSet,
+    location: &str,
+    rest: &[&str],
+    base: &str,
+) -> Result<Value, String> {
+    const GONE: &str = "Artifact: VMImage was not found.";
+    let base = format!("{base}/{}/ArtifactTypes/VMImage/Offers", publisher.name);
+    if rest.len() == 4 {
+        let offers = publisher.offers.iter().filter(|offer| offer.locations & here != 0);
+        return Ok(offers.map(|offer| entry(location, &offer.name, &base)).collect());
+    }
+    let offer = publisher
+        .offers
+        .iter()
+        .find(|offer| offer.locations & here != 0 && offer.name.eq_ignore_ascii_case(rest[4]))
+        .filter(|offer| !offer.vanishes)
+        .ok_or(GONE)?;
+    let base = format!("{base}/{}/Skus", offer.name);
+    if rest.len() == 6 {
+        let skus = offer.skus.iter().filter(|sku| sku.locations & here != 0);
+        let listed = skus.map(|sku| {
+            let mut value = entry(location, &sku.name, &base);
+            value["properties"] =
+                json!({"automaticOSUpgradeProperties": {"automaticOSUpgradeSupported": false}});
+            value
+        });
+        return Ok(listed.collect());
+    }
+    let sku = offer
+        .skus
+        .iter()
+        .find(|sku| sku.locations & here != 0 && sku.name.eq_ignore_ascii_case(rest[6]))
+        .ok_or(GONE)?;
+    let base = format!("{base}/{}/Versions", sku.name);
+    if rest.len() == 8 {
+        return Ok(versions(asked, sku, here, location, &base));
+    }
+    let image = sku
+        .versions
+        .iter()
+        .find(|image| image.locations & here != 0 && image.version.eq_ignore_ascii_case(rest[8]))
+        .ok_or(GONE)?;
+    let mut value = entry(location, &image.version, &base);
+    value["properties"] = detailed(image);
+    Ok(value)
+}
+
+fn versions(asked: &Asked<'_>, sku: &Sku, here: LocationSet, location: &str, base: &str) -> Value {
+    let expand = asked.parameter("$expand").unwrap_or_default().to_ascii_lowercase();
+    let expand = expand.starts_with("properties");
+    let mut images: Vec<&Image> =
+        sku.versions.iter().filter(|image| image.locations & here != 0).collect();
+    if asked.parameter("$orderby").is_some_and(|order| order.to_ascii_lowercase().ends_with("desc"))
+    {
+        images.reverse();
+    }
+    let top = asked.parameter("$top").and_then(|top| top.parse().ok()).unwrap_or(usize::MAX);
+    let listed = images.into_iter().take(top).map(|image| {
+        let mut value = entry(location, &image.version, base);
+        if expand {
+            value["properties"] = listed(image);
+        }
+        value
+    });
+    listed.collect()
+}
+
+fn entry(location: &str, name: &str, base: &str) -> Value {
+    json!({"location": location, "name": name, "id": format!("{base}/{name}")})
+}
+
+fn listed(image: &Image) -> Value {
+    let mut value = json!({
+        "hyperVGeneration": image.hyper_v_generation,
+        "architecture": image.architecture,
+        "replicaType": "Managed",
+        "replicaCount": 10,
+        "goLiveDate": null,
+    });
+    if let Some(mut deprecation) = deprecation(image) {
+        if deprecation.get("scheduledDeprecationTime").is_none() {
+            deprecation["scheduledDeprecationTime"] = Value::Null;
+        }
+        value["imageDeprecationStatus"] = deprecation;
+    }
+    value
+}
+
+fn deprecation(image: &Image) -> Option<Value> {
+    let state = match image.status? {
+        Status::Active => "Active",
+        Status::Scheduled => "ScheduledForDeprecation",
+        Status::Deprecated | Status::EndOfLife | Status::Gone => "Deprecated",
+    };
+    let mut value = json!({ "imageState": state });
+    if let Some(at) = image.scheduled_deprecation_at.and_then(|at| at.format(&Rfc3339).ok()) {
+        value["scheduledDeprecationTime"] = at.replace('Z', "+00:00").into();
+    }
+    if let Some((kind, text)) = image.alternative.as_ref().and_then(|a| a.split_once(':')) {
+        value["alternativeOption"] = json!({"type": kind, "value": text});
+    }
+    Some(value)
+}
+
+fn detailed(image: &Image) -> Value {
+    let mut value = json!({
+        "hyperVGeneration": image.hyper_v_generation,
+        "architecture": image.architecture,
+        "replicaType": "Managed",
+        "disallowed": {"vmDiskType": "None"},
+        "automaticOSUpgradeProperties": {"automaticOSUpgradeSupported": false},
+        "dataDiskImages": [],
+        "features": image.features.iter()
+            .map(|(name, value)| json!({"name": name, "value": value})).collect::<Value>(),
+    });
+    if let Some(os) = &image.os {
+        value["osDiskImage"] = json!({"operatingSystem": os, "sizeInBytes": 32_213_303_808_u64});
+    }
+    if let Some((publisher, product, name)) = &image.plan {
+        value["plan"] = json!({"publisher": publisher, "product": product, "name": name});
+    }
+    if let Some(deprecation) = deprecation(image) {
+        value["imageDeprecationStatus"] = deprecation;
+    }
+    value
+}

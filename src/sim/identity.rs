@@ -1,0 +1,146 @@
+//! Who is who in the simulated Azure: tokens that look like Entra's, the identity endpoint of App
+//! Service, and the document that clients of a private cloud read first.
+
+use super::Sim;
+use super::arm::TENANT;
+use super::state::{error, json};
+use async_trait::async_trait;
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, Response, StatusCode, header};
+use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use time::{Duration, OffsetDateTime};
+
+/// Tokens live as long as Entra's usually do.
+const LIFETIME: Duration = Duration::hours(24);
+
+fn base64url(bytes: &[u8]) -> String {
+    azure_core::base64::encode_url_safe(bytes)
+}
+
+/// A token for `audience`: the three parts of a JSON Web Token, the signature a mere filler.
+fn mint(audience: &str, now: OffsetDateTime) -> (String, OffsetDateTime) {
+    let expires = now + LIFETIME;
+    let head = json!({"typ": "JWT", "alg": "RS256", "kid": "simulated"});
+    let body = json!({
+        "aud": audience, "iss": format!("https://sts.windows.net/{TENANT}/"),
+        "iat": now.unix_timestamp(), "nbf": now.unix_timestamp(), "exp": expires.unix_timestamp(),
+        "appid": "33333333-3333-4333-8333-333333333333", "idtyp": "app",
+        "oid": "44444444-4444-4444-8444-444444444444",
+        "sub": "44444444-4444-4444-8444-444444444444", "tid": TENANT, "ver": "1.0",
+        "xms_mirid": "/subscriptions/x/providers/Microsoft.ManagedIdentity/userAssignedIdentities/sim",
+    });
+    let part = |value: Value| base64url(value.to_string().as_bytes());
+    (format!("{}.{}.{}", part(head), part(body), base64url(b"simulated")), expires)
+}
+
+/// A credential for a simulated Azure in the same process.
+#[derive(Debug)]
+pub struct SimCredential;
+
+#[async_trait]
+impl TokenCredential for SimCredential {
+    async fn get_token(
+        &self,
+        scopes: &[&str],
+        _: Option<TokenRequestOptions<'_>>,
+    ) -> azure_core::Result<AccessToken> {
+        let audience = scopes.first().copied().unwrap_or_default();
+        let (token, expires) = mint(audience, OffsetDateTime::now_utc());
+        Ok(AccessToken::new(token, expires))
+    }
+}
+
+/// Refuses a request without a bearer token, or with one that has expired.
+pub(super) fn check(headers: &HeaderMap) -> Result<(), Response<Body>> {
+    let refuse = |code: &str, message: &str| {
+        let mut response = error(StatusCode::UNAUTHORIZED, code, message);
+        super::challenge(&mut response);
+        Err(response)
+    };
+    let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = header.and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
+    let Some(token) = token.filter(|token| !token.is_empty()) else {
+        return refuse(
+            "AuthenticationFailed",
+            "Authentication failed. The 'Authorization' header is missing.",
+        );
+    };
+    let expiry = token
+        .split('.')
+        .nth(1)
+        .and_then(|part| azure_core::base64::decode_url_safe(part).ok())
+        .and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok())
+        .and_then(|claims| claims["exp"].as_i64());
+    if expiry.is_some_and(|expiry| expiry < OffsetDateTime::now_utc().unix_timestamp()) {
+        return refuse("ExpiredAuthenticationToken", "The access token expiry time is past.");
+    }
+    Ok(())
+}
+
+/// The identity endpoint of App Service and Functions, api-version 2019-08-01.
+pub(super) async fn token(
+    State(sim): State<Arc<Sim>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let query: Vec<(String, String)> =
+        url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();
+    let parameter = |name: &str| query.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
+    let bad = |message: &str| {
+        let body = json!({"statusCode": 400, "message": message, "correlationId": "simulated"});
+        json(StatusCode::BAD_REQUEST, &body)
+    };
+    if parameter("api-version") != Some("2019-08-01") {
+        return bad("The api-version is not supported.");
+    }
+    let header = headers.get("x-identity-header").and_then(|value| value.to_str().ok());
+    if header != Some(sim.secret.as_str()) {
+        let body = json!({"statusCode": 401, "message": "The X-IDENTITY-HEADER is wrong."});
+        return json(StatusCode::UNAUTHORIZED, &body);
+    }
+    let Some(resource) = parameter("resource") else { return bad("The resource is missing.") };
+    let (token, expires) = mint(resource, OffsetDateTime::now_utc());
+    json(
+        StatusCode::OK,
+        &json!({
+            "access_token": token, "expires_on": expires.unix_timestamp().to_string(),
+            "resource": resource, "token_type": "Bearer",
+            "client_id": "33333333-3333-4333-8333-333333333333",
+        }),
+    )
+}
+
+/// `/metadata/endpoints`: an object, or, for api-version 2019-05-01, an array of one.
+pub(super) async fn endpoints(RawQuery(query): RawQuery, headers: HeaderMap) -> Response<Body> {
+    let query = query.unwrap_or_default();
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let arm = format!("https://{host}");
+    let cloud = json!({
+        "name": "AzureSim", "portal": arm, "resourceManager": arm, "graph": arm,
+        "graphAudience": arm, "gallery": arm, "batch": arm, "sqlManagement": arm,
+        "microsoftGraphResourceId": arm, "activeDirectoryDataLake": arm,
+        "appInsightsResourceId": arm, "logAnalyticsResourceId": arm,
+        "media": arm, "ossrDbmsResourceId": arm,
+        "vmImageAliasDoc": format!("{arm}/aliases.json"),
+        "authentication": {
+            "loginEndpoint": "https://login.microsoftonline.com", "tenant": "common",
+            "audiences": [format!("{arm}/"), arm], "identityProvider": "AAD",
+        },
+        "suffixes": {"storage": "core.windows.net", "keyVaultDns": "vault.azure.net",
+            "acrLoginServer": "azurecr.io", "sqlServerHostname": "database.windows.net"},
+    });
+    if query.contains("api-version=2019-05-01") {
+        json(StatusCode::OK, &json!([cloud]))
+    } else if query.contains("api-version=") {
+        json(StatusCode::OK, &cloud)
+    } else {
+        error(
+            StatusCode::BAD_REQUEST,
+            "MissingApiVersionParameter",
+            "The api-version query parameter (?api-version=) is required for all requests.",
+        )
+    }
+}

@@ -1,0 +1,151 @@
+//! A simulated Azure for one machine: Resource Manager and identity, over http or https. Real
+//! clients list from it unchanged.
+
+mod arm;
+mod generate;
+mod identity;
+mod state;
+mod tls;
+mod world;
+
+pub use arm::SUBSCRIPTION;
+pub use generate::{Scale, generate};
+pub use identity::SimCredential;
+pub use state::{Sim, Stats};
+pub use world::World;
+
+use crate::error::{Error, Result};
+use arm::Asked;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method, Response, StatusCode, header};
+use axum::routing::get;
+use percent_encoding::percent_decode_str;
+use serde_json::{Value, json};
+use state::{error, json as json_answer};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use url::Url;
+
+/// Where a running simulated Azure is reached.
+#[derive(Debug, Clone)]
+pub struct Running {
+    /// The Resource Manager.
+    pub arm: Url,
+    /// The secret of the identity endpoint.
+    pub secret: String,
+}
+
+impl Running {
+    /// The line that tells other programs where everything is.
+    pub fn to_json(&self) -> Value {
+        let at = |path: &str| format!("{}{path}", self.arm.as_str().trim_end_matches('/'));
+        json!({
+            "arm": at(""),
+            "identity": {"endpoint": at("/msi/token"), "header": self.secret},
+            "registries": [],
+            "stats": at("/_sim/stats"),
+        })
+    }
+}
+
+impl Sim {
+    /// A simulated Azure that has `world`, and answers after `latency`.
+    pub fn new(world: World, latency: Duration) -> Arc<Self> {
+        let secret = ulid::Ulid::generate().to_string();
+        Arc::new(Self { world, latency, secret, stats: Stats::default() })
+    }
+
+    /// Listens at `address` and serves in the background; over https if there is a folder to leave
+    /// the certificate of the authority in.
+    pub async fn start(
+        self: &Arc<Self>,
+        address: SocketAddr,
+        tls: Option<&Path>,
+    ) -> Result<Running> {
+        let listener = std::net::TcpListener::bind(address)
+            .map_err(|e| Error::invalid(format!("cannot listen at {address}: {e}")))?;
+        listener.set_nonblocking(true).map_err(|e| Error::io("the listener", e))?;
+        let bound = listener.local_addr().map_err(|e| Error::io("the listener", e))?;
+        let routes = self.router();
+        let scheme = match tls {
+            None => {
+                let listener = tokio::net::TcpListener::from_std(listener)
+                    .map_err(|e| Error::io("the listener", e))?;
+                tokio::spawn(async move {
+                    if let Err(error) = axum::serve(listener, routes).await {
+                        tracing::error!(%error, "the simulated Azure stopped");
+                    }
+                });
+                "http"
+            }
+            Some(folder) => {
+                tls::serve(listener, routes, folder)?;
+                "https"
+            }
+        };
+        let arm = Url::parse(&format!("{scheme}://{bound}"))
+            .map_err(|e| Error::bug("an address of ours").with_source(e))?;
+        Ok(Running { arm, secret: self.secret.clone() })
+    }
+
+    fn router(self: &Arc<Self>) -> Router {
+        Router::new()
+            .route("/_sim/stats", get(stats))
+            .route("/msi/token", get(identity::token))
+            .route("/metadata/endpoints", get(identity::endpoints))
+            .fallback(resource_manager)
+            .with_state(Arc::clone(self))
+    }
+}
+
+async fn stats(State(sim): State<Arc<Sim>>) -> Response<Body> {
+    json_answer(StatusCode::OK, &sim.stats.to_json())
+}
+
+async fn resource_manager(State(sim): State<Arc<Sim>>, request: Request) -> Response<Body> {
+    sim.stats.begin();
+    if !sim.latency.is_zero() {
+        tokio::time::sleep(sim.latency).await;
+    }
+    let (operation, mut response) = serve(&sim, &request);
+    if let Ok(id) = HeaderValue::try_from(ulid::Ulid::generate().to_string()) {
+        response.headers_mut().insert("x-ms-request-id", id);
+    }
+    sim.stats.end(operation, response.status());
+    response
+}
+
+fn serve(sim: &Sim, request: &Request) -> (&'static str, Response<Body>) {
+    if let Err(refused) = identity::check(request.headers()) {
+        sim.stats.no_token();
+        return ("Unauthenticated", refused);
+    }
+    if request.method() != Method::GET {
+        let text = format!("The method {} is not simulated.", request.method());
+        let refused = error(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", &text);
+        return ("Unknown", refused);
+    }
+    let uri = request.uri();
+    let path: Option<Vec<String>> = uri
+        .path()
+        .trim_matches('/')
+        .split('/')
+        .map(|part| percent_decode_str(part).decode_utf8().ok().map(String::from))
+        .collect();
+    let Some(path) = path else {
+        return ("Unknown", error(StatusCode::BAD_REQUEST, "BadRequest", "The path is no UTF-8."));
+    };
+    let query = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    arm::answer(&Asked { path, query: query.into_owned().collect(), sim })
+}
+
+/// The header of a refusal that tells a client where to sign in.
+fn challenge(response: &mut Response<Body>) {
+    let text = "Bearer authorization_uri=\"https://login.microsoftonline.com/\", \
+                error=\"invalid_token\", error_description=\"The authentication failed.\"";
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(text));
+}

@@ -1,0 +1,88 @@
+//! What the simulated Azure's parts share: the world, the statistics, the shape of answers.
+
+use super::world::World;
+use axum::body::Body;
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// A simulated Azure.
+pub struct Sim {
+    /// What it has.
+    pub world: World,
+    /// Every answer takes at least this long.
+    pub latency: Duration,
+    /// What the identity endpoint wants in its header.
+    pub secret: String,
+    /// What was asked.
+    pub stats: Stats,
+}
+
+/// What was asked of a simulated Azure.
+#[derive(Debug, Default)]
+pub struct Stats {
+    operations: Mutex<BTreeMap<&'static str, BTreeMap<u16, u64>>>,
+    at_once: AtomicU64,
+    most_at_once: AtomicU64,
+    without_token: AtomicU64,
+}
+
+impl Stats {
+    /// A request began.
+    pub(super) fn begin(&self) {
+        let now = self.at_once.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most_at_once.fetch_max(now, Ordering::Relaxed);
+    }
+
+    /// A request ended.
+    pub(super) fn end(&self, operation: &'static str, status: StatusCode) {
+        self.at_once.fetch_sub(1, Ordering::Relaxed);
+        let mut operations = self.operations.lock().unwrap_or_else(PoisonError::into_inner);
+        *operations.entry(operation).or_default().entry(status.as_u16()).or_default() += 1;
+    }
+
+    /// A request had no token.
+    pub(super) fn no_token(&self) {
+        self.without_token.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The statistics as JSON.
+    pub fn to_json(&self) -> Value {
+        let operations = self.operations.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = |status: Option<u16>| -> u64 {
+            operations
+                .values()
+                .flatten()
+                .filter(|(answered, _)| status.is_none_or(|status| **answered == status))
+                .map(|(_, count)| *count)
+                .sum()
+        };
+        json!({
+            "requests": count(None),
+            "throttled": count(Some(429)),
+            "operations": *operations,
+            "mostAtOnce": self.most_at_once.load(Ordering::Relaxed),
+            "withoutToken": self.without_token.load(Ordering::Relaxed),
+        })
+    }
+}
+
+/// A JSON answer.
+pub(super) fn json(status: StatusCode, value: &Value) -> Response<Body> {
+    let mut response = Response::new(Body::from(value.to_string()));
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static("application/json; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// An error in the Resource Manager's shape.
+pub(super) fn error(status: StatusCode, code: &str, message: &str) -> Response<Body> {
+    let mut response = json(status, &json!({"error": {"code": code, "message": message}}));
+    let cause = HeaderValue::from_static("gateway");
+    response.headers_mut().insert("x-ms-failure-cause", cause);
+    response
+}

@@ -1,0 +1,54 @@
+//! https for the simulated Azure, with an authority of its own.
+
+use crate::error::{Error, Result};
+use axum::Router;
+use axum_server::tls_rustls::RustlsConfig;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::bug(format!("making a certificate: {error}")).with_source(error)
+}
+
+/// Serves `routes` in the background, and leaves the authority's certificate in `folder/ca.pem`.
+pub(super) fn serve(listener: TcpListener, routes: Router, folder: &Path) -> Result<()> {
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.distinguished_name.push(DnType::CommonName, "azimg simulated Azure");
+    authority.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    let key = KeyPair::generate().map_err(failed)?;
+    let authority = CertifiedIssuer::self_signed(authority, key).map_err(failed)?;
+
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    let mut server = CertificateParams::new(names).map_err(failed)?;
+    server.use_authority_key_identifier_extension = true;
+    server.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+    let key = KeyPair::generate().map_err(failed)?;
+    let certificate = server.signed_by(&key, &authority).map_err(failed)?;
+
+    std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::write(folder.join("ca.pem"), authority.pem()))
+        .map_err(|e| Error::io(format!("writing {}", folder.join("ca.pem").display()), e))?;
+
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(failed)?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .map_err(failed)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let config = RustlsConfig::from_config(Arc::new(config));
+    let server =
+        axum_server::from_tcp_rustls(listener, config).map_err(|e| Error::io("the listener", e))?;
+    tokio::spawn(async move {
+        if let Err(error) = server.serve(routes.into_make_service()).await {
+            tracing::error!(%error, "the simulated Azure stopped");
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,334 @@
+//! What the simulated Azure has: publishers, offers, SKUs and versions, each with its locations.
+
+use crate::error::{Error, Result};
+use crate::image::Status;
+use crate::source::locations::short_name;
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashMap};
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use time::OffsetDateTime;
+
+/// Locations by name and display name: the physical ones of the public cloud, and some logical
+/// ones, which list no images.
+pub const PHYSICAL: &[&str] = &[
+    "East US",
+    "South Central US",
+    "West US 2",
+    "West US 3",
+    "Australia East",
+    "Southeast Asia",
+    "North Europe",
+    "Sweden Central",
+    "UK South",
+    "West Europe",
+    "Central US",
+    "South Africa North",
+    "Central India",
+    "East Asia",
+    "Japan East",
+    "Korea Central",
+    "New Zealand North",
+    "Canada Central",
+    "France Central",
+    "Germany West Central",
+    "Italy North",
+    "Norway East",
+    "Poland Central",
+    "Spain Central",
+    "Switzerland North",
+    "Mexico Central",
+    "UAE North",
+    "Brazil South",
+    "Israel Central",
+    "Qatar Central",
+    "East US 2",
+    "North Central US",
+    "West US",
+    "Japan West",
+    "Jio India West",
+    "West Central US",
+    "South Africa West",
+    "Australia Central",
+    "Australia Central 2",
+    "Australia Southeast",
+    "Jio India Central",
+    "Korea South",
+    "South India",
+    "West India",
+    "Canada East",
+    "France South",
+    "Germany North",
+    "Norway West",
+    "Switzerland West",
+    "UK West",
+    "UAE Central",
+    "Brazil Southeast",
+    "Austria East",
+    "Belgium Central",
+    "Chile Central",
+    "Denmark East",
+    "Indonesia Central",
+    "Malaysia West",
+    "Taiwan North",
+    "East US 3",
+];
+
+/// Places that are in the list of locations and have no images.
+pub const LOGICAL: &[&str] =
+    &["Asia", "Europe", "Global", "United States", "East US Stage", "West US Stage"];
+
+/// A set of at most 64 locations.
+pub type LocationSet = u64;
+
+/// One version.
+#[derive(Debug, Clone, Default)]
+pub struct Image {
+    /// Its name.
+    pub version: String,
+    /// Where it is.
+    pub locations: LocationSet,
+    /// `x64` or `Arm64`.
+    pub architecture: Option<String>,
+    /// `V1` or `V2`.
+    pub hyper_v_generation: Option<String>,
+    /// Where it stands in its life.
+    pub status: Option<Status>,
+    /// When it ends.
+    pub scheduled_deprecation_at: Option<OffsetDateTime>,
+    /// Its replacement, as `type:value`.
+    pub alternative: Option<String>,
+    /// `Linux` or `Windows`.
+    pub os: Option<String>,
+    /// Publisher, product, name.
+    pub plan: Option<(String, String, String)>,
+    /// Features by name.
+    pub features: BTreeMap<String, String>,
+}
+
+/// One SKU.
+#[derive(Debug, Clone, Default)]
+pub struct Sku {
+    /// Its name.
+    pub name: String,
+    /// Where it is listed, versions or none.
+    pub locations: LocationSet,
+    /// Its versions, in ordinal order.
+    pub versions: Vec<Image>,
+}
+
+/// One offer.
+#[derive(Debug, Clone, Default)]
+pub struct Offer {
+    /// Its name.
+    pub name: String,
+    /// Where it is listed.
+    pub locations: LocationSet,
+    /// Whether it answers 404 when it is asked for its SKUs.
+    pub vanishes: bool,
+    /// Its SKUs, sorted.
+    pub skus: Vec<Sku>,
+}
+
+/// One publisher.
+#[derive(Debug, Clone, Default)]
+pub struct Publisher {
+    /// Its name.
+    pub name: String,
+    /// Where it is listed.
+    pub locations: LocationSet,
+    /// Whether it answers 404 when it is asked for its offers.
+    pub vanishes: bool,
+    /// Its offers, sorted.
+    pub offers: Vec<Offer>,
+}
+
+/// Everything.
+#[derive(Debug, Default)]
+pub struct World {
+    /// Locations that list images, by short name; the index is the bit in a [`LocationSet`].
+    pub locations: Vec<String>,
+    /// Publishers, in the order they are listed in: none in particular.
+    pub publishers: Vec<Publisher>,
+    by_name: HashMap<String, usize>,
+}
+
+/// A row of a catalog: the four names, and any column of the marketplace table.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    publisher: String,
+    offer: String,
+    sku: String,
+    version: String,
+    #[serde(default)]
+    locations: Option<Vec<String>>,
+    #[serde(default)]
+    location: Option<String>,
+    #[serde(default)]
+    architecture: Option<String>,
+    #[serde(default)]
+    hyper_v_generation: Option<String>,
+    #[serde(default)]
+    status: Option<Status>,
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    scheduled_deprecation_at: Option<OffsetDateTime>,
+    #[serde(default)]
+    alternative: Option<String>,
+    #[serde(default)]
+    os: Option<String>,
+    #[serde(default)]
+    plan_publisher: Option<String>,
+    #[serde(default)]
+    plan_product: Option<String>,
+    #[serde(default)]
+    plan_name: Option<String>,
+    #[serde(default)]
+    features: Option<BTreeMap<String, String>>,
+}
+
+impl World {
+    /// A world of `publishers` in `locations`.
+    pub fn new(locations: Vec<String>, publishers: Vec<Publisher>) -> Self {
+        let by_name = publishers
+            .iter()
+            .enumerate()
+            .map(|(i, publisher)| (publisher.name.to_ascii_lowercase(), i))
+            .collect();
+        Self { locations, publishers, by_name }
+    }
+
+    /// Reads catalogs: NDJSON, plain or compressed with gzip or zstd by their ending.
+    pub fn load(files: &[impl AsRef<Path>]) -> Result<Self> {
+        let mut builder = Builder::default();
+        for file in files {
+            let file = file.as_ref();
+            for (number, line) in open(file)?.lines().enumerate() {
+                let line = line.map_err(|e| Error::io(file.display(), e))?;
+                if line.trim().is_empty() {
+                    continue;
+                }
+                let row: Row = serde_json::from_str(&line).map_err(|e| {
+                    Error::invalid(format!("{}:{}: {e}", file.display(), number + 1))
+                })?;
+                builder.add(row)?;
+            }
+        }
+        Ok(builder.finish())
+    }
+
+    /// The publisher of that name, in any case, if `location` has it.
+    pub fn publisher(&self, name: &str, location: LocationSet) -> Option<&Publisher> {
+        let publisher = &self.publishers[*self.by_name.get(&name.to_ascii_lowercase())?];
+        (publisher.locations & location != 0).then_some(publisher)
+    }
+
+    /// The bit of a location, by its short name.
+    pub fn location(&self, name: &str) -> Option<LocationSet> {
+        let name = short_name(name);
+        self.locations.iter().position(|location| *location == name).map(|bit| 1 << bit)
+    }
+
+    /// How many versions there are, over all locations.
+    pub fn versions(&self) -> usize {
+        let skus = self.publishers.iter().flat_map(|p| &p.offers).flat_map(|o| &o.skus);
+        skus.map(|sku| sku.versions.len()).sum()
+    }
+}
+
+fn open(file: &Path) -> Result<BufReader<Box<dyn Read>>> {
+    let io = |e| Error::io(format!("reading {}", file.display()), e);
+    let raw = std::fs::File::open(file).map_err(io)?;
+    let bytes: Box<dyn Read> = match file.extension().and_then(|ending| ending.to_str()) {
+        Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(raw)),
+        Some("zst") => Box::new(zstd::Decoder::new(raw).map_err(io)?),
+        _ => Box::new(raw),
+    };
+    Ok(BufReader::new(bytes))
+}
+
+/// The tree while it is being built.
+#[derive(Default)]
+struct Builder {
+    locations: Vec<String>,
+    publishers: Vec<Publisher>,
+    index: HashMap<String, usize>,
+    offers: HashMap<(usize, String), usize>,
+    skus: HashMap<(usize, usize, String), usize>,
+}
+
+impl Builder {
+    fn set(&mut self, names: &[String]) -> Result<LocationSet> {
+        let mut set = 0;
+        for name in names {
+            let name = short_name(name);
+            let bit = self.locations.iter().position(|known| *known == name).unwrap_or_else(|| {
+                self.locations.push(name);
+                self.locations.len() - 1
+            });
+            if bit >= 64 {
+                return Err(Error::invalid("a catalog may have at most 64 locations"));
+            }
+            set |= 1 << bit;
+        }
+        Ok(set)
+    }
+
+    fn add(&mut self, row: Row) -> Result<()> {
+        let names = row.locations.or(row.location.map(|name| vec![name]));
+        let locations = self.set(&names.unwrap_or_else(|| vec!["eastus".to_owned()]))?;
+        let publishers = &mut self.publishers;
+        let p = *self.index.entry(row.publisher.to_ascii_lowercase()).or_insert_with(|| {
+            publishers.push(Publisher { name: row.publisher.clone(), ..Publisher::default() });
+            publishers.len() - 1
+        });
+        let publisher = &mut publishers[p];
+        publisher.locations |= locations;
+        let offers = &mut publisher.offers;
+        let o = *self.offers.entry((p, row.offer.to_ascii_lowercase())).or_insert_with(|| {
+            offers.push(Offer { name: row.offer.clone(), ..Offer::default() });
+            offers.len() - 1
+        });
+        let offer = &mut offers[o];
+        offer.locations |= locations;
+        let skus = &mut offer.skus;
+        let s = *self.skus.entry((p, o, row.sku.to_ascii_lowercase())).or_insert_with(|| {
+            skus.push(Sku { name: row.sku.clone(), ..Sku::default() });
+            skus.len() - 1
+        });
+        let sku = &mut skus[s];
+        sku.locations |= locations;
+        let plan = match (row.plan_publisher, row.plan_product, row.plan_name) {
+            (None, None, None) => None,
+            (a, b, c) => {
+                Some((a.unwrap_or_default(), b.unwrap_or_default(), c.unwrap_or_default()))
+            }
+        };
+        sku.versions.push(Image {
+            version: row.version,
+            locations,
+            architecture: row.architecture,
+            hyper_v_generation: row.hyper_v_generation,
+            status: row.status,
+            scheduled_deprecation_at: row.scheduled_deprecation_at,
+            alternative: row.alternative,
+            os: row.os,
+            plan,
+            features: row.features.unwrap_or_default(),
+        });
+        Ok(())
+    }
+
+    fn finish(mut self) -> World {
+        for publisher in &mut self.publishers {
+            publisher.offers.sort_by_key(|offer| offer.name.to_ascii_lowercase());
+            for offer in &mut publisher.offers {
+                offer.skus.sort_by_key(|sku| sku.name.to_ascii_lowercase());
+                for sku in &mut offer.skus {
+                    sku.versions.sort_by(|a, b| a.version.cmp(&b.version));
+                }
+            }
+        }
+        World::new(self.locations, self.publishers)
+    }
+}

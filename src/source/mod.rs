@@ -1,0 +1,94 @@
+//! Where images come from. A source turns a scope into rows and an outcome; it knows nothing of
+//! stores, queues or other sources.
+
+pub mod locations;
+pub mod marketplace;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::marketplace::{Detailed, Listed};
+use crate::work::{Gap, Outcome, Request, Scope, SourceName, State, WorkItem};
+use async_trait::async_trait;
+use std::time::Instant;
+
+/// How much an invocation may do, and whether it is the last one that tries.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// Past this moment nothing new is begun; what is left becomes a continuation.
+    pub until: Instant,
+    /// Whether a failure is recorded now, rather than left to a redelivery.
+    pub last: bool,
+    /// Which delivery of the item this is.
+    pub delivery: u32,
+}
+
+/// What an item yields.
+#[derive(Debug)]
+pub enum Rows {
+    /// Versions as a location lists them.
+    Listed(Vec<Listed>),
+    /// Answers to GETs of single versions.
+    Detailed(Vec<Detailed>),
+}
+
+impl Rows {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Listed(rows) => rows.len(),
+            Self::Detailed(rows) => rows.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Whether a publisher, one of its offers, or one of their SKUs is worth asking for.
+pub type Wanted<'a> = &'a (dyn Fn(&str, Option<&str>, Option<&str>) -> bool + Send + Sync);
+
+/// What one publisher has in one location right now.
+#[derive(Debug)]
+pub struct Live {
+    /// The location.
+    pub location: String,
+    /// The publisher.
+    pub publisher: String,
+    /// Its versions.
+    pub rows: Vec<Listed>,
+    /// Parts that are empty, gone or failed.
+    pub gaps: Vec<Gap>,
+}
+
+/// A place that images come from.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// Its name.
+    fn name(&self) -> SourceName;
+
+    /// The scopes that a run begins with.
+    async fn plan(&self, request: &Request) -> Result<Vec<Scope>>;
+
+    /// Does one item. An error means that a redelivery may heal it; everything else is an outcome.
+    async fn crawl(&self, item: &WorkItem, effort: &Effort) -> Result<(Outcome, Rows)>;
+
+    /// Asks right now for what is wanted, in the locations of `request`.
+    async fn live(&self, request: &Request, wanted: Wanted<'_>) -> Result<Vec<Live>>;
+}
+
+/// What an error means for the scope it happened in: how the scope ended, or the error itself when
+/// a redelivery may do better.
+pub(crate) fn ended(error: Error, effort: &Effort) -> Result<(State, String, u32)> {
+    let attempts = error.attempts() * effort.delivery.max(1);
+    let state = match error.kind() {
+        ErrorKind::NotFound => State::Gone,
+        ErrorKind::Denied => State::Denied,
+        ErrorKind::Transient | ErrorKind::Unauthenticated | ErrorKind::Bug if !effort.last => {
+            return Err(error);
+        }
+        ErrorKind::Unauthenticated => State::Denied,
+        _ => State::Failed,
+    };
+    Ok((state, error.to_string(), attempts))
+}

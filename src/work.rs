@@ -1,0 +1,425 @@
+//! What is to be done, and how it ended: plain values, versioned, idempotent by name.
+//!
+//! Invariant: an item's id is a function of (source, scope) alone and the run is beside it, so the
+//! same work has the same blob names however often and in whatever order it is delivered.
+
+use crate::error::{Error, Result};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use time::OffsetDateTime;
+use ulid::Ulid;
+
+/// The version of work items, plans, outcomes and shards.
+pub const WORK_VERSION: u32 = 1;
+
+/// A run's name: a ULID, so that names sort by the start of the run.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(transparent)]
+#[schemars(transparent)]
+pub struct RunId(#[schemars(with = "String")] pub Ulid);
+
+impl RunId {
+    /// A new name for a run that starts at `now`.
+    pub fn new(now: OffsetDateTime) -> Self {
+        let millis = u64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+        Self(Ulid::from_parts(millis, rand::random()))
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::str::FromStr for RunId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Ulid::from_string(&text.to_ascii_uppercase()).map(Self).map_err(|_| {
+            Error::invalid(format!("'{text}' is no run: a run is named by 26 letters and digits"))
+        })
+    }
+}
+
+/// Where images come from.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceName {
+    /// Marketplace VM images.
+    Marketplace,
+}
+
+impl SourceName {
+    /// Every source there is.
+    pub const ALL: &[Self] = &[Self::Marketplace];
+
+    /// The name used in blob names, flags and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Marketplace => "marketplace",
+        }
+    }
+}
+
+impl fmt::Display for SourceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Which versions are asked one by one for what listings do not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Details {
+    /// None.
+    None,
+    /// The newest version of each SKU.
+    #[default]
+    Latest,
+    /// Every version.
+    All,
+}
+
+/// What a run was asked to do; the body of `POST runs`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Request {
+    /// Sources to crawl; empty means all that are configured.
+    pub sources: Vec<SourceName>,
+    /// Locations to crawl; empty means all that are configured, or else all.
+    pub locations: Vec<String>,
+    /// Only publishers whose name contains one of these, without case.
+    pub publishers: Vec<String>,
+    /// Subscriptions to ask through; empty means all that are configured, or else visible.
+    pub subscriptions: Vec<String>,
+    /// Which details to ask for.
+    #[schemars(with = "Option<String>")]
+    pub details: Option<Details>,
+}
+
+/// What one work item covers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Scope {
+    /// One location's list of publishers; its children are the publishers. `after` continues a
+    /// list that is longer than one invocation may emit.
+    Location {
+        /// The location.
+        location: String,
+        /// The subscription to ask through.
+        subscription: String,
+        /// Only publishers behind this one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<String>,
+        /// Only publishers whose name contains one of these, without case; empty means all.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        only: Vec<String>,
+    },
+    /// All offers of a publisher in a location.
+    Publisher {
+        /// The location.
+        location: String,
+        /// The subscription to ask through.
+        subscription: String,
+        /// The publisher, in the casing of the publishers listing.
+        publisher: String,
+    },
+    /// Some offers of a publisher that is too big for one item.
+    Offers {
+        /// The location.
+        location: String,
+        /// The subscription to ask through.
+        subscription: String,
+        /// The publisher.
+        publisher: String,
+        /// The offers.
+        offers: Vec<String>,
+    },
+    /// Single versions to be asked for their details.
+    Details {
+        /// The location to ask in.
+        location: String,
+        /// The subscription to ask through.
+        subscription: String,
+        /// The publisher.
+        publisher: String,
+        /// `[offer, sku, version]` of each.
+        images: Vec<[String; 3]>,
+    },
+}
+
+impl Scope {
+    /// The location that is asked.
+    pub fn location(&self) -> &str {
+        match self {
+            Self::Location { location, .. }
+            | Self::Publisher { location, .. }
+            | Self::Offers { location, .. }
+            | Self::Details { location, .. } => location,
+        }
+    }
+
+    /// The publisher, unless the scope is a whole location.
+    pub fn publisher(&self) -> Option<&str> {
+        match self {
+            Self::Location { .. } => None,
+            Self::Publisher { publisher, .. }
+            | Self::Offers { publisher, .. }
+            | Self::Details { publisher, .. } => Some(publisher),
+        }
+    }
+
+    /// The subscription to ask through.
+    pub fn subscription(&self) -> &str {
+        match self {
+            Self::Location { subscription, .. }
+            | Self::Publisher { subscription, .. }
+            | Self::Offers { subscription, .. }
+            | Self::Details { subscription, .. } => subscription,
+        }
+    }
+
+    /// The item's id: a path of lower-case, percent-encoded names, unique within run and source.
+    fn id(&self) -> String {
+        let location = fragment(self.location());
+        match self {
+            Self::Location { after: None, .. } => format!("{location}/@publishers"),
+            Self::Location { after: Some(after), .. } => {
+                format!("{location}/@publishers@{}", fragment(after))
+            }
+            Self::Publisher { publisher, .. } => format!("{location}/{}", fragment(publisher)),
+            Self::Offers { publisher, offers, .. } => {
+                format!("{location}/{}@{}", fragment(publisher), digest(offers.iter()))
+            }
+            Self::Details { publisher, images, .. } => {
+                let digest = digest(images.iter().flatten());
+                format!("{location}/{}@details-{digest}", fragment(publisher))
+            }
+        }
+    }
+}
+
+/// One unit of work: the text of a message on the queue `azimg-work`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkItem {
+    /// [`WORK_VERSION`].
+    pub v: u32,
+    /// The run it belongs to.
+    pub run: RunId,
+    /// Its id within the run and source.
+    pub item: String,
+    /// Where to ask.
+    pub source: SourceName,
+    /// What it covers.
+    pub scope: Scope,
+}
+
+impl WorkItem {
+    /// The item of `run` that covers `scope`.
+    pub fn new(run: RunId, source: SourceName, scope: Scope) -> Self {
+        Self { v: WORK_VERSION, run, item: scope.id(), source, scope }
+    }
+
+    /// Reads an item from a message. A foreign version and an id that does not follow from the
+    /// scope are refused: they would be written under a name that nobody looks for.
+    pub fn parse(text: &str) -> Result<Self> {
+        let item: Self = serde_json::from_str(text)
+            .map_err(|e| Error::invalid(format!("a message that is no work item: {e}")))?;
+        if item.v != WORK_VERSION {
+            return Err(Error::invalid(format!(
+                "work item of version {}; this azimg reads version {WORK_VERSION}",
+                item.v
+            )));
+        }
+        if item.item != item.scope.id() {
+            return Err(Error::invalid(format!("work item '{}' covers another scope", item.item)));
+        }
+        Ok(item)
+    }
+}
+
+/// How a scope ended.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Listed, with something in it.
+    Done,
+    /// Listed, and there is nothing in it.
+    Empty,
+    /// Was listed by its parent, and then was not found (404).
+    Gone,
+    /// The identity may not list it.
+    Denied,
+    /// Could not be listed.
+    Failed,
+    /// Could not be listed; rows of an earlier run stand in.
+    Carried,
+}
+
+impl State {
+    /// Whether Azure gave the whole answer.
+    pub fn is_complete(self) -> bool {
+        matches!(self, Self::Done | Self::Empty | Self::Gone)
+    }
+}
+
+/// A part of an item's scope that ended otherwise than the item as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Gap {
+    /// The offer.
+    pub offer: String,
+    /// The SKU, unless the whole offer is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sku: Option<String>,
+    /// The version, when only its details are meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// How it ended.
+    pub state: State,
+    /// Why, in Azure's words where it had any.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// How often it was asked.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub attempts: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_one(attempts: &u32) -> bool {
+    *attempts == 1
+}
+
+/// How an item ended. Written last, once; the first one written is the one that counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// [`WORK_VERSION`].
+    pub v: u32,
+    /// What it covered.
+    pub scope: Scope,
+    /// How it ended.
+    pub state: State,
+    /// Why, when it did not end well.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Listings that were answered with something in them.
+    pub listed: u64,
+    /// Rows in the item's shard; no shard when zero.
+    pub rows: u64,
+    /// Parts that ended otherwise, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
+    /// Items that follow from this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<WorkItem>,
+}
+
+impl Outcome {
+    /// An outcome without rows or children.
+    pub fn bare(scope: Scope, state: State, reason: impl Into<String>, attempts: u32) -> Self {
+        Self {
+            v: WORK_VERSION,
+            scope,
+            state,
+            reason: reason.into(),
+            attempts,
+            listed: 0,
+            rows: 0,
+            gaps: Vec::new(),
+            children: Vec::new(),
+        }
+    }
+}
+
+/// What a run is to do: written once, before its first message is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// [`WORK_VERSION`].
+    pub schema_version: u32,
+    /// The run.
+    pub run: RunId,
+    /// Its start: what `observed_at` of its rows says.
+    #[serde(with = "time::serde::rfc3339")]
+    pub started_at: OffsetDateTime,
+    /// When what is missing is given up.
+    #[serde(with = "time::serde::rfc3339")]
+    pub deadline_at: OffsetDateTime,
+    /// The snapshot that this run carries rows over from and compares with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<RunId>,
+    /// What was asked for.
+    pub request: Request,
+    /// The items it begins with.
+    pub items: Vec<WorkItem>,
+}
+
+/// Everything but what blob names, file names and URLs carry unchanged on every system.
+const FRAGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
+
+/// A name as one part of a blob name: lower case, since Azure's names differ by more than case.
+pub fn fragment(name: &str) -> String {
+    let lower = name.to_ascii_lowercase();
+    if lower.bytes().all(|b| b == b'.') {
+        return lower.replace('.', "%2E");
+    }
+    utf8_percent_encode(&lower, FRAGMENT).to_string()
+}
+
+/// A short name for a list of names: the first 12 hex digits of its SHA-256.
+fn digest<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    use sha2::{Digest, Sha256};
+    use std::fmt::Write;
+    let mut hash = Sha256::new();
+    for name in names {
+        hash.update(name.to_ascii_lowercase());
+        hash.update([0]);
+    }
+    hash.finalize().iter().take(6).fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_follow_from_the_scope_and_are_safe_names() {
+        let run = RunId::new(OffsetDateTime::UNIX_EPOCH);
+        let publisher = |name: &str| {
+            WorkItem::new(
+                run,
+                SourceName::Marketplace,
+                Scope::Publisher {
+                    location: "eastus".into(),
+                    subscription: "s".into(),
+                    publisher: name.into(),
+                },
+            )
+        };
+        assert_eq!(publisher("Canonical").item, "eastus/canonical");
+        assert_eq!(publisher("a/../b c").item, "eastus/a%2F..%2Fb%20c");
+        assert_eq!(publisher("..").item, "eastus/%2E%2E");
+        let text = serde_json::to_string(&publisher("x")).unwrap();
+        assert_eq!(WorkItem::parse(&text).unwrap(), publisher("x"));
+        assert!(WorkItem::parse(&text.replace("eastus/x", "eastus/y")).is_err());
+        assert!(WorkItem::parse(&text.replace("\"v\":1", "\"v\":9")).is_err());
+        assert!(WorkItem::parse("{}").is_err());
+    }
+}
