@@ -29,7 +29,7 @@ use url::Url;
 /// An item begins nothing new after this long: an eighth of `functionTimeout`.
 const ITEM_BUDGET: Duration = Duration::from_secs(225);
 /// What is missing a day after a run's start is given up.
-const RUN_DEADLINE: Duration = Duration::from_secs(24 * 3600);
+const RUN_DEADLINE: Duration = Duration::from_hours(24);
 /// Every night at three.
 const SCHEDULE: &str = "0 0 3 * * *";
 /// The development account of Azurite and of the emulators before it; a public constant.

@@ -227,9 +227,10 @@ fn ended(app: &App, item: &WorkItem, outcome: &Outcome) -> Result<Effects> {
     if app.progress.end(item, outcome) {
         messages.push(close(item.run, false, Duration::ZERO)?);
     }
-    let logs = match outcome.state.is_complete() {
-        true => Vec::new(),
-        false => vec![format!("{}: {:?}: {}", item.item, outcome.state, outcome.reason)],
+    let logs = if outcome.state.is_complete() {
+        Vec::new()
+    } else {
+        vec![format!("{}: {:?}: {}", item.item, outcome.state, outcome.reason)]
     };
     Ok(Effects { messages, logs, reply: None })
 }

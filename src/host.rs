@@ -145,7 +145,7 @@ impl Host {
                 .find_next_occurrence(&now, false)
                 .ok()
                 .and_then(|next| (next - now).to_std().ok())
-                .unwrap_or(Duration::from_secs(60));
+                .unwrap_or(Duration::from_mins(1));
             tokio::time::sleep(wait).await;
             if let Err(error) = self.invoke(function, &envelope::timer(function)?).await {
                 tracing::error!(function = function.name, %error, "a timer's invocation failed");

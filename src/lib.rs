@@ -1,3 +1,5 @@
+#![doc = include_str!("ARCHITECTURE.md")]
+
 pub mod catalog;
 pub mod cli;
 pub mod client;

@@ -64,7 +64,7 @@ pub async fn images(
     let run = (RunId(Ulid::nil()), now.replace_nanosecond(0).unwrap_or(now));
     let mut rows = Vec::new();
     for publisher in publishers.into_values() {
-        rows.extend(merge(publisher, &BTreeMap::new(), run).rows);
+        rows.extend(merge(&publisher, &BTreeMap::new(), run).rows);
     }
     rows.retain(|row| filter.accepts(row));
     Ok(rows)

@@ -21,19 +21,19 @@ use std::time::{Duration, Instant};
   azimg crawl --demo                                   a simulated Azure: no account needed
   azimg crawl --location eastus --location westeurope  two locations of the account in use")]
 pub(super) struct CrawlArgs {
-    /// A source to crawl; may be repeated [default: all, or AZIMG_SOURCES]
+    /// A source to crawl; may be repeated [default: all, or `AZIMG_SOURCES`]
     #[arg(long, value_parser = source, value_name = "SOURCE")]
     source: Vec<SourceName>,
-    /// A location to crawl; may be repeated [default: all, or AZIMG_LOCATIONS]
+    /// A location to crawl; may be repeated [default: all, or `AZIMG_LOCATIONS`]
     #[arg(long, value_name = "LOCATION", conflicts_with = "all_locations")]
     location: Vec<String>,
-    /// Crawl every location that has images, whatever AZIMG_LOCATIONS says
+    /// Crawl every location that has images, whatever `AZIMG_LOCATIONS` says
     #[arg(long)]
     all_locations: bool,
     /// Only publishers whose name contains this; may be repeated
     #[arg(long, value_name = "TEXT")]
     publisher: Vec<String>,
-    /// A subscription to ask through; may be repeated [default: all, or AZIMG_SUBSCRIPTIONS]
+    /// A subscription to ask through; may be repeated [default: all, or `AZIMG_SUBSCRIPTIONS`]
     #[arg(long, value_name = "ID")]
     subscription: Vec<String>,
     /// Which versions to ask for plan, OS and features: one request each, once ever
@@ -173,7 +173,7 @@ async fn demo(config: Config, quiet: bool) -> Result<Config> {
         .await
         .map_err(|e| Error::bug("generating a catalog").with_source(e))?;
     let sim = Sim::new(world, Duration::ZERO);
-    let running = sim.start(([127, 0, 0, 1], 0).into(), None).await?;
+    let running = sim.start(([127, 0, 0, 1], 0).into(), None)?;
     Ok(config.with_resource_manager(running.arm, Arc::new(SimCredential)))
 }
 

@@ -135,10 +135,32 @@ async fn list(config: &Config, args: ListArgs, output: &Output) -> Result<ExitCo
         Catalog::open(config.store()?.as_ref(), &filter).await?.rows
     };
     if rows.is_empty() && !output.quiet {
-        eprintln!("No image fits. Names are compared in part and without case; try --search.");
+        eprintln!("{}", nothing_fits(config, &filter, args.live).await);
     }
     output.list(values(&rows)?, COLUMNS)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Why a list is empty, and what to try: a word that is no publisher is often an offer.
+async fn nothing_fits(config: &Config, filter: &Filter, live: bool) -> String {
+    let words: Vec<&str> = [&filter.publisher, &filter.offer, &filter.sku]
+        .into_iter()
+        .flatten()
+        .map(String::as_str)
+        .collect();
+    let search = words.join(" ");
+    let wider = Filter { search: Some(search.clone()), ..Filter::default() };
+    let found = match (live || search.is_empty(), config.store()) {
+        (false, Ok(store)) => Catalog::open(store.as_ref(), &wider).await.map_or(0, |c| c.rows.len()),
+        _ => 0,
+    };
+    match found {
+        0 => "No image fits. Names are compared in part and without case.".to_owned(),
+        found => format!(
+            "No image fits, but {found} have '{search}' somewhere in their names: \
+             azimg images list --search '{search}'"
+        ),
+    }
 }
 
 async fn show(config: &Config, text: &str, output: &Output) -> Result<ExitCode> {

@@ -45,14 +45,14 @@ struct Cli {
 
 #[derive(Args)]
 struct Global {
-    /// Where runs and snapshots are kept: a folder, https://ACCOUNT.blob.core.windows.net/CONTAINER,
-    /// or azurite [default: ./azimg-data, or AZIMG_STORE]
+    /// Where runs and snapshots are kept: a folder, <https://ACCOUNT.blob.core.windows.net/CONTAINER>,
+    /// or azurite [default: ./azimg-data, or `AZIMG_STORE`]
     #[arg(long, global = true, value_name = "URL")]
     store: Option<String>,
     /// How to print [default: table on a terminal, json otherwise]
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
     output: Option<Format>,
-    /// A JMESPath query on the result, as in az
+    /// A `JMESPath` query on the result, as in az
     #[arg(long, global = true, value_name = "JMESPATH")]
     query: Option<String>,
     /// Fields to print, separated by commas

@@ -1,4 +1,4 @@
-//! How results are printed: the format, JMESPath, fields, and a stdout that may be closed.
+//! How results are printed: the format, `JMESPath`, fields, and a stdout that may be closed.
 
 use crate::error::{Error, Result};
 use comfy_table::{ContentArrangement, Table, presets};
@@ -135,7 +135,7 @@ impl Output {
         let named = self.fields.is_empty();
         let columns = if named { all_columns(rows) } else { columns.to_vec() };
         if !tabs && !columns.is_empty() {
-            writer.write_record(&columns).map_err(std::io::Error::from)?;
+            writer.write_record(&columns).map_err(io_error)?;
         }
         for row in rows {
             let cells: Vec<String> = match row {
@@ -147,9 +147,17 @@ impl Output {
                 }
                 plain => vec![harmless(cell(Some(plain), tabs))],
             };
-            writer.write_record(&cells).map_err(std::io::Error::from)?;
+            writer.write_record(&cells).map_err(io_error)?;
         }
         writer.flush()
+    }
+}
+
+/// What failed below the CSV writer: a closed pipe must stay recognizable.
+fn io_error(error: csv::Error) -> std::io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => std::io::Error::other(format!("{other:?}")),
     }
 }
 
@@ -190,15 +198,14 @@ fn select(value: Value, fields: &[String]) -> Result<Value> {
         let Value::Object(mut row) = row else { return Ok(row) };
         let mut picked = Map::new();
         for field in fields {
-            match row.remove(field) {
-                Some(value) => drop(picked.insert(field.clone(), value)),
-                None => {
-                    let known: Vec<_> = row.keys().map(String::as_str).collect();
-                    return Err(Error::invalid(format!(
-                        "--fields: there is no field '{field}'; there are {}",
-                        known.join(", ")
-                    )));
-                }
+            if let Some(value) = row.remove(field) {
+                drop(picked.insert(field.clone(), value));
+            } else {
+                let known: Vec<_> = row.keys().map(String::as_str).collect();
+                return Err(Error::invalid(format!(
+                    "--fields: there is no field '{field}'; there are {}",
+                    known.join(", ")
+                )));
             }
         }
         Ok(Value::Object(picked))

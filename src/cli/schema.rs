@@ -19,8 +19,11 @@ pub(super) struct SchemaArgs {
     name: String,
 }
 
+/// A record's name, and its schema.
+type Record = (&'static str, fn() -> Schema);
+
 /// Every record, by the name that manifests give.
-const SCHEMAS: &[(&str, fn() -> Schema)] = &[
+const SCHEMAS: &[Record] = &[
     ("marketplace", || schema_for!(MarketplaceImage)),
     ("changes", || schema_for!(ChangeRow)),
     ("coverage", || schema_for!(Coverage)),

@@ -16,7 +16,7 @@ use std::time::Duration;
   azimg serve                          as the Functions host starts it
   azimg serve --port 8080              by hand; GET / answers at once")]
 pub(super) struct ServeArgs {
-    /// The port to listen at on 127.0.0.1 [default: FUNCTIONS_CUSTOMHANDLER_PORT]
+    /// The port to listen at on 127.0.0.1 [default: `FUNCTIONS_CUSTOMHANDLER_PORT`]
     #[arg(long)]
     port: Option<u16>,
 }
@@ -24,7 +24,7 @@ pub(super) struct ServeArgs {
 #[async_trait]
 impl Later for AzureQueues {
     async fn send(&self, queue: &str, text: &str, delay: Duration) -> Result<()> {
-        AzureQueues::send(self, queue, text, delay).await
+        Self::send(self, queue, text, delay).await
     }
 }
 

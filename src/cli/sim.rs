@@ -41,7 +41,7 @@ pub(super) async fn run(args: SimArgs) -> Result<ExitCode> {
     };
     tracing::info!(versions = world.versions(), "the simulated Azure is ready");
     let sim = Sim::new(world, args.latency);
-    let running = sim.start(args.listen, args.tls.as_deref()).await?;
+    let running = sim.start(args.listen, args.tls.as_deref())?;
     output::text(&format!("{}\n", running.to_json()))?;
     tokio::signal::ctrl_c().await.map_err(|e| Error::io("waiting for Ctrl-C", e))?;
     Ok(ExitCode::SUCCESS)

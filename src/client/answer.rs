@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
 /// An answer may ask for any wait; this much is believed. Compute's windows last 30 minutes.
-const LONGEST_WAIT: Duration = Duration::from_secs(30 * 60);
+const LONGEST_WAIT: Duration = Duration::from_mins(30);
 
 /// The error that an unsuccessful answer means.
 pub(super) fn refusal(what: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {

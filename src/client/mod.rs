@@ -26,7 +26,7 @@ use url::{Host, Url};
 /// The largest listing recorded has 0.7 MB; ten years of its growth stay below this.
 const LARGEST_BODY: usize = 64 << 20;
 /// One attempt may take this long from the first byte sent to the last byte read.
-const ATTEMPT_DEADLINE: Duration = Duration::from_secs(60);
+const ATTEMPT_DEADLINE: Duration = Duration::from_mins(1);
 
 /// What a process has asked and waited for so far.
 #[derive(Debug, Default)]

@@ -20,7 +20,7 @@ impl Default for RetryPolicy {
         Self {
             most_retries: 4,
             first_delay: Duration::from_millis(250),
-            budget: Duration::from_secs(180),
+            budget: Duration::from_mins(3),
         }
     }
 }

@@ -146,22 +146,30 @@ fn columns(rows: &[MarketplaceImage]) -> Vec<ArrayRef> {
     type Row = MarketplaceImage;
     let text = |of: fn(&Row) -> Option<&str>| -> ArrayRef {
         let mut column = Dictionary::new();
-        rows.iter().for_each(|row| column.append_option(of(row)));
+        for row in rows {
+            column.append_option(of(row));
+        }
         Arc::new(column.finish())
     };
     let plain = |of: fn(&Row) -> &str| -> ArrayRef {
         let mut column = StringBuilder::new();
-        rows.iter().for_each(|row| column.append_value(of(row)));
+        for row in rows {
+            column.append_value(of(row));
+        }
         Arc::new(column.finish())
     };
     let flag = |of: fn(&Row) -> bool| -> ArrayRef {
         let mut column = BooleanBuilder::new();
-        rows.iter().for_each(|row| column.append_value(of(row)));
+        for row in rows {
+            column.append_value(of(row));
+        }
         Arc::new(column.finish())
     };
     let time = |of: fn(&Row) -> Option<OffsetDateTime>| -> ArrayRef {
         let mut column = TimestampMillisecondBuilder::new().with_timezone("UTC");
-        rows.iter().for_each(|row| column.append_option(of(row).map(millis)));
+        for row in rows {
+            column.append_option(of(row).map(millis));
+        }
         Arc::new(column.finish())
     };
     vec![

@@ -92,12 +92,12 @@ fn key(offer: &str, sku: &str, version: &str) -> VersionKey {
 
 /// Merges one publisher. `reach` has the locations of the run, `run` its name and start.
 pub fn merge(
-    publisher: Publisher,
+    publisher: &Publisher,
     reach: &BTreeMap<String, Reach>,
     run: (RunId, OffsetDateTime),
 ) -> Merged {
     let mut merged = Merged::default();
-    let mut rows = fresh_rows(&publisher, run);
+    let mut rows = fresh_rows(publisher, run);
     let mut standing: BTreeMap<(String, Option<usize>), Standing> = BTreeMap::new();
     let gaps: BTreeMap<&str, HashMap<(String, Option<String>), usize>> = publisher
         .answers
@@ -109,7 +109,7 @@ pub fn merge(
         let mut kept = BTreeSet::new();
         let mut outside = false;
         for location in &previous.locations {
-            match fate(&publisher, reach, &gaps, location, previous) {
+            match fate(publisher, reach, &gaps, location, previous) {
                 Fate::Drop => continue,
                 Fate::Outside => outside = true,
                 Fate::Unlisted => {
@@ -134,7 +134,7 @@ pub fn merge(
     merged.rows.extend(rows.into_values());
     merged.rows.sort_by(MarketplaceImage::compare);
     mark_latest(&mut merged.rows);
-    cover(&publisher, &standing, &mut merged);
+    cover(publisher, &standing, &mut merged);
     merged
 }
 

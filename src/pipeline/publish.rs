@@ -123,10 +123,9 @@ async fn build(
     let run = (plan.run, plan.started_at);
     let mut groups = shards.publishers(store);
     while let Some(publisher) = groups.next(&mut previous).await? {
-        let before = publisher.previous.clone();
-        let merged = merge(publisher, &reach, run);
+        let merged = merge(&publisher, &reach, run);
         if let Some(previous_run) = plan.previous {
-            for change in changes::between(&before, &merged.rows, run, previous_run) {
+            for change in changes::between(&publisher.previous, &merged.rows, run, previous_run) {
                 files.changes.write(&change)?;
             }
         }

@@ -13,7 +13,7 @@ use time::format_description::well_known::Rfc3339;
 /// The subscription and the tenant that the simulated identity sees.
 pub const SUBSCRIPTION: &str = "11111111-1111-4111-8111-111111111111";
 /// The tenant.
-pub const TENANT: &str = "22222222-2222-4222-8222-222222222222";
+pub(super) const TENANT: &str = "22222222-2222-4222-8222-222222222222";
 
 /// A request, taken apart.
 pub(super) struct Asked<'a> {
@@ -33,10 +33,10 @@ impl Asked<'_> {
     }
 
     /// Refuses what Azure refuses: no version of the API, or parameters that are not known.
-    fn check(&self, allowed: &[&str]) -> Result<(), Answer> {
+    fn refusal(&self, allowed: &[&str]) -> Option<Answer> {
         match self.parameter("api-version") {
             None => {
-                return Err(error(
+                return Some(error(
                     StatusCode::BAD_REQUEST,
                     "MissingApiVersionParameter",
                     "The api-version query parameter (?api-version=) is required for all requests.",
@@ -49,7 +49,7 @@ impl Asked<'_> {
                         _ => b.is_ascii_digit(),
                     });
                 if !date || !("2015-01-01"..="2026-04-01").contains(&version) {
-                    return Err(error(
+                    return Some(error(
                         StatusCode::BAD_REQUEST,
                         "InvalidApiVersionParameter",
                         &format!("The api-version '{version}' is invalid."),
@@ -59,16 +59,16 @@ impl Asked<'_> {
         }
         for (name, _) in &self.query {
             let known = |other: &&str| other.eq_ignore_ascii_case(name);
-            if !name.eq_ignore_ascii_case("api-version") && !allowed.iter().any(|a| known(&a)) {
+            if !name.eq_ignore_ascii_case("api-version") && !allowed.iter().any(known) {
                 let option = name.trim_start_matches('$');
                 let text = format!(
                     "The query specified in the URI is not valid. Query option \
                     '{option}' is not allowed."
                 );
-                return Err(json(StatusCode::BAD_REQUEST, &json!({ "Message": text })));
+                return Some(json(StatusCode::BAD_REQUEST, &json!({ "Message": text })));
             }
         }
-        Ok(())
+        None
     }
 }
 
@@ -78,13 +78,13 @@ pub(super) fn answer(asked: &Asked<'_>) -> (&'static str, Answer) {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     let names: Vec<&str> = asked.path.iter().map(String::as_str).collect();
     let plain = |name, value: fn(&Asked<'_>) -> Value| {
-        let answer = asked.check(&["includeExtendedLocations"]);
-        (name, answer.map_or_else(|refused| refused, |()| json(StatusCode::OK, &value(asked))))
+        let refused = asked.refusal(&["includeExtendedLocations"]);
+        (name, refused.unwrap_or_else(|| json(StatusCode::OK, &value(asked))))
     };
     match path[..] {
-        ["subscriptions"] => plain("ListSubscriptions", |_| list(vec![subscription()])),
+        ["subscriptions"] => plain("ListSubscriptions", |_| list(&[subscription()])),
         ["tenants"] => plain("ListTenants", |_| {
-            list(vec![json!({"id": format!("/tenants/{TENANT}"), "tenantId": TENANT,
+            list(&[json!({"id": format!("/tenants/{TENANT}"), "tenantId": TENANT,
                 "displayName": "Simulated", "tenantCategory": "Home"})])
         }),
         ["subscriptions", id, ..] if id != SUBSCRIPTION => {
@@ -92,7 +92,7 @@ pub(super) fn answer(asked: &Asked<'_>) -> (&'static str, Answer) {
             ("Unknown", error(StatusCode::NOT_FOUND, "SubscriptionNotFound", &text))
         }
         ["subscriptions", _] => plain("GetSubscription", |_| subscription()),
-        ["subscriptions", _, "locations"] => plain("ListLocations", |_| list(locations())),
+        ["subscriptions", _, "locations"] => plain("ListLocations", |_| list(&locations())),
         ["subscriptions", _, "providers", "microsoft.compute"] => plain("GetProvider", provider),
         [
             "subscriptions",
@@ -114,7 +114,7 @@ fn not_found(path: &[String]) -> Answer {
     error(StatusCode::NOT_FOUND, "InvalidResourceType", &text)
 }
 
-fn list(value: Vec<Value>) -> Value {
+fn list(value: &[Value]) -> Value {
     json!({ "value": value })
 }
 
@@ -184,7 +184,7 @@ fn images(
         [_, "artifacttypes", "vmimage", "offers", _, "skus", _, "versions", _] => ("GetImage", &[]),
         _ => return ("Unknown", not_found(&asked.path)),
     };
-    if let Err(refused) = asked.check(allowed) {
+    if let Some(refused) = asked.refusal(allowed) {
         return (name, refused);
     }
     let base = format!(

@@ -131,6 +131,60 @@ const PRODUCTS: &[&str] = &[
     "controller",
 ];
 
+/// Offers and their SKUs.
+type Offers = &'static [(&'static str, &'static [&'static str])];
+/// Publisher, whether it makes Windows images, offers.
+const KNOWN: &[(&str, bool, Offers)] = &[
+    (
+        "Canonical",
+        false,
+        &[
+            ("0001-com-ubuntu-server-jammy", &["22_04-lts", "22_04-lts-arm64", "22_04-lts-gen2"]),
+            ("0001-com-ubuntu-server-noble-daily", &["24_04-daily-lts", "24_04-daily-lts-gen2"]),
+            (
+                "ubuntu-24_04-lts",
+                &["minimal", "server", "server-arm64", "server-gen1", "ubuntu-pro"],
+            ),
+            ("ubuntu-26_04-lts", &["server", "server-arm64"]),
+        ],
+    ),
+    (
+        "Debian",
+        false,
+        &[
+            ("debian-12", &["12", "12-arm64", "12-gen2"]),
+            ("debian-13", &["13", "13-arm64", "13-gen2"]),
+            ("debian-13-daily", &["13", "13-arm64", "13-gen2"]),
+        ],
+    ),
+    (
+        "RedHat",
+        false,
+        &[
+            ("RHEL", &["8-lvm-gen2", "810-gen2", "9-lvm-gen2", "95_gen2", "10-lvm-gen2"]),
+            ("rhel-arm64", &["9_5-arm64"]),
+        ],
+    ),
+    (
+        "MicrosoftWindowsServer",
+        true,
+        &[(
+            "WindowsServer",
+            &[
+                "2019-datacenter",
+                "2019-datacenter-gensecond",
+                "2022-datacenter-azure-edition",
+                "2022-datacenter-g2",
+                "2025-datacenter-g2",
+            ],
+        )],
+    ),
+    ("MicrosoftWindowsDesktop", true, &[("windows-11", &["win11-24h2-ent", "win11-25h2-pro"])]),
+    ("SUSE", false, &[("sles-15-sp6", &["gen1", "gen2"]), ("sles-16-0-x86-64", &["gen2"])]),
+    ("almalinux", false, &[("almalinux-x86_64", &["8-gen2", "9-gen2", "10-gen2"])]),
+    ("Oracle", false, &[("Oracle-Linux", &["ol810-lvm-gen2", "ol95-lvm-gen2"])]),
+];
+
 impl Generator {
     fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
         of[self.random.random_range(0..of.len())]
@@ -205,7 +259,7 @@ impl Generator {
                 }
             );
             let plan = paid.then(|| (publisher.to_owned(), name.clone(), sku.clone()));
-            self.sku(sku, daily, windows, plan, locations)
+            self.sku(sku, daily, windows, plan.as_ref(), locations)
         });
         let mut skus: Vec<Sku> = skus.collect();
         skus.sort_by_key(|sku| sku.name.to_ascii_lowercase());
@@ -218,7 +272,7 @@ impl Generator {
         name: String,
         daily: bool,
         windows: bool,
-        plan: Option<(String, String, String)>,
+        plan: Option<&(String, String, String)>,
         within: LocationSet,
     ) -> Sku {
         let locations = self.somewhere(within, 0.01);
@@ -234,14 +288,15 @@ impl Generator {
         let mut versions: Vec<Image> = (0..count)
             .map(|i| {
                 let built = self.epoch - Duration::days(i64::try_from(count - i).unwrap_or(0));
-                let version = match daily {
-                    true => format!(
+                let version = if daily {
+                    format!(
                         "{major}.04.{}{:02}{:02}0",
                         built.year(),
                         u8::from(built.month()),
                         built.day()
-                    ),
-                    false => format!("{major}.{}.{}", i / 7 + 8, i % 7 + 9),
+                    )
+                } else {
+                    format!("{major}.{}.{}", i / 7 + 8, i % 7 + 9)
                 };
                 Image {
                     version,
@@ -253,7 +308,7 @@ impl Generator {
                         .then(|| (built + Duration::days(123)).truncate_to_day()),
                     alternative: None,
                     os: Some(if windows { "Windows" } else { "Linux" }.to_owned()),
-                    plan: plan.clone(),
+                    plan: plan.cloned(),
                     features: features(generation),
                 }
             })
@@ -265,67 +320,6 @@ impl Generator {
 
     /// Publishers that everybody looks for, small and by hand.
     fn known(&mut self) -> Vec<Publisher> {
-        type Offers = &'static [(&'static str, &'static [&'static str])];
-        const KNOWN: &[(&str, bool, Offers)] = &[
-            (
-                "Canonical",
-                false,
-                &[
-                    (
-                        "0001-com-ubuntu-server-jammy",
-                        &["22_04-lts", "22_04-lts-arm64", "22_04-lts-gen2"],
-                    ),
-                    (
-                        "0001-com-ubuntu-server-noble-daily",
-                        &["24_04-daily-lts", "24_04-daily-lts-gen2"],
-                    ),
-                    (
-                        "ubuntu-24_04-lts",
-                        &["minimal", "server", "server-arm64", "server-gen1", "ubuntu-pro"],
-                    ),
-                    ("ubuntu-26_04-lts", &["server", "server-arm64"]),
-                ],
-            ),
-            (
-                "Debian",
-                false,
-                &[
-                    ("debian-12", &["12", "12-arm64", "12-gen2"]),
-                    ("debian-13", &["13", "13-arm64", "13-gen2"]),
-                    ("debian-13-daily", &["13", "13-arm64", "13-gen2"]),
-                ],
-            ),
-            (
-                "RedHat",
-                false,
-                &[
-                    ("RHEL", &["8-lvm-gen2", "810-gen2", "9-lvm-gen2", "95_gen2", "10-lvm-gen2"]),
-                    ("rhel-arm64", &["9_5-arm64"]),
-                ],
-            ),
-            (
-                "MicrosoftWindowsServer",
-                true,
-                &[(
-                    "WindowsServer",
-                    &[
-                        "2019-datacenter",
-                        "2019-datacenter-gensecond",
-                        "2022-datacenter-azure-edition",
-                        "2022-datacenter-g2",
-                        "2025-datacenter-g2",
-                    ],
-                )],
-            ),
-            (
-                "MicrosoftWindowsDesktop",
-                true,
-                &[("windows-11", &["win11-24h2-ent", "win11-25h2-pro"])],
-            ),
-            ("SUSE", false, &[("sles-15-sp6", &["gen1", "gen2"]), ("sles-16-0-x86-64", &["gen2"])]),
-            ("almalinux", false, &[("almalinux-x86_64", &["8-gen2", "9-gen2", "10-gen2"])]),
-            ("Oracle", false, &[("Oracle-Linux", &["ol810-lvm-gen2", "ol95-lvm-gen2"])]),
-        ];
         let everywhere = self.everywhere;
         let known = KNOWN.iter().map(|(publisher, windows, offers)| {
             let offers = offers.iter().map(|(offer, skus)| {

@@ -54,11 +54,11 @@ impl TokenCredential for SimCredential {
 }
 
 /// Refuses a request without a bearer token, or with one that has expired.
-pub(super) fn check(headers: &HeaderMap) -> Result<(), Response<Body>> {
+pub(super) fn refusal(headers: &HeaderMap) -> Option<Response<Body>> {
     let refuse = |code: &str, message: &str| {
         let mut response = error(StatusCode::UNAUTHORIZED, code, message);
         super::challenge(&mut response);
-        Err(response)
+        Some(response)
     };
     let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = header.and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
@@ -77,7 +77,7 @@ pub(super) fn check(headers: &HeaderMap) -> Result<(), Response<Body>> {
     if expiry.is_some_and(|expiry| expiry < OffsetDateTime::now_utc().unix_timestamp()) {
         return refuse("ExpiredAuthenticationToken", "The access token expiry time is past.");
     }
-    Ok(())
+    None
 }
 
 /// The identity endpoint of App Service and Functions, api-version 2019-08-01.

@@ -61,11 +61,7 @@ impl Sim {
 
     /// Listens at `address` and serves in the background; over https if there is a folder to leave
     /// the certificate of the authority in.
-    pub async fn start(
-        self: &Arc<Self>,
-        address: SocketAddr,
-        tls: Option<&Path>,
-    ) -> Result<Running> {
+    pub fn start(self: &Arc<Self>, address: SocketAddr, tls: Option<&Path>) -> Result<Running> {
         let listener = std::net::TcpListener::bind(address)
             .map_err(|e| Error::invalid(format!("cannot listen at {address}: {e}")))?;
         listener.set_nonblocking(true).map_err(|e| Error::io("the listener", e))?;
@@ -120,7 +116,7 @@ async fn resource_manager(State(sim): State<Arc<Sim>>, request: Request) -> Resp
 }
 
 fn serve(sim: &Sim, request: &Request) -> (&'static str, Response<Body>) {
-    if let Err(refused) = identity::check(request.headers()) {
+    if let Some(refused) = identity::refusal(request.headers()) {
         sim.stats.no_token();
         return ("Unauthenticated", refused);
     }

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 /// Locations by name and display name: the physical ones of the public cloud, and some logical
 /// ones, which list no images.
-pub const PHYSICAL: &[&str] = &[
+pub(super) const PHYSICAL: &[&str] = &[
     "East US",
     "South Central US",
     "West US 2",
@@ -75,11 +75,11 @@ pub const PHYSICAL: &[&str] = &[
 ];
 
 /// Places that are in the list of locations and have no images.
-pub const LOGICAL: &[&str] =
+pub(super) const LOGICAL: &[&str] =
     &["Asia", "Europe", "Global", "United States", "East US Stage", "West US Stage"];
 
 /// A set of at most 64 locations.
-pub type LocationSet = u64;
+pub(super) type LocationSet = u64;
 
 /// One version.
 #[derive(Debug, Clone, Default)]
@@ -187,6 +187,31 @@ struct Row {
     features: Option<BTreeMap<String, String>>,
 }
 
+impl Row {
+    fn image(self, locations: LocationSet) -> Image {
+        let plan = match (self.plan_publisher, self.plan_product, self.plan_name) {
+            (None, None, None) => None,
+            (publisher, product, name) => Some((
+                publisher.unwrap_or_default(),
+                product.unwrap_or_default(),
+                name.unwrap_or_default(),
+            )),
+        };
+        Image {
+            version: self.version,
+            locations,
+            architecture: self.architecture,
+            hyper_v_generation: self.hyper_v_generation,
+            status: self.status,
+            scheduled_deprecation_at: self.scheduled_deprecation_at,
+            alternative: self.alternative,
+            os: self.os,
+            plan,
+            features: self.features.unwrap_or_default(),
+        }
+    }
+}
+
 impl World {
     /// A world of `publishers` in `locations`.
     pub fn new(locations: Vec<String>, publishers: Vec<Publisher>) -> Self {
@@ -275,47 +300,31 @@ impl Builder {
     }
 
     fn add(&mut self, row: Row) -> Result<()> {
-        let names = row.locations.or(row.location.map(|name| vec![name]));
-        let locations = self.set(&names.unwrap_or_else(|| vec!["eastus".to_owned()]))?;
+        let places = row.locations.clone().or(row.location.clone().map(|name| vec![name]));
+        let locations = self.set(&places.unwrap_or_else(|| vec!["eastus".to_owned()]))?;
         let publishers = &mut self.publishers;
-        let p = *self.index.entry(row.publisher.to_ascii_lowercase()).or_insert_with(|| {
+        let at = *self.index.entry(row.publisher.to_ascii_lowercase()).or_insert_with(|| {
             publishers.push(Publisher { name: row.publisher.clone(), ..Publisher::default() });
             publishers.len() - 1
         });
-        let publisher = &mut publishers[p];
+        let publisher = &mut publishers[at];
         publisher.locations |= locations;
         let offers = &mut publisher.offers;
-        let o = *self.offers.entry((p, row.offer.to_ascii_lowercase())).or_insert_with(|| {
+        let below = *self.offers.entry((at, row.offer.to_ascii_lowercase())).or_insert_with(|| {
             offers.push(Offer { name: row.offer.clone(), ..Offer::default() });
             offers.len() - 1
         });
-        let offer = &mut offers[o];
+        let offer = &mut offers[below];
         offer.locations |= locations;
         let skus = &mut offer.skus;
-        let s = *self.skus.entry((p, o, row.sku.to_ascii_lowercase())).or_insert_with(|| {
-            skus.push(Sku { name: row.sku.clone(), ..Sku::default() });
-            skus.len() - 1
-        });
-        let sku = &mut skus[s];
+        let last =
+            *self.skus.entry((at, below, row.sku.to_ascii_lowercase())).or_insert_with(|| {
+                skus.push(Sku { name: row.sku.clone(), ..Sku::default() });
+                skus.len() - 1
+            });
+        let sku = &mut skus[last];
         sku.locations |= locations;
-        let plan = match (row.plan_publisher, row.plan_product, row.plan_name) {
-            (None, None, None) => None,
-            (a, b, c) => {
-                Some((a.unwrap_or_default(), b.unwrap_or_default(), c.unwrap_or_default()))
-            }
-        };
-        sku.versions.push(Image {
-            version: row.version,
-            locations,
-            architecture: row.architecture,
-            hyper_v_generation: row.hyper_v_generation,
-            status: row.status,
-            scheduled_deprecation_at: row.scheduled_deprecation_at,
-            alternative: row.alternative,
-            os: row.os,
-            plan,
-            features: row.features.unwrap_or_default(),
-        });
+        sku.versions.push(row.image(locations));
         Ok(())
     }
 

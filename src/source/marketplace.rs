@@ -135,9 +135,9 @@ impl Marketplace {
 
     async fn names(&self, place: Place<'_>, below: &[&str]) -> Result<Vec<String>> {
         let path = place.path(below);
-        let named: Vec<Named> = self.client.get(&path, &[API_VERSION]).await?;
+        let entries: Vec<Named> = self.client.get(&path, &[API_VERSION]).await?;
         let mut names: Vec<String> =
-            named.into_iter().map(|n| n.name).filter(|name| !name.is_empty()).collect();
+            entries.into_iter().map(|n| n.name).filter(|name| !name.is_empty()).collect();
         names.sort_by(|a, b| caseless(a, b).then_with(|| a.cmp(b)));
         names.dedup_by(|a, b| a.eq_ignore_ascii_case(b));
         Ok(names)
@@ -409,7 +409,7 @@ impl Marketplace {
 }
 
 /// A live lookup has no budget of its own.
-const FOREVER: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+const FOREVER: std::time::Duration = std::time::Duration::from_hours(24);
 
 /// A version that was listed may answer a GET with 400 "The value of parameter version is
 /// invalid." instead of 404 (azure-rest §3).

@@ -83,12 +83,17 @@ pub(crate) fn ended(error: Error, effort: &Effort) -> Result<(State, String, u32
     let attempts = error.attempts() * effort.delivery.max(1);
     let state = match error.kind() {
         ErrorKind::NotFound => State::Gone,
-        ErrorKind::Denied => State::Denied,
         ErrorKind::Transient | ErrorKind::Unauthenticated | ErrorKind::Bug if !effort.last => {
             return Err(error);
         }
-        ErrorKind::Unauthenticated => State::Denied,
+        ErrorKind::Denied | ErrorKind::Unauthenticated => State::Denied,
         _ => State::Failed,
     };
-    Ok((state, error.to_string(), attempts))
+    // The scope stands beside the reason; the request's path would say it again.
+    let text = error.to_string();
+    let reason = match text.split_once(": ") {
+        Some((request, rest)) if request.starts_with("GET /") => rest.to_owned(),
+        _ => text,
+    };
+    Ok((state, reason, attempts))
 }

@@ -158,7 +158,6 @@ impl Publishers<'_> {
         }
         let old = previous.peek()?.map(|row| row.publisher.to_ascii_lowercase());
         match (&self.waiting, old) {
-            (None, None) => Ok(None),
             (Some(new), old) if old.as_ref().is_none_or(|old| *old >= new.lower) => {
                 let Some(mut new) = self.waiting.take() else { return Ok(None) };
                 self.damaged.append(&mut new.damaged);
@@ -172,7 +171,7 @@ impl Publishers<'_> {
                 let name = rows.first().map(|row| row.publisher.clone()).unwrap_or_default();
                 Ok(Some(Publisher { name, previous: rows, ..Publisher::default() }))
             }
-            (Some(_), None) => Ok(None),
+            (_, None) => Ok(None),
         }
     }
 

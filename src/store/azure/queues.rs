@@ -1,0 +1,56 @@
+//! Storage queues that messages are sent to directly.
+
+use super::{Endpoint, status, storage_error};
+use crate::error::{Error, Result};
+use azure_storage_queue::models::{QueueClientSendMessageOptions, QueueMessage};
+use azure_storage_queue::{QueueClient, QueueClientOptions};
+use std::time::Duration;
+
+/// A storage queue that messages are sent to directly, with a delay.
+#[derive(Debug, Clone)]
+pub struct AzureQueues {
+    endpoint: Endpoint,
+}
+
+impl AzureQueues {
+    /// The queues at `endpoint`.
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint }
+    }
+
+    /// A client for the queue called `name`.
+    pub fn queue(&self, name: &str) -> Result<QueueClient> {
+        let url = self.endpoint.join(name)?;
+        let options = QueueClientOptions {
+            client_options: self.endpoint.client_options(),
+            ..QueueClientOptions::default()
+        };
+        QueueClient::new(url, self.endpoint.credential(), Some(options))
+            .map_err(|e| storage_error(&name, &e))
+    }
+
+    /// Sends `text`, base64-encoded as the host expects it, to be seen after `delay`.
+    pub async fn send(&self, name: &str, text: &str, delay: Duration) -> Result<()> {
+        let queue = self.queue(name)?;
+        let message = QueueMessage { message_text: Some(azure_core::base64::encode(text)) };
+        let seconds = i32::try_from(delay.as_secs()).unwrap_or(i32::MAX).min(7 * 24 * 3600);
+        for first in [true, false] {
+            let content = message
+                .clone()
+                .try_into()
+                .map_err(|e: azure_core::Error| storage_error(&name, &e))?;
+            let options = QueueClientSendMessageOptions {
+                visibility_timeout: (seconds > 0).then_some(seconds),
+                ..Default::default()
+            };
+            match queue.send_message(content, Some(options)).await {
+                Ok(_) => return Ok(()),
+                Err(e) if first && status(&e) == Some(404) => {
+                    queue.create(None).await.map_err(|e| storage_error(&name, &e))?;
+                }
+                Err(e) => return Err(storage_error(&name, &e)),
+            }
+        }
+        Err(Error::transient(format!("queue {name} was just made and is not there")))
+    }
+}

@@ -1,0 +1,14 @@
+//! The tests that go through the public walls: the command line, HTTP, the stores, the hosts.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod architecture;
+mod cli;
+mod crawl;
+mod deliveries;
+mod handler;
+mod peers;
+mod recordings;
+mod stores;
+mod support;
+mod web;

@@ -1,0 +1,123 @@
+//! One contract, every store.
+
+use crate::support::azurite::Azurite;
+use azimg::config::{Config, Flags};
+use azimg::store::local::LocalStore;
+use azimg::store::memory::MemoryStore;
+use azimg::store::{Key, SnapshotFile, Store};
+use azimg::work::{RunId, SourceName};
+use std::collections::HashMap;
+use std::sync::Arc;
+use time::OffsetDateTime;
+
+async fn contract(store: Arc<dyn Store>) {
+    store.prepare().await.unwrap();
+    store.prepare().await.unwrap();
+    create_once(store.as_ref()).await;
+    compare_and_swap(store.as_ref()).await;
+    list(store.as_ref()).await;
+    stream(store.as_ref()).await;
+    let claim = store.claim().await.unwrap();
+    let refused = store.claim().await.map(|_| ()).unwrap_err();
+    assert!(refused.to_string().contains("another crawl"), "{refused}");
+    drop(claim);
+    // Giving back may take a moment where it is a request.
+    for _ in 0..100 {
+        if store.claim().await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("the claim was not given back");
+}
+
+async fn create_once(store: &dyn Store) {
+    let key = Key::Plan(RunId::new(OffsetDateTime::now_utc()));
+    assert!(store.get(&key).await.unwrap().is_none());
+    let contenders = (0..8).map(|i| store.create(&key, format!("{i}").into()));
+    let won: Vec<bool> = futures::future::try_join_all(contenders).await.unwrap();
+    assert_eq!(won.iter().filter(|won| **won).count(), 1, "{won:?}");
+    let winner = won.iter().position(|won| *won).unwrap();
+    let object = store.get(&key).await.unwrap().unwrap();
+    assert_eq!(object.bytes, winner.to_string().as_bytes());
+    store.delete(&key.to_string()).await.unwrap();
+    store.delete(&key.to_string()).await.unwrap();
+    assert!(store.get(&key).await.unwrap().is_none());
+    assert!(store.create(&key, bytes::Bytes::new()).await.unwrap());
+    assert!(store.get(&key).await.unwrap().unwrap().bytes.is_empty());
+}
+
+async fn compare_and_swap(store: &dyn Store) {
+    let key = Key::Current;
+    assert!(store.swap(&key, "one".into(), None).await.unwrap());
+    assert!(!store.swap(&key, "two".into(), None).await.unwrap());
+    let first = store.get(&key).await.unwrap().unwrap().tag;
+    let contenders = (0..6).map(|i| store.swap(&key, format!("{i}").into(), Some(&first)));
+    let won: Vec<bool> = futures::future::try_join_all(contenders).await.unwrap();
+    assert_eq!(won.iter().filter(|won| **won).count(), 1, "{won:?}");
+    assert!(!store.swap(&key, "late".into(), Some(&first)).await.unwrap());
+}
+
+async fn list(store: &dyn Store) {
+    let run = RunId::new(OffsetDateTime::now_utc());
+    let other = RunId::new(OffsetDateTime::UNIX_EPOCH);
+    let shard = |run, item: &str| Key::Shard {
+        run,
+        source: SourceName::Marketplace,
+        item: item.to_owned(),
+    };
+    let items = ["eastus/a", "eastus/b%20c", "eastus2/a", "westus/a"];
+    for item in items {
+        assert!(store.create(&shard(run, item), "x".into()).await.unwrap());
+    }
+    store.create(&shard(other, "eastus/a"), "x".into()).await.unwrap();
+    let prefix = Key::shards_prefix(run, SourceName::Marketplace);
+    let found = store.list(&prefix).await.unwrap();
+    let names: Vec<_> = found
+        .iter()
+        .map(|entry| Key::parse_shard(&entry.name, run, SourceName::Marketplace).unwrap())
+        .collect();
+    assert_eq!(names, items);
+    assert_eq!(found[0].bytes, 1);
+    assert_eq!(store.list(&format!("{prefix}eastus/")).await.unwrap().len(), 2);
+    assert_eq!(store.list("nothing/").await.unwrap(), []);
+    let runs = store.list_level("runs/").await.unwrap();
+    assert!(runs.contains(&run.to_string()) && runs.contains(&other.to_string()), "{runs:?}");
+    let object = store.get(&shard(run, "eastus/b%20c")).await.unwrap().unwrap();
+    assert_eq!(object.bytes, "x".as_bytes());
+}
+
+async fn stream(store: &dyn Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, into) = (folder.path().join("from"), folder.path().join("into"));
+    let bytes: Vec<u8> = (0..9_000_000_u32).map(|i| (i % 251) as u8).collect();
+    std::fs::write(&from, &bytes).unwrap();
+    let run = RunId::new(OffsetDateTime::now_utc());
+    let key = Key::Snapshot(run, SnapshotFile::Coverage);
+    assert!(!store.download(&key, &into).await.unwrap());
+    store.upload(&key, &from).await.unwrap();
+    store.upload(&key, &from).await.unwrap();
+    assert!(store.download(&key, &into).await.unwrap());
+    assert_eq!(std::fs::read(&into).unwrap(), bytes);
+    assert_eq!(store.get(&key).await.unwrap().unwrap().bytes, bytes);
+}
+
+#[tokio::test]
+async fn memory_keeps_the_contract() {
+    contract(Arc::new(MemoryStore::default())).await;
+}
+
+#[tokio::test]
+async fn a_folder_keeps_the_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    contract(Arc::new(LocalStore::new(folder.path().join("new")))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn azure_blobs_keep_the_contract() {
+    let azurite = tokio::task::spawn_blocking(Azurite::start).await.unwrap();
+    let environment = HashMap::from([("AzimgStorage".to_owned(), azurite.connection())]);
+    let flags = Flags { store: Some("azurite".into()), ..Flags::default() };
+    let store = Config::from(environment, flags).unwrap().store().unwrap();
+    contract(store).await;
+}

@@ -1,0 +1,158 @@
+//! What tests share: the executable in a clean environment, a simulated Azure, real parts.
+
+pub mod azurite;
+pub mod host;
+pub mod replay;
+pub mod venv;
+
+use azimg::sim::{Running, Sim, World};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// A folder of this checkout.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A folder for what tests fetch and keep; git ignores it.
+pub fn cache(name: &str) -> PathBuf {
+    let path = root().join(".cache").join(name);
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}
+
+/// Runs `make` once for all test processes, and again only when `stamp` is another.
+pub fn prepare_once(name: &str, stamp: &str, make: impl FnOnce(&Path)) -> PathBuf {
+    let folder = cache(name);
+    let lock = File::create(cache("locks").join(name)).unwrap();
+    lock.lock().unwrap();
+    let done = folder.join(".ready");
+    if std::fs::read_to_string(&done).ok().as_deref() != Some(stamp) {
+        make(&folder);
+        std::fs::write(&done, stamp).unwrap();
+    }
+    folder
+}
+
+/// The executable with nothing of this process's environment but what it takes to run.
+pub fn azimg(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_azimg"));
+    command.args(arguments).env_clear();
+    for name in ["PATH", "HOME", "TMPDIR", "LLVM_PROFILE_FILE"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command
+}
+
+/// Runs to the end; the exit code, stdout and stderr.
+pub fn finish(command: &mut Command) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap_or(-1), text(stdout), text(stderr))
+}
+
+/// Runs to a good end; stdout as JSON.
+pub fn json(command: &mut Command) -> Value {
+    let (code, stdout, stderr) = finish(command);
+    assert_eq!(code, 0, "{stderr}");
+    serde_json::from_str(&stdout).unwrap_or_else(|e| panic!("{e}: {stdout}\n{stderr}"))
+}
+
+/// A simulated Azure in this process.
+pub struct Azure {
+    pub sim: Arc<Sim>,
+    pub running: Running,
+    _runtime: Runtime,
+}
+
+impl Azure {
+    pub fn start(world: World) -> Self {
+        Self::start_with(world, Duration::ZERO, None)
+    }
+
+    pub fn start_with(world: World, latency: Duration, tls: Option<&Path>) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let sim = Sim::new(world, latency);
+        let entered = runtime.enter();
+        let running = sim.start(([127, 0, 0, 1], 0).into(), tls).unwrap();
+        drop(entered);
+        Self { sim, running, _runtime: runtime }
+    }
+
+    /// The variables that lead a program here.
+    pub fn variables(&self) -> BTreeMap<String, String> {
+        let line = self.running.to_json();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        BTreeMap::from([
+            ("AZIMG_ARM_ENDPOINT".into(), text(&line["arm"])),
+            ("IDENTITY_ENDPOINT".into(), text(&line["identity"]["endpoint"])),
+            ("IDENTITY_HEADER".into(), text(&line["identity"]["header"])),
+        ])
+    }
+
+    /// The executable, led to this Azure.
+    pub fn azimg(&self, arguments: &[&str]) -> Command {
+        let mut command = azimg(arguments);
+        command.envs(self.variables());
+        command
+    }
+
+    /// How often an operation was asked.
+    pub fn asked(&self, operation: &str) -> u64 {
+        let stats = self.sim.stats.to_json();
+        stats["operations"][operation]
+            .as_object()
+            .map_or(0, |counts| counts.values().filter_map(Value::as_u64).sum())
+    }
+}
+
+/// Writes rows into a file, one a line.
+pub fn write_rows(path: &Path, rows: &[Value]) {
+    let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    std::fs::write(path, text).unwrap();
+}
+
+/// All rows of the current snapshot of a local store, in the table's order.
+pub fn rows(store: &Path) -> Vec<Value> {
+    let current: Value = read_json(&store.join("current.json"));
+    let run = current["run"].as_str().unwrap();
+    read_ndjson(&store.join(format!("snapshots/{run}/marketplace.ndjson.zst")))
+}
+
+pub fn read_json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+pub fn read_ndjson(path: &Path) -> Vec<Value> {
+    let bytes = zstd::decode_all(File::open(path).unwrap()).unwrap();
+    String::from_utf8(bytes).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+}
+
+/// Rows without what differs from run to run: the run's name and its times.
+pub fn timeless(mut rows: Vec<Value>) -> Vec<Value> {
+    for row in &mut rows {
+        let row = row.as_object_mut().unwrap();
+        for name in ["observedAt", "observedRun", "firstSeenAt"] {
+            assert!(row.remove(name).is_some(), "{name}");
+        }
+    }
+    rows
+}
+
+/// The columns of a row that come from the catalog it was crawled from.
+pub fn catalogued(row: &Value) -> Value {
+    let names = [
+        "publisher", "offer", "sku", "version", "locations", "architecture", "hyperVGeneration",
+        "status", "scheduledDeprecationAt", "alternative", "os", "planPublisher", "planProduct",
+        "planName", "features",
+    ];
+    names.iter().map(|name| ((*name).to_owned(), row[*name].clone())).collect::<serde_json::Map<_, _>>().into()
+}
