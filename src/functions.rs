@@ -283,14 +283,13 @@ async fn publish_run(app: &App, event: Event) -> Result<Effects> {
             app.progress.begin(run, &items);
             messages = work(&items)?;
         }
-        Closing::Open { missing, expected } if !watch => {
-            // A hint came early (after a restart, or because a shard was thrown away).
+        Closing::Open { missing, expected } => {
+            // Too early, or a shard was thrown away and its item has to be done again.
             tracing::debug!(run = %run, missing = missing.len(), expected, "not closed yet");
             if app.progress.reopen(run, &missing) {
                 messages = work(&missing)?;
             }
         }
-        Closing::Open { .. } => {}
     }
     if watch {
         messages.push(close(run, true, WATCH_EVERY)?);

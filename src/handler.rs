@@ -116,7 +116,7 @@ impl Handler {
 
 /// An error as the body of an HTTP answer.
 fn refusal(error: &Error) -> Reply {
-    tracing::warn!(%error, "a request was refused");
+    tracing::info!(%error, "a request was refused");
     let (status, code) = match error.kind() {
         ErrorKind::Invalid => (400, "InvalidParameter"),
         ErrorKind::NotFound => (404, "NotFound"),

@@ -25,8 +25,14 @@ pub struct RunId(#[schemars(with = "String")] pub Ulid);
 impl RunId {
     /// A new name for a run that starts at `now`.
     pub fn new(now: OffsetDateTime) -> Self {
+        Self::after(None, now)
+    }
+
+    /// A new name that sorts behind `previous`, even if the clock was set back since.
+    pub fn after(previous: Option<Self>, now: OffsetDateTime) -> Self {
         let millis = u64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
-        Self(Ulid::from_parts(millis, rand::random()))
+        let least = previous.map_or(0, |previous| previous.0.timestamp_ms() + 1);
+        Self(Ulid::from_parts(millis.max(least), rand::random()))
     }
 }
 

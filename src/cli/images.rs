@@ -151,7 +151,9 @@ async fn nothing_fits(config: &Config, filter: &Filter, live: bool) -> String {
     let search = words.join(" ");
     let wider = Filter { search: Some(search.clone()), ..Filter::default() };
     let found = match (live || search.is_empty(), config.store()) {
-        (false, Ok(store)) => Catalog::open(store.as_ref(), &wider).await.map_or(0, |c| c.rows.len()),
+        (false, Ok(store)) => {
+            Catalog::open(store.as_ref(), &wider).await.map_or(0, |c| c.rows.len())
+        }
         _ => 0,
     };
     match found {

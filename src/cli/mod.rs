@@ -16,6 +16,7 @@ use crate::config::{Config, Flags};
 use crate::error::{Error, ErrorKind, Result};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use output::{Format, Output};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -164,6 +165,7 @@ fn log(config: &Config, global: &Global, command: &Command, is_handler: bool) {
     let _ = if is_handler {
         lines.json().with_writer(std::io::stdout).try_init()
     } else {
-        lines.with_writer(std::io::stderr).with_target(false).try_init()
+        let colours = std::io::stderr().is_terminal();
+        lines.with_writer(std::io::stderr).with_ansi(colours).with_target(false).try_init()
     };
 }

@@ -19,9 +19,9 @@ pub async fn plan(
 ) -> Result<Plan> {
     store.prepare().await?;
     let previous = snapshot::current(store).await?.map(|current| current.run);
+    let run = RunId::after(previous, now);
     // Whole seconds: what tables, manifests and the host's envelopes can all carry.
     let now = now.replace_nanosecond(0).unwrap_or(now);
-    let run = RunId::new(now);
     let mut items = Vec::new();
     for source in sources {
         if !request.sources.is_empty() && !request.sources.contains(&source.name()) {

@@ -1,1 +1,231 @@
-//! Coming.
+//! Whatever happens to messages and workers, the rows are the same.
+
+use crate::support::{Azure, azimg, finish, json, rows, timeless};
+use azimg::config::{Config, Flags};
+use azimg::functions::{App, Event, FUNCTIONS, Message, PUBLISH, Trigger, WORK};
+use azimg::sim::{Scale, SimCredential, generate};
+use azimg::store::{Key, Store};
+use azimg::work::{RunId, SourceName};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+use time::OffsetDateTime;
+
+fn app(azure: &Azure, store: &Path) -> Arc<App> {
+    let store = Some(store.to_str().unwrap().to_owned());
+    let flags = Flags { store, ..Flags::default() };
+    let config = Config::from(HashMap::new(), flags).unwrap();
+    let config = config.with_resource_manager(azure.running.arm.clone(), Arc::new(SimCredential));
+    config.app().unwrap().0
+}
+
+/// Calls a function as a host would; its messages, or none when it failed.
+async fn call(app: &App, name: &str, trigger: Trigger) -> Vec<Message> {
+    let function = FUNCTIONS.iter().find(|function| function.name == name).unwrap();
+    let now = OffsetDateTime::now_utc();
+    let event = Event { now, invocation: "test".into(), trigger };
+    function.run.unwrap()(app, event).await.map(|effects| effects.messages).unwrap_or_default()
+}
+
+/// How a queue treats its messages, by a seed.
+struct Queue {
+    random: StdRng,
+    messages: Vec<Message>,
+}
+
+impl Queue {
+    fn add(&mut self, messages: Vec<Message>, copies: usize) {
+        for message in messages {
+            for _ in 0..copies {
+                let at = self.random.random_range(0..=self.messages.len());
+                self.messages.insert(at, message.clone());
+            }
+        }
+    }
+}
+
+/// Runs a whole run with every message delivered `copies` times in an order that a seed decides.
+async fn run_to_the_end(app: &App, seed: u64, copies: usize) {
+    let random = StdRng::seed_from_u64(seed);
+    let mut queue = Queue { random, messages: Vec::new() };
+    let begun = call(app, "start", Trigger::Http { body: String::new() }).await;
+    assert!(!begun.is_empty());
+    queue.add(begun, copies);
+    while let Some(message) = queue.messages.pop() {
+        let delivery = queue.random.random_range(1..=2);
+        let name = if message.queue == WORK { "crawl" } else { "publish" };
+        let round = message.queue == PUBLISH && message.text.contains("\"watch\":true");
+        if round && queue.messages.iter().any(|other| other.queue == WORK) {
+            // The message that comes round is seen late, as its delay says.
+            queue.messages.insert(0, message);
+            continue;
+        }
+        let trigger = Trigger::Queue { text: message.text.clone(), delivery };
+        let next = call(app, name, trigger).await;
+        queue.add(next, copies.min(2));
+    }
+}
+
+#[test]
+fn twice_and_in_any_order_gives_the_same_rows() {
+    let azure = Azure::start(generate(Scale::Small, 11));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let crawled = |seed: u64, copies: usize| {
+        let folder = tempfile::tempdir().unwrap();
+        let app = app(&azure, folder.path());
+        runtime.block_on(run_to_the_end(&app, seed, copies));
+        timeless(rows(folder.path()))
+    };
+    let plain = crawled(0, 1);
+    assert!(plain.len() > 50);
+    for seed in 1..=6 {
+        assert_eq!(crawled(seed, 2), plain, "seed {seed}");
+    }
+}
+
+#[test]
+fn lost_messages_are_found_by_sweeps_and_poison_closes_the_run() {
+    let azure = Azure::start(generate(Scale::Small, 12));
+    let folder = tempfile::tempdir().unwrap();
+    let app = app(&azure, folder.path());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let begun = call(&app, "start", Trigger::Http { body: String::new() }).await;
+        let (work, _): (Vec<_>, Vec<_>) = begun.into_iter().partition(|m| m.queue == WORK);
+        let mut children = Vec::new();
+        for message in work {
+            let trigger = Trigger::Queue { text: message.text, delivery: 1 };
+            children.extend(call(&app, "crawl", trigger).await);
+        }
+        // One child is poison, all others are lost.
+        let poison = children.iter().find(|m| m.text.contains("\"publisher\":\"Debian\"")).unwrap();
+        let trigger = Trigger::Queue { text: poison.text.clone(), delivery: 1 };
+        call(&app, "poison", trigger).await;
+        // The first sweep remembers how far the run is; the second sees that it has not moved.
+        assert_eq!(call(&app, "sweep", Trigger::Timer).await, []);
+        let again = call(&app, "sweep", Trigger::Timer).await;
+        assert_eq!(again.len(), children.len() - 1);
+        for message in again {
+            let trigger = Trigger::Queue { text: message.text, delivery: 1 };
+            call(&app, "crawl", trigger).await;
+        }
+        // Children of a publisher that is split are lost too: a few sweeps more.
+        for _ in 0..12 {
+            for message in call(&app, "sweep", Trigger::Timer).await {
+                let name = if message.queue == WORK { "crawl" } else { "publish" };
+                let trigger = Trigger::Queue { text: message.text, delivery: 1 };
+                for next in call(&app, name, trigger).await {
+                    let trigger = Trigger::Queue { text: next.text, delivery: 1 };
+                    call(&app, "crawl", trigger).await;
+                }
+            }
+        }
+    });
+    let store = folder.path().to_str().unwrap();
+    let runs = json(&mut azimg(&["runs", "list", "--store", store, "-o", "json"]));
+    assert_eq!(runs[0]["state"], "partial");
+    let shown = json(&mut azimg(&["runs", "show", "--store", store, "-o", "json"]));
+    let failed: Vec<&Value> = shown["scopes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|line| line["state"] == "failed")
+        .collect();
+    assert!(failed.iter().all(|line| line["publisher"] == "Debian"), "{failed:?}");
+    assert!(failed[0]["reason"].as_str().unwrap().contains("given up"), "{failed:?}");
+}
+
+#[test]
+fn a_killed_crawl_is_resumed_and_asks_nothing_finished_again() {
+    let world = || generate(Scale::Small, 13);
+    let whole = {
+        let azure = Azure::start(world());
+        let folder = tempfile::tempdir().unwrap();
+        json(&mut azure.azimg(&["crawl", "--store", folder.path().to_str().unwrap(), "-o", "json"]));
+        timeless(rows(folder.path()))
+    };
+    let azure = Azure::start_with(world(), Duration::from_millis(15), None);
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().to_str().unwrap();
+    let runs = || {
+        let level = std::fs::read_dir(folder.path().join("runs"));
+        level.map_or_else(|_| Vec::new(), |runs| {
+            runs.map(|run| run.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+        })
+    };
+    let mut random = StdRng::seed_from_u64(5);
+    let mut kills = 0;
+    for _ in 0..30 {
+        let run = runs().first().cloned();
+        let mut arguments = vec!["crawl", "--store", store, "--quiet"];
+        if let Some(run) = &run {
+            arguments.extend(["--resume", run]);
+        }
+        let mut child =
+            azure.azimg(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(random.random_range(150..500)));
+        if child.try_wait().unwrap().is_some() {
+            break;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+    }
+    assert!(kills > 2, "the crawl was never interrupted");
+    let run = runs().first().cloned().unwrap();
+    let (code, _, stderr) = finish(&mut azure.azimg(&["crawl", "--store", store, "--resume", &run]));
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!(timeless(rows(folder.path())), whole);
+    let asked = azure.sim.stats.to_json()["requests"].as_u64().unwrap();
+    let (code, _, _) = finish(&mut azure.azimg(&["crawl", "--store", store, "--resume", &run]));
+    assert_eq!(code, 0);
+    let after = azure.sim.stats.to_json()["requests"].as_u64().unwrap();
+    assert_eq!(after, asked, "a published run asks nothing");
+}
+
+#[test]
+fn a_damaged_shard_is_crawled_again_and_loses_nothing() {
+    let azure = Azure::start(generate(Scale::Small, 14));
+    let folder = tempfile::tempdir().unwrap();
+    let app = app(&azure, folder.path());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let begun = runtime.block_on(async {
+        let mut open = call(&app, "start", Trigger::Http { body: String::new() }).await;
+        let mut watch = Vec::new();
+        while let Some(message) = open.pop() {
+            if message.queue == WORK {
+                let trigger = Trigger::Queue { text: message.text, delivery: 1 };
+                open.extend(call(&app, "crawl", trigger).await);
+            } else {
+                watch.push(message);
+            }
+        }
+        watch
+    });
+    let run: RunId = serde_json::from_str::<Value>(&begun[0].text).unwrap()["run"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let shards = runtime
+        .block_on(app.store.list(&Key::shards_prefix(run, SourceName::Marketplace)))
+        .unwrap();
+    let cut = folder.path().join(&shards[0].name);
+    let bytes = std::fs::read(&cut).unwrap();
+    std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+    std::fs::write(folder.path().join(&shards[1].name), "not a shard").unwrap();
+    let store = folder.path().to_str().unwrap();
+    let run = run.to_string();
+    let (code, _, stderr) = finish(&mut azure.azimg(&["crawl", "--store", store, "--resume", &run]));
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stderr.contains("a damaged shard was thrown away"), "{stderr}");
+    let found = timeless(rows(folder.path()));
+    let whole = tempfile::tempdir().unwrap();
+    json(&mut azure.azimg(&["crawl", "--store", whole.path().to_str().unwrap(), "-o", "json"]));
+    assert_eq!(found, timeless(rows(whole.path())));
+}

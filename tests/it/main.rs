@@ -1,6 +1,12 @@
 //! The tests that go through the public walls: the command line, HTTP, the stores, the hosts.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, reason = "one crate, many modules: pub says what they share")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod architecture;
 mod cli;

@@ -34,7 +34,9 @@ fn expected(all: &[Exchange], location: &str) -> BTreeMap<String, Value> {
         }
     }
     let lists = |path: &[&str], name: &str| {
-        newest.get(path).is_some_and(|list| list.names().iter().any(|n| n.eq_ignore_ascii_case(name)))
+        newest
+            .get(path)
+            .is_some_and(|list| list.names().iter().any(|n| n.eq_ignore_ascii_case(name)))
     };
     let mut found = BTreeMap::new();
     for (path, list) in &newest {
@@ -85,7 +87,9 @@ fn crawl_finds_what_was_recorded(location: &str, at_least: usize) {
     for row in &rows {
         let urn = row["id"].as_str().unwrap().to_lowercase();
         let listed = &expected[&urn]["properties"];
-        for (column, property) in [("architecture", "architecture"), ("hyperVGeneration", "hyperVGeneration")] {
+        for (column, property) in
+            [("architecture", "architecture"), ("hyperVGeneration", "hyperVGeneration")]
+        {
             if !listed[property].is_null() {
                 assert_eq!(row[column], listed[property], "{urn} {column}");
             }

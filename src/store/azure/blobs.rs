@@ -132,8 +132,10 @@ impl Store for AzureStore {
     async fn upload(&self, key: &Key, from: &Path) -> Result<()> {
         let io = |e| Error::io(format!("reading {}", from.display()), e);
         let file = tokio::fs::File::open(from).await.map_err(io)?;
-        let stream =
-            FileStream::builder(file).build().await.map_err(|e| self.error(&key.to_string(), &e))?;
+        let stream = FileStream::builder(file)
+            .build()
+            .await
+            .map_err(|e| self.error(&key.to_string(), &e))?;
         let body: azure_core::http::Body = stream.into();
         if self.write(key, body.into(), BlobClientUploadOptions::default()).await? {
             return Ok(());

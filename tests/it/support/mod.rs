@@ -150,9 +150,25 @@ pub fn timeless(mut rows: Vec<Value>) -> Vec<Value> {
 /// The columns of a row that come from the catalog it was crawled from.
 pub fn catalogued(row: &Value) -> Value {
     let names = [
-        "publisher", "offer", "sku", "version", "locations", "architecture", "hyperVGeneration",
-        "status", "scheduledDeprecationAt", "alternative", "os", "planPublisher", "planProduct",
-        "planName", "features",
+        "publisher",
+        "offer",
+        "sku",
+        "version",
+        "locations",
+        "architecture",
+        "hyperVGeneration",
+        "status",
+        "scheduledDeprecationAt",
+        "alternative",
+        "os",
+        "planPublisher",
+        "planProduct",
+        "planName",
+        "features",
     ];
-    names.iter().map(|name| ((*name).to_owned(), row[*name].clone())).collect::<serde_json::Map<_, _>>().into()
+    names
+        .iter()
+        .map(|name| ((*name).to_owned(), row[*name].clone()))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }

@@ -126,7 +126,10 @@ async fn answer(State(answers): State<Arc<Answers>>, request: Request) -> Respon
     };
     let query = request.uri().query().unwrap_or_default();
     if !request.headers().contains_key(header::AUTHORIZATION) {
-        return reply(401, r#"{"error":{"code":"AuthenticationFailed","message":"no token"}}"#.into());
+        return reply(
+            401,
+            r#"{"error":{"code":"AuthenticationFailed","message":"no token"}}"#.into(),
+        );
     }
     if !query.contains("api-version=") {
         let body = r#"{"error":{"code":"MissingApiVersionParameter","message":"no version"}}"#;
@@ -135,7 +138,8 @@ async fn answer(State(answers): State<Arc<Answers>>, request: Request) -> Respon
     match answers.get(&fold(request.uri().path())) {
         Some((status, body)) => reply(*status, body.clone()),
         None => {
-            let body = r#"{"error":{"code":"NotFound","message":"Artifact: VMImage was not found."}}"#;
+            let body =
+                r#"{"error":{"code":"NotFound","message":"Artifact: VMImage was not found."}}"#;
             reply(404, body.into())
         }
     }

@@ -5,11 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// The Azure SDK and the Azure CLI that list from the simulated Azure, and a Parquet reader.
-const PACKAGES: &[&str] = &[
-    "azure-cli==2.91.0",
-    "azure-identity==1.27.0",
-    "pyarrow==26.0.1",
-];
+const PACKAGES: &[&str] = &["azure-cli==2.91.0", "azure-identity==1.27.0", "pyarrow==26.0.1"];
 
 /// The folder of the environment's executables.
 pub fn bin() -> PathBuf {
