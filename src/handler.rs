@@ -199,6 +199,12 @@ async fn invoke(
 
 /// HTTP functions with one input and one output get the caller's own request.
 async fn forwarded(State(handler): State<Arc<Handler>>, request: Request) -> Response<Body> {
+    // Without the extensions: the parameters of this route would count as the next one's.
+    let (parts, body) = request.into_parts();
+    let mut request = Request::new(body);
+    *request.method_mut() = parts.method;
+    *request.uri_mut() = parts.uri;
+    *request.headers_mut() = parts.headers;
     match handler.parts().await {
         Ok((_, routes)) => match routes.clone().oneshot(request).await {
             Ok(response) => response,

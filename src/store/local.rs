@@ -131,11 +131,16 @@ impl Store for LocalStore {
     async fn prepare(&self) -> Result<()> {
         self.blocking(|this| {
             fs::create_dir_all(&this.root)
-                .map_err(|e| Error::io(format!("making the store {}", this.root.display()), e))?;
-            tempfile::tempfile_in(&this.root).map_err(|e| {
-                Error::io(format!("writing to the store {}", this.root.display()), e)
-            })?;
-            Ok(())
+                .and_then(|()| tempfile::tempfile_in(&this.root).map(drop))
+                .map_err(|e| {
+                    Error::new(
+                        ErrorKind::Denied,
+                        format!(
+                            "cannot write to the store {}: {e} (name another with --store)",
+                            this.root.display()
+                        ),
+                    )
+                })
         })
         .await
     }

@@ -4,7 +4,7 @@ use crate::support::{Azure, azimg, finish, json, rows, timeless};
 use azimg::config::{Config, Flags};
 use azimg::functions::{App, Event, FUNCTIONS, Message, PUBLISH, Trigger, WORK};
 use azimg::sim::{Scale, SimCredential, generate};
-use azimg::store::{Key, Store};
+use azimg::store::Key;
 use azimg::work::{RunId, SourceName};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};

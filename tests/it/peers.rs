@@ -1,1 +1,116 @@
-//! Coming.
+//! Programs that are not ours: the Azure SDK and the Azure CLI list from the simulated Azure what
+//! azimg finds there, and a Parquet reader reads what azimg writes.
+
+use crate::support::{Azure, finish, json, root, rows, venv};
+use azimg::sim::{SUBSCRIPTION, Scale, generate};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// A peer in a clean environment that trusts the simulated authority and signs in there.
+fn peer(azure: &Azure, folder: &Path, program: &Path) -> Command {
+    let authority = folder.join("tls/ca.pem");
+    let mut command = Command::new(program);
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", folder);
+    command.envs(azure.variables());
+    command.env("REQUESTS_CA_BUNDLE", &authority).env("SSL_CERT_FILE", &authority);
+    command.env("AZURE_CONFIG_DIR", folder.join("az")).env("AZURE_CORE_COLLECT_TELEMETRY", "no");
+    command
+}
+
+fn secure(folder: &Path) -> Azure {
+    let tls = folder.join("tls");
+    Azure::start_with(generate(Scale::Small, 21), Duration::ZERO, Some(&tls))
+}
+
+fn succeed(command: &mut Command) -> String {
+    let (code, stdout, stderr) = finish(command);
+    assert_eq!(code, 0, "{command:?}\n{stdout}\n{stderr}");
+    stdout
+}
+
+/// What azimg finds in one location, over https with the simulated authority.
+fn crawled(azure: &Azure, folder: &Path) -> BTreeSet<String> {
+    let store = folder.join("store");
+    let store_name = store.to_str().unwrap();
+    let mut command =
+        azure.azimg(&["crawl", "--location", "eastus", "--store", store_name, "-o", "json"]);
+    json(command.env("SSL_CERT_FILE", folder.join("tls/ca.pem")));
+    rows(&store).iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_azure_sdk_lists_the_same_images() {
+    let python = venv::bin().join("python");
+    let folder = tempfile::tempdir().unwrap();
+    let azure = secure(folder.path());
+    let found = crawled(&azure, folder.path());
+    let arm = azure.variables()["AZIMG_ARM_ENDPOINT"].clone();
+    let mut command = peer(&azure, folder.path(), &python);
+    command.arg(root().join("tests/fixtures/list_images.py")).args([&arm, SUBSCRIPTION, "eastus"]);
+    let listed: BTreeSet<String> = succeed(&mut command).lines().map(str::to_owned).collect();
+    assert!(listed.len() > 50);
+    assert_eq!(listed, found);
+}
+
+#[test]
+fn the_azure_cli_lists_the_same_images() {
+    let az = venv::bin().join("az");
+    let folder = tempfile::tempdir().unwrap();
+    let azure = secure(folder.path());
+    let found = crawled(&azure, folder.path());
+    let arm = azure.variables()["AZIMG_ARM_ENDPOINT"].clone();
+    let az = |arguments: &[&str]| succeed(peer(&azure, folder.path(), &az).args(arguments));
+    az(&["cloud", "register", "--name", "Sim", "--endpoint-resource-manager", &arm]);
+    az(&["cloud", "set", "--name", "Sim"]);
+    az(&["login", "--identity"]);
+    let listed = az(&["vm", "image", "list", "--all", "--location", "eastus", "--output", "json"]);
+    let listed: Vec<Value> = serde_json::from_str(&listed).unwrap();
+    let listed: BTreeSet<String> =
+        listed.iter().map(|row| row["urn"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(listed, found);
+}
+
+#[test]
+fn a_parquet_reader_finds_proper_types_and_the_same_rows() {
+    let python = venv::bin().join("python");
+    let folder = tempfile::tempdir().unwrap();
+    let azure = secure(folder.path());
+    crawled(&azure, folder.path());
+    let store = folder.path().join("store");
+    let expected = rows(&store);
+    let run = expected[0]["observedRun"].as_str().unwrap();
+    let mut command = Command::new(python);
+    command.arg(root().join("tests/fixtures/read_parquet.py"));
+    command.arg(store.join(format!("snapshots/{run}/marketplace.parquet")));
+    let printed = succeed(&mut command);
+    let mut lines = printed.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let types = lines.next().unwrap();
+    assert_eq!(types["observed_at"], "timestamp[ms, tz=UTC]");
+    assert_eq!(types["scheduled_deprecation_at"], "timestamp[ms, tz=UTC]");
+    assert_eq!(types["is_latest"], "bool");
+    assert!(types["locations"].as_str().unwrap().starts_with("list<"), "{types}");
+    assert!(types["features"].as_str().unwrap().starts_with("map<string, string"), "{types}");
+    let read: Vec<Value> = lines.collect();
+    assert_eq!(read.len(), expected.len());
+    for (read, expected) in read.iter().zip(&expected) {
+        for (column, value) in read.as_object().unwrap() {
+            let mut parts = column.split('_');
+            let mut name = parts.next().unwrap().to_owned();
+            for part in parts {
+                name += &(part[..1].to_uppercase() + &part[1..]);
+            }
+            let value = match (name.as_str(), value) {
+                ("features", Value::Array(pairs)) => pairs
+                    .iter()
+                    .map(|pair| (pair[0].as_str().unwrap().to_owned(), pair[1].clone()))
+                    .collect::<serde_json::Map<_, _>>()
+                    .into(),
+                _ => value.clone(),
+            };
+            assert_eq!(value, expected[&name], "{column} of {}", expected["id"]);
+        }
+    }
+}

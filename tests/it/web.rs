@@ -1,1 +1,121 @@
-//! Coming.
+//! Lookups over HTTP from the embedded host.
+
+use crate::support::{Azure, json};
+use azimg::sim::{Scale, generate};
+use reqwest::Client;
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+/// A running `azimg host`; stopped when dropped.
+struct Host {
+    child: Child,
+    address: String,
+}
+
+impl Host {
+    fn start(azure: &Azure, store: &Path) -> Self {
+        let mut child = azure
+            .azimg(&["host", "--port", "0", "--store", store.to_str().unwrap()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut lines = stderr.lines();
+        let address = loop {
+            let line = lines.next().expect("the host says where it is").unwrap();
+            if let Some((_, rest)) = line.split_once("functions are at ") {
+                break rest.split(';').next().unwrap().to_owned();
+            }
+        };
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, address }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn get(client: &Client, url: &str) -> (u16, Value) {
+    let response = client.get(url).send().await.unwrap();
+    let status = response.status().as_u16();
+    (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or(Value::Null))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lookups_are_answered_from_the_published_snapshot() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().to_owned();
+    let (azure, host) = tokio::task::spawn_blocking(move || {
+        let azure = Azure::start(generate(Scale::Small, 41));
+        let path = store.to_str().unwrap();
+        let host = Host::start(&azure, &store);
+        // The host has the store to itself; a crawl goes through it.
+        let refused = azure.azimg(&["crawl", "--store", path]).output().unwrap();
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("another crawl"));
+        (azure, host)
+    })
+    .await
+    .unwrap();
+    let client = Client::new();
+    let at = |path: &str| format!("{}/{path}", host.address);
+    assert_eq!(get(&client, &at("health")).await.0, 503);
+    assert_eq!(get(&client, &at("images")).await.0, 404);
+    let started = client.post(at("runs")).body("{\"details\":\"all\"}").send().await.unwrap();
+    assert_eq!(started.status(), 202);
+    let refused = client.post(at("runs")).body("{\"detail\":\"all\"}").send().await.unwrap();
+    assert_eq!(refused.status(), 400);
+    while get(&client, &at("health")).await.0 != 200 {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+
+    // Pages, by links that are followed as they are.
+    let mut found = Vec::new();
+    let mut next = Some(at("images?top=100"));
+    while let Some(url) = next {
+        let (status, page) = get(&client, &url).await;
+        assert_eq!(status, 200);
+        found.extend(page["value"].as_array().unwrap().clone());
+        next = page["nextLink"].as_str().map(str::to_owned);
+    }
+    let run = found[0]["observedRun"].as_str().unwrap().to_owned();
+    let (_, listed) = get(&client, &at(&format!("runs/{run}"))).await;
+    assert_eq!(listed["images"], found.len(), "{}", listed.to_string().chars().take(300).collect::<String>());
+    assert_eq!(listed["state"], "complete");
+
+    let id = found[0]["id"].as_str().unwrap();
+    assert_eq!(get(&client, &at(&format!("images/{id}"))).await, (200, found[0].clone()));
+    let (status, latest) =
+        get(&client, &at("images/latest?urn=Canonical:ubuntu-24_04-lts:server&location=eastus")).await;
+    assert_eq!((status, &latest["isLatest"]), (200, &true.into()));
+    let (status, error) = get(&client, &at("images/latest?urn=No:such:image")).await;
+    assert_eq!((status, &error["error"]["code"]), (404, &"NotFound".into()));
+    let (status, error) = get(&client, &at("images?colour=red")).await;
+    assert_eq!(status, 400);
+    assert!(error["error"]["message"].as_str().unwrap().contains("'colour'"));
+    assert_eq!(get(&client, &at("nothing")).await.0, 404);
+
+    let response = client.get(at("images?top=1")).send().await.unwrap();
+    let tag = response.headers()["etag"].clone();
+    assert!(response.headers().contains_key("x-ms-request-id"));
+    let again = client.get(at("images?top=1")).header("if-none-match", tag).send().await.unwrap();
+    assert_eq!(again.status(), 304);
+    let (status, live) =
+        get(&client, &at("images?live=true&publisher=debian&location=eastus&top=5")).await;
+    assert_eq!((status, live["value"].as_array().unwrap().len()), (200, 5));
+    drop(host);
+    tokio::task::spawn_blocking(move || {
+        let path = folder.path().to_str().unwrap();
+        let runs = json(&mut azure.azimg(&["runs", "list", "--store", path, "-o", "json"]));
+        assert_eq!(runs[0]["run"], run);
+    })
+    .await
+    .unwrap();
+}
