@@ -129,7 +129,7 @@ impl Error {
             Io::PermissionDenied | Io::ReadOnlyFilesystem => {
                 (ErrorKind::Denied, " (choose a folder that you can write with --store)")
             }
-            Io::StorageFull | Io::QuotaExceeded => {
+            Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => {
                 (ErrorKind::Denied, " (free some space, then go on with --resume)")
             }
             Io::InvalidData | Io::UnexpectedEof => (ErrorKind::Corrupt, ""),

@@ -34,7 +34,8 @@ fn by_hand() -> Vec<Value> {
     rows[4]["planPublisher"] = "canonical".into();
     rows[4]["planProduct"] = "ubuntu".into();
     rows[4]["planName"] = "server".into();
-    rows[4]["features"] = json!({"IsHibernateSupported": "True", "DiskControllerTypes": "SCSI, NVMe"});
+    rows[4]["features"] =
+        json!({"IsHibernateSupported": "True", "DiskControllerTypes": "SCSI, NVMe"});
     rows[5]["os"] = "Windows".into();
     rows[5]["architecture"] = "Arm64".into();
     rows
@@ -125,7 +126,10 @@ fn a_hundred_thousand_versions_come_back_and_coverage_names_every_ghost() {
     assert_eq!(gone.count() as u64, result["coverage"]["gone"].as_u64().unwrap());
     let publishers = azure.sim.world.publishers.len();
     let lines = coverage["scopes"].as_array().unwrap().iter();
-    assert_eq!(lines.filter(|l| l["publisher"].is_string() && l["offer"].is_null()).count(), publishers);
+    assert_eq!(
+        lines.filter(|l| l["publisher"].is_string() && l["offer"].is_null()).count(),
+        publishers
+    );
 }
 
 #[test]
@@ -147,9 +151,8 @@ fn a_second_run_tells_what_changed_and_keeps_what_it_did_not_ask() {
     let azure = Azure::start(World::load(&[&file]).unwrap());
     let result = crawl(&azure, &store, &["--location", "eastus"]);
     let run = result["run"].as_str().unwrap();
-    let changes = crate::support::read_ndjson(
-        &store.join(format!("snapshots/{run}/changes.ndjson.zst")),
-    );
+    let changes =
+        crate::support::read_ndjson(&store.join(format!("snapshots/{run}/changes.ndjson.zst")));
     let told: Vec<(&str, &str)> = changes
         .iter()
         .map(|row| (row["id"].as_str().unwrap(), row["change"].as_str().unwrap()))

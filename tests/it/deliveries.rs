@@ -146,7 +146,13 @@ fn a_killed_crawl_is_resumed_and_asks_nothing_finished_again() {
     let whole = {
         let azure = Azure::start(world());
         let folder = tempfile::tempdir().unwrap();
-        json(&mut azure.azimg(&["crawl", "--store", folder.path().to_str().unwrap(), "-o", "json"]));
+        json(&mut azure.azimg(&[
+            "crawl",
+            "--store",
+            folder.path().to_str().unwrap(),
+            "-o",
+            "json",
+        ]));
         timeless(rows(folder.path()))
     };
     let azure = Azure::start_with(world(), Duration::from_millis(15), None);
@@ -154,9 +160,12 @@ fn a_killed_crawl_is_resumed_and_asks_nothing_finished_again() {
     let store = folder.path().to_str().unwrap();
     let runs = || {
         let level = std::fs::read_dir(folder.path().join("runs"));
-        level.map_or_else(|_| Vec::new(), |runs| {
-            runs.map(|run| run.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
-        })
+        level.map_or_else(
+            |_| Vec::new(),
+            |runs| {
+                runs.map(|run| run.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+            },
+        )
     };
     let mut random = StdRng::seed_from_u64(5);
     let mut kills = 0;
@@ -178,7 +187,8 @@ fn a_killed_crawl_is_resumed_and_asks_nothing_finished_again() {
     }
     assert!(kills > 2, "the crawl was never interrupted");
     let run = runs().first().cloned().unwrap();
-    let (code, _, stderr) = finish(&mut azure.azimg(&["crawl", "--store", store, "--resume", &run]));
+    let (code, _, stderr) =
+        finish(&mut azure.azimg(&["crawl", "--store", store, "--resume", &run]));
     assert_eq!(code, 0, "{stderr}");
     assert_eq!(timeless(rows(folder.path())), whole);
     let asked = azure.sim.stats.to_json()["requests"].as_u64().unwrap();
@@ -221,7 +231,8 @@ fn a_damaged_shard_is_crawled_again_and_loses_nothing() {
     std::fs::write(folder.path().join(&shards[1].name), "not a shard").unwrap();
     let store = folder.path().to_str().unwrap();
     let run = run.to_string();
-    let (code, _, stderr) = finish(&mut azure.azimg(&["crawl", "--store", store, "--resume", &run]));
+    let (code, _, stderr) =
+        finish(&mut azure.azimg(&["crawl", "--store", store, "--resume", &run]));
     assert_eq!(code, 0, "{stderr}");
     assert!(stderr.contains("a damaged shard was thrown away"), "{stderr}");
     let found = timeless(rows(folder.path()));

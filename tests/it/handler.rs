@@ -14,8 +14,7 @@ use std::time::Duration;
 
 fn package(folder: &Path) -> PathBuf {
     let out = folder.join("out");
-    let packaged =
-        json(&mut azimg(&["package", "--out", out.to_str().unwrap(), "-o", "json"]));
+    let packaged = json(&mut azimg(&["package", "--out", out.to_str().unwrap(), "-o", "json"]));
     let files: Vec<&str> =
         packaged["files"].as_array().unwrap().iter().map(|file| file.as_str().unwrap()).collect();
     assert!(files.contains(&"host.json") && files.contains(&"crawl/function.json"), "{files:?}");

@@ -12,6 +12,7 @@ mod architecture;
 mod cli;
 mod crawl;
 mod deliveries;
+mod faults;
 mod handler;
 mod peers;
 mod recordings;

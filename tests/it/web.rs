@@ -87,13 +87,19 @@ async fn lookups_are_answered_from_the_published_snapshot() {
     }
     let run = found[0]["observedRun"].as_str().unwrap().to_owned();
     let (_, listed) = get(&client, &at(&format!("runs/{run}"))).await;
-    assert_eq!(listed["images"], found.len(), "{}", listed.to_string().chars().take(300).collect::<String>());
+    assert_eq!(
+        listed["images"],
+        found.len(),
+        "{}",
+        listed.to_string().chars().take(300).collect::<String>()
+    );
     assert_eq!(listed["state"], "complete");
 
     let id = found[0]["id"].as_str().unwrap();
     assert_eq!(get(&client, &at(&format!("images/{id}"))).await, (200, found[0].clone()));
     let (status, latest) =
-        get(&client, &at("images/latest?urn=Canonical:ubuntu-24_04-lts:server&location=eastus")).await;
+        get(&client, &at("images/latest?urn=Canonical:ubuntu-24_04-lts:server&location=eastus"))
+            .await;
     assert_eq!((status, &latest["isLatest"]), (200, &true.into()));
     let (status, error) = get(&client, &at("images/latest?urn=No:such:image")).await;
     assert_eq!((status, &error["error"]["code"]), (404, &"NotFound".into()));

@@ -12,9 +12,10 @@ pub use queues::AzureQueues;
 
 use crate::error::{Error, ErrorKind, Result};
 use azure_core::credentials::{Secret, TokenCredential};
-use azure_core::http::{ClientOptions, Url};
+use azure_core::http::{ClientOptions, ExponentialRetryOptions, RetryOptions, Url};
 use shared_key::SharedKey;
 use std::sync::Arc;
+use time::Duration;
 
 /// Where storage is, and how to get in.
 #[derive(Clone)]
@@ -63,7 +64,14 @@ impl Endpoint {
     }
 
     fn client_options(&self) -> ClientOptions {
-        let mut options = ClientOptions::default();
+        // A message that fails comes again; a person waits in front of a store that is not there.
+        let retry = ExponentialRetryOptions {
+            max_retries: 5,
+            max_total_elapsed: Duration::seconds(15),
+            ..ExponentialRetryOptions::default()
+        };
+        let mut options =
+            ClientOptions { retry: RetryOptions::exponential(retry), ..ClientOptions::default() };
         if let Access::Emulator(account, key) = &self.access {
             options.per_try_policies.push(Arc::new(SharedKey::new(account, key)));
         }

@@ -134,7 +134,8 @@ impl TestHost {
             .await
             .map_err(|e| e.to_string())?;
         let status = response.status();
-        let kind = response.headers().get("content-type").map(|kind| kind.to_str().unwrap().to_owned());
+        let kind =
+            response.headers().get("content-type").map(|kind| kind.to_str().unwrap().to_owned());
         let body = response.bytes().await.map_err(|e| e.to_string())?;
         assert!(!status.is_redirection(), "{name}: the host would follow a redirect");
         if !status.is_success() {

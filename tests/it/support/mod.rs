@@ -1,6 +1,7 @@
 //! What tests share: the executable in a clean environment, a simulated Azure, real parts.
 
 pub mod azurite;
+pub mod faulty;
 pub mod host;
 pub mod replay;
 pub mod venv;

@@ -1,0 +1,103 @@
+//! A simulated Azure behind a wire that breaks where it is told to.
+
+use super::Azure;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header;
+use axum::response::Response;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::runtime::Runtime;
+
+/// What happens to requests whose path contains `on`, after the first `after`, `times` times.
+pub struct Fault {
+    pub on: &'static str,
+    pub times: usize,
+    pub how: How,
+    met: AtomicUsize,
+}
+
+/// What happens.
+pub enum How {
+    /// An answer of this status, with headers and a body.
+    Answer(u16, &'static [(&'static str, &'static str)], &'static str),
+    /// The true answer, cut in the middle.
+    Cut,
+}
+
+impl Fault {
+    pub fn new(on: &'static str, times: usize, how: How) -> Self {
+        Self { on, times, how, met: AtomicUsize::new(0) }
+    }
+}
+
+/// A wire to an Azure.
+pub struct Faulty {
+    pub azure: Azure,
+    pub address: String,
+    faults: Arc<Vec<Fault>>,
+    _runtime: Runtime,
+}
+
+struct Wire {
+    arm: String,
+    faults: Arc<Vec<Fault>>,
+    client: reqwest::Client,
+}
+
+impl Faulty {
+    pub fn start(azure: Azure, faults: Vec<Fault>) -> Self {
+        let faults = Arc::new(faults);
+        let arm = azure.running.arm.to_string();
+        let client = reqwest::Client::builder().build().unwrap();
+        let wire = Wire { arm, faults: Arc::clone(&faults), client };
+        let runtime = Runtime::new().unwrap();
+        let routes = Router::new().fallback(pass).with_state(Arc::new(wire));
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        runtime.spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        Self { azure, address, faults, _runtime: runtime }
+    }
+
+    /// The executable, led through the wire.
+    pub fn azimg(&self, arguments: &[&str]) -> Command {
+        let mut command = self.azure.azimg(arguments);
+        command.env("AZIMG_ARM_ENDPOINT", &self.address);
+        command
+    }
+
+    /// How often a fault was met.
+    pub fn met(&self, fault: usize) -> usize {
+        self.faults[fault].met.load(Ordering::Relaxed)
+    }
+}
+
+async fn pass(State(wire): State<Arc<Wire>>, request: Request) -> Response {
+    let path = request.uri().path_and_query().unwrap().as_str().to_owned();
+    let fault = wire.faults.iter().find(|fault| {
+        path.to_lowercase().contains(fault.on)
+            && fault.met.fetch_add(1, Ordering::Relaxed) < fault.times
+    });
+    if let Some(Fault { how: How::Answer(status, headers, body), .. }) = fault {
+        let mut response = Response::builder().status(*status);
+        for (name, value) in *headers {
+            response = response.header(*name, *value);
+        }
+        return response.body(Body::from(*body)).unwrap();
+    }
+    let url = format!("{}{path}", wire.arm.trim_end_matches('/'));
+    let mut through = wire.client.get(url);
+    if let Some(token) = request.headers().get(header::AUTHORIZATION) {
+        through = through.header(header::AUTHORIZATION, token);
+    }
+    let answer = through.send().await.unwrap();
+    let status = answer.status();
+    let mut bytes = answer.bytes().await.unwrap();
+    if fault.is_some() {
+        bytes.truncate(bytes.len() / 2);
+    }
+    let kind = (header::CONTENT_TYPE, "application/json; charset=utf-8");
+    Response::builder().status(status).header(kind.0, kind.1).body(Body::from(bytes)).unwrap()
+}
