@@ -146,7 +146,7 @@ pub struct Publisher {
 /// Everything.
 #[derive(Debug, Default)]
 pub struct World {
-    /// Locations that list images, by short name; the index is the bit in a [`LocationSet`].
+    /// Locations that list images, by short name; the index is the bit in a set of locations.
     pub locations: Vec<String>,
     /// Publishers, in the order they are listed in: none in particular.
     pub publishers: Vec<Publisher>,

@@ -7,6 +7,8 @@
     clippy::panic,
     reason = "a test fails by panicking"
 )]
+#![allow(clippy::disallowed_methods, reason = "tests say what environment a program gets")]
+#![allow(clippy::similar_names, clippy::format_collect, clippy::single_match_else)]
 
 mod architecture;
 mod cli;

@@ -54,7 +54,7 @@ impl Azurite {
         let started = Instant::now();
         for port in [blob, queue] {
             while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-                assert!(started.elapsed() < Duration::from_secs(60), "Azurite does not start");
+                assert!(started.elapsed() < Duration::from_mins(1), "Azurite does not start");
                 std::thread::sleep(Duration::from_millis(50));
             }
         }

@@ -182,7 +182,7 @@ impl TestHost {
     pub async fn serve_until(&self, done: impl AsyncFn() -> bool) {
         let started = Instant::now();
         while !done().await {
-            assert!(started.elapsed() < Duration::from_secs(300), "it does not come to an end");
+            assert!(started.elapsed() < Duration::from_mins(5), "it does not come to an end");
             let mut served = 0;
             for name in ["crawl", "poison", "publish"] {
                 served += self.serve(name).await;

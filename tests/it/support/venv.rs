@@ -1,4 +1,4 @@
-//! Python packages from PyPI, pinned, in a virtual environment in the cache folder.
+//! Python packages from `PyPI`, pinned, in a virtual environment in the cache folder.
 
 use super::prepare_once;
 use std::path::PathBuf;
