@@ -7,7 +7,7 @@
 
 mod envelope;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::functions::{
     App, Declaration, Effects, Event, FUNCTIONS, Function, Message, Reply, Trigger,
 };
@@ -117,15 +117,8 @@ impl Handler {
 /// An error as the body of an HTTP answer.
 fn refusal(error: &Error) -> Reply {
     tracing::info!(%error, "a request was refused");
-    let (status, code) = match error.kind() {
-        ErrorKind::Invalid => (400, "InvalidParameter"),
-        ErrorKind::NotFound => (404, "NotFound"),
-        ErrorKind::Denied => (403, "AuthorizationFailed"),
-        ErrorKind::Unauthenticated => (502, "NoCredential"),
-        ErrorKind::Conflict => (409, "Conflict"),
-        ErrorKind::Transient => (503, "ServerBusy"),
-        ErrorKind::Corrupt | ErrorKind::Bug => (500, "InternalError"),
-    };
+    let (status, code) = web::status_of(error.kind());
+    let status = status.as_u16();
     let body = json!({"error": {"code": code, "message": error.to_string()}});
     Reply { status, headers: vec![("x-ms-error-code".into(), code.into())], body: body.to_string() }
 }

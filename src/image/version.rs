@@ -42,7 +42,6 @@ mod tests {
     fn orders_number_by_number() {
         // Real names of marketplace lists, each greater than the one before.
         let ascending = [
-            "",
             "0.0.999",
             "0.0.1015",
             "8.9.2024022012",

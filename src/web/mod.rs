@@ -5,6 +5,7 @@ mod reply;
 mod runs;
 
 pub(crate) use images::date;
+pub(crate) use reply::status_of;
 pub(crate) use runs::{describe as describe_run, runs as list_runs};
 
 use crate::catalog::{Catalog, Filter};

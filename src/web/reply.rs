@@ -65,9 +65,9 @@ pub(super) fn cached(
     response
 }
 
-/// The answer that an error means.
-pub(super) fn error(error: &Error) -> Response<Body> {
-    let (status, code) = match error.kind() {
+/// The status and the code that a kind of error is answered with.
+pub(crate) fn status_of(kind: ErrorKind) -> (StatusCode, &'static str) {
+    match kind {
         ErrorKind::Invalid => (StatusCode::BAD_REQUEST, "InvalidParameter"),
         ErrorKind::NotFound => (StatusCode::NOT_FOUND, "NotFound"),
         ErrorKind::Denied => (StatusCode::FORBIDDEN, "AuthorizationFailed"),
@@ -76,7 +76,12 @@ pub(super) fn error(error: &Error) -> Response<Body> {
         ErrorKind::Transient => (StatusCode::SERVICE_UNAVAILABLE, "ServerBusy"),
         ErrorKind::Corrupt => (StatusCode::INTERNAL_SERVER_ERROR, "SnapshotDamaged"),
         ErrorKind::Bug => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
-    };
+    }
+}
+
+/// The answer that an error means.
+pub(super) fn error(error: &Error) -> Response<Body> {
+    let (status, code) = status_of(error.kind());
     if status.is_server_error() {
         tracing::error!(%error, "a lookup failed");
     }

@@ -207,3 +207,21 @@ fn without_a_token_nothing_is_answered() {
     assert_eq!(stderr.trim().lines().count(), 1, "{stderr}");
     assert_eq!(azure.sim.stats.to_json()["withoutToken"], 0);
 }
+
+#[test]
+fn a_list_of_publishers_longer_than_one_invocation_may_emit_is_crawled_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("catalog.ndjson");
+    let catalog: Vec<Value> = (0..6_100)
+        .map(|i| {
+            let publisher = format!("publisher{i}");
+            json!({"publisher": publisher, "offer": "o", "sku": "s", "version": "1.0.0"})
+        })
+        .collect();
+    write_rows(&file, &catalog);
+    let azure = Azure::start(World::load(&[&file]).unwrap());
+    let store = folder.path().join("store");
+    let result = crawl(&azure, &store, &["--details", "none"]);
+    assert_eq!(result["images"]["marketplace"], 6_100);
+    assert_eq!(result["state"], "complete");
+}

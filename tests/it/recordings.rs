@@ -1,12 +1,16 @@
 //! Real input: what Azure really answered, replayed.
 
+use crate::support::faulty::answering;
 use crate::support::replay::{Exchange, Replay, SUBSCRIPTION, exchanges, recordings};
 use crate::support::{Azure, finish, json, rows};
-use azimg::sim::{Scale, generate};
+use azimg::client::{Client, RetryPolicy};
+use azimg::error::ErrorKind;
+use azimg::sim::{Scale, SimCredential, generate};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 /// The executable, led to the stand-in, with tokens from a simulated identity endpoint.
 fn azimg(identity: &Azure, replay: &Replay, arguments: &[&str]) -> Command {
@@ -148,4 +152,71 @@ fn an_unknown_location_is_answered_with_the_nearest_names() {
     assert!(stderr.contains("there is no location 'westeurop'"), "{stderr}");
     assert!(stderr.contains("westeurope"), "{stderr}");
     assert_eq!(stderr.trim().lines().count(), 1, "{stderr}");
+}
+
+#[test]
+fn every_recorded_location_parses_in_its_oldest_and_newest_form() {
+    let Some(folder) = recordings() else { return };
+    let all = marketplace(&folder);
+    let identity = Azure::start(generate(Scale::Small, 1));
+    for newest in [false, true] {
+        let replay = Replay::start_with(&all, |one, other| {
+            if newest || !one.path.contains("/publishers") {
+                one.at >= other.at
+            } else {
+                one.at < other.at
+            }
+        });
+        for location in ["eastus", "westus", "westcentralus"] {
+            let store = tempfile::tempdir().unwrap();
+            let path = store.path().to_str().unwrap();
+            let arguments = [
+                "crawl",
+                "--location",
+                location,
+                "--details",
+                "all",
+                "--store",
+                path,
+                "-o",
+                "json",
+            ];
+            let result = json(&mut azimg(&identity, &replay, &arguments));
+            assert_eq!(result["state"], "complete", "{location} {result}");
+            assert!(result["images"]["marketplace"].as_u64().unwrap() > 0, "{location}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_recorded_error_is_understood() {
+    let Some(folder) = recordings() else { return };
+    let errors = exchanges(&folder, "errors.jsonl.gz");
+    assert!(errors.len() > 100);
+    for error in errors.into_iter().filter(|error| error.status >= 400) {
+        let address = answering(error.status, error.body.clone()).await;
+        let client =
+            Client::new(address, "scope".into(), Arc::new(SimCredential)).unwrap().with_retry(
+                RetryPolicy { budget: std::time::Duration::ZERO, ..RetryPolicy::default() },
+            );
+        let refused = client.get::<Value>(&["x"], &[]).await.unwrap_err();
+        let expected = match error.status {
+            401 => ErrorKind::Unauthenticated,
+            403 => ErrorKind::Denied,
+            404 | 410 => ErrorKind::NotFound,
+            409 => ErrorKind::Conflict,
+            408 | 429 | 500 | 502 | 503 | 504 => ErrorKind::Transient,
+            _ => ErrorKind::Invalid,
+        };
+        let text = refused.to_string();
+        assert_eq!(refused.kind(), expected, "{text}");
+        assert!(text.starts_with(&format!("GET /x: {}", error.status)), "{text}");
+        if error.status == 429 {
+            assert!(refused.retry_after().is_some(), "{text}");
+            if let Some((_, seconds)) = error.body.split_once("try again after '") {
+                let seconds: u64 = seconds.split('\'').next().unwrap().parse().unwrap();
+                assert_eq!(refused.retry_after().unwrap().as_secs(), seconds, "{text}");
+            }
+        }
+    }
 }

@@ -125,3 +125,42 @@ async fn lookups_are_answered_from_the_published_snapshot() {
     .await
     .unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_was_killed_goes_on_with_its_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().to_owned();
+    let (azure, host) = tokio::task::spawn_blocking(move || {
+        let latency = std::time::Duration::from_millis(30);
+        let azure = Azure::start_with(generate(Scale::Small, 42), latency, None);
+        let host = Host::start(&azure, &store);
+        (azure, host)
+    })
+    .await
+    .unwrap();
+    let client = Client::new();
+    let started = client.post(format!("{}/runs", host.address)).send().await.unwrap();
+    let answer: Value = serde_json::from_slice(&started.bytes().await.unwrap()).unwrap();
+    let run = answer["run"].as_str().unwrap().to_owned();
+    while !folder.path().join("runs").join(&run).join("shards").exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    drop(host);
+    let store = folder.path().to_owned();
+    let (azure, host) = tokio::task::spawn_blocking(move || {
+        let host = Host::start(&azure, &store);
+        (azure, host)
+    })
+    .await
+    .unwrap();
+    loop {
+        let (status, health) = get(&client, &format!("{}/health", host.address)).await;
+        if status == 200 {
+            assert_eq!(health["run"].as_str().unwrap(), run);
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    drop(host);
+    tokio::task::spawn_blocking(move || drop(azure)).await.unwrap();
+}

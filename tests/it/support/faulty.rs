@@ -101,3 +101,16 @@ async fn pass(State(wire): State<Arc<Wire>>, request: Request) -> Response {
     let kind = (header::CONTENT_TYPE, "application/json; charset=utf-8");
     Response::builder().status(status).header(kind.0, kind.1).body(Body::from(bytes)).unwrap()
 }
+
+/// An address where everything is answered alike, until the test's runtime ends.
+pub async fn answering(status: u16, body: String) -> url::Url {
+    let answer = move || {
+        let body = body.clone();
+        async move { Response::builder().status(status).body(Body::from(body)).unwrap() }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let routes: Router = Router::new().fallback(answer);
+    tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+    address.parse().unwrap()
+}

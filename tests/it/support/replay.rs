@@ -99,10 +99,18 @@ type Answers = HashMap<String, (u16, String)>;
 impl Replay {
     /// Answers with the newest whole listing that was recorded of each path.
     pub fn start(exchanges: &[Exchange]) -> Self {
+        Self::start_with(exchanges, |one, other| one.at >= other.at)
+    }
+
+    /// Answers with the listing of each path that is better than all others.
+    pub fn start_with(
+        exchanges: &[Exchange],
+        better: impl Fn(&Exchange, &Exchange) -> bool,
+    ) -> Self {
         let mut chosen: HashMap<&str, &Exchange> = HashMap::new();
         for exchange in exchanges.iter().filter(|e| e.method == "GET" && !e.query.contains("top")) {
             let best = chosen.entry(&exchange.path).or_insert(exchange);
-            if exchange.at >= best.at {
+            if better(exchange, best) {
                 *best = exchange;
             }
         }
