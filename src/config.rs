@@ -266,6 +266,14 @@ impl Config {
                 ClientSecretCredential::new(tenant, id.to_owned(), secret, Some(options));
             return Ok(credential.map_err(failed)?);
         }
+        if self.variable("AZURE_CLIENT_CERTIFICATE_PATH").is_some() {
+            // The SDK's certificate credential needs OpenSSL, which is kept out.
+            return Err(Error::new(
+                ErrorKind::Unauthenticated,
+                "AZURE_CLIENT_CERTIFICATE_PATH: certificates are not taken; use a managed or \
+                 workload identity, or AZURE_CLIENT_SECRET",
+            ));
+        }
         let tools = DeveloperToolsCredential::new(None).map_err(failed)?;
         Ok(Arc::new(Signed(tools)))
     }

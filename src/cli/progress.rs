@@ -65,7 +65,7 @@ impl State {
             }
         };
         let message = format!(
-            "{} images · {rate:.0} requests/s · {} waited for quota{left}",
+            "{} images listed · {rate:.0} requests/s · {} waited for quota{left}",
             progress.rows,
             seconds(waited),
         );

@@ -83,7 +83,7 @@ fn twice_and_in_any_order_gives_the_same_rows() {
     };
     let plain = crawled(0, 1);
     assert!(plain.len() > 50);
-    for seed in 1..=6 {
+    for seed in 1..=4 {
         assert_eq!(crawled(seed, 2), plain, "seed {seed}");
     }
 }
