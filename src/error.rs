@@ -21,6 +21,8 @@ pub enum ErrorKind {
     Conflict,
     /// It may succeed when tried again.
     Transient,
+    /// A quota is spent; come back after [`Error::retry_after`].
+    Throttled,
     /// Stored bytes are not what was written.
     Corrupt,
     /// A fault of azimg's own.

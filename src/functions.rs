@@ -198,6 +198,13 @@ async fn crawl_item(app: &App, event: Event) -> Result<Effects> {
     };
     match crawl::crawl(app.store.as_ref(), source.as_ref(), &item, &effort).await {
         Ok(outcome) => ended(app, &item, &outcome),
+        Err(error) if error.kind() == ErrorKind::Throttled => {
+            // Waiting must not burn a worker's time, nor one of the message's deliveries.
+            let wait = error.retry_after().unwrap_or(WATCH_EVERY);
+            tracing::debug!(item = %item.item, wait_s = wait.as_secs(), "waits for its quota");
+            let again = message(WORK, &item, wait)?;
+            Ok(Effects { messages: vec![again], ..Effects::default() })
+        }
         Err(error) => {
             // What Azure refuses is an outcome; this is the store, and it will refuse the rest.
             if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Invalid) {

@@ -2,7 +2,7 @@
 
 use super::output;
 use crate::error::{Error, Result};
-use crate::sim::{Scale, Sim, World, generate};
+use crate::sim::{QuotaSpec, Scale, Sim, World, generate};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,6 +28,10 @@ pub(super) struct SimArgs {
     /// Every answer takes at least this long, such as 20ms
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "0ms")]
     latency: Duration,
+    /// Keep Azure's limits: off, real, or real changed by parts such as 60x (time runs 60 times
+    /// faster), arm=50/100 (bucket, reads per second), offers=10/40 (both windows)
+    #[arg(long, value_name = "SPEC", default_value = "off")]
+    quota: QuotaSpec,
     /// Serve https, and leave the authority's certificate as ca.pem in this folder
     #[arg(long, value_name = "DIR")]
     tls: Option<PathBuf>,
@@ -40,7 +44,7 @@ pub(super) async fn run(args: SimArgs) -> Result<ExitCode> {
         World::load(&args.catalog)?
     };
     tracing::info!(versions = world.versions(), "the simulated Azure is ready");
-    let sim = Sim::new(world, args.latency);
+    let sim = Sim::new(world, args.latency, args.quota);
     let running = sim.start(args.listen, args.tls.as_deref())?;
     output::text(&format!("{}\n", running.to_json()))?;
     tokio::signal::ctrl_c().await.map_err(|e| Error::io("waiting for Ctrl-C", e))?;

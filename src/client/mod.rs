@@ -10,6 +10,7 @@ mod quota;
 mod retry;
 
 pub use quota::Quota;
+use quota::{Grant, Permit};
 pub use retry::RetryPolicy;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -109,13 +110,15 @@ impl Client {
                 )
                 .with_source(e)
             })?;
+        // Nobody knows the limits of a stand-in on this machine until it names them.
+        let quota = Arc::new(Quota::new(!is_loopback(&endpoint)));
         Ok(Self {
             http,
             endpoint,
             scope,
             credential,
             retry: RetryPolicy::default(),
-            quota: Arc::default(),
+            quota,
             traffic: Arc::default(),
         })
     }
@@ -172,37 +175,54 @@ impl Client {
                 ),
             ));
         }
-        let bucket = Quota::bucket(url.path());
         let mut delays = self.retry.delays();
         let started = Instant::now();
         let mut attempts = 0;
         loop {
-            let waited = self.quota.wait(&bucket).await;
-            self.waited(waited);
+            let permit = self.permit(url).await?;
             attempts += 1;
-            let error = match self.attempt(url).await {
+            let error = match self.attempt(url, &permit).await {
                 Ok(body) => return Ok(body),
                 Err(error) => error.with_attempts(attempts),
             };
+            if let Some(asked) = error.retry_after() {
+                // The Resource Manager's own refusals close the whole bucket.
+                let whole = error.to_string().contains("SubscriptionRequestsThrottled");
+                self.quota.pause(&permit, whole, asked, Instant::now());
+                if !quota::is_short(asked) {
+                    return Err(throttled(url, asked));
+                }
+            }
             let Some(wait) = self.retry.wait(&error, &mut delays, started.elapsed()) else {
                 return Err(error);
             };
             tracing::debug!(%error, wait_ms = wait.as_millis(), attempts, "trying again");
             self.traffic.retried.fetch_add(1, Ordering::Relaxed);
-            if error.retry_after().is_some() {
-                self.quota.pause(&bucket, wait);
-            } else {
+            if error.retry_after().is_none() {
                 tokio::time::sleep(wait).await;
             }
         }
     }
 
-    fn waited(&self, wait: Duration) {
-        let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    /// Waits until a request may be sent; an error when that is not worth waiting for.
+    async fn permit(&self, url: &Url) -> Result<Permit> {
+        let asked = Instant::now();
+        let permit = loop {
+            match self.quota.ask(url.path(), Instant::now()) {
+                Grant::Go(permit, wait) => {
+                    tokio::time::sleep(wait).await;
+                    break permit;
+                }
+                Grant::Later(wait) if quota::is_short(wait) => tokio::time::sleep(wait).await,
+                Grant::Later(wait) => return Err(throttled(url, wait)),
+            }
+        };
+        let millis = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.traffic.waited_ms.fetch_add(millis, Ordering::Relaxed);
+        Ok(permit)
     }
 
-    async fn attempt(&self, url: &Url) -> Result<Bytes> {
+    async fn attempt(&self, url: &Url, permit: &Permit) -> Result<Bytes> {
         let what = || format!("GET {}", url.path());
         let token = self.credential.get_token(&[&self.scope], None).await.map_err(|e| {
             Error::new(
@@ -228,6 +248,7 @@ impl Client {
         let (status, headers, body) = tokio::time::timeout(ATTEMPT_DEADLINE, exchange)
             .await
             .map_err(|_| Error::transient(format!("{}: no answer in a minute", what())))??;
+        self.quota.answered(permit, &headers, Instant::now());
         if status.is_success() {
             return Ok(body);
         }
@@ -240,6 +261,12 @@ impl Client {
         }
         answer::refusal(what, status, headers, body)
     }
+}
+
+/// A quota that is spent for longer than a worker should wait.
+fn throttled(url: &Url, wait: Duration) -> Error {
+    let text = format!("GET {}: its quota is spent for {} s", url.path(), wait.as_secs());
+    Error::new(ErrorKind::Throttled, text).with_retry_after(Some(wait))
 }
 
 fn one_line(text: &str) -> String {

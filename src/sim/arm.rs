@@ -6,7 +6,7 @@ use super::world::{Image, LOGICAL, LocationSet, PHYSICAL, Publisher, Sku};
 use crate::image::Status;
 use crate::source::locations::short_name;
 use axum::body::Body;
-use axum::http::{Response, StatusCode};
+use axum::http::{HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 
@@ -72,8 +72,24 @@ impl Asked<'_> {
     }
 }
 
-/// Answers one request, with the name of its operation for the statistics.
+/// Answers one request within its quota, with the name of its operation for the statistics.
 pub(super) fn answer(asked: &Asked<'_>) -> (&'static str, Answer) {
+    let (operation, mut answer) = unlimited(asked);
+    let location = asked.path.get(5).map_or("", String::as_str).to_ascii_lowercase();
+    match asked.sim.quota.count(operation, &location) {
+        Ok(headers) => {
+            for (name, value) in headers {
+                if let Ok(value) = HeaderValue::try_from(value) {
+                    answer.headers_mut().insert(name, value);
+                }
+            }
+            (operation, answer)
+        }
+        Err(refused) => (operation, *refused),
+    }
+}
+
+fn unlimited(asked: &Asked<'_>) -> (&'static str, Answer) {
     let path: Vec<String> = asked.path.iter().map(|part| part.to_ascii_lowercase()).collect();
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     let names: Vec<&str> = asked.path.iter().map(String::as_str).collect();

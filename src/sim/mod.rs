@@ -4,6 +4,7 @@
 mod arm;
 mod generate;
 mod identity;
+mod quota;
 mod state;
 mod tls;
 mod world;
@@ -11,6 +12,7 @@ mod world;
 pub use arm::SUBSCRIPTION;
 pub use generate::{Scale, generate};
 pub use identity::SimCredential;
+pub use quota::QuotaSpec;
 pub use state::{Sim, Stats};
 pub use world::World;
 
@@ -53,10 +55,11 @@ impl Running {
 }
 
 impl Sim {
-    /// A simulated Azure that has `world`, and answers after `latency`.
-    pub fn new(world: World, latency: Duration) -> Arc<Self> {
+    /// A simulated Azure that has `world`, answers after `latency`, and keeps to `quota`.
+    pub fn new(world: World, latency: Duration, quota: QuotaSpec) -> Arc<Self> {
         let secret = ulid::Ulid::generate().to_string();
-        Arc::new(Self { world, latency, secret, stats: Stats::default() })
+        let quota = quota::Meter::new(quota);
+        Arc::new(Self { world, latency, secret, stats: Stats::default(), quota })
     }
 
     /// Listens at `address` and serves in the background; over https if there is a folder to leave

@@ -1,5 +1,6 @@
 //! What the simulated Azure's parts share: the world, the statistics, the shape of answers.
 
+use super::quota::Meter;
 use super::world::World;
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
@@ -19,6 +20,8 @@ pub struct Sim {
     pub secret: String,
     /// What was asked.
     pub stats: Stats,
+    /// What may be asked.
+    pub quota: Meter,
 }
 
 /// What was asked of a simulated Azure.

@@ -80,6 +80,9 @@ pub trait Source: Send + Sync {
 /// What an error means for the scope it happened in: how the scope ended, or the error itself when
 /// a redelivery may do better.
 pub(crate) fn ended(error: Error, effort: &Effort) -> Result<(State, String, u32)> {
+    if error.kind() == ErrorKind::Throttled {
+        return Err(error);
+    }
     let attempts = error.attempts() * effort.delivery.max(1);
     let state = match error.kind() {
         ErrorKind::NotFound => State::Gone,

@@ -74,6 +74,7 @@ pub(crate) fn status_of(kind: ErrorKind) -> (StatusCode, &'static str) {
         ErrorKind::Unauthenticated => (StatusCode::BAD_GATEWAY, "NoCredential"),
         ErrorKind::Conflict => (StatusCode::CONFLICT, "Conflict"),
         ErrorKind::Transient => (StatusCode::SERVICE_UNAVAILABLE, "ServerBusy"),
+        ErrorKind::Throttled => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests"),
         ErrorKind::Corrupt => (StatusCode::INTERNAL_SERVER_ERROR, "SnapshotDamaged"),
         ErrorKind::Bug => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
     }

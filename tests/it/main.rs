@@ -17,6 +17,7 @@ mod deliveries;
 mod faults;
 mod handler;
 mod peers;
+mod quota;
 mod recordings;
 mod stores;
 mod support;

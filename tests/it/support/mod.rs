@@ -6,7 +6,7 @@ pub mod host;
 pub mod replay;
 pub mod venv;
 
-use azimg::sim::{Running, Sim, World};
+use azimg::sim::{QuotaSpec, Running, Sim, World};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -80,8 +80,16 @@ impl Azure {
     }
 
     pub fn start_with(world: World, latency: Duration, tls: Option<&Path>) -> Self {
+        Self::launch(Sim::new(world, latency, QuotaSpec::default()), tls)
+    }
+
+    /// One that keeps limits; `quota` as `azimg sim --quota` takes it.
+    pub fn limited(world: World, quota: &str) -> Self {
+        Self::launch(Sim::new(world, Duration::ZERO, quota.parse().unwrap()), None)
+    }
+
+    fn launch(sim: Arc<Sim>, tls: Option<&Path>) -> Self {
         let runtime = Runtime::new().unwrap();
-        let sim = Sim::new(world, latency);
         let entered = runtime.enter();
         let running = sim.start(([127, 0, 0, 1], 0).into(), tls).unwrap();
         drop(entered);

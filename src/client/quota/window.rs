@@ -1,0 +1,171 @@
+//! The sliding windows of one operation in one location.
+//!
+//! Each request counts until it is as old as the window. What a process has used comes back to it
+//! request by request; what others use is seen in the answers.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Recorded limits by the depth of the path below `publishers`: policy, three and thirty minutes.
+const RECORDED: &[(usize, &str, [i64; 2])] = &[
+    (4, "ListVMImageOffersFromLocation", [200, 1_000]),
+    (6, "ListVMImageSkusFromLocation", [10_000, 30_000]),
+    (8, "ListVMImagesVersionsFromLocation", [16_000, 44_000]),
+    (9, "GetVMImageFromLocation", [13_000, 74_000]),
+];
+
+/// All windows of an operation.
+#[derive(Debug)]
+pub(super) struct Operation {
+    windows: Vec<Window>,
+    closed_until: Option<Instant>,
+    sent: u64,
+    /// Requests that were told to come later since the operation was last open.
+    promised: u32,
+}
+
+#[derive(Debug)]
+struct Window {
+    policy: String,
+    length: Duration,
+    /// The most that was ever seen to fit in.
+    limit: i64,
+    remaining: i64,
+    /// Own requests that still count, by the moment of their answer.
+    counted: VecDeque<Instant>,
+    seen: u64,
+    probe_at: Option<Instant>,
+}
+
+impl Operation {
+    /// An operation with the limits recorded for `depth`, or with none that are known.
+    pub(super) fn new(depth: usize) -> Self {
+        let recorded = RECORDED.iter().find(|(at, ..)| *at == depth);
+        let windows = recorded.into_iter().flat_map(|(_, name, limits)| {
+            [("3Min", limits[0]), ("30Min", limits[1])].map(|(suffix, limit)| {
+                Window::new(&format!("Microsoft.Compute/{name}{suffix}"), limit)
+            })
+        });
+        Self { windows: windows.flatten().collect(), closed_until: None, sent: 0, promised: 0 }
+    }
+
+    /// Whether a request may be sent; or how long until this one's turn.
+    pub(super) fn is_open(&mut self, now: Instant) -> Result<(), Duration> {
+        if let Some(until) = self.closed_until.filter(|until| *until > now) {
+            return Err(until - now);
+        }
+        let mut longest: Option<(Duration, Duration)> = None;
+        for window in &mut self.windows {
+            if let Err(wait) = window.is_open(now) {
+                // Those who were told to come later fill the next windows: not all at once.
+                let full = u32::try_from(window.limit.max(1)).unwrap_or(u32::MAX);
+                let turn = window.length * (self.promised / full);
+                if longest.is_none_or(|(longest, _)| wait > longest) {
+                    longest = Some((wait, turn));
+                }
+            }
+        }
+        match longest {
+            None => {
+                self.promised = 0;
+                Ok(())
+            }
+            Some((wait, turn)) => {
+                self.promised = self.promised.saturating_add(1);
+                Err(wait + turn)
+            }
+        }
+    }
+
+    /// Counts a request that is being sent.
+    pub(super) fn take(&mut self) -> u64 {
+        for window in &mut self.windows {
+            window.remaining -= 1;
+        }
+        self.sent += 1;
+        self.sent
+    }
+
+    /// An answer to the `sequence`-th request said what remains of some policies.
+    pub(super) fn answered<'a>(
+        &mut self,
+        sequence: u64,
+        policies: impl Iterator<Item = (&'a str, i64)>,
+        now: Instant,
+    ) {
+        let behind = i64::try_from(self.sent.saturating_sub(sequence)).unwrap_or(0);
+        for (policy, remaining) in policies {
+            let known = self.windows.iter().position(|window| window.policy == policy);
+            let at = known.or_else(|| {
+                self.windows.push(Window::new(policy, remaining + 1)?);
+                Some(self.windows.len() - 1)
+            });
+            if let Some(at) = at {
+                self.windows[at].answered(sequence, remaining, behind, now);
+            }
+        }
+    }
+
+    /// Nothing is sent before `until`.
+    pub(super) fn pause(&mut self, until: Instant) {
+        self.closed_until = self.closed_until.max(Some(until));
+    }
+}
+
+impl Window {
+    /// A window by its policy's name, which ends in its length: `…3Min`, `…30Min`.
+    fn new(policy: &str, limit: i64) -> Option<Self> {
+        let unit = policy.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let count = unit.trim_start_matches(|c: char| !c.is_ascii_digit());
+        let count = count.rsplit(|c: char| !c.is_ascii_digit()).next()?;
+        let count: u32 = count.parse().ok()?;
+        let seconds = match &policy[unit.len()..] {
+            "Min" => 60,
+            "Sec" => 1,
+            "Hour" => 3_600,
+            _ => return None,
+        };
+        Some(Self {
+            policy: policy.to_owned(),
+            length: Duration::from_secs(seconds) * count,
+            limit,
+            remaining: limit,
+            counted: VecDeque::new(),
+            seen: 0,
+            probe_at: None,
+        })
+    }
+
+    fn is_open(&mut self, now: Instant) -> Result<(), Duration> {
+        while self.counted.front().is_some_and(|at| *at + self.length <= now) {
+            self.counted.pop_front();
+            self.remaining += 1;
+        }
+        if self.remaining > 0 {
+            self.probe_at = None;
+            return Ok(());
+        }
+        if let Some(oldest) = self.counted.front() {
+            return Err(*oldest + self.length - now);
+        }
+        // Others use all of it: one request now and then finds out when that ends.
+        let probe_at = *self.probe_at.get_or_insert(now + self.length / 30);
+        if probe_at > now {
+            return Err(probe_at - now);
+        }
+        self.probe_at = None;
+        self.remaining = 1;
+        Ok(())
+    }
+
+    fn answered(&mut self, sequence: u64, remaining: i64, behind: i64, now: Instant) {
+        self.counted.push_back(now);
+        let used = i64::try_from(self.counted.len()).unwrap_or(i64::MAX);
+        self.limit = self.limit.max(remaining.saturating_add(used));
+        if sequence > self.seen {
+            self.seen = sequence;
+            // What was sent behind this request is not in the server's number yet.
+            self.remaining = remaining - behind;
+        }
+    }
+}

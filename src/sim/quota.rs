@@ -1,0 +1,202 @@
+//! The limits of the simulated Azure: a bucket of reads, and sliding windows for each operation in
+//! each location, with Azure's headers and refusals.
+
+use super::state::json;
+use crate::error::{Error, Result};
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
+use serde_json::json;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What is limited: `off`, `real`, or `real` changed by parts such as `60x` (time runs 60 times
+/// faster), `arm=50/100` (bucket and reads per second), `offers=10/40` (both windows).
+#[derive(Debug, Clone, Default)]
+pub struct QuotaSpec(Option<Limits>);
+
+#[derive(Debug, Clone)]
+struct Limits {
+    faster: u32,
+    bucket: f64,
+    per_second: f64,
+    operations: Vec<(&'static str, &'static str, usize, usize)>,
+}
+
+impl Limits {
+    fn real() -> Self {
+        Self {
+            faster: 1,
+            bucket: 250.0,
+            per_second: 25.0,
+            operations: vec![
+                ("ListOffers", "ListVMImageOffersFromLocation", 200, 1_000),
+                ("ListSkus", "ListVMImageSkusFromLocation", 10_000, 30_000),
+                ("ListVersions", "ListVMImagesVersionsFromLocation", 16_000, 44_000),
+                ("GetImage", "GetVMImageFromLocation", 13_000, 74_000),
+            ],
+        }
+    }
+
+    fn change(&mut self, part: &str) -> Option<()> {
+        if let Some(times) = part.strip_suffix('x') {
+            self.faster = times.parse().ok().filter(|times| (1..=180).contains(times))?;
+            return Some(());
+        }
+        let (name, values) = part.split_once('=')?;
+        let (one, other) = values.split_once('/')?;
+        if name == "arm" {
+            (self.bucket, self.per_second) = (one.parse().ok()?, other.parse().ok()?);
+            return Some(());
+        }
+        let at =
+            ["offers", "skus", "versions", "images"].iter().position(|known| *known == name)?;
+        let operation = self.operations.get_mut(at)?;
+        (operation.2, operation.3) = (one.parse().ok()?, other.parse().ok()?);
+        Some(())
+    }
+}
+
+impl std::str::FromStr for QuotaSpec {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        let mut limits = Limits::real();
+        for part in text.split(',').filter(|part| *part != "real") {
+            limits.change(part).ok_or_else(|| {
+                Error::invalid(format!(
+                    "'{part}' is no quota: give off, real, or parts such as 60x,arm=50/100,\
+                     offers=10/40 (also skus, versions, images; time at most 180x)"
+                ))
+            })?;
+        }
+        Ok(Self(Some(limits)))
+    }
+}
+
+/// What has been used.
+#[derive(Debug)]
+pub struct Meter {
+    limits: Option<Limits>,
+    used: Mutex<Used>,
+}
+
+#[derive(Debug)]
+struct Used {
+    tokens: f64,
+    filled_at: Instant,
+    windows: HashMap<(&'static str, String), VecDeque<Instant>>,
+}
+
+type Headers = Vec<(HeaderName, String)>;
+
+impl Meter {
+    /// Nothing used yet.
+    pub fn new(spec: QuotaSpec) -> Self {
+        let tokens = spec.0.as_ref().map_or(0.0, |limits| limits.bucket);
+        let used = Used { tokens, filled_at: Instant::now(), windows: HashMap::new() };
+        Self { limits: spec.0, used: Mutex::new(used) }
+    }
+
+    /// Counts a request: the headers of its answer, or the refusal.
+    pub(super) fn count(
+        &self,
+        operation: &'static str,
+        location: &str,
+    ) -> std::result::Result<Headers, Box<Response<Body>>> {
+        let Some(limits) = &self.limits else { return Ok(Vec::new()) };
+        let now = Instant::now();
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let rate = limits.per_second * f64::from(limits.faster);
+        let since = now.duration_since(used.filled_at).as_secs_f64();
+        used.tokens = (used.tokens + since * rate).min(limits.bucket);
+        used.filled_at = now;
+        if used.tokens < 1.0 {
+            return Err(Box::new(bucket_spent((1.0 - used.tokens) / rate)));
+        }
+        let mut headers = Headers::new();
+        let limited = limits.operations.iter().find(|(name, ..)| *name == operation);
+        if let Some((_, policy, short, long)) = limited {
+            let [few, many] = [180, 1_800].map(|s| Duration::from_secs(s) / limits.faster);
+            let counted = used.windows.entry((policy, location.to_owned())).or_default();
+            while counted.front().is_some_and(|at| *at + many <= now) {
+                counted.pop_front();
+            }
+            let young = counted.iter().rev().take_while(|at| **at + few > now).count();
+            let wait_short = (young >= *short)
+                .then(|| counted.iter().rev().nth(*short - 1).map(|at| *at + few - now));
+            let wait_long = (counted.len() >= *long)
+                .then(|| counted.iter().rev().nth(*long - 1).map(|at| *at + many - now));
+            if let Some(wait) = wait_short.flatten().max(wait_long.flatten()) {
+                return Err(Box::new(window_spent(policy, wait)));
+            }
+            counted.push_back(now);
+            headers.push((
+                HeaderName::from_static("x-ms-ratelimit-remaining-resource"),
+                format!(
+                    "Microsoft.Compute/{policy}{};{},Microsoft.Compute/{policy}{};{}",
+                    suffix(few),
+                    short - young - 1,
+                    suffix(many),
+                    long - counted.len(),
+                ),
+            ));
+        }
+        used.tokens -= 1.0;
+        let reads = used.tokens.floor();
+        headers.push((
+            HeaderName::from_static("x-ms-ratelimit-remaining-subscription-reads"),
+            reads.to_string(),
+        ));
+        headers.push((
+            HeaderName::from_static("x-ms-ratelimit-remaining-subscription-global-reads"),
+            (reads * 15.0).to_string(),
+        ));
+        Ok(headers)
+    }
+}
+
+/// The end of a policy's name: minutes as Azure has them, seconds where time runs faster.
+fn suffix(length: Duration) -> String {
+    match length.as_secs() {
+        seconds if seconds % 60 == 0 => format!("{}Min", seconds / 60),
+        seconds => format!("{seconds}Sec"),
+    }
+}
+
+fn refuse(wait: f64, body: &serde_json::Value) -> Response<Body> {
+    let mut response = json(StatusCode::TOO_MANY_REQUESTS, body);
+    if let Ok(value) = HeaderValue::try_from(format!("{:.0}", wait.ceil().max(1.0))) {
+        response.headers_mut().insert("retry-after", value);
+    }
+    response
+}
+
+fn bucket_spent(wait: f64) -> Response<Body> {
+    let text = format!(
+        "Number of 'read' requests for subscription actor '{}' exceeded. Please try again after \
+         '{:.0}' seconds after additional tokens are available. Refer to \
+         https://aka.ms/arm-throttling for additional information.",
+        super::SUBSCRIPTION,
+        wait.ceil().max(1.0)
+    );
+    let body = json!({"error": {"code": "SubscriptionRequestsThrottled", "message": text}});
+    let mut response = refuse(wait, &body);
+    response.headers_mut().insert("x-ms-failure-cause", HeaderValue::from_static("gateway"));
+    response
+}
+
+/// Compute's own refusal has no `error` around it, and JSON inside a string.
+fn window_spent(policy: &str, wait: Duration) -> Response<Body> {
+    let detail = json!({"operationGroup": policy, "allowedRequestCount": 0}).to_string();
+    let body = json!({
+        "code": "OperationNotAllowed",
+        "message": "The server rejected the request because too many requests have been received \
+                    for this subscription.",
+        "details": [{"code": "TooManyRequests", "target": policy, "message": detail}],
+    });
+    refuse(wait.as_secs_f64(), &body)
+}
