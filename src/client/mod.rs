@@ -181,7 +181,9 @@ impl Client {
         loop {
             let permit = self.permit(url).await?;
             attempts += 1;
-            let error = match self.attempt(url, &permit).await {
+            let answer = self.attempt(url, &permit).await;
+            self.quota.done(&permit);
+            let error = match answer {
                 Ok(body) => return Ok(body),
                 Err(error) => error.with_attempts(attempts),
             };

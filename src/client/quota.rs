@@ -47,8 +47,6 @@ pub(super) enum Grant {
 pub(super) struct Permit {
     bucket: String,
     operation: String,
-    in_bucket: u64,
-    in_operation: u64,
 }
 
 /// What a request on `path` draws on: its subscription's bucket; subscription, location and
@@ -91,15 +89,9 @@ impl Quota {
             buckets.entry(bucket_name.clone()).or_insert_with(|| Bucket::new(self.assume, now));
         match bucket.take(now, WORTH_WAITING) {
             Err(wait) => Grant::Later(wait),
-            Ok((in_bucket, wait)) => {
-                let in_operation = operation.take();
-                let permit = Permit {
-                    bucket: bucket_name,
-                    operation: operation_name,
-                    in_bucket,
-                    in_operation,
-                };
-                Grant::Go(permit, wait)
+            Ok(wait) => {
+                operation.take();
+                Grant::Go(Permit { bucket: bucket_name, operation: operation_name }, wait)
             }
         }
     }
@@ -110,7 +102,7 @@ impl Quota {
         if let Some(bucket) = state.buckets.get_mut(&permit.bucket) {
             let reads = headers.get("x-ms-ratelimit-remaining-subscription-reads");
             let reads = reads.and_then(|value| value.to_str().ok()?.trim().parse().ok());
-            bucket.answered(permit.in_bucket, reads, now);
+            bucket.answered(reads, now);
         }
         if let Some(operation) = state.operations.get_mut(&permit.operation) {
             let all = headers.get_all("x-ms-ratelimit-remaining-resource");
@@ -119,7 +111,18 @@ impl Quota {
                 let (name, remaining) = policy.trim().rsplit_once(';')?;
                 Some((name, remaining.trim().parse().ok()?))
             });
-            operation.answered(permit.in_operation, policies, now);
+            operation.answered(policies, now);
+        }
+    }
+
+    /// Takes a permit back, whether its request was answered or not.
+    pub(super) fn done(&self, permit: &Permit) {
+        let mut state = self.state();
+        if let Some(bucket) = state.buckets.get_mut(&permit.bucket) {
+            bucket.done();
+        }
+        if let Some(operation) = state.operations.get_mut(&permit.operation) {
+            operation.done();
         }
     }
 
@@ -182,6 +185,7 @@ mod tests {
                     assert!(short < 200 && long < 1_000, "after {} requests", sent.len());
                     sent.push(now);
                     quota.answered(&permit, &headers(199 - short, 999 - long), now);
+                    quota.done(&permit);
                 }
                 Grant::Later(wait) => now += wait.min(Duration::from_secs(5)),
             }
@@ -198,6 +202,7 @@ mod tests {
         let now = Instant::now();
         let Grant::Go(permit, _) = quota.ask(OFFERS, now) else { panic!("refused") };
         quota.answered(&permit, &headers(3, 500), now);
+        quota.done(&permit);
         for _ in 0..3 {
             assert!(matches!(quota.ask(OFFERS, now), Grant::Go(..)));
         }
@@ -212,7 +217,10 @@ mod tests {
         let mut now = start;
         for _ in 0..1_000 {
             match quota.ask(path, now) {
-                Grant::Go(_, wait) => now += wait,
+                Grant::Go(permit, wait) => {
+                    now += wait;
+                    quota.done(&permit);
+                }
                 Grant::Later(wait) => panic!("later by {wait:?}"),
             }
         }

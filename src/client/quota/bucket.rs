@@ -23,10 +23,12 @@ pub(super) struct Bucket {
     per_second: f64,
     filled_at: Instant,
     closed_until: Option<Instant>,
-    sent: u64,
-    seen: u64,
-    /// When the refill was last looked at, after which request, and what remained.
-    measured_from: Option<(Instant, u64, f64)>,
+    /// Requests that may be sent, are waiting for it, or are under way.
+    open: u32,
+    /// Requests that were answered.
+    answered: u32,
+    /// When the refill was last looked at, after how many answers, and what remained.
+    measured_from: Option<(Instant, u32, f64)>,
 }
 
 impl Bucket {
@@ -38,19 +40,15 @@ impl Bucket {
             per_second: PER_SECOND,
             filled_at: now,
             closed_until: None,
-            sent: 0,
-            seen: 0,
+            open: 0,
+            answered: 0,
             measured_from: None,
         }
     }
 
     /// Takes one token, and says how long to wait before it may be used; none when that is longer
     /// than `most`.
-    pub(super) fn take(
-        &mut self,
-        now: Instant,
-        most: Duration,
-    ) -> Result<(u64, Duration), Duration> {
+    pub(super) fn take(&mut self, now: Instant, most: Duration) -> Result<Duration, Duration> {
         let closed = self.closed_until.map_or(Duration::ZERO, |until| until - now.min(until));
         let mut wait = closed;
         if self.known {
@@ -65,42 +63,44 @@ impl Bucket {
             return Err(wait);
         }
         self.tokens -= 1.0;
-        self.sent += 1;
-        Ok((self.sent, wait))
+        self.open += 1;
+        Ok(wait)
     }
 
-    /// An answer to the `sequence`-th request said that `remaining` reads remain.
-    pub(super) fn answered(&mut self, sequence: u64, remaining: Option<f64>, now: Instant) {
+    /// A request is over, answered or not.
+    pub(super) fn done(&mut self) {
+        self.open = self.open.saturating_sub(1);
+    }
+
+    /// An answer said that `remaining` reads remain.
+    pub(super) fn answered(&mut self, remaining: Option<f64>, now: Instant) {
         let Some(remaining) = remaining else { return };
-        if sequence <= self.seen {
-            return;
-        }
-        self.seen = sequence;
+        self.answered = self.answered.wrapping_add(1);
         if !self.known {
             self.known = true;
             self.filled_at = now;
         }
         self.burst = self.burst.max(remaining + 1.0);
-        self.measure(sequence, remaining, now);
-        // What was sent behind this request is not in the server's number yet.
-        let behind = (self.sent - sequence) as f64;
-        self.tokens = remaining - behind;
+        self.measure(remaining, now);
+        // What is still open may not be in the server's number yet.
+        self.tokens = remaining - f64::from(self.open.saturating_sub(1));
         self.filled_at = self.filled_at.max(now);
     }
 
     /// Learns the rate of refill from two answers some time apart: what was sent in between and
     /// what remains more than before must have come in. What other processes draw is seen as a
     /// slower refill, so that each takes its share.
-    fn measure(&mut self, sequence: u64, remaining: f64, now: Instant) {
+    fn measure(&mut self, remaining: f64, now: Instant) {
         let Some((at, first, had)) = self.measured_from else {
-            self.measured_from = Some((now, sequence, remaining));
+            self.measured_from = Some((now, self.answered, remaining));
             return;
         };
         let seconds = now.saturating_duration_since(at).as_secs_f64();
         if seconds < MEASURED_OVER {
             return;
         }
-        let rate = ((sequence - first) as f64 + remaining - had) / seconds;
+        let spent = f64::from(self.answered.wrapping_sub(first));
+        let rate = (spent + remaining - had) / seconds;
         // A full bucket hides its refill: the rate is at least what was seen.
         let full = self.burst * 0.9;
         if remaining < full && had < full {
@@ -108,7 +108,7 @@ impl Bucket {
         } else {
             self.per_second = self.per_second.max(rate);
         }
-        self.measured_from = Some((now, sequence, remaining));
+        self.measured_from = Some((now, self.answered, remaining));
     }
 
     /// Nothing is sent before `until`.

@@ -19,7 +19,8 @@ const RECORDED: &[(usize, &str, [i64; 2])] = &[
 pub(super) struct Operation {
     windows: Vec<Window>,
     closed_until: Option<Instant>,
-    sent: u64,
+    /// Requests that may be sent, are waiting for it, or are under way.
+    open: u32,
     /// Requests that were told to come later since the operation was last open.
     promised: u32,
 }
@@ -33,7 +34,6 @@ struct Window {
     remaining: i64,
     /// Own requests that still count, by the moment of their answer.
     counted: VecDeque<Instant>,
-    seen: u64,
     probe_at: Option<Instant>,
 }
 
@@ -46,7 +46,7 @@ impl Operation {
                 Window::new(&format!("Microsoft.Compute/{name}{suffix}"), limit)
             })
         });
-        Self { windows: windows.flatten().collect(), closed_until: None, sent: 0, promised: 0 }
+        Self { windows: windows.flatten().collect(), closed_until: None, open: 0, promised: 0 }
     }
 
     /// Whether a request may be sent; or how long until this one's turn.
@@ -78,22 +78,26 @@ impl Operation {
     }
 
     /// Counts a request that is being sent.
-    pub(super) fn take(&mut self) -> u64 {
+    pub(super) fn take(&mut self) {
         for window in &mut self.windows {
             window.remaining -= 1;
         }
-        self.sent += 1;
-        self.sent
+        self.open += 1;
     }
 
-    /// An answer to the `sequence`-th request said what remains of some policies.
+    /// A request is over, answered or not.
+    pub(super) fn done(&mut self) {
+        self.open = self.open.saturating_sub(1);
+    }
+
+    /// An answer said what remains of some policies.
     pub(super) fn answered<'a>(
         &mut self,
-        sequence: u64,
         policies: impl Iterator<Item = (&'a str, i64)>,
         now: Instant,
     ) {
-        let behind = i64::try_from(self.sent.saturating_sub(sequence)).unwrap_or(0);
+        // What is still open may not be in the server's numbers yet.
+        let others = i64::from(self.open.saturating_sub(1));
         for (policy, remaining) in policies {
             let known = self.windows.iter().position(|window| window.policy == policy);
             let at = known.or_else(|| {
@@ -101,7 +105,7 @@ impl Operation {
                 Some(self.windows.len() - 1)
             });
             if let Some(at) = at {
-                self.windows[at].answered(sequence, remaining, behind, now);
+                self.windows[at].answered(remaining, others, now);
             }
         }
     }
@@ -131,7 +135,6 @@ impl Window {
             limit,
             remaining: limit,
             counted: VecDeque::new(),
-            seen: 0,
             probe_at: None,
         })
     }
@@ -158,14 +161,10 @@ impl Window {
         Ok(())
     }
 
-    fn answered(&mut self, sequence: u64, remaining: i64, behind: i64, now: Instant) {
+    fn answered(&mut self, remaining: i64, others: i64, now: Instant) {
         self.counted.push_back(now);
         let used = i64::try_from(self.counted.len()).unwrap_or(i64::MAX);
         self.limit = self.limit.max(remaining.saturating_add(used));
-        if sequence > self.seen {
-            self.seen = sequence;
-            // What was sent behind this request is not in the server's number yet.
-            self.remaining = remaining - behind;
-        }
+        self.remaining = remaining - others;
     }
 }
