@@ -1,0 +1,96 @@
+// The function app: Flex Consumption with a custom handler.
+param name string
+param location string
+param tags object
+param identityId string
+param identityClientId string
+param storageName string
+param insightsConnection string
+param crawlLocations string
+param schedule string
+
+resource account 'Microsoft.Storage/storageAccounts@2023-05-01' existing = {
+  name: storageName
+}
+
+var endpoints = account.properties.primaryEndpoints
+var store = '${endpoints.blob}azimg'
+
+resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
+  name: 'plan-${name}'
+  location: location
+  tags: tags
+  kind: 'functionapp'
+  sku: {
+    name: 'FC1'
+    tier: 'FlexConsumption'
+  }
+  properties: {
+    reserved: true
+  }
+}
+
+resource site 'Microsoft.Web/sites@2024-04-01' = {
+  name: name
+  location: location
+  tags: union(tags, { 'azd-service-name': 'azimg' })
+  kind: 'functionapp,linux'
+  identity: {
+    type: 'UserAssigned'
+    userAssignedIdentities: {
+      '${identityId}': {}
+    }
+  }
+  properties: {
+    serverFarmId: plan.id
+    httpsOnly: true
+    functionAppConfig: {
+      deployment: {
+        storage: {
+          type: 'blobContainer'
+          value: '${endpoints.blob}deployment'
+          authentication: {
+            type: 'UserAssignedIdentity'
+            userAssignedIdentityResourceId: identityId
+          }
+        }
+      }
+      scaleAndConcurrency: {
+        instanceMemoryMB: 2048
+        maximumInstanceCount: 40
+      }
+      runtime: {
+        name: 'custom'
+        version: '1.0'
+      }
+    }
+    siteConfig: {
+      minTlsVersion: '1.2'
+    }
+  }
+}
+
+resource settings 'Microsoft.Web/sites/config@2024-04-01' = {
+  parent: site
+  name: 'appsettings'
+  properties: {
+    AzureWebJobsStorage__credential: 'managedidentity'
+    AzureWebJobsStorage__clientId: identityClientId
+    AzureWebJobsStorage__blobServiceUri: endpoints.blob
+    AzureWebJobsStorage__queueServiceUri: endpoints.queue
+    AzureWebJobsStorage__tableServiceUri: endpoints.table
+    AzimgStorage__credential: 'managedidentity'
+    AzimgStorage__clientId: identityClientId
+    AzimgStorage__blobServiceUri: endpoints.blob
+    AzimgStorage__queueServiceUri: endpoints.queue
+    AZURE_CLIENT_ID: identityClientId
+    AZIMG_STORE: store
+    AZIMG_SCHEDULE: schedule
+    AZIMG_LOCATIONS: crawlLocations
+    APPLICATIONINSIGHTS_CONNECTION_STRING: insightsConnection
+    APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identityClientId};Authorization=AAD'
+  }
+}
+
+output api string = 'https://${site.properties.defaultHostName}/api'
+output store string = store

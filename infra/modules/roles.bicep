@@ -1,0 +1,54 @@
+// What the app's identity may do with its own storage and log.
+param storageName string
+param insightsName string
+param identityPrincipalId string
+param principalId string
+
+// Blobs: shards, snapshots, the host's own locks and the deployed package.
+var blobOwner = 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'
+// Queues: a failed message is updated, and the poison queue is made on demand.
+var queueContributor = '974c5e8b-45b9-4653-ba55-5f855dd0fb88'
+// Tables: the host's diagnostic events.
+var tableContributor = '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
+var metricsPublisher = '3913510d-42f4-4e42-8a64-420c390055eb'
+
+resource account 'Microsoft.Storage/storageAccounts@2023-05-01' existing = {
+  name: storageName
+}
+
+resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
+  name: insightsName
+}
+
+resource onStorage 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for role in [blobOwner, queueContributor, tableContributor]: {
+    name: guid(account.id, identityPrincipalId, role)
+    scope: account
+    properties: {
+      principalId: identityPrincipalId
+      principalType: 'ServicePrincipal'
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', role)
+    }
+  }
+]
+
+resource onInsights 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(insights.id, identityPrincipalId, metricsPublisher)
+  scope: insights
+  properties: {
+    principalId: identityPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', metricsPublisher)
+  }
+}
+
+resource forPerson 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for role in (empty(principalId) ? [] : [blobOwner, queueContributor]): {
+    name: guid(account.id, principalId, role)
+    scope: account
+    properties: {
+      principalId: principalId
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', role)
+    }
+  }
+]
