@@ -335,6 +335,10 @@ impl Config {
                         store.host_str().unwrap_or_default().replacen(".blob.", ".queue.", 1);
                     format!("https://{host}")
                 }
+                // A folder as store means a host on this machine, whose queues are an emulator's.
+                None if !self.store.contains("://") => {
+                    return Ok(AzureQueues::new(self.emulator()?.1));
+                }
                 None => {
                     return Err(Error::invalid(
                         "where are the queues? Set AzimgStorage__queueServiceUri (in Azure) or \

@@ -153,7 +153,8 @@ pub struct World {
     by_name: HashMap<String, usize>,
 }
 
-/// A row of a catalog: the four names, and any column of the marketplace table.
+/// A row of a catalog: the four names, and any column of the marketplace table, in the spelling of
+/// its NDJSON or of its Parquet.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Row {
@@ -167,21 +168,21 @@ struct Row {
     location: Option<String>,
     #[serde(default)]
     architecture: Option<String>,
-    #[serde(default)]
+    #[serde(default, alias = "hyper_v_generation")]
     hyper_v_generation: Option<String>,
     #[serde(default)]
     status: Option<Status>,
-    #[serde(default, with = "time::serde::rfc3339::option")]
+    #[serde(default, alias = "scheduled_deprecation_at", with = "time::serde::rfc3339::option")]
     scheduled_deprecation_at: Option<OffsetDateTime>,
     #[serde(default)]
     alternative: Option<String>,
     #[serde(default)]
     os: Option<String>,
-    #[serde(default)]
+    #[serde(default, alias = "plan_publisher")]
     plan_publisher: Option<String>,
-    #[serde(default)]
+    #[serde(default, alias = "plan_product")]
     plan_product: Option<String>,
-    #[serde(default)]
+    #[serde(default, alias = "plan_name")]
     plan_name: Option<String>,
     #[serde(default)]
     features: Option<BTreeMap<String, String>>,
