@@ -96,6 +96,13 @@ impl Error {
         self
     }
 
+    /// The same error, of another kind.
+    #[must_use]
+    pub fn with_kind(mut self, kind: ErrorKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
     /// Puts what was being done in front of what is known already.
     #[must_use]
     pub fn context(mut self, outer: impl fmt::Display) -> Self {

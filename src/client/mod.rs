@@ -192,7 +192,7 @@ impl Client {
                 let whole = error.to_string().contains("SubscriptionRequestsThrottled");
                 self.quota.pause(&permit, whole, asked, Instant::now());
                 if !quota::is_short(asked) {
-                    return Err(throttled(url, asked));
+                    return Err(error.with_kind(ErrorKind::Throttled));
                 }
             }
             let Some(wait) = self.retry.wait(&error, &mut delays, started.elapsed()) else {
