@@ -53,7 +53,7 @@ impl State {
     fn tick(&mut self, app: &App, run: RunId, bar: &ProgressBar, terminal: bool, quiet: bool) {
         let Some(progress) = app.progress.of(run) else { return };
         let requests = app.traffic.requests.load(Ordering::Relaxed);
-        let waited = Duration::from_millis(app.traffic.waited_ms.load(Ordering::Relaxed));
+        let waited = app.traffic.waits.until(Instant::now());
         let rate = self.rate(requests);
         let left = match (progress.ended, progress.known) {
             (0, _) => String::new(),

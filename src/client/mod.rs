@@ -8,10 +8,12 @@ mod answer;
 mod page;
 mod quota;
 mod retry;
+mod waits;
 
 pub use quota::Quota;
 use quota::{Grant, Permit};
 pub use retry::RetryPolicy;
+pub use waits::Waits;
 
 use crate::error::{Error, ErrorKind, Result};
 use azure_core::credentials::TokenCredential;
@@ -38,8 +40,8 @@ pub struct Traffic {
     pub throttled: AtomicU64,
     /// Requests that repeated an earlier one.
     pub retried: AtomicU64,
-    /// Milliseconds that requests have waited for quota, over all requests.
-    pub waited_ms: AtomicU64,
+    /// The time in which something waited for quota.
+    pub waits: Waits,
 }
 
 /// A client of one Resource Manager.
@@ -208,20 +210,20 @@ impl Client {
 
     /// Waits until a request may be sent; an error when that is not worth waiting for.
     async fn permit(&self, url: &Url) -> Result<Permit> {
-        let asked = Instant::now();
-        let permit = loop {
-            match self.quota.ask(url.path(), Instant::now()) {
+        loop {
+            let now = Instant::now();
+            let grant = self.quota.ask(url.path(), now);
+            let (Grant::Go(_, wait) | Grant::Later(wait)) = &grant;
+            self.traffic.waits.add(now, *wait);
+            match grant {
                 Grant::Go(permit, wait) => {
                     tokio::time::sleep(wait).await;
-                    break permit;
+                    return Ok(permit);
                 }
                 Grant::Later(wait) if quota::is_short(wait) => tokio::time::sleep(wait).await,
                 Grant::Later(wait) => return Err(throttled(url, wait)),
             }
-        };
-        let millis = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.traffic.waited_ms.fetch_add(millis, Ordering::Relaxed);
-        Ok(permit)
+        }
     }
 
     async fn attempt(&self, url: &Url, permit: &Permit) -> Result<Bytes> {
