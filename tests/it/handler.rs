@@ -72,7 +72,7 @@ fn a_timer_ends_in_the_snapshot_that_the_embedded_host_makes() {
 #[test]
 fn a_handler_killed_at_random_moments_ends_with_the_same_rows() {
     let azurite = Azurite::start();
-    let azure = Azure::start_with(generate(Scale::Small, 32), Duration::from_millis(5), None);
+    let azure = Azure::start_with(generate(Scale::Small, 32), Duration::from_millis(30), None);
     let folder = tempfile::tempdir().unwrap();
     let host = TestHost::new(&package(folder.path()), &azurite, settings(&azure));
     let runtime = tokio::runtime::Runtime::new().unwrap();

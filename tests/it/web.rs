@@ -48,6 +48,18 @@ async fn get(client: &Client, url: &str) -> (u16, Value) {
     (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or(Value::Null))
 }
 
+/// Waits until a run is published; what health says then.
+async fn healthy(client: &Client, address: &str) -> Value {
+    for _ in 0..1_800 {
+        let (status, health) = get(client, &format!("{address}/health")).await;
+        if status == 200 {
+            return health;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("no run is published");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lookups_are_answered_from_the_published_snapshot() {
     let folder = tempfile::tempdir().unwrap();
@@ -72,9 +84,7 @@ async fn lookups_are_answered_from_the_published_snapshot() {
     assert_eq!(started.status(), 202);
     let refused = client.post(at("runs")).body("{\"detail\":\"all\"}").send().await.unwrap();
     assert_eq!(refused.status(), 400);
-    while get(&client, &at("health")).await.0 != 200 {
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
+    healthy(&client, &host.address).await;
 
     // Pages, by links that are followed as they are.
     let mut found = Vec::new();
@@ -153,14 +163,8 @@ async fn a_host_that_was_killed_goes_on_with_its_run() {
     })
     .await
     .unwrap();
-    loop {
-        let (status, health) = get(&client, &format!("{}/health", host.address)).await;
-        if status == 200 {
-            assert_eq!(health["run"].as_str().unwrap(), run);
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
+    let health = healthy(&client, &host.address).await;
+    assert_eq!(health["run"].as_str().unwrap(), run);
     drop(host);
     tokio::task::spawn_blocking(move || drop(azure)).await.unwrap();
 }
