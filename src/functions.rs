@@ -26,6 +26,9 @@ pub const PUBLISH: &str = "azimg-publish";
 /// How often a run that is not closed yet is looked at again.
 const WATCH_EVERY: Duration = Duration::from_secs(30);
 
+/// How long an item whose shard was thrown away waits before it is done again.
+const REOPEN_AFTER: Duration = Duration::from_secs(1);
+
 /// What makes a function run.
 #[derive(Debug, Clone)]
 pub struct Event {
@@ -295,6 +298,10 @@ async fn publish_run(app: &App, event: Event) -> Result<Effects> {
             tracing::debug!(run = %run, missing = missing.len(), expected, "not closed yet");
             if app.progress.reopen(run, &missing) {
                 messages = work(&missing)?;
+                // What is damaged again and again must not become a hot loop.
+                for message in &mut messages {
+                    message.delay = REOPEN_AFTER;
+                }
             }
         }
     }

@@ -377,13 +377,22 @@ pub struct Plan {
 /// Everything but what blob names, file names and URLs carry unchanged on every system.
 const FRAGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
 
+/// A file's name has at most 255 bytes, suffixes and the ids of splits included.
+const LONGEST_FRAGMENT: usize = 160;
+
 /// A name as one part of a blob name: lower case, since Azure's names differ by more than case.
+/// The end of a name that is too long for a file becomes its digest.
 pub fn fragment(name: &str) -> String {
     let lower = name.to_ascii_lowercase();
-    if lower.bytes().all(|b| b == b'.') {
-        return lower.replace('.', "%2E");
+    let mut encoded = utf8_percent_encode(&lower, FRAGMENT).to_string();
+    // A leading dot would name a parent folder, or a file that listings of a folder pass over.
+    if encoded.starts_with('.') {
+        encoded.replace_range(..1, "%2E");
     }
-    utf8_percent_encode(&lower, FRAGMENT).to_string()
+    if encoded.len() <= LONGEST_FRAGMENT {
+        return encoded;
+    }
+    format!("{}@{}", &encoded[..LONGEST_FRAGMENT], digest([&lower].into_iter()))
 }
 
 /// A short name for a list of names: the first 12 hex digits of its SHA-256.
@@ -421,7 +430,10 @@ mod tests {
         };
         assert_eq!(publisher("Canonical").item, "eastus/canonical");
         assert_eq!(publisher("a/../b c").item, "eastus/a%2F..%2Fb%20c");
-        assert_eq!(publisher("..").item, "eastus/%2E%2E");
+        assert_eq!(publisher("..").item, "eastus/%2E.");
+        let (one, other) = (format!("{}1", "ü".repeat(99)), format!("{}2", "ü".repeat(99)));
+        assert_ne!(publisher(&one).item, publisher(&other).item);
+        assert!(publisher(&one).item.len() < 200);
         let text = serde_json::to_string(&publisher("x")).unwrap();
         assert_eq!(WorkItem::parse(&text).unwrap(), publisher("x"));
         assert!(WorkItem::parse(&text.replace("eastus/x", "eastus/y")).is_err());

@@ -148,6 +148,12 @@ impl Client {
     }
 
     fn url(&self, segments: &[&str], query: &[(&str, &str)]) -> Result<Url> {
+        // A URL drops such a segment in silence, and would ask for something else.
+        if let Some(name) = segments.iter().find(|name| matches!(**name, "" | "." | "..")) {
+            return Err(Error::invalid(format!(
+                "'{name}' cannot be asked for: no URL can hold it"
+            )));
+        }
         let mut url = self.endpoint.clone();
         url.path_segments_mut()
             .map_err(|()| Error::invalid("the Resource Manager's address takes no paths"))?
@@ -189,20 +195,22 @@ impl Client {
                 Ok(body) => return Ok(body),
                 Err(error) => error.with_attempts(attempts),
             };
-            if let Some(asked) = error.retry_after() {
-                // The Resource Manager's own refusals close the whole bucket.
-                let whole = error.to_string().contains("SubscriptionRequestsThrottled");
+            let asked = error.retry_after();
+            // The Resource Manager's own refusals close the whole bucket.
+            let whole = error.to_string().contains("SubscriptionRequestsThrottled");
+            if let Some(asked) = asked.filter(|asked| !quota::is_short(*asked)) {
                 self.quota.pause(&permit, whole, asked, Instant::now());
-                if !quota::is_short(asked) {
-                    return Err(error.with_kind(ErrorKind::Throttled));
-                }
+                return Err(error.with_kind(ErrorKind::Throttled));
             }
             let Some(wait) = self.retry.wait(&error, &mut delays, started.elapsed()) else {
                 return Err(error);
             };
             tracing::debug!(%error, wait_ms = wait.as_millis(), attempts, "trying again");
             self.traffic.retried.fetch_add(1, Ordering::Relaxed);
-            if error.retry_after().is_none() {
+            if asked.is_some() {
+                // Everyone who draws on it waits, this request with them.
+                self.quota.pause(&permit, whole, wait, Instant::now());
+            } else {
                 tokio::time::sleep(wait).await;
             }
         }

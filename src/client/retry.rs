@@ -37,7 +37,8 @@ impl RetryPolicy {
     }
 
     /// How long to wait before the next attempt; `None` gives up. A wait that the server asked for
-    /// is kept to and does not use up a repetition: throttling is an instruction, not a fault.
+    /// is kept to and does not use up a repetition: throttling is an instruction, not a fault. "At
+    /// once" is none: followed to the letter it would be a hot loop.
     pub(super) fn wait(
         &self,
         error: &Error,
@@ -48,8 +49,8 @@ impl RetryPolicy {
             return None;
         }
         let wait = match error.retry_after() {
-            Some(asked) => asked + self.first_delay.mul_f64(rand::random()),
-            None => delays.next()?,
+            Some(asked) if !asked.is_zero() => asked,
+            _ => delays.next()?,
         };
         (elapsed + wait <= self.budget).then_some(wait)
     }

@@ -1,10 +1,13 @@
 //! An Azure that is late, wrong, short of quota or hostile: no row is lost in silence.
 
-use crate::support::faulty::{Fault, Faulty, How};
-use crate::support::{Azure, finish, json, rows, timeless};
-use azimg::sim::{Scale, generate};
-use serde_json::Value;
+use crate::support::faulty::{Fault, Faulty, How, answering};
+use crate::support::{Azure, finish, json, rows, timeless, write_rows};
+use azimg::client::Client;
+use azimg::sim::{Scale, SimCredential, World, generate};
+use serde_json::{Value, json as value};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 const DENIED: &str = r#"{"error":{"code":"AuthorizationFailed","message":"The client does not have authorization to perform action."}}"#;
 const BUSY: &str = r#"{"error":{"code":"SubscriptionRequestsThrottled","message":"Number of 'read' requests exceeded. Please try again after '1' seconds after additional tokens are available."}}"#;
@@ -136,4 +139,76 @@ fn a_list_that_leads_elsewhere_gets_no_token() {
     let (code, _, stderr) = crawl(&faulty, folder.path());
     assert_eq!(code, 1);
     assert!(stderr.contains("sees no enabled subscription"), "{stderr}");
+}
+
+/// A server that says "try again at once" for ever would be asked without a pause for minutes.
+#[tokio::test]
+async fn a_refusal_that_asks_for_no_wait_is_not_repeated_hot() {
+    let address = answering(429, &[("retry-after", "0")], BUSY.replace("'1'", "'0'")).await;
+    let client = Client::new(address, "scope".into(), Arc::new(SimCredential)).unwrap();
+    let refused = client.get::<Value>(&["x"], &[]).await.unwrap_err();
+    assert!(refused.is_transient(), "{refused}");
+    assert_eq!(client.traffic().requests.load(Ordering::Relaxed), 5);
+}
+
+/// Names that nobody at Azure promised not to use: too long for a file, control characters, a
+/// formula, parts of paths.
+/// A name that no URL can hold is a gap that is said, not a publisher that is gone.
+#[test]
+fn a_name_that_cannot_be_asked_for_is_said_to_have_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("catalog.ndjson");
+    let catalog: Vec<Value> = ["..", "fine"]
+        .iter()
+        .map(|name| value!({"publisher": name, "offer": "o", "sku": "s", "version": "1.0.0"}))
+        .collect();
+    write_rows(&file, &catalog);
+    let azure = Azure::start(World::load(&[&file]).unwrap());
+    let path = folder.path().join("store");
+    let arguments = ["crawl", "--store", path.to_str().unwrap(), "-o", "json"];
+    let (code, stdout, _) = finish(&mut azure.azimg(&arguments));
+    let result: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((code, &result["coverage"]["failed"]), (3, &1.into()));
+    assert_eq!(rows(&path).len(), 1);
+}
+
+#[test]
+fn hostile_names_are_crawled_and_printed_without_harm() {
+    let long = "x".repeat(300);
+    let names =
+        [long.as_str(), "../../etc", ".hidden", "=1+1", "a\u{1b}[31mb", "c:d", "e\nf", "%00"];
+    let catalog: Vec<Value> = names
+        .iter()
+        .map(|name| value!({"publisher": name, "offer": name, "sku": name, "version": "1.0.0"}))
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("catalog.ndjson");
+    write_rows(&file, &catalog);
+    let azure = Azure::start(World::load(&[&file]).unwrap());
+    let store = folder.path().join("store");
+    let path = store.to_str().unwrap();
+    let result = json(&mut azure.azimg(&["crawl", "--store", path, "-o", "json"]));
+    assert_eq!(
+        (&result["state"], &result["images"]["marketplace"]),
+        (&"complete".into(), &8.into())
+    );
+    let mut found: Vec<_> = rows(&store).iter().map(|row| row["publisher"].clone()).collect();
+    let mut sent: Vec<Value> = names.iter().map(|name| Value::from(*name)).collect();
+    found.sort_by_key(Value::to_string);
+    sent.sort_by_key(Value::to_string);
+    assert_eq!(found, sent);
+    let outside = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(outside, 2, "the catalog and the store, nothing beside them");
+
+    let print = |format: &str| {
+        let (code, stdout, _) =
+            finish(&mut azure.azimg(&["images", "list", "--store", path, "-o", format]));
+        assert_eq!(code, 0);
+        stdout
+    };
+    assert!(!print("table").contains('\u{1b}'));
+    assert_eq!(print("tsv").lines().count(), names.len());
+    for cell in print("csv").lines().flat_map(|line| line.split(',')) {
+        assert!(!cell.starts_with('='), "{cell}");
+    }
 }

@@ -194,7 +194,7 @@ async fn every_recorded_error_is_understood() {
     let errors = exchanges(&folder, "errors.jsonl.gz");
     assert!(errors.len() > 100);
     for error in errors.into_iter().filter(|error| error.status >= 400) {
-        let address = answering(error.status, error.body.clone()).await;
+        let address = answering(error.status, &[], error.body.clone()).await;
         let client =
             Client::new(address, "scope".into(), Arc::new(SimCredential)).unwrap().with_retry(
                 RetryPolicy { budget: std::time::Duration::ZERO, ..RetryPolicy::default() },

@@ -103,10 +103,18 @@ async fn pass(State(wire): State<Arc<Wire>>, request: Request) -> Response {
 }
 
 /// An address where everything is answered alike, until the test's runtime ends.
-pub async fn answering(status: u16, body: String) -> url::Url {
+pub async fn answering(
+    status: u16,
+    headers: &'static [(&'static str, &'static str)],
+    body: String,
+) -> url::Url {
     let answer = move || {
-        let body = body.clone();
-        async move { Response::builder().status(status).body(Body::from(body)).unwrap() }
+        let mut response = Response::builder().status(status);
+        for (name, value) in headers {
+            response = response.header(*name, *value);
+        }
+        let response = response.body(Body::from(body.clone())).unwrap();
+        async move { response }
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
