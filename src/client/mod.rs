@@ -18,6 +18,7 @@ pub use waits::Waits;
 use crate::error::{Error, ErrorKind, Result};
 use azure_core::credentials::TokenCredential;
 use bytes::{Bytes, BytesMut};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
 use serde::de::DeserializeOwned;
@@ -28,6 +29,8 @@ use url::{Host, Url};
 
 /// The largest listing recorded has 0.7 MB; ten years of its growth stay below this.
 const LARGEST_BODY: usize = 64 << 20;
+/// Everything but the characters that RFC 3986 leaves unreserved.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// One attempt may take this long from the first byte sent to the last byte read.
 const ATTEMPT_DEADLINE: Duration = Duration::from_mins(1);
 
@@ -154,11 +157,14 @@ impl Client {
                 "'{name}' cannot be asked for: no URL can hold it"
             )));
         }
+        // Encoded here: `Url`'s own way with segments strips line ends and tabs from names.
         let mut url = self.endpoint.clone();
-        url.path_segments_mut()
-            .map_err(|()| Error::invalid("the Resource Manager's address takes no paths"))?
-            .pop_if_empty()
-            .extend(segments);
+        let mut path = url.path().trim_end_matches('/').to_owned();
+        for segment in segments {
+            path.push('/');
+            path.extend(utf8_percent_encode(segment, SEGMENT));
+        }
+        url.set_path(&path);
         url.query_pairs_mut().extend_pairs(query);
         Ok(url)
     }
