@@ -9,7 +9,7 @@ pub use declared::{Binding, Declaration, HOST_JSON, HostSettings, check, parse_s
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::publish::{Closing, publish};
-use crate::pipeline::sweep::sweep;
+use crate::pipeline::sweep::{MOST_MESSAGES, sweep};
 use crate::pipeline::{crawl, plan, read_plan};
 use crate::source::Effort;
 use crate::work::{Outcome, Plan, Request, RunId, WorkItem};
@@ -266,7 +266,7 @@ async fn sweep_runs(app: &App, event: Event) -> Result<Effects> {
 }
 
 async fn publish_run(app: &App, event: Event) -> Result<Effects> {
-    let Trigger::Queue { text, .. } = event.trigger else {
+    let Trigger::Queue { text, delivery } = event.trigger else {
         return Err(Error::bug("publish is a queue function"));
     };
     let Ok(Close { run, watch, .. }) = serde_json::from_str(&text) else {
@@ -293,10 +293,13 @@ async fn publish_run(app: &App, event: Event) -> Result<Effects> {
             app.progress.begin(run, &items);
             messages = work(&items)?;
         }
-        Closing::Open { missing, expected } => {
+        Closing::Open { mut missing, expected } => {
             // Too early, or a shard was thrown away and its item has to be done again.
             tracing::debug!(run = %run, missing = missing.len(), expected, "not closed yet");
-            if app.progress.reopen(run, &missing) {
+            // A worker that died may have planned details and not sent them.
+            let ours = app.progress.reopen(run, &missing);
+            if ours || delivery > 1 {
+                missing.truncate(MOST_MESSAGES);
                 messages = work(&missing)?;
                 // What is damaged again and again must not become a hot loop.
                 for message in &mut messages {

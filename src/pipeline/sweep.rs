@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 /// The internals of this many runs are kept.
 const KEEP_RUNS: usize = 5;
 /// No invocation emits more messages than this (a bound of the design: 3,000).
-const MOST_MESSAGES: usize = 2_900;
+pub const MOST_MESSAGES: usize = 2_900;
 
 /// What a sweep found to be done.
 #[derive(Debug, Default)]

@@ -12,6 +12,7 @@
 
 mod architecture;
 mod cli;
+mod crashes;
 mod crawl;
 mod deliveries;
 mod faults;

@@ -1,0 +1,158 @@
+//! A worker may die between any two steps that it takes on the store, before or after the store
+//! has done what it was asked. Whoever comes after it ends with the same snapshot.
+
+use crate::support::{Azure, json, read_json, rows, timeless};
+use async_trait::async_trait;
+use azimg::config::{Config, Flags};
+use azimg::error::{Error, Result};
+use azimg::functions::{App, Event, FUNCTIONS, Message, Progress, Trigger, WORK};
+use azimg::sim::{Scale, SimCredential, generate};
+use azimg::store::{Claim, Entry, Key, Object, Store};
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use time::OffsetDateTime;
+
+/// A store whose user dies at a certain step.
+#[derive(Debug)]
+struct Dying {
+    inner: Arc<dyn Store>,
+    steps: AtomicUsize,
+    dies_at: usize,
+    /// Whether the step is done before the user dies.
+    done: bool,
+}
+
+impl Dying {
+    async fn step<T>(&self, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        let step = self.steps.fetch_add(1, Ordering::SeqCst);
+        let dead = || Error::transient("killed");
+        if step > self.dies_at || (step == self.dies_at && !self.done) {
+            return Err(dead());
+        }
+        let result = work.await;
+        if step == self.dies_at { Err(dead()) } else { result }
+    }
+}
+
+#[async_trait]
+impl Store for Dying {
+    fn address(&self) -> String {
+        self.inner.address()
+    }
+    async fn prepare(&self) -> Result<()> {
+        self.step(self.inner.prepare()).await
+    }
+    async fn get(&self, key: &Key) -> Result<Option<Object>> {
+        self.step(self.inner.get(key)).await
+    }
+    async fn download(&self, key: &Key, into: &Path) -> Result<bool> {
+        self.step(self.inner.download(key, into)).await
+    }
+    async fn create(&self, key: &Key, bytes: Bytes) -> Result<bool> {
+        self.step(self.inner.create(key, bytes)).await
+    }
+    async fn swap(&self, key: &Key, bytes: Bytes, expected: Option<&str>) -> Result<bool> {
+        self.step(self.inner.swap(key, bytes, expected)).await
+    }
+    async fn upload(&self, key: &Key, from: &Path) -> Result<()> {
+        self.step(self.inner.upload(key, from)).await
+    }
+    async fn list(&self, prefix: &str) -> Result<Vec<Entry>> {
+        self.step(self.inner.list(prefix)).await
+    }
+    async fn list_level(&self, prefix: &str) -> Result<Vec<String>> {
+        self.step(self.inner.list_level(prefix)).await
+    }
+    async fn delete(&self, name: &str) -> Result<()> {
+        self.step(self.inner.delete(name)).await
+    }
+    async fn claim(&self) -> Result<Claim> {
+        self.inner.claim().await
+    }
+}
+
+/// A worker that is born, dies at a step, and leaves nothing behind but the store.
+fn worker(app: &App, dies_at: usize, done: bool) -> App {
+    let inner = Arc::clone(&app.store);
+    App {
+        store: Arc::new(Dying { inner, steps: AtomicUsize::new(0), dies_at, done }),
+        sources: app.sources.clone(),
+        traffic: Arc::clone(&app.traffic),
+        settings: app.settings.clone(),
+        progress: Progress::default(),
+    }
+}
+
+/// Delivers a message to workers that die one step later each, until one lives; its messages, and
+/// how many died.
+async fn deliver(app: &App, name: &str, text: &str, done: bool) -> (Vec<Message>, usize) {
+    let function = FUNCTIONS.iter().find(|function| function.name == name).unwrap();
+    for dies_at in 0.. {
+        let worker = worker(app, dies_at, done);
+        let trigger = match name {
+            "start" => Trigger::Http { body: text.to_owned() },
+            _ => {
+                Trigger::Queue { text: text.to_owned(), delivery: if dies_at == 0 { 1 } else { 2 } }
+            }
+        };
+        let event = Event { now: OffsetDateTime::now_utc(), invocation: "test".into(), trigger };
+        if let Ok(effects) = function.run.unwrap()(&worker, event).await {
+            return (effects.messages, dies_at);
+        }
+    }
+    unreachable!("the numbers do not end")
+}
+
+fn run_over_dead_workers(azure: &Azure, folder: &Path, done: bool) -> usize {
+    let flags = Flags { store: Some(folder.to_str().unwrap().into()), ..Flags::default() };
+    let config = Config::from(HashMap::new(), flags).unwrap();
+    let arm = azure.running.arm.clone();
+    let (app, _) = config.with_resource_manager(arm, Arc::new(SimCredential)).app().unwrap();
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let (mut open, _) = deliver(&app, "start", "{\"locations\":[\"eastus\"]}", done).await;
+        // A start that died after its plan was written has left a run that nobody begins.
+        let watch = open.pop().unwrap();
+        let mut deaths = 0;
+        for round in 0.. {
+            assert!(round < 4, "the run does not close");
+            while let Some(message) = open.pop() {
+                assert_eq!(message.queue, WORK);
+                let (next, died) = deliver(&app, "crawl", &message.text, done).await;
+                open.extend(next.into_iter().filter(|message| message.queue == WORK));
+                deaths += died;
+            }
+            let (next, died) = deliver(&app, "publish", &watch.text, done).await;
+            deaths += died;
+            if next.is_empty() {
+                break;
+            }
+            open.extend(next.into_iter().filter(|message| message.queue == WORK));
+        }
+        deaths
+    })
+}
+
+#[test]
+fn workers_that_die_at_any_step_change_nothing() {
+    let azure = Azure::start(generate(Scale::Small, 81));
+    let whole = tempfile::tempdir().unwrap();
+    let path = whole.path().to_str().unwrap();
+    json(&mut azure.azimg(&["crawl", "--location", "eastus", "--store", path, "-o", "json"]));
+    let whole = timeless(rows(whole.path()));
+    for done in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let deaths = run_over_dead_workers(&azure, folder.path(), done);
+        assert!(deaths > 100, "only {deaths} workers died");
+        assert_eq!(timeless(rows(folder.path())), whole, "done: {done}");
+        let current = read_json(&folder.path().join("current.json"));
+        let run = folder.path().join("snapshots").join(current["run"].as_str().unwrap());
+        assert!(run.join("_SUCCESS").exists());
+        for file in read_json(&run.join("manifest.json"))["files"].as_array().unwrap() {
+            let bytes = std::fs::metadata(run.join(file["name"].as_str().unwrap())).unwrap().len();
+            assert_eq!(file["bytes"], bytes);
+        }
+    }
+}
