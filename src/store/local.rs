@@ -49,7 +49,12 @@ impl LocalStore {
 
     fn stage(path: &Path) -> Result<tempfile::NamedTempFile> {
         let folder = path.parent().unwrap_or(Path::new("."));
-        let stage = || tempfile::Builder::new().prefix(".part-").tempfile_in(folder);
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".part-");
+        // A temporary file is its owner's alone; a snapshot is for other people's jobs.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let stage = || builder.tempfile_in(folder);
         stage()
             .or_else(|_| {
                 fs::create_dir_all(folder)?;

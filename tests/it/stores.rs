@@ -110,7 +110,15 @@ async fn memory_keeps_the_contract() {
 #[tokio::test]
 async fn a_folder_keeps_the_contract() {
     let folder = tempfile::tempdir().unwrap();
-    contract(Arc::new(LocalStore::new(folder.path().join("new")))).await;
+    let store = folder.path().join("new");
+    contract(Arc::new(LocalStore::new(&store))).await;
+    // Whoever may read the folder may read what is in it, as far as the umask goes.
+    let plain = folder.path().join("plain");
+    std::fs::write(&plain, "x").unwrap();
+    let mode = |path: &std::path::Path| {
+        std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(path).unwrap())
+    };
+    assert_eq!(mode(&store.join("current.json")), mode(&plain));
 }
 
 #[tokio::test(flavor = "multi_thread")]
