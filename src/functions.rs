@@ -5,17 +5,18 @@ mod app;
 mod declared;
 
 pub use app::{App, Progress, RunProgress, Settings};
-pub use declared::{Binding, Declaration, HOST_JSON, HostSettings, check, parse_span};
+pub use declared::{Binding, Declaration, HOST_JSON, HostSettings, check};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::publish::{Closing, publish};
-use crate::pipeline::sweep::{MOST_MESSAGES, sweep};
+use crate::pipeline::sweep::sweep;
 use crate::pipeline::{crawl, plan, read_plan};
 use crate::source::Effort;
-use crate::work::{Outcome, Plan, Request, RunId, WorkItem};
+use crate::work::{MOST_MESSAGES, Outcome, Plan, Request, RunId, WorkItem};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 
@@ -110,8 +111,25 @@ pub struct Function {
     pub name: &'static str,
     /// The text of its `function.json`.
     pub json: &'static str,
+    declared: OnceLock<Declaration>,
     /// What it does; `None` for the function whose requests are forwarded as they are.
     pub run: Option<Run>,
+}
+
+impl Function {
+    /// The function of that name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        FUNCTIONS.iter().find(|function| function.name == name)
+    }
+
+    /// What its `function.json` declares.
+    pub fn declared(&self) -> Result<&Declaration> {
+        if let Some(declared) = self.declared.get() {
+            return Ok(declared);
+        }
+        let declared = Declaration::parse(self.json)?;
+        Ok(self.declared.get_or_init(|| declared))
+    }
 }
 
 macro_rules! function {
@@ -119,13 +137,14 @@ macro_rules! function {
         Function {
             name: $name,
             json: include_str!(concat!("../functions/", $name, "/function.json")),
+            declared: OnceLock::new(),
             run: $run,
         }
     };
 }
 
 /// Every function.
-pub static FUNCTIONS: &[Function] = &[
+pub static FUNCTIONS: [Function; 7] = [
     function!("plan", Some(|app, event| Box::pin(plan_run(app, event)))),
     function!("start", Some(|app, event| Box::pin(start(app, event)))),
     function!("crawl", Some(|app, event| Box::pin(crawl_item(app, event)))),

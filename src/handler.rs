@@ -9,7 +9,7 @@ mod envelope;
 
 use crate::error::{Error, Result};
 use crate::functions::{
-    App, Declaration, Effects, Event, FUNCTIONS, Function, Message, Reply, Trigger,
+    App, Declaration, Effects, Event, Function, Message, Reply, Trigger,
 };
 use crate::web;
 use async_trait::async_trait;
@@ -97,7 +97,7 @@ impl Handler {
         let Some(run) = function.run else {
             return Err(Error::invalid(format!("{} is served by forwarding only", function.name)));
         };
-        let declared = Declaration::parse(function.json)?;
+        let declared = function.declared()?;
         let trigger = envelope::trigger(declared.trigger()?, envelope)?;
         let is_http = matches!(trigger, Trigger::Http { .. });
         let event =
@@ -110,7 +110,7 @@ impl Handler {
             Err(error) if is_http => Effects { reply: Some(refusal(&error)), ..Effects::default() },
             Err(error) => return Err(error),
         };
-        deliver(ready.later.as_ref(), &declared, effects).await
+        deliver(ready.later.as_ref(), declared, effects).await
     }
 }
 
@@ -151,7 +151,7 @@ async fn deliver(later: &dyn Later, declared: &Declaration, effects: Effects) ->
     Ok(json!({"Outputs": outputs, "Logs": effects.logs, "ReturnValue": null}))
 }
 
-fn json_answer(status: StatusCode, value: &Value) -> Response<Body> {
+pub(crate) fn json_answer(status: StatusCode, value: &Value) -> Response<Body> {
     let mut response = Response::new(Body::from(value.to_string()));
     *response.status_mut() = status;
     let json = header::HeaderValue::from_static("application/json; charset=utf-8");
@@ -170,7 +170,7 @@ async fn invoke(
         .and_then(|value| value.to_str().ok())
         .unwrap_or("-")
         .to_owned();
-    let Some(function) = FUNCTIONS.iter().find(|function| function.name == name) else {
+    let Some(function) = Function::named(&name) else {
         let body = json!({"error": {"code": "NotFound", "message": "no such function"}});
         return json_answer(StatusCode::NOT_FOUND, &body);
     };

@@ -7,11 +7,11 @@
 mod envelope;
 mod queues;
 
-pub use queues::Queues;
+use queues::Queues;
 
 use crate::error::{Error, Result};
-use crate::functions::{Declaration, Effects, FUNCTIONS, Function, HostSettings};
-use crate::handler::Handler;
+use crate::functions::{App, Effects, FUNCTIONS, Function, HostSettings};
+use crate::handler::{Handler, Later, Ready, json_answer};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -34,13 +34,12 @@ pub struct Host {
 }
 
 impl Host {
-    /// A host of `handler`, with `schedule` for the setting `AZIMG_SCHEDULE`.
-    pub fn new(
-        handler: &Arc<Handler>,
-        queues: Arc<Queues>,
-        settings: HostSettings,
-        schedule: &str,
-    ) -> Arc<Self> {
+    /// A host of the functions of `app` with queues of its own, and `schedule` for the setting
+    /// `AZIMG_SCHEDULE`.
+    pub fn new(app: &Arc<App>, settings: HostSettings, schedule: &str) -> Arc<Self> {
+        let queues = Arc::new(Queues::default());
+        let later = Arc::clone(&queues) as Arc<dyn Later>;
+        let handler = Handler::with(Ready { app: Arc::clone(app), later });
         let schedule = schedule.to_owned();
         Arc::new(Self { handler: handler.router(), queues, settings, schedule })
     }
@@ -49,8 +48,8 @@ impl Host {
     /// then is abandoned: it is idempotent and is done again the next time.
     pub async fn run(self: &Arc<Self>, timers: bool) -> Result<()> {
         let mut tasks = JoinSet::new();
-        for function in FUNCTIONS {
-            let declared = Declaration::parse(function.json)?;
+        for function in &FUNCTIONS {
+            let declared = function.declared()?;
             let trigger = declared.trigger()?;
             if let Some(queue) = trigger.queue_name.clone() {
                 tasks.spawn(Arc::clone(self).serve_queue(function, queue));
@@ -108,8 +107,9 @@ impl Host {
     /// or moves it to the poison queue after the last delivery.
     async fn deliver(&self, function: &Function, queue: &str, message: queues::Message) {
         let delivery = message.delivered + 1;
-        let body = Declaration::parse(function.json)
-            .and_then(|declared| envelope::queue(&declared, &message.text, delivery));
+        let body = function
+            .declared()
+            .and_then(|declared| envelope::queue(declared, &message.text, delivery));
         let ended = match body {
             Ok(body) => self.invoke(function, &body).await,
             Err(error) => Err(error),
@@ -180,8 +180,8 @@ impl Host {
         }
         let answer: Value = serde_json::from_slice(&bytes)
             .map_err(|e| Error::bug(format!("{} answered no JSON: {e}", function.name)))?;
-        let declared = Declaration::parse(function.json)?;
-        for (queue, text) in envelope::outputs(&declared, &answer)? {
+        let declared = function.declared()?;
+        for (queue, text) in envelope::outputs(declared, &answer)? {
             self.queues.push(&queue, text, Duration::ZERO, 0);
         }
         Ok(answer)
@@ -189,9 +189,7 @@ impl Host {
 
     /// Starts a run as `POST /api/runs` does; the answer's status and body.
     pub async fn start(&self, body: &str) -> Result<(u16, Value)> {
-        let function = FUNCTIONS
-            .iter()
-            .find(|function| function.name == "start")
+        let function = Function::named("start")
             .ok_or_else(|| Error::bug("there is no function start"))?;
         let answer = self.invoke(function, &envelope::http(function, body)?).await?;
         let reply = &answer["Outputs"]["res"];
@@ -203,7 +201,7 @@ impl Host {
     }
 
     /// Sends again everything that has not ended: a host begins with empty queues.
-    pub async fn recover(&self, app: &crate::functions::App) -> Result<()> {
+    pub async fn recover(&self, app: &App) -> Result<()> {
         let now = time::OffsetDateTime::now_utc();
         let swept = crate::pipeline::sweep::sweep(app.store.as_ref(), now, true).await?;
         let runs: std::collections::BTreeSet<_> =
@@ -218,22 +216,14 @@ impl Host {
 
 async fn start(State(host): State<Arc<Host>>, body: String) -> Response<Body> {
     match host.start(&body).await {
-        Ok((status, body)) => json(StatusCode::from_u16(status).unwrap_or(StatusCode::OK), &body),
+        Ok((status, body)) => json_answer(StatusCode::from_u16(status).unwrap_or(StatusCode::OK), &body),
         Err(error) => {
             tracing::error!(%error, "start failed");
             let body = serde_json::json!({"error": {"code": "InternalError",
                                                     "message": error.to_string()}});
-            json(StatusCode::INTERNAL_SERVER_ERROR, &body)
+            json_answer(StatusCode::INTERNAL_SERVER_ERROR, &body)
         }
     }
-}
-
-fn json(status: StatusCode, body: &Value) -> Response<Body> {
-    let mut response = Response::new(Body::from(body.to_string()));
-    *response.status_mut() = status;
-    let json = header::HeaderValue::from_static("application/json; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
-    response
 }
 
 async fn forward(

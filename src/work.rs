@@ -14,6 +14,9 @@ use ulid::Ulid;
 /// The version of work items, plans, outcomes and shards.
 pub const WORK_VERSION: u32 = 1;
 
+/// No invocation emits more messages than this (a bound of the design: 3,000).
+pub const MOST_MESSAGES: usize = 2_900;
+
 /// A run's name: a ULID, so that names sort by the start of the run.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,

@@ -6,8 +6,7 @@ use super::{FAILED, PARTIAL};
 use crate::config::{Config, Flags};
 use crate::error::{Error, ErrorKind, Result};
 use crate::functions::{self, App};
-use crate::handler::{Handler, Ready};
-use crate::host::{Host, Queues};
+use crate::host::Host;
 use crate::pipeline::snapshot::{self, Completeness, Manifest};
 use crate::work::{Details, Request, RunId, SourceName};
 use serde_json::{Value, json};
@@ -87,10 +86,7 @@ pub(super) async fn run(args: CrawlArgs, flags: Flags, output: &Output) -> Resul
     let (app, settings) = config.app()?;
     app.store.prepare().await?;
     let _claim = app.store.claim().await?;
-    let queues = Arc::new(Queues::default());
-    let later = Arc::clone(&queues) as Arc<dyn crate::handler::Later>;
-    let handler = Handler::with(Ready { app: Arc::clone(&app), later });
-    let host = Host::new(&handler, queues, settings, config.schedule());
+    let host = Host::new(&app, settings, config.schedule());
     let started = Instant::now();
     let run = match args.resume {
         Some(run) => {

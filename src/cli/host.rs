@@ -2,11 +2,9 @@
 
 use crate::config::{Config, Flags};
 use crate::error::{Error, Result};
-use crate::handler::{Handler, Later, Ready};
-use crate::host::{Host, Queues};
+use crate::host::Host;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -23,10 +21,7 @@ pub(super) async fn run(args: HostArgs, flags: Flags) -> Result<ExitCode> {
     let (app, settings) = config.app()?;
     app.store.prepare().await?;
     let _claim = app.store.claim().await?;
-    let queues = Arc::new(Queues::default());
-    let later = Arc::clone(&queues) as Arc<dyn Later>;
-    let handler = Handler::with(Ready { app: Arc::clone(&app), later });
-    let host = Host::new(&handler, queues, settings, config.schedule());
+    let host = Host::new(&app, settings, config.schedule());
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
     let listener = tokio::net::TcpListener::bind(address)
         .await

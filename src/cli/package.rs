@@ -31,7 +31,7 @@ pub(super) fn run(args: &PackageArgs, output: &Output) -> Result<ExitCode> {
         ("azimg".to_owned(), binary, 0o755),
         ("host.json".to_owned(), HOST_JSON.as_bytes().to_vec(), 0o644),
     ];
-    for function in FUNCTIONS {
+    for function in &FUNCTIONS {
         let name = format!("{}/function.json", function.name);
         files.push((name, function.json.as_bytes().to_vec(), 0o644));
     }

@@ -97,7 +97,7 @@ impl HostSettings {
 }
 
 /// `hh:mm:ss`, or `d.hh:mm:ss`, as .NET writes a span of time.
-pub fn parse_span(text: &str) -> Option<Duration> {
+fn parse_span(text: &str) -> Option<Duration> {
     let (days, clock) = text.split_once('.').unwrap_or(("0", text));
     let mut parts = clock.split(':').map(|part| part.parse::<u64>().ok());
     let mut next = || parts.next().flatten();
@@ -119,8 +119,8 @@ pub fn check(item_budget: Duration) -> Result<HostSettings> {
     if host.redelivery_delay.is_zero() {
         return Err(Error::bug("host.json: a visibilityTimeout of zero redelivers at once, hot"));
     }
-    for function in FUNCTIONS {
-        let declared = Declaration::parse(function.json)?;
+    for function in &FUNCTIONS {
+        let declared = function.declared()?;
         declared.trigger()?;
         for binding in &declared.bindings {
             let known = [WORK, PUBLISH, "azimg-work-poison"];

@@ -53,7 +53,7 @@ pub(super) fn queue(declared: &Declaration, text: &str, delivery: u32) -> Result
 
 /// A timer's invocation.
 pub(super) fn timer(function: &Function) -> Result<Value> {
-    let trigger = Declaration::parse(function.json)?.trigger()?.name.clone();
+    let trigger = function.declared()?.trigger()?.name.clone();
     let now = OffsetDateTime::now_utc();
     Ok(json!({
         "Data": {trigger: {
@@ -67,7 +67,7 @@ pub(super) fn timer(function: &Function) -> Result<Value> {
 
 /// An HTTP function's invocation in JSON mode.
 pub(super) fn http(function: &Function, body: &str) -> Result<Value> {
-    let trigger = Declaration::parse(function.json)?.trigger()?.name.clone();
+    let trigger = function.declared()?.trigger()?.name.clone();
     let mut request = json!({
         "Url": "http://localhost/api/runs", "Method": "POST", "Query": {},
         "Headers": {"Content-Type": ["application/json"]}, "Params": {},

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 /// A message as it is delivered.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Message {
+pub(super) struct Message {
     /// Its text.
     pub text: String,
     /// How often it was delivered before.
@@ -26,7 +26,7 @@ struct Queue {
 
 /// All queues of a host.
 #[derive(Debug, Default)]
-pub struct Queues {
+pub(super) struct Queues {
     queues: Mutex<HashMap<String, Queue>>,
     arrived: Notify,
 }
@@ -37,7 +37,7 @@ impl Queues {
     }
 
     /// Puts a message into a queue, to be seen after `delay`.
-    pub fn push(&self, queue: &str, text: String, delay: Duration, delivered: u32) {
+    pub(super) fn push(&self, queue: &str, text: String, delay: Duration, delivered: u32) {
         let message = Message { text, delivered };
         let mut queues = self.queues();
         let queue = queues.entry(queue.to_owned()).or_default();
@@ -51,7 +51,7 @@ impl Queues {
     }
 
     /// The next visible message; waits for one.
-    pub async fn receive(&self, queue: &str) -> Message {
+    pub(super) async fn receive(&self, queue: &str) -> Message {
         loop {
             let arrived = self.arrived.notified();
             let wait = match self.take(queue) {

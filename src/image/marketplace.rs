@@ -116,9 +116,6 @@ pub struct Detailed {
     pub features: BTreeMap<String, String>,
 }
 
-/// What orders rows within the table: publisher, offer and SKU without case, then the version.
-pub type SortKey = (String, String, String, String);
-
 impl MarketplaceImage {
     /// The table's order.
     pub fn compare(&self, other: &Self) -> Ordering {

@@ -4,14 +4,12 @@ use super::survey::survey;
 use super::{read_json, read_plan, snapshot};
 use crate::error::{ErrorKind, Result};
 use crate::store::{Key, Store};
-use crate::work::{RunId, WorkItem};
+use crate::work::{MOST_MESSAGES, RunId, WorkItem};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 /// The internals of this many runs are kept.
 const KEEP_RUNS: usize = 5;
-/// No invocation emits more messages than this (a bound of the design: 3,000).
-pub const MOST_MESSAGES: usize = 2_900;
 
 /// What a sweep found to be done.
 #[derive(Debug, Default)]

@@ -9,7 +9,7 @@ use super::{Effort, Live, Rows, Source, Wanted, ended, locations};
 use crate::client::Client;
 use crate::error::{ErrorKind, Result};
 use crate::image::marketplace::{Listed, caseless};
-use crate::work::{Gap, Outcome, Request, Scope, SourceName, State, WorkItem};
+use crate::work::{Gap, MOST_MESSAGES, Outcome, Request, Scope, SourceName, State, WorkItem};
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 use listings::Place;
@@ -19,8 +19,6 @@ use std::time::Instant;
 const AT_ONCE: usize = 8;
 /// A publisher with more offers than this is split.
 const MOST_OFFERS: usize = 40;
-/// No invocation emits more messages than this (a bound of the design: 3,000).
-const MOST_CHILDREN: usize = 2_900;
 
 /// The source of marketplace images.
 #[derive(Debug, Clone)]
@@ -78,7 +76,7 @@ impl Marketplace {
                 only.is_empty() || only.iter().any(|o| lower.contains(&o.to_ascii_lowercase()))
             })
             .filter(|name| after.is_none_or(|after| caseless(name, after).is_gt()));
-        let now: Vec<String> = publishers.by_ref().take(MOST_CHILDREN).collect();
+        let now: Vec<String> = publishers.by_ref().take(MOST_MESSAGES - 1).collect();
         let more = publishers.next().is_some();
         let of = |publisher: &String| Scope::Publisher {
             location: location.to_owned(),
