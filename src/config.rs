@@ -3,9 +3,9 @@
 //! Flags come before environment variables, these before defaults; the same names are app settings
 //! of the deployed function app.
 
-use crate::client::Client;
+use crate::client::{Client, Wire};
 use crate::error::{Error, ErrorKind, Result};
-use crate::functions::{App, HostSettings, Progress, Settings, check};
+use crate::functions::{App, HostSettings, Memory, Progress, Settings, check};
 use crate::source::Source;
 use crate::source::marketplace::Marketplace;
 use crate::store::Store;
@@ -37,6 +37,19 @@ const EMULATOR_ACCOUNT: &str = "devstoreaccount1";
 const EMULATOR_KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
+/// A publisher's offers are listed at least this often.
+const OFFERS_MAX_AGE: Duration = Duration::from_hours(24);
+
+fn span(environment: &HashMap<String, String>, name: &str, default: Duration) -> Result<Duration> {
+    let Some(text) = environment.get(name) else { return Ok(default) };
+    humantime::parse_duration(text)
+        .map_err(|_| Error::invalid(format!("{name}: '{text}' is no span of time, such as 24h")))
+}
+
+fn offers_max_age(environment: &HashMap<String, String>) -> Result<u64> {
+    span(environment, "AZIMG_OFFERS_MAX_AGE", OFFERS_MAX_AGE).map(|age| age.as_secs())
+}
+
 /// What flags said, before the environment is asked.
 #[derive(Debug, Clone, Default)]
 pub struct Flags {
@@ -52,6 +65,8 @@ pub struct Flags {
     pub subscriptions: Vec<String>,
     /// `--details`.
     pub details: Option<Details>,
+    /// `--full`.
+    pub full: bool,
 }
 
 /// Configuration, as it was given; nothing is contacted before it is used.
@@ -61,6 +76,7 @@ pub struct Config {
     store: String,
     request: Request,
     arm: Option<(Url, Arc<dyn TokenCredential>)>,
+    wire: Option<Arc<dyn Wire>>,
 }
 
 impl Config {
@@ -101,18 +117,27 @@ impl Config {
             publishers: list(flags.publishers, "AZIMG_PUBLISHERS"),
             subscriptions: list(flags.subscriptions, "AZIMG_SUBSCRIPTIONS"),
             details: flags.details,
+            full: flags.full,
+            offers_max_age: Some(offers_max_age(&environment)?),
         };
         let store = flags
             .store
             .or_else(|| environment.get("AZIMG_STORE").cloned())
             .unwrap_or_else(|| "./azimg-data".to_owned());
-        Ok(Self { environment, store, request, arm: None })
+        Ok(Self { environment, store, request, arm: None, wire: None })
     }
 
     /// Uses a Resource Manager and a credential of this process instead of the configured ones.
     #[must_use]
     pub fn with_resource_manager(mut self, arm: Url, credential: Arc<dyn TokenCredential>) -> Self {
         self.arm = Some((arm, credential));
+        self
+    }
+
+    /// Speaks to the Resource Manager over `wire` instead of the network.
+    #[must_use]
+    pub fn with_wire(mut self, wire: Arc<dyn Wire>) -> Self {
+        self.wire = Some(wire);
         self
     }
 
@@ -160,10 +185,7 @@ impl Config {
     }
 
     fn run_deadline(&self) -> Result<Duration> {
-        let Some(text) = self.variable("AZIMG_RUN_DEADLINE") else { return Ok(RUN_DEADLINE) };
-        humantime::parse_duration(text).map_err(|_| {
-            Error::invalid(format!("AZIMG_RUN_DEADLINE: '{text}' is no span of time, such as 24h"))
-        })
+        span(&self.environment, "AZIMG_RUN_DEADLINE", RUN_DEADLINE)
     }
 
     /// The application, and what `host.json` says.
@@ -183,6 +205,7 @@ impl Config {
                 most_deliveries: host.most_deliveries,
             },
             progress: Progress::default(),
+            memory: Memory::default(),
         };
         Ok((Arc::new(app), host))
     }
@@ -191,9 +214,13 @@ impl Config {
     pub fn client(&self) -> Result<Client> {
         let (endpoint, audience, cloud) = self.cloud()?;
         let scope = format!("{}/.default", audience.trim_end_matches('/'));
-        match &self.arm {
-            Some((arm, credential)) => Client::new(arm.clone(), scope, Arc::clone(credential)),
-            None => Client::new(endpoint, scope, self.credential(cloud)?),
+        let (endpoint, credentials) = match &self.arm {
+            Some((arm, credential)) => (arm.clone(), vec![Arc::clone(credential)]),
+            None => (endpoint, self.credentials(&cloud)?),
+        };
+        match &self.wire {
+            Some(wire) => Client::over(Arc::clone(wire), endpoint, scope, credentials),
+            None => Client::new(endpoint, scope, credentials),
         }
     }
 
@@ -235,16 +262,36 @@ impl Config {
         Ok((endpoint, audience.to_owned(), cloud))
     }
 
+    /// A credential for each client id in `AZURE_CLIENT_ID`: each is a principal with its own quota.
+    fn credentials(&self, cloud: &CloudConfiguration) -> Result<Vec<Arc<dyn TokenCredential>>> {
+        let ids = self.variable("AZURE_CLIENT_ID").unwrap_or_default();
+        let ids: Vec<&str> = ids.split(',').map(str::trim).filter(|id| !id.is_empty()).collect();
+        match ids[..] {
+            [] | [_] => Ok(vec![self.credential(cloud.clone(), ids.first().copied())?]),
+            _ if self.variable("IDENTITY_ENDPOINT").is_none()
+                && self.variable("AZURE_FEDERATED_TOKEN_FILE").is_none() =>
+            {
+                Err(Error::invalid(
+                    "AZURE_CLIENT_ID: several client ids need managed or workload identities",
+                ))
+            }
+            _ => ids.into_iter().map(|id| self.credential(cloud.clone(), Some(id))).collect(),
+        }
+    }
+
     /// The credential: managed identity where there is one, workload identity, a client secret,
     /// and developer tools on a desk. The metadata address of virtual machines is never probed
     /// blindly: outside Azure that takes more than a minute to fail (measured: 81 s).
-    fn credential(&self, cloud: CloudConfiguration) -> Result<Arc<dyn TokenCredential>> {
+    fn credential(
+        &self,
+        cloud: CloudConfiguration,
+        id: Option<&str>,
+    ) -> Result<Arc<dyn TokenCredential>> {
         let client_options =
             ClientOptions { cloud: Some(Arc::new(cloud)), ..ClientOptions::default() };
         let failed = |e: azure_core::Error| {
             Error::new(ErrorKind::Unauthenticated, format!("no credential for Azure: {e}"))
         };
-        let id = self.variable("AZURE_CLIENT_ID");
         if self.variable("IDENTITY_ENDPOINT").is_some() {
             let options = ManagedIdentityCredentialOptions {
                 user_assigned_id: id.map(|id| UserAssignedId::ClientId(id.to_owned())),
@@ -254,6 +301,7 @@ impl Config {
         }
         if self.variable("AZURE_FEDERATED_TOKEN_FILE").is_some() {
             let mut options = WorkloadIdentityCredentialOptions::default();
+            options.client_id = id.map(str::to_owned);
             options.credential_options.client_options = client_options;
             return Ok(WorkloadIdentityCredential::new(Some(options)).map_err(failed)?);
         }
@@ -314,7 +362,7 @@ impl Config {
             Access::Sas
         } else {
             let (_, _, cloud) = self.cloud()?;
-            Access::Entra(self.credential(cloud)?)
+            Access::Entra(self.credentials(&cloud)?.swap_remove(0))
         };
         Ok(Endpoint { url, access })
     }

@@ -4,7 +4,7 @@
 mod app;
 mod declared;
 
-pub use app::{App, Progress, RunProgress, Settings};
+pub use app::{App, Memory, Progress, RunProgress, Settings};
 pub use declared::{Binding, Declaration, HOST_JSON, HostSettings, check};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -17,7 +17,8 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use time::OffsetDateTime;
 
 /// The queue of work items.
@@ -160,31 +161,34 @@ fn message(queue: &'static str, value: &impl Serialize, delay: Duration) -> Resu
     Ok(Message { queue, text, delay })
 }
 
-fn work(items: &[WorkItem]) -> Result<Vec<Message>> {
-    items.iter().map(|item| message(WORK, item, Duration::ZERO)).collect()
+/// Messages of items, each to be seen when its turn comes.
+fn work(app: &App, items: &[WorkItem], now: OffsetDateTime) -> Result<Vec<Message>> {
+    items.iter().map(|item| message(WORK, item, app.turn(item, now))).collect()
 }
 
 fn close(run: RunId, watch: bool, delay: Duration) -> Result<Message> {
     message(PUBLISH, &Close { v: 1, run, watch }, delay)
 }
 
-async fn begin(app: &App, request: Request, now: OffsetDateTime) -> Result<(Plan, Effects)> {
+async fn begin(app: &App, request: Request, event: &Event) -> Result<(Plan, Effects)> {
     let request = app.complete(request);
     let deadline = app.settings.run_deadline;
-    let plan = plan::plan(app.store.as_ref(), &app.sources, request, now, deadline).await?;
+    let (store, sources) = (app.store.as_ref(), &app.sources);
+    let plan =
+        plan::plan(store, sources, request, event.now, deadline, &event.invocation).await?;
     app.progress.begin(plan.run, &plan.items);
-    let mut messages = work(&plan.items)?;
+    let mut messages = work(app, &plan.items, event.now)?;
     messages.push(close(plan.run, true, WATCH_EVERY)?);
     let logs = vec![format!("run {} begins with {} items", plan.run, plan.items.len())];
     Ok((plan, Effects { messages, logs, reply: None }))
 }
 
 async fn plan_run(app: &App, event: Event) -> Result<Effects> {
-    begin(app, Request::default(), event.now).await.map(|(_, effects)| effects)
+    begin(app, Request::default(), &event).await.map(|(_, effects)| effects)
 }
 
 async fn start(app: &App, event: Event) -> Result<Effects> {
-    let Trigger::Http { body } = event.trigger else {
+    let Trigger::Http { body } = &event.trigger else {
         return Err(Error::bug("start is an HTTP function"));
     };
     let request = match body.trim() {
@@ -192,7 +196,7 @@ async fn start(app: &App, event: Event) -> Result<Effects> {
         body => serde_json::from_str(body)
             .map_err(|e| Error::invalid(format!("the body is no request for a run: {e}")))?,
     };
-    let (plan, mut effects) = begin(app, request, event.now).await?;
+    let (plan, mut effects) = begin(app, request, &event).await?;
     let body = json!({"run": plan.run, "state": "running", "items": plan.items.len()});
     let location = ("Location".to_owned(), format!("/api/runs/{}", plan.run));
     effects.reply = Some(Reply { status: 202, headers: vec![location], body: body.to_string() });
@@ -208,21 +212,19 @@ async fn crawl_item(app: &App, event: Event) -> Result<Effects> {
         // No redelivery can heal it, and there is no item whose outcome could be recorded.
         Err(error) => return Ok(dropped(&error)),
     };
-    let source = app
-        .sources
-        .iter()
-        .find(|source| source.name() == item.source)
-        .ok_or_else(|| Error::bug(format!("there is no source {}", item.source)))?;
+    let source = app.source(item.source)?;
     let effort = Effort {
         until: Instant::now() + app.settings.item_budget,
         last: delivery >= app.settings.most_deliveries,
         delivery,
+        now: event.now,
     };
-    match crawl::crawl(app.store.as_ref(), source.as_ref(), &item, &effort).await {
-        Ok(outcome) => ended(app, &item, &outcome),
-        Err(error) if error.kind() == ErrorKind::Throttled => {
+    let known = app.known(&item).await?;
+    match crawl::crawl(app.store.as_ref(), source, &item, &effort, &known).await {
+        Ok(crawl::Done::Ended(outcome)) => ended(app, &item, &outcome, event.now),
+        Ok(crawl::Done::Later(item, wait)) => {
             // Waiting must not burn a worker's time, nor one of the message's deliveries.
-            let wait = error.retry_after().unwrap_or(WATCH_EVERY);
+            let wait = wait.max(app.turn(&item, event.now));
             tracing::debug!(item = %item.item, wait_s = wait.as_secs(), "waits for its quota");
             let again = message(WORK, &item, wait)?;
             Ok(Effects { messages: vec![again], ..Effects::default() })
@@ -248,11 +250,11 @@ async fn poison(app: &App, event: Event) -> Result<Effects> {
     let tries = app.settings.most_deliveries;
     let reason = format!("given up after {tries} deliveries, none of which ended");
     let outcome = crawl::fail(app.store.as_ref(), &item, &reason, tries).await?;
-    ended(app, &item, &outcome)
+    ended(app, &item, &outcome, event.now)
 }
 
-fn ended(app: &App, item: &WorkItem, outcome: &Outcome) -> Result<Effects> {
-    let mut messages = work(&outcome.children)?;
+fn ended(app: &App, item: &WorkItem, outcome: &Outcome, now: OffsetDateTime) -> Result<Effects> {
+    let mut messages = work(app, &outcome.children, now)?;
     if app.progress.end(item, outcome) {
         messages.push(close(item.run, false, Duration::ZERO)?);
     }
@@ -271,7 +273,7 @@ fn dropped(error: &Error) -> Effects {
 
 async fn sweep_runs(app: &App, event: Event) -> Result<Effects> {
     let swept = sweep(app.store.as_ref(), event.now, false).await?;
-    let mut messages = work(&swept.lost)?;
+    let mut messages = work(app, &swept.lost, event.now)?;
     for run in &swept.close {
         messages.push(close(*run, false, Duration::ZERO)?);
     }
@@ -310,7 +312,7 @@ async fn publish_run(app: &App, event: Event) -> Result<Effects> {
         }
         Closing::Details(items) => {
             app.progress.begin(run, &items);
-            messages = work(&items)?;
+            messages = work(app, &items, event.now)?;
         }
         Closing::Open { mut missing, expected } => {
             // Too early, or a shard was thrown away and its item has to be done again.
@@ -319,10 +321,10 @@ async fn publish_run(app: &App, event: Event) -> Result<Effects> {
             let ours = app.progress.reopen(run, &missing);
             if ours || delivery > 1 {
                 missing.truncate(MOST_MESSAGES);
-                messages = work(&missing)?;
+                messages = work(app, &missing, event.now)?;
                 // What is damaged again and again must not become a hot loop.
                 for message in &mut messages {
-                    message.delay = REOPEN_AFTER;
+                    message.delay = message.delay.max(REOPEN_AFTER);
                 }
             }
         }
@@ -342,7 +344,7 @@ pub async fn resume(app: &App, run: RunId) -> Result<Effects> {
     app.progress.begin(run, &survey.ended);
     app.progress.settle(run, &survey.ended);
     app.progress.begin(run, &survey.missing);
-    let mut messages = work(&survey.missing)?;
+    let mut messages = work(app, &survey.missing, OffsetDateTime::now_utc())?;
     let watch = if survey.missing.is_empty() { Duration::ZERO } else { WATCH_EVERY };
     messages.push(close(run, true, watch)?);
     Ok(Effects { messages, ..Effects::default() })

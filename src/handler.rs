@@ -18,7 +18,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderMap, Response, StatusCode, header};
 use axum::routing::{get, post};
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde_json::{Map, Value, json};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -26,6 +26,9 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::OnceCell;
 use tower::ServiceExt;
+
+/// Messages past the host that are being sent at once.
+const SENT_AT_ONCE: usize = 32;
 
 /// Sends messages past the host: those that must wait, and those of functions without a binding.
 #[async_trait]
@@ -126,6 +129,7 @@ fn refusal(error: &Error) -> Reply {
 /// Turns effects into the answer's envelope; what cannot go through a binding is sent here.
 async fn deliver(later: &dyn Later, declared: &Declaration, effects: Effects) -> Result<Value> {
     let mut outputs: Map<String, Value> = Map::new();
+    let mut apart = Vec::new();
     for Message { queue, text, delay } in effects.messages {
         match declared.output(queue) {
             Some(binding) if delay.is_zero() => {
@@ -134,9 +138,15 @@ async fn deliver(later: &dyn Later, declared: &Declaration, effects: Effects) ->
                     list.push(Value::String(text));
                 }
             }
-            _ => later.send(queue, &text, delay).await?,
+            _ => apart.push((queue, text, delay)),
         }
     }
+    stream::iter(apart)
+        .map(Ok)
+        .try_for_each_concurrent(SENT_AT_ONCE, |(queue, text, delay)| async move {
+            later.send(queue, &text, delay).await
+        })
+        .await?;
     if let Some(reply) = effects.reply {
         let mut headers: Map<String, Value> =
             reply.headers.into_iter().map(|(name, value)| (name, value.into())).collect();

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::fmt;
 use time::OffsetDateTime;
 use ulid::Ulid;
@@ -28,14 +29,22 @@ pub struct RunId(#[schemars(with = "String")] pub Ulid);
 impl RunId {
     /// A new name for a run that starts at `now`.
     pub fn new(now: OffsetDateTime) -> Self {
-        Self::after(None, now)
+        Self::after(None, now, &Ulid::generate().to_string())
     }
 
-    /// A new name that sorts behind `previous`, even if the clock was set back since.
-    pub fn after(previous: Option<Self>, now: OffsetDateTime) -> Self {
+    /// A new name that sorts behind `previous`, even if the clock was set back since. Its random
+    /// part follows from `invocation`, the host's name for what starts the run.
+    pub fn after(previous: Option<Self>, now: OffsetDateTime, invocation: &str) -> Self {
         let millis = u64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
         let least = previous.map_or(0, |previous| previous.0.timestamp_ms() + 1);
-        Self(Ulid::from_parts(millis.max(least), rand::random()))
+        let hash = Sha256::digest(invocation.as_bytes());
+        let random = hash.iter().take(10).fold(0, |sum, byte| sum << 8 | u128::from(*byte));
+        Self(Ulid::from_parts(millis.max(least), random))
+    }
+
+    /// When the run was planned, in milliseconds since 1970.
+    pub fn millis(self) -> u64 {
+        self.0.timestamp_ms()
     }
 }
 
@@ -77,6 +86,18 @@ impl SourceName {
     }
 }
 
+impl Details {
+    /// None: what a scope without a word of details asks for.
+    pub fn none() -> Self {
+        Self::None
+    }
+
+    /// Whether none are asked for.
+    pub fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
+
 impl fmt::Display for SourceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -111,6 +132,11 @@ pub struct Request {
     /// Which details to ask for.
     #[schemars(with = "Option<String>")]
     pub details: Option<Details>,
+    /// Lists every publisher's offers, however lately they were listed.
+    pub full: bool,
+    /// Offers that were listed less than so many seconds ago may be taken from the last snapshot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offers_max_age: Option<u64>,
 }
 
 /// What one work item covers.
@@ -130,6 +156,19 @@ pub enum Scope {
         /// Only publishers whose name contains one of these, without case; empty means all.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         only: Vec<String>,
+        /// Further subscriptions over which its publishers are spread.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        spread: Vec<String>,
+        /// Details that its publishers ask for together with their listings.
+        #[serde(default = "Details::none", skip_serializing_if = "Details::is_none")]
+        details: Details,
+        /// Offers that were listed less than so many seconds ago are taken from the last snapshot;
+        /// without it all are listed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        offers_max_age: Option<u64>,
+        /// Listings of offers that were planned before these.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        planned: u32,
     },
     /// All offers of a publisher in a location.
     Publisher {
@@ -139,6 +178,12 @@ pub enum Scope {
         subscription: String,
         /// The publisher, in the casing of the publishers listing.
         publisher: String,
+        /// Its offers, when they need not be listed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        known: Option<KnownOffers>,
+        /// Details that are asked for together with the listings.
+        #[serde(default = "Details::none", skip_serializing_if = "Details::is_none")]
+        details: Details,
     },
     /// Some offers of a publisher that is too big for one item.
     Offers {
@@ -150,6 +195,9 @@ pub enum Scope {
         publisher: String,
         /// The offers.
         offers: Vec<String>,
+        /// Details that are asked for together with the listings.
+        #[serde(default = "Details::none", skip_serializing_if = "Details::is_none")]
+        details: Details,
     },
     /// Single versions to be asked for their details.
     Details {
@@ -162,6 +210,30 @@ pub enum Scope {
         /// `[offer, sku, version]` of each.
         images: Vec<[String; 3]>,
     },
+}
+
+/// Offers of a publisher in a location, and when they were listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KnownOffers {
+    /// The offers.
+    pub offers: Vec<String>,
+    /// The start of the run that listed them; none means this run.
+    #[serde(
+        default,
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub listed_at: Option<OffsetDateTime>,
+}
+
+/// When the scarce request of an item has its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// How many such requests were planned before it.
+    pub before: u32,
+    /// When they were planned, in milliseconds since 1970.
+    pub since: i64,
 }
 
 impl Scope {
@@ -192,6 +264,15 @@ impl Scope {
             | Self::Publisher { subscription, .. }
             | Self::Offers { subscription, .. }
             | Self::Details { subscription, .. } => subscription,
+        }
+    }
+
+    /// Whether doing it depends on what the last snapshot tells.
+    pub fn asks_what_is_known(&self) -> bool {
+        match self {
+            Self::Location { offers_max_age, .. } => offers_max_age.is_some(),
+            Self::Publisher { details, .. } | Self::Offers { details, .. } => !details.is_none(),
+            Self::Details { .. } => false,
         }
     }
 
@@ -228,12 +309,24 @@ pub struct WorkItem {
     pub source: SourceName,
     /// What it covers.
     pub scope: Scope,
+    /// The snapshot that tells what is known already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<RunId>,
+    /// When its scarce request has its turn; no delivery before it is worth while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<Turn>,
 }
 
 impl WorkItem {
     /// The item of `run` that covers `scope`.
     pub fn new(run: RunId, source: SourceName, scope: Scope) -> Self {
-        Self { v: WORK_VERSION, run, item: scope.id(), source, scope }
+        let item = scope.id();
+        Self { v: WORK_VERSION, run, item, source, scope, previous: None, turn: None }
+    }
+
+    /// An item that follows from this one.
+    pub fn child(&self, scope: Scope) -> Self {
+        Self { previous: self.previous, ..Self::new(self.run, self.source, scope) }
     }
 
     /// Reads an item from a message. A foreign version and an id that does not follow from the
@@ -297,18 +390,14 @@ pub struct Gap {
     /// Why, in Azure's words where it had any.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// How often it was asked.
-    #[serde(default = "one", skip_serializing_if = "is_one")]
+    /// How often it was asked in vain.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub attempts: u32,
 }
 
-fn one() -> u32 {
-    1
-}
-
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-fn is_one(attempts: &u32) -> bool {
-    *attempts == 1
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// How an item ended. Written last, once; the first one written is the one that counts.
@@ -323,7 +412,8 @@ pub struct Outcome {
     /// Why, when it did not end well.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// How often it was tried.
+    /// How often it was tried in vain; zero when it ended well.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub attempts: u32,
     /// Listings that were answered with something in them.
     pub listed: u64,
@@ -400,7 +490,6 @@ pub fn fragment(name: &str) -> String {
 
 /// A short name for a list of names: the first 12 hex digits of its SHA-256.
 fn digest<'a>(names: impl Iterator<Item = &'a String>) -> String {
-    use sha2::{Digest, Sha256};
     use std::fmt::Write;
     let mut hash = Sha256::new();
     for name in names {
@@ -428,6 +517,8 @@ mod tests {
                     location: "eastus".into(),
                     subscription: "s".into(),
                     publisher: name.into(),
+                    known: None,
+                    details: Details::None,
                 },
             )
         };

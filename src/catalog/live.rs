@@ -53,7 +53,8 @@ pub async fn images(
             let answer = Answer {
                 state: State::Done,
                 reason: String::new(),
-                attempts: 1,
+                attempts: 0,
+                offers_listed_at: None,
                 listed: 1,
                 gaps,
                 rows,

@@ -38,6 +38,10 @@ pub(super) struct CrawlArgs {
     /// Which versions to ask for plan, OS and features: one request each, once ever
     #[arg(long, value_enum, default_value = "latest")]
     details: DetailsArg,
+    /// List every publisher's offers, also those that were listed less than
+    /// `AZIMG_OFFERS_MAX_AGE` ago (24h)
+    #[arg(long)]
+    full: bool,
     /// Crawl a simulated Azure that is started for it
     #[cfg(feature = "sim")]
     #[arg(long)]
@@ -73,6 +77,7 @@ pub(super) async fn run(args: CrawlArgs, flags: Flags, output: &Output) -> Resul
         publishers: args.publisher,
         subscriptions: args.subscription,
         details: Some(details),
+        full: args.full,
         ..flags
     };
     let mut config = Config::load(flags)?;

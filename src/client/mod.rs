@@ -9,30 +9,33 @@ mod page;
 mod quota;
 mod retry;
 mod waits;
+mod wire;
 
 pub use quota::Quota;
 use quota::{Grant, Permit};
 pub use retry::RetryPolicy;
 pub use waits::Waits;
+pub use wire::{Answer, Wire};
 
 use crate::error::{Error, ErrorKind, Result};
 use azure_core::credentials::TokenCredential;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::StatusCode;
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::header::HeaderValue;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use url::{Host, Url};
 
-/// The largest listing recorded has 0.7 MB; ten years of its growth stay below this.
-const LARGEST_BODY: usize = 64 << 20;
 /// Everything but the characters that RFC 3986 leaves unreserved.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// One attempt may take this long from the first byte sent to the last byte read.
 const ATTEMPT_DEADLINE: Duration = Duration::from_mins(1);
+/// Who waits for another request to come back looks after this long at the latest.
+const FREED_WITHIN: Duration = Duration::from_millis(500);
 
 /// What a process has asked and waited for so far.
 #[derive(Debug, Default)]
@@ -50,10 +53,11 @@ pub struct Traffic {
 /// A client of one Resource Manager.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: reqwest::Client,
+    wire: Arc<dyn Wire>,
     endpoint: Url,
     scope: String,
-    credential: Arc<dyn TokenCredential>,
+    /// One for each principal that may ask.
+    credentials: Vec<Arc<dyn TokenCredential>>,
     retry: RetryPolicy,
     quota: Arc<Quota>,
     traffic: Arc<Traffic>,
@@ -66,18 +70,6 @@ pub fn is_loopback(url: &Url) -> bool {
         Some(Host::Ipv6(ip)) => ip.is_loopback(),
         Some(Host::Domain(name)) => name == "localhost",
         None => false,
-    }
-}
-
-/// Whether `url` may be spoken to: https, or http to a loopback address.
-pub fn check_transport(url: &Url) -> Result<()> {
-    match url.scheme() {
-        "https" => Ok(()),
-        "http" if is_loopback(url) => Ok(()),
-        _ => Err(Error::invalid(format!(
-            "{} is no https address; plain http is for this machine's own addresses only",
-            url.origin().ascii_serialization()
-        ))),
     }
 }
 
@@ -98,30 +90,35 @@ pub fn redact(text: &str) -> String {
 }
 
 impl Client {
-    /// A client for the Resource Manager at `endpoint`, with tokens of `credential` for `scope`.
-    pub fn new(endpoint: Url, scope: String, credential: Arc<dyn TokenCredential>) -> Result<Self> {
-        check_transport(&endpoint)?;
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("azimg/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(Duration::from_secs(15))
-            .read_timeout(Duration::from_secs(30))
-            .pool_max_idle_per_host(64)
-            .build()
-            .map_err(|e| {
-                Error::invalid(
-                    "no certificates to trust were found: install ca-certificates, or name a \
-                     file of them in SSL_CERT_FILE",
-                )
-                .with_source(e)
-            })?;
+    /// A client for the Resource Manager at `endpoint`, with tokens of `credentials` for `scope`.
+    /// Each credential is a principal with a quota of its own; requests are spread over them.
+    pub fn new(
+        endpoint: Url,
+        scope: String,
+        credentials: Vec<Arc<dyn TokenCredential>>,
+    ) -> Result<Self> {
+        let wire = Arc::new(wire::Http::new()?);
+        Self::over(wire, endpoint, scope, credentials)
+    }
+
+    /// The same over another wire.
+    pub fn over(
+        wire: Arc<dyn Wire>,
+        endpoint: Url,
+        scope: String,
+        credentials: Vec<Arc<dyn TokenCredential>>,
+    ) -> Result<Self> {
+        wire::check_transport(&endpoint)?;
+        if credentials.is_empty() {
+            return Err(Error::new(ErrorKind::Unauthenticated, "no credential for Azure"));
+        }
         // Nobody knows the limits of a stand-in on this machine until it names them.
-        let quota = Arc::new(Quota::new(!is_loopback(&endpoint)));
+        let quota = Arc::new(Quota::new(!is_loopback(&endpoint), credentials.len()));
         Ok(Self {
-            http,
+            wire,
             endpoint,
             scope,
-            credential,
+            credentials,
             retry: RetryPolicy::default(),
             quota,
             traffic: Arc::default(),
@@ -189,8 +186,8 @@ impl Client {
                 ),
             ));
         }
-        let mut delays = self.retry.delays();
-        let started = Instant::now();
+        let mut delays = self.retry.delays(url);
+        let mut waited = Duration::ZERO;
         let mut attempts = 0;
         loop {
             let permit = self.permit(url).await?;
@@ -204,19 +201,19 @@ impl Client {
             let asked = error.retry_after();
             // The Resource Manager's own refusals close the whole bucket.
             let whole = error.to_string().contains("SubscriptionRequestsThrottled");
-            if let Some(asked) = asked.filter(|asked| !quota::is_short(*asked)) {
-                self.quota.pause(&permit, whole, asked, Instant::now());
+            if let Some(asked) = asked.filter(|asked| !asked.is_zero())
+                && !self.quota.pause(&permit, whole, asked, Instant::now())
+            {
                 return Err(error.with_kind(ErrorKind::Throttled));
             }
-            let Some(wait) = self.retry.wait(&error, &mut delays, started.elapsed()) else {
+            let Some(wait) = self.retry.wait(&error, &mut delays, waited) else {
                 return Err(error);
             };
+            waited += wait;
             tracing::debug!(%error, wait_ms = wait.as_millis(), attempts, "trying again");
             self.traffic.retried.fetch_add(1, Ordering::Relaxed);
-            if asked.is_some() {
-                // Everyone who draws on it waits, this request with them.
-                self.quota.pause(&permit, whole, wait, Instant::now());
-            } else {
+            // A pause holds for everyone who draws on it, this request with them.
+            if asked.is_none_or(|asked| asked.is_zero()) {
                 tokio::time::sleep(wait).await;
             }
         }
@@ -226,23 +223,46 @@ impl Client {
     async fn permit(&self, url: &Url) -> Result<Permit> {
         loop {
             let now = Instant::now();
-            let grant = self.quota.ask(url.path(), now);
-            let (Grant::Go(_, wait) | Grant::Later(wait)) = &grant;
-            self.traffic.waits.add(now, *wait);
-            match grant {
+            match self.quota.ask(url.path(), now) {
                 Grant::Go(permit, wait) => {
-                    tokio::time::sleep(wait).await;
+                    self.traffic.waits.add(now, wait);
+                    if !wait.is_zero() {
+                        tokio::time::sleep(wait).await;
+                    }
                     return Ok(permit);
                 }
-                Grant::Later(wait) if quota::is_short(wait) => tokio::time::sleep(wait).await,
-                Grant::Later(wait) => return Err(throttled(url, wait)),
+                Grant::Full(freed) => {
+                    // A wake-up may go to one who no longer waits.
+                    let _ = tokio::time::timeout(FREED_WITHIN, freed.notified()).await;
+                }
+                Grant::Wait(wait) => {
+                    self.traffic.waits.add(now, wait);
+                    tokio::time::sleep(wait).await;
+                }
+                Grant::Later(wait) => {
+                    self.traffic.waits.add(now, wait);
+                    return Err(throttled(url, wait));
+                }
             }
         }
     }
 
+    /// When the listing of a publisher's offers with this many before it has its turn, counted from
+    /// the first one; zero where no limits are known.
+    pub fn turn(&self, subscription: &str, location: &str, before: u32) -> Duration {
+        self.quota.turn(subscription, location, before)
+    }
+
+    /// How long `requests` requests that follow a listing of offers should be put off, so that
+    /// further such listings are not kept waiting; none when they need not be.
+    pub fn put_off(&self, subscription: &str, location: &str, requests: f64) -> Option<Duration> {
+        self.quota.put_off(subscription, location, requests, Instant::now())
+    }
+
     async fn attempt(&self, url: &Url, permit: &Permit) -> Result<Bytes> {
         let what = || format!("GET {}", url.path());
-        let token = self.credential.get_token(&[&self.scope], None).await.map_err(|e| {
+        let credential = &self.credentials[permit.principal.min(self.credentials.len() - 1)];
+        let token = credential.get_token(&[&self.scope], None).await.map_err(|e| {
             Error::new(
                 ErrorKind::Unauthenticated,
                 format!("no token for Azure: {}", redact(&one_line(&e.to_string()))),
@@ -252,32 +272,18 @@ impl Client {
             .map_err(|_| Error::new(ErrorKind::Unauthenticated, "the token is not plain text"))?;
         bearer.set_sensitive(true);
         self.traffic.requests.fetch_add(1, Ordering::Relaxed);
-        let request = self
-            .http
-            .get(url.clone())
-            .header(AUTHORIZATION, bearer)
-            .header(ACCEPT, "application/json");
-        let exchange = async {
-            let response = request.send().await.map_err(|e| transport_error(&what(), &e))?;
-            let (status, headers) = (response.status(), response.headers().clone());
-            let body = read_bounded(response, &what()).await?;
-            Ok((status, headers, body))
-        };
-        let (status, headers, body) = tokio::time::timeout(ATTEMPT_DEADLINE, exchange)
-            .await
-            .map_err(|_| Error::transient(format!("{}: no answer in a minute", what())))??;
+        let Answer { status, headers, body } =
+            tokio::time::timeout(ATTEMPT_DEADLINE, self.wire.get(url, bearer))
+                .await
+                .map_err(|_| Error::transient(format!("{}: no answer in a minute", what())))??;
         self.quota.answered(permit, &headers, Instant::now());
         if status.is_success() {
             return Ok(body);
         }
-        Err(self.refusal(&what(), status, &headers, &body))
-    }
-
-    fn refusal(&self, what: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
         if status == StatusCode::TOO_MANY_REQUESTS {
             self.traffic.throttled.fetch_add(1, Ordering::Relaxed);
         }
-        answer::refusal(what, status, headers, body)
+        Err(answer::refusal(&what(), status, &headers, &body))
     }
 }
 
@@ -291,36 +297,6 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(400).collect()
 }
 
-/// A failure below HTTP, in words of ours: reqwest's own text holds the URL with its query.
-fn transport_error(what: &str, error: &reqwest::Error) -> Error {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    let why = if error.is_timeout() {
-        "timed out".to_owned()
-    } else if error.is_connect() {
-        format!("cannot connect ({})", one_line(&cause.to_string()))
-    } else {
-        one_line(&redact(&cause.to_string()))
-    };
-    Error::transient(format!("{what}: {why}"))
-}
-
-async fn read_bounded(mut response: reqwest::Response, what: &str) -> Result<Bytes> {
-    let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(|e| transport_error(what, &e))? {
-        if body.len() + chunk.len() > LARGEST_BODY {
-            return Err(Error::invalid(format!(
-                "{what}: the answer is longer than {} MiB",
-                LARGEST_BODY >> 20
-            )));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body.freeze())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -331,15 +307,5 @@ mod tests {
         assert_eq!(redact(text), "GET https://a.blob.core.windows.net/c?… failed");
         let jwt = format!("token eyJ{} refused", "x".repeat(60));
         assert_eq!(redact(&jwt), "token … refused");
-    }
-
-    #[test]
-    fn plain_http_is_for_this_machine_only() {
-        for good in ["https://management.azure.com", "http://127.0.0.1:1", "http://[::1]:1"] {
-            assert!(check_transport(&good.parse().unwrap()).is_ok(), "{good}");
-        }
-        for bad in ["http://management.azure.com", "http://169.254.169.254", "ftp://localhost"] {
-            assert!(check_transport(&bad.parse().unwrap()).is_err(), "{bad}");
-        }
     }
 }

@@ -1,10 +1,10 @@
 //! Quota as a budget: how many requests may be sent, and when.
 //!
-//! Azure counts a request against a bucket of its subscription (Resource Manager) and against
-//! sliding windows of its subscription, location and operation (the compute provider), and says
-//! in every answer what remains. The model starts from recorded limits, or from nothing where none
-//! are known, and believes the answers over itself. A wait of a few seconds is waited for here; a
-//! longer one is given back to the caller, who has other work.
+//! Azure counts a request against a bucket of its subscription and principal (Resource Manager)
+//! and against sliding windows of its subscription, location and operation (the compute provider),
+//! and says in every answer what remains. The model starts from recorded limits, or from nothing
+//! where none are known, and believes the answers over itself. The scarce operation goes first. A
+//! short wait is waited for here; a longer one is given back to the caller, who has other work.
 
 mod bucket;
 mod window;
@@ -12,24 +12,30 @@ mod window;
 use bucket::Bucket;
 use reqwest::header::HeaderMap;
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-use window::Operation;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use window::{Operation, Shut};
 
-/// A wait that is longer than this is not worth a worker's time.
-const WORTH_WAITING: Duration = Duration::from_secs(20);
+/// The depth of the path below `publishers` of the one operation that is scarce: listing offers.
+pub(super) const OFFERS: usize = 4;
+/// A bucket that is closed for longer than this is not worth a worker's time.
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
 /// What remains of everything that this process draws on.
 #[derive(Debug)]
 pub struct Quota {
     /// Whether recorded limits hold before any answer has said so.
     assume: bool,
+    /// Who may ask: each has buckets of its own.
+    principals: usize,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    buckets: HashMap<String, Bucket>,
+    buckets: HashMap<String, Vec<Bucket>>,
     operations: HashMap<String, Operation>,
 }
 
@@ -38,7 +44,11 @@ struct State {
 pub(super) enum Grant {
     /// It may, after so long.
     Go(Permit, Duration),
-    /// Not for so long.
+    /// Ask again after so long.
+    Wait(Duration),
+    /// Ask again when this wakes: enough are under way for what remains.
+    Full(Arc<Notify>),
+    /// Not for so long: there is other work to do.
     Later(Duration),
 }
 
@@ -47,6 +57,8 @@ pub(super) enum Grant {
 pub(super) struct Permit {
     bucket: String,
     operation: String,
+    /// Whose token to send.
+    pub(super) principal: usize,
 }
 
 /// What a request on `path` draws on: its subscription's bucket; subscription, location and
@@ -65,9 +77,10 @@ fn names(path: &str) -> (String, String, usize) {
 }
 
 impl Quota {
-    /// Nothing used yet. With `assume`, recorded limits hold from the first request on.
-    pub fn new(assume: bool) -> Self {
-        Self { assume, state: Mutex::default() }
+    /// Nothing used yet by any of so many `principals`. With `assume`, recorded limits hold from the
+    /// first request on.
+    pub fn new(assume: bool, principals: usize) -> Self {
+        Self { assume, principals, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -76,33 +89,39 @@ impl Quota {
 
     /// Asks to send a request on `path` at `now`.
     pub(super) fn ask(&self, path: &str, now: Instant) -> Grant {
-        let (bucket_name, operation_name, depth) = names(path);
+        let (bucket, operation_name, depth) = names(path);
         let mut state = self.state();
         let State { buckets, operations } = &mut *state;
         let operation = operations
             .entry(operation_name.clone())
-            .or_insert_with(|| Operation::new(if self.assume { depth } else { usize::MAX }));
-        if let Err(wait) = operation.is_open(now) {
-            return Grant::Later(wait);
+            .or_insert_with(|| Operation::new(depth, self.assume));
+        match operation.is_open(now) {
+            Ok(()) => {}
+            Err(Shut::Full) => return Grant::Full(Arc::clone(&operation.freed)),
+            Err(Shut::For(wait)) if operation.is_worth(wait) => return Grant::Wait(wait),
+            Err(Shut::For(wait)) => return Grant::Later(wait),
         }
-        let bucket =
-            buckets.entry(bucket_name.clone()).or_insert_with(|| Bucket::new(self.assume, now));
-        match bucket.take(now, WORTH_WAITING) {
-            Err(wait) => Grant::Later(wait),
-            Ok(wait) => {
-                operation.take();
-                Grant::Go(Permit { bucket: bucket_name, operation: operation_name }, wait)
-            }
+        let all = buckets.entry(bucket.clone()).or_insert_with(|| {
+            (0..self.principals.max(1)).map(|_| Bucket::new(self.assume, now)).collect()
+        });
+        let waits = all.iter_mut().map(|bucket| bucket.wait(now)).enumerate();
+        let (principal, _) = waits.min_by_key(|(_, wait)| *wait).unwrap_or_default();
+        let closed = all[principal].closed(now);
+        if closed > LONGEST_PAUSE {
+            return Grant::Later(closed);
         }
+        let wait = all[principal].take(now, depth == OFFERS);
+        operation.take();
+        Grant::Go(Permit { bucket, operation: operation_name, principal }, wait)
     }
 
     /// Learns from the headers of an answer.
     pub(super) fn answered(&self, permit: &Permit, headers: &HeaderMap, now: Instant) {
         let mut state = self.state();
-        if let Some(bucket) = state.buckets.get_mut(&permit.bucket) {
-            let reads = headers.get("x-ms-ratelimit-remaining-subscription-reads");
-            let reads = reads.and_then(|value| value.to_str().ok()?.trim().parse().ok());
-            bucket.answered(reads, now);
+        let reads = headers.get("x-ms-ratelimit-remaining-subscription-reads");
+        let reads = reads.and_then(|value| value.to_str().ok()?.trim().parse::<f64>().ok());
+        if let (Some(reads), Some(bucket)) = (reads, state.bucket(permit)) {
+            bucket.answered(reads.max(0.0), now);
         }
         if let Some(operation) = state.operations.get_mut(&permit.operation) {
             let all = headers.get_all("x-ms-ratelimit-remaining-resource");
@@ -117,32 +136,63 @@ impl Quota {
 
     /// Takes a permit back, whether its request was answered or not.
     pub(super) fn done(&self, permit: &Permit) {
-        let mut state = self.state();
-        if let Some(bucket) = state.buckets.get_mut(&permit.bucket) {
-            bucket.done();
-        }
-        if let Some(operation) = state.operations.get_mut(&permit.operation) {
+        if let Some(operation) = self.state().operations.get_mut(&permit.operation) {
             operation.done();
         }
     }
 
     /// Closes what a refused request drew on for `wait`: everyone in the process keeps to it.
-    /// `whole` means the subscription's bucket, not just the operation.
-    pub(super) fn pause(&self, permit: &Permit, whole: bool, wait: Duration, now: Instant) {
+    /// `whole` means the principal's bucket, not just the operation. Whether that is worth waiting
+    /// for.
+    pub(super) fn pause(&self, permit: &Permit, whole: bool, wait: Duration, now: Instant) -> bool {
         let mut state = self.state();
         if whole {
-            if let Some(bucket) = state.buckets.get_mut(&permit.bucket) {
+            if let Some(bucket) = state.bucket(permit) {
                 bucket.pause(now + wait);
             }
-        } else if let Some(operation) = state.operations.get_mut(&permit.operation) {
-            operation.pause(now + wait);
+            return wait <= LONGEST_PAUSE;
         }
+        let Some(operation) = state.operations.get_mut(&permit.operation) else { return true };
+        operation.pause(now + wait);
+        operation.is_worth(wait)
+    }
+
+    /// When the listing of offers with this many before it has its turn, counted from the first.
+    pub(super) fn turn(&self, subscription: &str, location: &str, before: u32) -> Duration {
+        let name = format!("{subscription}/{location}/{OFFERS}");
+        let mut state = self.state();
+        let operations = &mut state.operations;
+        let operation =
+            operations.entry(name).or_insert_with(|| Operation::new(OFFERS, self.assume));
+        operation.turn(before)
+    }
+
+    /// After offers were listed: how long to put off `reads` reads that follow, so that further
+    /// listings of offers are not kept waiting by them; none when they do not compete.
+    pub(super) fn put_off(
+        &self,
+        subscription: &str,
+        location: &str,
+        reads: f64,
+        now: Instant,
+    ) -> Option<Duration> {
+        let mut state = self.state();
+        let State { buckets, operations } = &mut *state;
+        let operation = operations.get(&format!("{subscription}/{location}/{OFFERS}"))?;
+        let buckets = buckets.get_mut(subscription)?;
+        let wait = buckets.iter_mut().map(|bucket| bucket.wait(now)).min()?;
+        if !operation.is_scarce() || operation.is_worth(wait * 4) {
+            return None;
+        }
+        let share = buckets.len() as f64;
+        buckets.first_mut().map(|bucket| bucket.put_off(reads / share, now))
     }
 }
 
-/// Whether a wait is short enough to be waited for.
-pub(super) fn is_short(wait: Duration) -> bool {
-    wait <= WORTH_WAITING
+impl State {
+    fn bucket(&mut self, permit: &Permit) -> Option<&mut Bucket> {
+        self.buckets.get_mut(&permit.bucket)?.get_mut(permit.principal)
+    }
 }
 
 #[cfg(test)]
@@ -164,11 +214,18 @@ mod tests {
         headers
     }
 
+    fn reads(remaining: f64) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let text = HeaderValue::try_from(remaining.floor().to_string()).unwrap();
+        headers.insert("x-ms-ratelimit-remaining-subscription-reads", text);
+        headers
+    }
+
     /// A server with the recorded windows, counted exactly: never more than they allow, and all
     /// that they allow.
     #[test]
     fn a_window_is_spent_to_the_last_request_and_never_beyond() {
-        let quota = Quota::new(true);
+        let quota = Quota::new(true, 1);
         let start = Instant::now();
         let mut now = start;
         let mut sent: Vec<Instant> = Vec::new();
@@ -187,59 +244,105 @@ mod tests {
                     quota.answered(&permit, &headers(199 - short, 999 - long), now);
                     quota.done(&permit);
                 }
-                Grant::Later(wait) => now += wait.min(Duration::from_secs(5)),
+                Grant::Later(wait) | Grant::Wait(wait) => now += wait.min(Duration::from_secs(5)),
+                Grant::Full(_) => panic!("nothing is under way"),
             }
         }
         // 1,000 in the first half hour, at 200 every three minutes; then the oldest lapse.
-        let shortest = Duration::from_mins(30 + 2 * 3);
+        let shortest = quota.turn("s", "eastus", 1_499);
         let took = now - start;
+        assert_eq!(shortest, Duration::from_mins(30 + 2 * 3));
         assert!(took >= shortest && took <= shortest.mul_f64(1.05), "{took:?}");
     }
 
     #[test]
     fn other_processes_are_seen_in_what_remains() {
-        let quota = Quota::new(false);
+        let quota = Quota::new(false, 1);
         let now = Instant::now();
         let Grant::Go(permit, _) = quota.ask(OFFERS, now) else { panic!("refused") };
         quota.answered(&permit, &headers(3, 500), now);
         quota.done(&permit);
         for _ in 0..3 {
-            assert!(matches!(quota.ask(OFFERS, now), Grant::Go(..)));
+            // One at a time: seven other processes may see the same three.
+            let Grant::Go(permit, _) = quota.ask(OFFERS, now) else { panic!("refused") };
+            assert!(matches!(quota.ask(OFFERS, now), Grant::Full(_) | Grant::Later(_)));
+            quota.done(&permit);
         }
         assert!(matches!(quota.ask(OFFERS, now), Grant::Later(_)));
     }
 
-    #[test]
-    fn a_subscription_bucket_refills_at_its_rate() {
-        let quota = Quota::new(true);
-        let start = Instant::now();
+    /// A bucket of 250 that refills 25 a second, drawn on by so many who only see what remains.
+    fn draw(processes: usize, seconds: u32) -> (u32, u32) {
+        let all: Vec<Quota> = (0..processes).map(|_| Quota::new(true, 1)).collect();
         let path = "/subscriptions/s/locations";
-        let mut now = start;
-        for _ in 0..1_000 {
-            match quota.ask(path, now) {
-                Grant::Go(permit, wait) => {
-                    now += wait;
-                    quota.done(&permit);
+        let start = Instant::now();
+        let (mut level, mut sent, mut refused) = (250.0_f64, 0, 0);
+        let mut due: Vec<(Instant, usize, Permit)> = Vec::new();
+        for tick in 0..seconds * 100 {
+            let now = start + Duration::from_millis(10) * tick;
+            level = (level + 0.25).min(250.0);
+            for (who, quota) in all.iter().enumerate() {
+                // Each has work for ten at once; an answer takes 100 ms.
+                while due.iter().filter(|(_, other, _)| *other == who).count() < 10 {
+                    let Grant::Go(permit, wait) = quota.ask(path, now) else { break };
+                    due.push((now + wait + Duration::from_millis(100), who, permit));
                 }
-                Grant::Later(wait) => panic!("later by {wait:?}"),
+            }
+            let (over, open): (Vec<_>, Vec<_>) = due.into_iter().partition(|(at, ..)| *at <= now);
+            due = open;
+            for (at, who, permit) in over {
+                if level >= 1.0 {
+                    level -= 1.0;
+                    sent += 1;
+                    all[who].answered(&permit, &reads(level), at);
+                } else {
+                    refused += 1;
+                    all[who].pause(&permit, true, Duration::from_secs(1), at);
+                }
+                all[who].done(&permit);
             }
         }
-        let took = (now - start).as_secs_f64();
-        // A burst of 200, then 25 a second.
-        assert!((31.0..=33.0).contains(&took), "{took}");
+        (sent, refused)
+    }
+
+    #[test]
+    fn a_bucket_is_used_up_by_one_and_by_many_without_refusals() {
+        for processes in [1, 2, 8, 16] {
+            let (sent, refused) = draw(processes, 600);
+            let refilled = 25 * 600;
+            assert!(sent >= refilled, "{processes}: {sent} of {refilled}");
+            assert!(refused * 100 <= sent, "{processes}: {refused} refused of {sent}");
+        }
+    }
+
+    #[test]
+    fn each_principal_has_a_bucket_of_its_own() {
+        let quota = Quota::new(true, 3);
+        let now = Instant::now();
+        let mut asked = [0; 3];
+        for _ in 0..90 {
+            let Grant::Go(permit, wait) = quota.ask("/subscriptions/s/locations", now) else {
+                panic!("refused")
+            };
+            assert_eq!(wait, Duration::ZERO);
+            asked[permit.principal] += 1;
+            quota.done(&permit);
+        }
+        assert!(asked.iter().all(|asked| (28..=32).contains(asked)), "{asked:?}");
     }
 
     #[test]
     fn a_pause_holds_for_everyone() {
-        let quota = Quota::new(false);
+        let quota = Quota::new(false, 1);
         let now = Instant::now();
         let Grant::Go(permit, _) = quota.ask(OFFERS, now) else { panic!("refused") };
-        quota.pause(&permit, false, Duration::from_secs(90), now);
+        assert!(!quota.pause(&permit, false, Duration::from_secs(90), now));
         let Grant::Later(wait) = quota.ask(OFFERS, now) else { panic!("not paused") };
         assert_eq!(wait, Duration::from_secs(90));
         let other = OFFERS.replace("eastus", "westus");
         assert!(matches!(quota.ask(&other, now), Grant::Go(..)));
-        quota.pause(&permit, true, Duration::from_secs(5), now);
-        assert!(!matches!(quota.ask(&other, now), Grant::Go(_, Duration::ZERO)));
+        assert!(quota.pause(&permit, true, Duration::from_secs(5), now));
+        let Grant::Go(_, wait) = quota.ask(&other, now) else { panic!("refused") };
+        assert!(wait >= Duration::from_secs(5));
     }
 }

@@ -2,7 +2,9 @@
 
 use crate::error::Error;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
+use url::Url;
 
 /// How often and how long one request is tried.
 #[derive(Debug, Clone, Copy)]
@@ -11,7 +13,7 @@ pub struct RetryPolicy {
     pub most_retries: usize,
     /// The first delay; each further one doubles, with jitter.
     pub first_delay: Duration,
-    /// All attempts and waits of one request together.
+    /// All waits between the attempts of one request together.
     pub budget: Duration,
 }
 
@@ -26,13 +28,15 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The delays of one request's failures.
-    pub(super) fn delays(&self) -> ExponentialBackoff {
+    /// The delays of one request's failures; their jitter follows from its address.
+    pub(super) fn delays(&self, url: &Url) -> ExponentialBackoff {
+        let mut hasher = DefaultHasher::new();
+        url.path().hash(&mut hasher);
         ExponentialBuilder::default()
             .with_min_delay(self.first_delay)
             .with_max_delay(Duration::from_secs(20))
             .with_max_times(self.most_retries)
-            .with_jitter()
+            .with_jitter_seed(hasher.finish())
             .build()
     }
 
@@ -43,7 +47,7 @@ impl RetryPolicy {
         &self,
         error: &Error,
         delays: &mut ExponentialBackoff,
-        elapsed: Duration,
+        waited: Duration,
     ) -> Option<Duration> {
         if !error.is_transient() {
             return None;
@@ -52,6 +56,6 @@ impl RetryPolicy {
             Some(asked) if !asked.is_zero() => asked,
             _ => delays.next()?,
         };
-        (elapsed + wait <= self.budget).then_some(wait)
+        (waited + wait <= self.budget).then_some(wait)
     }
 }

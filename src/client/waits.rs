@@ -1,7 +1,8 @@
 //! How long a process has waited for quota, by the clock on the wall.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// The time in which at least one request was waiting, here or in a queue.
 #[derive(Debug, Default)]

@@ -4,14 +4,16 @@
 //! counts is in the store.
 
 use crate::client::Traffic;
-use crate::error::Error;
-use crate::source::Source;
+use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::known;
+use crate::source::{Known, Source};
 use crate::store::Store;
-use crate::work::{Outcome, Request, RunId, Scope, WorkItem};
+use crate::work::{Outcome, Request, RunId, Scope, SourceName, WorkItem};
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use time::OffsetDateTime;
 use tokio::sync::watch;
 
 /// What functions are told by configuration.
@@ -39,9 +41,50 @@ pub struct App {
     pub settings: Settings,
     /// What this process knows of its runs.
     pub progress: Progress,
+    /// What the snapshot before the run under way tells.
+    pub memory: Memory,
 }
 
+/// What one snapshot tells, read once for all items of the run that follows it.
+#[derive(Debug, Default)]
+pub struct Memory(tokio::sync::Mutex<Option<(RunId, Arc<Known>)>>);
+
 impl App {
+    /// The source of that name.
+    pub fn source(&self, name: SourceName) -> Result<&dyn Source> {
+        let source = self.sources.iter().find(|source| source.name() == name);
+        source
+            .map(AsRef::as_ref)
+            .ok_or_else(|| Error::bug(format!("there is no source {name}")))
+    }
+
+    /// How long a message of `item` should wait for its turn, seen from `now`.
+    pub fn turn(&self, item: &WorkItem, now: OffsetDateTime) -> Duration {
+        self.source(item.source).map_or(Duration::ZERO, |source| source.turn(item, now))
+    }
+
+    /// What the last snapshot tells, as far as `item` needs it.
+    pub async fn known(&self, item: &WorkItem) -> Result<Arc<Known>> {
+        let Some(previous) = item.previous.filter(|_| item.scope.asks_what_is_known()) else {
+            return Ok(Arc::default());
+        };
+        let mut memory = self.memory.0.lock().await;
+        if let Some((_, known)) = memory.as_ref().filter(|(run, _)| *run == previous) {
+            return Ok(Arc::clone(known));
+        }
+        let known = match known::known(self.store.as_ref(), previous).await {
+            Ok(known) => Arc::new(known),
+            // What cannot be read is asked anew.
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                tracing::warn!(%error, "the last snapshot tells nothing");
+                Arc::default()
+            }
+            Err(error) => return Err(error),
+        };
+        *memory = Some((previous, Arc::clone(&known)));
+        Ok(known)
+    }
+
     /// A request with what it leaves open filled in from the configuration.
     pub fn complete(&self, mut request: Request) -> Request {
         let defaults = &self.settings.request;
@@ -56,6 +99,7 @@ impl App {
         if request.sources.is_empty() {
             request.sources.clone_from(&defaults.sources);
         }
+        request.offers_max_age = request.offers_max_age.or(defaults.offers_max_age);
         request.details = Some(request.details.or(defaults.details).unwrap_or_default());
         request
     }
@@ -77,7 +121,7 @@ pub struct RunProgress {
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct Seen {
     open: HashSet<u64>,
     ended: HashSet<u64>,
     rows: u64,
@@ -88,7 +132,7 @@ struct Known {
 /// What a process knows of its runs.
 #[derive(Debug)]
 pub struct Progress {
-    runs: Mutex<HashMap<RunId, Known>>,
+    runs: Mutex<HashMap<RunId, Seen>>,
     changed: watch::Sender<()>,
 }
 
@@ -105,7 +149,7 @@ fn id(item: &WorkItem) -> u64 {
 }
 
 impl Progress {
-    fn runs(&self) -> MutexGuard<'_, HashMap<RunId, Known>> {
+    fn runs(&self) -> MutexGuard<'_, HashMap<RunId, Seen>> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -95,15 +95,26 @@ pub struct Listed {
     /// Its replacement, as `type:value`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alternative: Option<String>,
+    /// What a GET of it told, if it was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Box<Detail>>,
+}
+
+/// A version that was asked for its details.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detailed {
+    /// The image.
+    #[serde(flatten)]
+    pub urn: Urn,
+    /// The answer.
+    #[serde(flatten)]
+    pub detail: Detail,
 }
 
 /// What only a GET of the single version tells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Detailed {
-    /// The image.
-    #[serde(flatten)]
-    pub urn: Urn,
+pub struct Detail {
     /// `Linux` or `Windows`.
     pub os: Option<String>,
     /// `x64` or `Arm64`.
@@ -132,7 +143,7 @@ impl MarketplaceImage {
     }
 
     /// Takes over what a GET told, without overwriting what listings say.
-    pub fn add_details(&mut self, detailed: &Detailed) {
+    pub fn add_details(&mut self, detailed: &Detail) {
         self.os.clone_from(&detailed.os);
         self.architecture = self.architecture.take().or_else(|| detailed.architecture.clone());
         self.hyper_v_generation =

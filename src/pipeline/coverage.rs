@@ -66,7 +66,8 @@ pub struct Line {
     /// Why.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// How often it was tried.
+    /// How often it was tried in vain.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub attempts: u32,
     /// Rows that this scope has in the snapshot.
     #[serde(default)]
@@ -79,6 +80,19 @@ pub struct Line {
     )]
     #[schemars(with = "Option<String>")]
     pub since: Option<OffsetDateTime>,
+    /// For a publisher: the start of the run that listed its offers.
+    #[serde(
+        default,
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "Option<String>")]
+    pub offers_listed_at: Option<OffsetDateTime>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// What is known of details.

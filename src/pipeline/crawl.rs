@@ -3,11 +3,24 @@
 use super::{read_json, to_json};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::shard;
-use crate::source::{Effort, Rows, Source};
+use crate::source::{Crawled, Effort, Known, Rows, Source};
 use crate::store::{Key, Store};
 use crate::work::{Outcome, State, WorkItem};
 use bytes::Bytes;
 use serde_json::value::RawValue;
+use std::time::Duration;
+
+/// What became of an item.
+#[derive(Debug)]
+pub enum Done {
+    /// It has ended.
+    Ended(Outcome),
+    /// It is to be delivered again, as it now is, after so long.
+    Later(WorkItem, Duration),
+}
+
+/// An item whose quota is spent, and that nobody has told for how long, waits so long.
+const SOME_WHILE: Duration = Duration::from_secs(30);
 
 /// Does one item and returns how it ended. Whoever did it first decides: a second worker, a second
 /// delivery and a worker that was killed in between all end with the same outcome.
@@ -16,19 +29,28 @@ pub async fn crawl(
     source: &dyn Source,
     item: &WorkItem,
     effort: &Effort,
-) -> Result<Outcome> {
+    known: &Known,
+) -> Result<Done> {
     if effort.delivery > 1
         && let Some(outcome) = ended_before(store, item).await?
     {
-        return Ok(outcome);
+        return Ok(Done::Ended(outcome));
     }
-    let (outcome, rows) = source.crawl(item, effort).await?;
+    let (outcome, rows) = match source.crawl(item, effort, known).await {
+        Ok(Crawled::Ended(outcome, rows)) => (outcome, rows),
+        Ok(Crawled::Later(item, wait)) => return Ok(Done::Later(item, wait)),
+        Err(error) if error.kind() == ErrorKind::Throttled => {
+            let wait = error.retry_after().unwrap_or(SOME_WHILE);
+            return Ok(Done::Later(item.clone(), wait));
+        }
+        Err(error) => return Err(error),
+    };
     let outcome = match rows {
         rows if rows.is_empty() => outcome,
         Rows::Listed(rows) => keep(store, item, outcome, &rows).await?,
         Rows::Detailed(rows) => keep(store, item, outcome, &rows).await?,
     };
-    conclude(store, item, outcome).await
+    conclude(store, item, outcome).await.map(Done::Ended)
 }
 
 /// Writes down that an item failed for good, unless it has ended otherwise in the meantime.

@@ -10,7 +10,7 @@ use super::coverage::{Line, Totals};
 use crate::image::Status;
 use crate::image::marketplace::{Detailed, KIND, Listed, MarketplaceImage, mark_latest};
 use crate::work::{Gap, RunId, SourceName, State};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use time::OffsetDateTime;
 
 /// What one location answered for a publisher.
@@ -26,6 +26,8 @@ pub struct Answer {
     pub listed: u64,
     /// Parts that ended otherwise.
     pub gaps: Vec<Gap>,
+    /// When its offers were listed, if that was in an earlier run.
+    pub offers_listed_at: Option<OffsetDateTime>,
     /// The versions.
     pub rows: Vec<Listed>,
 }
@@ -79,14 +81,17 @@ pub struct Merged {
     pub totals: Totals,
     /// Rows of locations and publishers that the run was not asked to crawl.
     pub outside: u64,
+    /// Versions whose details were asked for in vain.
+    pub asked: HashSet<VersionKey>,
     /// Rows that stand in for locations whose list of publishers is not in.
     pub unlisted: BTreeMap<String, Standing>,
 }
 
 /// A version's key within its publisher, without case.
-type VersionKey = (String, String, String);
+pub type VersionKey = (String, String, String);
 
-fn key(offer: &str, sku: &str, version: &str) -> VersionKey {
+/// The key of a version.
+pub fn key(offer: &str, sku: &str, version: &str) -> VersionKey {
     (offer.to_ascii_lowercase(), sku.to_ascii_lowercase(), version.to_ascii_lowercase())
 }
 
@@ -125,16 +130,11 @@ pub fn merge(
         merged.outside += u64::from(outside);
         merged.rows.extend(carry(row, previous, kept));
     }
-    for detailed in &publisher.details {
-        let urn = &detailed.urn;
-        if let Some(row) = rows.get_mut(&key(&urn.offer, &urn.sku, &urn.version)) {
-            row.add_details(detailed);
-        }
-    }
+    add_details(publisher, &mut rows);
     merged.rows.extend(rows.into_values());
     merged.rows.sort_by(MarketplaceImage::compare);
     mark_latest(&mut merged.rows);
-    cover(publisher, &standing, &mut merged);
+    cover(publisher, &standing, run.1, &mut merged);
     merged
 }
 
@@ -170,6 +170,23 @@ fn carry(
             stale: true,
             ..previous.clone()
         }),
+    }
+}
+
+/// Adds what GETs told, those with the listings and those of the second round. Of several answers
+/// for one version the last location's counts; they are the same everywhere.
+fn add_details(publisher: &Publisher, rows: &mut BTreeMap<VersionKey, MarketplaceImage>) {
+    let listed = publisher.answers.values().flat_map(|answer| &answer.rows).filter_map(|listed| {
+        let detail = listed.detail.as_deref()?;
+        Some((key(&listed.offer, &listed.sku, &listed.version), detail))
+    });
+    let single = publisher.details.iter().map(|Detailed { urn, detail }| {
+        (key(&urn.offer, &urn.sku, &urn.version), detail)
+    });
+    for (key, detail) in listed.chain(single) {
+        if let Some(row) = rows.get_mut(&key) {
+            row.add_details(detail);
+        }
     }
 }
 
@@ -289,6 +306,7 @@ fn index(gaps: &[Gap]) -> HashMap<(String, Option<String>), usize> {
 fn cover(
     publisher: &Publisher,
     standing: &BTreeMap<(String, Option<usize>), Standing>,
+    now: OffsetDateTime,
     merged: &mut Merged,
 ) {
     let stands_in = |location: &String, gap| {
@@ -312,6 +330,10 @@ fn cover(
             attempts: answer.attempts,
             rows: answer.rows.len() as u64 + own.rows,
             since: own.since,
+            offers_listed_at: answer
+                .state
+                .is_complete()
+                .then(|| answer.offers_listed_at.unwrap_or(now)),
         };
         merged.totals.add(State::Done, answer.listed);
         if line.state != State::Done {
@@ -322,6 +344,9 @@ fn cover(
             let own = stands_in(location, Some(i));
             let state = state_of(gap.state, own);
             merged.totals.add(state, 1);
+            if let (Some(sku), Some(version)) = (&gap.sku, &gap.version) {
+                merged.asked.insert(key(&gap.offer, sku, version));
+            }
             merged.lines.push(Line {
                 offer: Some(gap.offer.clone()),
                 sku: gap.sku.clone(),
@@ -331,6 +356,7 @@ fn cover(
                 attempts: gap.attempts,
                 rows: own.rows,
                 since: own.since,
+                offers_listed_at: None,
                 ..line.clone()
             });
         }

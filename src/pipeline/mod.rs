@@ -4,6 +4,7 @@
 pub mod changes;
 pub mod coverage;
 pub mod crawl;
+pub mod known;
 pub mod merge;
 pub mod plan;
 pub mod publish;

@@ -9,17 +9,19 @@ use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
 
-/// Plans a run that starts at `now` and gives up what is missing `deadline` later.
+/// Plans a run that starts at `now` and gives up what is missing `deadline` later; `invocation` is
+/// the host's name for what starts it.
 pub async fn plan(
     store: &dyn Store,
     sources: &[Arc<dyn Source>],
     request: Request,
     now: OffsetDateTime,
     deadline: Duration,
+    invocation: &str,
 ) -> Result<Plan> {
     store.prepare().await?;
     let previous = snapshot::current(store).await?.map(|current| current.run);
-    let run = RunId::after(previous, now);
+    let run = RunId::after(previous, now, invocation);
     // Whole seconds: what tables, manifests and the host's envelopes can all carry.
     let now = now.replace_nanosecond(0).unwrap_or(now);
     let mut items = Vec::new();
@@ -28,7 +30,10 @@ pub async fn plan(
             continue;
         }
         let scopes = source.plan(&request).await?;
-        items.extend(scopes.into_iter().map(|scope| WorkItem::new(run, source.name(), scope)));
+        items.extend(scopes.into_iter().map(|scope| {
+            let item = WorkItem::new(run, source.name(), scope);
+            WorkItem { previous, ..item }
+        }));
     }
     if items.is_empty() {
         return Err(Error::invalid("there is nothing to crawl: no source and location fits"));

@@ -5,7 +5,7 @@ mod files;
 mod gather;
 
 use super::coverage::{Coverage, DetailsCount, Line, Totals};
-use super::merge::{Merged, Standing, merge};
+use super::merge::{Merged, Standing, key, merge};
 use super::snapshot::{self, Completeness, Manifest, SCHEMA_VERSION};
 use super::survey::survey;
 use super::{changes, read_json, read_plan, to_json};
@@ -131,7 +131,11 @@ async fn build(
         }
         if ask_details {
             let policy = plan.request.details.unwrap_or_default();
-            wanted.extend(merged.rows.iter().filter_map(|row| wants(row, policy, plan.run)));
+            let asked = |row: &MarketplaceImage| {
+                merged.asked.contains(&key(&row.offer, &row.sku, &row.version))
+            };
+            let rows = merged.rows.iter().filter(|row| !asked(row));
+            wanted.extend(rows.filter_map(|row| wants(row, policy, plan.run)));
         }
         report.add(&merged);
         for row in merged.rows {
@@ -249,6 +253,7 @@ impl Report {
                 attempts,
                 rows: standing.rows,
                 since: standing.since,
+                offers_listed_at: None,
             });
         }
     }

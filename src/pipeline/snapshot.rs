@@ -3,10 +3,15 @@
 use super::coverage::Totals;
 use super::{read_json, to_json};
 use crate::error::{Error, Result};
+use crate::format::{hex, ndjson};
 use crate::store::{Key, SnapshotFile, Store};
 use crate::work::RunId;
 use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::io::Read;
+use std::path::Path;
 use time::OffsetDateTime;
 
 /// The version of everything under `snapshots/`.
@@ -117,6 +122,65 @@ pub async fn manifest(store: &dyn Store, run: RunId) -> Result<Option<Manifest>>
         )));
     }
     read_json(store, &key).await
+}
+
+/// Rows of a stored table, on this machine while they are read.
+pub(crate) struct StoredRows<T> {
+    rows: ndjson::Reader<std::fs::File, T>,
+    _file: tempfile::NamedTempFile,
+}
+
+impl<T: DeserializeOwned> Iterator for StoredRows<T> {
+    type Item = Result<T>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.rows.next()
+    }
+}
+
+/// Opens the table of a run's snapshot, once its bytes are those that the manifest names; none when
+/// there is no such snapshot or table.
+pub(crate) async fn open_rows<T: DeserializeOwned>(
+    store: &dyn Store,
+    run: RunId,
+    table: SnapshotFile,
+) -> Result<Option<StoredRows<T>>> {
+    let manifest = manifest(store, run).await?;
+    let Some(expected) = manifest.as_ref().and_then(|manifest| manifest.file(table)) else {
+        return Ok(None);
+    };
+    let file =
+        tempfile::NamedTempFile::new().map_err(|e| Error::io("making a temporary file", e))?;
+    let key = Key::Snapshot(run, table);
+    if !store.download(&key, file.path()).await? {
+        return Err(Error::corrupt(format!("{}/{key} is gone", store.address())));
+    }
+    let (_, sha256) = measure(file.path())?;
+    if sha256 != expected.sha256 {
+        return Err(Error::corrupt(format!(
+            "{}/{key} is not what its manifest names; nothing was overwritten",
+            store.address()
+        )));
+    }
+    let rows = ndjson::open(file.path())?;
+    Ok(Some(StoredRows { rows, _file: file }))
+}
+
+/// A file's size and the SHA-256 of its bytes.
+pub(crate) fn measure(path: &Path) -> Result<(u64, String)> {
+    let io = |e| Error::io(format!("reading {}", path.display()), e);
+    let mut file = std::fs::File::open(path).map_err(io)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    let mut bytes = 0;
+    loop {
+        let read = file.read(&mut buffer).map_err(io)?;
+        if read == 0 {
+            return Ok((bytes, hex(&hash.finalize())));
+        }
+        hash.update(&buffer[..read]);
+        bytes += read as u64;
+    }
 }
 
 /// Makes `run` the current snapshot, unless a later one is: it never moves backward.

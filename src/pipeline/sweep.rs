@@ -6,7 +6,7 @@ use crate::error::{ErrorKind, Result};
 use crate::store::{Key, Store};
 use crate::work::{MOST_MESSAGES, RunId, WorkItem};
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 /// The internals of this many runs are kept.
 const KEEP_RUNS: usize = 5;
@@ -22,14 +22,20 @@ pub struct Swept {
     pub removed: usize,
 }
 
-/// How far a run was at the last sweep.
-#[derive(Debug, Serialize, Deserialize, PartialEq)]
+/// A run that has not moved for so long has lost messages: none waits longer for its turn than the
+/// longest window of a quota, which is half an hour, and no item takes longer than five minutes.
+const LOST_AFTER: Duration = Duration::minutes(35);
+
+/// How far a run was, and since when; or when its items were last sent again.
+#[derive(Debug, Serialize, Deserialize)]
 struct Mark {
     ended: usize,
+    #[serde(with = "time::serde::rfc3339")]
+    since: OffsetDateTime,
 }
 
-/// Sweeps all runs. An item counts as lost when its run has not moved since the last sweep, or at
-/// once with `all` (for a host that knows its queue to be empty).
+/// Sweeps all runs. Items count as lost when their run has not moved for longer than any of them
+/// may wait, or at once with `all` (for a host that knows its queue to be empty).
 pub async fn sweep(store: &dyn Store, now: OffsetDateTime, all: bool) -> Result<Swept> {
     let mut swept = Swept::default();
     let mut runs: Vec<RunId> =
@@ -72,14 +78,16 @@ async fn look_after(
         return Ok(());
     }
     let key = Key::Swept(run);
-    let mark = Mark { ended: survey.ended.len() };
     let last: Option<Mark> = read_json(store, &key).await?;
-    if all || last.as_ref() == Some(&mark) {
-        swept.lost.extend(survey.missing);
-    }
-    if last.as_ref() != Some(&mark) {
+    let moved = last.as_ref().is_none_or(|last| last.ended != survey.ended.len());
+    let lost = all || last.is_some_and(|last| !moved && now - last.since >= LOST_AFTER);
+    if moved || lost {
+        let mark = Mark { ended: survey.ended.len(), since: now };
         let tag = store.get(&key).await?.map(|object| object.tag);
         store.swap(&key, super::to_json(&mark)?.into(), tag.as_deref()).await?;
+    }
+    if lost {
+        swept.lost.extend(survey.missing);
     }
     Ok(())
 }

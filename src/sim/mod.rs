@@ -91,6 +91,11 @@ impl Sim {
         Ok(Running { arm, secret: self.secret.clone() })
     }
 
+    /// Answers one request of the Resource Manager, without a network.
+    pub async fn answer(self: &Arc<Self>, request: Request) -> Response<Body> {
+        resource_manager(State(Arc::clone(self)), request).await
+    }
+
     fn router(self: &Arc<Self>) -> Router {
         Router::new()
             .route("/_sim/stats", get(stats))

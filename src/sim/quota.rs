@@ -8,7 +8,8 @@ use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::json;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// What is limited: `off`, `real`, or `real` changed by parts such as `60x` (time runs 60 times
 /// faster), `arm=50/100` (bucket and reads per second), `offers=10/40` (both windows).

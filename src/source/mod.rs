@@ -1,14 +1,19 @@
 //! Where images come from. A source turns a scope into rows and an outcome; it knows nothing of
 //! stores, queues or other sources.
 
+mod known;
 pub mod locations;
 pub mod marketplace;
+
+pub use known::Known;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::marketplace::{Detailed, Listed};
 use crate::work::{Gap, Outcome, Request, Scope, SourceName, State, WorkItem};
 use async_trait::async_trait;
-use std::time::Instant;
+use std::time::Duration;
+use time::OffsetDateTime;
+use tokio::time::Instant;
 
 /// How much an invocation may do, and whether it is the last one that tries.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +24,17 @@ pub struct Effort {
     pub last: bool,
     /// Which delivery of the item this is.
     pub delivery: u32,
+    /// The moment on the clock.
+    pub now: OffsetDateTime,
+}
+
+/// What became of an item.
+#[derive(Debug)]
+pub enum Crawled {
+    /// It has ended.
+    Ended(Outcome, Rows),
+    /// It is to be delivered again, as it now is, after so long.
+    Later(WorkItem, Duration),
 }
 
 /// What an item yields.
@@ -71,7 +87,10 @@ pub trait Source: Send + Sync {
     async fn plan(&self, request: &Request) -> Result<Vec<Scope>>;
 
     /// Does one item. An error means that a redelivery may heal it; everything else is an outcome.
-    async fn crawl(&self, item: &WorkItem, effort: &Effort) -> Result<(Outcome, Rows)>;
+    async fn crawl(&self, item: &WorkItem, effort: &Effort, known: &Known) -> Result<Crawled>;
+
+    /// How long a message of `item` should wait for its turn, as far as limits are known.
+    fn turn(&self, item: &WorkItem, now: OffsetDateTime) -> Duration;
 
     /// Asks right now for what is wanted, in the locations of `request`.
     async fn live(&self, request: &Request, wanted: Wanted<'_>) -> Result<Vec<Live>>;
@@ -83,7 +102,6 @@ pub(crate) fn ended(error: Error, effort: &Effort) -> Result<(State, String, u32
     if error.kind() == ErrorKind::Throttled {
         return Err(error);
     }
-    let attempts = error.attempts() * effort.delivery.max(1);
     let state = match error.kind() {
         ErrorKind::NotFound => State::Gone,
         ErrorKind::Transient | ErrorKind::Unauthenticated | ErrorKind::Bug if !effort.last => {
@@ -92,6 +110,8 @@ pub(crate) fn ended(error: Error, effort: &Effort) -> Result<(State, String, u32
         ErrorKind::Denied | ErrorKind::Unauthenticated => State::Denied,
         _ => State::Failed,
     };
+    let attempts =
+        if state.is_complete() { 0 } else { error.attempts() * effort.delivery.max(1) };
     // The scope stands beside the reason; the request's path would say it again.
     let text = error.to_string();
     let reason = match text.split_once(": ") {

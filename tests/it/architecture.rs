@@ -127,7 +127,7 @@ fn the_infrastructure_names_what_the_code_reads_and_serves() {
         assert!(config.contains(&format!("\"{name}\"")), "nobody reads {name}");
     }
     let storage = read("infra/modules/storage.bicep");
-    for function in azimg::functions::FUNCTIONS {
+    for function in &azimg::functions::FUNCTIONS {
         let declared: serde_json::Value = serde_json::from_str(function.json).unwrap();
         for binding in declared["bindings"].as_array().unwrap() {
             if let Some(queue) = binding["queueName"].as_str() {

@@ -5,7 +5,7 @@ use crate::support::{Azure, json, read_json, rows, timeless};
 use async_trait::async_trait;
 use azimg::config::{Config, Flags};
 use azimg::error::{Error, Result};
-use azimg::functions::{App, Event, FUNCTIONS, Message, Progress, Trigger, WORK};
+use azimg::functions::{App, Event, FUNCTIONS, Message, Memory, Progress, Trigger, WORK};
 use azimg::sim::{Scale, SimCredential, generate};
 use azimg::store::{Claim, Entry, Key, Object, Store};
 use bytes::Bytes;
@@ -83,6 +83,7 @@ fn worker(app: &App, dies_at: usize, done: bool) -> App {
         traffic: Arc::clone(&app.traffic),
         settings: app.settings.clone(),
         progress: Progress::default(),
+        memory: Memory::default(),
     }
 }
 

@@ -26,9 +26,12 @@ fn app(azure: &Azure, store: &Path) -> Arc<App> {
 
 /// Calls a function as a host would; its messages, or none when it failed.
 async fn call(app: &App, name: &str, trigger: Trigger) -> Vec<Message> {
+    call_at(app, name, trigger, OffsetDateTime::now_utc()).await
+}
+
+async fn call_at(app: &App, name: &str, trigger: Trigger, now: OffsetDateTime) -> Vec<Message> {
     let function = FUNCTIONS.iter().find(|function| function.name == name).unwrap();
-    let now = OffsetDateTime::now_utc();
-    let event = Event { now, invocation: "test".into(), trigger };
+    let event = Event { now, invocation: now.to_string(), trigger };
     function.run.unwrap()(app, event).await.map(|effects| effects.messages).unwrap_or_default()
 }
 
@@ -106,17 +109,21 @@ fn lost_messages_are_found_by_sweeps_and_poison_closes_the_run() {
         let poison = children.iter().find(|m| m.text.contains("\"publisher\":\"Debian\"")).unwrap();
         let trigger = Trigger::Queue { text: poison.text.clone(), delivery: 1 };
         call(&app, "poison", trigger).await;
-        // The first sweep remembers how far the run is; the second sees that it has not moved.
-        assert_eq!(call(&app, "sweep", Trigger::Timer).await, []);
-        let again = call(&app, "sweep", Trigger::Timer).await;
+        // The first sweep remembers how far the run is; a later one sees that it has not moved for
+        // longer than any item may wait for its turn.
+        let at = |minutes| OffsetDateTime::now_utc() + time::Duration::minutes(minutes);
+        for minutes in [0, 10, 20, 30] {
+            assert_eq!(call_at(&app, "sweep", Trigger::Timer, at(minutes)).await, []);
+        }
+        let again = call_at(&app, "sweep", Trigger::Timer, at(40)).await;
         assert_eq!(again.len(), children.len() - 1);
         for message in again {
             let trigger = Trigger::Queue { text: message.text, delivery: 1 };
             call(&app, "crawl", trigger).await;
         }
         // Children of a publisher that is split are lost too: a few sweeps more.
-        for _ in 0..12 {
-            for message in call(&app, "sweep", Trigger::Timer).await {
+        for round in 2..14 {
+            for message in call_at(&app, "sweep", Trigger::Timer, at(40 * round)).await {
                 let name = if message.queue == WORK { "crawl" } else { "publish" };
                 let trigger = Trigger::Queue { text: message.text, delivery: 1 };
                 for next in call(&app, name, trigger).await {

@@ -145,7 +145,7 @@ fn a_list_that_leads_elsewhere_gets_no_token() {
 #[tokio::test]
 async fn a_refusal_that_asks_for_no_wait_is_not_repeated_hot() {
     let address = answering(429, &[("retry-after", "0")], BUSY.replace("'1'", "'0'")).await;
-    let client = Client::new(address, "scope".into(), Arc::new(SimCredential)).unwrap();
+    let client = Client::new(address, "scope".into(), vec![Arc::new(SimCredential)]).unwrap();
     let refused = client.get::<Value>(&["x"], &[]).await.unwrap_err();
     assert!(refused.is_transient(), "{refused}");
     assert_eq!(client.traffic().requests.load(Ordering::Relaxed), 5);

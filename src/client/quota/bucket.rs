@@ -1,120 +1,153 @@
-//! A subscription's bucket of reads in the Resource Manager: a burst, then a steady refill.
+//! A bucket of reads in the Resource Manager, of one subscription and principal.
+//!
+//! Nobody tells how many others draw on it; what remains is in every answer. So each process lets
+//! its speed follow what remains: in proportion at once, and its own pace slowly, until the level
+//! stands at a third. All see the same level, so together they use the refill up and leave a
+//! reserve, however many they are, and none needs to know of the others.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
-/// Reads that may be sent at once, and per second, of one subscription and principal (learn:
-/// "Understand how Azure Resource Manager throttles requests": 250 and 25); a little less burst,
-/// since others may have drawn on it.
-const BURST: f64 = 200.0;
+/// Reads that a full bucket holds, and that come in per second (learn: "Understand how Azure
+/// Resource Manager throttles requests").
+const FULL: f64 = 250.0;
 const PER_SECOND: f64 = 25.0;
 
-/// The refill is measured over at least this many seconds.
-const MEASURED_OVER: f64 = 0.5;
-/// However much others draw, a process sends one read a second.
-const SLOWEST: f64 = 1.0;
+/// The level that is held, as a share of a full bucket: enough for others to come and be noticed.
+const HELD: f64 = 1.0 / 3.0;
+/// A process sends at once at most this share of what remains: eight of them never exceed it.
+const AT_ONCE: f64 = 1.0 / 8.0;
+/// Speed at an empty bucket and at a full one, as shares of the pace.
+const SLOWEST: f64 = 0.1;
+const FASTEST: f64 = 3.0;
+/// How fast the pace follows the level: critically damped together with the speed.
+const GAIN: f64 = 2.25;
+/// What a refusal leaves of the pace, and what always remains of it.
+const BACK_OFF: f64 = 0.7;
+const LEAST_PACE: f64 = 0.5;
+/// The refill is measured over this many answers, or two seconds.
+const MEASURED_OVER: u32 = 25;
 
-/// What remains in a bucket.
+/// What remains in a bucket, and how fast to draw on it.
 #[derive(Debug)]
 pub(super) struct Bucket {
     /// Whether a limit is known: assumed, or read from an answer.
     known: bool,
-    tokens: f64,
-    burst: f64,
-    per_second: f64,
+    /// What the last answer said.
+    level: f64,
+    /// The most that was seen.
+    full: f64,
+    /// Reads per second that keep the level, as far as is known.
+    pace: f64,
+    /// Reads that may be sent at once; below zero they are promised.
+    credit: f64,
     filled_at: Instant,
+    learned_at: Instant,
     closed_until: Option<Instant>,
-    /// Requests that may be sent, are waiting for it, or are under way.
-    open: u32,
-    /// Requests that were answered.
-    answered: u32,
-    /// When the refill was last looked at, after how many answers, and what remained.
-    measured_from: Option<(Instant, u32, f64)>,
+    /// When the refill was last looked at, answers since then, and what remained.
+    measured: (Instant, u32, f64),
+    /// When everything that was put off will have been done.
+    put_off_until: Instant,
 }
 
 impl Bucket {
     pub(super) fn new(known: bool, now: Instant) -> Self {
         Self {
             known,
-            tokens: BURST,
-            burst: BURST,
-            per_second: PER_SECOND,
+            level: FULL,
+            full: FULL,
+            pace: PER_SECOND,
+            credit: FULL * AT_ONCE,
             filled_at: now,
+            learned_at: now,
             closed_until: None,
-            open: 0,
-            answered: 0,
-            measured_from: None,
+            measured: (now, 0, FULL),
+            put_off_until: now,
         }
     }
 
-    /// Takes one token, and says how long to wait before it may be used; none when that is longer
-    /// than `most`.
-    pub(super) fn take(&mut self, now: Instant, most: Duration) -> Result<Duration, Duration> {
-        let closed = self.closed_until.map_or(Duration::ZERO, |until| until - now.min(until));
-        let mut wait = closed;
-        if self.known {
-            let refilled = now.saturating_duration_since(self.filled_at).as_secs_f64();
-            self.tokens = (self.tokens + refilled * self.per_second).min(self.burst);
-            self.filled_at = now.max(self.filled_at);
-            // Tokens below zero are promised already: whoever comes now waits behind them.
-            let lacking = (1.0 - self.tokens).max(0.0) / self.per_second;
-            wait = wait.max(Duration::from_secs_f64(lacking));
-        }
-        if wait > most {
-            return Err(wait);
-        }
-        self.tokens -= 1.0;
-        self.open += 1;
-        Ok(wait)
+    fn speed(&self) -> f64 {
+        self.pace * (self.level / (self.full * HELD)).clamp(SLOWEST, FASTEST)
     }
 
-    /// A request is over, answered or not.
-    pub(super) fn done(&mut self) {
-        self.open = self.open.saturating_sub(1);
+    /// How long it is closed from `now` on.
+    pub(super) fn closed(&self, now: Instant) -> Duration {
+        self.closed_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+    }
+
+    /// How long a request that came now would wait.
+    pub(super) fn wait(&mut self, now: Instant) -> Duration {
+        let closed = self.closed(now);
+        if !self.known {
+            return closed;
+        }
+        let speed = self.speed();
+        let since = now.saturating_duration_since(self.filled_at).as_secs_f64();
+        self.credit = (self.credit + since * speed).min((self.level * AT_ONCE).max(1.0));
+        self.filled_at = self.filled_at.max(now);
+        closed + Duration::from_secs_f64((1.0 - self.credit).max(0.0) / speed)
+    }
+
+    /// Takes one read. An `urgent` one is sent before those that wait.
+    pub(super) fn take(&mut self, now: Instant, urgent: bool) -> Duration {
+        let wait = if urgent && self.level >= 2.0 { self.closed(now) } else { self.wait(now) };
+        self.credit -= 1.0;
+        wait
+    }
+
+    /// Puts off work of so many reads: how long, behind everything that was put off before.
+    pub(super) fn put_off(&mut self, reads: f64, now: Instant) -> Duration {
+        let begin = self.put_off_until.max(now);
+        self.put_off_until = begin + Duration::from_secs_f64(reads / self.pace);
+        begin - now
     }
 
     /// An answer said that `remaining` reads remain.
-    pub(super) fn answered(&mut self, remaining: Option<f64>, now: Instant) {
-        let Some(remaining) = remaining else { return };
-        self.answered = self.answered.wrapping_add(1);
+    pub(super) fn answered(&mut self, remaining: f64, now: Instant) {
         if !self.known {
             self.known = true;
+            self.full = remaining + 1.0;
+            self.credit = remaining * AT_ONCE;
             self.filled_at = now;
+            self.measured = (now, 0, remaining);
         }
-        self.burst = self.burst.max(remaining + 1.0);
-        self.measure(remaining, now);
-        // What is still open may not be in the server's number yet.
-        self.tokens = remaining - f64::from(self.open.saturating_sub(1));
-        self.filled_at = self.filled_at.max(now);
+        self.full = self.full.max(remaining + 1.0);
+        self.level = remaining;
+        let held = self.full * HELD;
+        let since = now.saturating_duration_since(self.learned_at).as_secs_f64().min(1.0);
+        self.learned_at = self.learned_at.max(now);
+        let off = (self.level - held) / self.full;
+        self.pace *= (GAIN * self.pace / self.full * off * since).clamp(-0.5, 0.5).exp();
+        self.measure(now);
+        self.pace = self.pace.clamp(LEAST_PACE, 1e6);
     }
 
-    /// Learns the rate of refill from two answers some time apart: what was sent in between and
-    /// what remains more than before must have come in. What other processes draw is seen as a
-    /// slower refill, so that each takes its share.
-    fn measure(&mut self, remaining: f64, now: Instant) {
-        let Some((at, first, had)) = self.measured_from else {
-            self.measured_from = Some((now, self.answered, remaining));
-            return;
-        };
-        let seconds = now.saturating_duration_since(at).as_secs_f64();
-        if seconds < MEASURED_OVER {
+    /// Between two answers, what was sent and what remains more than before has come in: while
+    /// there is more than needs to be held, the pace is at least that.
+    fn measure(&mut self, now: Instant) {
+        let (from, answers, had) = self.measured;
+        let seconds = now.saturating_duration_since(from).as_secs_f64();
+        let answers = answers + 1;
+        self.measured.1 = answers;
+        if answers < MEASURED_OVER && seconds < 2.0 || seconds <= 0.0 {
             return;
         }
-        let spent = f64::from(self.answered.wrapping_sub(first));
-        let rate = (spent + remaining - had) / seconds;
-        // A full bucket hides its refill: the rate is at least what was seen.
-        let full = self.burst * 0.9;
-        if remaining < full && had < full {
-            self.per_second = f64::midpoint(self.per_second, rate.max(SLOWEST));
-        } else {
-            self.per_second = self.per_second.max(rate);
+        self.measured = (now, 0, self.level);
+        let rate = (f64::from(answers) + self.level - had) / seconds;
+        if self.level > self.full * HELD {
+            self.pace = self.pace.max(rate);
         }
-        self.measured_from = Some((now, self.answered, remaining));
     }
 
     /// Nothing is sent before `until`.
     pub(super) fn pause(&mut self, until: Instant) {
-        self.closed_until = self.closed_until.max(Some(until));
-        self.tokens = self.tokens.min(0.0);
+        if self.closed_until.is_none_or(|closed| closed < until) {
+            self.closed_until = Some(until);
+        }
+        // All together were too fast, or too many.
+        self.level = 0.0;
+        self.pace = (self.pace * BACK_OFF).max(LEAST_PACE);
+        self.credit = self.credit.min(0.0);
         self.filled_at = self.filled_at.max(until);
     }
 }

@@ -4,15 +4,26 @@
 //! request by request; what others use is seen in the answers.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Recorded limits by the depth of the path below `publishers`: policy, three and thirty minutes.
 const RECORDED: &[(usize, &str, [i64; 2])] = &[
-    (4, "ListVMImageOffersFromLocation", [200, 1_000]),
+    (super::OFFERS, "ListVMImageOffersFromLocation", [200, 1_000]),
     (6, "ListVMImageSkusFromLocation", [10_000, 30_000]),
     (8, "ListVMImagesVersionsFromLocation", [16_000, 44_000]),
     (9, "GetVMImageFromLocation", [13_000, 74_000]),
 ];
+
+/// A wait that is longer than this, or than this part of a window, is not worth a worker's time.
+const WORTH_WAITING: Duration = Duration::from_secs(20);
+const WORTH_OF_WINDOW: u32 = 9;
+/// A process has at most this part of what remains under way: eight of them never exceed it.
+const AT_ONCE: i64 = 8;
+/// Requests under way before the first answer has told of limits.
+const UNTOLD: u32 = 2;
 
 /// All windows of an operation.
 #[derive(Debug)]
@@ -21,8 +32,10 @@ pub(super) struct Operation {
     closed_until: Option<Instant>,
     /// Requests that may be sent, are waiting for it, or are under way.
     open: u32,
-    /// Requests that were told to come later since the operation was last open.
-    promised: u32,
+    /// Whether limits are known, or an answer has shown that there are none.
+    told: bool,
+    /// Wakes who waits for another request to come back.
+    pub(super) freed: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -37,44 +50,77 @@ struct Window {
     probe_at: Option<Instant>,
 }
 
+/// Why a request may not be sent now.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Shut {
+    /// Not for so long.
+    For(Duration),
+    /// Not until another one has come back.
+    Full,
+}
+
 impl Operation {
     /// An operation with the limits recorded for `depth`, or with none that are known.
-    pub(super) fn new(depth: usize) -> Self {
-        let recorded = RECORDED.iter().find(|(at, ..)| *at == depth);
+    pub(super) fn new(depth: usize, assume: bool) -> Self {
+        let recorded = RECORDED.iter().find(|(at, ..)| assume && *at == depth);
         let windows = recorded.into_iter().flat_map(|(_, name, limits)| {
             [("3Min", limits[0]), ("30Min", limits[1])].map(|(suffix, limit)| {
                 Window::new(&format!("Microsoft.Compute/{name}{suffix}"), limit)
             })
         });
-        Self { windows: windows.flatten().collect(), closed_until: None, open: 0, promised: 0 }
+        let windows: Vec<Window> = windows.flatten().collect();
+        Self {
+            told: !windows.is_empty(),
+            windows,
+            closed_until: None,
+            open: 0,
+            freed: Arc::default(),
+        }
     }
 
-    /// Whether a request may be sent; or how long until this one's turn.
-    pub(super) fn is_open(&mut self, now: Instant) -> Result<(), Duration> {
+    /// Whether a request may be sent.
+    pub(super) fn is_open(&mut self, now: Instant) -> Result<(), Shut> {
         if let Some(until) = self.closed_until.filter(|until| *until > now) {
-            return Err(until - now);
+            return Err(Shut::For(until - now));
         }
-        let mut longest: Option<(Duration, Duration)> = None;
-        for window in &mut self.windows {
-            if let Err(wait) = window.is_open(now) {
-                // Those who were told to come later fill the next windows: not all at once.
-                let full = u32::try_from(window.limit.max(1)).unwrap_or(u32::MAX);
-                let turn = window.length * (self.promised / full);
-                if longest.is_none_or(|(longest, _)| wait > longest) {
-                    longest = Some((wait, turn));
-                }
-            }
+        let shut = self.windows.iter_mut().filter_map(|window| window.is_open(now).err()).max();
+        if let Some(wait) = shut {
+            return Err(Shut::For(wait));
         }
-        match longest {
-            None => {
-                self.promised = 0;
-                Ok(())
-            }
-            Some((wait, turn)) => {
-                self.promised = self.promised.saturating_add(1);
-                Err(wait + turn)
-            }
+        let remaining = self.windows.iter().map(|window| window.remaining).min();
+        let open = i64::from(self.open);
+        let full = match remaining {
+            _ if !self.told => self.open >= UNTOLD,
+            Some(remaining) => open >= ((remaining + open) / AT_ONCE).max(1),
+            None => false,
+        };
+        if full { Err(Shut::Full) } else { Ok(()) }
+    }
+
+    /// Whether less than half of a window remains: its rate may decide how long a run takes.
+    pub(super) fn is_scarce(&self) -> bool {
+        self.windows.iter().any(|window| window.remaining < window.limit / 2)
+    }
+
+    /// Whether a worker should wait that long, rather than do something else.
+    pub(super) fn is_worth(&self, wait: Duration) -> bool {
+        let shortest = self.windows.iter().map(|window| window.length / WORTH_OF_WINDOW).min();
+        wait <= shortest.map_or(WORTH_WAITING, |shortest| shortest.min(WORTH_WAITING))
+    }
+
+    /// When the request with this many before it has its turn, at the earliest, counted from when
+    /// the first one was sent.
+    pub(super) fn turn(&self, before: u32) -> Duration {
+        let mut windows: Vec<&Window> = self.windows.iter().collect();
+        windows.sort_by_key(|window| std::cmp::Reverse(window.length));
+        let mut before = before;
+        let mut turn = Duration::ZERO;
+        for window in windows {
+            let limit = u32::try_from(window.limit).unwrap_or(u32::MAX).max(1);
+            turn += window.length * (before / limit);
+            before %= limit;
         }
+        turn
     }
 
     /// Counts a request that is being sent.
@@ -88,6 +134,7 @@ impl Operation {
     /// A request is over, answered or not.
     pub(super) fn done(&mut self) {
         self.open = self.open.saturating_sub(1);
+        self.freed.notify_one();
     }
 
     /// An answer said what remains of some policies.
@@ -96,6 +143,10 @@ impl Operation {
         policies: impl Iterator<Item = (&'a str, i64)>,
         now: Instant,
     ) {
+        if !self.told {
+            self.told = true;
+            self.freed.notify_waiters();
+        }
         // What is still open may not be in the server's numbers yet.
         let others = i64::from(self.open.saturating_sub(1));
         for (policy, remaining) in policies {

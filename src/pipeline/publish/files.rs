@@ -1,17 +1,13 @@
 //! The files of a snapshot, first on this machine, then in the store.
 
 use crate::error::{Error, Result};
-use crate::format::hex;
 use crate::format::ndjson;
 use crate::format::parquet::MarketplaceWriter;
 use crate::pipeline::coverage::Coverage;
-use crate::pipeline::snapshot::File;
+use crate::pipeline::snapshot::{File, measure};
 use crate::pipeline::to_json;
 use crate::store::{Key, SnapshotFile, Store};
 use crate::work::{Plan, SourceName};
-use sha2::{Digest, Sha256};
-use std::io::Read;
-use std::path::Path;
 use tempfile::TempDir;
 
 /// Files that are being written.
@@ -71,22 +67,5 @@ impl Files {
             });
         }
         Ok(files)
-    }
-}
-
-/// A file's size and the SHA-256 of its bytes.
-pub(crate) fn measure(path: &Path) -> Result<(u64, String)> {
-    let io = |e| Error::io(format!("reading {}", path.display()), e);
-    let mut file = std::fs::File::open(path).map_err(io)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    let mut bytes = 0;
-    loop {
-        let read = file.read(&mut buffer).map_err(io)?;
-        if read == 0 {
-            return Ok((bytes, hex(&hash.finalize())));
-        }
-        hash.update(&buffer[..read]);
-        bytes += read as u64;
     }
 }

@@ -1,7 +1,7 @@
 //! A run's shards, brought together publisher by publisher, in the table's order, a few ahead.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{ndjson, shard};
+use crate::format::shard;
 use crate::image::marketplace::{Detailed, Listed, MarketplaceImage, caseless};
 use crate::pipeline::merge::{Answer, Publisher, Reach};
 use crate::pipeline::read_json;
@@ -12,7 +12,6 @@ use crate::work::{Gap, Outcome, Plan, RunId, Scope, SourceName, State, WorkItem}
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::File;
 
 /// Publishers that are being read ahead.
 const AHEAD: usize = 16;
@@ -216,9 +215,10 @@ async fn load(store: &dyn Store, lower: String, parts: Vec<Part>) -> Result<Load
         let answer = publisher.answers.entry(location).or_insert_with(|| Answer {
             state: State::Done,
             reason: String::new(),
-            attempts: 1,
+            attempts: 0,
             listed: 0,
             gaps: Vec::new(),
+            offers_listed_at: None,
             rows: Vec::new(),
         });
         add(answer, outcome, rows);
@@ -285,7 +285,8 @@ fn add(answer: &mut Answer, outcome: Outcome, mut rows: Vec<Listed>) {
                 images.iter().map(|[offer, sku, version]| gap(offer, Some(sku), Some(version)));
             answer.gaps.extend(gaps);
         }
-        Scope::Publisher { .. } => {
+        Scope::Publisher { known, .. } => {
+            answer.offers_listed_at = known.as_ref().and_then(|known| known.listed_at);
             answer.state = state;
             answer.reason = reason;
             answer.attempts = attempts;
@@ -299,35 +300,20 @@ fn add(answer: &mut Answer, outcome: Outcome, mut rows: Vec<Listed>) {
 
 /// The rows of the snapshot before, in order.
 pub(super) struct Previous {
-    rows: Option<ndjson::Reader<File, MarketplaceImage>>,
+    rows: Option<snapshot::StoredRows<MarketplaceImage>>,
     next: Option<MarketplaceImage>,
-    _file: Option<tempfile::NamedTempFile>,
 }
 
 impl Previous {
     pub(super) async fn open(store: &dyn Store, run: Option<RunId>) -> Result<Self> {
-        let none = Self { rows: None, next: None, _file: None };
-        let Some(run) = run else { return Ok(none) };
-        let manifest = snapshot::manifest(store, run).await?;
-        let table = SnapshotFile::Ndjson(SourceName::Marketplace);
-        let Some(expected) = manifest.as_ref().and_then(|manifest| manifest.file(table)) else {
-            return Ok(none);
+        let rows = match run {
+            Some(run) => {
+                let table = SnapshotFile::Ndjson(SourceName::Marketplace);
+                snapshot::open_rows(store, run, table).await?
+            }
+            None => None,
         };
-        let file =
-            tempfile::NamedTempFile::new().map_err(|e| Error::io("making a temporary file", e))?;
-        let key = Key::Snapshot(run, table);
-        if !store.download(&key, file.path()).await? {
-            return Err(Error::corrupt(format!("{}/{key} is gone", store.address())));
-        }
-        let (_, sha256) = super::files::measure(file.path())?;
-        if sha256 != expected.sha256 {
-            return Err(Error::corrupt(format!(
-                "{}/{key} is not what its manifest names; nothing was overwritten",
-                store.address()
-            )));
-        }
-        let rows = ndjson::open(file.path())?;
-        Ok(Self { rows: Some(rows), next: None, _file: Some(file) })
+        Ok(Self { rows, next: None })
     }
 
     fn peek(&mut self) -> Result<Option<&MarketplaceImage>> {

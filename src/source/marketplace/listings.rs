@@ -2,9 +2,9 @@
 
 use super::Marketplace;
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::marketplace::{Detailed, Listed, caseless};
-use crate::image::{Status, Urn, version};
-use crate::work::Scope;
+use crate::image::marketplace::{Detail, Listed, caseless};
+use crate::image::{Status, version};
+use crate::work::{Details, Scope};
 use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -159,6 +159,7 @@ impl Marketplace {
                     alternative: deprecation.and_then(Deprecation::alternative),
                     architecture: properties.architecture,
                     hyper_v_generation: properties.hyper_v_generation,
+                    detail: None,
                 }
             })
             .collect();
@@ -167,19 +168,13 @@ impl Marketplace {
         Ok(listed)
     }
 
-    pub(super) async fn image(&self, place: Place<'_>, image: &[String; 3]) -> Result<Detailed> {
+    pub(super) async fn image(&self, place: Place<'_>, image: [&str; 3]) -> Result<Detail> {
         let [offer, sku, version] = image;
         let below = ["artifacttypes", "vmimage", "offers", offer, "skus", sku, "versions", version];
         let answer = self.client.get(&place.path(&below), &[API_VERSION]).await;
         let entry: Entry = answer.map_err(vanished)?;
         let properties = entry.properties.unwrap_or_default();
-        Ok(Detailed {
-            urn: Urn {
-                publisher: place.publisher.to_owned(),
-                offer: offer.clone(),
-                sku: sku.clone(),
-                version: version.clone(),
-            },
+        Ok(Detail {
             os: properties.os_disk_image.and_then(|disk| disk.operating_system),
             architecture: properties.architecture,
             hyper_v_generation: properties.hyper_v_generation,
@@ -222,12 +217,13 @@ impl<'a> Place<'a> {
         path
     }
 
-    pub(super) fn offers(self, offers: &[String]) -> Scope {
+    pub(super) fn offers(self, offers: &[String], details: Details) -> Scope {
         Scope::Offers {
             location: self.location.to_owned(),
             subscription: self.subscription.to_owned(),
             publisher: self.publisher.to_owned(),
             offers: offers.to_vec(),
+            details,
         }
     }
 

@@ -4,21 +4,32 @@
 //! listed and is not found is an ordinary answer. All comparisons are without case.
 
 mod listings;
+mod location;
+mod walk;
 
-use super::{Effort, Live, Rows, Source, Wanted, ended, locations};
+use super::{Crawled, Effort, Known, Live, Rows, Source, Wanted, ended, locations};
 use crate::client::Client;
 use crate::error::{ErrorKind, Result};
-use crate::image::marketplace::{Listed, caseless};
-use crate::work::{Gap, MOST_MESSAGES, Outcome, Request, Scope, SourceName, State, WorkItem};
+use crate::image::marketplace::Detailed;
+use crate::image::Urn;
+use crate::work::{
+    Details, Gap, KnownOffers, Outcome, Request, Scope, SourceName, State, Turn, WorkItem,
+};
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 use listings::Place;
-use std::time::Instant;
+use std::time::Duration;
+use time::OffsetDateTime;
+use tokio::time::Instant;
+use walk::{Sought, Walk};
 
 /// Requests that one item has under way at once.
 const AT_ONCE: usize = 8;
 /// A publisher with more offers than this is split.
 const MOST_OFFERS: usize = 40;
+/// Requests that follow from one offer: in a region's catalog 7.3 (SKUs, versions, the newest one's
+/// details).
+const REQUESTS_AN_OFFER: f64 = 7.0;
 
 /// The source of marketplace images.
 #[derive(Debug, Clone)]
@@ -34,7 +45,8 @@ impl Marketplace {
 
     /// What one publisher has right now; names that vanish in between are left out.
     async fn live_publisher(&self, place: Place<'_>, wanted: Wanted<'_>) -> Result<Live> {
-        let effort = Effort { until: Instant::now() + FOREVER, last: true, delivery: 1 };
+        let now = OffsetDateTime::UNIX_EPOCH;
+        let effort = Effort { until: Instant::now() + FOREVER, last: true, delivery: 1, now };
         let wanted = |offer: &str, sku: Option<&str>| wanted(place.publisher, Some(offer), sku);
         let offers: Vec<String> = match self.offers(place).await {
             Ok(offers) => offers.into_iter().filter(|offer| wanted(offer, None)).collect(),
@@ -42,7 +54,11 @@ impl Marketplace {
             Err(error) => return Err(error),
         };
         let mut walk = Walk::default();
-        self.walk(place, &offers, &effort, &mut walk, &wanted).await?;
+        let sought = Sought { wanted, details: Details::None, known: &Known::default() };
+        self.walk(place, &offers, &effort, &mut walk, &sought).await?;
+        if let Some(wait) = walk.wait {
+            return Err(spent(place, wait));
+        }
         Ok(Live {
             location: place.location.to_owned(),
             publisher: place.publisher.to_owned(),
@@ -54,49 +70,28 @@ impl Marketplace {
     async fn crawl_location(
         &self,
         item: &WorkItem,
-        after: Option<&str>,
-        only: &[String],
         effort: &Effort,
+        known: &Known,
     ) -> Result<Outcome> {
         let scope = &item.scope;
-        let (subscription, location) = (scope.subscription(), scope.location());
-        let publishers = match self.publishers(subscription, location).await {
+        let publishers = match self.publishers(scope.subscription(), scope.location()).await {
             Ok(publishers) => publishers,
             Err(error) => {
                 let (state, reason, attempts) = ended(error, effort)?;
                 // A location that is asked for and not found is a failure, not a removal.
-                let state = if state == State::Gone { State::Failed } else { state };
+                let (state, attempts) = match state {
+                    State::Gone => (State::Failed, 1),
+                    state => (state, attempts),
+                };
                 return Ok(Outcome::bare(scope.clone(), state, reason, attempts));
             }
         };
-        let mut publishers = publishers
-            .into_iter()
-            .filter(|name| {
-                let lower = name.to_ascii_lowercase();
-                only.is_empty() || only.iter().any(|o| lower.contains(&o.to_ascii_lowercase()))
-            })
-            .filter(|name| after.is_none_or(|after| caseless(name, after).is_gt()));
-        let now: Vec<String> = publishers.by_ref().take(MOST_MESSAGES - 1).collect();
-        let more = publishers.next().is_some();
-        let of = |publisher: &String| Scope::Publisher {
-            location: location.to_owned(),
-            subscription: subscription.to_owned(),
-            publisher: publisher.clone(),
-        };
-        let mut scopes: Vec<Scope> = now.iter().map(of).collect();
-        if more {
-            scopes.push(Scope::Location {
-                location: location.to_owned(),
-                subscription: subscription.to_owned(),
-                after: now.last().cloned(),
-                only: only.to_vec(),
-            });
-        }
-        let state = if scopes.is_empty() { State::Empty } else { State::Done };
+        let children = location::items(item, publishers, known, effort.now);
+        let state = if children.is_empty() { State::Empty } else { State::Done };
         Ok(Outcome {
             listed: u64::from(state == State::Done),
-            children: children(item, scopes),
-            ..Outcome::bare(scope.clone(), state, "", effort.delivery)
+            children,
+            ..Outcome::bare(scope.clone(), state, "", 0)
         })
     }
 
@@ -105,81 +100,73 @@ impl Marketplace {
         item: &WorkItem,
         place: Place<'_>,
         effort: &Effort,
-    ) -> Result<(Outcome, Rows)> {
-        let offers = match self.offers(place).await {
-            Ok(offers) => offers,
-            Err(error) => {
-                let (state, reason, attempts) = ended(error, effort)?;
-                let outcome = Outcome::bare(item.scope.clone(), state, reason, attempts);
-                return Ok((outcome, Rows::Listed(Vec::new())));
-            }
+        known: &Known,
+    ) -> Result<Crawled> {
+        let Scope::Publisher { known: offers, details, .. } = &item.scope else {
+            return Err(crate::error::Error::bug("not a publisher's item"));
         };
-        if offers.len() > MOST_OFFERS {
-            let scopes = offers.chunks(MOST_OFFERS / 2).map(|offers| place.offers(offers));
-            let outcome = Outcome {
-                listed: 1,
-                children: children(item, scopes.collect()),
-                ..Outcome::bare(item.scope.clone(), State::Done, "", effort.delivery)
-            };
-            return Ok((outcome, Rows::Listed(Vec::new())));
-        }
+        let (offers, listed) = match offers {
+            Some(KnownOffers { offers, listed_at }) => (offers.clone(), listed_at.is_none()),
+            None => match self.offers(place).await {
+                Ok(offers) => (offers, true),
+                Err(error) => {
+                    let (state, reason, attempts) = ended(error, effort)?;
+                    let outcome = Outcome::bare(item.scope.clone(), state, reason, attempts);
+                    return Ok(Crawled::Ended(outcome, Rows::Listed(Vec::new())));
+                }
+            },
+        };
         let state = if offers.is_empty() { State::Empty } else { State::Done };
-        let mut walk = Walk { listed: u64::from(state == State::Done), ..Walk::default() };
-        self.walk(place, &offers, effort, &mut walk, &|_, _| true).await?;
-        Ok(walk.end(item, place, state, effort))
+        let listed = u64::from(listed && state == State::Done);
+        if offers.len() > MOST_OFFERS {
+            let scopes = offers.chunks(MOST_OFFERS / 2).map(|part| place.offers(part, *details));
+            let children = scopes.map(|scope| item.child(scope)).collect();
+            let outcome =
+                Outcome { listed, children, ..Outcome::bare(item.scope.clone(), state, "", 0) };
+            return Ok(Crawled::Ended(outcome, Rows::Listed(Vec::new())));
+        }
+        if let Some(wait) = self.put_off(place, &offers) {
+            return Ok(Crawled::Later(with_offers(item, &offers), wait));
+        }
+        let mut walk = Walk { listed, ..Walk::default() };
+        let sought = Sought { wanted: |_: &str, _: Option<&str>| true, details: *details, known };
+        self.walk(place, &offers, effort, &mut walk, &sought).await?;
+        match walk.wait.filter(|_| !walk.begun) {
+            Some(wait) => Ok(Crawled::Later(with_offers(item, &offers), wait)),
+            None => Ok(ended_as(walk.end(item, place, state, *details))),
+        }
     }
 
-    /// Lists SKUs and versions of `offers` into `walk`. Once `effort` is spent no further offer is
-    /// begun, except the first: an item always gets on.
-    async fn walk(
-        &self,
-        place: Place<'_>,
-        offers: &[String],
-        effort: &Effort,
-        walk: &mut Walk,
-        wanted: &(impl Fn(&str, Option<&str>) -> bool + Sync),
-    ) -> Result<()> {
-        for (index, batch) in offers.chunks(AT_ONCE).enumerate() {
-            if index > 0 && Instant::now() > effort.until {
-                walk.left.extend_from_slice(&offers[index * AT_ONCE..]);
-                break;
-            }
-            let mut listed = stream::iter(batch.to_vec())
-                .map(|offer| async move {
-                    let skus = self.skus(place, &offer).await;
-                    (offer, skus)
-                })
-                .buffered(AT_ONCE);
-            let mut pairs = Vec::new();
-            while let Some((offer, skus)) = listed.next().await {
-                match skus {
-                    Ok(skus) if skus.is_empty() => walk.gap(offer, None, empty()),
-                    Ok(skus) => {
-                        walk.listed += 1;
-                        pairs.extend(skus.into_iter().map(|sku| (offer.clone(), sku)));
-                    }
-                    Err(error) => walk.gap(offer, None, ended(error, effort)?),
-                }
-            }
-            pairs.retain(|(offer, sku)| wanted(offer, Some(sku)));
-            let mut listed = stream::iter(pairs)
-                .map(|(offer, sku)| async move {
-                    let versions = self.versions(place, &offer, &sku).await;
-                    (offer, sku, versions)
-                })
-                .buffered(AT_ONCE);
-            while let Some((offer, sku, versions)) = listed.next().await {
-                match versions {
-                    Ok(versions) if versions.is_empty() => walk.gap(offer, Some(sku), empty()),
-                    Ok(versions) => {
-                        walk.listed += 1;
-                        walk.rows.extend(versions);
-                    }
-                    Err(error) => walk.gap(offer, Some(sku), ended(error, effort)?),
-                }
-            }
+    /// How long to put off what follows from a listing of offers, while that is the scarce
+    /// operation and everything else would keep it waiting.
+    fn put_off(&self, place: Place<'_>, offers: &[String]) -> Option<Duration> {
+        if offers.is_empty() || !Place::fit(offers) {
+            return None;
         }
-        Ok(())
+        let requests = offers.len() as f64 * REQUESTS_AN_OFFER;
+        self.client.put_off(place.subscription, place.location, requests)
+    }
+
+    async fn crawl_offers(
+        &self,
+        item: &WorkItem,
+        place: Place<'_>,
+        effort: &Effort,
+        known: &Known,
+    ) -> Result<Crawled> {
+        let Scope::Offers { offers, details, .. } = &item.scope else {
+            return Err(crate::error::Error::bug("not an item of offers"));
+        };
+        if let Some(wait) = self.put_off(place, offers) {
+            return Ok(Crawled::Later(item.clone(), wait));
+        }
+        let mut walk = Walk::default();
+        let sought = Sought { wanted: |_: &str, _: Option<&str>| true, details: *details, known };
+        self.walk(place, offers, effort, &mut walk, &sought).await?;
+        match walk.wait.filter(|_| !walk.begun) {
+            Some(wait) => Ok(Crawled::Later(item.clone(), wait)),
+            None => Ok(ended_as(walk.end(item, place, State::Done, *details))),
+        }
     }
 
     async fn crawl_details(
@@ -191,91 +178,76 @@ impl Marketplace {
     ) -> Result<(Outcome, Rows)> {
         let mut rows = Vec::new();
         let mut gaps = Vec::new();
-        let mut left: &[[String; 3]] = &[];
+        let mut left: Vec<[String; 3]> = Vec::new();
         for (index, batch) in images.chunks(AT_ONCE).enumerate() {
-            if index > 0 && Instant::now() > effort.until {
-                left = &images[index * AT_ONCE..];
+            if !left.is_empty() || (index > 0 && Instant::now() > effort.until) {
+                left.extend_from_slice(&images[index * AT_ONCE..]);
                 break;
             }
             let mut answers = stream::iter(batch.to_vec())
                 .map(|image| async move {
-                    let answer = self.image(place, &image).await;
+                    let [offer, sku, version] = &image;
+                    let answer = self.image(place, [offer, sku, version]).await;
                     (image, answer)
                 })
                 .buffered(AT_ONCE);
             while let Some((image, answer)) = answers.next().await {
+                let [offer, sku, version] = image;
                 match answer {
-                    Ok(detailed) => rows.push(detailed),
+                    Ok(detail) => {
+                        let publisher = place.publisher.to_owned();
+                        rows.push(Detailed { urn: Urn { publisher, offer, sku, version }, detail });
+                    }
+                    Err(error) if error.kind() == ErrorKind::Throttled && index > 0 => {
+                        left.push([offer, sku, version]);
+                    }
                     Err(error) => {
                         let (state, reason, attempts) = ended(error, effort)?;
-                        let [offer, sku, version] = image;
-                        gaps.push(Gap {
-                            offer,
-                            sku: Some(sku),
-                            version: Some(version),
-                            state,
-                            reason,
-                            attempts,
-                        });
+                        let (sku, version) = (Some(sku), Some(version));
+                        gaps.push(Gap { offer, sku, version, state, reason, attempts });
                     }
                 }
             }
         }
-        let follow = (!left.is_empty()).then(|| place.details(left.to_vec()));
+        let follow = (!left.is_empty()).then(|| place.details(left));
         let outcome = Outcome {
             rows: rows.len() as u64,
             gaps,
-            children: children(item, follow.into_iter().collect()),
-            ..Outcome::bare(item.scope.clone(), State::Done, "", effort.delivery)
+            children: follow.into_iter().map(|scope| item.child(scope)).collect(),
+            ..Outcome::bare(item.scope.clone(), State::Done, "", 0)
         };
         Ok((outcome, Rows::Detailed(rows)))
     }
 }
 
 /// A live lookup has no budget of its own.
-const FOREVER: std::time::Duration = std::time::Duration::from_hours(24);
+const FOREVER: Duration = Duration::from_hours(24);
 
-fn empty() -> (State, String, u32) {
-    (State::Empty, String::new(), 1)
+fn ended_as((outcome, rows): (Outcome, Rows)) -> Crawled {
+    Crawled::Ended(outcome, rows)
 }
 
-fn children(item: &WorkItem, scopes: Vec<Scope>) -> Vec<WorkItem> {
-    scopes.into_iter().map(|scope| WorkItem::new(item.run, item.source, scope)).collect()
+fn spent(place: Place<'_>, wait: Duration) -> crate::error::Error {
+    let text = format!(
+        "the quota of {} in {} is spent for {} s",
+        place.publisher,
+        place.location,
+        wait.as_secs()
+    );
+    crate::error::Error::new(ErrorKind::Throttled, text).with_retry_after(Some(wait))
 }
 
-/// What walking through a publisher's offers has found so far.
-#[derive(Default)]
-struct Walk {
-    rows: Vec<Listed>,
-    gaps: Vec<Gap>,
-    left: Vec<String>,
-    listed: u64,
-}
-
-impl Walk {
-    fn gap(&mut self, offer: String, sku: Option<String>, end: (State, String, u32)) {
-        let (state, reason, attempts) = end;
-        self.gaps.push(Gap { offer, sku, version: None, state, reason, attempts });
+/// A publisher's item that need not list its offers any more.
+fn with_offers(item: &WorkItem, listed: &[String]) -> WorkItem {
+    let mut item = item.clone();
+    if let Scope::Publisher { known, .. } = &mut item.scope
+        && known.is_none()
+        && Place::fit(listed)
+    {
+        *known = Some(KnownOffers { offers: listed.to_vec(), listed_at: None });
+        item.turn = None;
     }
-
-    fn end(
-        mut self,
-        item: &WorkItem,
-        place: Place<'_>,
-        state: State,
-        effort: &Effort,
-    ) -> (Outcome, Rows) {
-        self.gaps.sort();
-        let follow = (!self.left.is_empty()).then(|| place.offers(&self.left));
-        let outcome = Outcome {
-            listed: self.listed,
-            rows: self.rows.len() as u64,
-            gaps: self.gaps,
-            children: children(item, follow.into_iter().collect()),
-            ..Outcome::bare(item.scope.clone(), state, "", effort.delivery)
-        };
-        (outcome, Rows::Listed(self.rows))
-    }
+    item
 }
 
 #[async_trait]
@@ -288,20 +260,29 @@ impl Source for Marketplace {
         let subscriptions = locations::subscriptions(&self.client, &request.subscriptions).await?;
         let first = subscriptions.first().map(String::as_str).unwrap_or_default();
         let locations = locations::locations(&self.client, first, &request.locations).await?;
-        // Windows are per subscription and location: spreading locations spreads the ARM bucket.
-        Ok(locations
-            .into_iter()
-            .zip(subscriptions.iter().cycle())
-            .map(|(location, subscription)| Scope::Location {
+        // Windows are per subscription and location, buckets per subscription: each location
+        // begins at another one, and its publishers go round all of them.
+        let scope = |(index, location)| {
+            let mut spread = subscriptions.clone();
+            spread.rotate_left(index % subscriptions.len());
+            // A version's details are the same everywhere: one location asks for them, and what it
+            // does not have is asked for when all listings are in.
+            let details = if index == 0 { request.details.unwrap_or_default() } else { Details::None };
+            Scope::Location {
                 location,
-                subscription: subscription.clone(),
+                subscription: spread.remove(0),
                 after: None,
                 only: request.publishers.clone(),
-            })
-            .collect())
+                spread,
+                details,
+                offers_max_age: request.offers_max_age.filter(|_| !request.full),
+                planned: 0,
+            }
+        };
+        Ok(locations.into_iter().enumerate().map(scope).collect())
     }
 
-    async fn crawl(&self, item: &WorkItem, effort: &Effort) -> Result<(Outcome, Rows)> {
+    async fn crawl(&self, item: &WorkItem, effort: &Effort, known: &Known) -> Result<Crawled> {
         let scope = &item.scope;
         let place = Place {
             subscription: scope.subscription(),
@@ -309,18 +290,23 @@ impl Source for Marketplace {
             publisher: scope.publisher().unwrap_or_default(),
         };
         match scope {
-            Scope::Location { after, only, .. } => {
-                let outcome = self.crawl_location(item, after.as_deref(), only, effort).await?;
-                Ok((outcome, Rows::Listed(Vec::new())))
+            Scope::Location { .. } => {
+                let outcome = self.crawl_location(item, effort, known).await?;
+                Ok(Crawled::Ended(outcome, Rows::Listed(Vec::new())))
             }
-            Scope::Publisher { .. } => self.crawl_publisher(item, place, effort).await,
-            Scope::Offers { offers, .. } => {
-                let mut walk = Walk::default();
-                self.walk(place, offers, effort, &mut walk, &|_, _| true).await?;
-                Ok(walk.end(item, place, State::Done, effort))
+            Scope::Publisher { .. } => self.crawl_publisher(item, place, effort, known).await,
+            Scope::Offers { .. } => self.crawl_offers(item, place, effort, known).await,
+            Scope::Details { images, .. } => {
+                self.crawl_details(item, place, images, effort).await.map(ended_as)
             }
-            Scope::Details { images, .. } => self.crawl_details(item, place, images, effort).await,
         }
+    }
+
+    fn turn(&self, item: &WorkItem, now: OffsetDateTime) -> Duration {
+        let Some(Turn { before, since }) = item.turn else { return Duration::ZERO };
+        let turn = self.client.turn(item.scope.subscription(), item.scope.location(), before);
+        let now = i64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or(since);
+        turn.saturating_sub(Duration::from_millis(u64::try_from(now - since).unwrap_or(0)))
     }
 
     async fn live(&self, request: &Request, wanted: Wanted<'_>) -> Result<Vec<Live>> {

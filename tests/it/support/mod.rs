@@ -2,6 +2,7 @@
 
 pub mod azurite;
 pub mod faulty;
+pub mod fleet;
 pub mod host;
 pub mod replay;
 pub mod venv;

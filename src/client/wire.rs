@@ -1,0 +1,131 @@
+//! The wire: one request out, one whole answer in. Everything above it is the same over a network
+//! that a test drives.
+
+use super::{is_loopback, one_line, redact};
+use crate::error::{Error, Result};
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use reqwest::StatusCode;
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
+use std::fmt;
+use std::time::Duration;
+use url::Url;
+
+/// The largest listing recorded has 0.7 MB; ten years of its growth stay below this.
+const LARGEST_BODY: usize = 64 << 20;
+
+/// An answer, read to its end.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// Carries requests.
+#[async_trait]
+pub trait Wire: fmt::Debug + Send + Sync {
+    /// GETs `url` with `bearer` as authorization. A failure below HTTP is an error; a refusal is an
+    /// answer.
+    async fn get(&self, url: &Url, bearer: HeaderValue) -> Result<Answer>;
+}
+
+/// The wire that reaches real servers: TLS, pooled connections, no redirects.
+#[derive(Debug)]
+pub(super) struct Http(reqwest::Client);
+
+impl Http {
+    pub(super) fn new() -> Result<Self> {
+        reqwest::Client::builder()
+            .user_agent(concat!("azimg/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(Duration::from_secs(15))
+            .read_timeout(Duration::from_secs(30))
+            .pool_max_idle_per_host(64)
+            .build()
+            .map(Self)
+            .map_err(|e| {
+                Error::invalid(
+                    "no certificates to trust were found: install ca-certificates, or name a \
+                     file of them in SSL_CERT_FILE",
+                )
+                .with_source(e)
+            })
+    }
+}
+
+#[async_trait]
+impl Wire for Http {
+    async fn get(&self, url: &Url, bearer: HeaderValue) -> Result<Answer> {
+        let what = format!("GET {}", url.path());
+        let request = self
+            .0
+            .get(url.clone())
+            .header(AUTHORIZATION, bearer)
+            .header(ACCEPT, "application/json");
+        let response = request.send().await.map_err(|e| failure(&what, &e))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = read_bounded(response, &what).await?;
+        Ok(Answer { status, headers, body })
+    }
+}
+
+/// Whether `url` may be spoken to: https, or http to a loopback address.
+pub(super) fn check_transport(url: &Url) -> Result<()> {
+    match url.scheme() {
+        "https" => Ok(()),
+        "http" if is_loopback(url) => Ok(()),
+        _ => Err(Error::invalid(format!(
+            "{} is no https address; plain http is for this machine's own addresses only",
+            url.origin().ascii_serialization()
+        ))),
+    }
+}
+
+/// A failure below HTTP, in words of ours: reqwest's own text holds the URL with its query.
+fn failure(what: &str, error: &reqwest::Error) -> Error {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    let why = if error.is_timeout() {
+        "timed out".to_owned()
+    } else if error.is_connect() {
+        format!("cannot connect ({})", one_line(&cause.to_string()))
+    } else {
+        one_line(&redact(&cause.to_string()))
+    };
+    Error::transient(format!("{what}: {why}"))
+}
+
+async fn read_bounded(mut response: reqwest::Response, what: &str) -> Result<Bytes> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(|e| failure(what, &e))? {
+        if body.len() + chunk.len() > LARGEST_BODY {
+            return Err(Error::invalid(format!(
+                "{what}: the answer is longer than {} MiB",
+                LARGEST_BODY >> 20
+            )));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_is_for_this_machine_only() {
+        for good in ["https://management.azure.com", "http://127.0.0.1:1", "http://[::1]:1"] {
+            assert!(check_transport(&good.parse().unwrap()).is_ok(), "{good}");
+        }
+        for bad in ["http://management.azure.com", "http://169.254.169.254", "ftp://localhost"] {
+            assert!(check_transport(&bad.parse().unwrap()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! A location's list of publishers becomes items: who is listed anew, in what order, and who is
+//! taken from the snapshot before.
+//!
+//! Listing offers is the scarce operation, so its order is planned: whoever has most behind it
+//! comes first, so that the rest of the work fills the time until the last listing is permitted.
+
+use super::listings::Place;
+use crate::image::marketplace::caseless;
+use crate::source::Known;
+use crate::work::{KnownOffers, MOST_MESSAGES, Scope, Turn, WorkItem};
+use std::cmp::Reverse;
+use std::collections::HashSet;
+use time::OffsetDateTime;
+
+/// A message holds this many bytes of offers' names at most; whoever has more is listed anew.
+const MOST_KNOWN_BYTES: usize = 24 << 10;
+
+/// How old listings of offers may be, and how long it takes until they can be renewed.
+#[derive(Clone, Copy)]
+struct Rotation {
+    most_seconds: u64,
+    /// From the run before to this one; the next one is thought to be as far away.
+    interval_seconds: u64,
+    now: OffsetDateTime,
+}
+
+impl Rotation {
+    fn of(item: &WorkItem, offers_max_age: Option<u64>) -> Option<Self> {
+        let previous = item.previous?;
+        let millis = item.run.millis();
+        let now = i128::from(millis) * 1_000_000;
+        Some(Self {
+            most_seconds: offers_max_age?,
+            interval_seconds: millis.saturating_sub(previous.millis()) / 1_000,
+            now: OffsetDateTime::from_unix_timestamp_nanos(now).ok()?,
+        })
+    }
+
+    /// Those of `known` (when, who) that are listed again: all that would be too old at the next
+    /// run, and enough that each comes round in time, oldest first.
+    fn due<'a>(self, mut known: Vec<(OffsetDateTime, &'a str)>) -> HashSet<&'a str> {
+        known.sort();
+        let total = known.len() as u64;
+        let share = (total * self.interval_seconds).div_ceil(self.most_seconds.max(1));
+        let due = |at: OffsetDateTime| {
+            let age = u64::try_from((self.now - at).whole_seconds()).unwrap_or(0);
+            age + self.interval_seconds >= self.most_seconds
+        };
+        let due = known.iter().zip(0..).filter(|((at, _), index)| *index < share || due(*at));
+        due.map(|((_, name), _)| *name).collect()
+    }
+}
+
+/// The publishers of `item`'s location that fit into one invocation, as items, and whether there
+/// are more; `publishers` are sorted.
+pub(super) fn items(
+    item: &WorkItem,
+    publishers: Vec<String>,
+    known: &Known,
+    now: OffsetDateTime,
+) -> Vec<WorkItem> {
+    let Scope::Location {
+        location,
+        subscription,
+        after,
+        only,
+        spread,
+        details,
+        offers_max_age,
+        planned,
+    } = &item.scope
+    else {
+        return Vec::new();
+    };
+    let asked = |name: &String| {
+        let lower = name.to_ascii_lowercase();
+        only.is_empty() || only.iter().any(|part| lower.contains(&part.to_ascii_lowercase()))
+    };
+    let behind = |name: &String| after.as_ref().is_none_or(|after| caseless(name, after).is_gt());
+    let mut publishers = publishers.into_iter().filter(|name| asked(name) && behind(name));
+    let batch: Vec<String> = publishers.by_ref().take(MOST_MESSAGES - 1).collect();
+    let more = publishers.next().is_some();
+
+    let subscriptions: Vec<&String> = std::iter::once(subscription).chain(spread).collect();
+    let to = |publisher: &String, turn: usize, known: Option<KnownOffers>| Scope::Publisher {
+        location: location.clone(),
+        subscription: subscriptions[turn % subscriptions.len()].clone(),
+        publisher: publisher.clone(),
+        known,
+        details: *details,
+    };
+    let (listed, taken) = split(item, location, *offers_max_age, &batch, known);
+    let mut items = Vec::with_capacity(batch.len() + 1);
+    let since = i64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+    let mut count = *planned;
+    for (index, publisher) in listed.into_iter().enumerate() {
+        let before = planned + u32::try_from(index / subscriptions.len()).unwrap_or(u32::MAX);
+        let mut child = item.child(to(publisher, index, None));
+        child.turn = Some(Turn { before, since });
+        items.push(child);
+        count = before + 1;
+    }
+    for (index, (publisher, offers)) in taken.into_iter().enumerate() {
+        items.push(item.child(to(publisher, index, Some(offers))));
+    }
+    if more {
+        items.push(item.child(Scope::Location {
+            location: location.clone(),
+            subscription: subscription.clone(),
+            after: batch.last().cloned(),
+            only: only.clone(),
+            spread: spread.clone(),
+            details: *details,
+            offers_max_age: *offers_max_age,
+            planned: count,
+        }));
+    }
+    items
+}
+
+/// Publishers whose offers are to be listed, in the order in which that is to be done, and those
+/// whose offers are taken from the snapshot before.
+fn split<'a>(
+    item: &WorkItem,
+    location: &str,
+    offers_max_age: Option<u64>,
+    batch: &'a [String],
+    known: &Known,
+) -> (Vec<&'a String>, Vec<(&'a String, KnownOffers)>) {
+    let rotation = Rotation::of(item, offers_max_age);
+    let size = |name: &str| known.listing(location, name).map(|(_, offers)| offers);
+    let due = rotation.map(|rotation| {
+        let at = |name: &'a String| Some((known.listing(location, name)?.0, name.as_str()));
+        rotation.due(batch.iter().filter_map(at).collect())
+    });
+    let mut listed = Vec::new();
+    let mut taken = Vec::new();
+    for name in batch {
+        let fresh = due.as_ref().is_some_and(|due| !due.contains(name.as_str()));
+        let offers = if fresh { known.offers(location, name) } else { None };
+        match offers.filter(|known| Place::fit(&known.offers)) {
+            Some(offers) => taken.push((name, offers)),
+            None => listed.push(name),
+        }
+    }
+    // A dot is in the names of publishers of extensions, which have no images (catalog-shape §1).
+    listed.sort_by_key(|name| (name.contains('.'), Reverse(size(name))));
+    taken.sort_by_key(|(_, known)| Reverse(known.offers.len()));
+    (listed, taken)
+}
+
+impl Place<'_> {
+    /// Whether a message can hold the names of `offers`.
+    pub(super) fn fit(offers: &[String]) -> bool {
+        offers.iter().map(|name| name.len() + 3).sum::<usize>() < MOST_KNOWN_BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::work::{Details, RunId, SourceName};
+
+    const HOUR: u64 = 3_600;
+
+    fn at(hours: u64) -> OffsetDateTime {
+        OffsetDateTime::UNIX_EPOCH + time::Duration::hours(i64::try_from(hours).unwrap())
+    }
+
+    fn location(run: u64, previous: Option<u64>, offers_max_age: Option<u64>) -> WorkItem {
+        let scope = Scope::Location {
+            location: "eastus".into(),
+            subscription: "one".into(),
+            after: None,
+            only: Vec::new(),
+            spread: vec!["two".into()],
+            details: Details::None,
+            offers_max_age,
+            planned: 0,
+        };
+        let mut item = WorkItem::new(RunId::new(at(run)), SourceName::Marketplace, scope);
+        item.previous = previous.map(|previous| RunId::new(at(previous)));
+        item
+    }
+
+    /// Who is listed, in order, and who is not.
+    fn plan(item: &WorkItem, names: &[&str], known: &Known) -> (Vec<String>, Vec<String>) {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        let items = items(item, names, known, at(0));
+        let name = |item: &WorkItem| item.scope.publisher().unwrap().to_owned();
+        let (listed, taken): (Vec<_>, Vec<_>) = items.iter().partition(|item| item.turn.is_some());
+        (listed.into_iter().map(name).collect(), taken.into_iter().map(name).collect())
+    }
+
+    #[test]
+    fn everyone_comes_round_in_time_new_ones_and_the_oldest_first() {
+        let names = ["a", "b", "c", "d", "e", "f"];
+        let mut known = Known::default();
+        for (name, listed) in [("a", 90), ("b", 95), ("c", 97), ("d", 98), ("e", 99)] {
+            known.listed("eastus", name, at(listed));
+        }
+        // An hour between runs and ten at most: 5/10 of them a run, plus the new one. "a" would be
+        // eleven hours old the next time.
+        let item = location(100, Some(99), Some(10 * HOUR));
+        let (listed, taken) = plan(&item, &names, &known);
+        assert_eq!(listed, ["a", "f"]);
+        assert_eq!(taken, ["b", "c", "d", "e"]);
+        let (listed, _) = plan(&location(100, Some(99), Some(3 * HOUR)), &names, &known);
+        assert_eq!(listed, ["a", "b", "c", "d", "f"]);
+        for item in [location(100, Some(99), None), location(100, None, Some(10 * HOUR))] {
+            assert_eq!(plan(&item, &names, &known).0.len(), 6);
+        }
+    }
+
+    #[test]
+    fn turns_are_spread_over_subscriptions_and_empty_publishers_come_last() {
+        let names = ["x.y".to_owned(), "big".to_owned(), "small".to_owned()];
+        let mut known = Known::default();
+        known.listed("eastus", "big", at(1));
+        known.has_offer("eastus", "Big", "one");
+        known.has_offer("eastus", "big", "ONE");
+        assert_eq!(known.listing("eastus", "BIG"), Some((at(1), 1)));
+        let items = items(&location(2, Some(1), None), names.to_vec(), &known, at(2));
+        let told: Vec<_> = items
+            .iter()
+            .map(|item| {
+                let scope = &item.scope;
+                (scope.publisher().unwrap(), scope.subscription(), item.turn.unwrap().before)
+            })
+            .collect();
+        assert_eq!(told, [("big", "one", 0), ("small", "two", 0), ("x.y", "one", 1)]);
+    }
+}

@@ -1,0 +1,235 @@
+//! A walk through a publisher's offers: SKUs, versions, and the details of those that are wanted.
+//!
+//! An offer is taken whole or left whole: what is left follows in another item.
+
+use super::listings::Place;
+use super::{AT_ONCE, Marketplace};
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::Status;
+use crate::image::marketplace::Listed;
+use crate::source::{Effort, Known, Rows, ended};
+use crate::work::{Details, Gap, Outcome, State, WorkItem};
+use futures::{StreamExt, stream};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What to look for on a walk.
+pub(super) struct Sought<'a, F> {
+    /// Whether an offer's SKU is wanted.
+    pub(super) wanted: F,
+    /// Which versions to ask for details.
+    pub(super) details: Details,
+    /// What need not be asked.
+    pub(super) known: &'a Known,
+}
+
+/// What walking through a publisher's offers has found so far.
+#[derive(Default)]
+pub(super) struct Walk {
+    pub(super) rows: Vec<Listed>,
+    pub(super) gaps: Vec<Gap>,
+    pub(super) left: Vec<String>,
+    pub(super) listed: u64,
+    /// How long the quota of what is left is spent.
+    pub(super) wait: Option<Duration>,
+    /// Whether anything was taken.
+    pub(super) begun: bool,
+}
+
+/// What was found of one offer.
+#[derive(Default)]
+struct Found {
+    rows: Vec<Listed>,
+    gaps: Vec<Gap>,
+    listed: u64,
+    wait: Option<Duration>,
+}
+
+fn empty() -> (State, String, u32) {
+    (State::Empty, String::new(), 0)
+}
+
+impl Found {
+    fn gap(&mut self, names: (&str, Option<&str>, Option<&str>), end: (State, String, u32)) {
+        let (offer, sku, version) = names;
+        let (state, reason, attempts) = end;
+        self.gaps.push(Gap {
+            offer: offer.to_owned(),
+            sku: sku.map(str::to_owned),
+            version: version.map(str::to_owned),
+            state,
+            reason,
+            attempts,
+        });
+    }
+
+    /// Keeps an error for the coverage; passes it on when a redelivery may heal it.
+    fn failed(
+        &mut self,
+        names: (&str, Option<&str>, Option<&str>),
+        error: Error,
+        effort: &Effort,
+    ) -> Result<()> {
+        if error.kind() == ErrorKind::Throttled {
+            self.wait = self.wait.max(Some(error.retry_after().unwrap_or_default()));
+            return Ok(());
+        }
+        self.gap(names, ended(error, effort)?);
+        Ok(())
+    }
+}
+
+/// The versions of one SKU, each asked for details with what came of it.
+type Versions = Result<Vec<(Listed, Option<Error>)>>;
+
+impl Marketplace {
+    /// Lists SKUs and versions of `offers` into `walk`. Once `effort` is spent no further offer is
+    /// begun, except the first: an item always gets on.
+    pub(super) async fn walk<F>(
+        &self,
+        place: Place<'_>,
+        offers: &[String],
+        effort: &Effort,
+        walk: &mut Walk,
+        sought: &Sought<'_, F>,
+    ) -> Result<()>
+    where
+        F: Fn(&str, Option<&str>) -> bool + Sync,
+    {
+        for (index, batch) in offers.chunks(AT_ONCE).enumerate() {
+            if walk.wait.is_some() || (index > 0 && Instant::now() > effort.until) {
+                walk.left.extend_from_slice(&offers[index * AT_ONCE..]);
+                break;
+            }
+            let mut found: Vec<Found> = batch.iter().map(|_| Found::default()).collect();
+            let mut pairs = Vec::new();
+            let mut answers = stream::iter(batch.iter().cloned().enumerate())
+                .map(|(at, offer)| async move {
+                    let skus = self.skus(place, &offer).await;
+                    (at, offer, skus)
+                })
+                .buffered(AT_ONCE);
+            while let Some((at, offer, skus)) = answers.next().await {
+                match skus {
+                    Ok(skus) if skus.is_empty() => found[at].gap((&offer, None, None), empty()),
+                    Ok(skus) => {
+                        found[at].listed += 1;
+                        pairs.extend(skus.into_iter().map(|sku| (at, offer.clone(), sku)));
+                    }
+                    Err(error) => found[at].failed((&offer, None, None), error, effort)?,
+                }
+            }
+            pairs.retain(|(_, offer, sku)| (sought.wanted)(offer, Some(sku)));
+            self.walk_skus(place, pairs, effort, &mut found, sought).await?;
+            for (offer, found) in batch.iter().zip(found) {
+                walk.take(offer, found);
+            }
+        }
+        Ok(())
+    }
+
+    async fn walk_skus<F: Sync>(
+        &self,
+        place: Place<'_>,
+        pairs: Vec<(usize, String, String)>,
+        effort: &Effort,
+        found: &mut [Found],
+        sought: &Sought<'_, F>,
+    ) -> Result<()> {
+        let mut answers = stream::iter(pairs)
+            .map(|(at, offer, sku)| async move {
+                let versions = self.sku(place, &offer, &sku, sought).await;
+                (at, offer, sku, versions)
+            })
+            .buffered(AT_ONCE);
+        while let Some((at, offer, sku, versions)) = answers.next().await {
+            let found = &mut found[at];
+            match versions {
+                Ok(versions) if versions.is_empty() => {
+                    found.gap((&offer, Some(&sku), None), empty());
+                }
+                Ok(versions) => {
+                    found.listed += 1;
+                    for (row, error) in versions {
+                        if let Some(error) = error {
+                            let names = (offer.as_str(), Some(sku.as_str()));
+                            found.failed((names.0, names.1, Some(&row.version)), error, effort)?;
+                        }
+                        found.rows.push(row);
+                    }
+                }
+                Err(error) => found.failed((&offer, Some(&sku), None), error, effort)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A SKU's versions, and the details of those that are sought and not known, newest first.
+    async fn sku<F: Sync>(
+        &self,
+        place: Place<'_>,
+        offer: &str,
+        sku: &str,
+        sought: &Sought<'_, F>,
+    ) -> Versions {
+        let rows = self.versions(place, offer, sku).await?;
+        let mut rows: Vec<(Listed, Option<Error>)> =
+            rows.into_iter().map(|row| (row, None)).collect();
+        let mut wanted: Vec<usize> = match sought.details {
+            Details::None => Vec::new(),
+            Details::All => (0..rows.len()).rev().collect(),
+            Details::Latest => {
+                let deployable = |(row, _): &(Listed, _)| {
+                    row.status.unwrap_or(Status::Active).is_deployable()
+                };
+                rows.iter().rposition(deployable).into_iter().collect()
+            }
+        };
+        wanted.retain(|at| {
+            let version = &rows[*at].0.version;
+            !sought.known.has_details([place.publisher, offer, sku, version])
+        });
+        for at in wanted {
+            let (row, failed) = &mut rows[at];
+            match self.image(place, [offer, sku, &row.version]).await {
+                Ok(detail) => row.detail = Some(Box::new(detail)),
+                Err(error) => *failed = Some(error),
+            }
+        }
+        Ok(rows)
+    }
+}
+
+impl Walk {
+    /// Takes what was found of an offer, or leaves the offer.
+    fn take(&mut self, offer: &str, mut found: Found) {
+        if found.wait.is_some() {
+            self.wait = self.wait.max(found.wait);
+            self.left.push(offer.to_owned());
+            return;
+        }
+        self.begun = true;
+        self.rows.append(&mut found.rows);
+        self.gaps.append(&mut found.gaps);
+        self.listed += found.listed;
+    }
+
+    pub(super) fn end(
+        mut self,
+        item: &WorkItem,
+        place: Place<'_>,
+        state: State,
+        details: Details,
+    ) -> (Outcome, Rows) {
+        self.gaps.sort();
+        let follow = (!self.left.is_empty()).then(|| place.offers(&self.left, details));
+        let outcome = Outcome {
+            listed: self.listed,
+            rows: self.rows.len() as u64,
+            gaps: self.gaps,
+            children: follow.into_iter().map(|scope| item.child(scope)).collect(),
+            ..Outcome::bare(item.scope.clone(), state, "", 0)
+        };
+        (outcome, Rows::Listed(self.rows))
+    }
+}
