@@ -34,6 +34,8 @@ use url::{Host, Url};
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// One attempt may take this long from the first byte sent to the last byte read.
 const ATTEMPT_DEADLINE: Duration = Duration::from_mins(1);
+/// Who is the next to send looks again after this long, since the pace may have changed.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Who waits for another request to come back looks after this long at the latest.
 const FREED_WITHIN: Duration = Duration::from_millis(500);
 
@@ -221,21 +223,25 @@ impl Client {
 
     /// Waits until a request may be sent; an error when that is not worth waiting for.
     async fn permit(&self, url: &Url) -> Result<Permit> {
+        let mut place = self.quota.queue(url.path()).await;
         loop {
             let now = Instant::now();
             match self.quota.ask(url.path(), now) {
-                Grant::Go(permit, wait) => {
+                Grant::Go(permit) => return Ok(permit),
+                Grant::Soon(wait) => {
+                    // Answers that come meanwhile may change how soon.
+                    let wait = wait.min(LOOK_AGAIN);
                     self.traffic.waits.add(now, wait);
-                    if !wait.is_zero() {
-                        tokio::time::sleep(wait).await;
-                    }
-                    return Ok(permit);
+                    tokio::time::sleep(wait).await;
+                    continue;
                 }
                 Grant::Full(freed) => {
+                    drop(place.take());
                     // A wake-up may go to one who no longer waits.
                     let _ = tokio::time::timeout(FREED_WITHIN, freed.notified()).await;
                 }
                 Grant::Wait(wait) => {
+                    drop(place.take());
                     self.traffic.waits.add(now, wait);
                     tokio::time::sleep(wait).await;
                 }
@@ -244,6 +250,7 @@ impl Client {
                     return Err(throttled(url, wait));
                 }
             }
+            place = self.quota.queue(url.path()).await;
         }
     }
 

@@ -35,15 +35,28 @@ pub struct Quota {
 
 #[derive(Debug, Default)]
 struct State {
-    buckets: HashMap<String, Vec<Bucket>>,
+    accounts: HashMap<String, Account>,
     operations: HashMap<String, Operation>,
+}
+
+/// What one subscription's reads are counted against.
+#[derive(Debug)]
+struct Account {
+    /// A bucket for each principal.
+    buckets: Vec<Bucket>,
+    /// Who holds it is the next to draw.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// How many wait for that.
+    waiting: u32,
 }
 
 /// Whether a request may be sent.
 #[derive(Debug)]
 pub(super) enum Grant {
-    /// It may, after so long.
-    Go(Permit, Duration),
+    /// It may.
+    Go(Permit),
+    /// Ask again after so long, and be the next.
+    Soon(Duration),
     /// Ask again after so long.
     Wait(Duration),
     /// Ask again when this wakes: enough are under way for what remains.
@@ -55,7 +68,7 @@ pub(super) enum Grant {
 /// The right to send one request; given back with its answer.
 #[derive(Debug)]
 pub(super) struct Permit {
-    bucket: String,
+    account: String,
     operation: String,
     /// Whose token to send.
     pub(super) principal: usize,
@@ -89,9 +102,9 @@ impl Quota {
 
     /// Asks to send a request on `path` at `now`.
     pub(super) fn ask(&self, path: &str, now: Instant) -> Grant {
-        let (bucket, operation_name, depth) = names(path);
+        let (account, operation_name, depth) = names(path);
         let mut state = self.state();
-        let State { buckets, operations } = &mut *state;
+        let State { accounts, operations } = &mut *state;
         let operation = operations
             .entry(operation_name.clone())
             .or_insert_with(|| Operation::new(depth, self.assume));
@@ -101,18 +114,45 @@ impl Quota {
             Err(Shut::For(wait)) if operation.is_worth(wait) => return Grant::Wait(wait),
             Err(Shut::For(wait)) => return Grant::Later(wait),
         }
-        let all = buckets.entry(bucket.clone()).or_insert_with(|| {
-            (0..self.principals.max(1)).map(|_| Bucket::new(self.assume, now)).collect()
-        });
-        let waits = all.iter_mut().map(|bucket| bucket.wait(now)).enumerate();
+        let Account { buckets, .. } =
+            accounts.entry(account.clone()).or_insert_with(|| self.account(now));
+        let waits = buckets.iter_mut().map(|bucket| bucket.wait(now)).enumerate();
         let (principal, _) = waits.min_by_key(|(_, wait)| *wait).unwrap_or_default();
-        let closed = all[principal].closed(now);
+        let closed = buckets[principal].closed(now);
         if closed > LONGEST_PAUSE {
             return Grant::Later(closed);
         }
-        let wait = all[principal].take(now, depth == OFFERS);
-        operation.take();
-        Grant::Go(Permit { bucket, operation: operation_name, principal }, wait)
+        match buckets[principal].take(now, depth == OFFERS) {
+            Err(wait) => Grant::Soon(wait),
+            Ok(()) => {
+                operation.take();
+                Grant::Go(Permit { account, operation: operation_name, principal })
+            }
+        }
+    }
+
+    fn account(&self, now: Instant) -> Account {
+        let buckets = (0..self.principals.max(1)).map(|_| Bucket::new(self.assume, now)).collect();
+        Account { buckets, turn: Arc::default(), waiting: 0 }
+    }
+
+    /// Waits behind everyone who came before to draw on what `path` draws on. Listings of offers
+    /// wait for nobody.
+    pub(super) async fn queue(&self, path: &str) -> Option<Place<'_>> {
+        let (account, _, depth) = names(path);
+        if depth == OFFERS {
+            return None;
+        }
+        let turn = {
+            let mut state = self.state();
+            let entry = state.accounts.entry(account.clone());
+            let entry = entry.or_insert_with(|| self.account(Instant::now()));
+            entry.waiting += 1;
+            Arc::clone(&entry.turn)
+        };
+        let mut place = Place { quota: self, account, _turn: None };
+        place._turn = Some(turn.lock_owned().await);
+        Some(place)
     }
 
     /// Learns from the headers of an answer.
@@ -148,7 +188,7 @@ impl Quota {
         let mut state = self.state();
         if whole {
             if let Some(bucket) = state.bucket(permit) {
-                bucket.pause(now + wait);
+                bucket.pause(now + wait, now);
             }
             return wait <= LONGEST_PAUSE;
         }
@@ -177,21 +217,36 @@ impl Quota {
         now: Instant,
     ) -> Option<Duration> {
         let mut state = self.state();
-        let State { buckets, operations } = &mut *state;
+        let State { accounts, operations } = &mut *state;
         let operation = operations.get(&format!("{subscription}/{location}/{OFFERS}"))?;
-        let buckets = buckets.get_mut(subscription)?;
-        let wait = buckets.iter_mut().map(|bucket| bucket.wait(now)).min()?;
+        let Account { buckets, waiting, .. } = accounts.get_mut(subscription)?;
+        let share = u32::try_from(buckets.len()).unwrap_or(1);
+        let wait = buckets.iter_mut().map(|b| b.wait(now) + b.time_for(*waiting / share)).min()?;
         if !operation.is_scarce() || operation.is_worth(wait * 4) {
             return None;
         }
-        let share = buckets.len() as f64;
-        buckets.first_mut().map(|bucket| bucket.put_off(reads / share, now))
+        buckets.first_mut().map(|bucket| bucket.put_off(reads / f64::from(share), now))
     }
 }
 
 impl State {
     fn bucket(&mut self, permit: &Permit) -> Option<&mut Bucket> {
-        self.buckets.get_mut(&permit.bucket)?.get_mut(permit.principal)
+        self.accounts.get_mut(&permit.account)?.buckets.get_mut(permit.principal)
+    }
+}
+
+/// A place at the head of those who wait to draw on an account; left when dropped.
+pub(super) struct Place<'a> {
+    quota: &'a Quota,
+    account: String,
+    _turn: Option<tokio::sync::OwnedMutexGuard<()>>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(account) = self.quota.state().accounts.get_mut(&self.account) {
+            account.waiting = account.waiting.saturating_sub(1);
+        }
     }
 }
 
@@ -231,8 +286,7 @@ mod tests {
         let mut sent: Vec<Instant> = Vec::new();
         while sent.len() < 1_500 {
             match quota.ask(OFFERS, now) {
-                Grant::Go(permit, wait) => {
-                    now += wait;
+                Grant::Go(permit) => {
                     let within = |length: u64| {
                         let since = now.checked_sub(Duration::from_secs(length));
                         let young = |at: &&Instant| since.is_none_or(|since| **at > since);
@@ -244,7 +298,9 @@ mod tests {
                     quota.answered(&permit, &headers(199 - short, 999 - long), now);
                     quota.done(&permit);
                 }
-                Grant::Later(wait) | Grant::Wait(wait) => now += wait.min(Duration::from_secs(5)),
+                Grant::Later(wait) | Grant::Wait(wait) | Grant::Soon(wait) => {
+                    now += wait.min(Duration::from_secs(5));
+                }
                 Grant::Full(_) => panic!("nothing is under way"),
             }
         }
@@ -259,12 +315,12 @@ mod tests {
     fn other_processes_are_seen_in_what_remains() {
         let quota = Quota::new(false, 1);
         let now = Instant::now();
-        let Grant::Go(permit, _) = quota.ask(OFFERS, now) else { panic!("refused") };
+        let Grant::Go(permit) = quota.ask(OFFERS, now) else { panic!("refused") };
         quota.answered(&permit, &headers(3, 500), now);
         quota.done(&permit);
         for _ in 0..3 {
             // One at a time: seven other processes may see the same three.
-            let Grant::Go(permit, _) = quota.ask(OFFERS, now) else { panic!("refused") };
+            let Grant::Go(permit) = quota.ask(OFFERS, now) else { panic!("refused") };
             assert!(matches!(quota.ask(OFFERS, now), Grant::Full(_) | Grant::Later(_)));
             quota.done(&permit);
         }
@@ -284,8 +340,8 @@ mod tests {
             for (who, quota) in all.iter().enumerate() {
                 // Each has work for ten at once; an answer takes 100 ms.
                 while due.iter().filter(|(_, other, _)| *other == who).count() < 10 {
-                    let Grant::Go(permit, wait) = quota.ask(path, now) else { break };
-                    due.push((now + wait + Duration::from_millis(100), who, permit));
+                    let Grant::Go(permit) = quota.ask(path, now) else { break };
+                    due.push((now + Duration::from_millis(100), who, permit));
                 }
             }
             let (over, open): (Vec<_>, Vec<_>) = due.into_iter().partition(|(at, ..)| *at <= now);
@@ -320,29 +376,25 @@ mod tests {
         let quota = Quota::new(true, 3);
         let now = Instant::now();
         let mut asked = [0; 3];
-        for _ in 0..90 {
-            let Grant::Go(permit, wait) = quota.ask("/subscriptions/s/locations", now) else {
-                panic!("refused")
-            };
-            assert_eq!(wait, Duration::ZERO);
+        while let Grant::Go(permit) = quota.ask("/subscriptions/s/locations", now) {
             asked[permit.principal] += 1;
             quota.done(&permit);
         }
-        assert!(asked.iter().all(|asked| (28..=32).contains(asked)), "{asked:?}");
+        assert_eq!(asked, [15, 15, 15]);
     }
 
     #[test]
     fn a_pause_holds_for_everyone() {
         let quota = Quota::new(false, 1);
         let now = Instant::now();
-        let Grant::Go(permit, _) = quota.ask(OFFERS, now) else { panic!("refused") };
+        let Grant::Go(permit) = quota.ask(OFFERS, now) else { panic!("refused") };
         assert!(!quota.pause(&permit, false, Duration::from_secs(90), now));
         let Grant::Later(wait) = quota.ask(OFFERS, now) else { panic!("not paused") };
         assert_eq!(wait, Duration::from_secs(90));
         let other = OFFERS.replace("eastus", "westus");
         assert!(matches!(quota.ask(&other, now), Grant::Go(..)));
         assert!(quota.pause(&permit, true, Duration::from_secs(5), now));
-        let Grant::Go(_, wait) = quota.ask(&other, now) else { panic!("refused") };
+        let Grant::Soon(wait) = quota.ask(&other, now) else { panic!("not paused") };
         assert!(wait >= Duration::from_secs(5));
     }
 }

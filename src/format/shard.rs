@@ -76,6 +76,8 @@ mod tests {
             location: "eastus".into(),
             subscription: "s".into(),
             publisher: "p".into(),
+            known: None,
+            details: crate::work::Details::None,
         };
         let outcome = Outcome::bare(scope, State::Done, "", 1);
         let rows: Vec<_> = (0..100)

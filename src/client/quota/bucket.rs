@@ -15,8 +15,9 @@ const PER_SECOND: f64 = 25.0;
 
 /// The level that is held, as a share of a full bucket: enough for others to come and be noticed.
 const HELD: f64 = 1.0 / 3.0;
-/// A process sends at once at most this share of what remains: eight of them never exceed it.
-const AT_ONCE: f64 = 1.0 / 8.0;
+/// A process sends at once at most this share of what remains, and as much again of what is urgent:
+/// eight of them never exceed it.
+const AT_ONCE: f64 = 1.0 / 16.0;
 /// Speed at an empty bucket and at a full one, as shares of the pace.
 const SLOWEST: f64 = 0.1;
 const FASTEST: f64 = 3.0;
@@ -39,11 +40,13 @@ pub(super) struct Bucket {
     full: f64,
     /// Reads per second that keep the level, as far as is known.
     pace: f64,
-    /// Reads that may be sent at once; below zero they are promised.
+    /// Reads that may be sent at once; below zero urgent ones were sent ahead.
     credit: f64,
     filled_at: Instant,
     learned_at: Instant,
     closed_until: Option<Instant>,
+    /// Whether a read had to wait since the last answer: only then is the pace too slow.
+    pressed: bool,
     /// When the refill was last looked at, answers since then, and what remained.
     measured: (Instant, u32, f64),
     /// When everything that was put off will have been done.
@@ -61,6 +64,7 @@ impl Bucket {
             filled_at: now,
             learned_at: now,
             closed_until: None,
+            pressed: false,
             measured: (now, 0, FULL),
             put_off_until: now,
         }
@@ -88,11 +92,24 @@ impl Bucket {
         closed + Duration::from_secs_f64((1.0 - self.credit).max(0.0) / speed)
     }
 
-    /// Takes one read. An `urgent` one is sent before those that wait.
-    pub(super) fn take(&mut self, now: Instant, urgent: bool) -> Duration {
-        let wait = if urgent && self.level >= 2.0 { self.closed(now) } else { self.wait(now) };
+    /// Takes one read, or says how long to wait for it. An `urgent` one goes before those that wait,
+    /// while the reserve lasts.
+    pub(super) fn take(&mut self, now: Instant, urgent: bool) -> Result<(), Duration> {
+        let mut wait = self.wait(now);
+        self.pressed |= !wait.is_zero();
+        if urgent && self.credit > -self.level * AT_ONCE {
+            wait = self.closed(now);
+        }
+        if !wait.is_zero() {
+            return Err(wait);
+        }
         self.credit -= 1.0;
-        wait
+        Ok(())
+    }
+
+    /// How long so many more would take.
+    pub(super) fn time_for(&self, reads: u32) -> Duration {
+        if self.known { Duration::from_secs_f64(f64::from(reads) / self.speed()) } else { Duration::ZERO }
     }
 
     /// Puts off work of so many reads: how long, behind everything that was put off before.
@@ -117,7 +134,10 @@ impl Bucket {
         let since = now.saturating_duration_since(self.learned_at).as_secs_f64().min(1.0);
         self.learned_at = self.learned_at.max(now);
         let off = (self.level - held) / self.full;
-        self.pace *= (GAIN * self.pace / self.full * off * since).clamp(-0.5, 0.5).exp();
+        if off < 0.0 || self.pressed {
+            self.pace *= (GAIN * self.pace / self.full * off * since).clamp(-0.5, 0.5).exp();
+        }
+        self.pressed = false;
         self.measure(now);
         self.pace = self.pace.clamp(LEAST_PACE, 1e6);
     }
@@ -140,13 +160,15 @@ impl Bucket {
     }
 
     /// Nothing is sent before `until`.
-    pub(super) fn pause(&mut self, until: Instant) {
+    pub(super) fn pause(&mut self, until: Instant, now: Instant) {
+        // All together were too fast, or too many; a burst is refused many times but was one fault.
+        if self.closed(now).is_zero() {
+            self.pace = (self.pace * BACK_OFF).max(LEAST_PACE);
+        }
         if self.closed_until.is_none_or(|closed| closed < until) {
             self.closed_until = Some(until);
         }
-        // All together were too fast, or too many.
         self.level = 0.0;
-        self.pace = (self.pace * BACK_OFF).max(LEAST_PACE);
         self.credit = self.credit.min(0.0);
         self.filled_at = self.filled_at.max(until);
     }
