@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::OnceLock;
 use std::time::Duration;
-use tokio::time::Instant;
 use time::OffsetDateTime;
+use tokio::time::Instant;
 
 /// The queue of work items.
 pub const WORK: &str = "azimg-work";
@@ -174,8 +174,7 @@ async fn begin(app: &App, request: Request, event: &Event) -> Result<(Plan, Effe
     let request = app.complete(request);
     let deadline = app.settings.run_deadline;
     let (store, sources) = (app.store.as_ref(), &app.sources);
-    let plan =
-        plan::plan(store, sources, request, event.now, deadline, &event.invocation).await?;
+    let plan = plan::plan(store, sources, request, event.now, deadline, &event.invocation).await?;
     app.progress.begin(plan.run, &plan.items);
     let mut messages = work(app, &plan.items, event.now)?;
     messages.push(close(plan.run, true, WATCH_EVERY)?);

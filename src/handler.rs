@@ -8,9 +8,7 @@
 mod envelope;
 
 use crate::error::{Error, Result};
-use crate::functions::{
-    App, Declaration, Effects, Event, Function, Message, Reply, Trigger,
-};
+use crate::functions::{App, Declaration, Effects, Event, Function, Message, Reply, Trigger};
 use crate::web;
 use async_trait::async_trait;
 use axum::Router;

@@ -189,8 +189,8 @@ impl Host {
 
     /// Starts a run as `POST /api/runs` does; the answer's status and body.
     pub async fn start(&self, body: &str) -> Result<(u16, Value)> {
-        let function = Function::named("start")
-            .ok_or_else(|| Error::bug("there is no function start"))?;
+        let function =
+            Function::named("start").ok_or_else(|| Error::bug("there is no function start"))?;
         let answer = self.invoke(function, &envelope::http(function, body)?).await?;
         let reply = &answer["Outputs"]["res"];
         let status = reply["statusCode"].as_str().and_then(|text| text.parse().ok()).unwrap_or(200);
@@ -216,7 +216,9 @@ impl Host {
 
 async fn start(State(host): State<Arc<Host>>, body: String) -> Response<Body> {
     match host.start(&body).await {
-        Ok((status, body)) => json_answer(StatusCode::from_u16(status).unwrap_or(StatusCode::OK), &body),
+        Ok((status, body)) => {
+            json_answer(StatusCode::from_u16(status).unwrap_or(StatusCode::OK), &body)
+        }
         Err(error) => {
             tracing::error!(%error, "start failed");
             let body = serde_json::json!({"error": {"code": "InternalError",

@@ -2,7 +2,7 @@
 
 use super::output;
 use crate::error::{Error, Result};
-use crate::sim::{QuotaSpec, Scale, Sim, World, generate};
+use crate::sim::{FaultsSpec, QuotaSpec, Scale, Sim, World, generate};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,6 +11,7 @@ use std::time::Duration;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   azimg sim --scale region --latency 20ms
+  azimg sim --quota 60x --faults all=0.01,seed=3       limits and faults, sixty times as fast
   azimg sim --catalog azimg-data/snapshots/RUN/marketplace.ndjson.zst --tls ./sim-tls")]
 pub(super) struct SimArgs {
     /// Where to listen
@@ -32,6 +33,10 @@ pub(super) struct SimArgs {
     /// faster), arm=50/100 (bucket, reads per second), offers=10/40 (both windows)
     #[arg(long, value_name = "SPEC", default_value = "off")]
     quota: QuotaSpec,
+    /// Let something go wrong: shares of requests such as 429=0.02,5xx=0.01 (also timeout, slow, cut,
+    /// reset, shape, or all=0.01 for each), times=3 (faults that one path meets), seed=7
+    #[arg(long, value_name = "SPEC", default_value = "")]
+    faults: FaultsSpec,
     /// Serve https, and leave the authority's certificate as ca.pem in this folder
     #[arg(long, value_name = "DIR")]
     tls: Option<PathBuf>,
@@ -44,7 +49,7 @@ pub(super) async fn run(args: SimArgs) -> Result<ExitCode> {
         World::load(&args.catalog)?
     };
     tracing::info!(versions = world.versions(), "the simulated Azure is ready");
-    let sim = Sim::new(world, args.latency, args.quota);
+    let sim = Sim::with_faults(world, args.latency, args.quota, args.faults);
     let running = sim.start(args.listen, args.tls.as_deref())?;
     output::text(&format!("{}\n", running.to_json()))?;
     tokio::signal::ctrl_c().await.map_err(|e| Error::io("waiting for Ctrl-C", e))?;

@@ -53,9 +53,7 @@ impl App {
     /// The source of that name.
     pub fn source(&self, name: SourceName) -> Result<&dyn Source> {
         let source = self.sources.iter().find(|source| source.name() == name);
-        source
-            .map(AsRef::as_ref)
-            .ok_or_else(|| Error::bug(format!("there is no source {name}")))
+        source.map(AsRef::as_ref).ok_or_else(|| Error::bug(format!("there is no source {name}")))
     }
 
     /// How long a message of `item` should wait for its turn, seen from `now`.

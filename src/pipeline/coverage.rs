@@ -1,6 +1,6 @@
 //! How every scope of a run ended.
 
-use crate::work::{SourceName, State};
+use crate::work::{SourceName, State, is_zero};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -88,11 +88,6 @@ pub struct Line {
     )]
     #[schemars(with = "Option<String>")]
     pub offers_listed_at: Option<OffsetDateTime>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-fn is_zero(number: &u32) -> bool {
-    *number == 0
 }
 
 /// What is known of details.

@@ -26,7 +26,9 @@ pub async fn known(store: &dyn Store, run: RunId) -> Result<Known> {
         read_json(store, &Key::Snapshot(run, SnapshotFile::Coverage)).await?;
     let Some(coverage) = coverage else { return Ok(known) };
     for line in &coverage.scopes {
-        let (Some(publisher), Some(at)) = (&line.publisher, line.offers_listed_at) else { continue };
+        let (Some(publisher), Some(at)) = (&line.publisher, line.offers_listed_at) else {
+            continue;
+        };
         if line.state.is_complete() {
             known.listed(&line.location, publisher, at);
         }

@@ -180,9 +180,10 @@ fn add_details(publisher: &Publisher, rows: &mut BTreeMap<VersionKey, Marketplac
         let detail = listed.detail.as_deref()?;
         Some((key(&listed.offer, &listed.sku, &listed.version), detail))
     });
-    let single = publisher.details.iter().map(|Detailed { urn, detail }| {
-        (key(&urn.offer, &urn.sku, &urn.version), detail)
-    });
+    let single = publisher
+        .details
+        .iter()
+        .map(|Detailed { urn, detail }| (key(&urn.offer, &urn.sku, &urn.version), detail));
     for (key, detail) in listed.chain(single) {
         if let Some(row) = rows.get_mut(&key) {
             row.add_details(detail);

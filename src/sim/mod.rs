@@ -2,6 +2,7 @@
 //! clients list from it unchanged.
 
 mod arm;
+mod faults;
 mod generate;
 mod identity;
 mod quota;
@@ -10,6 +11,7 @@ mod tls;
 mod world;
 
 pub use arm::SUBSCRIPTION;
+pub use faults::FaultsSpec;
 pub use generate::{Scale, generate};
 pub use identity::SimCredential;
 pub use quota::QuotaSpec;
@@ -57,9 +59,24 @@ impl Running {
 impl Sim {
     /// A simulated Azure that has `world`, answers after `latency`, and keeps to `quota`.
     pub fn new(world: World, latency: Duration, quota: QuotaSpec) -> Arc<Self> {
-        let secret = ulid::Ulid::generate().to_string();
-        let quota = quota::Meter::new(quota);
-        Arc::new(Self { world, latency, secret, stats: Stats::default(), quota })
+        Self::with_faults(world, latency, quota, FaultsSpec::default())
+    }
+
+    /// The same, with something wrong now and then.
+    pub fn with_faults(
+        world: World,
+        latency: Duration,
+        quota: QuotaSpec,
+        faults: FaultsSpec,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            world,
+            latency,
+            secret: ulid::Ulid::generate().to_string(),
+            stats: Stats::default(),
+            quota: quota::Meter::new(quota),
+            faults: faults::Faults::new(faults),
+        })
     }
 
     /// Listens at `address` and serves in the background; over https if there is a folder to leave
@@ -115,7 +132,9 @@ async fn resource_manager(State(sim): State<Arc<Sim>>, request: Request) -> Resp
     if !sim.latency.is_zero() {
         tokio::time::sleep(sim.latency).await;
     }
-    let (operation, mut response) = serve(&sim, &request);
+    let (operation, response) = serve(&sim, &request);
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    let mut response = sim.faults.pass(path, response).await;
     if let Ok(id) = HeaderValue::try_from(ulid::Ulid::generate().to_string()) {
         response.headers_mut().insert("x-ms-request-id", id);
     }

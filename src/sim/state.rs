@@ -1,5 +1,6 @@
 //! What the simulated Azure's parts share: the world, the statistics, the shape of answers.
 
+use super::faults::Faults;
 use super::quota::Meter;
 use super::world::World;
 use axum::body::Body;
@@ -22,6 +23,8 @@ pub struct Sim {
     pub stats: Stats,
     /// What may be asked.
     pub quota: Meter,
+    /// What goes wrong.
+    pub faults: Faults,
 }
 
 /// What was asked of a simulated Azure.

@@ -53,7 +53,9 @@ impl Known {
     pub fn has_offer(&mut self, location: &str, publisher: &str, offer: &str) {
         let name = self.name(offer);
         let listings = self.listings.get_mut(&publisher.to_ascii_lowercase());
-        let Some(listing) = listings.and_then(|listings| listings.get_mut(location)) else { return };
+        let Some(listing) = listings.and_then(|listings| listings.get_mut(location)) else {
+            return;
+        };
         // Rows come sorted: an offer's follow one another, in any casing.
         if !listing.offers.iter().rev().any(|known| known.eq_ignore_ascii_case(offer)) {
             listing.offers.push(name);

@@ -110,8 +110,7 @@ pub(crate) fn ended(error: Error, effort: &Effort) -> Result<(State, String, u32
         ErrorKind::Denied | ErrorKind::Unauthenticated => State::Denied,
         _ => State::Failed,
     };
-    let attempts =
-        if state.is_complete() { 0 } else { error.attempts() * effort.delivery.max(1) };
+    let attempts = if state.is_complete() { 0 } else { error.attempts() * effort.delivery.max(1) };
     // The scope stands beside the reason; the request's path would say it again.
     let text = error.to_string();
     let reason = match text.split_once(": ") {

@@ -19,6 +19,19 @@ impl MemoryStore {
     fn objects(&self) -> MutexGuard<'_, BTreeMap<String, (u64, Bytes)>> {
         self.objects.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+
+    /// Everything that it holds, by name.
+    pub fn contents(&self) -> BTreeMap<String, Bytes> {
+        let objects = self.objects();
+        objects.iter().map(|(name, (_, bytes))| (name.clone(), bytes.clone())).collect()
+    }
+}
+
+impl Clone for MemoryStore {
+    /// A store of its own with the same objects.
+    fn clone(&self) -> Self {
+        Self { objects: Mutex::new(self.objects().clone()), claimed: Arc::default() }
+    }
 }
 
 #[async_trait]

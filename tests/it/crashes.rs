@@ -1,84 +1,49 @@
 //! A worker may die between any two steps that it takes on the store, before or after the store
 //! has done what it was asked. Whoever comes after it ends with the same snapshot.
 
+use crate::support::steps::{Around, Stepped};
 use crate::support::{Azure, json, read_json, rows, timeless};
 use async_trait::async_trait;
 use azimg::config::{Config, Flags};
 use azimg::error::{Error, Result};
-use azimg::functions::{App, Event, FUNCTIONS, Message, Memory, Progress, Trigger, WORK};
+use azimg::functions::{App, Event, FUNCTIONS, Memory, Message, Progress, Trigger, WORK};
 use azimg::sim::{Scale, SimCredential, generate};
-use azimg::store::{Claim, Entry, Key, Object, Store};
-use bytes::Bytes;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use time::OffsetDateTime;
 
-/// A store whose user dies at a certain step.
+/// The life of a store's user, who dies at a certain step.
 #[derive(Debug)]
 struct Dying {
-    inner: Arc<dyn Store>,
     steps: AtomicUsize,
     dies_at: usize,
     /// Whether the step is done before the user dies.
     done: bool,
 }
 
-impl Dying {
-    async fn step<T>(&self, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        let step = self.steps.fetch_add(1, Ordering::SeqCst);
-        let dead = || Error::transient("killed");
-        if step > self.dies_at || (step == self.dies_at && !self.done) {
-            return Err(dead());
-        }
-        let result = work.await;
-        if step == self.dies_at { Err(dead()) } else { result }
-    }
-}
-
 #[async_trait]
-impl Store for Dying {
-    fn address(&self) -> String {
-        self.inner.address()
+impl Around for Dying {
+    async fn before(&self, _: &str) -> Result<usize> {
+        let step = self.steps.fetch_add(1, Ordering::SeqCst);
+        if step > self.dies_at || (step == self.dies_at && !self.done) {
+            return Err(Error::transient("killed"));
+        }
+        Ok(step)
     }
-    async fn prepare(&self) -> Result<()> {
-        self.step(self.inner.prepare()).await
-    }
-    async fn get(&self, key: &Key) -> Result<Option<Object>> {
-        self.step(self.inner.get(key)).await
-    }
-    async fn download(&self, key: &Key, into: &Path) -> Result<bool> {
-        self.step(self.inner.download(key, into)).await
-    }
-    async fn create(&self, key: &Key, bytes: Bytes) -> Result<bool> {
-        self.step(self.inner.create(key, bytes)).await
-    }
-    async fn swap(&self, key: &Key, bytes: Bytes, expected: Option<&str>) -> Result<bool> {
-        self.step(self.inner.swap(key, bytes, expected)).await
-    }
-    async fn upload(&self, key: &Key, from: &Path) -> Result<()> {
-        self.step(self.inner.upload(key, from)).await
-    }
-    async fn list(&self, prefix: &str) -> Result<Vec<Entry>> {
-        self.step(self.inner.list(prefix)).await
-    }
-    async fn list_level(&self, prefix: &str) -> Result<Vec<String>> {
-        self.step(self.inner.list_level(prefix)).await
-    }
-    async fn delete(&self, name: &str) -> Result<()> {
-        self.step(self.inner.delete(name)).await
-    }
-    async fn claim(&self) -> Result<Claim> {
-        self.inner.claim().await
+
+    async fn after(&self, step: usize) -> Result<()> {
+        if step == self.dies_at { Err(Error::transient("killed")) } else { Ok(()) }
     }
 }
 
 /// A worker that is born, dies at a step, and leaves nothing behind but the store.
 fn worker(app: &App, dies_at: usize, done: bool) -> App {
     let inner = Arc::clone(&app.store);
+    let around = Dying { steps: AtomicUsize::new(0), dies_at, done };
     App {
-        store: Arc::new(Dying { inner, steps: AtomicUsize::new(0), dies_at, done }),
+        store: Arc::new(Stepped { inner, around }),
         sources: app.sources.clone(),
         traffic: Arc::clone(&app.traffic),
         settings: app.settings.clone(),

@@ -19,7 +19,7 @@ fn azure() -> Azure {
 fn crawl(faulty: &Faulty, store: &Path) -> (i32, Value, String) {
     let path = store.to_str().unwrap();
     let (code, stdout, stderr) =
-        finish(&mut faulty.azimg(&["crawl", "--store", path, "-o", "json"]));
+        finish(&mut faulty.azimg(&["crawl", "--full", "--store", path, "-o", "json"]));
     (code, serde_json::from_str(&stdout).unwrap_or(Value::Null), stderr)
 }
 

@@ -21,6 +21,7 @@ mod pacing;
 mod peers;
 mod quota;
 mod recordings;
+mod simulation;
 mod stores;
 mod support;
 mod web;

@@ -195,10 +195,12 @@ async fn every_recorded_error_is_understood() {
     assert!(errors.len() > 100);
     for error in errors.into_iter().filter(|error| error.status >= 400) {
         let address = answering(error.status, &[], error.body.clone()).await;
-        let client =
-            Client::new(address, "scope".into(), vec![Arc::new(SimCredential)]).unwrap().with_retry(
-                RetryPolicy { budget: std::time::Duration::ZERO, ..RetryPolicy::default() },
-            );
+        let client = Client::new(address, "scope".into(), vec![Arc::new(SimCredential)])
+            .unwrap()
+            .with_retry(RetryPolicy {
+                budget: std::time::Duration::ZERO,
+                ..RetryPolicy::default()
+            });
         let refused = client.get::<Value>(&["x"], &[]).await.unwrap_err();
         let expected = match error.status {
             401 => ErrorKind::Unauthenticated,

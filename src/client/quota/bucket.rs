@@ -109,7 +109,11 @@ impl Bucket {
 
     /// How long so many more would take.
     pub(super) fn time_for(&self, reads: u32) -> Duration {
-        if self.known { Duration::from_secs_f64(f64::from(reads) / self.speed()) } else { Duration::ZERO }
+        if self.known {
+            Duration::from_secs_f64(f64::from(reads) / self.speed())
+        } else {
+            Duration::ZERO
+        }
     }
 
     /// Puts off work of so many reads: how long, behind everything that was put off before.

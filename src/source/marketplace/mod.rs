@@ -10,8 +10,8 @@ mod walk;
 use super::{Crawled, Effort, Known, Live, Rows, Source, Wanted, ended, locations};
 use crate::client::Client;
 use crate::error::{ErrorKind, Result};
-use crate::image::marketplace::Detailed;
 use crate::image::Urn;
+use crate::image::marketplace::Detailed;
 use crate::work::{
     Details, Gap, KnownOffers, Outcome, Request, Scope, SourceName, State, Turn, WorkItem,
 };
@@ -267,7 +267,8 @@ impl Source for Marketplace {
             spread.rotate_left(index % subscriptions.len());
             // A version's details are the same everywhere: one location asks for them, and what it
             // does not have is asked for when all listings are in.
-            let details = if index == 0 { request.details.unwrap_or_default() } else { Details::None };
+            let details =
+                if index == 0 { request.details.unwrap_or_default() } else { Details::None };
             Scope::Location {
                 location,
                 subscription: spread.remove(0),

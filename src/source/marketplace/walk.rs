@@ -179,9 +179,8 @@ impl Marketplace {
             Details::None => Vec::new(),
             Details::All => (0..rows.len()).rev().collect(),
             Details::Latest => {
-                let deployable = |(row, _): &(Listed, _)| {
-                    row.status.unwrap_or(Status::Active).is_deployable()
-                };
+                let deployable =
+                    |(row, _): &(Listed, _)| row.status.unwrap_or(Status::Active).is_deployable();
                 rows.iter().rposition(deployable).into_iter().collect()
             }
         };

@@ -1,15 +1,17 @@
 //! A fleet of workers on one queue and one store, under a clock that only moves when everyone
-//! waits: hours of real limits pass in seconds, and every moment can be repeated from a seed.
+//! waits: hours of real limits pass in seconds, and what a seed did can be done again.
 
 use async_trait::async_trait;
 use axum::body::Body;
 use axum::http::Request;
 use azimg::client::{Answer, Wire};
 use azimg::config::{Config, Flags};
-use azimg::error::Result;
+use azimg::error::{Error, Result};
 use azimg::functions::{App, Event, Function, Memory, Message, Progress, Trigger, WORK};
 use azimg::sim::{Sim, SimCredential};
-use azimg::store::Store;
+use azimg::store::{Key, Store};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
@@ -17,19 +19,26 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use url::Url;
 
 /// When the simulated time begins.
-pub const EPOCH: i64 = 1_795_000_000;
+const EPOCH: i64 = 1_795_000_000;
+/// `maxDequeueCount` and `visibilityTimeout` of `host.json`, and how long a message whose worker
+/// died stays invisible.
+const MOST_DELIVERIES: u32 = 4;
+const REDELIVERY: Duration = Duration::from_secs(10);
+const INVISIBLE: Duration = Duration::from_mins(10);
+/// No run takes longer; the deadline of a run is a day.
+const LONGEST: Duration = Duration::from_hours(23);
 
-/// A wire into a simulated Azure in this process; every answer takes `latency`.
+/// A wire into a simulated Azure in this process; every answer takes up to `latency`.
 #[derive(Clone)]
 pub struct Direct {
     pub sim: Arc<Sim>,
     pub latency: Duration,
-    /// The moment, depth and status of every request.
-    pub log: Arc<Mutex<Vec<(Instant, usize, u16)>>>,
+    pub random: Option<Arc<Mutex<StdRng>>>,
 }
 
 impl std::fmt::Debug for Direct {
@@ -41,13 +50,14 @@ impl std::fmt::Debug for Direct {
 #[async_trait]
 impl Wire for Direct {
     async fn get(&self, url: &Url, bearer: HeaderValue) -> Result<Answer> {
-        tokio::time::sleep(self.latency).await;
+        let share = self.random.as_ref().map_or(1.0, |random| random.lock().unwrap().random());
+        tokio::time::sleep(self.latency.mul_f64(share)).await;
         let request = Request::get(url.as_str()).header(AUTHORIZATION, bearer);
         let response = self.sim.answer(request.body(Body::empty()).unwrap()).await;
-        let depth = url.path().split_once("/publishers").map_or(0, |(_, rest)| rest.matches('/').count());
-        self.log.lock().unwrap().push((Instant::now(), depth, response.status().as_u16()));
         let (parts, body) = response.into_parts();
-        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        let body = axum::body::to_bytes(body, usize::MAX)
+            .await
+            .map_err(|_| Error::transient("the connection broke"))?;
         Ok(Answer { status: parts.status, headers: parts.headers, body })
     }
 }
@@ -63,39 +73,105 @@ pub fn app(wire: Arc<dyn Wire>, store: Arc<dyn Store>, endpoint: &str) -> App {
     App { store, progress: Progress::default(), memory: Memory::default(), ..app }
 }
 
-/// A message in the queue, by the moment it can be seen and the order of arrival.
-type Waiting = Reverse<(Instant, u64, u32, &'static str, String)>;
+/// What happens to messages and workers, by a seed.
+#[derive(Debug, Clone)]
+pub struct Luck {
+    pub seed: u64,
+    /// Shares of messages that are lost, and that come twice.
+    pub lost: f64,
+    pub twice: f64,
+    /// A message comes up to so much later than it should.
+    pub late: Duration,
+    /// Workers that die.
+    pub deaths: u32,
+    /// Clocks are wrong by up to so many seconds.
+    pub skew: i64,
+}
 
-/// The queue of a fleet.
-#[derive(Default)]
+impl Luck {
+    /// Nothing happens.
+    pub fn none() -> Self {
+        Self { seed: 0, lost: 0.0, twice: 0.0, late: Duration::ZERO, deaths: 0, skew: 0 }
+    }
+}
+
+/// A message in the queue.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Waiting {
+    at: Instant,
+    number: u64,
+    delivery: u32,
+    queue: &'static str,
+    text: String,
+}
+
+/// The queues of a fleet.
 pub struct Queue {
-    waiting: Mutex<(u64, BinaryHeap<Waiting>)>,
+    waiting: Mutex<BinaryHeap<Reverse<Waiting>>>,
+    /// Messages that a worker has in hand.
+    in_hand: Mutex<BTreeMap<u64, (usize, Waiting)>>,
     arrived: Notify,
+    luck: Luck,
+    random: Mutex<StdRng>,
+    numbers: Mutex<u64>,
     /// Messages sent, by queue.
     pub sent: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Queue {
-    pub fn send(&self, message: Message, delivery: u32) {
+    fn new(luck: Luck) -> Self {
+        let random = Mutex::new(StdRng::seed_from_u64(luck.seed));
+        Self {
+            waiting: Mutex::default(),
+            in_hand: Mutex::default(),
+            arrived: Notify::new(),
+            luck,
+            random,
+            numbers: Mutex::default(),
+            sent: Mutex::default(),
+        }
+    }
+
+    fn chance(&self, share: f64) -> bool {
+        share > 0.0 && self.random.lock().unwrap().random_bool(share)
+    }
+
+    fn send(&self, message: &Message, delivery: u32) {
         *self.sent.lock().unwrap().entry(message.queue).or_default() += 1;
-        let mut waiting = self.waiting.lock().unwrap();
-        waiting.0 += 1;
-        let at = Instant::now() + message.delay;
-        let number = waiting.0;
-        waiting.1.push(Reverse((at, number, delivery, message.queue, message.text)));
-        drop(waiting);
+        let copies = match () {
+            () if self.chance(self.luck.lost) => 0,
+            () if self.chance(self.luck.twice) => 2,
+            () => 1,
+        };
+        for _ in 0..copies {
+            let late = self.luck.late.mul_f64(self.random.lock().unwrap().random());
+            self.put(message.queue, message.text.clone(), message.delay + late, delivery);
+        }
+    }
+
+    fn put(&self, queue: &'static str, text: String, delay: Duration, delivery: u32) {
+        let number = {
+            let mut numbers = self.numbers.lock().unwrap();
+            *numbers += 1;
+            *numbers
+        };
+        let at = Instant::now() + delay;
+        let message = Waiting { at, number, delivery, queue, text };
+        self.waiting.lock().unwrap().push(Reverse(message));
         self.arrived.notify_waiters();
     }
 
-    async fn receive(&self) -> (&'static str, String, u32) {
+    async fn receive(&self, worker: usize) -> Waiting {
         loop {
             let arrived = self.arrived.notified();
             let next = {
                 let mut waiting = self.waiting.lock().unwrap();
-                let at = waiting.1.peek().map(|Reverse((at, ..))| *at);
+                let at = waiting.peek().map(|Reverse(message)| message.at);
                 if at.is_some_and(|at| at <= Instant::now()) {
-                    let Reverse((_, _, delivery, queue, text)) = waiting.1.pop().unwrap();
-                    return (queue, text, delivery);
+                    let Reverse(message) = waiting.pop().unwrap();
+                    let in_hand = (worker, message.clone());
+                    self.in_hand.lock().unwrap().insert(message.number, in_hand);
+                    return message;
                 }
                 at
             };
@@ -103,54 +179,138 @@ impl Queue {
             let _ = tokio::time::timeout(wait, arrived).await;
         }
     }
+
+    /// What a dead worker had in hand comes back.
+    fn bury(&self, worker: usize) {
+        let mut in_hand = self.in_hand.lock().unwrap();
+        let all = std::mem::take(&mut *in_hand);
+        for (number, (who, message)) in all {
+            if who == worker {
+                self.put(message.queue, message.text, INVISIBLE, message.delivery + 1);
+            } else {
+                in_hand.insert(number, (who, message));
+            }
+        }
+    }
 }
 
-/// The moment in simulated time.
-pub fn now(begun: Instant) -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp(EPOCH).unwrap() + begun.elapsed()
-}
-
-/// Calls a function.
-pub async fn call(app: &App, name: &str, trigger: Trigger, at: OffsetDateTime) -> Result<Vec<Message>> {
+/// Calls a function at a moment.
+pub async fn call(
+    app: &App,
+    name: &str,
+    trigger: Trigger,
+    now: OffsetDateTime,
+) -> Result<Vec<Message>> {
     let function = Function::named(name).unwrap();
-    let event = Event { now: at, invocation: "one".into(), trigger };
+    let event = Event { now, invocation: "one".into(), trigger };
     function.run.unwrap()(app, event).await.map(|effects| effects.messages)
 }
 
-/// Runs one run to its end by `workers` that do `at_once` messages each; how long it took.
-pub async fn run(workers: Vec<App>, at_once: usize, request: &str) -> (Duration, Arc<Queue>) {
-    let begun = Instant::now();
-    let queue = Arc::new(Queue::default());
-    let workers: Vec<Arc<App>> = workers.into_iter().map(Arc::new).collect();
-    let trigger = Trigger::Http { body: request.to_owned() };
-    for message in call(&workers[0], "start", trigger, now(begun)).await.unwrap() {
-        queue.send(message, 1);
+/// A fleet: how many workers, how many messages each does at once, and how one is made.
+pub struct Fleet<'a> {
+    pub workers: usize,
+    pub at_once: usize,
+    pub make: &'a (dyn Fn() -> App + Sync),
+    pub luck: Luck,
+    /// When its run starts, in seconds after the first moment.
+    pub starts_at: u64,
+}
+
+impl Fleet<'_> {
+    /// Runs one run to its end, and everything that is still in the queue; how long it took until
+    /// its snapshot was the current one.
+    pub async fn run(&self, request: &str) -> (Duration, Arc<Queue>) {
+        let begun = Instant::now();
+        let epoch = OffsetDateTime::from_unix_timestamp(EPOCH).unwrap();
+        let epoch = epoch + Duration::from_secs(self.starts_at);
+        let queue = Arc::new(Queue::new(self.luck.clone()));
+        let first = (self.make)();
+        let store = Arc::clone(&first.store);
+        let before = current(&store).await;
+        let trigger = Trigger::Http { body: request.to_owned() };
+        for message in call(&first, "start", trigger, epoch).await.unwrap() {
+            queue.send(&message, 1);
+        }
+        let mut random = StdRng::seed_from_u64(self.luck.seed ^ 0xdead);
+        let skew = self.luck.skew;
+        let mut clock = || epoch + time::Duration::seconds(random.random_range(-skew..=skew));
+        let mut lives: Vec<JoinSet<()>> =
+            (0..self.workers).map(|who| self.life(who, clock(), begun, &queue)).collect();
+        let mut deaths = StdRng::seed_from_u64(self.luck.seed ^ 0xbeef);
+        let mut left = self.luck.deaths;
+        let mut swept = Instant::now();
+        while current(&store).await == before {
+            // Runs are short unless something is lost: deaths come early, or after a sweep.
+            let wait = if left > 0 { deaths.random_range(10..5_000) } else { 1_000 };
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            assert!(begun.elapsed() < LONGEST, "the run does not end");
+            if left > 0 {
+                left -= 1;
+                let who = deaths.random_range(0..self.workers);
+                lives[who].shutdown().await;
+                queue.bury(who);
+                lives[who] = self.life(who, clock(), begun, &queue);
+            }
+            if swept.elapsed() >= Duration::from_mins(10) {
+                swept = Instant::now();
+                let now = clock() + begun.elapsed();
+                for message in call(&first, "sweep", Trigger::Timer, now).await.unwrap_or_default()
+                {
+                    queue.send(&message, 1);
+                }
+            }
+        }
+        let took = begun.elapsed();
+        // Whatever comes late changes nothing.
+        if self.luck.twice > 0.0 {
+            tokio::time::sleep(Duration::from_hours(1)).await;
+        }
+        for mut life in lives {
+            life.shutdown().await;
+        }
+        (took, queue)
     }
-    let mut tasks = tokio::task::JoinSet::new();
-    for worker in &workers {
-        for _ in 0..at_once {
-            let (worker, queue) = (Arc::clone(worker), Arc::clone(&queue));
+
+    /// A worker, from its birth to its death, by its own clock.
+    fn life(
+        &self,
+        who: usize,
+        epoch: OffsetDateTime,
+        begun: Instant,
+        queue: &Arc<Queue>,
+    ) -> JoinSet<()> {
+        let app = Arc::new((self.make)());
+        let mut tasks = JoinSet::new();
+        for _ in 0..self.at_once {
+            let (app, queue) = (Arc::clone(&app), Arc::clone(queue));
             tasks.spawn(async move {
                 loop {
-                    let (name, text, delivery) = queue.receive().await;
-                    let function = if name == WORK { "crawl" } else { "publish" };
+                    let message = queue.receive(who).await;
+                    let Waiting { number, delivery, queue: name, text, .. } = message;
+                    let poison = delivery > MOST_DELIVERIES && name == WORK;
+                    let function = match name {
+                        WORK if poison => "poison",
+                        WORK => "crawl",
+                        _ => "publish",
+                    };
                     let trigger = Trigger::Queue { text: text.clone(), delivery };
-                    match call(&worker, function, trigger, now(begun)).await {
-                        Ok(messages) => messages.into_iter().for_each(|m| queue.send(m, 1)),
-                        Err(_) => {
-                            let delay = Duration::from_secs(10);
-                            queue.send(Message { queue: name, text, delay }, delivery + 1);
-                        }
+                    let done = call(&app, function, trigger, epoch + begun.elapsed()).await;
+                    queue.in_hand.lock().unwrap().remove(&number);
+                    match done {
+                        Ok(messages) => messages.iter().for_each(|m| queue.send(m, 1)),
+                        Err(_) => queue.put(name, text, REDELIVERY, delivery + 1),
                     }
                 }
             });
         }
+        tasks
     }
-    let store = Arc::clone(&workers[0].store);
-    while store.get(&azimg::store::Key::Current).await.unwrap().is_none() {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(begun.elapsed() < Duration::from_hours(6), "it does not end");
+}
+
+async fn current(store: &Arc<dyn Store>) -> Option<bytes::Bytes> {
+    loop {
+        if let Ok(object) = store.get(&Key::Current).await {
+            return object.map(|object| object.bytes);
+        }
     }
-    tasks.shutdown().await;
-    (begun.elapsed(), queue)
 }

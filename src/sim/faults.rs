@@ -1,0 +1,262 @@
+//! What goes wrong between a client and Azure, by a seed: refusals with every form of wait, broken
+//! servers, answers that are late, slow, cut, reset or of the wrong shape.
+//!
+//! Whether the n-th request on a path goes wrong follows from seed, path and n alone, whatever the
+//! order in which requests come; and after some faults a path is answered, so that a client that
+//! repeats gets everything.
+
+use super::state::{error, json};
+use crate::error::{Error, Result};
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use futures::stream;
+use serde_json::json;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
+
+/// A client gives an answer up before this.
+const NEVER: Duration = Duration::from_secs(75);
+/// Pieces of a slow body, and the time between them.
+const PIECES: usize = 8;
+const BETWEEN_PIECES: Duration = Duration::from_millis(250);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Throttled,
+    Broken,
+    Timeout,
+    Slow,
+    Cut,
+    Reset,
+    Shape,
+}
+
+const KINDS: &[(&str, Kind)] = &[
+    ("429", Kind::Throttled),
+    ("5xx", Kind::Broken),
+    ("timeout", Kind::Timeout),
+    ("slow", Kind::Slow),
+    ("cut", Kind::Cut),
+    ("reset", Kind::Reset),
+    ("shape", Kind::Shape),
+];
+
+/// What goes wrong how often: parts such as `429=0.05` (a share of requests; also `5xx`, `timeout`,
+/// `slow`, `cut`, `reset`, `shape`, or `all` for each of them), `times=3` (faults in all that one
+/// path meets), `seed=7`.
+#[derive(Debug, Clone)]
+pub struct FaultsSpec {
+    shares: Vec<(Kind, f64)>,
+    times: u32,
+    seed: u64,
+}
+
+impl Default for FaultsSpec {
+    fn default() -> Self {
+        Self { shares: Vec::new(), times: 3, seed: 1 }
+    }
+}
+
+impl FaultsSpec {
+    fn change(&mut self, part: &str) -> Option<()> {
+        let (name, value) = part.split_once('=')?;
+        match name {
+            "times" => self.times = value.parse().ok()?,
+            "seed" => self.seed = value.parse().ok()?,
+            _ => {
+                let share: f64 = value.parse().ok().filter(|share| (0.0..=1.0).contains(share))?;
+                let kinds = KINDS.iter().filter(|(known, _)| *known == name || name == "all");
+                let before = self.shares.len();
+                self.shares.extend(kinds.map(|(_, kind)| (*kind, share)));
+                (self.shares.len() > before).then_some(())?;
+            }
+        }
+        Some(())
+    }
+}
+
+impl std::str::FromStr for FaultsSpec {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mut spec = Self::default();
+        for part in text.split(',').filter(|part| !part.is_empty()) {
+            spec.change(part).ok_or_else(|| {
+                Error::invalid(format!(
+                    "'{part}' is no fault: give parts such as 429=0.05 (also 5xx, timeout, slow, \
+                     cut, reset, shape, all), times=3, seed=7"
+                ))
+            })?;
+        }
+        Ok(spec)
+    }
+}
+
+/// Faults, and how often each path has met one.
+#[derive(Debug)]
+pub struct Faults {
+    spec: FaultsSpec,
+    /// Requests and faults so far.
+    met: Mutex<HashMap<String, (u32, u32)>>,
+}
+
+impl Faults {
+    /// None met yet.
+    pub(super) fn new(spec: FaultsSpec) -> Self {
+        Self { spec, met: Mutex::default() }
+    }
+
+    /// What goes wrong with the next request on `path`, and a number to choose its form by.
+    fn next(&self, path: &str) -> Option<(Kind, u64)> {
+        if self.spec.shares.is_empty() {
+            return None;
+        }
+        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        let (requests, faults) = met.entry(path.to_owned()).or_default();
+        *requests += 1;
+        if *faults >= self.spec.times {
+            return None;
+        }
+        let mut hasher = DefaultHasher::new();
+        (self.spec.seed, path, *requests).hash(&mut hasher);
+        let number = hasher.finish();
+        let mut at = (number >> 11) as f64 / (1_u64 << 53) as f64;
+        for (kind, share) in &self.spec.shares {
+            if at < *share {
+                *faults += 1;
+                return Some((*kind, number));
+            }
+            at -= share;
+        }
+        None
+    }
+
+    /// Lets the answer to a request on `path` go wrong, or not.
+    pub(super) async fn pass(&self, path: &str, answer: Response<Body>) -> Response<Body> {
+        let Some((kind, number)) = self.next(path) else { return answer };
+        match kind {
+            Kind::Throttled => throttled(number),
+            Kind::Broken => broken(number),
+            Kind::Timeout => {
+                tokio::time::sleep(NEVER).await;
+                answer
+            }
+            Kind::Slow => in_pieces(answer, PIECES, BETWEEN_PIECES).await,
+            Kind::Cut => in_pieces(answer, PIECES / 2, Duration::ZERO).await,
+            Kind::Reset => in_pieces(answer, 0, Duration::ZERO).await,
+            Kind::Shape => shape(number),
+        }
+    }
+}
+
+fn throttled(number: u64) -> Response<Body> {
+    let seconds = 1 + number % 40;
+    let code = ["SubscriptionRequestsThrottled", "OperationNotAllowed", "TooManyRequests"];
+    let text = format!("Please try again after '{seconds}' seconds.");
+    let (message, wait) = match number / 40 % 5 {
+        0 => ("Too many requests.".to_owned(), Some(seconds.to_string())),
+        1 => ("Too many requests.".to_owned(), date(seconds)),
+        2 => (text, None),
+        3 => ("Please try again after sometime.".to_owned(), None),
+        _ => (text, Some("0".to_owned())),
+    };
+    let code = code[usize::try_from(number / 200 % 3).unwrap_or(0)];
+    let body = match code {
+        // The compute provider's own refusals have no `error` around them.
+        "OperationNotAllowed" => json!({"code": code, "message": message}),
+        _ => json!({"error": {"code": code, "message": message}}),
+    };
+    let mut response = json(StatusCode::TOO_MANY_REQUESTS, &body);
+    if let Some(wait) = wait.and_then(|wait| HeaderValue::try_from(wait).ok()) {
+        response.headers_mut().insert(header::RETRY_AFTER, wait);
+    }
+    response
+}
+
+fn date(seconds: u64) -> Option<String> {
+    let at = OffsetDateTime::now_utc() + Duration::from_secs(seconds);
+    Some(at.format(&Rfc2822).ok()?.replace("+0000", "GMT"))
+}
+
+fn broken(number: u64) -> Response<Body> {
+    match number % 4 {
+        0 => {
+            error(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "Encountered an error.")
+        }
+        1 => error(StatusCode::GATEWAY_TIMEOUT, "GatewayTimeout", "The gateway did not respond."),
+        2 => page(StatusCode::BAD_GATEWAY),
+        _ => {
+            // A front door's answer: nothing at all.
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            response
+        }
+    }
+}
+
+fn page(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::from("<html><body>Our services …</body></html>"));
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static("text/html");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// A success that is none.
+fn shape(number: u64) -> Response<Body> {
+    match number % 4 {
+        0 => page(StatusCode::OK),
+        1 => Response::new(Body::empty()),
+        2 => json(StatusCode::OK, &json!({"value": 7})),
+        _ => json(StatusCode::OK, &json!([{"nome": 1}])),
+    }
+}
+
+/// The body in eight pieces, of which `sent` come before the connection breaks, if not all.
+async fn in_pieces(answer: Response<Body>, sent: usize, between: Duration) -> Response<Body> {
+    let (parts, body) = answer.into_parts();
+    let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+    let size = bytes.len().div_ceil(PIECES).max(1);
+    let mut pieces: Vec<io::Result<Bytes>> =
+        bytes.chunks(size).take(sent).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+    if sent < PIECES {
+        pieces.push(Err(io::Error::from(io::ErrorKind::ConnectionReset)));
+    }
+    let slowly = stream::unfold(pieces.into_iter(), move |mut pieces| async move {
+        tokio::time::sleep(between).await;
+        pieces.next().map(|piece| (piece, pieces))
+    });
+    Response::from_parts(parts, Body::from_stream(slowly))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_follow_from_the_seed_and_pass() {
+        let met = |seed: u64| {
+            let faults = Faults::new(format!("all=0.1,times=2,seed={seed}").parse().unwrap());
+            let paths = (0..200).map(|path| {
+                let kinds: Vec<_> = (0..9).map(|_| faults.next(&path.to_string())).collect();
+                assert!(kinds.iter().flatten().count() <= 2);
+                kinds
+            });
+            paths.collect::<Vec<_>>()
+        };
+        assert_eq!(met(1), met(1));
+        assert_ne!(met(1), met(2));
+        let kinds: Vec<Kind> =
+            met(1).concat().into_iter().flatten().map(|(kind, _)| kind).collect();
+        assert!(KINDS.iter().all(|(_, kind)| kinds.contains(kind)), "{kinds:?}");
+        assert!("".parse::<FaultsSpec>().unwrap().shares.is_empty());
+        for wrong in ["429", "429=2", "fire=0.1", "times=x"] {
+            assert!(wrong.parse::<FaultsSpec>().is_err(), "{wrong}");
+        }
+    }
+}
