@@ -28,6 +28,9 @@ pub const PUBLISH: &str = "azimg-publish";
 /// How often a run that is not closed yet is looked at again.
 const WATCH_EVERY: Duration = Duration::from_secs(30);
 
+/// So long a run's planning waits for its quota; a caller over HTTP is cut off after 230 s.
+const PATIENCE: Duration = Duration::from_mins(3);
+
 /// How long an item whose shard was thrown away waits before it is done again.
 const REOPEN_AFTER: Duration = Duration::from_secs(1);
 
@@ -174,7 +177,19 @@ async fn begin(app: &App, request: Request, event: &Event) -> Result<(Plan, Effe
     let request = app.complete(request);
     let deadline = app.settings.run_deadline;
     let (store, sources) = (app.store.as_ref(), &app.sources);
-    let plan = plan::plan(store, sources, request, event.now, deadline, &event.invocation).await?;
+    let mut patience = PATIENCE;
+    let plan = loop {
+        let request = request.clone();
+        match plan::plan(store, sources, request, event.now, deadline, &event.invocation).await {
+            // There is no message that could come back later.
+            Err(error) if error.kind() == ErrorKind::Throttled => {
+                let wait = error.retry_after().unwrap_or(WATCH_EVERY);
+                patience = patience.checked_sub(wait).ok_or(error)?;
+                tokio::time::sleep(wait).await;
+            }
+            planned => break planned?,
+        }
+    };
     app.progress.begin(plan.run, &plan.items);
     let mut messages = work(app, &plan.items, event.now)?;
     messages.push(close(plan.run, true, WATCH_EVERY)?);

@@ -168,17 +168,9 @@ impl Client {
         Ok(url)
     }
 
-    /// GETs `url` as JSON; the URL must be of the Resource Manager's origin.
+    /// GETs `url` as JSON until an answer counts: the value, or the error that remains. The URL must
+    /// be of the Resource Manager's origin.
     async fn get_url<T: DeserializeOwned>(&self, url: &Url) -> Result<T> {
-        let body = self.send(url).await?;
-        serde_json::from_slice(&body).map_err(|e| {
-            // A cut or foreign body (a front door's page) with status 200: worth another try.
-            Error::transient(format!("GET {}: not the JSON that was expected ({e})", url.path()))
-        })
-    }
-
-    /// Sends until an answer counts: the body of a success, or the error that remains.
-    async fn send(&self, url: &Url) -> Result<Bytes> {
         if url.origin() != self.endpoint.origin() {
             return Err(Error::new(
                 ErrorKind::Denied,
@@ -196,8 +188,15 @@ impl Client {
             attempts += 1;
             let answer = self.attempt(url, &permit).await;
             self.quota.done(&permit);
-            let error = match answer {
-                Ok(body) => return Ok(body),
+            let value = answer.and_then(|body| {
+                serde_json::from_slice(&body).map_err(|e| {
+                    // A cut or foreign body (a front door's page) with status 200.
+                    let text = format!("GET {}: not the JSON that was expected ({e})", url.path());
+                    Error::transient(text)
+                })
+            });
+            let error = match value {
+                Ok(value) => return Ok(value),
                 Err(error) => error.with_attempts(attempts),
             };
             let asked = error.retry_after();

@@ -45,8 +45,10 @@ pub async fn crawl(
         }
         Err(error) => return Err(error),
     };
+    // Two who did one item may have got differently far: one shard decides whose parts count.
+    let nothing = rows.is_empty() && outcome.children.is_empty() && outcome.gaps.is_empty();
     let outcome = match rows {
-        rows if rows.is_empty() => outcome,
+        _ if nothing || item.scope.publisher().is_none() => outcome,
         Rows::Listed(rows) => keep(store, item, outcome, &rows).await?,
         Rows::Detailed(rows) => keep(store, item, outcome, &rows).await?,
     };

@@ -68,7 +68,7 @@ impl Around for Shaky {
 fn world(second: bool) -> World {
     let World { locations, mut publishers, .. } = generate(Scale::Small, 21);
     publishers.sort_by(|a, b| a.name.cmp(&b.name));
-    publishers.truncate(14);
+    publishers.truncate(9);
     if second {
         publishers.remove(3);
         for sku in publishers.iter_mut().flat_map(|p| &mut p.offers).flat_map(|o| &mut o.skus) {
@@ -125,7 +125,8 @@ impl Fate {
         };
         let store = some(0.04);
         let quota = ["off", "real", "offers=3/12", "arm=20/2,offers=9/40"];
-        let times = random.random_range(1..7);
+        // A request is tried five times: what is met more often is an outage.
+        let times = random.random_range(1..=4);
         Self {
             second: random.random_bool(0.5),
             workers: random.random_range(1..4),
@@ -210,15 +211,20 @@ fn simulate(seed: u64) -> u64 {
     let (found, expected) = (snapshot(&store), &expected[usize::from(second)]);
     let names = |files: &BTreeMap<String, Bytes>| files.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&found), names(expected));
-    for (name, bytes) in expected {
+    // Why something is missing is in the coverage, which comes before the tables this way round.
+    let coverage_first = |(name, _): &(&String, &Bytes)| !name.ends_with("coverage.json");
+    let mut files: Vec<_> = expected.iter().collect();
+    files.sort_by_key(coverage_first);
+    for (name, bytes) in files {
         if found[name] != *bytes {
             let text = |bytes: &Bytes| match name.ends_with(".zst") {
                 true => String::from_utf8_lossy(&zstd::decode_all(bytes.as_ref()).unwrap()).into(),
-                false => String::from_utf8_lossy(bytes).into_owned(),
+                false => String::from_utf8_lossy(bytes).replace("},{", "},\n{"),
             };
             let (found, expected) = (text(&found[name]), text(bytes));
-            let differs = found.lines().zip(expected.lines()).find(|(a, b)| a != b);
-            panic!("{name} is another one: {differs:?}");
+            let differs: Vec<_> =
+                found.lines().zip(expected.lines()).filter(|(a, b)| a != b).take(3).collect();
+            panic!("{name} is another one: {differs:#?}");
         }
     }
     requests

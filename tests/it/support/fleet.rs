@@ -114,6 +114,8 @@ pub struct Queue {
     luck: Luck,
     random: Mutex<StdRng>,
     numbers: Mutex<u64>,
+    /// How often each message was doubled.
+    doubled: Mutex<HashMap<String, u32>>,
     /// Messages sent, by queue.
     pub sent: Mutex<BTreeMap<&'static str, u64>>,
 }
@@ -128,6 +130,7 @@ impl Queue {
             luck,
             random,
             numbers: Mutex::default(),
+            doubled: Mutex::default(),
             sent: Mutex::default(),
         }
     }
@@ -143,10 +146,19 @@ impl Queue {
             () if self.chance(self.luck.twice) => 2,
             () => 1,
         };
+        // A message that comes round would double with each round.
+        let copies = if copies == 2 && !self.may_double(&message.text) { 1 } else { copies };
         for _ in 0..copies {
             let late = self.luck.late.mul_f64(self.random.lock().unwrap().random());
             self.put(message.queue, message.text.clone(), message.delay + late, delivery);
         }
+    }
+
+    fn may_double(&self, text: &str) -> bool {
+        let mut doubled = self.doubled.lock().unwrap();
+        let times = doubled.entry(text.to_owned()).or_default();
+        *times += 1;
+        *times <= 2
     }
 
     fn put(&self, queue: &'static str, text: String, delay: Duration, delivery: u32) {
@@ -228,7 +240,12 @@ impl Fleet<'_> {
         let store = Arc::clone(&first.store);
         let before = current(&store).await;
         let trigger = Trigger::Http { body: request.to_owned() };
-        for message in call(&first, "start", trigger, epoch).await.unwrap() {
+        // Whoever starts a run is told when that fails, and starts it again.
+        let mut begun_with = call(&first, "start", trigger.clone(), epoch).await;
+        while begun_with.as_ref().is_err_and(Error::is_transient) {
+            begun_with = call(&first, "start", trigger.clone(), epoch).await;
+        }
+        for message in begun_with.unwrap() {
             queue.send(&message, 1);
         }
         let mut random = StdRng::seed_from_u64(self.luck.seed ^ 0xdead);
