@@ -166,14 +166,14 @@ async fn published(app: &App, run: RunId) -> Result<()> {
 /// A simulated Azure of one region in this process.
 #[cfg(feature = "sim")]
 async fn demo(config: Config, quiet: bool) -> Result<Config> {
-    use crate::sim::{QuotaSpec, Scale, Sim, SimCredential, generate};
+    use crate::sim::{Conditions, Scale, Sim, SimCredential, generate};
     if !quiet {
         eprintln!("Starting a simulated Azure with one region's catalog …");
     }
     let world = tokio::task::spawn_blocking(|| generate(Scale::Region, 1))
         .await
         .map_err(|e| Error::bug("generating a catalog").with_source(e))?;
-    let sim = Sim::new(world, Duration::ZERO, QuotaSpec::default());
+    let sim = Sim::new(world, Conditions::default());
     let running = sim.start(([127, 0, 0, 1], 0).into(), None)?;
     Ok(config.with_resource_manager(running.arm, Arc::new(SimCredential)))
 }

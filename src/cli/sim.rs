@@ -2,7 +2,7 @@
 
 use super::output;
 use crate::error::{Error, Result};
-use crate::sim::{FaultsSpec, QuotaSpec, Scale, Sim, World, generate};
+use crate::sim::{Conditions, FaultsSpec, QuotaSpec, Scale, Sim, World, generate};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -33,6 +33,9 @@ pub(super) struct SimArgs {
     /// faster), arm=50/100 (bucket, reads per second), offers=10/40 (both windows)
     #[arg(long, value_name = "SPEC", default_value = "off")]
     quota: QuotaSpec,
+    /// How many subscriptions the identity sees
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=100))]
+    subscriptions: u8,
     /// Let something go wrong: shares of requests such as 429=0.02,5xx=0.01 (also timeout, slow, cut,
     /// reset, shape, or all=0.01 for each), times=3 (faults that one path meets), seed=7
     #[arg(long, value_name = "SPEC", default_value = "")]
@@ -49,7 +52,8 @@ pub(super) async fn run(args: SimArgs) -> Result<ExitCode> {
         World::load(&args.catalog)?
     };
     tracing::info!(versions = world.versions(), "the simulated Azure is ready");
-    let sim = Sim::with_faults(world, args.latency, args.quota, args.faults);
+    let SimArgs { latency, quota, faults, subscriptions, .. } = args;
+    let sim = Sim::new(world, Conditions { latency, quota, faults, subscriptions });
     let running = sim.start(args.listen, args.tls.as_deref())?;
     output::text(&format!("{}\n", running.to_json()))?;
     tokio::signal::ctrl_c().await.map_err(|e| Error::io("waiting for Ctrl-C", e))?;

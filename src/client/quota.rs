@@ -20,6 +20,9 @@ use window::{Operation, Shut};
 
 /// The depth of the path below `publishers` of the one operation that is scarce: listing offers.
 pub(super) const OFFERS: usize = 4;
+/// Requests that wait to be sent by half of a process's workers: the other half is kept free for
+/// listings of offers while these are scarce.
+const MOST_WAITING: usize = 128;
 /// A bucket that is closed for longer than this is not worth a worker's time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
@@ -219,10 +222,13 @@ impl Quota {
         let mut state = self.state();
         let State { accounts, operations } = &mut *state;
         let operation = operations.get(&format!("{subscription}/{location}/{OFFERS}"))?;
+        let busy = accounts.values().filter(|account| account.waiting > 0).count();
         let Account { buckets, waiting, .. } = accounts.get_mut(subscription)?;
+        // All accounts share the workers of this process.
+        let crowded = usize::try_from(*waiting).unwrap_or(0) * busy > MOST_WAITING;
         let share = u32::try_from(buckets.len()).unwrap_or(1);
         let wait = buckets.iter_mut().map(|b| b.wait(now) + b.time_for(*waiting / share)).min()?;
-        if !operation.is_scarce() || operation.is_worth(wait * 4) {
+        if !operation.is_scarce() || (operation.is_worth(wait * 4) && !crowded) {
             return None;
         }
         buckets.first_mut().map(|bucket| bucket.put_off(reads / f64::from(share), now))

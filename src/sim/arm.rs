@@ -10,10 +10,15 @@ use axum::http::{HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 
-/// The subscription and the tenant that the simulated identity sees.
+/// The first subscription that the simulated identity sees.
 pub const SUBSCRIPTION: &str = "11111111-1111-4111-8111-111111111111";
 /// The tenant.
 pub(super) const TENANT: &str = "22222222-2222-4222-8222-222222222222";
+
+/// The id of the n-th subscription, from 1.
+pub(super) fn subscription_id(n: u8) -> String {
+    format!("11111111-1111-4111-8111-1111111111{:02x}", n.wrapping_add(0x10))
+}
 
 /// A request, taken apart.
 pub(super) struct Asked<'a> {
@@ -21,6 +26,8 @@ pub(super) struct Asked<'a> {
     pub(super) path: Vec<String>,
     /// Query parameters, decoded.
     pub(super) query: Vec<(String, String)>,
+    /// Who asks.
+    pub(super) principal: String,
     pub(super) sim: &'a Sim,
 }
 
@@ -76,7 +83,9 @@ impl Asked<'_> {
 pub(super) fn answer(asked: &Asked<'_>) -> (&'static str, Answer) {
     let (operation, mut answer) = unlimited(asked);
     let location = asked.path.get(5).map_or("", String::as_str).to_ascii_lowercase();
-    match asked.sim.quota.count(operation, &location) {
+    let subscription = asked.path.get(1).map_or("", String::as_str).to_ascii_lowercase();
+    asked.sim.stats.asked(&subscription, &asked.principal);
+    match asked.sim.quota.count(operation, &subscription, &location, &asked.principal) {
         Ok(headers) => {
             for (name, value) in headers {
                 if let Ok(value) = HeaderValue::try_from(value) {
@@ -98,17 +107,23 @@ fn unlimited(asked: &Asked<'_>) -> (&'static str, Answer) {
         (name, refused.unwrap_or_else(|| json(StatusCode::OK, &value(asked))))
     };
     match path[..] {
-        ["subscriptions"] => plain("ListSubscriptions", |_| list(&[subscription()])),
+        ["subscriptions"] => plain("ListSubscriptions", |asked| {
+            let all: Vec<Value> =
+                asked.sim.subscriptions.iter().map(|id| subscription(id)).collect();
+            list(&all)
+        }),
         ["tenants"] => plain("ListTenants", |_| {
             list(&[json!({"id": format!("/tenants/{TENANT}"), "tenantId": TENANT,
                 "displayName": "Simulated", "tenantCategory": "Home"})])
         }),
-        ["subscriptions", id, ..] if id != SUBSCRIPTION => {
+        ["subscriptions", id, ..] if !asked.sim.subscriptions.iter().any(|known| known == id) => {
             let text = format!("The subscription '{id}' could not be found.");
             ("Unknown", error(StatusCode::NOT_FOUND, "SubscriptionNotFound", &text))
         }
-        ["subscriptions", _] => plain("GetSubscription", |_| subscription()),
-        ["subscriptions", _, "locations"] => plain("ListLocations", |_| list(&locations())),
+        ["subscriptions", _] => plain("GetSubscription", |asked| subscription(&asked.path[1])),
+        ["subscriptions", _, "locations"] => {
+            plain("ListLocations", |asked| list(&locations(&asked.path[1])))
+        }
         ["subscriptions", _, "providers", "microsoft.compute"] => plain("GetProvider", provider),
         [
             "subscriptions",
@@ -134,21 +149,21 @@ fn list(value: &[Value]) -> Value {
     json!({ "value": value })
 }
 
-fn subscription() -> Value {
+fn subscription(id: &str) -> Value {
     json!({
-        "id": format!("/subscriptions/{SUBSCRIPTION}"), "authorizationSource": "RoleBased",
-        "managedByTenants": [], "subscriptionId": SUBSCRIPTION, "tenantId": TENANT,
+        "id": format!("/subscriptions/{id}"), "authorizationSource": "RoleBased",
+        "managedByTenants": [], "subscriptionId": id, "tenantId": TENANT,
         "displayName": "Simulated", "state": "Enabled",
         "subscriptionPolicies": {"locationPlacementId": "Public_2014-09-01",
             "quotaId": "EnterpriseAgreement_2014-09-01", "spendingLimit": "Off"},
     })
 }
 
-fn locations() -> Vec<Value> {
+fn locations(subscription: &str) -> Vec<Value> {
     let entry = |name: &&str, kind: &str| {
         let short = short_name(name);
         json!({
-            "id": format!("/subscriptions/{SUBSCRIPTION}/locations/{short}"), "name": short,
+            "id": format!("/subscriptions/{subscription}/locations/{short}"), "name": short,
             "type": "Region", "displayName": name, "regionalDisplayName": name,
             "metadata": {"regionType": kind, "regionCategory": "Recommended",
                 "geography": "Simulated", "geographyGroup": "Simulated", "longitude": "0",
@@ -166,7 +181,7 @@ fn provider(asked: &Asked<'_>) -> Value {
     };
     let locations: Vec<String> = asked.sim.world.locations.iter().map(display).collect();
     json!({
-        "id": format!("/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Compute"),
+        "id": format!("/subscriptions/{}/providers/Microsoft.Compute", asked.path[1]),
         "namespace": "Microsoft.Compute", "registrationState": "Registered",
         "resourceTypes": [
             {"resourceType": "virtualMachines", "locations": locations, "apiVersions": ["2024-07-01"]},
@@ -204,8 +219,8 @@ fn images(
         return (name, refused);
     }
     let base = format!(
-        "/Subscriptions/{SUBSCRIPTION}/Providers/Microsoft.Compute/Locations/\
-        {location}/Publishers"
+        "/Subscriptions/{}/Providers/Microsoft.Compute/Locations/{location}/Publishers",
+        asked.path[1]
     );
     if rest.is_empty() {
         let entries: Vec<Value> = world

@@ -16,20 +16,22 @@ use time::{Duration, OffsetDateTime};
 /// Tokens live as long as Entra's usually do.
 const LIFETIME: Duration = Duration::hours(24);
 
+/// Who asks without naming one of several identities.
+const PRINCIPAL: &str = "44444444-4444-4444-8444-444444444444";
+
 fn base64url(bytes: &[u8]) -> String {
     azure_core::base64::encode_url_safe(bytes)
 }
 
 /// A token for `audience`: the three parts of a JSON Web Token, the signature a mere filler.
-fn mint(audience: &str, now: OffsetDateTime) -> (String, OffsetDateTime) {
+fn mint(audience: &str, principal: &str, now: OffsetDateTime) -> (String, OffsetDateTime) {
     let expires = now + LIFETIME;
     let head = json!({"typ": "JWT", "alg": "RS256", "kid": "simulated"});
     let body = json!({
         "aud": audience, "iss": format!("https://sts.windows.net/{TENANT}/"),
         "iat": now.unix_timestamp(), "nbf": now.unix_timestamp(), "exp": expires.unix_timestamp(),
         "appid": "33333333-3333-4333-8333-333333333333", "idtyp": "app",
-        "oid": "44444444-4444-4444-8444-444444444444",
-        "sub": "44444444-4444-4444-8444-444444444444", "tid": TENANT, "ver": "1.0",
+        "oid": principal, "sub": principal, "tid": TENANT, "ver": "1.0",
         "xms_mirid": "/subscriptions/x/providers/Microsoft.ManagedIdentity/userAssignedIdentities/sim",
     });
     let part = |value: Value| base64url(value.to_string().as_bytes());
@@ -48,7 +50,7 @@ impl TokenCredential for SimCredential {
         _: Option<TokenRequestOptions<'_>>,
     ) -> azure_core::Result<AccessToken> {
         let audience = scopes.first().copied().unwrap_or_default();
-        let (token, expires) = mint(audience, OffsetDateTime::now_utc());
+        let (token, expires) = mint(audience, PRINCIPAL, OffsetDateTime::now_utc());
         Ok(AccessToken::new(token, expires))
     }
 }
@@ -68,16 +70,23 @@ pub(super) fn refusal(headers: &HeaderMap) -> Option<Response<Body>> {
             "Authentication failed. The 'Authorization' header is missing.",
         );
     };
-    let expiry = token
-        .split('.')
-        .nth(1)
-        .and_then(|part| azure_core::base64::decode_url_safe(part).ok())
-        .and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok())
-        .and_then(|claims| claims["exp"].as_i64());
+    let expiry = claims(token).and_then(|claims| claims["exp"].as_i64());
     if expiry.is_some_and(|expiry| expiry < OffsetDateTime::now_utc().unix_timestamp()) {
         return refuse("ExpiredAuthenticationToken", "The access token expiry time is past.");
     }
     None
+}
+
+fn claims(token: &str) -> Option<Value> {
+    let part = azure_core::base64::decode_url_safe(token.split('.').nth(1)?).ok()?;
+    serde_json::from_slice(&part).ok()
+}
+
+/// Who asks, as the token says.
+pub(super) fn principal(headers: &HeaderMap) -> String {
+    let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let claims = header.and_then(|value| value.strip_prefix("Bearer ")).and_then(claims);
+    claims.and_then(|claims| Some(claims["oid"].as_str()?.to_owned())).unwrap_or_default()
 }
 
 /// The identity endpoint of App Service and Functions, api-version 2019-08-01.
@@ -101,8 +110,10 @@ pub(super) async fn token(
         let body = json!({"statusCode": 401, "message": "The X-IDENTITY-HEADER is wrong."});
         return json(StatusCode::UNAUTHORIZED, &body);
     }
+    // A user-assigned identity is its own principal.
+    let principal = parameter("client_id").unwrap_or(PRINCIPAL);
     let Some(resource) = parameter("resource") else { return bad("The resource is missing.") };
-    let (token, expires) = mint(resource, OffsetDateTime::now_utc());
+    let (token, expires) = mint(resource, principal, OffsetDateTime::now_utc());
     json(
         StatusCode::OK,
         &json!({

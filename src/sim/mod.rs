@@ -56,22 +56,39 @@ impl Running {
     }
 }
 
-impl Sim {
-    /// A simulated Azure that has `world`, answers after `latency`, and keeps to `quota`.
-    pub fn new(world: World, latency: Duration, quota: QuotaSpec) -> Arc<Self> {
-        Self::with_faults(world, latency, quota, FaultsSpec::default())
-    }
+/// What it is like to ask a simulated Azure.
+#[derive(Debug, Clone)]
+pub struct Conditions {
+    /// Every answer takes at least this long.
+    pub latency: Duration,
+    /// What may be asked.
+    pub quota: QuotaSpec,
+    /// What goes wrong.
+    pub faults: FaultsSpec,
+    /// How many subscriptions the identity sees.
+    pub subscriptions: u8,
+}
 
-    /// The same, with something wrong now and then.
-    pub fn with_faults(
-        world: World,
-        latency: Duration,
-        quota: QuotaSpec,
-        faults: FaultsSpec,
-    ) -> Arc<Self> {
+impl Default for Conditions {
+    /// At once, without limits or faults, in one subscription.
+    fn default() -> Self {
+        Self {
+            latency: Duration::ZERO,
+            quota: QuotaSpec::default(),
+            faults: FaultsSpec::default(),
+            subscriptions: 1,
+        }
+    }
+}
+
+impl Sim {
+    /// A simulated Azure that has `world`, under `conditions`.
+    pub fn new(world: World, conditions: Conditions) -> Arc<Self> {
+        let Conditions { latency, quota, faults, subscriptions } = conditions;
         Arc::new(Self {
             world,
             latency,
+            subscriptions: (1..=subscriptions).map(arm::subscription_id).collect(),
             secret: ulid::Ulid::generate().to_string(),
             stats: Stats::default(),
             quota: quota::Meter::new(quota),
@@ -163,7 +180,8 @@ fn serve(sim: &Sim, request: &Request) -> (&'static str, Response<Body>) {
         return ("Unknown", error(StatusCode::BAD_REQUEST, "BadRequest", "The path is no UTF-8."));
     };
     let query = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
-    arm::answer(&Asked { path, query: query.into_owned().collect(), sim })
+    let principal = identity::principal(request.headers());
+    arm::answer(&Asked { path, query: query.into_owned().collect(), principal, sim })
 }
 
 /// The header of a refusal that tells a client where to sign in.

@@ -87,8 +87,8 @@ pub struct Meter {
 
 #[derive(Debug)]
 struct Used {
-    tokens: f64,
-    filled_at: Instant,
+    /// Tokens, and when they were filled up, by subscription and principal.
+    buckets: HashMap<(String, String), (f64, Instant)>,
     windows: HashMap<(&'static str, String), VecDeque<Instant>>,
 }
 
@@ -97,8 +97,7 @@ type Headers = Vec<(HeaderName, String)>;
 impl Meter {
     /// Nothing used yet.
     pub fn new(spec: QuotaSpec) -> Self {
-        let tokens = spec.0.as_ref().map_or(0.0, |limits| limits.bucket);
-        let used = Used { tokens, filled_at: Instant::now(), windows: HashMap::new() };
+        let used = Used { buckets: HashMap::new(), windows: HashMap::new() };
         Self { limits: spec.0, used: Mutex::new(used) }
     }
 
@@ -106,23 +105,29 @@ impl Meter {
     pub(super) fn count(
         &self,
         operation: &'static str,
+        subscription: &str,
         location: &str,
+        principal: &str,
     ) -> std::result::Result<Headers, Box<Response<Body>>> {
         let Some(limits) = &self.limits else { return Ok(Vec::new()) };
         let now = Instant::now();
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let rate = limits.per_second * f64::from(limits.faster);
-        let since = now.duration_since(used.filled_at).as_secs_f64();
-        used.tokens = (used.tokens + since * rate).min(limits.bucket);
-        used.filled_at = now;
-        if used.tokens < 1.0 {
-            return Err(Box::new(bucket_spent((1.0 - used.tokens) / rate)));
+        let Used { buckets, windows } = &mut *used;
+        let asker = (subscription.to_owned(), principal.to_owned());
+        let (tokens, filled_at) = buckets.entry(asker).or_insert((limits.bucket, now));
+        let since = now.duration_since(*filled_at).as_secs_f64();
+        *tokens = (*tokens + since * rate).min(limits.bucket);
+        *filled_at = now;
+        if *tokens < 1.0 {
+            return Err(Box::new(bucket_spent(subscription, principal, (1.0 - *tokens) / rate)));
         }
         let mut headers = Headers::new();
         let limited = limits.operations.iter().find(|(name, ..)| *name == operation);
         if let Some((_, policy, short, long)) = limited {
             let [few, many] = [180, 1_800].map(|s| Duration::from_secs(s) / limits.faster);
-            let counted = used.windows.entry((policy, location.to_owned())).or_default();
+            let counted =
+                windows.entry((policy, format!("{subscription}/{location}"))).or_default();
             while counted.front().is_some_and(|at| *at + many <= now) {
                 counted.pop_front();
             }
@@ -146,8 +151,8 @@ impl Meter {
                 ),
             ));
         }
-        used.tokens -= 1.0;
-        let reads = used.tokens.floor();
+        *tokens -= 1.0;
+        let reads = tokens.floor();
         headers.push((
             HeaderName::from_static("x-ms-ratelimit-remaining-subscription-reads"),
             reads.to_string(),
@@ -176,12 +181,11 @@ fn refuse(wait: f64, body: &serde_json::Value) -> Response<Body> {
     response
 }
 
-fn bucket_spent(wait: f64) -> Response<Body> {
+fn bucket_spent(subscription: &str, principal: &str, wait: f64) -> Response<Body> {
     let text = format!(
-        "Number of 'read' requests for subscription actor '{}' exceeded. Please try again after \
-         '{:.0}' seconds after additional tokens are available. Refer to \
+        "Number of 'read' requests for subscription actor '{subscription}:{principal}' exceeded. Please \
+         try again after '{:.0}' seconds after additional tokens are available. Refer to \
          https://aka.ms/arm-throttling for additional information.",
-        super::SUBSCRIPTION,
         wait.ceil().max(1.0)
     );
     let body = json!({"error": {"code": "SubscriptionRequestsThrottled", "message": text}});

@@ -17,6 +17,8 @@ pub struct Sim {
     pub world: World,
     /// Every answer takes at least this long.
     pub latency: Duration,
+    /// What the identity sees.
+    pub subscriptions: Vec<String>,
     /// What the identity endpoint wants in its header.
     pub secret: String,
     /// What was asked.
@@ -31,6 +33,8 @@ pub struct Sim {
 #[derive(Debug, Default)]
 pub struct Stats {
     operations: Mutex<BTreeMap<&'static str, BTreeMap<u16, u64>>>,
+    /// Requests by subscription and principal.
+    askers: Mutex<BTreeMap<String, u64>>,
     at_once: AtomicU64,
     most_at_once: AtomicU64,
     without_token: AtomicU64,
@@ -48,6 +52,12 @@ impl Stats {
         self.at_once.fetch_sub(1, Ordering::Relaxed);
         let mut operations = self.operations.lock().unwrap_or_else(PoisonError::into_inner);
         *operations.entry(operation).or_default().entry(status.as_u16()).or_default() += 1;
+    }
+
+    /// A principal asked through a subscription.
+    pub(super) fn asked(&self, subscription: &str, principal: &str) {
+        let mut askers = self.askers.lock().unwrap_or_else(PoisonError::into_inner);
+        *askers.entry(format!("{subscription} {principal}")).or_default() += 1;
     }
 
     /// A request had no token.
@@ -70,6 +80,7 @@ impl Stats {
             "requests": count(None),
             "throttled": count(Some(429)),
             "operations": *operations,
+            "askers": *self.askers.lock().unwrap_or_else(PoisonError::into_inner),
             "mostAtOnce": self.most_at_once.load(Ordering::Relaxed),
             "withoutToken": self.without_token.load(Ordering::Relaxed),
         })

@@ -1,20 +1,22 @@
 //! Real limits in simulated time: how long a run takes, and how many requests are refused.
 
 use crate::support::fleet::{Direct, Fleet, Luck, app};
-use azimg::sim::{Scale, Sim, World, generate};
+use azimg::sim::{Conditions, Scale, Sim, generate};
 use azimg::store::Store;
 use azimg::store::memory::MemoryStore;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Crawls `world` under real limits with so many processes on one quota; how long it took, and the
+/// Crawls a region under real limits with so many processes on one quota, in so many subscriptions; how long it took, and the
 /// statistics of the simulated Azure.
-fn crawl(world: World, processes: usize, endpoint: &str) -> (Duration, Value) {
+fn crawl(processes: usize, subscriptions: u8, endpoint: &str) -> (Duration, Value) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
     runtime.unwrap().block_on(async {
-        let sim = Sim::new(world, Duration::ZERO, "real".parse().unwrap());
+        let quota = "real".parse().unwrap();
+        let world = generate(Scale::Region, 1);
+        let sim = Sim::new(world, Conditions { quota, subscriptions, ..Conditions::default() });
         let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
         let latency = Duration::from_millis(80);
         let wire = Direct { sim: Arc::clone(&sim), latency, random: None };
@@ -33,24 +35,29 @@ fn crawl(world: World, processes: usize, endpoint: &str) -> (Duration, Value) {
 }
 
 /// One region: 2,640 listings of offers at 200 every three minutes and 1,000 every half hour, and
-/// 78,460 other requests at 25 a second.
-fn check(processes: usize, endpoint: &str) {
-    let (took, stats) = crawl(generate(Scale::Region, 1), processes, endpoint);
+/// 78,460 other requests at 25 a second, in each subscription.
+fn check(processes: usize, subscriptions: u8, endpoint: &str) {
+    let (took, stats) = crawl(processes, subscriptions, endpoint);
     let requests = stats["requests"].as_u64().unwrap();
     let throttled = stats["throttled"].as_u64().unwrap();
-    println!("{processes} at {endpoint}: {took:?}, {stats}");
+    println!("{processes} in {subscriptions} at {endpoint}: {took:?}, {stats}");
     assert_eq!(requests - throttled, 81_100);
-    let shortest = Duration::from_mins(60 + 9);
+    let shortest = Duration::from_mins(if subscriptions == 1 { 60 + 9 } else { 30 + 3 });
     assert!(took.as_secs_f64() <= shortest.as_secs_f64() * 1.05, "{took:?}");
     assert!(throttled * 100 <= requests, "{throttled} of {requests}");
 }
 
 #[test]
 fn one_process_that_is_told_of_limits_by_answers_is_done_as_soon_as_they_permit() {
-    check(1, "http://127.0.0.1:1");
+    check(1, 1, "http://127.0.0.1:1");
 }
 
 #[test]
 fn eight_processes_on_one_quota_are_done_as_soon_as_it_permits() {
-    check(8, "https://management.azure.com");
+    check(8, 1, "https://management.azure.com");
+}
+
+#[test]
+fn two_subscriptions_take_half_as_long() {
+    check(1, 2, "https://management.azure.com");
 }

@@ -9,7 +9,7 @@ use crate::support::fleet::{Direct, Fleet, Luck, app};
 use crate::support::steps::{Around, Stepped};
 use async_trait::async_trait;
 use azimg::error::{Error, Result};
-use azimg::sim::{FaultsSpec, QuotaSpec, Scale, Sim, World, generate};
+use azimg::sim::{Conditions, FaultsSpec, QuotaSpec, Scale, Sim, World, generate};
 use azimg::store::Store;
 use azimg::store::memory::MemoryStore;
 use bytes::Bytes;
@@ -93,6 +93,7 @@ struct Fate {
     store: f64,
     /// Whether recorded limits are assumed from the first request on.
     assume: bool,
+    subscriptions: u8,
 }
 
 impl Fate {
@@ -105,6 +106,7 @@ impl Fate {
             faults: FaultsSpec::default(),
             store: 0.0,
             assume: false,
+            subscriptions: 1,
         }
     }
 
@@ -135,6 +137,7 @@ impl Fate {
             faults: format!("{},times={times},seed={seed}", shares.join(",")).parse().unwrap(),
             store,
             assume: random.random_bool(0.3),
+            subscriptions: random.random_range(1..=3),
         }
     }
 
@@ -143,7 +146,13 @@ impl Fate {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
         runtime.unwrap().block_on(async {
-            let sim = Sim::with_faults(world(self.second), Duration::ZERO, self.quota, self.faults);
+            let conditions = Conditions {
+                quota: self.quota,
+                faults: self.faults,
+                subscriptions: self.subscriptions,
+                ..Conditions::default()
+            };
+            let sim = Sim::new(world(self.second), conditions);
             let random = Arc::new(Mutex::new(StdRng::seed_from_u64(self.luck.seed)));
             let latency = Duration::from_millis(400);
             let wire = Direct { sim: Arc::clone(&sim), latency, random: Some(random) };

@@ -29,7 +29,7 @@ const AT_ONCE: usize = 8;
 const MOST_OFFERS: usize = 40;
 /// Requests that follow from one offer: in a region's catalog 7.3 (SKUs, versions, the newest one's
 /// details).
-const REQUESTS_AN_OFFER: f64 = 7.0;
+const REQUESTS_AN_OFFER: f64 = 5.0;
 
 /// The source of marketplace images.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ pub mod replay;
 pub mod steps;
 pub mod venv;
 
-use azimg::sim::{QuotaSpec, Running, Sim, World};
+use azimg::sim::{Conditions, Running, Sim, World};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -82,15 +82,18 @@ impl Azure {
     }
 
     pub fn start_with(world: World, latency: Duration, tls: Option<&Path>) -> Self {
-        Self::launch(Sim::new(world, latency, QuotaSpec::default()), tls)
+        Self::under(world, Conditions { latency, ..Conditions::default() }, tls)
     }
 
     /// One that keeps limits; `quota` as `azimg sim --quota` takes it.
     pub fn limited(world: World, quota: &str) -> Self {
-        Self::launch(Sim::new(world, Duration::ZERO, quota.parse().unwrap()), None)
+        let quota = quota.parse().unwrap();
+        Self::under(world, Conditions { quota, ..Conditions::default() }, None)
     }
 
-    fn launch(sim: Arc<Sim>, tls: Option<&Path>) -> Self {
+    /// One under any conditions.
+    pub fn under(world: World, conditions: Conditions, tls: Option<&Path>) -> Self {
+        let sim = Sim::new(world, conditions);
         let runtime = Runtime::new().unwrap();
         let entered = runtime.enter();
         let running = sim.start(([127, 0, 0, 1], 0).into(), tls).unwrap();
