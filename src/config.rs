@@ -300,8 +300,10 @@ impl Config {
             return Ok(ManagedIdentityCredential::new(Some(options)).map_err(failed)?);
         }
         if self.variable("AZURE_FEDERATED_TOKEN_FILE").is_some() {
-            let mut options = WorkloadIdentityCredentialOptions::default();
-            options.client_id = id.map(str::to_owned);
+            let mut options = WorkloadIdentityCredentialOptions {
+                client_id: id.map(str::to_owned),
+                ..WorkloadIdentityCredentialOptions::default()
+            };
             options.credential_options.client_options = client_options;
             return Ok(WorkloadIdentityCredential::new(Some(options)).map_err(failed)?);
         }

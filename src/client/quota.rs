@@ -125,13 +125,11 @@ impl Quota {
         if closed > LONGEST_PAUSE {
             return Grant::Later(closed);
         }
-        match buckets[principal].take(now, depth == OFFERS) {
-            Err(wait) => Grant::Soon(wait),
-            Ok(()) => {
-                operation.take();
-                Grant::Go(Permit { account, operation: operation_name, principal })
-            }
+        if let Err(wait) = buckets[principal].take(now, depth == OFFERS) {
+            return Grant::Soon(wait);
         }
+        operation.take();
+        Grant::Go(Permit { account, operation: operation_name, principal })
     }
 
     fn account(&self, now: Instant) -> Account {
@@ -153,8 +151,8 @@ impl Quota {
             entry.waiting += 1;
             Arc::clone(&entry.turn)
         };
-        let mut place = Place { quota: self, account, _turn: None };
-        place._turn = Some(turn.lock_owned().await);
+        let mut place = Place { quota: self, account, turn: None };
+        place.turn = Some(turn.lock_owned().await);
         Some(place)
     }
 
@@ -245,11 +243,12 @@ impl State {
 pub(super) struct Place<'a> {
     quota: &'a Quota,
     account: String,
-    _turn: Option<tokio::sync::OwnedMutexGuard<()>>,
+    turn: Option<tokio::sync::OwnedMutexGuard<()>>,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
+        self.turn = None;
         if let Some(account) = self.quota.state().accounts.get_mut(&self.account) {
             account.waiting = account.waiting.saturating_sub(1);
         }

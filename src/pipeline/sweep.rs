@@ -78,9 +78,9 @@ async fn look_after(
         return Ok(());
     }
     let key = Key::Swept(run);
-    let last: Option<Mark> = read_json(store, &key).await?;
-    let moved = last.as_ref().is_none_or(|last| last.ended != survey.ended.len());
-    let lost = all || last.is_some_and(|last| !moved && now - last.since >= LOST_AFTER);
+    let mark: Option<Mark> = read_json(store, &key).await?;
+    let moved = mark.as_ref().is_none_or(|mark| mark.ended != survey.ended.len());
+    let lost = all || mark.is_some_and(|mark| !moved && now - mark.since >= LOST_AFTER);
     if moved || lost {
         let mark = Mark { ended: survey.ended.len(), since: now };
         let tag = store.get(&key).await?.map(|object| object.tag);

@@ -193,6 +193,7 @@ impl WorkItem {
     }
 
     /// An item that follows from this one.
+    #[must_use]
     pub fn child(&self, scope: Scope) -> Self {
         Self { previous: self.previous, ..Self::new(self.run, self.source, scope) }
     }

@@ -1,5 +1,6 @@
 //! Whatever happens to messages and workers, the rows are the same.
 
+use crate::support::faulty::Faulty;
 use crate::support::{Azure, azimg, finish, json, rows, timeless};
 use azimg::config::{Config, Flags};
 use azimg::functions::{App, Event, FUNCTIONS, Message, PUBLISH, Trigger, WORK};
@@ -147,62 +148,87 @@ fn lost_messages_are_found_by_sweeps_and_poison_closes_the_run() {
     assert!(failed[0]["reason"].as_str().unwrap().contains("given up"), "{failed:?}");
 }
 
-#[test]
-fn a_killed_crawl_is_resumed_and_asks_nothing_finished_again() {
-    let world = || generate(Scale::Small, 13);
-    let whole = {
-        let azure = Azure::start(world());
-        let folder = tempfile::tempdir().unwrap();
-        json(&mut azure.azimg(&[
-            "crawl",
-            "--store",
-            folder.path().to_str().unwrap(),
-            "-o",
-            "json",
-        ]));
-        timeless(rows(folder.path()))
+/// Items of a run that have ended without children, as the beginnings of paths.
+fn ended(store: &Path, run: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let Ok(locations) = std::fs::read_dir(store.join(format!("runs/{run}/outcomes/marketplace")))
+    else {
+        return found;
     };
-    let azure = Azure::start_with(world(), Duration::from_millis(40), None);
+    for location in locations {
+        let location = location.unwrap();
+        for file in std::fs::read_dir(location.path()).unwrap() {
+            let (file, location) = (file.unwrap().file_name(), location.file_name());
+            let (name, location) = (file.to_str().unwrap(), location.to_str().unwrap());
+            if let Some(publisher) =
+                name.strip_suffix(".json").filter(|name| !name.contains(['@', '%']))
+                && !name.ends_with(".parent.json")
+            {
+                found.push(format!("/locations/{location}/publishers/{publisher}/"));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn killed_twenty_times_it_ends_complete_and_asks_nothing_again_that_has_ended() {
+    let world = || generate(Scale::Small, 84);
+    let whole = tempfile::tempdir().unwrap();
+    let path = whole.path().to_str().unwrap();
+    json(&mut Azure::start(world()).azimg(&["crawl", "--store", path, "-o", "json"]));
+    let azure = Azure::start_with(world(), Duration::from_millis(60), None);
+    let faulty = Faulty::start(azure, Vec::new());
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().to_str().unwrap();
-    let runs = || {
-        let level = std::fs::read_dir(folder.path().join("runs"));
-        level.map_or_else(
-            |_| Vec::new(),
-            |runs| {
-                runs.map(|run| run.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
-            },
-        )
+    let newest = || {
+        let runs = std::fs::read_dir(folder.path().join("runs")).ok()?;
+        let mut runs: Vec<String> =
+            runs.map(|run| run.unwrap().file_name().into_string().unwrap()).collect();
+        runs.sort();
+        runs.pop()
     };
-    let mut random = StdRng::seed_from_u64(5);
-    let mut kills = 0;
-    for _ in 0..30 {
-        let run = runs().first().cloned();
-        let mut arguments = vec!["crawl", "--store", store, "--quiet"];
+    let open =
+        || newest().filter(|run| !folder.path().join(format!("snapshots/{run}/_SUCCESS")).exists());
+    let mut random = StdRng::seed_from_u64(7);
+    let (mut kills, mut skipped) = (0, 0);
+    while kills < 20 {
+        let run = open();
+        let before = run.as_ref().map_or_else(Vec::new, |run| ended(folder.path(), run));
+        faulty.seen.lock().unwrap().clear();
+        let mut arguments = vec!["crawl", "--full", "--store", store, "--quiet"];
         if let Some(run) = &run {
             arguments.extend(["--resume", run]);
         }
-        let mut child =
-            azure.azimg(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(random.random_range(150..500)));
-        if child.try_wait().unwrap().is_some() {
-            break;
+        let mut command = faulty.azimg(&arguments);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(random.random_range(100..900)));
+        if child.try_wait().unwrap().is_none() {
+            child.kill().unwrap();
+            kills += 1;
         }
-        child.kill().unwrap();
         child.wait().unwrap();
-        kills += 1;
+        let seen = faulty.seen.lock().unwrap();
+        for path in seen.iter().filter(|_| run.is_some()) {
+            let again = before.iter().find(|item| path.to_lowercase().contains(item.as_str()));
+            assert!(again.is_none(), "{path} was asked again");
+        }
+        skipped += before.len();
     }
-    assert!(kills > 0, "the crawl was never interrupted");
-    let run = runs().first().cloned().unwrap();
-    let (code, _, stderr) =
-        finish(&mut azure.azimg(&["crawl", "--store", store, "--resume", &run]));
+    assert!(skipped > 100, "kills came too early: {skipped}");
+    let run = open();
+    let mut arguments = vec!["crawl", "--full", "--store", store];
+    if let Some(run) = &run {
+        arguments.extend(["--resume", run]);
+    }
+    let (code, _, stderr) = finish(&mut faulty.azimg(&arguments));
     assert_eq!(code, 0, "{stderr}");
-    assert_eq!(timeless(rows(folder.path())), whole);
-    let asked = azure.sim.stats.to_json()["requests"].as_u64().unwrap();
-    let (code, _, _) = finish(&mut azure.azimg(&["crawl", "--store", store, "--resume", &run]));
+    assert_eq!(timeless(rows(folder.path())), timeless(rows(whole.path())));
+    let run = newest().unwrap();
+    faulty.seen.lock().unwrap().clear();
+    let (code, _, _) = finish(&mut faulty.azimg(&["crawl", "--store", store, "--resume", &run]));
     assert_eq!(code, 0);
-    let after = azure.sim.stats.to_json()["requests"].as_u64().unwrap();
-    assert_eq!(after, asked, "a published run asks nothing");
+    assert_eq!(*faulty.seen.lock().unwrap(), [""; 0], "a published run asks nothing");
 }
 
 #[test]

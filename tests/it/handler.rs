@@ -14,6 +14,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -79,7 +80,7 @@ fn faceless(store: &Path) -> BTreeMap<String, String> {
                 }
                 manifest.to_string()
             }
-            name if name.ends_with(".zst") => {
+            "marketplace.ndjson.zst" | "changes.ndjson.zst" => {
                 String::from_utf8(zstd::decode_all(bytes.as_slice()).unwrap()).unwrap()
             }
             _ => String::from_utf8(bytes).unwrap(),
@@ -102,7 +103,7 @@ fn columns(bytes: Vec<u8>) -> String {
         for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
             if !["observed_at", "observed_run", "first_seen_at"].contains(&field.name().as_str()) {
                 for row in 0..column.len() {
-                    text += &format!("{:?}\n", column.slice(row, 1));
+                    writeln!(text, "{:?}", column.slice(row, 1)).unwrap();
                 }
             }
         }

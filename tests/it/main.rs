@@ -17,6 +17,7 @@ mod crawl;
 mod deliveries;
 mod faults;
 mod handler;
+mod incremental;
 mod pacing;
 mod peers;
 mod quota;

@@ -112,20 +112,21 @@ impl Fate {
 
     fn of(seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
-        let mut some =
-            |most: f64| if random.random_bool(0.7) { random.random::<f64>() * most } else { 0.0 };
+        let some = |random: &mut StdRng, most: f64| {
+            if random.random_bool(0.7) { random.random::<f64>() * most } else { 0.0 }
+        };
         let shares = ["429", "5xx", "timeout", "slow", "cut", "reset", "shape"];
         let shares: Vec<String> =
-            shares.iter().map(|name| format!("{name}={:.3}", some(0.12))).collect();
+            shares.iter().map(|name| format!("{name}={:.3}", some(&mut random, 0.12))).collect();
         let luck = Luck {
             seed,
-            lost: some(0.1),
-            twice: some(0.3),
-            late: Duration::from_secs_f64(some(90.0)),
-            deaths: some(6.0) as u32,
-            skew: some(300.0) as i64,
+            lost: some(&mut random, 0.1),
+            twice: some(&mut random, 0.3),
+            late: Duration::from_secs_f64(some(&mut random, 90.0)),
+            deaths: random.random_range(0..6),
+            skew: random.random_range(0..300),
         };
-        let store = some(0.04);
+        let store = some(&mut random, 0.04);
         let quota = ["off", "real", "offers=3/12", "arm=20/2,offers=9/40"];
         // A request is tried five times: what is met more often is an outage.
         let times = random.random_range(1..=4);

@@ -38,7 +38,7 @@ impl Rotation {
 
     /// Those of `known` (when, who) that are listed again: all that would be too old at the next
     /// run, and enough that each comes round in time, oldest first.
-    fn due<'a>(self, mut known: Vec<(OffsetDateTime, &'a str)>) -> HashSet<&'a str> {
+    fn due(self, mut known: Vec<(OffsetDateTime, &str)>) -> HashSet<&str> {
         known.sort();
         let total = known.len() as u64;
         let share = (total * self.interval_seconds).div_ceil(self.most_seconds.max(1));

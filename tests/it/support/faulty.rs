@@ -7,8 +7,8 @@ use axum::extract::{Request, State};
 use axum::http::header;
 use axum::response::Response;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use tokio::runtime::Runtime;
 
 /// What happens to requests whose path contains `on`, after the first `after`, `times` times.
@@ -37,6 +37,8 @@ impl Fault {
 pub struct Faulty {
     pub azure: Azure,
     pub address: String,
+    /// The paths that were asked.
+    pub seen: Arc<Mutex<Vec<String>>>,
     faults: Arc<Vec<Fault>>,
     _runtime: Runtime,
 }
@@ -44,6 +46,7 @@ pub struct Faulty {
 struct Wire {
     arm: String,
     faults: Arc<Vec<Fault>>,
+    seen: Arc<Mutex<Vec<String>>>,
     client: reqwest::Client,
 }
 
@@ -52,13 +55,14 @@ impl Faulty {
         let faults = Arc::new(faults);
         let arm = azure.running.arm.to_string();
         let client = reqwest::Client::builder().build().unwrap();
-        let wire = Wire { arm, faults: Arc::clone(&faults), client };
+        let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+        let wire = Wire { arm, faults: Arc::clone(&faults), seen: Arc::clone(&seen), client };
         let runtime = Runtime::new().unwrap();
         let routes = Router::new().fallback(pass).with_state(Arc::new(wire));
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         runtime.spawn(async move { axum::serve(listener, routes).await.unwrap() });
-        Self { azure, address, faults, _runtime: runtime }
+        Self { azure, address, seen, faults, _runtime: runtime }
     }
 
     /// The executable, led through the wire.
@@ -76,6 +80,7 @@ impl Faulty {
 
 async fn pass(State(wire): State<Arc<Wire>>, request: Request) -> Response {
     let path = request.uri().path_and_query().unwrap().as_str().to_owned();
+    wire.seen.lock().unwrap().push(path.clone());
     let fault = wire.faults.iter().find(|fault| {
         path.to_lowercase().contains(fault.on)
             && fault.met.fetch_add(1, Ordering::Relaxed) < fault.times
