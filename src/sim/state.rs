@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// A simulated Azure.
 pub struct Sim {
@@ -33,6 +34,8 @@ pub struct Sim {
 #[derive(Debug, Default)]
 pub struct Stats {
     operations: Mutex<BTreeMap<&'static str, BTreeMap<u16, u64>>>,
+    /// The first and the last answer of each operation.
+    spans: Mutex<BTreeMap<&'static str, (Instant, Instant)>>,
     /// Requests by subscription and principal.
     askers: Mutex<BTreeMap<String, u64>>,
     at_once: AtomicU64,
@@ -52,6 +55,12 @@ impl Stats {
         self.at_once.fetch_sub(1, Ordering::Relaxed);
         let mut operations = self.operations.lock().unwrap_or_else(PoisonError::into_inner);
         *operations.entry(operation).or_default().entry(status.as_u16()).or_default() += 1;
+        drop(operations);
+        if status != StatusCode::TOO_MANY_REQUESTS {
+            let now = Instant::now();
+            let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
+            spans.entry(operation).or_insert((now, now)).1 = now;
+        }
     }
 
     /// A principal asked through a subscription.
@@ -76,8 +85,12 @@ impl Stats {
                 .map(|(_, count)| *count)
                 .sum()
         };
+        let spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
+        let seconds: BTreeMap<_, _> =
+            spans.iter().map(|(name, (from, to))| (name, (*to - *from).as_secs_f64())).collect();
         json!({
             "requests": count(None),
+            "seconds": seconds,
             "throttled": count(Some(429)),
             "operations": *operations,
             "askers": *self.askers.lock().unwrap_or_else(PoisonError::into_inner),

@@ -1,24 +1,13 @@
 //! Programs that are not ours: the Azure SDK and the Azure CLI list from the simulated Azure what
 //! azimg finds there, and a Parquet reader reads what azimg writes.
 
-use crate::support::{Azure, finish, json, root, rows, venv};
+use crate::support::{Azure, finish, json, peer, root, rows, venv};
 use azimg::sim::{SUBSCRIPTION, Scale, generate};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
-
-/// A peer in a clean environment that trusts the simulated authority and signs in there.
-fn peer(azure: &Azure, folder: &Path, program: &Path) -> Command {
-    let authority = folder.join("tls/ca.pem");
-    let mut command = Command::new(program);
-    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", folder);
-    command.envs(azure.variables());
-    command.env("REQUESTS_CA_BUNDLE", &authority).env("SSL_CERT_FILE", &authority);
-    command.env("AZURE_CONFIG_DIR", folder.join("az")).env("AZURE_CORE_COLLECT_TELEMETRY", "no");
-    command
-}
 
 fn secure(folder: &Path) -> Azure {
     let tls = folder.join("tls");

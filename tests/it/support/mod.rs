@@ -128,6 +128,17 @@ impl Azure {
     }
 }
 
+/// A peer in a clean environment that trusts the simulated authority and signs in there.
+pub fn peer(azure: &Azure, folder: &Path, program: &Path) -> Command {
+    let authority = folder.join("tls/ca.pem");
+    let mut command = Command::new(program);
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", folder);
+    command.envs(azure.variables());
+    command.env("REQUESTS_CA_BUNDLE", &authority).env("SSL_CERT_FILE", &authority);
+    command.env("AZURE_CONFIG_DIR", folder.join("az")).env("AZURE_CORE_COLLECT_TELEMETRY", "no");
+    command
+}
+
 /// Writes rows into a file, one a line.
 pub fn write_rows(path: &Path, rows: &[Value]) {
     let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
