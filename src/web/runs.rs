@@ -108,7 +108,14 @@ fn published(manifest: &Manifest) -> Value {
 pub(crate) async fn describe(store: &dyn Store, run: RunId) -> Result<(Value, Option<Coverage>)> {
     if let Some(manifest) = snapshot::manifest(store, run).await? {
         let key = Key::Snapshot(run, SnapshotFile::Coverage);
-        return Ok((published(&manifest), read_json(store, &key).await?));
+        let coverage: Option<Coverage> = read_json(store, &key).await?;
+        let mut value = published(&manifest);
+        // How old the oldest listing of a publisher's offers is that the snapshot rests on.
+        let ages = coverage.iter().flat_map(|coverage| &coverage.scopes);
+        let oldest = ages.filter_map(|line| line.offers_listed_at).min();
+        value["offersListedSince"] =
+            oldest.and_then(|at| at.format(&Rfc3339).ok()).map_or(Value::Null, Value::String);
+        return Ok((value, coverage));
     }
     let plan = read_plan(store, run).await?;
     let survey = survey(store, &plan).await?;

@@ -1,6 +1,6 @@
 //! A second run asks only what it has to, and says how old the rest is.
 
-use crate::support::{Azure, finish, json, rows, timeless, write_rows};
+use crate::support::{Azure, azimg, finish, json, rows, timeless, write_rows};
 use azimg::sim::{Conditions, Scale, World, generate};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -44,6 +44,9 @@ fn known_offers_are_not_listed_again_until_they_are_too_old() {
     assert_eq!(second["coverage"]["empty"], first["coverage"]["empty"]);
     assert!(second["requests"].as_u64() < first["requests"].as_u64());
     assert_eq!(ages(folder.path()).len(), 2);
+    let shown = azimg(&["runs", "show", "-o", "json", "--store", folder.path().to_str().unwrap()]);
+    let shown = json(&mut { shown });
+    assert_eq!(shown["offersListedSince"], *ages(folder.path()).first().unwrap());
 
     for (more, age) in [(&["--full"][..], "24h"), (&[], "1s")] {
         let before = azure.asked("ListOffers");
