@@ -60,10 +60,11 @@ pub async fn publish(
     let ask_details = plan.request.details.unwrap_or_default() != Details::None
         && !survey.details_planned
         && !give_up;
-    let mut shards = Shards::list(store, &plan, &survey).await?;
+    let expected = survey.expected();
+    let mut shards = Shards::list(store, &plan, survey).await?;
     let built = build(store, &plan, &mut shards, ask_details).await?;
     if !shards.damaged.is_empty() && !give_up {
-        return reopen(store, shards.damaged, survey.expected()).await;
+        return reopen(store, shards.damaged, expected).await;
     }
     if ask_details && !built.wanted.is_empty() {
         let items = details_items(&plan, built.wanted);

@@ -16,7 +16,7 @@ pub struct Survey {
     pub ended: Vec<WorkItem>,
     /// Items that are expected and have not ended.
     pub missing: Vec<WorkItem>,
-    /// Outcomes that have children, by source and item id.
+    /// Outcomes that have children, by source and item id; the children are among the items.
     pub parents: HashMap<(SourceName, String), Outcome>,
     /// Whether the details have been planned, or none are wanted.
     pub details_planned: bool,
@@ -67,8 +67,8 @@ impl Survey {
             if !seen.insert(name.clone()) {
                 continue;
             }
-            if let Some(parent) = self.parents.get(&name) {
-                open.extend(parent.children.iter().rev().cloned());
+            if let Some(parent) = self.parents.get_mut(&name) {
+                open.extend(std::mem::take(&mut parent.children).into_iter().rev());
                 self.ended.push(item);
             } else if leaves.contains(&name) {
                 self.ended.push(item);

@@ -43,7 +43,7 @@ enum Lies {
 }
 
 impl Shards {
-    pub(super) async fn list(store: &dyn Store, plan: &Plan, survey: &Survey) -> Result<Self> {
+    pub(super) async fn list(store: &dyn Store, plan: &Plan, survey: Survey) -> Result<Self> {
         let source = SourceName::Marketplace;
         let entries = store.list(&Key::shards_prefix(plan.run, source)).await?;
         let shards: HashSet<&str> = entries
@@ -55,14 +55,14 @@ impl Shards {
             groups: BTreeMap::new(),
             missing_locations: HashSet::new(),
             ends: HashMap::new(),
-            parents: survey.parents.clone(),
+            parents: survey.parents,
             damaged: Vec::new(),
         };
-        let ended = survey.ended.iter().map(|item| (item, true));
-        for (item, ended) in ended.chain(survey.missing.iter().map(|item| (item, false))) {
-            let Some(publisher) = item.scope.publisher() else {
+        let ended = survey.ended.into_iter().map(|item| (item, true));
+        for (item, ended) in ended.chain(survey.missing.into_iter().map(|item| (item, false))) {
+            let Some(publisher) = item.scope.publisher().map(str::to_ascii_lowercase) else {
                 if ended {
-                    this.locations.push(item.clone());
+                    this.locations.push(item);
                 } else {
                     this.missing_locations.insert(item.scope.location().to_owned());
                 }
@@ -77,8 +77,7 @@ impl Shards {
             } else {
                 Lies::InOutcome
             };
-            let parts = this.groups.entry(publisher.to_ascii_lowercase()).or_default();
-            parts.push(Part { item: item.clone(), lies });
+            this.groups.entry(publisher).or_default().push(Part { item, lies });
         }
         Ok(this)
     }
@@ -124,10 +123,9 @@ impl Shards {
         self.ends.get(location).cloned().unwrap_or_else(unknown)
     }
 
-    /// The publishers of the run, in order.
-    pub(super) fn publishers<'a>(&self, store: &'a dyn Store) -> Publishers<'a> {
-        let groups: Vec<(String, Vec<Part>)> = self.groups.clone().into_iter().collect();
-        let loaded = stream::iter(groups)
+    /// The publishers of the run, in order, once.
+    pub(super) fn publishers<'a>(&mut self, store: &'a dyn Store) -> Publishers<'a> {
+        let loaded = stream::iter(std::mem::take(&mut self.groups))
             .map(move |(name, parts)| load(store, name, parts))
             .buffered(AHEAD)
             .boxed();
