@@ -3,7 +3,7 @@
 //! `cargo bench -- NAME…` runs those that are named, `cargo bench` all of them.
 
 #![allow(unreachable_pub, reason = "one crate, many modules: pub says what they share")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a bench fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it fails by panicking")]
 #![allow(clippy::disallowed_methods, reason = "benches say what environment a program gets")]
 #![allow(clippy::similar_names, clippy::format_collect, clippy::single_match_else)]
 
