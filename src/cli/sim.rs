@@ -10,8 +10,7 @@ use std::time::Duration;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  azimg sim --scale region --latency 20ms
-  azimg sim --quota 60x --faults all=0.01,seed=3       limits and faults, sixty times as fast
+  azimg sim --scale region --quota 60x --faults all=0.01,seed=3     limits, sixty times as fast, and faults
   azimg sim --catalog azimg-data/snapshots/RUN/marketplace.ndjson.zst --tls ./sim-tls")]
 pub(super) struct SimArgs {
     /// Where to listen
