@@ -1,246 +1,171 @@
-//! The current snapshot, opened for reading: filters and the latest-image question.
+//! The current snapshot, opened for reading: lists, searches, and the latest-image question.
 //!
-//! Invariant: rows are served only from a file whose SHA-256 is the one in the manifest.
+//! Invariant: nothing is served but what has the SHA-256 that the snapshot's manifest names. A
+//! snapshot that has not is refused, and the one before it answers instead.
 
+pub mod aliases;
+pub mod feed;
+mod filter;
+mod latest;
+mod list;
 pub mod live;
 
-use crate::error::{Error, Result};
-use crate::format::{hex, ndjson};
+pub use filter::Filter;
+pub use latest::LatestQuestion;
+pub use list::{Found, Page};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::index::{Index, IndexWriter, Level, Place};
+use crate::image::Urn;
 use crate::image::marketplace::MarketplaceImage;
 use crate::pipeline::snapshot::{self, Manifest};
-use crate::source::locations::short_name;
-use crate::store::{Key, SnapshotFile, Store};
-use crate::work::SourceName;
-use sha2::{Digest, Sha256};
-use std::collections::BTreeSet;
-use time::OffsetDateTime;
+use crate::store::{SnapshotFile, Store};
+use crate::work::{RunId, SourceName};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-/// Which images are wanted. Texts are compared without case, as parts of names unless `exact`.
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    /// Part of the publisher's name.
-    pub publisher: Option<String>,
-    /// Part of the offer's name.
-    pub offer: Option<String>,
-    /// Part of the SKU's name.
-    pub sku: Option<String>,
-    /// Part of the version.
-    pub version: Option<String>,
-    /// Locations that must all have it, as whole names.
-    pub locations: Vec<String>,
-    /// Architecture.
-    pub architecture: Option<String>,
-    /// Operating system.
-    pub os: Option<String>,
-    /// Status.
-    pub status: Option<String>,
-    /// Kind of image.
-    pub kind: Option<String>,
-    /// Words that must all occur somewhere in the names.
-    pub search: Option<String>,
-    /// Compare whole names.
-    pub exact: bool,
-}
+/// How many snapshots before a damaged one are tried.
+const TRIED: usize = 4;
 
-impl Filter {
-    /// Whether a row is wanted.
-    pub fn accepts(&self, row: &MarketplaceImage) -> bool {
-        let names = [
-            (&self.publisher, Some(row.publisher.as_str())),
-            (&self.offer, Some(row.offer.as_str())),
-            (&self.sku, Some(row.sku.as_str())),
-            (&self.version, Some(row.version.as_str())),
-            (&self.architecture, row.architecture.as_deref()),
-            (&self.os, row.os.as_deref()),
-            (&self.status, Some(row.status.as_str())),
-            (&self.kind, Some(row.kind.as_str())),
-        ];
-        names.into_iter().all(|(wanted, name)| {
-            wanted.as_ref().is_none_or(|wanted| name.is_some_and(|name| self.fits(wanted, name)))
-        }) && self.locations.iter().all(|wanted| row.locations.contains(&short_name(wanted)))
-            && self.search.as_ref().is_none_or(|search| {
-                let id = row.id.to_ascii_lowercase();
-                search.split_whitespace().all(|word| id.contains(&word.to_ascii_lowercase()))
-            })
-    }
-
-    /// Whether `name` is what `wanted` asks for.
-    pub fn fits(&self, wanted: &str, name: &str) -> bool {
-        if self.exact {
-            name.eq_ignore_ascii_case(wanted)
-        } else {
-            contains_caseless(name.as_bytes(), wanted.to_ascii_lowercase().as_bytes())
-        }
-    }
-
-    /// Whether a row's JSON may be wanted: saves parsing most rows that are not.
-    fn may_accept(&self, line: &[u8]) -> bool {
-        let words = self.search.iter().flat_map(|search| search.split_whitespace());
-        [&self.publisher, &self.offer, &self.sku, &self.version]
-            .into_iter()
-            .flatten()
-            .map(String::as_str)
-            .chain(words)
-            .filter(|text| text.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\'))
-            .all(|text| contains_caseless(line, text.to_ascii_lowercase().as_bytes()))
-    }
-}
-
-/// Whether `needle`, in lower case, occurs in `text` in any case.
-fn contains_caseless(text: &[u8], needle: &[u8]) -> bool {
-    needle.is_empty()
-        || text.windows(needle.len()).any(|window| window.eq_ignore_ascii_case(needle))
-}
-
-/// A snapshot and the rows of it that were asked for.
+/// A snapshot, opened.
 #[derive(Debug)]
 pub struct Catalog {
     /// What the snapshot consists of.
     pub manifest: Manifest,
-    /// Rows, in the table's order.
-    pub rows: Vec<MarketplaceImage>,
+    /// Its table.
+    pub index: Index,
 }
 
 impl Catalog {
-    /// Opens the current snapshot and reads the rows that `filter` accepts.
-    pub async fn open(store: &dyn Store, filter: &Filter) -> Result<Self> {
-        let manifest = snapshot::current(store).await?.ok_or_else(|| {
-            Error::not_found(format!(
-                "{} holds no catalog yet: make one with 'azimg crawl' (or 'azimg crawl --demo')",
-                store.address()
-            ))
-        })?;
-        let table = SnapshotFile::Ndjson(SourceName::Marketplace);
-        let Some(file) = manifest.file(table).cloned() else {
-            return Ok(Self { manifest, rows: Vec::new() });
-        };
-        let key = Key::Snapshot(manifest.run, table);
-        let object = store
-            .get(&key)
-            .await?
-            .ok_or_else(|| Error::corrupt(format!("{}/{key} is gone", store.address())))?;
-        if hex(&Sha256::digest(&object.bytes)) != file.sha256 {
-            return Err(Error::corrupt(format!(
-                "{}/{key} is not what its manifest names; publish the run again or crawl anew",
-                store.address()
-            )));
-        }
-        let filter = filter.clone();
-        let rows = tokio::task::spawn_blocking(move || read(&object.bytes, &key, &filter))
-            .await
-            .map_err(|e| Error::bug("reading the catalog panicked").with_source(e))??;
-        Ok(Self { manifest, rows })
-    }
-}
-
-fn read(bytes: &[u8], key: &Key, filter: &Filter) -> Result<Vec<MarketplaceImage>> {
-    let mut reader = ndjson::Reader::<_, MarketplaceImage>::new(bytes, key.to_string())?;
-    let mut rows = Vec::new();
-    while let Some(line) = reader.next_line()? {
-        if !filter.may_accept(line) {
-            continue;
-        }
-        let row: MarketplaceImage = serde_json::from_slice(line).map_err(|e| {
-            Error::corrupt(format!("{key}: a row that this azimg cannot read ({e})"))
-        })?;
-        if filter.accepts(&row) {
-            rows.push(row);
-        }
-    }
-    Ok(rows)
-}
-
-/// A question for the newest image: `publisher:offer:sku`, with or without `:latest`.
-#[derive(Debug, Clone)]
-pub struct LatestQuestion {
-    /// Publisher.
-    pub publisher: String,
-    /// Offer.
-    pub offer: String,
-    /// SKU.
-    pub sku: String,
-    /// Locations that must all have it.
-    pub locations: Vec<String>,
-    /// It must still be deployable at this moment.
-    pub not_deprecated_before: Option<OffsetDateTime>,
-}
-
-impl LatestQuestion {
-    /// Reads `publisher:offer:sku[:latest]`.
-    pub fn parse(
-        urn: &str,
-        locations: &[String],
-        not_deprecated_before: Option<OffsetDateTime>,
-    ) -> Result<Self> {
-        let bad = || {
-            Error::invalid(format!(
-                "'{urn}' does not name a SKU: give publisher:offer:sku, such as \
-                 Canonical:ubuntu-24_04-lts:server"
-            ))
-        };
-        let parts: Vec<&str> = urn.split(':').map(str::trim).collect();
-        match parts[..] {
-            [publisher, offer, sku] | [publisher, offer, sku, "latest"]
-                if ![publisher, offer, sku].contains(&"") =>
-            {
-                Ok(Self {
-                    publisher: publisher.to_owned(),
-                    offer: offer.to_owned(),
-                    sku: sku.to_owned(),
-                    locations: locations.iter().map(|name| short_name(name)).collect(),
-                    not_deprecated_before,
-                })
+    /// Opens the current snapshot, or the newest one before it that is what its manifest names.
+    pub async fn open(store: &dyn Store) -> Result<Self> {
+        let refused = match snapshot::current(store).await {
+            Ok(None) => return Err(no_catalog(store)),
+            Ok(Some(manifest)) => {
+                let run = manifest.run;
+                Self::of(store, manifest).await.map_err(|error| (Some(run), error))
             }
-            _ => Err(bad()),
-        }
-    }
-
-    /// The filter that leaves the SKU's versions.
-    pub fn filter(&self) -> Filter {
-        Filter {
-            publisher: Some(self.publisher.clone()),
-            offer: Some(self.offer.clone()),
-            sku: Some(self.sku.clone()),
-            exact: true,
-            ..Filter::default()
-        }
-    }
-
-    /// The newest of `rows` (in the table's order) that fits, or why there is none.
-    pub fn answer<'a>(
-        &self,
-        rows: impl IntoIterator<Item = &'a MarketplaceImage>,
-    ) -> Result<&'a MarketplaceImage> {
-        let name = format!("{}:{}:{}", self.publisher, self.offer, self.sku);
-        let rows: Vec<_> = rows
-            .into_iter()
-            .filter(|row| {
-                row.publisher.eq_ignore_ascii_case(&self.publisher)
-                    && row.offer.eq_ignore_ascii_case(&self.offer)
-                    && row.sku.eq_ignore_ascii_case(&self.sku)
-            })
-            .collect();
-        if rows.is_empty() {
-            return Err(Error::not_found(format!("no image of {name} is in the catalog")));
-        }
-        let fits = |row: &&&MarketplaceImage| {
-            row.status.is_deployable()
-                && self.locations.iter().all(|location| row.locations.contains(location))
-                && self.not_deprecated_before.is_none_or(|date| {
-                    row.scheduled_deprecation_at.is_none_or(|deprecated| deprecated >= date)
-                })
+            Err(error) => Err((None, error)),
         };
-        if let Some(row) = rows.iter().rev().find(fits) {
-            return Ok(row);
+        let (run, error) = match refused {
+            Ok(catalog) => return Ok(catalog),
+            Err((run, error)) if error.kind() == ErrorKind::Corrupt => (run, error),
+            Err((_, error)) => return Err(error),
+        };
+        tracing::error!(%error, "the current snapshot is refused; one before it is served");
+        let mut runs = snapshot::runs(store).await?;
+        runs.retain(|other| run.is_none_or(|run| *other < run));
+        for other in runs.into_iter().rev().take(TRIED) {
+            match Self::open_run(store, other).await {
+                Ok(Some(catalog)) => return Ok(catalog),
+                Ok(None) => {}
+                Err(error) => tracing::error!(%error, run = %other, "refused as well"),
+            }
         }
-        let known: BTreeSet<&str> =
-            rows.iter().flat_map(|row| &row.locations).map(String::as_str).collect();
-        let lacking: Vec<_> =
-            self.locations.iter().filter(|l| !known.contains(l.as_str())).cloned().collect();
-        Err(Error::not_found(if lacking.is_empty() {
-            format!("no version of {name} is deployable in all that was asked for")
-        } else {
-            format!("no version of {name} is in {}", lacking.join(", "))
-        }))
+        Err(error)
     }
+
+    /// Opens the snapshot of `run`, if it is (still) there.
+    pub async fn open_run(store: &dyn Store, run: RunId) -> Result<Option<Self>> {
+        match snapshot::manifest(store, run).await? {
+            Some(manifest) => Self::of(store, manifest).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn of(store: &dyn Store, manifest: Manifest) -> Result<Self> {
+        let index = match snapshot::verified(store, &manifest, SnapshotFile::Index).await? {
+            Some(bytes) => {
+                let open = move || Index::open(bytes);
+                tokio::task::spawn_blocking(open)
+                    .await
+                    .map_err(|e| Error::bug("opening an index panicked").with_source(e))??
+            }
+            None => from_table(store, &manifest).await?,
+        };
+        Ok(Self { manifest, index })
+    }
+
+    /// The rows that `filter` accepts, at most `top`, from a place on that an earlier page named.
+    pub fn list(&self, filter: &Filter, from: u32, top: usize) -> Page {
+        list::list(&self.index, filter, from, top)
+    }
+
+    /// One image by its name, without case.
+    pub fn find(&self, urn: &Urn) -> Option<Found> {
+        let index = &self.index;
+        let all = 0..index.groups(Level::Publisher);
+        for publisher in index.find(Level::Publisher, all, &urn.publisher) {
+            let offers = index.members(Level::Publisher, publisher);
+            for offer in index.find(Level::Offer, offers, &urn.offer) {
+                let skus = index.members(Level::Offer, offer);
+                for sku in index.find(Level::Sku, skus, &urn.sku) {
+                    let version = |row: &u32| index.versions().get(index.row(*row).version());
+                    let found = index
+                        .members(Level::Sku, sku)
+                        .find(|row| version(row).eq_ignore_ascii_case(&urn.version));
+                    if let Some(row) = found {
+                        return Some((row, [publisher, offer, sku]));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Appends a row's JSON.
+    pub fn write_json(&self, (row, place): Found, out: &mut Vec<u8>) {
+        self.index.write_json(row, place, out);
+    }
+
+    /// A row as JSON.
+    pub fn value(&self, row: u32) -> Result<Value> {
+        self.read((row, self.index.place(row)))
+    }
+
+    /// A row that was found, as JSON.
+    pub fn parse(&self, found: Found) -> Result<Value> {
+        self.read(found)
+    }
+
+    /// A row that was found.
+    pub fn row(&self, found: Found) -> Result<MarketplaceImage> {
+        self.read(found)
+    }
+
+    fn read<T: DeserializeOwned>(&self, found: Found) -> Result<T> {
+        let mut text = Vec::new();
+        self.write_json(found, &mut text);
+        serde_json::from_slice(&text)
+            .map_err(|e| Error::corrupt(format!("index.bin: a row cannot be read ({e})")))
+    }
+
+    /// The place of a row.
+    pub fn place(&self, row: u32) -> Place {
+        self.index.place(row)
+    }
+}
+
+fn no_catalog(store: &dyn Store) -> Error {
+    Error::not_found(format!(
+        "{} holds no catalog yet: make one with 'azimg crawl' (or 'azimg crawl --demo')",
+        store.address()
+    ))
+}
+
+/// The index of a snapshot that was published without one.
+async fn from_table(store: &dyn Store, manifest: &Manifest) -> Result<Index> {
+    let table = SnapshotFile::Ndjson(SourceName::Marketplace);
+    let rows = snapshot::open_rows::<MarketplaceImage>(store, manifest.run, table).await?;
+    let run = manifest.run.to_string();
+    let build = move || {
+        let mut index = IndexWriter::default();
+        for row in rows.into_iter().flatten() {
+            index.write(&row?)?;
+        }
+        Index::open(index.finish(&run)?.into())
+    };
+    tokio::task::spawn_blocking(build)
+        .await
+        .map_err(|e| Error::bug("building an index panicked").with_source(e))?
 }

@@ -13,6 +13,8 @@ pub enum ErrorKind {
     Invalid,
     /// The thing that was named does not exist.
     NotFound,
+    /// The thing that was named was there, and is no longer kept.
+    Gone,
     /// The identity may not do it.
     Denied,
     /// No credential could be had, or it was refused.

@@ -1,12 +1,12 @@
 //! `azimg images`: lookups in the current snapshot, or in Azure itself.
 
 use super::output::Output;
-use crate::catalog::{Catalog, Filter, LatestQuestion, live};
+use crate::catalog::{Catalog, Filter, LatestQuestion, aliases, live};
 use crate::config::{Config, Flags};
 use crate::error::{Error, Result};
 use crate::image::Urn;
 use crate::image::marketplace::MarketplaceImage;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::process::ExitCode;
 use time::OffsetDateTime;
 
@@ -30,6 +30,15 @@ pub(super) enum ImagesCommand {
   azimg images latest Canonical:ubuntu-24_04-lts:server --location eastus --location westus2
   azimg images latest Debian:debian-12:12-gen2 --not-deprecated-before 2027-01-01 -o tsv --query '[].id'")]
     Latest(LatestArgs),
+    /// Short names of images, as az takes them, with their newest versions
+    #[command(after_help = "Examples:
+  azimg images aliases
+  azimg images aliases --az > aliases.json")]
+    Aliases {
+        /// Print the document that az reads its aliases from
+        #[arg(long)]
+        az: bool,
+    },
 }
 
 #[derive(clap::Args)]
@@ -61,7 +70,7 @@ pub(super) struct ListArgs {
     /// Kind of image, such as marketplace
     #[arg(long)]
     kind: Option<String>,
-    /// Words that all occur in the names
+    /// Words that all occur in the names; the best fit comes first
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
     /// Compare whole names instead of parts
@@ -74,7 +83,7 @@ pub(super) struct ListArgs {
 
 #[derive(clap::Args)]
 pub(super) struct LatestArgs {
-    /// publisher:offer:sku; may be repeated
+    /// publisher:offer:sku, or an alias such as Ubuntu2404; may be repeated
     #[arg(required = true)]
     urn: Vec<String>,
     /// A location that must have it; may be repeated
@@ -104,6 +113,7 @@ pub(super) async fn run(command: ImagesCommand, flags: Flags, output: &Output) -
         ImagesCommand::List(args) => list(&config, args, output).await,
         ImagesCommand::Show { urn } => show(&config, &urn, output).await,
         ImagesCommand::Latest(args) => latest(&config, &args, output).await,
+        ImagesCommand::Aliases { az } => aliases(&config, az, output).await,
     }
 }
 
@@ -130,14 +140,16 @@ async fn list(config: &Config, args: ListArgs, output: &Output) -> Result<ExitCo
     let rows = if args.live {
         let (app, _) = config.app()?;
         let now = OffsetDateTime::now_utc();
-        live::images(&app.sources, config.request(), &filter, now).await?
+        values(&live::images(&app.sources, config.request(), &filter, now).await?)?
     } else {
-        Catalog::open(config.store()?.as_ref(), &filter).await?.rows
+        let catalog = Catalog::open(config.store()?.as_ref()).await?;
+        let found = catalog.list(&filter, 0, usize::MAX).rows;
+        found.into_iter().map(|found| catalog.parse(found)).collect::<Result<_>>()?
     };
     if rows.is_empty() && !output.quiet {
         eprintln!("{}", nothing_fits(config, &filter, args.live).await);
     }
-    output.list(values(&rows)?, COLUMNS)?;
+    output.list(rows, COLUMNS)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -152,7 +164,8 @@ async fn nothing_fits(config: &Config, filter: &Filter, live: bool) -> String {
     let wider = Filter { search: Some(search.clone()), ..Filter::default() };
     let found = match (live || search.is_empty(), config.store()) {
         (false, Ok(store)) => {
-            Catalog::open(store.as_ref(), &wider).await.map_or(0, |c| c.rows.len())
+            let catalog = Catalog::open(store.as_ref()).await;
+            catalog.map_or(0, |catalog| catalog.list(&wider, 0, usize::MAX).rows.len())
         }
         _ => 0,
     };
@@ -167,23 +180,38 @@ async fn nothing_fits(config: &Config, filter: &Filter, live: bool) -> String {
 
 async fn show(config: &Config, text: &str, output: &Output) -> Result<ExitCode> {
     let urn: Urn = text.parse()?;
-    let filter = Filter {
-        publisher: Some(urn.publisher.clone()),
-        offer: Some(urn.offer.clone()),
-        sku: Some(urn.sku.clone()),
-        exact: true,
-        ..Filter::default()
-    };
-    let catalog = Catalog::open(config.store()?.as_ref(), &filter).await?;
-    let found = catalog.rows.iter().find(|row| row.version.eq_ignore_ascii_case(&urn.version));
-    let Some(row) = found else {
-        let known = match catalog.rows.iter().rev().find(|row| row.is_latest) {
-            Some(latest) => format!("; the latest of this SKU is {}", latest.version),
-            None => String::new(),
+    let catalog = Catalog::open(config.store()?.as_ref()).await?;
+    let Some(found) = catalog.find(&urn) else {
+        let sku = format!("{}:{}:{}", urn.publisher, urn.offer, urn.sku);
+        let latest = LatestQuestion::parse(&sku, &[], None)?.answer(&catalog.index);
+        let known = match latest {
+            Ok(row) => {
+                let version = catalog.index.row(row).version();
+                format!("; the latest of this SKU is {}", catalog.index.versions().get(version))
+            }
+            Err(_) => String::new(),
         };
         return Err(Error::not_found(format!("{urn} is not in the catalog{known}")));
     };
-    output.one(serde_json::to_value(row).map_err(|e| Error::bug(e.to_string()))?)?;
+    output.one(catalog.parse(found)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn aliases(config: &Config, az: bool, output: &Output) -> Result<ExitCode> {
+    let catalog = Catalog::open(config.store()?.as_ref()).await?;
+    if az {
+        output.document(&aliases::document(&catalog)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut rows = Vec::new();
+    for (alias, row) in aliases::resolve(&catalog)? {
+        let mut value = json!({"alias": alias.name});
+        if let (Some(into), Value::Object(row)) = (value.as_object_mut(), row) {
+            into.extend(row);
+        }
+        rows.push(value);
+    }
+    output.list(rows, &["alias", "id", "status", "scheduledDeprecationAt", "architecture"])?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -202,12 +230,11 @@ async fn latest(config: &Config, args: &LatestArgs, output: &Output) -> Result<E
         .iter()
         .map(|urn| LatestQuestion::parse(urn, &args.location, before))
         .collect::<Result<Vec<_>>>()?;
-    let store = config.store()?;
+    let catalog = Catalog::open(config.store()?.as_ref()).await?;
     let mut rows = Vec::new();
     for question in &questions {
-        let catalog = Catalog::open(store.as_ref(), &question.filter()).await?;
-        rows.push(question.answer(&catalog.rows)?.clone());
+        rows.push(catalog.value(question.answer(&catalog.index)?)?);
     }
-    output.list(values(&rows)?, COLUMNS)?;
+    output.list(rows, COLUMNS)?;
     Ok(ExitCode::SUCCESS)
 }

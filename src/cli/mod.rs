@@ -1,5 +1,6 @@
 //! The command line: one file per command. Data goes to stdout, everything else to stderr.
 
+mod changes;
 mod crawl;
 mod host;
 mod images;
@@ -74,6 +75,8 @@ enum Command {
     /// Look images up
     #[command(subcommand)]
     Images(images::ImagesCommand),
+    /// What changed since the snapshot before
+    Changes(changes::ChangesArgs),
     /// Look after runs
     #[command(subcommand)]
     Runs(runs::RunsCommand),
@@ -132,6 +135,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
     match command {
         Command::Crawl(args) => crawl::run(args, flags, &output).await,
         Command::Images(command) => images::run(command, flags, &output).await,
+        Command::Changes(args) => changes::run(args, flags, &output).await,
         Command::Runs(command) => runs::run(command, flags, &output).await,
         Command::Serve(args) => serve::run(&args, flags).await,
         Command::Host(args) => host::run(args, flags).await,

@@ -44,7 +44,8 @@ pub(super) async fn run(command: RunsCommand, flags: Flags, output: &Output) -> 
     match command {
         RunsCommand::List => {
             let columns = ["run", "state", "startedAt", "publishedAt", "images", "current"];
-            output.list(list_runs(store).await?, &columns)?;
+            let runs = list_runs(store).await?;
+            output.list(runs.iter().map(|run| json!(run)).collect(), &columns)?;
             Ok(ExitCode::SUCCESS)
         }
         RunsCommand::Show { run } => {
@@ -54,14 +55,13 @@ pub(super) async fn run(command: RunsCommand, flags: Flags, output: &Output) -> 
                     || Error::not_found(format!("{} holds no catalog yet", store.address())),
                 )?,
             };
-            let (mut value, coverage) = describe_run(store, run).await?;
-            let scopes = coverage.map(|coverage| coverage.scopes).unwrap_or_default();
+            let mut report = describe_run(store, run).await?;
             if output.format != Format::Table {
-                value["scopes"] = json!(scopes);
-                output.one(value)?;
+                output.one(json!(report))?;
                 return Ok(ExitCode::SUCCESS);
             }
-            output.one(value)?;
+            let scopes = report.scopes.take().unwrap_or_default();
+            output.one(json!(report))?;
             let wanting: Vec<Value> = scopes
                 .iter()
                 .filter(|line| !matches!(line.state, State::Done | State::Empty))

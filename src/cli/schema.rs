@@ -2,12 +2,7 @@
 
 use super::output::Output;
 use crate::error::{Error, Result};
-use crate::image::marketplace::MarketplaceImage;
-use crate::pipeline::changes::ChangeRow;
-use crate::pipeline::coverage::Coverage;
-use crate::pipeline::snapshot::{Current, Manifest};
-use crate::work::Request;
-use schemars::{Schema, schema_for};
+use crate::pipeline::schema::{RECORDS, schema};
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
@@ -19,28 +14,15 @@ pub(super) struct SchemaArgs {
     name: String,
 }
 
-/// A record's name, and its schema.
-type Record = (&'static str, fn() -> Schema);
-
-/// Every record, by the name that manifests give.
-const SCHEMAS: &[Record] = &[
-    ("marketplace", || schema_for!(MarketplaceImage)),
-    ("changes", || schema_for!(ChangeRow)),
-    ("coverage", || schema_for!(Coverage)),
-    ("manifest", || schema_for!(Manifest)),
-    ("current", || schema_for!(Current)),
-    ("run-request", || schema_for!(Request)),
-];
-
 pub(super) fn run(args: &SchemaArgs, output: &Output) -> Result<ExitCode> {
-    let Some((_, schema)) = SCHEMAS.iter().find(|(name, _)| *name == args.name) else {
-        let known: Vec<_> = SCHEMAS.iter().map(|(name, _)| *name).collect();
+    let Some(schema) = schema(&args.name) else {
+        let known: Vec<_> = RECORDS.iter().map(|(name, _)| *name).collect();
         return Err(Error::invalid(format!(
             "there is no record '{}'; there are {}",
             args.name,
             known.join(", ")
         )));
     };
-    output.document(&schema().to_value())?;
+    output.document(&schema.to_value())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,6 @@
 //! Bytes to values and back, streaming. Knows nothing of where the bytes lie.
 
+pub mod index;
 pub mod ndjson;
 pub mod parquet;
 pub mod shard;

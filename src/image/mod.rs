@@ -36,6 +36,15 @@ impl Status {
         }
     }
 
+    /// Every status, in the order of their numbers.
+    pub const ALL: [Self; 5] =
+        [Self::Active, Self::Scheduled, Self::Deprecated, Self::EndOfLife, Self::Gone];
+
+    /// The status of a number as `as u8` gives it; [`Status::Gone`] for any other.
+    pub fn from_number(number: u8) -> Self {
+        Self::ALL.get(usize::from(number)).copied().unwrap_or(Self::Gone)
+    }
+
     /// Whether a new deployment may use it; only such an image can be the latest.
     pub fn is_deployable(self) -> bool {
         matches!(self, Self::Active | Self::Scheduled)

@@ -24,6 +24,8 @@ pub enum Change {
     Locations,
     /// It became, or is no longer, the latest of its SKU.
     Latest,
+    /// Its tags are others.
+    Tags,
     /// A date is another.
     Dates,
     /// Another property is another.

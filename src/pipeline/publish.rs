@@ -140,8 +140,7 @@ async fn build(
         }
         report.add(&merged);
         for row in merged.rows {
-            files.ndjson.write(&row)?;
-            files.parquet.write(row)?;
+            files.write(row)?;
         }
     }
     shards.damaged = groups.finish();

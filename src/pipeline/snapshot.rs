@@ -38,7 +38,8 @@ pub struct File {
     pub sha256: String,
     /// Its rows; zero for documents.
     pub rows: u64,
-    /// The name to give to `azimg schema`.
+    /// The record that it holds: the name to give to `azimg schema`, and the beginning of the
+    /// name of its schema's file in the snapshot (`marketplace.schema.json`).
     pub schema: String,
 }
 
@@ -105,6 +106,14 @@ pub async fn current(store: &dyn Store) -> Result<Option<Manifest>> {
     })
 }
 
+/// The runs that have a snapshot, or the beginning of one, oldest first.
+pub async fn runs(store: &dyn Store) -> Result<Vec<RunId>> {
+    let names = store.list_level("snapshots/").await?;
+    let mut runs: Vec<RunId> = names.iter().filter_map(|name| name.parse().ok()).collect();
+    runs.sort_unstable();
+    Ok(runs)
+}
+
 /// The manifest of a run's snapshot, if it is published.
 pub async fn manifest(store: &dyn Store, run: RunId) -> Result<Option<Manifest>> {
     #[derive(Deserialize)]
@@ -153,17 +162,44 @@ pub(crate) async fn open_rows<T: DeserializeOwned>(
         tempfile::NamedTempFile::new().map_err(|e| Error::io("making a temporary file", e))?;
     let key = Key::Snapshot(run, table);
     if !store.download(&key, file.path()).await? {
-        return Err(Error::corrupt(format!("{}/{key} is gone", store.address())));
+        return Err(gone(store, &key));
     }
     let (_, sha256) = measure(file.path())?;
     if sha256 != expected.sha256 {
-        return Err(Error::corrupt(format!(
-            "{}/{key} is not what its manifest names; nothing was overwritten",
-            store.address()
-        )));
+        return Err(altered(store, &key));
     }
     let rows = ndjson::open(file.path())?;
     Ok(Some(StoredRows { rows, _file: file }))
+}
+
+/// The bytes of a snapshot's file, once they are those that the manifest names; none when it names
+/// no such file.
+pub(crate) async fn verified(
+    store: &dyn Store,
+    manifest: &Manifest,
+    file: SnapshotFile,
+) -> Result<Option<bytes::Bytes>> {
+    let Some(expected) = manifest.file(file) else { return Ok(None) };
+    let key = Key::Snapshot(manifest.run, file);
+    let Some(object) = store.get(&key).await? else { return Err(gone(store, &key)) };
+    let bytes = object.bytes.clone();
+    let hash = tokio::task::spawn_blocking(move || hex(&Sha256::digest(&bytes)));
+    let hash = hash.await.map_err(|e| Error::bug("hashing panicked").with_source(e))?;
+    if hash != expected.sha256 {
+        return Err(altered(store, &key));
+    }
+    Ok(Some(object.bytes))
+}
+
+fn gone(store: &dyn Store, key: &Key) -> Error {
+    Error::corrupt(format!(
+        "{}/{key} is gone: its snapshot was removed (AZIMG_KEEP_SNAPSHOTS) or damaged",
+        store.address()
+    ))
+}
+
+fn altered(store: &dyn Store, key: &Key) -> Error {
+    Error::corrupt(format!("{}/{key} is not what its manifest names", store.address()))
 }
 
 /// A file's size and the SHA-256 of its bytes.

@@ -14,6 +14,10 @@ pub enum SnapshotFile {
     Changes,
     /// How every scope ended.
     Coverage,
+    /// The tables' index, for lookups.
+    Index,
+    /// The JSON Schema of a record.
+    Schema(&'static str),
     /// What the snapshot consists of.
     Manifest,
     /// Empty; written after the manifest.
@@ -27,6 +31,8 @@ impl fmt::Display for SnapshotFile {
             Self::Ndjson(source) => write!(f, "{source}.ndjson.zst"),
             Self::Changes => f.write_str("changes.ndjson.zst"),
             Self::Coverage => f.write_str("coverage.json"),
+            Self::Index => f.write_str("index.bin"),
+            Self::Schema(name) => write!(f, "{name}.schema.json"),
             Self::Manifest => f.write_str("manifest.json"),
             Self::Success => f.write_str("_SUCCESS"),
         }
@@ -121,7 +127,7 @@ impl Key {
                 "application/zstd"
             }
             Self::Snapshot(_, SnapshotFile::Parquet(_)) => "application/vnd.apache.parquet",
-            Self::Snapshot(_, SnapshotFile::Success) => "application/octet-stream",
+            Self::Snapshot(_, SnapshotFile::Success | SnapshotFile::Index) => "application/octet-stream",
             _ => "application/json",
         }
     }

@@ -1,24 +1,35 @@
 //! The shape of answers: lists, errors, validators, request ids.
 
 use crate::error::{Error, ErrorKind};
-use crate::work::RunId;
+use crate::pipeline::snapshot::Manifest;
 use axum::body::Body;
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH,
-    LAST_MODIFIED,
+    CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, LAST_MODIFIED, RETRY_AFTER,
 };
 use axum::http::{Response, StatusCode};
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
-use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
+use time::{OffsetDateTime, PrimitiveDateTime, UtcOffset};
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
-const ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
+pub(super) const ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
+
+/// A date as HTTP writes it (RFC 9110 §5.6.7).
+const HTTP_DATE: &[BorrowedFormatItem<'_>] = format_description!(
+    "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+);
 
 /// A JSON answer of `status`.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
-    let body = serde_json::to_vec(value).unwrap_or_default();
+    bytes(status, serde_json::to_vec(value).unwrap_or_default().into())
+}
+
+/// An answer whose body is JSON already.
+fn bytes(status: StatusCode, body: Bytes) -> Response<Body> {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -29,34 +40,24 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body>
     response
 }
 
-/// An answer from a snapshot: 304 when the caller has it already.
-pub(super) fn cached(
-    run: RunId,
-    published: OffsetDateTime,
-    asked: &HeaderMap,
-    value: &impl Serialize,
-) -> Response<Body> {
-    let tag = format!("\"{run}\"");
-    let known =
-        asked.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()).is_some_and(|value| {
-            value
-                .split(',')
-                .any(|one| matches!(one.trim().trim_start_matches("W/"), t if t == tag || t == "*"))
-        });
-    let mut response = json(StatusCode::OK, value);
-    if known {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        *response.body_mut() = Body::empty();
+/// An answer from a snapshot: 304 when the caller has it already. The tag is weak, since the body
+/// may travel compressed.
+pub(super) fn cached(manifest: &Manifest, asked: &HeaderMap, body: Bytes) -> Response<Body> {
+    let tag = format!("W/\"{}\"", manifest.run);
+    let published = manifest.published_at.to_offset(UtcOffset::UTC);
+    let known = is_known(asked, &tag, published);
+    let mut response = if known {
+        let mut response = bytes(StatusCode::NOT_MODIFIED, Bytes::new());
         response.headers_mut().remove(CONTENT_TYPE);
-    }
+        response
+    } else {
+        bytes(StatusCode::OK, body)
+    };
     let headers = response.headers_mut();
-    let date = published.to_offset(time::UtcOffset::UTC).format(format_description!(
-        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
-    ));
     for (name, value) in [
         (ETAG, tag),
         (CACHE_CONTROL, "private, max-age=60".to_owned()),
-        (LAST_MODIFIED, date.unwrap_or_default()),
+        (LAST_MODIFIED, published.format(HTTP_DATE).unwrap_or_default()),
     ] {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);
@@ -65,11 +66,27 @@ pub(super) fn cached(
     response
 }
 
+/// Whether the caller has what is `tag` now: by tag if it names any, or else by date.
+fn is_known(asked: &HeaderMap, tag: &str, published: OffsetDateTime) -> bool {
+    let opaque = tag.trim_start_matches("W/");
+    let text = |name: HeaderName| asked.get(name).and_then(|value| value.to_str().ok());
+    match (text(IF_NONE_MATCH), text(IF_MODIFIED_SINCE)) {
+        (Some(tags), _) => tags
+            .split(',')
+            .map(|one| one.trim().trim_start_matches("W/"))
+            .any(|one| one == opaque || one == "*"),
+        (None, Some(since)) => PrimitiveDateTime::parse(since, HTTP_DATE)
+            .is_ok_and(|since| published.unix_timestamp() <= since.assume_utc().unix_timestamp()),
+        (None, None) => false,
+    }
+}
+
 /// The status and the code that a kind of error is answered with.
 pub(crate) fn status_of(kind: ErrorKind) -> (StatusCode, &'static str) {
     match kind {
         ErrorKind::Invalid => (StatusCode::BAD_REQUEST, "InvalidParameter"),
         ErrorKind::NotFound => (StatusCode::NOT_FOUND, "NotFound"),
+        ErrorKind::Gone => (StatusCode::GONE, "SnapshotGone"),
         ErrorKind::Denied => (StatusCode::FORBIDDEN, "AuthorizationFailed"),
         ErrorKind::Unauthenticated => (StatusCode::BAD_GATEWAY, "NoCredential"),
         ErrorKind::Conflict => (StatusCode::CONFLICT, "Conflict"),
@@ -86,8 +103,16 @@ pub(super) fn error(error: &Error) -> Response<Body> {
     if status.is_server_error() {
         tracing::error!(%error, "a lookup failed");
     }
-    let mut response =
-        json(status, &json!({"error": {"code": code, "message": error.to_string()}}));
+    let mut response = refusal(status, code, &error.to_string());
+    if let Some(wait) = error.retry_after() {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+    }
+    response
+}
+
+/// A refusal, in the shape of Azure's errors.
+pub(super) fn refusal(status: StatusCode, code: &'static str, message: &str) -> Response<Body> {
+    let mut response = json(status, &json!({"error": {"code": code, "message": message}}));
     response.headers_mut().insert(ERROR_CODE, HeaderValue::from_static(code));
     response
 }

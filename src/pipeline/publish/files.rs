@@ -1,9 +1,12 @@
 //! The files of a snapshot, first on this machine, then in the store.
 
 use crate::error::{Error, Result};
+use crate::format::index::IndexWriter;
 use crate::format::ndjson;
 use crate::format::parquet::MarketplaceWriter;
+use crate::image::marketplace::MarketplaceImage;
 use crate::pipeline::coverage::Coverage;
+use crate::pipeline::schema;
 use crate::pipeline::snapshot::{File, measure};
 use crate::pipeline::to_json;
 use crate::store::{Key, SnapshotFile, Store};
@@ -13,8 +16,9 @@ use tempfile::TempDir;
 /// Files that are being written.
 pub(super) struct Files {
     folder: TempDir,
-    pub(super) ndjson: ndjson::Writer,
-    pub(super) parquet: MarketplaceWriter,
+    ndjson: ndjson::Writer,
+    parquet: MarketplaceWriter,
+    index: IndexWriter,
     pub(super) changes: ndjson::Writer,
 }
 
@@ -31,9 +35,17 @@ impl Files {
         Ok(Self {
             ndjson: ndjson::Writer::create(&path(SnapshotFile::Ndjson(TABLE)))?,
             parquet: MarketplaceWriter::create(&path(SnapshotFile::Parquet(TABLE)), &run)?,
+            index: IndexWriter::default(),
             changes: ndjson::Writer::create(&path(SnapshotFile::Changes))?,
             folder,
         })
+    }
+
+    /// Adds the row that follows in the table's order.
+    pub(super) fn write(&mut self, row: MarketplaceImage) -> Result<()> {
+        self.ndjson.write(&row)?;
+        self.index.write(&row)?;
+        self.parquet.write(row)
     }
 
     /// Ends all files and uploads them with the coverage; what the manifest says of them.
@@ -43,16 +55,25 @@ impl Files {
         plan: &Plan,
         coverage: &Coverage,
     ) -> Result<Vec<File>> {
-        let Self { folder, ndjson, parquet, changes } = self;
-        let coverage_path = folder.path().join(SnapshotFile::Coverage.to_string());
-        std::fs::write(&coverage_path, to_json(coverage)?)
-            .map_err(|e| Error::io("writing coverage.json", e))?;
-        let written = [
+        let Self { folder, ndjson, parquet, index, changes } = self;
+        let write = |file: SnapshotFile, bytes: Vec<u8>| {
+            std::fs::write(folder.path().join(file.to_string()), bytes)
+                .map_err(|e| Error::io(format!("writing {file}"), e))
+        };
+        write(SnapshotFile::Coverage, to_json(coverage)?)?;
+        write(SnapshotFile::Index, index.finish(&plan.run.to_string())?)?;
+        let mut written = vec![
             (SnapshotFile::Parquet(TABLE), parquet.finish()?, "marketplace"),
             (SnapshotFile::Ndjson(TABLE), ndjson.finish()?, "marketplace"),
             (SnapshotFile::Changes, changes.finish()?, "changes"),
             (SnapshotFile::Coverage, 0, "coverage"),
+            (SnapshotFile::Index, 0, "index"),
         ];
+        for name in schema::STORED {
+            let text = schema::schema(name).map(|schema| to_json(&schema)).transpose()?;
+            write(SnapshotFile::Schema(name), text.unwrap_or_default())?;
+            written.push((SnapshotFile::Schema(name), 0, "schema"));
+        }
         let mut files = Vec::new();
         for (file, rows, schema) in written {
             let path = folder.path().join(file.to_string());

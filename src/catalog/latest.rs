@@ -1,0 +1,117 @@
+//! The newest image of a SKU that fits.
+
+use super::aliases;
+use crate::error::{Error, Result};
+use crate::format::index::{Index, Level};
+use crate::source::locations::short_name;
+use std::collections::BTreeSet;
+use time::OffsetDateTime;
+
+/// A question for the newest image: `publisher:offer:sku`, with or without `:latest`, or an alias.
+#[derive(Debug, Clone)]
+pub struct LatestQuestion {
+    /// Publisher.
+    pub publisher: String,
+    /// Offer.
+    pub offer: String,
+    /// SKU.
+    pub sku: String,
+    /// Locations that must all have it.
+    pub locations: Vec<String>,
+    /// It must still be deployable at this moment.
+    pub not_deprecated_before: Option<OffsetDateTime>,
+}
+
+impl LatestQuestion {
+    /// Reads `publisher:offer:sku[:latest]`, or an alias such as `Ubuntu2404`.
+    pub fn parse(
+        urn: &str,
+        locations: &[String],
+        not_deprecated_before: Option<OffsetDateTime>,
+    ) -> Result<Self> {
+        let bad = || {
+            Error::invalid(format!(
+                "'{urn}' does not name a SKU: give publisher:offer:sku, such as \
+                 Canonical:ubuntu-24_04-lts:server, or an alias, such as Ubuntu2404"
+            ))
+        };
+        let parts: Vec<&str> = urn.split(':').map(str::trim).collect();
+        let [publisher, offer, sku] = match parts[..] {
+            [publisher, offer, sku] | [publisher, offer, sku, "latest"]
+                if ![publisher, offer, sku].contains(&"") =>
+            {
+                [publisher, offer, sku]
+            }
+            [alias] => aliases::find(alias).ok_or_else(bad)?.sku,
+            _ => return Err(bad()),
+        };
+        Ok(Self {
+            publisher: publisher.to_owned(),
+            offer: offer.to_owned(),
+            sku: sku.to_owned(),
+            locations: locations.iter().map(|name| short_name(name)).collect(),
+            not_deprecated_before,
+        })
+    }
+
+    /// The rows of its SKU, in the table's order.
+    fn rows(&self, index: &Index) -> Vec<u32> {
+        let mut rows = Vec::new();
+        let all = 0..index.groups(Level::Publisher);
+        for publisher in index.find(Level::Publisher, all, &self.publisher) {
+            let offers = index.members(Level::Publisher, publisher);
+            for offer in index.find(Level::Offer, offers, &self.offer) {
+                let skus = index.members(Level::Offer, offer);
+                for sku in index.find(Level::Sku, skus, &self.sku) {
+                    rows.extend(index.members(Level::Sku, sku));
+                }
+            }
+        }
+        rows
+    }
+
+    /// The newest row that fits, or why there is none.
+    pub fn answer(&self, index: &Index) -> Result<u32> {
+        let name = format!("{}:{}:{}", self.publisher, self.offer, self.sku);
+        let rows = self.rows(index);
+        if rows.is_empty() {
+            return Err(Error::not_found(format!("no image of {name} is in the catalog")));
+        }
+        let count = u32::try_from(index.locations().len()).unwrap_or(u32::MAX);
+        let id = |name: &String| (0..count).find(|id| index.locations().get(*id) == name);
+        let wanted: Option<Vec<u32>> = self.locations.iter().map(id).collect();
+        let nanos = |date: OffsetDateTime| {
+            i64::try_from(date.unix_timestamp_nanos()).unwrap_or(i64::MAX)
+        };
+        let until = self.not_deprecated_before.map(nanos);
+        let fits = |at: &&u32| {
+            let row = index.row(**at);
+            row.status().is_deployable()
+                && wanted.as_ref().is_some_and(|wanted| index.is_in(row.locations(), wanted))
+                && until.is_none_or(|until| {
+                    index.deprecated_at(row).is_none_or(|deprecated| deprecated >= until)
+                })
+        };
+        if let Some(row) = rows.iter().rev().find(fits) {
+            return Ok(*row);
+        }
+        Err(Error::not_found(self.nothing(index, &rows, &name)))
+    }
+
+    /// Why no row fits.
+    fn nothing(&self, index: &Index, rows: &[u32], name: &str) -> String {
+        let count = u32::try_from(index.locations().len()).unwrap_or(u32::MAX);
+        let has = |location: u32| {
+            rows.iter().any(|row| index.is_in(index.row(*row).locations(), &[location]))
+        };
+        let known: BTreeSet<&str> =
+            (0..count).filter(|id| has(*id)).map(|id| index.locations().get(id)).collect();
+        let lacking: Vec<_> =
+            self.locations.iter().filter(|l| !known.contains(l.as_str())).cloned().collect();
+        if lacking.is_empty() {
+            format!("no version of {name} is deployable in all that was asked for")
+        } else {
+            format!("no version of {name} is in {}", lacking.join(", "))
+        }
+    }
+}

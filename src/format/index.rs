@@ -1,0 +1,389 @@
+//! The index of a snapshot: its marketplace table in a form that is opened, not parsed.
+//!
+//! Rows are 32 bytes each, in the table's order, grouped by publisher, offer and SKU. Names are kept
+//! once, and so is every piece of JSON that rows share (their locations, their properties), so that
+//! a row's JSON is a handful of copies. Everything is checked when the index is opened; reading
+//! from it cannot fail after that.
+
+mod layout;
+mod writer;
+
+pub use layout::Pool;
+pub use writer::IndexWriter;
+
+use crate::error::Result;
+use crate::image::Status;
+use bytes::Bytes;
+use layout::{DATE, GROUP, NONE, ROW, Section, Sections, TRAIT, damaged, long, number};
+use std::cmp::Ordering;
+use std::ops::Range;
+
+/// The levels of names above a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Publishers.
+    Publisher,
+    /// Offers.
+    Offer,
+    /// SKUs.
+    Sku,
+}
+
+/// A table, opened.
+#[derive(Debug, Clone)]
+pub struct Index {
+    sections: Sections,
+    names: [Pool; 3],
+    versions: Pool,
+    locations: Pool,
+    json: Pool,
+}
+
+/// A row's record.
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'a> {
+    record: &'a [u8],
+}
+
+/// Where a row stands: the numbers of its publisher's, its offer's and its SKU's group.
+pub type Place = [u32; 3];
+
+impl Row<'_> {
+    /// Its version's name, in [`Index::versions`].
+    pub fn version(self) -> u32 {
+        number(self.record, 0)
+    }
+
+    /// Its set of locations.
+    pub fn locations(self) -> u32 {
+        number(self.record, 4)
+    }
+
+    /// Its traits.
+    pub fn traits(self) -> u32 {
+        number(self.record, 8)
+    }
+
+    /// Where it stands in its life.
+    pub fn status(self) -> Status {
+        Status::from_number(self.record.get(28).copied().unwrap_or_default())
+    }
+
+    /// Whether it is the latest of its SKU.
+    pub fn is_latest(self) -> bool {
+        self.record.get(29).is_some_and(|flags| flags & 1 != 0)
+    }
+
+    /// Whether one of its locations is carried over.
+    pub fn is_stale(self) -> bool {
+        self.record.get(29).is_some_and(|flags| flags & 2 != 0)
+    }
+
+    fn deprecation(self) -> u32 {
+        number(self.record, 16)
+    }
+}
+
+impl Index {
+    /// Opens an index; an error when it is none, or not whole.
+    pub fn open(bytes: Bytes) -> Result<Self> {
+        let sections = Sections::open(bytes)?;
+        let pool = |ends, text| Pool::open(&sections, ends, text);
+        let this = Self {
+            names: [
+                pool(Section::PublisherEnds, Section::Publishers)?,
+                pool(Section::OfferEnds, Section::Offers)?,
+                pool(Section::SkuEnds, Section::Skus)?,
+            ],
+            versions: pool(Section::VersionEnds, Section::Versions)?,
+            locations: pool(Section::LocationEnds, Section::Locations)?,
+            json: pool(Section::JsonEnds, Section::Json)?,
+            sections,
+        };
+        this.check()?;
+        Ok(this)
+    }
+
+    /// Whether every number in it leads to something.
+    fn check(&self) -> Result<()> {
+        let below = |number: u32, end: usize| (number as usize) < end;
+        let sizes = [
+            (Section::PublisherGroups, GROUP),
+            (Section::OfferGroups, GROUP),
+            (Section::SkuGroups, GROUP),
+            (Section::Rows, ROW),
+            (Section::LocationSets, self.set_bytes()),
+            (Section::Traits, TRAIT),
+            (Section::Dates, DATE),
+        ];
+        for (section, size) in sizes {
+            if !self.sections.of(section).len().is_multiple_of(size) {
+                return Err(damaged("has a record that is cut"));
+            }
+        }
+        let counts = [self.groups(Level::Offer), self.groups(Level::Sku), self.len()];
+        for (level, children) in [Level::Publisher, Level::Offer, Level::Sku].into_iter().zip(counts)
+        {
+            self.check_groups(level, children)?;
+        }
+        let records = |section: Section, size: usize| self.sections.of(section).chunks_exact(size);
+        let json = self.json.len();
+        let sets = records(Section::LocationSets, self.set_bytes());
+        let traits = records(Section::Traits, TRAIT);
+        let dates = records(Section::Dates, DATE);
+        let (set_count, trait_count, date_count) = (sets.len(), traits.len(), dates.len());
+        let sound = sets.map(|set| number(set, 0)).all(|text| below(text, json))
+            && traits
+                .flat_map(|record| record.chunks_exact(4))
+                .map(|name| number(name, 0))
+                .enumerate()
+                .all(|(at, name)| below(name, json) || (at % 4 > 0 && name == NONE))
+            && dates.map(|date| number(date, 8)).all(|text| below(text, json))
+            && records(Section::Rows, ROW).all(|row| {
+                below(number(row, 0), self.versions.len())
+                    && below(number(row, 4), set_count)
+                    && below(number(row, 8), trait_count)
+                    && below(number(row, 12), json)
+                    && (below(number(row, 16), date_count) || number(row, 16) == NONE)
+                    && below(number(row, 20), json)
+                    && below(number(row, 24), json)
+            });
+        if sound { Ok(()) } else { Err(damaged("has a number that leads nowhere")) }
+    }
+
+    fn check_groups(&self, level: Level, children: u32) -> Result<()> {
+        let (mut last, names) = (0, self.names(level).len());
+        let bytes = self.sections.of(section(level));
+        let mut records = bytes.chunks_exact(GROUP).peekable();
+        if records.len() == 0 {
+            return Err(damaged("lacks its groups"));
+        }
+        while let Some(record) = records.next() {
+            let (name, first) = (number(record, 0), number(record, 4));
+            let is_end = records.peek().is_none();
+            let named = if is_end { name == NONE } else { (name as usize) < names };
+            if !named || first < last || first > children || (is_end && first != children) {
+                return Err(damaged("has a group that leads nowhere"));
+            }
+            last = first;
+        }
+        Ok(())
+    }
+
+    /// The run whose table it is.
+    pub fn run(&self) -> &str {
+        std::str::from_utf8(self.sections.of(Section::Run)).unwrap_or_default()
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> u32 {
+        u32::try_from(self.sections.of(Section::Rows).len() / ROW).unwrap_or(u32::MAX)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Its size in bytes.
+    pub fn bytes(&self) -> usize {
+        self.sections.bytes()
+    }
+
+    /// A row; rows are numbered from zero.
+    pub fn row(&self, at: u32) -> Row<'_> {
+        let start = at as usize * ROW;
+        Row { record: self.sections.of(Section::Rows).get(start..start + ROW).unwrap_or_default() }
+    }
+
+    /// The different names of a level.
+    pub fn names(&self, level: Level) -> &Pool {
+        &self.names[level as usize]
+    }
+
+    /// The different versions.
+    pub fn versions(&self) -> &Pool {
+        &self.versions
+    }
+
+    /// The locations.
+    pub fn locations(&self) -> &Pool {
+        &self.locations
+    }
+
+    /// How many groups a level has.
+    pub fn groups(&self, level: Level) -> u32 {
+        let records = self.sections.of(section(level)).len() / GROUP;
+        u32::try_from(records).unwrap_or(u32::MAX).saturating_sub(1)
+    }
+
+    /// The name of a group, by its number in [`Index::names`].
+    pub fn group_name(&self, level: Level, group: u32) -> u32 {
+        number(self.sections.of(section(level)), group as usize * GROUP)
+    }
+
+    /// What a group consists of: groups of the next level, or rows.
+    pub fn members(&self, level: Level, group: u32) -> Range<u32> {
+        let first = |group: usize| number(self.sections.of(section(level)), group * GROUP + 4);
+        first(group as usize)..first(group as usize + 1)
+    }
+
+    /// The group that a member of the next level belongs to.
+    fn parent(&self, level: Level, member: u32) -> u32 {
+        let (mut low, mut high) = (0, self.groups(level));
+        while low < high {
+            let middle = u32::midpoint(low, high);
+            if self.members(level, middle).end <= member {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    /// Where a row stands.
+    pub fn place(&self, row: u32) -> Place {
+        let sku = self.parent(Level::Sku, row);
+        let offer = self.parent(Level::Offer, sku);
+        [self.parent(Level::Publisher, offer), offer, sku]
+    }
+
+    /// The groups among `range` whose name is `name`, without case: the table's order puts them
+    /// beside each other.
+    pub fn find(&self, level: Level, range: Range<u32>, name: &str) -> Range<u32> {
+        let order = |group: u32| {
+            let other = self.names(level).get(self.group_name(level, group));
+            crate::image::marketplace::caseless(other, name)
+        };
+        let bound = |after: Ordering| {
+            let (mut low, mut high) = (range.start, range.end);
+            while low < high {
+                let middle = u32::midpoint(low, high);
+                if order(middle) <= after {
+                    low = middle + 1;
+                } else {
+                    high = middle;
+                }
+            }
+            low
+        };
+        bound(Ordering::Less)..bound(Ordering::Equal)
+    }
+
+    /// Whether a row's locations are all of `wanted`, by their numbers in [`Index::locations`].
+    pub fn is_in(&self, set: u32, wanted: &[u32]) -> bool {
+        let bytes = self.sections.of(Section::LocationSets);
+        let start = set as usize * self.set_bytes() + 8;
+        wanted.iter().all(|location| {
+            let word = long(bytes, start + (*location as usize / 64) * 8);
+            word & (1 << (location % 64)) != 0
+        })
+    }
+
+    /// How many different traits rows have.
+    pub fn traits(&self) -> u32 {
+        let records = self.sections.of(Section::Traits).len() / TRAIT;
+        u32::try_from(records).unwrap_or(u32::MAX)
+    }
+
+    /// Operating system and architecture of a row's traits.
+    pub fn traits_of(&self, traits: u32) -> (Option<&str>, Option<&str>) {
+        let start = traits as usize * TRAIT;
+        let text = |at: usize| {
+            let id = number(self.sections.of(Section::Traits), start + at);
+            (id != NONE).then(|| self.json.get(id))
+        };
+        (text(4), text(8))
+    }
+
+    /// When a row will no longer be deployable, in nanoseconds since 1970.
+    pub fn deprecated_at(&self, row: Row<'_>) -> Option<i64> {
+        let date = row.deprecation();
+        (date != NONE)
+            .then(|| long(self.sections.of(Section::Dates), date as usize * DATE).cast_signed())
+    }
+
+    /// Appends a row as JSON, the same text that the table's own rows have.
+    pub fn write_json(&self, at: u32, place: Place, out: &mut Vec<u8>) {
+        let row = self.row(at);
+        let [publisher, offer, sku] = self.place_names(place);
+        let version = self.versions.get(row.version());
+        let json = |at: usize| self.json.get(number(row.record, at)).as_bytes();
+        out.extend_from_slice(b"{\"kind\":\"marketplace\",\"id\":\"");
+        for (number, name) in [publisher, offer, sku, version].into_iter().enumerate() {
+            if number > 0 {
+                out.push(b':');
+            }
+            quoted(name, out);
+        }
+        out.extend_from_slice(b"\",\"status\":\"");
+        out.extend_from_slice(row.status().as_str().as_bytes());
+        out.extend_from_slice(if row.is_latest() {
+            b"\",\"isLatest\":true,"
+        } else {
+            b"\",\"isLatest\":false,".as_slice()
+        });
+        out.extend_from_slice(json(20));
+        out.extend_from_slice(if row.is_stale() {
+            b",\"stale\":true,\"publisher\":\""
+        } else {
+            b",\"stale\":false,\"publisher\":\"".as_slice()
+        });
+        for (name, next) in [
+            (publisher, "\",\"offer\":\""),
+            (offer, "\",\"sku\":\""),
+            (sku, "\",\"version\":\""),
+            (version, "\",\"locations\":"),
+        ] {
+            quoted(name, out);
+            out.extend_from_slice(next.as_bytes());
+        }
+        let set = row.locations() as usize * self.set_bytes();
+        let set = number(self.sections.of(Section::LocationSets), set);
+        out.extend_from_slice(self.json.get(set).as_bytes());
+        out.push(b',');
+        let traits = number(self.sections.of(Section::Traits), row.traits() as usize * TRAIT);
+        out.extend_from_slice(self.json.get(traits).as_bytes());
+        match row.deprecation() {
+            NONE => out.extend_from_slice(b",\"scheduledDeprecationAt\":null,"),
+            date => {
+                let text = number(self.sections.of(Section::Dates), date as usize * DATE + 8);
+                out.push(b',');
+                out.extend_from_slice(self.json.get(text).as_bytes());
+                out.push(b',');
+            }
+        }
+        out.extend_from_slice(json(12));
+        out.push(b',');
+        out.extend_from_slice(json(24));
+        out.push(b'}');
+    }
+
+    /// The names of a place.
+    pub fn place_names(&self, place: Place) -> [&str; 3] {
+        let levels = [Level::Publisher, Level::Offer, Level::Sku];
+        std::array::from_fn(|i| self.names[i].get(self.group_name(levels[i], place[i])))
+    }
+
+    fn set_bytes(&self) -> usize {
+        8 + self.locations.len().div_ceil(64) * 8
+    }
+}
+
+fn section(level: Level) -> Section {
+    match level {
+        Level::Publisher => Section::PublisherGroups,
+        Level::Offer => Section::OfferGroups,
+        Level::Sku => Section::SkuGroups,
+    }
+}
+
+/// Appends text as it stands within a JSON string.
+fn quoted(text: &str, out: &mut Vec<u8>) {
+    if text.bytes().all(|b| b >= b' ' && b != b'"' && b != b'\\') {
+        out.extend_from_slice(text.as_bytes());
+    } else if let Ok(quoted) = serde_json::to_string(text) {
+        out.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
+    }
+}

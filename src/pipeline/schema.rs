@@ -1,0 +1,29 @@
+//! The JSON Schemas of the records that azimg writes and reads.
+
+use super::changes::ChangeRow;
+use super::coverage::Coverage;
+use super::snapshot::{Current, Manifest};
+use crate::image::marketplace::MarketplaceImage;
+use crate::work::Request;
+use schemars::{Schema, schema_for};
+
+/// A record's name, and its schema.
+pub type Record = (&'static str, fn() -> Schema);
+
+/// Every record, by the name that manifests give.
+pub const RECORDS: &[Record] = &[
+    ("marketplace", || schema_for!(MarketplaceImage)),
+    ("changes", || schema_for!(ChangeRow)),
+    ("coverage", || schema_for!(Coverage)),
+    ("manifest", || schema_for!(Manifest)),
+    ("current", || schema_for!(Current)),
+    ("run-request", || schema_for!(Request)),
+];
+
+/// The records whose schemas are stored beside the data.
+pub const STORED: [&str; 4] = ["marketplace", "changes", "coverage", "manifest"];
+
+/// A record's schema, by its name.
+pub fn schema(name: &str) -> Option<Schema> {
+    RECORDS.iter().find(|(known, _)| *known == name).map(|(_, schema)| schema())
+}

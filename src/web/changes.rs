@@ -1,0 +1,34 @@
+//! `changes`: what changed between a snapshot and the one before.
+
+use super::parameters::{CHANGES, Query};
+use super::token::{Token, next_link, origin};
+use super::{Web, reply};
+use crate::catalog::feed::{self, Wanted};
+use crate::error::Error;
+use axum::extract::State;
+use axum::http::{HeaderMap, Uri};
+use axum::response::Response;
+use serde_json::json;
+use std::sync::Arc;
+
+pub(super) async fn list(State(web): State<Arc<Web>>, uri: Uri, headers: HeaderMap) -> Response {
+    let answer = async {
+        let query = Query::parse(&uri, CHANGES)?;
+        let token = query.skip.as_ref().map(|text| Token::read(text, &uri)).transpose()?;
+        let named = query.run.as_ref().map(|run| run.parse()).transpose()?;
+        let run = token.map(|token| token.run).or(named);
+        let change = query.change.as_deref().map(Wanted::change).transpose()?;
+        let wanted = Wanted { search: query.filter.search, change };
+        let from = token.map_or(0, |token| token.at);
+        let feed =
+            feed::changes(web.app.store.as_ref(), run, &wanted, from, query.top).await?;
+        let mut value = json!({ "value": feed.rows });
+        if let Some(at) = feed.next {
+            let token = Token { run: feed.manifest.run, at };
+            value["nextLink"] = next_link(&uri, &origin(&headers), token).into();
+        }
+        let body = serde_json::to_vec(&value).map_err(|e| Error::bug(e.to_string()))?;
+        Ok(reply::cached(&feed.manifest, &headers, body.into()))
+    };
+    answer.await.unwrap_or_else(|error: Error| reply::error(&error))
+}

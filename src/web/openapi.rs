@@ -1,0 +1,281 @@
+//! The OpenAPI document: routes and parameters as they are served, records as they are written.
+
+use super::parameters::{CHANGES, LARGEST_PAGE, LATEST, LIST, Parameter, Value};
+use super::runs::{HealthReport, RunList, RunReport};
+use super::{Web, reply};
+use crate::error::Error;
+use crate::image::marketplace::MarketplaceImage;
+use crate::pipeline::changes::ChangeRow;
+use crate::work::Request;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde::Serialize;
+use serde_json::{Value as Json, json};
+use std::sync::{Arc, OnceLock};
+use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn};
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
+use utoipa::openapi::{
+    InfoBuilder, OpenApi, OpenApiBuilder, PathItem, PathsBuilder, Ref, RefOr, Required,
+    ResponseBuilder,
+};
+
+/// A page of images.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[allow(dead_code, reason = "a schema; answers are written from the index")]
+struct ImageList {
+    /// The images.
+    value: Vec<MarketplaceImage>,
+    /// Where the next page is, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_link: Option<String>,
+}
+
+/// A page of changes.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[allow(dead_code, reason = "a schema")]
+struct ChangeList {
+    /// The changes.
+    value: Vec<ChangeRow>,
+    /// Where the next page is, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_link: Option<String>,
+}
+
+/// What an error consists of.
+#[derive(Serialize, JsonSchema)]
+#[allow(dead_code, reason = "a schema")]
+struct ErrorDetail {
+    /// For programs; also in the header `x-ms-error-code`.
+    code: String,
+    /// For people.
+    message: String,
+}
+
+/// An error.
+#[derive(Serialize, JsonSchema)]
+#[allow(dead_code, reason = "a schema")]
+struct ErrorBody {
+    /// What went wrong.
+    error: ErrorDetail,
+}
+
+/// The run that was started.
+#[derive(Serialize, JsonSchema)]
+#[allow(dead_code, reason = "a schema")]
+struct Started {
+    /// Its name.
+    run: String,
+}
+
+/// A document whose parts are not fixed here.
+#[derive(Serialize, JsonSchema)]
+#[schemars(transparent)]
+#[allow(dead_code, reason = "a schema")]
+struct Document(serde_json::Map<String, Json>);
+
+/// One operation.
+struct Route {
+    method: HttpMethod,
+    path: &'static str,
+    id: &'static str,
+    summary: &'static str,
+    in_path: Option<(&'static str, &'static str)>,
+    query: &'static [Parameter],
+    answers: (&'static str, &'static str),
+    errors: &'static [u16],
+}
+
+const fn get(path: &'static str, id: &'static str, answer: &'static str) -> Route {
+    Route {
+        method: HttpMethod::Get,
+        path,
+        id,
+        summary: "",
+        in_path: None,
+        query: &[],
+        answers: ("200", answer),
+        errors: &[400, 404, 500, 503],
+    }
+}
+
+fn routes() -> Vec<Route> {
+    vec![
+        Route {
+            summary: "Images that all filters fit",
+            query: LIST,
+            errors: &[400, 404, 410, 429, 500, 502, 503],
+            ..get("/api/images", "listImages", "ImageList")
+        },
+        Route {
+            summary: "The newest version of a SKU that is in all named locations",
+            query: LATEST,
+            ..get("/api/images/latest", "latestImage", "MarketplaceImage")
+        },
+        Route {
+            summary: "Short names of images with their newest versions, as the Azure CLI reads them",
+            ..get("/api/images/aliases", "listAliases", "Document")
+        },
+        Route {
+            summary: "One image",
+            in_path: Some(("urn", "publisher:offer:sku:version")),
+            ..get("/api/images/{urn}", "getImage", "MarketplaceImage")
+        },
+        Route {
+            summary: "What changed between a snapshot and the one before",
+            query: CHANGES,
+            errors: &[400, 404, 410, 500, 503],
+            ..get("/api/changes", "listChanges", "ChangeList")
+        },
+        Route { summary: "Runs, newest first", ..get("/api/runs", "listRuns", "RunList") },
+        Route {
+            summary: "One run: its progress, or how its scopes ended",
+            in_path: Some(("run", "The run's name")),
+            ..get("/api/runs/{run}", "getRun", "RunReport")
+        },
+        Route {
+            method: HttpMethod::Post,
+            summary: "Start a run",
+            answers: ("202", "Started"),
+            errors: &[400, 403, 409, 429, 500, 502, 503],
+            ..get("/api/runs", "startRun", "Started")
+        },
+        Route {
+            summary: "Whether the catalog is fresh",
+            errors: &[400, 500],
+            ..get("/api/health", "health", "HealthReport")
+        },
+        Route { summary: "This document", ..get("/api/openapi.json", "openapi", "Document") },
+    ]
+}
+
+fn schema_of(value: Value) -> Schema {
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    match value {
+        Value::Text => text().build().into(),
+        Value::Texts => ArrayBuilder::new().items(text()).build().into(),
+        Value::Flag => ObjectBuilder::new().schema_type(Type::Boolean).build().into(),
+        Value::Count => ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .minimum(Some(1))
+            .maximum(Some(LARGEST_PAGE))
+            .build()
+            .into(),
+        Value::Date => {
+            text().format(Some(SchemaFormat::KnownFormat(KnownFormat::Date))).build().into()
+        }
+    }
+}
+
+fn reference(name: &str) -> RefOr<Schema> {
+    RefOr::Ref(Ref::from_schema_name(name))
+}
+
+fn response(text: &str, schema: &str) -> utoipa::openapi::Response {
+    let content = ContentBuilder::new().schema(Some(reference(schema))).build();
+    ResponseBuilder::new().description(text).content("application/json", content).build()
+}
+
+fn operation(route: &Route) -> OperationBuilder {
+    let mut operation = OperationBuilder::new()
+        .operation_id(Some(route.id))
+        .summary(Some(route.summary))
+        .response(route.answers.0, response("What was asked for", route.answers.1));
+    if route.method == HttpMethod::Get && route.id != "health" {
+        let unchanged = ResponseBuilder::new().description("The caller has it already");
+        operation = operation.response("304", unchanged);
+    }
+    if route.id == "health" {
+        operation = operation.response("503", response("It is not", "HealthReport"));
+    }
+    for status in route.errors {
+        operation = operation.response(status.to_string(), response("An error", "ErrorBody"));
+    }
+    if let Some((name, text)) = route.in_path {
+        let parameter = ParameterBuilder::new()
+            .name(name)
+            .description(Some(text))
+            .parameter_in(ParameterIn::Path)
+            .required(Required::True)
+            .schema(Some(schema_of(Value::Text)));
+        operation = operation.parameter(parameter);
+    }
+    for parameter in route.query {
+        let parameter = ParameterBuilder::new()
+            .name(parameter.name)
+            .description(Some(parameter.text))
+            .parameter_in(ParameterIn::Query)
+            .required(if parameter.name == "urn" { Required::True } else { Required::False })
+            .schema(Some(schema_of(parameter.value)));
+        operation = operation.parameter(parameter);
+    }
+    if route.method == HttpMethod::Post {
+        let content = ContentBuilder::new().schema(Some(reference("Request"))).build();
+        let body = RequestBodyBuilder::new().content("application/json", content).build();
+        operation = operation.request_body(Some(body));
+    }
+    operation
+}
+
+/// The records that routes answer with, each with the records it consists of.
+fn schemas() -> Json {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.definitions_path = "/components/schemas".into();
+    });
+    let mut generator = SchemaGenerator::new(settings);
+    fn add<T: JsonSchema>(generator: &mut SchemaGenerator) {
+        generator.subschema_for::<T>();
+    }
+    for add in [
+        add::<ImageList>,
+        add::<ChangeList>,
+        add::<ErrorBody>,
+        add::<Started>,
+        add::<RunList>,
+        add::<RunReport>,
+        add::<HealthReport>,
+        add::<Request>,
+        add::<MarketplaceImage>,
+    ] {
+        add(&mut generator);
+    }
+    let mut schemas = json!(generator.definitions());
+    schemas["Document"] = json!({"type": "object"});
+    schemas
+}
+
+/// The document.
+pub fn document() -> Json {
+    let mut paths = PathsBuilder::new();
+    for route in routes() {
+        let item = PathItem::new(route.method.clone(), operation(&route));
+        paths = paths.path(route.path, item);
+    }
+    let about = "Every image that can be deployed on Azure: lists, the newest version, changes.";
+    let document: OpenApi = OpenApiBuilder::new()
+        .info(
+            InfoBuilder::new()
+                .title("azimg")
+                .version(env!("CARGO_PKG_VERSION"))
+                .description(Some(about)),
+        )
+        .paths(paths)
+        .build();
+    let mut document = json!(document);
+    document["components"] = json!({ "schemas": schemas() });
+    document
+}
+
+pub(super) async fn show(State(_): State<Arc<Web>>, uri: Uri) -> Response {
+    static DOCUMENT: OnceLock<Json> = OnceLock::new();
+    match super::parameters::Query::parse(&uri, &[]) {
+        Ok(_) => reply::json(StatusCode::OK, DOCUMENT.get_or_init(document)),
+        Err(error) => reply::error(&Error::invalid(error.to_string())),
+    }
+}
