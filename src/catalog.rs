@@ -12,7 +12,7 @@ pub mod live;
 
 pub use filter::Filter;
 pub use latest::LatestQuestion;
-pub use list::{Found, Page};
+pub use list::{Found, Page, list};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::index::{Index, IndexWriter, Level, Place};
@@ -52,14 +52,16 @@ impl Catalog {
             Err((run, error)) if error.kind() == ErrorKind::Corrupt => (run, error),
             Err((_, error)) => return Err(error),
         };
-        tracing::error!(%error, "the current snapshot is refused; one before it is served");
         let mut runs = snapshot::runs(store).await?;
         runs.retain(|other| run.is_none_or(|run| *other < run));
         for other in runs.into_iter().rev().take(TRIED) {
             match Self::open_run(store, other).await {
-                Ok(Some(catalog)) => return Ok(catalog),
+                Ok(Some(catalog)) => {
+                    tracing::error!(%error, serving = %other, "the current snapshot is refused");
+                    return Ok(catalog);
+                }
                 Ok(None) => {}
-                Err(error) => tracing::error!(%error, run = %other, "refused as well"),
+                Err(error) => tracing::debug!(%error, run = %other, "refused as well"),
             }
         }
         Err(error)
@@ -88,7 +90,7 @@ impl Catalog {
 
     /// The rows that `filter` accepts, at most `top`, from a place on that an earlier page named.
     pub fn list(&self, filter: &Filter, from: u32, top: usize) -> Page {
-        list::list(&self.index, filter, from, top)
+        list(&self.index, filter, from, top)
     }
 
     /// One image by its name, without case.

@@ -307,7 +307,7 @@ async fn publish_run(app: &App, event: Event) -> Result<Effects> {
     let Ok(Close { run, watch, .. }) = serde_json::from_str(&text) else {
         return Ok(dropped(&Error::invalid("a message that names no run")));
     };
-    let closing = match publish(app.store.as_ref(), run, event.now, false).await {
+    let closing = match publish(&app.store, run, event.now, false).await {
         Ok(closing) => closing,
         Err(error) if error.is_transient() || error.kind() == ErrorKind::Bug => return Err(error),
         Err(error) => {

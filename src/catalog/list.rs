@@ -217,7 +217,7 @@ fn traits(index: &Index, filter: &Filter) -> Option<Vec<bool>> {
 
 /// The rows that `filter` accepts, at most `top` of them, from the place on that an earlier page
 /// named as its next (or zero).
-pub(super) fn list(index: &Index, filter: &Filter, from: u32, top: usize) -> Page {
+pub fn list(index: &Index, filter: &Filter, from: u32, top: usize) -> Page {
     let mut page = Page::default();
     let Some(query) = Query::new(index, filter) else { return page };
     if !query.words.is_empty() {

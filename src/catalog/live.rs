@@ -3,9 +3,9 @@
 use super::Filter;
 use crate::error::{Error, Result};
 use crate::image::marketplace::MarketplaceImage;
-use crate::pipeline::merge::{Answer, Publisher, merge};
+use crate::pipeline::merge::{Publisher, merge};
 use crate::source::{Live, Source, Wanted};
-use crate::work::{Request, RunId, State};
+use crate::work::{Request, RunId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use time::OffsetDateTime;
@@ -42,30 +42,27 @@ pub async fn images(
         },
         ..request.clone()
     };
-    let mut publishers: BTreeMap<String, Publisher> = BTreeMap::new();
+    let mut found: BTreeMap<String, BTreeMap<String, Live>> = BTreeMap::new();
     for source in sources {
-        for Live { location, publisher, rows, gaps } in source.live(&request, wanted).await? {
-            if let Some(gap) = gaps.iter().find(|gap| !gap.state.is_complete()) {
-                return Err(Error::transient(format!("{location}: {}", gap.reason)));
+        for live in source.live(&request, wanted).await? {
+            if let Some(gap) = live.gaps.iter().find(|gap| !gap.state.is_complete()) {
+                return Err(Error::transient(format!("{}: {}", live.location, gap.reason)));
             }
-            let entry = publishers.entry(publisher.to_ascii_lowercase()).or_default();
-            entry.name = publisher;
-            let answer = Answer {
-                state: State::Done,
-                reason: String::new(),
-                attempts: 0,
-                offers_listed_at: None,
-                listed: 1,
-                gaps,
-                rows,
-            };
-            entry.answers.insert(location, answer);
+            let locations = found.entry(live.publisher.to_ascii_lowercase()).or_default();
+            locations.insert(live.location.clone(), live);
         }
     }
     let run = (RunId(Ulid::nil()), now.replace_nanosecond(0).unwrap_or(now));
     let mut rows = Vec::new();
-    for publisher in publishers.into_values() {
-        rows.extend(merge(&publisher, &BTreeMap::new(), run).rows);
+    for locations in found.into_values() {
+        let mut publisher = Publisher::default();
+        for (location, live) in locations {
+            if publisher.name.is_empty() {
+                publisher.name = live.publisher;
+            }
+            publisher.fresh.add(&location, live.rows);
+        }
+        rows.extend(merge(publisher, &BTreeMap::new(), run).rows);
     }
     rows.retain(|row| filter.accepts(row));
     Ok(rows)

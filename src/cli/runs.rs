@@ -40,22 +40,21 @@ pub(super) enum RunsCommand {
 pub(super) async fn run(command: RunsCommand, flags: Flags, output: &Output) -> Result<ExitCode> {
     let config = Config::load(flags)?;
     let store = config.store()?;
-    let store = store.as_ref();
     match command {
         RunsCommand::List => {
             let columns = ["run", "state", "startedAt", "publishedAt", "images", "current"];
-            let runs = list_runs(store).await?;
+            let runs = list_runs(store.as_ref()).await?;
             output.list(runs.iter().map(|run| json!(run)).collect(), &columns)?;
             Ok(ExitCode::SUCCESS)
         }
         RunsCommand::Show { run } => {
             let run = match run {
                 Some(run) => run,
-                None => snapshot::current(store).await?.map(|manifest| manifest.run).ok_or_else(
+                None => snapshot::current(store.as_ref()).await?.map(|manifest| manifest.run).ok_or_else(
                     || Error::not_found(format!("{} holds no catalog yet", store.address())),
                 )?,
             };
-            let mut report = describe_run(store, run).await?;
+            let mut report = describe_run(store.as_ref(), run).await?;
             if output.format != Format::Table {
                 output.one(json!(report))?;
                 return Ok(ExitCode::SUCCESS);
@@ -76,7 +75,7 @@ pub(super) async fn run(command: RunsCommand, flags: Flags, output: &Output) -> 
             Ok(ExitCode::SUCCESS)
         }
         RunsCommand::Publish { run } => {
-            match publish(store, run, OffsetDateTime::now_utc(), true).await? {
+            match publish(&store, run, OffsetDateTime::now_utc(), true).await? {
                 Closing::Published(manifest) => {
                     output.one(json!(manifest))?;
                     Ok(match manifest.state {

@@ -100,6 +100,25 @@ pub struct Listed {
     pub detail: Option<Box<Detail>>,
 }
 
+impl Listed {
+    /// The table's order within a publisher; equal for what is one image.
+    pub fn compare(&self, other: &Self) -> Ordering {
+        if self.version == other.version && self.sku == other.sku && self.offer == other.offer {
+            return Ordering::Equal;
+        }
+        let versions = || {
+            if self.version.eq_ignore_ascii_case(&other.version) {
+                Ordering::Equal
+            } else {
+                version::compare(&self.version, &other.version)
+            }
+        };
+        caseless(&self.offer, &other.offer)
+            .then_with(|| caseless(&self.sku, &other.sku))
+            .then_with(versions)
+    }
+}
+
 /// A version that was asked for its details.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Detailed {

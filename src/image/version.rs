@@ -9,7 +9,8 @@ use std::cmp::Ordering;
 /// numbers beyond 64 bits. Text after a number orders after the bare number, a component without
 /// a number after every number, and a missing component before every present one.
 ///
-/// The order is total: names that are numerically alike (`1.0`, `01.0`) fall back to string order.
+/// Text is compared without case, as Azure compares names. The order is total: names that are alike
+/// in all that (`1.0`, `01.0`) fall back to string order.
 pub fn compare(left: &str, right: &str) -> Ordering {
     let mut lefts = left.split('.');
     let mut rights = right.split('.');
@@ -18,7 +19,7 @@ pub fn compare(left: &str, right: &str) -> Ordering {
             (None, None) => return left.cmp(right),
             (None, Some(_)) => return Ordering::Less,
             (Some(_), None) => return Ordering::Greater,
-            (Some(l), Some(r)) => match component(l).cmp(&component(r)) {
+            (Some(l), Some(r)) => match order(component(l), component(r)) {
                 Ordering::Equal => {}
                 unequal => return unequal,
             },
@@ -26,8 +27,16 @@ pub fn compare(left: &str, right: &str) -> Ordering {
     }
 }
 
+fn order(left: Component<'_>, right: Component<'_>) -> Ordering {
+    (left.0, left.1, left.2)
+        .cmp(&(right.0, right.1, right.2))
+        .then_with(|| super::marketplace::caseless(left.3, right.3))
+}
+
+type Component<'a> = (bool, usize, &'a str, &'a str);
+
 /// (has no number, digits without leading zeros by length and then by value, the text behind them)
-fn component(text: &str) -> (bool, usize, &str, &str) {
+fn component(text: &str) -> Component<'_> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, rest) = text.split_at(end);
     let digits_trimmed = digits.trim_start_matches('0');

@@ -5,7 +5,7 @@ use crate::work::RunId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::cmp::Ordering;
 use time::OffsetDateTime;
 
 /// What happened to an image.
@@ -56,17 +56,14 @@ pub struct ChangeRow {
     pub after: Value,
 }
 
-/// The changes between two states of one publisher, by id and then by kind of change.
+/// The changes between two states of one publisher, both in the table's order, in that order and
+/// then by kind of change.
 pub fn between(
     before: &[MarketplaceImage],
     after: &[MarketplaceImage],
     run: (RunId, OffsetDateTime),
     previous_run: RunId,
 ) -> Vec<ChangeRow> {
-    let old: HashMap<String, &MarketplaceImage> =
-        before.iter().map(|row| (row.id.to_ascii_lowercase(), row)).collect();
-    let new: HashMap<String, &MarketplaceImage> =
-        after.iter().map(|row| (row.id.to_ascii_lowercase(), row)).collect();
     let change = |id: &str, change, before, after| ChangeRow {
         at: run.1,
         run: run.0,
@@ -77,26 +74,31 @@ pub fn between(
         before,
         after,
     };
+    let whole =
+        |row: &MarketplaceImage| json!({"status": row.status, "locations": row.locations});
     let mut rows = Vec::new();
-    for row in before {
-        if !new.contains_key(&row.id.to_ascii_lowercase()) {
-            let was = json!({"status": row.status, "locations": row.locations});
-            rows.push(change(&row.id, Change::Removed, was, Value::Null));
-        }
-    }
-    for row in after {
-        match old.get(&row.id.to_ascii_lowercase()) {
-            None => {
-                let is = json!({"status": row.status, "locations": row.locations});
-                rows.push(change(&row.id, Change::Added, Value::Null, is));
-            }
-            Some(was) => differences(was, row, |kind, before, after| {
-                rows.push(change(&row.id, kind, before, after));
+    let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
+    loop {
+        let order = match (before.peek(), after.peek()) {
+            (None, None) => return rows,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(was), Some(is)) if was.id.eq_ignore_ascii_case(&is.id) => Ordering::Equal,
+            (Some(was), Some(is)) => was.compare(is),
+        };
+        let was = if order.is_le() { before.next() } else { None };
+        let is = if order.is_ge() { after.next() } else { None };
+        match (was, is) {
+            (Some(was), Some(is)) => differences(was, is, |kind, before, after| {
+                rows.push(change(&is.id, kind, before, after));
             }),
+            (Some(was), None) => {
+                rows.push(change(&was.id, Change::Removed, whole(was), Value::Null));
+            }
+            (None, Some(is)) => rows.push(change(&is.id, Change::Added, Value::Null, whole(is))),
+            (None, None) => return rows,
         }
     }
-    rows.sort_by(|a, b| a.id.cmp(&b.id).then(a.change.cmp(&b.change)));
-    rows
 }
 
 fn differences(

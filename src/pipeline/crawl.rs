@@ -3,6 +3,7 @@
 use super::{read_json, to_json};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::shard;
+use crate::image::marketplace::Listed;
 use crate::source::{Crawled, Effort, Known, Rows, Source};
 use crate::store::{Key, Store};
 use crate::work::{Outcome, State, WorkItem};
@@ -49,7 +50,11 @@ pub async fn crawl(
     let nothing = rows.is_empty() && outcome.children.is_empty() && outcome.gaps.is_empty();
     let outcome = match rows {
         _ if nothing || item.scope.publisher().is_none() => outcome,
-        Rows::Listed(rows) => keep(store, item, outcome, &rows).await?,
+        Rows::Listed(mut rows) => {
+            // Publishing merges the rows of all locations, and need not sort them then.
+            rows.sort_by(Listed::compare);
+            keep(store, item, outcome, &rows).await?
+        }
         Rows::Detailed(rows) => keep(store, item, outcome, &rows).await?,
     };
     conclude(store, item, outcome).await.map(Done::Ended)

@@ -6,9 +6,12 @@
 //! advanced one (deprecated before scheduled before active) and a date is the earliest.
 //! A pure function: nothing here depends on when or in what order answers came.
 
+mod fresh;
+
+pub use fresh::Fresh;
+
 use super::coverage::{Line, Totals};
-use crate::image::Status;
-use crate::image::marketplace::{Detailed, KIND, Listed, MarketplaceImage, mark_latest};
+use crate::image::marketplace::{Detail, Detailed, MarketplaceImage, mark_latest};
 use crate::work::{Gap, RunId, SourceName, State};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use time::OffsetDateTime;
@@ -28,8 +31,8 @@ pub struct Answer {
     pub gaps: Vec<Gap>,
     /// When its offers were listed, if that was in an earlier run.
     pub offers_listed_at: Option<OffsetDateTime>,
-    /// The versions.
-    pub rows: Vec<Listed>,
+    /// How many versions it listed.
+    pub rows: u64,
 }
 
 /// What a run was to learn of a location.
@@ -48,6 +51,8 @@ pub struct Publisher {
     pub name: String,
     /// What each location answered.
     pub answers: BTreeMap<String, Answer>,
+    /// What they list.
+    pub fresh: Fresh,
     /// Its rows in the snapshot before.
     pub previous: Vec<MarketplaceImage>,
     /// What was asked of single versions.
@@ -75,6 +80,8 @@ impl Standing {
 pub struct Merged {
     /// Its rows, in the table's order.
     pub rows: Vec<MarketplaceImage>,
+    /// Its rows in the snapshot before.
+    pub previous: Vec<MarketplaceImage>,
     /// Its lines of coverage.
     pub lines: Vec<Line>,
     /// Its listings.
@@ -97,24 +104,31 @@ pub fn key(offer: &str, sku: &str, version: &str) -> VersionKey {
 
 /// Merges one publisher. `reach` has the locations of the run, `run` its name and start.
 pub fn merge(
-    publisher: &Publisher,
+    publisher: Publisher,
     reach: &BTreeMap<String, Reach>,
     run: (RunId, OffsetDateTime),
 ) -> Merged {
+    let Publisher { name, answers, fresh, previous, details } = publisher;
     let mut merged = Merged::default();
-    let mut rows = fresh_rows(publisher, run);
+    let mut rows = Vec::new();
+    let mut told = Vec::new();
+    for (row, detail) in fresh.rows(&name, run) {
+        rows.push(row);
+        told.push(detail);
+    }
+    let by_name = if previous.is_empty() && details.is_empty() {
+        HashMap::new()
+    } else {
+        let name = |row: &MarketplaceImage| key(&row.offer, &row.sku, &row.version);
+        rows.iter().enumerate().map(|(at, row)| (name(row), at)).collect()
+    };
     let mut standing: BTreeMap<(String, Option<usize>), Standing> = BTreeMap::new();
-    let gaps: BTreeMap<&str, HashMap<(String, Option<String>), usize>> = publisher
-        .answers
-        .iter()
-        .map(|(location, answer)| (location.as_str(), index(&answer.gaps)))
-        .collect();
-
-    for previous in &publisher.previous {
+    let asked = Asked::new(&name, &answers, reach);
+    for previous in &previous {
         let mut kept = BTreeSet::new();
         let mut outside = false;
         for location in &previous.locations {
-            match fate(publisher, reach, &gaps, location, previous) {
+            match asked.fate(location, previous) {
                 Fate::Drop => continue,
                 Fate::Outside => outside = true,
                 Fate::Unlisted => {
@@ -126,15 +140,20 @@ pub fn merge(
             }
             kept.insert(location.clone());
         }
-        let row = rows.get_mut(&key(&previous.offer, &previous.sku, &previous.version));
+        let at = by_name.get(&key(&previous.offer, &previous.sku, &previous.version));
+        let row = at.and_then(|at| rows.get_mut(*at));
         merged.outside += u64::from(outside);
         merged.rows.extend(carry(row, previous, kept));
     }
-    add_details(publisher, &mut rows);
-    merged.rows.extend(rows.into_values());
-    merged.rows.sort_by(MarketplaceImage::compare);
+    add_details(&mut rows, told, &details, &by_name);
+    let carried = !merged.rows.is_empty();
+    merged.rows.append(&mut rows);
+    if carried {
+        merged.rows.sort_by(MarketplaceImage::compare);
+    }
     mark_latest(&mut merged.rows);
-    cover(publisher, &standing, run.1, &mut merged);
+    cover(&name, &answers, &standing, run.1, &mut merged);
+    merged.previous = previous;
     merged
 }
 
@@ -175,79 +194,22 @@ fn carry(
 
 /// Adds what GETs told, those with the listings and those of the second round. Of several answers
 /// for one version the last location's counts; they are the same everywhere.
-fn add_details(publisher: &Publisher, rows: &mut BTreeMap<VersionKey, MarketplaceImage>) {
-    let listed = publisher.answers.values().flat_map(|answer| &answer.rows).filter_map(|listed| {
-        let detail = listed.detail.as_deref()?;
-        Some((key(&listed.offer, &listed.sku, &listed.version), detail))
-    });
-    let single = publisher
-        .details
-        .iter()
-        .map(|Detailed { urn, detail }| (key(&urn.offer, &urn.sku, &urn.version), detail));
-    for (key, detail) in listed.chain(single) {
-        if let Some(row) = rows.get_mut(&key) {
+fn add_details(
+    rows: &mut [MarketplaceImage],
+    told: Vec<Option<Box<Detail>>>,
+    details: &[Detailed],
+    by_name: &HashMap<VersionKey, usize>,
+) {
+    for (row, detail) in rows.iter_mut().zip(told) {
+        if let Some(detail) = detail {
+            row.add_details(&detail);
+        }
+    }
+    for Detailed { urn, detail } in details {
+        let at = by_name.get(&key(&urn.offer, &urn.sku, &urn.version));
+        if let Some(row) = at.and_then(|at| rows.get_mut(*at)) {
             row.add_details(detail);
         }
-    }
-}
-
-fn fresh_rows(
-    publisher: &Publisher,
-    (run, at): (RunId, OffsetDateTime),
-) -> BTreeMap<VersionKey, MarketplaceImage> {
-    let mut rows: BTreeMap<VersionKey, MarketplaceImage> = BTreeMap::new();
-    for (location, answer) in &publisher.answers {
-        for listed in &answer.rows {
-            let entry = rows.entry(key(&listed.offer, &listed.sku, &listed.version));
-            let row = entry.or_insert_with(|| blank(&publisher.name, listed, run, at));
-            if row.locations.last() == Some(location) {
-                continue;
-            }
-            row.locations.push(location.clone());
-            row.status = row.status.max(listed.status.unwrap_or(Status::Active));
-            row.scheduled_deprecation_at =
-                match (row.scheduled_deprecation_at, listed.scheduled_deprecation_at) {
-                    (Some(one), Some(other)) => Some(one.min(other)),
-                    (one, other) => one.or(other),
-                };
-            let fill = |into: &mut Option<String>, from: &Option<String>| {
-                if into.is_none() {
-                    into.clone_from(from);
-                }
-            };
-            fill(&mut row.architecture, &listed.architecture);
-            fill(&mut row.hyper_v_generation, &listed.hyper_v_generation);
-            fill(&mut row.alternative, &listed.alternative);
-        }
-    }
-    rows
-}
-
-fn blank(publisher: &str, listed: &Listed, run: RunId, at: OffsetDateTime) -> MarketplaceImage {
-    let Listed { offer, sku, version, .. } = listed;
-    MarketplaceImage {
-        kind: KIND.to_owned(),
-        id: format!("{publisher}:{offer}:{sku}:{version}"),
-        status: Status::Active,
-        is_latest: false,
-        observed_at: at,
-        observed_run: run.to_string(),
-        stale: false,
-        publisher: publisher.to_owned(),
-        offer: offer.clone(),
-        sku: sku.clone(),
-        version: version.clone(),
-        locations: Vec::new(),
-        os: None,
-        architecture: None,
-        hyper_v_generation: None,
-        plan_publisher: None,
-        plan_product: None,
-        plan_name: None,
-        scheduled_deprecation_at: None,
-        alternative: None,
-        features: BTreeMap::new(),
-        first_seen_at: at,
     }
 }
 
@@ -263,30 +225,49 @@ enum Fate {
     StandsIn(Option<usize>),
 }
 
-fn fate(
-    publisher: &Publisher,
-    reach: &BTreeMap<String, Reach>,
-    gaps: &BTreeMap<&str, HashMap<(String, Option<String>), usize>>,
-    location: &str,
-    row: &MarketplaceImage,
-) -> Fate {
-    let Some(reach) = reach.get(location) else { return Fate::Outside };
-    let lower = publisher.name.to_ascii_lowercase();
-    let asked = |only: &String| lower.contains(&only.to_ascii_lowercase());
-    if !reach.only.is_empty() && !reach.only.iter().any(asked) {
-        return Fate::Outside;
+/// What was asked of a publisher, location by location.
+struct Asked<'a> {
+    lower: String,
+    answers: &'a BTreeMap<String, Answer>,
+    reach: &'a BTreeMap<String, Reach>,
+    gaps: BTreeMap<&'a str, HashMap<(String, Option<String>), usize>>,
+}
+
+impl<'a> Asked<'a> {
+    fn new(
+        publisher: &str,
+        answers: &'a BTreeMap<String, Answer>,
+        reach: &'a BTreeMap<String, Reach>,
+    ) -> Self {
+        let gaps = answers
+            .iter()
+            .map(|(location, answer)| (location.as_str(), index(&answer.gaps)))
+            .collect();
+        Self { lower: publisher.to_ascii_lowercase(), answers, reach, gaps }
     }
-    match publisher.answers.get(location) {
-        None if reach.listed => Fate::Drop,
-        None => Fate::Unlisted,
-        Some(answer) if !answer.state.is_complete() => Fate::StandsIn(None),
-        Some(answer) => {
-            let (offer, sku) = (row.offer.to_ascii_lowercase(), row.sku.to_ascii_lowercase());
-            let gaps = &gaps[location];
-            let gap = gaps.get(&(offer.clone(), None)).or_else(|| gaps.get(&(offer, Some(sku))));
-            match gap {
-                Some(gap) if !answer.gaps[*gap].state.is_complete() => Fate::StandsIn(Some(*gap)),
-                _ => Fate::Drop,
+
+    fn fate(&self, location: &str, row: &MarketplaceImage) -> Fate {
+        let Some(reach) = self.reach.get(location) else { return Fate::Outside };
+        let asked = |only: &String| self.lower.contains(&only.to_ascii_lowercase());
+        if !reach.only.is_empty() && !reach.only.iter().any(asked) {
+            return Fate::Outside;
+        }
+        match self.answers.get(location) {
+            None if reach.listed => Fate::Drop,
+            None => Fate::Unlisted,
+            Some(answer) if !answer.state.is_complete() => Fate::StandsIn(None),
+            Some(answer) if answer.gaps.is_empty() => Fate::Drop,
+            Some(answer) => {
+                let (offer, sku) = (row.offer.to_ascii_lowercase(), row.sku.to_ascii_lowercase());
+                let gaps = &self.gaps[location];
+                let gap =
+                    gaps.get(&(offer.clone(), None)).or_else(|| gaps.get(&(offer, Some(sku))));
+                match gap {
+                    Some(gap) if !answer.gaps[*gap].state.is_complete() => {
+                        Fate::StandsIn(Some(*gap))
+                    }
+                    _ => Fate::Drop,
+                }
             }
         }
     }
@@ -305,7 +286,8 @@ fn index(gaps: &[Gap]) -> HashMap<(String, Option<String>), usize> {
 }
 
 fn cover(
-    publisher: &Publisher,
+    publisher: &str,
+    answers: &BTreeMap<String, Answer>,
     standing: &BTreeMap<(String, Option<usize>), Standing>,
     now: OffsetDateTime,
     merged: &mut Merged,
@@ -317,19 +299,19 @@ fn cover(
         State::Failed if standing.rows > 0 => State::Carried,
         state => state,
     };
-    for (location, answer) in &publisher.answers {
+    for (location, answer) in answers {
         let own = stands_in(location, None);
         let line = Line {
             source: SourceName::Marketplace,
             location: location.clone(),
-            publisher: Some(publisher.name.clone()),
+            publisher: Some(publisher.to_owned()),
             offer: None,
             sku: None,
             version: None,
             state: state_of(answer.state, own),
             reason: answer.reason.clone(),
             attempts: answer.attempts,
-            rows: answer.rows.len() as u64 + own.rows,
+            rows: answer.rows + own.rows,
             since: own.since,
             offers_listed_at: answer
                 .state

@@ -16,6 +16,7 @@ use crate::work::{Details, Plan, RunId, Scope, SourceName, State, WorkItem};
 use files::Files;
 use gather::{Previous, Shards};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use time::OffsetDateTime;
 
 /// How an attempt to close a run ended.
@@ -42,11 +43,12 @@ const DETAILS_BYTES: usize = 24 << 10;
 
 /// Publishes `run` if it can be closed at `now`. With `force`, what is missing is given up at once.
 pub async fn publish(
-    store: &dyn Store,
+    shared: &Arc<dyn Store>,
     run: RunId,
     now: OffsetDateTime,
     force: bool,
 ) -> Result<Closing> {
+    let store = shared.as_ref();
     if let Some(manifest) = snapshot::manifest(store, run).await? {
         return finish(store, manifest, now).await;
     }
@@ -62,7 +64,7 @@ pub async fn publish(
         && !give_up;
     let expected = survey.expected();
     let mut shards = Shards::list(store, &plan, survey).await?;
-    let built = build(store, &plan, &mut shards, ask_details).await?;
+    let built = build(shared, &plan, &mut shards, ask_details).await?;
     if !shards.damaged.is_empty() && !give_up {
         return reopen(store, shards.damaged, expected).await;
     }
@@ -111,22 +113,23 @@ struct Wanted {
 }
 
 async fn build(
-    store: &dyn Store,
+    shared: &Arc<dyn Store>,
     plan: &Plan,
     shards: &mut Shards,
     ask_details: bool,
 ) -> Result<Built> {
+    let store = shared.as_ref();
     let mut files = Files::create(plan)?;
     let mut previous = Previous::open(store, plan.previous).await?;
     let reach = shards.reach(store, plan).await?;
     let mut report = Report::default();
     let mut wanted = Vec::new();
     let run = (plan.run, plan.started_at);
-    let mut groups = shards.publishers(store);
+    let mut groups = shards.publishers(shared);
     while let Some(publisher) = groups.next(&mut previous).await? {
-        let merged = merge(&publisher, &reach, run);
+        let merged = merge(publisher, &reach, run);
         if let Some(previous_run) = plan.previous {
-            for change in changes::between(&publisher.previous, &merged.rows, run, previous_run) {
+            for change in changes::between(&merged.previous, &merged.rows, run, previous_run) {
                 files.changes.write(&change)?;
             }
         }

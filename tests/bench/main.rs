@@ -14,6 +14,7 @@ mod support;
 mod again;
 mod memory;
 mod peers;
+mod publish;
 mod quota;
 mod wire;
 
@@ -78,12 +79,13 @@ fn row<const N: usize>(cells: [&dyn std::fmt::Display; N]) -> Vec<String> {
 }
 
 fn main() {
-    let benches: [(&str, fn()); 5] = [
+    let benches: [(&str, fn()); 6] = [
         ("quota", quota::run),
         ("peers", peers::run),
         ("wire", wire::run),
         ("again", again::run),
         ("memory", memory::run),
+        ("publish", publish::run),
     ];
     let asked: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     let unknown = asked.iter().find(|name| !benches.iter().any(|(known, _)| known == name));

@@ -4,7 +4,7 @@
 use crate::support::Azure;
 use crate::{row, table, tenth};
 use azimg::sim::World;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 /// A catalog with every publisher `times` times.
@@ -47,6 +47,11 @@ fn peak(world: World) -> (u64, usize) {
     let mut command =
         azure.azimg(&["crawl", "--quiet", "--store", folder.path().to_str().unwrap()]);
     let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+    (peak_of(&mut child), versions)
+}
+
+/// The most memory that a program has until its good end, in MiB.
+pub fn peak_of(child: &mut Child) -> u64 {
     let status = format!("/proc/{}/status", child.id());
     let mut most = 0;
     while child.try_wait().unwrap().is_none() {
@@ -57,7 +62,7 @@ fn peak(world: World) -> (u64, usize) {
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(child.wait().unwrap().success());
-    (most >> 10, versions)
+    most >> 10
 }
 
 pub fn run() {

@@ -274,7 +274,7 @@ fn a_store_of_another_schema_is_left_alone() {
 fn a_tampered_snapshot_is_refused() {
     let (_azure, folder, result) = crawled();
     let path = folder.path().to_str().unwrap();
-    let table = snapshot(folder.path(), &result, "marketplace.ndjson.zst");
+    let table = snapshot(folder.path(), &result, "index.bin");
     let bytes = std::fs::read(&table).unwrap();
     let mut tampered = bytes.clone();
     tampered[bytes.len() / 2] ^= 1;

@@ -83,6 +83,8 @@ fn faceless(store: &Path) -> BTreeMap<String, String> {
             "marketplace.ndjson.zst" | "changes.ndjson.zst" => {
                 String::from_utf8(zstd::decode_all(bytes.as_slice()).unwrap()).unwrap()
             }
+            // Whatever is no text in it stays as long as it is, and does not name the run.
+            "index.bin" => String::from_utf8_lossy(&bytes).into_owned(),
             _ => String::from_utf8(bytes).unwrap(),
         };
         let mut text = text.replace(run, "RUN");

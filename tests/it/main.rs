@@ -11,6 +11,7 @@
 #![allow(clippy::similar_names, clippy::format_collect, clippy::single_match_else)]
 
 mod architecture;
+mod catalog;
 mod cli;
 mod crashes;
 mod crawl;

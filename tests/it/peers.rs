@@ -32,7 +32,7 @@ fn crawled(azure: &Azure, folder: &Path) -> BTreeSet<String> {
 
 #[test]
 fn the_azure_sdk_lists_the_same_images() {
-    let python = venv::bin().join("python");
+    let python = venv::azure().join("python");
     let folder = tempfile::tempdir().unwrap();
     let azure = secure(folder.path());
     let found = crawled(&azure, folder.path());
@@ -46,7 +46,7 @@ fn the_azure_sdk_lists_the_same_images() {
 
 #[test]
 fn the_azure_cli_lists_the_same_images() {
-    let az = venv::bin().join("az");
+    let az = venv::azure().join("az");
     let folder = tempfile::tempdir().unwrap();
     let azure = secure(folder.path());
     let found = crawled(&azure, folder.path());
@@ -64,7 +64,7 @@ fn the_azure_cli_lists_the_same_images() {
 
 #[test]
 fn a_parquet_reader_finds_proper_types_and_the_same_rows() {
-    let python = venv::bin().join("python");
+    let python = venv::readers().join("python");
     let folder = tempfile::tempdir().unwrap();
     let azure = secure(folder.path());
     crawled(&azure, folder.path());

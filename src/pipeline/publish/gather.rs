@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::shard;
-use crate::image::marketplace::{Detailed, Listed, MarketplaceImage, caseless};
+use crate::image::marketplace::{Detailed, Listed, MarketplaceImage};
 use crate::pipeline::merge::{Answer, Publisher, Reach};
 use crate::pipeline::read_json;
 use crate::pipeline::snapshot;
@@ -12,9 +12,12 @@ use crate::work::{Gap, Outcome, Plan, RunId, Scope, SourceName, State, WorkItem}
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use tokio_util::task::AbortOnDropHandle;
 
-/// Publishers that are being read ahead.
-const AHEAD: usize = 16;
+/// Publishers that are being read ahead, and parts of each.
+const AHEAD: usize = 12;
+const PARTS_AHEAD: usize = 8;
 const NOT_REACHED: &str = "not reached before the run's deadline";
 
 /// What a run has stored, by publisher.
@@ -123,10 +126,18 @@ impl Shards {
         self.ends.get(location).cloned().unwrap_or_else(unknown)
     }
 
-    /// The publishers of the run, in order, once.
-    pub(super) fn publishers<'a>(&mut self, store: &'a dyn Store) -> Publishers<'a> {
+    /// The publishers of the run, in order, once. Each is read by a task of its own.
+    pub(super) fn publishers(&mut self, store: &Arc<dyn Store>) -> Publishers {
+        let store = Arc::clone(store);
         let loaded = stream::iter(std::mem::take(&mut self.groups))
-            .map(move |(name, parts)| load(store, name, parts))
+            .map(move |(name, parts)| {
+                let read = tokio::spawn(load(Arc::clone(&store), name, parts));
+                async move {
+                    AbortOnDropHandle::new(read)
+                        .await
+                        .map_err(|e| Error::bug("reading shards panicked").with_source(e))?
+                }
+            })
             .buffered(AHEAD)
             .boxed();
         Publishers { loaded, waiting: None, damaged: Vec::new() }
@@ -141,13 +152,13 @@ struct Loaded {
 }
 
 /// The publishers of a run and of the snapshot before, in the table's order.
-pub(super) struct Publishers<'a> {
-    loaded: BoxStream<'a, Result<Loaded>>,
+pub(super) struct Publishers {
+    loaded: BoxStream<'static, Result<Loaded>>,
     waiting: Option<Loaded>,
     damaged: Vec<WorkItem>,
 }
 
-impl Publishers<'_> {
+impl Publishers {
     /// The next publisher that the run, the snapshot before, or both have.
     pub(super) async fn next(&mut self, previous: &mut Previous) -> Result<Option<Publisher>> {
         if self.waiting.is_none() {
@@ -178,60 +189,94 @@ impl Publishers<'_> {
     }
 }
 
-async fn load(store: &dyn Store, lower: String, parts: Vec<Part>) -> Result<Loaded> {
-    let mut publisher = Publisher::default();
+/// Reads a publisher's parts, location by location in alphabetical order, and folds them together.
+async fn load(store: Arc<dyn Store>, lower: String, mut parts: Vec<Part>) -> Result<Loaded> {
+    // Stable: the parts of one location stay in the order of the survey.
+    parts.sort_by(|a, b| a.item.scope.location().cmp(b.item.scope.location()));
+    let names = parts.iter().filter_map(|part| {
+        Some((part.item.scope.location(), part.item.scope.publisher()?.to_owned()))
+    });
+    let name = names.min().map(|(_, name)| name).unwrap_or_default();
+    let mut publisher = Publisher { name, ..Publisher::default() };
     let mut damaged = Vec::new();
-    let mut first: Option<(String, String)> = None;
-    for part in parts {
-        let item = &part.item;
-        let location = item.scope.location().to_owned();
-        if let Some(name) = item.scope.publisher() {
-            let candidate = (location.clone(), name.to_owned());
-            if first.as_ref().is_none_or(|first| candidate < *first) {
-                first = Some(candidate);
+    let mut listed: Vec<Listed> = Vec::new();
+    let mut read = stream::iter(parts)
+        .map(|part| {
+            let store = Arc::clone(&store);
+            async move { read_part(store.as_ref(), part).await }
+        })
+        .buffered(PARTS_AHEAD)
+        .boxed();
+    let mut at: Option<String> = None;
+    while let Some(part) = read.try_next().await? {
+        let Read { item, outcome, rows, details, is_damaged } = part;
+        let location = item.scope.location();
+        if at.as_deref() != Some(location) {
+            if let Some(before) = at.replace(location.to_owned()) {
+                publisher.fresh.add(&before, std::mem::take(&mut listed));
             }
         }
-        let is_details = matches!(item.scope, Scope::Details { .. });
-        let read = if is_details {
-            read::<Detailed>(store, &part).await.map(|(outcome, rows)| {
-                publisher.details.extend(rows);
-                (outcome, Vec::new())
-            })
-        } else {
-            read::<Listed>(store, &part).await
-        };
-        let (outcome, rows) = match read {
-            Ok(read) => read,
-            Err(error) if error.kind() == ErrorKind::Corrupt => {
-                tracing::warn!(%error, "a shard cannot be used");
-                damaged.push(item.clone());
-                let reason = error.to_string();
-                (Outcome::bare(item.scope.clone(), State::Failed, reason, 1), Vec::new())
-            }
-            Err(error) => return Err(error),
-        };
-        let answer = publisher.answers.entry(location).or_insert_with(|| Answer {
-            state: State::Done,
-            reason: String::new(),
-            attempts: 0,
-            listed: 0,
-            gaps: Vec::new(),
-            offers_listed_at: None,
-            rows: Vec::new(),
-        });
-        add(answer, outcome, rows);
+        let answer = publisher.answers.entry(location.to_owned()).or_insert_with(unasked);
+        answer.rows += rows.len() as u64;
+        add(answer, outcome);
+        listed.extend(rows);
+        publisher.details.extend(details);
+        if is_damaged {
+            damaged.push(item);
+        }
+    }
+    if let Some(last) = at {
+        publisher.fresh.add(&last, listed);
     }
     for answer in publisher.answers.values_mut() {
         answer.gaps.sort();
-        answer.rows.sort_by(|a, b| {
-            caseless(&a.offer, &b.offer)
-                .then_with(|| caseless(&a.sku, &b.sku))
-                .then_with(|| crate::image::version::compare(&a.version, &b.version))
-        });
     }
     publisher.details.sort_by(|a, b| a.urn.cmp(&b.urn));
-    publisher.name = first.map(|(_, name)| name).unwrap_or_default();
     Ok(Loaded { lower, publisher, damaged })
+}
+
+fn unasked() -> Answer {
+    Answer {
+        state: State::Done,
+        reason: String::new(),
+        attempts: 0,
+        listed: 0,
+        gaps: Vec::new(),
+        offers_listed_at: None,
+        rows: 0,
+    }
+}
+
+/// A part that was read.
+struct Read {
+    item: WorkItem,
+    outcome: Outcome,
+    rows: Vec<Listed>,
+    details: Vec<Detailed>,
+    is_damaged: bool,
+}
+
+async fn read_part(store: &dyn Store, part: Part) -> Result<Read> {
+    let is_details = matches!(part.item.scope, Scope::Details { .. });
+    let read = if is_details {
+        let read = read::<Detailed>(store, &part).await;
+        read.map(|(outcome, details)| (outcome, Vec::new(), details))
+    } else {
+        let read = read::<Listed>(store, &part).await;
+        read.map(|(outcome, rows)| (outcome, rows, Vec::new()))
+    };
+    let item = part.item;
+    match read {
+        Ok((outcome, rows, details)) => {
+            Ok(Read { item, outcome, rows, details, is_damaged: false })
+        }
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            tracing::warn!(%error, "a shard cannot be used");
+            let outcome = Outcome::bare(item.scope.clone(), State::Failed, error.to_string(), 1);
+            Ok(Read { item, outcome, rows: Vec::new(), details: Vec::new(), is_damaged: true })
+        }
+        Err(error) => Err(error),
+    }
 }
 
 async fn read<T: serde::de::DeserializeOwned>(
@@ -264,7 +309,7 @@ async fn read<T: serde::de::DeserializeOwned>(
 
 /// Adds one item's outcome to what its location answered. A part that could not be done becomes
 /// gaps of its offers or versions, so that the rest of the publisher counts as answered.
-fn add(answer: &mut Answer, outcome: Outcome, mut rows: Vec<Listed>) {
+fn add(answer: &mut Answer, outcome: Outcome) {
     let Outcome { scope, state, reason, attempts, listed, gaps, .. } = outcome;
     let gap = |offer: &String, sku: Option<&String>, version: Option<&String>| Gap {
         offer: offer.clone(),
@@ -293,7 +338,6 @@ fn add(answer: &mut Answer, outcome: Outcome, mut rows: Vec<Listed>) {
     }
     answer.listed += listed;
     answer.gaps.extend(gaps);
-    answer.rows.append(&mut rows);
 }
 
 /// The rows of the snapshot before, in order.

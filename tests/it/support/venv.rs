@@ -1,16 +1,35 @@
-//! Python packages from `PyPI`, pinned, in a virtual environment in the cache folder.
+//! Python packages from `PyPI`, pinned, in virtual environments in the cache folder.
 
 use super::prepare_once;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// The Azure SDK and the Azure CLI that list from the simulated Azure, and a Parquet reader.
-const PACKAGES: &[&str] = &["azure-cli==2.91.0", "azure-identity==1.27.0", "pyarrow==26.0.1"];
+/// The Azure SDK and the Azure CLI, which list from the simulated Azure.
+const AZURE: &[&str] = &["azure-cli==2.91.0", "azure-identity==1.27.0"];
 
-/// The folder of the environment's executables.
-pub fn bin() -> PathBuf {
-    let stamp = PACKAGES.join(" ");
-    let folder = prepare_once("python", &stamp, |folder| {
+/// What reads a snapshot, and what tests HTTP APIs by their OpenAPI document.
+const READERS: &[&str] = &[
+    "duckdb==2.0.0",
+    "pandas==3.1.1",
+    "polars==2.1.0",
+    "pyarrow==26.0.1",
+    "schemathesis==4.32.5",
+    "jsonschema[format]",
+    "pytz",
+];
+
+/// The folder of the executables that list from Azure.
+pub fn azure() -> PathBuf {
+    environment("python", AZURE)
+}
+
+/// The folder of the executables that read what azimg wrote.
+pub fn readers() -> PathBuf {
+    environment("python-readers", READERS)
+}
+
+fn environment(name: &str, packages: &[&str]) -> PathBuf {
+    let folder = prepare_once(name, &packages.join(" "), |folder| {
         let run = |command: &mut Command, what: &str| {
             let output = command.output().unwrap_or_else(|e| panic!("{what}: {e}"));
             let text = String::from_utf8_lossy(&output.stderr);
@@ -21,7 +40,7 @@ pub fn bin() -> PathBuf {
             "these tests need Python 3 with venv (apt-get install python3-venv)",
         );
         run(
-            Command::new(folder.join("bin/pip")).args(["install", "--quiet"]).args(PACKAGES),
+            Command::new(folder.join("bin/pip")).args(["install", "--quiet"]).args(packages),
             "pip could not fetch the packages",
         );
     });

@@ -1,0 +1,131 @@
+//! What locations list of a publisher, folded together one location after the other.
+//!
+//! Only what they have together is kept: a publisher that is in sixty locations takes the memory
+//! of one, and a mark for each location.
+
+use crate::image::Status;
+use crate::image::marketplace::{Detail, KIND, Listed, MarketplaceImage};
+use crate::work::RunId;
+use time::OffsetDateTime;
+
+/// The versions of a publisher, in the table's order.
+#[derive(Debug, Default)]
+pub struct Fresh {
+    locations: Vec<String>,
+    versions: Vec<Version>,
+}
+
+/// One version, as the locations so far have it.
+#[derive(Debug)]
+struct Version {
+    /// As the first of them writes it; its properties are those that the first who has them says.
+    listed: Listed,
+    /// The numbers of the locations, growing.
+    locations: Vec<u16>,
+}
+
+impl Fresh {
+    /// Adds what `location` lists. Locations are added in alphabetical order, each once.
+    pub fn add(&mut self, location: &str, mut rows: Vec<Listed>) {
+        let Ok(number) = u16::try_from(self.locations.len()) else { return };
+        self.locations.push(location.to_owned());
+        if !rows.is_sorted_by(|one, other| one.compare(other).is_le()) {
+            rows.sort_by(Listed::compare);
+        }
+        let mut new = Vec::new();
+        let mut at = 0;
+        for listed in rows {
+            while self.versions.get(at).is_some_and(|v| v.listed.compare(&listed).is_lt()) {
+                at += 1;
+            }
+            match self.versions.get_mut(at) {
+                Some(version) if version.listed.compare(&listed).is_eq() => {
+                    version.add(number, listed);
+                }
+                _ => new.push(Version { listed, locations: vec![number] }),
+            }
+        }
+        if new.is_empty() {
+            return;
+        }
+        // What one location lists twice is one version.
+        new.dedup_by(|second, first| first.listed.compare(&second.listed).is_eq());
+        self.versions.append(&mut new);
+        // Two runs, each in order: a stable sort merges them in one pass.
+        self.versions.sort_by(|one, other| one.listed.compare(&other.listed));
+    }
+
+    /// The rows, and what GETs told of them.
+    pub fn rows(
+        self,
+        publisher: &str,
+        (run, at): (RunId, OffsetDateTime),
+    ) -> Vec<(MarketplaceImage, Option<Box<Detail>>)> {
+        let Self { locations, versions } = self;
+        let run = run.to_string();
+        let row = |Version { mut listed, locations: numbers }| {
+            let detail = listed.detail.take();
+            let names = numbers.iter().map(|number: &u16| locations[usize::from(*number)].clone());
+            let mut row = blank(publisher, listed, &run, at);
+            row.locations = names.collect();
+            (row, detail)
+        };
+        versions.into_iter().map(row).collect()
+    }
+}
+
+impl Version {
+    /// Adds what the location of this number says, which comes behind all that were added.
+    fn add(&mut self, number: u16, other: Listed) {
+        if self.locations.last() == Some(&number) {
+            return;
+        }
+        self.locations.push(number);
+        let own = &mut self.listed;
+        own.status = own.status.max(other.status);
+        own.scheduled_deprecation_at =
+            match (own.scheduled_deprecation_at, other.scheduled_deprecation_at) {
+                (Some(one), Some(other)) => Some(one.min(other)),
+                (one, other) => one.or(other),
+            };
+        let fill = |own: &mut Option<String>, other: Option<String>| {
+            if own.is_none() {
+                *own = other;
+            }
+        };
+        fill(&mut own.architecture, other.architecture);
+        fill(&mut own.hyper_v_generation, other.hyper_v_generation);
+        fill(&mut own.alternative, other.alternative);
+        if other.detail.is_some() {
+            own.detail = other.detail;
+        }
+    }
+}
+
+fn blank(publisher: &str, listed: Listed, run: &str, at: OffsetDateTime) -> MarketplaceImage {
+    let Listed { offer, sku, version, .. } = &listed;
+    MarketplaceImage {
+        kind: KIND.to_owned(),
+        id: format!("{publisher}:{offer}:{sku}:{version}"),
+        status: listed.status.unwrap_or(Status::Active),
+        is_latest: false,
+        observed_at: at,
+        observed_run: run.to_owned(),
+        stale: false,
+        publisher: publisher.to_owned(),
+        offer: listed.offer,
+        sku: listed.sku,
+        version: listed.version,
+        locations: Vec::new(),
+        os: None,
+        architecture: listed.architecture,
+        hyper_v_generation: listed.hyper_v_generation,
+        plan_publisher: None,
+        plan_product: None,
+        plan_name: None,
+        scheduled_deprecation_at: listed.scheduled_deprecation_at,
+        alternative: listed.alternative,
+        features: std::collections::BTreeMap::new(),
+        first_seen_at: at,
+    }
+}
