@@ -5,7 +5,7 @@
 
 use crate::client::{Client, Wire};
 use crate::error::{Error, ErrorKind, Result};
-use crate::functions::{App, HostSettings, Memory, Progress, Settings, check};
+use crate::functions::{App, HostSettings, Keep, Memory, Progress, Settings, check};
 use crate::source::Source;
 use crate::source::marketplace::Marketplace;
 use crate::store::Store;
@@ -158,6 +158,16 @@ impl Config {
         self.environment.get(name).map(String::as_str)
     }
 
+    /// Which snapshots are kept.
+    fn keep(&self) -> Result<Keep> {
+        match self.variable("AZIMG_KEEP_SNAPSHOTS") {
+            Some(text) => {
+                text.parse().map_err(|error: Error| error.context("AZIMG_KEEP_SNAPSHOTS"))
+            }
+            None => Ok(Keep::default()),
+        }
+    }
+
     /// What runs crawl unless a narrower request is made.
     pub fn request(&self) -> &Request {
         &self.request
@@ -203,6 +213,7 @@ impl Config {
                 run_deadline: self.run_deadline()?,
                 item_budget: ITEM_BUDGET,
                 most_deliveries: host.most_deliveries,
+                keep: self.keep()?,
             },
             progress: Progress::default(),
             memory: Memory::default(),

@@ -9,6 +9,8 @@ pub use declared::{Binding, Declaration, HOST_JSON, HostSettings, check};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::publish::{Closing, publish};
+pub use crate::pipeline::retain::Keep;
+use crate::pipeline::retain::retain;
 use crate::pipeline::sweep::sweep;
 use crate::pipeline::{crawl, plan, read_plan};
 use crate::source::Effort;
@@ -287,6 +289,7 @@ fn dropped(error: &Error) -> Effects {
 
 async fn sweep_runs(app: &App, event: Event) -> Result<Effects> {
     let swept = sweep(app.store.as_ref(), event.now, false).await?;
+    forget(app, event.now).await;
     let mut messages = work(app, &swept.lost, event.now)?;
     for run in &swept.close {
         messages.push(close(*run, false, Duration::ZERO)?);
@@ -298,6 +301,13 @@ async fn sweep_runs(app: &App, event: Event) -> Result<Effects> {
         swept.removed
     )];
     Ok(Effects { messages, logs, reply: None })
+}
+
+/// Removes the snapshots that are not to be kept; what cannot be removed now is removed later.
+async fn forget(app: &App, now: OffsetDateTime) {
+    if let Err(error) = retain(app.store.as_ref(), app.settings.keep, now).await {
+        tracing::warn!(%error, "old snapshots could not be removed");
+    }
 }
 
 async fn publish_run(app: &App, event: Event) -> Result<Effects> {
@@ -320,6 +330,7 @@ async fn publish_run(app: &App, event: Event) -> Result<Effects> {
     let mut messages = Vec::new();
     match closing {
         Closing::Published(manifest) => {
+            forget(app, event.now).await;
             app.progress.publish(run);
             let logs = vec![format!("run {run} is published: {:?}", manifest.state)];
             return Ok(Effects { logs, ..Effects::default() });

@@ -46,6 +46,12 @@ impl RunId {
         Self(Ulid::from_parts(millis.max(least), random))
     }
 
+    /// When the run was planned.
+    pub fn planned_at(self) -> OffsetDateTime {
+        let nanos = i128::from(self.millis()) * 1_000_000;
+        OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    }
+
     /// When the run was planned, in milliseconds since 1970.
     pub fn millis(self) -> u64 {
         self.0.timestamp_ms()

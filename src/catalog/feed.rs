@@ -28,9 +28,10 @@ impl Wanted {
 
     fn accepts(&self, row: &ChangeRow) -> bool {
         self.change.is_none_or(|change| row.change == change)
-            && self.search.as_ref().is_none_or(|text| {
-                row.id.to_ascii_lowercase().contains(&text.to_ascii_lowercase())
-            })
+            && self
+                .search
+                .as_ref()
+                .is_none_or(|text| row.id.to_ascii_lowercase().contains(&text.to_ascii_lowercase()))
     }
 }
 
@@ -63,8 +64,7 @@ pub async fn changes(
         })?,
         None => snapshot::current(store).await?.ok_or_else(|| super::no_catalog(store))?,
     };
-    let rows =
-        snapshot::open_rows::<ChangeRow>(store, manifest.run, SnapshotFile::Changes).await?;
+    let rows = snapshot::open_rows::<ChangeRow>(store, manifest.run, SnapshotFile::Changes).await?;
     let mut feed = Feed { manifest, rows: Vec::new(), next: None };
     let Some(rows) = rows else { return Ok(feed) };
     for (at, row) in rows.enumerate().skip(from as usize) {

@@ -80,9 +80,8 @@ impl LatestQuestion {
         let count = u32::try_from(index.locations().len()).unwrap_or(u32::MAX);
         let id = |name: &String| (0..count).find(|id| index.locations().get(*id) == name);
         let wanted: Option<Vec<u32>> = self.locations.iter().map(id).collect();
-        let nanos = |date: OffsetDateTime| {
-            i64::try_from(date.unix_timestamp_nanos()).unwrap_or(i64::MAX)
-        };
+        let nanos =
+            |date: OffsetDateTime| i64::try_from(date.unix_timestamp_nanos()).unwrap_or(i64::MAX);
         let until = self.not_deprecated_before.map(nanos);
         let fits = |at: &&u32| {
             let row = index.row(**at);

@@ -31,10 +31,13 @@ pub(super) async fn run(args: ChangesArgs, flags: Flags, output: &Output) -> Res
     let store = config.store()?;
     let feed = changes(store.as_ref(), args.run, &wanted, 0, usize::MAX).await?;
     if feed.rows.is_empty() && !output.quiet {
-        eprintln!("{}", match feed.manifest.previous_run {
-            Some(previous) => format!("Nothing of that kind changed since run {previous}."),
-            None => "This is the first snapshot: there is none to compare it with.".to_owned(),
-        });
+        eprintln!(
+            "{}",
+            match feed.manifest.previous_run {
+                Some(previous) => format!("Nothing of that kind changed since run {previous}."),
+                None => "This is the first snapshot: there is none to compare it with.".to_owned(),
+            }
+        );
     }
     let rows = feed.rows.iter().map(|row| json!(row)).collect();
     output.list(rows, &["change", "id", "before", "after"])?;

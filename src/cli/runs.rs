@@ -50,9 +50,12 @@ pub(super) async fn run(command: RunsCommand, flags: Flags, output: &Output) -> 
         RunsCommand::Show { run } => {
             let run = match run {
                 Some(run) => run,
-                None => snapshot::current(store.as_ref()).await?.map(|manifest| manifest.run).ok_or_else(
-                    || Error::not_found(format!("{} holds no catalog yet", store.address())),
-                )?,
+                None => snapshot::current(store.as_ref())
+                    .await?
+                    .map(|manifest| manifest.run)
+                    .ok_or_else(|| {
+                        Error::not_found(format!("{} holds no catalog yet", store.address()))
+                    })?,
             };
             let mut report = describe_run(store.as_ref(), run).await?;
             if output.format != Format::Table {

@@ -122,7 +122,8 @@ impl Index {
             }
         }
         let counts = [self.groups(Level::Offer), self.groups(Level::Sku), self.len()];
-        for (level, children) in [Level::Publisher, Level::Offer, Level::Sku].into_iter().zip(counts)
+        for (level, children) in
+            [Level::Publisher, Level::Offer, Level::Sku].into_iter().zip(counts)
         {
             self.check_groups(level, children)?;
         }

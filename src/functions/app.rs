@@ -6,6 +6,7 @@
 use crate::client::Traffic;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::known;
+use crate::pipeline::retain::Keep;
 use crate::source::{Known, Source};
 use crate::store::Store;
 use crate::work::{Outcome, Request, RunId, Scope, SourceName, WorkItem};
@@ -27,6 +28,8 @@ pub struct Settings {
     pub item_budget: Duration,
     /// `maxDequeueCount` of `host.json`: the delivery on which failures are recorded.
     pub most_deliveries: u32,
+    /// Which snapshots are kept.
+    pub keep: Keep,
 }
 
 /// What functions work with.

@@ -74,8 +74,7 @@ pub fn between(
         before,
         after,
     };
-    let whole =
-        |row: &MarketplaceImage| json!({"status": row.status, "locations": row.locations});
+    let whole = |row: &MarketplaceImage| json!({"status": row.status, "locations": row.locations});
     let mut rows = Vec::new();
     let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
     loop {

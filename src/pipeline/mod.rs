@@ -8,6 +8,7 @@ pub mod known;
 pub mod merge;
 pub mod plan;
 pub mod publish;
+pub mod retain;
 pub mod schema;
 pub mod snapshot;
 pub mod survey;

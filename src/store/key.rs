@@ -95,6 +95,11 @@ impl Key {
         format!("runs/{run}/")
     }
 
+    /// Everything of a run's snapshot: `snapshots/{run}/`.
+    pub fn snapshot_prefix(run: RunId) -> String {
+        format!("snapshots/{run}/")
+    }
+
     /// All shards of a source in a run.
     pub fn shards_prefix(run: RunId, source: SourceName) -> String {
         format!("runs/{run}/shards/{source}/")
@@ -127,7 +132,9 @@ impl Key {
                 "application/zstd"
             }
             Self::Snapshot(_, SnapshotFile::Parquet(_)) => "application/vnd.apache.parquet",
-            Self::Snapshot(_, SnapshotFile::Success | SnapshotFile::Index) => "application/octet-stream",
+            Self::Snapshot(_, SnapshotFile::Success | SnapshotFile::Index) => {
+                "application/octet-stream"
+            }
             _ => "application/json",
         }
     }

@@ -20,8 +20,7 @@ pub(super) async fn list(State(web): State<Arc<Web>>, uri: Uri, headers: HeaderM
         let change = query.change.as_deref().map(Wanted::change).transpose()?;
         let wanted = Wanted { search: query.filter.search, change };
         let from = token.map_or(0, |token| token.at);
-        let feed =
-            feed::changes(web.app.store.as_ref(), run, &wanted, from, query.top).await?;
+        let feed = feed::changes(web.app.store.as_ref(), run, &wanted, from, query.top).await?;
         let mut value = json!({ "value": feed.rows });
         if let Some(at) = feed.next {
             let token = Token { run: feed.manifest.run, at };

@@ -121,8 +121,7 @@ pub(super) async fn aliases(State(web): State<Arc<Web>>, uri: Uri, headers: Head
         Query::parse(&uri, &[])?;
         let snapshot = web.served.current().await?;
         let body = snapshot.answer(uri.to_string(), |catalog| {
-            serde_json::to_vec(&aliases::document(catalog)?)
-                .map_err(|e| Error::bug(e.to_string()))
+            serde_json::to_vec(&aliases::document(catalog)?).map_err(|e| Error::bug(e.to_string()))
         })?;
         Ok(reply::cached(&snapshot.catalog.manifest, &headers, body))
     };

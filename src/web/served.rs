@@ -39,10 +39,8 @@ pub(super) struct Snapshot {
 
 impl Snapshot {
     fn new(catalog: Catalog) -> Arc<Self> {
-        let options = OptionsBuilder::new()
-            .estimated_items_capacity(10_000)
-            .weight_capacity(ANSWERS)
-            .build();
+        let options =
+            OptionsBuilder::new().estimated_items_capacity(10_000).weight_capacity(ANSWERS).build();
         let answers = match options {
             Ok(options) => {
                 Cache::with_options(options, Size, Default::default(), Default::default())

@@ -39,8 +39,7 @@ impl Token {
     pub fn read(text: &str, uri: &Uri) -> Result<Self> {
         let bad = |why: &str| Error::invalid(format!("parameter 'skipToken': {why}"));
         let bytes = URL_SAFE_NO_PAD.decode(text).unwrap_or_default();
-        let bytes: [u8; BYTES] =
-            bytes.try_into().map_err(|_| bad("no token of a nextLink"))?;
+        let bytes: [u8; BYTES] = bytes.try_into().map_err(|_| bad("no token of a nextLink"))?;
         if bytes[0] != VERSION {
             return Err(bad("a token of another azimg; begin the list anew"));
         }
@@ -80,7 +79,8 @@ fn kept(uri: &Uri) -> impl Iterator<Item = Pair<'_>> {
 pub(super) fn origin(headers: &HeaderMap) -> String {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let plain = |host: &&str| {
-        host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b':' | b'-' | b'[' | b']'))
+        host.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b':' | b'-' | b'[' | b']'))
     };
     let host = text("x-forwarded-host").or_else(|| text(HOST.as_str())).filter(plain);
     let host = host.unwrap_or("localhost");

@@ -85,8 +85,11 @@ fn make(store: &Path, rows_wanted: usize) -> (RunId, usize) {
             let listed = listed(&world, at, copies, number);
             rows += listed.len();
             let state = if listed.is_empty() { State::Empty } else { State::Done };
-            let outcome =
-                Outcome { rows: listed.len() as u64, listed: 1, ..Outcome::bare(scope, state, "", 0) };
+            let outcome = Outcome {
+                rows: listed.len() as u64,
+                listed: 1,
+                ..Outcome::bare(scope, state, "", 0)
+            };
             if !listed.is_empty() {
                 write(store, &Key::shard(&child), &shard::encode(&outcome, &listed).unwrap());
             }

@@ -15,7 +15,8 @@ use std::io::{BufRead, BufReader};
 use time::{Duration, OffsetDateTime};
 
 const PUBLISHERS: &[&str] = &["Canonical", "canonical-test", "Debian", "debian", "MicrosoftX", "x"];
-const NAMES: &[&str] = &["debian-12", "Debian-12", "12-gen2", "gen2", "server", "server_arm64", "aa"];
+const NAMES: &[&str] =
+    &["debian-12", "Debian-12", "12-gen2", "gen2", "server", "server_arm64", "aa"];
 const VERSIONS: &[&str] =
     &["1.9.0", "1.10.0", "01.10.0", "2024.1.2", "0.0.999", "0.0.1015", "1.10.0-b", "1.10.0-B"];
 const LOCATIONS: &[&str] = &["eastus", "northeurope", "westeurope", "westus2"];
@@ -101,7 +102,13 @@ fn fit(word: &str, name: &str) -> u32 {
         .map(|at| {
             let begins = !inner(name[..at].chars().next_back());
             let ends = !inner(name[at + word.len()..].chars().next());
-            if begins && ends { 3 } else if begins { 2 } else { 1 }
+            if begins && ends {
+                3
+            } else if begins {
+                2
+            } else {
+                1
+            }
         })
         .max()
         .unwrap_or(0)

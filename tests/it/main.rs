@@ -12,6 +12,7 @@
 
 mod architecture;
 mod catalog;
+mod changes;
 mod cli;
 mod crashes;
 mod crawl;

@@ -166,8 +166,7 @@ impl IndexWriter {
         self.enter(row, at)?;
         let set = row.locations.iter().map(|name| self.locations.id(name));
         let set = set.collect::<Result<Vec<u32>>>()?;
-        let extras =
-            members(&Extras { alternative: &row.alternative, features: &row.features })?;
+        let extras = members(&Extras { alternative: &row.alternative, features: &row.features })?;
         let extras = self.json.id(&extras)?;
         let traits = self.traits_of(row)?;
         let deprecation = match row.scheduled_deprecation_at {
@@ -179,10 +178,8 @@ impl IndexWriter {
                 self.dates.id((nanos, json))?
             }
         };
-        let observed = members(&Observed {
-            observed_at: row.observed_at,
-            observed_run: &row.observed_run,
-        })?;
+        let observed =
+            members(&Observed { observed_at: row.observed_at, observed_run: &row.observed_run })?;
         let first_seen = members(&FirstSeen { first_seen_at: row.first_seen_at })?;
         let numbers = [
             self.versions.id(&row.version)?,
