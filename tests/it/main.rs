@@ -14,6 +14,7 @@ mod architecture;
 mod catalog;
 mod changes;
 mod cli;
+mod consuming;
 mod crashes;
 mod crawl;
 mod deliveries;

@@ -9,13 +9,13 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 
 /// A running `azimg host`; stopped when dropped.
-struct Host {
+pub struct Host {
     child: Child,
-    address: String,
+    pub address: String,
 }
 
 impl Host {
-    fn start(azure: &Azure, store: &Path) -> Self {
+    pub fn start(azure: &Azure, store: &Path) -> Self {
         let mut child = azure
             .azimg(&["host", "--port", "0", "--store", store.to_str().unwrap()])
             .stdout(Stdio::null())

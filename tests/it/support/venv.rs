@@ -18,6 +18,9 @@ const READERS: &[&str] = &[
     "pytz",
 ];
 
+/// Spark, which is large and needs a Java runtime.
+const SPARK: &[&str] = &["pyspark==4.3.0", "setuptools"];
+
 /// The folder of the executables that list from Azure.
 pub fn azure() -> PathBuf {
     environment("python", AZURE)
@@ -26,6 +29,12 @@ pub fn azure() -> PathBuf {
 /// The folder of the executables that read what azimg wrote.
 pub fn readers() -> PathBuf {
     environment("python-readers", READERS)
+}
+
+/// The folder of the executables of Spark, where there is a Java runtime.
+pub fn spark() -> Option<PathBuf> {
+    let java = Command::new("java").arg("-version").output();
+    java.is_ok_and(|java| java.status.success()).then(|| environment("python-spark", SPARK))
 }
 
 fn environment(name: &str, packages: &[&str]) -> PathBuf {
