@@ -30,6 +30,8 @@ use url::Url;
 const ITEM_BUDGET: Duration = Duration::from_secs(225);
 /// What is missing a day after a run's start is given up.
 const RUN_DEADLINE: Duration = Duration::from_hours(24);
+/// A snapshot that is being served is compared with `current.json` this often.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Every night at three.
 const SCHEDULE: &str = "0 0 3 * * *";
 /// The development account of Azurite and of the emulators before it; a public constant.
@@ -214,6 +216,7 @@ impl Config {
                 item_budget: ITEM_BUDGET,
                 most_deliveries: host.most_deliveries,
                 keep: self.keep()?,
+                look_every: LOOK_EVERY,
             },
             progress: Progress::default(),
             memory: Memory::default(),

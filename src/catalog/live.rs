@@ -19,7 +19,7 @@ pub async fn images(
     filter: &Filter,
     now: OffsetDateTime,
 ) -> Result<Vec<MarketplaceImage>> {
-    let Some(publisher) = &filter.publisher else {
+    let Some(publisher) = filter.publisher.as_deref().filter(|name| !name.trim().is_empty()) else {
         return Err(Error::invalid(
             "a live lookup needs a publisher: asking Azure for all of them takes an hour",
         ));

@@ -30,6 +30,8 @@ pub struct Settings {
     pub most_deliveries: u32,
     /// Which snapshots are kept.
     pub keep: Keep,
+    /// Lookups look for a newer snapshot this often.
+    pub look_every: Duration,
 }
 
 /// What functions work with.

@@ -37,7 +37,7 @@ pub struct Web {
 
 /// The routes below `/api`.
 pub fn routes(app: Arc<App>) -> Router {
-    let served = Served::new(Arc::clone(&app.store));
+    let served = Served::new(Arc::clone(&app.store), app.settings.look_every);
     let web = Arc::new(Web { app, served, live: Semaphore::new(LIVE_AT_ONCE) });
     // Everyone may read from a page of theirs; no credential of a browser is ever used.
     let origins = CorsLayer::new()

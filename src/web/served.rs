@@ -14,8 +14,6 @@ use quick_cache::{OptionsBuilder, Weighter};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// `current.json` is looked at this often.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Answers that are kept of one snapshot, in bytes.
 const ANSWERS: u64 = 64 << 20;
 /// Snapshots that are held for lists that were begun in them, beside the current one.
@@ -76,14 +74,17 @@ struct State {
 /// What is being served.
 pub(super) struct Served {
     store: Arc<dyn Store>,
+    look_every: Duration,
     state: Mutex<State>,
     /// Held while a snapshot is being read.
     reading: tokio::sync::Mutex<()>,
 }
 
 impl Served {
-    pub(super) fn new(store: Arc<dyn Store>) -> Arc<Self> {
-        Arc::new(Self { store, state: Mutex::default(), reading: tokio::sync::Mutex::default() })
+    /// What `store` holds, which is looked at so often.
+    pub(super) fn new(store: Arc<dyn Store>, look_every: Duration) -> Arc<Self> {
+        let reading = tokio::sync::Mutex::default();
+        Arc::new(Self { store, look_every, state: Mutex::default(), reading })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -92,24 +93,21 @@ impl Served {
 
     /// The current snapshot.
     pub(super) async fn current(self: &Arc<Self>) -> Result<Arc<Snapshot>> {
-        let due = {
+        {
             let mut state = self.state();
-            let due = state.looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY);
             if let Some(current) = state.current.clone() {
-                if due {
+                if state.looked.is_none_or(|looked| looked.elapsed() >= self.look_every) {
                     state.looked = Some(Instant::now());
                     let this = Arc::clone(self);
                     tokio::spawn(async move { this.refresh().await });
                 }
                 return Ok(current);
             }
-            due
-        };
+        }
         let _reading = self.reading.lock().await;
         if let Some(current) = self.state().current.clone() {
             return Ok(current);
         }
-        let _ = due;
         let snapshot = Snapshot::new(Catalog::open(self.store.as_ref()).await?);
         self.put(&snapshot);
         Ok(snapshot)

@@ -26,6 +26,7 @@ mod peers;
 mod quota;
 mod recordings;
 mod simulation;
+mod snapshots;
 mod stores;
 mod support;
 mod web;

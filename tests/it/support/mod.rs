@@ -5,6 +5,7 @@ pub mod faulty;
 pub mod fleet;
 pub mod host;
 pub mod replay;
+pub mod runs;
 pub mod steps;
 pub mod venv;
 
