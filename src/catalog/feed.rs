@@ -20,8 +20,8 @@ impl Wanted {
     pub fn change(text: &str) -> Result<Change> {
         serde_json::from_value(text.to_ascii_lowercase().into()).map_err(|_| {
             Error::invalid(format!(
-                "'{text}' is no change: give added, removed, status, locations, latest, tags, \
-                 attributes or dates"
+                "'{text}' is no change: give one of {}",
+                Change::NAMES.join(", ")
             ))
         })
     }

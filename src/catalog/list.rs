@@ -6,7 +6,7 @@ use crate::format::index::{Index, Level, Place, Pool, Row};
 use crate::image::Status;
 use crate::source::locations::short_name;
 use memchr::memmem::Finder;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 /// A row that was found, and where it stands.
 pub type Found = (u32, Place);
@@ -26,7 +26,7 @@ const WITHIN: u8 = 1;
 const PREFIX: u8 = 2;
 const WHOLE: u8 = 3;
 
-/// How well each text of a pool fits; zero where it does not.
+/// How well each text of a pool fits; zero where it does not. Empty when none does.
 struct Fits(Vec<u8>);
 
 impl Fits {
@@ -36,6 +36,9 @@ impl Fits {
 
     /// Looks for `needle`, in lower case, in all texts of a pool at once.
     fn find(pool: &Pool, needle: &str) -> Self {
+        if !pool.may_have(needle) {
+            return Self(Vec::new());
+        }
         let mut fits = vec![0; pool.len()];
         if needle.is_empty() {
             fits.fill(WITHIN);
@@ -151,8 +154,8 @@ impl<'a> Query<'a> {
             && (self.locations.is_empty() || self.index.is_in(row.locations(), &self.locations))
     }
 
-    /// Goes through the rows from `from` on that the filter accepts, words aside.
-    fn walk(&self, from: u32, mut visit: impl FnMut(u32, Place) -> ControlFlow<()>) {
+    /// Goes through the SKUs that the filter accepts, from the one on that has the row `from`.
+    fn walk(&self, from: u32, mut visit: impl FnMut(Place) -> ControlFlow<()>) {
         let [publisher, offer, sku] = self.index.place(from);
         let index = self.index;
         for p in publisher..index.groups(Level::Publisher) {
@@ -164,39 +167,47 @@ impl<'a> Query<'a> {
                     continue;
                 }
                 for s in from_on(index.members(Level::Offer, o), sku) {
-                    if !self.has_group(Level::Sku, s) {
-                        continue;
-                    }
-                    for row in from_on(index.members(Level::Sku, s), from) {
-                        if self.accepts(index.row(row)) && visit(row, [p, o, s]).is_break() {
-                            return;
-                        }
+                    if self.has_group(Level::Sku, s) && visit([p, o, s]).is_break() {
+                        return;
                     }
                 }
             }
         }
     }
 
-    /// How well the words fit a row: the sum of how well each does; zero when one does not.
-    fn score(&self, row: u32, place: Place) -> u32 {
-        let mut sum = 0;
+    /// How well each word fits the names of a SKU; none when a word fits neither these nor any
+    /// version.
+    fn fit(&self, place: Place, fits: &mut Vec<u8>) -> Option<u32> {
+        fits.clear();
         for word in &self.words {
             let name = |i: usize| word.names[i].of(self.index.group_name(LEVELS[i], place[i]));
-            let mut best = name(0).max(name(1)).max(name(2));
-            if word.in_versions && best < WHOLE {
-                best = best.max(word.versions.of(self.index.row(row).version()));
+            let best = name(0).max(name(1)).max(name(2));
+            if best == 0 && !word.in_versions {
+                return None;
             }
-            if best == 0 {
-                return 0;
-            }
-            sum += u32::from(best);
+            fits.push(best);
         }
-        sum
+        Some(fits.iter().copied().map(u32::from).sum())
+    }
+
+    /// How well the words fit a row of a SKU whose names they fit so: the sum of how well each does;
+    /// none when one does not.
+    fn score(&self, row: u32, fits: &[u8]) -> Option<usize> {
+        let version = self.index.row(row).version();
+        let mut sum = 0;
+        for (word, best) in self.words.iter().zip(fits) {
+            let best = (*best).max(word.versions.of(version));
+            if best == 0 {
+                return None;
+            }
+            sum += usize::from(best);
+        }
+        Some(sum)
     }
 }
 
 /// What is left of a range from `from` on.
-fn from_on(range: std::ops::Range<u32>, from: u32) -> std::ops::Range<u32> {
+fn from_on(range: Range<u32>, from: u32) -> Range<u32> {
     range.start.max(from)..range.end
 }
 
@@ -223,33 +234,66 @@ pub fn list(index: &Index, filter: &Filter, from: u32, top: usize) -> Page {
     if !query.words.is_empty() {
         return ranked(&query, from as usize, top);
     }
-    query.walk(from, |row, place| {
-        if page.rows.len() == top {
-            page.next = Some(row);
-            return ControlFlow::Break(());
+    query.walk(from, |place| {
+        for row in from_on(index.members(Level::Sku, place[2]), from) {
+            if !query.accepts(index.row(row)) {
+                continue;
+            }
+            if page.rows.len() == top {
+                page.next = Some(row);
+                return ControlFlow::Break(());
+            }
+            page.rows.push((row, place));
         }
-        page.rows.push((row, place));
         ControlFlow::Continue(())
     });
     page
 }
 
+/// Rows of one SKU that the words fit alike.
+type Alike = (Place, Range<u32>);
+
 /// Rows that fit better come first; of those that fit alike, the latest of their SKU; the table's
 /// order decides the rest. A page's next is a place in this order.
 fn ranked(query: &Query<'_>, from: usize, top: usize) -> Page {
+    let index = query.index;
     let most = query.words.len() * usize::from(WHOLE);
-    let mut ranks: Vec<[Vec<u32>; 2]> = (0..=most).map(|_| [Vec::new(), Vec::new()]).collect();
-    query.walk(0, |row, place| {
-        let score = query.score(row, place) as usize;
-        if score > 0 {
-            let older = !query.index.row(row).is_latest();
-            ranks[score][usize::from(older)].push(row);
+    let mut ranks: Vec<Vec<Alike>> = vec![Vec::new(); most + 1];
+    let in_versions = query.words.iter().any(|word| word.in_versions);
+    let mut fits = Vec::new();
+    query.walk(0, |place| {
+        let Some(score) = query.fit(place, &mut fits) else { return ControlFlow::Continue(()) };
+        let rows = index.members(Level::Sku, place[2]);
+        if !in_versions {
+            ranks[score as usize].push((place, rows));
+            return ControlFlow::Continue(());
+        }
+        for row in rows {
+            if let Some(score) = query.score(row, &fits) {
+                ranks[score].push((place, row..row + 1));
+            }
         }
         ControlFlow::Continue(())
     });
-    let mut all = ranks.iter().rev().flatten().flatten().skip(from);
-    let rows: Vec<Found> =
-        all.by_ref().take(top).map(|row| (*row, query.index.place(*row))).collect();
-    let next = all.next().and_then(|_| u32::try_from(from + rows.len()).ok());
-    Page { rows, next }
+    let mut page = Page::default();
+    let mut skipped = 0;
+    for (rank, latest) in ranks.iter().rev().flat_map(|rank| [(rank, true), (rank, false)]) {
+        for (place, rows) in rank {
+            for at in rows.clone() {
+                let row = index.row(at);
+                if row.is_latest() != latest || !query.accepts(row) {
+                    continue;
+                }
+                if skipped < from {
+                    skipped += 1;
+                } else if page.rows.len() < top {
+                    page.rows.push((at, *place));
+                } else {
+                    page.next = u32::try_from(from + top).ok();
+                    return page;
+                }
+            }
+        }
+    }
+    page
 }

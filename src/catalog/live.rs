@@ -8,12 +8,30 @@ use crate::source::{Live, Source, Wanted};
 use crate::work::{Request, RunId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use time::OffsetDateTime;
 use ulid::Ulid;
 
-/// Asks `sources` for the images that `filter` accepts, in the locations of `request`. A listing
-/// that fails is an error: a live answer is whole or it is none.
+/// An HTTP answer of a function app must come within 230 seconds; a live lookup is given up before.
+const WITHIN: Duration = Duration::from_secs(200);
+
+/// Asks `sources` for the images that `filter` accepts, in the locations of `request`, for at most 200
+/// seconds. A listing that fails is an error: a live answer is whole or it is none.
 pub async fn images(
+    sources: &[Arc<dyn Source>],
+    request: &Request,
+    filter: &Filter,
+    now: OffsetDateTime,
+) -> Result<Vec<MarketplaceImage>> {
+    let asked = ask(sources, request, filter, now);
+    tokio::time::timeout(WITHIN, asked).await.unwrap_or_else(|_| {
+        let seconds = WITHIN.as_secs();
+        let text = format!("Azure did not list it all in {seconds} s; name locations or an offer");
+        Err(Error::transient(text))
+    })
+}
+
+async fn ask(
     sources: &[Arc<dyn Source>],
     request: &Request,
     filter: &Filter,

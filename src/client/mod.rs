@@ -8,12 +8,14 @@ mod answer;
 mod page;
 mod quota;
 mod retry;
+mod share;
 mod waits;
 mod wire;
 
 pub use quota::Quota;
 use quota::{Grant, Permit};
 pub use retry::RetryPolicy;
+use share::Share;
 pub use waits::Waits;
 pub use wire::{Answer, Wire};
 
@@ -63,6 +65,8 @@ pub struct Client {
     retry: RetryPolicy,
     quota: Arc<Quota>,
     traffic: Arc<Traffic>,
+    /// What it keeps to beside the quota.
+    share: Option<Share>,
 }
 
 /// Whether `url` is an address of this machine.
@@ -124,6 +128,7 @@ impl Client {
             retry: RetryPolicy::default(),
             quota,
             traffic: Arc::default(),
+            share: None,
         })
     }
 
@@ -131,6 +136,13 @@ impl Client {
     #[must_use]
     pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
+        self
+    }
+
+    /// A client of the same quota that takes only a small share of it, together with its clones.
+    #[must_use]
+    pub fn with_small_share(mut self) -> Self {
+        self.share = Some(Share::default());
         self
     }
 
@@ -222,6 +234,9 @@ impl Client {
 
     /// Waits until a request may be sent; an error when that is not worth waiting for.
     async fn permit(&self, url: &Url) -> Result<Permit> {
+        if let Some(share) = &self.share {
+            share.turn().await;
+        }
         let mut place = self.quota.queue(url.path()).await;
         loop {
             let now = Instant::now();

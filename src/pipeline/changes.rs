@@ -32,6 +32,12 @@ pub enum Change {
     Attributes,
 }
 
+impl Change {
+    /// Every change, by the name that the feed gives it.
+    pub const NAMES: [&str; 8] =
+        ["added", "removed", "status", "locations", "latest", "tags", "dates", "attributes"];
+}
+
 /// One row of the change feed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -27,7 +27,7 @@ pub(super) async fn list(State(web): State<Arc<Web>>, uri: Uri, headers: HeaderM
             value["nextLink"] = next_link(&uri, &origin(&headers), token).into();
         }
         let body = serde_json::to_vec(&value).map_err(|e| Error::bug(e.to_string()))?;
-        Ok(reply::cached(&feed.manifest, &headers, body.into()))
+        Ok(reply::cached(&reply::Validators::new(&feed.manifest), &headers, body.into()))
     };
     answer.await.unwrap_or_else(|error: Error| reply::error(&error))
 }

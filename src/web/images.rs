@@ -14,9 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
 
-/// An HTTP answer of a function app must come within 230 seconds; a live lookup is given up before.
-const LIVE_WITHIN: Duration = Duration::from_secs(200);
-
 pub(super) async fn list(State(web): State<Arc<Web>>, uri: Uri, headers: HeaderMap) -> Response {
     let answer = async {
         let query = Query::parse(&uri, LIST)?;
@@ -32,7 +29,7 @@ pub(super) async fn list(State(web): State<Arc<Web>>, uri: Uri, headers: HeaderM
         let body = snapshot.answer(format!("{origin}{uri}"), |catalog| {
             page(catalog, &query, from, |token| next_link(&uri, &origin, token))
         })?;
-        Ok(reply::cached(&snapshot.catalog.manifest, &headers, body))
+        Ok(reply::cached(&snapshot.validators, &headers, body))
     };
     answer.await.unwrap_or_else(|error| reply::error(&error))
 }
@@ -86,13 +83,8 @@ async fn live_list(web: &Web, query: &Query) -> Result<Response> {
     };
     let _turn = web.live.try_acquire().map_err(|_| busy())?;
     let now = OffsetDateTime::now_utc();
-    let asked = live::images(&web.app.sources, &web.app.settings.request, &query.filter, now);
-    let rows = tokio::time::timeout(LIVE_WITHIN, asked).await.map_err(|_| {
-        Error::transient(format!(
-            "Azure did not answer within {} s; name a location or an offer",
-            LIVE_WITHIN.as_secs()
-        ))
-    })??;
+    let rows =
+        live::images(&web.app.sources, &web.app.settings.request, &query.filter, now).await?;
     let rows: Vec<_> = rows.into_iter().take(query.top).collect();
     Ok(reply::json(StatusCode::OK, &json!({ "value": rows })))
 }
@@ -111,7 +103,7 @@ pub(super) async fn latest(State(web): State<Arc<Web>>, uri: Uri, headers: Heade
             catalog.write_json((row, catalog.place(row)), &mut body);
             Ok(body)
         })?;
-        Ok(reply::cached(&snapshot.catalog.manifest, &headers, body))
+        Ok(reply::cached(&snapshot.validators, &headers, body))
     };
     answer.await.unwrap_or_else(|error: Error| reply::error(&error))
 }
@@ -123,7 +115,7 @@ pub(super) async fn aliases(State(web): State<Arc<Web>>, uri: Uri, headers: Head
         let body = snapshot.answer(uri.to_string(), |catalog| {
             serde_json::to_vec(&aliases::document(catalog)?).map_err(|e| Error::bug(e.to_string()))
         })?;
-        Ok(reply::cached(&snapshot.catalog.manifest, &headers, body))
+        Ok(reply::cached(&snapshot.validators, &headers, body))
     };
     answer.await.unwrap_or_else(|error: Error| reply::error(&error))
 }
@@ -143,7 +135,7 @@ pub(super) async fn show(
             found.ok_or_else(|| Error::not_found(format!("{urn} is not in the catalog")))?;
         let mut body = Vec::new();
         snapshot.catalog.write_json(found, &mut body);
-        Ok(reply::cached(&snapshot.catalog.manifest, &headers, body.into()))
+        Ok(reply::cached(&snapshot.validators, &headers, body.into()))
     };
     answer.await.unwrap_or_else(|error: Error| reply::error(&error))
 }

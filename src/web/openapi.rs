@@ -5,7 +5,7 @@ use super::runs::{HealthReport, RunList, RunReport};
 use super::{Web, reply};
 use crate::error::Error;
 use crate::image::marketplace::MarketplaceImage;
-use crate::pipeline::changes::ChangeRow;
+use crate::pipeline::changes::{Change, ChangeRow};
 use crate::work::Request;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
@@ -88,7 +88,7 @@ struct Route {
     path: &'static str,
     id: &'static str,
     summary: &'static str,
-    in_path: Option<(&'static str, &'static str)>,
+    in_path: Option<(&'static str, &'static str, Value)>,
     query: &'static [Parameter],
     answers: (&'static str, &'static str),
     errors: &'static [u16],
@@ -126,7 +126,7 @@ fn routes() -> Vec<Route> {
         },
         Route {
             summary: "One image",
-            in_path: Some(("urn", "publisher:offer:sku:version")),
+            in_path: Some(("urn", "publisher:offer:sku:version", Value::Urn)),
             ..get("/api/images/{urn}", "getImage", "MarketplaceImage")
         },
         Route {
@@ -138,7 +138,7 @@ fn routes() -> Vec<Route> {
         Route { summary: "Runs, newest first", ..get("/api/runs", "listRuns", "RunList") },
         Route {
             summary: "One run: its progress, or how its scopes ended",
-            in_path: Some(("run", "The run's name")),
+            in_path: Some(("run", "The run's name", Value::Run)),
             ..get("/api/runs/{run}", "getRun", "RunReport")
         },
         Route {
@@ -157,6 +157,9 @@ fn routes() -> Vec<Route> {
     ]
 }
 
+/// A SKU's name in three parts, or an alias.
+const SKU: &str = "^([^:]+:[^:]+:[^:]+(:latest)?|[A-Z][A-Za-z0-9]+)$";
+
 fn schema_of(value: Value) -> Schema {
     let text = || ObjectBuilder::new().schema_type(Type::String);
     match value {
@@ -169,6 +172,10 @@ fn schema_of(value: Value) -> Schema {
             .maximum(Some(LARGEST_PAGE))
             .build()
             .into(),
+        Value::Urn => text().pattern(Some("^[^:/]+:[^:/]+:[^:/]+:[^:/]+$")).build().into(),
+        Value::Sku => text().pattern(Some(SKU)).build().into(),
+        Value::Run => text().pattern(Some("^[0-7][0-9A-HJKMNP-TV-Z]{25}$")).build().into(),
+        Value::Change => text().enum_values(Some(Change::NAMES)).build().into(),
         Value::Date => {
             text().format(Some(SchemaFormat::KnownFormat(KnownFormat::Date))).build().into()
         }
@@ -199,13 +206,13 @@ fn operation(route: &Route) -> OperationBuilder {
     for status in route.errors {
         operation = operation.response(status.to_string(), response("An error", "ErrorBody"));
     }
-    if let Some((name, text)) = route.in_path {
+    if let Some((name, text, value)) = route.in_path {
         let parameter = ParameterBuilder::new()
             .name(name)
             .description(Some(text))
             .parameter_in(ParameterIn::Path)
             .required(Required::True)
-            .schema(Some(schema_of(Value::Text)));
+            .schema(Some(schema_of(value)));
         operation = operation.parameter(parameter);
     }
     for parameter in route.query {

@@ -15,6 +15,12 @@ pub(super) enum Value {
     Flag,
     Count,
     Date,
+    /// publisher:offer:sku:version.
+    Urn,
+    /// publisher:offer:sku, or an alias.
+    Sku,
+    Run,
+    Change,
 }
 
 /// A parameter in the query.
@@ -59,18 +65,18 @@ pub(super) const LIST: &[Parameter] = &[
 
 /// Parameters of `images/latest`.
 pub(super) const LATEST: &[Parameter] = &[
-    parameter("urn", Value::Text, "publisher:offer:sku, or an alias such as Ubuntu2404"),
+    parameter("urn", Value::Sku, "publisher:offer:sku, or an alias such as Ubuntu2404"),
     LOCATION,
     parameter("notDeprecatedBefore", Value::Date, "It must still be deployable on this day"),
 ];
 
 /// Parameters of `changes`.
 pub(super) const CHANGES: &[Parameter] = &[
-    parameter("run", Value::Text, "The snapshot's run; the current one if left out"),
+    parameter("run", Value::Run, "The snapshot's run; the current one if left out"),
     parameter("search", Value::Text, "Part of an image's name"),
     parameter(
         "change",
-        Value::Text,
+        Value::Change,
         "added, removed, status, locations, latest, tags, attributes or dates",
     ),
     TOP,

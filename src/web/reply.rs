@@ -4,8 +4,8 @@ use crate::error::{Error, ErrorKind};
 use crate::pipeline::snapshot::Manifest;
 use axum::body::Body;
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, LAST_MODIFIED, RETRY_AFTER,
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, RETRY_AFTER,
 };
 use axum::http::{Response, StatusCode};
 use bytes::Bytes;
@@ -30,9 +30,14 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body>
 
 /// An answer whose body is JSON already.
 fn bytes(status: StatusCode, body: Bytes) -> Response<Body> {
+    let length = HeaderValue::from(body.len());
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
+    if status != StatusCode::NOT_MODIFIED {
+        // Said, so that HEAD says it too.
+        headers.insert(CONTENT_LENGTH, length);
+    }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
     if let Ok(id) = HeaderValue::try_from(ulid::Ulid::generate().to_string()) {
         headers.insert(REQUEST_ID, id);
@@ -40,12 +45,34 @@ fn bytes(status: StatusCode, body: Bytes) -> Response<Body> {
     response
 }
 
-/// An answer from a snapshot: 304 when the caller has it already. The tag is weak, since the body
-/// may travel compressed.
-pub(super) fn cached(manifest: &Manifest, asked: &HeaderMap, body: Bytes) -> Response<Body> {
-    let tag = format!("W/\"{}\"", manifest.run);
-    let published = manifest.published_at.to_offset(UtcOffset::UTC);
-    let known = is_known(asked, &tag, published);
+/// What tells a caller whether what it has is still current: the same for all answers from one
+/// snapshot. The tag is weak, since bodies may travel compressed.
+#[derive(Debug, Clone)]
+pub(super) struct Validators {
+    tag: HeaderValue,
+    modified: HeaderValue,
+    published: OffsetDateTime,
+}
+
+impl Validators {
+    pub(super) fn new(manifest: &Manifest) -> Self {
+        let published = manifest.published_at.to_offset(UtcOffset::UTC);
+        let header = |text: String| HeaderValue::try_from(text).unwrap_or(EMPTY);
+        Self {
+            tag: header(format!("W/\"{}\"", manifest.run)),
+            modified: header(published.format(HTTP_DATE).unwrap_or_default()),
+            published,
+        }
+    }
+}
+
+const EMPTY: HeaderValue = HeaderValue::from_static("");
+const FRESH: HeaderValue = HeaderValue::from_static("private, max-age=60");
+
+/// An answer from a snapshot: 304 when the caller has it already.
+pub(super) fn cached(validators: &Validators, asked: &HeaderMap, body: Bytes) -> Response<Body> {
+    let tag = validators.tag.to_str().unwrap_or_default();
+    let known = is_known(asked, tag, validators.published);
     let mut response = if known {
         let mut response = bytes(StatusCode::NOT_MODIFIED, Bytes::new());
         response.headers_mut().remove(CONTENT_TYPE);
@@ -54,15 +81,9 @@ pub(super) fn cached(manifest: &Manifest, asked: &HeaderMap, body: Bytes) -> Res
         bytes(StatusCode::OK, body)
     };
     let headers = response.headers_mut();
-    for (name, value) in [
-        (ETAG, tag),
-        (CACHE_CONTROL, "private, max-age=60".to_owned()),
-        (LAST_MODIFIED, published.format(HTTP_DATE).unwrap_or_default()),
-    ] {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            headers.insert(name, value);
-        }
-    }
+    headers.insert(ETAG, validators.tag.clone());
+    headers.insert(CACHE_CONTROL, FRESH);
+    headers.insert(LAST_MODIFIED, validators.modified.clone());
     response
 }
 

@@ -3,6 +3,7 @@
 //! A request never waits for a newer snapshot to be read: it is answered from the one at hand while
 //! one task looks for a newer one. Each request holds one snapshot from its beginning to its end.
 
+use super::reply::Validators;
 use crate::catalog::Catalog;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::snapshot;
@@ -32,6 +33,7 @@ impl Weighter<String, Bytes> for Size {
 /// A snapshot, and bodies of answers given from it, by what was asked.
 pub(super) struct Snapshot {
     pub(super) catalog: Catalog,
+    pub(super) validators: Validators,
     answers: Cache<String, Bytes, Size>,
 }
 
@@ -45,7 +47,8 @@ impl Snapshot {
             }
             Err(_) => Cache::with_weighter(10_000, ANSWERS, Size),
         };
-        Arc::new(Self { catalog, answers })
+        let validators = Validators::new(&catalog.manifest);
+        Arc::new(Self { catalog, validators, answers })
     }
 
     /// The body that was answered to `asked` before, or is made now.

@@ -12,6 +12,7 @@
 mod support;
 
 mod again;
+mod lookup;
 mod memory;
 mod peers;
 mod publish;
@@ -79,13 +80,14 @@ fn row<const N: usize>(cells: [&dyn std::fmt::Display; N]) -> Vec<String> {
 }
 
 fn main() {
-    let benches: [(&str, fn()); 6] = [
+    let benches: [(&str, fn()); 7] = [
         ("quota", quota::run),
         ("peers", peers::run),
         ("wire", wire::run),
         ("again", again::run),
         ("memory", memory::run),
         ("publish", publish::run),
+        ("lookup", lookup::run),
     ];
     let asked: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     let unknown = asked.iter().find(|name| !benches.iter().any(|(known, _)| known == name));

@@ -123,6 +123,7 @@ async fn lookups_are_answered_from_the_published_snapshot() {
     assert!(response.headers().contains_key("x-ms-request-id"));
     let again = client.get(at("images?top=1")).header("if-none-match", tag).send().await.unwrap();
     assert_eq!(again.status(), 304);
+    asks_as_browsers_and_caches_do(&client, &host.address).await;
     let (status, live) =
         get(&client, &at("images?live=true&publisher=debian&location=eastus&top=5")).await;
     assert_eq!((status, live["value"].as_array().unwrap().len()), (200, 5));
@@ -134,6 +135,61 @@ async fn lookups_are_answered_from_the_published_snapshot() {
     })
     .await
     .unwrap();
+}
+
+/// HEAD, OPTIONS, conditions, compression, methods that are not served.
+async fn asks_as_browsers_and_caches_do(client: &Client, address: &str) {
+    let at = |path: &str| format!("{address}/{path}");
+    let plain = |request: reqwest::RequestBuilder| request.header("accept-encoding", "identity");
+    let get = plain(client.get(at("images?top=3"))).send().await.unwrap();
+    let modified = get.headers()["last-modified"].clone();
+    let head = plain(client.head(at("images?top=3"))).send().await.unwrap();
+    assert_eq!(head.status(), 200);
+    for name in ["etag", "last-modified", "content-length", "content-type", "cache-control"] {
+        assert_eq!(head.headers()[name], get.headers()[name], "{name}");
+    }
+    assert!(head.bytes().await.unwrap().is_empty());
+    let since = client.get(at("images?top=3")).header("if-modified-since", modified);
+    assert_eq!(since.send().await.unwrap().status(), 304);
+    let old = "Thu, 01 Jan 2015 00:00:00 GMT";
+    let since = client.get(at("images?top=3")).header("if-modified-since", old);
+    assert_eq!(since.send().await.unwrap().status(), 200);
+    for coding in ["gzip", "zstd"] {
+        let packed = client.get(at("images?top=500")).header("accept-encoding", coding);
+        let packed = packed.send().await.unwrap();
+        assert_eq!(packed.headers()["content-encoding"], coding);
+        assert_eq!(packed.headers()["vary"], "accept-encoding");
+    }
+    let preflight = client
+        .request(reqwest::Method::OPTIONS, at("images"))
+        .header("origin", "https://contoso.example")
+        .header("access-control-request-method", "GET");
+    let preflight = preflight.send().await.unwrap();
+    assert_eq!(preflight.status(), 200);
+    assert_eq!(preflight.headers()["access-control-allow-origin"], "*");
+    assert_eq!(preflight.headers()["access-control-allow-methods"], "GET,HEAD");
+    let wrong = client.put(at("images")).send().await.unwrap();
+    assert_eq!(
+        (wrong.status().as_u16(), wrong.headers().contains_key("x-ms-request-id")),
+        (405, true)
+    );
+    assert_eq!(wrong.headers()["x-ms-error-code"], "MethodNotAllowed");
+
+    let (_, page) = self::get(client, &at("images?search=ubuntu&top=1")).await;
+    let id = page["value"][0]["id"].as_str().unwrap();
+    let (_, one) = self::get(client, &at(&format!("images?id={}", id.to_uppercase()))).await;
+    assert_eq!(one["value"][0]["id"], id);
+    let (_, none) = self::get(client, &at(&format!("images?id={id}&publisher=debian"))).await;
+    assert_eq!(none["value"], serde_json::json!([]));
+    let (_, aliases) = self::get(client, &at("images/aliases")).await;
+    let linux = &aliases["outputs"]["aliases"]["value"]["Linux"];
+    let url = at("images/latest?urn=ubuntu2404");
+    let (status, latest) = self::get(client, &url).await;
+    assert_eq!((status, &latest["version"]), (200, &linux["Ubuntu2404"]["version"]));
+    let (_, changes) = self::get(client, &at("changes")).await;
+    assert_eq!(changes["value"], serde_json::json!([]));
+    let (_, document) = self::get(client, &at("openapi.json")).await;
+    assert_eq!(document["openapi"], "3.1.0");
 }
 
 #[tokio::test(flavor = "multi_thread")]

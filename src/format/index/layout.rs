@@ -123,13 +123,15 @@ pub struct Pool {
     ends: Bytes,
     text: Bytes,
     lower: OnceLock<Vec<u8>>,
+    /// Which bytes occur in lower case.
+    occurring: OnceLock<[bool; 256]>,
 }
 
 impl Pool {
     /// A pool whose ends grow, stay within its text, and part it at whole letters.
     pub(super) fn open(sections: &Sections, ends: Section, text: Section) -> Result<Self> {
         let (ends, text) = (sections.shared(ends), sections.shared(text));
-        let pool = Self { ends, text, lower: OnceLock::new() };
+        let pool = Self { ends, text, lower: OnceLock::new(), occurring: OnceLock::new() };
         let text = std::str::from_utf8(&pool.text).map_err(|_| damaged("has text that is none"))?;
         let mut last = 0;
         for end in pool.ends.chunks_exact(4).map(|four| number(four, 0)) {
@@ -167,6 +169,19 @@ impl Pool {
     /// All texts, one behind the other, in lower case: made when first asked for.
     pub fn lower(&self) -> &[u8] {
         self.lower.get_or_init(|| self.text.to_ascii_lowercase())
+    }
+
+    /// Whether `needle`, in lower case, may occur: no, if one of its bytes never does. Most words
+    /// have letters, and versions have none.
+    pub fn may_have(&self, needle: &str) -> bool {
+        let occurring = self.occurring.get_or_init(|| {
+            let mut occurring = [false; 256];
+            for byte in self.lower() {
+                occurring[usize::from(*byte)] = true;
+            }
+            occurring
+        });
+        needle.bytes().all(|byte| occurring[usize::from(byte)])
     }
 
     /// Which text the byte at `at` belongs to, and where that text lies.

@@ -35,12 +35,15 @@ const REQUESTS_AN_OFFER: f64 = 5.0;
 #[derive(Debug, Clone)]
 pub struct Marketplace {
     client: Client,
+    /// What live lookups ask through: a small share of the same quota.
+    small: Client,
 }
 
 impl Marketplace {
     /// The source that asks through `client`.
     pub fn new(client: Client) -> Self {
-        Self { client }
+        let small = client.clone().with_small_share();
+        Self { client, small }
     }
 
     /// What one publisher has right now; names that vanish in between are left out.
@@ -311,15 +314,16 @@ impl Source for Marketplace {
     }
 
     async fn live(&self, request: &Request, wanted: Wanted<'_>) -> Result<Vec<Live>> {
+        let this = &Self { client: self.small.clone(), small: self.small.clone() };
         let mut live = Vec::new();
-        for scope in self.plan(request).await? {
+        for scope in this.plan(request).await? {
             let (subscription, location) = (scope.subscription(), scope.location());
-            let mut publishers = self.publishers(subscription, location).await?;
+            let mut publishers = this.publishers(subscription, location).await?;
             publishers.retain(|name| wanted(name, None, None));
             let found: Vec<Live> = stream::iter(publishers)
                 .map(|publisher| async move {
                     let place = Place { subscription, location, publisher: &publisher };
-                    self.live_publisher(place, wanted).await
+                    this.live_publisher(place, wanted).await
                 })
                 .buffered(AT_ONCE)
                 .try_collect()

@@ -14,8 +14,9 @@ const READERS: &[&str] = &[
     "polars==2.1.0",
     "pyarrow==26.0.1",
     "schemathesis==4.32.5",
-    "jsonschema[format]",
-    "pytz",
+    "jsonschema[format]==4.26.0",
+    "pytz==2026.6",
+    "zstandard==0.25.0",
 ];
 
 /// Spark, which is large and needs a Java runtime.

@@ -1,0 +1,233 @@
+//! Lookups in 400,000 images, against a bare axum route whose bodies are as large; cold start.
+
+use crate::support::runs::{listed, write_run};
+use crate::support::{azimg, finish};
+use crate::{region, row, table};
+use axum::Router;
+use axum::routing::get;
+use azimg::image::marketplace::Listed;
+use azimg::pipeline::publish::publish;
+use azimg::store::Store;
+use azimg::store::local::LocalStore;
+use azimg::work::RunId;
+use bytes::Bytes;
+use std::fmt::Write;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use time::OffsetDateTime;
+use tokio::runtime::Runtime;
+
+/// Copies of each version of a region's catalog: four make 400,000.
+const COPIES: usize = 4;
+const STARTS: usize = 10;
+
+/// A store with a snapshot; the names of its images.
+fn make(folder: &Path) -> Vec<[String; 4]> {
+    let world = region();
+    let publishers: Vec<String> = world.publishers.iter().map(|p| p.name.clone()).collect();
+    let mut names = Vec::new();
+    let listings: Vec<Vec<Listed>> = world
+        .publishers
+        .iter()
+        .map(|publisher| {
+            let skus = publisher.offers.iter().flat_map(|o| o.skus.iter().map(move |s| (o, s)));
+            let versions = skus.flat_map(|(o, s)| s.versions.iter().map(move |v| (o, s, v)));
+            let copies = versions.flat_map(|(o, s, v)| {
+                (0..COPIES)
+                    .map(move |copy| listed(&o.name, &s.name, format!("{}{copy}", v.version)))
+            });
+            copies.collect()
+        })
+        .collect();
+    for (publisher, rows) in publishers.iter().zip(&listings) {
+        for row in rows {
+            let row = row.clone();
+            names.push([publisher.clone(), row.offer, row.sku, row.version]);
+        }
+    }
+    let now = OffsetDateTime::now_utc();
+    let run = RunId::new(now);
+    let store: Arc<dyn Store> = Arc::new(LocalStore::new(folder.to_owned()));
+    let runtime = Runtime::new().unwrap();
+    let rows = |_: usize, publisher: usize| listings[publisher].clone();
+    runtime.block_on(write_run(store.as_ref(), (run, now, None), 2, &publishers, rows));
+    runtime.block_on(publish(&store, run, now, false)).unwrap();
+    names
+}
+
+struct Handler {
+    child: Child,
+    address: String,
+}
+
+impl Handler {
+    fn start(store: &Path) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut command =
+            azimg(&["serve", "--port", &port.to_string(), "--store", store.to_str().unwrap()]);
+        command.env("AzimgStorage", "UseDevelopmentStorage=true").env("AZIMG_LOG", "error");
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        Self { child, address: format!("http://127.0.0.1:{port}") }
+    }
+}
+
+impl Drop for Handler {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks until there is an answer; its body.
+async fn ask(client: &reqwest::Client, url: &str) -> Bytes {
+    loop {
+        if let Ok(response) = client.get(url).send().await {
+            assert!(response.status().is_success(), "{url}: {}", response.status());
+            return response.bytes().await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_micros(200)).await;
+    }
+}
+
+/// Milliseconds from the start of a process to an answer, the median of some.
+fn start_up(store: &Path, path: &str) -> f64 {
+    let runtime = Runtime::new().unwrap();
+    let client = reqwest::Client::new();
+    let mut times: Vec<f64> = (0..STARTS)
+        .map(|_| {
+            let begun = Instant::now();
+            let handler = Handler::start(store);
+            runtime.block_on(ask(&client, &format!("{}{path}", handler.address)));
+            begun.elapsed().as_secs_f64() * 1_000.0
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    times[STARTS / 2]
+}
+
+/// Requests a second, and the 99th percentile of their times in milliseconds.
+fn load(folder: &Path, address: &str, paths: &[String]) -> (f64, f64) {
+    let mut script = "local paths = {\n".to_owned();
+    for path in paths {
+        writeln!(script, "'{path}',").unwrap();
+    }
+    script += "}\nlocal at = 0\nfunction request()\n  at = at % #paths + 1\n  \
+               return wrk.format('GET', paths[at])\nend\n";
+    let file = folder.join("paths.lua");
+    std::fs::write(&file, script).unwrap();
+    let mut wrk = Command::new("wrk");
+    wrk.args(["--threads", "1", "--connections", "16", "--duration", "6s", "--latency"]);
+    let (code, printed, errors) = finish(wrk.arg("--script").arg(file).arg(address));
+    assert_eq!(code, 0, "this bench needs wrk (apt-get install wrk): {errors}");
+    assert!(!printed.contains("Non-2xx"), "{printed}");
+    let line = |name: &str| {
+        let line = printed.lines().find_map(|line| line.trim().strip_prefix(name));
+        line.unwrap_or_else(|| panic!("{printed}")).trim().to_owned()
+    };
+    let p99 = line("99%");
+    let p99 = match p99.strip_suffix("us") {
+        Some(micros) => micros.parse::<f64>().unwrap() / 1_000.0,
+        None => match p99.strip_suffix("ms") {
+            Some(millis) => millis.parse().unwrap(),
+            None => p99.trim_end_matches('s').parse::<f64>().unwrap() * 1_000.0,
+        },
+    };
+    (line("Requests/sec:").parse().unwrap(), p99)
+}
+
+/// A bare route that answers every path with so many bytes.
+fn bare(size: usize) -> (Runtime, String) {
+    let runtime = Runtime::new().unwrap();
+    let body = Bytes::from(vec![b'x'; size]);
+    let routes = Router::new().route("/{*path}", get(move || async move { body }));
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    runtime.spawn(async move { axum::serve(listener, routes).await.unwrap() });
+    (runtime, address)
+}
+
+/// A word in its `number`th way of writing it in small and capital letters: other URLs, one meaning.
+fn spelled(word: &str, number: usize) -> String {
+    let letter = |(at, c): (usize, char)| match number >> (at % 16) & 1 {
+        1 => c.to_ascii_uppercase(),
+        _ => c.to_ascii_lowercase(),
+    };
+    word.chars().enumerate().map(letter).collect()
+}
+
+pub fn run() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let names = make(&store);
+    let some = |count: usize| names.iter().step_by(names.len() / count);
+    let one = |[publisher, offer, sku, version]: &[String; 4]| {
+        format!("/api/images/{publisher}:{offer}:{sku}:{version}")
+    };
+    let latest = |[publisher, offer, sku, _]: &[String; 4]| {
+        format!("/api/images/latest?urn={publisher}:{offer}:{sku}&location=location01")
+    };
+    let list = |[publisher, ..]: &[String; 4], number| {
+        let part = spelled(&publisher[..publisher.len().min(3)], number);
+        format!("/api/images?publisher={part}&architecture=x64&top=100")
+    };
+    let search = |[_, offer, ..]: &[String; 4], number| {
+        let word = offer.split(['-', '_']).find(|word| word.len() > 2).unwrap_or("server");
+        format!("/api/images?search={}&top=100", spelled(word, number))
+    };
+    // No path comes twice before all have come.
+    let anew = |path: &dyn Fn(&[String; 4], usize) -> String| {
+        let rounds = (1..120).flat_map(|number| some(200).map(move |name| (name, number)));
+        rounds.map(|(name, number)| path(name, number)).collect()
+    };
+    let kinds: Vec<(&str, Vec<String>)> = vec![
+        ("one URN, 5,000 different", some(5_000).map(one).collect()),
+        ("latest, 5,000 different", some(5_000).map(latest).collect()),
+        ("list of 100, 200 different", some(200).map(|name| list(name, 0)).collect()),
+        ("list of 100, asked for the first time", anew(&list)),
+        ("search, 200 different", some(200).map(|name| search(name, 0)).collect()),
+        ("search, asked for the first time", anew(&search)),
+    ];
+    let first = one(&names[names.len() / 2]);
+    let mut lines = vec![row([&"cold start, median of 10", &"ms", &"limit"])];
+    lines.push(row([&"process start → GET /", &format!("{:.0}", start_up(&store, "/")), &50]));
+    lines.push(row([
+        &"process start → first lookup",
+        &format!("{:.0}", start_up(&store, &first)),
+        &300,
+    ]));
+    table(&format!("{} images in a local store", names.len()), &lines);
+
+    let handler = Handler::start(&store);
+    let runtime = Runtime::new().unwrap();
+    let client = reqwest::Client::new();
+    let head = ["lookup", "bytes", "requests/s", "÷ bare", "limit", "p99 ms", "÷ bare", "limit"];
+    let mut lines = vec![head.map(str::to_owned).to_vec()];
+    for (what, paths) in kinds {
+        let sample = paths.iter().step_by(paths.len().div_ceil(100));
+        let sizes: Vec<usize> = sample
+            .map(|path| runtime.block_on(ask(&client, &format!("{}{path}", handler.address))).len())
+            .collect();
+        let size = sizes.iter().sum::<usize>() / sizes.len();
+        let (bare_runtime, bare_address) = bare(size);
+        let (bare_rate, bare_p99) = load(folder.path(), &bare_address, &paths);
+        bare_runtime.shutdown_background();
+        let (rate, p99) = load(folder.path(), &handler.address, &paths);
+        lines.push(row([
+            &what,
+            &size,
+            &format!("{rate:.0}"),
+            &format!("{:.0} %", 100.0 * rate / bare_rate),
+            &"70 %",
+            &format!("{p99:.2}"),
+            &format!("{:.2}", p99 / bare_p99),
+            &"2.00",
+        ]));
+    }
+    table("Lookups, 16 connections, against a bare axum route with bodies as large", &lines);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", handler.child.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    println!("\nPeak memory of the handler: {}", line.trim());
+}
