@@ -15,7 +15,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderMap, Response, StatusCode, header};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde_json::{Map, Value, json};
 use std::panic::AssertUnwindSafe;
@@ -86,7 +86,7 @@ impl Handler {
         Router::new()
             .route("/", get(|| async { json_answer(StatusCode::OK, &json!({})) }))
             .route("/{function}", post(invoke))
-            .route("/api/{*path}", get(forwarded))
+            .route("/api/{*path}", any(forwarded))
             .fallback(|| async {
                 json_answer(StatusCode::NOT_FOUND, &json!({"error": {"code": "NotFound"}}))
             })

@@ -16,7 +16,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use croner::parser::{CronParser, Seconds};
 use serde_json::Value;
 use std::sync::Arc;
@@ -71,8 +71,8 @@ impl Host {
     /// The HTTP side: what a caller of the function app reaches.
     pub fn router(self: &Arc<Self>) -> Router {
         Router::new()
-            .route("/api/runs", post(start).get(forward))
-            .route("/api/{*path}", get(forward))
+            .route("/api/runs", post(start).fallback(forward))
+            .route("/api/{*path}", any(forward))
             .route("/", get(|| async { "azimg: lookups are under /api, such as /api/images\n" }))
             .with_state(Arc::clone(self))
     }

@@ -62,6 +62,11 @@ pub fn routes(app: Arc<App>) -> Router {
         .layer(origins)
 }
 
+/// Whether the query of `uri` is one that `images` can answer.
+pub fn check_query(uri: &Uri) -> crate::error::Result<()> {
+    parameters::Query::parse(uri, parameters::LIST).map(|_| ())
+}
+
 async fn no_route(uri: Uri) -> axum::response::Response {
     reply::error(&Error::not_found(format!("there is no {} here", uri.path())))
 }

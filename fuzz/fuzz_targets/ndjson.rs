@@ -1,0 +1,25 @@
+//! Any bytes as a table or a shard: refused, or read, within bounded memory.
+#![no_main]
+
+use azimg::format::{ndjson, shard};
+use azimg::image::marketplace::{Listed, MarketplaceImage};
+use azimg::pipeline::changes::ChangeRow;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(rows) = ndjson::Reader::<_, MarketplaceImage>::new(bytes, "fuzz") {
+        for row in rows {
+            if row.is_err() {
+                break;
+            }
+        }
+    }
+    if let Ok(rows) = ndjson::Reader::<_, ChangeRow>::new(bytes, "fuzz") {
+        for row in rows {
+            if row.is_err() {
+                break;
+            }
+        }
+    }
+    let _ = shard::decode::<Listed>(bytes, "fuzz");
+});

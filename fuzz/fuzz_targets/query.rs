@@ -1,0 +1,21 @@
+//! Any text as the query of a lookup, as a page token, as names and as settings.
+#![no_main]
+
+use axum::http::Uri;
+use azimg::catalog::LatestQuestion;
+use azimg::image::Urn;
+use azimg::pipeline::retain::Keep;
+use azimg::web::token::Token;
+use azimg::web::check_query;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let _ = Token::read(text, &Uri::from_static("/api/images"));
+    let _ = text.parse::<Urn>();
+    let _ = text.parse::<Keep>();
+    let _ = LatestQuestion::parse(text, &[text.to_owned()], None);
+    if let Ok(uri) = format!("/api/images?{text}").parse::<Uri>() {
+        let _ = check_query(&uri);
+        let _ = Token::read(text, &uri);
+    }
+});
