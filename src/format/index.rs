@@ -254,8 +254,9 @@ impl Index {
     /// beside each other.
     pub fn find(&self, level: Level, range: Range<u32>, name: &str) -> Range<u32> {
         let order = |group: u32| {
-            let other = self.names(level).get(self.group_name(level, group));
-            crate::image::marketplace::caseless(other, name)
+            let other = self.names(level).bytes(self.group_name(level, group));
+            let lower = |text: &u8| text.to_ascii_lowercase();
+            other.iter().map(lower).cmp(name.as_bytes().iter().map(lower))
         };
         let bound = |after: Ordering| {
             let (mut low, mut high) = (range.start, range.end);
@@ -308,9 +309,11 @@ impl Index {
     /// Appends a row as JSON, the same text that the table's own rows have.
     pub fn write_json(&self, at: u32, place: Place, out: &mut Vec<u8>) {
         let row = self.row(at);
-        let [publisher, offer, sku] = self.place_names(place);
-        let version = self.versions.get(row.version());
-        let json = |at: usize| self.json.get(number(row.record, at)).as_bytes();
+        let levels = [Level::Publisher, Level::Offer, Level::Sku];
+        let [publisher, offer, sku] =
+            std::array::from_fn(|i| self.names[i].bytes(self.group_name(levels[i], place[i])));
+        let version = self.versions.bytes(row.version());
+        let json = |at: usize| self.json.bytes(number(row.record, at));
         out.extend_from_slice(b"{\"kind\":\"marketplace\",\"id\":\"");
         for (number, name) in [publisher, offer, sku, version].into_iter().enumerate() {
             if number > 0 {
@@ -342,16 +345,16 @@ impl Index {
         }
         let set = row.locations() as usize * self.set_bytes();
         let set = number(self.sections.of(Section::LocationSets), set);
-        out.extend_from_slice(self.json.get(set).as_bytes());
+        out.extend_from_slice(self.json.bytes(set));
         out.push(b',');
         let traits = number(self.sections.of(Section::Traits), row.traits() as usize * TRAIT);
-        out.extend_from_slice(self.json.get(traits).as_bytes());
+        out.extend_from_slice(self.json.bytes(traits));
         match row.deprecation() {
             NONE => out.extend_from_slice(b",\"scheduledDeprecationAt\":null,"),
             date => {
                 let text = number(self.sections.of(Section::Dates), date as usize * DATE + 8);
                 out.push(b',');
-                out.extend_from_slice(self.json.get(text).as_bytes());
+                out.extend_from_slice(self.json.bytes(text));
                 out.push(b',');
             }
         }
@@ -359,12 +362,6 @@ impl Index {
         out.push(b',');
         out.extend_from_slice(json(24));
         out.push(b'}');
-    }
-
-    /// The names of a place.
-    pub fn place_names(&self, place: Place) -> [&str; 3] {
-        let levels = [Level::Publisher, Level::Offer, Level::Sku];
-        std::array::from_fn(|i| self.names[i].get(self.group_name(levels[i], place[i])))
     }
 
     fn set_bytes(&self) -> usize {
@@ -381,10 +378,10 @@ fn section(level: Level) -> Section {
 }
 
 /// Appends text as it stands within a JSON string.
-fn quoted(text: &str, out: &mut Vec<u8>) {
-    if text.bytes().all(|b| b >= b' ' && b != b'"' && b != b'\\') {
-        out.extend_from_slice(text.as_bytes());
-    } else if let Ok(quoted) = serde_json::to_string(text) {
+fn quoted(text: &[u8], out: &mut Vec<u8>) {
+    if text.iter().all(|b| *b >= b' ' && *b != b'"' && *b != b'\\') {
+        out.extend_from_slice(text);
+    } else if let Ok(quoted) = serde_json::to_string(&String::from_utf8_lossy(text)) {
         out.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
     }
 }

@@ -6,15 +6,17 @@ use super::{Web, reply};
 use crate::catalog::{Catalog, LatestQuestion, Page, aliases, live};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Urn;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::Response;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
 
-pub(super) async fn list(State(web): State<Arc<Web>>, uri: Uri, headers: HeaderMap) -> Response {
+pub(super) async fn list(State(web): State<Arc<Web>>, request: Request) -> Response {
+    let (Parts { uri, headers, .. }, _) = request.into_parts();
     let answer = async {
         let query = Query::parse(&uri, LIST)?;
         if query.live {
@@ -89,7 +91,8 @@ async fn live_list(web: &Web, query: &Query) -> Result<Response> {
     Ok(reply::json(StatusCode::OK, &json!({ "value": rows })))
 }
 
-pub(super) async fn latest(State(web): State<Arc<Web>>, uri: Uri, headers: HeaderMap) -> Response {
+pub(super) async fn latest(State(web): State<Arc<Web>>, request: Request) -> Response {
+    let (Parts { uri, headers, .. }, _) = request.into_parts();
     let answer = async {
         let query = Query::parse(&uri, LATEST)?;
         let urn =
@@ -108,7 +111,8 @@ pub(super) async fn latest(State(web): State<Arc<Web>>, uri: Uri, headers: Heade
     answer.await.unwrap_or_else(|error: Error| reply::error(&error))
 }
 
-pub(super) async fn aliases(State(web): State<Arc<Web>>, uri: Uri, headers: HeaderMap) -> Response {
+pub(super) async fn aliases(State(web): State<Arc<Web>>, request: Request) -> Response {
+    let (Parts { uri, headers, .. }, _) = request.into_parts();
     let answer = async {
         Query::parse(&uri, &[])?;
         let snapshot = web.served.current().await?;
@@ -123,9 +127,9 @@ pub(super) async fn aliases(State(web): State<Arc<Web>>, uri: Uri, headers: Head
 pub(super) async fn show(
     State(web): State<Arc<Web>>,
     Path(id): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
+    request: Request,
 ) -> Response {
+    let (Parts { uri, headers, .. }, _) = request.into_parts();
     let answer = async {
         Query::parse(&uri, &[])?;
         let urn: Urn = id.parse()?;

@@ -156,14 +156,18 @@ impl Pool {
 
     /// A text; empty when there is none of this number.
     pub fn get(&self, id: u32) -> &str {
+        std::str::from_utf8(self.bytes(id)).unwrap_or_default()
+    }
+
+    /// A text's bytes.
+    pub fn bytes(&self, id: u32) -> &[u8] {
         let id = id as usize;
         if id >= self.len() {
-            return "";
+            return &[];
         }
         let start = if id == 0 { 0 } else { number(&self.ends, (id - 1) * 4) };
         let end = number(&self.ends, id * 4);
-        let text = self.text.get(start as usize..end as usize).unwrap_or_default();
-        std::str::from_utf8(text).unwrap_or_default()
+        self.text.get(start as usize..end as usize).unwrap_or_default()
     }
 
     /// All texts, one behind the other, in lower case: made when first asked for.
