@@ -102,11 +102,7 @@ impl Catalog {
             for offer in index.find(Level::Offer, offers, &urn.offer) {
                 let skus = index.members(Level::Offer, offer);
                 for sku in index.find(Level::Sku, skus, &urn.sku) {
-                    let version = |row: &u32| index.versions().get(index.row(*row).version());
-                    let found = index
-                        .members(Level::Sku, sku)
-                        .find(|row| version(row).eq_ignore_ascii_case(&urn.version));
-                    if let Some(row) = found {
+                    if let Some(row) = index.version(sku, &urn.version) {
                         return Some((row, [publisher, offer, sku]));
                     }
                 }

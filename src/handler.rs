@@ -13,9 +13,9 @@ use crate::web;
 use async_trait::async_trait;
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, Response, StatusCode, header};
-use axum::routing::{any, get, post};
+use axum::routing::{get, post};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde_json::{Map, Value, json};
 use std::panic::AssertUnwindSafe;
@@ -23,7 +23,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::OnceCell;
-use tower::ServiceExt;
 
 /// Messages past the host that are being sent at once.
 const SENT_AT_ONCE: usize = 32;
@@ -48,7 +47,7 @@ type Making = futures::future::BoxFuture<'static, Result<Ready>>;
 
 /// The handler.
 pub struct Handler {
-    ready: OnceCell<(Ready, Router)>,
+    ready: OnceCell<Ready>,
     make: Box<dyn Fn() -> Making + Send + Sync>,
 }
 
@@ -71,27 +70,27 @@ impl Handler {
         self.parts().await.map(|_| ())
     }
 
-    async fn parts(&self) -> Result<&(Ready, Router)> {
-        self.ready
-            .get_or_try_init(|| async {
-                let ready = (self.make)().await?;
-                let routes = web::routes(Arc::clone(&ready.app));
-                Ok((ready, routes))
-            })
-            .await
+    async fn parts(&self) -> Result<&Ready> {
+        self.ready.get_or_try_init(|| (self.make)()).await
     }
 
     /// All routes of the protocol.
     pub fn router(self: &Arc<Self>) -> Router {
+        let this = Arc::clone(self);
+        // HTTP functions with one input and one output get the caller's own request.
+        let lookups = web::routes(move || {
+            let this = Arc::clone(&this);
+            async move { this.parts().await.map(|ready| Arc::clone(&ready.app)) }.boxed()
+        });
         Router::new()
             .route("/", get(|| async { json_answer(StatusCode::OK, &json!({})) }))
             .route("/{function}", post(invoke))
-            .route("/api/{*path}", any(forwarded))
             .fallback(|| async {
                 json_answer(StatusCode::NOT_FOUND, &json!({"error": {"code": "NotFound"}}))
             })
             .layer(DefaultBodyLimit::max(100 << 20))
             .with_state(Arc::clone(self))
+            .merge(lookups)
     }
 
     async fn run(&self, function: &Function, envelope: &Value, invocation: &str) -> Result<Value> {
@@ -103,7 +102,7 @@ impl Handler {
         let is_http = matches!(trigger, Trigger::Http { .. });
         let event =
             Event { now: OffsetDateTime::now_utc(), invocation: invocation.to_owned(), trigger };
-        let (ready, _) = self.parts().await?;
+        let ready = self.parts().await?;
         let effects = AssertUnwindSafe(run(&ready.app, event)).catch_unwind().await;
         let effects = match effects.unwrap_or_else(|_| Err(Error::bug("the function panicked"))) {
             Ok(effects) => effects,
@@ -194,27 +193,6 @@ async fn invoke(
             let body = json!({"error": {"code": format!("{:?}", error.kind()),
                                         "message": error.to_string()}});
             json_answer(StatusCode::INTERNAL_SERVER_ERROR, &body)
-        }
-    }
-}
-
-/// HTTP functions with one input and one output get the caller's own request.
-async fn forwarded(State(handler): State<Arc<Handler>>, request: Request) -> Response<Body> {
-    // Without the extensions: the parameters of this route would count as the next one's.
-    let (parts, body) = request.into_parts();
-    let mut request = Request::new(body);
-    *request.method_mut() = parts.method;
-    *request.uri_mut() = parts.uri;
-    *request.headers_mut() = parts.headers;
-    match handler.parts().await {
-        Ok((_, routes)) => match routes.clone().oneshot(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        },
-        Err(error) => {
-            tracing::error!(%error, "a lookup failed");
-            let body = json!({"error": {"code": "NotReady", "message": error.to_string()}});
-            json_answer(StatusCode::SERVICE_UNAVAILABLE, &body)
         }
     }
 }

@@ -12,7 +12,7 @@ pub use layout::Pool;
 pub use writer::IndexWriter;
 
 use crate::error::Result;
-use crate::image::Status;
+use crate::image::{Status, version};
 use bytes::Bytes;
 use layout::{DATE, GROUP, NONE, ROW, Section, Sections, TRAIT, damaged, long, number};
 use std::cmp::Ordering;
@@ -271,6 +271,24 @@ impl Index {
             low
         };
         bound(Ordering::Less)..bound(Ordering::Equal)
+    }
+
+    /// The row of a version of a SKU's group, without case.
+    pub fn version(&self, sku: u32, version: &str) -> Option<u32> {
+        let name = |row: u32| self.versions.get(self.row(row).version());
+        let Range { start: mut low, end: mut high } = self.members(Level::Sku, sku);
+        while low < high {
+            let middle = u32::midpoint(low, high);
+            if version::compare(name(middle), version) == Ordering::Less {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        // Names that differ in case only are neighbours.
+        let rows = self.members(Level::Sku, sku);
+        let near = low.saturating_sub(2).max(rows.start)..low.saturating_add(3).min(rows.end);
+        near.into_iter().find(|row| name(*row).eq_ignore_ascii_case(version))
     }
 
     /// Whether a row's locations are all of `wanted`, by their numbers in [`Index::locations`].

@@ -2,7 +2,7 @@
 
 use super::parameters::{CHANGES, Query};
 use super::token::{Token, next_link, origin};
-use super::{Web, reply};
+use super::{Lookups, reply};
 use crate::catalog::feed::{self, Wanted};
 use crate::error::Error;
 use axum::extract::State;
@@ -11,8 +11,13 @@ use axum::response::Response;
 use serde_json::json;
 use std::sync::Arc;
 
-pub(super) async fn list(State(web): State<Arc<Web>>, uri: Uri, headers: HeaderMap) -> Response {
+pub(super) async fn list(
+    State(lookups): State<Arc<Lookups>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
     let answer = async {
+        let web = lookups.ready().await?;
         let query = Query::parse(&uri, CHANGES)?;
         let token = query.skip.as_ref().map(|text| Token::read(text, &uri)).transpose()?;
         let named = query.run.as_ref().map(|run| run.parse()).transpose()?;

@@ -2,7 +2,7 @@
 
 use super::parameters::{LATEST, LIST, Query};
 use super::token::{Token, next_link, origin};
-use super::{Web, reply};
+use super::{Lookups, Web, reply};
 use crate::catalog::{Catalog, LatestQuestion, Page, aliases, live};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Urn;
@@ -15,12 +15,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
 
-pub(super) async fn list(State(web): State<Arc<Web>>, request: Request) -> Response {
+/// Room for a row that is in sixty locations.
+const LONG_ROW: usize = 2 << 10;
+
+pub(super) async fn list(State(lookups): State<Arc<Lookups>>, request: Request) -> Response {
     let (Parts { uri, headers, .. }, _) = request.into_parts();
     let answer = async {
+        let web = lookups.ready().await?;
         let query = Query::parse(&uri, LIST)?;
         if query.live {
-            return live_list(&web, &query).await;
+            return live_list(web, &query).await;
         }
         let token = query.skip.as_ref().map(|text| Token::read(text, &uri)).transpose()?;
         let (snapshot, from) = match token {
@@ -91,9 +95,10 @@ async fn live_list(web: &Web, query: &Query) -> Result<Response> {
     Ok(reply::json(StatusCode::OK, &json!({ "value": rows })))
 }
 
-pub(super) async fn latest(State(web): State<Arc<Web>>, request: Request) -> Response {
+pub(super) async fn latest(State(lookups): State<Arc<Lookups>>, request: Request) -> Response {
     let (Parts { uri, headers, .. }, _) = request.into_parts();
     let answer = async {
+        let web = lookups.ready().await?;
         let query = Query::parse(&uri, LATEST)?;
         let urn =
             query.urn.as_deref().ok_or_else(|| Error::invalid("parameter 'urn' is missing"))?;
@@ -102,7 +107,7 @@ pub(super) async fn latest(State(web): State<Arc<Web>>, request: Request) -> Res
         let snapshot = web.served.current().await?;
         let body = snapshot.answer(uri.to_string(), |catalog| {
             let row = question.answer(&catalog.index)?;
-            let mut body = Vec::new();
+            let mut body = Vec::with_capacity(LONG_ROW);
             catalog.write_json((row, catalog.place(row)), &mut body);
             Ok(body)
         })?;
@@ -111,9 +116,10 @@ pub(super) async fn latest(State(web): State<Arc<Web>>, request: Request) -> Res
     answer.await.unwrap_or_else(|error: Error| reply::error(&error))
 }
 
-pub(super) async fn aliases(State(web): State<Arc<Web>>, request: Request) -> Response {
+pub(super) async fn aliases(State(lookups): State<Arc<Lookups>>, request: Request) -> Response {
     let (Parts { uri, headers, .. }, _) = request.into_parts();
     let answer = async {
+        let web = lookups.ready().await?;
         Query::parse(&uri, &[])?;
         let snapshot = web.served.current().await?;
         let body = snapshot.answer(uri.to_string(), |catalog| {
@@ -125,19 +131,20 @@ pub(super) async fn aliases(State(web): State<Arc<Web>>, request: Request) -> Re
 }
 
 pub(super) async fn show(
-    State(web): State<Arc<Web>>,
+    State(lookups): State<Arc<Lookups>>,
     Path(id): Path<String>,
     request: Request,
 ) -> Response {
     let (Parts { uri, headers, .. }, _) = request.into_parts();
     let answer = async {
+        let web = lookups.ready().await?;
         Query::parse(&uri, &[])?;
         let urn: Urn = id.parse()?;
         let snapshot = web.served.current().await?;
         let found = snapshot.catalog.find(&urn);
         let found =
             found.ok_or_else(|| Error::not_found(format!("{urn} is not in the catalog")))?;
-        let mut body = Vec::new();
+        let mut body = Vec::with_capacity(LONG_ROW);
         snapshot.catalog.write_json(found, &mut body);
         Ok(reply::cached(&snapshot.validators, &headers, body.into()))
     };

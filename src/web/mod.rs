@@ -13,38 +13,52 @@ pub(crate) use parameters::date;
 pub(crate) use reply::status_of;
 pub(crate) use runs::{describe as describe_run, runs as list_runs};
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind, Result};
 use crate::functions::App;
 use axum::Router;
-use axum::http::header::{ETAG, LAST_MODIFIED, RETRY_AFTER};
 use axum::http::{Method, StatusCode, Uri};
-use axum::routing::get;
+use axum::routing::{any, get};
+use futures::future::BoxFuture;
 use served::Served;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 use tower_http::compression::CompressionLayer;
-use tower_http::cors::{Any, CorsLayer};
 
 /// Live lookups that one process does at once: each may take a minute of the quota's share.
 const LIVE_AT_ONCE: usize = 2;
 
 /// What the routes share.
-pub struct Web {
+struct Web {
     app: Arc<App>,
     served: Arc<Served>,
     live: Semaphore,
 }
 
-/// The routes below `/api`.
-pub fn routes(app: Arc<App>) -> Router {
-    let served = Served::new(Arc::clone(&app.store), app.settings.look_every);
-    let web = Arc::new(Web { app, served, live: Semaphore::new(LIVE_AT_ONCE) });
-    // Everyone may read from a page of theirs; no credential of a browser is ever used.
-    let origins = CorsLayer::new()
-        .allow_origin(Any)
-        .allow_methods([Method::GET, Method::HEAD])
-        .allow_headers(Any)
-        .expose_headers([ETAG, LAST_MODIFIED, RETRY_AFTER, reply::REQUEST_ID, reply::ERROR_CODE]);
+type Making = BoxFuture<'static, Result<Arc<App>>>;
+
+/// What the routes share, made when the first of them is asked.
+struct Lookups {
+    web: OnceCell<Web>,
+    make: Box<dyn Fn() -> Making + Send + Sync>,
+}
+
+impl Lookups {
+    async fn ready(&self) -> Result<&Web> {
+        let make = || async {
+            let app = (self.make)().await.map_err(|error| {
+                // Whoever asks cannot mend it; whoever runs this reads why.
+                error.with_kind(ErrorKind::Transient).context("not ready")
+            })?;
+            let served = Served::new(Arc::clone(&app.store), app.settings.look_every);
+            Ok(Web { app, served, live: Semaphore::new(LIVE_AT_ONCE) })
+        };
+        self.web.get_or_try_init(make).await
+    }
+}
+
+/// The routes below `/api`, of an app that `make` makes when it is first needed.
+pub fn routes(make: impl Fn() -> Making + Send + Sync + 'static) -> Router {
+    let lookups = Arc::new(Lookups { web: OnceCell::new(), make: Box::new(make) });
     Router::new()
         .route("/api/images", get(images::list))
         .route("/api/images/latest", get(images::latest))
@@ -55,15 +69,14 @@ pub fn routes(app: Arc<App>) -> Router {
         .route("/api/runs/{run}", get(runs::show))
         .route("/api/health", get(runs::health))
         .route("/api/openapi.json", get(openapi::show))
-        .fallback(no_route)
+        .route("/api/{*path}", any(no_route))
         .method_not_allowed_fallback(no_method)
-        .with_state(web)
+        .with_state(lookups)
         .layer(CompressionLayer::new())
-        .layer(origins)
 }
 
 /// Whether the query of `uri` is one that `images` can answer.
-pub fn check_query(uri: &Uri) -> crate::error::Result<()> {
+pub fn check_query(uri: &Uri) -> Result<()> {
     parameters::Query::parse(uri, parameters::LIST).map(|_| ())
 }
 
@@ -72,6 +85,9 @@ async fn no_route(uri: Uri) -> axum::response::Response {
 }
 
 async fn no_method(method: Method, uri: Uri) -> axum::response::Response {
+    if method == Method::OPTIONS {
+        return reply::methods();
+    }
     let text = format!("{} cannot be asked with {method}; GET and HEAD can", uri.path());
     reply::refusal(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", &text)
 }

@@ -1,20 +1,19 @@
 //! The OpenAPI document: routes and parameters as they are served, records as they are written.
 
 use super::parameters::{CHANGES, LARGEST_PAGE, LATEST, LIST, Parameter, Value};
+use super::reply;
 use super::runs::{HealthReport, RunList, RunReport};
-use super::{Web, reply};
 use crate::error::Error;
 use crate::image::marketplace::MarketplaceImage;
 use crate::pipeline::changes::{Change, ChangeRow};
 use crate::work::Request;
-use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
 use serde_json::{Value as Json, json};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
@@ -281,7 +280,7 @@ pub fn document() -> Json {
     document
 }
 
-pub(super) async fn show(State(_): State<Arc<Web>>, uri: Uri) -> Response {
+pub(super) async fn show(uri: Uri) -> Response {
     static DOCUMENT: OnceLock<Json> = OnceLock::new();
     match super::parameters::Query::parse(&uri, &[]) {
         Ok(_) => reply::json(StatusCode::OK, DOCUMENT.get_or_init(document)),

@@ -1,7 +1,7 @@
 //! `runs`, `runs/{run}` and `health`.
 
 use super::parameters::Query;
-use super::{Web, reply};
+use super::{Lookups, reply};
 use crate::error::{Error, Result};
 use crate::pipeline::coverage::{Coverage, Line, Totals};
 use crate::pipeline::read_plan;
@@ -96,8 +96,9 @@ pub(super) struct HealthReport {
     reason: Option<String>,
 }
 
-pub(super) async fn list(State(web): State<Arc<Web>>, uri: Uri) -> Response {
+pub(super) async fn list(State(lookups): State<Arc<Lookups>>, uri: Uri) -> Response {
     let answer = async {
+        let web = lookups.ready().await?;
         Query::parse(&uri, &[])?;
         let value = runs(web.app.store.as_ref()).await?;
         Ok(reply::json(StatusCode::OK, &RunList { value }))
@@ -106,11 +107,12 @@ pub(super) async fn list(State(web): State<Arc<Web>>, uri: Uri) -> Response {
 }
 
 pub(super) async fn show(
-    State(web): State<Arc<Web>>,
+    State(lookups): State<Arc<Lookups>>,
     Path(run): Path<String>,
     uri: Uri,
 ) -> Response {
     let answer = async {
+        let web = lookups.ready().await?;
         Query::parse(&uri, &[])?;
         let run: RunId = run.parse()?;
         Ok(reply::json(StatusCode::OK, &describe(web.app.store.as_ref(), run).await?))
@@ -118,8 +120,9 @@ pub(super) async fn show(
     answer.await.unwrap_or_else(|error: Error| reply::error(&error))
 }
 
-pub(super) async fn health(State(web): State<Arc<Web>>, uri: Uri) -> Response {
+pub(super) async fn health(State(lookups): State<Arc<Lookups>>, uri: Uri) -> Response {
     let answer = async {
+        let web = lookups.ready().await?;
         Query::parse(&uri, &[])?;
         let report = match snapshot::current(web.app.store.as_ref()).await {
             Ok(Some(manifest)) => {

@@ -180,6 +180,8 @@ proptest! {
             index.write_json(at, index.place(at), &mut text);
             let text = String::from_utf8(text).unwrap();
             prop_assert_eq!(text, serde_json::to_string(row).unwrap());
+            let [.., sku] = index.place(at);
+            prop_assert_eq!(index.version(sku, &row.version.to_uppercase()), Some(at));
         }
     }
 

@@ -12,6 +12,7 @@ use azimg::store::{Key, SnapshotFile, Store};
 use azimg::work::RunId;
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -46,7 +47,8 @@ async fn serve(store: &Arc<dyn Store>) -> String {
     let wire = Direct { sim, latency: Duration::ZERO, random: None };
     let mut app: App = app(Arc::new(wire), Arc::clone(store), "http://127.0.0.1:1/");
     app.settings.look_every = Duration::from_millis(5);
-    let routes = azimg::web::routes(Arc::new(app));
+    let app = Arc::new(app);
+    let routes = azimg::web::routes(move || Box::pin(ready(Ok(Arc::clone(&app)))));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}/api", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });

@@ -165,7 +165,7 @@ async fn asks_as_browsers_and_caches_do(client: &Client, address: &str) {
         .header("origin", "https://contoso.example")
         .header("access-control-request-method", "GET");
     let preflight = preflight.send().await.unwrap();
-    assert_eq!(preflight.status(), 200);
+    assert_eq!(preflight.status(), 204);
     assert_eq!(preflight.headers()["access-control-allow-origin"], "*");
     assert_eq!(preflight.headers()["access-control-allow-methods"], "GET,HEAD");
     let wrong = client.put(at("images")).send().await.unwrap();
