@@ -41,7 +41,7 @@ mod tests {
         let waits: Vec<Duration> = (0..80).map(|_| share.next(now) - now).collect();
         assert!(waits[..=BURST as usize].iter().all(Duration::is_zero));
         assert_eq!(waits[70], EACH * 10);
-        let later = now + Duration::from_secs(60);
+        let later = now + Duration::from_mins(1);
         assert_eq!(share.next(later), later, "what is not used comes back");
     }
 }

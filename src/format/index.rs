@@ -162,8 +162,8 @@ impl Index {
         while let Some(record) = records.next() {
             let (name, first) = (number(record, 0), number(record, 4));
             let is_end = records.peek().is_none();
-            let named = if is_end { name == NONE } else { (name as usize) < names };
-            if !named || first < last || first > children || (is_end && first != children) {
+            let sound = if is_end { name == NONE } else { (name as usize) < names };
+            if !sound || first < last || first > children || (is_end && first != children) {
                 return Err(damaged("has a group that leads nowhere"));
             }
             last = first;

@@ -1,4 +1,4 @@
-//! The OpenAPI document: routes and parameters as they are served, records as they are written.
+//! The `OpenAPI` document: routes and parameters as they are served, records as they are written.
 
 use super::parameters::{CHANGES, LARGEST_PAGE, LATEST, LIST, Parameter, Value};
 use super::reply;
@@ -231,15 +231,16 @@ fn operation(route: &Route) -> OperationBuilder {
     operation
 }
 
+fn add<T: JsonSchema>(generator: &mut SchemaGenerator) {
+    generator.subschema_for::<T>();
+}
+
 /// The records that routes answer with, each with the records it consists of.
 fn schemas() -> Json {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.definitions_path = "/components/schemas".into();
     });
     let mut generator = SchemaGenerator::new(settings);
-    fn add<T: JsonSchema>(generator: &mut SchemaGenerator) {
-        generator.subschema_for::<T>();
-    }
     for add in [
         add::<ImageList>,
         add::<ChangeList>,

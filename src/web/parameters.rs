@@ -1,4 +1,4 @@
-//! The parameters of the routes: named once, for reading them and for the OpenAPI document.
+//! The parameters of the routes: named once, for reading them and for the `OpenAPI` document.
 
 use crate::catalog::Filter;
 use crate::error::{Error, Result};

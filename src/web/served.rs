@@ -10,13 +10,15 @@ use crate::pipeline::snapshot;
 use crate::store::Store;
 use crate::work::RunId;
 use bytes::Bytes;
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
-use quick_cache::{OptionsBuilder, Weighter};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Answers that are kept of one snapshot, in bytes.
 const ANSWERS: u64 = 64 << 20;
+/// Room for so many before the first is forgotten.
+const ANSWERS_AT_FIRST: usize = 10_000;
 /// Snapshots that are held for lists that were begun in them, beside the current one.
 const HELD: usize = 2;
 
@@ -39,14 +41,7 @@ pub(super) struct Snapshot {
 
 impl Snapshot {
     fn new(catalog: Catalog) -> Arc<Self> {
-        let options =
-            OptionsBuilder::new().estimated_items_capacity(10_000).weight_capacity(ANSWERS).build();
-        let answers = match options {
-            Ok(options) => {
-                Cache::with_options(options, Size, Default::default(), Default::default())
-            }
-            Err(_) => Cache::with_weighter(10_000, ANSWERS, Size),
-        };
+        let answers = Cache::with_weighter(ANSWERS_AT_FIRST, ANSWERS, Size);
         let validators = Validators::new(&catalog.manifest);
         Arc::new(Self { catalog, validators, answers })
     }

@@ -1,4 +1,4 @@
-//! Publishing: 12 million shard rows of sixty locations become one snapshot, against DuckDB's GROUP
+//! Publishing: 12 million shard rows of sixty locations become one snapshot, against `DuckDB`'s GROUP
 //! BY and Parquet over the same shards.
 
 use crate::support::runs::{listed, write_run};
@@ -24,7 +24,7 @@ fn listing(world: &World, publisher: usize, copies: usize, location: usize) -> V
         for sku in &offer.skus {
             for (number, version) in sku.versions.iter().enumerate() {
                 for copy in 0..copies {
-                    if (publisher + number * 7 + copy * 3 + location) % 100 == 0 {
+                    if (publisher + number * 7 + copy * 3 + location).is_multiple_of(100) {
                         continue;
                     }
                     let version = format!("{}{copy}", version.version);

@@ -206,16 +206,16 @@ fn replication_deprecation_and_its_end_are_told() {
     }
     assert_eq!(feeds[0], Vec::<String>::new());
     let second = [
-        r#"latest 1.10.0 true false"#,
-        r#"latest 1.9.0 false true"#,
+        "latest 1.10.0 true false",
+        "latest 1.9.0 false true",
         r#"locations 1.10.0 ["eastus"] ["eastus","westus2"]"#,
         r#"locations 1.9.0 ["eastus","westus2"] ["westus2"]"#,
         r#"status 1.10.0 "active" "deprecated""#,
     ];
     assert_eq!(feeds[1], second);
     let third = [
-        r#"latest 1.10.0 false true"#,
-        r#"latest 1.9.0 true false"#,
+        "latest 1.10.0 false true",
+        "latest 1.9.0 true false",
         r#"locations 1.9.0 ["westus2"] ["eastus","westus2"]"#,
         r#"status 1.10.0 "deprecated" "active""#,
     ];

@@ -211,10 +211,10 @@ async fn load(store: Arc<dyn Store>, lower: String, mut parts: Vec<Part>) -> Res
     while let Some(part) = read.try_next().await? {
         let Read { item, outcome, rows, details, is_damaged } = part;
         let location = item.scope.location();
-        if at.as_deref() != Some(location) {
-            if let Some(before) = at.replace(location.to_owned()) {
-                publisher.fresh.add(&before, std::mem::take(&mut listed));
-            }
+        if at.as_deref() != Some(location)
+            && let Some(before) = at.replace(location.to_owned())
+        {
+            publisher.fresh.add(&before, std::mem::take(&mut listed));
         }
         let answer = publisher.answers.entry(location.to_owned()).or_insert_with(unasked);
         answer.rows += rows.len() as u64;

@@ -7,7 +7,7 @@ use std::process::Command;
 /// The Azure SDK and the Azure CLI, which list from the simulated Azure.
 const AZURE: &[&str] = &["azure-cli==2.91.0", "azure-identity==1.27.0"];
 
-/// What reads a snapshot, and what tests HTTP APIs by their OpenAPI document.
+/// What reads a snapshot, and what tests HTTP APIs by their `OpenAPI` document.
 const READERS: &[&str] = &[
     "duckdb==2.0.0",
     "pandas==3.1.1",
