@@ -10,6 +10,7 @@ mod latest;
 mod list;
 pub mod live;
 
+pub use crate::source::locations::short_name;
 pub use filter::Filter;
 pub use latest::LatestQuestion;
 pub use list::{Found, Page, list};
@@ -91,6 +92,15 @@ impl Catalog {
     /// The rows that `filter` accepts, at most `top`, from a place on that an earlier page named.
     pub fn list(&self, filter: &Filter, from: u32, top: usize) -> Page {
         list(&self.index, filter, from, top)
+    }
+
+    /// The locations that have images, by short name, sorted.
+    pub fn locations(&self) -> Vec<String> {
+        let pool = self.index.locations();
+        let count = u32::try_from(pool.len()).unwrap_or(u32::MAX);
+        let mut names: Vec<String> = (0..count).map(|id| pool.get(id).to_owned()).collect();
+        names.sort_unstable();
+        names
     }
 
     /// One image by its name, without case.

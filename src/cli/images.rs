@@ -1,7 +1,7 @@
 //! `azimg images`: lookups in the current snapshot, or in Azure itself.
 
 use super::output::Output;
-use crate::catalog::{Catalog, Filter, LatestQuestion, aliases, live};
+use crate::catalog::{Catalog, Filter, LatestQuestion, aliases, live, short_name};
 use crate::config::{Config, Flags};
 use crate::error::{Error, Result};
 use crate::image::Urn;
@@ -153,24 +153,25 @@ async fn list(config: &Config, args: ListArgs, output: &Output) -> Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-/// Why a list is empty, and what to try: a word that is no publisher is often an offer.
+/// Why a list is empty, and what to try: a word that is no publisher is often an offer, and a location
+/// may be misspelled.
 async fn nothing_fits(config: &Config, filter: &Filter, live: bool) -> String {
-    let words: Vec<&str> = [&filter.publisher, &filter.offer, &filter.sku]
-        .into_iter()
-        .flatten()
-        .map(String::as_str)
-        .collect();
-    let search = words.join(" ");
-    let wider = Filter { search: Some(search.clone()), ..Filter::default() };
-    let found = match (live || search.is_empty(), config.store()) {
-        (false, Ok(store)) => {
-            let catalog = Catalog::open(store.as_ref()).await;
-            catalog.map_or(0, |catalog| catalog.list(&wider, 0, usize::MAX).rows.len())
-        }
-        _ => 0,
+    let nothing = "No image fits. Names are compared in part and without case.".to_owned();
+    let store = match (live, config.store()) {
+        (false, Ok(store)) => store,
+        _ => return nothing,
     };
-    match found {
-        0 => "No image fits. Names are compared in part and without case.".to_owned(),
+    let Ok(catalog) = Catalog::open(store.as_ref()).await else { return nothing };
+    let known = catalog.locations();
+    if let Some(other) = filter.locations.iter().find(|name| !known.contains(&short_name(name))) {
+        return format!("No image is in '{other}'; the catalog has {}.", known.join(", "));
+    }
+    let words = [&filter.publisher, &filter.offer, &filter.sku].into_iter().flatten();
+    let search = words.map(String::as_str).collect::<Vec<_>>().join(" ");
+    let wider = Filter { search: Some(search.clone()), ..Filter::default() };
+    match catalog.list(&wider, 0, usize::MAX).rows.len() {
+        0 => nothing,
+        _ if search.is_empty() => nothing,
         found => format!(
             "No image fits, but {found} have '{search}' somewhere in their names: \
              azimg images list --search '{search}'"

@@ -41,14 +41,17 @@ async fn fetch(azurite: &Azurite, into: &Path) {
     let folder = into.join("snapshots").join(manifest.run.to_string());
     std::fs::create_dir_all(&folder).unwrap();
     let table = SourceName::Marketplace;
-    for file in [
+    let schemas = ["marketplace", "changes", "coverage", "manifest"].map(SnapshotFile::Schema);
+    let files = [
         SnapshotFile::Parquet(table),
         SnapshotFile::Ndjson(table),
         SnapshotFile::Changes,
         SnapshotFile::Coverage,
+        SnapshotFile::Index,
         SnapshotFile::Manifest,
         SnapshotFile::Success,
-    ] {
+    ];
+    for file in files.into_iter().chain(schemas) {
         let key = Key::Snapshot(manifest.run, file);
         assert!(store.download(&key, &folder.join(file.to_string())).await.unwrap(), "{key}");
     }
@@ -130,7 +133,7 @@ fn stored(runtime: &tokio::runtime::Runtime, azurite: &Azurite) -> BTreeMap<Stri
 
 fn assert_same(one: &BTreeMap<String, String>, other: &BTreeMap<String, String>) {
     assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>());
-    assert_eq!(one.len(), 6);
+    assert_eq!(one.len(), 11);
     for (name, text) in one {
         // Not assert_eq: a table is no message.
         assert!(*text == other[name], "{name} differs");
