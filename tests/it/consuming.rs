@@ -122,6 +122,13 @@ for row in rows[:200]:
 for file in manifest["files"]:
     if file["rows"]:
         assert f"{file['schema']}.schema.json" in names
+import pyarrow.parquet
+metadata = pyarrow.parquet.read_metadata(f"{folder}/marketplace.parquet")
+for group in range(metadata.num_row_groups):
+    columns = [metadata.row_group(group).column(n) for n in range(metadata.num_columns)]
+    publisher = next(c for c in columns if c.path_in_schema == "publisher")
+    assert publisher.statistics.has_min_max and publisher.compression == "ZSTD"
+    assert publisher.has_dictionary_page
 print(len(rows))
 "#;
     let snapshot = store.join("snapshots").join(run.as_str().unwrap());
