@@ -5,8 +5,8 @@ use axum::http::Uri;
 use azimg::catalog::LatestQuestion;
 use azimg::image::Urn;
 use azimg::pipeline::retain::Keep;
-use azimg::web::token::Token;
 use azimg::web::check_query;
+use azimg::web::token::Token;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
