@@ -157,10 +157,7 @@ async fn list(config: &Config, args: ListArgs, output: &Output) -> Result<ExitCo
 /// may be misspelled.
 async fn nothing_fits(config: &Config, filter: &Filter, live: bool) -> String {
     let nothing = "No image fits. Names are compared in part and without case.".to_owned();
-    let store = match (live, config.store()) {
-        (false, Ok(store)) => store,
-        _ => return nothing,
-    };
+    let (false, Ok(store)) = (live, config.store()) else { return nothing };
     let Ok(catalog) = Catalog::open(store.as_ref()).await else { return nothing };
     let known = catalog.locations();
     if let Some(other) = filter.locations.iter().find(|name| !known.contains(&short_name(name))) {
