@@ -126,7 +126,8 @@ impl Fate {
             deaths: random.random_range(0..6),
             skew: random.random_range(0..300),
         };
-        let store = some(&mut random, 0.04);
+        // A publish is some two hundred operations on the store, and has to get through them all at once.
+        let store = some(&mut random, 0.02);
         let quota = ["off", "real", "offers=3/12", "arm=20/2,offers=9/40"];
         // A request is tried five times: what is met more often is an outage.
         let times = random.random_range(1..=4);
