@@ -238,7 +238,8 @@ async fn crawl_item(app: &App, event: Event) -> Result<Effects> {
     let known = app.known(&item).await?;
     match crawl::crawl(app.store.as_ref(), source, &item, &effort, &known).await {
         Ok(crawl::Done::Ended(outcome)) => ended(app, &item, &outcome, event.now),
-        Ok(crawl::Done::Later(item, wait)) => {
+        Ok(crawl::Done::Later(mut item, wait)) => {
+            item.put_off = item.put_off.saturating_add(1);
             // Waiting must not burn a worker's time, nor one of the message's deliveries.
             let wait = wait.max(app.turn(&item, event.now));
             tracing::debug!(item = %item.item, wait_s = wait.as_secs(), "waits for its quota");

@@ -23,6 +23,10 @@ pub enum Done {
 /// An item whose quota is spent, and that nobody has told for how long, waits so long.
 const SOME_WHILE: Duration = Duration::from_secs(30);
 
+/// An item that was put off so often looks whether it has ended meanwhile. Most are put off once
+/// at most, and looking costs three reads.
+const PUT_OFF_UNSEEN: u32 = 2;
+
 /// Does one item and returns how it ended. Whoever did it first decides: a second worker, a second
 /// delivery and a worker that was killed in between all end with the same outcome.
 pub async fn crawl(
@@ -32,7 +36,9 @@ pub async fn crawl(
     effort: &Effort,
     known: &Known,
 ) -> Result<Done> {
-    if effort.delivery > 1
+    // What went back to the queue is a new message, and there may be several of one item: those
+    // that come round must see that it has ended, or they spend its quota without end.
+    if (effort.delivery > 1 || item.put_off >= PUT_OFF_UNSEEN)
         && let Some(outcome) = ended_before(store, item).await?
     {
         return Ok(Done::Ended(outcome));

@@ -183,13 +183,16 @@ pub struct WorkItem {
     /// When its scarce request has its turn; no delivery before it is worth while.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turn: Option<Turn>,
+    /// How often it went back to the queue to wait for its quota.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub put_off: u32,
 }
 
 impl WorkItem {
     /// The item of `run` that covers `scope`.
     pub fn new(run: RunId, source: SourceName, scope: Scope) -> Self {
         let item = scope.id();
-        Self { v: WORK_VERSION, run, item, source, scope, previous: None, turn: None }
+        Self { v: WORK_VERSION, run, item, source, scope, previous: None, turn: None, put_off: 0 }
     }
 
     /// An item that follows from this one.

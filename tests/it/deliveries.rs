@@ -93,6 +93,30 @@ fn twice_and_in_any_order_gives_the_same_rows() {
 }
 
 #[test]
+fn a_copy_that_was_put_off_sees_that_its_item_has_ended() {
+    let azure = Azure::start(generate(Scale::Small, 11));
+    let folder = tempfile::tempdir().unwrap();
+    let app = app(&azure, folder.path());
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let begun = call(&app, "start", Trigger::Http { body: String::new() }).await;
+        let location = begun.into_iter().find(|message| message.queue == WORK).unwrap().text;
+        let crawl = |text: &str| Trigger::Queue { text: text.to_owned(), delivery: 1 };
+        let children = call(&app, "crawl", crawl(&location)).await;
+        let asked = || azure.sim.stats.to_json()["requests"].clone();
+        // A second message of one item, as a sweep or a redelivered parent sends it.
+        let before = asked();
+        call(&app, "crawl", crawl(&location)).await;
+        assert_ne!(asked(), before, "a first delivery asks without looking");
+        let mut item: Value = serde_json::from_str(&location).unwrap();
+        item["put_off"] = 2.into();
+        let before = asked();
+        let again = call(&app, "crawl", crawl(&item.to_string())).await;
+        assert_eq!(asked(), before, "it has come round, and the item has ended");
+        assert_eq!(again, children);
+    });
+}
+
+#[test]
 fn lost_messages_are_found_by_sweeps_and_poison_closes_the_run() {
     let azure = Azure::start(generate(Scale::Small, 12));
     let folder = tempfile::tempdir().unwrap();
