@@ -7,6 +7,7 @@ use crate::client::{Client, Wire};
 use crate::error::{Error, ErrorKind, Result};
 use crate::functions::{App, HostSettings, Keep, Memory, Progress, Settings, check};
 use crate::source::Source;
+use crate::source::gallery::{Communities, Gallery};
 use crate::source::marketplace::Marketplace;
 use crate::store::Store;
 use crate::store::azure::{Access, AzureQueues, AzureStore, Endpoint};
@@ -205,7 +206,13 @@ impl Config {
         let host = check(ITEM_BUDGET)?;
         let client = self.client()?;
         let traffic = Arc::clone(client.traffic());
-        let sources: Vec<Arc<dyn Source>> = vec![Arc::new(Marketplace::new(client))];
+        let communities = match self.variable("AZIMG_COMMUNITY_GALLERIES") {
+            Some(text) => text.parse()?,
+            None => Communities::default(),
+        };
+        let gallery = Gallery::new(client.clone(), communities);
+        let sources: Vec<Arc<dyn Source>> =
+            vec![Arc::new(Marketplace::new(client)), Arc::new(gallery)];
         let app = App {
             store: self.store()?,
             sources,

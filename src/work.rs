@@ -3,8 +3,10 @@
 //! Invariant: an item's id is a function of (source, scope) alone and the run is beside it, so the
 //! same work has the same blob names however often and in whatever order it is delivered.
 
+mod gallery;
 mod item;
 
+pub use gallery::{GalleryScope, OwnGallery, Sharing, group_of};
 pub(crate) use item::is_zero;
 pub use item::{KnownOffers, Scope, Turn, WorkItem, fragment};
 
@@ -82,16 +84,19 @@ impl std::str::FromStr for RunId {
 pub enum SourceName {
     /// Marketplace VM images.
     Marketplace,
+    /// Compute Galleries and managed images.
+    Gallery,
 }
 
 impl SourceName {
     /// Every source there is.
-    pub const ALL: &[Self] = &[Self::Marketplace];
+    pub const ALL: &[Self] = &[Self::Marketplace, Self::Gallery];
 
     /// The name used in blob names, flags and tables.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Marketplace => "marketplace",
+            Self::Gallery => "gallery",
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use super::output;
 use crate::error::{Error, Result};
-use crate::sim::{Conditions, FaultsSpec, QuotaSpec, Scale, Sim, World, generate};
+use crate::sim::{
+    Conditions, FaultsSpec, Keeps, Organisation, QuotaSpec, Scale, Sim, World, generate,
+};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,9 +34,13 @@ pub(super) struct SimArgs {
     /// faster), arm=50/100 (bucket, reads per second), offers=10/40 (both windows)
     #[arg(long, value_name = "SPEC", default_value = "off")]
     quota: QuotaSpec,
-    /// How many subscriptions the identity sees
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=100))]
-    subscriptions: u8,
+    /// How many subscriptions the identity sees [default: 1, or 40 with a large organisation]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=100))]
+    subscriptions: Option<u8>,
+    /// What the organisation keeps in galleries: none, few, or many (120 galleries with 60,000 versions
+    /// in 40 subscriptions, and 5,000 machines) [default: few, or none with --catalog]
+    #[arg(long, value_enum, value_name = "SIZE")]
+    organisation: Option<OrganisationSize>,
     /// Let something go wrong: shares of requests such as 429=0.02,5xx=0.01 (also timeout, slow, cut,
     /// reset, shape, or all=0.01 for each), times=3 (faults that one path meets), seed=7
     #[arg(long, value_name = "SPEC", default_value = "")]
@@ -44,14 +50,30 @@ pub(super) struct SimArgs {
     tls: Option<PathBuf>,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum OrganisationSize {
+    None,
+    Few,
+    Many,
+}
+
 pub(super) async fn run(args: SimArgs) -> Result<ExitCode> {
     let world = if args.catalog.is_empty() {
         generate(args.scale, args.seed)
     } else {
         World::load(&args.catalog)?
     };
+    let (world, needs) = match args.organisation {
+        None => (world, 1),
+        Some(OrganisationSize::None) => (world.with_organisation(Organisation::default()), 1),
+        Some(OrganisationSize::Few) => (world.keeping(Keeps::FEW, args.seed), 1),
+        Some(OrganisationSize::Many) => {
+            (world.keeping(Keeps::MANY, args.seed), Keeps::MANY.subscriptions)
+        }
+    };
+    let subscriptions = args.subscriptions.unwrap_or(needs);
     tracing::info!(versions = world.versions(), "the simulated Azure is ready");
-    let SimArgs { latency, quota, faults, subscriptions, .. } = args;
+    let SimArgs { latency, quota, faults, .. } = args;
     let sim = Sim::new(world, Conditions { latency, quota, faults, subscriptions });
     let running = sim.start(args.listen, args.tls.as_deref())?;
     output::text(&format!("{}\n", running.to_json()))?;

@@ -62,6 +62,11 @@ fn code_and_message(body: &[u8]) -> (String, String) {
     (field("code", "Code"), field("message", "Message"))
 }
 
+/// How long an answer asks to wait, as far as that is believed.
+pub(super) fn wait(headers: &HeaderMap) -> Option<Duration> {
+    retry_after(headers, OffsetDateTime::now_utc()).map(|wait| wait.min(LONGEST_WAIT))
+}
+
 /// `Retry-After` in seconds or as a date; a date that has passed and a negative number are zero.
 fn retry_after(headers: &HeaderMap, now: OffsetDateTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();

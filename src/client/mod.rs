@@ -5,6 +5,8 @@
 //! token reaches a log or an error.
 
 mod answer;
+mod change;
+mod graph;
 mod page;
 mod quota;
 mod retry;
@@ -12,12 +14,14 @@ mod share;
 mod waits;
 mod wire;
 
+pub use change::{Accepted, Change, Standing};
+pub use graph::quoted;
 pub use quota::Quota;
 use quota::{Grant, Permit};
 pub use retry::RetryPolicy;
 use share::Share;
 pub use waits::Waits;
-pub use wire::{Answer, Wire};
+pub use wire::{Answer, Outgoing, Wire};
 
 use crate::error::{Error, ErrorKind, Result};
 use azure_core::credentials::TokenCredential;
@@ -180,33 +184,39 @@ impl Client {
         Ok(url)
     }
 
-    /// GETs `url` as JSON until an answer counts: the value, or the error that remains. The URL must
-    /// be of the Resource Manager's origin.
+    /// GETs `url` as JSON until an answer counts: the value, or the error that remains.
     async fn get_url<T: DeserializeOwned>(&self, url: &Url) -> Result<T> {
-        if url.origin() != self.endpoint.origin() {
-            return Err(Error::new(
-                ErrorKind::Denied,
-                format!(
-                    "refused to send the token to {}, which is not the Resource Manager",
-                    url.origin().ascii_serialization()
-                ),
-            ));
+        self.ask(&Outgoing::get(url.clone())).await
+    }
+
+    /// Refuses to send a token anywhere but to the Resource Manager's origin.
+    fn check_origin(&self, url: &Url) -> Result<()> {
+        if url.origin() == self.endpoint.origin() {
+            return Ok(());
         }
+        Err(Error::new(
+            ErrorKind::Denied,
+            format!(
+                "refused to send the token to {}, which is not the Resource Manager",
+                url.origin().ascii_serialization()
+            ),
+        ))
+    }
+
+    /// Sends a request that only reads, until an answer counts: the value, or the error that remains.
+    /// The URL must be of the Resource Manager's origin.
+    async fn ask<T: DeserializeOwned>(&self, request: &Outgoing) -> Result<T> {
+        let url = &request.url;
+        self.check_origin(url)?;
         let mut delays = self.retry.delays(url);
         let mut waited = Duration::ZERO;
         let mut attempts = 0;
         loop {
             let permit = self.permit(url).await?;
             attempts += 1;
-            let answer = self.attempt(url, &permit).await;
+            let answer = self.attempt(request, &permit).await;
             self.quota.done(&permit);
-            let value = answer.and_then(|body| {
-                serde_json::from_slice(&body).map_err(|e| {
-                    // A cut or foreign body (a front door's page) with status 200.
-                    let text = format!("GET {}: not the JSON that was expected ({e})", url.path());
-                    Error::transient(text)
-                })
-            });
+            let value = answer.and_then(|body| read(request, &body));
             let error = match value {
                 Ok(value) => return Ok(value),
                 Err(error) => error.with_attempts(attempts),
@@ -280,9 +290,9 @@ impl Client {
         self.quota.put_off(subscription, location, requests, Instant::now())
     }
 
-    async fn attempt(&self, url: &Url, permit: &Permit) -> Result<Bytes> {
-        let what = || format!("GET {}", url.path());
-        let credential = &self.credentials[permit.principal.min(self.credentials.len() - 1)];
+    /// The token of a principal, ready to be sent.
+    async fn bearer(&self, principal: usize) -> Result<HeaderValue> {
+        let credential = &self.credentials[principal.min(self.credentials.len() - 1)];
         let token = credential.get_token(&[&self.scope], None).await.map_err(|e| {
             Error::new(
                 ErrorKind::Unauthenticated,
@@ -292,25 +302,43 @@ impl Client {
         let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.token.secret()))
             .map_err(|_| Error::new(ErrorKind::Unauthenticated, "the token is not plain text"))?;
         bearer.set_sensitive(true);
+        Ok(bearer)
+    }
+
+    /// Sends a request once, within its deadline.
+    async fn once(&self, request: &Outgoing, principal: usize) -> Result<Answer> {
+        let bearer = self.bearer(principal).await?;
         self.traffic.requests.fetch_add(1, Ordering::Relaxed);
-        let Answer { status, headers, body } =
-            tokio::time::timeout(ATTEMPT_DEADLINE, self.wire.get(url, bearer))
-                .await
-                .map_err(|_| Error::transient(format!("{}: no answer in a minute", what())))??;
+        let answer = tokio::time::timeout(ATTEMPT_DEADLINE, self.wire.send(request, bearer)).await;
+        let late = |_| Error::transient(format!("{}: no answer in a minute", request.name()));
+        let answer = answer.map_err(late)??;
+        if answer.status == StatusCode::TOO_MANY_REQUESTS {
+            self.traffic.throttled.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(answer)
+    }
+
+    async fn attempt(&self, request: &Outgoing, permit: &Permit) -> Result<Bytes> {
+        let Answer { status, headers, body } = self.once(request, permit.principal).await?;
         self.quota.answered(permit, &headers, Instant::now());
         if status.is_success() {
             return Ok(body);
         }
-        if status == StatusCode::TOO_MANY_REQUESTS {
-            self.traffic.throttled.fetch_add(1, Ordering::Relaxed);
-        }
-        Err(answer::refusal(&what(), status, &headers, &body))
+        Err(answer::refusal(&request.name(), status, &headers, &body))
     }
+}
+
+/// An answer's body; a cut or foreign one (a front door's page) with status 200 may be another next
+/// time.
+fn read<T: DeserializeOwned>(request: &Outgoing, body: &[u8]) -> Result<T> {
+    serde_json::from_slice(body).map_err(|e| {
+        Error::transient(format!("{}: not the JSON that was expected ({e})", request.name()))
+    })
 }
 
 /// A quota that is spent for longer than a worker should wait.
 fn throttled(url: &Url, wait: Duration) -> Error {
-    let text = format!("GET {}: its quota is spent for {} s", url.path(), wait.as_secs());
+    let text = format!("{}: its quota is spent for {} s", url.path(), wait.as_secs());
     Error::new(ErrorKind::Throttled, text).with_retry_after(Some(wait))
 }
 

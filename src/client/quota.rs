@@ -84,7 +84,11 @@ fn names(path: &str) -> (String, String, usize) {
     let at = |name: &str| parts.iter().position(|part| part.eq_ignore_ascii_case(name));
     let after = |name: &str| at(name).and_then(|at| parts.get(at + 1)).copied();
     let subscription = after("subscriptions").unwrap_or("tenant").to_owned();
-    let depth = at("publishers").map_or(0, |at| parts.len() - at - 1);
+    let depth = match at("publishers") {
+        Some(at) => parts.len() - at - 1,
+        None if at("microsoft.resourcegraph").is_some() => window::GRAPH,
+        None => 0,
+    };
     let operation = match after("locations") {
         Some(location) => format!("{subscription}/{location}/{depth}"),
         None => format!("{subscription}/-/{}", parts.len()),
@@ -165,6 +169,12 @@ impl Quota {
             bucket.answered(reads.max(0.0), now);
         }
         if let Some(operation) = state.operations.get_mut(&permit.operation) {
+            // Resource Graph counts queries of a principal: 15 in 5 seconds (azure-quotas §3).
+            let queries = headers.get("x-ms-user-quota-remaining");
+            let queries = queries.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+            if let Some(queries) = queries {
+                operation.answered([(window::QUERIES, queries)].into_iter(), now);
+            }
             let all = headers.get_all("x-ms-ratelimit-remaining-resource");
             let policies = all.iter().filter_map(|value| value.to_str().ok());
             let policies = policies.flat_map(|value| value.split(',')).filter_map(|policy| {

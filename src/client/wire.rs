@@ -5,14 +5,37 @@ use super::{is_loopback, one_line, redact};
 use crate::error::{Error, Result};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use reqwest::StatusCode;
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Method, StatusCode};
 use std::fmt;
 use std::time::Duration;
 use url::Url;
 
 /// The largest listing recorded has 0.7 MB; ten years of its growth stay below this.
 const LARGEST_BODY: usize = 64 << 20;
+
+/// A request.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// The method.
+    pub method: Method,
+    /// Where to.
+    pub url: Url,
+    /// A JSON body.
+    pub body: Option<Bytes>,
+}
+
+impl Outgoing {
+    /// A GET of `url`.
+    pub fn get(url: Url) -> Self {
+        Self { method: Method::GET, url, body: None }
+    }
+
+    /// What errors call it: the method and the path, never the query.
+    pub fn name(&self) -> String {
+        format!("{} {}", self.method, self.url.path())
+    }
+}
 
 /// An answer, read to its end.
 #[derive(Debug, Clone)]
@@ -28,9 +51,9 @@ pub struct Answer {
 /// Carries requests.
 #[async_trait]
 pub trait Wire: fmt::Debug + Send + Sync {
-    /// GETs `url` with `bearer` as authorization. A failure below HTTP is an error; a refusal is an
-    /// answer.
-    async fn get(&self, url: &Url, bearer: HeaderValue) -> Result<Answer>;
+    /// Sends `request` with `bearer` as authorization. A failure below HTTP is an error; a refusal is
+    /// an answer.
+    async fn send(&self, request: &Outgoing, bearer: HeaderValue) -> Result<Answer>;
 }
 
 /// The wire that reaches real servers: TLS, pooled connections, no redirects.
@@ -59,14 +82,17 @@ impl Http {
 
 #[async_trait]
 impl Wire for Http {
-    async fn get(&self, url: &Url, bearer: HeaderValue) -> Result<Answer> {
-        let what = format!("GET {}", url.path());
-        let request = self
+    async fn send(&self, request: &Outgoing, bearer: HeaderValue) -> Result<Answer> {
+        let what = request.name();
+        let mut sent = self
             .0
-            .get(url.clone())
+            .request(request.method.clone(), request.url.clone())
             .header(AUTHORIZATION, bearer)
             .header(ACCEPT, "application/json");
-        let response = request.send().await.map_err(|e| failure(&what, &e))?;
+        if let Some(body) = &request.body {
+            sent = sent.header(CONTENT_TYPE, "application/json").body(body.clone());
+        }
+        let response = sent.send().await.map_err(|e| failure(&what, &e))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = read_bounded(response, &what).await?;
         Ok(Answer { status, headers, body })

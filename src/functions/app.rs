@@ -9,7 +9,7 @@ use crate::pipeline::known;
 use crate::pipeline::retain::Keep;
 use crate::source::{Known, Source};
 use crate::store::Store;
-use crate::work::{Outcome, Request, RunId, Scope, SourceName, WorkItem};
+use crate::work::{Outcome, Request, RunId, SourceName, WorkItem};
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -184,7 +184,7 @@ impl Progress {
         let known = runs.entry(item.run).or_default();
         known.open.remove(&id(item));
         let is_new = known.ended.insert(id(item));
-        if is_new && !matches!(item.scope, Scope::Details { .. }) {
+        if is_new && !item.scope.adds_details() {
             known.rows += outcome.rows;
         }
         let closed = known.open.is_empty();

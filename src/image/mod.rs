@@ -1,5 +1,6 @@
 //! What is catalogued: plain values that know nothing of Azure's transport, of stores or of formats.
 
+pub mod gallery;
 pub mod marketplace;
 pub mod version;
 

@@ -1,5 +1,7 @@
 //! What changed between two snapshots, row by row.
 
+use crate::image::Status;
+use crate::image::gallery::GalleryImage;
 use crate::image::marketplace::MarketplaceImage;
 use crate::work::RunId;
 use schemars::JsonSchema;
@@ -62,25 +64,142 @@ pub struct ChangeRow {
     pub after: Value,
 }
 
-/// The changes between two states of one publisher, both in the table's order, in that order and
+/// A row whose changes are told.
+pub trait Changing {
+    /// Its kind of image.
+    fn kind(&self) -> &str;
+    /// Its name.
+    fn id(&self) -> &str;
+    /// The table's order.
+    fn order(&self, other: &Self) -> Ordering;
+    /// Its status.
+    fn status(&self) -> Status;
+    /// Where it is.
+    fn locations(&self) -> &[String];
+    /// Whether it is the latest.
+    fn is_latest(&self) -> bool;
+    /// When its life ends.
+    fn ends_at(&self) -> Option<OffsetDateTime>;
+    /// Its tags.
+    fn tags(&self) -> Value;
+    /// Other properties, as far as they can be compared with those of `other`: what was asked for the
+    /// first time is no change of the image.
+    fn attributes(&self, other: &Self) -> Value;
+}
+
+impl Changing for MarketplaceImage {
+    fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn order(&self, other: &Self) -> Ordering {
+        self.compare(other)
+    }
+
+    fn status(&self) -> Status {
+        self.status
+    }
+
+    fn locations(&self) -> &[String] {
+        &self.locations
+    }
+
+    fn is_latest(&self) -> bool {
+        self.is_latest
+    }
+
+    fn ends_at(&self) -> Option<OffsetDateTime> {
+        self.scheduled_deprecation_at
+    }
+
+    fn tags(&self) -> Value {
+        Value::Null
+    }
+
+    fn attributes(&self, other: &Self) -> Value {
+        if self.has_details() != other.has_details() {
+            return Value::Null;
+        }
+        json!({"architecture": self.architecture, "hyperVGeneration": self.hyper_v_generation,
+               "alternative": self.alternative})
+    }
+}
+
+impl Changing for GalleryImage {
+    fn kind(&self) -> &str {
+        self.kind.as_str()
+    }
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn order(&self, other: &Self) -> Ordering {
+        self.compare(other)
+    }
+
+    fn status(&self) -> Status {
+        self.status
+    }
+
+    fn locations(&self) -> &[String] {
+        &self.locations
+    }
+
+    fn is_latest(&self) -> bool {
+        self.is_latest
+    }
+
+    fn ends_at(&self) -> Option<OffsetDateTime> {
+        self.end_of_life_at
+    }
+
+    fn tags(&self) -> Value {
+        json!(self.tags)
+    }
+
+    fn attributes(&self, other: &Self) -> Value {
+        let both_told = self.replication_state.is_some() && other.replication_state.is_some();
+        let replication = both_told.then_some(&self.replication_state);
+        json!({"sharing": self.sharing, "os": self.os, "osState": self.os_state,
+               "architecture": self.architecture, "hyperVGeneration": self.hyper_v_generation,
+               "features": self.features, "replicas": self.replicas,
+               "excludedLocations": self.excluded_locations,
+               "excludeFromLatest": self.exclude_from_latest,
+               "storageType": self.storage_type, "storageTypes": self.storage_types,
+               "replicationMode": self.replication_mode, "replicationState": replication,
+               "provisioningState": self.provisioning_state, "sourceId": self.source_id,
+               "vcpus": [self.min_vcpus, self.max_vcpus],
+               "memory": [self.min_memory, self.max_memory],
+               "disallowedDiskTypes": self.disallowed_disk_types,
+               "plan": [&self.plan_publisher, &self.plan_product, &self.plan_name],
+               "description": self.description, "releaseNotesUri": self.release_notes_uri})
+    }
+}
+
+/// The changes between two states of one group of rows, both in the table's order, in that order and
 /// then by kind of change.
-pub fn between(
-    before: &[MarketplaceImage],
-    after: &[MarketplaceImage],
+pub fn between<R: Changing>(
+    before: &[R],
+    after: &[R],
     run: (RunId, OffsetDateTime),
     previous_run: RunId,
 ) -> Vec<ChangeRow> {
-    let change = |id: &str, change, before, after| ChangeRow {
+    let change = |row: &R, change, before, after| ChangeRow {
         at: run.1,
         run: run.0,
         previous_run,
-        kind: crate::image::marketplace::KIND.to_owned(),
-        id: id.to_owned(),
+        kind: row.kind().to_owned(),
+        id: row.id().to_owned(),
         change,
         before,
         after,
     };
-    let whole = |row: &MarketplaceImage| json!({"status": row.status, "locations": row.locations});
+    let whole = |row: &R| json!({"status": row.status(), "locations": row.locations()});
     let mut rows = Vec::new();
     let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
     loop {
@@ -88,52 +207,58 @@ pub fn between(
             (None, None) => return rows,
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
-            (Some(was), Some(is)) if was.id.eq_ignore_ascii_case(&is.id) => Ordering::Equal,
-            (Some(was), Some(is)) => was.compare(is),
+            (Some(was), Some(is)) if was.id().eq_ignore_ascii_case(is.id()) => Ordering::Equal,
+            (Some(was), Some(is)) => was.order(is),
         };
         let was = if order.is_le() { before.next() } else { None };
         let is = if order.is_ge() { after.next() } else { None };
         match (was, is) {
             (Some(was), Some(is)) => differences(was, is, |kind, before, after| {
-                rows.push(change(&is.id, kind, before, after));
+                rows.push(change(is, kind, before, after));
             }),
-            (Some(was), None) => {
-                rows.push(change(&was.id, Change::Removed, whole(was), Value::Null));
-            }
-            (None, Some(is)) => rows.push(change(&is.id, Change::Added, Value::Null, whole(is))),
+            (Some(was), None) => rows.push(change(was, Change::Removed, whole(was), Value::Null)),
+            (None, Some(is)) => rows.push(change(is, Change::Added, Value::Null, whole(is))),
             (None, None) => return rows,
         }
     }
 }
 
-fn differences(
-    was: &MarketplaceImage,
-    is: &MarketplaceImage,
-    mut say: impl FnMut(Change, Value, Value),
-) {
-    if was.status != is.status {
-        say(Change::Status, json!(was.status), json!(is.status));
+fn differences<R: Changing>(was: &R, is: &R, mut say: impl FnMut(Change, Value, Value)) {
+    if was.status() != is.status() {
+        say(Change::Status, json!(was.status()), json!(is.status()));
     }
-    if was.locations != is.locations {
-        say(Change::Locations, json!(was.locations), json!(is.locations));
+    if was.locations() != is.locations() {
+        say(Change::Locations, json!(was.locations()), json!(is.locations()));
     }
-    if was.is_latest != is.is_latest {
-        say(Change::Latest, json!(was.is_latest), json!(is.is_latest));
+    if was.is_latest() != is.is_latest() {
+        say(Change::Latest, json!(was.is_latest()), json!(is.is_latest()));
     }
-    let date = |row: &MarketplaceImage| {
-        row.scheduled_deprecation_at
-            .and_then(|at| at.format(&time::format_description::well_known::Rfc3339).ok())
+    if was.tags() != is.tags() {
+        say(Change::Tags, was.tags(), is.tags());
+    }
+    let date = |row: &R| {
+        let format = &time::format_description::well_known::Rfc3339;
+        row.ends_at().and_then(|at| at.format(format).ok())
     };
-    if was.scheduled_deprecation_at != is.scheduled_deprecation_at {
+    if was.ends_at() != is.ends_at() {
         say(Change::Dates, json!(date(was)), json!(date(is)));
     }
-    // Details that were asked for the first time are no change of the image.
-    let properties = |row: &MarketplaceImage| {
-        json!({"architecture": row.architecture, "hyperVGeneration": row.hyper_v_generation,
-               "alternative": row.alternative})
-    };
-    let detailed_alike = was.has_details() == is.has_details();
-    if detailed_alike && properties(was) != properties(is) {
-        say(Change::Attributes, properties(was), properties(is));
+    let (before, after) = (was.attributes(is), is.attributes(was));
+    if before != after {
+        let (before, after) = changed(before, after);
+        say(Change::Attributes, before, after);
+    }
+}
+
+/// Of two objects with many members, only those that differ.
+fn changed(before: Value, after: Value) -> (Value, Value) {
+    const FEW: usize = 4;
+    match (before, after) {
+        (Value::Object(mut before), Value::Object(mut after)) if before.len() > FEW => {
+            before.retain(|name, value| after.get(name) != Some(value));
+            after.retain(|name, _| before.contains_key(name));
+            (before.into(), after.into())
+        }
+        same => same,
     }
 }

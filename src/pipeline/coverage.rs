@@ -3,6 +3,7 @@
 use crate::work::{SourceName, State, is_zero};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use time::OffsetDateTime;
 
 /// How many scopes ended how.
@@ -23,6 +24,16 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// Counts the scopes of another part.
+    pub fn join(&mut self, more: &Self) {
+        self.done += more.done;
+        self.empty += more.empty;
+        self.gone += more.gone;
+        self.denied += more.denied;
+        self.failed += more.failed;
+        self.carried += more.carried;
+    }
+
     /// Counts one more scope.
     pub fn add(&mut self, state: State, scopes: u64) {
         *match state {
@@ -47,8 +58,24 @@ impl Totals {
 pub struct Line {
     /// The source.
     pub source: SourceName,
-    /// The location.
+    /// The location; left out where everything is asked for at once.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub location: String,
+    /// The subscription, of galleries and managed images of ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscription: Option<String>,
+    /// The resource group of a gallery of ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_group: Option<String>,
+    /// The gallery.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gallery: Option<String>,
+    /// The image definition, or `@images` for a subscription's managed images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<String>,
+    /// For a location's list of galleries of others: `shared` or `community`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharing: Option<String>,
     /// The publisher, unless the location's list of publishers is meant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publisher: Option<String>,
@@ -90,6 +117,50 @@ pub struct Line {
     pub offers_listed_at: Option<OffsetDateTime>,
 }
 
+impl Line {
+    /// A scope of `source` that was done, without any name yet.
+    pub fn new(source: SourceName) -> Self {
+        Self {
+            source,
+            location: String::new(),
+            subscription: None,
+            resource_group: None,
+            gallery: None,
+            definition: None,
+            sharing: None,
+            publisher: None,
+            offer: None,
+            sku: None,
+            version: None,
+            state: State::Done,
+            reason: String::new(),
+            attempts: 0,
+            rows: 0,
+            since: None,
+            offers_listed_at: None,
+        }
+    }
+
+    /// The order of lines in a coverage.
+    pub fn compare(&self, other: &Self) -> Ordering {
+        fn names(line: &Line) -> [&str; 10] {
+            [
+                &line.location,
+                line.sharing.as_deref().unwrap_or_default(),
+                line.subscription.as_deref().unwrap_or_default(),
+                line.resource_group.as_deref().unwrap_or_default(),
+                line.gallery.as_deref().unwrap_or_default(),
+                line.definition.as_deref().unwrap_or_default(),
+                line.publisher.as_deref().unwrap_or_default(),
+                line.offer.as_deref().unwrap_or_default(),
+                line.sku.as_deref().unwrap_or_default(),
+                line.version.as_deref().unwrap_or_default(),
+            ]
+        }
+        self.source.cmp(&other.source).then_with(|| names(self).cmp(&names(other)))
+    }
+}
+
 /// What is known of details.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -100,8 +171,8 @@ pub struct DetailsCount {
     pub unknown: u64,
 }
 
-/// `coverage.json`: one line for every location and publisher, and for every offer, SKU and
-/// version that ended otherwise than done. `totals` counts every listing, of SKUs too.
+/// `coverage.json`: one line for every location and publisher, subscription and gallery, and for every
+/// offer, SKU, definition and version that ended otherwise than done. `totals` counts every listing, of SKUs too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Coverage {
@@ -111,9 +182,12 @@ pub struct Coverage {
     pub run: String,
     /// How many listings ended how.
     pub totals: Totals,
-    /// What is known of details.
+    /// What is known of marketplace images' details.
     pub details: DetailsCount,
-    /// Rows of locations and publishers that the run was not asked to crawl.
+    /// What is known of gallery versions' replication.
+    #[serde(default)]
+    pub replication: DetailsCount,
+    /// Rows of what the run was not asked to crawl.
     pub outside: u64,
     /// The scopes.
     pub scopes: Vec<Line>,

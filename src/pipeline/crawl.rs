@@ -55,13 +55,15 @@ pub async fn crawl(
     // Two who did one item may have got differently far: one shard decides whose parts count.
     let nothing = rows.is_empty() && outcome.children.is_empty() && outcome.gaps.is_empty();
     let outcome = match rows {
-        _ if nothing || item.scope.publisher().is_none() => outcome,
+        _ if nothing || !item.scope.has_rows() => outcome,
         Rows::Listed(mut rows) => {
             // Publishing merges the rows of all locations, and need not sort them then.
             rows.sort_by(Listed::compare);
             keep(store, item, outcome, &rows).await?
         }
         Rows::Detailed(rows) => keep(store, item, outcome, &rows).await?,
+        Rows::Gallery(rows) => keep(store, item, outcome, &rows).await?,
+        Rows::Replicated(rows) => keep(store, item, outcome, &rows).await?,
     };
     conclude(store, item, outcome).await.map(Done::Ended)
 }

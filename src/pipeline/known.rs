@@ -3,6 +3,7 @@
 use super::coverage::Coverage;
 use super::{read_json, snapshot};
 use crate::error::Result;
+use crate::image::gallery::GalleryImage;
 use crate::source::Known;
 use crate::store::{Key, SnapshotFile, Store};
 use crate::work::{RunId, SourceName, State};
@@ -37,6 +38,15 @@ pub async fn known(store: &dyn Store, run: RunId) -> Result<Known> {
     for line in coverage.scopes.iter().filter(|line| line.state != State::Gone) {
         if let (Some(publisher), Some(offer)) = (&line.publisher, &line.offer) {
             known.has_offer(&line.location, publisher, offer);
+        }
+    }
+    let table = SnapshotFile::Ndjson(SourceName::Gallery);
+    if let Some(rows) = snapshot::open_rows::<GalleryImage>(store, run, table).await? {
+        for row in rows {
+            let row = row?;
+            if row.is_replicated() {
+                known.replicated(&row);
+            }
         }
     }
     let table = SnapshotFile::Ndjson(SourceName::Marketplace);

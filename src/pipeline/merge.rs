@@ -7,6 +7,7 @@
 //! A pure function: nothing here depends on when or in what order answers came.
 
 mod fresh;
+pub mod gallery;
 
 pub use fresh::Fresh;
 
@@ -302,12 +303,8 @@ fn cover(
     for (location, answer) in answers {
         let own = stands_in(location, None);
         let line = Line {
-            source: SourceName::Marketplace,
             location: location.clone(),
             publisher: Some(publisher.to_owned()),
-            offer: None,
-            sku: None,
-            version: None,
             state: state_of(answer.state, own),
             reason: answer.reason.clone(),
             attempts: answer.attempts,
@@ -317,6 +314,7 @@ fn cover(
                 .state
                 .is_complete()
                 .then(|| answer.offers_listed_at.unwrap_or(now)),
+            ..Line::new(SourceName::Marketplace)
         };
         merged.totals.add(State::Done, answer.listed);
         if line.state != State::Done {

@@ -2,12 +2,13 @@
 //! current snapshot swapped. Everything here can be done again and ends the same.
 
 mod files;
+mod galleries;
 mod gather;
 
 use super::coverage::{Coverage, DetailsCount, Line, Totals};
-use super::merge::{Merged, Standing, key, merge};
+use super::merge::{Merged, Publisher, Standing, key, merge};
 use super::snapshot::{self, Completeness, Manifest, SCHEMA_VERSION};
-use super::survey::survey;
+use super::survey::{Survey, survey};
 use super::{changes, read_json, read_plan, to_json};
 use crate::error::{Error, Result};
 use crate::image::marketplace::MarketplaceImage;
@@ -63,10 +64,9 @@ pub async fn publish(
         && !survey.details_planned
         && !give_up;
     let expected = survey.expected();
-    let mut shards = Shards::list(store, &plan, survey).await?;
-    let built = build(shared, &plan, &mut shards, ask_details).await?;
-    if !shards.damaged.is_empty() && !give_up {
-        return reopen(store, shards.damaged, expected).await;
+    let built = build(shared, &plan, &survey, ask_details).await?;
+    if !built.damaged.is_empty() && !give_up {
+        return reopen(store, built.damaged, expected).await;
     }
     if ask_details && !built.wanted.is_empty() {
         let items = details_items(&plan, built.wanted);
@@ -103,6 +103,8 @@ struct Built {
     files: Files,
     coverage: Coverage,
     wanted: Vec<Wanted>,
+    /// Items whose shards cannot be used.
+    damaged: Vec<WorkItem>,
 }
 
 /// A version whose details are wanted, and where to ask.
@@ -112,22 +114,61 @@ struct Wanted {
     image: [String; 3],
 }
 
+/// The tables that a snapshot has: those of the sources that were crawled, and those of the snapshot
+/// before, whose rows live on.
+async fn tables(store: &dyn Store, plan: &Plan) -> Result<Vec<SourceName>> {
+    let before = match plan.previous {
+        Some(run) => snapshot::manifest(store, run).await?,
+        None => None,
+    };
+    let had = |source: SourceName| {
+        before.as_ref().is_some_and(|m| m.file(SnapshotFile::Ndjson(source)).is_some())
+    };
+    let crawled = |source| plan.items.iter().any(|item| item.source == source);
+    let all = SourceName::ALL.iter().copied();
+    Ok(all.filter(|source| crawled(*source) || had(*source)).collect())
+}
+
 async fn build(
     shared: &Arc<dyn Store>,
     plan: &Plan,
-    shards: &mut Shards,
+    survey: &Survey,
     ask_details: bool,
 ) -> Result<Built> {
     let store = shared.as_ref();
-    let mut files = Files::create(plan)?;
-    let mut previous = Previous::open(store, plan.previous).await?;
-    let reach = shards.reach(store, plan).await?;
+    let tables = tables(store, plan).await?;
+    let mut files = Files::create(plan, &tables)?;
     let mut report = Report::default();
+    // The change feed is in the order of the tables.
+    let (wanted, mut damaged) =
+        marketplace(shared, plan, survey, ask_details, (&mut files, &mut report)).await?;
+    damaged.extend(galleries::build(shared, plan, survey, &mut files, &mut report).await?);
+    Ok(Built { files, coverage: report.coverage(plan), wanted, damaged })
+}
+
+/// Merges the marketplace: the versions whose details are wanted, and the items whose shards are
+/// damaged.
+async fn marketplace(
+    shared: &Arc<dyn Store>,
+    plan: &Plan,
+    survey: &Survey,
+    ask_details: bool,
+    (files, report): (&mut Files, &mut Report),
+) -> Result<(Vec<Wanted>, Vec<WorkItem>)> {
+    let store = shared.as_ref();
+    let mut shards = Shards::list(store, plan, survey).await?;
+    let mut previous: Previous<MarketplaceImage> = Previous::open(store, plan.previous).await?;
+    let reach = shards.reach(store, plan).await?;
     let mut wanted = Vec::new();
     let run = (plan.run, plan.started_at);
     let mut groups = shards.publishers(shared);
-    while let Some(publisher) = groups.next(&mut previous).await? {
-        let merged = merge(publisher, &reach, run);
+    while let Some((publisher, previous)) = groups.next(&mut previous).await? {
+        let mut publisher = publisher.unwrap_or_default();
+        if publisher.name.is_empty() {
+            let first = previous.first();
+            publisher.name = first.map(|row| row.publisher.clone()).unwrap_or_default();
+        }
+        let merged = merge(Publisher { previous, ..publisher }, &reach, run);
         if let Some(previous_run) = plan.previous {
             for change in changes::between(&merged.previous, &merged.rows, run, previous_run) {
                 files.changes.write(&change)?;
@@ -146,9 +187,8 @@ async fn build(
             files.write(row)?;
         }
     }
-    shards.damaged = groups.finish();
-    report.locations(&reach, shards);
-    Ok(Built { files, coverage: report.coverage(plan), wanted })
+    report.locations(&reach, &shards);
+    Ok((wanted, groups.finish()))
 }
 
 fn wants(row: &MarketplaceImage, policy: Details, run: RunId) -> Option<Wanted> {
@@ -169,8 +209,9 @@ fn wants(row: &MarketplaceImage, policy: Details, run: RunId) -> Option<Wanted> 
 }
 
 fn details_items(plan: &Plan, wanted: Vec<Wanted>) -> Vec<WorkItem> {
+    let marketplace = plan.items.iter().filter(|item| item.source == SourceName::Marketplace);
     let subscriptions: HashMap<&str, &str> =
-        plan.items.iter().map(|item| (item.scope.location(), item.scope.subscription())).collect();
+        marketplace.map(|item| (item.scope.location(), item.scope.subscription())).collect();
     let mut groups: BTreeMap<(String, String), Vec<[String; 3]>> = BTreeMap::new();
     for Wanted { location, publisher, image } in wanted {
         groups.entry((location, publisher)).or_default().push(image);
@@ -209,6 +250,7 @@ fn details_items(plan: &Plan, wanted: Vec<Wanted>) -> Vec<WorkItem> {
 struct Report {
     totals: Totals,
     details: DetailsCount,
+    replication: DetailsCount,
     outside: u64,
     lines: Vec<Line>,
     unlisted: BTreeMap<String, Standing>,
@@ -226,13 +268,7 @@ impl Report {
             sum.rows += standing.rows;
             sum.since = sum.since.into_iter().chain(standing.since).min();
         }
-        let (sum, more) = (&mut self.totals, &merged.totals);
-        sum.done += more.done;
-        sum.empty += more.empty;
-        sum.gone += more.gone;
-        sum.denied += more.denied;
-        sum.failed += more.failed;
-        sum.carried += more.carried;
+        self.totals.join(&merged.totals);
     }
 
     /// A line for every location's list of publishers.
@@ -245,40 +281,25 @@ impl Report {
             }
             self.totals.add(state, 1);
             self.lines.push(Line {
-                source: SourceName::Marketplace,
                 location: location.clone(),
-                publisher: None,
-                offer: None,
-                sku: None,
-                version: None,
                 state,
                 reason,
                 attempts,
                 rows: standing.rows,
                 since: standing.since,
-                offers_listed_at: None,
+                ..Line::new(SourceName::Marketplace)
             });
         }
     }
 
     fn coverage(mut self, plan: &Plan) -> Coverage {
-        self.lines.sort_by(|a, b| {
-            let name = |line: &Line| {
-                (
-                    line.location.clone(),
-                    line.publisher.clone(),
-                    line.offer.clone(),
-                    line.sku.clone(),
-                    line.version.clone(),
-                )
-            };
-            name(a).cmp(&name(b))
-        });
+        self.lines.sort_by(Line::compare);
         Coverage {
             schema_version: SCHEMA_VERSION,
             run: plan.run.to_string(),
             totals: self.totals,
             details: self.details,
+            replication: self.replication,
             outside: self.outside,
             scopes: self.lines,
         }

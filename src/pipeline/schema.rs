@@ -3,6 +3,7 @@
 use super::changes::ChangeRow;
 use super::coverage::Coverage;
 use super::snapshot::{Current, Manifest};
+use crate::image::gallery::GalleryImage;
 use crate::image::marketplace::MarketplaceImage;
 use crate::work::Request;
 use schemars::{Schema, schema_for};
@@ -13,6 +14,7 @@ pub type Record = (&'static str, fn() -> Schema);
 /// Every record, by the name that manifests give.
 pub const RECORDS: &[Record] = &[
     ("marketplace", || schema_for!(MarketplaceImage)),
+    ("gallery", || schema_for!(GalleryImage)),
     ("changes", || schema_for!(ChangeRow)),
     ("coverage", || schema_for!(Coverage)),
     ("manifest", || schema_for!(Manifest)),
@@ -20,8 +22,8 @@ pub const RECORDS: &[Record] = &[
     ("run-request", || schema_for!(Request)),
 ];
 
-/// The records whose schemas are stored beside the data.
-pub const STORED: [&str; 4] = ["marketplace", "changes", "coverage", "manifest"];
+/// The records whose schemas are stored beside the data, after those of the tables.
+pub const STORED: [&str; 3] = ["changes", "coverage", "manifest"];
 
 /// A record's schema, by its name.
 pub fn schema(name: &str) -> Option<Schema> {

@@ -6,7 +6,7 @@ use super::world::{Image, LOGICAL, LocationSet, PHYSICAL, Publisher, Sku};
 use crate::image::Status;
 use crate::source::locations::short_name;
 use axum::body::Body;
-use axum::http::{HeaderValue, Response, StatusCode};
+use axum::http::{HeaderValue, Method, Response, StatusCode};
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 
@@ -28,6 +28,12 @@ pub(super) struct Asked<'a> {
     pub(super) query: Vec<(String, String)>,
     /// Who asks.
     pub(super) principal: String,
+    /// The method.
+    pub(super) method: Method,
+    /// The JSON body, or null.
+    pub(super) body: Value,
+    /// Where it was asked, as links lead there.
+    pub(super) origin: String,
     pub(super) sim: &'a Sim,
 }
 
@@ -40,7 +46,7 @@ impl Asked<'_> {
     }
 
     /// Refuses what Azure refuses: no version of the API, or parameters that are not known.
-    fn refusal(&self, allowed: &[&str]) -> Option<Answer> {
+    pub(super) fn refusal(&self, allowed: &[&str]) -> Option<Answer> {
         match self.parameter("api-version") {
             None => {
                 return Some(error(
@@ -82,6 +88,9 @@ impl Asked<'_> {
 /// Answers one request within its quota, with the name of its operation for the statistics.
 pub(super) fn answer(asked: &Asked<'_>) -> (&'static str, Answer) {
     let (operation, mut answer) = unlimited(asked);
+    if operation == "QueryResources" {
+        return (operation, asked.sim.quota.count_query(&asked.principal, answer));
+    }
     let location = asked.path.get(5).map_or("", String::as_str).to_ascii_lowercase();
     let subscription = asked.path.get(1).map_or("", String::as_str).to_ascii_lowercase();
     asked.sim.stats.asked(&subscription, &asked.principal);
@@ -106,6 +115,20 @@ fn unlimited(asked: &Asked<'_>) -> (&'static str, Answer) {
         let refused = asked.refusal(&["includeExtendedLocations"]);
         (name, refused.unwrap_or_else(|| json(StatusCode::OK, &value(asked))))
     };
+    if let ["subscriptions", id, ..] = path[..]
+        && let Some(refused) = closed(asked, id, &path)
+    {
+        return ("Unknown", refused);
+    }
+    if let Some(served) = super::gallery::serve(asked, &path) {
+        return served;
+    }
+    if path[..] == ["providers", "microsoft.resourcegraph", "resources"] {
+        return ("QueryResources", super::graph::serve(asked));
+    }
+    if asked.method != Method::GET {
+        return ("Unknown", asked.no_method());
+    }
     match path[..] {
         ["subscriptions"] => plain("ListSubscriptions", |asked| {
             let all: Vec<Value> =
@@ -116,10 +139,6 @@ fn unlimited(asked: &Asked<'_>) -> (&'static str, Answer) {
             list(&[json!({"id": format!("/tenants/{TENANT}"), "tenantId": TENANT,
                 "displayName": "Simulated", "tenantCategory": "Home"})])
         }),
-        ["subscriptions", id, ..] if !asked.sim.subscriptions.iter().any(|known| known == id) => {
-            let text = format!("The subscription '{id}' could not be found.");
-            ("Unknown", error(StatusCode::NOT_FOUND, "SubscriptionNotFound", &text))
-        }
         ["subscriptions", _] => plain("GetSubscription", |asked| subscription(&asked.path[1])),
         ["subscriptions", _, "locations"] => {
             plain("ListLocations", |asked| list(&locations(&asked.path[1])))
@@ -137,6 +156,27 @@ fn unlimited(asked: &Asked<'_>) -> (&'static str, Answer) {
         ] => images(asked, location, &names[7..], &path[7..]),
         _ => ("Unknown", not_found(&asked.path)),
     }
+}
+
+/// The refusal of a subscription that is not there, may not be read, or has no compute provider.
+fn closed(asked: &Asked<'_>, id: &str, path: &[&str]) -> Option<Answer> {
+    if !asked.sim.subscriptions.iter().any(|known| known == id) {
+        let text = format!("The subscription '{id}' could not be found.");
+        return Some(error(StatusCode::NOT_FOUND, "SubscriptionNotFound", &text));
+    }
+    let organisation = asked.sim.organisation();
+    if organisation.denied.contains(id) {
+        let text = format!(
+            "The client does not have authorization to perform this action over scope \
+             '/subscriptions/{id}'."
+        );
+        return Some(error(StatusCode::FORBIDDEN, "AuthorizationFailed", &text));
+    }
+    if organisation.unregistered.contains(id) && path.contains(&"microsoft.compute") {
+        let text = "The subscription is not registered to use namespace 'Microsoft.Compute'.";
+        return Some(error(StatusCode::CONFLICT, "MissingSubscriptionRegistration", text));
+    }
+    None
 }
 
 fn not_found(path: &[String]) -> Answer {

@@ -3,8 +3,12 @@
 
 mod arm;
 mod faults;
+mod gallery;
 mod generate;
+mod graph;
 mod identity;
+mod operations;
+pub mod organisation;
 mod quota;
 mod state;
 mod tls;
@@ -14,6 +18,7 @@ pub use arm::SUBSCRIPTION;
 pub use faults::FaultsSpec;
 pub use generate::{Scale, generate};
 pub use identity::SimCredential;
+pub use organisation::{Keeps, Organisation};
 pub use quota::QuotaSpec;
 pub use state::{Sim, Stats};
 pub use world::World;
@@ -23,16 +28,20 @@ use arm::Asked;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Method, Response, StatusCode, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::routing::get;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use state::{error, json as json_answer};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use url::Url;
+
+/// The largest body that is read.
+const LARGEST_BODY: usize = 1 << 20;
 
 /// Where a running simulated Azure is reached.
 #[derive(Debug, Clone)]
@@ -83,10 +92,13 @@ impl Default for Conditions {
 
 impl Sim {
     /// A simulated Azure that has `world`, under `conditions`.
-    pub fn new(world: World, conditions: Conditions) -> Arc<Self> {
+    pub fn new(mut world: World, conditions: Conditions) -> Arc<Self> {
         let Conditions { latency, quota, faults, subscriptions } = conditions;
+        let organisation = std::mem::take(&mut world.organisation);
         Arc::new(Self {
             world,
+            organisation: Mutex::new(organisation),
+            scheme: OnceLock::new(),
             latency,
             subscriptions: (1..=subscriptions).map(arm::subscription_id).collect(),
             secret: ulid::Ulid::generate().to_string(),
@@ -120,6 +132,8 @@ impl Sim {
                 "https"
             }
         };
+        // Links lead back to where they came from.
+        let _ = self.scheme.set(scheme);
         let arm = Url::parse(&format!("{scheme}://{bound}"))
             .map_err(|e| Error::bug("an address of ours").with_source(e))?;
         Ok(Running { arm, secret: self.secret.clone() })
@@ -149,8 +163,10 @@ async fn resource_manager(State(sim): State<Arc<Sim>>, request: Request) -> Resp
     if !sim.latency.is_zero() {
         tokio::time::sleep(sim.latency).await;
     }
-    let (operation, response) = serve(&sim, &request);
-    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    let (request, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, LARGEST_BODY).await.unwrap_or_default();
+    let (operation, response) = serve(&sim, &request, &body);
+    let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
     let mut response = sim.faults.pass(path, response).await;
     if let Ok(id) = HeaderValue::try_from(ulid::Ulid::generate().to_string()) {
         response.headers_mut().insert("x-ms-request-id", id);
@@ -159,17 +175,23 @@ async fn resource_manager(State(sim): State<Arc<Sim>>, request: Request) -> Resp
     response
 }
 
-fn serve(sim: &Sim, request: &Request) -> (&'static str, Response<Body>) {
-    if let Some(refused) = identity::refusal(request.headers()) {
+fn serve(sim: &Sim, request: &Parts, body: &[u8]) -> (&'static str, Response<Body>) {
+    if let Some(refused) = identity::refusal(&request.headers) {
         sim.stats.no_token();
         return ("Unauthenticated", refused);
     }
-    if request.method() != Method::GET {
-        let text = format!("The method {} is not simulated.", request.method());
-        let refused = error(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", &text);
-        return ("Unknown", refused);
-    }
-    let uri = request.uri();
+    let body = match body {
+        [] => Value::Null,
+        bytes => match serde_json::from_slice(bytes) {
+            Ok(body) => body,
+            Err(_) => {
+                let text = "The request content was invalid and could not be deserialized.";
+                let refused = error(StatusCode::BAD_REQUEST, "InvalidRequestContent", text);
+                return ("Unknown", refused);
+            }
+        },
+    };
+    let uri = &request.uri;
     let path: Option<Vec<String>> = uri
         .path()
         .trim_matches('/')
@@ -180,8 +202,15 @@ fn serve(sim: &Sim, request: &Request) -> (&'static str, Response<Body>) {
         return ("Unknown", error(StatusCode::BAD_REQUEST, "BadRequest", "The path is no UTF-8."));
     };
     let query = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
-    let principal = identity::principal(request.headers());
-    arm::answer(&Asked { path, query: query.into_owned().collect(), principal, sim })
+    let principal = identity::principal(&request.headers);
+    let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let origin = match (uri.scheme_str(), uri.authority()) {
+        (Some(scheme), Some(authority)) => format!("{scheme}://{authority}"),
+        _ => format!("{}://{}", sim.scheme.get().unwrap_or(&"http"), host.unwrap_or_default()),
+    };
+    let query = query.into_owned().collect();
+    let method = request.method.clone();
+    arm::answer(&Asked { path, query, principal, method, body, origin, sim })
 }
 
 /// The header of a refusal that tells a client where to sign in.

@@ -35,6 +35,24 @@ impl Limits {
                 ("ListSkus", "ListVMImageSkusFromLocation", 10_000, 30_000),
                 ("ListVersions", "ListVMImagesVersionsFromLocation", 16_000, 44_000),
                 ("GetImage", "GetVMImageFromLocation", 13_000, 74_000),
+                ("GetGallery", "GetGallery", 350, 2_500),
+                ("GetSharedGallery", "GetGallery", 350, 2_500),
+                ("ListSharedGalleries", "ListGallery", 150, 1_000),
+                ("ListGalleriesInGroup", "ListGalleryInResourceGroup", 100, 1_000),
+                ("ListGalleryImages", "ListGalleryImagesInGallery", 1_500, 10_000),
+                ("ListGalleryVersions", "ListGalleryImageVersionsInGalleryImage", 1_500, 10_000),
+                ("GetGalleryImage", "GetGalleryImage", 600, 3_000),
+                ("GetGalleryVersion", "GetGalleryImageVersion", 2_000, 10_000),
+                ("ListGalleryArtifact", "ListGalleryArtifact", 200, 200),
+                ("GetGalleryArtifact", "GetGalleryArtifact", 600, 3_000),
+                ("ListGalleryArtifactVersion", "ListGalleryArtifactVersion", 800, 4_000),
+                ("GetGalleryArtifactVersion", "GetGalleryArtifactVersion", 2_000, 10_000),
+                ("UpdateGallery", "CreateUpdateGallery", 50, 300),
+                ("UpdateGalleryImage", "CreateUpdateGalleryImage", 150, 750),
+                ("UpdateGalleryVersion", "CreateUpdateGalleryImageVersion", 375, 1_200),
+                ("DeleteGalleryVersion", "DeleteGalleryImageVersion", 150, 1_000),
+                ("PostShareGallery", "PostShareGallery", 10, 60),
+                ("GetOperationStatus", "GetOperationStatus", 5_000, 15_000),
             ],
         }
     }
@@ -92,6 +110,10 @@ struct Used {
     windows: HashMap<(&'static str, String), VecDeque<Instant>>,
 }
 
+/// Queries of Resource Graph that a principal may send within so long.
+const QUERIES: usize = 15;
+const QUERIES_IN: Duration = Duration::from_secs(5);
+
 type Headers = Vec<(HeaderName, String)>;
 
 impl Meter {
@@ -99,6 +121,36 @@ impl Meter {
     pub fn new(spec: QuotaSpec) -> Self {
         let used = Used { buckets: HashMap::new(), windows: HashMap::new() };
         Self { limits: spec.0, used: Mutex::new(used) }
+    }
+
+    /// Counts a query of Resource Graph: 15 of a principal in five seconds.
+    pub(super) fn count_query(
+        &self,
+        principal: &str,
+        mut answer: Response<Body>,
+    ) -> Response<Body> {
+        let Some(limits) = &self.limits else { return answer };
+        let most = QUERIES * usize::try_from(limits.faster).unwrap_or(1);
+        let now = Instant::now();
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let counted = used.windows.entry(("ResourceGraph", principal.to_owned())).or_default();
+        while counted.front().is_some_and(|at| *at + QUERIES_IN <= now) {
+            counted.pop_front();
+        }
+        if counted.len() >= most {
+            let wait = counted.front().map_or(QUERIES_IN, |at| *at + QUERIES_IN - now);
+            let body = json!({"error": {"code": "RateLimiting",
+                "message": "Please provide below info when asking for support.",
+                "details": [{"code": "RateLimiting", "message": "Client application has been \
+                    throttled and should not attempt to repeat the request until an amount of \
+                    time has elapsed."}]}});
+            let mut refused = refuse(wait.as_secs_f64(), &body);
+            super::graph::remaining(&mut refused, 0);
+            return refused;
+        }
+        counted.push_back(now);
+        super::graph::remaining(&mut answer, most - counted.len());
+        answer
     }
 
     /// Counts a request: the headers of its answer, or the refusal.

@@ -1,6 +1,7 @@
 //! What the simulated Azure's parts share: the world, the statistics, the shape of answers.
 
 use super::faults::Faults;
+use super::organisation::Organisation;
 use super::quota::Meter;
 use super::world::World;
 use axum::body::Body;
@@ -8,7 +9,7 @@ use axum::http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -16,6 +17,10 @@ use tokio::time::Instant;
 pub struct Sim {
     /// What it has.
     pub world: World,
+    /// What its organisation keeps.
+    pub(super) organisation: Mutex<Organisation>,
+    /// `http` or `https`, once it listens.
+    pub(super) scheme: OnceLock<&'static str>,
     /// Every answer takes at least this long.
     pub latency: Duration,
     /// What the identity sees.
@@ -28,6 +33,13 @@ pub struct Sim {
     pub quota: Meter,
     /// What goes wrong.
     pub faults: Faults,
+}
+
+impl Sim {
+    /// What its organisation keeps; may be changed while it runs.
+    pub fn organisation(&self) -> MutexGuard<'_, Organisation> {
+        self.organisation.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What was asked of a simulated Azure.

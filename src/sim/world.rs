@@ -1,5 +1,6 @@
 //! What the simulated Azure has: publishers, offers, SKUs and versions, each with its locations.
 
+use super::organisation::{Keeps, Organisation};
 use crate::error::{Error, Result};
 use crate::image::Status;
 use crate::source::locations::short_name;
@@ -150,6 +151,8 @@ pub struct World {
     pub locations: Vec<String>,
     /// Publishers, in the order they are listed in: none in particular.
     pub publishers: Vec<Publisher>,
+    /// What the organisation that asks keeps itself, and what others share with it.
+    pub organisation: Organisation,
     by_name: HashMap<String, usize>,
 }
 
@@ -221,7 +224,24 @@ impl World {
             .enumerate()
             .map(|(i, publisher)| (publisher.name.to_ascii_lowercase(), i))
             .collect();
-        Self { locations, publishers, by_name }
+        Self { locations, publishers, organisation: Organisation::default(), by_name }
+    }
+
+    /// The same world with another organisation.
+    #[must_use]
+    pub fn with_organisation(mut self, organisation: Organisation) -> Self {
+        self.organisation = organisation;
+        self
+    }
+
+    /// An organisation that keeps so much in the locations of this world; the same `seed` gives the
+    /// same one.
+    #[must_use]
+    pub fn keeping(self, keeps: Keeps, seed: u64) -> Self {
+        let short = |name: &&&str| self.locations.contains(&short_name(name));
+        let known = PHYSICAL.iter().filter(short).map(|name| (*name).to_owned());
+        let organisation = Organisation::generate(keeps, &known.collect::<Vec<_>>(), seed);
+        self.with_organisation(organisation)
     }
 
     /// Reads catalogs: NDJSON, plain or compressed with gzip or zstd by their ending.

@@ -1,6 +1,7 @@
 //! What the snapshot before tells a crawl: whose offers were listed when, and which versions were
 //! asked for their details. A plain value, small beside the table that it is gathered from.
 
+use crate::image::gallery::GalleryImage;
 use crate::work::KnownOffers;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,6 +14,8 @@ pub struct Known {
     /// Digests of the versions whose details are known. Two with the same digest cost one of them
     /// a GET later than it could have been; nothing is lost.
     detailed: HashSet<u64>,
+    /// Digests of versions of galleries that were replicated to the target regions they have.
+    replicated: HashSet<u64>,
     names: HashSet<Arc<str>>,
     /// By publisher and location.
     listings: HashMap<String, HashMap<Arc<str>, Listing>>,
@@ -29,6 +32,13 @@ fn digest(image: [&str; 4]) -> u64 {
     for name in image {
         name.to_ascii_lowercase().hash(&mut hasher);
     }
+    hasher.finish()
+}
+
+fn replication_digest(row: &GalleryImage) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    row.id.to_ascii_lowercase().hash(&mut hasher);
+    row.locations.hash(&mut hasher);
     hasher.finish()
 }
 
@@ -65,6 +75,16 @@ impl Known {
     /// A version's details are known.
     pub fn detailed(&mut self, image: [&str; 4]) {
         self.detailed.insert(digest(image));
+    }
+
+    /// A version was replicated to all its target regions.
+    pub fn replicated(&mut self, row: &GalleryImage) {
+        self.replicated.insert(replication_digest(row));
+    }
+
+    /// Whether a version was replicated to all the target regions that it has.
+    pub fn is_replicated(&self, row: &GalleryImage) -> bool {
+        self.replicated.contains(&replication_digest(row))
     }
 
     /// Whether the details of `[publisher, offer, sku, version]` are known.

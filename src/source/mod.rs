@@ -1,6 +1,7 @@
 //! Where images come from. A source turns a scope into rows and an outcome; it knows nothing of
 //! stores, queues or other sources.
 
+pub mod gallery;
 mod known;
 pub mod locations;
 pub mod marketplace;
@@ -8,6 +9,7 @@ pub mod marketplace;
 pub use known::Known;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::image::gallery::{GalleryImage, Replicated};
 use crate::image::marketplace::{Detailed, Listed};
 use crate::work::{Gap, Outcome, Request, Scope, SourceName, State, WorkItem};
 use async_trait::async_trait;
@@ -44,6 +46,10 @@ pub enum Rows {
     Listed(Vec<Listed>),
     /// Answers to GETs of single versions.
     Detailed(Vec<Detailed>),
+    /// Images of galleries, sorted.
+    Gallery(Vec<GalleryImage>),
+    /// Answers to GETs of single versions of galleries.
+    Replicated(Vec<Replicated>),
 }
 
 impl Rows {
@@ -52,6 +58,8 @@ impl Rows {
         match self {
             Self::Listed(rows) => rows.len(),
             Self::Detailed(rows) => rows.len(),
+            Self::Gallery(rows) => rows.len(),
+            Self::Replicated(rows) => rows.len(),
         }
     }
 
@@ -114,7 +122,9 @@ pub(crate) fn ended(error: Error, effort: &Effort) -> Result<(State, String, u32
     // The scope stands beside the reason; the request's path would say it again.
     let text = error.to_string();
     let reason = match text.split_once(": ") {
-        Some((request, rest)) if request.starts_with("GET /") => rest.to_owned(),
+        Some((request, rest)) if request.starts_with("GET /") || request.starts_with("POST /") => {
+            rest.to_owned()
+        }
         _ => text,
     };
     Ok((state, reason, attempts))

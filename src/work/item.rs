@@ -1,5 +1,6 @@
 //! A work item: what it covers, and the name that follows from that.
 
+use super::gallery::GalleryScope;
 use super::{Details, RunId, SourceName, WORK_VERSION};
 use crate::error::{Error, Result};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -78,6 +79,9 @@ pub enum Scope {
         /// `[offer, sku, version]` of each.
         images: Vec<[String; 3]>,
     },
+    /// Images of galleries.
+    #[serde(untagged)]
+    Gallery(GalleryScope),
 }
 
 /// Offers of a publisher in a location, and when they were listed.
@@ -112,13 +116,14 @@ impl Scope {
             | Self::Publisher { location, .. }
             | Self::Offers { location, .. }
             | Self::Details { location, .. } => location,
+            Self::Gallery(scope) => scope.location(),
         }
     }
 
-    /// The publisher, unless the scope is a whole location.
+    /// The publisher of marketplace images, unless the scope is a whole location.
     pub fn publisher(&self) -> Option<&str> {
         match self {
-            Self::Location { .. } => None,
+            Self::Location { .. } | Self::Gallery(_) => None,
             Self::Publisher { publisher, .. }
             | Self::Offers { publisher, .. }
             | Self::Details { publisher, .. } => Some(publisher),
@@ -132,6 +137,7 @@ impl Scope {
             | Self::Publisher { subscription, .. }
             | Self::Offers { subscription, .. }
             | Self::Details { subscription, .. } => subscription,
+            Self::Gallery(scope) => scope.subscription(),
         }
     }
 
@@ -141,13 +147,25 @@ impl Scope {
             Self::Location { offers_max_age, .. } => offers_max_age.is_some(),
             Self::Publisher { details, .. } | Self::Offers { details, .. } => !details.is_none(),
             Self::Details { .. } => false,
+            Self::Gallery(scope) => scope.asks_what_is_known(),
         }
+    }
+
+    /// Whether its item may find rows; others only lead to further items.
+    pub fn has_rows(&self) -> bool {
+        !matches!(self, Self::Location { .. })
+    }
+
+    /// Whether it only adds to rows that another item has found.
+    pub fn adds_details(&self) -> bool {
+        matches!(self, Self::Details { .. } | Self::Gallery(GalleryScope::Replication { .. }))
     }
 
     /// The item's id: a path of lower-case, percent-encoded names, unique within run and source.
     fn id(&self) -> String {
         let location = fragment(self.location());
         match self {
+            Self::Gallery(scope) => scope.id(),
             Self::Location { after: None, .. } => format!("{location}/@publishers"),
             Self::Location { after: Some(after), .. } => {
                 format!("{location}/@publishers@{}", fragment(after))
@@ -247,7 +265,7 @@ pub fn fragment(name: &str) -> String {
 }
 
 /// A short name for a list of names: the first 12 hex digits of its SHA-256.
-fn digest<'a>(names: impl Iterator<Item = &'a String>) -> String {
+pub(super) fn digest<'a>(names: impl Iterator<Item = &'a String>) -> String {
     use std::fmt::Write;
     let mut hash = Sha256::new();
     for name in names {

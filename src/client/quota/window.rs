@@ -17,6 +17,12 @@ const RECORDED: &[(usize, &str, [i64; 2])] = &[
     (9, "GetVMImageFromLocation", [13_000, 74_000]),
 ];
 
+/// What stands for the depth of a query of Resource Graph, and the policy that counts it.
+pub(super) const GRAPH: usize = usize::MAX;
+pub(super) const QUERIES: &str = "ResourceGraph5Sec";
+/// Queries that a principal may send within that window.
+const MOST_QUERIES: i64 = 15;
+
 /// A wait that is longer than this, or than this part of a window, is not worth a worker's time.
 const WORTH_WAITING: Duration = Duration::from_secs(20);
 const WORTH_OF_WINDOW: u32 = 9;
@@ -68,7 +74,8 @@ impl Operation {
                 Window::new(&format!("Microsoft.Compute/{name}{suffix}"), limit)
             })
         });
-        let windows: Vec<Window> = windows.flatten().collect();
+        let queries = (assume && depth == GRAPH).then(|| Window::new(QUERIES, MOST_QUERIES));
+        let windows: Vec<Window> = windows.chain(queries).flatten().collect();
         Self {
             told: !windows.is_empty(),
             windows,

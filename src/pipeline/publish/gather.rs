@@ -20,20 +20,10 @@ const AHEAD: usize = 12;
 const PARTS_AHEAD: usize = 8;
 const NOT_REACHED: &str = "not reached before the run's deadline";
 
-/// What a run has stored, by publisher.
-pub(super) struct Shards {
-    locations: Vec<WorkItem>,
-    groups: BTreeMap<String, Vec<Part>>,
-    missing_locations: HashSet<String>,
-    ends: HashMap<String, (State, String, u32)>,
-    parents: HashMap<(SourceName, String), Outcome>,
-    pub(super) damaged: Vec<WorkItem>,
-}
-
-/// One item of a publisher, and where its outcome is.
+/// One item of a run, and where its outcome is.
 #[derive(Clone)]
-struct Part {
-    item: WorkItem,
+pub(super) struct Part {
+    pub(super) item: WorkItem,
     lies: Lies,
 }
 
@@ -45,42 +35,66 @@ enum Lies {
     Nowhere,
 }
 
+impl Part {
+    fn has_ended(&self) -> bool {
+        !matches!(self.lies, Lies::Nowhere)
+    }
+}
+
+/// The items of a source that a survey knows of.
+pub(super) async fn parts(
+    store: &dyn Store,
+    plan: &Plan,
+    survey: &Survey,
+    source: SourceName,
+) -> Result<Vec<Part>> {
+    let entries = store.list(&Key::shards_prefix(plan.run, source)).await?;
+    let shards: HashSet<&str> = entries
+        .iter()
+        .filter_map(|entry| Key::parse_shard(&entry.name, plan.run, source))
+        .collect();
+    let ended = survey.ended.iter().map(|item| (item, true));
+    let all = ended.chain(survey.missing.iter().map(|item| (item, false)));
+    let of_source = all.filter(|(item, _)| item.source == source);
+    let part = |(item, ended): (&WorkItem, bool)| {
+        let lies = if !ended {
+            Lies::Nowhere
+        } else if shards.contains(item.item.as_str()) {
+            Lies::InShard
+        } else if let Some(outcome) = survey.parents.get(&(source, item.item.clone())) {
+            Lies::Here(Box::new(outcome.clone()))
+        } else {
+            Lies::InOutcome
+        };
+        Part { item: item.clone(), lies }
+    };
+    Ok(of_source.map(part).collect())
+}
+
+/// What a run has stored, by publisher.
+pub(super) struct Shards {
+    locations: Vec<Part>,
+    groups: BTreeMap<String, Vec<Part>>,
+    missing_locations: HashSet<String>,
+    ends: HashMap<String, (State, String, u32)>,
+}
+
 impl Shards {
-    pub(super) async fn list(store: &dyn Store, plan: &Plan, survey: Survey) -> Result<Self> {
-        let source = SourceName::Marketplace;
-        let entries = store.list(&Key::shards_prefix(plan.run, source)).await?;
-        let shards: HashSet<&str> = entries
-            .iter()
-            .filter_map(|entry| Key::parse_shard(&entry.name, plan.run, source))
-            .collect();
+    pub(super) async fn list(store: &dyn Store, plan: &Plan, survey: &Survey) -> Result<Self> {
         let mut this = Self {
             locations: Vec::new(),
             groups: BTreeMap::new(),
             missing_locations: HashSet::new(),
             ends: HashMap::new(),
-            parents: survey.parents,
-            damaged: Vec::new(),
         };
-        let ended = survey.ended.into_iter().map(|item| (item, true));
-        for (item, ended) in ended.chain(survey.missing.into_iter().map(|item| (item, false))) {
-            let Some(publisher) = item.scope.publisher().map(str::to_ascii_lowercase) else {
-                if ended {
-                    this.locations.push(item);
-                } else {
-                    this.missing_locations.insert(item.scope.location().to_owned());
+        for part in parts(store, plan, survey, SourceName::Marketplace).await? {
+            match part.item.scope.publisher().map(str::to_ascii_lowercase) {
+                Some(publisher) => this.groups.entry(publisher).or_default().push(part),
+                None if part.has_ended() => this.locations.push(part),
+                None => {
+                    this.missing_locations.insert(part.item.scope.location().to_owned());
                 }
-                continue;
-            };
-            let lies = if !ended {
-                Lies::Nowhere
-            } else if shards.contains(item.item.as_str()) {
-                Lies::InShard
-            } else if let Some(outcome) = this.parents.get(&(source, item.item.clone())) {
-                Lies::Here(Box::new(outcome.clone()))
-            } else {
-                Lies::InOutcome
-            };
-            this.groups.entry(publisher).or_default().push(Part { item, lies });
+            }
         }
         Ok(this)
     }
@@ -97,14 +111,13 @@ impl Shards {
             let listed = !self.missing_locations.contains(location);
             reach.insert(location.clone(), Reach { listed, only: only.clone() });
         }
-        for item in &self.locations {
-            let parent = self.parents.get(&(item.source, item.item.clone())).cloned();
-            let outcome = match parent {
-                Some(outcome) => Some(outcome),
-                None => read_json(store, &Key::outcome(item, false)).await?,
+        for part in &self.locations {
+            let outcome = match read::<Listed>(store, part).await {
+                Ok((outcome, _)) => outcome,
+                Err(error) if error.kind() == ErrorKind::Corrupt => continue,
+                Err(error) => return Err(error),
             };
-            let Some(outcome) = outcome else { continue };
-            let location = item.scope.location();
+            let location = part.item.scope.location();
             if let Some(reach) = reach.get_mut(location) {
                 reach.listed &= outcome.state.is_complete();
             }
@@ -127,11 +140,39 @@ impl Shards {
     }
 
     /// The publishers of the run, in order, once. Each is read by a task of its own.
-    pub(super) fn publishers(&mut self, store: &Arc<dyn Store>) -> Publishers {
+    pub(super) fn publishers(&mut self, store: &Arc<dyn Store>) -> Groups<Publisher> {
+        Groups::new(std::mem::take(&mut self.groups), store, load)
+    }
+}
+
+/// A group's parts, read.
+pub(super) struct Loaded<G> {
+    pub(super) key: String,
+    pub(super) group: G,
+    pub(super) damaged: Vec<WorkItem>,
+}
+
+/// The groups of a run and of the snapshot before, in the table's order.
+pub(super) struct Groups<G> {
+    loaded: BoxStream<'static, Result<Loaded<G>>>,
+    waiting: Option<Loaded<G>>,
+    damaged: Vec<WorkItem>,
+}
+
+impl<G: Send + 'static> Groups<G> {
+    /// Reads groups a few ahead, each by a task of its own, with `load`.
+    pub(super) fn new<F>(
+        groups: BTreeMap<String, Vec<Part>>,
+        store: &Arc<dyn Store>,
+        load: fn(Arc<dyn Store>, String, Vec<Part>) -> F,
+    ) -> Self
+    where
+        F: Future<Output = Result<Loaded<G>>> + Send + 'static,
+    {
         let store = Arc::clone(store);
-        let loaded = stream::iter(std::mem::take(&mut self.groups))
-            .map(move |(name, parts)| {
-                let read = tokio::spawn(load(Arc::clone(&store), name, parts));
+        let loaded = stream::iter(groups)
+            .map(move |(key, parts)| {
+                let read = tokio::spawn(load(Arc::clone(&store), key, parts));
                 async move {
                     AbortOnDropHandle::new(read)
                         .await
@@ -140,45 +181,30 @@ impl Shards {
             })
             .buffered(AHEAD)
             .boxed();
-        Publishers { loaded, waiting: None, damaged: Vec::new() }
+        Self { loaded, waiting: None, damaged: Vec::new() }
     }
-}
 
-/// A publisher's parts, read.
-struct Loaded {
-    lower: String,
-    publisher: Publisher,
-    damaged: Vec<WorkItem>,
-}
-
-/// The publishers of a run and of the snapshot before, in the table's order.
-pub(super) struct Publishers {
-    loaded: BoxStream<'static, Result<Loaded>>,
-    waiting: Option<Loaded>,
-    damaged: Vec<WorkItem>,
-}
-
-impl Publishers {
-    /// The next publisher that the run, the snapshot before, or both have.
-    pub(super) async fn next(&mut self, previous: &mut Previous) -> Result<Option<Publisher>> {
+    /// The next group that the run, the snapshot before, or both have, and its rows there.
+    pub(super) async fn next<R: Grouped>(
+        &mut self,
+        previous: &mut Previous<R>,
+    ) -> Result<Option<(Option<G>, Vec<R>)>> {
         if self.waiting.is_none() {
             self.waiting = self.loaded.try_next().await?;
         }
-        let old = previous.peek()?.map(|row| row.publisher.to_ascii_lowercase());
+        let old = previous.peek()?.map(Grouped::group);
         match (&self.waiting, old) {
-            (Some(new), old) if old.as_ref().is_none_or(|old| *old >= new.lower) => {
+            (Some(new), old) if old.as_ref().is_none_or(|old| *old >= new.key) => {
                 let Some(mut new) = self.waiting.take() else { return Ok(None) };
                 self.damaged.append(&mut new.damaged);
-                if old.is_some_and(|old| old == new.lower) {
-                    new.publisher.previous = previous.take(&new.lower)?;
-                }
-                Ok(Some(new.publisher))
+                let rows = if old.is_some_and(|old| old == new.key) {
+                    previous.take(&new.key)?
+                } else {
+                    Vec::new()
+                };
+                Ok(Some((Some(new.group), rows)))
             }
-            (_, Some(old)) => {
-                let rows = previous.take(&old)?;
-                let name = rows.first().map(|row| row.publisher.clone()).unwrap_or_default();
-                Ok(Some(Publisher { name, previous: rows, ..Publisher::default() }))
-            }
+            (_, Some(old)) => Ok(Some((None, previous.take(&old)?))),
             (_, None) => Ok(None),
         }
     }
@@ -190,7 +216,11 @@ impl Publishers {
 }
 
 /// Reads a publisher's parts, location by location in alphabetical order, and folds them together.
-async fn load(store: Arc<dyn Store>, lower: String, mut parts: Vec<Part>) -> Result<Loaded> {
+async fn load(
+    store: Arc<dyn Store>,
+    key: String,
+    mut parts: Vec<Part>,
+) -> Result<Loaded<Publisher>> {
     // Stable: the parts of one location stay in the order of the survey.
     parts.sort_by(|a, b| a.item.scope.location().cmp(b.item.scope.location()));
     let names = parts.iter().filter_map(|part| {
@@ -232,7 +262,7 @@ async fn load(store: Arc<dyn Store>, lower: String, mut parts: Vec<Part>) -> Res
         answer.gaps.sort();
     }
     publisher.details.sort_by(|a, b| a.urn.cmp(&b.urn));
-    Ok(Loaded { lower, publisher, damaged })
+    Ok(Loaded { key, group: publisher, damaged })
 }
 
 fn unasked() -> Answer {
@@ -279,7 +309,8 @@ async fn read_part(store: &dyn Store, part: Part) -> Result<Read> {
     }
 }
 
-async fn read<T: serde::de::DeserializeOwned>(
+/// A part's outcome and rows.
+pub(super) async fn read<T: serde::de::DeserializeOwned>(
     store: &dyn Store,
     part: &Part,
 ) -> Result<(Outcome, Vec<T>)> {
@@ -340,35 +371,56 @@ fn add(answer: &mut Answer, outcome: Outcome) {
     answer.gaps.extend(gaps);
 }
 
-/// The rows of the snapshot before, in order.
-pub(super) struct Previous {
-    rows: Option<snapshot::StoredRows<MarketplaceImage>>,
-    next: Option<MarketplaceImage>,
+/// A row that belongs to a group; the table's order puts a group's rows beside each other.
+pub(super) trait Grouped: serde::de::DeserializeOwned {
+    /// The table it is in.
+    const TABLE: SourceName;
+
+    /// The group's name, in lower case.
+    fn group(&self) -> String;
+
+    /// Whether it belongs to the group of that name.
+    fn is_of(&self, group: &str) -> bool;
 }
 
-impl Previous {
+impl Grouped for MarketplaceImage {
+    const TABLE: SourceName = SourceName::Marketplace;
+
+    fn group(&self) -> String {
+        self.publisher.to_ascii_lowercase()
+    }
+
+    fn is_of(&self, group: &str) -> bool {
+        self.publisher.eq_ignore_ascii_case(group)
+    }
+}
+
+/// The rows of the snapshot before, in order.
+pub(super) struct Previous<R> {
+    rows: Option<snapshot::StoredRows<R>>,
+    next: Option<R>,
+}
+
+impl<R: Grouped> Previous<R> {
     pub(super) async fn open(store: &dyn Store, run: Option<RunId>) -> Result<Self> {
         let rows = match run {
-            Some(run) => {
-                let table = SnapshotFile::Ndjson(SourceName::Marketplace);
-                snapshot::open_rows(store, run, table).await?
-            }
+            Some(run) => snapshot::open_rows(store, run, SnapshotFile::Ndjson(R::TABLE)).await?,
             None => None,
         };
         Ok(Self { rows, next: None })
     }
 
-    fn peek(&mut self) -> Result<Option<&MarketplaceImage>> {
+    fn peek(&mut self) -> Result<Option<&R>> {
         if self.next.is_none() {
             self.next = self.rows.as_mut().and_then(Iterator::next).transpose()?;
         }
         Ok(self.next.as_ref())
     }
 
-    /// All rows of the publisher whose rows come next.
-    fn take(&mut self, lower: &str) -> Result<Vec<MarketplaceImage>> {
+    /// All rows of the group whose rows come next.
+    fn take(&mut self, group: &str) -> Result<Vec<R>> {
         let mut rows = Vec::new();
-        while self.peek()?.is_some_and(|row| row.publisher.eq_ignore_ascii_case(lower)) {
+        while self.peek()?.is_some_and(|row| row.is_of(group)) {
             rows.extend(self.next.take());
         }
         Ok(rows)

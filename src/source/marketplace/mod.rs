@@ -9,7 +9,7 @@ mod walk;
 
 use super::{Crawled, Effort, Known, Live, Rows, Source, Wanted, ended, locations};
 use crate::client::Client;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::image::Urn;
 use crate::image::marketplace::Detailed;
 use crate::work::{
@@ -106,7 +106,7 @@ impl Marketplace {
         known: &Known,
     ) -> Result<Crawled> {
         let Scope::Publisher { known: offers, details, .. } = &item.scope else {
-            return Err(crate::error::Error::bug("not a publisher's item"));
+            return Err(Error::bug("not a publisher's item"));
         };
         let (offers, listed) = match offers {
             Some(KnownOffers { offers, listed_at }) => (offers.clone(), listed_at.is_none()),
@@ -158,7 +158,7 @@ impl Marketplace {
         known: &Known,
     ) -> Result<Crawled> {
         let Scope::Offers { offers, details, .. } = &item.scope else {
-            return Err(crate::error::Error::bug("not an item of offers"));
+            return Err(Error::bug("not an item of offers"));
         };
         if let Some(wait) = self.put_off(place, offers) {
             return Ok(Crawled::Later(item.clone(), wait));
@@ -230,14 +230,14 @@ fn ended_as((outcome, rows): (Outcome, Rows)) -> Crawled {
     Crawled::Ended(outcome, rows)
 }
 
-fn spent(place: Place<'_>, wait: Duration) -> crate::error::Error {
+fn spent(place: Place<'_>, wait: Duration) -> Error {
     let text = format!(
         "the quota of {} in {} is spent for {} s",
         place.publisher,
         place.location,
         wait.as_secs()
     );
-    crate::error::Error::new(ErrorKind::Throttled, text).with_retry_after(Some(wait))
+    Error::new(ErrorKind::Throttled, text).with_retry_after(Some(wait))
 }
 
 /// A publisher's item that need not list its offers any more.
@@ -303,6 +303,7 @@ impl Source for Marketplace {
             Scope::Details { images, .. } => {
                 self.crawl_details(item, place, images, effort).await.map(ended_as)
             }
+            Scope::Gallery(_) => Err(Error::bug("not an item of the marketplace")),
         }
     }
 

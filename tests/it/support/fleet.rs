@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use axum::body::Body;
 use axum::http::Request;
-use azimg::client::{Answer, Wire};
+use azimg::client::{Answer, Outgoing, Wire};
 use azimg::config::{Config, Flags};
 use azimg::error::{Error, Result};
 use azimg::functions::{App, Event, Function, Memory, Message, Progress, Trigger, WORK};
@@ -21,7 +21,6 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use url::Url;
 
 /// When the simulated time begins.
 const EPOCH: i64 = 1_795_000_000;
@@ -49,11 +48,13 @@ impl std::fmt::Debug for Direct {
 
 #[async_trait]
 impl Wire for Direct {
-    async fn get(&self, url: &Url, bearer: HeaderValue) -> Result<Answer> {
+    async fn send(&self, request: &Outgoing, bearer: HeaderValue) -> Result<Answer> {
         let share = self.random.as_ref().map_or(1.0, |random| random.lock().unwrap().random());
         tokio::time::sleep(self.latency.mul_f64(share)).await;
-        let request = Request::get(url.as_str()).header(AUTHORIZATION, bearer);
-        let response = self.sim.answer(request.body(Body::empty()).unwrap()).await;
+        let body = request.body.clone().map_or_else(Body::empty, Body::from);
+        let request = Request::builder().method(&request.method).uri(request.url.as_str());
+        let request = request.header(AUTHORIZATION, bearer).body(body).unwrap();
+        let response = self.sim.answer(request).await;
         let (parts, body) = response.into_parts();
         let body = axum::body::to_bytes(body, usize::MAX)
             .await

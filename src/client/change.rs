@@ -1,0 +1,199 @@
+//! Requests that change something: sent once, and never again unless it is sure that the first one
+//! was not done; then followed to their end.
+//!
+//! An answer that is lost leaves open whether the change was begun. Only its owner can find out, by
+//! looking at the thing that was to be changed: such a failure is told apart by [`Accepted`].
+
+use super::wire::{Answer, Outgoing, check_transport};
+use super::{Client, answer, read};
+use crate::error::{Error, ErrorKind, Result};
+use bytes::Bytes;
+use reqwest::header::HeaderMap;
+use reqwest::{Method, StatusCode};
+use serde::Deserialize;
+use serde_json::Value;
+use std::time::Duration;
+use url::Url;
+
+/// The longest refusal for quota that is waited for before a change is given up.
+const LONGEST_REFUSAL: Duration = Duration::from_mins(5);
+/// An operation is looked at this often unless it asks for another pace, and at least this often.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+const LONGEST_LOOK: Duration = Duration::from_mins(2);
+
+/// A change to be made.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// PATCH, POST, PUT or DELETE.
+    pub method: Method,
+    /// The path of what is changed, in segments.
+    pub path: Vec<String>,
+    /// The version of the API.
+    pub version: &'static str,
+    /// What is sent.
+    pub body: Option<Value>,
+}
+
+/// What became of a change that was sent.
+#[derive(Debug)]
+pub enum Accepted {
+    /// It is done.
+    Done,
+    /// It is under way: look there. The address holds a signature, and belongs into no log.
+    UnderWay(Url, Option<Duration>),
+    /// The answer was lost: it may have been begun, or not.
+    Unknown(Error),
+}
+
+/// How far an operation is.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It ended well.
+    Succeeded,
+    /// It goes on, so far done in percent if that is told; look again after so long.
+    Running(Option<u8>, Duration),
+    /// It ended otherwise, in Azure's words.
+    Failed(String),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Operation {
+    #[serde(default)]
+    status: String,
+    #[serde(default)]
+    percent_complete: Option<f64>,
+    #[serde(default)]
+    properties: Option<Value>,
+    #[serde(default)]
+    error: Option<Value>,
+}
+
+impl Client {
+    /// Makes a change, unless it is refused. What Azure refuses for its quota was not begun, and is
+    /// sent again when the quota is there.
+    pub async fn change(&self, change: &Change) -> Result<Accepted> {
+        let segments: Vec<&str> = change.path.iter().map(String::as_str).collect();
+        let request = Outgoing {
+            method: change.method.clone(),
+            url: self.url(&segments, &[("api-version", change.version)])?,
+            body: change.body.as_ref().map(|body| Bytes::from(body.to_string())),
+        };
+        self.check_origin(&request.url)?;
+        let mut waited = Duration::ZERO;
+        loop {
+            let Answer { status, headers, body } = match self.once(&request, 0).await {
+                Ok(answer) => answer,
+                Err(error) if error.is_transient() => return Ok(Accepted::Unknown(error)),
+                Err(error) => return Err(error),
+            };
+            if status.is_success() {
+                return self.accepted(status, &headers, &body);
+            }
+            let error = answer::refusal(&request.name(), status, &headers, &body);
+            match status {
+                StatusCode::TOO_MANY_REQUESTS => {
+                    let wait =
+                        error.retry_after().unwrap_or(LOOK_EVERY).max(Duration::from_secs(1));
+                    waited += wait;
+                    if waited > LONGEST_REFUSAL {
+                        return Err(error.with_kind(ErrorKind::Throttled));
+                    }
+                    tokio::time::sleep(wait).await;
+                }
+                status if status.is_server_error() => return Ok(Accepted::Unknown(error)),
+                _ => return Err(error),
+            }
+        }
+    }
+
+    /// Where to look for the end of a change that was accepted.
+    fn accepted(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<Accepted> {
+        let of = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let link = of("azure-asyncoperation").or_else(|| of("location"));
+        let state = serde_json::from_slice::<Value>(body).unwrap_or_default();
+        let state = state["properties"]["provisioningState"].as_str();
+        let is_over = status != StatusCode::ACCEPTED
+            && state.is_none_or(|state| state.eq_ignore_ascii_case("Succeeded"));
+        match link {
+            Some(link) if !is_over || status == StatusCode::ACCEPTED => {
+                Ok(Accepted::UnderWay(self.operation(link)?, answer::wait(headers)))
+            }
+            None if status == StatusCode::ACCEPTED => Err(Error::invalid(
+                "Azure accepted the change and names no operation to follow; look at it later",
+            )),
+            _ => Ok(Accepted::Done),
+        }
+    }
+
+    /// The address of an operation, as Azure or the user gives it: of the Resource Manager, or none.
+    pub fn operation(&self, text: &str) -> Result<Url> {
+        let url = Url::parse(text)
+            .map_err(|_| Error::invalid("the address of an operation cannot be read"))?;
+        check_transport(&url)?;
+        self.check_origin(&url)?;
+        Ok(url)
+    }
+
+    /// Looks how far an operation is.
+    pub async fn standing(&self, operation: &Url) -> Result<Standing> {
+        let request = Outgoing::get(operation.clone());
+        self.check_origin(&request.url)?;
+        let mut delays = self.retry.delays(operation);
+        let mut waited = Duration::ZERO;
+        let Answer { status, headers, body } = loop {
+            let error = match self.once(&request, 0).await {
+                Ok(answer) if answer.status.is_success() => break answer,
+                Ok(Answer { status, headers, body }) => {
+                    answer::refusal(&request.name(), status, &headers, &body)
+                }
+                Err(error) => error,
+            };
+            let Some(wait) = self.retry.wait(&error, &mut delays, waited) else {
+                return Err(error);
+            };
+            waited += wait;
+            tokio::time::sleep(wait).await;
+        };
+        let pause = answer::wait(&headers).unwrap_or(LOOK_EVERY).min(LONGEST_LOOK);
+        // The `Location` of an operation answers 202 until it is over, and 200 or 204 then.
+        if body.is_empty() {
+            let running = status == StatusCode::ACCEPTED;
+            return Ok(if running { Standing::Running(None, pause) } else { Standing::Succeeded });
+        }
+        let operation: Operation = read(&request, &body)?;
+        Ok(operation.standing(pause))
+    }
+}
+
+impl Operation {
+    fn standing(self, pause: Duration) -> Standing {
+        match self.status.to_ascii_lowercase().as_str() {
+            "succeeded" => Standing::Succeeded,
+            "failed" | "canceled" | "cancelled" => {
+                let error = self.error.unwrap_or_default();
+                let text = |name: &str| error[name].as_str().unwrap_or_default().to_owned();
+                let text = format!("{} {} {}", self.status, text("code"), text("message"));
+                Standing::Failed(super::redact(&super::one_line(&text)).trim().to_owned())
+            }
+            // The resource itself, where `Location` leads there.
+            "" => {
+                let properties = self.properties.unwrap_or_default();
+                match properties["provisioningState"].as_str() {
+                    Some("Failed") => Standing::Failed("its provisioning failed".to_owned()),
+                    Some("Succeeded") | None => Standing::Succeeded,
+                    Some(_) => Standing::Running(None, pause),
+                }
+            }
+            _ => {
+                let percent = self.percent_complete.map(|share| share.clamp(0.0, 100.0));
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "between 0 and 100"
+                )]
+                Standing::Running(percent.map(|share| share as u8), pause)
+            }
+        }
+    }
+}

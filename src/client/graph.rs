@@ -1,0 +1,135 @@
+//! Resource Graph: one query over all subscriptions, paged, whole or known not to be.
+//!
+//! A query must project `id` and be ordered by it, or its pages cannot be continued. What the
+//! service counts and what it hands out are compared: rows that are lost on the way are noticed.
+
+use super::Client;
+use super::wire::Outgoing;
+use crate::error::{Error, Result};
+use bytes::Bytes;
+use reqwest::Method;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+/// Rows of a page; the service hands out no more.
+const PAGE: usize = 1_000;
+/// A query over more rows than this is split by whoever asks it.
+const MOST_PAGES: usize = 400;
+/// Subscriptions of one request: Microsoft advises 300 (azure-rest §5).
+const SUBSCRIPTIONS: usize = 300;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Page<T> {
+    #[serde(default)]
+    total_records: u64,
+    data: Vec<T>,
+    /// A string: "true" or "false".
+    #[serde(default)]
+    result_truncated: Option<Value>,
+    #[serde(rename = "$skipToken", default)]
+    skip_token: Option<String>,
+}
+
+/// Text as it stands within single quotes in a query.
+pub fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+impl Client {
+    /// Asks a query of `subscriptions`; of everything that the identity can read when there are none.
+    /// An error when the answer is not whole.
+    pub async fn graph<T: DeserializeOwned>(
+        &self,
+        query: &str,
+        subscriptions: &[String],
+    ) -> Result<Vec<T>> {
+        let rows = self.graph_within(query, subscriptions, u64::MAX).await?;
+        rows.ok_or_else(|| Error::bug("no query has that many rows"))
+    }
+
+    /// The same, unless there are more than `most` rows of one request: none then.
+    pub async fn graph_within<T: DeserializeOwned>(
+        &self,
+        query: &str,
+        subscriptions: &[String],
+        most: u64,
+    ) -> Result<Option<Vec<T>>> {
+        let mut rows = Vec::new();
+        let parts: Vec<Option<&[String]>> = match subscriptions {
+            [] => vec![None],
+            all => all.chunks(SUBSCRIPTIONS).map(Some).collect(),
+        };
+        for part in parts {
+            let Some(mut found) = self.pages(query, part, most).await? else { return Ok(None) };
+            rows.append(&mut found);
+        }
+        Ok(Some(rows))
+    }
+
+    async fn pages<T: DeserializeOwned>(
+        &self,
+        query: &str,
+        subscriptions: Option<&[String]>,
+        most: u64,
+    ) -> Result<Option<Vec<T>>> {
+        let lost = |why: &str| Error::invalid(format!("Resource Graph: {why}: rows are missing"));
+        let mut rows = Vec::new();
+        let mut token: Option<String> = None;
+        for _ in 0..MOST_PAGES {
+            let page: Page<T> = self.page(query, subscriptions, token.as_deref()).await?;
+            if page.total_records > most {
+                return Ok(None);
+            }
+            let total = usize::try_from(page.total_records).unwrap_or(usize::MAX);
+            rows.extend(page.data);
+            let truncated = match page.result_truncated {
+                Some(Value::String(text)) => text.eq_ignore_ascii_case("true"),
+                Some(Value::Bool(truncated)) => truncated,
+                _ => false,
+            };
+            match page.skip_token.filter(|next| !next.is_empty()) {
+                None if truncated => return Err(lost("an answer was cut")),
+                None if rows.len() < total => return Err(lost("fewer rows came than it counts")),
+                None => return Ok(Some(rows)),
+                Some(next) if token.as_ref() == Some(&next) => {
+                    return Err(lost("its pages go round"));
+                }
+                Some(next) => token = Some(next),
+            }
+        }
+        Err(lost("an answer goes on and on"))
+    }
+
+    async fn page<T: DeserializeOwned>(
+        &self,
+        query: &str,
+        subscriptions: Option<&[String]>,
+        token: Option<&str>,
+    ) -> Result<Page<T>> {
+        let path = ["providers", "Microsoft.ResourceGraph", "resources"];
+        let mut options = json!({"$top": PAGE, "resultFormat": "objectArray"});
+        if let Some(token) = token {
+            options["$skipToken"] = token.into();
+        }
+        let mut body = json!({"query": query, "options": options});
+        if let Some(subscriptions) = subscriptions {
+            body["subscriptions"] = json!(subscriptions);
+        }
+        self.ask(&Outgoing {
+            method: Method::POST,
+            url: self.url(&path, &[("api-version", "2024-04-01")])?,
+            body: Some(Bytes::from(body.to_string())),
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn text_stays_within_its_quotes() {
+        assert_eq!(super::quoted(r"a' or '1'=='1\"), r"'a\' or \'1\'==\'1\\'");
+    }
+}

@@ -1,0 +1,35 @@
+//! The columns of the marketplace table.
+
+use super::Table;
+use super::columns::Columns;
+use crate::image::marketplace::MarketplaceImage;
+
+impl Table for MarketplaceImage {
+    const SOUGHT: (&'static str, u64) = ("publisher", 2_048);
+
+    fn columns(columns: &mut Columns<'_, Self>) {
+        columns
+            .name("kind", |r| &r.kind)
+            .text("id", |r| &r.id)
+            .name("status", |r| r.status.as_str())
+            .flag("is_latest", |r| r.is_latest)
+            .time("observed_at", |r| r.observed_at)
+            .name("observed_run", |r| &r.observed_run)
+            .flag("stale", |r| r.stale)
+            .name("publisher", |r| &r.publisher)
+            .name("offer", |r| &r.offer)
+            .name("sku", |r| &r.sku)
+            .text("version", |r| &r.version)
+            .list("locations", |r| &r.locations)
+            .name_or_null("os", |r| r.os.as_deref())
+            .name_or_null("architecture", |r| r.architecture.as_deref())
+            .name_or_null("hyper_v_generation", |r| r.hyper_v_generation.as_deref())
+            .name_or_null("plan_publisher", |r| r.plan_publisher.as_deref())
+            .name_or_null("plan_product", |r| r.plan_product.as_deref())
+            .name_or_null("plan_name", |r| r.plan_name.as_deref())
+            .time_or_null("scheduled_deprecation_at", |r| r.scheduled_deprecation_at)
+            .name_or_null("alternative", |r| r.alternative.as_deref())
+            .map("features", |r| &r.features)
+            .time("first_seen_at", |r| r.first_seen_at);
+    }
+}

@@ -1,0 +1,408 @@
+//! Images of Compute Galleries, and managed images: one row per image version, image definition and
+//! managed image.
+//!
+//! The id of a row is its Resource Manager id. What is shared with us directly or by a community has
+//! none: it is named as Azure names it, `/SharedGalleries/…` and `/CommunityGalleries/…`.
+
+use super::marketplace::caseless;
+use super::{Status, version};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use time::OffsetDateTime;
+
+/// What a row of the gallery table is.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// An image definition.
+    GalleryDefinition,
+    /// A version of an image definition.
+    GalleryVersion,
+    /// A managed image.
+    ManagedImage,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::GalleryDefinition, Self::GalleryVersion, Self::ManagedImage];
+
+    /// The name that tables and filters use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::GalleryDefinition => "gallery-definition",
+            Self::GalleryVersion => "gallery-version",
+            Self::ManagedImage => "managed-image",
+        }
+    }
+}
+
+/// One row of the gallery table. What a version's definition says stands in the version's row, too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GalleryImage {
+    /// What it is.
+    pub kind: Kind,
+    /// Its Resource Manager id, or the unique id of what others share.
+    pub id: String,
+    /// Where it stands in its life. Azure deploys what is past its end of life all the same.
+    pub status: Status,
+    /// Whether it is the version that Azure takes for "latest" over all regions.
+    pub is_latest: bool,
+    /// Start of the run that saw the row.
+    #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "String")]
+    pub observed_at: OffsetDateTime,
+    /// The run that saw the row.
+    pub observed_run: String,
+    /// Whether it could not be asked for by the last run and is carried over.
+    pub stale: bool,
+    /// The subscription that owns it; none where others share it.
+    pub subscription_id: Option<String>,
+    /// Its resource group.
+    pub resource_group: Option<String>,
+    /// The gallery's name: the public name of a community gallery, `{subscription}-{NAME}` of one
+    /// that is shared directly.
+    pub gallery: Option<String>,
+    /// How its gallery is shared: `private`, `groups` or `community`; `shared` where others share it
+    /// with us.
+    pub sharing: Option<String>,
+    /// The image definition; a managed image's name.
+    pub definition: String,
+    /// The definition's publisher.
+    pub publisher: Option<String>,
+    /// The definition's offer.
+    pub offer: Option<String>,
+    /// The definition's SKU.
+    pub sku: Option<String>,
+    /// The version, in rows of versions.
+    pub version: Option<String>,
+    /// `Linux` or `Windows`.
+    pub os: Option<String>,
+    /// `Generalized` or `Specialized`.
+    pub os_state: Option<String>,
+    /// `x64` or `Arm64`.
+    pub architecture: Option<String>,
+    /// `V1` or `V2`.
+    pub hyper_v_generation: Option<String>,
+    /// The feature `SecurityType`, such as `TrustedLaunch`.
+    pub security_type: Option<String>,
+    /// Features by name.
+    pub features: BTreeMap<String, String>,
+    /// Target regions, sorted, by short name; where a definition or managed image lies.
+    pub locations: Vec<String>,
+    /// Regions in which it is excluded from latest.
+    pub excluded_locations: Vec<String>,
+    /// Replicas by region.
+    pub replicas: BTreeMap<String, u32>,
+    /// The state of its replication over all regions; null means not asked yet.
+    pub replication_state: Option<String>,
+    /// The state of its replication by region.
+    pub replication: BTreeMap<String, String>,
+    /// `Full` or `Shallow`.
+    pub replication_mode: Option<String>,
+    /// `Succeeded`, `Creating`, `Updating`, `Failed`, `Deleting`, `Migrating`.
+    pub provisioning_state: Option<String>,
+    /// The kind of storage that its replicas take unless a region says otherwise.
+    pub storage_type: Option<String>,
+    /// Kinds of storage that regions say, where they say another.
+    pub storage_types: BTreeMap<String, String>,
+    /// What it was made from.
+    pub source_id: Option<String>,
+    /// What that is: `virtual-machine`, `disk`, `snapshot`, `managed-image`, `gallery-version`,
+    /// `community-version`, `vhd` or `other`.
+    pub source_kind: Option<String>,
+    /// When it was published.
+    #[serde(with = "time::serde::rfc3339::option", default)]
+    #[schemars(with = "Option<String>")]
+    pub published_at: Option<OffsetDateTime>,
+    /// The end of life that its owner declared for it, or for its definition if that is earlier.
+    #[serde(with = "time::serde::rfc3339::option", default)]
+    #[schemars(with = "Option<String>")]
+    pub end_of_life_at: Option<OffsetDateTime>,
+    /// Whether it is excluded from latest in all regions.
+    pub exclude_from_latest: bool,
+    /// The least vCPUs that are recommended.
+    pub min_vcpus: Option<u32>,
+    /// The most vCPUs that are recommended.
+    pub max_vcpus: Option<u32>,
+    /// The least memory that is recommended, in GB.
+    pub min_memory: Option<u32>,
+    /// The most memory that is recommended, in GB.
+    pub max_memory: Option<u32>,
+    /// Kinds of disks that it must not be deployed on.
+    pub disallowed_disk_types: Vec<String>,
+    /// Purchase plan's publisher.
+    pub plan_publisher: Option<String>,
+    /// Purchase plan's product.
+    pub plan_product: Option<String>,
+    /// Purchase plan's name.
+    pub plan_name: Option<String>,
+    /// The licence.
+    pub eula: Option<String>,
+    /// The privacy statement.
+    pub privacy_uri: Option<String>,
+    /// The release notes.
+    pub release_notes_uri: Option<String>,
+    /// The definition's description.
+    pub description: Option<String>,
+    /// Tags by name.
+    pub tags: BTreeMap<String, String>,
+    /// Start of the first run that saw it.
+    #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "String")]
+    pub first_seen_at: OffsetDateTime,
+}
+
+/// What only a GET of a version tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Replicated {
+    /// The version's id.
+    pub id: String,
+    /// The state over all regions.
+    pub state: String,
+    /// The state by region's short name.
+    pub regions: BTreeMap<String, String>,
+}
+
+impl GalleryImage {
+    /// A row of that name, of which nothing else is known.
+    pub fn new(kind: Kind, id: impl Into<String>) -> Self {
+        Self {
+            kind,
+            id: id.into(),
+            status: Status::Active,
+            is_latest: false,
+            observed_at: OffsetDateTime::UNIX_EPOCH,
+            observed_run: String::new(),
+            stale: false,
+            subscription_id: None,
+            resource_group: None,
+            gallery: None,
+            sharing: None,
+            definition: String::new(),
+            publisher: None,
+            offer: None,
+            sku: None,
+            version: None,
+            os: None,
+            os_state: None,
+            architecture: None,
+            hyper_v_generation: None,
+            security_type: None,
+            features: BTreeMap::new(),
+            locations: Vec::new(),
+            excluded_locations: Vec::new(),
+            replicas: BTreeMap::new(),
+            replication_state: None,
+            replication: BTreeMap::new(),
+            replication_mode: None,
+            provisioning_state: None,
+            storage_type: None,
+            storage_types: BTreeMap::new(),
+            source_id: None,
+            source_kind: None,
+            published_at: None,
+            end_of_life_at: None,
+            exclude_from_latest: false,
+            min_vcpus: None,
+            max_vcpus: None,
+            min_memory: None,
+            max_memory: None,
+            disallowed_disk_types: Vec::new(),
+            plan_publisher: None,
+            plan_product: None,
+            plan_name: None,
+            eula: None,
+            privacy_uri: None,
+            release_notes_uri: None,
+            description: None,
+            tags: BTreeMap::new(),
+            first_seen_at: OffsetDateTime::UNIX_EPOCH,
+        }
+    }
+
+    /// The table's order: by id without case, versions of one definition number by number.
+    pub fn compare(&self, other: &Self) -> Ordering {
+        compare_ids(&self.id, &other.id)
+    }
+
+    /// `gallery/definition/version`, as far as it has them: what people call it.
+    pub fn name(&self) -> String {
+        let parts = [self.gallery.as_deref(), Some(&self.definition), self.version.as_deref()];
+        parts.into_iter().flatten().collect::<Vec<_>>().join("/")
+    }
+
+    /// Where it stands at `now`: informational in Azure, which deploys it all the same.
+    pub fn status_at(&self, now: OffsetDateTime) -> Status {
+        match self.end_of_life_at {
+            Some(end) if end <= now => Status::EndOfLife,
+            Some(_) => Status::Scheduled,
+            None => Status::Active,
+        }
+    }
+
+    /// Whether Azure may take it for the latest somewhere.
+    pub fn may_be_latest(&self) -> bool {
+        let provisioned =
+            self.provisioning_state.as_deref().is_none_or(|s| s.eq_ignore_ascii_case("Succeeded"));
+        self.kind == Kind::GalleryVersion
+            && !self.exclude_from_latest
+            && self.status.is_deployable()
+            && provisioned
+            && !self.locations.is_empty()
+    }
+
+    /// Whether Azure may take it for the latest in a region, by short name: it is not excluded there,
+    /// and its replica is there as far as is known.
+    pub fn may_be_latest_in(&self, location: &str) -> bool {
+        let is = |name: &String| name == location;
+        self.may_be_latest()
+            && self.locations.iter().any(is)
+            && !self.excluded_locations.iter().any(is)
+            && self
+                .replication
+                .get(location)
+                .is_none_or(|state| state.eq_ignore_ascii_case("Completed"))
+    }
+
+    /// Whether its replication has come to its good end in every target region, so that it need not
+    /// be asked for again while the regions stay the same.
+    pub fn is_replicated(&self) -> bool {
+        let done = |state: &String| state.eq_ignore_ascii_case("Completed");
+        self.replication_state.as_ref().is_some_and(done)
+            && self.locations.iter().all(|name| self.replication.get(name).is_some_and(done))
+    }
+
+    /// Takes over what a GET told.
+    pub fn add_replication(&mut self, told: &Replicated) {
+        self.replication_state = Some(told.state.clone());
+        self.replication.clone_from(&told.regions);
+    }
+}
+
+/// Parts of an id that end before the version's name.
+const VERSIONS: &str = "/versions/";
+
+/// The definition's id, and the version, if the id has one.
+fn split(id: &str) -> (&str, Option<&str>) {
+    let Some(at) = id.len().checked_sub(1).and_then(|_| id.rfind('/')) else { return (id, None) };
+    let head = at + 1;
+    match head.checked_sub(VERSIONS.len()).and_then(|start| id.get(start..head)) {
+        Some(part) if part.eq_ignore_ascii_case(VERSIONS) => {
+            (&id[..head - VERSIONS.len()], Some(&id[head..]))
+        }
+        _ => (id, None),
+    }
+}
+
+/// The order of two ids: without case, versions number by number.
+pub fn compare_ids(left: &str, right: &str) -> Ordering {
+    let ((left_head, left_version), (right_head, right_version)) = (split(left), split(right));
+    caseless(left_head, right_head)
+        .then_with(|| match (left_version, right_version) {
+            (Some(left), Some(right)) => version::compare(left, right),
+            (left, right) => left.is_some().cmp(&right.is_some()),
+        })
+        .then_with(|| left.cmp(right))
+}
+
+/// Marks the newest version of each definition; `rows` are in the table's order.
+pub fn mark_latest(rows: &mut [GalleryImage]) {
+    for definition in rows.chunk_by_mut(|a, b| split(&a.id).0.eq_ignore_ascii_case(split(&b.id).0))
+    {
+        for row in definition.iter_mut() {
+            row.is_latest = false;
+        }
+        if let Some(latest) = definition.iter_mut().rev().find(|row| row.may_be_latest()) {
+            latest.is_latest = true;
+        }
+    }
+}
+
+/// The regions among `rows` (the versions of one definition) in which `row` is the only one that may
+/// be the latest.
+pub fn only_in<'a>(row: &'a GalleryImage, rows: &[&GalleryImage]) -> BTreeSet<&'a str> {
+    let others = |location: &str| {
+        rows.iter().any(|other| other.id != row.id && other.may_be_latest_in(location))
+    };
+    row.locations.iter().map(String::as_str).filter(|location| !others(location)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(name: &str) -> GalleryImage {
+        let id = format!("/subscriptions/s/x/galleries/g/images/d/versions/{name}");
+        let mut row = GalleryImage::new(Kind::GalleryVersion, id);
+        row.version = Some(name.to_owned());
+        row.locations = vec!["eastus".to_owned(), "westeurope".to_owned()];
+        row.provisioning_state = Some("Succeeded".to_owned());
+        row
+    }
+
+    fn latest(mut rows: Vec<GalleryImage>) -> Option<String> {
+        rows.sort_by(GalleryImage::compare);
+        mark_latest(&mut rows);
+        let latest: Vec<_> = rows.into_iter().filter(|row| row.is_latest).collect();
+        assert!(latest.len() < 2);
+        latest.into_iter().next().and_then(|row| row.version)
+    }
+
+    #[test]
+    fn the_latest_is_the_highest_number_that_may_be() {
+        let rows = || vec![version("1.9.0"), version("1.10.0"), version("0.99.9")];
+        assert_eq!(latest(rows()).as_deref(), Some("1.10.0"));
+        let with = |change: fn(&mut GalleryImage)| {
+            let mut rows = rows();
+            change(&mut rows[1]);
+            rows
+        };
+        let now = OffsetDateTime::UNIX_EPOCH;
+        assert_eq!(latest(with(|row| row.exclude_from_latest = true)).as_deref(), Some("1.9.0"));
+        assert_eq!(latest(with(|row| row.status = Status::EndOfLife)).as_deref(), Some("1.9.0"));
+        let failed = with(|row| row.provisioning_state = Some("Failed".to_owned()));
+        assert_eq!(latest(failed).as_deref(), Some("1.9.0"));
+        assert_eq!(latest(with(|row| row.locations.clear())).as_deref(), Some("1.9.0"));
+        let mut dated = version("1.0.0");
+        dated.end_of_life_at = Some(now);
+        assert_eq!(dated.status_at(now), Status::EndOfLife);
+        assert_eq!(dated.status_at(now - time::Duration::SECOND), Status::Scheduled);
+    }
+
+    #[test]
+    fn a_region_has_a_latest_of_its_own() {
+        let mut row = version("1.0.0");
+        assert!(row.may_be_latest_in("eastus") && !row.may_be_latest_in("japaneast"));
+        row.excluded_locations = vec!["eastus".to_owned()];
+        row.replication.insert("westeurope".to_owned(), "Replicating".to_owned());
+        assert!(row.may_be_latest());
+        assert!(!row.may_be_latest_in("eastus") && !row.may_be_latest_in("westeurope"));
+        let other = version("0.9.0");
+        let only = only_in(&other, &[&row, &other]);
+        assert_eq!(only.into_iter().collect::<Vec<_>>(), ["eastus", "westeurope"]);
+    }
+
+    #[test]
+    fn ids_order_definitions_before_their_versions_and_versions_by_number() {
+        let ordered = [
+            "/a/images/d",
+            "/a/images/d/versions/1.2.0",
+            "/A/images/D/Versions/1.10.0",
+            "/a/images/d2",
+            "/a/images/e",
+            "",
+            "/",
+        ];
+        for pair in ordered[..5].windows(2) {
+            assert_eq!(compare_ids(pair[0], pair[1]), Ordering::Less, "{pair:?}");
+        }
+        assert_eq!(split("/"), ("/", None));
+        assert_eq!(split(""), ("", None));
+    }
+}

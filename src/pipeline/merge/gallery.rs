@@ -1,0 +1,378 @@
+//! One group of gallery rows: what its items found, its rows of the snapshot before, and what was
+//! asked of single versions, merged into rows with the coverage that belongs to them.
+//!
+//! A group is a subscription of ours, all that is shared with us directly, or all communities. A
+//! gallery of others is seen per location: names and properties are those of the alphabetically first
+//! location, and the locations are all that have it.
+
+use super::Standing;
+use crate::image::gallery::{GalleryImage, Kind, Replicated, mark_latest};
+use crate::pipeline::coverage::{Line, Totals};
+use crate::source::gallery::MANAGED_IMAGES;
+use crate::work::{GalleryScope, Gap, RunId, SourceName, State};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use time::OffsetDateTime;
+
+/// How one item of a group ended.
+#[derive(Debug, Clone)]
+pub struct Answered {
+    /// What it covered.
+    pub scope: GalleryScope,
+    /// How it ended.
+    pub state: State,
+    /// Why.
+    pub reason: String,
+    /// How often it was tried in vain.
+    pub attempts: u32,
+    /// Listings that had something in them.
+    pub listed: u64,
+    /// Parts that ended otherwise.
+    pub gaps: Vec<Gap>,
+    /// Rows that it found.
+    pub rows: u64,
+    /// Whether its children cover what it does: it is too big for one item.
+    pub is_split: bool,
+}
+
+/// Everything about one group.
+#[derive(Debug, Default)]
+pub struct Group {
+    /// How its items ended.
+    pub answers: Vec<Answered>,
+    /// What they found.
+    pub rows: Vec<GalleryImage>,
+    /// What was asked of single versions.
+    pub replicated: Vec<Replicated>,
+    /// Its rows in the snapshot before.
+    pub previous: Vec<GalleryImage>,
+}
+
+/// What becomes of a group.
+#[derive(Debug, Default)]
+pub struct MergedGroup {
+    /// Its rows, in the table's order.
+    pub rows: Vec<GalleryImage>,
+    /// Its rows in the snapshot before.
+    pub previous: Vec<GalleryImage>,
+    /// Its lines of coverage.
+    pub lines: Vec<Line>,
+    /// Its listings.
+    pub totals: Totals,
+    /// Rows that the run was not asked to crawl.
+    pub outside: u64,
+}
+
+/// What becomes of a row of the snapshot before, in one place.
+enum Fate {
+    /// It was asked for, and is listed anew or not at all.
+    Drop,
+    /// The run was not asked to look there.
+    Outside,
+    /// The answer with this number, or that gap of it, should have told.
+    StandsIn(usize, Option<usize>),
+}
+
+/// The answers of a group by what they cover, names without case.
+#[derive(Default)]
+struct Asked {
+    subscription: Option<usize>,
+    /// By resource group and gallery.
+    galleries: HashMap<(String, String), usize>,
+    /// By resource group, gallery and definition.
+    parts: HashMap<(String, String, String), usize>,
+    /// Lists of galleries of others, by location.
+    locations: HashMap<String, usize>,
+    /// By location and gallery.
+    foreign: HashMap<(String, String), usize>,
+}
+
+impl Asked {
+    fn new(answers: &[Answered]) -> Self {
+        let mut asked = Self::default();
+        let lower = str::to_ascii_lowercase;
+        for (at, answer) in answers.iter().enumerate() {
+            match &answer.scope {
+                GalleryScope::Subscription { .. } => asked.subscription = Some(at),
+                GalleryScope::Gallery { own, definitions, .. } => {
+                    let name = (lower(&own.resource_group), lower(&own.gallery));
+                    if definitions.is_empty() {
+                        asked.galleries.insert(name, at);
+                        continue;
+                    }
+                    for definition in definitions {
+                        let (group, gallery) = name.clone();
+                        asked.parts.insert((group, gallery, lower(definition)), at);
+                    }
+                }
+                GalleryScope::Replication { .. } => {}
+                GalleryScope::SharedIn { location, .. } => {
+                    asked.locations.insert(location.clone(), at);
+                }
+                GalleryScope::CommunityIn { location, galleries, .. } => {
+                    // Those that are named from the beginning have an item each.
+                    let is_part = asked.locations.contains_key(location);
+                    if !is_part {
+                        asked.locations.insert(location.clone(), at);
+                        continue;
+                    }
+                    for gallery in galleries {
+                        asked.foreign.insert((location.clone(), lower(gallery)), at);
+                    }
+                }
+                GalleryScope::Foreign { location, gallery, .. } => {
+                    asked.foreign.insert((location.clone(), lower(gallery)), at);
+                }
+            }
+        }
+        asked
+    }
+
+    /// The fate of a row of ours.
+    fn own(&self, answers: &[Answered], row: &GalleryImage) -> Fate {
+        let Some(subscription) = self.subscription else { return Fate::Outside };
+        let answer = &answers[subscription];
+        if !answer.state.is_complete() {
+            return Fate::StandsIn(subscription, None);
+        }
+        if row.kind == Kind::ManagedImage {
+            let gap = answer.gaps.iter().position(|gap| gap.offer == MANAGED_IMAGES);
+            let gap = gap.filter(|gap| !answer.gaps[*gap].state.is_complete());
+            return gap.map_or(Fate::Drop, |gap| Fate::StandsIn(subscription, Some(gap)));
+        }
+        let lower =
+            |name: &Option<String>| name.as_deref().unwrap_or_default().to_ascii_lowercase();
+        let (group, gallery) = (lower(&row.resource_group), lower(&row.gallery));
+        let part = (group.clone(), gallery.clone(), row.definition.to_ascii_lowercase());
+        let Some(whole) = self.galleries.get(&(group, gallery)) else { return Fate::Drop };
+        let at = if answers[*whole].is_split { self.parts.get(&part) } else { Some(whole) };
+        match at {
+            Some(at) if !answers[*at].state.is_complete() => Fate::StandsIn(*at, None),
+            _ => Fate::Drop,
+        }
+    }
+
+    /// The fate of a row of others in one location.
+    fn foreign(&self, answers: &[Answered], row: &GalleryImage, location: &str) -> Fate {
+        let Some(list) = self.locations.get(location) else { return Fate::Outside };
+        if !answers[*list].state.is_complete() {
+            return Fate::StandsIn(*list, None);
+        }
+        let gallery = row.gallery.as_deref().unwrap_or_default().to_ascii_lowercase();
+        match self.foreign.get(&(location.to_owned(), gallery)) {
+            Some(at) if !answers[*at].state.is_complete() => Fate::StandsIn(*at, None),
+            _ => Fate::Drop,
+        }
+    }
+}
+
+/// Merges one group for the run of that name and start.
+pub fn merge_group(group: Group, run: (RunId, OffsetDateTime)) -> MergedGroup {
+    let Group { answers, rows, replicated, previous } = group;
+    let mut merged = MergedGroup::default();
+    let mut fresh = folded(rows);
+    let told: HashMap<String, &Replicated> =
+        replicated.iter().map(|told| (told.id.to_ascii_lowercase(), told)).collect();
+    for (id, row) in &mut fresh {
+        row.observed_at = run.1;
+        row.observed_run = run.0.to_string();
+        row.first_seen_at = run.1;
+        if let Some(told) = told.get(id) {
+            row.add_replication(told);
+        }
+    }
+    let asked = Asked::new(&answers);
+    let mut standing: BTreeMap<(usize, Option<usize>), Standing> = BTreeMap::new();
+    for old in &previous {
+        let is_own = old.subscription_id.is_some();
+        let mut kept = BTreeSet::new();
+        let mut outside = false;
+        // A row of ours stands or falls as a whole.
+        let places: Vec<&str> =
+            if is_own { vec![""] } else { old.locations.iter().map(String::as_str).collect() };
+        for place in places {
+            let fate =
+                if is_own { asked.own(&answers, old) } else { asked.foreign(&answers, old, place) };
+            match fate {
+                Fate::Drop => continue,
+                Fate::Outside => outside = true,
+                Fate::StandsIn(at, gap) => {
+                    standing.entry((at, gap)).or_default().add(old.observed_at);
+                }
+            }
+            kept.insert(place.to_owned());
+        }
+        merged.outside += u64::from(outside);
+        merged.rows.extend(carry(fresh.get_mut(&old.id.to_ascii_lowercase()), old, kept));
+    }
+    merged.rows.extend(fresh.into_values());
+    merged.rows.sort_by(GalleryImage::compare);
+    for row in &mut merged.rows {
+        row.status = row.status_at(run.1);
+    }
+    mark_latest(&mut merged.rows);
+    cover(&answers, &standing, &mut merged);
+    merged.previous = previous;
+    merged
+}
+
+/// Rows by id, those of several locations folded into one.
+fn folded(mut rows: Vec<GalleryImage>) -> HashMap<String, GalleryImage> {
+    rows.sort_by(|a, b| a.compare(b).then_with(|| a.locations.cmp(&b.locations)));
+    let mut fresh: HashMap<String, GalleryImage> = HashMap::with_capacity(rows.len());
+    for row in rows {
+        match fresh.entry(row.id.to_ascii_lowercase()) {
+            std::collections::hash_map::Entry::Vacant(free) => {
+                free.insert(row);
+            }
+            std::collections::hash_map::Entry::Occupied(first) if row.subscription_id.is_none() => {
+                let first = first.into_mut();
+                let all: BTreeSet<String> =
+                    first.locations.drain(..).chain(row.locations).collect();
+                first.locations = all.into_iter().collect();
+            }
+            // One resource that was listed twice.
+            std::collections::hash_map::Entry::Occupied(_) => {}
+        }
+    }
+    fresh
+}
+
+/// Takes over what the row before knew; a row that was not listed anew lives on as it was, where it
+/// could not be asked for.
+fn carry(
+    row: Option<&mut GalleryImage>,
+    old: &GalleryImage,
+    kept: BTreeSet<String>,
+) -> Option<GalleryImage> {
+    let is_own = old.subscription_id.is_some();
+    match row {
+        Some(row) => {
+            row.first_seen_at = old.first_seen_at;
+            if row.replication_state.is_none()
+                && row.locations == old.locations
+                && old.is_replicated()
+            {
+                row.replication_state.clone_from(&old.replication_state);
+                row.replication.clone_from(&old.replication);
+            }
+            if !is_own {
+                let mut locations: BTreeSet<String> = row.locations.drain(..).collect();
+                row.stale = !kept.is_subset(&locations);
+                locations.extend(kept);
+                row.locations = locations.into_iter().collect();
+            }
+            None
+        }
+        None if kept.is_empty() => None,
+        None if is_own => Some(GalleryImage { stale: true, ..old.clone() }),
+        None => {
+            let locations = kept.into_iter().collect();
+            Some(GalleryImage { locations, stale: true, ..old.clone() })
+        }
+    }
+}
+
+fn line(scope: &GalleryScope) -> Line {
+    let (resource_group, gallery) = match scope {
+        GalleryScope::Gallery { own, .. } | GalleryScope::Replication { own, .. } => {
+            (Some(own.resource_group.clone()), Some(own.gallery.clone()))
+        }
+        GalleryScope::Foreign { gallery, .. } => (None, Some(gallery.clone())),
+        _ => (None, None),
+    };
+    let subscription = match scope {
+        GalleryScope::Subscription { subscription, .. } => Some(subscription.clone()),
+        GalleryScope::Gallery { own, .. } | GalleryScope::Replication { own, .. } => {
+            Some(own.subscription.clone())
+        }
+        _ => None,
+    };
+    let sharing = match scope {
+        GalleryScope::SharedIn { .. } => Some("shared"),
+        GalleryScope::CommunityIn { .. } => Some("community"),
+        _ => None,
+    };
+    Line {
+        location: scope.location().to_owned(),
+        subscription,
+        resource_group,
+        gallery,
+        sharing: sharing.map(str::to_owned),
+        ..Line::new(SourceName::Gallery)
+    }
+}
+
+fn cover(
+    answers: &[Answered],
+    standing: &BTreeMap<(usize, Option<usize>), Standing>,
+    merged: &mut MergedGroup,
+) {
+    let mut said: HashSet<String> = HashSet::new();
+    for (at, answer) in answers.iter().enumerate() {
+        let own = standing.get(&(at, None)).copied().unwrap_or_default();
+        let state = state_of(answer.state, own);
+        merged.totals.add(State::Done, answer.listed);
+        if state != State::Done {
+            merged.totals.add(state, 1);
+        }
+        let said_so = Line {
+            state,
+            reason: answer.reason.clone(),
+            attempts: answer.attempts,
+            rows: answer.rows + own.rows,
+            since: own.since,
+            ..line(&answer.scope)
+        };
+        match &answer.scope {
+            // Parts and details that ended well add nothing to what their gallery's line says.
+            GalleryScope::Replication { versions, .. } => {
+                if !state.is_complete() {
+                    merged.lines.extend(versions.iter().map(|[definition, version]| Line {
+                        definition: Some(definition.clone()),
+                        version: Some(version.clone()),
+                        rows: 0,
+                        ..said_so.clone()
+                    }));
+                }
+            }
+            GalleryScope::Gallery { definitions, .. } if !definitions.is_empty() => {
+                if !state.is_complete() {
+                    merged.lines.extend(definitions.iter().map(|definition| Line {
+                        definition: Some(definition.clone()),
+                        ..said_so.clone()
+                    }));
+                }
+            }
+            GalleryScope::CommunityIn { .. }
+                if !said.insert(answer.scope.location().to_owned()) =>
+            {
+                if !state.is_complete() {
+                    merged.lines.push(said_so.clone());
+                }
+            }
+            _ => merged.lines.push(said_so.clone()),
+        }
+        for (number, gap) in answer.gaps.iter().enumerate() {
+            let own = standing.get(&(at, Some(number))).copied().unwrap_or_default();
+            let state = state_of(gap.state, own);
+            merged.totals.add(state, 1);
+            merged.lines.push(Line {
+                definition: Some(gap.offer.clone()),
+                version: gap.version.clone(),
+                state,
+                reason: gap.reason.clone(),
+                attempts: gap.attempts,
+                rows: own.rows,
+                since: own.since,
+                ..said_so.clone()
+            });
+        }
+    }
+}
+
+fn state_of(state: State, standing: Standing) -> State {
+    match state {
+        State::Failed if standing.rows > 0 => State::Carried,
+        state => state,
+    }
+}

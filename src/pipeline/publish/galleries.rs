@@ -1,0 +1,142 @@
+//! A run's gallery shards, brought together group by group.
+
+use super::Report;
+use super::files::Files;
+use super::gather::{Grouped, Groups, Loaded, Part, Previous, parts, read};
+use crate::error::{ErrorKind, Result};
+use crate::image::gallery::{GalleryImage, Kind, Replicated};
+use crate::pipeline::changes;
+use crate::pipeline::merge::gallery::{Answered, Group, MergedGroup, merge_group};
+use crate::pipeline::survey::Survey;
+use crate::store::Store;
+use crate::work::{GalleryScope, Outcome, Plan, Scope, SourceName, State, WorkItem, group_of};
+use futures::{StreamExt, TryStreamExt, stream};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Parts of a group that are read ahead.
+const PARTS_AHEAD: usize = 8;
+
+impl Grouped for GalleryImage {
+    const TABLE: SourceName = SourceName::Gallery;
+
+    fn group(&self) -> String {
+        group_of(&self.id)
+    }
+
+    fn is_of(&self, group: &str) -> bool {
+        self.id.get(..group.len()).is_some_and(|head| head.eq_ignore_ascii_case(group))
+    }
+}
+
+/// Merges the galleries of a run into `files` and `report`; the items whose shards are damaged.
+pub(super) async fn build(
+    shared: &Arc<dyn Store>,
+    plan: &Plan,
+    survey: &Survey,
+    files: &mut Files,
+    report: &mut Report,
+) -> Result<Vec<WorkItem>> {
+    let store = shared.as_ref();
+    let mut owners: BTreeMap<String, Vec<Part>> = BTreeMap::new();
+    for part in parts(store, plan, survey, SourceName::Gallery).await? {
+        if let Scope::Gallery(scope) = &part.item.scope {
+            owners.entry(scope.group()).or_default().push(part);
+        }
+    }
+    let run = (plan.run, plan.started_at);
+    let mut previous: Previous<GalleryImage> = Previous::open(store, plan.previous).await?;
+    let mut groups: Groups<Group> = Groups::new(owners, shared, load);
+    while let Some((group, rows)) = groups.next(&mut previous).await? {
+        let group = Group { previous: rows, ..group.unwrap_or_default() };
+        let merged = merge_group(group, run);
+        if let Some(previous_run) = plan.previous {
+            for change in changes::between(&merged.previous, &merged.rows, run, previous_run) {
+                files.changes.write(&change)?;
+            }
+        }
+        report.add_group(&merged);
+        for row in merged.rows {
+            files.write_gallery(row)?;
+        }
+    }
+    Ok(groups.finish())
+}
+
+impl Report {
+    fn add_group(&mut self, merged: &MergedGroup) {
+        let versions = merged.rows.iter().filter(|row| row.kind == Kind::GalleryVersion);
+        for row in versions.filter(|row| row.subscription_id.is_some()) {
+            if row.replication_state.is_some() {
+                self.replication.known += 1;
+            } else {
+                self.replication.unknown += 1;
+            }
+        }
+        self.outside += merged.outside;
+        self.lines.extend_from_slice(&merged.lines);
+        self.totals.join(&merged.totals);
+    }
+}
+
+async fn load(store: Arc<dyn Store>, key: String, parts: Vec<Part>) -> Result<Loaded<Group>> {
+    let mut group = Group::default();
+    let mut damaged = Vec::new();
+    let mut read = stream::iter(parts)
+        .map(|part| {
+            let store = Arc::clone(&store);
+            async move { read_part(store.as_ref(), part).await }
+        })
+        .buffered(PARTS_AHEAD)
+        .boxed();
+    while let Some((item, outcome, rows, replicated, is_damaged)) = read.try_next().await? {
+        let Scope::Gallery(scope) = &item.scope else { continue };
+        let is_split = outcome.children.iter().any(|child| is_part_of(scope, child));
+        group.answers.push(Answered {
+            scope: scope.clone(),
+            state: outcome.state,
+            reason: outcome.reason,
+            attempts: outcome.attempts,
+            listed: outcome.listed,
+            gaps: outcome.gaps,
+            rows: rows.len() as u64,
+            is_split,
+        });
+        group.rows.extend(rows);
+        group.replicated.extend(replicated);
+        if is_damaged {
+            damaged.push(item);
+        }
+    }
+    Ok(Loaded { key, group, damaged })
+}
+
+/// Whether `child` covers a part of a gallery's own scope.
+fn is_part_of(scope: &GalleryScope, child: &WorkItem) -> bool {
+    matches!(
+        (scope, &child.scope),
+        (GalleryScope::Gallery { .. }, Scope::Gallery(GalleryScope::Gallery { .. }))
+    )
+}
+
+type Read = (WorkItem, Outcome, Vec<GalleryImage>, Vec<Replicated>, bool);
+
+async fn read_part(store: &dyn Store, part: Part) -> Result<Read> {
+    let found = if part.item.scope.adds_details() {
+        let found = read::<Replicated>(store, &part).await;
+        found.map(|(outcome, replicated)| (outcome, Vec::new(), replicated))
+    } else {
+        let found = read::<GalleryImage>(store, &part).await;
+        found.map(|(outcome, rows)| (outcome, rows, Vec::new()))
+    };
+    let item = part.item;
+    match found {
+        Ok((outcome, rows, replicated)) => Ok((item, outcome, rows, replicated, false)),
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            tracing::warn!(%error, "a shard cannot be used");
+            let outcome = Outcome::bare(item.scope.clone(), State::Failed, error.to_string(), 1);
+            Ok((item, outcome, Vec::new(), Vec::new(), true))
+        }
+        Err(error) => Err(error),
+    }
+}

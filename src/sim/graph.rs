@@ -1,0 +1,270 @@
+//! The simulated Resource Graph: the query forms that azimg sends, and those that were recorded.
+//! Strict: a query of another form is refused as Azure refuses one that it cannot read.
+
+use super::arm::{Asked, TENANT};
+use super::gallery::community_rows;
+use super::organisation::Organisation;
+use super::state::{error, json as answer};
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+type Answer = Response<Body>;
+
+/// The image of a machine or scale set, as azimg asks for it.
+pub(super) const IMAGE: &str = "extend image = iff(type =~ \
+    'microsoft.compute/virtualmachinescalesets', \
+    properties.virtualMachineProfile.storageProfile.imageReference, \
+    properties.storageProfile.imageReference)";
+
+/// One step of a query.
+#[derive(Debug)]
+enum Step {
+    Types(Vec<String>),
+    Location(String),
+    IdStarts(String),
+    /// The n-th part of the id is one of these.
+    IdPart(usize, Vec<String>),
+    Image,
+    Project(Vec<String>),
+    Limit(usize),
+}
+
+/// Answers a query.
+pub(super) fn serve(asked: &Asked<'_>) -> Answer {
+    if let Some(refused) = asked.refusal(&[]) {
+        return refused;
+    }
+    if asked.method != Method::POST {
+        return asked.no_method();
+    }
+    let query = asked.body["query"].as_str().unwrap_or_default();
+    let Some((table, steps)) = parse(query) else { return invalid(query) };
+    let organisation = asked.sim.organisation();
+    let rows = match table.as_str() {
+        "resources" => resources(asked, &organisation),
+        "communitygalleryresources" => community_rows(&organisation, &asked.sim.world.locations),
+        _ => return invalid(query),
+    };
+    drop(organisation);
+    let rows = run(rows, &steps);
+    page(asked, rows, &steps)
+}
+
+fn invalid(query: &str) -> Answer {
+    let body = json!({"error": {"code": "BadRequest",
+        "message": "Please provide below info when asking for support: timestamp = \
+                    2026-11-21T00:00:00.0000000Z, correlationId = \
+                    00000000-0000-0000-0000-000000000000.",
+        "details": [
+            {"code": "InvalidQuery", "message": "Query is invalid. Please refer to the \
+                documentation for the Azure Resource Graph service and fix the error before \
+                retrying."},
+            {"code": "ParserFailure", "message": "ParserFailure", "line": 1,
+                "characterPositionInLine": query.len(), "token": "<EOF>", "expectedToken": "Ǐ"}]}});
+    answer(StatusCode::BAD_REQUEST, &body)
+}
+
+/// The table of a query, and its steps; none when it has another form.
+fn parse(query: &str) -> Option<(String, Vec<Step>)> {
+    let mut parts = query.split('|').map(str::trim).peekable();
+    let first = parts.peek()?.split_whitespace().next()?.to_ascii_lowercase();
+    // Without a table, a query is of the resources.
+    let table = if matches!(first.as_str(), "project" | "where" | "limit") {
+        "resources".to_owned()
+    } else {
+        parts.next()?.to_ascii_lowercase()
+    };
+    let steps = parts.map(step).collect::<Option<Vec<Step>>>()?;
+    Some((table, steps))
+}
+
+fn step(text: &str) -> Option<Step> {
+    let one = |text: &str| texts(&format!("({})", text.trim())).filter(|texts| texts.len() == 1);
+    if text == IMAGE {
+        return Some(Step::Image);
+    }
+    if let Some(rest) = text.strip_prefix("where ") {
+        let rest = rest.trim();
+        if let Some(list) = rest.strip_prefix("type in~") {
+            return texts(list.trim()).map(Step::Types);
+        }
+        for operator in ["type =~", "type =="] {
+            if let Some(name) = rest.strip_prefix(operator) {
+                return one(name).map(Step::Types);
+            }
+        }
+        for operator in ["location =~", "location =="] {
+            if let Some(name) = rest.strip_prefix(operator) {
+                return one(name)?.pop().map(Step::Location);
+            }
+        }
+        if let Some(prefix) = rest.strip_prefix("id startswith") {
+            return one(prefix)?.pop().map(Step::IdStarts);
+        }
+        let (number, list) =
+            rest.strip_prefix("tostring(split(id, '/')[")?.split_once("]) in~ ")?;
+        return Some(Step::IdPart(number.parse().ok()?, texts(list.trim())?));
+    }
+    if let Some(columns) = text.strip_prefix("project ") {
+        let names: Vec<String> = columns.split(',').map(|name| name.trim().to_owned()).collect();
+        let plain =
+            |name: &String| name.chars().all(|c| c.is_ascii_alphanumeric()) && !name.is_empty();
+        return names.iter().all(plain).then_some(Step::Project(names));
+    }
+    if let Some(count) = text.strip_prefix("limit ") {
+        return count.trim().parse().ok().map(Step::Limit);
+    }
+    // Rows come in this order anyway.
+    (text == "order by id asc").then_some(Step::Limit(usize::MAX))
+}
+
+/// `('a', 'b')`: the texts, with their escapes undone.
+fn texts(list: &str) -> Option<Vec<String>> {
+    let inner = list.strip_prefix('(')?.strip_suffix(')')?;
+    let mut all = Vec::new();
+    let mut characters = inner.trim().chars().peekable();
+    loop {
+        if characters.next()? != '\'' {
+            return None;
+        }
+        let mut text = String::new();
+        loop {
+            match characters.next()? {
+                '\\' => text.push(characters.next()?),
+                '\'' => break,
+                other => text.push(other),
+            }
+        }
+        all.push(text);
+        while characters.next_if(|c| c.is_whitespace() || *c == ',').is_some() {}
+        if characters.peek().is_none() {
+            return Some(all);
+        }
+    }
+}
+
+/// Everything that the asked subscriptions have, as far as they may be read: without rights a
+/// subscription is empty here.
+fn resources(asked: &Asked<'_>, all: &Organisation) -> Vec<Value> {
+    let wanted: Vec<String> = asked.body["subscriptions"]
+        .as_array()
+        .map(|list| list.iter().filter_map(Value::as_str).map(str::to_ascii_lowercase).collect())
+        .unwrap_or_else(|| asked.sim.subscriptions.clone());
+    let readable = |subscription: &str| {
+        wanted.iter().any(|id| id.eq_ignore_ascii_case(subscription))
+            && asked.sim.subscriptions.iter().any(|id| id.eq_ignore_ascii_case(subscription))
+            && !all.denied.contains(subscription)
+    };
+    let mut rows = Vec::new();
+    for gallery in all.galleries.values().filter(|gallery| readable(&gallery.subscription)) {
+        let row = |mut value: Value| {
+            value["type"] = value["type"].as_str().unwrap_or_default().to_ascii_lowercase().into();
+            value["tenantId"] = TENANT.into();
+            value["subscriptionId"] = gallery.subscription.clone().into();
+            value["resourceGroup"] = gallery.group.to_ascii_lowercase().into();
+            value
+        };
+        rows.push(row(gallery.to_json(false)));
+        for definition in gallery.definitions.values() {
+            rows.push(row(definition.to_json(gallery)));
+            let versions = definition.versions.values();
+            rows.extend(versions.map(|version| row(version.to_json(gallery, definition))));
+        }
+    }
+    let machines = all.machines.values();
+    let visible = |row: &&Value| readable(row["subscriptionId"].as_str().unwrap_or_default());
+    rows.extend(machines.filter(visible).cloned());
+    rows.sort_by(|a, b| a["id"].as_str().cmp(&b["id"].as_str()));
+    rows
+}
+
+fn run(mut rows: Vec<Value>, steps: &[Step]) -> Vec<Value> {
+    let text =
+        |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_ascii_lowercase();
+    let same = |names: &[String], found: &str| names.iter().any(|n| n.eq_ignore_ascii_case(found));
+    for step in steps {
+        match step {
+            Step::Types(types) => rows.retain(|row| same(types, &text(row, "type"))),
+            Step::Location(name) => {
+                rows.retain(|row| name.eq_ignore_ascii_case(&text(row, "location")))
+            }
+            Step::IdStarts(prefix) => {
+                let prefix = prefix.to_ascii_lowercase();
+                rows.retain(|row| text(row, "id").starts_with(&prefix));
+            }
+            Step::IdPart(at, names) => rows.retain(|row| {
+                text(row, "id").split('/').nth(*at).is_some_and(|part| same(names, part))
+            }),
+            Step::Image => {
+                for row in &mut rows {
+                    let set = row["properties"].get("virtualMachineProfile").is_some();
+                    let at = if set {
+                        &row["properties"]["virtualMachineProfile"]
+                    } else {
+                        &row["properties"]
+                    };
+                    row["image"] = at["storageProfile"]["imageReference"].clone();
+                }
+            }
+            Step::Project(names) => {
+                for row in &mut rows {
+                    let columns =
+                        names.iter().map(|name| (name.clone(), row[name.as_str()].take()));
+                    *row = Value::Object(columns.collect());
+                }
+            }
+            Step::Limit(count) => rows.truncate(*count),
+        }
+    }
+    rows
+}
+
+/// A page, and the token of the next one: only for queries that project the id and have no limit.
+fn page(asked: &Asked<'_>, rows: Vec<Value>, steps: &[Step]) -> Answer {
+    let options = &asked.body["options"];
+    let top = options["$top"].as_u64().unwrap_or(100).clamp(1, 1_000);
+    let top = usize::try_from(top).unwrap_or(1_000);
+    let from = match options["$skipToken"].as_str() {
+        None => 0,
+        Some(token) => {
+            let place = STANDARD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+            match place.and_then(|place| place.strip_prefix("kusto:")?.parse::<usize>().ok()) {
+                Some(place) => place,
+                None => {
+                    let text = "The skip token is invalid.";
+                    return error(StatusCode::BAD_REQUEST, "BadRequest", text);
+                }
+            }
+        }
+    };
+    let pageable = steps
+        .iter()
+        .any(|step| matches!(step, Step::Project(names) if names.iter().any(|name| name == "id")))
+        && !steps.iter().any(|step| matches!(step, Step::Limit(count) if *count < usize::MAX));
+    let total = rows.len();
+    let more = total > from + top;
+    let data: Vec<Value> = rows.into_iter().skip(from).take(top).collect();
+    let mut body = json!({"totalRecords": total, "count": data.len(), "data": data, "facets": [],
+        "resultTruncated": if more && !pageable { "true" } else { "false" }});
+    if more && pageable {
+        body["$skipToken"] = STANDARD.encode(format!("kusto:{}", from + top)).into();
+    }
+    answer(StatusCode::OK, &body)
+}
+
+/// The headers that tell how many queries remain.
+pub(super) fn remaining(answer: &mut Answer, left: usize) {
+    let headers = [
+        ("x-ms-user-quota-remaining", left.to_string()),
+        ("x-ms-user-quota-resets-after", "00:00:05".to_owned()),
+        ("x-ms-ratelimit-remaining-tenant-resource-requests", left.to_string()),
+    ];
+    for (name, value) in headers {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            answer.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Operations of the simulated Azure that take a while: begun by PATCH, POST and DELETE, looked at
+//! where their answers say.
+
+use super::arm::Asked;
+use super::state::{error, json};
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
+use serde_json::json;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// An operation takes so long.
+const TAKES: Duration = Duration::from_millis(300);
+
+/// An operation that was begun.
+#[derive(Debug, Clone)]
+pub struct Operation {
+    /// When it is over.
+    pub ends: Instant,
+    /// Why it fails, if it does.
+    pub failure: Option<String>,
+}
+
+impl Asked<'_> {
+    /// Begins an operation: the answer with the addresses that tell of it. `body` is what a PATCH
+    /// answers with; none means 202 without a body.
+    pub(super) fn begin(
+        &self,
+        body: Option<&serde_json::Value>,
+        failure: Option<String>,
+    ) -> Response<Body> {
+        let id = ulid::Ulid::generate().to_string().to_ascii_lowercase();
+        let operation = Operation { ends: Instant::now() + TAKES, failure };
+        self.sim.organisation().operations.insert(id.clone(), operation);
+        let mut answer = match body {
+            Some(body) => json(StatusCode::OK, body),
+            None => {
+                let mut answer = Response::new(Body::empty());
+                *answer.status_mut() = StatusCode::ACCEPTED;
+                answer
+            }
+        };
+        let at = format!(
+            "{}/subscriptions/{}/providers/Microsoft.Compute/locations/eastus/capsOperations/{id}",
+            self.origin,
+            self.path.get(1).map_or("", String::as_str)
+        );
+        let version = self.parameter("api-version").unwrap_or_default();
+        let signed = format!("api-version={version}&t=1&c=CERTIFICATE&s=SIGNATURE&h=HASH");
+        let addresses = [
+            ("azure-asyncoperation", format!("{at}?{signed}")),
+            ("location", format!("{at}?monitor=true&{signed}")),
+        ];
+        for (name, address) in addresses {
+            if let Ok(value) = HeaderValue::try_from(address) {
+                answer.headers_mut().insert(HeaderName::from_static(name), value);
+            }
+        }
+        answer
+    }
+
+    /// How far an operation is.
+    pub(super) fn operation(&self, id: &str) -> (&'static str, Response<Body>) {
+        let name = "GetOperationStatus";
+        if self.parameter("s").is_none() {
+            let text = "The signature of the operation is missing.";
+            return (name, error(StatusCode::FORBIDDEN, "AuthorizationFailed", text));
+        }
+        let found = self.sim.organisation().operations.get(id).cloned();
+        let Some(operation) = found else {
+            let text = format!("The operation '{id}' was not found.");
+            return (name, error(StatusCode::NOT_FOUND, "NotFound", &text));
+        };
+        let over = operation.ends <= Instant::now();
+        if self.parameter("monitor").is_some() {
+            let mut answer = Response::new(Body::empty());
+            *answer.status_mut() = if over { StatusCode::OK } else { StatusCode::ACCEPTED };
+            return (name, answer);
+        }
+        let mut body = json!({"startTime": "2026-11-21T00:00:00.0000000+00:00", "name": id,
+            "status": "InProgress"});
+        match (&operation.failure, over) {
+            (_, false) => {}
+            (None, true) => body["status"] = "Succeeded".into(),
+            (Some(text), true) => {
+                body["status"] = "Failed".into();
+                body["error"] = json!({"code": "InternalExecutionError", "message": text});
+            }
+        }
+        let mut answer = json(StatusCode::OK, &body);
+        if !over {
+            answer.headers_mut().insert("retry-after", HeaderValue::from_static("1"));
+        }
+        (name, answer)
+    }
+}

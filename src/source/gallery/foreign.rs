@@ -1,0 +1,322 @@
+//! Galleries that others share: directly with our subscriptions or tenant, or as a community.
+//!
+//! They are seen per location, only where they have replicas, and have neither owners nor a state of
+//! replication. A community's galleries are found by Resource Graph alone, which also has what is in
+//! them; those that are shared directly are listed by the provider.
+
+use super::parse::{self, Resource};
+use super::{AT_ONCE, GALLERIES, Gallery};
+use crate::client::quoted;
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::gallery::GalleryImage;
+use crate::source::locations::short_name;
+use crate::source::{Crawled, Effort, Rows};
+use crate::work::{GalleryScope, Outcome, Scope, Sharing, State, WorkItem};
+use futures::{StreamExt, TryStreamExt, stream};
+use std::collections::{BTreeMap, HashSet};
+
+/// Definitions and versions of communities in one location beyond which the item is split.
+const MOST_RESOURCES: u64 = 8_000;
+/// Galleries of one part; their names must fit into a query.
+const GALLERIES_AT_ONCE: usize = 50;
+
+const COMMUNITY: &str = "microsoft.compute/locations/communitygalleries";
+
+impl Gallery {
+    /// The galleries that are shared with the tenant or one of `subscriptions`, each once, but for
+    /// those that these subscriptions own themselves.
+    pub(super) async fn crawl_shared(
+        &self,
+        item: &WorkItem,
+        location: &str,
+        subscriptions: &[String],
+        effort: &Effort,
+    ) -> Result<Crawled> {
+        let tenant = subscriptions.first().map(|first| (first.clone(), Sharing::Tenant));
+        let each = subscriptions.iter().map(|own| (own.clone(), Sharing::Subscription));
+        let asks: Vec<(String, Sharing)> = tenant.into_iter().chain(each).collect();
+        let mut answers = stream::iter(asks)
+            .map(|(subscription, sharing)| async move {
+                let listed = self.shared_with(location, &subscription, sharing).await;
+                (subscription, sharing, listed)
+            })
+            .buffered(AT_ONCE);
+        let mut found: BTreeMap<String, GalleryScope> = BTreeMap::new();
+        let mut failed = None;
+        while let Some((subscription, sharing, listed)) = answers.next().await {
+            let listed = match listed {
+                Ok(listed) => listed,
+                // A subscription that may not be asked, or has no such provider, has a line of its own.
+                Err(error)
+                    if super::is_unregistered(&error)
+                        || matches!(error.kind(), ErrorKind::Denied | ErrorKind::NotFound) =>
+                {
+                    continue;
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    continue;
+                }
+            };
+            for gallery in listed {
+                let owner = gallery.name.get(..36).unwrap_or_default();
+                if subscriptions.iter().any(|own| own.eq_ignore_ascii_case(owner)) {
+                    continue;
+                }
+                let scope = GalleryScope::Foreign {
+                    location: location.to_owned(),
+                    subscription: subscription.clone(),
+                    sharing,
+                    gallery: gallery.name.clone(),
+                };
+                found.entry(gallery.name.to_ascii_lowercase()).or_insert(scope);
+            }
+        }
+        drop(answers);
+        if let Some(error) = failed {
+            return self.gave_up(item, error, effort);
+        }
+        let state = if found.is_empty() { State::Empty } else { State::Done };
+        let outcome = Outcome {
+            listed: u64::from(state == State::Done),
+            children: found.into_values().map(|scope| item.child(Scope::Gallery(scope))).collect(),
+            ..Outcome::bare(item.scope.clone(), state, "", 0)
+        };
+        Ok(Crawled::Ended(outcome, Rows::Gallery(Vec::new())))
+    }
+
+    async fn shared_with(
+        &self,
+        location: &str,
+        subscription: &str,
+        sharing: Sharing,
+    ) -> Result<Vec<Resource>> {
+        let path = below(subscription, location, &["sharedGalleries"]);
+        self.client.list(&path, query(sharing)).await
+    }
+
+    /// One gallery of others, from the provider.
+    pub(super) async fn crawl_foreign(&self, item: &WorkItem, effort: &Effort) -> Result<Crawled> {
+        let Scope::Gallery(GalleryScope::Foreign { location, subscription, sharing, gallery }) =
+            &item.scope
+        else {
+            return Err(Error::bug("not an item of a gallery of others"));
+        };
+        let rows = self.foreign_rows(location, subscription, *sharing, gallery).await;
+        match rows {
+            Ok(rows) => Ok(ended_with(item, rows, Vec::new())),
+            // A community's gallery that was named is not in every location.
+            Err(error) if *sharing == Sharing::Community && error.kind() == ErrorKind::NotFound => {
+                Ok(ended_with(item, Vec::new(), Vec::new()))
+            }
+            Err(error) => self.gave_up(item, error, effort),
+        }
+    }
+
+    async fn foreign_rows(
+        &self,
+        location: &str,
+        subscription: &str,
+        sharing: Sharing,
+        gallery: &str,
+    ) -> Result<Vec<GalleryImage>> {
+        let definitions = self
+            .foreign_list(Place { location, subscription, sharing, gallery }, &["images"])
+            .await?;
+        let mut parts = Vec::new();
+        for definition in definitions {
+            let place = Place { location, subscription, sharing, gallery };
+            parts.push(async move {
+                let below = ["images", definition.name.as_str(), "versions"];
+                let versions = match self.foreign_list(place, &below).await {
+                    Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+                    versions => versions?,
+                };
+                rows_of(sharing, location, gallery, &definition, &versions)
+            });
+        }
+        let parts: Vec<Vec<GalleryImage>> =
+            stream::iter(parts).buffered(AT_ONCE).try_collect().await?;
+        Ok(parts.into_iter().flatten().collect())
+    }
+
+    async fn foreign_list(&self, place: Place<'_>, names: &[&str]) -> Result<Vec<Resource>> {
+        let kind = match place.sharing {
+            Sharing::Community => "communityGalleries",
+            Sharing::Subscription | Sharing::Tenant => "sharedGalleries",
+        };
+        let mut path = below(place.subscription, place.location, &[kind, place.gallery]);
+        path.extend_from_slice(names);
+        self.client.list(&path, query(place.sharing)).await
+    }
+
+    /// The community galleries of a location: what Resource Graph has of all of them or of some, or
+    /// what the provider has of those that were named.
+    pub(super) async fn crawl_communities(
+        &self,
+        item: &WorkItem,
+        location: &str,
+        subscription: &str,
+        galleries: &[String],
+        effort: &Effort,
+    ) -> Result<Crawled> {
+        if matches!(&self.communities, super::Communities::Named(_)) {
+            let foreign = |gallery: &String| GalleryScope::Foreign {
+                location: location.to_owned(),
+                subscription: subscription.to_owned(),
+                sharing: Sharing::Community,
+                gallery: gallery.clone(),
+            };
+            let children = galleries.iter().map(|name| item.child(Scope::Gallery(foreign(name))));
+            return Ok(ended_with(item, Vec::new(), children.collect()));
+        }
+        let found = self.communities_in(location, galleries).await;
+        match found {
+            Ok(Communities::Rows(rows)) => Ok(ended_with(item, rows, Vec::new())),
+            Ok(Communities::Split(names)) => {
+                let part = |galleries: &[String]| GalleryScope::CommunityIn {
+                    location: location.to_owned(),
+                    subscription: subscription.to_owned(),
+                    galleries: galleries.to_vec(),
+                };
+                let parts = names.chunks(GALLERIES_AT_ONCE);
+                let children = parts.map(|names| item.child(Scope::Gallery(part(names))));
+                Ok(ended_with(item, Vec::new(), children.collect()))
+            }
+            Err(error) => self.gave_up(item, error, effort),
+        }
+    }
+
+    async fn communities_in(&self, location: &str, galleries: &[String]) -> Result<Communities> {
+        let most = if galleries.is_empty() { MOST_RESOURCES } else { u64::MAX };
+        let query = contents_query(location, galleries);
+        let Some(all) = self.client.graph_within::<Resource>(&query, &[], most).await? else {
+            let all: Vec<Resource> = self.client.graph(&galleries_query(location), &[]).await?;
+            let mut names: Vec<String> = all.into_iter().map(|gallery| gallery.name).collect();
+            names.sort_by_key(|name| name.to_ascii_lowercase());
+            return Ok(Communities::Split(names));
+        };
+        let mut listed: BTreeMap<(String, String), (Option<Resource>, Vec<Resource>)> =
+            BTreeMap::new();
+        for resource in all {
+            let part =
+                |name| parse::part(&resource.id, name).unwrap_or_default().to_ascii_lowercase();
+            let entry = listed.entry((part("communityGalleries"), part("images"))).or_default();
+            if resource.kind.to_ascii_lowercase().ends_with("/versions") {
+                entry.1.push(resource);
+            } else {
+                entry.0 = Some(resource);
+            }
+        }
+        let mut rows = Vec::new();
+        for (definition, versions) in listed.into_values() {
+            // The index lags behind: versions without a definition come with the next run.
+            let Some(definition) = definition else { continue };
+            let gallery = parse::part(&definition.id, "communityGalleries").unwrap_or_default();
+            let sharing = Sharing::Community;
+            rows.extend(rows_of(sharing, location, gallery, &definition, &versions)?);
+        }
+        Ok(Communities::Rows(rows))
+    }
+}
+
+/// A gallery of others, in one location.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    location: &'a str,
+    subscription: &'a str,
+    sharing: Sharing,
+    gallery: &'a str,
+}
+
+/// What Resource Graph has of communities.
+enum Communities {
+    Rows(Vec<GalleryImage>),
+    /// Too much for one item: the names of the galleries.
+    Split(Vec<String>),
+}
+
+fn ended_with(item: &WorkItem, mut rows: Vec<GalleryImage>, children: Vec<WorkItem>) -> Crawled {
+    rows.sort_by(GalleryImage::compare);
+    let mut seen = HashSet::new();
+    rows.retain(|row| seen.insert(row.id.to_ascii_lowercase()));
+    let nothing = rows.is_empty() && children.is_empty();
+    let state = if nothing { State::Empty } else { State::Done };
+    let outcome = Outcome {
+        listed: u64::from(!nothing),
+        rows: rows.len() as u64,
+        children,
+        ..Outcome::bare(item.scope.clone(), state, "", 0)
+    };
+    Crawled::Ended(outcome, Rows::Gallery(rows))
+}
+
+/// A definition's row and those of its versions. They are named as the provider names them; where it
+/// is asked differently it writes the same names in the same way.
+fn rows_of(
+    sharing: Sharing,
+    location: &str,
+    gallery: &str,
+    definition: &Resource,
+    versions: &[Resource],
+) -> Result<Vec<GalleryImage>> {
+    let (kind, shared) = match sharing {
+        Sharing::Community => ("CommunityGalleries", "community"),
+        Sharing::Subscription | Sharing::Tenant => ("SharedGalleries", "shared"),
+    };
+    let named = format!("/{kind}/{gallery}/Images/{}", definition.name);
+    let id = definition.unique_id().unwrap_or(&named).to_owned();
+    let mut row = parse::definition(id, definition)?;
+    row.gallery = Some(gallery.to_owned());
+    row.sharing = Some(shared.to_owned());
+    row.locations = vec![short_name(location)];
+    let mut rows = Vec::new();
+    for version in versions {
+        let id = version.unique_id().map(str::to_owned);
+        let version = parse::version(&row, version)?;
+        let id = id.unwrap_or_else(|| version.id.replace("/versions/", "/Versions/"));
+        rows.push(GalleryImage { id, ..version });
+    }
+    rows.push(row);
+    Ok(rows)
+}
+
+fn query(sharing: Sharing) -> &'static [(&'static str, &'static str)] {
+    match sharing {
+        Sharing::Tenant => &[("sharedTo", "tenant"), GALLERIES],
+        Sharing::Subscription | Sharing::Community => &[GALLERIES],
+    }
+}
+
+fn below<'a>(subscription: &'a str, location: &'a str, names: &[&'a str]) -> Vec<&'a str> {
+    let mut path = vec!["subscriptions", subscription, "providers", "Microsoft.Compute"];
+    path.extend(["locations", location]);
+    path.extend_from_slice(names);
+    path
+}
+
+const COLUMNS: &str = "project id, name, type, location, properties | order by id asc";
+
+fn galleries_query(location: &str) -> String {
+    let location = quoted(location);
+    format!(
+        "communitygalleryresources | where type =~ '{COMMUNITY}' | where location =~ {location} | \
+         {COLUMNS}"
+    )
+}
+
+/// Definitions and versions of a location's communities; of all its galleries when none is named.
+fn contents_query(location: &str, galleries: &[String]) -> String {
+    let only = match galleries {
+        [] => String::new(),
+        names => {
+            let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
+            format!(" | where tostring(split(id, '/')[6]) in~ ({})", names.join(", "))
+        }
+    };
+    format!(
+        "communitygalleryresources | where type in~ ('{COMMUNITY}/images', \
+         '{COMMUNITY}/images/versions') | where location =~ {}{only} | {COLUMNS}",
+        quoted(location)
+    )
+}

@@ -1,0 +1,232 @@
+//! Compute Galleries and managed images: subscriptions ▸ galleries ▸ definitions ▸ versions, and what
+//! others share with us.
+//!
+//! The provider says which galleries there are, since it says so when it may not be asked; Resource
+//! Graph says what is in them, a thousand rows at a time. Where Resource Graph has nothing, or not
+//! all that it counts, the provider is asked for that, too.
+
+mod foreign;
+mod own;
+pub mod parse;
+pub mod reach;
+mod replication;
+
+use super::{Crawled, Effort, Known, Live, Rows, Source, Wanted, ended, locations};
+use crate::client::Client;
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::gallery::GalleryImage;
+use crate::work::{
+    GalleryScope, Gap, Outcome, OwnGallery, Request, Scope, SourceName, State, WorkItem,
+};
+use async_trait::async_trait;
+use std::time::Duration;
+use time::OffsetDateTime;
+
+/// Requests that one item has under way at once.
+const AT_ONCE: usize = 8;
+/// The versions of galleries and managed images that recordings have (azure-rest §1).
+const GALLERIES: (&str, &str) = ("api-version", "2023-07-03");
+const IMAGES: (&str, &str) = ("api-version", "2024-07-01");
+/// The part of a subscription's coverage that its managed images are.
+pub const MANAGED_IMAGES: &str = "@images";
+
+/// Which community galleries are crawled.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Communities {
+    /// Those that Resource Graph lists in the locations of a run.
+    #[default]
+    Listed,
+    /// Those of these public names.
+    Named(Vec<String>),
+}
+
+impl std::str::FromStr for Communities {
+    type Err = Error;
+
+    /// Public names, separated by commas; `none` for none at all, `all` for all that are listed.
+    fn from_str(text: &str) -> Result<Self> {
+        let names: Vec<&str> = text.split(',').map(str::trim).filter(|n| !n.is_empty()).collect();
+        match names[..] {
+            [] | ["all"] => Ok(Self::Listed),
+            ["none"] => Ok(Self::Named(Vec::new())),
+            _ => Ok(Self::Named(names.into_iter().map(str::to_owned).collect())),
+        }
+    }
+}
+
+/// The source of gallery images.
+#[derive(Debug, Clone)]
+pub struct Gallery {
+    client: Client,
+    communities: Communities,
+}
+
+impl Gallery {
+    /// The source that asks through `client`.
+    pub fn new(client: Client, communities: Communities) -> Self {
+        Self { client, communities }
+    }
+
+    /// An item whose scope ended otherwise than well, or the error that a redelivery may heal.
+    fn gave_up(&self, item: &WorkItem, error: Error, effort: &Effort) -> Result<Crawled> {
+        let (state, reason, attempts) = ended(error, effort)?;
+        let outcome = Outcome::bare(item.scope.clone(), state, reason, attempts);
+        Ok(Crawled::Ended(outcome, Rows::Gallery(Vec::new())))
+    }
+
+    /// A subscription's galleries, each an item of its own, and its managed images.
+    async fn crawl_subscription(
+        &self,
+        item: &WorkItem,
+        subscription: &str,
+        effort: &Effort,
+    ) -> Result<Crawled> {
+        let Scope::Gallery(GalleryScope::Subscription { details, .. }) = &item.scope else {
+            return Err(Error::bug("not an item of a subscription"));
+        };
+        let galleries = match self.galleries(subscription).await {
+            Ok(galleries) => galleries,
+            // There can be no gallery where the provider is not registered.
+            Err(error) if is_unregistered(&error) => {
+                let reason = "the provider Microsoft.Compute is not registered";
+                let outcome = Outcome::bare(item.scope.clone(), State::Empty, reason, 0);
+                return Ok(Crawled::Ended(outcome, Rows::Gallery(Vec::new())));
+            }
+            Err(error) => return self.gave_up(item, named(error, subscription), effort),
+        };
+        let mut gaps = Vec::new();
+        let mut rows = match self.managed_images(subscription).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                let (state, reason, attempts) = ended(error, effort)?;
+                let offer = MANAGED_IMAGES.to_owned();
+                gaps.push(Gap { offer, sku: None, version: None, state, reason, attempts });
+                Vec::new()
+            }
+        };
+        rows.sort_by(GalleryImage::compare);
+        let listed = u64::from(!galleries.is_empty()) + u64::from(!rows.is_empty());
+        let child = |own: OwnGallery| {
+            let (definitions, details) = (Vec::new(), *details);
+            let scope =
+                GalleryScope::Gallery { own, definitions, details, provider: false, sharing: None };
+            item.child(Scope::Gallery(scope))
+        };
+        let state = if listed == 0 && gaps.is_empty() { State::Empty } else { State::Done };
+        let outcome = Outcome {
+            listed,
+            rows: rows.len() as u64,
+            gaps,
+            children: galleries.into_iter().map(child).collect(),
+            ..Outcome::bare(item.scope.clone(), state, "", 0)
+        };
+        Ok(Crawled::Ended(outcome, Rows::Gallery(rows)))
+    }
+
+    /// The galleries of a subscription, sorted.
+    pub async fn galleries(&self, subscription: &str) -> Result<Vec<OwnGallery>> {
+        let path = ["subscriptions", subscription, "providers", "Microsoft.Compute", "galleries"];
+        let listed: Vec<parse::Resource> = self.client.list(&path, &[GALLERIES]).await?;
+        let mut galleries = Vec::new();
+        for gallery in listed {
+            galleries.push(parse::own_gallery(&gallery.id).ok_or_else(|| {
+                Error::transient(format!("a gallery '{}' without an id", gallery.name))
+            })?);
+        }
+        let lower = |own: &OwnGallery| {
+            (own.resource_group.to_ascii_lowercase(), own.gallery.to_ascii_lowercase())
+        };
+        galleries.sort_by_key(lower);
+        galleries.dedup_by_key(|own| lower(own));
+        Ok(galleries)
+    }
+
+    async fn managed_images(&self, subscription: &str) -> Result<Vec<GalleryImage>> {
+        let path = ["subscriptions", subscription, "providers", "Microsoft.Compute", "images"];
+        let listed: Vec<parse::Resource> = self.client.list(&path, &[IMAGES]).await?;
+        let mut rows = listed.iter().map(parse::managed).collect::<Result<Vec<_>>>()?;
+        rows.sort_by(GalleryImage::compare);
+        rows.dedup_by(|a, b| a.id.eq_ignore_ascii_case(&b.id));
+        Ok(rows)
+    }
+}
+
+fn is_unregistered(error: &Error) -> bool {
+    error.kind() == ErrorKind::Conflict
+        && error.to_string().contains("MissingSubscriptionRegistration")
+}
+
+/// A subscription that is named and not found was not removed: it cannot be seen.
+fn named(error: Error, subscription: &str) -> Error {
+    match error.kind() {
+        ErrorKind::NotFound => error
+            .with_kind(ErrorKind::Denied)
+            .context(format!("subscription {subscription} is not there, or cannot be seen")),
+        _ => error,
+    }
+}
+
+#[async_trait]
+impl Source for Gallery {
+    fn name(&self) -> SourceName {
+        SourceName::Gallery
+    }
+
+    async fn plan(&self, request: &Request) -> Result<Vec<Scope>> {
+        let subscriptions = locations::subscriptions(&self.client, &request.subscriptions).await?;
+        let details = request.details.unwrap_or_default();
+        let own = subscriptions.iter().map(|subscription| GalleryScope::Subscription {
+            subscription: subscription.clone(),
+            details,
+        });
+        let mut scopes: Vec<GalleryScope> = own.collect();
+        let first = reach::readable(&self.client, &subscriptions, &request.locations).await?;
+        let Some((first, locations)) = first else {
+            return Ok(scopes.into_iter().map(Scope::Gallery).collect());
+        };
+        for location in locations {
+            scopes.push(GalleryScope::SharedIn {
+                location: location.clone(),
+                subscriptions: subscriptions.clone(),
+            });
+            let galleries = match &self.communities {
+                Communities::Listed => Vec::new(),
+                Communities::Named(names) if names.is_empty() => continue,
+                Communities::Named(names) => names.clone(),
+            };
+            let subscription = first.clone();
+            scopes.push(GalleryScope::CommunityIn { location, subscription, galleries });
+        }
+        Ok(scopes.into_iter().map(Scope::Gallery).collect())
+    }
+
+    async fn crawl(&self, item: &WorkItem, effort: &Effort, known: &Known) -> Result<Crawled> {
+        let Scope::Gallery(scope) = &item.scope else {
+            return Err(Error::bug("not an item of galleries"));
+        };
+        match scope {
+            GalleryScope::Subscription { subscription, .. } => {
+                self.crawl_subscription(item, subscription, effort).await
+            }
+            GalleryScope::Gallery { own, .. } => self.crawl_gallery(item, own, effort, known).await,
+            GalleryScope::Replication { own, versions } => {
+                self.crawl_replication(item, own, versions, effort).await
+            }
+            GalleryScope::SharedIn { location, subscriptions } => {
+                self.crawl_shared(item, location, subscriptions, effort).await
+            }
+            GalleryScope::CommunityIn { location, subscription, galleries } => {
+                self.crawl_communities(item, location, subscription, galleries, effort).await
+            }
+            GalleryScope::Foreign { .. } => self.crawl_foreign(item, effort).await,
+        }
+    }
+
+    fn turn(&self, _: &WorkItem, _: OffsetDateTime) -> Duration {
+        Duration::ZERO
+    }
+
+    async fn live(&self, _: &Request, _: Wanted<'_>) -> Result<Vec<Live>> {
+        Ok(Vec::new())
+    }
+}

@@ -1,0 +1,257 @@
+//! One gallery of our own: how it is shared, its definitions, their versions.
+
+use super::parse::{self, Resource};
+use super::{AT_ONCE, GALLERIES, Gallery};
+use crate::client::quoted;
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::gallery::GalleryImage;
+use crate::source::{Crawled, Effort, Known, Rows};
+use crate::work::{GalleryScope, Outcome, OwnGallery, Scope, State, WorkItem};
+use futures::{StreamExt, TryStreamExt, stream};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// A gallery with more definitions and versions than this is split.
+const MOST_RESOURCES: u64 = 4_000;
+/// Definitions of one part of a gallery that is split; their names must fit into a query.
+const DEFINITIONS: usize = 50;
+
+/// Definitions, and the versions of each, as they were listed.
+type Listed = Vec<(Resource, Vec<Resource>)>;
+
+/// How the contents of a gallery were had.
+enum Contents {
+    /// All of it.
+    Here(Listed),
+    /// Names of definitions, too many for one item, and whether the provider is to be asked for them.
+    Split(Vec<String>, bool),
+}
+
+impl Gallery {
+    pub(super) async fn crawl_gallery(
+        &self,
+        item: &WorkItem,
+        own: &OwnGallery,
+        effort: &Effort,
+        known: &Known,
+    ) -> Result<Crawled> {
+        let Scope::Gallery(GalleryScope::Gallery {
+            definitions, details, provider, sharing, ..
+        }) = &item.scope
+        else {
+            return Err(Error::bug("not an item of a gallery"));
+        };
+        // How a gallery is shared is told by itself alone, and whether it is still there.
+        let sharing = match sharing {
+            Some(sharing) => sharing.clone(),
+            None => match self.gallery(own).await {
+                Ok(gallery) => parse::sharing(&gallery),
+                Err(error) => return self.gave_up(item, error, effort),
+            },
+        };
+        let contents = match self.contents(own, definitions, *provider).await {
+            Ok(contents) => contents,
+            Err(error) => return self.gave_up(item, error, effort),
+        };
+        let listed = match contents {
+            Contents::Here(listed) => listed,
+            Contents::Split(names, provider) => return split(item, names, &sharing, provider),
+        };
+        let mut rows = Vec::new();
+        for (definition, versions) in &listed {
+            let id = format!("{}/images/{}", parse::gallery_id(own), definition.name);
+            let mut row = parse::definition(id, definition)?;
+            row.subscription_id = Some(own.subscription.clone());
+            row.resource_group = Some(own.resource_group.clone());
+            row.gallery = Some(own.gallery.clone());
+            row.sharing = Some(sharing.clone());
+            for version in versions {
+                rows.push(parse::version(&row, version)?);
+            }
+            rows.push(row);
+        }
+        rows.sort_by(GalleryImage::compare);
+        rows.dedup_by(|a, b| a.id.eq_ignore_ascii_case(&b.id));
+        let (gaps, children) =
+            self.add_replication(item, own, &mut rows, *details, effort, known).await?;
+        let state = if rows.is_empty() { State::Empty } else { State::Done };
+        let outcome = Outcome {
+            listed: u64::from(state == State::Done),
+            rows: rows.len() as u64,
+            gaps,
+            children,
+            ..Outcome::bare(item.scope.clone(), state, "", 0)
+        };
+        Ok(Crawled::Ended(outcome, Rows::Gallery(rows)))
+    }
+
+    /// A gallery's own answer, with its sharing profile.
+    async fn gallery(&self, own: &OwnGallery) -> Result<Value> {
+        let query = [("$select", "Permissions"), GALLERIES];
+        self.client.get(&path(own, &[]), &query).await
+    }
+
+    async fn contents(
+        &self,
+        own: &OwnGallery,
+        definitions: &[String],
+        provider: bool,
+    ) -> Result<Contents> {
+        if !provider {
+            match self.from_graph(own, definitions).await {
+                // Resource Graph answers "nothing" where it may not look.
+                Ok(Contents::Here(listed)) if listed.is_empty() => {}
+                Ok(contents) => return Ok(contents),
+                Err(error) if error.kind() == ErrorKind::Throttled || error.is_transient() => {
+                    return Err(error);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, gallery = own.gallery, "the provider is asked instead");
+                }
+            }
+        }
+        self.from_provider(own, definitions).await
+    }
+
+    /// What Resource Graph has of a gallery.
+    async fn from_graph(&self, own: &OwnGallery, definitions: &[String]) -> Result<Contents> {
+        let subscription = std::slice::from_ref(&own.subscription);
+        let query = contents_query(own, definitions);
+        let most = if definitions.is_empty() { MOST_RESOURCES } else { u64::MAX };
+        let Some(all) = self.client.graph_within(&query, subscription, most).await? else {
+            let query = definitions_query(own);
+            let all: Vec<Resource> = self.client.graph(&query, subscription).await?;
+            return Ok(Contents::Split(all.into_iter().map(|d| d.name).collect(), false));
+        };
+        let all: Vec<Resource> = all;
+        let mut listed: BTreeMap<String, (Option<Resource>, Vec<Resource>)> = BTreeMap::new();
+        for resource in all {
+            let name = parse::part(&resource.id, "images").unwrap_or_default();
+            let entry = listed.entry(name.to_ascii_lowercase()).or_default();
+            if resource.kind.eq_ignore_ascii_case(VERSION) {
+                entry.1.push(resource);
+            } else {
+                entry.0 = Some(resource);
+            }
+        }
+        let whole = listed.into_values().map(|(definition, versions)| {
+            // A version whose definition is not there yet: the index lags behind.
+            let lost = || Error::invalid("Resource Graph has versions without their definition");
+            Ok((definition.ok_or_else(lost)?, versions))
+        });
+        whole.collect::<Result<Listed>>().map(Contents::Here)
+    }
+
+    /// What the provider has of a gallery: fifty to a page, definition by definition.
+    async fn from_provider(&self, own: &OwnGallery, only: &[String]) -> Result<Contents> {
+        let mut definitions = self.definitions(own).await?;
+        if !only.is_empty() {
+            definitions.retain(|d| only.iter().any(|name| name.eq_ignore_ascii_case(&d.name)));
+        } else if definitions.len() > DEFINITIONS {
+            return Ok(Contents::Split(definitions.into_iter().map(|d| d.name).collect(), true));
+        }
+        let listed: Listed = stream::iter(definitions)
+            .map(|definition| async move {
+                match self.versions(own, &definition.name).await {
+                    Ok(versions) => Ok(Some((definition, versions))),
+                    // It was listed a moment ago, and is gone since.
+                    Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                    Err(error) => Err(error),
+                }
+            })
+            .buffered(AT_ONCE)
+            .try_filter_map(|listed| async move { Ok(listed) })
+            .try_collect()
+            .await?;
+        Ok(Contents::Here(listed))
+    }
+
+    /// The definitions of a gallery, from the provider.
+    pub async fn definitions(&self, own: &OwnGallery) -> Result<Vec<Resource>> {
+        self.client.list(&path(own, &["images"]), &[GALLERIES]).await
+    }
+
+    /// The versions of a definition, from the provider.
+    pub async fn versions(&self, own: &OwnGallery, definition: &str) -> Result<Vec<Resource>> {
+        self.client.list(&path(own, &["images", definition, "versions"]), &[GALLERIES]).await
+    }
+
+    /// A definition's row and those of its versions, as the provider has them now, in order.
+    pub async fn rows_of(&self, own: &OwnGallery, definition: &str) -> Result<Vec<GalleryImage>> {
+        let resource = self.client.get(&path(own, &["images", definition]), &[GALLERIES]).await?;
+        let id = format!("{}/images/{definition}", parse::gallery_id(own));
+        let mut row = parse::definition(id, &resource)?;
+        row.gallery = Some(own.gallery.clone());
+        let versions = self.versions(own, definition).await?;
+        let mut rows =
+            versions.iter().map(|v| parse::version(&row, v)).collect::<Result<Vec<_>>>()?;
+        rows.push(row);
+        rows.sort_by(GalleryImage::compare);
+        Ok(rows)
+    }
+}
+
+/// The path of a gallery, and what lies below it.
+pub(super) fn path<'a>(own: &'a OwnGallery, below: &[&'a str]) -> Vec<&'a str> {
+    let mut path = vec![
+        "subscriptions",
+        &own.subscription,
+        "resourceGroups",
+        &own.resource_group,
+        "providers",
+        "Microsoft.Compute",
+        "galleries",
+        &own.gallery,
+    ];
+    path.extend_from_slice(below);
+    path
+}
+
+const DEFINITION: &str = "microsoft.compute/galleries/images";
+const VERSION: &str = "microsoft.compute/galleries/images/versions";
+const COLUMNS: &str = "project id, name, type, location, tags, properties | order by id asc";
+
+/// Definitions and versions of a gallery; of all its definitions when none is named.
+fn contents_query(own: &OwnGallery, definitions: &[String]) -> String {
+    let below = quoted(&format!("{}/images/", parse::gallery_id(own)));
+    let only = match definitions {
+        [] => String::new(),
+        names => {
+            let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
+            format!(" | where tostring(split(id, '/')[10]) in~ ({})", names.join(", "))
+        }
+    };
+    format!(
+        "resources | where type in~ ('{DEFINITION}', '{VERSION}') | where id startswith \
+         {below}{only} | {COLUMNS}"
+    )
+}
+
+fn definitions_query(own: &OwnGallery) -> String {
+    let below = quoted(&format!("{}/images/", parse::gallery_id(own)));
+    format!("resources | where type =~ '{DEFINITION}' | where id startswith {below} | {COLUMNS}")
+}
+
+/// A gallery that is too big for one item: parts of its definitions.
+fn split(item: &WorkItem, mut names: Vec<String>, shared: &str, via: bool) -> Result<Crawled> {
+    let Scope::Gallery(GalleryScope::Gallery { own, details, .. }) = &item.scope else {
+        return Err(Error::bug("not an item of a gallery"));
+    };
+    names.sort_by_key(|name| name.to_ascii_lowercase());
+    let children = names.chunks(DEFINITIONS).map(|part| {
+        let scope = GalleryScope::Gallery {
+            own: own.clone(),
+            definitions: part.to_vec(),
+            details: *details,
+            provider: via,
+            sharing: Some(shared.to_owned()),
+        };
+        item.child(Scope::Gallery(scope))
+    });
+    let outcome = Outcome {
+        listed: 1,
+        children: children.collect(),
+        ..Outcome::bare(item.scope.clone(), State::Done, "", 0)
+    };
+    Ok(Crawled::Ended(outcome, Rows::Gallery(Vec::new())))
+}

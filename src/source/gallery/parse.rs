@@ -1,0 +1,437 @@
+//! What the compute provider and Resource Graph say of galleries, as rows. Everything is optional,
+//! names of regions come in both their forms, and times with any offset.
+
+use crate::error::{Error, Result};
+use crate::image::gallery::{GalleryImage, Kind, Replicated};
+use crate::source::locations::short_name;
+use crate::work::OwnGallery;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcOffset};
+
+/// A resource as listings have it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Resource {
+    /// Its name.
+    pub name: String,
+    /// Its id; what others share has none.
+    #[serde(default)]
+    pub id: String,
+    /// Its type.
+    #[serde(default, rename = "type")]
+    pub kind: String,
+    /// Where it lies.
+    #[serde(default)]
+    pub location: Option<String>,
+    /// Its tags.
+    #[serde(default)]
+    pub tags: Option<BTreeMap<String, Option<String>>>,
+    /// The rest.
+    #[serde(default)]
+    pub properties: Value,
+    /// The name of what others share.
+    #[serde(default)]
+    pub identifier: Option<UniqueId>,
+}
+
+/// The name of what others share.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UniqueId {
+    /// `/SharedGalleries/…` or `/CommunityGalleries/…`.
+    #[serde(default)]
+    pub unique_id: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Definition {
+    os_type: Option<String>,
+    os_state: Option<String>,
+    #[serde(rename = "hyperVGeneration")]
+    hyper_v_generation: Option<String>,
+    architecture: Option<String>,
+    identifier: Option<Identifier>,
+    recommended: Option<Recommended>,
+    end_of_life_date: Option<String>,
+    description: Option<String>,
+    eula: Option<String>,
+    privacy_statement_uri: Option<String>,
+    release_note_uri: Option<String>,
+    purchase_plan: Option<PurchasePlan>,
+    disallowed: Option<Disallowed>,
+    features: Option<Vec<Feature>>,
+    provisioning_state: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Identifier {
+    publisher: Option<String>,
+    offer: Option<String>,
+    sku: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Recommended {
+    #[serde(rename = "vCPUs")]
+    vcpus: Option<Bounds>,
+    memory: Option<Bounds>,
+}
+
+#[derive(Deserialize, Default, Clone, Copy)]
+#[serde(default)]
+struct Bounds {
+    min: Option<u32>,
+    max: Option<u32>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct PurchasePlan {
+    name: Option<String>,
+    publisher: Option<String>,
+    product: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Disallowed {
+    disk_types: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct Feature {
+    name: String,
+    #[serde(default)]
+    value: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Version {
+    publishing_profile: Option<Publishing>,
+    storage_profile: Option<Storage>,
+    provisioning_state: Option<String>,
+    replication_status: Option<Replication>,
+    // What others share has these beside each other, without a publishing profile.
+    published_date: Option<String>,
+    end_of_life_date: Option<String>,
+    exclude_from_latest: Option<bool>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Publishing {
+    target_regions: Option<Vec<Region>>,
+    replica_count: Option<u32>,
+    exclude_from_latest: Option<bool>,
+    published_date: Option<String>,
+    end_of_life_date: Option<String>,
+    storage_account_type: Option<String>,
+    replication_mode: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Region {
+    name: String,
+    regional_replica_count: Option<u32>,
+    storage_account_type: Option<String>,
+    exclude_from_latest: Option<bool>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Storage {
+    source: Option<Source>,
+    os_disk_image: Option<Disk>,
+    data_disk_images: Option<Vec<Disk>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Disk {
+    source: Option<Source>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Source {
+    id: Option<String>,
+    uri: Option<String>,
+    virtual_machine_id: Option<String>,
+    community_gallery_image_id: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Replication {
+    aggregated_state: Option<String>,
+    summary: Option<Vec<RegionState>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RegionState {
+    region: String,
+    state: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Managed {
+    source_virtual_machine: Option<Source>,
+    storage_profile: Option<ManagedStorage>,
+    #[serde(rename = "hyperVGeneration")]
+    hyper_v_generation: Option<String>,
+    provisioning_state: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct ManagedStorage {
+    os_disk: Option<ManagedDisk>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct ManagedDisk {
+    os_type: Option<String>,
+    os_state: Option<String>,
+    managed_disk: Option<Source>,
+    snapshot: Option<Source>,
+    blob_uri: Option<String>,
+    storage_account_type: Option<String>,
+}
+
+fn time(text: Option<&String>) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text?, &Rfc3339).ok().map(|at| at.to_offset(UtcOffset::UTC))
+}
+
+/// Empty texts say nothing: community galleries have empty publishers.
+fn told(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+fn typed<T: DeserializeOwned + Default>(resource: &Resource) -> Result<T> {
+    if resource.properties.is_null() {
+        return Ok(T::default());
+    }
+    // Resource Graph wraps what communities share once more.
+    let inner = &resource.properties["properties"];
+    let properties = if inner.is_object() { inner } else { &resource.properties };
+    T::deserialize(properties).map_err(|e| {
+        Error::transient(format!("{}: properties that cannot be read ({e})", resource.name))
+    })
+}
+
+impl Resource {
+    fn tags(&self) -> BTreeMap<String, String> {
+        let tags = self.tags.iter().flatten();
+        tags.map(|(name, value)| (name.clone(), value.clone().unwrap_or_default())).collect()
+    }
+
+    /// The name that others gave what they share.
+    pub fn unique_id(&self) -> Option<&str> {
+        let inner = self.properties["identifier"]["uniqueId"].as_str();
+        self.identifier.as_ref().and_then(|id| id.unique_id.as_deref()).or(inner)
+    }
+}
+
+/// The part of a Resource Manager id behind `name`, without case.
+pub fn part<'a>(id: &'a str, name: &str) -> Option<&'a str> {
+    let mut parts = id.split('/');
+    parts.find(|part| part.eq_ignore_ascii_case(name))?;
+    parts.next().filter(|part| !part.is_empty())
+}
+
+/// The gallery that an id names, or lies in.
+pub fn own_gallery(id: &str) -> Option<OwnGallery> {
+    Some(OwnGallery {
+        subscription: part(id, "subscriptions")?.to_owned(),
+        resource_group: part(id, "resourceGroups")?.to_owned(),
+        gallery: part(id, "galleries")?.to_owned(),
+    })
+}
+
+/// A gallery's id.
+pub fn gallery_id(own: &OwnGallery) -> String {
+    format!(
+        "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.Compute/galleries/{}",
+        own.subscription, own.resource_group, own.gallery
+    )
+}
+
+/// An image definition's row, but for the gallery that it belongs to.
+pub fn definition(id: String, resource: &Resource) -> Result<GalleryImage> {
+    let said: Definition = typed(resource)?;
+    let mut row = GalleryImage::new(Kind::GalleryDefinition, id);
+    let identifier = said.identifier.unwrap_or_default();
+    let recommended = said.recommended.unwrap_or_default();
+    let (vcpus, memory) =
+        (recommended.vcpus.unwrap_or_default(), recommended.memory.unwrap_or_default());
+    let plan = said.purchase_plan.unwrap_or_default();
+    row.definition.clone_from(&resource.name);
+    row.publisher = told(identifier.publisher);
+    row.offer = told(identifier.offer);
+    row.sku = told(identifier.sku);
+    row.os = said.os_type;
+    row.os_state = said.os_state;
+    row.architecture = said.architecture;
+    row.hyper_v_generation = said.hyper_v_generation;
+    let features = said.features.unwrap_or_default().into_iter();
+    row.features = features.map(|f| (f.name, f.value.unwrap_or_default())).collect();
+    row.security_type = row.features.get("SecurityType").cloned();
+    row.locations = resource.location.iter().map(|name| short_name(name)).collect();
+    row.provisioning_state = said.provisioning_state;
+    row.end_of_life_at = time(said.end_of_life_date.as_ref());
+    (row.min_vcpus, row.max_vcpus) = (vcpus.min, vcpus.max);
+    (row.min_memory, row.max_memory) = (memory.min, memory.max);
+    row.disallowed_disk_types = said.disallowed.and_then(|d| d.disk_types).unwrap_or_default();
+    row.plan_publisher = told(plan.publisher);
+    row.plan_product = told(plan.product);
+    row.plan_name = told(plan.name);
+    row.eula = told(said.eula);
+    row.privacy_uri = told(said.privacy_statement_uri);
+    row.release_notes_uri = told(said.release_note_uri);
+    row.description = told(said.description);
+    row.tags = resource.tags();
+    Ok(row)
+}
+
+/// A version's row: what its definition says, and what it says itself.
+pub fn version(definition: &GalleryImage, resource: &Resource) -> Result<GalleryImage> {
+    let said: Version = typed(resource)?;
+    let publishing = said.publishing_profile.unwrap_or_default();
+    let id = format!("{}/versions/{}", definition.id, resource.name);
+    let mut row = GalleryImage { kind: Kind::GalleryVersion, id, ..definition.clone() };
+    row.version = Some(resource.name.clone());
+    row.tags = resource.tags();
+    row.provisioning_state = said.provisioning_state;
+    row.storage_type = publishing.storage_account_type;
+    row.replication_mode = publishing.replication_mode;
+    row.exclude_from_latest =
+        publishing.exclude_from_latest.or(said.exclude_from_latest).unwrap_or_default();
+    row.published_at = time(publishing.published_date.or(said.published_date).as_ref());
+    let end = time(publishing.end_of_life_date.or(said.end_of_life_date).as_ref());
+    row.end_of_life_at = end.into_iter().chain(definition.end_of_life_at).min();
+    if let Some(regions) = &publishing.target_regions {
+        row.locations = regions.iter().map(|region| short_name(&region.name)).collect();
+        for region in regions {
+            let name = short_name(&region.name);
+            let replicas = region.regional_replica_count.or(publishing.replica_count).unwrap_or(1);
+            row.replicas.insert(name.clone(), replicas);
+            if let Some(storage) = &region.storage_account_type
+                && Some(storage) != row.storage_type.as_ref()
+            {
+                row.storage_types.insert(name.clone(), storage.clone());
+            }
+            if region.exclude_from_latest == Some(true) {
+                row.excluded_locations.push(name);
+            }
+        }
+    }
+    row.locations.sort_unstable();
+    row.locations.dedup();
+    row.excluded_locations.sort_unstable();
+    (row.source_kind, row.source_id) = source(said.storage_profile.unwrap_or_default());
+    if let Some(status) = said.replication_status {
+        row.add_replication(&replicated(row.id.clone(), status));
+    }
+    Ok(row)
+}
+
+/// What a version was made from, and what that is.
+fn source(storage: Storage) -> (Option<String>, Option<String>) {
+    let whole = storage.source.unwrap_or_default();
+    if let Some(id) = whole.community_gallery_image_id {
+        return (Some("community-version".to_owned()), Some(id));
+    }
+    let disks = storage.data_disk_images.unwrap_or_default();
+    let disks = storage.os_disk_image.into_iter().chain(disks).filter_map(|disk| disk.source);
+    let id = told(whole.virtual_machine_id).or(told(whole.id));
+    let mut uri = told(whole.uri);
+    let id = id.or_else(|| {
+        disks.into_iter().find_map(|disk| {
+            uri = uri.take().or(told(disk.uri));
+            told(disk.id)
+        })
+    });
+    let Some(id) = id else {
+        return (uri.as_ref().map(|_| "vhd".to_owned()), uri.map(|uri| without_query(&uri)));
+    };
+    let lower = id.to_ascii_lowercase();
+    let kinds = [
+        ("/virtualmachines/", "virtual-machine"),
+        ("/disks/", "disk"),
+        ("/snapshots/", "snapshot"),
+        ("/versions/", "gallery-version"),
+        ("/galleries/", "gallery-version"),
+        ("/storageaccounts/", "vhd"),
+        ("/images/", "managed-image"),
+    ];
+    let kind = kinds.iter().find(|(part, _)| lower.contains(part)).map_or("other", |kind| kind.1);
+    // The account comes with the address of the blob in it.
+    let id = if kind == "vhd" { uri.map_or(id, |uri| without_query(&uri)) } else { id };
+    (Some(kind.to_owned()), Some(id))
+}
+
+/// A blob's address may carry a signature.
+fn without_query(uri: &str) -> String {
+    uri.split('?').next().unwrap_or_default().to_owned()
+}
+
+fn replicated(id: String, status: Replication) -> Replicated {
+    let regions = status.summary.unwrap_or_default().into_iter();
+    Replicated {
+        id,
+        state: status.aggregated_state.unwrap_or_else(|| "Unknown".to_owned()),
+        regions: regions.map(|region| (short_name(&region.region), region.state)).collect(),
+    }
+}
+
+/// The replication of a version that was asked for it.
+pub fn replication(id: String, resource: &Resource) -> Result<Replicated> {
+    let said: Version = typed(resource)?;
+    Ok(replicated(id, said.replication_status.unwrap_or_default()))
+}
+
+/// A managed image's row.
+pub fn managed(resource: &Resource) -> Result<GalleryImage> {
+    let said: Managed = typed(resource)?;
+    let disk = said.storage_profile.unwrap_or_default().os_disk.unwrap_or_default();
+    let mut row = GalleryImage::new(Kind::ManagedImage, resource.id.clone());
+    row.subscription_id = part(&resource.id, "subscriptions").map(str::to_owned);
+    row.resource_group = part(&resource.id, "resourceGroups").map(str::to_owned);
+    row.definition.clone_from(&resource.name);
+    row.os = disk.os_type;
+    row.os_state = disk.os_state;
+    row.hyper_v_generation = said.hyper_v_generation;
+    row.provisioning_state = said.provisioning_state;
+    row.storage_type = disk.storage_account_type;
+    row.locations = resource.location.iter().map(|name| short_name(name)).collect();
+    let machine = said.source_virtual_machine.and_then(|source| told(source.id));
+    let id = |source: Option<Source>| source.and_then(|source| told(source.id));
+    let sources = [
+        ("virtual-machine", machine),
+        ("snapshot", id(disk.snapshot)),
+        ("disk", id(disk.managed_disk)),
+        ("vhd", told(disk.blob_uri).map(|uri| without_query(&uri))),
+    ];
+    if let Some((kind, Some(id))) = sources.into_iter().find(|(_, id)| id.is_some()) {
+        (row.source_kind, row.source_id) = (Some(kind.to_owned()), Some(id));
+    }
+    row.tags = resource.tags();
+    Ok(row)
+}
+
+/// How a gallery's own answer says that it is shared.
+pub fn sharing(gallery: &Value) -> String {
+    let said = gallery["properties"]["sharingProfile"]["permissions"].as_str();
+    said.unwrap_or("Private").to_ascii_lowercase()
+}

@@ -1,0 +1,26 @@
+//! Where galleries of others are looked for.
+
+use crate::client::Client;
+use crate::error::{ErrorKind, Result};
+use crate::source::locations;
+
+/// The first of `subscriptions` that may be asked for its locations, and the locations to look in. A
+/// subscription that may not has its own line in coverage; none when none of them may.
+pub async fn readable(
+    client: &Client,
+    subscriptions: &[String],
+    wanted: &[String],
+) -> Result<Option<(String, Vec<String>)>> {
+    for subscription in subscriptions {
+        match locations::locations(client, subscription, wanted).await {
+            Ok(locations) => return Ok(Some((subscription.clone(), locations))),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::Denied | ErrorKind::NotFound | ErrorKind::Conflict
+                ) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}

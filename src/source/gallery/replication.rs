@@ -1,0 +1,147 @@
+//! How far versions are replicated: one GET each, for what listings and Resource Graph do not tell.
+//!
+//! What was replicated to its end is not asked again while its target regions stay the same.
+
+use super::own::path;
+use super::parse::{self, Resource};
+use super::{AT_ONCE, GALLERIES, Gallery};
+use crate::error::{ErrorKind, Result};
+use crate::image::gallery::{GalleryImage, Kind, Replicated, mark_latest};
+use crate::source::{Crawled, Effort, Known, Rows, ended};
+use crate::work::{Details, GalleryScope, Gap, Outcome, OwnGallery, Scope, State, WorkItem};
+use futures::{StreamExt, stream};
+use tokio::time::Instant;
+
+/// A gallery's item asks for so many versions itself; what is beyond becomes items of so many.
+const HERE: usize = 64;
+const PER_ITEM: usize = 200;
+
+/// Versions that were asked, those that were asked in vain, and those that nobody asked yet.
+#[derive(Default)]
+struct Asked {
+    told: Vec<Replicated>,
+    gaps: Vec<Gap>,
+    left: Vec<[String; 2]>,
+}
+
+impl Gallery {
+    /// Asks for the replication of those of `rows` that `details` means: gaps and children.
+    pub(super) async fn add_replication(
+        &self,
+        item: &WorkItem,
+        own: &OwnGallery,
+        rows: &mut [GalleryImage],
+        details: Details,
+        effort: &Effort,
+        known: &Known,
+    ) -> Result<(Vec<Gap>, Vec<WorkItem>)> {
+        let chosen = match details {
+            Details::None => Vec::new(),
+            Details::Latest => newest(rows, effort),
+            Details::All => versions(rows),
+        };
+        let name = |at: &usize| {
+            let row = &rows[*at];
+            Some([row.definition.clone(), row.version.clone()?])
+        };
+        let unknown = chosen.iter().filter(|at| !known.is_replicated(&rows[**at]));
+        let mut wanted: Vec<[String; 2]> = unknown.filter_map(name).collect();
+        let later = wanted.split_off(wanted.len().min(HERE));
+        let Asked { told, gaps, left } = self.ask(own, wanted, effort).await?;
+        for told in &told {
+            if let Some(row) = rows.iter_mut().find(|row| row.id == told.id) {
+                row.add_replication(told);
+            }
+        }
+        let left: Vec<[String; 2]> = left.into_iter().chain(later).collect();
+        let children = left.chunks(PER_ITEM).map(|part| follow(item, own, part.to_vec()));
+        Ok((gaps, children.collect()))
+    }
+
+    pub(super) async fn crawl_replication(
+        &self,
+        item: &WorkItem,
+        own: &OwnGallery,
+        versions: &[[String; 2]],
+        effort: &Effort,
+    ) -> Result<Crawled> {
+        let Asked { told, gaps, left } = self.ask(own, versions.to_vec(), effort).await?;
+        let children = (!left.is_empty()).then(|| follow(item, own, left));
+        let outcome = Outcome {
+            rows: told.len() as u64,
+            gaps,
+            children: children.into_iter().collect(),
+            ..Outcome::bare(item.scope.clone(), State::Done, "", 0)
+        };
+        Ok(Crawled::Ended(outcome, Rows::Replicated(told)))
+    }
+
+    async fn ask(
+        &self,
+        own: &OwnGallery,
+        versions: Vec<[String; 2]>,
+        effort: &Effort,
+    ) -> Result<Asked> {
+        let mut asked = Asked::default();
+        for (index, batch) in versions.chunks(AT_ONCE).enumerate() {
+            if !asked.left.is_empty() || (index > 0 && Instant::now() > effort.until) {
+                asked.left.extend_from_slice(&versions[index * AT_ONCE..]);
+                break;
+            }
+            let mut answers = stream::iter(batch.to_vec())
+                .map(|name| async move {
+                    let answer = self.replication(own, &name).await;
+                    (name, answer)
+                })
+                .buffered(AT_ONCE);
+            while let Some((name, answer)) = answers.next().await {
+                match answer {
+                    Ok(told) => asked.told.push(told),
+                    Err(error) if error.kind() == ErrorKind::Throttled && index > 0 => {
+                        asked.left.push(name);
+                    }
+                    Err(error) => {
+                        let (state, reason, attempts) = ended(error, effort)?;
+                        let [offer, version] = name;
+                        let version = Some(version);
+                        asked.gaps.push(Gap { offer, sku: None, version, state, reason, attempts });
+                    }
+                }
+            }
+        }
+        Ok(asked)
+    }
+
+    async fn replication(
+        &self,
+        own: &OwnGallery,
+        [definition, version]: &[String; 2],
+    ) -> Result<Replicated> {
+        let query = [("$expand", "ReplicationStatus"), GALLERIES];
+        let below = ["images", definition.as_str(), "versions", version.as_str()];
+        let resource: Resource = self.client.get(&path(own, &below), &query).await?;
+        let gallery = parse::gallery_id(own);
+        parse::replication(format!("{gallery}/images/{definition}/versions/{version}"), &resource)
+    }
+}
+
+fn follow(item: &WorkItem, own: &OwnGallery, versions: Vec<[String; 2]>) -> WorkItem {
+    item.child(Scope::Gallery(GalleryScope::Replication { own: own.clone(), versions }))
+}
+
+/// The newest version of each definition, by the row's number.
+fn newest(rows: &[GalleryImage], effort: &Effort) -> Vec<usize> {
+    let mut marked = rows.to_vec();
+    for row in &mut marked {
+        row.status = row.status_at(effort.now);
+    }
+    mark_latest(&mut marked);
+    let numbered = marked.iter().enumerate();
+    numbered.filter(|(_, row)| row.is_latest).map(|(at, _)| at).collect()
+}
+
+/// All versions, by the row's number.
+fn versions(rows: &[GalleryImage]) -> Vec<usize> {
+    let numbered = rows.iter().enumerate();
+    numbered.filter(|(_, row)| row.kind == Kind::GalleryVersion).map(|(at, _)| at).collect()
+}
