@@ -6,17 +6,20 @@
 pub mod aliases;
 pub mod feed;
 mod filter;
+pub mod gallery;
 mod latest;
 mod list;
 pub mod live;
+pub mod usage;
 
 pub use crate::source::locations::short_name;
 pub use filter::Filter;
+pub use gallery::GalleryTable;
 pub use latest::LatestQuestion;
 pub use list::{Found, Page, list};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::index::{Index, IndexWriter, Level, Place};
+use crate::format::index::{Index, IndexWriter, Level};
 use crate::image::Urn;
 use crate::image::marketplace::MarketplaceImage;
 use crate::pipeline::snapshot::{self, Manifest};
@@ -24,6 +27,7 @@ use crate::store::{SnapshotFile, Store};
 use crate::work::{RunId, SourceName};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::OnceCell;
 
 /// How many snapshots before a damaged one are tried.
 const TRIED: usize = 4;
@@ -33,9 +37,14 @@ const TRIED: usize = 4;
 pub struct Catalog {
     /// What the snapshot consists of.
     pub manifest: Manifest,
-    /// Its table.
+    /// Its marketplace table.
     pub index: Index,
+    /// Its gallery table, once a lookup needed it.
+    gallery: OnceCell<GalleryTable>,
 }
+
+/// Places in the gallery table have this bit in the token of a list.
+const IN_GALLERY: u32 = 1 << 31;
 
 impl Catalog {
     /// Opens the current snapshot, or the newest one before it that is what its manifest names.
@@ -86,12 +95,62 @@ impl Catalog {
             }
             None => from_table(store, &manifest).await?,
         };
-        Ok(Self { manifest, index })
+        Ok(Self { manifest, index, gallery: OnceCell::new() })
     }
 
-    /// The rows that `filter` accepts, at most `top`, from a place on that an earlier page named.
+    /// Its gallery table, which is read when it is first needed; empty when it has none.
+    pub async fn gallery(&self, store: &dyn Store) -> Result<&GalleryTable> {
+        self.gallery.get_or_try_init(|| GalleryTable::open(store, &self.manifest)).await
+    }
+
+    /// Reads what a list by `filter` needs beside the index.
+    pub async fn prepare(&self, store: &dyn Store, filter: &Filter) -> Result<()> {
+        if filter.wants_galleries() && GalleryTable::is_in(&self.manifest) {
+            self.gallery(store).await?;
+        }
+        Ok(())
+    }
+
+    /// The rows that `filter` accepts, at most `top`, from a place on that an earlier page named:
+    /// marketplace images, then those of galleries, if these were [prepared](Self::prepare).
     pub fn list(&self, filter: &Filter, from: u32, top: usize) -> Page {
-        list(&self.index, filter, from, top)
+        let mut page = match from & IN_GALLERY {
+            0 => list(&self.index, filter, from, top),
+            _ => Page::default(),
+        };
+        if let (None, Some(table)) = (page.next, self.gallery.get()) {
+            let from = if from & IN_GALLERY == 0 { 0 } else { from & !IN_GALLERY };
+            let (rows, next) = table.list(filter, from, top - page.rows.len());
+            page.gallery = rows;
+            page.next = next.map(|at| at | IN_GALLERY);
+        }
+        page
+    }
+
+    /// Appends the JSON of a page's rows, separated by commas.
+    pub fn write_page(&self, page: &Page, out: &mut Vec<u8>) {
+        let separate = |out: &mut Vec<u8>, number: usize| {
+            if number > 0 {
+                out.push(b',');
+            }
+        };
+        for (number, found) in page.rows.iter().enumerate() {
+            separate(out, number);
+            self.write_json(*found, out);
+        }
+        for (number, row) in page.gallery.iter().enumerate() {
+            separate(out, page.rows.len() + number);
+            out.extend_from_slice(self.gallery.get().map_or(b"null", |table| table.json(*row)));
+        }
+    }
+
+    /// The rows of a page.
+    pub fn values(&self, page: &Page) -> Result<Vec<Value>> {
+        let mut text = vec![b'['];
+        self.write_page(page, &mut text);
+        text.push(b']');
+        serde_json::from_slice(&text)
+            .map_err(|e| Error::corrupt(format!("a row of the snapshot cannot be read ({e})")))
     }
 
     /// The locations that have images, by short name, sorted.
@@ -121,36 +180,38 @@ impl Catalog {
         None
     }
 
+    /// One image of any table by its name: a URN, or an id with or without its first slash. Images of
+    /// galleries are found once their table was read.
+    pub fn find_id(&self, id: &str) -> Option<Page> {
+        if let Ok(urn) = id.parse::<Urn>() {
+            return self.find(&urn).map(|row| Page { rows: vec![row], ..Page::default() });
+        }
+        let id = if id.starts_with('/') { id.to_owned() } else { format!("/{id}") };
+        let row = self.gallery.get()?.find(&id)?;
+        Some(Page { gallery: vec![row], ..Page::default() })
+    }
+
+    /// Whether a filter accepts a row of the gallery table.
+    pub fn accepts_gallery(&self, filter: &Filter, row: u32) -> bool {
+        self.gallery.get().is_some_and(|table| table.accepts(filter, row))
+    }
+
     /// Appends a row's JSON.
     pub fn write_json(&self, (row, place): Found, out: &mut Vec<u8>) {
         self.index.write_json(row, place, out);
     }
 
-    /// A row as JSON.
-    pub fn value(&self, row: u32) -> Result<Value> {
-        self.read((row, self.index.place(row)))
-    }
-
-    /// A row that was found, as JSON.
-    pub fn parse(&self, found: Found) -> Result<Value> {
-        self.read(found)
-    }
-
-    /// A row that was found.
-    pub fn row(&self, found: Found) -> Result<MarketplaceImage> {
-        self.read(found)
-    }
-
-    fn read<T: DeserializeOwned>(&self, found: Found) -> Result<T> {
+    /// A row that was found, as JSON or as an image.
+    pub fn read<T: DeserializeOwned>(&self, found: Found) -> Result<T> {
         let mut text = Vec::new();
         self.write_json(found, &mut text);
         serde_json::from_slice(&text)
             .map_err(|e| Error::corrupt(format!("index.bin: a row cannot be read ({e})")))
     }
 
-    /// The place of a row.
-    pub fn place(&self, row: u32) -> Place {
-        self.index.place(row)
+    /// A row by its number.
+    pub fn at(&self, row: u32) -> Found {
+        (row, self.index.place(row))
     }
 }
 

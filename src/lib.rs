@@ -7,6 +7,7 @@ pub mod config;
 pub mod error;
 pub mod format;
 pub mod functions;
+pub mod gallery;
 pub mod handler;
 pub mod host;
 pub mod image;

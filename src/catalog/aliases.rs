@@ -58,7 +58,7 @@ pub fn resolve(catalog: &Catalog) -> Result<Vec<(&'static Alias, Value)>> {
         let Ok(row) = LatestQuestion::parse(alias.name, &[], None)?.answer(&catalog.index) else {
             continue;
         };
-        resolved.push((alias, catalog.value(row)?));
+        resolved.push((alias, catalog.read(catalog.at(row))?));
     }
     Ok(resolved)
 }

@@ -1,6 +1,7 @@
 //! Which images are wanted.
 
-use crate::image::marketplace::MarketplaceImage;
+use crate::image::gallery::Kind;
+use crate::image::marketplace::{KIND, MarketplaceImage};
 use crate::source::locations::short_name;
 
 /// Which images are wanted. Texts are compared without case, as parts of names unless `exact`.
@@ -26,12 +27,32 @@ pub struct Filter {
     pub kind: Option<String>,
     /// Words that must all occur somewhere in the names.
     pub search: Option<String>,
+    /// Part of a gallery's name.
+    pub gallery: Option<String>,
+    /// Part of an image definition's name.
+    pub definition: Option<String>,
+    /// Part of a subscription's id.
+    pub subscription: Option<String>,
     /// Compare whole names.
     pub exact: bool,
 }
 
 impl Filter {
-    /// Whether a row is wanted.
+    /// Whether marketplace images may be wanted at all.
+    pub fn wants_marketplace(&self) -> bool {
+        let galleries = [&self.gallery, &self.definition, &self.subscription];
+        galleries.iter().all(|wanted| wanted.is_none())
+            && self.kind.as_ref().is_none_or(|kind| self.fits(kind, KIND))
+    }
+
+    /// Whether images of galleries may be wanted.
+    pub fn wants_galleries(&self) -> bool {
+        let fits =
+            |kind: &Kind| self.kind.as_ref().is_none_or(|wanted| self.fits(wanted, kind.as_str()));
+        Kind::ALL.iter().any(fits)
+    }
+
+    /// Whether a marketplace row is wanted.
     pub fn accepts(&self, row: &MarketplaceImage) -> bool {
         let names = [
             (&self.publisher, Some(row.publisher.as_str())),
@@ -52,6 +73,7 @@ impl Filter {
                 .any(|name| name.to_ascii_lowercase().contains(word))
         };
         names_fit
+            && self.wants_marketplace()
             && self.locations.iter().all(|wanted| row.locations.contains(&short_name(wanted)))
             && self.words().iter().all(found)
     }

@@ -16,6 +16,8 @@ pub type Found = (u32, Place);
 pub struct Page {
     /// The rows.
     pub rows: Vec<Found>,
+    /// Rows of the gallery table, behind these.
+    pub gallery: Vec<u32>,
     /// Where the next part begins, if there is more.
     pub next: Option<u32>,
 }
@@ -103,7 +105,7 @@ struct Query<'a> {
 impl<'a> Query<'a> {
     /// None when nothing can fit.
     fn new(index: &'a Index, filter: &Filter) -> Option<Self> {
-        if filter.kind.as_ref().is_some_and(|kind| !filter.fits(kind, "marketplace")) {
+        if !filter.wants_marketplace() {
             return None;
         }
         let texts = |pool: &Pool, wanted: &Option<String>| {

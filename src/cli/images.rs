@@ -1,6 +1,7 @@
 //! `azimg images`: lookups in the current snapshot, or in Azure itself.
 
 use super::output::Output;
+use crate::catalog::usage::{self, Finding, Usage};
 use crate::catalog::{Catalog, Filter, LatestQuestion, aliases, live, short_name};
 use crate::config::{Config, Flags};
 use crate::error::{Error, Result};
@@ -15,6 +16,7 @@ pub(super) enum ImagesCommand {
     /// List images
     #[command(after_help = "Examples:
   azimg images list --publisher canonical --architecture arm64 -o table
+  azimg images list --kind gallery-version --status end-of-life
   azimg images list --live --publisher canonical --location eastus")]
     List(ListArgs),
     /// Show everything about one image
@@ -22,14 +24,22 @@ pub(super) enum ImagesCommand {
   azimg images show Canonical:ubuntu-24_04-lts:server:24.8.20260901
   azimg images show Canonical:ubuntu-24_04-lts:server:24.8.20260901 --query locations")]
     Show {
-        /// publisher:offer:sku:version
+        /// publisher:offer:sku:version, or the id of an image of a gallery
+        #[arg(value_name = "URN|ID")]
         urn: String,
     },
     /// The newest version of a SKU that can be deployed in all named locations
     #[command(after_help = "Examples:
   azimg images latest Canonical:ubuntu-24_04-lts:server --location eastus --location westus2
+  azimg images latest shared_gallery/ubuntu-base --location westeurope --query '[0].id'
   azimg images latest Debian:debian-12:12-gen2 --not-deprecated-before 2027-01-01 -o tsv --query '[].id'")]
     Latest(LatestArgs),
+    /// What runs on which image: machines and scale sets on images that are deprecated, past their end
+    /// of life, gone, or not the latest
+    #[command(after_help = "Examples:
+  azimg images usage -o table
+  azimg images usage --finding gone --finding deprecated -o csv > replace.csv")]
+    Usage(UsageArgs),
     /// Short names of images, as az takes them, with their newest versions
     #[command(after_help = "Examples:
   azimg images aliases
@@ -64,12 +74,21 @@ pub(super) struct ListArgs {
     /// Linux or Windows
     #[arg(long)]
     os: Option<String>,
-    /// active, scheduled or deprecated
+    /// active, scheduled, deprecated or end-of-life
     #[arg(long)]
     status: Option<String>,
-    /// Kind of image, such as marketplace
+    /// Kind of image: marketplace, gallery-version, gallery-definition or managed-image
     #[arg(long)]
     kind: Option<String>,
+    /// Part of a gallery's name
+    #[arg(long)]
+    gallery: Option<String>,
+    /// Part of an image definition's name
+    #[arg(long)]
+    definition: Option<String>,
+    /// Part of the id of a gallery's subscription
+    #[arg(long, value_name = "ID")]
+    subscription: Option<String>,
     /// Words that all occur in the names; the best fit comes first
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
@@ -83,8 +102,9 @@ pub(super) struct ListArgs {
 
 #[derive(clap::Args)]
 pub(super) struct LatestArgs {
-    /// publisher:offer:sku, or an alias such as Ubuntu2404; may be repeated
-    #[arg(required = true)]
+    /// publisher:offer:sku, an alias such as Ubuntu2404, GALLERY/DEFINITION or a definition's id; may
+    /// be repeated
+    #[arg(required = true, value_name = "IMAGE")]
     urn: Vec<String>,
     /// A location that must have it; may be repeated
     #[arg(long)]
@@ -93,6 +113,37 @@ pub(super) struct LatestArgs {
     #[arg(long, value_name = "DATE")]
     not_deprecated_before: Option<String>,
 }
+
+#[derive(clap::Args)]
+pub(super) struct UsageArgs {
+    /// Only machines of this subscription; may be repeated [default: all, or `AZIMG_SUBSCRIPTIONS`]
+    #[arg(long, value_name = "ID")]
+    subscription: Vec<String>,
+    /// Only machines whose image stands so: gone, deprecated, end-of-life, scheduled, not-latest,
+    /// current or unknown; may be repeated [default: all but current]
+    #[arg(long, value_name = "FINDING")]
+    finding: Vec<Finding>,
+    /// All machines
+    #[arg(long, conflicts_with = "finding")]
+    all: bool,
+}
+
+/// What is shown of images of galleries.
+pub(super) const GALLERY_COLUMNS: &[&str] = &[
+    "kind",
+    "gallery",
+    "definition",
+    "version",
+    "status",
+    "isLatest",
+    "os",
+    "architecture",
+    "locations",
+    "endOfLifeAt",
+];
+
+const USAGE_COLUMNS: &[&str] =
+    &["subscriptionId", "name", "location", "finding", "image", "version", "endsAt", "moveTo"];
 
 const COLUMNS: &[&str] = &[
     "publisher",
@@ -108,11 +159,12 @@ const COLUMNS: &[&str] = &[
 ];
 
 pub(super) async fn run(command: ImagesCommand, flags: Flags, output: &Output) -> Result<ExitCode> {
-    let config = Config::load(flags)?;
+    let config = Config::load(flags.clone())?;
     match command {
         ImagesCommand::List(args) => list(&config, args, output).await,
         ImagesCommand::Show { urn } => show(&config, &urn, output).await,
         ImagesCommand::Latest(args) => latest(&config, &args, output).await,
+        ImagesCommand::Usage(args) => usage_of(flags, args, output).await,
         ImagesCommand::Aliases { az } => aliases(&config, az, output).await,
     }
 }
@@ -135,6 +187,9 @@ async fn list(config: &Config, args: ListArgs, output: &Output) -> Result<ExitCo
         status: args.status,
         kind: args.kind,
         search: args.search,
+        gallery: args.gallery,
+        definition: args.definition,
+        subscription: args.subscription,
         exact: args.exact,
     };
     let rows = if args.live {
@@ -142,14 +197,45 @@ async fn list(config: &Config, args: ListArgs, output: &Output) -> Result<ExitCo
         let now = OffsetDateTime::now_utc();
         values(&live::images(&app.sources, config.request(), &filter, now).await?)?
     } else {
-        let catalog = Catalog::open(config.store()?.as_ref()).await?;
-        let found = catalog.list(&filter, 0, usize::MAX).rows;
-        found.into_iter().map(|found| catalog.parse(found)).collect::<Result<_>>()?
+        listed(config, &filter).await?
     };
     if rows.is_empty() && !output.quiet {
         eprintln!("{}", nothing_fits(config, &filter, args.live).await);
     }
-    output.list(rows, COLUMNS)?;
+    let columns = if filter.wants_marketplace() { COLUMNS } else { GALLERY_COLUMNS };
+    output.list(rows, columns)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All images of the current snapshot that `filter` accepts.
+pub(super) async fn listed(config: &Config, filter: &Filter) -> Result<Vec<Value>> {
+    let store = config.store()?;
+    let catalog = Catalog::open(store.as_ref()).await?;
+    catalog.prepare(store.as_ref(), filter).await?;
+    catalog.values(&catalog.list(filter, 0, usize::MAX))
+}
+
+async fn usage_of(flags: Flags, args: UsageArgs, output: &Output) -> Result<ExitCode> {
+    let config = Config::load(Flags { subscriptions: args.subscription, ..flags })?;
+    let store = config.store()?;
+    let catalog = Catalog::open(store.as_ref()).await?;
+    let (app, _) = config.app()?;
+    let machines = usage::machines(&app.sources, config.request()).await?;
+    let mut rows = usage::usage(&catalog, store.as_ref(), &machines).await?;
+    let count = rows.len();
+    rows.retain(|row| match args.finding[..] {
+        [] => args.all || row.finding != Finding::Current,
+        _ => args.finding.contains(&row.finding),
+    });
+    rows.sort_by(|a, b| {
+        let key = |row: &Usage| (row.subscription_id.clone(), row.finding, row.machine.clone());
+        key(a).cmp(&key(b))
+    });
+    if !output.quiet {
+        eprintln!("{} of {count} machines and scale sets", rows.len());
+    }
+    let rows = rows.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>();
+    output.list(rows.map_err(|e| Error::bug(e.to_string()))?, USAGE_COLUMNS)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -177,8 +263,17 @@ async fn nothing_fits(config: &Config, filter: &Filter, live: bool) -> String {
 }
 
 async fn show(config: &Config, text: &str, output: &Output) -> Result<ExitCode> {
+    let store = config.store()?;
+    let catalog = Catalog::open(store.as_ref()).await?;
+    if text.contains('/') {
+        catalog.gallery(store.as_ref()).await?;
+        let found = catalog.find_id(text);
+        let found =
+            found.ok_or_else(|| Error::not_found(format!("{text} is not in the catalog")))?;
+        output.one(catalog.values(&found)?.remove(0))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let urn: Urn = text.parse()?;
-    let catalog = Catalog::open(config.store()?.as_ref()).await?;
     let Some(found) = catalog.find(&urn) else {
         let sku = format!("{}:{}:{}", urn.publisher, urn.offer, urn.sku);
         let latest = LatestQuestion::parse(&sku, &[], None)?.answer(&catalog.index);
@@ -191,7 +286,7 @@ async fn show(config: &Config, text: &str, output: &Output) -> Result<ExitCode> 
         };
         return Err(Error::not_found(format!("{urn} is not in the catalog{known}")));
     };
-    output.one(catalog.parse(found)?)?;
+    output.one(catalog.read(found)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -223,15 +318,27 @@ async fn latest(config: &Config, args: &LatestArgs, output: &Output) -> Result<E
             })
         })
         .transpose()?;
-    let questions = args
-        .urn
-        .iter()
-        .map(|urn| LatestQuestion::parse(urn, &args.location, before))
-        .collect::<Result<Vec<_>>>()?;
-    let catalog = Catalog::open(config.store()?.as_ref()).await?;
+    let store = config.store()?;
     let mut rows = Vec::new();
-    for question in &questions {
-        rows.push(catalog.value(question.answer(&catalog.index)?)?);
+    let mut catalog = None;
+    for image in &args.urn {
+        let question = match image.contains('/') {
+            true => None,
+            false => Some(LatestQuestion::parse(image, &args.location, before)?),
+        };
+        // Wrong names are told before anything is read.
+        let catalog = match &mut catalog {
+            Some(catalog) => catalog,
+            none => none.insert(Catalog::open(store.as_ref()).await?),
+        };
+        rows.push(match question {
+            Some(question) => catalog.read(catalog.at(question.answer(&catalog.index)?))?,
+            None => {
+                let table = catalog.gallery(store.as_ref()).await?;
+                let row = table.latest(image, &args.location, before)?;
+                serde_json::to_value(row).map_err(|e| Error::bug(e.to_string()))?
+            }
+        });
     }
     output.list(rows, COLUMNS)?;
     Ok(ExitCode::SUCCESS)

@@ -2,6 +2,7 @@
 
 mod changes;
 mod crawl;
+mod gallery;
 mod host;
 mod images;
 mod output;
@@ -75,6 +76,9 @@ enum Command {
     /// Look images up
     #[command(subcommand)]
     Images(images::ImagesCommand),
+    /// Compute Galleries: look them up, change, share and retire what is in them
+    #[command(subcommand)]
+    Gallery(gallery::GalleryCommand),
     /// What changed since the snapshot before
     Changes(changes::ChangesArgs),
     /// Look after runs
@@ -135,6 +139,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
     match command {
         Command::Crawl(args) => crawl::run(args, flags, &output).await,
         Command::Images(command) => images::run(command, flags, &output).await,
+        Command::Gallery(command) => gallery::run(command, flags, &output).await,
         Command::Changes(args) => changes::run(args, flags, &output).await,
         Command::Runs(command) => runs::run(command, flags, &output).await,
         Command::Serve(args) => serve::run(&args, flags).await,

@@ -49,6 +49,11 @@ impl Output {
         Ok(Self { format: format.unwrap_or(default), quiet, query, fields })
     }
 
+    /// Whether people read it.
+    pub(super) fn is_table(&self) -> bool {
+        self.format == Format::Table
+    }
+
     /// Prints a list; `columns` are what a table shows unless fields are named.
     pub(super) fn list(&self, rows: Vec<Value>, columns: &[&str]) -> Result<()> {
         self.print(Value::Array(rows), columns)

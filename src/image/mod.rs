@@ -1,6 +1,7 @@
 //! What is catalogued: plain values that know nothing of Azure's transport, of stores or of formats.
 
 pub mod gallery;
+pub mod machine;
 pub mod marketplace;
 pub mod version;
 

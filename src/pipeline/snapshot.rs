@@ -139,6 +139,13 @@ pub(crate) struct StoredRows<T> {
     _file: tempfile::NamedTempFile,
 }
 
+impl<T: DeserializeOwned> StoredRows<T> {
+    /// The next row's bytes.
+    pub(crate) fn next_line(&mut self) -> Result<Option<&[u8]>> {
+        self.rows.next_line()
+    }
+}
+
 impl<T: DeserializeOwned> Iterator for StoredRows<T> {
     type Item = Result<T>;
 

@@ -10,6 +10,7 @@ pub use known::Known;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::gallery::{GalleryImage, Replicated};
+use crate::image::machine::Machine;
 use crate::image::marketplace::{Detailed, Listed};
 use crate::work::{Gap, Outcome, Request, Scope, SourceName, State, WorkItem};
 use async_trait::async_trait;
@@ -102,6 +103,13 @@ pub trait Source: Send + Sync {
 
     /// Asks right now for what is wanted, in the locations of `request`.
     async fn live(&self, request: &Request, wanted: Wanted<'_>) -> Result<Vec<Live>>;
+
+    /// Machines that stand on images, in `subscriptions` or in all that can be seen; none where the
+    /// source does not know of any.
+    async fn machines(&self, subscriptions: &[String]) -> Result<Vec<Machine>> {
+        let _ = subscriptions;
+        Ok(Vec::new())
+    }
 }
 
 /// What an error means for the scope it happened in: how the scope ended, or the error itself when

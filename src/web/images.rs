@@ -31,6 +31,7 @@ pub(super) async fn list(State(lookups): State<Arc<Lookups>>, request: Request) 
             Some(token) => (web.served.of(token.run).await?, token.at),
             None => (web.served.current().await?, 0),
         };
+        snapshot.catalog.prepare(web.app.store.as_ref(), &query.filter).await?;
         let origin = origin(&headers);
         let body = snapshot.answer(format!("{origin}{uri}"), |catalog| {
             page(catalog, &query, from, |token| next_link(&uri, &origin, token))
@@ -51,14 +52,9 @@ fn page(
         None => catalog.list(&query.filter, from, query.top),
         Some(id) => one(catalog, query, id)?,
     };
-    let mut body = Vec::with_capacity(64 + page.rows.len() * 1024);
+    let mut body = Vec::with_capacity(64 + (page.rows.len() + page.gallery.len()) * 1024);
     body.extend_from_slice(b"{\"value\":[");
-    for (number, found) in page.rows.into_iter().enumerate() {
-        if number > 0 {
-            body.push(b',');
-        }
-        catalog.write_json(found, &mut body);
-    }
+    catalog.write_page(&page, &mut body);
     body.push(b']');
     if let Some(at) = page.next {
         let link = link(Token { run: catalog.manifest.run, at });
@@ -72,13 +68,16 @@ fn page(
 
 /// A list of the one image of this name, if the rest of the query wants it too.
 fn one(catalog: &Catalog, query: &Query, id: &str) -> Result<Page> {
-    let found = id.parse::<Urn>().ok().and_then(|urn| catalog.find(&urn));
-    let mut page = Page::default();
-    if let Some(found) = found
-        && query.filter.accepts(&catalog.row(found)?)
+    let mut page = match catalog.find_id(id) {
+        Some(page) => page,
+        None => return Ok(Page::default()),
+    };
+    if let Some(found) = page.rows.first()
+        && !query.filter.accepts(&catalog.read(*found)?)
     {
-        page.rows.push(found);
+        page.rows.clear();
     }
+    page.gallery.retain(|row| catalog.accepts_gallery(&query.filter, *row));
     Ok(page)
 }
 
@@ -102,13 +101,21 @@ pub(super) async fn latest(State(lookups): State<Arc<Lookups>>, request: Request
         let query = Query::parse(&uri, LATEST)?;
         let urn =
             query.urn.as_deref().ok_or_else(|| Error::invalid("parameter 'urn' is missing"))?;
+        let snapshot = web.served.current().await?;
+        let catalog = &snapshot.catalog;
+        if urn.contains('/') {
+            let table = catalog.gallery(web.app.store.as_ref()).await?;
+            let (locations, until) = (&query.filter.locations, query.not_deprecated_before);
+            let row = table.latest(urn, locations, until)?;
+            let body = serde_json::to_vec(&row).map_err(|e| Error::bug(e.to_string()))?;
+            return Ok(reply::cached(&snapshot.validators, &headers, body.into()));
+        }
         let question =
             LatestQuestion::parse(urn, &query.filter.locations, query.not_deprecated_before)?;
-        let snapshot = web.served.current().await?;
         let body = snapshot.answer(uri.to_string(), |catalog| {
             let row = question.answer(&catalog.index)?;
             let mut body = Vec::with_capacity(LONG_ROW);
-            catalog.write_json((row, catalog.place(row)), &mut body);
+            catalog.write_json(catalog.at(row), &mut body);
             Ok(body)
         })?;
         Ok(reply::cached(&snapshot.validators, &headers, body))
@@ -139,13 +146,17 @@ pub(super) async fn show(
     let answer = async {
         let web = lookups.ready().await?;
         Query::parse(&uri, &[])?;
-        let urn: Urn = id.parse()?;
         let snapshot = web.served.current().await?;
-        let found = snapshot.catalog.find(&urn);
-        let found =
-            found.ok_or_else(|| Error::not_found(format!("{urn} is not in the catalog")))?;
+        // A URN, or the id of an image of a gallery.
+        if !id.contains('/') {
+            id.parse::<Urn>()?;
+        } else {
+            snapshot.catalog.gallery(web.app.store.as_ref()).await?;
+        }
+        let found = snapshot.catalog.find_id(&id);
+        let found = found.ok_or_else(|| Error::not_found(format!("{id} is not in the catalog")))?;
         let mut body = Vec::with_capacity(LONG_ROW);
-        snapshot.catalog.write_json(found, &mut body);
+        snapshot.catalog.write_page(&found, &mut body);
         Ok(reply::cached(&snapshot.validators, &headers, body.into()))
     };
     answer.await.unwrap_or_else(|error: Error| reply::error(&error))

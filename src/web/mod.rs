@@ -8,6 +8,7 @@ mod reply;
 mod runs;
 mod served;
 pub mod token;
+mod usage;
 
 pub(crate) use parameters::date;
 pub(crate) use reply::status_of;
@@ -32,6 +33,7 @@ struct Web {
     app: Arc<App>,
     served: Arc<Served>,
     live: Semaphore,
+    usage: usage::Kept,
 }
 
 type Making = BoxFuture<'static, Result<Arc<App>>>;
@@ -50,7 +52,8 @@ impl Lookups {
                 error.with_kind(ErrorKind::Transient).context("not ready")
             })?;
             let served = Served::new(Arc::clone(&app.store), app.settings.look_every);
-            Ok(Web { app, served, live: Semaphore::new(LIVE_AT_ONCE) })
+            let usage = usage::Kept::default();
+            Ok(Web { app, served, live: Semaphore::new(LIVE_AT_ONCE), usage })
         };
         self.web.get_or_try_init(make).await
     }
@@ -63,6 +66,7 @@ pub fn routes(make: impl Fn() -> Making + Send + Sync + 'static) -> Router {
         .route("/api/images", get(images::list))
         .route("/api/images/latest", get(images::latest))
         .route("/api/images/aliases", get(images::aliases))
+        .route("/api/images/usage", get(usage::list))
         .route("/api/images/{*id}", get(images::show))
         .route("/api/changes", get(changes::list))
         .route("/api/runs", get(runs::list))

@@ -1,9 +1,11 @@
 //! The `OpenAPI` document: routes and parameters as they are served, records as they are written.
 
-use super::parameters::{CHANGES, LARGEST_PAGE, LATEST, LIST, Parameter, Value};
+use super::parameters::{CHANGES, LARGEST_PAGE, LATEST, LIST, Parameter, USAGE, Value};
 use super::reply;
 use super::runs::{HealthReport, RunList, RunReport};
+use crate::catalog::usage::{Finding, Usage};
 use crate::error::Error;
+use crate::image::gallery::GalleryImage;
 use crate::image::marketplace::MarketplaceImage;
 use crate::pipeline::changes::{Change, ChangeRow};
 use crate::work::Request;
@@ -25,13 +27,36 @@ use utoipa::openapi::{
     ResponseBuilder,
 };
 
+/// An image of any table.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "a schema; answers are written from the index")]
+enum Image {
+    /// A marketplace image.
+    Marketplace(Box<MarketplaceImage>),
+    /// An image of a gallery, or a managed image.
+    Gallery(Box<GalleryImage>),
+}
+
+/// A page of machines and how their images stand.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[allow(dead_code, reason = "a schema")]
+struct UsageList {
+    /// The machines.
+    value: Vec<Usage>,
+    /// Where the next page is, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_link: Option<String>,
+}
+
 /// A page of images.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[allow(dead_code, reason = "a schema; answers are written from the index")]
 struct ImageList {
     /// The images.
-    value: Vec<MarketplaceImage>,
+    value: Vec<Image>,
     /// Where the next page is, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_link: Option<String>,
@@ -117,16 +142,22 @@ fn routes() -> Vec<Route> {
         Route {
             summary: "The newest version of a SKU that is in all named locations",
             query: LATEST,
-            ..get("/api/images/latest", "latestImage", "MarketplaceImage")
+            ..get("/api/images/latest", "latestImage", "Image")
         },
         Route {
             summary: "Short names of images with their newest versions, as the Azure CLI reads them",
             ..get("/api/images/aliases", "listAliases", "Document")
         },
         Route {
+            summary: "Machines and scale sets, and how the images that they stand on stand",
+            query: USAGE,
+            errors: &[400, 404, 410, 429, 500, 502, 503],
+            ..get("/api/images/usage", "listUsage", "UsageList")
+        },
+        Route {
             summary: "One image",
-            in_path: Some(("urn", "publisher:offer:sku:version", Value::Urn)),
-            ..get("/api/images/{urn}", "getImage", "MarketplaceImage")
+            in_path: Some(("urn", "publisher:offer:sku:version, or an id", Value::Urn)),
+            ..get("/api/images/{urn}", "getImage", "Image")
         },
         Route {
             summary: "What changed between a snapshot and the one before",
@@ -156,8 +187,8 @@ fn routes() -> Vec<Route> {
     ]
 }
 
-/// A SKU's name in three parts, or an alias.
-const SKU: &str = "^([^:]+:[^:]+:[^:]+(:latest)?|[A-Z][A-Za-z0-9]+)$";
+/// A SKU's name in three parts, an alias, or a gallery and its definition.
+const SKU: &str = "^([^:]+:[^:]+:[^:]+(:latest)?|[A-Z][A-Za-z0-9]+|[^/:]+/[^/:]+)$";
 
 fn schema_of(value: Value) -> Schema {
     let text = || ObjectBuilder::new().schema_type(Type::String);
@@ -174,6 +205,10 @@ fn schema_of(value: Value) -> Schema {
         Value::Urn => text().pattern(Some("^[^:/]+:[^:/]+:[^:/]+:[^:/]+$")).build().into(),
         Value::Sku => text().pattern(Some(SKU)).build().into(),
         Value::Run => text().pattern(Some("^[0-7][0-9A-HJKMNP-TV-Z]{25}$")).build().into(),
+        Value::Findings => {
+            let names = Finding::ALL.map(Finding::as_str);
+            ArrayBuilder::new().items(text().enum_values(Some(names))).build().into()
+        }
         Value::Change => text().enum_values(Some(Change::NAMES)).build().into(),
         Value::Date => {
             text().format(Some(SchemaFormat::KnownFormat(KnownFormat::Date))).build().into()
@@ -250,7 +285,8 @@ fn schemas() -> Json {
         add::<RunReport>,
         add::<HealthReport>,
         add::<Request>,
-        add::<MarketplaceImage>,
+        add::<Image>,
+        add::<UsageList>,
     ] {
         add(&mut generator);
     }

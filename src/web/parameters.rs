@@ -17,8 +17,10 @@ pub(super) enum Value {
     Date,
     /// publisher:offer:sku:version.
     Urn,
-    /// publisher:offer:sku, or an alias.
+    /// publisher:offer:sku, an alias, or gallery/definition.
     Sku,
+    /// May be given several times.
+    Findings,
     Run,
     Change,
 }
@@ -41,6 +43,8 @@ pub(super) const LARGEST_PAGE: usize = 1_000;
 
 const TOP: Parameter = parameter("top", Value::Count, "Rows of a page, 1 to 1000 (100)");
 const SKIP: Parameter = parameter("skipToken", Value::Text, "As a nextLink has it");
+const SUBSCRIPTION: Parameter =
+    parameter("subscription", Value::Text, "Part of a subscription's id");
 const LOCATION: Parameter =
     parameter("location", Value::Texts, "A location that has it; repeated: all of them");
 
@@ -53,8 +57,11 @@ pub(super) const LIST: &[Parameter] = &[
     LOCATION,
     parameter("architecture", Value::Text, "x64 or Arm64"),
     parameter("os", Value::Text, "Linux or Windows"),
-    parameter("status", Value::Text, "active, scheduled or deprecated"),
-    parameter("kind", Value::Text, "Kind of image, such as marketplace"),
+    parameter("status", Value::Text, "active, scheduled, deprecated or end-of-life"),
+    parameter("kind", Value::Text, "Kind of image: marketplace, gallery-version, managed-image"),
+    parameter("gallery", Value::Text, "Part of a gallery's name"),
+    parameter("definition", Value::Text, "Part of an image definition's name"),
+    SUBSCRIPTION,
     parameter("search", Value::Text, "Words that occur in the names; the best fit comes first"),
     parameter("exact", Value::Flag, "Compare whole names instead of parts"),
     parameter("id", Value::Text, "One image, by its whole name"),
@@ -65,9 +72,25 @@ pub(super) const LIST: &[Parameter] = &[
 
 /// Parameters of `images/latest`.
 pub(super) const LATEST: &[Parameter] = &[
-    parameter("urn", Value::Sku, "publisher:offer:sku, or an alias such as Ubuntu2404"),
+    parameter(
+        "urn",
+        Value::Sku,
+        "publisher:offer:sku, an alias such as Ubuntu2404, or GALLERY/DEFINITION",
+    ),
     LOCATION,
     parameter("notDeprecatedBefore", Value::Date, "It must still be deployable on this day"),
+];
+
+/// Parameters of `images/usage`.
+pub(super) const USAGE: &[Parameter] = &[
+    SUBSCRIPTION,
+    parameter(
+        "finding",
+        Value::Findings,
+        "gone, deprecated, end-of-life, scheduled, not-latest, current or unknown; repeated: any",
+    ),
+    TOP,
+    SKIP,
 ];
 
 /// Parameters of `changes`.
@@ -91,6 +114,7 @@ pub(super) struct Query {
     pub(super) urn: Option<String>,
     pub(super) run: Option<String>,
     pub(super) change: Option<String>,
+    pub(super) findings: Vec<String>,
     pub(super) top: usize,
     pub(super) skip: Option<String>,
     pub(super) live: bool,
@@ -127,6 +151,10 @@ impl Query {
             "os" => filter.os = Some(value),
             "status" => filter.status = Some(value),
             "kind" => filter.kind = Some(value),
+            "gallery" => filter.gallery = Some(value),
+            "definition" => filter.definition = Some(value),
+            "subscription" => filter.subscription = Some(value),
+            "finding" => self.findings.push(value),
             "search" => filter.search = Some(value),
             "exact" => filter.exact = value.parse().map_err(|_| bad("true or false"))?,
             "live" => self.live = value.parse().map_err(|_| bad("true or false"))?,

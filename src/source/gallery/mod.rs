@@ -6,6 +6,7 @@
 //! all that it counts, the provider is asked for that, too.
 
 mod foreign;
+mod machines;
 mod own;
 pub mod parse;
 pub mod reach;
@@ -15,6 +16,7 @@ use super::{Crawled, Effort, Known, Live, Rows, Source, Wanted, ended, locations
 use crate::client::Client;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::gallery::GalleryImage;
+use crate::image::machine::Machine;
 use crate::work::{
     GalleryScope, Gap, Outcome, OwnGallery, Request, Scope, SourceName, State, WorkItem,
 };
@@ -228,5 +230,9 @@ impl Source for Gallery {
 
     async fn live(&self, _: &Request, _: Wanted<'_>) -> Result<Vec<Live>> {
         Ok(Vec::new())
+    }
+
+    async fn machines(&self, subscriptions: &[String]) -> Result<Vec<Machine>> {
+        Self::machines(self, subscriptions).await
     }
 }

@@ -1,0 +1,289 @@
+//! `azimg gallery update`, `share` and `unshare`: one change each, shown first if that is wanted.
+
+use super::tell;
+use crate::cli::output::Output;
+use crate::client::Change;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::gallery::{Changes, Ended, Galleries, Name, Region, ShareWith, Sharing};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub(in crate::cli) struct UpdateArgs {
+    /// GALLERY, GALLERY/DEFINITION, GALLERY/DEFINITION/VERSION, or an id
+    #[arg(value_name = "NAME|ID")]
+    name: String,
+    /// Description of a gallery or definition
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// End of life of a definition or version: a date, or none
+    #[arg(long, value_name = "DATE")]
+    end_of_life: Option<String>,
+    /// Address of a definition's release notes
+    #[arg(long, value_name = "URL")]
+    release_notes: Option<String>,
+    /// Least vCPUs that a definition recommends
+    #[arg(long, value_name = "N")]
+    min_vcpus: Option<u32>,
+    /// Most vCPUs that a definition recommends
+    #[arg(long, value_name = "N")]
+    max_vcpus: Option<u32>,
+    /// Least memory that a definition recommends, in GB
+    #[arg(long, value_name = "GB")]
+    min_memory: Option<u32>,
+    /// Most memory that a definition recommends, in GB
+    #[arg(long, value_name = "GB")]
+    max_memory: Option<u32>,
+    /// A target region of a version, which replace all it has; may be repeated
+    #[arg(long, value_name = "REGION[=REPLICAS[/STORAGE]]", conflicts_with_all = ["add_region", "remove_region"])]
+    target_region: Vec<Region>,
+    /// A target region to add to a version, or to change; may be repeated
+    #[arg(long, value_name = "REGION[=REPLICAS[/STORAGE]]")]
+    add_region: Vec<Region>,
+    /// A target region to take from a version; may be repeated
+    #[arg(long, value_name = "REGION")]
+    remove_region: Vec<String>,
+    /// Whether a version is excluded from latest
+    #[arg(long, value_name = "true|false")]
+    exclude_from_latest: Option<bool>,
+    /// A tag to set; an empty value takes it away; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    tag: Vec<String>,
+    #[command(flatten)]
+    frozen: Frozen,
+    #[command(flatten)]
+    how: How,
+}
+
+/// What Azure lets nobody change: named so that it can be refused in words.
+#[derive(clap::Args)]
+struct Frozen {
+    #[arg(long, hide = true)]
+    os: Option<String>,
+    #[arg(long, hide = true)]
+    os_state: Option<String>,
+    #[arg(long, hide = true)]
+    hyper_v_generation: Option<String>,
+    #[arg(long, hide = true)]
+    architecture: Option<String>,
+    #[arg(long, hide = true)]
+    publisher: Option<String>,
+    #[arg(long, hide = true)]
+    offer: Option<String>,
+    #[arg(long, hide = true)]
+    sku: Option<String>,
+    #[arg(long, hide = true)]
+    security_type: Option<String>,
+    #[arg(long, hide = true)]
+    storage_type: Option<String>,
+    #[arg(long, hide = true)]
+    replication_mode: Option<String>,
+    #[arg(long, hide = true)]
+    source: Option<String>,
+}
+
+impl Frozen {
+    fn check(&self) -> Result<()> {
+        let definition = "make a new definition";
+        let version = "make a new version";
+        let frozen = [
+            ("--os", &self.os, definition),
+            ("--os-state", &self.os_state, definition),
+            ("--hyper-v-generation", &self.hyper_v_generation, definition),
+            ("--architecture", &self.architecture, definition),
+            ("--publisher", &self.publisher, definition),
+            ("--offer", &self.offer, definition),
+            ("--sku", &self.sku, definition),
+            ("--security-type", &self.security_type, definition),
+            (
+                "--storage-type",
+                &self.storage_type,
+                "name it with a region: REGION=REPLICAS/STORAGE",
+            ),
+            ("--replication-mode", &self.replication_mode, version),
+            ("--source", &self.source, version),
+        ];
+        match frozen.iter().find(|(_, given, _)| given.is_some()) {
+            Some((name, _, instead)) => Err(Error::invalid(format!(
+                "{name} cannot be changed: Azure fixes it when the image is made; {instead}"
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// How a change is made.
+#[derive(clap::Args)]
+struct How {
+    /// Print the request, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not wait for the end: print the operation's address, for `azimg gallery wait`
+    #[arg(long)]
+    no_wait: bool,
+}
+
+#[derive(clap::Args)]
+pub(in crate::cli) struct ShareArgs {
+    /// GALLERY, or its id
+    #[arg(value_name = "NAME|ID")]
+    name: String,
+    /// A subscription to share it with; may be repeated
+    #[arg(long, value_name = "ID")]
+    subscription: Vec<String>,
+    /// A tenant to share it with; may be repeated
+    #[arg(long, value_name = "ID")]
+    tenant: Vec<String>,
+    /// Publish it to everyone, under the name that its community settings say
+    #[arg(long, conflicts_with_all = ["subscription", "tenant"])]
+    community: bool,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(clap::Args)]
+pub(in crate::cli) struct UnshareArgs {
+    /// GALLERY, or its id
+    #[arg(value_name = "NAME|ID")]
+    name: String,
+    /// A subscription to no longer share it with; may be repeated
+    #[arg(long, value_name = "ID", required_unless_present_any = ["tenant", "all"])]
+    subscription: Vec<String>,
+    /// A tenant to no longer share it with; may be repeated
+    #[arg(long, value_name = "ID")]
+    tenant: Vec<String>,
+    /// Share it with nobody: all subscriptions, tenants and the community
+    #[arg(long, conflicts_with_all = ["subscription", "tenant"])]
+    all: bool,
+    #[command(flatten)]
+    how: How,
+}
+
+impl UpdateArgs {
+    fn changes(&self) -> Result<Changes> {
+        let end_of_life = match self.end_of_life.as_deref() {
+            None => None,
+            Some("none") => Some(None),
+            Some(text) => Some(Some(crate::web::date(text).ok_or_else(|| {
+                Error::invalid(format!(
+                    "--end-of-life: '{text}' is no date: give one such as 2027-01-01, or none"
+                ))
+            })?)),
+        };
+        let mut tags = BTreeMap::new();
+        for tag in &self.tag {
+            let (name, value) = tag.split_once('=').ok_or_else(|| {
+                Error::invalid(format!("--tag: '{tag}' is no tag: give NAME=VALUE"))
+            })?;
+            tags.insert(name.to_owned(), value.to_owned());
+        }
+        Ok(Changes {
+            description: self.description.clone(),
+            end_of_life,
+            release_notes: self.release_notes.clone(),
+            vcpus: (self.min_vcpus, self.max_vcpus),
+            memory: (self.min_memory, self.max_memory),
+            regions: self.target_region.clone(),
+            add_regions: self.add_region.clone(),
+            remove_regions: self.remove_region.clone(),
+            exclude_from_latest: self.exclude_from_latest,
+            tags,
+        })
+    }
+}
+
+fn request(change: &Change) -> serde_json::Value {
+    json!({"method": change.method.as_str(), "path": format!("/{}", change.path.join("/")),
+        "apiVersion": change.version, "body": change.body})
+}
+
+/// Prints how a change ended: the thing as it is then, or the operation to follow.
+async fn report(
+    galleries: &Galleries,
+    name: &Name,
+    ended: Ended,
+    output: &Output,
+) -> Result<ExitCode> {
+    match ended {
+        Ended::Done => output.one(galleries.get(name).await?)?,
+        Ended::Begun(operation) => {
+            output.one(json!({"id": name.id(), "operation": operation.as_str()}))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says that there is nothing to do, and shows the thing.
+async fn unchanged(galleries: &Galleries, name: &Name, output: &Output) -> Result<ExitCode> {
+    if !output.quiet {
+        eprintln!("{}: it is so already", name.id());
+    }
+    report(galleries, name, Ended::Done, output).await
+}
+
+pub(super) async fn update(config: &Config, args: UpdateArgs, output: &Output) -> Result<ExitCode> {
+    args.frozen.check()?;
+    let changes = args.changes()?;
+    let galleries = Galleries::new(config.client()?);
+    let name = galleries.resolve(&args.name, &config.request().subscriptions).await?;
+    let Some(change) = galleries.plan_update(&name, &changes).await? else {
+        return unchanged(&galleries, &name, output).await;
+    };
+    if args.how.dry_run {
+        output.one(request(&change))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let tell = tell(output.quiet, name.id());
+    let ended = galleries.update(&name, &change, !args.how.no_wait, &tell).await?;
+    report(&galleries, &name, ended, output).await
+}
+
+async fn sharing(
+    config: &Config,
+    name: &str,
+    sharing: Sharing,
+    how: &How,
+    output: &Output,
+) -> Result<ExitCode> {
+    let galleries = Galleries::new(config.client()?);
+    let name = galleries.resolve(name, &config.request().subscriptions).await?;
+    let Some(change) = galleries.plan_sharing(&name, &sharing).await? else {
+        return unchanged(&galleries, &name, output).await;
+    };
+    if how.dry_run {
+        output.one(request(&change))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let tell = tell(output.quiet, name.id());
+    let ended = galleries.share(&name, &sharing, &change, !how.no_wait, &tell).await?;
+    report(&galleries, &name, ended, output).await
+}
+
+pub(super) async fn share(config: &Config, args: ShareArgs, output: &Output) -> Result<ExitCode> {
+    let with = ShareWith { subscriptions: args.subscription, tenants: args.tenant };
+    if args.community {
+        return sharing(config, &args.name, Sharing::EnableCommunity, &args.how, output).await;
+    }
+    if with == ShareWith::default() {
+        let galleries = Galleries::new(config.client()?);
+        let name = galleries.resolve(&args.name, &config.request().subscriptions).await?;
+        let gallery = galleries.get(&name).await?;
+        let profile = &gallery["properties"]["sharingProfile"];
+        let private = json!({"permissions": "Private"});
+        output.one(if profile.is_null() { private } else { profile.clone() })?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    sharing(config, &args.name, Sharing::Add(with), &args.how, output).await
+}
+
+pub(super) async fn unshare(
+    config: &Config,
+    args: UnshareArgs,
+    output: &Output,
+) -> Result<ExitCode> {
+    let with = ShareWith { subscriptions: args.subscription, tenants: args.tenant };
+    let what = if args.all { Sharing::Reset } else { Sharing::Remove(with) };
+    sharing(config, &args.name, what, &args.how, output).await
+}

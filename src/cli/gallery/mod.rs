@@ -1,0 +1,297 @@
+//! `azimg gallery`: galleries in the current snapshot, and operations on them in Azure.
+
+mod change;
+mod retire;
+
+use super::images::{GALLERY_COLUMNS, listed};
+use super::output::Output;
+use crate::catalog::{Catalog, Filter};
+use crate::config::{Config, Flags};
+use crate::error::{Error, Result};
+use crate::gallery::{Galleries, Step};
+use serde_json::{Map, Value, json};
+use std::process::ExitCode;
+use std::time::Duration;
+
+#[derive(clap::Subcommand)]
+pub(super) enum GalleryCommand {
+    /// The galleries of the catalog, and how much is in each
+    #[command(after_help = "Examples:
+  azimg gallery list -o table
+  azimg gallery list --subscription 1111 --query '[].gallery'")]
+    List(ListArgs),
+    /// The image definitions and managed images of the catalog
+    #[command(after_help = "Examples:
+  azimg gallery images --os Windows -o table
+  azimg gallery images --gallery prod --query '[?endOfLifeAt]'")]
+    Images(ListArgs),
+    /// The image versions of the catalog
+    #[command(after_help = "Examples:
+  azimg gallery versions --gallery prod --definition ubuntu -o table
+  azimg gallery versions --status end-of-life --location westeurope")]
+    Versions(ListArgs),
+    /// Show a gallery, a definition with its versions, or one version
+    #[command(after_help = "Examples:
+  azimg gallery show prod_gallery/ubuntu-base/1.4.0
+  azimg gallery show prod_gallery/ubuntu-base --query 'versions[0].id'")]
+    Show {
+        /// GALLERY, GALLERY/DEFINITION, GALLERY/DEFINITION/VERSION, or an id
+        #[arg(value_name = "NAME|ID")]
+        name: String,
+    },
+    /// Change what Azure lets one change of a gallery, a definition or a version
+    #[command(after_help = "Examples:
+  azimg gallery update prod/ubuntu-base/1.4.0 --add-region japaneast=2/Standard_ZRS --dry-run
+  azimg gallery update prod/ubuntu-base --end-of-life 2027-06-30 --max-vcpus 32")]
+    Update(Box<change::UpdateArgs>),
+    /// Share a gallery with subscriptions, tenants or everyone; without any of them, show with whom it
+    /// is shared
+    #[command(after_help = "Examples:
+  azimg gallery share prod --subscription 00000000-0000-0000-0000-000000000000
+  azimg gallery share prod")]
+    Share(change::ShareArgs),
+    /// No longer share a gallery with some subscriptions or tenants, or with anybody
+    #[command(after_help = "Examples:
+  azimg gallery unshare prod --tenant 00000000-0000-0000-0000-000000000000
+  azimg gallery unshare prod --all --dry-run")]
+    Unshare(change::UnshareArgs),
+    /// Follow an operation that was begun with --no-wait, or was interrupted
+    #[command(after_help = "Examples:
+  azimg gallery wait \"$(azimg gallery update prod/base/1.0.0 --exclude-from-latest true --no-wait --query operation -o tsv)\"
+  azimg gallery wait 'https://management.azure.com/subscriptions/…/capsOperations/…'")]
+    Wait {
+        /// The operation's address
+        #[arg(value_name = "URL")]
+        operation: String,
+    },
+    /// Plan which old versions go, look at the plan, apply it
+    #[command(after_help = "Examples:
+  azimg gallery retire --keep 3 --older-than 90 --action delete --plan retire.json -o table
+  azimg gallery retire --apply retire.json")]
+    Retire(retire::RetireArgs),
+}
+
+#[derive(clap::Args, Clone)]
+pub(super) struct ListArgs {
+    /// Part of the gallery's name
+    #[arg(long)]
+    gallery: Option<String>,
+    /// Part of the definition's name
+    #[arg(long)]
+    definition: Option<String>,
+    /// Part of the subscription's id
+    #[arg(long, value_name = "ID")]
+    subscription: Option<String>,
+    /// Part of the definition's publisher
+    #[arg(long)]
+    publisher: Option<String>,
+    /// Part of the definition's offer
+    #[arg(long)]
+    offer: Option<String>,
+    /// Part of the definition's SKU
+    #[arg(long)]
+    sku: Option<String>,
+    /// Part of the version
+    #[arg(long)]
+    version: Option<String>,
+    /// A region that has it, as a whole name; may be repeated
+    #[arg(long)]
+    location: Vec<String>,
+    /// x64 or Arm64
+    #[arg(long)]
+    architecture: Option<String>,
+    /// Linux or Windows
+    #[arg(long)]
+    os: Option<String>,
+    /// active, scheduled or end-of-life
+    #[arg(long)]
+    status: Option<String>,
+    /// Words that all occur in the names
+    #[arg(long, value_name = "TEXT")]
+    search: Option<String>,
+    /// Compare whole names instead of parts
+    #[arg(long)]
+    exact: bool,
+}
+
+impl ListArgs {
+    fn filter(self, kind: &str) -> Filter {
+        Filter {
+            publisher: self.publisher,
+            offer: self.offer,
+            sku: self.sku,
+            version: self.version,
+            locations: self.location,
+            architecture: self.architecture,
+            os: self.os,
+            status: self.status,
+            kind: Some(kind.to_owned()),
+            search: self.search,
+            gallery: self.gallery,
+            definition: self.definition,
+            subscription: self.subscription,
+            exact: self.exact,
+        }
+    }
+}
+
+pub(super) async fn run(
+    command: GalleryCommand,
+    flags: Flags,
+    output: &Output,
+) -> Result<ExitCode> {
+    let config = Config::load(flags)?;
+    match command {
+        GalleryCommand::List(args) => galleries(&config, args, output).await,
+        GalleryCommand::Images(args) => {
+            let mut rows = Vec::new();
+            for kind in ["gallery-definition", "managed-image"] {
+                rows.extend(listed(&config, &args.clone().filter(kind)).await?);
+            }
+            output.list(rows, IMAGE_COLUMNS)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        GalleryCommand::Versions(args) => {
+            let rows = listed(&config, &args.filter("gallery-version")).await?;
+            output.list(rows, GALLERY_COLUMNS)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        GalleryCommand::Show { name } => show(&config, &name, output).await,
+        GalleryCommand::Update(args) => change::update(&config, *args, output).await,
+        GalleryCommand::Share(args) => change::share(&config, args, output).await,
+        GalleryCommand::Unshare(args) => change::unshare(&config, args, output).await,
+        GalleryCommand::Wait { operation } => wait(&config, &operation, output).await,
+        GalleryCommand::Retire(args) => retire::run(&config, args, output).await,
+    }
+}
+
+const IMAGE_COLUMNS: &[&str] = &[
+    "kind",
+    "gallery",
+    "definition",
+    "publisher",
+    "offer",
+    "sku",
+    "os",
+    "osState",
+    "hyperVGeneration",
+    "architecture",
+    "endOfLifeAt",
+];
+
+fn text(row: &Value, name: &str) -> String {
+    row[name].as_str().unwrap_or_default().to_owned()
+}
+
+/// What names a gallery among those of the catalog.
+fn gallery_key(row: &Value) -> [String; 3] {
+    ["subscriptionId", "resourceGroup", "gallery"].map(|name| text(row, name))
+}
+
+async fn galleries(config: &Config, args: ListArgs, output: &Output) -> Result<ExitCode> {
+    let rows = listed(config, &args.filter("gallery-")).await?;
+    let mut all: Vec<(Vec<String>, Map<String, Value>)> = Vec::new();
+    for row in rows {
+        let key = gallery_key(&row).to_vec();
+        if all.last().is_none_or(|(last, _)| *last != key) {
+            let fields = ["gallery", "sharing", "subscriptionId", "resourceGroup"];
+            let mut one: Map<String, Value> =
+                fields.iter().map(|name| ((*name).to_owned(), row[*name].clone())).collect();
+            for count in ["definitions", "versions", "endOfLife"] {
+                one.insert(count.to_owned(), 0.into());
+            }
+            all.push((key, one));
+        }
+        let Some((_, gallery)) = all.last_mut() else { continue };
+        let mut count = |name: &str| {
+            let before = gallery.get(name).and_then(Value::as_u64).unwrap_or(0);
+            gallery.insert(name.to_owned(), (before + 1).into());
+        };
+        count(if row["version"].is_null() { "definitions" } else { "versions" });
+        if row["status"] == "end-of-life" && !row["version"].is_null() {
+            count("endOfLife");
+        }
+    }
+    let rows = all.into_iter().map(|(_, gallery)| gallery.into()).collect();
+    let columns = ["gallery", "sharing", "subscriptionId", "definitions", "versions", "endOfLife"];
+    output.list(rows, &columns)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A gallery, definition or version of the catalog, with what lies below it.
+async fn show(config: &Config, name: &str, output: &Output) -> Result<ExitCode> {
+    let store = config.store()?;
+    let catalog = Catalog::open(store.as_ref()).await?;
+    let not_found = || Error::not_found(format!("{name} is not in the catalog"));
+    if name.starts_with('/') {
+        catalog.gallery(store.as_ref()).await?;
+        let found = catalog.find_id(name).ok_or_else(not_found)?;
+        output.one(catalog.values(&found)?.remove(0))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let parts: Vec<&str> = name.split('/').collect();
+    let part = |at: usize| parts.get(at).map(|part| (*part).to_owned());
+    let filter = Filter {
+        gallery: part(0),
+        definition: part(1),
+        version: part(2),
+        kind: Some("gallery-definition".to_owned()).filter(|_| part(2).is_none()),
+        exact: true,
+        ..Filter::default()
+    };
+    let mut rows = listed(config, &filter).await?;
+    rows.retain(|row| row["kind"] != "managed-image");
+    let mut galleries: Vec<[String; 3]> = rows.iter().map(gallery_key).collect();
+    galleries.sort();
+    galleries.dedup();
+    if galleries.len() > 1 {
+        let all: Vec<String> =
+            galleries.iter().map(|[s, group, _]| format!("{s}/{group}")).collect();
+        let text = format!("several galleries are called so, in {}: give an id", all.join(", "));
+        return Err(Error::invalid(text));
+    }
+    let first = rows.first().ok_or_else(not_found)?.clone();
+    let value = match parts.len() {
+        1 => json!({"gallery": first["gallery"], "sharing": first["sharing"],
+            "subscriptionId": first["subscriptionId"], "resourceGroup": first["resourceGroup"],
+            "definitions": rows}),
+        2 => {
+            let filter = Filter { kind: Some("gallery-version".to_owned()), ..filter };
+            let mut value = first;
+            let mut versions = listed(config, &filter).await?;
+            versions.reverse();
+            value["versions"] = versions.into();
+            value
+        }
+        _ => first,
+    };
+    output.one(value)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn wait(config: &Config, operation: &str, output: &Output) -> Result<ExitCode> {
+    let galleries = Galleries::new(config.client()?);
+    let operation = galleries.operation(operation)?;
+    galleries.follow(&operation, &tell(output.quiet, "the operation".to_owned())).await?;
+    output.one(json!({"state": "succeeded"}))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says on stderr how a change goes on. The address of an operation holds a signature, and is said
+/// only where it is asked for.
+fn tell(quiet: bool, what: String) -> impl Fn(Step) + Send + Sync {
+    move |step| {
+        if quiet {
+            return;
+        }
+        match step {
+            Step::Accepted(_) => eprintln!("{what}: accepted"),
+            Step::UnderWay(since, percent) => {
+                let share = percent.map(|percent| format!(", {percent} %")).unwrap_or_default();
+                let since = Duration::from_secs(since.as_secs());
+                eprintln!("{what}: under way for {}{share}", humantime::format_duration(since));
+            }
+            Step::Lost(why) => eprintln!("{what}: {why}; looking whether it was made"),
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! `azimg gallery retire`: plan, review, apply.
+
+use crate::cli::output::Output;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::gallery::retire::{Action, Ledger, PLAN_VERSION, RetirePlan, Retired, Rules, plan};
+use crate::gallery::{Galleries, Step};
+use crate::source::locations;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use time::OffsetDateTime;
+
+#[derive(clap::Args)]
+pub(in crate::cli) struct RetireArgs {
+    /// So many of the newest versions of each definition stay
+    #[arg(long, value_name = "N", required_unless_present = "apply", value_parser = clap::value_parser!(u32).range(1..))]
+    keep: Option<u32>,
+    /// Versions that were published less than so many days ago stay
+    #[arg(long, value_name = "DAYS")]
+    older_than: Option<u32>,
+    /// Only definitions with this in GALLERY/DEFINITION; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    filter: Vec<String>,
+    /// Only galleries of this subscription; may be repeated [default: all, or `AZIMG_SUBSCRIPTIONS`]
+    #[arg(long, value_name = "ID")]
+    subscription: Vec<String>,
+    /// What becomes of the others
+    #[arg(long, value_enum, default_value = "exclude")]
+    action: Action,
+    /// At most this part of a definition's versions goes
+    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(1..=100))]
+    max_percent: u8,
+    /// Write the plan into this file
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
+    /// The plan can be applied for so long
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "24h")]
+    expires: std::time::Duration,
+    /// Do what this plan says, or go on with it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["keep", "older_than", "filter", "subscription", "plan"])]
+    apply: Option<PathBuf>,
+    /// Where what was done is written down [default: the plan's name with .ledger behind it]
+    #[arg(long, value_name = "FILE", requires = "apply")]
+    ledger: Option<PathBuf>,
+    /// With --apply: check the plan against Azure as it is now, and change nothing
+    #[arg(long, requires = "apply")]
+    dry_run: bool,
+}
+
+pub(super) async fn run(config: &Config, args: RetireArgs, output: &Output) -> Result<ExitCode> {
+    let galleries = Galleries::new(config.client()?);
+    match &args.apply {
+        Some(file) => apply(&galleries, file, &args, output).await,
+        None => make(config, &galleries, &args, output).await,
+    }
+}
+
+async fn make(
+    config: &Config,
+    galleries: &Galleries,
+    args: &RetireArgs,
+    output: &Output,
+) -> Result<ExitCode> {
+    let now = OffsetDateTime::now_utc();
+    let now = now.replace_nanosecond(0).unwrap_or(now);
+    let rules = Rules {
+        keep: args.keep.and_then(|keep| usize::try_from(keep).ok()).unwrap_or(usize::MAX),
+        older_than_days: args.older_than,
+        action: args.action,
+        max_percent: args.max_percent,
+    };
+    let named = if args.subscription.is_empty() {
+        &config.request().subscriptions
+    } else {
+        &args.subscription
+    };
+    let subscriptions = locations::subscriptions(&config.client()?, named).await?;
+    let definitions = galleries.definitions(&subscriptions, &args.filter).await?;
+    if definitions.is_empty() {
+        return Err(Error::not_found("no image definition fits: see azimg gallery images"));
+    }
+    let machines = galleries.machines().await?;
+    let (mut planned, mut refused) = (Vec::new(), Vec::new());
+    for (number, (own, definition)) in definitions.iter().enumerate() {
+        if !output.quiet && number % 50 == 49 {
+            eprintln!("{} of {} definitions looked at", number + 1, definitions.len());
+        }
+        let world = galleries.world(own, definition, &machines, now).await?;
+        match plan(&world, &rules, now) {
+            Ok(plan) => planned.push(plan),
+            Err(error) => refused.push(error),
+        }
+    }
+    if let Some(first) = refused.first() {
+        return Err(Error::invalid(match refused.len() {
+            1 => first.to_string(),
+            count => format!("{first} ({} more definitions are like that)", count - 1),
+        }));
+    }
+    let plan = RetirePlan {
+        schema_version: PLAN_VERSION,
+        plan: ulid::Ulid::generate().to_string(),
+        made_at: now,
+        expires_at: now + args.expires,
+        rules,
+        definitions: planned,
+    };
+    let value = serde_json::to_value(&plan).map_err(|e| Error::bug(e.to_string()))?;
+    if let Some(file) = &args.plan {
+        let text = serde_json::to_vec_pretty(&value).map_err(|e| Error::bug(e.to_string()))?;
+        std::fs::write(file, text).map_err(|e| Error::io(file.display(), e))?;
+    }
+    if !output.quiet {
+        let (go, stay) = (plan.retired().count(), plan.definitions.iter().map(|d| d.kept.len()));
+        eprintln!(
+            "{go} versions would go and {} stay, in {} definitions",
+            stay.sum::<usize>(),
+            plan.definitions.len()
+        );
+        if let Some(file) = &args.plan {
+            eprintln!("Look at it, then: azimg gallery retire --apply {}", file.display());
+        }
+    }
+    print(&plan, value, output)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A plan is a document for programs, and a table of versions for people.
+fn print(plan: &RetirePlan, value: Value, output: &Output) -> Result<()> {
+    if !output.is_table() {
+        return output.one(value);
+    }
+    let retired =
+        plan.retired().map(|r| json!({"id": r.id, "action": r.action, "reason": r.reason}));
+    let kept = plan.definitions.iter().flat_map(|planned| &planned.kept);
+    let kept = kept.map(|kept| json!({"id": kept.id, "action": "keep", "reason": kept.reason}));
+    output.list(retired.chain(kept).collect(), &["id", "action", "reason"])
+}
+
+async fn apply(
+    galleries: &Galleries,
+    file: &Path,
+    args: &RetireArgs,
+    output: &Output,
+) -> Result<ExitCode> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| Error::invalid(format!("{}: cannot be read ({e})", file.display())))?;
+    let plan = RetirePlan::parse(&text).map_err(|e| e.context(file.display().to_string()))?;
+    let path = args.ledger.clone().unwrap_or_else(|| {
+        let mut name = file.as_os_str().to_owned();
+        name.push(".ledger");
+        PathBuf::from(name)
+    });
+    let mut ledger = Ledger::open(&path, &plan.plan)?;
+    let now = OffsetDateTime::now_utc();
+    if args.dry_run {
+        galleries.check_plan(&plan, &ledger, now).await?;
+        output.one(json!({"plan": plan.plan, "state": "can be applied"}))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let quiet = output.quiet;
+    let progress = move |number: usize, all: usize, retired: &Retired, step: Option<Step>| {
+        if quiet {
+            return;
+        }
+        match step {
+            None => eprintln!("{number} of {all}: {:?} {}", retired.action, retired.id),
+            Some(step) => super::tell(false, format!("{number} of {all}"))(step),
+        }
+    };
+    let applied = galleries.apply(&plan, &mut ledger, now, &progress).await?;
+    let (done, before) = (applied.done, applied.before);
+    output.one(json!({"plan": plan.plan, "done": done, "doneBefore": before, "ledger": path}))?;
+    Ok(ExitCode::SUCCESS)
+}

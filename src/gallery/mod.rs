@@ -1,0 +1,112 @@
+//! Operations on galleries of ours: what Azure lets one change, how galleries are shared, and which
+//! versions are retired.
+//!
+//! Invariants: an operation is sent again only when it is sure that it was not done; what was begun
+//! and is not known to have ended is said so; nothing is changed by a plan that the world has left
+//! behind.
+
+mod name;
+mod operation;
+pub mod retire;
+mod share;
+mod update;
+
+pub use name::Name;
+pub use operation::{Ended, Patience, Seen, Step};
+pub use share::{ShareWith, Sharing};
+pub use update::{Changes, Region};
+
+use crate::client::{Change, Client};
+use crate::error::{Error, Result};
+use crate::work::OwnGallery;
+use reqwest::Method;
+use serde_json::Value;
+
+/// The version of the API of galleries that recordings have.
+const VERSION: &str = "2023-07-03";
+
+/// Galleries that can be changed.
+#[derive(Debug, Clone)]
+pub struct Galleries {
+    client: Client,
+    patience: Patience,
+}
+
+impl Galleries {
+    /// Galleries that `client` may change.
+    pub fn new(client: Client) -> Self {
+        Self { client, patience: Patience::default() }
+    }
+
+    /// The same with another patience.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Patience) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// A gallery, definition or version as it is now.
+    pub async fn get(&self, name: &Name) -> Result<Value> {
+        let path = name.path();
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        let mut query = vec![("api-version", VERSION)];
+        if name.definition.is_none() {
+            query.insert(0, ("$select", "Permissions"));
+        }
+        self.client.get(&path, &query).await
+    }
+
+    fn change(&self, name: &Name, method: Method, body: Option<Value>) -> Change {
+        Change { method, path: name.path(), version: VERSION, body }
+    }
+
+    /// Finds what `text` names: an id, or `GALLERY[/DEFINITION[/VERSION]]` of a gallery that is the
+    /// only one of its name.
+    pub async fn resolve(&self, text: &str, subscriptions: &[String]) -> Result<Name> {
+        if let Some(name) = Name::from_id(text) {
+            return Ok(name);
+        }
+        let parts: Vec<&str> = text.split('/').map(str::trim).collect();
+        let (gallery, definition, version) = match parts[..] {
+            [gallery] => (gallery, None, None),
+            [gallery, definition] => (gallery, Some(definition), None),
+            [gallery, definition, version] => (gallery, Some(definition), Some(version)),
+            _ => ("", None, None),
+        };
+        if parts.contains(&"") || gallery.is_empty() {
+            return Err(Error::invalid(format!(
+                "'{text}' names nothing: give GALLERY, GALLERY/DEFINITION, \
+                 GALLERY/DEFINITION/VERSION, or an id that begins with /subscriptions/"
+            )));
+        }
+        let found = self.named(gallery, subscriptions).await?;
+        let [own] = found.try_into().map_err(|found: Vec<OwnGallery>| match found[..] {
+            [] => Error::not_found(format!("there is no gallery '{gallery}' that you can see")),
+            _ => {
+                let ids: Vec<String> =
+                    found.iter().map(crate::source::gallery::parse::gallery_id).collect();
+                Error::invalid(format!(
+                    "'{gallery}' is the name of {} galleries: give the id, one of {}",
+                    ids.len(),
+                    ids.join(", ")
+                ))
+            }
+        })?;
+        let text = |part: Option<&str>| part.map(str::to_owned);
+        Ok(Name { own, definition: text(definition), version: text(version) })
+    }
+
+    /// The galleries of that name, by Resource Graph.
+    async fn named(&self, gallery: &str, subscriptions: &[String]) -> Result<Vec<OwnGallery>> {
+        #[derive(serde::Deserialize)]
+        struct Row {
+            id: String,
+            name: String,
+        }
+        let query = "resources | where type =~ 'microsoft.compute/galleries' | project id, name | \
+                     order by id asc";
+        let rows: Vec<Row> = self.client.graph(query, subscriptions).await?;
+        let same = rows.into_iter().filter(|row| row.name.eq_ignore_ascii_case(gallery));
+        Ok(same.filter_map(|row| crate::source::gallery::parse::own_gallery(&row.id)).collect())
+    }
+}

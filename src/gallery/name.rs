@@ -1,0 +1,69 @@
+//! What an operation is about: a gallery, a definition of it, or a version of that.
+
+use crate::source::gallery::parse::{gallery_id, own_gallery, part};
+use crate::work::OwnGallery;
+
+/// A gallery, a definition or a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    /// The gallery.
+    pub own: OwnGallery,
+    /// The definition.
+    pub definition: Option<String>,
+    /// The version.
+    pub version: Option<String>,
+}
+
+impl Name {
+    /// Reads a Resource Manager id; none when it is that of something else.
+    pub fn from_id(id: &str) -> Option<Self> {
+        let id = id.trim().trim_end_matches('/');
+        let name = Self {
+            own: own_gallery(id)?,
+            definition: part(id, "images").map(str::to_owned),
+            version: part(id, "versions").map(str::to_owned),
+        };
+        // Whatever else it says would be dropped in silence.
+        name.id().eq_ignore_ascii_case(id).then_some(name)
+    }
+
+    /// The Resource Manager id.
+    pub fn id(&self) -> String {
+        format!("/{}", self.path().join("/"))
+    }
+
+    /// The path, in segments.
+    pub fn path(&self) -> Vec<String> {
+        let id = gallery_id(&self.own);
+        let mut path: Vec<String> = id.split('/').skip(1).map(str::to_owned).collect();
+        if let Some(definition) = &self.definition {
+            path.extend(["images".to_owned(), definition.clone()]);
+            if let Some(version) = &self.version {
+                path.extend(["versions".to_owned(), version.clone()]);
+            }
+        }
+        path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_read_whole_or_not_at_all() {
+        let id =
+            "/subscriptions/s/resourceGroups/r/providers/Microsoft.Compute/galleries/g/images/i";
+        assert_eq!(Name::from_id(id).unwrap().id(), id);
+        let version = format!("{id}/versions/1.0.0");
+        assert_eq!(Name::from_id(&version).unwrap().version.as_deref(), Some("1.0.0"));
+        for other in [
+            "g/i",
+            "/subscriptions/s/resourceGroups/r/providers/Microsoft.Compute/images/i",
+            &format!("{id}/else/x"),
+            &format!("{id}/.."),
+        ] {
+            assert_eq!(Name::from_id(other), None, "{other}");
+        }
+    }
+}

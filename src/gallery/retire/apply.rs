@@ -1,0 +1,234 @@
+//! A plan, done: exactly what it says, while the world is as it was.
+
+use super::ledger::{Ledger, State};
+use super::plan::{Action, Planned, Retired, Rules, plan};
+use crate::error::{Error, ErrorKind, Result};
+use crate::gallery::operation::agrees;
+use crate::gallery::{Galleries, Name, Seen, Step};
+use crate::image::machine::Machine;
+use reqwest::Method;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// A plan that was written down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RetirePlan {
+    /// The version of this document.
+    pub schema_version: u32,
+    /// Its name.
+    pub plan: String,
+    /// When it was made.
+    #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "String")]
+    pub made_at: OffsetDateTime,
+    /// It must not be applied after this.
+    #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "String")]
+    pub expires_at: OffsetDateTime,
+    /// What was asked for.
+    pub rules: Rules,
+    /// What is planned, definition by definition.
+    pub definitions: Vec<Planned>,
+}
+
+/// The version of plans.
+pub const PLAN_VERSION: u32 = 1;
+
+/// What was done of a plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Applied {
+    /// Versions that were retired now.
+    pub done: usize,
+    /// Versions that had been retired before.
+    pub before: usize,
+}
+
+/// How an application goes on: which of how many, and the step.
+pub type Progress<'a> = &'a (dyn Fn(usize, usize, &Retired, Option<Step>) + Send + Sync);
+
+impl RetirePlan {
+    /// Reads a plan.
+    pub fn parse(text: &str) -> Result<Self> {
+        let plan: Self = serde_json::from_str(text)
+            .map_err(|e| Error::invalid(format!("this is no plan of azimg gallery retire: {e}")))?;
+        if plan.schema_version != PLAN_VERSION {
+            return Err(Error::invalid(format!(
+                "a plan of version {}; this azimg makes and reads version {PLAN_VERSION}",
+                plan.schema_version
+            )));
+        }
+        Ok(plan)
+    }
+
+    /// The versions that go.
+    pub fn retired(&self) -> impl Iterator<Item = &Retired> {
+        self.definitions.iter().flat_map(|planned| &planned.retired)
+    }
+}
+
+impl Galleries {
+    /// Does what is left of a plan at `now`. Nothing is done when the plan has expired, or when a
+    /// definition or what stands on it is no longer what it was; it stops at the first failure.
+    pub async fn apply(
+        &self,
+        plan: &RetirePlan,
+        ledger: &mut Ledger,
+        now: OffsetDateTime,
+        progress: Progress<'_>,
+    ) -> Result<Applied> {
+        let gone = self.check_plan(plan, ledger, now).await?;
+        let mut applied = Applied::default();
+        let all = plan.retired().count();
+        for (number, retired) in plan.retired().enumerate() {
+            let is_gone = gone.iter().any(|id: &String| id.eq_ignore_ascii_case(&retired.id));
+            if ledger.state(retired) == Some(State::Done) {
+                applied.before += 1;
+                continue;
+            }
+            if is_gone {
+                // It was begun, and its end was not written down.
+                ledger.write(retired, State::Done, "seen to be done")?;
+                applied.before += 1;
+                continue;
+            }
+            progress(number + 1, all, retired, None);
+            ledger.write(retired, State::Begun, "")?;
+            let tell = |step: Step| progress(number + 1, all, retired, Some(step));
+            match self.retire(retired, plan.made_at, &tell).await {
+                Ok(()) => ledger.write(retired, State::Done, "")?,
+                Err(error) => {
+                    ledger.write(retired, State::Failed, &error.to_string())?;
+                    return Err(error.context(format!(
+                        "{} of {all} done before {}; apply the plan again to go on",
+                        applied.done + applied.before,
+                        retired.id
+                    )));
+                }
+            }
+            applied.done += 1;
+        }
+        Ok(applied)
+    }
+
+    /// Refuses a plan that has expired, or that the world has left behind; the versions that are
+    /// retired already, though nobody wrote that down.
+    pub async fn check_plan(
+        &self,
+        plan: &RetirePlan,
+        ledger: &Ledger,
+        now: OffsetDateTime,
+    ) -> Result<Vec<String>> {
+        if now > plan.expires_at {
+            let text = "the plan has expired: make a new one, and look at it again";
+            return Err(Error::new(ErrorKind::Conflict, text));
+        }
+        let machines = self.machines().await?;
+        let mut gone = Vec::new();
+        for planned in plan.definitions.iter().filter(|planned| !planned.retired.is_empty()) {
+            self.check(plan, planned, ledger, &machines, &mut gone).await?;
+        }
+        Ok(gone)
+    }
+
+    /// Refuses when a definition is not as it was planned for, but for what this plan did itself. What
+    /// was begun and turns out to be done goes into `gone`.
+    async fn check(
+        &self,
+        whole: &RetirePlan,
+        planned: &Planned,
+        ledger: &Ledger,
+        machines: &[Machine],
+        gone: &mut Vec<String>,
+    ) -> Result<()> {
+        let name = Name::from_id(&planned.definition)
+            .ok_or_else(|| Error::invalid(format!("'{}' is no definition", planned.definition)))?;
+        let definition = name.definition.clone().unwrap_or_default();
+        let changed = |why: &str| {
+            let text = format!(
+                "{} is no longer what it was when the plan was made ({why}): nothing was done; make a \
+                 new plan",
+                planned.definition
+            );
+            Error::new(ErrorKind::Conflict, text)
+        };
+        // The versions as they stand at the moment of the plan: what has ended since is a change.
+        let world = match self.world(&name.own, &definition, machines, whole.made_at).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(changed("it is not there"));
+            }
+            world => world?,
+        };
+        let touched: Vec<&Retired> =
+            planned.retired.iter().filter(|retired| ledger.state(retired).is_some()).collect();
+        for retired in &touched {
+            let row = world.versions.iter().find(|row| row.id.eq_ignore_ascii_case(&retired.id));
+            let made = match retired.action {
+                Action::Delete => row.is_none(),
+                Action::Exclude => row.is_some_and(|row| row.exclude_from_latest),
+                Action::EndOfLife => row
+                    .is_some_and(|row| row.end_of_life_at.is_some_and(|end| end <= whole.made_at)),
+            };
+            if made {
+                gone.push(retired.id.clone());
+            }
+        }
+        if touched.is_empty() && !world.is_as_planned(planned) {
+            return Err(changed("its versions are others, or have changed"));
+        }
+        // What stands on it may have changed, or some of it is done: the rules must still let the rest go.
+        let still = world.versions.iter().filter(|row| {
+            planned.retired.iter().any(|r| r.id.eq_ignore_ascii_case(&row.id))
+                && !gone.iter().any(|id| id.eq_ignore_ascii_case(&row.id))
+        });
+        let rules = Rules { max_percent: 100, ..whole.rules.clone() };
+        let again = plan(&world, &rules, whole.made_at)?;
+        for row in still {
+            if !again.retired.iter().any(|retired| retired.id.eq_ignore_ascii_case(&row.id)) {
+                return Err(changed(&format!("{} would stay now", row.name())));
+            }
+        }
+        Ok(())
+    }
+
+    async fn retire(
+        &self,
+        retired: &Retired,
+        at: OffsetDateTime,
+        tell: &(dyn Fn(Step) + Send + Sync),
+    ) -> Result<()> {
+        let name = Name::from_id(&retired.id)
+            .filter(|name| name.version.is_some())
+            .ok_or_else(|| Error::invalid(format!("'{}' is no version", retired.id)))?;
+        let end = at.format(&Rfc3339).map_err(|e| Error::bug(e.to_string()))?;
+        let publishing = match retired.action {
+            Action::Delete => None,
+            Action::Exclude => Some(json!({"excludeFromLatest": true})),
+            Action::EndOfLife => Some(json!({"endOfLifeDate": end})),
+        };
+        let body = publishing.map(|part| json!({"properties": {"publishingProfile": part}}));
+        let method = if body.is_some() { Method::PATCH } else { Method::DELETE };
+        let change = self.change(&name, method, body.clone());
+        let is_made = move |now: Option<&Value>| {
+            let made = match (&body, now) {
+                (None, now) => now.is_none(),
+                (Some(_), None) => false,
+                (Some(body), Some(now)) => agrees(&now["properties"], &body["properties"]),
+            };
+            if made { Seen::Made } else { Seen::NotMade }
+        };
+        match self.make(&name, &change, true, &is_made, tell).await {
+            // Somebody else was faster.
+            Err(error)
+                if error.kind() == ErrorKind::NotFound && retired.action == Action::Delete =>
+            {
+                Ok(())
+            }
+            ended => ended.map(|_| ()),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What was begun and done of a plan, written down before and after, so that whoever goes on knows.
+
+use super::plan::Retired;
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use time::OffsetDateTime;
+
+/// How far one version is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// The request is about to be sent.
+    Begun,
+    /// It is done.
+    Done,
+    /// Azure refused it, or it failed.
+    Failed,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Line {
+    plan: String,
+    #[serde(with = "time::serde::rfc3339")]
+    at: OffsetDateTime,
+    id: String,
+    state: State,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    reason: String,
+}
+
+/// The ledger of one plan: a file of lines, appended to and synced.
+#[derive(Debug)]
+pub struct Ledger {
+    file: File,
+    path: PathBuf,
+    plan: String,
+    states: BTreeMap<String, State>,
+}
+
+impl Ledger {
+    /// Opens the ledger of the plan of that name, or begins it. A line that was cut at the end is the
+    /// mark of a crash, and is passed over; one of another plan is an error.
+    pub fn open(path: &Path, plan: &str) -> Result<Self> {
+        let io = |e| Error::io(path.display(), e);
+        let mut states = BTreeMap::new();
+        let mut cut = false;
+        if path.exists() {
+            let lines = BufReader::new(File::open(path).map_err(io)?).lines();
+            for line in lines {
+                let text = line.map_err(io)?;
+                cut = false;
+                let line: Line = match serde_json::from_str(&text) {
+                    Ok(line) => line,
+                    Err(_) => {
+                        cut = true;
+                        continue;
+                    }
+                };
+                if line.plan != plan {
+                    return Err(Error::invalid(format!(
+                        "{} is the ledger of another plan ({}): move it away, or name another with \
+                         --ledger",
+                        path.display(),
+                        line.plan
+                    )));
+                }
+                states.insert(line.id.to_ascii_lowercase(), line.state);
+            }
+        }
+        let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(io)?;
+        if cut {
+            file.write_all(b"\n").map_err(io)?;
+        }
+        Ok(Self { file, path: path.to_owned(), plan: plan.to_owned(), states })
+    }
+
+    /// How far a version is, as far as was written down.
+    pub fn state(&self, retired: &Retired) -> Option<State> {
+        self.states.get(&retired.id.to_ascii_lowercase()).copied()
+    }
+
+    /// Writes down how far a version is; it is on the disk when this returns.
+    pub fn write(&mut self, retired: &Retired, state: State, reason: &str) -> Result<()> {
+        let line = Line {
+            plan: self.plan.clone(),
+            at: OffsetDateTime::now_utc(),
+            id: retired.id.clone(),
+            state,
+            reason: reason.to_owned(),
+        };
+        let mut text = serde_json::to_vec(&line).map_err(|e| Error::bug(e.to_string()))?;
+        text.push(b'\n');
+        let io = |e| Error::io(self.path.display(), e);
+        self.file.write_all(&text).map_err(io)?;
+        self.file.sync_data().map_err(io)?;
+        self.states.insert(retired.id.to_ascii_lowercase(), state);
+        Ok(())
+    }
+}

@@ -1,0 +1,79 @@
+//! Versions that are to go: planned, looked at by people, then done exactly as planned.
+//!
+//! Invariants: the latest version of a definition, or of one of its regions, is never retired; nor is
+//! the last version in a region where something runs on the definition; nor is a version deleted that
+//! something stands on. A plan is done only while the world is as it was planned for.
+
+mod apply;
+mod ledger;
+mod plan;
+
+pub use apply::{Applied, PLAN_VERSION, Progress, RetirePlan};
+pub use ledger::Ledger;
+pub use plan::{Action, Kept, Planned, Retired, Rules, World, plan};
+
+use super::Galleries;
+use crate::error::{Error, Result};
+use crate::image::gallery::{GalleryImage, mark_latest};
+use crate::image::machine::{Machine, Reference};
+use crate::source::gallery::{Communities, Gallery};
+use crate::work::OwnGallery;
+use time::OffsetDateTime;
+
+impl Galleries {
+    fn source(&self) -> Gallery {
+        Gallery::new(self.client.clone(), Communities::Named(Vec::new()))
+    }
+
+    /// The galleries of `subscriptions` whose name, or whose `gallery/definition`, has one of `filter`
+    /// in it; all when there is none.
+    pub async fn definitions(
+        &self,
+        subscriptions: &[String],
+        filter: &[String],
+    ) -> Result<Vec<(OwnGallery, String)>> {
+        let source = self.source();
+        let mut found = Vec::new();
+        for subscription in subscriptions {
+            for own in source.galleries(subscription).await? {
+                for definition in source.definitions(&own).await? {
+                    let name = format!("{}/{}", own.gallery, definition.name).to_ascii_lowercase();
+                    let wanted = |part: &String| name.contains(&part.to_ascii_lowercase());
+                    if filter.is_empty() || filter.iter().any(wanted) {
+                        found.push((own.clone(), definition.name));
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// A definition as it is now, with what stands on it.
+    pub async fn world(
+        &self,
+        own: &OwnGallery,
+        definition: &str,
+        machines: &[Machine],
+        now: OffsetDateTime,
+    ) -> Result<World> {
+        let mut rows = self.source().rows_of(own, definition).await?;
+        for row in &mut rows {
+            row.status = row.status_at(now);
+        }
+        mark_latest(&mut rows);
+        let id = rows
+            .first()
+            .map(|row| row.id.clone())
+            .ok_or_else(|| Error::bug("a definition without a row"))?;
+        let on_it = |machine: &&Machine| matches!(&machine.image, Reference::Gallery(image, _) if image.eq_ignore_ascii_case(&id));
+        let machines = machines.iter().filter(on_it).cloned().collect();
+        let versions: Vec<GalleryImage> =
+            rows.into_iter().filter(|row| row.version.is_some()).collect();
+        Ok(World { definition: id, versions, machines })
+    }
+
+    /// The machines of all subscriptions that can be seen: what stands on an image may stand anywhere.
+    pub async fn machines(&self) -> Result<Vec<Machine>> {
+        self.source().machines(&[]).await
+    }
+}

@@ -1,0 +1,259 @@
+//! Which versions go, and why the others stay: a pure function of what is there.
+
+use crate::error::{Error, Result};
+use crate::image::gallery::GalleryImage;
+use crate::image::machine::Machine;
+use crate::image::version;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use time::OffsetDateTime;
+
+/// What becomes of a version.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// It is excluded from latest.
+    Exclude,
+    /// Its end of life is set to the moment of the plan.
+    EndOfLife,
+    /// It is deleted.
+    Delete,
+}
+
+/// Which versions are to go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rules {
+    /// So many of the newest stay.
+    pub keep: usize,
+    /// Those that were published less than so many days ago stay.
+    pub older_than_days: Option<u32>,
+    /// What becomes of the others.
+    pub action: Action,
+    /// At most this part of a definition's versions goes, in percent.
+    pub max_percent: u8,
+}
+
+/// A definition, its versions in order, and what stands on them.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// The definition's id.
+    pub definition: String,
+    /// Its versions, marked and in order.
+    pub versions: Vec<GalleryImage>,
+    /// What stands on it.
+    pub machines: Vec<Machine>,
+}
+
+/// A version that goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Retired {
+    /// Its id.
+    pub id: String,
+    /// What becomes of it.
+    pub action: Action,
+    /// Why.
+    pub reason: String,
+}
+
+/// A version that stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Kept {
+    /// Its id.
+    pub id: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What is planned for a definition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Planned {
+    /// The definition's id.
+    pub definition: String,
+    /// The versions that go, oldest first.
+    pub retired: Vec<Retired>,
+    /// The versions that stay, newest first.
+    pub kept: Vec<Kept>,
+    /// What its versions were like, in one digest.
+    pub world: String,
+}
+
+impl World {
+    /// Everything that decides what may go, as text: two that differ are different worlds.
+    fn text(row: &GalleryImage) -> String {
+        format!(
+            "{} excluded={} in {:?} ends={:?} at {:?} with {:?} published={:?} {:?}",
+            row.id.to_ascii_lowercase(),
+            row.exclude_from_latest,
+            row.excluded_locations,
+            row.end_of_life_at.map(OffsetDateTime::unix_timestamp),
+            row.locations,
+            row.replicas,
+            row.published_at.map(OffsetDateTime::unix_timestamp),
+            row.provisioning_state
+        )
+    }
+
+    /// One digest of the versions as they are. What stands on them comes and goes all day, and counts
+    /// only as far as it changes what may go.
+    fn digest(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let mut hash = Sha256::new();
+        for text in self.versions.iter().map(Self::text) {
+            hash.update(text.as_bytes());
+            hash.update([0]);
+        }
+        crate::format::hex(&hash.finalize()[..16])
+    }
+
+    /// Whether the versions are as they were when `planned` was made.
+    pub fn is_as_planned(&self, planned: &Planned) -> bool {
+        self.digest() == planned.world
+    }
+
+    /// What stands on exactly this version.
+    fn on(&self, row: &GalleryImage) -> Vec<&Machine> {
+        let name = row.version.as_deref().unwrap_or_default();
+        let stands = |machine: &&Machine| machine.version() == Some(name);
+        self.machines.iter().filter(stands).collect()
+    }
+
+    /// The regions in which something stands on the definition.
+    fn used_regions(&self) -> BTreeSet<&str> {
+        self.machines.iter().map(|machine| machine.location.as_str()).collect()
+    }
+
+    /// The versions that are the latest of some region, by number of the row.
+    fn latest_somewhere(&self) -> BTreeSet<usize> {
+        let regions: BTreeSet<&str> =
+            self.versions.iter().flat_map(|row| &row.locations).map(String::as_str).collect();
+        let newest = |region: &str| {
+            let there = self.versions.iter().enumerate();
+            there.filter(|(_, row)| row.may_be_latest_in(region)).map(|(at, _)| at).next_back()
+        };
+        regions.into_iter().filter_map(newest).collect()
+    }
+}
+
+/// Plans what becomes of a definition's versions at `now`. An error when more would go than the rules
+/// allow.
+pub fn plan(world: &World, rules: &Rules, now: OffsetDateTime) -> Result<Planned> {
+    let mut rows: Vec<(usize, &GalleryImage)> = world.versions.iter().enumerate().collect();
+    let number = |row: &GalleryImage| row.version.clone().unwrap_or_default();
+    rows.sort_by(|a, b| version::compare(&number(b.1), &number(a.1)));
+    let latest = world.latest_somewhere();
+    let mut newest = 0;
+    let mut kept = Vec::new();
+    let mut candidates = Vec::new();
+    for (at, row) in rows {
+        let provisioned =
+            row.provisioning_state.as_deref().is_some_and(|s| s.eq_ignore_ascii_case("Succeeded"));
+        let counts = provisioned && newest < rules.keep;
+        newest += usize::from(counts);
+        let reason = if counts {
+            Some(format!("one of the {} newest", rules.keep))
+        } else if row.is_latest || latest.contains(&at) {
+            Some("the latest, here or in one of its regions".to_owned())
+        } else {
+            stays(world, row, rules, now)
+        };
+        match reason {
+            Some(reason) => kept.push(Kept { id: row.id.clone(), reason }),
+            None => candidates.push(row),
+        }
+    }
+    // The oldest go first; each that goes makes those that are left more precious.
+    let mut left: Vec<&GalleryImage> = world.versions.iter().collect();
+    let mut retired = Vec::new();
+    for row in candidates.into_iter().rev() {
+        let only = only_in_use(world, row, &left, rules.action);
+        if let Some(region) = only {
+            let reason =
+                format!("the only one in {region}, where something stands on the definition");
+            kept.push(Kept { id: row.id.clone(), reason });
+            continue;
+        }
+        left.retain(|other| other.id != row.id);
+        retired.push(Retired {
+            id: row.id.clone(),
+            action: rules.action,
+            reason: why(row, rules, now),
+        });
+    }
+    let all = world.versions.len();
+    if retired.len() * 100 > all * usize::from(rules.max_percent) {
+        return Err(Error::invalid(format!(
+            "{}: {} of {all} versions would go, which is more than {} %: keep more, or allow more with \
+             --max-percent",
+            world.definition,
+            retired.len(),
+            rules.max_percent
+        )));
+    }
+    let definition = world.definition.clone();
+    Ok(Planned { definition, retired, kept, world: world.digest() })
+}
+
+/// Why a version that is not among the newest stays all the same.
+fn stays(world: &World, row: &GalleryImage, rules: &Rules, now: OffsetDateTime) -> Option<String> {
+    let state = row.provisioning_state.as_deref().unwrap_or("Unknown");
+    if ["Creating", "Updating", "Deleting", "Migrating"]
+        .iter()
+        .any(|s| s.eq_ignore_ascii_case(state))
+    {
+        return Some(format!("it is at work: {state}"));
+    }
+    if let Some(days) = rules.older_than_days {
+        match row.published_at {
+            None => return Some("nothing tells when it was published".to_owned()),
+            Some(at) if now - at < time::Duration::days(i64::from(days)) => {
+                return Some(format!("published less than {days} days ago"));
+            }
+            Some(_) => {}
+        }
+    }
+    match rules.action {
+        Action::Exclude if row.exclude_from_latest => {
+            Some("excluded from latest already".to_owned())
+        }
+        Action::EndOfLife if row.end_of_life_at.is_some_and(|end| end <= now) => {
+            Some("past its end of life already".to_owned())
+        }
+        Action::Delete => match world.on(row).len() {
+            0 => None,
+            count => Some(format!("{count} machines or scale sets stand on it")),
+        },
+        Action::Exclude | Action::EndOfLife => None,
+    }
+}
+
+/// A region in which something stands on the definition, and where nothing would be left.
+fn only_in_use<'a>(
+    world: &'a World,
+    row: &GalleryImage,
+    left: &[&GalleryImage],
+    action: Action,
+) -> Option<&'a str> {
+    let serves = |other: &GalleryImage, region: &str| match action {
+        // Who follows the latest needs one that may be it.
+        Action::Exclude | Action::EndOfLife => other.may_be_latest_in(region),
+        Action::Delete => other.locations.iter().any(|name| name == region),
+    };
+    world.used_regions().into_iter().find(|region| {
+        serves(row, region) && !left.iter().any(|other| other.id != row.id && serves(other, region))
+    })
+}
+
+fn why(row: &GalleryImage, rules: &Rules, now: OffsetDateTime) -> String {
+    let newest = format!("not one of the {} newest", rules.keep);
+    match row.published_at {
+        Some(at) => format!("{newest}; published {} days ago", (now - at).whole_days()),
+        None => newest,
+    }
+}
