@@ -16,7 +16,6 @@ pub(super) enum ImagesCommand {
     /// List images
     #[command(after_help = "Examples:
   azimg images list --publisher canonical --architecture arm64 -o table
-  azimg images list --kind gallery-version --status end-of-life
   azimg images list --live --publisher canonical --location eastus")]
     List(ListArgs),
     /// Show everything about one image
@@ -31,8 +30,7 @@ pub(super) enum ImagesCommand {
     /// The newest version of a SKU that can be deployed in all named locations
     #[command(after_help = "Examples:
   azimg images latest Canonical:ubuntu-24_04-lts:server --location eastus --location westus2
-  azimg images latest shared_gallery/ubuntu-base --location westeurope --query '[0].id'
-  azimg images latest Debian:debian-12:12-gen2 --not-deprecated-before 2027-01-01 -o tsv --query '[].id'")]
+  azimg images latest prod_gallery/ubuntu-base --not-deprecated-before 2027-01-01 -o tsv --query '[].id'")]
     Latest(LatestArgs),
     /// What runs on which image: machines and scale sets on images that are deprecated, past their end
     /// of life, gone, or not the latest

@@ -12,7 +12,7 @@ const MOST_PAGES: usize = 2_000;
 
 #[derive(Deserialize)]
 struct Page<T> {
-    #[serde(default = "Vec::new")]
+    // Required: an answer of another shape must not pass for an empty list.
     value: Vec<T>,
     #[serde(rename = "nextLink", default)]
     next_link: Option<String>,

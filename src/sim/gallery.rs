@@ -2,9 +2,9 @@
 //! Lists are paged at fifty; changes are the ones that Azure lets one make, and nothing else.
 
 use super::arm::Asked;
-use super::organisation::{Organisation, SimDefinition, SimGallery, SimVersion};
+use super::foreign::foreign;
+use super::organisation::{Organisation, SimGallery};
 use super::state::{error, json as answer};
-use crate::source::locations::short_name;
 use axum::body::Body;
 use axum::http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
@@ -68,7 +68,7 @@ pub(super) fn serve(asked: &Asked<'_>, lower: &[&str]) -> Option<(&'static str, 
 
 impl Asked<'_> {
     /// A GET: refused when it is something else or has parameters that are not known.
-    fn read(
+    pub(super) fn read(
         &self,
         allowed: &[&str],
         find: impl FnOnce(&Organisation) -> Result<Value, Answer>,
@@ -91,7 +91,7 @@ impl Asked<'_> {
     }
 
     /// A page of a list, with the address of the next one.
-    fn page(&self, all: Vec<Value>) -> Result<Value, Answer> {
+    pub(super) fn page(&self, all: Vec<Value>) -> Result<Value, Answer> {
         let from: usize = match self.parameter("$skiptoken") {
             Some(text) => text.parse().map_err(|_| {
                 error(StatusCode::BAD_REQUEST, "InvalidParameter", "The skip token is invalid.")
@@ -116,7 +116,7 @@ impl Asked<'_> {
     }
 }
 
-fn not_found(what: &str) -> Answer {
+pub(super) fn not_found(what: &str) -> Answer {
     let text = format!("The Resource '{what}' under resource group was not found.");
     error(StatusCode::NOT_FOUND, "ResourceNotFound", &text)
 }
@@ -253,22 +253,6 @@ fn look(asked: &Asked<'_>, gallery: &SimGallery, below: &[&str]) -> Result<Value
     }
 }
 
-fn refused_change(property: &str) -> Answer {
-    let text = format!("Changing property '{property}' is not allowed.");
-    error(StatusCode::CONFLICT, "PropertyChangeNotAllowed", &text)
-}
-
-fn object<'a>(value: &'a Value, name: &str) -> Result<Vec<(&'a String, &'a Value)>, Answer> {
-    match &value[name] {
-        Value::Null => Ok(Vec::new()),
-        Value::Object(members) => Ok(members.iter().collect()),
-        _ => {
-            let text = format!("The property '{name}' is no object.");
-            Err(error(StatusCode::BAD_REQUEST, "InvalidRequestContent", &text))
-        }
-    }
-}
-
 fn patch_version(
     gallery: &mut SimGallery,
     definition: &str,
@@ -280,349 +264,4 @@ fn patch_version(
     found.patch(body)?;
     let definition = &gallery.definitions[definition];
     Ok(definition.versions[version].to_json(gallery, definition))
-}
-
-impl SimGallery {
-    /// As the provider answers; with its sharing profile if that is asked for.
-    pub(super) fn to_json(&self, sharing: bool) -> Value {
-        let unique = format!("{}-{}", self.subscription, self.name.to_ascii_uppercase());
-        let mut value = json!({"name": self.name, "id": self.id(),
-            "type": "Microsoft.Compute/galleries", "location": short_name(&self.location),
-            "tags": self.tags, "properties": {"identifier": {"uniqueName": unique},
-                "provisioningState": "Succeeded"}});
-        if let Some(description) = &self.description {
-            value["properties"]["description"] = description.clone().into();
-        }
-        if sharing {
-            let private = || json!({"permissions": "Private"});
-            value["properties"]["sharingProfile"] = self.sharing.clone().unwrap_or_else(private);
-        }
-        value
-    }
-
-    fn patch(&mut self, body: &Value) -> Result<(), Answer> {
-        for (name, value) in object(body, "properties")? {
-            match name.as_str() {
-                "description" => self.description = value.as_str().map(str::to_owned),
-                _ => return Err(refused_change(name)),
-            }
-        }
-        if body["tags"].is_object() {
-            self.tags = body["tags"].clone();
-        }
-        Ok(())
-    }
-
-    fn share(&mut self, body: &Value) -> Result<(), Answer> {
-        let bad = |text: &str| error(StatusCode::BAD_REQUEST, "InvalidParameter", text);
-        let sharing = self.sharing.clone().unwrap_or_else(|| json!({"permissions": "Private"}));
-        let kind = sharing["permissions"].as_str().unwrap_or("Private").to_owned();
-        match body["operationType"].as_str().unwrap_or_default() {
-            "Reset" => self.sharing = Some(json!({"permissions": "Private"})),
-            "EnableCommunity" => {
-                if kind != "Community" {
-                    return Err(bad("The gallery's permissions are not 'Community'."));
-                }
-                let mut sharing = sharing;
-                sharing["communityGalleryInfo"]["communityGalleryEnabled"] = true.into();
-                self.sharing = Some(sharing);
-            }
-            operation @ ("Add" | "Remove") => {
-                if kind == "Community" {
-                    return Err(bad("A community gallery cannot be shared with groups."));
-                }
-                let groups = body["groups"].as_array().cloned().unwrap_or_default();
-                if groups.is_empty() {
-                    return Err(bad("The property 'groups' is missing."));
-                }
-                let known = sharing["groups"].as_array().cloned().unwrap_or_default();
-                let groups = regrouped(known, &groups, operation == "Add");
-                self.sharing = Some(json!({"permissions": "Groups", "groups": groups}));
-            }
-            _ => return Err(bad("The property 'operationType' is invalid.")),
-        }
-        Ok(())
-    }
-}
-
-/// Groups with ids added or removed; a group without ids is none.
-fn regrouped(mut known: Vec<Value>, groups: &[Value], add: bool) -> Vec<Value> {
-    for group in groups {
-        let kind = group["type"].as_str().unwrap_or_default();
-        if !known.iter().any(|known| known["type"] == kind) {
-            known.push(json!({"type": kind, "ids": []}));
-        }
-        for known in known.iter_mut().filter(|known| known["type"] == kind) {
-            let Some(ids) = known["ids"].as_array_mut() else { continue };
-            for id in group["ids"].as_array().into_iter().flatten() {
-                ids.retain(|known| known != id);
-                if add {
-                    ids.push(id.clone());
-                }
-            }
-        }
-    }
-    known.retain(|group| group["ids"].as_array().is_some_and(|ids| !ids.is_empty()));
-    known
-}
-
-impl SimDefinition {
-    pub(super) fn to_json(&self, gallery: &SimGallery) -> Value {
-        json!({"name": self.name, "id": format!("{}/images/{}", gallery.id(), self.name),
-            "type": "Microsoft.Compute/galleries/images",
-            "location": short_name(&gallery.location), "tags": self.tags,
-            "properties": self.properties})
-    }
-
-    fn patch(&mut self, body: &Value) -> Result<(), Answer> {
-        const MAY: [&str; 6] = [
-            "description",
-            "endOfLifeDate",
-            "recommended",
-            "releaseNoteUri",
-            "privacyStatementUri",
-            "eula",
-        ];
-        let members = object(body, "properties")?;
-        let frozen =
-            |name: &str, value: &Value| !MAY.contains(&name) && self.properties[name] != *value;
-        if let Some((name, _)) = members.iter().find(|(name, value)| frozen(name, value)) {
-            return Err(refused_change(name));
-        }
-        for (name, value) in members {
-            self.properties[name.as_str()] = value.clone();
-        }
-        if body["tags"].is_object() {
-            self.tags = body["tags"].clone();
-        }
-        Ok(())
-    }
-}
-
-impl SimVersion {
-    pub(super) fn to_json(&self, gallery: &SimGallery, definition: &SimDefinition) -> Value {
-        let source = format!(
-            "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.Compute/images/source",
-            gallery.subscription, gallery.group
-        );
-        let mut publishing = json!({"targetRegions": self.regions, "replicaCount": 1,
-            "excludeFromLatest": self.excluded, "publishedDate": self.published,
-            "storageAccountType": "Standard_LRS", "replicationMode": "Full"});
-        if let Some(end) = &self.end_of_life {
-            publishing["endOfLifeDate"] = end.clone().into();
-        }
-        let id = format!("{}/images/{}/versions/{}", gallery.id(), definition.name, self.name);
-        json!({"name": self.name, "id": id, "type": "Microsoft.Compute/galleries/images/versions",
-            "location": short_name(&gallery.location), "tags": self.tags,
-            "properties": {"publishingProfile": publishing,
-                "storageProfile": {"source": {"id": source},
-                    "osDiskImage": {"sizeInGB": 30, "hostCaching": "ReadWrite", "source": {}}},
-                "provisioningState": self.state}})
-    }
-
-    /// As others see it, who share it.
-    fn to_shared(&self) -> Value {
-        let mut properties = json!({"publishedDate": self.published,
-            "excludeFromLatest": self.excluded, "storageProfile": {
-                "osDiskImage": {"diskSizeGB": 30, "hostCaching": "ReadWrite"}}});
-        if let Some(end) = &self.end_of_life {
-            properties["endOfLifeDate"] = end.clone().into();
-        }
-        properties
-    }
-
-    fn replication(&self) -> Value {
-        let state = match self.state {
-            "Succeeded" => "Completed",
-            "Failed" => "Failed",
-            _ => "Replicating",
-        };
-        let regions = self.regions.iter().map(|region| {
-            let name = short_name(region["name"].as_str().unwrap_or_default());
-            let progress = if state == "Completed" { 100 } else { 40 };
-            json!({"region": name, "state": state, "progress": progress})
-        });
-        let whole = if state == "Replicating" { "InProgress" } else { state };
-        json!({"aggregatedState": whole, "summary": regions.collect::<Vec<_>>()})
-    }
-
-    fn patch(&mut self, body: &Value) -> Result<(), Answer> {
-        if let Some((name, _)) =
-            object(body, "properties")?.iter().find(|(name, _)| *name != "publishingProfile")
-        {
-            return Err(refused_change(name));
-        }
-        for (name, value) in object(&body["properties"], "publishingProfile")? {
-            match name.as_str() {
-                "endOfLifeDate" => self.end_of_life = value.as_str().map(str::to_owned),
-                "excludeFromLatest" => self.excluded = value.as_bool().unwrap_or_default(),
-                "targetRegions" => {
-                    let regions = value.as_array().filter(|regions| !regions.is_empty());
-                    self.regions = regions.cloned().ok_or_else(|| {
-                        let text = "A version needs at least one target region.";
-                        error(StatusCode::BAD_REQUEST, "InvalidParameter", text)
-                    })?;
-                }
-                _ => return Err(refused_change(name)),
-            }
-        }
-        if body["tags"].is_object() {
-            self.tags = body["tags"].clone();
-        }
-        Ok(())
-    }
-
-    /// Whether it has a replica in a location, by short name.
-    pub(super) fn is_in(&self, location: &str) -> bool {
-        let name = |region: &Value| short_name(region["name"].as_str().unwrap_or_default());
-        self.regions.iter().any(|region| name(region) == location)
-    }
-}
-
-/// Galleries of others, as one location has them.
-fn foreign(
-    asked: &Asked<'_>,
-    location: &str,
-    kind: &str,
-    below: &[&str],
-) -> (&'static str, Answer) {
-    let shared = kind == "sharedgalleries";
-    let name = match below {
-        [] if shared => "ListSharedGalleries",
-        [_] => "GetSharedGallery",
-        [_, "images"] => "ListGalleryArtifact",
-        [_, "images", _] => "GetGalleryArtifact",
-        [_, "images", _, "versions"] => "ListGalleryArtifactVersion",
-        [_, "images", _, "versions", _] => "GetGalleryArtifactVersion",
-        _ => return ("Unknown", not_found(&asked.path.join("/"))),
-    };
-    let allowed: &[&str] = if shared { &["sharedTo"] } else { &[] };
-    let found = asked.read(allowed, |all| {
-        let galleries = if shared { &all.shared } else { &all.communities };
-        let here = |gallery: &&SimGallery| is_in(gallery, location);
-        if below.is_empty() {
-            // Half of them are shared with the tenant, half with the first subscription.
-            let tenant = asked.parameter("sharedTo").is_some();
-            let first = asked.sim.subscriptions.first().is_some_and(|id| *id == asked.path[1]);
-            let mine = galleries.values().enumerate().filter(|(at, gallery)| {
-                let visible = if at % 2 == 0 { tenant } else { !tenant && first };
-                visible && is_in(gallery, location)
-            });
-            return asked.page(mine.map(|(_, g)| foreign_gallery(g, location, shared)).collect());
-        }
-        let gallery = galleries.get(below[0]).filter(here).ok_or_else(|| not_found(below[0]))?;
-        foreign_part(asked, gallery, location, shared, &below[1..])
-    });
-    (name, found)
-}
-
-fn is_in(gallery: &SimGallery, location: &str) -> bool {
-    gallery.definitions.values().any(|definition| definition_is_in(definition, location))
-}
-
-fn definition_is_in(definition: &SimDefinition, location: &str) -> bool {
-    definition.versions.values().any(|version| version.is_in(location))
-}
-
-fn unique(gallery: &SimGallery, shared: bool) -> String {
-    let kind = if shared { "SharedGalleries" } else { "CommunityGalleries" };
-    format!("/{kind}/{}", gallery.name)
-}
-
-fn foreign_gallery(gallery: &SimGallery, location: &str, shared: bool) -> Value {
-    json!({"location": location, "name": gallery.name,
-        "identifier": {"uniqueId": unique(gallery, shared)}})
-}
-
-fn foreign_definition(
-    gallery: &SimGallery,
-    definition: &SimDefinition,
-    location: &str,
-    shared: bool,
-) -> Value {
-    let id = format!("{}/Images/{}", unique(gallery, shared), definition.name);
-    let mut properties = definition.properties.clone();
-    if let Some(members) = properties.as_object_mut() {
-        members.shift_remove("provisioningState");
-    }
-    json!({"location": location, "name": definition.name, "identifier": {"uniqueId": id},
-        "properties": properties})
-}
-
-fn foreign_version(
-    gallery: &SimGallery,
-    definition: &SimDefinition,
-    version: &SimVersion,
-    location: &str,
-    shared: bool,
-) -> Value {
-    let base = unique(gallery, shared);
-    let id = format!("{base}/Images/{}/Versions/{}", definition.name, version.name);
-    json!({"location": location, "name": version.name, "identifier": {"uniqueId": id},
-        "properties": version.to_shared()})
-}
-
-fn foreign_part(
-    asked: &Asked<'_>,
-    gallery: &SimGallery,
-    location: &str,
-    shared: bool,
-    below: &[&str],
-) -> Result<Value, Answer> {
-    let definition = |name: &str| {
-        let found = gallery.definitions.get(name);
-        found.filter(|d| definition_is_in(d, location)).ok_or_else(|| not_found(name))
-    };
-    let version =
-        |d: &SimDefinition, v: &SimVersion| foreign_version(gallery, d, v, location, shared);
-    match below {
-        [] => Ok(foreign_gallery(gallery, location, shared)),
-        ["images"] => {
-            let here = gallery.definitions.values().filter(|d| definition_is_in(d, location));
-            asked.page(here.map(|d| foreign_definition(gallery, d, location, shared)).collect())
-        }
-        ["images", name] => Ok(foreign_definition(gallery, definition(name)?, location, shared)),
-        ["images", name, "versions"] => {
-            let definition = definition(name)?;
-            let here = definition.versions.values().filter(|v| v.is_in(location));
-            asked.page(here.map(|v| version(definition, v)).collect())
-        }
-        ["images", name, "versions", number] => {
-            let definition = definition(name)?;
-            let found = definition.versions.get(*number).filter(|v| v.is_in(location));
-            found.map(|v| version(definition, v)).ok_or_else(|| not_found(number))
-        }
-        _ => Err(not_found(&below.join("/"))),
-    }
-}
-
-/// The rows of communities as Resource Graph has them: one for each location.
-pub(super) fn community_rows(all: &Organisation, locations: &[String]) -> Vec<Value> {
-    const KIND: &str = "microsoft.compute/locations/communitygalleries";
-    let mut rows = Vec::new();
-    for location in locations {
-        let base = format!("/providers/Microsoft.Compute/locations/{location}");
-        let row = |id: String, kind: String, value: &Value| {
-            let name = value["name"].clone();
-            json!({"id": id, "name": name, "type": kind, "tenantId": "", "kind": "",
-                "location": location, "resourceGroup": "", "subscriptionId": "",
-                "managedBy": "", "tags": null, "properties": value})
-        };
-        for gallery in all.communities.values().filter(|gallery| is_in(gallery, location)) {
-            let at = format!("{base}/CommunityGalleries/{}", gallery.name);
-            rows.push(row(at.clone(), KIND.to_owned(), &foreign_gallery(gallery, location, false)));
-            let here = gallery.definitions.values().filter(|d| definition_is_in(d, location));
-            for definition in here {
-                let at = format!("{at}/Images/{}", definition.name);
-                let value = foreign_definition(gallery, definition, location, false);
-                rows.push(row(at.clone(), format!("{KIND}/images"), &value));
-                for version in definition.versions.values().filter(|v| v.is_in(location)) {
-                    let value = foreign_version(gallery, definition, version, location, false);
-                    let at = format!("{at}/Versions/{}", version.name);
-                    rows.push(row(at, format!("{KIND}/images/versions"), &value));
-                }
-            }
-        }
-    }
-    rows
 }

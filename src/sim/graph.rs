@@ -2,7 +2,7 @@
 //! Strict: a query of another form is refused as Azure refuses one that it cannot read.
 
 use super::arm::{Asked, TENANT};
-use super::gallery::community_rows;
+use super::foreign::community_rows;
 use super::organisation::Organisation;
 use super::state::{error, json as answer};
 use axum::body::Body;

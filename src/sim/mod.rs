@@ -3,6 +3,7 @@
 
 mod arm;
 mod faults;
+mod foreign;
 mod gallery;
 mod generate;
 mod graph;
@@ -10,6 +11,7 @@ mod identity;
 mod operations;
 pub mod organisation;
 mod quota;
+mod resources;
 mod state;
 mod tls;
 mod world;

@@ -81,6 +81,7 @@ prop_compose! {
         Filter {
             publisher, offer, sku, version, architecture, os, status, kind, search, exact,
             locations: locations.into_iter().map(owned).collect(),
+            ..Filter::default()
         }
     }
 }

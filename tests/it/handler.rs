@@ -72,7 +72,7 @@ fn faceless(store: &Path) -> BTreeMap<String, String> {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let bytes = std::fs::read(&path).unwrap();
         let text = match name.as_str() {
-            "marketplace.parquet" => columns(bytes),
+            name if name.ends_with(".parquet") => columns(bytes),
             // Sizes and checksums follow from run ids and times.
             "manifest.json" => {
                 let mut manifest = manifest.clone();
@@ -83,7 +83,7 @@ fn faceless(store: &Path) -> BTreeMap<String, String> {
                 }
                 manifest.to_string()
             }
-            "marketplace.ndjson.zst" | "changes.ndjson.zst" => {
+            name if name.ends_with(".ndjson.zst") => {
                 String::from_utf8(zstd::decode_all(bytes.as_slice()).unwrap()).unwrap()
             }
             // Whatever is no text in it stays as long as it is, and does not name the run.

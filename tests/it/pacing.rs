@@ -27,7 +27,7 @@ fn crawl(processes: usize, subscriptions: u8, endpoint: &str) -> (Duration, Valu
             luck: Luck::none(),
             starts_at: 0,
         };
-        let (took, queue) = fleet.run("").await;
+        let (took, queue) = fleet.run(r#"{"sources": ["marketplace"]}"#).await;
         let mut stats = sim.stats.to_json();
         stats["messages"] = serde_json::json!(*queue.sent.lock().unwrap());
         (took, stats)

@@ -67,8 +67,19 @@ fn crawl_finds_what_was_recorded(location: &str, at_least: usize) {
     let identity = Azure::start(generate(Scale::Small, 1));
     let store = tempfile::tempdir().unwrap();
     let path = store.path().to_str().unwrap();
-    let arguments =
-        ["crawl", "--location", location, "--details", "all", "--store", path, "-o", "json"];
+    let arguments = [
+        "crawl",
+        "--source",
+        "marketplace",
+        "--location",
+        location,
+        "--details",
+        "all",
+        "--store",
+        path,
+        "-o",
+        "json",
+    ];
     let result = json(&mut azimg(&identity, &replay, &arguments));
     assert_eq!(result["state"], "complete");
     assert!(result["coverage"]["gone"].as_u64().unwrap() > 0, "most publishers were not recorded");
@@ -172,6 +183,8 @@ fn every_recorded_location_parses_in_its_oldest_and_newest_form() {
             let path = store.path().to_str().unwrap();
             let arguments = [
                 "crawl",
+                "--source",
+                "marketplace",
                 "--location",
                 location,
                 "--details",

@@ -8,7 +8,6 @@ use crate::image::gallery::GalleryImage;
 use crate::source::{Crawled, Effort, Known, Rows};
 use crate::work::{GalleryScope, Outcome, OwnGallery, Scope, State, WorkItem};
 use futures::{StreamExt, TryStreamExt, stream};
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// A gallery with more definitions and versions than this is split.
@@ -44,8 +43,8 @@ impl Gallery {
         // How a gallery is shared is told by itself alone, and whether it is still there.
         let sharing = match sharing {
             Some(sharing) => sharing.clone(),
-            None => match self.gallery(own).await {
-                Ok(gallery) => parse::sharing(&gallery),
+            None => match self.sharing(own).await {
+                Ok(sharing) => sharing,
                 Err(error) => return self.gave_up(item, error, effort),
             },
         };
@@ -85,10 +84,11 @@ impl Gallery {
         Ok(Crawled::Ended(outcome, Rows::Gallery(rows)))
     }
 
-    /// A gallery's own answer, with its sharing profile.
-    async fn gallery(&self, own: &OwnGallery) -> Result<Value> {
+    /// How a gallery is shared.
+    async fn sharing(&self, own: &OwnGallery) -> Result<String> {
         let query = [("$select", "Permissions"), GALLERIES];
-        self.client.get(&path(own, &[]), &query).await
+        let gallery: Resource = self.client.get(&path(own, &[]), &query).await?;
+        parse::sharing(&gallery)
     }
 
     async fn contents(

@@ -184,6 +184,18 @@ struct RegionState {
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
+struct Shared {
+    sharing_profile: Option<SharingProfile>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct SharingProfile {
+    permissions: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
 struct Managed {
     source_virtual_machine: Option<Source>,
     storage_profile: Option<ManagedStorage>,
@@ -218,9 +230,9 @@ fn told(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
-fn typed<T: DeserializeOwned + Default>(resource: &Resource) -> Result<T> {
-    if resource.properties.is_null() {
-        return Ok(T::default());
+fn typed<T: DeserializeOwned>(resource: &Resource) -> Result<T> {
+    if !resource.properties.is_object() {
+        return Err(Error::transient(format!("{}: an answer without properties", resource.name)));
     }
     // Resource Graph wraps what communities share once more.
     let inner = &resource.properties["properties"];
@@ -431,7 +443,8 @@ pub fn managed(resource: &Resource) -> Result<GalleryImage> {
 }
 
 /// How a gallery's own answer says that it is shared.
-pub fn sharing(gallery: &Value) -> String {
-    let said = gallery["properties"]["sharingProfile"]["permissions"].as_str();
-    said.unwrap_or("Private").to_ascii_lowercase()
+pub fn sharing(gallery: &Resource) -> Result<String> {
+    let said: Shared = typed(gallery)?;
+    let permissions = said.sharing_profile.and_then(|profile| profile.permissions);
+    Ok(permissions.unwrap_or_else(|| "Private".to_owned()).to_ascii_lowercase())
 }

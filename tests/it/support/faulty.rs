@@ -93,11 +93,13 @@ async fn pass(State(wire): State<Arc<Wire>>, request: Request) -> Response {
         return response.body(Body::from(*body)).unwrap();
     }
     let url = format!("{}{path}", wire.arm.trim_end_matches('/'));
-    let mut through = wire.client.get(url);
-    if let Some(token) = request.headers().get(header::AUTHORIZATION) {
+    let (parts, body) = request.into_parts();
+    let mut through = wire.client.request(parts.method, url);
+    if let Some(token) = parts.headers.get(header::AUTHORIZATION) {
         through = through.header(header::AUTHORIZATION, token);
     }
-    let answer = through.send().await.unwrap();
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    let answer = through.body(body).send().await.unwrap();
     let status = answer.status();
     let mut bytes = answer.bytes().await.unwrap();
     if fault.is_some() {

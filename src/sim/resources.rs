@@ -1,0 +1,223 @@
+//! The resources of a simulated organisation as answers have them, and what may be changed of them.
+
+use super::organisation::{SimDefinition, SimGallery, SimVersion};
+use super::state::error;
+use crate::source::locations::short_name;
+use axum::body::Body;
+use axum::http::{Response, StatusCode};
+use serde_json::{Value, json};
+
+type Answer = Response<Body>;
+
+fn refused_change(property: &str) -> Answer {
+    let text = format!("Changing property '{property}' is not allowed.");
+    error(StatusCode::CONFLICT, "PropertyChangeNotAllowed", &text)
+}
+
+fn object<'a>(value: &'a Value, name: &str) -> Result<Vec<(&'a String, &'a Value)>, Answer> {
+    match &value[name] {
+        Value::Null => Ok(Vec::new()),
+        Value::Object(members) => Ok(members.iter().collect()),
+        _ => {
+            let text = format!("The property '{name}' is no object.");
+            Err(error(StatusCode::BAD_REQUEST, "InvalidRequestContent", &text))
+        }
+    }
+}
+
+impl SimGallery {
+    /// As the provider answers; with its sharing profile if that is asked for.
+    pub(super) fn to_json(&self, sharing: bool) -> Value {
+        let unique = format!("{}-{}", self.subscription, self.name.to_ascii_uppercase());
+        let mut value = json!({"name": self.name, "id": self.id(),
+            "type": "Microsoft.Compute/galleries", "location": short_name(&self.location),
+            "tags": self.tags, "properties": {"identifier": {"uniqueName": unique},
+                "provisioningState": "Succeeded"}});
+        if let Some(description) = &self.description {
+            value["properties"]["description"] = description.clone().into();
+        }
+        if sharing {
+            let private = || json!({"permissions": "Private"});
+            value["properties"]["sharingProfile"] = self.sharing.clone().unwrap_or_else(private);
+        }
+        value
+    }
+
+    pub(super) fn patch(&mut self, body: &Value) -> Result<(), Answer> {
+        for (name, value) in object(body, "properties")? {
+            match name.as_str() {
+                "description" => self.description = value.as_str().map(str::to_owned),
+                _ => return Err(refused_change(name)),
+            }
+        }
+        if body["tags"].is_object() {
+            self.tags = body["tags"].clone();
+        }
+        Ok(())
+    }
+
+    pub(super) fn share(&mut self, body: &Value) -> Result<(), Answer> {
+        let bad = |text: &str| error(StatusCode::BAD_REQUEST, "InvalidParameter", text);
+        let sharing = self.sharing.clone().unwrap_or_else(|| json!({"permissions": "Private"}));
+        let kind = sharing["permissions"].as_str().unwrap_or("Private").to_owned();
+        match body["operationType"].as_str().unwrap_or_default() {
+            "Reset" => self.sharing = Some(json!({"permissions": "Private"})),
+            "EnableCommunity" => {
+                if kind != "Community" {
+                    return Err(bad("The gallery's permissions are not 'Community'."));
+                }
+                let mut sharing = sharing;
+                sharing["communityGalleryInfo"]["communityGalleryEnabled"] = true.into();
+                self.sharing = Some(sharing);
+            }
+            operation @ ("Add" | "Remove") => {
+                if kind == "Community" {
+                    return Err(bad("A community gallery cannot be shared with groups."));
+                }
+                let groups = body["groups"].as_array().cloned().unwrap_or_default();
+                if groups.is_empty() {
+                    return Err(bad("The property 'groups' is missing."));
+                }
+                let known = sharing["groups"].as_array().cloned().unwrap_or_default();
+                let groups = regrouped(known, &groups, operation == "Add");
+                self.sharing = Some(json!({"permissions": "Groups", "groups": groups}));
+            }
+            _ => return Err(bad("The property 'operationType' is invalid.")),
+        }
+        Ok(())
+    }
+}
+
+/// Groups with ids added or removed; a group without ids is none.
+fn regrouped(mut known: Vec<Value>, groups: &[Value], add: bool) -> Vec<Value> {
+    for group in groups {
+        let kind = group["type"].as_str().unwrap_or_default();
+        if !known.iter().any(|known| known["type"] == kind) {
+            known.push(json!({"type": kind, "ids": []}));
+        }
+        for known in known.iter_mut().filter(|known| known["type"] == kind) {
+            let Some(ids) = known["ids"].as_array_mut() else { continue };
+            for id in group["ids"].as_array().into_iter().flatten() {
+                ids.retain(|known| known != id);
+                if add {
+                    ids.push(id.clone());
+                }
+            }
+        }
+    }
+    known.retain(|group| group["ids"].as_array().is_some_and(|ids| !ids.is_empty()));
+    known
+}
+
+impl SimDefinition {
+    pub(super) fn to_json(&self, gallery: &SimGallery) -> Value {
+        json!({"name": self.name, "id": format!("{}/images/{}", gallery.id(), self.name),
+            "type": "Microsoft.Compute/galleries/images",
+            "location": short_name(&gallery.location), "tags": self.tags,
+            "properties": self.properties})
+    }
+
+    pub(super) fn patch(&mut self, body: &Value) -> Result<(), Answer> {
+        const MAY: [&str; 6] = [
+            "description",
+            "endOfLifeDate",
+            "recommended",
+            "releaseNoteUri",
+            "privacyStatementUri",
+            "eula",
+        ];
+        let members = object(body, "properties")?;
+        let frozen =
+            |name: &str, value: &Value| !MAY.contains(&name) && self.properties[name] != *value;
+        if let Some((name, _)) = members.iter().find(|(name, value)| frozen(name, value)) {
+            return Err(refused_change(name));
+        }
+        for (name, value) in members {
+            self.properties[name.as_str()] = value.clone();
+        }
+        if body["tags"].is_object() {
+            self.tags = body["tags"].clone();
+        }
+        Ok(())
+    }
+}
+
+impl SimVersion {
+    pub(super) fn to_json(&self, gallery: &SimGallery, definition: &SimDefinition) -> Value {
+        let source = format!(
+            "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.Compute/images/source",
+            gallery.subscription, gallery.group
+        );
+        let mut publishing = json!({"targetRegions": self.regions, "replicaCount": 1,
+            "excludeFromLatest": self.excluded, "publishedDate": self.published,
+            "storageAccountType": "Standard_LRS", "replicationMode": "Full"});
+        if let Some(end) = &self.end_of_life {
+            publishing["endOfLifeDate"] = end.clone().into();
+        }
+        let id = format!("{}/images/{}/versions/{}", gallery.id(), definition.name, self.name);
+        json!({"name": self.name, "id": id, "type": "Microsoft.Compute/galleries/images/versions",
+            "location": short_name(&gallery.location), "tags": self.tags,
+            "properties": {"publishingProfile": publishing,
+                "storageProfile": {"source": {"id": source},
+                    "osDiskImage": {"sizeInGB": 30, "hostCaching": "ReadWrite", "source": {}}},
+                "provisioningState": self.state}})
+    }
+
+    /// As others see it, who share it.
+    pub(super) fn to_shared(&self) -> Value {
+        let mut properties = json!({"publishedDate": self.published,
+            "excludeFromLatest": self.excluded, "storageProfile": {
+                "osDiskImage": {"diskSizeGB": 30, "hostCaching": "ReadWrite"}}});
+        if let Some(end) = &self.end_of_life {
+            properties["endOfLifeDate"] = end.clone().into();
+        }
+        properties
+    }
+
+    pub(super) fn replication(&self) -> Value {
+        let state = match self.state {
+            "Succeeded" => "Completed",
+            "Failed" => "Failed",
+            _ => "Replicating",
+        };
+        let regions = self.regions.iter().map(|region| {
+            let name = short_name(region["name"].as_str().unwrap_or_default());
+            let progress = if state == "Completed" { 100 } else { 40 };
+            json!({"region": name, "state": state, "progress": progress})
+        });
+        let whole = if state == "Replicating" { "InProgress" } else { state };
+        json!({"aggregatedState": whole, "summary": regions.collect::<Vec<_>>()})
+    }
+
+    pub(super) fn patch(&mut self, body: &Value) -> Result<(), Answer> {
+        if let Some((name, _)) =
+            object(body, "properties")?.iter().find(|(name, _)| *name != "publishingProfile")
+        {
+            return Err(refused_change(name));
+        }
+        for (name, value) in object(&body["properties"], "publishingProfile")? {
+            match name.as_str() {
+                "endOfLifeDate" => self.end_of_life = value.as_str().map(str::to_owned),
+                "excludeFromLatest" => self.excluded = value.as_bool().unwrap_or_default(),
+                "targetRegions" => {
+                    let regions = value.as_array().filter(|regions| !regions.is_empty());
+                    self.regions = regions.cloned().ok_or_else(|| {
+                        let text = "A version needs at least one target region.";
+                        error(StatusCode::BAD_REQUEST, "InvalidParameter", text)
+                    })?;
+                }
+                _ => return Err(refused_change(name)),
+            }
+        }
+        if body["tags"].is_object() {
+            self.tags = body["tags"].clone();
+        }
+        Ok(())
+    }
+
+    /// Whether it has a replica in a location, by short name.
+    pub(super) fn is_in(&self, location: &str) -> bool {
+        let name = |region: &Value| short_name(region["name"].as_str().unwrap_or_default());
+        self.regions.iter().any(|region| name(region) == location)
+    }
+}
