@@ -53,7 +53,14 @@ impl Galleries {
         if name.definition.is_none() {
             query.insert(0, ("$select", "Permissions"));
         }
-        self.client.get(&path, &query).await
+        let thing: Value = self.client.get(&path, &query).await?;
+        // What is sent back is made of what is there: it must be the thing, and whole.
+        let is_it = thing["id"].as_str().is_some_and(|id| id.eq_ignore_ascii_case(&name.id()));
+        if !is_it || !thing["properties"].is_object() {
+            let text = format!("{}: Azure answered with something else", name.id());
+            return Err(Error::transient(text));
+        }
+        Ok(thing)
     }
 
     fn change(&self, name: &Name, method: Method, body: Option<Value>) -> Change {

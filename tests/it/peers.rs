@@ -45,6 +45,34 @@ fn the_azure_sdk_lists_the_same_images() {
 }
 
 #[test]
+fn the_azure_sdk_lists_the_same_galleries() {
+    let python = venv::azure().join("python");
+    let folder = tempfile::tempdir().unwrap();
+    let azure = secure(folder.path());
+    let store = folder.path().join("store");
+    let arguments = ["crawl", "--source", "gallery", "--location", "eastus", "--store"];
+    let mut command = azure.azimg(&[&arguments[..], &[store.to_str().unwrap()]].concat());
+    succeed(command.env("SSL_CERT_FILE", folder.path().join("tls/ca.pem")));
+    let found: BTreeSet<String> = crate::galleries::rows(&store)
+        .iter()
+        .filter(|row| row["sharing"] != "community" || !row["subscriptionId"].is_null())
+        .map(|row| row["id"].as_str().unwrap().to_owned())
+        .collect();
+    let arm = azure.variables()["AZIMG_ARM_ENDPOINT"].clone();
+    let mut command = peer(&azure, folder.path(), &python);
+    let script = root().join("tests/fixtures/list_galleries.py");
+    command.arg(script).args([&arm, SUBSCRIPTION, "eastus"]);
+    let listed = succeed(&mut command);
+    let of = |kinds: &[&str]| -> BTreeSet<String> {
+        let lines = listed.lines().filter_map(|line| line.split_once(' '));
+        lines.filter(|(kind, _)| kinds.contains(kind)).map(|(_, id)| id.to_owned()).collect()
+    };
+    assert_eq!(of(&["provider", "shared"]), found);
+    let own = found.iter().filter(|id| id.contains("/galleries/")).cloned().collect();
+    assert_eq!(of(&["graph"]), own);
+}
+
+#[test]
 fn the_azure_cli_lists_the_same_images() {
     let az = venv::azure().join("az");
     let folder = tempfile::tempdir().unwrap();

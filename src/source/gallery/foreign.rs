@@ -32,31 +32,40 @@ impl Gallery {
         subscriptions: &[String],
         effort: &Effort,
     ) -> Result<Crawled> {
-        let tenant = subscriptions.first().map(|first| (first.clone(), Sharing::Tenant));
-        let each = subscriptions.iter().map(|own| (own.clone(), Sharing::Subscription));
-        let asks: Vec<(String, Sharing)> = tenant.into_iter().chain(each).collect();
-        let mut answers = stream::iter(asks)
-            .map(|(subscription, sharing)| async move {
+        let mut lists = Vec::new();
+        // What is shared with the tenant is told through any subscription that may be read.
+        for subscription in subscriptions {
+            let sharing = Sharing::Tenant;
+            let listed = self.shared_with(location, subscription, sharing).await;
+            let is_told = !listed.as_ref().is_err_and(is_closed);
+            if is_told {
+                lists.push((subscription.clone(), sharing, listed));
+                break;
+            }
+        }
+        let each = subscriptions.to_vec();
+        let asked: Vec<_> = stream::iter(each)
+            .map(|subscription| async move {
+                let sharing = Sharing::Subscription;
                 let listed = self.shared_with(location, &subscription, sharing).await;
                 (subscription, sharing, listed)
             })
-            .buffered(AT_ONCE);
+            .buffered(AT_ONCE)
+            .collect()
+            .await;
+        lists.extend(asked);
         let mut found: BTreeMap<String, GalleryScope> = BTreeMap::new();
-        let mut failed = None;
-        while let Some((subscription, sharing, listed)) = answers.next().await {
+        let mut denied: Vec<String> = Vec::new();
+        for (subscription, sharing, listed) in lists {
             let listed = match listed {
                 Ok(listed) => listed,
-                // A subscription that may not be asked, or has no such provider, has a line of its own.
-                Err(error)
-                    if super::is_unregistered(&error)
-                        || matches!(error.kind(), ErrorKind::Denied | ErrorKind::NotFound) =>
-                {
+                // Nothing can be shared with whoever has no compute provider.
+                Err(error) if super::is_unregistered(&error) => continue,
+                Err(error) if is_closed(&error) => {
+                    denied.push(subscription);
                     continue;
                 }
-                Err(error) => {
-                    failed = Some(error);
-                    continue;
-                }
+                Err(error) => return self.gave_up(item, error, effort),
             };
             for gallery in listed {
                 let owner = gallery.name.get(..36).unwrap_or_default();
@@ -72,15 +81,17 @@ impl Gallery {
                 found.entry(gallery.name.to_ascii_lowercase()).or_insert(scope);
             }
         }
-        drop(answers);
-        if let Some(error) = failed {
-            return self.gave_up(item, error, effort);
-        }
-        let state = if found.is_empty() { State::Empty } else { State::Done };
+        // What is shared with a subscription that may not be read is not seen: it is not gone.
+        let (state, reason) = match denied[..] {
+            [] if found.is_empty() => (State::Empty, String::new()),
+            [] => (State::Done, String::new()),
+            _ => (State::Denied, format!("{} may not be asked", denied.join(", "))),
+        };
+        let attempts = u32::from(state == State::Denied);
         let outcome = Outcome {
-            listed: u64::from(state == State::Done),
+            listed: u64::from(!found.is_empty()),
             children: found.into_values().map(|scope| item.child(Scope::Gallery(scope))).collect(),
-            ..Outcome::bare(item.scope.clone(), state, "", 0)
+            ..Outcome::bare(item.scope.clone(), state, reason, attempts)
         };
         Ok(Crawled::Ended(outcome, Rows::Gallery(Vec::new())))
     }
@@ -218,6 +229,11 @@ impl Gallery {
         }
         Ok(Communities::Rows(rows))
     }
+}
+
+/// Whether a subscription cannot be asked at all.
+fn is_closed(error: &Error) -> bool {
+    super::is_unregistered(error) || matches!(error.kind(), ErrorKind::Denied | ErrorKind::NotFound)
 }
 
 /// A gallery of others, in one location.

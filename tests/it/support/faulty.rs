@@ -98,15 +98,26 @@ async fn pass(State(wire): State<Arc<Wire>>, request: Request) -> Response {
     if let Some(token) = parts.headers.get(header::AUTHORIZATION) {
         through = through.header(header::AUTHORIZATION, token);
     }
+    // Links are to lead back here.
+    if let Some(host) = parts.headers.get(header::HOST) {
+        through = through.header(header::HOST, host);
+    }
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
     let answer = through.body(body).send().await.unwrap();
     let status = answer.status();
+    let links = answer.headers().clone();
     let mut bytes = answer.bytes().await.unwrap();
     if fault.is_some() {
         bytes.truncate(bytes.len() / 2);
     }
     let kind = (header::CONTENT_TYPE, "application/json; charset=utf-8");
-    Response::builder().status(status).header(kind.0, kind.1).body(Body::from(bytes)).unwrap()
+    let mut response = Response::builder().status(status).header(kind.0, kind.1);
+    for name in ["azure-asyncoperation", "location", "retry-after"] {
+        if let Some(value) = links.get(name) {
+            response = response.header(name, value);
+        }
+    }
+    response.body(Body::from(bytes)).unwrap()
 }
 
 /// An address where everything is answered alike, until the test's runtime ends.

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// The Azure SDK and the Azure CLI, which list from the simulated Azure.
-const AZURE: &[&str] = &["azure-cli==2.91.0", "azure-identity==1.27.0"];
+const AZURE: &[&str] =
+    &["azure-cli==2.91.0", "azure-identity==1.27.0", "azure-mgmt-resourcegraph==8.0.1"];
 
 /// What reads a snapshot, and what tests HTTP APIs by their `OpenAPI` document.
 const READERS: &[&str] = &[
