@@ -212,20 +212,14 @@ impl Join<'_> {
             return Ok(Known::nothing(Finding::Unknown));
         }
         let place = (sku.to_ascii_lowercase(), machine.location.clone());
-        let latest = match self.latest.get(&place) {
-            Some(latest) => latest.clone(),
-            None => {
-                let here = std::slice::from_ref(&machine.location);
-                let question = LatestQuestion::parse(sku, here, None)?;
-                let row = question.answer(&self.catalog.index).ok();
-                let latest = row.map(|row| {
-                    let version = self.catalog.index.row(row).version();
-                    self.catalog.index.versions().get(version).to_owned()
-                });
-                self.latest.insert(place, latest.clone());
-                latest
-            }
-        };
+        let catalog = self.catalog;
+        let latest = self.latest.entry(place).or_insert_with(|| {
+            let here = std::slice::from_ref(&machine.location);
+            let row = LatestQuestion::parse(sku, here, None).ok()?.answer(&catalog.index).ok()?;
+            let version = catalog.index.row(row).version();
+            Some(catalog.index.versions().get(version).to_owned())
+        });
+        let latest = latest.clone();
         let Some(version) = machine.version() else {
             let finding = if latest.is_some() { Finding::Current } else { Finding::Gone };
             return Ok(Known { finding, ends_at: None, latest });
@@ -245,16 +239,12 @@ impl Join<'_> {
             return Ok(Known::nothing(Finding::Unknown));
         }
         let place = (id.to_ascii_lowercase(), machine.location.clone());
-        let latest = match self.latest.get(&place) {
-            Some(latest) => latest.clone(),
-            None => {
-                let here = std::slice::from_ref(&machine.location);
-                let latest = self.gallery.latest(id, here, None).ok();
-                let latest = latest.and_then(|row| row.version);
-                self.latest.insert(place, latest.clone());
-                latest
-            }
-        };
+        let gallery = self.gallery;
+        let latest = self.latest.entry(place).or_insert_with(|| {
+            let here = std::slice::from_ref(&machine.location);
+            gallery.latest(id, here, None).ok()?.version
+        });
+        let latest = latest.clone();
         let Some(version) = machine.version() else {
             let is_there = latest.is_some() || self.gallery.find(id).is_some();
             let finding = if is_there { Finding::Current } else { Finding::Gone };

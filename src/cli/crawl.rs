@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::functions::{self, App};
 use crate::host::Host;
 use crate::pipeline::snapshot::{self, Completeness, Manifest};
+use crate::store::SnapshotFile;
 use crate::work::{Details, Request, RunId, SourceName};
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -231,8 +232,16 @@ fn report(
         if manifest.state == Completeness::Partial {
             eprintln!("  azimg runs show {}{at}", manifest.run);
         }
-        eprintln!("  azimg images list --publisher canonical{at}");
-        eprintln!("  azimg images latest Canonical:ubuntu-24_04-lts:server --location eastus{at}");
+        let has = |source| manifest.file(SnapshotFile::Ndjson(source)).is_some_and(|f| f.rows > 0);
+        if has(SourceName::Marketplace) {
+            eprintln!("  azimg images list --publisher canonical{at}");
+            eprintln!(
+                "  azimg images latest Canonical:ubuntu-24_04-lts:server --location eastus{at}"
+            );
+        }
+        if has(SourceName::Gallery) {
+            eprintln!("  azimg gallery list -o table{at}");
+        }
     }
     if output.format != Format::Table {
         let address = app.store.address();

@@ -17,7 +17,7 @@ pub(super) enum ImagesCommand {
     #[command(after_help = "Examples:
   azimg images list --publisher canonical --architecture arm64 -o table
   azimg images list --live --publisher canonical --location eastus")]
-    List(ListArgs),
+    List(Box<ListArgs>),
     /// Show everything about one image
     #[command(after_help = "Examples:
   azimg images show Canonical:ubuntu-24_04-lts:server:24.8.20260901
@@ -159,7 +159,7 @@ const COLUMNS: &[&str] = &[
 pub(super) async fn run(command: ImagesCommand, flags: Flags, output: &Output) -> Result<ExitCode> {
     let config = Config::load(flags.clone())?;
     match command {
-        ImagesCommand::List(args) => list(&config, args, output).await,
+        ImagesCommand::List(args) => list(&config, *args, output).await,
         ImagesCommand::Show { urn } => show(&config, &urn, output).await,
         ImagesCommand::Latest(args) => latest(&config, &args, output).await,
         ImagesCommand::Usage(args) => usage_of(flags, args, output).await,
@@ -316,28 +316,26 @@ async fn latest(config: &Config, args: &LatestArgs, output: &Output) -> Result<E
             })
         })
         .transpose()?;
-    let store = config.store()?;
-    let mut rows = Vec::new();
-    let mut catalog = None;
+    // Wrong names are told before anything is read.
+    let mut questions = Vec::new();
     for image in &args.urn {
-        let question = match image.contains('/') {
-            true => None,
-            false => Some(LatestQuestion::parse(image, &args.location, before)?),
-        };
-        // Wrong names are told before anything is read.
-        let catalog = match &mut catalog {
-            Some(catalog) => catalog,
-            none => none.insert(Catalog::open(store.as_ref()).await?),
-        };
-        rows.push(match question {
-            Some(question) => catalog.read(catalog.at(question.answer(&catalog.index)?))?,
-            None => {
-                let table = catalog.gallery(store.as_ref()).await?;
-                let row = table.latest(image, &args.location, before)?;
-                serde_json::to_value(row).map_err(|e| Error::bug(e.to_string()))?
-            }
-        });
+        let is_definition = image.contains('/');
+        let sku = || LatestQuestion::parse(image, &args.location, before);
+        questions.push((image, if is_definition { None } else { Some(sku()?) }));
     }
-    output.list(rows, COLUMNS)?;
+    let store = config.store()?;
+    let catalog = Catalog::open(store.as_ref()).await?;
+    let mut rows: Vec<Value> = Vec::new();
+    for (image, question) in questions {
+        if let Some(question) = question {
+            rows.push(catalog.read(catalog.at(question.answer(&catalog.index)?))?);
+            continue;
+        }
+        let row = catalog.gallery(store.as_ref()).await?.latest(image, &args.location, before)?;
+        rows.push(serde_json::to_value(row).map_err(|e| Error::bug(e.to_string()))?);
+    }
+    let galleries = rows.iter().all(|row| row["kind"] == "gallery-version");
+    let columns = if galleries { GALLERY_COLUMNS } else { COLUMNS };
+    output.list(rows, columns)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -73,7 +73,16 @@ pub(super) async fn run(command: RunsCommand, flags: Flags, output: &Output) -> 
                 super::output::text("\n")?;
                 let columns =
                     ["state", "location", "publisher", "offer", "sku", "version", "reason"];
-                output.list(wanting, &columns)?;
+                let (galleries, marketplace): (Vec<Value>, Vec<Value>) =
+                    wanting.into_iter().partition(|line| line["source"] == "gallery");
+                if !marketplace.is_empty() {
+                    output.list(marketplace, &columns)?;
+                }
+                if !galleries.is_empty() {
+                    let columns =
+                        ["state", "location", "subscription", "gallery", "definition", "reason"];
+                    output.list(galleries, &columns)?;
+                }
             }
             Ok(ExitCode::SUCCESS)
         }

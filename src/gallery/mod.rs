@@ -18,6 +18,7 @@ pub use update::{Changes, Region};
 
 use crate::client::{Change, Client};
 use crate::error::{Error, Result};
+use crate::source::gallery::parse::{gallery_id, own_gallery};
 use crate::work::OwnGallery;
 use reqwest::Method;
 use serde_json::Value;
@@ -63,10 +64,6 @@ impl Galleries {
         Ok(thing)
     }
 
-    fn change(&self, name: &Name, method: Method, body: Option<Value>) -> Change {
-        Change { method, path: name.path(), version: VERSION, body }
-    }
-
     /// Finds what `text` names: an id, or `GALLERY[/DEFINITION[/VERSION]]` of a gallery that is the
     /// only one of its name.
     pub async fn resolve(&self, text: &str, subscriptions: &[String]) -> Result<Name> {
@@ -87,17 +84,18 @@ impl Galleries {
             )));
         }
         let found = self.named(gallery, subscriptions).await?;
-        let [own] = found.try_into().map_err(|found: Vec<OwnGallery>| match found[..] {
-            [] => Error::not_found(format!("there is no gallery '{gallery}' that you can see")),
-            _ => {
-                let ids: Vec<String> =
-                    found.iter().map(crate::source::gallery::parse::gallery_id).collect();
-                Error::invalid(format!(
-                    "'{gallery}' is the name of {} galleries: give the id, one of {}",
-                    ids.len(),
-                    ids.join(", ")
-                ))
+        let [own] = found.try_into().map_err(|found: Vec<OwnGallery>| {
+            if found.is_empty() {
+                return Error::not_found(format!(
+                    "there is no gallery '{gallery}' that you can see"
+                ));
             }
+            let ids: Vec<String> = found.iter().map(gallery_id).collect();
+            Error::invalid(format!(
+                "'{gallery}' is the name of {} galleries: give the id, one of {}",
+                ids.len(),
+                ids.join(", ")
+            ))
         })?;
         let text = |part: Option<&str>| part.map(str::to_owned);
         Ok(Name { own, definition: text(definition), version: text(version) })
@@ -114,6 +112,11 @@ impl Galleries {
                      order by id asc";
         let rows: Vec<Row> = self.client.graph(query, subscriptions).await?;
         let same = rows.into_iter().filter(|row| row.name.eq_ignore_ascii_case(gallery));
-        Ok(same.filter_map(|row| crate::source::gallery::parse::own_gallery(&row.id)).collect())
+        Ok(same.filter_map(|row| own_gallery(&row.id)).collect())
     }
+}
+
+/// A change of what `name` names.
+fn change(name: &Name, method: Method, body: Option<Value>) -> Change {
+    Change { method, path: name.path(), version: VERSION, body }
 }

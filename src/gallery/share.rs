@@ -1,6 +1,6 @@
 //! With whom a gallery is shared.
 
-use super::{Ended, Galleries, Name, Seen, Step};
+use super::{Ended, Galleries, Name, Seen, Step, change};
 use crate::client::Change;
 use crate::error::{Error, Result};
 use reqwest::Method;
@@ -106,9 +106,9 @@ impl Galleries {
         if sharing.is_made(&now) {
             return Ok(None);
         }
-        let mut change = self.change(name, Method::POST, Some(sharing.body()));
-        change.path.push("share".to_owned());
-        Ok(Some(change))
+        let mut request = change(name, Method::POST, Some(sharing.body()));
+        request.path.push("share".to_owned());
+        Ok(Some(request))
     }
 
     /// Makes a planned change of sharing.

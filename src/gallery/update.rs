@@ -2,7 +2,7 @@
 //! else.
 
 use super::operation::agrees;
-use super::{Ended, Galleries, Name, Seen, Step};
+use super::{Ended, Galleries, Name, Seen, Step, change};
 use crate::client::Change;
 use crate::error::{Error, Result};
 use crate::source::locations::short_name;
@@ -266,7 +266,7 @@ impl Galleries {
         if same_tags && agrees(&now["properties"], &body["properties"]) {
             return Ok(None);
         }
-        Ok(Some(self.change(name, Method::PATCH, Some(body))))
+        Ok(Some(change(name, Method::PATCH, Some(body))))
     }
 
     /// Makes a planned update.

@@ -1,5 +1,7 @@
 //! Simulated galleries of others: shared directly or by a community, each as one location has it.
 
+#![allow(clippy::result_large_err, reason = "a refusal is an answer, made once")]
+
 use super::arm::Asked;
 use super::gallery::not_found;
 use super::organisation::{Organisation, SimDefinition, SimGallery, SimVersion};
@@ -106,7 +108,17 @@ fn foreign_part(
     let version =
         |d: &SimDefinition, v: &SimVersion| foreign_version(gallery, d, v, location, shared);
     match below {
-        [] => Ok(foreign_gallery(gallery, location, shared)),
+        [] => {
+            let mut value = foreign_gallery(gallery, location, shared);
+            if shared {
+                value["properties"] = json!({});
+            } else {
+                value["communityMetadata"] = json!({"publisherUri": "https://example.com",
+                    "publisherContact": "images@example.com", "eula": "https://example.com/eula",
+                    "publicNames": [gallery.name]});
+            }
+            Ok(value)
+        }
         ["images"] => {
             let here = gallery.definitions.values().filter(|d| definition_is_in(d, location));
             asked.page(here.map(|d| foreign_definition(gallery, d, location, shared)).collect())

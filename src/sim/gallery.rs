@@ -1,6 +1,8 @@
 //! The simulated galleries: ours below resource groups, those of others per location, managed images.
 //! Lists are paged at fifty; changes are the ones that Azure lets one make, and nothing else.
 
+#![allow(clippy::result_large_err, reason = "a refusal is an answer, made once")]
+
 use super::arm::Asked;
 use super::foreign::foreign;
 use super::organisation::{Organisation, SimGallery};

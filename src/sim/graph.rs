@@ -149,10 +149,10 @@ fn texts(list: &str) -> Option<Vec<String>> {
 /// Everything that the asked subscriptions have, as far as they may be read: without rights a
 /// subscription is empty here.
 fn resources(asked: &Asked<'_>, all: &Organisation) -> Vec<Value> {
-    let wanted: Vec<String> = asked.body["subscriptions"]
-        .as_array()
-        .map(|list| list.iter().filter_map(Value::as_str).map(str::to_ascii_lowercase).collect())
-        .unwrap_or_else(|| asked.sim.subscriptions.clone());
+    let wanted: Vec<String> = asked.body["subscriptions"].as_array().map_or_else(
+        || asked.sim.subscriptions.clone(),
+        |list| list.iter().filter_map(Value::as_str).map(str::to_ascii_lowercase).collect(),
+    );
     let readable = |subscription: &str| {
         wanted.iter().any(|id| id.eq_ignore_ascii_case(subscription))
             && asked.sim.subscriptions.iter().any(|id| id.eq_ignore_ascii_case(subscription))
@@ -189,7 +189,7 @@ fn run(mut rows: Vec<Value>, steps: &[Step]) -> Vec<Value> {
         match step {
             Step::Types(types) => rows.retain(|row| same(types, &text(row, "type"))),
             Step::Location(name) => {
-                rows.retain(|row| name.eq_ignore_ascii_case(&text(row, "location")))
+                rows.retain(|row| name.eq_ignore_ascii_case(&text(row, "location")));
             }
             Step::IdStarts(prefix) => {
                 let prefix = prefix.to_ascii_lowercase();
@@ -227,18 +227,12 @@ fn page(asked: &Asked<'_>, rows: Vec<Value>, steps: &[Step]) -> Answer {
     let options = &asked.body["options"];
     let top = options["$top"].as_u64().unwrap_or(100).clamp(1, 1_000);
     let top = usize::try_from(top).unwrap_or(1_000);
-    let from = match options["$skipToken"].as_str() {
-        None => 0,
-        Some(token) => {
-            let place = STANDARD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-            match place.and_then(|place| place.strip_prefix("kusto:")?.parse::<usize>().ok()) {
-                Some(place) => place,
-                None => {
-                    let text = "The skip token is invalid.";
-                    return error(StatusCode::BAD_REQUEST, "BadRequest", text);
-                }
-            }
-        }
+    let place = |token: &str| -> Option<usize> {
+        let text = String::from_utf8(STANDARD.decode(token).ok()?).ok()?;
+        text.strip_prefix("kusto:")?.parse().ok()
+    };
+    let Some(from) = options["$skipToken"].as_str().map_or(Some(0), place) else {
+        return error(StatusCode::BAD_REQUEST, "BadRequest", "The skip token is invalid.");
     };
     let pageable = steps
         .iter()

@@ -182,16 +182,10 @@ fn serve(sim: &Sim, request: &Parts, body: &[u8]) -> (&'static str, Response<Bod
         sim.stats.no_token();
         return ("Unauthenticated", refused);
     }
-    let body = match body {
-        [] => Value::Null,
-        bytes => match serde_json::from_slice(bytes) {
-            Ok(body) => body,
-            Err(_) => {
-                let text = "The request content was invalid and could not be deserialized.";
-                let refused = error(StatusCode::BAD_REQUEST, "InvalidRequestContent", text);
-                return ("Unknown", refused);
-            }
-        },
+    let body = if body.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(body) };
+    let Ok(body) = body else {
+        let text = "The request content was invalid and could not be deserialized.";
+        return ("Unknown", error(StatusCode::BAD_REQUEST, "InvalidRequestContent", text));
     };
     let uri = &request.uri;
     let path: Option<Vec<String>> = uri

@@ -32,13 +32,12 @@ impl Asked<'_> {
         let id = ulid::Ulid::generate().to_string().to_ascii_lowercase();
         let operation = Operation { ends: Instant::now() + TAKES, failure };
         self.sim.organisation().operations.insert(id.clone(), operation);
-        let mut answer = match body {
-            Some(body) => json(StatusCode::OK, body),
-            None => {
-                let mut answer = Response::new(Body::empty());
-                *answer.status_mut() = StatusCode::ACCEPTED;
-                answer
-            }
+        let mut answer = if let Some(body) = body {
+            json(StatusCode::OK, body)
+        } else {
+            let mut accepted = Response::new(Body::empty());
+            *accepted.status_mut() = StatusCode::ACCEPTED;
+            accepted
         };
         let at = format!(
             "{}/subscriptions/{}/providers/Microsoft.Compute/locations/eastus/capsOperations/{id}",

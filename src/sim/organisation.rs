@@ -162,7 +162,7 @@ impl Organisation {
             let group = format!("rg-images-{}", number % 7);
             let mut gallery = generator.gallery(&format!("gallery_{number:03}"));
             (gallery.subscription, gallery.group) = (subscription, group);
-            gallery.sharing = generator.sharing(number);
+            gallery.sharing = Generator::sharing(number);
             let definitions = share(keeps.definitions, keeps.galleries, number);
             for at in 0..definitions {
                 let before = (0..number).map(|n| share(keeps.definitions, keeps.galleries, n));
@@ -209,7 +209,7 @@ fn nth(number: usize, subscriptions: u8) -> u8 {
 
 /// The part of `all` things that the n-th of `among` has.
 fn share(all: usize, among: usize, n: usize) -> usize {
-    if among == 0 { 0 } else { all / among + usize::from(n < all % among) }
+    all.checked_div(among).map_or(0, |each| each + usize::from(n < all % among))
 }
 
 impl Generator {
@@ -240,7 +240,7 @@ impl Generator {
         gallery
     }
 
-    fn sharing(&mut self, number: usize) -> Option<Value> {
+    fn sharing(number: usize) -> Option<Value> {
         match number % 4 {
             1 => Some(json!({"permissions": "Groups", "groups": [
                 {"type": "Subscriptions", "ids": ["55555555-5555-4555-8555-555555555555"]}]})),
@@ -307,7 +307,7 @@ impl Generator {
         let region = |(at, name): (usize, String)| {
             let mut region = json!({"name": name, "regionalReplicaCount": 1 + at,
                 "storageAccountType": if at == 0 { "Standard_LRS" } else { "Standard_ZRS" }});
-            if at == 1 && number % 5 == 0 {
+            if at == 1 && number.is_multiple_of(5) {
                 region["excludeFromLatest"] = true.into();
             }
             region
@@ -378,7 +378,7 @@ impl Generator {
             }
             image
         };
-        if number % 3 == 0 || galleries.is_empty() {
+        if number.is_multiple_of(3) || galleries.is_empty() {
             return marketplace("latest", "24.04.202404230");
         }
         let gallery = galleries[self.random.random_range(0..galleries.len())];

@@ -1,5 +1,7 @@
 //! The resources of a simulated organisation as answers have them, and what may be changed of them.
 
+#![allow(clippy::result_large_err, reason = "a refusal is an answer, made once")]
+
 use super::organisation::{SimDefinition, SimGallery, SimVersion};
 use super::state::error;
 use crate::source::locations::short_name;

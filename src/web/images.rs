@@ -68,10 +68,7 @@ fn page(
 
 /// A list of the one image of this name, if the rest of the query wants it too.
 fn one(catalog: &Catalog, query: &Query, id: &str) -> Result<Page> {
-    let mut page = match catalog.find_id(id) {
-        Some(page) => page,
-        None => return Ok(Page::default()),
-    };
+    let Some(mut page) = catalog.find_id(id) else { return Ok(Page::default()) };
     if let Some(found) = page.rows.first()
         && !query.filter.accepts(&catalog.read(*found)?)
     {
@@ -148,10 +145,10 @@ pub(super) async fn show(
         Query::parse(&uri, &[])?;
         let snapshot = web.served.current().await?;
         // A URN, or the id of an image of a gallery.
-        if !id.contains('/') {
-            id.parse::<Urn>()?;
-        } else {
+        if id.contains('/') {
             snapshot.catalog.gallery(web.app.store.as_ref()).await?;
+        } else {
+            id.parse::<Urn>()?;
         }
         let found = snapshot.catalog.find_id(&id);
         let found = found.ok_or_else(|| Error::not_found(format!("{id} is not in the catalog")))?;

@@ -131,10 +131,10 @@ impl GalleryScope {
             Self::Gallery { own, .. } | Self::Replication { own, .. } => {
                 own_group(&own.subscription)
             }
-            Self::SharedIn { .. } => SHARED.to_owned(),
-            Self::CommunityIn { .. } => COMMUNITY.to_owned(),
-            Self::Foreign { sharing: Sharing::Community, .. } => COMMUNITY.to_owned(),
-            Self::Foreign { .. } => SHARED.to_owned(),
+            Self::CommunityIn { .. } | Self::Foreign { sharing: Sharing::Community, .. } => {
+                COMMUNITY.to_owned()
+            }
+            Self::SharedIn { .. } | Self::Foreign { .. } => SHARED.to_owned(),
         }
     }
 

@@ -40,18 +40,19 @@ async fn fetch(azurite: &Azurite, into: &Path) {
     let manifest = snapshot::current(store.as_ref()).await.unwrap().unwrap();
     let folder = into.join("snapshots").join(manifest.run.to_string());
     std::fs::create_dir_all(&folder).unwrap();
-    let table = SourceName::Marketplace;
-    let schemas = ["marketplace", "changes", "coverage", "manifest"].map(SnapshotFile::Schema);
+    let tables = SourceName::ALL
+        .iter()
+        .flat_map(|table| [SnapshotFile::Parquet(*table), SnapshotFile::Ndjson(*table)]);
+    let schemas = ["marketplace", "gallery", "changes", "coverage", "manifest"];
     let files = [
-        SnapshotFile::Parquet(table),
-        SnapshotFile::Ndjson(table),
         SnapshotFile::Changes,
         SnapshotFile::Coverage,
         SnapshotFile::Index,
         SnapshotFile::Manifest,
         SnapshotFile::Success,
     ];
-    for file in files.into_iter().chain(schemas) {
+    let files = files.into_iter().chain(tables);
+    for file in files.chain(schemas.map(SnapshotFile::Schema)) {
         let key = Key::Snapshot(manifest.run, file);
         assert!(store.download(&key, &folder.join(file.to_string())).await.unwrap(), "{key}");
     }
@@ -133,7 +134,7 @@ fn stored(runtime: &tokio::runtime::Runtime, azurite: &Azurite) -> BTreeMap<Stri
 
 fn assert_same(one: &BTreeMap<String, String>, other: &BTreeMap<String, String>) {
     assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>());
-    assert_eq!(one.len(), 11);
+    assert_eq!(one.len(), 14);
     for (name, text) in one {
         // Not assert_eq: a table is no message.
         assert!(*text == other[name], "{name} differs");

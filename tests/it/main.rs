@@ -26,6 +26,7 @@ mod operations;
 mod pacing;
 mod peers;
 mod quota;
+mod recorded;
 mod recordings;
 mod simulation;
 mod snapshots;

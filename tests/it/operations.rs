@@ -288,10 +288,11 @@ fn a_retirement_that_dies_anywhere_is_gone_on_with_and_ends_as_planned() {
     }
 }
 
+type Change = fn(&Sim);
+
 #[test]
 fn a_plan_that_the_world_left_behind_does_nothing() {
     let rules = Rules { keep: 3, older_than_days: None, action: Action::Delete, max_percent: 100 };
-    type Change = fn(&Sim);
     let changes: [(&str, Change); 3] = [
         ("a newer version", |sim| {
             let mut all = sim.organisation();
@@ -359,7 +360,7 @@ fn sim_of(sim: &Sim) -> Arc<Sim> {
     Sim::new(tenant(KEEPS).with_organisation(organisation), Conditions::default())
 }
 
-fn version(number: u64, more: &(bool, bool, bool, Vec<usize>, i64)) -> GalleryImage {
+fn version(number: u64, more: &(bool, bool, bool, Vec<usize>, u32)) -> GalleryImage {
     let (excluded, failed, ended, regions, days) = more;
     let mut row = GalleryImage::new(Kind::GalleryVersion, format!("/d/versions/{number}.0.0"));
     row.version = Some(format!("{number}.0.0"));
@@ -368,7 +369,7 @@ fn version(number: u64, more: &(bool, bool, bool, Vec<usize>, i64)) -> GalleryIm
     let places = ["a", "b", "c"];
     let regions: BTreeSet<&str> = regions.iter().map(|at| places[*at % 3]).collect();
     row.locations = regions.into_iter().map(str::to_owned).collect();
-    row.published_at = Some(OffsetDateTime::UNIX_EPOCH - Duration::from_hours(24) * *days as u32);
+    row.published_at = Some(OffsetDateTime::UNIX_EPOCH - Duration::from_hours(24) * *days);
     row.end_of_life_at = ended.then(|| OffsetDateTime::UNIX_EPOCH - Duration::from_hours(1));
     row.status = row.status_at(OffsetDateTime::UNIX_EPOCH);
     row
@@ -383,7 +384,7 @@ proptest! {
     fn no_plan_takes_what_must_stay(
         versions in prop::collection::vec(
             (any::<bool>(), prop::bool::weighted(0.2), prop::bool::weighted(0.2),
-             prop::collection::vec(0usize..3, 1..4), 0i64..200), 1..12),
+             prop::collection::vec(0usize..3, 1..4), 0u32..200), 1..12),
         machines in prop::collection::vec((0usize..12, 0usize..3, any::<bool>()), 0..6),
         keep in 1usize..4, days in prop::option::of(0u32..100),
         action in prop::sample::select(vec![Action::Delete, Action::Exclude, Action::EndOfLife]),

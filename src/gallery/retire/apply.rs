@@ -4,7 +4,7 @@ use super::ledger::{Ledger, State};
 use super::plan::{Action, Planned, Retired, Rules, plan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gallery::operation::agrees;
-use crate::gallery::{Galleries, Name, Seen, Step};
+use crate::gallery::{Galleries, Name, Seen, Step, change};
 use crate::image::machine::Machine;
 use reqwest::Method;
 use schemars::JsonSchema;
@@ -212,7 +212,7 @@ impl Galleries {
         };
         let body = publishing.map(|part| json!({"properties": {"publishingProfile": part}}));
         let method = if body.is_some() { Method::PATCH } else { Method::DELETE };
-        let change = self.change(&name, method, body.clone());
+        let request = change(&name, method, body.clone());
         let is_made = move |now: Option<&Value>| {
             let made = match (&body, now) {
                 (None, now) => now.is_none(),
@@ -221,7 +221,7 @@ impl Galleries {
             };
             if made { Seen::Made } else { Seen::NotMade }
         };
-        match self.make(&name, &change, true, &is_made, tell).await {
+        match self.make(&name, &request, true, &is_made, tell).await {
             // Somebody else was faster.
             Err(error)
                 if error.kind() == ErrorKind::NotFound && retired.action == Action::Delete =>

@@ -54,12 +54,9 @@ impl Ledger {
             for line in lines {
                 let text = line.map_err(io)?;
                 cut = false;
-                let line: Line = match serde_json::from_str(&text) {
-                    Ok(line) => line,
-                    Err(_) => {
-                        cut = true;
-                        continue;
-                    }
+                let Ok(line) = serde_json::from_str::<Line>(&text) else {
+                    cut = true;
+                    continue;
                 };
                 if line.plan != plan {
                     return Err(Error::invalid(format!(

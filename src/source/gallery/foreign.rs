@@ -5,7 +5,7 @@
 //! them; those that are shared directly are listed by the provider.
 
 use super::parse::{self, Resource};
-use super::{AT_ONCE, GALLERIES, Gallery};
+use super::{AT_ONCE, GALLERIES, Gallery, gave_up};
 use crate::client::quoted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::gallery::GalleryImage;
@@ -65,7 +65,7 @@ impl Gallery {
                     denied.push(subscription);
                     continue;
                 }
-                Err(error) => return self.gave_up(item, error, effort),
+                Err(error) => return gave_up(item, error, effort),
             };
             for gallery in listed {
                 let owner = gallery.name.get(..36).unwrap_or_default();
@@ -120,7 +120,7 @@ impl Gallery {
             Err(error) if *sharing == Sharing::Community && error.kind() == ErrorKind::NotFound => {
                 Ok(ended_with(item, Vec::new(), Vec::new()))
             }
-            Err(error) => self.gave_up(item, error, effort),
+            Err(error) => gave_up(item, error, effort),
         }
     }
 
@@ -194,7 +194,7 @@ impl Gallery {
                 let children = parts.map(|names| item.child(Scope::Gallery(part(names))));
                 Ok(ended_with(item, Vec::new(), children.collect()))
             }
-            Err(error) => self.gave_up(item, error, effort),
+            Err(error) => gave_up(item, error, effort),
         }
     }
 
@@ -267,8 +267,7 @@ fn ended_with(item: &WorkItem, mut rows: Vec<GalleryImage>, children: Vec<WorkIt
     Crawled::Ended(outcome, Rows::Gallery(rows))
 }
 
-/// A definition's row and those of its versions. They are named as the provider names them; where it
-/// is asked differently it writes the same names in the same way.
+/// A definition's row and those of its versions.
 fn rows_of(
     sharing: Sharing,
     location: &str,
@@ -276,22 +275,16 @@ fn rows_of(
     definition: &Resource,
     versions: &[Resource],
 ) -> Result<Vec<GalleryImage>> {
-    let (kind, shared) = match sharing {
-        Sharing::Community => ("CommunityGalleries", "community"),
-        Sharing::Subscription | Sharing::Tenant => ("SharedGalleries", "shared"),
-    };
-    let named = format!("/{kind}/{gallery}/Images/{}", definition.name);
-    let id = definition.unique_id().unwrap_or(&named).to_owned();
+    let community = sharing == Sharing::Community;
+    let id = format!("{}/Images/{}", parse::foreign_id(community, gallery), definition.name);
     let mut row = parse::definition(id, definition)?;
     row.gallery = Some(gallery.to_owned());
-    row.sharing = Some(shared.to_owned());
+    row.sharing = Some(if community { "community" } else { "shared" }.to_owned());
     row.locations = vec![short_name(location)];
     let mut rows = Vec::new();
     for version in versions {
-        let id = version.unique_id().map(str::to_owned);
-        let version = parse::version(&row, version)?;
-        let id = id.unwrap_or_else(|| version.id.replace("/versions/", "/Versions/"));
-        rows.push(GalleryImage { id, ..version });
+        let id = format!("{}/Versions/{}", row.id, version.name);
+        rows.push(GalleryImage { id, ..parse::version(&row, version)? });
     }
     rows.push(row);
     Ok(rows)

@@ -18,7 +18,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::image::gallery::GalleryImage;
 use crate::image::machine::Machine;
 use crate::work::{
-    GalleryScope, Gap, Outcome, OwnGallery, Request, Scope, SourceName, State, WorkItem,
+    GalleryScope, Gap, MOST_MESSAGES, Outcome, OwnGallery, Request, Scope, SourceName, State,
+    WorkItem,
 };
 use async_trait::async_trait;
 use std::time::Duration;
@@ -69,13 +70,6 @@ impl Gallery {
         Self { client, communities }
     }
 
-    /// An item whose scope ended otherwise than well, or the error that a redelivery may heal.
-    fn gave_up(&self, item: &WorkItem, error: Error, effort: &Effort) -> Result<Crawled> {
-        let (state, reason, attempts) = ended(error, effort)?;
-        let outcome = Outcome::bare(item.scope.clone(), state, reason, attempts);
-        Ok(Crawled::Ended(outcome, Rows::Gallery(Vec::new())))
-    }
-
     /// A subscription's galleries, each an item of its own, and its managed images.
     async fn crawl_subscription(
         &self,
@@ -94,8 +88,12 @@ impl Gallery {
                 let outcome = Outcome::bare(item.scope.clone(), State::Empty, reason, 0);
                 return Ok(Crawled::Ended(outcome, Rows::Gallery(Vec::new())));
             }
-            Err(error) => return self.gave_up(item, named(error, subscription), effort),
+            Err(error) => return gave_up(item, named(error, subscription), effort),
         };
+        if galleries.len() > MOST_MESSAGES {
+            let text = format!("more than {MOST_MESSAGES} galleries in one subscription");
+            return gave_up(item, Error::invalid(text), effort);
+        }
         let mut gaps = Vec::new();
         let mut rows = match self.managed_images(subscription).await {
             Ok(rows) => rows,
@@ -131,9 +129,8 @@ impl Gallery {
         let listed: Vec<parse::Resource> = self.client.list(&path, &[GALLERIES]).await?;
         let mut galleries = Vec::new();
         for gallery in listed {
-            galleries.push(parse::own_gallery(&gallery.id).ok_or_else(|| {
-                Error::transient(format!("a gallery '{}' without an id", gallery.name))
-            })?);
+            let own = parse::own_gallery(&gallery.id).filter(|own| is_of(own, subscription));
+            galleries.push(own.ok_or_else(|| foreign(&gallery, subscription))?);
         }
         let lower = |own: &OwnGallery| {
             (own.resource_group.to_ascii_lowercase(), own.gallery.to_ascii_lowercase())
@@ -146,11 +143,35 @@ impl Gallery {
     async fn managed_images(&self, subscription: &str) -> Result<Vec<GalleryImage>> {
         let path = ["subscriptions", subscription, "providers", "Microsoft.Compute", "images"];
         let listed: Vec<parse::Resource> = self.client.list(&path, &[IMAGES]).await?;
-        let mut rows = listed.iter().map(parse::managed).collect::<Result<Vec<_>>>()?;
+        let mut rows = Vec::new();
+        for image in &listed {
+            let owner = parse::part(&image.id, "subscriptions").unwrap_or_default();
+            if !owner.eq_ignore_ascii_case(subscription) {
+                return Err(foreign(image, subscription));
+            }
+            rows.push(parse::managed(image)?);
+        }
         rows.sort_by(GalleryImage::compare);
         rows.dedup_by(|a, b| a.id.eq_ignore_ascii_case(&b.id));
         Ok(rows)
     }
+}
+
+/// An item whose scope ended otherwise than well, or the error that a redelivery may heal.
+fn gave_up(item: &WorkItem, error: Error, effort: &Effort) -> Result<Crawled> {
+    let (state, reason, attempts) = ended(error, effort)?;
+    let outcome = Outcome::bare(item.scope.clone(), state, reason, attempts);
+    Ok(Crawled::Ended(outcome, Rows::Gallery(Vec::new())))
+}
+
+fn is_of(own: &OwnGallery, subscription: &str) -> bool {
+    own.subscription.eq_ignore_ascii_case(subscription)
+}
+
+/// A subscription's list with something that is not of it would mix up whose rows are whose.
+fn foreign(resource: &parse::Resource, subscription: &str) -> Error {
+    let name = &resource.name;
+    Error::transient(format!("{name}: listed by {subscription}, and its id is of another place"))
 }
 
 fn is_unregistered(error: &Error) -> bool {

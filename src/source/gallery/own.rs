@@ -1,7 +1,7 @@
 //! One gallery of our own: how it is shared, its definitions, their versions.
 
 use super::parse::{self, Resource};
-use super::{AT_ONCE, GALLERIES, Gallery};
+use super::{AT_ONCE, GALLERIES, Gallery, gave_up};
 use crate::client::quoted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::gallery::GalleryImage;
@@ -45,12 +45,12 @@ impl Gallery {
             Some(sharing) => sharing.clone(),
             None => match self.sharing(own).await {
                 Ok(sharing) => sharing,
-                Err(error) => return self.gave_up(item, error, effort),
+                Err(error) => return gave_up(item, error, effort),
             },
         };
         let contents = match self.contents(own, definitions, *provider).await {
             Ok(contents) => contents,
-            Err(error) => return self.gave_up(item, error, effort),
+            Err(error) => return gave_up(item, error, effort),
         };
         let listed = match contents {
             Contents::Here(listed) => listed,
@@ -98,7 +98,7 @@ impl Gallery {
         provider: bool,
     ) -> Result<Contents> {
         if !provider {
-            match self.from_graph(own, definitions).await {
+            match self.graph_contents(own, definitions).await {
                 // Resource Graph answers "nothing" where it may not look.
                 Ok(Contents::Here(listed)) if listed.is_empty() => {}
                 Ok(contents) => return Ok(contents),
@@ -110,11 +110,11 @@ impl Gallery {
                 }
             }
         }
-        self.from_provider(own, definitions).await
+        self.provider_contents(own, definitions).await
     }
 
     /// What Resource Graph has of a gallery.
-    async fn from_graph(&self, own: &OwnGallery, definitions: &[String]) -> Result<Contents> {
+    async fn graph_contents(&self, own: &OwnGallery, definitions: &[String]) -> Result<Contents> {
         let subscription = std::slice::from_ref(&own.subscription);
         let query = contents_query(own, definitions);
         let most = if definitions.is_empty() { MOST_RESOURCES } else { u64::MAX };
@@ -143,7 +143,7 @@ impl Gallery {
     }
 
     /// What the provider has of a gallery: fifty to a page, definition by definition.
-    async fn from_provider(&self, own: &OwnGallery, only: &[String]) -> Result<Contents> {
+    async fn provider_contents(&self, own: &OwnGallery, only: &[String]) -> Result<Contents> {
         let mut definitions = self.definitions(own).await?;
         if !only.is_empty() {
             definitions.retain(|d| only.iter().any(|name| name.eq_ignore_ascii_case(&d.name)));

@@ -32,18 +32,6 @@ pub struct Resource {
     /// The rest.
     #[serde(default)]
     pub properties: Value,
-    /// The name of what others share.
-    #[serde(default)]
-    pub identifier: Option<UniqueId>,
-}
-
-/// The name of what others share.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct UniqueId {
-    /// `/SharedGalleries/…` or `/CommunityGalleries/…`.
-    #[serde(default)]
-    pub unique_id: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -215,7 +203,8 @@ struct ManagedStorage {
 struct ManagedDisk {
     os_type: Option<String>,
     os_state: Option<String>,
-    managed_disk: Option<Source>,
+    #[serde(rename = "managedDisk")]
+    copied: Option<Source>,
     snapshot: Option<Source>,
     blob_uri: Option<String>,
     storage_account_type: Option<String>,
@@ -247,12 +236,13 @@ impl Resource {
         let tags = self.tags.iter().flatten();
         tags.map(|(name, value)| (name.clone(), value.clone().unwrap_or_default())).collect()
     }
+}
 
-    /// The name that others gave what they share.
-    pub fn unique_id(&self) -> Option<&str> {
-        let inner = self.properties["identifier"]["uniqueId"].as_str();
-        self.identifier.as_ref().and_then(|id| id.unique_id.as_deref()).or(inner)
-    }
+/// What Azure names a gallery of others: made of names, never taken from an answer, so that nobody can
+/// pass rows off as somebody else's.
+pub fn foreign_id(community: bool, gallery: &str) -> String {
+    let kind = if community { "CommunityGalleries" } else { "SharedGalleries" };
+    format!("/{kind}/{gallery}")
 }
 
 /// The part of a Resource Manager id behind `name`, without case.
@@ -432,7 +422,7 @@ pub fn managed(resource: &Resource) -> Result<GalleryImage> {
     let sources = [
         ("virtual-machine", machine),
         ("snapshot", id(disk.snapshot)),
-        ("disk", id(disk.managed_disk)),
+        ("disk", id(disk.copied)),
         ("vhd", told(disk.blob_uri).map(|uri| without_query(&uri))),
     ];
     if let Some((kind, Some(id))) = sources.into_iter().find(|(_, id)| id.is_some()) {

@@ -1,0 +1,393 @@
+//! Recorded traffic of galleries: every body gives the row that it should, and the simulated Azure
+//! answers each recorded request in the recorded shape.
+
+use crate::galleries::tenant;
+use crate::support::replay::{Exchange, exchanges, recordings};
+use axum::body::Body;
+use axum::http::Request;
+use azimg::image::gallery::{GalleryImage, Kind};
+use azimg::sim::{Conditions, Keeps, Sim, SimCredential};
+use azimg::source::gallery::parse::{self, Resource};
+use azimg::source::locations::short_name;
+use azure_core::credentials::TokenCredential;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// What a path asks for: the parts that are no names.
+fn form(path: &str) -> String {
+    let named = [
+        "subscriptions",
+        "resourcegroups",
+        "locations",
+        "galleries",
+        "images",
+        "versions",
+        "sharedgalleries",
+        "communitygalleries",
+        "capsoperations",
+    ];
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let fold = |(at, part): (usize, &&str)| {
+        let is_name = at > 0 && named.contains(&parts[at - 1]);
+        if is_name { "*".to_owned() } else { (*part).to_owned() }
+    };
+    parts.iter().enumerate().map(fold).collect::<Vec<_>>().join("/")
+}
+
+fn all(folder: &std::path::Path) -> Vec<Exchange> {
+    let mut all = exchanges(folder, "gallery.jsonl.gz");
+    all.extend(exchanges(folder, "managed-images.jsonl.gz"));
+    all.retain(|e| !e.path.contains("/applications/"));
+    all
+}
+
+/// The things in a body: one, or a page of them.
+fn things(body: &str) -> Vec<Value> {
+    let value: Value = serde_json::from_str(body).unwrap();
+    value["value"].as_array().cloned().unwrap_or_else(|| vec![value])
+}
+
+fn time(value: &Value) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(value.as_str()?, &Rfc3339).ok()
+}
+
+fn text(value: &Value) -> Option<String> {
+    value.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+fn check_definition(row: &GalleryImage, said: &Value) {
+    let properties = &said["properties"];
+    assert_eq!(row.kind, Kind::GalleryDefinition);
+    assert_eq!(row.definition, said["name"].as_str().unwrap());
+    for (found, wanted) in [
+        (&row.os, "osType"),
+        (&row.os_state, "osState"),
+        (&row.hyper_v_generation, "hyperVGeneration"),
+        (&row.architecture, "architecture"),
+        (&row.provisioning_state, "provisioningState"),
+        (&row.description, "description"),
+        (&row.release_notes_uri, "releaseNoteUri"),
+    ] {
+        assert_eq!(*found, text(&properties[wanted]), "{wanted} of {said}");
+    }
+    for (found, wanted) in [(&row.publisher, "publisher"), (&row.offer, "offer"), (&row.sku, "sku")]
+    {
+        assert_eq!(*found, text(&properties["identifier"][wanted]), "{said}");
+    }
+    let bound = |name: &str, at: &str| {
+        properties["recommended"][name][at].as_u64().map(|n| u32::try_from(n).unwrap())
+    };
+    assert_eq!((row.min_vcpus, row.max_vcpus), (bound("vCPUs", "min"), bound("vCPUs", "max")));
+    assert_eq!((row.min_memory, row.max_memory), (bound("memory", "min"), bound("memory", "max")));
+    assert_eq!(row.end_of_life_at, time(&properties["endOfLifeDate"]));
+    assert_eq!(row.features.len(), properties["features"].as_array().map_or(0, Vec::len));
+}
+
+fn check_version(row: &GalleryImage, said: &Value) {
+    let properties = &said["properties"];
+    let publishing = &properties["publishingProfile"];
+    let of =
+        |name: &str| if publishing.is_object() { &publishing[name] } else { &properties[name] };
+    assert_eq!(row.kind, Kind::GalleryVersion);
+    assert_eq!(row.version.as_deref(), said["name"].as_str());
+    assert_eq!(row.published_at, time(of("publishedDate")), "{said}");
+    assert!(row.published_at.is_some(), "every recorded version was published: {said}");
+    assert_eq!(row.exclude_from_latest, of("excludeFromLatest").as_bool().unwrap_or_default());
+    assert_eq!(row.end_of_life_at, time(of("endOfLifeDate")));
+    assert_eq!(row.provisioning_state, text(&properties["provisioningState"]));
+    if let Some(regions) = publishing["targetRegions"].as_array() {
+        let names: BTreeSet<String> =
+            regions.iter().map(|r| short_name(r["name"].as_str().unwrap())).collect();
+        assert_eq!(row.locations, names.into_iter().collect::<Vec<_>>());
+        for region in regions {
+            let name = short_name(region["name"].as_str().unwrap());
+            let count = region["regionalReplicaCount"].as_u64().unwrap_or(1);
+            assert_eq!(u64::from(row.replicas[&name]), count);
+        }
+        assert_eq!(row.storage_type, text(&publishing["storageAccountType"]));
+    }
+    let storage = &properties["storageProfile"];
+    let sources = [
+        &storage["source"]["id"],
+        &storage["source"]["virtualMachineId"],
+        &storage["osDiskImage"]["source"]["id"],
+        &storage["osDiskImage"]["source"]["uri"],
+    ];
+    if sources.into_iter().any(|source| text(source).is_some()) {
+        assert!(row.source_id.is_some() && row.source_kind.is_some(), "{said}");
+        assert_ne!(row.source_kind.as_deref(), Some("other"), "{said}");
+    }
+    let states = properties["replicationStatus"]["summary"].as_array();
+    assert_eq!(row.replication.len(), states.map_or(0, Vec::len));
+}
+
+#[test]
+fn every_recorded_body_gives_its_row() {
+    let Some(folder) = recordings() else { return };
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    for exchange in all(&folder).iter().filter(|e| e.status / 100 == 2 && !e.body.is_empty()) {
+        let form = form(&exchange.path);
+        let what = if form.contains("capsoperations") || form.ends_with("/share") {
+            continue;
+        } else if form.ends_with("/versions") || form.ends_with("/versions/*") {
+            "version"
+        } else if form.contains("galleries")
+            && (form.ends_with("/images") || form.ends_with("/images/*"))
+        {
+            "definition"
+        } else if form.ends_with("/images") || form.ends_with("/images/*") {
+            "managed image"
+        } else {
+            "gallery"
+        };
+        for said in things(&exchange.body) {
+            let resource: Resource = serde_json::from_value(said.clone()).unwrap();
+            *seen.entry(what).or_default() += 1;
+            match what {
+                "definition" => {
+                    check_definition(&parse::definition("id".into(), &resource).unwrap(), &said);
+                }
+                "version" => {
+                    let definition = GalleryImage::new(Kind::GalleryDefinition, "id");
+                    check_version(&parse::version(&definition, &resource).unwrap(), &said);
+                }
+                "managed image" => {
+                    let row = parse::managed(&resource).unwrap();
+                    assert_eq!(row.id, said["id"].as_str().unwrap());
+                    let disk = &said["properties"]["storageProfile"]["osDisk"];
+                    assert_eq!(row.os, text(&disk["osType"]));
+                    assert_eq!(row.locations, [short_name(said["location"].as_str().unwrap())]);
+                    assert!(row.source_id.is_some(), "{said}");
+                }
+                _ if said["identifier"]["uniqueId"].is_string() => {
+                    let id = said["identifier"]["uniqueId"].as_str().unwrap();
+                    assert_eq!(parse::foreign_id(id.contains("Community"), &resource.name), id);
+                }
+                _ => {
+                    let wanted = said["properties"]["sharingProfile"]["permissions"].as_str();
+                    let wanted = wanted.unwrap_or("Private").to_lowercase();
+                    assert_eq!(parse::sharing(&resource).unwrap(), wanted);
+                    let own = parse::own_gallery(&resource.id).unwrap();
+                    assert_eq!(parse::gallery_id(&own), resource.id);
+                }
+            }
+        }
+    }
+    println!("{seen:?}");
+    assert!(seen["version"] >= 30 && seen["definition"] >= 30, "{seen:?}");
+    assert!(seen["managed image"] >= 15 && seen["gallery"] >= 40, "{seen:?}");
+}
+
+/// The paths of all members of a value; elements of lists and names of tags are folded.
+fn members(value: &Value, at: &str, into: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(all) => {
+            for (name, inner) in all {
+                let path = format!("{at}.{name}");
+                into.insert(path.clone());
+                if name != "tags" {
+                    members(inner, &path, into);
+                }
+            }
+        }
+        Value::Array(all) => all.iter().for_each(|inner| members(inner, at, into)),
+        _ => {}
+    }
+}
+
+/// What the documents have beside the recordings (azure-rest §4), and the simulated Azure says.
+const DOCUMENTED: &[&str] = &[
+    ".nextLink",
+    ".description",
+    ".features",
+    ".recommended",
+    ".disallowed",
+    ".purchasePlan",
+    ".endOfLifeDate",
+    ".architecture",
+    ".replicationMode",
+    ".sharingProfile",
+    ".publicNamePrefix",
+    ".excludeFromLatest",
+    ".zoneResilient",
+    ".storageProfile.source",
+    ".error",
+    ".tags",
+    ".dataDiskImages",
+];
+
+async fn ask(sim: &Arc<Sim>, method: &str, uri: &str, body: Option<&Value>) -> (u16, Value) {
+    let token = SimCredential.get_token(&["scope"], None).await.unwrap();
+    let request = Request::builder()
+        .method(method)
+        .uri(format!("http://127.0.0.1{uri}"))
+        .header("authorization", format!("Bearer {}", token.token.secret()));
+    let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
+    let answer = sim.answer(request.body(body).unwrap()).await;
+    let status = answer.status().as_u16();
+    let bytes = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+    (status, serde_json::from_slice(&bytes).unwrap_or_default())
+}
+
+/// The same request of the simulated Azure, with names that it has.
+fn translated(sim: &Sim, form: &str) -> Option<String> {
+    let all = sim.organisation();
+    let shared = form.contains("sharedgalleries");
+    let foreign = if shared { &all.shared } else { &all.communities };
+    let own = all.galleries.values().next()?;
+    let gallery = if form.contains("locations") { foreign.values().next()? } else { own };
+    let definition = gallery.definitions.values().next()?;
+    let version = definition.versions.values().next()?;
+    let region = short_name(version.regions[0]["name"].as_str()?);
+    let managed = all.images.keys().next()?.rsplit('/').next()?.to_owned();
+    let managed_group = all.images.keys().next()?.split('/').nth(4)?.to_owned();
+    let is_managed = !form.contains("galleries");
+    let mut before = "";
+    let mut path = String::new();
+    for part in form.split('/') {
+        let name = match (part, before) {
+            ("*", "subscriptions") => sim.subscriptions[0].as_str(),
+            ("*", "resourcegroups") if is_managed => &managed_group,
+            ("*", "resourcegroups") => &own.group,
+            ("*", "locations") => &region,
+            ("*", "images") if is_managed => &managed,
+            ("*", "images") => &definition.name,
+            ("*", "versions") => &version.name,
+            ("*", _) => &gallery.name,
+            _ => part,
+        };
+        path = format!("{path}/{name}");
+        before = part;
+    }
+    Some(path)
+}
+
+#[test]
+fn the_simulated_azure_answers_in_the_recorded_shapes() {
+    let Some(folder) = recordings() else { return };
+    let keeps = Keeps { communities: 1, shared: 2, machines: 0, ..Keeps::FEW };
+    let sim = Sim::new(tenant(keeps), Conditions::default());
+    let mut shapes: BTreeMap<(String, String, bool), Vec<Exchange>> = BTreeMap::new();
+    for exchange in all(&folder).into_iter().filter(|e| e.status / 100 == 2) {
+        // Operations are asked where an answer says, and azimg creates nothing.
+        if exchange.path.contains("capsoperations") || exchange.method == "PUT" {
+            continue;
+        }
+        // Deletions of galleries, definitions and managed images are no operations of azimg.
+        if exchange.method == "DELETE" && !exchange.path.contains("/versions/") {
+            continue;
+        }
+        let select = exchange.query.to_lowercase().contains("permissions");
+        let key = (exchange.method.clone(), form(&exchange.path), select);
+        shapes.entry(key).or_default().push(exchange);
+    }
+    assert!(shapes.len() >= 20, "{:?}", shapes.keys());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // What is deleted is asked for last.
+    let mut order: Vec<_> = shapes.iter().collect();
+    order.sort_by_key(|((method, ..), _)| method == "DELETE");
+    for ((method, form, select), recorded) in order {
+        let path = translated(&sim, form).unwrap();
+        let query = if *select { "&$select=Permissions" } else { "" };
+        let uri = format!("{path}?api-version=2023-07-03{query}");
+        let body = match (method.as_str(), form.as_str()) {
+            ("PATCH", form) if form.ends_with("versions/*") => {
+                Some(json!({"properties": {"publishingProfile": {"excludeFromLatest": false}}}))
+            }
+            ("PATCH", _) => Some(json!({"properties": {"description": "x"}})),
+            ("POST", _) => Some(json!({"operationType": "Reset"})),
+            _ => None,
+        };
+        let (status, answer) = runtime.block_on(ask(&sim, method, &uri, body.as_ref()));
+        let statuses: BTreeSet<u16> = recorded.iter().map(|e| e.status).collect();
+        assert!(statuses.contains(&status), "{method} {uri}: {status}, recorded {statuses:?}");
+        let mut known = BTreeSet::new();
+        let mut always: Option<BTreeSet<String>> = None;
+        for exchange in recorded.iter().filter(|e| !e.body.is_empty()) {
+            let mut shape = BTreeSet::new();
+            members(&serde_json::from_str(&exchange.body).unwrap(), "", &mut shape);
+            always = Some(match always {
+                None => shape.clone(),
+                Some(always) => always.intersection(&shape).cloned().collect(),
+            });
+            known.extend(shape);
+        }
+        let mut shape = BTreeSet::new();
+        members(&answer, "", &mut shape);
+        let documented = |path: &&String| DOCUMENTED.iter().any(|part| path.contains(part));
+        let invented: Vec<_> = shape.difference(&known).filter(|path| !documented(path)).collect();
+        assert!(invented.is_empty(), "{method} {form}: nobody recorded {invented:?}");
+        // What single things were made of (a disk, a recommendation) is not what all are like.
+        let optional = [
+            "softDelete",
+            "dataDisk",
+            "managedDisk",
+            "disallowed",
+            "recommended",
+            "osDiskImage",
+            "encryption",
+            "safetyProfile",
+            "description",
+            "sourceVirtualMachine",
+            "targetExtended",
+            "communityMetadata",
+            "disclaimer",
+            "artifactTags",
+            "securityProfile",
+        ];
+        let always = always.unwrap_or_default();
+        let lacking: Vec<_> = always
+            .difference(&shape)
+            .filter(|path| !optional.iter().any(|part| path.contains(part)))
+            .collect();
+        assert!(lacking.is_empty(), "{method} {form}: {lacking:?} is always there, {answer}");
+    }
+}
+
+#[test]
+fn recorded_queries_of_resource_graph_are_answered_in_their_shapes() {
+    let Some(folder) = recordings() else { return };
+    let sim = Sim::new(tenant(Keeps::FEW), Conditions::default());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let uri = "/providers/Microsoft.ResourceGraph/resources?api-version=2024-04-01";
+    let ask = |body: Value| runtime.block_on(ask(&sim, "POST", uri, Some(&body)));
+    let recorded = exchanges(&folder, "resource-graph.jsonl.gz");
+    let recorded: Vec<&Exchange> =
+        recorded.iter().filter(|e| e.path.ends_with("microsoft.resourcegraph/resources")).collect();
+    assert!(recorded.len() >= 8);
+    let shape = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    // The one of community galleries, as it was sent.
+    let query = "communitygalleryresources| where type == \
+                 'microsoft.compute/locations/communitygalleries' | where location == 'eastus' ";
+    let (status, answer) = ask(json!({"query": query, "options": {"$top": 30}}));
+    assert_eq!(status, 200, "{answer}");
+    let of = |part: &str| {
+        let found = recorded.iter().find(|e| e.body.contains(part)).unwrap();
+        serde_json::from_str::<Value>(&found.body).unwrap()
+    };
+    let communities = of("CommunityGalleries");
+    assert!(shape(&communities).is_subset(&shape(&answer)));
+    let (ours, theirs) = (&answer["data"][0], &communities["data"][0]);
+    for name in ["id", "name", "type", "location", "subscriptionId", "resourceGroup", "properties"]
+    {
+        assert_eq!(ours[name].is_string(), theirs[name].is_string(), "{name}");
+    }
+    assert!(shape(ours).is_subset(&shape(theirs)));
+    // Those of resources, and those that were refused.
+    let subscriptions = json!([sim.subscriptions[0]]);
+    let query = "project id, tags, properties | limit 2";
+    let (status, answer) = ask(json!({"subscriptions": subscriptions, "query": query}));
+    assert_eq!((status, answer["count"].as_u64()), (200, Some(2)));
+    let plain = of("\"resultTruncated\"");
+    assert_eq!(shape(&answer), shape(&plain));
+    for bad in ["project id, location | where where", "resources | join kind=inner x", "", "drop"] {
+        let (status, answer) = ask(json!({"subscriptions": subscriptions, "query": bad}));
+        assert_eq!(status, 400, "{bad}");
+        let refused = of("ParserFailure");
+        assert_eq!(shape(&answer["error"]), shape(&refused["error"]), "{bad}");
+        assert_eq!(shape(&answer["error"]["details"][1]), shape(&refused["error"]["details"][1]));
+    }
+}
