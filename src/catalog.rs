@@ -19,7 +19,7 @@ pub use latest::LatestQuestion;
 pub use list::{Found, Page, list};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::index::{Index, IndexWriter, Level};
+use crate::format::index::{Index, IndexWriter, Place};
 use crate::image::Urn;
 use crate::image::marketplace::MarketplaceImage;
 use crate::pipeline::snapshot::{self, Manifest};
@@ -164,20 +164,9 @@ impl Catalog {
 
     /// One image by its name, without case.
     pub fn find(&self, urn: &Urn) -> Option<Found> {
-        let index = &self.index;
-        let all = 0..index.groups(Level::Publisher);
-        for publisher in index.find(Level::Publisher, all, &urn.publisher) {
-            let offers = index.members(Level::Publisher, publisher);
-            for offer in index.find(Level::Offer, offers, &urn.offer) {
-                let skus = index.members(Level::Offer, offer);
-                for sku in index.find(Level::Sku, skus, &urn.sku) {
-                    if let Some(row) = index.version(sku, &urn.version) {
-                        return Some((row, [publisher, offer, sku]));
-                    }
-                }
-            }
-        }
-        None
+        let places = self.index.skus([&urn.publisher, &urn.offer, &urn.sku]);
+        let row = |place: Place| Some((self.index.version(place[2], &urn.version)?, place));
+        places.into_iter().find_map(row)
     }
 
     /// One image of any table by its name: a URN, or an id with or without its first slash. Images of

@@ -56,18 +56,8 @@ impl LatestQuestion {
 
     /// The rows of its SKU, in the table's order.
     fn rows(&self, index: &Index) -> Vec<u32> {
-        let mut rows = Vec::new();
-        let all = 0..index.groups(Level::Publisher);
-        for publisher in index.find(Level::Publisher, all, &self.publisher) {
-            let offers = index.members(Level::Publisher, publisher);
-            for offer in index.find(Level::Offer, offers, &self.offer) {
-                let skus = index.members(Level::Offer, offer);
-                for sku in index.find(Level::Sku, skus, &self.sku) {
-                    rows.extend(index.members(Level::Sku, sku));
-                }
-            }
-        }
-        rows
+        let places = index.skus([&self.publisher, &self.offer, &self.sku]);
+        places.into_iter().flat_map(|[.., sku]| index.members(Level::Sku, sku)).collect()
     }
 
     /// The newest row that fits, or why there is none.

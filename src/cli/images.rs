@@ -1,5 +1,6 @@
 //! `azimg images`: lookups in the current snapshot, or in Azure itself.
 
+use super::filter::FilterArgs;
 use super::output::Output;
 use crate::catalog::usage::{self, Finding, Usage};
 use crate::catalog::{Catalog, Filter, LatestQuestion, aliases, live, short_name};
@@ -51,48 +52,11 @@ pub(super) enum ImagesCommand {
 
 #[derive(clap::Args)]
 pub(super) struct ListArgs {
-    /// Part of the publisher's name
-    #[arg(long)]
-    publisher: Option<String>,
-    /// Part of the offer's name
-    #[arg(long)]
-    offer: Option<String>,
-    /// Part of the SKU's name
-    #[arg(long)]
-    sku: Option<String>,
-    /// Part of the version
-    #[arg(long)]
-    version: Option<String>,
-    /// A location that has it, as a whole name; may be repeated
-    #[arg(long)]
-    location: Vec<String>,
-    /// x64 or Arm64
-    #[arg(long)]
-    architecture: Option<String>,
-    /// Linux or Windows
-    #[arg(long)]
-    os: Option<String>,
-    /// active, scheduled, deprecated or end-of-life
-    #[arg(long)]
-    status: Option<String>,
+    #[command(flatten)]
+    filter: FilterArgs,
     /// Kind of image: marketplace, gallery-version, gallery-definition or managed-image
     #[arg(long)]
     kind: Option<String>,
-    /// Part of a gallery's name
-    #[arg(long)]
-    gallery: Option<String>,
-    /// Part of an image definition's name
-    #[arg(long)]
-    definition: Option<String>,
-    /// Part of the id of a gallery's subscription
-    #[arg(long, value_name = "ID")]
-    subscription: Option<String>,
-    /// Words that all occur in the names; the best fit comes first
-    #[arg(long, value_name = "TEXT")]
-    search: Option<String>,
-    /// Compare whole names instead of parts
-    #[arg(long)]
-    exact: bool,
     /// Ask Azure now; no snapshot is needed
     #[arg(long)]
     live: bool,
@@ -174,22 +138,7 @@ fn values(rows: &[MarketplaceImage]) -> Result<Vec<Value>> {
 }
 
 async fn list(config: &Config, args: ListArgs, output: &Output) -> Result<ExitCode> {
-    let filter = Filter {
-        publisher: args.publisher,
-        offer: args.offer,
-        sku: args.sku,
-        version: args.version,
-        locations: args.location,
-        architecture: args.architecture,
-        os: args.os,
-        status: args.status,
-        kind: args.kind,
-        search: args.search,
-        gallery: args.gallery,
-        definition: args.definition,
-        subscription: args.subscription,
-        exact: args.exact,
-    };
+    let filter = args.filter.of_kind(args.kind);
     let rows = if args.live {
         let (app, _) = config.app()?;
         let now = OffsetDateTime::now_utc();

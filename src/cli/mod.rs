@@ -2,6 +2,7 @@
 
 mod changes;
 mod crawl;
+mod filter;
 mod gallery;
 mod host;
 mod images;

@@ -273,6 +273,19 @@ impl Index {
         bound(Ordering::Less)..bound(Ordering::Equal)
     }
 
+    /// Where the SKUs of these names stand, without case.
+    pub fn skus(&self, [publisher, offer, sku]: [&str; 3]) -> Vec<Place> {
+        let mut places = Vec::new();
+        for p in self.find(Level::Publisher, 0..self.groups(Level::Publisher), publisher) {
+            for o in self.find(Level::Offer, self.members(Level::Publisher, p), offer) {
+                for s in self.find(Level::Sku, self.members(Level::Offer, o), sku) {
+                    places.push([p, o, s]);
+                }
+            }
+        }
+        places
+    }
+
     /// The row of a version of a SKU's group, without case.
     pub fn version(&self, sku: u32, version: &str) -> Option<u32> {
         let name = |row: u32| self.versions.get(self.row(row).version());

@@ -504,7 +504,7 @@ fn lookups_over_http_have_galleries_too() {
     let latest = latest.unwrap();
     let id = latest["id"].as_str().unwrap();
     assert_eq!(get(&format!("images{id}")), (200, latest.clone()));
-    assert_eq!(all(&format!("images?id={id}")), [latest.clone()]);
+    assert_eq!(all(&format!("images?id={id}")), std::slice::from_ref(latest));
     let name = format!("gallery_000/{}", latest["definition"].as_str().unwrap());
     assert_eq!(get(&format!("images/latest?urn={name}")), (200, latest.clone()));
     assert_eq!(get("images/latest?urn=gallery_000/nothing").0, 404);

@@ -3,6 +3,7 @@
 mod change;
 mod retire;
 
+use super::filter::FilterArgs;
 use super::images::{GALLERY_COLUMNS, listed};
 use super::output::Output;
 use crate::catalog::{Catalog, Filter};
@@ -19,17 +20,17 @@ pub(super) enum GalleryCommand {
     #[command(after_help = "Examples:
   azimg gallery list -o table
   azimg gallery list --subscription 1111 --query '[].gallery'")]
-    List(ListArgs),
+    List(FilterArgs),
     /// The image definitions and managed images of the catalog
     #[command(after_help = "Examples:
   azimg gallery images --os Windows -o table
   azimg gallery images --gallery prod --query '[?endOfLifeAt]'")]
-    Images(ListArgs),
+    Images(FilterArgs),
     /// The image versions of the catalog
     #[command(after_help = "Examples:
   azimg gallery versions --gallery prod --definition ubuntu -o table
   azimg gallery versions --status end-of-life --location westeurope")]
-    Versions(ListArgs),
+    Versions(FilterArgs),
     /// Show a gallery, a definition with its versions, or one version
     #[command(after_help = "Examples:
   azimg gallery show prod_gallery/ubuntu-base/1.4.0
@@ -71,70 +72,6 @@ pub(super) enum GalleryCommand {
     Retire(retire::RetireArgs),
 }
 
-#[derive(clap::Args, Clone)]
-pub(super) struct ListArgs {
-    /// Part of the gallery's name
-    #[arg(long)]
-    gallery: Option<String>,
-    /// Part of the definition's name
-    #[arg(long)]
-    definition: Option<String>,
-    /// Part of the subscription's id
-    #[arg(long, value_name = "ID")]
-    subscription: Option<String>,
-    /// Part of the definition's publisher
-    #[arg(long)]
-    publisher: Option<String>,
-    /// Part of the definition's offer
-    #[arg(long)]
-    offer: Option<String>,
-    /// Part of the definition's SKU
-    #[arg(long)]
-    sku: Option<String>,
-    /// Part of the version
-    #[arg(long)]
-    version: Option<String>,
-    /// A region that has it, as a whole name; may be repeated
-    #[arg(long)]
-    location: Vec<String>,
-    /// x64 or Arm64
-    #[arg(long)]
-    architecture: Option<String>,
-    /// Linux or Windows
-    #[arg(long)]
-    os: Option<String>,
-    /// active, scheduled or end-of-life
-    #[arg(long)]
-    status: Option<String>,
-    /// Words that all occur in the names
-    #[arg(long, value_name = "TEXT")]
-    search: Option<String>,
-    /// Compare whole names instead of parts
-    #[arg(long)]
-    exact: bool,
-}
-
-impl ListArgs {
-    fn filter(self, kind: &str) -> Filter {
-        Filter {
-            publisher: self.publisher,
-            offer: self.offer,
-            sku: self.sku,
-            version: self.version,
-            locations: self.location,
-            architecture: self.architecture,
-            os: self.os,
-            status: self.status,
-            kind: Some(kind.to_owned()),
-            search: self.search,
-            gallery: self.gallery,
-            definition: self.definition,
-            subscription: self.subscription,
-            exact: self.exact,
-        }
-    }
-}
-
 pub(super) async fn run(
     command: GalleryCommand,
     flags: Flags,
@@ -146,13 +83,13 @@ pub(super) async fn run(
         GalleryCommand::Images(args) => {
             let mut rows = Vec::new();
             for kind in ["gallery-definition", "managed-image"] {
-                rows.extend(listed(&config, &args.clone().filter(kind)).await?);
+                rows.extend(listed(&config, &args.clone().of_kind(Some(kind.to_owned()))).await?);
             }
             output.list(rows, IMAGE_COLUMNS)?;
             Ok(ExitCode::SUCCESS)
         }
         GalleryCommand::Versions(args) => {
-            let rows = listed(&config, &args.filter("gallery-version")).await?;
+            let rows = listed(&config, &args.of_kind(Some("gallery-version".to_owned()))).await?;
             output.list(rows, GALLERY_COLUMNS)?;
             Ok(ExitCode::SUCCESS)
         }
@@ -188,8 +125,8 @@ fn gallery_key(row: &Value) -> [String; 3] {
     ["subscriptionId", "resourceGroup", "gallery"].map(|name| text(row, name))
 }
 
-async fn galleries(config: &Config, args: ListArgs, output: &Output) -> Result<ExitCode> {
-    let rows = listed(config, &args.filter("gallery-")).await?;
+async fn galleries(config: &Config, args: FilterArgs, output: &Output) -> Result<ExitCode> {
+    let rows = listed(config, &args.of_kind(Some("gallery-".to_owned()))).await?;
     let mut all: Vec<(Vec<String>, Map<String, Value>)> = Vec::new();
     for row in rows {
         let key = gallery_key(&row).to_vec();

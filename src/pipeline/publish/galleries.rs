@@ -2,14 +2,14 @@
 
 use super::Report;
 use super::files::Files;
-use super::gather::{Grouped, Groups, Loaded, Part, Previous, parts, read};
-use crate::error::{ErrorKind, Result};
+use super::gather::{Grouped, Groups, Loaded, Part, Previous, Read, parts, read_part};
+use crate::error::Result;
 use crate::image::gallery::{GalleryImage, Kind, Replicated};
 use crate::pipeline::changes;
 use crate::pipeline::merge::gallery::{Answered, Group, MergedGroup, merge_group};
 use crate::pipeline::survey::Survey;
 use crate::store::Store;
-use crate::work::{GalleryScope, Outcome, Plan, Scope, SourceName, State, WorkItem, group_of};
+use crate::work::{GalleryScope, Plan, Scope, SourceName, WorkItem, group_of};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -85,11 +85,12 @@ async fn load(store: Arc<dyn Store>, key: String, parts: Vec<Part>) -> Result<Lo
     let mut read = stream::iter(parts)
         .map(|part| {
             let store = Arc::clone(&store);
-            async move { read_part(store.as_ref(), part).await }
+            async move { read_part::<GalleryImage, Replicated>(store.as_ref(), part).await }
         })
         .buffered(PARTS_AHEAD)
         .boxed();
-    while let Some((item, outcome, rows, replicated, is_damaged)) = read.try_next().await? {
+    while let Some(part) = read.try_next().await? {
+        let Read { item, outcome, rows, details, is_damaged } = part;
         let Scope::Gallery(scope) = &item.scope else { continue };
         let is_split = outcome.children.iter().any(|child| is_part_of(scope, child));
         group.answers.push(Answered {
@@ -103,7 +104,7 @@ async fn load(store: Arc<dyn Store>, key: String, parts: Vec<Part>) -> Result<Lo
             is_split,
         });
         group.rows.extend(rows);
-        group.replicated.extend(replicated);
+        group.replicated.extend(details);
         if is_damaged {
             damaged.push(item);
         }
@@ -117,26 +118,4 @@ fn is_part_of(scope: &GalleryScope, child: &WorkItem) -> bool {
         (scope, &child.scope),
         (GalleryScope::Gallery { .. }, Scope::Gallery(GalleryScope::Gallery { .. }))
     )
-}
-
-type Read = (WorkItem, Outcome, Vec<GalleryImage>, Vec<Replicated>, bool);
-
-async fn read_part(store: &dyn Store, part: Part) -> Result<Read> {
-    let found = if part.item.scope.adds_details() {
-        let found = read::<Replicated>(store, &part).await;
-        found.map(|(outcome, replicated)| (outcome, Vec::new(), replicated))
-    } else {
-        let found = read::<GalleryImage>(store, &part).await;
-        found.map(|(outcome, rows)| (outcome, rows, Vec::new()))
-    };
-    let item = part.item;
-    match found {
-        Ok((outcome, rows, replicated)) => Ok((item, outcome, rows, replicated, false)),
-        Err(error) if error.kind() == ErrorKind::Corrupt => {
-            tracing::warn!(%error, "a shard cannot be used");
-            let outcome = Outcome::bare(item.scope.clone(), State::Failed, error.to_string(), 1);
-            Ok((item, outcome, Vec::new(), Vec::new(), true))
-        }
-        Err(error) => Err(error),
-    }
 }

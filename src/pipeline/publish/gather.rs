@@ -11,6 +11,7 @@ use crate::store::{Key, SnapshotFile, Store};
 use crate::work::{Gap, Outcome, Plan, RunId, Scope, SourceName, State, WorkItem};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
+use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use tokio_util::task::AbortOnDropHandle;
@@ -233,7 +234,7 @@ async fn load(
     let mut read = stream::iter(parts)
         .map(|part| {
             let store = Arc::clone(&store);
-            async move { read_part(store.as_ref(), part).await }
+            async move { read_part::<Listed, Detailed>(store.as_ref(), part).await }
         })
         .buffered(PARTS_AHEAD)
         .boxed();
@@ -277,22 +278,26 @@ fn unasked() -> Answer {
     }
 }
 
-/// A part that was read.
-struct Read {
-    item: WorkItem,
-    outcome: Outcome,
-    rows: Vec<Listed>,
-    details: Vec<Detailed>,
-    is_damaged: bool,
+/// A part that was read: rows, or what an item adds to the rows of others.
+pub(super) struct Read<R, D> {
+    pub(super) item: WorkItem,
+    pub(super) outcome: Outcome,
+    pub(super) rows: Vec<R>,
+    pub(super) details: Vec<D>,
+    pub(super) is_damaged: bool,
 }
 
-async fn read_part(store: &dyn Store, part: Part) -> Result<Read> {
-    let is_details = matches!(part.item.scope, Scope::Details { .. });
-    let read = if is_details {
-        let read = read::<Detailed>(store, &part).await;
+/// Reads a part; one that is damaged is one that failed.
+pub(super) async fn read_part<R, D>(store: &dyn Store, part: Part) -> Result<Read<R, D>>
+where
+    R: DeserializeOwned,
+    D: DeserializeOwned,
+{
+    let read = if part.item.scope.adds_details() {
+        let read = read::<D>(store, &part).await;
         read.map(|(outcome, details)| (outcome, Vec::new(), details))
     } else {
-        let read = read::<Listed>(store, &part).await;
+        let read = read::<R>(store, &part).await;
         read.map(|(outcome, rows)| (outcome, rows, Vec::new()))
     };
     let item = part.item;
@@ -310,10 +315,7 @@ async fn read_part(store: &dyn Store, part: Part) -> Result<Read> {
 }
 
 /// A part's outcome and rows.
-pub(super) async fn read<T: serde::de::DeserializeOwned>(
-    store: &dyn Store,
-    part: &Part,
-) -> Result<(Outcome, Vec<T>)> {
+async fn read<T: DeserializeOwned>(store: &dyn Store, part: &Part) -> Result<(Outcome, Vec<T>)> {
     let item = &part.item;
     let lost = |what: &str| Error::corrupt(format!("the {what} of {} is gone", item.item));
     match &part.lies {
@@ -372,7 +374,7 @@ fn add(answer: &mut Answer, outcome: Outcome) {
 }
 
 /// A row that belongs to a group; the table's order puts a group's rows beside each other.
-pub(super) trait Grouped: serde::de::DeserializeOwned {
+pub(super) trait Grouped: DeserializeOwned {
     /// The table it is in.
     const TABLE: SourceName;
 
