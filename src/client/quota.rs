@@ -78,22 +78,22 @@ pub(super) struct Permit {
 }
 
 /// What a request on `path` draws on: its subscription's bucket; subscription, location and
-/// operation in the compute provider. The operation is told by the depth of the path.
+/// operation in the compute provider. Listings of marketplace images are told by the depth of their
+/// path, whatever else by the types in it: operations that share no policy must not share a window.
 fn names(path: &str) -> (String, String, usize) {
     let parts: Vec<_> = path.trim_matches('/').split('/').collect();
     let at = |name: &str| parts.iter().position(|part| part.eq_ignore_ascii_case(name));
     let after = |name: &str| at(name).and_then(|at| parts.get(at + 1)).copied();
     let subscription = after("subscriptions").unwrap_or("tenant").to_owned();
-    let depth = match at("publishers") {
-        Some(at) => parts.len() - at - 1,
-        None if at("microsoft.resourcegraph").is_some() => window::GRAPH,
-        None => 0,
-    };
-    let operation = match after("locations") {
-        Some(location) => format!("{subscription}/{location}/{depth}"),
-        None => format!("{subscription}/-/{}", parts.len()),
-    };
-    (subscription, operation, depth)
+    let location = after("locations").unwrap_or("-");
+    if let Some(at) = at("publishers") {
+        let depth = parts.len() - at - 1;
+        return (subscription.clone(), format!("{subscription}/{location}/{depth}"), depth);
+    }
+    let types: Vec<&str> = parts.iter().step_by(2).copied().collect();
+    let operation = format!("{subscription}/{location}/{}/{}", parts.len(), types.join("/"));
+    let is_graph = at("microsoft.resourcegraph").is_some();
+    (subscription, operation, if is_graph { window::GRAPH } else { 0 })
 }
 
 impl Quota {
@@ -324,6 +324,27 @@ mod tests {
         let took = now - start;
         assert_eq!(shortest, Duration::from_mins(30 + 2 * 3));
         assert!(took >= shortest && took <= shortest.mul_f64(1.05), "{took:?}");
+    }
+
+    #[test]
+    fn operations_with_policies_of_their_own_have_windows_of_their_own() {
+        let of = |path: &str| names(path).1;
+        let place = "/subscriptions/s/providers/Microsoft.Compute";
+        let all = [
+            format!("{place}/galleries"),
+            format!("{place}/images"),
+            format!("{place}/locations/l/sharedGalleries"),
+            format!("{place}/locations/l/sharedGalleries/g/images"),
+            format!("{place}/locations/l/sharedGalleries/g/images/i/versions"),
+            format!("{place}/locations/l/communityGalleries/g/images"),
+            format!("{place}/locations/m/sharedGalleries/g/images"),
+            "/subscriptions/s/resourceGroups/r/providers/Microsoft.Compute/galleries/g".to_owned(),
+            OFFERS.to_owned(),
+        ];
+        let different: std::collections::HashSet<String> = all.iter().map(|p| of(p)).collect();
+        assert_eq!(different.len(), all.len());
+        let other = format!("{place}/locations/l/sharedGalleries/h/images");
+        assert_eq!(of(&other), of(&all[3]));
     }
 
     #[test]

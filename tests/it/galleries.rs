@@ -517,3 +517,20 @@ fn lookups_over_http_have_galleries_too() {
     assert_eq!(gone, wanted.cloned().collect::<Vec<_>>());
     assert_eq!(get("images/usage?finding=odd").0, 400);
 }
+
+/// The windows of galleries are tight (200 lists of shared definitions in half an hour): what is put
+/// off comes back, and the rows are those without any limit.
+#[test]
+fn under_quota_the_rows_are_the_same() {
+    let keeps = Keeps { shared: 60, communities: 4, ..Keeps::FEW };
+    let free = tempfile::tempdir().unwrap();
+    crawl(&start(tenant(keeps), 2), free.path(), &[]);
+    let conditions =
+        Conditions { subscriptions: 2, quota: "180x".parse().unwrap(), ..Conditions::default() };
+    let limited = Azure::under(tenant(keeps), conditions, None);
+    let folder = tempfile::tempdir().unwrap();
+    let result = crawl(&limited, folder.path(), &[]);
+    assert_eq!(result["state"], "complete");
+    assert!(limited.asked("ListGalleryArtifact") > 100);
+    assert_eq!(timeless(rows(folder.path())), timeless(rows(free.path())));
+}
