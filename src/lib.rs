@@ -12,6 +12,7 @@ pub mod handler;
 pub mod host;
 pub mod image;
 pub mod pipeline;
+pub mod registry;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod source;

@@ -9,6 +9,7 @@ mod images;
 mod output;
 mod package;
 mod progress;
+mod registry;
 mod runs;
 mod schema;
 mod serve;
@@ -80,6 +81,9 @@ enum Command {
     /// Compute Galleries: look them up, change, share and retire what is in them
     #[command(subcommand)]
     Gallery(gallery::GalleryCommand),
+    /// Container registries: repositories, tags, manifests, their attributes
+    #[command(subcommand)]
+    Registry(registry::RegistryCommand),
     /// What changed since the snapshot before
     Changes(changes::ChangesArgs),
     /// Look after runs
@@ -141,6 +145,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Crawl(args) => crawl::run(args, flags, &output).await,
         Command::Images(command) => images::run(command, flags, &output).await,
         Command::Gallery(command) => gallery::run(command, flags, &output).await,
+        Command::Registry(command) => registry::run(command, flags, &output).await,
         Command::Changes(args) => changes::run(args, flags, &output).await,
         Command::Runs(command) => runs::run(command, flags, &output).await,
         Command::Serve(args) => serve::run(&args, flags).await,

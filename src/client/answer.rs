@@ -13,7 +13,7 @@ use time::format_description::well_known::Rfc2822;
 const LONGEST_WAIT: Duration = Duration::from_mins(30);
 
 /// The error that an unsuccessful answer means.
-pub(super) fn refusal(what: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
+pub(crate) fn refusal(what: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
     let (code, message) = code_and_message(body);
     let mut text = format!("{what}: {}", status.as_u16());
     for part in [&code, &message].into_iter().filter(|part| !part.is_empty()) {
@@ -47,6 +47,11 @@ fn code_and_message(body: &[u8]) -> (String, String) {
             let plain = !text.trim_start().starts_with('<');
             return (String::new(), if plain { text.trim().to_owned() } else { String::new() });
         }
+    };
+    // A registry's data plane lists its errors.
+    let parsed = match parsed["errors"].get(0) {
+        Some(first) => first.clone(),
+        None => parsed,
     };
     let inner = match &parsed["error"] {
         Value::Null => &parsed,

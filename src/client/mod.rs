@@ -14,6 +14,7 @@ mod share;
 mod waits;
 mod wire;
 
+pub(crate) use answer::refusal;
 pub use change::{Accepted, Change, Standing};
 pub use graph::quoted;
 pub use quota::Quota;
@@ -22,6 +23,7 @@ pub use retry::RetryPolicy;
 use share::Share;
 pub use waits::Waits;
 pub use wire::{Answer, Outgoing, Wire};
+pub(crate) use wire::{http_client, read_bounded, send_failure};
 
 use crate::error::{Error, ErrorKind, Result};
 use azure_core::credentials::TokenCredential;
@@ -342,7 +344,8 @@ fn throttled(url: &Url, wait: Duration) -> Error {
     Error::new(ErrorKind::Throttled, text).with_retry_after(Some(wait))
 }
 
-fn one_line(text: &str) -> String {
+/// A text of somebody else's in one line, cut.
+pub(crate) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(400).collect()
 }
 

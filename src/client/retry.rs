@@ -29,7 +29,7 @@ impl Default for RetryPolicy {
 
 impl RetryPolicy {
     /// The delays of one request's failures; their jitter follows from its address.
-    pub(super) fn delays(&self, url: &Url) -> ExponentialBackoff {
+    pub(crate) fn delays(&self, url: &Url) -> ExponentialBackoff {
         let mut hasher = DefaultHasher::new();
         url.path().hash(&mut hasher);
         ExponentialBuilder::default()
@@ -43,7 +43,7 @@ impl RetryPolicy {
     /// How long to wait before the next attempt; `None` gives up. A wait that the server asked for
     /// is kept to and does not use up a repetition: throttling is an instruction, not a fault. "At
     /// once" is none: followed to the letter it would be a hot loop.
-    pub(super) fn wait(
+    pub(crate) fn wait(
         &self,
         error: &Error,
         delays: &mut ExponentialBackoff,

@@ -62,22 +62,26 @@ pub(super) struct Http(reqwest::Client);
 
 impl Http {
     pub(super) fn new() -> Result<Self> {
-        reqwest::Client::builder()
-            .user_agent(concat!("azimg/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(Duration::from_secs(15))
-            .read_timeout(Duration::from_secs(30))
-            .pool_max_idle_per_host(64)
-            .build()
-            .map(Self)
-            .map_err(|e| {
-                Error::invalid(
-                    "no certificates to trust were found: install ca-certificates, or name a \
-                     file of them in SSL_CERT_FILE",
-                )
-                .with_source(e)
-            })
+        http_client().map(Self)
     }
+}
+
+/// A client of HTTP as all of azimg uses it: TLS, pooled connections, no redirects.
+pub(crate) fn http_client() -> Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .user_agent(concat!("azimg/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(15))
+        .read_timeout(Duration::from_secs(30))
+        .pool_max_idle_per_host(64)
+        .build()
+        .map_err(|e| {
+            Error::invalid(
+                "no certificates to trust were found: install ca-certificates, or name a \
+                     file of them in SSL_CERT_FILE",
+            )
+            .with_source(e)
+        })
 }
 
 #[async_trait]
@@ -92,9 +96,9 @@ impl Wire for Http {
         if let Some(body) = &request.body {
             sent = sent.header(CONTENT_TYPE, "application/json").body(body.clone());
         }
-        let response = sent.send().await.map_err(|e| failure(&what, &e))?;
+        let response = sent.send().await.map_err(|e| send_failure(&what, &e))?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = read_bounded(response, &what).await?;
+        let body = read_bounded(response, &what, LARGEST_BODY).await?;
         Ok(Answer { status, headers, body })
     }
 }
@@ -112,7 +116,7 @@ pub(super) fn check_transport(url: &Url) -> Result<()> {
 }
 
 /// A failure below HTTP, in words of ours: reqwest's own text holds the URL with its query.
-fn failure(what: &str, error: &reqwest::Error) -> Error {
+pub(crate) fn send_failure(what: &str, error: &reqwest::Error) -> Error {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;
@@ -127,13 +131,18 @@ fn failure(what: &str, error: &reqwest::Error) -> Error {
     Error::transient(format!("{what}: {why}"))
 }
 
-async fn read_bounded(mut response: reqwest::Response, what: &str) -> Result<Bytes> {
+/// An answer's body, unless it is longer than `largest` bytes.
+pub(crate) async fn read_bounded(
+    mut response: reqwest::Response,
+    what: &str,
+    largest: usize,
+) -> Result<Bytes> {
     let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(|e| failure(what, &e))? {
-        if body.len() + chunk.len() > LARGEST_BODY {
+    while let Some(chunk) = response.chunk().await.map_err(|e| send_failure(what, &e))? {
+        if body.len() + chunk.len() > largest {
             return Err(Error::invalid(format!(
                 "{what}: the answer is longer than {} MiB",
-                LARGEST_BODY >> 20
+                largest >> 20
             )));
         }
         body.extend_from_slice(&chunk);

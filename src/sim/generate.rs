@@ -82,7 +82,7 @@ pub fn generate(scale: Scale, seed: u64) -> World {
     for i in (1..all.len()).rev() {
         all.swap(i, generator.random.random_range(0..=i));
     }
-    World::new(locations, all).keeping(Keeps::FEW, seed)
+    World::new(locations, all).keeping(Keeps::FEW, seed).with_registries(2, 12, seed)
 }
 
 const WORDS: &[&str] = &[

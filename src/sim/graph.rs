@@ -174,6 +174,9 @@ fn resources(asked: &Asked<'_>, all: &Organisation) -> Vec<Value> {
             rows.extend(versions.map(|version| row(version.to_json(gallery, definition))));
         }
     }
+    for registry in asked.sim.registries().iter().filter(|r| readable(&r.subscription)) {
+        rows.push(registry.to_graph());
+    }
     let machines = all.machines.values();
     let visible = |row: &&Value| readable(row["subscriptionId"].as_str().unwrap_or_default());
     rows.extend(machines.filter(visible).cloned());

@@ -77,7 +77,7 @@ pub(super) fn refusal(headers: &HeaderMap) -> Option<Response<Body>> {
     None
 }
 
-fn claims(token: &str) -> Option<Value> {
+pub(super) fn claims(token: &str) -> Option<Value> {
     let part = azure_core::base64::decode_url_safe(token.split('.').nth(1)?).ok()?;
     serde_json::from_slice(&part).ok()
 }

@@ -1,6 +1,7 @@
 //! A simulated Azure for one machine: Resource Manager and identity, over http or https. Real
 //! clients list from it unchanged.
 
+mod acr;
 mod arm;
 mod faults;
 mod foreign;
@@ -11,6 +12,7 @@ mod identity;
 mod operations;
 pub mod organisation;
 mod quota;
+pub mod registries;
 mod resources;
 mod state;
 mod tls;
@@ -52,6 +54,8 @@ pub struct Running {
     pub arm: Url,
     /// The secret of the identity endpoint.
     pub secret: String,
+    /// The login servers of its registries.
+    pub registries: Vec<String>,
 }
 
 impl Running {
@@ -61,7 +65,7 @@ impl Running {
         json!({
             "arm": at(""),
             "identity": {"endpoint": at("/msi/token"), "header": self.secret},
-            "registries": [],
+            "registries": self.registries,
             "stats": at("/_sim/stats"),
         })
     }
@@ -97,9 +101,11 @@ impl Sim {
     pub fn new(mut world: World, conditions: Conditions) -> Arc<Self> {
         let Conditions { latency, quota, faults, subscriptions } = conditions;
         let organisation = std::mem::take(&mut world.organisation);
+        let registries = std::mem::take(&mut world.registries);
         Arc::new(Self {
             world,
             organisation: Mutex::new(organisation),
+            registries: Mutex::new(registries),
             scheme: OnceLock::new(),
             latency,
             subscriptions: (1..=subscriptions).map(arm::subscription_id).collect(),
@@ -138,7 +144,31 @@ impl Sim {
         let _ = self.scheme.set(scheme);
         let arm = Url::parse(&format!("{scheme}://{bound}"))
             .map_err(|e| Error::bug("an address of ours").with_source(e))?;
-        Ok(Running { arm, secret: self.secret.clone() })
+        let registries = self.start_registries(address)?;
+        Ok(Running { arm, secret: self.secret.clone(), registries })
+    }
+
+    /// Every registry listens at a port of its own, over http: a login server on this machine.
+    fn start_registries(self: &Arc<Self>, address: SocketAddr) -> Result<Vec<String>> {
+        let count = self.registries().len();
+        let mut servers = Vec::with_capacity(count);
+        for number in 0..count {
+            let at = SocketAddr::new(address.ip(), 0);
+            let io = |e| Error::io("a registry's listener", e);
+            let listener = std::net::TcpListener::bind(at).map_err(io)?;
+            listener.set_nonblocking(true).map_err(io)?;
+            let server = listener.local_addr().map_err(io)?.to_string();
+            let listener = tokio::net::TcpListener::from_std(listener).map_err(io)?;
+            self.registries()[number].login_server.clone_from(&server);
+            let routes = acr::routes(self, number);
+            tokio::spawn(async move {
+                if let Err(error) = axum::serve(listener, routes).await {
+                    tracing::error!(%error, "a simulated registry stopped");
+                }
+            });
+            servers.push(server);
+        }
+        Ok(servers)
     }
 
     /// Answers one request of the Resource Manager, without a network.

@@ -3,6 +3,7 @@
 use super::faults::Faults;
 use super::organisation::Organisation;
 use super::quota::Meter;
+use super::registries::SimRegistry;
 use super::world::World;
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
@@ -19,6 +20,8 @@ pub struct Sim {
     pub world: World,
     /// What its organisation keeps.
     pub(super) organisation: Mutex<Organisation>,
+    /// Its container registries.
+    pub(super) registries: Mutex<Vec<SimRegistry>>,
     /// `http` or `https`, once it listens.
     pub(super) scheme: OnceLock<&'static str>,
     /// Every answer takes at least this long.
@@ -36,6 +39,11 @@ pub struct Sim {
 }
 
 impl Sim {
+    /// Its container registries; may be changed while it runs.
+    pub fn registries(&self) -> MutexGuard<'_, Vec<SimRegistry>> {
+        self.registries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What its organisation keeps; may be changed while it runs.
     pub fn organisation(&self) -> MutexGuard<'_, Organisation> {
         self.organisation.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,6 +1,7 @@
 //! What the simulated Azure has: publishers, offers, SKUs and versions, each with its locations.
 
 use super::organisation::{Keeps, Organisation};
+use super::registries::{SimRegistry, generate_registry};
 use crate::error::{Error, Result};
 use crate::image::Status;
 use crate::source::locations::short_name;
@@ -153,6 +154,8 @@ pub struct World {
     pub publishers: Vec<Publisher>,
     /// What the organisation that asks keeps itself, and what others share with it.
     pub organisation: Organisation,
+    /// Its container registries.
+    pub registries: Vec<SimRegistry>,
     by_name: HashMap<String, usize>,
 }
 
@@ -224,7 +227,17 @@ impl World {
             .enumerate()
             .map(|(i, publisher)| (publisher.name.to_ascii_lowercase(), i))
             .collect();
-        Self { locations, publishers, organisation: Organisation::default(), by_name }
+        let organisation = Organisation::default();
+        Self { locations, publishers, organisation, registries: Vec::new(), by_name }
+    }
+
+    /// The same world with so many registries of so many repositories; the same `seed` gives the same
+    /// ones.
+    #[must_use]
+    pub fn with_registries(mut self, registries: usize, repositories: usize, seed: u64) -> Self {
+        let generate = |number| generate_registry(number, repositories, seed);
+        self.registries = (0..registries).map(generate).collect();
+        self
     }
 
     /// The same world with another organisation.

@@ -28,6 +28,7 @@ mod peers;
 mod quota;
 mod recorded;
 mod recordings;
+mod registries;
 mod simulation;
 mod snapshots;
 mod stores;

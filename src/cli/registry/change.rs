@@ -1,0 +1,185 @@
+//! `azimg registry set` and `delete`.
+
+use super::{LoginArgs, open_reference};
+use crate::cli::output::Output;
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::registry::{Attributes, Name, Registry};
+use serde_json::{Value, json};
+
+#[derive(clap::Args)]
+pub(in crate::cli) struct SetArgs {
+    /// LOGINSERVER/REPOSITORY, with :TAG or @DIGEST behind it
+    reference: String,
+    /// Whether it can be deleted
+    #[arg(long, value_name = "true|false")]
+    delete_enabled: Option<bool>,
+    /// Whether it can be written
+    #[arg(long, value_name = "true|false")]
+    write_enabled: Option<bool>,
+    /// Whether it is in lists
+    #[arg(long, value_name = "true|false")]
+    list_enabled: Option<bool>,
+    /// Whether it can be read
+    #[arg(long, value_name = "true|false")]
+    read_enabled: Option<bool>,
+    /// Print what would be set, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    login: LoginArgs,
+}
+
+#[derive(clap::Args)]
+pub(in crate::cli) struct DeleteArgs {
+    /// LOGINSERVER/REPOSITORY, with :TAG or @DIGEST behind it
+    reference: String,
+    /// Unlock what is locked, then delete it
+    #[arg(long)]
+    unlock: bool,
+    /// Delete a whole repository
+    #[arg(long)]
+    yes: bool,
+    /// Print what would be deleted, and delete nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    login: LoginArgs,
+}
+
+fn value<T: serde::Serialize>(thing: &T) -> Result<Value> {
+    serde_json::to_value(thing).map_err(|e| Error::bug(e.to_string()))
+}
+
+/// A repository, tag or manifest as it is.
+pub(super) async fn look(registry: &Registry, repository: &str, name: &Name) -> Result<Value> {
+    match name {
+        Name::Whole => value(&registry.repository(repository).await?),
+        Name::Tag(tag) => value(&registry.tag(repository, tag).await?),
+        Name::Digest(digest) => value(&registry.manifest(repository, digest).await?),
+    }
+}
+
+pub(super) async fn set(config: &Config, args: &SetArgs, output: &Output) -> Result<()> {
+    let to = Attributes {
+        delete_enabled: args.delete_enabled,
+        write_enabled: args.write_enabled,
+        list_enabled: args.list_enabled,
+        read_enabled: args.read_enabled,
+    };
+    if to == Attributes::default() {
+        return Err(Error::invalid(
+            "there is nothing to set: give --delete-enabled, --write-enabled, --list-enabled or \
+             --read-enabled",
+        ));
+    }
+    let (registry, repository, name) = open_reference(config, &args.reference, &args.login).await?;
+    if args.dry_run {
+        let now = look(&registry, &repository, &name).await?;
+        return output.one(json!({"reference": args.reference,
+            "now": now["changeableAttributes"], "then": to}));
+    }
+    registry.set(&repository, &name, &to).await?;
+    output.one(look(&registry, &repository, &name).await?)
+}
+
+/// The attributes of everything that goes with what is deleted: a manifest's tags go with it, and a
+/// repository's all.
+async fn going(registry: &Registry, repository: &str, name: &Name) -> Result<Going> {
+    let mut going = Going::default();
+    let mut add = |name: Name, attributes: Attributes| {
+        if attributes.is_locked() {
+            going.locked.push(name.clone());
+        }
+        match name {
+            Name::Tag(tag) => going.tags.push(tag),
+            Name::Digest(digest) => going.manifests.push(digest),
+            Name::Whole => {}
+        }
+    };
+    match name {
+        Name::Tag(tag) => {
+            let found = registry.tag(repository, tag).await?;
+            add(name.clone(), found.changeable_attributes);
+        }
+        Name::Digest(digest) => {
+            let found = registry.manifest(repository, digest).await?;
+            add(name.clone(), found.changeable_attributes);
+            for tag in registry.tags(repository, Some(digest)).await? {
+                add(Name::Tag(tag.name), tag.changeable_attributes);
+            }
+        }
+        Name::Whole => {
+            let found = registry.repository(repository).await?;
+            add(Name::Whole, found.changeable_attributes);
+            for tag in registry.tags(repository, None).await? {
+                add(Name::Tag(tag.name), tag.changeable_attributes);
+            }
+            for manifest in registry.manifests(repository).await? {
+                add(Name::Digest(manifest.digest), manifest.changeable_attributes);
+            }
+        }
+    }
+    Ok(going)
+}
+
+#[derive(Default)]
+struct Going {
+    manifests: Vec<String>,
+    tags: Vec<String>,
+    locked: Vec<Name>,
+}
+
+fn called(name: &Name) -> &str {
+    match name {
+        Name::Whole => "the repository",
+        Name::Tag(name) | Name::Digest(name) => name,
+    }
+}
+
+pub(super) async fn delete(config: &Config, args: &DeleteArgs, output: &Output) -> Result<()> {
+    let (registry, repository, name) = open_reference(config, &args.reference, &args.login).await?;
+    if name == Name::Whole && !args.yes {
+        return Err(Error::invalid(format!(
+            "'{}' is a whole repository: say --yes to delete it with all its images, or name a tag or \
+             a digest",
+            args.reference
+        )));
+    }
+    let going = going(&registry, &repository, &name).await?;
+    let locked: Vec<&str> = going.locked.iter().map(called).collect();
+    if args.dry_run {
+        return output.one(json!({"reference": args.reference, "manifests": going.manifests,
+            "tags": going.tags, "locked": locked}));
+    }
+    if !locked.is_empty() && !args.unlock {
+        let few = locked.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+        let text = format!(
+            "{}: locked, and not deleted: {few}{}; --unlock takes the locks away",
+            args.reference,
+            if locked.len() > 3 {
+                format!(" and {} more", locked.len() - 3)
+            } else {
+                String::new()
+            }
+        );
+        return Err(Error::new(ErrorKind::Conflict, text));
+    }
+    let open = Attributes {
+        delete_enabled: Some(true),
+        write_enabled: Some(true),
+        ..Attributes::default()
+    };
+    for name in &going.locked {
+        registry.set(&repository, name, &open).await?;
+    }
+    let deleted = registry.delete(&repository, &name).await?;
+    let is_empty = deleted.manifests_deleted.is_empty() && deleted.tags_deleted.is_empty();
+    let (manifests, tags) = match name {
+        Name::Whole if !is_empty => (deleted.manifests_deleted, deleted.tags_deleted),
+        _ => (going.manifests, going.tags),
+    };
+    output.one(
+        json!({"reference": args.reference, "manifestsDeleted": manifests, "tagsDeleted": tags}),
+    )
+}

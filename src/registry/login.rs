@@ -1,0 +1,152 @@
+//! How a registry is signed in to: an Entra token for a refresh token, that for an access token of the
+//! least scope, each kept until it ends. All of it happens at the registry's own `/oauth2/…`; a realm
+//! that an answer names is never followed.
+
+use super::Registry;
+use crate::client::{one_line, redact};
+use crate::error::{Error, ErrorKind, Result};
+use azure_core::credentials::{Secret, TokenCredential};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use reqwest::header::HeaderValue;
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+/// What tokens for registries are asked of Entra for, in all clouds (azure-rest §0).
+const AUDIENCE: &str = "https://containerregistry.azure.net/.default";
+/// A token is renewed so long before it ends.
+const BEFORE_END: Duration = Duration::from_mins(1);
+/// A token that does not say when it ends is believed for so long.
+const UNTOLD: Duration = Duration::from_mins(5);
+/// The form of a token request, with the answer, stays below this.
+pub(super) const LARGEST_TOKEN: usize = 1 << 20;
+
+/// Who signs in.
+#[derive(Clone)]
+pub enum Login {
+    /// An Entra identity.
+    Entra(Arc<dyn TokenCredential>),
+    /// The admin user, or a token of the registry with its password.
+    Password(String, Secret),
+    /// Nobody.
+    Anonymous,
+}
+
+/// The tokens of one registry.
+pub(super) struct Tokens {
+    login: Login,
+    service: String,
+    refresh: tokio::sync::Mutex<Option<(String, Instant)>>,
+    access: tokio::sync::Mutex<HashMap<String, (HeaderValue, Instant)>>,
+}
+
+#[derive(Deserialize)]
+struct Refreshed {
+    refresh_token: String,
+}
+
+#[derive(Deserialize)]
+struct Granted {
+    access_token: String,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    exp: i64,
+}
+
+/// When a token ends, as it says itself: nobody checks its signature here, and nobody needs to.
+fn ends(token: &str) -> Instant {
+    let claims = || {
+        let payload =
+            URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?.trim_end_matches('=')).ok()?;
+        serde_json::from_slice::<Claims>(&payload).ok()
+    };
+    let left = claims().map(|claims| claims.exp - OffsetDateTime::now_utc().unix_timestamp());
+    let left = left.and_then(|left| u64::try_from(left).ok()).map_or(UNTOLD, Duration::from_secs);
+    Instant::now() + left.saturating_sub(BEFORE_END)
+}
+
+fn sensitive(text: String) -> Result<HeaderValue> {
+    let mut value = HeaderValue::try_from(text)
+        .map_err(|_| Error::new(ErrorKind::Unauthenticated, "the token is not plain text"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+impl Tokens {
+    pub(super) fn new(login: Login, service: String) -> Self {
+        Self {
+            login,
+            service,
+            refresh: tokio::sync::Mutex::default(),
+            access: tokio::sync::Mutex::default(),
+        }
+    }
+}
+
+impl Registry {
+    /// What a request of `scope` is authorized with.
+    pub(super) async fn authorization(&self, scope: &str) -> Result<HeaderValue> {
+        if let Login::Password(user, password) = &self.tokens.login {
+            let text = STANDARD.encode(format!("{user}:{}", password.secret()));
+            return sensitive(format!("Basic {text}"));
+        }
+        let mut access = self.tokens.access.lock().await;
+        if let Some((header, _)) = access.get(scope).filter(|(_, until)| *until > Instant::now()) {
+            return Ok(header.clone());
+        }
+        let service = self.tokens.service.as_str();
+        let mut form = vec![("service", service), ("scope", scope)];
+        let refresh = self.refresh().await?;
+        match &refresh {
+            Some(refresh) => {
+                form.extend([("grant_type", "refresh_token"), ("refresh_token", refresh)]);
+            }
+            None => form.push(("grant_type", "password")),
+        }
+        let granted: Granted = self.token_request("token", &form).await?;
+        let until = ends(&granted.access_token);
+        let header = sensitive(format!("Bearer {}", granted.access_token))?;
+        access.insert(scope.to_owned(), (header.clone(), until));
+        Ok(header)
+    }
+
+    /// Forgets what a scope was authorized with, and what that came from: it was refused.
+    pub(super) async fn forget(&self, scope: &str) {
+        self.tokens.access.lock().await.remove(scope);
+        *self.tokens.refresh.lock().await = None;
+    }
+
+    /// Whether there is anything to sign in anew with.
+    pub(super) fn can_renew(&self) -> bool {
+        !matches!(self.tokens.login, Login::Password(..))
+    }
+
+    async fn refresh(&self) -> Result<Option<String>> {
+        let Login::Entra(credential) = &self.tokens.login else { return Ok(None) };
+        let mut refresh = self.tokens.refresh.lock().await;
+        if let Some((token, _)) = refresh.as_ref().filter(|(_, until)| *until > Instant::now()) {
+            return Ok(Some(token.clone()));
+        }
+        let entra = credential.get_token(&[AUDIENCE], None).await.map_err(|e| {
+            Error::new(
+                ErrorKind::Unauthenticated,
+                format!("no token for registries: {}", redact(&one_line(&e.to_string()))),
+            )
+        })?;
+        let form = [
+            ("grant_type", "access_token"),
+            ("service", self.tokens.service.as_str()),
+            ("access_token", entra.token.secret()),
+        ];
+        let refreshed: Refreshed = self.token_request("exchange", &form).await?;
+        let until = ends(&refreshed.refresh_token);
+        *refresh = Some((refreshed.refresh_token.clone(), until));
+        Ok(Some(refreshed.refresh_token))
+    }
+}

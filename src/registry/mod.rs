@@ -1,0 +1,66 @@
+//! One container registry: its listings, its attributes, its content.
+//!
+//! Invariants: a credential goes to the registry's own origin and nowhere else, whatever an answer says
+//! of realms, links and redirects; every body is bounded; a list is whole or it is an error.
+
+mod listing;
+mod login;
+mod reference;
+mod request;
+
+pub use listing::{Attributes, Deleted, Manifest, Repository, Tag};
+pub use login::Login;
+pub use reference::{Name, Reference};
+
+use crate::client::is_loopback;
+use crate::error::{Error, Result};
+use login::Tokens;
+use request::Gate;
+use url::Url;
+
+/// A registry.
+pub struct Registry {
+    /// Where it is reached; the one place that its credentials go to.
+    origin: Url,
+    /// Its name, such as `example.azurecr.io`.
+    login_server: String,
+    http: reqwest::Client,
+    tokens: Tokens,
+    gate: Gate,
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registry").field("login_server", &self.login_server).finish_non_exhaustive()
+    }
+}
+
+impl Registry {
+    /// The registry of that login server: over https, or over http if it is on this machine.
+    pub fn new(login_server: &str, login: Login) -> Result<Self> {
+        let bad = || {
+            Error::invalid(format!(
+                "'{login_server}' is no login server: give one such as example.azurecr.io"
+            ))
+        };
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+        if login_server.is_empty() || !login_server.chars().all(plain) {
+            return Err(bad());
+        }
+        let local = Url::parse(&format!("http://{login_server}")).map_err(|_| bad())?;
+        let origin = if is_loopback(&local) {
+            local
+        } else {
+            Url::parse(&format!("https://{login_server}")).map_err(|_| bad())?
+        };
+        let http = crate::client::http_client()?;
+        let login_server = login_server.to_ascii_lowercase();
+        let tokens = Tokens::new(login, login_server.clone());
+        Ok(Self { origin, login_server, http, tokens, gate: Gate::default() })
+    }
+
+    /// Its login server.
+    pub fn login_server(&self) -> &str {
+        &self.login_server
+    }
+}

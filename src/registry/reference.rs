@@ -1,0 +1,142 @@
+//! Names of things in registries: `login server/repository:tag` or `…@digest`.
+
+use crate::error::{Error, Result};
+use std::fmt;
+
+/// A repository, or a tag or manifest in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// The registry's login server.
+    pub login_server: String,
+    /// The repository; none where a whole registry is meant.
+    pub repository: Option<String>,
+    /// What in the repository.
+    pub name: Name,
+}
+
+/// What in a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Name {
+    /// The repository as a whole.
+    Whole,
+    /// A tag.
+    Tag(String),
+    /// A manifest, by its digest.
+    Digest(String),
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.login_server)?;
+        if let Some(repository) = &self.repository {
+            write!(f, "/{repository}")?;
+        }
+        match &self.name {
+            Name::Whole => Ok(()),
+            Name::Tag(tag) => write!(f, ":{tag}"),
+            Name::Digest(digest) => write!(f, "@{digest}"),
+        }
+    }
+}
+
+/// Whether a text is a digest whose bytes can be checked: sha256 and 64 lower-case hexadecimal digits.
+/// Anything else would be a path to somewhere in a URL or a file's name.
+pub(super) fn is_digest(text: &str) -> bool {
+    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    text.strip_prefix("sha256:").is_some_and(|rest| rest.len() == 64 && rest.bytes().all(hex))
+}
+
+/// Whether a text is a repository's name (distribution-spec: lower-case parts, 255 letters at most).
+pub(super) fn is_repository(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let part = |part: &str| {
+        let ends = part.starts_with(inner) && part.ends_with(inner);
+        ends && part.chars().all(|c| inner(c) || matches!(c, '.' | '_' | '-'))
+    };
+    !text.is_empty() && text.len() <= 255 && text.split('/').all(part)
+}
+
+/// Whether a text is a tag.
+pub(super) fn is_tag(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.len() <= 128
+        && text.starts_with(inner)
+        && text.chars().all(|c| inner(c) || matches!(c, '.' | '-'))
+}
+
+impl std::str::FromStr for Reference {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let bad = |why: &str| {
+            Error::invalid(format!(
+                "'{text}': {why}; give LOGINSERVER/REPOSITORY, with :TAG or @sha256:DIGEST behind it"
+            ))
+        };
+        let text_of = text.trim().trim_start_matches("https://");
+        let Some((login_server, rest)) = text_of.split_once('/') else {
+            if text_of.is_empty() {
+                return Err(bad("names nothing"));
+            }
+            let login_server = text_of.to_owned();
+            return Ok(Self { login_server, repository: None, name: Name::Whole });
+        };
+        let (repository, name) = if let Some((repository, digest)) = rest.split_once('@') {
+            if !is_digest(digest) {
+                return Err(bad("a digest is sha256: and 64 hexadecimal digits"));
+            }
+            // `repository:tag@digest` is the digest; the tag says nothing more.
+            let repository = repository.split(':').next().unwrap_or_default();
+            (repository, Name::Digest(digest.to_owned()))
+        } else if let Some((repository, tag)) = rest.rsplit_once(':') {
+            if !is_tag(tag) {
+                return Err(bad("that is no tag"));
+            }
+            (repository, Name::Tag(tag.to_owned()))
+        } else {
+            (rest, Name::Whole)
+        };
+        if login_server.is_empty() || !is_repository(repository) {
+            return Err(bad("a repository's name is lower-case letters, digits and . _ - /"));
+        }
+        Ok(Self {
+            login_server: login_server.to_owned(),
+            repository: Some(repository.to_owned()),
+            name,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_read_as_people_write_them() {
+        let digest = format!("sha256:{}", "a1".repeat(32));
+        for (text, repository, name) in [
+            ("r.azurecr.io/a", "a", Name::Whole),
+            ("r.azurecr.io/a/b-c:1.0", "a/b-c", Name::Tag("1.0".into())),
+            ("127.0.0.1:5000/a:x", "a", Name::Tag("x".into())),
+            (&format!("r.azurecr.io/a@{digest}"), "a", Name::Digest(digest.clone())),
+            (&format!("https://r.azurecr.io/a:t@{digest}"), "a", Name::Digest(digest.clone())),
+        ] {
+            let read: Reference = text.parse().unwrap();
+            assert_eq!((read.repository.as_deref(), read.name), (Some(repository), name), "{text}");
+        }
+        assert_eq!("r.azurecr.io".parse::<Reference>().unwrap().repository, None);
+        for bad in [
+            "",
+            "r.azurecr.io/",
+            "r.azurecr.io/A",
+            "r.azurecr.io/../x",
+            "r.azurecr.io/a/",
+            "r.azurecr.io/a:..",
+            "r.azurecr.io/a@sha256:../../x",
+            "r.azurecr.io/a@sha512:aa",
+            "/a",
+        ] {
+            assert!(bad.parse::<Reference>().is_err(), "{bad}");
+        }
+    }
+}

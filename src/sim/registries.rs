@@ -1,0 +1,244 @@
+//! What simulated container registries hold.
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use time::format_description::well_known::Rfc3339;
+use time::{Duration, OffsetDateTime};
+
+/// What may be done to something.
+#[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools, reason = "the four that ACR has")]
+pub struct SimAttributes {
+    /// It can be deleted.
+    pub delete: bool,
+    /// It can be written.
+    pub write: bool,
+    /// It can be read.
+    pub read: bool,
+    /// It is in lists.
+    pub list: bool,
+}
+
+impl Default for SimAttributes {
+    fn default() -> Self {
+        Self { delete: true, write: true, read: true, list: true }
+    }
+}
+
+impl SimAttributes {
+    pub(super) fn to_json(self) -> Value {
+        json!({"deleteEnabled": self.delete, "writeEnabled": self.write,
+            "readEnabled": self.read, "listEnabled": self.list})
+    }
+
+    /// Takes over what a PATCH says.
+    pub(super) fn patch(&mut self, body: &Value) {
+        let parts = [
+            ("deleteEnabled", &mut self.delete),
+            ("writeEnabled", &mut self.write),
+            ("readEnabled", &mut self.read),
+            ("listEnabled", &mut self.list),
+        ];
+        for (name, value) in parts {
+            *value = body[name].as_bool().unwrap_or(*value);
+        }
+    }
+
+    pub(super) fn is_locked(self) -> bool {
+        !self.delete || !self.write
+    }
+}
+
+/// A manifest.
+#[derive(Debug, Clone)]
+pub struct SimManifest {
+    /// Its media type.
+    pub media_type: &'static str,
+    /// Its bytes.
+    pub content: Vec<u8>,
+    /// The bytes of its layers and configuration.
+    pub size: u64,
+    /// When it was pushed.
+    pub created: String,
+    /// Architecture and operating system of an image.
+    pub platform: Option<(&'static str, &'static str)>,
+    /// What may be done to it.
+    pub attributes: SimAttributes,
+}
+
+/// A tag.
+#[derive(Debug, Clone)]
+pub struct SimTag {
+    /// What it points at.
+    pub digest: String,
+    /// When it was made.
+    pub created: String,
+    /// What may be done to it.
+    pub attributes: SimAttributes,
+}
+
+/// A repository.
+#[derive(Debug, Clone, Default)]
+pub struct SimRepository {
+    /// What may be done to it.
+    pub attributes: SimAttributes,
+    /// Its manifests, by digest.
+    pub manifests: BTreeMap<String, SimManifest>,
+    /// Its tags.
+    pub tags: BTreeMap<String, SimTag>,
+}
+
+/// A registry.
+#[derive(Debug, Clone, Default)]
+pub struct SimRegistry {
+    /// Its name.
+    pub name: String,
+    /// Its subscription.
+    pub subscription: String,
+    /// Its resource group.
+    pub group: String,
+    /// Where it lies, by short name.
+    pub location: String,
+    /// Whether anybody may pull.
+    pub anonymous: bool,
+    /// Its login server, once it listens.
+    pub login_server: String,
+    /// Its repositories.
+    pub repositories: BTreeMap<String, SimRepository>,
+}
+
+pub(super) const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+
+/// The digest of some bytes.
+pub(super) fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{}", crate::format::hex(&Sha256::digest(bytes)))
+}
+
+struct Generator {
+    random: StdRng,
+    epoch: OffsetDateTime,
+}
+
+/// A registry with so many repositories; the same `seed` gives the same one.
+pub fn generate_registry(number: usize, repositories: usize, seed: u64) -> SimRegistry {
+    let mut generator = Generator {
+        random: StdRng::seed_from_u64(seed ^ 0xac2 ^ (number as u64) << 32),
+        epoch: OffsetDateTime::from_unix_timestamp(1_793_491_200)
+            .unwrap_or(OffsetDateTime::UNIX_EPOCH),
+    };
+    let mut registry = SimRegistry {
+        name: format!("registry{number}"),
+        subscription: super::arm::subscription_id(1),
+        group: "rg-registries".to_owned(),
+        location: "eastus".to_owned(),
+        anonymous: number % 2 == 1,
+        ..SimRegistry::default()
+    };
+    for at in 0..repositories {
+        let name =
+            if at % 3 == 0 { format!("team{}/app-{at}", at % 5) } else { format!("app-{at}") };
+        registry.repositories.insert(name, generator.repository());
+    }
+    registry
+}
+
+impl Generator {
+    fn date(&mut self) -> String {
+        let at = self.epoch - Duration::minutes(self.random.random_range(1..600_000));
+        at.format(&Rfc3339).unwrap_or_default().replace('Z', ".1234567Z")
+    }
+
+    fn image(&mut self, arch: &'static str) -> (String, SimManifest) {
+        let (config, layer) = (self.random.random::<[u8; 8]>(), self.random.random::<[u8; 8]>());
+        let size = self.random.random_range(1_000_000..90_000_000_u64);
+        let content = json!({"schemaVersion": 2, "mediaType": IMAGE,
+            "config": {"mediaType": CONFIG, "digest": digest(&config), "size": 8},
+            "layers": [{"mediaType": LAYER, "digest": digest(&layer), "size": size}]});
+        let content = content.to_string().into_bytes();
+        let created = self.date();
+        let manifest = SimManifest {
+            media_type: IMAGE,
+            size: size + 8,
+            created,
+            platform: Some((arch, "linux")),
+            attributes: SimAttributes::default(),
+            content: content.clone(),
+        };
+        (digest(&content), manifest)
+    }
+
+    fn repository(&mut self) -> SimRepository {
+        let mut repository = SimRepository::default();
+        let count = self.random.random_range(1..12);
+        for at in 0..count {
+            let (name, mut manifest) = self.image("amd64");
+            if at % 5 == 4 {
+                manifest.attributes.delete = false;
+            }
+            let (created, target) = (manifest.created.clone(), name.clone());
+            repository.manifests.insert(name.clone(), manifest);
+            // Every third one is an index of two platforms; every fourth has lost its tags.
+            let target = if at % 3 == 2 { self.index(&mut repository, &name) } else { target };
+            if at % 4 == 3 {
+                continue;
+            }
+            let tag = |digest: &String| SimTag {
+                digest: digest.clone(),
+                created: created.clone(),
+                attributes: SimAttributes::default(),
+            };
+            repository.tags.insert(format!("1.{at}.0"), tag(&target));
+            if at + 1 == count {
+                repository.tags.insert("latest".to_owned(), tag(&target));
+            }
+        }
+        repository
+    }
+
+    fn index(&mut self, repository: &mut SimRepository, amd: &str) -> String {
+        let (arm, manifest) = self.image("arm64");
+        let sizes = [repository.manifests[amd].content.len(), manifest.content.len()];
+        repository.manifests.insert(arm.clone(), manifest);
+        let entry = |digest: &str, arch: &str, size: usize| {
+            json!({"mediaType": IMAGE, "digest": digest, "size": size,
+                "platform": {"architecture": arch, "os": "linux"}})
+        };
+        let content = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [
+            entry(amd, "amd64", sizes[0]), entry(&arm, "arm64", sizes[1])]});
+        let content = content.to_string().into_bytes();
+        let name = digest(&content);
+        let manifest = SimManifest {
+            media_type: INDEX,
+            size: content.len() as u64,
+            created: self.date(),
+            platform: None,
+            attributes: SimAttributes::default(),
+            content,
+        };
+        repository.manifests.insert(name.clone(), manifest);
+        name
+    }
+}
+
+impl SimRegistry {
+    /// As Resource Graph has it.
+    pub(super) fn to_graph(&self) -> Value {
+        let id = format!(
+            "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.ContainerRegistry/registries/{}",
+            self.subscription, self.group, self.name
+        );
+        json!({"id": id, "name": self.name, "type": "microsoft.containerregistry/registries",
+            "location": self.location, "subscriptionId": self.subscription,
+            "resourceGroup": self.group, "tenantId": super::arm::TENANT,
+            "sku": {"name": "Premium", "tier": "Premium"}, "tags": {},
+            "properties": {"loginServer": self.login_server, "provisioningState": "Succeeded",
+                "adminUserEnabled": false, "anonymousPullEnabled": self.anonymous,
+                "publicNetworkAccess": "Enabled", "dataEndpointEnabled": false}})
+    }
+}
