@@ -3,11 +3,13 @@
 //! Invariants: a credential goes to the registry's own origin and nowhere else, whatever an answer says
 //! of realms, links and redirects; every body is bounded; a list is whole or it is an error.
 
+mod content;
 mod listing;
 mod login;
 mod reference;
 mod request;
 
+pub use content::{Content, Descriptor};
 pub use listing::{Attributes, Deleted, Manifest, Repository, Tag};
 pub use login::Login;
 pub use reference::{Name, Reference};
@@ -57,6 +59,16 @@ impl Registry {
         let login_server = login_server.to_ascii_lowercase();
         let tokens = Tokens::new(login, login_server.clone());
         Ok(Self { origin, login_server, http, tokens, gate: Gate::default() })
+    }
+
+    /// Whether it is on this machine.
+    fn is_local(&self) -> bool {
+        is_loopback(&self.origin)
+    }
+
+    /// What sends requests that no credential goes with.
+    fn plain(&self) -> &reqwest::Client {
+        &self.http
     }
 
     /// Its login server.

@@ -97,25 +97,46 @@ impl Registry {
         ask: &Ask<'_>,
         read: impl Fn(Told) -> Result<T>,
     ) -> Result<T> {
+        let read = |status: StatusCode, told: Told| {
+            if status.is_success() { read(told) } else { Err(self.refused(ask, status, &told)) }
+        };
+        self.until_told(ask, read).await
+    }
+
+    /// The same; a redirect is an answer, and is not followed.
+    pub(super) async fn ask_any(&self, ask: &Ask<'_>) -> Result<(StatusCode, Told)> {
+        let read = |status: StatusCode, told: Told| {
+            if status.is_success() || status.is_redirection() {
+                return Ok((status, told));
+            }
+            Err(self.refused(ask, status, &told))
+        };
+        self.until_told(ask, read).await
+    }
+
+    async fn until_told<T>(
+        &self,
+        ask: &Ask<'_>,
+        read: impl Fn(StatusCode, Told) -> Result<T>,
+    ) -> Result<T> {
         let policy = RetryPolicy::default();
         let mut delays = policy.delays(&ask.url);
         let (mut waited, mut renewed, mut lost) = (Duration::ZERO, false, false);
         loop {
             self.gate.pass().await;
             let error = match self.once(ask).await {
-                Ok((status, told)) if status.is_success() => match read(told) {
-                    Ok(value) => return Ok(value),
-                    Err(error) => error,
-                },
                 Ok((StatusCode::NOT_FOUND, told)) if lost && ask.method == Method::DELETE => {
-                    return read(Told { body: Bytes::new(), ..told });
+                    return read(StatusCode::OK, Told { body: Bytes::new(), ..told });
                 }
                 Ok((StatusCode::UNAUTHORIZED, _)) if !renewed && self.can_renew() => {
                     renewed = true;
                     self.forget(ask.scope).await;
                     continue;
                 }
-                Ok((status, told)) => self.refused(ask, status, &told),
+                Ok((status, told)) => match read(status, told) {
+                    Ok(value) => return Ok(value),
+                    Err(error) => error,
+                },
                 Err(error) => error,
             };
             if error.is_transient() && error.retry_after().is_none() {

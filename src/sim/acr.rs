@@ -98,6 +98,8 @@ enum Wanted {
     Manifests(String),
     Manifest(String, String),
     Content(String, String),
+    Blob(String, String),
+    Referrers(String, String),
 }
 
 impl Wanted {
@@ -106,6 +108,13 @@ impl Wanted {
         let changes = *method == Method::PATCH;
         let deletes = *method == Method::DELETE;
         if let Some(rest) = path.strip_prefix("/v2/") {
+            let part = |(name, digest): (&str, &str)| (name.to_owned(), digest.to_owned());
+            if let Some((name, digest)) = rest.rsplit_once("/blobs/").map(part) {
+                return reads.then_some(Self::Blob(name, digest));
+            }
+            if let Some((name, digest)) = rest.rsplit_once("/referrers/").map(part) {
+                return reads.then_some(Self::Referrers(name, digest));
+            }
             let (name, reference) = rest.rsplit_once("/manifests/")?;
             let is_one = reads || *method == Method::HEAD || deletes;
             return is_one.then(|| Self::Content(name.to_owned(), reference.to_owned()));
@@ -147,6 +156,8 @@ impl Wanted {
             Self::Manifest(..) => "Manifest",
             Self::Content(..) if deletes => "DeleteManifest",
             Self::Content(..) => "GetManifest",
+            Self::Blob(..) => "GetBlob",
+            Self::Referrers(..) => "ListReferrers",
         }
     }
 
@@ -154,7 +165,9 @@ impl Wanted {
     fn scope(&self, method: &Method) -> (&'static str, &str, &'static str) {
         let (name, reads) = match self {
             Self::Catalog => return ("registry", "catalog", "*"),
-            Self::Content(name, _) => (name, "pull"),
+            Self::Content(name, _) | Self::Blob(name, _) | Self::Referrers(name, _) => {
+                (name, "pull")
+            }
             Self::Repository(name)
             | Self::Tags(name)
             | Self::Manifests(name)
@@ -196,6 +209,9 @@ impl Wanted {
         let deletes = *method == Method::DELETE;
         if let (Self::Repository(name), true) = (self, deletes) {
             return registry.remove(name);
+        }
+        if let Self::Blob(_, digest) = self {
+            return registry.blob(digest);
         }
         let Some(repository) = registry.repositories.get_mut(name) else { return no_name() };
         let head = |part: &str, value: Value| {
@@ -240,7 +256,8 @@ impl Wanted {
                 head("manifest", value)
             }
             Self::Content(_, reference) => repository.content(reference, method),
-            Self::Catalog => no_name(),
+            Self::Referrers(_, digest) => repository.referrers(digest),
+            Self::Catalog | Self::Blob(..) => no_name(),
         }
     }
 }
@@ -249,7 +266,36 @@ fn no_name() -> Response<Body> {
     unknown("NAME_UNKNOWN", "repository name not known to registry")
 }
 
+/// Where blobs lie: whoever sends a credential there is refused, as storage does.
+pub(super) fn blobs(sim: &Arc<Sim>, number: usize) -> Router {
+    async fn serve(State(at): State<At>, request: Request) -> Response<Body> {
+        if request.headers().contains_key(header::AUTHORIZATION) {
+            let text = "Authentication information is not given in the correct format.";
+            return error(StatusCode::BAD_REQUEST, "InvalidAuthenticationInfo", text);
+        }
+        let digest = request.uri().path().trim_start_matches('/').to_owned();
+        match at.sim.registries()[at.number].blobs.get(&digest) {
+            Some(bytes) => Response::new(Body::from(bytes.clone())),
+            None => unknown("BlobNotFound", "The specified blob does not exist."),
+        }
+    }
+    Router::new().fallback(serve).with_state(At { sim: Arc::clone(sim), number })
+}
+
 impl SimRegistry {
+    fn blob(&self, digest: &str) -> Response<Body> {
+        if !self.blobs.contains_key(digest) {
+            return unknown("BLOB_UNKNOWN", "blob unknown to registry");
+        }
+        let mut redirect = Response::new(Body::empty());
+        *redirect.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+        let to = format!("http://{}/{digest}?sig=SIGNATURE", self.blob_server);
+        if let Ok(value) = HeaderValue::try_from(to) {
+            redirect.headers_mut().insert(header::LOCATION, value);
+        }
+        redirect
+    }
+
     fn list(&self, query: &[(String, String)]) -> Response<Body> {
         let listed = self.repositories.iter().filter(|(_, repository)| repository.attributes.list);
         let names: Vec<&String> = listed.map(|(name, _)| name).collect();
@@ -383,6 +429,19 @@ impl SimRepository {
                 json!({"registry": server, "imageName": name, "manifests": rows})
             },
         )
+    }
+
+    fn referrers(&self, of: &str) -> Response<Body> {
+        let of_it = self.manifests.iter().filter_map(|(name, manifest)| {
+            let content: Value = serde_json::from_slice(&manifest.content).ok()?;
+            (content["subject"]["digest"] == of).then(|| {
+                json!({"mediaType": manifest.media_type, "digest": name,
+                    "size": manifest.content.len(), "artifactType": content["artifactType"]})
+            })
+        });
+        let body = json!({"schemaVersion": 2, "mediaType": super::registries::INDEX,
+            "manifests": of_it.collect::<Vec<Value>>()});
+        answer(StatusCode::OK, &body)
     }
 
     fn content(&mut self, reference: &str, method: &Method) -> Response<Body> {

@@ -155,17 +155,22 @@ impl Sim {
         for number in 0..count {
             let at = SocketAddr::new(address.ip(), 0);
             let io = |e| Error::io("a registry's listener", e);
-            let listener = std::net::TcpListener::bind(at).map_err(io)?;
-            listener.set_nonblocking(true).map_err(io)?;
-            let server = listener.local_addr().map_err(io)?.to_string();
-            let listener = tokio::net::TcpListener::from_std(listener).map_err(io)?;
-            self.registries()[number].login_server.clone_from(&server);
-            let routes = acr::routes(self, number);
-            tokio::spawn(async move {
-                if let Err(error) = axum::serve(listener, routes).await {
-                    tracing::error!(%error, "a simulated registry stopped");
-                }
-            });
+            let listen = |routes: Router| {
+                let listener = std::net::TcpListener::bind(at).map_err(io)?;
+                listener.set_nonblocking(true).map_err(io)?;
+                let server = listener.local_addr().map_err(io)?.to_string();
+                let listener = tokio::net::TcpListener::from_std(listener).map_err(io)?;
+                tokio::spawn(async move {
+                    if let Err(error) = axum::serve(listener, routes).await {
+                        tracing::error!(%error, "a simulated registry stopped");
+                    }
+                });
+                Ok::<_, Error>(server)
+            };
+            let server = listen(acr::routes(self, number))?;
+            let blobs = listen(acr::blobs(self, number))?;
+            let registry = &mut self.registries()[number];
+            (registry.login_server, registry.blob_server) = (server.clone(), blobs);
             servers.push(server);
         }
         Ok(servers)

@@ -106,8 +106,12 @@ pub struct SimRegistry {
     pub anonymous: bool,
     /// Its login server, once it listens.
     pub login_server: String,
+    /// Where its blobs are had, once it listens.
+    pub blob_server: String,
     /// Its repositories.
     pub repositories: BTreeMap<String, SimRepository>,
+    /// Configurations and small layers, by digest.
+    pub blobs: BTreeMap<String, Vec<u8>>,
 }
 
 pub(super) const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -123,6 +127,7 @@ pub(super) fn digest(bytes: &[u8]) -> String {
 struct Generator {
     random: StdRng,
     epoch: OffsetDateTime,
+    blobs: BTreeMap<String, Vec<u8>>,
 }
 
 /// A registry with so many repositories; the same `seed` gives the same one.
@@ -131,6 +136,7 @@ pub fn generate_registry(number: usize, repositories: usize, seed: u64) -> SimRe
         random: StdRng::seed_from_u64(seed ^ 0xac2 ^ (number as u64) << 32),
         epoch: OffsetDateTime::from_unix_timestamp(1_793_491_200)
             .unwrap_or(OffsetDateTime::UNIX_EPOCH),
+        blobs: BTreeMap::new(),
     };
     let mut registry = SimRegistry {
         name: format!("registry{number}"),
@@ -145,6 +151,7 @@ pub fn generate_registry(number: usize, repositories: usize, seed: u64) -> SimRe
             if at % 3 == 0 { format!("team{}/app-{at}", at % 5) } else { format!("app-{at}") };
         registry.repositories.insert(name, generator.repository());
     }
+    registry.blobs = std::mem::take(&mut generator.blobs);
     registry
 }
 
@@ -155,16 +162,23 @@ impl Generator {
     }
 
     fn image(&mut self, arch: &'static str) -> (String, SimManifest) {
-        let (config, layer) = (self.random.random::<[u8; 8]>(), self.random.random::<[u8; 8]>());
+        let layer = self.random.random::<[u8; 8]>();
+        let config = json!({"architecture": arch, "os": "linux", "created": self.date(),
+            "config": {"Labels": {"org.opencontainers.image.source": "https://example.com/app"},
+                "User": "1000"}, "rootfs": {"type": "layers", "diff_ids": [digest(&layer)]}});
+        let config = config.to_string().into_bytes();
+        let config_digest = digest(&config);
+        let config_size = config.len() as u64;
+        self.blobs.insert(config_digest.clone(), config);
         let size = self.random.random_range(1_000_000..90_000_000_u64);
         let content = json!({"schemaVersion": 2, "mediaType": IMAGE,
-            "config": {"mediaType": CONFIG, "digest": digest(&config), "size": 8},
+            "config": {"mediaType": CONFIG, "digest": config_digest, "size": config_size},
             "layers": [{"mediaType": LAYER, "digest": digest(&layer), "size": size}]});
         let content = content.to_string().into_bytes();
         let created = self.date();
         let manifest = SimManifest {
             media_type: IMAGE,
-            size: size + 8,
+            size: size + config_size,
             created,
             platform: Some((arch, "linux")),
             attributes: SimAttributes::default(),
@@ -182,6 +196,9 @@ impl Generator {
                 manifest.attributes.delete = false;
             }
             let (created, target) = (manifest.created.clone(), name.clone());
+            if at % 3 == 1 {
+                self.signature(&mut repository, &name, manifest.content.len());
+            }
             repository.manifests.insert(name.clone(), manifest);
             // Every third one is an index of two platforms; every fourth has lost its tags.
             let target = if at % 3 == 2 { self.index(&mut repository, &name) } else { target };
@@ -199,6 +216,26 @@ impl Generator {
             }
         }
         repository
+    }
+
+    /// A signature of a manifest: an artifact that refers to it.
+    fn signature(&mut self, repository: &mut SimRepository, of: &str, size: usize) {
+        let content = json!({"schemaVersion": 2, "mediaType": IMAGE,
+            "artifactType": "application/vnd.cncf.notary.signature",
+            "config": {"mediaType": "application/vnd.oci.empty.v1+json",
+                "digest": digest(b"{}"), "size": 2},
+            "layers": [], "subject": {"mediaType": IMAGE, "digest": of, "size": size}});
+        let content = content.to_string().into_bytes();
+        self.blobs.insert(digest(b"{}"), b"{}".to_vec());
+        let manifest = SimManifest {
+            media_type: IMAGE,
+            size: 2,
+            created: self.date(),
+            platform: None,
+            attributes: SimAttributes::default(),
+            content: content.clone(),
+        };
+        repository.manifests.insert(digest(&content), manifest);
     }
 
     fn index(&mut self, repository: &mut SimRepository, amd: &str) -> String {

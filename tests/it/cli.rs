@@ -188,6 +188,7 @@ fn every_command_shows_examples() {
         &["registry", "tags", "--help"],
         &["registry", "manifests", "--help"],
         &["registry", "show", "--help"],
+        &["registry", "inspect", "--help"],
         &["registry", "set", "--help"],
         &["registry", "delete", "--help"],
         &["gallery", "list", "--help"],

@@ -381,3 +381,150 @@ fn the_command_line_lists_locks_and_deletes() {
     assert_eq!(after.manifests.len(), repository.manifests.len());
     assert!(!after.tags.contains_key(tag));
 }
+
+const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
+
+fn sha256(text: &str) -> String {
+    use sha2::{Digest, Sha256};
+    let hash = Sha256::digest(text.as_bytes());
+    format!("sha256:{}", hash.iter().map(|b| format!("{b:02x}")).collect::<String>())
+}
+
+#[test]
+fn a_manifest_that_lies_is_not_believed() {
+    const PLAIN: &str = r#"{"schemaVersion":2,"layers":[]}"#;
+    let cases: [(&str, Answer, &str); 6] = [
+        (
+            "other bytes",
+            |path, _| {
+                let kind = [("content-type", IMAGE.to_owned())];
+                token(path)
+                    .unwrap_or_else(|| reply(200, &kind, r#"{"schemaVersion":2,"layers":[1]}"#))
+            },
+            "whose digest is",
+        ),
+        (
+            "another digest in its header",
+            |path, _| {
+                let other = format!("sha256:{}", "a".repeat(64));
+                let kind = [("content-type", IMAGE.to_owned()), ("docker-content-digest", other)];
+                token(path).unwrap_or_else(|| reply(200, &kind, PLAIN))
+            },
+            "and called it sha256:aaaa",
+        ),
+        (
+            "another type",
+            |path, _| {
+                let kind = [("content-type", IMAGE.to_owned())];
+                let body =
+                    r#"{"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+                token(path).unwrap_or_else(|| reply(200, &kind, body))
+            },
+            "and called it application/vnd.oci.image.manifest",
+        ),
+        (
+            "an image and an index",
+            |path, _| {
+                let kind = [("content-type", IMAGE.to_owned())];
+                token(path).unwrap_or_else(|| reply(200, &kind, r#"{"layers":[],"manifests":[]}"#))
+            },
+            "an image and an index",
+        ),
+        (
+            "no JSON",
+            |path, _| {
+                let deep = "[".repeat(100_000);
+                token(path).unwrap_or_else(|| reply(200, &[], &deep))
+            },
+            "no JSON",
+        ),
+        (
+            "too long",
+            |path, _| token(path).unwrap_or_else(|| reply(200, &[], &" ".repeat(5 << 20))),
+            "longer than 4 MiB",
+        ),
+    ];
+    Runtime::new().unwrap().block_on(async {
+        for (what, answer, expected) in cases {
+            let evil = server(answer, String::new()).await;
+            let registry = Registry::new(&evil.address, entra()).unwrap();
+            let name = match what {
+                "other bytes" => Name::Digest(sha256(PLAIN)),
+                _ => Name::Tag("x".into()),
+            };
+            let error = registry.content("a", &name).await.unwrap_err().to_string();
+            assert!(error.contains(expected), "{what}: {error}");
+        }
+    });
+}
+
+#[test]
+fn a_blob_is_had_from_where_blobs_lie_and_without_a_credential() {
+    let config = r#"{"os":"linux"}"#;
+    let descriptor = |size: usize| azimg::registry::Descriptor {
+        media_type: "application/vnd.oci.image.config.v1+json".into(),
+        digest: sha256(config),
+        size: size as u64,
+        artifact_type: None,
+        annotations: Value::Null,
+        platform: Value::Null,
+    };
+    Runtime::new().unwrap().block_on(async {
+        let storage = server(|_, _| reply(200, &[], r#"{"os":"linux"}"#), String::new()).await;
+        let front: Answer = |path, other| {
+            let to = [("location", format!("http://{other}/blob?sig=SECRET"))];
+            token(path).unwrap_or_else(|| reply(307, &to, ""))
+        };
+        let good = server(front, storage.address.clone()).await;
+        let registry = Registry::new(&good.address, entra()).unwrap();
+        let found = registry.config("a", &descriptor(config.len())).await.unwrap();
+        assert_eq!(found["os"], "linux");
+        let seen = storage.seen.lock().unwrap().clone();
+        assert!(seen.iter().all(|asked| asked.contains("None")), "{seen:?}");
+        // A size that lies, bytes that are others, a place that is none, a configuration without end.
+        let error = registry.config("a", &descriptor(config.len() - 1)).await.unwrap_err();
+        assert!(error.to_string().contains("not the bytes"), "{error}");
+        let error = registry.config("a", &descriptor(9 << 20)).await.unwrap_err();
+        assert!(error.to_string().contains("more than 8 MiB"), "{error}");
+        let away = server(front, "169.254.169.254".to_owned()).await;
+        let registry = Registry::new(&away.address, entra()).unwrap();
+        let error = registry.config("a", &descriptor(config.len())).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+        assert!(!error.to_string().contains("SECRET"), "{error}");
+    });
+}
+
+#[test]
+fn an_image_is_inspected_with_its_platforms_and_what_refers_to_it() {
+    let azure = Azure::start(world(12));
+    let server = azure.running.registries[0].clone();
+    let registry = azure.sim.registries()[0].clone();
+    let with =
+        |reference: &str| json(&mut azure.azimg(&["registry", "inspect", reference, "-o", "json"]));
+    let (mut images, mut indexes, mut signed) = (0, 0, 0);
+    for (name, repository) in registry.repositories.iter().take(5) {
+        for (digest, manifest) in &repository.manifests {
+            let found = with(&format!("{server}/{name}@{digest}"));
+            assert_eq!(found["digest"], digest.as_str());
+            let content: Value = serde_json::from_slice(&manifest.content).unwrap();
+            if content["manifests"].is_array() {
+                indexes += 1;
+                let platforms = found["platforms"].as_array().unwrap();
+                let of = |p: &Value| p["config"]["architecture"].as_str().unwrap().to_owned();
+                assert_eq!(platforms.iter().map(of).collect::<Vec<_>>(), ["amd64", "arm64"]);
+            } else if content["subject"].is_null() {
+                images += 1;
+                assert_eq!(found["config"]["os"], "linux");
+                assert_eq!(found["layersSize"], content["layers"][0]["size"]);
+            }
+            let refers = |m: &&SimManifest| {
+                serde_json::from_slice::<Value>(&m.content).unwrap()["subject"]["digest"]
+                    == digest.as_str()
+            };
+            let wanted = repository.manifests.values().filter(refers).count();
+            assert_eq!(found["referrers"].as_array().unwrap().len(), wanted);
+            signed += wanted;
+        }
+    }
+    assert!(images > 5 && indexes > 0 && signed > 0, "{images} {indexes} {signed}");
+}

@@ -1,6 +1,7 @@
 //! `azimg registry`: what registries hold, and what may be done to it.
 
 mod change;
+mod inspect;
 
 use super::output::Output;
 use crate::config::{Config, Flags};
@@ -63,6 +64,16 @@ pub(super) enum RegistryCommand {
   azimg registry show example.azurecr.io/app --query changeableAttributes")]
     Show {
         /// LOGINSERVER/REPOSITORY, with :TAG or @DIGEST behind it
+        reference: String,
+        #[command(flatten)]
+        login: LoginArgs,
+    },
+    /// What an image is made of: configuration, layers, platforms, and what refers to it
+    #[command(after_help = "Examples:
+  azimg registry inspect example.azurecr.io/app:1.4.0
+  azimg registry inspect example.azurecr.io/app:1.4.0 --query 'referrers[].artifactType'")]
+    Inspect {
+        /// LOGINSERVER/REPOSITORY:TAG or @DIGEST
         reference: String,
         #[command(flatten)]
         login: LoginArgs,
@@ -225,6 +236,10 @@ pub(super) async fn run(
         RegistryCommand::Show { reference, login } => {
             let (registry, repository, name) = open_reference(&config, &reference, &login).await?;
             output.one(change::look(&registry, &repository, &name).await?)?;
+        }
+        RegistryCommand::Inspect { reference, login } => {
+            let (registry, repository, name) = open_reference(&config, &reference, &login).await?;
+            output.one(inspect::inspect(&registry, &repository, &name).await?)?;
         }
         RegistryCommand::Set(args) => change::set(&config, &args, output).await?,
         RegistryCommand::Delete(args) => change::delete(&config, &args, output).await?,

@@ -1,0 +1,258 @@
+//! What manifests hold: fetched within bounds, and believed only when bytes, digest, size and type agree.
+
+use super::reference::is_digest;
+use super::request::{Ask, Told};
+use super::{Name, Registry};
+use crate::client::{is_loopback, read_bounded, refusal, send_failure};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::hex;
+use bytes::Bytes;
+use reqwest::StatusCode;
+use reqwest::header::{CONTENT_TYPE, LOCATION};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::time::Duration;
+use url::Url;
+
+/// ACR takes no larger manifest; no configuration of an image is near the other.
+const LARGEST_MANIFEST: usize = 4 << 20;
+const LARGEST_CONFIG: usize = 8 << 20;
+/// A blob's bytes come within this.
+const BLOB: Duration = Duration::from_mins(2);
+
+/// Every type of manifest there is; with none of them asked for, a registry may convert one.
+const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.oci.image.index.v1+json, \
+    application/vnd.docker.distribution.manifest.v2+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, \
+    application/vnd.oci.artifact.manifest.v1+json, \
+    application/vnd.cncf.oras.artifact.manifest.v1+json";
+
+/// A manifest as it was pushed.
+#[derive(Debug, Clone)]
+pub struct Content {
+    /// The SHA-256 of its bytes.
+    pub digest: String,
+    /// What it is.
+    pub media_type: String,
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// The same, read.
+    pub document: Value,
+}
+
+/// What a manifest points at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// What it is.
+    #[serde(default)]
+    pub media_type: String,
+    /// Its digest.
+    pub digest: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// What kind of artifact it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    /// What was written on it.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub annotations: Value,
+    /// The platform of an image in an index.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub platform: Value,
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex(&Sha256::digest(bytes)))
+}
+
+impl Content {
+    /// Believes a manifest when everything that is said of it agrees (GHSA-mc8v-mgrf-8f4m: one that can
+    /// be read as an image and as an index is neither).
+    fn verified(told: &Told, wanted: &Name) -> Result<Self> {
+        let lies = |why: String| Error::corrupt(format!("the registry answered with {why}"));
+        let digest = sha256(&told.body);
+        if let Name::Digest(asked) = wanted
+            && *asked != digest
+        {
+            return Err(lies(format!("a manifest whose digest is {digest}, not {asked}")));
+        }
+        let header = |name: &str| told.headers.get(name).and_then(|value| value.to_str().ok());
+        if let Some(said) = header("docker-content-digest")
+            && said != digest
+        {
+            return Err(lies(format!("a manifest whose digest is {digest}, and called it {said}")));
+        }
+        let document: Value = serde_json::from_slice(&told.body)
+            .map_err(|e| lies(format!("a manifest that is no JSON ({e})")))?;
+        let said = header(CONTENT_TYPE.as_str()).unwrap_or_default();
+        let media_type = said.split(';').next().unwrap_or_default().trim().to_owned();
+        if let Some(own) = document["mediaType"].as_str()
+            && own != media_type
+        {
+            return Err(lies(format!("a manifest of type {own}, and called it {media_type}")));
+        }
+        if document.get("layers").is_some() && document.get("manifests").is_some() {
+            return Err(lies("a manifest that is an image and an index".to_owned()));
+        }
+        Ok(Self { digest, media_type, bytes: told.body.clone(), document })
+    }
+
+    /// Whether it lists other manifests.
+    pub fn is_index(&self) -> bool {
+        self.document["manifests"].is_array()
+    }
+
+    /// What it points at: the configuration and layers of an image, the manifests of an index.
+    pub fn descriptors(&self, part: &str) -> Result<Vec<Descriptor>> {
+        let found: Vec<Descriptor> = match &self.document[part] {
+            Value::Null => Vec::new(),
+            one @ Value::Object(_) => {
+                vec![Descriptor::deserialize(one).map_err(|e| bad(part, &e))?]
+            }
+            list => Vec::deserialize(list).map_err(|e| bad(part, &e))?,
+        };
+        match found.iter().find(|descriptor| !is_digest(&descriptor.digest)) {
+            Some(other) => Err(Error::corrupt(format!("'{}' is no digest", other.digest))),
+            None => Ok(found),
+        }
+    }
+}
+
+fn bad(part: &str, error: &serde_json::Error) -> Error {
+    Error::corrupt(format!("a manifest whose {part} cannot be read ({error})"))
+}
+
+impl Registry {
+    /// A manifest, by tag or digest.
+    pub async fn content(&self, repository: &str, name: &Name) -> Result<Content> {
+        let reference = match name {
+            Name::Tag(text) | Name::Digest(text) => text,
+            Name::Whole => return Err(Error::invalid("name a tag or a digest")),
+        };
+        let url = self.url(&["v2", repository, "manifests", reference], &[]);
+        let scope = format!("repository:{repository}:pull");
+        let largest = LARGEST_MANIFEST;
+        let ask = Ask { accept: MANIFESTS, largest, ..Ask::get(url, &scope) };
+        self.ask(&ask, |told| Content::verified(&told, name)).await
+    }
+
+    /// The configuration of an image: a small blob, verified.
+    pub async fn config(&self, repository: &str, descriptor: &Descriptor) -> Result<Value> {
+        let what = format!("{}/{repository}@{}", self.login_server(), descriptor.digest);
+        let size = usize::try_from(descriptor.size).unwrap_or(usize::MAX);
+        if size > LARGEST_CONFIG {
+            let most = LARGEST_CONFIG >> 20;
+            return Err(Error::corrupt(format!("{what}: a configuration of more than {most} MiB")));
+        }
+        let bytes = self.blob(repository, &descriptor.digest, size).await?;
+        if bytes.len() != size || sha256(&bytes) != descriptor.digest {
+            return Err(Error::corrupt(format!("{what}: not the bytes that its digest names")));
+        }
+        serde_json::from_slice(&bytes)
+            .map_err(|e| Error::corrupt(format!("{what}: a configuration that is no JSON ({e})")))
+    }
+
+    /// A blob of at most `largest` bytes. Registries answer with a redirect to where it lies: followed
+    /// once, without any credential, and only to where ACR keeps blobs.
+    async fn blob(&self, repository: &str, digest: &str, largest: usize) -> Result<Bytes> {
+        let url = self.url(&["v2", repository, "blobs", digest], &[]);
+        let scope = format!("repository:{repository}:pull");
+        let ask = Ask { accept: "*/*", largest: largest.max(1 << 16), ..Ask::get(url, &scope) };
+        let (status, told) = self.ask_any(&ask).await?;
+        if status.is_success() {
+            return Ok(told.body);
+        }
+        let target = told.headers.get(LOCATION).and_then(|value| value.to_str().ok());
+        let target = target.and_then(|text| ask.url.join(text).ok()).ok_or_else(|| {
+            Error::invalid(format!("{}: a redirect that leads nowhere", self.login_server()))
+        })?;
+        self.check_blob_host(&target)?;
+        let what = format!("GET {} (a blob's place)", target.host_str().unwrap_or_default());
+        let answer = async {
+            let response = self.plain().get(target).send().await;
+            let response = response.map_err(|e| send_failure(&what, &e))?;
+            let (status, headers) = (response.status(), response.headers().clone());
+            let body = read_bounded(response, &what, largest.max(1 << 16)).await?;
+            if status == StatusCode::OK {
+                return Ok(body);
+            }
+            Err(refusal(&what, status, &headers, &body))
+        };
+        let late = |_| Error::transient(format!("{what}: no answer in two minutes"));
+        tokio::time::timeout(BLOB, answer).await.map_err(late)?
+    }
+
+    /// Blobs lie with the cloud's storage, or at the registry's own data endpoints; beside a registry on
+    /// this machine, on this machine.
+    fn check_blob_host(&self, target: &Url) -> Result<()> {
+        let host = target.host_str().unwrap_or_default();
+        let name = self.login_server().split('.').next().unwrap_or_default();
+        let stores =
+            ["blob.core.windows.net", "blob.core.usgovcloudapi.net", "blob.core.chinacloudapi.cn"];
+        let of_cloud = stores.iter().any(|store| host.ends_with(&format!(".{store}")));
+        let data = ["data.azurecr.io", "data.azurecr.us", "data.azurecr.cn"];
+        let of_registry = data
+            .iter()
+            .any(|end| host.starts_with(&format!("{name}.")) && host.ends_with(&format!(".{end}")));
+        let known =
+            target.scheme() == "https" && target.port().is_none() && (of_cloud || of_registry);
+        if known || (is_loopback(target) && self.is_local()) {
+            return Ok(());
+        }
+        let text = format!("{}: a blob's place is {host}, and is not gone to", self.login_server());
+        Err(Error::new(ErrorKind::Denied, text))
+    }
+
+    /// What refers to a manifest (signatures, SBOMs): by the referrers API, or by the tag that stands in
+    /// for it where a registry does not have that.
+    pub async fn referrers(&self, repository: &str, digest: &str) -> Result<Vec<Descriptor>> {
+        let url = self.url(&["v2", repository, "referrers", digest], &[]);
+        let scope = format!("repository:{repository}:pull");
+        let accept = "application/vnd.oci.image.index.v1+json";
+        let ask = Ask { accept, largest: LARGEST_MANIFEST, ..Ask::get(url, &scope) };
+        let document = match self.ask_json::<Value>(&ask).await {
+            Ok((_, document)) => document,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let tag = Name::Tag(digest.replacen(':', "-", 1));
+                match self.content(repository, &tag).await {
+                    Ok(content) => content.document,
+                    Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+                    Err(error) => return Err(error),
+                }
+            }
+            Err(error) => return Err(error),
+        };
+        let found = document["manifests"].as_array().cloned().unwrap_or_default();
+        let found = Vec::<Descriptor>::deserialize(Value::Array(found));
+        found.map_err(|e| bad("referrers", &e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Login;
+
+    #[test]
+    fn blobs_are_fetched_from_where_acr_keeps_them() {
+        let registry = Registry::new("example.azurecr.io", Login::Anonymous).unwrap();
+        let check = |url: &str| registry.check_blob_host(&url.parse().unwrap()).is_ok();
+        assert!(check("https://eusmanaged1.blob.core.windows.net/x?sig=1"));
+        assert!(check("https://example.eastus.data.azurecr.io/x"));
+        for bad in [
+            "http://eusmanaged1.blob.core.windows.net/x",
+            "https://blob.core.windows.net.evil.example/x",
+            "https://evilblob.core.windows.net/x",
+            "https://other.eastus.data.azurecr.io/x",
+            "https://example.evil/data.azurecr.io",
+            "https://169.254.169.254/metadata",
+            "http://127.0.0.1:80/x",
+            "https://a.blob.core.windows.net:8443/x",
+        ] {
+            assert!(!check(bad), "{bad}");
+        }
+    }
+}
