@@ -28,8 +28,11 @@ pub(crate) fn refusal(what: &str, status: StatusCode, headers: &HeaderMap, body:
         409 => ErrorKind::Conflict,
         _ => ErrorKind::Invalid,
     };
-    let asked =
-        retry_after(headers, OffsetDateTime::now_utc()).into_iter().chain(asked_in(&message));
+    // Resource Graph says when its quota is there again, as hours, minutes and seconds.
+    let resets = headers.get("x-ms-user-quota-resets-after").and_then(|value| value.to_str().ok());
+    let resets = resets.filter(|_| status == StatusCode::TOO_MANY_REQUESTS).and_then(clock);
+    let asked = retry_after(headers, OffsetDateTime::now_utc());
+    let asked = asked.into_iter().chain(asked_in(&message)).chain(resets);
     let wait = asked.max().map(|wait| wait.min(LONGEST_WAIT));
     // A 429 without any word of how long still closes its window for a moment.
     let wait = wait.or((status == StatusCode::TOO_MANY_REQUESTS).then_some(Duration::from_secs(1)));
@@ -80,6 +83,13 @@ fn retry_after(headers: &HeaderMap, now: OffsetDateTime) -> Option<Duration> {
     }
     let date = OffsetDateTime::parse(&text.replace("GMT", "+0000"), &Rfc2822).ok()?;
     Some((date - now).try_into().unwrap_or(Duration::ZERO))
+}
+
+/// `00:00:05` as a span.
+fn clock(text: &str) -> Option<Duration> {
+    let mut parts = text.trim().splitn(3, ':').map(|part| part.parse::<u64>().ok());
+    let (hours, minutes, seconds) = (parts.next()??, parts.next()??, parts.next()??);
+    Some(Duration::from_secs(hours.checked_mul(3_600)?.checked_add(minutes * 60 + seconds)?))
 }
 
 /// "Please try again after '6' seconds", "can be retried in 12 seconds": azure-quotas §5.
@@ -133,6 +143,8 @@ mod tests {
         assert_eq!(wait("Thu, 01 Jan 1970 00:00:30 GMT"), Some(Duration::from_secs(30)));
         assert_eq!(wait("Wed, 31 Dec 1969 00:00:30 GMT"), Some(Duration::ZERO));
         assert_eq!(wait("soon"), None);
+        assert_eq!(clock("00:01:05"), Some(Duration::from_secs(65)));
+        assert_eq!((clock("5"), clock("a:b:c"), clock("")), (None, None, None));
         assert_eq!(asked_in("Please try again after '6' seconds."), Some(Duration::from_secs(6)));
         assert_eq!(asked_in("can be retried in 12 seconds"), Some(Duration::from_secs(12)));
         let mut headers = HeaderMap::new();

@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 
 /// Rows of a page; the service hands out no more.
 const PAGE: usize = 1_000;
+/// A query whose rows change while they are handed out is asked again so often.
+const ASKED_AGAIN: usize = 3;
 /// A query over more rows than this is split by whoever asks it.
 const MOST_PAGES: usize = 400;
 /// Subscriptions of one request: Microsoft advises 300 (azure-rest §5).
@@ -30,6 +32,18 @@ struct Page<T> {
     result_truncated: Option<Value>,
     #[serde(rename = "$skipToken", default)]
     skip_token: Option<String>,
+}
+
+/// The pages of one request.
+enum Paged<T> {
+    Whole(Vec<T>),
+    TooMany,
+    /// Their count changed on the way.
+    Changed,
+}
+
+fn lost(why: &str) -> Error {
+    Error::invalid(format!("Resource Graph: {why}: rows are missing"))
 }
 
 /// Text as it stands within single quotes in a query.
@@ -62,10 +76,30 @@ impl Client {
             all => all.chunks(SUBSCRIPTIONS).map(Some).collect(),
         };
         for part in parts {
-            let Some(mut found) = self.pages(query, part, most).await? else { return Ok(None) };
-            rows.append(&mut found);
+            match self.whole(query, part, most).await? {
+                Some(mut found) => rows.append(&mut found),
+                None => return Ok(None),
+            }
         }
         Ok(Some(rows))
+    }
+
+    /// All pages of one request. When the count is another on a later page (recorded: 2,995, then
+    /// 2,994), rows have moved between pages, and one may be lost: it is asked again.
+    async fn whole<T: DeserializeOwned>(
+        &self,
+        query: &str,
+        subscriptions: Option<&[String]>,
+        most: u64,
+    ) -> Result<Option<Vec<T>>> {
+        for _ in 0..ASKED_AGAIN {
+            match self.pages(query, subscriptions, most).await? {
+                Paged::Whole(rows) => return Ok(Some(rows)),
+                Paged::TooMany => return Ok(None),
+                Paged::Changed => tracing::debug!("what Resource Graph counts has changed"),
+            }
+        }
+        Err(lost("what it counts changes from page to page"))
     }
 
     async fn pages<T: DeserializeOwned>(
@@ -73,14 +107,17 @@ impl Client {
         query: &str,
         subscriptions: Option<&[String]>,
         most: u64,
-    ) -> Result<Option<Vec<T>>> {
-        let lost = |why: &str| Error::invalid(format!("Resource Graph: {why}: rows are missing"));
+    ) -> Result<Paged<T>> {
         let mut rows = Vec::new();
+        let mut counted = None;
         let mut token: Option<String> = None;
         for _ in 0..MOST_PAGES {
             let page: Page<T> = self.page(query, subscriptions, token.as_deref()).await?;
             if page.total_records > most {
-                return Ok(None);
+                return Ok(Paged::TooMany);
+            }
+            if *counted.get_or_insert(page.total_records) != page.total_records {
+                return Ok(Paged::Changed);
             }
             let total = usize::try_from(page.total_records).unwrap_or(usize::MAX);
             rows.extend(page.data);
@@ -92,7 +129,7 @@ impl Client {
             match page.skip_token.filter(|next| !next.is_empty()) {
                 None if truncated => return Err(lost("an answer was cut")),
                 None if rows.len() < total => return Err(lost("fewer rows came than it counts")),
-                None => return Ok(Some(rows)),
+                None => return Ok(Paged::Whole(rows)),
                 Some(next) if token.as_ref() == Some(&next) => {
                     return Err(lost("its pages go round"));
                 }

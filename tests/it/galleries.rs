@@ -2,13 +2,18 @@
 
 use crate::support::faulty::{Fault, Faulty, How};
 use crate::support::{Azure, finish, json, read_json, read_ndjson, timeless};
+use azimg::client::Client;
 use azimg::sim::organisation::{SimDefinition, SimGallery, SimVersion};
 use azimg::sim::{Conditions, Keeps, Organisation, Scale, Sim, World, generate};
+use azimg::source::gallery::{Communities, Gallery};
 use azimg::source::locations::short_name;
+use azimg::source::{Crawled, Effort, Known, Source};
+use azimg::work::{Details, GalleryScope, RunId, Scope, SourceName, State, WorkItem};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A tenant with a gallery that is too big for one item, and two subscriptions that cannot be read.
 const TENANT: Keeps = Keeps {
@@ -292,6 +297,58 @@ fn what_resource_graph_does_not_tell_the_provider_does() {
         assert!(faulty.met(0) > 0);
         assert_eq!(timeless(rows(folder.path())), whole, "{lie} {stderr}");
     }
+}
+
+/// A wire on which Resource Graph never answers.
+#[derive(Debug)]
+struct NoGraph(crate::support::fleet::Direct);
+
+#[async_trait::async_trait]
+impl azimg::client::Wire for NoGraph {
+    async fn send(
+        &self,
+        request: &azimg::client::Outgoing,
+        bearer: reqwest::header::HeaderValue,
+    ) -> azimg::error::Result<azimg::client::Answer> {
+        if request.url.path().contains("ResourceGraph") {
+            return Err(azimg::error::Error::transient("the connection broke"));
+        }
+        self.0.send(request, bearer).await
+    }
+}
+
+#[test]
+fn at_the_last_delivery_the_provider_stands_in_for_resource_graph() {
+    let sim = Sim::new(tenant(Keeps::FEW), Conditions::default());
+    let gallery = sim.organisation().galleries.values().next().unwrap().clone();
+    let count = gallery.definitions.values().map(|d| 1 + d.versions.len()).sum::<usize>();
+    let own = azimg::source::gallery::parse::own_gallery(&gallery.id()).unwrap();
+    let latency = Duration::from_millis(10);
+    let wire = NoGraph(crate::support::fleet::Direct { sim, latency, random: None });
+    let endpoint = "http://127.0.0.1:1".parse().unwrap();
+    let credential = Arc::new(azimg::sim::SimCredential);
+    let client = Client::over(Arc::new(wire), endpoint, "s".into(), vec![credential]).unwrap();
+    let source = Gallery::new(client, Communities::Named(Vec::new()));
+    let scope = GalleryScope::Gallery {
+        own,
+        definitions: Vec::new(),
+        details: Details::None,
+        provider: false,
+        sharing: None,
+    };
+    let now = time::OffsetDateTime::UNIX_EPOCH;
+    let item = WorkItem::new(RunId::new(now), SourceName::Gallery, Scope::Gallery(scope));
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    runtime.unwrap().block_on(async {
+        let until = tokio::time::Instant::now() + Duration::from_mins(5);
+        let effort = |last| Effort { until, last, delivery: 1, now };
+        let first = source.crawl(&item, &effort(false), &Known::default()).await;
+        assert!(first.unwrap_err().is_transient());
+        let last = source.crawl(&item, &effort(true), &Known::default()).await.unwrap();
+        let Crawled::Ended(outcome, rows) = last else { panic!("put off") };
+        assert_eq!((outcome.state, rows.len()), (State::Done, count));
+    });
 }
 
 #[test]

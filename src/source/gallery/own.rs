@@ -48,7 +48,7 @@ impl Gallery {
                 Err(error) => return gave_up(item, error, effort),
             },
         };
-        let contents = match self.contents(own, definitions, *provider).await {
+        let contents = match self.contents(own, definitions, *provider, effort.last).await {
             Ok(contents) => contents,
             Err(error) => return gave_up(item, error, effort),
         };
@@ -96,15 +96,16 @@ impl Gallery {
         own: &OwnGallery,
         definitions: &[String],
         provider: bool,
+        is_last: bool,
     ) -> Result<Contents> {
         if !provider {
             match self.graph_contents(own, definitions).await {
                 // Resource Graph answers "nothing" where it may not look.
                 Ok(Contents::Here(listed)) if listed.is_empty() => {}
                 Ok(contents) => return Ok(contents),
-                Err(error) if error.kind() == ErrorKind::Throttled || error.is_transient() => {
-                    return Err(error);
-                }
+                Err(error) if error.kind() == ErrorKind::Throttled => return Err(error),
+                // It may be better at another delivery; at the last one the provider is left.
+                Err(error) if error.is_transient() && !is_last => return Err(error),
                 Err(error) => {
                     tracing::warn!(%error, gallery = own.gallery, "the provider is asked instead");
                 }
