@@ -6,10 +6,14 @@ use crate::error::{Error, Result};
 use crate::gallery::retire::{Action, Ledger, PLAN_VERSION, RetirePlan, Retired, Rules, plan};
 use crate::gallery::{Galleries, Step};
 use crate::source::locations;
+use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use time::OffsetDateTime;
+
+/// Definitions that are looked at at once.
+const AT_ONCE: usize = 8;
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct RetireArgs {
@@ -82,16 +86,20 @@ async fn make(
     }
     let machines = galleries.machines().await?;
     let (mut planned, mut refused) = (Vec::new(), Vec::new());
-    for (number, (own, definition)) in definitions.iter().enumerate() {
-        if !output.quiet && number % 50 == 49 {
-            eprintln!("{} of {} definitions looked at", number + 1, definitions.len());
+    let count = definitions.len();
+    let worlds = definitions.iter().map(|(own, name)| galleries.world(own, name, &machines, now));
+    let worlds: Vec<_> = worlds.collect();
+    let mut worlds = stream::iter(worlds).buffered(AT_ONCE).enumerate();
+    while let Some((number, world)) = worlds.next().await {
+        if !output.quiet && number % 100 == 99 {
+            eprintln!("{} of {count} definitions looked at", number + 1);
         }
-        let world = galleries.world(own, definition, &machines, now).await?;
-        match plan(&world, &rules, now) {
+        match plan(&world?, &rules, now) {
             Ok(plan) => planned.push(plan),
             Err(error) => refused.push(error),
         }
     }
+    drop(worlds);
     if let Some(first) = refused.first() {
         return Err(Error::invalid(match refused.len() {
             1 => first.to_string(),

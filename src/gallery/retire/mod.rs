@@ -16,9 +16,14 @@ use super::Galleries;
 use crate::error::{Error, Result};
 use crate::image::gallery::{GalleryImage, mark_latest};
 use crate::image::machine::{Machine, Reference};
+use crate::source::gallery::parse::Resource;
 use crate::source::gallery::{Communities, Gallery};
 use crate::work::OwnGallery;
+use futures::{StreamExt, TryStreamExt, stream};
 use time::OffsetDateTime;
+
+/// Lists that are asked for at once.
+const AT_ONCE: usize = 8;
 
 impl Galleries {
     fn source(&self) -> Gallery {
@@ -32,16 +37,27 @@ impl Galleries {
         subscriptions: &[String],
         filter: &[String],
     ) -> Result<Vec<(OwnGallery, String)>> {
-        let source = self.source();
+        let source = &self.source();
+        let galleries: Vec<_> = subscriptions.iter().map(|id| source.galleries(id)).collect();
+        let galleries: Vec<Vec<OwnGallery>> =
+            stream::iter(galleries).buffered(AT_ONCE).try_collect().await?;
+        let definitions: Vec<_> = galleries
+            .into_iter()
+            .flatten()
+            .map(|own| async move {
+                let listed = source.definitions(&own).await?;
+                Ok::<_, Error>((own, listed))
+            })
+            .collect();
+        let definitions: Vec<(OwnGallery, Vec<Resource>)> =
+            stream::iter(definitions).buffered(AT_ONCE).try_collect().await?;
         let mut found = Vec::new();
-        for subscription in subscriptions {
-            for own in source.galleries(subscription).await? {
-                for definition in source.definitions(&own).await? {
-                    let name = format!("{}/{}", own.gallery, definition.name).to_ascii_lowercase();
-                    let wanted = |part: &String| name.contains(&part.to_ascii_lowercase());
-                    if filter.is_empty() || filter.iter().any(wanted) {
-                        found.push((own.clone(), definition.name));
-                    }
+        for (own, listed) in definitions {
+            for definition in listed {
+                let name = format!("{}/{}", own.gallery, definition.name).to_ascii_lowercase();
+                let wanted = |part: &String| name.contains(&part.to_ascii_lowercase());
+                if filter.is_empty() || filter.iter().any(wanted) {
+                    found.push((own.clone(), definition.name));
                 }
             }
         }
