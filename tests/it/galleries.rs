@@ -589,5 +589,7 @@ fn under_quota_the_rows_are_the_same() {
     let result = crawl(&limited, folder.path(), &[]);
     assert_eq!(result["state"], "complete");
     assert!(limited.asked("ListGalleryArtifact") > 100);
+    // What was put off does not ask again what it knows.
+    assert_eq!(limited.asked("GetGallery"), 3);
     assert_eq!(timeless(rows(folder.path())), timeless(rows(free.path())));
 }

@@ -9,11 +9,15 @@ use crate::source::{Crawled, Effort, Known, Rows};
 use crate::work::{GalleryScope, Outcome, OwnGallery, Scope, State, WorkItem};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A gallery with more definitions and versions than this is split.
 const MOST_RESOURCES: u64 = 4_000;
 /// Definitions of one part of a gallery that is split; their names must fit into a query.
 const DEFINITIONS: usize = 50;
+
+/// A quota that is spent, and that nobody has told for how long, is waited for so long.
+const SOME_WHILE: Duration = Duration::from_secs(30);
 
 /// Definitions, and the versions of each, as they were listed.
 type Listed = Vec<(Resource, Vec<Resource>)>;
@@ -50,6 +54,10 @@ impl Gallery {
         };
         let contents = match self.contents(own, definitions, *provider, effort.last).await {
             Ok(contents) => contents,
+            Err(error) if error.kind() == ErrorKind::Throttled => {
+                let wait = error.retry_after().unwrap_or(SOME_WHILE);
+                return Ok(Crawled::Later(with_sharing(item, &sharing), wait));
+            }
             Err(error) => return gave_up(item, error, effort),
         };
         let listed = match contents {
@@ -190,6 +198,15 @@ impl Gallery {
         rows.sort_by(GalleryImage::compare);
         Ok(rows)
     }
+}
+
+/// A gallery's item that need not ask again how it is shared.
+fn with_sharing(item: &WorkItem, shared: &str) -> WorkItem {
+    let mut item = item.clone();
+    if let Scope::Gallery(GalleryScope::Gallery { sharing, .. }) = &mut item.scope {
+        *sharing = Some(shared.to_owned());
+    }
+    item
 }
 
 /// The path of a gallery, and what lies below it.
