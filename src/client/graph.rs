@@ -11,6 +11,7 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 
 /// Rows of a page; the service hands out no more.
 const PAGE: usize = 1_000;
@@ -23,10 +24,10 @@ const SUBSCRIPTIONS: usize = 300;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Page<T> {
+struct Page {
     #[serde(default)]
     total_records: u64,
-    data: Vec<T>,
+    data: Vec<Value>,
     /// A string: "true" or "false".
     #[serde(default)]
     result_truncated: Option<Value>,
@@ -38,7 +39,7 @@ struct Page<T> {
 enum Paged<T> {
     Whole(Vec<T>),
     TooMany,
-    /// Their count changed on the way.
+    /// Their count or their order changed on the way.
     Changed,
 }
 
@@ -85,7 +86,8 @@ impl Client {
     }
 
     /// All pages of one request. When the count is another on a later page (recorded: 2,995, then
-    /// 2,994), rows have moved between pages, and one may be lost: it is asked again.
+    /// 2,994), or a row comes twice, rows have moved between pages, and one may be lost: it is asked
+    /// again.
     async fn whole<T: DeserializeOwned>(
         &self,
         query: &str,
@@ -96,10 +98,10 @@ impl Client {
             match self.pages(query, subscriptions, most).await? {
                 Paged::Whole(rows) => return Ok(Some(rows)),
                 Paged::TooMany => return Ok(None),
-                Paged::Changed => tracing::debug!("what Resource Graph counts has changed"),
+                Paged::Changed => tracing::debug!("the rows of Resource Graph have moved"),
             }
         }
-        Err(lost("what it counts changes from page to page"))
+        Err(lost("its rows change from page to page"))
     }
 
     async fn pages<T: DeserializeOwned>(
@@ -109,10 +111,11 @@ impl Client {
         most: u64,
     ) -> Result<Paged<T>> {
         let mut rows = Vec::new();
+        let mut seen = HashSet::new();
         let mut counted = None;
         let mut token: Option<String> = None;
         for _ in 0..MOST_PAGES {
-            let page: Page<T> = self.page(query, subscriptions, token.as_deref()).await?;
+            let page = self.page(query, subscriptions, token.as_deref()).await?;
             if page.total_records > most {
                 return Ok(Paged::TooMany);
             }
@@ -120,7 +123,15 @@ impl Client {
                 return Ok(Paged::Changed);
             }
             let total = usize::try_from(page.total_records).unwrap_or(usize::MAX);
-            rows.extend(page.data);
+            for row in page.data {
+                let id = row["id"].as_str().ok_or_else(|| lost("a row has no id"))?;
+                if !seen.insert(id.to_ascii_lowercase()) {
+                    return Ok(Paged::Changed);
+                }
+                rows.push(serde_json::from_value(row).map_err(|e| {
+                    Error::transient(format!("Resource Graph: not the row that was expected ({e})"))
+                })?);
+            }
             let truncated = match page.result_truncated {
                 Some(Value::String(text)) => text.eq_ignore_ascii_case("true"),
                 Some(Value::Bool(truncated)) => truncated,
@@ -139,12 +150,12 @@ impl Client {
         Err(lost("an answer goes on and on"))
     }
 
-    async fn page<T: DeserializeOwned>(
+    async fn page(
         &self,
         query: &str,
         subscriptions: Option<&[String]>,
         token: Option<&str>,
-    ) -> Result<Page<T>> {
+    ) -> Result<Page> {
         let path = ["providers", "Microsoft.ResourceGraph", "resources"];
         let mut options = json!({"$top": PAGE, "resultFormat": "objectArray"});
         if let Some(token) = token {

@@ -1,22 +1,16 @@
 //! Galleries, from the crawl to the lookups: whole, exact, and never short of a row in silence.
 
-use crate::support::faulty::{Fault, Faulty, How};
 use crate::support::{Azure, finish, json, read_json, read_ndjson, timeless};
-use azimg::client::Client;
 use azimg::sim::organisation::{SimDefinition, SimGallery, SimVersion};
 use azimg::sim::{Conditions, Keeps, Organisation, Scale, Sim, World, generate};
-use azimg::source::gallery::{Communities, Gallery};
 use azimg::source::locations::short_name;
-use azimg::source::{Crawled, Effort, Known, Source};
-use azimg::work::{Details, GalleryScope, RunId, Scope, SourceName, State, WorkItem};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// A tenant with a gallery that is too big for one item, and two subscriptions that cannot be read.
-const TENANT: Keeps = Keeps {
+pub const TENANT: Keeps = Keeps {
     subscriptions: 6,
     galleries: 7,
     definitions: 70,
@@ -32,11 +26,11 @@ pub fn tenant(keeps: Keeps) -> World {
     World::new(locations, Vec::new()).keeping(keeps, 5)
 }
 
-fn start(world: World, subscriptions: u8) -> Azure {
+pub fn start(world: World, subscriptions: u8) -> Azure {
     Azure::under(world, Conditions { subscriptions, ..Conditions::default() }, None)
 }
 
-fn crawl(azure: &Azure, store: &Path, more: &[&str]) -> Value {
+pub fn crawl(azure: &Azure, store: &Path, more: &[&str]) -> Value {
     let mut arguments = vec!["crawl", "--source", "gallery", "-o", "json", "--store"];
     arguments.push(store.to_str().unwrap());
     arguments.extend(more);
@@ -273,84 +267,6 @@ fn the_latest_follows_the_rules_in_every_region() {
     }
 }
 
-/// Resource Graph that is cut, short of rows, empty or refused: the provider is asked.
-#[test]
-fn what_resource_graph_does_not_tell_the_provider_does() {
-    let keeps = Keeps { communities: 0, ..TENANT };
-    let whole = tempfile::tempdir().unwrap();
-    crawl(&start(tenant(keeps), 6), whole.path(), &[]);
-    let whole = timeless(rows(whole.path()));
-    assert!(whole.len() > 1_600);
-    for lie in [
-        r#"{"totalRecords":0,"count":0,"data":[],"facets":[],"resultTruncated":"false"}"#,
-        r#"{"totalRecords":9,"count":0,"data":[],"facets":[],"resultTruncated":"false"}"#,
-        r#"{"totalRecords":0,"count":0,"data":[],"facets":[],"resultTruncated":"true"}"#,
-        r#"{"totalRecords":9,"count":0,"data":[],"facets":[],"resultTruncated":"true","$skipToken":"x"}"#,
-    ] {
-        let azure = start(tenant(keeps), 6);
-        let faults = vec![Fault::new("resourcegraph", usize::MAX, How::Answer(200, &[], lie))];
-        let faulty = Faulty::start(azure, faults);
-        let folder = tempfile::tempdir().unwrap();
-        let store = folder.path().to_str().unwrap();
-        let arguments = ["crawl", "--source", "gallery", "--store", store, "-o", "json"];
-        let (_, _, stderr) = finish(&mut faulty.azimg(&arguments));
-        assert!(faulty.met(0) > 0);
-        assert_eq!(timeless(rows(folder.path())), whole, "{lie} {stderr}");
-    }
-}
-
-/// A wire on which Resource Graph never answers.
-#[derive(Debug)]
-struct NoGraph(crate::support::fleet::Direct);
-
-#[async_trait::async_trait]
-impl azimg::client::Wire for NoGraph {
-    async fn send(
-        &self,
-        request: &azimg::client::Outgoing,
-        bearer: reqwest::header::HeaderValue,
-    ) -> azimg::error::Result<azimg::client::Answer> {
-        if request.url.path().contains("ResourceGraph") {
-            return Err(azimg::error::Error::transient("the connection broke"));
-        }
-        self.0.send(request, bearer).await
-    }
-}
-
-#[test]
-fn at_the_last_delivery_the_provider_stands_in_for_resource_graph() {
-    let sim = Sim::new(tenant(Keeps::FEW), Conditions::default());
-    let gallery = sim.organisation().galleries.values().next().unwrap().clone();
-    let count = gallery.definitions.values().map(|d| 1 + d.versions.len()).sum::<usize>();
-    let own = azimg::source::gallery::parse::own_gallery(&gallery.id()).unwrap();
-    let latency = Duration::from_millis(10);
-    let wire = NoGraph(crate::support::fleet::Direct { sim, latency, random: None });
-    let endpoint = "http://127.0.0.1:1".parse().unwrap();
-    let credential = Arc::new(azimg::sim::SimCredential);
-    let client = Client::over(Arc::new(wire), endpoint, "s".into(), vec![credential]).unwrap();
-    let source = Gallery::new(client, Communities::Named(Vec::new()));
-    let scope = GalleryScope::Gallery {
-        own,
-        definitions: Vec::new(),
-        details: Details::None,
-        provider: false,
-        sharing: None,
-    };
-    let now = time::OffsetDateTime::UNIX_EPOCH;
-    let item = WorkItem::new(RunId::new(now), SourceName::Gallery, Scope::Gallery(scope));
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
-    runtime.unwrap().block_on(async {
-        let until = tokio::time::Instant::now() + Duration::from_mins(5);
-        let effort = |last| Effort { until, last, delivery: 1, now };
-        let first = source.crawl(&item, &effort(false), &Known::default()).await;
-        assert!(first.unwrap_err().is_transient());
-        let last = source.crawl(&item, &effort(true), &Known::default()).await.unwrap();
-        let Crawled::Ended(outcome, rows) = last else { panic!("put off") };
-        assert_eq!((outcome.state, rows.len()), (State::Done, count));
-    });
-}
-
 #[test]
 fn what_cannot_be_asked_stands_and_what_is_gone_goes() {
     let world = tenant(TENANT);
@@ -457,124 +373,6 @@ fn sources_live_beside_each_other() {
     let shown = json(&mut azure.azimg(&["images", "show", one, "--store", store, "-o", "json"]));
     assert_eq!(shown["id"], one);
 }
-
-#[test]
-fn machines_are_joined_with_their_images() {
-    let world = generate(Scale::Small, 4).keeping(Keeps { machines: 120, ..Keeps::FEW }, 4);
-    let organisation = world.organisation.clone();
-    let azure = Azure::start(world);
-    let folder = tempfile::tempdir().unwrap();
-    let store = folder.path().to_str().unwrap();
-    json(&mut azure.azimg(&["crawl", "--store", store, "-o", "json"]));
-    let arguments = ["images", "usage", "--all", "--store", store, "-o", "json"];
-    let rows = json(&mut azure.azimg(&arguments));
-    let rows = rows.as_array().unwrap();
-    assert_eq!(rows.len(), organisation.machines.len());
-    let galleries = crate::galleries::rows(folder.path());
-    let galleries = rows_by_id(&galleries);
-    let mut findings: BTreeSet<&str> = BTreeSet::new();
-    for row in rows.iter().filter(|row| row["imageKind"] == "gallery-version") {
-        let finding = row["finding"].as_str().unwrap();
-        findings.insert(finding);
-        let Some(version) = row["version"].as_str() else {
-            assert_eq!(row["isPinned"], false);
-            continue;
-        };
-        let id = format!("{}/versions/{version}", row["image"].as_str().unwrap()).to_lowercase();
-        let Some(image) = galleries.get(&id) else {
-            assert_eq!(finding, "gone", "{row}");
-            continue;
-        };
-        let expected = match image["status"].as_str().unwrap() {
-            "end-of-life" => "end-of-life",
-            "scheduled" => "scheduled",
-            _ if row["moveTo"].is_null() => "current",
-            _ => "not-latest",
-        };
-        assert_eq!(finding, expected, "{row}");
-        assert_eq!(row["endsAt"], image["endOfLifeAt"]);
-        if let Some(newer) = row["moveTo"].as_str() {
-            let id = format!("{}/versions/{newer}", row["image"].as_str().unwrap()).to_lowercase();
-            let locations = galleries[&id]["locations"].as_array().unwrap();
-            assert!(locations.contains(&row["location"]), "{row}");
-        }
-    }
-    for finding in ["gone", "end-of-life", "not-latest"] {
-        assert!(findings.contains(finding), "{findings:?}");
-    }
-    let gone = ["images", "usage", "--finding", "gone", "--store", store, "-o", "json"];
-    let gone = json(&mut azure.azimg(&gone));
-    let counted = rows.iter().filter(|row| row["finding"] == "gone").count();
-    assert_eq!(gone.as_array().unwrap().len(), counted);
-}
-
-fn rows_by_id(rows: &[Value]) -> BTreeMap<String, &Value> {
-    rows.iter().map(|row| (row["id"].as_str().unwrap().to_lowercase(), row)).collect()
-}
-
-#[test]
-fn lookups_over_http_have_galleries_too() {
-    let world = generate(Scale::Small, 9).keeping(Keeps { machines: 50, ..Keeps::FEW }, 9);
-    let azure = Azure::start(world);
-    let folder = tempfile::tempdir().unwrap();
-    json(&mut azure.azimg(&["crawl", "--store", folder.path().to_str().unwrap(), "-o", "json"]));
-    let (marketplace, galleries) = (crate::support::rows(folder.path()), rows(folder.path()));
-    let host = crate::web::Host::start(&azure, folder.path());
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let client = reqwest::Client::new();
-    let get = |path: &str| {
-        let url = if path.starts_with("http") {
-            path.to_owned()
-        } else {
-            format!("{}/{path}", host.address)
-        };
-        runtime.block_on(async {
-            let answer = client.get(url).send().await.unwrap();
-            let status = answer.status().as_u16();
-            (status, serde_json::from_slice::<Value>(&answer.bytes().await.unwrap()).unwrap())
-        })
-    };
-    let all = |path: &str| {
-        let mut found: Vec<Value> = Vec::new();
-        let mut next = path.to_owned();
-        loop {
-            let (status, page) = get(&next);
-            assert_eq!(status, 200, "{next}: {page}");
-            found.extend(page["value"].as_array().unwrap().clone());
-            match page["nextLink"].as_str() {
-                Some(link) => link.clone_into(&mut next),
-                None => return found,
-            }
-        }
-    };
-    // Pages go from one table into the next.
-    let both: Vec<Value> = marketplace.iter().chain(&galleries).cloned().collect();
-    assert_eq!(all("images?top=37"), both);
-    let versions: Vec<Value> =
-        galleries.iter().filter(|row| row["kind"] == "gallery-version").cloned().collect();
-    assert_eq!(all("images?kind=gallery-version&top=11"), versions);
-    let searched = all("images?search=gallery_001%20ubuntu");
-    assert!(!searched.is_empty());
-    assert!(searched.iter().all(|row| row["gallery"] == "gallery_001"));
-    let latest =
-        versions.iter().find(|row| row["isLatest"] == true && row["gallery"] == "gallery_000");
-    let latest = latest.unwrap();
-    let id = latest["id"].as_str().unwrap();
-    assert_eq!(get(&format!("images{id}")), (200, latest.clone()));
-    assert_eq!(all(&format!("images?id={id}")), std::slice::from_ref(latest));
-    let name = format!("gallery_000/{}", latest["definition"].as_str().unwrap());
-    assert_eq!(get(&format!("images/latest?urn={name}")), (200, latest.clone()));
-    assert_eq!(get("images/latest?urn=gallery_000/nothing").0, 404);
-    assert_eq!(get("images/subscriptions/x/y").0, 404);
-    let usage = all("images/usage?top=7");
-    assert_eq!(usage.len(), 50);
-    let gone = all("images/usage?finding=gone&finding=end-of-life");
-    let wanted =
-        usage.iter().filter(|row| row["finding"] == "gone" || row["finding"] == "end-of-life");
-    assert_eq!(gone, wanted.cloned().collect::<Vec<_>>());
-    assert_eq!(get("images/usage?finding=odd").0, 400);
-}
-
 /// The windows of galleries are tight (200 lists of shared definitions in half an hour): what is put
 /// off comes back, and the rows are those without any limit.
 #[test]

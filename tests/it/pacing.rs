@@ -11,9 +11,7 @@ use std::time::Duration;
 /// Crawls a region under real limits with so many processes on one quota, in so many subscriptions; how long it took, and the
 /// statistics of the simulated Azure.
 fn crawl(processes: usize, subscriptions: u8, endpoint: &str) -> (Duration, Value) {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
-    runtime.unwrap().block_on(async {
+    crate::support::paused(async {
         let quota = "real".parse().unwrap();
         let world = generate(Scale::Region, 1);
         let sim = Sim::new(world, Conditions { quota, subscriptions, ..Conditions::default() });

@@ -60,27 +60,20 @@ fn expected(all: &[Exchange], location: &str) -> BTreeMap<String, Value> {
     found
 }
 
+/// Crawls one location of the marketplace with all details.
+fn crawled(identity: &Azure, replay: &Replay, location: &str, store: &Path) -> Value {
+    let mut arguments = vec!["crawl", "--source", "marketplace", "--location", location];
+    arguments.extend(["--details", "all", "-o", "json", "--store", store.to_str().unwrap()]);
+    json(&mut azimg(identity, replay, &arguments))
+}
+
 fn crawl_finds_what_was_recorded(location: &str, at_least: usize) {
     let Some(folder) = recordings() else { return };
     let all = marketplace(&folder);
     let replay = Replay::start(&all);
     let identity = Azure::start(generate(Scale::Small, 1));
     let store = tempfile::tempdir().unwrap();
-    let path = store.path().to_str().unwrap();
-    let arguments = [
-        "crawl",
-        "--source",
-        "marketplace",
-        "--location",
-        location,
-        "--details",
-        "all",
-        "--store",
-        path,
-        "-o",
-        "json",
-    ];
-    let result = json(&mut azimg(&identity, &replay, &arguments));
+    let result = crawled(&identity, &replay, location, store.path());
     assert_eq!(result["state"], "complete");
     assert!(result["coverage"]["gone"].as_u64().unwrap() > 0, "most publishers were not recorded");
 
@@ -180,21 +173,7 @@ fn every_recorded_location_parses_in_its_oldest_and_newest_form() {
         });
         for location in ["eastus", "westus", "westcentralus"] {
             let store = tempfile::tempdir().unwrap();
-            let path = store.path().to_str().unwrap();
-            let arguments = [
-                "crawl",
-                "--source",
-                "marketplace",
-                "--location",
-                location,
-                "--details",
-                "all",
-                "--store",
-                path,
-                "-o",
-                "json",
-            ];
-            let result = json(&mut azimg(&identity, &replay, &arguments));
+            let result = crawled(&identity, &replay, location, store.path());
             assert_eq!(result["state"], "complete", "{location} {result}");
             assert!(result["images"]["marketplace"].as_u64().unwrap() > 0, "{location}");
         }

@@ -154,9 +154,7 @@ impl Fate {
 
     /// Runs it on a store that holds `before`; what the store holds then, and the requests made.
     fn run(self, before: &MemoryStore) -> (MemoryStore, u64) {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
-        runtime.unwrap().block_on(async {
+        crate::support::paused(async {
             let conditions = Conditions {
                 quota: self.quota,
                 faults: self.faults,

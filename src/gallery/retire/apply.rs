@@ -10,6 +10,7 @@ use reqwest::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::{HashMap, HashSet};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -85,12 +86,11 @@ impl Galleries {
         let mut applied = Applied::default();
         let all = plan.retired().count();
         for (number, retired) in plan.retired().enumerate() {
-            let is_gone = gone.iter().any(|id: &String| id.eq_ignore_ascii_case(&retired.id));
             if ledger.state(retired) == Some(State::Done) {
                 applied.before += 1;
                 continue;
             }
-            if is_gone {
+            if gone.contains(&retired.id.to_ascii_lowercase()) {
                 // It was begun, and its end was not written down.
                 ledger.write(retired, State::Done, "seen to be done")?;
                 applied.before += 1;
@@ -115,20 +115,20 @@ impl Galleries {
         Ok(applied)
     }
 
-    /// Refuses a plan that has expired, or that the world has left behind; the versions that are
-    /// retired already, though nobody wrote that down.
+    /// Refuses a plan that has expired, or that the world has left behind; the ids, in lower case,
+    /// of versions that are retired already, though nobody wrote that down.
     pub async fn check_plan(
         &self,
         plan: &RetirePlan,
         ledger: &Ledger,
         now: OffsetDateTime,
-    ) -> Result<Vec<String>> {
+    ) -> Result<HashSet<String>> {
         if now > plan.expires_at {
             let text = "the plan has expired: make a new one, and look at it again";
             return Err(Error::new(ErrorKind::Conflict, text));
         }
         let machines = self.machines().await?;
-        let mut gone = Vec::new();
+        let mut gone = HashSet::new();
         for planned in plan.definitions.iter().filter(|planned| !planned.retired.is_empty()) {
             self.check(plan, planned, ledger, &machines, &mut gone).await?;
         }
@@ -143,7 +143,7 @@ impl Galleries {
         planned: &Planned,
         ledger: &Ledger,
         machines: &[Machine],
-        gone: &mut Vec<String>,
+        gone: &mut HashSet<String>,
     ) -> Result<()> {
         let name = Name::from_id(&planned.definition)
             .ok_or_else(|| Error::invalid(format!("'{}' is no definition", planned.definition)))?;
@@ -174,22 +174,23 @@ impl Galleries {
                     .is_some_and(|row| row.end_of_life_at.is_some_and(|end| end <= whole.made_at)),
             };
             if made {
-                gone.push(retired.id.clone());
+                gone.insert(retired.id.to_ascii_lowercase());
             }
         }
         if touched.is_empty() && !world.is_as_planned(planned) {
             return Err(changed("its versions are others, or have changed"));
         }
-        // What stands on it may have changed, or some of it is done: the rules must still let the rest go.
-        let still = world.versions.iter().filter(|row| {
-            planned.retired.iter().any(|r| r.id.eq_ignore_ascii_case(&row.id))
-                && !gone.iter().any(|id| id.eq_ignore_ascii_case(&row.id))
-        });
+        // What stands on it may have changed, some of it is done, and people edit plans: the rules must
+        // still let each version that is left go, in the way that the plan says.
         let rules = Rules { max_percent: 100, ..whole.rules.clone() };
         let again = plan(&world, &rules, whole.made_at)?;
-        for row in still {
-            if !again.retired.iter().any(|retired| retired.id.eq_ignore_ascii_case(&row.id)) {
-                return Err(changed(&format!("{} would stay now", row.name())));
+        let goes: HashMap<String, Action> =
+            again.retired.iter().map(|r| (r.id.to_ascii_lowercase(), r.action)).collect();
+        for retired in &planned.retired {
+            let id = retired.id.to_ascii_lowercase();
+            let is_over = ledger.state(retired) == Some(State::Done) || gone.contains(&id);
+            if !is_over && goes.get(&id) != Some(&retired.action) {
+                return Err(changed(&format!("{} would stay now", retired.id)));
             }
         }
         Ok(())

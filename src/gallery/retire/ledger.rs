@@ -1,11 +1,11 @@
 //! What was begun and done of a plan, written down before and after, so that whoever goes on knows.
 
 use super::plan::Retired;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
@@ -43,34 +43,38 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens the ledger of the plan of that name, or begins it. A line that was cut at the end is the
-    /// mark of a crash, and is passed over; one of another plan is an error.
+    /// Opens the ledger of the plan of that name, or begins it; an error while another process has it
+    /// open. A line that was cut, at whatever byte, is the mark of a crash, and is passed over; one of
+    /// another plan is an error.
     pub fn open(path: &Path, plan: &str) -> Result<Self> {
         let io = |e| Error::io(path.display(), e);
+        let mut file =
+            OpenOptions::new().read(true).create(true).append(true).open(path).map_err(io)?;
+        // Two that do one plan would each send what the other has begun.
+        file.try_lock().map_err(|e| match e {
+            TryLockError::WouldBlock => Error::new(
+                ErrorKind::Conflict,
+                format!("{} is in use: this plan is being applied already", path.display()),
+            ),
+            TryLockError::Error(e) => io(e),
+        })?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).map_err(io)?;
         let mut states = BTreeMap::new();
-        let mut cut = false;
-        if path.exists() {
-            let lines = BufReader::new(File::open(path).map_err(io)?).lines();
-            for line in lines {
-                let text = line.map_err(io)?;
-                cut = false;
-                let Ok(line) = serde_json::from_str::<Line>(&text) else {
-                    cut = true;
-                    continue;
-                };
-                if line.plan != plan {
-                    return Err(Error::invalid(format!(
-                        "{} is the ledger of another plan ({}): move it away, or name another with \
-                         --ledger",
-                        path.display(),
-                        line.plan
-                    )));
-                }
-                states.insert(line.id.to_ascii_lowercase(), line.state);
+        for line in text.split(|byte| *byte == b'\n') {
+            let Ok(line) = serde_json::from_slice::<Line>(line) else { continue };
+            if line.plan != plan {
+                return Err(Error::invalid(format!(
+                    "{} is the ledger of another plan ({}): move it away, or name another with \
+                     --ledger",
+                    path.display(),
+                    line.plan
+                )));
             }
+            states.insert(line.id.to_ascii_lowercase(), line.state);
         }
-        let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(io)?;
-        if cut {
+        // The next line must not become the end of one that was cut.
+        if text.last().is_some_and(|byte| *byte != b'\n') {
             file.write_all(b"\n").map_err(io)?;
         }
         Ok(Self { file, path: path.to_owned(), plan: plan.to_owned(), states })

@@ -9,7 +9,7 @@ mod ledger;
 mod plan;
 
 pub use apply::{Applied, PLAN_VERSION, Progress, RetirePlan};
-pub use ledger::Ledger;
+pub use ledger::{Ledger, State};
 pub use plan::{Action, Kept, Planned, Retired, Rules, World, plan};
 
 use super::Galleries;

@@ -198,3 +198,10 @@ pub fn catalogued(row: &Value) -> Value {
         .collect::<serde_json::Map<_, _>>()
         .into()
 }
+
+/// Runs `work` on a clock that goes on by itself as soon as everybody waits.
+pub fn paused<T>(work: impl Future<Output = T>) -> T {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    runtime.unwrap().block_on(work)
+}

@@ -1,0 +1,132 @@
+//! Resource Graph: whole, or known not to be.
+
+use crate::galleries::{TENANT, crawl, rows, start, tenant};
+use crate::support::faulty::{Fault, Faulty, How};
+use crate::support::{finish, paused, timeless};
+use azimg::client::{Answer, Client, Outgoing, Wire};
+use azimg::error::{Error, Result};
+use azimg::sim::{Conditions, Keeps, Sim, SimCredential};
+use azimg::source::gallery::{Communities, Gallery};
+use azimg::source::{Crawled, Effort, Known, Source};
+use azimg::work::{Details, GalleryScope, RunId, Scope, SourceName, State, WorkItem};
+use reqwest::header::{HeaderMap, HeaderValue};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Resource Graph that is cut, short of rows, empty or refused: the provider is asked.
+#[test]
+fn what_resource_graph_does_not_tell_the_provider_does() {
+    let keeps = Keeps { communities: 0, ..TENANT };
+    let whole = tempfile::tempdir().unwrap();
+    crawl(&start(tenant(keeps), 6), whole.path(), &[]);
+    let whole = timeless(rows(whole.path()));
+    assert!(whole.len() > 1_600);
+    for lie in [
+        r#"{"totalRecords":0,"count":0,"data":[],"facets":[],"resultTruncated":"false"}"#,
+        r#"{"totalRecords":9,"count":0,"data":[],"facets":[],"resultTruncated":"false"}"#,
+        r#"{"totalRecords":0,"count":0,"data":[],"facets":[],"resultTruncated":"true"}"#,
+        r#"{"totalRecords":9,"count":0,"data":[],"facets":[],"resultTruncated":"true","$skipToken":"x"}"#,
+    ] {
+        let azure = start(tenant(keeps), 6);
+        let faults = vec![Fault::new("resourcegraph", usize::MAX, How::Answer(200, &[], lie))];
+        let faulty = Faulty::start(azure, faults);
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().to_str().unwrap();
+        let arguments = ["crawl", "--source", "gallery", "--store", store, "-o", "json"];
+        let (_, _, stderr) = finish(&mut faulty.azimg(&arguments));
+        assert!(faulty.met(0) > 0);
+        assert_eq!(timeless(rows(folder.path())), whole, "{lie} {stderr}");
+    }
+}
+
+/// A wire on which Resource Graph never answers.
+#[derive(Debug)]
+struct NoGraph(crate::support::fleet::Direct);
+
+#[async_trait::async_trait]
+impl Wire for NoGraph {
+    async fn send(&self, request: &Outgoing, bearer: HeaderValue) -> Result<Answer> {
+        if request.url.path().contains("ResourceGraph") {
+            return Err(Error::transient("the connection broke"));
+        }
+        self.0.send(request, bearer).await
+    }
+}
+
+#[test]
+fn at_the_last_delivery_the_provider_stands_in_for_resource_graph() {
+    let sim = Sim::new(tenant(Keeps::FEW), Conditions::default());
+    let gallery = sim.organisation().galleries.values().next().unwrap().clone();
+    let count = gallery.definitions.values().map(|d| 1 + d.versions.len()).sum::<usize>();
+    let own = azimg::source::gallery::parse::own_gallery(&gallery.id()).unwrap();
+    let latency = Duration::from_millis(10);
+    let wire = NoGraph(crate::support::fleet::Direct { sim, latency, random: None });
+    let endpoint = "http://127.0.0.1:1".parse().unwrap();
+    let credential = Arc::new(SimCredential);
+    let client = Client::over(Arc::new(wire), endpoint, "s".into(), vec![credential]).unwrap();
+    let source = Gallery::new(client, Communities::Named(Vec::new()));
+    let scope = GalleryScope::Gallery {
+        own,
+        definitions: Vec::new(),
+        details: Details::None,
+        provider: false,
+        sharing: None,
+    };
+    let now = time::OffsetDateTime::UNIX_EPOCH;
+    let item = WorkItem::new(RunId::new(now), SourceName::Gallery, Scope::Gallery(scope));
+    paused(async {
+        let until = tokio::time::Instant::now() + Duration::from_mins(5);
+        let effort = |last| Effort { until, last, delivery: 1, now };
+        let first = source.crawl(&item, &effort(false), &Known::default()).await;
+        assert!(first.unwrap_err().is_transient());
+        let last = source.crawl(&item, &effort(true), &Known::default()).await.unwrap();
+        let Crawled::Ended(outcome, rows) = last else { panic!("put off") };
+        assert_eq!((outcome.state, rows.len()), (State::Done, count));
+    });
+}
+
+/// A Resource Graph that hands out these pages in turn, over and over.
+#[derive(Debug)]
+struct Pages(Vec<Value>, AtomicUsize);
+
+#[async_trait::async_trait]
+impl Wire for Pages {
+    async fn send(&self, _: &Outgoing, _: HeaderValue) -> Result<Answer> {
+        let number = self.1.fetch_add(1, Ordering::SeqCst);
+        let body = self.0[number % self.0.len()].to_string().into();
+        Ok(Answer { status: reqwest::StatusCode::OK, headers: HeaderMap::new(), body })
+    }
+}
+
+fn page(total: usize, names: &[&str], next: Option<&str>) -> Value {
+    let data: Vec<Value> = names.iter().map(|name| json!({"id": name, "name": name})).collect();
+    json!({"totalRecords": total, "count": data.len(), "data": data, "resultTruncated": "false",
+        "$skipToken": next})
+}
+
+/// Asks for all rows of `pages`: what came of it, and the requests that it took.
+fn ask(pages: Vec<Value>) -> (Result<Vec<Value>>, usize) {
+    let wire = Arc::new(Pages(pages, AtomicUsize::new(0)));
+    let endpoint = "http://127.0.0.1:1".parse().unwrap();
+    let over = Arc::clone(&wire) as Arc<dyn Wire>;
+    let client = Client::over(over, endpoint, "s".into(), vec![Arc::new(SimCredential)]).unwrap();
+    let rows = paused(async { client.graph::<Value>("resources", &[]).await });
+    (rows, wire.1.load(Ordering::SeqCst))
+}
+
+/// The count is right, and yet a row is missing: one that moved over the edge of a page comes twice.
+#[test]
+fn a_row_that_comes_twice_hides_one_that_is_missing() {
+    let moved = || vec![page(3, &["/a", "/b"], Some("2")), page(3, &["/B"], None)];
+    let whole = || vec![page(3, &["/a", "/b"], Some("2")), page(3, &["/c"], None)];
+    let (rows, requests) = ask([moved(), whole()].concat());
+    assert_eq!(rows.unwrap().len(), 3, "the second time it is whole");
+    assert_eq!(requests, 4);
+    let (rows, requests) = ask(moved());
+    assert!(rows.unwrap_err().to_string().contains("rows are missing"));
+    assert_eq!(requests, 6, "it is asked three times");
+    let (rows, _) = ask(vec![json!({"totalRecords": 1, "data": [{"name": "no id"}]})]);
+    assert!(rows.unwrap_err().to_string().contains("no id"));
+}

@@ -1,0 +1,312 @@
+//! Registries that lie: no answer leads a credential away, and nothing is believed that does not hash.
+
+use crate::registries::entra;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use azimg::error::ErrorKind;
+use azimg::registry::{Login, Name, Registry};
+use serde_json::Value;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use tokio::runtime::Runtime;
+
+/// A server that answers as it is told, and keeps what it was sent.
+struct Server {
+    address: String,
+    seen: Arc<Mutex<Vec<String>>>,
+}
+
+type Answer = fn(&str, &str) -> Response;
+
+async fn server(answer: Answer, other: String) -> Server {
+    #[derive(Clone)]
+    struct At {
+        answer: Answer,
+        other: String,
+        seen: Arc<Mutex<Vec<String>>>,
+    }
+    async fn serve(State(at): State<At>, request: Request) -> Response {
+        let (parts, body) = request.into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        let path = parts.uri.path_and_query().unwrap().to_string();
+        let text = format!(
+            "{} {path} {:?} {}",
+            parts.method,
+            parts.headers.get("authorization").map(|value| value.to_str().unwrap().to_owned()),
+            String::from_utf8_lossy(&body)
+        );
+        at.seen.lock().unwrap().push(text);
+        (at.answer)(&path, &at.other)
+    }
+    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let at = At { answer, other, seen: Arc::clone(&seen) };
+    let routes = Router::new().fallback(serve).with_state(at);
+    tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+    Server { address, seen }
+}
+
+fn reply(status: u16, headers: &[(&str, String)], body: &str) -> Response {
+    let mut response = Response::builder().status(status);
+    for (name, value) in headers {
+        response = response.header(*name, value);
+    }
+    response.body(Body::from(body.to_owned())).unwrap()
+}
+
+fn token(path: &str) -> Option<Response> {
+    match path {
+        "/oauth2/exchange" => Some(reply(200, &[], r#"{"refresh_token":"REFRESH"}"#)),
+        "/oauth2/token" => Some(reply(200, &[], r#"{"access_token":"ACCESS"}"#)),
+        _ => None,
+    }
+}
+
+/// A registry that wants to be left alone is left alone, by everyone, and asked again.
+#[test]
+fn throttling_is_waited_for() {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    Runtime::new().unwrap().block_on(async {
+        let busy = server(
+            |path, _| {
+                let wait = [("retry-after", "1".to_owned())];
+                let body = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}"#;
+                token(path).unwrap_or_else(|| match ASKED.fetch_add(1, Ordering::SeqCst) {
+                    0 => reply(429, &wait, body),
+                    _ => reply(200, &[], r#"{"repositories":["a"]}"#),
+                })
+            },
+            String::new(),
+        )
+        .await;
+        let registry = Registry::new(&busy.address, entra()).unwrap();
+        assert_eq!(registry.repositories().await.unwrap(), ["a"]);
+        assert_eq!(ASKED.load(Ordering::SeqCst), 2);
+    });
+}
+
+/// What a registry may answer to lead a client elsewhere; the attacker must never be asked anything.
+const LEADING_AWAY: [(&str, Answer); 7] = [
+    ("a realm elsewhere", |path, other| {
+        let realm =
+            format!("Bearer realm=\"http://{other}/oauth2/token\",service=\"x\",scope=\"y&z\"");
+        token(path).unwrap_or_else(|| reply(401, &[("www-authenticate", realm)], "{}"))
+    }),
+    ("a realm from the beginning", |_, other| {
+        let realm = format!("Basic realm=\"http://user:pw@{other}/\"");
+        reply(401, &[("www-authenticate", realm)], "{}")
+    }),
+    ("a redirect of a listing", |path, other| {
+        let to = format!("http://{other}/stolen");
+        token(path).unwrap_or_else(|| reply(307, &[("location", to)], ""))
+    }),
+    ("a redirect of the token request", |_, other| {
+        reply(308, &[("location", format!("http://{other}/oauth2/token"))], "")
+    }),
+    ("a next page elsewhere", |path, other| {
+        let link = format!("<http://{other}/acr/v1/_catalog?n=1>; rel=\"next\"");
+        token(path).unwrap_or_else(|| reply(200, &[("link", link)], r#"{"repositories":["a"]}"#))
+    }),
+    ("a next page without a scheme", |path, other| {
+        let link = format!("<//{other}/acr/v1/_catalog?n=1>; rel=\"next\"");
+        token(path).unwrap_or_else(|| reply(200, &[("link", link)], r#"{"repositories":["a"]}"#))
+    }),
+    ("a next page of another list", |path, _| {
+        let link = "</acr/v1/secret/_tags?n=1>; rel=\"next\"".to_owned();
+        token(path).unwrap_or_else(|| reply(200, &[("link", link)], r#"{"repositories":["a"]}"#))
+    }),
+];
+
+#[test]
+fn no_answer_leads_a_credential_away() {
+    Runtime::new().unwrap().block_on(async {
+        for (what, answer) in LEADING_AWAY {
+            let attacker = server(|_, _| reply(200, &[], "{}"), String::new()).await;
+            let evil = server(answer, attacker.address.clone()).await;
+            let registry = Registry::new(&evil.address, entra()).unwrap();
+            let error = registry.repositories().await.unwrap_err();
+            assert!(attacker.seen.lock().unwrap().is_empty(), "{what}: {:?}", attacker.seen);
+            assert!(!error.to_string().contains("eyJ"), "{what}: {error}");
+            assert!(!error.to_string().contains("ACCESS"), "{what}: {error}");
+            let seen = evil.seen.lock().unwrap().clone();
+            assert!(seen.iter().all(|asked| !asked.contains("secret")), "{what}: {seen:?}");
+            // The Entra token goes to the exchange alone, the refresh token to the token service.
+            for asked in seen.iter().filter(|asked| !asked.contains("/oauth2/")) {
+                assert!(!asked.contains("eyJ") && !asked.contains("REFRESH"), "{what}: {asked}");
+            }
+        }
+    });
+}
+
+#[test]
+fn endless_lists_and_bodies_are_bounded() {
+    let cases: [(&str, Answer, &str); 4] = [
+        (
+            "pages that go round",
+            |path, _| {
+                let link = "</acr/v1/_catalog?last=a&n=1>; rel=\"next\"".to_owned();
+                token(path)
+                    .unwrap_or_else(|| reply(200, &[("link", link)], r#"{"repositories":["a"]}"#))
+            },
+            "go round",
+        ),
+        (
+            "a listing that is too long",
+            |path, _| token(path).unwrap_or_else(|| reply(200, &[], &" ".repeat(17 << 20))),
+            "longer than 16 MiB",
+        ),
+        (
+            "a token that is too long",
+            |_, _| reply(200, &[], &format!("{{\"refresh_token\":\"{}\"}}", "x".repeat(2 << 20))),
+            "longer than 1 MiB",
+        ),
+        (
+            "another document",
+            |path, _| token(path).unwrap_or_else(|| reply(404, &[], "404 page not found")),
+            "404 page not found",
+        ),
+    ];
+    Runtime::new().unwrap().block_on(async {
+        for (what, answer, expected) in cases {
+            let evil = server(answer, String::new()).await;
+            let registry = Registry::new(&evil.address, entra()).unwrap();
+            let error = registry.repositories().await.unwrap_err().to_string();
+            assert!(error.contains(expected), "{what}: {error}");
+        }
+    });
+}
+
+#[test]
+fn names_that_are_none_are_not_passed_on() {
+    Runtime::new().unwrap().block_on(async {
+        let evil = server(
+            |path, _| {
+                let tags =
+                    r#"{"imageName":"a","tags":[{"name":"../x","digest":"sha256:../../x"}]}"#;
+                token(path).unwrap_or_else(|| reply(200, &[], tags))
+            },
+            String::new(),
+        )
+        .await;
+        let registry = Registry::new(&evil.address, entra()).unwrap();
+        let error = registry.tags("a", None).await.unwrap_err();
+        assert!(error.to_string().contains("names that are none"), "{error}");
+    });
+    for bad in ["", "a/b", "user@host", "host?x", "http://x", "a b", "h#f"] {
+        assert!(Registry::new(bad, Login::Anonymous).is_err(), "{bad}");
+    }
+}
+const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
+
+fn sha256(text: &str) -> String {
+    use sha2::{Digest, Sha256};
+    let hash = Sha256::digest(text.as_bytes());
+    format!("sha256:{}", hash.iter().map(|b| format!("{b:02x}")).collect::<String>())
+}
+
+#[test]
+fn a_manifest_that_lies_is_not_believed() {
+    const PLAIN: &str = r#"{"schemaVersion":2,"layers":[]}"#;
+    let cases: [(&str, Answer, &str); 6] = [
+        (
+            "other bytes",
+            |path, _| {
+                let kind = [("content-type", IMAGE.to_owned())];
+                token(path)
+                    .unwrap_or_else(|| reply(200, &kind, r#"{"schemaVersion":2,"layers":[1]}"#))
+            },
+            "whose digest is",
+        ),
+        (
+            "another digest in its header",
+            |path, _| {
+                let other = format!("sha256:{}", "a".repeat(64));
+                let kind = [("content-type", IMAGE.to_owned()), ("docker-content-digest", other)];
+                token(path).unwrap_or_else(|| reply(200, &kind, PLAIN))
+            },
+            "and called it sha256:aaaa",
+        ),
+        (
+            "another type",
+            |path, _| {
+                let kind = [("content-type", IMAGE.to_owned())];
+                let body =
+                    r#"{"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+                token(path).unwrap_or_else(|| reply(200, &kind, body))
+            },
+            "and called it application/vnd.oci.image.manifest",
+        ),
+        (
+            "an image and an index",
+            |path, _| {
+                let kind = [("content-type", IMAGE.to_owned())];
+                token(path).unwrap_or_else(|| reply(200, &kind, r#"{"layers":[],"manifests":[]}"#))
+            },
+            "an image and an index",
+        ),
+        (
+            "no JSON",
+            |path, _| {
+                let deep = "[".repeat(100_000);
+                token(path).unwrap_or_else(|| reply(200, &[], &deep))
+            },
+            "no JSON",
+        ),
+        (
+            "too long",
+            |path, _| token(path).unwrap_or_else(|| reply(200, &[], &" ".repeat(5 << 20))),
+            "longer than 4 MiB",
+        ),
+    ];
+    Runtime::new().unwrap().block_on(async {
+        for (what, answer, expected) in cases {
+            let evil = server(answer, String::new()).await;
+            let registry = Registry::new(&evil.address, entra()).unwrap();
+            let name = match what {
+                "other bytes" => Name::Digest(sha256(PLAIN)),
+                _ => Name::Tag("x".into()),
+            };
+            let error = registry.content("a", &name).await.unwrap_err().to_string();
+            assert!(error.contains(expected), "{what}: {error}");
+        }
+    });
+}
+
+#[test]
+fn a_blob_is_had_from_where_blobs_lie_and_without_a_credential() {
+    let config = r#"{"os":"linux"}"#;
+    let descriptor = |size: usize| azimg::registry::Descriptor {
+        media_type: "application/vnd.oci.image.config.v1+json".into(),
+        digest: sha256(config),
+        size: size as u64,
+        artifact_type: None,
+        annotations: Value::Null,
+        platform: Value::Null,
+    };
+    Runtime::new().unwrap().block_on(async {
+        let storage = server(|_, _| reply(200, &[], r#"{"os":"linux"}"#), String::new()).await;
+        let front: Answer = |path, other| {
+            let to = [("location", format!("http://{other}/blob?sig=SECRET"))];
+            token(path).unwrap_or_else(|| reply(307, &to, ""))
+        };
+        let good = server(front, storage.address.clone()).await;
+        let registry = Registry::new(&good.address, entra()).unwrap();
+        let found = registry.config("a", &descriptor(config.len())).await.unwrap();
+        assert_eq!(found["os"], "linux");
+        let seen = storage.seen.lock().unwrap().clone();
+        assert!(seen.iter().all(|asked| asked.contains("None")), "{seen:?}");
+        // A size that lies, bytes that are others, a place that is none, a configuration without end.
+        let error = registry.config("a", &descriptor(config.len() - 1)).await.unwrap_err();
+        assert!(error.to_string().contains("not the bytes"), "{error}");
+        let error = registry.config("a", &descriptor(9 << 20)).await.unwrap_err();
+        assert!(error.to_string().contains("more than 8 MiB"), "{error}");
+        let away = server(front, "169.254.169.254".to_owned()).await;
+        let registry = Registry::new(&away.address, entra()).unwrap();
+        let error = registry.config("a", &descriptor(config.len())).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+        assert!(!error.to_string().contains("SECRET"), "{error}");
+    });
+}
