@@ -11,6 +11,7 @@ use crate::functions::{App, HostSettings, Keep, Memory, Progress, Settings, chec
 use crate::source::Source;
 use crate::source::gallery::{Communities, Gallery};
 use crate::source::marketplace::Marketplace;
+use crate::source::registry::{Containers, Open};
 use crate::store::Store;
 use crate::store::azure::{Access, AzureQueues, AzureStore, Endpoint};
 use crate::store::local::LocalStore;
@@ -43,6 +44,11 @@ fn span(environment: &HashMap<String, String>, name: &str, default: Duration) ->
     let Some(text) = environment.get(name) else { return Ok(default) };
     humantime::parse_duration(text)
         .map_err(|_| Error::invalid(format!("{name}: '{text}' is no span of time, such as 24h")))
+}
+
+/// Names, with commas, semicolons or spaces between them.
+fn words(text: &str) -> Vec<String> {
+    text.split([',', ';', ' ']).filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
 fn offers_max_age(environment: &HashMap<String, String>) -> Result<u64> {
@@ -95,8 +101,7 @@ impl Config {
             if !flag.is_empty() {
                 return flag;
             }
-            let text = environment.get(name).map_or("", String::as_str);
-            text.split([',', ';', ' ']).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+            words(environment.get(name).map_or("", String::as_str))
         };
         let sources = if flags.sources.is_empty() {
             list(Vec::new(), "AZIMG_SOURCES")
@@ -193,6 +198,20 @@ impl Config {
             .transpose()
     }
 
+    /// The login servers of the registries that are crawled; none for all that can be seen.
+    fn named(&self) -> Vec<String> {
+        words(self.variable("AZIMG_REGISTRIES").unwrap_or_default())
+    }
+
+    /// How the registries of a crawl are opened: with the identity; those that are named also as
+    /// `AZIMG_REGISTRY_USERNAME`, if that is set.
+    fn registries(&self) -> Open {
+        let config = self.clone();
+        let username = self.variable("AZIMG_REGISTRY_USERNAME").map(str::to_owned);
+        let username = username.filter(|_| !self.named().is_empty());
+        Arc::new(move |login_server| config.registry(login_server, username.as_deref(), false))
+    }
+
     fn run_deadline(&self) -> Result<Duration> {
         span(&self.environment, "AZIMG_RUN_DEADLINE", RUN_DEADLINE)
     }
@@ -207,8 +226,9 @@ impl Config {
             None => Communities::default(),
         };
         let gallery = Gallery::new(client.clone(), communities);
+        let containers = Containers::new(client.clone(), self.registries(), self.named());
         let sources: Vec<Arc<dyn Source>> =
-            vec![Arc::new(Marketplace::new(client)), Arc::new(gallery)];
+            vec![Arc::new(Marketplace::new(client)), Arc::new(gallery), Arc::new(containers)];
         let app = App {
             store: self.store()?,
             sources,

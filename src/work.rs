@@ -5,9 +5,11 @@
 
 mod gallery;
 mod item;
+mod registry;
 
 pub use gallery::{GalleryScope, OwnGallery, Sharing, group_of};
 pub(crate) use item::is_zero;
+pub use registry::{AtRegistry, RegistryScope, registry_group};
 pub use item::{KnownOffers, Scope, Turn, WorkItem, fragment};
 
 use crate::error::{Error, Result};
@@ -86,17 +88,20 @@ pub enum SourceName {
     Marketplace,
     /// Compute Galleries and managed images.
     Gallery,
+    /// Container registries.
+    Registry,
 }
 
 impl SourceName {
     /// Every source there is.
-    pub const ALL: &[Self] = &[Self::Marketplace, Self::Gallery];
+    pub const ALL: &[Self] = &[Self::Marketplace, Self::Gallery, Self::Registry];
 
     /// The name used in blob names, flags and tables.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Marketplace => "marketplace",
             Self::Gallery => "gallery",
+            Self::Registry => "registry",
         }
     }
 }

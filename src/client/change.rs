@@ -74,11 +74,9 @@ impl Client {
     /// sent again when the quota is there.
     pub async fn change(&self, change: &Change) -> Result<Accepted> {
         let segments: Vec<&str> = change.path.iter().map(String::as_str).collect();
-        let request = Outgoing {
-            method: change.method.clone(),
-            url: self.url(&segments, &[("api-version", change.version)])?,
-            body: change.body.as_ref().map(|body| Bytes::from(body.to_string())),
-        };
+        let url = self.url(&segments, &[("api-version", change.version)])?;
+        let body = change.body.as_ref().map(|body| Bytes::from(body.to_string()));
+        let request = Outgoing { body, ..Outgoing::new(change.method.clone(), url) };
         self.check_origin(&request.url)?;
         let mut waited = Duration::ZERO;
         loop {

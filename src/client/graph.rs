@@ -165,12 +165,9 @@ impl Client {
         if let Some(subscriptions) = subscriptions {
             body["subscriptions"] = json!(subscriptions);
         }
-        self.ask(&Outgoing {
-            method: Method::POST,
-            url: self.url(&path, &[("api-version", "2024-04-01")])?,
-            body: Some(Bytes::from(body.to_string())),
-        })
-        .await
+        let url = self.url(&path, &[("api-version", "2024-04-01")])?;
+        let body = Some(Bytes::from(body.to_string()));
+        self.ask(&Outgoing { body, ..Outgoing::new(Method::POST, url) }).await
     }
 }
 

@@ -21,14 +21,26 @@ pub struct Outgoing {
     pub method: Method,
     /// Where to.
     pub url: Url,
-    /// A JSON body.
+    /// Its body.
     pub body: Option<Bytes>,
+    /// What the body is.
+    pub content_type: &'static str,
+    /// What the answer may be.
+    pub accept: &'static str,
+    /// A longer answer is an error, in bytes.
+    pub largest: usize,
 }
 
 impl Outgoing {
+    /// A request for JSON.
+    pub fn new(method: Method, url: Url) -> Self {
+        let json = "application/json";
+        Self { method, url, body: None, content_type: json, accept: json, largest: LARGEST_BODY }
+    }
+
     /// A GET of `url`.
     pub fn get(url: Url) -> Self {
-        Self { method: Method::GET, url, body: None }
+        Self::new(Method::GET, url)
     }
 
     /// What errors call it: the method and the path, never the query.
@@ -51,17 +63,17 @@ pub struct Answer {
 /// Carries requests.
 #[async_trait]
 pub trait Wire: fmt::Debug + Send + Sync {
-    /// Sends `request` with `bearer` as authorization. A failure below HTTP is an error; a refusal is
-    /// an answer.
-    async fn send(&self, request: &Outgoing, bearer: HeaderValue) -> Result<Answer>;
+    /// Sends `request`, with that authorization if there is one. A failure below HTTP is an error; a
+    /// refusal is an answer.
+    async fn send(&self, request: &Outgoing, authorized: Option<HeaderValue>) -> Result<Answer>;
 }
 
 /// The wire that reaches real servers: TLS, pooled connections, no redirects.
 #[derive(Debug)]
-pub(super) struct Http(reqwest::Client);
+pub(crate) struct Http(reqwest::Client);
 
 impl Http {
-    pub(super) fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         http_client().map(Self)
     }
 }
@@ -86,19 +98,19 @@ pub(crate) fn http_client() -> Result<reqwest::Client> {
 
 #[async_trait]
 impl Wire for Http {
-    async fn send(&self, request: &Outgoing, bearer: HeaderValue) -> Result<Answer> {
+    async fn send(&self, request: &Outgoing, authorized: Option<HeaderValue>) -> Result<Answer> {
         let what = request.name();
-        let mut sent = self
-            .0
-            .request(request.method.clone(), request.url.clone())
-            .header(AUTHORIZATION, bearer)
-            .header(ACCEPT, "application/json");
+        let sent = self.0.request(request.method.clone(), request.url.clone());
+        let mut sent = sent.header(ACCEPT, request.accept);
+        if let Some(authorized) = authorized {
+            sent = sent.header(AUTHORIZATION, authorized);
+        }
         if let Some(body) = &request.body {
-            sent = sent.header(CONTENT_TYPE, "application/json").body(body.clone());
+            sent = sent.header(CONTENT_TYPE, request.content_type).body(body.clone());
         }
         let response = sent.send().await.map_err(|e| send_failure(&what, &e))?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = read_bounded(response, &what, LARGEST_BODY).await?;
+        let body = read_bounded(response, &what, request.largest).await?;
         Ok(Answer { status, headers, body })
     }
 }

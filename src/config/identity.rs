@@ -40,7 +40,10 @@ impl Config {
                 Login::Entra(credential)
             }
         };
-        Registry::new(login_server, login)
+        match &self.wire {
+            Some(wire) => Registry::over(Arc::clone(wire), login_server, login),
+            None => Registry::new(login_server, login),
+        }
     }
 
     /// A credential for each client id in `AZURE_CLIENT_ID`: each is a principal with its own quota.

@@ -3,6 +3,7 @@
 mod columns;
 mod gallery;
 mod marketplace;
+mod registry;
 
 use crate::error::{Error, Result};
 use arrow_array::RecordBatch;

@@ -3,6 +3,7 @@
 pub mod gallery;
 pub mod machine;
 pub mod marketplace;
+pub mod registry;
 pub mod version;
 
 use schemars::JsonSchema;

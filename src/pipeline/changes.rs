@@ -3,6 +3,7 @@
 use crate::image::Status;
 use crate::image::gallery::GalleryImage;
 use crate::image::marketplace::MarketplaceImage;
+use crate::image::registry::RegistryImage;
 use crate::work::RunId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -178,6 +179,49 @@ impl Changing for GalleryImage {
                "disallowedDiskTypes": self.disallowed_disk_types,
                "plan": [&self.plan_publisher, &self.plan_product, &self.plan_name],
                "description": self.description, "releaseNotesUri": self.release_notes_uri})
+    }
+}
+
+impl Changing for RegistryImage {
+    fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn order(&self, other: &Self) -> Ordering {
+        self.compare(other)
+    }
+
+    fn status(&self) -> Status {
+        self.status
+    }
+
+    fn locations(&self) -> &[String] {
+        &[]
+    }
+
+    fn is_latest(&self) -> bool {
+        self.is_latest
+    }
+
+    fn ends_at(&self) -> Option<OffsetDateTime> {
+        None
+    }
+
+    fn tags(&self) -> Value {
+        json!(self.tags)
+    }
+
+    fn attributes(&self, other: &Self) -> Value {
+        // Content never changes: what is told of it for the first time is no change.
+        json!({"canDelete": self.can_delete, "canWrite": self.can_write,
+               "canList": self.can_list, "canRead": self.can_read,
+               "referrers": (self.is_content_known == other.is_content_known)
+                   .then_some(&self.referrers),
+               "scanStatus": self.scan_status, "findings": self.findings})
     }
 }
 

@@ -70,6 +70,15 @@ pub struct Line {
     /// The gallery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gallery: Option<String>,
+    /// The registry, by its login server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<String>,
+    /// The repository, or `@findings` for what scanners found in the registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// The manifest, when its content is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
     /// The image definition, or `@images` for a subscription's managed images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<String>,
@@ -126,6 +135,9 @@ impl Line {
             subscription: None,
             resource_group: None,
             gallery: None,
+            registry: None,
+            repository: None,
+            digest: None,
             definition: None,
             sharing: None,
             publisher: None,
@@ -143,7 +155,7 @@ impl Line {
 
     /// The order of lines in a coverage.
     pub fn compare(&self, other: &Self) -> Ordering {
-        fn names(line: &Line) -> [&str; 10] {
+        fn names(line: &Line) -> [&str; 13] {
             [
                 &line.location,
                 line.sharing.as_deref().unwrap_or_default(),
@@ -151,6 +163,9 @@ impl Line {
                 line.resource_group.as_deref().unwrap_or_default(),
                 line.gallery.as_deref().unwrap_or_default(),
                 line.definition.as_deref().unwrap_or_default(),
+                line.registry.as_deref().unwrap_or_default(),
+                line.repository.as_deref().unwrap_or_default(),
+                line.digest.as_deref().unwrap_or_default(),
                 line.publisher.as_deref().unwrap_or_default(),
                 line.offer.as_deref().unwrap_or_default(),
                 line.sku.as_deref().unwrap_or_default(),
@@ -171,8 +186,8 @@ pub struct DetailsCount {
     pub unknown: u64,
 }
 
-/// `coverage.json`: one line for every location and publisher, subscription and gallery, and for every
-/// offer, SKU, definition and version that ended otherwise than done. `totals` counts every listing, of SKUs too.
+/// `coverage.json`: one line for every location and publisher, subscription, gallery and registry, and for
+/// every offer, SKU, definition, version, repository and manifest that ended otherwise than done. `totals` counts every listing, of SKUs too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Coverage {
@@ -187,6 +202,9 @@ pub struct Coverage {
     /// What is known of gallery versions' replication.
     #[serde(default)]
     pub replication: DetailsCount,
+    /// What is known of manifests' contents.
+    #[serde(default)]
+    pub contents: DetailsCount,
     /// Rows of what the run was not asked to crawl.
     pub outside: u64,
     /// The scopes.

@@ -64,6 +64,8 @@ pub async fn crawl(
         Rows::Detailed(rows) => keep(store, item, outcome, &rows).await?,
         Rows::Gallery(rows) => keep(store, item, outcome, &rows).await?,
         Rows::Replicated(rows) => keep(store, item, outcome, &rows).await?,
+        Rows::Registry(rows) => keep(store, item, outcome, &rows).await?,
+        Rows::Told(rows) => keep(store, item, outcome, &rows).await?,
     };
     conclude(store, item, outcome).await.map(Done::Ended)
 }

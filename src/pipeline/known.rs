@@ -20,6 +20,14 @@ struct Row {
     os: Option<String>,
 }
 
+/// What is needed of a manifest.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Read {
+    id: String,
+    is_content_known: bool,
+}
+
 /// What the snapshot of `run` tells; nothing when it is not there any more.
 pub async fn known(store: &dyn Store, run: RunId) -> Result<Known> {
     let mut known = Known::default();
@@ -46,6 +54,15 @@ pub async fn known(store: &dyn Store, run: RunId) -> Result<Known> {
             let row = row?;
             if row.is_replicated() {
                 known.replicated(&row);
+            }
+        }
+    }
+    let table = SnapshotFile::Ndjson(SourceName::Registry);
+    if let Some(rows) = snapshot::open_rows::<Read>(store, run, table).await? {
+        for row in rows {
+            let row = row?;
+            if row.is_content_known {
+                known.read(&row.id);
             }
         }
     }

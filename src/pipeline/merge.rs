@@ -8,6 +8,7 @@
 
 mod fresh;
 pub mod gallery;
+pub mod registry;
 
 pub use fresh::Fresh;
 
@@ -70,7 +71,8 @@ pub struct Standing {
 }
 
 impl Standing {
-    fn add(&mut self, at: OffsetDateTime) {
+    /// One more row, observed then.
+    pub fn add(&mut self, at: OffsetDateTime) {
         self.rows += 1;
         self.since = Some(self.since.map_or(at, |since| since.min(at)));
     }

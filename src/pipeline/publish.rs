@@ -4,6 +4,7 @@
 mod files;
 mod galleries;
 mod gather;
+mod registries;
 
 use super::coverage::{Coverage, DetailsCount, Line, Totals};
 use super::merge::{Merged, Publisher, Standing, key, merge};
@@ -143,6 +144,7 @@ async fn build(
     let (wanted, mut damaged) =
         marketplace(shared, plan, survey, ask_details, (&mut files, &mut report)).await?;
     damaged.extend(galleries::build(shared, plan, survey, &mut files, &mut report).await?);
+    damaged.extend(registries::build(shared, plan, survey, &mut files, &mut report).await?);
     Ok(Built { files, coverage: report.coverage(plan), wanted, damaged })
 }
 
@@ -251,6 +253,7 @@ struct Report {
     totals: Totals,
     details: DetailsCount,
     replication: DetailsCount,
+    contents: DetailsCount,
     outside: u64,
     lines: Vec<Line>,
     unlisted: BTreeMap<String, Standing>,
@@ -263,11 +266,7 @@ impl Report {
         self.details.unknown += merged.rows.len() as u64 - known;
         self.outside += merged.outside;
         self.lines.extend_from_slice(&merged.lines);
-        for (location, standing) in &merged.unlisted {
-            let sum = self.unlisted.entry(location.clone()).or_default();
-            sum.rows += standing.rows;
-            sum.since = sum.since.into_iter().chain(standing.since).min();
-        }
+        join(&mut self.unlisted, &merged.unlisted);
         self.totals.join(&merged.totals);
     }
 
@@ -300,9 +299,19 @@ impl Report {
             totals: self.totals,
             details: self.details,
             replication: self.replication,
+            contents: self.contents,
             outside: self.outside,
             scopes: self.lines,
         }
+    }
+}
+
+/// Adds what stands in for lists that could not be had.
+fn join(sums: &mut BTreeMap<String, Standing>, more: &BTreeMap<String, Standing>) {
+    for (name, standing) in more {
+        let sum = sums.entry(name.clone()).or_default();
+        sum.rows += standing.rows;
+        sum.since = sum.since.into_iter().chain(standing.since).min();
     }
 }
 

@@ -5,6 +5,7 @@ use super::coverage::Coverage;
 use super::snapshot::{Current, Manifest};
 use crate::image::gallery::GalleryImage;
 use crate::image::marketplace::MarketplaceImage;
+use crate::image::registry::RegistryImage;
 use crate::work::Request;
 use schemars::{Schema, schema_for};
 
@@ -15,6 +16,7 @@ pub type Record = (&'static str, fn() -> Schema);
 pub const RECORDS: &[Record] = &[
     ("marketplace", || schema_for!(MarketplaceImage)),
     ("gallery", || schema_for!(GalleryImage)),
+    ("registry", || schema_for!(RegistryImage)),
     ("changes", || schema_for!(ChangeRow)),
     ("coverage", || schema_for!(Coverage)),
     ("manifest", || schema_for!(Manifest)),

@@ -3,7 +3,7 @@
 use super::reference::is_digest;
 use super::request::{Ask, Told};
 use super::{Name, Registry};
-use crate::client::{is_loopback, read_bounded, refusal, send_failure};
+use crate::client::{Outgoing, is_loopback, refusal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::hex;
 use bytes::Bytes;
@@ -12,14 +12,11 @@ use reqwest::header::{CONTENT_TYPE, LOCATION};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::time::Duration;
 use url::Url;
 
 /// ACR takes no larger manifest; no configuration of an image is near the other.
 const LARGEST_MANIFEST: usize = 4 << 20;
 const LARGEST_CONFIG: usize = 8 << 20;
-/// A blob's bytes come within this.
-const BLOB: Duration = Duration::from_mins(2);
 
 /// Every type of manifest there is; with none of them asked for, a registry may convert one.
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, \
@@ -171,18 +168,16 @@ impl Registry {
         })?;
         self.check_blob_host(&target)?;
         let what = format!("GET {} (a blob's place)", target.host_str().unwrap_or_default());
-        let answer = async {
-            let response = self.plain().get(target).send().await;
-            let response = response.map_err(|e| send_failure(&what, &e))?;
-            let (status, headers) = (response.status(), response.headers().clone());
-            let body = read_bounded(response, &what, largest.max(1 << 16)).await?;
-            if status == StatusCode::OK {
-                return Ok(body);
-            }
-            Err(refusal(&what, status, &headers, &body))
+        let request = Outgoing {
+            accept: "*/*",
+            largest: largest.max(1 << 16),
+            ..Outgoing::get(target)
         };
-        let late = |_| Error::transient(format!("{what}: no answer in two minutes"));
-        tokio::time::timeout(BLOB, answer).await.map_err(late)?
+        let (status, told) = self.sent(&request, None).await?;
+        if status == StatusCode::OK {
+            return Ok(told.body);
+        }
+        Err(refusal(&what, status, &told.headers, &told.body))
     }
 
     /// Blobs lie with the cloud's storage, or at the registry's own data endpoints; beside a registry on

@@ -1,7 +1,7 @@
 //! Repositories, tags and manifests with their attributes, by ACR's own API (azure-rest §7).
 
 use super::reference::{is_digest, is_repository, is_tag};
-use super::request::Ask;
+use super::request::{Ask, MOST_PAGES};
 use super::{Name, Registry};
 use crate::error::{Error, Result};
 use reqwest::Method;
@@ -9,9 +9,11 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::HashSet;
+use url::Url;
 
 /// What may be done to a repository, tag or manifest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Attributes {
     /// It can be deleted.
@@ -26,6 +28,9 @@ pub struct Attributes {
     /// It can be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_enabled: Option<bool>,
+    /// What a scanner let it pass as, where one has to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quarantine_state: Option<String>,
 }
 
 impl Attributes {
@@ -108,12 +113,32 @@ pub struct Manifest {
     /// Tags that point at it.
     #[serde(default, deserialize_with = "list_or_null")]
     pub tags: Vec<String>,
+    /// The images of an index, as far as the registry tells.
+    #[serde(default, deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<Part>,
     /// What may be done to it.
     #[serde(default)]
     pub changeable_attributes: Attributes,
 }
 
-fn list_or_null<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+/// An image of an index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Part {
+    /// Its digest.
+    pub digest: String,
+    /// Its architecture.
+    #[serde(default)]
+    pub architecture: Option<String>,
+    /// Its operating system.
+    #[serde(default)]
+    pub os: Option<String>,
+}
+
+fn list_or_null<'de, D, T>(from: D) -> Result<Vec<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
@@ -166,6 +191,41 @@ fn scope(repository: &str, action: &str) -> String {
     format!("repository:{repository}:{action}")
 }
 
+/// A repository's manifests, page by page.
+pub struct ManifestPages<'a> {
+    registry: &'a Registry,
+    repository: String,
+    scope: String,
+    next: Option<Url>,
+    seen: HashSet<Url>,
+}
+
+impl ManifestPages<'_> {
+    /// The next page; none at the end.
+    pub async fn next(&mut self) -> Result<Option<Vec<Manifest>>> {
+        let Some(url) = self.next.take() else { return Ok(None) };
+        if !self.seen.insert(url.clone()) || self.seen.len() > MOST_PAGES {
+            let at = self.registry.login_server();
+            let text = format!("{at}/{}: its pages go round", self.repository);
+            return Err(Error::invalid(text));
+        }
+        let (page, next) = self.registry.page::<Manifests>(url, &self.scope).await?;
+        let page = page.manifests.unwrap_or_default();
+        let sound = page.iter().all(|manifest| {
+            is_digest(&manifest.digest)
+                && manifest.references.iter().all(|part| is_digest(&part.digest))
+        });
+        self.registry.check(&self.repository, sound)?;
+        self.next = next;
+        Ok(Some(page))
+    }
+
+    /// Whether there is another page.
+    pub fn has_more(&self) -> bool {
+        self.next.is_some()
+    }
+}
+
 impl Registry {
     /// All repositories, sorted.
     pub async fn repositories(&self) -> Result<Vec<String>> {
@@ -199,13 +259,37 @@ impl Registry {
 
     /// All manifests of a repository, by digest.
     pub async fn manifests(&self, repository: &str) -> Result<Vec<Manifest>> {
-        let take = |page: Manifests| page.manifests.unwrap_or_default();
-        let path = ["acr", "v1", repository, "_manifests"];
-        let mut all = self.pages(&path, &[], &scope(repository, "metadata_read"), take).await?;
-        self.check(repository, all.iter().all(|manifest| is_digest(&manifest.digest)))?;
+        let mut listing = self.list_manifests(repository, &[], None);
+        let mut all = Vec::new();
+        while let Some(page) = listing.next().await? {
+            all.extend(page);
+        }
         all.sort_by(|a, b| a.digest.cmp(&b.digest));
         all.dedup_by(|a, b| a.digest == b.digest);
         Ok(all)
+    }
+
+    /// The manifests of a repository behind the digest `after`, page by page; with one token for all
+    /// repositories that are asked `together` with it, if any are named.
+    pub fn list_manifests(
+        &self,
+        repository: &str,
+        together: &[String],
+        after: Option<&str>,
+    ) -> ManifestPages<'_> {
+        let of_one = |name: &String| scope(name, "metadata_read");
+        let mut scopes: Vec<String> = together.iter().map(of_one).collect();
+        if scopes.is_empty() {
+            scopes.push(of_one(&repository.to_owned()));
+        }
+        let query: Vec<(&str, &str)> = after.into_iter().map(|digest| ("last", digest)).collect();
+        ManifestPages {
+            registry: self,
+            repository: repository.to_owned(),
+            scope: scopes.join(" "),
+            next: Some(self.first_page(&["acr", "v1", repository, "_manifests"], &query)),
+            seen: HashSet::new(),
+        }
     }
 
     /// Names become parts of addresses: what is none is not passed on.

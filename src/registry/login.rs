@@ -22,6 +22,8 @@ const AUDIENCE: &str = "https://containerregistry.azure.net/.default";
 const BEFORE_END: Duration = Duration::from_mins(1);
 /// A token that does not say when it ends is believed for so long.
 const UNTOLD: Duration = Duration::from_mins(5);
+/// So many tokens are kept for a registry.
+const MOST_TOKENS: usize = 256;
 /// The form of a token request, with the answer, stays below this.
 pub(super) const LARGEST_TOKEN: usize = 1 << 20;
 
@@ -87,21 +89,35 @@ impl Tokens {
             access: tokio::sync::Mutex::default(),
         }
     }
+
+    async fn kept(&self, scope: &str) -> Option<(HeaderValue, Instant)> {
+        let access = self.access.lock().await;
+        access.get(scope).filter(|(_, until)| *until > Instant::now()).cloned()
+    }
+
+    /// Keeps a token; of registries with thousands of repositories, only as many as are in use.
+    async fn keep(&self, scope: &str, header: HeaderValue, until: Instant) {
+        let mut access = self.access.lock().await;
+        if access.len() >= MOST_TOKENS {
+            access.clear();
+        }
+        access.insert(scope.to_owned(), (header, until));
+    }
 }
 
 impl Registry {
-    /// What a request of `scope` is authorized with.
+    /// What a request of `scope` is authorized with: one scope, or several with spaces between them.
     pub(super) async fn authorization(&self, scope: &str) -> Result<HeaderValue> {
         if let Login::Password(user, password) = &self.tokens.login {
             let text = STANDARD.encode(format!("{user}:{}", password.secret()));
             return sensitive(format!("Basic {text}"));
         }
-        let mut access = self.tokens.access.lock().await;
-        if let Some((header, _)) = access.get(scope).filter(|(_, until)| *until > Instant::now()) {
-            return Ok(header.clone());
+        if let Some((header, _)) = self.tokens.kept(scope).await {
+            return Ok(header);
         }
         let service = self.tokens.service.as_str();
-        let mut form = vec![("service", service), ("scope", scope)];
+        let mut form = vec![("service", service)];
+        form.extend(scope.split(' ').map(|scope| ("scope", scope)));
         let refresh = self.refresh().await?;
         match &refresh {
             Some(refresh) => {
@@ -112,7 +128,7 @@ impl Registry {
         let granted: Granted = self.token_request("token", &form).await?;
         let until = ends(&granted.access_token);
         let header = sensitive(format!("Bearer {}", granted.access_token))?;
-        access.insert(scope.to_owned(), (header.clone(), until));
+        self.tokens.keep(scope, header.clone(), until).await;
         Ok(header)
     }
 

@@ -6,18 +6,20 @@
 mod content;
 mod listing;
 mod login;
+mod pace;
 mod reference;
 mod request;
 
 pub use content::{Content, Descriptor};
-pub use listing::{Attributes, Deleted, Manifest, Repository, Tag};
+pub use listing::{Attributes, Deleted, Manifest, ManifestPages, Part, Repository, Tag};
 pub use login::Login;
 pub use reference::{Name, Reference};
 
-use crate::client::is_loopback;
+use crate::client::{Http, Wire, is_loopback};
 use crate::error::{Error, Result};
 use login::Tokens;
-use request::Gate;
+use pace::Pace;
+use std::sync::Arc;
 use url::Url;
 
 /// A registry.
@@ -26,9 +28,9 @@ pub struct Registry {
     origin: Url,
     /// Its name, such as `example.azurecr.io`.
     login_server: String,
-    http: reqwest::Client,
+    wire: Arc<dyn Wire>,
     tokens: Tokens,
-    gate: Gate,
+    pace: Pace,
 }
 
 impl std::fmt::Debug for Registry {
@@ -40,6 +42,11 @@ impl std::fmt::Debug for Registry {
 impl Registry {
     /// The registry of that login server: over https, or over http if it is on this machine.
     pub fn new(login_server: &str, login: Login) -> Result<Self> {
+        Self::over(Arc::new(Http::new()?), login_server, login)
+    }
+
+    /// The same over another wire.
+    pub fn over(wire: Arc<dyn Wire>, login_server: &str, login: Login) -> Result<Self> {
         let bad = || {
             Error::invalid(format!(
                 "'{login_server}' is no login server: give one such as example.azurecr.io"
@@ -55,20 +62,15 @@ impl Registry {
         } else {
             Url::parse(&format!("https://{login_server}")).map_err(|_| bad())?
         };
-        let http = crate::client::http_client()?;
+        let pace = Pace::new(is_loopback(&origin));
         let login_server = login_server.to_ascii_lowercase();
         let tokens = Tokens::new(login, login_server.clone());
-        Ok(Self { origin, login_server, http, tokens, gate: Gate::default() })
+        Ok(Self { origin, login_server, wire, tokens, pace })
     }
 
     /// Whether it is on this machine.
     fn is_local(&self) -> bool {
         is_loopback(&self.origin)
-    }
-
-    /// What sends requests that no credential goes with.
-    fn plain(&self) -> &reqwest::Client {
-        &self.http
     }
 
     /// Its login server.

@@ -3,23 +3,23 @@
 
 use super::Registry;
 use super::login::LARGEST_TOKEN;
-use crate::client::{RetryPolicy, read_bounded, refusal, send_failure};
+use super::pace::Tries;
+use crate::client::{Answer, Outgoing, refusal};
 use crate::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, LINK};
+use reqwest::header::{HeaderMap, HeaderValue, LINK};
 use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashSet;
 use std::time::Duration;
-use tokio::time::Instant;
 use url::Url;
 
 /// A listing's page, a manifest's attributes: never larger than this.
 const LARGEST_LIST: usize = 16 << 20;
 /// More pages than any real list has: 150,000 manifests are 150.
-const MOST_PAGES: usize = 20_000;
+pub(super) const MOST_PAGES: usize = 20_000;
 /// Rows of a page: no maximum is documented, and a server that gives fewer says so in `Link`.
 const PAGE: &str = "1000";
 /// One attempt may take this long.
@@ -28,33 +28,12 @@ const ATTEMPT: Duration = Duration::from_mins(1);
 /// Everything but the characters that a path's segment carries as they are.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// Closed for everyone while the registry wants to be left alone.
-#[derive(Debug, Default)]
-pub(super) struct Gate(Mutex<Option<Instant>>);
-
-impl Gate {
-    async fn pass(&self) {
-        loop {
-            let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            match until.filter(|until| *until > Instant::now()) {
-                Some(until) => tokio::time::sleep_until(until).await,
-                None => return,
-            }
-        }
-    }
-
-    fn close(&self, wait: Duration) {
-        // The newest answer is the right one: a wait counts down (azure-quotas §4).
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + wait);
-    }
-}
-
 /// A request to be sent.
 pub(super) struct Ask<'a> {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) scope: &'a str,
-    pub(super) accept: &'a str,
+    pub(super) accept: &'static str,
     pub(super) body: Option<Value>,
     pub(super) largest: usize,
 }
@@ -119,11 +98,10 @@ impl Registry {
         ask: &Ask<'_>,
         read: impl Fn(StatusCode, Told) -> Result<T>,
     ) -> Result<T> {
-        let policy = RetryPolicy::default();
-        let mut delays = policy.delays(&ask.url);
-        let (mut waited, mut renewed, mut lost) = (Duration::ZERO, false, false);
+        let mut tries = Tries::new(&self.pace, &ask.url);
+        let (mut renewed, mut lost) = (false, false);
         loop {
-            self.gate.pass().await;
+            tries.pass().await;
             let error = match self.once(ask).await {
                 Ok((StatusCode::NOT_FOUND, told)) if lost && ask.method == Method::DELETE => {
                     return read(StatusCode::OK, Told { body: Bytes::new(), ..told });
@@ -134,23 +112,16 @@ impl Registry {
                     continue;
                 }
                 Ok((status, told)) => match read(status, told) {
-                    Ok(value) => return Ok(value),
+                    Ok(value) => {
+                        self.pace.went_well();
+                        return Ok(value);
+                    }
                     Err(error) => error,
                 },
                 Err(error) => error,
             };
-            if error.is_transient() && error.retry_after().is_none() {
-                lost = true;
-            }
-            let Some(wait) = policy.wait(&error, &mut delays, waited) else {
-                return Err(error);
-            };
-            waited += wait;
-            if error.retry_after().is_some() {
-                self.gate.close(wait);
-            } else {
-                tokio::time::sleep(wait).await;
-            }
+            lost |= error.is_transient() && error.retry_after().is_none();
+            tries.after(error).await?;
         }
     }
 
@@ -175,26 +146,28 @@ impl Registry {
     }
 
     async fn once(&self, ask: &Ask<'_>) -> Result<(StatusCode, Told)> {
-        let what = format!("{} {}{}", ask.method, self.login_server(), ask.url.path());
         let authorization = self.authorization(ask.scope).await?;
-        let mut request = self
-            .http
-            .request(ask.method.clone(), ask.url.clone())
-            .header(AUTHORIZATION, authorization)
-            .header(ACCEPT, ask.accept);
-        if let Some(body) = &ask.body {
-            request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
-        }
-        let answer = async {
-            let response = request.send().await.map_err(|e| send_failure(&what, &e))?;
-            let (status, headers) = (response.status(), response.headers().clone());
-            // No redirect is followed here: whatever asks for one gets it as an error.
-            let body = read_bounded(response, &what, ask.largest).await?;
-            Ok((status, Told { headers, body }))
+        let request = Outgoing {
+            body: ask.body.as_ref().map(|body| Bytes::from(body.to_string())),
+            accept: ask.accept,
+            largest: ask.largest,
+            ..Outgoing::new(ask.method.clone(), ask.url.clone())
         };
-        tokio::time::timeout(ATTEMPT, answer)
-            .await
-            .map_err(|_| Error::transient(format!("{what}: no answer in a minute")))?
+        self.sent(&request, Some(authorization)).await
+    }
+
+    /// One attempt at a request. No redirect is followed: whoever asks for one gets it as an answer.
+    pub(super) async fn sent(
+        &self,
+        request: &Outgoing,
+        authorized: Option<HeaderValue>,
+    ) -> Result<(StatusCode, Told)> {
+        let at = request.url.host_str().unwrap_or_default();
+        let late = |_| Error::transient("no answer in a minute");
+        let answer = tokio::time::timeout(ATTEMPT, self.wire.send(request, authorized)).await;
+        let answer = answer.map_err(late).and_then(|answer| answer);
+        let Answer { status, headers, body } = answer.map_err(|error| error.context(at))?;
+        Ok((status, Told { headers, body }))
     }
 
     /// Asks `/oauth2/…` for a token. Its form and its answer are secrets, and reach no error.
@@ -206,43 +179,32 @@ impl Registry {
         let url = self.url(&["oauth2", which], &[]);
         let what = format!("POST {}{}", self.login_server(), url.path());
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-        let policy = RetryPolicy::default();
-        let mut delays = policy.delays(&url);
-        let mut waited = Duration::ZERO;
+        let request = Outgoing {
+            body: Some(body.into()),
+            content_type: "application/x-www-form-urlencoded",
+            largest: LARGEST_TOKEN,
+            ..Outgoing::new(Method::POST, url)
+        };
+        let mut tries = Tries::new(&self.pace, &request.url);
         loop {
-            self.gate.pass().await;
-            let request = self
-                .http
-                .post(url.clone())
-                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-                .header(ACCEPT, "application/json")
-                .body(body.clone());
-            let answer = async {
-                let response = request.send().await.map_err(|e| send_failure(&what, &e))?;
-                let (status, headers) = (response.status(), response.headers().clone());
-                let body = read_bounded(response, &what, LARGEST_TOKEN).await?;
-                if status.is_success() {
-                    return serde_json::from_slice(&body)
-                        .map_err(|_| Error::transient(format!("{what}: not the JSON of a token")));
+            tries.pass().await;
+            let error = match self.sent(&request, None).await {
+                Ok((status, told)) if status.is_success() => {
+                    match serde_json::from_slice(&told.body) {
+                        Ok(token) => return Ok(token),
+                        Err(_) => Error::transient(format!("{what}: not the JSON of a token")),
+                    }
                 }
-                let error = refusal(&what, status, &headers, &body);
-                Err(match status {
-                    StatusCode::BAD_REQUEST => error.with_kind(ErrorKind::Unauthenticated),
-                    _ => error,
-                })
+                Ok((status, told)) => {
+                    let error = refusal(&what, status, &told.headers, &told.body);
+                    match status {
+                        StatusCode::BAD_REQUEST => error.with_kind(ErrorKind::Unauthenticated),
+                        _ => error,
+                    }
+                }
+                Err(error) => error,
             };
-            let late = |_| Error::transient(format!("{what}: no answer in a minute"));
-            let error = match tokio::time::timeout(ATTEMPT, answer).await.map_err(late) {
-                Ok(Ok(token)) => return Ok(token),
-                Ok(Err(error)) | Err(error) => error,
-            };
-            let Some(wait) = policy.wait(&error, &mut delays, waited) else { return Err(error) };
-            waited += wait;
-            if error.retry_after().is_some() {
-                self.gate.close(wait);
-            } else {
-                tokio::time::sleep(wait).await;
-            }
+            tries.after(error).await?;
         }
     }
 
@@ -261,7 +223,7 @@ impl Registry {
         self.ask(ask, read).await
     }
 
-    /// All pages of a list; `take` says what a page has in it, and none when it is no such page.
+    /// All pages of a list; `take` says what a page has in it.
     pub(super) async fn pages<T, P: DeserializeOwned>(
         &self,
         segments: &[&str],
@@ -269,33 +231,52 @@ impl Registry {
         scope: &str,
         take: impl Fn(P) -> Vec<T>,
     ) -> Result<Vec<T>> {
-        let mut query = query.to_vec();
-        query.push(("n", PAGE));
-        let mut url = self.url(segments, &query);
-        let what = format!("GET {}{}", self.login_server(), url.path());
-        let path = url.path().to_owned();
+        let mut next = Some(self.first_page(segments, query));
         let mut all = Vec::new();
-        let mut seen = std::collections::HashSet::new();
-        for _ in 0..MOST_PAGES {
-            let (headers, page) = self.ask_json::<P>(&Ask::get(url.clone(), scope)).await?;
-            all.extend(take(page));
-            let Some(next) = next_link(&headers) else { return Ok(all) };
-            let next =
-                url.join(&next).map_err(|_| Error::invalid(format!("{what}: a bad Link")))?;
-            // A link is followed within this list of this registry, and nowhere else.
-            let decoded = |path: &str| {
-                percent_encoding::percent_decode_str(path).decode_utf8_lossy().into_owned()
-            };
-            if next.origin() != self.origin.origin() || decoded(next.path()) != decoded(&path) {
-                let text = format!("{what}: its Link leads elsewhere, and is not followed");
-                return Err(Error::new(ErrorKind::Denied, text));
+        let mut seen = HashSet::new();
+        while let Some(url) = next.take() {
+            let what = format!("GET {}{}", self.login_server(), url.path());
+            if seen.len() >= MOST_PAGES {
+                return Err(Error::invalid(format!("{what}: more than {MOST_PAGES} pages")));
             }
-            if !seen.insert(next.clone()) {
+            if !seen.insert(url.clone()) {
                 return Err(Error::invalid(format!("{what}: its pages go round")));
             }
-            url = next;
+            let (page, following) = self.page::<P>(url, scope).await?;
+            all.extend(take(page));
+            next = following;
         }
-        Err(Error::invalid(format!("{what}: more than {MOST_PAGES} pages")))
+        Ok(all)
+    }
+
+    /// The address of the first page of a list.
+    pub(super) fn first_page(&self, segments: &[&str], query: &[(&str, &str)]) -> Url {
+        let mut query = query.to_vec();
+        query.push(("n", PAGE));
+        self.url(segments, &query)
+    }
+
+    /// One page of a list, and the address of the next one. A link is followed within this list of
+    /// this registry, and nowhere else.
+    pub(super) async fn page<P: DeserializeOwned>(
+        &self,
+        url: Url,
+        scope: &str,
+    ) -> Result<(P, Option<Url>)> {
+        let what = format!("GET {}{}", self.login_server(), url.path());
+        let ask = Ask::get(url, scope);
+        let (headers, page) = self.ask_json::<P>(&ask).await?;
+        let Some(next) = next_link(&headers) else { return Ok((page, None)) };
+        let bad = |_| Error::invalid(format!("{what}: a bad Link"));
+        let next = ask.url.join(&next).map_err(bad)?;
+        let decoded = |url: &Url| {
+            percent_encoding::percent_decode_str(url.path()).decode_utf8_lossy().into_owned()
+        };
+        if next.origin() != self.origin.origin() || decoded(&next) != decoded(&ask.url) {
+            let text = format!("{what}: its Link leads elsewhere, and is not followed");
+            return Err(Error::new(ErrorKind::Denied, text));
+        }
+        Ok((page, Some(next)))
     }
 }
 

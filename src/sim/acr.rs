@@ -11,6 +11,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, Response, StatusCode, header};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::sync::Arc;
 use tokens::{challenge, claims, is_over};
 
@@ -30,8 +31,24 @@ pub(super) fn routes(sim: &Arc<Sim>, number: usize) -> Router {
     Router::new().fallback(serve).with_state(At { sim: Arc::clone(sim), number })
 }
 
+/// Answers a request to a registry, or to where its blobs lie, without a network; none where it is for
+/// another host.
+pub(super) async fn answer_directly(sim: &Arc<Sim>, request: Request) -> Result<Response<Body>, Request> {
+    let host = request.uri().host().unwrap_or_default();
+    let found = sim.registries().iter().enumerate().find_map(|(number, registry)| {
+        let is_blobs = registry.blob_server == host;
+        (registry.login_server == host || is_blobs).then_some((number, is_blobs))
+    });
+    let Some((number, is_blobs)) = found else { return Err(request) };
+    let at = State(At { sim: Arc::clone(sim), number });
+    Ok(if is_blobs { serve_blob(at, request).await } else { serve(at, request).await })
+}
+
 async fn serve(State(at): State<At>, request: Request) -> Response<Body> {
     at.sim.stats.begin();
+    if !at.sim.latency.is_zero() {
+        tokio::time::sleep(at.sim.latency).await;
+    }
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 4 << 20).await.unwrap_or_default();
     let path = percent_decode_str(parts.uri.path()).decode_utf8_lossy().into_owned();
@@ -268,18 +285,19 @@ fn no_name() -> Response<Body> {
 
 /// Where blobs lie: whoever sends a credential there is refused, as storage does.
 pub(super) fn blobs(sim: &Arc<Sim>, number: usize) -> Router {
-    async fn serve(State(at): State<At>, request: Request) -> Response<Body> {
-        if request.headers().contains_key(header::AUTHORIZATION) {
-            let text = "Authentication information is not given in the correct format.";
-            return error(StatusCode::BAD_REQUEST, "InvalidAuthenticationInfo", text);
-        }
-        let digest = request.uri().path().trim_start_matches('/').to_owned();
-        match at.sim.registries()[at.number].blobs.get(&digest) {
-            Some(bytes) => Response::new(Body::from(bytes.clone())),
-            None => unknown("BlobNotFound", "The specified blob does not exist."),
-        }
+    Router::new().fallback(serve_blob).with_state(At { sim: Arc::clone(sim), number })
+}
+
+async fn serve_blob(State(at): State<At>, request: Request) -> Response<Body> {
+    if request.headers().contains_key(header::AUTHORIZATION) {
+        let text = "Authentication information is not given in the correct format.";
+        return error(StatusCode::BAD_REQUEST, "InvalidAuthenticationInfo", text);
     }
-    Router::new().fallback(serve).with_state(At { sim: Arc::clone(sim), number })
+    let digest = request.uri().path().trim_start_matches('/').to_owned();
+    match at.sim.registries()[at.number].blobs.get(&digest) {
+        Some(bytes) => Response::new(Body::from(bytes.clone())),
+        None => unknown("BlobNotFound", "The specified blob does not exist."),
+    }
 }
 
 impl SimRegistry {
@@ -289,7 +307,9 @@ impl SimRegistry {
         }
         let mut redirect = Response::new(Body::empty());
         *redirect.status_mut() = StatusCode::TEMPORARY_REDIRECT;
-        let to = format!("http://{}/{digest}?sig=SIGNATURE", self.blob_server);
+        // In Azure over https; on this machine, at a port of its own.
+        let scheme = if self.blob_server.contains(':') { "http" } else { "https" };
+        let to = format!("{scheme}://{}/{digest}?sig=SIGNATURE", self.blob_server);
         if let Ok(value) = HeaderValue::try_from(to) {
             redirect.headers_mut().insert(header::LOCATION, value);
         }
@@ -374,6 +394,11 @@ impl SimRepository {
     }
 
     fn manifest_json(&self, name: &str) -> Value {
+        let tags = self.tags.iter().filter(|(_, tag)| tag.digest == name);
+        self.manifest_with(name, tags.map(|(tag, _)| tag.as_str()).collect())
+    }
+
+    fn manifest_with(&self, name: &str, tags: Vec<&str>) -> Value {
         let Some(found) = self.manifests.get(name) else { return Value::Null };
         let SimManifest { media_type, size, created, platform, attributes, .. } = found;
         let mut value = json!({"digest": name, "imageSize": size, "createdTime": created,
@@ -383,8 +408,6 @@ impl SimRepository {
             value["architecture"] = (*architecture).into();
             value["os"] = (*os).into();
         }
-        let tags: Vec<&String> =
-            self.tags.iter().filter(|(_, tag)| tag.digest == name).map(|(tag, _)| tag).collect();
         if !tags.is_empty() {
             value["tags"] = json!(tags);
         }
@@ -418,14 +441,20 @@ impl SimRepository {
     ) -> Response<Body> {
         let listed = self.manifests.iter().filter(|(_, manifest)| manifest.attributes.list);
         let all: Vec<&String> = listed.map(|(digest, _)| digest).collect();
+        let mut tags: HashMap<&str, Vec<&str>> = HashMap::new();
+        for (name, tag) in &self.tags {
+            tags.entry(&tag.digest).or_default().push(name);
+        }
+        let row = |digest: &&String| {
+            self.manifest_with(digest, tags.get(digest.as_str()).cloned().unwrap_or_default())
+        };
         page(
             &all,
             query,
             &format!("/acr/v1/{name}/_manifests"),
             |digest| digest,
             |page| {
-                let rows: Vec<Value> =
-                    page.iter().map(|digest| self.manifest_json(digest)).collect();
+                let rows: Vec<Value> = page.iter().map(row).collect();
                 json!({"registry": server, "imageName": name, "manifests": rows})
             },
         )

@@ -4,6 +4,7 @@
 use super::arm::{Asked, TENANT};
 use super::foreign::community_rows;
 use super::organisation::Organisation;
+use super::registries::SimRegistry;
 use super::state::{error, json as answer};
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode};
@@ -25,10 +26,13 @@ enum Step {
     Types(Vec<String>),
     Location(String),
     IdStarts(String),
+    /// What lies at that path is this text.
+    Is(Vec<String>, String),
     /// The n-th part of the id is one of these.
     IdPart(usize, Vec<String>),
     Image,
-    Project(Vec<String>),
+    /// Columns, and where each comes from.
+    Project(Vec<(String, Vec<String>)>),
     Limit(usize),
 }
 
@@ -44,6 +48,7 @@ pub(super) fn serve(asked: &Asked<'_>) -> Answer {
     let Some((table, steps)) = parse(query) else { return invalid(query) };
     let organisation = asked.sim.organisation();
     let rows = match table.as_str() {
+        "securityresources" => findings(asked, &organisation),
         "resources" => resources(asked, &organisation),
         "communitygalleryresources" => community_rows(&organisation, &asked.sim.world.locations),
         _ => return invalid(query),
@@ -104,21 +109,41 @@ fn step(text: &str) -> Option<Step> {
         if let Some(prefix) = rest.strip_prefix("id startswith") {
             return one(prefix)?.pop().map(Step::IdStarts);
         }
+        if let Some((place, text)) = rest.split_once(" =~ ")
+            && place.starts_with("properties.")
+        {
+            return Some(Step::Is(path(place)?, one(text)?.pop()?));
+        }
         let (number, list) =
             rest.strip_prefix("tostring(split(id, '/')[")?.split_once("]) in~ ")?;
         return Some(Step::IdPart(number.parse().ok()?, texts(list.trim())?));
     }
     if let Some(columns) = text.strip_prefix("project ") {
-        let names: Vec<String> = columns.split(',').map(|name| name.trim().to_owned()).collect();
-        let plain =
-            |name: &String| name.chars().all(|c| c.is_ascii_alphanumeric()) && !name.is_empty();
-        return names.iter().all(plain).then_some(Step::Project(names));
+        let column = |text: &str| {
+            let (name, from) = text.split_once('=').unwrap_or((text, text));
+            let from = from.trim().strip_prefix("tostring(").map_or(from.trim(), |from| {
+                from.strip_suffix(')').unwrap_or_default()
+            });
+            Some((path(name.trim()).filter(|name| name.len() == 1)?.pop()?, path(from)?))
+        };
+        return columns.split(',').map(column).collect::<Option<_>>().map(Step::Project);
     }
     if let Some(count) = text.strip_prefix("limit ") {
         return count.trim().parse().ok().map(Step::Limit);
     }
     // Rows come in this order anyway.
     (text == "order by id asc").then_some(Step::Limit(usize::MAX))
+}
+
+/// `a.b.c`
+fn path(text: &str) -> Option<Vec<String>> {
+    let parts: Vec<String> = text.split('.').map(str::to_owned).collect();
+    let plain = |name: &String| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric());
+    parts.iter().all(plain).then_some(parts)
+}
+
+fn at<'a>(row: &'a Value, path: &[String]) -> &'a Value {
+    path.iter().fold(row, |value, name| &value[name.as_str()])
 }
 
 /// `('a', 'b')`: the texts, with their escapes undone.
@@ -184,6 +209,20 @@ fn resources(asked: &Asked<'_>, all: &Organisation) -> Vec<Value> {
     rows
 }
 
+/// What scanners found, as far as it may be read.
+fn findings(asked: &Asked<'_>, all: &Organisation) -> Vec<Value> {
+    let wanted = &asked.body["subscriptions"];
+    let is_wanted = |id: &str| {
+        let named = |list: &Vec<Value>| list.iter().any(|name| name == id);
+        wanted.as_array().is_none_or(named) && !all.denied.contains(id)
+    };
+    let registries = asked.sim.registries();
+    let readable = registries.iter().filter(|registry| is_wanted(&registry.subscription));
+    let mut rows: Vec<Value> = readable.flat_map(SimRegistry::findings_rows).collect();
+    rows.sort_by(|a, b| a["id"].as_str().cmp(&b["id"].as_str()));
+    rows
+}
+
 fn run(mut rows: Vec<Value>, steps: &[Step]) -> Vec<Value> {
     let text =
         |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_ascii_lowercase();
@@ -198,6 +237,9 @@ fn run(mut rows: Vec<Value>, steps: &[Step]) -> Vec<Value> {
                 let prefix = prefix.to_ascii_lowercase();
                 rows.retain(|row| text(row, "id").starts_with(&prefix));
             }
+            Step::Is(path, text) => rows.retain(|row| {
+                at(row, path).as_str().is_some_and(|found| found.eq_ignore_ascii_case(text))
+            }),
             Step::IdPart(at, names) => rows.retain(|row| {
                 text(row, "id").split('/').nth(*at).is_some_and(|part| same(names, part))
             }),
@@ -215,7 +257,7 @@ fn run(mut rows: Vec<Value>, steps: &[Step]) -> Vec<Value> {
             Step::Project(names) => {
                 for row in &mut rows {
                     let columns =
-                        names.iter().map(|name| (name.clone(), row[name.as_str()].take()));
+                        names.iter().map(|(name, path)| (name.clone(), at(row, path).clone()));
                     *row = Value::Object(columns.collect());
                 }
             }
@@ -239,7 +281,7 @@ fn page(asked: &Asked<'_>, rows: Vec<Value>, steps: &[Step]) -> Answer {
     };
     let pageable = steps
         .iter()
-        .any(|step| matches!(step, Step::Project(names) if names.iter().any(|name| name == "id")))
+        .any(|step| matches!(step, Step::Project(names) if names.iter().any(|(name, _)| name == "id")))
         && !steps.iter().any(|step| matches!(step, Step::Limit(count) if *count < usize::MAX));
     let total = rows.len();
     let more = total > from + top;

@@ -176,9 +176,13 @@ impl Sim {
         Ok(servers)
     }
 
-    /// Answers one request of the Resource Manager, without a network.
+    /// Answers one request to the Resource Manager, to a registry or to where blobs lie, without a
+    /// network.
     pub async fn answer(self: &Arc<Self>, request: Request) -> Response<Body> {
-        resource_manager(State(Arc::clone(self)), request).await
+        match acr::answer_directly(self, request).await {
+            Ok(response) => response,
+            Err(request) => resource_manager(State(Arc::clone(self)), request).await,
+        }
     }
 
     fn router(self: &Arc<Self>) -> Router {

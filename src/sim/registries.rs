@@ -4,7 +4,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
@@ -112,6 +112,8 @@ pub struct SimRegistry {
     pub repositories: BTreeMap<String, SimRepository>,
     /// Configurations and small layers, by digest.
     pub blobs: BTreeMap<String, Vec<u8>>,
+    /// What scanners found: `(repository, digest, severity)`; no severity where an image is healthy.
+    pub findings: Vec<(String, String, Option<&'static str>)>,
 }
 
 pub(super) const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -152,6 +154,23 @@ pub fn generate_registry(number: usize, repositories: usize, seed: u64) -> SimRe
         registry.repositories.insert(name, generator.repository());
     }
     registry.blobs = std::mem::take(&mut generator.blobs);
+    // Scanners look at what is tagged.
+    for (name, repository) in &registry.repositories {
+        let digests: BTreeSet<&String> = repository.tags.values().map(|tag| &tag.digest).collect();
+        for digest in digests {
+            let found = match generator.random.random_range(0..4) {
+                0 => continue,
+                1 => vec![None],
+                number => [Some("High"), Some("Medium"), Some("High"), Some("Low")][..number].to_vec(),
+            };
+            let finding = |severity| (name.clone(), digest.clone(), severity);
+            registry.findings.extend(found.into_iter().map(finding));
+        }
+    }
+    (registry.login_server, registry.blob_server) = (
+        format!("{}.azurecr.io", registry.name),
+        format!("{}.eastus.data.azurecr.io", registry.name),
+    );
     registry
 }
 
@@ -264,13 +283,49 @@ impl Generator {
 }
 
 impl SimRegistry {
-    /// As Resource Graph has it.
-    pub(super) fn to_graph(&self) -> Value {
-        let id = format!(
+    /// Its Resource Manager id.
+    pub fn id(&self) -> String {
+        format!(
             "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.ContainerRegistry/registries/{}",
             self.subscription, self.group, self.name
-        );
-        json!({"id": id, "name": self.name, "type": "microsoft.containerregistry/registries",
+        )
+    }
+
+    /// What scanners found in it, as Resource Graph has it.
+    pub(super) fn findings_rows(&self) -> impl Iterator<Item = Value> + '_ {
+        self.findings.iter().enumerate().map(|(number, (repository, digest, severity))| {
+            let key = "c0b7cfc6-3172-465a-b378-53c7ff2cc0d5";
+            let id = format!(
+                "{}/providers/Microsoft.Security/assessments/{key}/subAssessments/{number:08}",
+                self.id()
+            );
+            let code = if severity.is_some() { "Unhealthy" } else { "Healthy" };
+            json!({"id": id, "type": "microsoft.security/assessments/subassessments",
+                "subscriptionId": self.subscription, "tenantId": super::arm::TENANT,
+                "properties": {"id": format!("CVE-2026-{number}"),
+                    "timeGenerated": "2026-11-20T04:05:06.1234567Z", "status": {"code": code},
+                    "additionalData": {
+                        "assessedResourceType": "AzureContainerRegistryVulnerability",
+                        "vulnerabilityDetails": {"cveId": format!("CVE-2026-{number}"),
+                            "severity": severity},
+                        "artifactDetails": {"repositoryName": repository, "digest": digest,
+                            "registryHost": self.login_server, "tags": []}}}})
+        })
+    }
+
+    /// As the provider has it.
+    pub(super) fn to_json(&self) -> Value {
+        let mut value = self.to_graph();
+        value["type"] = "Microsoft.ContainerRegistry/registries".into();
+        if let Some(value) = value.as_object_mut() {
+            value.retain(|name, _| !matches!(name.as_str(), "subscriptionId" | "resourceGroup" | "tenantId"));
+        }
+        value
+    }
+
+    /// As Resource Graph has it.
+    pub(super) fn to_graph(&self) -> Value {
+        json!({"id": self.id(), "name": self.name, "type": "microsoft.containerregistry/registries",
             "location": self.location, "subscriptionId": self.subscription,
             "resourceGroup": self.group, "tenantId": super::arm::TENANT,
             "sku": {"name": "Premium", "tier": "Premium"}, "tags": {},

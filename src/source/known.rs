@@ -16,6 +16,8 @@ pub struct Known {
     detailed: HashSet<u64>,
     /// Digests of versions of galleries that were replicated to the target regions they have.
     replicated: HashSet<u64>,
+    /// Digests of the ids of manifests whose content was read.
+    contents: HashSet<u64>,
     names: HashSet<Arc<str>>,
     /// By publisher and location.
     listings: HashMap<String, HashMap<Arc<str>, Listing>>,
@@ -85,6 +87,16 @@ impl Known {
     /// Whether a version was replicated to all the target regions that it has.
     pub fn is_replicated(&self, row: &GalleryImage) -> bool {
         self.replicated.contains(&replication_digest(row))
+    }
+
+    /// A manifest's content was read.
+    pub fn read(&mut self, id: &str) {
+        self.contents.insert(digest([id, "", "", ""]));
+    }
+
+    /// Whether the content of the manifest of that id was read.
+    pub fn has_content(&self, id: &str) -> bool {
+        self.contents.contains(&digest([id, "", "", ""]))
     }
 
     /// Whether the details of `[publisher, offer, sku, version]` are known.

@@ -5,6 +5,7 @@ pub mod gallery;
 mod known;
 pub mod locations;
 pub mod marketplace;
+pub mod registry;
 
 pub use known::Known;
 
@@ -12,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::image::gallery::{GalleryImage, Replicated};
 use crate::image::machine::Machine;
 use crate::image::marketplace::{Detailed, Listed};
+use crate::image::registry::{RegistryImage, Told};
 use crate::work::{Gap, Outcome, Request, Scope, SourceName, State, WorkItem};
 use async_trait::async_trait;
 use std::time::Duration;
@@ -51,6 +53,10 @@ pub enum Rows {
     Gallery(Vec<GalleryImage>),
     /// Answers to GETs of single versions of galleries.
     Replicated(Vec<Replicated>),
+    /// Manifests of registries, sorted.
+    Registry(Vec<RegistryImage>),
+    /// What is told of manifests beside their listing.
+    Told(Vec<Told>),
 }
 
 impl Rows {
@@ -61,6 +67,8 @@ impl Rows {
             Self::Detailed(rows) => rows.len(),
             Self::Gallery(rows) => rows.len(),
             Self::Replicated(rows) => rows.len(),
+            Self::Registry(rows) => rows.len(),
+            Self::Told(rows) => rows.len(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! A work item: what it covers, and the name that follows from that.
 
 use super::gallery::GalleryScope;
+use super::registry::RegistryScope;
 use super::{Details, RunId, SourceName, WORK_VERSION};
 use crate::error::{Error, Result};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -82,6 +83,9 @@ pub enum Scope {
     /// Images of galleries.
     #[serde(untagged)]
     Gallery(GalleryScope),
+    /// Container images.
+    #[serde(untagged)]
+    Registry(RegistryScope),
 }
 
 /// Offers of a publisher in a location, and when they were listed.
@@ -117,13 +121,14 @@ impl Scope {
             | Self::Offers { location, .. }
             | Self::Details { location, .. } => location,
             Self::Gallery(scope) => scope.location(),
+            Self::Registry(scope) => scope.location(),
         }
     }
 
     /// The publisher of marketplace images, unless the scope is a whole location.
     pub fn publisher(&self) -> Option<&str> {
         match self {
-            Self::Location { .. } | Self::Gallery(_) => None,
+            Self::Location { .. } | Self::Gallery(_) | Self::Registry(_) => None,
             Self::Publisher { publisher, .. }
             | Self::Offers { publisher, .. }
             | Self::Details { publisher, .. } => Some(publisher),
@@ -138,6 +143,7 @@ impl Scope {
             | Self::Offers { subscription, .. }
             | Self::Details { subscription, .. } => subscription,
             Self::Gallery(scope) => scope.subscription(),
+            Self::Registry(scope) => scope.subscription(),
         }
     }
 
@@ -148,6 +154,7 @@ impl Scope {
             Self::Publisher { details, .. } | Self::Offers { details, .. } => !details.is_none(),
             Self::Details { .. } => false,
             Self::Gallery(scope) => scope.asks_what_is_known(),
+            Self::Registry(scope) => scope.asks_what_is_known(),
         }
     }
 
@@ -158,7 +165,11 @@ impl Scope {
 
     /// Whether it only adds to rows that another item has found.
     pub fn adds_details(&self) -> bool {
-        matches!(self, Self::Details { .. } | Self::Gallery(GalleryScope::Replication { .. }))
+        match self {
+            Self::Details { .. } | Self::Gallery(GalleryScope::Replication { .. }) => true,
+            Self::Registry(scope) => scope.adds_details(),
+            _ => false,
+        }
     }
 
     /// The item's id: a path of lower-case, percent-encoded names, unique within run and source.
@@ -166,6 +177,7 @@ impl Scope {
         let location = fragment(self.location());
         match self {
             Self::Gallery(scope) => scope.id(),
+            Self::Registry(scope) => scope.id(),
             Self::Location { after: None, .. } => format!("{location}/@publishers"),
             Self::Location { after: Some(after), .. } => {
                 format!("{location}/@publishers@{}", fragment(after))

@@ -47,11 +47,11 @@ struct NoGraph(crate::support::fleet::Direct);
 
 #[async_trait::async_trait]
 impl Wire for NoGraph {
-    async fn send(&self, request: &Outgoing, bearer: HeaderValue) -> Result<Answer> {
+    async fn send(&self, request: &Outgoing, authorized: Option<HeaderValue>) -> Result<Answer> {
         if request.url.path().contains("ResourceGraph") {
             return Err(Error::transient("the connection broke"));
         }
-        self.0.send(request, bearer).await
+        self.0.send(request, authorized).await
     }
 }
 
@@ -93,7 +93,7 @@ struct Pages(Vec<Value>, AtomicUsize);
 
 #[async_trait::async_trait]
 impl Wire for Pages {
-    async fn send(&self, _: &Outgoing, _: HeaderValue) -> Result<Answer> {
+    async fn send(&self, _: &Outgoing, _: Option<HeaderValue>) -> Result<Answer> {
         let number = self.1.fetch_add(1, Ordering::SeqCst);
         let body = self.0[number % self.0.len()].to_string().into();
         Ok(Answer { status: reqwest::StatusCode::OK, headers: HeaderMap::new(), body })

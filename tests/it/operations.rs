@@ -40,13 +40,13 @@ impl Wire for Losing {
     async fn send(
         &self,
         request: &Outgoing,
-        bearer: HeaderValue,
+        authorized: Option<HeaderValue>,
     ) -> azimg::error::Result<azimg::client::Answer> {
         let lost = || azimg::error::Error::transient("the connection broke");
         let changes =
             request.method != reqwest::Method::GET && !request.url.path().contains("Graph");
         if !changes {
-            return self.inner.send(request, bearer).await;
+            return self.inner.send(request, authorized).await;
         }
         let number = self.changes.fetch_add(1, Ordering::SeqCst);
         if number >= self.dies_after {
@@ -56,10 +56,10 @@ impl Wire for Losing {
         match self.lose.get(number) {
             Some(Loss::Before) => Err(lost()),
             Some(Loss::After) => {
-                self.inner.send(request, bearer).await?;
+                self.inner.send(request, authorized).await?;
                 Err(lost())
             }
-            None => self.inner.send(request, bearer).await,
+            None => self.inner.send(request, authorized).await,
         }
     }
 }

@@ -66,6 +66,7 @@ pub(super) async fn set(config: &Config, args: &SetArgs, output: &Output) -> Res
         write_enabled: args.write_enabled,
         list_enabled: args.list_enabled,
         read_enabled: args.read_enabled,
+        quarantine_state: None,
     };
     if to == Attributes::default() {
         return Err(Error::invalid(

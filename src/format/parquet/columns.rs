@@ -3,10 +3,10 @@
 use super::Table;
 use arrow_array::ArrayRef;
 use arrow_array::builder::{
-    BooleanBuilder, ListBuilder, MapBuilder, MapFieldNames, StringBuilder, StringDictionaryBuilder,
-    TimestampMillisecondBuilder, UInt32Builder,
+    BooleanBuilder, ListBuilder, MapBuilder, MapFieldNames, PrimitiveBuilder, StringBuilder,
+    StringDictionaryBuilder, TimestampMillisecondBuilder,
 };
-use arrow_array::types::Int32Type;
+use arrow_array::types::{ArrowPrimitiveType, Int32Type, UInt32Type, UInt64Type};
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -80,20 +80,41 @@ impl<'a, R: Table> Columns<'a, R> {
         self.add(name, DataType::Utf8, true, Arc::new(column.finish()))
     }
 
-    pub(super) fn flag(&mut self, name: &str, of: fn(&R) -> bool) -> &mut Self {
+    fn flags(&mut self, name: &str, nullable: bool, of: impl Fn(&R) -> Option<bool>) -> &mut Self {
         let mut column = BooleanBuilder::new();
-        for row in self.rows {
-            column.append_value(of(row));
-        }
-        self.add(name, DataType::Boolean, false, Arc::new(column.finish()))
-    }
-
-    pub(super) fn count_or_null(&mut self, name: &str, of: fn(&R) -> Option<u32>) -> &mut Self {
-        let mut column = UInt32Builder::new();
         for row in self.rows {
             column.append_option(of(row));
         }
-        self.add(name, DataType::UInt32, true, Arc::new(column.finish()))
+        self.add(name, DataType::Boolean, nullable, Arc::new(column.finish()))
+    }
+
+    pub(super) fn flag(&mut self, name: &str, of: fn(&R) -> bool) -> &mut Self {
+        self.flags(name, false, |row| Some(of(row)))
+    }
+
+    pub(super) fn flag_or_null(&mut self, name: &str, of: fn(&R) -> Option<bool>) -> &mut Self {
+        self.flags(name, true, of)
+    }
+
+    fn number<T: ArrowPrimitiveType>(
+        &mut self,
+        name: &str,
+        of: fn(&R) -> Option<T::Native>,
+    ) -> &mut Self {
+        let mut column = PrimitiveBuilder::<T>::new();
+        for row in self.rows {
+            column.append_option(of(row));
+        }
+        self.add(name, T::DATA_TYPE, true, Arc::new(column.finish()))
+    }
+
+    pub(super) fn count_or_null(&mut self, name: &str, of: fn(&R) -> Option<u32>) -> &mut Self {
+        self.number::<UInt32Type>(name, of)
+    }
+
+    /// Sizes in bytes, or none.
+    pub(super) fn size_or_null(&mut self, name: &str, of: fn(&R) -> Option<u64>) -> &mut Self {
+        self.number::<UInt64Type>(name, of)
     }
 
     fn times(&mut self, name: &str, nullable: bool, of: impl Fn(&R) -> Option<OffsetDateTime>) {
@@ -146,8 +167,21 @@ impl<'a, R: Table> Columns<'a, R> {
     }
 
     pub(super) fn counts(&mut self, name: &str, of: fn(&R) -> &BTreeMap<String, u32>) -> &mut Self {
-        let mut column =
-            MapBuilder::new(Some(map_names()), StringBuilder::new(), UInt32Builder::new());
+        self.numbers::<UInt32Type>(name, of)
+    }
+
+    /// Sizes in bytes by name.
+    pub(super) fn sizes(&mut self, name: &str, of: fn(&R) -> &BTreeMap<String, u64>) -> &mut Self {
+        self.numbers::<UInt64Type>(name, of)
+    }
+
+    fn numbers<T: ArrowPrimitiveType>(
+        &mut self,
+        name: &str,
+        of: fn(&R) -> &BTreeMap<String, T::Native>,
+    ) -> &mut Self {
+        let (keys, values) = (StringBuilder::new(), PrimitiveBuilder::<T>::new());
+        let mut column = MapBuilder::new(Some(map_names()), keys, values);
         for row in self.rows {
             for (key, value) in of(row) {
                 column.keys().append_value(key);
@@ -155,7 +189,7 @@ impl<'a, R: Table> Columns<'a, R> {
             }
             let _ = column.append(true);
         }
-        self.add(name, map_type(DataType::UInt32), false, Arc::new(column.finish()))
+        self.add(name, map_type(T::DATA_TYPE), false, Arc::new(column.finish()))
     }
 }
 

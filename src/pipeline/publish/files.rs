@@ -6,6 +6,7 @@ use crate::format::ndjson;
 use crate::format::parquet::{Table, TableWriter};
 use crate::image::gallery::GalleryImage;
 use crate::image::marketplace::MarketplaceImage;
+use crate::image::registry::RegistryImage;
 use crate::pipeline::coverage::Coverage;
 use crate::pipeline::schema;
 use crate::pipeline::snapshot::{File, measure};
@@ -51,6 +52,7 @@ pub(super) struct Files {
     folder: TempDir,
     marketplace: Option<TableFiles<MarketplaceImage>>,
     gallery: Option<TableFiles<GalleryImage>>,
+    registry: Option<TableFiles<RegistryImage>>,
     index: IndexWriter,
     pub(super) changes: ndjson::Writer,
 }
@@ -66,9 +68,11 @@ impl Files {
         let has = |source: SourceName| sources.contains(&source).then_some(source);
         let marketplace = has(SourceName::Marketplace);
         let gallery = has(SourceName::Gallery);
+        let registry = has(SourceName::Registry);
         Ok(Self {
             marketplace: marketplace.map(|s| TableFiles::create(&folder, s, &run)).transpose()?,
             gallery: gallery.map(|s| TableFiles::create(&folder, s, &run)).transpose()?,
+            registry: registry.map(|s| TableFiles::create(&folder, s, &run)).transpose()?,
             index: IndexWriter::default(),
             changes: ndjson::Writer::create(
                 &folder.path().join(SnapshotFile::Changes.to_string()),
@@ -88,6 +92,11 @@ impl Files {
         self.gallery.as_mut().map_or(Ok(()), |table| table.write(row))
     }
 
+    /// Adds the registry row that follows in the table's order.
+    pub(super) fn write_registry(&mut self, row: RegistryImage) -> Result<()> {
+        self.registry.as_mut().map_or(Ok(()), |table| table.write(row))
+    }
+
     /// Ends all files and uploads them with the coverage; what the manifest says of them.
     pub(super) async fn store(
         self,
@@ -95,7 +104,7 @@ impl Files {
         plan: &Plan,
         coverage: &Coverage,
     ) -> Result<Vec<File>> {
-        let Self { folder, marketplace, gallery, index, changes } = self;
+        let Self { folder, marketplace, gallery, registry, index, changes } = self;
         let write = |file: SnapshotFile, bytes: Vec<u8>| {
             std::fs::write(folder.path().join(file.to_string()), bytes)
                 .map_err(|e| Error::io(format!("writing {file}"), e))
@@ -105,13 +114,15 @@ impl Files {
         let mut written = Vec::new();
         let mut records = Vec::new();
         if let Some(table) = marketplace {
-            records.push(table.source.as_str());
             written.extend(table.finish()?);
         }
         if let Some(table) = gallery {
-            records.push(table.source.as_str());
             written.extend(table.finish()?);
         }
+        if let Some(table) = registry {
+            written.extend(table.finish()?);
+        }
+        records.extend(written.iter().step_by(2).map(|(_, _, table)| *table));
         written.extend([
             (SnapshotFile::Changes, changes.finish()?, "changes"),
             (SnapshotFile::Coverage, 0, "coverage"),

@@ -48,12 +48,16 @@ impl std::fmt::Debug for Direct {
 
 #[async_trait]
 impl Wire for Direct {
-    async fn send(&self, request: &Outgoing, bearer: HeaderValue) -> Result<Answer> {
+    async fn send(&self, request: &Outgoing, authorized: Option<HeaderValue>) -> Result<Answer> {
         let share = self.random.as_ref().map_or(1.0, |random| random.lock().unwrap().random());
         tokio::time::sleep(self.latency.mul_f64(share)).await;
         let body = request.body.clone().map_or_else(Body::empty, Body::from);
         let request = Request::builder().method(&request.method).uri(request.url.as_str());
-        let request = request.header(AUTHORIZATION, bearer).body(body).unwrap();
+        let request = match authorized {
+            Some(authorized) => request.header(AUTHORIZATION, authorized),
+            None => request,
+        };
+        let request = request.body(body).unwrap();
         let response = self.sim.answer(request).await;
         let (parts, body) = response.into_parts();
         let body = axum::body::to_bytes(body, usize::MAX)

@@ -1,0 +1,60 @@
+//! The columns of the registry table.
+
+use super::Table;
+use super::columns::Columns;
+use crate::image::registry::RegistryImage;
+
+impl Table for RegistryImage {
+    const SOUGHT: (&'static str, u64) = ("repository", 10_000);
+
+    fn columns(columns: &mut Columns<'_, Self>) {
+        head(columns);
+        columns
+            .list("tags", |r| &r.tags)
+            .name_or_null("media_type", |r| r.media_type.as_deref())
+            .name_or_null("config_media_type", |r| r.config_media_type.as_deref())
+            .name_or_null("artifact_type", |r| r.artifact_type.as_deref())
+            .text_or_null("subject", |r| r.subject.as_deref())
+            .map("referrers", |r| &r.referrers)
+            .list("platforms", |r| &r.platforms)
+            .list("manifests", |r| &r.manifests)
+            .name_or_null("os", |r| r.os.as_deref())
+            .name_or_null("architecture", |r| r.architecture.as_deref())
+            .time_or_null("created_at", |r| r.created_at)
+            .time_or_null("updated_at", |r| r.updated_at)
+            .time_or_null("built_at", |r| r.built_at)
+            .size_or_null("bytes", |r| r.bytes)
+            .flag_or_null("can_delete", |r| r.can_delete)
+            .flag_or_null("can_write", |r| r.can_write)
+            .flag_or_null("can_list", |r| r.can_list)
+            .flag_or_null("can_read", |r| r.can_read)
+            .map("annotations", |r| &r.annotations)
+            .map("labels", |r| &r.labels)
+            .sizes("layers", |r| &r.layers)
+            .flag("is_content_known", |r| r.is_content_known)
+            .name_or_null("scan_status", |r| r.scan_status.as_deref())
+            .counts("findings", |r| &r.findings)
+            .time_or_null("scanned_at", |r| r.scanned_at)
+            .time("first_seen_at", |r| r.first_seen_at);
+    }
+}
+
+/// Where a row comes from, and what it is called.
+fn head(columns: &mut Columns<'_, RegistryImage>) {
+    columns
+        .name("kind", |r| &r.kind)
+        .text("id", |r| &r.id)
+        .name("status", |r| r.status.as_str())
+        .flag("is_latest", |r| r.is_latest)
+        .time("observed_at", |r| r.observed_at)
+        .name("observed_run", |r| &r.observed_run)
+        .flag("stale", |r| r.stale)
+        .name_or_null("registry_id", |r| r.registry_id.as_deref())
+        .name("login_server", |r| &r.login_server)
+        .name_or_null("subscription_id", |r| r.subscription_id.as_deref())
+        .name_or_null("resource_group", |r| r.resource_group.as_deref())
+        .name_or_null("location", |r| r.location.as_deref())
+        .name_or_null("registry_sku", |r| r.registry_sku.as_deref())
+        .name("repository", |r| &r.repository)
+        .text("digest", |r| &r.digest);
+}

@@ -1,0 +1,396 @@
+//! Container images and artifacts: one row per manifest of a registry.
+
+use super::Status;
+use super::marketplace::caseless;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use time::OffsetDateTime;
+
+/// The kind that rows of the registry table have.
+pub const KIND: &str = "container-manifest";
+
+/// One row of the registry table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryImage {
+    /// [`KIND`].
+    pub kind: String,
+    /// `loginServer/repository@digest`.
+    pub id: String,
+    /// Where it stands in its life; a manifest that is listed is active.
+    pub status: Status,
+    /// Whether it is the manifest of its repository that was tagged and pushed last.
+    pub is_latest: bool,
+    /// Start of the run that saw the row.
+    #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "String")]
+    pub observed_at: OffsetDateTime,
+    /// The run that saw the row.
+    pub observed_run: String,
+    /// Whether it could not be asked for by the last run and is carried over.
+    pub stale: bool,
+    /// The Resource Manager id of its registry, where that is known.
+    pub registry_id: Option<String>,
+    /// Where its registry is reached.
+    pub login_server: String,
+    /// The registry's subscription.
+    pub subscription_id: Option<String>,
+    /// The registry's resource group.
+    pub resource_group: Option<String>,
+    /// The registry's location, by short name.
+    pub location: Option<String>,
+    /// The registry's SKU: `Basic`, `Standard` or `Premium`.
+    pub registry_sku: Option<String>,
+    /// Its repository.
+    pub repository: String,
+    /// Its digest.
+    pub digest: String,
+    /// The tags that point at it, sorted.
+    pub tags: Vec<String>,
+    /// What the manifest is.
+    pub media_type: Option<String>,
+    /// What its configuration is.
+    pub config_media_type: Option<String>,
+    /// What kind of artifact it is; none of an image.
+    pub artifact_type: Option<String>,
+    /// The digest that it refers to (a signature's image).
+    pub subject: Option<String>,
+    /// What refers to it: artifact types by digest, as far as the contents of its repository's
+    /// manifests are known.
+    pub referrers: BTreeMap<String, String>,
+    /// `os/architecture[/variant]` of an image, or of each image of an index.
+    pub platforms: Vec<String>,
+    /// The manifests that an index lists.
+    pub manifests: Vec<String>,
+    /// Operating system.
+    pub os: Option<String>,
+    /// Architecture.
+    pub architecture: Option<String>,
+    /// When it was pushed.
+    #[serde(with = "time::serde::rfc3339::option", default)]
+    #[schemars(with = "Option<String>")]
+    pub created_at: Option<OffsetDateTime>,
+    /// When the registry last changed it.
+    #[serde(with = "time::serde::rfc3339::option", default)]
+    #[schemars(with = "Option<String>")]
+    pub updated_at: Option<OffsetDateTime>,
+    /// When the image was built, as its configuration says.
+    #[serde(with = "time::serde::rfc3339::option", default)]
+    #[schemars(with = "Option<String>")]
+    pub built_at: Option<OffsetDateTime>,
+    /// The bytes of its configuration and layers; of an index, its own.
+    pub bytes: Option<u64>,
+    /// Whether it can be deleted.
+    pub can_delete: Option<bool>,
+    /// Whether it can be written.
+    pub can_write: Option<bool>,
+    /// Whether it is in lists.
+    pub can_list: Option<bool>,
+    /// Whether it can be read.
+    pub can_read: Option<bool>,
+    /// What was written on the manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// What was written on the image.
+    pub labels: BTreeMap<String, String>,
+    /// Its blobs, configuration and layers: bytes by digest.
+    pub layers: BTreeMap<String, u64>,
+    /// Whether its content was read: without it, what only content tells is not known.
+    pub is_content_known: bool,
+    /// What a scanner wrote on it, where one did.
+    pub scan_status: Option<String>,
+    /// Vulnerabilities by severity, as Microsoft Defender for Cloud counts them; empty for none and
+    /// for an image that was not scanned.
+    pub findings: BTreeMap<String, u32>,
+    /// When it was last scanned; none for what was not.
+    #[serde(with = "time::serde::rfc3339::option", default)]
+    #[schemars(with = "Option<String>")]
+    pub scanned_at: Option<OffsetDateTime>,
+    /// Start of the first run that saw it.
+    #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "String")]
+    pub first_seen_at: OffsetDateTime,
+}
+
+/// What the content of a manifest tells.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Contained {
+    /// `loginServer/repository@digest`.
+    pub id: String,
+    /// Its artifact type.
+    pub artifact_type: Option<String>,
+    /// The digest that it refers to.
+    pub subject: Option<String>,
+    /// Platforms.
+    pub platforms: Vec<String>,
+    /// The manifests of an index.
+    pub manifests: Vec<String>,
+    /// Operating system.
+    pub os: Option<String>,
+    /// Architecture.
+    pub architecture: Option<String>,
+    /// When the image was built.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub built_at: Option<OffsetDateTime>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Bytes of its blobs by digest.
+    pub layers: BTreeMap<String, u64>,
+}
+
+/// A scanner's verdict on an image.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Scanned {
+    /// The repository.
+    pub repository: String,
+    /// The digest.
+    pub digest: String,
+    /// Vulnerabilities by severity, in lower case.
+    pub findings: BTreeMap<String, u32>,
+    /// When.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub scanned_at: Option<OffsetDateTime>,
+}
+
+/// What is told of a manifest beside its listing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Told {
+    /// Its content.
+    Content(Box<Contained>),
+    /// A scanner's verdict.
+    Scan(Scanned),
+}
+
+/// The id of a manifest.
+pub fn manifest_id(login_server: &str, repository: &str, digest: &str) -> String {
+    format!("{login_server}/{repository}@{digest}")
+}
+
+impl RegistryImage {
+    /// A manifest of which nothing is known but its name.
+    pub fn new(login_server: &str, repository: &str, digest: &str) -> Self {
+        Self {
+            kind: KIND.to_owned(),
+            id: manifest_id(login_server, repository, digest),
+            status: Status::Active,
+            is_latest: false,
+            observed_at: OffsetDateTime::UNIX_EPOCH,
+            observed_run: String::new(),
+            stale: false,
+            registry_id: None,
+            login_server: login_server.to_owned(),
+            subscription_id: None,
+            resource_group: None,
+            location: None,
+            registry_sku: None,
+            repository: repository.to_owned(),
+            digest: digest.to_owned(),
+            tags: Vec::new(),
+            media_type: None,
+            config_media_type: None,
+            artifact_type: None,
+            subject: None,
+            referrers: BTreeMap::new(),
+            platforms: Vec::new(),
+            manifests: Vec::new(),
+            os: None,
+            architecture: None,
+            created_at: None,
+            updated_at: None,
+            built_at: None,
+            bytes: None,
+            can_delete: None,
+            can_write: None,
+            can_list: None,
+            can_read: None,
+            annotations: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            layers: BTreeMap::new(),
+            is_content_known: false,
+            scan_status: None,
+            findings: BTreeMap::new(),
+            scanned_at: None,
+            first_seen_at: OffsetDateTime::UNIX_EPOCH,
+        }
+    }
+
+    /// The order of the table.
+    pub fn compare(&self, other: &Self) -> Ordering {
+        caseless(&self.id, &other.id)
+    }
+
+    /// Whether it lists other manifests.
+    pub fn is_index(&self) -> bool {
+        self.media_type.as_deref().is_some_and(is_index)
+    }
+
+    /// Takes over what its content tells, which never changes.
+    pub fn add_content(&mut self, told: &Contained) {
+        self.artifact_type.clone_from(&told.artifact_type);
+        self.subject.clone_from(&told.subject);
+        self.manifests.clone_from(&told.manifests);
+        self.built_at = told.built_at;
+        self.annotations.clone_from(&told.annotations);
+        self.labels.clone_from(&told.labels);
+        self.layers.clone_from(&told.layers);
+        if !told.platforms.is_empty() {
+            self.platforms.clone_from(&told.platforms);
+        }
+        self.os = self.os.take().or_else(|| told.os.clone());
+        self.architecture = self.architecture.take().or_else(|| told.architecture.clone());
+        self.is_content_known = true;
+    }
+
+    /// What its content told.
+    pub fn content(&self) -> Contained {
+        Contained {
+            id: self.id.clone(),
+            artifact_type: self.artifact_type.clone(),
+            subject: self.subject.clone(),
+            platforms: self.platforms.clone(),
+            manifests: self.manifests.clone(),
+            os: self.os.clone(),
+            architecture: self.architecture.clone(),
+            built_at: self.built_at,
+            annotations: self.annotations.clone(),
+            labels: self.labels.clone(),
+            layers: self.layers.clone(),
+        }
+    }
+}
+
+/// Whether a media type is that of an index.
+pub fn is_index(media_type: &str) -> bool {
+    media_type.ends_with("image.index.v1+json") || media_type.ends_with("manifest.list.v2+json")
+}
+
+/// Joins what depends on a repository's other manifests: who refers to whom, and which is the newest.
+/// `rows` are those of one repository.
+pub fn relate(rows: &mut [RegistryImage]) {
+    let mut referrers: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for row in rows.iter() {
+        let kind = || {
+            let kind = row.artifact_type.as_ref().or(row.config_media_type.as_ref());
+            kind.cloned().unwrap_or_default()
+        };
+        let mut refers = |subject: String| {
+            referrers.entry(subject).or_default().insert(row.digest.clone(), kind());
+        };
+        if let Some(subject) = &row.subject {
+            refers(subject.clone());
+        }
+        // The scheme of tags that stands in for subjects: `sha256-….sig` and its like.
+        for tag in &row.tags {
+            if let Some(digest) = tagged_subject(tag).filter(|digest| *digest != row.digest) {
+                refers(digest);
+            }
+        }
+    }
+    let newest = rows
+        .iter()
+        .filter(|row| !row.tags.is_empty() && row.tags.iter().any(|t| tagged_subject(t).is_none()))
+        .max_by(|a, b| (a.created_at, &a.digest).cmp(&(b.created_at, &b.digest)))
+        .map(|row| row.digest.clone());
+    for row in rows {
+        row.referrers = referrers.remove(&row.digest).unwrap_or_default();
+        row.is_latest = newest.as_ref() == Some(&row.digest);
+    }
+}
+
+/// The digest that a tag of the form `sha256-HEX[.suffix]` stands beside.
+pub fn tagged_subject(tag: &str) -> Option<String> {
+    let hex = tag.strip_prefix("sha256-")?;
+    let hex = hex.split('.').next().unwrap_or_default();
+    let sound = hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    sound.then(|| format!("sha256:{hex}"))
+}
+
+/// What blobs take, each counted once where it is shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Storage {
+    /// Bytes of blobs that no other repository has.
+    pub exclusive: u64,
+    /// Bytes of blobs that other repositories of the registry have, too.
+    pub shared: u64,
+    /// Manifests.
+    pub manifests: u64,
+    /// Manifests whose content is not known, so that their blobs are not counted.
+    pub unknown: u64,
+    /// Tags.
+    pub tags: u64,
+}
+
+/// What each repository of one registry takes.
+pub fn storage<'a>(
+    rows: impl Iterator<Item = &'a RegistryImage>,
+) -> BTreeMap<&'a str, Storage> {
+    let mut all: BTreeMap<&str, Storage> = BTreeMap::new();
+    let mut blobs: BTreeMap<&str, (u64, Vec<&str>)> = BTreeMap::new();
+    for row in rows {
+        let repository = row.repository.as_str();
+        let sum = all.entry(repository).or_default();
+        sum.manifests += 1;
+        sum.unknown += u64::from(!row.is_content_known);
+        sum.tags += row.tags.len() as u64;
+        for (digest, bytes) in &row.layers {
+            let (_, holders) = blobs.entry(digest).or_insert_with(|| (*bytes, Vec::new()));
+            if !holders.contains(&repository) {
+                holders.push(repository);
+            }
+        }
+    }
+    for (bytes, holders) in blobs.into_values() {
+        for holder in &holders {
+            let Some(sum) = all.get_mut(holder) else { continue };
+            let part = if holders.len() == 1 { &mut sum.exclusive } else { &mut sum.shared };
+            *part += bytes;
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_is_counted_once() {
+        let image = |repository: &str, digest: &str, layers: &[(&str, u64)]| {
+            let mut row = RegistryImage::new("r.azurecr.io", repository, digest);
+            row.layers = layers.iter().map(|(digest, size)| ((*digest).to_owned(), *size)).collect();
+            row.is_content_known = true;
+            row
+        };
+        let rows = [
+            image("a", "1", &[("base", 100), ("x", 7)]),
+            image("a", "2", &[("base", 100), ("y", 5)]),
+            image("b", "3", &[("base", 100), ("z", 1)]),
+            RegistryImage::new("r.azurecr.io", "b", "4"),
+        ];
+        let found = storage(rows.iter());
+        assert_eq!((found["a"].exclusive, found["a"].shared), (12, 100));
+        assert_eq!((found["b"].exclusive, found["b"].shared, found["b"].unknown), (1, 100, 1));
+    }
+
+    #[test]
+    fn referrers_are_found_by_subject_and_by_tag() {
+        let digest = |c: &str| format!("sha256:{}", c.repeat(64));
+        let row = |c: &str| RegistryImage::new("r.azurecr.io", "a", &digest(c));
+        let mut rows = [row("1"), row("2"), row("3")];
+        rows[0].tags = vec!["v1".into()];
+        rows[1].subject = Some(digest("1"));
+        rows[1].artifact_type = Some("signature".into());
+        rows[2].tags = vec![format!("sha256-{}.sig", "1".repeat(64))];
+        relate(&mut rows);
+        assert_eq!(rows[0].referrers.len(), 2);
+        assert_eq!(rows[0].referrers[&digest("2")], "signature");
+        assert_eq!(rows.map(|row| row.is_latest), [true, false, false]);
+    }
+}

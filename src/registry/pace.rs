@@ -1,0 +1,146 @@
+//! How fast one registry is asked. Its limits are counted by class and identity and are not told in
+//! listings' answers (azure-quotas §4), so they are felt for: a refusal slows everyone down, what goes
+//! well speeds up again.
+
+use crate::client::RetryPolicy;
+use crate::error::{Error, Result};
+use backon::ExponentialBackoff;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+use url::Url;
+
+/// Requests a second to begin with: below what any tier allows one identity.
+const FIRST: f64 = 50.0;
+/// A pace grows by this share a second while nothing is refused, and shrinks to that one.
+const GROWTH: f64 = 1.05;
+const SHRINKING: f64 = 0.7;
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The pace of everyone who asks one registry.
+#[derive(Debug)]
+pub(super) struct Pace(Mutex<Beat>);
+
+#[derive(Debug)]
+struct Beat {
+    /// Nothing is sent before.
+    closed: Option<Instant>,
+    /// Requests a second; none until a refusal where no limit is known.
+    rate: Option<f64>,
+    /// When the next one has its turn.
+    next: Option<Instant>,
+    /// When the rate was last changed.
+    changed: Option<Instant>,
+    /// What was sent since when, as long as there is no rate.
+    sent: (u32, Option<Instant>),
+}
+
+impl Pace {
+    /// The pace of a registry; one on this machine has no limit until it says so.
+    pub(super) fn new(local: bool) -> Self {
+        let rate = (!local).then_some(FIRST);
+        Self(Mutex::new(Beat { closed: None, rate, next: None, changed: None, sent: (0, None) }))
+    }
+
+    fn beat(&self) -> MutexGuard<'_, Beat> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the next turn.
+    pub(super) async fn pass(&self) {
+        loop {
+            let now = Instant::now();
+            let until = {
+                let mut beat = self.beat();
+                match beat.closed.filter(|until| *until > now) {
+                    Some(until) => until,
+                    None => match beat.turn(now) {
+                        Some(turn) => turn,
+                        None => return,
+                    },
+                }
+            };
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
+    /// A request was answered well.
+    pub(super) fn went_well(&self) {
+        let now = Instant::now();
+        let mut beat = self.beat();
+        if beat.changed.is_none_or(|at| now - at >= SECOND) {
+            beat.rate = beat.rate.map(|rate| rate * GROWTH);
+            beat.changed = Some(now);
+        }
+    }
+
+    /// A request was refused: nothing is sent for so long, and slower from then on.
+    fn close(&self, wait: Duration) {
+        let now = Instant::now();
+        let mut beat = self.beat();
+        // Requests that were under way together are refused together, and count once. The newest
+        // answer is the right one: a wait counts down.
+        if beat.closed.is_none_or(|until| until <= now) {
+            let felt = f64::from(beat.sent.0) / beat.sent.1.map_or(1.0, |at| (now - at).as_secs_f64());
+            beat.rate = Some((beat.rate.unwrap_or(felt.max(2.0)) * SHRINKING).max(0.5));
+            beat.changed = Some(now + wait);
+        }
+        beat.closed = Some(now + wait);
+        beat.next = None;
+    }
+}
+
+impl Beat {
+    /// Takes the next turn if it has come; when it comes otherwise.
+    fn turn(&mut self, now: Instant) -> Option<Instant> {
+        let Some(rate) = self.rate else {
+            if self.sent.1.is_none_or(|since| now - since >= SECOND) {
+                self.sent = (0, Some(now));
+            }
+            self.sent.0 += 1;
+            return None;
+        };
+        match self.next.filter(|next| *next > now) {
+            Some(next) => Some(next),
+            None => {
+                // A pause is not made up for by a burst.
+                self.next = Some(self.next.map_or(now, |next| next.max(now)) + SECOND.div_f64(rate));
+                None
+            }
+        }
+    }
+}
+
+/// The attempts of one request.
+pub(super) struct Tries<'a> {
+    pace: &'a Pace,
+    policy: RetryPolicy,
+    delays: ExponentialBackoff,
+    waited: Duration,
+}
+
+impl<'a> Tries<'a> {
+    pub(super) fn new(pace: &'a Pace, url: &Url) -> Self {
+        let policy = RetryPolicy::default();
+        Self { pace, policy, delays: policy.delays(url), waited: Duration::ZERO }
+    }
+
+    /// Waits for the turn of the next attempt.
+    pub(super) async fn pass(&self) {
+        self.pace.pass().await;
+    }
+
+    /// Waits as a failure asks for; the failure itself when there is to be no further attempt.
+    pub(super) async fn after(&mut self, error: Error) -> Result<()> {
+        let Some(wait) = self.policy.wait(&error, &mut self.delays, self.waited) else {
+            return Err(error);
+        };
+        self.waited += wait;
+        if error.retry_after().is_some() {
+            self.pace.close(wait);
+        } else {
+            tokio::time::sleep(wait).await;
+        }
+        Ok(())
+    }
+}

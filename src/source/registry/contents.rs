@@ -1,0 +1,159 @@
+//! What manifests hold, read one by one, once ever.
+
+use super::{AT_ONCE, Containers, gave_up};
+use crate::error::{ErrorKind, Result};
+use crate::image::registry::{Contained, Told, manifest_id};
+use crate::registry::{Content, Descriptor, Name, Registry};
+use crate::source::{Crawled, Effort, Rows, ended};
+use crate::work::{Gap, Outcome, RegistryScope, Scope, State, WorkItem};
+use futures::{StreamExt, stream};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::time::Instant;
+
+/// What was written on a manifest is kept up to this many bytes in all.
+const MOST_TEXT: usize = 64 << 10;
+
+impl Containers {
+    pub(super) async fn crawl_contents(
+        &self,
+        item: &WorkItem,
+        login_server: &str,
+        manifests: &[[String; 2]],
+        effort: &Effort,
+    ) -> Result<Crawled> {
+        let registry = match self.registry(login_server) {
+            Ok(registry) => registry,
+            Err(error) => return gave_up(item, error, effort),
+        };
+        let asked = stream::iter(manifests).map(|name| {
+            let registry = &registry;
+            async move {
+                let is_late = Instant::now() >= effort.until;
+                (name, if is_late { None } else { Some(read(registry, name).await) })
+            }
+        });
+        let mut told = Vec::new();
+        let mut gaps = Vec::new();
+        let mut left = Vec::new();
+        let mut answers = asked.buffered(AT_ONCE).boxed();
+        while let Some((name, answer)) = answers.next().await {
+            match answer {
+                None => left.push(name.clone()),
+                Some(Ok(contained)) => told.push(Told::Content(Box::new(contained))),
+                Some(Err(error)) if error.kind() == ErrorKind::Throttled && !told.is_empty() => {
+                    left.push(name.clone());
+                }
+                Some(Err(error)) => {
+                    let (state, reason, attempts) = ended(error, effort)?;
+                    let [offer, digest] = name.clone();
+                    let version = Some(digest);
+                    gaps.push(Gap { offer, sku: None, version, state, reason, attempts });
+                }
+            }
+        }
+        gaps.sort();
+        let children = if left.is_empty() {
+            Vec::new()
+        } else {
+            let login_server = login_server.to_owned();
+            let scope = RegistryScope::Contents { login_server, manifests: left };
+            vec![item.child(Scope::Registry(scope))]
+        };
+        let outcome = Outcome {
+            rows: told.len() as u64,
+            gaps,
+            children,
+            ..Outcome::bare(item.scope.clone(), State::Done, "", 0)
+        };
+        Ok(Crawled::Ended(outcome, Rows::Told(told)))
+    }
+}
+
+/// What one manifest holds, with its configuration where it is an image's.
+async fn read(registry: &Registry, [repository, digest]: &[String; 2]) -> Result<Contained> {
+    let content = registry.content(repository, &Name::Digest(digest.clone())).await?;
+    let mut contained = contained(&content)?;
+    contained.id = manifest_id(registry.login_server(), repository, digest);
+    if let Some(config) = content.descriptors("config")?.first()
+        && is_image_config(&config.media_type)
+    {
+        let config = registry.config(repository, config).await?;
+        add_config(&mut contained, &config);
+    }
+    Ok(contained)
+}
+
+fn is_image_config(media_type: &str) -> bool {
+    matches!(
+        media_type,
+        "application/vnd.oci.image.config.v1+json"
+            | "application/vnd.docker.container.image.v1+json"
+    )
+}
+
+/// Texts by name, as far as they are texts and stay within bounds.
+fn texts(found: &Value) -> BTreeMap<String, String> {
+    let mut left = MOST_TEXT;
+    let all = found.as_object().into_iter().flatten();
+    let text = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.to_owned()));
+    all.filter_map(text)
+        .take_while(|(name, text)| {
+            let fits = left.checked_sub(name.len() + text.len());
+            left = fits.unwrap_or_default();
+            fits.is_some()
+        })
+        .collect()
+}
+
+fn platform(found: &Value) -> Option<String> {
+    let part = |name: &str| found[name].as_str().filter(|text| !text.is_empty());
+    let (os, architecture) = (part("os")?, part("architecture")?);
+    // Attestations stand in an index as images of no platform.
+    if os == "unknown" {
+        return None;
+    }
+    let variant = part("variant").map(|variant| format!("/{variant}")).unwrap_or_default();
+    Some(format!("{os}/{architecture}{variant}"))
+}
+
+/// What the manifest itself tells.
+pub(super) fn contained(content: &Content) -> Result<Contained> {
+    let document = &content.document;
+    let text = |value: &Value| value.as_str().filter(|t| !t.is_empty()).map(str::to_owned);
+    let parts = content.descriptors("manifests")?;
+    let blobs = ["config", "layers", "blobs"];
+    let mut layers = BTreeMap::new();
+    for part in blobs {
+        let found: Vec<Descriptor> = content.descriptors(part)?;
+        layers.extend(found.into_iter().map(|blob| (blob.digest, blob.size)));
+    }
+    let mut platforms: Vec<String> =
+        parts.iter().filter_map(|part| platform(&part.platform)).collect();
+    platforms.dedup();
+    let config = &document["config"]["mediaType"];
+    let artifact_type = text(&document["artifactType"]).or_else(|| {
+        let config = text(config).filter(|config| !is_image_config(config));
+        config.filter(|_| parts.is_empty())
+    });
+    Ok(Contained {
+        artifact_type,
+        subject: text(&document["subject"]["digest"]),
+        platforms,
+        manifests: parts.into_iter().map(|part| part.digest).collect(),
+        annotations: texts(&document["annotations"]),
+        layers,
+        ..Contained::default()
+    })
+}
+
+fn add_config(contained: &mut Contained, config: &Value) {
+    let text = |name: &str| config[name].as_str().filter(|t| !t.is_empty()).map(str::to_owned);
+    (contained.os, contained.architecture) = (text("os"), text("architecture"));
+    contained.platforms = platform(config).into_iter().collect();
+    contained.built_at =
+        text("created").and_then(|text| OffsetDateTime::parse(&text, &Rfc3339).ok());
+    contained.labels = texts(&config["config"]["Labels"]);
+}

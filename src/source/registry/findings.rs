@@ -1,0 +1,105 @@
+//! What Microsoft Defender for Cloud found in a registry's images, by digest.
+
+use super::{Containers, gave_up};
+use crate::client::quoted;
+use crate::error::{ErrorKind, Result};
+use crate::image::registry::{Scanned, Told};
+use crate::source::{Crawled, Effort, Rows};
+use crate::work::{Outcome, State, WorkItem};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// A query's quota that is spent, and that nobody has told for how long, is waited for so long.
+const SOME_WHILE: Duration = Duration::from_secs(30);
+
+/// One vulnerability of one image (azure-rest §5).
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Finding {
+    #[serde(default)]
+    severity: Option<String>,
+    artifact: Artifact,
+    #[serde(default)]
+    status: Status,
+    #[serde(default)]
+    time_generated: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Artifact {
+    repository_name: String,
+    digest: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Status {
+    #[serde(default)]
+    code: Option<String>,
+}
+
+/// The question for one registry.
+fn query(login_server: &str) -> String {
+    let server = quoted(login_server);
+    format!(
+        "securityresources | where type =~ 'microsoft.security/assessments/subassessments' | where \
+         properties.additionalData.assessedResourceType =~ 'AzureContainerRegistryVulnerability' | \
+         where properties.additionalData.artifactDetails.registryHost =~ {server} | project id, \
+         severity=tostring(properties.additionalData.vulnerabilityDetails.severity), \
+         artifact=properties.additionalData.artifactDetails, status=properties.status, \
+         timeGenerated=properties.timeGenerated | order by id asc"
+    )
+}
+
+impl Containers {
+    pub(super) async fn crawl_findings(
+        &self,
+        item: &WorkItem,
+        login_server: &str,
+        subscription: &str,
+        effort: &Effort,
+    ) -> Result<Crawled> {
+        let found: Result<Vec<Finding>> =
+            self.client.graph(&query(login_server), &[subscription.to_owned()]).await;
+        let found = match found {
+            Ok(found) => found,
+            Err(error) if error.kind() == ErrorKind::Throttled => {
+                let wait = error.retry_after().unwrap_or(SOME_WHILE);
+                return Ok(Crawled::Later(item.clone(), wait));
+            }
+            Err(error) => return gave_up(item, error, effort),
+        };
+        let told: Vec<Told> = joined(found).into_iter().map(Told::Scan).collect();
+        let outcome = Outcome {
+            rows: told.len() as u64,
+            ..Outcome::bare(item.scope.clone(), State::Done, "", 0)
+        };
+        Ok(Crawled::Ended(outcome, Rows::Told(told)))
+    }
+}
+
+/// Findings counted for each image; one that is healthy counts as scanned.
+fn joined(found: Vec<Finding>) -> Vec<Scanned> {
+    let mut images: BTreeMap<(String, String), Scanned> = BTreeMap::new();
+    for Finding { severity, artifact, status, time_generated } in found {
+        let Artifact { repository_name, digest } = artifact;
+        let key = (repository_name, digest);
+        let scanned = images.entry(key).or_insert_with_key(|(repository, digest)| Scanned {
+            repository: repository.clone(),
+            digest: digest.clone(),
+            ..Scanned::default()
+        });
+        let at = time_generated.and_then(|text| OffsetDateTime::parse(&text, &Rfc3339).ok());
+        scanned.scanned_at = scanned.scanned_at.max(at);
+        let healthy = ["healthy", "notapplicable"];
+        let code = status.code.unwrap_or_default().to_ascii_lowercase();
+        if !healthy.contains(&code.as_str()) {
+            let severity = severity.filter(|s| !s.is_empty()).unwrap_or("unknown".to_owned());
+            *scanned.findings.entry(severity.to_ascii_lowercase()).or_default() += 1;
+        }
+    }
+    images.into_values().collect()
+}
