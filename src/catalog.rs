@@ -6,17 +6,18 @@
 pub mod aliases;
 pub mod feed;
 mod filter;
-pub mod gallery;
+mod gallery;
 mod latest;
 mod list;
 pub mod live;
+mod rows;
 pub mod usage;
 
 pub use crate::source::locations::short_name;
 pub use filter::Filter;
-pub use gallery::GalleryTable;
 pub use latest::LatestQuestion;
 pub use list::{Found, Page, list};
+pub use rows::RowTable;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::index::{Index, IndexWriter, Place};
@@ -39,12 +40,12 @@ pub struct Catalog {
     pub manifest: Manifest,
     /// Its marketplace table.
     pub index: Index,
-    /// Its gallery table, once a lookup needed it.
-    gallery: OnceCell<GalleryTable>,
+    /// Its other tables, once a lookup needed them.
+    others: OnceCell<RowTable>,
 }
 
-/// Places in the gallery table have this bit in the token of a list.
-const IN_GALLERY: u32 = 1 << 31;
+/// Places in the other tables have this bit in the token of a list.
+const IN_OTHERS: u32 = 1 << 31;
 
 impl Catalog {
     /// Opens the current snapshot, or the newest one before it that is what its manifest names.
@@ -95,34 +96,35 @@ impl Catalog {
             }
             None => from_table(store, &manifest).await?,
         };
-        Ok(Self { manifest, index, gallery: OnceCell::new() })
+        Ok(Self { manifest, index, others: OnceCell::new() })
     }
 
-    /// Its gallery table, which is read when it is first needed; empty when it has none.
-    pub async fn gallery(&self, store: &dyn Store) -> Result<&GalleryTable> {
-        self.gallery.get_or_try_init(|| GalleryTable::open(store, &self.manifest)).await
+    /// Its gallery and registry tables, which are read when they are first needed; empty when it has
+    /// none.
+    pub async fn others(&self, store: &dyn Store) -> Result<&RowTable> {
+        self.others.get_or_try_init(|| RowTable::open(store, &self.manifest)).await
     }
 
     /// Reads what a list by `filter` needs beside the index.
     pub async fn prepare(&self, store: &dyn Store, filter: &Filter) -> Result<()> {
-        if filter.wants_galleries() && GalleryTable::is_in(&self.manifest) {
-            self.gallery(store).await?;
+        if filter.wants_others() && RowTable::is_in(&self.manifest) {
+            self.others(store).await?;
         }
         Ok(())
     }
 
     /// The rows that `filter` accepts, at most `top`, from a place on that an earlier page named:
-    /// marketplace images, then those of galleries, if these were [prepared](Self::prepare).
+    /// marketplace images, then those of the other tables, if these were [prepared](Self::prepare).
     pub fn list(&self, filter: &Filter, from: u32, top: usize) -> Page {
-        let mut page = match from & IN_GALLERY {
+        let mut page = match from & IN_OTHERS {
             0 => list(&self.index, filter, from, top),
             _ => Page::default(),
         };
-        if let (None, Some(table)) = (page.next, self.gallery.get()) {
-            let from = if from & IN_GALLERY == 0 { 0 } else { from & !IN_GALLERY };
+        if let (None, Some(table)) = (page.next, self.others.get()) {
+            let from = if from & IN_OTHERS == 0 { 0 } else { from & !IN_OTHERS };
             let (rows, next) = table.list(filter, from, top - page.rows.len());
-            page.gallery = rows;
-            page.next = next.map(|at| at | IN_GALLERY);
+            page.others = rows;
+            page.next = next.map(|at| at | IN_OTHERS);
         }
         page
     }
@@ -138,9 +140,9 @@ impl Catalog {
             separate(out, number);
             self.write_json(*found, out);
         }
-        for (number, row) in page.gallery.iter().enumerate() {
+        for (number, row) in page.others.iter().enumerate() {
             separate(out, page.rows.len() + number);
-            out.extend_from_slice(self.gallery.get().map_or(b"null", |table| table.json(*row)));
+            out.extend_from_slice(self.others.get().map_or(b"null", |table| table.json(*row)));
         }
     }
 
@@ -170,19 +172,19 @@ impl Catalog {
     }
 
     /// One image of any table by its name: a URN, or an id with or without its first slash. Images of
-    /// galleries are found once their table was read.
+    /// the other tables are found once these were read.
     pub fn find_id(&self, id: &str) -> Option<Page> {
         if let Ok(urn) = id.parse::<Urn>() {
             return self.find(&urn).map(|row| Page { rows: vec![row], ..Page::default() });
         }
-        let id = if id.starts_with('/') { id.to_owned() } else { format!("/{id}") };
-        let row = self.gallery.get()?.find(&id)?;
-        Some(Page { gallery: vec![row], ..Page::default() })
+        let table = self.others.get()?;
+        let row = table.find(id).or_else(|| table.find(&format!("/{id}")))?;
+        Some(Page { others: vec![row], ..Page::default() })
     }
 
-    /// Whether a filter accepts a row of the gallery table.
-    pub fn accepts_gallery(&self, filter: &Filter, row: u32) -> bool {
-        self.gallery.get().is_some_and(|table| table.accepts(filter, row))
+    /// Whether a filter accepts a row of the other tables.
+    pub fn accepts_other(&self, filter: &Filter, row: u32) -> bool {
+        self.others.get().is_some_and(|table| table.accepts(filter, row))
     }
 
     /// Appends a row's JSON.

@@ -9,8 +9,8 @@ mod registry;
 
 pub use gallery::{GalleryScope, OwnGallery, Sharing, group_of};
 pub(crate) use item::is_zero;
-pub use registry::{AtRegistry, RegistryScope, registry_group};
 pub use item::{KnownOffers, Scope, Turn, WorkItem, fragment};
+pub use registry::{AtRegistry, RegistryScope, registry_group};
 
 use crate::error::{Error, Result};
 use schemars::JsonSchema;

@@ -1,7 +1,8 @@
 //! Which images are wanted.
 
-use crate::image::gallery::Kind;
+use super::rows::KINDS;
 use crate::image::marketplace::{KIND, MarketplaceImage};
+use crate::image::registry;
 use crate::source::locations::short_name;
 
 /// Which images are wanted. Texts are compared without case, as parts of names unless `exact`.
@@ -33,6 +34,12 @@ pub struct Filter {
     pub definition: Option<String>,
     /// Part of a subscription's id.
     pub subscription: Option<String>,
+    /// Part of a registry's login server.
+    pub registry: Option<String>,
+    /// Part of a repository's name.
+    pub repository: Option<String>,
+    /// Part of a tag of a container image.
+    pub tag: Option<String>,
     /// Compare whole names.
     pub exact: bool,
 }
@@ -41,15 +48,24 @@ impl Filter {
     /// Whether marketplace images may be wanted at all.
     pub fn wants_marketplace(&self) -> bool {
         let galleries = [&self.gallery, &self.definition, &self.subscription];
-        galleries.iter().all(|wanted| wanted.is_none())
+        let registries = [&self.registry, &self.repository, &self.tag];
+        galleries.iter().chain(&registries).all(|wanted| wanted.is_none())
             && self.kind.as_ref().is_none_or(|kind| self.fits(kind, KIND))
     }
 
-    /// Whether images of galleries may be wanted.
-    pub fn wants_galleries(&self) -> bool {
-        let fits =
-            |kind: &Kind| self.kind.as_ref().is_none_or(|wanted| self.fits(wanted, kind.as_str()));
-        Kind::ALL.iter().any(fits)
+    /// Whether images of galleries or registries may be wanted.
+    pub fn wants_others(&self) -> bool {
+        let fits = |kind: &&str| self.kind.as_ref().is_none_or(|wanted| self.fits(wanted, kind));
+        KINDS.iter().any(fits)
+    }
+
+    /// Whether nothing but container images is wanted.
+    pub fn wants_containers_only(&self) -> bool {
+        let asked = [&self.registry, &self.repository, &self.tag].iter().any(|part| part.is_some());
+        let kind = self.kind.as_ref().is_some_and(|wanted| {
+            KINDS.iter().all(|kind| self.fits(wanted, kind) == (*kind == registry::KIND))
+        });
+        asked || kind
     }
 
     /// Whether a marketplace row is wanted.

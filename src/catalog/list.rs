@@ -16,8 +16,8 @@ pub type Found = (u32, Place);
 pub struct Page {
     /// The rows.
     pub rows: Vec<Found>,
-    /// Rows of the gallery table, behind these.
-    pub gallery: Vec<u32>,
+    /// Rows of the other tables, behind these.
+    pub others: Vec<u32>,
     /// Where the next part begins, if there is more.
     pub next: Option<u32>,
 }

@@ -1,6 +1,6 @@
 //! What runs on which image, and how that image stands: machines joined with the catalog.
 
-use super::gallery::GalleryTable;
+use super::rows::RowTable;
 use super::{Catalog, LatestQuestion};
 use crate::error::{Error, Result};
 use crate::image::gallery::GalleryImage;
@@ -139,7 +139,7 @@ pub async fn usage(
     machines: &[Machine],
 ) -> Result<Vec<Usage>> {
     let covered = tables(&catalog.manifest);
-    let gallery = catalog.gallery(store).await?;
+    let gallery = catalog.others(store).await?;
     let mut join = Join { catalog, gallery, covered, latest: HashMap::new() };
     machines.iter().map(|machine| join.one(machine)).collect()
 }
@@ -152,7 +152,7 @@ fn tables(manifest: &Manifest) -> Vec<SourceName> {
 
 struct Join<'a> {
     catalog: &'a Catalog,
-    gallery: &'a GalleryTable,
+    gallery: &'a RowTable,
     covered: Vec<SourceName>,
     /// The latest version by image and location.
     latest: HashMap<(String, String), Option<String>>,

@@ -34,9 +34,18 @@ pub(super) struct FilterArgs {
     /// Part of an image definition's name
     #[arg(long)]
     definition: Option<String>,
-    /// Part of the id of a gallery's subscription
+    /// Part of the id of the subscription that owns it
     #[arg(long, value_name = "ID")]
     subscription: Option<String>,
+    /// Part of a registry's login server
+    #[arg(long)]
+    registry: Option<String>,
+    /// Part of a repository's name
+    #[arg(long)]
+    repository: Option<String>,
+    /// Part of a container image's tag
+    #[arg(long)]
+    tag: Option<String>,
     /// Words that all occur in the names; the best fit comes first
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
@@ -62,6 +71,9 @@ impl FilterArgs {
             gallery: self.gallery,
             definition: self.definition,
             subscription: self.subscription,
+            registry: self.registry,
+            repository: self.repository,
+            tag: self.tag,
             exact: self.exact,
         }
     }

@@ -24,7 +24,7 @@ pub(super) enum ImagesCommand {
   azimg images show Canonical:ubuntu-24_04-lts:server:24.8.20260901
   azimg images show Canonical:ubuntu-24_04-lts:server:24.8.20260901 --query locations")]
     Show {
-        /// publisher:offer:sku:version, or the id of an image of a gallery
+        /// publisher:offer:sku:version, or the id of an image of a gallery or registry
         #[arg(value_name = "URN|ID")]
         urn: String,
     },
@@ -54,7 +54,8 @@ pub(super) enum ImagesCommand {
 pub(super) struct ListArgs {
     #[command(flatten)]
     filter: FilterArgs,
-    /// Kind of image: marketplace, gallery-version, gallery-definition or managed-image
+    /// Kind of image: marketplace, gallery-version, gallery-definition, managed-image or
+    /// container-manifest
     #[arg(long)]
     kind: Option<String>,
     /// Ask Azure now; no snapshot is needed
@@ -104,6 +105,19 @@ pub(super) const GALLERY_COLUMNS: &[&str] = &[
     "endOfLifeAt",
 ];
 
+/// What is shown of images of registries.
+const CONTAINER_COLUMNS: &[&str] = &[
+    "loginServer",
+    "repository",
+    "tags",
+    "digest",
+    "isLatest",
+    "platforms",
+    "bytes",
+    "createdAt",
+    "findings",
+];
+
 const USAGE_COLUMNS: &[&str] =
     &["subscriptionId", "name", "location", "finding", "image", "version", "endsAt", "moveTo"];
 
@@ -149,7 +163,11 @@ async fn list(config: &Config, args: ListArgs, output: &Output) -> Result<ExitCo
     if rows.is_empty() && !output.quiet {
         eprintln!("{}", nothing_fits(config, &filter, args.live).await);
     }
-    let columns = if filter.wants_marketplace() { COLUMNS } else { GALLERY_COLUMNS };
+    let columns = match filter {
+        _ if filter.wants_marketplace() => COLUMNS,
+        _ if filter.wants_containers_only() => CONTAINER_COLUMNS,
+        _ => GALLERY_COLUMNS,
+    };
     output.list(rows, columns)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -213,7 +231,7 @@ async fn show(config: &Config, text: &str, output: &Output) -> Result<ExitCode> 
     let store = config.store()?;
     let catalog = Catalog::open(store.as_ref()).await?;
     if text.contains('/') {
-        catalog.gallery(store.as_ref()).await?;
+        catalog.others(store.as_ref()).await?;
         let found = catalog.find_id(text);
         let found =
             found.ok_or_else(|| Error::not_found(format!("{text} is not in the catalog")))?;
@@ -280,7 +298,7 @@ async fn latest(config: &Config, args: &LatestArgs, output: &Output) -> Result<E
             rows.push(catalog.read(catalog.at(question.answer(&catalog.index)?))?);
             continue;
         }
-        let row = catalog.gallery(store.as_ref()).await?.latest(image, &args.location, before)?;
+        let row = catalog.others(store.as_ref()).await?.latest(image, &args.location, before)?;
         rows.push(serde_json::to_value(row).map_err(|e| Error::bug(e.to_string()))?);
     }
     let galleries = rows.iter().all(|row| row["kind"] == "gallery-version");

@@ -22,8 +22,8 @@ use quota::{Grant, Permit};
 pub use retry::RetryPolicy;
 use share::Share;
 pub use waits::Waits;
-pub use wire::{Answer, Outgoing, Wire};
 pub(crate) use wire::Http;
+pub use wire::{Answer, Outgoing, Wire};
 
 use crate::error::{Error, ErrorKind, Result};
 use azure_core::credentials::TokenCredential;
@@ -311,7 +311,8 @@ impl Client {
     async fn once(&self, request: &Outgoing, principal: usize) -> Result<Answer> {
         let bearer = self.bearer(principal).await?;
         self.traffic.requests.fetch_add(1, Ordering::Relaxed);
-        let answer = tokio::time::timeout(ATTEMPT_DEADLINE, self.wire.send(request, Some(bearer))).await;
+        let answer =
+            tokio::time::timeout(ATTEMPT_DEADLINE, self.wire.send(request, Some(bearer))).await;
         let late = |_| Error::transient(format!("{}: no answer in a minute", request.name()));
         let answer = answer.map_err(late)??;
         if answer.status == StatusCode::TOO_MANY_REQUESTS {

@@ -307,7 +307,8 @@ pub fn relate(rows: &mut [RegistryImage]) {
 pub fn tagged_subject(tag: &str) -> Option<String> {
     let hex = tag.strip_prefix("sha256-")?;
     let hex = hex.split('.').next().unwrap_or_default();
-    let sound = hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let sound =
+        hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     sound.then(|| format!("sha256:{hex}"))
 }
 
@@ -328,9 +329,7 @@ pub struct Storage {
 }
 
 /// What each repository of one registry takes.
-pub fn storage<'a>(
-    rows: impl Iterator<Item = &'a RegistryImage>,
-) -> BTreeMap<&'a str, Storage> {
+pub fn storage<'a>(rows: impl Iterator<Item = &'a RegistryImage>) -> BTreeMap<&'a str, Storage> {
     let mut all: BTreeMap<&str, Storage> = BTreeMap::new();
     let mut blobs: BTreeMap<&str, (u64, Vec<&str>)> = BTreeMap::new();
     for row in rows {
@@ -364,7 +363,8 @@ mod tests {
     fn a_layer_is_counted_once() {
         let image = |repository: &str, digest: &str, layers: &[(&str, u64)]| {
             let mut row = RegistryImage::new("r.azurecr.io", repository, digest);
-            row.layers = layers.iter().map(|(digest, size)| ((*digest).to_owned(), *size)).collect();
+            row.layers =
+                layers.iter().map(|(digest, size)| ((*digest).to_owned(), *size)).collect();
             row.is_content_known = true;
             row
         };

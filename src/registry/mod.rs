@@ -3,6 +3,7 @@
 //! Invariants: a credential goes to the registry's own origin and nowhere else, whatever an answer says
 //! of realms, links and redirects; every body is bounded; a list is whole or it is an error.
 
+mod blob;
 mod content;
 mod listing;
 mod login;
@@ -15,7 +16,7 @@ pub use listing::{Attributes, Deleted, Manifest, ManifestPages, Part, Repository
 pub use login::Login;
 pub use reference::{Name, Reference};
 
-use crate::client::{Http, Wire, is_loopback};
+use crate::client::{Http, Traffic, Wire, is_loopback};
 use crate::error::{Error, Result};
 use login::Tokens;
 use pace::Pace;
@@ -31,6 +32,7 @@ pub struct Registry {
     wire: Arc<dyn Wire>,
     tokens: Tokens,
     pace: Pace,
+    traffic: Arc<Traffic>,
 }
 
 impl std::fmt::Debug for Registry {
@@ -65,7 +67,14 @@ impl Registry {
         let pace = Pace::new(is_loopback(&origin));
         let login_server = login_server.to_ascii_lowercase();
         let tokens = Tokens::new(login, login_server.clone());
-        Ok(Self { origin, login_server, wire, tokens, pace })
+        Ok(Self { origin, login_server, wire, tokens, pace, traffic: Arc::default() })
+    }
+
+    /// Counts its requests there, too.
+    #[must_use]
+    pub fn counted_in(mut self, traffic: &Arc<Traffic>) -> Self {
+        self.traffic = Arc::clone(traffic);
+        self
     }
 
     /// Whether it is on this machine.

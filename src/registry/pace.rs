@@ -3,7 +3,7 @@
 //! well speeds up again.
 
 use crate::client::RetryPolicy;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use backon::ExponentialBackoff;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -81,7 +81,8 @@ impl Pace {
         // Requests that were under way together are refused together, and count once. The newest
         // answer is the right one: a wait counts down.
         if beat.closed.is_none_or(|until| until <= now) {
-            let felt = f64::from(beat.sent.0) / beat.sent.1.map_or(1.0, |at| (now - at).as_secs_f64());
+            let felt =
+                f64::from(beat.sent.0) / beat.sent.1.map_or(1.0, |at| (now - at).as_secs_f64());
             beat.rate = Some((beat.rate.unwrap_or(felt.max(2.0)) * SHRINKING).max(0.5));
             beat.changed = Some(now + wait);
         }
@@ -104,7 +105,8 @@ impl Beat {
             Some(next) => Some(next),
             None => {
                 // A pause is not made up for by a burst.
-                self.next = Some(self.next.map_or(now, |next| next.max(now)) + SECOND.div_f64(rate));
+                self.next =
+                    Some(self.next.map_or(now, |next| next.max(now)) + SECOND.div_f64(rate));
                 None
             }
         }
@@ -132,9 +134,12 @@ impl<'a> Tries<'a> {
 
     /// Waits as a failure asks for; the failure itself when there is to be no further attempt.
     pub(super) async fn after(&mut self, error: Error) -> Result<()> {
-        let Some(wait) = self.policy.wait(&error, &mut self.delays, self.waited) else {
-            return Err(error);
+        let wait = match error.kind() {
+            // What is not what its digest says may have been cut or made up on the way.
+            ErrorKind::Corrupt => self.delays.next(),
+            _ => self.policy.wait(&error, &mut self.delays, self.waited),
         };
+        let Some(wait) = wait else { return Err(error) };
         self.waited += wait;
         if error.retry_after().is_some() {
             self.pace.close(wait);

@@ -13,6 +13,7 @@ use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use url::Url;
 
@@ -164,9 +165,13 @@ impl Registry {
     ) -> Result<(StatusCode, Told)> {
         let at = request.url.host_str().unwrap_or_default();
         let late = |_| Error::transient("no answer in a minute");
+        self.traffic.requests.fetch_add(1, Ordering::Relaxed);
         let answer = tokio::time::timeout(ATTEMPT, self.wire.send(request, authorized)).await;
         let answer = answer.map_err(late).and_then(|answer| answer);
         let Answer { status, headers, body } = answer.map_err(|error| error.context(at))?;
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            self.traffic.throttled.fetch_add(1, Ordering::Relaxed);
+        }
         Ok((status, Told { headers, body }))
     }
 

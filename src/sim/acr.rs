@@ -1,17 +1,18 @@
 //! Simulated container registries: the token service, ACR's own API and manifests. Strict: a token of
 //! another scope, a method or path that is none, and a name that cannot be are refused as ACR does.
 
+mod answers;
 mod tokens;
 
-use super::registries::{SimManifest, SimRegistry, SimRepository, SimTag, digest};
+use super::registries::SimRegistry;
 use super::state::{Sim, json as answer};
+use answers::{accepted, locked_answer};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Method, Response, StatusCode, header};
+use axum::http::{Method, Response, StatusCode, header};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
-use std::collections::HashMap;
 use std::sync::Arc;
 use tokens::{challenge, claims, is_over};
 
@@ -33,7 +34,10 @@ pub(super) fn routes(sim: &Arc<Sim>, number: usize) -> Router {
 
 /// Answers a request to a registry, or to where its blobs lie, without a network; none where it is for
 /// another host.
-pub(super) async fn answer_directly(sim: &Arc<Sim>, request: Request) -> Result<Response<Body>, Request> {
+pub(super) async fn answer_directly(
+    sim: &Arc<Sim>,
+    request: Request,
+) -> Result<Response<Body>, Request> {
     let host = request.uri().host().unwrap_or_default();
     let found = sim.registries().iter().enumerate().find_map(|(number, registry)| {
         let is_blobs = registry.blob_server == host;
@@ -297,208 +301,5 @@ async fn serve_blob(State(at): State<At>, request: Request) -> Response<Body> {
     match at.sim.registries()[at.number].blobs.get(&digest) {
         Some(bytes) => Response::new(Body::from(bytes.clone())),
         None => unknown("BlobNotFound", "The specified blob does not exist."),
-    }
-}
-
-impl SimRegistry {
-    fn blob(&self, digest: &str) -> Response<Body> {
-        if !self.blobs.contains_key(digest) {
-            return unknown("BLOB_UNKNOWN", "blob unknown to registry");
-        }
-        let mut redirect = Response::new(Body::empty());
-        *redirect.status_mut() = StatusCode::TEMPORARY_REDIRECT;
-        // In Azure over https; on this machine, at a port of its own.
-        let scheme = if self.blob_server.contains(':') { "http" } else { "https" };
-        let to = format!("{scheme}://{}/{digest}?sig=SIGNATURE", self.blob_server);
-        if let Ok(value) = HeaderValue::try_from(to) {
-            redirect.headers_mut().insert(header::LOCATION, value);
-        }
-        redirect
-    }
-
-    fn list(&self, query: &[(String, String)]) -> Response<Body> {
-        let listed = self.repositories.iter().filter(|(_, repository)| repository.attributes.list);
-        let names: Vec<&String> = listed.map(|(name, _)| name).collect();
-        let body = |page: &[&String]| json!({ "repositories": page });
-        page(&names, query, "/acr/v1/_catalog", |name| name, body)
-    }
-
-    fn remove(&mut self, name: &str) -> Response<Body> {
-        let locked = |r: &SimRepository| {
-            r.attributes.is_locked() || r.manifests.values().any(|m| m.attributes.is_locked())
-        };
-        match self.repositories.get(name) {
-            None => no_name(),
-            Some(repository) if locked(repository) => locked_answer(),
-            Some(_) => {
-                let gone = self.repositories.remove(name).unwrap_or_default();
-                let manifests: Vec<&String> = gone.manifests.keys().collect();
-                let tags: Vec<&String> = gone.tags.keys().collect();
-                let body = json!({"manifestsDeleted": manifests, "tagsDeleted": tags});
-                answer(StatusCode::ACCEPTED, &body)
-            }
-        }
-    }
-}
-
-fn accepted() -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::ACCEPTED;
-    response
-}
-
-fn locked_answer() -> Response<Body> {
-    let text = "The operation is disallowed on this registry, repository or image.";
-    error(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", text)
-}
-
-/// A page of `all` behind `last`, with the link to the next one: relative, as ACR has it.
-fn page<T>(
-    all: &[T],
-    query: &[(String, String)],
-    path: &str,
-    name: impl Fn(&T) -> &str,
-    body: impl Fn(&[T]) -> Value,
-) -> Response<Body> {
-    let of = |wanted: &str| query.iter().find(|(n, _)| n == wanted).map(|(_, v)| v.as_str());
-    let count = of("n").and_then(|n| n.parse().ok()).unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
-    let from = of("last").map_or(0, |last| all.partition_point(|row| name(row) <= last));
-    let rows = &all[from..all.len().min(from + count)];
-    let mut response = answer(StatusCode::OK, &body(rows));
-    if let (Some(last), true) = (rows.last(), from + count < all.len()) {
-        let mut next = url::form_urlencoded::Serializer::new(String::new());
-        next.append_pair("last", name(last)).append_pair("n", &count.to_string());
-        let link = format!("<{path}?{}&orderby=>; rel=\"next\"", next.finish());
-        if let Ok(value) = HeaderValue::try_from(link) {
-            response.headers_mut().insert(header::LINK, value);
-        }
-    }
-    response
-}
-
-impl SimTag {
-    fn to_json(&self, name: &str) -> Value {
-        json!({"name": name, "digest": self.digest, "createdTime": self.created,
-            "lastUpdateTime": self.created, "signed": false,
-            "changeableAttributes": self.attributes.to_json()})
-    }
-}
-
-impl SimRepository {
-    fn to_json(&self, server: &str, name: &str) -> Value {
-        let created = self.manifests.values().map(|m| m.created.as_str()).min();
-        let updated = self.manifests.values().map(|m| m.created.as_str()).max();
-        json!({"registry": server, "imageName": name, "createdTime": created,
-            "lastUpdateTime": updated, "manifestCount": self.manifests.len(),
-            "tagCount": self.tags.len(), "changeableAttributes": self.attributes.to_json()})
-    }
-
-    fn manifest_json(&self, name: &str) -> Value {
-        let tags = self.tags.iter().filter(|(_, tag)| tag.digest == name);
-        self.manifest_with(name, tags.map(|(tag, _)| tag.as_str()).collect())
-    }
-
-    fn manifest_with(&self, name: &str, tags: Vec<&str>) -> Value {
-        let Some(found) = self.manifests.get(name) else { return Value::Null };
-        let SimManifest { media_type, size, created, platform, attributes, .. } = found;
-        let mut value = json!({"digest": name, "imageSize": size, "createdTime": created,
-            "lastUpdateTime": created, "mediaType": media_type,
-            "changeableAttributes": attributes.to_json()});
-        if let Some((architecture, os)) = platform {
-            value["architecture"] = (*architecture).into();
-            value["os"] = (*os).into();
-        }
-        if !tags.is_empty() {
-            value["tags"] = json!(tags);
-        }
-        value
-    }
-
-    fn list_tags(&self, server: &str, name: &str, query: &[(String, String)]) -> Response<Body> {
-        let digest = query.iter().find(|(n, _)| n == "digest").map(|(_, v)| v.as_str());
-        let all: Vec<(&String, &SimTag)> = self
-            .tags
-            .iter()
-            .filter(|(_, tag)| tag.attributes.list && digest.is_none_or(|d| d == tag.digest))
-            .collect();
-        page(
-            &all,
-            query,
-            &format!("/acr/v1/{name}/_tags"),
-            |(tag, _)| tag,
-            |page| {
-                let tags: Vec<Value> = page.iter().map(|(name, tag)| tag.to_json(name)).collect();
-                json!({"registry": server, "imageName": name, "tags": tags})
-            },
-        )
-    }
-
-    fn list_manifests(
-        &self,
-        server: &str,
-        name: &str,
-        query: &[(String, String)],
-    ) -> Response<Body> {
-        let listed = self.manifests.iter().filter(|(_, manifest)| manifest.attributes.list);
-        let all: Vec<&String> = listed.map(|(digest, _)| digest).collect();
-        let mut tags: HashMap<&str, Vec<&str>> = HashMap::new();
-        for (name, tag) in &self.tags {
-            tags.entry(&tag.digest).or_default().push(name);
-        }
-        let row = |digest: &&String| {
-            self.manifest_with(digest, tags.get(digest.as_str()).cloned().unwrap_or_default())
-        };
-        page(
-            &all,
-            query,
-            &format!("/acr/v1/{name}/_manifests"),
-            |digest| digest,
-            |page| {
-                let rows: Vec<Value> = page.iter().map(row).collect();
-                json!({"registry": server, "imageName": name, "manifests": rows})
-            },
-        )
-    }
-
-    fn referrers(&self, of: &str) -> Response<Body> {
-        let of_it = self.manifests.iter().filter_map(|(name, manifest)| {
-            let content: Value = serde_json::from_slice(&manifest.content).ok()?;
-            (content["subject"]["digest"] == of).then(|| {
-                json!({"mediaType": manifest.media_type, "digest": name,
-                    "size": manifest.content.len(), "artifactType": content["artifactType"]})
-            })
-        });
-        let body = json!({"schemaVersion": 2, "mediaType": super::registries::INDEX,
-            "manifests": of_it.collect::<Vec<Value>>()});
-        answer(StatusCode::OK, &body)
-    }
-
-    fn content(&mut self, reference: &str, method: &Method) -> Response<Body> {
-        let deletes = *method == Method::DELETE;
-        let name = match self.tags.get(reference) {
-            Some(tag) if !deletes => tag.digest.clone(),
-            _ => reference.to_owned(),
-        };
-        let Some(found) = self.manifests.get(&name) else {
-            let text = format!("manifest {reference} is not found");
-            return unknown("MANIFEST_UNKNOWN", &text);
-        };
-        if deletes {
-            let tags = self.tags.values().filter(|tag| tag.digest == name);
-            if found.attributes.is_locked() || tags.clone().any(|tag| tag.attributes.is_locked()) {
-                return locked_answer();
-            }
-            self.manifests.remove(&name);
-            self.tags.retain(|_, tag| tag.digest != name);
-            return accepted();
-        }
-        let body = if *method == Method::HEAD { Vec::new() } else { found.content.clone() };
-        let mut response = Response::new(Body::from(body));
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(found.media_type));
-        if let Ok(value) = HeaderValue::try_from(digest(&found.content)) {
-            headers.insert("docker-content-digest", value);
-        }
-        response
     }
 }

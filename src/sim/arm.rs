@@ -143,7 +143,8 @@ fn unlimited(asked: &Asked<'_>) -> (&'static str, Answer) {
         ["subscriptions", _, "providers", "microsoft.containerregistry", "registries"] => {
             plain("ListRegistries", |asked| {
                 let all = asked.sim.registries();
-                let ours = all.iter().filter(|r| r.subscription.eq_ignore_ascii_case(&asked.path[1]));
+                let ours =
+                    all.iter().filter(|r| r.subscription.eq_ignore_ascii_case(&asked.path[1]));
                 list(&ours.map(SimRegistry::to_json).collect::<Vec<Value>>())
             })
         }

@@ -121,9 +121,10 @@ fn step(text: &str) -> Option<Step> {
     if let Some(columns) = text.strip_prefix("project ") {
         let column = |text: &str| {
             let (name, from) = text.split_once('=').unwrap_or((text, text));
-            let from = from.trim().strip_prefix("tostring(").map_or(from.trim(), |from| {
-                from.strip_suffix(')').unwrap_or_default()
-            });
+            let from = from
+                .trim()
+                .strip_prefix("tostring(")
+                .map_or(from.trim(), |from| from.strip_suffix(')').unwrap_or_default());
             Some((path(name.trim()).filter(|name| name.len() == 1)?.pop()?, path(from)?))
         };
         return columns.split(',').map(column).collect::<Option<_>>().map(Step::Project);
@@ -279,10 +280,11 @@ fn page(asked: &Asked<'_>, rows: Vec<Value>, steps: &[Step]) -> Answer {
     let Some(from) = options["$skipToken"].as_str().map_or(Some(0), place) else {
         return error(StatusCode::BAD_REQUEST, "BadRequest", "The skip token is invalid.");
     };
-    let pageable = steps
+    let pageable = steps.iter().any(
+        |step| matches!(step, Step::Project(names) if names.iter().any(|(name, _)| name == "id")),
+    ) && !steps
         .iter()
-        .any(|step| matches!(step, Step::Project(names) if names.iter().any(|(name, _)| name == "id")))
-        && !steps.iter().any(|step| matches!(step, Step::Limit(count) if *count < usize::MAX));
+        .any(|step| matches!(step, Step::Limit(count) if *count < usize::MAX));
     let total = rows.len();
     let more = total > from + top;
     let data: Vec<Value> = rows.into_iter().skip(from).take(top).collect();

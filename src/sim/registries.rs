@@ -161,7 +161,9 @@ pub fn generate_registry(number: usize, repositories: usize, seed: u64) -> SimRe
             let found = match generator.random.random_range(0..4) {
                 0 => continue,
                 1 => vec![None],
-                number => [Some("High"), Some("Medium"), Some("High"), Some("Low")][..number].to_vec(),
+                number => {
+                    [Some("High"), Some("Medium"), Some("High"), Some("Low")][..number].to_vec()
+                }
             };
             let finding = |severity| (name.clone(), digest.clone(), severity);
             registry.findings.extend(found.into_iter().map(finding));
@@ -318,7 +320,9 @@ impl SimRegistry {
         let mut value = self.to_graph();
         value["type"] = "Microsoft.ContainerRegistry/registries".into();
         if let Some(value) = value.as_object_mut() {
-            value.retain(|name, _| !matches!(name.as_str(), "subscriptionId" | "resourceGroup" | "tenantId"));
+            value.retain(|name, _| {
+                !matches!(name.as_str(), "subscriptionId" | "resourceGroup" | "tenantId")
+            });
         }
         value
     }

@@ -128,7 +128,9 @@ pub(crate) fn ended(error: Error, effort: &Effort) -> Result<(State, String, u32
     }
     let state = match error.kind() {
         ErrorKind::NotFound => State::Gone,
-        ErrorKind::Transient | ErrorKind::Unauthenticated | ErrorKind::Bug if !effort.last => {
+        ErrorKind::Transient | ErrorKind::Unauthenticated | ErrorKind::Bug | ErrorKind::Corrupt
+            if !effort.last =>
+        {
             return Err(error);
         }
         ErrorKind::Denied | ErrorKind::Unauthenticated => State::Denied,

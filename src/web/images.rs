@@ -52,7 +52,7 @@ fn page(
         None => catalog.list(&query.filter, from, query.top),
         Some(id) => one(catalog, query, id)?,
     };
-    let mut body = Vec::with_capacity(64 + (page.rows.len() + page.gallery.len()) * 1024);
+    let mut body = Vec::with_capacity(64 + (page.rows.len() + page.others.len()) * 1024);
     body.extend_from_slice(b"{\"value\":[");
     catalog.write_page(&page, &mut body);
     body.push(b']');
@@ -74,7 +74,7 @@ fn one(catalog: &Catalog, query: &Query, id: &str) -> Result<Page> {
     {
         page.rows.clear();
     }
-    page.gallery.retain(|row| catalog.accepts_gallery(&query.filter, *row));
+    page.others.retain(|row| catalog.accepts_other(&query.filter, *row));
     Ok(page)
 }
 
@@ -101,7 +101,7 @@ pub(super) async fn latest(State(lookups): State<Arc<Lookups>>, request: Request
         let snapshot = web.served.current().await?;
         let catalog = &snapshot.catalog;
         if urn.contains('/') {
-            let table = catalog.gallery(web.app.store.as_ref()).await?;
+            let table = catalog.others(web.app.store.as_ref()).await?;
             let (locations, until) = (&query.filter.locations, query.not_deprecated_before);
             let row = table.latest(urn, locations, until)?;
             let body = serde_json::to_vec(&row).map_err(|e| Error::bug(e.to_string()))?;
@@ -146,7 +146,7 @@ pub(super) async fn show(
         let snapshot = web.served.current().await?;
         // A URN, or the id of an image of a gallery.
         if id.contains('/') {
-            snapshot.catalog.gallery(web.app.store.as_ref()).await?;
+            snapshot.catalog.others(web.app.store.as_ref()).await?;
         } else {
             id.parse::<Urn>()?;
         }

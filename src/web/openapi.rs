@@ -7,6 +7,7 @@ use crate::catalog::usage::{Finding, Usage};
 use crate::error::Error;
 use crate::image::gallery::GalleryImage;
 use crate::image::marketplace::MarketplaceImage;
+use crate::image::registry::RegistryImage;
 use crate::pipeline::changes::{Change, ChangeRow};
 use crate::work::Request;
 use axum::http::{StatusCode, Uri};
@@ -36,6 +37,8 @@ enum Image {
     Marketplace(Box<MarketplaceImage>),
     /// An image of a gallery, or a managed image.
     Gallery(Box<GalleryImage>),
+    /// A manifest of a container registry.
+    Registry(Box<RegistryImage>),
 }
 
 /// A page of machines and how their images stand.

@@ -24,6 +24,7 @@ mod graph;
 mod handler;
 mod hostile;
 mod incremental;
+mod inventory;
 mod operations;
 mod pacing;
 mod peers;

@@ -79,7 +79,8 @@ fn world(second: bool) -> World {
         }
     }
     let mut world = World::new(locations, publishers)
-        .keeping(Keeps { subscriptions: 3, galleries: 5, ..Keeps::FEW }, 21);
+        .keeping(Keeps { subscriptions: 3, galleries: 5, ..Keeps::FEW }, 21)
+        .with_registries(2, 7, 21);
     if second {
         for gallery in world.organisation.galleries.values_mut() {
             for definition in gallery.definitions.values_mut() {
@@ -87,6 +88,18 @@ fn world(second: bool) -> World {
             }
         }
         world.organisation.galleries.pop_last();
+        for registry in &mut world.registries {
+            registry.repositories.pop_last();
+            for repository in registry.repositories.values_mut() {
+                if let Some((tag, found)) = repository.tags.pop_first() {
+                    repository.tags.insert(format!("{tag}-again"), found);
+                }
+                repository.manifests.retain(|digest, _| !digest.ends_with('7'));
+                let kept = &repository.manifests;
+                repository.tags.retain(|_, tag| kept.contains_key(&tag.digest));
+            }
+            registry.findings.pop();
+        }
     }
     world
 }

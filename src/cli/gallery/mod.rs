@@ -161,7 +161,7 @@ async fn show(config: &Config, name: &str, output: &Output) -> Result<ExitCode> 
     let catalog = Catalog::open(store.as_ref()).await?;
     let not_found = || Error::not_found(format!("{name} is not in the catalog"));
     if name.starts_with('/') {
-        catalog.gallery(store.as_ref()).await?;
+        catalog.others(store.as_ref()).await?;
         let found = catalog.find_id(name).ok_or_else(not_found)?;
         output.one(catalog.values(&found)?.remove(0))?;
         return Ok(ExitCode::SUCCESS);

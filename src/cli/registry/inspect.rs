@@ -1,7 +1,9 @@
 //! `azimg registry inspect`: what a manifest is made of, and what refers to it.
 
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::registry::{Content, Descriptor, Name, Registry};
+use crate::source::registry::findings;
 use serde_json::{Value, json};
 
 /// An index of an index, and no deeper.
@@ -18,6 +20,21 @@ pub(super) async fn inspect(registry: &Registry, repository: &str, name: &Name) 
     value["referrers"] =
         Box::pin(referrers(registry, repository, &content.digest, REFERRERS_DEPTH)).await?;
     Ok(value)
+}
+
+/// What scanners found in an image, by severity; null when that is not known.
+pub(super) async fn findings(config: &Config, registry: &Registry, image: &Value) -> Value {
+    let digest = image["digest"].as_str().unwrap_or_default();
+    let asked =
+        async { findings::of_image(&config.client()?, registry.login_server(), digest).await };
+    match asked.await {
+        Ok(Some(scanned)) => json!(scanned.findings),
+        Ok(None) => Value::Null,
+        Err(error) => {
+            tracing::warn!(%error, "what scanners found is not known");
+            Value::Null
+        }
+    }
 }
 
 async fn part(

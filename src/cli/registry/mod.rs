@@ -2,6 +2,7 @@
 
 mod change;
 mod inspect;
+mod storage;
 
 use super::output::Output;
 use crate::config::{Config, Flags};
@@ -25,13 +26,17 @@ pub(super) enum RegistryCommand {
     /// The repositories of a registry
     #[command(after_help = "Examples:
   azimg registry repositories example.azurecr.io
-  azimg registry repositories example --search team1/")]
+  azimg registry repositories example --search team1/
+  azimg registry repositories example.azurecr.io --storage --query 'sort_by(@, &exclusive)[-5:]'")]
     Repositories {
         /// A login server, or a registry's name
         registry: String,
         /// Only those with this in their name
         #[arg(long, value_name = "TEXT")]
         search: Option<String>,
+        /// What each takes, by the current snapshot: layers that it shares are counted once
+        #[arg(long)]
+        storage: bool,
         #[command(flatten)]
         login: LoginArgs,
     },
@@ -99,6 +104,13 @@ pub(super) struct LoginArgs {
     /// Do not sign in: the registry lets anybody pull
     #[arg(long)]
     anonymous: bool,
+}
+
+impl LoginArgs {
+    /// Whether the identity signs in that also asks the Resource Manager.
+    fn is_entra(&self) -> bool {
+        self.username.is_none() && !self.anonymous
+    }
 }
 
 /// A registry as Resource Graph has it.
@@ -205,7 +217,11 @@ pub(super) async fn run(
             let columns = ["loginServer", "sku", "location", "anonymousPull", "subscriptionId"];
             output.list(rows, &columns)?;
         }
-        RegistryCommand::Repositories { registry, search, login } => {
+        RegistryCommand::Repositories { registry, search, storage: true, .. } => {
+            let search = search.unwrap_or_default().to_lowercase();
+            storage::list(&config, &registry, &search, output).await?;
+        }
+        RegistryCommand::Repositories { registry, search, login, .. } => {
             let registry = open(&config, &registry, &login).await?;
             let mut names = registry.repositories().await?;
             let search = search.unwrap_or_default().to_lowercase();
@@ -239,7 +255,11 @@ pub(super) async fn run(
         }
         RegistryCommand::Inspect { reference, login } => {
             let (registry, repository, name) = open_reference(&config, &reference, &login).await?;
-            output.one(inspect::inspect(&registry, &repository, &name).await?)?;
+            let mut found = inspect::inspect(&registry, &repository, &name).await?;
+            if login.is_entra() {
+                found["findings"] = inspect::findings(&config, &registry, &found).await;
+            }
+            output.one(found)?;
         }
         RegistryCommand::Set(args) => change::set(&config, &args, output).await?,
         RegistryCommand::Delete(args) => change::delete(&config, &args, output).await?,

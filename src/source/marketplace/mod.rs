@@ -303,7 +303,9 @@ impl Source for Marketplace {
             Scope::Details { images, .. } => {
                 self.crawl_details(item, place, images, effort).await.map(ended_as)
             }
-            Scope::Gallery(_) | Scope::Registry(_) => Err(Error::bug("not an item of the marketplace")),
+            Scope::Gallery(_) | Scope::Registry(_) => {
+                Err(Error::bug("not an item of the marketplace"))
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! What Microsoft Defender for Cloud found in a registry's images, by digest.
 
 use super::{Containers, gave_up};
-use crate::client::quoted;
+use crate::client::{Client, quoted};
 use crate::error::{ErrorKind, Result};
 use crate::image::registry::{Scanned, Told};
 use crate::source::{Crawled, Effort, Rows};
@@ -41,17 +41,30 @@ struct Status {
     code: Option<String>,
 }
 
-/// The question for one registry.
-fn query(login_server: &str) -> String {
+/// The question for one registry, or for one image in it.
+fn query(login_server: &str, digest: Option<&str>) -> String {
+    let of = "where properties.additionalData.artifactDetails.";
+    let one = digest.map(|digest| format!(" | {of}digest =~ {}", quoted(digest)));
+    let one = one.unwrap_or_default();
     let server = quoted(login_server);
     format!(
         "securityresources | where type =~ 'microsoft.security/assessments/subassessments' | where \
          properties.additionalData.assessedResourceType =~ 'AzureContainerRegistryVulnerability' | \
-         where properties.additionalData.artifactDetails.registryHost =~ {server} | project id, \
+         {of}registryHost =~ {server}{one} | project id, \
          severity=tostring(properties.additionalData.vulnerabilityDetails.severity), \
          artifact=properties.additionalData.artifactDetails, status=properties.status, \
          timeGenerated=properties.timeGenerated | order by id asc"
     )
+}
+
+/// What scanners found in one image; none when it was not scanned, or when that is not known.
+pub async fn of_image(
+    client: &Client,
+    login_server: &str,
+    digest: &str,
+) -> Result<Option<Scanned>> {
+    let found: Vec<Finding> = client.graph(&query(login_server, Some(digest)), &[]).await?;
+    Ok(joined(found).into_iter().next())
 }
 
 impl Containers {
@@ -63,7 +76,7 @@ impl Containers {
         effort: &Effort,
     ) -> Result<Crawled> {
         let found: Result<Vec<Finding>> =
-            self.client.graph(&query(login_server), &[subscription.to_owned()]).await;
+            self.client.graph(&query(login_server, None), &[subscription.to_owned()]).await;
         let found = match found {
             Ok(found) => found,
             Err(error) if error.kind() == ErrorKind::Throttled => {

@@ -140,7 +140,7 @@ fn moment(text: Option<&String>) -> Option<OffsetDateTime> {
 }
 
 /// The row of a manifest as it is listed.
-pub(super) fn row(login_server: &str, repository: &str, listed: Manifest) -> RegistryImage {
+pub fn row(login_server: &str, repository: &str, listed: Manifest) -> RegistryImage {
     let mut row = RegistryImage::new(login_server, repository, &listed.digest);
     let Attributes { delete_enabled, write_enabled, list_enabled, read_enabled, quarantine_state } =
         listed.changeable_attributes;
@@ -159,9 +159,10 @@ pub(super) fn row(login_server: &str, repository: &str, listed: Manifest) -> Reg
     (row.can_list, row.can_read) = (list_enabled, read_enabled);
     row.scan_status = quarantine_state;
     let platform = |os: &str, architecture: &str| format!("{os}/{architecture}");
-    let of_parts = listed.references.iter().filter_map(|part| {
-        Some(platform(part.os.as_deref()?, part.architecture.as_deref()?))
-    });
+    let of_parts = listed
+        .references
+        .iter()
+        .filter_map(|part| Some(platform(part.os.as_deref()?, part.architecture.as_deref()?)));
     row.platforms = of_parts.collect();
     row.manifests = listed.references.iter().map(|part| part.digest.clone()).collect();
     if let (Some(os), Some(architecture), true) =

@@ -5,8 +5,10 @@
 //! What a manifest holds never changes: it is read once, and carried from snapshot to snapshot.
 
 mod contents;
-mod findings;
+pub mod findings;
 mod manifests;
+
+pub use manifests::row;
 
 use super::{Crawled, Effort, Known, Live, Rows, Source, Wanted, ended, locations};
 use crate::client::Client;
@@ -80,7 +82,7 @@ impl Containers {
         if let Some(registry) = opened.get(login_server) {
             return Ok(Arc::clone(registry));
         }
-        let registry = Arc::new((self.open)(login_server)?);
+        let registry = Arc::new((self.open)(login_server)?.counted_in(self.client.traffic()));
         opened.insert(login_server.to_owned(), Arc::clone(&registry));
         Ok(registry)
     }
@@ -244,9 +246,8 @@ impl Source for Containers {
             return Ok(self.named.iter().map(at).map(Scope::Registry).collect());
         }
         let all = locations::subscriptions(&self.client, &request.subscriptions).await?;
-        let scopes = all
-            .into_iter()
-            .map(|subscription| RegistryScope::Registries { subscription, details });
+        let scopes =
+            all.into_iter().map(|subscription| RegistryScope::Registries { subscription, details });
         Ok(scopes.map(Scope::Registry).collect())
     }
 

@@ -1,0 +1,128 @@
+//! Where blobs lie. A registry answers with a redirect to storage, which is followed once, without any
+//! credential, and only to where ACR keeps blobs.
+
+use super::Registry;
+use super::content::sha256;
+use super::pace::Tries;
+use super::request::{Ask, Told};
+use crate::client::{Outgoing, is_loopback, refusal};
+use crate::error::{Error, ErrorKind, Result};
+use bytes::Bytes;
+use reqwest::StatusCode;
+use reqwest::header::LOCATION;
+use url::Url;
+
+/// A refusal in storage's words is longer than some blobs.
+const SMALLEST: usize = 1 << 16;
+
+impl Registry {
+    /// The address of a blob.
+    pub(super) fn blob_url(&self, repository: &str, digest: &str) -> Url {
+        self.url(&["v2", repository, "blobs", digest], &[])
+    }
+
+    /// A blob of that size, whose bytes are what its digest names.
+    pub(super) async fn small_blob(
+        &self,
+        repository: &str,
+        digest: &str,
+        size: usize,
+    ) -> Result<Bytes> {
+        let url = self.blob_url(repository, digest);
+        let mut tries = Tries::new(&self.pace, &url);
+        loop {
+            let error = match self.once_from_its_place(&url, repository, size).await? {
+                Ok(bytes) if bytes.len() == size && sha256(&bytes) == digest => return Ok(bytes),
+                Ok(_) => {
+                    let at = self.login_server();
+                    let text = format!("{at}/{repository}@{digest}: not the bytes that it names");
+                    Error::corrupt(text)
+                }
+                Err(error) => error,
+            };
+            tries.after(error).await?;
+        }
+    }
+
+    /// One attempt at a blob's bytes: what the registry refuses is final, what becomes of its place may
+    /// be tried again.
+    async fn once_from_its_place(
+        &self,
+        url: &Url,
+        repository: &str,
+        size: usize,
+    ) -> Result<Result<Bytes>> {
+        let scope = format!("repository:{repository}:pull");
+        let largest = size.max(SMALLEST);
+        let ask = Ask { accept: "*/*", largest, ..Ask::get(url.clone(), &scope) };
+        let (status, told) = self.ask_any(&ask).await?;
+        if status.is_success() {
+            return Ok(Ok(told.body));
+        }
+        let target = self.place(url, &told)?;
+        let what = format!("GET {} (a blob's place)", target.host_str().unwrap_or_default());
+        let request = Outgoing { accept: "*/*", largest, ..Outgoing::get(target) };
+        Ok(match self.sent(&request, None).await {
+            Ok((StatusCode::OK, told)) => Ok(told.body),
+            Ok((status, told)) => Err(refusal(&what, status, &told.headers, &told.body)),
+            Err(error) => Err(error),
+        })
+    }
+
+    /// Where a redirect leads, if it may be gone to.
+    fn place(&self, url: &Url, told: &Told) -> Result<Url> {
+        let target = told.headers.get(LOCATION).and_then(|value| value.to_str().ok());
+        let target = target.and_then(|text| url.join(text).ok()).ok_or_else(|| {
+            Error::invalid(format!("{}: a redirect that leads nowhere", self.login_server()))
+        })?;
+        self.check_blob_host(&target)?;
+        Ok(target)
+    }
+
+    /// Blobs lie with the cloud's storage, or at the registry's own data endpoints; beside a registry on
+    /// this machine, on this machine.
+    pub(super) fn check_blob_host(&self, target: &Url) -> Result<()> {
+        let host = target.host_str().unwrap_or_default();
+        let name = self.login_server().split('.').next().unwrap_or_default();
+        let stores =
+            ["blob.core.windows.net", "blob.core.usgovcloudapi.net", "blob.core.chinacloudapi.cn"];
+        let of_cloud = stores.iter().any(|store| host.ends_with(&format!(".{store}")));
+        let data = ["data.azurecr.io", "data.azurecr.us", "data.azurecr.cn"];
+        let of_registry = data
+            .iter()
+            .any(|end| host.starts_with(&format!("{name}.")) && host.ends_with(&format!(".{end}")));
+        let known =
+            target.scheme() == "https" && target.port().is_none() && (of_cloud || of_registry);
+        if known || (is_loopback(target) && self.is_local()) {
+            return Ok(());
+        }
+        let text = format!("{}: a blob's place is {host}, and is not gone to", self.login_server());
+        Err(Error::new(ErrorKind::Denied, text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Login;
+
+    #[test]
+    fn blobs_are_fetched_from_where_acr_keeps_them() {
+        let registry = Registry::new("example.azurecr.io", Login::Anonymous).unwrap();
+        let check = |url: &str| registry.check_blob_host(&url.parse().unwrap()).is_ok();
+        assert!(check("https://eusmanaged1.blob.core.windows.net/x?sig=1"));
+        assert!(check("https://example.eastus.data.azurecr.io/x"));
+        for bad in [
+            "http://eusmanaged1.blob.core.windows.net/x",
+            "https://blob.core.windows.net.evil.example/x",
+            "https://evilblob.core.windows.net/x",
+            "https://other.eastus.data.azurecr.io/x",
+            "https://example.evil/data.azurecr.io",
+            "https://169.254.169.254/metadata",
+            "http://127.0.0.1:80/x",
+            "https://a.blob.core.windows.net:8443/x",
+        ] {
+            assert!(!check(bad), "{bad}");
+        }
+    }
+}
