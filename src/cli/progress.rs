@@ -2,7 +2,8 @@
 
 use crate::functions::App;
 use crate::work::RunId;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use crate::registry::transfer::Moved;
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -92,6 +93,48 @@ impl State {
         };
         self.last = Some((now, requests, rate));
         rate
+    }
+}
+
+/// Shows how far bytes have come until it is dropped.
+pub(super) struct Bytes {
+    task: tokio::task::JoinHandle<()>,
+    bar: ProgressBar,
+}
+
+impl Bytes {
+    pub(super) fn show(moved: &Moved, quiet: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let bar = if terminal && !quiet {
+            ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr())
+        } else {
+            ProgressBar::hidden()
+        };
+        let template = "{bar:30} {bytes}/{total_bytes} · {bytes_per_sec} · {eta} left";
+        let style = ProgressStyle::with_template(template);
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let (moved, shown) = (moved.clone(), bar.clone());
+        let task = tokio::spawn(async move {
+            let mut printed = Instant::now();
+            loop {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                let (done, of) = moved.bytes();
+                shown.set_length(of);
+                shown.set_position(done);
+                if !terminal && !quiet && printed.elapsed() >= Duration::from_secs(10) {
+                    printed = Instant::now();
+                    eprintln!("{} of {}", HumanBytes(done), HumanBytes(of));
+                }
+            }
+        });
+        Self { task, bar }
+    }
+}
+
+impl Drop for Bytes {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.bar.finish_and_clear();
     }
 }
 

@@ -22,7 +22,7 @@ use quota::{Grant, Permit};
 pub use retry::RetryPolicy;
 use share::Share;
 pub use waits::Waits;
-pub(crate) use wire::Http;
+pub(crate) use wire::{Http, http_client, read_bounded, send_failure};
 pub use wire::{Answer, Outgoing, Wire};
 
 use crate::error::{Error, ErrorKind, Result};

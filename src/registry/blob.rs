@@ -72,6 +72,11 @@ impl Registry {
     /// Where a redirect leads, if it may be gone to.
     fn place(&self, url: &Url, told: &Told) -> Result<Url> {
         let target = told.headers.get(LOCATION).and_then(|value| value.to_str().ok());
+        self.blob_place(url, target)
+    }
+
+    /// The same, by what the redirect says.
+    pub(super) fn blob_place(&self, url: &Url, target: Option<&str>) -> Result<Url> {
         let target = target.and_then(|text| url.join(text).ok()).ok_or_else(|| {
             Error::invalid(format!("{}: a redirect that leads nowhere", self.login_server()))
         })?;

@@ -101,7 +101,12 @@ impl Content {
 
     /// What it points at: the configuration and layers of an image, the manifests of an index.
     pub fn descriptors(&self, part: &str) -> Result<Vec<Descriptor>> {
-        let found: Vec<Descriptor> = match &self.document[part] {
+        Self::blobs_of(&self.document, part)
+    }
+
+    /// The same of any manifest.
+    pub(super) fn blobs_of(document: &Value, part: &str) -> Result<Vec<Descriptor>> {
+        let found: Vec<Descriptor> = match &document[part] {
             Value::Null => Vec::new(),
             one @ Value::Object(_) => {
                 vec![Descriptor::deserialize(one).map_err(|e| bad(part, &e))?]

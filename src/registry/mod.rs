@@ -10,17 +10,18 @@ mod login;
 mod pace;
 mod reference;
 mod request;
+pub mod transfer;
 
 pub use content::{Content, Descriptor};
 pub use listing::{Attributes, Deleted, Manifest, ManifestPages, Part, Repository, Tag};
 pub use login::Login;
-pub use reference::{Name, Reference};
+pub use reference::{Name, Reference, is_tag};
 
 use crate::client::{Http, Traffic, Wire, is_loopback};
 use crate::error::{Error, Result};
 use login::Tokens;
 use pace::Pace;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use url::Url;
 
 /// A registry.
@@ -33,6 +34,8 @@ pub struct Registry {
     tokens: Tokens,
     pace: Pace,
     traffic: Arc<Traffic>,
+    /// What carries blobs, which are streams.
+    streams: OnceLock<reqwest::Client>,
 }
 
 impl std::fmt::Debug for Registry {
@@ -67,7 +70,7 @@ impl Registry {
         let pace = Pace::new(is_loopback(&origin));
         let login_server = login_server.to_ascii_lowercase();
         let tokens = Tokens::new(login, login_server.clone());
-        Ok(Self { origin, login_server, wire, tokens, pace, traffic: Arc::default() })
+        Ok(Self { origin, login_server, wire, tokens, pace, traffic: Arc::default(), streams: OnceLock::new() })
     }
 
     /// Counts its requests there, too.

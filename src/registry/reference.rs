@@ -57,7 +57,7 @@ pub(super) fn is_repository(text: &str) -> bool {
 }
 
 /// Whether a text is a tag.
-pub(super) fn is_tag(text: &str) -> bool {
+pub fn is_tag(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || c == '_';
     text.len() <= 128
         && text.starts_with(inner)

@@ -128,13 +128,25 @@ impl Registry {
 
     fn refused(&self, ask: &Ask<'_>, status: StatusCode, told: &Told) -> Error {
         let what = format!("{} {}{}", ask.method, self.login_server(), ask.url.path());
-        let error = refusal(&what, status, &told.headers, &told.body);
+        self.refused_as(&what, ask.scope, status, &told.headers, &told.body)
+    }
+
+    /// The error that a refusal means.
+    pub(super) fn refused_as(
+        &self,
+        what: &str,
+        scope: &str,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Error {
+        let error = refusal(what, status, headers, body);
         let text = error.to_string();
         match status {
             // A token that was just granted, and is not enough.
             StatusCode::UNAUTHORIZED => error
                 .with_kind(ErrorKind::Denied)
-                .context(format!("no permission for {}", ask.scope)),
+                .context(format!("no permission for {scope}")),
             StatusCode::FORBIDDEN if text.contains("is not allowed access") => {
                 error.context("the registry's firewall keeps this machine out")
             }

@@ -15,7 +15,7 @@ mod quota;
 pub mod registries;
 mod resources;
 mod state;
-mod tls;
+pub mod tls;
 mod world;
 
 pub use arm::SUBSCRIPTION;

@@ -1,4 +1,5 @@
-//! https for the simulated Azure, with an authority of its own.
+//! https for the simulated Azure, and for what stands in front of a server in a test, with an authority of
+//! its own.
 
 use crate::error::{Error, Result};
 use axum::Router;
@@ -14,7 +15,7 @@ fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
 }
 
 /// Serves `routes` in the background, and leaves the authority's certificate in `folder/ca.pem`.
-pub(super) fn serve(listener: TcpListener, routes: Router, folder: &Path) -> Result<()> {
+pub fn serve(listener: TcpListener, routes: Router, folder: &Path) -> Result<()> {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     authority.distinguished_name.push(DnType::CommonName, "azimg simulated Azure");

@@ -37,5 +37,6 @@ mod simulation;
 mod snapshots;
 mod stores;
 mod support;
+mod transfers;
 mod usage;
 mod web;

@@ -3,6 +3,7 @@
 mod change;
 mod inspect;
 mod storage;
+mod transfer;
 
 use super::output::Output;
 use crate::config::{Config, Flags};
@@ -83,6 +84,16 @@ pub(super) enum RegistryCommand {
         #[command(flatten)]
         login: LoginArgs,
     },
+    /// Push an image or files: blobs that the registry has are not sent again
+    #[command(after_help = "Examples:
+  azimg registry push example.azurecr.io/app:1.4.0 ./layout --tag latest
+  azimg registry push example.azurecr.io/sbom:1.4.0 app.spdx.json --artifact-type application/spdx+json")]
+    Push(transfer::PushArgs),
+    /// Pull an image or files: every byte is verified, and what broke off is gone on with
+    #[command(after_help = "Examples:
+  azimg registry pull example.azurecr.io/app:1.4.0 ./layout --platform linux/arm64
+  azimg registry pull example.azurecr.io/app:1.4.0 app.tar")]
+    Pull(transfer::PullArgs),
     /// Lock and unlock a repository, tag or manifest
     #[command(after_help = "Examples:
   azimg registry set example.azurecr.io/app:1.4.0 --write-enabled false --delete-enabled false
@@ -261,6 +272,8 @@ pub(super) async fn run(
             }
             output.one(found)?;
         }
+        RegistryCommand::Push(args) => transfer::push(&config, args, output).await?,
+        RegistryCommand::Pull(args) => transfer::pull(&config, args, output).await?,
         RegistryCommand::Set(args) => change::set(&config, &args, output).await?,
         RegistryCommand::Delete(args) => change::delete(&config, &args, output).await?,
     }

@@ -4,6 +4,7 @@ pub mod azurite;
 pub mod faulty;
 pub mod fleet;
 pub mod host;
+pub mod oci;
 pub mod replay;
 pub mod runs;
 pub mod steps;

@@ -1,0 +1,271 @@
+//! One blob on its way down: into a file beside its final name, gone on with where it broke off, and
+//! given that name only when its bytes are what its digest names.
+
+use super::{Moved, Streamed};
+use crate::client::{refusal, send_failure};
+use crate::error::{Error, Result};
+use crate::format::hex;
+use crate::registry::pace::Tries;
+use crate::registry::{Descriptor, Registry};
+use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LOCATION, RANGE};
+use reqwest::{Method, Response, StatusCode};
+use sha2::{Digest, Sha256};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::Instant;
+use url::Url;
+
+/// Bytes that are written at once.
+const PIECE: usize = 1 << 20;
+/// An answer that brings less than this in that time is cut off.
+const SLOWEST: u64 = 16 << 10;
+const WINDOW: Duration = Duration::from_secs(30);
+/// What is not what its digest says is fetched anew so often.
+const TIMES: u32 = 2;
+
+/// A blob that is being written.
+struct Part {
+    path: PathBuf,
+    file: File,
+    hash: Sha256,
+    size: u64,
+}
+
+impl Part {
+    /// Opens what is there of a blob, and hashes it.
+    fn open(path: &Path) -> Result<Self> {
+        let failed = |e| Error::io(path.display(), e);
+        // A link in its place would lead what is written elsewhere.
+        if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
+            std::fs::remove_file(path).map_err(failed)?;
+        }
+        let mut options = OpenOptions::new();
+        let mut file =
+            options.read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
+        let (mut hash, mut size, mut piece) = (Sha256::new(), 0, vec![0; PIECE]);
+        loop {
+            match file.read(&mut piece).map_err(failed)? {
+                0 => break,
+                count => {
+                    hash.update(&piece[..count]);
+                    size += count as u64;
+                }
+            }
+        }
+        Ok(Self { path: path.to_owned(), file, hash, size })
+    }
+
+    fn add(mut self, bytes: Vec<u8>) -> Result<Self> {
+        let failed = |e| Error::io(self.path.display(), e);
+        self.file.write_all(&bytes).map_err(failed)?;
+        self.hash.update(&bytes);
+        self.size += bytes.len() as u64;
+        Ok(self)
+    }
+
+    fn restart(mut self) -> Result<Self> {
+        self.file.set_len(0).map_err(|e| Error::io(self.path.display(), e))?;
+        let file = std::io::Seek::rewind(&mut self.file);
+        file.map_err(|e| Error::io(self.path.display(), e))?;
+        (self.hash, self.size) = (Sha256::new(), 0);
+        Ok(self)
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| Error::bug("writing a blob panicked").with_source(e))?
+}
+
+impl Registry {
+    /// Downloads a blob to `to`, unless it is there with the right bytes; what a run before left of it
+    /// is gone on with.
+    pub(super) async fn download(
+        &self,
+        repository: &str,
+        blob: &Descriptor,
+        to: &Path,
+        moved: &Moved,
+    ) -> Result<()> {
+        let there = to.to_owned();
+        let found = blocking(move || {
+            if !there.symlink_metadata().is_ok_and(|found| found.is_file()) {
+                return Ok(None);
+            }
+            super::files::digest_of(&there).map(Some)
+        });
+        if found.await?.is_some_and(|(digest, size)| digest == blob.digest && size == blob.size) {
+            moved.add(blob.size);
+            return Ok(());
+        }
+        let name = to.file_name().unwrap_or_default().to_string_lossy();
+        let path = to.with_file_name(format!(".{name}.part"));
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let opened = path.clone();
+            let part = blocking(move || Part::open(&opened)).await?;
+            let part = self.fetch(repository, blob, part, moved).await?;
+            let digest = format!("sha256:{}", hex(&part.hash.clone().finalize()));
+            if digest == blob.digest {
+                let to = to.to_owned();
+                return blocking(move || {
+                    part.file.sync_data().map_err(|e| Error::io(part.path.display(), e))?;
+                    std::fs::rename(&part.path, &to).map_err(|e| Error::io(to.display(), e))
+                })
+                .await;
+            }
+            moved.take_back(part.size);
+            std::fs::remove_file(&path).map_err(|e| Error::io(path.display(), e))?;
+            if tried == TIMES {
+                let at = self.login_server();
+                return Err(Error::corrupt(format!(
+                    "{at}/{repository}@{}: its bytes are {digest}; they were removed",
+                    blob.digest
+                )));
+            }
+            moved.0.restarted.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Fetches what is missing of a blob.
+    async fn fetch(
+        &self,
+        repository: &str,
+        blob: &Descriptor,
+        mut part: Part,
+        moved: &Moved,
+    ) -> Result<Part> {
+        if part.size > blob.size {
+            part = blocking(move || part.restart()).await?;
+        }
+        moved.add(part.size);
+        let url = self.blob_url(repository, &blob.digest);
+        let mut tries = Tries::new(&self.pace, &url);
+        while part.size < blob.size {
+            if part.size > 0 {
+                moved.0.resumed.fetch_add(1, Ordering::Relaxed);
+            }
+            let error = match self.open_blob(repository, &url, part.size).await {
+                Ok((answer, true)) => match self.read(blob, answer, part, moved).await? {
+                    (read, None) => return Ok(read),
+                    (read, Some(error)) => {
+                        part = read;
+                        error
+                    }
+                },
+                // The whole of it, though a part was asked for.
+                Ok((answer, false)) => {
+                    moved.take_back(part.size);
+                    part = blocking(move || part.restart()).await?;
+                    match self.read(blob, answer, part, moved).await? {
+                        (read, None) => return Ok(read),
+                        (read, Some(error)) => {
+                            part = read;
+                            error
+                        }
+                    }
+                }
+                Err(error) => error,
+            };
+            tries.after(error).await?;
+        }
+        Ok(part)
+    }
+
+    /// Opens a blob from a byte on: at the registry, or without credentials where it says that the
+    /// blob lies. Whether the answer begins there.
+    async fn open_blob(&self, repository: &str, url: &Url, from: u64) -> Result<(Response, bool)> {
+        let scope = format!("repository:{repository}:pull");
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        if from > 0 {
+            let range = HeaderValue::try_from(format!("bytes={from}-"));
+            headers.insert(RANGE, range.map_err(|e| Error::bug(e.to_string()))?);
+        }
+        let request = Streamed { method: Method::GET, url, scope: &scope, headers };
+        let asked = self.stream(&request, || None);
+        let late = |_| Error::transient("no answer in two minutes");
+        let answer = tokio::time::timeout(super::HEAD, asked).await.map_err(late)??;
+        let Streamed { method, headers, .. } = request;
+        let answer = if answer.status().is_redirection() {
+            let target = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+            let target = self.blob_place(url, target)?;
+            let host = target.host_str().unwrap_or_default().to_owned();
+            let what = format!("GET {host} (a blob's place)");
+            let sent = self.http()?.get(target).headers(headers).send();
+            let sent = tokio::time::timeout(super::HEAD, sent).await.map_err(late)?;
+            let answer = sent.map_err(|e| send_failure(&what, &e))?;
+            if !answer.status().is_success() && answer.status() != StatusCode::RANGE_NOT_SATISFIABLE
+            {
+                let (status, headers) = (answer.status(), answer.headers().clone());
+                return Err(refusal(&what, status, &headers, &[]));
+            }
+            answer
+        } else {
+            answer
+        };
+        match answer.status() {
+            StatusCode::PARTIAL_CONTENT => Ok((answer, true)),
+            status if status.is_success() => Ok((answer, from == 0)),
+            // What is there is longer than what there is: it cannot be what is wanted.
+            StatusCode::RANGE_NOT_SATISFIABLE => {
+                Err(Error::corrupt(format!("{url}: shorter than its descriptor says")))
+            }
+            _ => Err(self.refusal_of(&method, url, &scope, answer).await),
+        }
+    }
+
+    /// Reads an answer into a part, to its end or to where it breaks off.
+    async fn read(
+        &self,
+        blob: &Descriptor,
+        mut answer: Response,
+        mut part: Part,
+        moved: &Moved,
+    ) -> Result<(Part, Option<Error>)> {
+        let what = format!("GET {}@{}", self.login_server(), blob.digest);
+        let mut piece: Vec<u8> = Vec::with_capacity(PIECE);
+        let (mut since, mut in_window) = (Instant::now(), 0_u64);
+        loop {
+            let next = answer.chunk().await;
+            let (bytes, error) = match next {
+                Ok(Some(bytes)) => (bytes, None),
+                Ok(None) => (bytes::Bytes::new(), Some(None)),
+                Err(e) => (bytes::Bytes::new(), Some(Some(send_failure(&what, &e)))),
+            };
+            in_window += bytes.len() as u64;
+            if part.size + (piece.len() + bytes.len()) as u64 > blob.size {
+                let path = part.path.clone();
+                moved.take_back(part.size);
+                std::fs::remove_file(&path).map_err(|e| Error::io(path.display(), e))?;
+                let text = format!("{what}: more than the {} bytes it should have", blob.size);
+                return Err(Error::corrupt(text));
+            }
+            piece.extend_from_slice(&bytes);
+            if piece.len() >= PIECE || error.is_some() {
+                let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE));
+                moved.add(full.len() as u64);
+                part = blocking(move || part.add(full)).await?;
+            }
+            if let Some(error) = error {
+                let cut = || Error::transient(format!("{what}: cut off"));
+                let is_whole = part.size == blob.size;
+                return Ok((part, error.or_else(|| (!is_whole).then(cut))));
+            }
+            if since.elapsed() >= WINDOW {
+                if in_window < SLOWEST {
+                    let error = Error::transient(format!("{what}: its bytes hardly come"));
+                    return Ok((part, Some(error)));
+                }
+                (since, in_window) = (Instant::now(), 0);
+            }
+        }
+    }
+}

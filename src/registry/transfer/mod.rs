@@ -1,0 +1,132 @@
+//! Images on their way up and down: layers side by side, resumed where they broke off, every byte
+//! verified against its digest before anything refers to it.
+//!
+//! Invariants: credentials go to the registry's own origin; a blob has its final name only when its
+//! bytes are what its digest names; configurations and manifests go up behind what they point at.
+
+mod archive;
+mod download;
+mod files;
+mod layout;
+mod package;
+mod pull;
+mod push;
+mod upload;
+
+pub use files::safe_name;
+pub use package::{Blob, Package, Packed, ReadAs};
+pub use pull::{PullTo, Pulled};
+pub use push::Pushed;
+
+use super::Registry;
+use crate::client::{http_client, send_failure};
+use crate::error::{Error, ErrorKind, Result};
+use reqwest::header::{AUTHORIZATION, HeaderMap};
+use reqwest::{Method, Response, StatusCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use url::Url;
+
+/// Blobs that are under way at once.
+const AT_ONCE: usize = 4;
+/// What a refusal says is read up to this many bytes.
+const LARGEST_REFUSAL: usize = 64 << 10;
+/// The head of an answer comes within this.
+const HEAD: Duration = Duration::from_mins(2);
+
+/// How far a transfer has come; shown while it runs.
+#[derive(Debug, Clone, Default)]
+pub struct Moved(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    bytes: AtomicU64,
+    of: AtomicU64,
+    resumed: AtomicU64,
+    restarted: AtomicU64,
+}
+
+impl Moved {
+    fn expect(&self, bytes: u64) {
+        self.0.of.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn add(&self, bytes: u64) {
+        self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn take_back(&self, bytes: u64) {
+        self.0.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that are where they belong, and bytes in all.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.0.bytes.load(Ordering::Relaxed), self.0.of.load(Ordering::Relaxed))
+    }
+
+    /// How often a blob was gone on with, and how often it was begun again.
+    pub fn mended(&self) -> (u64, u64) {
+        (self.0.resumed.load(Ordering::Relaxed), self.0.restarted.load(Ordering::Relaxed))
+    }
+}
+
+/// A request whose body, or whose answer, is a stream.
+struct Streamed<'a> {
+    method: Method,
+    url: &'a Url,
+    scope: &'a str,
+    headers: HeaderMap,
+}
+
+impl Registry {
+    fn http(&self) -> Result<&reqwest::Client> {
+        if self.streams.get().is_none() {
+            let _ = self.streams.set(http_client()?);
+        }
+        self.streams.get().ok_or_else(|| Error::bug("a client that was just made"))
+    }
+
+    /// One attempt at a request with credentials, which go nowhere but to the registry. A refused token
+    /// is renewed once; `body` is made anew then.
+    async fn stream(
+        &self,
+        request: &Streamed<'_>,
+        body: impl Fn() -> Option<reqwest::Body>,
+    ) -> Result<Response> {
+        if request.url.origin() != self.origin.origin() {
+            let text = format!("{}: an upload that leads elsewhere", self.login_server());
+            return Err(Error::new(ErrorKind::Denied, text));
+        }
+        let what = format!("{} {}{}", request.method, self.login_server(), request.url.path());
+        let mut renewed = false;
+        loop {
+            self.pace.pass().await;
+            let authorization = self.authorization(request.scope).await?;
+            let mut sent = self
+                .http()?
+                .request(request.method.clone(), request.url.clone())
+                .headers(request.headers.clone())
+                .header(AUTHORIZATION, authorization);
+            if let Some(body) = body() {
+                sent = sent.body(body);
+            }
+            self.traffic.requests.fetch_add(1, Ordering::Relaxed);
+            let response = sent.send().await.map_err(|e| send_failure(&what, &e))?;
+            if response.status() == StatusCode::UNAUTHORIZED && !renewed && self.can_renew() {
+                renewed = true;
+                self.forget(request.scope).await;
+                continue;
+            }
+            return Ok(response);
+        }
+    }
+
+    /// The error that an unsuccessful answer means.
+    async fn refusal_of(&self, method: &Method, url: &Url, scope: &str, answer: Response) -> Error {
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let what = format!("{method} {}{}", self.login_server(), url.path());
+        let body = crate::client::read_bounded(answer, &what, LARGEST_REFUSAL).await;
+        self.refused_as(&what, scope, status, &headers, &body.unwrap_or_default())
+    }
+}

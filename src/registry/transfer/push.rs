@@ -1,0 +1,152 @@
+//! A package on its way up: blobs side by side, then manifests, each behind what it points at; last of
+//! all the tags, and a look whether they are what was pushed.
+
+use super::package::{Package, Packed};
+use super::upload::push_scope;
+use super::{AT_ONCE, Moved, Streamed};
+use crate::error::{Error, ErrorKind, Result};
+use crate::registry::pace::Tries;
+use crate::registry::{Name, Registry};
+use futures::{StreamExt, TryStreamExt, stream};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Method, StatusCode};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// What was pushed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pushed {
+    /// The digest of the whole.
+    pub digest: String,
+    /// What it is.
+    pub media_type: String,
+    /// The tags that point at it.
+    pub tags: Vec<String>,
+    /// Blobs whose bytes were sent.
+    pub uploaded: usize,
+    /// Blobs that the registry had, or took over from another repository.
+    pub skipped: usize,
+    /// Bytes of all blobs.
+    pub bytes: u64,
+    /// How often a blob was gone on with where it broke off.
+    pub resumed: u64,
+    /// How often a blob was begun again.
+    pub restarted: u64,
+}
+
+impl Registry {
+    /// Pushes a package and points `tags` at it; layers that one of the repositories `from` has are
+    /// taken over from there.
+    pub async fn push(
+        &self,
+        repository: &str,
+        package: &Package,
+        tags: &[String],
+        from: &[String],
+        moved: &Moved,
+    ) -> Result<Pushed> {
+        let whole = package.manifests.last().ok_or_else(|| Error::invalid("nothing to push"))?;
+        moved.expect(package.size());
+        let configs: Vec<&str> = package
+            .manifests
+            .iter()
+            .filter_map(|manifest| manifest.document["config"]["digest"].as_str())
+            .collect();
+        let (last, first): (Vec<_>, Vec<_>) =
+            package.blobs.iter().partition(|blob| configs.contains(&blob.digest.as_str()));
+        let mut uploaded = 0;
+        for blobs in [first, last] {
+            let sent = stream::iter(blobs)
+                .map(|blob| self.upload(repository, blob, from, moved))
+                .buffer_unordered(AT_ONCE)
+                .try_collect::<Vec<bool>>()
+                .await?;
+            uploaded += sent.into_iter().filter(|sent| *sent).count();
+        }
+        for manifest in &package.manifests {
+            self.put(repository, manifest, &manifest.digest).await?;
+            self.name_referrer(repository, manifest).await?;
+        }
+        for tag in tags {
+            self.put(repository, whole, tag).await?;
+        }
+        for tag in tags {
+            let there = self.content(repository, &Name::Tag(tag.clone())).await?;
+            if there.digest != whole.digest {
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    format!("{tag} points at {}: somebody else pushed it, too", there.digest),
+                ));
+            }
+        }
+        let (resumed, restarted) = moved.mended();
+        Ok(Pushed {
+            digest: whole.digest.clone(),
+            media_type: whole.media_type.clone(),
+            tags: tags.to_vec(),
+            uploaded,
+            skipped: package.blobs.len() - uploaded,
+            bytes: package.size(),
+            resumed,
+            restarted,
+        })
+    }
+
+    /// Puts a manifest under a tag or its digest; whether the registry keeps track of its subject.
+    async fn put(&self, repository: &str, manifest: &Packed, name: &str) -> Result<bool> {
+        let url = self.url(&["v2", repository, "manifests", name], &[]);
+        let scope = push_scope(repository);
+        let mut headers = HeaderMap::new();
+        let media_type = HeaderValue::try_from(manifest.media_type.as_str())
+            .map_err(|_| Error::invalid("a media type that is none"))?;
+        headers.insert(CONTENT_TYPE, media_type);
+        let request = Streamed { method: Method::PUT, url: &url, scope: &scope, headers };
+        let mut tries = Tries::new(&self.pace, &url);
+        loop {
+            let body = || Some(manifest.bytes.clone().into());
+            let error = match self.stream(&request, body).await {
+                Ok(answer) if answer.status() == StatusCode::CREATED => {
+                    let said = answer.headers().get("docker-content-digest");
+                    if said.is_some_and(|said| said.as_bytes() != manifest.digest.as_bytes()) {
+                        return Err(Error::corrupt(format!(
+                            "{name}: the registry made another manifest of it"
+                        )));
+                    }
+                    return Ok(answer.headers().contains_key("oci-subject"));
+                }
+                Ok(answer) => self.refusal_of(&request.method, &url, &scope, answer).await,
+                Err(error) => error,
+            };
+            tries.after(error).await?;
+        }
+    }
+
+    /// Where a registry does not keep track of what refers to what, a tag of the subject's digest names
+    /// all that does (OCI distribution, "referrers tag schema").
+    async fn name_referrer(&self, repository: &str, manifest: &Packed) -> Result<()> {
+        let Some(subject) = manifest.document["subject"]["digest"].as_str() else { return Ok(()) };
+        if self.put(repository, manifest, &manifest.digest).await? {
+            return Ok(());
+        }
+        let tag = subject.replacen(':', "-", 1);
+        let before = match self.content(repository, &Name::Tag(tag.clone())).await {
+            Ok(content) => content.document,
+            Err(error) if error.kind() == ErrorKind::NotFound => Value::Null,
+            Err(error) => return Err(error),
+        };
+        let mut entries = before["manifests"].as_array().cloned().unwrap_or_default();
+        if entries.iter().any(|entry| entry["digest"] == manifest.digest.as_str()) {
+            return Ok(());
+        }
+        let kind = &manifest.document["artifactType"];
+        let kind = if kind.is_null() { &manifest.document["config"]["mediaType"] } else { kind };
+        entries.push(json!({"mediaType": manifest.media_type, "digest": manifest.digest,
+            "size": manifest.bytes.len(), "artifactType": kind,
+            "annotations": manifest.document["annotations"]}));
+        let index = json!({"schemaVersion": 2, "mediaType": super::layout::INDEX,
+            "manifests": entries});
+        let index = Packed::new(index.to_string().into_bytes().into(), super::layout::INDEX)?;
+        self.put(repository, &index, &tag).await.map(|_| ())
+    }
+}

@@ -1,0 +1,302 @@
+//! One blob on its way up: in chunks within an upload session, gone on with where the registry says
+//! that it stands, begun again when the session is gone.
+
+use super::{Moved, Streamed};
+use crate::error::{Error, ErrorKind, Result};
+use crate::registry::Registry;
+use crate::registry::pace::Tries;
+use crate::registry::transfer::package::Blob;
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RANGE};
+use reqwest::{Method, Response, StatusCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use url::Url;
+
+/// Bytes of one chunk: registries behind a gateway refuse bodies of more than about 20 MB.
+const CHUNK: u64 = 16 << 20;
+/// An upload that is begun again so often is given up.
+const BEGINNINGS: u32 = 4;
+
+/// Why a session cannot be gone on with.
+enum Broken {
+    /// The session is gone: from the beginning.
+    Gone(Error),
+    /// For good.
+    Failed(Error),
+}
+
+/// An open session: where to go on, and how much the registry has.
+struct Session {
+    url: Url,
+    at: u64,
+}
+
+impl Registry {
+    /// Uploads a blob unless the registry has it: by mounting it from one of the repositories `from`,
+    /// or in chunks. Whether its bytes had to be sent.
+    pub(super) async fn upload(
+        &self,
+        repository: &str,
+        blob: &Blob,
+        from: &[String],
+        moved: &Moved,
+    ) -> Result<bool> {
+        let scope = push_scope(repository);
+        if self.has_blob(repository, &scope, &blob.digest).await? {
+            moved.add(blob.size);
+            return Ok(false);
+        }
+        let mut session = None;
+        for other in from.iter().filter(|other| *other != repository) {
+            match self.mount(repository, other, &blob.digest).await? {
+                None => {
+                    moved.add(blob.size);
+                    return Ok(false);
+                }
+                Some(url) => session = Some(Session { url, at: 0 }),
+            }
+        }
+        let mut beginnings = 0;
+        loop {
+            beginnings += 1;
+            let begun = match session.take() {
+                Some(session) => session,
+                None => Session { url: self.begin(repository, &scope, &[]).await?, at: 0 },
+            };
+            match self.fill(&scope, begun, blob, moved).await {
+                Ok(()) => return Ok(true),
+                Err(Broken::Gone(error)) if beginnings < BEGINNINGS => {
+                    tracing::debug!(%error, digest = blob.digest, "an upload is begun again");
+                    moved.0.restarted.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(Broken::Gone(error) | Broken::Failed(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Whether a repository has a blob.
+    async fn has_blob(&self, repository: &str, scope: &str, digest: &str) -> Result<bool> {
+        let url = self.blob_url(repository, digest);
+        let request =
+            Streamed { method: Method::HEAD, url: &url, scope, headers: HeaderMap::new() };
+        let mut tries = Tries::new(&self.pace, &url);
+        loop {
+            let error = match self.stream(&request, || None).await {
+                Ok(answer) if answer.status() == StatusCode::NOT_FOUND => return Ok(false),
+                // A redirect leads to where it lies.
+                Ok(answer) if answer.status().is_success() || answer.status().is_redirection() => {
+                    return Ok(true);
+                }
+                Ok(answer) => self.refusal_of(&request.method, &url, scope, answer).await,
+                Err(error) => error,
+            };
+            tries.after(error).await?;
+        }
+    }
+
+    /// Takes a blob over from another repository of the registry; where to upload it when that cannot
+    /// be done.
+    async fn mount(&self, repository: &str, from: &str, digest: &str) -> Result<Option<Url>> {
+        let scope = format!("{} repository:{from}:pull", push_scope(repository));
+        let query = [("mount", digest), ("from", from)];
+        match self.begin_or_mount(repository, &scope, &query).await {
+            Ok(session) => Ok(session),
+            // Whoever may not read the other repository uploads.
+            Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::NotFound) => {
+                self.begin(repository, &push_scope(repository), &[]).await.map(Some)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn begin(&self, repository: &str, scope: &str, query: &[(&str, &str)]) -> Result<Url> {
+        let session = self.begin_or_mount(repository, scope, query).await?;
+        session.ok_or_else(|| Error::corrupt("a blob that was made without its bytes"))
+    }
+
+    async fn begin_or_mount(
+        &self,
+        repository: &str,
+        scope: &str,
+        query: &[(&str, &str)],
+    ) -> Result<Option<Url>> {
+        let mut url = self.url(&["v2", repository, "blobs", "uploads"], query);
+        url.set_path(&format!("{}/", url.path()));
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        let request = Streamed { method: Method::POST, url: &url, scope, headers };
+        let mut tries = Tries::new(&self.pace, &url);
+        loop {
+            let error = match self.stream(&request, || None).await {
+                Ok(answer) if answer.status() == StatusCode::CREATED => return Ok(None),
+                Ok(answer) if answer.status() == StatusCode::ACCEPTED => {
+                    return self.location(&url, &answer).map(Some);
+                }
+                Ok(answer) => self.refusal_of(&request.method, &url, scope, answer).await,
+                Err(error) => error,
+            };
+            tries.after(error).await?;
+        }
+    }
+
+    /// Where an upload goes on: within the registry, and nowhere else.
+    fn location(&self, url: &Url, answer: &Response) -> Result<Url> {
+        let at = self.login_server();
+        let text = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+        let text = text
+            .ok_or_else(|| Error::invalid(format!("{at}: an upload without a place to go on")))?;
+        let next = url
+            .join(text)
+            .map_err(|_| Error::invalid(format!("{at}: an upload whose place is no address")))?;
+        if next.origin() == self.origin.origin() {
+            return Ok(next);
+        }
+        let host = next.host_str().unwrap_or_default();
+        let text = format!("{at}: an upload is to go on at {host}, and does not");
+        Err(Error::new(ErrorKind::Denied, text))
+    }
+
+    /// Sends what is missing of a blob, then closes the session with its digest.
+    async fn fill(
+        &self,
+        scope: &str,
+        mut session: Session,
+        blob: &Blob,
+        moved: &Moved,
+    ) -> Result<(), Broken> {
+        let mut tries = Tries::new(&self.pace, &session.url);
+        let counted = Arc::new(AtomicU64::new(0));
+        let result = async {
+            while session.at < blob.size {
+                let error = match self.chunk(scope, &session, blob, moved, &counted).await {
+                    Ok(next) => {
+                        session = next;
+                        continue;
+                    }
+                    Err(error) => error,
+                };
+                if is_gone(&error) {
+                    return Err(Broken::Gone(error));
+                }
+                tries.after(error).await.map_err(Broken::Failed)?;
+                session = self.status(scope, session).await?;
+                moved.0.resumed.fetch_add(1, Ordering::Relaxed);
+            }
+            self.close(scope, &session, blob).await
+        };
+        let result = result.await;
+        if result.is_err() {
+            moved.take_back(counted.load(Ordering::Relaxed));
+        } else {
+            // Chunks that were sent twice were counted twice.
+            let sent = counted.load(Ordering::Relaxed);
+            moved.take_back(sent);
+            moved.add(blob.size);
+        }
+        result
+    }
+
+    /// Sends one chunk.
+    async fn chunk(
+        &self,
+        scope: &str,
+        session: &Session,
+        blob: &Blob,
+        moved: &Moved,
+        counted: &Arc<AtomicU64>,
+    ) -> Result<Session> {
+        let size = CHUNK.min(blob.size - session.at);
+        let end = session.at + size;
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(size));
+        let range = format!("{}-{}", session.at, end - 1);
+        let range = HeaderValue::try_from(range).map_err(|e| Error::bug(e.to_string()))?;
+        headers.insert(CONTENT_RANGE, range);
+        let request = Streamed { method: Method::PATCH, url: &session.url, scope, headers };
+        let body = || Some(blob.body(session.at, size, moved, counted));
+        let answer = self.stream(&request, body).await?;
+        if answer.status() != StatusCode::ACCEPTED {
+            return Err(self.refusal_of(&request.method, &session.url, scope, answer).await);
+        }
+        let at = received(&answer).unwrap_or(end);
+        if at > end || at <= session.at {
+            return Err(Error::transient(format!("{}: an upload lost bytes", self.login_server())));
+        }
+        Ok(Session { url: self.location(&session.url, &answer)?, at })
+    }
+
+    /// Asks how much of an upload the registry has.
+    async fn status(&self, scope: &str, session: Session) -> Result<Session, Broken> {
+        let request = Streamed {
+            method: Method::GET,
+            url: &session.url,
+            scope,
+            headers: HeaderMap::new(),
+        };
+        let mut tries = Tries::new(&self.pace, &session.url);
+        loop {
+            let error = match self.stream(&request, || None).await {
+                Ok(answer) if answer.status() == StatusCode::NO_CONTENT => {
+                    let at = received(&answer).unwrap_or_default();
+                    let url = self.location(&session.url, &answer);
+                    return Ok(Session { url: url.unwrap_or(session.url), at });
+                }
+                Ok(answer) => self.refusal_of(&request.method, &session.url, scope, answer).await,
+                Err(error) => error,
+            };
+            if is_gone(&error) {
+                return Err(Broken::Gone(error));
+            }
+            tries.after(error).await.map_err(Broken::Failed)?;
+        }
+    }
+
+    async fn close(&self, scope: &str, session: &Session, blob: &Blob) -> Result<(), Broken> {
+        let mut url = session.url.clone();
+        url.query_pairs_mut().append_pair("digest", &blob.digest);
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        let request = Streamed { method: Method::PUT, url: &url, scope, headers };
+        let mut tries = Tries::new(&self.pace, &url);
+        let mut lost = false;
+        loop {
+            let error = match self.stream(&request, || None).await {
+                Ok(answer) if answer.status() == StatusCode::CREATED => return Ok(()),
+                Ok(answer) => self.refusal_of(&request.method, &url, scope, answer).await,
+                Err(error) => {
+                    lost = true;
+                    error
+                }
+            };
+            if is_gone(&error) {
+                // An answer that was lost may have been that it is done; whoever begins again is told.
+                let kind = if lost { "its last answer was lost" } else { "it is gone" };
+                return Err(Broken::Gone(error.context(kind)));
+            }
+            tries.after(error).await.map_err(Broken::Failed)?;
+        }
+    }
+}
+
+/// What is granted to whoever pushes.
+pub(super) fn push_scope(repository: &str) -> String {
+    format!("repository:{repository}:pull,push")
+}
+
+/// How many bytes a registry has: `Range: 0-N`, which is `0-0` for none, too.
+fn received(answer: &Response) -> Option<u64> {
+    let text = answer.headers().get(RANGE)?.to_str().ok()?;
+    let end: u64 = text.trim_start_matches("bytes=").split_once('-')?.1.trim().parse().ok()?;
+    Some(if end == 0 { 0 } else { end + 1 })
+}
+
+/// Whether a session cannot be gone on with: it is not known any more, or what it has is not what it
+/// should (416).
+fn is_gone(error: &Error) -> bool {
+    let text = error.to_string();
+    error.kind() == ErrorKind::NotFound
+        || text.contains("BLOB_UPLOAD_")
+        || text.contains(": 416")
+        || text.contains("DIGEST_INVALID")
+}

@@ -1,0 +1,617 @@
+//! A real registry (`docker-registry` of Debian) behind a front that adds what ACR adds: its token
+//! service, its own API under `/acr/v1`, and locks. Blobs, uploads and manifests are the real one's.
+
+use super::azurite::free_port;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::Response;
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, SigningKey};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::runtime::Runtime;
+
+/// What is done to requests whose method and path fit, so often.
+#[derive(Clone)]
+pub struct Mischief {
+    pub method: Method,
+    pub path: &'static str,
+    pub times: usize,
+    pub how: How,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// The request reaches the registry in part, and breaks then.
+    CutRequest(usize),
+    /// So many bytes of the answer come, and then it breaks.
+    CutAnswer(usize),
+    /// The registry does it, and the answer is lost.
+    LoseAnswer,
+    /// It is answered so, and the registry never hears of it.
+    Answer(u16),
+    /// One byte of the answer is another.
+    Flip,
+}
+
+pub struct Front {
+    upstream: String,
+    key: KeyPair,
+    certificate: String,
+    /// Its own address.
+    pub server: String,
+    root: PathBuf,
+    attributes: Mutex<HashMap<String, Value>>,
+    pub mischief: Mutex<Vec<Mischief>>,
+    /// Method and path of every request, with the size of its body where that was said.
+    pub log: Mutex<Vec<String>>,
+    client: reqwest::Client,
+    /// How long access tokens last, in seconds.
+    pub lasting: std::sync::atomic::AtomicI64,
+}
+
+/// A running registry; stopped when dropped.
+pub struct Oci {
+    child: Child,
+    pub front: Arc<Front>,
+    pub folder: tempfile::TempDir,
+    _runtime: Runtime,
+}
+
+impl Drop for Oci {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub const ADMIN: &str = "admin";
+pub const PASSWORD: &str = "correct horse";
+
+impl Oci {
+    pub fn start() -> Self {
+        Self::secured(None)
+    }
+
+    /// Over https with an authority whose certificate is left in a folder, if one is named.
+    pub fn secured(tls: Option<&Path>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = Runtime::new().unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let server = listener.local_addr().unwrap().to_string();
+        let key = KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap();
+        let certificate = CertificateParams::new(vec!["front".to_owned()]).unwrap();
+        let certificate = certificate.self_signed(&key).unwrap();
+        let bundle = folder.path().join("roots.pem");
+        std::fs::write(&bundle, certificate.pem()).unwrap();
+        let (port, root) = (free_port(), folder.path().join("storage"));
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let config = json!({"version": 0.1, "log": {"level": "error", "accesslog": {"disabled": true}},
+            "storage": {"filesystem": {"rootdirectory": root}, "delete": {"enabled": true}},
+            "http": {"addr": format!("127.0.0.1:{port}"), "relativeurls": true, "secret": "x"},
+            "auth": {"token": {"realm": format!("{scheme}://{server}/oauth2/token"),
+                "service": server, "issuer": "front", "rootcertbundle": bundle}}});
+        let path = folder.path().join("config.yml");
+        std::fs::write(&path, config.to_string()).unwrap();
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&path)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .expect("these tests need docker-registry (apt-get install docker-registry)");
+        let started = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(started.elapsed() < Duration::from_mins(1), "the registry does not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let front = Arc::new(Front {
+            upstream: format!("http://127.0.0.1:{port}"),
+            certificate: STANDARD.encode(certificate.der()),
+            key,
+            server,
+            root,
+            attributes: Mutex::default(),
+            mischief: Mutex::default(),
+            log: Mutex::default(),
+            client: reqwest::Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .build()
+                .unwrap(),
+            lasting: 4_500.into(),
+        });
+        let routes = Router::new().fallback(serve).with_state(Arc::clone(&front));
+        let entered = runtime.enter();
+        match tls {
+            Some(tls) => azimg::sim::tls::serve(listener, routes, tls).unwrap(),
+            None => {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                runtime.spawn(async move { axum::serve(listener, routes).await.unwrap() });
+            }
+        }
+        drop(entered);
+        Self { child, front, folder, _runtime: runtime }
+    }
+
+    /// The executable, signed in as the admin user.
+    pub fn azimg(&self, arguments: &[&str]) -> Command {
+        let mut command = super::azimg(arguments);
+        command.args(["--username", ADMIN]).env("AZIMG_REGISTRY_PASSWORD", PASSWORD);
+        command
+    }
+
+    /// `SERVER/name`.
+    pub fn at(&self, name: &str) -> String {
+        format!("{}/{name}", self.front.server)
+    }
+
+    /// How many requests of that method had that in their path.
+    pub fn count(&self, method: &str, path: &str) -> usize {
+        let log = self.front.log.lock().unwrap();
+        log.iter().filter(|line| line.starts_with(method) && line.contains(path)).count()
+    }
+
+    pub fn plays(&self, method: Method, path: &'static str, times: usize, how: How) {
+        self.front.mischief.lock().unwrap().push(Mischief { method, path, times, how });
+    }
+
+    /// What skopeo is given to sign in.
+    pub fn credentials(&self) -> String {
+        format!("00000000-0000-0000-0000-000000000000:{}", self.front.refresh())
+    }
+}
+
+fn json_answer(status: u16, body: &Value) -> Response {
+    Response::builder()
+        .status(status)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::from(body.to_string()))
+        .unwrap()
+}
+
+fn refused(status: u16, code: &str) -> Response {
+    json_answer(status, &json!({"errors": [{"code": code, "message": code.to_lowercase()}]}))
+}
+
+fn claims(token: &str) -> Value {
+    let payload = token.split('.').nth(1).unwrap_or_default();
+    let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).unwrap_or_default();
+    serde_json::from_slice(&payload).unwrap_or_default()
+}
+
+impl Front {
+    fn mint(&self, mut claims: Value, seconds: i64) -> String {
+        let now = OffsetDateTime::now_utc().unix_timestamp();
+        claims["iss"] = "front".into();
+        claims["sub"] = "somebody".into();
+        claims["aud"] = self.server.clone().into();
+        claims["iat"] = now.into();
+        claims["nbf"] = (now - 10).into();
+        claims["exp"] = (now + seconds).into();
+        claims["jti"] = "1".into();
+        let head = json!({"typ": "JWT", "alg": "RS256", "x5c": [self.certificate]});
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let text = format!("{}.{}", part(&head), part(&claims));
+        let signature = URL_SAFE_NO_PAD.encode(self.key.sign(text.as_bytes()).unwrap());
+        format!("{text}.{signature}")
+    }
+
+    pub fn refresh(&self) -> String {
+        self.mint(json!({"grant_type": "refresh_token"}), 10_800)
+    }
+
+    fn access(&self, scopes: &[String]) -> String {
+        let grant = |scope: &str| {
+            let (kind, rest) = scope.split_once(':')?;
+            let (name, actions) = rest.rsplit_once(':')?;
+            let actions: Vec<&str> = actions.split(',').collect();
+            Some(json!({"type": kind, "name": name, "actions": actions}))
+        };
+        let scopes = scopes.iter().flat_map(|scope| scope.split(' '));
+        let access: Vec<Value> = scopes.filter_map(grant).collect();
+        let lasting = self.lasting.load(std::sync::atomic::Ordering::Relaxed);
+        self.mint(json!({ "access": access }), lasting)
+    }
+
+    fn tokens(&self, parts: &axum::http::request::Parts, body: &[u8]) -> Response {
+        let query = parts.uri.query().unwrap_or_default();
+        let form = if parts.method == Method::GET { query.as_bytes() } else { body };
+        let form: Vec<(String, String)> =
+            url::form_urlencoded::parse(form).into_owned().collect();
+        let of = |name: &str| form.iter().find(|(n, _)| n == name).map_or("", |(_, v)| v);
+        let is_ours = |token: &str| claims(token)["aud"] == self.server.as_str();
+        if parts.uri.path() == "/oauth2/exchange" {
+            let audience = claims(of("access_token"))["aud"].to_string();
+            if of("service") != self.server || !audience.contains("containerregistry") {
+                return refused(401, "UNAUTHORIZED");
+            }
+            return json_answer(200, &json!({"refresh_token": self.refresh()}));
+        }
+        let basic = basic(&parts.headers).is_some_and(|(_, password)| is_ours(&password));
+        if !basic && !is_ours(of("refresh_token")) {
+            return refused(401, "UNAUTHORIZED");
+        }
+        let scopes: Vec<String> =
+            form.iter().filter(|(n, _)| n == "scope").map(|(_, v)| v.clone()).collect();
+        let token = self.access(&scopes);
+        json_answer(200, &json!({"access_token": token, "token": token}))
+    }
+
+    fn repositories(&self) -> Vec<String> {
+        fn walk(folder: &Path, name: &str, found: &mut Vec<String>) {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let part = entry.file_name().to_string_lossy().into_owned();
+                if part == "_manifests" {
+                    found.push(name.to_owned());
+                } else if !part.starts_with('_') {
+                    let name = if name.is_empty() { part } else { format!("{name}/{part}") };
+                    walk(&entry.path(), &name, found);
+                }
+            }
+        }
+        let mut found = Vec::new();
+        walk(&self.root.join("docker/registry/v2/repositories"), "", &mut found);
+        found.sort();
+        found
+    }
+
+    fn folder(&self, repository: &str) -> PathBuf {
+        self.root.join("docker/registry/v2/repositories").join(repository).join("_manifests")
+    }
+
+    fn tags(&self, repository: &str) -> Vec<(String, String, PathBuf)> {
+        let mut tags: Vec<(String, String, PathBuf)> = Vec::new();
+        let folder = self.folder(repository).join("tags");
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let link = entry.path().join("current/link");
+            let Ok(digest) = std::fs::read_to_string(&link) else { continue };
+            tags.push((entry.file_name().to_string_lossy().into_owned(), digest, link));
+        }
+        tags.sort();
+        tags
+    }
+
+    fn digests(&self, repository: &str) -> Vec<String> {
+        let folder = self.folder(repository).join("revisions/sha256");
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let with_link = entries.filter(|entry| entry.path().join("link").is_file());
+        let name = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+        let mut found: Vec<String> =
+            with_link.map(name).map(|hex| format!("sha256:{hex}")).collect();
+        found.sort();
+        found
+    }
+
+    fn attributes(&self, key: &str) -> Value {
+        let open = json!({"deleteEnabled": true, "writeEnabled": true, "listEnabled": true,
+            "readEnabled": true});
+        self.attributes.lock().unwrap().get(key).cloned().unwrap_or(open)
+    }
+
+    fn manifest(&self, repository: &str, digest: &str) -> Option<Value> {
+        let hex = digest.strip_prefix("sha256:")?;
+        let link = self.folder(repository).join("revisions/sha256").join(hex).join("link");
+        let blob = self.root.join("docker/registry/v2/blobs/sha256").join(&hex[..2]).join(hex);
+        let content: Value = serde_json::from_slice(&std::fs::read(blob.join("data")).ok()?).ok()?;
+        let size = |part: &Value| part["size"].as_u64().unwrap_or_default();
+        let layers: u64 = content["layers"].as_array().into_iter().flatten().map(size).sum();
+        let tags: Vec<String> =
+            self.tags(repository).into_iter().filter(|t| t.1 == digest).map(|t| t.0).collect();
+        let time = modified(&link)?;
+        let mut value = json!({"digest": digest, "imageSize": layers + size(&content["config"]),
+            "createdTime": time, "lastUpdateTime": time, "mediaType": content["mediaType"],
+            "changeableAttributes": self.attributes(&format!("{repository}@{digest}"))});
+        if !tags.is_empty() {
+            value["tags"] = tags.into();
+        }
+        Some(value)
+    }
+
+    fn tag(&self, repository: &str, (name, digest, link): &(String, String, PathBuf)) -> Value {
+        let time = modified(link);
+        json!({"name": name, "digest": digest, "createdTime": time, "lastUpdateTime": time,
+            "signed": false,
+            "changeableAttributes": self.attributes(&format!("{repository}:{name}"))})
+    }
+
+    /// What `/acr/v1` answers; the real registry has nothing like it.
+    fn acr(&self, parts: &axum::http::request::Parts, path: &str, body: &[u8]) -> Response {
+        let method = &parts.method;
+        let query: HashMap<String, String> =
+            url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes())
+                .into_owned()
+                .collect();
+        let bearer = parts.headers.get(header::AUTHORIZATION);
+        let bearer = bearer.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let claims = claims(bearer);
+        let granted = |kind: &str, name: &str, action: &str| {
+            let access = claims["access"].as_array().cloned().unwrap_or_default();
+            is_admin(&parts.headers)
+                || access.iter().any(|access| {
+                    access["type"] == kind
+                        && access["name"] == name
+                        && access["actions"].as_array().unwrap().contains(&json!(action))
+                })
+        };
+        if path == "_catalog" {
+            if !granted("registry", "catalog", "*") {
+                return self.challenge("registry:catalog:*");
+            }
+            let all = self.repositories();
+            return page(&all, &query, "/acr/v1/_catalog", String::as_str, |rows| {
+                json!({ "repositories": rows })
+            });
+        }
+        let (name, part) = path.split_once("/_").map_or((path, None), |(n, p)| (n, Some(p)));
+        let action = match *method {
+            Method::DELETE => "delete",
+            Method::PATCH => "metadata_write",
+            _ => "metadata_read",
+        };
+        if !granted("repository", name, action) {
+            return self.challenge(&format!("repository:{name}:{action}"));
+        }
+        if !self.folder(name).is_dir() {
+            return refused(404, "NAME_UNKNOWN");
+        }
+        let key = match part.and_then(|part| part.split_once('/')) {
+            None => name.to_owned(),
+            Some(("tags", tag)) => format!("{name}:{tag}"),
+            Some((_, digest)) => format!("{name}@{digest}"),
+        };
+        if *method == Method::PATCH {
+            let mut now = self.attributes(&key);
+            let to: Value = serde_json::from_slice(body).unwrap();
+            now.as_object_mut().unwrap().extend(to.as_object().unwrap().clone());
+            self.attributes.lock().unwrap().insert(key, now);
+        }
+        let head = |part: &str, value: Value| {
+            json!({"registry": self.server, "imageName": name, part: value})
+        };
+        match part {
+            None if *method == Method::DELETE => {
+                let (manifests, tags) = (self.digests(name), self.tags(name));
+                std::fs::remove_dir_all(self.folder(name).parent().unwrap()).unwrap();
+                let tags: Vec<String> = tags.into_iter().map(|tag| tag.0).collect();
+                json_answer(202, &json!({"manifestsDeleted": manifests, "tagsDeleted": tags}))
+            }
+            None => {
+                let time = modified(&self.folder(name));
+                json_answer(200, &json!({"registry": self.server, "imageName": name,
+                    "createdTime": time, "lastUpdateTime": time,
+                    "manifestCount": self.digests(name).len(), "tagCount": self.tags(name).len(),
+                    "changeableAttributes": self.attributes(name)}))
+            }
+            Some("tags") => {
+                let mut all = self.tags(name);
+                all.retain(|tag| query.get("digest").is_none_or(|digest| *digest == tag.1));
+                let next = format!("/acr/v1/{name}/_tags");
+                page(&all, &query, &next, |tag| &tag.0, |rows| {
+                    let rows: Vec<Value> = rows.iter().map(|tag| self.tag(name, tag)).collect();
+                    head("tags", rows.into())
+                })
+            }
+            Some("manifests") => {
+                let all = self.digests(name);
+                let next = format!("/acr/v1/{name}/_manifests");
+                page(&all, &query, &next, String::as_str, |rows| {
+                    let rows: Vec<Value> =
+                        rows.iter().filter_map(|digest| self.manifest(name, digest)).collect();
+                    head("manifests", rows.into())
+                })
+            }
+            Some(part) => self.one(method, name, part, head),
+        }
+    }
+
+    fn one(
+        &self,
+        method: &Method,
+        name: &str,
+        part: &str,
+        head: impl Fn(&str, Value) -> Value,
+    ) -> Response {
+        if let Some(tag) = part.strip_prefix("tags/") {
+            let Some(found) = self.tags(name).into_iter().find(|found| found.0 == tag) else {
+                return refused(404, "TAG_UNKNOWN");
+            };
+            if *method == Method::DELETE {
+                if self.attributes(&format!("{name}:{tag}"))["deleteEnabled"] == false {
+                    return refused(405, "UNSUPPORTED");
+                }
+                std::fs::remove_dir_all(self.folder(name).join("tags").join(tag)).unwrap();
+                return json_answer(202, &Value::Null);
+            }
+            return json_answer(200, &head("tag", self.tag(name, &found)));
+        }
+        let digest = part.strip_prefix("manifests/").unwrap_or_default();
+        match self.manifest(name, digest) {
+            Some(found) => json_answer(200, &head("manifest", found)),
+            None => refused(404, "MANIFEST_UNKNOWN"),
+        }
+    }
+
+    fn challenge(&self, scope: &str) -> Response {
+        let mut response = refused(401, "UNAUTHORIZED");
+        let server = &self.server;
+        let text = format!(
+            "Bearer realm=\"https://{server}/oauth2/token\",service=\"{server}\",scope=\"{scope}\""
+        );
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, text.parse().unwrap());
+        response
+    }
+}
+
+fn modified(path: &Path) -> Option<String> {
+    let at = OffsetDateTime::from(path.metadata().ok()?.modified().ok()?);
+    at.format(&Rfc3339).ok()
+}
+
+fn basic(headers: &HeaderMap) -> Option<(String, String)> {
+    let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Basic ")?;
+    let text = String::from_utf8(STANDARD.decode(text).ok()?).ok()?;
+    text.split_once(':').map(|(user, password)| (user.to_owned(), password.to_owned()))
+}
+
+fn is_admin(headers: &HeaderMap) -> bool {
+    basic(headers).is_some_and(|given| given == (ADMIN.to_owned(), PASSWORD.to_owned()))
+}
+
+fn page<T>(
+    all: &[T],
+    query: &HashMap<String, String>,
+    path: &str,
+    name: impl Fn(&T) -> &str,
+    body: impl Fn(&[T]) -> Value,
+) -> Response {
+    let count: usize = query.get("n").and_then(|n| n.parse().ok()).unwrap_or(100);
+    let from = query.get("last").map_or(0, |last| all.partition_point(|row| name(row) <= last.as_str()));
+    let rows = &all[from..all.len().min(from + count)];
+    let mut response = json_answer(200, &body(rows));
+    if let (Some(last), true) = (rows.last(), from + count < all.len()) {
+        let last: String = url::form_urlencoded::byte_serialize(name(last).as_bytes()).collect();
+        let link = format!("<{path}?last={last}&n={count}&orderby=>; rel=\"next\"");
+        response.headers_mut().insert(header::LINK, link.parse().unwrap());
+    }
+    response
+}
+
+async fn serve(State(front): State<Arc<Front>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let path = percent_encoding::percent_decode_str(parts.uri.path()).decode_utf8_lossy();
+    let path = path.into_owned();
+    let size = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok());
+    let line = format!("{} {path} {}", parts.method, size.unwrap_or_default());
+    front.log.lock().unwrap().push(line);
+    let how = {
+        let mut all = front.mischief.lock().unwrap();
+        let fits = |m: &&mut Mischief| {
+            m.times > 0 && m.method == parts.method && path.contains(m.path)
+        };
+        all.iter_mut().find(fits).map(|mischief| {
+            mischief.times -= 1;
+            mischief.how
+        })
+    };
+    if let Some(How::Answer(status)) = how {
+        return refused(status, if status == 404 { "BLOB_UPLOAD_UNKNOWN" } else { "TOOMANYREQUESTS" });
+    }
+    if path.starts_with("/oauth2/") || path.starts_with("/acr/v1/") {
+        let body = axum::body::to_bytes(body, 8 << 20).await.unwrap_or_default();
+        return match path.strip_prefix("/acr/v1/") {
+            Some(rest) => front.acr(&parts, rest, &body),
+            None => front.tokens(&parts, &body),
+        };
+    }
+    let locked = path.rsplit_once("/manifests/").filter(|_| parts.method == Method::DELETE);
+    if let Some((name, digest)) = locked {
+        let name = name.trim_start_matches("/v2/");
+        if front.attributes(&format!("{name}@{digest}"))["deleteEnabled"] == false {
+            return refused(405, "UNSUPPORTED");
+        }
+    }
+    front.forward(parts, &path, body, how).await
+}
+
+impl Front {
+    async fn forward(
+        &self,
+        parts: axum::http::request::Parts,
+        path: &str,
+        body: Body,
+        how: Option<How>,
+    ) -> Response {
+        let url = format!("{}{}", self.upstream, parts.uri.path_and_query().unwrap());
+        let mut through = self.client.request(parts.method.clone(), url);
+        for (name, value) in &parts.headers {
+            if name != header::AUTHORIZATION && name != header::TRANSFER_ENCODING {
+                through = through.header(name, value);
+            }
+        }
+        if is_admin(&parts.headers) {
+            let rest = path.trim_start_matches("/v2/");
+            let name = ["/manifests/", "/blobs/", "/tags/", "/referrers/"]
+                .iter()
+                .find_map(|part| rest.split_once(part))
+                .map_or("", |(name, _)| name);
+            let mut scopes = vec![format!("repository:{name}:pull,push,delete")];
+            if let Some(from) = parts.uri.query().and_then(|q| q.split("from=").nth(1)) {
+                let from = percent_encoding::percent_decode_str(from.split('&').next().unwrap());
+                scopes.push(format!("repository:{}:pull", from.decode_utf8_lossy()));
+            }
+            through = through.bearer_auth(self.access(&scopes));
+        } else if let Some(token) = parts.headers.get(header::AUTHORIZATION) {
+            through = through.header(header::AUTHORIZATION, token);
+        }
+        through = match how {
+            Some(How::CutRequest(most)) => {
+                // The registry gets a part of it as if that were all.
+                let whole = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+                let part = whole.slice(..most.min(whole.len()));
+                let from = parts.headers.get(header::CONTENT_RANGE).cloned();
+                let from = from.and_then(|v| v.to_str().ok()?.split_once('-')?.0.parse::<usize>().ok());
+                let from = from.unwrap_or_default();
+                let range = format!("{from}-{}", from + part.len().max(1) - 1);
+                let headers: HeaderMap = [
+                    (header::CONTENT_LENGTH, part.len().to_string().parse().unwrap()),
+                    (header::CONTENT_RANGE, range.parse().unwrap()),
+                ]
+                .into_iter()
+                .collect();
+                through.headers(headers).body(part)
+            }
+            _ => through.body(reqwest::Body::wrap_stream(body.into_data_stream())),
+        };
+        let answer = match through.send().await {
+            Ok(answer) => answer,
+            Err(error) => panic!("the registry: {error}"),
+        };
+        if matches!(how, Some(How::LoseAnswer | How::CutRequest(_))) {
+            let _ = answer.bytes().await;
+            return broken();
+        }
+        let mut response = Response::builder().status(answer.status());
+        for (name, value) in answer.headers() {
+            if name != header::TRANSFER_ENCODING && name != header::CONNECTION {
+                response = response.header(name, value);
+            }
+        }
+        let body = match how {
+            Some(How::CutAnswer(most)) => {
+                let bytes = answer.bytes().await.unwrap();
+                let part = Ok(bytes.slice(..most.min(bytes.len())));
+                let cut = Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+                Body::from_stream(futures::stream::iter([part, cut]))
+            }
+            Some(How::Flip) => {
+                let mut bytes = answer.bytes().await.unwrap().to_vec();
+                if let Some(last) = bytes.last_mut() {
+                    *last ^= 1;
+                }
+                Body::from(bytes)
+            }
+            _ => Body::from_stream(answer.bytes_stream()),
+        };
+        response.body(body).unwrap()
+    }
+}
+
+/// An answer that breaks before it has said anything.
+fn broken() -> Response {
+    let cut = Err::<bytes::Bytes, _>(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+    let mut response = Response::new(Body::from_stream(futures::stream::iter([cut])));
+    *response.status_mut() = StatusCode::BAD_GATEWAY;
+    response
+}

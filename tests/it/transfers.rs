@@ -1,0 +1,379 @@
+//! Images up and down, against a real registry: whole, resumed, verified; `skopeo` reads what was
+//! pushed, and what it pushes is read.
+
+use crate::support::oci::{How, Oci};
+use crate::support::{finish, json, read_json};
+use axum::http::Method;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+pub fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+/// Bytes that look random, and are the same each time.
+fn noise(seed: u64, size: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    std::iter::repeat_with(&mut next).flatten().take(size).collect()
+}
+
+/// A folder in the OCI image layout.
+pub struct Layout(pub PathBuf);
+
+impl Layout {
+    pub fn new(root: &Path) -> Self {
+        std::fs::create_dir_all(root.join("blobs/sha256")).unwrap();
+        std::fs::write(root.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+        Self(root.to_owned())
+    }
+
+    pub fn blob(&self, bytes: &[u8]) -> Value {
+        let digest = digest(bytes);
+        std::fs::write(self.0.join("blobs/sha256").join(&digest[7..]), bytes).unwrap();
+        json!({"digest": digest, "size": bytes.len()})
+    }
+
+    pub fn image(&self, architecture: &str, layers: &[&[u8]], more: &Value) -> Value {
+        let mut of = Vec::new();
+        for layer in layers {
+            let mut blob = self.blob(layer);
+            blob["mediaType"] = "application/vnd.oci.image.layer.v1.tar+gzip".into();
+            of.push(blob);
+        }
+        let config = json!({"architecture": architecture, "os": "linux",
+            "created": "2026-01-02T03:04:05Z", "config": {"Labels": {"a": "b"}},
+            "rootfs": {"type": "layers",
+                "diff_ids": layers.iter().map(|layer| digest(layer)).collect::<Vec<_>>()}});
+        let mut config = self.blob(config.to_string().as_bytes());
+        config["mediaType"] = "application/vnd.oci.image.config.v1+json".into();
+        let mut manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config,
+            "layers": of});
+        manifest.as_object_mut().unwrap().extend(more.as_object().into_iter().flatten().map(
+            |(name, value)| (name.clone(), value.clone()),
+        ));
+        let mut entry = self.blob(manifest.to_string().as_bytes());
+        entry["mediaType"] = MANIFEST.into();
+        entry["platform"] = json!({"architecture": architecture, "os": "linux"});
+        entry
+    }
+
+    pub fn tag(&self, entry: &Value, name: &str) {
+        let mut entry = entry.clone();
+        entry["annotations"] = json!({"org.opencontainers.image.ref.name": name});
+        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]});
+        std::fs::write(self.0.join("index.json"), index.to_string()).unwrap();
+    }
+
+    pub fn index(&self, entries: &[Value]) -> Value {
+        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries});
+        let mut entry = self.blob(index.to_string().as_bytes());
+        entry["mediaType"] = INDEX.into();
+        entry
+    }
+
+    /// The blobs that it has, each of which is what its name says.
+    pub fn blobs(&self) -> BTreeSet<String> {
+        let entries = std::fs::read_dir(self.0.join("blobs/sha256")).unwrap();
+        entries
+            .map(|entry| {
+                let entry = entry.unwrap();
+                let name = entry.file_name().into_string().unwrap();
+                let bytes = std::fs::read(entry.path()).unwrap();
+                assert_eq!(digest(&bytes), format!("sha256:{name}"));
+                name
+            })
+            .collect()
+    }
+}
+
+fn succeed(command: &mut Command) -> Value {
+    let (code, out, err) = finish(command);
+    assert_eq!(code, 0, "{out}{err}");
+    serde_json::from_str(&out).unwrap_or(Value::Null)
+}
+
+fn skopeo(oci: &Oci, arguments: &[&str]) -> Value {
+    let mut command = Command::new("skopeo");
+    command.args(arguments).env("HOME", oci.folder.path());
+    command.env("XDG_RUNTIME_DIR", oci.folder.path());
+    succeed(&mut command)
+}
+
+/// An index of two platforms with a layer in common, 20 MiB in all.
+fn two_platforms(root: &Path) -> Layout {
+    let layout = Layout::new(root);
+    let base = noise(1, 18 << 20);
+    let amd = layout.image("amd64", &[&base, &noise(2, 1 << 20)], &Value::Null);
+    let arm = layout.image("arm64", &[&base, &noise(3, 1 << 20)], &Value::Null);
+    let whole = layout.index(&[amd, arm]);
+    layout.tag(&whole, "v1");
+    layout
+}
+
+#[test]
+fn an_index_goes_up_and_comes_down_as_it_was() {
+    let oci = Oci::start();
+    let folder = tempfile::tempdir().unwrap();
+    let source = two_platforms(&folder.path().join("source"));
+    let at = oci.at("team/app:v1");
+    let path = source.0.to_str().unwrap();
+    let planned = json(&mut oci.azimg(&["registry", "push", &at, path, "--dry-run", "-o", "json"]));
+    assert_eq!((oci.count("POST", ""), &planned["blobs"]), (0, &json!(5)));
+    let line = ["registry", "push", &at, path, "--tag", "latest", "-o", "json"];
+    let pushed = json(&mut oci.azimg(&line));
+    assert_eq!((&pushed["uploaded"], &pushed["skipped"]), (&json!(5), &json!(0)));
+    assert_eq!(pushed["tags"], json!(["v1", "latest"]));
+    assert_eq!(pushed["digest"], planned["digest"]);
+    // Again: nothing is sent that is there.
+    let again = json(&mut oci.azimg(&line));
+    assert_eq!((&again["uploaded"], &again["digest"]), (&json!(0), &pushed["digest"]));
+    // To another repository: the layers are taken over.
+    let sent = oci.count("PATCH", "");
+    let other = oci.at("team/other:v1");
+    let mounted = ["registry", "push", &other, path, "--mount-from", "team/app", "-o", "json"];
+    assert_eq!(json(&mut oci.azimg(&mounted))["uploaded"], 0);
+    assert_eq!(oci.count("PATCH", ""), sent);
+    // All of it comes down, in a layout and in an archive; of one platform, only that.
+    let to = folder.path().join("all");
+    let pulled = json(&mut oci.azimg(&["registry", "pull", &at, to.to_str().unwrap(), "-o", "json"]));
+    assert_eq!((&pulled["digest"], &pulled["manifests"]), (&pushed["digest"], &json!(3)));
+    assert_eq!(Layout(to.clone()).blobs(), source.blobs());
+    let index = read_json(&to.join("index.json"));
+    assert_eq!(index["manifests"][0]["digest"], pushed["digest"]);
+    let one = folder.path().join("one");
+    let line = ["registry", "pull", &at, one.to_str().unwrap(), "--platform", "linux/arm64"];
+    succeed(&mut oci.azimg(&line));
+    assert_eq!(Layout(one).blobs().len(), 4);
+    // skopeo reads it, from the registry and from the archive.
+    let credentials = oci.credentials();
+    let image = format!("docker://{at}");
+    let seen = skopeo(&oci, &["inspect", "--raw", "--tls-verify=false", "--creds", &credentials, &image]);
+    assert_eq!(seen["manifests"].as_array().unwrap().len(), 2);
+    let tar = folder.path().join("one.tar");
+    let line = ["registry", "pull", &at, tar.to_str().unwrap(), "--platform", "linux/amd64"];
+    succeed(&mut oci.azimg(&line));
+    let seen = skopeo(&oci, &["inspect", &format!("docker-archive:{}", tar.display())]);
+    assert_eq!((&seen["Architecture"], &seen["Labels"]["a"]), (&json!("amd64"), &json!("b")));
+    // What is left over is nothing.
+    let names: Vec<String> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with('.'))
+        .collect();
+    assert_eq!(names, Vec::<String>::new());
+    // The archive goes up again, under its own digest.
+    let again = oci.at("team/again:v1");
+    let pushed = json(&mut oci.azimg(&["registry", "push", &again, tar.to_str().unwrap(), "-o", "json"]));
+    let amd = &read_json(&blob(&source, index["manifests"][0]["digest"].as_str().unwrap()));
+    assert_eq!(pushed["digest"], amd["manifests"][0]["digest"]);
+}
+
+fn blob(layout: &Layout, digest: &str) -> PathBuf {
+    layout.0.join("blobs/sha256").join(&digest[7..])
+}
+
+#[test]
+fn what_skopeo_pushes_is_pulled_and_what_docker_saves_is_pushed() {
+    let oci = Oci::start();
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::new(&folder.path().join("source"));
+    let layer = {
+        // A layer that is a real archive, for those who look into it.
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(5);
+        archive.append_data(&mut header, "hello", &b"world"[..]).unwrap();
+        archive.into_inner().unwrap()
+    };
+    let mut entry = layout.image("amd64", &[], &json!({}));
+    let mut manifest = read_json(&blob(&layout, entry["digest"].as_str().unwrap()));
+    let mut of = layout.blob(&layer);
+    of["mediaType"] = "application/vnd.oci.image.layer.v1.tar".into();
+    manifest["layers"] = json!([of]);
+    let config = json!({"architecture": "amd64", "os": "linux",
+        "rootfs": {"type": "layers", "diff_ids": [digest(&layer)]}});
+    let mut config = layout.blob(config.to_string().as_bytes());
+    config["mediaType"] = "application/vnd.oci.image.config.v1+json".into();
+    manifest["config"] = config;
+    entry = layout.blob(manifest.to_string().as_bytes());
+    entry["mediaType"] = MANIFEST.into();
+    layout.tag(&entry, "v1");
+    let from = format!("oci:{}:v1", layout.0.display());
+    let credentials = oci.credentials();
+    let to = format!("docker://{}", oci.at("by-skopeo:v1"));
+    let line = ["copy", "--dest-tls-verify=false", "--dest-creds", &credentials, &from, &to];
+    skopeo(&oci, &line);
+    let pulled = folder.path().join("pulled");
+    let at = oci.at("by-skopeo:v1");
+    succeed(&mut oci.azimg(&["registry", "pull", &at, pulled.to_str().unwrap()]));
+    assert!(Layout(pulled.clone()).blobs().len() >= 3);
+    let inspected = json(&mut oci.azimg(&["registry", "inspect", &at, "-o", "json"]));
+    assert_eq!(inspected["config"]["os"], "linux", "{inspected}");
+    // What `docker save` wrote before it wrote layouts.
+    let saved = folder.path().join("saved.tar");
+    let to = format!("docker-archive:{}:example/app:v2", saved.display());
+    skopeo(&oci, &["copy", &from, &to]);
+    let at = oci.at("saved:v2");
+    let pushed = json(&mut oci.azimg(&["registry", "push", &at, saved.to_str().unwrap(), "-o", "json"]));
+    assert_eq!(pushed["uploaded"], 2, "{pushed}");
+    let image = format!("docker://{at}");
+    let seen = skopeo(&oci, &["inspect", "--tls-verify=false", "--creds", &credentials, &image]);
+    assert_eq!(seen["Os"], "linux");
+    let back = format!("oci:{}:v2", folder.path().join("back").display());
+    skopeo(&oci, &["copy", "--src-tls-verify=false", "--src-creds", &credentials, &image, &back]);
+}
+
+#[test]
+fn files_are_an_artifact_and_may_refer_to_an_image() {
+    let oci = Oci::start();
+    let folder = tempfile::tempdir().unwrap();
+    let sbom = folder.path().join("app.spdx.json");
+    std::fs::write(&sbom, b"{\"spdxVersion\":\"SPDX-2.3\"}").unwrap();
+    let notes = folder.path().join("notes.txt");
+    std::fs::write(&notes, b"hello").unwrap();
+    let at = oci.at("sbom:1");
+    let line = [
+        "registry", "push", &at, sbom.to_str().unwrap(), notes.to_str().unwrap(),
+        "--artifact-type", "application/spdx+json", "-o", "json",
+    ];
+    let pushed = json(&mut oci.azimg(&line));
+    assert_eq!(pushed["mediaType"], MANIFEST);
+    let to = folder.path().join("down");
+    let line = ["registry", "pull", &at, to.to_str().unwrap(), "--to", "files", "-o", "json"];
+    let pulled = json(&mut oci.azimg(&line));
+    assert_eq!(pulled["files"], json!(["app.spdx.json", "notes.txt"]));
+    assert_eq!(std::fs::read(to.join("notes.txt")).unwrap(), b"hello");
+    // A signature that a layout has beside its image: the registry does not keep track of subjects,
+    // and a tag stands in for that.
+    let layout = Layout::new(&folder.path().join("signed"));
+    let image = layout.image("amd64", &[b"layer"], &Value::Null);
+    layout.tag(&image, "v1");
+    let path = layout.0.to_str().unwrap().to_owned();
+    succeed(&mut oci.azimg(&["registry", "push", &oci.at("signed:v1"), &path]));
+    let subject = json!({"mediaType": MANIFEST, "digest": image["digest"], "size": image["size"]});
+    let more = json!({"artifactType": "application/vnd.example.signature", "subject": subject});
+    let signature = layout.image("amd64", &[b"signature"], &more);
+    layout.tag(&signature, "signature");
+    succeed(&mut oci.azimg(&["registry", "push", &oci.at("signed"), &path]));
+    let inspected = json(&mut oci.azimg(&["registry", "inspect", &oci.at("signed:v1"), "-o", "json"]));
+    assert_eq!(inspected["referrers"][0]["digest"], signature["digest"], "{inspected}");
+    assert_eq!(inspected["referrers"][0]["artifactType"], "application/vnd.example.signature");
+}
+
+#[test]
+fn an_upload_goes_on_where_it_broke_off() {
+    let oci = Oci::start();
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::new(&folder.path().join("source"));
+    let size = 40 << 20;
+    let entry = layout.image("amd64", &[&noise(7, size)], &Value::Null);
+    layout.tag(&entry, "v1");
+    let path = layout.0.to_str().unwrap();
+    let push = |name: &str| {
+        let at = oci.at(name);
+        json(&mut oci.azimg(&["registry", "push", &at, path, "-o", "json"]))
+    };
+    let sent = || -> usize {
+        let log = std::mem::take(&mut *oci.front.log.lock().unwrap());
+        let chunks = log.iter().filter(|line| line.starts_with("PATCH"));
+        chunks.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum()
+    };
+    // A chunk that the registry would not take now: it is asked what it has, and gets the rest.
+    oci.plays(Method::PATCH, "busy/blobs", 1, How::Answer(429));
+    let pushed = push("busy:v1");
+    assert_eq!((&pushed["resumed"], &pushed["restarted"]), (&json!(1), &json!(0)), "{pushed}");
+    assert_eq!(oci.count("GET", "busy/blobs/uploads"), 1);
+    let config = 1_000;
+    assert!(sent() < size + (16 << 20) + config);
+    // A chunk that breaks off within, and an answer that is lost: this registry (and ACR) closes the
+    // session then, and the blob is begun again.
+    for (name, how) in [("cut", How::CutRequest(5 << 20)), ("lost", How::LoseAnswer)] {
+        let path: &'static str = format!("{name}/blobs").leak();
+        oci.plays(Method::PATCH, path, 1, how);
+        let pushed = push(&format!("{name}:v1"));
+        assert_eq!((&pushed["resumed"], &pushed["restarted"]), (&json!(0), &json!(1)), "{pushed}");
+        assert!(sent() < size + (16 << 20) + config);
+    }
+    // The session is gone: from the beginning.
+    oci.plays(Method::PATCH, "gone/blobs", 1, How::Answer(404));
+    let pushed = push("gone:v1");
+    assert_eq!((&pushed["resumed"], &pushed["restarted"]), (&json!(0), &json!(1)), "{pushed}");
+    // Throttled everywhere, and the last answer of all lost.
+    for (method, path) in [(Method::POST, "late/"), (Method::PUT, "late/"), (Method::HEAD, "late/")] {
+        oci.plays(method, path, 1, How::Answer(429));
+    }
+    oci.plays(Method::PUT, "late/blobs", 1, How::LoseAnswer);
+    let pushed = push("late:v1");
+    assert_eq!(pushed["digest"], entry["digest"]);
+    // It is all there.
+    for name in ["busy", "cut", "lost", "gone", "late"] {
+        let to = folder.path().join(name);
+        let at = oci.at(&format!("{name}:v1"));
+        succeed(&mut oci.azimg(&["registry", "pull", &at, to.to_str().unwrap()]));
+        assert_eq!(Layout(to).blobs(), layout.blobs());
+    }
+}
+
+#[test]
+fn a_download_goes_on_where_it_broke_off_and_nothing_wrong_gets_its_name() {
+    let oci = Oci::start();
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::new(&folder.path().join("source"));
+    let entry = layout.image("amd64", &[&noise(9, 9 << 20)], &Value::Null);
+    layout.tag(&entry, "v1");
+    let at = oci.at("app:v1");
+    succeed(&mut oci.azimg(&["registry", "push", &at, layout.0.to_str().unwrap()]));
+    let manifest = read_json(&blob(&layout, entry["digest"].as_str().unwrap()));
+    let layer = manifest["layers"][0]["digest"].as_str().unwrap().to_owned();
+    let layer: &'static str = layer.leak();
+    let pull = |name: &str| {
+        let to = folder.path().join(name);
+        let (code, out, err) =
+            finish(&mut oci.azimg(&["registry", "pull", &at, to.to_str().unwrap(), "-o", "json"]));
+        (code, serde_json::from_str::<Value>(&out).unwrap_or_default(), err, Layout(to))
+    };
+    oci.plays(Method::GET, layer, 2, How::CutAnswer(3 << 20));
+    let (code, told, err, found) = pull("cut");
+    assert_eq!((code, &told["resumed"], &told["restarted"]), (0, &json!(2), &json!(0)), "{err}");
+    assert_eq!(found.blobs(), layout.blobs());
+    // A byte that is another one: fetched anew.
+    oci.plays(Method::GET, layer, 1, How::Flip);
+    let (code, told, err, found) = pull("flipped");
+    assert_eq!((code, &told["restarted"]), (0, &json!(1)), "{err}");
+    assert_eq!(found.blobs(), layout.blobs());
+    // Again and again: it never gets its name, and nothing wrong is left.
+    oci.plays(Method::GET, layer, 9, How::Flip);
+    let (code, _, err, found) = pull("lies");
+    assert_eq!(code, 1);
+    assert!(err.contains("they were removed") && err.contains(layer), "{err}");
+    assert!(!found.blobs().contains(&layer[7..]));
+    assert!(!found.0.join("index.json").exists());
+    oci.front.mischief.lock().unwrap().clear();
+    // A run that was killed leaves a part, which the next one goes on with.
+    let bytes = std::fs::read(blob(&layout, layer)).unwrap();
+    let to = Layout::new(&folder.path().join("killed"));
+    let part = to.0.join("blobs/sha256").join(format!(".{}.part", &layer[7..]));
+    std::fs::write(&part, &bytes[..5 << 20]).unwrap();
+    oci.front.log.lock().unwrap().clear();
+    let (code, told, err, found) = pull("killed");
+    assert_eq!((code, &told["resumed"]), (0, &json!(1)), "{err}");
+    assert_eq!(found.blobs(), layout.blobs());
+    // What is there already is not fetched, unless it is wrong.
+    std::fs::write(blob(&found, layer), b"wrong").unwrap();
+    oci.front.log.lock().unwrap().clear();
+    let (code, ..) = pull("killed");
+    assert_eq!((code, oci.count("GET", "/blobs/")), (0, 1));
+    assert_eq!(found.blobs(), layout.blobs());
+}
