@@ -1,8 +1,8 @@
 //! What a person sees while a crawl runs: a bar on a terminal, a line every ten seconds elsewhere.
 
 use crate::functions::App;
-use crate::work::RunId;
 use crate::registry::transfer::Moved;
+use crate::work::RunId;
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::sync::Arc;

@@ -22,8 +22,8 @@ use quota::{Grant, Permit};
 pub use retry::RetryPolicy;
 use share::Share;
 pub use waits::Waits;
-pub(crate) use wire::{Http, http_client, read_bounded, send_failure};
 pub use wire::{Answer, Outgoing, Wire};
+pub(crate) use wire::{Http, http_client, read_bounded, send_failure};
 
 use crate::error::{Error, ErrorKind, Result};
 use azure_core::credentials::TokenCredential;

@@ -1,6 +1,7 @@
 //! Bytes to values and back, streaming. Knows nothing of where the bytes lie.
 
 pub mod index;
+pub mod ledger;
 pub mod ndjson;
 pub mod parquet;
 pub mod shard;

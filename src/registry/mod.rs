@@ -8,6 +8,7 @@ mod content;
 mod listing;
 mod login;
 mod pace;
+pub mod purge;
 mod reference;
 mod request;
 pub mod transfer;
@@ -70,7 +71,15 @@ impl Registry {
         let pace = Pace::new(is_loopback(&origin));
         let login_server = login_server.to_ascii_lowercase();
         let tokens = Tokens::new(login, login_server.clone());
-        Ok(Self { origin, login_server, wire, tokens, pace, traffic: Arc::default(), streams: OnceLock::new() })
+        Ok(Self {
+            origin,
+            login_server,
+            wire,
+            tokens,
+            pace,
+            traffic: Arc::default(),
+            streams: OnceLock::new(),
+        })
     }
 
     /// Counts its requests there, too.

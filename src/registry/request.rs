@@ -144,9 +144,9 @@ impl Registry {
         let text = error.to_string();
         match status {
             // A token that was just granted, and is not enough.
-            StatusCode::UNAUTHORIZED => error
-                .with_kind(ErrorKind::Denied)
-                .context(format!("no permission for {scope}")),
+            StatusCode::UNAUTHORIZED => {
+                error.with_kind(ErrorKind::Denied).context(format!("no permission for {scope}"))
+            }
             StatusCode::FORBIDDEN if text.contains("is not allowed access") => {
                 error.context("the registry's firewall keeps this machine out")
             }

@@ -28,6 +28,7 @@ mod inventory;
 mod operations;
 mod pacing;
 mod peers;
+mod purges;
 mod quota;
 mod recorded;
 mod recordings;

@@ -318,19 +318,19 @@ fn a_ledger_that_is_cut_at_any_byte_is_gone_on_with() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger");
     let mut ledger = Ledger::open(&path, "PLAN").unwrap();
-    ledger.write(&first, State::Done, "").unwrap();
+    ledger.write(&first.id, State::Done, "").unwrap();
     let whole = std::fs::read(&path).unwrap().len();
-    ledger.write(&second, State::Failed, "Größe").unwrap();
+    ledger.write(&second.id, State::Failed, "Größe").unwrap();
     drop(ledger);
     let text = std::fs::read(&path).unwrap();
     for cut in 0..=text.len() {
         std::fs::write(&path, &text[..cut]).unwrap();
-        Ledger::open(&path, "PLAN").unwrap().write(&third, State::Begun, "").unwrap();
+        Ledger::open(&path, "PLAN").unwrap().write(&third.id, State::Begun, "").unwrap();
         let ledger = Ledger::open(&path, "PLAN").unwrap();
         let has = |at: usize, state| (cut >= at - 1).then_some(state);
-        assert_eq!(ledger.state(&first), has(whole, State::Done), "{cut}");
-        assert_eq!(ledger.state(&second), has(text.len(), State::Failed), "{cut}");
-        assert_eq!(ledger.state(&third), Some(State::Begun), "{cut}");
+        assert_eq!(ledger.state(&first.id), has(whole, State::Done), "{cut}");
+        assert_eq!(ledger.state(&second.id), has(text.len(), State::Failed), "{cut}");
+        assert_eq!(ledger.state(&third.id), Some(State::Begun), "{cut}");
     }
 }
 

@@ -14,7 +14,9 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 pub fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+    Sha256::digest(bytes)
+        .iter()
+        .fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 /// Bytes that look random, and are the same each time.
@@ -60,9 +62,12 @@ impl Layout {
         config["mediaType"] = "application/vnd.oci.image.config.v1+json".into();
         let mut manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config,
             "layers": of});
-        manifest.as_object_mut().unwrap().extend(more.as_object().into_iter().flatten().map(
-            |(name, value)| (name.clone(), value.clone()),
-        ));
+        manifest.as_object_mut().unwrap().extend(
+            more.as_object()
+                .into_iter()
+                .flatten()
+                .map(|(name, value)| (name.clone(), value.clone())),
+        );
         let mut entry = self.blob(manifest.to_string().as_bytes());
         entry["mediaType"] = MANIFEST.into();
         entry["platform"] = json!({"architecture": architecture, "os": "linux"});
@@ -147,7 +152,8 @@ fn an_index_goes_up_and_comes_down_as_it_was() {
     assert_eq!(oci.count("PATCH", ""), sent);
     // All of it comes down, in a layout and in an archive; of one platform, only that.
     let to = folder.path().join("all");
-    let pulled = json(&mut oci.azimg(&["registry", "pull", &at, to.to_str().unwrap(), "-o", "json"]));
+    let pulled =
+        json(&mut oci.azimg(&["registry", "pull", &at, to.to_str().unwrap(), "-o", "json"]));
     assert_eq!((&pulled["digest"], &pulled["manifests"]), (&pushed["digest"], &json!(3)));
     assert_eq!(Layout(to.clone()).blobs(), source.blobs());
     let index = read_json(&to.join("index.json"));
@@ -159,7 +165,8 @@ fn an_index_goes_up_and_comes_down_as_it_was() {
     // skopeo reads it, from the registry and from the archive.
     let credentials = oci.credentials();
     let image = format!("docker://{at}");
-    let seen = skopeo(&oci, &["inspect", "--raw", "--tls-verify=false", "--creds", &credentials, &image]);
+    let seen =
+        skopeo(&oci, &["inspect", "--raw", "--tls-verify=false", "--creds", &credentials, &image]);
     assert_eq!(seen["manifests"].as_array().unwrap().len(), 2);
     let tar = folder.path().join("one.tar");
     let line = ["registry", "pull", &at, tar.to_str().unwrap(), "--platform", "linux/amd64"];
@@ -175,7 +182,8 @@ fn an_index_goes_up_and_comes_down_as_it_was() {
     assert_eq!(names, Vec::<String>::new());
     // The archive goes up again, under its own digest.
     let again = oci.at("team/again:v1");
-    let pushed = json(&mut oci.azimg(&["registry", "push", &again, tar.to_str().unwrap(), "-o", "json"]));
+    let pushed =
+        json(&mut oci.azimg(&["registry", "push", &again, tar.to_str().unwrap(), "-o", "json"]));
     let amd = &read_json(&blob(&source, index["manifests"][0]["digest"].as_str().unwrap()));
     assert_eq!(pushed["digest"], amd["manifests"][0]["digest"]);
 }
@@ -226,7 +234,8 @@ fn what_skopeo_pushes_is_pulled_and_what_docker_saves_is_pushed() {
     let to = format!("docker-archive:{}:example/app:v2", saved.display());
     skopeo(&oci, &["copy", &from, &to]);
     let at = oci.at("saved:v2");
-    let pushed = json(&mut oci.azimg(&["registry", "push", &at, saved.to_str().unwrap(), "-o", "json"]));
+    let pushed =
+        json(&mut oci.azimg(&["registry", "push", &at, saved.to_str().unwrap(), "-o", "json"]));
     assert_eq!(pushed["uploaded"], 2, "{pushed}");
     let image = format!("docker://{at}");
     let seen = skopeo(&oci, &["inspect", "--tls-verify=false", "--creds", &credentials, &image]);
@@ -245,8 +254,15 @@ fn files_are_an_artifact_and_may_refer_to_an_image() {
     std::fs::write(&notes, b"hello").unwrap();
     let at = oci.at("sbom:1");
     let line = [
-        "registry", "push", &at, sbom.to_str().unwrap(), notes.to_str().unwrap(),
-        "--artifact-type", "application/spdx+json", "-o", "json",
+        "registry",
+        "push",
+        &at,
+        sbom.to_str().unwrap(),
+        notes.to_str().unwrap(),
+        "--artifact-type",
+        "application/spdx+json",
+        "-o",
+        "json",
     ];
     let pushed = json(&mut oci.azimg(&line));
     assert_eq!(pushed["mediaType"], MANIFEST);
@@ -267,7 +283,8 @@ fn files_are_an_artifact_and_may_refer_to_an_image() {
     let signature = layout.image("amd64", &[b"signature"], &more);
     layout.tag(&signature, "signature");
     succeed(&mut oci.azimg(&["registry", "push", &oci.at("signed"), &path]));
-    let inspected = json(&mut oci.azimg(&["registry", "inspect", &oci.at("signed:v1"), "-o", "json"]));
+    let inspected =
+        json(&mut oci.azimg(&["registry", "inspect", &oci.at("signed:v1"), "-o", "json"]));
     assert_eq!(inspected["referrers"][0]["digest"], signature["digest"], "{inspected}");
     assert_eq!(inspected["referrers"][0]["artifactType"], "application/vnd.example.signature");
 }
@@ -311,7 +328,8 @@ fn an_upload_goes_on_where_it_broke_off() {
     let pushed = push("gone:v1");
     assert_eq!((&pushed["resumed"], &pushed["restarted"]), (&json!(0), &json!(1)), "{pushed}");
     // Throttled everywhere, and the last answer of all lost.
-    for (method, path) in [(Method::POST, "late/"), (Method::PUT, "late/"), (Method::HEAD, "late/")] {
+    for (method, path) in [(Method::POST, "late/"), (Method::PUT, "late/"), (Method::HEAD, "late/")]
+    {
         oci.plays(method, path, 1, How::Answer(429));
     }
     oci.plays(Method::PUT, "late/blobs", 1, How::LoseAnswer);

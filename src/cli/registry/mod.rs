@@ -2,6 +2,7 @@
 
 mod change;
 mod inspect;
+mod purge;
 mod storage;
 mod transfer;
 
@@ -104,6 +105,12 @@ pub(super) enum RegistryCommand {
   azimg registry delete example.azurecr.io/app:old
   azimg registry delete example.azurecr.io/app --yes --dry-run")]
     Delete(change::DeleteArgs),
+    /// Delete old images by rules: plan, review, apply
+    #[command(after_help = "Examples:
+  azimg registry purge example.azurecr.io --repository app --keep 3 --yes
+  azimg registry purge example.azurecr.io --repository 'ci/*' --tags 'pr-*' --older-than 30d --untagged --plan purge.json
+  azimg registry purge example.azurecr.io --apply purge.json --max-delete 20% --export ./undo")]
+    Purge(Box<purge::PurgeArgs>),
 }
 
 /// Who signs in to the registry.
@@ -274,6 +281,7 @@ pub(super) async fn run(
         }
         RegistryCommand::Push(args) => transfer::push(&config, args, output).await?,
         RegistryCommand::Pull(args) => transfer::pull(&config, args, output).await?,
+        RegistryCommand::Purge(args) => return purge::run(&config, *args, output).await,
         RegistryCommand::Set(args) => change::set(&config, &args, output).await?,
         RegistryCommand::Delete(args) => change::delete(&config, &args, output).await?,
     }

@@ -1,8 +1,8 @@
 //! A plan, done: exactly what it says, while the world is as it was.
 
-use super::ledger::{Ledger, State};
 use super::plan::{Action, Planned, Retired, Rules, plan};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::ledger::{Ledger, State};
 use crate::gallery::operation::agrees;
 use crate::gallery::{Galleries, Name, Seen, Step, change};
 use crate::image::machine::Machine;
@@ -86,23 +86,23 @@ impl Galleries {
         let mut applied = Applied::default();
         let all = plan.retired().count();
         for (number, retired) in plan.retired().enumerate() {
-            if ledger.state(retired) == Some(State::Done) {
+            if ledger.state(&retired.id) == Some(State::Done) {
                 applied.before += 1;
                 continue;
             }
             if gone.contains(&retired.id.to_ascii_lowercase()) {
                 // It was begun, and its end was not written down.
-                ledger.write(retired, State::Done, "seen to be done")?;
+                ledger.write(&retired.id, State::Done, "seen to be done")?;
                 applied.before += 1;
                 continue;
             }
             progress(number + 1, all, retired, None);
-            ledger.write(retired, State::Begun, "")?;
+            ledger.write(&retired.id, State::Begun, "")?;
             let tell = |step: Step| progress(number + 1, all, retired, Some(step));
             match self.retire(retired, plan.made_at, &tell).await {
-                Ok(()) => ledger.write(retired, State::Done, "")?,
+                Ok(()) => ledger.write(&retired.id, State::Done, "")?,
                 Err(error) => {
-                    ledger.write(retired, State::Failed, &error.to_string())?;
+                    ledger.write(&retired.id, State::Failed, &error.to_string())?;
                     return Err(error.context(format!(
                         "{} of {all} done before {}; apply the plan again to go on",
                         applied.done + applied.before,
@@ -164,7 +164,7 @@ impl Galleries {
             world => world?,
         };
         let touched: Vec<&Retired> =
-            planned.retired.iter().filter(|retired| ledger.state(retired).is_some()).collect();
+            planned.retired.iter().filter(|retired| ledger.state(&retired.id).is_some()).collect();
         for retired in &touched {
             let row = world.versions.iter().find(|row| row.id.eq_ignore_ascii_case(&retired.id));
             let made = match retired.action {
@@ -188,7 +188,7 @@ impl Galleries {
             again.retired.iter().map(|r| (r.id.to_ascii_lowercase(), r.action)).collect();
         for retired in &planned.retired {
             let id = retired.id.to_ascii_lowercase();
-            let is_over = ledger.state(retired) == Some(State::Done) || gone.contains(&id);
+            let is_over = ledger.state(&retired.id) == Some(State::Done) || gone.contains(&id);
             if !is_over && goes.get(&id) != Some(&retired.action) {
                 return Err(changed(&format!("{} would stay now", retired.id)));
             }

@@ -5,11 +5,10 @@
 //! something stands on. A plan is done only while the world is as it was planned for.
 
 mod apply;
-mod ledger;
 mod plan;
 
+pub use crate::format::ledger::{Ledger, State};
 pub use apply::{Applied, PLAN_VERSION, Progress, RetirePlan};
-pub use ledger::{Ledger, State};
 pub use plan::{Action, Kept, Planned, Retired, Rules, World, plan};
 
 use super::Galleries;

@@ -159,8 +159,8 @@ fn converted(archive: &Archive, image: &Saved) -> Result<Package> {
     for (number, layer) in image.layers.iter().enumerate() {
         let (from, size) = archive.part(layer)?;
         let path = scratch.path().join(number.to_string());
-        let (digest, size) = compressed(from.take(size), &path)
-            .map_err(|e| Error::io(archive.path.display(), e))?;
+        let (digest, size) =
+            compressed(from.take(size), &path).map_err(|e| Error::io(archive.path.display(), e))?;
         layers.push(json!({"mediaType": LAYER, "digest": digest, "size": size}));
         package.add(Blob { digest, size, lies: Lies::In(Arc::new(path), 0) });
     }
@@ -205,7 +205,8 @@ fn compressed(mut from: impl Read, path: &Path) -> io::Result<(String, u64)> {
             count => filled += count,
         }
     }
-    let into = Hashed { into: io::BufWriter::new(File::create(path)?), hash: Sha256::new(), size: 0 };
+    let into =
+        Hashed { into: io::BufWriter::new(File::create(path)?), hash: Sha256::new(), size: 0 };
     let mut from = io::Cursor::new(head[..filled].to_vec()).chain(from);
     let mut done = if head == [0x1f, 0x8b] {
         let mut into = into;
@@ -221,7 +222,12 @@ fn compressed(mut from: impl Read, path: &Path) -> io::Result<(String, u64)> {
 }
 
 /// Writes a layout as an archive that `docker load` reads, too.
-pub(super) fn write(root: &Path, names: &[String], image: Option<&Value>, to: &Path) -> io::Result<()> {
+pub(super) fn write(
+    root: &Path,
+    names: &[String],
+    image: Option<&Value>,
+    to: &Path,
+) -> io::Result<()> {
     let mut archive = tar::Builder::new(io::BufWriter::new(File::create(to)?));
     archive.mode(tar::HeaderMode::Deterministic);
     if let Some(document) = image {
@@ -229,8 +235,10 @@ pub(super) fn write(root: &Path, names: &[String], image: Option<&Value>, to: &P
             let digest = blob["digest"].as_str().unwrap_or_default();
             format!("blobs/{}", digest.replacen(':', "/", 1))
         };
-        let layers: Vec<String> = document["layers"].as_array().into_iter().flatten().map(at).collect();
-        let saved = json!([{"Config": at(&document["config"]), "RepoTags": names, "Layers": layers}]);
+        let layers: Vec<String> =
+            document["layers"].as_array().into_iter().flatten().map(at).collect();
+        let saved =
+            json!([{"Config": at(&document["config"]), "RepoTags": names, "Layers": layers}]);
         let bytes = saved.to_string().into_bytes();
         let mut header = tar::Header::new_ustar();
         header.set_size(bytes.len() as u64);

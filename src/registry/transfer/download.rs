@@ -43,8 +43,13 @@ impl Part {
             std::fs::remove_file(path).map_err(failed)?;
         }
         let mut options = OpenOptions::new();
-        let mut file =
-            options.read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
+        let mut file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(failed)?;
         let (mut hash, mut size, mut piece) = (Sha256::new(), 0, vec![0; PIECE]);
         loop {
             match file.read(&mut piece).map_err(failed)? {

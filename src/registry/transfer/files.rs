@@ -92,8 +92,22 @@ mod tests {
             assert!(safe_name(good), "{good}");
         }
         for bad in [
-            "", ".", "..", "../x", "/etc/passwd", "a/b", "a\\b", "C:x", ".ssh", "x.", "x ", "nul",
-            "NUL.txt", "com1.log", "a\0b", "a\nb",
+            "",
+            ".",
+            "..",
+            "../x",
+            "/etc/passwd",
+            "a/b",
+            "a\\b",
+            "C:x",
+            ".ssh",
+            "x.",
+            "x ",
+            "nul",
+            "NUL.txt",
+            "com1.log",
+            "a\0b",
+            "a\nb",
         ] {
             assert!(!safe_name(bad), "{bad}");
         }

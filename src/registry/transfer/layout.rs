@@ -59,9 +59,8 @@ pub(super) fn read_small(path: &Path) -> Result<Vec<u8>> {
 /// Reads an image of a layout: the one of that name, or the only one.
 pub(super) fn read(root: &Path, name: Option<&str>) -> Result<Package> {
     let index = read_small(&root.join("index.json"))?;
-    let index: Value = serde_json::from_slice(&index).map_err(|e| {
-        Error::corrupt(format!("{}/index.json: no JSON ({e})", root.display()))
-    })?;
+    let index: Value = serde_json::from_slice(&index)
+        .map_err(|e| Error::corrupt(format!("{}/index.json: no JSON ({e})", root.display())))?;
     package(&Folder(root), &index, name, &root.display().to_string())
 }
 
@@ -140,9 +139,9 @@ fn digest_of(entry: &Value) -> Result<String> {
 
 /// The index of a layout with an image under a name: others stay, one of the same name is replaced.
 pub(super) fn index_with(before: Option<Value>, entry: Value) -> Value {
-    let mut index = before.filter(Value::is_object).unwrap_or_else(
-        || json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}),
-    );
+    let mut index = before
+        .filter(Value::is_object)
+        .unwrap_or_else(|| json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}));
     let name = entry["annotations"][NAME].clone();
     let mut entries = index["manifests"].as_array().cloned().unwrap_or_default();
     entries.retain(|other| {

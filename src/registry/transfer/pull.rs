@@ -117,12 +117,7 @@ impl Registry {
     }
 
     /// All manifests and blobs of an image.
-    async fn whole(
-        &self,
-        repository: &str,
-        name: &Name,
-        platform: Option<&str>,
-    ) -> Result<Whole> {
+    async fn whole(&self, repository: &str, name: &Name, platform: Option<&str>) -> Result<Whole> {
         let mut first = self.content(repository, name).await?;
         if let (Some(platform), true) = (platform, first.is_index()) {
             let digest = of_platform(&first, platform)?;
@@ -303,4 +298,3 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         .and_then(|()| std::fs::rename(&part, path))
         .map_err(|e| Error::io(path.display(), e))
 }
-

@@ -7,6 +7,7 @@ use super::{AT_ONCE, Moved, Streamed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::pace::Tries;
 use crate::registry::{Name, Registry};
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode};
@@ -91,6 +92,26 @@ impl Registry {
             resumed,
             restarted,
         })
+    }
+
+    /// Puts a manifest back that was there before, with its tags.
+    pub(in crate::registry) async fn put_back(
+        &self,
+        repository: &str,
+        bytes: Bytes,
+        media_type: &str,
+        digest: &str,
+        tags: &[String],
+    ) -> Result<()> {
+        let manifest = Packed::new(bytes, media_type)?;
+        if manifest.digest != digest {
+            return Err(Error::corrupt(format!("{digest}: not the bytes that its digest names")));
+        }
+        self.put(repository, &manifest, digest).await?;
+        for tag in tags {
+            self.put(repository, &manifest, tag).await?;
+        }
+        Ok(())
     }
 
     /// Puts a manifest under a tag or its digest; whether the registry keeps track of its subject.

@@ -6,7 +6,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::registry::Registry;
 use crate::registry::pace::Tries;
 use crate::registry::transfer::package::Blob;
-use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RANGE};
+use reqwest::header::{
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RANGE,
+};
 use reqwest::{Method, Response, StatusCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -219,7 +221,7 @@ impl Registry {
         if answer.status() != StatusCode::ACCEPTED {
             return Err(self.refusal_of(&request.method, &session.url, scope, answer).await);
         }
-        let at = received(&answer).unwrap_or(end);
+        let at = received(&answer, end).unwrap_or(end);
         if at > end || at <= session.at {
             return Err(Error::transient(format!("{}: an upload lost bytes", self.login_server())));
         }
@@ -228,17 +230,13 @@ impl Registry {
 
     /// Asks how much of an upload the registry has.
     async fn status(&self, scope: &str, session: Session) -> Result<Session, Broken> {
-        let request = Streamed {
-            method: Method::GET,
-            url: &session.url,
-            scope,
-            headers: HeaderMap::new(),
-        };
+        let request =
+            Streamed { method: Method::GET, url: &session.url, scope, headers: HeaderMap::new() };
         let mut tries = Tries::new(&self.pace, &session.url);
         loop {
             let error = match self.stream(&request, || None).await {
                 Ok(answer) if answer.status() == StatusCode::NO_CONTENT => {
-                    let at = received(&answer).unwrap_or_default();
+                    let at = received(&answer, 0).unwrap_or_default();
                     let url = self.location(&session.url, &answer);
                     return Ok(Session { url: url.unwrap_or(session.url), at });
                 }
@@ -284,11 +282,12 @@ pub(super) fn push_scope(repository: &str) -> String {
     format!("repository:{repository}:pull,push")
 }
 
-/// How many bytes a registry has: `Range: 0-N`, which is `0-0` for none, too.
-fn received(answer: &Response) -> Option<u64> {
+/// How many bytes a registry has: `Range: 0-N`, which is `0-0` for one byte and for none, so that it
+/// matters how many were sent.
+fn received(answer: &Response, sent: u64) -> Option<u64> {
     let text = answer.headers().get(RANGE)?.to_str().ok()?;
     let end: u64 = text.trim_start_matches("bytes=").split_once('-')?.1.trim().parse().ok()?;
-    Some(if end == 0 { 0 } else { end + 1 })
+    Some(if end == 0 && sent != 1 { 0 } else { end.saturating_add(1) })
 }
 
 /// Whether a session cannot be gone on with: it is not known any more, or what it has is not what it

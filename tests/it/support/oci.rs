@@ -228,8 +228,7 @@ impl Front {
     fn tokens(&self, parts: &axum::http::request::Parts, body: &[u8]) -> Response {
         let query = parts.uri.query().unwrap_or_default();
         let form = if parts.method == Method::GET { query.as_bytes() } else { body };
-        let form: Vec<(String, String)> =
-            url::form_urlencoded::parse(form).into_owned().collect();
+        let form: Vec<(String, String)> = url::form_urlencoded::parse(form).into_owned().collect();
         let of = |name: &str| form.iter().find(|(n, _)| n == name).map_or("", |(_, v)| v);
         let is_ours = |token: &str| claims(token)["aud"] == self.server.as_str();
         if parts.uri.path() == "/oauth2/exchange" {
@@ -304,7 +303,8 @@ impl Front {
         let hex = digest.strip_prefix("sha256:")?;
         let link = self.folder(repository).join("revisions/sha256").join(hex).join("link");
         let blob = self.root.join("docker/registry/v2/blobs/sha256").join(&hex[..2]).join(hex);
-        let content: Value = serde_json::from_slice(&std::fs::read(blob.join("data")).ok()?).ok()?;
+        let content: Value =
+            serde_json::from_slice(&std::fs::read(blob.join("data")).ok()?).ok()?;
         let size = |part: &Value| part["size"].as_u64().unwrap_or_default();
         let layers: u64 = content["layers"].as_array().into_iter().flatten().map(size).sum();
         let tags: Vec<String> =
@@ -350,9 +350,13 @@ impl Front {
                 return self.challenge("registry:catalog:*");
             }
             let all = self.repositories();
-            return page(&all, &query, "/acr/v1/_catalog", String::as_str, |rows| {
-                json!({ "repositories": rows })
-            });
+            return page(
+                &all,
+                &query,
+                "/acr/v1/_catalog",
+                String::as_str,
+                |rows| json!({ "repositories": rows }),
+            );
         }
         let (name, part) = path.split_once("/_").map_or((path, None), |(n, p)| (n, Some(p)));
         let action = match *method {
@@ -377,9 +381,7 @@ impl Front {
             now.as_object_mut().unwrap().extend(to.as_object().unwrap().clone());
             self.attributes.lock().unwrap().insert(key, now);
         }
-        let head = |part: &str, value: Value| {
-            json!({"registry": self.server, "imageName": name, part: value})
-        };
+        let head = |part: &str, value: Value| json!({"registry": self.server, "imageName": name, part: value});
         match part {
             None if *method == Method::DELETE => {
                 let (manifests, tags) = (self.digests(name), self.tags(name));
@@ -389,19 +391,28 @@ impl Front {
             }
             None => {
                 let time = modified(&self.folder(name));
-                json_answer(200, &json!({"registry": self.server, "imageName": name,
+                json_answer(
+                    200,
+                    &json!({"registry": self.server, "imageName": name,
                     "createdTime": time, "lastUpdateTime": time,
                     "manifestCount": self.digests(name).len(), "tagCount": self.tags(name).len(),
-                    "changeableAttributes": self.attributes(name)}))
+                    "changeableAttributes": self.attributes(name)}),
+                )
             }
             Some("tags") => {
                 let mut all = self.tags(name);
                 all.retain(|tag| query.get("digest").is_none_or(|digest| *digest == tag.1));
                 let next = format!("/acr/v1/{name}/_tags");
-                page(&all, &query, &next, |tag| &tag.0, |rows| {
-                    let rows: Vec<Value> = rows.iter().map(|tag| self.tag(name, tag)).collect();
-                    head("tags", rows.into())
-                })
+                page(
+                    &all,
+                    &query,
+                    &next,
+                    |tag| &tag.0,
+                    |rows| {
+                        let rows: Vec<Value> = rows.iter().map(|tag| self.tag(name, tag)).collect();
+                        head("tags", rows.into())
+                    },
+                )
             }
             Some("manifests") => {
                 let all = self.digests(name);
@@ -477,7 +488,8 @@ fn page<T>(
     body: impl Fn(&[T]) -> Value,
 ) -> Response {
     let count: usize = query.get("n").and_then(|n| n.parse().ok()).unwrap_or(100);
-    let from = query.get("last").map_or(0, |last| all.partition_point(|row| name(row) <= last.as_str()));
+    let from =
+        query.get("last").map_or(0, |last| all.partition_point(|row| name(row) <= last.as_str()));
     let rows = &all[from..all.len().min(from + count)];
     let mut response = json_answer(200, &body(rows));
     if let (Some(last), true) = (rows.last(), from + count < all.len()) {
@@ -497,16 +509,18 @@ async fn serve(State(front): State<Arc<Front>>, request: Request) -> Response {
     front.log.lock().unwrap().push(line);
     let how = {
         let mut all = front.mischief.lock().unwrap();
-        let fits = |m: &&mut Mischief| {
-            m.times > 0 && m.method == parts.method && path.contains(m.path)
-        };
+        let fits =
+            |m: &&mut Mischief| m.times > 0 && m.method == parts.method && path.contains(m.path);
         all.iter_mut().find(fits).map(|mischief| {
             mischief.times -= 1;
             mischief.how
         })
     };
     if let Some(How::Answer(status)) = how {
-        return refused(status, if status == 404 { "BLOB_UPLOAD_UNKNOWN" } else { "TOOMANYREQUESTS" });
+        return refused(
+            status,
+            if status == 404 { "BLOB_UPLOAD_UNKNOWN" } else { "TOOMANYREQUESTS" },
+        );
     }
     if path.starts_with("/oauth2/") || path.starts_with("/acr/v1/") {
         let body = axum::body::to_bytes(body, 8 << 20).await.unwrap_or_default();
@@ -561,7 +575,8 @@ impl Front {
                 let whole = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
                 let part = whole.slice(..most.min(whole.len()));
                 let from = parts.headers.get(header::CONTENT_RANGE).cloned();
-                let from = from.and_then(|v| v.to_str().ok()?.split_once('-')?.0.parse::<usize>().ok());
+                let from =
+                    from.and_then(|v| v.to_str().ok()?.split_once('-')?.0.parse::<usize>().ok());
                 let from = from.unwrap_or_default();
                 let range = format!("{from}-{}", from + part.len().max(1) - 1);
                 let headers: HeaderMap = [

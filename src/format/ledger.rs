@@ -1,6 +1,5 @@
 //! What was begun and done of a plan, written down before and after, so that whoever goes on knows.
 
-use super::plan::Retired;
 use crate::error::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -9,7 +8,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
-/// How far one version is.
+/// How far one part of a plan is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -80,26 +79,37 @@ impl Ledger {
         Ok(Self { file, path: path.to_owned(), plan: plan.to_owned(), states })
     }
 
-    /// How far a version is, as far as was written down.
-    pub fn state(&self, retired: &Retired) -> Option<State> {
-        self.states.get(&retired.id.to_ascii_lowercase()).copied()
+    /// How far a part is, as far as was written down. Names are compared without case.
+    pub fn state(&self, id: &str) -> Option<State> {
+        self.states.get(&id.to_ascii_lowercase()).copied()
     }
 
-    /// Writes down how far a version is; it is on the disk when this returns.
-    pub fn write(&mut self, retired: &Retired, state: State, reason: &str) -> Result<()> {
-        let line = Line {
-            plan: self.plan.clone(),
-            at: OffsetDateTime::now_utc(),
-            id: retired.id.clone(),
-            state,
-            reason: reason.to_owned(),
-        };
-        let mut text = serde_json::to_vec(&line).map_err(|e| Error::bug(e.to_string()))?;
-        text.push(b'\n');
+    /// Writes down how far a part is; it is on the disk when this returns.
+    pub fn write(&mut self, id: &str, state: State, reason: &str) -> Result<()> {
+        self.write_all([(id, reason)].into_iter(), state)
+    }
+
+    /// The same of several parts, with a reason for each.
+    pub fn write_all<'a>(
+        &mut self,
+        parts: impl Iterator<Item = (&'a str, &'a str)>,
+        state: State,
+    ) -> Result<()> {
+        let mut text = Vec::new();
+        for (id, reason) in parts {
+            let line = Line {
+                plan: self.plan.clone(),
+                at: OffsetDateTime::now_utc(),
+                id: id.to_owned(),
+                state,
+                reason: reason.to_owned(),
+            };
+            serde_json::to_writer(&mut text, &line).map_err(|e| Error::bug(e.to_string()))?;
+            text.push(b'\n');
+            self.states.insert(id.to_ascii_lowercase(), state);
+        }
         let io = |e| Error::io(self.path.display(), e);
         self.file.write_all(&text).map_err(io)?;
-        self.file.sync_data().map_err(io)?;
-        self.states.insert(retired.id.to_ascii_lowercase(), state);
-        Ok(())
+        self.file.sync_data().map_err(io)
     }
 }

@@ -1,0 +1,366 @@
+//! A plan, done: exactly what it says, as far as the registry still is as it was planned for.
+
+use super::PurgePlan;
+use super::plan::{
+    Again, Deletion, ManifestState, Planned, RepositoryState, Shape, TagState, Untagging, plan,
+    plan_again,
+};
+use super::shelf::{Look, Shelf};
+use super::undo::Exported;
+use super::uses::Uses;
+use crate::error::Result;
+use crate::format::ledger::{Ledger, State};
+use crate::registry::Name;
+use futures::future::join_all;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use time::OffsetDateTime;
+
+/// Manifests that go at once, between two looks at the whole repository.
+const AT_ONCE: usize = 8;
+const CHANGED: &str = "it was pushed, tagged or untagged since the plan";
+
+/// Something of a plan that was not done, since it may not go any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Skipped {
+    /// `repository@digest`, or `repository:tag`.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Something of a plan that could not be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failed {
+    /// `repository@digest`, `repository:tag`, or a whole repository.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What was done of a plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Applied {
+    /// Manifests that went now.
+    pub deleted: usize,
+    /// Tags that went now, alone.
+    pub untagged: usize,
+    /// What had gone before.
+    pub before: usize,
+    /// What was left, since it may not go any more.
+    pub skipped: Vec<Skipped>,
+    /// What could not be done.
+    pub failed: Vec<Failed>,
+}
+
+/// How an application goes on: the repository, and how many things went so far.
+pub type Progress<'a> = &'a (dyn Fn(&str, usize) + Send + Sync);
+
+/// Does what is left of a plan. A repository that fails does not keep the others from being done.
+pub async fn apply(
+    shelf: &dyn Shelf,
+    whole: &PurgePlan,
+    uses: &Uses,
+    ledger: &mut Ledger,
+    mut export: Option<&mut Exported>,
+    progress: Progress<'_>,
+) -> Result<Applied> {
+    let mut applied = Applied::default();
+    for planned in &whole.repositories {
+        let mut one = One {
+            shelf,
+            whole,
+            uses,
+            planned,
+            ledger: &mut *ledger,
+            export: export.as_deref_mut(),
+            applied: &mut applied,
+            progress,
+        };
+        match one.apply().await {
+            Ok(()) => {}
+            Err(error) => applied
+                .failed
+                .push(Failed { name: planned.repository.clone(), reason: error.to_string() }),
+        }
+    }
+    Ok(applied)
+}
+
+/// One repository of a plan, being done.
+struct One<'a> {
+    shelf: &'a dyn Shelf,
+    whole: &'a PurgePlan,
+    uses: &'a Uses,
+    planned: &'a Planned,
+    ledger: &'a mut Ledger,
+    export: Option<&'a mut Exported>,
+    applied: &'a mut Applied,
+    progress: Progress<'a>,
+}
+
+/// What may go of a repository as it is now.
+struct Allowed {
+    state: RepositoryState,
+    deletions: Vec<Deletion>,
+    untaggings: Vec<Untagging>,
+    protected: BTreeMap<String, String>,
+}
+
+impl One<'_> {
+    fn id(&self, digest: &str) -> String {
+        format!("{}@{digest}", self.planned.repository)
+    }
+
+    fn is_done(&self, id: &str) -> bool {
+        self.ledger.state(id) == Some(State::Done)
+    }
+
+    async fn apply(&mut self) -> Result<()> {
+        let wanted = self.planned.deletions.iter().map(|d| self.id(&d.digest));
+        let tags = self.planned.untaggings.iter().map(|u| self.tag_id(&u.tag));
+        let ids: Vec<String> = wanted.chain(tags).collect();
+        let done = ids.iter().filter(|id| self.is_done(id)).count();
+        self.applied.before += done;
+        if done == ids.len() {
+            return Ok(());
+        }
+        let mut given_up: BTreeSet<String> = BTreeSet::new();
+        while let Some(allowed) = self.allowed(&given_up).await? {
+            if self.delete_all(&allowed, &mut given_up).await? {
+                return self.untag_all(&allowed).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn tag_id(&self, tag: &str) -> String {
+        format!("{}:{tag}", self.planned.repository)
+    }
+
+    /// What of the plan may go, as the repository is now; none when it is gone. What may not is given
+    /// up, once and for all.
+    async fn allowed(&mut self, given_up: &BTreeSet<String>) -> Result<Option<Allowed>> {
+        let Some(state) = self.shelf.state(&self.planned.repository).await? else {
+            let ids: Vec<String> =
+                self.planned.deletions.iter().map(|d| self.id(&d.digest)).collect();
+            let left: Vec<&str> =
+                ids.iter().filter(|id| !self.is_done(id)).map(String::as_str).collect();
+            self.applied.before += left.len();
+            self.ledger.write_all(
+                left.into_iter().map(|id| (id, "the repository is gone")),
+                State::Done,
+            )?;
+            return Ok(None);
+        };
+        let in_use = self.uses.of(&state);
+        let planned: HashMap<&str, BTreeSet<&str>> = self
+            .planned
+            .deletions
+            .iter()
+            .map(|d| (d.digest.as_str(), d.tags.iter().map(String::as_str).collect()))
+            .collect();
+        let shape = Shape::new(&state);
+        // Whatever is not to go stays, and protects what it needs.
+        let at = self.whole.made_at;
+        let is_fresh = |moment: Option<OffsetDateTime>| moment.is_some_and(|moment| moment > at);
+        let hold = |manifest: &ManifestState| -> Option<String> {
+            let digest = manifest.digest.as_str();
+            let own = shape.tags(digest);
+            // The same tag may have been pushed to the same image again.
+            if is_fresh(manifest.updated) || own.iter().any(|tag| is_fresh(tag.updated)) {
+                return Some(CHANGED.to_owned());
+            }
+            let tags = own.iter().map(|tag| tag.name.as_str()).collect();
+            match planned.get(digest) {
+                None => Some("not in the plan".to_owned()),
+                Some(before) if *before != tags => Some(CHANGED.to_owned()),
+                Some(_) if given_up.contains(digest) => Some(CHANGED.to_owned()),
+                Some(_) => None,
+            }
+        };
+        let rules = &self.whole.rules;
+        let was_planned = |digest: &str| planned.contains_key(digest);
+        let again = Again { hold: &hold, was_planned: &was_planned };
+        let held = plan_again(&state, rules, &in_use, at, &again);
+        let free = plan(&state, rules, &in_use, at);
+        let protected = held.protected.into_iter().map(|p| (p.digest, p.protected_by)).collect();
+        let (deletions, untaggings) = (held.deletions, free.untaggings);
+        Ok(Some(Allowed { state, deletions, untaggings, protected }))
+    }
+
+    /// Deletes what is allowed; whether all that is left of the plan was looked at. Where something was
+    /// changed meanwhile, the rest has to be looked at anew.
+    async fn delete_all(
+        &mut self,
+        allowed: &Allowed,
+        given_up: &mut BTreeSet<String>,
+    ) -> Result<bool> {
+        let there: BTreeSet<&str> =
+            allowed.state.manifests.iter().map(|m| m.digest.as_str()).collect();
+        let mut gone = Vec::new();
+        for deletion in &self.planned.deletions {
+            let (digest, id) = (deletion.digest.as_str(), self.id(&deletion.digest));
+            if self.is_done(&id) || given_up.contains(digest) {
+                continue;
+            }
+            if !there.contains(digest) {
+                gone.push(id);
+            } else if !allowed.deletions.iter().any(|d| d.digest == digest) {
+                let why = allowed.protected.get(digest).map_or(CHANGED, String::as_str);
+                self.skip(&deletion.digest, why, given_up)?;
+            }
+        }
+        self.applied.before += gone.len();
+        self.ledger
+            .write_all(gone.iter().map(|id| (id.as_str(), "seen to be gone")), State::Done)?;
+        let left = allowed.deletions.iter().filter(|d| !self.is_done(&self.id(&d.digest)));
+        let left: Vec<&Deletion> = left.collect();
+        let repository = self.planned.repository.clone();
+        let mut expected = (allowed.state.manifests.len() as u64, allowed.state.tags.len() as u64);
+        for batch in batches(&left, &allowed.state) {
+            // Nobody changed it since it was listed, nor while each was looked at.
+            let standing = self.shelf.standing(&repository).await?;
+            let counts = standing.as_ref().map(|now| (now.manifests, now.tags));
+            if counts != Some(expected) {
+                return Ok(false);
+            }
+            let looks =
+                join_all(batch.iter().map(|d| self.shelf.look(&repository, &d.digest))).await;
+            let mut changed = false;
+            for (deletion, look) in batch.iter().zip(looks) {
+                match look? {
+                    Some(look) if self.is_as_planned(deletion, &look) => {}
+                    Some(_) => {
+                        self.skip(&deletion.digest, CHANGED, given_up)?;
+                        changed = true;
+                    }
+                    // Somebody else took it.
+                    None => changed = true,
+                }
+            }
+            if let Some(export) = self.export.as_deref_mut().filter(|_| !changed) {
+                for deletion in batch {
+                    export.keep(self.shelf, &repository, &deletion.digest, &deletion.tags).await?;
+                }
+            }
+            if changed || self.shelf.standing(&repository).await? != standing {
+                return Ok(false);
+            }
+            expected = self.delete(batch, expected).await?;
+            (self.progress)(&repository, self.applied.deleted);
+        }
+        Ok(true)
+    }
+
+    /// Whether a manifest is what the plan saw: the same tags, none of them pushed again, no lock.
+    fn is_as_planned(&self, deletion: &Deletion, look: &Look) -> bool {
+        let is_fresh = |at: Option<OffsetDateTime>| at.is_some_and(|at| at > self.whole.made_at);
+        let planned: BTreeSet<&str> = deletion.tags.iter().map(String::as_str).collect();
+        let now: BTreeSet<&str> = look.tags.iter().map(|tag| tag.name.as_str()).collect();
+        let is_quiet = |tag: &TagState| !tag.is_locked && !is_fresh(tag.updated);
+        planned == now
+            && !look.is_locked
+            && !is_fresh(look.updated)
+            && look.tags.iter().all(is_quiet)
+    }
+
+    /// Deletes a batch; what the repository is to have then.
+    async fn delete(&mut self, batch: &[&Deletion], expected: (u64, u64)) -> Result<(u64, u64)> {
+        let ids: Vec<String> = batch.iter().map(|d| self.id(&d.digest)).collect();
+        self.ledger.write_all(ids.iter().map(|id| (id.as_str(), "")), State::Begun)?;
+        let (repository, shelf) = (self.planned.repository.as_str(), self.shelf);
+        let deletions = batch.iter().map(|deletion| async move {
+            let name = Name::Digest(deletion.digest.clone());
+            shelf.delete(repository, &name).await
+        });
+        let ends = join_all(deletions).await;
+        let (mut manifests, mut tags) = expected;
+        let mut first = None;
+        for ((deletion, id), end) in batch.iter().zip(&ids).zip(ends) {
+            match end {
+                Ok(()) => {
+                    self.ledger.write(id, State::Done, "")?;
+                    self.applied.deleted += 1;
+                    manifests = manifests.saturating_sub(1);
+                    tags = tags.saturating_sub(deletion.tags.len() as u64);
+                }
+                Err(error) => {
+                    self.ledger.write(id, State::Failed, &error.to_string())?;
+                    first.get_or_insert(error);
+                }
+            }
+        }
+        // What follows may be a part of what could not be deleted.
+        first.map_or(Ok((manifests, tags)), Err)
+    }
+
+    fn skip(&mut self, digest: &str, reason: &str, given_up: &mut BTreeSet<String>) -> Result<()> {
+        if given_up.insert(digest.to_owned()) {
+            let name = self.id(digest);
+            self.ledger.write(&name, State::Failed, reason)?;
+            self.applied.skipped.push(Skipped { name, reason: reason.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// Takes the tags away whose manifests stay.
+    async fn untag_all(&mut self, allowed: &Allowed) -> Result<()> {
+        let repository = self.planned.repository.clone();
+        for untagging in &self.planned.untaggings {
+            let id = self.tag_id(&untagging.tag);
+            if self.is_done(&id) {
+                continue;
+            }
+            let same =
+                |other: &&Untagging| other.tag == untagging.tag && other.digest == untagging.digest;
+            let look = self.shelf.look_at_tag(&repository, &untagging.tag).await?;
+            let Some(look) = look else {
+                self.ledger.write(&id, State::Done, "seen to be gone")?;
+                self.applied.before += 1;
+                continue;
+            };
+            let may_go = allowed.untaggings.iter().any(|other| same(&other));
+            let is_fresh = look.updated.is_some_and(|at| at > self.whole.made_at);
+            if !may_go || look.is_locked || is_fresh || look.digest != untagging.digest {
+                let reason = CHANGED.to_owned();
+                self.ledger.write(&id, State::Failed, &reason)?;
+                self.applied.skipped.push(Skipped { name: id, reason });
+                continue;
+            }
+            self.ledger.write(&id, State::Begun, "")?;
+            self.shelf.delete(&repository, &Name::Tag(untagging.tag.clone())).await?;
+            self.ledger.write(&id, State::Done, "")?;
+            self.applied.untagged += 1;
+        }
+        Ok(())
+    }
+}
+
+/// Deletions in parts none of which has something together with what must go before it.
+fn batches<'a, 'b>(
+    deletions: &'b [&'a Deletion],
+    state: &RepositoryState,
+) -> Vec<&'b [&'a Deletion]> {
+    let above = Shape::new(state).above().into_iter();
+    let above: HashMap<String, BTreeSet<String>> = above
+        .map(|(below, over)| (below.to_owned(), over.into_iter().map(str::to_owned).collect()))
+        .collect();
+    let mut batches = Vec::new();
+    let mut from = 0;
+    for (at, deletion) in deletions.iter().enumerate() {
+        let batch = &deletions[from..at];
+        let over = above.get(&deletion.digest);
+        let waits = batch.iter().any(|d| over.is_some_and(|over| over.contains(&d.digest)));
+        if waits || batch.len() == AT_ONCE {
+            batches.push(batch);
+            from = at;
+        }
+    }
+    batches.push(&deletions[from..]);
+    batches.retain(|batch| !batch.is_empty());
+    batches
+}

@@ -1,0 +1,160 @@
+//! What is to go from a registry: planned, looked at by people, then done exactly as planned.
+//!
+//! Invariants: nothing goes that is locked, in use, a part of what stays, referred to by what stays, or
+//! a reference to what stays; nothing goes that is not in the plan; each thing is looked at again right
+//! before it goes.
+
+mod apply;
+mod plan;
+mod rules;
+mod shelf;
+mod undo;
+mod uses;
+
+pub use apply::{Applied, Failed, Progress, Skipped, apply};
+pub use plan::{
+    Deletion, ManifestState, Planned, Protected, RepositoryState, TagState, Untagging, plan,
+};
+pub use rules::{Pattern, Rule, Rules, Span};
+pub use shelf::{KnownContent, Live, Look, Shelf, Standing};
+pub use undo::{Exported, undo};
+pub use uses::{Use, Uses};
+
+use crate::error::{Error, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use time::OffsetDateTime;
+
+/// The version of plans.
+pub const PLAN_VERSION: u32 = 1;
+
+/// A plan that is written down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PurgePlan {
+    /// The version of this document.
+    pub schema_version: u32,
+    /// Its name.
+    pub plan: String,
+    /// The registry.
+    pub login_server: String,
+    /// When it was made.
+    #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "String")]
+    pub made_at: OffsetDateTime,
+    /// It must not be applied after this.
+    #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "String")]
+    pub expires_at: OffsetDateTime,
+    /// The run of the catalog that told what manifests hold; none when the registry told all of it.
+    pub catalog_run: Option<String>,
+    /// What was asked for.
+    pub rules: Rules,
+    /// Whether it was looked at what is in use.
+    pub uses_known: bool,
+    /// Manifests of the repositories that the rules are about.
+    pub manifests: usize,
+    /// Manifests that go.
+    pub deletions: usize,
+    /// Tags that go while their manifests stay.
+    pub untaggings: usize,
+    /// Bytes that this frees: of blobs that nothing which stays has, as far as that is known.
+    pub bytes_freed: u64,
+    /// What is planned, repository by repository.
+    pub repositories: Vec<Planned>,
+}
+
+impl PurgePlan {
+    /// Reads a plan.
+    pub fn parse(text: &str) -> Result<Self> {
+        let plan: Self = serde_json::from_str(text)
+            .map_err(|e| Error::invalid(format!("this is no plan of azimg registry purge: {e}")))?;
+        if plan.schema_version != PLAN_VERSION {
+            return Err(Error::invalid(format!(
+                "a plan of version {}; this azimg makes and reads version {PLAN_VERSION}",
+                plan.schema_version
+            )));
+        }
+        plan.rules.check()?;
+        Ok(plan)
+    }
+
+    /// Refuses a plan that has expired by `now`.
+    pub fn check_age(&self, now: OffsetDateTime) -> Result<()> {
+        if now <= self.expires_at && now >= self.made_at - time::Duration::minutes(5) {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "the plan of {} must not be applied now: it held until {}; make another",
+            self.made_at, self.expires_at
+        )))
+    }
+}
+
+/// How much may go at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Brake {
+    /// So many manifests.
+    Count(usize),
+    /// This part of the manifests of the repositories that rules are about.
+    Percent(u8),
+}
+
+impl std::str::FromStr for Brake {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let bad = || Error::invalid(format!("'{text}' is neither a number nor a percentage"));
+        match text.strip_suffix('%') {
+            Some(percent) => {
+                let percent = percent.parse().ok().filter(|percent| *percent <= 100);
+                percent.map(Self::Percent).ok_or_else(bad)
+            }
+            None => text.parse().map(Self::Count).map_err(|_| bad()),
+        }
+    }
+}
+
+impl Brake {
+    /// Refuses a plan that takes more.
+    pub fn check(self, plan: &PurgePlan) -> Result<()> {
+        let most = match self {
+            Self::Count(most) => most,
+            Self::Percent(percent) => plan.manifests * usize::from(percent) / 100,
+        };
+        if plan.deletions <= most {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "the plan takes {} of {} manifests, and --max-delete allows {most}: nothing was deleted",
+            plan.deletions, plan.manifests
+        )))
+    }
+}
+
+/// Bytes of the blobs of what goes that nothing which stays has: neither in these repositories, nor
+/// among `elsewhere`.
+pub fn bytes_freed(states: &[(RepositoryState, Planned)], elsewhere: &BTreeSet<String>) -> u64 {
+    let mut going: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut staying: BTreeSet<&str> = BTreeSet::new();
+    for (state, planned) in states {
+        let deleted: BTreeSet<&str> =
+            planned.deletions.iter().map(|deletion| deletion.digest.as_str()).collect();
+        for manifest in &state.manifests {
+            let goes = deleted.contains(manifest.digest.as_str());
+            for (digest, bytes) in &manifest.blobs {
+                if goes {
+                    going.insert(digest, *bytes);
+                } else {
+                    staying.insert(digest);
+                }
+            }
+        }
+    }
+    going
+        .into_iter()
+        .filter(|(digest, _)| !staying.contains(digest) && !elsewhere.contains(*digest))
+        .map(|(_, bytes)| bytes)
+        .fold(0, u64::saturating_add)
+}

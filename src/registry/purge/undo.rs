@@ -1,0 +1,112 @@
+//! Manifests that are kept before they go, and put back: within reach as long as the registry has not
+//! thrown their blobs away.
+
+use super::shelf::Shelf;
+use crate::error::{Error, ErrorKind, Result};
+use crate::registry::Registry;
+use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+const LIST: &str = "exported.ndjson";
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Line {
+    login_server: String,
+    repository: String,
+    digest: String,
+    media_type: String,
+    tags: Vec<String>,
+}
+
+/// A folder that manifests are kept in.
+#[derive(Debug)]
+pub struct Exported {
+    folder: PathBuf,
+    list: File,
+    login_server: String,
+}
+
+impl Exported {
+    /// Opens a folder for manifests of a registry, or makes it.
+    pub fn open(folder: &Path, login_server: &str) -> Result<Self> {
+        let failed = |e| Error::io(folder.display(), e);
+        std::fs::create_dir_all(folder.join("manifests")).map_err(failed)?;
+        let list =
+            OpenOptions::new().create(true).append(true).open(folder.join(LIST)).map_err(failed)?;
+        Ok(Self { folder: folder.to_owned(), list, login_server: login_server.to_owned() })
+    }
+
+    /// Keeps a manifest; it is on the disk when this returns.
+    pub(super) async fn keep(
+        &mut self,
+        shelf: &dyn Shelf,
+        repository: &str,
+        digest: &str,
+        tags: &[String],
+    ) -> Result<()> {
+        let content = match shelf.content(repository, digest).await {
+            Ok(content) => content,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error.context("it cannot be exported, and is not deleted")),
+        };
+        let failed = |e| Error::io(self.folder.display(), e);
+        let path = self.folder.join("manifests").join(file_name(digest));
+        let mut file = File::create(path).map_err(failed)?;
+        file.write_all(&content.bytes).and_then(|()| file.sync_data()).map_err(failed)?;
+        let line = Line {
+            login_server: self.login_server.clone(),
+            repository: repository.to_owned(),
+            digest: digest.to_owned(),
+            media_type: content.media_type,
+            tags: tags.to_vec(),
+        };
+        let mut text = serde_json::to_vec(&line).map_err(|e| Error::bug(e.to_string()))?;
+        text.push(b'\n');
+        self.list.write_all(&text).and_then(|()| self.list.sync_data()).map_err(failed)
+    }
+}
+
+fn file_name(digest: &str) -> String {
+    digest.replacen(':', "-", 1)
+}
+
+/// Puts the manifests of a folder back, the last one that went first, with their tags; how many came
+/// back, and those that could not.
+pub async fn undo(registry: &Registry, folder: &Path) -> Result<(usize, Vec<(String, Error)>)> {
+    let failed = |e| Error::io(folder.join(LIST).display(), e);
+    let list = BufReader::new(File::open(folder.join(LIST)).map_err(failed)?);
+    let mut lines = Vec::new();
+    for line in list.lines() {
+        // A line that was cut is the mark of a crash before its manifest went.
+        let Ok(line) = serde_json::from_str::<Line>(&line.map_err(failed)?) else { continue };
+        if line.login_server != registry.login_server() {
+            return Err(Error::invalid(format!(
+                "{} was exported from {}",
+                folder.display(),
+                line.login_server
+            )));
+        }
+        // What was kept more than once went once.
+        lines.retain(|kept: &Line| {
+            (&kept.repository, &kept.digest) != (&line.repository, &line.digest)
+        });
+        lines.push(line);
+    }
+    let (mut count, mut lost) = (0, Vec::new());
+    // Parts went after their wholes, and come back before them.
+    for line in lines.into_iter().rev() {
+        let path = folder.join("manifests").join(file_name(&line.digest));
+        let bytes = std::fs::read(&path).map_err(|e| Error::io(path.display(), e))?;
+        let put = registry
+            .put_back(&line.repository, bytes.into(), &line.media_type, &line.digest, &line.tags)
+            .await;
+        match put {
+            Ok(()) => count += 1,
+            Err(error) => lost.push((format!("{}@{}", line.repository, line.digest), error)),
+        }
+    }
+    Ok((count, lost))
+}

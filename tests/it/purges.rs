@@ -1,0 +1,627 @@
+//! Purges: what is protected never goes, whatever is pushed meanwhile; and the same by the command line,
+//! against a real registry.
+
+use crate::support::oci::{How, Oci};
+use crate::support::{finish, json, read_json};
+use crate::transfers::{Layout, digest};
+use async_trait::async_trait;
+use axum::http::Method;
+use azimg::error::{Error, Result};
+use azimg::format::ledger::Ledger;
+use azimg::image::registry::tagged_subject;
+use azimg::registry::purge::{
+    Brake, Look, ManifestState, PLAN_VERSION, PurgePlan, RepositoryState, Rule, Rules, Shelf, Span,
+    Standing, TagState, Use, Uses, apply, plan,
+};
+use azimg::registry::{Content, Name};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::Duration;
+use time::OffsetDateTime;
+
+fn now() -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(1_795_000_000).unwrap()
+}
+
+/// A registry in memory, to which somebody else pushes at any moment at which that can be seen.
+struct Shop {
+    world: Mutex<World>,
+    calm: bool,
+}
+
+struct World {
+    random: StdRng,
+    state: RepositoryState,
+    /// Everything that was pushed or tagged after the plan was made.
+    fresh: BTreeSet<String>,
+    fresh_tags: BTreeMap<String, String>,
+    /// With how often somebody had pushed when it went.
+    deleted: BTreeMap<String, usize>,
+    dies: Option<usize>,
+    meddled: usize,
+}
+
+impl World {
+    fn manifest(&mut self, parts: Vec<String>, subject: Option<String>, age: i64) -> String {
+        let name = format!("sha256:{:064x}", self.random.random::<u128>());
+        let updated = self.random.random_bool(0.95).then(|| now() - time::Duration::days(age));
+        self.state.manifests.push(ManifestState {
+            digest: name.clone(),
+            updated,
+            is_locked: self.random.random_bool(0.04),
+            bytes: 10,
+            blobs: BTreeMap::new(),
+            parts,
+            subject,
+        });
+        name
+    }
+
+    fn some(&mut self) -> Option<String> {
+        let count = self.state.manifests.len();
+        (count > 0).then(|| self.state.manifests[self.random.random_range(0..count)].digest.clone())
+    }
+
+    fn tag(&mut self, name: String, digest: &str, age: i64) {
+        self.state.tags.retain(|tag| tag.name != name);
+        let updated = self.random.random_bool(0.95).then(|| now() - time::Duration::days(age));
+        let is_locked = self.random.random_bool(0.03);
+        self.state.tags.push(TagState { name, digest: digest.to_owned(), updated, is_locked });
+    }
+
+    fn grow(&mut self, count: usize, age: &dyn Fn(&mut StdRng) -> i64) {
+        for number in 0..count {
+            let days = age(&mut self.random);
+            let made = match self.random.random_range(0..10) {
+                0 | 1 => {
+                    let parts: Vec<String> = (0..3).filter_map(|_| self.some()).collect();
+                    self.manifest(parts, None, days)
+                }
+                2 => {
+                    let subject = self.some();
+                    self.manifest(Vec::new(), subject, days)
+                }
+                3 => {
+                    let own = self.manifest(Vec::new(), None, days);
+                    if let Some(subject) = self.some().filter(|subject| *subject != own) {
+                        self.tag(format!("{}.sig", subject.replace(':', "-")), &own, days);
+                    }
+                    own
+                }
+                _ => self.manifest(Vec::new(), None, days),
+            };
+            for _ in 0..self.random.random_range(0..3) {
+                let kind = ["pr", "v", "release"][self.random.random_range(0..3)];
+                let digest =
+                    if self.random.random_bool(0.8) { Some(made.clone()) } else { self.some() };
+                let name = format!("{kind}-{}", self.random.random_range(0..20 + number));
+                let days = age(&mut self.random);
+                self.tag(name, &digest.unwrap(), days);
+            }
+        }
+    }
+
+    /// Somebody pushes: an index of what is there, a reference to it, a tag, a lock.
+    fn meddle(&mut self) {
+        self.meddled += 1;
+        let before: BTreeSet<String> =
+            self.state.manifests.iter().map(|m| m.digest.clone()).collect();
+        match self.random.random_range(0..5) {
+            0 => {
+                let parts: Vec<String> = (0..3).filter_map(|_| self.some()).collect();
+                let made = self.manifest(parts, None, 0);
+                self.retag("fresh", &made);
+            }
+            1 => {
+                let subject = self.some();
+                self.manifest(Vec::new(), subject, 0);
+            }
+            2 => {
+                if let Some(digest) = self.some() {
+                    self.retag("again", &digest);
+                }
+            }
+            3 => {
+                let at = self.random.random_range(0..self.state.manifests.len().max(1));
+                if let Some(found) = self.state.manifests.get_mut(at) {
+                    found.is_locked = true;
+                }
+            }
+            _ => {
+                // A tag is moved to something else.
+                if let (Some(digest), true) = (self.some(), !self.state.tags.is_empty()) {
+                    let at = self.random.random_range(0..self.state.tags.len());
+                    let name = self.state.tags[at].name.clone();
+                    if tagged_subject(&name).is_none() && !self.state.tags[at].is_locked {
+                        self.retag(&name, &digest);
+                    }
+                }
+            }
+        }
+        let fresh = self.state.manifests.iter().map(|m| m.digest.clone());
+        self.fresh.extend(fresh.filter(|digest| !before.contains(digest)));
+    }
+
+    fn retag(&mut self, name: &str, digest: &str) {
+        self.state.tags.retain(|tag| tag.name != name);
+        self.state.tags.push(TagState {
+            name: name.to_owned(),
+            digest: digest.to_owned(),
+            updated: Some(now() + time::Duration::minutes(1)),
+            is_locked: false,
+        });
+        self.fresh_tags.insert(name.to_owned(), digest.to_owned());
+    }
+}
+
+impl Shop {
+    /// A call begins: somebody may have pushed before it.
+    fn enter(&self, may_meddle: bool) -> Result<std::sync::MutexGuard<'_, World>> {
+        let mut world = self.world.lock().unwrap();
+        if let Some(left) = &mut world.dies {
+            if *left == 0 {
+                return Err(Error::transient("the process died"));
+            }
+            *left -= 1;
+        }
+        if may_meddle && !self.calm && world.random.random_bool(0.15) {
+            world.meddle();
+        }
+        Ok(world)
+    }
+}
+
+#[async_trait]
+impl Shelf for Shop {
+    async fn state(&self, _: &str) -> Result<Option<RepositoryState>> {
+        Ok(Some(self.enter(true)?.state.clone()))
+    }
+
+    async fn standing(&self, _: &str) -> Result<Option<Standing>> {
+        let world = self.enter(true)?;
+        Ok(Some(Standing {
+            manifests: world.state.manifests.len() as u64,
+            tags: world.state.tags.len() as u64,
+            updated: Some(world.meddled.to_string()),
+        }))
+    }
+
+    async fn look(&self, _: &str, digest: &str) -> Result<Option<Look>> {
+        let world = self.enter(true)?;
+        let found = world.state.manifests.iter().find(|m| m.digest == digest);
+        let tags = world.state.tags.iter().filter(|tag| tag.digest == digest).cloned().collect();
+        Ok(found.map(|found| Look { tags, updated: found.updated, is_locked: found.is_locked }))
+    }
+
+    async fn look_at_tag(&self, _: &str, tag: &str) -> Result<Option<TagState>> {
+        let world = self.enter(true)?;
+        Ok(world.state.tags.iter().find(|found| found.name == tag).cloned())
+    }
+
+    async fn content(&self, _: &str, _: &str) -> Result<Content> {
+        Err(Error::not_found("no content here"))
+    }
+
+    /// Between the last look and this nothing can be seen: a registry has no conditional delete.
+    async fn delete(&self, _: &str, name: &Name) -> Result<()> {
+        let mut world = self.enter(false)?;
+        match name {
+            Name::Digest(digest) => {
+                world.state.manifests.retain(|m| m.digest != *digest);
+                world.state.tags.retain(|tag| tag.digest != *digest);
+                let meddled = world.meddled;
+                world.deleted.insert(digest.clone(), meddled);
+            }
+            Name::Tag(tag) => world.state.tags.retain(|found| found.name != *tag),
+            Name::Whole => panic!("a whole repository"),
+        }
+        Ok(())
+    }
+}
+
+fn some_rules(random: &mut StdRng) -> Rules {
+    let pattern = |random: &mut StdRng| {
+        ["*", "pr-*", "v-*", "regex:(pr|v)-[0-9]+", "v-1?"][random.random_range(0..5)]
+            .parse()
+            .unwrap()
+    };
+    let rules = (0..random.random_range(1..3)).map(|_| Rule {
+        repositories: "app*".parse().unwrap(),
+        tags: random.random_bool(0.85).then(|| pattern(random)),
+        older_than: random
+            .random_bool(0.7)
+            .then(|| Span(Duration::from_hours(24 * random.random_range(0..60)))),
+        keep: Some(random.random_range(0..5)),
+        keep_tags: if random.random_bool(0.5) {
+            vec!["release-*".parse().unwrap()]
+        } else {
+            vec![]
+        },
+        untagged: true,
+    });
+    Rules { rules: rules.collect() }
+}
+
+fn written_down(planned: azimg::registry::purge::Planned, rules: Rules) -> PurgePlan {
+    PurgePlan {
+        schema_version: PLAN_VERSION,
+        plan: "PLAN".into(),
+        login_server: "r.azurecr.io".into(),
+        made_at: now(),
+        expires_at: now() + time::Duration::days(1),
+        catalog_run: None,
+        rules,
+        uses_known: true,
+        manifests: planned.manifests,
+        deletions: planned.deletions.len(),
+        untaggings: planned.untaggings.len(),
+        bytes_freed: 0,
+        repositories: vec![planned],
+    }
+}
+
+/// What must be there after a purge, worked out without the planner: by what was there when the plan
+/// was made, and what was pushed since.
+fn check(
+    before: &RepositoryState,
+    rules: &Rules,
+    used: &BTreeSet<String>,
+    shop: &World,
+    seed: u64,
+) {
+    let after: BTreeMap<&str, &ManifestState> =
+        shop.state.manifests.iter().map(|m| (m.digest.as_str(), m)).collect();
+    let had: BTreeSet<&str> = before
+        .manifests
+        .iter()
+        .map(|m| m.digest.as_str())
+        .chain(shop.fresh.iter().map(String::as_str))
+        .collect();
+    let tags: BTreeMap<&str, &str> =
+        shop.state.tags.iter().map(|t| (t.name.as_str(), t.digest.as_str())).collect();
+    for manifest in before.manifests.iter().filter(|m| m.is_locked || used.contains(&m.digest)) {
+        assert!(after.contains_key(manifest.digest.as_str()), "seed {seed}: locked or in use");
+    }
+    for manifest in after.values() {
+        for part in manifest.parts.iter().filter(|part| had.contains(part.as_str())) {
+            assert!(after.contains_key(part.as_str()), "seed {seed}: a part of what stays");
+        }
+        // What it refers to goes first: a push after that may need it all the same.
+        let subject = manifest.subject.as_deref().filter(|subject| {
+            shop.deleted.get(*subject).is_none_or(|meddled| *meddled == shop.meddled)
+        });
+        if let Some(subject) = subject.filter(|subject| had.contains(subject)) {
+            assert!(after.contains_key(subject), "seed {seed}: what stays refers to it");
+        }
+    }
+    for manifest in &before.manifests {
+        let stays = manifest.subject.as_deref().is_some_and(|subject| after.contains_key(subject));
+        assert!(!stays || after.contains_key(manifest.digest.as_str()), "seed {seed}: a referrer");
+    }
+    for digest in &shop.fresh {
+        assert!(after.contains_key(digest.as_str()), "seed {seed}: pushed since the plan");
+    }
+    for (tag, digest) in &shop.fresh_tags {
+        assert_eq!(tags.get(tag.as_str()), Some(&digest.as_str()), "seed {seed}: tagged since");
+    }
+    for tag in &before.tags {
+        let moved = shop.fresh_tags.contains_key(&tag.name);
+        let days = |rule: &Rule| rule.older_than.map_or(0, |span| span.0.as_secs() / 86_400);
+        let young = |rule: &Rule| {
+            tag.updated
+                .is_none_or(|at| (now() - at).whole_days() < i64::try_from(days(rule)).unwrap())
+        };
+        let spared = rules.rules.iter().all(|rule| {
+            let fits = rule.tags.as_ref().is_some_and(|tags| tags.fits(&tag.name));
+            !fits || young(rule)
+        });
+        let kept = rules.rules.iter().any(|rule| {
+            rule.keep_tags.iter().any(|kept| kept.fits(&tag.name)) || is_newest(before, rule, tag)
+        });
+        let of_subject = tagged_subject(&tag.name).is_some();
+        if (spared || kept || tag.is_locked) && !moved && !of_subject {
+            assert_eq!(
+                tags.get(tag.name.as_str()),
+                Some(&tag.digest.as_str()),
+                "seed {seed}: {tag:?}"
+            );
+        }
+    }
+}
+
+/// Whether a tag is on one of the images that a rule keeps: the newest, each counted once.
+fn is_newest(state: &RepositoryState, rule: &Rule, tag: &TagState) -> bool {
+    let Some(pattern) = &rule.tags else { return false };
+    if !pattern.fits(&tag.name) || tagged_subject(&tag.name).is_some() {
+        return false;
+    }
+    let fits = |t: &&TagState| pattern.fits(&t.name) && tagged_subject(&t.name).is_none();
+    let newest = |digest: &str| {
+        let of_it = state.tags.iter().filter(fits).filter(|t| t.digest == digest);
+        of_it.map(|t| t.updated.map_or(i64::MAX, |at| at.unix_timestamp())).max().unwrap()
+    };
+    let own = newest(&tag.digest);
+    let others: BTreeSet<&str> = state
+        .tags
+        .iter()
+        .filter(fits)
+        .filter(|other| other.digest != tag.digest && newest(&other.digest) >= own)
+        .map(|other| other.digest.as_str())
+        .collect();
+    others.len() < rule.keep.unwrap_or(0)
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+#[test]
+fn what_is_protected_never_goes_in_ten_thousand_plans() {
+    let seeds = number("AZIMG_SEED").map_or(0..10_000, |seed| seed..seed + 1);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (mut planned_in_all, mut went) = (0, 0);
+    for seed in seeds {
+        let mut world = World {
+            random: StdRng::seed_from_u64(seed),
+            state: RepositoryState { name: "app".into(), ..RepositoryState::default() },
+            fresh: BTreeSet::new(),
+            fresh_tags: BTreeMap::new(),
+            deleted: BTreeMap::new(),
+            dies: None,
+            meddled: 0,
+        };
+        let count = world.random.random_range(1..30);
+        world.grow(count, &|random| random.random_range(0..90));
+        let rules = some_rules(&mut world.random);
+        let used: Vec<Use> = (0..world.random.random_range(0..2))
+            .filter_map(|_| world.some())
+            .map(|digest| Use {
+                repository: "app".into(),
+                name: Name::Digest(digest),
+                user: "somebody".into(),
+            })
+            .collect();
+        let uses = Uses(used);
+        let before = world.state.clone();
+        let in_use = uses.of(&before);
+        let planned = plan(&before, &rules, &in_use, now());
+        let whole = written_down(planned.clone(), rules.clone());
+        // It is what it says after it was written down.
+        let text = serde_json::to_string(&whole).unwrap();
+        assert_eq!(PurgePlan::parse(&text).unwrap(), whole);
+        let calm = seed % 4 == 0;
+        world.dies = (seed % 3 == 0).then(|| world.random.random_range(0..20));
+        let shop = Shop { world: Mutex::new(world), calm };
+        let path = folder.path().join(seed.to_string());
+        let tell = |_: &str, _: usize| {};
+        let mut last = None;
+        for _ in 0..3 {
+            let mut ledger = Ledger::open(&path, "PLAN").unwrap();
+            let done = apply(&shop, &whole, &uses, &mut ledger, None, &tell);
+            let applied = runtime.block_on(done).unwrap();
+            let died = shop.world.lock().unwrap().dies.take().is_some();
+            last = Some(applied);
+            if !died {
+                break;
+            }
+        }
+        std::fs::remove_file(&path).unwrap();
+        let shop = shop.world.into_inner().unwrap();
+        let used: BTreeSet<String> = in_use.keys().cloned().collect();
+        check(&before, &rules, &used, &shop, seed);
+        let wanted: BTreeSet<String> =
+            planned.deletions.iter().map(|deletion| deletion.digest.clone()).collect();
+        let deleted: BTreeSet<String> = shop.deleted.keys().cloned().collect();
+        assert!(deleted.is_subset(&wanted), "seed {seed}: not in the plan");
+        if calm {
+            assert_eq!(deleted, wanted, "seed {seed}: {last:?}");
+            let left: BTreeSet<&str> = shop.state.tags.iter().map(|t| t.name.as_str()).collect();
+            assert!(planned.untaggings.iter().all(|u| !left.contains(u.tag.as_str())));
+        }
+        planned_in_all += wanted.len();
+        went += deleted.len();
+    }
+    println!("{planned_in_all} manifests planned, {went} went");
+    assert!(planned_in_all == 0 || went > planned_in_all / 3);
+}
+
+#[test]
+fn brakes_and_ages_hold() {
+    let one = |text: &str| text.parse::<Brake>();
+    assert!(one("-1").is_err() && one("101%").is_err() && one("x").is_err());
+    let rules =
+        Rules::parse(r#"{"rules": [{"repositories": "app", "tags": "*", "keep": 1}]}"#).unwrap();
+    let mut state = RepositoryState { name: "app".into(), ..RepositoryState::default() };
+    for number in 0..10_i64 {
+        let digest = format!("sha256:{number:064x}");
+        let updated = Some(now() - time::Duration::days(number));
+        state.manifests.push(ManifestState {
+            digest: digest.clone(),
+            updated,
+            is_locked: false,
+            bytes: 1,
+            blobs: BTreeMap::new(),
+            parts: Vec::new(),
+            subject: None,
+        });
+        state.tags.push(TagState { name: format!("v{number}"), digest, updated, is_locked: false });
+    }
+    let planned = plan(&state, &rules, &BTreeMap::new(), now());
+    assert_eq!(planned.deletions.len(), 9);
+    let whole = written_down(planned, rules.clone());
+    assert!(one("9").unwrap().check(&whole).is_ok() && one("8").unwrap().check(&whole).is_err());
+    assert!(
+        one("90%").unwrap().check(&whole).is_ok() && one("89%").unwrap().check(&whole).is_err()
+    );
+    assert!(whole.check_age(now()).is_ok());
+    assert!(whole.check_age(now() + time::Duration::hours(25)).is_err());
+    // Further back than time goes: nothing is that old.
+    let text = r#"{"rules": [{"repositories": "app", "tags": "*", "older-than": "999999999d"}]}"#;
+    let planned = plan(&state, &Rules::parse(text).unwrap(), &BTreeMap::new(), now());
+    assert_eq!(planned.deletions.len(), 0);
+}
+
+/// A repository with five images, the last with a signature, and an index of two.
+fn filled(oci: &Oci, folder: &std::path::Path) -> Vec<String> {
+    let mut digests = Vec::new();
+    for number in 0..5 {
+        let layout = Layout::new(&folder.join(number.to_string()));
+        let layer = format!("layer {number}");
+        let image = layout.image("amd64", &[b"base", layer.as_bytes()], &Value::Null);
+        layout.tag(&image, "x");
+        push(oci, &format!("app:v{number}"), &layout);
+        digests.push(image["digest"].as_str().unwrap().to_owned());
+        // Pushed one after the other: file times of the registry are in nanoseconds.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    digests
+}
+
+fn push(oci: &Oci, name: &str, layout: &Layout) {
+    let at = oci.at(name);
+    json(&mut oci.azimg(&["registry", "push", &at, layout.0.to_str().unwrap(), "-o", "json"]));
+}
+
+fn tags(oci: &Oci) -> BTreeSet<String> {
+    let rows = json(&mut oci.azimg(&["registry", "tags", &oci.at("app"), "-o", "json"]));
+    let name = |row: &Value| row["name"].as_str().unwrap().to_owned();
+    rows.as_array().unwrap().iter().map(name).collect()
+}
+
+#[test]
+fn a_purge_is_planned_reviewed_applied_and_undone() {
+    let oci = Oci::start();
+    let folder = tempfile::tempdir().unwrap();
+    let digests = filled(&oci, folder.path());
+    let server = oci.front.server.clone();
+    let run = |line: &[&str]| {
+        let mut command: Command = oci.azimg(&[&["registry", "purge", &server], line].concat());
+        finish(command.current_dir(folder.path()))
+    };
+    // Without a decision nothing goes, and what is in use must be asked for.
+    let rules = ["--repository", "app", "--keep", "2", "-o", "json"];
+    let (code, _, err) = run(&rules);
+    assert!(code != 0 && err.contains("--ignore-use"), "{err}");
+    let (code, out, err) = run(&[&rules[..], &["--ignore-use"]].concat());
+    assert_eq!(code, 0, "{err}");
+    let shown: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&shown["deletions"], &shown["manifests"]), (&json!(3), &json!(5)));
+    // Three layers and configurations of their own; the base is in what stays.
+    assert!(shown["bytesFreed"].as_u64().unwrap() >= 21, "{shown}");
+    assert!(err.contains("Nothing was deleted"), "{err}");
+    assert_eq!(tags(&oci).len(), 5);
+    // Written down, and applied: one was tagged again meanwhile, one is locked.
+    let plan = folder.path().join("plan.json");
+    let plan = plan.to_str().unwrap();
+    let (code, _, err) = run(&[&rules[..], &["--ignore-use", "--plan", plan]].concat());
+    assert_eq!(code, 0, "{err}");
+    let (code, _, err) = run(&["--apply", plan, "--ignore-use", "--max-delete", "50%"]);
+    assert!(code != 0 && err.contains("3 of 5"), "{err}");
+    let again = Layout(folder.path().join("1"));
+    push(&oci, "app:stable", &again);
+    let undo = folder.path().join("undo");
+    let apply = ["--apply", plan, "--ignore-use", "--export", undo.to_str().unwrap(), "-o", "json"];
+    // One deletion is refused, and the plan is gone on with.
+    let bad: &'static str = digests[2].clone().leak();
+    oci.plays(Method::DELETE, bad, 1, How::Answer(403));
+    let (code, out, err) = run(&apply);
+    let applied: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(code, 3, "{err}");
+    assert_eq!((&applied["deleted"], applied["skipped"].as_array().unwrap().len()), (&json!(1), 1));
+    assert_eq!(applied["failed"].as_array().unwrap().len(), 1, "{applied}");
+    let (code, out, err) = run(&apply);
+    let applied: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(code, 3, "{err}");
+    assert_eq!((&applied["deleted"], &applied["before"]), (&json!(1), &json!(1)), "{applied}");
+    assert_eq!(applied["failed"], json!([]));
+    let left: BTreeSet<String> = ["stable", "v1", "v3", "v4"].map(str::to_owned).into();
+    assert_eq!(tags(&oci), left);
+    // What went is put back: its blobs are still there.
+    let (code, out, err) = run(&["--undo", undo.to_str().unwrap(), "-o", "json"]);
+    assert_eq!(
+        (code, &serde_json::from_str::<Value>(&out).unwrap()["back"]),
+        (0, &json!(2)),
+        "{err}"
+    );
+    assert_eq!(tags(&oci).len(), 6);
+    let at = format!("{}@{}", oci.at("app"), digests[2]);
+    let shown = json(&mut oci.azimg(&["registry", "show", &at, "-o", "json"]));
+    assert_eq!(shown["tags"], json!(["v2"]));
+    // The usual script, in one line.
+    let (code, out, err) =
+        run(&["--repository", "app", "--keep", "3", "--yes", "--ignore-use", "-o", "json"]);
+    let applied: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &applied["deleted"]), (0, &json!(2)), "{out}{err}");
+    assert!(
+        std::fs::read_dir(folder.path())
+            .unwrap()
+            .any(|entry| { entry.unwrap().file_name().to_string_lossy().ends_with(".ledger") })
+    );
+    // Another registry's plan is not applied, nor one that has expired.
+    let mut other = read_json(std::path::Path::new(plan));
+    other["loginServer"] = "other.azurecr.io".into();
+    std::fs::write(plan, other.to_string()).unwrap();
+    assert!(run(&apply).2.contains("other.azurecr.io"));
+    other["loginServer"] = server.clone().into();
+    other["expiresAt"] = "2020-01-01T00:00:00Z".into();
+    std::fs::write(plan, other.to_string()).unwrap();
+    assert!(run(&apply).2.contains("make another"));
+}
+
+#[test]
+fn indexes_signatures_and_what_is_referred_to_are_spared() {
+    let oci = Oci::start();
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::new(&folder.path().join("index"));
+    let amd = layout.image("amd64", &[b"a"], &Value::Null);
+    let arm = layout.image("arm64", &[b"b"], &Value::Null);
+    let index = layout.index(&[amd.clone(), arm.clone()]);
+    layout.tag(&index, "x");
+    push(&oci, "app:multi", &layout);
+    // A signature of one of the two, and an untagged image of nobody.
+    let subject =
+        json!({"mediaType": amd["mediaType"], "digest": amd["digest"], "size": amd["size"]});
+    let more = json!({"artifactType": "application/vnd.example.signature", "subject": subject});
+    let signature = layout.image("amd64", &[b"signature"], &more);
+    layout.tag(&signature, "x");
+    push(&oci, "app", &layout);
+    let lonely = layout.image("amd64", &[b"lonely"], &Value::Null);
+    layout.tag(&lonely, "x");
+    push(&oci, "app", &layout);
+    let old = layout.image("amd64", &[b"old"], &Value::Null);
+    layout.tag(&old, "x");
+    push(&oci, "app:pr-1", &layout);
+    let line = [
+        "registry",
+        "purge",
+        &oci.front.server,
+        "--repository",
+        "app",
+        "--tags",
+        "pr-*",
+        "--keep",
+        "0",
+        "--untagged",
+        "--ignore-use",
+        "--yes",
+        "-o",
+        "json",
+    ];
+    let mut command = oci.azimg(&line);
+    let applied = json(command.current_dir(folder.path()));
+    assert_eq!(applied["deleted"], 2, "{applied}");
+    let rows = json(&mut oci.azimg(&["registry", "manifests", &oci.at("app"), "-o", "json"]));
+    let left: BTreeSet<&str> =
+        rows.as_array().unwrap().iter().map(|row| row["digest"].as_str().unwrap()).collect();
+    for stays in [&index, &amd, &arm, &signature] {
+        assert!(left.contains(stays["digest"].as_str().unwrap()), "{rows}");
+    }
+    // The index of referrers that a tag names stays, too.
+    assert_eq!(left.len(), 5);
+    assert!(!left.contains(digest(b"lonely").as_str()));
+}
