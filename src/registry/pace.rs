@@ -101,15 +101,12 @@ impl Beat {
             self.sent.0 += 1;
             return None;
         };
-        match self.next.filter(|next| *next > now) {
-            Some(next) => Some(next),
-            None => {
-                // A pause is not made up for by a burst.
-                self.next =
-                    Some(self.next.map_or(now, |next| next.max(now)) + SECOND.div_f64(rate));
-                None
-            }
+        let later = self.next.filter(|next| *next > now);
+        if later.is_none() {
+            // A pause is not made up for by a burst.
+            self.next = Some(now + SECOND.div_f64(rate));
         }
+        later
     }
 }
 

@@ -128,12 +128,11 @@ impl Registry {
 
     fn refused(&self, ask: &Ask<'_>, status: StatusCode, told: &Told) -> Error {
         let what = format!("{} {}{}", ask.method, self.login_server(), ask.url.path());
-        self.refused_as(&what, ask.scope, status, &told.headers, &told.body)
+        Self::refused_as(&what, ask.scope, status, &told.headers, &told.body)
     }
 
     /// The error that a refusal means.
     pub(super) fn refused_as(
-        &self,
         what: &str,
         scope: &str,
         status: StatusCode,

@@ -13,14 +13,14 @@ use std::sync::{Arc, Mutex};
 use tokio::runtime::Runtime;
 
 /// A server that answers as it is told, and keeps what it was sent.
-struct Server {
-    address: String,
-    seen: Arc<Mutex<Vec<String>>>,
+pub struct Server {
+    pub address: String,
+    pub seen: Arc<Mutex<Vec<String>>>,
 }
 
-type Answer = fn(&str, &str) -> Response;
+pub type Answer = fn(&str, &str) -> Response;
 
-async fn server(answer: Answer, other: String) -> Server {
+pub async fn server(answer: Answer, other: String) -> Server {
     #[derive(Clone)]
     struct At {
         answer: Answer,
@@ -49,7 +49,7 @@ async fn server(answer: Answer, other: String) -> Server {
     Server { address, seen }
 }
 
-fn reply(status: u16, headers: &[(&str, String)], body: &str) -> Response {
+pub fn reply(status: u16, headers: &[(&str, String)], body: &str) -> Response {
     let mut response = Response::builder().status(status);
     for (name, value) in headers {
         response = response.header(*name, value);
@@ -57,7 +57,7 @@ fn reply(status: u16, headers: &[(&str, String)], body: &str) -> Response {
     response.body(Body::from(body.to_owned())).unwrap()
 }
 
-fn token(path: &str) -> Option<Response> {
+pub fn token(path: &str) -> Option<Response> {
     match path {
         "/oauth2/exchange" => Some(reply(200, &[], r#"{"refresh_token":"REFRESH"}"#)),
         "/oauth2/token" => Some(reply(200, &[], r#"{"access_token":"ACCESS"}"#)),

@@ -342,7 +342,7 @@ fn is_newest(state: &RepositoryState, rule: &Rule, tag: &TagState) -> bool {
     let fits = |t: &&TagState| pattern.fits(&t.name) && tagged_subject(&t.name).is_none();
     let newest = |digest: &str| {
         let of_it = state.tags.iter().filter(fits).filter(|t| t.digest == digest);
-        of_it.map(|t| t.updated.map_or(i64::MAX, |at| at.unix_timestamp())).max().unwrap()
+        of_it.map(|t| t.updated.map_or(i64::MAX, OffsetDateTime::unix_timestamp)).max().unwrap()
     };
     let own = newest(&tag.digest);
     let others: BTreeSet<&str> = state

@@ -25,6 +25,7 @@ const AT_ONCE: usize = 4;
 const PARTIAL: u8 = 3;
 
 #[derive(clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "flags")]
 pub(in crate::cli) struct PurgeArgs {
     /// A login server, or a registry's name
     registry: String,
@@ -88,16 +89,13 @@ pub(super) async fn run(config: &Config, args: PurgeArgs, output: &Output) -> Re
     if let Some(folder) = &args.undo {
         return put_back(&registry, folder, output).await;
     }
-    let (whole, file) = match &args.apply {
-        Some(file) => {
-            let text = std::fs::read_to_string(file).map_err(|e| Error::io(file.display(), e))?;
-            (PurgePlan::parse(&text)?, file.clone())
-        }
-        None => {
-            let whole = make(config, &registry, &args, output).await?;
-            let name = format!("purge-{}.json", whole.plan);
-            (whole, args.plan.clone().unwrap_or_else(|| name.into()))
-        }
+    let (whole, file) = if let Some(file) = &args.apply {
+        let text = std::fs::read_to_string(file).map_err(|e| Error::io(file.display(), e))?;
+        (PurgePlan::parse(&text)?, file.clone())
+    } else {
+        let whole = make(config, &registry, &args, output).await?;
+        let name = format!("purge-{}.json", whole.plan);
+        (whole, args.plan.clone().unwrap_or_else(|| name.into()))
     };
     if whole.login_server != registry.login_server() {
         let (of, at) = (&whole.login_server, registry.login_server());

@@ -128,11 +128,10 @@ pub(super) async fn pull(config: &Config, args: PullArgs, output: &Output) -> Re
     }
     let is_archive = |path: &Path| path.extension().is_some_and(|end| end == "tar");
     let form = match args.to {
-        Some(To::Layout) => PullTo::Layout,
         Some(To::Archive) => PullTo::Archive,
         Some(To::Files) => PullTo::Files,
         None if is_archive(&args.destination) => PullTo::Archive,
-        None => PullTo::Layout,
+        Some(To::Layout) | None => PullTo::Layout,
     };
     let platform = args.platform.as_deref();
     let to = args.destination.as_path();

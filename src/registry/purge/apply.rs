@@ -185,10 +185,10 @@ impl One<'_> {
         let rules = &self.whole.rules;
         let was_planned = |digest: &str| planned.contains_key(digest);
         let again = Again { hold: &hold, was_planned: &was_planned };
-        let held = plan_again(&state, rules, &in_use, at, &again);
+        let bound = plan_again(&state, rules, &in_use, at, &again);
         let free = plan(&state, rules, &in_use, at);
-        let protected = held.protected.into_iter().map(|p| (p.digest, p.protected_by)).collect();
-        let (deletions, untaggings) = (held.deletions, free.untaggings);
+        let protected = bound.protected.into_iter().map(|p| (p.digest, p.protected_by)).collect();
+        let (deletions, untaggings) = (bound.deletions, free.untaggings);
         Ok(Some(Allowed { state, deletions, untaggings, protected }))
     }
 
@@ -272,10 +272,10 @@ impl One<'_> {
     async fn delete(&mut self, batch: &[&Deletion], expected: (u64, u64)) -> Result<(u64, u64)> {
         let ids: Vec<String> = batch.iter().map(|d| self.id(&d.digest)).collect();
         self.ledger.write_all(ids.iter().map(|id| (id.as_str(), "")), State::Begun)?;
-        let (repository, shelf) = (self.planned.repository.as_str(), self.shelf);
+        let (repository, registry) = (self.planned.repository.as_str(), self.shelf);
         let deletions = batch.iter().map(|deletion| async move {
             let name = Name::Digest(deletion.digest.clone());
-            shelf.delete(repository, &name).await
+            registry.delete(repository, &name).await
         });
         let ends = join_all(deletions).await;
         let (mut manifests, mut tags) = expected;

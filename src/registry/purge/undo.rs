@@ -42,12 +42,12 @@ impl Exported {
     /// Keeps a manifest; it is on the disk when this returns.
     pub(super) async fn keep(
         &mut self,
-        shelf: &dyn Shelf,
+        registry: &dyn Shelf,
         repository: &str,
         digest: &str,
         tags: &[String],
     ) -> Result<()> {
-        let content = match shelf.content(repository, digest).await {
+        let content = match registry.content(repository, digest).await {
             Ok(content) => content,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error.context("it cannot be exported, and is not deleted")),
@@ -95,7 +95,7 @@ pub async fn undo(registry: &Registry, folder: &Path) -> Result<(usize, Vec<(Str
         });
         lines.push(line);
     }
-    let (mut count, mut lost) = (0, Vec::new());
+    let (mut count, mut missing) = (0, Vec::new());
     // Parts went after their wholes, and come back before them.
     for line in lines.into_iter().rev() {
         let path = folder.join("manifests").join(file_name(&line.digest));
@@ -105,8 +105,8 @@ pub async fn undo(registry: &Registry, folder: &Path) -> Result<(usize, Vec<(Str
             .await;
         match put {
             Ok(()) => count += 1,
-            Err(error) => lost.push((format!("{}@{}", line.repository, line.digest), error)),
+            Err(error) => missing.push((format!("{}@{}", line.repository, line.digest), error)),
         }
     }
-    Ok((count, lost))
+    Ok((count, missing))
 }

@@ -71,7 +71,7 @@ impl Uses {
 
 /// Every text that names an image of the registry, wherever it stands: each provider keeps its own in
 /// another place (`template.containers[].image`, `siteConfig.linuxFxVersion` as `DOCKER|…`).
-fn collect(value: &Value, login_server: &str, user: &str, uses: &mut Vec<Use>) {
+fn collect(value: &Value, login_server: &str, user: &str, found: &mut Vec<Use>) {
     match value {
         Value::String(text) => {
             let lower = text.to_ascii_lowercase();
@@ -80,12 +80,14 @@ fn collect(value: &Value, login_server: &str, user: &str, uses: &mut Vec<Use>) {
                 let image = text[at..].split([' ', ',', ';', '"', '\'', '\n', '|']).next();
                 let Ok(image) = image.unwrap_or_default().parse::<Reference>() else { continue };
                 if let Some(repository) = image.repository {
-                    uses.push(Use { repository, name: image.name, user: user.to_owned() });
+                    found.push(Use { repository, name: image.name, user: user.to_owned() });
                 }
             }
         }
-        Value::Array(all) => all.iter().for_each(|part| collect(part, login_server, user, uses)),
-        Value::Object(all) => all.values().for_each(|part| collect(part, login_server, user, uses)),
+        Value::Array(all) => all.iter().for_each(|part| collect(part, login_server, user, found)),
+        Value::Object(all) => {
+            all.values().for_each(|part| collect(part, login_server, user, found));
+        }
         _ => {}
     }
 }

@@ -63,10 +63,10 @@ impl Part {
         Ok(Self { path: path.to_owned(), file, hash, size })
     }
 
-    fn add(mut self, bytes: Vec<u8>) -> Result<Self> {
+    fn add(mut self, bytes: &[u8]) -> Result<Self> {
         let failed = |e| Error::io(self.path.display(), e);
-        self.file.write_all(&bytes).map_err(failed)?;
-        self.hash.update(&bytes);
+        self.file.write_all(bytes).map_err(failed)?;
+        self.hash.update(bytes);
         self.size += bytes.len() as u64;
         Ok(self)
     }
@@ -257,7 +257,7 @@ impl Registry {
             if piece.len() >= PIECE || error.is_some() {
                 let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE));
                 moved.add(full.len() as u64);
-                part = blocking(move || part.add(full)).await?;
+                part = blocking(move || part.add(&full)).await?;
             }
             if let Some(error) = error {
                 let cut = || Error::transient(format!("{what}: cut off"));

@@ -72,14 +72,14 @@ pub(super) fn package(
     at: &str,
 ) -> Result<Package> {
     let entries = index["manifests"].as_array().cloned().unwrap_or_default();
-    let named = |entry: &Value| entry["annotations"][NAME].as_str().map(str::to_owned);
+    let name_of = |entry: &Value| entry["annotations"][NAME].as_str().map(str::to_owned);
     let fits = |entry: &&Value| {
-        let own = named(entry).unwrap_or_default();
+        let own = name_of(entry).unwrap_or_default();
         name.is_none_or(|name| own == name || own.rsplit(':').next() == Some(name))
     };
     let found: Vec<&Value> = entries.iter().filter(fits).collect();
     let [entry] = found[..] else {
-        let names: Vec<String> = entries.iter().filter_map(named).collect();
+        let names: Vec<String> = entries.iter().filter_map(name_of).collect();
         return Err(Error::invalid(format!(
             "{at}: {} images in it fit; choose one with --name ({})",
             found.len(),

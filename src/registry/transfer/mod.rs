@@ -127,6 +127,6 @@ impl Registry {
         let (status, headers) = (answer.status(), answer.headers().clone());
         let what = format!("{method} {}{}", self.login_server(), url.path());
         let body = crate::client::read_bounded(answer, &what, LARGEST_REFUSAL).await;
-        self.refused_as(&what, scope, status, &headers, &body.unwrap_or_default())
+        Self::refused_as(&what, scope, status, &headers, &body.unwrap_or_default())
     }
 }

@@ -91,13 +91,12 @@ fn piece(
     from: u64,
     left: u64,
 ) -> std::io::Result<(std::fs::File, Bytes)> {
-    let mut file = match file {
-        Some(file) => file,
-        None => {
-            let mut file = std::fs::File::open(path)?;
-            file.seek(SeekFrom::Start(from))?;
-            file
-        }
+    let mut file = if let Some(file) = file {
+        file
+    } else {
+        let mut file = std::fs::File::open(path)?;
+        file.seek(SeekFrom::Start(from))?;
+        file
     };
     let mut bytes = vec![0; PIECE.min(usize::try_from(left).unwrap_or(PIECE))];
     file.read_exact(&mut bytes)?;

@@ -103,10 +103,10 @@ impl SimRepository {
 
     pub(super) fn manifest_json(&self, name: &str) -> Value {
         let tags = self.tags.iter().filter(|(_, tag)| tag.digest == name);
-        self.manifest_with(name, tags.map(|(tag, _)| tag.as_str()).collect())
+        self.manifest_with(name, &tags.map(|(tag, _)| tag.as_str()).collect::<Vec<_>>())
     }
 
-    pub(super) fn manifest_with(&self, name: &str, tags: Vec<&str>) -> Value {
+    pub(super) fn manifest_with(&self, name: &str, tags: &[&str]) -> Value {
         let Some(found) = self.manifests.get(name) else { return Value::Null };
         let SimManifest { media_type, size, created, platform, attributes, .. } = found;
         let mut value = json!({"digest": name, "imageSize": size, "createdTime": created,
@@ -159,7 +159,7 @@ impl SimRepository {
             tags.entry(&tag.digest).or_default().push(name);
         }
         let row = |digest: &&String| {
-            self.manifest_with(digest, tags.get(digest.as_str()).cloned().unwrap_or_default())
+            self.manifest_with(digest, tags.get(digest.as_str()).map_or(&[], Vec::as_slice))
         };
         page(
             &all,

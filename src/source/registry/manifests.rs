@@ -26,6 +26,32 @@ struct Part {
     more: Option<String>,
 }
 
+/// What an item found.
+#[derive(Default)]
+struct Found {
+    rows: Vec<RegistryImage>,
+    gaps: Vec<Gap>,
+    /// Repositories that are left to others, the first one behind a digest.
+    left: Vec<(Vec<String>, Option<String>)>,
+    listed: u64,
+    /// Manifests whose content is to be read.
+    wanted: Vec<[String; 2]>,
+}
+
+impl Found {
+    fn take(&mut self, repository: &str, part: Part, details: Details, known: &Known) {
+        self.listed += 1;
+        self.wanted.extend(worth_reading(&part.rows, details, known));
+        self.rows.extend(part.rows);
+        self.left.extend(part.more.map(|after| (vec![repository.to_owned()], Some(after))));
+    }
+
+    fn give_up(&mut self, repository: &str, (state, reason, attempts): (State, String, u32)) {
+        let offer = repository.to_owned();
+        self.gaps.push(Gap { offer, sku: None, version: None, state, reason, attempts });
+    }
+}
+
 impl Containers {
     pub(super) async fn crawl_repositories(
         &self,
@@ -39,47 +65,33 @@ impl Containers {
             return Err(Error::bug("not an item of repositories"));
         };
         let registry = self.registry(login_server)?;
-        let mut rows: Vec<RegistryImage> = Vec::new();
-        let mut gaps = Vec::new();
-        let mut left = Vec::new();
-        let mut listed = 0;
-        let mut wanted: Vec<[String; 2]> = Vec::new();
+        let mut found = Found::default();
         let mut chunks = repositories.chunks(AT_ONCE);
         for (number, chunk) in chunks.by_ref().enumerate() {
-            let is_first = number == 0;
+            let after = |at: usize| after.as_deref().filter(|_| number == 0 && at == 0);
             let asked = chunk.iter().enumerate().map(|(at, repository)| {
-                let after = after.as_deref().filter(|_| is_first && at == 0);
-                list(&registry, repository, chunk, after, effort.until)
+                list(&registry, repository, chunk, after(at), effort.until)
             });
-            for (repository, part) in chunk.iter().zip(join_all(asked).await) {
+            for (at, part) in join_all(asked).await.into_iter().enumerate() {
                 match part {
-                    Ok(Part { rows: found, more }) => {
-                        listed += 1;
-                        wanted.extend(worth_reading(&found, *details, known));
-                        rows.extend(found);
-                        left.extend(more.map(|after| (vec![repository.clone()], Some(after))));
-                    }
+                    Ok(part) => found.take(&chunk[at], part, *details, known),
                     // Nothing was done yet: all of it again, when there is room for it.
-                    Err(error) if error.kind() == ErrorKind::Throttled && rows.is_empty() => {
+                    Err(error) if error.kind() == ErrorKind::Throttled && found.rows.is_empty() => {
                         let wait = error.retry_after().unwrap_or(SOME_WHILE);
                         return Ok(Crawled::Later(item.clone(), wait));
                     }
                     Err(error) if error.kind() == ErrorKind::Throttled => {
-                        let after = after.clone().filter(|_| *repository == repositories[0]);
-                        left.push((vec![repository.clone()], after));
+                        let after = after(at).map(str::to_owned);
+                        found.left.push((vec![chunk[at].clone()], after));
                     }
-                    Err(error) => {
-                        let (state, reason, attempts) = ended(error, effort)?;
-                        let offer = repository.clone();
-                        let (sku, version) = (None, None);
-                        gaps.push(Gap { offer, sku, version, state, reason, attempts });
-                    }
+                    Err(error) => found.give_up(&chunk[at], ended(error, effort)?),
                 }
             }
-            if rows.len() >= MOST_ROWS || Instant::now() >= effort.until {
+            if found.rows.len() >= MOST_ROWS || Instant::now() >= effort.until {
                 break;
             }
         }
+        let Found { mut rows, mut gaps, mut left, listed, wanted } = found;
         let rest: Vec<String> = chunks.flatten().cloned().collect();
         if !rest.is_empty() {
             left.push((rest, None));

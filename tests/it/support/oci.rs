@@ -64,7 +64,7 @@ pub struct Oci {
     child: Child,
     pub front: Arc<Front>,
     pub folder: tempfile::TempDir,
-    _runtime: Runtime,
+    runtime: Runtime,
 }
 
 impl Drop for Oci {
@@ -79,11 +79,6 @@ pub const PASSWORD: &str = "correct horse";
 
 impl Oci {
     pub fn start() -> Self {
-        Self::secured(None)
-    }
-
-    /// Over https with an authority whose certificate is left in a folder, if one is named.
-    pub fn secured(tls: Option<&Path>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let runtime = Runtime::new().unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -95,15 +90,15 @@ impl Oci {
         let bundle = folder.path().join("roots.pem");
         std::fs::write(&bundle, certificate.pem()).unwrap();
         let (port, root) = (free_port(), folder.path().join("storage"));
-        let scheme = if tls.is_some() { "https" } else { "http" };
         let config = json!({"version": 0.1, "log": {"level": "error", "accesslog": {"disabled": true}},
             "storage": {"filesystem": {"rootdirectory": root}, "delete": {"enabled": true}},
             "http": {"addr": format!("127.0.0.1:{port}"), "relativeurls": true, "secret": "x"},
-            "auth": {"token": {"realm": format!("{scheme}://{server}/oauth2/token"),
+            "auth": {"token": {"realm": format!("http://{server}/oauth2/token"),
                 "service": server, "issuer": "front", "rootcertbundle": bundle}}});
         let path = folder.path().join("config.yml");
         std::fs::write(&path, config.to_string()).unwrap();
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        debian();
         let child = Command::new("docker-registry")
             .arg("serve")
             .arg(&path)
@@ -133,23 +128,31 @@ impl Oci {
             lasting: 4_500.into(),
         });
         let routes = Router::new().fallback(serve).with_state(Arc::clone(&front));
-        let entered = runtime.enter();
-        match tls {
-            Some(tls) => azimg::sim::tls::serve(listener, routes, tls).unwrap(),
-            None => {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                runtime.spawn(async move { axum::serve(listener, routes).await.unwrap() });
-            }
-        }
-        drop(entered);
-        Self { child, front, folder, _runtime: runtime }
+        runtime.spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            axum::serve(listener, routes).await.unwrap();
+        });
+        Self { child, front, folder, runtime }
     }
 
-    /// The executable, signed in as the admin user.
+    /// The executable, signed in as the admin user, in a folder of its own.
     pub fn azimg(&self, arguments: &[&str]) -> Command {
         let mut command = super::azimg(arguments);
         command.args(["--username", ADMIN]).env("AZIMG_REGISTRY_PASSWORD", PASSWORD);
+        command.current_dir(self.folder.path());
         command
+    }
+
+    /// The same over https, for those who sign in over nothing else; its authority's certificate is left
+    /// in `tls/ca.pem` of its folder.
+    pub fn secure(&self) -> String {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = format!("https://{}", listener.local_addr().unwrap());
+        let routes = Router::new().fallback(serve).with_state(Arc::clone(&self.front));
+        let _entered = self.runtime.enter();
+        azimg::sim::tls::serve(listener, routes, &self.folder.path().join("tls")).unwrap();
+        address
     }
 
     /// `SERVER/name`.
@@ -171,6 +174,24 @@ impl Oci {
     pub fn credentials(&self) -> String {
         format!("00000000-0000-0000-0000-000000000000:{}", self.front.refresh())
     }
+}
+
+/// Fetches the real registry, and the client of others, where they are not there yet.
+pub fn debian() {
+    let there = |name: &str| Command::new(name).arg("--version").output().is_ok();
+    let lock = std::fs::File::create(super::cache("locks").join("debian")).unwrap();
+    lock.lock().unwrap();
+    if there("docker-registry") && there("skopeo") {
+        return;
+    }
+    let get = |arguments: &[&str]| {
+        let done = Command::new("apt-get").args(arguments).stdout(Stdio::null()).status();
+        let why =
+            "these tests need docker-registry and skopeo: apt-get install docker-registry skopeo";
+        assert!(done.is_ok_and(|status| status.success()), "{why}");
+    };
+    get(&["update", "-qq"]);
+    get(&["install", "-y", "-qq", "docker-registry", "skopeo"]);
 }
 
 fn json_answer(status: u16, body: &Value) -> Response {
@@ -381,6 +402,17 @@ impl Front {
             now.as_object_mut().unwrap().extend(to.as_object().unwrap().clone());
             self.attributes.lock().unwrap().insert(key, now);
         }
+        self.answer(method, name, part, &query)
+    }
+
+    /// What is answered to whoever may ask.
+    fn answer(
+        &self,
+        method: &Method,
+        name: &str,
+        part: Option<&str>,
+        query: &HashMap<String, String>,
+    ) -> Response {
         let head = |part: &str, value: Value| json!({"registry": self.server, "imageName": name, part: value});
         match part {
             None if *method == Method::DELETE => {
@@ -405,7 +437,7 @@ impl Front {
                 let next = format!("/acr/v1/{name}/_tags");
                 page(
                     &all,
-                    &query,
+                    query,
                     &next,
                     |tag| &tag.0,
                     |rows| {
@@ -417,7 +449,7 @@ impl Front {
             Some("manifests") => {
                 let all = self.digests(name);
                 let next = format!("/acr/v1/{name}/_manifests");
-                page(&all, &query, &next, String::as_str, |rows| {
+                page(&all, query, &next, String::as_str, |rows| {
                     let rows: Vec<Value> =
                         rows.iter().filter_map(|digest| self.manifest(name, digest)).collect();
                     head("manifests", rows.into())
@@ -540,6 +572,28 @@ async fn serve(State(front): State<Arc<Front>>, request: Request) -> Response {
 }
 
 impl Front {
+    /// What a request is passed on with: its own token, or one of the admin user's for what it is about.
+    fn token_for(
+        &self,
+        parts: &axum::http::request::Parts,
+        path: &str,
+    ) -> Option<header::HeaderValue> {
+        if !is_admin(&parts.headers) {
+            return parts.headers.get(header::AUTHORIZATION).cloned();
+        }
+        let rest = path.trim_start_matches("/v2/");
+        let name = ["/manifests/", "/blobs/", "/tags/", "/referrers/"]
+            .iter()
+            .find_map(|part| rest.split_once(part))
+            .map_or("", |(name, _)| name);
+        let mut scopes = vec![format!("repository:{name}:pull,push,delete")];
+        if let Some(from) = parts.uri.query().and_then(|q| q.split("from=").nth(1)) {
+            let from = percent_encoding::percent_decode_str(from.split('&').next().unwrap());
+            scopes.push(format!("repository:{}:pull", from.decode_utf8_lossy()));
+        }
+        format!("Bearer {}", self.access(&scopes)).parse().ok()
+    }
+
     async fn forward(
         &self,
         parts: axum::http::request::Parts,
@@ -554,38 +608,14 @@ impl Front {
                 through = through.header(name, value);
             }
         }
-        if is_admin(&parts.headers) {
-            let rest = path.trim_start_matches("/v2/");
-            let name = ["/manifests/", "/blobs/", "/tags/", "/referrers/"]
-                .iter()
-                .find_map(|part| rest.split_once(part))
-                .map_or("", |(name, _)| name);
-            let mut scopes = vec![format!("repository:{name}:pull,push,delete")];
-            if let Some(from) = parts.uri.query().and_then(|q| q.split("from=").nth(1)) {
-                let from = percent_encoding::percent_decode_str(from.split('&').next().unwrap());
-                scopes.push(format!("repository:{}:pull", from.decode_utf8_lossy()));
-            }
-            through = through.bearer_auth(self.access(&scopes));
-        } else if let Some(token) = parts.headers.get(header::AUTHORIZATION) {
+        if let Some(token) = self.token_for(&parts, path) {
             through = through.header(header::AUTHORIZATION, token);
         }
         through = match how {
-            Some(How::CutRequest(most)) => {
-                // The registry gets a part of it as if that were all.
-                let whole = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
-                let part = whole.slice(..most.min(whole.len()));
-                let from = parts.headers.get(header::CONTENT_RANGE).cloned();
-                let from =
-                    from.and_then(|v| v.to_str().ok()?.split_once('-')?.0.parse::<usize>().ok());
-                let from = from.unwrap_or_default();
-                let range = format!("{from}-{}", from + part.len().max(1) - 1);
-                let headers: HeaderMap = [
-                    (header::CONTENT_LENGTH, part.len().to_string().parse().unwrap()),
-                    (header::CONTENT_RANGE, range.parse().unwrap()),
-                ]
-                .into_iter()
-                .collect();
-                through.headers(headers).body(part)
+            Some(How::CutRequest(most)) => cut_request(through, &parts.headers, body, most).await,
+            // The SDK sends a whole body to learn that it must sign in, and wants it to be read.
+            _ if !parts.headers.contains_key(header::AUTHORIZATION) => {
+                through.body(axum::body::to_bytes(body, 64 << 20).await.unwrap_or_default())
             }
             _ => through.body(reqwest::Body::wrap_stream(body.into_data_stream())),
         };
@@ -621,6 +651,28 @@ impl Front {
         };
         response.body(body).unwrap()
     }
+}
+
+/// The registry gets a part of a request as if that were all.
+async fn cut_request(
+    through: reqwest::RequestBuilder,
+    headers: &HeaderMap,
+    body: Body,
+    most: usize,
+) -> reqwest::RequestBuilder {
+    let whole = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+    let part = whole.slice(..most.min(whole.len()));
+    let from = headers.get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    let from: usize =
+        from.and_then(|text| text.split_once('-')?.0.parse().ok()).unwrap_or_default();
+    let range = format!("{from}-{}", from + part.len().max(1) - 1);
+    let headers: HeaderMap = [
+        (header::CONTENT_LENGTH, part.len().to_string().parse().unwrap()),
+        (header::CONTENT_RANGE, range.parse().unwrap()),
+    ]
+    .into_iter()
+    .collect();
+    through.headers(headers).body(part)
 }
 
 /// An answer that breaks before it has said anything.

@@ -20,12 +20,20 @@ const READERS: &[&str] = &[
     "zstandard==0.25.0",
 ];
 
+/// The SDK's client of registries.
+const REGISTRY: &[&str] = &["azure-containerregistry==1.2.0"];
+
 /// Spark, which is large and needs a Java runtime.
 const SPARK: &[&str] = &["pyspark==4.3.0", "setuptools"];
 
 /// The folder of the executables that list from Azure.
 pub fn azure() -> PathBuf {
     environment("python", AZURE)
+}
+
+/// The folder of the executables that speak to registries.
+pub fn registry() -> PathBuf {
+    environment("python-registry", REGISTRY)
 }
 
 /// The folder of the executables that read what azimg wrote.
