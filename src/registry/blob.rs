@@ -8,8 +8,8 @@ use super::request::{Ask, Told};
 use crate::client::{Outgoing, is_loopback, refusal};
 use crate::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
-use reqwest::StatusCode;
 use reqwest::header::LOCATION;
+use reqwest::{Method, StatusCode};
 use url::Url;
 
 /// A refusal in storage's words is longer than some blobs.
@@ -19,6 +19,14 @@ impl Registry {
     /// The address of a blob.
     pub(super) fn blob_url(&self, repository: &str, digest: &str) -> Url {
         self.url(&["v2", repository, "blobs", digest], &[])
+    }
+
+    /// Deletes a blob; manifests that have it stay, and do not work any more.
+    pub async fn delete_blob(&self, repository: &str, digest: &str) -> Result<()> {
+        let scope = format!("repository:{repository}:delete");
+        let ask =
+            Ask { method: Method::DELETE, ..Ask::get(self.blob_url(repository, digest), &scope) };
+        self.ask(&ask, |_| Ok(())).await
     }
 
     /// A blob of that size, whose bytes are what its digest names.

@@ -17,6 +17,7 @@ mod memory;
 mod peers;
 mod publish;
 mod quota;
+mod registry;
 mod wire;
 
 use azimg::sim::{Conditions, Scale, World, generate};
@@ -80,7 +81,7 @@ fn row<const N: usize>(cells: [&dyn std::fmt::Display; N]) -> Vec<String> {
 }
 
 fn main() {
-    let benches: [(&str, fn()); 7] = [
+    let benches: [(&str, fn()); 8] = [
         ("quota", quota::run),
         ("peers", peers::run),
         ("wire", wire::run),
@@ -88,6 +89,7 @@ fn main() {
         ("memory", memory::run),
         ("publish", publish::run),
         ("lookup", lookup::run),
+        ("registry", registry::run),
     ];
     let asked: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     let unknown = asked.iter().find(|name| !benches.iter().any(|(known, _)| known == name));

@@ -50,7 +50,8 @@ fn an_upload_goes_on_within_its_registry_or_not_at_all() {
             let attacker = server(|_, _| reply(201, &[], ""), String::new()).await;
             let evil = server(answer, attacker.address.clone()).await;
             let registry = Registry::new(&evil.address, entra()).unwrap();
-            let package = Package::read(&[file.clone()], &ReadAs::Guessed, None).unwrap();
+            let package =
+                Package::read(std::slice::from_ref(&file), &ReadAs::Guessed, None).unwrap();
             let tags = ["v1".to_owned()];
             let pushed = registry.push("app", &package, &tags, &[], &Moved::default()).await;
             let error = pushed.unwrap_err().to_string();

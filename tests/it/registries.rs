@@ -134,6 +134,44 @@ fn every_recorded_listing_is_read() {
             let tags = manifest["tags"].as_array().map_or(0, Vec::len);
             assert_eq!(read.tags.len(), tags);
             assert_eq!(read.architecture.as_deref(), manifest["architecture"].as_str());
+            // And makes the row that it should.
+            let row = azimg::source::registry::row("r.azurecr.io", name.unwrap(), read);
+            let row = serde_json::to_value(row).unwrap();
+            let id =
+                format!("r.azurecr.io/{}@{}", name.unwrap(), manifest["digest"].as_str().unwrap());
+            assert_eq!((&row["id"], &row["bytes"]), (&json!(id), &manifest["imageSize"]));
+            let mut tags: Vec<&str> = manifest["tags"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect();
+            tags.sort_unstable();
+            assert_eq!(row["tags"], json!(tags));
+            for (column, member) in [
+                ("os", "os"),
+                ("architecture", "architecture"),
+                ("mediaType", "mediaType"),
+                ("configMediaType", "configMediaType"),
+            ] {
+                assert_eq!(
+                    row[column].as_str(),
+                    manifest[member].as_str().filter(|t| !t.is_empty())
+                );
+            }
+            for (column, member) in [
+                ("canDelete", "deleteEnabled"),
+                ("canWrite", "writeEnabled"),
+                ("canList", "listEnabled"),
+                ("canRead", "readEnabled"),
+            ] {
+                assert_eq!(row[column], manifest["changeableAttributes"][member]);
+            }
+            let parts = manifest["references"].as_array().into_iter().flatten();
+            let parts: Vec<&Value> = parts.map(|part| &part["digest"]).collect();
+            assert_eq!(row["manifests"], json!(parts));
+            let seconds = |text: &Value| text.as_str().map(|text| text[..19].to_owned());
+            assert_eq!(seconds(&row["createdAt"]), seconds(&manifest["createdTime"]));
             lists += 1;
         }
         if body["manifestCount"].is_number() {

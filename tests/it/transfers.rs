@@ -193,6 +193,26 @@ fn blob(layout: &Layout, digest: &str) -> PathBuf {
 }
 
 #[test]
+fn a_blob_that_is_deleted_comes_back_with_the_next_push() {
+    let oci = Oci::start();
+    let folder = tempfile::tempdir().unwrap();
+    let source = Layout::new(&folder.path().join("source"));
+    source.tag(&source.image("amd64", &[b"a layer"], &Value::Null), "v1");
+    let at = oci.at("app:v1");
+    let push = || {
+        let line = ["registry", "push", &at, source.0.to_str().unwrap(), "-o", "json"];
+        json(&mut oci.azimg(&line))
+    };
+    push();
+    let lost = format!("{}@{}", oci.at("app"), digest(b"a layer"));
+    for (yes, expected) in [("--quiet", 2), ("--yes", 0), ("--yes", 4)] {
+        let line = ["registry", "delete", &lost, "--blob", yes];
+        assert_eq!(finish(&mut oci.azimg(&line)).0, expected, "{yes}");
+    }
+    assert_eq!(push()["uploaded"], 1);
+}
+
+#[test]
 fn what_skopeo_pushes_is_pulled_and_what_docker_saves_is_pushed() {
     let oci = Oci::start();
     let folder = tempfile::tempdir().unwrap();

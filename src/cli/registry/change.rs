@@ -31,15 +31,19 @@ pub(in crate::cli) struct SetArgs {
 }
 
 #[derive(clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "flags")]
 pub(in crate::cli) struct DeleteArgs {
     /// LOGINSERVER/REPOSITORY, with :TAG or @DIGEST behind it
     reference: String,
     /// Unlock what is locked, then delete it
     #[arg(long)]
     unlock: bool,
-    /// Delete a whole repository
+    /// Delete a whole repository, or a blob
     #[arg(long)]
     yes: bool,
+    /// The digest is that of a blob: a layer or a configuration, without which no image of it works
+    #[arg(long)]
+    blob: bool,
     /// Print what would be deleted, and delete nothing
     #[arg(long)]
     dry_run: bool,
@@ -138,8 +142,32 @@ fn called(name: &Name) -> &str {
     }
 }
 
+async fn delete_blob(
+    registry: &Registry,
+    repository: &str,
+    name: &Name,
+    args: &DeleteArgs,
+    output: &Output,
+) -> Result<()> {
+    let Name::Digest(digest) = name else {
+        return Err(Error::invalid("--blob: a blob is named by its digest"));
+    };
+    if !args.yes && !args.dry_run {
+        return Err(Error::invalid(
+            "--blob: every image of the repository that has it is broken then; say --yes to delete it",
+        ));
+    }
+    if !args.dry_run {
+        registry.delete_blob(repository, digest).await?;
+    }
+    output.one(json!({"reference": args.reference, "blobsDeleted": [digest]}))
+}
+
 pub(super) async fn delete(config: &Config, args: &DeleteArgs, output: &Output) -> Result<()> {
     let (registry, repository, name) = open_reference(config, &args.reference, &args.login).await?;
+    if args.blob {
+        return delete_blob(&registry, &repository, &name, args, output).await;
+    }
     if name == Name::Whole && !args.yes {
         return Err(Error::invalid(format!(
             "'{}' is a whole repository: say --yes to delete it with all its images, or name a tag or \

@@ -1,0 +1,298 @@
+//! Registries: a gigabyte up and down against `skopeo`, long lists against the Azure SDK, and the
+//! inventory of a large registry beside the fewest requests that could make it.
+
+use crate::memory::peak_of;
+use crate::support::oci::Oci;
+use crate::support::{Azure, finish, json, root, venv};
+use crate::{row, table};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use azimg::sim::registries::{SimAttributes, SimManifest, SimRegistry, SimRepository, SimTag};
+use azimg::sim::{Conditions, Scale, World, generate};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// Layers of the image that goes up and down, and their size.
+const LAYERS: usize = 8;
+const LAYER: usize = 128 << 20;
+
+fn digest(bytes: &[u8]) -> String {
+    let hash = Sha256::digest(bytes);
+    hash.iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+pub fn run() {
+    transfers();
+    lists();
+    inventory();
+}
+
+/// A layout with one image of random bytes.
+fn layout(root: &Path) {
+    let blobs = root.join("blobs/sha256");
+    std::fs::create_dir_all(&blobs).unwrap();
+    let mut random = StdRng::seed_from_u64(1);
+    let write = |bytes: &[u8]| {
+        let digest = digest(bytes);
+        std::fs::write(blobs.join(&digest[7..]), bytes).unwrap();
+        json!({"digest": digest, "size": bytes.len(),
+            "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip"})
+    };
+    let mut bytes = vec![0_u8; LAYER];
+    let mut layers = Vec::new();
+    for _ in 0..LAYERS {
+        random.fill(&mut bytes[..]);
+        layers.push(write(&bytes));
+    }
+    let ids: Vec<&Value> = layers.iter().map(|layer| &layer["digest"]).collect();
+    let config = json!({"architecture": "amd64", "os": "linux",
+        "rootfs": {"type": "layers", "diff_ids": ids}});
+    let mut config = write(config.to_string().as_bytes());
+    config["mediaType"] = CONFIG.into();
+    let manifest =
+        json!({"schemaVersion": 2, "mediaType": IMAGE, "config": config, "layers": layers});
+    let mut entry = write(manifest.to_string().as_bytes());
+    entry["mediaType"] = IMAGE.into();
+    entry["annotations"] = json!({"org.opencontainers.image.ref.name": "v1"});
+    let index = json!({"schemaVersion": 2, "manifests": [entry]});
+    std::fs::write(root.join("index.json"), index.to_string()).unwrap();
+    std::fs::write(root.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+}
+
+/// How long a command took, and the most memory that it had, in MiB.
+fn timed(command: &mut Command) -> (f64, u64) {
+    let begun = Instant::now();
+    let peak = peak_of(&mut command.spawn().unwrap());
+    (begun.elapsed().as_secs_f64(), peak)
+}
+
+fn transfers() {
+    let oci = Oci::start();
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source");
+    layout(&source);
+    let credentials = oci.credentials();
+    let skopeo = |line: &[&str]| {
+        let mut command = Command::new("skopeo");
+        command.args(line).env("HOME", folder.path()).stdout(std::process::Stdio::null());
+        timed(&mut command)
+    };
+    let azimg = |line: &[&str]| {
+        let mut command = oci.azimg(&[&["--quiet", "registry"], line].concat());
+        timed(command.stdout(std::process::Stdio::null()))
+    };
+    let path = source.to_str().unwrap();
+    let mut times: BTreeMap<&str, Vec<(f64, u64)>> = BTreeMap::new();
+    for turn in 0..3 {
+        let (ours, theirs) =
+            (oci.at(&format!("ours{turn}:v1")), oci.at(&format!("theirs{turn}:v1")));
+        times.entry("push azimg").or_default().push(azimg(&["push", &ours, path]));
+        let to = format!("docker://{theirs}");
+        let from = format!("oci:{path}:v1");
+        let line = ["copy", "--dest-tls-verify=false", "--dest-creds", &credentials, &from, &to];
+        times.entry("push skopeo").or_default().push(skopeo(&line));
+        let down = folder.path().join("down");
+        let line = ["pull", &ours, down.to_str().unwrap()];
+        times.entry("pull azimg").or_default().push(azimg(&line));
+        std::fs::remove_dir_all(&down).unwrap();
+        let into = format!("oci:{}:v1", down.display());
+        let line = ["copy", "--src-tls-verify=false", "--src-creds", &credentials, &to, &into];
+        times.entry("pull skopeo").or_default().push(skopeo(&line));
+        std::fs::remove_dir_all(&down).unwrap();
+    }
+    let best = |name: &str| {
+        let all = &times[name];
+        let took = all.iter().map(|(took, _)| *took).fold(f64::MAX, f64::min);
+        (took, all.iter().map(|(_, peak)| *peak).max().unwrap())
+    };
+    let gib = (LAYERS * LAYER) as f64 / f64::from(1 << 30);
+    let mut rows =
+        vec![row([&"", &"azimg", &"skopeo", &"ratio (≥ 1.0)", &"azimg's memory (≤ 64 MiB)"])];
+    for what in ["push", "pull"] {
+        let (ours, peak) = best(&format!("{what} azimg"));
+        let (theirs, _) = best(&format!("{what} skopeo"));
+        rows.push(row([
+            &what,
+            &format!("{ours:.2} s"),
+            &format!("{theirs:.2} s"),
+            &format!("{:.2}", theirs / ours),
+            &format!("{peak} MiB"),
+        ]));
+    }
+    table(
+        &format!("An image of {gib:.0} GiB in {LAYERS} layers, docker-registry on this machine"),
+        &rows,
+    );
+}
+
+fn manifest(content: Vec<u8>, tagged: bool) -> (String, SimManifest) {
+    let name = digest(&content);
+    let manifest = SimManifest {
+        media_type: IMAGE,
+        content,
+        size: 1_000_000,
+        created: format!("2026-0{}-02T03:04:05.1234567Z", if tagged { 5 } else { 4 }),
+        platform: Some(("amd64", "linux")),
+        attributes: SimAttributes::default(),
+    };
+    (name, manifest)
+}
+
+/// A registry whose repositories have so many tagged and untagged images.
+fn registry(repositories: &[(usize, usize)]) -> SimRegistry {
+    let mut registry = azimg::sim::registries::generate_registry(0, 0, 1);
+    for (number, (tagged, untagged)) in repositories.iter().enumerate() {
+        let mut repository = SimRepository::default();
+        for at in 0..tagged + untagged {
+            let config =
+                json!({"architecture": "amd64", "os": "linux", "n": [number, at]}).to_string();
+            let config_digest = digest(config.as_bytes());
+            let content = json!({"schemaVersion": 2, "mediaType": IMAGE,
+                "config": {"mediaType": CONFIG, "digest": config_digest, "size": config.len()},
+                "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "size": 1000,
+                    "digest": digest(format!("{}", at % 7).as_bytes())}]});
+            registry.blobs.insert(config_digest, config.into_bytes());
+            let (name, found) = manifest(content.to_string().into_bytes(), at < *tagged);
+            if at < *tagged {
+                let (created, attributes) = (found.created.clone(), SimAttributes::default());
+                let tag = SimTag { digest: name.clone(), created, attributes };
+                repository.tags.insert(format!("1.{at}"), tag);
+            }
+            repository.manifests.insert(name, found);
+        }
+        registry.repositories.insert(format!("team{}/app-{number}", number % 100), repository);
+    }
+    registry
+}
+
+fn azure(registry: SimRegistry) -> Azure {
+    let World { locations, .. } = generate(Scale::Small, 1);
+    let mut world = World::new(locations, Vec::new());
+    world.registries = vec![registry];
+    Azure::under(world, Conditions::default(), None)
+}
+
+/// https in front of a registry: the SDK signs in over nothing else.
+fn secure(folder: &Path, server: &str) -> (String, tokio::runtime::Runtime) {
+    async fn pass(
+        State((client, to)): State<(reqwest::Client, String)>,
+        request: Request,
+    ) -> Response {
+        let (parts, body) = request.into_parts();
+        let url = format!("http://{to}{}", parts.uri.path_and_query().unwrap());
+        let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+        let sent = client.request(parts.method, url).headers(parts.headers).body(body);
+        let answer = sent.send().await.unwrap();
+        let mut response = Response::builder().status(answer.status());
+        *response.headers_mut().unwrap() = answer.headers().clone();
+        response.body(Body::from(answer.bytes().await.unwrap())).unwrap()
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = format!("https://{}", listener.local_addr().unwrap());
+    let state = (reqwest::Client::new(), server.to_owned());
+    let entered = runtime.enter();
+    azimg::sim::tls::serve(listener, Router::new().fallback(pass).with_state(state), folder)
+        .unwrap();
+    drop(entered);
+    (address, runtime)
+}
+
+fn lists() {
+    const MANIFESTS: usize = 20_000;
+    let azure = azure(registry(&[(MANIFESTS, 0)]));
+    let server = azure.running.registries[0].clone();
+    let folder = tempfile::tempdir().unwrap();
+    let (endpoint, _runtime) = secure(folder.path(), &server);
+    let mut rows = vec![row([&"", &"azimg", &"SDK", &"SDK ÷ azimg (≥ 5)"])];
+    for what in ["tags", "manifests"] {
+        let ours = (0..3).map(|_| {
+            let begun = Instant::now();
+            let at = format!("{server}/team0/app-0");
+            let listed = json(&mut azure.azimg(&["registry", what, &at, "-o", "json"]));
+            assert_eq!(listed.as_array().unwrap().len(), MANIFESTS);
+            begun.elapsed().as_secs_f64()
+        });
+        let ours = ours.fold(f64::MAX, f64::min);
+        let authority = folder.path().join("ca.pem");
+        let mut command = Command::new(venv::registry().join("python"));
+        command.env_clear().env("HOME", folder.path()).env("REQUESTS_CA_BUNDLE", authority);
+        command.arg(root().join("tests/fixtures/registry_peer.py"));
+        let (code, out, err) = finish(command.args([&endpoint, "count", "team0/app-0", what]));
+        assert_eq!(code, 0, "{err}");
+        let told: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(told["count"], MANIFESTS);
+        // Its own clock: without the start of Python.
+        let theirs = told["seconds"].as_f64().unwrap();
+        let ratio = format!("{:.1}", theirs / ours);
+        rows.push(row([&what, &format!("{ours:.2} s"), &format!("{theirs:.2} s"), &ratio]));
+    }
+    table(&format!("A repository of {MANIFESTS} manifests and tags"), &rows);
+}
+
+fn inventory() {
+    // 47,000 tags and 45,000 untagged manifests in 9,400 repositories (peers §2.5).
+    let shape: Vec<(usize, usize)> =
+        (0..9_400).map(|number| (5, if number % 47 < 37 { 5 } else { 4 })).collect();
+    let untagged: usize = shape.iter().map(|(_, untagged)| untagged).sum();
+    let azure = azure(registry(&shape));
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let mut rows = vec![row([&"", &"took", &"rows", &"requests", &"the fewest", &"memory"])];
+    let mut before = 0;
+    for (what, details, read) in
+        [("lists alone", "none", 0), ("with content", "latest", 47_000), ("again", "latest", 0)]
+    {
+        let line = [
+            "crawl",
+            "--quiet",
+            "--source",
+            "registry",
+            "--details",
+            details,
+            "-o",
+            "json",
+            "--store",
+        ];
+        let mut command = azure.azimg(&line);
+        command.arg(&store).stdout(std::process::Stdio::null());
+        let (took, peak) = timed(&mut command);
+        let all = azure.sim.stats.to_json()["requests"].as_u64().unwrap();
+        let requests = all - before;
+        before = all;
+        let count = {
+            let current = crate::support::read_json(&store.join("current.json"));
+            let run = current["run"].as_str().unwrap();
+            let manifest = store.join("snapshots").join(run).join("manifest.json");
+            let manifest = crate::support::read_json(&manifest);
+            let files = manifest["files"].as_array().unwrap().clone();
+            files.iter().find(|f| f["name"] == "registry.parquet").unwrap()["rows"].clone()
+        };
+        // Subscriptions, registries, repositories by the thousand, a list for each repository; a
+        // manifest and its configuration for each that is read.
+        let fewest = 2 + 10 + 9_400 + 2 * read;
+        rows.push(row([
+            &what,
+            &format!("{took:.1} s"),
+            &count,
+            &requests,
+            &fewest,
+            &format!("{peak} MiB"),
+        ]));
+    }
+    table(
+        &format!("A registry of 9,400 repositories, 47,000 tags and {untagged} untagged manifests"),
+        &rows,
+    );
+}
