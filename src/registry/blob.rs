@@ -35,11 +35,12 @@ impl Registry {
         repository: &str,
         digest: &str,
         size: usize,
+        scope: &str,
     ) -> Result<Bytes> {
         let url = self.blob_url(repository, digest);
         let mut tries = Tries::new(&self.pace, &url);
         loop {
-            let error = match self.once_from_its_place(&url, repository, size).await? {
+            let error = match self.once_from_its_place(&url, scope, size).await? {
                 Ok(bytes) if bytes.len() == size && sha256(&bytes) == digest => return Ok(bytes),
                 Ok(_) => {
                     let at = self.login_server();
@@ -57,12 +58,11 @@ impl Registry {
     async fn once_from_its_place(
         &self,
         url: &Url,
-        repository: &str,
+        scope: &str,
         size: usize,
     ) -> Result<Result<Bytes>> {
-        let scope = format!("repository:{repository}:pull");
         let largest = size.max(SMALLEST);
-        let ask = Ask { accept: "*/*", largest, ..Ask::get(url.clone(), &scope) };
+        let ask = Ask { accept: "*/*", largest, ..Ask::get(url.clone(), scope) };
         let (status, told) = self.ask_any(&ask).await?;
         if status.is_success() {
             return Ok(Ok(told.body));

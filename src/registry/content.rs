@@ -58,6 +58,11 @@ pub struct Descriptor {
     pub platform: Value,
 }
 
+/// What is granted to whoever pulls.
+pub fn pull_scope(repository: &str) -> String {
+    format!("repository:{repository}:pull")
+}
+
 pub(super) fn sha256(bytes: &[u8]) -> String {
     format!("sha256:{}", hex(&Sha256::digest(bytes)))
 }
@@ -127,26 +132,45 @@ fn bad(part: &str, error: &serde_json::Error) -> Error {
 impl Registry {
     /// A manifest, by tag or digest.
     pub async fn content(&self, repository: &str, name: &Name) -> Result<Content> {
+        self.content_with(repository, name, &pull_scope(repository)).await
+    }
+
+    /// The same, with a token for that scope, which may be one for several repositories.
+    pub async fn content_with(
+        &self,
+        repository: &str,
+        name: &Name,
+        scope: &str,
+    ) -> Result<Content> {
         let reference = match name {
             Name::Tag(text) | Name::Digest(text) => text,
             Name::Whole => return Err(Error::invalid("name a tag or a digest")),
         };
         let url = self.url(&["v2", repository, "manifests", reference], &[]);
-        let scope = format!("repository:{repository}:pull");
         let largest = LARGEST_MANIFEST;
-        let ask = Ask { accept: MANIFESTS, largest, ..Ask::get(url, &scope) };
+        let ask = Ask { accept: MANIFESTS, largest, ..Ask::get(url, scope) };
         self.ask(&ask, |told| Content::verified(&told, name)).await
     }
 
     /// The configuration of an image: a small blob, verified.
     pub async fn config(&self, repository: &str, descriptor: &Descriptor) -> Result<Value> {
+        self.config_with(repository, descriptor, &pull_scope(repository)).await
+    }
+
+    /// The same, with a token for that scope, which may be one for several repositories.
+    pub async fn config_with(
+        &self,
+        repository: &str,
+        descriptor: &Descriptor,
+        scope: &str,
+    ) -> Result<Value> {
         let what = format!("{}/{repository}@{}", self.login_server(), descriptor.digest);
         let size = usize::try_from(descriptor.size).unwrap_or(usize::MAX);
         if size > LARGEST_CONFIG {
             let most = LARGEST_CONFIG >> 20;
             return Err(Error::corrupt(format!("{what}: a configuration of more than {most} MiB")));
         }
-        let bytes = self.small_blob(repository, &descriptor.digest, size).await?;
+        let bytes = self.small_blob(repository, &descriptor.digest, size, scope).await?;
         serde_json::from_slice(&bytes)
             .map_err(|e| Error::corrupt(format!("{what}: a configuration that is no JSON ({e})")))
     }
@@ -155,7 +179,7 @@ impl Registry {
     /// for it where a registry does not have that.
     pub async fn referrers(&self, repository: &str, digest: &str) -> Result<Vec<Descriptor>> {
         let url = self.url(&["v2", repository, "referrers", digest], &[]);
-        let scope = format!("repository:{repository}:pull");
+        let scope = pull_scope(repository);
         let accept = "application/vnd.oci.image.index.v1+json";
         let ask = Ask { accept, largest: LARGEST_MANIFEST, ..Ask::get(url, &scope) };
         let document = match self.ask_json::<Value>(&ask).await {

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use reqwest::header::HeaderValue;
 use serde::Deserialize;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -38,12 +38,15 @@ pub enum Login {
     Anonymous,
 }
 
+/// A token and when it ends; whoever asks for it meanwhile waits for the same.
+type Slot = tokio::sync::Mutex<Option<(HeaderValue, Instant)>>;
+
 /// The tokens of one registry.
 pub(super) struct Tokens {
     login: Login,
     service: String,
     refresh: tokio::sync::Mutex<Option<(String, Instant)>>,
-    access: tokio::sync::Mutex<HashMap<String, (HeaderValue, Instant)>>,
+    access: Mutex<HashMap<String, Arc<Slot>>>,
 }
 
 #[derive(Deserialize)]
@@ -82,26 +85,17 @@ fn sensitive(text: String) -> Result<HeaderValue> {
 
 impl Tokens {
     pub(super) fn new(login: Login, service: String) -> Self {
-        Self {
-            login,
-            service,
-            refresh: tokio::sync::Mutex::default(),
-            access: tokio::sync::Mutex::default(),
-        }
+        Self { login, service, refresh: tokio::sync::Mutex::default(), access: Mutex::default() }
     }
 
-    async fn kept(&self, scope: &str) -> Option<(HeaderValue, Instant)> {
-        let access = self.access.lock().await;
-        access.get(scope).filter(|(_, until)| *until > Instant::now()).cloned()
-    }
-
-    /// Keeps a token; of registries with thousands of repositories, only as many as are in use.
-    async fn keep(&self, scope: &str, header: HeaderValue, until: Instant) {
-        let mut access = self.access.lock().await;
-        if access.len() >= MOST_TOKENS {
+    /// Where the token of a scope is kept; of registries with thousands of repositories, only as many
+    /// as are in use.
+    fn slot(&self, scope: &str) -> Arc<Slot> {
+        let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
+        if access.len() >= MOST_TOKENS && !access.contains_key(scope) {
             access.clear();
         }
-        access.insert(scope.to_owned(), (header, until));
+        Arc::clone(access.entry(scope.to_owned()).or_default())
     }
 }
 
@@ -112,8 +106,10 @@ impl Registry {
             let text = STANDARD.encode(format!("{user}:{}", password.secret()));
             return sensitive(format!("Basic {text}"));
         }
-        if let Some((header, _)) = self.tokens.kept(scope).await {
-            return Ok(header);
+        let slot = self.tokens.slot(scope);
+        let mut kept = slot.lock().await;
+        if let Some((header, _)) = kept.as_ref().filter(|(_, until)| *until > Instant::now()) {
+            return Ok(header.clone());
         }
         let service = self.tokens.service.as_str();
         let mut form = vec![("service", service)];
@@ -128,13 +124,13 @@ impl Registry {
         let granted: Granted = self.token_request("token", &form).await?;
         let until = ends(&granted.access_token);
         let header = sensitive(format!("Bearer {}", granted.access_token))?;
-        self.tokens.keep(scope, header.clone(), until).await;
+        *kept = Some((header.clone(), until));
         Ok(header)
     }
 
     /// Forgets what a scope was authorized with, and what that came from: it was refused.
     pub(super) async fn forget(&self, scope: &str) {
-        self.tokens.access.lock().await.remove(scope);
+        *self.tokens.slot(scope).lock().await = None;
         *self.tokens.refresh.lock().await = None;
     }
 

@@ -13,7 +13,7 @@ mod reference;
 mod request;
 pub mod transfer;
 
-pub use content::{Content, Descriptor};
+pub use content::{Content, Descriptor, pull_scope};
 pub use listing::{Attributes, Deleted, Manifest, ManifestPages, Part, Repository, Tag};
 pub use login::Login;
 pub use reference::{Name, Reference, is_tag};

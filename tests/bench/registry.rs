@@ -82,9 +82,11 @@ fn transfers() {
     let source = folder.path().join("source");
     layout(&source);
     let credentials = oci.credentials();
+    // A home of its own each time: it remembers which repository has a blob, and takes it over from there.
     let skopeo = |line: &[&str]| {
+        let home = tempfile::tempdir().unwrap();
         let mut command = Command::new("skopeo");
-        command.args(line).env("HOME", folder.path()).stdout(std::process::Stdio::null());
+        command.args(line).env("HOME", home.path()).stdout(std::process::Stdio::null());
         timed(&mut command)
     };
     let azimg = |line: &[&str]| {

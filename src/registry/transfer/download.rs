@@ -6,7 +6,7 @@ use crate::client::{refusal, send_failure};
 use crate::error::{Error, Result};
 use crate::format::hex;
 use crate::registry::pace::Tries;
-use crate::registry::{Descriptor, Registry};
+use crate::registry::{Descriptor, Registry, pull_scope};
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LOCATION, RANGE};
 use reqwest::{Method, Response, StatusCode};
 use sha2::{Digest, Sha256};
@@ -187,7 +187,7 @@ impl Registry {
     /// Opens a blob from a byte on: at the registry, or without credentials where it says that the
     /// blob lies. Whether the answer begins there.
     async fn open_blob(&self, repository: &str, url: &Url, from: u64) -> Result<(Response, bool)> {
-        let scope = format!("repository:{repository}:pull");
+        let scope = pull_scope(repository);
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         if from > 0 {

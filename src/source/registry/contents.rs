@@ -1,14 +1,15 @@
 //! What manifests hold, read one by one, once ever.
 
-use super::{AT_ONCE, Containers, gave_up};
+use super::{AT_ONCE, Containers, TOGETHER, gave_up};
 use crate::error::{ErrorKind, Result};
 use crate::image::registry::{Contained, Told, manifest_id};
-use crate::registry::{Content, Descriptor, Name, Registry};
+use crate::registry::{Content, Descriptor, Name, Registry, pull_scope};
 use crate::source::{Crawled, Effort, Rows, ended};
 use crate::work::{Gap, Outcome, RegistryScope, Scope, State, WorkItem};
 use futures::{StreamExt, stream};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
@@ -28,11 +29,24 @@ impl Containers {
             Ok(registry) => registry,
             Err(error) => return gave_up(item, error, effort),
         };
+        // They come sorted by repository: a token for some repositories is good for all of their
+        // manifests.
+        let mut names: Vec<&str> = manifests.iter().map(|[name, _]| name.as_str()).collect();
+        names.dedup();
+        let scopes: HashMap<&str, Arc<str>> = names
+            .chunks(TOGETHER)
+            .flat_map(|names| {
+                let scopes: Vec<String> = names.iter().map(|name| pull_scope(name)).collect();
+                let scope: Arc<str> = scopes.join(" ").into();
+                names.iter().map(move |name| (*name, Arc::clone(&scope)))
+            })
+            .collect();
         let asked = stream::iter(manifests).map(|name| {
-            let registry = &registry;
+            let (registry, scope) = (&registry, scopes.get(name[0].as_str()).cloned());
             async move {
                 let is_late = Instant::now() >= effort.until;
-                (name, if is_late { None } else { Some(read(registry, name).await) })
+                let scope = scope.unwrap_or_default();
+                (name, if is_late { None } else { Some(read(registry, name, &scope).await) })
             }
         });
         let mut told = Vec::new();
@@ -73,14 +87,19 @@ impl Containers {
 }
 
 /// What one manifest holds, with its configuration where it is an image's.
-async fn read(registry: &Registry, [repository, digest]: &[String; 2]) -> Result<Contained> {
-    let content = registry.content(repository, &Name::Digest(digest.clone())).await?;
+async fn read(
+    registry: &Registry,
+    [repository, digest]: &[String; 2],
+    scope: &str,
+) -> Result<Contained> {
+    let name = Name::Digest(digest.clone());
+    let content = registry.content_with(repository, &name, scope).await?;
     let mut contained = contained(&content)?;
     contained.id = manifest_id(registry.login_server(), repository, digest);
     if let Some(config) = content.descriptors("config")?.first()
         && is_image_config(&config.media_type)
     {
-        let config = registry.config(repository, config).await?;
+        let config = registry.config_with(repository, config, scope).await?;
         add_config(&mut contained, &config);
     }
     Ok(contained)

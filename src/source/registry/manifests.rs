@@ -1,6 +1,6 @@
 //! The manifests of some repositories, and which of them are worth reading.
 
-use super::{AT_ONCE, Containers, nothing};
+use super::{Containers, TOGETHER, nothing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::registry::{RegistryImage, is_index};
 use crate::registry::{Attributes, Manifest, Registry};
@@ -66,7 +66,7 @@ impl Containers {
         };
         let registry = self.registry(login_server)?;
         let mut found = Found::default();
-        let mut chunks = repositories.chunks(AT_ONCE);
+        let mut chunks = repositories.chunks(TOGETHER);
         for (number, chunk) in chunks.by_ref().enumerate() {
             let after = |at: usize| after.as_deref().filter(|_| number == 0 && at == 0);
             let asked = chunk.iter().enumerate().map(|(at, repository)| {

@@ -28,6 +28,8 @@ use time::OffsetDateTime;
 
 /// Requests to one registry that an item has under way at once.
 const AT_ONCE: usize = 8;
+/// Repositories that one token is asked for: a token is a header, and headers have an end.
+const TOGETHER: usize = 10;
 /// The version of the provider that recordings have (azure-rest §1).
 const VERSION: (&str, &str) = ("api-version", "2022-09-01");
 /// Repositories of one item: some seconds of work.
