@@ -6,7 +6,12 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use time::OffsetDateTime;
+
+/// How often a ledger's lock is tried, and what lies in between.
+const TRIES: u32 = 10;
+const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 
 /// How far one part of a plan is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +46,26 @@ pub struct Ledger {
     states: BTreeMap<String, State>,
 }
 
+/// Locks a ledger for this process. A program that is being started has all open files for a moment,
+/// and with them their locks: so a lock is tried more than once.
+fn lock(file: &File, path: &Path) -> Result<()> {
+    let mut tried = 0;
+    loop {
+        tried += 1;
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if tried < TRIES => std::thread::sleep(BETWEEN_TRIES),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    format!("{} is in use: this plan is being applied already", path.display()),
+                ));
+            }
+            Err(TryLockError::Error(e)) => return Err(Error::io(path.display(), e)),
+        }
+    }
+}
+
 impl Ledger {
     /// Opens the ledger of the plan of that name, or begins it; an error while another process has it
     /// open. A line that was cut, at whatever byte, is the mark of a crash, and is passed over; one of
@@ -50,13 +75,7 @@ impl Ledger {
         let mut file =
             OpenOptions::new().read(true).create(true).append(true).open(path).map_err(io)?;
         // Two that do one plan would each send what the other has begun.
-        file.try_lock().map_err(|e| match e {
-            TryLockError::WouldBlock => Error::new(
-                ErrorKind::Conflict,
-                format!("{} is in use: this plan is being applied already", path.display()),
-            ),
-            TryLockError::Error(e) => io(e),
-        })?;
+        lock(&file, path)?;
         let mut text = Vec::new();
         file.read_to_end(&mut text).map_err(io)?;
         let mut states = BTreeMap::new();

@@ -191,6 +191,9 @@ fn every_command_shows_examples() {
         &["registry", "inspect", "--help"],
         &["registry", "set", "--help"],
         &["registry", "delete", "--help"],
+        &["registry", "push", "--help"],
+        &["registry", "pull", "--help"],
+        &["registry", "purge", "--help"],
         &["gallery", "list", "--help"],
         &["gallery", "images", "--help"],
         &["gallery", "versions", "--help"],
@@ -215,7 +218,7 @@ fn every_command_shows_examples() {
         assert_eq!(code, 0);
         let (_, examples) = stdout.split_once("Examples:").unwrap_or_else(|| panic!("{command:?}"));
         let lines = examples.lines().filter(|line| line.contains("azimg "));
-        assert_eq!(lines.count(), 2, "{command:?}");
+        assert!(lines.count() >= 2, "{command:?}");
     }
     let (code, script, _) = finish(&mut azimg(&["completions", "bash"]));
     assert!(code == 0 && script.contains("azimg"));

@@ -65,7 +65,7 @@ fn a_catalog_made_by_hand_comes_back_as_it_is() {
     let store = folder.path().join("store");
     let result = crawl(&azure, &store, &["--all-locations", "--details", "all"]);
     assert_eq!(result["state"], "complete");
-    assert_eq!(result["images"], json!({"marketplace": 6, "gallery": 0}));
+    assert_eq!(result["images"], json!({"marketplace": 6, "gallery": 0, "registry": 0}));
     let found = rows(&store);
     assert_eq!(by_id(&found), by_id(&by_hand()));
     let latest: Vec<&str> = found

@@ -347,6 +347,8 @@ fn sources_live_beside_each_other() {
     json(&mut azure.azimg(&["crawl", "--store", store, "-o", "json"]));
     let marketplace = crate::support::rows(folder.path());
     let galleries = rows(folder.path());
+    let containers = crate::inventory::rows(folder.path());
+    assert!(!containers.is_empty());
     // A run of one source keeps the other's rows, and their lookups.
     let result = crawl(&azure, folder.path(), &[]);
     assert_eq!(result["changes"], 0);
@@ -356,7 +358,7 @@ fn sources_live_beside_each_other() {
         all.extend(arguments);
         json(&mut azure.azimg(&all)).as_array().unwrap().clone()
     };
-    assert_eq!(list(&[]).len(), marketplace.len() + galleries.len());
+    assert_eq!(list(&[]).len(), marketplace.len() + galleries.len() + containers.len());
     let versions = list(&["--kind", "gallery-version"]);
     let of_kind = |kind: &str| galleries.iter().filter(|row| row["kind"] == kind).count();
     assert_eq!(versions.len(), of_kind("gallery-version"));

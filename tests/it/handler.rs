@@ -43,7 +43,7 @@ async fn fetch(azurite: &Azurite, into: &Path) {
     let tables = SourceName::ALL
         .iter()
         .flat_map(|table| [SnapshotFile::Parquet(*table), SnapshotFile::Ndjson(*table)]);
-    let schemas = ["marketplace", "gallery", "changes", "coverage", "manifest"];
+    let schemas = ["marketplace", "gallery", "registry", "changes", "coverage", "manifest"];
     let files = [
         SnapshotFile::Changes,
         SnapshotFile::Coverage,
@@ -134,7 +134,7 @@ fn stored(runtime: &tokio::runtime::Runtime, azurite: &Azurite) -> BTreeMap<Stri
 
 fn assert_same(one: &BTreeMap<String, String>, other: &BTreeMap<String, String>) {
     assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>());
-    assert_eq!(one.len(), 14);
+    assert_eq!(one.len(), 17);
     for (name, text) in one {
         // Not assert_eq: a table is no message.
         assert!(*text == other[name], "{name} differs");

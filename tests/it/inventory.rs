@@ -20,7 +20,7 @@ fn snapshot(store: &Path) -> PathBuf {
     store.join("snapshots").join(current["run"].as_str().unwrap())
 }
 
-fn rows(store: &Path) -> Vec<Value> {
+pub fn rows(store: &Path) -> Vec<Value> {
     read_ndjson(&snapshot(store).join("registry.ndjson.zst"))
 }
 

@@ -96,8 +96,14 @@ fn lookups_over_http_have_galleries_too() {
         }
     };
     // Pages go from one table into the next.
-    let both: Vec<Value> = marketplace.iter().chain(&galleries).cloned().collect();
-    assert_eq!(all("images?top=37"), both);
+    let containers = crate::inventory::rows(folder.path());
+    let every = marketplace.iter().chain(&galleries).chain(&containers);
+    let every: Vec<Value> = every.cloned().collect();
+    assert_eq!(all("images?top=37"), every);
+    let of_kind = all("images?kind=container-manifest&tag=latest");
+    let tagged = |row: &&Value| row["tags"].as_array().unwrap().contains(&"latest".into());
+    let latest: Vec<Value> = containers.iter().filter(tagged).cloned().collect();
+    assert_eq!(of_kind, latest);
     let versions: Vec<Value> =
         galleries.iter().filter(|row| row["kind"] == "gallery-version").cloned().collect();
     assert_eq!(all("images?kind=gallery-version&top=11"), versions);

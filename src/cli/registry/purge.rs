@@ -5,12 +5,11 @@ use crate::catalog::{Catalog, Filter};
 use crate::cli::output::Output;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::ledger::Ledger;
 use crate::image::registry::{KIND, RegistryImage};
 use crate::registry::Registry;
 use crate::registry::purge::{
-    Brake, Exported, KnownContent, Live, PLAN_VERSION, Pattern, PurgePlan, Rule, Rules, Shelf,
-    Span, Uses, apply, bytes_freed, plan, undo,
+    Brake, Exported, KnownContent, Ledger, Live, PLAN_VERSION, Pattern, PurgePlan, Rule, Rules,
+    Shelf, Span, Uses, apply, bytes_freed, plan, undo,
 };
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
-//! One registry's rows: what its items found, its rows of the snapshot before, and what was told of
-//! single manifests, merged into rows with the coverage that belongs to them.
+//! A registry's rows: what its items found, its rows of the snapshot before, and what was told of
+//! single manifests, merged repository by repository, with the coverage that belongs to them.
 
 use super::Standing;
 use crate::image::registry::{Contained, RegistryImage, Scanned, Told, relate};
@@ -31,34 +31,13 @@ pub struct Answered {
 /// How the listings of registries ended, by subscription in lower case.
 pub type Subscriptions = BTreeMap<String, Answered>;
 
-/// Everything about one registry.
-#[derive(Debug, Default)]
-pub struct Group {
-    /// How its items ended.
-    pub answers: Vec<Answered>,
-    /// What they found.
-    pub rows: Vec<RegistryImage>,
-    /// What was told of single manifests.
-    pub told: Vec<Told>,
-    /// Its rows in the snapshot before.
-    pub previous: Vec<RegistryImage>,
-}
-
-/// What becomes of a registry.
-#[derive(Debug, Default)]
-pub struct MergedGroup {
-    /// Its rows, in the table's order.
-    pub rows: Vec<RegistryImage>,
-    /// Its rows in the snapshot before.
-    pub previous: Vec<RegistryImage>,
-    /// Its lines of coverage.
-    pub lines: Vec<Line>,
-    /// Its listings.
-    pub totals: Totals,
-    /// Rows that the run was not asked to crawl.
-    pub outside: u64,
-    /// Rows that stand in because their subscription's registries could not be listed.
-    pub unlisted: BTreeMap<String, Standing>,
+/// Where it should have been told of a row that was not listed anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// The list of repositories.
+    Registry,
+    /// The answer of that number, or a gap of it.
+    Part(usize, Option<usize>),
 }
 
 /// What becomes of a row of the snapshot before that was not listed anew.
@@ -67,57 +46,130 @@ enum Fate {
     Outside,
     /// The listing of its subscription's registries should have told.
     Unlisted(String),
-    /// The answer with this number, or that gap of it, should have told.
-    StandsIn(usize, Option<usize>),
+    StandsIn(Place),
 }
 
-/// The answers about one registry by what they cover.
-struct Asked<'a> {
-    answers: &'a [Answered],
-    registry: Option<usize>,
-    repositories: HashMap<&'a str, Vec<usize>>,
-    gaps: HashMap<&'a str, (usize, usize)>,
-    findings: Option<usize>,
+/// Everything about one repository.
+#[derive(Debug, Default)]
+pub struct Repository {
+    /// What its items found.
+    pub rows: Vec<RegistryImage>,
+    /// What was read of its manifests.
+    pub contents: Vec<Contained>,
+    /// Its rows in the snapshot before.
+    pub previous: Vec<RegistryImage>,
+    /// The items that it was listed by, by their number.
+    pub parts: Vec<usize>,
 }
 
-impl<'a> Asked<'a> {
-    fn new(answers: &'a [Answered]) -> Self {
-        let mut asked = Self {
-            answers,
-            registry: None,
-            repositories: HashMap::new(),
-            gaps: HashMap::new(),
-            findings: None,
+/// One registry, merged repository by repository.
+#[derive(Debug)]
+pub struct Merge {
+    run: (RunId, OffsetDateTime),
+    registry: Option<Answered>,
+    findings: Option<Answered>,
+    scans: HashMap<(String, String), Scanned>,
+    standing: BTreeMap<Place, Standing>,
+    /// Rows that it has.
+    rows: u64,
+    /// Rows that the run was not asked to crawl.
+    pub outside: u64,
+    /// Rows that stand in because their subscription's registries could not be listed.
+    pub unlisted: BTreeMap<String, Standing>,
+}
+
+impl Merge {
+    /// A registry of which this is known from its own list and from scanners.
+    pub fn new(
+        run: (RunId, OffsetDateTime),
+        registry: Option<Answered>,
+        findings: Option<(Answered, Vec<Told>)>,
+    ) -> Self {
+        let (findings, told) = findings.unzip();
+        let scan = |told| match told {
+            Told::Scan(scan) => Some(((scan.repository.clone(), scan.digest.clone()), scan)),
+            Told::Content(_) => None,
         };
-        for (at, answer) in answers.iter().enumerate() {
-            match &answer.scope {
-                RegistryScope::Registry { .. } => asked.registry = Some(at),
-                RegistryScope::Findings { .. } => asked.findings = Some(at),
-                RegistryScope::Repositories { repositories, .. } => {
-                    for repository in repositories {
-                        asked.repositories.entry(repository).or_default().push(at);
-                    }
-                    for (number, gap) in answer.gaps.iter().enumerate() {
-                        if !gap.state.is_complete() {
-                            asked.gaps.insert(&gap.offer, (at, number));
-                        }
-                    }
-                }
-                RegistryScope::Registries { .. } | RegistryScope::Contents { .. } => {}
+        Self {
+            run,
+            registry,
+            findings,
+            scans: told.unwrap_or_default().into_iter().filter_map(scan).collect(),
+            standing: BTreeMap::new(),
+            rows: 0,
+            outside: 0,
+            unlisted: BTreeMap::new(),
+        }
+    }
+
+    /// Merges one repository: its rows, in the table's order. `parts` are the answers of all items.
+    pub fn repository(
+        &mut self,
+        repository: Repository,
+        parts: &[Option<Answered>],
+        subscriptions: &Subscriptions,
+    ) -> Vec<RegistryImage> {
+        let contents: HashMap<&str, &Contained> =
+            repository.contents.iter().map(|told| (told.id.as_str(), told)).collect();
+        let mut fresh: BTreeMap<String, RegistryImage> = BTreeMap::new();
+        for mut row in repository.rows {
+            row.observed_at = self.run.1;
+            row.observed_run = self.run.0.to_string();
+            row.first_seen_at = self.run.1;
+            if let Some(content) = contents.get(row.id.as_str()) {
+                row.add_content(content);
             }
+            if let Some(scanned) = self.scans.remove(&(row.repository.clone(), row.digest.clone()))
+            {
+                row.findings = scanned.findings;
+                row.scanned_at = scanned.scanned_at;
+            }
+            if let Some(RegistryScope::Registry { at, .. }) =
+                self.registry.as_ref().map(|a| &a.scope)
+            {
+                place(&mut row, at);
+            }
+            fresh.insert(row.digest.clone(), row);
         }
-        asked
+        let are_findings_told = self.findings.as_ref().is_some_and(|a| a.state.is_complete());
+        let mut rows = Vec::with_capacity(fresh.len());
+        for old in &repository.previous {
+            if let Some(row) = fresh.get_mut(&old.digest) {
+                carry(row, old, are_findings_told);
+                continue;
+            }
+            let stale = match self.fate(old, &repository.parts, parts, subscriptions) {
+                Fate::Drop => continue,
+                Fate::Outside => {
+                    self.outside += 1;
+                    old.stale
+                }
+                Fate::Unlisted(subscription) => {
+                    self.unlisted.entry(subscription).or_default().add(old.observed_at);
+                    true
+                }
+                Fate::StandsIn(place) => {
+                    self.standing.entry(place).or_default().add(old.observed_at);
+                    true
+                }
+            };
+            rows.push(RegistryImage { stale, ..old.clone() });
+        }
+        rows.extend(fresh.into_values());
+        rows.sort_by(RegistryImage::compare);
+        relate(&mut rows);
+        self.rows += rows.len() as u64;
+        rows
     }
 
-    fn at(&self) -> Option<&AtRegistry> {
-        match &self.answers[self.registry?].scope {
-            RegistryScope::Registry { at, .. } => Some(at),
-            _ => None,
-        }
-    }
-
-    fn fate(&self, row: &RegistryImage, subscriptions: &Subscriptions) -> Fate {
-        let Some(registry) = self.registry else {
+    fn fate(
+        &self,
+        row: &RegistryImage,
+        of_it: &[usize],
+        parts: &[Option<Answered>],
+        subscriptions: &Subscriptions,
+    ) -> Fate {
+        let Some(registry) = &self.registry else {
             let subscription = row.subscription_id.as_deref().unwrap_or_default();
             let subscription = subscription.to_ascii_lowercase();
             return match subscriptions.get(&subscription) {
@@ -126,104 +178,100 @@ impl<'a> Asked<'a> {
                 Some(_) => Fate::Unlisted(subscription),
             };
         };
-        if !self.answers[registry].state.is_complete() {
-            return Fate::StandsIn(registry, None);
+        if !registry.state.is_complete() {
+            return Fate::StandsIn(Place::Registry);
         }
-        let repository = row.repository.as_str();
-        let Some(items) = self.repositories.get(repository) else { return Fate::Drop };
-        if let Some(at) = items.iter().find(|at| !self.answers[**at].state.is_complete()) {
-            return Fate::StandsIn(*at, None);
+        for number in of_it {
+            let Some(answer) = &parts[*number] else { continue };
+            if !matches!(answer.scope, RegistryScope::Repositories { .. }) {
+                continue;
+            }
+            if !answer.state.is_complete() {
+                return Fate::StandsIn(Place::Part(*number, None));
+            }
+            let is_its = |gap: &Gap| gap.offer == row.repository && !gap.state.is_complete();
+            if let Some(gap) = answer.gaps.iter().position(is_its) {
+                return Fate::StandsIn(Place::Part(*number, Some(gap)));
+            }
         }
-        match self.gaps.get(repository) {
-            Some((at, gap)) => Fate::StandsIn(*at, Some(*gap)),
-            None => Fate::Drop,
-        }
+        Fate::Drop
     }
 
-    /// Whether what scanners found was told; otherwise what they found before still counts.
-    fn are_findings_told(&self) -> bool {
-        self.findings.is_some_and(|at| self.answers[at].state.is_complete())
+    /// The registry's lines of coverage, and its listings. `parts` are the answers of its items.
+    pub fn finish<'a>(
+        &self,
+        parts: impl Iterator<Item = (usize, &'a Answered)>,
+    ) -> (Vec<Line>, Totals) {
+        let mut covered = (Vec::new(), Totals::default());
+        if let Some(registry) = &self.registry {
+            self.cover(Place::Registry, registry, &mut covered);
+        }
+        if let Some(findings) = &self.findings {
+            self.cover(Place::Part(usize::MAX, None), findings, &mut covered);
+        }
+        for (number, answer) in parts {
+            self.cover(Place::Part(number, None), answer, &mut covered);
+        }
+        covered
     }
-}
 
-/// Merges one registry for the run of that name and start.
-pub fn merge_group(
-    group: Group,
-    subscriptions: &Subscriptions,
-    run: (RunId, OffsetDateTime),
-) -> MergedGroup {
-    let Group { answers, rows, told, previous } = group;
-    let mut merged = MergedGroup::default();
-    let asked = Asked::new(&answers);
-    let (contents, scans) = by_manifest(told);
-    let mut fresh: BTreeMap<String, RegistryImage> = BTreeMap::new();
-    for mut row in rows {
-        row.observed_at = run.1;
-        row.observed_run = run.0.to_string();
-        row.first_seen_at = run.1;
-        if let Some(content) = contents.get(&row.id) {
-            row.add_content(content);
-        }
-        if let Some(scanned) = scans.get(&(row.repository.clone(), row.digest.clone())) {
-            row.findings.clone_from(&scanned.findings);
-            row.scanned_at = scanned.scanned_at;
-        }
-        if let Some(at) = asked.at() {
-            place(&mut row, at);
-        }
-        fresh.insert(row.id.to_ascii_lowercase(), row);
+    fn standing(&self, place: Place) -> Standing {
+        self.standing.get(&place).copied().unwrap_or_default()
     }
-    let mut standing: BTreeMap<(usize, Option<usize>), Standing> = BTreeMap::new();
-    for old in &previous {
-        if let Some(row) = fresh.get_mut(&old.id.to_ascii_lowercase()) {
-            carry(row, old, asked.are_findings_told());
-            continue;
+
+    fn cover(&self, place: Place, answer: &Answered, (lines, totals): &mut (Vec<Line>, Totals)) {
+        let own = self.standing(place);
+        let state = state_of(answer.state, own);
+        totals.add(State::Done, answer.listed);
+        if state != State::Done {
+            totals.add(state, 1);
         }
-        let stale = match asked.fate(old, subscriptions) {
-            Fate::Drop => continue,
-            Fate::Outside => {
-                merged.outside += 1;
-                old.stale
-            }
-            Fate::Unlisted(subscription) => {
-                merged.unlisted.entry(subscription).or_default().add(old.observed_at);
-                true
-            }
-            Fate::StandsIn(at, gap) => {
-                standing.entry((at, gap)).or_default().add(old.observed_at);
-                true
-            }
+        let said = Line {
+            state,
+            reason: answer.reason.clone(),
+            attempts: answer.attempts,
+            rows: own.rows,
+            since: own.since,
+            ..line(&answer.scope)
         };
-        merged.rows.push(RegistryImage { stale, ..old.clone() });
-    }
-    merged.rows.extend(fresh.into_values());
-    merged.rows.sort_by(RegistryImage::compare);
-    for repository in merged.rows.chunk_by_mut(|a, b| a.repository == b.repository) {
-        relate(repository);
-    }
-    cover(&answers, &standing, &mut merged);
-    merged.previous = previous;
-    merged
-}
-
-/// What was told, by the manifest that it is about.
-#[allow(clippy::type_complexity, reason = "two maps, used once")]
-fn by_manifest(
-    told: Vec<Told>,
-) -> (HashMap<String, Contained>, HashMap<(String, String), Scanned>) {
-    let mut contents = HashMap::new();
-    let mut scans = HashMap::new();
-    for told in told {
-        match told {
-            Told::Content(content) => {
-                contents.insert(content.id.clone(), *content);
+        match &answer.scope {
+            RegistryScope::Registry { .. } => lines.push(Line { rows: self.rows, ..said.clone() }),
+            _ if state.is_complete() => {}
+            // What ended well is in the registry's line; what did not has one of its own.
+            RegistryScope::Repositories { repositories, .. } => {
+                lines.extend(repositories.iter().map(|repository| Line {
+                    repository: Some(repository.clone()),
+                    ..said.clone()
+                }));
             }
-            Told::Scan(scan) => {
-                scans.insert((scan.repository.clone(), scan.digest.clone()), scan);
+            RegistryScope::Contents { manifests, .. } => {
+                lines.extend(manifests.iter().map(|[repository, digest]| Line {
+                    repository: Some(repository.clone()),
+                    digest: Some(digest.clone()),
+                    ..said.clone()
+                }));
+            }
+            RegistryScope::Findings { .. } | RegistryScope::Registries { .. } => {
+                lines.push(said.clone());
             }
         }
+        let Place::Part(number, _) = place else { return };
+        for (at, gap) in answer.gaps.iter().enumerate() {
+            let own = self.standing(Place::Part(number, Some(at)));
+            let state = state_of(gap.state, own);
+            totals.add(state, 1);
+            lines.push(Line {
+                repository: Some(gap.offer.clone()),
+                digest: gap.version.clone(),
+                state,
+                reason: gap.reason.clone(),
+                attempts: gap.attempts,
+                rows: own.rows,
+                since: own.since,
+                ..said.clone()
+            });
+        }
     }
-    (contents, scans)
 }
 
 /// What a registry says of all that is in it.
@@ -274,66 +322,6 @@ pub fn subscription_line(answer: &Answered, standing: Standing) -> Line {
         rows: standing.rows,
         since: standing.since,
         ..line(&answer.scope)
-    }
-}
-
-fn cover(
-    answers: &[Answered],
-    standing: &BTreeMap<(usize, Option<usize>), Standing>,
-    merged: &mut MergedGroup,
-) {
-    let rows = merged.rows.len() as u64;
-    for (at, answer) in answers.iter().enumerate() {
-        let own = standing.get(&(at, None)).copied().unwrap_or_default();
-        let state = state_of(answer.state, own);
-        merged.totals.add(State::Done, answer.listed);
-        if state != State::Done {
-            merged.totals.add(state, 1);
-        }
-        let said = Line {
-            state,
-            reason: answer.reason.clone(),
-            attempts: answer.attempts,
-            rows: own.rows,
-            since: own.since,
-            ..line(&answer.scope)
-        };
-        match &answer.scope {
-            RegistryScope::Registry { .. } => merged.lines.push(Line { rows, ..said.clone() }),
-            _ if state.is_complete() => {}
-            // What ended well is in the registry's line; what did not has one of its own.
-            RegistryScope::Repositories { repositories, .. } => {
-                merged.lines.extend(repositories.iter().map(|repository| Line {
-                    repository: Some(repository.clone()),
-                    ..said.clone()
-                }));
-            }
-            RegistryScope::Contents { manifests, .. } => {
-                merged.lines.extend(manifests.iter().map(|[repository, digest]| Line {
-                    repository: Some(repository.clone()),
-                    digest: Some(digest.clone()),
-                    ..said.clone()
-                }));
-            }
-            RegistryScope::Findings { .. } | RegistryScope::Registries { .. } => {
-                merged.lines.push(said.clone());
-            }
-        }
-        for (number, gap) in answer.gaps.iter().enumerate() {
-            let own = standing.get(&(at, Some(number))).copied().unwrap_or_default();
-            let state = state_of(gap.state, own);
-            merged.totals.add(state, 1);
-            merged.lines.push(Line {
-                repository: Some(gap.offer.clone()),
-                digest: gap.version.clone(),
-                state,
-                reason: gap.reason.clone(),
-                attempts: gap.attempts,
-                rows: own.rows,
-                since: own.since,
-                ..said.clone()
-            });
-        }
     }
 }
 

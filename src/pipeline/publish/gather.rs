@@ -412,7 +412,7 @@ impl<R: Grouped> Previous<R> {
         Ok(Self { rows, next: None })
     }
 
-    fn peek(&mut self) -> Result<Option<&R>> {
+    pub(super) fn peek(&mut self) -> Result<Option<&R>> {
         if self.next.is_none() {
             self.next = self.rows.as_mut().and_then(Iterator::next).transpose()?;
         }
@@ -420,7 +420,7 @@ impl<R: Grouped> Previous<R> {
     }
 
     /// All rows of the group whose rows come next.
-    fn take(&mut self, group: &str) -> Result<Vec<R>> {
+    pub(super) fn take(&mut self, group: &str) -> Result<Vec<R>> {
         let mut rows = Vec::new();
         while self.peek()?.is_some_and(|row| row.is_of(group)) {
             rows.extend(self.next.take());

@@ -1,33 +1,165 @@
-//! A run's registry shards, brought together registry by registry.
+//! A run's registry shards, brought together repository by repository, in the table's order. Shards are
+//! read a few ahead, and forgotten when their repositories have passed.
 
 use super::Report;
 use super::files::Files;
-use super::gather::{Grouped, Groups, Loaded, Part, Previous, Read, parts, read_part};
+use super::gather::{Grouped, Part, Previous, Read, parts, read_part};
 use crate::error::Result;
-use crate::image::registry::{RegistryImage, Told};
+use crate::image::registry::{Contained, RegistryImage, Told};
 use crate::pipeline::changes;
 use crate::pipeline::merge::registry::{
-    Answered, Group, MergedGroup, Subscriptions, merge_group, subscription_line,
+    Answered, Merge, Repository, Subscriptions, subscription_line,
 };
 use crate::pipeline::survey::Survey;
 use crate::store::Store;
-use crate::work::{Outcome, Plan, Scope, SourceName, State, WorkItem, registry_group};
-use futures::{StreamExt, TryStreamExt, stream};
-use std::collections::BTreeMap;
+use crate::work::{
+    Outcome, Plan, RegistryScope, RunId, Scope, SourceName, State, WorkItem, registry_group,
+};
+use futures::future::try_join_all;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use time::OffsetDateTime;
 
-/// Parts of a registry that are read ahead.
-const PARTS_AHEAD: usize = 8;
+/// Shards that are read at once.
+const AHEAD: usize = 8;
+
+/// The beginning that the ids of a repository's rows have in common, in lower case.
+fn key(login_server: &str, repository: &str) -> String {
+    format!("{}{repository}@", registry_group(login_server))
+}
+
+/// The registry of a key.
+fn registry_of(key: &str) -> &str {
+    key.split_once('/').map_or(key, |(registry, _)| registry)
+}
 
 impl Grouped for RegistryImage {
     const TABLE: SourceName = SourceName::Registry;
 
     fn group(&self) -> String {
-        registry_group(&self.login_server)
+        key(&self.login_server, &self.repository)
     }
 
     fn is_of(&self, group: &str) -> bool {
         self.id.get(..group.len()).is_some_and(|head| head.eq_ignore_ascii_case(group))
+    }
+}
+
+/// The items of the registries of a run.
+#[derive(Default)]
+struct Items {
+    /// Items of repositories; each is read once.
+    parts: Vec<Option<Part>>,
+    /// How they ended, once they were read.
+    answers: Vec<Option<Answered>>,
+    /// By repository: the items that are about it.
+    of: BTreeMap<String, Vec<usize>>,
+    /// The items in the order in which they are needed.
+    order: Vec<usize>,
+    /// By registry: its own item, and that of its findings.
+    registries: BTreeMap<String, Vec<Part>>,
+    subscriptions: Vec<Part>,
+    /// What was read, by repository.
+    rows: BTreeMap<String, Vec<RegistryImage>>,
+    contents: BTreeMap<String, Vec<Contained>>,
+    damaged: Vec<WorkItem>,
+}
+
+impl Items {
+    fn new(all: Vec<Part>) -> Self {
+        let mut items = Self::default();
+        let mut firsts: Vec<(String, usize)> = Vec::new();
+        for part in all {
+            let Scope::Registry(scope) = &part.item.scope else { continue };
+            let keys: BTreeSet<String> = match scope {
+                RegistryScope::Registries { .. } => {
+                    items.subscriptions.push(part);
+                    continue;
+                }
+                RegistryScope::Registry { .. } | RegistryScope::Findings { .. } => {
+                    let server = scope.login_server().unwrap_or_default().to_ascii_lowercase();
+                    items.registries.entry(server).or_default().push(part);
+                    continue;
+                }
+                RegistryScope::Repositories { login_server, repositories, .. } => {
+                    repositories.iter().map(|name| key(login_server, name)).collect()
+                }
+                RegistryScope::Contents { login_server, manifests } => {
+                    manifests.iter().map(|[name, _]| key(login_server, name)).collect()
+                }
+            };
+            let number = items.parts.len();
+            firsts.extend(keys.first().map(|first| (first.clone(), number)));
+            for key in keys {
+                items.of.entry(key).or_default().push(number);
+            }
+            items.parts.push(Some(part));
+            items.answers.push(None);
+        }
+        // The next one is at the end.
+        firsts.sort_unstable_by(|a, b| b.cmp(a));
+        items.order = firsts.into_iter().map(|(_, number)| number).collect();
+        items
+    }
+
+    /// Reads what is needed of a repository, and the shards that follow.
+    async fn read(&mut self, store: &dyn Store, needed: &[usize]) -> Result<()> {
+        while needed.iter().any(|number| self.answers[*number].is_none()) {
+            let from = self.order.len().saturating_sub(AHEAD);
+            let numbers = self.order.split_off(from);
+            let parts = numbers.iter().rev().filter_map(|number| self.parts[*number].take());
+            let read = parts.map(|part| read_part::<RegistryImage, Told>(store, part));
+            let read = try_join_all(read).await?;
+            if read.is_empty() {
+                break;
+            }
+            for (number, read) in numbers.into_iter().rev().zip(read) {
+                self.keep(number, read);
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, number: usize, read: Read<RegistryImage, Told>) {
+        let Read { item, outcome, rows, details, is_damaged } = read;
+        for row in rows {
+            self.rows.entry(row.group()).or_default().push(row);
+        }
+        for told in details {
+            let Told::Content(content) = told else { continue };
+            let end = content.id.find('@').map_or(content.id.len(), |at| at + 1);
+            let key = content.id[..end].to_ascii_lowercase();
+            self.contents.entry(key).or_default().push(*content);
+        }
+        self.answers[number] = answered(&item, outcome);
+        if is_damaged {
+            self.damaged.push(item);
+        }
+    }
+
+    /// What is known of a registry itself.
+    async fn registry(
+        &mut self,
+        store: &dyn Store,
+        server: &str,
+        run: (RunId, OffsetDateTime),
+    ) -> Result<Merge> {
+        let (mut registry, mut findings) = (None, None);
+        for part in self.registries.remove(server).unwrap_or_default() {
+            let Read { item, outcome, details, is_damaged, .. } =
+                read_part::<RegistryImage, Told>(store, part).await?;
+            let is_findings = item.scope.adds_details();
+            let answer = answered(&item, outcome);
+            if is_findings {
+                findings = answer.map(|answer| (answer, details));
+            } else {
+                registry = answer;
+            }
+            if is_damaged {
+                self.damaged.push(item);
+            }
+        }
+        Ok(Merge::new(run, registry, findings))
     }
 }
 
@@ -40,40 +172,66 @@ pub(super) async fn build(
     report: &mut Report,
 ) -> Result<Vec<WorkItem>> {
     let store = shared.as_ref();
-    let mut owners: BTreeMap<String, Vec<Part>> = BTreeMap::new();
+    let mut items = Items::new(parts(store, plan, survey, SourceName::Registry).await?);
     let mut subscriptions = Subscriptions::new();
-    let mut damaged = Vec::new();
-    for part in parts(store, plan, survey, SourceName::Registry).await? {
-        let Scope::Registry(scope) = &part.item.scope else { continue };
-        if let Some(login_server) = scope.login_server() {
-            owners.entry(registry_group(login_server)).or_default().push(part);
-            continue;
-        }
-        let subscription = scope.subscription().to_ascii_lowercase();
+    for part in std::mem::take(&mut items.subscriptions) {
         let Read { item, outcome, is_damaged, .. } =
             read_part::<RegistryImage, Told>(store, part).await?;
+        let subscription = item.scope.subscription().to_ascii_lowercase();
         subscriptions.extend(answered(&item, outcome).map(|answer| (subscription, answer)));
         if is_damaged {
-            damaged.push(item);
+            items.damaged.push(item);
         }
     }
     let run = (plan.run, plan.started_at);
     let mut previous: Previous<RegistryImage> = Previous::open(store, plan.previous).await?;
-    let mut groups: Groups<Group> = Groups::new(owners, shared, load);
     let mut unlisted = BTreeMap::new();
-    while let Some((group, rows)) = groups.next(&mut previous).await? {
-        let group = Group { previous: rows, ..group.unwrap_or_default() };
-        let merged = merge_group(group, &subscriptions, run);
+    let mut at: Option<(String, Merge)> = None;
+    loop {
+        let new = items.of.first_key_value().map(|(key, _)| key.clone());
+        let old = previous.peek()?.map(Grouped::group);
+        let key = match (new, old) {
+            (Some(new), Some(old)) => new.min(old),
+            (new, old) => match new.or(old) {
+                Some(key) => key,
+                None => break,
+            },
+        };
+        let server = registry_of(&key);
+        if at.as_ref().is_none_or(|(before, _)| before != server) {
+            if let Some((before, merge)) = at.take() {
+                report.add_registry(&before, &merge, &items, &mut unlisted);
+            }
+            at = Some((server.to_owned(), items.registry(store, server, run).await?));
+        }
+        let Some((_, merge)) = &mut at else { continue };
+        let of_it = items.of.remove(&key).unwrap_or_default();
+        items.read(store, &of_it).await?;
+        let before = previous.take(&key)?;
+        let repository = Repository {
+            rows: items.rows.remove(&key).unwrap_or_default(),
+            contents: items.contents.remove(&key).unwrap_or_default(),
+            previous: before.clone(),
+            parts: of_it,
+        };
+        let rows = merge.repository(repository, &items.answers, &subscriptions);
         if let Some(previous_run) = plan.previous {
-            for change in changes::between(&merged.previous, &merged.rows, run, previous_run) {
+            for change in changes::between(&before, &rows, run, previous_run) {
                 files.changes.write(&change)?;
             }
         }
-        super::join(&mut unlisted, &merged.unlisted);
-        report.add_registry(&merged);
-        for row in merged.rows {
+        report.count_contents(&rows);
+        for row in rows {
             files.write_registry(row)?;
         }
+    }
+    if let Some((before, merge)) = at.take() {
+        report.add_registry(&before, &merge, &items, &mut unlisted);
+    }
+    // Registries without a repository, or whose list could not be had.
+    while let Some(server) = items.registries.first_key_value().map(|(server, _)| server.clone()) {
+        let merge = items.registry(store, &server, run).await?;
+        report.add_registry(&server, &merge, &items, &mut unlisted);
     }
     for (subscription, answer) in &subscriptions {
         let standing = unlisted.get(subscription).copied().unwrap_or_default();
@@ -81,18 +239,34 @@ pub(super) async fn build(
         report.totals.add(line.state, 1);
         report.lines.push(line);
     }
-    damaged.extend(groups.finish());
-    Ok(damaged)
+    Ok(items.damaged)
 }
 
 impl Report {
-    fn add_registry(&mut self, merged: &MergedGroup) {
-        let known = merged.rows.iter().filter(|row| row.is_content_known).count() as u64;
+    fn count_contents(&mut self, rows: &[RegistryImage]) {
+        let known = rows.iter().filter(|row| row.is_content_known).count() as u64;
         self.contents.known += known;
-        self.contents.unknown += merged.rows.len() as u64 - known;
-        self.outside += merged.outside;
-        self.lines.extend_from_slice(&merged.lines);
-        self.totals.join(&merged.totals);
+        self.contents.unknown += rows.len() as u64 - known;
+    }
+
+    fn add_registry(
+        &mut self,
+        server: &str,
+        merge: &Merge,
+        items: &Items,
+        unlisted: &mut BTreeMap<String, crate::pipeline::merge::Standing>,
+    ) {
+        let answers = items.answers.iter().enumerate();
+        let of_it = answers.filter_map(|(number, answer)| {
+            let answer = answer.as_ref()?;
+            let own = answer.scope.login_server()?;
+            own.eq_ignore_ascii_case(server).then_some((number, answer))
+        });
+        let (lines, totals) = merge.finish(of_it);
+        self.lines.extend(lines);
+        self.totals.join(&totals);
+        self.outside += merge.outside;
+        super::join(unlisted, &merge.unlisted);
     }
 }
 
@@ -102,26 +276,4 @@ fn answered(item: &WorkItem, outcome: Outcome) -> Option<Answered> {
     // What its children found is their own.
     let listed = if state == State::Done { listed } else { 0 };
     Some(Answered { scope: scope.clone(), state, reason, attempts, listed, gaps })
-}
-
-async fn load(store: Arc<dyn Store>, key: String, parts: Vec<Part>) -> Result<Loaded<Group>> {
-    let mut group = Group::default();
-    let mut damaged = Vec::new();
-    let mut read = stream::iter(parts)
-        .map(|part| {
-            let store = Arc::clone(&store);
-            async move { read_part::<RegistryImage, Told>(store.as_ref(), part).await }
-        })
-        .buffered(PARTS_AHEAD)
-        .boxed();
-    while let Some(part) = read.try_next().await? {
-        let Read { item, outcome, rows, details, is_damaged } = part;
-        group.answers.extend(answered(&item, outcome));
-        group.rows.extend(rows);
-        group.told.extend(details);
-        if is_damaged {
-            damaged.push(item);
-        }
-    }
-    Ok(Loaded { key, group, damaged })
 }

@@ -11,6 +11,7 @@ mod shelf;
 mod undo;
 mod uses;
 
+pub use crate::format::ledger::Ledger;
 pub use apply::{Applied, Failed, Progress, Skipped, apply};
 pub use plan::{
     Deletion, ManifestState, Planned, Protected, RepositoryState, TagState, Untagging, plan,
