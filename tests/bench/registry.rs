@@ -77,34 +77,33 @@ fn timed(command: &mut Command) -> (f64, u64) {
 }
 
 fn transfers() {
-    let oci = Oci::start();
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("source");
     layout(&source);
-    let credentials = oci.credentials();
-    // A home of its own each time: it remembers which repository has a blob, and takes it over from there.
-    let skopeo = |line: &[&str]| {
-        let home = tempfile::tempdir().unwrap();
-        let mut command = Command::new("skopeo");
-        command.args(line).env("HOME", home.path()).stdout(std::process::Stdio::null());
-        timed(&mut command)
-    };
-    let azimg = |line: &[&str]| {
-        let mut command = oci.azimg(&[&["--quiet", "registry"], line].concat());
-        timed(command.stdout(std::process::Stdio::null()))
-    };
     let path = source.to_str().unwrap();
     let mut times: BTreeMap<&str, Vec<(f64, u64)>> = BTreeMap::new();
-    for turn in 0..3 {
-        let (ours, theirs) =
-            (oci.at(&format!("ours{turn}:v1")), oci.at(&format!("theirs{turn}:v1")));
-        times.entry("push azimg").or_default().push(azimg(&["push", &ours, path]));
-        let to = format!("docker://{theirs}");
+    for _ in 0..3 {
+        // A registry for each: skopeo remembers which repository of a registry has a blob, and takes
+        // it over from there.
+        let (ours, theirs) = (Oci::start(), Oci::start());
+        let credentials = theirs.credentials();
+        let skopeo = |line: &[&str]| {
+            let mut command = Command::new("skopeo");
+            command.args(line).env("HOME", folder.path()).stdout(std::process::Stdio::null());
+            timed(&mut command)
+        };
+        let azimg = |line: &[&str]| {
+            let mut command = ours.azimg(&[&["--quiet", "registry"], line].concat());
+            timed(command.stdout(std::process::Stdio::null()))
+        };
+        let at = ours.at("app:v1");
+        times.entry("push azimg").or_default().push(azimg(&["push", &at, path]));
+        let to = format!("docker://{}", theirs.at("app:v1"));
         let from = format!("oci:{path}:v1");
         let line = ["copy", "--dest-tls-verify=false", "--dest-creds", &credentials, &from, &to];
         times.entry("push skopeo").or_default().push(skopeo(&line));
         let down = folder.path().join("down");
-        let line = ["pull", &ours, down.to_str().unwrap()];
+        let line = ["pull", &at, down.to_str().unwrap()];
         times.entry("pull azimg").or_default().push(azimg(&line));
         std::fs::remove_dir_all(&down).unwrap();
         let into = format!("oci:{}:v1", down.display());
