@@ -56,11 +56,30 @@ async fn serve(State(at): State<At>, request: Request) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 4 << 20).await.unwrap_or_default();
     let path = percent_decode_str(parts.uri.path()).decode_utf8_lossy().into_owned();
-    let (operation, response) = at.answer(&parts, &path, &body);
+    let class = class(&parts.method, &path);
+    let refused = {
+        let server = at.sim.registries()[at.number].login_server.clone();
+        at.sim.quota.count_registry(&server, class)
+    };
+    let (operation, response) = match refused {
+        Some(refused) => ("Registry", refused),
+        None => at.answer(&parts, &path, &body),
+    };
     let name = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let response = at.sim.faults.pass(name, response).await;
     at.sim.stats.end(operation, response.status());
     response
+}
+
+/// The class that a request is counted in.
+fn class(method: &Method, path: &str) -> &'static str {
+    match *method {
+        _ if path.starts_with("/oauth2/") => "oauth",
+        _ if path.contains("/referrers/") => "referrers",
+        Method::DELETE => "delete",
+        Method::GET | Method::HEAD => "read",
+        _ => "write",
+    }
 }
 
 /// An error in the data plane's shape.

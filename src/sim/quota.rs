@@ -105,7 +105,7 @@ pub struct Meter {
 
 #[derive(Debug)]
 struct Used {
-    /// Tokens, and when they were filled up, by subscription and principal.
+    /// Tokens, and when they were filled up, by subscription and principal, or registry and class.
     buckets: HashMap<(String, String), (f64, Instant)>,
     windows: HashMap<(&'static str, String), VecDeque<Instant>>,
 }
@@ -151,6 +151,37 @@ impl Meter {
         counted.push_back(now);
         super::graph::remaining(&mut answer, most - counted.len());
         answer
+    }
+
+    /// Counts a request to a registry: the refusal, if its class is spent. Buckets of a minute that refill
+    /// all the time, as one identity has them at a registry of the Standard tier (azure-quotas §4).
+    pub(super) fn count_registry(
+        &self,
+        server: &str,
+        class: &'static str,
+    ) -> Option<Response<Body>> {
+        let limits = self.limits.as_ref()?;
+        let most = match class {
+            "delete" => 500.0,
+            "referrers" => 250.0,
+            "write" => 1_000.0,
+            "oauth" => 10_000.0,
+            _ => 5_000.0,
+        };
+        let rate = most / 60.0 * f64::from(limits.faster);
+        let now = Instant::now();
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let asker = (server.to_owned(), class.to_owned());
+        let (tokens, filled_at) = used.buckets.entry(asker).or_insert((most, now));
+        *tokens = (*tokens + now.duration_since(*filled_at).as_secs_f64() * rate).min(most);
+        *filled_at = now;
+        if *tokens >= 1.0 {
+            *tokens -= 1.0;
+            return None;
+        }
+        let body = json!({"errors": [{"code": "TOOMANYREQUESTS",
+            "message": "too many requests; please try again later"}]});
+        Some(refuse((1.0 - *tokens) / rate, &body))
     }
 
     /// Counts a request: the headers of its answer, or the refusal.

@@ -1,7 +1,7 @@
 //! Real limits in simulated time: how long a run takes, and how many requests are refused.
 
 use crate::support::fleet::{Direct, Fleet, Luck, app};
-use azimg::sim::{Conditions, Scale, Sim, generate};
+use azimg::sim::{Conditions, Scale, Sim, World, generate};
 use azimg::store::Store;
 use azimg::store::memory::MemoryStore;
 use serde_json::Value;
@@ -30,6 +30,40 @@ fn crawl(processes: usize, subscriptions: u8, endpoint: &str) -> (Duration, Valu
         stats["messages"] = serde_json::json!(*queue.sent.lock().unwrap());
         (took, stats)
     })
+}
+
+/// A registry of 9,400 repositories, which takes a minute's worth of reads and more: what no tier allows
+/// one identity at once.
+#[test]
+fn a_registry_is_asked_as_fast_as_it_lets_one() {
+    let (took, stats) = crate::support::paused(async {
+        let quota = "real".parse().unwrap();
+        let World { locations, .. } = generate(Scale::Small, 1);
+        let world = World::new(locations, Vec::new()).with_registries(1, 9_400, 3);
+        let sim = Sim::new(world, Conditions { quota, ..Conditions::default() });
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let latency = Duration::from_millis(80);
+        let wire = Direct { sim: Arc::clone(&sim), latency, random: None };
+        let fleet = Fleet {
+            workers: 1,
+            at_once: 32,
+            make: &|| {
+                app(Arc::new(wire.clone()), Arc::clone(&store), "https://management.azure.com")
+            },
+            luck: Luck::none(),
+            starts_at: 0,
+        };
+        let request = r#"{"sources": ["registry"], "details": "none"}"#;
+        let (took, _) = fleet.run(request).await;
+        (took, sim.stats.to_json())
+    });
+    let requests = stats["requests"].as_f64().unwrap();
+    let throttled = stats["throttled"].as_f64().unwrap();
+    // A minute's worth at once, then 83 a second.
+    let least = (requests - 5_000.0) / (5_000.0 / 60.0);
+    println!("{requests} requests, {throttled} refused, {took:?} where {least:.0} s is the least");
+    assert!(throttled <= requests / 100.0, "{throttled} of {requests} refused");
+    assert!(took.as_secs_f64() < least * 3.0, "{took:?} where {least:.0} s is the least");
 }
 
 /// One region: 2,640 listings of offers at 200 every three minutes and 1,000 every half hour, and

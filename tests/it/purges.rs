@@ -466,6 +466,50 @@ fn brakes_and_ages_hold() {
     assert_eq!(planned.deletions.len(), 0);
 }
 
+#[test]
+fn what_runs_is_never_purged() {
+    let azure = crate::support::Azure::start(crate::registries::world(6));
+    let registry = azure.sim.registries()[0].clone();
+    let server = &registry.login_server;
+    let name = "app-1";
+    let repository = &registry.repositories[name];
+    let (tag, used) = repository.tags.iter().next().unwrap();
+    let id = format!(
+        "/subscriptions/{}/resourceGroups/rg/providers/Microsoft.App/containerApps/shop",
+        registry.subscription
+    );
+    let app = json!({"id": id, "name": "shop", "type": "microsoft.app/containerapps",
+        "subscriptionId": registry.subscription, "properties": {"template": {"containers": [
+            {"image": format!("{server}/{name}:{tag}")}]}}});
+    azure.sim.organisation().machines.insert(id.clone(), app);
+    let folder = tempfile::tempdir().unwrap();
+    let line = [
+        "registry",
+        "purge",
+        server,
+        "--repository",
+        name,
+        "--keep",
+        "0",
+        "--untagged",
+        "--yes",
+        "-o",
+        "json",
+    ];
+    let applied = json(azure.azimg(&line).current_dir(folder.path()));
+    assert!(applied["deleted"].as_u64().unwrap() > 0, "{applied}");
+    let after = azure.sim.registries()[0].repositories[name].clone();
+    assert_eq!(after.tags[tag].digest, used.digest);
+    assert!(after.manifests.contains_key(&used.digest));
+    let plan = read_json(&folder.path().join(applied["plan"].as_str().unwrap()));
+    let protected = plan["repositories"][0]["protected"].as_array().unwrap().clone();
+    let of_it = protected.iter().find(|row| row["digest"] == used.digest.as_str()).unwrap();
+    assert_eq!(of_it["protectedBy"], format!("in use by {id}"));
+    // Locks stay, too.
+    let locked = repository.manifests.iter().filter(|(_, m)| !m.attributes.delete);
+    assert!(locked.into_iter().all(|(digest, _)| after.manifests.contains_key(digest)));
+}
+
 /// A repository with five images, the last with a signature, and an index of two.
 fn filled(oci: &Oci, folder: &std::path::Path) -> Vec<String> {
     let mut digests = Vec::new();
