@@ -242,6 +242,9 @@ fn report(
         if has(SourceName::Gallery) {
             eprintln!("  azimg gallery list -o table{at}");
         }
+        if has(SourceName::Registry) {
+            eprintln!("  azimg images list --kind container-manifest --tag latest -o table{at}");
+        }
     }
     if output.format != Format::Table {
         let address = app.store.address();

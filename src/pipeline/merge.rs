@@ -71,6 +71,14 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// How a scope ended, seen together with what stands in for it.
+    pub fn ends(self, state: State) -> State {
+        match state {
+            State::Failed if self.rows > 0 => State::Carried,
+            state => state,
+        }
+    }
+
     /// One more row, observed then.
     pub fn add(&mut self, at: OffsetDateTime) {
         self.rows += 1;

@@ -59,6 +59,13 @@ pub enum Rows {
     Told(Vec<Told>),
 }
 
+impl Default for Rows {
+    /// None.
+    fn default() -> Self {
+        Self::Listed(Vec::new())
+    }
+}
+
 impl Rows {
     /// How many there are.
     pub fn len(&self) -> usize {
@@ -146,4 +153,39 @@ pub(crate) fn ended(error: Error, effort: &Effort) -> Result<(State, String, u32
         _ => text,
     };
     Ok((state, reason, attempts))
+}
+
+/// An item whose scope ended otherwise than well, or the error that a redelivery may heal.
+pub(crate) fn gave_up(item: &WorkItem, error: Error, effort: &Effort) -> Result<Crawled> {
+    let (state, reason, attempts) = ended(error, effort)?;
+    let outcome = Outcome::bare(item.scope.clone(), state, reason, attempts);
+    Ok(Crawled::Ended(outcome, Rows::default()))
+}
+
+/// What a subscription's list that could not be had means: there can be nothing where its provider is
+/// not registered; a subscription that is named and not found was not removed, and cannot be seen.
+pub(crate) fn no_list(
+    item: &WorkItem,
+    error: Error,
+    (subscription, provider): (&str, &str),
+    effort: &Effort,
+) -> Result<Crawled> {
+    if is_unregistered(&error) {
+        let reason = format!("the provider {provider} is not registered");
+        let outcome = Outcome::bare(item.scope.clone(), State::Empty, reason, 0);
+        return Ok(Crawled::Ended(outcome, Rows::default()));
+    }
+    let error = match error.kind() {
+        ErrorKind::NotFound => error
+            .with_kind(ErrorKind::Denied)
+            .context(format!("subscription {subscription} is not there, or cannot be seen")),
+        _ => error,
+    };
+    gave_up(item, error, effort)
+}
+
+/// Whether a subscription is refused because it never used the provider.
+pub(crate) fn is_unregistered(error: &Error) -> bool {
+    error.kind() == ErrorKind::Conflict
+        && error.to_string().contains("MissingSubscriptionRegistration")
 }

@@ -130,6 +130,76 @@ fn a_blob_that_lies_or_lies_elsewhere_leaves_nothing() {
     });
 }
 
+/// Bytes without end.
+fn endless(kind: &str) -> axum::response::Response {
+    let piece = bytes::Bytes::from(vec![b' '; 1 << 20]);
+    let forever = futures::stream::repeat_with(move || Ok::<_, std::io::Error>(piece.clone()));
+    let body = axum::body::Body::from_stream(forever);
+    axum::response::Response::builder().header("content-type", kind).body(body).unwrap()
+}
+
+/// A listing that is a thousand times longer than it travels.
+fn bomb() -> axum::response::Response {
+    use std::io::Write;
+    let mut small = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    for _ in 0..64 {
+        small.write_all(&vec![b' '; 1 << 20]).unwrap();
+    }
+    let body = axum::body::Body::from(small.finish().unwrap());
+    axum::response::Response::builder().header("content-encoding", "gzip").body(body).unwrap()
+}
+
+#[test]
+fn endless_deep_and_swollen_answers_have_an_end() {
+    const KIND: &str = "application/vnd.oci.image.manifest.v1+json";
+    let manifests: [(&str, Answer, &str); 3] = [
+        ("endless", |path, _| token(path).unwrap_or_else(|| endless(KIND)), "longer than 4 MiB"),
+        (
+            "deep",
+            |path, _| {
+                let kind = [("content-type", KIND.to_owned())];
+                token(path).unwrap_or_else(|| reply(200, &kind, &"[".repeat(100_000)))
+            },
+            "no JSON",
+        ),
+        (
+            "a layer of more bytes than there are",
+            |path, _| {
+                token(path).unwrap_or_else(|| {
+                    if !path.contains("/manifests/") {
+                        return reply(404, &[], "");
+                    }
+                    let layer = format!(
+                        "{{\"mediaType\": \"x\", \"digest\": \"{}\", \"size\": {}}}",
+                        digest(b""),
+                        u64::MAX
+                    );
+                    let kind = [("content-type", KIND.to_owned())];
+                    let text = format!("{{\"mediaType\": \"{KIND}\", \"layers\": [{layer}]}}");
+                    reply(200, &kind, &text)
+                })
+            },
+            "404",
+        ),
+    ];
+    Runtime::new().unwrap().block_on(async {
+        for (what, answer, expected) in manifests {
+            let evil = server(answer, String::new()).await;
+            let registry = Registry::new(&evil.address, entra()).unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let target = (folder.path(), PullTo::Layout);
+            let name = Name::Tag("v1".into());
+            let pulled = registry.pull("app", &name, None, target, &Moved::default()).await;
+            let error = pulled.unwrap_err().to_string();
+            assert!(error.contains(expected), "{what}: {error}");
+        }
+        let evil = server(|path, _| token(path).unwrap_or_else(bomb), String::new()).await;
+        let registry = Registry::new(&evil.address, entra()).unwrap();
+        let error = registry.repositories().await.unwrap_err().to_string();
+        assert!(error.contains("longer than 16 MiB"), "{error}");
+    });
+}
+
 /// Every file below a folder.
 fn files(root: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();

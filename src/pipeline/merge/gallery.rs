@@ -310,7 +310,7 @@ fn cover(
     let mut said: HashSet<String> = HashSet::new();
     for (at, answer) in answers.iter().enumerate() {
         let own = standing.get(&(at, None)).copied().unwrap_or_default();
-        let state = state_of(answer.state, own);
+        let state = own.ends(answer.state);
         merged.totals.add(State::Done, answer.listed);
         if state != State::Done {
             merged.totals.add(state, 1);
@@ -354,7 +354,7 @@ fn cover(
         }
         for (number, gap) in answer.gaps.iter().enumerate() {
             let own = standing.get(&(at, Some(number))).copied().unwrap_or_default();
-            let state = state_of(gap.state, own);
+            let state = own.ends(gap.state);
             merged.totals.add(state, 1);
             merged.lines.push(Line {
                 definition: Some(gap.offer.clone()),
@@ -367,12 +367,5 @@ fn cover(
                 ..said_so.clone()
             });
         }
-    }
-}
-
-fn state_of(state: State, standing: Standing) -> State {
-    match state {
-        State::Failed if standing.rows > 0 => State::Carried,
-        state => state,
     }
 }

@@ -221,7 +221,7 @@ impl Merge {
 
     fn cover(&self, place: Place, answer: &Answered, (lines, totals): &mut (Vec<Line>, Totals)) {
         let own = self.standing(place);
-        let state = state_of(answer.state, own);
+        let state = own.ends(answer.state);
         totals.add(State::Done, answer.listed);
         if state != State::Done {
             totals.add(state, 1);
@@ -258,7 +258,7 @@ impl Merge {
         let Place::Part(number, _) = place else { return };
         for (at, gap) in answer.gaps.iter().enumerate() {
             let own = self.standing(Place::Part(number, Some(at)));
-            let state = state_of(gap.state, own);
+            let state = own.ends(gap.state);
             totals.add(state, 1);
             lines.push(Line {
                 repository: Some(gap.offer.clone()),
@@ -316,18 +316,11 @@ fn line(scope: &RegistryScope) -> Line {
 /// The line of a subscription's registries, with the rows that stand in for them.
 pub fn subscription_line(answer: &Answered, standing: Standing) -> Line {
     Line {
-        state: state_of(answer.state, standing),
+        state: standing.ends(answer.state),
         reason: answer.reason.clone(),
         attempts: answer.attempts,
         rows: standing.rows,
         since: standing.since,
         ..line(&answer.scope)
-    }
-}
-
-fn state_of(state: State, standing: Standing) -> State {
-    match state {
-        State::Failed if standing.rows > 0 => State::Carried,
-        state => state,
     }
 }

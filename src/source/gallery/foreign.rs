@@ -60,7 +60,7 @@ impl Gallery {
             let listed = match listed {
                 Ok(listed) => listed,
                 // Nothing can be shared with whoever has no compute provider.
-                Err(error) if super::is_unregistered(&error) => continue,
+                Err(error) if crate::source::is_unregistered(&error) => continue,
                 Err(error) if is_closed(&error) => {
                     denied.push(subscription);
                     continue;
@@ -233,7 +233,8 @@ impl Gallery {
 
 /// Whether a subscription cannot be asked at all.
 fn is_closed(error: &Error) -> bool {
-    super::is_unregistered(error) || matches!(error.kind(), ErrorKind::Denied | ErrorKind::NotFound)
+    crate::source::is_unregistered(error)
+        || matches!(error.kind(), ErrorKind::Denied | ErrorKind::NotFound)
 }
 
 /// A gallery of others, in one location.

@@ -12,9 +12,11 @@ pub mod parse;
 pub mod reach;
 mod replication;
 
-use super::{Crawled, Effort, Known, Live, Rows, Source, Wanted, ended, locations};
+use super::{
+    Crawled, Effort, Known, Live, Rows, Source, Wanted, ended, gave_up, locations, no_list,
+};
 use crate::client::Client;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::image::gallery::GalleryImage;
 use crate::image::machine::Machine;
 use crate::work::{
@@ -83,12 +85,7 @@ impl Gallery {
         let galleries = match self.galleries(subscription).await {
             Ok(galleries) => galleries,
             // There can be no gallery where the provider is not registered.
-            Err(error) if is_unregistered(&error) => {
-                let reason = "the provider Microsoft.Compute is not registered";
-                let outcome = Outcome::bare(item.scope.clone(), State::Empty, reason, 0);
-                return Ok(Crawled::Ended(outcome, Rows::Gallery(Vec::new())));
-            }
-            Err(error) => return gave_up(item, named(error, subscription), effort),
+            Err(error) => return no_list(item, error, (subscription, "Microsoft.Compute"), effort),
         };
         if galleries.len() > MOST_MESSAGES {
             let text = format!("more than {MOST_MESSAGES} galleries in one subscription");
@@ -157,13 +154,6 @@ impl Gallery {
     }
 }
 
-/// An item whose scope ended otherwise than well, or the error that a redelivery may heal.
-fn gave_up(item: &WorkItem, error: Error, effort: &Effort) -> Result<Crawled> {
-    let (state, reason, attempts) = ended(error, effort)?;
-    let outcome = Outcome::bare(item.scope.clone(), state, reason, attempts);
-    Ok(Crawled::Ended(outcome, Rows::Gallery(Vec::new())))
-}
-
 fn is_of(own: &OwnGallery, subscription: &str) -> bool {
     own.subscription.eq_ignore_ascii_case(subscription)
 }
@@ -172,21 +162,6 @@ fn is_of(own: &OwnGallery, subscription: &str) -> bool {
 fn foreign(resource: &parse::Resource, subscription: &str) -> Error {
     let name = &resource.name;
     Error::transient(format!("{name}: listed by {subscription}, and its id is of another place"))
-}
-
-fn is_unregistered(error: &Error) -> bool {
-    error.kind() == ErrorKind::Conflict
-        && error.to_string().contains("MissingSubscriptionRegistration")
-}
-
-/// A subscription that is named and not found was not removed: it cannot be seen.
-fn named(error: Error, subscription: &str) -> Error {
-    match error.kind() {
-        ErrorKind::NotFound => error
-            .with_kind(ErrorKind::Denied)
-            .context(format!("subscription {subscription} is not there, or cannot be seen")),
-        _ => error,
-    }
 }
 
 #[async_trait]

@@ -1,6 +1,6 @@
 //! The manifests of some repositories, and which of them are worth reading.
 
-use super::{Containers, TOGETHER, nothing};
+use super::{Containers, TOGETHER};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::registry::{RegistryImage, is_index};
 use crate::registry::{Attributes, Manifest, Registry};
@@ -118,8 +118,7 @@ impl Containers {
             ..Outcome::bare(item.scope.clone(), state, "", 0)
         };
         rows.sort_by(RegistryImage::compare);
-        let rows = if rows.is_empty() { nothing() } else { Rows::Registry(rows) };
-        Ok(Crawled::Ended(outcome, rows))
+        Ok(Crawled::Ended(outcome, Rows::Registry(rows)))
     }
 }
 

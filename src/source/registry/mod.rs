@@ -10,10 +10,9 @@ mod manifests;
 
 pub use manifests::row;
 
-use super::{Crawled, Effort, Known, Live, Rows, Source, Wanted, ended, locations};
+use super::{Crawled, Effort, Known, Live, Rows, Source, Wanted, gave_up, locations, no_list};
 use crate::client::Client;
-use crate::error::{Error, ErrorKind, Result};
-use crate::image::registry::RegistryImage;
+use crate::error::{Error, Result};
 use crate::registry::Registry;
 use crate::work::{
     AtRegistry, Details, MOST_MESSAGES, Outcome, RegistryScope, Request, Scope, SourceName, State,
@@ -132,14 +131,10 @@ impl Containers {
                 let text = format!("more than {MOST_MESSAGES} registries in one subscription");
                 return gave_up(item, Error::invalid(text), effort);
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let error = error.with_kind(ErrorKind::Denied);
-                let error = error.context(format!(
-                    "subscription {subscription} is not there, or cannot be seen"
-                ));
-                return gave_up(item, error, effort);
+            Err(error) => {
+                let provider = "Microsoft.ContainerRegistry";
+                return no_list(item, error, (subscription, provider), effort);
             }
-            Err(error) => return gave_up(item, error, effort),
         };
         let scopes = registries.into_iter().map(|at| RegistryScope::Registry { at, details });
         Ok(parent(item, scopes.collect()))
@@ -213,18 +208,7 @@ fn parent(item: &WorkItem, scopes: Vec<RegistryScope>) -> Crawled {
         children: children.collect(),
         ..Outcome::bare(item.scope.clone(), state, "", 0)
     };
-    Crawled::Ended(outcome, nothing())
-}
-
-fn nothing() -> Rows {
-    Rows::Registry(Vec::<RegistryImage>::new())
-}
-
-/// An item whose scope ended otherwise than well, or the error that a redelivery may heal.
-fn gave_up(item: &WorkItem, error: Error, effort: &Effort) -> Result<Crawled> {
-    let (state, reason, attempts) = ended(error, effort)?;
-    let outcome = Outcome::bare(item.scope.clone(), state, reason, attempts);
-    Ok(Crawled::Ended(outcome, nothing()))
+    Crawled::Ended(outcome, Rows::default())
 }
 
 #[async_trait]
