@@ -187,6 +187,25 @@ fn store(config: &Config) -> String {
     }
 }
 
+/// Says what may be typed next: what there is to look at.
+fn try_next(manifest: &Manifest, at: &str) {
+    eprintln!("Try next:");
+    if manifest.state == Completeness::Partial {
+        eprintln!("  azimg runs show {}{at}", manifest.run);
+    }
+    let has = |source| manifest.file(SnapshotFile::Ndjson(source)).is_some_and(|f| f.rows > 0);
+    if has(SourceName::Marketplace) {
+        eprintln!("  azimg images list --publisher canonical{at}");
+        eprintln!("  azimg images latest Canonical:ubuntu-24_04-lts:server --location eastus{at}");
+    }
+    if has(SourceName::Gallery) {
+        eprintln!("  azimg gallery list -o table{at}");
+    }
+    if has(SourceName::Registry) {
+        eprintln!("  azimg images list --kind container-manifest --tag latest -o table{at}");
+    }
+}
+
 fn report(
     app: &App,
     manifest: &Manifest,
@@ -227,24 +246,7 @@ fn report(
             coverage.failed,
             coverage.carried,
         );
-        let at = store(config);
-        eprintln!("Try next:");
-        if manifest.state == Completeness::Partial {
-            eprintln!("  azimg runs show {}{at}", manifest.run);
-        }
-        let has = |source| manifest.file(SnapshotFile::Ndjson(source)).is_some_and(|f| f.rows > 0);
-        if has(SourceName::Marketplace) {
-            eprintln!("  azimg images list --publisher canonical{at}");
-            eprintln!(
-                "  azimg images latest Canonical:ubuntu-24_04-lts:server --location eastus{at}"
-            );
-        }
-        if has(SourceName::Gallery) {
-            eprintln!("  azimg gallery list -o table{at}");
-        }
-        if has(SourceName::Registry) {
-            eprintln!("  azimg images list --kind container-manifest --tag latest -o table{at}");
-        }
+        try_next(manifest, &store(config));
     }
     if output.format != Format::Table {
         let address = app.store.address();
