@@ -199,16 +199,23 @@ impl Config {
     }
 
     /// The login servers of the registries that are crawled; none for all that can be seen.
-    fn named(&self) -> Vec<String> {
-        words(self.variable("AZIMG_REGISTRIES").unwrap_or_default())
+    fn named(&self) -> Result<Vec<String>> {
+        let named = words(self.variable("AZIMG_REGISTRIES").unwrap_or_default());
+        match named.iter().find(|name| !name.contains(['.', ':'])) {
+            // A login server may have more in it than the registry's name.
+            Some(name) => Err(Error::invalid(format!(
+                "AZIMG_REGISTRIES: '{name}' is no login server: give one such as {name}.azurecr.io"
+            ))),
+            None => Ok(named),
+        }
     }
 
     /// How the registries of a crawl are opened: with the identity; those that are named also as
     /// `AZIMG_REGISTRY_USERNAME`, if that is set.
-    fn registries(&self) -> Open {
+    fn registries(&self, named: &[String]) -> Open {
         let config = self.clone();
         let username = self.variable("AZIMG_REGISTRY_USERNAME").map(str::to_owned);
-        let username = username.filter(|_| !self.named().is_empty());
+        let username = username.filter(|_| !named.is_empty());
         Arc::new(move |login_server| config.registry(login_server, username.as_deref(), false))
     }
 
@@ -226,7 +233,8 @@ impl Config {
             None => Communities::default(),
         };
         let gallery = Gallery::new(client.clone(), communities);
-        let containers = Containers::new(client.clone(), self.registries(), self.named());
+        let named = self.named()?;
+        let containers = Containers::new(client.clone(), self.registries(&named), named);
         let sources: Vec<Arc<dyn Source>> =
             vec![Arc::new(Marketplace::new(client)), Arc::new(gallery), Arc::new(containers)];
         let app = App {

@@ -413,7 +413,7 @@ fn the_demo_ends_with_what_to_try_next() {
     assert_eq!((code, stdout.as_str()), (0, ""), "{stderr}");
     let next: Vec<&str> =
         stderr.lines().filter_map(|line| line.trim().strip_prefix("azimg images ")).collect();
-    assert_eq!(next.len(), 2, "{stderr}");
+    assert_eq!(next.len(), 3, "{stderr}");
     for command in next {
         let arguments: Vec<&str> = ["images"].into_iter().chain(command.split(' ')).collect();
         let (code, stdout, stderr) = finish(azimg(&arguments).arg("-o").arg("table"));

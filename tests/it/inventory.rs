@@ -272,6 +272,9 @@ fn registries_that_are_named_need_no_subscription() {
     let told = json(command.env("AZIMG_REGISTRIES", &named));
     assert_eq!(told["state"], "complete", "{told}");
     assert_eq!(azure.asked("ListRegistries"), 0);
+    let mut command = azure.azimg(&["crawl", "--source", "registry", "--store", store]);
+    let (code, _, err) = finish(command.env("AZIMG_REGISTRIES", "example"));
+    assert!(code == 2 && err.contains("example.azurecr.io"), "{err}");
     let found = rows(folder.path());
     assert!(!found.is_empty());
     assert!(found.iter().all(|row| row["loginServer"] == named.as_str()));
