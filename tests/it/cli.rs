@@ -416,8 +416,13 @@ fn the_demo_ends_with_what_to_try_next() {
     assert_eq!(next.len(), 3, "{stderr}");
     for command in next {
         let arguments: Vec<&str> = ["images"].into_iter().chain(command.split(' ')).collect();
-        let (code, stdout, stderr) = finish(azimg(&arguments).arg("-o").arg("table"));
+        let mut command = azimg(&arguments);
+        if !arguments.contains(&"-o") {
+            command.args(["-o", "table"]);
+        }
+        let (code, stdout, stderr) = finish(&mut command);
         assert_eq!(code, 0, "{stderr}");
-        assert!(stdout.contains("Canonical"), "{stdout}");
+        let found = if arguments.contains(&"--kind") { "latest" } else { "Canonical" };
+        assert!(stdout.contains(found), "{stdout}");
     }
 }
