@@ -23,7 +23,7 @@ pub use retry::RetryPolicy;
 use share::Share;
 pub use waits::Waits;
 pub use wire::{Answer, Outgoing, Wire};
-pub(crate) use wire::{Http, http_client, read_bounded, send_failure};
+pub(crate) use wire::{Http, read_bounded, send_failure, stream_client};
 
 use crate::error::{Error, ErrorKind, Result};
 use azure_core::credentials::TokenCredential;

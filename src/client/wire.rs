@@ -80,20 +80,31 @@ impl Http {
 
 /// A client of HTTP as all of azimg uses it: TLS, pooled connections, no redirects.
 pub(crate) fn http_client() -> Result<reqwest::Client> {
+    build(builder().read_timeout(Duration::from_secs(30)))
+}
+
+/// The same for bodies that take their time: the timeout of the other one begins with a request, and
+/// would end an upload that takes longer than it (reqwest 0.13, `PendingRequest`).
+pub(crate) fn stream_client() -> Result<reqwest::Client> {
+    build(builder())
+}
+
+fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .user_agent(concat!("azimg/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(15))
-        .read_timeout(Duration::from_secs(30))
         .pool_max_idle_per_host(64)
-        .build()
-        .map_err(|e| {
-            Error::invalid(
-                "no certificates to trust were found: install ca-certificates, or name a \
+}
+
+fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client> {
+    builder.build().map_err(|e| {
+        Error::invalid(
+            "no certificates to trust were found: install ca-certificates, or name a \
                      file of them in SSL_CERT_FILE",
-            )
-            .with_source(e)
-        })
+        )
+        .with_source(e)
+    })
 }
 
 #[async_trait]

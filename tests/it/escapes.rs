@@ -308,8 +308,20 @@ fn an_archive_is_read_and_never_unpacked() {
     let pushed: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(pushed["uploaded"], 2);
     assert_eq!(files(folder.path()), before);
-    // What is cut, or is no archive at all, is an error, and no panic.
+    // The last layer is cut, or is another one than the configuration names: nothing is pushed.
     let whole = std::fs::read(&path).unwrap();
+    let at = whole.windows(5).rposition(|bytes| bytes == b"layer").unwrap();
+    let mut other = whole.clone();
+    other[at] = b'L';
+    for bytes in [&whole[..at + 2], &other] {
+        std::fs::write(&path, bytes).unwrap();
+        let line = ["registry", "push", &oci.at("wrong:1"), path.to_str().unwrap()];
+        let (code, _, err) = finish(&mut oci.azimg(&line));
+        assert!(code != 0 && err.contains("layer.tar"), "{err}");
+    }
+    assert_eq!(oci.count("POST", "wrong"), 0);
+    std::fs::write(&path, &whole).unwrap();
+    // What is cut, or is no archive at all, is an error, and no panic.
     for cut in [0, 100, 300, 700, 1_600, whole.len() / 2] {
         std::fs::write(&path, &whole[..cut]).unwrap();
         let line = ["registry", "push", &oci.at("cut:1"), path.to_str().unwrap(), "--as", "image"];

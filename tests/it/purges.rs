@@ -466,6 +466,41 @@ fn brakes_and_ages_hold() {
     assert_eq!(planned.deletions.len(), 0);
 }
 
+/// What is hidden from lists may need anything; and a repository that is never quiet is given up.
+#[test]
+fn a_repository_that_hides_something_is_left_alone() {
+    let azure = crate::support::Azure::start(crate::registries::world(6));
+    let server = azure.sim.registries()[0].login_server.clone();
+    let before = {
+        let mut all = azure.sim.registries();
+        let repository = all[0].repositories.get_mut("app-1").unwrap();
+        let hidden = repository.manifests.values_mut().next().unwrap();
+        hidden.attributes.list = false;
+        repository.clone()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let line = [
+        "registry",
+        "purge",
+        &server,
+        "--repository",
+        "app-1",
+        "--keep",
+        "0",
+        "--untagged",
+        "--yes",
+        "-o",
+        "json",
+    ];
+    let applied = json(azure.azimg(&line).current_dir(folder.path()));
+    assert_eq!(applied["deleted"], 0, "{applied}");
+    let plan = read_json(&folder.path().join(applied["plan"].as_str().unwrap()));
+    let why = plan["repositories"][0]["leftAlone"].as_str().unwrap();
+    assert!(why.contains("1 manifests and tags are hidden"), "{why}");
+    let after = azure.sim.registries()[0].repositories["app-1"].clone();
+    assert_eq!(after.manifests.len(), before.manifests.len());
+}
+
 #[test]
 fn what_runs_is_never_purged() {
     let azure = crate::support::Azure::start(crate::registries::world(6));

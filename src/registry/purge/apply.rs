@@ -8,7 +8,7 @@ use super::plan::{
 use super::shelf::{Look, Shelf};
 use super::undo::Exported;
 use super::uses::Uses;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::ledger::{Ledger, State};
 use crate::registry::Name;
 use futures::future::join_all;
@@ -18,6 +18,8 @@ use time::OffsetDateTime;
 
 /// Manifests that go at once, between two looks at the whole repository.
 const AT_ONCE: usize = 8;
+/// So many rounds in which nothing goes, since the repository is changed all the time.
+const IDLE_ROUNDS: u32 = 10;
 const CHANGED: &str = "it was pushed, tagged or untagged since the plan";
 
 /// Something of a plan that was not done, since it may not go any more.
@@ -129,12 +131,18 @@ impl One<'_> {
             return Ok(());
         }
         let mut given_up: BTreeSet<String> = BTreeSet::new();
-        while let Some(allowed) = self.allowed(&given_up).await? {
+        // Every round but the last few does something, or sees that something was changed.
+        let (mut idle, mut before) = (0, (0, 0));
+        while idle < IDLE_ROUNDS {
+            let Some(allowed) = self.allowed(&given_up).await? else { return Ok(()) };
             if self.delete_all(&allowed, &mut given_up).await? {
                 return self.untag_all(&allowed).await;
             }
+            let now = (self.applied.deleted, given_up.len());
+            idle = if now == before { idle + 1 } else { 0 };
+            before = now;
         }
-        Ok(())
+        Err(Error::transient("it is changed all the time: apply the plan again when it is quiet"))
     }
 
     fn tag_id(&self, tag: &str) -> String {
@@ -201,6 +209,8 @@ impl One<'_> {
     ) -> Result<bool> {
         let there: BTreeSet<&str> =
             allowed.state.manifests.iter().map(|m| m.digest.as_str()).collect();
+        let may_go: BTreeSet<&str> =
+            allowed.deletions.iter().map(|deletion| deletion.digest.as_str()).collect();
         let mut gone = Vec::new();
         for deletion in &self.planned.deletions {
             let (digest, id) = (deletion.digest.as_str(), self.id(&deletion.digest));
@@ -209,7 +219,7 @@ impl One<'_> {
             }
             if !there.contains(digest) {
                 gone.push(id);
-            } else if !allowed.deletions.iter().any(|d| d.digest == digest) {
+            } else if !may_go.contains(digest) {
                 let why = allowed.protected.get(digest).map_or(CHANGED, String::as_str);
                 self.skip(&deletion.digest, why, given_up)?;
             }
@@ -220,7 +230,8 @@ impl One<'_> {
         let left = allowed.deletions.iter().filter(|d| !self.is_done(&self.id(&d.digest)));
         let left: Vec<&Deletion> = left.collect();
         let repository = self.planned.repository.clone();
-        let mut expected = (allowed.state.manifests.len() as u64, allowed.state.tags.len() as u64);
+        let RepositoryState { manifests, tags, .. } = &allowed.state;
+        let mut expected = (manifests.len() as u64, tags.len() as u64);
         for batch in batches(&left, &allowed.state) {
             // Nobody changed it since it was listed, nor while each was looked at.
             let standing = self.shelf.standing(&repository).await?;

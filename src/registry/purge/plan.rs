@@ -56,6 +56,9 @@ pub struct RepositoryState {
     pub tags: Vec<TagState>,
     /// Its manifests.
     pub manifests: Vec<ManifestState>,
+    /// Manifests and tags that it has, and that are hidden from lists (`listEnabled: false`). What they
+    /// need cannot be known, so nothing goes.
+    pub hidden: u64,
 }
 
 /// A manifest that goes.
@@ -110,6 +113,9 @@ pub struct Planned {
     pub deletions: Vec<Deletion>,
     /// Tags that go alone.
     pub untaggings: Vec<Untagging>,
+    /// Why nothing of it goes, where that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_alone: Option<String>,
     /// What stays although a rule is about it.
     pub protected: Vec<Protected>,
 }
@@ -218,7 +224,17 @@ pub(super) fn plan_again(
         manifests: shape.manifests.len(),
         ..Planned::default()
     };
-    if state.is_locked || rules.of(&state.name).next().is_none() {
+    if rules.of(&state.name).next().is_none() {
+        return planned;
+    }
+    planned.left_alone = match state.hidden {
+        _ if state.is_locked => Some("the repository is locked".to_owned()),
+        0 => None,
+        hidden => Some(format!(
+            "{hidden} manifests and tags are hidden from lists, and what they need is not known"
+        )),
+    };
+    if planned.left_alone.is_some() {
         return planned;
     }
     let taken = taken_tags(state, rules, now);

@@ -1,7 +1,7 @@
 //! The registry that a purge is about: how its repositories are, and what is taken from them.
 
 use super::plan::{ManifestState, RepositoryState, TagState};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::registry::{Content, Manifest, Name, Registry, Tag};
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -11,6 +11,9 @@ use time::format_description::well_known::Rfc3339;
 
 /// Manifests that are read at once.
 const AT_ONCE: usize = 16;
+
+/// A repository that changes while it is listed is listed so often.
+const LISTED_AGAIN: usize = 5;
 
 /// What a purge asks of a registry.
 #[async_trait]
@@ -141,9 +144,9 @@ impl Live<'_> {
     }
 }
 
-#[async_trait]
-impl Shelf for Live<'_> {
-    async fn state(&self, repository: &str) -> Result<Option<RepositoryState>> {
+impl Live<'_> {
+    /// A repository as its lists have it.
+    async fn listed(&self, repository: &str) -> Result<Option<RepositoryState>> {
         let Some(whole) = found(self.registry.repository(repository).await)? else {
             return Ok(None);
         };
@@ -162,7 +165,28 @@ impl Shelf for Live<'_> {
             is_locked: whole.changeable_attributes.is_locked(),
             tags: tags.collect(),
             manifests,
+            hidden: 0,
         }))
+    }
+}
+
+#[async_trait]
+impl Shelf for Live<'_> {
+    async fn state(&self, repository: &str) -> Result<Option<RepositoryState>> {
+        for _ in 0..LISTED_AGAIN {
+            let before = self.standing(repository).await?;
+            let Some(mut state) = self.listed(repository).await? else { return Ok(None) };
+            if self.standing(repository).await? != before {
+                continue;
+            }
+            // What is hidden from lists can be counted, and nothing else.
+            let counted = before.map_or(0, |before| before.manifests + before.tags);
+            let listed = (state.manifests.len() + state.tags.len()) as u64;
+            state.hidden = counted.saturating_sub(listed);
+            return Ok(Some(state));
+        }
+        let at = self.registry.login_server();
+        Err(Error::transient(format!("{at}/{repository}: it changes while it is listed")))
     }
 
     async fn standing(&self, repository: &str) -> Result<Option<Standing>> {

@@ -156,15 +156,27 @@ fn converted(archive: &Archive, image: &Saved) -> Result<Package> {
         .map_err(|e| Error::io("making a temporary folder", e))?;
     let mut package = Package::default();
     let mut layers = Vec::new();
+    let config = archive.document(&image.config)?;
+    let told: Value = serde_json::from_slice(&config).unwrap_or_default();
     for (number, layer) in image.layers.iter().enumerate() {
-        let (from, size) = archive.part(layer)?;
+        let (from, whole) = archive.part(layer)?;
         let path = scratch.path().join(number.to_string());
+        let mut from = Hashed { of: from.take(whole), hash: Sha256::new(), size: 0 };
         let (digest, size) =
-            compressed(from.take(size), &path).map_err(|e| Error::io(archive.path.display(), e))?;
+            compressed(&mut from, &path).map_err(|e| Error::io(archive.path.display(), e))?;
+        // An archive that was cut ends within a layer; a configuration names each layer by what it is
+        // before it is compressed.
+        let own = format!("sha256:{}", hex(&from.hash.finalize()));
+        let wanted = told["rootfs"]["diff_ids"][number].as_str();
+        let is_plain = own != digest;
+        if from.size != whole || (is_plain && wanted.is_some_and(|wanted| wanted != own)) {
+            let at = archive.path.display();
+            return Err(Error::corrupt(format!("{at}: {layer} is cut, or is another layer")));
+        }
         layers.push(json!({"mediaType": LAYER, "digest": digest, "size": size}));
         package.add(Blob { digest, size, lies: Lies::In(Arc::new(path), 0) });
     }
-    let config = Blob::here(archive.document(&image.config)?);
+    let config = Blob::here(config);
     let manifest = json!({"schemaVersion": 2, "mediaType": IMAGE,
         "config": {"mediaType": CONFIG, "digest": config.digest, "size": config.size},
         "layers": layers});
@@ -174,23 +186,32 @@ fn converted(archive: &Archive, image: &Saved) -> Result<Package> {
     Ok(package)
 }
 
-/// Bytes that are counted and hashed on their way into a file.
-struct Hashed<W> {
-    into: W,
+/// Bytes that are counted and hashed on their way out of a file, or into one.
+struct Hashed<T> {
+    of: T,
     hash: Sha256,
     size: u64,
 }
 
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.of.read(into)?;
+        self.hash.update(&into[..count]);
+        self.size += count as u64;
+        Ok(count)
+    }
+}
+
 impl<W: Write> Write for Hashed<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.into.write(bytes)?;
+        let count = self.of.write(bytes)?;
         self.hash.update(&bytes[..count]);
         self.size += count as u64;
         Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.into.flush()
+        self.of.flush()
     }
 }
 
@@ -205,8 +226,7 @@ fn compressed(mut from: impl Read, path: &Path) -> io::Result<(String, u64)> {
             count => filled += count,
         }
     }
-    let into =
-        Hashed { into: io::BufWriter::new(File::create(path)?), hash: Sha256::new(), size: 0 };
+    let into = Hashed { of: io::BufWriter::new(File::create(path)?), hash: Sha256::new(), size: 0 };
     let mut from = io::Cursor::new(head[..filled].to_vec()).chain(from);
     let mut done = if head == [0x1f, 0x8b] {
         let mut into = into;

@@ -157,26 +157,27 @@ impl Registry {
             if part.size > 0 {
                 moved.0.resumed.fetch_add(1, Ordering::Relaxed);
             }
-            let error = match self.open_blob(repository, &url, part.size).await {
-                Ok((answer, true)) => match self.read(blob, answer, part, moved).await? {
+            let (answer, begins_there) = match self.open_blob(repository, &url, part.size).await {
+                Ok(Some((answer, begins_there))) => (Ok(answer), begins_there),
+                // What is there is longer than what the registry has: it is of something else.
+                Ok(None) => {
+                    let text = format!("{url}: shorter than its descriptor says");
+                    (Err(Error::corrupt(text)), false)
+                }
+                Err(error) => (Err(error), true),
+            };
+            if !begins_there {
+                moved.take_back(part.size);
+                part = blocking(move || part.restart()).await?;
+            }
+            let error = match answer {
+                Ok(answer) => match self.read(blob, answer, part, moved).await? {
                     (read, None) => return Ok(read),
                     (read, Some(error)) => {
                         part = read;
                         error
                     }
                 },
-                // The whole of it, though a part was asked for.
-                Ok((answer, false)) => {
-                    moved.take_back(part.size);
-                    part = blocking(move || part.restart()).await?;
-                    match self.read(blob, answer, part, moved).await? {
-                        (read, None) => return Ok(read),
-                        (read, Some(error)) => {
-                            part = read;
-                            error
-                        }
-                    }
-                }
                 Err(error) => error,
             };
             tries.after(error).await?;
@@ -185,8 +186,13 @@ impl Registry {
     }
 
     /// Opens a blob from a byte on: at the registry, or without credentials where it says that the
-    /// blob lies. Whether the answer begins there.
-    async fn open_blob(&self, repository: &str, url: &Url, from: u64) -> Result<(Response, bool)> {
+    /// blob lies. Whether the answer begins there; none when the blob ends before.
+    async fn open_blob(
+        &self,
+        repository: &str,
+        url: &Url,
+        from: u64,
+    ) -> Result<Option<(Response, bool)>> {
         let scope = pull_scope(repository);
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
@@ -217,12 +223,9 @@ impl Registry {
             answer
         };
         match answer.status() {
-            StatusCode::PARTIAL_CONTENT => Ok((answer, true)),
-            status if status.is_success() => Ok((answer, from == 0)),
-            // What is there is longer than what there is: it cannot be what is wanted.
-            StatusCode::RANGE_NOT_SATISFIABLE => {
-                Err(Error::corrupt(format!("{url}: shorter than its descriptor says")))
-            }
+            StatusCode::PARTIAL_CONTENT => Ok(Some((answer, true))),
+            status if status.is_success() => Ok(Some((answer, from == 0))),
+            StatusCode::RANGE_NOT_SATISFIABLE => Ok(None),
             _ => Err(self.refusal_of(&method, url, &scope, answer).await),
         }
     }
@@ -239,11 +242,14 @@ impl Registry {
         let mut piece: Vec<u8> = Vec::with_capacity(PIECE);
         let (mut since, mut in_window) = (Instant::now(), 0_u64);
         loop {
-            let next = answer.chunk().await;
-            let (bytes, error) = match next {
-                Ok(Some(bytes)) => (bytes, None),
-                Ok(None) => (bytes::Bytes::new(), Some(None)),
-                Err(e) => (bytes::Bytes::new(), Some(Some(send_failure(&what, &e)))),
+            let (bytes, error) = match tokio::time::timeout(WINDOW, answer.chunk()).await {
+                Ok(Ok(Some(bytes))) => (bytes, None),
+                Ok(Ok(None)) => (bytes::Bytes::new(), Some(None)),
+                Ok(Err(e)) => (bytes::Bytes::new(), Some(Some(send_failure(&what, &e)))),
+                Err(_) => {
+                    let stalled = Error::transient(format!("{what}: its bytes do not come"));
+                    (bytes::Bytes::new(), Some(Some(stalled)))
+                }
             };
             in_window += bytes.len() as u64;
             if part.size + (piece.len() + bytes.len()) as u64 > blob.size {

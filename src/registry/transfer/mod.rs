@@ -19,9 +19,9 @@ pub use pull::{PullTo, Pulled};
 pub use push::Pushed;
 
 use super::Registry;
-use crate::client::{http_client, send_failure};
+use crate::client::{send_failure, stream_client};
 use crate::error::{Error, ErrorKind, Result};
-use reqwest::header::{AUTHORIZATION, HeaderMap};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap};
 use reqwest::{Method, Response, StatusCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,6 +34,16 @@ const AT_ONCE: usize = 4;
 const LARGEST_REFUSAL: usize = 64 << 10;
 /// The head of an answer comes within this.
 const HEAD: Duration = Duration::from_mins(2);
+
+/// The slowest line that an upload is waited for on, in bytes a second.
+const SLOWEST_LINE: u64 = 16 << 10;
+
+/// How long a request with these headers, and the body that they announce, may take to be answered.
+fn longest(headers: &HeaderMap) -> Duration {
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let length: u64 = length.and_then(|text| text.parse().ok()).unwrap_or_default();
+    HEAD + Duration::from_secs(length / SLOWEST_LINE)
+}
 
 /// How far a transfer has come; shown while it runs.
 #[derive(Debug, Clone, Default)]
@@ -82,7 +92,7 @@ struct Streamed<'a> {
 impl Registry {
     fn http(&self) -> Result<&reqwest::Client> {
         if self.streams.get().is_none() {
-            let _ = self.streams.set(http_client()?);
+            let _ = self.streams.set(stream_client()?);
         }
         self.streams.get().ok_or_else(|| Error::bug("a client that was just made"))
     }
@@ -112,7 +122,9 @@ impl Registry {
                 sent = sent.body(body);
             }
             self.traffic.requests.fetch_add(1, Ordering::Relaxed);
-            let response = sent.send().await.map_err(|e| send_failure(&what, &e))?;
+            let late = |_| Error::transient(format!("{what}: no answer"));
+            let sent = tokio::time::timeout(longest(&request.headers), sent.send()).await;
+            let response = sent.map_err(late)?.map_err(|e| send_failure(&what, &e))?;
             if response.status() == StatusCode::UNAUTHORIZED && !renewed && self.can_renew() {
                 renewed = true;
                 self.forget(request.scope).await;

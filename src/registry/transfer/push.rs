@@ -66,8 +66,10 @@ impl Registry {
             uploaded += sent.into_iter().filter(|sent| *sent).count();
         }
         for manifest in &package.manifests {
-            self.put(repository, manifest, &manifest.digest).await?;
-            self.name_referrer(repository, manifest).await?;
+            let is_tracked = self.put(repository, manifest, &manifest.digest).await?;
+            if !is_tracked {
+                self.name_referrer(repository, manifest).await?;
+            }
         }
         for tag in tags {
             self.put(repository, whole, tag).await?;
@@ -147,9 +149,6 @@ impl Registry {
     /// all that does (OCI distribution, "referrers tag schema").
     async fn name_referrer(&self, repository: &str, manifest: &Packed) -> Result<()> {
         let Some(subject) = manifest.document["subject"]["digest"].as_str() else { return Ok(()) };
-        if self.put(repository, manifest, &manifest.digest).await? {
-            return Ok(());
-        }
         let tag = subject.replacen(':', "-", 1);
         let before = match self.content(repository, &Name::Tag(tag.clone())).await {
             Ok(content) => content.document,
