@@ -10,7 +10,7 @@ pub struct Waits(Mutex<(Option<Instant>, Duration)>);
 
 impl Waits {
     /// Something waits from `now` on for `wait`. Waits that overlap count once.
-    pub(super) fn add(&self, now: Instant, wait: Duration) {
+    pub(crate) fn add(&self, now: Instant, wait: Duration) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (until, total) = &mut *state;
         let (begin, end) = (until.map_or(now, |until| until.max(now)), now + wait);

@@ -3,7 +3,6 @@
 
 use super::Registry;
 use super::content::sha256;
-use super::pace::Tries;
 use super::request::{Ask, Told};
 use crate::client::{Outgoing, is_loopback, refusal};
 use crate::error::{Error, ErrorKind, Result};
@@ -38,7 +37,7 @@ impl Registry {
         scope: &str,
     ) -> Result<Bytes> {
         let url = self.blob_url(repository, digest);
-        let mut tries = Tries::new(&self.pace, &url);
+        let mut tries = self.tries(&url);
         loop {
             let error = match self.once_from_its_place(&url, scope, size).await? {
                 Ok(bytes) if bytes.len() == size && sha256(&bytes) == digest => return Ok(bytes),

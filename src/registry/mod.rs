@@ -21,7 +21,7 @@ pub use reference::{Name, Reference, is_tag};
 use crate::client::{Http, Traffic, Wire, is_loopback};
 use crate::error::{Error, Result};
 use login::Tokens;
-use pace::Pace;
+use pace::{Pace, Tries};
 use std::sync::{Arc, OnceLock};
 use url::Url;
 
@@ -87,6 +87,11 @@ impl Registry {
     pub fn counted_in(mut self, traffic: &Arc<Traffic>) -> Self {
         self.traffic = Arc::clone(traffic);
         self
+    }
+
+    /// The attempts of one request.
+    fn tries(&self, url: &Url) -> Tries<'_> {
+        Tries::new(&self.pace, &self.traffic, url)
     }
 
     /// Whether it is on this machine.

@@ -2,9 +2,10 @@
 //! listings' answers (azure-quotas §4), so they are felt for: a refusal slows everyone down, what goes
 //! well speeds up again.
 
-use crate::client::RetryPolicy;
+use crate::client::{RetryPolicy, Traffic};
 use crate::error::{Error, ErrorKind, Result};
 use backon::ExponentialBackoff;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -113,15 +114,16 @@ impl Beat {
 /// The attempts of one request.
 pub(super) struct Tries<'a> {
     pace: &'a Pace,
+    traffic: &'a Traffic,
     policy: RetryPolicy,
     delays: ExponentialBackoff,
     waited: Duration,
 }
 
 impl<'a> Tries<'a> {
-    pub(super) fn new(pace: &'a Pace, url: &Url) -> Self {
+    pub(super) fn new(pace: &'a Pace, traffic: &'a Traffic, url: &Url) -> Self {
         let policy = RetryPolicy::default();
-        Self { pace, policy, delays: policy.delays(url), waited: Duration::ZERO }
+        Self { pace, traffic, policy, delays: policy.delays(url), waited: Duration::ZERO }
     }
 
     /// Waits for the turn of the next attempt.
@@ -138,6 +140,10 @@ impl<'a> Tries<'a> {
         };
         let Some(wait) = wait else { return Err(error) };
         self.waited += wait;
+        self.traffic.retried.fetch_add(1, Ordering::Relaxed);
+        if error.retry_after().is_some() {
+            self.traffic.waits.add(Instant::now(), wait);
+        }
         if error.retry_after().is_some() {
             self.pace.close(wait);
         } else {

@@ -3,7 +3,6 @@
 
 use super::Registry;
 use super::login::LARGEST_TOKEN;
-use super::pace::Tries;
 use crate::client::{Answer, Outgoing, refusal};
 use crate::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
@@ -99,7 +98,7 @@ impl Registry {
         ask: &Ask<'_>,
         read: impl Fn(StatusCode, Told) -> Result<T>,
     ) -> Result<T> {
-        let mut tries = Tries::new(&self.pace, &ask.url);
+        let mut tries = self.tries(&ask.url);
         let (mut renewed, mut lost) = (false, false);
         loop {
             tries.pass().await;
@@ -201,7 +200,7 @@ impl Registry {
             largest: LARGEST_TOKEN,
             ..Outgoing::new(Method::POST, url)
         };
-        let mut tries = Tries::new(&self.pace, &request.url);
+        let mut tries = self.tries(&request.url);
         loop {
             tries.pass().await;
             let error = match self.sent(&request, None).await {

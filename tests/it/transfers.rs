@@ -408,6 +408,14 @@ fn a_download_goes_on_where_it_broke_off_and_nothing_wrong_gets_its_name() {
     let (code, told, err, found) = pull("killed");
     assert_eq!((code, &told["resumed"]), (0, &json!(1)), "{err}");
     assert_eq!(found.blobs(), layout.blobs());
+    // A part of something else, shorter or longer, is found out.
+    for (name, size) in [("shorter", 2 << 20), ("longer", 12 << 20)] {
+        let to = Layout::new(&folder.path().join(name));
+        let part = to.0.join("blobs/sha256").join(format!(".{}.part", &layer[7..]));
+        std::fs::write(&part, noise(77, size)).unwrap();
+        let (code, _, err, found) = pull(name);
+        assert_eq!((code, found.blobs()), (0, layout.blobs()), "{err}");
+    }
     // What is there already is not fetched, unless it is wrong.
     std::fs::write(blob(&found, layer), b"wrong").unwrap();
     oci.front.log.lock().unwrap().clear();

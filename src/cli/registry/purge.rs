@@ -274,6 +274,10 @@ fn show(whole: &PurgePlan, value: Value, args: &PurgeArgs, output: &Output) -> R
     let mut rows = Vec::new();
     for one in &whole.repositories {
         let repository = &one.repository;
+        rows.extend(one.left_alone.iter().map(|reason| {
+            json!({"repository": repository, "does": "keep", "digest": null, "tags": [],
+                "bytes": 0, "reason": reason})
+        }));
         rows.extend(one.deletions.iter().map(|d| {
             json!({"repository": repository, "does": "delete", "digest": d.digest,
                 "tags": d.tags, "bytes": d.bytes, "reason": d.reason})

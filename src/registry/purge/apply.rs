@@ -2,8 +2,8 @@
 
 use super::PurgePlan;
 use super::plan::{
-    Again, Deletion, ManifestState, Planned, RepositoryState, Shape, TagState, Untagging, plan,
-    plan_again,
+    Again, Deletion, ManifestState, Planned, RepositoryState, Shape, TagState, Untagging,
+    last_changed, plan, plan_again,
 };
 use super::shelf::{Look, Shelf};
 use super::undo::Exported;
@@ -165,32 +165,23 @@ impl One<'_> {
             return Ok(None);
         };
         let in_use = self.uses.of(&state);
-        let planned: HashMap<&str, BTreeSet<&str>> = self
-            .planned
-            .deletions
-            .iter()
-            .map(|d| (d.digest.as_str(), d.tags.iter().map(String::as_str).collect()))
-            .collect();
+        let planned: HashMap<&str, &Deletion> =
+            self.planned.deletions.iter().map(|d| (d.digest.as_str(), d)).collect();
         let shape = Shape::new(&state);
         // Whatever is not to go stays, and protects what it needs.
-        let at = self.whole.made_at;
-        let is_fresh = |moment: Option<OffsetDateTime>| moment.is_some_and(|moment| moment > at);
         let hold = |manifest: &ManifestState| -> Option<String> {
             let digest = manifest.digest.as_str();
-            let own = shape.tags(digest);
-            // The same tag may have been pushed to the same image again.
-            if is_fresh(manifest.updated) || own.iter().any(|tag| is_fresh(tag.updated)) {
-                return Some(CHANGED.to_owned());
-            }
-            let tags = own.iter().map(|tag| tag.name.as_str()).collect();
+            let own = shape.tags(digest).iter().copied();
             match planned.get(digest) {
                 None => Some("not in the plan".to_owned()),
-                Some(before) if *before != tags => Some(CHANGED.to_owned()),
+                Some(deletion) if !is_as_seen(deletion, manifest.updated, own) => {
+                    Some(CHANGED.to_owned())
+                }
                 Some(_) if given_up.contains(digest) => Some(CHANGED.to_owned()),
                 Some(_) => None,
             }
         };
-        let rules = &self.whole.rules;
+        let (rules, at) = (&self.whole.rules, self.whole.made_at);
         let was_planned = |digest: &str| planned.contains_key(digest);
         let again = Again { hold: &hold, was_planned: &was_planned };
         let bound = plan_again(&state, rules, &in_use, at, &again);
@@ -244,7 +235,7 @@ impl One<'_> {
             let mut changed = false;
             for (deletion, look) in batch.iter().zip(looks) {
                 match look? {
-                    Some(look) if self.is_as_planned(deletion, &look) => {}
+                    Some(look) if may_go_as_seen(deletion, &look) => {}
                     Some(_) => {
                         self.skip(&deletion.digest, CHANGED, given_up)?;
                         changed = true;
@@ -267,18 +258,6 @@ impl One<'_> {
         Ok(true)
     }
 
-    /// Whether a manifest is what the plan saw: the same tags, none of them pushed again, no lock.
-    fn is_as_planned(&self, deletion: &Deletion, look: &Look) -> bool {
-        let is_fresh = |at: Option<OffsetDateTime>| at.is_some_and(|at| at > self.whole.made_at);
-        let planned: BTreeSet<&str> = deletion.tags.iter().map(String::as_str).collect();
-        let now: BTreeSet<&str> = look.tags.iter().map(|tag| tag.name.as_str()).collect();
-        let is_quiet = |tag: &TagState| !tag.is_locked && !is_fresh(tag.updated);
-        planned == now
-            && !look.is_locked
-            && !is_fresh(look.updated)
-            && look.tags.iter().all(is_quiet)
-    }
-
     /// Deletes a batch; what the repository is to have then.
     async fn delete(&mut self, batch: &[&Deletion], expected: (u64, u64)) -> Result<(u64, u64)> {
         let ids: Vec<String> = batch.iter().map(|d| self.id(&d.digest)).collect();
@@ -290,11 +269,11 @@ impl One<'_> {
         });
         let ends = join_all(deletions).await;
         let (mut manifests, mut tags) = expected;
-        let mut first = None;
+        let (mut first, mut done) = (None, Vec::new());
         for ((deletion, id), end) in batch.iter().zip(&ids).zip(ends) {
             match end {
                 Ok(()) => {
-                    self.ledger.write(id, State::Done, "")?;
+                    done.push((id.as_str(), ""));
                     self.applied.deleted += 1;
                     manifests = manifests.saturating_sub(1);
                     tags = tags.saturating_sub(deletion.tags.len() as u64);
@@ -305,6 +284,7 @@ impl One<'_> {
                 }
             }
         }
+        self.ledger.write_all(done.into_iter(), State::Done)?;
         // What follows may be a part of what could not be deleted.
         first.map_or(Ok((manifests, tags)), Err)
     }
@@ -335,8 +315,9 @@ impl One<'_> {
                 continue;
             };
             let may_go = allowed.untaggings.iter().any(|other| same(&other));
-            let is_fresh = look.updated.is_some_and(|at| at > self.whole.made_at);
-            if !may_go || look.is_locked || is_fresh || look.digest != untagging.digest {
+            let is_as_seen =
+                look.digest == untagging.digest && look.updated == untagging.changed_at;
+            if !may_go || look.is_locked || !is_as_seen {
                 let reason = CHANGED.to_owned();
                 self.ledger.write(&id, State::Failed, &reason)?;
                 self.applied.skipped.push(Skipped { name: id, reason });
@@ -349,6 +330,23 @@ impl One<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a manifest is what the plan saw: the same tags, and nothing changed since.
+fn is_as_seen<'a>(
+    deletion: &Deletion,
+    updated: Option<OffsetDateTime>,
+    tags: impl Iterator<Item = &'a TagState> + Clone,
+) -> bool {
+    let planned: BTreeSet<&str> = deletion.tags.iter().map(String::as_str).collect();
+    let now: BTreeSet<&str> = tags.clone().map(|tag| tag.name.as_str()).collect();
+    planned == now && deletion.changed_at == last_changed(updated, tags)
+}
+
+/// The same right before it goes, when nothing of it may be locked either.
+fn may_go_as_seen(deletion: &Deletion, look: &Look) -> bool {
+    let is_locked = look.is_locked || look.tags.iter().any(|tag| tag.is_locked);
+    !is_locked && is_as_seen(deletion, look.updated, look.tags.iter())
 }
 
 /// Deletions in parts none of which has something together with what must go before it.

@@ -69,6 +69,10 @@ pub struct Deletion {
     pub digest: String,
     /// The tags that go with it.
     pub tags: Vec<String>,
+    /// When it, or one of its tags, was last changed as the plan saw it, by the registry's clock.
+    #[serde(with = "time::serde::rfc3339::option", default)]
+    #[schemars(with = "Option<String>")]
+    pub changed_at: Option<OffsetDateTime>,
     /// Why it goes.
     pub reason: String,
     /// Bytes of what it points at; what others have, too, is not freed.
@@ -83,6 +87,10 @@ pub struct Untagging {
     pub tag: String,
     /// What it points at.
     pub digest: String,
+    /// When it was last moved as the plan saw it, by the registry's clock.
+    #[serde(with = "time::serde::rfc3339::option", default)]
+    #[schemars(with = "Option<String>")]
+    pub changed_at: Option<OffsetDateTime>,
     /// Why it goes.
     pub reason: String,
     /// Why its manifest stays.
@@ -254,9 +262,11 @@ pub(super) fn plan_again(
     shape.take_back(&mut candidates, &mut stays);
     for (digest, reason) in &candidates {
         let tags = shape.tags(digest).iter().map(|tag| tag.name.clone()).collect();
-        let bytes = shape.manifests[digest].bytes;
+        let manifest = shape.manifests[digest];
+        let changed_at = last_changed(manifest.updated, shape.tags(digest).iter().copied());
         let (digest, reason) = ((*digest).to_owned(), reason.clone());
-        planned.deletions.push(Deletion { digest, tags, reason, bytes });
+        let bytes = manifest.bytes;
+        planned.deletions.push(Deletion { digest, tags, changed_at, reason, bytes });
     }
     shape.order(&mut planned.deletions);
     for (digest, why) in &stays {
@@ -268,6 +278,7 @@ pub(super) fn plan_again(
             planned.untaggings.extend(going.iter().map(|tag| Untagging {
                 tag: tag.name.clone(),
                 digest: (*digest).to_owned(),
+                changed_at: tag.updated,
                 reason: taken[tag.name.as_str()].clone(),
                 protected_by: protected_by.clone(),
             }));
@@ -277,6 +288,15 @@ pub(super) fn plan_again(
         }
     }
     planned
+}
+
+/// When a manifest, or one of its tags, was last changed. The same tag may be pushed to the same image
+/// again, which nothing else tells.
+pub(super) fn last_changed<'a>(
+    updated: Option<OffsetDateTime>,
+    tags: impl Iterator<Item = &'a TagState>,
+) -> Option<OffsetDateTime> {
+    tags.map(|tag| tag.updated).chain([updated]).max().flatten()
 }
 
 /// How the manifests of a repository hang together.

@@ -5,7 +5,6 @@ use super::{Moved, Streamed};
 use crate::client::{refusal, send_failure};
 use crate::error::{Error, Result};
 use crate::format::hex;
-use crate::registry::pace::Tries;
 use crate::registry::{Descriptor, Registry, pull_scope};
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LOCATION, RANGE};
 use reqwest::{Method, Response, StatusCode};
@@ -152,7 +151,7 @@ impl Registry {
         }
         moved.add(part.size);
         let url = self.blob_url(repository, &blob.digest);
-        let mut tries = Tries::new(&self.pace, &url);
+        let mut tries = self.tries(&url);
         while part.size < blob.size {
             if part.size > 0 {
                 moved.0.resumed.fetch_add(1, Ordering::Relaxed);

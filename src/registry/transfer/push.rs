@@ -5,7 +5,6 @@ use super::package::{Package, Packed};
 use super::upload::push_scope;
 use super::{AT_ONCE, Moved, Streamed};
 use crate::error::{Error, ErrorKind, Result};
-use crate::registry::pace::Tries;
 use crate::registry::{Name, Registry};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -125,7 +124,7 @@ impl Registry {
             .map_err(|_| Error::invalid("a media type that is none"))?;
         headers.insert(CONTENT_TYPE, media_type);
         let request = Streamed { method: Method::PUT, url: &url, scope: &scope, headers };
-        let mut tries = Tries::new(&self.pace, &url);
+        let mut tries = self.tries(&url);
         loop {
             let body = || Some(manifest.bytes.clone().into());
             let error = match self.stream(&request, body).await {

@@ -4,7 +4,6 @@
 use super::{Moved, Streamed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::Registry;
-use crate::registry::pace::Tries;
 use crate::registry::transfer::package::Blob;
 use reqwest::header::{
     CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RANGE,
@@ -81,7 +80,7 @@ impl Registry {
         let url = self.blob_url(repository, digest);
         let request =
             Streamed { method: Method::HEAD, url: &url, scope, headers: HeaderMap::new() };
-        let mut tries = Tries::new(&self.pace, &url);
+        let mut tries = self.tries(&url);
         loop {
             let error = match self.stream(&request, || None).await {
                 Ok(answer) if answer.status() == StatusCode::NOT_FOUND => return Ok(false),
@@ -127,7 +126,7 @@ impl Registry {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         let request = Streamed { method: Method::POST, url: &url, scope, headers };
-        let mut tries = Tries::new(&self.pace, &url);
+        let mut tries = self.tries(&url);
         loop {
             let error = match self.stream(&request, || None).await {
                 Ok(answer) if answer.status() == StatusCode::CREATED => return Ok(None),
@@ -166,7 +165,7 @@ impl Registry {
         blob: &Blob,
         moved: &Moved,
     ) -> Result<(), Broken> {
-        let mut tries = Tries::new(&self.pace, &session.url);
+        let mut tries = self.tries(&session.url);
         let counted = Arc::new(AtomicU64::new(0));
         let result = async {
             while session.at < blob.size {
@@ -232,7 +231,7 @@ impl Registry {
     async fn status(&self, scope: &str, session: Session) -> Result<Session, Broken> {
         let request =
             Streamed { method: Method::GET, url: &session.url, scope, headers: HeaderMap::new() };
-        let mut tries = Tries::new(&self.pace, &session.url);
+        let mut tries = self.tries(&session.url);
         loop {
             let error = match self.stream(&request, || None).await {
                 Ok(answer) if answer.status() == StatusCode::NO_CONTENT => {
@@ -256,7 +255,7 @@ impl Registry {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         let request = Streamed { method: Method::PUT, url: &url, scope, headers };
-        let mut tries = Tries::new(&self.pace, &url);
+        let mut tries = self.tries(&url);
         let mut lost = false;
         loop {
             let error = match self.stream(&request, || None).await {
