@@ -15,6 +15,7 @@ use crate::source::registry::{Containers, Open};
 use crate::store::Store;
 use crate::store::azure::{Access, AzureQueues, AzureStore, Endpoint};
 use crate::store::local::LocalStore;
+use crate::telemetry::Export;
 use crate::work::{Details, Request, SourceName};
 use azure_core::cloud::CloudConfiguration;
 use azure_core::credentials::{Secret, TokenCredential};
@@ -185,6 +186,14 @@ impl Config {
     /// What the log shows: a filter of `tracing`.
     pub fn log(&self) -> Option<&str> {
         self.variable("AZIMG_LOG")
+    }
+
+    /// Where spans and counts go: the OpenTelemetry SDK reads the rest of its variables itself.
+    pub fn export(&self) -> Export {
+        let set = |name| self.variable(name).is_some();
+        let off = self.variable("OTEL_SDK_DISABLED").is_some_and(|text| text == "true");
+        let on = set("OTEL_EXPORTER_OTLP_ENDPOINT") && !off;
+        Export { on, named: set("OTEL_SERVICE_NAME") }
     }
 
     /// The port that the Functions host gave.

@@ -3,6 +3,7 @@
 
 mod app;
 mod declared;
+mod telling;
 
 pub use app::{App, Memory, Progress, RunProgress, Settings};
 pub use declared::{Binding, Declaration, HOST_JSON, HostSettings, check};
@@ -14,6 +15,7 @@ use crate::pipeline::retain::retain;
 use crate::pipeline::sweep::sweep;
 use crate::pipeline::{crawl, plan, read_plan};
 use crate::source::Effort;
+use crate::telemetry::count;
 use crate::work::{MOST_MESSAGES, Outcome, Plan, Request, RunId, WorkItem};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -192,6 +194,8 @@ async fn begin(app: &App, request: Request, event: &Event) -> Result<(Plan, Effe
             planned => break planned?,
         }
     };
+    telling::about(plan.run, "");
+    tracing::info!(items = plan.items.len(), "a run begins");
     app.progress.begin(plan.run, &plan.items);
     let mut messages = work(app, &plan.items, event.now)?;
     messages.push(close(plan.run, true, WATCH_EVERY)?);
@@ -228,6 +232,7 @@ async fn crawl_item(app: &App, event: Event) -> Result<Effects> {
         // No redelivery can heal it, and there is no item whose outcome could be recorded.
         Err(error) => return Ok(dropped(&error)),
     };
+    telling::about(item.run, &item.item);
     let source = app.source(item.source)?;
     let effort = Effort {
         until: Instant::now() + app.settings.item_budget,
@@ -242,7 +247,8 @@ async fn crawl_item(app: &App, event: Event) -> Result<Effects> {
             item.put_off = item.put_off.saturating_add(1);
             // Waiting must not burn a worker's time, nor one of the message's deliveries.
             let wait = wait.max(app.turn(&item, event.now));
-            tracing::debug!(item = %item.item, wait_s = wait.as_secs(), "waits for its quota");
+            tracing::debug!(wait_s = wait.as_secs(), "waits for its quota");
+            count!(monotonic_counter.azimg.put_off = 1_u64, source = item.source.as_str());
             let again = message(WORK, &item, wait)?;
             Ok(Effects { messages: vec![again], ..Effects::default() })
         }
@@ -264,6 +270,7 @@ async fn poison(app: &App, event: Event) -> Result<Effects> {
         Ok(item) => item,
         Err(error) => return Ok(dropped(&error)),
     };
+    telling::about(item.run, &item.item);
     let tries = app.settings.most_deliveries;
     let reason = format!("given up after {tries} deliveries, none of which ended");
     let outcome = crawl::fail(app.store.as_ref(), &item, &reason, tries).await?;
@@ -272,6 +279,7 @@ async fn poison(app: &App, event: Event) -> Result<Effects> {
 
 fn ended(app: &App, item: &WorkItem, outcome: &Outcome, now: OffsetDateTime) -> Result<Effects> {
     let mut messages = work(app, &outcome.children, now)?;
+    telling::ended(item, outcome);
     if app.progress.end(item, outcome) {
         messages.push(close(item.run, false, Duration::ZERO)?);
     }
@@ -291,6 +299,7 @@ fn dropped(error: &Error) -> Effects {
 async fn sweep_runs(app: &App, event: Event) -> Result<Effects> {
     let swept = sweep(app.store.as_ref(), event.now, false).await?;
     forget(app, event.now).await;
+    telling::how_it_stands(app, event.now).await;
     let mut messages = work(app, &swept.lost, event.now)?;
     for run in &swept.close {
         messages.push(close(*run, false, Duration::ZERO)?);
@@ -318,12 +327,13 @@ async fn publish_run(app: &App, event: Event) -> Result<Effects> {
     let Ok(Close { run, watch, .. }) = serde_json::from_str(&text) else {
         return Ok(dropped(&Error::invalid("a message that names no run")));
     };
+    telling::about(run, "");
     let closing = match publish(&app.store, run, event.now, false).await {
         Ok(closing) => closing,
         Err(error) if error.is_transient() || error.kind() == ErrorKind::Bug => return Err(error),
         Err(error) => {
             // The run cannot be published; whoever waits for it is told why.
-            tracing::error!(run = %run, %error, "the run cannot be published");
+            tracing::error!(%error, "the run cannot be published");
             app.progress.fail(run, &error);
             return Ok(Effects { logs: vec![error.to_string()], ..Effects::default() });
         }
@@ -333,6 +343,7 @@ async fn publish_run(app: &App, event: Event) -> Result<Effects> {
         Closing::Published(manifest) => {
             forget(app, event.now).await;
             app.progress.publish(run);
+            telling::published(&manifest);
             let logs = vec![format!("run {run} is published: {:?}", manifest.state)];
             return Ok(Effects { logs, ..Effects::default() });
         }
@@ -342,7 +353,7 @@ async fn publish_run(app: &App, event: Event) -> Result<Effects> {
         }
         Closing::Open { mut missing, expected } => {
             // Too early, or a shard was thrown away and its item has to be done again.
-            tracing::debug!(run = %run, missing = missing.len(), expected, "not closed yet");
+            tracing::debug!(missing = missing.len(), expected, "not closed yet");
             // A worker that died may have planned details and not sent them.
             let ours = app.progress.reopen(run, &missing);
             if ours || delivery > 1 {

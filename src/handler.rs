@@ -9,6 +9,7 @@ mod envelope;
 
 use crate::error::{Error, Result};
 use crate::functions::{App, Declaration, Effects, Event, Function, Message, Reply, Trigger};
+use crate::telemetry::{self, count};
 use crate::web;
 use async_trait::async_trait;
 use axum::Router;
@@ -23,6 +24,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 /// Messages past the host that are being sent at once.
 const SENT_AT_ONCE: usize = 32;
@@ -181,15 +185,40 @@ async fn invoke(
         let body = json!({"error": {"code": "NotFound", "message": "no such function"}});
         return json_answer(StatusCode::NOT_FOUND, &body);
     };
-    let result = match serde_json::from_slice::<Value>(&body) {
-        Ok(envelope) => handler.run(function, &envelope, &invocation).await,
-        Err(e) => Err(Error::invalid(format!("the invocation's body is no JSON: {e}"))),
+    // Never left out, whatever is logged: every line of an invocation says whose it is.
+    let span = tracing::error_span!(
+        "invocation",
+        otel.name = function.name,
+        otel.status_code = Empty,
+        function = function.name,
+        invocation,
+        run = Empty,
+        item = Empty,
+    );
+    let parent = headers.get("traceparent").and_then(|value| value.to_str().ok());
+    telemetry::adopt(&span, parent);
+    let invoked = async {
+        let began = Instant::now();
+        let result = match serde_json::from_slice::<Value>(&body) {
+            Ok(envelope) => handler.run(function, &envelope, &invocation).await,
+            Err(e) => Err(Error::invalid(format!("the invocation's body is no JSON: {e}"))),
+        };
+        told(function, result, began.elapsed())
     };
+    invoked.instrument(span).await
+}
+
+/// An invocation's answer, told of: of one that failed, what is logged here is all that remains,
+/// since the host throws its answer's body away.
+fn told(function: &Function, result: Result<Value>, took: Duration) -> Response<Body> {
+    let (name, failed) = (function.name, result.is_err());
+    count!(monotonic_counter.azimg.invocations = 1_u64, function = name, failed);
+    count!(histogram.azimg.invocation.seconds = took.as_secs_f64(), function = name);
     match result {
         Ok(value) => json_answer(StatusCode::OK, &value),
         Err(error) => {
-            // The host throws this answer's body away; the log line is what remains.
-            tracing::error!(function = function.name, %invocation, %error, "invocation failed");
+            Span::current().record("otel.status_code", "ERROR");
+            tracing::error!(%error, "invocation failed");
             let body = json!({"error": {"code": format!("{:?}", error.kind()),
                                         "message": error.to_string()}});
             json_answer(StatusCode::INTERNAL_SERVER_ERROR, &body)

@@ -17,5 +17,6 @@ pub mod registry;
 pub mod sim;
 pub mod source;
 pub mod store;
+pub mod telemetry;
 pub mod web;
 pub mod work;

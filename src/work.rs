@@ -180,6 +180,18 @@ pub enum State {
 }
 
 impl State {
+    /// Its name, as coverage has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Empty => "empty",
+            Self::Gone => "gone",
+            Self::Denied => "denied",
+            Self::Failed => "failed",
+            Self::Carried => "carried",
+        }
+    }
+
     /// Whether Azure gave the whole answer.
     pub fn is_complete(self) -> bool {
         matches!(self, Self::Done | Self::Empty | Self::Gone)

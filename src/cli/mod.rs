@@ -18,9 +18,9 @@ mod sim;
 
 use crate::config::{Config, Flags};
 use crate::error::{Error, ErrorKind, Result};
+use crate::telemetry::{self, Lines, Listening};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use output::{Format, Output};
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -113,6 +113,12 @@ enum Command {
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    let config = match Config::load(Flags::default()) {
+        Ok(config) => config,
+        Err(error) => return fail(&error),
+    };
+    // What is left to be told is told when this is dropped, when all else has ended.
+    let _listening = listen(&config, &cli.global, &cli.command);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(e) => return fail(&Error::bug("starting up").with_source(e)),
@@ -138,8 +144,6 @@ fn fail(error: &Error) -> ExitCode {
 async fn run(cli: Cli) -> Result<ExitCode> {
     let Cli { global, command } = cli;
     let flags = Flags { store: global.store.clone(), ..Flags::default() };
-    let is_handler = matches!(command, Command::Serve(_));
-    log(&Config::load(Flags::default())?, &global, &command, is_handler);
     let output = Output::new(global.output, global.query.as_deref(), &global.fields, global.quiet)?;
     match command {
         Command::Crawl(args) => crawl::run(args, flags, &output).await,
@@ -163,9 +167,9 @@ async fn run(cli: Cli) -> Result<ExitCode> {
     }
 }
 
-/// The handler logs to stdout, as JSON, since its host takes every line on stderr for an error;
-/// commands log to stderr.
-fn log(config: &Config, global: &Global, command: &Command, is_handler: bool) {
+/// Who hears what this command says: the handler's host reads JSON on stdout, people text on stderr.
+fn listen(config: &Config, global: &Global, command: &Command) -> Listening {
+    let is_handler = matches!(command, Command::Serve(_));
     let long_lived = is_handler || matches!(command, Command::Host(_));
     let level = match (global.verbose, long_lived) {
         _ if global.quiet => "error",
@@ -175,12 +179,6 @@ fn log(config: &Config, global: &Global, command: &Command, is_handler: bool) {
         _ => "debug",
     };
     let filter = config.log().map_or_else(|| EnvFilter::new(level), EnvFilter::new);
-    let lines = tracing_subscriber::fmt().with_env_filter(filter);
-    // A logger that is there already (in tests) is as good.
-    let _ = if is_handler {
-        lines.json().with_writer(std::io::stdout).try_init()
-    } else {
-        let colours = std::io::stderr().is_terminal();
-        lines.with_writer(std::io::stderr).with_ansi(colours).with_target(false).try_init()
-    };
+    let lines = if is_handler { Lines::Json } else { Lines::Text };
+    telemetry::listen(lines, filter, &config.export())
 }

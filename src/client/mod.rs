@@ -11,6 +11,7 @@ mod page;
 mod quota;
 mod retry;
 mod share;
+mod traffic;
 mod waits;
 mod wire;
 
@@ -21,6 +22,8 @@ pub use quota::Quota;
 use quota::{Grant, Permit};
 pub use retry::RetryPolicy;
 use share::Share;
+pub use traffic::Traffic;
+pub(crate) use traffic::{About, told};
 pub use waits::Waits;
 pub use wire::{Answer, Outgoing, Wire};
 pub(crate) use wire::{Http, read_bounded, send_failure, stream_client};
@@ -29,36 +32,20 @@ use crate::error::{Error, ErrorKind, Result};
 use azure_core::credentials::TokenCredential;
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::StatusCode;
 use reqwest::header::HeaderValue;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 use url::{Host, Url};
 
 /// Everything but the characters that RFC 3986 leaves unreserved.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-/// One attempt may take this long from the first byte sent to the last byte read.
-const ATTEMPT_DEADLINE: Duration = Duration::from_mins(1);
 /// Who is the next to send looks again after this long, since the pace may have changed.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Who waits for another request to come back looks after this long at the latest.
 const FREED_WITHIN: Duration = Duration::from_millis(500);
-
-/// What a process has asked and waited for so far.
-#[derive(Debug, Default)]
-pub struct Traffic {
-    /// Requests sent, repetitions included.
-    pub requests: AtomicU64,
-    /// Answers with status 429.
-    pub throttled: AtomicU64,
-    /// Requests that repeated an earlier one.
-    pub retried: AtomicU64,
-    /// The time in which something waited for quota.
-    pub waits: Waits,
-}
 
 /// A client of one Resource Manager.
 #[derive(Debug, Clone)]
@@ -257,7 +244,7 @@ impl Client {
                 Grant::Soon(wait) => {
                     // Answers that come meanwhile may change how soon.
                     let wait = wait.min(LOOK_AGAIN);
-                    self.traffic.waits.add(now, wait);
+                    self.traffic.wait(url.path(), now, wait);
                     tokio::time::sleep(wait).await;
                     continue;
                 }
@@ -268,11 +255,11 @@ impl Client {
                 }
                 Grant::Wait(wait) => {
                     drop(place.take());
-                    self.traffic.waits.add(now, wait);
+                    self.traffic.wait(url.path(), now, wait);
                     tokio::time::sleep(wait).await;
                 }
                 Grant::Later(wait) => {
-                    self.traffic.waits.add(now, wait);
+                    self.traffic.wait(url.path(), now, wait);
                     return Err(throttled(url, wait));
                 }
             }
@@ -310,15 +297,7 @@ impl Client {
     /// Sends a request once, within its deadline.
     async fn once(&self, request: &Outgoing, principal: usize) -> Result<Answer> {
         let bearer = self.bearer(principal).await?;
-        self.traffic.requests.fetch_add(1, Ordering::Relaxed);
-        let answer =
-            tokio::time::timeout(ATTEMPT_DEADLINE, self.wire.send(request, Some(bearer))).await;
-        let late = |_| Error::transient(format!("{}: no answer in a minute", request.name()));
-        let answer = answer.map_err(late)??;
-        if answer.status == StatusCode::TOO_MANY_REQUESTS {
-            self.traffic.throttled.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(answer)
+        self.traffic.send(self.wire.as_ref(), request, Some(bearer)).await
     }
 
     async fn attempt(&self, request: &Outgoing, permit: &Permit) -> Result<Bytes> {

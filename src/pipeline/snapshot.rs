@@ -27,6 +27,16 @@ pub enum Completeness {
     Partial,
 }
 
+impl Completeness {
+    /// Its name, as the manifest has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Partial => "partial",
+        }
+    }
+}
+
 /// A file of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct File {
@@ -104,6 +114,34 @@ pub async fn current(store: &dyn Store) -> Result<Option<Manifest>> {
             current.run
         ))
     })
+}
+
+/// How old a catalog is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// When the current snapshot was written.
+    pub published: Option<OffsetDateTime>,
+    /// When the newest one was written that lacks nothing, as far as it is kept.
+    pub complete: Option<OffsetDateTime>,
+}
+
+/// How old the catalog is: looks back at the snapshots before, from the current one on.
+pub async fn standing(store: &dyn Store) -> Result<Standing> {
+    /// Whoever has so many partial runs in a row has been told before.
+    const LOOKS_BACK: usize = 20;
+    let mut looked = current(store).await?;
+    let published = looked.as_ref().map(|manifest| manifest.published_at);
+    for _ in 0..LOOKS_BACK {
+        let Some(manifest) = looked else { break };
+        if manifest.state == Completeness::Complete {
+            return Ok(Standing { published, complete: Some(manifest.published_at) });
+        }
+        looked = match manifest.previous_run {
+            Some(run) => self::manifest(store, run).await?,
+            None => None,
+        };
+    }
+    Ok(Standing { published, complete: None })
 }
 
 /// The runs that have a snapshot, or the beginning of one, oldest first.

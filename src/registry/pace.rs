@@ -117,13 +117,15 @@ pub(super) struct Tries<'a> {
     traffic: &'a Traffic,
     policy: RetryPolicy,
     delays: ExponentialBackoff,
+    path: String,
     waited: Duration,
 }
 
 impl<'a> Tries<'a> {
     pub(super) fn new(pace: &'a Pace, traffic: &'a Traffic, url: &Url) -> Self {
         let policy = RetryPolicy::default();
-        Self { pace, traffic, policy, delays: policy.delays(url), waited: Duration::ZERO }
+        let (delays, path) = (policy.delays(url), url.path().to_owned());
+        Self { pace, traffic, policy, delays, path, waited: Duration::ZERO }
     }
 
     /// Waits for the turn of the next attempt.
@@ -142,7 +144,7 @@ impl<'a> Tries<'a> {
         self.waited += wait;
         self.traffic.retried.fetch_add(1, Ordering::Relaxed);
         if error.retry_after().is_some() {
-            self.traffic.waits.add(Instant::now(), wait);
+            self.traffic.wait(&self.path, Instant::now(), wait);
         }
         if error.retry_after().is_some() {
             self.pace.close(wait);

@@ -12,8 +12,6 @@ use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::HashSet;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 use url::Url;
 
 /// A listing's page, a manifest's attributes: never larger than this.
@@ -22,8 +20,6 @@ const LARGEST_LIST: usize = 16 << 20;
 pub(super) const MOST_PAGES: usize = 20_000;
 /// Rows of a page: no maximum is documented, and a server that gives fewer says so in `Link`.
 const PAGE: &str = "1000";
-/// One attempt may take this long.
-const ATTEMPT: Duration = Duration::from_mins(1);
 
 /// Everything but the characters that a path's segment carries as they are.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -174,14 +170,8 @@ impl Registry {
         authorized: Option<HeaderValue>,
     ) -> Result<(StatusCode, Told)> {
         let at = request.url.host_str().unwrap_or_default();
-        let late = |_| Error::transient("no answer in a minute");
-        self.traffic.requests.fetch_add(1, Ordering::Relaxed);
-        let answer = tokio::time::timeout(ATTEMPT, self.wire.send(request, authorized)).await;
-        let answer = answer.map_err(late).and_then(|answer| answer);
+        let answer = self.traffic.send(self.wire.as_ref(), request, authorized).await;
         let Answer { status, headers, body } = answer.map_err(|error| error.context(at))?;
-        if status == StatusCode::TOO_MANY_REQUESTS {
-            self.traffic.throttled.fetch_add(1, Ordering::Relaxed);
-        }
         Ok((status, Told { headers, body }))
     }
 

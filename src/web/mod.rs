@@ -16,14 +16,20 @@ pub(crate) use runs::{describe as describe_run, runs as list_runs};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::functions::App;
+use crate::telemetry::{self, count};
 use axum::Router;
+use axum::extract::{MatchedPath, Request};
 use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 use axum::routing::{any, get};
 use futures::future::BoxFuture;
 use served::Served;
 use std::sync::Arc;
 use tokio::sync::{OnceCell, Semaphore};
 use tower_http::compression::CompressionLayer;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 /// Live lookups that one process does at once: each may take a minute of the quota's share.
 const LIVE_AT_ONCE: usize = 2;
@@ -62,7 +68,7 @@ impl Lookups {
 /// The routes below `/api`, of an app that `make` makes when it is first needed.
 pub fn routes(make: impl Fn() -> Making + Send + Sync + 'static) -> Router {
     let lookups = Arc::new(Lookups { web: OnceCell::new(), make: Box::new(make) });
-    Router::new()
+    let routes = Router::new()
         .route("/api/images", get(images::list))
         .route("/api/images/latest", get(images::latest))
         .route("/api/images/aliases", get(images::aliases))
@@ -76,7 +82,38 @@ pub fn routes(make: impl Fn() -> Making + Send + Sync + 'static) -> Router {
         .route("/api/{*path}", any(no_route))
         .method_not_allowed_fallback(no_method)
         .with_state(lookups)
-        .layer(CompressionLayer::new())
+        .layer(CompressionLayer::new());
+    // A layer costs every lookup: it is there when somebody listens.
+    if tracing::span_enabled!(tracing::Level::DEBUG) {
+        return routes.layer(from_fn(told));
+    }
+    routes
+}
+
+/// A lookup, in a span that the host's own span is the parent of.
+async fn told(request: Request, next: Next) -> Response {
+    let (span, route) = lookup_span(&request);
+    let response = next.run(request).instrument(span.clone()).await;
+    let status = response.status().as_u16();
+    span.record("http.response.status_code", status);
+    count!(monotonic_counter.azimg.lookups = 1_u64, route, status);
+    response
+}
+
+fn lookup_span(request: &Request) -> (Span, String) {
+    let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str);
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let span = tracing::debug_span!(
+        "lookup",
+        otel.name = format!("{} {route}", request.method()),
+        otel.kind = "server",
+        invocation = header("x-azure-functions-invocationid"),
+        http.request.method = request.method().as_str(),
+        http.route = route,
+        http.response.status_code = Empty,
+    );
+    telemetry::adopt(&span, header("traceparent"));
+    (span, route.to_owned())
 }
 
 /// Whether the query of `uri` is one that `images` can answer.
@@ -84,11 +121,11 @@ pub fn check_query(uri: &Uri) -> Result<()> {
     parameters::Query::parse(uri, parameters::LIST).map(|_| ())
 }
 
-async fn no_route(uri: Uri) -> axum::response::Response {
+async fn no_route(uri: Uri) -> Response {
     reply::error(&Error::not_found(format!("there is no {} here", uri.path())))
 }
 
-async fn no_method(method: Method, uri: Uri) -> axum::response::Response {
+async fn no_method(method: Method, uri: Uri) -> Response {
     if method == Method::OPTIONS {
         return reply::methods();
     }

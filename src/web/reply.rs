@@ -146,10 +146,12 @@ pub(crate) fn status_of(kind: ErrorKind) -> (StatusCode, &'static str) {
 /// The answer that an error means.
 pub(super) fn error(error: &Error) -> Response<Body> {
     let (status, code) = status_of(error.kind());
-    if status.is_server_error() {
-        tracing::error!(%error, "a lookup failed");
-    }
     let mut response = refusal(status, code, &error.to_string());
+    if status.is_server_error() {
+        // Whoever was answered can name it.
+        let request_id = response.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
+        tracing::error!(%error, request_id, "a lookup failed");
+    }
     if let Some(wait) = error.retry_after() {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
     }

@@ -5,7 +5,7 @@ use super::{Lookups, reply};
 use crate::error::{Error, Result};
 use crate::pipeline::coverage::{Coverage, Line, Totals};
 use crate::pipeline::read_plan;
-use crate::pipeline::snapshot::{self, Completeness, Manifest};
+use crate::pipeline::snapshot::{self, Manifest};
 use crate::pipeline::survey::survey;
 use crate::store::{SnapshotFile, Store};
 use crate::work::RunId;
@@ -130,7 +130,7 @@ pub(super) async fn health(State(lookups): State<Arc<Lookups>>, uri: Uri) -> Res
                 HealthReport {
                     healthy: age < TOO_OLD,
                     run: Some(manifest.run),
-                    state: Some(state(&manifest)),
+                    state: Some(manifest.state.as_str()),
                     age_seconds: Some(age.whole_seconds()),
                     reason: (age >= TOO_OLD).then(|| "the last run is too old".to_owned()),
                 }
@@ -193,17 +193,10 @@ fn running(run: RunId, started_at: OffsetDateTime) -> RunReport {
     }
 }
 
-fn state(manifest: &Manifest) -> &'static str {
-    match manifest.state {
-        Completeness::Complete => "complete",
-        Completeness::Partial => "partial",
-    }
-}
-
 fn published(manifest: &Manifest) -> RunReport {
     let tables = manifest.files.iter().filter(|file| file.name.ends_with(".parquet"));
     RunReport {
-        state: state(manifest),
+        state: manifest.state.as_str(),
         published_at: Some(text(manifest.published_at)),
         images: Some(tables.map(|file| file.rows).sum()),
         coverage: Some(manifest.coverage),

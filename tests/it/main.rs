@@ -40,6 +40,7 @@ mod simulation;
 mod snapshots;
 mod stores;
 mod support;
+mod telemetry;
 mod transfers;
 mod usage;
 mod web;

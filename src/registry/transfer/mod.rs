@@ -19,7 +19,7 @@ pub use pull::{PullTo, Pulled};
 pub use push::Pushed;
 
 use super::Registry;
-use crate::client::{send_failure, stream_client};
+use crate::client::{About, send_failure, stream_client, told};
 use crate::error::{Error, ErrorKind, Result};
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap};
 use reqwest::{Method, Response, StatusCode};
@@ -122,9 +122,17 @@ impl Registry {
                 sent = sent.body(body);
             }
             self.traffic.requests.fetch_add(1, Ordering::Relaxed);
+            let about = About {
+                method: request.method.as_str(),
+                path: request.url.path(),
+                server: request.url.host_str().unwrap_or_default(),
+            };
             let late = |_| Error::transient(format!("{what}: no answer"));
-            let sent = tokio::time::timeout(longest(&request.headers), sent.send()).await;
-            let response = sent.map_err(late)?.map_err(|e| send_failure(&what, &e))?;
+            let sent = async {
+                let sent = tokio::time::timeout(longest(&request.headers), sent.send()).await;
+                sent.map_err(late)?.map_err(|e| send_failure(&what, &e))
+            };
+            let response = told(about, sent, |response| response.status().as_u16()).await?;
             if response.status() == StatusCode::UNAUTHORIZED && !renewed && self.can_renew() {
                 renewed = true;
                 self.forget(request.scope).await;

@@ -6,6 +6,7 @@
 mod blobs;
 mod queues;
 mod shared_key;
+mod told;
 
 pub use blobs::AzureStore;
 pub use queues::AzureQueues;
@@ -16,6 +17,7 @@ use azure_core::http::{ClientOptions, ExponentialRetryOptions, RetryOptions, Url
 use shared_key::SharedKey;
 use std::sync::Arc;
 use time::Duration;
+use told::Told;
 
 /// Where storage is, and how to get in.
 #[derive(Clone)]
@@ -72,6 +74,7 @@ impl Endpoint {
         };
         let mut options =
             ClientOptions { retry: RetryOptions::exponential(retry), ..ClientOptions::default() };
+        options.per_try_policies.push(Arc::new(Told));
         if let Access::Emulator(account, key) = &self.access {
             options.per_try_policies.push(Arc::new(SharedKey::new(account, key)));
         }

@@ -1,12 +1,14 @@
 //! What tests share: the executable in a clean environment, a simulated Azure, real parts.
 
 pub mod azurite;
+pub mod collector;
 pub mod faulty;
 pub mod fleet;
 pub mod host;
 pub mod oci;
 pub mod replay;
 pub mod runs;
+pub mod secrets;
 pub mod steps;
 pub mod venv;
 
@@ -61,6 +63,7 @@ pub fn azimg(arguments: &[&str]) -> Command {
 pub fn finish(command: &mut Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    secrets::assert_none(&String::from_utf8_lossy(&stderr), "stderr");
     (status.code().unwrap_or(-1), text(stdout), text(stderr))
 }
 

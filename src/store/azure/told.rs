@@ -1,0 +1,42 @@
+//! Requests to storage, told of like all others.
+
+use crate::client::{About, told};
+use async_trait::async_trait;
+use azure_core::http::policies::{Policy, PolicyResult};
+use azure_core::http::{AsyncRawResponse, Context, Request, Url};
+use std::sync::Arc;
+
+/// Tells of each attempt at a request.
+#[derive(Debug)]
+pub(super) struct Told;
+
+#[async_trait]
+#[expect(elided_lifetimes_in_paths, reason = "the trait writes it so, and the macro copies it")]
+impl Policy for Told {
+    async fn send(
+        &self,
+        ctx: &Context,
+        request: &mut Request,
+        next: &[Arc<dyn Policy>],
+    ) -> PolicyResult {
+        let (method, kind) = (request.method(), kind(request.url()));
+        let server = request.url().host_str().unwrap_or_default().to_owned();
+        let about = About { method: method.as_str(), path: kind, server: &server };
+        let sent = next[0].send(ctx, request, &next[1..]);
+        told(about, sent, |answer: &AsyncRawResponse| answer.status().into()).await
+    }
+}
+
+/// What a request is about: names of blobs and queues are many, and are customers' in part.
+fn kind(url: &Url) -> &'static str {
+    let of = url.query_pairs().find(|(name, _)| name == "comp").map(|(_, value)| value);
+    match of.as_deref() {
+        Some("list") => "blobs",
+        Some("block") => "block",
+        Some("blocklist") => "blocklist",
+        Some(_) => "properties",
+        None if url.path().ends_with("/messages") => "messages",
+        None if url.path().contains("/messages/") => "message",
+        None => "blob",
+    }
+}

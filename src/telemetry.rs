@@ -1,0 +1,195 @@
+//! What azimg says of itself while it works: log lines, spans, and counts.
+//!
+//! Everything is said with `tracing`; here it is decided who hears it. A line, a span and a count hold
+//! names, statuses and durations, and never a token, a query string or a body: whoever asks outward
+//! says so through [`operation`] and the types of `client`, which have none to give.
+//!
+//! Counts are events for the target [`COUNTS`] whose fields say what they count, in the manner of
+//! `tracing-opentelemetry`: `monotonic_counter.azimg.rows = 12_u64`. They never reach the log.
+
+#[cfg(feature = "otlp")]
+mod otlp;
+
+use std::io::IsTerminal;
+use tracing::{Metadata, Span};
+use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry};
+
+/// The target of events that count something.
+pub const COUNTS: &str = "azimg::counts";
+
+/// Counts something: `count!(monotonic_counter.azimg.rows = 12_u64, source)`.
+macro_rules! count {
+    ($($fields:tt)*) => {
+        tracing::event!(target: $crate::telemetry::COUNTS, tracing::Level::TRACE, $($fields)*)
+    };
+}
+pub(crate) use count;
+
+/// Where log lines go, and in which shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lines {
+    /// JSON on stdout: the Functions host takes every line on stderr for an error.
+    Json,
+    /// Text on stderr.
+    Text,
+}
+
+/// Where spans and counts go, if anywhere: what the OpenTelemetry SDK's own variables say.
+#[derive(Debug, Clone, Default)]
+pub struct Export {
+    /// Whether a collector is named (`OTEL_EXPORTER_OTLP_ENDPOINT`).
+    pub on: bool,
+    /// Whether a name is given to this process (`OTEL_SERVICE_NAME`).
+    pub named: bool,
+}
+
+/// What listens; whatever is still to be sent is sent when it is dropped.
+#[derive(Default)]
+pub struct Listening {
+    #[cfg(feature = "otlp")]
+    exporters: Option<otlp::Exporters>,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        #[cfg(feature = "otlp")]
+        if let Some(exporters) = self.exporters.take() {
+            exporters.stop();
+        }
+    }
+}
+
+fn is_count(metadata: &Metadata<'_>) -> bool {
+    metadata.target() == COUNTS
+}
+
+/// Begins to listen. A listener that is there already (in tests) is as good.
+pub fn listen(lines: Lines, filter: EnvFilter, export: &Export) -> Listening {
+    let filter = filter.and(filter_fn(|metadata| !is_count(metadata)));
+    let written: Box<dyn Layer<Registry> + Send + Sync> = match lines {
+        Lines::Json => {
+            let json = tracing_subscriber::fmt::layer().json().with_current_span(false);
+            Box::new(json.with_writer(std::io::stdout).with_filter(filter))
+        }
+        Lines::Text => {
+            let text = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+            let colours = std::io::stderr().is_terminal();
+            Box::new(text.with_ansi(colours).with_target(false).with_filter(filter))
+        }
+    };
+    #[cfg_attr(not(feature = "otlp"), expect(unused_mut, reason = "nobody else listens"))]
+    let mut layers = vec![written];
+    #[cfg(feature = "otlp")]
+    let (exporters, failed) = match export.on.then(|| otlp::Exporters::start(export)).transpose() {
+        Ok(exporters) => (exporters, None),
+        Err(failed) => (None, Some(failed)),
+    };
+    #[cfg(feature = "otlp")]
+    if let Some(exporters) = &exporters {
+        layers.extend(exporters.layers());
+    }
+    let _ = tracing_subscriber::registry().with(layers).try_init();
+    #[cfg(feature = "otlp")]
+    if let Some(error) = failed {
+        tracing::warn!(error, "spans and counts are not exported");
+    }
+    #[cfg(not(feature = "otlp"))]
+    if export.on {
+        tracing::warn!("this build exports no spans: it was made without the feature otlp");
+    }
+    #[cfg(feature = "otlp")]
+    return Listening { exporters };
+    #[cfg(not(feature = "otlp"))]
+    Listening::default()
+}
+
+/// Makes `span` a part of the trace that a W3C `traceparent` header names.
+pub fn adopt(span: &Span, traceparent: Option<&str>) {
+    #[cfg(feature = "otlp")]
+    if let Some(parent) = traceparent {
+        otlp::adopt(span, parent);
+    }
+    #[cfg(not(feature = "otlp"))]
+    let _ = (span, traceparent);
+}
+
+/// What a path asks for, without whose: `subscriptions/{}/providers/Microsoft.Compute/galleries`. Few
+/// names for many requests, and nothing of a customer's in them.
+pub fn operation(path: &str) -> String {
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    match parts[0] {
+        "v2" | "acr" => of_registry(&parts),
+        "oauth2" | "metadata" => parts.join("/"),
+        _ => {
+            // Types and names take turns; after `providers` comes a namespace, which is no name.
+            let mut names = false;
+            let shown = parts.iter().enumerate().map(|(at, part)| {
+                let is_name = names && parts[at - 1] != "providers";
+                names = !names;
+                if is_name { "{}" } else { part }
+            });
+            shown.collect::<Vec<_>>().join("/")
+        }
+    }
+}
+
+/// A registry's path: the API's own words, of which a repository's name is none.
+fn of_registry(parts: &[&str]) -> String {
+    const WORDS: [&str; 9] = [
+        "_catalog",
+        "_manifests",
+        "_tags",
+        "manifests",
+        "blobs",
+        "uploads",
+        "tags",
+        "referrers",
+        "list",
+    ];
+    let at = parts.iter().rposition(|part| WORDS[..7].contains(part) || *part == "referrers");
+    let head = if parts[0] == "acr" { "acr/v1" } else { "v2" };
+    let Some(at) = at.filter(|at| *at > 0) else {
+        return if parts.len() > parts[0].len().min(2) {
+            format!("{head}/{{}}")
+        } else {
+            head.into()
+        };
+    };
+    let tail = parts[at..].iter().map(|part| if WORDS.contains(part) { part } else { "{}" });
+    let tail: Vec<&str> = tail.collect();
+    match parts[at] {
+        "_catalog" => format!("{head}/_catalog"),
+        _ => format!("{head}/{{}}/{}", tail.join("/")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operation_names_nobody() {
+        let place = "/subscriptions/1f/providers/Microsoft.Compute";
+        let of = |path: &str| operation(path);
+        assert_eq!(of("/subscriptions"), "subscriptions");
+        assert_eq!(of("/subscriptions/1f/locations"), "subscriptions/{}/locations");
+        assert_eq!(
+            of(&format!("{place}/locations/eastus/publishers/p/artifacttypes/vmimage/offers")),
+            "subscriptions/{}/providers/Microsoft.Compute/locations/{}/publishers/{}/artifacttypes/{}/offers"
+        );
+        assert_eq!(
+            of("/providers/Microsoft.ResourceGraph/resources"),
+            "providers/Microsoft.ResourceGraph/resources"
+        );
+        assert_eq!(of("/acr/v1/_catalog"), "acr/v1/_catalog");
+        assert_eq!(of("/acr/v1/a/b/_manifests"), "acr/v1/{}/_manifests");
+        assert_eq!(of("/acr/v1/a/b/_manifests/sha256:1"), "acr/v1/{}/_manifests/{}");
+        assert_eq!(of("/v2/a/b/manifests/1.0"), "v2/{}/manifests/{}");
+        assert_eq!(of("/v2/a/blobs/uploads/7"), "v2/{}/uploads/{}");
+        assert_eq!(of("/oauth2/token"), "oauth2/token");
+        assert_eq!(of("/v2/"), "v2");
+    }
+}

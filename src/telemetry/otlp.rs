@@ -1,0 +1,86 @@
+//! Spans and counts over OTLP/HTTP, by the OpenTelemetry SDK. Its own variables are obeyed:
+//! `OTEL_EXPORTER_OTLP_ENDPOINT`, `…_HEADERS`, `OTEL_TRACES_SAMPLER`, `OTEL_RESOURCE_ATTRIBUTES`,
+//! `OTEL_METRIC_EXPORT_INTERVAL`.
+
+use super::{Export, is_count};
+use opentelemetry::trace::{
+    SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState, TracerProvider,
+};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_otlp::{MetricExporter, SpanExporter};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use std::time::Duration;
+use tracing::{Level, Span};
+use tracing_opentelemetry::{MetricsLayer, OpenTelemetrySpanExt};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::{Layer, Registry};
+
+/// A command's end waits so long for a collector.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What sends spans and counts, from threads of its own.
+pub(super) struct Exporters {
+    spans: SdkTracerProvider,
+    counts: SdkMeterProvider,
+}
+
+impl Exporters {
+    pub(super) fn start(export: &Export) -> Result<Self, String> {
+        let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+        let mut resource = Resource::builder().with_attribute(version);
+        if !export.named {
+            resource = resource.with_service_name("azimg");
+        }
+        let resource = resource.build();
+        let spans = SpanExporter::builder().with_http().build().map_err(|e| e.to_string())?;
+        let counts = MetricExporter::builder().with_http().build().map_err(|e| e.to_string())?;
+        let spans = SdkTracerProvider::builder().with_batch_exporter(spans);
+        let counts = SdkMeterProvider::builder().with_periodic_exporter(counts);
+        Ok(Self {
+            spans: spans.with_resource(resource.clone()).build(),
+            counts: counts.with_resource(resource).build(),
+        })
+    }
+
+    /// One layer for spans with what was logged in them, and one for counts.
+    pub(super) fn layers(&self) -> [Box<dyn Layer<Registry> + Send + Sync>; 2] {
+        let spans = tracing_opentelemetry::layer().with_tracer(self.spans.tracer("azimg"));
+        let spans = spans.with_location(false).with_threads(false).with_target(false);
+        let ours = filter_fn(|metadata| {
+            let heard = metadata.is_span() || *metadata.level() <= Level::INFO;
+            heard && metadata.target().starts_with("azimg") && !is_count(metadata)
+        });
+        let counts = MetricsLayer::new(self.counts.clone()).with_filter(filter_fn(is_count));
+        [Box::new(spans.with_filter(ours)), Box::new(counts)]
+    }
+
+    /// Sends what is left.
+    pub(super) fn stop(self) {
+        // A collector that is away must not turn a good end into a failure.
+        let _ = self.spans.shutdown_with_timeout(PATIENCE);
+        let _ = self.counts.shutdown_with_timeout(PATIENCE);
+    }
+}
+
+/// `00-{trace}-{span}-{flags}` (W3C Trace Context §3.2).
+fn parent(text: &str) -> Option<SpanContext> {
+    let mut parts = text.trim().split('-');
+    let (version, trace, span, flags) =
+        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    if version == "ff" || [version.len(), trace.len(), span.len(), flags.len()] != [2, 32, 16, 2] {
+        return None;
+    }
+    let flags = TraceFlags::new(u8::from_str_radix(flags, 16).ok()?);
+    let (trace, span) = (TraceId::from_hex(trace).ok()?, SpanId::from_hex(span).ok()?);
+    let context = SpanContext::new(trace, span, flags, true, TraceState::default());
+    context.is_valid().then_some(context)
+}
+
+pub(super) fn adopt(span: &Span, traceparent: &str) {
+    if let Some(parent) = parent(traceparent) {
+        // It fails only where no exporter listens.
+        let _ = span.set_parent(Context::new().with_remote_span_context(parent));
+    }
+}

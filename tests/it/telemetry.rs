@@ -1,0 +1,165 @@
+//! What azimg says of itself: spans and counts to a collector, lines for the Functions host, and
+//! secrets to nobody.
+
+use crate::support::collector::{Collector, Heard, texts};
+use crate::support::{Azure, finish, json, secrets};
+use azimg::sim::{Scale, generate};
+use opentelemetry_proto::tonic::trace::v1::Span;
+use serde_json::{Value, json as value};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The variables that name a collector; nothing of a short life is to be dropped.
+fn exporting(command: &mut Command, collector: &Collector) {
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.address);
+    command.env("OTEL_BSP_MAX_QUEUE_SIZE", "100000").env("OTEL_BSP_SCHEDULE_DELAY", "100");
+}
+
+fn named<'a>(heard: &'a Heard, name: &str) -> Vec<&'a Span> {
+    heard.spans.iter().filter(|span| span.name == name).collect()
+}
+
+#[test]
+fn a_crawl_tells_a_collector_what_it_asked_and_what_came_of_it() {
+    let azure = Azure::start(generate(Scale::Small, 91));
+    let collector = Collector::start();
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().to_str().unwrap();
+    let mut command =
+        azure.azimg(&["crawl", "--source", "marketplace", "--store", store, "-o", "json"]);
+    exporting(&mut command, &collector);
+    let result = json(&mut command);
+
+    let heard = collector.heard.lock().unwrap();
+    assert!(heard.services.iter().all(|name| name == "azimg"), "{:?}", heard.services);
+    // Each item is an invocation; each request is a part of one.
+    let crawls = named(&heard, "crawl");
+    let shards: f64 = heard.last("azimg.shards", "state").values().sum();
+    assert_eq!(crawls.len() as f64, shards);
+    let run = result["run"].as_str().unwrap();
+    for span in &crawls {
+        let about = texts(&span.attributes);
+        assert_eq!(about["run"], run);
+        assert!(!about["item"].is_empty() && !about["invocation"].is_empty(), "{about:?}");
+    }
+    let offers = "GET subscriptions/{}/providers/Microsoft.Compute/locations/{}/publishers/{}\
+                  /artifacttypes/{}/offers";
+    let listed = named(&heard, offers);
+    assert!(!listed.is_empty());
+    for span in &listed {
+        assert!(crawls.iter().any(|crawl| crawl.span_id == span.parent_span_id), "{span:?}");
+        assert!(texts(&span.attributes).contains_key("http.response.status_code"), "{span:?}");
+    }
+    let asked: f64 = heard.last("azimg.requests", "status").values().sum();
+    assert_eq!(asked, result["requests"].as_f64().unwrap());
+    let operations = heard.last("azimg.requests", "operation");
+    assert!(operations.len() < 20, "an operation names somebody: {operations:?}");
+    assert_eq!(
+        heard.last("azimg.coverage", "state")["done"],
+        result["coverage"]["done"].as_f64().unwrap()
+    );
+    assert!(heard.last("azimg.rows", "source")["marketplace"] > 0.0);
+    secrets::assert_none(&String::from_utf8_lossy(&heard.bytes), "what is exported");
+}
+
+#[test]
+fn a_collector_that_is_away_is_said_and_harms_nothing() {
+    let azure = Azure::start(generate(Scale::Small, 92));
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = azure.azimg(&["crawl", "--store", folder.path().to_str().unwrap()]);
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9");
+    let (code, _, stderr) = finish(&mut command);
+    assert_eq!(code, 0, "{stderr}");
+}
+
+/// A handler that answers; killed when dropped.
+struct Serving {
+    child: Child,
+    address: String,
+}
+
+impl Serving {
+    fn start(command: &mut Command) -> Self {
+        let port = crate::support::azurite::free_port();
+        let command = command.env("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string());
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let this = Self { child, address: format!("http://127.0.0.1:{port}") };
+        let began = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(began.elapsed() < Duration::from_secs(30));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        this
+    }
+
+    /// What it wrote until it was stopped: stdout and stderr.
+    fn stop(mut self) -> (String, String) {
+        self.child.kill().unwrap();
+        let output = self.child.wait_with_output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (text(output.stdout), text(output.stderr))
+    }
+}
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+fn post(address: &str, name: &str, envelope: &Value) -> u16 {
+    let client = reqwest::blocking::Client::new();
+    let answer = client
+        .post(format!("{address}/{name}"))
+        .header("content-type", "application/json")
+        .header("x-azure-functions-invocationid", "11111111-2222")
+        .header("traceparent", format!("00-{TRACE}-00f067aa0ba902b7-01"))
+        .body(envelope.to_string())
+        .send();
+    answer.unwrap().status().as_u16()
+}
+
+#[test]
+fn an_invocation_belongs_to_the_trace_of_its_host_and_each_line_says_whose_it_is() {
+    let azure = Azure::start(generate(Scale::Small, 93));
+    let collector = Collector::start();
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = azure.azimg(&["serve", "--store", folder.path().to_str().unwrap()]);
+    exporting(&mut command, &collector);
+    let serving = Serving::start(command.env("AZIMG_LOG", "azimg=debug"));
+    let timer = value!({"Data": {"timer": {"IsPastDue": false}}, "Metadata": {}});
+    assert_eq!(post(&serving.address, "sweep", &timer), 200);
+    // No queues are there to send to.
+    let message = value!({"Data": {"message": "{\"v\":1,\"run\":\"01ARZ3NDEKTSV4RRFFQ69G5FAV\"}"},
+                          "Metadata": {"DequeueCount": "1"}});
+    assert_eq!(post(&serving.address, "publish", &message), 200);
+    let client = reqwest::blocking::Client::new();
+    let lookup = client
+        .get(format!("{}/api/health", serving.address))
+        .header("traceparent", format!("00-{TRACE}-00f067aa0ba902b7-01"))
+        .send();
+    assert_eq!(lookup.unwrap().status().as_u16(), 503);
+    let began = Instant::now();
+    let names = ["sweep", "publish", "GET /api/health"];
+    let all = |heard: &Heard| names.iter().all(|name| !named(heard, name).is_empty());
+    while !all(&collector.heard.lock().unwrap()) {
+        assert!(began.elapsed() < Duration::from_secs(30), "spans do not arrive");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for name in names {
+        let heard = collector.heard.lock().unwrap();
+        let trace: String =
+            named(&heard, name)[0].trace_id.iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(trace, TRACE, "{name}");
+    }
+    let (stdout, stderr) = serving.stop();
+    assert_eq!(stderr, "", "the host takes it for errors");
+    let lines: Vec<Value> =
+        stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let line = |message: &str| {
+        let found = lines.iter().find(|line| line["fields"]["message"] == message);
+        found.unwrap_or_else(|| panic!("nobody says '{message}': {stdout}")).clone()
+    };
+    let stands = line("how it stands");
+    assert_eq!(stands["spans"][0]["invocation"], "11111111-2222", "{stands}");
+    assert_eq!(stands["spans"][0]["function"], "sweep");
+    let failed = line("the run cannot be published");
+    assert_eq!(failed["spans"][0]["run"], "01ARZ3NDEKTSV4RRFFQ69G5FAV", "{failed}");
+    secrets::assert_none(&stdout, "the handler's log");
+}
