@@ -36,6 +36,7 @@ mod recordings;
 mod registries;
 mod registry_peers;
 mod retirements;
+mod scenarios;
 mod simulation;
 mod snapshots;
 mod stores;

@@ -63,13 +63,22 @@ impl Azurite {
 
     /// What the setting `AzimgStorage` says to reach it.
     pub fn connection(&self) -> String {
-        format!(
-            "AccountName=devstoreaccount1;\
-             BlobEndpoint=http://127.0.0.1:{}/devstoreaccount1;\
-             QueueEndpoint=http://127.0.0.1:{}/devstoreaccount1",
-            self.blob, self.queue
-        )
+        connection(self.blob, self.queue)
     }
+
+    /// The ports of its blobs and its queues.
+    pub fn ports(&self) -> [u16; 2] {
+        [self.blob, self.queue]
+    }
+}
+
+/// A connection string of the development account at these ports.
+pub fn connection(blob: u16, queue: u16) -> String {
+    format!(
+        "AccountName=devstoreaccount1;\
+         BlobEndpoint=http://127.0.0.1:{blob}/devstoreaccount1;\
+         QueueEndpoint=http://127.0.0.1:{queue}/devstoreaccount1"
+    )
 }
 
 impl Drop for Azurite {

@@ -25,6 +25,8 @@ pub enum How {
     Answer(u16, &'static [(&'static str, &'static str)], &'static str),
     /// The true answer, cut in the middle.
     Cut,
+    /// None at all.
+    Never,
 }
 
 impl Fault {
@@ -91,6 +93,9 @@ async fn pass(State(wire): State<Arc<Wire>>, request: Request) -> Response {
             response = response.header(*name, *value);
         }
         return response.body(Body::from(*body)).unwrap();
+    }
+    if let Some(Fault { how: How::Never, .. }) = fault {
+        std::future::pending::<()>().await;
     }
     let url = format!("{}{path}", wire.arm.trim_end_matches('/'));
     let (parts, body) = request.into_parts();

@@ -10,6 +10,8 @@ pub mod replay;
 pub mod runs;
 pub mod secrets;
 pub mod steps;
+pub mod storage;
+pub mod stored;
 pub mod venv;
 
 use azimg::sim::{Conditions, Running, Sim, World};
@@ -17,7 +19,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -45,6 +47,25 @@ pub fn prepare_once(name: &str, stamp: &str, make: impl FnOnce(&Path)) -> PathBu
         std::fs::write(&done, stamp).unwrap();
     }
     folder
+}
+
+/// Fetches the programs from Debian that tests run, where they are not there yet: the real registry, the
+/// client of others, and what makes clocks wrong.
+pub fn debian() {
+    const PROGRAMS: [&str; 3] = ["docker-registry", "skopeo", "faketime"];
+    let there = |name: &&str| Command::new(name).arg("--version").output().is_ok();
+    let lock = File::create(cache("locks").join("debian")).unwrap();
+    lock.lock().unwrap();
+    if PROGRAMS.iter().all(there) {
+        return;
+    }
+    let get = |arguments: &[&str]| {
+        let done = Command::new("apt-get").args(arguments).stdout(Stdio::null()).status();
+        let why = format!("these tests need more: apt-get install {}", PROGRAMS.join(" "));
+        assert!(done.is_ok_and(|status| status.success()), "{why}");
+    };
+    get(&["update", "-qq"]);
+    get(&["install", "-y", "-qq", PROGRAMS[0], PROGRAMS[1], PROGRAMS[2]]);
 }
 
 /// The executable with nothing of this process's environment but what it takes to run.

@@ -98,7 +98,7 @@ impl Oci {
         let path = folder.path().join("config.yml");
         std::fs::write(&path, config.to_string()).unwrap();
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
-        debian();
+        super::debian();
         let child = Command::new("docker-registry")
             .arg("serve")
             .arg(&path)
@@ -174,24 +174,6 @@ impl Oci {
     pub fn credentials(&self) -> String {
         format!("00000000-0000-0000-0000-000000000000:{}", self.front.refresh())
     }
-}
-
-/// Fetches the real registry, and the client of others, where they are not there yet.
-pub fn debian() {
-    let there = |name: &str| Command::new(name).arg("--version").output().is_ok();
-    let lock = std::fs::File::create(super::cache("locks").join("debian")).unwrap();
-    lock.lock().unwrap();
-    if there("docker-registry") && there("skopeo") {
-        return;
-    }
-    let get = |arguments: &[&str]| {
-        let done = Command::new("apt-get").args(arguments).stdout(Stdio::null()).status();
-        let why =
-            "these tests need docker-registry and skopeo: apt-get install docker-registry skopeo";
-        assert!(done.is_ok_and(|status| status.success()), "{why}");
-    };
-    get(&["update", "-qq"]);
-    get(&["install", "-y", "-qq", "docker-registry", "skopeo"]);
 }
 
 fn json_answer(status: u16, body: &Value) -> Response {

@@ -1,0 +1,411 @@
+//! What befalls a function app: several runs at once, many instances, deaths, poison, lost messages,
+//! storage and clocks that misbehave, versions that mix. Each ends with the exact snapshot and a closed
+//! run.
+
+use crate::support::azurite::Azurite;
+use crate::support::faulty::{Fault, Faulty, How};
+use crate::support::host::TestHost;
+use crate::support::host::process::Standing;
+use crate::support::storage::Wire;
+use crate::support::stored::{assert_same, embedded, faceless, package, store, stored};
+use crate::support::{Azure, debian, finish, write_rows};
+use azimg::sim::{Scale, World, generate};
+use azimg::store::Key;
+use azimg::work::RunId;
+use futures::future::join_all;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// An Azure, a storage account, and a folder with the packaged app.
+struct Stage {
+    azure: Azure,
+    azurite: Azurite,
+    folder: TempDir,
+    runtime: Runtime,
+}
+
+impl Stage {
+    fn new(azure: Azure) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let stage = Self {
+            azure,
+            azurite: Azurite::start(),
+            folder: tempfile::tempdir().unwrap(),
+            runtime,
+        };
+        package(stage.folder.path());
+        stage
+    }
+
+    /// An instance of the app.
+    fn host(&self) -> TestHost {
+        self.host_with(&[])
+    }
+
+    /// The same, with app settings of its own.
+    fn host_with(&self, settings: &[(&str, &str)]) -> TestHost {
+        let mut variables = self.azure.variables();
+        variables.extend(settings.iter().map(|(name, value)| ((*name).into(), (*value).into())));
+        TestHost::new(&self.folder.path().join("out/app"), &self.azurite.connection(), variables)
+    }
+
+    /// Fails unless the run is closed and what lies in storage is what the embedded host makes, but for
+    /// how often something was tried.
+    fn assert_exact(&self) {
+        let (stored, mut embedded) = (stored(&self.runtime, &self.azurite), embedded(&self.azure));
+        embedded.insert("coverage.json".into(), stored["coverage.json"].clone());
+        assert_same(&stored, &embedded);
+    }
+}
+
+/// Whether every run that was begun is published.
+async fn all_closed(host: &TestHost) -> bool {
+    let (status, runs) = host.get("/api/runs").await;
+    let Some(runs) = runs["value"].as_array().filter(|_| status == 200) else { return false };
+    !runs.is_empty() && runs.iter().all(|run| run["state"] != "running")
+}
+
+#[test]
+fn a_run_on_demand_while_another_is_going_disturbs_neither() {
+    let stage =
+        Stage::new(Azure::start_with(generate(Scale::Small, 201), Duration::from_millis(5), None));
+    let host = stage.host();
+    stage.runtime.block_on(async {
+        host.start().await;
+        host.fire("plan").await;
+        host.serve("crawl").await;
+        let refused = host.request("POST", "/api/runs", "{}", None).await;
+        assert_eq!(refused.status, 401, "whoever has no key starts nothing");
+        let started = host.start_run("{}").await;
+        assert_eq!(started.status, 202);
+        assert_eq!(started.headers["content-type"], "application/json; charset=utf-8");
+        let place = started.headers["location"].clone();
+        assert!(place.ends_with(started.json()["run"].as_str().unwrap()), "{place}");
+        let wrong = host.start_run("{\"colour\":\"red\"}").await;
+        assert_eq!(wrong.status, 400);
+        assert!(wrong.json()["error"]["message"].as_str().unwrap().contains("colour"));
+        host.serve_until(async || all_closed(&host).await).await;
+        let (_, runs) = host.get("/api/runs").await;
+        let states: Vec<&Value> =
+            runs["value"].as_array().unwrap().iter().map(|run| &run["state"]).collect();
+        assert_eq!(states, ["complete", "complete"]);
+        assert_eq!(runs["value"][0]["current"], true, "the newest is the current one");
+    });
+    assert_eq!(*host.failed.lock().unwrap(), [""; 0]);
+    stage.assert_exact();
+}
+
+#[test]
+fn five_thousand_messages_over_four_instances_are_each_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("catalog.ndjson");
+    let rows: Vec<Value> = (0..5_000)
+        .map(|n| {
+            json!({"publisher": format!("publisher{n:04}"), "offer": "o", "sku": "s",
+                        "version": "1.0.0", "locations": ["eastus"]})
+        })
+        .collect();
+    write_rows(&file, &rows);
+    let stage = Stage::new(Azure::start(World::load(&[&file]).unwrap()));
+    let settings = [("AZIMG_LOG", "info"), ("AZIMG_SOURCES", "marketplace")];
+    let hosts: Vec<TestHost> = (0..4).map(|_| stage.host_with(&settings)).collect();
+    stage.runtime.block_on(async {
+        join_all(hosts.iter().map(TestHost::start)).await;
+        hosts[0].fire("plan").await;
+        let closed = async || all_closed(&hosts[0]).await;
+        join_all(hosts.iter().map(|host| host.serve_until(&closed))).await;
+        let (_, runs) = hosts[3].get("/api/runs").await;
+        assert_eq!(runs["value"][0]["state"], "complete");
+        assert_eq!(runs["value"][0]["images"], 5_000);
+        // One for each publisher, one for the location, and nothing beside them.
+        let coverage = &runs["value"][0]["coverage"];
+        assert_eq!(coverage["done"].as_u64().unwrap() + coverage["empty"].as_u64().unwrap(), 5_001);
+    });
+    let worked = hosts.iter().filter(|host| host.process.lines().len() > 1).count();
+    assert_eq!(worked, 4, "an instance had nothing to do");
+    assert!(hosts.iter().all(|host| host.failed.lock().unwrap().is_empty()));
+}
+
+#[test]
+fn an_item_whose_shard_cannot_be_kept_is_poison_and_the_run_closes_without_it() {
+    let stage = Stage::new(Azure::start(generate(Scale::Small, 203)));
+    let wire = Wire::start(&stage.azurite, |_, request| {
+        (
+            Duration::ZERO,
+            !(request.starts_with("PUT")
+                && request.contains("shards")
+                && request.contains("debian")),
+        )
+    });
+    let host = stage.host_with(&[("AzimgStorage", &wire.connection)]);
+    stage.runtime.block_on(async {
+        host.start().await;
+        host.fire("plan").await;
+        host.serve_until(async || all_closed(&host).await).await;
+        let (_, runs) = host.get("/api/runs").await;
+        assert_eq!(runs["value"][0]["state"], "partial");
+        let run = runs["value"][0]["run"].as_str().unwrap();
+        let (_, run) = host.get(&format!("/api/runs/{run}")).await;
+        let scopes = run["scopes"].as_array().unwrap();
+        let failed: Vec<&Value> =
+            scopes.iter().filter(|scope| scope["state"] == "failed").collect();
+        assert!(!failed.is_empty());
+        for scope in failed {
+            assert!(scope["publisher"].as_str().unwrap().eq_ignore_ascii_case("debian"), "{scope}");
+            assert!(scope["reason"].as_str().unwrap().contains("4 deliveries"), "{scope}");
+        }
+    });
+    assert!(host.failed.lock().unwrap().iter().all(|failed| failed.starts_with("crawl")));
+}
+
+/// Makes a run's last movement so much older, as if that time had passed.
+async fn pass_time(azurite: &Azurite, run: RunId, minutes: i64) {
+    use time::format_description::well_known::Rfc3339;
+    let (store, key) = (store(azurite), Key::Swept(run));
+    let object = store.get(&key).await.unwrap().unwrap();
+    let mut mark: Value = serde_json::from_slice(&object.bytes).unwrap();
+    let since = time::OffsetDateTime::parse(mark["since"].as_str().unwrap(), &Rfc3339).unwrap();
+    mark["since"] = (since - time::Duration::minutes(minutes)).format(&Rfc3339).unwrap().into();
+    assert!(store.swap(&key, mark.to_string().into(), Some(&object.tag)).await.unwrap());
+}
+
+async fn run_under_way(host: &TestHost) -> RunId {
+    let (_, runs) = host.get("/api/runs").await;
+    runs["value"][0]["run"].as_str().unwrap().parse().unwrap()
+}
+
+/// Serves what there is, and sweeps as if an hour had passed, until all runs are closed.
+async fn sweep_until_closed(stage: &Stage, host: &TestHost) {
+    for _ in 0..10 {
+        let began = std::time::Instant::now();
+        let settled = async || began.elapsed() > Duration::from_secs(3) || all_closed(host).await;
+        host.serve_until(settled).await;
+        if all_closed(host).await {
+            return;
+        }
+        host.fire("sweep").await;
+        pass_time(&stage.azurite, run_under_way(host).await, 60).await;
+        host.fire("sweep").await;
+    }
+    panic!("sweeps do not bring it to an end");
+}
+
+#[test]
+fn lost_messages_are_found_by_sweeps() {
+    let stage = Stage::new(Azure::start(generate(Scale::Small, 204)));
+    let mut host = stage.host();
+    // The first sending of every seventh item is lost, and that of the run's own end.
+    let seen: Mutex<HashSet<String>> = Mutex::default();
+    host.on_the_way = Box::new(move |queue, text| {
+        let mut seen = seen.lock().unwrap();
+        let lost =
+            seen.insert(text.to_owned()) && (queue == "azimg-publish" || seen.len() % 7 == 0);
+        if lost { Vec::new() } else { vec![text.to_owned()] }
+    });
+    stage.runtime.block_on(async {
+        host.start().await;
+        host.fire("plan").await;
+        sweep_until_closed(&stage, &host).await;
+    });
+    stage.assert_exact();
+}
+
+#[test]
+fn storage_that_is_busy_and_slow_loses_nothing() {
+    let stage = Stage::new(Azure::start(generate(Scale::Small, 205)));
+    // Every eighth request is refused, and each takes up to 40 ms.
+    let wire = Wire::start(&stage.azurite, |number, _| {
+        (Duration::from_millis(number * 7 % 40), number % 8 != 5)
+    });
+    let host = stage.host_with(&[("AzimgStorage", &wire.connection)]);
+    stage.runtime.block_on(async {
+        host.start().await;
+        while host.try_fire("plan").await.is_err() {}
+        host.serve_until(async || all_closed(&host).await).await;
+    });
+    assert!(wire.refused.load(std::sync::atomic::Ordering::Relaxed) > 100);
+    stage.assert_exact();
+}
+
+#[test]
+fn a_version_that_is_not_ours_is_left_to_whoever_it_is_of() {
+    let stage = Stage::new(Azure::start(generate(Scale::Small, 206)));
+    let mut host = stage.host();
+    // Some first messages come from a newer version that was rolled back, some from nobody.
+    let seen: Mutex<HashSet<String>> = Mutex::default();
+    host.on_the_way = Box::new(move |queue, text| {
+        let mut seen = seen.lock().unwrap();
+        let (first, number) = (seen.insert(text.to_owned()), seen.len());
+        match number % 9 {
+            4 if first && queue == "azimg-work" => vec![text.replacen("\"v\":1", "\"v\":2", 1)],
+            8 if first && queue == "azimg-work" => {
+                vec!["{\"hello\":true}".to_owned(), text.to_owned()]
+            }
+            _ => vec![text.to_owned()],
+        }
+    });
+    stage.runtime.block_on(async {
+        host.start().await;
+        host.fire("plan").await;
+        sweep_until_closed(&stage, &host).await;
+    });
+    let said = host.process.lines().iter().map(Value::to_string).collect::<String>();
+    assert!(said.contains("work item of version 2; this azimg reads version 1"));
+    stage.assert_exact();
+}
+
+#[test]
+fn clocks_that_are_five_minutes_wrong_change_nothing() {
+    debian();
+    let stage = Stage::new(Azure::start(generate(Scale::Small, 207)));
+    let real = [("DONT_FAKE_MONOTONIC", "1")];
+    let mut hosts = [stage.host_with(&real), stage.host_with(&real)];
+    for (host, skew) in hosts.iter_mut().zip(["+5m", "-5m"]) {
+        host.process.wrapper = ["faketime", "-f", skew].map(str::to_owned).to_vec();
+    }
+    stage.runtime.block_on(async {
+        join_all(hosts.iter().map(TestHost::start)).await;
+        hosts[0].fire("plan").await;
+        let closed = async || all_closed(&hosts[1]).await;
+        join_all(hosts.iter().map(|host| host.serve_until(&closed))).await;
+        hosts[1].fire("sweep").await;
+        let (_, runs) = hosts[1].get("/api/runs").await;
+        assert_eq!(runs["value"].as_array().unwrap().len(), 1);
+        // The one that is behind sees a run of the future.
+        let started = hosts[1].start_run("{}").await;
+        assert_eq!(started.status, 202);
+        join_all(hosts.iter().map(|host| host.serve_until(&closed))).await;
+    });
+    stage.assert_exact();
+}
+
+#[test]
+fn two_publishes_of_one_run_at_once_make_one_snapshot() {
+    let stage = Stage::new(Azure::start(generate(Scale::Small, 208)));
+    let hosts = [stage.host(), stage.host()];
+    stage.runtime.block_on(async {
+        join_all(hosts.iter().map(TestHost::start)).await;
+        hosts[0].fire("plan").await;
+        while hosts[0].serve("crawl").await > 0 {}
+        let run = run_under_way(&hosts[0]).await;
+        let text = format!("{{\"v\":1,\"run\":\"{run}\"}}");
+        // Each makes the second round of items, and then the snapshot.
+        for _ in 0..2 {
+            let both = hosts.iter().map(|host| host.hand_over("publish", &text));
+            for ended in join_all(both).await {
+                ended.unwrap();
+            }
+            while hosts[1].serve("crawl").await > 0 {}
+        }
+        assert!(all_closed(&hosts[0]).await);
+    });
+    stage.assert_exact();
+}
+
+#[test]
+fn what_takes_longer_than_the_host_allows_is_killed_and_the_run_closes() {
+    let azure = Azure::start(generate(Scale::Small, 209));
+    let faulty =
+        Faulty::start(azure, vec![Fault::new("/publishers/debian/", usize::MAX, How::Never)]);
+    let (azurite, folder) = (Azurite::start(), tempfile::tempdir().unwrap());
+    let app = package(folder.path());
+    let mut settings = faulty.azure.variables();
+    settings.insert("AZIMG_ARM_ENDPOINT".into(), faulty.address.clone());
+    settings.insert("AzureFunctionsJobHost__functionTimeout".into(), "00:00:04".into());
+    let host = TestHost::new(&app, &azurite.connection(), settings);
+    Runtime::new().unwrap().block_on(async {
+        host.start().await;
+        host.fire("plan").await;
+        host.serve_until(async || all_closed(&host).await).await;
+        let (_, runs) = host.get("/api/runs").await;
+        assert_eq!(runs["value"][0]["state"], "partial");
+        let (_, others) = host.get("/api/images?publisher=canonical&top=1").await;
+        assert_eq!(others["value"].as_array().unwrap().len(), 1);
+    });
+    let starts = *host.process.starts.lock().unwrap();
+    assert!(starts >= 5, "it was killed on each of four deliveries, and started {starts} times");
+    let failed = host.failed.lock().unwrap();
+    assert!(failed.iter().filter(|f| f.contains("functionTimeout")).count() >= 4, "{failed:?}");
+}
+
+#[test]
+fn a_handler_that_cannot_work_stops_its_host_and_says_why() {
+    let stage = Stage::new(Azure::start(generate(Scale::Small, 210)));
+    let host = stage.host_with(&[("AZIMG_CLOUD", "nowhere")]);
+    stage.runtime.block_on(async {
+        host.start().await;
+        let stopped = format!("{:?}", Standing::HostStopped);
+        let began = std::time::Instant::now();
+        while !host.try_fire("sweep").await.is_err_and(|refused| refused.contains(&stopped)) {
+            assert!(began.elapsed() < Duration::from_secs(60), "it is started again and again");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    assert_eq!(*host.process.starts.lock().unwrap(), 3);
+    let said = host.process.lines().iter().map(Value::to_string).collect::<String>();
+    assert!(said.contains("AZIMG_CLOUD: 'nowhere' is none of"), "{said}");
+}
+
+/// The snapshot that `azimg crawl` makes of an Azure with faults.
+fn embedded_under(faulty: &Faulty) -> BTreeMap<String, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, _, stderr) =
+        finish(&mut faulty.azimg(&["crawl", "--store", folder.path().to_str().unwrap()]));
+    assert!(code == 0 || code == 3, "{stderr}");
+    faceless(folder.path())
+}
+
+/// The same behind the Functions host.
+fn functions_under(faulty: &Faulty, app: &Path) -> BTreeMap<String, String> {
+    let azurite = Azurite::start();
+    let mut settings = faulty.azure.variables();
+    settings.insert("AZIMG_ARM_ENDPOINT".into(), faulty.address.clone());
+    let host = TestHost::new(app, &azurite.connection(), settings);
+    let runtime = Runtime::new().unwrap();
+    runtime.block_on(async {
+        host.start().await;
+        host.fire("plan").await;
+        host.serve_until(async || all_closed(&host).await).await;
+    });
+    stored(&runtime, &azurite)
+}
+
+#[test]
+fn both_hosts_agree_on_what_became_of_every_scope() {
+    const DENIED: &str = "{\"error\":{\"code\":\"AuthorizationFailed\",\"message\":\"no\"}}";
+    const GONE: &str = "{\"error\":{\"code\":\"NotFound\",\"message\":\"gone\"}}";
+    let folder = tempfile::tempdir().unwrap();
+    let app = package(folder.path());
+    let all: [fn() -> Vec<Fault>; 3] = [
+        Vec::new,
+        || {
+            vec![
+                Fault::new("/publishers/debian/", usize::MAX, How::Answer(403, &[], DENIED)),
+                Fault::new(
+                    "/offers/rhel/",
+                    usize::MAX,
+                    How::Answer(400, &[], "{\"Message\":\"no\"}"),
+                ),
+                Fault::new("/publishers/suse/", usize::MAX, How::Answer(404, &[], GONE)),
+            ]
+        },
+        || {
+            vec![Fault::new(
+                "/locations/westus2/publishers?",
+                usize::MAX,
+                How::Answer(403, &[], DENIED),
+            )]
+        },
+    ];
+    for (number, faults) in all.into_iter().enumerate() {
+        let faulty = Faulty::start(Azure::start(generate(Scale::Small, 211)), faults());
+        let embedded = embedded_under(&faulty);
+        assert_same(&functions_under(&faulty, &app), &embedded);
+        assert_eq!(embedded["manifest.json"].contains("\"partial\""), number > 0);
+    }
+}

@@ -1,0 +1,321 @@
+//! A Functions host for tests, strict to what the real one's source says: it starts the packaged
+//! handler with the five variables, waits for `GET /`, posts doubly encoded envelopes, takes
+//! outputs only in the form that the real host does not mangle, serves the queues of Azurite with
+//! visibility, dequeue counts and poison, asks callers for a key, proxies lookups raw, kills what takes
+//! too long, and starts again what ended.
+
+pub mod envelope;
+pub mod outputs;
+pub mod process;
+mod queues;
+
+use azimg::config::{Config, Flags};
+use azimg::store::azure::AzureQueues;
+pub use outputs::HttpAnswer;
+use process::{Process, Standing};
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// What a caller of functions with the level `function` shows.
+const KEY: &str = "a-function-key";
+
+/// What happens to a message between a function's output and its queue.
+type OnTheWay = Box<dyn Fn(&str, &str) -> Vec<String> + Send + Sync>;
+
+/// A host of one packaged app: one instance.
+pub struct TestHost {
+    app: PathBuf,
+    variables: BTreeMap<String, String>,
+    pub process: Process,
+    client: reqwest::Client,
+    queues: AzureQueues,
+    /// Loses, doubles or changes messages.
+    pub on_the_way: OnTheWay,
+    /// Messages under way, by which delivery of theirs it is.
+    under_way: Mutex<BTreeMap<String, i64>>,
+    /// Deliveries that failed.
+    pub failed: Mutex<Vec<String>>,
+}
+
+/// `hh:mm:ss`.
+fn seconds(span: &Value) -> Duration {
+    let parts = span.as_str().unwrap().split(':').map(|part| part.parse::<u64>().unwrap());
+    Duration::from_secs(parts.fold(0, |all, part| all * 60 + part))
+}
+
+impl TestHost {
+    /// A host of the app in `folder`. Its queues are those that `connection` names; what `settings`
+    /// say is said to the handler, too.
+    pub fn new(folder: &Path, connection: &str, settings: BTreeMap<String, String>) -> Self {
+        let environment = HashMap::from([("AzimgStorage".to_owned(), connection.to_owned())]);
+        let flags = Flags { store: Some("azurite".into()), ..Flags::default() };
+        let queues = Config::from(environment, flags).unwrap().queues().unwrap();
+        let mut variables = settings;
+        let mut or = |name: &str, value: &str| {
+            variables.entry(name.into()).or_insert_with(|| value.into());
+        };
+        or("AzimgStorage", connection);
+        or("AZIMG_STORE", "azurite");
+        // Whatever may be told is told, so that no secret can be in it unseen.
+        or("AZIMG_LOG", "debug");
+        // The delay of host.json is for people's patience; a test has less.
+        or("AzureFunctionsJobHost__extensions__queues__visibilityTimeout", "00:00:01");
+        Self {
+            app: folder.to_owned(),
+            process: Process::new(folder, variables.clone()),
+            variables,
+            client: reqwest::Client::builder().build().unwrap(),
+            queues,
+            on_the_way: Box::new(|_, text| vec![text.to_owned()]),
+            under_way: Mutex::default(),
+            failed: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// A value of `host.json`, which a setting `AzureFunctionsJobHost__a__b` overrides.
+    fn setting(&self, path: &str) -> Value {
+        let name = format!("AzureFunctionsJobHost__{}", path.replace('.', "__"));
+        if let Some(text) = self.variables.get(&name) {
+            return serde_json::from_str(text).unwrap_or_else(|_| text.clone().into());
+        }
+        let host = super::read_json(&self.app.join("host.json"));
+        host.pointer(&format!("/{}", path.replace('.', "/"))).unwrap().clone()
+    }
+
+    fn function(&self, name: &str) -> Value {
+        super::read_json(&self.app.join(name).join("function.json"))
+    }
+
+    /// Starts the handler.
+    pub async fn start(&self) {
+        self.process.start(&self.client).await;
+    }
+
+    /// Stops the handler as the host does: without a word.
+    pub fn kill(&self) {
+        self.process.kill();
+    }
+
+    /// Kills the handler while it works, but on nothing that would not come back, and starts it again.
+    pub async fn kill_at_work(&self) {
+        let most = self.setting("extensions.queues.maxDequeueCount").as_i64().unwrap();
+        loop {
+            {
+                let under_way = self.under_way.lock().unwrap();
+                if !under_way.is_empty() && under_way.values().all(|count| *count < most) {
+                    self.kill();
+                    break;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        self.start().await;
+    }
+
+    /// A lookup; status and body.
+    pub async fn get(&self, path: &str) -> (u16, Value) {
+        let answer = self.request("GET", path, "", Some(KEY)).await;
+        (answer.status, answer.json())
+    }
+
+    /// Starts a run.
+    pub async fn start_run(&self, body: &str) -> HttpAnswer {
+        self.request("POST", "/api/runs", body, Some(KEY)).await
+    }
+
+    /// A request from outside: routed by the functions' routes and methods, refused without a key,
+    /// proxied as it is to a function of one input and one output, an envelope for any other.
+    pub async fn request(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+        key: Option<&str>,
+    ) -> HttpAnswer {
+        let plain = |status| HttpAnswer { status, headers: BTreeMap::new(), body: Vec::new() };
+        let Some((name, function)) = self.routed(method, path) else { return plain(404) };
+        let bindings = function["bindings"].as_array().unwrap();
+        let trigger = bindings.iter().find(|binding| binding["type"] == "httpTrigger").unwrap();
+        if trigger["authLevel"] != "anonymous" && key != Some(KEY) {
+            return plain(401);
+        }
+        let port = self.process.port().unwrap();
+        if bindings.len() == 2 {
+            let sent = self
+                .client
+                .request(method.parse().unwrap(), format!("http://127.0.0.1:{port}{path}"))
+                .header("X-Azure-Functions-InvocationId", envelope::uuid())
+                .header("X-Azure-Functions-HostVersion", "4.1037.0.0")
+                .body(body.to_owned());
+            let answer = sent.send().await.unwrap();
+            let text = |value: &reqwest::header::HeaderValue| value.to_str().unwrap().to_owned();
+            let headers =
+                answer.headers().iter().map(|(name, value)| (name.to_string(), text(value)));
+            let (status, headers) = (answer.status().as_u16(), headers.collect());
+            return HttpAnswer { status, headers, body: answer.bytes().await.unwrap().to_vec() };
+        }
+        let url = format!("https://app.example{path}").parse().unwrap();
+        let binding = trigger["name"].as_str().unwrap();
+        let envelope = envelope::http(&name, binding, method, &url, body);
+        // A failed invocation reaches the caller as 500 without a body.
+        match self.invoke(&name, &envelope).await {
+            Ok(outputs) => outputs::http(&outputs, "res").unwrap(),
+            Err(_) => plain(500),
+        }
+    }
+
+    /// The function that serves a request: literal routes come before catch-alls.
+    fn routed(&self, method: &str, path: &str) -> Option<(String, Value)> {
+        let prefix = format!("/{}/", self.setting("extensions.http.routePrefix").as_str().unwrap());
+        let path = path.split('?').next().unwrap().strip_prefix(&prefix)?;
+        let mut found: Vec<(bool, String, Value)> = Vec::new();
+        for name in self.functions() {
+            let function = self.function(&name);
+            for binding in function["bindings"].as_array().unwrap() {
+                let methods = binding["methods"].as_array().cloned().unwrap_or_default();
+                let takes =
+                    methods.iter().any(|m| m.as_str().unwrap().eq_ignore_ascii_case(method));
+                let Some(route) = binding["route"].as_str().filter(|_| takes) else { continue };
+                let all = route.starts_with("{*");
+                if all || route == path {
+                    found.push((all, name.clone(), function.clone()));
+                }
+            }
+        }
+        found.sort_by_key(|(all, ..)| *all);
+        found.into_iter().next().map(|(_, name, function)| (name, function))
+    }
+
+    /// The folders with a `function.json` that lie directly beside `host.json`.
+    pub fn functions(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.app).unwrap().map(|entry| entry.unwrap());
+        let functions = entries.filter(|entry| entry.path().join("function.json").is_file());
+        functions.map(|entry| entry.file_name().into_string().unwrap()).collect()
+    }
+
+    /// Fires a timer.
+    pub async fn fire(&self, name: &str) {
+        self.try_fire(name).await.unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+
+    /// Fires a timer, which may fail; nothing fires it again before its next time.
+    pub async fn try_fire(&self, name: &str) -> Result<(), String> {
+        let function = self.function(name);
+        let monitored = function["bindings"][0]["useMonitor"] == true;
+        let envelope = envelope::timer(name, &trigger(&function, "timerTrigger"), monitored);
+        self.invoke(name, &envelope).await.map(drop)
+    }
+
+    /// Posts an invocation and binds its outputs; an error is what makes a message come back.
+    async fn invoke(&self, name: &str, envelope: &Value) -> Result<Map<String, Value>, String> {
+        match self.process.look_after(&self.client).await {
+            Standing::Running => {}
+            standing => return Err(format!("connection refused: {standing:?}")),
+        }
+        let port = self.process.port().ok_or("connection refused")?;
+        let limit = seconds(&self.setting("functionTimeout"));
+        let Ok(answer) = tokio::time::timeout(limit, self.post(name, port, envelope)).await else {
+            // Whatever else is under way in this instance ends with it.
+            if self.process.port() == Some(port) {
+                self.kill();
+                self.start().await;
+            }
+            return Err(format!("{name} ran into functionTimeout"));
+        };
+        let outputs = answer?;
+        self.bind(name, &outputs).await?;
+        Ok(outputs)
+    }
+
+    async fn post(
+        &self,
+        name: &str,
+        port: u16,
+        envelope: &Value,
+    ) -> Result<Map<String, Value>, String> {
+        let response = self
+            .client
+            .post(format!("http://127.0.0.1:{port}/{name}"))
+            .header("X-Azure-Functions-InvocationId", envelope::uuid())
+            .header("X-Azure-Functions-HostVersion", "4.1037.0.0")
+            .header("User-Agent", "Azure-Functions-Host/4.1037.0.0")
+            .header("Content-Type", "application/json; charset=utf-8")
+            .body(envelope.to_string())
+            .send()
+            .await
+            .map_err(|e| e.to_string())?;
+        let status = response.status();
+        let kind =
+            response.headers().get("content-type").map(|kind| kind.to_str().unwrap().to_owned());
+        let body = response.bytes().await.map_err(|e| e.to_string())?;
+        assert!(!status.is_redirection(), "{name}: the host would follow a redirect");
+        if !status.is_success() {
+            return Err(format!("{name} answered {status}"));
+        }
+        let kind = kind.unwrap_or_default();
+        let json = ["application/json", "text/json"].iter().any(|json| kind.starts_with(json));
+        assert!(json, "{name}: '{kind}' is no media type that the host reads");
+        assert!(!body.is_empty(), "{name}: the host would wait for ever on an empty answer");
+        let answer: Value = serde_json::from_slice(&body).unwrap();
+        let Value::Object(answer) = answer else {
+            panic!("{name}: the host would wait for ever on {answer}")
+        };
+        // Names are compared without case, and unknown ones ignored.
+        let member = |name: &str| answer.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+        if let Some((_, logs)) = member("logs") {
+            assert!(
+                logs.as_array().unwrap().iter().all(Value::is_string),
+                "{name}: logs are strings"
+            );
+        }
+        assert!(
+            member("returnValue").is_none_or(|(_, value)| value.is_null()),
+            "{name}: merged by name"
+        );
+        Ok(member("outputs")
+            .and_then(|(_, outputs)| outputs.as_object().cloned())
+            .unwrap_or_default())
+    }
+
+    async fn bind(&self, name: &str, outputs: &Map<String, Value>) -> Result<(), String> {
+        let function = self.function(name);
+        let bindings = function["bindings"].as_array().unwrap();
+        for (output, value) in outputs {
+            let binding = bindings
+                .iter()
+                .find(|binding| binding["name"] == *output && binding["direction"] == "out")
+                .unwrap_or_else(|| panic!("{name}: the host drops output {output} in silence"));
+            if binding["type"] == "queue" {
+                self.put_out(name, binding["queueName"].as_str().unwrap(), value).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for TestHost {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.kill();
+            self.process.lines();
+        } else {
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.kill()));
+        }
+    }
+}
+
+/// The name of a function's one trigger.
+fn trigger(function: &Value, kind: &str) -> String {
+    let triggers: Vec<&Value> = function["bindings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|binding| binding["type"].as_str().unwrap().ends_with("Trigger"))
+        .collect();
+    assert_eq!(triggers.len(), 1);
+    assert_eq!(triggers[0]["type"], kind);
+    triggers[0]["name"].as_str().unwrap().to_owned()
+}

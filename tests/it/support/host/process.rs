@@ -1,0 +1,158 @@
+//! The handler's process as the Functions host keeps it (`HttpWorkerProcess`, `WorkerProcess`,
+//! `HttpFunctionInvocationDispatcher` in its source).
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// `customHandler.initializationTimeout`.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+/// The host asks this often whether the handler is ready.
+const PROBE: Duration = Duration::from_millis(25);
+/// So many errors within half an hour of each other, and the host stops itself.
+const MOST_ERRORS: usize = 3;
+
+/// What became of a handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It runs.
+    Running,
+    /// It ended with 0: nothing restarts it, and every invocation is refused.
+    Gone,
+    /// It ended too often: the host has stopped itself.
+    HostStopped,
+}
+
+struct State {
+    handler: Option<(Child, u16)>,
+    errors: Vec<Instant>,
+    standing: Standing,
+}
+
+/// The one handler of a host's instance.
+pub struct Process {
+    app: PathBuf,
+    log: PathBuf,
+    variables: BTreeMap<String, String>,
+    /// What stands in front of the command, to change what it sees of the machine.
+    pub wrapper: Vec<String>,
+    state: Mutex<State>,
+    /// How often it was started.
+    pub starts: Mutex<u32>,
+}
+
+impl Process {
+    pub fn new(app: &Path, variables: BTreeMap<String, String>) -> Self {
+        let log = app.join(format!("../handler-{}.log", ulid::Ulid::generate()));
+        let state = State { handler: None, errors: Vec::new(), standing: Standing::Running };
+        let (state, starts) = (Mutex::new(state), Mutex::default());
+        Self { app: app.to_owned(), log, variables, wrapper: Vec::new(), state, starts }
+    }
+
+    /// Starts the handler as `customHandler` says, and waits until it answers `GET /`.
+    pub async fn start(&self, client: &reqwest::Client) {
+        let port = super::super::azurite::free_port();
+        let child = self.command(port).spawn().unwrap();
+        *self.starts.lock().unwrap() += 1;
+        self.state.lock().unwrap().handler = Some((child, port));
+        let started = Instant::now();
+        // Any answer will do; the whole of it is waited for.
+        while match client.get(format!("http://127.0.0.1:{port}/")).send().await {
+            Ok(answer) => answer.bytes().await.is_err(),
+            Err(_) => true,
+        } {
+            assert!(started.elapsed() < READY_WITHIN, "the handler does not answer");
+            if self.has_exited() {
+                return;
+            }
+            tokio::time::sleep(PROBE).await;
+        }
+    }
+
+    fn command(&self, port: u16) -> Command {
+        let host = super::super::read_json(&self.app.join("host.json"));
+        let description = &host["customHandler"]["description"];
+        let executable = self.app.join(description["defaultExecutablePath"].as_str().unwrap());
+        let mut line = self.wrapper.clone();
+        line.push(executable.to_str().unwrap().to_owned());
+        let arguments = description["arguments"].as_array().unwrap();
+        line.extend(arguments.iter().map(|argument| argument.as_str().unwrap().to_owned()));
+        let log = std::fs::File::options().create(true).append(true).open(&self.log).unwrap();
+        let mut command = Command::new(&line[0]);
+        command.args(&line[1..]).current_dir(&self.app).env_clear().envs(&self.variables);
+        command.env("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string());
+        command.env("FUNCTIONS_CUSTOMHANDLER_WORKER_ID", super::envelope::uuid());
+        command.env("FUNCTIONS_HTTPWORKER_PORT", port.to_string());
+        command.env("FUNCTIONS_HTTPWORKER_ID", super::envelope::uuid());
+        command.env("FUNCTIONS_APP_ROOT_PATH", &self.app);
+        command.stdin(Stdio::null()).stdout(log).stderr(Stdio::piped());
+        command
+    }
+
+    /// SIGKILL, without a word before it; what it wrote to stderr is an error for the host.
+    pub fn kill(&self) {
+        if let Some((mut child, _)) = self.state.lock().unwrap().handler.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let mut said = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+            assert_eq!(said, "", "the host takes every line on stderr for an error");
+        }
+    }
+
+    pub fn port(&self) -> Option<u16> {
+        self.state.lock().unwrap().handler.as_ref().map(|(_, port)| *port)
+    }
+
+    fn has_exited(&self) -> bool {
+        let mut state = self.state.lock().unwrap();
+        let ended = |child: &mut Child| child.try_wait().unwrap().is_some();
+        state.handler.as_mut().is_none_or(|(child, _)| ended(child))
+    }
+
+    /// The exit code of a handler that ended by itself, once.
+    fn exited(&self) -> Option<i32> {
+        let mut state = self.state.lock().unwrap();
+        let (child, _) = state.handler.as_mut()?;
+        let status = child.try_wait().unwrap()?;
+        state.handler = None;
+        Some(status.code().unwrap_or(-1))
+    }
+
+    /// Keeps to the rules for a handler that ended by itself: 0 is the end, 200 starts it again, all
+    /// else starts it again and counts.
+    pub async fn look_after(&self, client: &reqwest::Client) -> Standing {
+        let Some(code) = self.exited() else { return self.state.lock().unwrap().standing };
+        {
+            let mut state = self.state.lock().unwrap();
+            match code {
+                0 => state.standing = Standing::Gone,
+                200 => {}
+                _ => {
+                    state.errors.push(Instant::now());
+                    if state.errors.len() >= MOST_ERRORS {
+                        state.standing = Standing::HostStopped;
+                    }
+                }
+            }
+            if state.standing != Standing::Running {
+                return state.standing;
+            }
+        }
+        self.start(client).await;
+        Standing::Running
+    }
+
+    /// What the handler wrote to stdout, line by line; every line is a record of its own.
+    pub fn lines(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        super::super::secrets::assert_none(&text, "the handler's log");
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+            .collect()
+    }
+}

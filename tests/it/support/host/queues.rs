@@ -1,0 +1,167 @@
+//! Storage queues as the Functions host serves them (`QueueListener`, `QueueProcessor` in the Storage
+//! extension's source).
+
+use super::{TestHost, envelope, outputs, trigger};
+use azure_storage_queue::models::{QueueClientReceiveMessagesOptions, ReceivedMessage};
+use futures::stream::{FuturesUnordered, StreamExt};
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+/// The lease of a message, renewed while its function runs.
+const LEASE: i32 = 600;
+/// An empty queue is looked at again after so long, at first and at most.
+const POLLING: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(800)];
+
+impl TestHost {
+    /// Serves all queues until `done` says so; what is under way then is waited for.
+    pub async fn serve_until(&self, done: impl AsyncFn() -> bool) {
+        let stop = Cell::new(false);
+        let watch = async {
+            let started = Instant::now();
+            while !done().await {
+                assert!(started.elapsed() < Duration::from_mins(8), "it does not come to an end");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            stop.set(true);
+        };
+        let functions = ["crawl", "poison", "publish"];
+        let listeners = functions.iter().map(|name| self.listen(name, &stop));
+        futures::join!(watch, futures::future::join_all(listeners));
+    }
+
+    /// One function's listener: a batch is fetched whenever no more than the threshold are under way.
+    async fn listen(&self, name: &str, stop: &Cell<bool>) {
+        let batch = self.setting("extensions.queues.batchSize").as_u64().unwrap();
+        let threshold = self.setting("extensions.queues.newBatchThreshold").as_u64().unwrap();
+        let mut under_way = FuturesUnordered::new();
+        let mut pause = POLLING[0];
+        while !stop.get() {
+            if under_way.len() as u64 > threshold {
+                under_way.next().await;
+                continue;
+            }
+            let messages = self.receive(name, batch).await;
+            let none = messages.is_empty();
+            under_way.extend(messages.into_iter().map(|message| self.deliver(name, message)));
+            if !none {
+                pause = POLLING[0];
+            } else {
+                let polled = tokio::time::sleep(pause);
+                pause = (pause * 2).min(POLLING[1]);
+                tokio::pin!(polled);
+                loop {
+                    tokio::select! {
+                        () = &mut polled => break,
+                        Some(()) = under_way.next(), if !under_way.is_empty() => {}
+                    }
+                }
+            }
+        }
+        while under_way.next().await.is_some() {}
+    }
+
+    /// One batch of a function's queue; how many messages there were.
+    pub async fn serve(&self, name: &str) -> usize {
+        let messages = self.receive(name, 32).await;
+        let count = messages.len();
+        futures::future::join_all(messages.into_iter().map(|m| self.deliver(name, m))).await;
+        count
+    }
+
+    fn queue_of(&self, name: &str) -> String {
+        let function = self.function(name);
+        let bindings = function["bindings"].as_array().unwrap();
+        let queue = bindings.iter().find(|binding| binding["type"] == "queueTrigger").unwrap();
+        queue["queueName"].as_str().unwrap().to_owned()
+    }
+
+    async fn receive(&self, name: &str, most: u64) -> Vec<ReceivedMessage> {
+        let client = self.queues.queue(&self.queue_of(name)).unwrap();
+        let options = QueueClientReceiveMessagesOptions {
+            number_of_messages: Some(i32::try_from(most.min(32)).unwrap()),
+            visibility_timeout: Some(LEASE),
+            ..Default::default()
+        };
+        match client.receive_messages(Some(options)).await {
+            Ok(response) => response.into_model().unwrap().items.unwrap_or_default(),
+            // The queue is made by the first message.
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// One delivery: a message that cannot be decoded, or fails for the last time, is poison.
+    async fn deliver(&self, name: &str, message: ReceivedMessage) {
+        let queue = self.queue_of(name);
+        let (id, receipt) = (message.message_id.unwrap(), message.pop_receipt.unwrap());
+        let count = message.dequeue_count.unwrap();
+        let client = self.queues.queue(&queue).unwrap();
+        let encoded = message.message_text.unwrap();
+        let bytes = azure_core::base64::decode(&encoded).ok();
+        let Some(text) = bytes.and_then(|bytes| String::from_utf8(bytes).ok()) else {
+            self.send_raw(&format!("{queue}-poison"), &encoded).await;
+            client.delete_message(&id, &receipt, None).await.unwrap();
+            return;
+        };
+        let binding = trigger(&self.function(name), "queueTrigger");
+        let envelope = envelope::queue(name, &binding, &text, count, (&id, &receipt));
+        self.under_way.lock().unwrap().insert(id.clone(), count);
+        let ended = self.invoke(name, &envelope).await;
+        self.under_way.lock().unwrap().remove(&id);
+        let Err(error) = ended else {
+            client.delete_message(&id, &receipt, None).await.unwrap();
+            return;
+        };
+        self.failed.lock().unwrap().push(format!("{name}: {error}"));
+        let most = self.setting("extensions.queues.maxDequeueCount").as_i64().unwrap();
+        if count < most || queue.ends_with("-poison") {
+            let again = super::seconds(&self.setting("extensions.queues.visibilityTimeout"));
+            let again = i32::try_from(again.as_secs()).unwrap();
+            client.update_message(&id, &receipt, again, None).await.unwrap();
+            return;
+        }
+        self.queues.send(&format!("{queue}-poison"), &text, Duration::ZERO).await.unwrap();
+        client.delete_message(&id, &receipt, None).await.unwrap();
+    }
+
+    /// Messages of one output, one by one in the real host; whatever it would mangle is an error here.
+    pub(super) async fn put_out(
+        &self,
+        name: &str,
+        queue: &str,
+        value: &serde_json::Value,
+    ) -> Result<(), String> {
+        let texts = outputs::messages(value)?;
+        assert!(texts.len() <= 3_000, "{name}: {} messages at once", texts.len());
+        let texts: Vec<String> =
+            texts.into_iter().map(|text| String::from_utf8(text).unwrap()).collect();
+        if let serde_json::Value::Array(meant) = value {
+            assert!(meant.iter().zip(&texts).all(|(meant, text)| meant == text), "{name}: mangled");
+        } else {
+            panic!("{name}: the output to {queue} is no array");
+        }
+        for batch in texts.chunks(16) {
+            let sends = batch.iter().flat_map(|text| (self.on_the_way)(queue, text)).map(|text| {
+                assert!(text.len() <= 48 << 10, "{name}: a message of {} bytes", text.len());
+                async move { self.queues.send(queue, &text, Duration::ZERO).await }
+            });
+            futures::future::try_join_all(sends).await.map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Delivers a text to a queue's function past the queue.
+    pub async fn hand_over(&self, name: &str, text: &str) -> Result<(), String> {
+        let binding = trigger(&self.function(name), "queueTrigger");
+        let envelope = envelope::queue(name, &binding, text, 1, ("id", "receipt"));
+        self.invoke(name, &envelope).await.map(drop)
+    }
+
+    /// Puts a text into a queue as it is.
+    pub async fn send_raw(&self, queue: &str, text: &str) {
+        let message =
+            azure_storage_queue::models::QueueMessage { message_text: Some(text.to_owned()) };
+        let client = self.queues.queue(queue).unwrap();
+        let _ = client.create(None).await;
+        client.send_message(message.try_into().unwrap(), None).await.unwrap();
+    }
+}

@@ -1,0 +1,84 @@
+//! A wire to Azurite on which storage is busy or slow, as the real one is at times.
+
+use super::azurite::{Azurite, connection};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// What storage answers when it has too much to do.
+const BUSY: &str = "<?xml version=\"1.0\" encoding=\"utf-8\"?><Error><Code>ServerBusy</Code>\
+                    <Message>The server is busy.</Message></Error>";
+
+/// What happens to the n-th request: how long it takes, and whether it is answered.
+type Luck = Arc<dyn Fn(u64, &str) -> (Duration, bool) + Send + Sync>;
+
+/// A wire to an Azurite.
+pub struct Wire {
+    /// What the setting `AzimgStorage` says to go through it.
+    pub connection: String,
+    /// Requests that were refused.
+    pub refused: Arc<AtomicU64>,
+    _runtime: Runtime,
+}
+
+struct Through {
+    port: u16,
+    luck: Luck,
+    count: Arc<AtomicU64>,
+    refused: Arc<AtomicU64>,
+    client: reqwest::Client,
+}
+
+impl Wire {
+    /// A wire with such luck, by the number of a request and by its method and path.
+    pub fn start(
+        azurite: &Azurite,
+        luck: impl Fn(u64, &str) -> (Duration, bool) + Send + Sync + 'static,
+    ) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let (luck, count, refused): (Luck, _, _) = (Arc::new(luck), Arc::default(), Arc::default());
+        let ports = azurite.ports().map(|port| {
+            let (luck, count, refused) =
+                (Arc::clone(&luck), Arc::clone(&count), Arc::clone(&refused));
+            let client = reqwest::Client::new();
+            let through = Through { port, luck, count, refused, client };
+            let routes = Router::new().fallback(pass).with_state(Arc::new(through));
+            let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            runtime.spawn(async move { axum::serve(listener, routes).await.unwrap() });
+            port
+        });
+        Self { connection: connection(ports[0], ports[1]), refused, _runtime: runtime }
+    }
+}
+
+async fn pass(State(through): State<Arc<Through>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path_and_query().unwrap().as_str().to_owned();
+    let number = through.count.fetch_add(1, Ordering::Relaxed);
+    let (wait, answered) = (through.luck)(number, &format!("{} {path}", parts.method));
+    tokio::time::sleep(wait).await;
+    if !answered {
+        through.refused.fetch_add(1, Ordering::Relaxed);
+        let busy = Response::builder().status(503).header("x-ms-error-code", "ServerBusy");
+        return busy.header("content-type", "application/xml").body(Body::from(BUSY)).unwrap();
+    }
+    let url = format!("http://127.0.0.1:{}{path}", through.port);
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    let mut headers = parts.headers;
+    headers.remove("transfer-encoding");
+    let sent = through.client.request(parts.method, url).headers(headers).body(body);
+    let answer = sent.send().await.unwrap();
+    let mut response = Response::builder().status(answer.status());
+    for (name, value) in answer.headers() {
+        if !["transfer-encoding", "connection"].contains(&name.as_str()) {
+            response = response.header(name, value);
+        }
+    }
+    response.body(Body::from(answer.bytes().await.unwrap())).unwrap()
+}
