@@ -177,17 +177,18 @@ impl Progress {
         }
     }
 
-    /// An item has ended; whether its run looks closed from here.
+    /// An item has ended; whether its run looks closed from here. Only whoever had a part in sending a
+    /// run's items can know: of many instances, each would take the run for closed after every item.
     pub fn end(&self, item: &WorkItem, outcome: &Outcome) -> bool {
         self.begin(item.run, &outcome.children);
         let mut runs = self.runs();
         let known = runs.entry(item.run).or_default();
-        known.open.remove(&id(item));
+        let was_sent_here = known.open.remove(&id(item));
         let is_new = known.ended.insert(id(item));
         if is_new && !item.scope.adds_details() {
             known.rows += outcome.rows;
         }
-        let closed = known.open.is_empty();
+        let closed = was_sent_here && known.open.is_empty();
         drop(runs);
         self.changed.send_replace(());
         closed

@@ -112,13 +112,20 @@ fn five_thousand_messages_over_four_instances_are_each_done() {
         .collect();
     write_rows(&file, &rows);
     let stage = Stage::new(Azure::start(World::load(&[&file]).unwrap()));
-    let settings = [("AZIMG_LOG", "info"), ("AZIMG_SOURCES", "marketplace")];
+    // Blobs on the disk, which the instances share: Azurite looks through all that it has for each one
+    //.
+    let kept = stage.folder.path().join("store");
+    let settings = [
+        ("AZIMG_LOG", "info"),
+        ("AZIMG_SOURCES", "marketplace"),
+        ("AZIMG_STORE", kept.to_str().unwrap()),
+    ];
     let hosts: Vec<TestHost> = (0..4).map(|_| stage.host_with(&settings)).collect();
     stage.runtime.block_on(async {
         join_all(hosts.iter().map(TestHost::start)).await;
         hosts[0].fire("plan").await;
-        let closed = async || all_closed(&hosts[0]).await;
-        join_all(hosts.iter().map(|host| host.serve_until(&closed))).await;
+        let published = async || hosts[0].get("/api/health").await.0 == 200;
+        join_all(hosts.iter().map(|host| host.serve_until(&published))).await;
         let (_, runs) = hosts[3].get("/api/runs").await;
         assert_eq!(runs["value"][0]["state"], "complete");
         assert_eq!(runs["value"][0]["images"], 5_000);
@@ -126,6 +133,12 @@ fn five_thousand_messages_over_four_instances_are_each_done() {
         let coverage = &runs["value"][0]["coverage"];
         assert_eq!(coverage["done"].as_u64().unwrap() + coverage["empty"].as_u64().unwrap(), 5_001);
     });
+    let invoked = |name: &str| -> u32 {
+        hosts.iter().filter_map(|host| host.invocations.lock().unwrap().get(name).copied()).sum()
+    };
+    assert_eq!(invoked("crawl"), 5_001, "one message an item");
+    // A look at whether a run is closed reads the names of all outcomes.
+    assert!(invoked("publish") < 20, "{} looks at whether the run is closed", invoked("publish"));
     let worked = hosts.iter().filter(|host| host.process.lines().len() > 1).count();
     assert_eq!(worked, 4, "an instance had nothing to do");
     assert!(hosts.iter().all(|host| host.failed.lock().unwrap().is_empty()));

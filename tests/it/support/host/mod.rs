@@ -36,6 +36,8 @@ pub struct TestHost {
     pub on_the_way: OnTheWay,
     /// Messages under way, by which delivery of theirs it is.
     under_way: Mutex<BTreeMap<String, i64>>,
+    /// How often each function was invoked.
+    pub invocations: Mutex<BTreeMap<String, u32>>,
     /// Deliveries that failed.
     pub failed: Mutex<Vec<String>>,
 }
@@ -71,6 +73,7 @@ impl TestHost {
             queues,
             on_the_way: Box::new(|_, text| vec![text.to_owned()]),
             under_way: Mutex::default(),
+            invocations: Mutex::default(),
             failed: Mutex::new(Vec::new()),
         }
     }
@@ -211,6 +214,7 @@ impl TestHost {
 
     /// Posts an invocation and binds its outputs; an error is what makes a message come back.
     async fn invoke(&self, name: &str, envelope: &Value) -> Result<Map<String, Value>, String> {
+        *self.invocations.lock().unwrap().entry(name.to_owned()).or_default() += 1;
         match self.process.look_after(&self.client).await {
             Standing::Running => {}
             standing => return Err(format!("connection refused: {standing:?}")),
