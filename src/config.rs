@@ -8,6 +8,7 @@ mod identity;
 use crate::client::{Client, Wire};
 use crate::error::{Error, Result};
 use crate::functions::{App, HostSettings, Keep, Memory, Progress, Settings, check};
+use crate::registry::Registry;
 use crate::source::Source;
 use crate::source::gallery::{Communities, Gallery};
 use crate::source::marketplace::Marketplace;
@@ -208,7 +209,7 @@ impl Config {
     }
 
     /// The login servers of the registries that are crawled; none for all that can be seen.
-    fn named(&self) -> Result<Vec<String>> {
+    pub fn named(&self) -> Result<Vec<String>> {
         let named = words(self.variable("AZIMG_REGISTRIES").unwrap_or_default());
         match named.iter().find(|name| !name.contains(['.', ':'])) {
             // A login server may have more in it than the registry's name.
@@ -221,11 +222,16 @@ impl Config {
 
     /// How the registries of a crawl are opened: with the identity; those that are named also as
     /// `AZIMG_REGISTRY_USERNAME`, if that is set.
-    fn registries(&self, named: &[String]) -> Open {
+    fn registries(&self) -> Open {
         let config = self.clone();
-        let username = self.variable("AZIMG_REGISTRY_USERNAME").map(str::to_owned);
-        let username = username.filter(|_| !named.is_empty());
-        Arc::new(move |login_server| config.registry(login_server, username.as_deref(), false))
+        Arc::new(move |login_server| config.crawled_registry(login_server))
+    }
+
+    /// A registry as a crawl opens it.
+    pub fn crawled_registry(&self, login_server: &str) -> Result<Registry> {
+        let is_named = self.named()?.iter().any(|named| named.eq_ignore_ascii_case(login_server));
+        let username = self.variable("AZIMG_REGISTRY_USERNAME").filter(|_| is_named);
+        self.registry(login_server, username, false)
     }
 
     fn run_deadline(&self) -> Result<Duration> {
@@ -243,7 +249,7 @@ impl Config {
         };
         let gallery = Gallery::new(client.clone(), communities);
         let named = self.named()?;
-        let containers = Containers::new(client.clone(), self.registries(&named), named);
+        let containers = Containers::new(client.clone(), self.registries(), named);
         let sources: Vec<Arc<dyn Source>> =
             vec![Arc::new(Marketplace::new(client)), Arc::new(gallery), Arc::new(containers)];
         let app = App {
@@ -355,6 +361,13 @@ impl Config {
             Access::Entra(self.credentials(&cloud)?.swap_remove(0))
         };
         Ok(Endpoint { url, access })
+    }
+
+    /// Whether there are queues outside of this process.
+    pub fn has_queues(&self) -> bool {
+        let set = |name| self.variable(name).is_some();
+        let named = ["AzimgStorage", "AzimgStorage__queueServiceUri", "AzimgStorage__accountName"];
+        self.store == "azurite" || self.store.contains(".blob.") || named.into_iter().any(set)
     }
 
     /// The queues that the Functions host serves, for messages that must wait.

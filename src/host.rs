@@ -130,15 +130,7 @@ impl Host {
         function: &'static Function,
         schedule: String,
     ) -> Result<()> {
-        let cron = CronParser::builder()
-            .seconds(Seconds::Required)
-            .build()
-            .parse(&schedule)
-            .map_err(|e| {
-                Error::invalid(format!(
-                    "the schedule '{schedule}' is none: give six fields, such as 0 0 3 * * * ({e})"
-                ))
-            })?;
+        let cron = parse_schedule(&schedule)?;
         loop {
             let now = chrono::Utc::now();
             let wait = cron
@@ -212,6 +204,19 @@ impl Host {
         }
         Ok(())
     }
+}
+
+fn parse_schedule(schedule: &str) -> Result<croner::Cron> {
+    CronParser::builder().seconds(Seconds::Required).build().parse(schedule).map_err(|e| {
+        Error::invalid(format!(
+            "the schedule '{schedule}' is none: give six fields, such as 0 0 3 * * * ({e})"
+        ))
+    })
+}
+
+/// Whether a schedule is one.
+pub fn check_schedule(schedule: &str) -> Result<()> {
+    parse_schedule(schedule).map(|_| ())
 }
 
 async fn start(State(host): State<Arc<Host>>, body: String) -> Response<Body> {

@@ -6,8 +6,14 @@ param identityId string
 param identityClientId string
 param storageName string
 param insightsConnection string
+@description('The subnet that the app runs in; empty for none.')
+param subnetId string
+param crawlSources string
 param crawlLocations string
+param crawlSubscriptions string
 param schedule string
+param instanceMemory int
+param mostInstances int
 
 resource account 'Microsoft.Storage/storageAccounts@2023-05-01' existing = {
   name: storageName
@@ -44,6 +50,8 @@ resource site 'Microsoft.Web/sites@2024-04-01' = {
   properties: {
     serverFarmId: plan.id
     httpsOnly: true
+    publicNetworkAccess: 'Enabled'
+    virtualNetworkSubnetId: empty(subnetId) ? null : subnetId
     functionAppConfig: {
       deployment: {
         storage: {
@@ -56,8 +64,8 @@ resource site 'Microsoft.Web/sites@2024-04-01' = {
         }
       }
       scaleAndConcurrency: {
-        instanceMemoryMB: 2048
-        maximumInstanceCount: 40
+        instanceMemoryMB: instanceMemory
+        maximumInstanceCount: mostInstances
       }
       runtime: {
         name: 'custom'
@@ -66,6 +74,8 @@ resource site 'Microsoft.Web/sites@2024-04-01' = {
     }
     siteConfig: {
       minTlsVersion: '1.2'
+      http20Enabled: true
+      ftpsState: 'Disabled'
     }
   }
 }
@@ -86,11 +96,25 @@ resource settings 'Microsoft.Web/sites/config@2024-04-01' = {
     AZURE_CLIENT_ID: identityClientId
     AZIMG_STORE: store
     AZIMG_SCHEDULE: schedule
+    AZIMG_SOURCES: crawlSources
     AZIMG_LOCATIONS: crawlLocations
+    AZIMG_SUBSCRIPTIONS: crawlSubscriptions
     APPLICATIONINSIGHTS_CONNECTION_STRING: insightsConnection
     APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identityClientId};Authorization=AAD'
   }
 }
 
+// Packages are deployed as an identity, never with a password.
+resource publishing 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = [
+  for way in ['ftp', 'scm']: {
+    parent: site
+    name: way
+    properties: {
+      allow: false
+    }
+  }
+]
+
+output name string = site.name
 output api string = 'https://${site.properties.defaultHostName}/api'
 output store string = store

@@ -12,6 +12,9 @@ resource workspace 'Microsoft.OperationalInsights/workspaces@2023-09-01' = {
     sku: {
       name: 'PerGB2018'
     }
+    features: {
+      disableLocalAuth: true
+    }
   }
 }
 
@@ -27,5 +30,7 @@ resource insights 'Microsoft.Insights/components@2020-02-02' = {
   }
 }
 
+output id string = insights.id
 output name string = insights.name
+output workspaceId string = workspace.id
 output connection string = insights.properties.ConnectionString

@@ -2,6 +2,8 @@
 param name string
 param location string
 param tags object
+param privateNetwork bool
+param workspaceId string
 
 resource account 'Microsoft.Storage/storageAccounts@2023-05-01' = {
   name: name
@@ -12,23 +14,44 @@ resource account 'Microsoft.Storage/storageAccounts@2023-05-01' = {
     name: 'Standard_ZRS'
   }
   properties: {
+    accessTier: 'Hot'
     allowBlobPublicAccess: false
+    allowCrossTenantReplication: false
     allowSharedKeyAccess: false
     defaultToOAuthAuthentication: true
     minimumTlsVersion: 'TLS1_2'
     supportsHttpsTrafficOnly: true
+    publicNetworkAccess: privateNetwork ? 'Disabled' : 'Enabled'
+    networkAcls: {
+      bypass: 'AzureServices'
+      defaultAction: privateNetwork ? 'Deny' : 'Allow'
+    }
   }
 }
 
 resource blobs 'Microsoft.Storage/storageAccounts/blobServices@2023-05-01' = {
   parent: account
   name: 'default'
+  properties: {
+    // What somebody deletes by mistake can be had back for a week.
+    deleteRetentionPolicy: {
+      enabled: true
+      days: 7
+    }
+    containerDeleteRetentionPolicy: {
+      enabled: true
+      days: 7
+    }
+  }
 }
 
 resource containers 'Microsoft.Storage/storageAccounts/blobServices/containers@2023-05-01' = [
   for container in ['azimg', 'deployment']: {
     parent: blobs
     name: container
+    properties: {
+      publicAccess: 'None'
+    }
   }
 ]
 
@@ -43,5 +66,20 @@ resource queues 'Microsoft.Storage/storageAccounts/queueServices/queues@2023-05-
     name: queue
   }
 ]
+
+// Who read, wrote and deleted: the one record of it, since there are no keys to be traced.
+resource blobLog 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  name: 'azimg'
+  scope: blobs
+  properties: {
+    workspaceId: workspaceId
+    logs: [
+      {
+        category: 'StorageDelete'
+        enabled: true
+      }
+    ]
+  }
+}
 
 output name string = account.name

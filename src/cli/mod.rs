@@ -2,6 +2,7 @@
 
 mod changes;
 mod crawl;
+mod doctor;
 mod filter;
 mod gallery;
 mod host;
@@ -89,6 +90,8 @@ enum Command {
     /// Look after runs
     #[command(subcommand)]
     Runs(runs::RunsCommand),
+    /// Look whether everything is there that a crawl needs: rights, storage, queues, clock, settings
+    Doctor(doctor::DoctorArgs),
     /// The custom handler that the Functions host starts
     Serve(serve::ServeArgs),
     /// The embedded Functions host: timers, queues and HTTP on this machine
@@ -152,6 +155,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Registry(command) => registry::run(command, flags, &output).await,
         Command::Changes(args) => changes::run(args, flags, &output).await,
         Command::Runs(command) => runs::run(command, flags, &output).await,
+        Command::Doctor(args) => doctor::run(&args, flags, &output).await,
         Command::Serve(args) => serve::run(&args, flags).await,
         Command::Host(args) => host::run(args, flags).await,
         #[cfg(feature = "sim")]

@@ -32,7 +32,7 @@ use crate::error::{Error, ErrorKind, Result};
 use azure_core::credentials::TokenCredential;
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::HeaderValue;
+use reqwest::header::{HeaderMap, HeaderValue};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -152,6 +152,17 @@ impl Client {
     ) -> Result<T> {
         let url = self.url(segments, query)?;
         self.get_url(&url).await
+    }
+
+    /// GETs `segments` once, for what the answer's head tells: the quota that remains, the server's clock.
+    /// What is refused is an error.
+    pub async fn look(&self, segments: &[&str], query: &[(&str, &str)]) -> Result<HeaderMap> {
+        let request = Outgoing::get(self.url(segments, query)?);
+        let Answer { status, headers, body } = self.once(&request, 0).await?;
+        if status.is_success() {
+            return Ok(headers);
+        }
+        Err(answer::refusal(&request.name(), status, &headers, &body))
     }
 
     fn url(&self, segments: &[&str], query: &[(&str, &str)]) -> Result<Url> {

@@ -244,6 +244,16 @@ impl Registry {
         Ok(names)
     }
 
+    /// Looks whether repositories may be listed and read, at the first of them: its name, if there is one.
+    pub async fn look(&self) -> Result<Option<String>> {
+        let catalog = self.url(&["acr", "v1", "_catalog"], &[("n", "1")]);
+        let (page, _) = self.page::<Repositories>(catalog, "registry:catalog:*").await?;
+        let Some(name) = page.repositories.into_iter().next() else { return Ok(None) };
+        let manifests = self.url(&["acr", "v1", &name, "_manifests"], &[("n", "1")]);
+        self.page::<Manifests>(manifests, &scope(&name, "metadata_read")).await?;
+        Ok(Some(name))
+    }
+
     /// All tags of a repository, sorted; or those of one manifest.
     pub async fn tags(&self, repository: &str, digest: Option<&str>) -> Result<Vec<Tag>> {
         let take = |page: Tags| page.tags.unwrap_or_default();

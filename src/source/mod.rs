@@ -6,6 +6,7 @@ mod known;
 pub mod locations;
 pub mod marketplace;
 pub mod registry;
+pub mod rights;
 
 pub use known::Known;
 

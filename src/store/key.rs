@@ -73,6 +73,8 @@ pub enum Key {
     Snapshot(RunId, SnapshotFile),
     /// Which snapshot is the current one.
     Current,
+    /// What is written to see whether that can be done, and removed at once.
+    Tried(RunId),
 }
 
 const PARENT: &str = ".parent.json";
@@ -155,6 +157,7 @@ impl fmt::Display for Key {
             }
             Self::Snapshot(run, file) => write!(f, "snapshots/{run}/{file}"),
             Self::Current => f.write_str("current.json"),
+            Self::Tried(name) => write!(f, "tried-{name}.json"),
         }
     }
 }

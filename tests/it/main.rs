@@ -18,6 +18,7 @@ mod consuming;
 mod crashes;
 mod crawl;
 mod deliveries;
+mod doctor;
 mod escapes;
 mod faults;
 mod galleries;

@@ -88,36 +88,6 @@ impl Containers {
         Ok(registry)
     }
 
-    /// The registries of a subscription, sorted.
-    async fn registries(&self, subscription: &str) -> Result<Vec<AtRegistry>> {
-        let provider = "Microsoft.ContainerRegistry";
-        let path = ["subscriptions", subscription, "providers", provider, "registries"];
-        let listed: Vec<Listed> = self.client.list(&path, &[VERSION]).await?;
-        let prefix = format!("/subscriptions/{subscription}/").to_ascii_lowercase();
-        let mut found = Vec::new();
-        for registry in listed {
-            if !registry.id.to_ascii_lowercase().starts_with(&prefix) {
-                let id = registry.id;
-                let text = format!("{id}: listed by {subscription}, and it is of another one");
-                return Err(Error::transient(text));
-            }
-            // One that is still being made has no address yet.
-            let Some(login_server) = registry.properties.login_server.filter(|s| !s.is_empty())
-            else {
-                continue;
-            };
-            found.push(AtRegistry {
-                login_server: login_server.to_ascii_lowercase(),
-                registry_id: Some(registry.id),
-                location: registry.location.as_deref().map(locations::short_name),
-                sku: registry.sku.map(|sku| sku.name),
-            });
-        }
-        found.sort();
-        found.dedup_by(|a, b| a.login_server == b.login_server);
-        Ok(found)
-    }
-
     async fn crawl_subscription(
         &self,
         item: &WorkItem,
@@ -125,7 +95,7 @@ impl Containers {
         details: Details,
         effort: &Effort,
     ) -> Result<Crawled> {
-        let registries = match self.registries(subscription).await {
+        let registries = match registries(&self.client, subscription).await {
             Ok(registries) if registries.len() <= MOST_MESSAGES => registries,
             Ok(_) => {
                 let text = format!("more than {MOST_MESSAGES} registries in one subscription");
@@ -209,6 +179,35 @@ fn parent(item: &WorkItem, scopes: Vec<RegistryScope>) -> Crawled {
         ..Outcome::bare(item.scope.clone(), state, "", 0)
     };
     Crawled::Ended(outcome, Rows::default())
+}
+
+/// The registries of a subscription, sorted.
+pub async fn registries(client: &Client, subscription: &str) -> Result<Vec<AtRegistry>> {
+    let provider = "Microsoft.ContainerRegistry";
+    let path = ["subscriptions", subscription, "providers", provider, "registries"];
+    let listed: Vec<Listed> = client.list(&path, &[VERSION]).await?;
+    let prefix = format!("/subscriptions/{subscription}/").to_ascii_lowercase();
+    let mut found = Vec::new();
+    for registry in listed {
+        if !registry.id.to_ascii_lowercase().starts_with(&prefix) {
+            let id = registry.id;
+            let text = format!("{id}: listed by {subscription}, and it is of another one");
+            return Err(Error::transient(text));
+        }
+        // One that is still being made has no address yet.
+        let Some(login_server) = registry.properties.login_server.filter(|s| !s.is_empty()) else {
+            continue;
+        };
+        found.push(AtRegistry {
+            login_server: login_server.to_ascii_lowercase(),
+            registry_id: Some(registry.id),
+            location: registry.location.as_deref().map(locations::short_name),
+            sku: registry.sku.map(|sku| sku.name),
+        });
+    }
+    found.sort();
+    found.dedup_by(|a, b| a.login_server == b.login_server);
+    Ok(found)
 }
 
 #[async_trait]

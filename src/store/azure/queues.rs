@@ -2,7 +2,9 @@
 
 use super::{Endpoint, status, storage_error};
 use crate::error::{Error, Result};
-use azure_storage_queue::models::{QueueClientSendMessageOptions, QueueMessage};
+use azure_storage_queue::models::{
+    QueueClientGetPropertiesResultHeaders, QueueClientSendMessageOptions, QueueMessage,
+};
 use azure_storage_queue::{QueueClient, QueueClientOptions};
 use std::time::Duration;
 
@@ -52,5 +54,35 @@ impl AzureQueues {
             }
         }
         Err(Error::transient(format!("queue {name} was just made and is not there")))
+    }
+
+    /// Makes a queue, sends a message, takes it out, and removes the queue: all that functions and their
+    /// host do.
+    pub async fn try_out(&self, name: &str) -> Result<()> {
+        let failed = |e: azure_core::Error| storage_error(&name, &e);
+        self.send(name, "{}", Duration::ZERO).await?;
+        let queue = self.queue(name)?;
+        let taken = async {
+            let messages = queue.receive_messages(None).await?.into_model()?;
+            for message in messages.items.unwrap_or_default() {
+                if let (Some(id), Some(receipt)) = (message.message_id, message.pop_receipt) {
+                    queue.update_message(&id, &receipt, 1, None).await?;
+                }
+            }
+            queue.delete(None).await
+        };
+        taken.await.map(|_| ()).map_err(failed)
+    }
+
+    /// How many messages wait in a queue; none when it is not there.
+    pub async fn waiting(&self, name: &str) -> Result<i64> {
+        match self.queue(name)?.get_properties(None).await {
+            Ok(told) => told
+                .approximate_messages_count()
+                .map(Option::unwrap_or_default)
+                .map_err(|e| storage_error(&name, &e)),
+            Err(e) if status(&e) == Some(404) => Ok(0),
+            Err(e) => Err(storage_error(&name, &e)),
+        }
     }
 }

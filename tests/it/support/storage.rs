@@ -10,12 +10,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-/// What storage answers when it has too much to do.
-const BUSY: &str = "<?xml version=\"1.0\" encoding=\"utf-8\"?><Error><Code>ServerBusy</Code>\
-                    <Message>The server is busy.</Message></Error>";
+/// What storage answers when it has too much to do, and when it may not.
+pub const BUSY: Refusal = Some((503, "ServerBusy"));
+pub const DENIED: Refusal = Some((403, "AuthorizationPermissionMismatch"));
 
-/// What happens to the n-th request: how long it takes, and whether it is answered.
-type Luck = Arc<dyn Fn(u64, &str) -> (Duration, bool) + Send + Sync>;
+/// A refusal: its status and its code.
+pub type Refusal = Option<(u16, &'static str)>;
+
+/// What happens to the n-th request: how long it takes, and whether it is refused.
+type Luck = Arc<dyn Fn(u64, &str) -> (Duration, Refusal) + Send + Sync>;
 
 /// A wire to an Azurite.
 pub struct Wire {
@@ -38,7 +41,7 @@ impl Wire {
     /// A wire with such luck, by the number of a request and by its method and path.
     pub fn start(
         azurite: &Azurite,
-        luck: impl Fn(u64, &str) -> (Duration, bool) + Send + Sync + 'static,
+        luck: impl Fn(u64, &str) -> (Duration, Refusal) + Send + Sync + 'static,
     ) -> Self {
         let runtime = Runtime::new().unwrap();
         let (luck, count, refused): (Luck, _, _) = (Arc::new(luck), Arc::default(), Arc::default());
@@ -61,12 +64,14 @@ async fn pass(State(through): State<Arc<Through>>, request: Request) -> Response
     let (parts, body) = request.into_parts();
     let path = parts.uri.path_and_query().unwrap().as_str().to_owned();
     let number = through.count.fetch_add(1, Ordering::Relaxed);
-    let (wait, answered) = (through.luck)(number, &format!("{} {path}", parts.method));
+    let (wait, refusal) = (through.luck)(number, &format!("{} {path}", parts.method));
     tokio::time::sleep(wait).await;
-    if !answered {
+    if let Some((status, code)) = refusal {
         through.refused.fetch_add(1, Ordering::Relaxed);
-        let busy = Response::builder().status(503).header("x-ms-error-code", "ServerBusy");
-        return busy.header("content-type", "application/xml").body(Body::from(BUSY)).unwrap();
+        let body =
+            format!("<?xml version=\"1.0\" encoding=\"utf-8\"?><Error><Code>{code}</Code></Error>");
+        let refused = Response::builder().status(status).header("x-ms-error-code", code);
+        return refused.header("content-type", "application/xml").body(Body::from(body)).unwrap();
     }
     let url = format!("http://127.0.0.1:{}{path}", through.port);
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();

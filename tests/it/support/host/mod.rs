@@ -145,7 +145,7 @@ impl TestHost {
         if trigger["authLevel"] != "anonymous" && key != Some(KEY) {
             return plain(401);
         }
-        let port = self.process.port().unwrap();
+        let Some(port) = self.process.port() else { return plain(502) };
         if bindings.len() == 2 {
             let sent = self
                 .client
@@ -153,7 +153,7 @@ impl TestHost {
                 .header("X-Azure-Functions-InvocationId", envelope::uuid())
                 .header("X-Azure-Functions-HostVersion", "4.1037.0.0")
                 .body(body.to_owned());
-            let answer = sent.send().await.unwrap();
+            let Ok(answer) = sent.send().await else { return plain(502) };
             let text = |value: &reqwest::header::HeaderValue| value.to_str().unwrap().to_owned();
             let headers =
                 answer.headers().iter().map(|(name, value)| (name.to_string(), text(value)));

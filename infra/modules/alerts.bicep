@@ -1,0 +1,105 @@
+// What somebody should look at. Each alert reads lines that the code writes (src/functions/telling.rs) or
+// the host does; docs/operations.md says what to do about each.
+param name string
+param location string
+param tags object
+param insightsId string
+param email string
+
+resource people 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(email)) {
+  name: 'ag-${name}'
+  location: 'global'
+  tags: tags
+  properties: {
+    enabled: true
+    groupShortName: 'azimg'
+    emailReceivers: [
+      {
+        name: 'azimg'
+        emailAddress: email
+        useCommonAlertSchema: true
+      }
+    ]
+  }
+}
+
+// A line of the handler: JSON, with what it tells under `fields`.
+var told = 'traces | where message startswith "{" | extend line = todynamic(message) | extend fields = line.fields'
+
+var rules = [
+  {
+    name: 'poison'
+    severity: 2
+    says: 'A message was given up: its item is failed in the coverage of its run.'
+    every: 'PT15M'
+    window: 'PT15M'
+    query: 'traces | where message has "MaxDequeueCount"'
+  }
+  {
+    name: 'too-old'
+    severity: 1
+    says: 'No run was complete for two days.'
+    every: 'PT1H'
+    window: 'PT1H'
+    query: '${told} | where fields.message == "how it stands" | where isnull(fields.complete_age_s) or toint(fields.complete_age_s) > 172800'
+  }
+  {
+    name: 'partial'
+    severity: 3
+    says: 'A run ended with gaps: something was denied, failed, or carried over.'
+    every: 'PT1H'
+    window: 'PT1H'
+    query: '${told} | where fields.message == "published" and fields.state == "partial"'
+  }
+  {
+    name: 'throttled'
+    severity: 3
+    says: 'More than one request in twenty was refused for quota: somebody else draws on it.'
+    every: 'PT1H'
+    window: 'PT1H'
+    query: '${told} | where fields.message == "how it stands" | where tolong(fields.requests) > 1000 and tolong(fields.throttled) * 20 > tolong(fields.requests)'
+  }
+  {
+    name: 'silent'
+    severity: 1
+    says: 'The sweep did not come round for an hour: the app does not run.'
+    every: 'PT1H'
+    window: 'PT1H'
+    query: '${told} | where fields.message == "how it stands" | summarize lines = count() | where lines == 0'
+  }
+]
+
+resource alerts 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
+  for rule in rules: {
+    name: 'azimg-${rule.name}'
+    location: location
+    tags: tags
+    properties: {
+      displayName: 'azimg: ${rule.name}'
+      description: rule.says
+      severity: rule.severity
+      enabled: true
+      scopes: [insightsId]
+      evaluationFrequency: rule.every
+      windowSize: rule.window
+      autoMitigate: true
+      criteria: {
+        allOf: [
+          {
+            query: rule.query
+            timeAggregation: 'Count'
+            operator: 'GreaterThan'
+            threshold: 0
+            failingPeriods: {
+              numberOfEvaluationPeriods: 1
+              minFailingPeriodsToAlert: 1
+            }
+          }
+        ]
+      }
+      actions: {
+        actionGroups: empty(email) ? [] : [people.id]
+      }
+    }
+  }
+]

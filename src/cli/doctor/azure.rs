@@ -1,0 +1,119 @@
+//! Who azimg is in Azure, and what it may read there.
+
+use super::{Findings, State};
+use crate::client::Client;
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::registry::registries;
+use crate::source::{locations, rights};
+use reqwest::header::HeaderMap;
+use std::collections::BTreeSet;
+use time::macros::format_description;
+use time::{OffsetDateTime, PrimitiveDateTime};
+
+/// A clock that is wrong by more makes tokens and storage requests be refused.
+const WRONG: i64 = 240;
+/// A clock that is wrong by more is worth a look.
+const DOUBTFUL: i64 = 30;
+const READER: &str = "Give the identity the role Reader on the subscription";
+const PULL: &str = "Give the identity AcrPull on the registry (of one with rights by repository: \
+                    Container Registry Repository Reader and … Catalog Lister)";
+
+pub(super) async fn look(config: &Config, location: Option<&str>, findings: &mut Findings) {
+    let client = match config.client() {
+        Ok(client) => client,
+        Err(error) => return findings.failed(("identity", ""), &error, (State::Failed, "")),
+    };
+    let seen = match subscriptions(config, &client, findings).await {
+        Ok(seen) => seen,
+        Err(error) => {
+            let check = if error.kind() == ErrorKind::Unauthenticated {
+                "identity"
+            } else {
+                "subscriptions"
+            };
+            return findings.failed((check, "Resource Manager"), &error, (State::Failed, READER));
+        }
+    };
+    let mut servers: BTreeSet<String> = config.named().unwrap_or_default().into_iter().collect();
+    let all_registries = servers.is_empty();
+    let alone = if seen.len() == 1 { State::Failed } else { State::Gap };
+    for subscription in &seen {
+        let location = match place(config, &client, subscription, location).await {
+            Ok(location) => location,
+            Err(error) => {
+                let about = format!("subscription {subscription}");
+                findings.failed(("rights", &about), &error, (alone, READER));
+                continue;
+            }
+        };
+        for right in rights::of_subscription(&client, subscription, &location).await {
+            let about = format!("{} of {subscription}", right.what);
+            findings.tried(("rights", &about), right.told, (State::Gap, READER));
+        }
+        if all_registries {
+            let found = registries(&client, subscription).await.unwrap_or_default();
+            servers.extend(found.into_iter().map(|at| at.login_server));
+        }
+    }
+    for server in servers {
+        let told = repositories(config, &server).await;
+        findings.tried(("registry", &server), told, (State::Gap, PULL));
+    }
+}
+
+/// The subscriptions that are crawled, what the server's clock says, and what remains of the quota.
+async fn subscriptions(
+    config: &Config,
+    client: &Client,
+    findings: &mut Findings,
+) -> Result<Vec<String>> {
+    let headers = client.look(&["subscriptions"], &[("api-version", "2022-12-01")]).await?;
+    findings.add("identity", "Resource Manager", State::Ok, "a token is had, and taken");
+    clock(&headers, OffsetDateTime::now_utc(), findings);
+    let seen = locations::subscriptions(client, &config.request().subscriptions).await?;
+    let count = format!("{} to be crawled", seen.len());
+    findings.add("subscriptions", "Resource Manager", State::Ok, count);
+    Ok(seen)
+}
+
+/// Compares this machine's clock with the server's.
+fn clock(headers: &HeaderMap, now: OffsetDateTime, findings: &mut Findings) {
+    let format = format_description!(
+        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+    );
+    let date = headers.get("date").and_then(|value| value.to_str().ok());
+    let date = date.and_then(|text| PrimitiveDateTime::parse(text, format).ok());
+    let Some(date) = date else {
+        return findings.add("clock", "this machine", State::Note, "the server tells no time");
+    };
+    let wrong = (now - date.assume_utc()).whole_seconds();
+    let (state, advice) = match wrong.abs() {
+        0..=DOUBTFUL => (State::Ok, ""),
+        ..=WRONG => (State::Note, ". Set it by NTP"),
+        _ => (State::Failed, ". Tokens and requests to storage will be refused: set it by NTP"),
+    };
+    findings.add("clock", "this machine", state, format!("{wrong} s from the server's{advice}"));
+}
+
+/// A location to ask in.
+async fn place(
+    config: &Config,
+    client: &Client,
+    subscription: &str,
+    given: Option<&str>,
+) -> Result<String> {
+    let wanted = match given {
+        Some(location) => vec![location.to_owned()],
+        None => config.request().locations.iter().take(1).cloned().collect(),
+    };
+    let all = locations::locations(client, subscription, &wanted).await?;
+    all.into_iter().next().ok_or_else(|| Error::not_found("no location lists images"))
+}
+
+async fn repositories(config: &Config, server: &str) -> Result<String> {
+    Ok(match config.crawled_registry(server)?.look().await? {
+        Some(name) => format!("repositories can be listed and read ({name})"),
+        None => "it can be listed, and is empty".to_owned(),
+    })
+}

@@ -1,0 +1,137 @@
+//! `azimg doctor`: whether everything is there that a crawl needs, each thing tried once.
+
+mod azure;
+mod storage;
+
+use super::output::Output;
+use super::{FAILED, PARTIAL};
+use crate::config::{Config, Flags};
+use crate::error::{Error, ErrorKind, Result};
+use serde::Serialize;
+use serde_json::json;
+use std::process::ExitCode;
+use time::OffsetDateTime;
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  azimg doctor                                         with the settings of this shell
+  azimg doctor --store https://ACCOUNT.blob.core.windows.net/azimg -o json
+
+Exit codes: 0 all is well, 1 a crawl would fail, 3 a crawl would end with gaps.")]
+pub(super) struct DoctorArgs {
+    /// Locations to look at the marketplace in [default: the first that is crawled]
+    #[arg(long, value_name = "LOCATION")]
+    location: Option<String>,
+}
+
+/// How something was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    /// As it should be.
+    Ok,
+    /// Worth a look; nothing is missing.
+    Note,
+    /// Something will be missing from every crawl.
+    Gap,
+    /// A crawl cannot work.
+    Failed,
+}
+
+/// One thing that was tried.
+#[derive(Debug, Serialize)]
+struct Finding {
+    check: &'static str,
+    about: String,
+    state: State,
+    says: String,
+}
+
+/// All that was tried.
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(
+        &mut self,
+        check: &'static str,
+        about: impl Into<String>,
+        state: State,
+        says: impl Into<String>,
+    ) {
+        self.0.push(Finding { check, about: about.into(), state, says: says.into() });
+    }
+
+    /// What an attempt told; its failure is of the state `failure`, with `advice` on what is not allowed.
+    fn tried(
+        &mut self,
+        (check, about): (&'static str, &str),
+        told: Result<String>,
+        (failure, advice): (State, &str),
+    ) {
+        match told {
+            Ok(says) => self.add(check, about, State::Ok, says),
+            Err(error) => self.failed((check, about), &error, (failure, advice)),
+        }
+    }
+
+    fn failed(
+        &mut self,
+        (check, about): (&'static str, &str),
+        error: &Error,
+        (state, advice): (State, &str),
+    ) {
+        let advice = match error.kind() {
+            ErrorKind::Denied if !advice.is_empty() => format!(". {advice}"),
+            _ => String::new(),
+        };
+        self.add(check, about, state, format!("{error}{advice}"));
+    }
+}
+
+pub(super) async fn run(args: &DoctorArgs, flags: Flags, output: &Output) -> Result<ExitCode> {
+    let mut findings = Findings::default();
+    let version = format!(
+        "azimg {}, work items of version {}, snapshots of schema {}",
+        env!("CARGO_PKG_VERSION"),
+        crate::work::WORK_VERSION,
+        crate::pipeline::snapshot::SCHEMA_VERSION
+    );
+    findings.add("version", "azimg", State::Ok, version);
+    match Config::load(flags) {
+        Ok(config) => {
+            settings(&config, &mut findings);
+            azure::look(&config, args.location.as_deref(), &mut findings).await;
+            storage::look(&config, OffsetDateTime::now_utc(), &mut findings).await;
+        }
+        Err(error) => findings.failed(("settings", ""), &error, (State::Failed, "")),
+    }
+    let worst = findings.0.iter().map(|finding| finding.state).max();
+    let rows = findings.0.iter().map(|finding| json!(finding)).collect();
+    output.list(rows, &["state", "check", "about", "says"])?;
+    Ok(match worst {
+        Some(State::Failed) => ExitCode::from(FAILED),
+        Some(State::Gap) => ExitCode::from(PARTIAL),
+        _ => ExitCode::SUCCESS,
+    })
+}
+
+/// Whether an app could be made of the settings; nothing is contacted for it.
+fn settings(config: &Config, findings: &mut Findings) {
+    let made = config.app().map(|(app, _)| {
+        let request = &app.settings.request;
+        let all = |names: &[String], what: &str| match names {
+            [] => format!("all {what}"),
+            names => names.join(", "),
+        };
+        format!(
+            "{}; {}; at '{}'",
+            all(&request.locations, "locations"),
+            all(&request.subscriptions, "subscriptions"),
+            config.schedule()
+        )
+    });
+    let scheduled = crate::host::check_schedule(config.schedule());
+    let made = scheduled.and(made);
+    findings.tried(("settings", "what is crawled, and when"), made, (State::Failed, ""));
+}

@@ -1,0 +1,102 @@
+//! Where runs and snapshots are kept, and where messages wait.
+
+use super::{Findings, State};
+use crate::config::Config;
+use crate::error::Result;
+use crate::functions::{PUBLISH, WORK};
+use crate::pipeline::snapshot;
+use crate::store::{Key, Store};
+use crate::work::RunId;
+use bytes::Bytes;
+use time::OffsetDateTime;
+
+/// A queue that nobody serves.
+const TRIED: &str = "azimg-doctor";
+/// A catalog that is older is worth a look.
+const OLD: time::Duration = time::Duration::hours(48);
+
+const BLOBS: &str =
+    "The identity needs Storage Blob Data Contributor on the account (an app's: Owner)";
+const QUEUES: &str = "The identity needs Storage Queue Data Contributor on the account";
+
+pub(super) async fn look(config: &Config, now: OffsetDateTime, findings: &mut Findings) {
+    let store = match config.store() {
+        Ok(store) => store,
+        Err(error) => return findings.failed(("storage", ""), &error, (State::Failed, "")),
+    };
+    let address = store.address();
+    let written =
+        written(store.as_ref()).await.map(|()| "can be written, read and removed".to_owned());
+    let works = written.is_ok();
+    let remote = address.contains("://");
+    let advice = if remote { BLOBS } else { "" };
+    findings.tried(("storage", &address), written, (State::Failed, advice));
+    if works {
+        catalog(store.as_ref(), now, findings).await;
+    }
+    if config.has_queues() {
+        queues(config, findings).await;
+    } else {
+        let says = "in memory here; set AzimgStorage… to look at those of a function app";
+        findings.add("queues", "this process", State::Note, says);
+    }
+}
+
+/// Writes an object, reads it, and removes it.
+async fn written(store: &dyn Store) -> Result<()> {
+    store.prepare().await?;
+    let key = Key::Tried(RunId::new(OffsetDateTime::now_utc()));
+    store.create(&key, Bytes::from_static(b"{}")).await?;
+    let read = store.get(&key).await;
+    store.delete(&key.to_string()).await?;
+    read.map(|_| ())
+}
+
+async fn catalog(store: &dyn Store, now: OffsetDateTime, findings: &mut Findings) {
+    let about = "the current snapshot";
+    match snapshot::standing(store).await {
+        Ok(standing) => {
+            let hours = |at: OffsetDateTime| (now - at).whole_hours();
+            let (state, says) = match (standing.published, standing.complete) {
+                (None, _) => (State::Note, "none yet: azimg crawl makes one".to_owned()),
+                (Some(at), None) => {
+                    (State::Note, format!("{} hours old; no complete one is kept", hours(at)))
+                }
+                (Some(at), Some(complete)) => {
+                    let state = if now - complete > OLD { State::Note } else { State::Ok };
+                    let (age, whole) = (hours(at), hours(complete));
+                    (state, format!("{age} hours old, the last complete one {whole}"))
+                }
+            };
+            findings.add("catalog", about, state, says);
+        }
+        Err(error) => findings.failed(("catalog", about), &error, (State::Failed, "")),
+    }
+}
+
+async fn queues(config: &Config, findings: &mut Findings) {
+    let queues = match config.queues() {
+        Ok(queues) => queues,
+        Err(error) => return findings.failed(("queues", ""), &error, (State::Failed, "")),
+    };
+    let told =
+        queues.try_out(TRIED).await.map(|()| "can be made, sent to, read and removed".to_owned());
+    let works = told.is_ok();
+    findings.tried(("queues", TRIED), told, (State::Failed, QUEUES));
+    if !works {
+        return;
+    }
+    for queue in [WORK, PUBLISH] {
+        let waiting = queues.waiting(queue).await.map(|count| format!("{count} messages wait"));
+        findings.tried(("queues", queue), waiting, (State::Failed, QUEUES));
+        let poison = format!("{queue}-poison");
+        match queues.waiting(&poison).await {
+            Ok(0) => findings.add("queues", poison, State::Ok, "empty"),
+            Ok(count) => {
+                let says = format!("{count} messages were given up: azimg runs show says of what");
+                findings.add("queues", poison, State::Note, says);
+            }
+            Err(error) => findings.failed(("queues", &poison), &error, (State::Failed, QUEUES)),
+        }
+    }
+}

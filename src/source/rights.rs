@@ -1,0 +1,76 @@
+//! What an identity may read in one subscription: what each source asks first, asked once.
+
+use super::registry::registries;
+use crate::client::Client;
+use crate::error::{ErrorKind, Result};
+use reqwest::header::HeaderMap;
+use serde_json::Value;
+
+/// One thing that a source reads.
+#[derive(Debug)]
+pub struct Right {
+    /// What is read, in a person's words.
+    pub what: &'static str,
+    /// What the answer said, or why there is none.
+    pub told: Result<String>,
+}
+
+const LISTED: &str = "can be listed";
+
+/// What the head of an answer tells of the quota of a subscription.
+fn quota(headers: &HeaderMap) -> String {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    match text("x-ms-ratelimit-remaining-subscription-reads") {
+        Some(reads) => format!("{reads} reads remain"),
+        None => "the answer tells no quota".to_owned(),
+    }
+}
+
+/// Asks for one thing of each kind that a crawl reads in `subscription`, in `location` where one must be
+/// named. What is not registered there (409, 404) is no missing right.
+pub async fn of_subscription(client: &Client, subscription: &str, location: &str) -> Vec<Right> {
+    let compute = ["subscriptions", subscription, "providers", "Microsoft.Compute"];
+    let at = |below: &[&'static str]| -> Vec<&str> {
+        compute.iter().copied().chain(below.iter().copied()).collect()
+    };
+    let publishers: Vec<&str> =
+        compute.iter().copied().chain(["locations", location, "publishers"]).collect();
+    let version = [("api-version", "2024-07-01")];
+    let publishers = client.look(&publishers, &version).await.map(|headers| quota(&headers));
+    let galleries = client.look(&at(&["galleries"]), &[("api-version", "2023-07-03")]).await;
+    let images = client.look(&at(&["images"]), &version).await;
+    let found = registries(client, subscription).await;
+    let query = "resources | where type =~ 'microsoft.compute/galleries' | project id";
+    let graph = client.graph::<Value>(query, &[subscription.to_owned()]).await;
+    vec![
+        Right { what: "marketplace images", told: unless_unregistered(publishers) },
+        Right {
+            what: "galleries",
+            told: unless_unregistered(galleries.map(|_| LISTED.to_owned())),
+        },
+        Right {
+            what: "managed images",
+            told: unless_unregistered(images.map(|_| LISTED.to_owned())),
+        },
+        Right {
+            what: "registries",
+            told: unless_unregistered(found.map(|found| format!("{} there", found.len()))),
+        },
+        Right {
+            what: "Resource Graph",
+            told: graph.map(|rows| format!("{} galleries seen", rows.len())),
+        },
+    ]
+}
+
+fn unless_unregistered(told: Result<String>) -> Result<String> {
+    match told {
+        Err(error)
+            if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Conflict)
+                || error.to_string().contains("NoRegisteredProviderFound") =>
+        {
+            Ok("the provider is not registered there".to_owned())
+        }
+        told => told,
+    }
+}
