@@ -9,6 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use zip::write::SimpleFileOptions;
 
+/// A larger one takes longer to be fetched and started by each new instance.
+const LARGEST: usize = 25 << 20;
+/// How to make one that is.
+const BUILD: &str = "Build one with: RUSTFLAGS='-C target-feature=+crt-static' cargo build --profile dist \
+                     --no-default-features --features otlp --target x86_64-unknown-linux-gnu";
+
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   azimg package                                            into ./azimg-package
@@ -27,6 +33,11 @@ pub(super) fn run(args: &PackageArgs, output: &Output) -> Result<ExitCode> {
     let binary = args.binary.clone().unwrap_or(own);
     let binary = std::fs::read(&binary)
         .map_err(|e| Error::io(format!("reading {}", binary.display()), e))?;
+    let doubts = doubts(&binary);
+    for doubt in &doubts {
+        eprintln!("azimg: this executable is not for Azure: {doubt}. {BUILD}");
+    }
+    let binary_bytes = binary.len();
     let mut files: Vec<(String, Vec<u8>, u32)> = vec![
         ("azimg".to_owned(), binary, 0o755),
         ("host.json".to_owned(), HOST_JSON.as_bytes().to_vec(), 0o644),
@@ -51,9 +62,47 @@ pub(super) fn run(args: &PackageArgs, output: &Output) -> Result<ExitCode> {
         "app": app.display().to_string(),
         "zip": archive.display().to_string(),
         "zipBytes": bytes.len(),
+        "binaryBytes": binary_bytes,
+        "doubts": doubts,
         "files": files.iter().map(|(name, ..)| name).collect::<Vec<_>>(),
     }))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What speaks against an executable's being deployed: Azure's machines are x86-64 Linux with libraries of
+/// their own, and nobody should find a simulated Azure there.
+fn doubts(binary: &[u8]) -> Vec<String> {
+    let mut doubts = Vec::new();
+    match elf(binary) {
+        Some(true) => {}
+        Some(false) => doubts.push("it needs shared libraries".to_owned()),
+        None => doubts.push("it is no program for Linux on x86-64".to_owned()),
+    }
+    // In two pieces, so that this one is not found.
+    let sim = ["/_sim", "stats"].join("/");
+    if memchr::memmem::find(binary, sim.as_bytes()).is_some() {
+        doubts.push("it has the simulated Azure in it".to_owned());
+    }
+    if binary.len() > LARGEST {
+        doubts.push(format!("it has {} MiB, and starts slowly", binary.len() >> 20));
+    }
+    doubts
+}
+
+/// Whether a program for Linux on x86-64 does without shared libraries; none if it is none (ELF-64: the
+/// program headers name an interpreter when it needs any).
+fn elf(binary: &[u8]) -> Option<bool> {
+    const INTERPRETER: u32 = 3;
+    const X86_64: u16 = 62;
+    let half = |at: usize| Some(u16::from_le_bytes(binary.get(at..at + 2)?.try_into().ok()?));
+    let word = |at: usize| Some(u32::from_le_bytes(binary.get(at..at + 4)?.try_into().ok()?));
+    if !binary.starts_with(b"\x7fELF\x02\x01") || half(18)? != X86_64 {
+        return None;
+    }
+    let headers = u64::from_le_bytes(binary.get(32..40)?.try_into().ok()?);
+    let (headers, size, count) = (usize::try_from(headers).ok()?, half(54)?, half(56)?);
+    let mut kinds = (0..usize::from(count)).map(|at| word(headers + at * usize::from(size)));
+    Some(!kinds.any(|kind| kind == Some(INTERPRETER)))
 }
 
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {

@@ -29,6 +29,7 @@ mod incremental;
 mod inventory;
 mod operations;
 mod pacing;
+mod package;
 mod peers;
 mod purges;
 mod quota;

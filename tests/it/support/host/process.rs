@@ -38,8 +38,6 @@ pub struct Process {
     app: PathBuf,
     log: PathBuf,
     variables: BTreeMap<String, String>,
-    /// What stands in front of the command, to change what it sees of the machine.
-    pub wrapper: Vec<String>,
     state: Mutex<State>,
     /// How often it was started.
     pub starts: Mutex<u32>,
@@ -50,7 +48,7 @@ impl Process {
         let log = app.join(format!("../handler-{}.log", ulid::Ulid::generate()));
         let state = State { handler: None, errors: Vec::new(), standing: Standing::Running };
         let (state, starts) = (Mutex::new(state), Mutex::default());
-        Self { app: app.to_owned(), log, variables, wrapper: Vec::new(), state, starts }
+        Self { app: app.to_owned(), log, variables, state, starts }
     }
 
     /// Starts the handler as `customHandler` says, and waits until it answers `GET /`.
@@ -77,13 +75,11 @@ impl Process {
         let host = super::super::read_json(&self.app.join("host.json"));
         let description = &host["customHandler"]["description"];
         let executable = self.app.join(description["defaultExecutablePath"].as_str().unwrap());
-        let mut line = self.wrapper.clone();
-        line.push(executable.to_str().unwrap().to_owned());
         let arguments = description["arguments"].as_array().unwrap();
-        line.extend(arguments.iter().map(|argument| argument.as_str().unwrap().to_owned()));
         let log = std::fs::File::options().create(true).append(true).open(&self.log).unwrap();
-        let mut command = Command::new(&line[0]);
-        command.args(&line[1..]).current_dir(&self.app).env_clear().envs(&self.variables);
+        let mut command = Command::new(executable);
+        command.args(arguments.iter().map(|argument| argument.as_str().unwrap()));
+        command.current_dir(&self.app).env_clear().envs(&self.variables);
         command.env("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string());
         command.env("FUNCTIONS_CUSTOMHANDLER_WORKER_ID", super::envelope::uuid());
         command.env("FUNCTIONS_HTTPWORKER_PORT", port.to_string());

@@ -1,0 +1,194 @@
+//! The deployable function app: what is in it, the same bytes every time, and what the Functions host
+//! would refuse in silence.
+
+use crate::support::{azimg, finish, json, read_json, root};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+fn package(folder: &Path) -> Value {
+    json(&mut azimg(&["package", "--out", folder.to_str().unwrap(), "-o", "json"]))
+}
+
+/// Every file below a folder with its mode.
+fn files(folder: &Path) -> BTreeMap<String, u32> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(next) = open.pop() {
+        for entry in std::fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                let mode = path.metadata().unwrap().permissions().mode() & 0o777;
+                let name = path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
+                found.insert(name, mode);
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_package_has_what_the_host_needs_and_nothing_else_byte_for_byte() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // Whatever lay there before is not in it.
+    std::fs::create_dir_all(one.path().join("app/old")).unwrap();
+    std::fs::write(one.path().join("app/old/function.json"), "{}").unwrap();
+    let packaged = package(one.path());
+    package(other.path());
+    let zip = |folder: &Path| std::fs::read(folder.join("azimg.zip")).unwrap();
+    assert!(zip(one.path()) == zip(other.path()), "the zip differs from one time to the next");
+
+    let mut wanted: BTreeMap<String, u32> = azimg::functions::FUNCTIONS
+        .iter()
+        .map(|function| (format!("{}/function.json", function.name), 0o644))
+        .collect();
+    wanted.insert("host.json".into(), 0o644);
+    wanted.insert("azimg".into(), 0o755);
+    assert_eq!(files(&one.path().join("app")), wanted);
+    let mut archive = zip::ZipArchive::new(std::io::Cursor::new(zip(one.path()))).unwrap();
+    let mut zipped = BTreeMap::new();
+    for at in 0..archive.len() {
+        let mut file = archive.by_index(at).unwrap();
+        let name = file.name().unwrap().into_owned();
+        zipped.insert(name.clone(), file.unix_mode().unwrap() & 0o777);
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).unwrap();
+        assert!(bytes == std::fs::read(one.path().join("app").join(name)).unwrap());
+    }
+    assert_eq!(zipped, wanted);
+    // This executable is for tests, and that is said.
+    let doubts: Vec<&str> = packaged["doubts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|doubt| doubt.as_str().unwrap())
+        .collect();
+    assert!(doubts.contains(&"it needs shared libraries"), "{doubts:?}");
+    assert!(doubts.contains(&"it has the simulated Azure in it"), "{doubts:?}");
+}
+
+#[test]
+fn what_is_no_program_for_azure_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("script");
+    std::fs::write(&script, "#!/bin/sh\n").unwrap();
+    let out = folder.path().join("out");
+    let (code, _, stderr) = finish(&mut azimg(&[
+        "package",
+        "--binary",
+        script.to_str().unwrap(),
+        "--out",
+        out.to_str().unwrap(),
+    ]));
+    assert_eq!(code, 0);
+    assert!(
+        stderr.contains("no program for Linux on x86-64") && stderr.contains("--profile dist"),
+        "{stderr}"
+    );
+}
+
+/// What the host's source demands (facts of the Functions host §2, §4, §5), on the packaged app.
+#[test]
+fn the_host_finds_nothing_to_refuse() {
+    let folder = tempfile::tempdir().unwrap();
+    package(folder.path());
+    let app = folder.path().join("app");
+    let host = read_json(&app.join("host.json"));
+    check_host(&host, &app);
+    let mut routes = BTreeSet::new();
+    for entry in std::fs::read_dir(&app).unwrap().map(|entry| entry.unwrap()) {
+        if !entry.path().is_dir() {
+            continue;
+        }
+        let name = entry.file_name().into_string().unwrap();
+        // Directly beside host.json, and nothing but the wiring in it.
+        let inside: Vec<_> =
+            std::fs::read_dir(entry.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(inside, ["function.json"], "{name}");
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        assert!(
+            name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(plain),
+            "{name}"
+        );
+        assert!(name.len() <= 128 && name != "host", "{name}");
+        check_function(&name, &read_json(&entry.path().join("function.json")), &mut routes);
+    }
+    assert_eq!(routes.len(), 2, "start and web");
+}
+
+fn check_host(host: &Value, app: &Path) {
+    assert_eq!(host["version"], "2.0");
+    let handler = &host["customHandler"]["description"];
+    let executable = app.join(handler["defaultExecutablePath"].as_str().unwrap());
+    assert_eq!(executable.metadata().unwrap().permissions().mode() & 0o111, 0o111);
+    assert_eq!(handler["arguments"], serde_json::json!(["serve"]));
+    // Bindings for queues come from the bundle; 4 is the only line that is kept up.
+    assert_eq!(host["extensionBundle"]["version"], "[4.*, 5.0.0)");
+    let queues = &host["extensions"]["queues"];
+    let batch = queues["batchSize"].as_u64().unwrap();
+    assert!((1..=32).contains(&batch));
+    assert_ne!(queues["visibilityTimeout"], "00:00:00", "zero is a hot loop");
+    assert_eq!(queues["messageEncoding"], "base64", "as messages are written past the host");
+    assert_ne!(host["functionTimeout"], "-1", "an item that hangs would hang for ever");
+    // A caller's request as it is, streamed both ways; lookups are answered with any status.
+    assert_eq!(host["customHandler"]["enableProxyingHttpRequest"], true);
+    assert!(host["customHandler"]["http"].is_null(), "an app with function.json files is refused");
+}
+
+fn check_function(name: &str, function: &Value, routes: &mut BTreeSet<String>) {
+    assert!(function["scriptFile"].is_null(), "{name}: a custom handler has none");
+    let bindings = function["bindings"].as_array().unwrap();
+    let text =
+        |binding: &Value, member: &str| binding[member].as_str().unwrap_or_default().to_owned();
+    let names: BTreeSet<String> = bindings.iter().map(|binding| text(binding, "name")).collect();
+    assert_eq!(names.len(), bindings.len(), "{name}: two bindings of one name");
+    let triggers = bindings.iter().filter(|b| text(b, "type").ends_with("Trigger")).count();
+    assert_eq!(triggers, 1, "{name}");
+    let known = azimg::functions::Function::named(name).unwrap();
+    for binding in bindings {
+        let kind = text(binding, "type");
+        let is_trigger = kind.ends_with("Trigger");
+        assert_eq!(text(binding, "direction"), if is_trigger { "in" } else { "out" }, "{name}");
+        match kind.as_str() {
+            "timerTrigger" => {
+                let schedule = text(binding, "schedule");
+                let setting = schedule.starts_with('%') && schedule.ends_with('%');
+                assert!(setting || schedule.split(' ').count() == 6, "{name}: {schedule}");
+                assert_eq!(binding["runOnStartup"], false, "{name}: every restart would start one");
+            }
+            "queueTrigger" | "queue" => {
+                let queue = text(binding, "queueName");
+                let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+                assert!(
+                    queue.chars().all(plain) && (3..=56).contains(&queue.len()),
+                    "{name}: {queue}"
+                );
+                assert_eq!(text(binding, "connection"), "AzimgStorage", "{name}");
+            }
+            "httpTrigger" => {
+                // Nobody without a key: a lookup may cost the quota of a subscription.
+                assert_eq!(text(binding, "authLevel"), "function", "{name}");
+                assert!(routes.insert(text(binding, "route")), "{name}: a route twice");
+                // What is proxied is not invoked, and what is invoked is not proxied.
+                assert_eq!(bindings.len() == 2, known.run.is_none(), "{name}");
+            }
+            "http" => {}
+            other => panic!("{name}: {other} is no binding that is served"),
+        }
+    }
+}
+
+#[test]
+fn the_profile_that_is_deployed_is_the_one_that_is_named() {
+    let read = |name: &str| std::fs::read_to_string(root().join(name)).unwrap();
+    let build = "cargo build --profile dist --no-default-features --features otlp --target x86_64-unknown-linux-gnu";
+    assert!(read("Cargo.toml").contains("[profile.dist]"));
+    for file in ["azure.yaml", ".ci/run", "docs/operations.md"] {
+        let text = read(file).replace("\\\n", "").split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains(build), "{file} builds another program");
+    }
+}
