@@ -35,6 +35,9 @@ const WATCH_EVERY: Duration = Duration::from_secs(30);
 /// So long a run's planning waits for its quota; a caller over HTTP is cut off after 230 s.
 const PATIENCE: Duration = Duration::from_mins(3);
 
+/// A request for a run names places; what is longer is none.
+const LARGEST_REQUEST: usize = 256 << 10;
+
 /// How long an item whose shard was thrown away waits before it is done again.
 const REOPEN_AFTER: Duration = Duration::from_secs(1);
 
@@ -211,11 +214,20 @@ async fn start(app: &App, event: Event) -> Result<Effects> {
     let Trigger::Http { body } = &event.trigger else {
         return Err(Error::bug("start is an HTTP function"));
     };
-    let request = match body.trim() {
+    if body.len() > LARGEST_REQUEST {
+        let text = format!("the body is longer than {} KiB", LARGEST_REQUEST >> 10);
+        return Err(Error::invalid(text));
+    }
+    let request: Request = match body.trim() {
         "" => Request::default(),
+        // A list would be taken for a request's members in their order.
+        body if !body.starts_with('{') => {
+            return Err(Error::invalid("the body is no request for a run: give an object"));
+        }
         body => serde_json::from_str(body)
             .map_err(|e| Error::invalid(format!("the body is no request for a run: {e}")))?,
     };
+    request.check()?;
     let (plan, mut effects) = begin(app, request, &event).await?;
     let body = json!({"run": plan.run, "state": "running", "items": plan.items.len()});
     let location = ("Location".to_owned(), format!("/api/runs/{}", plan.run));

@@ -123,7 +123,8 @@ fn refusal(error: &Error) -> Reply {
     tracing::info!(%error, "a request was refused");
     let (status, code) = web::status_of(error.kind());
     let status = status.as_u16();
-    let body = json!({"error": {"code": code, "message": error.to_string()}});
+    let message = web::without_paths(&error.to_string());
+    let body = json!({"error": {"code": code, "message": message}});
     Reply { status, headers: vec![("x-ms-error-code".into(), code.into())], body: body.to_string() }
 }
 
@@ -152,6 +153,7 @@ async fn deliver(later: &dyn Later, declared: &Declaration, effects: Effects) ->
         let mut headers: Map<String, Value> =
             reply.headers.into_iter().map(|(name, value)| (name, value.into())).collect();
         headers.insert("Content-Type".into(), "application/json; charset=utf-8".into());
+        headers.insert("X-Content-Type-Options".into(), "nosniff".into());
         let http = declared.bindings.iter().find(|b| b.kind == "http");
         let name = http.map_or("res", |binding| binding.name.as_str());
         outputs.insert(

@@ -159,6 +159,31 @@ pub struct Request {
     pub offers_max_age: Option<u64>,
 }
 
+impl Request {
+    /// Refuses names that nothing at Azure has: they would become parts of addresses.
+    pub fn check(&self) -> Result<()> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || " -_".contains(c);
+        let bad = |what: &str, name: &str| {
+            let name: String = name.chars().take(40).collect();
+            Error::invalid(format!("{what}: '{}' is none", name.escape_debug()))
+        };
+        for (what, names) in
+            [("locations", &self.locations), ("subscriptions", &self.subscriptions)]
+        {
+            let odd =
+                |name: &&String| name.is_empty() || name.len() > 90 || !name.chars().all(plain);
+            if let Some(name) = names.iter().find(odd) {
+                return Err(bad(what, name));
+            }
+        }
+        let odd = |name: &&String| name.len() > 256 || name.chars().any(char::is_control);
+        match self.publishers.iter().find(odd) {
+            Some(name) => Err(bad("publishers", name)),
+            None => Ok(()),
+        }
+    }
+}
+
 /// How a scope ended.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,

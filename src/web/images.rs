@@ -15,6 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
 
+/// The platform cuts a caller off after 230 s.
+const LIVE_WITHIN: Duration = Duration::from_secs(200);
+
 /// Room for a row that is in sixty locations.
 const LONG_ROW: usize = 2 << 10;
 
@@ -85,8 +88,10 @@ async fn live_list(web: &Web, query: &Query) -> Result<Response> {
     };
     let _turn = web.live.try_acquire().map_err(|_| busy())?;
     let now = OffsetDateTime::now_utc();
-    let rows =
-        live::images(&web.app.sources, &web.app.settings.request, &query.filter, now).await?;
+    let asked = live::images(&web.app.sources, &web.app.settings.request, &query.filter, now);
+    let late =
+        |_| Error::transient("it takes longer than a caller waits: name a location, or an offer");
+    let rows = tokio::time::timeout(LIVE_WITHIN, asked).await.map_err(late)??;
     let rows: Vec<_> = rows.into_iter().take(query.top).collect();
     Ok(reply::json(StatusCode::OK, &json!({ "value": rows })))
 }

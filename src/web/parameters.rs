@@ -41,6 +41,9 @@ const fn parameter(name: &'static str, value: Value, text: &'static str) -> Para
 const PAGE: usize = 100;
 pub(super) const LARGEST_PAGE: usize = 1_000;
 
+/// The platform's own limit is below this; a machine's is not.
+const LONGEST: usize = 8 << 10;
+
 const TOP: Parameter = parameter("top", Value::Count, "Rows of a page, 1 to 1000 (100)");
 const SKIP: Parameter = parameter("skipToken", Value::Text, "As a nextLink has it");
 const SUBSCRIPTION: Parameter =
@@ -133,6 +136,9 @@ impl Query {
     pub(super) fn parse(uri: &Uri, allowed: &[Parameter]) -> Result<Self> {
         let mut query = Self { top: PAGE, ..Self::default() };
         let text = uri.query().unwrap_or_default();
+        if text.len() > LONGEST {
+            return Err(Error::invalid(format!("the query is longer than {} KiB", LONGEST >> 10)));
+        }
         for (name, value) in url::form_urlencoded::parse(text.as_bytes()) {
             let Some(parameter) = allowed.iter().find(|known| known.name == name) else {
                 return Err(unknown(&name, allowed));

@@ -7,7 +7,7 @@ use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH,
     CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    LAST_MODIFIED, RETRY_AFTER,
+    LAST_MODIFIED, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{Response, StatusCode};
 use bytes::Bytes;
@@ -59,6 +59,8 @@ fn bytes(status: StatusCode, body: Bytes) -> Response<Body> {
     headers.reserve(12);
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANYONE);
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    // Names that strangers gave are text, whatever a browser makes of them.
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if status != StatusCode::NOT_MODIFIED {
         // Said, so that HEAD says it too.
         headers.insert(CONTENT_LENGTH, length);
@@ -146,7 +148,7 @@ pub(crate) fn status_of(kind: ErrorKind) -> (StatusCode, &'static str) {
 /// The answer that an error means.
 pub(super) fn error(error: &Error) -> Response<Body> {
     let (status, code) = status_of(error.kind());
-    let mut response = refusal(status, code, &error.to_string());
+    let mut response = refusal(status, code, &without_paths(&error.to_string()));
     if status.is_server_error() {
         // Whoever was answered can name it.
         let request_id = response.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
@@ -156,6 +158,18 @@ pub(super) fn error(error: &Error) -> Response<Body> {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
     }
     response
+}
+
+/// A text without the paths of this machine: whoever asks from outside has no use for them. Paths of
+/// Azure's resources and of this API stay.
+pub(crate) fn without_paths(text: &str) -> String {
+    const ROOTS: [&str; 3] = ["/subscriptions", "/providers", "/api"];
+    let local = |word: &str| {
+        let word = word.trim_start_matches(['\'', '"', '(']);
+        word.starts_with('/') && word.len() > 1 && !ROOTS.iter().any(|root| word.starts_with(root))
+    };
+    let words = text.split(' ').map(|word| if local(word) { "…" } else { word });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// A refusal, in the shape of Azure's errors.

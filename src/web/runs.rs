@@ -136,7 +136,7 @@ pub(super) async fn health(State(lookups): State<Arc<Lookups>>, uri: Uri) -> Res
                 }
             }
             Ok(None) => unhealthy("no run is published yet".to_owned()),
-            Err(error) => unhealthy(error.to_string()),
+            Err(error) => unhealthy(reply::without_paths(&error.to_string())),
         };
         let ok = report.healthy;
         let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

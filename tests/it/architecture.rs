@@ -111,28 +111,3 @@ fn function_folders_and_the_function_table_agree() {
         azimg::functions::FUNCTIONS.iter().map(|function| function.name.to_owned()).collect();
     assert_eq!(folders, table);
 }
-
-#[test]
-fn the_infrastructure_names_what_the_code_reads_and_serves() {
-    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
-    let (config, app) = (read("src/config.rs"), read("infra/modules/app.bicep"));
-    let settings: Vec<&str> = app
-        .lines()
-        .filter_map(|line| line.trim().split_once(": "))
-        .map(|(name, _)| name)
-        .filter(|name| name.starts_with("AZIMG_"))
-        .collect();
-    assert!(settings.contains(&"AZIMG_STORE"), "{settings:?}");
-    for name in settings {
-        assert!(config.contains(&format!("\"{name}\"")), "nobody reads {name}");
-    }
-    let storage = read("infra/modules/storage.bicep");
-    for function in &azimg::functions::FUNCTIONS {
-        let declared: serde_json::Value = serde_json::from_str(function.json).unwrap();
-        for binding in declared["bindings"].as_array().unwrap() {
-            if let Some(queue) = binding["queueName"].as_str() {
-                assert!(storage.contains(&format!("'{queue}'")), "nobody makes {queue}");
-            }
-        }
-    }
-}

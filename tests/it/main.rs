@@ -10,6 +10,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests say what environment a program gets")]
 #![allow(clippy::similar_names, clippy::format_collect, clippy::single_match_else)]
 
+mod abuse;
 mod architecture;
 mod catalog;
 mod changes;
@@ -26,7 +27,9 @@ mod graph;
 mod handler;
 mod hostile;
 mod incremental;
+mod infrastructure;
 mod inventory;
+mod operating;
 mod operations;
 mod pacing;
 mod package;

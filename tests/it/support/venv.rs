@@ -23,6 +23,10 @@ const READERS: &[&str] = &[
 /// The SDK's client of registries.
 const REGISTRY: &[&str] = &["azure-containerregistry==1.2.0"];
 
+/// What reads and checks Bicep.
+const INFRASTRUCTURE: &[&str] =
+    &["checkov==3.3.30", "tree-sitter==0.26.1", "tree-sitter-bicep==1.1.0"];
+
 /// Spark, which is large and needs a Java runtime.
 const SPARK: &[&str] = &["pyspark==4.3.0", "setuptools"];
 
@@ -34,6 +38,11 @@ pub fn azure() -> PathBuf {
 /// The folder of the executables that speak to registries.
 pub fn registry() -> PathBuf {
     environment("python-registry", REGISTRY)
+}
+
+/// The folder of the executables that read and check Bicep.
+pub fn infrastructure() -> PathBuf {
+    environment("python-infrastructure", INFRASTRUCTURE)
 }
 
 /// The folder of the executables that read what azimg wrote.

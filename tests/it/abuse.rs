@@ -1,0 +1,170 @@
+//! Callers that mean no good, and names that are no names.
+
+use crate::support::{Azure, azimg, finish, json, write_rows};
+use crate::web::Host;
+use azimg::sim::{Scale, World, generate};
+use reqwest::blocking::{Client, Response};
+use serde_json::{Value, json as value};
+use std::net::TcpListener;
+
+struct Stage {
+    azure: Azure,
+    host: Host,
+    client: Client,
+    folder: tempfile::TempDir,
+}
+
+/// A host whose catalog was crawled from `world`.
+fn stage(world: World) -> Stage {
+    let azure = Azure::start(world);
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    json(&mut azure.azimg(&["crawl", "--store", store.to_str().unwrap(), "-o", "json"]));
+    let host = Host::start(&azure, &store);
+    Stage { azure, host, client: Client::new(), folder }
+}
+
+fn parsed(answer: Response) -> Value {
+    serde_json::from_str(&answer.text().unwrap()).unwrap_or_default()
+}
+
+impl Stage {
+    fn get(&self, path: &str) -> Response {
+        self.client.get(format!("{}{path}", self.host.address)).send().unwrap()
+    }
+
+    fn start(&self, body: &str) -> (u16, Value) {
+        let posted = self.client.post(format!("{}/runs", self.host.address)).body(body.to_owned());
+        let answer = posted.send().unwrap();
+        (answer.status().as_u16(), parsed(answer))
+    }
+}
+
+#[test]
+fn a_request_for_a_run_reaches_no_other_host() {
+    let stage = stage(generate(Scale::Small, 301));
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    elsewhere.set_nonblocking(true).unwrap();
+    let host = elsewhere.local_addr().unwrap().to_string();
+    let asked = stage.azure.asked("ListSubscriptions");
+    let names = [
+        format!("http://{host}/"),
+        format!("//{host}/"),
+        format!("1@{host}"),
+        "../../metadata/instance".to_owned(),
+        "a?api-version=1#".to_owned(),
+        "x%2f..%2fy".to_owned(),
+        "a\r\nHost: evil".to_owned(),
+        "..".to_owned(),
+        String::new(),
+    ];
+    for name in &names {
+        for member in ["subscriptions", "locations"] {
+            let (status, answer) = stage.start(&value!({ member: [name] }).to_string());
+            assert_eq!(status, 400, "{member} {name}: {answer}");
+            assert!(answer["error"]["message"].as_str().unwrap().starts_with(member), "{answer}");
+        }
+    }
+    // Nobody is asked who else could be meant.
+    for body in
+        ["{\"store\":\"https://evil.example/c\"}", "{\"endpoint\":\"x\"}", "[]", "{", "\"x\""]
+    {
+        assert_eq!(stage.start(body).0, 400, "{body}");
+    }
+    assert!(elsewhere.accept().is_err(), "somebody connected");
+    assert_eq!(stage.azure.asked("ListSubscriptions"), asked);
+}
+
+#[test]
+fn what_is_too_much_is_refused() {
+    let stage = stage(generate(Scale::Small, 302));
+    let long = "x".repeat(9 << 10);
+    let answer = stage.get(&format!("/images?publisher={long}"));
+    assert_eq!(answer.status(), 400);
+    assert!(answer.text().unwrap().contains("longer than 8 KiB"));
+    for path in ["/images?top=0", "/images?top=1001", "/images?top=-1", "/images?skipToken=%00"] {
+        assert_eq!(stage.get(path).status(), 400, "{path}");
+    }
+    let many = value!({"publishers": vec!["some publisher"; 20_000]}).to_string();
+    let (status, answer) = stage.start(&many);
+    assert_eq!(status, 400, "{answer}");
+    assert!(answer["error"]["message"].as_str().unwrap().contains("256 KiB"), "{answer}");
+    let (status, _) = stage.start(&format!("{{\"publishers\":[{long:?}]}}"));
+    assert_eq!(status, 400);
+    assert_eq!(
+        stage.client.delete(format!("{}/runs", stage.host.address)).send().unwrap().status(),
+        405
+    );
+    assert_eq!(stage.get("/health").status(), 200, "it serves on");
+}
+
+#[test]
+fn an_error_tells_no_path_and_no_stack() {
+    let stage = stage(generate(Scale::Small, 303));
+    let store = stage.folder.path().join("store");
+    let here = stage.folder.path().to_str().unwrap();
+    // What is served from memory still is; what has to be read anew cannot be.
+    for entry in std::fs::read_dir(store.join("snapshots")).unwrap() {
+        let folder = entry.unwrap().path();
+        std::fs::write(folder.join("coverage.json"), "{").unwrap();
+        std::fs::write(folder.join("gallery.ndjson.zst"), "no rows").unwrap();
+        std::fs::write(folder.join("changes.ndjson.zst"), "no rows").unwrap();
+    }
+    let runs = parsed(stage.get("/runs"));
+    let run = runs["value"][0]["run"].as_str().unwrap().to_owned();
+    std::fs::write(store.join("current.json"), "{\"run\":").unwrap();
+    let mut failed = 0;
+    for path in [
+        format!("/runs/{run}"),
+        "/changes".to_owned(),
+        "/images?kind=gallery-version".to_owned(),
+        "/runs".to_owned(),
+        "/health".to_owned(),
+        "/nothing/here".to_owned(),
+        "/images/x:y:z:1".to_owned(),
+    ] {
+        let answer = stage.get(&path);
+        failed += u32::from(answer.status().is_server_error());
+        assert_eq!(answer.headers()["x-content-type-options"], "nosniff", "{path}");
+        let text = answer.text().unwrap();
+        let told = [here, "/root", "src/", ".rs:", "panicked", "stack backtrace"];
+        assert!(told.iter().all(|word| !text.contains(word)), "{path}: {text}");
+    }
+    assert!(failed >= 3, "the store was not damaged enough to try it");
+}
+
+#[test]
+fn stored_markup_is_served_as_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("catalog.ndjson");
+    let names = [
+        "<script>alert(1)</script>",
+        "=HYPERLINK(\"http://evil\")",
+        "@SUM(1)",
+        "+1",
+        "-1+2",
+        "\t=1",
+    ];
+    let rows: Vec<Value> = names
+        .iter()
+        .map(|name| value!({"publisher": name, "offer": "o", "sku": "s", "version": "1.0.0"}))
+        .collect();
+    write_rows(&file, &rows);
+    let stage = stage(World::load(&[&file]).unwrap());
+    let answer = stage.get("/images");
+    assert_eq!(answer.headers()["content-type"], "application/json; charset=utf-8");
+    assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
+    let found = parsed(answer);
+    assert_eq!(found["value"].as_array().unwrap().len(), names.len());
+    let store = stage.folder.path().join("store");
+    for format in ["csv", "tsv"] {
+        let arguments = ["images", "list", "--store", store.to_str().unwrap(), "-o", format];
+        let (code, stdout, _) = finish(&mut azimg(&arguments));
+        assert_eq!(code, 0);
+        let between = if format == "csv" { ',' } else { '\t' };
+        for cell in stdout.lines().flat_map(|line| line.split(between)) {
+            let cell = cell.trim_start_matches('"');
+            assert!(!cell.starts_with(['=', '+', '-', '@']), "{format}: {cell}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The commands of docs/operations.md, as they stand there, from an empty folder to a crawl on a schedule.
+
+use crate::support::{cache, root, secrets};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+/// The shell commands of a document, in their order.
+fn commands(text: &str) -> String {
+    let mut found = String::from("set -euo pipefail\n");
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line == "```sh" {
+            for line in lines.by_ref().take_while(|line| *line != "```") {
+                found.push_str(line);
+                found.push('\n');
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn from_an_empty_folder_to_a_crawl_on_a_schedule_by_the_commands_of_the_documentation() {
+    let text = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let commands = commands(&text);
+    assert!(commands.lines().count() > 15, "{commands}");
+    let folder = tempfile::tempdir().unwrap();
+    let copied = Command::new("git")
+        .args(["clone", "--quiet", "--depth", "1"])
+        .arg(format!("file://{}", root().display()))
+        .arg(folder.path().join("azimg"))
+        .status();
+    assert!(copied.unwrap().success());
+    let mut shell = Command::new("bash");
+    shell.args(["-c", &commands]).current_dir(folder.path().join("azimg")).env_clear();
+    for name in ["PATH", "CARGO_HOME", "RUSTUP_HOME", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE"] {
+        if let Some(value) = std::env::var_os(name) {
+            shell.env(name, value);
+        }
+    }
+    let home = std::env::var_os("HOME").unwrap();
+    shell.env("HOME", folder.path()).env("npm_config_cache", cache("npm"));
+    // Where cargo and rustup keep what they fetched: the commands build, and do not fetch it all again.
+    for (name, below) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
+        if std::env::var_os(name).is_none() {
+            shell.env(name, std::path::Path::new(&home).join(below));
+        }
+    }
+    shell.env(
+        "CARGO_TARGET_DIR",
+        std::env::var_os("CARGO_TARGET_DIR").unwrap_or(root().join("target").into()),
+    );
+    // A group of its own, so that whatever it starts ends with it.
+    let child = shell
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let group = child.id();
+    let output = child.wait_with_output().unwrap();
+    let _ = Command::new("kill")
+        .args(["-9", "--", &format!("-{group}")])
+        .stderr(Stdio::null())
+        .status();
+    let (stdout, stderr) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stdout}\n{stderr}");
+    secrets::assert_none(&stderr, "stderr");
+    assert!(stdout.contains("\ncomplete\n"), "no run was complete: {stdout}\n{stderr}");
+    assert!(stdout.contains("Canonical:ubuntu-24_04-lts:server:"), "{stdout}");
+    assert!(!stdout.contains(" failed "), "the doctor found something: {stdout}");
+}
