@@ -30,7 +30,7 @@ fn found(command: &mut Command) -> (i32, Vec<(String, String, String)>) {
 
 /// The one thing that is wrong: what it is, and what is said of it.
 #[track_caller]
-fn only(found: (i32, Vec<(String, String, String)>), code: i32, state: &str) -> (String, String) {
+fn only(found: &(i32, Vec<(String, String, String)>), code: i32, state: &str) -> (String, String) {
     let wrong: Vec<_> = found.1.iter().filter(|(state, ..)| state != "note").collect();
     assert_eq!((found.0, wrong.len()), (code, 1), "{found:?}");
     assert_eq!(wrong[0].0, state, "{found:?}");
@@ -71,7 +71,7 @@ fn a_right_that_is_missing_is_named_with_the_role_that_gives_it() {
         let folder = tempfile::tempdir().unwrap();
         let store = folder.path().to_str().unwrap();
         let found = found(&mut faulty.azimg(&["doctor", "--store", store, "-o", "json"]));
-        let (what, says) = only(found, code, state);
+        let (what, says) = only(&found, code, state);
         assert!(what.starts_with(about), "{path}: {what}");
         assert!(says.contains("Reader"), "{path}: {says}");
     }
@@ -95,7 +95,7 @@ fn one_subscription_of_many_that_is_denied_is_a_gap() {
 fn who_has_no_token_is_told_so() {
     let (azure, folder) = (Azure::start(generate(Scale::Small, 73)), tempfile::tempdir().unwrap());
     let mut command = doctor(&azure, &folder);
-    let (what, says) = only(found(command.env("IDENTITY_HEADER", "wrong")), 1, "failed");
+    let (what, says) = only(&found(command.env("IDENTITY_HEADER", "wrong")), 1, "failed");
     assert_eq!(what, "identity Resource Manager");
     assert!(says.contains("no token for Azure"), "{says}");
 }
@@ -108,7 +108,7 @@ fn a_registry_that_may_not_be_read_is_named_with_its_roles() {
     let refusing = runtime.block_on(answering(403, &[], body));
     let server = refusing.authority().to_owned();
     let mut command = doctor(&azure, &folder);
-    let (what, says) = only(found(command.env("AZIMG_REGISTRIES", &server)), 3, "gap");
+    let (what, says) = only(&found(command.env("AZIMG_REGISTRIES", &server)), 3, "gap");
     assert_eq!(what, format!("registry {server}"));
     assert!(says.contains("AcrPull"), "{says}");
 }
@@ -121,7 +121,7 @@ fn a_wrong_clock_and_wrong_settings_are_told() {
     skewed.args(["-f", "+10m", env!("CARGO_BIN_EXE_azimg"), "doctor", "-o", "json", "--store"]);
     skewed.arg(folder.path()).env_clear().envs(azure.variables()).env("DONT_FAKE_MONOTONIC", "1");
     let (what, says) =
-        only(found(skewed.env("PATH", std::env::var_os("PATH").unwrap())), 1, "failed");
+        only(&found(skewed.env("PATH", std::env::var_os("PATH").unwrap())), 1, "failed");
     assert_eq!(what, "clock this machine");
     assert!(says.contains("600 s") || says.contains("599 s"), "{says}");
     for (name, value) in [
@@ -166,7 +166,7 @@ fn storage_and_queues_that_refuse_are_named_with_their_roles() {
         let wire = Wire::start(&azurite, move |_, request| {
             (Duration::ZERO, if request.starts_with(denied) { DENIED } else { None })
         });
-        let (what, says) = only(found(&mut with_storage(&azure, &wire.connection)), 1, "failed");
+        let (what, says) = only(&found(&mut with_storage(&azure, &wire.connection)), 1, "failed");
         assert!(what.starts_with(about), "{denied}: {what}");
         assert!(says.contains(role), "{denied}: {says}");
     }

@@ -68,7 +68,7 @@ fn a_handler_killed_thirty_times_at_work_ends_with_the_same_rows() {
         futures::join!(
             async {
                 kills.await;
-                killed.set(true)
+                killed.set(true);
             },
             served
         );

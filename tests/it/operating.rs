@@ -2,6 +2,7 @@
 
 use crate::support::{cache, root, secrets};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The shell commands of a document, in their order.
@@ -17,6 +18,17 @@ fn commands(text: &str) -> String {
         }
     }
     found
+}
+
+/// Lends the dependencies that are built already, as links: the commands build azimg itself, apart from
+/// the one that other tests run.
+fn lend(target: &Path) {
+    let own = Path::new(env!("CARGO_BIN_EXE_azimg")).parent().unwrap();
+    std::fs::create_dir_all(target).unwrap();
+    for part in ["deps", "build", ".fingerprint"] {
+        // Where that cannot be done all is built, which takes longer.
+        let _ = Command::new("cp").arg("-al").arg(own.join(part)).arg(target).status();
+    }
 }
 
 #[test]
@@ -43,13 +55,12 @@ fn from_an_empty_folder_to_a_crawl_on_a_schedule_by_the_commands_of_the_document
     // Where cargo and rustup keep what they fetched: the commands build, and do not fetch it all again.
     for (name, below) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
         if std::env::var_os(name).is_none() {
-            shell.env(name, std::path::Path::new(&home).join(below));
+            shell.env(name, Path::new(&home).join(below));
         }
     }
-    shell.env(
-        "CARGO_TARGET_DIR",
-        std::env::var_os("CARGO_TARGET_DIR").unwrap_or(root().join("target").into()),
-    );
+    let target = folder.path().join("target");
+    lend(&target.join("debug"));
+    shell.env("CARGO_TARGET_DIR", &target);
     // A group of its own, so that whatever it starts ends with it.
     let child = shell
         .process_group(0)

@@ -34,8 +34,8 @@ fn a_crawl_tells_a_collector_what_it_asked_and_what_came_of_it() {
     assert!(heard.services.iter().all(|name| name == "azimg"), "{:?}", heard.services);
     // Each item is an invocation; each request is a part of one.
     let crawls = named(&heard, "crawl");
-    let shards: f64 = heard.last("azimg.shards", "state").values().sum();
-    assert_eq!(crawls.len() as f64, shards);
+    let shards: u64 = heard.last("azimg.shards", "state").values().sum();
+    assert_eq!(crawls.len() as u64, shards);
     let run = result["run"].as_str().unwrap();
     for span in &crawls {
         let about = texts(&span.attributes);
@@ -50,15 +50,15 @@ fn a_crawl_tells_a_collector_what_it_asked_and_what_came_of_it() {
         assert!(crawls.iter().any(|crawl| crawl.span_id == span.parent_span_id), "{span:?}");
         assert!(texts(&span.attributes).contains_key("http.response.status_code"), "{span:?}");
     }
-    let asked: f64 = heard.last("azimg.requests", "status").values().sum();
-    assert_eq!(asked, result["requests"].as_f64().unwrap());
+    let asked: u64 = heard.last("azimg.requests", "status").values().sum();
+    assert_eq!(asked, result["requests"].as_u64().unwrap());
     let operations = heard.last("azimg.requests", "operation");
     assert!(operations.len() < 20, "an operation names somebody: {operations:?}");
     assert_eq!(
         heard.last("azimg.coverage", "state")["done"],
-        result["coverage"]["done"].as_f64().unwrap()
+        result["coverage"]["done"].as_u64().unwrap()
     );
-    assert!(heard.last("azimg.rows", "source")["marketplace"] > 0.0);
+    assert!(heard.last("azimg.rows", "source")["marketplace"] > 0);
     secrets::assert_none(&String::from_utf8_lossy(&heard.bytes), "what is exported");
 }
 

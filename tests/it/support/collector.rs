@@ -108,7 +108,7 @@ pub fn texts(attributes: &[KeyValue]) -> BTreeMap<String, String> {
 
 impl Heard {
     /// The last value of a counter or a gauge, by the value of one of its attributes.
-    pub fn last(&self, name: &str, by: &str) -> BTreeMap<String, f64> {
+    pub fn last(&self, name: &str, by: &str) -> BTreeMap<String, u64> {
         let mut found = BTreeMap::new();
         for metric in self.metrics.iter().filter(|metric| metric.name == name) {
             let points = match metric.data.as_ref().unwrap() {
@@ -116,11 +116,13 @@ impl Heard {
                 metric::Data::Gauge(gauge) => &gauge.data_points,
                 other => panic!("{name} is {other:?}"),
             };
-            let mut now: BTreeMap<String, f64> = BTreeMap::new();
+            let mut now: BTreeMap<String, u64> = BTreeMap::new();
             for point in points {
                 let value = match point.value.unwrap() {
-                    number_data_point::Value::AsInt(number) => number as f64,
-                    number_data_point::Value::AsDouble(number) => number,
+                    number_data_point::Value::AsInt(number) => u64::try_from(number).unwrap(),
+                    number_data_point::Value::AsDouble(number) => {
+                        panic!("{name} is no count: {number}")
+                    }
                 };
                 let of = texts(&point.attributes).remove(by).unwrap_or_default();
                 *now.entry(of).or_default() += value;

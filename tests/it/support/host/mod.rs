@@ -302,11 +302,11 @@ impl TestHost {
 
 impl Drop for TestHost {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
+        if std::thread::panicking() {
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.kill()));
+        } else {
             self.kill();
             self.process.lines();
-        } else {
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.kill()));
         }
     }
 }

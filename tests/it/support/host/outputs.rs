@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// A value in an envelope: a string that is valid base64 is taken for bytes, whatever was meant.
 fn bytes_of(text: &str) -> Option<Vec<u8>> {
     let bare: String = text.chars().filter(|c| !c.is_whitespace()).collect();
-    azure_core::base64::decode(&bare).ok().filter(|_| bare.len() % 4 == 0)
+    azure_core::base64::decode(&bare).ok().filter(|_| bare.len().is_multiple_of(4))
 }
 
 /// JSON as Json.NET indents it.

@@ -45,15 +45,15 @@ impl TestHost {
             under_way.extend(messages.into_iter().map(|message| self.deliver(name, message)));
             if !none {
                 pause = POLLING[0];
-            } else {
-                let polled = tokio::time::sleep(pause);
-                pause = (pause * 2).min(POLLING[1]);
-                tokio::pin!(polled);
-                loop {
-                    tokio::select! {
-                        () = &mut polled => break,
-                        Some(()) = under_way.next(), if !under_way.is_empty() => {}
-                    }
+                continue;
+            }
+            let polled = tokio::time::sleep(pause);
+            pause = (pause * 2).min(POLLING[1]);
+            tokio::pin!(polled);
+            loop {
+                tokio::select! {
+                    () = &mut polled => break,
+                    Some(()) = under_way.next(), if !under_way.is_empty() => {}
                 }
             }
         }
