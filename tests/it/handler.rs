@@ -9,6 +9,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Settings with which the work lasts for thirty deaths.
@@ -91,4 +93,37 @@ fn a_handler_without_its_settings_says_so_and_does_not_exit_with_zero() {
     let (code, stdout, stderr) = finish(&mut command);
     assert_eq!(code, 1, "{stderr}");
     assert!(stdout.contains("is no store"), "{stdout}");
+}
+
+/// An app whose handler ends by itself with this code.
+fn ending(folder: &Path, code: u8) -> PathBuf {
+    let app = package(folder);
+    std::fs::remove_file(app.join("azimg")).unwrap();
+    std::fs::write(app.join("azimg"), format!("#!/bin/sh\nexit {code}\n")).unwrap();
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(app.join("azimg"), mode).unwrap();
+    app
+}
+
+/// What the host does then is its source's (facts of the Functions host §1); that ours never ends with 0
+/// follows from it.
+#[test]
+fn a_handler_that_ends_is_started_again_or_not_by_its_exit_code() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for (code, starts, said) in [(0, 1, "Gone"), (200, 7, "error sending"), (1, 3, "HostStopped")] {
+        let folder = tempfile::tempdir().unwrap();
+        let app = ending(folder.path(), code);
+        let host = TestHost::new(&app, "UseDevelopmentStorage=true", BTreeMap::new());
+        let failures = runtime.block_on(async {
+            host.start().await;
+            let mut failures = Vec::new();
+            for _ in 0..6 {
+                failures.push(host.try_fire("sweep").await.unwrap_err());
+            }
+            failures
+        });
+        assert_eq!(*host.process.starts.lock().unwrap(), starts, "{code}: {failures:?}");
+        let last = failures.last().unwrap();
+        assert!(last.contains(said), "{code}: {failures:?}");
+    }
 }
