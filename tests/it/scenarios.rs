@@ -144,8 +144,10 @@ fn five_thousand_messages_over_four_instances_are_each_done() {
     assert_eq!(invoked("crawl"), 5_002);
     // A look at whether a run is closed reads the names of all outcomes.
     assert!(invoked("publish") < 20, "{} looks at whether the run is closed", invoked("publish"));
-    let worked = hosts.iter().filter(|host| host.process.lines().len() > 1).count();
-    assert_eq!(worked, 4, "an instance had nothing to do");
+    for host in &hosts {
+        let crawled = host.invocations.lock().unwrap()["crawl"];
+        assert!(crawled > 100, "an instance did {crawled} of 5,000");
+    }
     assert!(hosts.iter().all(|host| host.failed.lock().unwrap().is_empty()));
 }
 
