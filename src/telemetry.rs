@@ -9,7 +9,11 @@
 
 #[cfg(feature = "otlp")]
 mod otlp;
+#[cfg(not(feature = "otlp"))]
+#[path = "telemetry/silent.rs"]
+mod otlp;
 
+use otlp::Exporters;
 use std::io::IsTerminal;
 use tracing::{Metadata, Span};
 use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
@@ -48,15 +52,11 @@ pub struct Export {
 
 /// What listens; whatever is still to be sent is sent when it is dropped.
 #[derive(Default)]
-pub struct Listening {
-    #[cfg(feature = "otlp")]
-    exporters: Option<otlp::Exporters>,
-}
+pub struct Listening(Option<Exporters>);
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        #[cfg(feature = "otlp")]
-        if let Some(exporters) = self.exporters.take() {
+        if let Some(exporters) = self.0.take() {
             exporters.stop();
         }
     }
@@ -80,40 +80,26 @@ pub fn listen(lines: Lines, filter: EnvFilter, export: &Export) -> Listening {
             Box::new(text.with_ansi(colours).with_target(false).with_filter(filter))
         }
     };
-    #[cfg_attr(not(feature = "otlp"), expect(unused_mut, reason = "nobody else listens"))]
     let mut layers = vec![written];
-    #[cfg(feature = "otlp")]
-    let (exporters, failed) = match export.on.then(|| otlp::Exporters::start(export)).transpose() {
+    let (exporters, failed) = match export.on.then(|| Exporters::start(export)).transpose() {
         Ok(exporters) => (exporters, None),
         Err(failed) => (None, Some(failed)),
     };
-    #[cfg(feature = "otlp")]
     if let Some(exporters) = &exporters {
         layers.extend(exporters.layers());
     }
     let _ = tracing_subscriber::registry().with(layers).try_init();
-    #[cfg(feature = "otlp")]
     if let Some(error) = failed {
         tracing::warn!(error, "spans and counts are not exported");
     }
-    #[cfg(not(feature = "otlp"))]
-    if export.on {
-        tracing::warn!("this build exports no spans: it was made without the feature otlp");
-    }
-    #[cfg(feature = "otlp")]
-    return Listening { exporters };
-    #[cfg(not(feature = "otlp"))]
-    Listening::default()
+    Listening(exporters)
 }
 
 /// Makes `span` a part of the trace that a W3C `traceparent` header names.
 pub fn adopt(span: &Span, traceparent: Option<&str>) {
-    #[cfg(feature = "otlp")]
     if let Some(parent) = traceparent {
         otlp::adopt(span, parent);
     }
-    #[cfg(not(feature = "otlp"))]
-    let _ = (span, traceparent);
 }
 
 /// What a path asks for, without whose: `subscriptions/{}/providers/Microsoft.Compute/galleries`. Few
@@ -136,9 +122,12 @@ pub fn operation(path: &str) -> String {
     }
 }
 
-/// A registry's path: the API's own words, of which a repository's name is none.
+/// A registry's path: the API's own words stay, and whatever stands between them is one name.
 fn of_registry(parts: &[&str]) -> String {
-    const WORDS: [&str; 9] = [
+    const WORDS: [&str; 12] = [
+        "v2",
+        "acr",
+        "v1",
         "_catalog",
         "_manifests",
         "_tags",
@@ -146,24 +135,13 @@ fn of_registry(parts: &[&str]) -> String {
         "blobs",
         "uploads",
         "tags",
-        "referrers",
         "list",
+        "referrers",
     ];
-    let at = parts.iter().rposition(|part| WORDS[..7].contains(part) || *part == "referrers");
-    let head = if parts[0] == "acr" { "acr/v1" } else { "v2" };
-    let Some(at) = at.filter(|at| *at > 0) else {
-        return if parts.len() > parts[0].len().min(2) {
-            format!("{head}/{{}}")
-        } else {
-            head.into()
-        };
-    };
-    let tail = parts[at..].iter().map(|part| if WORDS.contains(part) { part } else { "{}" });
-    let tail: Vec<&str> = tail.collect();
-    match parts[at] {
-        "_catalog" => format!("{head}/_catalog"),
-        _ => format!("{head}/{{}}/{}", tail.join("/")),
-    }
+    let mut shown: Vec<&str> =
+        parts.iter().map(|part| if WORDS.contains(part) { part } else { "{}" }).collect();
+    shown.dedup();
+    shown.join("/")
 }
 
 #[cfg(test)]
@@ -188,7 +166,7 @@ mod tests {
         assert_eq!(of("/acr/v1/a/b/_manifests"), "acr/v1/{}/_manifests");
         assert_eq!(of("/acr/v1/a/b/_manifests/sha256:1"), "acr/v1/{}/_manifests/{}");
         assert_eq!(of("/v2/a/b/manifests/1.0"), "v2/{}/manifests/{}");
-        assert_eq!(of("/v2/a/blobs/uploads/7"), "v2/{}/uploads/{}");
+        assert_eq!(of("/v2/a/blobs/uploads/7"), "v2/{}/blobs/uploads/{}");
         assert_eq!(of("/oauth2/token"), "oauth2/token");
         assert_eq!(of("/v2/"), "v2");
     }
