@@ -354,8 +354,9 @@ async fn publish_run(app: &App, event: Event) -> Result<Effects> {
     match closing {
         Closing::Published(manifest) => {
             forget(app, event.now).await;
-            app.progress.publish(run);
+            // Whoever waits for the run ends the process when it is published.
             telling::published(&manifest);
+            app.progress.publish(run);
             let logs = vec![format!("run {run} is published: {:?}", manifest.state)];
             return Ok(Effects { logs, ..Effects::default() });
         }
