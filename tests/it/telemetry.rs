@@ -70,6 +70,7 @@ fn a_collector_that_is_away_is_said_and_harms_nothing() {
     command.env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9");
     let (code, _, stderr) = finish(&mut command);
     assert_eq!(code, 0, "{stderr}");
+    assert!(stderr.contains("opentelemetry") || stderr.contains("Export"), "{stderr}");
 }
 
 /// A handler that answers; killed when dropped.
