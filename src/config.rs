@@ -5,7 +5,7 @@
 
 mod identity;
 
-use crate::client::{Client, Wire};
+use crate::client::{Client, Wire, http_wire};
 use crate::error::{Error, Result};
 use crate::functions::{App, HostSettings, Keep, Memory, Progress, Settings, check};
 use crate::registry::Registry;
@@ -274,14 +274,13 @@ impl Config {
     pub fn client(&self) -> Result<Client> {
         let (endpoint, audience, cloud) = self.cloud()?;
         let scope = format!("{}/.default", audience.trim_end_matches('/'));
+        // Before the credentials: the SDK panics where there are no certificates to trust.
+        let wire = self.wire.clone().map_or_else(http_wire, Ok)?;
         let (endpoint, credentials) = match &self.arm {
             Some((arm, credential)) => (arm.clone(), vec![Arc::clone(credential)]),
             None => (endpoint, self.credentials(&cloud)?),
         };
-        match &self.wire {
-            Some(wire) => Client::over(Arc::clone(wire), endpoint, scope, credentials),
-            None => Client::new(endpoint, scope, credentials),
-        }
+        Client::over(wire, endpoint, scope, credentials)
     }
 
     /// The Resource Manager's address, the audience of its tokens, and the identity's cloud.
