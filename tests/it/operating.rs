@@ -37,14 +37,16 @@ fn from_an_empty_folder_to_a_crawl_on_a_schedule_by_the_commands_of_the_document
     let commands = commands(&text);
     assert!(commands.lines().count() > 15, "{commands}");
     let folder = tempfile::tempdir().unwrap();
-    let copied = Command::new("git")
-        .args(["clone", "--quiet", "--depth", "1"])
-        .arg(format!("file://{}", root().display()))
-        .arg(folder.path().join("azimg"))
+    let copy = folder.path().join("azimg");
+    std::fs::create_dir(&copy).unwrap();
+    let copied = Command::new("sh")
+        .args(["-c", "tar --exclude=./target --exclude=./.cache -cf - . | tar -xf - -C \"$0\""])
+        .arg(&copy)
+        .current_dir(root())
         .status();
     assert!(copied.unwrap().success());
     let mut shell = Command::new("bash");
-    shell.args(["-c", &commands]).current_dir(folder.path().join("azimg")).env_clear();
+    shell.args(["-c", &commands]).current_dir(&copy).env_clear();
     for name in ["PATH", "CARGO_HOME", "RUSTUP_HOME", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE"] {
         if let Some(value) = std::env::var_os(name) {
             shell.env(name, value);
