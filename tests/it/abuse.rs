@@ -1,11 +1,19 @@
 //! Callers that mean no good, and names that are no names.
 
 use crate::support::{Azure, azimg, finish, json, write_rows};
+use crate::tests;
 use crate::web::Host;
 use azimg::sim::{Scale, World, generate};
 use reqwest::blocking::{Client, Response};
 use serde_json::{Value, json as value};
 use std::net::TcpListener;
+
+tests![
+    a_request_for_a_run_reaches_no_other_host,
+    what_is_too_much_is_refused,
+    an_error_tells_no_path_and_no_stack,
+    stored_markup_is_served_as_text,
+];
 
 struct Stage {
     azure: Azure,
@@ -40,7 +48,6 @@ impl Stage {
     }
 }
 
-#[test]
 fn a_request_for_a_run_reaches_no_other_host() {
     let stage = stage(generate(Scale::Small, 301));
     let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -75,7 +82,6 @@ fn a_request_for_a_run_reaches_no_other_host() {
     assert_eq!(stage.azure.asked("ListSubscriptions"), asked);
 }
 
-#[test]
 fn what_is_too_much_is_refused() {
     let stage = stage(generate(Scale::Small, 302));
     let long = "x".repeat(9 << 10);
@@ -98,7 +104,6 @@ fn what_is_too_much_is_refused() {
     assert_eq!(stage.get("/health").status(), 200, "it serves on");
 }
 
-#[test]
 fn an_error_tells_no_path_and_no_stack() {
     let stage = stage(generate(Scale::Small, 303));
     let store = stage.folder.path().join("store");
@@ -133,7 +138,6 @@ fn an_error_tells_no_path_and_no_stack() {
     assert!(failed >= 3, "the store was not damaged enough to try it");
 }
 
-#[test]
 fn stored_markup_is_served_as_text() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("catalog.ndjson");

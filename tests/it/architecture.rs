@@ -1,8 +1,16 @@
 //! House rules that a compiler does not know: who may use whom, how files begin, how long they get.
 
 use crate::support::root;
+use crate::tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+tests![
+    modules_use_only_what_the_map_allows,
+    every_file_says_what_it_is_and_stays_small,
+    only_one_file_reads_the_environment,
+    function_folders_and_the_function_table_agree,
+];
 
 fn sources() -> Vec<(PathBuf, String)> {
     fn walk(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
@@ -42,7 +50,6 @@ fn table() -> BTreeMap<String, BTreeSet<String>> {
     rows.collect()
 }
 
-#[test]
 fn modules_use_only_what_the_map_allows() {
     let table = table();
     for (path, text) in sources() {
@@ -73,7 +80,6 @@ fn modules_use_only_what_the_map_allows() {
     }
 }
 
-#[test]
 fn every_file_says_what_it_is_and_stays_small() {
     for (path, text) in sources() {
         let name = path.display();
@@ -90,7 +96,6 @@ fn every_file_says_what_it_is_and_stays_small() {
     }
 }
 
-#[test]
 fn only_one_file_reads_the_environment() {
     for (path, text) in sources() {
         if !path.ends_with("config.rs") {
@@ -101,7 +106,6 @@ fn only_one_file_reads_the_environment() {
     }
 }
 
-#[test]
 fn function_folders_and_the_function_table_agree() {
     let folders: BTreeSet<String> = std::fs::read_dir(root().join("functions"))
         .unwrap()

@@ -1,6 +1,7 @@
 //! The index against slow and obvious models, over generated tables and over real names.
 
 use crate::support::replay::recordings;
+use crate::tests;
 use azimg::catalog::{Filter, LatestQuestion, list};
 use azimg::format::index::{Index, IndexWriter, Level};
 use azimg::image::Status;
@@ -13,6 +14,14 @@ use proptest::sample::select;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use time::{Duration, OffsetDateTime};
+
+tests![
+    an_index_gives_back_every_row_as_it_was,
+    lists_are_what_a_look_at_every_row_finds,
+    the_latest_is_what_a_look_at_every_row_finds,
+    damaged_indexes_are_refused_or_read_without_harm,
+    the_latest_of_every_recorded_list_of_versions_is_its_greatest_number needs [Recordings],
+];
 
 const PUBLISHERS: &[&str] = &["Canonical", "canonical-test", "Debian", "debian", "MicrosoftX", "x"];
 const NAMES: &[&str] =
@@ -171,7 +180,6 @@ fn slow_latest<'a>(
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    #[test]
     fn an_index_gives_back_every_row_as_it_was(rows in a_table()) {
         let index = indexed(&rows);
         prop_assert_eq!(index.len() as usize, rows.len());
@@ -186,7 +194,6 @@ proptest! {
         }
     }
 
-    #[test]
     fn lists_are_what_a_look_at_every_row_finds(
         rows in a_table(), filter in a_filter(), top in 1_usize..7,
     ) {
@@ -205,7 +212,6 @@ proptest! {
         prop_assert_eq!(found, slow_list(&rows, &filter));
     }
 
-    #[test]
     fn the_latest_is_what_a_look_at_every_row_finds(
         rows in a_table(), publisher in select(PUBLISHERS), offer in select(NAMES),
         sku in select(NAMES), locations in vec(select(LOCATIONS), 0..3),
@@ -219,7 +225,6 @@ proptest! {
         prop_assert_eq!(answer, slow_latest(&rows, &question).map(|row| &row.id));
     }
 
-    #[test]
     fn damaged_indexes_are_refused_or_read_without_harm(
         rows in a_table(), at in any::<prop::sample::Index>(), to: u8, cut in any::<prop::sample::Index>(),
     ) {
@@ -242,9 +247,8 @@ proptest! {
     }
 }
 
-#[test]
 fn the_latest_of_every_recorded_list_of_versions_is_its_greatest_number() {
-    let Some(folder) = recordings() else { return };
+    let folder = recordings();
     let file = std::fs::File::open(folder.join("catalog/lists.jsonl.gz")).unwrap();
     let mut lists = 0;
     for line in BufReader::new(MultiGzDecoder::new(file)).lines() {

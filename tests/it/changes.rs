@@ -4,6 +4,7 @@
 use crate::support::faulty::{Fault, Faulty, How};
 use crate::support::replay::recordings;
 use crate::support::{Azure, azimg, finish, json, read_json, write_rows};
+use crate::tests;
 use azimg::sim::World;
 use flate2::read::MultiGzDecoder;
 use serde_json::{Value, json};
@@ -11,6 +12,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
+
+tests![
+    two_years_of_debian_and_ubuntu_are_told_change_by_change needs [Recordings],
+    replication_deprecation_and_its_end_are_told,
+    what_could_not_be_asked_is_never_removed,
+];
 
 /// Days on which Debian's tree was recorded, with Ubuntu's in between.
 const DAYS: &[&str] = &[
@@ -146,9 +153,8 @@ fn crawl(world: &Path, store: &Path) -> Value {
     json(&mut azure.azimg(&arguments))
 }
 
-#[test]
 fn two_years_of_debian_and_ubuntu_are_told_change_by_change() {
-    let Some(folder) = recordings() else { return };
+    let folder = recordings();
     let lists = lines(&folder, "lists.jsonl.gz");
     let bodies = lines(&folder, "versions-expanded.jsonl.gz");
     let place = tempfile::tempdir().unwrap();
@@ -183,7 +189,6 @@ fn image(version: &str, locations: &[&str], status: &str) -> Value {
            "locations": locations, "status": status})
 }
 
-#[test]
 fn replication_deprecation_and_its_end_are_told() {
     let place = tempfile::tempdir().unwrap();
     let (store, file) = (place.path().join("store"), place.path().join("catalog.ndjson"));
@@ -222,7 +227,6 @@ fn replication_deprecation_and_its_end_are_told() {
     assert_eq!(feeds[2], third);
 }
 
-#[test]
 fn what_could_not_be_asked_is_never_removed() {
     let place = tempfile::tempdir().unwrap();
     let (store, file) = (place.path().join("store"), place.path().join("catalog.ndjson"));

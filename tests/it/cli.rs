@@ -1,14 +1,35 @@
 //! The command line as people use it, and what they get wrong.
 
+use crate::support::faulty::{Fault, Faulty, How};
+use crate::support::wait_for;
 use crate::support::{Azure, azimg, finish, json, write_rows};
+use crate::tests;
 use azimg::sim::{Scale, World, generate};
 use serde_json::{Value, json};
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::time::Duration;
 use tempfile::TempDir;
+
+tests![
+    a_list_is_filtered_and_printed_in_every_format,
+    queries_and_fields_choose_what_is_printed,
+    a_closed_pipe_is_no_error,
+    one_image_and_the_latest_of_a_sku_are_found_or_said_to_be_missing,
+    a_word_that_is_no_publisher_is_pointed_to_where_it_occurs,
+    every_command_shows_examples,
+    schemas_name_every_column_that_a_row_has,
+    wrong_usage_and_missing_catalogs_have_their_exit_codes,
+    an_unwritable_or_unreachable_store_is_named,
+    a_store_of_another_schema_is_left_alone,
+    a_tampered_snapshot_is_refused,
+    two_crawls_into_one_store_do_not_mix,
+    an_interrupted_crawl_says_how_to_go_on_and_goes_on,
+    a_full_disk_is_named_and_the_run_goes_on_when_there_is_space,
+    a_missing_role_is_named,
+    the_demo_ends_with_what_to_try_next,
+];
 
 /// A store with one crawled snapshot, shared by the tests that only read.
 fn store() -> &'static str {
@@ -40,7 +61,6 @@ fn refused(command: &mut Command, code: i32, says: &[&str]) {
     }
 }
 
-#[test]
 fn a_list_is_filtered_and_printed_in_every_format() {
     let all = json(&mut images(&["list", "--publisher", "CANON", "-o", "json"]));
     let all = all.as_array().unwrap();
@@ -79,7 +99,6 @@ fn a_list_is_filtered_and_printed_in_every_format() {
     assert!(print("yaml").contains("publisher: Canonical"));
 }
 
-#[test]
 fn queries_and_fields_choose_what_is_printed() {
     let (code, stdout, _) = finish(&mut images(&[
         "list",
@@ -107,7 +126,6 @@ fn queries_and_fields_choose_what_is_printed() {
     refused(&mut images(&["list", "--query", "[?"]), 2, &["--query"]);
 }
 
-#[test]
 fn a_closed_pipe_is_no_error() {
     let mut child = images(&["list", "-o", "csv"])
         .stdout(Stdio::piped())
@@ -122,7 +140,6 @@ fn a_closed_pipe_is_no_error() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
-#[test]
 fn one_image_and_the_latest_of_a_sku_are_found_or_said_to_be_missing() {
     let latest = json(&mut images(&[
         "latest",
@@ -164,7 +181,6 @@ fn one_image_and_the_latest_of_a_sku_are_found_or_said_to_be_missing() {
     );
 }
 
-#[test]
 fn a_word_that_is_no_publisher_is_pointed_to_where_it_occurs() {
     let (code, stdout, stderr) = finish(&mut images(&["list", "--publisher", "ubuntu"]));
     assert_eq!((code, stdout.trim()), (0, "[]"));
@@ -173,7 +189,6 @@ fn a_word_that_is_no_publisher_is_pointed_to_where_it_occurs() {
     assert!(code == 0 && stderr.contains("No image is in 'easus'; the catalog has"), "{stderr}");
 }
 
-#[test]
 fn every_command_shows_examples() {
     for command in [
         &["--help"][..],
@@ -224,7 +239,6 @@ fn every_command_shows_examples() {
     assert!(code == 0 && script.contains("azimg"));
 }
 
-#[test]
 fn schemas_name_every_column_that_a_row_has() {
     let schema = json(&mut azimg(&["schema", "marketplace"]));
     let row = &json(&mut images(&["list", "--publisher", "debian", "-o", "json"]))[0];
@@ -234,7 +248,6 @@ fn schemas_name_every_column_that_a_row_has() {
     refused(&mut azimg(&["schema", "nothing"]), 2, &["marketplace", "manifest"]);
 }
 
-#[test]
 fn wrong_usage_and_missing_catalogs_have_their_exit_codes() {
     let (code, _, stderr) = finish(&mut azimg(&["crawl", "--colour"]));
     assert_eq!(code, 2, "{stderr}");
@@ -256,7 +269,6 @@ fn wrong_usage_and_missing_catalogs_have_their_exit_codes() {
     refused(command.env("AzimgStorage", line), 2, &["emulator on this machine only"]);
 }
 
-#[test]
 fn an_unwritable_or_unreachable_store_is_named() {
     let azure = Azure::start(generate(Scale::Small, 52));
     refused(&mut azure.azimg(&["crawl", "--store", "/proc/azimg"]), 1, &["/proc/azimg"]);
@@ -281,7 +293,6 @@ fn snapshot(folder: &Path, result: &Value, file: &str) -> std::path::PathBuf {
     folder.join("snapshots").join(result["run"].as_str().unwrap()).join(file)
 }
 
-#[test]
 fn a_store_of_another_schema_is_left_alone() {
     let (azure, folder, result) = crawled();
     let path = folder.path().to_str().unwrap();
@@ -295,7 +306,6 @@ fn a_store_of_another_schema_is_left_alone() {
     assert_eq!(std::fs::read(folder.path().join("current.json")).unwrap(), before);
 }
 
-#[test]
 fn a_tampered_snapshot_is_refused() {
     let (_azure, folder, result) = crawled();
     let path = folder.path().to_str().unwrap();
@@ -313,42 +323,39 @@ fn a_tampered_snapshot_is_refused() {
     json(&mut azimg(&["images", "list", "--store", path, "-o", "json"]));
 }
 
-#[test]
 fn two_crawls_into_one_store_do_not_mix() {
-    let azure = Azure::start_with(generate(Scale::Small, 54), Duration::from_millis(40), None);
+    let held = || vec![Fault::new("/publishers/", usize::MAX, How::Held)];
+    let faulty = Faulty::start(Azure::start(generate(Scale::Small, 54)), held());
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();
-    let mut first = azure
+    let mut first = faulty
         .azimg(&["crawl", "--store", path, "--quiet", "-o", "json"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    while !folder.path().join("runs").exists() {
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    refused(&mut azure.azimg(&["crawl", "--store", path]), 1, &["another crawl is writing"]);
+    wait_for("the first crawl", || folder.path().join("runs").exists().then_some(()));
+    refused(&mut faulty.azimg(&["crawl", "--store", path]), 1, &["another crawl is writing"]);
+    faulty.release();
     assert_eq!(first.wait().unwrap().code(), Some(0));
 }
 
-#[test]
 fn an_interrupted_crawl_says_how_to_go_on_and_goes_on() {
-    let azure = Azure::start_with(generate(Scale::Small, 55), Duration::from_millis(40), None);
+    // One publisher is not answered, so that the crawl cannot end before it is interrupted.
+    let held = vec![Fault::new("/publishers/debian/", usize::MAX, How::Held)];
+    let faulty = Faulty::start(Azure::start(generate(Scale::Small, 55)), held);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();
-    let child = azure
+    let child = faulty
         .azimg(&["crawl", "--store", path])
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let outcomes = || {
-        let runs = std::fs::read_dir(folder.path().join("runs")).ok()?;
-        runs.flatten().next().map(|run| run.path().join("outcomes").exists())
-    };
-    while outcomes() != Some(true) {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    wait_for("the first outcome", || {
+        let mut runs = std::fs::read_dir(folder.path().join("runs")).ok()?.flatten();
+        runs.find(|run| run.path().join("outcomes").exists())
+    });
     let id = child.id().to_string();
     assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
@@ -357,12 +364,12 @@ fn an_interrupted_crawl_says_how_to_go_on_and_goes_on() {
     let (_, command) = stderr.split_once("Go on with: azimg ").expect("how to go on");
     let arguments: Vec<&str> = command.split_whitespace().collect();
     assert_eq!(arguments[..2], ["crawl", "--resume"]);
-    let (code, _, stderr) = finish(&mut azure.azimg(&arguments));
+    faulty.release();
+    let (code, _, stderr) = finish(&mut faulty.azimg(&arguments));
     assert_eq!(code, 0, "{stderr}");
     assert!(stderr.contains("(complete)"), "{stderr}");
 }
 
-#[test]
 fn a_full_disk_is_named_and_the_run_goes_on_when_there_is_space() {
     // A disk of a size takes a mount; a limit on the size of files fails in the same places.
     let azure = Azure::start(generate(Scale::Small, 56));
@@ -384,7 +391,6 @@ fn a_full_disk_is_named_and_the_run_goes_on_when_there_is_space() {
     assert_eq!(code, 0, "{stderr}");
 }
 
-#[test]
 fn a_missing_role_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("catalog.ndjson");
@@ -396,7 +402,6 @@ fn a_missing_role_is_named() {
     refused(&mut command, 1, &["subscription 99999999-9999-4999-8999-999999999999 was not found"]);
 }
 
-#[test]
 fn the_demo_ends_with_what_to_try_next() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();

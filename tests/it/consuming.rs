@@ -1,11 +1,24 @@
 //! The readers of docs/consuming.md, as they stand there, and a host under a fuzzer of HTTP APIs.
 
-use crate::support::{Azure, finish, json, root, rows, venv};
+use crate::support::needs::{self, Need};
+use crate::support::{Azure, debian, finish, json, root, rows};
+use crate::tests;
 use crate::web::Host;
 use azimg::sim::{Scale, generate};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
+
+tests![
+    every_reader_of_the_documentation_reads_a_snapshot needs [Readers],
+    spark_reads_a_snapshot needs [Spark],
+    a_fuzzer_of_http_apis_finds_no_answer_outside_the_document needs [Schemathesis],
+    schemas_are_stored_and_the_data_is_what_they_say needs [Readers],
+];
+
+/// What the blocks of the documentation are written in.
+const LANGUAGES: [&str; 3] = ["sh", "python", "spark"];
 
 /// The blocks of a document, with their languages.
 fn blocks(text: &str) -> Vec<(String, String)> {
@@ -21,18 +34,19 @@ fn blocks(text: &str) -> Vec<(String, String)> {
     blocks
 }
 
-/// A program in a folder, with the packages and the executable on its path.
-fn program(name: &Path, folder: &Path) -> Command {
+/// A program of a peer in a folder, with the executable and what the shell needs on its path.
+fn program(need: Need, name: &str, folder: &Path) -> Command {
     let own = Path::new(env!("CARGO_BIN_EXE_azimg")).parent().unwrap();
-    let path = std::env::var("PATH").unwrap();
-    let path = format!("{}:{}:{path}", own.display(), venv::readers().display());
-    let mut command = Command::new(name);
-    command.current_dir(folder).env_clear().env("PATH", path).env("HOME", folder);
+    let bin = needs::folder(need);
+    let mut command = Command::new(if name == "bash" { name.into() } else { bin.join(name) });
+    command.current_dir(folder).env_clear().env("HOME", folder);
+    debian::on_path(&mut command, need, &[own, bin]);
     command
 }
 
-#[test]
-fn every_reader_of_the_documentation_reads_a_snapshot() {
+/// Runs the documentation's blocks in one of these languages, each of which tells how many images there are;
+/// the languages that were met.
+fn read_in(languages: &[&str], need: Need) -> BTreeSet<String> {
     let azure = Azure::start(generate(Scale::Small, 71));
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("azimg-data");
@@ -42,29 +56,31 @@ fn every_reader_of_the_documentation_reads_a_snapshot() {
     }
     let images = rows(&store).len().to_string();
     let text = std::fs::read_to_string(root().join("docs/consuming.md")).unwrap();
-    let blocks = blocks(&text);
-    assert!(blocks.len() >= 6);
-    for (language, body) in blocks {
-        let mut command = match language.as_str() {
-            "sh" => program(Path::new("bash"), folder.path()),
-            "python" => program(Path::new("python"), folder.path()),
-            "spark" => match venv::spark() {
-                Some(bin) => program(&bin.join("python"), folder.path()),
-                None => {
-                    eprintln!("skipped: Spark needs a Java runtime");
-                    continue;
-                }
-            },
-            other => panic!("nobody knows how to run {other}"),
-        };
+    let mut met = BTreeSet::new();
+    for (language, body) in blocks(&text) {
+        if !languages.contains(&language.as_str()) {
+            assert!(LANGUAGES.contains(&language.as_str()), "nobody knows how to run {language}");
+            continue;
+        }
+        let name = if language == "sh" { "bash" } else { "python" };
         let body = if language == "sh" { format!("set -euo pipefail\n{body}") } else { body };
+        let mut command = program(need, name, folder.path());
         let (code, stdout, stderr) = finish(command.args(["-c", &body]));
         assert_eq!(code, 0, "{body}\n{stdout}\n{stderr}");
         assert!(stdout.lines().any(|line| line == images), "{images} is not in: {stdout}");
+        met.insert(language);
     }
+    met
 }
 
-#[test]
+fn every_reader_of_the_documentation_reads_a_snapshot() {
+    assert_eq!(read_in(&LANGUAGES[..2], Need::Readers).len(), 2);
+}
+
+fn spark_reads_a_snapshot() {
+    assert_eq!(read_in(&LANGUAGES[2..], Need::Spark).len(), 1);
+}
+
 fn a_fuzzer_of_http_apis_finds_no_answer_outside_the_document() {
     let azure = Azure::start(generate(Scale::Small, 72));
     let folder = tempfile::tempdir().unwrap();
@@ -96,11 +112,10 @@ content_type_conformance,response_schema_conformance,response_headers_conformanc
         "--no-color",
     ];
     let (code, stdout, stderr) =
-        finish(program(Path::new("schemathesis"), folder.path()).args(arguments));
+        finish(program(Need::Schemathesis, "schemathesis", folder.path()).args(arguments));
     assert_eq!(code, 0, "{stdout}\n{stderr}");
 }
 
-#[test]
 fn schemas_are_stored_and_the_data_is_what_they_say() {
     let azure = Azure::start(generate(Scale::Small, 73));
     let folder = tempfile::tempdir().unwrap();
@@ -135,7 +150,7 @@ print(len(rows))
     let lines: String = rows(&store).iter().map(|row| format!("{row}\n")).collect();
     let file = folder.path().join("rows.ndjson");
     std::fs::write(&file, lines).unwrap();
-    let mut command = program(Path::new("python"), folder.path());
+    let mut command = program(Need::Readers, "python", folder.path());
     command.args(["-c", script]).arg(&snapshot).stdin(std::fs::File::open(&file).unwrap());
     let (code, stdout, stderr) = finish(&mut command);
     assert_eq!((code, stdout.trim()), (0, rows(&store).len().to_string().as_str()), "{stderr}");

@@ -3,6 +3,7 @@
 
 use crate::support::steps::{Around, Stepped};
 use crate::support::{Azure, json, read_json, rows, timeless};
+use crate::tests;
 use async_trait::async_trait;
 use azimg::config::{Config, Flags};
 use azimg::error::{Error, Result};
@@ -13,6 +14,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use time::OffsetDateTime;
+
+tests![workers_that_die_at_any_step_change_nothing,];
 
 /// The life of a store's user, who dies at a certain step.
 #[derive(Debug)]
@@ -101,7 +104,6 @@ fn run_over_dead_workers(azure: &Azure, folder: &Path, done: bool) -> usize {
     })
 }
 
-#[test]
 fn workers_that_die_at_any_step_change_nothing() {
     let azure = Azure::start(generate(Scale::Small, 81));
     let whole = tempfile::tempdir().unwrap();

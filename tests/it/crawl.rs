@@ -1,11 +1,22 @@
 //! crawl(sim(catalog)) = catalog.
 
 use crate::support::{Azure, catalogued, finish, json, read_json, rows, timeless, write_rows};
+use crate::tests;
 use azimg::sim::{Scale, World, generate};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 use time::format_description::well_known::Rfc3339;
+
+tests![
+    a_catalog_made_by_hand_comes_back_as_it_is,
+    what_crawl_writes_sim_serves_and_crawl_writes_again,
+    a_hundred_thousand_versions_come_back_and_coverage_names_every_ghost,
+    a_second_run_tells_what_changed_and_keeps_what_it_did_not_ask,
+    publishers_can_be_narrowed_without_losing_the_others,
+    without_a_token_nothing_is_answered,
+    a_list_of_publishers_longer_than_one_invocation_may_emit_is_crawled_whole,
+];
 
 /// A catalog made by hand, with what trips crawlers: casing, names that need encoding, versions
 /// whose string order misleads, images in some locations only, plans, dates, replacements.
@@ -56,7 +67,6 @@ fn by_id(rows: &[Value]) -> BTreeMap<String, Value> {
     rows.iter().map(|row| (id(row), catalogued(row))).collect()
 }
 
-#[test]
 fn a_catalog_made_by_hand_comes_back_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("catalog.ndjson");
@@ -84,7 +94,6 @@ fn a_catalog_made_by_hand_comes_back_as_it_is() {
     assert_eq!(timeless(rows(&store)), timeless(found));
 }
 
-#[test]
 fn what_crawl_writes_sim_serves_and_crawl_writes_again() {
     let azure = Azure::start(generate(Scale::Small, 7));
     let folder = tempfile::tempdir().unwrap();
@@ -101,7 +110,6 @@ fn what_crawl_writes_sim_serves_and_crawl_writes_again() {
     assert_eq!(timeless(rows(&second)), timeless(rows(&first)));
 }
 
-#[test]
 fn a_hundred_thousand_versions_come_back_and_coverage_names_every_ghost() {
     let azure = Azure::start(generate(Scale::Region, 1));
     let folder = tempfile::tempdir().unwrap();
@@ -147,7 +155,6 @@ fn a_hundred_thousand_versions_come_back_and_coverage_names_every_ghost() {
     );
 }
 
-#[test]
 fn a_second_run_tells_what_changed_and_keeps_what_it_did_not_ask() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("catalog.ndjson");
@@ -191,7 +198,6 @@ fn a_second_run_tells_what_changed_and_keeps_what_it_did_not_ask() {
     assert_eq!(of("canonical:ubuntu:server:24.04.2")["stale"], false);
 }
 
-#[test]
 fn publishers_can_be_narrowed_without_losing_the_others() {
     let azure = Azure::start(generate(Scale::Small, 3));
     let folder = tempfile::tempdir().unwrap();
@@ -209,7 +215,6 @@ fn publishers_can_be_narrowed_without_losing_the_others() {
     assert_eq!(again, all);
 }
 
-#[test]
 fn without_a_token_nothing_is_answered() {
     let azure = Azure::start(generate(Scale::Small, 1));
     let folder = tempfile::tempdir().unwrap();
@@ -223,7 +228,6 @@ fn without_a_token_nothing_is_answered() {
     assert_eq!(azure.sim.stats.to_json()["withoutToken"], 0);
 }
 
-#[test]
 fn a_list_of_publishers_longer_than_one_invocation_may_emit_is_crawled_whole() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("catalog.ndjson");

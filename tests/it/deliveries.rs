@@ -1,7 +1,9 @@
 //! Whatever happens to messages and workers, the rows are the same.
 
 use crate::support::faulty::Faulty;
+use crate::support::wait_for;
 use crate::support::{Azure, azimg, finish, json, rows, timeless};
+use crate::tests;
 use azimg::config::{Config, Flags};
 use azimg::functions::{App, Event, FUNCTIONS, Message, PUBLISH, Trigger, WORK};
 use azimg::sim::{Scale, SimCredential, generate};
@@ -14,8 +16,15 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
 use time::OffsetDateTime;
+
+tests![
+    twice_and_in_any_order_gives_the_same_rows,
+    a_copy_that_was_put_off_sees_that_its_item_has_ended,
+    lost_messages_are_found_by_sweeps_and_poison_closes_the_run,
+    killed_twenty_times_it_ends_complete_and_asks_nothing_again_that_has_ended,
+    a_damaged_shard_is_crawled_again_and_loses_nothing,
+];
 
 fn app(azure: &Azure, store: &Path) -> Arc<App> {
     let store = Some(store.to_str().unwrap().to_owned());
@@ -75,7 +84,6 @@ async fn run_to_the_end(app: &App, seed: u64, copies: usize) {
     }
 }
 
-#[test]
 fn twice_and_in_any_order_gives_the_same_rows() {
     let azure = Azure::start(generate(Scale::Small, 11));
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -92,7 +100,6 @@ fn twice_and_in_any_order_gives_the_same_rows() {
     }
 }
 
-#[test]
 fn a_copy_that_was_put_off_sees_that_its_item_has_ended() {
     let azure = Azure::start(generate(Scale::Small, 11));
     let folder = tempfile::tempdir().unwrap();
@@ -116,7 +123,6 @@ fn a_copy_that_was_put_off_sees_that_its_item_has_ended() {
     });
 }
 
-#[test]
 fn lost_messages_are_found_by_sweeps_and_poison_closes_the_run() {
     let azure = Azure::start(generate(Scale::Small, 12));
     let folder = tempfile::tempdir().unwrap();
@@ -195,14 +201,12 @@ fn ended(store: &Path, run: &str) -> Vec<String> {
     found
 }
 
-#[test]
 fn killed_twenty_times_it_ends_complete_and_asks_nothing_again_that_has_ended() {
     let world = || generate(Scale::Small, 84);
     let whole = tempfile::tempdir().unwrap();
     let path = whole.path().to_str().unwrap();
     json(&mut Azure::start(world()).azimg(&["crawl", "--store", path, "-o", "json"]));
-    let azure = Azure::start_with(world(), Duration::from_millis(60), None);
-    let faulty = Faulty::start(azure, Vec::new());
+    let faulty = Faulty::start(Azure::start(world()), Vec::new());
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().to_str().unwrap();
     let newest = || {
@@ -226,8 +230,13 @@ fn killed_twenty_times_it_ends_complete_and_asks_nothing_again_that_has_ended() 
         }
         let mut command = faulty.azimg(&arguments);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(random.random_range(100..900)));
-        if child.try_wait().unwrap().is_none() {
+        // It dies when so many more items have ended, if it has not come to its end by then.
+        let enough = before.len() + random.random_range(1..12);
+        let worked = || newest().is_some_and(|run| ended(folder.path(), &run).len() >= enough);
+        let over = wait_for("some work", || {
+            child.try_wait().unwrap().map(|_| true).or_else(|| worked().then_some(false))
+        });
+        if !over {
             child.kill().unwrap();
             kills += 1;
         }
@@ -255,7 +264,6 @@ fn killed_twenty_times_it_ends_complete_and_asks_nothing_again_that_has_ended() 
     assert_eq!(*faulty.seen.lock().unwrap(), [""; 0], "a published run asks nothing");
 }
 
-#[test]
 fn a_damaged_shard_is_crawled_again_and_loses_nothing() {
     let azure = Azure::start(generate(Scale::Small, 14));
     let folder = tempfile::tempdir().unwrap();

@@ -5,6 +5,7 @@ use crate::hostile::{Answer, reply, server, token};
 use crate::registries::entra;
 use crate::support::finish;
 use crate::support::oci::Oci;
+use crate::tests;
 use crate::transfers::{Layout, digest};
 use azimg::registry::transfer::{Moved, Package, PullTo, ReadAs};
 use azimg::registry::{Name, Registry};
@@ -12,6 +13,14 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
 use tokio::runtime::Runtime;
+
+tests![
+    an_upload_goes_on_within_its_registry_or_not_at_all,
+    a_blob_that_lies_or_lies_elsewhere_leaves_nothing,
+    endless_deep_and_swollen_answers_have_an_end,
+    file_names_of_an_artifact_lead_nowhere needs [Registry],
+    an_archive_is_read_and_never_unpacked needs [Registry],
+];
 
 /// Answers to the beginning of an upload that would lead it elsewhere, or nowhere.
 const UPLOADS: [(&str, Answer); 7] = [
@@ -40,7 +49,6 @@ fn begin(path: &str, location: Option<String>) -> axum::response::Response {
     })
 }
 
-#[test]
 fn an_upload_goes_on_within_its_registry_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secret.txt");
@@ -81,7 +89,6 @@ fn one_layer(path: &str, blob: axum::response::Response) -> axum::response::Resp
     })
 }
 
-#[test]
 fn a_blob_that_lies_or_lies_elsewhere_leaves_nothing() {
     let cases: [(&str, Answer, &str); 5] = [
         (
@@ -149,7 +156,6 @@ fn bomb() -> axum::response::Response {
     axum::response::Response::builder().header("content-encoding", "gzip").body(body).unwrap()
 }
 
-#[test]
 fn endless_deep_and_swollen_answers_have_an_end() {
     const KIND: &str = "application/vnd.oci.image.manifest.v1+json";
     let manifests: [(&str, Answer, &str); 3] = [
@@ -217,7 +223,6 @@ fn files(root: &Path) -> BTreeSet<String> {
     found
 }
 
-#[test]
 fn file_names_of_an_artifact_lead_nowhere() {
     let oci = Oci::start();
     let folder = tempfile::tempdir().unwrap();
@@ -271,7 +276,6 @@ fn file_names_of_an_artifact_lead_nowhere() {
     assert_eq!(files(&to), BTreeSet::from(["notes.txt".to_owned()]));
 }
 
-#[test]
 fn an_archive_is_read_and_never_unpacked() {
     let oci = Oci::start();
     let folder = tempfile::tempdir().unwrap();

@@ -1,13 +1,25 @@
 //! An Azure that is late, wrong, short of quota or hostile: no row is lost in silence.
 
 use crate::support::faulty::{Fault, Faulty, How, answering};
+use crate::support::threads;
 use crate::support::{Azure, finish, json, rows, timeless, write_rows};
+use crate::tests;
 use azimg::client::Client;
 use azimg::sim::{Scale, SimCredential, World, generate};
 use serde_json::{Value, json as value};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+tests![
+    faults_that_pass_leave_no_trace,
+    what_stays_denied_or_broken_is_partial_and_keeps_its_last_good_rows,
+    without_the_role_the_role_is_named,
+    a_list_that_leads_elsewhere_gets_no_token,
+    a_refusal_that_asks_for_no_wait_is_not_repeated_hot,
+    a_name_that_cannot_be_asked_for_is_said_to_have_failed,
+    hostile_names_are_crawled_and_printed_without_harm,
+];
 
 const DENIED: &str = r#"{"error":{"code":"AuthorizationFailed","message":"The client does not have authorization to perform action."}}"#;
 const BUSY: &str = r#"{"error":{"code":"SubscriptionRequestsThrottled","message":"Number of 'read' requests exceeded. Please try again after '1' seconds after additional tokens are available."}}"#;
@@ -30,7 +42,6 @@ fn whole() -> Vec<Value> {
     timeless(rows(folder.path()))
 }
 
-#[test]
 fn faults_that_pass_leave_no_trace() {
     let faults = vec![
         Fault::new("/skus/12/versions", 2, How::Answer(503, &[], "<html>busy</html>")),
@@ -52,7 +63,6 @@ fn faults_that_pass_leave_no_trace() {
     assert_eq!(timeless(rows(folder.path())), whole());
 }
 
-#[test]
 fn what_stays_denied_or_broken_is_partial_and_keeps_its_last_good_rows() {
     let folder = tempfile::tempdir().unwrap();
     let healthy = Faulty::start(azure(), Vec::new());
@@ -111,7 +121,6 @@ fn what_stays_denied_or_broken_is_partial_and_keeps_its_last_good_rows() {
     assert_eq!(state("Canonical", None), "done");
 }
 
-#[test]
 fn without_the_role_the_role_is_named() {
     let faults = vec![Fault::new("/locations?", usize::MAX, How::Answer(403, &[], DENIED))];
     let faulty = Faulty::start(azure(), faults);
@@ -122,7 +131,6 @@ fn without_the_role_the_role_is_named() {
     assert_eq!(stderr.trim().lines().count(), 1, "{stderr}");
 }
 
-#[test]
 fn a_list_that_leads_elsewhere_gets_no_token() {
     let evil = r#"{"value":[],"nextLink":"https://evil.example/subscriptions?api-version=1"}"#;
     let round = r#"{"value":[],"nextLink":""}"#;
@@ -142,19 +150,19 @@ fn a_list_that_leads_elsewhere_gets_no_token() {
 }
 
 /// A server that says "try again at once" for ever would be asked without a pause for minutes.
-#[tokio::test]
-async fn a_refusal_that_asks_for_no_wait_is_not_repeated_hot() {
-    let address = answering(429, &[("retry-after", "0")], BUSY.replace("'1'", "'0'")).await;
-    let client = Client::new(address, "scope".into(), vec![Arc::new(SimCredential)]).unwrap();
-    let refused = client.get::<Value>(&["x"], &[]).await.unwrap_err();
-    assert!(refused.is_transient(), "{refused}");
-    assert_eq!(client.traffic().requests.load(Ordering::Relaxed), 5);
+fn a_refusal_that_asks_for_no_wait_is_not_repeated_hot() {
+    threads(async {
+        let address = answering(429, &[("retry-after", "0")], BUSY.replace("'1'", "'0'")).await;
+        let client = Client::new(address, "scope".into(), vec![Arc::new(SimCredential)]).unwrap();
+        let refused = client.get::<Value>(&["x"], &[]).await.unwrap_err();
+        assert!(refused.is_transient(), "{refused}");
+        assert_eq!(client.traffic().requests.load(Ordering::Relaxed), 5);
+    });
 }
 
 /// Names that nobody at Azure promised not to use: too long for a file, control characters, a
 /// formula, parts of paths.
 /// A name that no URL can hold is a gap that is said, not a publisher that is gone.
-#[test]
 fn a_name_that_cannot_be_asked_for_is_said_to_have_failed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("catalog.ndjson");
@@ -172,7 +180,6 @@ fn a_name_that_cannot_be_asked_for_is_said_to_have_failed() {
     assert_eq!(rows(&path).len(), 1);
 }
 
-#[test]
 fn hostile_names_are_crawled_and_printed_without_harm() {
     let long = "x".repeat(300);
     let names =

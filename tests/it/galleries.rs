@@ -1,6 +1,7 @@
 //! Galleries, from the crawl to the lookups: whole, exact, and never short of a row in silence.
 
 use crate::support::{Azure, finish, json, read_json, read_ndjson, timeless};
+use crate::tests;
 use azimg::sim::organisation::{SimDefinition, SimGallery, SimVersion};
 use azimg::sim::{Conditions, Keeps, Organisation, Scale, Sim, World, generate};
 use azimg::source::locations::short_name;
@@ -8,6 +9,16 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+
+tests![
+    a_tenant_is_found_whole_and_exact_and_says_what_it_cannot_see,
+    a_large_tenant_is_found_whole_and_exact_in_few_requests,
+    the_latest_follows_the_rules_in_every_region,
+    what_cannot_be_asked_stands_and_what_is_gone_goes,
+    a_second_run_asks_no_replication_that_is_known,
+    sources_live_beside_each_other,
+    under_quota_the_rows_are_the_same,
+];
 
 /// A tenant with a gallery that is too big for one item, and two subscriptions that cannot be read.
 pub const TENANT: Keeps = Keeps {
@@ -125,7 +136,6 @@ fn check_exact(found: &[Value], expected: &BTreeMap<String, Value>) {
     }
 }
 
-#[test]
 fn a_tenant_is_found_whole_and_exact_and_says_what_it_cannot_see() {
     let mut world = tenant(TENANT);
     let ids = Sim::new(tenant(TENANT), Conditions { subscriptions: 6, ..Conditions::default() });
@@ -165,7 +175,6 @@ fn a_tenant_is_found_whole_and_exact_and_says_what_it_cannot_see() {
 }
 
 /// Forty subscriptions, 120 galleries, 3,000 definitions, 60,000 versions, 5,000 machines.
-#[test]
 fn a_large_tenant_is_found_whole_and_exact_in_few_requests() {
     let world = tenant(Keeps::MANY);
     let organisation = world.organisation.clone();
@@ -187,7 +196,6 @@ fn a_large_tenant_is_found_whole_and_exact_in_few_requests() {
     assert_eq!(machines.as_array().unwrap().len(), organisation.machines.len());
 }
 
-#[test]
 #[allow(clippy::too_many_lines, reason = "one rule, said again from the beginning")]
 fn the_latest_follows_the_rules_in_every_region() {
     let world = tenant(TENANT);
@@ -267,7 +275,6 @@ fn the_latest_follows_the_rules_in_every_region() {
     }
 }
 
-#[test]
 fn what_cannot_be_asked_stands_and_what_is_gone_goes() {
     let world = tenant(TENANT);
     let azure = start(world, 6);
@@ -326,7 +333,6 @@ fn what_cannot_be_asked_stands_and_what_is_gone_goes() {
     assert_eq!(denied[0]["rows"], stands.len());
 }
 
-#[test]
 fn a_second_run_asks_no_replication_that_is_known() {
     let azure = start(tenant(TENANT), 6);
     let folder = tempfile::tempdir().unwrap();
@@ -339,7 +345,6 @@ fn a_second_run_asks_no_replication_that_is_known() {
     assert_eq!(timeless(rows(folder.path())), rows_before);
 }
 
-#[test]
 fn sources_live_beside_each_other() {
     let azure = Azure::start(generate(Scale::Small, 3));
     let folder = tempfile::tempdir().unwrap();
@@ -377,7 +382,6 @@ fn sources_live_beside_each_other() {
 }
 /// The windows of galleries are tight (200 lists of shared definitions in half an hour): what is put
 /// off comes back, and the rows are those without any limit.
-#[test]
 fn under_quota_the_rows_are_the_same() {
     let keeps = Keeps { shared: 60, communities: 4, ..Keeps::FEW };
     let free = tempfile::tempdir().unwrap();

@@ -3,6 +3,7 @@
 use crate::galleries::{TENANT, crawl, rows, start, tenant};
 use crate::support::faulty::{Fault, Faulty, How};
 use crate::support::{finish, paused, timeless};
+use crate::tests;
 use azimg::client::{Answer, Client, Outgoing, Wire};
 use azimg::error::{Error, Result};
 use azimg::sim::{Conditions, Keeps, Sim, SimCredential};
@@ -15,8 +16,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+tests![
+    what_resource_graph_does_not_tell_the_provider_does,
+    at_the_last_delivery_the_provider_stands_in_for_resource_graph,
+    a_row_that_comes_twice_hides_one_that_is_missing,
+];
+
 /// Resource Graph that is cut, short of rows, empty or refused: the provider is asked.
-#[test]
 fn what_resource_graph_does_not_tell_the_provider_does() {
     let keeps = Keeps { communities: 0, ..TENANT };
     let whole = tempfile::tempdir().unwrap();
@@ -55,7 +61,6 @@ impl Wire for NoGraph {
     }
 }
 
-#[test]
 fn at_the_last_delivery_the_provider_stands_in_for_resource_graph() {
     let sim = Sim::new(tenant(Keeps::FEW), Conditions::default());
     let gallery = sim.organisation().galleries.values().next().unwrap().clone();
@@ -117,7 +122,6 @@ fn ask(pages: Vec<Value>) -> (Result<Vec<Value>>, usize) {
 }
 
 /// The count is right, and yet a row is missing: one that moved over the edge of a page comes twice.
-#[test]
 fn a_row_that_comes_twice_hides_one_that_is_missing() {
     let moved = || vec![page(3, &["/a", "/b"], Some("2")), page(3, &["/B"], None)];
     let whole = || vec![page(3, &["/a", "/b"], Some("2")), page(3, &["/c"], None)];

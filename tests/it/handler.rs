@@ -3,7 +3,8 @@
 use crate::support::azurite::Azurite;
 use crate::support::host::TestHost;
 use crate::support::stored::{assert_same, embedded, package, stored};
-use crate::support::{Azure, azimg, finish};
+use crate::support::{Azure, azimg, finish, wait_until};
+use crate::tests;
 use azimg::sim::{Scale, generate};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -12,6 +13,13 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+tests![
+    a_timer_ends_in_the_snapshot_that_the_embedded_host_makes needs [Azurite],
+    a_handler_killed_thirty_times_at_work_ends_with_the_same_rows needs [Azurite],
+    a_handler_without_its_settings_says_so_and_does_not_exit_with_zero,
+    a_handler_that_ends_is_started_again_or_not_by_its_exit_code,
+];
 
 /// Settings with which the work lasts for thirty deaths.
 fn few_at_once(azure: &Azure) -> BTreeMap<String, String> {
@@ -26,7 +34,6 @@ async fn published(host: &TestHost) -> bool {
     host.get("/api/health").await.0 == 200
 }
 
-#[test]
 fn a_timer_ends_in_the_snapshot_that_the_embedded_host_makes() {
     let azurite = Azurite::start();
     let azure = Azure::start(generate(Scale::Small, 31));
@@ -47,7 +54,6 @@ fn a_timer_ends_in_the_snapshot_that_the_embedded_host_makes() {
     assert_same(&stored(&runtime, &azurite), &embedded(&azure));
 }
 
-#[test]
 fn a_handler_killed_thirty_times_at_work_ends_with_the_same_rows() {
     let azurite = Azurite::start();
     let azure = Azure::start_with(generate(Scale::Small, 32), Duration::from_millis(5), None);
@@ -59,9 +65,11 @@ fn a_handler_killed_thirty_times_at_work_ends_with_the_same_rows() {
         host.start().await;
         host.fire("plan").await;
         let kills = async {
+            // Each comes after some more work, of which there is enough for all thirty.
+            let begun = || host.invocations.lock().unwrap().get("crawl").copied().unwrap_or(0);
             for _ in 0..30 {
-                let wait = Duration::from_millis(random.borrow_mut().random_range(10..250));
-                tokio::time::sleep(wait).await;
+                let enough = begun() + random.borrow_mut().random_range(1..4);
+                wait_until("some work", async || begun() >= enough).await;
                 host.kill_at_work().await;
             }
         };
@@ -83,7 +91,6 @@ fn a_handler_killed_thirty_times_at_work_ends_with_the_same_rows() {
     assert_same(&stored, &embedded);
 }
 
-#[test]
 fn a_handler_without_its_settings_says_so_and_does_not_exit_with_zero() {
     let mut command = azimg(&["serve"]);
     let (code, _, stderr) = finish(&mut command);
@@ -107,7 +114,6 @@ fn ending(folder: &Path, code: u8) -> PathBuf {
 
 /// What the host does then is its source's (facts of the Functions host §1); that ours never ends with 0
 /// follows from it.
-#[test]
 fn a_handler_that_ends_is_started_again_or_not_by_its_exit_code() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     for (code, starts, said) in [(0, 1, "Gone"), (200, 7, "error sending"), (1, 3, "HostStopped")] {

@@ -1,6 +1,7 @@
 //! Registries that lie: no answer leads a credential away, and nothing is believed that does not hash.
 
 use crate::registries::entra;
+use crate::tests;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -11,6 +12,15 @@ use serde_json::Value;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::runtime::Runtime;
+
+tests![
+    throttling_is_waited_for,
+    no_answer_leads_a_credential_away,
+    endless_lists_and_bodies_are_bounded,
+    names_that_are_none_are_not_passed_on,
+    a_manifest_that_lies_is_not_believed,
+    a_blob_is_had_from_where_blobs_lie_and_without_a_credential,
+];
 
 /// A server that answers as it is told, and keeps what it was sent.
 pub struct Server {
@@ -66,7 +76,6 @@ pub fn token(path: &str) -> Option<Response> {
 }
 
 /// A registry that wants to be left alone is left alone, by everyone, and asked again.
-#[test]
 fn throttling_is_waited_for() {
     static ASKED: AtomicUsize = AtomicUsize::new(0);
     Runtime::new().unwrap().block_on(async {
@@ -120,7 +129,6 @@ const LEADING_AWAY: [(&str, Answer); 7] = [
     }),
 ];
 
-#[test]
 fn no_answer_leads_a_credential_away() {
     Runtime::new().unwrap().block_on(async {
         for (what, answer) in LEADING_AWAY {
@@ -141,7 +149,6 @@ fn no_answer_leads_a_credential_away() {
     });
 }
 
-#[test]
 fn endless_lists_and_bodies_are_bounded() {
     let cases: [(&str, Answer, &str); 4] = [
         (
@@ -179,7 +186,6 @@ fn endless_lists_and_bodies_are_bounded() {
     });
 }
 
-#[test]
 fn names_that_are_none_are_not_passed_on() {
     Runtime::new().unwrap().block_on(async {
         let evil = server(
@@ -207,7 +213,6 @@ fn sha256(text: &str) -> String {
     format!("sha256:{}", hash.iter().map(|b| format!("{b:02x}")).collect::<String>())
 }
 
-#[test]
 fn a_manifest_that_lies_is_not_believed() {
     const PLAIN: &str = r#"{"schemaVersion":2,"layers":[]}"#;
     let cases: [(&str, Answer, &str); 6] = [
@@ -275,7 +280,6 @@ fn a_manifest_that_lies_is_not_believed() {
     });
 }
 
-#[test]
 fn a_blob_is_had_from_where_blobs_lie_and_without_a_credential() {
     let config = r#"{"os":"linux"}"#;
     let descriptor = |size: usize| azimg::registry::Descriptor {

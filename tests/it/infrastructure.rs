@@ -1,10 +1,20 @@
 //! What `infra/` deploys against what the code reads, calls and writes; and what those say of it who know
 //! Bicep.
 
-use crate::support::{finish, read_json, root, venv};
+use crate::support::needs::{Need, folder};
+use crate::support::{finish, read_json, root};
+use crate::tests;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::process::Command;
+
+tests![
+    app_settings_and_queues_are_those_that_the_code_reads_and_serves,
+    parameters_are_declared_and_explained,
+    every_role_is_listed_with_its_reason_and_no_other,
+    alerts_and_the_workbook_read_what_is_written,
+    bicep_parses_and_checkov_finds_nothing_that_is_not_meant needs [Checkov],
+];
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap()
@@ -30,7 +40,6 @@ fn guids(text: &str) -> BTreeSet<String> {
     text.split(['\'', '`', '"']).filter(is_guid).map(str::to_owned).collect()
 }
 
-#[test]
 fn app_settings_and_queues_are_those_that_the_code_reads_and_serves() {
     let (config, app) = (read("src/config.rs"), read("infra/modules/app.bicep"));
     let settings: Vec<&str> = app
@@ -70,7 +79,6 @@ fn app_settings_and_queues_are_those_that_the_code_reads_and_serves() {
     }
 }
 
-#[test]
 fn parameters_are_declared_and_explained() {
     let main = read("infra/main.bicep");
     let declared: BTreeSet<&str> = main
@@ -96,7 +104,6 @@ fn parameters_are_declared_and_explained() {
     }
 }
 
-#[test]
 fn every_role_is_listed_with_its_reason_and_no_other() {
     let given: BTreeSet<String> = bicep().iter().flat_map(|(_, text)| guids(text)).collect();
     let docs = read("docs/permissions.md");
@@ -111,7 +118,6 @@ fn every_role_is_listed_with_its_reason_and_no_other() {
     assert!(registry.contains("!enablePurge ? []"), "rights to delete are for purging alone");
 }
 
-#[test]
 fn alerts_and_the_workbook_read_what_is_written() {
     let telling = read("src/functions/telling.rs");
     let (alerts, workbook) =
@@ -137,9 +143,8 @@ fn alerts_and_the_workbook_read_what_is_written() {
     }
 }
 
-#[test]
 fn bicep_parses_and_checkov_finds_nothing_that_is_not_meant() {
-    let bin = venv::infrastructure();
+    let bin = folder(Need::Checkov);
     let script = root().join("tests/fixtures/parse_bicep.py");
     let mut parse = Command::new(bin.join("python"));
     parse.arg(script).args(bicep().iter().map(|(name, _)| root().join(name)));

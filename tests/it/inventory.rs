@@ -2,10 +2,20 @@
 
 use crate::registries::world;
 use crate::support::{Azure, finish, json, read_json, read_ndjson};
+use crate::tests;
 use azimg::sim::registries::{SimManifest, SimRegistry};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+tests![
+    every_manifest_is_a_row_and_its_content_is_read_once,
+    details_decide_what_is_read,
+    a_repository_that_is_too_big_for_one_item_is_split,
+    what_cannot_be_asked_keeps_its_rows_and_says_so,
+    lookups_find_container_images,
+    registries_that_are_named_need_no_subscription,
+];
 
 /// Crawls the registries of `azure` into `store`; what the command tells.
 fn crawl(azure: &Azure, store: &Path, more: &[&str]) -> Value {
@@ -97,7 +107,6 @@ fn check(azure: &Azure, store: &Path) {
     }
 }
 
-#[test]
 fn every_manifest_is_a_row_and_its_content_is_read_once() {
     let azure = Azure::start(world(90));
     let folder = tempfile::tempdir().unwrap();
@@ -153,7 +162,6 @@ fn every_manifest_is_a_row_and_its_content_is_read_once() {
     assert_eq!(of(&gone), BTreeSet::from(["removed"]));
 }
 
-#[test]
 fn details_decide_what_is_read() {
     let azure = Azure::start(world(9));
     let folder = tempfile::tempdir().unwrap();
@@ -166,7 +174,6 @@ fn details_decide_what_is_read() {
     }
 }
 
-#[test]
 fn a_repository_that_is_too_big_for_one_item_is_split() {
     let azure = Azure::start(world(3));
     {
@@ -187,7 +194,6 @@ fn a_repository_that_is_too_big_for_one_item_is_split() {
     assert_eq!(azure.asked("ListManifests"), 5 + 10);
 }
 
-#[test]
 fn what_cannot_be_asked_keeps_its_rows_and_says_so() {
     let azure = Azure::start(world(6));
     let folder = tempfile::tempdir().unwrap();
@@ -216,7 +222,6 @@ fn what_cannot_be_asked_keeps_its_rows_and_says_so() {
     assert_eq!(removed.count(), expected(&gone).len());
 }
 
-#[test]
 fn lookups_find_container_images() {
     let azure = Azure::start(world(12));
     let folder = tempfile::tempdir().unwrap();
@@ -261,7 +266,6 @@ fn lookups_find_container_images() {
     assert_eq!(exclusive + shared, layers.values().sum::<u64>());
 }
 
-#[test]
 fn registries_that_are_named_need_no_subscription() {
     let azure = Azure::start(world(4));
     let folder = tempfile::tempdir().unwrap();

@@ -10,6 +10,8 @@
 #![allow(clippy::disallowed_methods, reason = "tests say what environment a program gets")]
 #![allow(clippy::similar_names, clippy::format_collect, clippy::single_match_else)]
 
+use std::process::ExitCode;
+
 mod abuse;
 mod architecture;
 mod catalog;
@@ -25,6 +27,7 @@ mod faults;
 mod galleries;
 mod graph;
 mod handler;
+mod harness;
 mod hostile;
 mod incremental;
 mod infrastructure;
@@ -50,3 +53,47 @@ mod telemetry;
 mod transfers;
 mod usage;
 mod web;
+
+fn main() -> ExitCode {
+    harness::run(&[
+        abuse::TESTS,
+        architecture::TESTS,
+        catalog::TESTS,
+        changes::TESTS,
+        cli::TESTS,
+        consuming::TESTS,
+        crashes::TESTS,
+        crawl::TESTS,
+        deliveries::TESTS,
+        doctor::TESTS,
+        escapes::TESTS,
+        faults::TESTS,
+        galleries::TESTS,
+        graph::TESTS,
+        handler::TESTS,
+        hostile::TESTS,
+        incremental::TESTS,
+        infrastructure::TESTS,
+        inventory::TESTS,
+        operating::TESTS,
+        operations::TESTS,
+        pacing::TESTS,
+        package::TESTS,
+        peers::TESTS,
+        purges::TESTS,
+        quota::TESTS,
+        recorded::TESTS,
+        recordings::TESTS,
+        registries::TESTS,
+        registry_peers::TESTS,
+        retirements::TESTS,
+        scenarios::TESTS,
+        simulation::TESTS,
+        snapshots::TESTS,
+        stores::TESTS,
+        telemetry::TESTS,
+        transfers::TESTS,
+        usage::TESTS,
+        web::TESTS,
+    ])
+}

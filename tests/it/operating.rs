@@ -1,9 +1,14 @@
 //! The commands of docs/operations.md, as they stand there, from an empty folder to a crawl on a schedule.
 
 use crate::support::{cache, root, secrets};
+use crate::tests;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+
+tests![
+    from_an_empty_folder_to_a_crawl_on_a_schedule_by_the_commands_of_the_documentation needs [Operations],
+];
 
 /// The shell commands of a document, in their order.
 fn commands(text: &str) -> String {
@@ -31,7 +36,6 @@ fn lend(target: &Path) {
     }
 }
 
-#[test]
 fn from_an_empty_folder_to_a_crawl_on_a_schedule_by_the_commands_of_the_documentation() {
     let text = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
     let commands = commands(&text);

@@ -3,6 +3,7 @@
 use crate::galleries::tenant;
 use crate::support::faulty::{Fault, Faulty, How};
 use crate::support::{Azure, finish, json, paused};
+use crate::tests;
 use azimg::client::{Client, Outgoing, Wire};
 use azimg::gallery::{Changes, Ended, Galleries, Name, Patience, ShareWith, Sharing};
 use azimg::sim::{Conditions, Keeps, Sim, SimCredential};
@@ -12,6 +13,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use time::OffsetDateTime;
+
+tests![
+    an_update_whose_answer_is_lost_is_made_once,
+    a_change_that_never_arrives_is_given_up_and_says_so,
+    sharing_whose_answer_is_lost_is_made_once,
+    the_command_line_shows_makes_and_follows_a_change,
+    no_signature_is_ever_said,
+];
 
 pub const KEEPS: Keeps = Keeps { versions: 120, machines: 0, ..Keeps::FEW };
 
@@ -122,7 +131,6 @@ pub fn changed(sim: &Sim, operation: &str) -> u64 {
     counts.values().filter_map(Value::as_u64).sum()
 }
 
-#[test]
 fn an_update_whose_answer_is_lost_is_made_once() {
     for lose in [&[][..], &[Loss::After], &[Loss::Before], &[Loss::Before, Loss::After]] {
         let stage = stage(lose);
@@ -147,7 +155,6 @@ fn an_update_whose_answer_is_lost_is_made_once() {
     }
 }
 
-#[test]
 fn a_change_that_never_arrives_is_given_up_and_says_so() {
     let stage = stage(&[Loss::Before; 9]);
     let [gallery, ..] = first(&stage.sim);
@@ -160,7 +167,6 @@ fn a_change_that_never_arrives_is_given_up_and_says_so() {
     assert_eq!(changed(&stage.sim, "UpdateGallery"), 0);
 }
 
-#[test]
 fn sharing_whose_answer_is_lost_is_made_once() {
     let with = ShareWith {
         subscriptions: vec!["12345678-1234-4234-8234-123456789012".into()],
@@ -184,7 +190,6 @@ fn sharing_whose_answer_is_lost_is_made_once() {
     }
 }
 
-#[test]
 fn the_command_line_shows_makes_and_follows_a_change() {
     let azure = Azure::start(tenant(KEEPS));
     let [gallery, definition, version] = first(&azure.sim).map(|name| name.id());
@@ -222,7 +227,6 @@ fn the_command_line_shows_makes_and_follows_a_change() {
 }
 
 /// The address of an operation is signed: it reaches no log and no error.
-#[test]
 fn no_signature_is_ever_said() {
     let faults = vec![Fault::new("capsoperations", usize::MAX, How::Answer(403, &[], "{}"))];
     let faulty = Faulty::start(Azure::start(tenant(KEEPS)), faults);

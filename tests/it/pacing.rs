@@ -1,12 +1,20 @@
 //! Real limits in simulated time: how long a run takes, and how many requests are refused.
 
 use crate::support::fleet::{Direct, Fleet, Luck, app};
+use crate::tests;
 use azimg::sim::{Conditions, Scale, Sim, World, generate};
 use azimg::store::Store;
 use azimg::store::memory::MemoryStore;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
+
+tests![
+    a_registry_is_asked_as_fast_as_it_lets_one,
+    one_process_that_is_told_of_limits_by_answers_is_done_as_soon_as_they_permit,
+    eight_processes_on_one_quota_are_done_as_soon_as_it_permits,
+    two_subscriptions_take_half_as_long,
+];
 
 /// Crawls a region under real limits with so many processes on one quota, in so many subscriptions; how long it took, and the
 /// statistics of the simulated Azure.
@@ -34,7 +42,6 @@ fn crawl(processes: usize, subscriptions: u8, endpoint: &str) -> (Duration, Valu
 
 /// A registry of 9,400 repositories, which takes a minute's worth of reads and more: what no tier allows
 /// one identity at once.
-#[test]
 fn a_registry_is_asked_as_fast_as_it_lets_one() {
     let (took, stats) = crate::support::paused(async {
         let quota = "real".parse().unwrap();
@@ -79,17 +86,14 @@ fn check(processes: usize, subscriptions: u8, endpoint: &str) {
     assert!(throttled * 100 <= requests, "{throttled} of {requests}");
 }
 
-#[test]
 fn one_process_that_is_told_of_limits_by_answers_is_done_as_soon_as_they_permit() {
     check(1, 1, "http://127.0.0.1:1");
 }
 
-#[test]
 fn eight_processes_on_one_quota_are_done_as_soon_as_it_permits() {
     check(8, 1, "https://management.azure.com");
 }
 
-#[test]
 fn two_subscriptions_take_half_as_long() {
     check(1, 2, "https://management.azure.com");
 }

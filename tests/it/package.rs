@@ -2,11 +2,19 @@
 //! would refuse in silence.
 
 use crate::support::{azimg, finish, json, read_json, root};
+use crate::tests;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+
+tests![
+    the_package_has_what_the_host_needs_and_nothing_else_byte_for_byte,
+    what_is_no_program_for_azure_is_said,
+    the_host_finds_nothing_to_refuse,
+    the_profile_that_is_deployed_is_the_one_that_is_named,
+];
 
 fn package(folder: &Path) -> Value {
     json(&mut azimg(&["package", "--out", folder.to_str().unwrap(), "-o", "json"]))
@@ -31,7 +39,6 @@ fn files(folder: &Path) -> BTreeMap<String, u32> {
     found
 }
 
-#[test]
 fn the_package_has_what_the_host_needs_and_nothing_else_byte_for_byte() {
     let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     // Whatever lay there before is not in it.
@@ -71,7 +78,6 @@ fn the_package_has_what_the_host_needs_and_nothing_else_byte_for_byte() {
     assert!(doubts.contains(&"it has the simulated Azure in it"), "{doubts:?}");
 }
 
-#[test]
 fn what_is_no_program_for_azure_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let script = folder.path().join("script");
@@ -92,7 +98,6 @@ fn what_is_no_program_for_azure_is_said() {
 }
 
 /// What the host's source demands (facts of the Functions host §2, §4, §5), on the packaged app.
-#[test]
 fn the_host_finds_nothing_to_refuse() {
     let folder = tempfile::tempdir().unwrap();
     package(folder.path());
@@ -182,7 +187,6 @@ fn check_function(name: &str, function: &Value, routes: &mut BTreeSet<String>) {
     }
 }
 
-#[test]
 fn the_profile_that_is_deployed_is_the_one_that_is_named() {
     let read = |name: &str| std::fs::read_to_string(root().join(name)).unwrap();
     let build = "cargo build --profile dist --no-default-features --features otlp --target x86_64-unknown-linux-gnu";

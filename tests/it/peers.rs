@@ -1,13 +1,22 @@
 //! Programs that are not ours: the Azure SDK and the Azure CLI list from the simulated Azure what
 //! azimg finds there, and a Parquet reader reads what azimg writes.
 
-use crate::support::{Azure, finish, json, peer, root, rows, venv};
+use crate::support::needs::{Need, folder};
+use crate::support::{Azure, finish, json, peer, root, rows};
+use crate::tests;
 use azimg::sim::{SUBSCRIPTION, Scale, generate};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
+
+tests![
+    the_azure_sdk_lists_the_same_images needs [Azure],
+    the_azure_sdk_lists_the_same_galleries needs [Azure],
+    the_azure_cli_lists_the_same_images needs [Azure],
+    a_parquet_reader_finds_proper_types_and_the_same_rows needs [Readers],
+];
 
 fn secure(folder: &Path) -> Azure {
     let tls = folder.join("tls");
@@ -30,9 +39,8 @@ fn crawled(azure: &Azure, folder: &Path) -> BTreeSet<String> {
     rows(&store).iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
 }
 
-#[test]
 fn the_azure_sdk_lists_the_same_images() {
-    let python = venv::azure().join("python");
+    let python = folder(Need::Azure).join("python");
     let folder = tempfile::tempdir().unwrap();
     let azure = secure(folder.path());
     let found = crawled(&azure, folder.path());
@@ -44,9 +52,8 @@ fn the_azure_sdk_lists_the_same_images() {
     assert_eq!(listed, found);
 }
 
-#[test]
 fn the_azure_sdk_lists_the_same_galleries() {
-    let python = venv::azure().join("python");
+    let python = folder(Need::Azure).join("python");
     let folder = tempfile::tempdir().unwrap();
     let azure = secure(folder.path());
     let store = folder.path().join("store");
@@ -72,9 +79,8 @@ fn the_azure_sdk_lists_the_same_galleries() {
     assert_eq!(of(&["graph"]), own);
 }
 
-#[test]
 fn the_azure_cli_lists_the_same_images() {
-    let az = venv::azure().join("az");
+    let az = folder(Need::Azure).join("az");
     let folder = tempfile::tempdir().unwrap();
     let azure = secure(folder.path());
     let found = crawled(&azure, folder.path());
@@ -90,9 +96,8 @@ fn the_azure_cli_lists_the_same_images() {
     assert_eq!(listed, found);
 }
 
-#[test]
 fn a_parquet_reader_finds_proper_types_and_the_same_rows() {
-    let python = venv::readers().join("python");
+    let python = folder(Need::Readers).join("python");
     let folder = tempfile::tempdir().unwrap();
     let azure = secure(folder.path());
     crawled(&azure, folder.path());

@@ -3,6 +3,7 @@
 
 use crate::support::oci::{How, Oci};
 use crate::support::{finish, json, read_json};
+use crate::tests;
 use crate::transfers::{Layout, digest};
 use async_trait::async_trait;
 use axum::http::Method;
@@ -22,6 +23,16 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 use time::OffsetDateTime;
+
+tests![
+    what_is_protected_never_goes_in_ten_thousand_plans,
+    a_repository_that_is_never_quiet_is_given_up,
+    brakes_and_ages_hold,
+    a_repository_that_hides_something_is_left_alone,
+    what_runs_is_never_purged,
+    a_purge_is_planned_reviewed_applied_and_undone needs [Registry],
+    indexes_signatures_and_what_is_referred_to_are_spared needs [Registry],
+];
 
 fn now() -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(1_795_000_000).unwrap()
@@ -387,7 +398,6 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
-#[test]
 fn what_is_protected_never_goes_in_ten_thousand_plans() {
     let seeds = number("AZIMG_SEED").map_or(0..10_000, |seed| seed..seed + 1);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -453,7 +463,6 @@ fn what_is_protected_never_goes_in_ten_thousand_plans() {
 }
 
 /// A repository that says each time that it was changed: the purge ends, and can be gone on with.
-#[test]
 fn a_repository_that_is_never_quiet_is_given_up() {
     let mut world = World::new(1, 0.0);
     world.is_restless = true;
@@ -474,7 +483,6 @@ fn a_repository_that_is_never_quiet_is_given_up() {
     assert!(applied.failed[0].reason.contains("when it is quiet"), "{applied:?}");
 }
 
-#[test]
 fn brakes_and_ages_hold() {
     let one = |text: &str| text.parse::<Brake>();
     assert!(one("-1").is_err() && one("101%").is_err() && one("x").is_err());
@@ -511,7 +519,6 @@ fn brakes_and_ages_hold() {
 }
 
 /// What is hidden from lists may need anything; and a repository that is never quiet is given up.
-#[test]
 fn a_repository_that_hides_something_is_left_alone() {
     let azure = crate::support::Azure::start(crate::registries::world(6));
     let server = azure.sim.registries()[0].login_server.clone();
@@ -545,7 +552,6 @@ fn a_repository_that_hides_something_is_left_alone() {
     assert_eq!(after.manifests.len(), before.manifests.len());
 }
 
-#[test]
 fn what_runs_is_never_purged() {
     let azure = crate::support::Azure::start(crate::registries::world(6));
     let registry = azure.sim.registries()[0].clone();
@@ -616,7 +622,6 @@ fn tags(oci: &Oci) -> BTreeSet<String> {
     rows.as_array().unwrap().iter().map(name).collect()
 }
 
-#[test]
 fn a_purge_is_planned_reviewed_applied_and_undone() {
     let oci = Oci::start();
     let folder = tempfile::tempdir().unwrap();
@@ -696,7 +701,6 @@ fn a_purge_is_planned_reviewed_applied_and_undone() {
     assert!(run(&apply).2.contains("make another"));
 }
 
-#[test]
 fn indexes_signatures_and_what_is_referred_to_are_spared() {
     let oci = Oci::start();
     let folder = tempfile::tempdir().unwrap();

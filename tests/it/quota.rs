@@ -2,6 +2,7 @@
 
 use crate::support::faulty::{Fault, Faulty, How};
 use crate::support::{Azure, finish, json, rows, timeless};
+use crate::tests;
 use azimg::config::{Config, Flags};
 use azimg::functions::{Event, FUNCTIONS, Trigger};
 use azimg::sim::{Scale, SimCredential, generate};
@@ -10,6 +11,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use time::OffsetDateTime;
 
+tests![
+    rows_under_quota_equal_those_without,
+    an_item_whose_quota_is_spent_for_long_comes_back_later,
+    a_quota_that_makes_no_sense_is_refused,
+];
+
 fn crawl(azure: &Azure) -> (Value, Vec<Value>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();
@@ -17,7 +24,6 @@ fn crawl(azure: &Azure) -> (Value, Vec<Value>) {
     (result, timeless(rows(folder.path())))
 }
 
-#[test]
 fn rows_under_quota_equal_those_without() {
     let world = || generate(Scale::Small, 71);
     let (_, free) = crawl(&Azure::start(world()));
@@ -29,7 +35,6 @@ fn rows_under_quota_equal_those_without() {
     assert_eq!(limited.sim.stats.to_json()["throttled"], result["throttled"]);
 }
 
-#[test]
 fn an_item_whose_quota_is_spent_for_long_comes_back_later() {
     let wait = How::Answer(429, &[("retry-after", "900")], "{\"code\":\"OperationNotAllowed\"}");
     let faults = vec![Fault::new("/publishers/debian/", 1, wait)];
@@ -61,7 +66,6 @@ fn an_item_whose_quota_is_spent_for_long_comes_back_later() {
     });
 }
 
-#[test]
 fn a_quota_that_makes_no_sense_is_refused() {
     let mut command = crate::support::azimg(&["sim", "--quota", "offers=many"]);
     let (code, _, stderr) = finish(&mut command);

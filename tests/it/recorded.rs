@@ -3,6 +3,7 @@
 
 use crate::galleries::tenant;
 use crate::support::replay::{Exchange, exchanges, recordings};
+use crate::tests;
 use axum::body::Body;
 use axum::http::Request;
 use azimg::image::gallery::{GalleryImage, Kind};
@@ -15,6 +16,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+
+tests![
+    every_recorded_body_gives_its_row needs [Recordings],
+    the_simulated_azure_answers_in_the_recorded_shapes needs [Recordings],
+    recorded_queries_of_resource_graph_are_answered_in_their_shapes needs [Recordings],
+];
 
 /// What a path asks for: the parts that are no names.
 fn form(path: &str) -> String {
@@ -124,9 +131,8 @@ fn check_version(row: &GalleryImage, said: &Value) {
     assert_eq!(row.replication.len(), states.map_or(0, Vec::len));
 }
 
-#[test]
 fn every_recorded_body_gives_its_row() {
-    let Some(folder) = recordings() else { return };
+    let folder = recordings();
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
     for exchange in all(&folder).iter().filter(|e| e.status / 100 == 2 && !e.body.is_empty()) {
         let form = form(&exchange.path);
@@ -265,9 +271,8 @@ fn translated(sim: &Sim, form: &str) -> Option<String> {
     Some(path)
 }
 
-#[test]
 fn the_simulated_azure_answers_in_the_recorded_shapes() {
-    let Some(folder) = recordings() else { return };
+    let folder = recordings();
     let keeps = Keeps { communities: 1, shared: 2, machines: 0, ..Keeps::FEW };
     let sim = Sim::new(tenant(keeps), Conditions::default());
     let mut shapes: BTreeMap<(String, String, bool), Vec<Exchange>> = BTreeMap::new();
@@ -347,9 +352,8 @@ fn the_simulated_azure_answers_in_the_recorded_shapes() {
     }
 }
 
-#[test]
 fn recorded_queries_of_resource_graph_are_answered_in_their_shapes() {
-    let Some(folder) = recordings() else { return };
+    let folder = recordings();
     let sim = Sim::new(tenant(Keeps::FEW), Conditions::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let uri = "/providers/Microsoft.ResourceGraph/resources?api-version=2024-04-01";

@@ -2,7 +2,9 @@
 
 use crate::support::faulty::answering;
 use crate::support::replay::{Exchange, Replay, SUBSCRIPTION, exchanges, recordings};
+use crate::support::threads;
 use crate::support::{Azure, finish, json, rows};
+use crate::tests;
 use azimg::client::{Client, RetryPolicy};
 use azimg::error::ErrorKind;
 use azimg::sim::{Scale, SimCredential, generate};
@@ -11,6 +13,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+
+tests![
+    a_location_recorded_in_2019_with_every_single_image_is_found_whole needs [Recordings],
+    a_location_recorded_in_2024_with_properties_is_found_whole needs [Recordings],
+    a_live_lookup_finds_canonical_whatever_the_case needs [Recordings],
+    an_unknown_location_is_answered_with_the_nearest_names needs [Recordings],
+    every_recorded_location_parses_in_its_oldest_and_newest_form needs [Recordings],
+    every_recorded_error_is_understood needs [Recordings],
+];
 
 /// The executable, led to the stand-in, with tokens from a simulated identity endpoint.
 fn azimg(identity: &Azure, replay: &Replay, arguments: &[&str]) -> Command {
@@ -68,7 +79,7 @@ fn crawled(identity: &Azure, replay: &Replay, location: &str, store: &Path) -> V
 }
 
 fn crawl_finds_what_was_recorded(location: &str, at_least: usize) {
-    let Some(folder) = recordings() else { return };
+    let folder = recordings();
     let all = marketplace(&folder);
     let replay = Replay::start(&all);
     let identity = Azure::start(generate(Scale::Small, 1));
@@ -114,19 +125,16 @@ fn crawl_finds_what_was_recorded(location: &str, at_least: usize) {
     }
 }
 
-#[test]
 fn a_location_recorded_in_2019_with_every_single_image_is_found_whole() {
     crawl_finds_what_was_recorded("westcentralus", 500);
 }
 
-#[test]
 fn a_location_recorded_in_2024_with_properties_is_found_whole() {
     crawl_finds_what_was_recorded("westus", 500);
 }
 
-#[test]
 fn a_live_lookup_finds_canonical_whatever_the_case() {
-    let Some(folder) = recordings() else { return };
+    let folder = recordings();
     let replay = Replay::start(&marketplace(&folder));
     let identity = Azure::start(generate(Scale::Small, 1));
     for part in ["canonical", "CANON"] {
@@ -143,9 +151,8 @@ fn a_live_lookup_finds_canonical_whatever_the_case() {
     }
 }
 
-#[test]
 fn an_unknown_location_is_answered_with_the_nearest_names() {
-    let Some(folder) = recordings() else { return };
+    let folder = recordings();
     let replay = Replay::start(&marketplace(&folder));
     let identity = Azure::start(generate(Scale::Small, 1));
     let store = tempfile::tempdir().unwrap();
@@ -158,9 +165,8 @@ fn an_unknown_location_is_answered_with_the_nearest_names() {
     assert_eq!(stderr.trim().lines().count(), 1, "{stderr}");
 }
 
-#[test]
 fn every_recorded_location_parses_in_its_oldest_and_newest_form() {
-    let Some(folder) = recordings() else { return };
+    let folder = recordings();
     let all = marketplace(&folder);
     let identity = Azure::start(generate(Scale::Small, 1));
     for newest in [false, true] {
@@ -180,40 +186,41 @@ fn every_recorded_location_parses_in_its_oldest_and_newest_form() {
     }
 }
 
-#[tokio::test]
-async fn every_recorded_error_is_understood() {
-    let Some(folder) = recordings() else { return };
-    let errors = exchanges(&folder, "errors.jsonl.gz");
-    assert!(errors.len() > 100);
-    for error in errors.into_iter().filter(|error| error.status >= 400) {
-        let address = answering(error.status, &[], error.body.clone()).await;
-        let client = Client::new(address, "scope".into(), vec![Arc::new(SimCredential)])
-            .unwrap()
-            .with_retry(RetryPolicy {
-                budget: std::time::Duration::ZERO,
-                ..RetryPolicy::default()
-            });
-        let refused = client.get::<Value>(&["x"], &[]).await.unwrap_err();
-        let expected = match error.status {
-            401 => ErrorKind::Unauthenticated,
-            403 => ErrorKind::Denied,
-            404 | 410 => ErrorKind::NotFound,
-            409 => ErrorKind::Conflict,
-            408 | 429 | 500 | 502 | 503 | 504 => ErrorKind::Transient,
-            _ => ErrorKind::Invalid,
-        };
-        let text = refused.to_string();
-        // A wait that is not worth a worker's time is for the queue.
-        let long = refused.retry_after().is_some_and(|wait| wait.as_secs() > 20);
-        let expected = if long { ErrorKind::Throttled } else { expected };
-        assert_eq!(refused.kind(), expected, "{text}");
-        assert!(text.starts_with(&format!("GET /x: {}", error.status)), "{text}");
-        if error.status == 429 {
-            assert!(refused.retry_after().is_some(), "{text}");
-            if let Some((_, seconds)) = error.body.split_once("try again after '") {
-                let seconds: u64 = seconds.split('\'').next().unwrap().parse().unwrap();
-                assert_eq!(refused.retry_after().unwrap().as_secs(), seconds, "{text}");
+fn every_recorded_error_is_understood() {
+    threads(async {
+        let folder = recordings();
+        let errors = exchanges(&folder, "errors.jsonl.gz");
+        assert!(errors.len() > 100);
+        for error in errors.into_iter().filter(|error| error.status >= 400) {
+            let address = answering(error.status, &[], error.body.clone()).await;
+            let client = Client::new(address, "scope".into(), vec![Arc::new(SimCredential)])
+                .unwrap()
+                .with_retry(RetryPolicy {
+                    budget: std::time::Duration::ZERO,
+                    ..RetryPolicy::default()
+                });
+            let refused = client.get::<Value>(&["x"], &[]).await.unwrap_err();
+            let expected = match error.status {
+                401 => ErrorKind::Unauthenticated,
+                403 => ErrorKind::Denied,
+                404 | 410 => ErrorKind::NotFound,
+                409 => ErrorKind::Conflict,
+                408 | 429 | 500 | 502 | 503 | 504 => ErrorKind::Transient,
+                _ => ErrorKind::Invalid,
+            };
+            let text = refused.to_string();
+            // A wait that is not worth a worker's time is for the queue.
+            let long = refused.retry_after().is_some_and(|wait| wait.as_secs() > 20);
+            let expected = if long { ErrorKind::Throttled } else { expected };
+            assert_eq!(refused.kind(), expected, "{text}");
+            assert!(text.starts_with(&format!("GET /x: {}", error.status)), "{text}");
+            if error.status == 429 {
+                assert!(refused.retry_after().is_some(), "{text}");
+                if let Some((_, seconds)) = error.body.split_once("try again after '") {
+                    let seconds: u64 = seconds.split('\'').next().unwrap().parse().unwrap();
+                    assert_eq!(refused.retry_after().unwrap().as_secs(), seconds, "{text}");
+                }
             }
         }
-    }
+    });
 }

@@ -2,16 +2,21 @@
 //! same.
 
 use crate::support::oci::Oci;
-use crate::support::{finish, json, root, venv};
+use crate::support::{finish, json, python, root};
+use crate::tests;
 use crate::transfers::Layout;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
 
+tests![
+    the_sdk_and_azimg_agree_on_a_registry needs [Registry, Azure],
+];
+
 /// What the SDK says when it does that.
 fn sdk(oci: &Oci, endpoint: &str, line: &[&str]) -> Value {
     let authority = oci.folder.path().join("tls/ca.pem");
-    let mut command = Command::new(venv::registry().join("python"));
+    let mut command = Command::new(python::registry().unwrap().join("python"));
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
     command.env("HOME", oci.folder.path());
     command.env("REQUESTS_CA_BUNDLE", &authority).env("SSL_CERT_FILE", &authority);
@@ -65,7 +70,6 @@ fn push(oci: &Oci, name: &str, folder: &Path, seed: &str) -> Value {
     azimg(oci, &["push", &oci.at(name), layout.0.to_str().unwrap()])
 }
 
-#[test]
 fn the_sdk_and_azimg_agree_on_a_registry() {
     let oci = Oci::start();
     let endpoint = oci.secure();

@@ -3,6 +3,7 @@
 use crate::galleries::tenant;
 use crate::operations::{KEEPS, Loss, Stage, changed, on, stage};
 use crate::support::paused;
+use crate::tests;
 use azimg::gallery::retire::{
     Action, Ledger, PLAN_VERSION, RetirePlan, Retired, Rules, State, World, plan,
 };
@@ -16,6 +17,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use time::OffsetDateTime;
+
+tests![
+    a_retirement_that_dies_anywhere_is_gone_on_with_and_ends_as_planned,
+    a_plan_that_the_world_left_behind_does_nothing,
+    no_plan_takes_what_must_stay,
+    a_plan_that_was_edited_takes_nothing_that_must_stay,
+    a_ledger_that_is_cut_at_any_byte_is_gone_on_with,
+    one_plan_is_applied_by_one_at_a_time,
+];
 
 /// A plan over every definition, as the command makes it.
 async fn planned(stage: &Stage, rules: &Rules) -> RetirePlan {
@@ -55,7 +65,6 @@ fn ids(sim: &Sim) -> BTreeSet<String> {
     ids
 }
 
-#[test]
 fn a_retirement_that_dies_anywhere_is_gone_on_with_and_ends_as_planned() {
     for action in [Action::Delete, Action::Exclude, Action::EndOfLife] {
         let rules = Rules { keep: 3, older_than_days: Some(1), action, max_percent: 100 };
@@ -112,7 +121,6 @@ fn a_retirement_that_dies_anywhere_is_gone_on_with_and_ends_as_planned() {
 
 type Change = fn(&Sim);
 
-#[test]
 fn a_plan_that_the_world_left_behind_does_nothing() {
     let rules = Rules { keep: 3, older_than_days: None, action: Action::Delete, max_percent: 100 };
     let changes: [(&str, Change); 3] = [
@@ -202,7 +210,6 @@ proptest! {
 
     /// Whatever there is: the latest stays everywhere, so do the newest, what something stands on, and
     /// a version in each region where something stands on the definition.
-    #[test]
     fn no_plan_takes_what_must_stay(
         versions in prop::collection::vec(
             (any::<bool>(), prop::bool::weighted(0.2), prop::bool::weighted(0.2),
@@ -273,7 +280,6 @@ type Edit = fn(&mut RetirePlan);
 
 /// People look at a plan before it is done, and some change it: what is written into it must still be
 /// what the rules let go, of that definition and in that way.
-#[test]
 fn a_plan_that_was_edited_takes_nothing_that_must_stay() {
     let rules = Rules { keep: 3, older_than_days: None, action: Action::Exclude, max_percent: 100 };
     let edits: [(&str, Edit); 4] = [
@@ -307,7 +313,6 @@ fn a_plan_that_was_edited_takes_nothing_that_must_stay() {
 
 /// A crash cuts the last line anywhere: within a character, or just before the end of the line. What
 /// was whole counts, and what is written next is whole.
-#[test]
 fn a_ledger_that_is_cut_at_any_byte_is_gone_on_with() {
     let retired = |name: &str| Retired {
         id: format!("/subscriptions/s/résumé/{name}"),
@@ -335,7 +340,6 @@ fn a_ledger_that_is_cut_at_any_byte_is_gone_on_with() {
 }
 
 /// A schedule that overlaps itself: the second one is refused while the first is at work.
-#[test]
 fn one_plan_is_applied_by_one_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger");

@@ -7,6 +7,7 @@
 
 use crate::support::fleet::{Direct, Fleet, Luck, app};
 use crate::support::steps::{Around, Stepped};
+use crate::tests;
 use async_trait::async_trait;
 use azimg::error::{Error, Result};
 use azimg::sim::{Conditions, FaultsSpec, Keeps, QuotaSpec, Scale, Sim, World, generate};
@@ -21,6 +22,8 @@ use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
+
+tests![whatever_happens_the_snapshot_is_the_same slow "two hundred whole runs"];
 
 /// A step on the store fails, now and then; what it was to do may have been done.
 #[derive(Debug)]
@@ -274,7 +277,6 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
-#[test]
 fn whatever_happens_the_snapshot_is_the_same() {
     // The order of hash maps is another each time: a seed may have to be replayed often.
     let seeds: Vec<u64> = match number("AZIMG_SEED") {

@@ -1,6 +1,8 @@
 //! One contract, every store.
 
 use crate::support::azurite::Azurite;
+use crate::support::{threads, wait_until};
+use crate::tests;
 use azimg::config::{Config, Flags};
 use azimg::store::local::LocalStore;
 use azimg::store::memory::MemoryStore;
@@ -9,6 +11,12 @@ use azimg::work::{RunId, SourceName};
 use std::collections::HashMap;
 use std::sync::Arc;
 use time::OffsetDateTime;
+
+tests![
+    memory_keeps_the_contract,
+    a_folder_keeps_the_contract,
+    azure_blobs_keep_the_contract needs [Azurite],
+];
 
 async fn contract(store: Arc<dyn Store>) {
     store.prepare().await.unwrap();
@@ -22,13 +30,7 @@ async fn contract(store: Arc<dyn Store>) {
     assert!(refused.to_string().contains("another crawl"), "{refused}");
     drop(claim);
     // Giving back may take a moment where it is a request.
-    for _ in 0..100 {
-        if store.claim().await.is_ok() {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
-    panic!("the claim was not given back");
+    wait_until("the claim that was given back", async || store.claim().await.is_ok()).await;
 }
 
 async fn create_once(store: &dyn Store) {
@@ -102,30 +104,33 @@ async fn stream(store: &dyn Store) {
     assert_eq!(store.get(&key).await.unwrap().unwrap().bytes, bytes);
 }
 
-#[tokio::test]
-async fn memory_keeps_the_contract() {
-    contract(Arc::new(MemoryStore::default())).await;
+fn memory_keeps_the_contract() {
+    threads(async {
+        contract(Arc::new(MemoryStore::default())).await;
+    });
 }
 
-#[tokio::test]
-async fn a_folder_keeps_the_contract() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = folder.path().join("new");
-    contract(Arc::new(LocalStore::new(&store))).await;
-    // Whoever may read the folder may read what is in it, as far as the umask goes.
-    let plain = folder.path().join("plain");
-    std::fs::write(&plain, "x").unwrap();
-    let mode = |path: &std::path::Path| {
-        std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(path).unwrap())
-    };
-    assert_eq!(mode(&store.join("current.json")), mode(&plain));
+fn a_folder_keeps_the_contract() {
+    threads(async {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().join("new");
+        contract(Arc::new(LocalStore::new(&store))).await;
+        // Whoever may read the folder may read what is in it, as far as the umask goes.
+        let plain = folder.path().join("plain");
+        std::fs::write(&plain, "x").unwrap();
+        let mode = |path: &std::path::Path| {
+            std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(path).unwrap())
+        };
+        assert_eq!(mode(&store.join("current.json")), mode(&plain));
+    });
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn azure_blobs_keep_the_contract() {
-    let azurite = tokio::task::spawn_blocking(Azurite::start).await.unwrap();
-    let environment = HashMap::from([("AzimgStorage".to_owned(), azurite.connection())]);
-    let flags = Flags { store: Some("azurite".into()), ..Flags::default() };
-    let store = Config::from(environment, flags).unwrap().store().unwrap();
-    contract(store).await;
+fn azure_blobs_keep_the_contract() {
+    threads(async {
+        let azurite = tokio::task::spawn_blocking(Azurite::start).await.unwrap();
+        let environment = HashMap::from([("AzimgStorage".to_owned(), azurite.connection())]);
+        let flags = Flags { store: Some("azurite".into()), ..Flags::default() };
+        let store = Config::from(environment, flags).unwrap().store().unwrap();
+        contract(store).await;
+    });
 }

@@ -2,12 +2,18 @@
 //! secrets to nobody.
 
 use crate::support::collector::{Collector, Heard, texts};
-use crate::support::{Azure, finish, json, secrets};
+use crate::support::{Azure, finish, json, secrets, wait_for};
+use crate::tests;
 use azimg::sim::{Scale, generate};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use serde_json::{Value, json as value};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+
+tests![
+    a_crawl_tells_a_collector_what_it_asked_and_what_came_of_it,
+    a_collector_that_is_away_is_said_and_harms_nothing,
+    an_invocation_belongs_to_the_trace_of_its_host_and_each_line_says_whose_it_is,
+];
 
 /// The variables that name a collector; nothing of a short life is to be dropped.
 fn exporting(command: &mut Command, collector: &Collector) {
@@ -19,7 +25,6 @@ fn named<'a>(heard: &'a Heard, name: &str) -> Vec<&'a Span> {
     heard.spans.iter().filter(|span| span.name == name).collect()
 }
 
-#[test]
 fn a_crawl_tells_a_collector_what_it_asked_and_what_came_of_it() {
     let azure = Azure::start(generate(Scale::Small, 91));
     let collector = Collector::start();
@@ -62,7 +67,6 @@ fn a_crawl_tells_a_collector_what_it_asked_and_what_came_of_it() {
     secrets::assert_none(&String::from_utf8_lossy(&heard.bytes), "what is exported");
 }
 
-#[test]
 fn a_collector_that_is_away_is_said_and_harms_nothing() {
     let azure = Azure::start(generate(Scale::Small, 92));
     let folder = tempfile::tempdir().unwrap();
@@ -85,11 +89,7 @@ impl Serving {
         let command = command.env("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string());
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let this = Self { child, address: format!("http://127.0.0.1:{port}") };
-        let began = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(began.elapsed() < Duration::from_secs(30));
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        wait_for("the handler", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
         this
     }
 
@@ -116,7 +116,6 @@ fn post(address: &str, name: &str, envelope: &Value) -> u16 {
     answer.unwrap().status().as_u16()
 }
 
-#[test]
 fn an_invocation_belongs_to_the_trace_of_its_host_and_each_line_says_whose_it_is() {
     let azure = Azure::start(generate(Scale::Small, 93));
     let collector = Collector::start();
@@ -136,13 +135,9 @@ fn an_invocation_belongs_to_the_trace_of_its_host_and_each_line_says_whose_it_is
         .header("traceparent", format!("00-{TRACE}-00f067aa0ba902b7-01"))
         .send();
     assert_eq!(lookup.unwrap().status().as_u16(), 503);
-    let began = Instant::now();
     let names = ["sweep", "publish", "GET /api/health"];
     let all = |heard: &Heard| names.iter().all(|name| !named(heard, name).is_empty());
-    while !all(&collector.heard.lock().unwrap()) {
-        assert!(began.elapsed() < Duration::from_secs(30), "spans do not arrive");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_for("the spans", || all(&collector.heard.lock().unwrap()).then_some(()));
     for name in names {
         let heard = collector.heard.lock().unwrap();
         let trace: String =

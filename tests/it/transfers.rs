@@ -1,14 +1,26 @@
 //! Images up and down, against a real registry: whole, resumed, verified; `skopeo` reads what was
 //! pushed, and what it pushes is read.
 
+use crate::support::debian;
+use crate::support::needs::Need;
 use crate::support::oci::{How, Oci};
 use crate::support::{finish, json, read_json};
+use crate::tests;
 use axum::http::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+tests![
+    an_index_goes_up_and_comes_down_as_it_was needs [Registry],
+    a_blob_that_is_deleted_comes_back_with_the_next_push needs [Registry],
+    what_skopeo_pushes_is_pulled_and_what_docker_saves_is_pushed needs [Registry],
+    files_are_an_artifact_and_may_refer_to_an_image needs [Registry],
+    an_upload_goes_on_where_it_broke_off needs [Registry],
+    a_download_goes_on_where_it_broke_off_and_nothing_wrong_gets_its_name needs [Registry],
+];
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -111,7 +123,8 @@ fn succeed(command: &mut Command) -> Value {
 
 fn skopeo(oci: &Oci, arguments: &[&str]) -> Value {
     let mut command = Command::new("skopeo");
-    command.args(arguments).env("HOME", oci.folder.path());
+    debian::on_path(&mut command, Need::Registry, &[]);
+    command.arg("--insecure-policy").args(arguments).env("HOME", oci.folder.path());
     command.env("XDG_RUNTIME_DIR", oci.folder.path());
     succeed(&mut command)
 }
@@ -127,7 +140,6 @@ fn two_platforms(root: &Path) -> Layout {
     layout
 }
 
-#[test]
 fn an_index_goes_up_and_comes_down_as_it_was() {
     let oci = Oci::start();
     let folder = tempfile::tempdir().unwrap();
@@ -192,7 +204,6 @@ fn blob(layout: &Layout, digest: &str) -> PathBuf {
     layout.0.join("blobs/sha256").join(&digest[7..])
 }
 
-#[test]
 fn a_blob_that_is_deleted_comes_back_with_the_next_push() {
     let oci = Oci::start();
     let folder = tempfile::tempdir().unwrap();
@@ -212,7 +223,6 @@ fn a_blob_that_is_deleted_comes_back_with_the_next_push() {
     assert_eq!(push()["uploaded"], 1);
 }
 
-#[test]
 fn what_skopeo_pushes_is_pulled_and_what_docker_saves_is_pushed() {
     let oci = Oci::start();
     let folder = tempfile::tempdir().unwrap();
@@ -264,7 +274,6 @@ fn what_skopeo_pushes_is_pulled_and_what_docker_saves_is_pushed() {
     skopeo(&oci, &["copy", "--src-tls-verify=false", "--src-creds", &credentials, &image, &back]);
 }
 
-#[test]
 fn files_are_an_artifact_and_may_refer_to_an_image() {
     let oci = Oci::start();
     let folder = tempfile::tempdir().unwrap();
@@ -309,7 +318,6 @@ fn files_are_an_artifact_and_may_refer_to_an_image() {
     assert_eq!(inspected["referrers"][0]["artifactType"], "application/vnd.example.signature");
 }
 
-#[test]
 fn an_upload_goes_on_where_it_broke_off() {
     let oci = Oci::start();
     let folder = tempfile::tempdir().unwrap();
@@ -364,7 +372,6 @@ fn an_upload_goes_on_where_it_broke_off() {
     }
 }
 
-#[test]
 fn a_download_goes_on_where_it_broke_off_and_nothing_wrong_gets_its_name() {
     let oci = Oci::start();
     let folder = tempfile::tempdir().unwrap();

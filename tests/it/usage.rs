@@ -2,11 +2,13 @@
 
 use crate::galleries::rows;
 use crate::support::{Azure, json};
+use crate::tests;
 use azimg::sim::{Keeps, Scale, generate};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-#[test]
+tests![machines_are_joined_with_their_images, lookups_over_http_have_galleries_too,];
+
 fn machines_are_joined_with_their_images() {
     let world = generate(Scale::Small, 4).keeping(Keeps { machines: 120, ..Keeps::FEW }, 4);
     let organisation = world.organisation.clone();
@@ -60,7 +62,6 @@ fn rows_by_id(rows: &[Value]) -> BTreeMap<String, &Value> {
     rows.iter().map(|row| (row["id"].as_str().unwrap().to_lowercase(), row)).collect()
 }
 
-#[test]
 fn lookups_over_http_have_galleries_too() {
     let world = generate(Scale::Small, 9).keeping(Keeps { machines: 50, ..Keeps::FEW }, 9);
     let azure = Azure::start(world);

@@ -1,24 +1,24 @@
 //! Azurite: real blobs and queues, from npm, pinned, kept in the cache folder.
 
-use super::{cache, prepare_once};
+use super::needs::{self, Need};
+use super::{cache, wait_for};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// The newest that runs on Node 20; it refuses the SDK's API version unless told not to check.
 const VERSION: &str = "3.35.0";
 
-fn install() -> PathBuf {
-    prepare_once("azurite", VERSION, |folder| {
-        let output = Command::new("npm")
-            .args(["install", "--no-audit", "--no-fund", "--prefix"])
-            .arg(folder)
-            .arg(format!("azurite@{VERSION}"))
-            .output()
-            .expect("these tests need npm: install Node.js 20 or later");
-        let text = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "npm could not fetch azurite {VERSION}: {text}");
+/// Fetches it, where it is not there yet.
+pub fn install() -> Result<PathBuf, String> {
+    let says = format!("from npm: azurite@{VERSION}");
+    needs::once("azurite", VERSION, &says, |folder| {
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"]);
+        npm.arg(folder).arg(format!("azurite@{VERSION}"));
+        needs::step(&mut npm, "it needs npm, of Node.js 20 or later")
     })
 }
 
@@ -29,13 +29,26 @@ pub struct Azurite {
     queue: u16,
 }
 
+/// A port that nobody listens at. It lies below those that the system hands out by itself, so that no other
+/// socket of the tests gets it before whoever it was asked for.
 pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    const PORTS: std::ops::Range<u16> = 12_000..32_000;
+    static NEXT: OnceLock<AtomicU16> = OnceLock::new();
+    let next = NEXT.get_or_init(|| rand::random_range(PORTS).into());
+    loop {
+        let port = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |port| {
+            Some(if port + 1 < PORTS.end { port + 1 } else { PORTS.start })
+        });
+        let port = port.unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Azurite {
     pub fn start() -> Self {
-        let folder = install();
+        let folder = needs::folder(Need::Azurite);
         let (blob, queue, table) = (free_port(), free_port(), free_port());
         let log = std::fs::File::create(cache("logs").join(format!("azurite-{blob}.log"))).unwrap();
         let child = Command::new("node")
@@ -51,12 +64,8 @@ impl Azurite {
             .spawn()
             .expect("these tests need node: install Node.js 20 or later");
         let this = Self { child, blob, queue };
-        let started = Instant::now();
         for port in [blob, queue] {
-            while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-                assert!(started.elapsed() < Duration::from_mins(1), "Azurite does not start");
-                std::thread::sleep(Duration::from_millis(50));
-            }
+            wait_for("Azurite", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
         }
         this
     }

@@ -10,6 +10,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
 
 /// What happens to requests whose path contains `on`, after the first `after`, `times` times.
 pub struct Fault {
@@ -27,6 +28,8 @@ pub enum How {
     Cut,
     /// None at all.
     Never,
+    /// The true answer, once [`Faulty::release`] lets it go.
+    Held,
 }
 
 impl Fault {
@@ -42,6 +45,7 @@ pub struct Faulty {
     /// The paths that were asked.
     pub seen: Arc<Mutex<Vec<String>>>,
     faults: Arc<Vec<Fault>>,
+    gate: Arc<Semaphore>,
     _runtime: Runtime,
 }
 
@@ -49,6 +53,7 @@ struct Wire {
     arm: String,
     faults: Arc<Vec<Fault>>,
     seen: Arc<Mutex<Vec<String>>>,
+    gate: Arc<Semaphore>,
     client: reqwest::Client,
 }
 
@@ -58,13 +63,20 @@ impl Faulty {
         let arm = azure.running.arm.to_string();
         let client = reqwest::Client::builder().build().unwrap();
         let seen: Arc<Mutex<Vec<String>>> = Arc::default();
-        let wire = Wire { arm, faults: Arc::clone(&faults), seen: Arc::clone(&seen), client };
+        let gate = Arc::new(Semaphore::new(0));
+        let wire = Wire {
+            arm,
+            faults: Arc::clone(&faults),
+            seen: Arc::clone(&seen),
+            gate: Arc::clone(&gate),
+            client,
+        };
         let runtime = Runtime::new().unwrap();
         let routes = Router::new().fallback(pass).with_state(Arc::new(wire));
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         runtime.spawn(async move { axum::serve(listener, routes).await.unwrap() });
-        Self { azure, address, seen, faults, _runtime: runtime }
+        Self { azure, address, seen, faults, gate, _runtime: runtime }
     }
 
     /// The executable, led through the wire.
@@ -72,6 +84,11 @@ impl Faulty {
         let mut command = self.azure.azimg(arguments);
         command.env("AZIMG_ARM_ENDPOINT", &self.address);
         command
+    }
+
+    /// Lets go what is held, and holds nothing any more.
+    pub fn release(&self) {
+        self.gate.close();
     }
 
     /// How often a fault was met.
@@ -97,6 +114,10 @@ async fn pass(State(wire): State<Arc<Wire>>, request: Request) -> Response {
     if let Some(Fault { how: How::Never, .. }) = fault {
         std::future::pending::<()>().await;
     }
+    if let Some(Fault { how: How::Held, .. }) = fault {
+        // An error is what a closed gate gives.
+        let _ = wire.gate.acquire().await;
+    }
     let url = format!("{}{path}", wire.arm.trim_end_matches('/'));
     let (parts, body) = request.into_parts();
     let mut through = wire.client.request(parts.method, url);
@@ -112,7 +133,7 @@ async fn pass(State(wire): State<Arc<Wire>>, request: Request) -> Response {
     let status = answer.status();
     let links = answer.headers().clone();
     let mut bytes = answer.bytes().await.unwrap();
-    if fault.is_some() {
+    if matches!(fault, Some(Fault { how: How::Cut, .. })) {
         bytes.truncate(bytes.len() / 2);
     }
     let kind = (header::CONTENT_TYPE, "application/json; charset=utf-8");

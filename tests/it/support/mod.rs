@@ -2,24 +2,26 @@
 
 pub mod azurite;
 pub mod collector;
+pub mod debian;
 pub mod faulty;
 pub mod fleet;
 pub mod host;
+pub mod needs;
 pub mod oci;
+pub mod python;
 pub mod replay;
 pub mod runs;
 pub mod secrets;
 pub mod steps;
 pub mod storage;
 pub mod stored;
-pub mod venv;
 
 use azimg::sim::{Conditions, Running, Sim, World};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -36,43 +38,64 @@ pub fn cache(name: &str) -> PathBuf {
     path
 }
 
-/// Runs `make` once for all test processes, and again only when `stamp` is another.
-pub fn prepare_once(name: &str, stamp: &str, make: impl FnOnce(&Path)) -> PathBuf {
-    let folder = cache(name);
-    let lock = File::create(cache("locks").join(name)).unwrap();
-    lock.lock().unwrap();
-    let done = folder.join(".ready");
-    if std::fs::read_to_string(&done).ok().as_deref() != Some(stamp) {
-        make(&folder);
-        std::fs::write(&done, stamp).unwrap();
-    }
-    folder
+/// The folder of temporary files: below the target folder, so that no test leaves this project.
+pub fn temporary() -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
 }
 
-/// Fetches the programs from Debian that tests run, where they are not there yet: the real registry, the
-/// client of others, and what makes clocks wrong.
-pub fn debian() {
-    const PROGRAMS: [&str; 3] = ["docker-registry", "skopeo", "faketime"];
-    let there = |name: &&str| Command::new(name).arg("--version").output().is_ok();
-    let lock = File::create(cache("locks").join("debian")).unwrap();
-    lock.lock().unwrap();
-    if PROGRAMS.iter().all(there) {
-        return;
+/// Waits until `met` gives something. The limit is a number of looks, and not a time, so that a slow machine does
+/// not meet it; `what` says what is waited for.
+pub fn wait_for<T>(what: &str, mut met: impl FnMut() -> Option<T>) -> T {
+    let mut waiting = Waiting::new(what);
+    loop {
+        if let Some(met) = met() {
+            return met;
+        }
+        std::thread::sleep(waiting.next());
     }
-    let get = |arguments: &[&str]| {
-        let done = Command::new("apt-get").args(arguments).stdout(Stdio::null()).status();
-        let why = format!("these tests need more: apt-get install {}", PROGRAMS.join(" "));
-        assert!(done.is_ok_and(|status| status.success()), "{why}");
-    };
-    get(&["update", "-qq"]);
-    get(&["install", "-y", "-qq", PROGRAMS[0], PROGRAMS[1], PROGRAMS[2]]);
+}
+
+/// The same for what has to be asked asynchronously.
+pub async fn wait_until(what: &str, mut met: impl AsyncFnMut() -> bool) {
+    let mut waiting = Waiting::new(what);
+    while !met().await {
+        tokio::time::sleep(waiting.next()).await;
+    }
+}
+
+/// The pauses of somebody who waits, and a word now and then.
+struct Waiting<'a> {
+    what: &'a str,
+    pauses: u32,
+}
+
+impl<'a> Waiting<'a> {
+    const PAUSE: Duration = Duration::from_millis(10);
+    /// So many pauses lie between two words: a minute and more.
+    const SILENT: u32 = 6_000;
+    /// After so many, which take half an hour and more, it will never come.
+    const HOPELESS: u32 = 30 * Self::SILENT;
+
+    fn new(what: &'a str) -> Self {
+        Self { what, pauses: 0 }
+    }
+
+    fn next(&mut self) -> Duration {
+        self.pauses += 1;
+        assert!(self.pauses < Self::HOPELESS, "{} never came", self.what);
+        if self.pauses.is_multiple_of(Self::SILENT) {
+            eprintln!("still waiting for {}", self.what);
+        }
+        Self::PAUSE
+    }
 }
 
 /// The executable with nothing of this process's environment but what it takes to run.
 pub fn azimg(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_azimg"));
     command.args(arguments).env_clear();
-    for name in ["PATH", "HOME", "TMPDIR", "LLVM_PROFILE_FILE"] {
+    command.env("TMPDIR", temporary());
+    for name in ["PATH", "HOME", "LLVM_PROFILE_FILE"] {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
         }
@@ -222,6 +245,11 @@ pub fn catalogued(row: &Value) -> Value {
         .map(|name| ((*name).to_owned(), row[*name].clone()))
         .collect::<serde_json::Map<_, _>>()
         .into()
+}
+
+/// Runs `work` on threads of its own.
+pub fn threads<T>(work: impl Future<Output = T>) -> T {
+    Runtime::new().unwrap().block_on(work)
 }
 
 /// Runs `work` on a clock that goes on by itself as soon as everybody waits.

@@ -2,6 +2,9 @@
 //! service, its own API under `/acr/v1`, and locks. Blobs, uploads and manifests are the real one's.
 
 use super::azurite::free_port;
+use super::debian;
+use super::needs::Need;
+use super::wait_for;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -15,7 +18,6 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::runtime::Runtime;
@@ -98,20 +100,17 @@ impl Oci {
         let path = folder.path().join("config.yml");
         std::fs::write(&path, config.to_string()).unwrap();
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
-        super::debian();
-        let child = Command::new("docker-registry")
+        let mut registry = Command::new("docker-registry");
+        debian::on_path(&mut registry, Need::Registry, &[]);
+        let child = registry
             .arg("serve")
             .arg(&path)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
-            .expect("these tests need docker-registry (apt-get install docker-registry)");
-        let started = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(started.elapsed() < Duration::from_mins(1), "the registry does not start");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+            .unwrap();
+        wait_for("docker-registry", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
         let front = Arc::new(Front {
             upstream: format!("http://127.0.0.1:{port}"),
             certificate: STANDARD.encode(certificate.der()),

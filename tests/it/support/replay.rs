@@ -1,6 +1,6 @@
 //! A stand-in for the Resource Manager that answers with what was recorded, and nothing else.
 
-use super::root;
+use super::needs::{self, Need};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
@@ -9,24 +9,16 @@ use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use tokio::runtime::Runtime;
 
 /// The subscription that recordings have instead of real ones.
 pub const SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000000";
 
-/// The folder of the recordings; `None` where they are not at hand, which is a failure in CI.
-pub fn recordings() -> Option<PathBuf> {
-    let given = std::env::var_os("AZIMG_RECORDINGS").map(PathBuf::from);
-    let folder = given.unwrap_or_else(|| root().join("../shared/recordings"));
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-    assert!(!ci, "there are no recordings in {}: set AZIMG_RECORDINGS", folder.display());
-    eprintln!("skipped: there are no recordings in {} (AZIMG_RECORDINGS)", folder.display());
-    None
+/// The folder of the recordings.
+pub fn recordings() -> &'static Path {
+    needs::folder(Need::Recordings)
 }
 
 /// One recorded exchange.

@@ -102,6 +102,11 @@ impl TestHost {
         self.process.kill();
     }
 
+    /// Whether an invocation is under way.
+    pub fn is_at_work(&self) -> bool {
+        !self.under_way.lock().unwrap().is_empty()
+    }
+
     /// Kills the handler while it works, but on nothing that would not come back, and starts it again.
     pub async fn kill_at_work(&self) {
         let most = self.setting("extensions.queues.maxDequeueCount").as_i64().unwrap();

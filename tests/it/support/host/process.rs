@@ -1,18 +1,15 @@
 //! The handler's process as the Functions host keeps it (`HttpWorkerProcess`, `WorkerProcess`,
 //! `HttpFunctionInvocationDispatcher` in its source).
 
+use crate::support::wait_until;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// `customHandler.initializationTimeout`.
-const READY_WITHIN: Duration = Duration::from_secs(30);
-/// The host asks this often whether the handler is ready.
-const PROBE: Duration = Duration::from_millis(25);
 /// So many errors within half an hour of each other, and the host stops itself.
 const MOST_ERRORS: usize = 3;
 
@@ -57,18 +54,14 @@ impl Process {
         let child = self.command(port).spawn().unwrap();
         *self.starts.lock().unwrap() += 1;
         self.state.lock().unwrap().handler = Some((child, port));
-        let started = Instant::now();
-        // Any answer will do; the whole of it is waited for.
-        while match client.get(format!("http://127.0.0.1:{port}/")).send().await {
-            Ok(answer) => answer.bytes().await.is_err(),
-            Err(_) => true,
-        } {
-            assert!(started.elapsed() < READY_WITHIN, "the handler does not answer");
-            if self.has_exited() {
-                return;
+        // Any answer will do; the whole of it is waited for. (The real host gives up after 30 seconds.)
+        wait_until("the handler's first answer", async || {
+            match client.get(format!("http://127.0.0.1:{port}/")).send().await {
+                Ok(answer) => answer.bytes().await.is_ok(),
+                Err(_) => self.has_exited(),
             }
-            tokio::time::sleep(PROBE).await;
-        }
+        })
+        .await;
     }
 
     fn command(&self, port: u16) -> Command {

@@ -2,13 +2,16 @@
 //! extension's source).
 
 use super::{TestHost, envelope, outputs, trigger};
+use crate::support::wait_until;
 use azure_storage_queue::models::{QueueClientReceiveMessagesOptions, ReceivedMessage};
 use futures::stream::{FuturesUnordered, StreamExt};
 use std::cell::Cell;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The lease of a message, renewed while its function runs.
 const LEASE: i32 = 600;
+/// Whether the work is done is asked this often.
+const LOOK: Duration = Duration::from_millis(90);
 /// An empty queue is looked at again after so long, at first and at most.
 const POLLING: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(800)];
 
@@ -17,11 +20,11 @@ impl TestHost {
     pub async fn serve_until(&self, done: impl AsyncFn() -> bool) {
         let stop = Cell::new(false);
         let watch = async {
-            let started = Instant::now();
-            while !done().await {
-                assert!(started.elapsed() < Duration::from_mins(8), "it does not come to an end");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+            wait_until("the end of the work", async || {
+                tokio::time::sleep(LOOK).await;
+                done().await
+            })
+            .await;
             stop.set(true);
         };
         let functions = ["crawl", "poison", "publish"];

@@ -1,0 +1,211 @@
+//! What tests need beside the executable: real parts and peers, which are fetched into `.cache` where
+//! `AZIMG_PEERS` asks for them, and recorded traffic, which lies where `AZIMG_RECORDINGS` says.
+
+use super::{cache, debian, python};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Instant;
+
+/// Something that not every machine has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    Azurite,
+    Registry,
+    Azure,
+    Readers,
+    Spark,
+    Schemathesis,
+    Checkov,
+    Faketime,
+    Operations,
+    Recordings,
+}
+
+/// How to run what was left out.
+pub const HOW: &str = "  AZIMG_PEERS=1 cargo test                 runs them against the real parts, which it fetches into .cache first
+  AZIMG_PEERS=azurite,registry cargo test  those of some
+  AZIMG_RECORDINGS=DIR cargo test          replays recorded traffic";
+
+impl Need {
+    const ALL: [Self; 10] = [
+        Self::Azurite,
+        Self::Registry,
+        Self::Azure,
+        Self::Readers,
+        Self::Spark,
+        Self::Schemathesis,
+        Self::Checkov,
+        Self::Faketime,
+        Self::Operations,
+        Self::Recordings,
+    ];
+
+    /// Its name in `AZIMG_PEERS`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Azurite => "azurite",
+            Self::Registry => "registry",
+            Self::Azure => "azure",
+            Self::Readers => "readers",
+            Self::Spark => "spark",
+            Self::Schemathesis => "schemathesis",
+            Self::Checkov => "checkov",
+            Self::Faketime => "faketime",
+            Self::Operations => "operations",
+            Self::Recordings => "recordings",
+        }
+    }
+
+    pub fn what(self) -> &'static str {
+        match self {
+            Self::Azurite => "blobs and queues behind a strict Functions host",
+            Self::Registry => "docker-registry and skopeo",
+            Self::Azure => "the Azure CLI, and the SDKs for Python",
+            Self::Readers => {
+                "DuckDB, pandas, polars, pyarrow, jsonschema, and the shell with jq and zstd"
+            }
+            Self::Spark => "Spark, which needs a Java runtime",
+            Self::Schemathesis => "a fuzzer of HTTP APIs",
+            Self::Checkov => "what reads and checks Bicep",
+            Self::Faketime => "clocks that are wrong",
+            Self::Operations => "the commands of docs/operations.md, with a build of their own",
+            Self::Recordings => "recorded traffic of Azure",
+        }
+    }
+
+    /// Whether it is named by `AZIMG_PEERS`; else it is a folder that is there or not.
+    fn is_peer(self) -> bool {
+        self != Self::Recordings
+    }
+
+    /// Fetches it; the folder that it lies in.
+    fn prepare(self) -> Result<PathBuf, String> {
+        match self {
+            Self::Azurite => super::azurite::install(),
+            Self::Registry | Self::Faketime => debian::install(),
+            Self::Azure => python::azure(),
+            Self::Readers => debian::install().and_then(|_| python::readers()),
+            Self::Spark => python::spark(),
+            Self::Schemathesis => python::schemathesis(),
+            Self::Checkov => python::infrastructure(),
+            Self::Operations => programs(&["bash", "curl", "jq", "npm", "tar"]),
+            Self::Recordings => {
+                let folder = PathBuf::from(recordings().unwrap_or_default());
+                let missing =
+                    || format!("AZIMG_RECORDINGS: there is no folder {}", folder.display());
+                if folder.is_dir() { Ok(folder) } else { Err(missing()) }
+            }
+        }
+    }
+}
+
+fn recordings() -> Option<OsString> {
+    std::env::var_os("AZIMG_RECORDINGS").filter(|folder| !folder.is_empty())
+}
+
+/// What was asked for.
+pub struct Asked(Vec<Need>);
+
+impl Asked {
+    /// Of `AZIMG_PEERS` (`1` for all, or names) and `AZIMG_RECORDINGS`.
+    pub fn from_environment() -> Result<Self, String> {
+        let names = std::env::var("AZIMG_PEERS").unwrap_or_default();
+        let peers = || Need::ALL.into_iter().filter(|need| need.is_peer());
+        let mut asked: Vec<Need> = match names.trim() {
+            "" | "0" => Vec::new(),
+            "1" | "all" => peers().collect(),
+            some => some.split(',').map(named).collect::<Result<_, _>>()?,
+        };
+        asked.extend(recordings().map(|_| Need::Recordings));
+        Ok(Self(asked))
+    }
+
+    pub fn has(&self, need: Need) -> bool {
+        self.0.contains(&need)
+    }
+}
+
+fn named(name: &str) -> Result<Need, String> {
+    let peers = || Need::ALL.into_iter().filter(|need| need.is_peer());
+    peers().find(|need| need.name() == name.trim()).ok_or_else(|| {
+        let names: Vec<_> = peers().map(Need::name).collect();
+        format!("AZIMG_PEERS: there is no peer '{name}': 1 for all, or some of {}", names.join(","))
+    })
+}
+
+/// What became of each need.
+static READY: OnceLock<BTreeMap<Need, Result<PathBuf, String>>> = OnceLock::new();
+
+/// Makes ready what tests need, all at once. What cannot be had fails the tests that need it.
+pub fn prepare<'a>(needs: impl Iterator<Item = &'a Need>) {
+    let mut needs: Vec<Need> = needs.copied().collect();
+    needs.sort_unstable();
+    needs.dedup();
+    let ready = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            needs.iter().map(|need| (*need, scope.spawn(|| need.prepare()))).collect();
+        threads.into_iter().map(|(need, thread)| (need, thread.join().unwrap())).collect()
+    });
+    READY.set(ready).expect("it is made ready once");
+}
+
+/// Fails when one of these could not be made ready.
+pub fn assert_ready(needs: &[Need]) -> Result<(), String> {
+    needs.iter().try_for_each(|need| match READY.get().and_then(|ready| ready.get(need)) {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(why)) => Err(format!("{}: {why}", need.name())),
+        None => Err(format!("{} was not asked for (AZIMG_PEERS, AZIMG_RECORDINGS)", need.name())),
+    })
+}
+
+/// The folder of something that the running test named as a need of its own.
+pub fn folder(need: Need) -> &'static Path {
+    let ready = READY.get().and_then(|ready| ready.get(&need));
+    let ready = ready.unwrap_or_else(|| panic!("tests! does not say 'needs [{need:?}]'"));
+    ready.as_ref().unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// Has `make` fill the folder `name` of the cache, once for all processes, and again only when `stamp` is
+/// another: whatever was in it goes first. `says` is what it will fetch, and is said before it does.
+pub fn once(
+    name: &str,
+    stamp: &str,
+    says: &str,
+    make: impl FnOnce(&Path) -> Result<(), String>,
+) -> Result<PathBuf, String> {
+    let folder = cache(name);
+    let lock = std::fs::File::create(cache("locks").join(name)).unwrap();
+    lock.lock().unwrap();
+    let done = folder.join(".ready");
+    if std::fs::read_to_string(&done).ok().as_deref() != Some(stamp) {
+        eprintln!("into {}: {says}", folder.display());
+        let began = Instant::now();
+        std::fs::remove_dir_all(&folder).unwrap();
+        std::fs::create_dir(&folder).unwrap();
+        make(&folder)?;
+        std::fs::write(&done, stamp).unwrap();
+        eprintln!("{name} is there after {} s", began.elapsed().as_secs());
+    }
+    Ok(folder)
+}
+
+/// Runs a step of a set-up; what it said, if it failed.
+pub fn step(command: &mut Command, hint: &str) -> Result<(), String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().map_err(|error| format!("{name}: {error}; {hint}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{name}: {}: {}; {hint}", output.status, String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Fails unless these programs are there.
+fn programs(names: &[&str]) -> Result<PathBuf, String> {
+    names.iter().try_for_each(|name| {
+        step(Command::new(name).arg("--version"), &format!("it needs {}", names.join(", ")))
+    })?;
+    Ok(PathBuf::new())
+}

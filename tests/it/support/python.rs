@@ -1,0 +1,80 @@
+//! Python packages from `PyPI`, pinned, in virtual environments in the cache folder.
+
+use super::needs;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// The Azure CLI, and the SDKs that list from the simulated Azure and from registries.
+const AZURE: &[&str] =
+    &["azure-cli==2.91.0", "azure-identity==1.27.0", "azure-mgmt-resourcegraph==8.0.1"];
+
+/// The SDK's client of registries, which wants an older core than the command line.
+const REGISTRY: &[&str] = &["azure-containerregistry==1.2.0"];
+
+/// What reads a snapshot.
+const READERS: &[&str] = &[
+    "duckdb==2.0.0",
+    "pandas==3.1.1",
+    "polars==2.1.0",
+    "pyarrow==26.0.1",
+    "jsonschema[format]==4.26.0",
+    "pytz==2026.6",
+    "zstandard==0.25.0",
+];
+
+/// What tests HTTP APIs by their `OpenAPI` document.
+const SCHEMATHESIS: &[&str] = &["schemathesis==4.32.5"];
+
+/// What reads and checks Bicep.
+const INFRASTRUCTURE: &[&str] =
+    &["checkov==3.3.30", "tree-sitter==0.26.1", "tree-sitter-bicep==1.1.0"];
+
+/// Spark, which is large and needs a Java runtime.
+const SPARK: &[&str] = &["pyspark==4.3.0", "setuptools"];
+
+type Folder = Result<PathBuf, String>;
+
+/// The folder of the executables that list from Azure; see [`registry`] for the client of registries.
+pub fn azure() -> Folder {
+    registry()?;
+    environment("python", AZURE)
+}
+
+/// The folder of the executables that speak to registries.
+pub fn registry() -> Folder {
+    environment("python-registry", REGISTRY)
+}
+
+/// The folder of the executables that read and check Bicep.
+pub fn infrastructure() -> Folder {
+    environment("python-infrastructure", INFRASTRUCTURE)
+}
+
+/// The folder of the executables that read what azimg wrote.
+pub fn readers() -> Folder {
+    environment("python-readers", READERS)
+}
+
+/// The folder of the executables that ask an HTTP API all sorts of things.
+pub fn schemathesis() -> Folder {
+    environment("python-schemathesis", SCHEMATHESIS)
+}
+
+/// The folder of the executables of Spark.
+pub fn spark() -> Folder {
+    let hint = "Spark needs a Java runtime (apt-get install default-jre-headless)";
+    needs::step(Command::new("java").arg("-version"), hint)?;
+    environment("python-spark", SPARK)
+}
+
+fn environment(name: &str, packages: &[&str]) -> Folder {
+    let wanted = packages.join(" ");
+    let folder = needs::once(name, &wanted, &format!("from PyPI: {wanted}"), |folder| {
+        let hint = "it needs Python 3 with venv (apt-get install python3-venv)";
+        needs::step(Command::new("python3").args(["-m", "venv"]).arg(folder), hint)?;
+        let mut pip = Command::new(folder.join("bin/pip"));
+        pip.args(["install", "--quiet", "--disable-pip-version-check"]).args(packages);
+        needs::step(&mut pip, "it needs PyPI")
+    })?;
+    Ok(folder.join("bin"))
+}
