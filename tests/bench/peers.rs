@@ -1,7 +1,7 @@
 //! Without quota, 20 ms to every answer: against the Azure CLI's own loop and a sequential script of
 //! the Azure SDK, on the same server. All must find the same images.
 
-use crate::support::{finish, json, peer, root, rows, venv};
+use crate::support::{finish, json, peer, python, root, rows};
 use crate::{Azure, row, table, tenth};
 use azimg::sim::{Conditions, SUBSCRIPTION};
 use serde_json::Value;
@@ -34,7 +34,7 @@ pub fn run() {
     let found: BTreeSet<String> =
         rows(&store).iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect();
 
-    let az = venv::azure().join("az");
+    let az = python::azure().unwrap().join("az");
     let az = |arguments: &[&str]| timed(peer(&azure, folder.path(), &az).args(arguments));
     az(&["cloud", "register", "--name", "Sim", "--endpoint-resource-manager", &arm]);
     az(&["cloud", "set", "--name", "Sim"]);
@@ -46,7 +46,7 @@ pub fn run() {
         listed.iter().map(|row| row["urn"].as_str().unwrap().to_owned()).collect();
     assert_eq!(listed, found, "az finds others");
 
-    let mut script = peer(&azure, folder.path(), &venv::azure().join("python"));
+    let mut script = peer(&azure, folder.path(), &python::azure().unwrap().join("python"));
     script.arg(root().join("tests/fixtures/list_images.py")).args([&arm, SUBSCRIPTION, "eastus"]);
     let (printed, sdk) = timed(&mut script);
     let listed: BTreeSet<String> = printed.lines().map(str::to_owned).collect();

@@ -2,7 +2,7 @@
 //! BY and Parquet over the same shards.
 
 use crate::support::runs::{listed, write_run};
-use crate::support::{azimg, venv};
+use crate::support::{azimg, python};
 use crate::{region, row, table};
 use azimg::image::marketplace::Listed;
 use azimg::sim::World;
@@ -67,7 +67,7 @@ pub fn run() {
     let images = &manifest["files"][0]["rows"];
 
     let shards = store.join(format!("runs/{run}/shards/marketplace"));
-    let output = Command::new(venv::readers().join("python"))
+    let output = Command::new(python::readers().unwrap().join("python"))
         .arg(crate::support::root().join("tests/fixtures/group_by.py"))
         .args([&shards, &store.join("duckdb.parquet")])
         .stderr(Stdio::inherit())

@@ -2,8 +2,9 @@
 //! inventory of a large registry beside the fewest requests that could make it.
 
 use crate::memory::peak_of;
+use crate::support::needs::{self, Need};
 use crate::support::oci::Oci;
-use crate::support::{Azure, finish, json, root, venv};
+use crate::support::{Azure, debian, finish, json, python, root};
 use crate::{row, table};
 use axum::Router;
 use axum::body::Body;
@@ -82,6 +83,7 @@ fn transfers() {
     layout(&source);
     let path = source.to_str().unwrap();
     let mut times: BTreeMap<&str, Vec<(f64, u64)>> = BTreeMap::new();
+    needs::prepare([Need::Registry].iter());
     for _ in 0..3 {
         // A registry for each: skopeo remembers which repository of a registry has a blob, and takes
         // it over from there.
@@ -89,7 +91,12 @@ fn transfers() {
         let credentials = theirs.credentials();
         let skopeo = |line: &[&str]| {
             let mut command = Command::new("skopeo");
-            command.args(line).env("HOME", folder.path()).stdout(std::process::Stdio::null());
+            debian::on_path(&mut command, Need::Registry, &[]);
+            command
+                .arg("--insecure-policy")
+                .args(line)
+                .env("HOME", folder.path())
+                .stdout(std::process::Stdio::null());
             timed(&mut command)
         };
         let azimg = |line: &[&str]| {
@@ -227,7 +234,7 @@ fn lists() {
         });
         let ours = ours.fold(f64::MAX, f64::min);
         let authority = folder.path().join("ca.pem");
-        let mut command = Command::new(venv::registry().join("python"));
+        let mut command = Command::new(python::registry().unwrap().join("python"));
         command.env_clear().env("HOME", folder.path()).env("REQUESTS_CA_BUNDLE", authority);
         command.arg(root().join("tests/fixtures/registry_peer.py"));
         let (code, out, err) = finish(command.args([&endpoint, "count", "team0/app-0", what]));

@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
+use std::ops::Range;
 use time::{Duration, OffsetDateTime};
 
 tests![
@@ -47,7 +48,7 @@ prop_compose! {
         architecture in option::of(select(&["x64", "Arm64"][..])),
         plan in option::of(select(&["a \"plan\"", "plän\n", "p}"][..])),
         deprecated in option::of(0_i64..4), seen in 0_i64..3, stale: bool,
-        features in btree_map("[a-c]", "[x-z\"]", 0..3),
+        features in btree_map(word("abc", 1..2), word("xyz\"", 1..2), 0..3),
     ) -> MarketplaceImage {
         MarketplaceImage {
             kind: owned("marketplace"),
@@ -75,17 +76,38 @@ prop_compose! {
     }
 }
 
+/// Words of so many of these letters.
+fn word(letters: &'static str, length: Range<usize>) -> impl Strategy<Value = String> {
+    let letters: Vec<char> = letters.chars().collect();
+    vec(select(letters), length).prop_map(|word| word.into_iter().collect())
+}
+
+/// Two words at most, as somebody would type them.
+fn words() -> impl Strategy<Value = String> {
+    let letters = "abcdefghijklmn012.";
+    let one = (word("abcdeg12", 1..2), word(letters, 0..5), word(" :", 1..2));
+    vec(one.prop_map(|(first, rest, behind)| first + &rest + &behind), 0..3)
+        .prop_map(|words| words.concat())
+}
+
+fn one_of(
+    probability: f64,
+    words: &'static [&'static str],
+) -> impl Strategy<Value = Option<String>> {
+    option::weighted(probability, select(words).prop_map(str::to_owned))
+}
+
 fn text() -> impl Strategy<Value = Option<String>> {
-    option::weighted(0.3, "[a-cn0-2.-]{0,3}")
+    option::weighted(0.3, word("abcn012.-", 0..4))
 }
 
 prop_compose! {
     fn a_filter()(
         publisher in text(), offer in text(), sku in text(), version in text(),
-        locations in vec(select(LOCATIONS), 0..3), os in option::weighted(0.2, "[lw]in"),
-        architecture in option::weighted(0.2, "x64|ARM"), exact in prop::bool::weighted(0.2),
-        status in option::weighted(0.2, "active|sched|gone"), kind in option::weighted(0.1, "market|x"),
-        search in option::weighted(0.4, "([a-eg12][a-n0-2.]{0,4}[ :]){0,2}"),
+        locations in vec(select(LOCATIONS), 0..3), os in one_of(0.2, &["lin", "win"]),
+        architecture in one_of(0.2, &["x64", "ARM"]), exact in prop::bool::weighted(0.2),
+        status in one_of(0.2, &["active", "sched", "gone"]), kind in one_of(0.1, &["market", "x"]),
+        search in option::weighted(0.4, words()),
     ) -> Filter {
         Filter {
             publisher, offer, sku, version, architecture, os, status, kind, search, exact,

@@ -155,8 +155,8 @@ fn crawl(world: &Path, store: &Path) -> Value {
 
 fn two_years_of_debian_and_ubuntu_are_told_change_by_change() {
     let folder = recordings();
-    let lists = lines(&folder, "lists.jsonl.gz");
-    let bodies = lines(&folder, "versions-expanded.jsonl.gz");
+    let lists = lines(folder, "lists.jsonl.gz");
+    let bodies = lines(folder, "versions-expanded.jsonl.gz");
     let place = tempfile::tempdir().unwrap();
     let store = place.path().join("store");
     let file = place.path().join("catalog.ndjson");

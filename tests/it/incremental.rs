@@ -3,6 +3,7 @@
 use crate::support::{Azure, azimg, finish, json, rows, timeless, wait_for, write_rows};
 use crate::tests;
 use azimg::sim::{Conditions, Scale, World, generate};
+use azimg::work::RunId;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -40,10 +41,11 @@ fn known_offers_are_not_listed_again_until_they_are_too_old() {
     assert_eq!(ages(folder.path()).len(), 1);
     let found = timeless(rows(folder.path()));
 
-    // Whole seconds apart, so that the moments differ.
-    let second = OffsetDateTime::now_utc().unix_timestamp();
-    wait_for("the next second", || {
-        (OffsetDateTime::now_utc().unix_timestamp() > second).then_some(())
+    // Runs are whole seconds apart, or nobody's turn has come.
+    let run: RunId = first["run"].as_str().unwrap().parse().unwrap();
+    let due = i128::from(run.millis() + 1_000) * 1_000_000;
+    wait_for("a second after the run's start", || {
+        (OffsetDateTime::now_utc().unix_timestamp_nanos() >= due).then_some(())
     });
     let second = crawl(&azure, folder.path(), &[], "24h");
     // One in each location, so that all come round within a day.

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 tests![
-    from_an_empty_folder_to_a_crawl_on_a_schedule_by_the_commands_of_the_documentation needs [Operations],
+    from_an_empty_folder_to_a_crawl_on_a_schedule_by_the_commands_of_the_documentation
+        needs [Operations] slow "it builds azimg",
 ];
 
 /// The shell commands of a document, in their order.

@@ -134,7 +134,7 @@ fn check_version(row: &GalleryImage, said: &Value) {
 fn every_recorded_body_gives_its_row() {
     let folder = recordings();
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
-    for exchange in all(&folder).iter().filter(|e| e.status / 100 == 2 && !e.body.is_empty()) {
+    for exchange in all(folder).iter().filter(|e| e.status / 100 == 2 && !e.body.is_empty()) {
         let form = form(&exchange.path);
         let what = if form.contains("capsoperations") || form.ends_with("/share") {
             continue;
@@ -276,7 +276,7 @@ fn the_simulated_azure_answers_in_the_recorded_shapes() {
     let keeps = Keeps { communities: 1, shared: 2, machines: 0, ..Keeps::FEW };
     let sim = Sim::new(tenant(keeps), Conditions::default());
     let mut shapes: BTreeMap<(String, String, bool), Vec<Exchange>> = BTreeMap::new();
-    for exchange in all(&folder).into_iter().filter(|e| e.status / 100 == 2) {
+    for exchange in all(folder).into_iter().filter(|e| e.status / 100 == 2) {
         // Operations are asked where an answer says, and azimg creates nothing.
         if exchange.path.contains("capsoperations") || exchange.method == "PUT" {
             continue;
@@ -358,7 +358,7 @@ fn recorded_queries_of_resource_graph_are_answered_in_their_shapes() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let uri = "/providers/Microsoft.ResourceGraph/resources?api-version=2024-04-01";
     let ask = |body: Value| runtime.block_on(ask(&sim, "POST", uri, Some(&body)));
-    let recorded = exchanges(&folder, "resource-graph.jsonl.gz");
+    let recorded = exchanges(folder, "resource-graph.jsonl.gz");
     let recorded: Vec<&Exchange> =
         recorded.iter().filter(|e| e.path.ends_with("microsoft.resourcegraph/resources")).collect();
     assert!(recorded.len() >= 8);

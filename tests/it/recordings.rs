@@ -80,7 +80,7 @@ fn crawled(identity: &Azure, replay: &Replay, location: &str, store: &Path) -> V
 
 fn crawl_finds_what_was_recorded(location: &str, at_least: usize) {
     let folder = recordings();
-    let all = marketplace(&folder);
+    let all = marketplace(folder);
     let replay = Replay::start(&all);
     let identity = Azure::start(generate(Scale::Small, 1));
     let store = tempfile::tempdir().unwrap();
@@ -135,7 +135,7 @@ fn a_location_recorded_in_2024_with_properties_is_found_whole() {
 
 fn a_live_lookup_finds_canonical_whatever_the_case() {
     let folder = recordings();
-    let replay = Replay::start(&marketplace(&folder));
+    let replay = Replay::start(&marketplace(folder));
     let identity = Azure::start(generate(Scale::Small, 1));
     for part in ["canonical", "CANON"] {
         let arguments =
@@ -153,7 +153,7 @@ fn a_live_lookup_finds_canonical_whatever_the_case() {
 
 fn an_unknown_location_is_answered_with_the_nearest_names() {
     let folder = recordings();
-    let replay = Replay::start(&marketplace(&folder));
+    let replay = Replay::start(&marketplace(folder));
     let identity = Azure::start(generate(Scale::Small, 1));
     let store = tempfile::tempdir().unwrap();
     let path = store.path().to_str().unwrap();
@@ -167,7 +167,7 @@ fn an_unknown_location_is_answered_with_the_nearest_names() {
 
 fn every_recorded_location_parses_in_its_oldest_and_newest_form() {
     let folder = recordings();
-    let all = marketplace(&folder);
+    let all = marketplace(folder);
     let identity = Azure::start(generate(Scale::Small, 1));
     for newest in [false, true] {
         let replay = Replay::start_with(&all, |one, other| {
@@ -189,7 +189,7 @@ fn every_recorded_location_parses_in_its_oldest_and_newest_form() {
 fn every_recorded_error_is_understood() {
     threads(async {
         let folder = recordings();
-        let errors = exchanges(&folder, "errors.jsonl.gz");
+        let errors = exchanges(folder, "errors.jsonl.gz");
         assert!(errors.len() > 100);
         for error in errors.into_iter().filter(|error| error.status >= 400) {
             let address = answering(error.status, &[], error.body.clone()).await;

@@ -123,8 +123,7 @@ fn under_faults_everything_is_found_and_done_once() {
 fn every_recorded_listing_is_read() {
     let folder = recordings();
     let (mut lists, mut ones) = (0, 0);
-    for exchange in exchanges(&folder, "acr-dataplane.jsonl.gz").iter().filter(|e| e.status == 200)
-    {
+    for exchange in exchanges(folder, "acr-dataplane.jsonl.gz").iter().filter(|e| e.status == 200) {
         let Ok(body) = serde_json::from_str::<Value>(&exchange.body) else { continue };
         let name = body["imageName"].as_str();
         for tag in body["tags"].as_array().into_iter().flatten().chain(body.get("tag")) {

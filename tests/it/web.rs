@@ -67,84 +67,83 @@ async fn healthy(client: &Client, address: &str) -> Value {
 }
 
 fn lookups_are_answered_from_the_published_snapshot() {
-    threads(async {
-        let folder = tempfile::tempdir().unwrap();
-        let store = folder.path().to_owned();
-        let (azure, host) = tokio::task::spawn_blocking(move || {
-            let azure = Azure::start(generate(Scale::Small, 41));
-            let path = store.to_str().unwrap();
-            let host = Host::start(&azure, &store);
-            // The host has the store to itself; a crawl goes through it.
-            let refused = azure.azimg(&["crawl", "--store", path]).output().unwrap();
-            assert_eq!(refused.status.code(), Some(1));
-            assert!(String::from_utf8_lossy(&refused.stderr).contains("another crawl"));
-            (azure, host)
-        })
-        .await
-        .unwrap();
-        let client = Client::new();
-        let at = |path: &str| format!("{}/{path}", host.address);
-        assert_eq!(get(&client, &at("health")).await.0, 503);
-        assert_eq!(get(&client, &at("images")).await.0, 404);
-        let started = client.post(at("runs")).body("{\"details\":\"all\"}").send().await.unwrap();
-        assert_eq!(started.status(), 202);
-        let refused = client.post(at("runs")).body("{\"detail\":\"all\"}").send().await.unwrap();
-        assert_eq!(refused.status(), 400);
-        healthy(&client, &host.address).await;
+    threads(lookups());
+}
 
-        // Pages, by links that are followed as they are.
-        let mut found = Vec::new();
-        let mut next = Some(at("images?top=100"));
-        while let Some(url) = next {
-            let (status, page) = get(&client, &url).await;
-            assert_eq!(status, 200);
-            found.extend(page["value"].as_array().unwrap().clone());
-            next = page["nextLink"].as_str().map(str::to_owned);
-        }
-        let run = found[0]["observedRun"].as_str().unwrap().to_owned();
-        let (_, listed) = get(&client, &at(&format!("runs/{run}"))).await;
-        assert_eq!(
-            listed["images"],
-            found.len(),
-            "{}",
-            listed.to_string().chars().take(300).collect::<String>()
-        );
-        assert_eq!(listed["state"], "complete");
+async fn lookups() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().to_owned();
+    let (azure, host) = tokio::task::spawn_blocking(move || {
+        let azure = Azure::start(generate(Scale::Small, 41));
+        let path = store.to_str().unwrap();
+        let host = Host::start(&azure, &store);
+        // The host has the store to itself; a crawl goes through it.
+        let refused = azure.azimg(&["crawl", "--store", path]).output().unwrap();
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("another crawl"));
+        (azure, host)
+    })
+    .await
+    .unwrap();
+    let client = Client::new();
+    let at = |path: &str| format!("{}/{path}", host.address);
+    assert_eq!(get(&client, &at("health")).await.0, 503);
+    assert_eq!(get(&client, &at("images")).await.0, 404);
+    let started = client.post(at("runs")).body("{\"details\":\"all\"}").send().await.unwrap();
+    assert_eq!(started.status(), 202);
+    let refused = client.post(at("runs")).body("{\"detail\":\"all\"}").send().await.unwrap();
+    assert_eq!(refused.status(), 400);
+    healthy(&client, &host.address).await;
 
-        let id = found[0]["id"].as_str().unwrap();
-        assert_eq!(get(&client, &at(&format!("images/{id}"))).await, (200, found[0].clone()));
-        let (status, latest) = get(
-            &client,
-            &at("images/latest?urn=Canonical:ubuntu-24_04-lts:server&location=eastus"),
-        )
-        .await;
-        assert_eq!((status, &latest["isLatest"]), (200, &true.into()));
-        let (status, error) = get(&client, &at("images/latest?urn=No:such:image")).await;
-        assert_eq!((status, &error["error"]["code"]), (404, &"NotFound".into()));
-        let (status, error) = get(&client, &at("images?colour=red")).await;
-        assert_eq!(status, 400);
-        assert!(error["error"]["message"].as_str().unwrap().contains("'colour'"));
-        assert_eq!(get(&client, &at("nothing")).await.0, 404);
+    // Pages, by links that are followed as they are.
+    let mut found = Vec::new();
+    let mut next = Some(at("images?top=100"));
+    while let Some(url) = next {
+        let (status, page) = get(&client, &url).await;
+        assert_eq!(status, 200);
+        found.extend(page["value"].as_array().unwrap().clone());
+        next = page["nextLink"].as_str().map(str::to_owned);
+    }
+    let run = found[0]["observedRun"].as_str().unwrap().to_owned();
+    let (_, listed) = get(&client, &at(&format!("runs/{run}"))).await;
+    assert_eq!(
+        listed["images"],
+        found.len(),
+        "{}",
+        listed.to_string().chars().take(300).collect::<String>()
+    );
+    assert_eq!(listed["state"], "complete");
 
-        let response = client.get(at("images?top=1")).send().await.unwrap();
-        let tag = response.headers()["etag"].clone();
-        assert!(response.headers().contains_key("x-ms-request-id"));
-        let again =
-            client.get(at("images?top=1")).header("if-none-match", tag).send().await.unwrap();
-        assert_eq!(again.status(), 304);
-        asks_as_browsers_and_caches_do(&client, &host.address).await;
-        let (status, live) =
-            get(&client, &at("images?live=true&publisher=debian&location=eastus&top=5")).await;
-        assert_eq!((status, live["value"].as_array().unwrap().len()), (200, 5));
-        drop(host);
-        tokio::task::spawn_blocking(move || {
-            let path = folder.path().to_str().unwrap();
-            let runs = json(&mut azure.azimg(&["runs", "list", "--store", path, "-o", "json"]));
-            assert_eq!(runs[0]["run"], run);
-        })
-        .await
-        .unwrap();
-    });
+    let id = found[0]["id"].as_str().unwrap();
+    assert_eq!(get(&client, &at(&format!("images/{id}"))).await, (200, found[0].clone()));
+    let (status, latest) =
+        get(&client, &at("images/latest?urn=Canonical:ubuntu-24_04-lts:server&location=eastus"))
+            .await;
+    assert_eq!((status, &latest["isLatest"]), (200, &true.into()));
+    let (status, error) = get(&client, &at("images/latest?urn=No:such:image")).await;
+    assert_eq!((status, &error["error"]["code"]), (404, &"NotFound".into()));
+    let (status, error) = get(&client, &at("images?colour=red")).await;
+    assert_eq!(status, 400);
+    assert!(error["error"]["message"].as_str().unwrap().contains("'colour'"));
+    assert_eq!(get(&client, &at("nothing")).await.0, 404);
+
+    let response = client.get(at("images?top=1")).send().await.unwrap();
+    let tag = response.headers()["etag"].clone();
+    assert!(response.headers().contains_key("x-ms-request-id"));
+    let again = client.get(at("images?top=1")).header("if-none-match", tag).send().await.unwrap();
+    assert_eq!(again.status(), 304);
+    asks_as_browsers_and_caches_do(&client, &host.address).await;
+    let (status, live) =
+        get(&client, &at("images?live=true&publisher=debian&location=eastus&top=5")).await;
+    assert_eq!((status, live["value"].as_array().unwrap().len()), (200, 5));
+    drop(host);
+    tokio::task::spawn_blocking(move || {
+        let path = folder.path().to_str().unwrap();
+        let runs = json(&mut azure.azimg(&["runs", "list", "--store", path, "-o", "json"]));
+        assert_eq!(runs[0]["run"], run);
+    })
+    .await
+    .unwrap();
 }
 
 /// HEAD, OPTIONS, conditions, compression, methods that are not served.
