@@ -10,9 +10,11 @@ tests![
     every_file_says_what_it_is_and_stays_small,
     only_one_file_reads_the_environment,
     function_folders_and_the_function_table_agree,
+    no_test_goes_by_the_clock,
 ];
 
-fn sources() -> Vec<(PathBuf, String)> {
+/// The files below a folder of the project, with their texts.
+fn files(folder: &str) -> Vec<(PathBuf, String)> {
     fn walk(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -25,9 +27,13 @@ fn sources() -> Vec<(PathBuf, String)> {
         }
     }
     let mut found = Vec::new();
-    walk(&root().join("src"), &mut found);
+    walk(&root().join(folder), &mut found);
     assert!(found.len() > 30);
     found
+}
+
+fn sources() -> Vec<(PathBuf, String)> {
+    files("src")
 }
 
 /// The module at the top that a file belongs to.
@@ -114,4 +120,22 @@ fn function_folders_and_the_function_table_agree() {
     let table: BTreeSet<String> =
         azimg::functions::FUNCTIONS.iter().map(|function| function.name.to_owned()).collect();
     assert_eq!(folders, table);
+}
+
+/// A test that sleeps, or asks how long something took, fails on a slow machine or on a fast one. They wait for
+/// what they need instead (`support::wait_for`), or run on a clock of their own.
+fn no_test_goes_by_the_clock() {
+    // The first two run under a paused clock, the third tells how long tests took.
+    let exempt = ["simulation.rs", "graph.rs", "harness.rs", "architecture.rs"];
+    for (path, text) in files("tests/it") {
+        let support = path.components().any(|part| part.as_os_str() == "support");
+        if support || exempt.iter().any(|name| path.ends_with(name)) {
+            continue;
+        }
+        for (number, line) in text.lines().enumerate() {
+            for call in ["sleep(", ".elapsed()", "Instant::now()", "timeout("] {
+                assert!(!line.contains(call), "{}:{}: {call}", path.display(), number + 1);
+            }
+        }
+    }
 }

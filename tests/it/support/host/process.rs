@@ -8,7 +8,6 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::time::Instant;
 
 /// So many errors within half an hour of each other, and the host stops itself.
 const MOST_ERRORS: usize = 3;
@@ -26,7 +25,7 @@ pub enum Standing {
 
 struct State {
     handler: Option<(Child, u16)>,
-    errors: Vec<Instant>,
+    errors: usize,
     standing: Standing,
 }
 
@@ -43,7 +42,7 @@ pub struct Process {
 impl Process {
     pub fn new(app: &Path, variables: BTreeMap<String, String>) -> Self {
         let log = app.join(format!("../handler-{}.log", ulid::Ulid::generate()));
-        let state = State { handler: None, errors: Vec::new(), standing: Standing::Running };
+        let state = State { handler: None, errors: 0, standing: Standing::Running };
         let (state, starts) = (Mutex::new(state), Mutex::default());
         Self { app: app.to_owned(), log, variables, state, starts }
     }
@@ -122,8 +121,8 @@ impl Process {
                 0 => state.standing = Standing::Gone,
                 200 => {}
                 _ => {
-                    state.errors.push(Instant::now());
-                    if state.errors.len() >= MOST_ERRORS {
+                    state.errors += 1;
+                    if state.errors >= MOST_ERRORS {
                         state.standing = Standing::HostStopped;
                     }
                 }
