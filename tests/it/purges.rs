@@ -25,7 +25,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 tests![
-    what_is_protected_never_goes_in_ten_thousand_plans,
+    what_is_protected_never_goes_in_ten_thousand_plans slow "ten thousand plans",
     a_repository_that_is_never_quiet_is_given_up,
     brakes_and_ages_hold,
     a_repository_that_hides_something_is_left_alone,

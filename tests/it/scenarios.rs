@@ -30,14 +30,16 @@ tests![
     an_item_whose_shard_cannot_be_kept_is_poison_and_the_run_closes_without_it
         needs [Azurite] slow "the run is looked at every 30 seconds",
     lost_messages_are_found_by_sweeps needs [Azurite],
-    storage_that_is_busy_and_slow_loses_nothing needs [Azurite],
+    storage_that_is_busy_and_slow_loses_nothing
+        needs [Azurite] slow "each eighth request is refused, and waited for",
     a_version_that_is_not_ours_is_left_to_whoever_it_is_of needs [Azurite],
     clocks_that_are_five_minutes_wrong_change_nothing
         needs [Azurite, Faketime] slow "the run is looked at every 30 seconds",
     two_publishes_of_one_run_at_once_make_one_snapshot needs [Azurite],
-    what_takes_longer_than_the_host_allows_is_killed_and_the_run_closes needs [Azurite],
+    what_takes_longer_than_the_host_allows_is_killed_and_the_run_closes
+        needs [Azurite] slow "four deliveries, each until the host's limit",
     a_handler_that_cannot_work_stops_its_host_and_says_why needs [Azurite],
-    both_hosts_agree_on_what_became_of_every_scope needs [Azurite],
+    both_hosts_agree_on_what_became_of_every_scope needs [Azurite] slow "six runs",
 ];
 
 /// An Azure, a storage account, and a folder with the packaged app.
