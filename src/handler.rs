@@ -124,7 +124,7 @@ fn refusal(error: &Error) -> Reply {
     let (status, code) = web::status_of(error.kind());
     let status = status.as_u16();
     let message = web::without_paths(&error.to_string());
-    let body = json!({"error": {"code": code, "message": message}});
+    let body = web::error_body(code, &message, error.target());
     Reply { status, headers: vec![("x-ms-error-code".into(), code.into())], body: body.to_string() }
 }
 
