@@ -37,6 +37,7 @@ pub struct Error {
     context: String,
     retry_after: Option<Duration>,
     attempts: u32,
+    target: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -46,7 +47,14 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `kind`; `context` says what was being done, to what, and what went wrong.
     pub fn new(kind: ErrorKind, context: impl Into<String>) -> Self {
-        Self { kind, context: context.into(), retry_after: None, attempts: 1, source: None }
+        Self {
+            kind,
+            context: context.into(),
+            retry_after: None,
+            attempts: 1,
+            target: None,
+            source: None,
+        }
     }
 
     /// Wrong input.
@@ -98,6 +106,13 @@ impl Error {
         self
     }
 
+    /// Names the part of the input that is wrong: a parameter, or a member of a body.
+    #[must_use]
+    pub fn with_target(mut self, target: impl Into<String>) -> Self {
+        self.target = Some(target.into());
+        self
+    }
+
     /// The same error, of another kind.
     #[must_use]
     pub fn with_kind(mut self, kind: ErrorKind) -> Self {
@@ -120,6 +135,11 @@ impl Error {
     /// How long the other side asked to be left alone, when it said so.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
+    }
+
+    /// The part of the input that is wrong, when it has a name.
+    pub fn target(&self) -> Option<&str> {
+        self.target.as_deref()
     }
 
     /// How often it was tried.

@@ -16,7 +16,7 @@ use crate::pipeline::sweep::sweep;
 use crate::pipeline::{crawl, plan, read_plan};
 use crate::source::Effort;
 use crate::telemetry::count;
-use crate::work::{MOST_MESSAGES, Outcome, Plan, Request, RunId, WorkItem};
+use crate::work::{LARGEST_MESSAGE, MOST_MESSAGES, Outcome, Plan, Request, RunId, WorkItem};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -165,9 +165,14 @@ pub static FUNCTIONS: [Function; 7] = [
     function!("web", None),
 ];
 
+/// The one place where messages are written: none is longer than a queue takes.
 fn message(queue: &'static str, value: &impl Serialize, delay: Duration) -> Result<Message> {
     let text =
         serde_json::to_string(value).map_err(|e| Error::bug("writing a message").with_source(e))?;
+    if text.len() > LARGEST_MESSAGE {
+        let (bytes, most) = (text.len(), LARGEST_MESSAGE >> 10);
+        return Err(Error::bug(format!("a message of {bytes} bytes; a queue takes {most} KiB")));
+    }
     Ok(Message { queue, text, delay })
 }
 
@@ -176,12 +181,27 @@ fn work(app: &App, items: &[WorkItem], now: OffsetDateTime) -> Result<Vec<Messag
     items.iter().map(|item| message(WORK, item, app.turn(item, now))).collect()
 }
 
+/// Messages of items that were planned earlier: one that no queue takes does not keep the others waiting,
+/// and is given up at its run's deadline.
+fn again(app: &App, items: &[WorkItem], now: OffsetDateTime) -> Vec<Message> {
+    let sent = items.iter().filter_map(|item| {
+        message(WORK, item, app.turn(item, now))
+            .inspect_err(|error| {
+                tracing::error!(%error, run = %item.run, item = %item.item, "it cannot be sent");
+            })
+            .ok()
+    });
+    sent.collect()
+}
+
 fn close(run: RunId, watch: bool, delay: Duration) -> Result<Message> {
     message(PUBLISH, &Close { v: 1, run, watch }, delay)
 }
 
 async fn begin(app: &App, request: Request, event: &Event) -> Result<(Plan, Effects)> {
     let request = app.complete(request);
+    // What the configuration adds is bounded as well.
+    request.check()?;
     let deadline = app.settings.run_deadline;
     let (store, sources) = (app.store.as_ref(), &app.sources);
     let mut patience = PATIENCE;
@@ -227,7 +247,6 @@ async fn start(app: &App, event: Event) -> Result<Effects> {
         body => serde_json::from_str(body)
             .map_err(|e| Error::invalid(format!("the body is no request for a run: {e}")))?,
     };
-    request.check()?;
     let (plan, mut effects) = begin(app, request, &event).await?;
     let body = json!({"run": plan.run, "state": "running", "items": plan.items.len()});
     let location = ("Location".to_owned(), format!("/api/runs/{}", plan.run));
@@ -312,7 +331,7 @@ async fn sweep_runs(app: &App, event: Event) -> Result<Effects> {
     let swept = sweep(app.store.as_ref(), event.now, false).await?;
     forget(app, event.now).await;
     telling::how_it_stands(app, event.now).await;
-    let mut messages = work(app, &swept.lost, event.now)?;
+    let mut messages = again(app, &swept.lost, event.now);
     for run in &swept.close {
         messages.push(close(*run, false, Duration::ZERO)?);
     }
@@ -371,7 +390,7 @@ async fn publish_run(app: &App, event: Event) -> Result<Effects> {
             let ours = app.progress.reopen(run, &missing);
             if ours || delivery > 1 {
                 missing.truncate(MOST_MESSAGES);
-                messages = work(app, &missing, event.now)?;
+                messages = again(app, &missing, event.now);
                 // What is damaged again and again must not become a hot loop.
                 for message in &mut messages {
                     message.delay = message.delay.max(REOPEN_AFTER);
@@ -394,7 +413,7 @@ pub async fn resume(app: &App, run: RunId) -> Result<Effects> {
     app.progress.begin(run, &survey.ended);
     app.progress.settle(run, &survey.ended);
     app.progress.begin(run, &survey.missing);
-    let mut messages = work(app, &survey.missing, OffsetDateTime::now_utc())?;
+    let mut messages = again(app, &survey.missing, OffsetDateTime::now_utc());
     let watch = if survey.missing.is_empty() { Duration::ZERO } else { WATCH_EVERY };
     messages.push(close(run, true, watch)?);
     Ok(Effects { messages, ..Effects::default() })

@@ -8,7 +8,7 @@
 mod envelope;
 
 use crate::error::{Error, Result};
-use crate::functions::{App, Declaration, Effects, Event, Function, Message, Reply, Trigger};
+use crate::functions::{App, Declaration, Effects, Event, Function, Message, Reply};
 use crate::telemetry::{self, count};
 use crate::web;
 use async_trait::async_trait;
@@ -102,11 +102,18 @@ impl Handler {
             return Err(Error::invalid(format!("{} is served by forwarding only", function.name)));
         };
         let declared = function.declared()?;
-        let trigger = envelope::trigger(declared.trigger()?, envelope)?;
-        let is_http = matches!(trigger, Trigger::Http { .. });
+        let binding = declared.trigger()?;
+        let is_http = binding.kind == "httpTrigger";
+        let ready = self.parts().await?;
+        let trigger = match envelope::trigger(binding, envelope) {
+            Err(error) if is_http => {
+                let effects = Effects { reply: Some(refusal(&error)), ..Effects::default() };
+                return deliver(ready.later.as_ref(), declared, effects).await;
+            }
+            trigger => trigger?,
+        };
         let event =
             Event { now: OffsetDateTime::now_utc(), invocation: invocation.to_owned(), trigger };
-        let ready = self.parts().await?;
         let effects = AssertUnwindSafe(run(&ready.app, event)).catch_unwind().await;
         let effects = match effects.unwrap_or_else(|_| Err(Error::bug("the function panicked"))) {
             Ok(effects) => effects,
@@ -124,7 +131,7 @@ fn refusal(error: &Error) -> Reply {
     let (status, code) = web::status_of(error.kind());
     let status = status.as_u16();
     let message = web::without_paths(&error.to_string());
-    let body = json!({"error": {"code": code, "message": message}});
+    let body = web::error_body(code, &message, error.target());
     Reply { status, headers: vec![("x-ms-error-code".into(), code.into())], body: body.to_string() }
 }
 

@@ -26,6 +26,13 @@ pub const WORK_VERSION: u32 = 1;
 /// No invocation emits more messages than this (a bound of the design: 3,000).
 pub const MOST_MESSAGES: usize = 2_900;
 
+/// No message is longer, in bytes: a storage queue takes 64 KiB of base64.
+pub const LARGEST_MESSAGE: usize = 48 << 10;
+
+/// The names of one member of a request are no longer, in bytes of JSON: each item of a location holds
+/// those of its publishers and of its subscriptions, and must fit into [`LARGEST_MESSAGE`].
+const LARGEST_NAMES: usize = 20 << 10;
+
 /// A run's name: a ULID, so that names sort by the start of the run.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
@@ -160,12 +167,27 @@ pub struct Request {
 }
 
 impl Request {
-    /// Refuses names that nothing at Azure has: they would become parts of addresses.
+    /// Refuses names that nothing at Azure has, since they would become parts of addresses, and more of
+    /// them than messages hold: the error's target is the member.
     pub fn check(&self) -> Result<()> {
+        for (what, names) in [
+            ("locations", &self.locations),
+            ("subscriptions", &self.subscriptions),
+            ("publishers", &self.publishers),
+        ] {
+            let bytes = serde_json::to_string(names).map_or(usize::MAX, |text| text.len());
+            if bytes > LARGEST_NAMES {
+                let most = LARGEST_NAMES >> 10;
+                let text =
+                    format!("{what}: {bytes} bytes of names; a run takes {most} KiB of them");
+                return Err(Error::invalid(text).with_target(what));
+            }
+        }
         let plain = |c: char| c.is_ascii_alphanumeric() || " -_".contains(c);
         let bad = |what: &str, name: &str| {
             let name: String = name.chars().take(40).collect();
-            Error::invalid(format!("{what}: '{}' is none", name.escape_debug()))
+            let text = format!("{what}: '{}' is none", name.escape_debug());
+            Error::invalid(text).with_target(what)
         };
         for (what, names) in
             [("locations", &self.locations), ("subscriptions", &self.subscriptions)]

@@ -16,15 +16,38 @@ pub(super) fn trigger(binding: &Binding, envelope: &Value) -> Result<Trigger> {
             })?,
             delivery: number(&envelope["Metadata"]["DequeueCount"]).unwrap_or(1),
         }),
-        "httpTrigger" => Ok(Trigger::Http {
-            body: match &data["Body"] {
-                Value::String(body) => body.clone(),
-                Value::Null => String::new(),
-                body => body.to_string(),
-            },
-        }),
+        "httpTrigger" => Ok(Trigger::Http { body: body(&binding.name, data)? }),
         kind => Err(Error::bug(format!("a trigger of type {kind} is not served"))),
     }
+}
+
+/// The body of a request. The host leaves one out that comes without its length
+/// (`HttpRequestExtensions` in its source): what was sent and did not arrive must not pass for nothing.
+fn body(name: &str, request: &Value) -> Result<String> {
+    if !request.is_object() {
+        return Err(Error::invalid(format!("the invocation has no Data.{name}")));
+    }
+    match &request["Body"] {
+        Value::String(body) => return Ok(body.clone()),
+        Value::Null => {}
+        body => return Ok(body.to_string()),
+    }
+    let length = header(request, "Content-Length");
+    let is_empty = length.as_deref().is_none_or(|length| length.trim() == "0");
+    if !is_empty || header(request, "Transfer-Encoding").is_some() {
+        let text = "the request's body did not arrive: send it with its Content-Length, not in chunks; \
+                    for a run of everything send {} or nothing";
+        return Err(Error::invalid(text).with_target("Content-Length"));
+    }
+    Ok(String::new())
+}
+
+/// The first value of a request's header, which the host writes as a list.
+fn header(request: &Value, name: &str) -> Option<String> {
+    let headers = request["Headers"].as_object()?;
+    let (_, value) = headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+    let value = value.as_array().map_or(Some(value), |values| values.first())?;
+    Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
 }
 
 /// A message's text: a JSON string whose content is again a JSON string, a plain string, or the
@@ -58,6 +81,27 @@ fn number(value: &Value) -> Option<u32> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_body_that_did_not_arrive_is_not_taken_for_an_empty_one() {
+        let whole = |headers: Value| json!({"Method": "POST", "Headers": headers});
+        for (headers, arrived) in [
+            (json!({}), true),
+            (json!({"Content-Length": ["0"]}), true),
+            (json!({"content-length": ["17"]}), false),
+            (json!({"Content-Length": 17}), false),
+            (json!({"transfer-encoding": ["chunked"]}), false),
+            (json!({"Transfer-Encoding": "chunked"}), false),
+        ] {
+            assert_eq!(body("req", &whole(headers.clone())).is_ok(), arrived, "{headers}");
+            let mut with = whole(headers);
+            with["Body"] = "{}".into();
+            assert_eq!(body("req", &with).unwrap(), "{}");
+        }
+        for none in [Value::Null, json!("")] {
+            assert!(body("req", &none).is_err());
+        }
+    }
 
     #[test]
     fn messages_are_read_however_often_they_were_encoded() {

@@ -4,10 +4,13 @@ use super::{snapshot, to_json};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::Source;
 use crate::store::{Key, Store};
-use crate::work::{Plan, Request, RunId, WORK_VERSION, WorkItem};
+use crate::work::{LARGEST_MESSAGE, Plan, Request, RunId, WORK_VERSION, WorkItem};
 use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
+
+/// An item that is put off or goes on says a little more than it said at first.
+const ROOM: usize = 2 << 10;
 
 /// Plans a run that starts at `now` and gives up what is missing `deadline` later; `invocation` is
 /// the host's name for what starts it.
@@ -37,6 +40,18 @@ pub async fn plan(
     }
     if items.is_empty() {
         return Err(Error::invalid("there is nothing to crawl: no source and location fits"));
+    }
+    // Before anything is written down: what cannot be sent would be lost again and again.
+    for item in &items {
+        let bytes = to_json(item)?.len();
+        if bytes > LARGEST_MESSAGE - ROOM {
+            let (scope, most) = (&item.item, (LARGEST_MESSAGE - ROOM) >> 10);
+            let text = format!(
+                "subscriptions and publishers: {scope} is a message of {bytes} bytes, and one may have \
+                 {most} KiB; name fewer of them"
+            );
+            return Err(Error::invalid(text).with_target("subscriptions"));
+        }
     }
     let plan = Plan {
         schema_version: WORK_VERSION,

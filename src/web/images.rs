@@ -1,6 +1,6 @@
 //! `images`, `images/latest`, `images/aliases` and `images/{urn}`.
 
-use super::parameters::{LATEST, LIST, Query};
+use super::parameters::{LATEST, LIST, Query, asked};
 use super::token::{Token, next_link, origin};
 use super::{Lookups, Web, reply};
 use crate::catalog::{Catalog, LatestQuestion, Page, aliases, live};
@@ -36,7 +36,7 @@ pub(super) async fn list(State(lookups): State<Arc<Lookups>>, request: Request) 
         };
         snapshot.catalog.prepare(web.app.store.as_ref(), &query.filter).await?;
         let origin = origin(&headers);
-        let body = snapshot.answer(format!("{origin}{uri}"), |catalog| {
+        let body = snapshot.answer(format!("{origin}{}", asked(&uri)), |catalog| {
             page(catalog, &query, from, |token| next_link(&uri, &origin, token))
         })?;
         Ok(reply::cached(&snapshot.validators, &headers, body))
@@ -101,8 +101,10 @@ pub(super) async fn latest(State(lookups): State<Arc<Lookups>>, request: Request
     let answer = async {
         let web = lookups.ready().await?;
         let query = Query::parse(&uri, LATEST)?;
-        let urn =
-            query.urn.as_deref().ok_or_else(|| Error::invalid("parameter 'urn' is missing"))?;
+        let urn = query
+            .urn
+            .as_deref()
+            .ok_or_else(|| Error::invalid("parameter 'urn' is missing").with_target("urn"))?;
         let snapshot = web.served.current().await?;
         let catalog = &snapshot.catalog;
         if urn.contains('/') {
@@ -114,7 +116,7 @@ pub(super) async fn latest(State(lookups): State<Arc<Lookups>>, request: Request
         }
         let question =
             LatestQuestion::parse(urn, &query.filter.locations, query.not_deprecated_before)?;
-        let body = snapshot.answer(uri.to_string(), |catalog| {
+        let body = snapshot.answer(asked(&uri), |catalog| {
             let row = question.answer(&catalog.index)?;
             let mut body = Vec::with_capacity(LONG_ROW);
             catalog.write_json(catalog.at(row), &mut body);
@@ -131,7 +133,7 @@ pub(super) async fn aliases(State(lookups): State<Arc<Lookups>>, request: Reques
         let web = lookups.ready().await?;
         Query::parse(&uri, &[])?;
         let snapshot = web.served.current().await?;
-        let body = snapshot.answer(uri.to_string(), |catalog| {
+        let body = snapshot.answer(asked(&uri), |catalog| {
             serde_json::to_vec(&aliases::document(catalog)?).map_err(|e| Error::bug(e.to_string()))
         })?;
         Ok(reply::cached(&snapshot.validators, &headers, body))

@@ -11,7 +11,7 @@ pub mod token;
 mod usage;
 
 pub(crate) use parameters::date;
-pub(crate) use reply::{status_of, without_paths};
+pub(crate) use reply::{error_body, status_of, without_paths};
 pub(crate) use runs::{describe as describe_run, runs as list_runs};
 
 use crate::error::{Error, ErrorKind, Result};

@@ -4,7 +4,6 @@ use super::parameters::{CHANGES, LARGEST_PAGE, LATEST, LIST, Parameter, USAGE, V
 use super::reply;
 use super::runs::{HealthReport, RunList, RunReport};
 use crate::catalog::usage::{Finding, Usage};
-use crate::error::Error;
 use crate::image::gallery::GalleryImage;
 use crate::image::marketplace::MarketplaceImage;
 use crate::image::registry::RegistryImage;
@@ -85,6 +84,9 @@ struct ErrorDetail {
     code: String,
     /// For people.
     message: String,
+    /// The parameter or member that is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
 }
 
 /// An error.
@@ -298,6 +300,12 @@ fn schemas() -> Json {
     schemas
 }
 
+/// Where the Functions host looks for a key (`AuthenticationLevelHandler` in its source).
+fn keys() -> Json {
+    let key = |place: &str, name: &str| json!({"type": "apiKey", "in": place, "name": name});
+    json!({"keyInHeader": key("header", "x-functions-key"), "keyInQuery": key("query", "code")})
+}
+
 /// The document.
 pub fn document() -> Json {
     let mut paths = PathsBuilder::new();
@@ -316,7 +324,9 @@ pub fn document() -> Json {
         .paths(paths)
         .build();
     let mut document = json!(document);
-    document["components"] = json!({ "schemas": schemas() });
+    document["components"] = json!({ "schemas": schemas(), "securitySchemes": keys() });
+    // Any one of them; the embedded host asks for none.
+    document["security"] = json!([{"keyInHeader": []}, {"keyInQuery": []}, {}]);
     document
 }
 
@@ -324,6 +334,6 @@ pub(super) async fn show(uri: Uri) -> Response {
     static DOCUMENT: OnceLock<Json> = OnceLock::new();
     match super::parameters::Query::parse(&uri, &[]) {
         Ok(_) => reply::json(StatusCode::OK, DOCUMENT.get_or_init(document)),
-        Err(error) => reply::error(&Error::invalid(error.to_string())),
+        Err(error) => reply::error(&error),
     }
 }

@@ -51,6 +51,31 @@ const SUBSCRIPTION: Parameter =
 const LOCATION: Parameter =
     parameter("location", Value::Texts, "A location that has it; repeated: all of them");
 
+/// What every route takes for the Functions host, and makes nothing of: a key and its name
+/// (`AuthenticationLevelHandler` in the host's source leaves both in the query), and the version that
+/// Azure's own clients send. The host compares names of parameters without case.
+const OF_THE_HOST: [&str; 3] = ["code", "clientId", "api-version"];
+
+/// Whether a parameter is the host's, and so is part of no list's name, no cache and no log.
+pub(super) fn is_of_the_host(name: &str) -> bool {
+    OF_THE_HOST.iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
+/// What `uri` asks for, as it is written, without what is the host's.
+pub(super) fn asked(uri: &Uri) -> String {
+    let mut asked = uri.path().to_owned();
+    let mut mark = '?';
+    for part in uri.query().unwrap_or_default().split('&') {
+        let name = url::form_urlencoded::parse(part.as_bytes()).next();
+        if name.is_some_and(|(name, _)| !is_of_the_host(&name)) {
+            asked.push(mark);
+            asked.push_str(part);
+            mark = '&';
+        }
+    }
+    asked
+}
+
 /// Parameters of `images`.
 pub(super) const LIST: &[Parameter] = &[
     parameter("publisher", Value::Text, "Part of the publisher's name"),
@@ -140,11 +165,14 @@ impl Query {
             return Err(Error::invalid(format!("the query is longer than {} KiB", LONGEST >> 10)));
         }
         for (name, value) in url::form_urlencoded::parse(text.as_bytes()) {
+            if is_of_the_host(&name) {
+                continue;
+            }
             let Some(parameter) = allowed.iter().find(|known| known.name == name) else {
                 return Err(unknown(&name, allowed));
             };
             if value.contains('\0') {
-                return Err(Error::invalid(format!("parameter '{name}': no name has a NUL")));
+                return Err(bad(&name, "no name has a NUL"));
             }
             query.take(parameter.name, value.into_owned())?;
         }
@@ -152,7 +180,7 @@ impl Query {
     }
 
     fn take(&mut self, name: &str, value: String) -> Result<()> {
-        let bad = |why: &str| Error::invalid(format!("parameter '{name}': {why}"));
+        let bad = |why: &str| bad(name, why);
         let filter = &mut self.filter;
         match name {
             "publisher" => filter.publisher = Some(value),
@@ -193,10 +221,15 @@ impl Query {
     }
 }
 
+fn bad(name: &str, why: &str) -> Error {
+    Error::invalid(format!("parameter '{name}': {why}")).with_target(name)
+}
+
 fn unknown(name: &str, allowed: &[Parameter]) -> Error {
     let names: Vec<&str> = allowed.iter().map(|parameter| parameter.name).collect();
     let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-    Error::invalid(format!("there is no parameter '{name}' here; there are {there}"))
+    let text = format!("there is no parameter '{name}' here; there are {there}");
+    Error::invalid(text).with_target(name)
 }
 
 /// A date, with or without a time.

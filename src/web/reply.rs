@@ -12,7 +12,7 @@ use axum::http::header::{
 use axum::http::{Response, StatusCode};
 use bytes::Bytes;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime, UtcOffset};
@@ -148,7 +148,8 @@ pub(crate) fn status_of(kind: ErrorKind) -> (StatusCode, &'static str) {
 /// The answer that an error means.
 pub(super) fn error(error: &Error) -> Response<Body> {
     let (status, code) = status_of(error.kind());
-    let mut response = refusal(status, code, &without_paths(&error.to_string()));
+    let body = error_body(code, &without_paths(&error.to_string()), error.target());
+    let mut response = refused(status, code, &body);
     if status.is_server_error() {
         // Whoever was answered can name it.
         let request_id = response.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
@@ -174,7 +175,20 @@ pub(crate) fn without_paths(text: &str) -> String {
 
 /// A refusal, in the shape of Azure's errors.
 pub(super) fn refusal(status: StatusCode, code: &'static str, message: &str) -> Response<Body> {
-    let mut response = json(status, &json!({"error": {"code": code, "message": message}}));
+    refused(status, code, &error_body(code, message, None))
+}
+
+/// The shape of Azure's errors; `target` names the part of the input that is wrong.
+pub(crate) fn error_body(code: &str, message: &str, target: Option<&str>) -> Value {
+    let mut error = json!({"code": code, "message": message});
+    if let Some(target) = target {
+        error["target"] = target.into();
+    }
+    json!({"error": error})
+}
+
+fn refused(status: StatusCode, code: &'static str, body: &Value) -> Response<Body> {
+    let mut response = json(status, body);
     response.headers_mut().insert(ERROR_CODE, HeaderValue::from_static(code));
     response
 }

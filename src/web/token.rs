@@ -2,6 +2,7 @@
 //!
 //! A list that was begun in one snapshot is ended in it, for as long as that snapshot is kept.
 
+use super::parameters::is_of_the_host;
 use crate::error::{Error, Result};
 use crate::work::RunId;
 use axum::http::HeaderMap;
@@ -37,7 +38,9 @@ impl Token {
 
     /// Reads a token of the list that `uri` asks for.
     pub fn read(text: &str, uri: &Uri) -> Result<Self> {
-        let bad = |why: &str| Error::invalid(format!("parameter 'skipToken': {why}"));
+        let bad = |why: &str| {
+            Error::invalid(format!("parameter 'skipToken': {why}")).with_target("skipToken")
+        };
         let bytes = URL_SAFE_NO_PAD.decode(text).unwrap_or_default();
         let bytes: [u8; BYTES] = bytes.try_into().map_err(|_| bad("no token of a nextLink"))?;
         if bytes[0] != VERSION {
@@ -70,9 +73,11 @@ fn list(uri: &Uri) -> [u8; 4] {
 
 type Pair<'a> = (std::borrow::Cow<'a, str>, std::borrow::Cow<'a, str>);
 
+/// What a next page's address has in common with this one's. A key is no part of it: answers are kept,
+/// logged and passed on, and a caller shows the key again as it did the first time.
 fn kept(uri: &Uri) -> impl Iterator<Item = Pair<'_>> {
     url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
-        .filter(|(name, _)| name != "skipToken")
+        .filter(|(name, _)| name != "skipToken" && !is_of_the_host(name))
 }
 
 /// This host as the caller sees it, with its scheme.

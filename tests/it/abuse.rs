@@ -97,6 +97,14 @@ fn what_is_too_much_is_refused() {
     assert!(answer["error"]["message"].as_str().unwrap().contains("256 KiB"), "{answer}");
     let (status, _) = stage.start(&format!("{{\"publishers\":[{long:?}]}}"));
     assert_eq!(status, 400);
+    // Few enough for the body, and too many for a queue's message: the member and the bound are named.
+    let names: Vec<String> = (0..2_600).map(|n| format!("some-publisher-{n:04}")).collect();
+    for member in ["publishers", "subscriptions", "locations"] {
+        let (status, answer) = stage.start(&value!({member: names}).to_string());
+        let message = answer["error"]["message"].as_str().unwrap_or_default();
+        assert_eq!((status, &answer["error"]["target"]), (400, &member.into()), "{answer}");
+        assert!(message.starts_with(member) && message.contains("20 KiB"), "{message}");
+    }
     assert_eq!(
         stage.client.delete(format!("{}/runs", stage.host.address)).send().unwrap().status(),
         405

@@ -4,8 +4,13 @@ use crate::support::faulty::Faulty;
 use crate::support::wait_for;
 use crate::support::{Azure, azimg, finish, json, rows, timeless};
 use crate::tests;
+use async_trait::async_trait;
+use axum::body::Body;
+use axum::http::Request;
 use azimg::config::{Config, Flags};
+use azimg::error::Result;
 use azimg::functions::{App, Event, FUNCTIONS, Message, PUBLISH, Trigger, WORK};
+use azimg::handler::{Handler, Later, Ready};
 use azimg::sim::{Scale, SimCredential, generate};
 use azimg::store::Key;
 use azimg::work::{RunId, SourceName};
@@ -16,12 +21,16 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 use time::OffsetDateTime;
+use tower::ServiceExt;
 
 tests![
     twice_and_in_any_order_gives_the_same_rows,
     a_copy_that_was_put_off_sees_that_its_item_has_ended,
     lost_messages_are_found_by_sweeps_and_poison_closes_the_run,
+    a_message_that_no_queue_takes_keeps_no_other_waiting,
+    a_request_that_did_not_arrive_whole_starts_nothing,
     killed_twenty_times_it_ends_complete_and_asks_nothing_again_that_has_ended,
     a_damaged_shard_is_crawled_again_and_loses_nothing,
 ];
@@ -120,6 +129,72 @@ fn a_copy_that_was_put_off_sees_that_its_item_has_ended() {
         let again = call(&app, "crawl", crawl(&item.to_string())).await;
         assert_eq!(asked(), before, "it has come round, and the item has ended");
         assert_eq!(again, children);
+    });
+}
+
+/// A way past the host that leads nowhere.
+struct Nowhere;
+
+#[async_trait]
+impl Later for Nowhere {
+    async fn send(&self, _: &str, _: &str, _: Duration) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn a_request_that_did_not_arrive_whole_starts_nothing() {
+    let azure = Azure::start(generate(Scale::Small, 12));
+    let folder = tempfile::tempdir().unwrap();
+    let app = app(&azure, folder.path());
+    let handler = Handler::with(Ready { app, later: Arc::new(Nowhere) }).router();
+    let request = |headers: Value| serde_json::json!({"Data": {"req": {"Headers": headers}}});
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        for (envelope, status) in [
+            (serde_json::json!({}), "400"),
+            (serde_json::json!({"Data": {}, "Metadata": {}}), "400"),
+            (request(serde_json::json!({"Transfer-Encoding": ["chunked"]})), "400"),
+            (request(serde_json::json!({"Content-Length": ["44"]})), "400"),
+            (request(serde_json::json!({"Content-Length": ["0"]})), "202"),
+        ] {
+            let posted = Request::post("/start").header("content-type", "application/json");
+            let posted = posted.body(Body::from(envelope.to_string())).unwrap();
+            let answer = handler.clone().oneshot(posted).await.unwrap();
+            assert_eq!(answer.status(), 200, "{envelope}");
+            let bytes = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+            let answer: Value = serde_json::from_slice(&bytes).unwrap();
+            assert_eq!(answer["Outputs"]["res"]["statusCode"], status, "{envelope}: {answer}");
+            let begun = folder.path().join("runs").exists();
+            assert_eq!(begun, status == "202", "{envelope}");
+            assert_eq!(answer["Outputs"]["work"].is_array(), begun, "{envelope}");
+        }
+    });
+}
+
+fn a_message_that_no_queue_takes_keeps_no_other_waiting() {
+    let azure = Azure::start(generate(Scale::Small, 12));
+    let folder = tempfile::tempdir().unwrap();
+    let app = app(&azure, folder.path());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        // What may be asked for fits, also when its item goes on.
+        let names: Vec<String> = (0..1_000).map(|n| format!("publisher-{n:04}")).collect();
+        let body = serde_json::json!({"publishers": names}).to_string();
+        let begun = call(&app, "start", Trigger::Http { body }).await;
+        assert!(begun.len() > 1 && begun.iter().all(|message| message.text.len() < 48 << 10));
+        let item: Value = serde_json::from_str(&begun[0].text).unwrap();
+        // A run as a version without the bound may have left it behind.
+        let plan = folder.path().join(format!("runs/{}/plan.json", item["run"].as_str().unwrap()));
+        let mut planned: Value = serde_json::from_slice(&std::fs::read(&plan).unwrap()).unwrap();
+        let only = vec!["some publisher"; 9_000];
+        planned["items"][0]["scope"]["only"] = only.into();
+        std::fs::write(&plan, planned.to_string()).unwrap();
+        let at = |minutes| OffsetDateTime::now_utc() + time::Duration::minutes(minutes);
+        assert_eq!(call_at(&app, "sweep", Trigger::Timer, at(0)).await, []);
+        let again = call_at(&app, "sweep", Trigger::Timer, at(40)).await;
+        let work = begun.iter().filter(|message| message.queue == WORK).count();
+        assert_eq!(again.len(), work - 1, "all but the one that is too long");
+        assert!(again.iter().all(|message| message.text.len() < 48 << 10));
     });
 }
 

@@ -1,13 +1,14 @@
 //! The packaged app behind a strict Functions host, with real queues and blobs.
 
 use crate::support::azurite::Azurite;
-use crate::support::host::TestHost;
+use crate::support::host::{KEY, TestHost};
 use crate::support::stored::{assert_same, embedded, package, stored};
 use crate::support::{Azure, azimg, finish, wait_until};
 use crate::tests;
 use azimg::sim::{Scale, generate};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use serde_json::Value;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -17,6 +18,7 @@ use std::time::Duration;
 tests![
     a_timer_ends_in_the_snapshot_that_the_embedded_host_makes needs [Azurite],
     a_handler_killed_thirty_times_at_work_ends_with_the_same_rows needs [Azurite],
+    a_key_in_the_address_is_taken_in_both_forms_and_told_nobody needs [Azurite],
     a_handler_without_its_settings_says_so_and_does_not_exit_with_zero,
     a_handler_that_ends_is_started_again_or_not_by_its_exit_code,
 ];
@@ -89,6 +91,39 @@ fn a_handler_killed_thirty_times_at_work_ends_with_the_same_rows() {
     // A redelivered item counts its deliveries in the coverage's attempts: rows are compared.
     embedded.insert("coverage.json".into(), stored["coverage.json"].clone());
     assert_same(&stored, &embedded);
+}
+
+fn a_key_in_the_address_is_taken_in_both_forms_and_told_nobody() {
+    let azurite = Azurite::start();
+    let azure = Azure::start(generate(Scale::Small, 33));
+    let folder = tempfile::tempdir().unwrap();
+    let host = TestHost::new(&package(folder.path()), &azurite.connection(), azure.variables());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        host.start().await;
+        // An envelope; then lookups, which are proxied.
+        let started = host.start_run("{\"locations\":[\"eastus\"]}").await;
+        assert_eq!(started.status, 202);
+        host.serve_until(async || published(&host).await).await;
+        for (path, key) in [
+            (format!("/api/images?top=2&code={KEY}&clientId=default&api-version=1"), None),
+            (format!("/api/images?Code={KEY}&top=2"), None),
+            ("/api/images?top=2".to_owned(), Some(KEY)),
+        ] {
+            let page = host.request("GET", &path, "", key).await;
+            assert_eq!(page.status, 200, "{path}");
+            let link = page.json()["nextLink"].as_str().unwrap().to_owned();
+            assert!(!link.contains(KEY) && !link.contains("ode="), "{link}");
+            let next = url::Url::parse(&link).unwrap();
+            let next = format!("{}?{}&code={KEY}", next.path(), next.query().unwrap());
+            assert_eq!(host.request("GET", &next, "", None).await.status, 200, "{next}");
+        }
+        for path in ["/api/images?top=2", "/api/images?code=another"] {
+            assert_eq!(host.request("GET", path, "", None).await.status, 401, "{path}");
+        }
+    });
+    let said = host.process.lines().iter().map(Value::to_string).collect::<String>();
+    assert!(!said.contains(KEY), "{said}");
 }
 
 fn a_handler_without_its_settings_says_so_and_does_not_exit_with_zero() {

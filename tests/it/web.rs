@@ -11,6 +11,7 @@ use std::process::{Child, Stdio};
 
 tests![
     lookups_are_answered_from_the_published_snapshot,
+    a_key_in_the_address_is_taken_by_every_route,
     a_host_that_was_killed_goes_on_with_its_run,
 ];
 
@@ -200,6 +201,64 @@ async fn asks_as_browsers_and_caches_do(client: &Client, address: &str) {
     assert_eq!(changes["value"], serde_json::json!([]));
     let (_, document) = self::get(client, &at("openapi.json")).await;
     assert_eq!(document["openapi"], "3.1.0");
+}
+
+/// The status, the body and the headers that tell of caches.
+async fn whole(client: &Client, url: &str) -> (u16, Value, Vec<Option<String>>) {
+    let answer = client.get(url).send().await.unwrap();
+    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+    let header = |name: &&str| headers.get(*name).map(|value| value.to_str().unwrap().to_owned());
+    let headers = ["etag", "cache-control", "content-type"].iter().map(header).collect();
+    (status, serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap(), headers)
+}
+
+fn a_key_in_the_address_is_taken_by_every_route() {
+    let azure = Azure::start(generate(Scale::Small, 43));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let report = json(&mut azure.azimg(&["crawl", "--store", path, "-o", "json"]));
+    let run = report["run"].as_str().unwrap();
+    let host = Host::start(&azure, folder.path());
+    threads(async {
+        let client = Client::new();
+        let at = |path: &str| format!("{}/{path}", host.address);
+        let (_, document) = get(&client, &at("openapi.json")).await;
+        let schemes = &document["components"]["securitySchemes"];
+        assert_eq!(schemes["keyInHeader"]["name"], "x-functions-key");
+        assert_eq!(schemes["keyInQuery"]["in"], "query");
+        assert_eq!(schemes["keyInQuery"]["name"], "code");
+        let (_, images) = get(&client, &at("images?top=1")).await;
+        let id = images["value"][0]["id"].as_str().unwrap();
+        let routes = document["paths"].as_object().unwrap();
+        let routes = routes.iter().filter(|(_, operations)| operations.get("get").is_some());
+        for (route, _) in routes {
+            let route = route.replace("{urn}", id).replace("{run}", run);
+            let route = match route.strip_prefix("/api/").unwrap() {
+                "images/latest" => "images/latest?urn=Ubuntu2404&".to_owned(),
+                route => format!("{route}?"),
+            };
+            let mut plain = whole(&client, &at(&route)).await;
+            assert!([200, 502].contains(&plain.0), "{route}: {plain:?}");
+            for key in ["code=K", "%63ode=K&clientId=default", "CODE=K%00&api-version=2024-07-01"] {
+                let mut with = whole(&client, &at(&format!("{route}{key}"))).await;
+                for answer in [&mut plain.1, &mut with.1] {
+                    if let Some(age) = answer.pointer_mut("/ageSeconds") {
+                        *age = 0.into();
+                    }
+                }
+                assert_eq!(with, plain, "{route}{key}");
+            }
+            let (status, wrong) = get(&client, &at(&format!("{route}colour=red&code=K"))).await;
+            assert_eq!((status, &wrong["error"]["target"]), (400, &"colour".into()), "{route}");
+        }
+        let (_, page) = get(&client, &at("images?top=1&code=K&clientId=me")).await;
+        let link = page["nextLink"].as_str().unwrap();
+        assert!(!link.contains("=K") && !link.contains("=me"), "{link}");
+        // A list is the same list with another key, and without one.
+        for key in ["&code=other", "&code=K", ""] {
+            assert_eq!(get(&client, &format!("{link}{key}")).await.0, 200, "{link}{key}");
+        }
+    });
 }
 
 fn a_host_that_was_killed_goes_on_with_its_run() {

@@ -27,6 +27,8 @@ use walk::{Sought, Walk};
 const AT_ONCE: usize = 8;
 /// A publisher with more offers than this is split.
 const MOST_OFFERS: usize = 40;
+/// The publishers of a location are spread over at most so many subscriptions: a message names them all.
+const MOST_SPREAD: usize = 400;
 /// Requests that follow from one offer: in a region's catalog 7.3 (SKUs, versions, the newest one's
 /// details).
 const REQUESTS_AN_OFFER: f64 = 5.0;
@@ -268,6 +270,7 @@ impl Source for Marketplace {
         let scope = |(index, location)| {
             let mut spread = subscriptions.clone();
             spread.rotate_left(index % subscriptions.len());
+            spread.truncate(MOST_SPREAD);
             // A version's details are the same everywhere: one location asks for them, and what it
             // does not have is asked for when all listings are in.
             let details =

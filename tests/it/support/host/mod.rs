@@ -20,7 +20,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 /// What a caller of functions with the level `function` shows.
-const KEY: &str = "a-function-key";
+pub const KEY: &str = "a-function-key";
 
 /// What happens to a message between a function's output and its queue.
 type OnTheWay = Box<dyn Fn(&str, &str) -> Vec<String> + Send + Sync>;
@@ -123,19 +123,19 @@ impl TestHost {
         self.start().await;
     }
 
-    /// A lookup; status and body.
+    /// A lookup, by a caller who shows the key in the address; status and body.
     pub async fn get(&self, path: &str) -> (u16, Value) {
-        let answer = self.request("GET", path, "", Some(KEY)).await;
+        let answer = self.request("GET", &with_key(path), "", None).await;
         (answer.status, answer.json())
     }
 
-    /// Starts a run.
+    /// Starts a run, with the key in the address.
     pub async fn start_run(&self, body: &str) -> HttpAnswer {
-        self.request("POST", "/api/runs", body, Some(KEY)).await
+        self.request("POST", &with_key("/api/runs"), body, None).await
     }
 
-    /// A request from outside: routed by the functions' routes and methods, refused without a key,
-    /// proxied as it is to a function of one input and one output, an envelope for any other.
+    /// A request from outside: routed by the functions' routes and methods, refused without a key in
+    /// the header that `key` is or in the query, which is left as it is; proxied as it is to a function of one input and one output, an envelope for any other.
     pub async fn request(
         &self,
         method: &str,
@@ -147,7 +147,11 @@ impl TestHost {
         let Some((name, function)) = self.routed(method, path) else { return plain(404) };
         let bindings = function["bindings"].as_array().unwrap();
         let trigger = bindings.iter().find(|binding| binding["type"] == "httpTrigger").unwrap();
-        if trigger["authLevel"] != "anonymous" && key != Some(KEY) {
+        let url: url::Url = format!("https://app.example{path}").parse().unwrap();
+        let mut query = url.query_pairs();
+        let shown = query.find(|(name, _)| name.eq_ignore_ascii_case("code"));
+        let key = key.map(str::to_owned).or(shown.map(|(_, code)| code.into_owned()));
+        if trigger["authLevel"] != "anonymous" && key.as_deref() != Some(KEY) {
             return plain(401);
         }
         let Some(port) = self.process.port() else { return plain(502) };
@@ -165,7 +169,6 @@ impl TestHost {
             let (status, headers) = (answer.status().as_u16(), headers.collect());
             return HttpAnswer { status, headers, body: answer.bytes().await.unwrap().to_vec() };
         }
-        let url = format!("https://app.example{path}").parse().unwrap();
         let binding = trigger["name"].as_str().unwrap();
         let envelope = envelope::http(&name, binding, method, &url, body);
         // A failed invocation reaches the caller as 500 without a body.
@@ -314,6 +317,11 @@ impl Drop for TestHost {
             self.process.lines();
         }
     }
+}
+
+/// An address with the key in it.
+fn with_key(path: &str) -> String {
+    format!("{path}{}code={KEY}", if path.contains('?') { '&' } else { '?' })
 }
 
 /// The name of a function's one trigger.
