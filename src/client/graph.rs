@@ -4,6 +4,7 @@
 //! service counts and what it hands out are compared: rows that are lost on the way are noticed.
 
 use super::Client;
+use super::version;
 use super::wire::Outgoing;
 use crate::error::{Error, Result};
 use bytes::Bytes;
@@ -165,7 +166,7 @@ impl Client {
         if let Some(subscriptions) = subscriptions {
             body["subscriptions"] = json!(subscriptions);
         }
-        let url = self.url(&path, &[("api-version", "2024-04-01")])?;
+        let url = self.url(&path, &[version::RESOURCE_GRAPH.parameter()])?;
         let body = Some(Bytes::from(body.to_string()));
         self.ask(&Outgoing { body, ..Outgoing::new(Method::POST, url) }).await
     }

@@ -12,6 +12,7 @@ mod quota;
 mod retry;
 mod share;
 mod traffic;
+pub mod version;
 mod waits;
 mod wire;
 
@@ -58,6 +59,8 @@ pub struct Client {
     retry: RetryPolicy,
     quota: Arc<Quota>,
     traffic: Arc<Traffic>,
+    /// Versions of the API that are sent instead of those that were refused.
+    versions: Arc<version::Instead>,
     /// What it keeps to beside the quota.
     share: Option<Share>,
 }
@@ -125,6 +128,7 @@ impl Client {
             retry: RetryPolicy::default(),
             quota,
             traffic: Arc::default(),
+            versions: Arc::default(),
             share: None,
         })
     }
@@ -309,8 +313,22 @@ impl Client {
         Ok(bearer)
     }
 
-    /// Sends a request once, within its deadline.
+    /// Sends a request once, within its deadline; and once more when its version of the API is refused and
+    /// another one is offered. A version that is refused was not looked at further, so a change was not begun.
     async fn once(&self, request: &Outgoing, principal: usize) -> Result<Answer> {
+        let mut request = self.versions.applied(request);
+        let mut answer = self.send(&request, principal).await?;
+        if self.versions.learn(&request, &answer) {
+            request = self.versions.applied(&request);
+            answer = self.send(&request, principal).await?;
+        }
+        match version::not_offered(&request, &answer) {
+            Some(error) => Err(error),
+            None => Ok(answer),
+        }
+    }
+
+    async fn send(&self, request: &Outgoing, principal: usize) -> Result<Answer> {
         let bearer = self.bearer(principal).await?;
         self.traffic.send(self.wire.as_ref(), request, Some(bearer)).await
     }
