@@ -4,7 +4,7 @@
 //! service counts and what it hands out are compared: rows that are lost on the way are noticed.
 
 use super::Client;
-use super::version;
+use super::{lenient, version};
 use super::wire::Outgoing;
 use crate::error::{Error, Result};
 use bytes::Bytes;
@@ -129,9 +129,11 @@ impl Client {
                 if !seen.insert(id.to_ascii_lowercase()) {
                     return Ok(Paged::Changed);
                 }
-                rows.push(serde_json::from_value(row).map_err(|e| {
+                let (row, malformed) = lenient::of_value(&row).map_err(|e| {
                     Error::transient(format!("Resource Graph: not the row that was expected ({e})"))
-                })?);
+                })?;
+                lenient::tell("Resource Graph", &malformed);
+                rows.push(row);
             }
             let truncated = match page.result_truncated {
                 Some(Value::String(text)) => text.eq_ignore_ascii_case("true"),

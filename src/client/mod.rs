@@ -7,6 +7,7 @@
 mod answer;
 mod change;
 mod graph;
+pub(crate) mod lenient;
 mod page;
 mod quota;
 mod retry;
@@ -30,6 +31,7 @@ pub use wire::{Answer, Outgoing, Wire};
 pub(crate) use wire::{Http, read_bounded, send_failure, stream_client};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::telemetry::operation;
 use azure_core::credentials::TokenCredential;
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -343,12 +345,14 @@ impl Client {
     }
 }
 
-/// An answer's body; a cut or foreign one (a front door's page) with status 200 may be another next
+/// An answer's body, of which single members may be of another form; a cut or foreign one (a front door's page) with status 200 may be another next
 /// time.
 fn read<T: DeserializeOwned>(request: &Outgoing, body: &[u8]) -> Result<T> {
-    serde_json::from_slice(body).map_err(|e| {
+    let (read, malformed) = lenient::read(body).map_err(|e| {
         Error::transient(format!("{}: not the JSON that was expected ({e})", request.name()))
-    })
+    })?;
+    lenient::tell(&operation(request.url.path()), &malformed);
+    Ok(read)
 }
 
 /// A quota that is spent for longer than a worker should wait.
