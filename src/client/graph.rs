@@ -4,8 +4,8 @@
 //! service counts and what it hands out are compared: rows that are lost on the way are noticed.
 
 use super::Client;
-use super::{lenient, version};
 use super::wire::Outgoing;
+use super::{lenient, version};
 use crate::error::{Error, Result};
 use bytes::Bytes;
 use reqwest::Method;

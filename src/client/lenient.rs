@@ -43,7 +43,9 @@ pub(crate) fn tell(operation: &str, malformed: &Malformed) {
         let fault = format!("{operation}: {}", super::one_line(fault));
         let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
         if told.len() < MOST_TOLD && !told.contains(&fault) {
-            tracing::warn!("an answer has a member of another form, which is taken for absent: {fault}");
+            tracing::warn!(
+                "an answer has a member of another form, which is taken for absent: {fault}"
+            );
             told.insert(fault);
         }
     }
@@ -105,9 +107,7 @@ fn at<'a>(value: &'a Value, path: &[Step]) -> Option<&'a Value> {
 fn remove(value: &mut Value, path: &[Step], odd: &Value) {
     match (path, value) {
         ([Step::Member(name)], Value::Object(members)) => {
-            if members.get(name).is_some_and(|value| value == odd) {
-                members.remove(name);
-            }
+            members.retain(|member, value| member != name || value != odd);
         }
         ([Step::Element(_)], Value::Array(elements)) => elements.retain(|element| element != odd),
         ([Step::Member(name), rest @ ..], Value::Object(members)) => {
@@ -160,7 +160,7 @@ mod tests {
         #[serde(default)]
         tags: BTreeMap<String, Option<String>>,
         #[serde(default)]
-        parts: Vec<Row>,
+        parts: Vec<Self>,
     }
 
     fn page(rows: &Value) -> Result<(Page, Malformed), Error> {
@@ -175,7 +175,7 @@ mod tests {
             {"name": "c", "size": 7, "parts": {}},
         ]);
         let (read, malformed) = page(&rows).unwrap();
-        let [a, b, c] = &read.value[..] else { panic!("{read:?}") };
+        let (a, b, c) = (&read.value[0], &read.value[1], &read.value[2]);
         assert_eq!((a.size, a.tags.len(), a.parts.len()), (None, 1, 1));
         assert_eq!((b.size, c.size, c.parts.len()), (None, Some(7), 0));
         assert_eq!(malformed.len(), 7, "{malformed:?}");
@@ -200,8 +200,9 @@ mod tests {
 
     #[test]
     fn a_fault_of_every_row_is_mended_at_once() {
-        let rows: Vec<Value> =
-            (0..5_000).map(|at| json!({"name": at.to_string(), "size": null, "tags": []})).collect();
+        let rows: Vec<Value> = (0..5_000)
+            .map(|at| json!({"name": at.to_string(), "size": null, "tags": []}))
+            .collect();
         let (read, malformed) = page(&rows.into()).unwrap();
         assert_eq!((read.value.len(), malformed.len()), (5_000, 1));
     }

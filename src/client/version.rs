@@ -10,6 +10,7 @@ use super::{Answer, Outgoing};
 use crate::error::Error;
 use reqwest::StatusCode;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Mutex, PoisonError};
 use url::Url;
 
@@ -55,15 +56,8 @@ pub const RESOURCE_GRAPH: ApiVersion =
     ApiVersion::new("Microsoft.ResourceGraph/resources", "2024-04-01");
 
 /// All of them.
-pub const ALL: [ApiVersion; 7] = [
-    SUBSCRIPTIONS,
-    PROVIDERS,
-    VM_IMAGES,
-    MANAGED_IMAGES,
-    GALLERIES,
-    REGISTRIES,
-    RESOURCE_GRAPH,
-];
+pub const ALL: [ApiVersion; 7] =
+    [SUBSCRIPTIONS, PROVIDERS, VM_IMAGES, MANAGED_IMAGES, GALLERIES, REGISTRIES, RESOURCE_GRAPH];
 
 /// What is sent instead of a version that was refused, by type of resource and by that version.
 #[derive(Debug, Default)]
@@ -89,14 +83,12 @@ impl Instead {
         let Some(nearest) = nearest(&version, &offered) else { return false };
         let key = (resource_of(&sent.url), version);
         let mut instead = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !instead.contains_key(&key) {
+        if let Entry::Vacant(place) = instead.entry(key) {
+            let (resource, refused) = place.key();
             tracing::warn!(
-                resource = key.0,
-                refused = key.1,
-                sent = nearest,
-                "this cloud does not offer that api-version; it is asked with another"
+                "this cloud does not offer api-version {refused} of {resource}; it is asked with {nearest}"
             );
-            instead.insert(key, nearest.to_owned());
+            place.insert(nearest.to_owned());
         }
         true
     }
@@ -128,8 +120,12 @@ fn refused(sent: &Outgoing, answer: &Answer) -> Option<(String, Vec<String>)> {
         .find_map(|words| text.split_once(words))?
         .1;
     let list = list.split('\'').next().filter(|list| list.len() <= LONGEST_LIST)?;
-    let mut offered: Vec<String> =
-        list.split(',').map(str::trim).filter(|version| is_version(version)).map(str::to_owned).collect();
+    let mut offered: Vec<String> = list
+        .split(',')
+        .map(str::trim)
+        .filter(|version| is_version(version))
+        .map(str::to_owned)
+        .collect();
     offered.sort_unstable();
     // Then it is refused for something else: a location, say.
     (!offered.contains(&version)).then_some((version, offered))
@@ -138,7 +134,9 @@ fn refused(sent: &Outgoing, answer: &Answer) -> Option<(String, Vec<String>)> {
 /// Whether it has the form of a version: a date, and `-preview` or the like behind it.
 fn is_version(text: &str) -> bool {
     let (date, rest) = text.split_at_checked(10).unwrap_or((text, ""));
-    let digit = |(at, byte): (usize, u8)| if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() };
+    let digit = |(at, byte): (usize, u8)| {
+        if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() }
+    };
     let plain = rest.bytes().all(|byte| byte == b'-' || byte.is_ascii_alphanumeric());
     date.len() == 10 && date.bytes().enumerate().all(digit) && plain && rest.len() <= 20
 }
@@ -146,7 +144,7 @@ fn is_version(text: &str) -> bool {
 /// The newest that is no preview and not newer than `version`, else the oldest that is no preview.
 fn nearest<'a>(version: &str, offered: &'a [String]) -> Option<&'a str> {
     let stable = || offered.iter().map(String::as_str).filter(|offered| offered.len() == 10);
-    stable().filter(|offered| *offered < version).next_back().or_else(|| stable().next())
+    stable().rfind(|offered| *offered < version).or_else(|| stable().next())
 }
 
 fn version_of(url: &Url) -> Option<String> {
@@ -193,16 +191,19 @@ mod tests {
     }
 
     fn answer(status: u16, list: &str) -> Answer {
-        let body = format!("{{\"error\":{{\"message\":\"No. The supported api-versions are {list}\"}}}}");
+        let body =
+            format!("{{\"error\":{{\"message\":\"No. The supported api-versions are {list}\"}}}}");
         let status = StatusCode::from_u16(status).unwrap();
         Answer { status, headers: HeaderMap::new(), body: Bytes::from(body) }
     }
 
     #[test]
     fn the_nearest_stable_version_is_sent_instead() {
-        for (refused, sent) in
-            [("2022-09-01", "2017-03-01"), ("2023-01-01", "2022-12-01"), ("2016-01-01", "2017-03-01")]
-        {
+        for (refused, sent) in [
+            ("2022-09-01", "2017-03-01"),
+            ("2023-01-01", "2022-12-01"),
+            ("2016-01-01", "2017-03-01"),
+        ] {
             let instead = Instead::default();
             assert!(instead.learn(&asked(refused), &answer(400, LIST)));
             let applied = instead.applied(&asked(refused)).url;
@@ -225,7 +226,10 @@ mod tests {
             assert!(!instead.learn(&sent, &answer), "{sent:?} {answer:?}");
         }
         let said = not_offered(&asked("2022-09-01"), &answer(404, "''.")).unwrap().to_string();
-        assert!(said.contains("microsoft.containerregistry/registries is not offered here"), "{said}");
+        assert!(
+            said.contains("microsoft.containerregistry/registries is not offered here"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -35,7 +35,10 @@ pub async fn of_subscription(client: &Client, subscription: &str, location: &str
     };
     let publishers: Vec<&str> =
         compute.iter().copied().chain(["locations", location, "publishers"]).collect();
-        let publishers = client.look(&publishers, &[version::VM_IMAGES.parameter()]).await.map(|headers| quota(&headers));
+    let publishers = client
+        .look(&publishers, &[version::VM_IMAGES.parameter()])
+        .await
+        .map(|headers| quota(&headers));
     let galleries = client.look(&at(&["galleries"]), &[version::GALLERIES.parameter()]).await;
     let images = client.look(&at(&["images"]), &[version::MANAGED_IMAGES.parameter()]).await;
     let found = registries(client, subscription).await;

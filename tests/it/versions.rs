@@ -30,7 +30,9 @@ fn versions_stand_in_one_place_and_are_the_documented_ones() {
     let parameter = "(\"api-version\"";
     for entry in walk(&root().join("src")) {
         let code = std::fs::read_to_string(&entry).unwrap();
-        if !entry.ends_with("client/version.rs") && !entry.components().any(|c| c.as_os_str() == "sim") {
+        if !entry.ends_with("client/version.rs")
+            && !entry.components().any(|c| c.as_os_str() == "sim")
+        {
             assert!(!code.contains(parameter), "{}: {parameter}", entry.display());
         }
     }
@@ -84,7 +86,9 @@ fn a_cloud_that_offers_other_versions_is_crawled_with_those() {
     // each is said once.
     assert!(faulty.met(0) < 500 && faulty.met(1) >= 1, "{} refused", faulty.met(0));
     for (resource, offered) in [("registries", "2022-12-01"), ("publishers", "2023-03-01")] {
-        let said = |line: &&str| line.contains("api-version") && line.contains(resource) && line.contains(offered);
+        let said = |line: &&str| {
+            line.contains("api-version") && line.contains(resource) && line.contains(offered)
+        };
         assert!(stderr.lines().any(|line| said(&line)), "{stderr}");
     }
     let lines: Vec<&str> = stderr.lines().filter(|line| line.contains("api-version")).collect();
@@ -97,8 +101,7 @@ fn what_is_not_offered_is_neither_gone_nor_unregistered() {
     let store = folder.path().to_str().unwrap();
     json(&mut azure.azimg(&["crawl", "--source", "marketplace", "--store", store, "-o", "json"]));
     let found = rows(folder.path());
-    let faulty =
-        Faulty::start(azure, vec![Fault::new("api-version=2024-07-01", usize::MAX, NONE)]);
+    let faulty = Faulty::start(azure, vec![Fault::new("api-version=2024-07-01", usize::MAX, NONE)]);
     let (code, _, stderr) = finish(&mut faulty.azimg(&["doctor", "--store", store, "-o", "json"]));
     assert_ne!(code, 0, "{stderr}");
     let (code, stdout, _) = finish(&mut faulty.azimg(&["doctor", "--store", store, "-o", "table"]));

@@ -326,7 +326,8 @@ pub fn version(definition: &GalleryImage, resource: &Resource) -> Result<Gallery
     let end = time(publishing.end_of_life_date.or(said.end_of_life_date).as_ref());
     row.end_of_life_at = end.into_iter().chain(definition.end_of_life_at).min();
     if let Some(regions) = &publishing.target_regions {
-        let regions: Vec<&Region> = regions.iter().filter(|region| !region.name.is_empty()).collect();
+        let regions: Vec<&Region> =
+            regions.iter().filter(|region| !region.name.is_empty()).collect();
         row.locations = regions.iter().map(|region| short_name(&region.name)).collect();
         for region in regions {
             let name = short_name(&region.name);
