@@ -5,6 +5,7 @@
 
 use super::Client;
 use super::wire::Outgoing;
+use super::{lenient, version};
 use crate::error::{Error, Result};
 use bytes::Bytes;
 use reqwest::Method;
@@ -128,9 +129,11 @@ impl Client {
                 if !seen.insert(id.to_ascii_lowercase()) {
                     return Ok(Paged::Changed);
                 }
-                rows.push(serde_json::from_value(row).map_err(|e| {
+                let (row, malformed) = lenient::of_value(&row).map_err(|e| {
                     Error::transient(format!("Resource Graph: not the row that was expected ({e})"))
-                })?);
+                })?;
+                lenient::tell("Resource Graph", &malformed);
+                rows.push(row);
             }
             let truncated = match page.result_truncated {
                 Some(Value::String(text)) => text.eq_ignore_ascii_case("true"),
@@ -165,7 +168,7 @@ impl Client {
         if let Some(subscriptions) = subscriptions {
             body["subscriptions"] = json!(subscriptions);
         }
-        let url = self.url(&path, &[("api-version", "2024-04-01")])?;
+        let url = self.url(&path, &[version::RESOURCE_GRAPH.parameter()])?;
         let body = Some(Bytes::from(body.to_string()));
         self.ask(&Outgoing { body, ..Outgoing::new(Method::POST, url) }).await
     }

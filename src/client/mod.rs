@@ -7,11 +7,13 @@
 mod answer;
 mod change;
 mod graph;
+pub(crate) mod lenient;
 mod page;
 mod quota;
 mod retry;
 mod share;
 mod traffic;
+pub mod version;
 mod waits;
 mod wire;
 
@@ -29,6 +31,7 @@ pub use wire::{Answer, Outgoing, Wire};
 pub(crate) use wire::{Http, read_bounded, send_failure, stream_client};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::telemetry::operation;
 use azure_core::credentials::TokenCredential;
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -58,6 +61,8 @@ pub struct Client {
     retry: RetryPolicy,
     quota: Arc<Quota>,
     traffic: Arc<Traffic>,
+    /// Versions of the API that are sent instead of those that were refused.
+    versions: Arc<version::Instead>,
     /// What it keeps to beside the quota.
     share: Option<Share>,
 }
@@ -125,6 +130,7 @@ impl Client {
             retry: RetryPolicy::default(),
             quota,
             traffic: Arc::default(),
+            versions: Arc::default(),
             share: None,
         })
     }
@@ -309,8 +315,22 @@ impl Client {
         Ok(bearer)
     }
 
-    /// Sends a request once, within its deadline.
+    /// Sends a request once, within its deadline; and once more when its version of the API is refused and
+    /// another one is offered. A version that is refused was not looked at further, so a change was not begun.
     async fn once(&self, request: &Outgoing, principal: usize) -> Result<Answer> {
+        let mut request = self.versions.applied(request);
+        let mut answer = self.send(&request, principal).await?;
+        if self.versions.learn(&request, &answer) {
+            request = self.versions.applied(&request);
+            answer = self.send(&request, principal).await?;
+        }
+        match version::not_offered(&request, &answer) {
+            Some(error) => Err(error),
+            None => Ok(answer),
+        }
+    }
+
+    async fn send(&self, request: &Outgoing, principal: usize) -> Result<Answer> {
         let bearer = self.bearer(principal).await?;
         self.traffic.send(self.wire.as_ref(), request, Some(bearer)).await
     }
@@ -325,12 +345,14 @@ impl Client {
     }
 }
 
-/// An answer's body; a cut or foreign one (a front door's page) with status 200 may be another next
+/// An answer's body, of which single members may be of another form; a cut or foreign one (a front door's page) with status 200 may be another next
 /// time.
 fn read<T: DeserializeOwned>(request: &Outgoing, body: &[u8]) -> Result<T> {
-    serde_json::from_slice(body).map_err(|e| {
+    let (read, malformed) = lenient::read(body).map_err(|e| {
         Error::transient(format!("{}: not the JSON that was expected ({e})", request.name()))
-    })
+    })?;
+    lenient::tell(&operation(request.url.path()), &malformed);
+    Ok(read)
 }
 
 /// A quota that is spent for longer than a worker should wait.

@@ -16,7 +16,7 @@ pub use operation::{Ended, Patience, Seen, Step};
 pub use share::{ShareWith, Sharing};
 pub use update::{Changes, Region};
 
-use crate::client::{Change, Client};
+use crate::client::{Change, Client, version};
 use crate::error::{Error, Result};
 use crate::source::gallery::parse::{gallery_id, own_gallery};
 use crate::work::OwnGallery;
@@ -24,7 +24,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 /// The version of the API of galleries that recordings have.
-const VERSION: &str = "2023-07-03";
+const VERSION: &str = version::GALLERIES.sent;
 
 /// Galleries that can be changed.
 #[derive(Debug, Clone)]

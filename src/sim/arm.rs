@@ -57,17 +57,8 @@ impl Asked<'_> {
                 ));
             }
             Some(version) => {
-                let date = version.len() == 10
-                    && version.bytes().enumerate().all(|(i, b)| match i {
-                        4 | 7 => b == b'-',
-                        _ => b.is_ascii_digit(),
-                    });
-                if !date || !("2015-01-01"..="2026-04-01").contains(&version) {
-                    return Some(error(
-                        StatusCode::BAD_REQUEST,
-                        "InvalidApiVersionParameter",
-                        &format!("The api-version '{version}' is invalid."),
-                    ));
+                if let Some(refused) = self.version_refused(version) {
+                    return Some(refused);
                 }
             }
         }
@@ -83,6 +74,41 @@ impl Asked<'_> {
             }
         }
         None
+    }
+}
+
+impl Asked<'_> {
+    /// Refuses a version that is none, and one that is not offered for the type of what is asked for.
+    fn version_refused(&self, version: &str) -> Option<Answer> {
+        let date = version.len() >= 10
+            && version.bytes().take(10).enumerate().all(|(at, byte)| match at {
+                4 | 7 => byte == b'-',
+                _ => byte.is_ascii_digit(),
+            });
+        let path: Vec<String> = self.path.iter().map(|part| part.to_ascii_lowercase()).collect();
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        let Some((kind, offered)) = super::versions::offered(&path) else {
+            let text = format!("The api-version '{version}' is invalid.");
+            let refused = || error(StatusCode::BAD_REQUEST, "InvalidApiVersionParameter", &text);
+            return (!date || !("2015-01-01".."2027").contains(&version)).then(refused);
+        };
+        if offered.contains(&version) {
+            return None;
+        }
+        let list = offered.join(", ");
+        let (code, text) = if kind == "subscriptions" {
+            let text = format!(
+                "The api-version '{version}' is invalid. The supported versions are '{list}'."
+            );
+            ("InvalidApiVersionParameter", text)
+        } else {
+            let text = format!(
+                "No registered resource provider found for location '' and API version '{version}' \
+                 for type '{kind}'. The supported api-versions are '{list}'."
+            );
+            ("NoRegisteredProviderFound", text)
+        };
+        Some(error(StatusCode::BAD_REQUEST, code, &text))
     }
 }
 

@@ -16,6 +16,7 @@ pub mod registries;
 mod resources;
 mod state;
 pub mod tls;
+mod versions;
 mod world;
 
 pub use arm::SUBSCRIPTION;

@@ -1,6 +1,6 @@
 //! The subscriptions to ask through, and the locations that have images.
 
-use crate::client::Client;
+use crate::client::{Client, version};
 use crate::error::{Error, ErrorKind, Result};
 use serde::Deserialize;
 
@@ -51,7 +51,7 @@ pub async fn subscriptions(client: &Client, named: &[String]) -> Result<Vec<Stri
         return Ok(named.to_vec());
     }
     let all: Vec<Subscription> = client
-        .list(&["subscriptions"], &[("api-version", "2022-12-01")])
+        .list(&["subscriptions"], &[version::SUBSCRIPTIONS.parameter()])
         .await
         .map_err(|error| match error.kind() {
             ErrorKind::Denied => error.context(NO_READER),
@@ -80,7 +80,7 @@ pub async fn locations(
 ) -> Result<Vec<String>> {
     let path = ["subscriptions", subscription, "locations"];
     let listed: Vec<Location> = client
-        .list(&path, &[("api-version", "2022-12-01")])
+        .list(&path, &[version::SUBSCRIPTIONS.parameter()])
         .await
         .map_err(|error| match error.kind() {
             ErrorKind::Denied => error.context(format!(
@@ -120,7 +120,7 @@ async fn with_images(
     physical: Vec<String>,
 ) -> Result<Vec<String>> {
     let path = ["subscriptions", subscription, "providers", "Microsoft.Compute"];
-    let provider: Provider = match client.get(&path, &[("api-version", "2021-04-01")]).await {
+    let provider: Provider = match client.get(&path, &[version::PROVIDERS.parameter()]).await {
         Ok(provider) => provider,
         // Without the right to read the provider, a location that has no images ends as failed.
         Err(error)

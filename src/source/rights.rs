@@ -1,7 +1,7 @@
 //! What an identity may read in one subscription: what each source asks first, asked once.
 
 use super::registry::registries;
-use crate::client::Client;
+use crate::client::{Client, version};
 use crate::error::{ErrorKind, Result};
 use reqwest::header::HeaderMap;
 use serde_json::Value;
@@ -35,10 +35,12 @@ pub async fn of_subscription(client: &Client, subscription: &str, location: &str
     };
     let publishers: Vec<&str> =
         compute.iter().copied().chain(["locations", location, "publishers"]).collect();
-    let version = [("api-version", "2024-07-01")];
-    let publishers = client.look(&publishers, &version).await.map(|headers| quota(&headers));
-    let galleries = client.look(&at(&["galleries"]), &[("api-version", "2023-07-03")]).await;
-    let images = client.look(&at(&["images"]), &version).await;
+    let publishers = client
+        .look(&publishers, &[version::VM_IMAGES.parameter()])
+        .await
+        .map(|headers| quota(&headers));
+    let galleries = client.look(&at(&["galleries"]), &[version::GALLERIES.parameter()]).await;
+    let images = client.look(&at(&["images"]), &[version::MANAGED_IMAGES.parameter()]).await;
     let found = registries(client, subscription).await;
     let query = "resources | where type =~ 'microsoft.compute/galleries' | project id";
     let graph = client.graph::<Value>(query, &[subscription.to_owned()]).await;

@@ -5,7 +5,7 @@ use crate::support::threads;
 use crate::support::{Azure, finish, json, rows, timeless, write_rows};
 use crate::tests;
 use azimg::client::Client;
-use azimg::sim::{Scale, SimCredential, World, generate};
+use azimg::sim::{SUBSCRIPTION, Scale, SimCredential, World, generate};
 use serde_json::{Value, json as value};
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ tests![
     a_refusal_that_asks_for_no_wait_is_not_repeated_hot,
     a_name_that_cannot_be_asked_for_is_said_to_have_failed,
     hostile_names_are_crawled_and_printed_without_harm,
+    one_odd_member_costs_no_row,
 ];
 
 const DENIED: &str = r#"{"error":{"code":"AuthorizationFailed","message":"The client does not have authorization to perform action."}}"#;
@@ -217,5 +218,36 @@ fn hostile_names_are_crawled_and_printed_without_harm() {
     assert_eq!(print("tsv").lines().count(), names.len());
     for cell in print("csv").lines().flat_map(|line| line.split(',')) {
         assert!(!cell.starts_with('='), "{cell}");
+    }
+}
+
+/// Nulls where texts and lists should be, in the answers that a whole run hangs on.
+fn one_odd_member_costs_no_row() {
+    let subscriptions: &'static str = format!(
+        "{{\"value\":[{{\"subscriptionId\":\"{SUBSCRIPTION}\",\"state\":null,\"tenantId\":7}}]}}"
+    )
+    .leak();
+    let locations = r#"{"value":[{"name":"eastus","metadata":null},
+        {"name":"westus2","metadata":{"regionType":null}},
+        {"name":"westeurope","metadata":{"regionType":"Physical","pairedRegion":{}}}]}"#;
+    let provider = r#"{"resourceTypes":[{"resourceType":"virtualMachines","locations":null},
+        {"resourceType":"locations/publishers","locations":["East US","West US 2","West Europe"]}]}"#;
+    let answer = |body| How::Answer(200, &[], body);
+    let faults = vec![
+        Fault::new("/subscriptions?", usize::MAX, answer(subscriptions)),
+        Fault::new("/locations?", usize::MAX, answer(locations)),
+        Fault::new("/providers/microsoft.compute?", usize::MAX, answer(provider)),
+    ];
+    let count = faults.len();
+    let faulty = Faulty::start(azure(), faults);
+    let folder = tempfile::tempdir().unwrap();
+    let (code, result, stderr) = crawl(&faulty, folder.path());
+    assert_eq!((code, &result["state"]), (0, &"complete".into()), "{stderr}");
+    assert!((0..count).all(|fault| faulty.met(fault) > 0));
+    assert_eq!(timeless(rows(folder.path())), whole());
+    for member in ["state", "metadata", "regionType", "locations"] {
+        let said =
+            stderr.lines().filter(|line| line.contains("another form") && line.contains(member));
+        assert_eq!(said.count(), 1, "{member}: {stderr}");
     }
 }

@@ -52,6 +52,7 @@ mod support;
 mod telemetry;
 mod transfers;
 mod usage;
+mod versions;
 mod web;
 
 fn main() -> ExitCode {
@@ -94,6 +95,7 @@ fn main() -> ExitCode {
         telemetry::TESTS,
         transfers::TESTS,
         usage::TESTS,
+        versions::TESTS,
         web::TESTS,
     ])
 }

@@ -6,6 +6,7 @@ use crate::support::replay::{Exchange, exchanges, recordings};
 use crate::tests;
 use axum::body::Body;
 use axum::http::Request;
+use azimg::client::version;
 use azimg::image::gallery::{GalleryImage, Kind};
 use azimg::sim::{Conditions, Keeps, Sim, SimCredential};
 use azimg::source::gallery::parse::{self, Resource};
@@ -297,7 +298,7 @@ fn the_simulated_azure_answers_in_the_recorded_shapes() {
     for ((method, form, select), recorded) in order {
         let path = translated(&sim, form).unwrap();
         let query = if *select { "&$select=Permissions" } else { "" };
-        let uri = format!("{path}?api-version=2023-07-03{query}");
+        let uri = format!("{path}?api-version={}{query}", version(&path));
         let body = match (method.as_str(), form.as_str()) {
             ("PATCH", form) if form.ends_with("versions/*") => {
                 Some(json!({"properties": {"publishingProfile": {"excludeFromLatest": false}}}))
@@ -394,4 +395,11 @@ fn recorded_queries_of_resource_graph_are_answered_in_their_shapes() {
         assert_eq!(shape(&answer["error"]), shape(&refused["error"]), "{bad}");
         assert_eq!(shape(&answer["error"]["details"][1]), shape(&refused["error"]["details"][1]));
     }
+}
+
+/// A version that is offered for what `path` leads to.
+fn version(path: &str) -> &'static str {
+    let managed = path.to_lowercase().contains("/providers/microsoft.compute/images");
+    let version = if managed { version::MANAGED_IMAGES } else { version::GALLERIES };
+    version.sent
 }

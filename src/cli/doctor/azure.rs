@@ -1,7 +1,7 @@
 //! Who azimg is in Azure, and what it may read there.
 
 use super::{Findings, State};
-use crate::client::Client;
+use crate::client::{Client, version};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::registry::registries;
@@ -68,7 +68,7 @@ async fn subscriptions(
     client: &Client,
     findings: &mut Findings,
 ) -> Result<Vec<String>> {
-    let headers = client.look(&["subscriptions"], &[("api-version", "2022-12-01")]).await?;
+    let headers = client.look(&["subscriptions"], &[version::SUBSCRIPTIONS.parameter()]).await?;
     findings.add("identity", "Resource Manager", State::Ok, "a token is had, and taken");
     clock(&headers, OffsetDateTime::now_utc(), findings);
     let seen = locations::subscriptions(client, &config.request().subscriptions).await?;

@@ -15,7 +15,7 @@ mod replication;
 use super::{
     Crawled, Effort, Known, Live, Rows, Source, Wanted, ended, gave_up, locations, no_list,
 };
-use crate::client::Client;
+use crate::client::{Client, version};
 use crate::error::{Error, Result};
 use crate::image::gallery::GalleryImage;
 use crate::image::machine::Machine;
@@ -30,8 +30,8 @@ use time::OffsetDateTime;
 /// Requests that one item has under way at once.
 const AT_ONCE: usize = 8;
 /// The versions of galleries and managed images that recordings have (azure-rest §1).
-const GALLERIES: (&str, &str) = ("api-version", "2023-07-03");
-const IMAGES: (&str, &str) = ("api-version", "2024-07-01");
+const GALLERIES: (&str, &str) = version::GALLERIES.parameter();
+const IMAGES: (&str, &str) = version::MANAGED_IMAGES.parameter();
 /// The part of a subscription's coverage that its managed images are.
 pub const MANAGED_IMAGES: &str = "@images";
 

@@ -1,6 +1,7 @@
 //! What the compute provider and Resource Graph say of galleries, as rows. Everything is optional,
 //! names of regions come in both their forms, and times with any offset.
 
+use crate::client::lenient;
 use crate::error::{Error, Result};
 use crate::image::gallery::{GalleryImage, Kind, Replicated};
 use crate::source::locations::short_name;
@@ -226,9 +227,11 @@ fn typed<T: DeserializeOwned>(resource: &Resource) -> Result<T> {
     // Resource Graph wraps what communities share once more.
     let inner = &resource.properties["properties"];
     let properties = if inner.is_object() { inner } else { &resource.properties };
-    T::deserialize(properties).map_err(|e| {
+    let (read, malformed) = lenient::of_value(properties).map_err(|e| {
         Error::transient(format!("{}: properties that cannot be read ({e})", resource.name))
-    })
+    })?;
+    lenient::tell(&resource.kind, &malformed);
+    Ok(read)
 }
 
 impl Resource {
@@ -323,6 +326,8 @@ pub fn version(definition: &GalleryImage, resource: &Resource) -> Result<Gallery
     let end = time(publishing.end_of_life_date.or(said.end_of_life_date).as_ref());
     row.end_of_life_at = end.into_iter().chain(definition.end_of_life_at).min();
     if let Some(regions) = &publishing.target_regions {
+        let regions: Vec<&Region> =
+            regions.iter().filter(|region| !region.name.is_empty()).collect();
         row.locations = regions.iter().map(|region| short_name(&region.name)).collect();
         for region in regions {
             let name = short_name(&region.name);

@@ -1,6 +1,7 @@
 //! The listings of the compute provider: their addresses, what they answer, and the traps in both.
 
 use super::Marketplace;
+use crate::client::version::VM_IMAGES;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::marketplace::{Detail, Listed, caseless};
 use crate::image::{Status, version};
@@ -10,7 +11,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// Recorded answers to every version of this API agree; this one is in the recordings.
-const API_VERSION: (&str, &str) = ("api-version", "2024-07-01");
+const API_VERSION: (&str, &str) = VM_IMAGES.parameter();
 /// The address of one listing.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {

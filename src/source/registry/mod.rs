@@ -11,7 +11,7 @@ mod manifests;
 pub use manifests::row;
 
 use super::{Crawled, Effort, Known, Live, Rows, Source, Wanted, gave_up, locations, no_list};
-use crate::client::Client;
+use crate::client::{Client, version};
 use crate::error::{Error, Result};
 use crate::registry::Registry;
 use crate::work::{
@@ -29,8 +29,6 @@ use time::OffsetDateTime;
 const AT_ONCE: usize = 8;
 /// Repositories that one token is asked for: a token is a header, and headers have an end.
 const TOGETHER: usize = 10;
-/// The version of the provider that recordings have (azure-rest §1).
-const VERSION: (&str, &str) = ("api-version", "2022-09-01");
 /// Repositories of one item: some seconds of work.
 const BATCH: usize = 40;
 /// The names of one item's repositories stay below this many bytes.
@@ -185,7 +183,7 @@ fn parent(item: &WorkItem, scopes: Vec<RegistryScope>) -> Crawled {
 pub async fn registries(client: &Client, subscription: &str) -> Result<Vec<AtRegistry>> {
     let provider = "Microsoft.ContainerRegistry";
     let path = ["subscriptions", subscription, "providers", provider, "registries"];
-    let listed: Vec<Listed> = client.list(&path, &[VERSION]).await?;
+    let listed: Vec<Listed> = client.list(&path, &[version::REGISTRIES.parameter()]).await?;
     let prefix = format!("/subscriptions/{subscription}/").to_ascii_lowercase();
     let mut found = Vec::new();
     for registry in listed {

@@ -1,0 +1,209 @@
+//! Reads answers of which a member is not of the form that is expected.
+//!
+//! Azure's answers are large and its providers many; a null, a text in place of a number or an unknown word in one
+//! member must not cost the page that it is on. Such a member is taken for absent, an element below a row goes, and
+//! both are told. A row itself never goes: what lacks its name would be missing in silence, so the answer as a
+//! whole is refused then.
+
+use serde::de::DeserializeOwned;
+use serde_json::{Error, Value};
+use serde_path_to_error::{Path, Segment};
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+/// So many different faults of one answer are mended.
+const MOST_FAULTS: usize = 64;
+/// So many different ones are told in a process's life.
+const MOST_TOLD: usize = 1_000;
+
+/// What was taken for absent, as a path with its reason: `value[].properties.size: invalid type: string …`.
+pub(crate) type Malformed = Vec<String>;
+
+/// Reads `bytes`; an error when they are no JSON, or of another shape beyond single members.
+pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, Malformed), Error> {
+    match serde_json::from_slice(bytes) {
+        Ok(read) => Ok((read, Vec::new())),
+        Err(error) if error.is_data() => mended(serde_json::from_slice(bytes)?),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads `value` in the same way.
+pub(crate) fn of_value<T: DeserializeOwned>(value: &Value) -> Result<(T, Malformed), Error> {
+    match T::deserialize(value) {
+        Ok(read) => Ok((read, Vec::new())),
+        Err(_) => mended(value.clone()),
+    }
+}
+
+/// Warns of what was taken for absent in an answer of `operation`, each kind once.
+pub(crate) fn tell(operation: &str, malformed: &Malformed) {
+    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    for fault in malformed {
+        let fault = format!("{operation}: {}", super::one_line(fault));
+        let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() < MOST_TOLD && !told.contains(&fault) {
+            tracing::warn!(
+                "an answer has a member of another form, which is taken for absent: {fault}"
+            );
+            told.insert(fault);
+        }
+    }
+}
+
+fn mended<T: DeserializeOwned>(mut value: Value) -> Result<(T, Malformed), Error> {
+    let mut malformed = Vec::new();
+    loop {
+        let failed = match serde_path_to_error::deserialize::<_, T>(&value) {
+            Ok(read) => return Ok((read, malformed)),
+            Err(failed) => failed,
+        };
+        let path: Vec<Step> = steps(failed.path());
+        let Some(odd) = at(&value, &path).cloned() else { return Err(failed.into_inner()) };
+        if malformed.len() >= MOST_FAULTS || is_row(&path) {
+            return Err(failed.into_inner());
+        }
+        malformed.push(format!("{}: {}", pattern(&path), failed.into_inner()));
+        // The same fault in other rows goes with it, so that the work does not grow with their number.
+        remove(&mut value, &path, &odd);
+    }
+}
+
+/// A part of a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    Member(String),
+    Element(usize),
+}
+
+fn steps(path: &Path) -> Vec<Step> {
+    path.iter()
+        .filter_map(|segment| match segment {
+            Segment::Seq { index } => Some(Step::Element(*index)),
+            Segment::Map { key } => Some(Step::Member(key.clone())),
+            Segment::Enum { .. } | Segment::Unknown => None,
+        })
+        .collect()
+}
+
+/// Whether a path leads to a row (an element of the outermost list), to the whole, or to the list of rows.
+fn is_row(path: &[Step]) -> bool {
+    let first = path.iter().position(|step| matches!(step, Step::Element(_)));
+    match first {
+        Some(first) => first + 1 == path.len(),
+        None => path.is_empty(),
+    }
+}
+
+fn at<'a>(value: &'a Value, path: &[Step]) -> Option<&'a Value> {
+    path.iter().try_fold(value, |value, step| match step {
+        Step::Member(name) => value.get(name),
+        Step::Element(index) => value.get(index),
+    })
+}
+
+/// Removes what `path` leads to, and whatever is alike at the same place of other elements: a value of the same
+/// kind, and the same value where that is a text, a number or an object.
+fn remove(value: &mut Value, path: &[Step], odd: &Value) {
+    match (path, value) {
+        ([Step::Member(name)], Value::Object(members)) => {
+            members.retain(|member, value| member != name || value != odd);
+        }
+        ([Step::Element(_)], Value::Array(elements)) => elements.retain(|element| element != odd),
+        ([Step::Member(name), rest @ ..], Value::Object(members)) => {
+            if let Some(value) = members.get_mut(name) {
+                remove(value, rest, odd);
+            }
+        }
+        ([Step::Element(_), rest @ ..], Value::Array(elements)) => {
+            for element in elements {
+                remove(element, rest, odd);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A path without the numbers of its elements.
+fn pattern(path: &[Step]) -> String {
+    path.iter().fold(String::new(), |mut text, step| {
+        match step {
+            Step::Member(name) => {
+                if !text.is_empty() {
+                    text.push('.');
+                }
+                text.push_str(name);
+            }
+            Step::Element(_) => text.push_str("[]"),
+        }
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+    use serde_json::json;
+    use std::collections::BTreeMap;
+
+    #[derive(Debug, Deserialize, PartialEq, Eq)]
+    struct Page {
+        value: Vec<Row>,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq, Eq)]
+    struct Row {
+        name: String,
+        #[serde(default)]
+        size: Option<u64>,
+        #[serde(default)]
+        tags: BTreeMap<String, Option<String>>,
+        #[serde(default)]
+        parts: Vec<Self>,
+    }
+
+    fn page(rows: &Value) -> Result<(Page, Malformed), Error> {
+        read(json!({"value": rows}).to_string().as_bytes())
+    }
+
+    #[test]
+    fn one_odd_member_costs_itself() {
+        let rows = json!([
+            {"name": "a", "size": -1, "tags": {"x": 5, "y": "z"}, "parts": [{"name": "p"}, {"name": null}]},
+            {"name": "b", "size": "7", "tags": null},
+            {"name": "c", "size": 7, "parts": {}},
+        ]);
+        let (read, malformed) = page(&rows).unwrap();
+        let (a, b, c) = (&read.value[0], &read.value[1], &read.value[2]);
+        assert_eq!((a.size, a.tags.len(), a.parts.len()), (None, 1, 1));
+        assert_eq!((b.size, c.size, c.parts.len()), (None, Some(7), 0));
+        assert_eq!(malformed.len(), 7, "{malformed:?}");
+        assert!(malformed.iter().any(|text| text.starts_with("value[].parts[].name: ")));
+    }
+
+    #[test]
+    fn a_row_never_goes() {
+        for rows in [
+            json!([{"name": "a"}, {"name": null}]),
+            json!([{"name": "a"}, {}]),
+            json!([{"name": "a"}, null]),
+            json!([{"name": "a"}, 7]),
+            json!({"name": "a"}),
+            json!(null),
+        ] {
+            page(&rows).unwrap_err();
+        }
+        read::<Page>(b"[]").unwrap_err();
+        read::<Page>(b"{\"value\":[").unwrap_err();
+    }
+
+    #[test]
+    fn a_fault_of_every_row_is_mended_at_once() {
+        let rows: Vec<Value> = (0..5_000)
+            .map(|at| json!({"name": at.to_string(), "size": null, "tags": []}))
+            .collect();
+        let (read, malformed) = page(&rows.into()).unwrap();
+        assert_eq!((read.value.len(), malformed.len()), (5_000, 1));
+    }
+}

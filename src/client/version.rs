@@ -1,0 +1,249 @@
+//! The versions of Resource Manager's calls: the one that each is sent with, and another where a cloud does
+//! not offer it.
+//!
+//! Azure refuses a version that it does not offer for a type of resource, and names those that it does
+//! (`NoRegisteredProviderFound`, `InvalidResourceType`, `InvalidApiVersionParameter`). Clouds of their own lag
+//! behind, so the request is sent once more with the nearest of those. What is still refused then is an error of
+//! its own: as a plain 404 it would pass for something that is gone.
+
+use super::{Answer, Outgoing};
+use crate::error::Error;
+use reqwest::StatusCode;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Mutex, PoisonError};
+use url::Url;
+
+/// The longest list of versions that is believed, in bytes. Compute's have below 2 KiB.
+const LONGEST_LIST: usize = 16 << 10;
+
+/// The version that the calls on one kind of resource are sent with. `docs/azure.md` has the source of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ApiVersion {
+    /// The kind of resource, as Azure's documentation calls it.
+    pub resource: &'static str,
+    /// The version that is sent.
+    pub sent: &'static str,
+}
+
+impl ApiVersion {
+    const fn new(resource: &'static str, sent: &'static str) -> Self {
+        Self { resource, sent }
+    }
+
+    /// The parameter that says it.
+    pub const fn parameter(self) -> (&'static str, &'static str) {
+        ("api-version", self.sent)
+    }
+}
+
+/// Subscriptions and their locations.
+pub const SUBSCRIPTIONS: ApiVersion = ApiVersion::new("subscriptions", "2022-12-01");
+/// What a provider offers where.
+pub const PROVIDERS: ApiVersion = ApiVersion::new("providers", "2021-04-01");
+/// Publishers, offers, SKUs and versions of marketplace images.
+pub const VM_IMAGES: ApiVersion =
+    ApiVersion::new("Microsoft.Compute/locations/publishers", "2024-07-01");
+/// Managed images.
+pub const MANAGED_IMAGES: ApiVersion = ApiVersion::new("Microsoft.Compute/images", "2024-07-01");
+/// Galleries with all that is in them, those of others too.
+pub const GALLERIES: ApiVersion = ApiVersion::new("Microsoft.Compute/galleries", "2023-07-03");
+/// Container registries.
+pub const REGISTRIES: ApiVersion =
+    ApiVersion::new("Microsoft.ContainerRegistry/registries", "2023-07-01");
+/// Queries of Resource Graph.
+pub const RESOURCE_GRAPH: ApiVersion =
+    ApiVersion::new("Microsoft.ResourceGraph/resources", "2024-04-01");
+
+/// All of them.
+pub const ALL: [ApiVersion; 7] =
+    [SUBSCRIPTIONS, PROVIDERS, VM_IMAGES, MANAGED_IMAGES, GALLERIES, REGISTRIES, RESOURCE_GRAPH];
+
+/// What is sent instead of a version that was refused, by type of resource and by that version.
+#[derive(Debug, Default)]
+pub(super) struct Instead(Mutex<HashMap<(String, String), String>>);
+
+impl Instead {
+    /// `request` with the version that is known to be offered.
+    pub(super) fn applied(&self, request: &Outgoing) -> Outgoing {
+        let mut request = request.clone();
+        if let Some(sent) = version_of(&request.url) {
+            let instead = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(version) = instead.get(&(resource_of(&request.url), sent)) {
+                set_version(&mut request.url, version);
+            }
+        }
+        request
+    }
+
+    /// Remembers what to send instead, if `answer` refuses the version of `sent` and names another one;
+    /// whether it does. The first time it is told.
+    pub(super) fn learn(&self, sent: &Outgoing, answer: &Answer) -> bool {
+        let Some((version, offered)) = refused(sent, answer) else { return false };
+        let Some(nearest) = nearest(&version, &offered) else { return false };
+        let key = (resource_of(&sent.url), version);
+        let mut instead = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Vacant(place) = instead.entry(key) {
+            let (resource, refused) = place.key();
+            tracing::warn!(
+                "this cloud does not offer api-version {refused} of {resource}; it is asked with {nearest}"
+            );
+            place.insert(nearest.to_owned());
+        }
+        true
+    }
+}
+
+/// The error of an answer that refuses the version of `sent`; `None` for any other answer.
+pub(super) fn not_offered(sent: &Outgoing, answer: &Answer) -> Option<Error> {
+    let (version, offered) = refused(sent, answer)?;
+    let offered = match offered.last() {
+        Some(newest) => format!("the newest of {} that are is {newest}", offered.len()),
+        None => "none is".to_owned(),
+    };
+    Some(Error::invalid(format!(
+        "{}: api-version {version} of {} is not offered here; {offered}",
+        sent.name(),
+        resource_of(&sent.url)
+    )))
+}
+
+/// The version that `answer` refuses, and those that it names, oldest first.
+fn refused(sent: &Outgoing, answer: &Answer) -> Option<(String, Vec<String>)> {
+    if !matches!(answer.status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND) {
+        return None;
+    }
+    let version = version_of(&sent.url)?;
+    let text = std::str::from_utf8(&answer.body).ok()?;
+    let list = ["supported api-versions are '", "supported versions are '"]
+        .iter()
+        .find_map(|words| text.split_once(words))?
+        .1;
+    let list = list.split('\'').next().filter(|list| list.len() <= LONGEST_LIST)?;
+    let mut offered: Vec<String> = list
+        .split(',')
+        .map(str::trim)
+        .filter(|version| is_version(version))
+        .map(str::to_owned)
+        .collect();
+    offered.sort_unstable();
+    // Then it is refused for something else: a location, say.
+    (!offered.contains(&version)).then_some((version, offered))
+}
+
+/// Whether it has the form of a version: a date, and `-preview` or the like behind it.
+fn is_version(text: &str) -> bool {
+    let (date, rest) = text.split_at_checked(10).unwrap_or((text, ""));
+    let digit = |(at, byte): (usize, u8)| {
+        if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() }
+    };
+    let plain = rest.bytes().all(|byte| byte == b'-' || byte.is_ascii_alphanumeric());
+    date.len() == 10 && date.bytes().enumerate().all(digit) && plain && rest.len() <= 20
+}
+
+/// The newest that is no preview and not newer than `version`, else the oldest that is no preview.
+fn nearest<'a>(version: &str, offered: &'a [String]) -> Option<&'a str> {
+    let stable = || offered.iter().map(String::as_str).filter(|offered| offered.len() == 10);
+    stable().rfind(|offered| *offered < version).or_else(|| stable().next())
+}
+
+fn version_of(url: &Url) -> Option<String> {
+    let mut pairs = url.query_pairs();
+    pairs.find(|(name, _)| name == "api-version").map(|(_, version)| version.into_owned())
+}
+
+fn set_version(url: &mut Url, version: &str) {
+    let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+    let mut query = url.query_pairs_mut();
+    query.clear();
+    for (name, value) in &pairs {
+        let value = if name == "api-version" { version } else { value };
+        query.append_pair(name, value);
+    }
+}
+
+/// The type of what a URL leads to: its provider with the types behind it, without the names.
+fn resource_of(url: &Url) -> String {
+    let path = url.path().to_ascii_lowercase();
+    match path.rsplit_once("/providers/") {
+        Some((_, below)) => {
+            let mut parts = below.split('/');
+            let provider = parts.next().unwrap_or_default().to_owned();
+            parts.step_by(2).fold(provider, |all, part| all + "/" + part)
+        }
+        None => path.split('/').skip(1).step_by(2).collect::<Vec<_>>().join("/"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use reqwest::header::HeaderMap;
+
+    const LIST: &str = "'2017-03-01, 2019-12-01-preview, 2022-12-01, 2025-04-01'.";
+
+    fn asked(version: &str) -> Outgoing {
+        let url = format!(
+            "https://x/subscriptions/1/providers/Microsoft.ContainerRegistry/registries?$top=1&api-version={version}"
+        );
+        Outgoing::get(url.parse().unwrap())
+    }
+
+    fn answer(status: u16, list: &str) -> Answer {
+        let body =
+            format!("{{\"error\":{{\"message\":\"No. The supported api-versions are {list}\"}}}}");
+        let status = StatusCode::from_u16(status).unwrap();
+        Answer { status, headers: HeaderMap::new(), body: Bytes::from(body) }
+    }
+
+    #[test]
+    fn the_nearest_stable_version_is_sent_instead() {
+        for (refused, sent) in [
+            ("2022-09-01", "2017-03-01"),
+            ("2023-01-01", "2022-12-01"),
+            ("2016-01-01", "2017-03-01"),
+        ] {
+            let instead = Instead::default();
+            assert!(instead.learn(&asked(refused), &answer(400, LIST)));
+            let applied = instead.applied(&asked(refused)).url;
+            assert_eq!(version_of(&applied).as_deref(), Some(sent));
+            assert!(applied.query().unwrap().contains("top=1"), "{applied}");
+            // Another version, and another type, are sent as they are.
+            assert_eq!(instead.applied(&asked("2024-01-01")).url, asked("2024-01-01").url);
+        }
+    }
+
+    #[test]
+    fn what_is_refused_for_another_reason_is_left_alone() {
+        let instead = Instead::default();
+        for (sent, answer) in [
+            (asked("2022-12-01"), answer(400, LIST)),
+            (asked("2022-09-01"), answer(403, LIST)),
+            (asked("2022-09-01"), answer(404, "")),
+            (asked("2022-09-01"), answer(400, "'2019-12-01-preview, <script>'.")),
+        ] {
+            assert!(!instead.learn(&sent, &answer), "{sent:?} {answer:?}");
+        }
+        let said = not_offered(&asked("2022-09-01"), &answer(404, "''.")).unwrap().to_string();
+        assert!(
+            said.contains("microsoft.containerregistry/registries is not offered here"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn types_are_told_from_names() {
+        for (path, resource) in [
+            ("/subscriptions/1/locations", "subscriptions/locations"),
+            ("/subscriptions/1/providers/Microsoft.Compute", "microsoft.compute"),
+            (
+                "/subscriptions/1/resourceGroups/g/providers/Microsoft.Compute/galleries/a/images/b",
+                "microsoft.compute/galleries/images",
+            ),
+        ] {
+            let url: Url = format!("https://x{path}?api-version=1").parse().unwrap();
+            assert_eq!(resource_of(&url), resource);
+        }
+    }
+}
