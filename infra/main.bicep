@@ -36,6 +36,11 @@ param principalId string = ''
 @description('Where alerts are sent by mail; empty means nowhere, and they are seen in the portal.')
 param alertEmail string = ''
 
+// Zones are not everywhere: RedundancyConfigurationNotAvailableInRegion (Esri/arcgis-gitops#160).
+@description('How storage is replicated. Every region has Standard_LRS; Standard_ZRS needs zones.')
+@allowed(['Standard_LRS', 'Standard_ZRS', 'Standard_GRS', 'Standard_GZRS'])
+param storageRedundancy string = 'Standard_LRS'
+
 @description('Whether storage is reached through private endpoints alone.')
 param privateNetwork bool = false
 
@@ -89,6 +94,7 @@ module storage 'modules/storage.bicep' = {
     tags: tags
     privateNetwork: privateNetwork
     workspaceId: monitoring.outputs.workspaceId
+    redundancy: storageRedundancy
   }
 }
 

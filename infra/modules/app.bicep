@@ -72,10 +72,11 @@ resource site 'Microsoft.Web/sites@2024-04-01' = {
         version: '1.0'
       }
     }
+    // Flex Consumption refuses ftpsState and other members of siteConfig, region by region (error 51021:
+    // microsoft/azure-pipelines-tasks#21032, Azure/terraform-azurerm-avm-res-web-site#345).
     siteConfig: {
       minTlsVersion: '1.2'
       http20Enabled: true
-      ftpsState: 'Disabled'
     }
   }
 }

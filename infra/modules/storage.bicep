@@ -4,6 +4,7 @@ param location string
 param tags object
 param privateNetwork bool
 param workspaceId string
+param redundancy string
 
 resource account 'Microsoft.Storage/storageAccounts@2023-05-01' = {
   name: name
@@ -11,7 +12,7 @@ resource account 'Microsoft.Storage/storageAccounts@2023-05-01' = {
   tags: tags
   kind: 'StorageV2'
   sku: {
-    name: 'Standard_ZRS'
+    name: redundancy
   }
   properties: {
     accessTier: 'Hot'

@@ -13,6 +13,8 @@ tests![
     parameters_are_declared_and_explained,
     every_role_is_listed_with_its_reason_and_no_other,
     alerts_and_the_workbook_read_what_is_written,
+    nothing_is_set_that_some_regions_refuse,
+    what_alerts_read_is_never_sampled,
     bicep_parses_and_checkov_finds_nothing_that_is_not_meant needs [Checkov],
 ];
 
@@ -101,6 +103,38 @@ fn parameters_are_declared_and_explained() {
     for (name, _) in bicep().iter().filter(|(name, _)| name.contains("modules/")) {
         let module = name.trim_start_matches("infra/");
         assert!(main.contains(&format!("'{module}'")), "{name} is deployed by nobody");
+    }
+}
+
+/// Each was refused to somebody; the sources stand beside the resources.
+fn nothing_is_set_that_some_regions_refuse() {
+    let app = read("infra/modules/app.bicep");
+    let site = app.split_once("siteConfig: {").unwrap().1.split_once('}').unwrap().0;
+    for member in [
+        "ftpsState",
+        "linuxFxVersion",
+        "use32BitWorkerProcess",
+        "netFrameworkVersion",
+        "functionAppScaleLimit",
+        "functionsRuntimeScaleMonitoringEnabled",
+    ] {
+        assert!(!site.contains(member), "Flex Consumption refuses siteConfig.{member}");
+    }
+    assert!(read("infra/main.bicep").contains("param storageRedundancy string = 'Standard_LRS'"));
+    assert!(!read("infra/modules/storage.bicep").contains("'Standard_ZRS'"));
+}
+
+/// Sampling drops whole operations at twenty items a second (Azure/azure-functions-host#10496).
+fn what_alerts_read_is_never_sampled() {
+    let host = read_json(&root().join("host.json"));
+    let sampling = &host["logging"]["applicationInsights"]["samplingSettings"];
+    let spared: Vec<&str> = sampling["excludedTypes"].as_str().unwrap().split(';').collect();
+    let (alerts, workbook) =
+        (read("infra/modules/alerts.bicep"), read("infra/modules/workbook.bicep"));
+    for (table, kind) in [("traces", "Trace"), ("requests", "Request"), ("exceptions", "Exception")]
+    {
+        let read = (alerts.clone() + &workbook).contains(&format!("{table} |"));
+        assert!(!read || spared.contains(&kind), "{table} are read, and sampled");
     }
 }
 
