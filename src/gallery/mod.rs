@@ -50,7 +50,7 @@ impl Galleries {
     pub async fn get(&self, name: &Name) -> Result<Value> {
         let path = name.path();
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
-        let mut query = vec![("api-version", VERSION)];
+        let mut query = vec![version::GALLERIES.parameter()];
         if name.definition.is_none() {
             query.insert(0, ("$select", "Permissions"));
         }
