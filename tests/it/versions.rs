@@ -27,7 +27,7 @@ fn versions_stand_in_one_place_and_are_the_documented_ones() {
         .collect();
     let table: BTreeSet<_> = version::ALL.iter().map(|call| (call.resource, call.sent)).collect();
     assert_eq!(rows, table);
-    let parameter = "(\"api-version\"";
+    let parameter = "(\"api-version\", \"2";
     for entry in walk(&root().join("src")) {
         let code = std::fs::read_to_string(&entry).unwrap();
         if !entry.ends_with("client/version.rs")
