@@ -60,7 +60,7 @@ fn mended<T: DeserializeOwned>(mut value: Value) -> Result<(T, Malformed), Error
         };
         let path: Vec<Step> = steps(failed.path());
         let Some(odd) = at(&value, &path).cloned() else { return Err(failed.into_inner()) };
-        if malformed.len() >= MOST_FAULTS || is_row(&path) {
+        if malformed.len() >= MOST_FAULTS || is_row(&path) || decides(&path) {
             return Err(failed.into_inner());
         }
         malformed.push(format!("{}: {}", pattern(&path), failed.into_inner()));
@@ -93,6 +93,14 @@ fn is_row(path: &[Step]) -> bool {
         Some(first) => first + 1 == path.len(),
         None => path.is_empty(),
     }
+}
+
+/// Whether more hangs on a member than itself: without its link a list would pass for whole, and what is not
+/// known to be excluded would pass for the latest.
+fn decides(path: &[Step]) -> bool {
+    const DECIDING: [&str; 5] =
+        ["nextLink", "$skipToken", "resultTruncated", "totalRecords", "excludeFromLatest"];
+    matches!(path.last(), Some(Step::Member(name)) if DECIDING.contains(&name.as_str()))
 }
 
 fn at<'a>(value: &'a Value, path: &[Step]) -> Option<&'a Value> {
@@ -148,8 +156,11 @@ mod tests {
     use std::collections::BTreeMap;
 
     #[derive(Debug, Deserialize, PartialEq, Eq)]
+    #[serde(rename_all = "camelCase")]
     struct Page {
         value: Vec<Row>,
+        #[serde(default)]
+        next_link: Option<String>,
     }
 
     #[derive(Debug, Deserialize, PartialEq, Eq)]
@@ -195,6 +206,8 @@ mod tests {
             page(&rows).unwrap_err();
         }
         read::<Page>(b"[]").unwrap_err();
+        // Without its link the list would pass for whole, and what is on the next page for gone.
+        read::<Page>(br#"{"value":[],"nextLink":7}"#).unwrap_err();
         read::<Page>(b"{\"value\":[").unwrap_err();
     }
 
