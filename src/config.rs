@@ -3,9 +3,12 @@
 //! Flags come before environment variables, these before defaults; the same names are app settings
 //! of the deployed function app.
 
+mod cloud;
+mod endpoint;
 mod identity;
+mod tools;
 
-use crate::client::{Client, Wire, http_wire};
+use crate::client::{Client, Tokens, Wire, http_wire};
 use crate::error::{Error, Result};
 use crate::functions::{App, HostSettings, Keep, Memory, Progress, Settings, check};
 use crate::registry::Registry;
@@ -18,11 +21,10 @@ use crate::store::azure::{Access, AzureQueues, AzureStore, Endpoint};
 use crate::store::local::LocalStore;
 use crate::telemetry::Export;
 use crate::work::{Details, Request, SourceName};
-use azure_core::cloud::CloudConfiguration;
 use azure_core::credentials::{Secret, TokenCredential};
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use url::Url;
 
@@ -82,8 +84,10 @@ pub struct Config {
     environment: HashMap<String, String>,
     store: String,
     request: Request,
-    arm: Option<(Url, Arc<dyn TokenCredential>)>,
+    arm: Option<(Url, Tokens)>,
     wire: Option<Arc<dyn Wire>>,
+    /// Who azimg is, made when it is first asked for.
+    identities: Arc<OnceLock<Vec<Tokens>>>,
 }
 
 impl Config {
@@ -130,13 +134,14 @@ impl Config {
             .store
             .or_else(|| environment.get("AZIMG_STORE").cloned())
             .unwrap_or_else(|| "./azimg-data".to_owned());
-        Ok(Self { environment, store, request, arm: None, wire: None })
+        let identities = Arc::default();
+        Ok(Self { environment, store, request, arm: None, wire: None, identities })
     }
 
     /// Uses a Resource Manager and a credential of this process instead of the configured ones.
     #[must_use]
     pub fn with_resource_manager(mut self, arm: Url, credential: Arc<dyn TokenCredential>) -> Self {
-        self.arm = Some((arm, credential));
+        self.arm = Some((arm, credential.into()));
         self
     }
 
@@ -272,53 +277,13 @@ impl Config {
 
     /// A client of the cloud's Resource Manager.
     pub fn client(&self) -> Result<Client> {
-        let (endpoint, audience, cloud) = self.cloud()?;
-        let scope = format!("{}/.default", audience.trim_end_matches('/'));
+        let cloud = self.cloud()?;
+        let scope = format!("{}/.default", cloud.audience.trim_end_matches('/'));
         // Before the credentials: the SDK panics where there are no certificates to trust.
         let wire = self.wire.clone().map_or_else(http_wire, Ok)?;
-        let (endpoint, credentials) = match &self.arm {
-            Some((arm, credential)) => (arm.clone(), vec![Arc::clone(credential)]),
-            None => (endpoint, self.credentials(&cloud)?),
-        };
-        Client::over(wire, endpoint, scope, credentials)
-    }
-
-    /// The Resource Manager's address, the audience of its tokens, and the identity's cloud.
-    fn cloud(&self) -> Result<(Url, String, CloudConfiguration)> {
-        let name = self.variable("AZIMG_CLOUD").unwrap_or("AzureCloud");
-        let given = self.variable("AZIMG_ARM_ENDPOINT");
-        let (endpoint, audience, cloud) = match name {
-            "AzureCloud" => (
-                "https://management.azure.com",
-                "https://management.azure.com",
-                CloudConfiguration::AzurePublic,
-            ),
-            "AzureUSGovernment" => (
-                "https://management.usgovcloudapi.net",
-                "https://management.core.usgovcloudapi.net",
-                CloudConfiguration::AzureGovernment,
-            ),
-            "AzureChinaCloud" => (
-                "https://management.chinacloudapi.cn",
-                "https://management.core.chinacloudapi.cn",
-                CloudConfiguration::AzureChina,
-            ),
-            "custom" => {
-                let given = given
-                    .ok_or_else(|| Error::invalid("AZIMG_CLOUD=custom needs AZIMG_ARM_ENDPOINT"))?;
-                (given, given, CloudConfiguration::AzurePublic)
-            }
-            other => {
-                return Err(Error::invalid(format!(
-                    "AZIMG_CLOUD: '{other}' is none of AzureCloud, AzureUSGovernment, \
-                     AzureChinaCloud, custom"
-                )));
-            }
-        };
-        let text = given.unwrap_or(endpoint);
-        let endpoint = Url::parse(text)
-            .map_err(|_| Error::invalid(format!("AZIMG_ARM_ENDPOINT: '{text}' is no address")))?;
-        Ok((endpoint, audience.to_owned(), cloud))
+        let identities = self.identities()?;
+        let endpoint = self.arm.as_ref().map_or(cloud.endpoint, |(arm, _)| arm.clone());
+        Client::over(wire, endpoint, scope, identities)
     }
 
     /// The store.
@@ -356,8 +321,7 @@ impl Config {
         let access = if url.query_pairs().any(|(name, _)| name == "sig") {
             Access::Sas
         } else {
-            let (_, _, cloud) = self.cloud()?;
-            Access::Entra(self.credentials(&cloud)?.swap_remove(0))
+            Access::Entra(Arc::new(self.identity()?))
         };
         Ok(Endpoint { url, access })
     }
@@ -377,7 +341,15 @@ impl Config {
         let url = match self.variable("AzimgStorage__queueServiceUri") {
             Some(uri) => uri.to_owned(),
             None => match self.variable("AzimgStorage__accountName") {
-                Some(account) => format!("https://{account}.queue.core.windows.net"),
+                Some(account) => {
+                    let suffix = self.cloud()?.storage.ok_or_else(|| {
+                        Error::invalid(
+                            "AzimgStorage__accountName: of a custom cloud nobody knows what its addresses \
+                             end with; set AzimgStorage__queueServiceUri",
+                        )
+                    })?;
+                    format!("https://{account}.queue.{suffix}")
+                }
                 None if self.store.contains(".blob.") => {
                     let store = Url::parse(&self.store)
                         .map_err(|_| Error::invalid("the store's address cannot be read"))?;

@@ -17,7 +17,9 @@ pub enum ErrorKind {
     Gone,
     /// The identity may not do it.
     Denied,
-    /// No credential could be had, or it was refused.
+    /// Nobody is signed in, or whoever is will be refused whatever is asked for.
+    SignedOut,
+    /// A credential could not be had for one thing, or was refused there.
     Unauthenticated,
     /// Somebody else is doing it, or has done it already.
     Conflict,

@@ -41,6 +41,13 @@ const LARGEST_REQUEST: usize = 256 << 10;
 /// How long an item whose shard was thrown away waits before it is done again.
 const REOPEN_AFTER: Duration = Duration::from_secs(1);
 
+/// An identity that was refused may be well again after so long, and an item is tried again;
+const SIGNED_OUT_WAIT: Duration = Duration::from_secs(10);
+/// one that is refused for longer than this needs somebody,
+const SIGNED_OUT_FOR: Duration = Duration::from_mins(1);
+/// and is looked at so often.
+const SIGNED_OUT_LONG_WAIT: Duration = Duration::from_mins(5);
+
 /// What makes a function run.
 #[derive(Debug, Clone)]
 pub struct Event {
@@ -283,6 +290,7 @@ async fn crawl_item(app: &App, event: Event) -> Result<Effects> {
             let again = message(WORK, &item, wait)?;
             Ok(Effects { messages: vec![again], ..Effects::default() })
         }
+        Err(error) if error.kind() == ErrorKind::SignedOut => signed_out(app, item, &error),
         Err(error) => {
             // What Azure refuses is an outcome; this is the store, and it will refuse the rest.
             if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Invalid) {
@@ -291,6 +299,22 @@ async fn crawl_item(app: &App, event: Event) -> Result<Effects> {
             Err(error)
         }
     }
+}
+
+/// An item that nobody may ask for: it waits until the identity is mended, and no delivery is used up. Whoever
+/// waits for the run is told when that has lasted.
+fn signed_out(app: &App, mut item: WorkItem, error: &Error) -> Result<Effects> {
+    let (lasted, is_news) = app.progress.signed_out();
+    let wait = if lasted < SIGNED_OUT_FOR { SIGNED_OUT_WAIT } else { SIGNED_OUT_LONG_WAIT };
+    if lasted >= SIGNED_OUT_FOR {
+        app.progress.fail(item.run, error);
+    }
+    if is_news {
+        tracing::error!(%error, lasted_s = lasted.as_secs(), "the identity is refused: items wait");
+    }
+    item.put_off = item.put_off.saturating_add(1);
+    let again = message(WORK, &item, wait)?;
+    Ok(Effects { messages: vec![again], ..Effects::default() })
 }
 
 async fn poison(app: &App, event: Event) -> Result<Effects> {

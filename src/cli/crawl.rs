@@ -134,7 +134,7 @@ async fn begin(host: &Arc<Host>, request: &Request) -> Result<RunId> {
         404 => ErrorKind::NotFound,
         403 => ErrorKind::Denied,
         409 => ErrorKind::Conflict,
-        502 => ErrorKind::Unauthenticated,
+        502 => ErrorKind::SignedOut,
         _ => ErrorKind::Transient,
     };
     let message = answer["error"]["message"].as_str().unwrap_or("the run could not be started");

@@ -1,9 +1,10 @@
 //! What a refusal says: the error bodies that Azure's front doors, Resource Manager and providers
 //! answer with, in all the shapes that were recorded, cut down to code and message.
 
+use super::wire::Answer;
 use crate::error::{Error, ErrorKind};
 use reqwest::StatusCode;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{HeaderMap, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde_json::Value;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -37,6 +38,35 @@ pub(crate) fn refusal(what: &str, status: StatusCode, headers: &HeaderMap, body:
     // A 429 without any word of how long still closes its window for a moment.
     let wait = wait.or((status == StatusCode::TOO_MANY_REQUESTS).then_some(Duration::from_secs(1)));
     Error::new(kind, text).with_retry_after(wait)
+}
+
+/// The error that a 401 of the Resource Manager means when another token does not help. A subscription of another
+/// tenant is refused by itself; everything else concerns the identity, whatever was asked for.
+pub(super) fn signed_out(what: &str, answer: &Answer, scope: &str) -> Error {
+    let error = refusal(what, answer.status, &answer.headers, &answer.body);
+    if error.to_string().contains("InvalidAuthenticationTokenTenant") {
+        return error.with_kind(ErrorKind::Denied);
+    }
+    let error = error.with_kind(ErrorKind::SignedOut);
+    match claims(&answer.headers) {
+        None => error,
+        // `az` proposes the same (azure-cli#31778); the SDK's credentials cannot be told of claims.
+        Some(claims) => error.context(format!(
+            "Azure asks for a sign-in that meets its policy. With az: az logout; az login --scope \
+             \"{scope}\" --claims-challenge \"{claims}\""
+        )),
+    }
+}
+
+/// The claims that a challenge asks for (RFC 6750 with Entra's `claims`), in base64.
+fn claims(headers: &HeaderMap) -> Option<&str> {
+    let challenges = headers.get_all(WWW_AUTHENTICATE).iter();
+    challenges.filter_map(|value| value.to_str().ok()).find_map(|challenge| {
+        let (_, behind) = challenge.split_once("claims=\"")?;
+        let (claims, _) = behind.split_once('"')?;
+        let is_base64 = claims.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/-_=".contains(&b));
+        (is_base64 && (1..=2_000).contains(&claims.len())).then_some(claims)
+    })
 }
 
 /// `{"error":{code,message}}`, `{code,message}`, `{Code,Message}`, `{"Message"}`, the same inside a

@@ -6,12 +6,14 @@
 
 mod answer;
 mod change;
+mod foreign;
 mod graph;
 pub(crate) mod lenient;
 mod page;
 mod quota;
 mod retry;
 mod share;
+mod token;
 mod traffic;
 pub mod version;
 mod waits;
@@ -19,22 +21,25 @@ mod wire;
 
 pub(crate) use answer::refusal;
 pub use change::{Accepted, Change, Standing};
+pub use foreign::redact;
+pub(crate) use foreign::{causes, one_line};
 pub use graph::quoted;
 pub use quota::Quota;
 use quota::{Grant, Permit};
 pub use retry::RetryPolicy;
 use share::Share;
+pub use token::Tokens;
 pub use traffic::Traffic;
 pub(crate) use traffic::{About, told};
 pub use waits::Waits;
 pub use wire::{Answer, Outgoing, Wire};
-pub(crate) use wire::{Http, read_bounded, send_failure, stream_client};
+pub(crate) use wire::{Http, http_client, read_bounded, send_failure, stream_client};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::telemetry::operation;
-use azure_core::credentials::TokenCredential;
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -57,7 +62,7 @@ pub struct Client {
     endpoint: Url,
     scope: String,
     /// One for each principal that may ask.
-    credentials: Vec<Arc<dyn TokenCredential>>,
+    identities: Vec<Tokens>,
     retry: RetryPolicy,
     quota: Arc<Quota>,
     traffic: Arc<Traffic>,
@@ -77,36 +82,16 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Blots out what may be a secret in text that somebody else wrote: queries of URLs (SAS,
-/// signatures), bearer tokens, JSON Web Tokens.
-pub fn redact(text: &str) -> String {
-    text.split_inclusive(char::is_whitespace)
-        .map(|word| {
-            if let Some((head, _)) = word.split_once('?').filter(|(head, _)| head.contains("://")) {
-                format!("{head}?… ")
-            } else if word.len() > 40 && word.contains("eyJ") {
-                "… ".to_owned()
-            } else {
-                word.to_owned()
-            }
-        })
-        .collect()
-}
-
 /// The wire that reaches real servers. An error when this machine trusts nobody.
 pub fn http_wire() -> Result<Arc<dyn Wire>> {
     Ok(Arc::new(Http::new()?))
 }
 
 impl Client {
-    /// A client for the Resource Manager at `endpoint`, with tokens of `credentials` for `scope`.
-    /// Each credential is a principal with a quota of its own; requests are spread over them.
-    pub fn new(
-        endpoint: Url,
-        scope: String,
-        credentials: Vec<Arc<dyn TokenCredential>>,
-    ) -> Result<Self> {
-        Self::over(http_wire()?, endpoint, scope, credentials)
+    /// A client for the Resource Manager at `endpoint`, with tokens of `identities` for `scope`.
+    /// Each identity is a principal with a quota of its own; requests are spread over them.
+    pub fn new(endpoint: Url, scope: String, identities: Vec<Tokens>) -> Result<Self> {
+        Self::over(http_wire()?, endpoint, scope, identities)
     }
 
     /// The same over another wire.
@@ -114,19 +99,19 @@ impl Client {
         wire: Arc<dyn Wire>,
         endpoint: Url,
         scope: String,
-        credentials: Vec<Arc<dyn TokenCredential>>,
+        identities: Vec<Tokens>,
     ) -> Result<Self> {
         wire::check_transport(&endpoint)?;
-        if credentials.is_empty() {
-            return Err(Error::new(ErrorKind::Unauthenticated, "no credential for Azure"));
+        if identities.is_empty() {
+            return Err(Error::new(ErrorKind::SignedOut, "no credential for Azure"));
         }
         // Nobody knows the limits of a stand-in on this machine until it names them.
-        let quota = Arc::new(Quota::new(!is_loopback(&endpoint), credentials.len()));
+        let quota = Arc::new(Quota::new(!is_loopback(&endpoint), identities.len()));
         Ok(Self {
             wire,
             endpoint,
             scope,
-            credentials,
+            identities,
             retry: RetryPolicy::default(),
             quota,
             traffic: Arc::default(),
@@ -300,21 +285,6 @@ impl Client {
         self.quota.put_off(subscription, location, requests, Instant::now())
     }
 
-    /// The token of a principal, ready to be sent.
-    async fn bearer(&self, principal: usize) -> Result<HeaderValue> {
-        let credential = &self.credentials[principal.min(self.credentials.len() - 1)];
-        let token = credential.get_token(&[&self.scope], None).await.map_err(|e| {
-            Error::new(
-                ErrorKind::Unauthenticated,
-                format!("no token for Azure: {}", redact(&one_line(&e.to_string()))),
-            )
-        })?;
-        let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.token.secret()))
-            .map_err(|_| Error::new(ErrorKind::Unauthenticated, "the token is not plain text"))?;
-        bearer.set_sensitive(true);
-        Ok(bearer)
-    }
-
     /// Sends a request once, within its deadline; and once more when its version of the API is refused and
     /// another one is offered. A version that is refused was not looked at further, so a change was not begun.
     async fn once(&self, request: &Outgoing, principal: usize) -> Result<Answer> {
@@ -324,15 +294,39 @@ impl Client {
             request = self.versions.applied(&request);
             answer = self.send(&request, principal).await?;
         }
-        match version::not_offered(&request, &answer) {
-            Some(error) => Err(error),
-            None => Ok(answer),
+        if let Some(error) = version::not_offered(&request, &answer) {
+            return Err(error);
+        }
+        if answer.status == StatusCode::UNAUTHORIZED {
+            return Err(answer::signed_out(&request.name(), &answer, &self.scope));
+        }
+        Ok(answer)
+    }
+
+    /// Sends a request; once more with another token when its own is refused and there is another one. What is
+    /// refused so was not looked at further, so a change was not begun.
+    async fn send(&self, request: &Outgoing, principal: usize) -> Result<Answer> {
+        let tokens = &self.identities[principal.min(self.identities.len() - 1)];
+        let mut bearer = self.bearer(tokens).await?;
+        loop {
+            let sent = self.traffic.send(self.wire.as_ref(), request, Some(bearer.clone()));
+            let answer = sent.await?;
+            let is_refused = answer.status == StatusCode::UNAUTHORIZED;
+            if !is_refused || !tokens.refused(&self.scope, &bearer) {
+                return Ok(answer);
+            }
+            tracing::debug!(request = %request.name(), "its token is refused; another one is asked for");
+            let other = self.bearer(tokens).await?;
+            if other == bearer {
+                return Ok(answer);
+            }
+            bearer = other;
         }
     }
 
-    async fn send(&self, request: &Outgoing, principal: usize) -> Result<Answer> {
-        let bearer = self.bearer(principal).await?;
-        self.traffic.send(self.wire.as_ref(), request, Some(bearer)).await
+    async fn bearer(&self, tokens: &Tokens) -> Result<HeaderValue> {
+        let bearer = tokens.bearer(&self.scope).await;
+        bearer.map_err(|error| error.context("no token for Azure"))
     }
 
     async fn attempt(&self, request: &Outgoing, permit: &Permit) -> Result<Bytes> {
@@ -359,22 +353,4 @@ fn read<T: DeserializeOwned>(request: &Outgoing, body: &[u8]) -> Result<T> {
 fn throttled(url: &Url, wait: Duration) -> Error {
     let text = format!("{}: its quota is spent for {} s", url.path(), wait.as_secs());
     Error::new(ErrorKind::Throttled, text).with_retry_after(Some(wait))
-}
-
-/// A text of somebody else's in one line, cut.
-pub(crate) fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(400).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_are_blotted_out() {
-        let text = "GET https://a.blob.core.windows.net/c?sv=1&sig=SECRET failed";
-        assert_eq!(redact(text), "GET https://a.blob.core.windows.net/c?… failed");
-        let jwt = format!("token eyJ{} refused", "x".repeat(60));
-        assert_eq!(redact(&jwt), "token … refused");
-    }
 }

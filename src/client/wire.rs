@@ -147,7 +147,13 @@ pub(crate) fn send_failure(what: &str, error: &reqwest::Error) -> Error {
     let why = if error.is_timeout() {
         "timed out".to_owned()
     } else if error.is_connect() {
-        format!("cannot connect ({})", one_line(&cause.to_string()))
+        let cause = one_line(&cause.to_string());
+        // What a proxy that looks into TLS shows; `reqwest` trusts what the system does.
+        let advice = match cause.contains("UnknownIssuer") {
+            true => "; of a proxy? Name a file with its CA in SSL_CERT_FILE",
+            false => "",
+        };
+        format!("cannot connect ({cause}{advice})")
     } else {
         one_line(&redact(&cause.to_string()))
     };

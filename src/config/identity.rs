@@ -1,18 +1,54 @@
 //! Who azimg is in Azure: credentials from what the environment says, for the Resource Manager, the
 //! store and registries.
+//!
+//! What was set for a program comes before what a machine has: a client secret, a federated token (workload
+//! identity), the managed identity of App Service, and then the tools of a desk. The address of a virtual
+//! machine's identity is never probed blindly: outside Azure that takes more than a minute to fail (measured:
+//! 81 s). `AZURE_TOKEN_CREDENTIALS` asks for it, and for every other one by its name, as in the SDKs.
 
 use super::Config;
+use super::endpoint::TokenHttp;
+use super::tools::DeveloperTools;
+use crate::client::Tokens;
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::{Login, Registry};
 use azure_core::cloud::CloudConfiguration;
 use azure_core::credentials::{Secret, TokenCredential};
-use azure_core::http::ClientOptions;
+use azure_core::http::{ClientOptions, RetryOptions, Transport};
 use azure_identity::{
-    ClientSecretCredential, ClientSecretCredentialOptions, DeveloperToolsCredential,
-    ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId,
-    WorkloadIdentityCredential, WorkloadIdentityCredentialOptions,
+    ClientSecretCredential, ClientSecretCredentialOptions, ManagedIdentityCredential,
+    ManagedIdentityCredentialOptions, UserAssignedId, WorkloadIdentityCredential,
+    WorkloadIdentityCredentialOptions,
 };
 use std::sync::Arc;
+
+/// A kind of credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A client secret of a service principal.
+    Secret,
+    /// A federated token, as Kubernetes has them.
+    Workload,
+    /// The identity of a function app or a virtual machine.
+    Managed,
+    /// `az`.
+    Azure,
+    /// `azd`.
+    AzureDeveloper,
+    /// `az`, else `azd`.
+    Tools,
+}
+
+/// The names of `AZURE_TOKEN_CREDENTIALS`, without their `Credential` (learn.microsoft.com, "Customize the
+/// DefaultAzureCredential").
+const NAMED: [(&str, Kind); 6] = [
+    ("environment", Kind::Secret),
+    ("workloadidentity", Kind::Workload),
+    ("managedidentity", Kind::Managed),
+    ("azurecli", Kind::Azure),
+    ("azuredevelopercli", Kind::AzureDeveloper),
+    ("dev", Kind::Tools),
+];
 
 impl Config {
     /// The registry of a login server: signed in to with the identity, as `username` with the password
@@ -31,14 +67,7 @@ impl Config {
                 })?;
                 Login::Password(username.to_owned(), Secret::new(password.to_owned()))
             }
-            (None, false) => {
-                let (_, _, cloud) = self.cloud()?;
-                let credential = match &self.arm {
-                    Some((_, credential)) => Arc::clone(credential),
-                    None => self.credentials(&cloud)?.swap_remove(0),
-                };
-                Login::Entra(credential)
-            }
+            (None, false) => Login::Entra(self.identity()?),
         };
         match &self.wire {
             Some(wire) => Registry::over(Arc::clone(wire), login_server, login),
@@ -46,95 +75,173 @@ impl Config {
         }
     }
 
-    /// A credential for each client id in `AZURE_CLIENT_ID`: each is a principal with its own quota.
-    pub(super) fn credentials(
-        &self,
-        cloud: &CloudConfiguration,
-    ) -> Result<Vec<Arc<dyn TokenCredential>>> {
-        let ids = self.variable("AZURE_CLIENT_ID").unwrap_or_default();
-        let ids: Vec<&str> = ids.split(',').map(str::trim).filter(|id| !id.is_empty()).collect();
-        match ids[..] {
-            [] | [_] => Ok(vec![self.credential(cloud.clone(), ids.first().copied())?]),
-            _ if self.variable("IDENTITY_ENDPOINT").is_none()
-                && self.variable("AZURE_FEDERATED_TOKEN_FILE").is_none() =>
-            {
-                Err(Error::invalid(
-                    "AZURE_CLIENT_ID: several client ids need managed or workload identities",
-                ))
-            }
-            _ => ids.into_iter().map(|id| self.credential(cloud.clone(), Some(id))).collect(),
-        }
+    /// The first identity: who speaks to registries and storage.
+    pub(super) fn identity(&self) -> Result<Tokens> {
+        Ok(self.identities()?.swap_remove(0))
     }
 
-    /// The credential: managed identity where there is one, workload identity, a client secret,
-    /// and developer tools on a desk. The metadata address of virtual machines is never probed
-    /// blindly: outside Azure that takes more than a minute to fail (measured: 81 s).
-    fn credential(
-        &self,
-        cloud: CloudConfiguration,
-        id: Option<&str>,
-    ) -> Result<Arc<dyn TokenCredential>> {
-        let client_options =
-            ClientOptions { cloud: Some(Arc::new(cloud)), ..ClientOptions::default() };
-        let failed = |e: azure_core::Error| {
-            Error::new(ErrorKind::Unauthenticated, format!("no credential for Azure: {e}"))
+    /// An identity for each client id in `AZURE_CLIENT_ID`: each is a principal with its own quota. They are
+    /// made once, so that whoever speaks to Azure here has the same tokens.
+    pub(super) fn identities(&self) -> Result<Vec<Tokens>> {
+        if let Some((_, tokens)) = &self.arm {
+            return Ok(vec![tokens.clone()]);
+        }
+        if let Some(made) = self.identities.get() {
+            return Ok(made.clone());
+        }
+        let kind = self.kind()?;
+        let ids = self.variable("AZURE_CLIENT_ID").unwrap_or_default();
+        let ids: Vec<&str> = ids.split(',').map(str::trim).filter(|id| !id.is_empty()).collect();
+        if ids.len() > 1 && !matches!(kind, Kind::Managed | Kind::Workload) {
+            return Err(Error::invalid(
+                "AZURE_CLIENT_ID: several client ids need managed or workload identities",
+            ));
+        }
+        let made = match ids[..] {
+            [] => vec![self.tokens(kind, None)?],
+            _ => ids.iter().map(|id| self.tokens(kind, Some(id))).collect::<Result<_>>()?,
         };
-        if self.variable("IDENTITY_ENDPOINT").is_some() {
-            let options = ManagedIdentityCredentialOptions {
-                user_assigned_id: id.map(|id| UserAssignedId::ClientId(id.to_owned())),
-                client_options,
-            };
-            return Ok(ManagedIdentityCredential::new(Some(options)).map_err(failed)?);
+        Ok(self.identities.get_or_init(|| made).clone())
+    }
+
+    fn tokens(&self, kind: Kind, id: Option<&str>) -> Result<Tokens> {
+        // What is made is kept in the configuration, and must not keep it in turn.
+        let config = Self { identities: Arc::default(), ..self.clone() };
+        let id = id.map(str::to_owned);
+        Tokens::new(move || config.credential(kind, id.as_deref()))
+    }
+
+    /// Which kind of credential the environment asks for.
+    fn kind(&self) -> Result<Kind> {
+        let set = |name| self.variable(name).is_some();
+        let asked = self.variable("AZURE_TOKEN_CREDENTIALS").map(str::to_ascii_lowercase);
+        match asked.as_deref() {
+            None => {}
+            // What is deployed has one of these; without the first two it is a machine's own.
+            Some("prod") if set("AZURE_CLIENT_SECRET") => return Ok(Kind::Secret),
+            Some("prod") if set("AZURE_FEDERATED_TOKEN_FILE") => return Ok(Kind::Workload),
+            Some("prod") => return Ok(Kind::Managed),
+            Some(asked) => {
+                let name = asked.strip_suffix("credential").unwrap_or(asked);
+                let known = NAMED.iter().find(|(known, _)| *known == name);
+                return known.map(|(_, kind)| *kind).ok_or_else(|| {
+                    Error::invalid(format!(
+                        "AZURE_TOKEN_CREDENTIALS: '{asked}' is not taken; there are prod, dev, \
+                         EnvironmentCredential (a client secret), WorkloadIdentityCredential, \
+                         ManagedIdentityCredential, AzureCliCredential, AzureDeveloperCliCredential"
+                    ))
+                });
+            }
         }
-        if self.variable("AZURE_FEDERATED_TOKEN_FILE").is_some() {
-            let mut options = WorkloadIdentityCredentialOptions {
-                client_id: id.map(str::to_owned),
-                ..WorkloadIdentityCredentialOptions::default()
-            };
-            options.credential_options.client_options = client_options;
-            return Ok(WorkloadIdentityCredential::new(Some(options)).map_err(failed)?);
-        }
-        if let (Some(secret), Some(tenant), Some(id)) =
-            (self.variable("AZURE_CLIENT_SECRET"), self.variable("AZURE_TENANT_ID"), id)
-        {
-            let secret = Secret::new(secret.to_owned());
-            let options = ClientSecretCredentialOptions { client_options };
-            let credential =
-                ClientSecretCredential::new(tenant, id.to_owned(), secret, Some(options));
-            return Ok(credential.map_err(failed)?);
-        }
-        if self.variable("AZURE_CLIENT_CERTIFICATE_PATH").is_some() {
+        Ok(if set("AZURE_CLIENT_SECRET") {
+            Kind::Secret
+        } else if set("AZURE_FEDERATED_TOKEN_FILE") {
+            Kind::Workload
+        } else if set("AZURE_CLIENT_CERTIFICATE_PATH") {
             // The SDK's certificate credential needs OpenSSL, which is kept out.
-            return Err(Error::new(
-                ErrorKind::Unauthenticated,
+            return Err(signed_out(
                 "AZURE_CLIENT_CERTIFICATE_PATH: certificates are not taken; use a managed or \
                  workload identity, or AZURE_CLIENT_SECRET",
             ));
+        } else if set("IDENTITY_ENDPOINT") && !self.is_arc() {
+            Kind::Managed
+        } else {
+            Kind::Tools
+        })
+    }
+
+    /// Whether this machine is one of Azure Arc: these variables are set for all of its programs, and say
+    /// nothing of who azimg is (azure_identity, `get_source`).
+    fn is_arc(&self) -> bool {
+        let set = |name| self.variable(name).is_some();
+        set("IDENTITY_ENDPOINT") && set("IMDS_ENDPOINT") && !set("IDENTITY_HEADER")
+    }
+
+    fn credential(&self, kind: Kind, id: Option<&str>) -> Result<Arc<dyn TokenCredential>> {
+        let failed = |e: azure_core::Error| signed_out(&format!("no credential for Azure: {e}"));
+        match kind {
+            Kind::Secret => self.secret(id),
+            Kind::Workload => {
+                let mut options = WorkloadIdentityCredentialOptions {
+                    client_id: id.map(str::to_owned),
+                    ..WorkloadIdentityCredentialOptions::default()
+                };
+                options.credential_options.client_options = self.client_options(true)?;
+                Ok(WorkloadIdentityCredential::new(Some(options)).map_err(failed)?)
+            }
+            Kind::Managed if self.is_arc() => Err(signed_out(
+                "the identity of an Azure Arc machine is not taken; set AZURE_TENANT_ID, \
+                 AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or use az login",
+            )),
+            Kind::Managed => {
+                let options = ManagedIdentityCredentialOptions {
+                    user_assigned_id: id.map(|id| UserAssignedId::ClientId(id.to_owned())),
+                    client_options: self.client_options(false)?,
+                };
+                Ok(ManagedIdentityCredential::new(Some(options)).map_err(failed)?)
+            }
+            Kind::Azure | Kind::AzureDeveloper | Kind::Tools => {
+                let tenant = self.variable("AZURE_TENANT_ID");
+                let tools = match kind {
+                    Kind::Azure => DeveloperTools::azure(tenant),
+                    Kind::AzureDeveloper => DeveloperTools::azure_developer(tenant),
+                    _ => DeveloperTools::any(tenant),
+                };
+                Ok(Arc::new(tools.map_err(failed)?))
+            }
         }
-        let tools = DeveloperToolsCredential::new(None).map_err(failed)?;
-        Ok(Arc::new(Signed(tools)))
+    }
+
+    /// A service principal with its secret: all of it, or an error that names what is not set.
+    fn secret(&self, id: Option<&str>) -> Result<Arc<dyn TokenCredential>> {
+        let of = |name| self.variable(name);
+        let (tenant, secret) = (of("AZURE_TENANT_ID"), of("AZURE_CLIENT_SECRET"));
+        let (Some(tenant), Some(id), Some(secret)) = (tenant, id, secret) else {
+            let named = [
+                ("AZURE_TENANT_ID", tenant.is_some()),
+                ("AZURE_CLIENT_ID", id.is_some()),
+                ("AZURE_CLIENT_SECRET", secret.is_some()),
+            ];
+            let names = |is: bool| {
+                let names = named.iter().filter(|(_, set)| *set == is).map(|(name, _)| *name);
+                names.collect::<Vec<_>>().join(" and ")
+            };
+            return Err(signed_out(&format!(
+                "a service principal needs AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET; \
+                 {} missing",
+                match names(false) {
+                    one if !one.contains(" and ") => format!("{one} is"),
+                    several => format!("{several} are"),
+                }
+            )));
+        };
+        let options = ClientSecretCredentialOptions { client_options: self.client_options(true)? };
+        let secret = Secret::new(secret.to_owned());
+        let made = ClientSecretCredential::new(tenant, id.to_owned(), secret, Some(options));
+        Ok(made.map_err(|e| signed_out(&format!("no credential for Azure: {e}")))?)
+    }
+
+    /// How the SDK's credentials speak to a token's endpoint; `to_entra` for those that send something
+    /// to the cloud's authority.
+    fn client_options(&self, to_entra: bool) -> Result<ClientOptions> {
+        let cloud = self.cloud()?.authority;
+        if to_entra && cloud.is_none() {
+            // What was meant for a private cloud must not go to the public one.
+            return Err(Error::invalid(
+                "AZIMG_CLOUD=custom: set AZURE_AUTHORITY_HOST to the https address that tokens are \
+                 asked of",
+            ));
+        }
+        Ok(ClientOptions {
+            cloud: Some(Arc::new(cloud.unwrap_or(CloudConfiguration::AzurePublic))),
+            // Repetitions are a matter of `Tokens`, which knows whether anybody waits.
+            retry: RetryOptions::none(),
+            transport: Some(Transport::new(Arc::new(TokenHttp::new()?))),
+            ..ClientOptions::default()
+        })
     }
 }
 
-/// Developer tools, with advice when none of them is signed in.
-#[derive(Debug)]
-struct Signed(Arc<DeveloperToolsCredential>);
-
-#[async_trait::async_trait]
-impl TokenCredential for Signed {
-    async fn get_token(
-        &self,
-        scopes: &[&str],
-        options: Option<azure_core::credentials::TokenRequestOptions<'_>>,
-    ) -> azure_core::Result<azure_core::credentials::AccessToken> {
-        self.0.get_token(scopes, options).await.map_err(|e| {
-            let kind = azure_core::error::ErrorKind::Credential;
-            azure_core::Error::with_error(
-                kind,
-                e,
-                "nobody is signed in. Run 'az login', or set AZURE_TENANT_ID, AZURE_CLIENT_ID and \
-                 AZURE_CLIENT_SECRET; or try 'azimg crawl --demo', which needs no account",
-            )
-        })
-    }
+fn signed_out(text: &str) -> Error {
+    Error::new(ErrorKind::SignedOut, text)
 }

@@ -16,6 +16,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// What concerns all items of a process is told so often.
+const TOLD_EVERY: Duration = Duration::from_mins(1);
 
 /// What functions are told by configuration.
 #[derive(Debug, Clone)]
@@ -137,11 +141,14 @@ struct Seen {
 pub struct Progress {
     runs: Mutex<HashMap<RunId, Seen>>,
     changed: watch::Sender<()>,
+    /// Since when the identity is refused, with nothing that ended in between, and when that was told.
+    signed_out: Mutex<Option<(Instant, Instant)>>,
 }
 
 impl Default for Progress {
     fn default() -> Self {
-        Self { runs: Mutex::default(), changed: watch::Sender::new(()) }
+        let changed = watch::Sender::new(());
+        Self { runs: Mutex::default(), changed, signed_out: Mutex::default() }
     }
 }
 
@@ -177,9 +184,23 @@ impl Progress {
         }
     }
 
+    /// The identity was refused, or there is none: for how long that has been so, with no item that ended in
+    /// between, and whether it is to be told, which is once a minute.
+    pub fn signed_out(&self) -> (Duration, bool) {
+        let mut known = self.signed_out.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let (since, told) = *known.get_or_insert((now, now));
+        let is_news = since == now || now >= told + TOLD_EVERY;
+        if is_news {
+            *known = Some((since, now));
+        }
+        (now - since, is_news)
+    }
+
     /// An item has ended; whether its run looks closed from here. Only whoever had a part in sending a
     /// run's items can know: of many instances, each would take the run for closed after every item.
     pub fn end(&self, item: &WorkItem, outcome: &Outcome) -> bool {
+        *self.signed_out.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.begin(item.run, &outcome.children);
         let mut runs = self.runs();
         let known = runs.entry(item.run).or_default();

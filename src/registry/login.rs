@@ -3,9 +3,9 @@
 //! that an answer names is never followed.
 
 use super::Registry;
-use crate::client::{one_line, redact};
+use crate::client::Tokens as Identity;
 use crate::error::{Error, ErrorKind, Result};
-use azure_core::credentials::{Secret, TokenCredential};
+use azure_core::credentials::Secret;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use reqwest::header::HeaderValue;
@@ -31,7 +31,7 @@ pub(super) const LARGEST_TOKEN: usize = 1 << 20;
 #[derive(Clone)]
 pub enum Login {
     /// An Entra identity.
-    Entra(Arc<dyn TokenCredential>),
+    Entra(Identity),
     /// The admin user, or a token of the registry with its password.
     Password(String, Secret),
     /// Nobody.
@@ -140,25 +140,44 @@ impl Registry {
     }
 
     async fn refresh(&self) -> Result<Option<String>> {
-        let Login::Entra(credential) = &self.tokens.login else { return Ok(None) };
+        let Login::Entra(identity) = &self.tokens.login else { return Ok(None) };
         let mut refresh = self.tokens.refresh.lock().await;
         if let Some((token, _)) = refresh.as_ref().filter(|(_, until)| *until > Instant::now()) {
             return Ok(Some(token.clone()));
         }
-        let entra = credential.get_token(&[AUDIENCE], None).await.map_err(|e| {
-            Error::new(
-                ErrorKind::Unauthenticated,
-                format!("no token for registries: {}", redact(&one_line(&e.to_string()))),
-            )
-        })?;
-        let form = [
-            ("grant_type", "access_token"),
-            ("service", self.tokens.service.as_str()),
-            ("access_token", entra.token.secret()),
-        ];
-        let refreshed: Refreshed = self.token_request("exchange", &form).await?;
+        let bearer = entra(identity).await?;
+        let refreshed = match self.exchange(&bearer).await {
+            Err(error)
+                if error.kind() == ErrorKind::Unauthenticated
+                    && identity.refused(AUDIENCE, &bearer) =>
+            {
+                self.exchange(&entra(identity).await?).await?
+            }
+            told => told?,
+        };
         let until = ends(&refreshed.refresh_token);
         *refresh = Some((refreshed.refresh_token.clone(), until));
         Ok(Some(refreshed.refresh_token))
     }
+
+    async fn exchange(&self, bearer: &HeaderValue) -> Result<Refreshed> {
+        let token = bearer.to_str().unwrap_or_default().trim_start_matches("Bearer ");
+        let form = [
+            ("grant_type", "access_token"),
+            ("service", self.tokens.service.as_str()),
+            ("access_token", token),
+        ];
+        self.token_request("exchange", &form).await
+    }
+}
+
+/// The Entra token for registries. An identity that gets none may get one for everything else.
+async fn entra(identity: &Identity) -> Result<HeaderValue> {
+    identity.bearer(AUDIENCE).await.map_err(|error| {
+        let kind = match error.kind() {
+            ErrorKind::SignedOut => ErrorKind::Unauthenticated,
+            kind => kind,
+        };
+        error.with_kind(kind).context("no token for registries")
+    })
 }

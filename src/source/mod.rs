@@ -131,7 +131,8 @@ pub trait Source: Send + Sync {
 /// What an error means for the scope it happened in: how the scope ended, or the error itself when
 /// a redelivery may do better.
 pub(crate) fn ended(error: Error, effort: &Effort) -> Result<(State, String, u32)> {
-    if error.kind() == ErrorKind::Throttled {
+    // What concerns the quota or the identity says nothing of the scope.
+    if matches!(error.kind(), ErrorKind::Throttled | ErrorKind::SignedOut) {
         return Err(error);
     }
     let state = match error.kind() {

@@ -136,7 +136,9 @@ pub(crate) fn status_of(kind: ErrorKind) -> (StatusCode, &'static str) {
         ErrorKind::NotFound => (StatusCode::NOT_FOUND, "NotFound"),
         ErrorKind::Gone => (StatusCode::GONE, "SnapshotGone"),
         ErrorKind::Denied => (StatusCode::FORBIDDEN, "AuthorizationFailed"),
-        ErrorKind::Unauthenticated => (StatusCode::BAD_GATEWAY, "NoCredential"),
+        ErrorKind::SignedOut | ErrorKind::Unauthenticated => {
+            (StatusCode::BAD_GATEWAY, "NoCredential")
+        }
         ErrorKind::Conflict => (StatusCode::CONFLICT, "Conflict"),
         ErrorKind::Transient => (StatusCode::SERVICE_UNAVAILABLE, "ServerBusy"),
         ErrorKind::Throttled => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests"),

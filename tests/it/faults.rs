@@ -4,7 +4,7 @@ use crate::support::faulty::{Fault, Faulty, How, answering};
 use crate::support::threads;
 use crate::support::{Azure, finish, json, rows, timeless, write_rows};
 use crate::tests;
-use azimg::client::Client;
+use azimg::client::{Client, Tokens};
 use azimg::sim::{SUBSCRIPTION, Scale, SimCredential, World, generate};
 use serde_json::{Value, json as value};
 use std::path::Path;
@@ -154,7 +154,7 @@ fn a_list_that_leads_elsewhere_gets_no_token() {
 fn a_refusal_that_asks_for_no_wait_is_not_repeated_hot() {
     threads(async {
         let address = answering(429, &[("retry-after", "0")], BUSY.replace("'1'", "'0'")).await;
-        let client = Client::new(address, "scope".into(), vec![Arc::new(SimCredential)]).unwrap();
+        let client = Client::new(address, "scope".into(), vec![Tokens::of(SimCredential)]).unwrap();
         let refused = client.get::<Value>(&["x"], &[]).await.unwrap_err();
         assert!(refused.is_transient(), "{refused}");
         assert_eq!(client.traffic().requests.load(Ordering::Relaxed), 5);

@@ -4,7 +4,7 @@ use crate::galleries::{TENANT, crawl, rows, start, tenant};
 use crate::support::faulty::{Fault, Faulty, How};
 use crate::support::{finish, paused, timeless};
 use crate::tests;
-use azimg::client::{Answer, Client, Outgoing, Wire};
+use azimg::client::{Answer, Client, Outgoing, Tokens, Wire};
 use azimg::error::{Error, Result};
 use azimg::sim::{Conditions, Keeps, Sim, SimCredential};
 use azimg::source::gallery::{Communities, Gallery};
@@ -69,7 +69,7 @@ fn at_the_last_delivery_the_provider_stands_in_for_resource_graph() {
     let latency = Duration::from_millis(10);
     let wire = NoGraph(crate::support::fleet::Direct { sim, latency, random: None });
     let endpoint = "http://127.0.0.1:1".parse().unwrap();
-    let credential = Arc::new(SimCredential);
+    let credential = Tokens::of(SimCredential);
     let client = Client::over(Arc::new(wire), endpoint, "s".into(), vec![credential]).unwrap();
     let source = Gallery::new(client, Communities::Named(Vec::new()));
     let scope = GalleryScope::Gallery {
@@ -116,7 +116,7 @@ fn ask(pages: Vec<Value>) -> (Result<Vec<Value>>, usize) {
     let wire = Arc::new(Pages(pages, AtomicUsize::new(0)));
     let endpoint = "http://127.0.0.1:1".parse().unwrap();
     let over = Arc::clone(&wire) as Arc<dyn Wire>;
-    let client = Client::over(over, endpoint, "s".into(), vec![Arc::new(SimCredential)]).unwrap();
+    let client = Client::over(over, endpoint, "s".into(), vec![Tokens::of(SimCredential)]).unwrap();
     let rows = paused(async { client.graph::<Value>("resources", &[]).await });
     (rows, wire.1.load(Ordering::SeqCst))
 }

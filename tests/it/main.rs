@@ -45,11 +45,13 @@ mod registries;
 mod registry_peers;
 mod retirements;
 mod scenarios;
+mod signin;
 mod simulation;
 mod snapshots;
 mod stores;
 mod support;
 mod telemetry;
+mod tokens;
 mod transfers;
 mod usage;
 mod versions;
@@ -89,10 +91,12 @@ fn main() -> ExitCode {
         registry_peers::TESTS,
         retirements::TESTS,
         scenarios::TESTS,
+        signin::TESTS,
         simulation::TESTS,
         snapshots::TESTS,
         stores::TESTS,
         telemetry::TESTS,
+        tokens::TESTS,
         transfers::TESTS,
         usage::TESTS,
         versions::TESTS,

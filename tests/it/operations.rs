@@ -4,7 +4,7 @@ use crate::galleries::tenant;
 use crate::support::faulty::{Fault, Faulty, How};
 use crate::support::{Azure, finish, json, paused};
 use crate::tests;
-use azimg::client::{Client, Outgoing, Wire};
+use azimg::client::{Client, Outgoing, Tokens, Wire};
 use azimg::gallery::{Changes, Ended, Galleries, Name, Patience, ShareWith, Sharing};
 use azimg::sim::{Conditions, Keeps, Sim, SimCredential};
 use reqwest::header::HeaderValue;
@@ -104,7 +104,7 @@ pub fn on(sim: &Arc<Sim>, lose: &[Loss], dies_after: usize) -> Stage {
         Arc::clone(&wire) as Arc<dyn Wire>,
         endpoint,
         "scope".into(),
-        vec![Arc::new(SimCredential)],
+        vec![Tokens::of(SimCredential)],
     );
     let galleries = Galleries::new(client.unwrap()).with_patience(Patience::default());
     Stage { sim, wire, galleries }

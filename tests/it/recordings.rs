@@ -5,7 +5,7 @@ use crate::support::replay::{Exchange, Replay, SUBSCRIPTION, exchanges, recordin
 use crate::support::threads;
 use crate::support::{Azure, finish, json, rows};
 use crate::tests;
-use azimg::client::{Client, RetryPolicy};
+use azimg::client::{Client, RetryPolicy, Tokens};
 use azimg::error::ErrorKind;
 use azimg::sim::{Scale, SimCredential, generate};
 use serde_json::Value;
@@ -193,7 +193,7 @@ fn every_recorded_error_is_understood() {
         assert!(errors.len() > 100);
         for error in errors.into_iter().filter(|error| error.status >= 400) {
             let address = answering(error.status, &[], error.body.clone()).await;
-            let client = Client::new(address, "scope".into(), vec![Arc::new(SimCredential)])
+            let client = Client::new(address, "scope".into(), vec![Tokens::of(SimCredential)])
                 .unwrap()
                 .with_retry(RetryPolicy {
                     budget: std::time::Duration::ZERO,

@@ -3,6 +3,7 @@
 use crate::support::replay::{exchanges, recordings};
 use crate::support::{Azure, finish, json};
 use crate::tests;
+use azimg::client::Tokens;
 use azimg::error::ErrorKind;
 use azimg::registry::{Attributes, Login, Manifest, Name, Registry, Repository, Tag};
 use azimg::sim::registries::SimManifest;
@@ -31,7 +32,7 @@ fn registry(azure: &Azure, number: usize, login: Login) -> Registry {
 }
 
 pub fn entra() -> Login {
-    Login::Entra(Arc::new(SimCredential))
+    Login::Entra(Tokens::of(SimCredential))
 }
 
 fn lists_are_whole_over_many_pages() {

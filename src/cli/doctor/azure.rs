@@ -27,10 +27,10 @@ pub(super) async fn look(config: &Config, location: Option<&str>, findings: &mut
     let seen = match subscriptions(config, &client, findings).await {
         Ok(seen) => seen,
         Err(error) => {
-            let check = if error.kind() == ErrorKind::Unauthenticated {
-                "identity"
-            } else {
-                "subscriptions"
+            let check = match error.kind() {
+                ErrorKind::SignedOut => "identity",
+                _ if error.to_string().starts_with("no token") => "identity",
+                _ => "subscriptions",
             };
             return findings.failed((check, "Resource Manager"), &error, (State::Failed, READER));
         }

@@ -11,6 +11,7 @@ mod told;
 pub use blobs::AzureStore;
 pub use queues::AzureQueues;
 
+use crate::client::causes;
 use crate::error::{Error, ErrorKind, Result};
 use azure_core::credentials::{Secret, TokenCredential};
 use azure_core::http::{ClientOptions, ExponentialRetryOptions, RetryOptions, Url};
@@ -69,7 +70,7 @@ impl Endpoint {
         // A message that fails comes again; a person waits in front of a store that is not there.
         let retry = ExponentialRetryOptions {
             max_retries: 5,
-            max_total_elapsed: Duration::seconds(15),
+            max_total_elapsed: Duration::seconds(8),
             ..ExponentialRetryOptions::default()
         };
         let mut options =
@@ -109,16 +110,13 @@ pub(super) fn storage_error(what: &impl std::fmt::Display, error: &azure_core::E
                 _ => (ErrorKind::Invalid, format!("storage answered {status} {code}")),
             }
         }
-        Core::Credential => (ErrorKind::Unauthenticated, first_line(error)),
-        Core::Io | Core::Connection => {
-            (ErrorKind::Transient, format!("cannot be reached: {}", first_line(error)))
+        Core::Credential => {
+            (ErrorKind::Unauthenticated, format!("no token for storage: {}", causes(error)))
         }
-        _ => (ErrorKind::Bug, first_line(error)),
+        Core::Io | Core::Connection => {
+            (ErrorKind::Transient, format!("cannot be reached: {}", causes(error)))
+        }
+        _ => (ErrorKind::Bug, causes(error)),
     };
     Error::new(kind, format!("{what}: {text}"))
-}
-
-fn first_line(error: &azure_core::Error) -> String {
-    let text = crate::client::redact(&error.to_string());
-    text.lines().next().unwrap_or_default().to_owned()
 }

@@ -1,0 +1,103 @@
+//! Words of others, made fit for an error or a log: in one line, cut, and without what may be a secret.
+
+use std::error::Error as StdError;
+
+/// What an error that was handed on says of itself, and nobody wants to read.
+const EMPTY_WORDS: [&str; 6] = [
+    "retry policy expired",
+    "failed to execute `reqwest` request",
+    "error sending request",
+    "client error (Connect)",
+    "tcp connect error",
+    "To troubleshoot, visit",
+];
+
+/// Blots out what may be a secret in text that somebody else wrote: queries of URLs (SAS,
+/// signatures), bearer tokens, JSON Web Tokens.
+pub fn redact(text: &str) -> String {
+    let mut before = "";
+    let words = text.split_inclusive(char::is_whitespace).map(|word| {
+        // What a policy asks of a sign-in is no secret, and `az` has to be given it.
+        let is_claims = before == "--claims-challenge";
+        before = word.trim_end();
+        if let Some((head, _)) = word.split_once('?').filter(|(head, _)| head.contains("://")) {
+            format!("{head}?… ")
+        } else if word.len() > 40 && word.contains("eyJ") && !is_claims {
+            "… ".to_owned()
+        } else {
+            word.to_owned()
+        }
+    });
+    words.collect()
+}
+
+/// A text of somebody else's in one line, cut.
+pub(crate) fn one_line(text: &str) -> String {
+    cut(&text.split_whitespace().collect::<Vec<_>>().join(" "), 400)
+}
+
+fn cut(text: &str, most: usize) -> String {
+    text.chars().take(most).collect()
+}
+
+/// An error with all its causes, each once: lines become parts of a sentence, so that commands that are
+/// proposed in lines of their own can still be told apart and copied.
+pub(crate) fn causes(error: &(dyn StdError + 'static)) -> String {
+    let mut told = String::new();
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        let text = redact(&lines(&cause.to_string()));
+        let text = text.trim();
+        if !text.is_empty() && !told.contains(text) {
+            if !told.is_empty() {
+                told.push_str(": ");
+            }
+            told.push_str(text);
+        }
+        next = cause.source();
+    }
+    cut(&told, 1_000)
+}
+
+/// The lines that say something, as one.
+fn lines(text: &str) -> String {
+    let said = text.lines().map(str::trim).filter(|line| {
+        !line.is_empty() && !EMPTY_WORDS.iter().any(|words| line.starts_with(words))
+    });
+    said.fold(String::new(), |mut all, line| {
+        match all.chars().last() {
+            None => {}
+            Some(':' | '.' | ';' | ',') => all.push(' '),
+            Some(_) => all.push_str("; "),
+        }
+        all.push_str(line.trim_start_matches("ERROR: "));
+        all
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn secrets_are_blotted_out() {
+        let text = "GET https://a.blob.core.windows.net/c?sv=1&sig=SECRET failed";
+        assert_eq!(redact(text), "GET https://a.blob.core.windows.net/c?… failed");
+        let jwt = format!("token eyJ{} refused", "x".repeat(60));
+        assert_eq!(redact(&jwt), "token … refused");
+        let command = format!("az login --claims-challenge \"eyJ{}\"", "x".repeat(60));
+        assert_eq!(redact(&command), command);
+    }
+
+    #[test]
+    fn each_cause_is_told_once_and_commands_stay_apart() {
+        let inner = Error::invalid("connection refused");
+        let outer = Error::invalid("retry policy expired and gave up")
+            .with_source(Error::invalid("cannot connect: connection refused").with_source(inner));
+        assert_eq!(causes(&outer), "cannot connect: connection refused");
+        let az =
+            Error::invalid("ERROR: MFA is needed. Please run:\naz logout\naz login --tenant \"t\"");
+        assert_eq!(causes(&az), "MFA is needed. Please run: az logout; az login --tenant \"t\"");
+    }
+}

@@ -1,0 +1,77 @@
+//! HTTP to the endpoints that give tokens, for the credentials of the SDK: with azimg's own client, so that
+//! a proxy that is not there, a CA that nobody knows and a page where a token should be are told as
+//! everywhere else.
+
+use crate::client::{http_client, read_bounded, send_failure};
+use crate::error::{Error, ErrorKind, Result};
+use async_trait::async_trait;
+use azure_core::error::ErrorKind as Core;
+use azure_core::http::headers::{HeaderName, HeaderValue, Headers};
+use azure_core::http::{AsyncRawResponse, Body, HttpClient, Request, StatusCode};
+use reqwest::Method;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// An endpoint that has not answered by then will be asked again.
+const EACH: Duration = Duration::from_secs(8);
+/// No token is longer, in bytes.
+const LARGEST: usize = 1 << 20;
+
+/// The client.
+#[derive(Debug)]
+pub(super) struct TokenHttp(reqwest::Client);
+
+impl TokenHttp {
+    pub(super) fn new() -> Result<Self> {
+        http_client().map(Self)
+    }
+
+    async fn send(&self, request: &Request) -> Result<AsyncRawResponse> {
+        let url = request.url();
+        let what = format!("{} asked for a token", url.host_str().unwrap_or_default());
+        let method = Method::from_bytes(request.method().as_str().as_bytes())
+            .map_err(|e| Error::bug(e.to_string()))?;
+        let mut sent = self.0.request(method, url.clone()).timeout(EACH);
+        for (name, value) in request.headers().iter() {
+            sent = sent.header(name.as_str(), value.as_str());
+        }
+        if let Body::Bytes(bytes) = request.body() {
+            sent = sent.body(bytes.clone());
+        }
+        let answer = sent.send().await.map_err(|e| send_failure(&what, &e))?;
+        let (status, headers) = (answer.status().as_u16(), headers(answer.headers()));
+        let body = read_bounded(answer, &what, LARGEST).await?;
+        if !is_json(&body) {
+            let kind = if status >= 500 { ErrorKind::Transient } else { ErrorKind::SignedOut };
+            let text = format!(
+                "{what}: {status}, and what came is no answer about a token (of a proxy or a firewall in \
+                 between?)"
+            );
+            return Err(Error::new(kind, text));
+        }
+        Ok(AsyncRawResponse::from_bytes(StatusCode::from(status), headers, body))
+    }
+}
+
+/// Whether an answer begins as all do that concern tokens.
+fn is_json(body: &[u8]) -> bool {
+    body.trim_ascii_start().first().is_some_and(|first| *first == b'{')
+}
+
+fn headers(of: &reqwest::header::HeaderMap) -> Headers {
+    let told = of.iter().filter_map(|(name, value)| {
+        let value = value.to_str().ok()?.to_owned();
+        Some((HeaderName::from(name.as_str().to_owned()), HeaderValue::from(value)))
+    });
+    Headers::from(told.collect::<HashMap<_, _>>())
+}
+
+#[async_trait]
+impl HttpClient for TokenHttp {
+    async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
+        self.send(request).await.map_err(|error| {
+            let text = error.to_string();
+            azure_core::Error::with_error(Core::Other, error, text)
+        })
+    }
+}

@@ -1,0 +1,211 @@
+//! The tools of a desk that are signed in: `az`, and `azd` where there is no `az`. What they say reaches
+//! whoever has to act on it.
+
+use crate::client::causes;
+use async_trait::async_trait;
+use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
+use azure_core::error::ErrorKind;
+use azure_identity::{
+    AzureCliCredential, AzureCliCredentialOptions, AzureDeveloperCliCredential,
+    AzureDeveloperCliCredentialOptions, Executor,
+};
+use std::ffi::OsStr;
+use std::io;
+use std::process::{Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::process::Command;
+
+/// A tool that gives no token within this long never will: it asks somebody for something. `az` takes
+/// half a second of a fast machine.
+const LONGEST: Duration = Duration::from_secs(30);
+/// No tool has given a token yet.
+const NONE: usize = usize::MAX;
+
+const ADVICE: &str = "Run 'az login', or set AZURE_TENANT_ID, AZURE_CLIENT_ID and \
+                      AZURE_CLIENT_SECRET; or try 'azimg crawl --demo', which needs no account";
+
+/// Tools in the order in which they are asked. Whichever gave a token first is asked ever after, so that
+/// nobody becomes somebody else in the middle of a run.
+#[derive(Debug)]
+pub(super) struct DeveloperTools {
+    tools: Vec<(&'static str, Arc<dyn TokenCredential>)>,
+    chosen: AtomicUsize,
+}
+
+type Made = azure_core::Result<DeveloperTools>;
+
+impl DeveloperTools {
+    pub(super) fn azure(tenant: Option<&str>) -> Made {
+        Ok(Self::of(vec![az(tenant)?]))
+    }
+
+    pub(super) fn azure_developer(tenant: Option<&str>) -> Made {
+        Ok(Self::of(vec![azd(tenant)?]))
+    }
+
+    pub(super) fn any(tenant: Option<&str>) -> Made {
+        Ok(Self::of(vec![az(tenant)?, azd(tenant)?]))
+    }
+
+    fn of(tools: Vec<(&'static str, Arc<dyn TokenCredential>)>) -> Self {
+        Self { tools, chosen: AtomicUsize::new(NONE) }
+    }
+}
+
+type Tool = (&'static str, Arc<dyn TokenCredential>);
+
+fn az(tenant: Option<&str>) -> azure_core::Result<Tool> {
+    let tenant_id = tenant.map(str::to_owned);
+    let executor = Some(Arc::new(Bounded("az")) as Arc<dyn Executor>);
+    let options =
+        AzureCliCredentialOptions { tenant_id, executor, ..AzureCliCredentialOptions::default() };
+    Ok(("az", AzureCliCredential::new(Some(options))?))
+}
+
+fn azd(tenant: Option<&str>) -> azure_core::Result<Tool> {
+    let tenant_id = tenant.map(str::to_owned);
+    let executor = Some(Arc::new(Bounded("azd")) as Arc<dyn Executor>);
+    let options = AzureDeveloperCliCredentialOptions {
+        tenant_id,
+        executor,
+        ..AzureDeveloperCliCredentialOptions::default()
+    };
+    Ok(("azd", AzureDeveloperCliCredential::new(Some(options))?))
+}
+
+#[async_trait]
+impl TokenCredential for DeveloperTools {
+    async fn get_token(
+        &self,
+        scopes: &[&str],
+        _: Option<TokenRequestOptions<'_>>,
+    ) -> azure_core::Result<AccessToken> {
+        let chosen = self.chosen.load(Ordering::Relaxed);
+        let mut said = Vec::new();
+        for (at, (name, tool)) in self.tools.iter().enumerate() {
+            if chosen != NONE && chosen != at {
+                continue;
+            }
+            match tool.get_token(scopes, None).await {
+                Ok(token) => {
+                    self.chosen.store(at, Ordering::Relaxed);
+                    return Ok(token);
+                }
+                Err(error) => said.push((*name, words(name, &error))),
+            }
+        }
+        Err(azure_core::Error::with_message(ErrorKind::Credential, nobody(&said)))
+    }
+}
+
+/// What a tool says, without what the SDK puts around it.
+fn words(name: &str, error: &azure_core::Error) -> String {
+    let text = causes(error);
+    let text = text.split_once("authentication failed. ").map_or(text.as_str(), |(_, rest)| rest);
+    let text = text.trim().trim_start_matches("ERROR: ");
+    text.strip_prefix(&format!("{name}: ")).unwrap_or(text).to_owned()
+}
+
+/// Why no tool gives a token: of those that are installed, in their own words.
+fn nobody(said: &[(&str, String)]) -> String {
+    let installed: Vec<String> = said
+        .iter()
+        .filter(|(name, text)| !text.contains(&format!("{name} not found on PATH")))
+        .map(|(name, text)| format!("{name} says: {text}"))
+        .collect();
+    if installed.is_empty() {
+        let names: Vec<&str> = said.iter().map(|(name, _)| *name).collect();
+        return format!("nobody is signed in: {} not found on PATH. {ADVICE}", names.join(", "));
+    }
+    let text = installed.join("; ");
+    // The tool proposes a command of its own.
+    if text.contains("az login --") {
+        return text;
+    }
+    format!("nobody is signed in: {text}. {ADVICE}")
+}
+
+/// Runs a tool: for so long at most, with nothing to read, and all that it started ends with it.
+#[derive(Debug)]
+struct Bounded(&'static str);
+
+#[async_trait]
+impl Executor for Bounded {
+    async fn run(&self, program: &OsStr, args: &[&OsStr]) -> io::Result<Output> {
+        let mut command = Command::new(program);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.kill_on_drop(true);
+        #[cfg(unix)]
+        command.process_group(0);
+        let child = command.spawn()?;
+        let group = Group(child.id());
+        let ended = tokio::time::timeout(LONGEST, child.wait_with_output()).await;
+        let Ok(ended) = ended else {
+            drop(group);
+            return Err(io::Error::other(format!(
+                "no answer within {} s: does it wait for somebody? Try '{}' by hand",
+                LONGEST.as_secs(),
+                match self.0 {
+                    "az" => "az account get-access-token",
+                    _ => "azd auth token",
+                }
+            )));
+        };
+        group.ended();
+        let mut output = ended?;
+        output.stdout = object(&output.stdout).to_vec();
+        Ok(output)
+    }
+}
+
+/// What is in a tool's output beside its warnings: the object.
+fn object(stdout: &[u8]) -> &[u8] {
+    let first = stdout.iter().position(|byte| *byte == b'{');
+    let last = stdout.iter().rposition(|byte| *byte == b'}');
+    match (first, last) {
+        (Some(first), Some(last)) if first < last => &stdout[first..=last],
+        _ => stdout,
+    }
+}
+
+/// The process group of a tool, which starts interpreters of its own: dropped before its end, all are killed.
+struct Group(Option<u32>);
+
+impl Group {
+    fn ended(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        #[cfg(unix)]
+        if let Some(pid) = self.0.and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
+            // It may have ended by itself.
+            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_around_the_object_are_left_out() {
+        assert_eq!(object(b"WARNING: 2 updates.\n{\"a\": {}}\nbye\n"), b"{\"a\": {}}");
+        assert_eq!(object(b"no object"), b"no object");
+        assert_eq!(object(b"} {"), b"} {");
+    }
+
+    #[test]
+    fn whoever_is_installed_is_heard() {
+        let none =
+            [("az", "az not found on PATH".to_owned()), ("azd", "azd not found on PATH".into())];
+        assert!(nobody(&none).contains("az, azd not found on PATH. Run 'az login'"));
+        let az = [("az", "AADSTS50076: run: az login --tenant t".to_owned()), none[1].clone()];
+        assert_eq!(nobody(&az), "az says: AADSTS50076: run: az login --tenant t");
+    }
+}

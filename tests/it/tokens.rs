@@ -1,0 +1,374 @@
+//! Tokens of an identity: how often it is asked, who waits, and what happens when it is away or refused.
+
+use crate::support::fleet::{self, Direct, Fleet, Luck};
+use crate::support::paused;
+use crate::tests;
+use async_trait::async_trait;
+use azimg::client::{Answer, Outgoing, Tokens, Wire};
+use azimg::error::{Error, ErrorKind, Result};
+use azimg::pipeline::snapshot::{self, Completeness};
+use azimg::sim::{Conditions, Scale, Sim, generate};
+use azimg::store::Store;
+use azimg::store::memory::MemoryStore;
+use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
+use futures::future::join_all;
+use reqwest::StatusCode;
+use reqwest::header::HeaderValue;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use time::OffsetDateTime;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+tests![
+    many_who_need_the_first_token_wait_for_one_attempt,
+    an_attempt_goes_on_when_whoever_began_it_is_gone,
+    a_token_is_renewed_ahead_of_its_end_and_serves_meanwhile,
+    a_renewal_that_fails_holds_nobody_up_and_is_not_tried_without_end,
+    a_token_of_minutes_and_one_that_seems_to_be_over_are_used,
+    an_endpoint_that_is_away_is_tried_again_and_one_that_refuses_is_not,
+    a_token_that_is_refused_is_dropped_once_a_minute_and_its_credential_made_anew,
+    one_refused_token_in_a_run_costs_one_request,
+    an_identity_that_is_refused_in_the_middle_of_a_run_loses_nothing,
+    a_subscription_of_another_tenant_is_denied_by_itself,
+];
+
+const MARKETPLACE: &str = r#"{"sources": ["marketplace"]}"#;
+const SCOPE: &str = "https://management.azure.com/.default";
+
+/// A credential that does as it is told.
+#[derive(Debug, Default)]
+struct Script {
+    asked: AtomicUsize,
+    /// How long its tokens live, in seconds.
+    life: Mutex<i64>,
+    /// What it fails with.
+    fails: Mutex<Option<ErrorKind>>,
+    /// Whether it waits for `gate`.
+    holds: AtomicBool,
+    gate: Notify,
+}
+
+impl Script {
+    fn new(life: i64) -> Arc<Self> {
+        Arc::new(Self { life: Mutex::new(life), ..Self::default() })
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    fn fail(&self, kind: Option<ErrorKind>) {
+        *self.fails.lock().unwrap() = kind;
+    }
+
+    fn tokens(self: &Arc<Self>) -> Tokens {
+        (Arc::clone(self) as Arc<dyn TokenCredential>).into()
+    }
+}
+
+#[async_trait]
+impl TokenCredential for Script {
+    async fn get_token(
+        &self,
+        _: &[&str],
+        _: Option<TokenRequestOptions<'_>>,
+    ) -> azure_core::Result<AccessToken> {
+        let number = self.asked.fetch_add(1, Ordering::Relaxed);
+        if self.holds.load(Ordering::Relaxed) {
+            self.gate.notified().await;
+        }
+        if let Some(kind) = *self.fails.lock().unwrap() {
+            let error = Error::new(kind, "it is away");
+            let core = azure_core::error::ErrorKind::Credential;
+            return Err(azure_core::Error::with_error(core, error, "it is away"));
+        }
+        let life = time::Duration::seconds(*self.life.lock().unwrap());
+        Ok(AccessToken::new(format!("token-{number}"), OffsetDateTime::now_utc() + life))
+    }
+}
+
+async fn text(tokens: &Tokens) -> Result<String> {
+    let bearer = tokens.bearer(SCOPE).await?;
+    assert!(bearer.is_sensitive());
+    Ok(bearer.to_str().unwrap().to_owned())
+}
+
+fn many_who_need_the_first_token_wait_for_one_attempt() {
+    paused(async {
+        let script = Script::new(3_600);
+        let tokens = script.tokens();
+        let told = join_all((0..200).map(|_| text(&tokens))).await;
+        assert!(told.into_iter().all(|told| told.unwrap() == "Bearer token-0"));
+        let clone = tokens.clone();
+        assert_eq!(text(&clone).await.unwrap(), "Bearer token-0");
+        assert_eq!(script.asked(), 1);
+        // Another audience has a token of its own.
+        clone.bearer("https://storage.azure.com/.default").await.unwrap();
+        assert_eq!(script.asked(), 2);
+    });
+}
+
+fn an_attempt_goes_on_when_whoever_began_it_is_gone() {
+    paused(async {
+        let script = Script::new(3_600);
+        script.holds.store(true, Ordering::Relaxed);
+        let tokens = script.tokens();
+        let first = tokio::spawn({
+            let tokens = tokens.clone();
+            async move { text(&tokens).await }
+        });
+        sleep(Duration::from_millis(1)).await;
+        first.abort();
+        assert!(first.await.unwrap_err().is_cancelled());
+        let second = text(&tokens);
+        script.holds.store(false, Ordering::Relaxed);
+        script.gate.notify_waiters();
+        assert_eq!((second.await.unwrap(), script.asked()), ("Bearer token-0".to_owned(), 1));
+    });
+}
+
+fn a_token_is_renewed_ahead_of_its_end_and_serves_meanwhile() {
+    paused(async {
+        let script = Script::new(3_600);
+        let tokens = script.tokens();
+        text(&tokens).await.unwrap();
+        sleep(Duration::from_secs(3_600 - 280)).await;
+        assert_eq!((text(&tokens).await.unwrap(), script.asked()), ("Bearer token-0".into(), 1));
+        sleep(Duration::from_secs(15)).await;
+        script.holds.store(true, Ordering::Relaxed);
+        for _ in 0..1_000 {
+            assert_eq!(text(&tokens).await.unwrap(), "Bearer token-0");
+        }
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(text(&tokens).await.unwrap(), "Bearer token-0");
+        assert_eq!(script.asked(), 2, "one renewal for all of them");
+        script.gate.notify_waiters();
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!((text(&tokens).await.unwrap(), script.asked()), ("Bearer token-1".into(), 2));
+    });
+}
+
+fn a_renewal_that_fails_holds_nobody_up_and_is_not_tried_without_end() {
+    paused(async {
+        let script = Script::new(3_600);
+        let tokens = script.tokens();
+        text(&tokens).await.unwrap();
+        sleep(Duration::from_secs(3_600 - 269)).await;
+        script.fail(Some(ErrorKind::Transient));
+        let began = Instant::now();
+        // Four minutes and more of a request every 10 ms.
+        for _ in 0..26_000 {
+            assert_eq!(text(&tokens).await.unwrap(), "Bearer token-0");
+            sleep(Duration::from_millis(10)).await;
+        }
+        let asked = script.asked();
+        assert!((3..12).contains(&asked), "{asked} in {:?}", began.elapsed());
+        script.fail(None);
+        sleep(Duration::from_secs(20)).await;
+        // Whoever comes when it is over waits for an attempt; the pause of a failure may still run.
+        let mut last = text(&tokens).await;
+        for _ in 0..100 {
+            if last.is_ok() {
+                break;
+            }
+            sleep(Duration::from_secs(1)).await;
+            last = text(&tokens).await;
+        }
+        assert!(last.unwrap() != "Bearer token-0");
+    });
+}
+
+fn a_token_of_minutes_and_one_that_seems_to_be_over_are_used() {
+    paused(async {
+        for (life, longest) in [(240, 216), (10, 54), (-7_200, 54)] {
+            let script = Script::new(life);
+            let tokens = script.tokens();
+            for _ in 0..longest - 1 {
+                text(&tokens).await.unwrap();
+                sleep(Duration::from_secs(1)).await;
+            }
+            assert_eq!(script.asked(), 1, "{life} s");
+            sleep(Duration::from_secs(70)).await;
+            text(&tokens).await.unwrap();
+            sleep(Duration::from_millis(1)).await;
+            assert_eq!(script.asked(), 2, "{life} s");
+        }
+    });
+}
+
+fn an_endpoint_that_is_away_is_tried_again_and_one_that_refuses_is_not() {
+    paused(async {
+        for (kind, tries) in [(ErrorKind::Transient, 4), (ErrorKind::SignedOut, 1)] {
+            let script = Script::new(3_600);
+            script.fail(Some(kind));
+            let tokens = script.tokens();
+            let began = Instant::now();
+            let error = text(&tokens).await.unwrap_err();
+            assert_eq!((error.kind(), script.asked()), (kind, tries));
+            // In simulated time.
+            assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+            // It is not asked again for each request.
+            for _ in 0..100 {
+                assert_eq!(text(&tokens).await.unwrap_err().to_string(), error.to_string());
+            }
+            assert_eq!(script.asked(), tries);
+            script.fail(None);
+            sleep(Duration::from_secs(6)).await;
+            text(&tokens).await.unwrap();
+            // One that was there is waited for longer.
+            sleep(Duration::from_secs(3_700)).await;
+            script.fail(Some(ErrorKind::Transient));
+            let (late, _) = tokio::join!(text(&tokens), async {
+                sleep(Duration::from_secs(60)).await;
+                script.fail(None);
+            });
+            late.unwrap();
+        }
+    });
+}
+
+fn a_token_that_is_refused_is_dropped_once_a_minute_and_its_credential_made_anew() {
+    paused(async {
+        let script = Script::new(3_600);
+        let made = Arc::new(AtomicUsize::new(0));
+        let tokens = {
+            let (script, made) = (Arc::clone(&script), Arc::clone(&made));
+            Tokens::new(move || {
+                made.fetch_add(1, Ordering::Relaxed);
+                Ok(Arc::clone(&script) as Arc<dyn TokenCredential>)
+            })
+            .unwrap()
+        };
+        let first = tokens.bearer(SCOPE).await.unwrap();
+        assert!(tokens.refused(SCOPE, &first));
+        assert!(tokens.refused(SCOPE, &first), "somebody else dropped it already");
+        let second = tokens.bearer(SCOPE).await.unwrap();
+        assert!(tokens.refused(SCOPE, &first), "there is another one already");
+        assert!(!tokens.refused(SCOPE, &second), "all of them are refused");
+        assert_eq!((script.asked(), made.load(Ordering::Relaxed)), (2, 2));
+        sleep(Duration::from_secs(61)).await;
+        assert!(tokens.refused(SCOPE, &second));
+        tokens.bearer(SCOPE).await.unwrap();
+        assert_eq!((script.asked(), made.load(Ordering::Relaxed)), (3, 3));
+    });
+}
+
+/// A wire to a simulated Azure that refuses requests with 401, by their number and the moment.
+#[derive(Clone)]
+struct Refusing {
+    direct: Direct,
+    asked: Arc<AtomicUsize>,
+    refused: Arc<AtomicUsize>,
+    refuses: Arc<dyn Fn(usize, Duration, &str) -> bool + Send + Sync>,
+    code: &'static str,
+    began: Instant,
+}
+
+impl std::fmt::Debug for Refusing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Refusing")
+    }
+}
+
+impl Refusing {
+    fn new(
+        sim: &Arc<Sim>,
+        code: &'static str,
+        refuses: impl Fn(usize, Duration, &str) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let latency = Duration::from_millis(80);
+        let direct = Direct { sim: Arc::clone(sim), latency, random: None };
+        let began = Instant::now();
+        let (asked, refused) = (Arc::default(), Arc::default());
+        Self { direct, asked, refused, refuses: Arc::new(refuses), code, began }
+    }
+}
+
+#[async_trait]
+impl Wire for Refusing {
+    async fn send(&self, request: &Outgoing, authorized: Option<HeaderValue>) -> Result<Answer> {
+        let number = self.asked.fetch_add(1, Ordering::Relaxed);
+        if !(self.refuses)(number, self.began.elapsed(), request.url.path()) {
+            return self.direct.send(request, authorized).await;
+        }
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        let body = format!("{{\"error\":{{\"code\":\"{}\",\"message\":\"no\"}}}}", self.code);
+        Ok(Answer {
+            status: StatusCode::UNAUTHORIZED,
+            headers: reqwest::header::HeaderMap::default(),
+            body: body.into(),
+        })
+    }
+}
+
+/// Makes one run over a wire that refuses; how long it took, and its manifest.
+async fn run(wire: &Refusing, request: &str) -> (Duration, snapshot::Manifest) {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let fleet = Fleet {
+        workers: 2,
+        at_once: 8,
+        make: &|| fleet::app(Arc::new(wire.clone()), Arc::clone(&store), "http://127.0.0.1:1"),
+        luck: Luck::none(),
+        starts_at: 0,
+    };
+    let (took, _) = fleet.run(request).await;
+    (took, snapshot::current(store.as_ref()).await.unwrap().unwrap())
+}
+
+fn sim() -> Arc<Sim> {
+    Sim::new(generate(Scale::Small, 7), Conditions::default())
+}
+
+fn rows(manifest: &snapshot::Manifest) -> u64 {
+    manifest.files.iter().map(|file| file.rows).sum()
+}
+
+fn one_refused_token_in_a_run_costs_one_request() {
+    paused(async {
+        let (whole, refused) = (sim(), sim());
+        let (_, whole) = run(&Refusing::new(&whole, "x", |_, _, _| false), MARKETPLACE).await;
+        let wire =
+            Refusing::new(&refused, "ExpiredAuthenticationToken", |number, _, _| number == 50);
+        let (_, told) = run(&wire, MARKETPLACE).await;
+        assert_eq!(wire.refused.load(Ordering::Relaxed), 1);
+        assert_eq!((told.state, rows(&told)), (Completeness::Complete, rows(&whole)));
+        assert_eq!(told.coverage.done, whole.coverage.done);
+    });
+}
+
+fn an_identity_that_is_refused_in_the_middle_of_a_run_loses_nothing() {
+    paused(async {
+        let (whole, refused) = (sim(), sim());
+        let (usual, whole) = run(&Refusing::new(&whole, "x", |_, _, _| false), MARKETPLACE).await;
+        let hours = Duration::from_hours(2);
+        let wire = Refusing::new(&refused, "AuthenticationFailed", move |number, at, _| {
+            number >= 100 && at < hours
+        });
+        let (took, told) = run(&wire, MARKETPLACE).await;
+        assert!(took > hours && took < hours + usual + Duration::from_mins(20), "{took:?}");
+        assert_eq!((told.state, rows(&told)), (Completeness::Complete, rows(&whole)));
+        assert_eq!((told.coverage.denied, told.coverage.failed), (0, 0));
+        // Nobody asks without end: there are some 200 items, each looked at twelve times an hour.
+        let refused = wire.refused.load(Ordering::Relaxed);
+        println!("{refused} requests were refused in two hours");
+        assert!(refused < 20_000, "{refused}");
+    });
+}
+
+fn a_subscription_of_another_tenant_is_denied_by_itself() {
+    paused(async {
+        let sim = Sim::new(
+            generate(Scale::Small, 7),
+            Conditions { subscriptions: 2, ..Conditions::default() },
+        );
+        let other = sim.subscriptions[1].clone();
+        let wire = Refusing::new(&sim, "InvalidAuthenticationTokenTenant", move |_, _, path| {
+            path.contains(&other) && path.contains("galleries")
+        });
+        let (_, manifest) = run(&wire, "{}").await;
+        assert_eq!(manifest.state, Completeness::Partial);
+        assert!(manifest.coverage.denied > 0 && manifest.coverage.done > 10, "{manifest:?}");
+    });
+}
