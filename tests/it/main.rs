@@ -32,6 +32,7 @@ mod hostile;
 mod incremental;
 mod infrastructure;
 mod inventory;
+mod mutations;
 mod operating;
 mod operations;
 mod pacing;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         incremental::TESTS,
         infrastructure::TESTS,
         inventory::TESTS,
+        mutations::TESTS,
         operating::TESTS,
         operations::TESTS,
         pacing::TESTS,

@@ -1,0 +1,341 @@
+//! One member of one answer of the Resource Manager or of Resource Graph is of another form: whatever it is, the
+//! run ends, all other rows are there as they were, and what is missing is told.
+//!
+//! `AZIMG_MUTATION=N` replays one, `AZIMG_MUTATIONS=N` makes so many.
+
+use crate::support::fleet::{Direct, app, call};
+use crate::support::paused;
+use crate::tests;
+use async_trait::async_trait;
+use azimg::client::{Answer, Outgoing, Wire};
+use azimg::error::Result;
+use azimg::functions::{PUBLISH, Trigger};
+use azimg::pipeline::snapshot::{self, Completeness, Manifest};
+use azimg::sim::{Conditions, Keeps, Scale, Sim, World, generate};
+use azimg::store::Store;
+use azimg::store::memory::MemoryStore;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use reqwest::StatusCode;
+use reqwest::header::HeaderValue;
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
+use time::OffsetDateTime;
+
+tests![one_odd_member_costs_no_other_row];
+
+/// A handful of everything.
+fn world() -> World {
+    let World { locations, mut publishers, .. } = generate(Scale::Small, 21);
+    publishers.sort_by(|a, b| a.name.cmp(&b.name));
+    publishers.truncate(4);
+    let keeps = Keeps { subscriptions: 2, definitions: 4, versions: 12, ..Keeps::FEW };
+    World::new(locations, publishers).keeping(keeps, 21)
+}
+
+/// What is changed in an answer.
+#[derive(Debug, Clone)]
+struct Mutation {
+    /// The request, as [`name`] has it.
+    request: String,
+    /// The member, as a JSON pointer.
+    pointer: String,
+    /// What it becomes; `None` for what is not there any more.
+    becomes: Option<Value>,
+    /// The row that it is in, as it was.
+    row: Option<Value>,
+    /// Whether it is another value that could have been meant.
+    is_plausible: bool,
+}
+
+/// A wire to a simulated Azure that remembers its answers, or changes one of them each time it is asked for.
+#[derive(Clone)]
+struct Mutating {
+    direct: Direct,
+    seen: Arc<Mutex<BTreeMap<String, Value>>>,
+    mutation: Option<Arc<Mutation>>,
+}
+
+impl std::fmt::Debug for Mutating {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Mutating")
+    }
+}
+
+fn name(request: &Outgoing) -> String {
+    let body = request.body.as_ref().map(|body| String::from_utf8_lossy(body).into_owned());
+    let url = &request.url;
+    format!("{}?{} {}", url.path(), url.query().unwrap_or_default(), body.unwrap_or_default())
+}
+
+#[async_trait]
+impl Wire for Mutating {
+    async fn send(&self, request: &Outgoing, authorized: Option<HeaderValue>) -> Result<Answer> {
+        let answer = self.direct.send(request, authorized).await?;
+        let Ok(mut body) = serde_json::from_slice::<Value>(&answer.body) else { return Ok(answer) };
+        if answer.status != StatusCode::OK {
+            return Ok(answer);
+        }
+        let name = name(request);
+        let Some(mutation) = self.mutation.as_deref().filter(|mutation| mutation.request == name)
+        else {
+            self.seen.lock().unwrap().insert(name, body);
+            return Ok(answer);
+        };
+        let (parent, member) = mutation.pointer.rsplit_once('/').unwrap();
+        match (body.pointer_mut(parent).unwrap(), &mutation.becomes) {
+            (Value::Object(members), Some(value)) => {
+                members.insert(member.to_owned(), value.clone());
+            }
+            (Value::Object(members), None) => {
+                members.shift_remove(member);
+            }
+            (Value::Array(elements), Some(value)) => {
+                elements[member.parse::<usize>().unwrap()] = value.clone();
+            }
+            _ => unreachable!("elements are changed, and members"),
+        }
+        Ok(Answer { body: body.to_string().into(), ..answer })
+    }
+}
+
+/// What a run ended with: its manifest and its rows, each by what it is and where.
+type Found = (Manifest, BTreeMap<String, Value>);
+
+/// Makes one run, a message after the other.
+async fn run(wire: &Mutating) -> Result<Found> {
+    let memory = Arc::new(MemoryStore::default());
+    let store = Arc::clone(&memory) as Arc<dyn Store>;
+    let app = app(Arc::new(wire.clone()), Arc::clone(&store), "http://127.0.0.1:1");
+    let now = OffsetDateTime::from_unix_timestamp(1_795_000_000).unwrap();
+    let body = r#"{"sources": ["marketplace", "gallery"]}"#.to_owned();
+    let begun = call(&app, "start", Trigger::Http { body }, now).await?;
+    let mut queue: VecDeque<_> = begun.into_iter().map(|message| (message, 1)).collect();
+    while let Some((message, delivery)) = queue.pop_front() {
+        let is_round = message.queue == PUBLISH && message.text.contains("\"watch\":true");
+        if is_round && !queue.is_empty() {
+            queue.push_back((message, delivery));
+            continue;
+        }
+        let text = message.text.clone();
+        let function = match message.queue {
+            PUBLISH => "publish",
+            _ if delivery > 4 => "poison",
+            _ => "crawl",
+        };
+        match call(&app, function, Trigger::Queue { text, delivery }, now).await {
+            Ok(messages) => queue.extend(messages.into_iter().map(|message| (message, 1))),
+            Err(_) => queue.push_back((message, delivery + 1)),
+        }
+    }
+    let manifest = snapshot::current(store.as_ref()).await?.expect("the run is published");
+    let contents = memory.contents();
+    let mut rows = BTreeMap::new();
+    for source in ["marketplace", "gallery"] {
+        let name = format!("snapshots/{}/{source}.ndjson.zst", manifest.run);
+        let bytes = zstd::decode_all(contents[&name].as_ref()).unwrap();
+        for line in String::from_utf8(bytes).unwrap().lines() {
+            insert(&mut rows, serde_json::from_str(line).unwrap());
+        }
+    }
+    Ok((manifest, rows))
+}
+
+/// A marketplace image is a row for each of its locations here.
+fn insert(rows: &mut BTreeMap<String, Value>, mut row: Map<String, Value>) {
+    for time in ["observedAt", "observedRun", "firstSeenAt"] {
+        row.shift_remove(time);
+    }
+    let text = |name: &str| row[name].as_str().unwrap().to_lowercase();
+    if !row.contains_key("locations") || row["kind"] != "marketplace" {
+        let id = text("id");
+        rows.insert(format!("{id}/"), row.into());
+        return;
+    }
+    let urn = ["publisher", "offer", "sku", "version"].map(text).join("/");
+    let locations = row.shift_remove("locations").unwrap();
+    for location in locations.as_array().unwrap() {
+        let location = location.as_str().unwrap();
+        rows.insert(format!("/{location}/{urn}/"), row.clone().into());
+    }
+}
+
+/// All places in an answer, and the outermost list element that each is in.
+fn places(value: &Value, at: &str, row: Option<&Value>, found: &mut Vec<(String, Option<Value>)>) {
+    if !at.is_empty() {
+        found.push((at.to_owned(), row.cloned()));
+    }
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                let name = name.replace('~', "~0").replace('/', "~1");
+                places(member, &format!("{at}/{name}"), row, found);
+            }
+        }
+        Value::Array(elements) => {
+            for (index, element) in elements.iter().enumerate() {
+                places(element, &format!("{at}/{index}"), row.or(Some(element)), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Another value, and whether it could have been meant.
+fn other(of: &Value, random: &mut StdRng) -> (Option<Value>, bool) {
+    let odd = [
+        json!(null),
+        json!(-1),
+        json!(12_345),
+        json!("odd"),
+        json!(""),
+        json!(true),
+        json!([]),
+        json!({}),
+        json!({"a": [null]}),
+        json!("x".repeat(5_000)),
+        json!(1e300),
+        json!("9999-99-99T99:99:99Z"),
+    ];
+    if random.random_ratio(1, 8) {
+        return (None, false);
+    }
+    let becomes = odd[random.random_range(0..odd.len())].clone();
+    let alike = std::mem::discriminant(&becomes) == std::mem::discriminant(of);
+    (Some(becomes), alike)
+}
+
+fn wire(mutation: Option<Mutation>) -> Mutating {
+    let sim = Sim::new(world(), Conditions { subscriptions: 2, ..Conditions::default() });
+    let direct = Direct { sim, latency: Duration::ZERO, random: None };
+    Mutating { direct, seen: Arc::default(), mutation: mutation.map(Arc::new) }
+}
+
+/// A run without a mutation, and its answers.
+static WHOLE: LazyLock<(BTreeMap<String, Value>, Vec<(String, Value)>)> = LazyLock::new(|| {
+    let wire = wire(None);
+    let (manifest, rows) = paused(run(&wire)).unwrap();
+    assert_eq!(manifest.state, Completeness::Complete);
+    let seen = wire.seen.lock().unwrap().clone();
+    (rows, seen.into_iter().collect())
+});
+
+fn mutation(seed: u64) -> Mutation {
+    let random = &mut StdRng::seed_from_u64(seed);
+    let (_, answers) = &*WHOLE;
+    let (request, answer) = &answers[random.random_range(0..answers.len())];
+    let mut found = Vec::new();
+    places(answer, "", None, &mut found);
+    // The members of an object that has many are drawn as often as those of one that has few.
+    let (pointer, row) = found.swap_remove(random.random_range(0..found.len()));
+    let old = answer.pointer(&pointer).unwrap();
+    let (becomes, is_plausible) = other(old, random);
+    // An element cannot be absent without being a shorter list, which is another true answer.
+    let is_element = pointer.rsplit('/').next().unwrap().parse::<usize>().is_ok();
+    let becomes = if is_element { becomes.or(Some(Value::Null)) } else { becomes };
+    Mutation { request: request.clone(), pointer, becomes, row, is_plausible }
+}
+
+/// The names that all rows have in them that an answer's row, or else the answer, is about.
+fn about(mutation: &Mutation) -> Vec<String> {
+    let path = mutation.request.split('?').next().unwrap().to_lowercase();
+    let segments: Vec<&str> = path.split('/').collect();
+    let is_marketplace = path.contains("/publishers") && path.contains("/locations/");
+    let mut names: Vec<String> = segments
+        .windows(2)
+        .filter(|pair| match pair[0] {
+            "locations" => is_marketplace,
+            "publishers" | "offers" | "skus" | "versions" | "galleries" | "images"
+            | "communitygalleries" | "sharedgalleries" => true,
+            _ => false,
+        })
+        .map(|pair| pair[1].to_owned())
+        .collect();
+    let Some(row) = &mutation.row else { return names };
+    // The id has all names of what is above it, too.
+    if let Some(id) = row["id"].as_str().filter(|id| id.contains("/galleries/")) {
+        return vec![id.to_lowercase().trim_start_matches('/').to_owned()];
+    }
+    let of = |name: &str| row[name].as_str().map(str::to_lowercase);
+    names.extend(of("subscriptionId").or_else(|| of("name")));
+    names
+}
+
+fn concerns(names: &[String], key: &str) -> bool {
+    names.iter().all(|name| key.contains(&format!("/{name}/")))
+}
+
+/// Makes a run with one mutation, and says what is wrong with what came of it.
+fn wrong(mutation: &Mutation) -> Option<String> {
+    let (whole, _) = &*WHOLE;
+    let ended = paused(run(&wire(Some(mutation.clone()))));
+    let path = mutation.request.split('?').next().unwrap();
+    // What a run begins with may refuse it: nothing is published then.
+    let is_first = path == "/subscriptions"
+        || path.ends_with("/locations")
+        || path.ends_with("/providers/Microsoft.Compute");
+    let (manifest, rows) = match ended {
+        Ok(found) => found,
+        Err(error) if is_first && mutation.row.is_none() => {
+            return error.to_string().is_empty().then(|| "an error without words".to_owned());
+        }
+        Err(error) => return Some(format!("the run did not begin: {error}")),
+    };
+    let names = about(mutation);
+    let mut lost = 0;
+    for (key, row) in whole {
+        let is_concerned = concerns(&names, key);
+        match rows.get(key) {
+            None if !is_concerned => {
+                return Some(format!("lost: {key}, which is not of {names:?}"));
+            }
+            None => lost += 1,
+            Some(found) if found != row && !is_concerned => {
+                return Some(format!("{key}, which is not of {names:?}: {row} became {found}"));
+            }
+            Some(_) => {}
+        }
+    }
+    if lost > 0 && manifest.state == Completeness::Complete && !mutation.is_plausible {
+        return Some(format!("{lost} rows are lost, and the run is complete"));
+    }
+    let extra = rows.keys().find(|key| !whole.contains_key(*key));
+    extra.filter(|_| !mutation.is_plausible).map(|key| format!("{key} is not in Azure"))
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+fn one_odd_member_costs_no_other_row() {
+    let seeds: Vec<u64> = match number("AZIMG_MUTATION") {
+        Some(seed) => vec![seed],
+        None => (0..number("AZIMG_MUTATIONS").unwrap_or(500)).collect(),
+    };
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let mutation = mutation(seed);
+                    let checked = std::panic::catch_unwind(AssertUnwindSafe(|| wrong(&mutation)));
+                    let told = checked.unwrap_or_else(|_| Some("a panic".to_owned()));
+                    if let Some(told) = told {
+                        let Mutation { request, pointer, becomes, .. } = &mutation;
+                        let becomes = json!(becomes).to_string();
+                        let becomes: String = becomes.chars().take(60).collect();
+                        let request: String = request.chars().take(200).collect();
+                        let line = format!("{seed}: {request}: {pointer} = {becomes}: {told}");
+                        failed.lock().unwrap().push(line);
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap();
+    assert!(failed.is_empty(), "{} of {}:\n{}", failed.len(), seeds.len(), failed.join("\n"));
+}
