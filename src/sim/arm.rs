@@ -78,6 +78,32 @@ impl Asked<'_> {
 }
 
 impl Asked<'_> {
+    /// Refuses options of a listing that have no meaning (ListVirtualMachineImages: `$expand`, `$top`,
+    /// `$orderby`).
+    fn options_refused(&self) -> Option<Answer> {
+        let is_meant = |name: &str, value: &str| match name {
+            "$expand" => value.eq_ignore_ascii_case("properties"),
+            "$top" => value.parse::<u32>().is_ok_and(|top| top > 0),
+            "$orderby" => {
+                let mut words = value.split_whitespace();
+                words.next().is_some_and(|word| word.eq_ignore_ascii_case("name"))
+                    && words.all(|word| ["asc", "desc"].contains(&word))
+            }
+            _ => true,
+        };
+        let odd = self
+            .query
+            .iter()
+            .find(|(name, value)| !is_meant(&name.to_ascii_lowercase(), value.trim()));
+        let (name, value) = odd?;
+        let text = format!(
+            "The query specified in the URI is not valid. The value '{value}' of query option '{}' is not \
+             valid.",
+            name.trim_start_matches('$')
+        );
+        Some(json(StatusCode::BAD_REQUEST, &json!({ "Message": text })))
+    }
+
     /// Refuses a version that is none, and one that is not offered for the type of what is asked for.
     fn version_refused(&self, version: &str) -> Option<Answer> {
         let date = version.len() >= 10
@@ -234,18 +260,41 @@ fn subscription(id: &str) -> Value {
     })
 }
 
+/// Some of the pairs that were recorded.
+const PAIRED: [(&str, &str); 4] = [
+    ("eastus", "westus"),
+    ("eastus2", "centralus"),
+    ("northeurope", "westeurope"),
+    ("eastasia", "southeastasia"),
+];
+/// So many of the physical locations have zones, as those that were recorded have.
+const ZONED: usize = 30;
+
+/// Locations as they were recorded with 2022-12-01.
 fn locations(subscription: &str) -> Vec<Value> {
+    let id = |name: &str| format!("/subscriptions/{subscription}/locations/{name}");
     let entry = |name: &&str, kind: &str| {
         let short = short_name(name);
+        let pairs = PAIRED.iter().flat_map(|(a, b)| [(a, b), (b, a)]);
+        let pair = pairs.filter(|(from, _)| **from == short);
+        let paired: Vec<Value> = pair.map(|(_, to)| json!({"name": to, "id": id(to)})).collect();
         json!({
-            "id": format!("/subscriptions/{subscription}/locations/{short}"), "name": short,
+            "id": id(&short), "name": short,
             "type": "Region", "displayName": name, "regionalDisplayName": name,
             "metadata": {"regionType": kind, "regionCategory": "Recommended",
                 "geography": "Simulated", "geographyGroup": "Simulated", "longitude": "0",
-                "latitude": "0", "physicalLocation": name, "pairedRegion": []},
+                "latitude": "0", "physicalLocation": name, "pairedRegion": paired},
         })
     };
-    let physical = PHYSICAL.iter().map(|name| entry(name, "Physical"));
+    let physical = PHYSICAL.iter().enumerate().map(|(at, name)| {
+        let mut entry = entry(name, "Physical");
+        if at < ZONED {
+            let short = short_name(name);
+            let zone = |n: u8| json!({"logicalZone": n.to_string(), "physicalZone": format!("{short}-az{n}")});
+            entry["availabilityZoneMappings"] = json!([zone(1), zone(2), zone(3)]);
+        }
+        entry
+    });
     physical.chain(LOGICAL.iter().map(|name| entry(name, "Logical"))).collect()
 }
 
@@ -290,7 +339,7 @@ fn images(
         [_, "artifacttypes", "vmimage", "offers", _, "skus", _, "versions", _] => ("GetImage", &[]),
         _ => return ("Unknown", not_found(&asked.path)),
     };
-    if let Some(refused) = asked.refusal(allowed) {
+    if let Some(refused) = asked.refusal(allowed).or_else(|| asked.options_refused()) {
         return (name, refused);
     }
     let base = format!(

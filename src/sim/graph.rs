@@ -44,6 +44,9 @@ pub(super) fn serve(asked: &Asked<'_>) -> Answer {
     if asked.method != Method::POST {
         return asked.no_method();
     }
+    if let Some(refused) = options_refused(&asked.body).or_else(|| nobody_asked(asked)) {
+        return refused;
+    }
     let query = asked.body["query"].as_str().unwrap_or_default();
     let Some((table, steps)) = parse(query) else { return invalid(query) };
     let organisation = asked.sim.organisation();
@@ -59,17 +62,68 @@ pub(super) fn serve(asked: &Asked<'_>) -> Answer {
 }
 
 fn invalid(query: &str) -> Answer {
+    refused(&json!([
+        {"code": "InvalidQuery", "message": "Query is invalid. Please refer to the \
+            documentation for the Azure Resource Graph service and fix the error before \
+            retrying."},
+        {"code": "ParserFailure", "message": "ParserFailure", "line": 1,
+            "characterPositionInLine": query.len(), "token": "<EOF>", "expectedToken": "Ǐ"}]))
+}
+
+fn refused(details: &Value) -> Answer {
     let body = json!({"error": {"code": "BadRequest",
         "message": "Please provide below info when asking for support: timestamp = \
                     2026-11-21T00:00:00.0000000Z, correlationId = \
                     00000000-0000-0000-0000-000000000000.",
-        "details": [
-            {"code": "InvalidQuery", "message": "Query is invalid. Please refer to the \
-                documentation for the Azure Resource Graph service and fix the error before \
-                retrying."},
-            {"code": "ParserFailure", "message": "ParserFailure", "line": 1,
-                "characterPositionInLine": query.len(), "token": "<EOF>", "expectedToken": "Ǐ"}]}});
+        "details": details}});
     answer(StatusCode::BAD_REQUEST, &body)
+}
+
+/// Refuses options that are none, and those that would change an answer here and do not.
+fn options_refused(body: &Value) -> Option<Answer> {
+    let invalid = |what: String| {
+        let details = json!([{"code": "InvalidPayload", "message": what}]);
+        Some(refused(&details))
+    };
+    // A bound of the service: Microsoft.ResourceGraph 2024-04-01, ResourcesQueryOptions.
+    let is_top = |top: &Value| top.as_u64().is_some_and(|top| (1..=1_000).contains(&top));
+    let options = &body["options"];
+    if let Some(top) = options.get("$top").filter(|top| !is_top(top)) {
+        return invalid(format!("$top {top} is not between 1 and 1000."));
+    }
+    let form = &options["resultFormat"];
+    if !form.is_null() && form != "objectArray" {
+        return invalid(format!("The result format {form} is not simulated."));
+    }
+    for (place, name) in [(body, "managementGroups"), (body, "facets"), (options, "$skip")] {
+        let is_asked = match &place[name] {
+            Value::Null => false,
+            Value::Array(all) => !all.is_empty(),
+            Value::Number(number) => number.as_u64() != Some(0),
+            _ => true,
+        };
+        if is_asked {
+            return invalid(format!("{name} is not simulated."));
+        }
+    }
+    None
+}
+
+/// Refuses subscriptions of which none is there (Azure/aztfexport#475).
+fn nobody_asked(asked: &Asked<'_>) -> Option<Answer> {
+    let given = asked.body["subscriptions"].as_array()?;
+    let given: Vec<&str> = given.iter().filter_map(Value::as_str).collect();
+    let known =
+        |id: &&str| asked.sim.subscriptions.iter().any(|ours| ours.eq_ignore_ascii_case(id));
+    if given.iter().any(|id| known(id)) {
+        return None;
+    }
+    let text = format!(
+        "There must be at least one subscription that is eligible to contain resources. Given: '{}'.",
+        given.join(", ")
+    );
+    let code = "NoValidSubscriptionsInQueryRequest";
+    Some(refused(&json!([{"code": code, "message": text}])))
 }
 
 /// The table of a query, and its steps; none when it has another form.

@@ -50,6 +50,7 @@ mod signin;
 mod simulation;
 mod snapshots;
 mod stores;
+mod strict;
 mod support;
 mod telemetry;
 mod tokens;
@@ -97,6 +98,7 @@ fn main() -> ExitCode {
         simulation::TESTS,
         snapshots::TESTS,
         stores::TESTS,
+        strict::TESTS,
         telemetry::TESTS,
         tokens::TESTS,
         transfers::TESTS,
