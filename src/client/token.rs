@@ -292,7 +292,8 @@ impl Identity {
 
     async fn once(&self, scope: &str) -> std::result::Result<AccessToken, Failure> {
         let credential = Arc::clone(&*locked(&self.credential));
-        let asked = credential.get_token(&[scope], None);
+        let scopes = [scope];
+        let asked = credential.get_token(&scopes, None);
         match tokio::time::timeout(LONGEST_TRY, asked).await {
             Ok(Ok(token)) => Ok(token),
             Ok(Err(error)) => Err(failure(&error)),

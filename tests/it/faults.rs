@@ -8,7 +8,6 @@ use azimg::client::{Client, Tokens};
 use azimg::sim::{SUBSCRIPTION, Scale, SimCredential, World, generate};
 use serde_json::{Value, json as value};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 tests![

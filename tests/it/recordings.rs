@@ -12,7 +12,6 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 
 tests![
     a_location_recorded_in_2019_with_every_single_image_is_found_whole needs [Recordings],

@@ -10,7 +10,6 @@ use azimg::sim::registries::SimManifest;
 use azimg::sim::{Conditions, Scale, SimCredential, World, generate};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use tokio::runtime::Runtime;
 
 tests![

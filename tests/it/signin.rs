@@ -257,10 +257,13 @@ fn claims_that_azure_asks_for_reach_the_user_as_a_command() {
     let folder = tempfile::tempdir().unwrap();
     let desk = Desk::new();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let challenge = "Bearer realm=\"\", error=\"insufficient_claims\", claims=\"eyJhY2Nlc3NfdG9rZW4iOnsibmJmIjp7ImVzc2VudGlhbCI6dHJ1ZX19fQ==\"";
+    const CHALLENGE: &[(&str, &str)] = &[(
+        "www-authenticate",
+        "Bearer realm=\"\", error=\"insufficient_claims\", claims=\"eyJhY2Nlc3NfdG9rZW4iOnsibmJmIjp7ImVzc2VudGlhbCI6dHJ1ZX19fQ==\"",
+    )];
     let body =
         "{\"error\":{\"code\":\"AuthenticationFailed\",\"message\":\"Authentication failed.\"}}";
-    let at = runtime.block_on(answering(401, &[("www-authenticate", challenge)], body.into()));
+    let at = runtime.block_on(answering(401, CHALLENGE, body.into()));
     let mut command = azimg(&["crawl", "--store", &store(folder.path())]);
     desk.seat(&mut command, "");
     let (code, _, stderr) = finish(command.env("AZIMG_ARM_ENDPOINT", at.as_str()));
