@@ -78,6 +78,8 @@ impl Client {
         let body = change.body.as_ref().map(|body| Bytes::from(body.to_string()));
         let request = Outgoing { body, ..Outgoing::new(change.method.clone(), url) };
         self.check_origin(&request.url)?;
+        // What is not sent for want of a token is no lost answer.
+        self.signed_in().await?;
         let mut waited = Duration::ZERO;
         loop {
             let Answer { status, headers, body } = match self.once(&request, 0).await {

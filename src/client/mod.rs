@@ -329,6 +329,11 @@ impl Client {
         bearer.map_err(|error| error.context("no token for Azure"))
     }
 
+    /// Whether anything can be asked; for changes, of which none is begun without a token.
+    async fn signed_in(&self) -> Result<()> {
+        self.bearer(&self.identities[0]).await.map(|_| ())
+    }
+
     async fn attempt(&self, request: &Outgoing, permit: &Permit) -> Result<Bytes> {
         let Answer { status, headers, body } = self.once(request, permit.principal).await?;
         self.quota.answered(permit, &headers, Instant::now());
