@@ -4,6 +4,7 @@
 use crate::support::needs::{Need, folder};
 use crate::support::{Azure, finish, json, peer, root, rows};
 use crate::tests;
+use azimg::client::version;
 use azimg::sim::{SUBSCRIPTION, Scale, generate};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -15,6 +16,7 @@ tests![
     the_azure_sdk_lists_the_same_images needs [Azure],
     the_azure_sdk_lists_the_same_galleries needs [Azure],
     the_azure_cli_lists_the_same_images needs [Azure],
+    the_newest_sdks_get_the_same_with_their_versions_and_with_ours needs [Azure],
     a_parquet_reader_finds_proper_types_and_the_same_rows needs [Readers],
 ];
 
@@ -134,5 +136,28 @@ fn a_parquet_reader_finds_proper_types_and_the_same_rows() {
             };
             assert_eq!(value, expected[&name], "{column} of {}", expected["id"]);
         }
+    }
+}
+
+/// Whatever azimg asks of the Resource Manager, the newest SDKs ask, with their own versions and with azimg's: both are
+/// offered, and give the same.
+fn the_newest_sdks_get_the_same_with_their_versions_and_with_ours() {
+    // It is made with the others.
+    let python = folder(Need::Azure).join("../../python-newest/bin/python");
+    let folder = tempfile::tempdir().unwrap();
+    let azure = secure(folder.path());
+    let arm = azure.variables()["AZIMG_ARM_ENDPOINT"].clone();
+    let ours = version::ALL.iter().map(|known| (known.resource.to_owned(), known.sent.into()));
+    let ours = Value::Object(ours.collect()).to_string();
+    let mut command = peer(&azure, folder.path(), &python);
+    command.arg(root().join("tests/fixtures/newest_sdks.py"));
+    command.args([&arm, SUBSCRIPTION, "eastus", &ours]);
+    let told = succeed(&mut command);
+    let told: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let calls: BTreeSet<&str> = told.iter().map(|call| call["call"].as_str().unwrap()).collect();
+    assert!(calls.len() >= 18, "{calls:?}");
+    for call in &told {
+        assert_eq!(call["same"], true, "{call}");
+        assert!(call["rows"].as_u64().unwrap() > 0, "{call}");
     }
 }

@@ -8,6 +8,16 @@ use std::process::Command;
 const AZURE: &[&str] =
     &["azure-cli==2.91.0", "azure-identity==1.27.0", "azure-mgmt-resourcegraph==8.0.1"];
 
+/// The SDKs that make each call of azimg's, at their newest; the command line wants older ones.
+const NEWEST: &[&str] = &[
+    "azure-identity==1.27.0",
+    "azure-mgmt-compute==39.0.0",
+    "azure-mgmt-containerregistry==15.0.0",
+    "azure-mgmt-resource==26.0.0",
+    "azure-mgmt-resource-subscriptions==1.0.0",
+    "azure-mgmt-resourcegraph==8.0.1",
+];
+
 /// The SDK's client of registries, which wants an older core than the command line.
 const REGISTRY: &[&str] = &["azure-containerregistry==1.2.0"];
 
@@ -37,7 +47,13 @@ type Folder = Result<PathBuf, String>;
 /// The folder of the executables that list from Azure; see [`registry`] for the client of registries.
 pub fn azure() -> Folder {
     registry()?;
+    newest()?;
     environment("python", AZURE)
+}
+
+/// The folder of the newest SDKs' executables.
+pub fn newest() -> Folder {
+    environment("python-newest", NEWEST)
 }
 
 /// The folder of the executables that speak to registries.
