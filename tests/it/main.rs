@@ -32,7 +32,7 @@ mod hostile;
 mod incremental;
 mod infrastructure;
 mod inventory;
-mod mutations;
+mod odd_members;
 mod operating;
 mod operations;
 mod pacing;
@@ -80,7 +80,7 @@ fn main() -> ExitCode {
         incremental::TESTS,
         infrastructure::TESTS,
         inventory::TESTS,
-        mutations::TESTS,
+        odd_members::TESTS,
         operating::TESTS,
         operations::TESTS,
         pacing::TESTS,

@@ -221,7 +221,8 @@ static WHOLE: LazyLock<(BTreeMap<String, Value>, Vec<(String, Value)>)> = LazyLo
     let (manifest, rows) = paused(run(&wire)).unwrap();
     assert_eq!(manifest.state, Completeness::Complete);
     let seen = wire.seen.lock().unwrap().clone();
-    (rows, seen.into_iter().collect())
+    // An empty list has no member that could be odd.
+    (rows, seen.into_iter().filter(|(_, answer)| *answer != json!([])).collect())
 });
 
 fn mutation(seed: u64) -> Mutation {
