@@ -14,6 +14,7 @@ use crate::web;
 use async_trait::async_trait;
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, Response, StatusCode, header};
 use axum::routing::{get, post};
@@ -89,9 +90,11 @@ impl Handler {
         Router::new()
             .route("/", get(|| async { json_answer(StatusCode::OK, &json!({})) }))
             .route("/{function}", post(invoke))
-            .fallback(|| async {
-                json_answer(StatusCode::NOT_FOUND, &json!({"error": {"code": "NotFound"}}))
+            .method_not_allowed_fallback(|| async {
+                let text = "a function is invoked with POST, and / is asked with GET";
+                web::refusal(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", text)
             })
+            .fallback(web::no_route)
             .layer(DefaultBodyLimit::max(100 << 20))
             .with_state(Arc::clone(self))
             .merge(lookups)
@@ -108,7 +111,7 @@ impl Handler {
         let trigger = match envelope::trigger(binding, envelope) {
             Err(error) if is_http => {
                 let effects = Effects { reply: Some(refusal(&error)), ..Effects::default() };
-                return deliver(ready.later.as_ref(), declared, effects).await;
+                return deliver(ready.later.as_ref(), declared, effects, invocation).await;
             }
             trigger => trigger?,
         };
@@ -121,7 +124,7 @@ impl Handler {
             Err(error) if is_http => Effects { reply: Some(refusal(&error)), ..Effects::default() },
             Err(error) => return Err(error),
         };
-        deliver(ready.later.as_ref(), declared, effects).await
+        deliver(ready.later.as_ref(), declared, effects, invocation).await
     }
 }
 
@@ -136,7 +139,12 @@ fn refusal(error: &Error) -> Reply {
 }
 
 /// Turns effects into the answer's envelope; what cannot go through a binding is sent here.
-async fn deliver(later: &dyn Later, declared: &Declaration, effects: Effects) -> Result<Value> {
+async fn deliver(
+    later: &dyn Later,
+    declared: &Declaration,
+    effects: Effects,
+    invocation: &str,
+) -> Result<Value> {
     let mut outputs: Map<String, Value> = Map::new();
     let mut apart = Vec::new();
     for Message { queue, text, delay } in effects.messages {
@@ -161,6 +169,8 @@ async fn deliver(later: &dyn Later, declared: &Declaration, effects: Effects) ->
             reply.headers.into_iter().map(|(name, value)| (name, value.into())).collect();
         headers.insert("Content-Type".into(), "application/json; charset=utf-8".into());
         headers.insert("X-Content-Type-Options".into(), "nosniff".into());
+        // What the log calls it, so that whoever was answered can name it.
+        headers.insert("x-ms-request-id".into(), invocation.into());
         let http = declared.bindings.iter().find(|b| b.kind == "http");
         let name = http.map_or("res", |binding| binding.name.as_str());
         outputs.insert(
@@ -171,7 +181,7 @@ async fn deliver(later: &dyn Later, declared: &Declaration, effects: Effects) ->
     Ok(json!({"Outputs": outputs, "Logs": effects.logs, "ReturnValue": null}))
 }
 
-pub(crate) fn json_answer(status: StatusCode, value: &Value) -> Response<Body> {
+fn json_answer(status: StatusCode, value: &Value) -> Response<Body> {
     let mut response = Response::new(Body::from(value.to_string()));
     *response.status_mut() = status;
     let json = header::HeaderValue::from_static("application/json; charset=utf-8");
@@ -181,18 +191,17 @@ pub(crate) fn json_answer(status: StatusCode, value: &Value) -> Response<Body> {
 
 async fn invoke(
     State(handler): State<Arc<Handler>>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Response<Body> {
     let invocation = headers
         .get("x-azure-functions-invocationid")
         .and_then(|value| value.to_str().ok())
         .unwrap_or("-")
         .to_owned();
-    let Some(function) = Function::named(&name) else {
-        let body = json!({"error": {"code": "NotFound", "message": "no such function"}});
-        return json_answer(StatusCode::NOT_FOUND, &body);
+    let Some(function) = name.ok().and_then(|Path(name)| Function::named(&name)) else {
+        return web::refusal(StatusCode::NOT_FOUND, "NotFound", "no such function");
     };
     // Never left out, whatever is logged: every line of an invocation says whose it is.
     let span = tracing::error_span!(
@@ -208,9 +217,10 @@ async fn invoke(
     telemetry::adopt(&span, parent);
     let invoked = async {
         let began = Instant::now();
-        let result = match serde_json::from_slice::<Value>(&body) {
-            Ok(envelope) => handler.run(function, &envelope, &invocation).await,
-            Err(e) => Err(Error::invalid(format!("the invocation's body is no JSON: {e}"))),
+        let result = match body.map(|body| serde_json::from_slice::<Value>(&body)) {
+            Ok(Ok(envelope)) => handler.run(function, &envelope, &invocation).await,
+            Ok(Err(e)) => Err(Error::invalid(format!("the invocation's body is no JSON: {e}"))),
+            Err(e) => Err(Error::invalid(format!("the invocation's body cannot be read: {e}"))),
         };
         told(function, result, began.elapsed())
     };

@@ -10,15 +10,20 @@ mod queues;
 use queues::Queues;
 
 use crate::error::{Error, Result};
-use crate::functions::{App, Effects, FUNCTIONS, Function, HostSettings};
-use crate::handler::{Handler, Later, Ready, json_answer};
+use crate::functions::{App, Effects, FUNCTIONS, Function, HostSettings, Reply};
+use crate::handler::{Handler, Later, Ready};
+use crate::web;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
-use axum::routing::{any, get, post};
+use axum::extract::rejection::BytesRejection;
+use axum::http::header::{self, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use axum::routing::{any, get};
 use croner::parser::{CronParser, Seconds};
+use futures::stream;
 use serde_json::Value;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -71,9 +76,13 @@ impl Host {
     /// The HTTP side: what a caller of the function app reaches.
     pub fn router(self: &Arc<Self>) -> Router {
         Router::new()
-            .route("/api/runs", post(start).fallback(forward))
-            .route("/api/{*path}", any(forward))
+            .route("/api/{*path}", any(answer))
             .route("/", get(|| async { "azimg: lookups are under /api, such as /api/images\n" }))
+            .method_not_allowed_fallback(|| async {
+                let text = "/ can be asked with GET; lookups are under /api";
+                web::refusal(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", text)
+            })
+            .fallback(web::no_route)
             .with_state(Arc::clone(self))
     }
 
@@ -179,17 +188,19 @@ impl Host {
         Ok(answer)
     }
 
-    /// Starts a run as `POST /api/runs` does; the answer's status and body.
-    pub async fn start(&self, body: &str) -> Result<(u16, Value)> {
+    /// Starts a run as `POST /api/runs` does; the answer that a caller gets.
+    pub async fn start(&self, body: &str) -> Result<Reply> {
         let function =
             Function::named("start").ok_or_else(|| Error::bug("there is no function start"))?;
         let answer = self.invoke(function, &envelope::http(function, body)?).await?;
         let reply = &answer["Outputs"]["res"];
         let status = reply["statusCode"].as_str().and_then(|text| text.parse().ok()).unwrap_or(200);
-        let body = reply["body"].as_str().unwrap_or("{}");
-        let body = serde_json::from_str(body)
-            .map_err(|e| Error::bug(format!("start answered no JSON: {e}")))?;
-        Ok((status, body))
+        let headers = reply["headers"].as_object().into_iter().flatten();
+        let text =
+            |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.to_owned()));
+        let headers = headers.filter_map(text).collect();
+        let body = reply["body"].as_str().unwrap_or("{}").to_owned();
+        Ok(Reply { status, headers, body })
     }
 
     /// Sends again everything that has not ended: a host begins with empty queues.
@@ -219,33 +230,69 @@ pub fn check_schedule(schedule: &str) -> Result<()> {
     parse_schedule(schedule).map(|_| ())
 }
 
-async fn start(State(host): State<Arc<Host>>, body: String) -> Response<Body> {
-    match host.start(&body).await {
-        Ok((status, body)) => {
-            json_answer(StatusCode::from_u16(status).unwrap_or(StatusCode::OK), &body)
-        }
-        Err(error) => {
-            tracing::error!(%error, "start failed");
-            let body = serde_json::json!({"error": {"code": "InternalError",
-                                                    "message": error.to_string()}});
-            json_answer(StatusCode::INTERNAL_SERVER_ERROR, &body)
-        }
-    }
-}
-
-async fn forward(
+/// What a caller of the function app gets: one function starts runs, another answers everything else.
+async fn answer(
     State(host): State<Arc<Host>>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Response<Body> {
+    let body = match body {
+        Ok(body) => body,
+        Err(unread) if unread.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            let text = "the body is longer than any request for a run";
+            return web::refusal(unread.status(), "RequestBodyTooLarge", text);
+        }
+        Err(unread) => {
+            let text = format!("the body did not arrive: {}", unread.body_text());
+            return web::refusal(StatusCode::BAD_REQUEST, "InvalidParameter", &text);
+        }
+    };
+    if method == Method::POST && uri.path() == "/api/runs" {
+        return start(&host, &body).await;
+    }
     let mut request = Request::new(Body::from(body));
+    let is_head = method == Method::HEAD;
     *request.method_mut() = method;
     *request.uri_mut() = uri;
     *request.headers_mut() = headers;
-    match host.handler.clone().oneshot(request).await {
+    let answer = match host.handler.clone().oneshot(request).await {
         Ok(response) => response,
         Err(never) => match never {},
+    };
+    if is_head {
+        // The body is left out already. Its length is said where it is known; of a compressed one it is not, and
+        // must not be told from what is left.
+        let nothing = stream::empty::<Result<Bytes, Infallible>>();
+        return answer.map(|_| Body::from_stream(nothing));
     }
+    answer
+}
+
+async fn start(host: &Host, body: &[u8]) -> Response<Body> {
+    let Ok(body) = std::str::from_utf8(body) else {
+        let text = "the body is no text in UTF-8";
+        return web::refusal(StatusCode::BAD_REQUEST, "InvalidParameter", text);
+    };
+    match host.start(body).await {
+        Ok(reply) => http(reply),
+        Err(error) => {
+            tracing::error!(%error, "start failed");
+            let text = web::without_paths(&error.to_string());
+            web::refusal(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", &text)
+        }
+    }
+}
+
+/// A function's answer over HTTP.
+fn http(reply: Reply) -> Response<Body> {
+    let mut response = Response::new(Body::from(reply.body));
+    *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK);
+    for (name, value) in reply.headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
 }

@@ -132,7 +132,7 @@ impl fmt::Display for SourceName {
 }
 
 /// Which versions are asked one by one for what listings do not tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Details {
     /// None.
@@ -157,7 +157,6 @@ pub struct Request {
     /// Subscriptions to ask through; empty means all that are configured, or else visible.
     pub subscriptions: Vec<String>,
     /// Which details to ask for.
-    #[schemars(with = "Option<String>")]
     pub details: Option<Details>,
     /// Lists every publisher's offers, however lately they were listed.
     pub full: bool,

@@ -6,11 +6,12 @@ use azimg::catalog::LatestQuestion;
 use azimg::image::Urn;
 use azimg::pipeline::retain::Keep;
 use azimg::web::check_query;
-use azimg::web::token::Token;
+use azimg::web::token::{Behind, Token};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     let _ = Token::read(text, &Uri::from_static("/api/images"));
+    let _ = Behind::read(text, &Uri::from_static("/api/images"));
     let _ = text.parse::<Urn>();
     let _ = text.parse::<Keep>();
     let _ = LatestQuestion::parse(text, &[text.to_owned()], None);

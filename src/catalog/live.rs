@@ -31,16 +31,28 @@ pub async fn images(
     })
 }
 
+/// Refuses what a listing cannot tell: nothing would fit, though Azure has it.
+fn check(filter: &Filter) -> Result<()> {
+    if !filter.wants_marketplace() {
+        return Err(Error::invalid("a live lookup lists marketplace images and no others"));
+    }
+    if filter.os.is_some() {
+        let text = "a live lookup does not ask for details, such as the operating system";
+        return Err(Error::invalid(text).with_target("os"));
+    }
+    Ok(())
+}
+
 async fn ask(
     sources: &[Arc<dyn Source>],
     request: &Request,
     filter: &Filter,
     now: OffsetDateTime,
 ) -> Result<Vec<MarketplaceImage>> {
+    check(filter)?;
     let Some(publisher) = filter.publisher.as_deref().filter(|name| !name.trim().is_empty()) else {
-        return Err(Error::invalid(
-            "a live lookup needs a publisher: asking Azure for all of them takes an hour",
-        ));
+        let text = "a live lookup needs a publisher: asking Azure for all of them takes an hour";
+        return Err(Error::invalid(text).with_target("publisher"));
     };
     let fits = |wanted: Option<&String>, name: Option<&str>| match (wanted, name) {
         (Some(wanted), Some(name)) => filter.fits(wanted, name),

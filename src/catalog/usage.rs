@@ -51,6 +51,10 @@ impl Finding {
         Self::Unknown,
     ];
 
+    /// The name of each.
+    pub const NAMES: [&str; 7] =
+        ["gone", "deprecated", "end-of-life", "scheduled", "not-latest", "current", "unknown"];
+
     /// The name that rows and filters use.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -104,6 +108,7 @@ pub struct Usage {
     /// Where it runs.
     pub location: String,
     /// Kind of image: `marketplace`, `gallery-version`, `managed-image`; none for a disk.
+    #[schemars(extend("enum" = ["marketplace", "gallery-version", "managed-image", null]))]
     pub image_kind: Option<String>,
     /// What it refers to without the version: publisher:offer:sku, or an id.
     pub image: Option<String>,
@@ -115,9 +120,9 @@ pub struct Usage {
     pub finding: Finding,
     /// When the image's life ends, or has ended.
     #[serde(with = "time::serde::rfc3339::option", default)]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub ends_at: Option<OffsetDateTime>,
-    /// Whether a newer version can be deployed where it runs.
+    /// Whether its version is the newest that can be deployed where it runs; none where that is not known.
     pub is_latest: Option<bool>,
     /// The version to move to, if another one can be deployed where it runs.
     pub move_to: Option<String>,

@@ -124,7 +124,10 @@ pub(super) async fn run(args: CrawlArgs, flags: Flags, output: &Output) -> Resul
 
 async fn begin(host: &Arc<Host>, request: &Request) -> Result<RunId> {
     let body = serde_json::to_string(request).map_err(|e| Error::bug(e.to_string()))?;
-    let (status, answer) = host.start(&body).await?;
+    let reply = host.start(&body).await?;
+    let answer: Value = serde_json::from_str(&reply.body)
+        .map_err(|e| Error::bug(format!("start answered no JSON: {e}")))?;
+    let status = reply.status;
     if status < 300 {
         let run = answer["run"].as_str().unwrap_or_default();
         return run.parse();

@@ -43,7 +43,7 @@ pub(super) async fn run(command: RunsCommand, flags: Flags, output: &Output) -> 
     match command {
         RunsCommand::List => {
             let columns = ["run", "state", "startedAt", "publishedAt", "images", "current"];
-            let runs = list_runs(store.as_ref()).await?;
+            let runs = list_runs(store.as_ref(), None, usize::MAX).await?.runs;
             output.list(runs.iter().map(|run| json!(run)).collect(), &columns)?;
             Ok(ExitCode::SUCCESS)
         }

@@ -54,7 +54,7 @@ pub struct GalleryImage {
     pub is_latest: bool,
     /// Start of the run that saw the row.
     #[serde(with = "time::serde::rfc3339")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub observed_at: OffsetDateTime,
     /// The run that saw the row.
     pub observed_run: String,
@@ -117,11 +117,11 @@ pub struct GalleryImage {
     pub source_kind: Option<String>,
     /// When it was published.
     #[serde(with = "time::serde::rfc3339::option", default)]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub published_at: Option<OffsetDateTime>,
     /// The end of life that its owner declared for it, or for its definition if that is earlier.
     #[serde(with = "time::serde::rfc3339::option", default)]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub end_of_life_at: Option<OffsetDateTime>,
     /// Whether it is excluded from latest in all regions.
     pub exclude_from_latest: bool,
@@ -153,7 +153,7 @@ pub struct GalleryImage {
     pub tags: BTreeMap<String, String>,
     /// Start of the first run that saw it.
     #[serde(with = "time::serde::rfc3339")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub first_seen_at: OffsetDateTime,
 }
 

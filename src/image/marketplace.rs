@@ -15,6 +15,7 @@ pub const KIND: &str = "marketplace";
 #[serde(rename_all = "camelCase")]
 pub struct MarketplaceImage {
     /// Always `marketplace`.
+    #[schemars(extend("const" = KIND))]
     pub kind: String,
     /// The URN.
     pub id: String,
@@ -24,7 +25,7 @@ pub struct MarketplaceImage {
     pub is_latest: bool,
     /// Start of the run that saw the row.
     #[serde(with = "time::serde::rfc3339")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub observed_at: OffsetDateTime,
     /// The run that saw the row.
     pub observed_run: String,
@@ -54,7 +55,7 @@ pub struct MarketplaceImage {
     pub plan_name: Option<String>,
     /// When it will no longer be deployable.
     #[serde(with = "time::serde::rfc3339::option", default)]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub scheduled_deprecation_at: Option<OffsetDateTime>,
     /// What the publisher names as its replacement, as `type:value`.
     pub alternative: Option<String>,
@@ -62,7 +63,7 @@ pub struct MarketplaceImage {
     pub features: BTreeMap<String, String>,
     /// Start of the first run that saw it.
     #[serde(with = "time::serde::rfc3339")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub first_seen_at: OffsetDateTime,
 }
 
@@ -149,11 +150,19 @@ pub struct Detail {
 impl MarketplaceImage {
     /// The table's order.
     pub fn compare(&self, other: &Self) -> Ordering {
-        caseless(&self.publisher, &other.publisher)
-            .then_with(|| caseless(&self.offer, &other.offer))
-            .then_with(|| caseless(&self.sku, &other.sku))
-            .then_with(|| version::compare(&self.version, &other.version))
-            .then_with(|| self.id.cmp(&other.id))
+        order(self.names(), other.names())
+    }
+
+    /// Where it stands in the table's order, seen from the image of that id.
+    pub fn compare_id(&self, id: &str) -> Ordering {
+        let mut names = id.splitn(4, ':');
+        let [publisher, offer, sku, version] =
+            std::array::from_fn(|_| names.next().unwrap_or_default());
+        order(self.names(), [publisher, offer, sku, version, id])
+    }
+
+    fn names(&self) -> [&str; 5] {
+        [&self.publisher, &self.offer, &self.sku, &self.version, &self.id]
     }
 
     /// Whether details were asked and answered.
@@ -184,6 +193,15 @@ impl MarketplaceImage {
             version: self.version.clone(),
         }
     }
+}
+
+/// The table's order of publisher, offer, SKU, version, id.
+fn order(left: [&str; 5], right: [&str; 5]) -> Ordering {
+    caseless(left[0], right[0])
+        .then_with(|| caseless(left[1], right[1]))
+        .then_with(|| caseless(left[2], right[2]))
+        .then_with(|| version::compare(left[3], right[3]))
+        .then_with(|| left[4].cmp(right[4]))
 }
 
 /// Compares two names as Azure does: without ASCII case.

@@ -9,6 +9,10 @@ pub mod version;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Every kind of row, in the order of lists.
+pub const KINDS: [&str; 5] =
+    [marketplace::KIND, "gallery-definition", "gallery-version", "managed-image", registry::KIND];
+
 /// Where an image stands in its life.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
@@ -42,6 +46,9 @@ impl Status {
     /// Every status, in the order of their numbers.
     pub const ALL: [Self; 5] =
         [Self::Active, Self::Scheduled, Self::Deprecated, Self::EndOfLife, Self::Gone];
+
+    /// The name of each.
+    pub const NAMES: [&str; 5] = ["active", "scheduled", "deprecated", "end-of-life", "gone"];
 
     /// The status of a number as `as u8` gives it; [`Status::Gone`] for any other.
     pub fn from_number(number: u8) -> Self {

@@ -15,7 +15,8 @@ pub const KIND: &str = "container-manifest";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryImage {
-    /// [`KIND`].
+    /// Always `container-manifest`.
+    #[schemars(extend("const" = KIND))]
     pub kind: String,
     /// `loginServer/repository@digest`.
     pub id: String,
@@ -25,7 +26,7 @@ pub struct RegistryImage {
     pub is_latest: bool,
     /// Start of the run that saw the row.
     #[serde(with = "time::serde::rfc3339")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub observed_at: OffsetDateTime,
     /// The run that saw the row.
     pub observed_run: String,
@@ -70,15 +71,15 @@ pub struct RegistryImage {
     pub architecture: Option<String>,
     /// When it was pushed.
     #[serde(with = "time::serde::rfc3339::option", default)]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub created_at: Option<OffsetDateTime>,
     /// When the registry last changed it.
     #[serde(with = "time::serde::rfc3339::option", default)]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub updated_at: Option<OffsetDateTime>,
     /// When the image was built, as its configuration says.
     #[serde(with = "time::serde::rfc3339::option", default)]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub built_at: Option<OffsetDateTime>,
     /// The bytes of its configuration and layers; of an index, its own.
     pub bytes: Option<u64>,
@@ -105,11 +106,11 @@ pub struct RegistryImage {
     pub findings: BTreeMap<String, u32>,
     /// When it was last scanned; none for what was not.
     #[serde(with = "time::serde::rfc3339::option", default)]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub scanned_at: Option<OffsetDateTime>,
     /// Start of the first run that saw it.
     #[serde(with = "time::serde::rfc3339")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub first_seen_at: OffsetDateTime,
 }
 

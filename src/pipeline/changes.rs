@@ -47,13 +47,14 @@ impl Change {
 pub struct ChangeRow {
     /// Start of the run that saw it.
     #[serde(with = "time::serde::rfc3339")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub at: OffsetDateTime,
     /// The run that saw it.
     pub run: RunId,
     /// The run that it is compared with.
     pub previous_run: RunId,
     /// Kind of image.
+    #[schemars(extend("enum" = crate::image::KINDS))]
     pub kind: String,
     /// The image.
     pub id: String,

@@ -114,7 +114,7 @@ pub struct Line {
         with = "time::serde::rfc3339::option",
         skip_serializing_if = "Option::is_none"
     )]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub since: Option<OffsetDateTime>,
     /// For a publisher: the start of the run that listed its offers.
     #[serde(
@@ -122,7 +122,7 @@ pub struct Line {
         with = "time::serde::rfc3339::option",
         skip_serializing_if = "Option::is_none"
     )]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub offers_listed_at: Option<OffsetDateTime>,
 }
 

@@ -40,7 +40,16 @@ pub(crate) async fn read_json<T: DeserializeOwned>(
     key: &Key,
 ) -> Result<Option<T>> {
     let Some(object) = store.get(key).await? else { return Ok(None) };
-    serde_json::from_slice(&object.bytes).map(Some).map_err(|e| {
+    parse_json(store, key, &object.bytes).map(Some)
+}
+
+/// A small stored JSON document that was read already.
+pub(crate) fn parse_json<T: DeserializeOwned>(
+    store: &dyn Store,
+    key: &Key,
+    bytes: &[u8],
+) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|e| {
         Error::corrupt(format!("{}/{key}: not what azimg writes there ({e})", store.address()))
     })
 }

@@ -1,7 +1,7 @@
 //! The documents that make a set of files a snapshot, and which snapshot is the current one.
 
 use super::coverage::Totals;
-use super::{read_json, to_json};
+use super::{parse_json, read_json, to_json};
 use crate::error::{Error, Result};
 use crate::format::{hex, ndjson};
 use crate::store::{Key, SnapshotFile, Store};
@@ -63,11 +63,11 @@ pub struct Manifest {
     pub run: RunId,
     /// When it started.
     #[serde(with = "time::serde::rfc3339")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub started_at: OffsetDateTime,
     /// When its snapshot was written.
     #[serde(with = "time::serde::rfc3339")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub published_at: OffsetDateTime,
     /// Whether it lacks anything.
     pub state: Completeness,
@@ -97,7 +97,7 @@ pub struct Current {
     pub manifest: String,
     /// When it was published.
     #[serde(with = "time::serde::rfc3339")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub published_at: OffsetDateTime,
 }
 
@@ -160,7 +160,8 @@ pub async fn manifest(store: &dyn Store, run: RunId) -> Result<Option<Manifest>>
         schema_version: u32,
     }
     let key = Key::Snapshot(run, SnapshotFile::Manifest);
-    let Some(Version { schema_version }) = read_json(store, &key).await? else { return Ok(None) };
+    let Some(object) = store.get(&key).await? else { return Ok(None) };
+    let Version { schema_version } = parse_json(store, &key, &object.bytes)?;
     if schema_version != SCHEMA_VERSION {
         return Err(Error::invalid(format!(
             "{} holds snapshots of schema {schema_version}; this azimg reads and writes schema \
@@ -168,7 +169,7 @@ pub async fn manifest(store: &dyn Store, run: RunId) -> Result<Option<Manifest>>
             store.address()
         )));
     }
-    read_json(store, &key).await
+    parse_json(store, &key, &object.bytes).map(Some)
 }
 
 /// Rows of a stored table, on this machine while they are read.

@@ -29,7 +29,7 @@ pub(super) async fn list(
         let mut value = json!({ "value": feed.rows });
         if let Some(at) = feed.next {
             let token = Token { run: feed.manifest.run, at };
-            value["nextLink"] = next_link(&uri, &origin(&headers), token).into();
+            value["nextLink"] = next_link(&uri, &origin(&headers), &token.write(&uri)).into();
         }
         let body = serde_json::to_vec(&value).map_err(|e| Error::bug(e.to_string()))?;
         Ok(reply::cached(&reply::Validators::new(&feed.manifest), &headers, body.into()))

@@ -1,22 +1,15 @@
 //! `images`, `images/latest`, `images/aliases` and `images/{urn}`.
 
-use super::parameters::{LATEST, LIST, Query, asked};
+use super::parameters::{InPath, LATEST, LIST, Query, asked, in_path};
 use super::token::{Token, next_link, origin};
-use super::{Lookups, Web, reply};
-use crate::catalog::{Catalog, LatestQuestion, Page, aliases, live};
-use crate::error::{Error, ErrorKind, Result};
+use super::{Lookups, live, reply};
+use crate::catalog::{Catalog, LatestQuestion, Page, aliases};
+use crate::error::{Error, Result};
 use crate::image::Urn;
-use axum::extract::{Path, Request, State};
-use axum::http::StatusCode;
+use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::response::Response;
-use serde_json::json;
 use std::sync::Arc;
-use std::time::Duration;
-use time::OffsetDateTime;
-
-/// The platform cuts a caller off after 230 s.
-const LIVE_WITHIN: Duration = Duration::from_secs(200);
 
 /// Room for a row that is in sixty locations.
 const LONG_ROW: usize = 2 << 10;
@@ -27,7 +20,7 @@ pub(super) async fn list(State(lookups): State<Arc<Lookups>>, request: Request) 
         let web = lookups.ready().await?;
         let query = Query::parse(&uri, LIST)?;
         if query.live {
-            return live_list(web, &query).await;
+            return live::list(web, &query, &uri, &headers).await;
         }
         let token = query.skip.as_ref().map(|text| Token::read(text, &uri)).transpose()?;
         let (snapshot, from) = match token {
@@ -37,7 +30,7 @@ pub(super) async fn list(State(lookups): State<Arc<Lookups>>, request: Request) 
         snapshot.catalog.prepare(web.app.store.as_ref(), &query.filter).await?;
         let origin = origin(&headers);
         let body = snapshot.answer(format!("{origin}{}", asked(&uri)), |catalog| {
-            page(catalog, &query, from, |token| next_link(&uri, &origin, token))
+            page(catalog, &query, from, |token| next_link(&uri, &origin, &token.write(&uri)))
         })?;
         Ok(reply::cached(&snapshot.validators, &headers, body))
     };
@@ -79,21 +72,6 @@ fn one(catalog: &Catalog, query: &Query, id: &str) -> Result<Page> {
     }
     page.others.retain(|row| catalog.accepts_other(&query.filter, *row));
     Ok(page)
-}
-
-async fn live_list(web: &Web, query: &Query) -> Result<Response> {
-    let busy = || {
-        Error::new(ErrorKind::Throttled, "another live lookup is under way here")
-            .with_retry_after(Some(Duration::from_secs(10)))
-    };
-    let _turn = web.live.try_acquire().map_err(|_| busy())?;
-    let now = OffsetDateTime::now_utc();
-    let asked = live::images(&web.app.sources, &web.app.settings.request, &query.filter, now);
-    let late =
-        |_| Error::transient("it takes longer than a caller waits: name a location, or an offer");
-    let rows = tokio::time::timeout(LIVE_WITHIN, asked).await.map_err(late)??;
-    let rows: Vec<_> = rows.into_iter().take(query.top).collect();
-    Ok(reply::json(StatusCode::OK, &json!({ "value": rows })))
 }
 
 pub(super) async fn latest(State(lookups): State<Arc<Lookups>>, request: Request) -> Response {
@@ -143,13 +121,14 @@ pub(super) async fn aliases(State(lookups): State<Arc<Lookups>>, request: Reques
 
 pub(super) async fn show(
     State(lookups): State<Arc<Lookups>>,
-    Path(id): Path<String>,
+    id: InPath,
     request: Request,
 ) -> Response {
     let (Parts { uri, headers, .. }, _) = request.into_parts();
     let answer = async {
         let web = lookups.ready().await?;
         Query::parse(&uri, &[])?;
+        let id = in_path(id)?;
         let snapshot = web.served.current().await?;
         // A URN, or the id of an image of a gallery.
         if id.contains('/') {

@@ -2,6 +2,7 @@
 
 mod changes;
 mod images;
+mod live;
 pub mod openapi;
 mod parameters;
 mod reply;
@@ -11,7 +12,7 @@ pub mod token;
 mod usage;
 
 pub(crate) use parameters::date;
-pub(crate) use reply::{error_body, status_of, without_paths};
+pub(crate) use reply::{error_body, refusal, status_of, without_paths};
 pub(crate) use runs::{describe as describe_run, runs as list_runs};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -19,26 +20,24 @@ use crate::functions::App;
 use crate::telemetry::{self, count};
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{Method, Uri};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::{any, get};
 use futures::future::BoxFuture;
 use served::Served;
 use std::sync::Arc;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::OnceCell;
+use tower::util::MapResponseLayer;
 use tower_http::compression::CompressionLayer;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
-
-/// Live lookups that one process does at once: each may take a minute of the quota's share.
-const LIVE_AT_ONCE: usize = 2;
 
 /// What the routes share.
 struct Web {
     app: Arc<App>,
     served: Arc<Served>,
-    live: Semaphore,
+    live: live::Live,
     usage: usage::Kept,
 }
 
@@ -58,8 +57,8 @@ impl Lookups {
                 error.with_kind(ErrorKind::Transient).context("not ready")
             })?;
             let served = Served::new(Arc::clone(&app.store), app.settings.look_every);
-            let usage = usage::Kept::default();
-            Ok(Web { app, served, live: Semaphore::new(LIVE_AT_ONCE), usage })
+            let (live, usage) = (live::Live::default(), usage::Kept::default());
+            Ok(Web { app, served, live, usage })
         };
         self.web.get_or_try_init(make).await
     }
@@ -82,7 +81,8 @@ pub fn routes(make: impl Fn() -> Making + Send + Sync + 'static) -> Router {
         .route("/api/{*path}", any(no_route))
         .method_not_allowed_fallback(no_method)
         .with_state(lookups)
-        .layer(CompressionLayer::new());
+        // One layer: each costs every lookup.
+        .layer((MapResponseLayer::new(reply::acceptable), CompressionLayer::new()));
     // A layer costs every lookup: it is there when somebody listens.
     if tracing::span_enabled!(tracing::Level::DEBUG) {
         return routes.layer(from_fn(told));
@@ -121,14 +121,14 @@ pub fn check_query(uri: &Uri) -> Result<()> {
     parameters::Query::parse(uri, parameters::LIST).map(|_| ())
 }
 
-async fn no_route(uri: Uri) -> Response {
+/// The answer where there is nothing.
+pub(crate) async fn no_route(uri: Uri) -> Response {
     reply::error(&Error::not_found(format!("there is no {} here", uri.path())))
 }
 
 async fn no_method(method: Method, uri: Uri) -> Response {
     if method == Method::OPTIONS {
-        return reply::methods();
+        return reply::methods(uri.path());
     }
-    let text = format!("{} cannot be asked with {method}; GET and HEAD can", uri.path());
-    reply::refusal(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", &text)
+    reply::not_allowed(&method, uri.path())
 }

@@ -1,20 +1,22 @@
 //! The `OpenAPI` document: routes and parameters as they are served, records as they are written.
 
-use super::parameters::{CHANGES, LARGEST_PAGE, LATEST, LIST, Parameter, USAGE, Value};
+use super::parameters::{CHANGES, LARGEST_PAGE, LATEST, LIST, Parameter, RUNS, USAGE, Value};
 use super::reply;
 use super::runs::{HealthReport, RunList, RunReport};
-use crate::catalog::usage::{Finding, Usage};
+use crate::catalog::usage::Usage;
+use crate::image::KINDS;
 use crate::image::gallery::GalleryImage;
-use crate::image::marketplace::MarketplaceImage;
-use crate::image::registry::RegistryImage;
-use crate::pipeline::changes::{Change, ChangeRow};
-use crate::work::Request;
+use crate::image::marketplace::{self, MarketplaceImage};
+use crate::image::registry::{self, RegistryImage};
+use crate::pipeline::changes::ChangeRow;
+use crate::work::{Request, RunId};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use schemars::generate::SchemaSettings;
-use schemars::{JsonSchema, SchemaGenerator};
+use schemars::{JsonSchema, Schema as JsonSchemaOf, SchemaGenerator, json_schema};
 use serde::Serialize;
 use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn};
@@ -30,6 +32,7 @@ use utoipa::openapi::{
 /// An image of any table.
 #[derive(Serialize, JsonSchema)]
 #[serde(untagged)]
+#[schemars(transform = by_kind)]
 #[allow(dead_code, reason = "a schema; answers are written from the index")]
 enum Image {
     /// A marketplace image.
@@ -38,6 +41,26 @@ enum Image {
     Gallery(Box<GalleryImage>),
     /// A manifest of a container registry.
     Registry(Box<RegistryImage>),
+}
+
+/// Tells the tables apart by the kind of a row, so that clients that are generated read each as what it is.
+fn by_kind(schema: &mut JsonSchemaOf) {
+    let of = |name: &str| format!("{SCHEMAS}/{name}");
+    let table = |kind: &str| match kind {
+        marketplace::KIND => of("MarketplaceImage"),
+        registry::KIND => of("RegistryImage"),
+        _ => of("GalleryImage"),
+    };
+    let mapping: BTreeMap<&str, String> = KINDS.iter().map(|kind| (*kind, table(kind))).collect();
+    let mut tables: Vec<&String> = mapping.values().collect();
+    tables.sort_unstable();
+    tables.dedup();
+    let tables: Vec<Json> = tables.into_iter().map(|table| json!({"$ref": table})).collect();
+    *schema = json_schema!({
+        "description": "An image of any table; its kind says which.",
+        "oneOf": tables,
+        "discriminator": {"propertyName": "kind", "mapping": mapping},
+    });
 }
 
 /// A page of machines and how their images stand.
@@ -99,10 +122,15 @@ struct ErrorBody {
 
 /// The run that was started.
 #[derive(Serialize, JsonSchema)]
-#[allow(dead_code, reason = "a schema")]
+#[allow(dead_code, reason = "a schema; the function start answers")]
 struct Started {
     /// Its name.
-    run: String,
+    run: RunId,
+    /// How far it is.
+    #[schemars(extend("const" = "running"))]
+    state: String,
+    /// The work items that it begins with.
+    items: usize,
 }
 
 /// A document whose parts are not fixed here.
@@ -121,6 +149,8 @@ struct Route {
     query: &'static [Parameter],
     answers: (&'static str, &'static str),
     errors: &'static [u16],
+    /// Whether it is answered from one snapshot, so that a caller may have the answer already.
+    cached: bool,
 }
 
 const fn get(path: &'static str, id: &'static str, answer: &'static str) -> Route {
@@ -133,7 +163,13 @@ const fn get(path: &'static str, id: &'static str, answer: &'static str) -> Rout
         query: &[],
         answers: ("200", answer),
         errors: &[400, 404, 500, 503],
+        cached: false,
     }
+}
+
+/// The same, of what one snapshot tells.
+const fn lookup(path: &'static str, id: &'static str, answer: &'static str) -> Route {
+    Route { cached: true, ..get(path, id, answer) }
 }
 
 fn routes() -> Vec<Route> {
@@ -142,16 +178,16 @@ fn routes() -> Vec<Route> {
             summary: "Images that all filters fit",
             query: LIST,
             errors: &[400, 404, 410, 429, 500, 502, 503],
-            ..get("/api/images", "listImages", "ImageList")
+            ..lookup("/api/images", "listImages", "ImageList")
         },
         Route {
             summary: "The newest version of a SKU that is in all named locations",
             query: LATEST,
-            ..get("/api/images/latest", "latestImage", "Image")
+            ..lookup("/api/images/latest", "latestImage", "Image")
         },
         Route {
             summary: "Short names of images with their newest versions, as the Azure CLI reads them",
-            ..get("/api/images/aliases", "listAliases", "Document")
+            ..lookup("/api/images/aliases", "listAliases", "Document")
         },
         Route {
             summary: "Machines and scale sets, and how the images that they stand on stand",
@@ -161,16 +197,20 @@ fn routes() -> Vec<Route> {
         },
         Route {
             summary: "One image",
-            in_path: Some(("urn", "publisher:offer:sku:version, or an id", Value::Urn)),
-            ..get("/api/images/{urn}", "getImage", "Image")
+            in_path: Some(("urn", "publisher:offer:sku:version, or an id", Value::Id)),
+            ..lookup("/api/images/{urn}", "getImage", "Image")
         },
         Route {
             summary: "What changed between a snapshot and the one before",
             query: CHANGES,
             errors: &[400, 404, 410, 500, 503],
-            ..get("/api/changes", "listChanges", "ChangeList")
+            ..lookup("/api/changes", "listChanges", "ChangeList")
         },
-        Route { summary: "Runs, newest first", ..get("/api/runs", "listRuns", "RunList") },
+        Route {
+            summary: "Runs, newest first",
+            query: RUNS,
+            ..get("/api/runs", "listRuns", "RunList")
+        },
         Route {
             summary: "One run: its progress, or how its scopes ended",
             in_path: Some(("run", "The run's name", Value::Run)),
@@ -180,7 +220,7 @@ fn routes() -> Vec<Route> {
             method: HttpMethod::Post,
             summary: "Start a run",
             answers: ("202", "Started"),
-            errors: &[400, 403, 409, 429, 500, 502, 503],
+            errors: &[400, 403, 409, 413, 429, 500, 502, 503],
             ..get("/api/runs", "startRun", "Started")
         },
         Route {
@@ -192,8 +232,16 @@ fn routes() -> Vec<Route> {
     ]
 }
 
-/// A SKU's name in three parts, an alias, or a gallery and its definition.
-const SKU: &str = "^([^:]+:[^:]+:[^:]+(:latest)?|[A-Z][A-Za-z0-9]+|[^/:]+/[^/:]+)$";
+/// A SKU's name in three parts, an alias, a gallery and its definition, or the id of a definition.
+const SKU: &str = "^([^:]+:[^:]+:[^:]+(:latest)?|[A-Z][A-Za-z0-9]+|[^/:]+/[^/:]+|/[^:]+)$";
+
+/// A URN, the id of what a gallery has (its first slash may be left out), or a manifest of a repository.
+const ID: &str = "^([^:/]+:[^:/]+:[^:/]+:[^:/]+\
+|/?(subscriptions|SharedGalleries|CommunityGalleries)/[^:]+\
+|[^/@]+/[^@]+@[^@:/]+:[^@:/]+)$";
+
+/// Where the document has the records.
+const SCHEMAS: &str = "#/components/schemas";
 
 fn schema_of(value: Value) -> Schema {
     let text = || ObjectBuilder::new().schema_type(Type::String);
@@ -207,14 +255,14 @@ fn schema_of(value: Value) -> Schema {
             .maximum(Some(LARGEST_PAGE))
             .build()
             .into(),
-        Value::Urn => text().pattern(Some("^[^:/]+:[^:/]+:[^:/]+:[^:/]+$")).build().into(),
+        Value::Id => text().pattern(Some(ID)).build().into(),
         Value::Sku => text().pattern(Some(SKU)).build().into(),
         Value::Run => text().pattern(Some("^[0-7][0-9A-HJKMNP-TV-Z]{25}$")).build().into(),
-        Value::Findings => {
-            let names = Finding::ALL.map(Finding::as_str);
-            ArrayBuilder::new().items(text().enum_values(Some(names))).build().into()
+        Value::OneOf(names) => text().enum_values(Some(names.iter().copied())).build().into(),
+        Value::AnyOf(names) => {
+            let one = text().enum_values(Some(names.iter().copied()));
+            ArrayBuilder::new().items(one).build().into()
         }
-        Value::Change => text().enum_values(Some(Change::NAMES)).build().into(),
         Value::Date => {
             text().format(Some(SchemaFormat::KnownFormat(KnownFormat::Date))).build().into()
         }
@@ -235,7 +283,7 @@ fn operation(route: &Route) -> OperationBuilder {
         .operation_id(Some(route.id))
         .summary(Some(route.summary))
         .response(route.answers.0, response("What was asked for", route.answers.1));
-    if route.method == HttpMethod::Get && route.id != "health" {
+    if route.cached {
         let unchanged = ResponseBuilder::new().description("The caller has it already");
         operation = operation.response("304", unchanged);
     }
@@ -275,6 +323,25 @@ fn add<T: JsonSchema>(generator: &mut SchemaGenerator) {
     generator.subschema_for::<T>();
 }
 
+/// Writes each set of names, whose members say what they mean, as an enumeration: generators of clients make a type
+/// of that, and not of a choice between constants.
+fn names(schema: &mut Json) {
+    if let Json::Array(parts) = schema {
+        parts.iter_mut().for_each(names);
+    }
+    let Json::Object(members) = schema else { return };
+    members.values_mut().for_each(names);
+    let Some(Json::Array(choice)) = members.get("oneOf") else { return };
+    let all: Option<Vec<&str>> = choice.iter().map(|one| one.get("const")?.as_str()).collect();
+    let Some(all) = all else { return };
+    let meaning = choice.iter().filter_map(|one| {
+        Some(format!("- `{}`: {}", one["const"].as_str()?, one["description"].as_str()?))
+    });
+    let said = members.get("description").and_then(Json::as_str).unwrap_or_default();
+    let text: Vec<String> = [said.to_owned(), String::new()].into_iter().chain(meaning).collect();
+    *schema = json!({"type": "string", "enum": all, "description": text.join("\n")});
+}
+
 /// The records that routes answer with, each with the records it consists of.
 fn schemas() -> Json {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
@@ -296,6 +363,7 @@ fn schemas() -> Json {
         add(&mut generator);
     }
     let mut schemas = json!(generator.definitions());
+    names(&mut schemas);
     schemas["Document"] = json!({"type": "object"});
     schemas
 }
@@ -324,6 +392,8 @@ pub fn document() -> Json {
         .paths(paths)
         .build();
     let mut document = json!(document);
+    // Wherever the document was read.
+    document["servers"] = json!([{"url": "/", "description": "This host"}]);
     document["components"] = json!({ "schemas": schemas(), "securitySchemes": keys() });
     // Any one of them; the embedded host asks for none.
     document["security"] = json!([{"keyInHeader": []}, {"keyInQuery": []}, {}]);

@@ -1,7 +1,12 @@
 //! The parameters of the routes: named once, for reading them and for the `OpenAPI` document.
 
 use crate::catalog::Filter;
+use crate::catalog::usage::Finding;
 use crate::error::{Error, Result};
+use crate::image::{KINDS, Status};
+use crate::pipeline::changes::Change;
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::http::Uri;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -15,14 +20,22 @@ pub(super) enum Value {
     Flag,
     Count,
     Date,
-    /// publisher:offer:sku:version.
-    Urn,
-    /// publisher:offer:sku, an alias, or gallery/definition.
+    /// The whole name of an image of any kind.
+    Id,
+    /// publisher:offer:sku, an alias, gallery/definition, or the id of a definition.
     Sku,
-    /// May be given several times.
-    Findings,
+    /// One of these names, without case.
+    OneOf(&'static [&'static str]),
+    /// The same; may be given several times.
+    AnyOf(&'static [&'static str]),
     Run,
-    Change,
+}
+
+impl Value {
+    /// Whether a parameter of it may be given several times.
+    fn may_recur(self) -> bool {
+        matches!(self, Self::Texts | Self::AnyOf(_))
+    }
 }
 
 /// A parameter in the query.
@@ -76,6 +89,33 @@ pub(super) fn asked(uri: &Uri) -> String {
     asked
 }
 
+/// Of Azure, and those that containers name: Go's names, as the OCI image specification has it
+/// (`config.md`, `os`), and `unknown`, which `BuildKit` writes on attestations.
+const SYSTEMS: &[&str] = &[
+    "Linux",
+    "Windows",
+    "aix",
+    "android",
+    "darwin",
+    "dragonfly",
+    "freebsd",
+    "illumos",
+    "ios",
+    "js",
+    "netbsd",
+    "openbsd",
+    "plan9",
+    "solaris",
+    "wasip1",
+    "unknown",
+];
+
+/// The same of architectures.
+const ARCHITECTURES: &[&str] = &[
+    "x64", "Arm64", "386", "amd64", "arm", "loong64", "mips", "mips64", "mips64le", "mipsle",
+    "ppc64", "ppc64le", "riscv64", "s390x", "wasm", "unknown",
+];
+
 /// Parameters of `images`.
 pub(super) const LIST: &[Parameter] = &[
     parameter("publisher", Value::Text, "Part of the publisher's name"),
@@ -83,14 +123,18 @@ pub(super) const LIST: &[Parameter] = &[
     parameter("sku", Value::Text, "Part of the SKU's name"),
     parameter("version", Value::Text, "Part of the version"),
     LOCATION,
-    parameter("architecture", Value::Text, "x64 or Arm64"),
-    parameter("os", Value::Text, "Linux or Windows"),
-    parameter("status", Value::Text, "active, scheduled, deprecated or end-of-life"),
     parameter(
-        "kind",
-        Value::Text,
-        "Kind of image: marketplace, gallery-version, container-manifest",
+        "architecture",
+        Value::OneOf(ARCHITECTURES),
+        "Architecture: x64 or Arm64; of a container image, as it names it",
     ),
+    parameter(
+        "os",
+        Value::OneOf(SYSTEMS),
+        "Operating system: Linux or Windows; of a container image, as it names it",
+    ),
+    parameter("status", Value::OneOf(&Status::NAMES), "Where it stands in its life"),
+    parameter("kind", Value::OneOf(&KINDS), "Kind of image"),
     parameter("gallery", Value::Text, "Part of a gallery's name"),
     parameter("definition", Value::Text, "Part of an image definition's name"),
     SUBSCRIPTION,
@@ -99,10 +143,14 @@ pub(super) const LIST: &[Parameter] = &[
     parameter("tag", Value::Text, "Part of a container image's tag"),
     parameter("search", Value::Text, "Words that occur in the names; the best fit comes first"),
     parameter("exact", Value::Flag, "Compare whole names instead of parts"),
-    parameter("id", Value::Text, "One image, by its whole name"),
+    parameter("id", Value::Id, "One image, by its whole name"),
     TOP,
     SKIP,
-    parameter("live", Value::Flag, "Ask Azure now; needs a publisher and takes seconds"),
+    parameter(
+        "live",
+        Value::Flag,
+        "Ask Azure now, for marketplace images; needs a publisher and takes seconds",
+    ),
 ];
 
 /// Parameters of `images/latest`.
@@ -110,7 +158,7 @@ pub(super) const LATEST: &[Parameter] = &[
     parameter(
         "urn",
         Value::Sku,
-        "publisher:offer:sku, an alias such as Ubuntu2404, or GALLERY/DEFINITION",
+        "publisher:offer:sku, an alias such as Ubuntu2404, GALLERY/DEFINITION, or the id of a definition",
     ),
     LOCATION,
     parameter("notDeprecatedBefore", Value::Date, "It must still be deployable on this day"),
@@ -121,22 +169,21 @@ pub(super) const USAGE: &[Parameter] = &[
     SUBSCRIPTION,
     parameter(
         "finding",
-        Value::Findings,
-        "gone, deprecated, end-of-life, scheduled, not-latest, current or unknown; repeated: any",
+        Value::AnyOf(&Finding::NAMES),
+        "How the machine's image stands; repeated: any of them",
     ),
     TOP,
     SKIP,
 ];
 
+/// Parameters of `runs`.
+pub(super) const RUNS: &[Parameter] = &[TOP, SKIP];
+
 /// Parameters of `changes`.
 pub(super) const CHANGES: &[Parameter] = &[
     parameter("run", Value::Run, "The snapshot's run; the current one if left out"),
     parameter("search", Value::Text, "Part of an image's name"),
-    parameter(
-        "change",
-        Value::Change,
-        "added, removed, status, locations, latest, tags, attributes or dates",
-    ),
+    parameter("change", Value::OneOf(&Change::NAMES), "What happened"),
     TOP,
     SKIP,
 ];
@@ -164,6 +211,7 @@ impl Query {
         if text.len() > LONGEST {
             return Err(Error::invalid(format!("the query is longer than {} KiB", LONGEST >> 10)));
         }
+        let mut given: Vec<&str> = Vec::new();
         for (name, value) in url::form_urlencoded::parse(text.as_bytes()) {
             if is_of_the_host(&name) {
                 continue;
@@ -173,6 +221,18 @@ impl Query {
             };
             if value.contains('\0') {
                 return Err(bad(&name, "no name has a NUL"));
+            }
+            // Of two values one would be left out in silence, and callers differ in which.
+            if given.contains(&parameter.name) && !parameter.value.may_recur() {
+                return Err(bad(&name, "it is given twice and takes one value"));
+            }
+            given.push(parameter.name);
+            if let Value::OneOf(names) | Value::AnyOf(names) = parameter.value
+                && !names.iter().any(|known| known.eq_ignore_ascii_case(&value))
+            {
+                let wrong: String = value.chars().take(40).collect();
+                let wrong = wrong.escape_debug();
+                return Err(bad(&name, &format!("'{wrong}' is none of {}", names.join(", "))));
             }
             query.take(parameter.name, value.into_owned())?;
         }
@@ -200,16 +260,15 @@ impl Query {
             "subscription" => filter.subscription = Some(value),
             "finding" => self.findings.push(value),
             "search" => filter.search = Some(value),
-            "exact" => filter.exact = value.parse().map_err(|_| bad("true or false"))?,
-            "live" => self.live = value.parse().map_err(|_| bad("true or false"))?,
+            "exact" => filter.exact = flag(&value).ok_or_else(|| bad("true or false"))?,
+            "live" => self.live = flag(&value).ok_or_else(|| bad("true or false"))?,
             "id" => self.id = Some(value),
             "urn" => self.urn = Some(value),
             "run" => self.run = Some(value),
             "change" => self.change = Some(value),
             "skipToken" => self.skip = Some(value),
             "top" => {
-                let top = value.parse().ok().filter(|top| (1..=LARGEST_PAGE).contains(top));
-                self.top = top.ok_or_else(|| bad("a number from 1 to 1000"))?;
+                self.top = count(&value).ok_or_else(|| bad("a number from 1 to 1000"))?;
             }
             "notDeprecatedBefore" => {
                 let date = date(&value).ok_or_else(|| bad("a date, such as 2027-01-01"))?;
@@ -219,6 +278,27 @@ impl Query {
         }
         Ok(())
     }
+}
+
+/// A parameter in the path, as far as it is text.
+pub(super) type InPath = Result<Path<String>, PathRejection>;
+
+/// The text of a parameter in the path.
+pub(super) fn in_path(given: InPath) -> Result<String> {
+    let no_text =
+        |_| Error::invalid("the path is no text: what it has percent-encoded is no UTF-8");
+    given.map(|Path(text)| text).map_err(no_text)
+}
+
+/// A flag, in any case: what writes a value of Python as text writes `True`.
+fn flag(text: &str) -> Option<bool> {
+    [true, false].into_iter().find(|flag| text.eq_ignore_ascii_case(&flag.to_string()))
+}
+
+/// A number of rows as JSON writes it, without sign or leading zero.
+fn count(text: &str) -> Option<usize> {
+    let plain = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
+    text.parse().ok().filter(|count| plain && (1..=LARGEST_PAGE).contains(count))
 }
 
 fn bad(name: &str, why: &str) -> Error {

@@ -7,15 +7,16 @@ use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH,
     CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    LAST_MODIFIED, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+    LAST_MODIFIED, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{Response, StatusCode};
+use axum::http::{Method, Response, StatusCode};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime, UtcOffset};
+use tower_http::compression::CompressionBody;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 pub(super) const ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
@@ -26,14 +27,40 @@ const ANYONE: HeaderValue = HeaderValue::from_static("*");
 const EXPOSED: HeaderValue =
     HeaderValue::from_static("etag,last-modified,retry-after,x-ms-request-id,x-ms-error-code");
 const READS: HeaderValue = HeaderValue::from_static("GET,HEAD");
+/// Where runs are listed, and started: by another function, which answers before these routes are asked.
+const RUNS: &str = "/api/runs";
+
+/// What a resource can be asked with.
+fn allowed(path: &str) -> &'static str {
+    if path == RUNS { "GET,HEAD,OPTIONS,POST" } else { "GET,HEAD,OPTIONS" }
+}
+
+/// A method that the resource at `path` cannot be asked with.
+pub(super) fn not_allowed(method: &Method, path: &str) -> Response<Body> {
+    let allowed = allowed(path);
+    let text = format!("{path} cannot be asked with {method}, but with {allowed}");
+    let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", &text);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+/// An answer as it leaves: in place of one that the caller's `Accept-Encoding` excludes, words that say so. They
+/// are not encoded, since nothing that the caller takes is left.
+pub(super) fn acceptable(response: Response<CompressionBody<Body>>) -> Response<Body> {
+    if response.status() != StatusCode::NOT_ACCEPTABLE {
+        return response.map(Body::new);
+    }
+    let text = "nothing is left that Accept-Encoding allows: there are gzip, zstd and identity";
+    refusal(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", text)
+}
 
 /// What a browser asks before it asks (the Fetch standard's preflight).
-pub(super) fn methods() -> Response<Body> {
+pub(super) fn methods(path: &str) -> Response<Body> {
     let mut response = bytes(StatusCode::NO_CONTENT, Bytes::new());
     let headers = response.headers_mut();
     headers.remove(CONTENT_TYPE);
     headers.remove(CONTENT_LENGTH);
-    headers.insert(ALLOW, READS);
+    headers.insert(ALLOW, HeaderValue::from_static(allowed(path)));
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, READS);
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, ANYONE);
     headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("3600"));
@@ -56,11 +83,13 @@ fn bytes(status: StatusCode, body: Bytes) -> Response<Body> {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.reserve(12);
+    headers.reserve(13);
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANYONE);
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
     // Names that strangers gave are text, whatever a browser makes of them.
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // Of every answer, a 304 too (RFC 9110 §15.4.5), though only long ones are compressed.
+    headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
     if status != StatusCode::NOT_MODIFIED {
         // Said, so that HEAD says it too.
         headers.insert(CONTENT_LENGTH, length);
@@ -176,7 +205,7 @@ pub(crate) fn without_paths(text: &str) -> String {
 }
 
 /// A refusal, in the shape of Azure's errors.
-pub(super) fn refusal(status: StatusCode, code: &'static str, message: &str) -> Response<Body> {
+pub(crate) fn refusal(status: StatusCode, code: &'static str, message: &str) -> Response<Body> {
     refused(status, code, &error_body(code, message, None))
 }
 

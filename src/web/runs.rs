@@ -1,17 +1,19 @@
 //! `runs`, `runs/{run}` and `health`.
 
-use super::parameters::Query;
+use super::parameters::{InPath, Query, RUNS, in_path};
+use super::token::{Token, next_link, origin};
 use super::{Lookups, reply};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::coverage::{Coverage, Line, Totals};
 use crate::pipeline::read_plan;
 use crate::pipeline::snapshot::{self, Manifest};
 use crate::pipeline::survey::survey;
 use crate::store::{SnapshotFile, Store};
 use crate::work::RunId;
-use axum::extract::{Path, State};
-use axum::http::{StatusCode, Uri};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
+use futures::{StreamExt, TryStreamExt, stream};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -22,11 +24,18 @@ use time::format_description::well_known::Rfc3339;
 /// A catalog whose last run is older than this is not healthy.
 const TOO_OLD: time::Duration = time::Duration::hours(48);
 
-/// Runs.
+/// Manifests that are read at once.
+const READ_AT_ONCE: usize = 16;
+
+/// A page of runs.
 #[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct RunList {
-    /// Newest first.
+    /// The runs, newest first.
     value: Vec<RunReport>,
+    /// Where the next page is, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_link: Option<String>,
 }
 
 /// A run: how far it is, or what it published.
@@ -35,14 +44,18 @@ pub(super) struct RunList {
 pub(crate) struct RunReport {
     /// Its name.
     pub(crate) run: RunId,
-    /// `running`, `complete` or `partial`.
+    /// How far it is.
+    #[schemars(extend("enum" = ["running", "complete", "partial"]))]
     pub(crate) state: &'static str,
     /// When it started.
+    #[schemars(extend("format" = "date-time"))]
     pub(crate) started_at: String,
     /// When its snapshot was written.
+    #[schemars(extend("format" = "date-time"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     published_at: Option<String>,
     /// When what is missing will be given up.
+    #[schemars(extend("format" = "date-time"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     deadline_at: Option<String>,
     /// Work items, while it is running.
@@ -58,6 +71,7 @@ pub(crate) struct RunReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     previous_run: Option<RunId>,
     /// How old the oldest listing of a publisher's offers is that it rests on.
+    #[schemars(extend("format" = "date-time"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     offers_listed_since: Option<String>,
     /// Whether it is the current snapshot.
@@ -85,8 +99,9 @@ pub(super) struct HealthReport {
     healthy: bool,
     /// The current snapshot's run.
     run: Option<RunId>,
-    /// `complete` or `partial`.
+    /// Whether its snapshot lacks anything.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["complete", "partial", null]))]
     state: Option<&'static str>,
     /// How long ago it was published.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,25 +111,29 @@ pub(super) struct HealthReport {
     reason: Option<String>,
 }
 
-pub(super) async fn list(State(lookups): State<Arc<Lookups>>, uri: Uri) -> Response {
+pub(super) async fn list(
+    State(lookups): State<Arc<Lookups>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
     let answer = async {
         let web = lookups.ready().await?;
-        Query::parse(&uri, &[])?;
-        let value = runs(web.app.store.as_ref()).await?;
-        Ok(reply::json(StatusCode::OK, &RunList { value }))
+        let query = Query::parse(&uri, RUNS)?;
+        let token = query.skip.as_ref().map(|text| Token::read(text, &uri)).transpose()?;
+        let before = token.map(|token| token.run);
+        let page = runs(web.app.store.as_ref(), before, query.top).await?;
+        let link = |run| next_link(&uri, &origin(&headers), &Token { run, at: 0 }.write(&uri));
+        let list = RunList { value: page.runs, next_link: page.next.map(link) };
+        Ok(reply::json(StatusCode::OK, &list))
     };
     answer.await.unwrap_or_else(|error: Error| reply::error(&error))
 }
 
-pub(super) async fn show(
-    State(lookups): State<Arc<Lookups>>,
-    Path(run): Path<String>,
-    uri: Uri,
-) -> Response {
+pub(super) async fn show(State(lookups): State<Arc<Lookups>>, run: InPath, uri: Uri) -> Response {
     let answer = async {
         let web = lookups.ready().await?;
         Query::parse(&uri, &[])?;
-        let run: RunId = run.parse()?;
+        let run: RunId = in_path(run)?.parse()?;
         Ok(reply::json(StatusCode::OK, &describe(web.app.store.as_ref(), run).await?))
     };
     answer.await.unwrap_or_else(|error: Error| reply::error(&error))
@@ -149,27 +168,51 @@ fn unhealthy(reason: String) -> HealthReport {
     HealthReport { healthy: false, run: None, state: None, age_seconds: None, reason: Some(reason) }
 }
 
-/// All runs that the store knows, newest first.
-pub(crate) async fn runs(store: &dyn Store) -> Result<Vec<RunReport>> {
+/// A part of the list of runs.
+pub(crate) struct Runs {
+    /// The runs, newest first.
+    pub(crate) runs: Vec<RunReport>,
+    /// The last of them, if there are older ones.
+    next: Option<RunId>,
+}
+
+/// The runs that the store knows, newest first: at most `top` of those before `before`. Nothing else is read.
+pub(crate) async fn runs(store: &dyn Store, before: Option<RunId>, top: usize) -> Result<Runs> {
     let mut names = BTreeSet::new();
     for prefix in ["runs/", "snapshots/"] {
         let level = store.list_level(prefix).await?;
         names.extend(level.iter().filter_map(|name| name.parse::<RunId>().ok()));
     }
     let current = snapshot::current(store).await?.map(|manifest| manifest.run);
-    let mut runs = Vec::new();
-    for run in names.into_iter().rev() {
-        let mut report = match snapshot::manifest(store, run).await? {
-            Some(manifest) => published(&manifest),
-            None => match read_plan(store, run).await {
-                Ok(plan) => running(run, plan.started_at),
-                Err(_) => continue,
-            },
-        };
-        report.current = Some(Some(run) == current);
-        runs.push(report);
+    let older = |run: &RunId| before.is_none_or(|before| *run < before);
+    let mut names = names.into_iter().rev().filter(older).peekable();
+    let mut runs: Vec<RunReport> = Vec::new();
+    while runs.len() < top && names.peek().is_some() {
+        let part: Vec<RunId> = names.by_ref().take(top - runs.len()).collect();
+        let read = stream::iter(part).map(|run| report(store, run, current));
+        let read: Vec<Option<RunReport>> = read.buffered(READ_AT_ONCE).try_collect().await?;
+        runs.extend(read.into_iter().flatten());
     }
-    Ok(runs)
+    let next = names.peek().and(runs.last()).map(|report| report.run);
+    Ok(Runs { runs, next })
+}
+
+/// One line of the list; none for what is no run: its plan is not written yet, or no longer there.
+async fn report(
+    store: &dyn Store,
+    run: RunId,
+    current: Option<RunId>,
+) -> Result<Option<RunReport>> {
+    let mut report = match snapshot::manifest(store, run).await? {
+        Some(manifest) => published(&manifest),
+        None => match read_plan(store, run).await {
+            Ok(plan) => running(run, plan.started_at),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        },
+    };
+    report.current = Some(Some(run) == current);
+    Ok(Some(report))
 }
 
 fn text(at: OffsetDateTime) -> String {

@@ -1,6 +1,7 @@
-//! The tokens of next pages: which snapshot, which list of it, and where its next part begins.
+//! The tokens of next pages: which list, and where its next part begins.
 //!
-//! A list that was begun in one snapshot is ended in it, for as long as that snapshot is kept.
+//! A list that was begun in one snapshot is ended in it, for as long as that snapshot is kept. A token holds a sum
+//! of itself: one that was cut or changed on its way would leave rows out in silence.
 
 use super::parameters::is_of_the_host;
 use crate::error::{Error, Result};
@@ -13,9 +14,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use ulid::Ulid;
 
-/// The first byte of every token of this form.
-const VERSION: u8 = 1;
-const BYTES: usize = 1 + 16 + 4 + 4;
+/// The first byte of a token that names a place by its number.
+const NUMBERED: u8 = 2;
+/// The first byte of one that names the row it goes on behind.
+const BEHIND: u8 = 3;
 
 /// Where a list goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,32 +31,79 @@ pub struct Token {
 impl Token {
     /// The token as text; it belongs to the list that `uri` asks for.
     pub fn write(self, uri: &Uri) -> String {
-        let mut bytes = vec![VERSION];
-        bytes.extend(self.run.0.to_bytes());
-        bytes.extend(self.at.to_be_bytes());
-        bytes.extend(list(uri));
-        URL_SAFE_NO_PAD.encode(bytes)
+        let mut place = self.run.0.to_bytes().to_vec();
+        place.extend(self.at.to_be_bytes());
+        seal(NUMBERED, &place, uri)
     }
 
     /// Reads a token of the list that `uri` asks for.
     pub fn read(text: &str, uri: &Uri) -> Result<Self> {
-        let bad = |why: &str| {
-            Error::invalid(format!("parameter 'skipToken': {why}")).with_target("skipToken")
-        };
-        let bytes = URL_SAFE_NO_PAD.decode(text).unwrap_or_default();
-        let bytes: [u8; BYTES] = bytes.try_into().map_err(|_| bad("no token of a nextLink"))?;
-        if bytes[0] != VERSION {
-            return Err(bad("a token of another azimg; begin the list anew"));
-        }
-        if bytes[21..] != list(uri) {
-            return Err(bad("it belongs to another list; follow nextLink as it is"));
-        }
-        let mut run = [0; 16];
-        run.copy_from_slice(&bytes[1..17]);
-        let mut at = [0; 4];
-        at.copy_from_slice(&bytes[17..21]);
-        Ok(Self { run: RunId(Ulid::from_bytes(run)), at: u32::from_be_bytes(at) })
+        let place = open(NUMBERED, text, uri)?;
+        let (run, at) = place.split_first_chunk::<16>().ok_or_else(|| bad(ANOTHER))?;
+        let at: [u8; 4] = at.try_into().map_err(|_| bad(ANOTHER))?;
+        Ok(Self { run: RunId(Ulid::from_bytes(*run)), at: u32::from_be_bytes(at) })
     }
+}
+
+/// Where a list goes on that no snapshot holds: it may have to be made anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Behind {
+    /// The list.
+    pub list: Ulid,
+    /// The id of its last row that was given.
+    pub id: String,
+}
+
+impl Behind {
+    /// The token as text; it belongs to the list that `uri` asks for.
+    pub fn write(&self, uri: &Uri) -> String {
+        let mut place = self.list.to_bytes().to_vec();
+        place.extend(self.id.as_bytes());
+        seal(BEHIND, &place, uri)
+    }
+
+    /// Reads a token of the list that `uri` asks for.
+    pub fn read(text: &str, uri: &Uri) -> Result<Self> {
+        let place = open(BEHIND, text, uri)?;
+        let (list, id) = place.split_first_chunk::<16>().ok_or_else(|| bad(ANOTHER))?;
+        let id = String::from_utf8(id.to_vec()).map_err(|_| bad(ANOTHER))?;
+        Ok(Self { list: Ulid::from_bytes(*list), id })
+    }
+}
+
+const CHANGED: &str = "it was cut or changed, or is of another azimg; follow nextLink as it is, or begin the list anew";
+const ANOTHER: &str = "it belongs to another list; follow nextLink as it is";
+
+fn bad(why: &str) -> Error {
+    Error::invalid(format!("parameter 'skipToken': {why}")).with_target("skipToken")
+}
+
+/// The text of a token: its form, the place, the list that it belongs to, and the sum of all that.
+fn seal(form: u8, place: &[u8], uri: &Uri) -> String {
+    let mut bytes = vec![form];
+    bytes.extend(place);
+    bytes.extend(list(uri));
+    bytes.extend(first(&Sha256::digest(&bytes)));
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The place that a token of this form names in the list that `uri` asks for.
+fn open(form: u8, text: &str, uri: &Uri) -> Result<Vec<u8>> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad(CHANGED))?;
+    let (bytes, sum) = bytes.split_last_chunk::<4>().ok_or_else(|| bad(CHANGED))?;
+    if *sum != first(&Sha256::digest(bytes)) {
+        return Err(bad(CHANGED));
+    }
+    let (bytes, named) = bytes.split_last_chunk::<4>().ok_or_else(|| bad(CHANGED))?;
+    match bytes.split_first() {
+        Some((known, place)) if *known == form && *named == list(uri) => Ok(place.to_vec()),
+        _ => Err(bad(ANOTHER)),
+    }
+}
+
+/// Enough of a digest to tell lists and tokens apart; nobody gains anything by making one up.
+fn first(digest: &[u8]) -> [u8; 4] {
+    digest.first_chunk().copied().unwrap_or_default()
 }
 
 /// What tells lists apart: path and query, without the page.
@@ -67,8 +116,7 @@ fn list(uri: &Uri) -> [u8; 4] {
         hash.update([0]);
         hash.update(value.as_bytes());
     }
-    let digest = hash.finalize();
-    [digest[0], digest[1], digest[2], digest[3]]
+    first(&hash.finalize())
 }
 
 type Pair<'a> = (std::borrow::Cow<'a, str>, std::borrow::Cow<'a, str>);
@@ -82,7 +130,11 @@ fn kept(uri: &Uri) -> impl Iterator<Item = Pair<'_>> {
 
 /// This host as the caller sees it, with its scheme.
 pub(super) fn origin(headers: &HeaderMap) -> String {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    // Each proxy adds its own; the first is what the caller sees.
+    let text = |name: &str| {
+        let value = headers.get(name)?.to_str().ok()?;
+        value.split(',').next().map(str::trim)
+    };
     let plain = |host: &&str| {
         host.bytes()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b':' | b'-' | b'[' | b']'))
@@ -100,10 +152,10 @@ pub(super) fn origin(headers: &HeaderMap) -> String {
 }
 
 /// The address of the next page.
-pub(super) fn next_link(uri: &Uri, origin: &str, token: Token) -> String {
+pub(super) fn next_link(uri: &Uri, origin: &str, token: &str) -> String {
     let query = url::form_urlencoded::Serializer::new(String::new())
         .extend_pairs(kept(uri))
-        .append_pair("skipToken", &token.write(uri))
+        .append_pair("skipToken", token)
         .finish();
     format!("{origin}{}?{query}", uri.path())
 }

@@ -81,7 +81,7 @@ pub(super) async fn list(
         let mut value = json!({ "value": page });
         if let Some((at, _)) = rows.next() {
             let token = Token { run: list.name, at: u32::try_from(at).unwrap_or(u32::MAX) };
-            value["nextLink"] = next_link(&uri, &origin(&headers), token).into();
+            value["nextLink"] = next_link(&uri, &origin(&headers), &token.write(&uri)).into();
         }
         Ok(reply::json(StatusCode::OK, &value))
     };

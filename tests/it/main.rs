@@ -29,10 +29,12 @@ mod graph;
 mod handler;
 mod harness;
 mod hostile;
+mod http;
 mod incremental;
 mod infrastructure;
 mod inventory;
 mod odd_members;
+mod openapi;
 mod operating;
 mod operations;
 mod pacing;
@@ -77,10 +79,12 @@ fn main() -> ExitCode {
         graph::TESTS,
         handler::TESTS,
         hostile::TESTS,
+        http::TESTS,
         incremental::TESTS,
         infrastructure::TESTS,
         inventory::TESTS,
         odd_members::TESTS,
+        openapi::TESTS,
         operating::TESTS,
         operations::TESTS,
         pacing::TESTS,

@@ -51,7 +51,7 @@ async fn next(store: &Arc<dyn Store>, number: i64, previous: Option<RunId>) -> M
 }
 
 /// Lookups over TCP on a store, looking for a newer snapshot at every moment.
-async fn serve(store: &Arc<dyn Store>) -> String {
+pub async fn serve(store: &Arc<dyn Store>) -> String {
     let sim = Sim::new(generate(Scale::Small, 1), Conditions::default());
     let wire = Direct { sim, latency: Duration::ZERO, random: None };
     let mut app: App = app(Arc::new(wire), Arc::clone(store), "http://127.0.0.1:1/");

@@ -24,11 +24,11 @@ pub struct RetirePlan {
     pub plan: String,
     /// When it was made.
     #[serde(with = "time::serde::rfc3339")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub made_at: OffsetDateTime,
     /// It must not be applied after this.
     #[serde(with = "time::serde::rfc3339")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub expires_at: OffsetDateTime,
     /// What was asked for.
     pub rules: Rules,

@@ -42,11 +42,11 @@ pub struct PurgePlan {
     pub login_server: String,
     /// When it was made.
     #[serde(with = "time::serde::rfc3339")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub made_at: OffsetDateTime,
     /// It must not be applied after this.
     #[serde(with = "time::serde::rfc3339")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub expires_at: OffsetDateTime,
     /// The run of the catalog that told what manifests hold; none when the registry told all of it.
     pub catalog_run: Option<String>,

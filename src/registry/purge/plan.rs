@@ -71,7 +71,7 @@ pub struct Deletion {
     pub tags: Vec<String>,
     /// When it, or one of its tags, was last changed as the plan saw it, by the registry's clock.
     #[serde(with = "time::serde::rfc3339::option", default)]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub changed_at: Option<OffsetDateTime>,
     /// Why it goes.
     pub reason: String,
@@ -89,7 +89,7 @@ pub struct Untagging {
     pub digest: String,
     /// When it was last moved as the plan saw it, by the registry's clock.
     #[serde(with = "time::serde::rfc3339::option", default)]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub changed_at: Option<OffsetDateTime>,
     /// Why it goes.
     pub reason: String,

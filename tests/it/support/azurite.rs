@@ -13,13 +13,7 @@ const VERSION: &str = "3.35.0";
 
 /// Fetches it, where it is not there yet.
 pub fn install() -> Result<PathBuf, String> {
-    let says = format!("from npm: azurite@{VERSION}");
-    needs::once("azurite", VERSION, &says, |folder| {
-        let mut npm = Command::new("npm");
-        npm.args(["install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"]);
-        npm.arg(folder).arg(format!("azurite@{VERSION}"));
-        needs::step(&mut npm, "it needs npm, of Node.js 20 or later")
-    })
+    needs::npm("azurite", &[&format!("azurite@{VERSION}")])
 }
 
 /// A running Azurite; stopped when dropped.

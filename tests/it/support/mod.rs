@@ -11,6 +11,7 @@ pub mod oci;
 pub mod python;
 pub mod replay;
 pub mod runs;
+pub mod schema;
 pub mod secrets;
 pub mod steps;
 pub mod storage;

@@ -18,11 +18,15 @@ pub enum Need {
     Readers,
     Spark,
     Schemathesis,
+    Clients,
     Checkov,
     Faketime,
     Operations,
     Recordings,
 }
+
+/// What generates clients for TypeScript, and what compiles them.
+const CLIENTS: &[&str] = &["openapi-typescript@7.13.0", "typescript@5.9.3"];
 
 /// How to run what was left out.
 pub const HOW: &str = "  AZIMG_PEERS=1 cargo test                 runs them against the real parts, which it fetches into .cache first
@@ -30,13 +34,14 @@ pub const HOW: &str = "  AZIMG_PEERS=1 cargo test                 runs them agai
   AZIMG_RECORDINGS=DIR cargo test          replays recorded traffic";
 
 impl Need {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Azurite,
         Self::Registry,
         Self::Azure,
         Self::Readers,
         Self::Spark,
         Self::Schemathesis,
+        Self::Clients,
         Self::Checkov,
         Self::Faketime,
         Self::Operations,
@@ -52,6 +57,7 @@ impl Need {
             Self::Readers => "readers",
             Self::Spark => "spark",
             Self::Schemathesis => "schemathesis",
+            Self::Clients => "clients",
             Self::Checkov => "checkov",
             Self::Faketime => "faketime",
             Self::Operations => "operations",
@@ -69,6 +75,7 @@ impl Need {
             }
             Self::Spark => "Spark, which needs a Java runtime",
             Self::Schemathesis => "a fuzzer of HTTP APIs",
+            Self::Clients => "what generates clients of HTTP APIs, for Python and TypeScript",
             Self::Checkov => "what reads and checks Bicep",
             Self::Faketime => "clocks that are wrong",
             Self::Operations => "the commands of docs/operations.md, with a build of their own",
@@ -90,6 +97,7 @@ impl Need {
             Self::Readers => debian::install().and_then(|_| python::readers()),
             Self::Spark => python::spark(),
             Self::Schemathesis => python::schemathesis(),
+            Self::Clients => python::clients().and_then(|_| npm("clients", CLIENTS)),
             Self::Checkov => python::infrastructure(),
             Self::Operations => programs(&["bash", "curl", "jq", "npm", "tar"]),
             Self::Recordings => {
@@ -200,6 +208,17 @@ pub fn step(command: &mut Command, hint: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{name}: {}: {}; {hint}", output.status, String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Packages of npm, in the folder `name` of the cache.
+pub fn npm(name: &str, packages: &[&str]) -> Result<PathBuf, String> {
+    let wanted = packages.join(" ");
+    once(name, &wanted, &format!("from npm: {wanted}"), |folder| {
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"]);
+        npm.arg(folder).args(packages);
+        step(&mut npm, "it needs npm, of Node.js 20 or later")
+    })
 }
 
 /// Fails unless these programs are there.

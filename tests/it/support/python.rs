@@ -35,6 +35,9 @@ const READERS: &[&str] = &[
 /// What tests HTTP APIs by their `OpenAPI` document.
 const SCHEMATHESIS: &[&str] = &["schemathesis==4.32.5"];
 
+/// What generates clients by such a document; it comes with what these stand on.
+const CLIENTS: &[&str] = &["openapi-python-client==0.29.1"];
+
 /// What reads and checks Bicep.
 const INFRASTRUCTURE: &[&str] =
     &["checkov==3.3.30", "tree-sitter==0.26.1", "tree-sitter-bicep==1.1.0"];
@@ -74,6 +77,11 @@ pub fn readers() -> Folder {
 /// The folder of the executables that ask an HTTP API all sorts of things.
 pub fn schemathesis() -> Folder {
     environment("python-schemathesis", SCHEMATHESIS)
+}
+
+/// The folder of the executables that generate clients of an HTTP API.
+pub fn clients() -> Folder {
+    environment("python-clients", CLIENTS)
 }
 
 /// The folder of the executables of Spark.

@@ -1,0 +1,128 @@
+//! `images?live=true`: images as Azure lists them at this moment, page by page.
+//!
+//! The first page asks Azure. The whole answer is kept for a while, so that those who began the list can end it. A page
+//! that comes later, or to another instance, asks Azure anew and goes on behind the last image of the page before: in
+//! the table's order, so that no image is left out or given twice that was there all the time.
+
+use super::parameters::Query;
+use super::token::{Behind, next_link, origin};
+use super::{Web, reply};
+use crate::catalog::live;
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::marketplace::MarketplaceImage;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::Response;
+use serde_json::json;
+use std::cmp::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use time::OffsetDateTime;
+use tokio::sync::Semaphore;
+use ulid::Ulid;
+
+/// Live lookups that one process does at once: each may take a minute of the quota's share.
+const AT_ONCE: usize = 2;
+/// The platform cuts a caller off after 230 s.
+const WITHIN: Duration = Duration::from_secs(200);
+/// Answers of Azure that are kept for their next pages: so many, for so long, and rows of all of them.
+const KEPT: usize = 4;
+const KEPT_FOR: Duration = Duration::from_mins(5);
+const KEPT_ROWS: usize = 20_000;
+
+/// What Azure answered to one question, in the table's order.
+struct Answer {
+    name: Ulid,
+    at: Instant,
+    rows: Vec<MarketplaceImage>,
+}
+
+/// The live lookups of a process.
+pub(super) struct Live {
+    turns: Semaphore,
+    /// The newest last.
+    kept: Mutex<Vec<Arc<Answer>>>,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self { turns: Semaphore::new(AT_ONCE), kept: Mutex::default() }
+    }
+}
+
+impl Live {
+    fn kept(&self) -> MutexGuard<'_, Vec<Arc<Answer>>> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|answer| answer.at.elapsed() < KEPT_FOR);
+        kept
+    }
+
+    fn find(&self, name: Ulid) -> Option<Arc<Answer>> {
+        self.kept().iter().find(|answer| answer.name == name).cloned()
+    }
+
+    /// Keeps an answer whose end was not given yet; an answer that is too large is not kept.
+    fn keep(&self, answer: &Arc<Answer>) {
+        let mut kept = self.kept();
+        kept.retain(|other| other.name != answer.name);
+        kept.push(Arc::clone(answer));
+        let is_much = |kept: &[Arc<Answer>]| {
+            let rows: usize = kept.iter().map(|answer| answer.rows.len()).sum();
+            kept.len() > KEPT || rows > KEPT_ROWS
+        };
+        while is_much(kept.as_slice()) {
+            kept.remove(0);
+        }
+    }
+
+    fn forget(&self, name: Ulid) {
+        self.kept().retain(|answer| answer.name != name);
+    }
+
+    async fn ask(&self, web: &Web, query: &Query) -> Result<Arc<Answer>> {
+        let busy = || {
+            Error::new(ErrorKind::Throttled, "another live lookup is under way here")
+                .with_retry_after(Some(Duration::from_secs(10)))
+        };
+        let _turn = self.turns.try_acquire().map_err(|_| busy())?;
+        let now = OffsetDateTime::now_utc();
+        let asked = live::images(&web.app.sources, &web.app.settings.request, &query.filter, now);
+        let late = |_| {
+            Error::transient("it takes longer than a caller waits: name a location, or an offer")
+        };
+        let mut rows = tokio::time::timeout(WITHIN, asked).await.map_err(late)??;
+        if let Some(id) = &query.id {
+            rows.retain(|row| row.id.eq_ignore_ascii_case(id));
+        }
+        rows.sort_by(MarketplaceImage::compare);
+        Ok(Arc::new(Answer { name: Ulid::generate(), at: Instant::now(), rows }))
+    }
+}
+
+pub(super) async fn list(
+    web: &Web,
+    query: &Query,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Response> {
+    let token = query.skip.as_ref().map(|text| Behind::read(text, uri)).transpose()?;
+    let answer = match token.as_ref().and_then(|token| web.live.find(token.list)) {
+        Some(answer) => answer,
+        None => web.live.ask(web, query).await?,
+    };
+    let from = token.map_or(0, |token| {
+        let was_given = |row: &MarketplaceImage| row.compare_id(&token.id) != Ordering::Greater;
+        answer.rows.partition_point(was_given)
+    });
+    let rest = answer.rows.get(from..).unwrap_or_default();
+    let page = rest.get(..query.top).unwrap_or(rest);
+    let mut value = json!({ "value": page });
+    match page.last() {
+        Some(last) if page.len() < rest.len() => {
+            let token = Behind { list: answer.name, id: last.id.clone() };
+            value["nextLink"] = next_link(uri, &origin(headers), &token.write(uri)).into();
+            web.live.keep(&answer);
+        }
+        _ => web.live.forget(answer.name),
+    }
+    Ok(reply::json(StatusCode::OK, &value))
+}

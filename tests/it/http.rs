@@ -1,0 +1,576 @@
+//! The HTTP API as clients meet it: methods, headers, errors, pages.
+
+use crate::support::fleet::{Direct, app};
+use crate::support::steps::{Around, Stepped};
+use crate::support::{Azure, json, threads};
+use crate::tests;
+use crate::web::Host;
+use async_trait::async_trait;
+use axum::body::Body;
+use axum::http::Request;
+use azimg::handler::{Handler, Later, Ready};
+use azimg::pipeline::coverage::Totals;
+use azimg::pipeline::snapshot::{Completeness, Current, Manifest};
+use azimg::sim::{Conditions, Scale, Sim, generate};
+use azimg::store::memory::MemoryStore;
+use azimg::store::{Key, SnapshotFile, Store};
+use azimg::work::RunId;
+use reqwest::{Client, Method, Response};
+use serde_json::{Value, json as value};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use time::OffsetDateTime;
+use tower::ServiceExt;
+
+tests![
+    a_live_list_is_given_to_its_end_by_any_host,
+    a_live_list_refuses_what_a_listing_cannot_tell,
+    runs_come_in_pages_and_only_those_of_a_page_are_read,
+    head_and_304_have_the_headers_of_get,
+    what_is_allowed_is_said_where_it_is_asked_for_and_is_true,
+    what_starts_a_run_answers_with_its_headers_behind_both_hosts,
+    the_handler_answers_json_whatever_it_is_asked,
+    every_error_is_json_with_a_code,
+    what_no_coding_is_left_for_is_refused_in_words,
+    parameters_that_cannot_be_meant_are_refused_by_name,
+    a_token_that_was_cut_or_changed_is_refused,
+    a_next_link_names_the_host_that_the_caller_sees,
+];
+
+/// A client that shows answers as they come.
+fn client() -> Client {
+    Client::builder().no_gzip().build().unwrap()
+}
+
+async fn parsed(answer: Response) -> Value {
+    let body = answer.bytes().await.unwrap();
+    serde_json::from_slice(&body).unwrap_or_else(|e| panic!("{e}: {body:?}"))
+}
+
+async fn get(client: &Client, url: &str) -> (u16, Value) {
+    let answer = client.get(url).send().await.unwrap();
+    (answer.status().as_u16(), parsed(answer).await)
+}
+
+/// A host whose catalog was crawled.
+fn stage(seed: u64) -> (Azure, tempfile::TempDir, Host) {
+    let azure = Azure::start(generate(Scale::Small, seed));
+    let folder = tempfile::tempdir().unwrap();
+    json(&mut azure.azimg(&["crawl", "--store", folder.path().to_str().unwrap(), "-o", "json"]));
+    let host = Host::start(&azure, folder.path());
+    (azure, folder, host)
+}
+
+/// The ids of a list, from the page at `url` on; each page has `top` of them, but the last.
+async fn ids(client: &Client, url: String, top: usize) -> Vec<String> {
+    let (mut ids, mut next) = (Vec::new(), Some(url));
+    while let Some(url) = next {
+        let (status, page) = get(client, &url).await;
+        assert_eq!(status, 200, "{url}: {page}");
+        let rows = page["value"].as_array().unwrap();
+        next = page["nextLink"].as_str().map(str::to_owned);
+        assert!(rows.len() == top || (rows.len() < top && next.is_none()), "{url}");
+        ids.extend(rows.iter().map(|row| row["id"].as_str().unwrap().to_owned()));
+    }
+    ids
+}
+
+fn a_live_list_is_given_to_its_end_by_any_host() {
+    let azure = Azure::start(generate(Scale::Small, 91));
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let hosts = folders.each_ref().map(|folder| Host::start(&azure, folder.path()));
+    // One that has more than a page.
+    let arguments = ["images", "list", "--live", "--publisher", "debian", "--location", "eastus"];
+    let all = json(&mut azure.azimg(&[&arguments[..], &["-o", "json"]].concat()));
+    let all: Vec<String> =
+        all.as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect();
+    assert!(all.len() > 250, "{} are too few to try it", all.len());
+    threads(async {
+        let client = client();
+        let query = "images?live=true&publisher=debian&location=eastus";
+        let url = format!("{}/{query}", hosts[0].address);
+        assert_eq!(ids(&client, url.clone(), 100).await, all);
+        assert_eq!(ids(&client, format!("{url}&top=83"), 83).await, all);
+        // Whoever has the whole answer gives the rest of it without asking; whoever has not asks, and goes on.
+        let asked = || azure.sim.stats.to_json()["operations"].to_string();
+        let (_, page) = get(&client, &format!("{url}&top=60")).await;
+        let link = page["nextLink"].as_str().unwrap();
+        let before = asked();
+        let (_, second) = get(&client, link).await;
+        assert_eq!(asked(), before);
+        let link = second["nextLink"].as_str().unwrap();
+        let elsewhere = link.replace(&hosts[0].address, &hosts[1].address);
+        assert_ne!(elsewhere, link);
+        assert_eq!(ids(&client, elsewhere, 60).await, all[120..]);
+        assert_ne!(asked(), before);
+        // What has been given whole is not kept.
+        assert_eq!(ids(&client, link.to_owned(), 60).await, all[120..]);
+        let before = asked();
+        assert_eq!(ids(&client, link.to_owned(), 60).await, all[120..]);
+        assert_ne!(asked(), before);
+    });
+}
+
+fn a_live_list_refuses_what_a_listing_cannot_tell() {
+    let (_azure, _folder, host) = stage(92);
+    threads(async {
+        let client = client();
+        let live = format!("{}/images?live=true", host.address);
+        for (query, target) in [
+            ("", "publisher".into()),
+            ("&publisher=debian&os=Linux", "os".into()),
+            ("&publisher=debian&kind=gallery-version", Value::Null),
+            ("&publisher=debian&gallery=prod", Value::Null),
+        ] {
+            let (status, refused) = get(&client, &format!("{live}{query}")).await;
+            assert_eq!((status, &refused["error"]["target"]), (400, &target), "{query}");
+        }
+        let (_, one) = get(&client, &format!("{live}&publisher=debian&top=1")).await;
+        let id = one["value"][0]["id"].as_str().unwrap();
+        let (_, found) = get(&client, &format!("{live}&publisher=debian&id={id}")).await;
+        assert_eq!(found["value"].as_array().unwrap().len(), 1);
+        assert_eq!(found["value"][0]["id"], id);
+        // A place in a snapshot's list is none in a live one, and the other way round.
+        let (_, stored) =
+            get(&client, &format!("{}/images?publisher=debian&top=1", host.address)).await;
+        for (link, from, to) in [
+            (&one["nextLink"], "live=true", "live=false"),
+            (&stored["nextLink"], "publisher=", "live=true&publisher="),
+        ] {
+            let link = link.as_str().unwrap();
+            assert_eq!(get(&client, link).await.0, 200);
+            let (status, refused) = get(&client, &link.replace(from, to)).await;
+            assert_eq!((status, &refused["error"]["target"]), (400, &"skipToken".into()));
+        }
+    });
+}
+
+/// Counts what is read at once, and of which manifests.
+#[derive(Debug, Default)]
+struct Counting {
+    now: AtomicUsize,
+    most: AtomicUsize,
+    read: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl Around for &'static Counting {
+    async fn before(&self, name: &str) -> azimg::error::Result<usize> {
+        let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(now, Ordering::SeqCst);
+        if name.ends_with("manifest.json") {
+            self.read.lock().unwrap().push(name.to_owned());
+        }
+        // Whoever else would read now does.
+        for _ in 0..64 {
+            tokio::task::yield_now().await;
+        }
+        Ok(0)
+    }
+
+    async fn after(&self, _step: usize) -> azimg::error::Result<()> {
+        self.now.fetch_sub(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+/// The runs of a store: the oldest first.
+async fn publish_many(store: &dyn Store, count: i64) -> Vec<RunId> {
+    let at = |n: i64| OffsetDateTime::from_unix_timestamp(1_795_000_000 + n * 3_600).unwrap();
+    let runs: Vec<RunId> = (0..count).map(|n| RunId::after(None, at(n), &n.to_string())).collect();
+    for (run, n) in runs.iter().zip(0..) {
+        let manifest = Manifest {
+            schema_version: azimg::pipeline::snapshot::SCHEMA_VERSION,
+            run: *run,
+            started_at: at(n),
+            published_at: at(n),
+            state: Completeness::Complete,
+            coverage: Totals::default(),
+            previous_run: None,
+            files: Vec::new(),
+        };
+        let bytes = serde_json::to_vec(&manifest).unwrap();
+        let key = Key::Snapshot(*run, SnapshotFile::Manifest);
+        assert!(store.create(&key, bytes.into()).await.unwrap());
+    }
+    let run = *runs.last().unwrap();
+    let manifest = Key::Snapshot(run, SnapshotFile::Manifest).to_string();
+    let current = serde_json::to_vec(&Current { run, manifest, published_at: at(count) }).unwrap();
+    assert!(store.create(&Key::Current, current.into()).await.unwrap());
+    // What was begun and is no run is none in the list either: a page is filled from behind it.
+    for name in [runs[runs.len() - 2], runs[3]] {
+        let key = Key::Snapshot(name, SnapshotFile::Manifest).to_string();
+        store.delete(&key).await.unwrap();
+        let rest = Key::Snapshot(name, SnapshotFile::Coverage);
+        assert!(store.create(&rest, "{}".into()).await.unwrap());
+    }
+    let is_left = |(at, _): &(usize, RunId)| *at != runs.len() - 2 && *at != 3;
+    runs.iter().copied().enumerate().filter(is_left).map(|(_, run)| run).collect()
+}
+
+fn runs_come_in_pages_and_only_those_of_a_page_are_read() {
+    threads(async {
+        let memory: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let mut runs = publish_many(memory.as_ref(), 150).await;
+        runs.reverse();
+        let counting: &'static Counting = Box::leak(Box::default());
+        let store: Arc<dyn Store> = Arc::new(Stepped { inner: memory, around: counting });
+        let address = crate::snapshots::serve(&store).await;
+        let client = client();
+        let mut found: Vec<RunId> = Vec::new();
+        let mut next = Some(format!("{address}/runs?top=40"));
+        while let Some(url) = next {
+            counting.read.lock().unwrap().clear();
+            let (status, page) = get(&client, &url).await;
+            assert_eq!(status, 200, "{page}");
+            let rows = page["value"].as_array().unwrap();
+            found.extend(
+                rows.iter().map(|row| row["run"].as_str().unwrap().parse::<RunId>().unwrap()),
+            );
+            next = page["nextLink"].as_str().map(str::to_owned);
+            assert!(rows.len() == 40 || next.is_none());
+            // Those of the page, what is no run among them, and the current one.
+            let read = counting.read.lock().unwrap().len();
+            assert!(read <= rows.len() + 3, "{read} for {}", rows.len());
+        }
+        assert_eq!(found, runs);
+        let most = counting.most.load(Ordering::SeqCst);
+        assert!((2..=16).contains(&most), "{most} at once");
+        let (_, whole) = get(&client, &format!("{address}/runs?top=1000")).await;
+        assert_eq!(whole["value"].as_array().unwrap().len(), runs.len());
+        assert!(whole.get("nextLink").is_none());
+        let (_, first) = get(&client, &format!("{address}/runs")).await;
+        assert_eq!(first["value"].as_array().unwrap().len(), 100);
+        for query in ["top=0", "top=x", "skipToken=x", "colour=red"] {
+            assert_eq!(get(&client, &format!("{address}/runs?{query}")).await.0, 400, "{query}");
+        }
+    });
+}
+
+/// The headers of an answer, without those that are another each time.
+fn headers(answer: &Response) -> BTreeMap<String, String> {
+    let text = |value: &reqwest::header::HeaderValue| value.to_str().unwrap().to_owned();
+    let all = answer.headers().iter().map(|(name, value)| (name.to_string(), text(value)));
+    all.filter(|(name, _)| name != "date" && name != "x-ms-request-id").collect()
+}
+
+fn head_and_304_have_the_headers_of_get() {
+    let (_azure, _folder, host) = stage(93);
+    threads(async {
+        let client = client();
+        for path in
+            ["images?top=3", "images/latest?urn=Ubuntu2404", "runs", "openapi.json", "nothing"]
+        {
+            for coding in ["gzip", "zstd", "identity"] {
+                let url = format!("{}/{path}", host.address);
+                let ask = |method| client.request(method, &url).header("accept-encoding", coding);
+                let whole = ask(Method::GET).send().await.unwrap();
+                let head = ask(Method::HEAD).send().await.unwrap();
+                assert_eq!(head.status(), whole.status());
+                let (mut expected, found) = (headers(&whole), headers(&head));
+                // How it travels is of the answer that travels.
+                expected.remove("transfer-encoding");
+                assert_eq!(found, expected, "{path} {coding}");
+                assert_eq!(found["vary"], "accept-encoding");
+                let packed = found.contains_key("content-encoding");
+                assert_ne!(packed, found.contains_key("content-length"), "{path} {coding}");
+                assert!(head.bytes().await.unwrap().is_empty());
+                let Some(tag) = whole.headers().get("etag") else { continue };
+                let known = ask(Method::GET).header("if-none-match", tag).send().await.unwrap();
+                assert_eq!(known.status(), 304);
+                let known = headers(&known);
+                for name in ["etag", "vary", "cache-control", "last-modified"] {
+                    assert_eq!(known.get(name), expected.get(name), "{path} {name}");
+                }
+            }
+        }
+    });
+}
+
+fn what_is_allowed_is_said_where_it_is_asked_for_and_is_true() {
+    let (_azure, folder, host) = stage(94);
+    let run = crate::support::read_json(&folder.path().join("current.json"));
+    let run = run["run"].as_str().unwrap();
+    threads(async {
+        let client = client();
+        let one = format!("runs/{run}");
+        for path in ["images", "images/aliases", "changes", "runs", &one, "health", "openapi.json"]
+        {
+            let url = format!("{}/{path}", host.address);
+            let ask = |method| client.request(method, &url).send();
+            let allowed = |answer: &Response| {
+                let text = answer.headers().get("allow")?.to_str().unwrap();
+                Some(text.split(',').map(str::to_owned).collect::<BTreeSet<_>>())
+            };
+            let said = allowed(&ask(Method::OPTIONS).await.unwrap()).unwrap();
+            for method in ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"] {
+                let answer = ask(method.parse().unwrap()).await.unwrap();
+                let status = answer.status();
+                assert_eq!(status == 405, !said.contains(method), "{method} {path}: {status}");
+                match method {
+                    "OPTIONS" => assert_eq!(allowed(&answer), Some(said.clone())),
+                    _ if status == 405 => {
+                        assert_eq!(allowed(&answer), Some(said.clone()), "{method} {path}");
+                        assert_eq!(answer.headers()["x-ms-error-code"], "MethodNotAllowed");
+                    }
+                    _ => assert_eq!(allowed(&answer), None, "{method} {path}"),
+                }
+            }
+            let nowhere = format!("{}/nowhere", host.address);
+            let answer = client.request(Method::OPTIONS, nowhere).send().await.unwrap();
+            assert_eq!((answer.status().as_u16(), allowed(&answer)), (404, None));
+        }
+    });
+}
+
+/// A way past the host that leads nowhere.
+struct Nowhere;
+
+#[async_trait]
+impl Later for Nowhere {
+    async fn send(&self, _: &str, _: &str, _: Duration) -> azimg::error::Result<()> {
+        Ok(())
+    }
+}
+
+/// What the handler answers to the function `start`, as its caller gets it: the status and the headers.
+async fn invoked(handler: &Arc<Handler>, body: &str) -> (u16, BTreeMap<String, String>) {
+    let envelope = value!({"Data": {"req": {"Method": "POST", "Body": body}}, "Metadata": {}});
+    let request = Request::post("/start")
+        .header("x-azure-functions-invocationid", "an-invocation")
+        .body(Body::from(envelope.to_string()))
+        .unwrap();
+    let response = handler.router().oneshot(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    let answer: Value = serde_json::from_slice(&bytes).unwrap();
+    let reply = &answer["Outputs"]["res"];
+    let headers = reply["headers"].as_object().unwrap().iter();
+    let headers =
+        headers.map(|(name, value)| (name.to_lowercase(), value.as_str().unwrap().to_owned()));
+    (reply["statusCode"].as_str().unwrap().parse().unwrap(), headers.collect())
+}
+
+fn what_starts_a_run_answers_with_its_headers_behind_both_hosts() {
+    let azure = Azure::start(generate(Scale::Small, 95));
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::start(&azure, folder.path());
+    threads(async {
+        let client = client();
+        let sim = Sim::new(generate(Scale::Small, 95), Conditions::default());
+        let wire = Arc::new(Direct { sim, latency: Duration::ZERO, random: None });
+        let app = Arc::new(app(wire, Arc::new(MemoryStore::default()), "http://127.0.0.1:1/"));
+        let handler = Handler::with(Ready { app, later: Arc::new(Nowhere) });
+        for (body, status, code) in [
+            ("{\"locations\":[\"eastus\"]}", 202, None),
+            ("{\"colour\":\"red\"}", 400, Some("InvalidParameter")),
+            ("[]", 400, Some("InvalidParameter")),
+        ] {
+            let url = format!("{}/runs", host.address);
+            let answer = client.post(url).body(body).send().await.unwrap();
+            let embedded = (answer.status().as_u16(), headers(&answer));
+            let id = answer.headers()["x-ms-request-id"].to_str().unwrap().to_owned();
+            assert!(!id.is_empty());
+            let answer = parsed(answer).await;
+            let (behind, mut found) = invoked(&handler, body).await;
+            assert_eq!(found.remove("x-ms-request-id").unwrap(), "an-invocation");
+            for (from, (found_status, headers)) in
+                [("handler", (behind, found)), ("host", embedded)]
+            {
+                assert_eq!(found_status, status, "{from} {body}");
+                assert_eq!(headers["content-type"], "application/json; charset=utf-8", "{from}");
+                assert_eq!(headers["x-content-type-options"], "nosniff", "{from}");
+                assert_eq!(headers.get("x-ms-error-code").map(String::as_str), code, "{from}");
+                let location = headers.get("location").map(|at| at.starts_with("/api/runs/"));
+                assert_eq!(location, (status == 202).then_some(true), "{from}");
+                if let (Some(location), "host") = (headers.get("location"), from) {
+                    assert_eq!(*location, format!("/api/runs/{}", answer["run"].as_str().unwrap()));
+                }
+            }
+        }
+    });
+}
+
+fn the_handler_answers_json_whatever_it_is_asked() {
+    threads(async {
+        let handler = Handler::new(|| Box::pin(async { Err(azimg::error::Error::bug("no app")) }));
+        for (method, path, body, status) in [
+            ("GET", "/", &b""[..], 200),
+            ("GET", "/crawl", b"", 405),
+            ("PUT", "/crawl", b"{}", 405),
+            ("POST", "/", b"{}", 405),
+            ("POST", "/nothing", b"{}", 404),
+            ("POST", "/%ff", b"{}", 404),
+            ("GET", "/far/away", b"", 404),
+            ("POST", "/crawl", b"\xff", 500),
+            ("POST", "/crawl", b"{}", 500),
+        ] {
+            let request = Request::builder().method(method).uri(path);
+            let request = request.body(Body::from(body.to_vec())).unwrap();
+            let answer = handler.router().oneshot(request).await.unwrap();
+            assert_eq!(answer.status().as_u16(), status, "{method} {path}");
+            let kind = answer.headers()["content-type"].to_str().unwrap();
+            assert!(kind.starts_with("application/json"), "{method} {path}: {kind}");
+            let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(body["error"]["code"].is_string(), status != 200, "{method} {path}: {body}");
+        }
+    });
+}
+
+fn every_error_is_json_with_a_code() {
+    let (_azure, _folder, host) = stage(96);
+    let origin = host.address.trim_end_matches("/api");
+    let large = vec![b' '; (2 << 20) + 1];
+    let cases: [(&str, &str, &[u8], u16, &str); 13] = [
+        ("GET", "/api/images/%ff", b"", 400, "InvalidParameter"),
+        ("GET", "/api/runs/%ff", b"", 400, "InvalidParameter"),
+        ("GET", "/api/runs/x", b"", 400, "InvalidParameter"),
+        ("POST", "/api/runs", b"\xff\xfe", 400, "InvalidParameter"),
+        ("POST", "/api/runs", &large, 413, "RequestBodyTooLarge"),
+        ("GET", "/api/images", &large, 413, "RequestBodyTooLarge"),
+        ("GET", "/api/%ff", b"", 404, "NotFound"),
+        ("GET", "/api", b"", 404, "NotFound"),
+        ("GET", "/api/", b"", 404, "NotFound"),
+        ("GET", "/nothing", b"", 404, "NotFound"),
+        ("POST", "/start", b"{}", 404, "NotFound"),
+        ("POST", "/", b"", 405, "MethodNotAllowed"),
+        ("PUT", "/api/images/a:b:c:d", b"", 405, "MethodNotAllowed"),
+    ];
+    threads(async {
+        let client = client();
+        for (method, path, body, status, code) in cases {
+            let request = client.request(method.parse().unwrap(), format!("{origin}{path}"));
+            let answer = request.body(body.to_vec()).send().await.unwrap();
+            assert_eq!(answer.status().as_u16(), status, "{method} {path}");
+            let headers = headers(&answer);
+            assert_eq!(headers["content-type"], "application/json; charset=utf-8", "{path}");
+            assert_eq!(headers["x-ms-error-code"], code, "{method} {path}");
+            assert!(answer.headers().contains_key("x-ms-request-id"), "{method} {path}");
+            let error = parsed(answer).await;
+            assert_eq!(error["error"]["code"], code, "{method} {path}");
+            assert!(!error["error"]["message"].as_str().unwrap().is_empty());
+        }
+        assert_eq!(get(&client, &format!("{origin}/api/health")).await.0, 200, "it serves on");
+    });
+}
+
+fn what_no_coding_is_left_for_is_refused_in_words() {
+    let (_azure, _folder, host) = stage(97);
+    threads(async {
+        let client = client();
+        for coding in ["gzip;q=0, identity;q=0", "*;q=0", "identity;q=0, br"] {
+            for path in ["images?top=3", "health", "runs"] {
+                let url = format!("{}/{path}", host.address);
+                let ask = client.get(&url).header("accept-encoding", coding);
+                let answer = ask.send().await.unwrap();
+                assert_eq!(answer.status(), 406, "{coding}");
+                let headers = headers(&answer);
+                for name in ["etag", "last-modified", "cache-control", "content-encoding"] {
+                    assert!(!headers.contains_key(name), "{coding} {path}: {name}");
+                }
+                assert_eq!(headers["x-ms-error-code"], "NotAcceptable");
+                assert_eq!(parsed(answer).await["error"]["code"], "NotAcceptable");
+            }
+        }
+    });
+}
+
+fn parameters_that_cannot_be_meant_are_refused_by_name() {
+    let (_azure, _folder, host) = stage(98);
+    threads(async {
+        let client = client();
+        for (query, target) in [
+            ("images?publisher=a&publisher=canonical", "publisher"),
+            ("images?top=1&top=2", "top"),
+            ("images?top=1&publisher=a&top=1", "top"),
+            ("images?exact=true&exact=true", "exact"),
+            ("images?top=%2B5", "top"),
+            ("images?top=05", "top"),
+            ("images?top=5.0", "top"),
+            ("images?top=", "top"),
+            ("images?exact=1", "exact"),
+            ("images?live=yes", "live"),
+            ("images?status=actve", "status"),
+            ("images?kind=vm", "kind"),
+            ("images?os=Linus", "os"),
+            ("images?architecture=x46", "architecture"),
+            ("images/latest?urn=Ubuntu2404&urn=Debian12", "urn"),
+            ("images/usage?finding=odd", "finding"),
+            ("changes?change=odd", "change"),
+            ("runs?top=1&top=1", "top"),
+        ] {
+            let (status, refused) = get(&client, &format!("{}/{query}", host.address)).await;
+            assert_eq!((status, &refused["error"]["target"]), (400, &target.into()), "{query}");
+        }
+        let list = |query: &str| {
+            let url = format!("{}/images?top=5&{query}", host.address);
+            let client = client.clone();
+            async move {
+                let (status, page) = get(&client, &url).await;
+                assert_eq!(status, 200, "{url}: {page}");
+                page["value"].clone()
+            }
+        };
+        let exact = list("publisher=Canonical&exact=true").await;
+        assert_ne!(exact, value!([]));
+        for flag in ["True", "TRUE", "true"] {
+            assert_eq!(list(&format!("publisher=Canonical&exact={flag}")).await, exact, "{flag}");
+            let part = list(&format!("publisher=Canonica&exact={flag}")).await;
+            assert_eq!(part, value!([]), "{flag}");
+        }
+        assert_eq!(list("publisher=Canonical&exact=False").await, exact);
+        // These may be repeated, and names of a set are taken in any case.
+        list("location=eastus&location=westeurope&status=Active&architecture=ARM64&os=linux").await;
+    });
+}
+
+fn a_token_that_was_cut_or_changed_is_refused() {
+    let (_azure, _folder, host) = stage(99);
+    threads(async {
+        let client = client();
+        let (_, page) = get(&client, &format!("{}/images?top=5", host.address)).await;
+        let link = page["nextLink"].as_str().unwrap();
+        let (head, token) = link.split_once("skipToken=").unwrap();
+        assert_eq!(get(&client, link).await.0, 200);
+        let mut wrong: Vec<String> = (0..token.len()).map(|end| token[..end].to_owned()).collect();
+        for at in 0..token.len() {
+            let other = if &token[at..=at] == "A" { "B" } else { "A" };
+            wrong.push(format!("{}{other}{}", &token[..at], &token[at + 1..]));
+        }
+        wrong.push(format!("{token}A"));
+        wrong.push(format!("{token}%3D"));
+        for token in wrong {
+            let (status, refused) = get(&client, &format!("{head}skipToken={token}")).await;
+            assert_eq!(
+                (status, &refused["error"]["target"]),
+                (400, &"skipToken".into()),
+                "{token}: {refused}"
+            );
+        }
+        // Of another list it is none either.
+        let (status, refused) = get(&client, &format!("{link}&publisher=a")).await;
+        assert_eq!((status, &refused["error"]["target"]), (400, &"skipToken".into()));
+    });
+}
+
+fn a_next_link_names_the_host_that_the_caller_sees() {
+    let (_azure, _folder, host) = stage(100);
+    threads(async {
+        let client = client();
+        for (name, scheme, origin) in [
+            ("app.example", "https", "https://app.example"),
+            ("app.example, inner.example:8080", "https,http", "https://app.example"),
+            ("app.example", "http", "http://app.example"),
+            ("<script>", "https", "https://localhost"),
+        ] {
+            let ask = client.get(format!("{}/images?top=1", host.address));
+            let ask = ask.header("x-forwarded-host", name).header("x-forwarded-proto", scheme);
+            let page = parsed(ask.send().await.unwrap()).await;
+            let link = page["nextLink"].as_str().unwrap();
+            assert!(link.starts_with(&format!("{origin}/api/images?")), "{name}: {link}");
+        }
+    });
+}
