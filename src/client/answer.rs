@@ -12,32 +12,31 @@ use time::format_description::well_known::Rfc2822;
 
 /// An answer may ask for any wait; this much is believed. Compute's windows last 30 minutes.
 const LONGEST_WAIT: Duration = Duration::from_mins(30);
+/// So many of the errors below an error are told.
+const MOST_DETAILS: usize = 5;
 
 /// The error that an unsuccessful answer means.
 pub(crate) fn refusal(what: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
-    let (code, message) = code_and_message(body);
-    let mut text = format!("{what}: {}", status.as_u16());
-    for part in [&code, &message].into_iter().filter(|part| !part.is_empty()) {
-        text.push(' ');
-        text.push_str(&super::redact(&super::one_line(part)));
-    }
+    let said = Said::of_body(body);
+    let text = format!("{what}: {} {}", status.as_u16(), said.text());
     let kind = match status.as_u16() {
         401 => ErrorKind::Unauthenticated,
         403 => ErrorKind::Denied,
         404 | 410 => ErrorKind::NotFound,
         408 | 429 | 500 | 502 | 503 | 504 => ErrorKind::Transient,
-        409 => ErrorKind::Conflict,
+        // A precondition that does not hold: somebody else was faster.
+        409 | 412 => ErrorKind::Conflict,
         _ => ErrorKind::Invalid,
     };
     // Resource Graph says when its quota is there again, as hours, minutes and seconds.
     let resets = headers.get("x-ms-user-quota-resets-after").and_then(|value| value.to_str().ok());
     let resets = resets.filter(|_| status == StatusCode::TOO_MANY_REQUESTS).and_then(clock);
     let asked = retry_after(headers, OffsetDateTime::now_utc());
-    let asked = asked.into_iter().chain(asked_in(&message)).chain(resets);
+    let asked = asked.into_iter().chain(asked_in(&said.message)).chain(resets);
     let wait = asked.max().map(|wait| wait.min(LONGEST_WAIT));
     // A 429 without any word of how long still closes its window for a moment.
     let wait = wait.or((status == StatusCode::TOO_MANY_REQUESTS).then_some(Duration::from_secs(1)));
-    Error::new(kind, text).with_retry_after(wait)
+    Error::new(kind, text.trim_end()).with_retry_after(wait)
 }
 
 /// The error that a 401 of the Resource Manager means when another token does not help. A subscription of another
@@ -69,35 +68,84 @@ fn claims(headers: &HeaderMap) -> Option<&str> {
     })
 }
 
-/// `{"error":{code,message}}`, `{code,message}`, `{Code,Message}`, `{"Message"}`, the same inside a
-/// JSON string, or no JSON at all.
-fn code_and_message(body: &[u8]) -> (String, String) {
-    let parsed: Value = match serde_json::from_slice(body) {
-        Ok(Value::String(inner)) => serde_json::from_str(&inner).unwrap_or(Value::String(inner)),
-        Ok(value) => value,
-        Err(_) => {
-            let text = String::from_utf8_lossy(&body[..body.len().min(200)]);
-            let plain = !text.trim_start().starts_with('<');
-            return (String::new(), if plain { text.trim().to_owned() } else { String::new() });
+/// What an error says of itself: its code, its message, and those of the errors below it. The message on top is
+/// often "see details".
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Said {
+    code: String,
+    message: String,
+    details: Vec<(String, String)>,
+}
+
+impl Said {
+    /// `{"error":{code,message}}`, `{code,message}`, `{Code,Message}`, `{"Message"}`, the same inside a
+    /// JSON string, or no JSON at all.
+    fn of_body(body: &[u8]) -> Self {
+        let only = |code: &str, message: &str| Self {
+            code: code.to_owned(),
+            message: message.to_owned(),
+            details: Vec::new(),
+        };
+        let parsed: Value = match serde_json::from_slice(body) {
+            Ok(Value::String(inner)) => {
+                serde_json::from_str(&inner).unwrap_or(Value::String(inner))
+            }
+            Ok(value) => value,
+            Err(_) => {
+                let text = String::from_utf8_lossy(&body[..body.len().min(200)]);
+                let plain = !text.trim_start().starts_with('<');
+                return only("", if plain { text.trim() } else { "" });
+            }
+        };
+        // A registry's data plane lists its errors.
+        let parsed = match parsed["errors"].get(0) {
+            Some(first) => first.clone(),
+            None => parsed,
+        };
+        match &parsed["error"] {
+            Value::Null => Self::of(&parsed),
+            Value::String(code) => {
+                only(code, parsed["error_description"].as_str().unwrap_or_default())
+            }
+            error => Self::of(error),
         }
-    };
-    // A registry's data plane lists its errors.
-    let parsed = match parsed["errors"].get(0) {
-        Some(first) => first.clone(),
-        None => parsed,
-    };
-    let inner = match &parsed["error"] {
-        Value::Null => &parsed,
-        Value::String(code) => {
-            let message = parsed["error_description"].as_str().unwrap_or_default();
-            return (code.clone(), message.to_owned());
+    }
+
+    /// `{code, message, details: [{code, message}]}`, with small letters or capitals.
+    pub(super) fn of(error: &Value) -> Self {
+        let field = |error: &Value, lower: &str, upper: &str| {
+            let found = [lower, upper].iter().find_map(|name| error[*name].as_str());
+            found.unwrap_or_default().to_owned()
+        };
+        let both =
+            |error: &Value| (field(error, "code", "Code"), field(error, "message", "Message"));
+        let (code, message) = both(error);
+        let listed = ["details", "Details"].iter().find_map(|name| error[*name].as_array());
+        let below = listed.into_iter().flatten().map(both);
+        // Compute's quotas stand there as JSON in a text, for programs.
+        let worth = |(code, text): &(String, String)| {
+            !(code.is_empty() && text.is_empty())
+                && !text.starts_with('{')
+                && (text.is_empty() || *text != message)
+        };
+        let details = below.filter(worth).take(MOST_DETAILS).collect();
+        Self { code, message, details }
+    }
+
+    /// In one line, without secrets.
+    pub(super) fn text(&self) -> String {
+        let both = |code: &str, message: &str| {
+            let text = format!("{} {}", super::one_line(code), super::one_line(message));
+            super::redact(text.trim()).trim().to_owned()
+        };
+        let text = both(&self.code, &self.message);
+        let below: Vec<String> = self.details.iter().map(|(code, m)| both(code, m)).collect();
+        match (text.is_empty(), below.is_empty()) {
+            (_, true) => text,
+            (true, false) => below.join("; "),
+            (false, false) => format!("{text} ({})", below.join("; ")),
         }
-        error => error,
-    };
-    let field = |lower: &str, upper: &str| {
-        [lower, upper].iter().find_map(|name| inner[*name].as_str()).unwrap_or_default().to_owned()
-    };
-    (field("code", "Code"), field("message", "Message"))
+    }
 }
 
 /// How long an answer asks to wait, as far as that is believed.
@@ -155,9 +203,28 @@ mod tests {
             ("<html><body>no</body></html>", "", ""),
         ];
         for (body, code, message) in cases {
-            assert_eq!(code_and_message(body.as_bytes()), (code.into(), message.into()), "{body}");
+            let said = Said::of_body(body.as_bytes());
+            assert_eq!((said.code.as_str(), said.message.as_str()), (code, message), "{body}");
+            assert!(said.details.is_empty(), "{body}");
         }
-        assert_eq!(code_and_message(b""), (String::new(), String::new()));
+        assert_eq!(Said::of_body(b""), Said::default());
+    }
+
+    #[test]
+    fn what_stands_below_an_error_is_told() {
+        let body = br#"{"error":{"code":"Invalid","message":"See details.","details":[
+            {"code":"A","message":"The region is full."},{"message":"{\"x\":1}"},
+            {"code":"Same","message":"See details."},{},
+            {"code":"B","message":"at https://x/y?sig=SECRET now"}]}}"#;
+        let headers = HeaderMap::new();
+        let error = refusal("x", StatusCode::BAD_REQUEST, &headers, body).to_string();
+        let told = "x: 400 Invalid See details. (A The region is full.; B at https://x/y?… now)";
+        assert_eq!(error, told);
+        let conflict = refusal("x", StatusCode::PRECONDITION_FAILED, &headers, b"");
+        assert_eq!(
+            (conflict.kind(), conflict.to_string().as_str()),
+            (ErrorKind::Conflict, "x: 412")
+        );
     }
 
     #[test]

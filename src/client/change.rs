@@ -40,7 +40,9 @@ pub enum Accepted {
     /// It is done.
     Done,
     /// It is under way: look there. The address holds a signature, and belongs into no log.
-    UnderWay(Url, Option<Duration>),
+    UnderWay(Url),
+    /// It is under way, and only the thing itself tells how far.
+    Unnamed,
     /// The answer was lost: it may have been begun, or not.
     Unknown(Error),
 }
@@ -54,6 +56,8 @@ pub enum Standing {
     Running(Option<u8>, Duration),
     /// It ended otherwise, in Azure's words.
     Failed(String),
+    /// The answer does not tell: it may have ended, or not.
+    Untold,
 }
 
 #[derive(Deserialize)]
@@ -107,21 +111,18 @@ impl Client {
         }
     }
 
-    /// Where to look for the end of a change that was accepted.
+    /// Where to look for the end of a change that was accepted. An operation that is named decides, whatever the
+    /// body says: compute answers a PATCH of a gallery with `Succeeded` and an operation (recorded).
     fn accepted(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<Accepted> {
         let of = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let link = of("azure-asyncoperation").or_else(|| of("location"));
         let state = serde_json::from_slice::<Value>(body).unwrap_or_default();
         let state = state["properties"]["provisioningState"].as_str();
         let is_over = status != StatusCode::ACCEPTED
             && state.is_none_or(|state| state.eq_ignore_ascii_case("Succeeded"));
-        match link {
-            Some(link) if !is_over || status == StatusCode::ACCEPTED => {
-                Ok(Accepted::UnderWay(self.operation(link)?, answer::wait(headers)))
-            }
-            None if status == StatusCode::ACCEPTED => Err(Error::invalid(
-                "Azure accepted the change and names no operation to follow; look at it later",
-            )),
+        match (of("azure-asyncoperation"), of("location")) {
+            (Some(link), _) => Ok(Accepted::UnderWay(self.operation(link)?)),
+            (None, Some(link)) if !is_over => Ok(Accepted::UnderWay(self.operation(link)?)),
+            (None, None) if !is_over => Ok(Accepted::Unnamed),
             _ => Ok(Accepted::Done),
         }
     }
@@ -156,10 +157,15 @@ impl Client {
             tokio::time::sleep(wait).await;
         };
         let pause = answer::wait(&headers).unwrap_or(LOOK_EVERY).min(LONGEST_LOOK);
-        // The `Location` of an operation answers 202 until it is over, and 200 or 204 then.
         if body.is_empty() {
-            let running = status == StatusCode::ACCEPTED;
-            return Ok(if running { Standing::Running(None, pause) } else { Standing::Succeeded });
+            // The `Location` of an operation answers 202 until it is over, and 200 or 204 then (recorded). What
+            // stands in `Azure-AsyncOperation` always has a status.
+            let is_monitor = operation.query_pairs().any(|(name, _)| name == "monitor");
+            return Ok(match (status, is_monitor) {
+                (StatusCode::ACCEPTED, _) => Standing::Running(None, pause),
+                (_, true) => Standing::Succeeded,
+                (_, false) => Standing::Untold,
+            });
         }
         let operation: Operation = read(&request, &body)?;
         Ok(operation.standing(pause))
@@ -171,20 +177,22 @@ impl Operation {
         match self.status.to_ascii_lowercase().as_str() {
             "succeeded" => Standing::Succeeded,
             "failed" | "canceled" | "cancelled" => {
-                let error = self.error.unwrap_or_default();
-                let text = |name: &str| error[name].as_str().unwrap_or_default().to_owned();
-                let text = format!("{} {} {}", self.status, text("code"), text("message"));
-                Standing::Failed(super::redact(&super::one_line(&text)).trim().to_owned())
+                let said = answer::Said::of(&self.error.unwrap_or_default()).text();
+                let status = super::one_line(&self.status);
+                Standing::Failed(format!("{status} {said}").trim_end().to_owned())
             }
             // The resource itself, where `Location` leads there.
             "" => {
                 let properties = self.properties.unwrap_or_default();
-                match properties["provisioningState"].as_str() {
-                    Some("Failed") => Standing::Failed("its provisioning failed".to_owned()),
-                    Some("Succeeded") | None => Standing::Succeeded,
-                    Some(_) => Standing::Running(None, pause),
+                let state = properties["provisioningState"].as_str().unwrap_or_default();
+                match state.to_ascii_lowercase().as_str() {
+                    "succeeded" => Standing::Succeeded,
+                    "failed" | "canceled" => Standing::Failed("its provisioning failed".to_owned()),
+                    "" => Standing::Untold,
+                    _ => Standing::Running(None, pause),
                 }
             }
+            // Whatever else it is called is none of the three ends that there are.
             _ => {
                 let percent = self.percent_complete.map(|share| share.clamp(0.0, 100.0));
                 #[expect(

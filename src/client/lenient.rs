@@ -96,10 +96,16 @@ fn is_row(path: &[Step]) -> bool {
 }
 
 /// Whether more hangs on a member than itself: without its link a list would pass for whole, and what is not
-/// known to be excluded would pass for the latest.
+/// known to be excluded or deleted would pass for the latest.
 fn decides(path: &[Step]) -> bool {
-    const DECIDING: [&str; 5] =
-        ["nextLink", "$skipToken", "resultTruncated", "totalRecords", "excludeFromLatest"];
+    const DECIDING: [&str; 6] = [
+        "nextLink",
+        "$skipToken",
+        "resultTruncated",
+        "totalRecords",
+        "excludeFromLatest",
+        "imageState",
+    ];
     matches!(path.last(), Some(Step::Member(name)) if DECIDING.contains(&name.as_str()))
 }
 

@@ -46,8 +46,15 @@ pub const VM_IMAGES: ApiVersion =
     ApiVersion::new("Microsoft.Compute/locations/publishers", "2024-07-01");
 /// Managed images.
 pub const MANAGED_IMAGES: ApiVersion = ApiVersion::new("Microsoft.Compute/images", "2024-07-01");
-/// Galleries with all that is in them, those of others too.
+/// Galleries of ours with all that is in them, as they are crawled.
 pub const GALLERIES: ApiVersion = ApiVersion::new("Microsoft.Compute/galleries", "2023-07-03");
+/// The same where they are changed. A change sends back what is there: it is read with the newest version, since
+/// what an older one does not show (additional replica sets, say) would be taken away.
+pub const GALLERY_CHANGES: ApiVersion =
+    ApiVersion::new("Microsoft.Compute/galleries, changed", "2026-03-03");
+/// Galleries of others. Older versions do not tell which of their versions are deleted softly.
+pub const FOREIGN_GALLERIES: ApiVersion =
+    ApiVersion::new("Microsoft.Compute/locations/sharedGalleries", "2026-03-03");
 /// Container registries.
 pub const REGISTRIES: ApiVersion =
     ApiVersion::new("Microsoft.ContainerRegistry/registries", "2023-07-01");
@@ -56,8 +63,17 @@ pub const RESOURCE_GRAPH: ApiVersion =
     ApiVersion::new("Microsoft.ResourceGraph/resources", "2024-04-01");
 
 /// All of them.
-pub const ALL: [ApiVersion; 7] =
-    [SUBSCRIPTIONS, PROVIDERS, VM_IMAGES, MANAGED_IMAGES, GALLERIES, REGISTRIES, RESOURCE_GRAPH];
+pub const ALL: [ApiVersion; 9] = [
+    SUBSCRIPTIONS,
+    PROVIDERS,
+    VM_IMAGES,
+    MANAGED_IMAGES,
+    GALLERIES,
+    GALLERY_CHANGES,
+    FOREIGN_GALLERIES,
+    REGISTRIES,
+    RESOURCE_GRAPH,
+];
 
 /// What is sent instead of a version that was refused, by type of resource and by that version.
 #[derive(Debug, Default)]

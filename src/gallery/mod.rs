@@ -12,19 +12,29 @@ mod share;
 mod update;
 
 pub use name::Name;
-pub use operation::{Ended, Patience, Seen, Step};
+pub use operation::{Condition, Ended, Patience, Step, Tell};
 pub use share::{ShareWith, Sharing};
 pub use update::{Changes, Region};
 
-use crate::client::{Change, Client, version};
+/// A change that was planned.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What is sent.
+    pub change: Change,
+    /// Whether the last change of the thing had failed when this one was planned.
+    failed_before: bool,
+}
+
+use crate::client::version::{self, ApiVersion};
+use crate::client::{Change, Client};
 use crate::error::{Error, Result};
 use crate::source::gallery::parse::{gallery_id, own_gallery};
 use crate::work::OwnGallery;
 use reqwest::Method;
 use serde_json::Value;
 
-/// The version of the API of galleries that recordings have.
-const VERSION: &str = version::GALLERIES.sent;
+/// The version of the API that shows all that a change must keep.
+const VERSION: ApiVersion = version::GALLERY_CHANGES;
 
 /// Galleries that can be changed.
 #[derive(Debug, Clone)]
@@ -48,12 +58,16 @@ impl Galleries {
 
     /// A gallery, definition or version as it is now.
     pub async fn get(&self, name: &Name) -> Result<Value> {
+        let query: &[_] =
+            if name.definition.is_none() { &[("$select", "Permissions")] } else { &[] };
+        self.look_up(name, query).await
+    }
+
+    /// The same, asked for with `query`.
+    async fn look_up(&self, name: &Name, query: &[(&str, &str)]) -> Result<Value> {
         let path = name.path();
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
-        let mut query = vec![version::GALLERIES.parameter()];
-        if name.definition.is_none() {
-            query.insert(0, ("$select", "Permissions"));
-        }
+        let query = [query, &[VERSION.parameter()]].concat();
         let thing: Value = self.client.get(&path, &query).await?;
         // What is sent back is made of what is there: it must be the thing, and whole.
         let is_it = thing["id"].as_str().is_some_and(|id| id.eq_ignore_ascii_case(&name.id()));
@@ -118,5 +132,5 @@ impl Galleries {
 
 /// A change of what `name` names.
 fn change(name: &Name, method: Method, body: Option<Value>) -> Change {
-    Change { method, path: name.path(), version: VERSION, body }
+    Change { method, path: name.path(), version: VERSION.sent, body }
 }

@@ -1,10 +1,10 @@
 //! One change, from its request to its end.
 //!
-//! When the answer to the request is lost, the thing itself is looked at: it says whether the change
-//! was made, is under way, or was never begun. Only in the last case is the request sent again.
+//! When the answer to the request is lost, the thing itself is looked at, until it is at rest: it says whether
+//! the change was made, failed, or was never begun. Only in the last case is the request sent again.
 
 use super::{Galleries, Name};
-use crate::client::{Accepted, Change, Standing};
+use crate::client::{Accepted, Change, Standing, one_line, redact};
 use crate::error::{Error, ErrorKind, Result};
 use serde_json::Value;
 use std::time::Duration;
@@ -20,6 +20,8 @@ pub struct Patience {
     pub most_requests: u32,
     /// A change that is under way is waited for so long.
     pub longest: Duration,
+    /// An operation that does not tell how far it is, is asked again for so long.
+    pub silence: Duration,
 }
 
 impl Default for Patience {
@@ -28,17 +30,45 @@ impl Default for Patience {
             after_loss: Duration::from_secs(10),
             most_requests: 3,
             longest: Duration::from_hours(2),
+            silence: Duration::from_mins(10),
         }
     }
 }
 
+/// The first wait after an operation that did not tell how far it is; each further one is twice as long.
+const FIRST_WAIT: Duration = Duration::from_secs(2);
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
+
 /// What is to be seen when a thing is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seen {
+enum Seen {
     /// The change was made.
     Made,
     /// It is not there.
     NotMade,
+}
+
+/// How a thing is, as its provisioning state says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// The last change of it was made, if there ever was one.
+    AtRest,
+    /// A change of it is under way.
+    AtWork,
+    /// The last change of it failed. Its properties are what that change wanted them to be.
+    Failed,
+}
+
+impl Condition {
+    /// That of a gallery, definition or version.
+    pub fn of(thing: &Value) -> Self {
+        let state = thing["properties"]["provisioningState"].as_str().unwrap_or("Succeeded");
+        match state.to_ascii_lowercase().as_str() {
+            "succeeded" => Self::AtRest,
+            "failed" | "canceled" => Self::Failed,
+            _ => Self::AtWork,
+        }
+    }
 }
 
 /// How a change goes on, for people.
@@ -50,6 +80,10 @@ pub enum Step {
     UnderWay(Duration, Option<u8>),
     /// An answer was lost; the thing itself is looked at.
     Lost(String),
+    /// The operation does not tell how far it is, for this reason; it is asked again.
+    Silent(String),
+    /// The operation is over, or is not known any more: there is nothing left to be followed.
+    Over,
 }
 
 /// How a change ended.
@@ -61,22 +95,32 @@ pub enum Ended {
     Begun(Url),
 }
 
+/// Who hears how a change goes on.
+pub type Tell<'a> = &'a (dyn Fn(Step) + Send + Sync);
+
+/// A change of something, and what tells that it was made.
+pub(super) struct Making<'a> {
+    pub(super) name: &'a Name,
+    pub(super) change: &'a Change,
+    /// Whether the change before it had failed: then a failure that is seen need not be this one's.
+    pub(super) failed_before: bool,
+    /// Whether a thing at rest (none: it is not there) shows the change.
+    pub(super) is_made: &'a (dyn Fn(Option<&Value>) -> bool + Send + Sync),
+}
+
 impl Galleries {
-    /// Makes a change of `name` and follows it to its end; `is_made` tells from the thing as it is
-    /// (none: it is not there) whether the change was made. With `wait` unset it returns once the
-    /// change is accepted.
+    /// Makes a change and follows it to its end. With `wait` unset it returns once the change is
+    /// accepted.
     pub(super) async fn make(
         &self,
-        name: &Name,
-        change: &Change,
+        making: &Making<'_>,
         wait: bool,
-        is_made: &(dyn Fn(Option<&Value>) -> Seen + Send + Sync),
-        tell: &(dyn Fn(Step) + Send + Sync),
+        tell: Tell<'_>,
     ) -> Result<Ended> {
         for _ in 0..self.patience.most_requests {
-            match self.client.change(change).await? {
+            let lost = match self.client.change(making.change).await? {
                 Accepted::Done => return Ok(Ended::Done),
-                Accepted::UnderWay(operation, _) => {
+                Accepted::UnderWay(operation) => {
                     tell(Step::Accepted(operation.clone()));
                     if !wait {
                         return Ok(Ended::Begun(operation));
@@ -84,32 +128,35 @@ impl Galleries {
                     self.follow(&operation, tell).await?;
                     return Ok(Ended::Done);
                 }
+                Accepted::Unnamed => false,
                 Accepted::Unknown(error) => {
                     tell(Step::Lost(error.to_string()));
-                    if self.look(name, is_made).await? == Seen::Made {
-                        return Ok(Ended::Done);
-                    }
+                    true
+                }
+            };
+            match self.look(making, tell).await? {
+                Seen::Made => return Ok(Ended::Done),
+                Seen::NotMade if lost => {}
+                Seen::NotMade => {
+                    let text = "Azure accepted the change, and it is not to be seen";
+                    return Err(Error::transient(format!("{}: {text}", making.name.id())));
                 }
             }
         }
         Err(Error::transient(format!(
             "{}: no answer came to {} requests, and the change is not to be seen; it may still be \
              made: look at it again before you repeat it",
-            name.id(),
+            making.name.id(),
             self.patience.most_requests
         )))
     }
 
-    /// Looks at a thing until it is at rest.
-    async fn look(
-        &self,
-        name: &Name,
-        is_made: &(dyn Fn(Option<&Value>) -> Seen + Send + Sync),
-    ) -> Result<Seen> {
+    /// Looks at a thing until it is at rest, and whether it shows the change then.
+    async fn look(&self, making: &Making<'_>, tell: Tell<'_>) -> Result<Seen> {
         let begun = Instant::now();
         loop {
             tokio::time::sleep(self.patience.after_loss).await;
-            let thing = match self.get(name).await {
+            let thing = match self.get(making.name).await {
                 Ok(thing) => Some(thing),
                 Err(error) if error.kind() == ErrorKind::NotFound => None,
                 Err(error) if error.is_transient() && begun.elapsed() < self.patience.longest => {
@@ -117,39 +164,96 @@ impl Galleries {
                 }
                 Err(error) => return Err(error),
             };
-            let state = thing.as_ref().and_then(|t| t["properties"]["provisioningState"].as_str());
-            let at_rest = state.is_none_or(|state| {
-                ["Succeeded", "Failed"].iter().any(|rest| rest.eq_ignore_ascii_case(state))
-            });
-            if is_made(thing.as_ref()) == Seen::Made {
-                return Ok(Seen::Made);
-            }
-            if at_rest {
-                return Ok(Seen::NotMade);
+            match thing.as_ref().map_or(Condition::AtRest, Condition::of) {
+                Condition::AtRest if (making.is_made)(thing.as_ref()) => return Ok(Seen::Made),
+                Condition::AtRest => return Ok(Seen::NotMade),
+                // It had failed before, and shows what is wanted if that is asked for once more: nothing tells
+                // whether the request came. Sent again, it does the same.
+                Condition::Failed if making.failed_before => return Ok(Seen::NotMade),
+                Condition::Failed => return Err(self.failure(making.name).await),
+                Condition::AtWork => tell(Step::UnderWay(begun.elapsed(), None)),
             }
             if begun.elapsed() > self.patience.longest {
-                return Err(still_under_way(&name.id()));
+                return Err(still_under_way(&making.name.id()));
             }
         }
     }
 
-    /// Follows an operation to its end.
-    pub async fn follow(&self, operation: &Url, tell: &(dyn Fn(Step) + Send + Sync)) -> Result<()> {
+    /// Waits until a thing is at rest; an error when the change that was under way fails.
+    pub async fn settle(&self, name: &Name, tell: Tell<'_>) -> Result<Value> {
         let begun = Instant::now();
         loop {
-            match self.client.standing(operation).await? {
-                Standing::Succeeded => return Ok(()),
-                Standing::Failed(text) => {
+            let thing = self.get(name).await?;
+            match Condition::of(&thing) {
+                Condition::AtRest => return Ok(thing),
+                Condition::Failed => return Err(self.failure(name).await),
+                Condition::AtWork if begun.elapsed() > self.patience.longest => {
+                    return Err(still_under_way(&name.id()));
+                }
+                Condition::AtWork => tell(Step::UnderWay(begun.elapsed(), None)),
+            }
+            tokio::time::sleep(self.patience.after_loss).await;
+        }
+    }
+
+    /// The error of a change that failed, with the reasons that a version's replication gives.
+    async fn failure(&self, name: &Name) -> Error {
+        let mut text =
+            format!("{}: Azure did not make the change: its provisioning failed", name.id());
+        let version = self.look_up(name, &[("$expand", "ReplicationStatus")]).await;
+        let version = version.unwrap_or_default();
+        let regions = version["properties"]["replicationStatus"]["summary"].as_array();
+        for region in regions.into_iter().flatten() {
+            let part = |name: &str| one_line(region[name].as_str().unwrap_or_default());
+            if part("state").eq_ignore_ascii_case("Failed") {
+                text = format!("{text}; {}: {}", part("region"), redact(&part("details")).trim());
+            }
+        }
+        Error::new(ErrorKind::Conflict, text)
+    }
+
+    /// Follows an operation to its end, also when it does not answer for a while.
+    pub async fn follow(&self, operation: &Url, tell: Tell<'_>) -> Result<()> {
+        let begun = Instant::now();
+        let mut heard = begun;
+        let mut wait = FIRST_WAIT;
+        loop {
+            let silent = match self.client.standing(operation).await {
+                Ok(Standing::Succeeded) => {
+                    tell(Step::Over);
+                    return Ok(());
+                }
+                Ok(Standing::Failed(text)) => {
+                    tell(Step::Over);
                     let text = format!("Azure did not make the change: {text}");
                     return Err(Error::new(ErrorKind::Conflict, text));
                 }
-                Standing::Running(percent, pause) => {
+                Ok(Standing::Running(percent, pause)) => {
                     tell(Step::UnderWay(begun.elapsed(), percent));
-                    if begun.elapsed() > self.patience.longest {
-                        return Err(still_under_way("the operation"));
-                    }
+                    (heard, wait) = (Instant::now(), FIRST_WAIT);
                     tokio::time::sleep(pause).await;
+                    None
                 }
+                Ok(Standing::Untold) => Some(Error::transient("its answer has no status")),
+                Err(error) if error.is_transient() => Some(error),
+                Err(error) => {
+                    if error.kind() == ErrorKind::NotFound {
+                        tell(Step::Over);
+                    }
+                    return Err(error.context(WHETHER_MADE));
+                }
+            };
+            if let Some(error) = silent {
+                if heard.elapsed() > self.patience.silence {
+                    return Err(error.context(WHETHER_MADE));
+                }
+                tell(Step::Silent(error.to_string()));
+                let asked = error.retry_after().unwrap_or_default().min(LONGEST_WAIT);
+                tokio::time::sleep(wait.max(asked)).await;
+                wait = (wait * 2).min(LONGEST_WAIT);
+            }
+            if begun.elapsed() > self.patience.longest {
+                return Err(still_under_way("the operation"));
             }
         }
     }
@@ -159,6 +263,8 @@ impl Galleries {
         self.client.operation(text)
     }
 }
+
+const WHETHER_MADE: &str = "nothing tells whether the change was made";
 
 fn still_under_way(what: &str) -> Error {
     Error::transient(format!("{what} is still under way; it goes on without us"))

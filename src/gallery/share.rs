@@ -1,8 +1,8 @@
 //! With whom a gallery is shared.
 
-use super::{Ended, Galleries, Name, Seen, Step, change};
-use crate::client::Change;
-use crate::error::{Error, Result};
+use super::operation::Making;
+use super::{Condition, Ended, Galleries, Name, Request, Tell, change};
+use crate::error::{Error, ErrorKind, Result};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -49,14 +49,8 @@ impl Sharing {
     /// Whether a gallery's sharing is so already.
     fn is_made(&self, gallery: &Value) -> bool {
         let profile = &gallery["properties"]["sharingProfile"];
-        let has = |kind: &str, id: &String| {
-            let groups = profile["groups"].as_array().into_iter().flatten();
-            let same = groups.filter(|group| {
-                group["type"].as_str().is_some_and(|name| name.eq_ignore_ascii_case(kind))
-            });
-            same.flat_map(|group| group["ids"].as_array().into_iter().flatten())
-                .any(|known| known.as_str().is_some_and(|known| known.eq_ignore_ascii_case(id)))
-        };
+        let has =
+            |kind: &str, id: &String| ids(profile, kind).iter().any(|k| k.eq_ignore_ascii_case(id));
         match self {
             Self::Add(with) => {
                 with.subscriptions.iter().all(|id| has("Subscriptions", id))
@@ -90,11 +84,66 @@ impl Sharing {
             None => Ok(()),
         }
     }
+
+    /// Refuses what Azure does not do to a gallery that is as `gallery` says
+    /// (learn.microsoft.com/azure/virtual-machines/share-gallery-direct and share-gallery-community).
+    fn check_on(&self, name: &Name, gallery: &Value) -> Result<()> {
+        let profile = &gallery["properties"]["sharingProfile"];
+        let kind = profile["permissions"].as_str().unwrap_or("Private");
+        let refused = |text: &str| {
+            let text = format!("{}: {text}", name.id());
+            Err(Error::new(ErrorKind::Conflict, text))
+        };
+        let is = |wanted: &str| kind.eq_ignore_ascii_case(wanted);
+        match self {
+            Self::Add(_) if !is("Groups") => refused(&format!(
+                "its permissions are {kind}. Azure shares only galleries that were created to be shared \
+                 (az sig create --permissions groups): an existing one cannot be used, and what it permits \
+                 cannot be changed. Make a new gallery, or give roles on this one"
+            )),
+            Self::Add(with) => {
+                let count = |kind: &str, added: &[String]| {
+                    let known = ids(profile, kind);
+                    let new =
+                        added.iter().filter(|id| !known.iter().any(|k| k.eq_ignore_ascii_case(id)));
+                    known.len() + new.count()
+                };
+                let subscriptions = count("Subscriptions", &with.subscriptions);
+                let tenants = count("AADTenants", &with.tenants);
+                if subscriptions > MOST_SUBSCRIPTIONS || tenants > MOST_TENANTS {
+                    return refused(&format!(
+                        "it would be shared with {subscriptions} subscriptions and {tenants} tenants; Azure \
+                         allows {MOST_SUBSCRIPTIONS} and {MOST_TENANTS}"
+                    ));
+                }
+                Ok(())
+            }
+            Self::EnableCommunity if !is("Community") => refused(&format!(
+                "its permissions are {kind}. Give it a publisher and a public name first: az sig update \
+                 --permissions community --publisher-uri … --publisher-email … --eula … \
+                 --public-name-prefix …"
+            )),
+            Self::EnableCommunity | Self::Remove(_) | Self::Reset => Ok(()),
+        }
+    }
+}
+
+/// With so many a gallery can be shared (learn.microsoft.com/azure/virtual-machines/share-gallery-direct).
+const MOST_SUBSCRIPTIONS: usize = 30;
+const MOST_TENANTS: usize = 5;
+
+/// The ids of one kind of group that a gallery is shared with.
+fn ids<'a>(profile: &'a Value, kind: &str) -> Vec<&'a str> {
+    let groups = profile["groups"].as_array().into_iter().flatten();
+    let same = groups
+        .filter(|group| group["type"].as_str().is_some_and(|name| name.eq_ignore_ascii_case(kind)));
+    let ids = same.flat_map(|group| group["ids"].as_array().into_iter().flatten());
+    ids.filter_map(Value::as_str).collect()
 }
 
 impl Galleries {
     /// The request that makes `sharing`; none when it is so already.
-    pub async fn plan_sharing(&self, name: &Name, sharing: &Sharing) -> Result<Option<Change>> {
+    pub async fn plan_sharing(&self, name: &Name, sharing: &Sharing) -> Result<Option<Request>> {
         if name.definition.is_some() {
             return Err(Error::invalid(format!(
                 "{}: galleries are shared as a whole, definitions and versions are not",
@@ -103,12 +152,14 @@ impl Galleries {
         }
         sharing.check()?;
         let now = self.get(name).await?;
-        if sharing.is_made(&now) {
+        let failed_before = Condition::of(&now) == Condition::Failed;
+        if sharing.is_made(&now) && !failed_before {
             return Ok(None);
         }
-        let mut request = change(name, Method::POST, Some(sharing.body()));
-        request.path.push("share".to_owned());
-        Ok(Some(request))
+        sharing.check_on(name, &now)?;
+        let mut change = change(name, Method::POST, Some(sharing.body()));
+        change.path.push("share".to_owned());
+        Ok(Some(Request { change, failed_before }))
     }
 
     /// Makes a planned change of sharing.
@@ -116,14 +167,13 @@ impl Galleries {
         &self,
         name: &Name,
         sharing: &Sharing,
-        change: &Change,
+        request: &Request,
         wait: bool,
-        tell: &(dyn Fn(Step) + Send + Sync),
+        tell: Tell<'_>,
     ) -> Result<Ended> {
-        let is_made = |now: Option<&Value>| match now {
-            Some(now) if sharing.is_made(now) => Seen::Made,
-            _ => Seen::NotMade,
-        };
-        self.make(name, change, wait, &is_made, tell).await
+        let is_made = |now: Option<&Value>| now.is_some_and(|now| sharing.is_made(now));
+        let Request { change, failed_before } = request;
+        let making = Making { name, change, failed_before: *failed_before, is_made: &is_made };
+        self.make(&making, wait, tell).await
     }
 }

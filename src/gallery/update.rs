@@ -1,11 +1,10 @@
 //! What Azure lets one change of a gallery, a definition and a version (azure-rest §4), and nothing
 //! else.
 
-use super::operation::agrees;
-use super::{Ended, Galleries, Name, Seen, Step, change};
-use crate::client::Change;
-use crate::error::{Error, Result};
-use crate::source::locations::short_name;
+use super::operation::{Making, agrees};
+use super::{Condition, Ended, Galleries, Name, Request, Tell, change};
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::locations::{self, short_name};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -31,7 +30,9 @@ impl std::str::FromStr for Region {
         let bad = || {
             Error::invalid(format!(
                 "'{text}' is no target region: give REGION, REGION=REPLICAS or \
-                 REGION=REPLICAS/STORAGE, such as westeurope=2/Standard_ZRS"
+                 REGION=REPLICAS/STORAGE, such as westeurope=2/Standard_ZRS, with 1 to {MOST_REPLICAS} \
+                 replicas and a storage of {}",
+                STORAGE.join(", ")
             ))
         };
         let (name, rest) = text.split_once('=').map_or((text, None), |(n, rest)| (n, Some(rest)));
@@ -44,7 +45,8 @@ impl std::str::FromStr for Region {
             }
         };
         let storage_known = storage.as_deref().is_none_or(|storage| STORAGE.contains(&storage));
-        if name.trim().is_empty() || replicas == Some(0) || !storage_known {
+        let count_fits = replicas.is_none_or(|count| (1..=MOST_REPLICAS).contains(&count));
+        if name.trim().is_empty() || !count_fits || !storage_known {
             return Err(bad());
         }
         Ok(Self { name: name.trim().to_owned(), replicas, storage })
@@ -53,6 +55,10 @@ impl std::str::FromStr for Region {
 
 /// The kinds of storage that replicas can have.
 const STORAGE: [&str; 4] = ["Standard_LRS", "Standard_ZRS", "Premium_LRS", "PremiumV2_LRS"];
+
+/// Replicas of a version, in all its regions (learn.microsoft.com/azure/virtual-machines/azure-compute-gallery,
+/// limits).
+const MOST_REPLICAS: u32 = 100;
 
 /// What is to be changed; what is none stays as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -172,21 +178,62 @@ impl Changes {
         }
         let mut body = json!({});
         if !properties.is_empty() {
+            keep(name, &now["properties"], &mut properties);
             body["properties"] = properties.into();
         }
         if !self.tags.is_empty() {
-            // Tags are replaced as a whole, too.
-            let mut tags = now["tags"].as_object().cloned().unwrap_or_default();
-            for (name, value) in &self.tags {
-                if value.is_empty() {
-                    tags.shift_remove(name);
-                } else {
-                    tags.insert(name.clone(), value.clone().into());
-                }
-            }
-            body["tags"] = tags.into();
+            body["tags"] = self.tagged(&now["tags"]).into();
         }
         Ok(body)
+    }
+
+    /// All tags, since they are replaced as a whole, too. Their names have no case (learn.microsoft.com/azure/
+    /// azure-resource-manager/management/tag-resources), and keep the spelling that they have.
+    fn tagged(&self, now: &Value) -> Map<String, Value> {
+        let mut tags = now.as_object().cloned().unwrap_or_default();
+        for (name, value) in &self.tags {
+            let known = tags.keys().find(|known| known.eq_ignore_ascii_case(name)).cloned();
+            let spelled = known.unwrap_or_else(|| name.clone());
+            if value.is_empty() {
+                tags.shift_remove(&spelled);
+            } else {
+                tags.insert(spelled, value.clone().into());
+            }
+        }
+        tags
+    }
+
+    /// Whether a thing has the tags that were asked for, and not those that were to go; what else it is tagged
+    /// with does not count.
+    fn has_tags(&self, thing: &Value) -> bool {
+        let tags = thing["tags"].as_object();
+        self.tags.iter().all(|(name, value)| {
+            let mut known = tags.into_iter().flatten();
+            let known = known.find(|(known, _)| known.eq_ignore_ascii_case(name));
+            match known {
+                None => value.is_empty(),
+                Some((_, known)) => !value.is_empty() && known == value,
+            }
+        })
+    }
+
+    /// The regions that are to be added, by short name.
+    fn new_regions(&self, now: &Value) -> Vec<String> {
+        let known = now["properties"]["publishingProfile"]["targetRegions"].as_array();
+        let is_known = |name: &String| {
+            let mut known =
+                known.into_iter().flatten().filter_map(|region| region["name"].as_str());
+            known.any(|known| short_name(known) == *name)
+        };
+        let wanted = self.regions.iter().chain(&self.add_regions);
+        wanted.map(|region| short_name(&region.name)).filter(|name| !is_known(name)).collect()
+    }
+
+    /// Whether a thing shows what `body` asks for. Regions that are taken away are not told by what is left of
+    /// them: they agree as a whole.
+    fn are_made(&self, body: &Value, thing: &Value) -> bool {
+        let wanted = &body["properties"];
+        (wanted.is_null() || agrees(&thing["properties"], wanted)) && self.has_tags(thing)
     }
 
     /// What is recommended, with what is not named as it is.
@@ -245,47 +292,106 @@ impl Changes {
                 regions[at]["regionalReplicaCount"] = replicas.into();
             }
             if let Some(storage) = &wanted.storage {
+                let kept = regions[at]["storageAccountType"].as_str().unwrap_or(storage);
+                if !kept.eq_ignore_ascii_case(storage) {
+                    return Err(Error::invalid(format!(
+                        "its replicas in '{}' are {kept}, which Azure fixes when the region is added: take \
+                         it away first, then add it anew",
+                        wanted.name
+                    )));
+                }
                 regions[at]["storageAccountType"] = storage.clone().into();
             }
         }
         if regions.is_empty() {
             return Err(Error::invalid("a version needs at least one target region"));
         }
+        let replicas: u64 = regions.iter().map(replicas).sum();
+        if replicas > u64::from(MOST_REPLICAS) {
+            return Err(Error::invalid(format!(
+                "{replicas} replicas are more than the {MOST_REPLICAS} that a version can have"
+            )));
+        }
         Ok(Some(regions))
     }
 }
 
+/// How many replicas a region has, those of its additional sets with them.
+fn replicas(region: &Value) -> u64 {
+    let sets = region["additionalReplicaSets"].as_array().into_iter().flatten();
+    let counts = std::iter::once(region).chain(sets);
+    counts.map(|set| set["regionalReplicaCount"].as_u64().unwrap_or(1)).sum()
+}
+
+/// Adds the members that a body must have by its schema, and those that a change must not take away, as they are.
+fn keep(name: &Name, now: &Value, properties: &mut Map<String, Value>) {
+    let members: &[&str] = match (&name.definition, &name.version) {
+        (None, _) => &[],
+        (Some(_), None) => &["osType", "osState", "identifier"],
+        (Some(_), Some(_)) => {
+            // As in the specification's GalleryImageVersion_Update_WithoutSourceId.json.
+            properties.insert("storageProfile".to_owned(), json!({}));
+            // What Azure says of the version itself is not sent back.
+            let safety = ["allowDeletionOfReplicatedLocations", "blockDeletionBeforeEndOfLife"];
+            let kept: Map<String, Value> = safety
+                .iter()
+                .filter_map(|member| {
+                    let value = now["safetyProfile"].get(member).filter(|value| value.is_boolean());
+                    Some(((*member).to_owned(), value?.clone()))
+                })
+                .collect();
+            if !kept.is_empty() {
+                properties.insert("safetyProfile".to_owned(), kept.into());
+            }
+            &[]
+        }
+    };
+    for member in members {
+        if let Some(value) = now.get(member) {
+            properties.insert((*member).to_owned(), value.clone());
+        }
+    }
+}
+
 impl Galleries {
-    /// The request that makes `changes` of what `name` names; none when it is so already.
-    pub async fn plan_update(&self, name: &Name, changes: &Changes) -> Result<Option<Change>> {
+    /// The request that makes `changes` of what `name` names; none when it is so already, or is being
+    /// made so. What failed is sent again.
+    pub async fn plan_update(&self, name: &Name, changes: &Changes) -> Result<Option<Request>> {
         changes.check(name)?;
         let now = self.get(name).await?;
         let body = changes.body(name, &now)?;
-        // Regions that are taken away are not told by what is left of them.
-        let same_tags = body["tags"].is_null() || body["tags"] == now["tags"];
-        if same_tags && agrees(&now["properties"], &body["properties"]) {
+        let new = changes.new_regions(&now);
+        if !new.is_empty() {
+            let listed = locations::locations(&self.client, &name.own.subscription, &new).await;
+            // Who may not read the subscription may change the gallery all the same; then Azure says it.
+            if let Err(error) = listed
+                && error.kind() == ErrorKind::Invalid
+            {
+                return Err(error);
+            }
+        }
+        let failed_before = Condition::of(&now) == Condition::Failed;
+        if !failed_before && changes.are_made(&body, &now) {
             return Ok(None);
         }
-        Ok(Some(change(name, Method::PATCH, Some(body))))
+        let change = change(name, Method::PATCH, Some(body));
+        Ok(Some(Request { change, failed_before }))
     }
 
     /// Makes a planned update.
     pub async fn update(
         &self,
         name: &Name,
-        change: &Change,
+        changes: &Changes,
+        request: &Request,
         wait: bool,
-        tell: &(dyn Fn(Step) + Send + Sync),
+        tell: Tell<'_>,
     ) -> Result<Ended> {
+        let Request { change, failed_before } = request;
         let body = change.body.clone().unwrap_or_default();
-        let is_made = move |now: Option<&Value>| {
-            let made = now.is_some_and(|now| {
-                agrees(&now["properties"], &body["properties"])
-                    && (body["tags"].is_null() || body["tags"] == now["tags"])
-            });
-            if made { Seen::Made } else { Seen::NotMade }
-        };
-        self.make(name, change, wait, &is_made, tell).await
+        let is_made = |now: Option<&Value>| now.is_some_and(|now| changes.are_made(&body, now));
+        let making = Making { name, change, failed_before: *failed_before, is_made: &is_made };
+        self.make(&making, wait, tell).await
     }
 }
 
@@ -315,7 +421,17 @@ mod tests {
         assert_eq!(regions[0]["encryption"], json!({"x": 1}));
         let none = Changes { remove_regions: vec!["eastus2".to_owned()], ..Changes::default() };
         assert!(none.target_regions(&known).unwrap_err().to_string().contains("eastus, westus"));
-        for bad in ["", "=2", "eastus=0", "eastus=x", "eastus=1/Floppy"] {
+        let fixed = ["eastus=3/Premium_LRS", "japaneast=100"].map(|region| Changes {
+            add_regions: vec![region.parse().unwrap()],
+            ..Changes::default()
+        });
+        let known = [json!({"name": "East US", "regionalReplicaCount": 3,
+            "storageAccountType": "Standard_LRS", "additionalReplicaSets": []})];
+        for (changes, part) in fixed.iter().zip(["which Azure fixes", "103 replicas"]) {
+            let refused = changes.target_regions(&known).unwrap_err().to_string();
+            assert!(refused.contains(part), "{refused}");
+        }
+        for bad in ["", "=2", "eastus=0", "eastus=101", "eastus=x", "eastus=1/Floppy"] {
             assert!(bad.parse::<Region>().is_err(), "{bad}");
         }
     }

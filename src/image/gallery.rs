@@ -246,6 +246,19 @@ impl GalleryImage {
         }
     }
 
+    /// Whether the last change of it failed.
+    pub fn has_failed(&self) -> bool {
+        self.provisioning_state.as_deref().is_some_and(|s| s.eq_ignore_ascii_case("Failed"))
+    }
+
+    /// Whether a change of it is under way.
+    pub fn is_at_work(&self) -> bool {
+        let state = self.provisioning_state.as_deref().unwrap_or_default();
+        ["Creating", "Updating", "Deleting", "Migrating"]
+            .iter()
+            .any(|work| work.eq_ignore_ascii_case(state))
+    }
+
     /// Whether Azure may take it for the latest somewhere.
     pub fn may_be_latest(&self) -> bool {
         let provisioned =

@@ -46,6 +46,11 @@ impl Asked<'_> {
         found.map(|(_, value)| value.as_str())
     }
 
+    /// Whether it is asked with this version of the API or a later one.
+    pub(super) fn since(&self, version: &str) -> bool {
+        self.parameter("api-version").is_some_and(|asked| asked >= version)
+    }
+
     /// Refuses what Azure refuses: no version of the API, or parameters that are not known.
     pub(super) fn refusal(&self, allowed: &[&str]) -> Option<Answer> {
         match self.parameter("api-version") {

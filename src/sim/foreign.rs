@@ -86,12 +86,12 @@ fn foreign_version(
     definition: &SimDefinition,
     version: &SimVersion,
     location: &str,
-    shared: bool,
+    (shared, states): (bool, bool),
 ) -> Value {
     let base = unique(gallery, shared);
     let id = format!("{base}/Images/{}/Versions/{}", definition.name, version.name);
     json!({"location": location, "name": version.name, "identifier": {"uniqueId": id},
-        "properties": version.to_shared()})
+        "properties": version.to_shared(states)})
 }
 
 fn foreign_part(
@@ -105,8 +105,9 @@ fn foreign_part(
         let found = gallery.definitions.get(name);
         found.filter(|d| definition_is_in(d, location)).ok_or_else(|| not_found(name))
     };
-    let version =
-        |d: &SimDefinition, v: &SimVersion| foreign_version(gallery, d, v, location, shared);
+    let version = |d: &SimDefinition, v: &SimVersion| {
+        foreign_version(gallery, d, v, location, (shared, asked.since("2026-03-03")))
+    };
     match below {
         [] => {
             let mut value = foreign_gallery(gallery, location, shared);
@@ -159,7 +160,8 @@ pub(super) fn community_rows(all: &Organisation, locations: &[String]) -> Vec<Va
                 let value = foreign_definition(gallery, definition, location, false);
                 rows.push(row(at.clone(), format!("{KIND}/images"), &value));
                 for version in definition.versions.values().filter(|v| v.is_in(location)) {
-                    let value = foreign_version(gallery, definition, version, location, false);
+                    let value =
+                        foreign_version(gallery, definition, version, location, (false, true));
                     let at = format!("{at}/Versions/{}", version.name);
                     rows.push(row(at, format!("{KIND}/images/versions"), &value));
                 }

@@ -9,7 +9,7 @@ use super::organisation::{Organisation, SimGallery};
 use super::state::{error, json as answer};
 use axum::body::Body;
 use axum::http::{Method, Response, StatusCode};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 type Answer = Response<Body>;
 /// Rows of a page.
@@ -133,7 +133,7 @@ fn own_galleries(
         gallery.subscription.eq_ignore_ascii_case(subscription)
             && group.is_none_or(|group| gallery.group.eq_ignore_ascii_case(group))
     });
-    asked.page(mine.map(|gallery| gallery.to_json(false)).collect())
+    asked.page(mine.map(|gallery| shown(asked, gallery.to_json(false))).collect())
 }
 
 fn images(asked: &Asked<'_>, all: &Organisation, group: Option<&str>) -> Result<Value, Answer> {
@@ -166,7 +166,9 @@ fn own(asked: &Asked<'_>, below: &[&str]) -> (&'static str, Answer) {
     if asked.method == Method::GET {
         let found = asked.read(allowed, |all| {
             let gallery = all.galleries.get(&id).ok_or_else(|| not_found(below[0]))?;
-            look(asked, gallery, &below[1..])
+            let mut value = look(asked, gallery, &below[1..])?;
+            asked.mark_under_way(all, &mut value);
+            Ok(value)
         });
         return (name, found);
     }
@@ -178,7 +180,9 @@ fn own(asked: &Asked<'_>, below: &[&str]) -> (&'static str, Answer) {
         return (name, not_found(below[0]));
     };
     let changed = match (&asked.method, &below[1..]) {
-        (&Method::PATCH, []) => gallery.patch(&asked.body).map(|()| Some(gallery.to_json(false))),
+        (&Method::PATCH, []) => {
+            gallery.patch(&asked.body).map(|()| Some(shown(asked, gallery.to_json(false))))
+        }
         (&Method::POST, ["share"]) => gallery.share(&asked.body).map(|()| None),
         (&Method::PATCH, ["images", definition]) => {
             match gallery.definitions.get_mut(*definition) {
@@ -190,18 +194,13 @@ fn own(asked: &Asked<'_>, below: &[&str]) -> (&'static str, Answer) {
             }
         }
         (&Method::PATCH, ["images", definition, "versions", version]) => {
-            patch_version(gallery, definition, version, &asked.body).map(Some)
+            patch_version(asked, gallery, definition, version).map(Some)
         }
         (&Method::DELETE, ["images", definition, "versions", version]) => {
-            let found = gallery.definitions.get_mut(*definition);
-            let gone = found.and_then(|found| found.versions.remove(*version));
+            let deleted = gallery.delete(definition, version);
             drop(organisation);
-            if gone.is_none() {
-                let mut nothing = Response::new(Body::empty());
-                *nothing.status_mut() = StatusCode::NO_CONTENT;
-                return ("DeleteGalleryVersion", nothing);
-            }
-            return ("DeleteGalleryVersion", asked.begin(None, None));
+            let answer = deleted.map(|gone| if gone { asked.begin(None, None) } else { nothing() });
+            return ("DeleteGalleryVersion", answer.unwrap_or_else(|refused| refused));
         }
         _ => Err(asked.no_method()),
     };
@@ -223,6 +222,41 @@ fn own(asked: &Asked<'_>, below: &[&str]) -> (&'static str, Answer) {
     }
 }
 
+/// What a DELETE of something that is not there answers.
+fn nothing() -> Answer {
+    let mut nothing = Response::new(Body::empty());
+    *nothing.status_mut() = StatusCode::NO_CONTENT;
+    nothing
+}
+
+/// A thing as the version of the API shows it that it is asked with: members that came later are not there.
+fn shown(asked: &Asked<'_>, mut value: Value) -> Value {
+    let mut remove = |path: &str, name: &str| {
+        for thing in value.pointer_mut(path).into_iter().flat_map(each) {
+            thing.shift_remove(name);
+        }
+    };
+    if !asked.since("2024-03-03") {
+        remove("/properties/safetyProfile", "blockDeletionBeforeEndOfLife");
+        remove("/properties/publishingProfile/targetRegions", "additionalReplicaSets");
+    }
+    if !asked.since("2026-03-03") {
+        for name in ["retentionPeriodInDays", "gracePeriodInDays"] {
+            remove("/properties/softDeletePolicy", name);
+        }
+    }
+    value
+}
+
+/// An object, or those in a list.
+fn each(value: &mut Value) -> Vec<&mut Map<String, Value>> {
+    match value {
+        Value::Object(members) => vec![members],
+        Value::Array(all) => all.iter_mut().filter_map(Value::as_object_mut).collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// What a GET of a gallery's part answers.
 fn look(asked: &Asked<'_>, gallery: &SimGallery, below: &[&str]) -> Result<Value, Answer> {
     let definition = |name: &str| gallery.definitions.get(name).ok_or_else(|| not_found(name));
@@ -230,7 +264,8 @@ fn look(asked: &Asked<'_>, gallery: &SimGallery, below: &[&str]) -> Result<Value
         [] => {
             let select =
                 asked.parameter("$select").is_some_and(|s| s.eq_ignore_ascii_case("permissions"));
-            Ok(gallery.to_json(select || asked.parameter("$expand").is_some()))
+            let sharing = select || asked.parameter("$expand").is_some();
+            Ok(shown(asked, gallery.to_json(sharing)))
         }
         ["images"] => {
             asked.page(gallery.definitions.values().map(|d| d.to_json(gallery)).collect())
@@ -239,12 +274,12 @@ fn look(asked: &Asked<'_>, gallery: &SimGallery, below: &[&str]) -> Result<Value
         ["images", name, "versions"] => {
             let definition = definition(name)?;
             let all = definition.versions.values();
-            asked.page(all.map(|v| v.to_json(gallery, definition)).collect())
+            asked.page(all.map(|v| shown(asked, v.to_json(gallery, definition))).collect())
         }
         ["images", name, "versions", version] => {
             let definition = definition(name)?;
             let found = definition.versions.get(*version).ok_or_else(|| not_found(version))?;
-            let mut value = found.to_json(gallery, definition);
+            let mut value = shown(asked, found.to_json(gallery, definition));
             let expand = asked.parameter("$expand");
             if expand.is_some_and(|expand| expand.eq_ignore_ascii_case("replicationstatus")) {
                 value["properties"]["replicationStatus"] = found.replication();
@@ -256,14 +291,19 @@ fn look(asked: &Asked<'_>, gallery: &SimGallery, below: &[&str]) -> Result<Value
 }
 
 fn patch_version(
+    asked: &Asked<'_>,
     gallery: &mut SimGallery,
     definition: &str,
     version: &str,
-    body: &Value,
 ) -> Result<Value, Answer> {
-    let found = gallery.definitions.get_mut(definition).ok_or_else(|| not_found(definition))?;
-    let found = found.versions.get_mut(version).ok_or_else(|| not_found(version))?;
-    found.patch(body)?;
-    let definition = &gallery.definitions[definition];
-    Ok(definition.versions[version].to_json(gallery, definition))
+    let kept = gallery.definitions.get(definition).ok_or_else(|| not_found(definition))?;
+    let found = kept.versions.get(version).ok_or_else(|| not_found(version))?;
+    let mut changed = found.clone();
+    let whole = found.to_json(gallery, kept);
+    changed.patch(asked, &whole["properties"])?;
+    let value = shown(asked, changed.to_json(gallery, kept));
+    if let Some(kept) = gallery.definitions.get_mut(definition) {
+        kept.versions.insert(changed.name.clone(), changed);
+    }
+    Ok(value)
 }

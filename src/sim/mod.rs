@@ -12,6 +12,7 @@ mod identity;
 mod operations;
 pub mod organisation;
 mod quota;
+mod regions;
 pub mod registries;
 mod resources;
 mod state;

@@ -2,10 +2,11 @@
 //! where their answers say.
 
 use super::arm::Asked;
+use super::organisation::Organisation;
 use super::state::{error, json};
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -19,18 +20,18 @@ pub struct Operation {
     pub ends: Instant,
     /// Why it fails, if it does.
     pub failure: Option<String>,
+    /// The path of what is changed, in lower case.
+    pub about: String,
 }
 
 impl Asked<'_> {
     /// Begins an operation: the answer with the addresses that tell of it. `body` is what a PATCH
     /// answers with; none means 202 without a body.
-    pub(super) fn begin(
-        &self,
-        body: Option<&serde_json::Value>,
-        failure: Option<String>,
-    ) -> Response<Body> {
+    pub(super) fn begin(&self, body: Option<&Value>, failure: Option<String>) -> Response<Body> {
         let id = ulid::Ulid::generate().to_string().to_ascii_lowercase();
-        let operation = Operation { ends: Instant::now() + TAKES, failure };
+        let about = self.path.join("/").to_ascii_lowercase();
+        let about = about.trim_end_matches("/share").to_owned();
+        let operation = Operation { ends: Instant::now() + TAKES, failure, about };
         self.sim.organisation().operations.insert(id.clone(), operation);
         let mut answer = if let Some(body) = body {
             json(StatusCode::OK, body)
@@ -56,6 +57,15 @@ impl Asked<'_> {
             }
         }
         answer
+    }
+
+    /// Says of a thing that is asked for, that an operation on it is under way.
+    pub(super) fn mark_under_way(&self, all: &Organisation, thing: &mut Value) {
+        let path = self.path.join("/").to_ascii_lowercase();
+        let now = Instant::now();
+        if all.operations.values().any(|other| other.about == path && other.ends > now) {
+            thing["properties"]["provisioningState"] = "Updating".into();
+        }
     }
 
     /// How far an operation is.

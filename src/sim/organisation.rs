@@ -71,6 +71,10 @@ pub struct SimVersion {
     pub regions: Vec<Value>,
     /// Its provisioning state.
     pub state: &'static str,
+    /// Its safety profile.
+    pub safety: Value,
+    /// Where others share it and it was deleted softly: until when it can be consumed.
+    pub soft_deleted: Option<String>,
     /// Its tags.
     pub tags: Value,
 }
@@ -103,6 +107,8 @@ pub struct SimGallery {
     pub description: Option<String>,
     /// Its sharing profile, if it was ever shared.
     pub sharing: Option<Value>,
+    /// Its policy of soft deletion, if it ever had one.
+    pub soft_delete: Option<Value>,
     /// Its tags.
     pub tags: Value,
     /// Its definitions, by name in lower case.
@@ -226,6 +232,7 @@ impl Generator {
             location: self.location(),
             description: self.random.random_bool(0.5).then(|| format!("Images of {name}")),
             sharing: None,
+            soft_delete: None,
             tags: json!({"team": "platform"}),
             definitions: BTreeMap::new(),
         }
@@ -319,6 +326,9 @@ impl Generator {
             excluded: self.random.random_bool(0.1),
             regions: names.into_iter().enumerate().map(region).collect(),
             state,
+            safety: json!({"reportedForPolicyViolation": false,
+                "allowDeletionOfReplicatedLocations": false}),
+            soft_deleted: None,
             tags: json!({"build": number.to_string()}),
         }
     }

@@ -1,19 +1,47 @@
-//! The resources of a simulated organisation as answers have them, and what may be changed of them.
+//! The resources of a simulated organisation as answers have them, and what may be changed of them. Which members
+//! a body must have is what the schemas of azure-rest-api-specs require (GalleryRP, 2026-03-03); the recorded PATCHes
+//! of azure-mgmt-compute 17.0.0 and 22.1.0 have them.
 
 #![allow(clippy::result_large_err, reason = "a refusal is an answer, made once")]
 
+use super::arm::Asked;
 use super::organisation::{SimDefinition, SimGallery, SimVersion};
+use super::regions;
 use super::state::error;
 use crate::source::locations::short_name;
 use axum::body::Body;
 use axum::http::{Response, StatusCode};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 type Answer = Response<Body>;
 
 fn refused_change(property: &str) -> Answer {
     let text = format!("Changing property '{property}' is not allowed.");
     error(StatusCode::CONFLICT, "PropertyChangeNotAllowed", &text)
+}
+
+/// Refuses a body without the members that its schema requires, if it has any.
+fn demand(body: &Value, what: &str, names: &[&str]) -> Result<(), Answer> {
+    let properties = &body["properties"];
+    match names.iter().find(|name| properties[**name].is_null()) {
+        Some(name) if !properties.is_null() => {
+            let text = format!("Required parameter '{what}.properties.{name}' is missing (null).");
+            Err(error(StatusCode::BAD_REQUEST, "InvalidParameter", &text))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether `wanted` says nothing else than `have`.
+fn within(have: &Value, wanted: &Value) -> bool {
+    match (have, wanted) {
+        (Value::Object(have), Value::Object(wanted)) => {
+            wanted.iter().all(|(name, wanted)| within(&have[name], wanted))
+        }
+        (have, wanted) => have == wanted,
+    }
 }
 
 fn object<'a>(value: &'a Value, name: &str) -> Result<Vec<(&'a String, &'a Value)>, Answer> {
@@ -38,6 +66,9 @@ impl SimGallery {
         if let Some(description) = &self.description {
             value["properties"]["description"] = description.clone().into();
         }
+        if let Some(policy) = &self.soft_delete {
+            value["properties"]["softDeletePolicy"] = policy.clone();
+        }
         if sharing {
             let private = || json!({"permissions": "Private"});
             value["properties"]["sharingProfile"] = self.sharing.clone().unwrap_or_else(private);
@@ -49,6 +80,7 @@ impl SimGallery {
         for (name, value) in object(body, "properties")? {
             match name.as_str() {
                 "description" => self.description = value.as_str().map(str::to_owned),
+                "softDeletePolicy" => self.soft_delete = Some(value.clone()),
                 _ => return Err(refused_change(name)),
             }
         }
@@ -73,8 +105,10 @@ impl SimGallery {
                 self.sharing = Some(sharing);
             }
             operation @ ("Add" | "Remove") => {
-                if kind == "Community" {
-                    return Err(bad("A community gallery cannot be shared with groups."));
+                // "You can't use an existing gallery, and the property can't currently be updated."
+                // (learn.microsoft.com/azure/virtual-machines/share-gallery-direct)
+                if kind != "Groups" {
+                    return Err(bad("The gallery's permissions are not 'Groups'."));
                 }
                 let groups = body["groups"].as_array().cloned().unwrap_or_default();
                 if groups.is_empty() {
@@ -82,11 +116,35 @@ impl SimGallery {
                 }
                 let known = sharing["groups"].as_array().cloned().unwrap_or_default();
                 let groups = regrouped(known, &groups, operation == "Add");
+                let count = |kind: &str| {
+                    let same = groups.iter().filter(|group| group["type"] == kind);
+                    same.flat_map(|group| group["ids"].as_array().into_iter().flatten()).count()
+                };
+                if count("Subscriptions") > 30 || count("AADTenants") > 5 {
+                    return Err(bad(
+                        "A gallery can be shared with 30 subscriptions and 5 tenants.",
+                    ));
+                }
                 self.sharing = Some(json!({"permissions": "Groups", "groups": groups}));
             }
             _ => return Err(bad("The property 'operationType' is invalid.")),
         }
         Ok(())
+    }
+
+    /// Deletes a version; whether it was there. Refused while its safety profile forbids that.
+    pub(super) fn delete(&mut self, definition: &str, version: &str) -> Result<bool, Answer> {
+        let Some(definition) = self.definitions.get_mut(definition) else { return Ok(false) };
+        let Some(found) = definition.versions.get(version) else { return Ok(false) };
+        let end =
+            found.end_of_life.as_deref().and_then(|end| OffsetDateTime::parse(end, &Rfc3339).ok());
+        let lives = end.is_some_and(|end| end > OffsetDateTime::now_utc());
+        if lives && found.safety["blockDeletionBeforeEndOfLife"] == true {
+            let text = "The image version cannot be deleted before its end of life.";
+            return Err(error(StatusCode::CONFLICT, "OperationNotAllowed", text));
+        }
+        definition.versions.remove(version);
+        Ok(true)
     }
 }
 
@@ -128,6 +186,7 @@ impl SimDefinition {
             "privacyStatementUri",
             "eula",
         ];
+        demand(body, "galleryImage", &["osType", "osState", "identifier"])?;
         let members = object(body, "properties")?;
         let frozen =
             |name: &str, value: &Value| !MAY.contains(&name) && self.properties[name] != *value;
@@ -162,16 +221,23 @@ impl SimVersion {
             "properties": {"publishingProfile": publishing,
                 "storageProfile": {"source": {"id": source},
                     "osDiskImage": {"sizeInGB": 30, "hostCaching": "ReadWrite", "source": {}}},
-                "provisioningState": self.state}})
+                "safetyProfile": self.safety, "provisioningState": self.state}})
     }
 
-    /// As others see it, who share it.
-    pub(super) fn to_shared(&self) -> Value {
+    /// As others see it, with whom it is shared; whether it was deleted softly is told since 2026-03-03.
+    pub(super) fn to_shared(&self, states: bool) -> Value {
         let mut properties = json!({"publishedDate": self.published,
             "excludeFromLatest": self.excluded, "storageProfile": {
                 "osDiskImage": {"diskSizeGB": 30, "hostCaching": "ReadWrite"}}});
         if let Some(end) = &self.end_of_life {
             properties["endOfLifeDate"] = end.clone().into();
+        }
+        if states {
+            let state = if self.soft_deleted.is_some() { "SoftDeleted" } else { "Active" };
+            properties["imageState"] = state.into();
+            if let Some(end) = &self.soft_deleted {
+                properties["consumptionEndTime"] = end.clone().into();
+            }
         }
         properties
     }
@@ -185,29 +251,26 @@ impl SimVersion {
         let regions = self.regions.iter().map(|region| {
             let name = short_name(region["name"].as_str().unwrap_or_default());
             let progress = if state == "Completed" { 100 } else { 40 };
-            json!({"region": name, "state": state, "progress": progress})
+            let mut region = json!({"region": name, "state": state, "progress": progress});
+            if state == "Failed" {
+                region["details"] = format!("The replication to {name} failed.").into();
+            }
+            region
         });
         let whole = if state == "Replicating" { "InProgress" } else { state };
         json!({"aggregatedState": whole, "summary": regions.collect::<Vec<_>>()})
     }
 
-    pub(super) fn patch(&mut self, body: &Value) -> Result<(), Answer> {
-        if let Some((name, _)) =
-            object(body, "properties")?.iter().find(|(name, _)| *name != "publishingProfile")
-        {
-            return Err(refused_change(name));
-        }
-        for (name, value) in object(&body["properties"], "publishingProfile")? {
+    /// Changes it as a body wants; `now` are its properties as they are shown.
+    pub(super) fn patch(&mut self, asked: &Asked<'_>, now: &Value) -> Result<(), Answer> {
+        let body = &asked.body;
+        demand(body, "galleryImageVersion", &["storageProfile"])?;
+        for (name, value) in object(body, "properties")? {
             match name.as_str() {
-                "endOfLifeDate" => self.end_of_life = value.as_str().map(str::to_owned),
-                "excludeFromLatest" => self.excluded = value.as_bool().unwrap_or_default(),
-                "targetRegions" => {
-                    let regions = value.as_array().filter(|regions| !regions.is_empty());
-                    self.regions = regions.cloned().ok_or_else(|| {
-                        let text = "A version needs at least one target region.";
-                        error(StatusCode::BAD_REQUEST, "InvalidParameter", text)
-                    })?;
-                }
+                "publishingProfile" => self.publish(asked, &now["publishingProfile"])?,
+                "safetyProfile" => self.safeguard(asked, value),
+                // It comes with every change, and with nothing that is new.
+                "storageProfile" if within(&now["storageProfile"], value) => {}
                 _ => return Err(refused_change(name)),
             }
         }
@@ -215,6 +278,28 @@ impl SimVersion {
             self.tags = body["tags"].clone();
         }
         Ok(())
+    }
+
+    fn publish(&mut self, asked: &Asked<'_>, now: &Value) -> Result<(), Answer> {
+        for (name, value) in object(&asked.body["properties"], "publishingProfile")? {
+            match name.as_str() {
+                "endOfLifeDate" => self.end_of_life = value.as_str().map(str::to_owned),
+                "excludeFromLatest" => self.excluded = value.as_bool().unwrap_or_default(),
+                "targetRegions" => self.regions = regions::targets(asked, &self.regions, value)?,
+                _ if now[name] == *value => {}
+                _ => return Err(refused_change(name)),
+            }
+        }
+        Ok(())
+    }
+
+    fn safeguard(&mut self, asked: &Asked<'_>, wanted: &Value) {
+        for name in ["allowDeletionOfReplicatedLocations", "blockDeletionBeforeEndOfLife"] {
+            let known = name.starts_with("allow") || asked.since("2024-03-03");
+            if known && wanted[name].is_boolean() {
+                self.safety[name] = wanted[name].clone();
+            }
+        }
     }
 
     /// Whether it has a replica in a location, by short name.

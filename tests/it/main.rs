@@ -37,6 +37,7 @@ mod odd_members;
 mod openapi;
 mod operating;
 mod operations;
+mod outcomes;
 mod pacing;
 mod package;
 mod peers;
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
         openapi::TESTS,
         operating::TESTS,
         operations::TESTS,
+        outcomes::TESTS,
         pacing::TESTS,
         package::TESTS,
         peers::TESTS,

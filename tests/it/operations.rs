@@ -110,10 +110,15 @@ pub fn on(sim: &Arc<Sim>, lose: &[Loss], dies_after: usize) -> Stage {
     Stage { sim, wire, galleries }
 }
 
-/// The first gallery's first definition and its first version.
-fn first(sim: &Sim) -> [Name; 3] {
+/// The first gallery, its first definition and that one's first version.
+pub fn first(sim: &Sim) -> [Name; 3] {
+    nth(sim, 0)
+}
+
+/// The same of the n-th gallery; the one behind the first is there to be shared.
+pub fn nth(sim: &Sim, number: usize) -> [Name; 3] {
     let all = sim.organisation();
-    let gallery = all.galleries.values().next().unwrap();
+    let gallery = all.galleries.values().nth(number).unwrap();
     let definition = gallery.definitions.values().next().unwrap();
     let version = definition.versions.values().find(|v| v.state == "Succeeded").unwrap();
     let id = gallery.id();
@@ -143,7 +148,8 @@ fn an_update_whose_answer_is_lost_is_made_once() {
         };
         paused(async {
             let change = stage.galleries.plan_update(&version, &changes).await.unwrap().unwrap();
-            let ended = stage.galleries.update(&version, &change, true, &|_| {}).await.unwrap();
+            let ended =
+                stage.galleries.update(&version, &changes, &change, true, &|_| {}).await.unwrap();
             assert!(matches!(ended, Ended::Done));
             let again = stage.galleries.plan_update(&version, &changes).await.unwrap();
             assert!(again.is_none(), "it is so already");
@@ -161,7 +167,7 @@ fn a_change_that_never_arrives_is_given_up_and_says_so() {
     let changes = Changes { description: Some("new".into()), ..Changes::default() };
     let error = paused(async {
         let change = stage.galleries.plan_update(&gallery, &changes).await.unwrap().unwrap();
-        stage.galleries.update(&gallery, &change, true, &|_| {}).await.unwrap_err()
+        stage.galleries.update(&gallery, &changes, &change, true, &|_| {}).await.unwrap_err()
     });
     assert!(error.to_string().contains("look at it again"), "{error}");
     assert_eq!(changed(&stage.sim, "UpdateGallery"), 0);
@@ -174,7 +180,7 @@ fn sharing_whose_answer_is_lost_is_made_once() {
     };
     for lose in [&[][..], &[Loss::After], &[Loss::Before]] {
         let stage = stage(lose);
-        let [gallery, definition, _] = first(&stage.sim);
+        let [gallery, definition, _] = nth(&stage.sim, 1);
         paused(async {
             let add = Sharing::Add(with.clone());
             let change = stage.galleries.plan_sharing(&gallery, &add).await.unwrap().unwrap();
@@ -226,7 +232,7 @@ fn the_command_line_shows_makes_and_follows_a_change() {
     refused(&["gallery", "retire", "--keep", "1", "--action", "delete"], 2, "--max-percent");
 }
 
-/// The address of an operation is signed: it reaches no log and no error.
+/// The address of an operation is signed: it reaches no log and no error, but the one line that says how to go on.
 fn no_signature_is_ever_said() {
     let faults = vec![Fault::new("capsoperations", usize::MAX, How::Answer(403, &[], "{}"))];
     let faulty = Faulty::start(Azure::start(tenant(KEEPS)), faults);
@@ -235,9 +241,13 @@ fn no_signature_is_ever_said() {
     let (code, stdout, stderr) = finish(&mut faulty.azimg(&arguments));
     assert_eq!(code, 1, "{stderr}");
     assert!(stderr.contains("403"), "{stderr}");
-    for text in [stdout, stderr] {
+    let lines: Vec<&str> = stdout.lines().chain(stderr.lines()).collect();
+    let (advice, others): (Vec<&str>, Vec<&str>) =
+        lines.into_iter().partition(|line| line.contains("azimg gallery wait '"));
+    assert_eq!(advice.len(), 1, "{stderr}");
+    for line in others {
         for secret in ["SIGNATURE", "CERTIFICATE", "HASH"] {
-            assert!(!text.contains(secret), "{text}");
+            assert!(!line.contains(secret), "{line}");
         }
     }
 }

@@ -12,7 +12,7 @@ use azimg::sim::{Conditions, Keeps, Sim, SimCredential};
 use azimg::source::gallery::parse::{self, Resource};
 use azimg::source::locations::short_name;
 use azure_core::credentials::TokenCredential;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use time::OffsetDateTime;
@@ -224,9 +224,10 @@ const DOCUMENTED: &[&str] = &[
     ".error",
     ".tags",
     ".dataDiskImages",
+    ".safetyProfile",
 ];
 
-async fn ask(sim: &Arc<Sim>, method: &str, uri: &str, body: Option<&Value>) -> (u16, Value) {
+pub async fn ask(sim: &Arc<Sim>, method: &str, uri: &str, body: Option<&Value>) -> (u16, Value) {
     let token = SimCredential.get_token(&["scope"], None).await.unwrap();
     let request = Request::builder()
         .method(method)
@@ -301,7 +302,15 @@ fn the_simulated_azure_answers_in_the_recorded_shapes() {
         let uri = format!("{path}?api-version={}{query}", version(&path));
         let body = match (method.as_str(), form.as_str()) {
             ("PATCH", form) if form.ends_with("versions/*") => {
-                Some(json!({"properties": {"publishingProfile": {"excludeFromLatest": false}}}))
+                let publishing = json!({"excludeFromLatest": false});
+                Some(json!({"properties": {"publishingProfile": publishing, "storageProfile": {}}}))
+            }
+            ("PATCH", form) if form.contains("/images/") => {
+                let now = runtime.block_on(ask(&sim, "GET", &uri, None)).1;
+                let kept = ["osType", "osState", "identifier"];
+                let kept = kept.map(|name| (name.to_owned(), now["properties"][name].clone()));
+                let properties: Map<String, Value> = kept.into_iter().collect();
+                Some(json!({"properties": properties}))
             }
             ("PATCH", _) => Some(json!({"properties": {"description": "x"}})),
             ("POST", _) => Some(json!({"operationType": "Reset"})),

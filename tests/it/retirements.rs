@@ -12,7 +12,7 @@ use azimg::image::machine::{Machine, MachineKind, Reference};
 use azimg::sim::{Conditions, Sim};
 use proptest::prelude::*;
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -45,6 +45,7 @@ async fn planned(stage: &Stage, rules: &Rules) -> RetirePlan {
         expires_at: now + Duration::from_hours(1),
         rules: rules.clone(),
         definitions: all,
+        restorable_days: BTreeMap::new(),
     }
 }
 

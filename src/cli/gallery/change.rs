@@ -1,11 +1,11 @@
 //! `azimg gallery update`, `share` and `unshare`: one change each, shown first if that is wanted.
 
-use super::tell;
+use super::followed::Followed;
 use crate::cli::output::Output;
 use crate::client::Change;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::gallery::{Changes, Ended, Galleries, Name, Region, ShareWith, Sharing};
+use crate::gallery::{Changes, Condition, Ended, Galleries, Name, Region, ShareWith, Sharing};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -154,7 +154,8 @@ pub(in crate::cli) struct UnshareArgs {
     /// A tenant to no longer share it with; may be repeated
     #[arg(long, value_name = "ID")]
     tenant: Vec<String>,
-    /// Share it with nobody: all subscriptions, tenants and the community
+    /// Share it with nobody: all subscriptions, tenants and the community. It becomes private, and Azure shares no
+    /// private gallery with subscriptions or tenants again
     #[arg(long, conflicts_with_all = ["subscription", "tenant"])]
     all: bool,
     #[command(flatten)]
@@ -174,9 +175,16 @@ impl UpdateArgs {
         };
         let mut tags = BTreeMap::new();
         for tag in &self.tag {
-            let (name, value) = tag.split_once('=').ok_or_else(|| {
+            let named = tag.split_once('=').filter(|(name, _)| !name.trim().is_empty());
+            let (name, value) = named.ok_or_else(|| {
                 Error::invalid(format!("--tag: '{tag}' is no tag: give NAME=VALUE"))
             })?;
+            let same = |known: &&String| known.eq_ignore_ascii_case(name);
+            if let Some(known) = tags.keys().find(same) {
+                return Err(Error::invalid(format!(
+                    "--tag: '{known}' and '{name}' are one tag: names of tags have no case"
+                )));
+            }
             tags.insert(name.to_owned(), value.to_owned());
         }
         Ok(Changes {
@@ -215,12 +223,27 @@ async fn report(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says that there is nothing to do, and shows the thing.
-async fn unchanged(galleries: &Galleries, name: &Name, output: &Output) -> Result<ExitCode> {
+/// Says that there is nothing to send, and shows the thing; when somebody's change is still making it so, once that
+/// is over.
+async fn unchanged(
+    galleries: &Galleries,
+    name: &Name,
+    how: &How,
+    output: &Output,
+) -> Result<ExitCode> {
+    let mut thing = galleries.get(name).await?;
+    let is_under_way = Condition::of(&thing) == Condition::AtWork;
     if !output.quiet {
-        eprintln!("{}: it is so already", name.id());
+        let what = if is_under_way { "is being made so" } else { "is so already" };
+        eprintln!("{}: it {what}", name.id());
     }
-    report(galleries, name, Ended::Done, output).await
+    if is_under_way && !how.no_wait && !how.dry_run {
+        let followed = Followed::new(name.id(), output.quiet);
+        let tell = |step| followed.step(step);
+        thing = followed.to_end(galleries.settle(name, &tell)).await?;
+    }
+    output.one(thing)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(super) async fn update(config: &Config, args: UpdateArgs, output: &Output) -> Result<ExitCode> {
@@ -228,15 +251,17 @@ pub(super) async fn update(config: &Config, args: UpdateArgs, output: &Output) -
     let changes = args.changes()?;
     let galleries = Galleries::new(config.client()?);
     let name = galleries.resolve(&args.name, &config.request().subscriptions).await?;
-    let Some(change) = galleries.plan_update(&name, &changes).await? else {
-        return unchanged(&galleries, &name, output).await;
+    let Some(planned) = galleries.plan_update(&name, &changes).await? else {
+        return unchanged(&galleries, &name, &args.how, output).await;
     };
     if args.how.dry_run {
-        output.one(request(&change))?;
+        output.one(request(&planned.change))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let tell = tell(output.quiet, name.id());
-    let ended = galleries.update(&name, &change, !args.how.no_wait, &tell).await?;
+    let followed = Followed::new(name.id(), output.quiet);
+    let tell = |step| followed.step(step);
+    let update = galleries.update(&name, &changes, &planned, !args.how.no_wait, &tell);
+    let ended = followed.to_end(update).await?;
     report(&galleries, &name, ended, output).await
 }
 
@@ -249,15 +274,17 @@ async fn sharing(
 ) -> Result<ExitCode> {
     let galleries = Galleries::new(config.client()?);
     let name = galleries.resolve(name, &config.request().subscriptions).await?;
-    let Some(change) = galleries.plan_sharing(&name, &sharing).await? else {
-        return unchanged(&galleries, &name, output).await;
+    let Some(planned) = galleries.plan_sharing(&name, &sharing).await? else {
+        return unchanged(&galleries, &name, how, output).await;
     };
     if how.dry_run {
-        output.one(request(&change))?;
+        output.one(request(&planned.change))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let tell = tell(output.quiet, name.id());
-    let ended = galleries.share(&name, &sharing, &change, !how.no_wait, &tell).await?;
+    let followed = Followed::new(name.id(), output.quiet);
+    let tell = |step| followed.step(step);
+    let share = galleries.share(&name, &sharing, &planned, !how.no_wait, &tell);
+    let ended = followed.to_end(share).await?;
     report(&galleries, &name, ended, output).await
 }
 

@@ -1,6 +1,7 @@
 //! `azimg gallery`: galleries in the current snapshot, and operations on them in Azure.
 
 mod change;
+mod followed;
 mod retire;
 
 use super::filter::FilterArgs;
@@ -9,10 +10,10 @@ use super::output::Output;
 use crate::catalog::{Catalog, Filter};
 use crate::config::{Config, Flags};
 use crate::error::{Error, Result};
-use crate::gallery::{Galleries, Step};
+use crate::gallery::Galleries;
+use followed::Followed;
 use serde_json::{Map, Value, json};
 use std::process::ExitCode;
-use std::time::Duration;
 
 #[derive(clap::Subcommand)]
 pub(super) enum GalleryCommand {
@@ -209,26 +210,9 @@ async fn show(config: &Config, name: &str, output: &Output) -> Result<ExitCode> 
 async fn wait(config: &Config, operation: &str, output: &Output) -> Result<ExitCode> {
     let galleries = Galleries::new(config.client()?);
     let operation = galleries.operation(operation)?;
-    galleries.follow(&operation, &tell(output.quiet, "the operation".to_owned())).await?;
+    let followed = Followed::new("the operation", output.quiet).at(operation.clone());
+    let tell = |step| followed.step(step);
+    followed.to_end(galleries.follow(&operation, &tell)).await?;
     output.one(json!({"state": "succeeded"}))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Says on stderr how a change goes on. The address of an operation holds a signature, and is said
-/// only where it is asked for.
-fn tell(quiet: bool, what: String) -> impl Fn(Step) + Send + Sync {
-    move |step| {
-        if quiet {
-            return;
-        }
-        match step {
-            Step::Accepted(_) => eprintln!("{what}: accepted"),
-            Step::UnderWay(since, percent) => {
-                let share = percent.map(|percent| format!(", {percent} %")).unwrap_or_default();
-                let since = Duration::from_secs(since.as_secs());
-                eprintln!("{what}: under way for {}{share}", humantime::format_duration(since));
-            }
-            Step::Lost(why) => eprintln!("{what}: {why}; looking whether it was made"),
-        }
-    }
 }

@@ -1,5 +1,6 @@
 //! `azimg gallery retire`: plan, review, apply.
 
+use super::followed::Followed;
 use crate::cli::output::Output;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// Definitions that are looked at at once.
 const AT_ONCE: usize = 8;
@@ -106,6 +108,7 @@ async fn make(
             count => format!("{first} ({} more definitions are like that)", count - 1),
         }));
     }
+    let restorable_days = galleries.restorable_days(&planned).await?;
     let plan = RetirePlan {
         schema_version: PLAN_VERSION,
         plan: ulid::Ulid::generate().to_string(),
@@ -113,6 +116,7 @@ async fn make(
         expires_at: now + args.expires,
         rules,
         definitions: planned,
+        restorable_days,
     };
     let value = serde_json::to_value(&plan).map_err(|e| Error::bug(e.to_string()))?;
     if let Some(file) = &args.plan {
@@ -126,6 +130,9 @@ async fn make(
             stay.sum::<usize>(),
             plan.definitions.len()
         );
+        for (gallery, days) in &plan.restorable_days {
+            eprintln!("{gallery} deletes softly: for {days} days what went can be restored");
+        }
         if let Some(file) = &args.plan {
             eprintln!("Look at it, then: azimg gallery retire --apply {}", file.display());
         }
@@ -162,23 +169,36 @@ async fn apply(
     });
     let mut ledger = Ledger::open(&path, &plan.plan)?;
     let now = OffsetDateTime::now_utc();
+    let now = now.replace_nanosecond(0).unwrap_or(now);
     if args.dry_run {
         galleries.check_plan(&plan, &ledger, now).await?;
         output.one(json!({"plan": plan.plan, "state": "can be applied"}))?;
         return Ok(ExitCode::SUCCESS);
     }
+    let followed = Followed::new("the plan", output.quiet);
     let quiet = output.quiet;
-    let progress = move |number: usize, all: usize, retired: &Retired, step: Option<Step>| {
-        if quiet {
-            return;
+    let progress = |number: usize, all: usize, retired: &Retired, step: Option<Step>| match step {
+        None => {
+            followed.begin(format!("{number} of {all}"));
+            if !quiet {
+                eprintln!("{number} of {all}: {:?} {}", retired.action, retired.id);
+            }
         }
-        match step {
-            None => eprintln!("{number} of {all}: {:?} {}", retired.action, retired.id),
-            Some(step) => super::tell(false, format!("{number} of {all}"))(step),
-        }
+        Some(step) => followed.step(step),
     };
-    let applied = galleries.apply(&plan, &mut ledger, now, &progress).await?;
+    let applied = followed.to_end(galleries.apply(&plan, &mut ledger, now, &progress)).await?;
     let (done, before) = (applied.done, applied.before);
-    output.one(json!({"plan": plan.plan, "done": done, "doneBefore": before, "ledger": path}))?;
+    let mut ended = json!({"plan": plan.plan, "done": done, "doneBefore": before, "ledger": path});
+    // As the galleries are now: their policies may have changed since the plan.
+    let restorable = galleries.restorable_days(&plan.definitions).await?;
+    for (gallery, days) in restorable {
+        let until = now + time::Duration::days(i64::from(days));
+        let until = until.format(&Rfc3339).map_err(|e| Error::bug(e.to_string()))?;
+        if !output.quiet {
+            eprintln!("{gallery} deletes softly: until {until} what went now can be restored");
+        }
+        ended["restorableUntil"][gallery] = until.into();
+    }
+    output.one(ended)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,16 +1,17 @@
 //! A plan, done: exactly what it says, while the world is as it was.
 
-use super::plan::{Action, Planned, Retired, Rules, plan};
+use super::plan::{Action, Planned, Retired, Rules, World, plan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::ledger::{Ledger, State};
-use crate::gallery::operation::agrees;
-use crate::gallery::{Galleries, Name, Seen, Step, change};
+use crate::gallery::operation::{Making, agrees};
+use crate::gallery::{Galleries, Name, Step, Tell, change};
+use crate::image::gallery::GalleryImage;
 use crate::image::machine::Machine;
 use reqwest::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -34,6 +35,9 @@ pub struct RetirePlan {
     pub rules: Rules,
     /// What is planned, definition by definition.
     pub definitions: Vec<Planned>,
+    /// Galleries that delete softly, by id: for how many days a deletion can be undone there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub restorable_days: BTreeMap<String, u32>,
 }
 
 /// The version of plans.
@@ -49,8 +53,27 @@ pub struct Applied {
     pub before: usize,
 }
 
+/// What was found of a plan's versions, by their ids in lower case.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Retired already, though nobody wrote that down.
+    gone: HashSet<String>,
+    /// Their last change failed.
+    failed: HashSet<String>,
+}
+
 /// How an application goes on: which of how many, and the step.
 pub type Progress<'a> = &'a (dyn Fn(usize, usize, &Retired, Option<Step>) + Send + Sync);
+
+/// A change of ours that failed leaves the properties that it wanted: it was not made, and is due again.
+fn undo_failed(world: &mut World, ledger: &Ledger) {
+    let is_due =
+        |row: &&mut GalleryImage| row.has_failed() && ledger.state(&row.id) == Some(State::Failed);
+    for row in world.versions.iter_mut().filter(is_due) {
+        row.exclude_from_latest = false;
+        row.end_of_life_at = None;
+    }
+}
 
 impl RetirePlan {
     /// Reads a plan.
@@ -82,7 +105,7 @@ impl Galleries {
         now: OffsetDateTime,
         progress: Progress<'_>,
     ) -> Result<Applied> {
-        let gone = self.check_plan(plan, ledger, now).await?;
+        let found = self.check_plan(plan, ledger, now).await?;
         let mut applied = Applied::default();
         let all = plan.retired().count();
         for (number, retired) in plan.retired().enumerate() {
@@ -90,7 +113,7 @@ impl Galleries {
                 applied.before += 1;
                 continue;
             }
-            if gone.contains(&retired.id.to_ascii_lowercase()) {
+            if found.gone.contains(&retired.id.to_ascii_lowercase()) {
                 // It was begun, and its end was not written down.
                 ledger.write(&retired.id, State::Done, "seen to be done")?;
                 applied.before += 1;
@@ -99,7 +122,8 @@ impl Galleries {
             progress(number + 1, all, retired, None);
             ledger.write(&retired.id, State::Begun, "")?;
             let tell = |step: Step| progress(number + 1, all, retired, Some(step));
-            match self.retire(retired, plan.made_at, &tell).await {
+            let failed_before = found.failed.contains(&retired.id.to_ascii_lowercase());
+            match self.retire(retired, plan.made_at, failed_before, &tell).await {
                 Ok(()) => ledger.write(&retired.id, State::Done, "")?,
                 Err(error) => {
                     ledger.write(&retired.id, State::Failed, &error.to_string())?;
@@ -115,35 +139,34 @@ impl Galleries {
         Ok(applied)
     }
 
-    /// Refuses a plan that has expired, or that the world has left behind; the ids, in lower case,
-    /// of versions that are retired already, though nobody wrote that down.
+    /// Refuses a plan that has expired, or that the world has left behind; what was found of its versions.
     pub async fn check_plan(
         &self,
         plan: &RetirePlan,
         ledger: &Ledger,
         now: OffsetDateTime,
-    ) -> Result<HashSet<String>> {
+    ) -> Result<Found> {
         if now > plan.expires_at {
             let text = "the plan has expired: make a new one, and look at it again";
             return Err(Error::new(ErrorKind::Conflict, text));
         }
         let machines = self.machines().await?;
-        let mut gone = HashSet::new();
+        let mut found = Found::default();
         for planned in plan.definitions.iter().filter(|planned| !planned.retired.is_empty()) {
-            self.check(plan, planned, ledger, &machines, &mut gone).await?;
+            self.check(plan, planned, ledger, &machines, &mut found).await?;
         }
-        Ok(gone)
+        Ok(found)
     }
 
     /// Refuses when a definition is not as it was planned for, but for what this plan did itself. What
-    /// was begun and turns out to be done goes into `gone`.
+    /// was begun and turns out to be done is found `gone`.
     async fn check(
         &self,
         whole: &RetirePlan,
         planned: &Planned,
         ledger: &Ledger,
         machines: &[Machine],
-        gone: &mut HashSet<String>,
+        found: &mut Found,
     ) -> Result<()> {
         let name = Name::from_id(&planned.definition)
             .ok_or_else(|| Error::invalid(format!("'{}' is no definition", planned.definition)))?;
@@ -157,12 +180,19 @@ impl Galleries {
             Error::new(ErrorKind::Conflict, text)
         };
         // The versions as they stand at the moment of the plan: what has ended since is a change.
-        let world = match self.world(&name.own, &definition, machines, whole.made_at).await {
+        let look = || self.world(&name.own, &definition, machines, whole.made_at);
+        let mut world = match look().await {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Err(changed("it is not there"));
             }
             world => world?,
         };
+        if self.settle_begun(&world, ledger).await? {
+            world = look().await?;
+        }
+        undo_failed(&mut world, ledger);
+        let failed = world.versions.iter().filter(|row| row.has_failed());
+        found.failed.extend(failed.map(|row| row.id.to_ascii_lowercase()));
         let touched: Vec<&Retired> =
             planned.retired.iter().filter(|retired| ledger.state(&retired.id).is_some()).collect();
         for retired in &touched {
@@ -174,7 +204,7 @@ impl Galleries {
                     .is_some_and(|row| row.end_of_life_at.is_some_and(|end| end <= whole.made_at)),
             };
             if made {
-                gone.insert(retired.id.to_ascii_lowercase());
+                found.gone.insert(retired.id.to_ascii_lowercase());
             }
         }
         if touched.is_empty() && !world.is_as_planned(planned) {
@@ -188,7 +218,8 @@ impl Galleries {
             again.retired.iter().map(|r| (r.id.to_ascii_lowercase(), r.action)).collect();
         for retired in &planned.retired {
             let id = retired.id.to_ascii_lowercase();
-            let is_over = ledger.state(&retired.id) == Some(State::Done) || gone.contains(&id);
+            let is_over =
+                ledger.state(&retired.id) == Some(State::Done) || found.gone.contains(&id);
             if !is_over && goes.get(&id) != Some(&retired.action) {
                 return Err(changed(&format!("{} would stay now", retired.id)));
             }
@@ -196,11 +227,31 @@ impl Galleries {
         Ok(())
     }
 
+    /// Waits for what an interrupted application began and is still under way; whether there was any.
+    async fn settle_begun(&self, world: &World, ledger: &Ledger) -> Result<bool> {
+        let is_begun =
+            |row: &&GalleryImage| row.is_at_work() && ledger.state(&row.id) == Some(State::Begun);
+        let mut any = false;
+        for name in world.versions.iter().filter(is_begun).filter_map(|row| Name::from_id(&row.id))
+        {
+            any = true;
+            match self.settle(&name, &|_| {}).await {
+                Ok(_) => {}
+                // Gone, or failed: what is there then tells.
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Conflict) => {
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(any)
+    }
+
     async fn retire(
         &self,
         retired: &Retired,
         at: OffsetDateTime,
-        tell: &(dyn Fn(Step) + Send + Sync),
+        failed_before: bool,
+        tell: Tell<'_>,
     ) -> Result<()> {
         let name = Name::from_id(&retired.id)
             .filter(|name| name.version.is_some())
@@ -211,18 +262,19 @@ impl Galleries {
             Action::Exclude => Some(json!({"excludeFromLatest": true})),
             Action::EndOfLife => Some(json!({"endOfLifeDate": end})),
         };
-        let body = publishing.map(|part| json!({"properties": {"publishingProfile": part}}));
+        // The body's schema wants a storage profile (GalleryImageVersion_Update_WithoutSourceId.json).
+        let body = publishing
+            .map(|part| json!({"properties": {"publishingProfile": part, "storageProfile": {}}}));
         let method = if body.is_some() { Method::PATCH } else { Method::DELETE };
         let request = change(&name, method, body.clone());
-        let is_made = move |now: Option<&Value>| {
-            let made = match (&body, now) {
-                (None, now) => now.is_none(),
-                (Some(_), None) => false,
-                (Some(body), Some(now)) => agrees(&now["properties"], &body["properties"]),
-            };
-            if made { Seen::Made } else { Seen::NotMade }
+        let is_made = |now: Option<&Value>| match (&body, now) {
+            // What is deleted softly may still be shown for a while.
+            (None, now) => now.is_none_or(|now| now["properties"]["imageState"] == "SoftDeleted"),
+            (Some(_), None) => false,
+            (Some(body), Some(now)) => agrees(&now["properties"], &body["properties"]),
         };
-        match self.make(&name, &request, true, &is_made, tell).await {
+        let making = Making { name: &name, change: &request, failed_before, is_made: &is_made };
+        match self.make(&making, true, tell).await {
             // Somebody else was faster.
             Err(error)
                 if error.kind() == ErrorKind::NotFound && retired.action == Action::Delete =>

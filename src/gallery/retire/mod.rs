@@ -11,18 +11,22 @@ pub use crate::format::ledger::{Ledger, State};
 pub use apply::{Applied, PLAN_VERSION, Progress, RetirePlan};
 pub use plan::{Action, Kept, Planned, Retired, Rules, World, plan};
 
-use super::Galleries;
+use super::{Galleries, Name};
 use crate::error::{Error, Result};
 use crate::image::gallery::{GalleryImage, mark_latest};
 use crate::image::machine::{Machine, Reference};
-use crate::source::gallery::parse::Resource;
+use crate::source::gallery::parse::{Resource, gallery_id, own_gallery};
 use crate::source::gallery::{Communities, Gallery};
 use crate::work::OwnGallery;
 use futures::{StreamExt, TryStreamExt, stream};
+use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
 /// Lists that are asked for at once.
 const AT_ONCE: usize = 8;
+/// What is deleted softly is kept so long where the policy does not say
+/// (learn.microsoft.com/azure/virtual-machines/soft-delete-gallery).
+const RETENTION_DAYS: u32 = 7;
 
 impl Galleries {
     fn source(&self) -> Gallery {
@@ -85,6 +89,30 @@ impl Galleries {
         let versions: Vec<GalleryImage> =
             rows.into_iter().filter(|row| row.version.is_some()).collect();
         Ok(World { definition: id, versions, machines })
+    }
+
+    /// The galleries, by id, that delete softly what `planned` deletes, and for how many days that can be undone.
+    pub async fn restorable_days(&self, planned: &[Planned]) -> Result<BTreeMap<String, u32>> {
+        let deletes = |planned: &&Planned| {
+            planned.retired.iter().any(|retired| retired.action == Action::Delete)
+        };
+        let ids = planned.iter().filter(deletes);
+        let galleries = ids.filter_map(|planned| own_gallery(&planned.definition));
+        let galleries: BTreeMap<String, OwnGallery> =
+            galleries.map(|own| (gallery_id(&own), own)).collect();
+        let mut found = BTreeMap::new();
+        for (id, own) in galleries {
+            let gallery = self.get(&Name { own, definition: None, version: None }).await?;
+            let policy = &gallery["properties"]["softDeletePolicy"];
+            if policy["isSoftDeleteEnabled"] == true {
+                let days = |name: &str| policy[name].as_u64().and_then(|n| u32::try_from(n).ok());
+                // It can be consumed for the first, and restored until the end of both.
+                let retention = days("retentionPeriodInDays").unwrap_or(RETENTION_DAYS);
+                let grace = days("gracePeriodInDays").unwrap_or(0);
+                found.insert(id, retention.saturating_add(grace));
+            }
+        }
+        Ok(found)
     }
 
     /// The machines of all subscriptions that can be seen: what stands on an image may stand anywhere.

@@ -202,12 +202,12 @@ pub fn plan(world: &World, rules: &Rules, now: OffsetDateTime) -> Result<Planned
 
 /// Why a version that is not among the newest stays all the same.
 fn stays(world: &World, row: &GalleryImage, rules: &Rules, now: OffsetDateTime) -> Option<String> {
-    let state = row.provisioning_state.as_deref().unwrap_or("Unknown");
-    if ["Creating", "Updating", "Deleting", "Migrating"]
-        .iter()
-        .any(|s| s.eq_ignore_ascii_case(state))
-    {
+    if row.is_at_work() {
+        let state = row.provisioning_state.as_deref().unwrap_or_default();
         return Some(format!("it is at work: {state}"));
+    }
+    if row.provisioning_state.as_deref() == Some("SoftDeleted") {
+        return Some("deleted softly already: a second time it would be gone for good".to_owned());
     }
     if let Some(days) = rules.older_than_days {
         match row.published_at {

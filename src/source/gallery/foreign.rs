@@ -5,8 +5,9 @@
 //! them; those that are shared directly are listed by the provider.
 
 use super::parse::{self, Resource};
-use super::{AT_ONCE, GALLERIES, Gallery, gave_up};
+use super::{AT_ONCE, Gallery, gave_up};
 use crate::client::quoted;
+use crate::client::version;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::gallery::GalleryImage;
 use crate::source::locations::short_name;
@@ -19,6 +20,7 @@ use std::collections::{BTreeMap, HashSet};
 const MOST_RESOURCES: u64 = 8_000;
 /// Galleries of one part; their names must fit into a query.
 const GALLERIES_AT_ONCE: usize = 50;
+const VERSION: (&str, &str) = version::FOREIGN_GALLERIES.parameter();
 
 const COMMUNITY: &str = "microsoft.compute/locations/communitygalleries";
 
@@ -293,8 +295,8 @@ fn rows_of(
 
 fn query(sharing: Sharing) -> &'static [(&'static str, &'static str)] {
     match sharing {
-        Sharing::Tenant => &[("sharedTo", "tenant"), GALLERIES],
-        Sharing::Subscription | Sharing::Community => &[GALLERIES],
+        Sharing::Tenant => &[("sharedTo", "tenant"), VERSION],
+        Sharing::Subscription | Sharing::Community => &[VERSION],
     }
 }
 

@@ -111,6 +111,8 @@ struct Version {
     published_date: Option<String>,
     end_of_life_date: Option<String>,
     exclude_from_latest: Option<bool>,
+    // `Active` or `SoftDeleted`, since 2026-03-03.
+    image_state: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -317,7 +319,10 @@ pub fn version(definition: &GalleryImage, resource: &Resource) -> Result<Gallery
     let mut row = GalleryImage { kind: Kind::GalleryVersion, id, ..definition.clone() };
     row.version = Some(resource.name.clone());
     row.tags = resource.tags();
-    row.provisioning_state = said.provisioning_state;
+    // What is deleted softly can be deployed for a while, and is never the latest ("available only when a specific
+    // version is requested").
+    let state = said.image_state.filter(|state| !state.eq_ignore_ascii_case("Active"));
+    row.provisioning_state = state.or(said.provisioning_state);
     row.storage_type = publishing.storage_account_type;
     row.replication_mode = publishing.replication_mode;
     row.exclude_from_latest =

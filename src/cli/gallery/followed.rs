@@ -1,0 +1,94 @@
+//! A change as people follow it on the command line: how it goes on, and how to go on when they leave it.
+
+use crate::error::{Error, Result};
+use crate::gallery::Step;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use url::Url;
+
+/// A change that is being made.
+#[derive(Debug)]
+pub(super) struct Followed {
+    quiet: bool,
+    now: Mutex<Now>,
+}
+
+#[derive(Debug)]
+struct Now {
+    /// What is changed.
+    what: String,
+    /// Where the operation that is under way can be followed. The address is signed: it is said where it is needed,
+    /// and logged nowhere.
+    operation: Option<Url>,
+}
+
+impl Followed {
+    /// A change of `what`.
+    pub(super) fn new(what: impl Into<String>, quiet: bool) -> Self {
+        Self { quiet, now: Mutex::new(Now { what: what.into(), operation: None }) }
+    }
+
+    /// The same, under way at an address that is known.
+    pub(super) fn at(self, operation: Url) -> Self {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).operation = Some(operation);
+        self
+    }
+
+    /// Goes on to another change.
+    pub(super) fn begin(&self, what: String) {
+        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = Now { what, operation: None };
+    }
+
+    /// Says on stderr how it goes on.
+    pub(super) fn step(&self, step: Step) {
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let what = &now.what;
+        let line = match &step {
+            Step::Accepted(_) => format!("{what}: accepted"),
+            Step::UnderWay(since, percent) => {
+                let share = percent.map(|percent| format!(", {percent} %")).unwrap_or_default();
+                let since = humantime::format_duration(Duration::from_secs(since.as_secs()));
+                format!("{what}: under way for {since}{share}")
+            }
+            Step::Lost(why) => format!("{what}: {why}; looking whether it was made"),
+            Step::Silent(why) => format!("{what}: {why}; asking again"),
+            Step::Over => String::new(),
+        };
+        if !self.quiet && !line.is_empty() {
+            eprintln!("{line}");
+        }
+        match step {
+            Step::Accepted(operation) => now.operation = Some(operation),
+            Step::Over => now.operation = None,
+            Step::UnderWay(..) | Step::Lost(_) | Step::Silent(_) => {}
+        }
+    }
+
+    /// Waits for a change, or for Ctrl-C. What is under way when that ends goes on in Azure; then it is said where
+    /// and how to follow it.
+    pub(super) async fn to_end<T>(&self, change: impl Future<Output = Result<T>>) -> Result<T> {
+        let ended = tokio::select! {
+            ended = change => ended,
+            _ = tokio::signal::ctrl_c() => Err(Error::transient(self.interrupted())),
+        };
+        let now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        if ended.is_err()
+            && let Some(operation) = &now.operation
+        {
+            // What Azure sends is put between quotes: it ends where they do.
+            let address = operation.as_str().replace('\'', "%27");
+            eprintln!("It goes on in Azure. Follow it with: azimg gallery wait '{address}'");
+        }
+        drop(now);
+        ended
+    }
+
+    fn interrupted(&self) -> String {
+        let now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = match now.operation {
+            Some(_) => "",
+            None => "; the change may have been begun: look at it before you repeat it",
+        };
+        format!("{}: interrupted{begun}", now.what)
+    }
+}

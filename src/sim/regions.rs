@@ -1,0 +1,100 @@
+//! The target regions of simulated image versions: which are taken, and which are refused.
+
+#![allow(clippy::result_large_err, reason = "a refusal is an answer, made once")]
+
+use super::arm::Asked;
+use super::state::error;
+use super::world::PHYSICAL;
+use crate::source::locations::short_name;
+use axum::body::Body;
+use axum::http::{Response, StatusCode};
+use serde_json::{Value, json};
+
+type Answer = Response<Body>;
+
+/// The kinds of storage (`StorageAccountType` of GalleryRP).
+const STORAGE: [&str; 4] = ["Standard_LRS", "Standard_ZRS", "Premium_LRS", "PremiumV2_LRS"];
+/// Replicas of a version (learn.microsoft.com/azure/virtual-machines/azure-compute-gallery, limits).
+const MOST_REPLICAS: u64 = 100;
+
+/// All target regions as a body wants them, given those that there are.
+pub(super) fn targets(
+    asked: &Asked<'_>,
+    now: &[Value],
+    wanted: &Value,
+) -> Result<Vec<Value>, Answer> {
+    let wanted = wanted.as_array().filter(|regions| !regions.is_empty());
+    let wanted = wanted.ok_or_else(|| refused("A version needs at least one target region."))?;
+    let mut regions: Vec<Value> = Vec::new();
+    let mut replicas = 0;
+    for region in wanted {
+        let region = target(asked, now, region)?;
+        if regions.iter().any(|other| named(other) == named(&region)) {
+            return Err(refused(&format!(
+                "The target region '{}' is there twice.",
+                named(&region)
+            )));
+        }
+        let sets = region["additionalReplicaSets"].as_array();
+        for set in std::iter::once(&region).chain(sets.into_iter().flatten()) {
+            replicas += count(set)?;
+        }
+        regions.push(region);
+    }
+    if replicas > MOST_REPLICAS {
+        let text = format!("{replicas} replicas are more than the {MOST_REPLICAS} of a version.");
+        return Err(refused(&text));
+    }
+    Ok(regions)
+}
+
+/// One of them, with what is filled in.
+fn target(asked: &Asked<'_>, now: &[Value], wanted: &Value) -> Result<Value, Answer> {
+    let name = wanted["name"].as_str().unwrap_or_default();
+    let known = PHYSICAL.iter().any(|known| short_name(known) == short_name(name));
+    if !known && !asked.sim.world.locations.iter().any(|known| *known == short_name(name)) {
+        return Err(refused(&format!("The target region '{name}' is not valid.")));
+    }
+    let mut region = wanted.clone();
+    let before = now.iter().find(|before| named(before) == short_name(name));
+    let before = before.map_or(&Value::Null, |before| &before["storageAccountType"]);
+    if region["storageAccountType"].is_null() {
+        let kept = before.as_str().unwrap_or(STORAGE[0]);
+        region["storageAccountType"] = kept.into();
+    } else if before.is_string() && *before != region["storageAccountType"] {
+        let text = "Changing property 'storageAccountType' is not allowed.";
+        return Err(error(StatusCode::CONFLICT, "PropertyChangeNotAllowed", text));
+    }
+    if region["regionalReplicaCount"].is_null() {
+        region["regionalReplicaCount"] = json!(1);
+    }
+    if !asked.since("2024-03-03")
+        && let Some(members) = region.as_object_mut()
+    {
+        members.shift_remove("additionalReplicaSets");
+    }
+    let sets = region["additionalReplicaSets"].as_array();
+    for set in std::iter::once(&region).chain(sets.into_iter().flatten()) {
+        let storage = set["storageAccountType"].as_str().unwrap_or_default();
+        if !STORAGE.contains(&storage) {
+            return Err(refused(&format!("The storage account type '{storage}' is not valid.")));
+        }
+    }
+    Ok(region)
+}
+
+/// How many replicas a region or a set of replicas has.
+fn count(of: &Value) -> Result<u64, Answer> {
+    let count = &of["regionalReplicaCount"];
+    let text = || format!("The replica count '{count}' is not between 1 and {MOST_REPLICAS}.");
+    let count = count.as_u64().filter(|count| (1..=MOST_REPLICAS).contains(count));
+    count.ok_or_else(|| refused(&text()))
+}
+
+fn named(region: &Value) -> String {
+    short_name(region["name"].as_str().unwrap_or_default())
+}
+
+fn refused(text: &str) -> Answer {
+    error(StatusCode::BAD_REQUEST, "InvalidParameter", text)
+}
