@@ -27,8 +27,52 @@ param crawlRegistriesByRepository string = ''
 @description('Whether the identity may delete in these registries. Nothing that is deployed here deletes by itself.')
 param enablePurge bool = false
 
+@description('Publishers to crawl, by parts of their names, separated by commas; empty means all.')
+param crawlPublishers string = ''
+
+@description('Public names of the community galleries to crawl, separated by commas; all (or empty) means those that Resource Graph lists, none means none.')
+param communityGalleries string = ''
+
+@description('Login servers of the registries to crawl, separated by commas, instead of all that the subscriptions have.')
+param registryServers string = ''
+
+@description('Whom to sign in as to the registries of registryServers; empty means the identity.')
+param registryUsername string = ''
+
+@description('The password of registryUsername: the resource id of a secret of a Key Vault that takes roles. The identity gets the right to read it.')
+param registryPasswordSecret string = ''
+
 @description('When to crawl: six fields, in UTC.')
 param schedule string = '0 0 3 * * *'
+
+@description('How old listings of offers may get before they are listed again, such as 24h.')
+param offersMaxAge string = ''
+
+@description('Which snapshots are kept: a number, an age, both or all.')
+param keepSnapshots string = ''
+
+@description('After how long a run gives up what is missing, such as 24h.')
+param runDeadline string = ''
+
+@description('The cloud whose images are crawled; empty means the one that is deployed to.')
+param cloud string = ''
+
+@description('The Resource Manager of the cloud custom.')
+param resourceManager string = ''
+
+@description('What is logged, such as azimg=debug.')
+param logFilter string = ''
+
+@description('A collector of OpenTelemetry (OTLP over HTTP) that spans and counts go to; empty means none.')
+param otlpEndpoint string = ''
+
+@description('Further app settings: NAME=value, separated by semicolons. They come after all others. A secret is taken as a reference to a Key Vault alone.')
+param appSettings string = ''
+
+@minValue(1)
+@maxValue(20)
+@description('How many identities read: each has 25 reads a second of each subscription of its own, and Reader there.')
+param readers int = 1
 
 @description('A person or group that may read and write the data too; empty means nobody.')
 param principalId string = ''
@@ -50,7 +94,7 @@ param instanceMemory int = 2048
 
 @minValue(40)
 @maxValue(1000)
-@description('The most instances of the app. Each draws on one and the same quota of Azure.')
+@description('The most instances of each function group, of which there are six: lookups and POST runs, plan, crawl, poison, publish and sweep. All draw on one and the same quota of Azure.')
 param mostInstances int = 40
 
 var tags = { 'azd-env-name': environmentName }
@@ -58,6 +102,9 @@ var token = toLower(uniqueString(subscription().id, environmentName, location))
 var subscriptions = empty(crawlSubscriptions) ? [subscription().subscriptionId] : split(crawlSubscriptions, ',')
 var byRegistry = empty(crawlRegistries) ? [] : split(crawlRegistries, ',')
 var byRepository = empty(crawlRegistriesByRepository) ? [] : split(crawlRegistriesByRepository, ',')
+// Where a module is deployed is looked at also when it is not deployed: without a secret this names none.
+var noSecret = '${subscription().id}/resourceGroups/rg-${environmentName}/providers/Microsoft.KeyVault/vaults/none/secrets/none'
+var passwordSecret = empty(registryPasswordSecret) ? noSecret : trim(registryPasswordSecret)
 
 resource group 'Microsoft.Resources/resourceGroups@2024-03-01' = {
   name: 'rg-${environmentName}'
@@ -72,6 +119,7 @@ module identity 'modules/identity.bicep' = {
     name: 'id-azimg-${token}'
     location: location
     tags: tags
+    further: readers - 1
   }
 }
 
@@ -120,6 +168,16 @@ module roles 'modules/roles.bicep' = {
   }
 }
 
+module vault 'modules/vault.bicep' = if (!empty(registryPasswordSecret)) {
+  name: 'vault'
+  scope: resourceGroup(split(passwordSecret, '/')[2], split(passwordSecret, '/')[4])
+  params: {
+    vaultName: split(passwordSecret, '/')[8]
+    secretName: split(passwordSecret, '/')[10]
+    identityPrincipalId: identity.outputs.principalId
+  }
+}
+
 module app 'modules/app.bicep' = {
   name: 'app'
   scope: group
@@ -129,13 +187,32 @@ module app 'modules/app.bicep' = {
     tags: tags
     identityId: identity.outputs.id
     identityClientId: identity.outputs.clientId
+    furtherIds: identity.outputs.furtherIds
+    furtherClientIds: identity.outputs.furtherClientIds
     storageName: storage.outputs.name
     insightsConnection: monitoring.outputs.connection
     subnetId: network.?outputs.appSubnetId ?? ''
-    crawlSources: crawlSources
-    crawlLocations: crawlLocations
-    crawlSubscriptions: join(subscriptions, ',')
-    schedule: schedule
+    // What the app reads, by the names that README.md explains. Whatever is set by hand on the app is replaced by the
+    // next deployment: a setting has to be had from here.
+    crawlSettings: {
+      AZIMG_SOURCES: crawlSources
+      AZIMG_LOCATIONS: crawlLocations
+      AZIMG_SUBSCRIPTIONS: join(subscriptions, ',')
+      AZIMG_PUBLISHERS: crawlPublishers
+      AZIMG_COMMUNITY_GALLERIES: communityGalleries
+      AZIMG_REGISTRIES: registryServers
+      AZIMG_REGISTRY_USERNAME: registryUsername
+      AZIMG_REGISTRY_PASSWORD: vault.?outputs.reference ?? ''
+      AZIMG_SCHEDULE: schedule
+      AZIMG_OFFERS_MAX_AGE: offersMaxAge
+      AZIMG_KEEP_SNAPSHOTS: keepSnapshots
+      AZIMG_RUN_DEADLINE: runDeadline
+      AZIMG_CLOUD: empty(cloud) ? environment().name : cloud
+      AZIMG_ARM_ENDPOINT: resourceManager
+      AZIMG_LOG: logFilter
+      OTEL_EXPORTER_OTLP_ENDPOINT: otlpEndpoint
+    }
+    furtherSettings: appSettings
     instanceMemory: instanceMemory
     mostInstances: mostInstances
   }
@@ -171,7 +248,7 @@ module readers 'modules/reader.bicep' = [
     name: 'reader-${uniqueString(id, token)}'
     scope: subscription(trim(id))
     params: {
-      identityPrincipalId: identity.outputs.principalId
+      principalIds: concat([identity.outputs.principalId], identity.outputs.furtherPrincipalIds)
     }
   }
 ]

@@ -16,7 +16,9 @@ use crate::pipeline::sweep::sweep;
 use crate::pipeline::{crawl, plan, read_plan};
 use crate::source::Effort;
 use crate::telemetry::count;
-use crate::work::{LARGEST_MESSAGE, MOST_MESSAGES, Outcome, Plan, Request, RunId, WorkItem};
+use crate::work::{
+    LARGEST_MESSAGE, MOST_MESSAGES, Outcome, Plan, Request, RunId, WorkItem, is_zero,
+};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -119,6 +121,9 @@ struct Close {
     /// Whether to look again later; one message of a run goes round like this.
     #[serde(default)]
     watch: bool,
+    /// The planned items from the one with this number on are not sent yet; zero means that they are.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    from: u32,
 }
 
 type Run = for<'a> fn(&'a App, Event) -> BoxFuture<'a, Result<Effects>>;
@@ -202,7 +207,22 @@ fn again(app: &App, items: &[WorkItem], now: OffsetDateTime) -> Vec<Message> {
 }
 
 fn close(run: RunId, watch: bool, delay: Duration) -> Result<Message> {
-    message(PUBLISH, &Close { v: 1, run, watch }, delay)
+    message(PUBLISH, &Close { v: 1, run, watch, from: 0 }, delay)
+}
+
+/// Messages of a plan's items from the one with this number on: as many as one invocation may send, and one
+/// to `publish`, which sends the rest.
+fn planned(app: &App, plan: &Plan, from: u32, now: OffsetDateTime) -> Result<Vec<Message>> {
+    let begin = usize::try_from(from).unwrap_or(usize::MAX);
+    let items = plan.items.get(begin..).unwrap_or_default();
+    let sent = &items[..items.len().min(MOST_MESSAGES)];
+    let mut messages = work(app, sent, now)?;
+    if sent.len() < items.len() {
+        let from = from.saturating_add(u32::try_from(sent.len()).unwrap_or(u32::MAX));
+        let rest = Close { v: 1, run: plan.run, watch: false, from };
+        messages.push(message(PUBLISH, &rest, Duration::ZERO)?);
+    }
+    Ok(messages)
 }
 
 async fn begin(app: &App, request: Request, event: &Event) -> Result<(Plan, Effects)> {
@@ -227,7 +247,7 @@ async fn begin(app: &App, request: Request, event: &Event) -> Result<(Plan, Effe
     telling::about(plan.run, "");
     tracing::info!(items = plan.items.len(), "a run begins");
     app.progress.begin(plan.run, &plan.items);
-    let mut messages = work(app, &plan.items, event.now)?;
+    let mut messages = planned(app, &plan, 0, event.now)?;
     messages.push(close(plan.run, true, WATCH_EVERY)?);
     let logs = vec![format!("run {} begins with {} items", plan.run, plan.items.len())];
     Ok((plan, Effects { messages, logs, reply: None }))
@@ -262,6 +282,13 @@ async fn start(app: &App, event: Event) -> Result<Effects> {
 }
 
 async fn crawl_item(app: &App, event: Event) -> Result<Effects> {
+    let done = crawl_message(app, event).await;
+    // However it ended: what was refused and put off was asked, too.
+    telling::asked(app);
+    done
+}
+
+async fn crawl_message(app: &App, event: Event) -> Result<Effects> {
     let Trigger::Queue { text, delivery } = event.trigger else {
         return Err(Error::bug("crawl is a queue function"));
     };
@@ -379,10 +406,13 @@ async fn publish_run(app: &App, event: Event) -> Result<Effects> {
     let Trigger::Queue { text, delivery } = event.trigger else {
         return Err(Error::bug("publish is a queue function"));
     };
-    let Ok(Close { run, watch, .. }) = serde_json::from_str(&text) else {
+    let Ok(Close { run, watch, from, .. }) = serde_json::from_str(&text) else {
         return Ok(dropped(&Error::invalid("a message that names no run")));
     };
     telling::about(run, "");
+    if from > 0 {
+        return send_rest(app, run, from, event.now).await;
+    }
     let closing = match publish(&app.store, run, event.now, false).await {
         Ok(closing) => closing,
         Err(error) if error.is_transient() || error.kind() == ErrorKind::Bug => return Err(error),
@@ -426,6 +456,19 @@ async fn publish_run(app: &App, event: Event) -> Result<Effects> {
         messages.push(close(run, true, WATCH_EVERY)?);
     }
     Ok(Effects { messages, ..Effects::default() })
+}
+
+/// Goes on sending what a run begins with.
+async fn send_rest(app: &App, run: RunId, from: u32, now: OffsetDateTime) -> Result<Effects> {
+    let plan = match read_plan(app.store.as_ref(), run).await {
+        Ok(plan) => plan,
+        // It is over, or of another version: there is nothing to send.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid) => {
+            return Ok(dropped(&error));
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(Effects { messages: planned(app, &plan, from, now)?, ..Effects::default() })
 }
 
 /// What a run that was interrupted still has to do, for a host that begins with empty queues.

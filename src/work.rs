@@ -165,6 +165,25 @@ pub struct Request {
     pub offers_max_age: Option<u64>,
 }
 
+/// Names in parts, each as long as those that a request may name: what a message holds.
+pub fn in_parts(names: &[String]) -> Vec<Vec<String>> {
+    let mut parts: Vec<Vec<String>> = Vec::new();
+    let mut bytes = usize::MAX;
+    for name in names {
+        // With its quotes and a comma.
+        let more = name.len() + 3;
+        bytes = bytes.saturating_add(more);
+        match parts.last_mut().filter(|_| bytes < LARGEST_NAMES) {
+            Some(part) => part.push(name.clone()),
+            None => {
+                parts.push(vec![name.clone()]);
+                bytes = more;
+            }
+        }
+    }
+    parts
+}
+
 impl Request {
     /// Refuses names that nothing at Azure has, since they would become parts of addresses, and more of
     /// them than messages hold: the error's target is the member.

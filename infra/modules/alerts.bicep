@@ -57,7 +57,7 @@ var rules = [
     says: 'More than one request in twenty was refused for quota: somebody else draws on it.'
     every: 'PT1H'
     window: 'PT1H'
-    query: '${told} | where fields.message == "how it stands" | where tolong(fields.requests) > 1000 and tolong(fields.throttled) * 20 > tolong(fields.requests)'
+    query: '${told} | where fields.message == "what was asked" | summarize requests = sum(tolong(fields.requests)), throttled = sum(tolong(fields.throttled)) | where requests > 1000 and throttled * 20 > requests'
   }
   {
     name: 'silent'

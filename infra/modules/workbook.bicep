@@ -55,7 +55,7 @@ resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
             resourceType: 'microsoft.insights/components'
             visualization: 'timechart'
             timeContext: { durationMs: 86400000 }
-            query: '${told} | where fields.message == "how it stands" | summarize requests = max(tolong(fields.requests)), throttled = max(tolong(fields.throttled)) by bin(timestamp, 10m), cloud_RoleInstance'
+            query: '${told} | where fields.message == "what was asked" | summarize requests = sum(tolong(fields.requests)), throttled = sum(tolong(fields.throttled)), waited_s = sum(tolong(fields.waited_ms)) / 1000 by bin(timestamp, 10m), cloud_RoleInstance'
           }
         }
         {

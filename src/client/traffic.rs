@@ -6,6 +6,7 @@ use crate::telemetry::{COUNTS, count, operation};
 use reqwest::StatusCode;
 use reqwest::header::HeaderValue;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::field::Empty;
@@ -13,6 +14,10 @@ use tracing::{Instrument, Span};
 
 /// One attempt may take this long from the first byte sent to the last byte read.
 const ATTEMPT: Duration = Duration::from_mins(1);
+/// What was asked is told after so long, or so many requests, whichever comes first: a line for each item would
+/// be most of what is logged.
+const TELL_EVERY: Duration = Duration::from_mins(1);
+const TELL_AFTER: u64 = 250;
 
 /// What a process has asked and waited for so far.
 #[derive(Debug, Default)]
@@ -25,9 +30,56 @@ pub struct Traffic {
     pub retried: AtomicU64,
     /// The time in which something waited for quota.
     pub waits: Waits,
+    told: Mutex<Told>,
+}
+
+/// How much was asked in some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Asked {
+    /// Requests sent, repetitions included.
+    pub requests: u64,
+    /// Answers with status 429.
+    pub throttled: u64,
+    /// Requests that repeated an earlier one.
+    pub retried: u64,
+    /// The time in which something waited for quota.
+    pub waited: Duration,
+}
+
+/// What had been asked when that was last told.
+#[derive(Debug, Default)]
+struct Told {
+    at: Option<Instant>,
+    asked: Asked,
 }
 
 impl Traffic {
+    /// What was asked since this was last told, once it is enough for a line; the sum of all that is given here is
+    /// what the process has asked, whoever asks for it.
+    pub fn untold(&self, now: Instant) -> Option<Asked> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let asked = Asked {
+            requests: load(&self.requests),
+            throttled: load(&self.throttled),
+            retried: load(&self.retried),
+            waited: self.waits.until(now),
+        };
+        let before = told.asked;
+        let more = Asked {
+            requests: asked.requests.saturating_sub(before.requests),
+            throttled: asked.throttled.saturating_sub(before.throttled),
+            retried: asked.retried.saturating_sub(before.retried),
+            waited: asked.waited.saturating_sub(before.waited),
+        };
+        let is_time = told.at.is_none_or(|at| now.saturating_duration_since(at) >= TELL_EVERY);
+        if more.requests == 0 || !(is_time || more.requests >= TELL_AFTER) {
+            return None;
+        }
+        *told = Told { at: Some(now), asked };
+        Some(more)
+    }
+
     /// A request on `path` waits so long from `now` on: for its operation's window, or its bucket.
     pub(crate) fn wait(&self, path: &str, now: Instant, wait: Duration) {
         self.waits.add(now, wait);
@@ -105,5 +157,35 @@ fn say(span: &Span, status: u16) {
     }
     if status == 0 || status >= 400 {
         span.record("otel.status_code", "ERROR");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_asked_is_told_once_and_not_all_the_time() {
+        let traffic = Traffic::default();
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let ask = |requests: u64, throttled: u64| {
+            traffic.requests.fetch_add(requests, Ordering::Relaxed);
+            traffic.throttled.fetch_add(throttled, Ordering::Relaxed);
+        };
+        let told = |seconds: u64| {
+            traffic.untold(at(seconds)).map(|asked| (asked.requests, asked.throttled))
+        };
+        assert_eq!(told(0), None, "nothing was asked");
+        ask(2, 0);
+        assert_eq!(told(1), Some((2, 0)), "the first is told at once");
+        ask(TELL_AFTER - 1, 3);
+        assert_eq!(told(2), None);
+        ask(1, 0);
+        assert_eq!(told(3), Some((TELL_AFTER, 3)));
+        ask(1, 1);
+        assert_eq!(told(62), None);
+        assert_eq!(told(63), Some((1, 1)));
+        assert_eq!(told(200), None, "nothing was asked since");
     }
 }

@@ -1,12 +1,13 @@
 //! What functions tell of their work, for whoever looks after it.
 
 use super::App;
+use crate::client::Asked;
 use crate::pipeline::coverage::Totals;
 use crate::pipeline::snapshot::{Manifest, standing};
 use crate::telemetry::count;
 use crate::work::{Outcome, RunId, WorkItem};
-use std::sync::atomic::Ordering;
 use time::OffsetDateTime;
+use tokio::time::Instant;
 use tracing::Span;
 
 /// What an invocation is about, for each line that is logged in it.
@@ -25,11 +26,20 @@ pub(super) fn ended(item: &WorkItem, outcome: &Outcome) {
     count!(monotonic_counter.azimg.rows = outcome.rows, source);
 }
 
-/// Says how old the catalog is and what was asked, every time that a sweep comes round: alerts read
-/// these lines (`infra/modules/alerts.bicep`).
+/// Says what this process has asked of Azure since it last said so. Each function that is not HTTP has processes
+/// of its own on Flex Consumption: only those that crawl know what crawls ask. An alert sums these lines
+/// (`infra/modules/alerts.bicep`).
+pub(super) fn asked(app: &App) {
+    if let Some(Asked { requests, throttled, retried, waited }) = app.traffic.untold(Instant::now())
+    {
+        let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(requests, throttled, retried, waited_ms, "what was asked");
+    }
+}
+
+/// Says how old the catalog is, every time that a sweep comes round: alerts read these lines
+/// (`infra/modules/alerts.bicep`).
 pub(super) async fn how_it_stands(app: &App, now: OffsetDateTime) {
-    let load = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
-    let (requests, throttled) = (load(&app.traffic.requests), load(&app.traffic.throttled));
     match standing(app.store.as_ref()).await {
         Ok(standing) => {
             let age = |at: Option<OffsetDateTime>| at.map(|at| (now - at).whole_seconds());
@@ -37,7 +47,7 @@ pub(super) async fn how_it_stands(app: &App, now: OffsetDateTime) {
             if let Some(seconds) = age_s {
                 count!(gauge.azimg.snapshot.age.seconds = seconds);
             }
-            tracing::info!(age_s, complete_age_s, requests, throttled, "how it stands");
+            tracing::info!(age_s, complete_age_s, "how it stands");
         }
         Err(error) => tracing::warn!(%error, "the catalog's age cannot be told"),
     }

@@ -68,8 +68,11 @@ pub enum GalleryScope {
     SharedIn {
         /// The location.
         location: String,
-        /// The subscriptions that they may be shared with.
+        /// The subscriptions that they may be shared with: all of ours, or a part of them.
         subscriptions: Vec<String>,
+        /// Which part, from 0; the first one also asks for what is shared with the tenant.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        part: Option<u32>,
     },
     /// The community galleries of one location, or those of them that are named.
     CommunityIn {
@@ -157,7 +160,12 @@ impl GalleryScope {
             Self::Replication { own, versions } => {
                 format!("{}@replication-{}", at(own), digest(versions.iter().flatten()))
             }
-            Self::SharedIn { location, .. } => format!("@shared/{}", fragment(location)),
+            Self::SharedIn { location, part: None, .. } => {
+                format!("@shared/{}", fragment(location))
+            }
+            Self::SharedIn { location, part: Some(part), .. } => {
+                format!("@shared/{}@{part}", fragment(location))
+            }
             Self::CommunityIn { location, galleries, .. } if galleries.is_empty() => {
                 format!("@community/{}", fragment(location))
             }

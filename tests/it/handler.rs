@@ -1,7 +1,11 @@
 //! The packaged app behind a strict Functions host, with real queues and blobs.
 
 use crate::support::azurite::Azurite;
+use crate::support::faulty::{Fault, Faulty, How};
+use crate::support::host::flex::Flex;
+use crate::support::host::process::Standing;
 use crate::support::host::{KEY, TestHost};
+use crate::support::storage::{DENIED, Wire};
 use crate::support::stored::{assert_same, embedded, package, stored};
 use crate::support::{Azure, azimg, finish, wait_until};
 use crate::tests;
@@ -13,7 +17,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::runtime::Runtime;
 
 tests![
     a_timer_ends_in_the_snapshot_that_the_embedded_host_makes needs [Azurite],
@@ -21,6 +27,13 @@ tests![
     a_key_in_the_address_is_taken_in_both_forms_and_told_nobody needs [Azurite],
     a_handler_without_its_settings_says_so_and_does_not_exit_with_zero,
     a_handler_that_ends_is_started_again_or_not_by_its_exit_code,
+    a_handler_that_the_machine_kills_thrice_in_half_an_hour_stops_its_host,
+    a_process_for_each_group_of_functions_makes_the_same_snapshot
+        needs [Azurite] slow "the run is looked at every 30 seconds",
+    a_plan_that_fails_is_tried_again_the_same_night needs [Azurite],
+    a_body_in_chunks_starts_nothing needs [Azurite],
+    a_caller_who_waits_too_long_is_cut_off_and_the_run_goes_on needs [Azurite],
+    what_was_received_too_often_is_not_invoked_and_poison_has_no_poison needs [Azurite],
 ];
 
 /// Settings with which the work lasts for thirty deaths.
@@ -167,4 +180,145 @@ fn a_handler_that_ends_is_started_again_or_not_by_its_exit_code() {
         let last = failures.last().unwrap();
         assert!(last.contains(said), "{code}: {failures:?}");
     }
+}
+
+/// What ends a handler from outside is an error, too (`WorkerProcess.OnProcessExited` in the host's source); errors
+/// are forgotten after half an hour without one (`AddOrUpdateErrorBucket`).
+fn a_handler_that_the_machine_kills_thrice_in_half_an_hour_stops_its_host() {
+    let azure = Azure::start(generate(Scale::Small, 34));
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = azure.variables();
+    settings.insert("AZIMG_STORE".into(), folder.path().join("store").to_str().unwrap().into());
+    let host = TestHost::new(&package(folder.path()), "UseDevelopmentStorage=true", settings);
+    Runtime::new().unwrap().block_on(async {
+        host.start().await;
+        for _ in 0..2 {
+            for _ in 0..2 {
+                host.process.die();
+                host.fire("sweep").await;
+            }
+            host.process.forget_errors();
+        }
+        assert_eq!(*host.process.starts.lock().unwrap(), 5);
+        for fatal in [false, false, true] {
+            host.process.die();
+            let fired = host.try_fire("sweep").await;
+            let stopped = format!("{:?}", Standing::HostStopped);
+            assert_eq!(fired.is_err_and(|refused| refused.contains(&stopped)), fatal);
+        }
+    });
+}
+
+/// Flex Consumption shares nothing in memory between groups of functions: the process that plans never crawls,
+/// the one that publishes has sent no item, and the one that sweeps asks Azure for nothing.
+fn a_process_for_each_group_of_functions_makes_the_same_snapshot() {
+    let azurite = Azurite::start();
+    let azure = Azure::start(generate(Scale::Small, 35));
+    let folder = tempfile::tempdir().unwrap();
+    let app = Flex::new(&package(folder.path()), &azurite.connection(), &azure.variables());
+    assert_eq!(app.groups(), ["crawl", "http", "plan", "poison", "publish", "sweep"]);
+    let runtime = Runtime::new().unwrap();
+    runtime.block_on(async {
+        app.start().await;
+        app.of("plan").fire("plan").await;
+        app.serve_until(async || published(app.of("http")).await).await;
+        app.of("sweep").fire("sweep").await;
+    });
+    for group in app.groups() {
+        assert_eq!(*app.of(group).failed.lock().unwrap(), Vec::<String>::new(), "{group}");
+        let lines = app.of(group).process.lines();
+        let told = |message: &str| lines.iter().any(|line| line["fields"]["message"] == message);
+        assert_eq!(told("what was asked"), group == "crawl", "{group}");
+        assert_eq!(told("how it stands"), group == "sweep", "{group}");
+    }
+    assert_same(&stored(&runtime, &azurite), &embedded(&azure));
+}
+
+fn a_plan_that_fails_is_tried_again_the_same_night() {
+    const DENIED: &str = "{\"error\":{\"code\":\"AuthorizationFailed\",\"message\":\"no\"}}";
+    let azure = Azure::start(generate(Scale::Small, 36));
+    let denied = Fault::new("/subscriptions?", 2, How::Answer(403, &[], DENIED));
+    let faulty = Faulty::start(azure, vec![denied]);
+    let (azurite, folder) = (Azurite::start(), tempfile::tempdir().unwrap());
+    let mut settings = faulty.azure.variables();
+    settings.insert("AZIMG_ARM_ENDPOINT".into(), faulty.address.clone());
+    let host = TestHost::new(&package(folder.path()), &azurite.connection(), settings);
+    Runtime::new().unwrap().block_on(async {
+        host.start().await;
+        host.fire("plan").await;
+        let (_, runs) = host.get("/api/runs").await;
+        assert_eq!(runs["value"].as_array().unwrap().len(), 1, "{runs}");
+    });
+    assert_eq!(host.invocations.lock().unwrap()["plan"], 3);
+}
+
+fn a_body_in_chunks_starts_nothing() {
+    let (azurite, azure) = (Azurite::start(), Azure::start(generate(Scale::Small, 37)));
+    let folder = tempfile::tempdir().unwrap();
+    let host = TestHost::new(&package(folder.path()), &azurite.connection(), azure.variables());
+    Runtime::new().unwrap().block_on(async {
+        host.start().await;
+        let refused = host.start_run_in_chunks("{\"locations\":[\"eastus\"]}").await;
+        assert_eq!(refused.status, 400, "a run of everything was begun");
+        assert_eq!(refused.json()["error"]["target"], "Content-Length");
+        let (_, runs) = host.get("/api/runs").await;
+        assert_eq!(runs["value"].as_array().unwrap().len(), 0, "{runs}");
+        assert_eq!(host.start_run("{\"locations\":[\"eastus\"]}").await.status, 202);
+    });
+}
+
+fn a_caller_who_waits_too_long_is_cut_off_and_the_run_goes_on() {
+    let azure = Azure::start(generate(Scale::Small, 38));
+    let faulty = Faulty::start(azure, vec![Fault::new("/locations?", usize::MAX, How::Held)]);
+    let (azurite, folder) = (Azurite::start(), tempfile::tempdir().unwrap());
+    let mut settings = faulty.azure.variables();
+    settings.insert("AZIMG_ARM_ENDPOINT".into(), faulty.address.clone());
+    let mut host = TestHost::new(&package(folder.path()), &azurite.connection(), settings);
+    host.most_looks = 20;
+    Runtime::new().unwrap().block_on(async {
+        host.start().await;
+        let begun = host.looks.load(Ordering::Relaxed);
+        let looked = async || host.looks.load(Ordering::Relaxed) > begun + 40;
+        let (cut, ()) = futures::join!(host.start_run("{}"), async {
+            wait_until("somebody who waits", looked).await;
+            faulty.release();
+        });
+        assert_eq!(cut.status, 504);
+        host.most_looks = u32::MAX;
+        // Who asks again would start another run: the first one is there.
+        host.serve_until(async || published(&host).await).await;
+        let (_, runs) = host.get("/api/runs").await;
+        assert_eq!(runs["value"].as_array().unwrap().len(), 1, "{runs}");
+    });
+}
+
+fn what_was_received_too_often_is_not_invoked_and_poison_has_no_poison() {
+    let (azurite, azure) = (Azurite::start(), Azure::start(generate(Scale::Small, 39)));
+    // No outcome can be kept: `poison` fails.
+    let wire = Wire::start(&azurite, |_, request| {
+        let kept = ["PUT", "outcomes"].iter().all(|part| request.contains(part));
+        (Duration::ZERO, if kept { DENIED } else { None })
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = azure.variables();
+    settings.insert("AzimgStorage".into(), wire.connection.clone());
+    let at_once = "AzureFunctionsJobHost__extensions__queues__visibilityTimeout";
+    settings.insert(at_once.into(), "00:00:00".into());
+    let host = TestHost::new(&package(folder.path()), &azurite.connection(), settings);
+    let times = |name: &str| host.invocations.lock().unwrap().get(name).copied().unwrap_or(0);
+    Runtime::new().unwrap().block_on(async {
+        host.start().await;
+        host.fire("plan").await;
+        // Each is on its fifth receipt, as after four hosts that died with it.
+        let items = host.serve_as("crawl", 4).await;
+        assert!(items > 0);
+        assert_eq!(times("crawl"), 0, "it was invoked once more than maxDequeueCount");
+        assert_eq!(host.serve("poison").await, items, "they are poison");
+        assert_eq!(times("poison"), u32::try_from(items).unwrap());
+        assert_eq!(host.failed.lock().unwrap().len(), items);
+        assert_eq!(host.serve("poison").await, 0, "visibilityTimeout is not for a poison queue");
+        host.send("azimg-work-poison", "{}").await;
+        assert_eq!(host.serve_as("poison", 4).await, 1);
+        assert_eq!(times("poison"), u32::try_from(items).unwrap(), "it is passed over");
+    });
 }

@@ -4,18 +4,25 @@
 use crate::support::needs::{Need, folder};
 use crate::support::{finish, read_json, root};
 use crate::tests;
+use regex::Regex;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 tests![
     app_settings_and_queues_are_those_that_the_code_reads_and_serves,
+    what_is_explained_can_be_set_and_outlives_the_next_deployment,
+    a_secret_is_no_plain_setting,
     parameters_are_declared_and_explained,
+    every_hook_has_a_form_for_each_system,
+    a_private_network_registers_its_provider_and_nothing_else_does,
+    the_program_is_built_for_azure_whatever_system_packages_it,
     every_role_is_listed_with_its_reason_and_no_other,
     alerts_and_the_workbook_read_what_is_written,
     nothing_is_set_that_some_regions_refuse,
     what_alerts_read_is_never_sampled,
-    bicep_parses_and_checkov_finds_nothing_that_is_not_meant needs [Checkov],
+    bicep_and_powershell_parse_and_checkov_finds_nothing_that_is_not_meant needs [Checkov],
 ];
 
 fn read(path: &str) -> String {
@@ -42,15 +49,34 @@ fn guids(text: &str) -> BTreeSet<String> {
     text.split(['\'', '`', '"']).filter(is_guid).map(str::to_owned).collect()
 }
 
+/// The app settings that are deployed, with what each is set to.
+fn app_settings() -> BTreeMap<String, String> {
+    let deployed = read("infra/main.bicep") + &read("infra/modules/app.bicep");
+    let setting = Regex::new(r"(?m)^ +((?:AZIMG_|AzimgStorage|AZURE_|OTEL_)\w*): (.+)$").unwrap();
+    let settings = setting.captures_iter(&deployed).map(|found| {
+        let [name, value] = found.extract().1;
+        (name.to_owned(), value.to_owned())
+    });
+    settings.collect()
+}
+
+/// The parameters that azd fills in, by name, with the variable of each.
+fn variables() -> BTreeMap<String, String> {
+    let parameters = read_json(&root().join("infra/main.parameters.json"));
+    let variable = |value: &Value| {
+        let text = value["value"].as_str().unwrap().trim_start_matches("${").to_owned();
+        text.split(['=', '}']).next().unwrap().to_owned()
+    };
+    let parameters = parameters["parameters"].as_object().unwrap();
+    parameters.iter().map(|(name, value)| (name.clone(), variable(value))).collect()
+}
+
 fn app_settings_and_queues_are_those_that_the_code_reads_and_serves() {
-    let (config, app) = (read("src/config.rs"), read("infra/modules/app.bicep"));
-    let settings: Vec<&str> = app
-        .lines()
-        .filter_map(|line| line.trim().split_once(": "))
-        .map(|(name, _)| name)
-        .filter(|name| name.starts_with("AZIMG_") || name.starts_with("AzimgStorage"))
-        .collect();
-    assert!(settings.len() >= 9, "{settings:?}");
+    let config = read("src/config.rs") + &read("src/config/identity.rs");
+    let app = read("infra/modules/app.bicep") + &read("infra/main.bicep");
+    let settings = app_settings();
+    let settings: Vec<&str> = settings.keys().map(String::as_str).collect();
+    assert!(settings.len() >= 20, "{settings:?}");
     // The host's own words for a connection (facts of the Functions host §5).
     let hosts =
         ["AzimgStorage__credential", "AzimgStorage__clientId", "AzimgStorage__blobServiceUri"];
@@ -81,6 +107,73 @@ fn app_settings_and_queues_are_those_that_the_code_reads_and_serves() {
     }
 }
 
+/// What documents explain and no deployment sets, and why.
+const ELSEWHERE: [(&str, &str); 12] = [
+    ("AZIMG_API", "what a deployment gives"),
+    ("AZIMG_PEERS", "tests read it"),
+    ("AZIMG_RECORDINGS", "tests read it"),
+    ("AZIMG_REGISTRY_PASSWORD", "AZIMG_REGISTRY_PASSWORD_SECRET says which secret it is"),
+    ("AZIMG_SEED", "tests read it"),
+    ("AZIMG_SEEDS", "tests read it"),
+    ("AZIMG_STORE", "the storage account of the deployment"),
+    ("AZURE_CLIENT_ID", "identities of the deployment; AZIMG_READERS says how many"),
+    ("AZURE_CLIENT_SECRET", "the app is its identity, and has no secret"),
+    ("AZURE_PRINCIPAL_ID", "azd sets it"),
+    ("AZURE_TENANT_ID", "the app is its identity, which is of one tenant"),
+    ("AzimgStorage__queueServiceUri", "the storage account of the deployment"),
+];
+
+/// App settings are replaced as a whole by each deployment: what was set by hand is gone, without a word.
+fn what_is_explained_can_be_set_and_outlives_the_next_deployment() {
+    let named = Regex::new(r"`((?:AZIMG_|AZURE_|OTEL_|AzimgStorage__)\w+)(?:=[^`]*)?`").unwrap();
+    let mut documents = vec![read("README.md")];
+    for entry in std::fs::read_dir(root().join("docs")).unwrap() {
+        documents.push(std::fs::read_to_string(entry.unwrap().path()).unwrap());
+    }
+    let documents = documents.join("\n");
+    let explained: BTreeSet<&str> =
+        named.captures_iter(&documents).map(|found| found.extract::<1>().1[0]).collect();
+    assert!(explained.len() > 25, "{explained:?}");
+    let (settings, variables, main) = (app_settings(), variables(), read("infra/main.bicep"));
+    // Those without a variable of their own are named where the variable for all others is explained.
+    let operations = read("docs/operations.md");
+    let others = operations.lines().find(|line| line.starts_with("| `AZIMG_APP_SETTINGS`"));
+    let others = others.expect("docs/operations.md explains AZIMG_APP_SETTINGS");
+    for name in explained {
+        if ELSEWHERE.iter().any(|(known, _)| *known == name) || others.contains(name) {
+            continue;
+        }
+        let parameter = variables.iter().find(|(_, variable)| *variable == name);
+        let (parameter, _) = parameter.unwrap_or_else(|| {
+            panic!("{name} is lost by the next deployment: give it a parameter in infra/")
+        });
+        assert!(main.matches(parameter.as_str()).count() > 1, "nothing is done with {parameter}");
+        // What the code reads arrives at the code.
+        let is_read = read("src/config.rs").contains(&format!("\"{name}\""));
+        let by_way = main.contains(&format!("var subscriptions = empty({parameter})"));
+        let set = settings.get(name).is_some_and(|value| by_way || value.contains(parameter));
+        assert!(set || !is_read, "{name} is not set to {parameter}");
+    }
+    for (name, _) in ELSEWHERE {
+        assert!(documents.contains(name), "nobody explains {name} any more");
+    }
+}
+
+/// Whoever may read an app may read its settings.
+fn a_secret_is_no_plain_setting() {
+    let (main, app) = (read("infra/main.bicep"), read("infra/modules/app.bicep"));
+    assert_eq!(app_settings()["AZIMG_REGISTRY_PASSWORD"], "vault.?outputs.reference ?? ''");
+    assert!(read("infra/modules/vault.bicep").contains("'@Microsoft.KeyVault(SecretUri=${"));
+    assert!(app.contains("keyVaultReferenceIdentity: identityId"));
+    // Nor among those that are given as one text.
+    let refused = app.split_once("var secrets = [").unwrap().1.split_once(']').unwrap().0;
+    for secret in ["AZIMG_REGISTRY_PASSWORD", "AZURE_CLIENT_SECRET", "OTEL_EXPORTER_OTLP_HEADERS"] {
+        assert!(refused.contains(&format!("'{secret}'")), "{secret}");
+        assert!(!variables().values().any(|variable| variable == secret), "{secret}");
+    }
+    assert!(main.contains("if (!empty(registryPasswordSecret))"));
+}
+
 fn parameters_are_declared_and_explained() {
     let main = read("infra/main.bicep");
     let declared: BTreeSet<&str> = main
@@ -88,14 +181,15 @@ fn parameters_are_declared_and_explained() {
         .filter_map(|line| line.strip_prefix("param "))
         .map(|line| line.split(' ').next().unwrap())
         .collect();
-    let parameters = read_json(&root().join("infra/main.parameters.json"));
     let docs = read("docs/operations.md");
-    for (name, value) in parameters["parameters"].as_object().unwrap() {
+    let variables = variables();
+    for (name, variable) in &variables {
         assert!(declared.contains(name.as_str()), "{name} is not declared");
-        let variable = value["value"].as_str().unwrap().trim_start_matches("${");
-        let variable = variable.split(['=', '}']).next().unwrap();
         let known = variable.starts_with("AZURE_") || docs.contains(&format!("`{variable}`"));
         assert!(known, "docs/operations.md does not explain {variable}");
+    }
+    for name in &declared {
+        assert!(variables.contains_key(*name), "azd cannot set {name}");
     }
     let described = main.matches("@description(").count();
     assert!(described >= declared.len() - 1, "a parameter has no description");
@@ -104,6 +198,152 @@ fn parameters_are_declared_and_explained() {
         let module = name.trim_start_matches("infra/");
         assert!(main.contains(&format!("'{module}'")), "{name} is deployed by nobody");
     }
+}
+
+/// A hook of azd, in its two forms.
+struct Hook {
+    name: String,
+    posix: String,
+    windows: String,
+}
+
+/// The hooks of `azure.yaml`, which is written so that its indentation tells all.
+fn hooks() -> Vec<Hook> {
+    let text = read("azure.yaml");
+    let lines = &text.lines().collect::<Vec<_>>()[..];
+    let depth = |line: &str| line.len() - line.trim_start().len();
+    let below = |at: usize| {
+        let body = lines[at + 1..].iter().copied();
+        body.take_while(move |line| depth(line) > depth(lines[at]))
+    };
+    let form = |at: usize, system: &str, shell: &str| {
+        let of_it: Vec<&str> = below(at).collect();
+        let begin = of_it.iter().position(|line| line.trim() == format!("{system}:"));
+        let begin = begin.unwrap_or_else(|| panic!("{} has no form for {system}", lines[at]));
+        assert_eq!(of_it[begin + 1].trim(), format!("shell: {shell}"), "{}", lines[at]);
+        assert_eq!(of_it[begin + 2].trim(), "run: |", "{}", lines[at]);
+        let run = of_it[begin + 2];
+        let body = of_it[begin + 3..].iter().take_while(|line| depth(line) > depth(run));
+        body.map(|line| format!("{}\n", &line[depth(run) + 2..])).collect::<String>()
+    };
+    let is_hook = |line: &str| {
+        let name = line.trim().trim_end_matches(':');
+        line.ends_with(':') && (name.starts_with("pre") || name.starts_with("post"))
+    };
+    let hooks = (0..lines.len()).filter(|at| is_hook(lines[*at]));
+    let hook = |at: usize| Hook {
+        name: lines[at].trim().trim_end_matches(':').to_owned(),
+        posix: form(at, "posix", "sh"),
+        windows: form(at, "windows", "pwsh"),
+    };
+    hooks.map(hook).collect()
+}
+
+fn hook(name: &str) -> Hook {
+    hooks().into_iter().find(|hook| hook.name == name).unwrap()
+}
+
+/// Runs a hook's form for Linux and macOS in `folder`, where every program but the shell's own is one that
+/// writes down how it was called, and `uname` says what it is told to; its exit code, and the calls.
+fn run_hook(hook: &Hook, folder: &Path, system: &str, variables: &[(&str, &str)]) -> (i32, String) {
+    use std::os::unix::fs::PermissionsExt;
+    let bin = folder.join("bin");
+    let built = folder.join("target/x86_64-unknown-linux-gnu/dist");
+    std::fs::create_dir_all(&bin).unwrap();
+    std::fs::create_dir_all(&built).unwrap();
+    let note = "echo \"${0##*/} $* [$RUSTFLAGS]\" >> calls; exit ${FAILS:-0}".to_owned();
+    let programs = [
+        (bin.join("az"), note.clone()),
+        (bin.join("cargo"), note.clone()),
+        (bin.join("docker"), note.clone()),
+        (built.join("azimg"), note),
+        (bin.join("uname"), format!("echo {system}")),
+        (bin.join("sh"), "exec /bin/sh \"$@\"".to_owned()),
+    ];
+    for (path, body) in programs {
+        std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let _ = std::fs::remove_file(folder.join("calls"));
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", &hook.posix]).current_dir(folder).env_clear().env("PATH", &bin);
+    let (code, _, _) = finish(shell.envs(variables.iter().copied()));
+    (code, std::fs::read_to_string(folder.join("calls")).unwrap_or_default())
+}
+
+fn every_hook_has_a_form_for_each_system() {
+    let hooks = hooks();
+    let names: Vec<&str> = hooks.iter().map(|hook| hook.name.as_str()).collect();
+    assert_eq!(names, ["prepackage", "preprovision", "postdeploy"]);
+    // A program that fails ends a hook: PowerShell goes on by itself.
+    let outside = Regex::new(r"(?m)^\s*(az|docker|cargo) .*$").unwrap();
+    for hook in hooks {
+        for call in outside.find_iter(&hook.windows) {
+            let after = hook.windows[call.end()..].trim_start();
+            let name = &hook.name;
+            assert!(after.starts_with("if ($LASTEXITCODE -ne 0) { exit"), "{name}: {after}");
+        }
+        // Both forms call the same.
+        let calls = |text: &str| -> BTreeSet<String> {
+            let plain = text.replace("$env:", "$").replace("${PWD}", "$PWD");
+            outside.find_iter(&plain).map(|call| call.as_str().trim().to_owned()).collect()
+        };
+        let (posix, windows) = (calls(&hook.posix), calls(&hook.windows));
+        assert!(windows.is_subset(&posix), "{}: {windows:?} {posix:?}", hook.name);
+        assert!(!hook.posix.contains("bash"), "{}: azd runs it with sh", hook.name);
+    }
+}
+
+fn a_private_network_registers_its_provider_and_nothing_else_does() {
+    let (hook, folder) = (hook("preprovision"), tempfile::tempdir().unwrap());
+    let run = |variables: &[(&str, &str)]| run_hook(&hook, folder.path(), "Linux", variables);
+    let subscription = ("AZURE_SUBSCRIPTION_ID", "s-1");
+    for no in ["", "false", "0"] {
+        let (code, calls) = run(&[("AZIMG_PRIVATE_NETWORK", no), subscription]);
+        assert_eq!((code, calls.as_str()), (0, ""), "{no}");
+    }
+    let (code, calls) = run(&[subscription]);
+    assert_eq!((code, calls.as_str()), (0, ""));
+    // What azd takes for a yes (Go's `ParseBool`).
+    for yes in ["true", "True", "1"] {
+        let (code, calls) = run(&[("AZIMG_PRIVATE_NETWORK", yes), subscription]);
+        let wanted =
+            "az provider register --namespace Microsoft.App --subscription s-1 --wait []\n";
+        assert_eq!((code, calls.as_str()), (0, wanted), "{yes}");
+    }
+    let (code, _) = run(&[("AZIMG_PRIVATE_NETWORK", "true"), ("FAILS", "7"), subscription]);
+    assert_eq!(code, 7, "a provider that cannot be registered ends it");
+    // `azd provision` asks for the subscription after this hook; another one's provider is of no use.
+    let (code, calls) = run(&[("AZIMG_PRIVATE_NETWORK", "true")]);
+    assert!(code != 0 && calls.is_empty(), "{code} {calls}");
+    assert!(read("infra/modules/network.bicep").contains("Microsoft.App/environments"));
+}
+
+fn the_program_is_built_for_azure_whatever_system_packages_it() {
+    let (hook, folder) = (hook("prepackage"), tempfile::tempdir().unwrap());
+    let run =
+        |system: &str, fails: &str| run_hook(&hook, folder.path(), system, &[("FAILS", fails)]);
+    let (code, here) = run("Linux x86_64", "0");
+    assert_eq!(code, 0);
+    let lines: Vec<&str> = here.lines().collect();
+    let [build, package] = lines[..] else { panic!("{here}") };
+    assert!(build.starts_with("cargo build --profile dist --no-default-features"), "{build}");
+    assert!(build.ends_with("[-C target-feature=+crt-static]"), "{build}");
+    assert_eq!(package, "azimg package --out azimg-package []");
+    for other in ["Darwin arm64", "Linux aarch64"] {
+        let (code, calls) = run(other, "0");
+        assert_eq!((code, calls.lines().count()), (0, 1), "{calls}");
+        assert!(calls.starts_with("docker run --rm --platform linux/amd64"), "{calls}");
+        for part in
+            ["cargo build --profile dist", "+crt-static", "azimg package --out azimg-package"]
+        {
+            assert!(calls.contains(part), "{calls}");
+            assert!(hook.windows.contains(part), "{}", hook.windows);
+        }
+    }
+    assert_eq!(run("Linux x86_64", "9"), (9, here.lines().next().unwrap().to_owned() + "\n"));
+    // A folder loses the right to be executed on Windows; a zip does not.
+    assert!(read("azure.yaml").contains("dist: azimg-package/azimg.zip"));
 }
 
 /// Each was refused to somebody; the sources stand beside the resources.
@@ -177,14 +417,23 @@ fn alerts_and_the_workbook_read_what_is_written() {
     }
 }
 
-fn bicep_parses_and_checkov_finds_nothing_that_is_not_meant() {
+fn bicep_and_powershell_parse_and_checkov_finds_nothing_that_is_not_meant() {
     let bin = folder(Need::Checkov);
-    let script = root().join("tests/fixtures/parse_bicep.py");
-    let mut parse = Command::new(bin.join("python"));
-    parse.arg(script).args(bicep().iter().map(|(name, _)| root().join(name)));
-    let (code, stdout, stderr) = finish(&mut parse);
-    assert_eq!(code, 0, "{stdout}{stderr}");
-    assert_eq!(stdout.lines().count(), bicep().len(), "{stdout}");
+    let parse = |language: &str, files: Vec<PathBuf>| {
+        let script = root().join("tests/fixtures/parse.py");
+        let mut parse = Command::new(bin.join("python"));
+        let (code, stdout, stderr) = finish(parse.arg(script).arg(language).args(&files));
+        assert_eq!(code, 0, "{stdout}{stderr}");
+        assert_eq!(stdout.lines().count(), files.len(), "{stdout}");
+    };
+    parse("bicep", bicep().iter().map(|(name, _)| root().join(name)).collect());
+    let scripts = tempfile::tempdir().unwrap();
+    let hooks = hooks().into_iter().map(|hook| {
+        let path = scripts.path().join(format!("{}.ps1", hook.name));
+        std::fs::write(&path, hook.windows).unwrap();
+        path
+    });
+    parse("powershell", hooks.collect());
     let mut check = Command::new(bin.join("checkov"));
     check.args([
         "--directory",

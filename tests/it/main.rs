@@ -56,6 +56,7 @@ mod stores;
 mod strict;
 mod support;
 mod telemetry;
+mod tenants;
 mod tokens;
 mod transfers;
 mod usage;
@@ -107,6 +108,7 @@ fn main() -> ExitCode {
         strict::TESTS,
         telemetry::TESTS,
         tokens::TESTS,
+        tenants::TESTS,
         transfers::TESTS,
         usage::TESTS,
         versions::TESTS,

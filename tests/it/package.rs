@@ -141,10 +141,37 @@ fn check_host(host: &Value, app: &Path) {
     assert_ne!(host["functionTimeout"], "-1", "an item that hangs would hang for ever");
     // A caller's request as it is, streamed both ways; lookups are answered with any status.
     assert_eq!(host["customHandler"]["enableProxyingHttpRequest"], true);
+    // A host of before April 2025 knows that one not, and would post JSON to `web` without this one.
+    assert_eq!(host["customHandler"]["enableForwardingHttpRequest"], true);
     assert!(host["customHandler"]["http"].is_null(), "an app with function.json files is refused");
 }
 
+/// A timer that fails is not fired again before its next time, unless it says so; nothing else but a few other
+/// triggers may say so (`Utility.ValidateRetryOptions` in the host's source).
+fn check_retry(name: &str, function: &Value) {
+    let retry = &function["retry"];
+    let triggers = function["bindings"].as_array().unwrap().iter();
+    let timer = triggers.clone().find(|binding| binding["type"] == "timerTrigger");
+    let Some(schedule) = timer.map(|timer| timer["schedule"].as_str().unwrap()) else {
+        assert!(retry.is_null(), "{name}: the host refuses to retry it");
+        return;
+    };
+    if !schedule.starts_with('%') {
+        assert!(retry.is_null(), "{name}: it comes round by itself");
+        return;
+    }
+    assert_eq!(retry["strategy"], "fixedDelay", "{name}: what fails waits for the next night");
+    assert!((1..=10).contains(&retry["maxRetryCount"].as_u64().unwrap()), "{name}: {retry}");
+    let delay = retry["delayInterval"].as_str().unwrap();
+    let parts: Vec<u64> = delay.split(':').map(|part| part.parse().unwrap()).collect();
+    assert!(
+        parts.len() == 3 && parts.iter().any(|part| *part > 0),
+        "{name}: {delay} is a hot loop"
+    );
+}
+
 fn check_function(name: &str, function: &Value, routes: &mut BTreeSet<String>) {
+    check_retry(name, function);
     assert!(function["scriptFile"].is_null(), "{name}: a custom handler has none");
     let bindings = function["bindings"].as_array().unwrap();
     let text =

@@ -2,17 +2,27 @@
 //! secrets to nobody.
 
 use crate::support::collector::{Collector, Heard, texts};
-use crate::support::{Azure, finish, json, secrets, wait_for};
+use crate::support::faulty::{Fault, Faulty, How};
+use crate::support::{Azure, finish, json, root, secrets, wait_for};
 use crate::tests;
-use azimg::sim::{Scale, generate};
+use azimg::config::{Config, Flags};
+use azimg::functions::{Event, Function, Trigger, WORK};
+use azimg::sim::{Scale, SimCredential, generate};
+use azimg::work::SourceName;
 use opentelemetry_proto::tonic::trace::v1::Span;
+use regex::Regex;
 use serde_json::{Value, json as value};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use time::OffsetDateTime;
 
 tests![
     a_crawl_tells_a_collector_what_it_asked_and_what_came_of_it,
     a_collector_that_is_away_is_said_and_harms_nothing,
     an_invocation_belongs_to_the_trace_of_its_host_and_each_line_says_whose_it_is,
+    a_crawl_that_is_refused_for_quota_says_so_in_lines_that_the_alert_sums,
 ];
 
 /// The variables that name a collector; nothing of a short life is to be dropped.
@@ -158,4 +168,87 @@ fn an_invocation_belongs_to_the_trace_of_its_host_and_each_line_says_whose_it_is
     let failed = line("the run cannot be published");
     assert_eq!(failed["spans"][0]["run"], "01ARZ3NDEKTSV4RRFFQ69G5FAV", "{failed}");
     secrets::assert_none(&stdout, "the handler's log");
+}
+
+/// The messages that a run of the marketplace begins with; its plan is in `store`.
+fn planned(faulty: &Faulty, store: &Path) -> Vec<String> {
+    let store = Some(store.to_str().unwrap().to_owned());
+    let flags = Flags { store, sources: vec![SourceName::Marketplace], ..Flags::default() };
+    let config = Config::from(HashMap::new(), flags).unwrap();
+    let arm = faulty.address.parse().unwrap();
+    let (app, _) = config.with_resource_manager(arm, Arc::new(SimCredential)).app().unwrap();
+    let trigger = Trigger::Http { body: String::new() };
+    let event = Event { now: OffsetDateTime::now_utc(), invocation: "test".into(), trigger };
+    let start = Function::named("start").unwrap().run.unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let messages = runtime.block_on(start(&app, event)).unwrap().messages;
+    messages.into_iter().filter(|message| message.queue == WORK).map(|m| m.text).collect()
+}
+
+/// The alert on throttling: what its lines say, what it sums of them, and what these sums must be for it to
+/// fire: more requests than the first number, and the refused ones times the second more than that.
+fn alert_on_throttling() -> (String, BTreeMap<String, String>, [u64; 2]) {
+    let alerts = std::fs::read_to_string(root().join("infra/modules/alerts.bicep")).unwrap();
+    let rule = alerts.split_once("name: 'throttled'").unwrap().1.split_once("  }").unwrap().0;
+    let find = |pattern: &str| {
+        let found = Regex::new(pattern).unwrap();
+        let found = found.captures(rule).unwrap_or_else(|| panic!("{pattern}: {rule}"));
+        found.iter().skip(1).map(|part| part.unwrap().as_str().to_owned()).collect::<Vec<_>>()
+    };
+    let said = find(r#"\$\{told\} \| where fields\.message == "([^"]+)" \| summarize"#).remove(0);
+    let sum = Regex::new(r"(\w+) = sum\(tolong\(fields\.(\w+)\)\)").unwrap();
+    let sums = sum.captures_iter(rule).map(|found| {
+        let [name, field] = found.extract().1;
+        (name.to_owned(), field.to_owned())
+    });
+    let limits = find(r"\| where requests > (\d+) and throttled \* (\d+) > requests'");
+    let limits = [limits[0].parse().unwrap(), limits[1].parse().unwrap()];
+    (said, sums.collect(), limits)
+}
+
+fn a_crawl_that_is_refused_for_quota_says_so_in_lines_that_the_alert_sums() {
+    const REFUSED: &str = "{\"error\":{\"code\":\"TooManyRequests\",\"message\":\"slow down\"}}";
+    let refused = How::Answer(429, &[("retry-after", "0")], REFUSED);
+    let azure = Azure::start(generate(Scale::Small, 94));
+    let faulty = Faulty::start(azure, vec![Fault::new("/skus", 120, refused)]);
+    let folder = tempfile::tempdir().unwrap();
+    let begun = planned(&faulty, folder.path());
+    let store = folder.path().to_str().unwrap();
+    let serving = Serving::start(&mut faulty.azimg(&["serve", "--store", store]));
+    let client = reqwest::blocking::Client::new();
+    let crawl = |text: &str| -> Vec<String> {
+        let envelope = value!({"Data": {"message": text}, "Metadata": {"DequeueCount": "1"}});
+        let posted = client.post(format!("{}/crawl", serving.address)).body(envelope.to_string());
+        let answer: Value = serde_json::from_str(&posted.send().unwrap().text().unwrap()).unwrap();
+        let work = answer["Outputs"]["work"].as_array().cloned().unwrap_or_default();
+        work.iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+    };
+    let asked = || faulty.seen.lock().unwrap().len();
+    // Delivered again, until an hour's worth was asked.
+    while asked() < 1_500 {
+        let mut open = begun.clone();
+        while let Some(text) = open.pop() {
+            open.extend(crawl(&text));
+        }
+    }
+    let (stdout, _) = serving.stop();
+
+    let (said, sums, [most, share]) = alert_on_throttling();
+    let lines = stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let told: Vec<Value> =
+        lines.filter(|line| line["fields"]["message"] == said.as_str()).collect();
+    assert!(told.len() > 3, "{stdout}");
+    assert!(stdout.lines().all(|line| line.starts_with('{')), "the alert takes no other line");
+    for line in &told {
+        assert_eq!(line["spans"][0]["function"], "crawl", "{line}");
+        assert!(line["spans"][0]["item"].is_string(), "{line}");
+    }
+    let sum = |name: &str| -> u64 {
+        let field = sums[name].as_str();
+        told.iter().map(|line| line["fields"][field].as_u64().unwrap()).sum()
+    };
+    let (requests, throttled) = (sum("requests"), sum("throttled"));
+    assert!(requests > most && throttled * share > requests, "{throttled} of {requests}: no alert");
+    assert_eq!(throttled, 120, "each is told once");
+    assert!(requests <= asked() as u64 && requests + 250 > asked() as u64, "{requests}");
 }

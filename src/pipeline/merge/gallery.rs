@@ -106,7 +106,11 @@ impl Asked {
                 }
                 GalleryScope::Replication { .. } => {}
                 GalleryScope::SharedIn { location, .. } => {
-                    asked.locations.insert(location.clone(), at);
+                    // Of a list in parts, one that could not be had speaks for all: nobody knows what is in it.
+                    let list = asked.locations.entry(location.clone()).or_insert(at);
+                    if !answer.state.is_complete() {
+                        *list = at;
+                    }
                 }
                 GalleryScope::CommunityIn { location, galleries, .. } => {
                     // Those that are named from the beginning have an item each.
@@ -343,7 +347,7 @@ fn cover(
                     }));
                 }
             }
-            GalleryScope::CommunityIn { .. }
+            GalleryScope::CommunityIn { .. } | GalleryScope::SharedIn { .. }
                 if !said.insert(answer.scope.location().to_owned()) =>
             {
                 if !state.is_complete() {

@@ -10,7 +10,7 @@ use crate::client::quoted;
 use crate::client::version;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::gallery::GalleryImage;
-use crate::source::locations::short_name;
+use crate::source::locations::{self, short_name};
 use crate::source::{Crawled, Effort, Rows};
 use crate::work::{GalleryScope, Outcome, Scope, Sharing, State, WorkItem};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -25,18 +25,72 @@ const VERSION: (&str, &str) = version::FOREIGN_GALLERIES.parameter();
 const COMMUNITY: &str = "microsoft.compute/locations/communitygalleries";
 
 impl Gallery {
-    /// The galleries that are shared with the tenant or one of `subscriptions`, each once, but for
-    /// those that these subscriptions own themselves.
-    pub(super) async fn crawl_shared(
+    /// The galleries that are shared with the tenant or one of the item's subscriptions, each once, but
+    /// for those that subscriptions of ours own themselves.
+    pub(super) async fn crawl_shared(&self, item: &WorkItem, effort: &Effort) -> Result<Crawled> {
+        let Scope::Gallery(GalleryScope::SharedIn { location, subscriptions, part }) = &item.scope
+        else {
+            return Err(Error::bug("not an item of what is shared"));
+        };
+        let mut found: BTreeMap<String, GalleryScope> = BTreeMap::new();
+        let mut denied: Vec<String> = Vec::new();
+        for (subscription, sharing, listed) in
+            self.shared_lists(location, subscriptions, *part).await
+        {
+            let listed = match listed {
+                Ok(listed) => listed,
+                // Nothing can be shared with whoever has no compute provider.
+                Err(error) if crate::source::is_unregistered(&error) => continue,
+                Err(error) if is_closed(&error) => {
+                    denied.push(subscription);
+                    continue;
+                }
+                Err(error) => return gave_up(item, error, effort),
+            };
+            for gallery in listed {
+                let scope = GalleryScope::Foreign {
+                    location: location.clone(),
+                    subscription: subscription.clone(),
+                    sharing,
+                    gallery: gallery.name.clone(),
+                };
+                found.entry(gallery.name.to_ascii_lowercase()).or_insert(scope);
+            }
+        }
+        drop_owned_by(&mut found, subscriptions);
+        if part.is_some() && !found.is_empty() {
+            // A run is in parts when it crawls all that is seen: those that are named fit into one.
+            match locations::subscriptions(&self.client, &[]).await {
+                Ok(ours) => drop_owned_by(&mut found, &ours),
+                Err(error) => return gave_up(item, error, effort),
+            }
+        }
+        // What is shared with a subscription that may not be read is not seen: it is not gone.
+        let (state, reason) = match denied[..] {
+            [] if found.is_empty() => (State::Empty, String::new()),
+            [] => (State::Done, String::new()),
+            _ => (State::Denied, format!("{} may not be asked", denied.join(", "))),
+        };
+        let attempts = u32::from(state == State::Denied);
+        let outcome = Outcome {
+            listed: u64::from(!found.is_empty()),
+            children: found.into_values().map(|scope| item.child(Scope::Gallery(scope))).collect(),
+            ..Outcome::bare(item.scope.clone(), state, reason, attempts)
+        };
+        Ok(Crawled::Ended(outcome, Rows::Gallery(Vec::new())))
+    }
+
+    /// What is shared with each of `subscriptions`, and, by the first part of them, with the tenant.
+    async fn shared_lists(
         &self,
-        item: &WorkItem,
         location: &str,
         subscriptions: &[String],
-        effort: &Effort,
-    ) -> Result<Crawled> {
+        part: Option<u32>,
+    ) -> Vec<(String, Sharing, Result<Vec<Resource>>)> {
         let mut lists = Vec::new();
+        let asks_tenant = part.is_none_or(|part| part == 0);
         // What is shared with the tenant is told through any subscription that may be read.
-        for subscription in subscriptions {
+        for subscription in subscriptions.iter().filter(|_| asks_tenant) {
             let sharing = Sharing::Tenant;
             let listed = self.shared_with(location, subscription, sharing).await;
             let is_told = !listed.as_ref().is_err_and(is_closed);
@@ -56,46 +110,7 @@ impl Gallery {
             .collect()
             .await;
         lists.extend(asked);
-        let mut found: BTreeMap<String, GalleryScope> = BTreeMap::new();
-        let mut denied: Vec<String> = Vec::new();
-        for (subscription, sharing, listed) in lists {
-            let listed = match listed {
-                Ok(listed) => listed,
-                // Nothing can be shared with whoever has no compute provider.
-                Err(error) if crate::source::is_unregistered(&error) => continue,
-                Err(error) if is_closed(&error) => {
-                    denied.push(subscription);
-                    continue;
-                }
-                Err(error) => return gave_up(item, error, effort),
-            };
-            for gallery in listed {
-                let owner = gallery.name.get(..36).unwrap_or_default();
-                if subscriptions.iter().any(|own| own.eq_ignore_ascii_case(owner)) {
-                    continue;
-                }
-                let scope = GalleryScope::Foreign {
-                    location: location.to_owned(),
-                    subscription: subscription.clone(),
-                    sharing,
-                    gallery: gallery.name.clone(),
-                };
-                found.entry(gallery.name.to_ascii_lowercase()).or_insert(scope);
-            }
-        }
-        // What is shared with a subscription that may not be read is not seen: it is not gone.
-        let (state, reason) = match denied[..] {
-            [] if found.is_empty() => (State::Empty, String::new()),
-            [] => (State::Done, String::new()),
-            _ => (State::Denied, format!("{} may not be asked", denied.join(", "))),
-        };
-        let attempts = u32::from(state == State::Denied);
-        let outcome = Outcome {
-            listed: u64::from(!found.is_empty()),
-            children: found.into_values().map(|scope| item.child(Scope::Gallery(scope))).collect(),
-            ..Outcome::bare(item.scope.clone(), state, reason, attempts)
-        };
-        Ok(Crawled::Ended(outcome, Rows::Gallery(Vec::new())))
+        lists
     }
 
     async fn shared_with(
@@ -231,6 +246,12 @@ impl Gallery {
         }
         Ok(Communities::Rows(rows))
     }
+}
+
+/// Takes out the galleries of `subscriptions`: a shared gallery's name begins with its owner's.
+fn drop_owned_by(found: &mut BTreeMap<String, GalleryScope>, subscriptions: &[String]) {
+    let ours: HashSet<String> = subscriptions.iter().map(|s| s.to_ascii_lowercase()).collect();
+    found.retain(|name, _| !ours.contains(name.get(..36).unwrap_or_default()));
 }
 
 /// Whether a subscription cannot be asked at all.

@@ -21,7 +21,7 @@ use crate::image::gallery::GalleryImage;
 use crate::image::machine::Machine;
 use crate::work::{
     GalleryScope, Gap, MOST_MESSAGES, Outcome, OwnGallery, Request, Scope, SourceName, State,
-    WorkItem,
+    WorkItem, in_parts,
 };
 use async_trait::async_trait;
 use std::time::Duration;
@@ -164,6 +164,19 @@ fn foreign(resource: &parse::Resource, subscription: &str) -> Error {
     Error::transient(format!("{name}: listed by {subscription}, and its id is of another place"))
 }
 
+/// The subscriptions that galleries of others may be shared with, in parts that a message holds each. What is
+/// shared with the tenant is asked for with the first part, so `readable` is in it.
+fn shared_parts(mut subscriptions: Vec<String>, readable: &str) -> Vec<(Option<u32>, Vec<String>)> {
+    let parts = in_parts(&subscriptions);
+    if parts.len() == 1 {
+        return vec![(None, subscriptions)];
+    }
+    if let Some(at) = subscriptions.iter().position(|subscription| subscription == readable) {
+        subscriptions[..=at].rotate_right(1);
+    }
+    (0..).map(Some).zip(in_parts(&subscriptions)).collect()
+}
+
 #[async_trait]
 impl Source for Gallery {
     fn name(&self) -> SourceName {
@@ -182,11 +195,13 @@ impl Source for Gallery {
         let Some((first, locations)) = first else {
             return Ok(scopes.into_iter().map(Scope::Gallery).collect());
         };
+        let shared = shared_parts(subscriptions, &first);
         for location in locations {
-            scopes.push(GalleryScope::SharedIn {
+            scopes.extend(shared.iter().map(|(part, subscriptions)| GalleryScope::SharedIn {
                 location: location.clone(),
                 subscriptions: subscriptions.clone(),
-            });
+                part: *part,
+            }));
             let galleries = match &self.communities {
                 Communities::Listed => Vec::new(),
                 Communities::Named(names) if names.is_empty() => continue,
@@ -210,9 +225,7 @@ impl Source for Gallery {
             GalleryScope::Replication { own, versions } => {
                 self.crawl_replication(item, own, versions, effort).await
             }
-            GalleryScope::SharedIn { location, subscriptions } => {
-                self.crawl_shared(item, location, subscriptions, effort).await
-            }
+            GalleryScope::SharedIn { .. } => self.crawl_shared(item, effort).await,
             GalleryScope::CommunityIn { location, subscription, galleries } => {
                 self.crawl_communities(item, location, subscription, galleries, effort).await
             }

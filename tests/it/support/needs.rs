@@ -76,7 +76,7 @@ impl Need {
             Self::Spark => "Spark, which needs a Java runtime",
             Self::Schemathesis => "a fuzzer of HTTP APIs",
             Self::Clients => "what generates clients of HTTP APIs, for Python and TypeScript",
-            Self::Checkov => "what reads and checks Bicep",
+            Self::Checkov => "what reads Bicep and PowerShell, and checks Bicep",
             Self::Faketime => "clocks that are wrong",
             Self::Operations => "the commands of docs/operations.md, with a build of their own",
             Self::Recordings => "recorded traffic of Azure",

@@ -38,9 +38,13 @@ const SCHEMATHESIS: &[&str] = &["schemathesis==4.32.5"];
 /// What generates clients by such a document; it comes with what these stand on.
 const CLIENTS: &[&str] = &["openapi-python-client==0.29.1"];
 
-/// What reads and checks Bicep.
-const INFRASTRUCTURE: &[&str] =
-    &["checkov==3.3.30", "tree-sitter==0.26.1", "tree-sitter-bicep==1.1.0"];
+/// What reads Bicep and PowerShell, and checks Bicep.
+const INFRASTRUCTURE: &[&str] = &[
+    "checkov==3.3.30",
+    "tree-sitter==0.26.1",
+    "tree-sitter-bicep==1.1.0",
+    "tree-sitter-powershell==0.26.4",
+];
 
 /// Spark, which is large and needs a Java runtime.
 const SPARK: &[&str] = &["pyspark==4.3.0", "setuptools"];

@@ -71,8 +71,15 @@ pub fn queue(
     json!({"Data": {binding: twice(text)}, "Metadata": metadata})
 }
 
-/// A request to a function that has more than the one input and the one output.
-pub fn http(name: &str, binding: &str, method: &str, url: &url::Url, body: &str) -> Value {
+/// A request to a function that has more than the one input and the one output. A body that comes in chunks,
+/// without its length, is left out (`HttpRequestExtensions` in the host's source).
+pub fn http(
+    name: &str,
+    binding: &str,
+    method: &str,
+    url: &url::Url,
+    (body, in_chunks): (&str, bool),
+) -> Value {
     let query: Map<String, Value> =
         url.query_pairs().map(|(name, value)| (name.into(), value.into_owned().into())).collect();
     let mut request = json!({
@@ -80,7 +87,12 @@ pub fn http(name: &str, binding: &str, method: &str, url: &url::Url, body: &str)
         "Headers": {"Accept": ["application/json"], "Host": [url.authority()]},
         "Params": {}, "Identities": [{"AuthenticationType": null}],
     });
-    if !body.is_empty() {
+    if in_chunks {
+        request["Headers"]["Transfer-Encoding"] = json!(["chunked"]);
+    } else {
+        request["Headers"]["Content-Length"] = json!([body.len().to_string()]);
+    }
+    if !body.is_empty() && !in_chunks {
         // One string, whatever is in it.
         request["Body"] = body.into();
     }

@@ -1,10 +1,12 @@
 //! A Functions host for tests, strict to what the real one's source says: it starts the packaged
 //! handler with the five variables, waits for `GET /`, posts doubly encoded envelopes, takes
 //! outputs only in the form that the real host does not mangle, serves the queues of Azurite with
-//! visibility, dequeue counts and poison, asks callers for a key, proxies lookups raw, kills what takes
-//! too long, and starts again what ended.
+//! visibility, dequeue counts and poison, asks callers for a key, proxies lookups raw, drops bodies that
+//! come in chunks, cuts off callers who wait too long, kills what takes too long, tries timers again as
+//! they say, and starts again what ended.
 
 pub mod envelope;
+pub mod flex;
 pub mod outputs;
 pub mod process;
 mod queues;
@@ -13,11 +15,16 @@ use azimg::config::{Config, Flags};
 use azimg::store::azure::AzureQueues;
 pub use outputs::HttpAnswer;
 use process::{Process, Standing};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+
+/// Azure cuts off a caller over HTTP after 230 seconds: so many looks at whether there is an answer.
+const MOST_LOOKS: u32 = 23_000;
+const LOOK: Duration = Duration::from_millis(10);
 
 /// What a caller of functions with the level `function` shows.
 pub const KEY: &str = "a-function-key";
@@ -28,6 +35,8 @@ type OnTheWay = Box<dyn Fn(&str, &str) -> Vec<String> + Send + Sync>;
 /// A host of one packaged app: one instance.
 pub struct TestHost {
     app: PathBuf,
+    /// The group of functions that it runs; none for all of them.
+    group: Option<String>,
     variables: BTreeMap<String, String>,
     pub process: Process,
     client: reqwest::Client,
@@ -40,6 +49,19 @@ pub struct TestHost {
     pub invocations: Mutex<BTreeMap<String, u32>>,
     /// Deliveries that failed.
     pub failed: Mutex<Vec<String>>,
+    /// So many looks at a request that is not answered, and its caller is cut off.
+    pub most_looks: u32,
+    /// How often requests were looked at.
+    pub looks: AtomicU32,
+}
+
+/// A request from outside.
+struct Request<'a> {
+    method: &'a str,
+    path: &'a str,
+    body: &'a str,
+    key: Option<&'a str>,
+    in_chunks: bool,
 }
 
 /// `hh:mm:ss`.
@@ -67,6 +89,7 @@ impl TestHost {
         or("AzureFunctionsJobHost__extensions__queues__visibilityTimeout", "00:00:01");
         Self {
             app: folder.to_owned(),
+            group: None,
             process: Process::new(folder, variables.clone()),
             variables,
             client: reqwest::Client::builder().build().unwrap(),
@@ -75,7 +98,22 @@ impl TestHost {
             under_way: Mutex::default(),
             invocations: Mutex::default(),
             failed: Mutex::new(Vec::new()),
+            most_looks: MOST_LOOKS,
+            looks: AtomicU32::new(0),
         }
+    }
+
+    /// The same host of one group of functions alone, as Flex Consumption has them
+    /// (`FunctionMetadataExtensions.GetFunctionGroup` in the host's source): all HTTP functions together, and each
+    /// other function.
+    pub fn of_group(mut self, group: &str) -> Self {
+        self.group = Some(group.to_owned());
+        self
+    }
+
+    /// Whether it runs a function: a host of another group listens to nothing of it.
+    fn runs(&self, name: &str) -> bool {
+        self.group.as_ref().is_none_or(|group| *group == flex::group(&self.function(name), name))
     }
 
     /// A value of `host.json`, which a setting `AzureFunctionsJobHost__a__b` overrides.
@@ -134,8 +172,16 @@ impl TestHost {
         self.request("POST", &with_key("/api/runs"), body, None).await
     }
 
-    /// A request from outside: routed by the functions' routes and methods, refused without a key in
-    /// the header that `key` is or in the query, which is left as it is; proxied as it is to a function of one input and one output, an envelope for any other.
+    /// The same with a body that is sent in chunks.
+    pub async fn start_run_in_chunks(&self, body: &str) -> HttpAnswer {
+        let path = with_key("/api/runs");
+        let (method, path) = ("POST", path.as_str());
+        self.answer(Request { method, path, body, key: None, in_chunks: true }).await
+    }
+
+    /// A request from outside: routed by the functions' routes and methods, refused without a key in the header
+    /// that `key` is or in the query, which is left as it is; proxied as it is to a function of one input and one
+    /// output, an envelope for any other.
     pub async fn request(
         &self,
         method: &str,
@@ -143,7 +189,30 @@ impl TestHost {
         body: &str,
         key: Option<&str>,
     ) -> HttpAnswer {
-        let plain = |status| HttpAnswer { status, headers: BTreeMap::new(), body: Vec::new() };
+        self.answer(Request { method, path, body, key, in_chunks: false }).await
+    }
+
+    /// Answers a caller, who is cut off when that takes too long; what was begun goes on.
+    async fn answer(&self, request: Request<'_>) -> HttpAnswer {
+        let answer = self.route(request);
+        tokio::pin!(answer);
+        let mut looks = 0;
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut answer => {
+                    return if looks < self.most_looks { answer } else { plain(504) };
+                }
+                () = tokio::time::sleep(LOOK) => {
+                    looks += 1;
+                    self.looks.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    async fn route(&self, request: Request<'_>) -> HttpAnswer {
+        let Request { method, path, body, key, in_chunks } = request;
         let Some((name, function)) = self.routed(method, path) else { return plain(404) };
         let bindings = function["bindings"].as_array().unwrap();
         let trigger = bindings.iter().find(|binding| binding["type"] == "httpTrigger").unwrap();
@@ -170,7 +239,7 @@ impl TestHost {
             return HttpAnswer { status, headers, body: answer.bytes().await.unwrap().to_vec() };
         }
         let binding = trigger["name"].as_str().unwrap();
-        let envelope = envelope::http(&name, binding, method, &url, body);
+        let envelope = envelope::http(&name, binding, method, &url, (body, in_chunks));
         // A failed invocation reaches the caller as 500 without a body.
         match self.invoke(&name, &envelope).await {
             Ok(outputs) => outputs::http(&outputs, "res").unwrap(),
@@ -212,16 +281,31 @@ impl TestHost {
         self.try_fire(name).await.unwrap_or_else(|e| panic!("{name}: {e}"));
     }
 
-    /// Fires a timer, which may fail; nothing fires it again before its next time.
+    /// Fires a timer, which may fail; it is tried again as its `retry` says (without the delay), and then not
+    /// before its next time.
     pub async fn try_fire(&self, name: &str) -> Result<(), String> {
         let function = self.function(name);
         let monitored = function["bindings"][0]["useMonitor"] == true;
-        let envelope = envelope::timer(name, &trigger(&function, "timerTrigger"), monitored);
-        self.invoke(name, &envelope).await.map(drop)
+        let most = function["retry"]["maxRetryCount"].as_u64().unwrap_or(0);
+        let mut ended = Ok(());
+        for retry in 0..=most {
+            let mut envelope =
+                envelope::timer(name, &trigger(&function, "timerTrigger"), monitored);
+            if retry > 0 {
+                envelope["Metadata"]["RetryContext"] =
+                    json!({"RetryCount": retry, "MaxRetryCount": most, "Exception": {}});
+            }
+            ended = self.invoke(name, &envelope).await.map(drop);
+            if ended.is_ok() {
+                break;
+            }
+        }
+        ended
     }
 
     /// Posts an invocation and binds its outputs; an error is what makes a message come back.
     async fn invoke(&self, name: &str, envelope: &Value) -> Result<Map<String, Value>, String> {
+        assert!(self.runs(name), "{name} has hosts of its own");
         *self.invocations.lock().unwrap().entry(name.to_owned()).or_default() += 1;
         match self.process.look_after(&self.client).await {
             Standing::Running => {}
@@ -317,6 +401,11 @@ impl Drop for TestHost {
             self.process.lines();
         }
     }
+}
+
+/// An answer of the host's own.
+fn plain(status: u16) -> HttpAnswer {
+    HttpAnswer { status, headers: BTreeMap::new(), body: Vec::new() }
 }
 
 /// An address with the key in it.

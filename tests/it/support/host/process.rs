@@ -92,6 +92,19 @@ impl Process {
         }
     }
 
+    /// Kills the handler as the machine does that is out of memory: the host finds it dead.
+    pub fn die(&self) {
+        if let Some((child, _)) = self.state.lock().unwrap().handler.as_mut() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Half an hour passes without an error, and those before it are forgotten.
+    pub fn forget_errors(&self) {
+        self.state.lock().unwrap().errors = 0;
+    }
+
     pub fn port(&self) -> Option<u16> {
         self.state.lock().unwrap().handler.as_ref().map(|(_, port)| *port)
     }

@@ -1,0 +1,28 @@
+// What it takes to read one secret of a Key Vault, and the app setting that refers to it.
+param vaultName string
+param secretName string
+param identityPrincipalId string
+
+// Key Vault Secrets User: it reads what a secret holds, and nothing else of the vault.
+var secretsUser = '4633458b-17de-408a-874c-0445c86b69e6'
+
+resource vault 'Microsoft.KeyVault/vaults@2023-07-01' existing = {
+  name: vaultName
+}
+
+resource secret 'Microsoft.KeyVault/vaults/secrets@2023-07-01' existing = {
+  parent: vault
+  name: secretName
+}
+
+resource reads 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(secret.id, identityPrincipalId, secretsUser)
+  scope: secret
+  properties: {
+    principalId: identityPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', secretsUser)
+  }
+}
+
+output reference string = '@Microsoft.KeyVault(SecretUri=${secret.properties.secretUri})'
