@@ -5,12 +5,14 @@
 
 mod gallery;
 mod item;
+mod malformed;
 mod registry;
 
 pub use gallery::{GalleryScope, OwnGallery, Sharing, group_of};
 pub(crate) use item::is_zero;
 pub use item::{KnownOffers, Scope, Turn, WorkItem, fragment};
-pub use registry::{AtRegistry, RegistryScope, registry_group};
+pub use malformed::Malformed;
+pub use registry::{ALL_TAGS, AtRegistry, RegistryScope, registry_group};
 
 use crate::error::{Error, Result};
 use schemars::JsonSchema;
@@ -306,6 +308,9 @@ pub struct Outcome {
     /// Parts that ended otherwise, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
+    /// Members of the answers that were of another form, and were taken for absent.
+    #[serde(default, skip_serializing_if = "Malformed::is_empty")]
+    pub malformed: Malformed,
     /// Items that follow from this one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<WorkItem>,
@@ -323,6 +328,7 @@ impl Outcome {
             listed: 0,
             rows: 0,
             gaps: Vec::new(),
+            malformed: Malformed::default(),
             children: Vec::new(),
         }
     }

@@ -4,10 +4,11 @@ use super::PARTIAL;
 use super::output::{Format, Output};
 use crate::config::{Config, Flags};
 use crate::error::{Error, Result};
+use crate::pipeline::coverage::Line;
 use crate::pipeline::publish::{Closing, publish};
 use crate::pipeline::snapshot::{self, Completeness};
 use crate::web::{describe_run, list_runs};
-use crate::work::{RunId, State};
+use crate::work::{RunId, SourceName, State};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 use time::OffsetDateTime;
@@ -64,26 +65,7 @@ pub(super) async fn run(command: RunsCommand, flags: Flags, output: &Output) -> 
             }
             let scopes = report.scopes.take().unwrap_or_default();
             output.one(json!(report))?;
-            let wanting: Vec<Value> = scopes
-                .iter()
-                .filter(|line| !matches!(line.state, State::Done | State::Empty))
-                .map(|line| json!(line))
-                .collect();
-            if !wanting.is_empty() {
-                super::output::text("\n")?;
-                let columns =
-                    ["state", "location", "publisher", "offer", "sku", "version", "reason"];
-                let (galleries, marketplace): (Vec<Value>, Vec<Value>) =
-                    wanting.into_iter().partition(|line| line["source"] == "gallery");
-                if !marketplace.is_empty() {
-                    output.list(marketplace, &columns)?;
-                }
-                if !galleries.is_empty() {
-                    let columns =
-                        ["state", "location", "subscription", "gallery", "definition", "reason"];
-                    output.list(galleries, &columns)?;
-                }
-            }
+            wanting(&scopes, output)?;
             Ok(ExitCode::SUCCESS)
         }
         RunsCommand::Publish { run } => {
@@ -99,4 +81,43 @@ pub(super) async fn run(command: RunsCommand, flags: Flags, output: &Output) -> 
             }
         }
     }
+}
+
+/// The scopes that did not end well, by source, and what in answers was of another form.
+fn wanting(scopes: &[Line], output: &Output) -> Result<()> {
+    let ended_otherwise = |line: &&Line| !matches!(line.state, State::Done | State::Empty);
+    let of = |source: SourceName| {
+        let lines = scopes.iter().filter(|line| line.source == source);
+        lines.filter(ended_otherwise).map(|line| json!(line)).collect::<Vec<Value>>()
+    };
+    let odd = scopes.iter().flat_map(|line| {
+        let about = line.registry.as_ref().or(line.gallery.as_ref()).or(line.publisher.as_ref());
+        let about = about.or(line.subscription.as_ref()).unwrap_or(&line.location);
+        let malformed = line.malformed.iter();
+        malformed.map(move |(what, times)| {
+            json!({"source": line.source, "about": about, "malformed": what, "times": times})
+        })
+    });
+    let tables: [(Vec<Value>, &[&str]); 4] = [
+        (
+            of(SourceName::Marketplace),
+            &["state", "location", "publisher", "offer", "sku", "version", "reason"],
+        ),
+        (
+            of(SourceName::Gallery),
+            &["state", "location", "subscription", "gallery", "definition", "reason"],
+        ),
+        (
+            of(SourceName::Registry),
+            &["state", "subscription", "registry", "repository", "digest", "reason"],
+        ),
+        (odd.collect(), &["source", "about", "malformed", "times"]),
+    ];
+    for (rows, columns) in tables {
+        if !rows.is_empty() {
+            super::output::text("\n")?;
+            output.list(rows, columns)?;
+        }
+    }
+    Ok(())
 }

@@ -8,7 +8,8 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Error, Value};
 use serde_path_to_error::{Path, Segment};
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 /// So many different faults of one answer are mended.
@@ -16,8 +17,23 @@ const MOST_FAULTS: usize = 64;
 /// So many different ones are told in a process's life.
 const MOST_TOLD: usize = 1_000;
 
-/// What was taken for absent, as a path with its reason: `value[].properties.size: invalid type: string …`.
-pub(crate) type Malformed = Vec<String>;
+/// What was taken for absent and how often, as a path with its reason:
+/// `value[].properties.size: invalid type: string …`.
+pub(crate) type Malformed = Vec<(String, u64)>;
+
+tokio::task_local! {
+    /// What is told while an item is done, and how often.
+    static COUNTED: RefCell<BTreeMap<String, u64>>;
+}
+
+/// Does `work`, and counts what is told of answers meanwhile, by what is said of it.
+pub(crate) async fn counted<T>(work: impl Future<Output = T>) -> (T, BTreeMap<String, u64>) {
+    let counted = async {
+        let done = work.await;
+        (done, COUNTED.with(RefCell::take))
+    };
+    COUNTED.scope(RefCell::default(), counted).await
+}
 
 /// Reads `bytes`; an error when they are no JSON, or of another shape beyond single members.
 pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, Malformed), Error> {
@@ -39,8 +55,12 @@ pub(crate) fn of_value<T: DeserializeOwned>(value: &Value) -> Result<(T, Malform
 /// Warns of what was taken for absent in an answer of `operation`, each kind once.
 pub(crate) fn tell(operation: &str, malformed: &Malformed) {
     static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    for fault in malformed {
+    for (fault, times) in malformed {
         let fault = format!("{operation}: {}", super::one_line(fault));
+        // Nobody counts for a command that asks by itself.
+        let _ = COUNTED.try_with(|counted| {
+            *counted.borrow_mut().entry(fault.clone()).or_default() += times;
+        });
         let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
         if told.len() < MOST_TOLD && !told.contains(&fault) {
             tracing::warn!(
@@ -63,9 +83,9 @@ fn mended<T: DeserializeOwned>(mut value: Value) -> Result<(T, Malformed), Error
         if malformed.len() >= MOST_FAULTS || is_row(&path) || decides(&path) {
             return Err(failed.into_inner());
         }
-        malformed.push(format!("{}: {}", pattern(&path), failed.into_inner()));
         // The same fault in other rows goes with it, so that the work does not grow with their number.
-        remove(&mut value, &path, &odd);
+        let times = remove(&mut value, &path, &odd);
+        malformed.push((format!("{}: {}", pattern(&path), failed.into_inner()), times));
     }
 }
 
@@ -117,24 +137,26 @@ fn at<'a>(value: &'a Value, path: &[Step]) -> Option<&'a Value> {
 }
 
 /// Removes what `path` leads to, and whatever is alike at the same place of other elements: a value of the same
-/// kind, and the same value where that is a text, a number or an object.
-fn remove(value: &mut Value, path: &[Step], odd: &Value) {
+/// kind, and the same value where that is a text, a number or an object. How many went.
+fn remove(value: &mut Value, path: &[Step], odd: &Value) -> u64 {
     match (path, value) {
         ([Step::Member(name)], Value::Object(members)) => {
+            let before = members.len();
             members.retain(|member, value| member != name || value != odd);
+            (before - members.len()) as u64
         }
-        ([Step::Element(_)], Value::Array(elements)) => elements.retain(|element| element != odd),
+        ([Step::Element(_)], Value::Array(elements)) => {
+            let before = elements.len();
+            elements.retain(|element| element != odd);
+            (before - elements.len()) as u64
+        }
         ([Step::Member(name), rest @ ..], Value::Object(members)) => {
-            if let Some(value) = members.get_mut(name) {
-                remove(value, rest, odd);
-            }
+            members.get_mut(name).map_or(0, |value| remove(value, rest, odd))
         }
         ([Step::Element(_), rest @ ..], Value::Array(elements)) => {
-            for element in elements {
-                remove(element, rest, odd);
-            }
+            elements.iter_mut().map(|element| remove(element, rest, odd)).sum()
         }
-        _ => {}
+        _ => 0,
     }
 }
 
@@ -196,7 +218,7 @@ mod tests {
         assert_eq!((a.size, a.tags.len(), a.parts.len()), (None, 1, 1));
         assert_eq!((b.size, c.size, c.parts.len()), (None, Some(7), 0));
         assert_eq!(malformed.len(), 7, "{malformed:?}");
-        assert!(malformed.iter().any(|text| text.starts_with("value[].parts[].name: ")));
+        assert!(malformed.iter().any(|(text, _)| text.starts_with("value[].parts[].name: ")));
     }
 
     #[test]
@@ -223,6 +245,6 @@ mod tests {
             .map(|at| json!({"name": at.to_string(), "size": null, "tags": []}))
             .collect();
         let (read, malformed) = page(&rows.into()).unwrap();
-        assert_eq!((read.value.len(), malformed.len()), (5_000, 1));
+        assert_eq!((read.value.len(), malformed.len(), malformed[0].1), (5_000, 1, 5_000));
     }
 }

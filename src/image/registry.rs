@@ -5,7 +5,7 @@ use super::marketplace::caseless;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use time::OffsetDateTime;
 
 /// The kind that rows of the registry table have.
@@ -166,6 +166,40 @@ pub enum Told {
     Content(Box<Contained>),
     /// A scanner's verdict.
     Scan(Scanned),
+    /// Its tags, which were listed by themselves.
+    Tags(Tagged),
+}
+
+/// The tags of a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Tagged {
+    /// Id of the manifest.
+    pub id: String,
+    /// The tags that point at it.
+    pub tags: Vec<String>,
+}
+
+/// Gives manifests of one repository all their tags. `told` has digests with the tags that the list of manifests
+/// tells of them, which may be cut; `listed` is the list of tags, `(tag, digest)`, which is whole and newer.
+///
+/// A tag is where its own list has it. One that has moved meanwhile to a manifest that is not among these stays
+/// where it was seen, and so does one that is hidden from its list.
+pub fn join_tags(mut told: Vec<(&str, &mut Vec<String>)>, listed: &[(String, String)]) {
+    let at: HashMap<&str, usize> =
+        told.iter().enumerate().map(|(at, (digest, _))| (*digest, at)).collect();
+    let known = listed.iter().filter(|(_, digest)| at.contains_key(digest.as_str()));
+    let is: BTreeMap<&str, &str> =
+        known.map(|(tag, digest)| (tag.as_str(), digest.as_str())).collect();
+    for (digest, tags) in &mut told {
+        tags.retain(|tag| is.get(tag.as_str()).is_none_or(|now| now == digest));
+    }
+    for (tag, digest) in is {
+        told[at[digest]].1.push(tag.to_owned());
+    }
+    for (_, tags) in told {
+        tags.sort_unstable();
+        tags.dedup();
+    }
 }
 
 /// The id of a manifest.

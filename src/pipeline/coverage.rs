@@ -1,6 +1,6 @@
 //! How every scope of a run ended.
 
-use crate::work::{SourceName, State, is_zero};
+use crate::work::{Malformed, SourceName, State, is_zero};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
@@ -76,7 +76,7 @@ pub struct Line {
     /// The repository, or `@findings` for what scanners found in the registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,
-    /// The manifest, when its content is meant.
+    /// The manifest, when its content is meant; or `@tags` for the tags of the repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
     /// The image definition, or `@images` for a subscription's managed images.
@@ -105,6 +105,10 @@ pub struct Line {
     /// How often it was tried in vain.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attempts: u32,
+    /// Members of the answers that were of another form, and were taken for absent: how often, by what is
+    /// wrong with them. Of a registry, a gallery and a publisher all that was asked for their rows counts.
+    #[serde(default, skip_serializing_if = "Malformed::is_empty")]
+    pub malformed: Malformed,
     /// Rows that this scope has in the snapshot.
     #[serde(default)]
     pub rows: u64,
@@ -147,6 +151,7 @@ impl Line {
             state: State::Done,
             reason: String::new(),
             attempts: 0,
+            malformed: Malformed::default(),
             rows: 0,
             since: None,
             offers_listed_at: None,

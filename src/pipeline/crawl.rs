@@ -4,7 +4,7 @@ use super::{read_json, to_json};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::shard;
 use crate::image::marketplace::Listed;
-use crate::source::{Crawled, Effort, Known, Rows, Source};
+use crate::source::{self, Crawled, Effort, Known, Rows, Source};
 use crate::store::{Key, Store};
 use crate::work::{Outcome, State, WorkItem};
 use bytes::Bytes;
@@ -43,7 +43,7 @@ pub async fn crawl(
     {
         return Ok(Done::Ended(outcome));
     }
-    let (outcome, rows) = match source.crawl(item, effort, known).await {
+    let (outcome, rows) = match source::crawl(source, item, effort, known).await {
         Ok(Crawled::Ended(outcome, rows)) => (outcome, rows),
         Ok(Crawled::Later(item, wait)) => return Ok(Done::Later(item, wait)),
         Err(error) if error.kind() == ErrorKind::Throttled => {

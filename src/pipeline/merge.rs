@@ -14,7 +14,7 @@ pub use fresh::Fresh;
 
 use super::coverage::{Line, Totals};
 use crate::image::marketplace::{Detail, Detailed, MarketplaceImage, mark_latest};
-use crate::work::{Gap, RunId, SourceName, State};
+use crate::work::{Gap, Malformed, RunId, SourceName, State};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use time::OffsetDateTime;
 
@@ -31,6 +31,8 @@ pub struct Answer {
     pub listed: u64,
     /// Parts that ended otherwise.
     pub gaps: Vec<Gap>,
+    /// Members of the answers that were of another form.
+    pub malformed: Malformed,
     /// When its offers were listed, if that was in an earlier run.
     pub offers_listed_at: Option<OffsetDateTime>,
     /// How many versions it listed.
@@ -330,7 +332,7 @@ fn cover(
         if line.state != State::Done {
             merged.totals.add(line.state, 1);
         }
-        merged.lines.push(line.clone());
+        merged.lines.push(Line { malformed: answer.malformed.clone(), ..line.clone() });
         for (i, gap) in answer.gaps.iter().enumerate() {
             let own = stands_in(location, Some(i));
             let state = state_of(gap.state, own);

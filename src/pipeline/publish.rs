@@ -284,6 +284,7 @@ impl Report {
                 state,
                 reason,
                 attempts,
+                malformed: shards.malformed(location),
                 rows: standing.rows,
                 since: standing.since,
                 ..Line::new(SourceName::Marketplace)

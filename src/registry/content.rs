@@ -10,10 +10,13 @@ use reqwest::header::CONTENT_TYPE;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use std::collections::HashSet;
 
 /// ACR takes no larger manifest; no configuration of an image is near the other.
 const LARGEST_MANIFEST: usize = 4 << 20;
 const LARGEST_CONFIG: usize = 8 << 20;
+/// More pages than what refers to one image takes.
+const MOST_PAGES: usize = 64;
 
 /// Every type of manifest there is; with none of them asked for, a registry may convert one.
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, \
@@ -178,24 +181,44 @@ impl Registry {
     /// What refers to a manifest (signatures, SBOMs): by the referrers API, or by the tag that stands in
     /// for it where a registry does not have that.
     pub async fn referrers(&self, repository: &str, digest: &str) -> Result<Vec<Descriptor>> {
-        let url = self.url(&["v2", repository, "referrers", digest], &[]);
+        let mut next = Some(self.url(&["v2", repository, "referrers", digest], &[]));
         let scope = pull_scope(repository);
         let accept = "application/vnd.oci.image.index.v1+json";
-        let ask = Ask { accept, largest: LARGEST_MANIFEST, ..Ask::get(url, &scope) };
-        let document = match self.ask_json::<Value>(&ask).await {
-            Ok((_, document)) => document,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let tag = Name::Tag(digest.replacen(':', "-", 1));
-                match self.content(repository, &tag).await {
-                    Ok(content) => content.document,
-                    Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-                    Err(error) => return Err(error),
-                }
+        let (mut seen, mut all) = (HashSet::new(), Vec::new());
+        while let Some(url) = next.take() {
+            if seen.len() >= MOST_PAGES || !seen.insert(url.clone()) {
+                let at = self.login_server();
+                let text =
+                    format!("{at}/{repository}: the pages of referrers go round, or on and on");
+                return Err(Error::invalid(text));
             }
-            Err(error) => return Err(error),
-        };
-        let found = document["manifests"].as_array().cloned().unwrap_or_default();
-        let found = Vec::<Descriptor>::deserialize(Value::Array(found));
-        found.map_err(|e| bad("referrers", &e))
+            let ask = Ask { accept, largest: LARGEST_MANIFEST, ..Ask::get(url, &scope) };
+            match self.ask_json::<Value>(&ask).await {
+                Ok((headers, document)) => {
+                    all.extend(referring(&document)?);
+                    next = self.next_page(&ask, &headers)?;
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound && seen.len() == 1 => {
+                    return self.tagged_referrers(repository, digest).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
     }
+
+    /// What the tag lists that stands in for the referrers API.
+    async fn tagged_referrers(&self, repository: &str, digest: &str) -> Result<Vec<Descriptor>> {
+        let tag = Name::Tag(digest.replacen(':', "-", 1));
+        match self.content(repository, &tag).await {
+            Ok(content) => referring(&content.document),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The manifests that an index of referrers lists.
+fn referring(document: &Value) -> Result<Vec<Descriptor>> {
+    Vec::deserialize(&document["manifests"]).map_err(|e| bad("referrers", &e))
 }

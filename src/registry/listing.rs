@@ -1,13 +1,15 @@
 //! Repositories, tags and manifests with their attributes, by ACR's own API (azure-rest §7).
 
-use super::reference::{is_digest, is_repository, is_tag};
+use super::reference::is_tag;
 use super::request::{Ask, MOST_PAGES};
+use super::rows::{self, InList, Listed, Members, Named, Odd, Row};
 use super::{Name, Registry};
 use crate::error::{Error, Result};
+use crate::image::registry::join_tags;
 use reqwest::Method;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use std::collections::HashSet;
 use url::Url;
@@ -38,34 +40,50 @@ impl Attributes {
     pub fn is_locked(&self) -> bool {
         self.delete_enabled == Some(false) || self.write_enabled == Some(false)
     }
+
+    /// Whether it is known that it can be deleted and overwritten. ACR tells of everything whether it can
+    /// (recorded: 218 rows of 218): what is not told, or not in a form that can be read, may be locked.
+    pub fn is_open(&self) -> bool {
+        self.delete_enabled == Some(true) && self.write_enabled == Some(true)
+    }
+
+    fn of(row: &mut Members<'_>) -> Self {
+        let Some(mut members) = row.inner("changeableAttributes") else { return Self::default() };
+        let read = Self {
+            delete_enabled: members.flag("deleteEnabled"),
+            write_enabled: members.flag("writeEnabled"),
+            list_enabled: members.flag("listEnabled"),
+            read_enabled: members.flag("readEnabled"),
+            quarantine_state: members.text("quarantineState"),
+        };
+        row.join(members.odd);
+        read
+    }
 }
 
 /// A repository.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Repository {
     /// Its name.
-    #[serde(rename(deserialize = "imageName"))]
     pub name: String,
     /// When it was made.
-    #[serde(default)]
     pub created_time: Option<String>,
     /// When it was last changed.
-    #[serde(default)]
     pub last_update_time: Option<String>,
     /// How many manifests it has.
-    #[serde(default)]
-    pub manifest_count: u64,
+    pub manifest_count: Option<u64>,
     /// How many tags it has.
-    #[serde(default)]
-    pub tag_count: u64,
+    pub tag_count: Option<u64>,
     /// What may be done to it.
-    #[serde(default)]
     pub changeable_attributes: Attributes,
+    /// Members that could not be read.
+    #[serde(skip)]
+    pub odd: Odd,
 }
 
 /// A tag.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Tag {
     /// Its name.
@@ -73,70 +91,163 @@ pub struct Tag {
     /// What it points at.
     pub digest: String,
     /// When it was made.
-    #[serde(default)]
     pub created_time: Option<String>,
     /// When it was last moved.
-    #[serde(default)]
     pub last_update_time: Option<String>,
     /// What may be done to it.
-    #[serde(default)]
     pub changeable_attributes: Attributes,
+    /// Members that could not be read.
+    #[serde(skip)]
+    pub odd: Odd,
 }
 
 /// A manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
     /// Its digest.
     pub digest: String,
     /// The bytes of an image's layers and configuration; those of an index itself.
-    #[serde(default)]
     pub image_size: Option<u64>,
     /// When it was pushed.
-    #[serde(default)]
     pub created_time: Option<String>,
     /// When it was last changed.
-    #[serde(default)]
     pub last_update_time: Option<String>,
     /// Architecture of an image.
-    #[serde(default)]
     pub architecture: Option<String>,
     /// Operating system of an image.
-    #[serde(default)]
     pub os: Option<String>,
     /// What it is.
-    #[serde(default)]
     pub media_type: Option<String>,
     /// What its configuration is.
-    #[serde(default)]
     pub config_media_type: Option<String>,
-    /// Tags that point at it.
-    #[serde(default, deserialize_with = "list_or_null")]
+    /// Tags that point at it, and not all of them: ACR cuts them ("the manifest details currently limit the
+    /// number of tags", its maintainer at Azure/acr#529; more than ten of one digest are seen to be cut at
+    /// Azure/azure-cli#7438).
     pub tags: Vec<String>,
     /// The images of an index, as far as the registry tells.
-    #[serde(default, deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub references: Vec<Part>,
     /// What may be done to it.
-    #[serde(default)]
     pub changeable_attributes: Attributes,
+    /// Members that could not be read.
+    #[serde(skip)]
+    pub odd: Odd,
 }
 
 /// An image of an index.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Part {
     /// Its digest.
     pub digest: String,
     /// Its architecture.
-    #[serde(default)]
     pub architecture: Option<String>,
     /// Its operating system.
-    #[serde(default)]
     pub os: Option<String>,
+}
+
+impl Row for Repository {
+    fn read(row: &Value) -> Result<Self, String> {
+        let mut row = Members::of(row)?;
+        Ok(Self {
+            name: row.name("imageName", |_| true)?,
+            created_time: row.time("createdTime"),
+            last_update_time: row.time("lastUpdateTime"),
+            manifest_count: row.count("manifestCount"),
+            tag_count: row.count("tagCount"),
+            changeable_attributes: Attributes::of(&mut row),
+            odd: row.odd,
+        })
+    }
+
+    fn odd(&self) -> &Odd {
+        &self.odd
+    }
+}
+
+impl Row for Tag {
+    fn read(row: &Value) -> Result<Self, String> {
+        let mut row = Members::of(row)?;
+        Ok(Self {
+            name: row.name("name", is_tag)?,
+            digest: row.digest()?,
+            created_time: row.time("createdTime"),
+            last_update_time: row.time("lastUpdateTime"),
+            changeable_attributes: Attributes::of(&mut row),
+            odd: row.odd,
+        })
+    }
+
+    fn odd(&self) -> &Odd {
+        &self.odd
+    }
+}
+
+impl InList for Tag {
+    const LIST: &'static str = "tags";
+}
+
+impl Row for Manifest {
+    fn read(row: &Value) -> Result<Self, String> {
+        let mut row = Members::of(row)?;
+        let tag = |found: &Value| found.as_str().filter(|tag| is_tag(tag)).map(str::to_owned);
+        Ok(Self {
+            digest: row.digest()?,
+            image_size: row.count("imageSize"),
+            created_time: row.time("createdTime"),
+            last_update_time: row.time("lastUpdateTime"),
+            architecture: row.text("architecture"),
+            os: row.text("os"),
+            media_type: row.text("mediaType"),
+            config_media_type: row.text("configMediaType"),
+            tags: row.each("tags", "a tag", tag),
+            references: row.each("references", "a manifest of an index", Part::read),
+            changeable_attributes: Attributes::of(&mut row),
+            odd: row.odd,
+        })
+    }
+
+    fn odd(&self) -> &Odd {
+        &self.odd
+    }
+}
+
+impl InList for Manifest {
+    const LIST: &'static str = "manifests";
+}
+
+impl Part {
+    fn read(found: &Value) -> Option<Self> {
+        let mut members = Members::of(found).ok()?;
+        Some(Self {
+            digest: members.digest().ok()?,
+            architecture: members.text("architecture"),
+            os: members.text("os"),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Repository {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        rows::deserialize(from)
+    }
+}
+
+impl<'de> Deserialize<'de> for Tag {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        rows::deserialize(from)
+    }
+}
+
+impl<'de> Deserialize<'de> for Manifest {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        rows::deserialize(from)
+    }
 }
 
 fn list_or_null<'de, D, T>(from: D) -> Result<Vec<T>, D::Error>
 where
-    D: serde::Deserializer<'de>,
+    D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
     Ok(Option::deserialize(from)?.unwrap_or_default())
@@ -154,29 +265,6 @@ pub struct Deleted {
     pub tags_deleted: Vec<String>,
 }
 
-/// A page. Its list may be null, but it must be there: another answer is no empty list.
-#[derive(Deserialize)]
-struct Repositories {
-    #[serde(deserialize_with = "list_or_null")]
-    repositories: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Tags {
-    #[serde(rename = "imageName")]
-    _repository: String,
-    #[serde(default)]
-    tags: Option<Vec<Tag>>,
-}
-
-#[derive(Deserialize)]
-struct Manifests {
-    #[serde(rename = "imageName")]
-    _repository: String,
-    #[serde(default)]
-    manifests: Option<Vec<Manifest>>,
-}
-
 #[derive(Deserialize)]
 struct OneTag {
     tag: Tag,
@@ -191,6 +279,16 @@ fn scope(repository: &str, action: &str) -> String {
     format!("repository:{repository}:{action}")
 }
 
+/// What reading the lists of a repository is authorized by: one token for all that are asked `together` with
+/// it, if any are named.
+fn reading(repository: &str, together: &[String]) -> String {
+    let of_one = |name: &str| scope(name, "metadata_read");
+    match together {
+        [] => of_one(repository),
+        all => all.iter().map(|name| of_one(name)).collect::<Vec<_>>().join(" "),
+    }
+}
+
 /// A repository's manifests, page by page.
 pub struct ManifestPages<'a> {
     registry: &'a Registry,
@@ -202,20 +300,14 @@ pub struct ManifestPages<'a> {
 
 impl ManifestPages<'_> {
     /// The next page; none at the end.
-    pub async fn next(&mut self) -> Result<Option<Vec<Manifest>>> {
+    pub async fn next(&mut self) -> Result<Option<Listed<Manifest>>> {
         let Some(url) = self.next.take() else { return Ok(None) };
         if !self.seen.insert(url.clone()) || self.seen.len() > MOST_PAGES {
             let at = self.registry.login_server();
             let text = format!("{at}/{}: its pages go round", self.repository);
             return Err(Error::invalid(text));
         }
-        let (page, next) = self.registry.page::<Manifests>(url, &self.scope).await?;
-        let page = page.manifests.unwrap_or_default();
-        let sound = page.iter().all(|manifest| {
-            is_digest(&manifest.digest)
-                && manifest.references.iter().all(|part| is_digest(&part.digest))
-        });
-        self.registry.check(&self.repository, sound)?;
+        let (page, next) = self.registry.page(url, &self.scope).await?;
         self.next = next;
         Ok(Some(page))
     }
@@ -227,55 +319,79 @@ impl ManifestPages<'_> {
 }
 
 impl Registry {
-    /// All repositories, sorted.
-    pub async fn repositories(&self) -> Result<Vec<String>> {
-        let take = |page: Repositories| page.repositories;
+    /// All repositories, sorted, as far as they can be named.
+    pub async fn catalog(&self) -> Result<Listed<String>> {
         let path = ["acr", "v1", "_catalog"];
-        let mut names = self.pages(&path, &[], "registry:catalog:*", take).await?;
-        names.retain(|name| {
-            let known = is_repository(name);
-            if !known {
-                tracing::warn!(name, "a repository that no reference can name");
-            }
-            known
-        });
-        names.sort_unstable();
-        names.dedup();
-        Ok(names)
+        let Listed { rows, lost } = self.pages::<Named>(&path, &[], "registry:catalog:*").await?;
+        let mut rows: Vec<String> = rows.into_iter().map(|named| named.0).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        Ok(Listed { rows, lost })
+    }
+
+    /// The same, without those that no reference can name.
+    pub async fn repositories(&self) -> Result<Vec<String>> {
+        Ok(self.catalog().await?.rows)
     }
 
     /// Looks whether repositories may be listed and read, at the first of them: its name, if there is one.
     pub async fn look(&self) -> Result<Option<String>> {
         let catalog = self.url(&["acr", "v1", "_catalog"], &[("n", "1")]);
-        let (page, _) = self.page::<Repositories>(catalog, "registry:catalog:*").await?;
-        let Some(name) = page.repositories.into_iter().next() else { return Ok(None) };
+        let (page, _) = self.page::<Named>(catalog, "registry:catalog:*").await?;
+        let Some(Named(name, _)) = self.all_read("_catalog", page)?.into_iter().next() else {
+            return Ok(None);
+        };
         let manifests = self.url(&["acr", "v1", &name, "_manifests"], &[("n", "1")]);
-        self.page::<Manifests>(manifests, &scope(&name, "metadata_read")).await?;
+        self.page::<Manifest>(manifests, &reading(&name, &[])).await?;
         Ok(Some(name))
     }
 
-    /// All tags of a repository, sorted; or those of one manifest.
-    pub async fn tags(&self, repository: &str, digest: Option<&str>) -> Result<Vec<Tag>> {
-        let take = |page: Tags| page.tags.unwrap_or_default();
+    /// All tags of a repository, or those of one manifest, sorted, as far as they can be read; with one token
+    /// for all repositories that are asked `together` with it, if any are named.
+    pub async fn list_tags(
+        &self,
+        repository: &str,
+        together: &[String],
+        digest: Option<&str>,
+    ) -> Result<Listed<Tag>> {
         let path = ["acr", "v1", repository, "_tags"];
         let query: Vec<(&str, &str)> =
             digest.into_iter().map(|digest| ("digest", digest)).collect();
-        let mut tags = self.pages(&path, &query, &scope(repository, "metadata_read"), take).await?;
-        self.check(repository, tags.iter().all(|tag| is_tag(&tag.name) && is_digest(&tag.digest)))?;
-        tags.sort_by(|a, b| a.name.cmp(&b.name));
-        tags.dedup_by(|a, b| a.name == b.name);
+        let mut tags = self.pages::<Tag>(&path, &query, &reading(repository, together)).await?;
+        tags.rows.sort_by(|a, b| a.name.cmp(&b.name));
+        tags.rows.dedup_by(|a, b| a.name == b.name);
         Ok(tags)
     }
 
-    /// All manifests of a repository, by digest.
-    pub async fn manifests(&self, repository: &str) -> Result<Vec<Manifest>> {
+    /// All tags of a repository, sorted, or those of one manifest; an error where one of them cannot be read.
+    pub async fn tags(&self, repository: &str, digest: Option<&str>) -> Result<Vec<Tag>> {
+        let tags = self.list_tags(repository, &[], digest).await?;
+        self.all_read(repository, tags)
+    }
+
+    /// All manifests of a repository, by digest, as far as they can be read, with the tags that their list
+    /// tells.
+    pub async fn every_manifest(&self, repository: &str) -> Result<Listed<Manifest>> {
         let mut listing = self.list_manifests(repository, &[], None);
-        let mut all = Vec::new();
+        let mut all = Listed::default();
         while let Some(page) = listing.next().await? {
             all.extend(page);
         }
-        all.sort_by(|a, b| a.digest.cmp(&b.digest));
-        all.dedup_by(|a, b| a.digest == b.digest);
+        all.rows.sort_by(|a, b| a.digest.cmp(&b.digest));
+        all.rows.dedup_by(|a, b| a.digest == b.digest);
+        Ok(all)
+    }
+
+    /// All manifests of a repository, by digest, each with all its tags; an error where something of them
+    /// cannot be read.
+    pub async fn manifests(&self, repository: &str) -> Result<Vec<Manifest>> {
+        let all = self.every_manifest(repository).await?;
+        let mut all = self.all_read(repository, all)?;
+        let tags = self.tags(repository, None).await?;
+        let tags: Vec<(String, String)> =
+            tags.into_iter().map(|tag| (tag.name, tag.digest)).collect();
+        let told = all.iter_mut().map(|row| (row.digest.as_str(), &mut row.tags));
+        join_tags(told.collect(), &tags);
         Ok(all)
     }
 
@@ -287,28 +403,21 @@ impl Registry {
         together: &[String],
         after: Option<&str>,
     ) -> ManifestPages<'_> {
-        let of_one = |name: &String| scope(name, "metadata_read");
-        let mut scopes: Vec<String> = together.iter().map(of_one).collect();
-        if scopes.is_empty() {
-            scopes.push(of_one(&repository.to_owned()));
-        }
         let query: Vec<(&str, &str)> = after.into_iter().map(|digest| ("last", digest)).collect();
         ManifestPages {
             registry: self,
             repository: repository.to_owned(),
-            scope: scopes.join(" "),
+            scope: reading(repository, together),
             next: Some(self.first_page(&["acr", "v1", repository, "_manifests"], &query)),
             seen: HashSet::new(),
         }
     }
 
-    /// Names become parts of addresses: what is none is not passed on.
-    fn check(&self, repository: &str, sound: bool) -> Result<()> {
-        if sound {
-            return Ok(());
-        }
+    /// A list that is whole, or none.
+    fn all_read<T>(&self, repository: &str, listed: Listed<T>) -> Result<Vec<T>> {
+        let Some(why) = listed.lost.why("rows") else { return Ok(listed.rows) };
         let at = self.login_server();
-        Err(Error::invalid(format!("{at}/{repository}: a listing has names that are none")))
+        Err(Error::invalid(format!("{at}/{repository}: a listing has names that are none: {why}")))
     }
 
     /// A repository with its attributes.

@@ -11,12 +11,14 @@ mod pace;
 pub mod purge;
 mod reference;
 mod request;
+mod rows;
 pub mod transfer;
 
 pub use content::{Content, Descriptor, pull_scope};
 pub use listing::{Attributes, Deleted, Manifest, ManifestPages, Part, Repository, Tag};
 pub use login::Login;
 pub use reference::{Name, Reference, is_tag};
+pub use rows::{Listed, Lost, Odd};
 
 use crate::client::{Http, Traffic, Wire, is_loopback};
 use crate::error::{Error, Result};

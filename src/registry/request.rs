@@ -3,6 +3,7 @@
 
 use super::Registry;
 use super::login::LARGEST_TOKEN;
+use super::rows::{InList, Listed, Page};
 use crate::client::{Answer, Outgoing, refusal};
 use crate::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
@@ -228,16 +229,15 @@ impl Registry {
         self.ask(ask, read).await
     }
 
-    /// All pages of a list; `take` says what a page has in it.
-    pub(super) async fn pages<T, P: DeserializeOwned>(
+    /// All pages of a list.
+    pub(super) async fn pages<T: InList>(
         &self,
         segments: &[&str],
         query: &[(&str, &str)],
         scope: &str,
-        take: impl Fn(P) -> Vec<T>,
-    ) -> Result<Vec<T>> {
+    ) -> Result<Listed<T>> {
         let mut next = Some(self.first_page(segments, query));
-        let mut all = Vec::new();
+        let mut all = Listed::default();
         let mut seen = HashSet::new();
         while let Some(url) = next.take() {
             let what = format!("GET {}{}", self.login_server(), url.path());
@@ -247,8 +247,8 @@ impl Registry {
             if !seen.insert(url.clone()) {
                 return Err(Error::invalid(format!("{what}: its pages go round")));
             }
-            let (page, following) = self.page::<P>(url, scope).await?;
-            all.extend(take(page));
+            let (page, following) = self.page(url, scope).await?;
+            all.extend(page);
             next = following;
         }
         Ok(all)
@@ -261,28 +261,35 @@ impl Registry {
         self.url(segments, &query)
     }
 
-    /// One page of a list, and the address of the next one. A link is followed within this list of
-    /// this registry, and nowhere else.
-    pub(super) async fn page<P: DeserializeOwned>(
+    /// One page of a list, and the address of the next one.
+    pub(super) async fn page<T: InList>(
         &self,
         url: Url,
         scope: &str,
-    ) -> Result<(P, Option<Url>)> {
-        let what = format!("GET {}{}", self.login_server(), url.path());
+    ) -> Result<(Listed<T>, Option<Url>)> {
         let ask = Ask::get(url, scope);
-        let (headers, page) = self.ask_json::<P>(&ask).await?;
-        let Some(next) = next_link(&headers) else { return Ok((page, None)) };
+        let (headers, page) = self.ask_json::<Page<T>>(&ask).await?;
+        page.tell(&decoded(&ask.url));
+        Ok((page.0, self.next_page(&ask, &headers)?))
+    }
+
+    /// Where an answer says that the next page of its list is. A link is followed within this list of this
+    /// registry, and nowhere else.
+    pub(super) fn next_page(&self, ask: &Ask<'_>, headers: &HeaderMap) -> Result<Option<Url>> {
+        let Some(next) = next_link(headers) else { return Ok(None) };
+        let what = format!("GET {}{}", self.login_server(), ask.url.path());
         let bad = |_| Error::invalid(format!("{what}: a bad Link"));
         let next = ask.url.join(&next).map_err(bad)?;
-        let decoded = |url: &Url| {
-            percent_encoding::percent_decode_str(url.path()).decode_utf8_lossy().into_owned()
-        };
         if next.origin() != self.origin.origin() || decoded(&next) != decoded(&ask.url) {
             let text = format!("{what}: its Link leads elsewhere, and is not followed");
             return Err(Error::new(ErrorKind::Denied, text));
         }
-        Ok((page, Some(next)))
+        Ok(Some(next))
     }
+}
+
+fn decoded(url: &Url) -> String {
+    percent_encoding::percent_decode_str(url.path()).decode_utf8_lossy().into_owned()
 }
 
 /// The target of `Link: <…>; rel="next"`.

@@ -10,7 +10,7 @@ use answers::{accepted, locked_answer};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{Method, Response, StatusCode, header};
+use axum::http::{HeaderValue, Method, Response, StatusCode, header};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -19,6 +19,9 @@ use tokens::{challenge, claims, is_over};
 /// Rows of a page when nobody says how many, and the most.
 const PAGE: usize = 100;
 const LARGEST_PAGE: usize = 1_000;
+/// So many tags are told with a manifest. That there is a limit is said by a maintainer of ACR (Azure/acr#529);
+/// images of more than ten tags are seen to lack some (Azure/azure-cli#7438).
+const TAGS_TOLD: usize = 10;
 
 /// One registry of a simulated Azure, as its server has it.
 #[derive(Clone)]
@@ -66,7 +69,12 @@ async fn serve(State(at): State<At>, request: Request) -> Response<Body> {
         None => at.answer(&parts, &path, &body),
     };
     let name = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    let response = at.sim.faults.pass(name, response).await;
+    let mut response = at.sim.faults.pass(name, response).await;
+    if !path.starts_with("/oauth2/") {
+        // On every answer, refusals too (recorded).
+        let version = HeaderValue::from_static("registry/2.0");
+        response.headers_mut().insert("docker-distribution-api-version", version);
+    }
     at.sim.stats.end(operation, response.status());
     response
 }
@@ -131,7 +139,13 @@ impl At {
 
 /// What a request is about.
 enum Wanted {
+    /// Whether the second version of Docker's API is spoken.
+    Version,
     Catalog,
+    /// The same as Docker has it.
+    Names,
+    /// A repository's tags, as Docker has them.
+    TagNames(String),
     Repository(String),
     Tags(String),
     Tag(String, String),
@@ -148,6 +162,13 @@ impl Wanted {
         let changes = *method == Method::PATCH;
         let deletes = *method == Method::DELETE;
         if let Some(rest) = path.strip_prefix("/v2/") {
+            let is_read = reads || *method == Method::HEAD;
+            match (rest, rest.strip_suffix("/tags/list")) {
+                ("", _) => return is_read.then_some(Self::Version),
+                ("_catalog", _) => return reads.then_some(Self::Names),
+                (_, Some(name)) => return reads.then(|| Self::TagNames(name.to_owned())),
+                _ => {}
+            }
             let part = |(name, digest): (&str, &str)| (name.to_owned(), digest.to_owned());
             if let Some((name, digest)) = rest.rsplit_once("/blobs/").map(part) {
                 return reads.then_some(Self::Blob(name, digest));
@@ -156,8 +177,8 @@ impl Wanted {
                 return reads.then_some(Self::Referrers(name, digest));
             }
             let (name, reference) = rest.rsplit_once("/manifests/")?;
-            let is_one = reads || *method == Method::HEAD || deletes;
-            return is_one.then(|| Self::Content(name.to_owned(), reference.to_owned()));
+            return (is_read || deletes)
+                .then(|| Self::Content(name.to_owned(), reference.to_owned()));
         }
         let rest = path.strip_prefix("/acr/v1/")?;
         if rest == "_catalog" {
@@ -186,7 +207,9 @@ impl Wanted {
     fn operation(&self, method: &Method) -> &'static str {
         let deletes = *method == Method::DELETE;
         match self {
-            Self::Catalog => "ListRepositories",
+            Self::Version => "ApiVersion",
+            Self::Catalog | Self::Names => "ListRepositories",
+            Self::TagNames(_) => "ListTags",
             Self::Repository(_) if deletes => "DeleteRepository",
             Self::Repository(_) => "Repository",
             Self::Tags(_) => "ListTags",
@@ -201,31 +224,34 @@ impl Wanted {
         }
     }
 
-    /// What a token must grant: kind, name and action.
-    fn scope(&self, method: &Method) -> (&'static str, &str, &'static str) {
+    /// What a token must grant: kind, name and action; nothing where any token will do.
+    fn scope(&self, method: &Method) -> Option<(&'static str, &str, &'static str)> {
         let (name, reads) = match self {
-            Self::Catalog => return ("registry", "catalog", "*"),
-            Self::Content(name, _) | Self::Blob(name, _) | Self::Referrers(name, _) => {
-                (name, "pull")
-            }
+            Self::Version => return None,
+            Self::Catalog | Self::Names => return Some(("registry", "catalog", "*")),
+            Self::Content(name, _)
+            | Self::Blob(name, _)
+            | Self::Referrers(name, _)
+            | Self::TagNames(name) => (name, "pull"),
             Self::Repository(name)
             | Self::Tags(name)
             | Self::Manifests(name)
             | Self::Tag(name, _)
             | Self::Manifest(name, _) => (name, "metadata_read"),
         };
-        match *method {
-            Method::DELETE => ("repository", name, "delete"),
-            Method::PATCH => ("repository", name, "metadata_write"),
-            _ => ("repository", name, reads),
-        }
+        let action = match *method {
+            Method::DELETE => "delete",
+            Method::PATCH => "metadata_write",
+            _ => reads,
+        };
+        Some(("repository", name, action))
     }
 
     fn is_granted(&self, method: &Method, claims: &Value, service: &str) -> bool {
-        let (kind, name, action) = self.scope(method);
         if is_over(claims) || claims["aud"] != service {
             return false;
         }
+        let Some((kind, name, action)) = self.scope(method) else { return true };
         claims["access"].as_array().into_iter().flatten().any(|access| {
             let actions = access["actions"].as_array().into_iter().flatten();
             access["type"] == kind
@@ -242,10 +268,14 @@ impl Wanted {
         body: &Value,
     ) -> Response<Body> {
         let server = registry.login_server.clone();
-        if matches!(self, Self::Catalog) {
-            return registry.list(query);
+        let most_tags = registry.most_tags.unwrap_or(TAGS_TOLD);
+        match self {
+            Self::Version => return answer(StatusCode::OK, &json!({})),
+            Self::Catalog => return registry.list(query, "/acr/v1/_catalog"),
+            Self::Names => return registry.list(query, "/v2/_catalog"),
+            _ => {}
         }
-        let (_, name, _) = self.scope(method);
+        let Some((_, name, _)) = self.scope(method) else { return no_name() };
         let deletes = *method == Method::DELETE;
         if let (Self::Repository(name), true) = (self, deletes) {
             return registry.remove(name);
@@ -267,7 +297,8 @@ impl Wanted {
                 answer(StatusCode::OK, &repository.to_json(&server, name))
             }
             Self::Tags(_) => repository.list_tags(&server, name, query),
-            Self::Manifests(_) => repository.list_manifests(&server, name, query),
+            Self::TagNames(_) => repository.list_tag_names(name, query),
+            Self::Manifests(_) => repository.list_manifests(&server, name, query, most_tags),
             Self::Tag(_, tag) => {
                 let Some(found) = repository.tags.get_mut(tag) else {
                     return unknown("TAG_UNKNOWN", "the specified tag does not exist");
@@ -292,12 +323,12 @@ impl Wanted {
                 if *method == Method::PATCH {
                     found.attributes.patch(body);
                 }
-                let value = repository.manifest_json(digest);
+                let value = repository.manifest_json(digest, most_tags);
                 head("manifest", value)
             }
             Self::Content(_, reference) => repository.content(reference, method),
-            Self::Referrers(_, digest) => repository.referrers(digest),
-            Self::Catalog | Self::Blob(..) => no_name(),
+            Self::Referrers(_, digest) => repository.referrers(name, digest, query),
+            Self::Version | Self::Catalog | Self::Names | Self::Blob(..) => no_name(),
         }
     }
 }

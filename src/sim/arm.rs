@@ -1,7 +1,6 @@
 //! The simulated Resource Manager: subscriptions, locations, the compute provider's image
 //! listings. Strict: what Azure refuses is refused here, in Azure's words.
 
-use super::registries::SimRegistry;
 use super::state::{Sim, error, json};
 use super::world::{Image, LOGICAL, LocationSet, PHYSICAL, Publisher, Sku};
 use crate::image::Status;
@@ -181,6 +180,9 @@ fn unlimited(asked: &Asked<'_>) -> (&'static str, Answer) {
     if let Some(served) = super::gallery::serve(asked, &path) {
         return served;
     }
+    if let Some(served) = super::registries::serve(asked, &path) {
+        return served;
+    }
     if path[..] == ["providers", "microsoft.resourcegraph", "resources"] {
         return ("QueryResources", super::graph::serve(asked));
     }
@@ -197,14 +199,6 @@ fn unlimited(asked: &Asked<'_>) -> (&'static str, Answer) {
             list(&[json!({"id": format!("/tenants/{TENANT}"), "tenantId": TENANT,
                 "displayName": "Simulated", "tenantCategory": "Home"})])
         }),
-        ["subscriptions", _, "providers", "microsoft.containerregistry", "registries"] => {
-            plain("ListRegistries", |asked| {
-                let all = asked.sim.registries();
-                let ours =
-                    all.iter().filter(|r| r.subscription.eq_ignore_ascii_case(&asked.path[1]));
-                list(&ours.map(SimRegistry::to_json).collect::<Vec<Value>>())
-            })
-        }
         ["subscriptions", _] => plain("GetSubscription", |asked| subscription(&asked.path[1])),
         ["subscriptions", _, "locations"] => {
             plain("ListLocations", |asked| list(&locations(&asked.path[1])))

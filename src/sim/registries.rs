@@ -1,5 +1,9 @@
 //! What simulated container registries hold.
 
+mod provider;
+
+pub(super) use provider::serve;
+
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -112,6 +116,8 @@ pub struct SimRegistry {
     pub repositories: BTreeMap<String, SimRepository>,
     /// Configurations and small layers, by digest.
     pub blobs: BTreeMap<String, Vec<u8>>,
+    /// So many tags are told with a manifest at most, instead of as many as ACR tells.
+    pub most_tags: Option<usize>,
     /// What scanners found: `(repository, digest, severity)`; no severity where an image is healthy.
     pub findings: Vec<(String, String, Option<&'static str>)>,
 }

@@ -10,6 +10,7 @@ pub mod rights;
 
 pub use known::Known;
 
+use crate::client::lenient;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::gallery::{GalleryImage, Replicated};
 use crate::image::machine::Machine;
@@ -126,6 +127,21 @@ pub trait Source: Send + Sync {
         let _ = subscriptions;
         Ok(Vec::new())
     }
+}
+
+/// Does one item, and writes down in its outcome what of the answers was of another form.
+pub async fn crawl(
+    source: &dyn Source,
+    item: &WorkItem,
+    effort: &Effort,
+    known: &Known,
+) -> Result<Crawled> {
+    let (crawled, malformed) = lenient::counted(source.crawl(item, effort, known)).await;
+    let mut crawled = crawled?;
+    if let Crawled::Ended(outcome, _) = &mut crawled {
+        outcome.malformed.join(&malformed.into());
+    }
+    Ok(crawled)
 }
 
 /// What an error means for the scope it happened in: how the scope ended, or the error itself when

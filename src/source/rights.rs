@@ -56,7 +56,7 @@ pub async fn of_subscription(client: &Client, subscription: &str, location: &str
         },
         Right {
             what: "registries",
-            told: unless_unregistered(found.map(|found| format!("{} there", found.len()))),
+            told: unless_unregistered(found.map(|all| format!("{} there", all.found.len()))),
         },
         Right {
             what: "Resource Graph",

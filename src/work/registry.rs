@@ -4,6 +4,9 @@ use super::Details;
 use super::item::{digest, fragment};
 use serde::{Deserialize, Serialize};
 
+/// What stands for the tags of a repository where a manifest's digest stands else.
+pub const ALL_TAGS: &str = "@tags";
+
 /// A container registry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -52,6 +55,13 @@ pub enum RegistryScope {
         /// Details that are asked for.
         details: Details,
     },
+    /// All tags of a repository that is too big for one item.
+    Tags {
+        /// The registry.
+        login_server: String,
+        /// The repository.
+        repository: String,
+    },
     /// Manifests whose content is read.
     Contents {
         /// The registry.
@@ -93,6 +103,7 @@ impl RegistryScope {
             Self::Registries { .. } => None,
             Self::Registry { at, .. } => Some(&at.login_server),
             Self::Repositories { login_server, .. }
+            | Self::Tags { login_server, .. }
             | Self::Contents { login_server, .. }
             | Self::Findings { login_server, .. } => Some(login_server),
         }
@@ -105,7 +116,7 @@ impl RegistryScope {
 
     /// Whether it only adds to rows that other items have found.
     pub fn adds_details(&self) -> bool {
-        matches!(self, Self::Contents { .. } | Self::Findings { .. })
+        matches!(self, Self::Tags { .. } | Self::Contents { .. } | Self::Findings { .. })
     }
 
     pub(super) fn id(&self) -> String {
@@ -117,6 +128,10 @@ impl RegistryScope {
             Self::Repositories { login_server, repositories, after, .. } => {
                 let all = repositories.iter().chain(after);
                 format!("{}/repositories-{}", fragment(login_server), digest(all))
+            }
+            Self::Tags { login_server, repository } => {
+                let repository = digest(std::iter::once(repository));
+                format!("{}/tags-{repository}", fragment(login_server))
             }
             Self::Contents { login_server, manifests } => {
                 format!(

@@ -18,6 +18,7 @@ tests![
     no_answer_leads_a_credential_away,
     endless_lists_and_bodies_are_bounded,
     names_that_are_none_are_not_passed_on,
+    pages_of_referrers_are_followed_within_their_list,
     a_manifest_that_lies_is_not_believed,
     a_blob_is_had_from_where_blobs_lie_and_without_a_credential,
 ];
@@ -205,6 +206,70 @@ fn names_that_are_none_are_not_passed_on() {
         assert!(Registry::new(bad, Login::Anonymous).is_err(), "{bad}");
     }
 }
+
+fn pages_of_referrers_are_followed_within_their_list() {
+    const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    fn page(link: &str, digest: &str) -> Response {
+        let row =
+            format!(r#"{{"mediaType":"m","digest":"sha256:{}","size":1}}"#, digest.repeat(64));
+        reply(200, &[("link", link.to_owned())], &format!(r#"{{"manifests":[{row}]}}"#))
+    }
+    let cases: [(&str, Answer, Result<usize, &str>); 5] = [
+        (
+            "three pages",
+            |path, _| {
+                token(path).unwrap_or_else(|| match path.split("last=").nth(1) {
+                    None => page(&format!("<{path}?last=1>; rel=\"next\""), "1"),
+                    Some("1") => page("<?last=2>; rel=\"next\"", "2"),
+                    Some(_) => page("", "3"),
+                })
+            },
+            Ok(3),
+        ),
+        (
+            "pages that go round",
+            |path, _| token(path).unwrap_or_else(|| page("<?last=1>; rel=\"next\"", "1")),
+            Err("go round"),
+        ),
+        (
+            "a next page elsewhere",
+            |path, other| {
+                let link = format!("<http://{other}/v2/a/referrers/x>; rel=\"next\"");
+                token(path).unwrap_or_else(|| page(&link, "1"))
+            },
+            Err("leads elsewhere"),
+        ),
+        (
+            "the referrers of another repository",
+            |path, _| {
+                let link = format!("</v2/secret/referrers/{DIGEST}>; rel=\"next\"");
+                token(path).unwrap_or_else(|| page(&link, "1"))
+            },
+            Err("leads elsewhere"),
+        ),
+        (
+            "no list",
+            |path, _| token(path).unwrap_or_else(|| reply(200, &[], r#"{"manifests":null}"#)),
+            Err("cannot be read"),
+        ),
+    ];
+    Runtime::new().unwrap().block_on(async {
+        for (what, answer, expected) in cases {
+            let attacker = server(|_, _| reply(200, &[], "{}"), String::new()).await;
+            let evil = server(answer, attacker.address.clone()).await;
+            let registry = Registry::new(&evil.address, entra()).unwrap();
+            match (registry.referrers("a", DIGEST).await, expected) {
+                (Ok(found), Ok(count)) => assert_eq!(found.len(), count, "{what}"),
+                (Err(error), Err(part)) => {
+                    assert!(error.to_string().contains(part), "{what}: {error}");
+                }
+                (found, _) => panic!("{what}: {found:?}"),
+            }
+            assert!(attacker.seen.lock().unwrap().is_empty(), "{what}");
+        }
+    });
+}
+
 const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 
 fn sha256(text: &str) -> String {

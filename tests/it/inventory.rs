@@ -3,7 +3,7 @@
 use crate::registries::world;
 use crate::support::{Azure, finish, json, read_json, read_ndjson};
 use crate::tests;
-use azimg::sim::registries::{SimManifest, SimRegistry};
+use azimg::sim::registries::{SimManifest, SimRegistry, SimTag};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ tests![
     every_manifest_is_a_row_and_its_content_is_read_once,
     details_decide_what_is_read,
     a_repository_that_is_too_big_for_one_item_is_split,
+    tags_that_manifests_do_not_tell_are_in_the_catalog,
     what_cannot_be_asked_keeps_its_rows_and_says_so,
     lookups_find_container_images,
     registries_that_are_named_need_no_subscription,
@@ -114,11 +115,12 @@ fn every_manifest_is_a_row_and_its_content_is_read_once() {
     let told = crawl(&azure, store, &[]);
     assert_eq!(told["state"], "complete", "{told}");
     check(&azure, store);
-    // Once each: the lists of registries and repositories, one list for each repository, what
+    // Once each: the lists of registries and repositories, two lists for each repository, what
     // scanners found, and what is worth reading.
     assert_eq!(azure.asked("ListRegistries"), 1);
     assert_eq!(azure.asked("ListRepositories"), 2);
     assert_eq!(azure.asked("ListManifests"), 180);
+    assert_eq!(azure.asked("ListTags"), 180);
     assert_eq!(azure.asked("QueryResources"), 2);
     let read = rows(store).iter().filter(|row| row["isContentKnown"] == true).count() as u64;
     assert_eq!(azure.asked("GetManifest"), read);
@@ -185,6 +187,13 @@ fn a_repository_that_is_too_big_for_one_item_is_split() {
             let digest = format!("sha256:{number:064x}");
             repository.manifests.insert(digest, template.clone());
         }
+        // More tags than a manifest tells, on one that is in none of the first items.
+        let tag = repository.tags.values().next().unwrap().clone();
+        let digest = format!("sha256:{:064x}", 9_400);
+        for number in 0..1_500 {
+            let tag = SimTag { digest: digest.clone(), ..tag.clone() };
+            repository.tags.insert(format!("ci-{number}"), tag);
+        }
     }
     let folder = tempfile::tempdir().unwrap();
     let told = crawl(&azure, folder.path(), &[]);
@@ -192,6 +201,38 @@ fn a_repository_that_is_too_big_for_one_item_is_split() {
     check(&azure, folder.path());
     // Ten pages of a thousand, and none of them twice.
     assert_eq!(azure.asked("ListManifests"), 5 + 10);
+    assert_eq!(azure.asked("ListTags"), 5 + 2);
+}
+
+/// ACR tells some tags of a manifest with it; the others are in the list of tags alone.
+fn tags_that_manifests_do_not_tell_are_in_the_catalog() {
+    let azure = Azure::start(world(12));
+    for registry in azure.sim.registries().iter_mut() {
+        registry.most_tags = Some(1);
+        let repository = registry.repositories.get_mut("app-1").unwrap();
+        let tag = repository.tags.values().next().unwrap().clone();
+        repository.tags.extend((0..40).map(|number| (format!("ci-{number}"), tag.clone())));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let told = crawl(&azure, folder.path(), &[]);
+    assert_eq!(told["state"], "complete", "{told}");
+    check(&azure, folder.path());
+    let server = azure.running.registries[0].clone();
+    let (digest, all) = {
+        let registries = azure.sim.registries();
+        let repository = &registries[0].repositories["app-1"];
+        let digest = repository.tags["ci-1"].digest.clone();
+        let of_it = repository.tags.iter().filter(|(_, tag)| tag.digest == digest);
+        let all: Vec<String> = of_it.map(|(name, _)| name.clone()).collect();
+        (digest, all)
+    };
+    let app = format!("{server}/app-1");
+    let listed = json(&mut azure.azimg(&["registry", "manifests", &app, "-o", "json"]));
+    let row = listed.as_array().unwrap().iter().find(|row| row["digest"] == digest.as_str());
+    assert_eq!(row.unwrap()["tags"], json!(all));
+    let shown = format!("{app}@{digest}");
+    let shown = json(&mut azure.azimg(&["registry", "show", &shown, "-o", "json"]));
+    assert_eq!(shown["tags"], json!(all));
 }
 
 fn what_cannot_be_asked_keeps_its_rows_and_says_so() {

@@ -33,6 +33,7 @@ mod http;
 mod incremental;
 mod infrastructure;
 mod inventory;
+mod mutations;
 mod odd_members;
 mod openapi;
 mod operating;
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
         inventory::TESTS,
         odd_members::TESTS,
         openapi::TESTS,
+        mutations::TESTS,
         operating::TESTS,
         operations::TESTS,
         outcomes::TESTS,

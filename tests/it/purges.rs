@@ -1,8 +1,9 @@
 //! Purges: what is protected never goes, whatever is pushed meanwhile; and the same by the command line,
 //! against a real registry.
 
+use crate::mutations::{Change, Changing};
 use crate::support::oci::{How, Oci};
-use crate::support::{finish, json, read_json};
+use crate::support::{finish, json, paused, read_json};
 use crate::tests;
 use crate::transfers::{Layout, digest};
 use async_trait::async_trait;
@@ -11,16 +12,18 @@ use azimg::error::{Error, Result};
 use azimg::format::ledger::Ledger;
 use azimg::image::registry::tagged_subject;
 use azimg::registry::purge::{
-    Brake, Look, ManifestState, PLAN_VERSION, PurgePlan, RepositoryState, Rule, Rules, Shelf, Span,
-    Standing, TagState, Use, Uses, apply, plan,
+    Applied, Brake, Live, Look, ManifestState, PLAN_VERSION, Planned, PurgePlan, RepositoryState,
+    Rule, Rules, Shelf, Span, Standing, TagState, Use, Uses, apply, plan,
 };
-use azimg::registry::{Content, Name};
+use azimg::registry::{Content, Name, Registry};
+use azimg::sim::registries::SimRepository;
+use azimg::sim::{Conditions, Sim};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use time::OffsetDateTime;
 
@@ -29,6 +32,9 @@ tests![
     a_repository_that_is_never_quiet_is_given_up,
     brakes_and_ages_hold,
     a_repository_that_hides_something_is_left_alone,
+    what_cannot_be_read_is_protected_and_says_so,
+    a_tag_that_is_not_told_still_protects_its_image,
+    what_cannot_be_read_right_before_it_goes_stays,
     what_runs_is_never_purged,
     a_purge_is_planned_reviewed_applied_and_undone needs [Registry],
     indexes_signatures_and_what_is_referred_to_are_spared needs [Registry],
@@ -84,6 +90,7 @@ impl World {
             digest: name.clone(),
             updated,
             is_locked: self.random.random_bool(0.04),
+            unread: None,
             bytes: 10,
             blobs: BTreeMap::new(),
             parts,
@@ -101,7 +108,8 @@ impl World {
         self.state.tags.retain(|tag| tag.name != name);
         let updated = self.random.random_bool(0.95).then(|| now() - time::Duration::days(age));
         let is_locked = self.random.random_bool(0.03);
-        self.state.tags.push(TagState { name, digest: digest.to_owned(), updated, is_locked });
+        let digest = digest.to_owned();
+        self.state.tags.push(TagState { name, digest, updated, is_locked, unread: None });
     }
 
     fn grow(&mut self, count: usize, age: &dyn Fn(&mut StdRng) -> i64) {
@@ -184,6 +192,7 @@ impl World {
             digest: digest.to_owned(),
             updated: Some(now() + time::Duration::minutes(1)),
             is_locked: false,
+            unread: None,
         });
         self.fresh_tags.insert(name.to_owned(), digest.to_owned());
     }
@@ -227,7 +236,12 @@ impl Shelf for Shop {
         let world = self.enter(true)?;
         let found = world.state.manifests.iter().find(|m| m.digest == digest);
         let tags = world.state.tags.iter().filter(|tag| tag.digest == digest).cloned().collect();
-        Ok(found.map(|found| Look { tags, updated: found.updated, is_locked: found.is_locked }))
+        Ok(found.map(|found| Look {
+            tags,
+            updated: found.updated,
+            is_locked: found.is_locked,
+            unread: None,
+        }))
     }
 
     async fn look_at_tag(&self, _: &str, tag: &str) -> Result<Option<TagState>> {
@@ -496,12 +510,14 @@ fn brakes_and_ages_hold() {
             digest: digest.clone(),
             updated,
             is_locked: false,
+            unread: None,
             bytes: 1,
             blobs: BTreeMap::new(),
             parts: Vec::new(),
             subject: None,
         });
-        state.tags.push(TagState { name: format!("v{number}"), digest, updated, is_locked: false });
+        let name = format!("v{number}");
+        state.tags.push(TagState { name, digest, updated, is_locked: false, unread: None });
     }
     let planned = plan(&state, &rules, &BTreeMap::new(), now());
     assert_eq!(planned.deletions.len(), 9);
@@ -550,6 +566,172 @@ fn a_repository_that_hides_something_is_left_alone() {
     assert!(why.contains("1 manifests and tags are hidden"), "{why}");
     let after = azure.sim.registries()[0].repositories["app-1"].clone();
     assert_eq!(after.manifests.len(), before.manifests.len());
+}
+
+const SERVER: &str = "registry0.azurecr.io";
+
+/// A simulated registry with a repository `app-1`, and that repository.
+fn shelf() -> (Arc<Sim>, SimRepository) {
+    let sim = Sim::new(crate::registries::world(6), Conditions::default());
+    let repository = sim.registries()[0].repositories["app-1"].clone();
+    (sim, repository)
+}
+
+fn everything() -> Rules {
+    let text = r#"{"rules": [{"repositories": "*", "tags": "*", "keep": 0, "untagged": true}]}"#;
+    Rules::parse(text).unwrap()
+}
+
+/// What of `app-1` would go by those rules, as `change` has what the registry says; and what goes of
+/// what would go as it is, if it is to be `applied` then.
+fn purged(sim: &Arc<Sim>, change: Change, applied: bool) -> (Planned, Option<Applied>) {
+    let registry = |change: Change| {
+        let wire = Changing::new(sim, change);
+        Registry::over(Arc::new(wire), SERVER, crate::registries::entra()).unwrap()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    paused(async {
+        let as_it_is: Change = Arc::new(|_, _| {});
+        let planning = if applied { as_it_is } else { Arc::clone(&change) };
+        let registry_then = registry(planning);
+        let live = Live { registry: &registry_then, known: HashMap::new() };
+        let state = live.state("app-1").await.unwrap().unwrap();
+        let planned = plan(&state, &everything(), &BTreeMap::new(), now());
+        if !applied {
+            return (planned, None);
+        }
+        let whole = written_down(planned.clone(), everything(), now());
+        let mut ledger = Ledger::open(&folder.path().join("ledger"), "PLAN").unwrap();
+        let registry_now = registry(change);
+        let live = Live { registry: &registry_now, known: HashMap::new() };
+        let tell = |_: &str, _: usize| {};
+        let done = apply(&live, &whole, &Uses::default(), &mut ledger, None, &tell).await.unwrap();
+        (planned, Some(done))
+    })
+}
+
+/// A tagged image that would go, with its tag.
+fn victim(sim: &Arc<Sim>, repository: &SimRepository) -> (String, String) {
+    let (planned, _) = purged(sim, Arc::new(|_, _| {}), false);
+    let goes = |digest: &str| planned.deletions.iter().any(|deletion| deletion.digest == digest);
+    let mut tags = repository.tags.iter();
+    let (tag, found) = tags.find(|(_, tag)| goes(&tag.digest)).expect("a tagged image goes");
+    (found.digest.clone(), tag.clone())
+}
+
+/// A member by which it is decided what goes, in another form: what it is of stays, with all that it needs, and
+/// the plan says why.
+fn what_cannot_be_read_is_protected_and_says_so() {
+    type Odd = fn(&mut Value);
+    let (sim, repository) = shelf();
+    let (digest, tag) = victim(&sim, &repository);
+    let of_rows: [(&str, Odd); 8] = [
+        ("deleteEnabled", |row| row["changeableAttributes"]["deleteEnabled"] = "true".into()),
+        ("writeEnabled", |row| row["changeableAttributes"]["writeEnabled"] = Value::Null),
+        ("readEnabled", |row| row["changeableAttributes"]["readEnabled"] = 1.into()),
+        ("changeableAttributes", |row| row["changeableAttributes"] = Value::Null),
+        ("whether it is locked", |row| {
+            row["changeableAttributes"].as_object_mut().unwrap().remove("writeEnabled");
+        }),
+        ("lastUpdateTime", |row| row["lastUpdateTime"] = 7.into()),
+        ("createdTime", |row| row["createdTime"] = "long ago".into()),
+        ("when it was last changed", |row| row["lastUpdateTime"] = Value::Null),
+    ];
+    for (list, member, name) in [("manifests", "digest", &digest), ("tags", "name", &tag)] {
+        for (why, odd) in of_rows {
+            let name = name.clone();
+            let change: Change = Arc::new(move |_, body| {
+                let rows = body[list].as_array_mut().into_iter().flatten();
+                rows.filter(|row| row[member] == name.as_str()).for_each(odd);
+            });
+            let (planned, _) = purged(&sim, change, false);
+            let said = planned.protected.iter().find(|row| row.digest == digest);
+            let said = said.unwrap_or_else(|| panic!("{list} {why}: {planned:?}"));
+            assert!(said.protected_by.contains(why), "{list}: {said:?}");
+            assert!(planned.deletions.iter().all(|row| row.digest != digest), "{list} {why}");
+        }
+    }
+    let in_general: [(&str, Odd); 6] = [
+        ("tagCount", |body| body["tagCount"] = "5".into()),
+        ("how much is in it", |body| {
+            body.as_object_mut().unwrap().remove("manifestCount");
+        }),
+        ("deleteEnabled", |body| body["changeableAttributes"]["deleteEnabled"] = Value::Null),
+        ("manifests cannot be read", |body| body["manifests"][0]["digest"] = 7.into()),
+        ("tags cannot be read", |body| body["tags"][0]["name"] = Value::Null),
+        ("tags cannot be read", |body| body["tags"][0] = Value::Null),
+    ];
+    for (why, odd) in in_general {
+        let change: Change = Arc::new(move |path, body| {
+            let is_list = body["manifests"].is_array() || body["tags"].is_array();
+            if is_list == why.contains("cannot be read") && path.contains("/app-1") {
+                let list = if body["manifests"].is_array() { "manifests" } else { "tags" };
+                if !is_list || why.starts_with(list) {
+                    odd(body);
+                }
+            }
+        });
+        let (planned, _) = purged(&sim, change, false);
+        assert!(planned.deletions.is_empty(), "{why}");
+        assert!(planned.left_alone.as_deref().unwrap().contains(why), "{planned:?}");
+    }
+}
+
+/// What a manifest's own list of tags leaves out is in the list of tags, and what that leaves out is no less a tag.
+fn a_tag_that_is_not_told_still_protects_its_image() {
+    let (sim, repository) = shelf();
+    let (digest, tag) = victim(&sim, &repository);
+    sim.registries()[0].most_tags = Some(0);
+    let untagged = Rules::parse(r#"{"rules": [{"repositories": "*", "untagged": true}]}"#).unwrap();
+    let registry = Registry::over(
+        Arc::new(Changing::new(&sim, Arc::new(|_, _| {}))),
+        SERVER,
+        crate::registries::entra(),
+    );
+    let registry = registry.unwrap();
+    let planned = paused(async {
+        let live = Live { registry: &registry, known: HashMap::new() };
+        let state = live.state("app-1").await.unwrap().unwrap();
+        plan(&state, &untagged, &BTreeMap::new(), now())
+    });
+    let tagged: BTreeSet<&String> = repository.tags.values().map(|tag| &tag.digest).collect();
+    assert!(!planned.deletions.is_empty());
+    assert!(planned.deletions.iter().all(|row| !tagged.contains(&row.digest)), "{planned:?}");
+    // What is to go goes with all its tags, told or not.
+    let (planned, applied) = purged(&sim, Arc::new(|_, _| {}), true);
+    assert_eq!(applied.unwrap().deleted, planned.deletions.len());
+    // A list of tags that lacks one which the manifest tells.
+    let (sim, _) = shelf();
+    let change: Change = Arc::new(move |path, body| {
+        if let (true, Some(rows)) = (path.ends_with("/_tags"), body["tags"].as_array_mut()) {
+            rows.retain(|row| row["name"] != tag.as_str());
+        }
+        if let Some(count) = body["tagCount"].as_u64() {
+            body["tagCount"] = (count - 1).into();
+        }
+    });
+    let (planned, _) = purged(&sim, change, false);
+    let said = planned.protected.iter().find(|row| row.digest == digest).unwrap();
+    assert!(said.protected_by.contains("not in the list of tags"), "{said:?}");
+}
+
+/// The last look at a manifest counts, and what it cannot read stays.
+fn what_cannot_be_read_right_before_it_goes_stays() {
+    let (sim, repository) = shelf();
+    let (digest, _) = victim(&sim, &repository);
+    let looked_at = format!("/_manifests/{digest}");
+    let change: Change = Arc::new(move |path, body| {
+        if path.ends_with(&looked_at) {
+            body["manifest"]["changeableAttributes"]["writeEnabled"] = "true".into();
+        }
+    });
+    let (planned, applied) = purged(&sim, change, true);
+    let applied = applied.unwrap();
+    assert!(planned.deletions.iter().any(|row| row.digest == digest));
+    assert!(applied.skipped.iter().any(|row| row.name.ends_with(&digest)), "{applied:?}");
+    let after = sim.registries()[0].repositories["app-1"].clone();
+    assert!(after.manifests.contains_key(&digest));
+    assert!(applied.deleted > 0 && after.manifests.len() < repository.manifests.len());
 }
 
 fn what_runs_is_never_purged() {

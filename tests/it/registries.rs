@@ -3,11 +3,16 @@
 use crate::support::replay::{exchanges, recordings};
 use crate::support::{Azure, finish, json};
 use crate::tests;
-use azimg::client::Tokens;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderValue};
+use azimg::client::{Client, Tokens, version};
 use azimg::error::ErrorKind;
 use azimg::registry::{Attributes, Login, Manifest, Name, Registry, Repository, Tag};
 use azimg::sim::registries::SimManifest;
-use azimg::sim::{Conditions, Scale, SimCredential, World, generate};
+use azimg::sim::{Conditions, Scale, Sim, SimCredential, World, generate};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use tokio::runtime::Runtime;
@@ -17,9 +22,13 @@ tests![
     nobody_and_somebody_may_what_they_may,
     under_faults_everything_is_found_and_done_once,
     every_recorded_listing_is_read needs [Recordings],
+    the_simulated_data_plane_answers_as_acr_does,
+    the_simulated_provider_has_registries_by_group_and_by_name,
     the_command_line_lists_locks_and_deletes,
     an_image_is_inspected_with_its_platforms_and_what_refers_to_it,
 ];
+
+static V2: HeaderValue = HeaderValue::from_static("registry/2.0");
 
 pub fn world(repositories: usize) -> World {
     let World { locations, .. } = generate(Scale::Small, 1);
@@ -183,12 +192,113 @@ fn every_recorded_listing_is_read() {
             let read: Repository = serde_json::from_value(body.clone()).unwrap();
             assert_eq!(
                 (Some(read.name.as_str()), read.tag_count),
-                (name, body["tagCount"].as_u64().unwrap())
+                (name, body["tagCount"].as_u64())
             );
             ones += 1;
         }
     }
     assert!(lists > 50 && ones > 2, "{lists} in lists, {ones} repositories");
+}
+
+/// A request to the first simulated registry, with a token that grants reading where one is to be had.
+async fn asked(sim: &Arc<Sim>, path: &str, token: bool) -> (u16, HeaderMap, Value) {
+    let server = sim.registries()[0].login_server.clone();
+    let claims = json!({"aud": server, "exp": 4_000_000_000_u64, "access": [
+        {"type": "registry", "name": "catalog", "actions": ["*"]},
+        {"type": "repository", "name": "app-1", "actions": ["pull", "metadata_read"]}]});
+    let claims = URL_SAFE_NO_PAD.encode(claims.to_string());
+    let request = Request::builder().uri(format!("https://{server}{path}"));
+    let request = if token {
+        request.header("authorization", format!("Bearer e30.{claims}.c2ln"))
+    } else {
+        request
+    };
+    let (parts, body) = sim.answer(request.body(Body::empty()).unwrap()).await.into_parts();
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    let body = serde_json::from_slice(&body).unwrap_or_default();
+    (parts.status.as_u16(), parts.headers, body)
+}
+
+/// The probe of Docker's API, its lists, and the orders of ACR's.
+fn the_simulated_data_plane_answers_as_acr_does() {
+    let sim = Sim::new(world(9), Conditions::default());
+    let registry = sim.registries()[0].clone();
+    let repository = &registry.repositories["app-1"];
+    Runtime::new().unwrap().block_on(async {
+        let (status, headers, body) = asked(&sim, "/v2/", false).await;
+        assert_eq!((status, &headers["docker-distribution-api-version"]), (401, &V2));
+        let challenge = headers["www-authenticate"].to_str().unwrap();
+        assert!(challenge.starts_with("Bearer realm=") && !challenge.contains("scope="));
+        assert_eq!(
+            (&body["errors"][0]["code"], &body["errors"][0]["detail"]),
+            (&json!("UNAUTHORIZED"), &Value::Null)
+        );
+        let (status, headers, _) = asked(&sim, "/v2/", true).await;
+        assert_eq!((status, &headers["docker-distribution-api-version"]), (200, &V2));
+        let (status, headers, _) = asked(&sim, "/v2/_catalog", false).await;
+        let challenge = headers["www-authenticate"].to_str().unwrap();
+        assert!(status == 401 && challenge.contains("scope=\"registry:catalog:*\""));
+        let (_, headers, body) = asked(&sim, "/v2/_catalog?n=2", true).await;
+        let names: Vec<&String> = registry.repositories.keys().take(2).collect();
+        assert_eq!(body, json!({"repositories": names}));
+        assert!(headers["link"].to_str().unwrap().starts_with("</v2/_catalog?last="));
+        let (_, _, body) = asked(&sim, "/v2/app-1/tags/list", true).await;
+        let tags: Vec<&String> = repository.tags.keys().collect();
+        assert_eq!(body, json!({"name": "app-1", "tags": tags}));
+        assert_eq!(asked(&sim, "/v2/app-2/tags/list", true).await.0, 401);
+        for (list, name) in [("tags", "name"), ("manifests", "digest")] {
+            let mut orders = Vec::new();
+            for order in ["timeasc", "timedesc"] {
+                let mut path = format!("/acr/v1/app-1/_{list}?n=2&orderby={order}");
+                let mut all = Vec::new();
+                // By pages, too.
+                loop {
+                    let (_, headers, body) = asked(&sim, &path, true).await;
+                    all.extend(body[list].as_array().unwrap().clone());
+                    let Some(link) = headers.get("link") else { break };
+                    let link = link.to_str().unwrap().trim_start_matches('<');
+                    path = link.split('>').next().unwrap().to_owned();
+                }
+                let times: Vec<&str> =
+                    all.iter().map(|row| row["lastUpdateTime"].as_str().unwrap()).collect();
+                assert!(order == "timedesc" || times.is_sorted(), "{times:?}");
+                assert!(order == "timeasc" || times.iter().rev().is_sorted(), "{times:?}");
+                let names = all.iter().map(|row| row[name].as_str().unwrap().to_owned());
+                orders.push(names.collect::<BTreeSet<String>>());
+            }
+            assert_eq!(orders[0], orders[1]);
+            let count = if list == "tags" { tags.len() } else { repository.manifests.len() };
+            assert_eq!(orders[0].len(), count);
+            let (status, ..) =
+                asked(&sim, &format!("/acr/v1/app-1/_{list}?orderby=size"), true).await;
+            assert_eq!(status, 400);
+        }
+    });
+}
+
+fn the_simulated_provider_has_registries_by_group_and_by_name() {
+    let azure = Azure::start(world(1));
+    let registry = azure.sim.registries()[0].clone();
+    Runtime::new().unwrap().block_on(async {
+        let endpoint = azure.variables()["AZIMG_ARM_ENDPOINT"].parse().unwrap();
+        let client = Client::new(endpoint, "scope".into(), vec![Arc::new(SimCredential)]).unwrap();
+        let subscription = registry.subscription.as_str();
+        let provider = ["providers", "Microsoft.ContainerRegistry", "registries"];
+        let of = |group: &'static str| {
+            [&["subscriptions", subscription, "resourceGroups", group], &provider[..]].concat()
+        };
+        let version = [version::REGISTRIES.parameter()];
+        let all: Vec<Value> = client.list(&of("RG-registries"), &version).await.unwrap();
+        assert_eq!(all.len(), 2);
+        assert!(client.list::<Value>(&of("other"), &version).await.unwrap().is_empty());
+        let path = [of("rg-registries"), vec!["registry1"]].concat();
+        let one: Value = client.get(&path, &version).await.unwrap();
+        assert_eq!(one["name"], "registry1");
+        let path = [of("rg-registries"), vec!["registry7"]].concat();
+        let error = client.get::<Value>(&path, &version).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        assert!(error.to_string().contains("registry7 could not be found"), "{error}");
+    });
 }
 
 fn the_command_line_lists_locks_and_deletes() {

@@ -52,8 +52,12 @@ pub(super) async fn look(config: &Config, location: Option<&str>, findings: &mut
             findings.tried(("rights", &about), right.told, (State::Gap, READER));
         }
         if all_registries {
-            let found = registries(&client, subscription).await.unwrap_or_default();
-            servers.extend(found.into_iter().map(|at| at.login_server));
+            let listed = registries(&client, subscription).await.unwrap_or_default();
+            for gap in listed.unread {
+                let about = if gap.offer.is_empty() { subscription } else { &gap.offer };
+                findings.add("registry", about, State::Gap, gap.reason);
+            }
+            servers.extend(listed.found.into_iter().map(|at| at.login_server));
         }
     }
     for server in servers {

@@ -60,7 +60,12 @@ pub(super) async fn look(registry: &Registry, repository: &str, name: &Name) -> 
     match name {
         Name::Whole => value(&registry.repository(repository).await?),
         Name::Tag(tag) => value(&registry.tag(repository, tag).await?),
-        Name::Digest(digest) => value(&registry.manifest(repository, digest).await?),
+        Name::Digest(digest) => {
+            let mut manifest = registry.manifest(repository, digest).await?;
+            let tags = registry.tags(repository, Some(digest)).await?;
+            manifest.tags = tags.into_iter().map(|tag| tag.name).collect();
+            value(&manifest)
+        }
     }
 }
 
@@ -93,7 +98,7 @@ pub(super) async fn set(config: &Config, args: &SetArgs, output: &Output) -> Res
 async fn going(registry: &Registry, repository: &str, name: &Name) -> Result<Going> {
     let mut going = Going::default();
     let mut add = |name: Name, attributes: Attributes| {
-        if attributes.is_locked() {
+        if !attributes.is_open() {
             going.locked.push(name.clone());
         }
         match name {
@@ -184,7 +189,7 @@ pub(super) async fn delete(config: &Config, args: &DeleteArgs, output: &Output) 
     if !locked.is_empty() && !args.unlock {
         let few = locked.iter().take(3).copied().collect::<Vec<_>>().join(", ");
         let text = format!(
-            "{}: locked, and not deleted: {few}{}; --unlock takes the locks away",
+            "{}: locked, or it cannot be told, and not deleted: {few}{}; --unlock takes the locks away",
             args.reference,
             if locked.len() > 3 {
                 format!(" and {} more", locked.len() - 3)

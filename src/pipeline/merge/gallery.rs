@@ -9,7 +9,7 @@ use super::Standing;
 use crate::image::gallery::{GalleryImage, Kind, Replicated, mark_latest};
 use crate::pipeline::coverage::{Line, Totals};
 use crate::source::gallery::MANAGED_IMAGES;
-use crate::work::{GalleryScope, Gap, RunId, SourceName, State};
+use crate::work::{GalleryScope, Gap, Malformed, RunId, SourceName, State};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use time::OffsetDateTime;
 
@@ -28,6 +28,8 @@ pub struct Answered {
     pub listed: u64,
     /// Parts that ended otherwise.
     pub gaps: Vec<Gap>,
+    /// Members of the answers that were of another form.
+    pub malformed: Malformed,
     /// Rows that it found.
     pub rows: u64,
     /// Whether its children cover what it does: it is too big for one item.
@@ -327,7 +329,9 @@ fn cover(
             since: own.since,
             ..line(&answer.scope)
         };
+        let odd = Line { malformed: answer.malformed.clone(), ..said_so.clone() };
         match &answer.scope {
+            _ if state.is_complete() && !answer.malformed.is_empty() => merged.lines.push(odd),
             // Parts and details that ended well add nothing to what their gallery's line says.
             GalleryScope::Replication { versions, .. } => {
                 if !state.is_complete() {
@@ -354,7 +358,7 @@ fn cover(
                     merged.lines.push(said_so.clone());
                 }
             }
-            _ => merged.lines.push(said_so.clone()),
+            _ => merged.lines.push(odd),
         }
         for (number, gap) in answer.gaps.iter().enumerate() {
             let own = standing.get(&(at, Some(number))).copied().unwrap_or_default();

@@ -2,10 +2,10 @@
 //! single manifests, merged repository by repository, with the coverage that belongs to them.
 
 use super::Standing;
-use crate::image::registry::{Contained, RegistryImage, Scanned, Told, relate};
+use crate::image::registry::{Contained, RegistryImage, Scanned, Tagged, Told, join_tags, relate};
 use crate::pipeline::coverage::{Line, Totals};
-use crate::work::{AtRegistry, Gap, RegistryScope, RunId, SourceName, State};
-use std::collections::{BTreeMap, HashMap};
+use crate::work::{ALL_TAGS, AtRegistry, Gap, Malformed, RegistryScope, RunId, SourceName, State};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use time::OffsetDateTime;
 
 /// The part of a registry's coverage that its findings are.
@@ -26,6 +26,20 @@ pub struct Answered {
     pub listed: u64,
     /// Parts that ended otherwise.
     pub gaps: Vec<Gap>,
+    /// Members of the answers that were of another form.
+    pub malformed: Malformed,
+}
+
+impl Answered {
+    /// Whether the tags of a repository are not all known by it.
+    fn lacks_tags(&self, repository: &str) -> bool {
+        let is_open = |gap: &Gap| {
+            let is_its = gap.offer == repository && gap.version.as_deref() == Some(ALL_TAGS);
+            is_its && !gap.state.is_complete()
+        };
+        let is_list = matches!(self.scope, RegistryScope::Tags { .. });
+        (is_list && !self.state.is_complete()) || self.gaps.iter().any(is_open)
+    }
 }
 
 /// How the listings of registries ended, by subscription in lower case.
@@ -36,6 +50,8 @@ pub type Subscriptions = BTreeMap<String, Answered>;
 enum Place {
     /// The list of repositories.
     Registry,
+    /// What in that list is no name of a repository.
+    Unnamed,
     /// The answer of that number, or a gap of it.
     Part(usize, Option<usize>),
 }
@@ -56,6 +72,8 @@ pub struct Repository {
     pub rows: Vec<RegistryImage>,
     /// What was read of its manifests.
     pub contents: Vec<Contained>,
+    /// Its tags, where they were listed by themselves.
+    pub tags: Vec<Tagged>,
     /// Its rows in the snapshot before.
     pub previous: Vec<RegistryImage>,
     /// The items that it was listed by, by their number.
@@ -88,7 +106,7 @@ impl Merge {
         let (findings, told) = findings.unzip();
         let scan = |told| match told {
             Told::Scan(scan) => Some(((scan.repository.clone(), scan.digest.clone()), scan)),
-            Told::Content(_) => None,
+            Told::Content(_) | Told::Tags(_) => None,
         };
         Self {
             run,
@@ -131,6 +149,12 @@ impl Merge {
             }
             fresh.insert(row.digest.clone(), row);
         }
+        tag(&mut fresh, &repository.tags);
+        let mut answers = repository.parts.iter().filter_map(|number| parts[*number].as_ref());
+        let name = repository.previous.first().map_or("", |row| row.repository.as_str());
+        if answers.any(|answer| answer.lacks_tags(name)) {
+            keep_tags(&mut fresh, &repository.previous);
+        }
         let are_findings_told = self.findings.as_ref().is_some_and(|a| a.state.is_complete());
         let mut rows = Vec::with_capacity(fresh.len());
         for old in &repository.previous {
@@ -172,27 +196,42 @@ impl Merge {
         let Some(registry) = &self.registry else {
             let subscription = row.subscription_id.as_deref().unwrap_or_default();
             let subscription = subscription.to_ascii_lowercase();
-            return match subscriptions.get(&subscription) {
-                None => Fate::Outside,
-                Some(answer) if answer.state.is_complete() => Fate::Drop,
-                Some(_) => Fate::Unlisted(subscription),
+            let Some(answer) = subscriptions.get(&subscription) else { return Fate::Outside };
+            if !answer.state.is_complete() {
+                return Fate::Unlisted(subscription);
+            }
+            // One that cannot be read may be this one.
+            let is_its = |gap: &&Gap| {
+                let id = row.registry_id.as_deref().unwrap_or_default();
+                gap.offer.is_empty() || gap.offer.eq_ignore_ascii_case(id)
             };
+            let gap = answer.gaps.iter().find(is_its);
+            return gap.map_or(Fate::Drop, |gap| Fate::Unlisted(unread(&subscription, gap)));
         };
         if !registry.state.is_complete() {
             return Fate::StandsIn(Place::Registry);
         }
+        let mut is_listed = false;
         for number in of_it {
             let Some(answer) = &parts[*number] else { continue };
             if !matches!(answer.scope, RegistryScope::Repositories { .. }) {
                 continue;
             }
+            is_listed = true;
             if !answer.state.is_complete() {
                 return Fate::StandsIn(Place::Part(*number, None));
             }
-            let is_its = |gap: &Gap| gap.offer == row.repository && !gap.state.is_complete();
+            let is_its = |gap: &Gap| {
+                let is_list = gap.offer == row.repository && gap.version.is_none();
+                is_list && !gap.state.is_complete()
+            };
             if let Some(gap) = answer.gaps.iter().position(is_its) {
                 return Fate::StandsIn(Place::Part(*number, Some(gap)));
             }
+        }
+        // What is not listed may be what could not be named.
+        if !is_listed && !registry.gaps.is_empty() {
+            return Fate::StandsIn(Place::Unnamed);
         }
         Fate::Drop
     }
@@ -203,8 +242,14 @@ impl Merge {
         parts: impl Iterator<Item = (usize, &'a Answered)>,
     ) -> (Vec<Line>, Totals) {
         let mut covered = (Vec::new(), Totals::default());
+        let parts: Vec<(usize, &Answered)> = parts.collect();
         if let Some(registry) = &self.registry {
             self.cover(Place::Registry, registry, &mut covered);
+            // What ended well is in the registry's line, and so is what was odd in it.
+            if let Some(line) = covered.0.first_mut() {
+                let all = parts.iter().map(|(_, answer)| *answer).chain(&self.findings);
+                all.for_each(|answer| line.malformed.join(&answer.malformed));
+            }
         }
         if let Some(findings) = &self.findings {
             self.cover(Place::Part(usize::MAX, None), findings, &mut covered);
@@ -235,7 +280,11 @@ impl Merge {
             ..line(&answer.scope)
         };
         match &answer.scope {
-            RegistryScope::Registry { .. } => lines.push(Line { rows: self.rows, ..said.clone() }),
+            RegistryScope::Registry { .. } => lines.push(Line {
+                rows: self.rows,
+                malformed: answer.malformed.clone(),
+                ..said.clone()
+            }),
             _ if state.is_complete() => {}
             // What ended well is in the registry's line; what did not has one of its own.
             RegistryScope::Repositories { repositories, .. } => {
@@ -244,6 +293,11 @@ impl Merge {
                     ..said.clone()
                 }));
             }
+            RegistryScope::Tags { repository, .. } => lines.push(Line {
+                repository: Some(repository.clone()),
+                digest: Some(ALL_TAGS.to_owned()),
+                ..said.clone()
+            }),
             RegistryScope::Contents { manifests, .. } => {
                 lines.extend(manifests.iter().map(|[repository, digest]| Line {
                     repository: Some(repository.clone()),
@@ -255,13 +309,15 @@ impl Merge {
                 lines.push(said.clone());
             }
         }
-        let Place::Part(number, _) = place else { return };
         for (at, gap) in answer.gaps.iter().enumerate() {
-            let own = self.standing(Place::Part(number, Some(at)));
+            let own = self.standing(match place {
+                Place::Part(number, _) => Place::Part(number, Some(at)),
+                Place::Registry | Place::Unnamed => Place::Unnamed,
+            });
             let state = own.ends(gap.state);
             totals.add(state, 1);
             lines.push(Line {
-                repository: Some(gap.offer.clone()),
+                repository: Some(gap.offer.clone()).filter(|name| !name.is_empty()),
                 digest: gap.version.clone(),
                 state,
                 reason: gap.reason.clone(),
@@ -272,6 +328,37 @@ impl Merge {
             });
         }
     }
+}
+
+/// Gives rows the tags that were listed by themselves.
+fn tag(fresh: &mut BTreeMap<String, RegistryImage>, tags: &[Tagged]) {
+    let digest = |told: &Tagged| told.id.rsplit('@').next().unwrap_or_default().to_owned();
+    let listed: Vec<(String, String)> = tags
+        .iter()
+        .flat_map(|told| told.tags.iter().map(move |tag| (tag.clone(), digest(told))))
+        .collect();
+    if !listed.is_empty() {
+        let told = fresh.values_mut().map(|row| (row.digest.as_str(), &mut row.tags));
+        join_tags(told.collect(), &listed);
+    }
+}
+
+/// Leaves tags where they were before, since what is told of tags is not whole.
+fn keep_tags(fresh: &mut BTreeMap<String, RegistryImage>, previous: &[RegistryImage]) {
+    let told: HashSet<String> = fresh.values().flat_map(|row| row.tags.iter().cloned()).collect();
+    for old in previous {
+        let Some(row) = fresh.get_mut(&old.digest) else { continue };
+        let kept = old.tags.iter().filter(|tag| !told.contains(*tag));
+        let before = row.tags.len();
+        row.tags.extend(kept.cloned());
+        row.stale = row.tags.len() > before;
+        row.tags.sort_unstable();
+    }
+}
+
+/// What the rows that stand in for something that cannot be read of a subscription's list are counted by.
+fn unread(subscription: &str, gap: &Gap) -> String {
+    if gap.offer.is_empty() { format!("{subscription}/") } else { gap.offer.to_ascii_lowercase() }
 }
 
 /// What a registry says of all that is in it.
@@ -313,14 +400,36 @@ fn line(scope: &RegistryScope) -> Line {
     }
 }
 
-/// The line of a subscription's registries, with the rows that stand in for them.
-pub fn subscription_line(answer: &Answered, standing: Standing) -> Line {
-    Line {
-        state: standing.ends(answer.state),
+/// The lines of a subscription's registries and of those that cannot be read, with the rows that stand in for
+/// them by subscription and by registry.
+pub fn subscription_lines(
+    subscription: &str,
+    answer: &Answered,
+    standing: &BTreeMap<String, Standing>,
+) -> Vec<Line> {
+    let of = |name: &str| standing.get(name).copied().unwrap_or_default();
+    let own = of(subscription);
+    let whole = Line {
+        state: own.ends(answer.state),
         reason: answer.reason.clone(),
         attempts: answer.attempts,
-        rows: standing.rows,
-        since: standing.since,
+        rows: own.rows,
+        since: own.since,
+        malformed: answer.malformed.clone(),
         ..line(&answer.scope)
-    }
+    };
+    let unread = answer.gaps.iter().map(|gap| {
+        let own = of(&unread(subscription, gap));
+        let part = |number: usize| gap.offer.split('/').nth(number).map(str::to_owned);
+        Line {
+            state: own.ends(gap.state),
+            reason: gap.reason.clone(),
+            rows: own.rows,
+            since: own.since,
+            resource_group: part(4),
+            registry: part(8),
+            ..line(&answer.scope)
+        }
+    });
+    std::iter::once(whole).chain(unread).collect()
 }

@@ -100,6 +100,7 @@ async fn load(store: Arc<dyn Store>, key: String, parts: Vec<Part>) -> Result<Lo
             attempts: outcome.attempts,
             listed: outcome.listed,
             gaps: outcome.gaps,
+            malformed: outcome.malformed,
             rows: rows.len() as u64,
             is_split,
         });

@@ -8,7 +8,7 @@ use crate::pipeline::read_json;
 use crate::pipeline::snapshot;
 use crate::pipeline::survey::Survey;
 use crate::store::{Key, SnapshotFile, Store};
-use crate::work::{Gap, Outcome, Plan, RunId, Scope, SourceName, State, WorkItem};
+use crate::work::{Gap, Malformed, Outcome, Plan, RunId, Scope, SourceName, State, WorkItem};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::de::DeserializeOwned;
@@ -78,6 +78,8 @@ pub(super) struct Shards {
     groups: BTreeMap<String, Vec<Part>>,
     missing_locations: HashSet<String>,
     ends: HashMap<String, (State, String, u32)>,
+    /// What of the answers to locations' lists was of another form.
+    malformed: HashMap<String, Malformed>,
 }
 
 impl Shards {
@@ -87,6 +89,7 @@ impl Shards {
             groups: BTreeMap::new(),
             missing_locations: HashSet::new(),
             ends: HashMap::new(),
+            malformed: HashMap::new(),
         };
         for part in parts(store, plan, survey, SourceName::Marketplace).await? {
             match part.item.scope.publisher().map(str::to_ascii_lowercase) {
@@ -122,6 +125,8 @@ impl Shards {
             if let Some(reach) = reach.get_mut(location) {
                 reach.listed &= outcome.state.is_complete();
             }
+            let malformed = self.malformed.entry(location.to_owned()).or_default();
+            malformed.join(&outcome.malformed);
             let end = (outcome.state, outcome.reason, outcome.attempts);
             let worst = self.ends.entry(location.to_owned()).or_insert_with(|| end.clone());
             if worst.0.is_complete() && !end.0.is_complete() {
@@ -129,6 +134,11 @@ impl Shards {
             }
         }
         Ok(reach)
+    }
+
+    /// What of the answers to a location's list of publishers was of another form.
+    pub(super) fn malformed(&self, location: &str) -> Malformed {
+        self.malformed.get(location).cloned().unwrap_or_default()
     }
 
     /// How a location's list of publishers ended.
@@ -273,6 +283,7 @@ fn unasked() -> Answer {
         attempts: 0,
         listed: 0,
         gaps: Vec::new(),
+        malformed: Malformed::default(),
         offers_listed_at: None,
         rows: 0,
     }
@@ -343,7 +354,8 @@ async fn read<T: DeserializeOwned>(store: &dyn Store, part: &Part) -> Result<(Ou
 /// Adds one item's outcome to what its location answered. A part that could not be done becomes
 /// gaps of its offers or versions, so that the rest of the publisher counts as answered.
 fn add(answer: &mut Answer, outcome: Outcome) {
-    let Outcome { scope, state, reason, attempts, listed, gaps, .. } = outcome;
+    let Outcome { scope, state, reason, attempts, listed, gaps, malformed, .. } = outcome;
+    answer.malformed.join(&malformed);
     let gap = |offer: &String, sku: Option<&String>, version: Option<&String>| Gap {
         offer: offer.clone(),
         sku: sku.cloned(),

@@ -5,10 +5,10 @@ use super::Report;
 use super::files::Files;
 use super::gather::{Grouped, Part, Previous, Read, parts, read_part};
 use crate::error::Result;
-use crate::image::registry::{Contained, RegistryImage, Told};
+use crate::image::registry::{Contained, RegistryImage, Tagged, Told};
 use crate::pipeline::changes;
 use crate::pipeline::merge::registry::{
-    Answered, Merge, Repository, Subscriptions, subscription_line,
+    Answered, Merge, Repository, Subscriptions, subscription_lines,
 };
 use crate::pipeline::survey::Survey;
 use crate::store::Store;
@@ -26,6 +26,12 @@ const AHEAD: usize = 8;
 /// The beginning that the ids of a repository's rows have in common, in lower case.
 fn key(login_server: &str, repository: &str) -> String {
     format!("{}{repository}@", registry_group(login_server))
+}
+
+/// The key that the id of a manifest begins with.
+fn repository_of(id: &str) -> String {
+    let end = id.find('@').map_or(id.len(), |at| at + 1);
+    id[..end].to_ascii_lowercase()
 }
 
 /// The registry of a key.
@@ -62,6 +68,7 @@ struct Items {
     /// What was read, by repository.
     rows: BTreeMap<String, Vec<RegistryImage>>,
     contents: BTreeMap<String, Vec<Contained>>,
+    tags: BTreeMap<String, Vec<Tagged>>,
     damaged: Vec<WorkItem>,
 }
 
@@ -83,6 +90,9 @@ impl Items {
                 }
                 RegistryScope::Repositories { login_server, repositories, .. } => {
                     repositories.iter().map(|name| key(login_server, name)).collect()
+                }
+                RegistryScope::Tags { login_server, repository } => {
+                    BTreeSet::from([key(login_server, repository)])
                 }
                 RegistryScope::Contents { login_server, manifests } => {
                     manifests.iter().map(|[name, _]| key(login_server, name)).collect()
@@ -126,10 +136,15 @@ impl Items {
             self.rows.entry(row.group()).or_default().push(row);
         }
         for told in details {
-            let Told::Content(content) = told else { continue };
-            let end = content.id.find('@').map_or(content.id.len(), |at| at + 1);
-            let key = content.id[..end].to_ascii_lowercase();
-            self.contents.entry(key).or_default().push(*content);
+            match told {
+                Told::Content(content) => {
+                    self.contents.entry(repository_of(&content.id)).or_default().push(*content);
+                }
+                Told::Tags(tagged) => {
+                    self.tags.entry(repository_of(&tagged.id)).or_default().push(tagged);
+                }
+                Told::Scan(_) => {}
+            }
         }
         self.answers[number] = answered(&item, outcome);
         if is_damaged {
@@ -211,6 +226,7 @@ pub(super) async fn build(
         let repository = Repository {
             rows: items.rows.remove(&key).unwrap_or_default(),
             contents: items.contents.remove(&key).unwrap_or_default(),
+            tags: items.tags.remove(&key).unwrap_or_default(),
             previous: before.clone(),
             parts: of_it,
         };
@@ -234,10 +250,10 @@ pub(super) async fn build(
         report.add_registry(&server, &merge, &items, &mut unlisted);
     }
     for (subscription, answer) in &subscriptions {
-        let standing = unlisted.get(subscription).copied().unwrap_or_default();
-        let line = subscription_line(answer, standing);
-        report.totals.add(line.state, 1);
-        report.lines.push(line);
+        for line in subscription_lines(subscription, answer, &unlisted) {
+            report.totals.add(line.state, 1);
+            report.lines.push(line);
+        }
     }
     Ok(items.damaged)
 }
@@ -272,8 +288,8 @@ impl Report {
 
 fn answered(item: &WorkItem, outcome: Outcome) -> Option<Answered> {
     let Scope::Registry(scope) = &item.scope else { return None };
-    let Outcome { state, reason, attempts, listed, gaps, .. } = outcome;
+    let Outcome { state, reason, attempts, listed, gaps, malformed, .. } = outcome;
     // What its children found is their own.
     let listed = if state == State::Done { listed } else { 0 };
-    Some(Answered { scope: scope.clone(), state, reason, attempts, listed, gaps })
+    Some(Answered { scope: scope.clone(), state, reason, attempts, listed, gaps, malformed })
 }

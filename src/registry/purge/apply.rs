@@ -317,7 +317,7 @@ impl One<'_> {
             let may_go = allowed.untaggings.iter().any(|other| same(&other));
             let is_as_seen =
                 look.digest == untagging.digest && look.updated == untagging.changed_at;
-            if !may_go || look.is_locked || !is_as_seen {
+            if !may_go || look.is_locked || look.unread.is_some() || !is_as_seen {
                 let reason = CHANGED.to_owned();
                 self.ledger.write(&id, State::Failed, &reason)?;
                 self.applied.skipped.push(Skipped { name: id, reason });
@@ -346,7 +346,8 @@ fn is_as_seen<'a>(
 /// The same right before it goes, when nothing of it may be locked either.
 fn may_go_as_seen(deletion: &Deletion, look: &Look) -> bool {
     let is_locked = look.is_locked || look.tags.iter().any(|tag| tag.is_locked);
-    !is_locked && is_as_seen(deletion, look.updated, look.tags.iter())
+    let is_unread = look.unread.is_some() || look.tags.iter().any(|tag| tag.unread.is_some());
+    !is_locked && !is_unread && is_as_seen(deletion, look.updated, look.tags.iter())
 }
 
 /// Deletions in parts none of which has something together with what must go before it.

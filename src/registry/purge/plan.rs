@@ -24,6 +24,8 @@ pub struct TagState {
     pub updated: Option<OffsetDateTime>,
     /// Whether it can be neither deleted nor moved.
     pub is_locked: bool,
+    /// What cannot be read of it: it may be locked, or new.
+    pub unread: Option<String>,
 }
 
 /// A manifest as it is.
@@ -35,6 +37,8 @@ pub struct ManifestState {
     pub updated: Option<OffsetDateTime>,
     /// Whether it can be neither deleted nor written.
     pub is_locked: bool,
+    /// What cannot be read of it: it may be locked, new, or tagged.
+    pub unread: Option<String>,
     /// Bytes of what it points at.
     pub bytes: u64,
     /// What it points at: bytes by digest, as far as that is known.
@@ -52,6 +56,8 @@ pub struct RepositoryState {
     pub name: String,
     /// Whether nothing in it can be deleted.
     pub is_locked: bool,
+    /// What cannot be read of it, so that it may be locked or have what is not known.
+    pub unread: Option<String>,
     /// Its tags.
     pub tags: Vec<TagState>,
     /// Its manifests.
@@ -167,7 +173,7 @@ fn taken_tags<'a>(
         let Some(pattern) = &rule.tags else { continue };
         let fits = |tag: &&TagState| pattern.fits(&tag.name) && tagged_subject(&tag.name).is_none();
         let mut fitting: Vec<&TagState> = state.tags.iter().filter(fits).collect();
-        // The newest first; a tag of unknown age is as good as new.
+        // The newest first. A tag of unknown age stays, and takes the place of none that is known to be new.
         fitting.sort_by(|a, b| {
             let age = |tag: &TagState| {
                 tag.updated.map_or((0, None), |at| (1, Some(std::cmp::Reverse(at))))
@@ -175,7 +181,7 @@ fn taken_tags<'a>(
             age(a).cmp(&age(b)).then_with(|| a.name.cmp(&b.name))
         });
         let mut newest: BTreeSet<&str> = BTreeSet::new();
-        for tag in &fitting {
+        for tag in fitting.iter().filter(|tag| tag.updated.is_some()) {
             if newest.len() < rule.keep.unwrap_or(0) {
                 newest.insert(&tag.digest);
             }
@@ -237,6 +243,7 @@ pub(super) fn plan_again(
     }
     planned.left_alone = match state.hidden {
         _ if state.is_locked => Some("the repository is locked".to_owned()),
+        _ if state.unread.is_some() => state.unread.clone(),
         0 => None,
         hidden => Some(format!(
             "{hidden} manifests and tags are hidden from lists, and what they need is not known"
@@ -401,6 +408,12 @@ impl<'a> Shape<'a> {
         }
         if let Some(tag) = own.iter().find(|tag| tag.is_locked) {
             return Some(Stays::Wholly(format!("the tag {} is locked", tag.name)));
+        }
+        if let Some(why) = &manifest.unread {
+            return Some(Stays::Wholly(why.clone()));
+        }
+        if let Some((name, why)) = own.iter().find_map(|t| Some((&t.name, t.unread.as_ref()?))) {
+            return Some(Stays::Wholly(format!("the tag {name}: {why}")));
         }
         if let Some(user) = in_use.get(&manifest.digest) {
             return Some(Stays::Wholly(format!("in use by {user}")));

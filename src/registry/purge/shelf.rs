@@ -2,10 +2,10 @@
 
 use super::plan::{ManifestState, RepositoryState, TagState};
 use crate::error::{Error, ErrorKind, Result};
-use crate::registry::{Content, Manifest, Name, Registry, Tag};
+use crate::registry::{Attributes, Content, Manifest, Name, Odd, Registry, Repository, Tag};
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -57,6 +57,8 @@ pub struct Look {
     pub updated: Option<OffsetDateTime>,
     /// Whether it can be neither deleted nor written.
     pub is_locked: bool,
+    /// What cannot be read of it.
+    pub unread: Option<String>,
 }
 
 /// What the content of a manifest told before.
@@ -90,13 +92,36 @@ fn later(one: Option<&String>, other: Option<&String>) -> Option<OffsetDateTime>
     }
 }
 
-fn tag_state(tag: Tag) -> TagState {
-    TagState {
-        updated: later(tag.last_update_time.as_ref(), tag.created_time.as_ref()),
-        is_locked: tag.changeable_attributes.is_locked(),
-        name: tag.name,
-        digest: tag.digest,
+/// What must be known of something before it may go, and cannot be read: its locks, its times and its tags.
+fn unread(attributes: &Attributes, odd: &Odd, updated: Option<&String>) -> Option<String> {
+    if let Some(why) = odd.deciding() {
+        return Some(why);
     }
+    if !attributes.is_open() && !attributes.is_locked() {
+        return Some("it is not told whether it is locked".to_owned());
+    }
+    updated.is_none().then(|| "it is not told when it was last changed".to_owned())
+}
+
+fn tag_state(tag: Tag) -> TagState {
+    let Tag { last_update_time, created_time, changeable_attributes, odd, name, digest } = tag;
+    TagState {
+        updated: later(last_update_time.as_ref(), created_time.as_ref()),
+        is_locked: changeable_attributes.is_locked(),
+        unread: unread(&changeable_attributes, &odd, last_update_time.as_ref()),
+        name,
+        digest,
+    }
+}
+
+/// What cannot be read of a manifest; also that a tag points at it which the list of tags does not have, so
+/// that it would pass for untagged.
+fn unread_manifest(manifest: &Manifest, tags: &HashSet<&str>) -> Option<String> {
+    let Manifest { changeable_attributes, odd, last_update_time, .. } = manifest;
+    unread(changeable_attributes, odd, last_update_time.as_ref()).or_else(|| {
+        let missing = manifest.tags.iter().find(|name| !tags.contains(name.as_str()))?;
+        Some(format!("the tag {missing} points at it, and is not in the list of tags"))
+    })
 }
 
 fn found<T>(answer: Result<T>) -> Result<Option<T>> {
@@ -127,7 +152,12 @@ impl Live<'_> {
         Ok(known)
     }
 
-    async fn manifest(&self, repository: &str, listed: Manifest) -> Result<Option<ManifestState>> {
+    async fn manifest(
+        &self,
+        repository: &str,
+        listed: Manifest,
+        unread: Option<String>,
+    ) -> Result<Option<ManifestState>> {
         // A manifest that went since it was listed is not there to be read.
         let Some(known) = found(self.content_of(repository, &listed).await)? else {
             return Ok(None);
@@ -135,6 +165,7 @@ impl Live<'_> {
         Ok(Some(ManifestState {
             updated: later(listed.last_update_time.as_ref(), listed.created_time.as_ref()),
             is_locked: listed.changeable_attributes.is_locked(),
+            unread,
             bytes: listed.image_size.unwrap_or_default(),
             blobs: known.blobs,
             parts: known.parts,
@@ -142,31 +173,53 @@ impl Live<'_> {
             digest: listed.digest,
         }))
     }
-}
 
-impl Live<'_> {
     /// A repository as its lists have it.
-    async fn listed(&self, repository: &str) -> Result<Option<RepositoryState>> {
-        let Some(whole) = found(self.registry.repository(repository).await)? else {
-            return Ok(None);
-        };
+    async fn listed(&self, repository: &str, whole: &Repository) -> Result<RepositoryState> {
         // Manifests first: a tag that is moved meanwhile points at what is known, or at nothing.
-        let listed = self.registry.manifests(repository).await?;
-        let tags = self.registry.tags(repository, None).await?;
-        let manifests = stream::iter(listed)
-            .map(|listed| self.manifest(repository, listed))
+        let listed = self.registry.every_manifest(repository).await?;
+        let tags = self.registry.list_tags(repository, &[], None).await?;
+        let lost = listed.lost.why("manifests").or_else(|| tags.lost.why("tags"));
+        let tags = tags.rows;
+        let names: HashSet<&str> = tags.iter().map(|tag| tag.name.as_str()).collect();
+        let with_unread = listed.rows.into_iter().map(|listed| {
+            let unread = unread_manifest(&listed, &names);
+            (listed, unread)
+        });
+        let with_unread: Vec<_> = with_unread.collect();
+        drop(names);
+        let manifests = stream::iter(with_unread)
+            .map(|(listed, unread)| self.manifest(repository, listed, unread))
             .buffered(AT_ONCE)
             .try_filter_map(|manifest| async move { Ok(manifest) })
             .try_collect()
             .await?;
-        let tags = tags.into_iter().map(tag_state);
-        Ok(Some(RepositoryState {
+        Ok(RepositoryState {
             name: repository.to_owned(),
             is_locked: whole.changeable_attributes.is_locked(),
-            tags: tags.collect(),
+            unread: unread_repository(whole).or(lost),
+            tags: tags.into_iter().map(tag_state).collect(),
             manifests,
             hidden: 0,
-        }))
+        })
+    }
+}
+
+/// What cannot be read of a repository.
+fn unread_repository(whole: &Repository) -> Option<String> {
+    let Repository { changeable_attributes, odd, last_update_time, .. } = whole;
+    let counts = (whole.manifest_count, whole.tag_count);
+    unread(changeable_attributes, odd, last_update_time.as_ref()).or_else(|| {
+        let is_counted = matches!(counts, (Some(_), Some(_)));
+        (!is_counted).then(|| "it is not told how much is in it".to_owned())
+    })
+}
+
+fn standing(whole: &Repository) -> Standing {
+    Standing {
+        manifests: whole.manifest_count.unwrap_or_default(),
+        tags: whole.tag_count.unwrap_or_default(),
+        updated: whole.last_update_time.clone(),
     }
 }
 
@@ -174,15 +227,20 @@ impl Live<'_> {
 impl Shelf for Live<'_> {
     async fn state(&self, repository: &str) -> Result<Option<RepositoryState>> {
         for _ in 0..LISTED_AGAIN {
-            let before = self.standing(repository).await?;
-            let Some(mut state) = self.listed(repository).await? else { return Ok(None) };
-            if self.standing(repository).await? != before {
+            let Some(before) = found(self.registry.repository(repository).await)? else {
+                return Ok(None);
+            };
+            let Some(mut state) = found(self.listed(repository, &before).await)? else {
+                return Ok(None);
+            };
+            let after = found(self.registry.repository(repository).await)?;
+            if after.as_ref() != Some(&before) {
                 continue;
             }
             // What is hidden from lists can be counted, and nothing else.
-            let counted = before.map_or(0, |before| before.manifests + before.tags);
-            let listed = (state.manifests.len() + state.tags.len()) as u64;
-            state.hidden = counted.saturating_sub(listed);
+            let Standing { manifests, tags, .. } = standing(&before);
+            state.hidden = manifests.saturating_sub(state.manifests.len() as u64)
+                + tags.saturating_sub(state.tags.len() as u64);
             return Ok(Some(state));
         }
         let at = self.registry.login_server();
@@ -190,26 +248,27 @@ impl Shelf for Live<'_> {
     }
 
     async fn standing(&self, repository: &str) -> Result<Option<Standing>> {
-        let whole = found(self.registry.repository(repository).await)?;
-        Ok(whole.map(|whole| Standing {
-            manifests: whole.manifest_count,
-            tags: whole.tag_count,
-            updated: whole.last_update_time,
-        }))
+        let Some(whole) = found(self.registry.repository(repository).await)? else {
+            return Ok(None);
+        };
+        match unread_repository(&whole) {
+            Some(why) => Err(Error::transient(format!("nothing goes: {why}"))),
+            None => Ok(Some(standing(&whole))),
+        }
     }
 
     async fn look(&self, repository: &str, digest: &str) -> Result<Option<Look>> {
         let manifest = found(self.registry.manifest(repository, digest).await)?;
         let Some(manifest) = manifest else { return Ok(None) };
-        // A tag is locked, and pushed again, by itself.
-        let tags = match manifest.tags[..] {
-            [] => Vec::new(),
-            _ => self.registry.tags(repository, Some(digest)).await?,
-        };
+        // A tag is locked, and pushed again, by itself; and what a manifest tells of its tags is not all.
+        let tags = self.registry.list_tags(repository, &[], Some(digest)).await?;
+        let names: HashSet<&str> = tags.rows.iter().map(|tag| tag.name.as_str()).collect();
+        let unread = unread_manifest(&manifest, &names).or_else(|| tags.lost.why("tags"));
         Ok(Some(Look {
-            tags: tags.into_iter().map(tag_state).collect(),
+            tags: tags.rows.into_iter().map(tag_state).collect(),
             updated: later(manifest.last_update_time.as_ref(), manifest.created_time.as_ref()),
             is_locked: manifest.changeable_attributes.is_locked(),
+            unread,
         }))
     }
 

@@ -24,11 +24,11 @@ impl SimRegistry {
         redirect
     }
 
-    pub(super) fn list(&self, query: &[(String, String)]) -> Response<Body> {
+    pub(super) fn list(&self, query: &[(String, String)], path: &str) -> Response<Body> {
         let listed = self.repositories.iter().filter(|(_, repository)| repository.attributes.list);
         let names: Vec<&String> = listed.map(|(name, _)| name).collect();
         let body = |page: &[&String]| json!({ "repositories": page });
-        page(&names, query, "/acr/v1/_catalog", |name| name, body)
+        page(&names, query, path, |name| name, body)
     }
 
     pub(super) fn remove(&mut self, name: &str) -> Response<Body> {
@@ -70,18 +70,42 @@ fn page<T>(
 ) -> Response<Body> {
     let of = |wanted: &str| query.iter().find(|(n, _)| n == wanted).map(|(_, v)| v.as_str());
     let count = of("n").and_then(|n| n.parse().ok()).unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
-    let from = of("last").map_or(0, |last| all.partition_point(|row| name(row) <= last));
+    let from = of("last").map_or(0, |last| {
+        let at = all.iter().position(|row| name(row) == last);
+        at.map_or_else(|| all.partition_point(|row| name(row) <= last), |at| at + 1)
+    });
     let rows = &all[from..all.len().min(from + count)];
     let mut response = answer(StatusCode::OK, &body(rows));
     if let (Some(last), true) = (rows.last(), from + count < all.len()) {
         let mut next = url::form_urlencoded::Serializer::new(String::new());
         next.append_pair("last", name(last)).append_pair("n", &count.to_string());
-        let link = format!("<{path}?{}&orderby=>; rel=\"next\"", next.finish());
+        next.append_pair("orderby", of("orderby").unwrap_or_default());
+        let link = format!("<{path}?{}>; rel=\"next\"", next.finish());
         if let Ok(value) = HeaderValue::try_from(link) {
             response.headers_mut().insert(header::LINK, value);
         }
     }
     response
+}
+
+/// Puts rows in the order that is asked for: by name, or by the time of their last change (recorded for
+/// `timeasc` and `timedesc`). What ACR makes of another word is not known; here it is refused.
+fn in_order<T>(
+    all: &mut [T],
+    query: &[(String, String)],
+    time: impl Fn(&T) -> &str,
+) -> Result<(), Response<Body>> {
+    let order = query.iter().find(|(name, _)| name == "orderby").map_or("", |(_, v)| v.as_str());
+    match order {
+        "" | "none" => {}
+        "timeasc" => all.sort_by(|a, b| time(a).cmp(time(b))),
+        "timedesc" => all.sort_by(|a, b| time(b).cmp(time(a))),
+        other => {
+            let text = format!("orderby '{other}' is not supported");
+            return Err(error(StatusCode::BAD_REQUEST, "UNSUPPORTED", &text));
+        }
+    }
+    Ok(())
 }
 
 impl SimTag {
@@ -101,8 +125,9 @@ impl SimRepository {
             "tagCount": self.tags.len(), "changeableAttributes": self.attributes.to_json()})
     }
 
-    pub(super) fn manifest_json(&self, name: &str) -> Value {
-        let tags = self.tags.iter().filter(|(_, tag)| tag.digest == name);
+    /// A manifest with so many of its tags at most.
+    pub(super) fn manifest_json(&self, name: &str, most_tags: usize) -> Value {
+        let tags = self.tags.iter().filter(|(_, tag)| tag.digest == name).take(most_tags);
         self.manifest_with(name, &tags.map(|(tag, _)| tag.as_str()).collect::<Vec<_>>())
     }
 
@@ -129,11 +154,14 @@ impl SimRepository {
         query: &[(String, String)],
     ) -> Response<Body> {
         let digest = query.iter().find(|(n, _)| n == "digest").map(|(_, v)| v.as_str());
-        let all: Vec<(&String, &SimTag)> = self
+        let mut all: Vec<(&String, &SimTag)> = self
             .tags
             .iter()
             .filter(|(_, tag)| tag.attributes.list && digest.is_none_or(|d| d == tag.digest))
             .collect();
+        if let Err(refused) = in_order(&mut all, query, |(_, tag)| tag.created.as_str()) {
+            return refused;
+        }
         page(
             &all,
             query,
@@ -146,17 +174,33 @@ impl SimRepository {
         )
     }
 
+    /// The names of its tags, as Docker lists them.
+    pub(super) fn list_tag_names(&self, name: &str, query: &[(String, String)]) -> Response<Body> {
+        let listed = self.tags.iter().filter(|(_, tag)| tag.attributes.list);
+        let all: Vec<&String> = listed.map(|(tag, _)| tag).collect();
+        let body = |page: &[&String]| json!({"name": name, "tags": page});
+        page(&all, query, &format!("/v2/{name}/tags/list"), |tag| tag, body)
+    }
+
     pub(super) fn list_manifests(
         &self,
         server: &str,
         name: &str,
         query: &[(String, String)],
+        most_tags: usize,
     ) -> Response<Body> {
         let listed = self.manifests.iter().filter(|(_, manifest)| manifest.attributes.list);
-        let all: Vec<&String> = listed.map(|(digest, _)| digest).collect();
+        let mut all: Vec<&String> = listed.map(|(digest, _)| digest).collect();
+        let ordered = in_order(&mut all, query, |digest| self.manifests[*digest].created.as_str());
+        if let Err(refused) = ordered {
+            return refused;
+        }
         let mut tags: HashMap<&str, Vec<&str>> = HashMap::new();
         for (name, tag) in &self.tags {
-            tags.entry(&tag.digest).or_default().push(name);
+            let told = tags.entry(&tag.digest).or_default();
+            if told.len() < most_tags {
+                told.push(name);
+            }
         }
         let row = |digest: &&String| {
             self.manifest_with(digest, tags.get(digest.as_str()).map_or(&[], Vec::as_slice))
@@ -173,17 +217,35 @@ impl SimRepository {
         )
     }
 
-    pub(super) fn referrers(&self, of: &str) -> Response<Body> {
+    pub(super) fn referrers(
+        &self,
+        repository: &str,
+        of: &str,
+        query: &[(String, String)],
+    ) -> Response<Body> {
+        let kind = query.iter().find(|(name, _)| name == "artifactType").map(|(_, v)| v.as_str());
         let of_it = self.manifests.iter().filter_map(|(name, manifest)| {
             let content: Value = serde_json::from_slice(&manifest.content).ok()?;
-            (content["subject"]["digest"] == of).then(|| {
-                json!({"mediaType": manifest.media_type, "digest": name,
-                    "size": manifest.content.len(), "artifactType": content["artifactType"]})
+            let is_wanted = kind.is_none_or(|kind| content["artifactType"] == kind);
+            (content["subject"]["digest"] == of && is_wanted).then(|| {
+                let row = json!({"mediaType": manifest.media_type, "digest": name,
+                    "size": manifest.content.len(), "artifactType": content["artifactType"]});
+                (name.as_str(), row)
             })
         });
-        let body = json!({"schemaVersion": 2, "mediaType": INDEX,
-            "manifests": of_it.collect::<Vec<Value>>()});
-        answer(StatusCode::OK, &body)
+        let all: Vec<(&str, Value)> = of_it.collect();
+        let body = |page: &[(&str, Value)]| {
+            let rows: Vec<&Value> = page.iter().map(|(_, row)| row).collect();
+            json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": rows})
+        };
+        let path = format!("/v2/{repository}/referrers/{of}");
+        let mut response = page(&all, query, &path, |(name, _)| *name, body);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(INDEX));
+        if kind.is_some() {
+            headers.insert("oci-filters-applied", HeaderValue::from_static("artifactType"));
+        }
+        response
     }
 
     pub(super) fn content(&mut self, reference: &str, method: &Method) -> Response<Body> {

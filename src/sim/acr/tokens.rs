@@ -52,24 +52,27 @@ impl At {
     }
 }
 
-/// The refusal that names what would be enough.
+/// The refusal that names what would be enough, where not any token is (recorded for `/v2/`).
 pub(super) fn challenge(
     registry: &SimRegistry,
     wanted: &Wanted,
     method: &Method,
 ) -> Response<Body> {
-    let (kind, name, action) = wanted.scope(method);
+    let scope = wanted.scope(method);
+    let detail =
+        scope.map(|(kind, name, action)| json!([{"Type": kind, "Name": name, "Action": action}]));
     let mut refused = answer(
         StatusCode::UNAUTHORIZED,
         &json!({"errors": [{"code": "UNAUTHORIZED",
             "message": "authentication required, visit https://aka.ms/acr/authorization for \
                         more information.",
-            "detail": [{"Type": kind, "Name": name, "Action": action}]}]}),
+            "detail": detail}]}),
     );
     let server = &registry.login_server;
+    let scope = scope.map(|(kind, name, action)| format!(",scope=\"{kind}:{name}:{action}\""));
     let text = format!(
-        "Bearer realm=\"http://{server}/oauth2/token\",service=\"{server}\",\
-         scope=\"{kind}:{name}:{action}\""
+        "Bearer realm=\"http://{server}/oauth2/token\",service=\"{server}\"{}",
+        scope.unwrap_or_default()
     );
     if let Ok(value) = HeaderValue::try_from(text) {
         refused.headers_mut().insert(header::WWW_AUTHENTICATE, value);

@@ -2,11 +2,12 @@
 
 use super::{Containers, TOGETHER};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::registry::{RegistryImage, is_index};
-use crate::registry::{Attributes, Manifest, Registry};
-use crate::source::{Crawled, Effort, Known, Rows, ended};
-use crate::work::{Details, Gap, Outcome, RegistryScope, Scope, State, WorkItem};
+use crate::image::registry::{RegistryImage, Tagged, Told, is_index, join_tags, manifest_id};
+use crate::registry::{Attributes, Listed, Lost, Manifest, Registry, Tag};
+use crate::source::{Crawled, Effort, Known, Rows, ended, gave_up};
+use crate::work::{ALL_TAGS, Details, Gap, Outcome, RegistryScope, Scope, State, WorkItem};
 use futures::future::join_all;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -24,6 +25,21 @@ struct Part {
     rows: Vec<RegistryImage>,
     /// The last manifest of what was listed, when there are more.
     more: Option<String>,
+    /// Manifests that have no name.
+    lost: Lost,
+    tags: Tags,
+}
+
+/// What became of a repository's tags.
+enum Tags {
+    /// Its manifests have them all.
+    Joined,
+    /// Somebody else lists them.
+    Elsewhere,
+    /// Some of them have no name.
+    Lost(Lost),
+    /// They could not be listed.
+    Untold(Error),
 }
 
 /// What an item found.
@@ -33,22 +49,79 @@ struct Found {
     gaps: Vec<Gap>,
     /// Repositories that are left to others, the first one behind a digest.
     left: Vec<(Vec<String>, Option<String>)>,
+    /// Repositories of which others list the tags.
+    untagged: Vec<String>,
     listed: u64,
     /// Manifests whose content is to be read.
     wanted: Vec<[String; 2]>,
 }
 
 impl Found {
-    fn take(&mut self, repository: &str, part: Part, details: Details, known: &Known) {
+    fn take(
+        &mut self,
+        repository: &str,
+        part: Part,
+        (details, known): (Details, &Known),
+        effort: &Effort,
+    ) -> Result<()> {
         self.listed += 1;
         self.wanted.extend(worth_reading(&part.rows, details, known));
         self.rows.extend(part.rows);
         self.left.extend(part.more.map(|after| (vec![repository.to_owned()], Some(after))));
+        // What it was before may be what could not be read.
+        if let Some(why) = part.lost.why("manifests") {
+            self.give_up(repository, None, (State::Failed, why, 0));
+        }
+        match part.tags {
+            Tags::Joined => {}
+            Tags::Elsewhere => self.untagged.push(repository.to_owned()),
+            Tags::Lost(lost) => self.gaps.extend(lost_tags(repository, &lost)),
+            Tags::Untold(error) => {
+                self.give_up(repository, Some(ALL_TAGS), ended(error, effort)?);
+            }
+        }
+        Ok(())
     }
 
-    fn give_up(&mut self, repository: &str, (state, reason, attempts): (State, String, u32)) {
-        let offer = repository.to_owned();
-        self.gaps.push(Gap { offer, sku: None, version: None, state, reason, attempts });
+    fn give_up(
+        &mut self,
+        repository: &str,
+        part: Option<&str>,
+        (state, reason, attempts): (State, String, u32),
+    ) {
+        let (offer, version) = (repository.to_owned(), part.map(str::to_owned));
+        self.gaps.push(Gap { offer, sku: None, version, state, reason, attempts });
+    }
+
+    fn ends(self, item: &WorkItem, login_server: &str, details: Details) -> Crawled {
+        let Self { mut rows, mut gaps, left, untagged, listed, wanted } = self;
+        let login_server = || login_server.to_owned();
+        let again = left.into_iter().map(|(repositories, after)| RegistryScope::Repositories {
+            login_server: login_server(),
+            repositories,
+            after,
+            details,
+        });
+        let tags = untagged
+            .into_iter()
+            .map(|repository| RegistryScope::Tags { login_server: login_server(), repository });
+        let read = wanted.chunks(CONTENTS).map(|manifests| RegistryScope::Contents {
+            login_server: login_server(),
+            manifests: manifests.to_vec(),
+        });
+        let scopes = again.chain(tags).chain(read);
+        let children = scopes.map(|scope| item.child(Scope::Registry(scope))).collect();
+        gaps.sort();
+        let state = if listed == 0 && gaps.is_empty() { State::Empty } else { State::Done };
+        let outcome = Outcome {
+            listed,
+            rows: rows.len() as u64,
+            gaps,
+            children,
+            ..Outcome::bare(item.scope.clone(), state, "", 0)
+        };
+        rows.sort_by(RegistryImage::compare);
+        Crawled::Ended(outcome, Rows::Registry(rows))
     }
 }
 
@@ -74,7 +147,7 @@ impl Containers {
             });
             for (at, part) in join_all(asked).await.into_iter().enumerate() {
                 match part {
-                    Ok(part) => found.take(&chunk[at], part, *details, known),
+                    Ok(part) => found.take(&chunk[at], part, (*details, known), effort)?,
                     // Nothing was done yet: all of it again, when there is room for it.
                     Err(error) if error.kind() == ErrorKind::Throttled && found.rows.is_empty() => {
                         let wait = error.retry_after().unwrap_or(SOME_WHILE);
@@ -84,42 +157,60 @@ impl Containers {
                         let after = after(at).map(str::to_owned);
                         found.left.push((vec![chunk[at].clone()], after));
                     }
-                    Err(error) => found.give_up(&chunk[at], ended(error, effort)?),
+                    Err(error) => found.give_up(&chunk[at], None, ended(error, effort)?),
                 }
             }
             if found.rows.len() >= MOST_ROWS || Instant::now() >= effort.until {
                 break;
             }
         }
-        let Found { mut rows, mut gaps, mut left, listed, wanted } = found;
         let rest: Vec<String> = chunks.flatten().cloned().collect();
         if !rest.is_empty() {
-            left.push((rest, None));
+            found.left.push((rest, None));
         }
-        let again = left.into_iter().map(|(repositories, after)| RegistryScope::Repositories {
-            login_server: login_server.clone(),
-            repositories,
-            after,
-            details: *details,
-        });
-        let read = wanted.chunks(CONTENTS).map(|manifests| RegistryScope::Contents {
-            login_server: login_server.clone(),
-            manifests: manifests.to_vec(),
-        });
-        let children = again.chain(read).map(|scope| item.child(Scope::Registry(scope)));
-        let children: Vec<WorkItem> = children.collect();
-        gaps.sort();
-        let state = if listed == 0 && gaps.is_empty() { State::Empty } else { State::Done };
-        let outcome = Outcome {
-            listed,
-            rows: rows.len() as u64,
-            gaps,
-            children,
-            ..Outcome::bare(item.scope.clone(), state, "", 0)
-        };
-        rows.sort_by(RegistryImage::compare);
-        Ok(Crawled::Ended(outcome, Rows::Registry(rows)))
+        Ok(found.ends(item, login_server, *details))
     }
+
+    /// The tags of a repository whose manifests are more than one item lists.
+    pub(super) async fn crawl_tags(
+        &self,
+        item: &WorkItem,
+        login_server: &str,
+        repository: &str,
+        effort: &Effort,
+    ) -> Result<Crawled> {
+        let registry = self.registry(login_server)?;
+        let Listed { rows, lost } = match registry.list_tags(repository, &[], None).await {
+            Ok(listed) => listed,
+            Err(error) if error.kind() == ErrorKind::Throttled => {
+                let wait = error.retry_after().unwrap_or(SOME_WHILE);
+                return Ok(Crawled::Later(item.clone(), wait));
+            }
+            Err(error) => return gave_up(item, error, effort),
+        };
+        let mut by_digest: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for tag in rows {
+            by_digest.entry(tag.digest).or_default().push(tag.name);
+        }
+        let of_one = |(digest, tags): (String, Vec<String>)| {
+            let id = manifest_id(registry.login_server(), repository, &digest);
+            Told::Tags(Tagged { id, tags })
+        };
+        let told: Vec<Told> = by_digest.into_iter().map(of_one).collect();
+        let outcome = Outcome {
+            rows: told.len() as u64,
+            gaps: lost_tags(repository, &lost).into_iter().collect(),
+            ..Outcome::bare(item.scope.clone(), State::Done, "", 0)
+        };
+        Ok(Crawled::Ended(outcome, Rows::Told(told)))
+    }
+}
+
+/// What tags without a name leave unknown.
+fn lost_tags(repository: &str, lost: &Lost) -> Option<Gap> {
+    let reason = lost.why("tags")?;
+    let (offer, version) = (repository.to_owned(), Some(ALL_TAGS.to_owned()));
+    Some(Gap { offer, sku: None, version, state: State::Failed, reason, attempts: 0 })
 }
 
 /// The manifests of one repository behind `after`, as many as fit; asked with a token that is good
@@ -132,18 +223,50 @@ async fn list(
     until: Instant,
 ) -> Result<Part> {
     let mut listing = registry.list_manifests(repository, together, after);
-    let mut rows = Vec::new();
-    loop {
-        let Some(page) = listing.next().await? else { return Ok(Part { rows, more: None }) };
-        for manifest in page {
+    let mut rows: Vec<RegistryImage> = Vec::new();
+    let mut lost = Lost::default();
+    let mut more = None;
+    while let Some(page) = listing.next().await? {
+        lost.join(page.lost);
+        for manifest in page.rows {
             rows.push(row(registry.login_server(), repository, manifest));
         }
-        if rows.len() >= MOST_ROWS || Instant::now() >= until {
-            let last = rows.last().map(|row: &RegistryImage| row.digest.clone());
-            let more = last.filter(|_| listing.has_more());
-            return Ok(Part { rows, more });
+        let is_enough = rows.len() >= MOST_ROWS || Instant::now() >= until;
+        if let (Some(last), true, true) = (rows.last(), is_enough, listing.has_more()) {
+            more = Some(last.digest.clone());
+            break;
         }
     }
+    let tags = match (after, &more) {
+        // Whoever lists its first manifests sees to its tags.
+        (Some(_), _) => Tags::Joined,
+        (None, Some(_)) => Tags::Elsewhere,
+        (None, None) => tagged(registry, repository, together, &mut rows).await?,
+    };
+    Ok(Part { rows, more, lost, tags })
+}
+
+/// Gives the manifests of a repository all their tags: what the list of manifests tells of them may be cut
+/// ([`Manifest::tags`]). How many it may tell is written nowhere, so all are asked for.
+async fn tagged(
+    registry: &Registry,
+    repository: &str,
+    together: &[String],
+    rows: &mut [RegistryImage],
+) -> Result<Tags> {
+    if rows.is_empty() {
+        return Ok(Tags::Joined);
+    }
+    let Listed { rows: tags, lost } = match registry.list_tags(repository, together, None).await {
+        Ok(listed) => listed,
+        Err(error) if error.kind() == ErrorKind::Throttled => return Err(error),
+        Err(error) => return Ok(Tags::Untold(error)),
+    };
+    let pair = |Tag { name, digest, .. }| (name, digest);
+    let tags: Vec<(String, String)> = tags.into_iter().map(pair).collect();
+    let told = rows.iter_mut().map(|row| (row.digest.as_str(), &mut row.tags));
+    join_tags(told.collect(), &tags);
+    Ok(if lost == Lost::default() { Tags::Joined } else { Tags::Lost(lost) })
 }
 
 fn moment(text: Option<&String>) -> Option<OffsetDateTime> {

@@ -1,7 +1,8 @@
 //! Container registries: subscriptions ▸ registries ▸ repositories ▸ manifests.
 //!
 //! The provider says which registries there are, each registry's data plane what is in it, and
-//! Resource Graph what scanners found. One listing of a repository's manifests has their tags, too.
+//! Resource Graph what scanners found. A repository's manifests are listed with some of their tags, and its tags
+//! by themselves.
 //! What a manifest holds never changes: it is read once, and carried from snapshot to snapshot.
 
 mod contents;
@@ -11,15 +12,16 @@ mod manifests;
 pub use manifests::row;
 
 use super::{Crawled, Effort, Known, Live, Rows, Source, Wanted, gave_up, locations, no_list};
-use crate::client::{Client, version};
+use crate::client::{Client, lenient, version};
 use crate::error::{Error, Result};
-use crate::registry::Registry;
+use crate::registry::{Listed, Registry};
 use crate::work::{
-    AtRegistry, Details, MOST_MESSAGES, Outcome, RegistryScope, Request, Scope, SourceName, State,
-    WorkItem,
+    AtRegistry, Details, Gap, MOST_MESSAGES, Outcome, RegistryScope, Request, Scope, SourceName,
+    State, WorkItem,
 };
 use async_trait::async_trait;
 use serde::Deserialize;
+use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -48,13 +50,14 @@ pub struct Containers {
 }
 
 #[derive(Deserialize)]
-struct Listed {
+struct Resource {
     id: String,
     #[serde(default)]
     location: Option<String>,
     #[serde(default)]
     sku: Option<Sku>,
-    properties: Properties,
+    #[serde(default)]
+    properties: Option<Properties>,
 }
 
 #[derive(Deserialize)]
@@ -67,6 +70,17 @@ struct Sku {
 struct Properties {
     #[serde(default)]
     login_server: Option<String>,
+    #[serde(default)]
+    provisioning_state: Option<String>,
+}
+
+/// The registries of a subscription.
+#[derive(Debug, Default)]
+pub struct Registries {
+    /// Those that can be reached, sorted.
+    pub found: Vec<AtRegistry>,
+    /// Those of which it cannot be read where they are, by Resource Manager id, or by no name.
+    pub unread: Vec<Gap>,
 }
 
 impl Containers {
@@ -93,8 +107,8 @@ impl Containers {
         details: Details,
         effort: &Effort,
     ) -> Result<Crawled> {
-        let registries = match registries(&self.client, subscription).await {
-            Ok(registries) if registries.len() <= MOST_MESSAGES => registries,
+        let Registries { found, unread } = match registries(&self.client, subscription).await {
+            Ok(registries) if registries.found.len() <= MOST_MESSAGES => registries,
             Ok(_) => {
                 let text = format!("more than {MOST_MESSAGES} registries in one subscription");
                 return gave_up(item, Error::invalid(text), effort);
@@ -104,8 +118,8 @@ impl Containers {
                 return no_list(item, error, (subscription, provider), effort);
             }
         };
-        let scopes = registries.into_iter().map(|at| RegistryScope::Registry { at, details });
-        Ok(parent(item, scopes.collect()))
+        let scopes = found.into_iter().map(|at| RegistryScope::Registry { at, details });
+        Ok(parent(item, scopes.collect(), unread))
     }
 
     async fn crawl_registry(
@@ -116,13 +130,14 @@ impl Containers {
         effort: &Effort,
     ) -> Result<Crawled> {
         let listed = match self.registry(&at.login_server) {
-            Ok(registry) => registry.repositories().await,
+            Ok(registry) => registry.catalog().await,
             Err(error) => Err(error),
         };
-        let repositories = match listed {
-            Ok(repositories) => repositories,
+        let Listed { rows: repositories, lost } = match listed {
+            Ok(listed) => listed,
             Err(error) => return gave_up(item, error, effort),
         };
+        let unnamed = lost.why("repositories").map(|why| unread("", why));
         let login_server = at.login_server.clone();
         let mut scopes = batches(&login_server, repositories, details);
         if scopes.len() >= MOST_MESSAGES {
@@ -135,7 +150,7 @@ impl Containers {
             let subscription = id.split('/').nth(2).unwrap_or_default().to_owned();
             scopes.push(RegistryScope::Findings { login_server, subscription });
         }
-        Ok(parent(item, scopes))
+        Ok(parent(item, scopes, unnamed.into_iter().collect()))
     }
 }
 
@@ -168,44 +183,70 @@ fn batches(login_server: &str, repositories: Vec<String>, details: Details) -> V
 }
 
 /// An item that only leads to others.
-fn parent(item: &WorkItem, scopes: Vec<RegistryScope>) -> Crawled {
-    let state = if scopes.is_empty() { State::Empty } else { State::Done };
+fn parent(item: &WorkItem, scopes: Vec<RegistryScope>, gaps: Vec<Gap>) -> Crawled {
+    let state = if scopes.is_empty() && gaps.is_empty() { State::Empty } else { State::Done };
     let children = scopes.into_iter().map(|scope| item.child(Scope::Registry(scope)));
     let outcome = Outcome {
         listed: u64::from(state == State::Done),
+        gaps,
         children: children.collect(),
         ..Outcome::bare(item.scope.clone(), state, "", 0)
     };
     Crawled::Ended(outcome, Rows::default())
 }
 
-/// The registries of a subscription, sorted.
-pub async fn registries(client: &Client, subscription: &str) -> Result<Vec<AtRegistry>> {
+/// What cannot be read of a list, by its name.
+fn unread(name: &str, reason: String) -> Gap {
+    let (offer, state) = (name.to_owned(), State::Failed);
+    Gap { offer, sku: None, version: None, state, reason, attempts: 0 }
+}
+
+/// The registries of a subscription.
+pub async fn registries(client: &Client, subscription: &str) -> Result<Registries> {
     let provider = "Microsoft.ContainerRegistry";
     let path = ["subscriptions", subscription, "providers", provider, "registries"];
-    let listed: Vec<Listed> = client.list(&path, &[version::REGISTRIES.parameter()]).await?;
+    let listed: Vec<Value> = client.list(&path, &[version::REGISTRIES.parameter()]).await?;
     let prefix = format!("/subscriptions/{subscription}/").to_ascii_lowercase();
-    let mut found = Vec::new();
-    for registry in listed {
-        if !registry.id.to_ascii_lowercase().starts_with(&prefix) {
-            let id = registry.id;
-            let text = format!("{id}: listed by {subscription}, and it is of another one");
-            return Err(Error::transient(text));
+    let mut registries = Registries::default();
+    for row in &listed {
+        match reached(row, &prefix) {
+            Ok(at) => registries.found.extend(at),
+            Err(gap) => registries.unread.push(gap),
         }
-        // One that is still being made has no address yet.
-        let Some(login_server) = registry.properties.login_server.filter(|s| !s.is_empty()) else {
-            continue;
-        };
-        found.push(AtRegistry {
-            login_server: login_server.to_ascii_lowercase(),
-            registry_id: Some(registry.id),
-            location: registry.location.as_deref().map(locations::short_name),
-            sku: registry.sku.map(|sku| sku.name),
-        });
     }
-    found.sort();
-    found.dedup_by(|a, b| a.login_server == b.login_server);
-    Ok(found)
+    registries.found.sort();
+    registries.found.dedup_by(|a, b| a.login_server == b.login_server);
+    registries.unread.sort();
+    Ok(registries)
+}
+
+/// Where a registry is that is listed for a subscription, whose ids begin with `prefix`; nowhere yet while it is
+/// being made. One that cannot be read costs itself.
+fn reached(row: &Value, prefix: &str) -> Result<Option<AtRegistry>, Gap> {
+    let (registry, malformed) = lenient::of_value::<Resource>(row)
+        .map_err(|e| unread("", format!("a registry that cannot be read ({e})")))?;
+    lenient::tell("Microsoft.ContainerRegistry/registries", &malformed);
+    let id = registry.id;
+    if !id.to_ascii_lowercase().starts_with(prefix) {
+        return Err(unread("", "a registry of another subscription is listed".to_owned()));
+    }
+    let Some(properties) = registry.properties else {
+        return Err(unread(&id, "its properties cannot be read".to_owned()));
+    };
+    let login_server = properties.login_server.unwrap_or_default().to_ascii_lowercase();
+    if login_server.is_empty() && properties.provisioning_state.as_deref() == Some("Creating") {
+        return Ok(None);
+    }
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+    if login_server.is_empty() || login_server.len() > 253 || !login_server.chars().all(is_part) {
+        return Err(unread(&id, "its login server cannot be read".to_owned()));
+    }
+    Ok(Some(AtRegistry {
+        login_server,
+        location: registry.location.as_deref().map(locations::short_name),
+        sku: registry.sku.map(|sku| sku.name),
+        registry_id: Some(id),
+    }))
 }
 
 #[async_trait]
@@ -247,6 +288,9 @@ impl Source for Containers {
             }
             RegistryScope::Repositories { .. } => {
                 self.crawl_repositories(item, scope, effort, known).await
+            }
+            RegistryScope::Tags { login_server, repository } => {
+                self.crawl_tags(item, login_server, repository, effort).await
             }
             RegistryScope::Contents { login_server, manifests } => {
                 self.crawl_contents(item, login_server, manifests, effort).await
