@@ -93,7 +93,7 @@ fn wanting(scopes: &[Line], output: &Output) -> Result<()> {
     let odd = scopes.iter().flat_map(|line| {
         let about = line.registry.as_ref().or(line.gallery.as_ref()).or(line.publisher.as_ref());
         let about = about.or(line.subscription.as_ref()).unwrap_or(&line.location);
-        let malformed = line.malformed.iter();
+        let malformed = line.malformed.kinds();
         malformed.map(move |(what, times)| {
             json!({"source": line.source, "about": about, "malformed": what, "times": times})
         })

@@ -126,7 +126,12 @@ fn decides(path: &[Step]) -> bool {
         "excludeFromLatest",
         "imageState",
     ];
-    matches!(path.last(), Some(Step::Member(name)) if DECIDING.contains(&name.as_str()))
+    match path {
+        // A marketplace image's says when it will be deprecated, and nothing hangs on that but itself.
+        [.., Step::Member(of), Step::Member(_)] if of == "imageDeprecationStatus" => false,
+        [.., Step::Member(name)] => DECIDING.contains(&name.as_str()),
+        _ => false,
+    }
 }
 
 fn at<'a>(value: &'a Value, path: &[Step]) -> Option<&'a Value> {

@@ -273,8 +273,11 @@ impl<'a> Asked<'a> {
             Some(answer) => {
                 let (offer, sku) = (row.offer.to_ascii_lowercase(), row.sku.to_ascii_lowercase());
                 let gaps = &self.gaps[location];
-                let gap =
-                    gaps.get(&(offer.clone(), None)).or_else(|| gaps.get(&(offer, Some(sku))));
+                let gap = gaps
+                    .get(&(offer.clone(), None))
+                    .or_else(|| gaps.get(&(offer, Some(sku))))
+                    // Offers without a name: it may be one of them.
+                    .or_else(|| gaps.get(&(String::new(), None)));
                 match gap {
                     Some(gap) if !answer.gaps[*gap].state.is_complete() => {
                         Fate::StandsIn(Some(*gap))
@@ -341,7 +344,7 @@ fn cover(
                 merged.asked.insert(key(&gap.offer, sku, version));
             }
             merged.lines.push(Line {
-                offer: Some(gap.offer.clone()),
+                offer: Some(gap.offer.clone()).filter(|offer| !offer.is_empty()),
                 sku: gap.sku.clone(),
                 version: gap.version.clone(),
                 state,

@@ -209,10 +209,9 @@ impl Wanted {
         match self {
             Self::Version => "ApiVersion",
             Self::Catalog | Self::Names => "ListRepositories",
-            Self::TagNames(_) => "ListTags",
             Self::Repository(_) if deletes => "DeleteRepository",
             Self::Repository(_) => "Repository",
-            Self::Tags(_) => "ListTags",
+            Self::Tags(_) | Self::TagNames(_) => "ListTags",
             Self::Tag(..) if deletes => "DeleteTag",
             Self::Tag(..) => "Tag",
             Self::Manifests(_) => "ListManifests",

@@ -3,6 +3,7 @@
 use crate::client::{Client, version};
 use crate::error::{Error, ErrorKind, Result};
 use serde::Deserialize;
+use serde_json::Value;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -36,7 +37,7 @@ struct Provider {
 struct ResourceType {
     resource_type: String,
     #[serde(default)]
-    locations: Vec<String>,
+    locations: Vec<Value>,
 }
 
 /// "East US 2" as `eastus2`.
@@ -133,12 +134,16 @@ async fn with_images(
         }
         Err(error) => return Err(error),
     };
-    let offered: Vec<String> = provider
+    let ours = provider
         .resource_types
         .iter()
-        .filter(|kind| kind.resource_type.eq_ignore_ascii_case("locations/publishers"))
-        .flat_map(|kind| kind.locations.iter().map(|name| short_name(name)))
+        .filter(|kind| kind.resource_type.eq_ignore_ascii_case("locations/publishers"));
+    let offered: Option<Vec<String>> = ours
+        .flat_map(|kind| &kind.locations)
+        .map(|name| name.as_str().filter(|name| !name.is_empty()).map(short_name))
         .collect();
+    // A name that cannot be read may be that of any location.
+    let Some(offered) = offered else { return Ok(physical) };
     Ok(physical.into_iter().filter(|name| offered.is_empty() || offered.contains(name)).collect())
 }
 

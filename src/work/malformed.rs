@@ -21,7 +21,7 @@ impl Malformed {
     }
 
     /// What is wrong, and how often.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+    pub fn kinds(&self) -> impl Iterator<Item = (&str, u64)> {
         self.0.iter().map(|(what, times)| (what.as_str(), *times))
     }
 

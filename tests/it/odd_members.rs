@@ -46,8 +46,8 @@ struct Mutation {
     pointer: String,
     /// What it becomes; `None` for what is not there any more.
     becomes: Option<Value>,
-    /// The row that it is in, as it was.
-    row: Option<Value>,
+    /// The row that it is in, as it was, and the path to it.
+    row: Option<(String, Value)>,
     /// Whether it is another value that could have been meant.
     is_plausible: bool,
 }
@@ -153,19 +153,22 @@ fn insert(rows: &mut BTreeMap<String, Value>, mut row: Map<String, Value>) {
     let text = |name: &str| row[name].as_str().unwrap().to_lowercase();
     if !row.contains_key("locations") || row["kind"] != "marketplace" {
         let id = text("id");
-        rows.insert(format!("{id}/"), row.into());
+        rows.insert(format!("gallery {id}/"), row.into());
         return;
     }
     let urn = ["publisher", "offer", "sku", "version"].map(text).join("/");
     let locations = row.shift_remove("locations").unwrap();
     for location in locations.as_array().unwrap() {
         let location = location.as_str().unwrap();
-        rows.insert(format!("/{location}/{urn}/"), row.clone().into());
+        rows.insert(format!("marketplace /{location}/{urn}/"), row.clone().into());
     }
 }
 
-/// All places in an answer, and the outermost list element that each is in.
-fn places(value: &Value, at: &str, row: Option<&Value>, found: &mut Vec<(String, Option<Value>)>) {
+/// A place in an answer, and the row that it is in with the path to that.
+type Place = (String, Option<(String, Value)>);
+
+/// All places in an answer.
+fn places(value: &Value, at: &str, row: Option<&(String, Value)>, found: &mut Vec<Place>) {
     if !at.is_empty() {
         found.push((at.to_owned(), row.cloned()));
     }
@@ -177,8 +180,11 @@ fn places(value: &Value, at: &str, row: Option<&Value>, found: &mut Vec<(String,
             }
         }
         Value::Array(elements) => {
+            let has_rows = ["", "/value", "/data"].contains(&at);
             for (index, element) in elements.iter().enumerate() {
-                places(element, &format!("{at}/{index}"), row.or(Some(element)), found);
+                let at = format!("{at}/{index}");
+                let own = has_rows.then(|| (at.clone(), element.clone()));
+                places(element, &at, own.as_ref().or(row), found);
             }
         }
         _ => {}
@@ -241,33 +247,42 @@ fn mutation(seed: u64) -> Mutation {
     Mutation { request: request.clone(), pointer, becomes, row, is_plausible }
 }
 
-/// The names that all rows have in them that an answer's row, or else the answer, is about.
-fn about(mutation: &Mutation) -> Vec<String> {
+/// What may suffer by a mutation: the table, and names that all of its rows have in them that may.
+fn about(mutation: &Mutation) -> (&'static str, Vec<String>) {
     let path = mutation.request.split('?').next().unwrap().to_lowercase();
     let segments: Vec<&str> = path.split('/').collect();
-    let is_marketplace = path.contains("/publishers") && path.contains("/locations/");
-    let mut names: Vec<String> = segments
-        .windows(2)
-        .filter(|pair| match pair[0] {
-            "locations" => is_marketplace,
-            "publishers" | "offers" | "skus" | "versions" | "galleries" | "images"
-            | "communitygalleries" | "sharedgalleries" => true,
-            _ => false,
-        })
-        .map(|pair| pair[1].to_owned())
-        .collect();
-    let Some(row) = &mutation.row else { return names };
-    // The id has all names of what is above it, too.
-    if let Some(id) = row["id"].as_str().filter(|id| id.contains("/galleries/")) {
-        return vec![id.to_lowercase().trim_start_matches('/').to_owned()];
+    let is_marketplace = path.contains("/publishers");
+    let table = if is_marketplace { "marketplace" } else { "gallery" };
+    let of_path = segments.windows(2).filter(|pair| match pair[0] {
+        "locations" => is_marketplace,
+        "publishers" | "offers" | "skus" | "versions" => is_marketplace,
+        // What others share is listed gallery by gallery, and is told or not as a whole.
+        "galleries" | "communitygalleries" | "sharedgalleries" => true,
+        "images" => path.contains("/galleries/"),
+        _ => false,
+    });
+    let mut names: Vec<String> = of_path.map(|pair| pair[1].to_owned()).collect();
+    let Some((at, row)) = &mutation.row else { return (table, names) };
+    // Whoever has no name cannot be told from its neighbours. In the marketplace that is so for publishers alone.
+    let is_its_name = [String::new(), format!("{at}/id"), format!("{at}/name")]
+        .iter()
+        .any(|name| mutation.pointer == *name || mutation.pointer == *at);
+    let is_list_of_publishers = path.ends_with("/publishers");
+    if is_its_name && (!is_marketplace || is_list_of_publishers) {
+        return (table, names);
     }
-    let of = |name: &str| row[name].as_str().map(str::to_lowercase);
-    names.extend(of("subscriptionId").or_else(|| of("name")));
-    names
+    if let Some(id) = row["id"].as_str().filter(|id| id.contains("/galleries/")) {
+        // The id has all names of what is above it, too.
+        return (table, vec![id.to_lowercase().trim_start_matches('/').to_owned()]);
+    }
+    if is_marketplace || path.contains("/galleries/") {
+        names.extend(row["name"].as_str().map(str::to_lowercase));
+    }
+    (table, names)
 }
 
-fn concerns(names: &[String], key: &str) -> bool {
-    names.iter().all(|name| key.contains(&format!("/{name}/")))
+fn concerns((table, names): &(&str, Vec<String>), key: &str) -> bool {
+    key.starts_with(table) && names.iter().all(|name| key.contains(&format!("/{name}/")))
 }
 
 /// Makes a run with one mutation, and says what is wrong with what came of it.
@@ -275,28 +290,30 @@ fn wrong(mutation: &Mutation) -> Option<String> {
     let (whole, _) = &*WHOLE;
     let ended = paused(run(&wire(Some(mutation.clone()))));
     let path = mutation.request.split('?').next().unwrap();
-    // What a run begins with may refuse it: nothing is published then.
+    // What a run begins with may refuse it: whoever does not know what there is to crawl publishes nothing.
     let is_first = path == "/subscriptions"
         || path.ends_with("/locations")
         || path.ends_with("/providers/Microsoft.Compute");
     let (manifest, rows) = match ended {
         Ok(found) => found,
-        Err(error) if is_first && mutation.row.is_none() => {
+        Err(error) if is_first => {
             return error.to_string().is_empty().then(|| "an error without words".to_owned());
         }
         Err(error) => return Some(format!("the run did not begin: {error}")),
     };
-    let names = about(mutation);
+    let about = about(mutation);
+    // A version's details are asked for in one location, and stand in all.
+    let mut alike = about.clone();
+    if about.0 == "marketplace" && !about.1.is_empty() {
+        alike.1.remove(0);
+    }
     let mut lost = 0;
     for (key, row) in whole {
-        let is_concerned = concerns(&names, key);
         match rows.get(key) {
-            None if !is_concerned => {
-                return Some(format!("lost: {key}, which is not of {names:?}"));
-            }
-            None => lost += 1,
-            Some(found) if found != row && !is_concerned => {
-                return Some(format!("{key}, which is not of {names:?}: {row} became {found}"));
+            None if is_first || concerns(&about, key) => lost += 1,
+            None => return Some(format!("lost: {key}, which is not of {about:?}")),
+            Some(found) if found != row && !is_first && !concerns(&alike, key) => {
+                return Some(format!("{key}, which is not of {about:?}: {row} became {found}"));
             }
             Some(_) => {}
         }

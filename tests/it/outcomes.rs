@@ -9,7 +9,7 @@ use crate::support::fleet::Direct;
 use crate::support::{Azure, finish, json, paused, wait_for};
 use crate::tests;
 use axum::body::Bytes;
-use azimg::client::{Answer, Client, Outgoing, Wire};
+use azimg::client::{Answer, Client, Outgoing, Tokens, Wire};
 use azimg::error::{Error, Result};
 use azimg::gallery::retire::{Action, Ledger, PLAN_VERSION, RetirePlan, Rules, plan};
 use azimg::gallery::{Changes, Condition, Ended, Galleries, Name, Step};
@@ -97,10 +97,9 @@ fn bent(
     let inner = Direct { sim: Arc::clone(sim), latency: Duration::from_millis(50), random: None };
     let wire = Arc::new(Bent { inner, bend: Box::new(bend), changes: AtomicUsize::new(0) });
     let endpoint = "http://127.0.0.1:1".parse().unwrap();
-    let credentials: Vec<Arc<dyn azure_core::credentials::TokenCredential>> =
-        vec![Arc::new(SimCredential)];
+    let identities = vec![Tokens::of(SimCredential)];
     let over = Arc::clone(&wire) as Arc<dyn Wire>;
-    let client = Client::over(over, endpoint, "scope".into(), credentials).unwrap();
+    let client = Client::over(over, endpoint, "scope".into(), identities).unwrap();
     (Galleries::new(client), wire)
 }
 

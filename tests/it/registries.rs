@@ -15,6 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use tokio::runtime::Runtime;
 
 tests![
@@ -281,7 +282,8 @@ fn the_simulated_provider_has_registries_by_group_and_by_name() {
     let registry = azure.sim.registries()[0].clone();
     Runtime::new().unwrap().block_on(async {
         let endpoint = azure.variables()["AZIMG_ARM_ENDPOINT"].parse().unwrap();
-        let client = Client::new(endpoint, "scope".into(), vec![Arc::new(SimCredential)]).unwrap();
+        let client =
+            Client::new(endpoint, "scope".into(), vec![Tokens::of(SimCredential)]).unwrap();
         let subscription = registry.subscription.as_str();
         let provider = ["providers", "Microsoft.ContainerRegistry", "registries"];
         let of = |group: &'static str| {

@@ -1,12 +1,14 @@
 //! The listings of the compute provider: their addresses, what they answer, and the traps in both.
 
 use super::Marketplace;
+use crate::client::lenient;
 use crate::client::version::VM_IMAGES;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::marketplace::{Detail, Listed, caseless};
 use crate::image::{Status, version};
-use crate::work::{Details, Scope};
+use crate::work::{Details, Scope, State};
 use serde::Deserialize;
+use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -20,14 +22,34 @@ pub(super) struct Place<'a> {
     pub(super) publisher: &'a str,
 }
 
-#[derive(Deserialize)]
-struct Named {
-    name: String,
+/// The entries of a listing that have a name, and how many have none: these cannot be asked for, and may be what
+/// was there before.
+pub(super) struct Listing<T> {
+    pub(super) rows: Vec<T>,
+    nameless: usize,
+}
+
+impl<T> Listing<T> {
+    fn new(rows: Vec<T>, entries: usize) -> Self {
+        Self { nameless: entries - rows.len(), rows }
+    }
+
+    /// How a listing ends of which entries have no name.
+    pub(super) fn gap(&self) -> Option<(State, String, u32)> {
+        (self.nameless > 0).then(|| {
+            let (nameless, all) = (self.nameless, self.nameless + self.rows.len());
+            (State::Failed, format!("{nameless} of its {all} entries have no name"), 1)
+        })
+    }
+}
+
+/// An entry's name, if it has one that can be asked for.
+fn name(entry: &Value) -> Option<String> {
+    entry["name"].as_str().filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
 #[derive(Deserialize)]
-struct Entry {
-    name: String,
+struct Image {
     #[serde(default)]
     properties: Option<Properties>,
 }
@@ -109,30 +131,37 @@ impl Deprecation {
 }
 
 impl Marketplace {
-    pub(super) async fn names(&self, place: Place<'_>, below: &[&str]) -> Result<Vec<String>> {
+    async fn names(&self, place: Place<'_>, below: &[&str]) -> Result<Listing<String>> {
         let path = place.path(below);
-        let entries: Vec<Named> = self.client.get(&path, &[API_VERSION]).await?;
-        let mut names: Vec<String> =
-            entries.into_iter().map(|n| n.name).filter(|name| !name.is_empty()).collect();
+        let entries: Vec<Value> = self.client.get(&path, &[API_VERSION]).await?;
+        let mut listing = Listing::new(entries.iter().filter_map(name).collect(), entries.len());
+        let names = &mut listing.rows;
         names.sort_by(|a, b| caseless(a, b).then_with(|| a.cmp(b)));
         names.dedup_by(|a, b| a.eq_ignore_ascii_case(b));
-        Ok(names)
+        Ok(listing)
     }
 
-    /// The publishers of a location, sorted.
+    /// The publishers of a location, sorted. One without a name is nobody's: the list is refused then.
     pub(super) async fn publishers(
         &self,
         subscription: &str,
         location: &str,
     ) -> Result<Vec<String>> {
-        self.names(Place { subscription, location, publisher: "" }, &[]).await
+        let place = Place { subscription, location, publisher: "" };
+        let listing = self.names(place, &[]).await?;
+        match listing.gap() {
+            None => Ok(listing.rows),
+            Some((_, why, _)) => {
+                Err(Error::transient(format!("the list of publishers of {location}: {why}")))
+            }
+        }
     }
 
-    pub(super) async fn offers(&self, place: Place<'_>) -> Result<Vec<String>> {
+    pub(super) async fn offers(&self, place: Place<'_>) -> Result<Listing<String>> {
         self.names(place, &["artifacttypes", "vmimage", "offers"]).await
     }
 
-    pub(super) async fn skus(&self, place: Place<'_>, offer: &str) -> Result<Vec<String>> {
+    pub(super) async fn skus(&self, place: Place<'_>, offer: &str) -> Result<Listing<String>> {
         self.names(place, &["artifacttypes", "vmimage", "offers", offer, "skus"]).await
     }
 
@@ -141,40 +170,26 @@ impl Marketplace {
         place: Place<'_>,
         offer: &str,
         sku: &str,
-    ) -> Result<Vec<Listed>> {
+    ) -> Result<Listing<Listed>> {
         let below = ["artifacttypes", "vmimage", "offers", offer, "skus", sku, "versions"];
         let query = [("$expand", "properties"), API_VERSION];
-        let entries: Vec<Entry> = self.client.get(&place.path(&below), &query).await?;
-        let mut listed: Vec<Listed> = entries
-            .into_iter()
-            .filter(|entry| !entry.name.is_empty())
-            .map(|entry| {
-                let properties = entry.properties.unwrap_or_default();
-                let deprecation = properties.image_deprecation_status.as_ref();
-                Listed {
-                    offer: offer.to_owned(),
-                    sku: sku.to_owned(),
-                    version: entry.name,
-                    status: deprecation.and_then(Deprecation::status),
-                    scheduled_deprecation_at: deprecation.and_then(Deprecation::at),
-                    alternative: deprecation.and_then(Deprecation::alternative),
-                    architecture: properties.architecture,
-                    hyper_v_generation: properties.hyper_v_generation,
-                    detail: None,
-                }
-            })
-            .collect();
-        listed.sort_by(|a, b| version::compare(&a.version, &b.version));
-        listed.dedup_by(|a, b| a.version.eq_ignore_ascii_case(&b.version));
-        Ok(listed)
+        let entries: Vec<Value> = self.client.get(&place.path(&below), &query).await?;
+        let rows = entries.iter().filter_map(|entry| {
+            Some(listed([offer, sku], name(entry)?, properties(&entry["properties"])))
+        });
+        let mut listing = Listing::new(rows.collect(), entries.len());
+        let rows = &mut listing.rows;
+        rows.sort_by(|a, b| version::compare(&a.version, &b.version));
+        rows.dedup_by(|a, b| a.version.eq_ignore_ascii_case(&b.version));
+        Ok(listing)
     }
 
     pub(super) async fn image(&self, place: Place<'_>, image: [&str; 3]) -> Result<Detail> {
         let [offer, sku, version] = image;
         let below = ["artifacttypes", "vmimage", "offers", offer, "skus", sku, "versions", version];
         let answer = self.client.get(&place.path(&below), &[API_VERSION]).await;
-        let entry: Entry = answer.map_err(vanished)?;
-        let properties = entry.properties.unwrap_or_default();
+        let image: Image = answer.map_err(vanished)?;
+        let properties = image.properties.unwrap_or_default();
         Ok(Detail {
             os: properties.os_disk_image.and_then(|disk| disk.operating_system),
             architecture: properties.architecture,
@@ -187,6 +202,36 @@ impl Marketplace {
                 .map(|feature| (feature.name, feature.value))
                 .collect(),
         })
+    }
+}
+
+/// A version's properties, as far as they can be read.
+fn properties(said: &Value) -> Properties {
+    const LISTING: &str = "Microsoft.Compute/locations/publishers";
+    match lenient::of_value::<Option<Properties>>(said) {
+        Ok((properties, malformed)) => {
+            lenient::tell(LISTING, &malformed);
+            properties.unwrap_or_default()
+        }
+        Err(error) => {
+            lenient::tell(LISTING, &vec![(format!("[].properties: {error}"), 1)]);
+            Properties::default()
+        }
+    }
+}
+
+fn listed([offer, sku]: [&str; 2], version: String, properties: Properties) -> Listed {
+    let deprecation = properties.image_deprecation_status.as_ref();
+    Listed {
+        offer: offer.to_owned(),
+        sku: sku.to_owned(),
+        version,
+        status: deprecation.and_then(Deprecation::status),
+        scheduled_deprecation_at: deprecation.and_then(Deprecation::at),
+        alternative: deprecation.and_then(Deprecation::alternative),
+        architecture: properties.architecture,
+        hyper_v_generation: properties.hyper_v_generation,
+        detail: None,
     }
 }
 

@@ -53,12 +53,15 @@ impl Marketplace {
         let now = OffsetDateTime::UNIX_EPOCH;
         let effort = Effort { until: Instant::now() + FOREVER, last: true, delivery: 1, now };
         let wanted = |offer: &str, sku: Option<&str>| wanted(place.publisher, Some(offer), sku);
+        let mut walk = Walk::default();
         let offers: Vec<String> = match self.offers(place).await {
-            Ok(offers) => offers.into_iter().filter(|offer| wanted(offer, None)).collect(),
+            Ok(offers) => {
+                offers.gap().into_iter().for_each(|end| walk.some_offers_have_no_name(end));
+                offers.rows.into_iter().filter(|offer| wanted(offer, None)).collect()
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error),
         };
-        let mut walk = Walk::default();
         let sought = Sought { wanted, details: Details::None, known: &Known::default() };
         self.walk(place, &offers, &effort, &mut walk, &sought).await?;
         if let Some(wait) = walk.wait {
@@ -110,10 +113,14 @@ impl Marketplace {
         let Scope::Publisher { known: offers, details, .. } = &item.scope else {
             return Err(Error::bug("not a publisher's item"));
         };
+        let mut walk = Walk::default();
         let (offers, listed) = match offers {
             Some(KnownOffers { offers, listed_at }) => (offers.clone(), listed_at.is_none()),
             None => match self.offers(place).await {
-                Ok(offers) => (offers, true),
+                Ok(offers) => {
+                    offers.gap().into_iter().for_each(|end| walk.some_offers_have_no_name(end));
+                    (offers.rows, true)
+                }
                 Err(error) => {
                     let (state, reason, attempts) = ended(error, effort)?;
                     let outcome = Outcome::bare(item.scope.clone(), state, reason, attempts);
@@ -126,18 +133,24 @@ impl Marketplace {
         if offers.len() > MOST_OFFERS {
             let scopes = offers.chunks(MOST_OFFERS / 2).map(|part| place.offers(part, *details));
             let children = scopes.map(|scope| item.child(scope)).collect();
-            let outcome =
-                Outcome { listed, children, ..Outcome::bare(item.scope.clone(), state, "", 0) };
+            let gaps = walk.gaps;
+            let bare = Outcome::bare(item.scope.clone(), state, "", 0);
+            let outcome = Outcome { listed, children, gaps, ..bare };
             return Ok(Crawled::Ended(outcome, Rows::Listed(Vec::new())));
         }
-        if let Some(wait) = self.put_off(place, &offers) {
-            return Ok(Crawled::Later(with_offers(item, &offers), wait));
+        // What a list lacks is not handed on with it.
+        let is_whole = walk.gaps.is_empty();
+        let later = |offers: &[String]| {
+            if is_whole { with_offers(item, offers) } else { item.clone() }
+        };
+        if let Some(wait) = self.put_off(place, &offers).filter(|_| is_whole) {
+            return Ok(Crawled::Later(later(&offers), wait));
         }
-        let mut walk = Walk { listed, ..Walk::default() };
+        walk.listed = listed;
         let sought = Sought { wanted: |_: &str, _: Option<&str>| true, details: *details, known };
         self.walk(place, &offers, effort, &mut walk, &sought).await?;
         match walk.wait.filter(|_| !walk.begun) {
-            Some(wait) => Ok(Crawled::Later(with_offers(item, &offers), wait)),
+            Some(wait) => Ok(Crawled::Later(later(&offers), wait)),
             None => Ok(ended_as(walk.end(item, place, state, *details))),
         }
     }

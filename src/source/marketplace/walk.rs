@@ -45,12 +45,12 @@ struct Found {
     wait: Option<Duration>,
 }
 
-fn empty() -> (State, String, u32) {
+fn empty() -> End {
     (State::Empty, String::new(), 0)
 }
 
 impl Found {
-    fn gap(&mut self, names: (&str, Option<&str>, Option<&str>), end: (State, String, u32)) {
+    fn gap(&mut self, names: (&str, Option<&str>, Option<&str>), end: End) {
         let (offer, sku, version) = names;
         let (state, reason, attempts) = end;
         self.gaps.push(Gap {
@@ -79,8 +79,10 @@ impl Found {
     }
 }
 
-/// The versions of one SKU, each asked for details with what came of it.
-type Versions = Result<Vec<(Listed, Option<Error>)>>;
+/// How a listing ends that is not whole.
+type End = (State, String, u32);
+/// The versions of one SKU, each asked for details with what came of it, and how their listing ends.
+type Versions = Result<(Vec<(Listed, Option<Error>)>, Option<End>)>;
 
 impl Marketplace {
     /// Lists SKUs and versions of `offers` into `walk`. Once `effort` is spent no further offer is
@@ -111,9 +113,14 @@ impl Marketplace {
                 .buffered(AT_ONCE);
             while let Some((at, offer, skus)) = answers.next().await {
                 match skus {
-                    Ok(skus) if skus.is_empty() => found[at].gap((&offer, None, None), empty()),
                     Ok(skus) => {
-                        found[at].listed += 1;
+                        let is_empty = skus.rows.is_empty();
+                        found[at].listed += u64::from(!is_empty);
+                        let end = skus.gap().or_else(|| is_empty.then(empty));
+                        if let Some(end) = end {
+                            found[at].gap((&offer, None, None), end);
+                        }
+                        let skus = skus.rows;
                         pairs.extend(skus.into_iter().map(|sku| (at, offer.clone(), sku)));
                     }
                     Err(error) => found[at].failed((&offer, None, None), error, effort)?,
@@ -145,11 +152,12 @@ impl Marketplace {
         while let Some((at, offer, sku, versions)) = answers.next().await {
             let found = &mut found[at];
             match versions {
-                Ok(versions) if versions.is_empty() => {
-                    found.gap((&offer, Some(&sku), None), empty());
-                }
-                Ok(versions) => {
-                    found.listed += 1;
+                Ok((versions, end)) => {
+                    let is_empty = versions.is_empty();
+                    found.listed += u64::from(!is_empty);
+                    if let Some(end) = end.or_else(|| is_empty.then(empty)) {
+                        found.gap((&offer, Some(&sku), None), end);
+                    }
                     for (row, error) in versions {
                         if let Some(error) = error {
                             let names = (offer.as_str(), Some(sku.as_str()));
@@ -172,9 +180,10 @@ impl Marketplace {
         sku: &str,
         sought: &Sought<'_, F>,
     ) -> Versions {
-        let rows = self.versions(place, offer, sku).await?;
+        let listing = self.versions(place, offer, sku).await?;
+        let end = listing.gap();
         let mut rows: Vec<(Listed, Option<Error>)> =
-            rows.into_iter().map(|row| (row, None)).collect();
+            listing.rows.into_iter().map(|row| (row, None)).collect();
         let mut wanted: Vec<usize> = match sought.details {
             Details::None => Vec::new(),
             Details::All => (0..rows.len()).rev().collect(),
@@ -195,11 +204,17 @@ impl Marketplace {
                 Err(error) => *failed = Some(error),
             }
         }
-        Ok(rows)
+        Ok((rows, end))
     }
 }
 
 impl Walk {
+    /// The list of offers is not whole: which ones are missing is not known.
+    pub(super) fn some_offers_have_no_name(&mut self, (state, reason, attempts): End) {
+        let offer = String::new();
+        self.gaps.push(Gap { offer, sku: None, version: None, state, reason, attempts });
+    }
+
     /// Takes what was found of an offer, or leaves the offer.
     fn take(&mut self, offer: &str, mut found: Found) {
         if found.wait.is_some() {
