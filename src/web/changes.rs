@@ -5,6 +5,7 @@ use super::token::{Token, next_link, origin};
 use super::{Lookups, reply};
 use crate::catalog::feed::{self, Wanted};
 use crate::error::Error;
+use crate::work::RunId;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
@@ -20,7 +21,8 @@ pub(super) async fn list(
         let web = lookups.ready().await?;
         let query = Query::parse(&uri, CHANGES)?;
         let token = query.skip.as_ref().map(|text| Token::read(text, &uri)).transpose()?;
-        let named = query.run.as_ref().map(|run| run.parse()).transpose()?;
+        let named = query.run.as_ref().map(|run| run.parse::<RunId>()).transpose();
+        let named = named.map_err(|error| error.with_target("run"))?;
         let run = token.map(|token| token.run).or(named);
         let change = query.change.as_deref().map(Wanted::change).transpose()?;
         let wanted = Wanted { search: query.filter.search, change };

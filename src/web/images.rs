@@ -93,7 +93,8 @@ pub(super) async fn latest(State(lookups): State<Arc<Lookups>>, request: Request
             return Ok(reply::cached(&snapshot.validators, &headers, body.into()));
         }
         let question =
-            LatestQuestion::parse(urn, &query.filter.locations, query.not_deprecated_before)?;
+            LatestQuestion::parse(urn, &query.filter.locations, query.not_deprecated_before)
+                .map_err(|error| error.with_target("urn"))?;
         let body = snapshot.answer(asked(&uri), |catalog| {
             let row = question.answer(&catalog.index)?;
             let mut body = Vec::with_capacity(LONG_ROW);

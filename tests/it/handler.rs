@@ -262,7 +262,7 @@ fn a_body_in_chunks_starts_nothing() {
         assert_eq!(refused.status, 400, "a run of everything was begun");
         assert_eq!(refused.json()["error"]["target"], "Content-Length");
         let (_, runs) = host.get("/api/runs").await;
-        assert_eq!(runs["value"].as_array().unwrap().len(), 0, "{runs}");
+        assert!(runs["value"].as_array().is_none_or(Vec::is_empty), "{runs}");
         assert_eq!(host.start_run("{\"locations\":[\"eastus\"]}").await.status, 202);
     });
 }

@@ -498,7 +498,9 @@ fn parameters_that_cannot_be_meant_are_refused_by_name() {
             ("images?os=Linus", "os"),
             ("images?architecture=x46", "architecture"),
             ("images/latest?urn=Ubuntu2404&urn=Debian12", "urn"),
+            ("images/latest?urn=Hv", "urn"),
             ("images/usage?finding=odd", "finding"),
+            ("changes?run=x", "run"),
             ("changes?change=odd", "change"),
             ("runs?top=1&top=1", "top"),
         ] {

@@ -213,12 +213,13 @@ fn a_crawl_that_is_refused_for_quota_says_so_in_lines_that_the_alert_sums() {
     let faulty = Faulty::start(azure, vec![Fault::new("/skus", 120, refused)]);
     let folder = tempfile::tempdir().unwrap();
     let begun = planned(&faulty, folder.path());
+    faulty.seen.lock().unwrap().clear();
     let store = folder.path().to_str().unwrap();
     let serving = Serving::start(&mut faulty.azimg(&["serve", "--store", store]));
-    let client = reqwest::blocking::Client::new();
+    let (client, address) = (reqwest::blocking::Client::new(), serving.address.clone());
     let crawl = |text: &str| -> Vec<String> {
         let envelope = value!({"Data": {"message": text}, "Metadata": {"DequeueCount": "1"}});
-        let posted = client.post(format!("{}/crawl", serving.address)).body(envelope.to_string());
+        let posted = client.post(format!("{address}/crawl")).body(envelope.to_string());
         let answer: Value = serde_json::from_str(&posted.send().unwrap().text().unwrap()).unwrap();
         let work = answer["Outputs"]["work"].as_array().cloned().unwrap_or_default();
         work.iter().map(|text| text.as_str().unwrap().to_owned()).collect()
@@ -227,8 +228,14 @@ fn a_crawl_that_is_refused_for_quota_says_so_in_lines_that_the_alert_sums() {
     // Delivered again, until an hour's worth was asked.
     while asked() < 1_500 {
         let mut open = begun.clone();
-        while let Some(text) = open.pop() {
-            open.extend(crawl(&text));
+        while !open.is_empty() {
+            let batch = open.split_off(open.len().saturating_sub(32));
+            open.extend(std::thread::scope(|scope| {
+                let crawls = batch.iter().map(|text| scope.spawn(|| crawl(text)));
+                let crawls: Vec<_> = crawls.collect();
+                let next = crawls.into_iter().flat_map(|crawl| crawl.join().unwrap());
+                next.collect::<Vec<_>>()
+            }));
         }
     }
     let (stdout, _) = serving.stop();

@@ -62,6 +62,10 @@ impl Gallery {
             // A run is in parts when it crawls all that is seen: those that are named fit into one.
             match locations::subscriptions(&self.client, &[]).await {
                 Ok(ours) => drop_owned_by(&mut found, &ours),
+                // Nothing is gone because nobody says whose it is.
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    return gave_up(item, error.with_kind(ErrorKind::Denied), effort);
+                }
                 Err(error) => return gave_up(item, error, effort),
             }
         }
