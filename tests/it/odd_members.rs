@@ -306,6 +306,10 @@ fn wrong(mutation: &Mutation) -> Option<String> {
     let mut alike = about.clone();
     if about.0 == "marketplace" && !about.1.is_empty() {
         alike.1.remove(0);
+        // Another version that could be one may be the latest instead.
+        if mutation.is_plausible {
+            alike.1.pop();
+        }
     }
     let mut lost = 0;
     for (key, row) in whole {

@@ -38,7 +38,7 @@ const SCHEMATHESIS: &[&str] = &["schemathesis==4.32.5"];
 /// What generates clients by such a document; it comes with what these stand on.
 const CLIENTS: &[&str] = &["openapi-python-client==0.29.1"];
 
-/// What reads Bicep and PowerShell, and checks Bicep.
+/// What reads Bicep and `PowerShell`, and checks Bicep.
 const INFRASTRUCTURE: &[&str] = &[
     "checkov==3.3.30",
     "tree-sitter==0.26.1",
