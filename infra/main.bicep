@@ -178,20 +178,10 @@ module vault 'modules/vault.bicep' = if (!empty(registryPasswordSecret)) {
   }
 }
 
-module app 'modules/app.bicep' = {
-  name: 'app'
+module settings 'modules/settings.bicep' = {
+  name: 'settings'
   scope: group
   params: {
-    name: 'func-azimg-${token}'
-    location: location
-    tags: tags
-    identityId: identity.outputs.id
-    identityClientId: identity.outputs.clientId
-    furtherIds: identity.outputs.furtherIds
-    furtherClientIds: identity.outputs.furtherClientIds
-    storageName: storage.outputs.name
-    insightsConnection: monitoring.outputs.connection
-    subnetId: network.?outputs.appSubnetId ?? ''
     // What the app reads, by the names that README.md explains. Whatever is set by hand on the app is replaced by the
     // next deployment: a setting has to be had from here.
     crawlSettings: {
@@ -202,7 +192,7 @@ module app 'modules/app.bicep' = {
       AZIMG_COMMUNITY_GALLERIES: communityGalleries
       AZIMG_REGISTRIES: registryServers
       AZIMG_REGISTRY_USERNAME: registryUsername
-      AZIMG_REGISTRY_PASSWORD: vault.?outputs.reference ?? ''
+      AZIMG_REGISTRY_PASSWORD: vault.?outputs.setting ?? ''
       AZIMG_SCHEDULE: schedule
       AZIMG_OFFERS_MAX_AGE: offersMaxAge
       AZIMG_KEEP_SNAPSHOTS: keepSnapshots
@@ -213,6 +203,25 @@ module app 'modules/app.bicep' = {
       OTEL_EXPORTER_OTLP_ENDPOINT: otlpEndpoint
     }
     furtherSettings: appSettings
+    identityIds: concat([identity.outputs.id], identity.outputs.furtherIds)
+  }
+}
+
+module app 'modules/app.bicep' = {
+  name: 'app'
+  scope: group
+  params: {
+    name: 'func-azimg-${token}'
+    location: location
+    tags: tags
+    identityId: identity.outputs.id
+    identityClientId: identity.outputs.clientId
+    furtherClientIds: identity.outputs.furtherClientIds
+    identities: settings.outputs.identities
+    storageName: storage.outputs.name
+    insightsConnection: monitoring.outputs.connection
+    subnetId: network.?outputs.appSubnetId ?? ''
+    furtherSettings: settings.outputs.settings
     instanceMemory: instanceMemory
     mostInstances: mostInstances
   }

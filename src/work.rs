@@ -175,12 +175,11 @@ pub fn in_parts(names: &[String]) -> Vec<Vec<String>> {
         // With its quotes and a comma.
         let more = name.len() + 3;
         bytes = bytes.saturating_add(more);
-        match parts.last_mut().filter(|_| bytes < LARGEST_NAMES) {
-            Some(part) => part.push(name.clone()),
-            None => {
-                parts.push(vec![name.clone()]);
-                bytes = more;
-            }
+        if let Some(part) = parts.last_mut().filter(|_| bytes < LARGEST_NAMES) {
+            part.push(name.clone());
+        } else {
+            parts.push(vec![name.clone()]);
+            bytes = more;
         }
     }
     parts

@@ -4,17 +4,16 @@ param location string
 param tags object
 param identityId string
 param identityClientId string
-@description('Further identities that read: their resource ids, and their client ids.')
-param furtherIds array
+@description('The client ids of further identities that read.')
 param furtherClientIds array
+@description('All identities, by resource id.')
+param identities object
 param storageName string
 param insightsConnection string
 @description('The subnet that the app runs in; empty for none.')
 param subnetId string
-@description('App settings by name; what is empty is left out.')
-param crawlSettings object
-@description('NAME=value, separated by semicolons.')
-param furtherSettings string
+@description('App settings by name, beside those that are made here; they come last.')
+param furtherSettings object
 param instanceMemory int
 param mostInstances int
 
@@ -24,17 +23,22 @@ resource account 'Microsoft.Storage/storageAccounts@2023-05-01' existing = {
 
 var endpoints = account.properties.primaryEndpoints
 var store = '${endpoints.blob}azimg'
-var crawled = toObject(filter(items(crawlSettings), one => !empty(one.value)), one => one.key, one => one.value)
-// A value may have equals signs in it, a name has none.
-var pairs = filter(map(split(furtherSettings, ';'), pair => trim(pair)), pair => indexOf(pair, '=') > 0)
-var named = map(pairs, pair => {
-  name: trim(substring(pair, 0, indexOf(pair, '=')))
-  value: trim(substring(pair, indexOf(pair, '=') + 1))
-})
-// App settings are read by whoever may read the app: a secret is a reference to a Key Vault, or is not set.
-var secrets = ['AZIMG_REGISTRY_PASSWORD', 'AZURE_CLIENT_SECRET', 'OTEL_EXPORTER_OTLP_HEADERS']
-var allowed = filter(named, one => !contains(secrets, toUpper(one.name)) || startsWith(one.value, '@Microsoft.KeyVault('))
-var further = toObject(allowed, one => one.name, one => one.value)
+var own = {
+  AzureWebJobsStorage__credential: 'managedidentity'
+  AzureWebJobsStorage__clientId: identityClientId
+  AzureWebJobsStorage__blobServiceUri: endpoints.blob
+  AzureWebJobsStorage__queueServiceUri: endpoints.queue
+  AzureWebJobsStorage__tableServiceUri: endpoints.table
+  AzimgStorage__credential: 'managedidentity'
+  AzimgStorage__clientId: identityClientId
+  AzimgStorage__blobServiceUri: endpoints.blob
+  AzimgStorage__queueServiceUri: endpoints.queue
+  // The first one also keeps what is found, and signs in to registries.
+  AZURE_CLIENT_ID: join(concat([identityClientId], furtherClientIds), ',')
+  AZIMG_STORE: store
+  APPLICATIONINSIGHTS_CONNECTION_STRING: insightsConnection
+  APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identityClientId};Authorization=AAD'
+}
 
 resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
   name: 'plan-${name}'
@@ -57,7 +61,7 @@ resource site 'Microsoft.Web/sites@2024-04-01' = {
   kind: 'functionapp,linux'
   identity: {
     type: 'UserAssigned'
-    userAssignedIdentities: toObject(concat([identityId], furtherIds), id => id, id => {})
+    userAssignedIdentities: identities
   }
   properties: {
     serverFarmId: plan.id
@@ -98,26 +102,7 @@ resource settings 'Microsoft.Web/sites/config@2024-04-01' = {
   parent: site
   name: 'appsettings'
   // All there are: whatever was set on the app by hand is gone after this.
-  properties: union(
-    {
-      AzureWebJobsStorage__credential: 'managedidentity'
-      AzureWebJobsStorage__clientId: identityClientId
-      AzureWebJobsStorage__blobServiceUri: endpoints.blob
-      AzureWebJobsStorage__queueServiceUri: endpoints.queue
-      AzureWebJobsStorage__tableServiceUri: endpoints.table
-      AzimgStorage__credential: 'managedidentity'
-      AzimgStorage__clientId: identityClientId
-      AzimgStorage__blobServiceUri: endpoints.blob
-      AzimgStorage__queueServiceUri: endpoints.queue
-      // The first one also keeps what is found, and signs in to registries.
-      AZURE_CLIENT_ID: join(concat([identityClientId], furtherClientIds), ',')
-      AZIMG_STORE: store
-      APPLICATIONINSIGHTS_CONNECTION_STRING: insightsConnection
-      APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identityClientId};Authorization=AAD'
-    },
-    crawled,
-    further
-  )
+  properties: union(own, furtherSettings)
 }
 
 // Packages are deployed as an identity, never with a password.

@@ -25,4 +25,4 @@ resource reads 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
-output reference string = '@Microsoft.KeyVault(SecretUri=${secret.properties.secretUri})'
+output setting string = '@Microsoft.KeyVault(SecretUri=${secret.properties.secretUri})'

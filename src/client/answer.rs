@@ -124,9 +124,8 @@ impl Said {
         let below = listed.into_iter().flatten().map(both);
         // Compute's quotas stand there as JSON in a text, for programs.
         let worth = |(code, text): &(String, String)| {
-            !(code.is_empty() && text.is_empty())
-                && !text.starts_with('{')
-                && (text.is_empty() || *text != message)
+            let is_empty = code.is_empty() && text.is_empty();
+            !(is_empty || text.starts_with('{')) && (text.is_empty() || *text != message)
         };
         let details = below.filter(worth).take(MOST_DETAILS).collect();
         Self { code, message, details }

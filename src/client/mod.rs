@@ -55,6 +55,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Who waits for another request to come back looks after this long at the latest.
 const FREED_WITHIN: Duration = Duration::from_millis(500);
 
+/// What is said of an answer of another form.
+pub(crate) const NOT_AS_EXPECTED: &str = "not the JSON that was expected";
+
 /// A client of one Resource Manager.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -347,9 +350,8 @@ impl Client {
 /// An answer's body, of which single members may be of another form; a cut or foreign one (a front door's page) with status 200 may be another next
 /// time.
 fn read<T: DeserializeOwned>(request: &Outgoing, body: &[u8]) -> Result<T> {
-    let (read, malformed) = lenient::read(body).map_err(|e| {
-        Error::transient(format!("{}: not the JSON that was expected ({e})", request.name()))
-    })?;
+    let (read, malformed) = lenient::read(body)
+        .map_err(|e| Error::transient(format!("{}: {NOT_AS_EXPECTED} ({e})", request.name())))?;
     lenient::tell(&operation(request.url.path()), &malformed);
     Ok(read)
 }

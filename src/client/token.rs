@@ -102,10 +102,9 @@ impl fmt::Debug for Tokens {
 impl From<Arc<dyn TokenCredential>> for Tokens {
     /// The tokens of a credential that keeps none itself, and needs not be made anew.
     fn from(credential: Arc<dyn TokenCredential>) -> Self {
-        let made = Arc::clone(&credential);
-        let make = Box::new(move || Ok(Arc::clone(&made)));
+        let same = Arc::clone(&credential);
         Self(Arc::new(Identity {
-            make,
+            make: Box::new(move || Ok(Arc::clone(&same))),
             credential: Mutex::new(credential),
             slots: Mutex::default(),
         }))

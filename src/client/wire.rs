@@ -149,9 +149,10 @@ pub(crate) fn send_failure(what: &str, error: &reqwest::Error) -> Error {
     } else if error.is_connect() {
         let cause = one_line(&cause.to_string());
         // What a proxy that looks into TLS shows; `reqwest` trusts what the system does.
-        let advice = match cause.contains("UnknownIssuer") {
-            true => "; of a proxy? Name a file with its CA in SSL_CERT_FILE",
-            false => "",
+        let advice = if cause.contains("UnknownIssuer") {
+            "; of a proxy? Name a file with its CA in SSL_CERT_FILE"
+        } else {
+            ""
         };
         format!("cannot connect ({cause}{advice})")
     } else {

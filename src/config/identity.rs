@@ -40,7 +40,7 @@ enum Kind {
 }
 
 /// The names of `AZURE_TOKEN_CREDENTIALS`, without their `Credential` (learn.microsoft.com, "Customize the
-/// DefaultAzureCredential").
+/// `DefaultAzureCredential`").
 const NAMED: [(&str, Kind); 6] = [
     ("environment", Kind::Secret),
     ("workloadidentity", Kind::Workload),
@@ -151,7 +151,7 @@ impl Config {
     }
 
     /// Whether this machine is one of Azure Arc: these variables are set for all of its programs, and say
-    /// nothing of who azimg is (azure_identity, `get_source`).
+    /// nothing of who azimg is (`azure_identity`, `get_source`).
     fn is_arc(&self) -> bool {
         let set = |name| self.variable(name).is_some();
         set("IDENTITY_ENDPOINT") && set("IMDS_ENDPOINT") && !set("IDENTITY_HEADER")
@@ -197,21 +197,19 @@ impl Config {
         let of = |name| self.variable(name);
         let (tenant, secret) = (of("AZURE_TENANT_ID"), of("AZURE_CLIENT_SECRET"));
         let (Some(tenant), Some(id), Some(secret)) = (tenant, id, secret) else {
-            let named = [
+            let variables = [
                 ("AZURE_TENANT_ID", tenant.is_some()),
                 ("AZURE_CLIENT_ID", id.is_some()),
                 ("AZURE_CLIENT_SECRET", secret.is_some()),
             ];
-            let names = |is: bool| {
-                let names = named.iter().filter(|(_, set)| *set == is).map(|(name, _)| *name);
-                names.collect::<Vec<_>>().join(" and ")
-            };
+            let missing = variables.iter().filter(|(_, is_set)| !is_set).map(|(name, _)| *name);
+            let missing: Vec<&str> = missing.collect();
             return Err(signed_out(&format!(
                 "a service principal needs AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET; \
                  {} missing",
-                match names(false) {
-                    one if !one.contains(" and ") => format!("{one} is"),
-                    several => format!("{several} are"),
+                match missing[..] {
+                    [one] => format!("{one} is"),
+                    _ => format!("{} are", missing.join(" and ")),
                 }
             )));
         };

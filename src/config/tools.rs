@@ -67,11 +67,7 @@ fn az(tenant: Option<&str>) -> azure_core::Result<Tool> {
 fn azd(tenant: Option<&str>) -> azure_core::Result<Tool> {
     let tenant_id = tenant.map(str::to_owned);
     let executor = Some(Arc::new(Bounded("azd")) as Arc<dyn Executor>);
-    let options = AzureDeveloperCliCredentialOptions {
-        tenant_id,
-        executor,
-        ..AzureDeveloperCliCredentialOptions::default()
-    };
+    let options = AzureDeveloperCliCredentialOptions { executor, tenant_id };
     Ok(("azd", AzureDeveloperCliCredential::new(Some(options))?))
 }
 

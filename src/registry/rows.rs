@@ -261,8 +261,8 @@ impl<T: InList> Page<T> {
         for fault in members.map(|(member, why)| format!("{member}: {why}")) {
             *faults.entry(fault).or_default() += 1;
         }
-        let lost = self.0.lost.0.iter();
-        faults.extend(lost.map(|(why, times)| (format!("a row is lost: {why}"), *times)));
+        let nameless = self.0.lost.0.iter();
+        faults.extend(nameless.map(|(why, times)| (format!("a row is lost: {why}"), *times)));
         let list = list.trim_start_matches("/acr/v1/");
         lenient::tell(list, &faults.into_iter().collect());
     }

@@ -82,11 +82,13 @@ impl Asked<'_> {
 }
 
 impl Asked<'_> {
-    /// Refuses options of a listing that have no meaning (ListVirtualMachineImages: `$expand`, `$top`,
+    /// Refuses options of a listing that have no meaning (`ListVirtualMachineImages`: `$expand`, `$top`,
     /// `$orderby`).
     fn options_refused(&self) -> Option<Answer> {
         let is_meant = |name: &str, value: &str| match name {
-            "$expand" => value.eq_ignore_ascii_case("properties"),
+            // The second is what the Azure CLI asks for.
+            "$expand" => ["properties", "properties/imagedeprecationstatus"]
+                .contains(&value.to_ascii_lowercase().as_str()),
             "$top" => value.parse::<u32>().is_ok_and(|top| top > 0),
             "$orderby" => {
                 let mut words = value.split_whitespace();

@@ -115,7 +115,7 @@ fn nobody_asked(asked: &Asked<'_>) -> Option<Answer> {
     let given: Vec<&str> = given.iter().filter_map(Value::as_str).collect();
     let known =
         |id: &&str| asked.sim.subscriptions.iter().any(|ours| ours.eq_ignore_ascii_case(id));
-    if given.iter().any(|id| known(id)) {
+    if given.iter().any(known) {
         return None;
     }
     let text = format!(

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 type Answer = Response<Body>;
 
-/// The kinds of storage (`StorageAccountType` of GalleryRP).
+/// The kinds of storage (`StorageAccountType` of `GalleryRP`).
 const STORAGE: [&str; 4] = ["Standard_LRS", "Standard_ZRS", "Premium_LRS", "PremiumV2_LRS"];
 /// Replicas of a version (learn.microsoft.com/azure/virtual-machines/azure-compute-gallery, limits).
 const MOST_REPLICAS: u64 = 100;

@@ -1,5 +1,5 @@
 //! The resources of a simulated organisation as answers have them, and what may be changed of them. Which members
-//! a body must have is what the schemas of azure-rest-api-specs require (GalleryRP, 2026-03-03); the recorded PATCHes
+//! a body must have is what the schemas of azure-rest-api-specs require (`GalleryRP`, 2026-03-03); the recorded changes
 //! of azure-mgmt-compute 17.0.0 and 22.1.0 have them.
 
 #![allow(clippy::result_large_err, reason = "a refusal is an answer, made once")]

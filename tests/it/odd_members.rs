@@ -104,7 +104,8 @@ impl Wire for Mutating {
 }
 
 /// What a run ended with: its manifest and its rows, each by what it is and where.
-type Found = (Manifest, BTreeMap<String, Value>);
+type Found = (Manifest, Rows);
+type Rows = BTreeMap<String, Value>;
 
 /// Makes one run, a message after the other.
 async fn run(wire: &Mutating) -> Result<Found> {
@@ -222,7 +223,7 @@ fn wire(mutation: Option<Mutation>) -> Mutating {
 }
 
 /// A run without a mutation, and its answers.
-static WHOLE: LazyLock<(BTreeMap<String, Value>, Vec<(String, Value)>)> = LazyLock::new(|| {
+static WHOLE: LazyLock<(Rows, Vec<(String, Value)>)> = LazyLock::new(|| {
     let wire = wire(None);
     let (manifest, rows) = paused(run(&wire)).unwrap();
     assert_eq!(manifest.state, Completeness::Complete);
@@ -254,8 +255,7 @@ fn about(mutation: &Mutation) -> (&'static str, Vec<String>) {
     let is_marketplace = path.contains("/publishers");
     let table = if is_marketplace { "marketplace" } else { "gallery" };
     let of_path = segments.windows(2).filter(|pair| match pair[0] {
-        "locations" => is_marketplace,
-        "publishers" | "offers" | "skus" | "versions" => is_marketplace,
+        "locations" | "publishers" | "offers" | "skus" | "versions" => is_marketplace,
         // What others share is listed gallery by gallery, and is told or not as a whole.
         "galleries" | "communitygalleries" | "sharedgalleries" => true,
         "images" => path.contains("/galleries/"),

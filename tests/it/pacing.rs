@@ -82,7 +82,9 @@ fn check(processes: usize, subscriptions: u8, endpoint: &str) {
     println!("{processes} in {subscriptions} at {endpoint}: {took:?}, {stats}");
     assert_eq!(requests - throttled, 81_100);
     let shortest = Duration::from_mins(if subscriptions == 1 { 60 + 9 } else { 30 + 3 });
-    assert!(took.as_secs_f64() <= shortest.as_secs_f64() * 1.05, "{took:?}");
+    // Of several processes one may find a window spent by another, and waits for the next one.
+    let window = if processes > 1 { 180.0 } else { 0.0 };
+    assert!(took.as_secs_f64() <= shortest.as_secs_f64() * 1.05 + window, "{took:?}");
     assert!(throttled * 100 <= requests, "{throttled} of {requests}");
 }
 

@@ -200,7 +200,7 @@ fn every_recorded_error_is_understood() {
                 });
             let refused = client.get::<Value>(&["x"], &[]).await.unwrap_err();
             let expected = match error.status {
-                401 => ErrorKind::Unauthenticated,
+                401 => ErrorKind::SignedOut,
                 403 => ErrorKind::Denied,
                 404 | 410 => ErrorKind::NotFound,
                 409 => ErrorKind::Conflict,

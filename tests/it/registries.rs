@@ -258,7 +258,7 @@ fn the_simulated_data_plane_answers_as_acr_does() {
                     all.extend(body[list].as_array().unwrap().clone());
                     let Some(link) = headers.get("link") else { break };
                     let link = link.to_str().unwrap().trim_start_matches('<');
-                    path = link.split('>').next().unwrap().to_owned();
+                    link.split('>').next().unwrap().clone_into(&mut path);
                 }
                 let times: Vec<&str> =
                     all.iter().map(|row| row["lastUpdateTime"].as_str().unwrap()).collect();

@@ -258,14 +258,15 @@ fn an_endpoint_of_tokens_that_is_none_is_named() {
     }
 }
 
+const CHALLENGE: &[(&str, &str)] = &[(
+    "www-authenticate",
+    "Bearer realm=\"\", error=\"insufficient_claims\", claims=\"eyJhY2Nlc3NfdG9rZW4iOnsibmJmIjp7ImVzc2VudGlhbCI6dHJ1ZX19fQ==\"",
+)];
+
 fn claims_that_azure_asks_for_reach_the_user_as_a_command() {
     let folder = tempfile::tempdir().unwrap();
     let desk = Desk::new();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    const CHALLENGE: &[(&str, &str)] = &[(
-        "www-authenticate",
-        "Bearer realm=\"\", error=\"insufficient_claims\", claims=\"eyJhY2Nlc3NfdG9rZW4iOnsibmJmIjp7ImVzc2VudGlhbCI6dHJ1ZX19fQ==\"",
-    )];
     let body =
         "{\"error\":{\"code\":\"AuthenticationFailed\",\"message\":\"Authentication failed.\"}}";
     let at = runtime.block_on(answering(401, CHALLENGE, body.into()));

@@ -220,8 +220,8 @@ fn an_endpoint_that_is_away_is_tried_again_and_one_that_refuses_is_not() {
             // One that was there is waited for longer.
             sleep(Duration::from_secs(3_700)).await;
             script.fail(Some(ErrorKind::Transient));
-            let (late, _) = tokio::join!(text(&tokens), async {
-                sleep(Duration::from_secs(60)).await;
+            let (late, ()) = tokio::join!(text(&tokens), async {
+                sleep(Duration::from_mins(1)).await;
                 script.fail(None);
             });
             late.unwrap();
@@ -255,13 +255,16 @@ fn a_token_that_is_refused_is_dropped_once_a_minute_and_its_credential_made_anew
     });
 }
 
-/// A wire to a simulated Azure that refuses requests with 401, by their number and the moment.
+/// Whether a request is refused, by its number, the moment and its path.
+type Refuses = dyn Fn(usize, Duration, &str) -> bool + Send + Sync;
+
+/// A wire to a simulated Azure that refuses requests with 401.
 #[derive(Clone)]
 struct Refusing {
     direct: Direct,
     asked: Arc<AtomicUsize>,
     refused: Arc<AtomicUsize>,
-    refuses: Arc<dyn Fn(usize, Duration, &str) -> bool + Send + Sync>,
+    refuses: Arc<Refuses>,
     code: &'static str,
     began: Instant,
 }

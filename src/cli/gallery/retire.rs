@@ -62,6 +62,15 @@ pub(super) async fn run(config: &Config, args: RetireArgs, output: &Output) -> R
     }
 }
 
+fn rules(args: &RetireArgs) -> Rules {
+    Rules {
+        keep: args.keep.and_then(|keep| usize::try_from(keep).ok()).unwrap_or(usize::MAX),
+        older_than_days: args.older_than,
+        action: args.action,
+        max_percent: args.max_percent,
+    }
+}
+
 async fn make(
     config: &Config,
     galleries: &Galleries,
@@ -70,12 +79,7 @@ async fn make(
 ) -> Result<ExitCode> {
     let now = OffsetDateTime::now_utc();
     let now = now.replace_nanosecond(0).unwrap_or(now);
-    let rules = Rules {
-        keep: args.keep.and_then(|keep| usize::try_from(keep).ok()).unwrap_or(usize::MAX),
-        older_than_days: args.older_than,
-        action: args.action,
-        max_percent: args.max_percent,
-    };
+    let rules = rules(args);
     let named = if args.subscription.is_empty() {
         &config.request().subscriptions
     } else {

@@ -73,6 +73,21 @@ struct Items {
 }
 
 impl Items {
+    /// How the lists of registries ended; the items whose shards are damaged are kept apart.
+    async fn read_subscriptions(&mut self, store: &dyn Store) -> Result<Subscriptions> {
+        let mut subscriptions = Subscriptions::new();
+        for part in std::mem::take(&mut self.subscriptions) {
+            let Read { item, outcome, is_damaged, .. } =
+                read_part::<RegistryImage, Told>(store, part).await?;
+            let subscription = item.scope.subscription().to_ascii_lowercase();
+            subscriptions.extend(answered(&item, outcome).map(|answer| (subscription, answer)));
+            if is_damaged {
+                self.damaged.push(item);
+            }
+        }
+        Ok(subscriptions)
+    }
+
     fn new(all: Vec<Part>) -> Self {
         let mut items = Self::default();
         let mut firsts: Vec<(String, usize)> = Vec::new();
@@ -188,16 +203,7 @@ pub(super) async fn build(
 ) -> Result<Vec<WorkItem>> {
     let store = shared.as_ref();
     let mut items = Items::new(parts(store, plan, survey, SourceName::Registry).await?);
-    let mut subscriptions = Subscriptions::new();
-    for part in std::mem::take(&mut items.subscriptions) {
-        let Read { item, outcome, is_damaged, .. } =
-            read_part::<RegistryImage, Told>(store, part).await?;
-        let subscription = item.scope.subscription().to_ascii_lowercase();
-        subscriptions.extend(answered(&item, outcome).map(|answer| (subscription, answer)));
-        if is_damaged {
-            items.damaged.push(item);
-        }
-    }
+    let subscriptions = items.read_subscriptions(store).await?;
     let run = (plan.run, plan.started_at);
     let mut previous: Previous<RegistryImage> = Previous::open(store, plan.previous).await?;
     let mut unlisted = BTreeMap::new();

@@ -173,21 +173,24 @@ fn taken_tags<'a>(
         let Some(pattern) = &rule.tags else { continue };
         let fits = |tag: &&TagState| pattern.fits(&tag.name) && tagged_subject(&tag.name).is_none();
         let mut fitting: Vec<&TagState> = state.tags.iter().filter(fits).collect();
-        // The newest first. A tag of unknown age stays, and takes the place of none that is known to be new.
+        // The newest first. What has a tag of unknown age stays, and takes the place of none that is known to be new.
         fitting.sort_by(|a, b| {
             let age = |tag: &TagState| {
                 tag.updated.map_or((0, None), |at| (1, Some(std::cmp::Reverse(at))))
             };
             age(a).cmp(&age(b)).then_with(|| a.name.cmp(&b.name))
         });
+        let of_unknown_age = fitting.iter().filter(|tag| tag.updated.is_none());
+        let unknown: BTreeSet<&str> = of_unknown_age.map(|tag| tag.digest.as_str()).collect();
         let mut newest: BTreeSet<&str> = BTreeSet::new();
-        for tag in fitting.iter().filter(|tag| tag.updated.is_some()) {
+        for tag in fitting.iter().filter(|tag| !unknown.contains(tag.digest.as_str())) {
             if newest.len() < rule.keep.unwrap_or(0) {
                 newest.insert(&tag.digest);
             }
         }
         for tag in fitting {
-            if newest.contains(tag.digest.as_str()) {
+            let digest = tag.digest.as_str();
+            if newest.contains(digest) || unknown.contains(digest) {
                 kept.insert(&tag.name);
             } else if is_old(tag.updated, rule, now) {
                 let age = rule.older_than.map(|span| format!(", older than {span}"));

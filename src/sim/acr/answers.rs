@@ -94,7 +94,7 @@ fn in_order<T>(
     all: &mut [T],
     query: &[(String, String)],
     time: impl Fn(&T) -> &str,
-) -> Result<(), Response<Body>> {
+) -> Result<(), Box<Response<Body>>> {
     let order = query.iter().find(|(name, _)| name == "orderby").map_or("", |(_, v)| v.as_str());
     match order {
         "" | "none" => {}
@@ -102,7 +102,7 @@ fn in_order<T>(
         "timedesc" => all.sort_by(|a, b| time(b).cmp(time(a))),
         other => {
             let text = format!("orderby '{other}' is not supported");
-            return Err(error(StatusCode::BAD_REQUEST, "UNSUPPORTED", &text));
+            return Err(Box::new(error(StatusCode::BAD_REQUEST, "UNSUPPORTED", &text)));
         }
     }
     Ok(())
@@ -160,7 +160,7 @@ impl SimRepository {
             .filter(|(_, tag)| tag.attributes.list && digest.is_none_or(|d| d == tag.digest))
             .collect();
         if let Err(refused) = in_order(&mut all, query, |(_, tag)| tag.created.as_str()) {
-            return refused;
+            return *refused;
         }
         page(
             &all,
@@ -193,7 +193,7 @@ impl SimRepository {
         let mut all: Vec<&String> = listed.map(|(digest, _)| digest).collect();
         let ordered = in_order(&mut all, query, |digest| self.manifests[*digest].created.as_str());
         if let Err(refused) = ordered {
-            return refused;
+            return *refused;
         }
         let mut tags: HashMap<&str, Vec<&str>> = HashMap::new();
         for (name, tag) in &self.tags {

@@ -1,13 +1,14 @@
 //! The listings of the compute provider: their addresses, what they answer, and the traps in both.
 
 use super::Marketplace;
-use crate::client::lenient;
 use crate::client::version::VM_IMAGES;
+use crate::client::{NOT_AS_EXPECTED, lenient};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::marketplace::{Detail, Listed, caseless};
 use crate::image::{Status, version};
 use crate::work::{Details, Scope, State};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -48,10 +49,17 @@ fn name(entry: &Value) -> Option<String> {
     entry["name"].as_str().filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
-#[derive(Deserialize)]
-struct Image {
-    #[serde(default)]
-    properties: Option<Properties>,
+/// An entry that has a name.
+struct Entry(Value);
+
+impl<'de> Deserialize<'de> for Entry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let entry = Value::deserialize(deserializer)?;
+        match name(&entry) {
+            Some(_) => Ok(Self(entry)),
+            None => Err(D::Error::custom("an entry has no name")),
+        }
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -131,9 +139,20 @@ impl Deprecation {
 }
 
 impl Marketplace {
+    /// The entries of a listing. One in which an entry has no name may be another answer by mistake, which is not so
+    /// the next time: only what stays like that is taken as it is.
+    async fn entries(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Vec<Value>> {
+        match self.client.get::<Vec<Entry>>(path, query).await {
+            Ok(entries) => Ok(entries.into_iter().map(|Entry(entry)| entry).collect()),
+            Err(error) if error.is_transient() && error.to_string().contains(NOT_AS_EXPECTED) => {
+                self.client.get(path, query).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     async fn names(&self, place: Place<'_>, below: &[&str]) -> Result<Listing<String>> {
-        let path = place.path(below);
-        let entries: Vec<Value> = self.client.get(&path, &[API_VERSION]).await?;
+        let entries = self.entries(&place.path(below), &[API_VERSION]).await?;
         let mut listing = Listing::new(entries.iter().filter_map(name).collect(), entries.len());
         let names = &mut listing.rows;
         names.sort_by(|a, b| caseless(a, b).then_with(|| a.cmp(b)));
@@ -173,7 +192,7 @@ impl Marketplace {
     ) -> Result<Listing<Listed>> {
         let below = ["artifacttypes", "vmimage", "offers", offer, "skus", sku, "versions"];
         let query = [("$expand", "properties"), API_VERSION];
-        let entries: Vec<Value> = self.client.get(&place.path(&below), &query).await?;
+        let entries = self.entries(&place.path(&below), &query).await?;
         let rows = entries.iter().filter_map(|entry| {
             Some(listed([offer, sku], name(entry)?, properties(&entry["properties"])))
         });
@@ -188,8 +207,9 @@ impl Marketplace {
         let [offer, sku, version] = image;
         let below = ["artifacttypes", "vmimage", "offers", offer, "skus", sku, "versions", version];
         let answer = self.client.get(&place.path(&below), &[API_VERSION]).await;
-        let image: Image = answer.map_err(vanished)?;
-        let properties = image.properties.unwrap_or_default();
+        // What has no name is another answer by mistake.
+        let Entry(image) = answer.map_err(vanished)?;
+        let properties = properties(&image["properties"]);
         Ok(Detail {
             os: properties.os_disk_image.and_then(|disk| disk.operating_system),
             architecture: properties.architecture,

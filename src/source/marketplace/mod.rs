@@ -135,7 +135,7 @@ impl Marketplace {
             let children = scopes.map(|scope| item.child(scope)).collect();
             let gaps = walk.gaps;
             let bare = Outcome::bare(item.scope.clone(), state, "", 0);
-            let outcome = Outcome { listed, children, gaps, ..bare };
+            let outcome = Outcome { listed, gaps, children, ..bare };
             return Ok(Crawled::Ended(outcome, Rows::Listed(Vec::new())));
         }
         // What a list lacks is not handed on with it.

@@ -69,12 +69,12 @@ impl Document {
             "properties" => self.members(schema, value),
             "additionalProperties" if schema.contains_key("properties") => Ok(()),
             "additionalProperties" => {
-                let members = value.as_object().into_iter().flatten();
-                members.map(|(_, member)| self.fits(wanted, member)).collect()
+                let mut members = value.as_object().into_iter().flatten();
+                members.try_for_each(|(_, member)| self.fits(wanted, member))
             }
             "items" => {
-                let items = value.as_array().into_iter().flatten();
-                items.map(|item| self.fits(wanted, item)).collect()
+                let mut items = value.as_array().into_iter().flatten();
+                items.try_for_each(|item| self.fits(wanted, item))
             }
             "anyOf" | "oneOf" => self.choice(keyword, wanted.as_array().unwrap(), value),
             "pattern" => {

@@ -1,0 +1,21 @@
+// What is worked out for the app: values alone, since the parser of checkov passes over files with these functions.
+@description('App settings by name; what is empty is left out.')
+param crawlSettings object
+@description('Further app settings: NAME=value, separated by semicolons.')
+param furtherSettings string
+param identityIds array
+
+var crawled = toObject(filter(items(crawlSettings), one => !empty(one.value)), one => one.key, one => one.value)
+// A value may have equals signs in it, a name has none.
+var pairs = filter(map(split(furtherSettings, ';'), pair => trim(pair)), pair => indexOf(pair, '=') > 0)
+var named = map(pairs, pair => {
+  name: trim(substring(pair, 0, indexOf(pair, '=')))
+  value: trim(substring(pair, indexOf(pair, '=') + 1))
+})
+// App settings are read by whoever may read the app: a secret is a reference to a Key Vault, or is not set.
+var secrets = ['AZIMG_REGISTRY_PASSWORD', 'AZURE_CLIENT_SECRET', 'OTEL_EXPORTER_OTLP_HEADERS']
+var allowed = filter(named, one => !contains(secrets, toUpper(one.name)) || startsWith(one.value, '@Microsoft.KeyVault('))
+var further = toObject(allowed, one => one.name, one => one.value)
+
+output settings object = union(crawled, further)
+output identities object = toObject(identityIds, id => id, id => {})
