@@ -66,6 +66,9 @@ param logFilter string = ''
 @description('A collector of OpenTelemetry (OTLP over HTTP) that spans and counts go to; empty means none.')
 param otlpEndpoint string = ''
 
+@description('Origins whose pages may ask from a browser, separated by commas; empty means none.')
+param corsOrigins string = ''
+
 @description('Further app settings: NAME=value, separated by semicolons. They come after all others. A secret is taken as a reference to a Key Vault alone.')
 param appSettings string = ''
 
@@ -74,8 +77,18 @@ param appSettings string = ''
 @description('How many identities read: each has 25 reads a second of each subscription of its own, and Reader there.')
 param readers int = 1
 
-@description('A person or group that may read and write the data too; empty means nobody.')
+@description('A person or group that may read and mend the catalog; empty means nobody.')
 param principalId string = ''
+
+@allowed(['keys', 'entra'])
+@description('How callers are known: keys asks for a function key, entra for a sign-in with Entra ID in front of the app.')
+param signIn string = 'keys'
+
+@description('With entra: the application (client) id of the registration that callers sign in to.')
+param signInClientId string = ''
+
+@description('With entra: client ids of the applications, separated by commas, that callers may come with beside their browser.')
+param signInCallers string = ''
 
 @description('Where alerts are sent by mail; empty means nowhere, and they are seen in the portal.')
 param alertEmail string = ''
@@ -94,7 +107,7 @@ param instanceMemory int = 2048
 
 @minValue(40)
 @maxValue(1000)
-@description('The most instances of each function group, of which there are six: lookups and POST runs, plan, crawl, poison, publish and sweep. All draw on one and the same quota of Azure.')
+@description('The most instances of each function group, of which there are seven: lookups and POST runs, plan, crawl, poison, publish, fail and sweep. All draw on one and the same quota of Azure.')
 param mostInstances int = 40
 
 var tags = { 'azd-env-name': environmentName }
@@ -120,6 +133,7 @@ module identity 'modules/identity.bicep' = {
     location: location
     tags: tags
     further: readers - 1
+    signIn: signIn == 'entra'
   }
 }
 
@@ -201,9 +215,15 @@ module settings 'modules/settings.bicep' = {
       AZIMG_ARM_ENDPOINT: resourceManager
       AZIMG_LOG: logFilter
       OTEL_EXPORTER_OTLP_ENDPOINT: otlpEndpoint
+      AZIMG_SIGN_IN: signIn
+      // Read by App Service authentication: which identity it proves itself with, in place of a secret, and that no
+      // token of another tenant is taken.
+      OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID: identity.outputs.signInClientId
+      WEBSITE_AUTH_AAD_ALLOWED_TENANTS: signIn == 'entra' ? tenant().tenantId : ''
     }
     furtherSettings: appSettings
-    identityIds: concat([identity.outputs.id], identity.outputs.furtherIds)
+    signInCallers: signInCallers
+    identityIds: concat([identity.outputs.id], identity.outputs.furtherIds, identity.outputs.signInIds)
   }
 }
 
@@ -222,12 +242,26 @@ module app 'modules/app.bicep' = {
     insightsConnection: monitoring.outputs.connection
     subnetId: network.?outputs.appSubnetId ?? ''
     furtherSettings: settings.outputs.settings
+    corsOrigins: corsOrigins
     instanceMemory: instanceMemory
     mostInstances: mostInstances
   }
   dependsOn: [
     roles
   ]
+}
+
+// Behind the app's settings, in both directions: the handler learns that nobody asks for a sign-in any more before that is
+// so, and refuses lookups until it is deployed again.
+module front 'modules/signin.bicep' = {
+  name: 'signin'
+  scope: group
+  params: {
+    appName: app.outputs.name
+    signIn: signIn
+    clientId: trim(signInClientId)
+    callers: settings.outputs.callers
+  }
 }
 
 module alerts 'modules/alerts.bicep' = {
@@ -279,3 +313,5 @@ output AZURE_RESOURCE_GROUP string = group.name
 output AZIMG_API string = app.outputs.api
 output AZIMG_STORE string = app.outputs.store
 output AZIMG_APP string = app.outputs.name
+output AZIMG_SIGN_IN_PRINCIPAL_ID string = identity.outputs.signInPrincipalId
+output AZIMG_SIGN_IN_REDIRECT string = app.outputs.redirect

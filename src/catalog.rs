@@ -1,37 +1,59 @@
 //! The current snapshot, opened for reading: lists, searches, and the latest-image question.
 //!
 //! Invariant: nothing is served but what has the SHA-256 that the snapshot's manifest names. A
-//! snapshot that has not is refused, and the one before it answers instead.
+//! snapshot that has not is refused, and the newest one that has answers instead.
 
 pub mod aliases;
+mod definitions;
+pub mod distinct;
 pub mod feed;
 mod filter;
 mod gallery;
 mod latest;
 mod list;
+mod listing;
 pub mod live;
+mod reference;
 mod rows;
+mod unknown;
 pub mod usage;
 
 pub use crate::source::locations::short_name;
-pub use filter::Filter;
+pub use filter::{Filter, LONGEST_SEARCH};
 pub use latest::LatestQuestion;
-pub use list::{Found, Page, list};
+pub use list::{Found, Page, list, unknown};
+pub use listing::Listing;
+pub use reference::is_of_others;
 pub use rows::RowTable;
 
+use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::index::{Index, IndexWriter, Place};
 use crate::image::Urn;
 use crate::image::marketplace::MarketplaceImage;
+use crate::image::nanoseconds;
 use crate::pipeline::snapshot::{self, Manifest};
+use crate::pipeline::verify;
 use crate::store::{SnapshotFile, Store};
 use crate::work::{RunId, SourceName};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+use time::OffsetDateTime;
 use tokio::sync::OnceCell;
 
-/// How many snapshots before a damaged one are tried.
+/// How many snapshots are tried beside a damaged one.
 const TRIED: usize = 4;
+
+/// The current snapshot is not the one that is served.
+#[derive(Debug, Clone)]
+pub struct PassedOver {
+    /// Its run, as far as `current.json` says.
+    pub run: Option<RunId>,
+    /// What is wrong with it.
+    pub reason: String,
+}
 
 /// A snapshot, opened.
 #[derive(Debug)]
@@ -40,38 +62,94 @@ pub struct Catalog {
     pub manifest: Manifest,
     /// Its marketplace table.
     pub index: Index,
+    /// The current snapshot, when this is an older one that stands in for it.
+    pub passed_over: Option<PassedOver>,
     /// Its other tables, once a lookup needed them.
     others: OnceCell<RowTable>,
+    /// When something in the marketplace table ends, and in the others; growing, in nanoseconds since 1970.
+    ends: [OnceLock<Vec<i64>>; 2],
 }
 
 /// Places in the other tables have this bit in the token of a list.
 const IN_OTHERS: u32 = 1 << 31;
 
 impl Catalog {
-    /// Opens the current snapshot, or the newest one before it that is what its manifest names.
+    /// Opens the current snapshot, or the newest one that is what its manifest names.
     pub async fn open(store: &dyn Store) -> Result<Self> {
-        let refused = match snapshot::current(store).await {
-            Ok(None) => return Err(no_catalog(store)),
+        let (run, error) = match snapshot::current(store).await {
             Ok(Some(manifest)) => {
                 let run = manifest.run;
-                Self::of(store, manifest).await.map_err(|error| (Some(run), error))
-            }
-            Err(error) => Err((None, error)),
-        };
-        let (run, error) = match refused {
-            Ok(catalog) => return Ok(catalog),
-            Err((run, error)) if error.kind() == ErrorKind::Corrupt => (run, error),
-            Err((_, error)) => return Err(error),
-        };
-        let mut runs = snapshot::runs(store).await?;
-        runs.retain(|other| run.is_none_or(|run| *other < run));
-        for other in runs.into_iter().rev().take(TRIED) {
-            match Self::open_run(store, other).await {
-                Ok(Some(catalog)) => {
-                    tracing::error!(%error, serving = %other, "the current snapshot is refused");
-                    return Ok(catalog);
+                match Self::of(store, manifest).await {
+                    Ok(catalog) => return Ok(catalog),
+                    Err(error) => (Some(run), error),
                 }
-                Ok(None) => {}
+            }
+            Ok(None) => (None, no_catalog(store)),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                (verify::named(store).await?.run, error)
+            }
+            Err(error) => return Err(error),
+        };
+        if !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) {
+            return Err(error);
+        }
+        Self::instead(store, run, error, false).await
+    }
+
+    /// Opens the current snapshot with its gallery and registry tables, or the newest one whose tables are
+    /// what its manifest names.
+    pub async fn open_with_others(store: &dyn Store) -> Result<Self> {
+        Self::open(store).await?.or_whole(store).await
+    }
+
+    /// This, once its gallery and registry tables are read; when they are not what its manifest names, the
+    /// newest snapshot whose tables are.
+    async fn or_whole(self, store: &dyn Store) -> Result<Self> {
+        match self.others(store).await {
+            Ok(_) => Ok(self),
+            Err(error) => self.without(store, error).await,
+        }
+    }
+
+    /// Opens the newest snapshot whose tables are all what its manifest names, since those of this one are not.
+    pub(crate) async fn without(&self, store: &dyn Store, error: Error) -> Result<Self> {
+        if error.kind() != ErrorKind::Corrupt {
+            return Err(error);
+        }
+        let mut other = Self::instead(store, Some(self.manifest.run), error, true).await?;
+        // What was passed over before this one was is still the current one.
+        other.passed_over = self.passed_over.clone().or(other.passed_over);
+        Ok(other)
+    }
+
+    /// Opens the newest snapshot that can be served instead of that of `run`, in which `error` was found.
+    async fn instead(
+        store: &dyn Store,
+        run: Option<RunId>,
+        error: Error,
+        with_others: bool,
+    ) -> Result<Self> {
+        let kept = verify::kept(store).await?.manifests;
+        for manifest in kept.into_iter().filter(|other| Some(other.run) != run).take(TRIED) {
+            let other = manifest.run;
+            let opened = async {
+                let catalog = Self::of(store, manifest).await?;
+                if with_others {
+                    catalog.others(store).await?;
+                }
+                Ok::<_, Error>(catalog)
+            };
+            match opened.await {
+                Ok(catalog) => {
+                    tracing::error!(%error, serving = %other, "the current snapshot is refused");
+                    let reason = if error.kind() == ErrorKind::NotFound {
+                        "current.json is gone".to_owned()
+                    } else {
+                        error.to_string()
+                    };
+                    let passed_over = Some(PassedOver { run, reason });
+                    return Ok(Self { passed_over, ..catalog });
+                }
                 Err(error) => tracing::debug!(%error, run = %other, "refused as well"),
             }
         }
@@ -87,16 +165,18 @@ impl Catalog {
     }
 
     async fn of(store: &dyn Store, manifest: Manifest) -> Result<Self> {
+        tracing::debug!(run = %manifest.run, store = store.address(), "a snapshot is opened");
         let index = match snapshot::verified(store, &manifest, SnapshotFile::Index).await? {
-            Some(bytes) => {
-                let open = move || Index::open(bytes);
-                tokio::task::spawn_blocking(open)
-                    .await
-                    .map_err(|e| Error::bug("opening an index panicked").with_source(e))??
-            }
+            Some(bytes) => blocking("opening an index", move || Index::open(bytes)).await?,
             None => from_table(store, &manifest).await?,
         };
-        Ok(Self { manifest, index, others: OnceCell::new() })
+        Ok(Self {
+            manifest,
+            index,
+            passed_over: None,
+            others: OnceCell::new(),
+            ends: [const { OnceLock::new() }; 2],
+        })
     }
 
     /// Its gallery and registry tables, which are read when they are first needed; empty when it has
@@ -105,32 +185,61 @@ impl Catalog {
         self.others.get_or_try_init(|| RowTable::open(store, &self.manifest)).await
     }
 
-    /// Reads what a list by `filter` needs beside the index.
-    pub async fn prepare(&self, store: &dyn Store, filter: &Filter) -> Result<()> {
-        if filter.wants_others() && RowTable::is_in(&self.manifest) {
-            self.others(store).await?;
-        }
-        Ok(())
+    /// Whether a list by `filter` needs its gallery and registry tables.
+    pub fn wants_others(&self, filter: &Filter) -> bool {
+        filter.wants_others() && RowTable::is_in(&self.manifest)
     }
 
-    /// The rows that `filter` accepts, at most `top`, from a place on that an earlier page named:
-    /// marketplace images, then those of the other tables, if these were [prepared](Self::prepare).
-    pub fn list(&self, filter: &Filter, from: u32, top: usize) -> Page {
+    /// Opens the current snapshot with what a list by `filter` needs, or the newest one that has it whole.
+    pub async fn open_for(store: &dyn Store, filter: &Filter) -> Result<Self> {
+        let catalog = Self::open(store).await?;
+        if catalog.wants_others(filter) { catalog.or_whole(store).await } else { Ok(catalog) }
+    }
+
+    /// The last moment until `now` at which something ended, or else when the run began: what is asked at `now` has
+    /// the same answer as at that moment. The other tables count if they were [read](Self::others).
+    pub fn moment(&self, now: OffsetDateTime) -> OffsetDateTime {
+        let begun = self.manifest.started_at;
+        let [marketplace, others] = &self.ends;
+        let ends = marketplace.get_or_init(|| self.index.ends().into_iter().collect());
+        let others = self.others.get().map(|table| {
+            let ends = || table.ends().map(nanoseconds).collect::<BTreeSet<i64>>();
+            others.get_or_init(|| ends().into_iter().collect())
+        });
+        let now = nanoseconds(now);
+        let last = [Some(ends), others].into_iter().flatten().filter_map(|ends| {
+            let until = ends.partition_point(|end| *end <= now);
+            ends.get(until.checked_sub(1)?).copied()
+        });
+        let last = last.max().filter(|end| *end > nanoseconds(begun));
+        let last = last.map(|end| OffsetDateTime::from_unix_timestamp_nanos(end.into()));
+        last.and_then(Result::ok).unwrap_or(begun)
+    }
+
+    /// Of how many marketplace images it is not known whether `filter` accepts them at `now`, since details of
+    /// neither them nor their SKU were asked for.
+    pub fn unknown(&self, filter: &Filter, now: OffsetDateTime) -> u64 {
+        list::unknown(&self.index, filter, now)
+    }
+
+    /// The rows that `filter` accepts at `now`, at most `top`, from a place on that an earlier page named:
+    /// marketplace images, then those of the other tables, if these were [read](Self::others).
+    pub fn list(&self, filter: &Filter, from: u32, top: usize, now: OffsetDateTime) -> Page {
         let mut page = match from & IN_OTHERS {
-            0 => list(&self.index, filter, from, top),
+            0 => list(&self.index, filter, from, top, now),
             _ => Page::default(),
         };
         if let (None, Some(table)) = (page.next, self.others.get()) {
             let from = if from & IN_OTHERS == 0 { 0 } else { from & !IN_OTHERS };
-            let (rows, next) = table.list(filter, from, top - page.rows.len());
+            let (rows, next) = table.list(filter, from, top - page.rows.len(), now);
             page.others = rows;
             page.next = next.map(|at| at | IN_OTHERS);
         }
         page
     }
 
-    /// Appends the JSON of a page's rows, separated by commas.
-    pub fn write_page(&self, page: &Page, out: &mut Vec<u8>) {
+    /// Appends the JSON of a page's rows as they stand at `now`, separated by commas.
+    pub fn write_page(&self, page: &Page, now: OffsetDateTime, out: &mut Vec<u8>) {
         let separate = |out: &mut Vec<u8>, number: usize| {
             if number > 0 {
                 out.push(b',');
@@ -138,18 +247,20 @@ impl Catalog {
         };
         for (number, found) in page.rows.iter().enumerate() {
             separate(out, number);
-            self.write_json(*found, out);
+            self.write_json(*found, now, out);
         }
         for (number, row) in page.others.iter().enumerate() {
             separate(out, page.rows.len() + number);
-            out.extend_from_slice(self.others.get().map_or(b"null", |table| table.json(*row)));
+            if let Some(table) = self.others.get() {
+                table.write_json(*row, now, out);
+            }
         }
     }
 
-    /// The rows of a page.
-    pub fn values(&self, page: &Page) -> Result<Vec<Value>> {
+    /// The rows of a page, as they stand at `now`.
+    pub fn values(&self, page: &Page, now: OffsetDateTime) -> Result<Vec<Value>> {
         let mut text = vec![b'['];
-        self.write_page(page, &mut text);
+        self.write_page(page, now, &mut text);
         text.push(b']');
         serde_json::from_slice(&text)
             .map_err(|e| Error::corrupt(format!("a row of the snapshot cannot be read ({e})")))
@@ -178,24 +289,25 @@ impl Catalog {
             return self.find(&urn).map(|row| Page { rows: vec![row], ..Page::default() });
         }
         let table = self.others.get()?;
-        let row = table.find(id).or_else(|| table.find(&format!("/{id}")))?;
+        let row = table.find(id).or_else(|| table.find(&format!("/{id}")));
+        let row = row.or_else(|| table.find_named(id))?;
         Some(Page { others: vec![row], ..Page::default() })
     }
 
-    /// Whether a filter accepts a row of the other tables.
-    pub fn accepts_other(&self, filter: &Filter, row: u32) -> bool {
-        self.others.get().is_some_and(|table| table.accepts(filter, row))
+    /// Whether a filter accepts a row of the other tables at `now`.
+    pub fn accepts_other(&self, filter: &Filter, row: u32, now: OffsetDateTime) -> bool {
+        self.others.get().is_some_and(|table| table.accepts(filter, row, now))
     }
 
-    /// Appends a row's JSON.
-    pub fn write_json(&self, (row, place): Found, out: &mut Vec<u8>) {
-        self.index.write_json(row, place, out);
+    /// Appends a row's JSON, as it stands at `now`.
+    pub fn write_json(&self, (row, place): Found, now: OffsetDateTime, out: &mut Vec<u8>) {
+        self.index.write_json(row, place, now, out);
     }
 
-    /// A row that was found, as JSON or as an image.
-    pub fn read<T: DeserializeOwned>(&self, found: Found) -> Result<T> {
+    /// A row that was found, as JSON or as an image, as it stands at `now`.
+    pub fn read<T: DeserializeOwned>(&self, found: Found, now: OffsetDateTime) -> Result<T> {
         let mut text = Vec::new();
-        self.write_json(found, &mut text);
+        self.write_json(found, now, &mut text);
         serde_json::from_slice(&text)
             .map_err(|e| Error::corrupt(format!("index.bin: a row cannot be read ({e})")))
     }
@@ -225,7 +337,5 @@ async fn from_table(store: &dyn Store, manifest: &Manifest) -> Result<Index> {
         }
         Index::open(index.finish(&run)?.into())
     };
-    tokio::task::spawn_blocking(build)
-        .await
-        .map_err(|e| Error::bug("building an index panicked").with_source(e))?
+    blocking("building an index", build).await
 }

@@ -1,27 +1,42 @@
 //! Configuration: the only reader of the environment, the only builder of Azure clients.
 //!
-//! Flags come before environment variables, these before defaults; the same names are app settings
-//! of the deployed function app.
+//! Flags come before environment variables, these before `azimg.toml` in the folder that azimg was started in, this
+//! before the user's own, and that before defaults. The same names are app settings of the deployed function app,
+//! which reads no files.
 
 mod cloud;
 mod endpoint;
+mod file;
 mod identity;
+mod origins;
+mod place;
+mod registries;
+mod settings;
+mod shown;
+mod sign_in;
 mod tools;
+
+pub use registries::RegistryUser;
+pub use settings::{Guarded, Hidden, Origin, Plain};
+pub use shown::Shown;
+pub use sign_in::SignIn;
 
 use crate::client::{Client, Tokens, Wire, http_wire};
 use crate::error::{Error, Result};
 use crate::functions::{App, HostSettings, Keep, Memory, Progress, Settings, check};
-use crate::registry::Registry;
 use crate::source::Source;
 use crate::source::gallery::{Communities, Gallery};
 use crate::source::marketplace::Marketplace;
-use crate::source::registry::{Containers, Open};
+use crate::source::registry::Containers;
+use crate::span::Span;
 use crate::store::Store;
 use crate::store::azure::{Access, AzureQueues, AzureStore, Endpoint};
 use crate::store::local::LocalStore;
 use crate::telemetry::Export;
 use crate::work::{Details, Request, SourceName};
 use azure_core::credentials::{Secret, TokenCredential};
+use place::Place;
+use settings::{Environment, Setting};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -41,13 +56,27 @@ const EMULATOR_ACCOUNT: &str = "devstoreaccount1";
 const EMULATOR_KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
+/// Where runs and snapshots are kept unless somebody says otherwise.
+const DEFAULT_STORE: &str = "./azimg-data";
 /// A publisher's offers are listed at least this often.
 const OFFERS_MAX_AGE: Duration = Duration::from_hours(24);
 
-fn span(environment: &HashMap<String, String>, name: &str, default: Duration) -> Result<Duration> {
-    let Some(text) = environment.get(name) else { return Ok(default) };
-    humantime::parse_duration(text)
-        .map_err(|_| Error::invalid(format!("{name}: '{text}' is no span of time, such as 24h")))
+/// A variable whose name is so like a setting's (Jaro and Winkler, up to 1) is one that is misspelt: others may be
+/// somebody else's.
+const MISSPELT: f64 = 0.93;
+
+/// The variables of this process that can be read.
+fn variables() -> HashMap<String, String> {
+    #[expect(clippy::disallowed_methods, reason = "this is the one reader of the environment")]
+    let variables = std::env::vars_os();
+    let texts = variables
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    texts.filter(|(_, value)| !value.is_empty()).collect()
+}
+
+fn span(environment: &Environment, setting: Plain, default: Duration) -> Result<Duration> {
+    let Some(text) = environment.plain(setting) else { return Ok(default) };
+    text.parse().map(Span::length).map_err(|error: Error| error.context(setting.name()))
 }
 
 /// Names, with commas, semicolons or spaces between them.
@@ -55,15 +84,33 @@ fn words(text: &str) -> Vec<String> {
     text.split([',', ';', ' ']).filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
-fn offers_max_age(environment: &HashMap<String, String>) -> Result<u64> {
-    span(environment, "AZIMG_OFFERS_MAX_AGE", OFFERS_MAX_AGE).map(|age| age.as_secs())
+/// An address with nobody's name in it. It may be signed.
+fn address(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok().filter(Url::has_host)?;
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    (!has_user && url.fragment().is_none()).then_some(url)
+}
+
+/// An address that has nothing in it which could be a secret, and may be handed to an SDK, which tells it.
+fn plain_address(text: &str) -> Option<Url> {
+    address(text).filter(|url| url.query().is_none())
+}
+
+/// The queues of the account that a container is in, where its address says which.
+fn queues_beside(container: &Url) -> Option<Url> {
+    let host = container.host_str().filter(|host| host.contains(".blob."))?;
+    Url::parse(&format!("https://{}", host.replacen(".blob.", ".queue.", 1))).ok()
+}
+
+fn offers_max_age(environment: &Environment) -> Result<u64> {
+    span(environment, Plain::OFFERS_MAX_AGE, OFFERS_MAX_AGE).map(|age| age.as_secs())
 }
 
 /// What flags said, before the environment is asked.
 #[derive(Debug, Clone, Default)]
 pub struct Flags {
     /// `--store`.
-    pub store: Option<String>,
+    pub store: Option<Hidden>,
     /// `--source`.
     pub sources: Vec<SourceName>,
     /// `--location`.
@@ -81,8 +128,11 @@ pub struct Flags {
 /// Configuration, as it was given; nothing is contacted before it is used.
 #[derive(Clone)]
 pub struct Config {
-    environment: HashMap<String, String>,
-    store: String,
+    environment: Environment,
+    /// The store as it was named.
+    store: Hidden,
+    /// Who named it.
+    store_from: Origin,
     request: Request,
     arm: Option<(Url, Tokens)>,
     wire: Option<Arc<dyn Wire>>,
@@ -91,51 +141,87 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the environment of this process.
+    /// Reads the environment of this process, and the files that settings may be in.
     pub fn load(flags: Flags) -> Result<Self> {
-        #[expect(clippy::disallowed_methods, reason = "this is the one reader of the environment")]
-        let environment = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .filter(|(_, value)| !value.is_empty())
-            .collect();
-        Self::from(environment, flags)
+        let variables = variables();
+        let own = file::own(&variables);
+        let mut environment = Environment::new(variables);
+        for (setting, value) in file::read_folders(own.as_deref())? {
+            environment.add(setting, value, &Origin::Folder);
+        }
+        if let Some(own) = own {
+            let origin = Origin::Own(own.clone());
+            for (setting, value) in file::read_own(&own)? {
+                environment.add(setting, value, &origin);
+            }
+        }
+        Self::of(environment, flags)
+    }
+
+    /// Reads the environment of this process alone: what is deployed is configured by the settings of its app.
+    pub fn of_environment(flags: Flags) -> Result<Self> {
+        Self::from(variables(), flags)
     }
 
     /// The same from given variables.
     pub fn from(environment: HashMap<String, String>, flags: Flags) -> Result<Self> {
-        let list = |flag: Vec<String>, name: &str| -> Vec<String> {
+        Self::of(Environment::new(environment), flags)
+    }
+
+    /// Variables whose names are nearly those of settings, with what may be meant.
+    pub fn doubtful_variables() -> Vec<(String, String)> {
+        const OURS: &str = "AZIMG_";
+        let plain = Plain::ALL.iter().map(|setting| setting.name());
+        let all = plain.chain(Guarded::ALL.iter().map(|setting| setting.name()));
+        let known: Vec<&str> = all.filter_map(|name| name.strip_prefix(OURS)).collect();
+        let near = |name: &str| {
+            let own = name.strip_prefix(OURS).filter(|own| !known.contains(own))?;
+            let meant = file::nearest(own, known.iter().copied(), MISSPELT)?;
+            Some((name.to_owned(), format!("{OURS}{meant}")))
+        };
+        variables().keys().filter_map(|name| near(name)).collect()
+    }
+
+    fn of(environment: Environment, flags: Flags) -> Result<Self> {
+        let list = |flag: Vec<String>, setting: Plain| -> Vec<String> {
             if !flag.is_empty() {
                 return flag;
             }
-            words(environment.get(name).map_or("", String::as_str))
+            words(environment.plain(setting).unwrap_or_default())
         };
-        let sources = if flags.sources.is_empty() {
-            list(Vec::new(), "AZIMG_SOURCES")
-                .iter()
-                .map(|name| {
-                    SourceName::ALL.iter().copied().find(|s| s.as_str() == name).ok_or_else(|| {
-                        Error::invalid(format!("AZIMG_SOURCES: there is no source '{name}'"))
+        let sources =
+            if flags.sources.is_empty() {
+                list(Vec::new(), Plain::SOURCES)
+                    .iter()
+                    .map(|name| {
+                        SourceName::ALL.iter().copied().find(|s| s.as_str() == name).ok_or_else(
+                            || Plain::SOURCES.wrong(format!("there is no source '{name}'")),
+                        )
                     })
-                })
-                .collect::<Result<_>>()?
-        } else {
-            flags.sources
-        };
+                    .collect::<Result<_>>()?
+            } else {
+                flags.sources
+            };
         let request = Request {
             sources,
-            locations: list(flags.locations, "AZIMG_LOCATIONS"),
-            publishers: list(flags.publishers, "AZIMG_PUBLISHERS"),
-            subscriptions: list(flags.subscriptions, "AZIMG_SUBSCRIPTIONS"),
+            locations: list(flags.locations, Plain::LOCATIONS),
+            publishers: list(flags.publishers, Plain::PUBLISHERS),
+            subscriptions: list(flags.subscriptions, Plain::SUBSCRIPTIONS),
             details: flags.details,
             full: flags.full,
             offers_max_age: Some(offers_max_age(&environment)?),
+            force: false,
+        };
+        let store_from = match &flags.store {
+            Some(_) => Origin::Flag,
+            None => environment.origin(Setting::Guarded(Guarded::STORE)),
         };
         let store = flags
             .store
-            .or_else(|| environment.get("AZIMG_STORE").cloned())
-            .unwrap_or_else(|| "./azimg-data".to_owned());
+            .or_else(|| environment.guarded(Guarded::STORE).cloned())
+            .unwrap_or_else(|| Hidden::from(DEFAULT_STORE));
         let identities = Arc::default();
-        Ok(Self { environment, store, request, arm: None, wire: None, identities })
+        Ok(Self { environment, store, store_from, request, arm: None, wire: None, identities })
     }
 
     /// Uses a Resource Manager and a credential of this process instead of the configured ones.
@@ -159,22 +245,31 @@ impl Config {
         self
     }
 
-    /// The store as it was named.
-    pub fn store_name(&self) -> &str {
-        &self.store
+    /// The store as it was named, without what may be a secret in it; none where it is the default one.
+    pub fn store_name(&self) -> Option<String> {
+        let is_default = self.store.open() == DEFAULT_STORE;
+        self.place().ok().filter(|_| !is_default).map(|place| place.to_string())
     }
 
-    /// A variable that is set and not empty.
-    pub fn variable(&self, name: &str) -> Option<&str> {
-        self.environment.get(name).map(String::as_str)
+    fn place(&self) -> Result<Place> {
+        Place::read(&self.store)
+    }
+
+    /// A setting that is there and not empty.
+    pub fn variable(&self, setting: Plain) -> Option<&str> {
+        self.environment.plain(setting)
+    }
+
+    /// The same of one whose value may hold a secret.
+    fn guarded(&self, setting: Guarded) -> Option<&str> {
+        self.environment.guarded(setting).map(Hidden::open)
     }
 
     /// Which snapshots are kept.
     fn keep(&self) -> Result<Keep> {
-        match self.variable("AZIMG_KEEP_SNAPSHOTS") {
-            Some(text) => {
-                text.parse().map_err(|error: Error| error.context("AZIMG_KEEP_SNAPSHOTS"))
-            }
+        let setting = Plain::KEEP_SNAPSHOTS;
+        match self.variable(setting) {
+            Some(text) => text.parse().map_err(|error: Error| error.context(setting.name())),
             None => Ok(Keep::default()),
         }
     }
@@ -186,61 +281,54 @@ impl Config {
 
     /// When the timer starts a run: six fields.
     pub fn schedule(&self) -> &str {
-        self.variable("AZIMG_SCHEDULE").unwrap_or(SCHEDULE)
+        self.variable(Plain::SCHEDULE).unwrap_or(SCHEDULE)
+    }
+
+    /// How results are printed, unless a flag says. A file says how people see them: what programs read is decided by
+    /// whoever starts these.
+    pub fn output(&self, is_for_people: bool) -> Option<&str> {
+        let setting = Plain::OUTPUT;
+        let said = self.variable(setting)?;
+        let is_said = self.environment.origin(Setting::Plain(setting)) == Origin::Environment;
+        (is_said || is_for_people).then_some(said)
+    }
+
+    /// Whether people want no colours (no-color.org).
+    pub fn is_plain(&self) -> bool {
+        self.variable(Plain::NO_COLOR).is_some()
     }
 
     /// What the log shows: a filter of `tracing`.
     pub fn log(&self) -> Option<&str> {
-        self.variable("AZIMG_LOG")
+        self.variable(Plain::LOG)
     }
 
     /// Where spans and counts go: the OpenTelemetry SDK reads the rest of its variables itself.
-    pub fn export(&self) -> Export {
-        let set = |name| self.variable(name).is_some();
-        let off = self.variable("OTEL_SDK_DISABLED").is_some_and(|text| text == "true");
-        let on = set("OTEL_EXPORTER_OTLP_ENDPOINT") && !off;
-        Export { on, named: set("OTEL_SERVICE_NAME") }
+    pub fn export(&self) -> Result<Export> {
+        let off = self.variable(Plain::OTEL_SDK_DISABLED).is_some_and(|text| text == "true");
+        let collector = self.guarded(Guarded::OTEL_ENDPOINT).filter(|_| !off);
+        if collector.is_some_and(|text| plain_address(text).is_none()) {
+            return Err(Guarded::OTEL_ENDPOINT.wrong(
+                "it is no address, or one with a user or a query in it; what a collector asks for is set in \
+                 OTEL_EXPORTER_OTLP_HEADERS",
+            ));
+        }
+        let named = self.variable(Plain::OTEL_SERVICE_NAME).is_some();
+        Ok(Export { on: collector.is_some(), named })
     }
 
     /// The port that the Functions host gave.
     pub fn handler_port(&self) -> Result<Option<u16>> {
-        self.variable("FUNCTIONS_CUSTOMHANDLER_PORT")
+        self.variable(Plain::HANDLER_PORT)
             .map(|text| {
-                text.parse().map_err(|_| {
-                    Error::invalid(format!("FUNCTIONS_CUSTOMHANDLER_PORT: '{text}' is no port"))
-                })
+                let wrong = || Plain::HANDLER_PORT.wrong(format!("'{text}' is no port"));
+                text.parse().map_err(|_| wrong())
             })
             .transpose()
     }
 
-    /// The login servers of the registries that are crawled; none for all that can be seen.
-    pub fn named(&self) -> Result<Vec<String>> {
-        let named = words(self.variable("AZIMG_REGISTRIES").unwrap_or_default());
-        match named.iter().find(|name| !name.contains(['.', ':'])) {
-            // A login server may have more in it than the registry's name.
-            Some(name) => Err(Error::invalid(format!(
-                "AZIMG_REGISTRIES: '{name}' is no login server: give one such as {name}.azurecr.io"
-            ))),
-            None => Ok(named),
-        }
-    }
-
-    /// How the registries of a crawl are opened: with the identity; those that are named also as
-    /// `AZIMG_REGISTRY_USERNAME`, if that is set.
-    fn registries(&self) -> Open {
-        let config = self.clone();
-        Arc::new(move |login_server| config.crawled_registry(login_server))
-    }
-
-    /// A registry as a crawl opens it.
-    pub fn crawled_registry(&self, login_server: &str) -> Result<Registry> {
-        let is_named = self.named()?.iter().any(|named| named.eq_ignore_ascii_case(login_server));
-        let username = self.variable("AZIMG_REGISTRY_USERNAME").filter(|_| is_named);
-        self.registry(login_server, username, false)
-    }
-
     fn run_deadline(&self) -> Result<Duration> {
-        span(&self.environment, "AZIMG_RUN_DEADLINE", RUN_DEADLINE)
+        span(&self.environment, Plain::RUN_DEADLINE, RUN_DEADLINE)
     }
 
     /// The application, and what `host.json` says.
@@ -248,7 +336,7 @@ impl Config {
         let host = check(ITEM_BUDGET)?;
         let client = self.client()?;
         let traffic = Arc::clone(client.traffic());
-        let communities = match self.variable("AZIMG_COMMUNITY_GALLERIES") {
+        let communities = match self.variable(Plain::COMMUNITY_GALLERIES) {
             Some(text) => text.parse()?,
             None => Communities::default(),
         };
@@ -288,32 +376,21 @@ impl Config {
 
     /// The store.
     pub fn store(&self) -> Result<Arc<dyn Store>> {
-        let text = self.store.as_str();
-        if text == "azurite" {
-            let storage = self.emulator()?;
-            return Ok(Arc::new(AzureStore::new(&storage.0, "azimg")?));
+        Ok(match self.place()? {
+            Place::Emulator => Arc::new(AzureStore::new(&self.emulator()?.0, "azimg")?),
+            Place::Folder(path) => Arc::new(LocalStore::new(absolute(&path))),
+            Place::Container(url, container) => {
+                Arc::new(AzureStore::new(&self.storage_endpoint(url)?, &container)?)
+            }
+        })
+    }
+
+    /// The folder that the store is, if it is one.
+    pub fn store_folder(&self) -> Option<PathBuf> {
+        match self.place() {
+            Ok(Place::Folder(path)) => Some(absolute(&path)),
+            _ => None,
         }
-        if let Some(path) = text.strip_prefix("file://") {
-            return Ok(Arc::new(LocalStore::new(PathBuf::from(path))));
-        }
-        if !text.contains("://") {
-            return Ok(Arc::new(LocalStore::new(PathBuf::from(text))));
-        }
-        let bad = || {
-            Error::invalid(format!(
-                "'{}' is no store: give a folder, https://ACCOUNT.blob.core.windows.net/CONTAINER, \
-                 or azurite",
-                text.split('?').next().unwrap_or_default()
-            ))
-        };
-        let mut url = Url::parse(text).map_err(|_| bad())?;
-        let container = url.path().trim_matches('/').to_owned();
-        if url.scheme() != "https" || container.is_empty() || container.contains('/') {
-            return Err(bad());
-        }
-        url.set_path("/");
-        let endpoint = self.storage_endpoint(url)?;
-        Ok(Arc::new(AzureStore::new(&endpoint, &container)?))
     }
 
     /// An endpoint of a real account: with the SAS in its URL, or with the credential.
@@ -328,55 +405,61 @@ impl Config {
 
     /// Whether there are queues outside of this process.
     pub fn has_queues(&self) -> bool {
-        let set = |name| self.variable(name).is_some();
-        let named = ["AzimgStorage", "AzimgStorage__queueServiceUri", "AzimgStorage__accountName"];
-        self.store == "azurite" || self.store.contains(".blob.") || named.into_iter().any(set)
+        let named = [Guarded::STORAGE, Guarded::STORAGE_QUEUES, Guarded::STORAGE_ACCOUNT];
+        let beside = match self.place() {
+            Ok(Place::Emulator) => true,
+            Ok(Place::Container(url, _)) => queues_beside(&url).is_some(),
+            _ => false,
+        };
+        beside || named.into_iter().any(|setting| self.guarded(setting).is_some())
     }
 
     /// The queues that the Functions host serves, for messages that must wait.
     pub fn queues(&self) -> Result<AzureQueues> {
-        if self.variable("AzimgStorage").is_some() || self.store == "azurite" {
+        let place = self.place();
+        if self.guarded(Guarded::STORAGE).is_some() || matches!(place, Ok(Place::Emulator)) {
             return Ok(AzureQueues::new(self.emulator()?.1));
         }
-        let url = match self.variable("AzimgStorage__queueServiceUri") {
-            Some(uri) => uri.to_owned(),
-            None => match self.variable("AzimgStorage__accountName") {
-                Some(account) => {
-                    let suffix = self.cloud()?.storage.ok_or_else(|| {
-                        Error::invalid(
-                            "AzimgStorage__accountName: of a custom cloud nobody knows what its addresses \
-                             end with; set AzimgStorage__queueServiceUri",
-                        )
-                    })?;
-                    format!("https://{account}.queue.{suffix}")
-                }
-                None if self.store.contains(".blob.") => {
-                    let store = Url::parse(&self.store)
-                        .map_err(|_| Error::invalid("the store's address cannot be read"))?;
-                    let host =
-                        store.host_str().unwrap_or_default().replacen(".blob.", ".queue.", 1);
-                    format!("https://{host}")
-                }
-                // A folder as store means a host on this machine, whose queues are an emulator's.
-                None if !self.store.contains("://") => {
-                    return Ok(AzureQueues::new(self.emulator()?.1));
-                }
-                None => {
-                    return Err(Error::invalid(
+        let url = if let Some(uri) = self.guarded(Guarded::STORAGE_QUEUES) {
+            address(uri).ok_or_else(|| {
+                Guarded::STORAGE_QUEUES.wrong("it is no address of a queue service, https://…")
+            })?
+        } else if let Some(account) = self.guarded(Guarded::STORAGE_ACCOUNT) {
+            self.queues_of(account)?
+        } else {
+            match place? {
+                Place::Container(url, _) => queues_beside(&url).ok_or_else(|| {
+                    Error::invalid(
                         "where are the queues? Set AzimgStorage__queueServiceUri (in Azure) or \
                          AzimgStorage (a connection string of Azurite)",
-                    ));
+                    )
+                })?,
+                // A folder as store means a host on this machine, whose queues are an emulator's.
+                Place::Folder(_) | Place::Emulator => {
+                    return Ok(AzureQueues::new(self.emulator()?.1));
                 }
-            },
+            }
         };
-        let url = Url::parse(&url)
-            .map_err(|_| Error::invalid(format!("'{url}' is no address of a queue service")))?;
         Ok(AzureQueues::new(self.storage_endpoint(url)?))
+    }
+
+    /// The queues of a storage account, in the cloud that is used.
+    fn queues_of(&self, account: &str) -> Result<Url> {
+        let suffix = self.cloud()?.storage.ok_or_else(|| {
+            Guarded::STORAGE_ACCOUNT.wrong(
+                "of a custom cloud nobody knows what its addresses end with; set \
+                 AzimgStorage__queueServiceUri",
+            )
+        })?;
+        let is_name = account.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        plain_address(&format!("https://{account}.queue.{suffix}")).filter(|_| is_name).ok_or_else(
+            || Guarded::STORAGE_ACCOUNT.wrong("it is no name of a storage account (a-z and 0-9)"),
+        )
     }
 
     /// Blobs and queues of the emulator that the connection string `AzimgStorage` names.
     fn emulator(&self) -> Result<(Endpoint, Endpoint)> {
-        let text = self.variable("AzimgStorage").unwrap_or("UseDevelopmentStorage=true");
+        let text = self.guarded(Guarded::STORAGE).unwrap_or("UseDevelopmentStorage=true");
         let parts: HashMap<&str, &str> =
             text.split(';').filter_map(|part| part.trim().split_once('=')).collect();
         let account = parts.get("AccountName").copied().unwrap_or(EMULATOR_ACCOUNT);
@@ -398,4 +481,9 @@ impl Config {
         };
         Ok((endpoint("BlobEndpoint", 10_000)?, endpoint("QueueEndpoint", 10_001)?))
     }
+}
+
+/// A path that begins with a slash: it is known for one wherever it is told.
+fn absolute(path: &str) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path))
 }

@@ -11,6 +11,9 @@ use std::time::Duration;
 pub enum ErrorKind {
     /// The caller's input is wrong; repeating cannot heal it.
     Invalid,
+    /// The other side refuses what it was sent, or its answer cannot be used: repeating cannot heal it, and
+    /// nothing says that the caller's input is wrong.
+    BadAnswer,
     /// The thing that was named does not exist.
     NotFound,
     /// The thing that was named was there, and is no longer kept.
@@ -39,6 +42,7 @@ pub struct Error {
     context: String,
     retry_after: Option<Duration>,
     attempts: u32,
+    in_vain: bool,
     target: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -54,6 +58,7 @@ impl Error {
             context: context.into(),
             retry_after: None,
             attempts: 1,
+            in_vain: false,
             target: None,
             source: None,
         }
@@ -62,6 +67,11 @@ impl Error {
     /// Wrong input.
     pub fn invalid(context: impl Into<String>) -> Self {
         Self::new(ErrorKind::Invalid, context)
+    }
+
+    /// A refusal, or an answer, that nothing can be made of.
+    pub fn bad_answer(context: impl Into<String>) -> Self {
+        Self::new(ErrorKind::BadAnswer, context)
     }
 
     /// Something that is not there.
@@ -108,6 +118,13 @@ impl Error {
         self
     }
 
+    /// Repeating it soon is in vain: it was tried for as long as that is worth it.
+    #[must_use]
+    pub fn in_vain(mut self) -> Self {
+        self.in_vain = true;
+        self
+    }
+
     /// Names the part of the input that is wrong: a parameter, or a member of a body.
     #[must_use]
     pub fn with_target(mut self, target: impl Into<String>) -> Self {
@@ -127,6 +144,20 @@ impl Error {
     pub fn context(mut self, outer: impl fmt::Display) -> Self {
         self.context = format!("{outer}: {}", self.context);
         self
+    }
+
+    /// The same for somebody else who waited for it, without its cause.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self {
+            kind: self.kind,
+            context: self.context.clone(),
+            retry_after: self.retry_after,
+            attempts: self.attempts,
+            in_vain: self.in_vain,
+            target: self.target.clone(),
+            source: None,
+        }
     }
 
     /// What the caller can do.
@@ -154,6 +185,29 @@ impl Error {
         matches!(self.kind, ErrorKind::Transient)
     }
 
+    /// Whether a stored object cannot be read however often it is tried: it is damaged, or of another version.
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self.kind, ErrorKind::Corrupt | ErrorKind::Invalid)
+    }
+
+    /// What kind of I/O failure is at the bottom of this error, if one is.
+    pub fn io_kind(&self) -> Option<std::io::ErrorKind> {
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            if let Some(io) = error.downcast_ref::<std::io::Error>() {
+                return Some(io.kind());
+            }
+            cause = error.source();
+        }
+        None
+    }
+
+    /// Whether it may be worth repeating at once.
+    pub fn is_worth_repeating(&self) -> bool {
+        self.is_transient() && !self.in_vain
+    }
+
     /// From an I/O failure on `what`. A full disk and a missing right get a word of advice.
     pub fn io(what: impl fmt::Display, error: std::io::Error) -> Self {
         use std::io::ErrorKind as Io;
@@ -163,7 +217,7 @@ impl Error {
                 (ErrorKind::Denied, " (choose a folder that you can write with --store)")
             }
             Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => {
-                (ErrorKind::Denied, " (free some space, then go on with --resume)")
+                (ErrorKind::Denied, " (free some space)")
             }
             Io::InvalidData | Io::UnexpectedEof => (ErrorKind::Corrupt, ""),
             _ => (ErrorKind::Transient, ""),

@@ -1,27 +1,29 @@
 //! The function table: message in, messages out. A function never touches a queue, the clock or
 //! the environment; what it wants sent it returns.
 
+mod admission;
 mod app;
+mod beginning;
 mod declared;
+mod failing;
 mod telling;
 
 pub use app::{App, Memory, Progress, RunProgress, Settings};
-pub use declared::{Binding, Declaration, HOST_JSON, HostSettings, check};
+pub use declared::{Binding, Declaration, HOST_JSON, HostSettings, Retry, check};
+
+use beginning::{plan_run, planned, start};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::publish::{Closing, publish};
 pub use crate::pipeline::retain::Keep;
 use crate::pipeline::retain::retain;
 use crate::pipeline::sweep::sweep;
-use crate::pipeline::{crawl, plan, read_plan};
+use crate::pipeline::{crawl, read_plan};
 use crate::source::Effort;
 use crate::telemetry::count;
-use crate::work::{
-    LARGEST_MESSAGE, MOST_MESSAGES, Outcome, Plan, Request, RunId, WorkItem, is_zero,
-};
+use crate::work::{LARGEST_MESSAGE, MOST_MESSAGES, Outcome, RunId, WorkItem, is_zero};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use std::sync::OnceLock;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -34,11 +36,8 @@ pub const PUBLISH: &str = "azimg-publish";
 /// How often a run that is not closed yet is looked at again.
 const WATCH_EVERY: Duration = Duration::from_secs(30);
 
-/// So long a run's planning waits for its quota; a caller over HTTP is cut off after 230 s.
-const PATIENCE: Duration = Duration::from_mins(3);
-
-/// A request for a run names places; what is longer is none.
-const LARGEST_REQUEST: usize = 256 << 10;
+/// A run that waits for another one's turn to be published looks again after this.
+const BUSY_FOR: Duration = Duration::from_secs(5);
 
 /// How long an item whose shard was thrown away waits before it is done again.
 const REOPEN_AFTER: Duration = Duration::from_secs(1);
@@ -167,13 +166,14 @@ macro_rules! function {
 }
 
 /// Every function.
-pub static FUNCTIONS: [Function; 7] = [
+pub static FUNCTIONS: [Function; 8] = [
     function!("plan", Some(|app, event| Box::pin(plan_run(app, event)))),
     function!("start", Some(|app, event| Box::pin(start(app, event)))),
     function!("crawl", Some(|app, event| Box::pin(crawl_item(app, event)))),
     function!("poison", Some(|app, event| Box::pin(poison(app, event)))),
     function!("sweep", Some(|app, event| Box::pin(sweep_runs(app, event)))),
-    function!("publish", Some(|app, event| Box::pin(publish_run(app, event)))),
+    function!("publish", Some(|app, event| Box::pin(failing::publish(app, event)))),
+    function!("fail", Some(|app, event| Box::pin(failing::fail(app, event)))),
     function!("web", None),
 ];
 
@@ -193,10 +193,12 @@ fn work(app: &App, items: &[WorkItem], now: OffsetDateTime) -> Result<Vec<Messag
     items.iter().map(|item| message(WORK, item, app.turn(item, now))).collect()
 }
 
-/// Messages of items that were planned earlier: one that no queue takes does not keep the others waiting,
+/// Messages of items that were planned earlier, and that may have ended or be under way: whoever gets one looks
+/// first. One that no queue takes does not keep the others waiting,
 /// and is given up at its run's deadline.
 fn again(app: &App, items: &[WorkItem], now: OffsetDateTime) -> Vec<Message> {
     let sent = items.iter().filter_map(|item| {
+        let item = &WorkItem { put_off: item.put_off.max(crawl::PUT_OFF_UNSEEN), ..item.clone() };
         message(WORK, item, app.turn(item, now))
             .inspect_err(|error| {
                 tracing::error!(%error, run = %item.run, item = %item.item, "it cannot be sent");
@@ -208,77 +210,6 @@ fn again(app: &App, items: &[WorkItem], now: OffsetDateTime) -> Vec<Message> {
 
 fn close(run: RunId, watch: bool, delay: Duration) -> Result<Message> {
     message(PUBLISH, &Close { v: 1, run, watch, from: 0 }, delay)
-}
-
-/// Messages of a plan's items from the one with this number on: as many as one invocation may send, and one
-/// to `publish`, which sends the rest.
-fn planned(app: &App, plan: &Plan, from: u32, now: OffsetDateTime) -> Result<Vec<Message>> {
-    let begin = usize::try_from(from).unwrap_or(usize::MAX);
-    let items = plan.items.get(begin..).unwrap_or_default();
-    let sent = &items[..items.len().min(MOST_MESSAGES)];
-    let mut messages = work(app, sent, now)?;
-    if sent.len() < items.len() {
-        let from = from.saturating_add(u32::try_from(sent.len()).unwrap_or(u32::MAX));
-        let rest = Close { v: 1, run: plan.run, watch: false, from };
-        messages.push(message(PUBLISH, &rest, Duration::ZERO)?);
-    }
-    Ok(messages)
-}
-
-async fn begin(app: &App, request: Request, event: &Event) -> Result<(Plan, Effects)> {
-    let request = app.complete(request);
-    // What the configuration adds is bounded as well.
-    request.check()?;
-    let deadline = app.settings.run_deadline;
-    let (store, sources) = (app.store.as_ref(), &app.sources);
-    let mut patience = PATIENCE;
-    let plan = loop {
-        let request = request.clone();
-        match plan::plan(store, sources, request, event.now, deadline, &event.invocation).await {
-            // There is no message that could come back later.
-            Err(error) if error.kind() == ErrorKind::Throttled => {
-                let wait = error.retry_after().unwrap_or(WATCH_EVERY);
-                patience = patience.checked_sub(wait).ok_or(error)?;
-                tokio::time::sleep(wait).await;
-            }
-            planned => break planned?,
-        }
-    };
-    telling::about(plan.run, "");
-    tracing::info!(items = plan.items.len(), "a run begins");
-    app.progress.begin(plan.run, &plan.items);
-    let mut messages = planned(app, &plan, 0, event.now)?;
-    messages.push(close(plan.run, true, WATCH_EVERY)?);
-    let logs = vec![format!("run {} begins with {} items", plan.run, plan.items.len())];
-    Ok((plan, Effects { messages, logs, reply: None }))
-}
-
-async fn plan_run(app: &App, event: Event) -> Result<Effects> {
-    begin(app, Request::default(), &event).await.map(|(_, effects)| effects)
-}
-
-async fn start(app: &App, event: Event) -> Result<Effects> {
-    let Trigger::Http { body } = &event.trigger else {
-        return Err(Error::bug("start is an HTTP function"));
-    };
-    if body.len() > LARGEST_REQUEST {
-        let text = format!("the body is longer than {} KiB", LARGEST_REQUEST >> 10);
-        return Err(Error::invalid(text));
-    }
-    let request: Request = match body.trim() {
-        "" => Request::default(),
-        // A list would be taken for a request's members in their order.
-        body if !body.starts_with('{') => {
-            return Err(Error::invalid("the body is no request for a run: give an object"));
-        }
-        body => serde_json::from_str(body)
-            .map_err(|e| Error::invalid(format!("the body is no request for a run: {e}")))?,
-    };
-    let (plan, mut effects) = begin(app, request, &event).await?;
-    let body = json!({"run": plan.run, "state": "running", "items": plan.items.len()});
-    let location = ("Location".to_owned(), format!("/api/runs/{}", plan.run));
-    effects.reply = Some(Reply { status: 202, headers: vec![location], body: body.to_string() });
-    Ok(effects)
 }
 
 async fn crawl_item(app: &App, event: Event) -> Result<Effects> {
@@ -298,6 +229,13 @@ async fn crawl_message(app: &App, event: Event) -> Result<Effects> {
         Err(error) => return Ok(dropped(&error)),
     };
     telling::about(item.run, &item.item);
+    if app.is_over(item.run).await? {
+        tracing::debug!("its run is published without it");
+        return Ok(Effects::default());
+    }
+    if let Some(refusal) = admission::refusal(app, &item).await? {
+        return Ok(dropped(&refusal));
+    }
     let source = app.source(item.source)?;
     let effort = Effort {
         until: Instant::now() + app.settings.item_budget,
@@ -320,7 +258,8 @@ async fn crawl_message(app: &App, event: Event) -> Result<Effects> {
         Err(error) if error.kind() == ErrorKind::SignedOut => signed_out(app, item, &error),
         Err(error) => {
             // What Azure refuses is an outcome; this is the store, and it will refuse the rest.
-            if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Invalid) {
+            if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Invalid | ErrorKind::BadAnswer)
+            {
                 app.progress.fail(item.run, &error);
             }
             Err(error)
@@ -353,6 +292,9 @@ async fn poison(app: &App, event: Event) -> Result<Effects> {
         Err(error) => return Ok(dropped(&error)),
     };
     telling::about(item.run, &item.item);
+    if let Some(refusal) = admission::refusal(app, &item).await? {
+        return Ok(dropped(&refusal));
+    }
     let tries = app.settings.most_deliveries;
     let reason = format!("given up after {tries} deliveries, none of which ended");
     let outcome = crawl::fail(app.store.as_ref(), &item, &reason, tries).await?;
@@ -417,9 +359,7 @@ async fn publish_run(app: &App, event: Event) -> Result<Effects> {
         Ok(closing) => closing,
         Err(error) if error.is_transient() || error.kind() == ErrorKind::Bug => return Err(error),
         Err(error) => {
-            // The run cannot be published; whoever waits for it is told why.
-            tracing::error!(%error, "the run cannot be published");
-            app.progress.fail(run, &error);
+            failing::give_up(app, run, &error, event.now).await;
             return Ok(Effects { logs: vec![error.to_string()], ..Effects::default() });
         }
     };
@@ -437,12 +377,20 @@ async fn publish_run(app: &App, event: Event) -> Result<Effects> {
             app.progress.begin(run, &items);
             messages = work(app, &items, event.now)?;
         }
+        Closing::Busy { other } => {
+            tracing::debug!(%other, "another run is being published");
+            messages.push(close(run, watch, BUSY_FOR)?);
+            return Ok(Effects { messages, ..Effects::default() });
+        }
         Closing::Open { mut missing, expected } => {
             // Too early, or a shard was thrown away and its item has to be done again.
             tracing::debug!(missing = missing.len(), expected, "not closed yet");
-            // A worker that died may have planned details and not sent them.
             let ours = app.progress.reopen(run, &missing);
-            if ours || delivery > 1 {
+            if !ours {
+                // A worker that died may have planned details and not sent them; all else was sent.
+                missing.retain(|item| delivery > 1 && item.scope.adds_details());
+            }
+            if !missing.is_empty() {
                 missing.truncate(MOST_MESSAGES);
                 messages = again(app, &missing, event.now);
                 // What is damaged again and again must not become a hot loop.

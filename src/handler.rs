@@ -6,6 +6,7 @@
 //! that answer's body away.
 
 mod envelope;
+mod invocation;
 
 use crate::error::{Error, Result};
 use crate::functions::{App, Declaration, Effects, Event, Function, Message, Reply};
@@ -14,9 +15,9 @@ use crate::web;
 use async_trait::async_trait;
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::{HeaderMap, Response, StatusCode, header};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{DefaultBodyLimit, FromRequest, Path, Request, State};
+use axum::http::{Response, StatusCode, header};
 use axum::routing::{get, post};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde_json::{Map, Value, json};
@@ -108,6 +109,10 @@ impl Handler {
         let binding = declared.trigger()?;
         let is_http = binding.kind == "httpTrigger";
         let ready = self.parts().await?;
+        if is_http && !envelope::is_json(binding, envelope) {
+            let effects = Effects { reply: Some(not_json()), ..Effects::default() };
+            return deliver(ready.later.as_ref(), declared, effects, invocation).await;
+        }
         let trigger = match envelope::trigger(binding, envelope) {
             Err(error) if is_http => {
                 let effects = Effects { reply: Some(refusal(&error)), ..Effects::default() };
@@ -119,12 +124,23 @@ impl Handler {
             Event { now: OffsetDateTime::now_utc(), invocation: invocation.to_owned(), trigger };
         let effects = AssertUnwindSafe(run(&ready.app, event)).catch_unwind().await;
         let effects = match effects.unwrap_or_else(|_| Err(Error::bug("the function panicked"))) {
-            Ok(effects) => effects,
+            Ok(mut effects) => {
+                let prefix = envelope::prefix(binding, envelope);
+                effects.reply.iter_mut().for_each(|reply| lead_through(reply, &prefix));
+                effects
+            }
             // An HTTP caller sees an error only when it travels in a successful invocation.
             Err(error) if is_http => Effects { reply: Some(refusal(&error)), ..Effects::default() },
             Err(error) => return Err(error),
         };
         deliver(ready.later.as_ref(), declared, effects, invocation).await
+    }
+}
+
+/// Makes an answer's link one that its caller can follow, who asks through a proxy that takes a part of the path away.
+fn lead_through(reply: &mut Reply, prefix: &str) {
+    for (_, link) in reply.headers.iter_mut().filter(|(name, _)| name == "Location") {
+        link.insert_str(0, prefix);
     }
 }
 
@@ -136,6 +152,14 @@ fn refusal(error: &Error) -> Reply {
     let message = web::without_paths(&error.to_string());
     let body = web::error_body(code, &message, error.target());
     Reply { status, headers: vec![("x-ms-error-code".into(), code.into())], body: body.to_string() }
+}
+
+/// The answer to a body that does not say that it is JSON: what a page can send without asking says something else.
+fn not_json() -> Reply {
+    let (status, code) = (StatusCode::UNSUPPORTED_MEDIA_TYPE.as_u16(), "UnsupportedMediaType");
+    let text = "the body is JSON, and its header says so: Content-Type: application/json";
+    let body = web::error_body(code, text, Some("Content-Type")).to_string();
+    Reply { status, headers: vec![("x-ms-error-code".into(), code.into())], body }
 }
 
 /// Turns effects into the answer's envelope; what cannot go through a binding is sent here.
@@ -192,16 +216,16 @@ fn json_answer(status: StatusCode, value: &Value) -> Response<Body> {
 async fn invoke(
     State(handler): State<Arc<Handler>>,
     name: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    request: Request,
 ) -> Response<Body> {
-    let invocation = headers
-        .get("x-azure-functions-invocationid")
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or("-")
-        .to_owned();
     let Some(function) = name.ok().and_then(|Path(name)| Function::named(&name)) else {
         return web::refusal(StatusCode::NOT_FOUND, "NotFound", "no such function");
+    };
+    let headers = request.headers();
+    // Before its body is read.
+    let invocation = match invocation::check(headers) {
+        Ok(invocation) => invocation.to_owned(),
+        Err(refused) => return no_invocation(function, &refused),
     };
     // Never left out, whatever is logged: every line of an invocation says whose it is.
     let span = tracing::error_span!(
@@ -217,14 +241,24 @@ async fn invoke(
     telemetry::adopt(&span, parent);
     let invoked = async {
         let began = Instant::now();
-        let result = match body.map(|body| serde_json::from_slice::<Value>(&body)) {
-            Ok(Ok(envelope)) => handler.run(function, &envelope, &invocation).await,
-            Ok(Err(e)) => Err(Error::invalid(format!("the invocation's body is no JSON: {e}"))),
+        let result = match Bytes::from_request(request, &()).await {
+            Ok(body) => match invocation::envelope(&body) {
+                Ok(envelope) => handler.run(function, &envelope, &invocation).await,
+                Err(refused) => return no_invocation(function, &refused),
+            },
             Err(e) => Err(Error::invalid(format!("the invocation's body cannot be read: {e}"))),
         };
         told(function, result, began.elapsed())
     };
     invoked.instrument(span).await
+}
+
+/// The answer to what is no invocation.
+fn no_invocation(function: &Function, refused: &invocation::Refused) -> Response<Body> {
+    let invocation::Refused { status, code, text } = *refused;
+    let (function, status_code) = (function.name, status.as_u16());
+    tracing::warn!(function, status = status_code, "what is no invocation was refused: {text}");
+    web::refusal(status, code, text)
 }
 
 /// An invocation's answer, told of: of one that failed, what is logged here is all that remains,

@@ -4,31 +4,45 @@
 //! Queues live in memory. What is lost when the process ends is found again: a run's ground state
 //! is in the store, and the host begins by sending again what has not ended.
 
+pub mod callers;
 mod envelope;
+pub mod key;
+pub mod listen;
 mod queues;
+mod schedule;
 
+use callers::Callers;
 use queues::Queues;
+use schedule::Schedule;
 
 use crate::error::{Error, Result};
-use crate::functions::{App, Effects, FUNCTIONS, Function, HostSettings, Reply};
+use crate::functions::{App, Effects, FUNCTIONS, Function, HostSettings, Reply, Retry};
 use crate::handler::{Handler, Later, Ready};
 use crate::web;
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, State};
 use axum::http::header::{self, HeaderName, HeaderValue};
-use axum::http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get};
-use croner::parser::{CronParser, Seconds};
 use futures::stream;
 use serde_json::Value;
 use std::convert::Infallible;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+
+/// A caller whose body has not arrived by then is refused.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
+
+/// The media type of what goes between a host and its handler.
+const JSON: &str = "application/json; charset=utf-8";
 
 /// A host of one handler.
 pub struct Host {
@@ -36,6 +50,7 @@ pub struct Host {
     queues: Arc<Queues>,
     settings: HostSettings,
     schedule: String,
+    stopping: CancellationToken,
 }
 
 impl Host {
@@ -46,13 +61,25 @@ impl Host {
         let later = Arc::clone(&queues) as Arc<dyn Later>;
         let handler = Handler::with(Ready { app: Arc::clone(app), later });
         let schedule = schedule.to_owned();
-        Arc::new(Self { handler: handler.router(), queues, settings, schedule })
+        let stopping = CancellationToken::new();
+        Arc::new(Self { handler: handler.router(), queues, settings, schedule, stopping })
     }
 
-    /// Serves queues, and timers if `timers`, until the future is dropped. Whatever is under way
-    /// then is abandoned: it is idempotent and is done again the next time.
+    /// Begins nothing new from now on; [`Host::run`] ends when what is under way has.
+    pub fn stop(&self) {
+        self.stopping.cancel();
+    }
+
+    /// What tells that it is stopped.
+    pub fn stopping(&self) -> CancellationToken {
+        self.stopping.clone()
+    }
+
+    /// Serves queues, and timers if `timers`, until it is stopped. Whatever is under way when the future is
+    /// dropped is abandoned: it is idempotent and is done again the next time.
     pub async fn run(self: &Arc<Self>, timers: bool) -> Result<()> {
         let mut tasks = JoinSet::new();
+        let now = chrono::Utc::now();
         for function in &FUNCTIONS {
             let declared = function.declared()?;
             let trigger = declared.trigger()?;
@@ -60,21 +87,20 @@ impl Host {
                 tasks.spawn(Arc::clone(self).serve_queue(function, queue));
             } else if let Some(schedule) = trigger.schedule.clone().filter(|_| timers) {
                 let schedule = match schedule.as_str() {
-                    "%AZIMG_SCHEDULE%" => self.schedule.clone(),
-                    fixed => fixed.to_owned(),
+                    "%AZIMG_SCHEDULE%" => Schedule::parse(&self.schedule, now)?,
+                    fixed => Schedule::parse(fixed, now)?,
                 };
                 tasks.spawn(Arc::clone(self).serve_timer(function, schedule));
             }
         }
-        match tasks.join_next().await {
-            Some(Ok(result)) => result,
-            Some(Err(e)) => Err(Error::bug("the host stopped").with_source(e)),
-            None => Ok(()),
+        while let Some(ended) = tasks.join_next().await {
+            ended.map_err(|e| Error::bug("the host stopped").with_source(e))??;
         }
+        Ok(())
     }
 
-    /// The HTTP side: what a caller of the function app reaches.
-    pub fn router(self: &Arc<Self>) -> Router {
+    /// The HTTP side: what a caller of the function app reaches, and who is one.
+    pub fn router(self: &Arc<Self>, callers: Callers) -> Router {
         Router::new()
             .route("/api/{*path}", any(answer))
             .route("/", get(|| async { "azimg: lookups are under /api, such as /api/images\n" }))
@@ -84,6 +110,8 @@ impl Host {
             })
             .fallback(web::no_route)
             .with_state(Arc::clone(self))
+            // The last, so that all of these lie behind it, and what is not there does too.
+            .layer(from_fn_with_state(Arc::new(callers), callers::admit))
     }
 
     /// Puts messages into the queues, as outputs of a function would be.
@@ -101,8 +129,13 @@ impl Host {
         let places = Arc::new(Semaphore::new(self.settings.at_once));
         let mut under_way = JoinSet::new();
         loop {
-            let place = Arc::clone(&places).acquire_owned().await;
-            let message = self.queues.receive(&queue).await;
+            let next = async {
+                let place = Arc::clone(&places).acquire_owned().await;
+                (place, self.queues.receive(&queue).await)
+            };
+            let Some((place, message)) = self.stopping.run_until_cancelled(next).await else {
+                break;
+            };
             let (this, queue) = (Arc::clone(&self), queue.clone());
             under_way.spawn(async move {
                 let _place = place;
@@ -110,6 +143,8 @@ impl Host {
             });
             while under_way.try_join_next().is_some() {}
         }
+        while under_way.join_next().await.is_some() {}
+        Ok(())
     }
 
     /// One delivery: success removes the message, failure returns it after the redelivery delay,
@@ -137,27 +172,45 @@ impl Host {
     async fn serve_timer(
         self: Arc<Self>,
         function: &'static Function,
-        schedule: String,
+        schedule: Schedule,
     ) -> Result<()> {
-        let cron = parse_schedule(&schedule)?;
-        loop {
-            let now = chrono::Utc::now();
-            let wait = cron
-                .find_next_occurrence(&now, false)
-                .ok()
-                .and_then(|next| (next - now).to_std().ok())
-                .unwrap_or(Duration::from_mins(1));
-            tokio::time::sleep(wait).await;
-            if let Err(error) = self.invoke(function, &envelope::timer(function)?).await {
-                tracing::error!(function = function.name, %error, "a timer's invocation failed");
+        let retry = function.declared()?.retry(&self.settings)?;
+        while let Some(due) = self.stopping.run_until_cancelled(schedule.due()).await {
+            due?;
+            self.fire(function, retry).await?;
+        }
+        Ok(())
+    }
+
+    /// A timer's invocation, and its repetitions while it fails.
+    async fn fire(&self, function: &Function, retry: Option<Retry>) -> Result<()> {
+        for failed in 0_u32.. {
+            let body = envelope::timer(function, retry.map(|retry| (failed, retry.most())))?;
+            let Err(error) = self.invoke(function, &body).await else { break };
+            let function = function.name;
+            let wait = retry.and_then(|retry| retry.wait(failed.saturating_add(1), chance()));
+            let Some(wait) = wait else {
+                tracing::error!(function, %error, "a timer's invocation failed");
+                break;
+            };
+            tracing::warn!(function, %error, wait_s = wait.as_secs(), "it failed and is invoked again");
+            if !self.waited(wait).await {
+                break;
             }
         }
+        Ok(())
+    }
+
+    /// Waits so long; whether that passed before the host was stopped.
+    async fn waited(&self, wait: Duration) -> bool {
+        self.stopping.run_until_cancelled(tokio::time::sleep(wait)).await.is_some()
     }
 
     /// Posts an envelope to the handler and sends what its answer puts out.
     async fn invoke(&self, function: &Function, body: &Value) -> Result<Value> {
         let request = Request::post(format!("/{}", function.name))
-            .header(header::CONTENT_TYPE, "application/json; charset=utf-8")
+            .header(header::HOST, "127.0.0.1")
+            .header(header::CONTENT_TYPE, JSON)
             .header("x-azure-functions-invocationid", ulid::Ulid::generate().to_string())
             .body(Body::from(body.to_string()))
             .map_err(|e| Error::bug("making an invocation").with_source(e))?;
@@ -190,9 +243,15 @@ impl Host {
 
     /// Starts a run as `POST /api/runs` does; the answer that a caller gets.
     pub async fn start(&self, body: &str) -> Result<Reply> {
+        let json = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(JSON))]);
+        self.start_for(&json, body).await
+    }
+
+    /// The same for a caller who sent these headers.
+    async fn start_for(&self, headers: &HeaderMap, body: &str) -> Result<Reply> {
         let function =
             Function::named("start").ok_or_else(|| Error::bug("there is no function start"))?;
-        let answer = self.invoke(function, &envelope::http(function, body)?).await?;
+        let answer = self.invoke(function, &envelope::http(function, headers, body)?).await?;
         let reply = &answer["Outputs"]["res"];
         let status = reply["statusCode"].as_str().and_then(|text| text.parse().ok()).unwrap_or(200);
         let headers = reply["headers"].as_object().into_iter().flatten();
@@ -217,40 +276,48 @@ impl Host {
     }
 }
 
-fn parse_schedule(schedule: &str) -> Result<croner::Cron> {
-    CronParser::builder().seconds(Seconds::Required).build().parse(schedule).map_err(|e| {
-        Error::invalid(format!(
-            "the schedule '{schedule}' is none: give six fields, such as 0 0 3 * * * ({e})"
-        ))
-    })
-}
-
-/// Whether a schedule is one.
+/// Whether a schedule is one, and comes due.
 pub fn check_schedule(schedule: &str) -> Result<()> {
-    parse_schedule(schedule).map(|_| ())
+    Schedule::parse(schedule, chrono::Utc::now()).map(drop).map_err(|e| e.context("AZIMG_SCHEDULE"))
 }
 
-/// What a caller of the function app gets: one function starts runs, another answers everything else.
-async fn answer(
-    State(host): State<Arc<Host>>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Response<Body> {
-    let body = match body {
-        Ok(body) => body,
+/// A number of 0 to 1, another one each time.
+fn chance() -> f64 {
+    let random = RandomState::new().hash_one(0_u8);
+    f64::from(u32::try_from(random >> 32).unwrap_or_default()) / f64::from(u32::MAX)
+}
+
+/// The body of a request, or the answer to one whose body did not arrive.
+async fn arrived(request: Request<Body>) -> Result<Bytes, Box<Response<Body>>> {
+    let refused = |status, code, text: &str| Err(Box::new(web::refusal(status, code, text)));
+    let Ok(body) = tokio::time::timeout(BODY_WITHIN, Bytes::from_request(request, &())).await
+    else {
+        let text = format!("the body did not arrive within {} s", BODY_WITHIN.as_secs());
+        return refused(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", &text);
+    };
+    match body {
+        Ok(body) => Ok(body),
         Err(unread) if unread.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             let text = "the body is longer than any request for a run";
-            return web::refusal(unread.status(), "RequestBodyTooLarge", text);
+            refused(unread.status(), "RequestBodyTooLarge", text)
         }
         Err(unread) => {
             let text = format!("the body did not arrive: {}", unread.body_text());
-            return web::refusal(StatusCode::BAD_REQUEST, "InvalidParameter", &text);
+            refused(StatusCode::BAD_REQUEST, "InvalidParameter", &text)
         }
+    }
+}
+
+/// What a caller of the function app gets: one function starts runs, another answers everything else.
+async fn answer(State(host): State<Arc<Host>>, request: Request<Body>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let Parts { method, uri, headers, .. } = parts.clone();
+    let body = match arrived(Request::from_parts(parts, body)).await {
+        Ok(body) => body,
+        Err(refusal) => return *refusal,
     };
     if method == Method::POST && uri.path() == "/api/runs" {
-        return start(&host, &body).await;
+        return start(&host, &headers, &body).await;
     }
     let mut request = Request::new(Body::from(body));
     let is_head = method == Method::HEAD;
@@ -270,12 +337,12 @@ async fn answer(
     answer
 }
 
-async fn start(host: &Host, body: &[u8]) -> Response<Body> {
+async fn start(host: &Host, headers: &HeaderMap, body: &[u8]) -> Response<Body> {
     let Ok(body) = std::str::from_utf8(body) else {
         let text = "the body is no text in UTF-8";
         return web::refusal(StatusCode::BAD_REQUEST, "InvalidParameter", text);
     };
-    match host.start(body).await {
+    match host.start_for(headers, body).await {
         Ok(reply) => http(reply),
         Err(error) => {
             tracing::error!(%error, "start failed");

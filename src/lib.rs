@@ -1,10 +1,12 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
+pub mod blocking;
 pub mod catalog;
 pub mod cli;
 pub mod client;
 pub mod config;
 pub mod error;
+pub mod files;
 pub mod format;
 pub mod functions;
 pub mod gallery;
@@ -13,9 +15,12 @@ pub mod host;
 pub mod image;
 pub mod pipeline;
 pub mod registry;
+pub mod scratch;
 #[cfg(feature = "sim")]
 pub mod sim;
+pub mod sink;
 pub mod source;
+pub mod span;
 pub mod store;
 pub mod telemetry;
 pub mod web;

@@ -7,16 +7,19 @@
 //! Counts are events for the target [`COUNTS`] whose fields say what they count, in the manner of
 //! `tracing-opentelemetry`: `monotonic_counter.azimg.rows = 12_u64`. They never reach the log.
 
+pub mod awaited;
 #[cfg(feature = "otlp")]
 mod otlp;
 #[cfg(not(feature = "otlp"))]
 #[path = "telemetry/silent.rs"]
 mod otlp;
 
+use crate::sink;
+use crate::sink::log::{self, JsonLine, TextLine};
 use otlp::Exporters;
-use std::io::IsTerminal;
 use tracing::{Metadata, Span};
 use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
+use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
@@ -66,18 +69,19 @@ fn is_count(metadata: &Metadata<'_>) -> bool {
     metadata.target() == COUNTS
 }
 
-/// Begins to listen. A listener that is there already (in tests) is as good.
-pub fn listen(lines: Lines, filter: EnvFilter, export: &Export) -> Listening {
+/// Begins to listen; text has `colours` where people look at it as it comes. A listener that is there already (in tests) is as good.
+pub fn listen(lines: Lines, filter: EnvFilter, colours: bool, export: &Export) -> Listening {
     let filter = filter.and(filter_fn(|metadata| !is_count(metadata)));
     let written: Box<dyn Layer<Registry> + Send + Sync> = match lines {
         Lines::Json => {
-            let json = tracing_subscriber::fmt::layer().json().with_current_span(false);
-            Box::new(json.with_writer(std::io::stdout).with_filter(filter))
+            let json = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(log::stdout);
+            let json = json.fmt_fields(JsonFields::new()).event_format(JsonLine::default());
+            Box::new(json.with_filter(filter))
         }
         Lines::Text => {
-            let text = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-            let colours = std::io::stderr().is_terminal();
-            Box::new(text.with_ansi(colours).with_target(false).with_filter(filter))
+            let text = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(log::stderr);
+            let colours = colours && sink::stderr_is_terminal();
+            Box::new(text.event_format(TextLine { colours }).with_filter(filter))
         }
     };
     let mut layers = vec![written];

@@ -3,16 +3,20 @@
 //! Invariant: an item's id is a function of (source, scope) alone and the run is beside it, so the
 //! same work has the same blob names however often and in whatever order it is delivered.
 
+mod bounds;
 mod gallery;
 mod item;
 mod malformed;
 mod registry;
+mod request;
 
+pub use bounds::{Bounds, Follows};
 pub use gallery::{GalleryScope, OwnGallery, Sharing, group_of};
 pub(crate) use item::is_zero;
 pub use item::{KnownOffers, Scope, Turn, WorkItem, fragment};
 pub use malformed::Malformed;
 pub use registry::{ALL_TAGS, AtRegistry, RegistryScope, registry_group};
+pub use request::{Request, in_parts, left_out};
 
 use crate::error::{Error, Result};
 use schemars::JsonSchema;
@@ -30,10 +34,6 @@ pub const MOST_MESSAGES: usize = 2_900;
 
 /// No message is longer, in bytes: a storage queue takes 64 KiB of base64.
 pub const LARGEST_MESSAGE: usize = 48 << 10;
-
-/// The names of one member of a request are no longer, in bytes of JSON: each item of a location holds
-/// those of its publishers and of its subscriptions, and must fit into [`LARGEST_MESSAGE`].
-const LARGEST_NAMES: usize = 20 << 10;
 
 /// A run's name: a ULID, so that names sort by the start of the run.
 #[derive(
@@ -106,7 +106,7 @@ impl SourceName {
     pub const ALL: &[Self] = &[Self::Marketplace, Self::Gallery, Self::Registry];
 
     /// The name used in blob names, flags and tables.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Marketplace => "marketplace",
             Self::Gallery => "gallery",
@@ -144,85 +144,6 @@ pub enum Details {
     Latest,
     /// Every version.
     All,
-}
-
-/// What a run was asked to do; the body of `POST runs`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Request {
-    /// Sources to crawl; empty means all that are configured.
-    pub sources: Vec<SourceName>,
-    /// Locations to crawl; empty means all that are configured, or else all.
-    pub locations: Vec<String>,
-    /// Only publishers whose name contains one of these, without case.
-    pub publishers: Vec<String>,
-    /// Subscriptions to ask through; empty means all that are configured, or else visible.
-    pub subscriptions: Vec<String>,
-    /// Which details to ask for.
-    pub details: Option<Details>,
-    /// Lists every publisher's offers, however lately they were listed.
-    pub full: bool,
-    /// Offers that were listed less than so many seconds ago may be taken from the last snapshot.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub offers_max_age: Option<u64>,
-}
-
-/// Names in parts, each as long as those that a request may name: what a message holds.
-pub fn in_parts(names: &[String]) -> Vec<Vec<String>> {
-    let mut parts: Vec<Vec<String>> = Vec::new();
-    let mut bytes = usize::MAX;
-    for name in names {
-        // With its quotes and a comma.
-        let more = name.len() + 3;
-        bytes = bytes.saturating_add(more);
-        if let Some(part) = parts.last_mut().filter(|_| bytes < LARGEST_NAMES) {
-            part.push(name.clone());
-        } else {
-            parts.push(vec![name.clone()]);
-            bytes = more;
-        }
-    }
-    parts
-}
-
-impl Request {
-    /// Refuses names that nothing at Azure has, since they would become parts of addresses, and more of
-    /// them than messages hold: the error's target is the member.
-    pub fn check(&self) -> Result<()> {
-        for (what, names) in [
-            ("locations", &self.locations),
-            ("subscriptions", &self.subscriptions),
-            ("publishers", &self.publishers),
-        ] {
-            let bytes = serde_json::to_string(names).map_or(usize::MAX, |text| text.len());
-            if bytes > LARGEST_NAMES {
-                let most = LARGEST_NAMES >> 10;
-                let text =
-                    format!("{what}: {bytes} bytes of names; a run takes {most} KiB of them");
-                return Err(Error::invalid(text).with_target(what));
-            }
-        }
-        let plain = |c: char| c.is_ascii_alphanumeric() || " -_".contains(c);
-        let bad = |what: &str, name: &str| {
-            let name: String = name.chars().take(40).collect();
-            let text = format!("{what}: '{}' is none", name.escape_debug());
-            Error::invalid(text).with_target(what)
-        };
-        for (what, names) in
-            [("locations", &self.locations), ("subscriptions", &self.subscriptions)]
-        {
-            let odd =
-                |name: &&String| name.is_empty() || name.len() > 90 || !name.chars().all(plain);
-            if let Some(name) = names.iter().find(odd) {
-                return Err(bad(what, name));
-            }
-        }
-        let odd = |name: &&String| name.len() > 256 || name.chars().any(char::is_control);
-        match self.publishers.iter().find(odd) {
-            Some(name) => Err(bad("publishers", name)),
-            None => Ok(()),
-        }
-    }
 }
 
 /// How a scope ended.
@@ -307,7 +228,8 @@ pub struct Outcome {
     /// Parts that ended otherwise, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
-    /// Members of the answers that were of another form, and were taken for absent.
+    /// Members of the answers that were of another form and were taken for absent, or were longer than a row holds
+    /// and were cut.
     #[serde(default, skip_serializing_if = "Malformed::is_empty")]
     pub malformed: Malformed,
     /// Items that follow from this one.

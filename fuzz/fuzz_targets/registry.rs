@@ -3,10 +3,10 @@
 #![no_main]
 
 use azimg::registry::purge::{PurgePlan, Rules};
-use azimg::registry::transfer::{Package, ReadAs, safe_name};
+use azimg::registry::transfer::{Package, ReadAs, Wanted, safe_path};
 use azimg::registry::{Manifest, Reference};
 use libfuzzer_sys::fuzz_target;
-use std::path::Path;
+use std::path::{Component, Path};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(manifest) = serde_json::from_slice::<Manifest>(bytes) {
@@ -20,13 +20,15 @@ fuzz_target!(|bytes: &[u8]| {
         }
         let _ = PurgePlan::parse(text);
         let _ = text.parse::<Reference>();
-        // A name that is taken is one part of a path, whatever the system.
-        if safe_name(text) {
-            assert_eq!(Path::new("folder").join(text).parent(), Some(Path::new("folder")));
+        // A path that is taken leads to within the folder, whatever the system.
+        if safe_path(text) {
+            let parts: Vec<Component<'_>> = Path::new(text).components().collect();
+            assert_eq!(parts.len(), text.split('/').count());
+            assert!(parts.iter().all(|part| matches!(part, Component::Normal(_))));
         }
     }
     let file = std::env::temp_dir().join(format!("azimg-fuzz-{}", std::process::id()));
     if std::fs::write(&file, bytes).is_ok() {
-        let _ = Package::read(std::slice::from_ref(&file), &ReadAs::Image, None);
+        let _ = Package::read(std::slice::from_ref(&file), &ReadAs::Image, &Wanted::default());
     }
 });

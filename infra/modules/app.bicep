@@ -14,6 +14,8 @@ param insightsConnection string
 param subnetId string
 @description('App settings by name, beside those that are made here; they come last.')
 param furtherSettings object
+@description('Origins whose pages may ask, separated by commas; empty for none.')
+param corsOrigins string
 param instanceMemory int
 param mostInstances int
 
@@ -94,6 +96,11 @@ resource site 'Microsoft.Web/sites@2024-04-01' = {
     siteConfig: {
       minTlsVersion: '1.2'
       http20Enabled: true
+      // The platform answers browsers before the program is asked; it takes no key with that.
+      cors: {
+        allowedOrigins: empty(corsOrigins) ? [] : split(replace(corsOrigins, ' ', ''), ',')
+        supportCredentials: false
+      }
     }
   }
 }
@@ -118,4 +125,5 @@ resource publishing 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024
 
 output name string = site.name
 output api string = 'https://${site.properties.defaultHostName}/api'
+output redirect string = 'https://${site.properties.defaultHostName}/.auth/login/aad/callback'
 output store string = store

@@ -4,12 +4,15 @@ param insightsName string
 param identityPrincipalId string
 param principalId string
 
-// Blobs: shards, snapshots, the host's own locks and the deployed package.
+// Blobs: shards, snapshots, the host's own locks and keys, and the deployed package. What Microsoft names for the host
+// (AzureWebJobsStorage by identity), which makes its containers itself; deployment wants Contributor, which is less.
 var blobOwner = 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'
 // Queues: a failed message is updated, and the poison queue is made on demand.
 var queueContributor = '974c5e8b-45b9-4653-ba55-5f855dd0fb88'
 // Tables: the host's diagnostic events.
 var tableContributor = '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
+// The catalog, for a person: `azimg runs publish` and `azimg runs verify --repair` write there, all else reads.
+var blobContributor = 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
 var metricsPublisher = '3913510d-42f4-4e42-8a64-420c390055eb'
 
 resource account 'Microsoft.Storage/storageAccounts@2023-05-01' existing = {
@@ -42,13 +45,22 @@ resource onInsights 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
-resource forPerson 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
-  for role in (empty(principalId) ? [] : [blobOwner, queueContributor]): {
-    name: guid(account.id, principalId, role)
-    scope: account
-    properties: {
-      principalId: principalId
-      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', role)
-    }
+resource blobs 'Microsoft.Storage/storageAccounts/blobServices@2023-05-01' existing = {
+  parent: account
+  name: 'default'
+}
+
+resource catalog 'Microsoft.Storage/storageAccounts/blobServices/containers@2023-05-01' existing = {
+  parent: blobs
+  name: 'azimg'
+}
+
+// Nothing but the catalog: the account also has the program that is deployed, the host's keys, and the queues.
+resource forPerson 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(principalId)) {
+  name: guid(catalog.id, principalId, blobContributor)
+  scope: catalog
+  properties: {
+    principalId: principalId
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', blobContributor)
   }
-]
+}

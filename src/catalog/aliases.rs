@@ -3,6 +3,7 @@
 use super::{Catalog, LatestQuestion};
 use crate::error::Result;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 
 /// A short name.
 #[derive(Debug, Clone, Copy)]
@@ -13,6 +14,13 @@ pub struct Alias {
     pub os: &'static str,
     /// Publisher, offer and SKU that it stands for.
     pub sku: [&'static str; 3],
+}
+
+impl Alias {
+    /// Whether it stands for the SKU of these names: publisher, offer and SKU, without case.
+    pub fn is_of(&self, sku: [&str; 3]) -> bool {
+        self.sku.iter().zip(sku).all(|(own, name)| own.eq_ignore_ascii_case(name))
+    }
 }
 
 const fn linux(name: &'static str, sku: [&'static str; 3]) -> Alias {
@@ -51,23 +59,22 @@ pub fn find(name: &str) -> Option<&'static Alias> {
     ALIASES.iter().find(|alias| alias.name.eq_ignore_ascii_case(name))
 }
 
-/// Every alias whose SKU has a deployable version, with that version's row.
-pub fn resolve(catalog: &Catalog) -> Result<Vec<(&'static Alias, Value)>> {
+/// Every alias whose SKU has a version that is deployable at `now`, with that version's row.
+pub fn resolve(catalog: &Catalog, now: OffsetDateTime) -> Result<Vec<(&'static Alias, Value)>> {
     let mut resolved = Vec::new();
     for alias in ALIASES {
-        let Ok(row) = LatestQuestion::parse(alias.name, &[], None)?.answer(&catalog.index) else {
-            continue;
-        };
-        resolved.push((alias, catalog.read(catalog.at(row))?));
+        let question = LatestQuestion::parse(alias.name, &[], None)?;
+        let Ok(row) = question.answer(&catalog.index, now) else { continue };
+        resolved.push((alias, catalog.read(catalog.at(row), now)?));
     }
     Ok(resolved)
 }
 
 /// The document that `az` reads its aliases from (`az cloud register --endpoint-vm-image-alias-doc`),
 /// with the versions that the catalog holds; aliases without a deployable image are left out.
-pub fn document(catalog: &Catalog) -> Result<Value> {
+pub fn document(catalog: &Catalog, now: OffsetDateTime) -> Result<Value> {
     let mut groups = json!({});
-    for (alias, row) in resolve(catalog)? {
+    for (alias, row) in resolve(catalog, now)? {
         groups[alias.os][alias.name] = json!({
             "publisher": row["publisher"], "offer": row["offer"], "sku": row["sku"],
             "version": row["version"],

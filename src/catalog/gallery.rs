@@ -1,17 +1,22 @@
-//! Which version of an image definition is the latest.
+//! Images of galleries by reference: which version of a definition is the latest, which managed image of a pattern is
+//! the newest, and what an id names in whatever form.
 
+use super::Filter;
 use super::rows::{DEFINITION, Entry, GALLERY, RowTable};
+use super::unknown::wrong_definition;
 use crate::error::{Error, Result};
 use crate::image::gallery::{GalleryImage, Kind};
+use crate::image::identity::ImageName;
 use crate::image::version;
 use crate::source::locations::short_name;
 use time::OffsetDateTime;
 
 impl RowTable {
     /// The versions of an image definition: by `gallery/definition`, or by the definition's id. An
-    /// error when it is not there, or when several galleries have that name.
-    fn versions(&self, name: &str) -> Result<Vec<GalleryImage>> {
-        let by_name = name.split_once('/').filter(|(gallery, _)| !gallery.is_empty());
+    /// error when it is not there, or when several galleries have that name. As they stand at `now`.
+    fn versions(&self, name: &str, now: OffsetDateTime) -> Result<Vec<GalleryImage>> {
+        let is_id = ImageName::parse(name).is_some();
+        let by_name = name.split_once('/').filter(|(gallery, _)| !gallery.is_empty() && !is_id);
         let is_wanted = |entry: &Entry| match by_name {
             Some((gallery, definition)) => {
                 let same = |column, wanted: &str| {
@@ -27,10 +32,12 @@ impl RowTable {
             let numbered = self.entries().iter().enumerate();
             let wanted = numbered.filter(|(_, entry)| is_wanted(entry));
             wanted
-                .map(|(at, _)| self.row::<GalleryImage>(u32::try_from(at).unwrap_or(u32::MAX)))
+                .map(|(at, _)| self.image(u32::try_from(at).unwrap_or(u32::MAX), now))
                 .collect::<Result<_>>()?
         } else {
-            self.below(name)?
+            let row = self.find(name).or_else(|| self.find_named(name));
+            let id = row.map(|row| self.row::<GalleryImage>(row)).transpose()?.map(|row| row.id);
+            self.below(id.as_deref().unwrap_or(name), now)?
         };
         let ids: Vec<&str> = found
             .iter()
@@ -38,9 +45,15 @@ impl RowTable {
             .map(|row| row.id.as_str())
             .collect();
         match ids[..] {
-            [] => Err(Error::not_found(format!(
-                "no image definition {name} is in the catalog: give GALLERY/DEFINITION, or its id"
-            ))),
+            [] => Err(Error::not_found(match by_name {
+                Some(names) => {
+                    let wrong = wrong_definition(self, names);
+                    format!("no image definition {name} is in the catalog{wrong}")
+                }
+                None => format!(
+                    "no image definition {name} is in the catalog: give GALLERY/DEFINITION, or its id"
+                ),
+            })),
             [_] => Ok(found),
             _ => Err(Error::invalid(format!(
                 "'{name}' is the name of {} image definitions: give the id of one of {}",
@@ -50,15 +63,24 @@ impl RowTable {
         }
     }
 
-    /// A definition and its versions, by the definition's id.
-    fn below(&self, id: &str) -> Result<Vec<GalleryImage>> {
+    /// A definition and its versions as they stand at `now`, by the definition's id.
+    pub(super) fn below(&self, id: &str, now: OffsetDateTime) -> Result<Vec<GalleryImage>> {
+        self.below_as(id, &|row| self.image(row, now))
+    }
+
+    /// The same, each row as `read` has it.
+    fn below_as(
+        &self,
+        id: &str,
+        read: &dyn Fn(u32) -> Result<GalleryImage>,
+    ) -> Result<Vec<GalleryImage>> {
         let Some(first) = self.find(id) else { return Ok(Vec::new()) };
-        let mut rows: Vec<GalleryImage> = vec![self.row(first)?];
+        let mut rows = vec![read(first)?];
         for at in first + 1.. {
             if at as usize >= self.len() {
                 break;
             }
-            let row: GalleryImage = self.row(at)?;
+            let row = read(at)?;
             let head = row.id.get(..id.len());
             if row.kind != Kind::GalleryVersion || !head.is_some_and(|h| h.eq_ignore_ascii_case(id))
             {
@@ -69,30 +91,47 @@ impl RowTable {
         Ok(rows)
     }
 
-    /// The version that Azure takes for the latest of a definition, in all of `locations`, of those
-    /// whose life does not end before `until`.
+    /// The row of a definition or version by any form of its id.
+    pub(super) fn find_named(&self, id: &str) -> Option<u32> {
+        let wanted = ImageName::parse(id)?.version;
+        let id = self.definitions().ok()?.id(id)?;
+        let Some(wanted) = wanted else { return self.find(id) };
+        let rows = self.below_as(id, &|row| self.row(row)).ok()?;
+        let is_wanted = |row: &&GalleryImage| {
+            row.version.as_ref().is_some_and(|v| version::is_same(v, &wanted))
+        };
+        self.find(&rows.iter().find(is_wanted)?.id)
+    }
+
+    /// The version that Azure takes for the latest of a definition, of those that `filter` accepts and whose life does
+    /// not end before `until`, as they stand at `now`: in all of the filter's locations. Or the newest managed image of those whose name is
+    /// `name`, in which `*` stands for any text.
     pub fn latest(
         &self,
         name: &str,
-        locations: &[String],
+        filter: &Filter,
         until: Option<OffsetDateTime>,
+        now: OffsetDateTime,
     ) -> Result<GalleryImage> {
-        let rows = self.versions(name)?;
-        let locations: Vec<String> = locations.iter().map(|name| short_name(name)).collect();
+        if name.contains('*') {
+            return self.newest_managed(name, filter, now);
+        }
+        let definition = without_latest(name);
+        let rows = self.versions(definition, now)?;
+        let locations: Vec<String> = filter.locations.iter().map(|name| short_name(name)).collect();
         let lives = |row: &GalleryImage| {
             until.is_none_or(|until| row.end_of_life_at.is_none_or(|end| end >= until))
         };
+        let is_wanted = self.wanted(filter, now);
         let fits = |row: &&GalleryImage| {
             row.may_be_latest()
                 && lives(row)
                 && locations.iter().all(|location| row.may_be_latest_in(location))
+                && self.find(&row.id).is_some_and(&is_wanted)
         };
-        let number = |row: &&GalleryImage| row.version.clone().unwrap_or_default();
-        let newest = rows
-            .iter()
-            .filter(fits)
-            .max_by(|a, b| version::compare(&number(a), &number(b)))
-            .cloned();
+        let number = |row: &GalleryImage| row.version.clone().unwrap_or_default();
+        let newest = rows.iter().filter(fits);
+        let newest = newest.max_by(|a, b| version::compare(&number(a), &number(b))).cloned();
         newest.ok_or_else(|| {
             let versions = rows.iter().filter(|row| row.version.is_some()).count();
             let place = if locations.is_empty() {
@@ -100,10 +139,98 @@ impl RowTable {
             } else {
                 format!("in {}", locations.join(" and "))
             };
+            let plain = Filter { locations: filter.locations.clone(), ..Filter::default() };
+            let others = if *filter == plain { "" } else { ", or not what the filters want" };
             Error::not_found(format!(
-                "none of the {versions} versions of {name} may be the latest {place}: they are \
-                 excluded from latest, past their end of life, not provisioned, or not there"
+                "none of the {versions} versions of {definition} may be the latest {place}: they are \
+                 excluded from latest, past their end of life, not provisioned, or not there{others}"
             ))
         })
+    }
+
+    /// The newest managed image by name: they have no versions, and nothing tells when they were made.
+    fn newest_managed(
+        &self,
+        pattern: &str,
+        filter: &Filter,
+        now: OffsetDateTime,
+    ) -> Result<GalleryImage> {
+        let is_wanted = self.wanted(filter, now);
+        let mut newest: Option<GalleryImage> = None;
+        for (at, entry) in self.entries().iter().enumerate() {
+            let at = u32::try_from(at).unwrap_or(u32::MAX);
+            let name = self.name(entry, DEFINITION).unwrap_or_default();
+            if entry.kind() != Kind::ManagedImage.as_str()
+                || !matches(pattern, name)
+                || !is_wanted(at)
+                || newest.as_ref().is_some_and(|n| version::natural(&n.definition, name).is_ge())
+            {
+                continue;
+            }
+            let row = self.image(at, now)?;
+            if row.is_provisioned() {
+                newest = Some(row);
+            }
+        }
+        newest.ok_or_else(|| {
+            Error::not_found(format!("no managed image that is wanted has a name like '{pattern}'"))
+        })
+    }
+}
+
+/// A reference to the latest version of a definition, without saying so.
+pub(super) fn without_latest(name: &str) -> &str {
+    let Some((head, last)) = name.rsplit_once('/') else { return name };
+    if !last.eq_ignore_ascii_case("latest") {
+        return name;
+    }
+    match head.rsplit_once('/') {
+        Some((definition, part)) if part.eq_ignore_ascii_case("versions") => definition,
+        _ => head,
+    }
+}
+
+/// Whether a name is what a pattern asks for, in which `*` stands for any text; without case.
+fn matches(pattern: &str, name: &str) -> bool {
+    let (pattern, name) = (pattern.to_ascii_lowercase(), name.to_ascii_lowercase());
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = name.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+    let mut last = None;
+    for part in parts {
+        if let Some(before) = last.replace(part) {
+            let Some(at) = rest.find(before) else { return false };
+            rest = &rest[at + before.len()..];
+        }
+    }
+    last.map_or(rest.is_empty(), |last| rest.ends_with(last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_stand_for_whole_names() {
+        for (pattern, name, fits) in [
+            ("myapp-*", "MyApp-2017", true),
+            ("myapp-*", "myapp-", true),
+            ("myapp-*", "a-myapp-1", false),
+            ("*app*1", "myapp-x-1", true),
+            ("*app*1", "myapp-x-2", false),
+            ("a*a", "a", false),
+            ("a*b*b", "ab", false),
+            ("a*b*b", "abxb", true),
+            ("*", "", true),
+        ] {
+            assert_eq!(matches(pattern, name), fits, "{pattern} {name}");
+        }
+        for (name, definition) in [
+            ("g/d/latest", "g/d"),
+            ("g/d", "g/d"),
+            ("/s/images/d/versions/Latest", "/s/images/d"),
+            ("/s/images/d/versions/1.0.0", "/s/images/d/versions/1.0.0"),
+        ] {
+            assert_eq!(without_latest(name), definition);
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! The newest image of a SKU that fits.
 
 use super::aliases;
+use super::unknown::wrong_name;
 use crate::error::{Error, Result};
 use crate::format::index::{Index, Level};
+use crate::image::{Status, nanoseconds};
 use crate::source::locations::short_name;
 use std::collections::BTreeSet;
 use time::OffsetDateTime;
@@ -60,35 +62,61 @@ impl LatestQuestion {
         places.into_iter().flat_map(|[.., sku]| index.members(Level::Sku, sku)).collect()
     }
 
-    /// The newest row that fits, or why there is none.
-    pub fn answer(&self, index: &Index) -> Result<u32> {
-        let name = format!("{}:{}:{}", self.publisher, self.offer, self.sku);
-        let rows = self.rows(index);
-        if rows.is_empty() {
-            return Err(Error::not_found(format!("no image of {name} is in the catalog")));
-        }
-        let count = u32::try_from(index.locations().len()).unwrap_or(u32::MAX);
-        let id = |name: &String| (0..count).find(|id| index.locations().get(*id) == name);
-        let wanted: Option<Vec<u32>> = self.locations.iter().map(id).collect();
-        let nanos =
-            |date: OffsetDateTime| i64::try_from(date.unix_timestamp_nanos()).unwrap_or(i64::MAX);
-        let until = self.not_deprecated_before.map(nanos);
-        let fits = |at: &&u32| {
-            let row = index.row(**at);
-            row.status().is_deployable()
-                && wanted.as_ref().is_some_and(|wanted| index.is_in(row.locations(), wanted))
-                && until.is_none_or(|until| {
+    /// The rows that fit at `now`, the newest first.
+    pub fn fitting<'a>(
+        &'a self,
+        index: &'a Index,
+        now: OffsetDateTime,
+    ) -> impl Iterator<Item = u32> + 'a {
+        let now = nanoseconds(now);
+        let fits = move |at: &u32| {
+            let row = index.row(*at);
+            index.status(row, now).is_some_and(Status::is_deployable)
+                && self.not_deprecated_before.is_none_or(|until| {
                     index.deprecated_at(row).is_none_or(|deprecated| deprecated >= until)
                 })
         };
-        if let Some(row) = rows.iter().rev().find(fits) {
-            return Ok(*row);
+        self.present(index).filter(fits)
+    }
+
+    /// The rows of its SKU that are in its locations, deployable or not, the newest first.
+    pub fn present<'a>(&'a self, index: &'a Index) -> impl Iterator<Item = u32> + 'a {
+        let count = u32::try_from(index.locations().len()).unwrap_or(u32::MAX);
+        let id = |name: &String| (0..count).find(|id| index.locations().get(*id) == name);
+        let wanted: Option<Vec<u32>> = self.locations.iter().map(id).collect();
+        let is_there = move |at: &u32| {
+            wanted.as_ref().is_some_and(|wanted| index.is_in(index.row(*at).locations(), wanted))
+        };
+        self.rows(index).into_iter().rev().filter(is_there)
+    }
+
+    /// The newest row that fits at `now`, or why there is none.
+    pub fn answer(&self, index: &Index, now: OffsetDateTime) -> Result<u32> {
+        if let Some(row) = self.fitting(index, now).next() {
+            return Ok(row);
         }
-        Err(Error::not_found(self.nothing(index, &rows, &name)))
+        let name = format!("{}:{}:{}", self.publisher, self.offer, self.sku);
+        let rows = self.rows(index);
+        if rows.is_empty() {
+            let names = [self.publisher.as_str(), &self.offer, &self.sku];
+            let wrong = wrong_name(index, names).unwrap_or_default();
+            return Err(Error::not_found(format!("no image of {name} is in the catalog{wrong}")));
+        }
+        Err(Error::not_found(self.nothing(index, &rows, &name, now)))
+    }
+
+    /// That the newest row in its locations has ended, and when, if it has.
+    fn ended(&self, index: &Index, now: OffsetDateTime) -> Option<String> {
+        let row = index.row(self.present(index).next()?);
+        let status = index.status(row, nanoseconds(now))?;
+        let version = index.versions().get(row.version());
+        let end = index.deprecated_at(row).filter(|end| *end <= now);
+        let day = end.map(|end| format!(" on {}", end.date())).unwrap_or_default();
+        (!status.is_deployable()).then(|| format!("; the newest there, {version}, has ended{day}"))
     }
 
     /// Why no row fits.
-    fn nothing(&self, index: &Index, rows: &[u32], name: &str) -> String {
+    fn nothing(&self, index: &Index, rows: &[u32], name: &str, now: OffsetDateTime) -> String {
         let count = u32::try_from(index.locations().len()).unwrap_or(u32::MAX);
         let has = |location: u32| {
             rows.iter().any(|row| index.is_in(index.row(*row).locations(), &[location]))
@@ -98,7 +126,8 @@ impl LatestQuestion {
         let lacking: Vec<_> =
             self.locations.iter().filter(|l| !known.contains(l.as_str())).cloned().collect();
         if lacking.is_empty() {
-            format!("no version of {name} is deployable in all that was asked for")
+            let none = format!("no version of {name} is deployable in all that was asked for");
+            none + &self.ended(index, now).unwrap_or_default()
         } else {
             format!("no version of {name} is in {}", lacking.join(", "))
         }

@@ -1,12 +1,20 @@
 //! Lists: the rows of an index that a filter accepts, in the table's order, or ranked when words
 //! are searched for.
 
+mod details;
+
+pub use details::unknown;
+
+use super::aliases;
 use super::filter::Filter;
 use crate::format::index::{Index, Level, Place, Pool, Row};
-use crate::image::Status;
+use crate::image::names::folded;
+use crate::image::{Status, nanoseconds};
 use crate::source::locations::short_name;
+use details::{Details, Fit};
 use memchr::memmem::Finder;
 use std::ops::{ControlFlow, Range};
+use time::OffsetDateTime;
 
 /// A row that was found, and where it stands.
 pub type Found = (u32, Place);
@@ -36,8 +44,21 @@ impl Fits {
         self.0.get(id as usize).copied().unwrap_or_default()
     }
 
-    /// Looks for `needle`, in lower case, in all texts of a pool at once.
-    fn find(pool: &Pool, needle: &str) -> Self {
+    /// Looks for a part of a name in all texts of a pool at once, without case.
+    fn find(pool: &Pool, part: &str) -> Self {
+        Self::places(pool, &folded(part), |at| {
+            let name = pool.text().get(at..at + part.len());
+            name.is_some_and(|name| name.eq_ignore_ascii_case(part.as_bytes()))
+        })
+    }
+
+    /// The same of a word of a search, which is folded: separators are alike.
+    fn word(pool: &Pool, word: &str) -> Self {
+        Self::places(pool, word, |_| true)
+    }
+
+    /// Looks for `needle`, which is folded, in all texts of a pool, at the places where `is_it` says so.
+    fn places(pool: &Pool, needle: &str, is_it: impl Fn(usize) -> bool) -> Self {
         if !pool.may_have(needle) {
             return Self(Vec::new());
         }
@@ -46,7 +67,7 @@ impl Fits {
             fits.fill(WITHIN);
             return Self(fits);
         }
-        let text = pool.lower();
+        let text = pool.folded();
         let finder = Finder::new(needle.as_bytes());
         let mut from = 0;
         while let Some(at) = finder.find(text.get(from..).unwrap_or_default()) {
@@ -54,7 +75,7 @@ impl Fits {
             let (id, range) = pool.at(at);
             from = at + 1;
             let end = at + needle.len();
-            if end > range.end {
+            if end > range.end || !is_it(at) {
                 continue;
             }
             let inner = |at: usize| text.get(at).is_some_and(u8::is_ascii_alphanumeric);
@@ -86,59 +107,79 @@ impl Fits {
 /// A word, and how well it fits publishers, offers, SKUs and versions.
 struct Word {
     names: [Fits; 3],
+    /// The groups of SKUs that it is the short name of.
+    short: Vec<u32>,
     versions: Fits,
     /// Whether any version has it: most words do not, and rows need not be looked at then.
     in_versions: bool,
 }
 
 /// A filter, made ready for one index.
-struct Query<'a> {
+pub(super) struct Query<'a> {
     index: &'a Index,
     names: [Option<Fits>; 3],
     versions: Option<Fits>,
-    traits: Option<Vec<bool>>,
+    details: Details<'a>,
+    /// The moment of the question, in nanoseconds since 1970.
+    now: i64,
     statuses: [bool; Status::ALL.len()],
     locations: Vec<u32>,
+    not_locations: Vec<u32>,
+    latest: bool,
     words: Vec<Word>,
+}
+
+impl Word {
+    /// A word that is folded.
+    fn new(index: &Index, word: &str) -> Self {
+        let versions = Fits::word(index.versions(), word);
+        let short = aliases::find(word).map(|alias| index.skus(alias.sku));
+        Self {
+            names: LEVELS.map(|level| Fits::word(index.names(level), word)),
+            short: short.into_iter().flatten().map(|[.., sku]| sku).collect(),
+            in_versions: versions.0.iter().any(|fit| *fit > 0),
+            versions,
+        }
+    }
+
+    /// How well it fits the names of a SKU.
+    fn fit(&self, index: &Index, place: Place) -> u8 {
+        if self.short.contains(&place[2]) {
+            return WHOLE;
+        }
+        let name = |i: usize| self.names[i].of(index.group_name(LEVELS[i], place[i]));
+        name(0).max(name(1)).max(name(2))
+    }
 }
 
 impl<'a> Query<'a> {
     /// None when nothing can fit.
-    fn new(index: &'a Index, filter: &Filter) -> Option<Self> {
+    pub(super) fn new(index: &'a Index, filter: &'a Filter, now: OffsetDateTime) -> Option<Self> {
         if !filter.wants_marketplace() {
             return None;
         }
         let texts = |pool: &Pool, wanted: &Option<String>| {
             let wanted = wanted.as_ref()?;
-            Some(if filter.exact {
-                Fits::same(pool, wanted)
-            } else {
-                Fits::find(pool, &wanted.to_ascii_lowercase())
-            })
+            Some(if filter.exact { Fits::same(pool, wanted) } else { Fits::find(pool, wanted) })
         };
         let wanted = [&filter.publisher, &filter.offer, &filter.sku];
         let names = std::array::from_fn(|i| texts(index.names(LEVELS[i]), wanted[i]));
         let count = u32::try_from(index.locations().len()).unwrap_or(u32::MAX);
         let location =
             |name: &String| (0..count).find(|id| index.locations().get(*id) == short_name(name));
-        let words = filter.words().into_iter().map(|word| {
-            let versions = Fits::find(index.versions(), &word);
-            Word {
-                names: LEVELS.map(|level| Fits::find(index.names(level), &word)),
-                in_versions: versions.0.iter().any(|fit| *fit > 0),
-                versions,
-            }
-        });
-        let statuses = Status::ALL.map(|status| {
-            filter.status.as_ref().is_none_or(|wanted| filter.fits(wanted, status.as_str()))
-        });
+        let words = filter.words().into_iter().map(|word| Word::new(index, &word));
+        let statuses = Status::ALL.map(|status| filter.has_status(status));
         Some(Self {
             index,
             names,
             versions: texts(index.versions(), &filter.version),
-            traits: traits(index, filter),
+            details: Details::new(index, filter),
+            now: nanoseconds(now),
             statuses,
             locations: filter.locations.iter().map(location).collect::<Option<_>>()?,
+            // Nothing is where the catalog has nothing.
+            not_locations: filter.not_locations.iter().filter_map(location).collect(),
+            latest: filter.latest,
             words: words.collect(),
         })
     }
@@ -149,11 +190,32 @@ impl<'a> Query<'a> {
             .is_none_or(|fits| fits.of(self.index.group_name(level, group)) > 0)
     }
 
-    fn accepts(&self, row: Row<'_>) -> bool {
-        self.statuses[row.status() as usize]
+    /// Whether its status is wanted; one that is not known is no answer to a question for one.
+    fn has_status(&self, row: Row<'_>) -> bool {
+        let wanted = |status: Status| self.statuses[status as usize];
+        let status = self.index.status(row, self.now);
+        status.map_or_else(|| self.statuses.iter().all(|wanted| *wanted), wanted)
+    }
+
+    fn accepts(&self, at: u32, place: Place) -> bool {
+        self.fit(at, place) == Fit::Yes
+    }
+
+    /// Whether a row fits, where it is known.
+    fn fit(&self, at: u32, place: Place) -> Fit {
+        let row = self.index.row(at);
+        let is_in = |location: &u32| self.index.is_in(row.locations(), &[*location]);
+        let fits = self.has_status(row)
+            && (!self.latest || self.is_latest(at, place))
             && self.versions.as_ref().is_none_or(|fits| fits.of(row.version()) > 0)
-            && self.traits.as_ref().is_none_or(|fits| fits[row.traits() as usize])
             && (self.locations.is_empty() || self.index.is_in(row.locations(), &self.locations))
+            && !self.not_locations.iter().any(is_in);
+        if fits { self.details.fit(row, self.index.status(row, self.now)) } else { Fit::No }
+    }
+
+    /// Whether a row is the latest of its SKU at the moment of the question.
+    pub(super) fn is_latest(&self, at: u32, place: Place) -> bool {
+        self.index.is_latest(at, place[2], self.now)
     }
 
     /// Goes through the SKUs that the filter accepts, from the one on that has the row `from`.
@@ -177,13 +239,38 @@ impl<'a> Query<'a> {
         }
     }
 
+    /// Visits the rows that the filter accepts, in the table's order, each with its place and how well the words fit.
+    pub(super) fn visit(&self, mut visit: impl FnMut(Place, u32, usize)) {
+        let in_versions = self.is_in_versions();
+        let mut fits = Vec::new();
+        self.walk(0, |place| {
+            let Some(score) = self.fit_names(place, &mut fits) else {
+                return ControlFlow::Continue(());
+            };
+            for row in self.index.members(Level::Sku, place[2]) {
+                if !self.accepts(row, place) {
+                    continue;
+                }
+                let score = if in_versions { self.score(row, &fits) } else { Some(score as usize) };
+                if let Some(score) = score {
+                    visit(place, row, score);
+                }
+            }
+            ControlFlow::Continue(())
+        });
+    }
+
+    /// Whether a word may be found in versions, so that each row of a SKU fits differently.
+    fn is_in_versions(&self) -> bool {
+        self.words.iter().any(|word| word.in_versions)
+    }
+
     /// How well each word fits the names of a SKU; none when a word fits neither these nor any
     /// version.
-    fn fit(&self, place: Place, fits: &mut Vec<u8>) -> Option<u32> {
+    fn fit_names(&self, place: Place, fits: &mut Vec<u8>) -> Option<u32> {
         fits.clear();
         for word in &self.words {
-            let name = |i: usize| word.names[i].of(self.index.group_name(LEVELS[i], place[i]));
-            let best = name(0).max(name(1)).max(name(2));
+            let best = word.fit(self.index, place);
             if best == 0 && !word.in_versions {
                 return None;
             }
@@ -213,32 +300,17 @@ fn from_on(range: Range<u32>, from: u32) -> Range<u32> {
     range.start.max(from)..range.end
 }
 
-/// Which traits fit a filter; none when it does not ask for any.
-fn traits(index: &Index, filter: &Filter) -> Option<Vec<bool>> {
-    if filter.os.is_none() && filter.architecture.is_none() {
-        return None;
-    }
-    let fits = |wanted: &Option<String>, name: Option<&str>| {
-        wanted.as_ref().is_none_or(|wanted| name.is_some_and(|name| filter.fits(wanted, name)))
-    };
-    let fits = |traits| {
-        let (os, architecture) = index.traits_of(traits);
-        fits(&filter.os, os) && fits(&filter.architecture, architecture)
-    };
-    Some((0..index.traits()).map(fits).collect())
-}
-
-/// The rows that `filter` accepts, at most `top` of them, from the place on that an earlier page
+/// The rows that `filter` accepts at `now`, at most `top` of them, from the place on that an earlier page
 /// named as its next (or zero).
-pub fn list(index: &Index, filter: &Filter, from: u32, top: usize) -> Page {
+pub fn list(index: &Index, filter: &Filter, from: u32, top: usize, now: OffsetDateTime) -> Page {
     let mut page = Page::default();
-    let Some(query) = Query::new(index, filter) else { return page };
+    let Some(query) = Query::new(index, filter, now) else { return page };
     if !query.words.is_empty() {
         return ranked(&query, from as usize, top);
     }
     query.walk(from, |place| {
         for row in from_on(index.members(Level::Sku, place[2]), from) {
-            if !query.accepts(index.row(row)) {
+            if !query.accepts(row, place) {
                 continue;
             }
             if page.rows.len() == top {
@@ -261,10 +333,12 @@ fn ranked(query: &Query<'_>, from: usize, top: usize) -> Page {
     let index = query.index;
     let most = query.words.len() * usize::from(WHOLE);
     let mut ranks: Vec<Vec<Alike>> = vec![Vec::new(); most + 1];
-    let in_versions = query.words.iter().any(|word| word.in_versions);
+    let in_versions = query.is_in_versions();
     let mut fits = Vec::new();
     query.walk(0, |place| {
-        let Some(score) = query.fit(place, &mut fits) else { return ControlFlow::Continue(()) };
+        let Some(score) = query.fit_names(place, &mut fits) else {
+            return ControlFlow::Continue(());
+        };
         let rows = index.members(Level::Sku, place[2]);
         if !in_versions {
             ranks[score as usize].push((place, rows));
@@ -282,8 +356,7 @@ fn ranked(query: &Query<'_>, from: usize, top: usize) -> Page {
     for (rank, latest) in ranks.iter().rev().flat_map(|rank| [(rank, true), (rank, false)]) {
         for (place, rows) in rank {
             for at in rows.clone() {
-                let row = index.row(at);
-                if row.is_latest() != latest || !query.accepts(row) {
+                if query.is_latest(at, *place) != latest || !query.accepts(at, *place) {
                     continue;
                 }
                 if skipped < from {

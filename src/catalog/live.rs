@@ -36,9 +36,19 @@ fn check(filter: &Filter) -> Result<()> {
     if !filter.wants_marketplace() {
         return Err(Error::invalid("a live lookup lists marketplace images and no others"));
     }
-    if filter.os.is_some() {
+    let untold = [
+        ("os", filter.os.is_some()),
+        ("plan", filter.plan.is_some()),
+        ("feature", !filter.features.is_empty()),
+        ("securityType", filter.security_type.is_some()),
+    ];
+    if let Some((name, _)) = untold.iter().find(|(_, is_asked)| *is_asked) {
         let text = "a live lookup does not ask for details, such as the operating system";
-        return Err(Error::invalid(text).with_target("os"));
+        return Err(Error::invalid(text).with_target(*name));
+    }
+    if filter.first_seen_after.is_some() {
+        let text = "a live lookup does not know what was there before";
+        return Err(Error::invalid(text).with_target("firstSeenAfter"));
     }
     Ok(())
 }
@@ -68,13 +78,19 @@ async fn ask(
         locations: if filter.locations.is_empty() {
             request.locations.clone()
         } else {
-            filter.locations.clone()
+            // Where it must not be is asked as well.
+            filter.locations.iter().chain(&filter.not_locations).cloned().collect()
         },
         ..request.clone()
     };
     let mut found: BTreeMap<String, BTreeMap<String, Live>> = BTreeMap::new();
     for source in sources {
-        for live in source.live(&request, wanted).await? {
+        // A run's request names locations, a lookup one after the other.
+        let named = |error: Error| match error.target() {
+            Some("locations") => error.with_target("location"),
+            _ => error,
+        };
+        for live in source.live(&request, wanted).await.map_err(named)? {
             if let Some(gap) = live.gaps.iter().find(|gap| !gap.state.is_complete()) {
                 return Err(Error::transient(format!("{}: {}", live.location, gap.reason)));
             }

@@ -3,17 +3,25 @@
 //! Rows are kept as the text they have in the table, with the names that filters look at beside them,
 //! each kept once: a list compares names once and rows by number.
 
+mod moment;
+mod query;
+
 use super::Filter;
+use super::definitions::Definitions;
+use crate::blocking::blocking;
 use crate::error::{Error, Result};
+use crate::image::gallery::{is_failed, may_be_latest_as, split};
 use crate::image::{Status, registry};
-use crate::pipeline::snapshot::{self, Manifest};
-use crate::source::locations::short_name;
+use crate::pipeline::snapshot::{self, Manifest, StoredRows};
 use crate::store::{SnapshotFile, Store};
 use crate::work::SourceName;
+use query::Query;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::OnceLock;
+use time::OffsetDateTime;
 
 /// The tables, in the order of lists.
 const TABLES: [SourceName; 2] = [SourceName::Gallery, SourceName::Registry];
@@ -22,29 +30,44 @@ const TABLES: [SourceName; 2] = [SourceName::Gallery, SourceName::Registry];
 pub(super) const KINDS: [&str; 4] =
     ["gallery-definition", "gallery-version", "managed-image", registry::KIND];
 
+/// The kind of rows that may be the latest of something, by number.
+const VERSION_KIND: &str = KINDS[1];
+
 /// The columns that filters look at, in this order in [`Entry::names`].
-const COLUMNS: usize = 11;
-const PUBLISHER: usize = 0;
-const OFFER: usize = 1;
-const SKU: usize = 2;
+const COLUMNS: usize = 12;
+pub(super) const PUBLISHER: usize = 0;
+pub(super) const OFFER: usize = 1;
+pub(super) const SKU: usize = 2;
 const VERSION: usize = 3;
 pub(super) const GALLERY: usize = 4;
 pub(super) const DEFINITION: usize = 5;
-const SUBSCRIPTION: usize = 6;
-const REGISTRY: usize = 7;
-const REPOSITORY: usize = 8;
+pub(super) const SUBSCRIPTION: usize = 6;
+pub(super) const REGISTRY: usize = 7;
+pub(super) const REPOSITORY: usize = 8;
 const OS: usize = 9;
 const ARCHITECTURE: usize = 10;
+const GENERATION: usize = 11;
 
 #[derive(Debug)]
 pub(super) struct Entry {
     /// Where its text ends.
     end: usize,
     kind: u8,
+    /// Where it stood in its life when its run began.
     status: Status,
+    /// Whether it may be the latest of its definition while it lives.
+    is_eligible: bool,
+    /// A number that a definition and its versions share, which lie beside each other.
+    definition: u32,
+    has_plan: bool,
+    ends_at: Option<OffsetDateTime>,
+    first_seen_at: OffsetDateTime,
+    /// Whether its run took it for the latest of its repository or definition.
+    is_latest: bool,
     names: [Option<u32>; COLUMNS],
     locations: u32,
     tags: u32,
+    features: u32,
 }
 
 impl Entry {
@@ -69,6 +92,25 @@ impl Sets {
         let id = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
         self.ids.insert(set.clone(), id);
         self.all.push(set);
+        id
+    }
+}
+
+/// Features of images, each set of them kept once.
+#[derive(Debug, Default)]
+struct Maps {
+    ids: HashMap<BTreeMap<String, String>, u32>,
+    all: Vec<BTreeMap<String, String>>,
+}
+
+impl Maps {
+    fn id(&mut self, map: BTreeMap<String, String>) -> u32 {
+        if let Some(id) = self.ids.get(&map) {
+            return *id;
+        }
+        let id = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
+        self.ids.insert(map.clone(), id);
+        self.all.push(map);
         id
     }
 }
@@ -100,8 +142,13 @@ pub struct RowTable {
     names: Names,
     locations: Sets,
     tags: Sets,
+    features: Maps,
+    /// The definition that was read last, and its number.
+    definition: (String, u32),
     /// Rows by the digest of their id in lower case.
     by_id: HashMap<u64, u32>,
+    /// What ids name, once somebody asked by another form than the table's.
+    definitions: OnceLock<Definitions>,
 }
 
 /// What is read of a row at once.
@@ -111,6 +158,7 @@ struct Light {
     kind: String,
     id: String,
     status: Status,
+    is_latest: bool,
     publisher: Option<String>,
     offer: Option<String>,
     sku: Option<String>,
@@ -126,15 +174,55 @@ struct Light {
     locations: Vec<String>,
     location: Option<String>,
     #[serde(default)]
+    replication: BTreeMap<String, String>,
+    #[serde(default)]
     tags: Tags,
+    #[serde(rename = "hyperVGeneration")]
+    generation: Option<String>,
+    #[serde(default)]
+    features: BTreeMap<String, String>,
+    plan_publisher: Option<String>,
+    plan_product: Option<String>,
+    plan_name: Option<String>,
+    #[serde(default)]
+    exclude_from_latest: bool,
+    provisioning_state: Option<String>,
+    #[serde(with = "time::serde::rfc3339::option", default)]
+    end_of_life_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339")]
+    first_seen_at: OffsetDateTime,
 }
 
-/// Tags of a manifest are names; those of a resource are not looked at.
+impl Light {
+    /// Whether it may be the latest of its definition while it lives.
+    fn is_eligible(&self) -> bool {
+        self.kind == VERSION_KIND
+            && self.status != Status::Gone
+            && may_be_latest_as(
+                self.exclude_from_latest,
+                self.provisioning_state.as_deref(),
+                &self.locations,
+            )
+    }
+
+    fn has_plan(&self) -> bool {
+        let plan = [&self.plan_publisher, &self.plan_product, &self.plan_name];
+        plan.into_iter().any(Option::is_some)
+    }
+}
+
+/// Tags of a manifest are names; a resource's have values.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Tags {
     Names(Vec<String>),
+    Values(BTreeMap<String, Option<String>>),
     Others(IgnoredAny),
+}
+
+/// A resource's tag as filters look at it: neither half of it can be taken for a manifest's tag, which has no `=`.
+fn written(name: &str, value: Option<&str>) -> String {
+    format!("{name}={}", value.unwrap_or_default())
 }
 
 impl Default for Tags {
@@ -158,11 +246,7 @@ impl RowTable {
     /// Reads the tables of a snapshot, once their bytes are those that the manifest names; an empty one
     /// when it has none.
     pub async fn open(store: &dyn Store, manifest: &Manifest) -> Result<Self> {
-        let mut tables = Vec::new();
-        for table in TABLES {
-            let file = SnapshotFile::Ndjson(table);
-            tables.extend(snapshot::open_rows::<Light>(store, manifest.run, file).await?);
-        }
+        let tables = Self::stored(store, manifest).await?;
         let read = move || {
             let mut table = Self::default();
             for mut rows in tables {
@@ -172,17 +256,31 @@ impl RowTable {
             }
             table.locations.ids = HashMap::new();
             table.tags.ids = HashMap::new();
+            table.features.ids = HashMap::new();
             table.text.shrink_to_fit();
             Ok(table)
         };
-        tokio::task::spawn_blocking(read)
-            .await
-            .map_err(|e| Error::bug("reading a table panicked").with_source(e))?
+        blocking("reading a table", read).await
     }
 
-    fn add(&mut self, line: &[u8]) -> Result<()> {
+    /// The rows of the tables of a snapshot, to be read one by one, once their bytes are those that the manifest names.
+    pub(super) async fn stored(
+        store: &dyn Store,
+        manifest: &Manifest,
+    ) -> Result<Vec<StoredRows<IgnoredAny>>> {
+        let mut tables = Vec::new();
+        for table in TABLES {
+            let file = SnapshotFile::Ndjson(table);
+            tables.extend(snapshot::open_rows(store, manifest.run, file).await?);
+        }
+        Ok(tables)
+    }
+
+    pub(super) fn add(&mut self, line: &[u8]) -> Result<()> {
         let row: Light = serde_json::from_slice(line).map_err(|e| unreadable(&e))?;
         let at = u32::try_from(self.entries.len()).map_err(|_| Error::invalid("too many rows"))?;
+        let (is_eligible, has_plan) = (row.is_eligible(), row.has_plan());
+        let definition = self.definition_of(&row.id);
         let columns = [
             row.publisher,
             row.offer,
@@ -195,14 +293,22 @@ impl RowTable {
             row.repository,
             row.os,
             row.architecture,
+            row.generation,
         ];
         let mut names = [None; COLUMNS];
         for (id, name) in names.iter_mut().zip(&columns) {
             *id = name.as_ref().map(|name| self.names.id(name)).transpose()?;
         }
-        let locations = self.locations.id(row.locations.into_iter().chain(row.location).collect());
+        // Where a replica failed, a version is not.
+        let is_there =
+            |name: &String| !row.replication.get(name).is_some_and(|state| is_failed(state));
+        let locations = row.locations.into_iter().filter(is_there).chain(row.location);
+        let locations = self.locations.id(locations.collect());
         let tags = match row.tags {
             Tags::Names(names) => names,
+            Tags::Values(all) => {
+                all.iter().map(|(name, value)| written(name, value.as_deref())).collect()
+            }
             Tags::Others(_) => Vec::new(),
         };
         let tags = self.tags.id(tags);
@@ -210,9 +316,40 @@ impl RowTable {
         let kind = kind.and_then(|kind| u8::try_from(kind).ok()).unwrap_or(u8::MAX);
         self.text.extend_from_slice(line);
         self.by_id.insert(digest(&row.id), at);
-        let (status, end) = (row.status, self.text.len());
-        self.entries.push(Entry { end, kind, status, names, locations, tags });
+        self.entries.push(Entry {
+            end: self.text.len(),
+            kind,
+            status: row.status,
+            is_eligible,
+            definition,
+            has_plan,
+            ends_at: row.end_of_life_at,
+            first_seen_at: row.first_seen_at,
+            is_latest: row.is_latest,
+            names,
+            locations,
+            tags,
+            features: self.features.id(row.features),
+        });
         Ok(())
+    }
+
+    /// The number of the definition that the row of that id belongs to, or that it is.
+    fn definition_of(&mut self, id: &str) -> u32 {
+        let (definition, _) = split(id);
+        if !self.definition.0.eq_ignore_ascii_case(definition) {
+            self.definition = (definition.to_owned(), self.definition.1 + 1);
+        }
+        self.definition.1
+    }
+
+    /// Its image definitions by what their ids name.
+    pub(super) fn definitions(&self) -> Result<&Definitions> {
+        if let Some(known) = self.definitions.get() {
+            return Ok(known);
+        }
+        let read = Definitions::read(self)?;
+        Ok(self.definitions.get_or_init(|| read))
     }
 
     pub(super) fn entries(&self) -> &[Entry] {
@@ -230,14 +367,14 @@ impl RowTable {
     }
 
     /// A row's JSON, as the table has it.
-    pub fn json(&self, row: u32) -> &[u8] {
+    fn json(&self, row: u32) -> &[u8] {
         let row = row as usize;
         let Some(entry) = self.entries.get(row) else { return &[] };
         let start = row.checked_sub(1).map_or(0, |before| self.entries[before].end);
         self.text.get(start..entry.end).unwrap_or_default()
     }
 
-    /// A row.
+    /// A row, as the table has it.
     pub fn row<R: DeserializeOwned>(&self, row: u32) -> Result<R> {
         serde_json::from_slice(self.json(row)).map_err(|e| unreadable(&e))
     }
@@ -253,16 +390,40 @@ impl RowTable {
         entry.names[column].map(|id| &*self.names.all[id as usize])
     }
 
-    /// The rows that `filter` accepts, at most `top`, from the `from`-th row of the table on; and the
+    /// The names in a column, each once.
+    pub(super) fn names_in(&self, column: usize) -> Vec<&str> {
+        let ids: BTreeSet<u32> =
+            self.entries.iter().filter_map(|entry| entry.names[column]).collect();
+        ids.into_iter().map(|id| &*self.names.all[id as usize]).collect()
+    }
+
+    /// The locations that rows name, by short name; one that is in several lists comes several times.
+    pub(super) fn locations(&self) -> impl Iterator<Item = &str> {
+        self.locations.all.iter().flatten().map(String::as_str)
+    }
+
+    /// The kind of a row, and where it is.
+    pub(super) fn kind_and_locations(&self, row: u32) -> (&'static str, &[String]) {
+        self.entries.get(row as usize).map_or(("", &[]), |entry| {
+            (entry.kind(), self.locations.all[entry.locations as usize].as_slice())
+        })
+    }
+
+    /// The rows that `filter` accepts at `now`, at most `top`, from the `from`-th row of the table on; and the
     /// row with which the next part begins.
-    pub fn list(&self, filter: &Filter, from: u32, top: usize) -> (Vec<u32>, Option<u32>) {
-        let query = Query::new(self, filter);
+    pub fn list(
+        &self,
+        filter: &Filter,
+        from: u32,
+        top: usize,
+        now: OffsetDateTime,
+    ) -> (Vec<u32>, Option<u32>) {
+        let query = Query::new(self, filter, now);
         let mut rows = Vec::new();
-        for (at, entry) in self.entries.iter().enumerate().skip(from as usize) {
-            if !query.accepts(entry) {
+        for at in from..u32::try_from(self.len()).unwrap_or(u32::MAX) {
+            if !query.accepts(at) {
                 continue;
             }
-            let at = u32::try_from(at).unwrap_or(u32::MAX);
             if rows.len() == top {
                 return (rows, Some(at));
             }
@@ -271,95 +432,18 @@ impl RowTable {
         (rows, None)
     }
 
-    /// Whether `filter` accepts a row.
-    pub fn accepts(&self, filter: &Filter, row: u32) -> bool {
-        let query = Query::new(self, filter);
-        self.entries.get(row as usize).is_some_and(|entry| query.accepts(entry))
+    /// Whether `filter` accepts a row at `now`.
+    pub fn accepts(&self, filter: &Filter, row: u32, now: OffsetDateTime) -> bool {
+        self.wanted(filter, now)(row)
+    }
+
+    /// What tells of many rows whether `filter` accepts them at `now`.
+    pub(super) fn wanted(&self, filter: &Filter, now: OffsetDateTime) -> impl Fn(u32) -> bool + '_ {
+        let query = Query::new(self, filter, now);
+        move |row| query.accepts(row)
     }
 }
 
 fn unreadable(error: &serde_json::Error) -> Error {
     Error::corrupt(format!("a table has a row that this azimg cannot read ({error})"))
-}
-
-/// A filter, made ready for one table.
-struct Query {
-    /// For each column that is asked for: which names fit.
-    columns: Vec<(usize, Vec<bool>)>,
-    /// For each word: which names it occurs in.
-    words: Vec<Vec<bool>>,
-    kinds: [bool; KINDS.len()],
-    statuses: [bool; Status::ALL.len()],
-    locations: Vec<bool>,
-    /// Which sets of tags fit; empty when none is asked for.
-    tags: Vec<bool>,
-    /// For each word: which sets of tags it occurs in.
-    tagged: Vec<Vec<bool>>,
-}
-
-impl Query {
-    fn new(table: &RowTable, filter: &Filter) -> Self {
-        let asked = [
-            (PUBLISHER, &filter.publisher),
-            (OFFER, &filter.offer),
-            (SKU, &filter.sku),
-            (VERSION, &filter.version),
-            (GALLERY, &filter.gallery),
-            (DEFINITION, &filter.definition),
-            (SUBSCRIPTION, &filter.subscription),
-            (REGISTRY, &filter.registry),
-            (REPOSITORY, &filter.repository),
-            (OS, &filter.os),
-            (ARCHITECTURE, &filter.architecture),
-        ];
-        let fits = |wanted: &String| -> Vec<bool> {
-            table.names.all.iter().map(|name| filter.fits(wanted, name)).collect()
-        };
-        let columns =
-            asked.into_iter().filter_map(|(at, wanted)| Some((at, fits(wanted.as_ref()?))));
-        let has = |word: &String| -> Vec<bool> {
-            let lower = |name: &str| name.to_ascii_lowercase().contains(word);
-            table.names.all.iter().map(|name| lower(name)).collect()
-        };
-        let tagged = |fits: &dyn Fn(&str) -> bool| -> Vec<bool> {
-            table.tags.all.iter().map(|set| set.iter().any(|tag| fits(tag))).collect()
-        };
-        let in_tags =
-            |word: &String| tagged(&|tag| tag.to_ascii_lowercase().contains(word.as_str()));
-        let of = |wanted: &Option<String>, name: &str| {
-            wanted.as_ref().is_none_or(|wanted| filter.fits(wanted, name))
-        };
-        let locations: Vec<String> = filter.locations.iter().map(|name| short_name(name)).collect();
-        Self {
-            columns: columns.collect(),
-            words: filter.words().iter().map(has).collect(),
-            kinds: KINDS.map(|kind| of(&filter.kind, kind)),
-            statuses: Status::ALL.map(|status| of(&filter.status, status.as_str())),
-            tags: match &filter.tag {
-                Some(wanted) => tagged(&|tag| filter.fits(wanted, tag)),
-                None => Vec::new(),
-            },
-            tagged: filter.words().iter().map(in_tags).collect(),
-            locations: table
-                .locations
-                .all
-                .iter()
-                .map(|set| locations.iter().all(|location| set.contains(location)))
-                .collect(),
-        }
-    }
-
-    fn accepts(&self, entry: &Entry) -> bool {
-        let name = |column: usize| entry.names[column].map(|id| id as usize);
-        self.kinds.get(usize::from(entry.kind)).is_some_and(|fits| *fits)
-            && self.statuses[entry.status as usize]
-            && self.locations[entry.locations as usize]
-            && self.tags.get(entry.tags as usize).is_none_or(|fits| *fits)
-            && self.columns.iter().all(|(column, fits)| name(*column).is_some_and(|id| fits[id]))
-            && self.words.iter().zip(&self.tagged).all(|(has, tagged)| {
-                // Not in the operating system and the architecture: these are no names.
-                (PUBLISHER..=REPOSITORY).any(|column| name(column).is_some_and(|id| has[id]))
-                    || tagged[entry.tags as usize]
-            })
-    }
 }

@@ -1,9 +1,13 @@
 //! `azimg changes`: what changed between a snapshot and the one before.
 
+use super::choice::OneOf;
 use super::output::Output;
+use super::shape::ShapeArgs;
 use crate::catalog::feed::{Wanted, changes};
 use crate::config::{Config, Flags};
 use crate::error::Result;
+use crate::pipeline::changes::Change;
+use crate::sink::say;
 use crate::work::RunId;
 use serde_json::json;
 use std::process::ExitCode;
@@ -11,27 +15,29 @@ use std::process::ExitCode;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   azimg changes --change added --search canonical
-  azimg changes --run 01KAJJ3V0000000000000000AA -o json --query '[?change==`status`].id'")]
+  azimg changes --run 01KAJJ3V0000000000000000AA -o json --query \"[?change=='status'].id\"")]
 pub(super) struct ChangesArgs {
     /// The run whose snapshot is compared with the one before [default: the current one]
     #[arg(long)]
     run: Option<RunId>,
-    /// added, removed, status, locations, latest, tags, attributes or dates
-    #[arg(long, value_name = "KIND")]
-    change: Option<String>,
-    /// Part of an image's name
+    /// added, removed, status, locations, latest, tags, attributes or dates; several: any of them
+    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = OneOf(Change::SET), hide_possible_values = true)]
+    change: Vec<String>,
+    /// Part of an image's name; '-', '_' and '.' are alike
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
+    #[command(flatten)]
+    shape: ShapeArgs,
 }
 
 pub(super) async fn run(args: ChangesArgs, flags: Flags, output: &Output) -> Result<ExitCode> {
-    let change = args.change.as_deref().map(Wanted::change).transpose()?;
-    let wanted = Wanted { search: args.search, change };
+    let happened = args.change.iter().map(|name| Wanted::change(name)).collect::<Result<_>>()?;
+    let wanted = Wanted { search: args.search, changes: happened };
     let config = Config::load(flags)?;
     let store = config.store()?;
-    let feed = changes(store.as_ref(), args.run, &wanted, 0, usize::MAX).await?;
+    let feed = changes(store.as_ref(), args.run, &wanted, 0, args.shape.most()).await?;
     if feed.rows.is_empty() && !output.quiet {
-        eprintln!(
+        say!(
             "{}",
             match feed.manifest.previous_run {
                 Some(previous) => format!("Nothing of that kind changed since run {previous}."),
@@ -40,6 +46,6 @@ pub(super) async fn run(args: ChangesArgs, flags: Flags, output: &Output) -> Res
         );
     }
     let rows = feed.rows.iter().map(|row| json!(row)).collect();
-    output.list(rows, &["change", "id", "before", "after"])?;
+    output.list(args.shape.shape(rows)?, &["change", "id", "before", "after"])?;
     Ok(ExitCode::SUCCESS)
 }

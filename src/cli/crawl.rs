@@ -1,40 +1,59 @@
 //! `azimg crawl`: the whole function set on this machine until the run is published.
 
-use super::output::{Format, Output};
+use super::choice::OneOf;
+#[cfg(feature = "sim")]
+use super::demo::{demo, refuse_made_up};
+use super::output::Output;
 use super::progress::{Shown, seconds};
-use super::{FAILED, PARTIAL};
+use super::{FAILED, PARTIAL, stop};
+use crate::catalog::{Catalog, Filter};
 use crate::config::{Config, Flags};
 use crate::error::{Error, ErrorKind, Result};
 use crate::functions::{self, App};
 use crate::host::Host;
+use crate::image::names::ClosedSet;
+use crate::pipeline::coverage::{Coverage, Line};
 use crate::pipeline::snapshot::{self, Completeness, Manifest};
-use crate::store::SnapshotFile;
-use crate::work::{Details, Request, RunId, SourceName};
+use crate::sink::{self, say};
+use crate::store::{SnapshotFile, Store};
+use crate::work::{Details, Request, RunId, SourceName, WorkItem};
+use clap::builder::TypedValueParser;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+/// Items that are under way when it is asked to stop may take so long to end.
+const LAST: Duration = Duration::from_secs(3);
+
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   azimg crawl --demo                                   a simulated Azure: no account needed
-  azimg crawl --location eastus --location westeurope  two locations of the account in use")]
+  azimg crawl --location eastus,westeurope             two locations of the account in use
+  azimg crawl --location -francesouth                  all but one that the subscription may not use")]
 pub(super) struct CrawlArgs {
-    /// A source to crawl; may be repeated [default: all, or `AZIMG_SOURCES`]
-    #[arg(long, value_parser = source, value_name = "SOURCE")]
+    /// The sources to crawl: marketplace, gallery or registry [default: all, or `AZIMG_SOURCES`]
+    #[arg(long, value_delimiter = ',', value_parser = source(), hide_possible_values = true, value_name = "SOURCE")]
     source: Vec<SourceName>,
-    /// A location to crawl; may be repeated [default: all, or `AZIMG_LOCATIONS`]
-    #[arg(long, value_name = "LOCATION", conflicts_with = "all_locations")]
+    /// The locations to crawl, or with a minus in front those to leave out [default: all, or `AZIMG_LOCATIONS`]
+    #[arg(
+        short,
+        long,
+        value_delimiter = ',',
+        value_name = "LOCATION",
+        conflicts_with = "all_locations",
+        allow_hyphen_values = true
+    )]
     location: Vec<String>,
     /// Crawl every location that has images, whatever `AZIMG_LOCATIONS` says
     #[arg(long)]
     all_locations: bool,
-    /// Only publishers whose name contains this; may be repeated
-    #[arg(long, value_name = "TEXT")]
+    /// Only publishers whose name contains this; several: any of them
+    #[arg(short, long, value_delimiter = ',', value_name = "TEXT")]
     publisher: Vec<String>,
-    /// A subscription to ask through; may be repeated [default: all, or `AZIMG_SUBSCRIPTIONS`]
-    #[arg(long, value_name = "ID")]
+    /// The subscriptions to ask through [default: all, or `AZIMG_SUBSCRIPTIONS`]
+    #[arg(long, value_delimiter = ',', value_name = "ID")]
     subscription: Vec<String>,
     /// Which versions to ask for plan, OS and features: one request each, once ever
     #[arg(long, value_enum, default_value = "latest")]
@@ -59,14 +78,28 @@ enum DetailsArg {
     All,
 }
 
-fn source(text: &str) -> Result<SourceName> {
-    SourceName::ALL.iter().copied().find(|source| source.as_str() == text).ok_or_else(|| {
-        let known: Vec<_> = SourceName::ALL.iter().map(|source| source.as_str()).collect();
-        Error::invalid(format!("there is no such source; there is {}", known.join(", ")))
+const SOURCES: ClosedSet = ClosedSet {
+    what: "source",
+    names: &[
+        SourceName::Marketplace.as_str(),
+        SourceName::Gallery.as_str(),
+        SourceName::Registry.as_str(),
+    ],
+};
+
+/// A source by its name.
+fn source() -> impl TypedValueParser<Value = SourceName> {
+    OneOf(SOURCES).try_map(|name| {
+        let known = SourceName::ALL.iter().copied().find(|source| source.as_str() == name);
+        known.ok_or_else(|| Error::bug("a source without its name"))
     })
 }
 
 pub(super) async fn run(args: CrawlArgs, flags: Flags, output: &Output) -> Result<ExitCode> {
+    #[cfg(feature = "sim")]
+    let is_demo = args.demo;
+    #[cfg(not(feature = "sim"))]
+    let is_demo = false;
     let details = match args.details {
         DetailsArg::None => Details::None,
         DetailsArg::Latest => Details::Latest,
@@ -86,8 +119,10 @@ pub(super) async fn run(args: CrawlArgs, flags: Flags, output: &Output) -> Resul
         config = config.with_all_locations();
     }
     #[cfg(feature = "sim")]
-    if args.demo {
+    if is_demo {
         config = demo(config, output.quiet).await?;
+    } else {
+        refuse_made_up(&config)?;
     }
     let (app, settings) = config.app()?;
     app.store.prepare().await?;
@@ -96,7 +131,14 @@ pub(super) async fn run(args: CrawlArgs, flags: Flags, output: &Output) -> Resul
     let started = Instant::now();
     let run = match args.resume {
         Some(run) => {
-            host.enqueue(functions::resume(&app, run).await?);
+            let rest = functions::resume(&app, run).await?;
+            // Whoever has something left to ask must be signed in: nothing of a run is lost without it.
+            let items = rest.messages.iter().filter(|message| message.queue == functions::WORK);
+            let mut items = items.filter_map(|message| WorkItem::parse(&message.text).ok());
+            if items.any(|item| item.source != SourceName::Registry) {
+                config.client()?.signed_in().await?;
+            }
+            host.enqueue(rest);
             run
         }
         None => begin(&host, config.request()).await?,
@@ -104,26 +146,60 @@ pub(super) async fn run(args: CrawlArgs, flags: Flags, output: &Output) -> Resul
     let shown = Shown::start(&app, run, output.quiet);
     let ended = tokio::select! {
         ended = published(&app, run) => ended,
-        stopped = host.run(false) => stopped.and_then(|()| Err(Error::bug("the host stopped"))),
-        _ = tokio::signal::ctrl_c() => Err(Error::transient("interrupted")),
+        stopped = host.run(false) => stopped.and_then(|()| Err(Error::transient("interrupted"))),
+        () = stop::asked_of(&host, LAST) => Err(Error::transient("interrupted")),
     };
     drop(shown);
     if let Err(error) = ended {
-        eprintln!("azimg: {error}");
-        eprintln!(
-            "What was found is kept. Go on with: azimg crawl --resume {run}{}",
+        say!("azimg: {error}");
+        say!(
+            "What was found is kept. Go on with: azimg crawl{} --resume {run}{}",
+            if is_demo { " --demo" } else { "" },
             store(&config)
         );
-        return Ok(ExitCode::from(FAILED));
+        return Ok(stop::code().unwrap_or(ExitCode::from(FAILED)));
     }
     let manifest = snapshot::manifest(app.store.as_ref(), run)
         .await?
         .ok_or_else(|| Error::bug("a published run has no manifest"))?;
+    unknown_publishers(app.store.as_ref(), &manifest, config.request(), output).await?;
     report(&app, &manifest, started.elapsed(), &config, output)
 }
 
+/// Says which of the publishers that were asked for alone the catalog does not have, and what is near in a location
+/// that was asked.
+async fn unknown_publishers(
+    store: &dyn Store,
+    manifest: &Manifest,
+    request: &Request,
+    output: &Output,
+) -> Result<()> {
+    if request.publishers.is_empty() || output.quiet {
+        return Ok(());
+    }
+    let Some(catalog) = Catalog::open_run(store, manifest.run).await? else { return Ok(()) };
+    let filter = |part: &String| Filter { publisher: Some(part.clone()), ..Filter::default() };
+    let unknown = request.publishers.iter().map(|part| catalog.unknown_names(&filter(part)));
+    let unknown: Vec<String> = unknown.flatten().collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let coverage = snapshot::verified(store, manifest, SnapshotFile::Coverage).await?;
+    let coverage = coverage.map(|bytes| serde_json::from_slice::<Coverage>(&bytes)).transpose();
+    let coverage = coverage.map_err(|e| Error::corrupt(format!("coverage.json: {e}")))?;
+    let mut lines = coverage.iter().flat_map(|coverage| &coverage.scopes);
+    let of_list = |line: &&Line| !line.only.is_empty() && line.state.is_complete();
+    match lines.find(|line| of_list(line) && !line.reason.is_empty()) {
+        Some(Line { location, reason, .. }) => say!("In {location} {reason}."),
+        None => unknown.iter().for_each(|sentence| say!("{sentence}")),
+    }
+    Ok(())
+}
+
 async fn begin(host: &Arc<Host>, request: &Request) -> Result<RunId> {
-    let body = serde_json::to_string(request).map_err(|e| Error::bug(e.to_string()))?;
+    // A run that another process left behind has nobody who does it here.
+    let request = Request { force: true, ..request.clone() };
+    let body = serde_json::to_string(&request).map_err(|e| Error::bug(e.to_string()))?;
     let reply = host.start(&body).await?;
     let answer: Value = serde_json::from_str(&reply.body)
         .map_err(|e| Error::bug(format!("start answered no JSON: {e}")))?;
@@ -137,7 +213,8 @@ async fn begin(host: &Arc<Host>, request: &Request) -> Result<RunId> {
         404 => ErrorKind::NotFound,
         403 => ErrorKind::Denied,
         409 => ErrorKind::Conflict,
-        502 => ErrorKind::SignedOut,
+        502 if answer["error"]["code"] == "NoCredential" => ErrorKind::SignedOut,
+        502 => ErrorKind::BadAnswer,
         _ => ErrorKind::Transient,
     };
     let message = answer["error"]["message"].as_str().unwrap_or("the run could not be started");
@@ -167,45 +244,39 @@ async fn published(app: &App, run: RunId) -> Result<()> {
     }
 }
 
-/// A simulated Azure of one region in this process.
-#[cfg(feature = "sim")]
-async fn demo(config: Config, quiet: bool) -> Result<Config> {
-    use crate::sim::{Conditions, Scale, Sim, SimCredential, generate};
-    if !quiet {
-        eprintln!("Starting a simulated Azure with one region's catalog …");
-    }
-    let world = tokio::task::spawn_blocking(|| generate(Scale::Region, 1))
-        .await
-        .map_err(|e| Error::bug("generating a catalog").with_source(e))?;
-    let sim = Sim::new(world, Conditions::default());
-    let running = sim.start(([127, 0, 0, 1], 0).into(), None)?;
-    Ok(config.with_resource_manager(running.arm, Arc::new(SimCredential)))
-}
-
 /// The flag that names the store, unless it is the default one.
 fn store(config: &Config) -> String {
-    match config.store_name() {
-        "./azimg-data" => String::new(),
-        name => format!(" --store {}", name.split('?').next().unwrap_or_default()),
-    }
+    config.store_name().map_or_else(String::new, |name| format!(" --store {name}"))
 }
 
-/// Says what may be typed next: what there is to look at.
-fn try_next(manifest: &Manifest, at: &str) {
-    eprintln!("Try next:");
-    if manifest.state == Completeness::Partial {
-        eprintln!("  azimg runs show {}{at}", manifest.run);
+/// Says what may be typed next: what there is to look at. Where nobody sits who would type it, and every night again,
+/// only what is amiss.
+fn try_next(manifest: &Manifest, changes: u64, at: &str) {
+    let is_partial = manifest.state == Completeness::Partial;
+    let is_new = sink::stderr_is_terminal() || manifest.previous_run.is_none();
+    if !is_new && !is_partial {
+        return;
+    }
+    say!("Try next:");
+    if is_partial {
+        say!("  azimg runs show {}{at}", manifest.run);
+    }
+    if !is_new {
+        return;
+    }
+    if changes > 0 {
+        say!("  azimg changes -o table{at}");
     }
     let has = |source| manifest.file(SnapshotFile::Ndjson(source)).is_some_and(|f| f.rows > 0);
     if has(SourceName::Marketplace) {
-        eprintln!("  azimg images list --publisher canonical{at}");
-        eprintln!("  azimg images latest Canonical:ubuntu-24_04-lts:server --location eastus{at}");
+        say!("  azimg images list --publisher canonical{at}");
+        say!("  azimg images latest Canonical:ubuntu-24_04-lts:server --location eastus{at}");
     }
     if has(SourceName::Gallery) {
-        eprintln!("  azimg gallery list -o table{at}");
+        say!("  azimg gallery list -o table{at}");
     }
     if has(SourceName::Registry) {
-        eprintln!("  azimg images list --kind container-manifest --tag latest -o table{at}");
+        say!("  azimg images list --kind container-manifest --tag latest -o table{at}");
     }
 }
 
@@ -234,13 +305,13 @@ fn report(
             Completeness::Complete => "complete",
             Completeness::Partial => "partial",
         };
-        eprintln!(
+        say!(
             "Published run {} ({state}): {} images, {changes} changes, {requests} requests in {}.",
             manifest.run,
             count(".parquet"),
             if elapsed.as_secs() == 0 { "under a second".to_owned() } else { seconds(elapsed) },
         );
-        eprintln!(
+        say!(
             "Coverage: {} listings done, {} empty, {} gone, {} denied, {} failed, {} carried over.",
             coverage.done,
             coverage.empty,
@@ -249,9 +320,9 @@ fn report(
             coverage.failed,
             coverage.carried,
         );
-        try_next(manifest, &store(config));
+        try_next(manifest, changes, &store(config));
     }
-    if output.format != Format::Table {
+    if !output.is_table() {
         let address = app.store.address();
         output.one(json!({
             "run": manifest.run,

@@ -1,33 +1,77 @@
 //! The options that say which images are wanted, the same for every list.
 
+use super::choice::OneOf;
 use crate::catalog::Filter;
+use crate::error::{Error, Result};
+use crate::image::names::{
+    ARCHITECTURES, GENERATIONS, SECURITY_TYPES, STATUSES, SYSTEMS, YES_OR_NO,
+};
+use time::OffsetDateTime;
 
+/// What every image has.
 #[derive(clap::Args, Clone)]
-pub(super) struct FilterArgs {
+pub(super) struct ImageArgs {
     /// Part of the publisher's name
-    #[arg(long)]
+    #[arg(short, long)]
     publisher: Option<String>,
     /// Part of the offer's name
-    #[arg(long)]
+    #[arg(short = 'f', long)]
     offer: Option<String>,
     /// Part of the SKU's name
-    #[arg(long)]
+    #[arg(short, long)]
     sku: Option<String>,
     /// Part of the version
     #[arg(long)]
     version: Option<String>,
-    /// A location that has it, as a whole name; may be repeated
-    #[arg(long)]
-    location: Vec<String>,
-    /// x64 or Arm64
-    #[arg(long)]
+    /// x64 or Arm64; of a container image, as it names it
+    #[arg(long, value_parser = OneOf(ARCHITECTURES), hide_possible_values = true)]
     architecture: Option<String>,
-    /// Linux or Windows
-    #[arg(long)]
+    /// Linux or Windows; of a container image, as it names it
+    #[arg(long, value_parser = OneOf(SYSTEMS), hide_possible_values = true)]
     os: Option<String>,
-    /// active, scheduled, deprecated or end-of-life
+    /// Generation of Hyper-V that it boots in
+    #[arg(long, value_parser = OneOf(GENERATIONS))]
+    generation: Option<String>,
+    /// A feature that it has, such as `IsHibernateSupported=True`; may be repeated
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    feature: Vec<String>,
+    /// What its feature `SecurityType` says
+    #[arg(long, value_name = "TYPE", value_parser = OneOf(SECURITY_TYPES))]
+    security_type: Option<String>,
+    /// Whether it has a purchase plan
+    #[arg(long, value_name = "yes|no", value_parser = OneOf(YES_OR_NO), hide_possible_values = true)]
+    plan: Option<String>,
+    /// Its life ends, or has ended, before this day
+    #[arg(long, value_name = "DATE")]
+    ends_before: Option<String>,
+    /// The first run that saw it began after this day's start
+    #[arg(long, value_name = "DATE")]
+    first_seen_after: Option<String>,
+    /// active, scheduled, deprecated, end-of-life or gone; several: any of them
+    #[arg(long, value_delimiter = ',', value_parser = OneOf(STATUSES), hide_possible_values = true)]
+    status: Vec<String>,
+    /// Compare whole names instead of parts
     #[arg(long)]
-    status: Option<String>,
+    exact: bool,
+}
+
+/// Where an image is, and where it is not.
+#[derive(clap::Args, Clone)]
+pub(super) struct PlaceArgs {
+    /// A location that has it, as a whole name; several: all of them
+    #[arg(short, long, visible_alias = "in", value_delimiter = ',')]
+    location: Vec<String>,
+    /// A location that does not have it, as a whole name; several: none of them
+    #[arg(long, value_name = "LOCATION", value_delimiter = ',')]
+    not_in: Vec<String>,
+}
+
+#[derive(clap::Args, Clone)]
+pub(super) struct FilterArgs {
+    #[command(flatten)]
+    image: ImageArgs,
+    #[command(flatten)]
+    place: PlaceArgs,
     /// Part of a gallery's name
     #[arg(long)]
     gallery: Option<String>,
@@ -43,30 +87,50 @@ pub(super) struct FilterArgs {
     /// Part of a repository's name
     #[arg(long)]
     repository: Option<String>,
-    /// Part of a container image's tag
+    /// Part of a container image's tag; or a tag of a resource, NAME or NAME=VALUE
     #[arg(long)]
     tag: Option<String>,
-    /// Words that all occur in the names; the best fit comes first
+    /// Words that all occur in the names, or short names such as Ubuntu2404; '-', '_' and '.' are alike; the best
+    /// fit comes first
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
-    /// Compare whole names instead of parts
-    #[arg(long)]
-    exact: bool,
 }
 
-impl FilterArgs {
-    /// What is wanted, of that kind of image if one is named.
-    pub(super) fn of_kind(self, kind: Option<String>) -> Filter {
-        Filter {
+impl ImageArgs {
+    /// What is wanted of what every image has.
+    pub(super) fn filter(self) -> Result<Filter> {
+        Ok(Filter {
             publisher: self.publisher,
             offer: self.offer,
             sku: self.sku,
             version: self.version,
-            locations: self.location,
             architecture: self.architecture,
             os: self.os,
-            status: self.status,
-            kind,
+            generation: self.generation,
+            features: self.feature,
+            security_type: self.security_type,
+            plan: self.plan.map(|plan| plan == "yes"),
+            ends_before: self.ends_before.as_deref().map(date).transpose()?,
+            first_seen_after: self.first_seen_after.as_deref().map(date).transpose()?,
+            statuses: self.status,
+            exact: self.exact,
+            ..Filter::default()
+        })
+    }
+}
+
+impl PlaceArgs {
+    /// The same, where it is to be.
+    pub(super) fn filter(self, filter: Filter) -> Filter {
+        Filter { locations: self.location, not_locations: self.not_in, ..filter }
+    }
+}
+
+impl FilterArgs {
+    /// What is wanted, of these kinds of images if any is named.
+    pub(super) fn of_kinds(self, kinds: &[&str]) -> Result<Filter> {
+        checked(Filter {
+            kinds: kinds.iter().map(|kind| (*kind).to_owned()).collect(),
             search: self.search,
             gallery: self.gallery,
             definition: self.definition,
@@ -74,7 +138,20 @@ impl FilterArgs {
             registry: self.registry,
             repository: self.repository,
             tag: self.tag,
-            exact: self.exact,
-        }
+            ..self.place.filter(self.image.filter()?)
+        })
     }
+}
+
+/// A filter that can be answered.
+pub(super) fn checked(filter: Filter) -> Result<Filter> {
+    filter.check_search().map_err(|error: Error| error.context("--search"))?;
+    filter.check_features().map_err(|error: Error| error.context("--feature"))?;
+    Ok(filter)
+}
+
+/// A day, or a moment.
+pub(super) fn date(text: &str) -> Result<OffsetDateTime> {
+    crate::web::date(text)
+        .ok_or_else(|| Error::invalid(format!("'{text}' is no date: give one such as 2027-01-01")))
 }

@@ -1,26 +1,60 @@
-//! `azimg host`: the embedded Functions host, until Ctrl-C.
+//! `azimg host`: the embedded Functions host, until Ctrl-C or SIGTERM.
 
+use super::stop;
 use crate::config::{Config, Flags};
 use crate::error::{Error, Result};
-use crate::host::Host;
+use crate::host::callers::{Callers, Name};
+use crate::host::{Host, check_schedule, key, listen};
+use crate::sink::say;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// What is under way when it is asked to stop may take so long to end.
+const LAST: Duration = Duration::from_secs(10);
 
 #[derive(clap::Args)]
-#[command(after_help = "Examples:
-  azimg host                                   then: curl http://127.0.0.1:7071/api/images?top=3
-  AZIMG_SCHEDULE='0 0 */6 * * *' azimg host    crawl every six hours")]
+#[command(
+    after_help = "What starts a run, or has Azure asked (live=true, images/usage), takes the key: in the header
+x-functions-key, or as ?code=, as in Azure. All other lookups take none, from this machine. Pages of
+other origins are refused, but those that AZIMG_CORS_ORIGINS names; so are requests for another host
+than 127.0.0.1 or localhost with the port, but for names that --name gives.
+
+Examples:
+  azimg host                                   then: curl 'http://127.0.0.1:7071/api/images?top=3'
+  curl -X POST -H \"x-functions-key: $(cat azimg-data/host.key)\" -H 'Content-Type: application/json' \\
+    -d '{\"locations\":[\"westeurope\"]}' http://127.0.0.1:7071/api/runs
+  AZIMG_SCHEDULE='0 0 */6 * * *' azimg host    crawl every six hours
+  azimg host --name catalog.example.com        behind a proxy of that name"
+)]
 pub(super) struct HostArgs {
-    /// The port of the HTTP functions
+    /// The port of the HTTP functions, on 127.0.0.1
     #[arg(long, default_value_t = 7071)]
     port: u16,
+    /// A further name that requests are for, such as that of a proxy in front, with its port unless that
+    /// is 80 or 443; may be repeated
+    #[arg(long = "name", value_delimiter = ',', value_name = "NAME")]
+    names: Vec<Name>,
+    /// Where the key is kept: made when it is not there, and its owner's alone [default: host.key in the
+    /// folder that is the store; with another store, a new key at each start]
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// Ask for no key. Given up with it: every program and every user of this machine can then start runs
+    /// and have Azure asked with your identity and your quota; pages in browsers still cannot
+    #[arg(long, conflicts_with = "key_file")]
+    no_key: bool,
 }
 
 pub(super) async fn run(args: HostArgs, flags: Flags) -> Result<ExitCode> {
     let config = Config::load(flags)?;
+    // Before anything is announced.
+    check_schedule(config.schedule())?;
+    let origins = config.cors_origins()?;
     let (app, settings) = config.app()?;
     app.store.prepare().await?;
     let _claim = app.store.claim().await?;
+    let key = key_of(&args, &config)?;
     let host = Host::new(&app, settings, config.schedule());
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
     let listener = tokio::net::TcpListener::bind(address)
@@ -29,15 +63,42 @@ pub(super) async fn run(args: HostArgs, flags: Flags) -> Result<ExitCode> {
     let address = listener.local_addr().map_err(|e| Error::io("the listener", e))?;
     host.recover(&app).await?;
     tracing::info!("functions are at http://{address}/api; crawls at '{}'", config.schedule());
-    let routes = host.router();
+    let routes = host.router(Callers { port: address.port(), names: args.names, origins, key });
+    let served = listen::serve(listener, routes, listen::CALLERS, host.stopping());
     tokio::select! {
-        ended = async { axum::serve(listener, routes).await } => {
-            ended.map_err(|e| Error::io("serving", e))?;
+        ended = async { tokio::try_join!(served, host.run(true)) } => {
+            ended?;
         }
-        ended = host.run(true) => ended?,
-        _ = tokio::signal::ctrl_c() => {
-            tracing::info!("stopped; what was under way is done again next time");
-        }
+        () = stop::asked_of(&host, LAST) => {}
     }
-    Ok(ExitCode::SUCCESS)
+    tracing::info!("stopped; what was under way and has not ended is done again next time");
+    Ok(stop::code().unwrap_or(ExitCode::SUCCESS))
+}
+
+/// The key that is asked for, which is said to whoever starts this: past the log, which may be kept and sent.
+fn key_of(args: &HostArgs, config: &Config) -> Result<Option<key::Key>> {
+    if args.no_key {
+        say!(
+            "azimg: --no-key: every program and every user of this machine can start runs here and have Azure \
+             asked with your identity and your quota"
+        );
+        return Ok(None);
+    }
+    let file = args.key_file.clone();
+    let file = file.or_else(|| config.store_folder().map(|folder| folder.join(key::FILE)));
+    let (key, kept) = match file {
+        Some(file) => (
+            key::Key::kept(&file)?,
+            format!("it is kept in {}", file.to_string_lossy().escape_debug()),
+        ),
+        None => (
+            key::Key::random()?,
+            "it is another one at each start, unless --key-file keeps it".into(),
+        ),
+    };
+    say!(
+        "azimg: the key for what starts something is {}, in the header x-functions-key or as ?code=; {kept}",
+        key.text()
+    );
+    Ok(Some(key))
 }

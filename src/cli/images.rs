@@ -1,13 +1,22 @@
 //! `azimg images`: lookups in the current snapshot, or in Azure itself.
 
-use super::filter::FilterArgs;
+use super::choice::OneOf;
+use super::columns;
+use super::empty::{nothing_fits, say_unknown};
+use super::fail;
+use super::filter::{FilterArgs, date};
 use super::output::Output;
+use super::shape::ShapeArgs;
 use crate::catalog::usage::{self, Finding, Usage};
-use crate::catalog::{Catalog, Filter, LatestQuestion, aliases, live, short_name};
+use crate::catalog::{
+    Catalog, Filter, LatestQuestion, Listing, aliases, is_of_others, live, short_name,
+};
 use crate::config::{Config, Flags};
-use crate::error::{Error, Result};
-use crate::image::Urn;
-use crate::image::marketplace::MarketplaceImage;
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::marketplace;
+use crate::image::names::IMAGE_KINDS;
+use crate::sink::say;
+use clap::builder::TypedValueParser;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 use time::OffsetDateTime;
@@ -16,28 +25,33 @@ use time::OffsetDateTime;
 pub(super) enum ImagesCommand {
     /// List images
     #[command(after_help = "Examples:
-  azimg images list --publisher canonical --architecture arm64 -o table
+  azimg images list --os windows --generation V2 --plan no --in eastus --not-in westeurope
+  azimg images list -p canonical --architecture arm64 --latest -o table
+  azimg images list --search 'ubuntu 24.04' -l eastus,westeurope --top 10
   azimg images list --live --publisher canonical --location eastus")]
     List(Box<ListArgs>),
     /// Show everything about one image
     #[command(after_help = "Examples:
   azimg images show Canonical:ubuntu-24_04-lts:server:24.8.20260901
-  azimg images show Canonical:ubuntu-24_04-lts:server:24.8.20260901 --query locations")]
+  azimg images show Ubuntu2404 --query locations")]
     Show {
-        /// publisher:offer:sku:version, or the id of an image of a gallery or registry
+        /// publisher:offer:sku:version (with latest for the newest), a short name such as Ubuntu2404 for the
+        /// newest, or the id of an image of a gallery or registry
         #[arg(value_name = "URN|ID")]
         urn: String,
     },
     /// The newest version of a SKU that can be deployed in all named locations
     #[command(after_help = "Examples:
   azimg images latest Canonical:ubuntu-24_04-lts:server --location eastus --location westus2
-  azimg images latest prod_gallery/ubuntu-base --not-deprecated-before 2027-01-01 -o tsv --query '[].id'")]
-    Latest(LatestArgs),
+  azimg images latest prod_gallery/ubuntu-base --not-deprecated-before 2027-01-01 -o tsv --query '[].id'
+  azimg images latest 'myapp-*' --tag RELEASE_STATUS=GA")]
+    Latest(Box<LatestArgs>),
     /// What runs on which image: machines and scale sets on images that are deprecated, past their end
     /// of life, gone, or not the latest
     #[command(after_help = "Examples:
   azimg images usage -o table
-  azimg images usage --finding gone --finding deprecated -o csv > replace.csv")]
+  azimg images usage --finding gone --finding deprecated -o csv > replace.csv
+  azimg images usage --ends-before 2027-06-30 -o table")]
     Usage(UsageArgs),
     /// Short names of images, as az takes them, with their newest versions
     #[command(after_help = "Examples:
@@ -55,9 +69,14 @@ pub(super) struct ListArgs {
     #[command(flatten)]
     filter: FilterArgs,
     /// Kind of image: marketplace, gallery-version, gallery-definition, managed-image or
-    /// container-manifest
+    /// container-manifest; several: any of them
+    #[arg(long, value_delimiter = ',', value_parser = OneOf(IMAGE_KINDS), hide_possible_values = true)]
+    kind: Vec<String>,
+    /// Only the latest of each SKU, definition or repository
     #[arg(long)]
-    kind: Option<String>,
+    latest: bool,
+    #[command(flatten)]
+    shape: ShapeArgs,
     /// Ask Azure now; no snapshot is needed
     #[arg(long)]
     live: bool,
@@ -65,13 +84,12 @@ pub(super) struct ListArgs {
 
 #[derive(clap::Args)]
 pub(super) struct LatestArgs {
-    /// publisher:offer:sku, an alias such as Ubuntu2404, GALLERY/DEFINITION or a definition's id; may
-    /// be repeated
+    /// publisher:offer:sku, an alias such as Ubuntu2404, GALLERY/DEFINITION, a definition's id, or a pattern of managed
+    /// images' names such as 'myapp-*'; `:latest` and `/versions/latest` may stand behind it; may be repeated
     #[arg(required = true, value_name = "IMAGE")]
     urn: Vec<String>,
-    /// A location that must have it; may be repeated
-    #[arg(long)]
-    location: Vec<String>,
+    #[command(flatten)]
+    filter: FilterArgs,
     /// It must still be deployable on this day
     #[arg(long, value_name = "DATE")]
     not_deprecated_before: Option<String>,
@@ -79,230 +97,219 @@ pub(super) struct LatestArgs {
 
 #[derive(clap::Args)]
 pub(super) struct UsageArgs {
-    /// Only machines of this subscription; may be repeated [default: all, or `AZIMG_SUBSCRIPTIONS`]
-    #[arg(long, value_name = "ID")]
+    /// Only machines of these subscriptions [default: all, or `AZIMG_SUBSCRIPTIONS`]
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
     subscription: Vec<String>,
-    /// Only machines whose image stands so: gone, deprecated, end-of-life, scheduled, not-latest,
-    /// current or unknown; may be repeated [default: all but current]
-    #[arg(long, value_name = "FINDING")]
+    /// Only machines that run in one of these locations
+    #[arg(short, long, value_delimiter = ',')]
+    location: Vec<String>,
+    /// Only machines whose image stands so: gone, deprecated, end-of-life, not-latest, scheduled,
+    /// ahead, current or unknown; several: any of them [default: all but current]
+    #[arg(long, value_name = "FINDING", value_delimiter = ',', value_parser = OneOf(Finding::SET).try_map(|name| name.parse::<Finding>()), hide_possible_values = true)]
     finding: Vec<Finding>,
+    /// Only machines whose image ends before that day, or has ended
+    #[arg(long, value_name = "DATE")]
+    ends_before: Option<String>,
     /// All machines
     #[arg(long, conflicts_with = "finding")]
     all: bool,
+    #[command(flatten)]
+    shape: ShapeArgs,
 }
 
-/// What is shown of images of galleries.
-pub(super) const GALLERY_COLUMNS: &[&str] = &[
-    "kind",
-    "gallery",
-    "definition",
+const USAGE_COLUMNS: &[&str] = &[
+    "subscriptionId",
+    "name",
+    "location",
+    "finding",
+    "image",
     "version",
-    "status",
-    "isLatest",
-    "os",
-    "architecture",
-    "locations",
-    "endOfLifeAt",
-];
-
-/// What is shown of images of registries.
-const CONTAINER_COLUMNS: &[&str] = &[
-    "loginServer",
-    "repository",
-    "tags",
-    "digest",
-    "isLatest",
-    "platforms",
-    "bytes",
-    "createdAt",
-    "findings",
-];
-
-const USAGE_COLUMNS: &[&str] =
-    &["subscriptionId", "name", "location", "finding", "image", "version", "endsAt", "moveTo"];
-
-const COLUMNS: &[&str] = &[
-    "publisher",
-    "offer",
-    "sku",
-    "version",
-    "status",
-    "isLatest",
-    "architecture",
-    "hyperVGeneration",
-    "os",
-    "locations",
+    "endsAt",
+    "moveTo",
+    "reason",
 ];
 
 pub(super) async fn run(command: ImagesCommand, flags: Flags, output: &Output) -> Result<ExitCode> {
     let config = Config::load(flags.clone())?;
     match command {
-        ImagesCommand::List(args) => list(&config, *args, output).await,
+        ImagesCommand::List(args) => Box::pin(list(&config, *args, output)).await,
         ImagesCommand::Show { urn } => show(&config, &urn, output).await,
         ImagesCommand::Latest(args) => latest(&config, &args, output).await,
-        ImagesCommand::Usage(args) => usage_of(flags, args, output).await,
+        ImagesCommand::Usage(args) => Box::pin(usage_of(flags, args, output)).await,
         ImagesCommand::Aliases { az } => aliases(&config, az, output).await,
     }
 }
 
-fn values(rows: &[MarketplaceImage]) -> Result<Vec<Value>> {
-    rows.iter()
-        .map(|row| serde_json::to_value(row).map_err(|e| Error::bug(e.to_string())))
-        .collect()
-}
-
 async fn list(config: &Config, args: ListArgs, output: &Output) -> Result<ExitCode> {
-    let filter = args.filter.of_kind(args.kind);
-    let rows = if args.live {
-        let (app, _) = config.app()?;
-        let now = OffsetDateTime::now_utc();
-        values(&live::images(&app.sources, config.request(), &filter, now).await?)?
-    } else {
-        listed(config, &filter).await?
-    };
-    if rows.is_empty() && !output.quiet {
-        eprintln!("{}", nothing_fits(config, &filter, args.live).await);
+    let kinds: Vec<&str> = args.kind.iter().map(String::as_str).collect();
+    let filter = Filter { latest: args.latest, ..args.filter.of_kinds(&kinds)? };
+    if !args.live {
+        return Box::pin(print_listed(config, &filter, &args.shape, output)).await;
     }
-    let columns = match filter {
-        _ if filter.wants_marketplace() => COLUMNS,
-        _ if filter.wants_containers_only() => CONTAINER_COLUMNS,
-        _ => GALLERY_COLUMNS,
-    };
-    output.list(rows, columns)?;
+    let now = OffsetDateTime::now_utc();
+    let (app, _) = config.app()?;
+    let rows = live::images(&app.sources, config.request(), &filter, now).await?;
+    if rows.is_empty() && !output.quiet {
+        say!("{}", nothing_fits(config, &filter, true, now).await);
+    }
+    let columns = columns::of_kinds(&[marketplace::KIND]);
+    args.shape.print(&columns, output, |visit| {
+        for row in &rows {
+            let text = serde_json::to_vec(row).map_err(|e| Error::bug(e.to_string()))?;
+            if visit(&text)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// All images of the current snapshot that `filter` accepts.
+/// Prints the images of the current snapshot that `filter` accepts, as they stand now, while they are read, and says
+/// why there are none, or of how many more it is not known whether they fit.
+pub(super) async fn print_listed(
+    config: &Config,
+    filter: &Filter,
+    shape: &ShapeArgs,
+    output: &Output,
+) -> Result<ExitCode> {
+    let (store, now) = (config.store()?, OffsetDateTime::now_utc());
+    let mut listing = Listing::open(store.as_ref(), filter, now).await?;
+    listing.check_places(filter)?;
+    // Whoever reads a table has no use for names that no row has.
+    let kinds =
+        if output.is_table() { listing.kinds_there(filter)? } else { listing.kinds(filter) };
+    let mut is_empty = true;
+    shape.print(&columns::of_kinds(&kinds), output, |visit| {
+        listing.each(filter, &mut |row| {
+            is_empty = false;
+            visit(row)
+        })
+    })?;
+    let unknown = listing.unknown(filter);
+    if is_empty && unknown == 0 && !output.quiet {
+        say!("{}", nothing_fits(config, filter, false, now).await);
+    }
+    say_unknown(unknown);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All images of the current snapshot that `filter` accepts, as they stand now.
 pub(super) async fn listed(config: &Config, filter: &Filter) -> Result<Vec<Value>> {
-    let store = config.store()?;
-    let catalog = Catalog::open(store.as_ref()).await?;
-    catalog.prepare(store.as_ref(), filter).await?;
-    catalog.values(&catalog.list(filter, 0, usize::MAX))
+    let (store, now) = (config.store()?, OffsetDateTime::now_utc());
+    let catalog = Catalog::open_for(store.as_ref(), filter).await?;
+    catalog.check_places(filter, true)?;
+    catalog.values(&catalog.list(filter, 0, usize::MAX, now), now)
 }
 
 async fn usage_of(flags: Flags, args: UsageArgs, output: &Output) -> Result<ExitCode> {
+    let before = args.ends_before.as_deref().map(date).transpose()?;
+    let places: Vec<String> = args.location.iter().map(|name| short_name(name)).collect();
     let config = Config::load(Flags { subscriptions: args.subscription, ..flags })?;
     let store = config.store()?;
-    let catalog = Catalog::open(store.as_ref()).await?;
+    let catalog = Catalog::open_with_others(store.as_ref()).await?;
     let (app, _) = config.app()?;
     let machines = usage::machines(&app.sources, config.request()).await?;
-    let mut rows = usage::usage(&catalog, store.as_ref(), &machines).await?;
+    let is_unknown = |place: &&String| machines.iter().all(|one| one.location != **place);
+    let unknown: Vec<String> = places.iter().filter(is_unknown).cloned().collect();
+    catalog.check_locations(&unknown, true)?;
+    let now = OffsetDateTime::now_utc();
+    let mut rows = usage::usage(&catalog, store.as_ref(), machines, now).await?;
     let count = rows.len();
-    rows.retain(|row| match args.finding[..] {
-        [] => args.all || row.finding != Finding::Current,
-        _ => args.finding.contains(&row.finding),
+    rows.retain(|row| {
+        let is_wanted = match args.finding[..] {
+            [] => args.all || row.finding != Finding::Current || before.is_some(),
+            _ => args.finding.contains(&row.finding),
+        };
+        let ends = |before| row.ends_at.is_some_and(|ends_at| ends_at < before);
+        is_wanted
+            && before.is_none_or(ends)
+            && (places.is_empty() || places.contains(&row.location))
     });
     rows.sort_by(|a, b| {
         let key = |row: &Usage| (row.subscription_id.clone(), row.finding, row.machine.clone());
         key(a).cmp(&key(b))
     });
     if !output.quiet {
-        eprintln!("{} of {count} machines and scale sets", rows.len());
+        say!("{} of {count} machines and scale sets", rows.len());
     }
     let rows = rows.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>();
-    output.list(rows.map_err(|e| Error::bug(e.to_string()))?, USAGE_COLUMNS)?;
+    let rows = args.shape.shape(rows.map_err(|e| Error::bug(e.to_string()))?)?;
+    output.list(rows, USAGE_COLUMNS)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Why a list is empty, and what to try: a word that is no publisher is often an offer, and a location
-/// may be misspelled.
-async fn nothing_fits(config: &Config, filter: &Filter, live: bool) -> String {
-    let nothing = "No image fits. Names are compared in part and without case.".to_owned();
-    let (false, Ok(store)) = (live, config.store()) else { return nothing };
-    let Ok(catalog) = Catalog::open(store.as_ref()).await else { return nothing };
-    let known = catalog.locations();
-    if let Some(other) = filter.locations.iter().find(|name| !known.contains(&short_name(name))) {
-        return format!("No image is in '{other}'; the catalog has {}.", known.join(", "));
-    }
-    let words = [&filter.publisher, &filter.offer, &filter.sku].into_iter().flatten();
-    let search = words.map(String::as_str).collect::<Vec<_>>().join(" ");
-    let wider = Filter { search: Some(search.clone()), ..Filter::default() };
-    match catalog.list(&wider, 0, usize::MAX).rows.len() {
-        0 => nothing,
-        _ if search.is_empty() => nothing,
-        found => format!(
-            "No image fits, but {found} have '{search}' somewhere in their names: \
-             azimg images list --search '{search}'"
-        ),
-    }
-}
-
 async fn show(config: &Config, text: &str, output: &Output) -> Result<ExitCode> {
-    let store = config.store()?;
-    let catalog = Catalog::open(store.as_ref()).await?;
-    if text.contains('/') {
-        catalog.others(store.as_ref()).await?;
-        let found = catalog.find_id(text);
-        let found =
-            found.ok_or_else(|| Error::not_found(format!("{text} is not in the catalog")))?;
-        output.one(catalog.values(&found)?.remove(0))?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let urn: Urn = text.parse()?;
-    let Some(found) = catalog.find(&urn) else {
-        let sku = format!("{}:{}:{}", urn.publisher, urn.offer, urn.sku);
-        let latest = LatestQuestion::parse(&sku, &[], None)?.answer(&catalog.index);
-        let known = match latest {
-            Ok(row) => {
-                let version = catalog.index.row(row).version();
-                format!("; the latest of this SKU is {}", catalog.index.versions().get(version))
-            }
-            Err(_) => String::new(),
-        };
-        return Err(Error::not_found(format!("{urn} is not in the catalog{known}")));
+    let (store, now) = (config.store()?, OffsetDateTime::now_utc());
+    let (catalog, found) = if is_of_others(text) {
+        let catalog = Catalog::open_with_others(store.as_ref()).await?;
+        let found = catalog.named(text, now)?;
+        (catalog, found)
+    } else {
+        let catalog = Catalog::open(store.as_ref()).await?;
+        let found = catalog.show(text, now)?;
+        (catalog, found)
     };
-    output.one(catalog.read(found)?)?;
+    output.one(catalog.values(&found, now)?.remove(0))?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn aliases(config: &Config, az: bool, output: &Output) -> Result<ExitCode> {
     let catalog = Catalog::open(config.store()?.as_ref()).await?;
+    let now = OffsetDateTime::now_utc();
     if az {
-        output.document(&aliases::document(&catalog)?)?;
+        output.document(&aliases::document(&catalog, now)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut rows = Vec::new();
-    for (alias, row) in aliases::resolve(&catalog)? {
+    for (alias, row) in aliases::resolve(&catalog, now)? {
         let mut value = json!({"alias": alias.name});
         if let (Some(into), Value::Object(row)) = (value.as_object_mut(), row) {
             into.extend(row);
         }
         rows.push(value);
     }
+    output.unless_empty(&rows, || {
+        "The catalog has no image that az has a short name for.".to_owned()
+    });
     output.list(rows, &["alias", "id", "status", "scheduledDeprecationAt", "architecture"])?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn latest(config: &Config, args: &LatestArgs, output: &Output) -> Result<ExitCode> {
-    let before = args
-        .not_deprecated_before
-        .as_ref()
-        .map(|text| {
-            crate::web::date(text).ok_or_else(|| {
-                Error::invalid(format!("'{text}' is no date: give one such as 2027-01-01"))
-            })
-        })
-        .transpose()?;
+    let before = args.not_deprecated_before.as_deref().map(date).transpose()?;
+    let now = OffsetDateTime::now_utc();
+    let filter = args.filter.clone().of_kinds(&[])?;
     // Wrong names are told before anything is read.
-    let mut questions = Vec::new();
-    for image in &args.urn {
-        let is_definition = image.contains('/');
-        let sku = || LatestQuestion::parse(image, &args.location, before);
-        questions.push((image, if is_definition { None } else { Some(sku()?) }));
+    for image in args.urn.iter().filter(|image| !is_of_others(image)) {
+        LatestQuestion::parse(image, &filter.locations, before)?;
     }
     let store = config.store()?;
-    let catalog = Catalog::open(store.as_ref()).await?;
+    let catalog = if args.urn.iter().any(|image| is_of_others(image)) {
+        Catalog::open_with_others(store.as_ref()).await?
+    } else {
+        Catalog::open(store.as_ref()).await?
+    };
+    catalog.check_locations(&filter.locations, args.urn.iter().any(|image| is_of_others(image)))?;
     let mut rows: Vec<Value> = Vec::new();
-    for (image, question) in questions {
-        if let Some(question) = question {
-            rows.push(catalog.read(catalog.at(question.answer(&catalog.index)?))?);
-            continue;
+    let mut lacking = None;
+    for image in &args.urn {
+        let found = catalog.newest(image, &filter, before, now);
+        match found.and_then(|found| catalog.values(&found, now)) {
+            Ok(found) => rows.extend(found),
+            Err(error) if error.kind() == ErrorKind::Corrupt => return Err(error),
+            // One that is not there takes nothing from the others.
+            Err(error) => {
+                let code = fail(&error);
+                lacking.get_or_insert(code);
+            }
         }
-        let row = catalog.others(store.as_ref()).await?.latest(image, &args.location, before)?;
-        rows.push(serde_json::to_value(row).map_err(|e| Error::bug(e.to_string()))?);
     }
-    let galleries = rows.iter().all(|row| row["kind"] == "gallery-version");
-    let columns = if galleries { GALLERY_COLUMNS } else { COLUMNS };
+    if let (true, Some(code)) = (rows.is_empty(), lacking) {
+        return Ok(code);
+    }
+    let galleries = rows.iter().all(|row| row["kind"] != "marketplace");
+    let columns = if galleries { columns::GALLERY } else { columns::MARKETPLACE };
     output.list(rows, columns)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(lacking.unwrap_or(ExitCode::SUCCESS))
 }

@@ -1,26 +1,42 @@
 //! The command line: one file per command. Data goes to stdout, everything else to stderr.
 
 mod changes;
+mod choice;
+mod columns;
+mod completion;
+mod configured;
 mod crawl;
+#[cfg(feature = "sim")]
+mod demo;
+mod distinct;
 mod doctor;
+mod empty;
 mod filter;
+mod front;
 mod gallery;
+mod help;
 mod host;
 mod images;
+mod manual;
 mod output;
 mod package;
 mod progress;
+mod query;
 mod registry;
 mod runs;
 mod schema;
 mod serve;
+mod shape;
 #[cfg(feature = "sim")]
 mod sim;
+mod stop;
+mod waiting;
 
-use crate::config::{Config, Flags};
+use crate::config::{Config, Flags, Hidden, Plain};
 use crate::error::{Error, ErrorKind, Result};
-use crate::telemetry::{self, Lines, Listening};
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use crate::sink::{self, say};
+use crate::telemetry::{self, Export, Lines, Listening};
+use clap::{Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use output::{Format, Output};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -50,12 +66,13 @@ struct Cli {
 }
 
 #[derive(Args)]
+#[command(next_help_heading = "Global options")]
 struct Global {
     /// Where runs and snapshots are kept: a folder, <https://ACCOUNT.blob.core.windows.net/CONTAINER>,
-    /// or azurite [default: ./azimg-data, or `AZIMG_STORE`]
+    /// or azurite [default: `AZIMG_STORE`, else store in your azimg.toml, else ./azimg-data]
     #[arg(long, global = true, value_name = "URL")]
-    store: Option<String>,
-    /// How to print [default: table on a terminal, json otherwise]
+    store: Option<Hidden>,
+    /// How to print [default: `AZIMG_OUTPUT`; on a terminal output in azimg.toml, else table; else json]
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
     output: Option<Format>,
     /// A `JMESPath` query on the result, as in az
@@ -79,9 +96,29 @@ enum Command {
     /// Look images up
     #[command(subcommand)]
     Images(images::ImagesCommand),
+    /// The publishers of marketplace images, with how much each has
+    #[command(after_help = "Examples:
+  azimg publishers --location westeurope -o table
+  azimg publishers --search ubuntu --sort images:desc --top 5")]
+    Publishers(distinct::NamesArgs),
+    /// The offers of marketplace images
+    #[command(after_help = "Examples:
+  azimg offers -p canonical -o table
+  azimg offers --search 'ubuntu 24.04'")]
+    Offers(distinct::NamesArgs),
+    /// The SKUs of marketplace images, with the latest version of each
+    #[command(after_help = "Examples:
+  azimg skus -p canonical -f ubuntu-24_04-lts -o table
+  azimg skus --architecture arm64 --sort images:desc --top 10")]
+    Skus(distinct::NamesArgs),
+    /// The locations of the catalog, with how many images are in each
+    #[command(after_help = "Examples:
+  azimg locations -o table
+  azimg locations --search europe -p canonical --query '[].location' -o tsv")]
+    Locations(distinct::LocationsArgs),
     /// Compute Galleries: look them up, change, share and retire what is in them
     #[command(subcommand)]
-    Gallery(gallery::GalleryCommand),
+    Gallery(Box<gallery::GalleryCommand>),
     /// Container registries: repositories, tags, manifests, their attributes
     #[command(subcommand)]
     Registry(registry::RegistryCommand),
@@ -103,20 +140,27 @@ enum Command {
     Package(package::PackageArgs),
     /// Print the JSON Schema of a record
     Schema(schema::SchemaArgs),
-    /// Print a completion script for a shell
-    #[command(after_help = "Examples:
-  azimg completions bash > /etc/bash_completion.d/azimg
-  azimg completions zsh > ~/.zfunc/_azimg")]
-    Completions {
-        /// The shell
-        shell: clap_complete::Shell,
-    },
+    /// How azimg is configured, and what says so
+    #[command(subcommand)]
+    Config(configured::ConfigCommand),
+    /// Print a completion script for a shell: commands, options, and the names that are in the catalog
+    Completions(completion::CompletionsArgs),
+    /// Write the manual: a page for each command
+    Man(manual::ManArgs),
 }
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let config = match Config::load(Flags::default()) {
+    sink::hear_panics();
+    if let Some(ended) = completion::asked_for() {
+        return ended;
+    }
+    let matched = help::commands().try_get_matches();
+    let cli = match matched.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(unread) => return usage(&unread),
+    };
+    let config = match cli.command.config(Flags::default()) {
         Ok(config) => config,
         Err(error) => return fail(&error),
     };
@@ -126,17 +170,62 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(e) => return fail(&Error::bug("starting up").with_source(e)),
     };
-    let result = runtime.block_on(run(cli));
+    let result = runtime.block_on(run(cli, &config));
     // What is still under way (a stopped host's work) is idempotent and not waited for.
     runtime.shutdown_background();
     match result {
         Ok(code) => code,
-        Err(error) => fail(&error),
+        Err(error) => {
+            let code = fail(&error);
+            stop::code().unwrap_or(code)
+        }
     }
 }
 
+impl Command {
+    /// Whether it goes on until somebody stops it, and what it says is a log.
+    fn is_long_lived(&self) -> bool {
+        matches!(self, Self::Serve(_) | Self::Host(_))
+    }
+
+    /// How it is configured: a deployed handler by the settings of its app alone.
+    fn config(&self, flags: Flags) -> Result<Config> {
+        if matches!(self, Self::Serve(_)) {
+            Config::of_environment(flags)
+        } else {
+            Config::load(flags)
+        }
+    }
+}
+
+/// How results are printed, by the flag or what is configured.
+fn format(global: &Global, config: &Config) -> Result<Option<Format>> {
+    let configured = config.output(sink::stdout_is_terminal());
+    let (None, Some(text)) = (global.output, configured) else { return Ok(global.output) };
+    let known: Vec<String> = Format::value_variants()
+        .iter()
+        .filter_map(|format| Some(format.to_possible_value()?.get_name().to_owned()))
+        .collect();
+    let format = Format::from_str(text, true).map_err(|_| {
+        let why = format!("'{text}' is no format; there are {}", known.join(", "));
+        Plain::OUTPUT.wrong(why)
+    })?;
+    Ok(Some(format))
+}
+
+/// Help and the version, which were asked for; or what is wrong with the arguments, which may have been copied from
+/// anywhere.
+fn usage(unread: &clap::Error) -> ExitCode {
+    let text = unread.render().to_string();
+    if unread.use_stderr() {
+        sink::tell_lines(&text);
+        return ExitCode::from(WRONG_USAGE);
+    }
+    output::text(&text).map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)
+}
+
 fn fail(error: &Error) -> ExitCode {
-    eprintln!("azimg: {error}");
+    say!("azimg: {error}");
     ExitCode::from(match error.kind() {
         ErrorKind::Invalid => WRONG_USAGE,
         ErrorKind::NotFound => NOT_FOUND,
@@ -144,15 +233,21 @@ fn fail(error: &Error) -> ExitCode {
     })
 }
 
-async fn run(cli: Cli) -> Result<ExitCode> {
+async fn run(cli: Cli, config: &Config) -> Result<ExitCode> {
     let Cli { global, command } = cli;
+    let _watch = (!global.quiet && !command.is_long_lived()).then(waiting::Watch::begin);
     let flags = Flags { store: global.store.clone(), ..Flags::default() };
-    let output = Output::new(global.output, global.query.as_deref(), &global.fields, global.quiet)?;
+    let format = format(&global, config)?;
+    let output = Output::new(format, global.query.as_deref(), &global.fields, global.quiet)?;
     match command {
         Command::Crawl(args) => crawl::run(args, flags, &output).await,
-        Command::Images(command) => images::run(command, flags, &output).await,
-        Command::Gallery(command) => gallery::run(command, flags, &output).await,
-        Command::Registry(command) => registry::run(command, flags, &output).await,
+        Command::Images(command) => Box::pin(images::run(command, flags, &output)).await,
+        Command::Publishers(args) => distinct::publishers(args, flags, &output).await,
+        Command::Offers(args) => distinct::offers(args, flags, &output).await,
+        Command::Skus(args) => distinct::skus(args, flags, &output).await,
+        Command::Locations(args) => Box::pin(distinct::locations(args, flags, &output)).await,
+        Command::Gallery(command) => Box::pin(gallery::run(*command, flags, &output)).await,
+        Command::Registry(command) => Box::pin(registry::run(command, flags, &output)).await,
         Command::Changes(args) => changes::run(args, flags, &output).await,
         Command::Runs(command) => runs::run(command, flags, &output).await,
         Command::Doctor(args) => doctor::run(&args, flags, &output).await,
@@ -162,27 +257,42 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Sim(args) => sim::run(args).await,
         Command::Package(args) => package::run(&args, &output),
         Command::Schema(args) => schema::run(&args, &output),
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "azimg", &mut script);
-            output::text(&String::from_utf8_lossy(&script))?;
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Config(command) => configured::run(&command, flags, &output),
+        Command::Completions(args) => completion::run(&args),
+        Command::Man(args) => manual::run(&args, &output),
     }
 }
 
 /// Who hears what this command says: the handler's host reads JSON on stdout, people text on stderr.
 fn listen(config: &Config, global: &Global, command: &Command) -> Listening {
     let is_handler = matches!(command, Command::Serve(_));
-    let long_lived = is_handler || matches!(command, Command::Host(_));
-    let level = match (global.verbose, long_lived) {
+    let level = match (global.verbose, command.is_long_lived()) {
         _ if global.quiet => "error",
         (0, false) => "azimg=warn,error",
         (0, true) => "azimg=info,warn",
         (1, _) => "azimg=debug,warn",
         _ => "debug",
     };
-    let filter = config.log().map_or_else(|| EnvFilter::new(level), EnvFilter::new);
+    let asked = config.log().map(EnvFilter::try_new);
+    let (filter, unread) = match asked {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(error)) => (EnvFilter::new(level), Some(error)),
+        None => (EnvFilter::new(level), None),
+    };
     let lines = if is_handler { Lines::Json } else { Lines::Text };
-    telemetry::listen(lines, filter, &config.export())
+    let (export, refused) = match config.export() {
+        Ok(export) => (export, None),
+        Err(error) => (Export::default(), Some(error)),
+    };
+    let listening = telemetry::listen(lines, filter, !config.is_plain(), &export);
+    if let Some(error) = refused {
+        tracing::warn!(%error, "spans and counts are not exported");
+    }
+    if let Some(error) = unread {
+        tracing::warn!(%error, "AZIMG_LOG is no filter, and is left out");
+    }
+    for (name, meant) in Config::doubtful_variables() {
+        tracing::warn!("{name} is no setting, and is left out; is {meant} meant?");
+    }
+    listening
 }

@@ -1,15 +1,34 @@
 //! How results are printed: the format, `JMESPath`, fields, and a stdout that may be closed.
+//!
+//! Invariant: a list that comes row by row is printed row by row, whatever the format. What a query needs the whole
+//! list for is kept, and nothing else.
 
+mod cells;
+mod fields;
+mod rows;
+mod table;
+mod yaml;
+
+pub(super) use fields::{camel, check};
+pub(super) use table::NAME;
+
+use super::query::{Found, Kept, Query, nothing_to_print};
 use crate::error::{Error, Result};
-use comfy_table::{ContentArrangement, Table, presets};
-use serde_json::{Map, Value};
-use std::io::{BufWriter, ErrorKind, IsTerminal, Write};
+use crate::sink::{self, Notation};
+use rows::{Rows, rows};
+use serde_json::Value;
+use std::collections::HashSet;
+use std::io::{self, ErrorKind, Write};
+use std::ops::ControlFlow;
+use table::Look;
 
 /// How to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Format {
-    /// Columns for people
+    /// Columns for people, as many as fit the terminal
     Table,
+    /// Every column, and nothing shortened
+    Wide,
     /// One JSON document
     Json,
     /// One JSON document a line
@@ -22,11 +41,25 @@ pub(super) enum Format {
     Yaml,
 }
 
+/// What is known of the rows of a list before they are there.
+#[derive(Debug, Default)]
+pub(super) struct Columns {
+    /// What a table shows.
+    pub(super) short: Vec<String>,
+    /// What rows may have: the columns of CSV, TSV and a wide table.
+    pub(super) all: Vec<String>,
+    /// What may be asked for besides, which rows of other lists have.
+    pub(super) elsewhere: Vec<String>,
+}
+
+/// Who is given a row, as JSON; whether it wants another one.
+pub(super) type Visit<'a> = &'a mut dyn FnMut(&[u8]) -> Result<ControlFlow<()>>;
+
 /// How this command prints.
 pub(super) struct Output {
     pub(super) format: Format,
     pub(super) quiet: bool,
-    query: Option<jmespath::Expression<'static>>,
+    query: Option<Query>,
     fields: Vec<String>,
 }
 
@@ -37,285 +70,294 @@ impl Output {
         fields: &[String],
         quiet: bool,
     ) -> Result<Self> {
-        let default = if std::io::stdout().is_terminal() { Format::Table } else { Format::Json };
-        let query = query
-            .map(|text| {
-                jmespath::compile(text).map_err(|e| {
-                    Error::invalid(format!("--query: {}", first_lines(&e.to_string())))
-                })
-            })
-            .transpose()?;
-        let fields = fields.iter().map(|field| camel(field.trim())).collect();
+        let default = if sink::stdout_is_terminal() { Format::Table } else { Format::Json };
+        let query = query.map(Query::compile).transpose()?;
+        let fields = fields.iter().map(|field| fields::camel(field.trim())).collect();
         Ok(Self { format: format.unwrap_or(default), quiet, query, fields })
     }
 
     /// Whether people read it.
     pub(super) fn is_table(&self) -> bool {
-        self.format == Format::Table
+        matches!(self.format, Format::Table | Format::Wide)
     }
 
     /// Prints a list; `columns` are what a table shows unless fields are named.
     pub(super) fn list(&self, rows: Vec<Value>, columns: &[&str]) -> Result<()> {
-        self.print(Value::Array(rows), columns)
+        if let Some(query) = &self.query {
+            let whole = Value::Array(rows);
+            return self.found(query.search(&whole)?);
+        }
+        let columns: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
+        self.values(rows, &columns)
     }
 
     /// Prints one thing.
     pub(super) fn one(&self, value: Value) -> Result<()> {
-        self.print(value, &[])
+        match &self.query {
+            Some(query) => self.found(query.search(&value)?),
+            None => self.value(value),
+        }
     }
 
     /// Prints a JSON document as what it is, unless another format was asked for by name.
     pub(super) fn document(&self, value: &Value) -> Result<()> {
-        let format = if self.format == Format::Table { Format::Json } else { self.format };
+        let format = if self.is_table() { Format::Json } else { self.format };
         Self { format, quiet: self.quiet, query: self.query.clone(), fields: self.fields.clone() }
-            .print(value.clone(), &[])
+            .one(value.clone())
     }
 
-    fn print(&self, value: Value, columns: &[&str]) -> Result<()> {
-        let mut value = value;
-        let mut columns: Vec<String> = columns.iter().map(|c| (*c).to_owned()).collect();
-        if let Some(query) = &self.query {
-            let variable = jmespath::Variable::from_serializable(&value)
-                .map_err(|e| Error::bug(format!("--query: {e}")))?;
-            let found = query
-                .search(variable)
-                .map_err(|e| Error::invalid(format!("--query: {}", first_lines(&e.to_string()))))?;
-            value = serde_json::to_value(&*found).map_err(|e| Error::bug(e.to_string()))?;
-            columns = Vec::new();
-        }
-        if !self.fields.is_empty() {
-            value = select(value, &self.fields)?;
-            columns.clone_from(&self.fields);
-        }
-        let mut out = BufWriter::new(std::io::stdout().lock());
-        let written = self.write(&mut out, &value, &columns).and_then(|()| out.flush());
-        closed_is_fine(written)
-    }
-
-    fn write(
+    /// Prints a list whose rows come one by one from `feed`, which ends when nobody wants another one.
+    pub(super) fn stream(
         &self,
-        out: &mut impl Write,
-        value: &Value,
-        columns: &[String],
-    ) -> std::io::Result<()> {
-        let invalid = |e: String| std::io::Error::other(e);
-        match (self.format, value) {
-            (Format::Json, _) => {
-                serde_json::to_writer_pretty(&mut *out, value)?;
-                writeln!(out)
+        columns: &Columns,
+        feed: impl FnOnce(Visit<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let known: Vec<String> = columns.all.iter().chain(&columns.elsewhere).cloned().collect();
+        let Some(query) = &self.query else {
+            fields::check("--fields", &self.fields, &known)?;
+            let names = self.names(&columns.all, &columns.short);
+            let is_raw = self.format == Format::Ndjson && self.fields.is_empty();
+            let mut printer = Printer::new(self, &names)?;
+            feed(&mut |row| if is_raw { printer.raw(row) } else { printer.row(parsed(row)?) })?;
+            return printer.end();
+        };
+        let by_row = query.by_row();
+        let names = by_row.names().or_else(|| by_row.is_whole_rows().then_some(known));
+        let is_known = names.is_some() || (self.format != Format::Csv && self.fields.is_empty());
+        if !by_row.is_all() || !by_row.is_sure() || !is_known {
+            return self.collected(query, feed);
+        }
+        if let Some(names) = &names {
+            fields::check("--fields", &self.fields, names)?;
+        }
+        let all =
+            if by_row.is_whole_rows() { columns.all.clone() } else { names.unwrap_or_default() };
+        let names = self.names(&all, &[]);
+        let mut printer = Printer::new(self, &names)?;
+        feed(&mut |row| {
+            let row = parsed(row)?;
+            for found in by_row.search(Found::Of(&row))? {
+                if printer.found(found)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
             }
-            (Format::Ndjson, Value::Array(rows)) => rows.iter().try_for_each(|row| {
-                serde_json::to_writer(&mut *out, row)?;
-                writeln!(out)
-            }),
-            (Format::Ndjson, one) => {
-                serde_json::to_writer(&mut *out, one)?;
-                writeln!(out)
+            Ok(ControlFlow::Continue(()))
+        })?;
+        printer.end()
+    }
+
+    /// Prints what a query finds that has to know more than one row.
+    fn collected(&self, query: &Query, feed: impl FnOnce(Visit<'_>) -> Result<()>) -> Result<()> {
+        let by_row = query.by_row();
+        let most = by_row.most().filter(|_| by_row.is_sure()).unwrap_or(usize::MAX);
+        let (is_length, mut length, mut kept) = (by_row.is_length(), 0_u64, Vec::<Kept>::new());
+        feed(&mut |row| {
+            if kept.len() >= most {
+                return Ok(ControlFlow::Break(()));
             }
-            (Format::Yaml, _) => {
-                let text = serde_saphyr::to_string(value).map_err(|e| invalid(e.to_string()))?;
-                out.write_all(text.as_bytes())
+            let row = parsed(row)?;
+            for found in by_row.search(Found::Of(&row))? {
+                length += 1;
+                if !is_length {
+                    kept.push(found.keep().ok_or_else(nothing_to_print)?);
+                }
             }
-            (Format::Table, Value::Array(rows)) => table(out, rows, columns),
-            (Format::Table, one) => key_values(out, one),
-            (Format::Tsv | Format::Csv, value) => self.separated(out, value, columns),
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if is_length {
+            return self.found(Found::Made(length.into()));
+        }
+        let list = Found::List(kept.iter().map(Kept::found).collect());
+        self.found(by_row.answer(list)?)
+    }
+
+    /// Prints what a query found.
+    fn found(&self, found: Found<'_>) -> Result<()> {
+        if self.is_az_tsv() {
+            if found.is_null() {
+                return Ok(());
+            }
+            let items = if found.kind() == "array" { found.items() } else { Some(vec![found]) };
+            let mut printer = Printer::new(self, &[])?;
+            for item in items.unwrap_or_default() {
+                if printer.found(item)?.is_break() {
+                    break;
+                }
+            }
+            return printer.end();
+        }
+        match found.into_value().ok_or_else(nothing_to_print)? {
+            Value::Array(rows) => self.values(rows, &[]),
+            value => self.value(value),
         }
     }
 
-    fn separated(
-        &self,
-        out: &mut impl Write,
-        value: &Value,
-        columns: &[String],
-    ) -> std::io::Result<()> {
-        let one = std::slice::from_ref(value);
-        let rows = value.as_array().map_or(one, Vec::as_slice);
-        let tabs = self.format == Format::Tsv;
-        let mut writer = csv::WriterBuilder::new()
-            .delimiter(if tabs { b'\t' } else { b',' })
-            .quote_style(if tabs { csv::QuoteStyle::Never } else { csv::QuoteStyle::Necessary })
-            .flexible(true)
-            .from_writer(out);
-        // Files get every column: whoever reads them wants to choose there.
-        let named = self.fields.is_empty();
-        let columns = if named { all_columns(rows) } else { columns.to_vec() };
-        if !tabs && !columns.is_empty() {
-            writer.write_record(&columns).map_err(io_error)?;
+    fn values(&self, rows: Vec<Value>, short: &[String]) -> Result<()> {
+        let all = all_names(&rows);
+        if !all.is_empty() {
+            fields::check("--fields", &self.fields, &all)?;
         }
+        let mut printer = Printer::new(self, &self.names(&all, short))?;
         for row in rows {
-            let cells: Vec<String> = match row {
-                Value::Object(row) => {
-                    columns.iter().map(|c| harmless(cell(row.get(c), tabs))).collect()
-                }
-                Value::Array(cells) => {
-                    cells.iter().map(|c| harmless(cell(Some(c), tabs))).collect()
-                }
-                plain => vec![harmless(cell(Some(plain), tabs))],
-            };
-            writer.write_record(&cells).map_err(io_error)?;
+            if printer.row(row)?.is_break() {
+                break;
+            }
         }
-        writer.flush()
+        printer.end()
+    }
+
+    fn value(&self, value: Value) -> Result<()> {
+        if let (Value::Object(members), false) = (&value, self.fields.is_empty()) {
+            let names: Vec<String> = members.keys().cloned().collect();
+            fields::check("--fields", &self.fields, &names)?;
+        }
+        let value = if self.fields.is_empty() { value } else { fields::pick(value, &self.fields) };
+        let mut out = self.out();
+        let written = match self.format {
+            Format::Json => serde_json::to_writer_pretty(&mut out, &value)
+                .map_err(Into::into)
+                .and_then(|()| writeln!(out)),
+            Format::Yaml => yaml::text(&value).and_then(|text| out.write_all(text.as_bytes())),
+            Format::Table | Format::Wide => table::thing(&mut out, &value, self.look()),
+            Format::Ndjson | Format::Tsv | Format::Csv => return self.values(vec![value], &[]),
+        };
+        closed_is_fine(written.and_then(|()| out.flush()))
+    }
+
+    /// The names of the columns of this format: all that rows may have where programs read them, since they choose
+    /// there; those that are named, where some are.
+    fn names(&self, all: &[String], short: &[String]) -> Vec<String> {
+        match self.format {
+            _ if !self.fields.is_empty() => self.fields.clone(),
+            Format::Table => short.to_vec(),
+            _ => all.to_vec(),
+        }
+    }
+
+    /// Whether lines are those that az prints: what a query found, as TSV.
+    fn is_az_tsv(&self) -> bool {
+        self.format == Format::Tsv && self.query.is_some() && self.fields.is_empty()
+    }
+
+    fn look(&self) -> Look {
+        let is_whole = self.format == Format::Wide;
+        let width = if is_whole { None } else { sink::stdout_width() };
+        Look { width, is_whole, quiet: self.quiet }
+    }
+
+    fn out(&self) -> impl Write + use<> {
+        sink::stdout(match self.format {
+            Format::Json | Format::Ndjson => Notation::Json,
+            Format::Yaml => Notation::Yaml,
+            Format::Table | Format::Wide | Format::Tsv | Format::Csv => Notation::Text,
+        })
     }
 }
 
-/// What failed below the CSV writer: a closed pipe must stay recognizable.
-fn io_error(error: csv::Error) -> std::io::Error {
-    match error.into_kind() {
-        csv::ErrorKind::Io(error) => error,
-        other => std::io::Error::other(format!("{other:?}")),
+fn parsed(row: &[u8]) -> Result<Value> {
+    serde_json::from_slice(row)
+        .map_err(|e| Error::corrupt(format!("a row of the snapshot cannot be read ({e})")))
+}
+
+/// A list that is being printed.
+struct Printer<'a> {
+    output: &'a Output,
+    to: To,
+    is_closed: bool,
+}
+
+/// Rows in a format, or lines that are made.
+enum To {
+    Rows(Box<dyn Rows>),
+    Lines(Box<dyn Write>),
+}
+
+impl<'a> Printer<'a> {
+    fn new(output: &'a Output, names: &[String]) -> Result<Self> {
+        let is_raw =
+            output.format == Format::Ndjson && output.query.is_none() && output.fields.is_empty();
+        let to = if is_raw || output.is_az_tsv() {
+            To::Lines(Box::new(output.out()))
+        } else {
+            let rows = rows(output.format, output.out(), names, output.look());
+            To::Rows(rows.map_err(|e| Error::io("writing to stdout", e))?)
+        };
+        Ok(Self { output, to, is_closed: false })
+    }
+
+    /// A reader that has had enough (`| head -1`) wants no other row.
+    fn gone_on(&mut self, written: io::Result<()>) -> Result<ControlFlow<()>> {
+        match written {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                self.is_closed = true;
+                Ok(ControlFlow::Break(()))
+            }
+            Err(error) => Err(Error::io("writing to stdout", error)),
+            Ok(()) => Ok(ControlFlow::Continue(())),
+        }
+    }
+
+    /// Prints a row that is one line of JSON already.
+    fn raw(&mut self, row: &[u8]) -> Result<ControlFlow<()>> {
+        let written = match &mut self.to {
+            To::Lines(out) => out.write_all(row).and_then(|()| out.write_all(b"\n")),
+            To::Rows(_) => return self.row(parsed(row)?),
+        };
+        self.gone_on(written)
+    }
+
+    fn row(&mut self, row: Value) -> Result<ControlFlow<()>> {
+        let fields = &self.output.fields;
+        let row = if fields.is_empty() { row } else { fields::pick(row, fields) };
+        let written = match &mut self.to {
+            To::Rows(rows) => rows.row(row),
+            To::Lines(out) => writeln!(out, "{row}"),
+        };
+        self.gone_on(written)
+    }
+
+    /// Prints what a query found.
+    fn found(&mut self, found: Found<'_>) -> Result<ControlFlow<()>> {
+        if let To::Lines(out) = &mut self.to {
+            let written = writeln!(out, "{}", found.tsv(|text| sink::cell(text).into_owned()));
+            return self.gone_on(written);
+        }
+        self.row(found.into_value().ok_or_else(nothing_to_print)?)
+    }
+
+    fn end(self) -> Result<()> {
+        if self.is_closed {
+            return Ok(());
+        }
+        closed_is_fine(match self.to {
+            To::Rows(rows) => rows.end(),
+            To::Lines(mut out) => out.flush(),
+        })
     }
 }
 
-/// Prints text as it is.
+/// The names of all members that rows have, in the order in which they are met.
+fn all_names(rows: &[Value]) -> Vec<String> {
+    let (mut known, mut names) = (HashSet::new(), Vec::new());
+    for name in rows.iter().filter_map(Value::as_object).flat_map(serde_json::Map::keys) {
+        if known.insert(name.as_str()) {
+            names.push(name.clone());
+        }
+    }
+    names
+}
+
+/// Prints lines that are ours.
 pub(super) fn text(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = sink::stdout(Notation::Text);
     closed_is_fine(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
 /// A reader that has had enough (`| head -1`) is no error.
-fn closed_is_fine(written: std::io::Result<()>) -> Result<()> {
+fn closed_is_fine(written: io::Result<()>) -> Result<()> {
     match written {
         Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
         Err(e) => Err(Error::io("writing to stdout", e)),
         Ok(()) => Ok(()),
     }
-}
-
-fn first_lines(text: &str) -> String {
-    text.lines().take(3).map(str::trim).collect::<Vec<_>>().join(" ")
-}
-
-/// `is_latest` as `isLatest`: both spellings of a column are taken.
-fn camel(name: &str) -> String {
-    let mut parts = name.split('_');
-    let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |mut all, part| {
-        let mut letters = part.chars();
-        all.extend(letters.next().map(|c| c.to_ascii_uppercase()));
-        all.push_str(letters.as_str());
-        all
-    })
-}
-
-/// Leaves the named fields, in that order.
-fn select(value: Value, fields: &[String]) -> Result<Value> {
-    let pick = |row: Value| -> Result<Value> {
-        let Value::Object(mut row) = row else { return Ok(row) };
-        let mut picked = Map::new();
-        for field in fields {
-            if let Some(value) = row.remove(field) {
-                drop(picked.insert(field.clone(), value));
-            } else {
-                let known: Vec<_> = row.keys().map(String::as_str).collect();
-                return Err(Error::invalid(format!(
-                    "--fields: there is no field '{field}'; there are {}",
-                    known.join(", ")
-                )));
-            }
-        }
-        Ok(Value::Object(picked))
-    };
-    match value {
-        Value::Array(rows) => rows.into_iter().map(pick).collect::<Result<_>>().map(Value::Array),
-        one => pick(one),
-    }
-}
-
-fn all_columns(rows: &[Value]) -> Vec<String> {
-    rows.first()
-        .and_then(Value::as_object)
-        .map_or_else(Vec::new, |row| row.keys().cloned().collect())
-}
-
-/// A value in one cell. With `flat`, nothing in it can end the cell or the line.
-fn cell(value: Option<&Value>, flat: bool) -> String {
-    let text = match value {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(items)) => {
-            let items: Vec<_> = items.iter().map(|item| cell(Some(item), flat)).collect();
-            items.join(" ")
-        }
-        Some(Value::Object(map)) => {
-            let pairs: Vec<_> =
-                map.iter().map(|(k, v)| format!("{k}={}", cell(Some(v), flat))).collect();
-            pairs.join("; ")
-        }
-        Some(other) => other.to_string(),
-    };
-    if flat { text.replace(['\t', '\n', '\r'], " ") } else { text }
-}
-
-/// A publisher chooses its names; none of them becomes a formula in somebody's spreadsheet.
-fn harmless(text: String) -> String {
-    match text.as_bytes().first() {
-        Some(b'=' | b'+' | b'@' | b'-' | b'\t' | b'\r') => format!("'{text}"),
-        _ => text,
-    }
-}
-
-/// Control characters in a name must not reach a terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
-fn table(out: &mut impl Write, rows: &[Value], columns: &[String]) -> std::io::Result<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let columns = if columns.is_empty() { all_columns(rows) } else { columns.to_vec() };
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    if !columns.is_empty() {
-        table.set_header(columns.iter().map(|name| title(name)));
-    }
-    for row in rows {
-        match row {
-            Value::Object(row) => {
-                table.add_row(columns.iter().map(|c| short_cell(row.get(c))));
-            }
-            Value::Array(cells) => {
-                table.add_row(cells.iter().map(|value| short_cell(Some(value))));
-            }
-            plain => {
-                table.add_row([short_cell(Some(plain))]);
-            }
-        }
-    }
-    for line in table.lines() {
-        writeln!(out, "{}", line.trim_end())?;
-    }
-    Ok(())
-}
-
-/// A cell of a table for people: long lists are counted.
-fn short_cell(value: Option<&Value>) -> String {
-    match value {
-        Some(Value::Array(items)) if items.len() > 3 => format!("{} in all", items.len()),
-        Some(Value::Bool(true)) => "yes".to_owned(),
-        Some(Value::Bool(false)) => String::new(),
-        value => printable(&cell(value, true)),
-    }
-}
-
-/// `hyperVGeneration` as `HYPER V GENERATION`.
-fn title(name: &str) -> String {
-    name.chars().fold(String::new(), |mut all, c| {
-        if c.is_ascii_uppercase() {
-            all.push(' ');
-        }
-        all.push(c.to_ascii_uppercase());
-        all
-    })
-}
-
-fn key_values(out: &mut impl Write, value: &Value) -> std::io::Result<()> {
-    let Value::Object(map) = value else {
-        return writeln!(out, "{}", printable(&cell(Some(value), true)));
-    };
-    let width = map.keys().map(String::len).max().unwrap_or(0);
-    for (name, value) in map {
-        writeln!(out, "{name:width$}  {}", printable(&cell(Some(value), true)))?;
-    }
-    Ok(())
 }

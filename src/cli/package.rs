@@ -1,16 +1,26 @@
 //! `azimg package`: the deployable function app.
 
+mod levels;
+mod sbom;
+
 use super::output::Output;
+use crate::config::SignIn;
 use crate::error::{Error, Result};
+use crate::files::{self, Access, MadeFile};
 use crate::functions::{FUNCTIONS, HOST_JSON};
+use crate::sink::say;
 use serde_json::json;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use zip::write::SimpleFileOptions;
 
 /// A larger one takes longer to be fetched and started by each new instance.
 const LARGEST: usize = 25 << 20;
+/// The folder of the app, the same as an archive, and the record of what azimg made of them.
+const APP: &str = "app";
+const ARCHIVE: &str = "azimg.zip";
+const RECORD: &str = ".azimg-package";
 /// How to make one that is.
 const BUILD: &str = "Build one with: RUSTFLAGS='-C target-feature=+crt-static' cargo build --profile dist \
                      --no-default-features --features otlp --target x86_64-unknown-linux-gnu";
@@ -18,7 +28,11 @@ const BUILD: &str = "Build one with: RUSTFLAGS='-C target-feature=+crt-static' c
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   azimg package                                            into ./azimg-package
-  azimg package --binary target/release/azimg --out dist   with another build of azimg")]
+  azimg package --binary target/release/azimg --out dist   with another build of azimg
+  azimg package --sign-in entra                            lookups without a key, behind Entra ID
+
+In DIR the folder app and the file azimg.zip are made anew. When they are there and azimg did not make them, or they were
+changed since, nothing is written: .azimg-package in DIR names what azimg made.")]
 pub(super) struct PackageArgs {
     /// The folder to write to
     #[arg(long, value_name = "DIR", default_value = "azimg-package")]
@@ -26,6 +40,10 @@ pub(super) struct PackageArgs {
     /// The executable to put in [default: this one]
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
+    /// How callers are known: by a function key, or by a sign-in with Entra ID in front of the app, behind which lookups
+    /// need no key
+    #[arg(long, value_enum, default_value_t)]
+    sign_in: SignIn,
 }
 
 pub(super) fn run(args: &PackageArgs, output: &Output) -> Result<ExitCode> {
@@ -33,31 +51,44 @@ pub(super) fn run(args: &PackageArgs, output: &Output) -> Result<ExitCode> {
     let binary = args.binary.clone().unwrap_or(own);
     let binary = std::fs::read(&binary)
         .map_err(|e| Error::io(format!("reading {}", binary.display()), e))?;
-    let doubts = doubts(&binary);
+    let mut doubts = doubts(&binary);
+    let bill = sbom::bill(&binary)?;
+    if bill.is_none() {
+        doubts.push(
+            "it does not say what it was built of, so there is no bill of materials".to_owned(),
+        );
+    }
     for doubt in &doubts {
-        eprintln!("azimg: this executable is not for Azure: {doubt}. {BUILD}");
+        say!("azimg: this executable is not for Azure: {doubt}");
+    }
+    if !doubts.is_empty() {
+        say!("{BUILD}");
     }
     let binary_bytes = binary.len();
-    let mut files: Vec<(String, Vec<u8>, u32)> = vec![
-        ("azimg".to_owned(), binary, 0o755),
-        ("host.json".to_owned(), HOST_JSON.as_bytes().to_vec(), 0o644),
+    let mut files: Vec<(String, Vec<u8>, Access)> = vec![
+        ("azimg".to_owned(), binary, Access::Program),
+        ("host.json".to_owned(), HOST_JSON.as_bytes().to_vec(), Access::Readable),
     ];
     for function in &FUNCTIONS {
         let name = format!("{}/function.json", function.name);
-        files.push((name, function.json.as_bytes().to_vec(), 0o644));
+        let declared = levels::declaration(function, args.sign_in)?;
+        files.push((name, declared.into_bytes(), Access::Readable));
     }
+    files.extend(bill.map(|bill| (sbom::NAME.to_owned(), bill, Access::Readable)));
     files.sort_by(|a, b| a.0.cmp(&b.0));
-    let app = args.out.join("app");
-    if app.exists() {
-        std::fs::remove_dir_all(&app)
-            .map_err(|e| Error::io(format!("clearing {}", app.display()), e))?;
-    }
-    for (name, bytes, mode) in &files {
-        write(&app.join(name), bytes, *mode)?;
-    }
-    let archive = args.out.join("azimg.zip");
     let bytes = zip(&files)?;
-    write(&archive, &bytes, 0o644)?;
+    let app = args.out.join(APP);
+    let archive = args.out.join(ARCHIVE);
+    let named: Vec<(String, &[u8], Access)> = files
+        .iter()
+        .map(|(name, bytes, access)| (format!("{APP}/{name}"), &bytes[..], *access))
+        .collect();
+    let mut made: Vec<MadeFile<'_>> = named
+        .iter()
+        .map(|(name, bytes, access)| MadeFile { name, bytes, access: *access })
+        .collect();
+    made.push(MadeFile { name: ARCHIVE, bytes: &bytes, access: Access::Readable });
+    files::put_made(&args.out, RECORD, "--out", &made)?;
     output.one(json!({
         "app": app.display().to_string(),
         "zip": archive.display().to_string(),
@@ -105,31 +136,15 @@ fn elf(binary: &[u8]) -> Option<bool> {
     Some(!kinds.any(|kind| kind == Some(INTERPRETER)))
 }
 
-fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let io = |e| Error::io(format!("writing {}", path.display()), e);
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(io)?;
-    }
-    std::fs::write(path, bytes).map_err(io)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(io)?;
-    }
-    #[cfg(not(unix))]
-    let _ = mode;
-    Ok(())
-}
-
 /// The zip, the same bytes for the same files: entries in order, no times, the run bit kept.
-fn zip(files: &[(String, Vec<u8>, u32)]) -> Result<Vec<u8>> {
+fn zip(files: &[(String, Vec<u8>, Access)]) -> Result<Vec<u8>> {
     let failed = |e: zip::result::ZipError| Error::bug(format!("writing the zip: {e}"));
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    for (name, bytes, mode) in files {
+    for (name, bytes, access) in files {
         let options = SimpleFileOptions::default()
             .compression_method(zip::CompressionMethod::Deflated)
             .last_modified_time(zip::DateTime::default())
-            .unix_permissions(*mode);
+            .unix_permissions(access.of_file().into());
         zip.start_file(name.as_str(), options).map_err(failed)?;
         zip.write_all(bytes).map_err(|e| Error::io("writing the zip", e))?;
     }

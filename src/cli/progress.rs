@@ -2,29 +2,67 @@
 
 use crate::functions::App;
 use crate::registry::transfer::Moved;
+use crate::sink::{self, say};
+use crate::telemetry::awaited;
 use crate::work::RunId;
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// How many progresses are shown.
+static SHOWN: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether progress is shown, which tells of waits by itself.
+pub(super) fn is_shown() -> bool {
+    SHOWN.load(Ordering::Relaxed) > 0
+}
+
+/// Counts a progress that is shown, until it is dropped.
+struct Counted;
+
+impl Counted {
+    fn one() -> Self {
+        SHOWN.fetch_add(1, Ordering::Relaxed);
+        sink::end_passing();
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        SHOWN.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A wait that takes longer is told beside what is done.
+const LONG_WAIT: Duration = Duration::from_secs(3);
+
+/// For what has been waited long, as it is told beside what is done.
+fn waiting() -> String {
+    let wait = awaited::longest().filter(|(_, since)| *since >= LONG_WAIT);
+    wait.map_or_else(String::new, |(what, since)| {
+        format!(" · waiting {} s for {what}", since.as_secs())
+    })
+}
+
 /// Shows a run's progress on stderr until it is dropped.
 pub(super) struct Shown {
+    _counted: Counted,
     task: tokio::task::JoinHandle<()>,
     bar: ProgressBar,
 }
 
 impl Shown {
     pub(super) fn start(app: &Arc<App>, run: RunId, quiet: bool) -> Self {
-        let terminal = std::io::stderr().is_terminal();
+        let terminal = sink::stderr_is_terminal();
         let bar = if terminal && !quiet {
             ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr())
         } else {
             ProgressBar::hidden()
         };
-        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} shards · {msg}");
+        let style = ProgressStyle::with_template("{bar:12} {pos}/{len} shards · {wide_msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         let (app, shown) = (Arc::clone(app), bar.clone());
         let task = tokio::spawn(async move {
@@ -34,7 +72,7 @@ impl Shown {
                 state.tick(&app, run, &shown, terminal, quiet);
             }
         });
-        Self { task, bar }
+        Self { _counted: Counted::one(), task, bar }
     }
 }
 
@@ -66,17 +104,19 @@ impl State {
                 format!(" · {} left", seconds(left))
             }
         };
-        let message = format!(
-            "{} images listed · {rate:.0} requests/s · {} waited for quota{left}",
-            progress.rows,
-            seconds(waited),
-        );
+        // What does not fit a terminal is cut at the end: nothing stands there that says nothing.
+        let waited = match waited.as_secs() {
+            0 => String::new(),
+            _ => format!(" · {} waited for quota", seconds(waited)),
+        };
+        let rows = progress.rows;
+        let message = format!("{rows} images{left} · {rate:.0} requests/s{waited}{}", waiting());
         bar.set_length(progress.known as u64);
         bar.set_position(progress.ended as u64);
         bar.set_message(message.clone());
         if !terminal && !quiet && self.printed.elapsed() >= Duration::from_secs(10) {
             self.printed = Instant::now();
-            eprintln!("{}/{} shards · {message}", progress.ended, progress.known);
+            say!("{}/{} shards · {message}", progress.ended, progress.known);
         }
     }
 
@@ -98,36 +138,43 @@ impl State {
 
 /// Shows how far bytes have come until it is dropped.
 pub(super) struct Bytes {
+    _counted: Counted,
     task: tokio::task::JoinHandle<()>,
     bar: ProgressBar,
 }
 
 impl Bytes {
     pub(super) fn show(moved: &Moved, quiet: bool) -> Self {
-        let terminal = std::io::stderr().is_terminal();
+        let moved = moved.clone();
+        Self::follow(move || moved.bytes(), quiet)
+    }
+
+    /// Follows bytes that are done, of how many.
+    pub(super) fn follow(bytes: impl Fn() -> (u64, u64) + Send + 'static, quiet: bool) -> Self {
+        let terminal = sink::stderr_is_terminal();
         let bar = if terminal && !quiet {
             ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr())
         } else {
             ProgressBar::hidden()
         };
-        let template = "{bar:30} {bytes}/{total_bytes} · {bytes_per_sec} · {eta} left";
+        let template = "{wide_bar} {bytes}/{total_bytes} · {bytes_per_sec} · {eta} left";
         let style = ProgressStyle::with_template(template);
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        let (moved, shown) = (moved.clone(), bar.clone());
+        let shown = bar.clone();
         let task = tokio::spawn(async move {
             let mut printed = Instant::now();
             loop {
                 tokio::time::sleep(Duration::from_millis(200)).await;
-                let (done, of) = moved.bytes();
+                let (done, of) = bytes();
                 shown.set_length(of);
                 shown.set_position(done);
                 if !terminal && !quiet && printed.elapsed() >= Duration::from_secs(10) {
                     printed = Instant::now();
-                    eprintln!("{} of {}", HumanBytes(done), HumanBytes(of));
+                    say!("{} of {}", HumanBytes(done), HumanBytes(of));
                 }
             }
         });
-        Self { task, bar }
+        Self { _counted: Counted::one(), task, bar }
     }
 }
 

@@ -1,14 +1,19 @@
 //! `azimg runs`: what was crawled, how complete it is, and publishing by hand.
 
+mod wanting;
+
 use super::PARTIAL;
-use super::output::{Format, Output};
+use super::output::Output;
+use super::progress::Bytes;
 use crate::config::{Config, Flags};
 use crate::error::{Error, Result};
-use crate::pipeline::coverage::Line;
 use crate::pipeline::publish::{Closing, publish};
-use crate::pipeline::snapshot::{self, Completeness};
-use crate::web::{describe_run, list_runs};
-use crate::work::{RunId, SourceName, State};
+use crate::pipeline::snapshot::Completeness;
+use crate::pipeline::verify::{self, Checked, Moved, Repair, Report, Verified};
+use crate::sink::say;
+use crate::store::Store;
+use crate::web::{RunReport, describe_run, list_runs};
+use crate::work::RunId;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 use time::OffsetDateTime;
@@ -23,7 +28,7 @@ pub(super) enum RunsCommand {
     /// Show how a run ended, scope by scope
     #[command(after_help = "Examples:
   azimg runs show
-  azimg runs show 01KAJJ3V0000000000000000AA -o json --query 'scopes[?state==`failed`]'")]
+  azimg runs show 01KAJJ3V0000000000000000AA -o json --query \"scopes[?state=='failed']\"")]
     Show {
         /// The run [default: the current one]
         run: Option<RunId>,
@@ -36,6 +41,19 @@ pub(super) enum RunsCommand {
         /// The run
         run: RunId,
     },
+    /// Check that every kept snapshot is what was published: each file by its size, its SHA-256 and what is in it
+    ///
+    /// Ends with 0 when all are whole, and with 3 when something is damaged.
+    #[command(after_help = "Examples:
+  azimg runs verify
+  azimg runs verify --repair
+  azimg runs verify -o tsv --query \"[?state!='whole'].run\"")]
+    Verify {
+        /// Let current.json name the newest whole snapshot, if the one that it names is damaged; nothing is
+        /// removed
+        #[arg(long)]
+        repair: bool,
+    },
 }
 
 pub(super) async fn run(command: RunsCommand, flags: Flags, output: &Output) -> Result<ExitCode> {
@@ -44,28 +62,36 @@ pub(super) async fn run(command: RunsCommand, flags: Flags, output: &Output) -> 
     match command {
         RunsCommand::List => {
             let columns = ["run", "state", "startedAt", "publishedAt", "images", "current"];
-            let runs = list_runs(store.as_ref(), None, usize::MAX).await?.runs;
-            output.list(runs.iter().map(|run| json!(run)).collect(), &columns)?;
+            let mut runs = list_runs(store.as_ref(), None, usize::MAX).await?.runs;
+            if is_at_rest(&config, store.as_ref()).await? {
+                runs.iter_mut().for_each(RunReport::is_done_by_nobody);
+            }
+            let rows: Vec<Value> = runs.iter().map(|run| json!(run)).collect();
+            output.unless_empty(&rows, || {
+                format!("{}: azimg crawl makes one", no_catalog(store.as_ref()))
+            });
+            output.list(rows, &columns)?;
             Ok(ExitCode::SUCCESS)
         }
         RunsCommand::Show { run } => {
             let run = match run {
                 Some(run) => run,
-                None => snapshot::current(store.as_ref())
+                None => verify::current_or_newest(store.as_ref())
                     .await?
                     .map(|manifest| manifest.run)
-                    .ok_or_else(|| {
-                        Error::not_found(format!("{} holds no catalog yet", store.address()))
-                    })?,
+                    .ok_or_else(|| no_catalog(store.as_ref()))?,
             };
             let mut report = describe_run(store.as_ref(), run).await?;
-            if output.format != Format::Table {
+            if is_at_rest(&config, store.as_ref()).await? {
+                report.is_done_by_nobody();
+            }
+            if !output.is_table() {
                 output.one(json!(report))?;
                 return Ok(ExitCode::SUCCESS);
             }
             let scopes = report.scopes.take().unwrap_or_default();
             output.one(json!(report))?;
-            wanting(&scopes, output)?;
+            wanting::print(&scopes, output)?;
             Ok(ExitCode::SUCCESS)
         }
         RunsCommand::Publish { run } => {
@@ -77,47 +103,90 @@ pub(super) async fn run(command: RunsCommand, flags: Flags, output: &Output) -> 
                         Completeness::Partial => ExitCode::from(PARTIAL),
                     })
                 }
+                Closing::Busy { other } => Err(Error::transient(format!(
+                    "run {other} is being published; try again in a minute"
+                ))),
                 other => Err(Error::bug(format!("a forced publish ended as {other:?}"))),
             }
         }
+        RunsCommand::Verify { repair } => verify_all(store.as_ref(), repair, output).await,
     }
 }
 
-/// The scopes that did not end well, by source, and what in answers was of another form.
-fn wanting(scopes: &[Line], output: &Output) -> Result<()> {
-    let ended_otherwise = |line: &&Line| !matches!(line.state, State::Done | State::Empty);
-    let of = |source: SourceName| {
-        let lines = scopes.iter().filter(|line| line.source == source);
-        lines.filter(ended_otherwise).map(|line| json!(line)).collect::<Vec<Value>>()
+/// Whether no process does any run of a store, as far as that can be known: of a folder that no crawl and no host has
+/// claimed, and without queues that a function app would do runs from.
+async fn is_at_rest(config: &Config, store: &dyn Store) -> Result<bool> {
+    Ok(!config.has_queues() && store.is_claimed().await? == Some(false))
+}
+
+fn no_catalog(store: &dyn Store) -> Error {
+    Error::not_found(format!("{} holds no catalog yet", store.address()))
+}
+
+/// Checks what is kept, and with `repair` leads `current.json` to what is whole.
+async fn verify_all(store: &dyn Store, repair: bool, output: &Output) -> Result<ExitCode> {
+    let checked = Checked::default();
+    let shown = {
+        let checked = checked.clone();
+        Bytes::follow(move || checked.bytes(), output.quiet)
     };
-    let odd = scopes.iter().flat_map(|line| {
-        let about = line.registry.as_ref().or(line.gallery.as_ref()).or(line.publisher.as_ref());
-        let about = about.or(line.subscription.as_ref()).unwrap_or(&line.location);
-        let malformed = line.malformed.kinds();
-        malformed.map(move |(what, times)| {
-            json!({"source": line.source, "about": about, "malformed": what, "times": times})
-        })
-    });
-    let tables: [(Vec<Value>, &[&str]); 4] = [
-        (
-            of(SourceName::Marketplace),
-            &["state", "location", "publisher", "offer", "sku", "version", "reason"],
-        ),
-        (
-            of(SourceName::Gallery),
-            &["state", "location", "subscription", "gallery", "definition", "reason"],
-        ),
-        (
-            of(SourceName::Registry),
-            &["state", "subscription", "registry", "repository", "digest", "reason"],
-        ),
-        (odd.collect(), &["source", "about", "malformed", "times"]),
-    ];
-    for (rows, columns) in tables {
-        if !rows.is_empty() {
+    let verified = verify::verify(store, &checked).await;
+    drop(shown);
+    let mut report = verified?;
+    if report.snapshots.is_empty() && report.current.wrong.is_none() {
+        return Err(no_catalog(store));
+    }
+    let repaired = if repair { Some(verify::repair(store, &mut report).await) } else { None };
+    let rows = report.snapshots.iter().map(|snapshot| json!(snapshot)).collect();
+    output.list(rows, &["run", "state", "publishedAt", "images", "changes", "bytes", "current"])?;
+    if output.is_table() {
+        let wrong = |one: &Verified| {
+            let run = one.run;
+            let wrong = one.wrong.iter();
+            wrong.map(|w| json!({"run": run, "file": w.file, "wrong": w.what})).collect::<Vec<_>>()
+        };
+        let wrong: Vec<Value> = report.snapshots.iter().flat_map(wrong).collect();
+        if !wrong.is_empty() {
             super::output::text("\n")?;
-            output.list(rows, columns)?;
+            output.list(wrong, &["run", "file", "wrong"])?;
         }
     }
-    Ok(())
+    if let Some(wrong) = &report.current.wrong {
+        say!("current.json {wrong}");
+    }
+    say(repaired.transpose()?.as_ref(), &report, output);
+    Ok(if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::from(PARTIAL) })
+}
+
+/// Says what was done, what is lost by it, and what can be done.
+fn say(repaired: Option<&Repair>, report: &Report, output: &Output) {
+    if output.quiet {
+        return;
+    }
+    for run in repaired.iter().flat_map(|repair| &repair.marked) {
+        say!("Run {run}: its _SUCCESS was written anew; every file is what was published.");
+    }
+    if let Some(Moved { reason, to, passed_over }) =
+        repaired.and_then(|repair| repair.moved.as_ref())
+    {
+        say!("{reason}.");
+        say!("It names run {} now, the newest whole snapshot. Nothing was removed.", to.run);
+        for one in passed_over {
+            let what = match one.published_at {
+                Some(_) => format!("{} images, {} changes", one.images, one.changes),
+                None => "nobody knows how much".to_owned(),
+            };
+            say!("What run {} alone had ({what}) the next crawl finds anew.", one.run);
+        }
+    } else if repaired.is_some() {
+        say!("The current snapshot is whole: nothing was moved.");
+    } else if !report.is_whole() {
+        let leads = report.snapshots.iter().any(|one| one.current && one.is_usable());
+        if !leads || report.current.wrong.is_some() {
+            say!(
+                "Lookups pass over what is damaged, and so does the next crawl. Let current.json name"
+            );
+            say!("the newest whole snapshot: azimg runs verify --repair");
+        }
+    }
 }

@@ -1,8 +1,11 @@
 //! `azimg serve`: the custom handler.
 
+use super::{front, stop};
+use crate::blocking::blocking;
 use crate::config::{Config, Flags};
 use crate::error::{Error, Result};
 use crate::handler::{Handler, Later, Ready};
+use crate::host::listen;
 use crate::store::azure::AzureQueues;
 use async_trait::async_trait;
 use futures::FutureExt;
@@ -10,6 +13,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Invocations that are under way when it is asked to stop may take so long to end.
+const LAST: Duration = Duration::from_secs(20);
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -29,7 +36,8 @@ impl Later for AzureQueues {
 }
 
 pub(super) async fn run(args: &ServeArgs, flags: Flags) -> Result<ExitCode> {
-    let config = Config::load(flags)?;
+    let config = Config::of_environment(flags)?;
+    let gate = config.clone();
     let port = match args.port {
         Some(port) => port,
         None => config.handler_port()?.ok_or_else(|| {
@@ -47,19 +55,16 @@ pub(super) async fn run(args: &ServeArgs, flags: Flags) -> Result<ExitCode> {
     let handler = Handler::new(move || {
         let config = config.clone();
         async move {
-            let (app, _) = tokio::task::spawn_blocking({
-                let config = config.clone();
-                move || config.app()
-            })
-            .await
-            .map_err(|e| Error::bug("starting up").with_source(e))??;
+            let making = config.clone();
+            let (app, _) = blocking("starting up", move || making.app()).await?;
             let later: Arc<dyn Later> = Arc::new(config.queues()?);
             Ok(Ready { app, later })
         }
         .boxed()
     });
-    let routes = handler.router();
-    let served = async { axum::serve(listener, routes).await.map_err(|e| Error::io("serving", e)) };
+    let routes = front::checked(handler.router(), &gate)?;
+    let stopping = CancellationToken::new();
+    let served = listen::serve(listener, routes, listen::THE_HOST, stopping.clone());
     // A wrong setting must not wait for the first message to show.
     let warm = async {
         match handler.warm().await {
@@ -67,10 +72,20 @@ pub(super) async fn run(args: &ServeArgs, flags: Flags) -> Result<ExitCode> {
             Err(error) => Err::<(), Error>(error),
         }
     };
+    let stopped = async {
+        stop::asked().await;
+        stopping.cancel();
+        let _ = tokio::time::timeout(LAST, stop::asked()).await;
+    };
     let ended = tokio::select! {
         ended = served => ended,
         failed = warm => failed,
+        () = stopped => Ok(()),
     };
+    if let (Ok(()), Some(code)) = (&ended, stop::code()) {
+        tracing::info!("stopped; the host delivers again what was under way and has not ended");
+        return Ok(code);
+    }
     let error = ended.err().unwrap_or_else(|| Error::bug("the handler stopped listening"));
     tracing::error!(%error, "the handler cannot work");
     // Never 0: the host would not start it again.

@@ -1,19 +1,26 @@
 //! `azimg sim`: the simulated Azure, until Ctrl-C.
 
-use super::output;
-use crate::error::{Error, Result};
+use super::{output, stop};
+use crate::error::Result;
 use crate::sim::{
     Conditions, FaultsSpec, Keeps, Organisation, QuotaSpec, Scale, Sim, World, generate,
 };
+use crate::sink::say;
+use crate::span::Span;
+use serde_json::Value;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 #[derive(clap::Args)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "It prints what it is as JSON, and on stderr the lines that lead azimg to it from another shell. The
+Azure CLI and the SDKs take it with --tls.
+
+Examples:
   azimg sim --scale region --quota 60x --faults all=0.01,seed=3     limits, sixty times as fast, and faults
-  azimg sim --catalog azimg-data/snapshots/RUN/marketplace.ndjson.zst --tls ./sim-tls")]
+  azimg sim --catalog azimg-data/snapshots/RUN/marketplace.ndjson.zst --tls ./sim-tls"
+)]
 pub(super) struct SimArgs {
     /// Where to listen
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
@@ -28,8 +35,8 @@ pub(super) struct SimArgs {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Every answer takes at least this long, such as 20ms
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "0ms")]
-    latency: Duration,
+    #[arg(long, value_name = "DURATION", default_value = "0ms")]
+    latency: Span,
     /// Keep Azure's limits: off, real, or real changed by parts such as 60x (time runs 60 times
     /// faster), arm=50/100 (bucket, reads per second), offers=10/40 (both windows)
     #[arg(long, value_name = "SPEC", default_value = "off")]
@@ -74,9 +81,30 @@ pub(super) async fn run(args: SimArgs) -> Result<ExitCode> {
     let subscriptions = args.subscriptions.unwrap_or(needs);
     tracing::info!(versions = world.versions(), "the simulated Azure is ready");
     let SimArgs { latency, quota, faults, .. } = args;
+    let latency = latency.length();
     let sim = Sim::new(world, Conditions { latency, quota, faults, subscriptions });
     let running = sim.start(args.listen, args.tls.as_deref())?;
-    output::text(&format!("{}\n", running.to_json()))?;
-    tokio::signal::ctrl_c().await.map_err(|e| Error::io("waiting for Ctrl-C", e))?;
-    Ok(ExitCode::SUCCESS)
+    let at = running.to_json();
+    say_where(&at, args.tls.as_deref());
+    output::text(&format!("{at}\n"))?;
+    stop::asked().await;
+    Ok(stop::code().unwrap_or(ExitCode::SUCCESS))
+}
+
+/// Says which variables lead here: whoever types them into another shell needs no reader of JSON.
+fn say_where(at: &Value, tls: Option<&Path>) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    say!("# In another shell, until this one ends:");
+    for (name, value) in [
+        ("AZIMG_ARM_ENDPOINT", &at["arm"]),
+        ("IDENTITY_ENDPOINT", &at["identity"]["endpoint"]),
+        ("IDENTITY_HEADER", &at["identity"]["header"]),
+    ] {
+        say!("export {name}='{}'", text(value));
+    }
+    if let Some(folder) = tls {
+        let authority = folder.join("ca.pem");
+        let authority = std::path::absolute(&authority).unwrap_or(authority);
+        say!("export SSL_CERT_FILE='{}'", authority.display());
+    }
 }

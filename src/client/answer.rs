@@ -26,7 +26,7 @@ pub(crate) fn refusal(what: &str, status: StatusCode, headers: &HeaderMap, body:
         408 | 429 | 500 | 502 | 503 | 504 => ErrorKind::Transient,
         // A precondition that does not hold: somebody else was faster.
         409 | 412 => ErrorKind::Conflict,
-        _ => ErrorKind::Invalid,
+        _ => ErrorKind::BadAnswer,
     };
     // Resource Graph says when its quota is there again, as hours, minutes and seconds.
     let resets = headers.get("x-ms-user-quota-resets-after").and_then(|value| value.to_str().ok());
@@ -166,7 +166,8 @@ fn retry_after(headers: &HeaderMap, now: OffsetDateTime) -> Option<Duration> {
 fn clock(text: &str) -> Option<Duration> {
     let mut parts = text.trim().splitn(3, ':').map(|part| part.parse::<u64>().ok());
     let (hours, minutes, seconds) = (parts.next()??, parts.next()??, parts.next()??);
-    Some(Duration::from_secs(hours.checked_mul(3_600)?.checked_add(minutes * 60 + seconds)?))
+    let minutes = hours.checked_mul(60)?.checked_add(minutes)?;
+    Some(Duration::from_secs(minutes.checked_mul(60)?.checked_add(seconds)?))
 }
 
 /// "Please try again after '6' seconds", "can be retried in 12 seconds": azure-quotas §5.
@@ -227,6 +228,25 @@ mod tests {
     }
 
     #[test]
+    fn claims_that_are_none_are_put_into_no_command() {
+        let told = |challenge: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(WWW_AUTHENTICATE, challenge.parse().unwrap());
+            claims(&headers).map(str::to_owned)
+        };
+        assert_eq!(told("Bearer claims=\"eyJ9+/-_=\""), Some("eyJ9+/-_=".to_owned()));
+        for odd in [
+            "Bearer claims=\"$(rm -rf ~)\"",
+            "Bearer claims=\"a; b\"",
+            "Bearer claims=\"\"",
+            "Bearer claims=\"eyJ9",
+            "Bearer error=\"invalid_token\"",
+        ] {
+            assert_eq!(told(odd), None, "{odd}");
+        }
+    }
+
+    #[test]
     fn waits_are_read_in_every_form_and_clamped() {
         let now = OffsetDateTime::UNIX_EPOCH;
         let wait = |text: &str| {
@@ -241,6 +261,9 @@ mod tests {
         assert_eq!(wait("soon"), None);
         assert_eq!(clock("00:01:05"), Some(Duration::from_secs(65)));
         assert_eq!((clock("5"), clock("a:b:c"), clock("")), (None, None, None));
+        let most = u64::MAX;
+        let odd = [format!("0:{most}:0"), format!("{most}:0:0"), format!("0:0:{most}")];
+        assert_eq!(odd.map(|text| clock(&text)), [None, None, Some(Duration::from_secs(most))]);
         assert_eq!(asked_in("Please try again after '6' seconds."), Some(Duration::from_secs(6)));
         assert_eq!(asked_in("can be retried in 12 seconds"), Some(Duration::from_secs(12)));
         let mut headers = HeaderMap::new();

@@ -32,6 +32,8 @@ pub struct Change {
     pub version: &'static str,
     /// What is sent.
     pub body: Option<Value>,
+    /// It is only to be made of the thing that has this `ETag`, where it has any.
+    pub if_match: Option<String>,
 }
 
 /// What became of a change that was sent.
@@ -80,7 +82,11 @@ impl Client {
         let segments: Vec<&str> = change.path.iter().map(String::as_str).collect();
         let url = self.url(&segments, &[("api-version", change.version)])?;
         let body = change.body.as_ref().map(|body| Bytes::from(body.to_string()));
-        let request = Outgoing { body, ..Outgoing::new(change.method.clone(), url) };
+        let request = Outgoing {
+            body,
+            if_match: change.if_match.clone(),
+            ..Outgoing::new(change.method.clone(), url)
+        };
         self.check_origin(&request.url)?;
         // What is not sent for want of a token is no lost answer.
         self.signed_in().await?;
@@ -119,9 +125,13 @@ impl Client {
         let state = state["properties"]["provisioningState"].as_str();
         let is_over = status != StatusCode::ACCEPTED
             && state.is_none_or(|state| state.eq_ignore_ascii_case("Succeeded"));
+        let followed = |link: &str| {
+            let operation = self.operation(link);
+            operation.map(Accepted::UnderWay).map_err(|e| e.with_kind(ErrorKind::BadAnswer))
+        };
         match (of("azure-asyncoperation"), of("location")) {
-            (Some(link), _) => Ok(Accepted::UnderWay(self.operation(link)?)),
-            (None, Some(link)) if !is_over => Ok(Accepted::UnderWay(self.operation(link)?)),
+            (Some(link), _) => followed(link),
+            (None, Some(link)) if !is_over => followed(link),
             (None, None) if !is_over => Ok(Accepted::Unnamed),
             _ => Ok(Accepted::Done),
         }

@@ -1,12 +1,17 @@
 //! Resource Graph: one query over all subscriptions, paged, whole or known not to be.
 //!
-//! A query must project `id` and be ordered by it, or its pages cannot be continued. What the
-//! service counts and what it hands out are compared: rows that are lost on the way are noticed.
+//! A query projects `id` and ends with [`ORDER`]. Its next page is that of the rows behind the last one, so rows that
+//! come or go meanwhile move no other: a list that changes under way ends, and whatever was there all the time is in
+//! it. What the service counts and what it hands out are compared page by page: rows that are lost are noticed.
+//!
+//! Kusto compares texts with `strcmp`; its `>` takes no texts (Kusto.Language, `Operators.cs`). Where that is refused,
+//! or rows come in another order than it has, the service's own token leads to the next page, as long as nothing
+//! moves.
 
 use super::Client;
 use super::wire::Outgoing;
 use super::{lenient, version};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
 use reqwest::Method;
 use serde::Deserialize;
@@ -36,7 +41,10 @@ struct Page {
     skip_token: Option<String>,
 }
 
-/// The pages of one request.
+/// The end of every query that has pages.
+const ORDER: &str = " | order by id asc";
+
+/// The rows of one request.
 enum Paged<T> {
     Whole(Vec<T>),
     TooMany,
@@ -44,8 +52,72 @@ enum Paged<T> {
     Changed,
 }
 
+/// Where a page begins.
+#[derive(Debug, Clone)]
+enum From {
+    Beginning,
+    /// Behind the row of this id.
+    Behind(String),
+    /// Where the service's token says.
+    Token(String),
+}
+
+/// Rows as they come.
+struct Rows<T> {
+    rows: Vec<T>,
+    /// Their ids in lower case.
+    seen: HashSet<String>,
+}
+
+impl<T: DeserializeOwned> Rows<T> {
+    /// Takes the rows of a page that are not there yet; how many there were, and whether none of the page is
+    /// there twice or had come before.
+    fn take(&mut self, data: &[Value]) -> Result<(usize, bool)> {
+        let before = self.rows.len();
+        for row in data {
+            let id = row["id"].as_str().ok_or_else(|| lost("a row has no id"))?;
+            if !self.seen.insert(id.to_ascii_lowercase()) {
+                continue;
+            }
+            let (row, malformed) = lenient::of_value(row).map_err(|e| {
+                Error::transient(format!("Resource Graph: not the row that was expected ({e})"))
+            })?;
+            lenient::tell("Resource Graph", &malformed);
+            self.rows.push(row);
+        }
+        let new = self.rows.len() - before;
+        Ok((new, new == data.len()))
+    }
+}
+
+impl Page {
+    fn is_truncated(&self) -> bool {
+        match &self.result_truncated {
+            Some(Value::String(text)) => text.eq_ignore_ascii_case("true"),
+            Some(Value::Bool(truncated)) => *truncated,
+            _ => false,
+        }
+    }
+
+    fn token(&self) -> Option<&String> {
+        self.skip_token.as_ref().filter(|next| !next.is_empty())
+    }
+
+    /// The last id, if the rows come in the order that `strcmp` has.
+    fn last(&self) -> Option<&str> {
+        let ids = || self.data.iter().map(|row| row["id"].as_str().unwrap_or_default());
+        ids().is_sorted().then(|| ids().next_back()).flatten()
+    }
+}
+
+/// A query for the rows behind that of an id.
+fn behind(query: &str, id: &str) -> Option<String> {
+    let head = query.strip_suffix(ORDER)?;
+    Some(format!("{head} | where strcmp(id, {}) > 0{ORDER}", quoted(id)))
+}
+
 fn lost(why: &str) -> Error {
-    Error::invalid(format!("Resource Graph: {why}: rows are missing"))
+    Error::bad_answer(format!("Resource Graph: {why}: rows are missing"))
 }
 
 /// Text as it stands within single quotes in a query.
@@ -86,9 +158,8 @@ impl Client {
         Ok(Some(rows))
     }
 
-    /// All pages of one request. When the count is another on a later page (recorded: 2,995, then
-    /// 2,994), or a row comes twice, rows have moved between pages, and one may be lost: it is asked
-    /// again.
+    /// All rows of one request. Pages that tokens lead to are cut by number: when the count is another on a later
+    /// one (recorded: 2,995, then 2,994), or a row comes twice, rows have moved between them, and it is asked again.
     async fn whole<T: DeserializeOwned>(
         &self,
         query: &str,
@@ -111,43 +182,90 @@ impl Client {
         subscriptions: Option<&[String]>,
         most: u64,
     ) -> Result<Paged<T>> {
-        let mut rows = Vec::new();
-        let mut seen = HashSet::new();
-        let mut counted = None;
-        let mut token: Option<String> = None;
-        for _ in 0..MOST_PAGES {
-            let page = self.page(query, subscriptions, token.as_deref()).await?;
-            if page.total_records > most {
-                return Ok(Paged::TooMany);
+        let Some((page, mut all)) = self.first_page(query, subscriptions).await? else {
+            return Ok(Paged::Changed);
+        };
+        if page.total_records > most {
+            return Ok(Paged::TooMany);
+        }
+        let is_ordered = query.ends_with(ORDER) && page.last().is_some();
+        if !is_ordered || all.rows.len() as u64 == page.total_records {
+            return self.by_token(query, subscriptions, page, all).await;
+        }
+        let token = page.token().cloned();
+        match self.rows_behind(query, subscriptions, page, &mut all).await {
+            // The clause may not be taken here: from the beginning, then, as tokens lead.
+            Err(error) if error.kind() == ErrorKind::BadAnswer && token.is_some() => {
+                tracing::debug!(%error, "Resource Graph is paged by its tokens");
             }
-            if *counted.get_or_insert(page.total_records) != page.total_records {
-                return Ok(Paged::Changed);
+            ended => return ended.map(|()| Paged::Whole(all.rows)),
+        }
+        match self.first_page(query, subscriptions).await? {
+            Some((page, all)) => self.by_token(query, subscriptions, page, all).await,
+            None => Ok(Paged::Changed),
+        }
+    }
+
+    /// The first page and its rows; none when a row is in it twice.
+    async fn first_page<T: DeserializeOwned>(
+        &self,
+        query: &str,
+        subscriptions: Option<&[String]>,
+    ) -> Result<Option<(Page, Rows<T>)>> {
+        let page = self.page(query, subscriptions, &From::Beginning).await?;
+        let mut all = Rows { rows: Vec::new(), seen: HashSet::new() };
+        let (_, all_new) = all.take(&page.data)?;
+        Ok(all_new.then_some((page, all)))
+    }
+
+    /// Goes on from the first page, each time behind the last row. Each page counts what is left.
+    async fn rows_behind<T: DeserializeOwned>(
+        &self,
+        query: &str,
+        subscriptions: Option<&[String]>,
+        mut page: Page,
+        all: &mut Rows<T>,
+    ) -> Result<()> {
+        for _ in 1..MOST_PAGES {
+            if page.data.len() as u64 >= page.total_records {
+                return if page.is_truncated() { Err(lost("an answer was cut")) } else { Ok(()) };
             }
-            let total = usize::try_from(page.total_records).unwrap_or(usize::MAX);
-            for row in page.data {
-                let id = row["id"].as_str().ok_or_else(|| lost("a row has no id"))?;
-                if !seen.insert(id.to_ascii_lowercase()) {
-                    return Ok(Paged::Changed);
-                }
-                let (row, malformed) = lenient::of_value(&row).map_err(|e| {
-                    Error::transient(format!("Resource Graph: not the row that was expected ({e})"))
-                })?;
-                lenient::tell("Resource Graph", &malformed);
-                rows.push(row);
-            }
-            let truncated = match page.result_truncated {
-                Some(Value::String(text)) => text.eq_ignore_ascii_case("true"),
-                Some(Value::Bool(truncated)) => truncated,
-                _ => false,
+            let Some(last) = page.last().map(str::to_owned) else {
+                return Err(lost("fewer rows came than it counts, or in no order"));
             };
-            match page.skip_token.filter(|next| !next.is_empty()) {
-                None if truncated => return Err(lost("an answer was cut")),
-                None if rows.len() < total => return Err(lost("fewer rows came than it counts")),
-                None => return Ok(Paged::Whole(rows)),
-                Some(next) if token.as_ref() == Some(&next) => {
-                    return Err(lost("its pages go round"));
-                }
-                Some(next) => token = Some(next),
+            page = self.page(query, subscriptions, &From::Behind(last)).await?;
+            let (new, _) = all.take(&page.data)?;
+            if new == 0 && page.total_records > 0 {
+                return Err(lost("fewer rows came than it counts"));
+            }
+        }
+        Err(lost("an answer goes on and on"))
+    }
+
+    /// Goes on from the first page, as the service's tokens lead.
+    async fn by_token<T: DeserializeOwned>(
+        &self,
+        query: &str,
+        subscriptions: Option<&[String]>,
+        mut page: Page,
+        mut all: Rows<T>,
+    ) -> Result<Paged<T>> {
+        let counted = page.total_records;
+        let mut before = None;
+        for _ in 1..MOST_PAGES {
+            let Some(next) = page.token().cloned() else {
+                return match all.rows.len() as u64 {
+                    _ if page.is_truncated() => Err(lost("an answer was cut")),
+                    rows if rows < counted => Err(lost("fewer rows came than it counts")),
+                    _ => Ok(Paged::Whole(all.rows)),
+                };
+            };
+            if before.replace(next.clone()).is_some_and(|before| before == next) {
+                return Err(lost("its pages go round"));
+            }
+            page = self.page(query, subscriptions, &From::Token(next)).await?;
+            if page.total_records != counted || !all.take(&page.data)?.1 {
+                return Ok(Paged::Changed);
             }
         }
         Err(lost("an answer goes on and on"))
@@ -157,13 +275,18 @@ impl Client {
         &self,
         query: &str,
         subscriptions: Option<&[String]>,
-        token: Option<&str>,
+        from: &From,
     ) -> Result<Page> {
         let path = ["providers", "Microsoft.ResourceGraph", "resources"];
         let mut options = json!({"$top": PAGE, "resultFormat": "objectArray"});
-        if let Some(token) = token {
-            options["$skipToken"] = token.into();
+        if let From::Token(token) = from {
+            options["$skipToken"] = token.as_str().into();
         }
+        let behind = match from {
+            From::Behind(id) => behind(query, id),
+            From::Beginning | From::Token(_) => None,
+        };
+        let query = behind.as_deref().unwrap_or(query);
         let mut body = json!({"query": query, "options": options});
         if let Some(subscriptions) = subscriptions {
             body["subscriptions"] = json!(subscriptions);

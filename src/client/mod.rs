@@ -6,6 +6,7 @@
 
 mod answer;
 mod change;
+mod deadline;
 mod foreign;
 mod graph;
 pub(crate) mod lenient;
@@ -21,6 +22,7 @@ mod wire;
 
 pub(crate) use answer::refusal;
 pub use change::{Accepted, Change, Standing};
+pub(crate) use deadline::{until, within};
 pub use foreign::redact;
 pub(crate) use foreign::{causes, one_line};
 pub use graph::quoted;
@@ -33,10 +35,12 @@ pub(crate) use traffic::{About, told};
 pub use traffic::{Asked, Traffic};
 pub use waits::Waits;
 pub use wire::{Answer, Outgoing, Wire};
-pub(crate) use wire::{Http, http_client, read_bounded, send_failure, stream_client};
+pub(crate) use wire::{
+    Http, Reached, http_client, read_bounded, send_failure, storage_client, stream_client,
+};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::telemetry::operation;
+use crate::telemetry::{awaited, operation};
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::StatusCode;
@@ -133,8 +137,14 @@ impl Client {
     /// A client of the same quota that takes only a small share of it, together with its clones.
     #[must_use]
     pub fn with_small_share(mut self) -> Self {
-        self.share = Some(Share::default());
+        self.share = Some(Share::new(!is_loopback(&self.endpoint)));
         self
+    }
+
+    /// Versions of the API that this cloud does not offer, each by the kind of resource, with what it is asked with
+    /// instead.
+    pub fn other_versions(&self) -> Vec<[String; 3]> {
+        self.versions.all()
     }
 
     /// What has been asked so far.
@@ -187,6 +197,11 @@ impl Client {
         self.ask(&Outgoing::get(url.clone())).await
     }
 
+    async fn ask<T: DeserializeOwned>(&self, request: &Outgoing) -> Result<T> {
+        let (value, _) = self.ask_sized(request).await?;
+        Ok(value)
+    }
+
     /// Refuses to send a token anywhere but to the Resource Manager's origin.
     fn check_origin(&self, url: &Url) -> Result<()> {
         if url.origin() == self.endpoint.origin() {
@@ -202,8 +217,8 @@ impl Client {
     }
 
     /// Sends a request that only reads, until an answer counts: the value, or the error that remains.
-    /// The URL must be of the Resource Manager's origin.
-    async fn ask<T: DeserializeOwned>(&self, request: &Outgoing) -> Result<T> {
+    /// The URL must be of the Resource Manager's origin. With the bytes that the answer has.
+    async fn ask_sized<T: DeserializeOwned>(&self, request: &Outgoing) -> Result<(T, usize)> {
         let url = &request.url;
         self.check_origin(url)?;
         let mut delays = self.retry.delays(url);
@@ -213,8 +228,7 @@ impl Client {
             let permit = self.permit(url).await?;
             attempts += 1;
             let answer = self.attempt(request, &permit).await;
-            self.quota.done(&permit);
-            let value = answer.and_then(|body| read(request, &body));
+            let value = answer.and_then(|body| Ok((read(request, &body)?, body.len())));
             let error = match value {
                 Ok(value) => return Ok(value),
                 Err(error) => error.with_attempts(attempts),
@@ -230,18 +244,27 @@ impl Client {
             let Some(wait) = self.retry.wait(&error, &mut delays, waited) else {
                 return Err(error);
             };
+            drop(permit);
             waited += wait;
             tracing::debug!(%error, wait_ms = wait.as_millis(), attempts, "trying again");
             self.traffic.retried.fetch_add(1, Ordering::Relaxed);
             // A pause holds for everyone who draws on it, this request with them.
             if asked.is_none_or(|asked| asked.is_zero()) {
+                let _wait = awaited::wait_for("another attempt");
                 tokio::time::sleep(wait).await;
             }
         }
     }
 
-    /// Waits until a request may be sent; an error when that is not worth waiting for.
+    /// Waits until a request may be sent, within what its caller has time for; an error when that is not worth
+    /// waiting for.
     async fn permit(&self, url: &Url) -> Result<Permit> {
+        let what = url.path();
+        let _wait = awaited::wait_for("a turn within Azure's limits");
+        deadline::within(what, self.wait_for_permit(url)).await?
+    }
+
+    async fn wait_for_permit(&self, url: &Url) -> Result<Permit> {
         if let Some(share) = &self.share {
             share.turn().await;
         }
@@ -332,18 +355,45 @@ impl Client {
         bearer.map_err(|error| error.context("no token for Azure"))
     }
 
-    /// Whether anything can be asked; for changes, of which none is begun without a token.
-    async fn signed_in(&self) -> Result<()> {
+    /// Whether anything can be asked: of changes none is begun without a token.
+    pub async fn signed_in(&self) -> Result<()> {
         self.bearer(&self.identities[0]).await.map(|_| ())
     }
 
     async fn attempt(&self, request: &Outgoing, permit: &Permit) -> Result<Bytes> {
         let Answer { status, headers, body } = self.once(request, permit.principal).await?;
         self.quota.answered(permit, &headers, Instant::now());
+        if let Some(share) = &self.share {
+            share.answered(&headers);
+        }
         if status.is_success() {
             return Ok(body);
         }
-        Err(answer::refusal(&request.name(), status, &headers, &body))
+        let refused = answer::refusal(&request.name(), status, &headers, &body);
+        if status == StatusCode::FORBIDDEN {
+            let others = (0..self.identities.len()).filter(|other| *other != permit.principal);
+            return self.asked_by(others, request, refused).await;
+        }
+        Err(refused)
+    }
+
+    /// What one principal may not ask may be another's to ask; `refused` where it is nobody's.
+    async fn asked_by(
+        &self,
+        principals: impl Iterator<Item = usize> + Send,
+        request: &Outgoing,
+        refused: Error,
+    ) -> Result<Bytes> {
+        for principal in principals {
+            // Who has no token has no better answer.
+            let Ok(Answer { status, body, .. }) = self.once(request, principal).await else {
+                continue;
+            };
+            if status.is_success() {
+                return Ok(body);
+            }
+        }
+        Err(refused)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Lists of `{value, nextLink}`: followed verbatim, within the origin, to a bound.
 
-use super::Client;
+use super::{Client, Outgoing};
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -9,6 +9,9 @@ use url::Url;
 
 /// More pages than any real list has; a server that goes on for ever is stopped here.
 const MOST_PAGES: usize = 2_000;
+/// What one list has in all: more rows, or more bytes of answers, are refused.
+const MOST_ROWS: usize = 500_000;
+const MOST_BYTES: usize = 256 << 20;
 
 #[derive(Deserialize)]
 struct Page<T> {
@@ -29,18 +32,25 @@ impl Client {
         let mut url = self.url(segments, query)?;
         let mut all = Vec::new();
         let mut seen = HashSet::new();
+        let mut bytes = 0;
         for _ in 0..MOST_PAGES {
-            let page: Page<T> = self.get_url(&url).await?;
+            let (page, size) = self.ask_sized::<Page<T>>(&Outgoing::get(url.clone())).await?;
+            bytes += size;
+            if all.len() + page.value.len() > MOST_ROWS || bytes > MOST_BYTES {
+                let (path, most) = (url.path(), MOST_BYTES >> 20);
+                let text = format!("GET {path}: more than {MOST_ROWS} rows or {most} MiB");
+                return Err(Error::bad_answer(text));
+            }
             all.extend(page.value);
             let Some(link) = page.next_link.filter(|link| !link.is_empty()) else {
                 return Ok(all);
             };
             if !seen.insert(link.clone()) {
-                return Err(Error::invalid(format!("GET {}: its pages go round", url.path())));
+                return Err(Error::bad_answer(format!("GET {}: its pages go round", url.path())));
             }
             url = Url::parse(&link)
-                .map_err(|_| Error::invalid(format!("GET {}: a bad nextLink", url.path())))?;
+                .map_err(|_| Error::bad_answer(format!("GET {}: a bad nextLink", url.path())))?;
         }
-        Err(Error::invalid(format!("GET {}: more than {MOST_PAGES} pages", url.path())))
+        Err(Error::bad_answer(format!("GET {}: more than {MOST_PAGES} pages", url.path())))
     }
 }

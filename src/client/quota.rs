@@ -68,9 +68,11 @@ pub(super) enum Grant {
     Later(Duration),
 }
 
-/// The right to send one request; given back with its answer.
+/// The right to send one request. It gives itself back when it is dropped, however its request ended: answered,
+/// failed, or with a caller that no longer waits for it.
 #[derive(Debug)]
 pub(super) struct Permit {
+    quota: Arc<Quota>,
     account: String,
     operation: String,
     /// Whose token to send.
@@ -108,7 +110,7 @@ impl Quota {
     }
 
     /// Asks to send a request on `path` at `now`.
-    pub(super) fn ask(&self, path: &str, now: Instant) -> Grant {
+    pub(super) fn ask(self: &Arc<Self>, path: &str, now: Instant) -> Grant {
         let (account, operation_name, depth) = names(path);
         let mut state = self.state();
         let State { accounts, operations } = &mut *state;
@@ -133,7 +135,8 @@ impl Quota {
             return Grant::Soon(wait);
         }
         operation.take();
-        Grant::Go(Permit { account, operation: operation_name, principal })
+        let quota = Arc::clone(self);
+        Grant::Go(Permit { quota, account, operation: operation_name, principal })
     }
 
     fn account(&self, now: Instant) -> Account {
@@ -185,13 +188,6 @@ impl Quota {
         }
     }
 
-    /// Takes a permit back, whether its request was answered or not.
-    pub(super) fn done(&self, permit: &Permit) {
-        if let Some(operation) = self.state().operations.get_mut(&permit.operation) {
-            operation.done();
-        }
-    }
-
     /// Closes what a refused request drew on for `wait`: everyone in the process keeps to it.
     /// `whole` means the principal's bucket, not just the operation. Whether that is worth waiting
     /// for.
@@ -240,6 +236,14 @@ impl Quota {
             return None;
         }
         buckets.first_mut().map(|bucket| bucket.put_off(reads / f64::from(share), now))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(operation) = self.quota.state().operations.get_mut(&self.operation) {
+            operation.done();
+        }
     }
 }
 
@@ -295,7 +299,7 @@ mod tests {
     /// that they allow.
     #[test]
     fn a_window_is_spent_to_the_last_request_and_never_beyond() {
-        let quota = Quota::new(true, 1);
+        let quota = Arc::new(Quota::new(true, 1));
         let start = Instant::now();
         let mut now = start;
         let mut sent: Vec<Instant> = Vec::new();
@@ -311,7 +315,6 @@ mod tests {
                     assert!(short < 200 && long < 1_000, "after {} requests", sent.len());
                     sent.push(now);
                     quota.answered(&permit, &headers(199 - short, 999 - long), now);
-                    quota.done(&permit);
                 }
                 Grant::Later(wait) | Grant::Wait(wait) | Grant::Soon(wait) => {
                     now += wait.min(Duration::from_secs(5));
@@ -349,23 +352,53 @@ mod tests {
 
     #[test]
     fn other_processes_are_seen_in_what_remains() {
-        let quota = Quota::new(false, 1);
+        let quota = Arc::new(Quota::new(false, 1));
         let now = Instant::now();
         let Grant::Go(permit) = quota.ask(OFFERS, now) else { panic!("refused") };
         quota.answered(&permit, &headers(3, 500), now);
-        quota.done(&permit);
+        drop(permit);
         for _ in 0..3 {
             // One at a time: seven other processes may see the same three.
             let Grant::Go(permit) = quota.ask(OFFERS, now) else { panic!("refused") };
             assert!(matches!(quota.ask(OFFERS, now), Grant::Full(_) | Grant::Later(_)));
-            quota.done(&permit);
+            drop(permit);
         }
-        assert!(matches!(quota.ask(OFFERS, now), Grant::Later(_)));
+        // What the others used comes back when they know: one request finds out, a thirtieth of the window later.
+        let Grant::Wait(wait) = quota.ask(OFFERS, now) else { panic!("not spent") };
+        assert_eq!(wait, Duration::from_secs(6));
+        let later = now + wait;
+        let Grant::Go(permit) = quota.ask(OFFERS, later) else { panic!("nobody finds out") };
+        assert!(!quota.pause(&permit, false, Duration::from_secs(100), later));
+        assert!(matches!(quota.ask(OFFERS, later), Grant::Later(_)));
+    }
+
+    /// An answer tells of what is under way, too: taken off a second time, nothing would be left until this process's
+    /// own oldest request lapses.
+    #[test]
+    fn what_is_under_way_and_counted_already_does_not_close_a_window() {
+        let quota = Arc::new(Quota::new(true, 1));
+        let now = Instant::now();
+        let ask = |at: Instant| match quota.ask(OFFERS, at) {
+            Grant::Go(permit) => Some(permit),
+            Grant::Full(_) => None,
+            other => panic!("{other:?}"),
+        };
+        let first = ask(now).unwrap();
+        let under_way: Vec<Permit> = std::iter::from_fn(|| ask(now)).collect();
+        assert!(under_way.len() > 10);
+        quota.answered(&first, &headers(5, 805), now);
+        drop(first);
+        assert!(ask(now).is_none(), "the others tell how it stands");
+        for permit in under_way {
+            quota.answered(&permit, &headers(5, 805), now);
+            drop(permit);
+        }
+        assert!(ask(now).is_some());
     }
 
     /// A bucket of 250 that refills 25 a second, drawn on by so many who only see what remains.
     fn draw(processes: usize, seconds: u32) -> (u32, u32) {
-        let all: Vec<Quota> = (0..processes).map(|_| Quota::new(true, 1)).collect();
+        let all: Vec<Arc<Quota>> = (0..processes).map(|_| Arc::new(Quota::new(true, 1))).collect();
         let path = "/subscriptions/s/locations";
         let start = Instant::now();
         let (mut level, mut sent, mut refused) = (250.0_f64, 0, 0);
@@ -391,7 +424,6 @@ mod tests {
                     refused += 1;
                     all[who].pause(&permit, true, Duration::from_secs(1), at);
                 }
-                all[who].done(&permit);
             }
         }
         (sent, refused)
@@ -409,19 +441,18 @@ mod tests {
 
     #[test]
     fn each_principal_has_a_bucket_of_its_own() {
-        let quota = Quota::new(true, 3);
+        let quota = Arc::new(Quota::new(true, 3));
         let now = Instant::now();
         let mut asked = [0; 3];
         while let Grant::Go(permit) = quota.ask("/subscriptions/s/locations", now) {
             asked[permit.principal] += 1;
-            quota.done(&permit);
         }
         assert_eq!(asked, [15, 15, 15]);
     }
 
     #[test]
     fn a_pause_holds_for_everyone() {
-        let quota = Quota::new(false, 1);
+        let quota = Arc::new(Quota::new(false, 1));
         let now = Instant::now();
         let Grant::Go(permit) = quota.ask(OFFERS, now) else { panic!("refused") };
         assert!(!quota.pause(&permit, false, Duration::from_secs(90), now));

@@ -49,7 +49,7 @@ impl RetryPolicy {
         delays: &mut ExponentialBackoff,
         waited: Duration,
     ) -> Option<Duration> {
-        if !error.is_transient() {
+        if !error.is_worth_repeating() {
             return None;
         }
         let wait = match error.retry_after() {

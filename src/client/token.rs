@@ -85,11 +85,20 @@ struct Held {
 struct Failure {
     kind: ErrorKind,
     text: String,
+    /// Whether there has never been a token: it was tried for as long as somebody waits.
+    first: bool,
+}
+
+impl Failure {
+    fn new(kind: ErrorKind, text: String) -> Self {
+        Self { kind, text, first: false }
+    }
 }
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        Self::new(failure.kind, failure.text)
+        let error = Self::new(failure.kind, failure.text);
+        if failure.first { error.in_vain() } else { error }
     }
 }
 
@@ -135,6 +144,14 @@ impl Tokens {
         Ok(self.held(scope).await?.bearer)
     }
 
+    /// Whether there is a good token for anything: then one that cannot be had is the matter of what it is for.
+    pub fn is_signed_in(&self) -> bool {
+        let now = Instant::now();
+        let slots: Vec<Arc<Slot>> = locked(&self.0.slots).values().cloned().collect();
+        let is_good = |held: &Held| now < held.until;
+        slots.iter().any(|slot| locked(&slot.0).token.as_ref().is_some_and(is_good))
+    }
+
     /// `bearer` was refused. Whether there is, or may be, another one: somebody else has it already, or
     /// the one that was refused is dropped, which is done once a minute at most.
     pub fn refused(&self, scope: &str, bearer: &HeaderValue) -> bool {
@@ -147,12 +164,12 @@ impl Tokens {
         if kept.dropped.is_some_and(|dropped| now < dropped + DROP_EVERY) {
             return false;
         }
-        (kept.token, kept.dropped) = (None, Some(now));
-        drop(kept);
+        // Within the lock: whoever finds no token asks the new credential, since the old one would give the same.
         match (self.0.make)() {
             Ok(credential) => *locked(&self.0.credential) = credential,
             Err(error) => tracing::warn!(%error, "the credential cannot be made anew"),
         }
+        (kept.token, kept.dropped) = (None, Some(now));
         true
     }
 
@@ -224,7 +241,7 @@ impl Kept {
         let ended = async move {
             told.await.unwrap_or_else(|_| {
                 let text = "asking for a token was broken off".to_owned();
-                Err(Failure { kind: ErrorKind::Transient, text })
+                Err(Failure::new(ErrorKind::Transient, text))
             })
         };
         let attempt = ended.boxed().shared();
@@ -251,6 +268,7 @@ impl UnderWay {
     fn end(mut self, told: Told) {
         let mut kept = locked(&self.slot.0);
         kept.attempt = None;
+        let told = told.map_err(|failure| Failure { first: !kept.ever, ..failure });
         match &told {
             Ok(held) => {
                 (kept.token, kept.failed, kept.ever) = (Some(held.clone()), None, true);
@@ -298,7 +316,7 @@ impl Identity {
             Ok(Err(error)) => Err(failure(&error)),
             Err(_) => {
                 let text = format!("there was none within {} s", LONGEST_TRY.as_secs());
-                Err(Failure { kind: ErrorKind::Transient, text })
+                Err(Failure::new(ErrorKind::Transient, text))
             }
         }
     }
@@ -320,14 +338,14 @@ fn failure(error: &azure_core::Error) -> Failure {
         }
         cause = error.source();
     }
-    Failure { kind, text: causes(error) }
+    Failure::new(kind, causes(error))
 }
 
 fn hold(token: AccessToken) -> Told {
     let bearer = HeaderValue::try_from(format!("Bearer {}", token.token.secret()));
     let Ok(mut bearer) = bearer else {
         let text = "the token is not plain text".to_owned();
-        return Err(Failure { kind: ErrorKind::SignedOut, text });
+        return Err(Failure::new(ErrorKind::SignedOut, text));
     };
     bearer.set_sensitive(true);
     let life = Duration::try_from(token.expires_on - OffsetDateTime::now_utc());

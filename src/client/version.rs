@@ -92,6 +92,17 @@ impl Instead {
         request
     }
 
+    /// Each kind of resource, the version that is not offered, and the one that is sent instead; sorted.
+    pub(super) fn all(&self) -> Vec<[String; 3]> {
+        let instead = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<[String; 3]> = instead
+            .iter()
+            .map(|((resource, refused), sent)| [resource.clone(), refused.clone(), sent.clone()])
+            .collect();
+        all.sort();
+        all
+    }
+
     /// Remembers what to send instead, if `answer` refuses the version of `sent` and names another one;
     /// whether it does. The first time it is told.
     pub(super) fn learn(&self, sent: &Outgoing, answer: &Answer) -> bool {
@@ -117,7 +128,7 @@ pub(super) fn not_offered(sent: &Outgoing, answer: &Answer) -> Option<Error> {
         Some(newest) => format!("the newest of {} that are is {newest}", offered.len()),
         None => "none is".to_owned(),
     };
-    Some(Error::invalid(format!(
+    Some(Error::bad_answer(format!(
         "{}: api-version {version} of {} is not offered here; {offered}",
         sent.name(),
         resource_of(&sent.url)

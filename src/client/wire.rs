@@ -3,12 +3,18 @@
 
 use super::{is_loopback, one_line, redact};
 use crate::error::{Error, Result};
+use crate::telemetry::awaited;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper_util::client::proxy::matcher::Matcher;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, IF_MATCH};
 use reqwest::{Method, StatusCode};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::time::Instant;
 use url::Url;
 
 /// The largest listing recorded has 0.7 MB; ten years of its growth stay below this.
@@ -25,6 +31,8 @@ pub struct Outgoing {
     pub body: Option<Bytes>,
     /// What the body is.
     pub content_type: &'static str,
+    /// The `ETag` that what is changed must have (RFC 9110 §13.1.1).
+    pub if_match: Option<String>,
     /// What the answer may be.
     pub accept: &'static str,
     /// A longer answer is an error, in bytes.
@@ -35,7 +43,8 @@ impl Outgoing {
     /// A request for JSON.
     pub fn new(method: Method, url: Url) -> Self {
         let json = "application/json";
-        Self { method, url, body: None, content_type: json, accept: json, largest: LARGEST_BODY }
+        let (largest, body, if_match) = (LARGEST_BODY, None, None);
+        Self { method, url, body, content_type: json, if_match, accept: json, largest }
     }
 
     /// A GET of `url`.
@@ -70,17 +79,69 @@ pub trait Wire: fmt::Debug + Send + Sync {
 
 /// The wire that reaches real servers: TLS, pooled connections, no redirects.
 #[derive(Debug)]
-pub(crate) struct Http(reqwest::Client);
+pub(crate) struct Http {
+    client: reqwest::Client,
+    reached: Reached,
+}
 
 impl Http {
     pub(crate) fn new() -> Result<Self> {
-        http_client().map(Self)
+        Ok(Self { client: http_client()?, reached: Reached::default() })
+    }
+}
+
+/// A server that has never been reached is tried for so long altogether: its address may be wrong, or a proxy in
+/// front of it may not be there, and somebody waits for being told.
+const FIRST_PATIENCE: Duration = Duration::from_secs(5);
+/// A connection that is not there by then will not be. A first packet that is lost comes again after 1 and 3 s.
+const CONNECT_WITHIN: Duration = Duration::from_secs(7);
+
+/// Which servers were reached, and since when which ones were not.
+#[derive(Debug, Default)]
+pub(crate) struct Reached(Mutex<HashMap<String, Option<Instant>>>);
+
+impl Reached {
+    fn servers(&self) -> MutexGuard<'_, HashMap<String, Option<Instant>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The server of `url` was reached.
+    pub(crate) fn ended_well(&self, url: &Url) {
+        let server = url.origin().ascii_serialization();
+        let mut servers = self.servers();
+        if servers.get(&server).is_none_or(Option::is_some) {
+            servers.insert(server, None);
+        }
+    }
+
+    /// An attempt that was begun then did not reach the server of `url`, for that reason. Whether a further one is in
+    /// vain. The first failure is told at once: whoever waits should know why.
+    pub(crate) fn failed(&self, url: &Url, began: Instant, why: &Error) -> bool {
+        let server = url.origin().ascii_serialization();
+        let (in_vain, is_first) = match self.servers().entry(server) {
+            Entry::Vacant(entry) => {
+                entry.insert(Some(began));
+                (began.elapsed() >= FIRST_PATIENCE, true)
+            }
+            Entry::Occupied(entry) => {
+                (entry.get().is_some_and(|since| since.elapsed() >= FIRST_PATIENCE), false)
+            }
+        };
+        if is_first && !in_vain {
+            tracing::warn!(error = %why, "trying again for a few seconds");
+        }
+        in_vain
     }
 }
 
 /// A client of HTTP as all of azimg uses it: TLS, pooled connections, no redirects.
 pub(crate) fn http_client() -> Result<reqwest::Client> {
     build(builder().read_timeout(Duration::from_secs(30)))
+}
+
+/// The same for storage: what it sends is kept as it is, and an upload takes its time.
+pub(crate) fn storage_client() -> Result<reqwest::Client> {
+    build(builder().no_gzip().read_timeout(Duration::from_mins(1)))
 }
 
 /// The same for bodies that take their time: the timeout of the other one begins with a request, and
@@ -93,7 +154,7 @@ fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .user_agent(concat!("azimg/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(Duration::from_secs(15))
+        .connect_timeout(CONNECT_WITHIN)
         .pool_max_idle_per_host(64)
 }
 
@@ -111,15 +172,30 @@ fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client> {
 impl Wire for Http {
     async fn send(&self, request: &Outgoing, authorized: Option<HeaderValue>) -> Result<Answer> {
         let what = request.name();
-        let sent = self.0.request(request.method.clone(), request.url.clone());
+        let sent = self.client.request(request.method.clone(), request.url.clone());
         let mut sent = sent.header(ACCEPT, request.accept);
         if let Some(authorized) = authorized {
             sent = sent.header(AUTHORIZATION, authorized);
         }
+        if let Some(tag) = &request.if_match {
+            sent = sent.header(IF_MATCH, tag);
+        }
         if let Some(body) = &request.body {
             sent = sent.header(CONTENT_TYPE, request.content_type).body(body.clone());
         }
-        let response = sent.send().await.map_err(|e| send_failure(&what, &e))?;
+        let _wait = awaited::wait_for(request.url.host_str().unwrap_or_default().to_owned());
+        let began = Instant::now();
+        let response = match sent.send().await {
+            Err(e) if e.is_connect() => {
+                let error = send_failure(&what, &e);
+                let in_vain = self.reached.failed(&request.url, began, &error);
+                return Err(if in_vain { error.in_vain() } else { error });
+            }
+            sent => {
+                self.reached.ended_well(&request.url);
+                sent.map_err(|e| send_failure(&what, &e))?
+            }
+        };
         let (status, headers) = (response.status(), response.headers().clone());
         let body = read_bounded(response, &what, request.largest).await?;
         Ok(Answer { status, headers, body })
@@ -138,25 +214,45 @@ pub(super) fn check_transport(url: &Url) -> Result<()> {
     }
 }
 
+/// The proxy that a request to `url` goes through, by the same variables that `reqwest` reads: its host and port.
+fn proxy(url: &Url) -> Option<String> {
+    static PROXIES: LazyLock<Matcher> = LazyLock::new(Matcher::from_env);
+    let through = PROXIES.intercept(&url.as_str().parse().ok()?)?;
+    through.uri().authority().map(|authority| {
+        let text = authority.as_str();
+        text.rsplit_once('@').map_or(text, |(_, host)| host).to_owned()
+    })
+}
+
 /// A failure below HTTP, in words of ours: reqwest's own text holds the URL with its query.
 pub(crate) fn send_failure(what: &str, error: &reqwest::Error) -> Error {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    let why = if error.is_timeout() {
-        "timed out".to_owned()
-    } else if error.is_connect() {
-        let cause = one_line(&cause.to_string());
+    let cause = one_line(&redact(&cause.to_string()));
+    let through = error.url().and_then(proxy).map_or_else(String::new, |proxy| {
+        format!(" through the proxy {proxy}, which HTTPS_PROXY or HTTP_PROXY names")
+    });
+    let why = if error.is_connect() {
+        let cause = if error.is_timeout() { "timed out" } else { cause.as_str() };
         // What a proxy that looks into TLS shows; `reqwest` trusts what the system does.
         let advice = if cause.contains("UnknownIssuer") {
             "; of a proxy? Name a file with its CA in SSL_CERT_FILE"
+        } else if through.is_empty() && (error.is_timeout() || cause.contains("lookup address")) {
+            "; is this machine on the network, and does it need a proxy? HTTPS_PROXY names one"
         } else {
             ""
         };
-        format!("cannot connect ({cause}{advice})")
+        let to = error.url().filter(|_| through.is_empty()).map_or_else(String::new, |url| {
+            let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
+            format!(" to {}{port}", url.host_str().unwrap_or_default())
+        });
+        format!("cannot connect{to}{through} ({cause}{advice})")
+    } else if error.is_timeout() {
+        format!("timed out{through}")
     } else {
-        one_line(&redact(&cause.to_string()))
+        cause
     };
     Error::transient(format!("{what}: {why}"))
 }
@@ -170,7 +266,7 @@ pub(crate) async fn read_bounded(
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(|e| send_failure(what, &e))? {
         if body.len() + chunk.len() > largest {
-            return Err(Error::invalid(format!(
+            return Err(Error::bad_answer(format!(
                 "{what}: the answer is longer than {} MiB",
                 largest >> 20
             )));

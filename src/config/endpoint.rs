@@ -4,6 +4,7 @@
 
 use crate::client::{http_client, read_bounded, send_failure};
 use crate::error::{Error, ErrorKind, Result};
+use crate::telemetry::awaited;
 use async_trait::async_trait;
 use azure_core::error::ErrorKind as Core;
 use azure_core::http::headers::{HeaderName, HeaderValue, Headers};
@@ -28,7 +29,9 @@ impl TokenHttp {
 
     async fn send(&self, request: &Request) -> Result<AsyncRawResponse> {
         let url = request.url();
-        let what = format!("{} asked for a token", url.host_str().unwrap_or_default());
+        let host = url.host_str().unwrap_or_default();
+        let what = format!("{host} asked for a token");
+        let _wait = awaited::wait_for(format!("a token of {host}"));
         let method = Method::from_bytes(request.method().as_str().as_bytes())
             .map_err(|e| Error::bug(e.to_string()))?;
         let mut sent = self.0.request(method, url.clone()).timeout(EACH);

@@ -6,12 +6,11 @@
 //! machine's identity is never probed blindly: outside Azure that takes more than a minute to fail (measured:
 //! 81 s). `AZURE_TOKEN_CREDENTIALS` asks for it, and for every other one by its name, as in the SDKs.
 
-use super::Config;
 use super::endpoint::TokenHttp;
 use super::tools::DeveloperTools;
+use super::{Config, Guarded, Plain, plain_address};
 use crate::client::Tokens;
 use crate::error::{Error, ErrorKind, Result};
-use crate::registry::{Login, Registry};
 use azure_core::cloud::CloudConfiguration;
 use azure_core::credentials::{Secret, TokenCredential};
 use azure_core::http::{ClientOptions, RetryOptions, Transport};
@@ -51,30 +50,6 @@ const NAMED: [(&str, Kind); 6] = [
 ];
 
 impl Config {
-    /// The registry of a login server: signed in to with the identity, as `username` with the password
-    /// in `AZIMG_REGISTRY_PASSWORD`, or as nobody.
-    pub fn registry(
-        &self,
-        login_server: &str,
-        username: Option<&str>,
-        anonymous: bool,
-    ) -> Result<Registry> {
-        let login = match (username, anonymous) {
-            (_, true) => Login::Anonymous,
-            (Some(username), false) => {
-                let password = self.variable("AZIMG_REGISTRY_PASSWORD").ok_or_else(|| {
-                    Error::invalid("--username: set AZIMG_REGISTRY_PASSWORD to its password")
-                })?;
-                Login::Password(username.to_owned(), Secret::new(password.to_owned()))
-            }
-            (None, false) => Login::Entra(self.identity()?),
-        };
-        match &self.wire {
-            Some(wire) => Registry::over(Arc::clone(wire), login_server, login),
-            None => Registry::new(login_server, login),
-        }
-    }
-
     /// The first identity: who speaks to registries and storage.
     pub(super) fn identity(&self) -> Result<Tokens> {
         Ok(self.identities()?.swap_remove(0))
@@ -90,7 +65,7 @@ impl Config {
             return Ok(made.clone());
         }
         let kind = self.kind()?;
-        let ids = self.variable("AZURE_CLIENT_ID").unwrap_or_default();
+        let ids = self.variable(Plain::CLIENT_ID).unwrap_or_default();
         let ids: Vec<&str> = ids.split(',').map(str::trim).filter(|id| !id.is_empty()).collect();
         if ids.len() > 1 && !matches!(kind, Kind::Managed | Kind::Workload) {
             return Err(Error::invalid(
@@ -113,13 +88,14 @@ impl Config {
 
     /// Which kind of credential the environment asks for.
     fn kind(&self) -> Result<Kind> {
-        let set = |name| self.variable(name).is_some();
-        let asked = self.variable("AZURE_TOKEN_CREDENTIALS").map(str::to_ascii_lowercase);
+        let has_secret = self.guarded(Guarded::CLIENT_SECRET).is_some();
+        let has_token = self.variable(Plain::FEDERATED_TOKEN_FILE).is_some();
+        let asked = self.variable(Plain::TOKEN_CREDENTIALS).map(str::to_ascii_lowercase);
         match asked.as_deref() {
             None => {}
             // What is deployed has one of these; without the first two it is a machine's own.
-            Some("prod") if set("AZURE_CLIENT_SECRET") => return Ok(Kind::Secret),
-            Some("prod") if set("AZURE_FEDERATED_TOKEN_FILE") => return Ok(Kind::Workload),
+            Some("prod") if has_secret => return Ok(Kind::Secret),
+            Some("prod") if has_token => return Ok(Kind::Workload),
             Some("prod") => return Ok(Kind::Managed),
             Some(asked) => {
                 let name = asked.strip_suffix("credential").unwrap_or(asked);
@@ -133,17 +109,17 @@ impl Config {
                 });
             }
         }
-        Ok(if set("AZURE_CLIENT_SECRET") {
+        Ok(if has_secret {
             Kind::Secret
-        } else if set("AZURE_FEDERATED_TOKEN_FILE") {
+        } else if has_token {
             Kind::Workload
-        } else if set("AZURE_CLIENT_CERTIFICATE_PATH") {
+        } else if self.variable(Plain::CLIENT_CERTIFICATE_PATH).is_some() {
             // The SDK's certificate credential needs OpenSSL, which is kept out.
             return Err(signed_out(
                 "AZURE_CLIENT_CERTIFICATE_PATH: certificates are not taken; use a managed or \
                  workload identity, or AZURE_CLIENT_SECRET",
             ));
-        } else if set("IDENTITY_ENDPOINT") && !self.is_arc() {
+        } else if self.guarded(Guarded::IDENTITY_ENDPOINT).is_some() && !self.is_arc() {
             Kind::Managed
         } else {
             Kind::Tools
@@ -153,8 +129,10 @@ impl Config {
     /// Whether this machine is one of Azure Arc: these variables are set for all of its programs, and say
     /// nothing of who azimg is (`azure_identity`, `get_source`).
     fn is_arc(&self) -> bool {
-        let set = |name| self.variable(name).is_some();
-        set("IDENTITY_ENDPOINT") && set("IMDS_ENDPOINT") && !set("IDENTITY_HEADER")
+        let set = |setting| self.guarded(setting).is_some();
+        set(Guarded::IDENTITY_ENDPOINT)
+            && set(Guarded::IMDS_ENDPOINT)
+            && !set(Guarded::IDENTITY_HEADER)
     }
 
     fn credential(&self, kind: Kind, id: Option<&str>) -> Result<Arc<dyn TokenCredential>> {
@@ -174,6 +152,13 @@ impl Config {
                  AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or use az login",
             )),
             Kind::Managed => {
+                // The SDK tells what it reads there.
+                let given = self.guarded(Guarded::IDENTITY_ENDPOINT);
+                if given.is_some_and(|text| plain_address(text).is_none()) {
+                    return Err(Guarded::IDENTITY_ENDPOINT.wrong(
+                        "it is no address of an endpoint for tokens, such as App Service sets",
+                    ));
+                }
                 let options = ManagedIdentityCredentialOptions {
                     user_assigned_id: id.map(|id| UserAssignedId::ClientId(id.to_owned())),
                     client_options: self.client_options(false)?,
@@ -181,7 +166,7 @@ impl Config {
                 Ok(ManagedIdentityCredential::new(Some(options)).map_err(failed)?)
             }
             Kind::Azure | Kind::AzureDeveloper | Kind::Tools => {
-                let tenant = self.variable("AZURE_TENANT_ID");
+                let tenant = self.variable(Plain::TENANT_ID);
                 let tools = match kind {
                     Kind::Azure => DeveloperTools::azure(tenant),
                     Kind::AzureDeveloper => DeveloperTools::azure_developer(tenant),
@@ -194,8 +179,8 @@ impl Config {
 
     /// A service principal with its secret: all of it, or an error that names what is not set.
     fn secret(&self, id: Option<&str>) -> Result<Arc<dyn TokenCredential>> {
-        let of = |name| self.variable(name);
-        let (tenant, secret) = (of("AZURE_TENANT_ID"), of("AZURE_CLIENT_SECRET"));
+        let tenant = self.variable(Plain::TENANT_ID);
+        let secret = self.guarded(Guarded::CLIENT_SECRET);
         let (Some(tenant), Some(id), Some(secret)) = (tenant, id, secret) else {
             let variables = [
                 ("AZURE_TENANT_ID", tenant.is_some()),

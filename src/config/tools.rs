@@ -2,6 +2,7 @@
 //! whoever has to act on it.
 
 use crate::client::causes;
+use crate::telemetry::awaited;
 use async_trait::async_trait;
 use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
 use azure_core::error::ErrorKind;
@@ -135,6 +136,7 @@ impl Executor for Bounded {
         command.kill_on_drop(true);
         #[cfg(unix)]
         command.process_group(0);
+        let _wait = awaited::wait_for(format!("{} to give a token", self.0));
         let child = command.spawn()?;
         let group = Group(child.id());
         let ended = tokio::time::timeout(LONGEST, child.wait_with_output()).await;

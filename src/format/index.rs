@@ -6,17 +6,22 @@
 //! from it cannot fail after that.
 
 mod layout;
+mod moment;
+mod traits;
 mod writer;
 
 pub use layout::Pool;
+pub use traits::Traits;
 pub use writer::IndexWriter;
 
 use crate::error::Result;
-use crate::image::{Status, version};
+use crate::image::{Status, nanoseconds, version};
 use bytes::Bytes;
 use layout::{DATE, GROUP, NONE, ROW, Section, Sections, TRAIT, damaged, long, number};
+use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::ops::Range;
+use time::OffsetDateTime;
 
 /// The levels of names above a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +42,14 @@ pub struct Index {
     versions: Pool,
     locations: Pool,
     json: Pool,
+}
+
+/// How a row's JSON tells a date from which on it is not deployable.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Deprecation {
+    #[serde(with = "time::serde::rfc3339")]
+    scheduled_deprecation_at: OffsetDateTime,
 }
 
 /// A row's record.
@@ -64,19 +77,29 @@ impl Row<'_> {
         number(self.record, 8)
     }
 
-    /// Where it stands in its life.
-    pub fn status(self) -> Status {
+    /// Where it stood in its life when its run began, where that is known.
+    fn status(self) -> Option<Status> {
         Status::from_number(self.record.get(28).copied().unwrap_or_default())
     }
 
-    /// Whether it is the latest of its SKU.
-    pub fn is_latest(self) -> bool {
+    /// Whether it was the latest of its SKU when its run began.
+    fn is_latest(self) -> bool {
         self.record.get(29).is_some_and(|flags| flags & 1 != 0)
     }
 
     /// Whether one of its locations is carried over.
     pub fn is_stale(self) -> bool {
         self.record.get(29).is_some_and(|flags| flags & 2 != 0)
+    }
+
+    /// What it has beside, in a pool of its own: rows of the same number have the same.
+    pub fn extras(self) -> u32 {
+        number(self.record, 12)
+    }
+
+    /// When it was first seen, in the same way.
+    pub fn first_seen(self) -> u32 {
+        number(self.record, 24)
     }
 
     fn deprecation(self) -> u32 {
@@ -314,32 +337,42 @@ impl Index {
         })
     }
 
-    /// How many different traits rows have.
-    pub fn traits(&self) -> u32 {
-        let records = self.sections.of(Section::Traits).len() / TRAIT;
-        u32::try_from(records).unwrap_or(u32::MAX)
+    /// How many different sets of locations rows have.
+    pub fn location_sets(&self) -> usize {
+        self.sections.of(Section::LocationSets).len() / self.set_bytes()
     }
 
-    /// Operating system and architecture of a row's traits.
-    pub fn traits_of(&self, traits: u32) -> (Option<&str>, Option<&str>) {
-        let start = traits as usize * TRAIT;
-        let text = |at: usize| {
-            let id = number(self.sections.of(Section::Traits), start + at);
-            (id != NONE).then(|| self.json.get(id))
-        };
-        (text(4), text(8))
+    /// A set of locations as bits, 64 to a number: that of a location is at its number in [`Index::locations`].
+    pub fn location_bits(&self, set: u32) -> impl Iterator<Item = u64> {
+        let size = self.set_bytes();
+        let bytes = self.sections.of(Section::LocationSets);
+        let set = bytes.get(set as usize * size + 8..(set as usize + 1) * size);
+        set.unwrap_or_default().chunks_exact(8).map(|eight| long(eight, 0))
     }
 
-    /// When a row will no longer be deployable, in nanoseconds since 1970.
-    pub fn deprecated_at(&self, row: Row<'_>) -> Option<i64> {
+    /// When a row will no longer be deployable.
+    pub fn deprecated_at(&self, row: Row<'_>) -> Option<OffsetDateTime> {
         let date = row.deprecation();
-        (date != NONE)
-            .then(|| long(self.sections.of(Section::Dates), date as usize * DATE).cast_signed())
+        if date == NONE {
+            return None;
+        }
+        let (dates, at) = (self.sections.of(Section::Dates), date as usize * DATE);
+        let nanos = long(dates, at).cast_signed();
+        let exact = (nanos > i64::MIN && nanos < i64::MAX).then_some(nanos);
+        let exact = exact.map(|nanos| OffsetDateTime::from_unix_timestamp_nanos(nanos.into()));
+        exact.and_then(Result::ok).or_else(|| {
+            // Further away than nanoseconds tell; its text says when.
+            let text = self.json.get(number(dates, at + 8));
+            let Deprecation { scheduled_deprecation_at: at } =
+                serde_json::from_str(&format!("{{{text}}}")).ok()?;
+            Some(at)
+        })
     }
 
-    /// Appends a row as JSON, the same text that the table's own rows have.
-    pub fn write_json(&self, at: u32, place: Place, out: &mut Vec<u8>) {
-        let row = self.row(at);
+    /// Appends a row as JSON, the same text that the table's own rows have but for what has come since: status and
+    /// latest are those of `now`.
+    pub fn write_json(&self, at: u32, place: Place, now: OffsetDateTime, out: &mut Vec<u8>) {
+        let (row, now) = (self.row(at), nanoseconds(now));
         let levels = [Level::Publisher, Level::Offer, Level::Sku];
         let [publisher, offer, sku] =
             std::array::from_fn(|i| self.names[i].bytes(self.group_name(levels[i], place[i])));
@@ -352,12 +385,18 @@ impl Index {
             }
             quoted(name, out);
         }
-        out.extend_from_slice(b"\",\"status\":\"");
-        out.extend_from_slice(row.status().as_str().as_bytes());
-        out.extend_from_slice(if row.is_latest() {
-            b"\",\"isLatest\":true,"
+        out.extend_from_slice(b"\",\"status\":");
+        if let Some(status) = self.status(row, now) {
+            out.push(b'"');
+            out.extend_from_slice(status.as_str().as_bytes());
+            out.push(b'"');
         } else {
-            b"\",\"isLatest\":false,".as_slice()
+            out.extend_from_slice(b"null");
+        }
+        out.extend_from_slice(if self.is_latest(at, place[2], now) {
+            b",\"isLatest\":true,"
+        } else {
+            b",\"isLatest\":false,".as_slice()
         });
         out.extend_from_slice(json(20));
         out.extend_from_slice(if row.is_stale() {

@@ -1,9 +1,10 @@
 //! What was begun and done of a plan, written down before and after, so that whoever goes on knows.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::files;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -66,18 +67,29 @@ fn lock(file: &File, path: &Path) -> Result<()> {
     }
 }
 
+/// What every line of a ledger begins with.
+const BEGINNING: &[u8] = br#"{"plan":"#;
+
 impl Ledger {
     /// Opens the ledger of the plan of that name, or begins it; an error while another process has it
     /// open. A line that was cut, at whatever byte, is the mark of a crash, and is passed over; one of
     /// another plan is an error.
     pub fn open(path: &Path, plan: &str) -> Result<Self> {
         let io = |e| Error::io(path.display(), e);
-        let mut file =
-            OpenOptions::new().read(true).create(true).append(true).open(path).map_err(io)?;
+        let mut file = files::open_private(path)?;
         // Two that do one plan would each send what the other has begun.
         lock(&file, path)?;
         let mut text = Vec::new();
         file.read_to_end(&mut text).map_err(io)?;
+        if !files::has_lines_of(&text, BEGINNING) {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!(
+                    "{} is no ledger, and nothing is written into it: name another with --ledger",
+                    path.display()
+                ),
+            ));
+        }
         let mut states = BTreeMap::new();
         for line in text.split(|byte| *byte == b'\n') {
             let Ok(line) = serde_json::from_slice::<Line>(line) else { continue };

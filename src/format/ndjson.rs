@@ -1,6 +1,8 @@
 //! Newline-delimited JSON, compressed with zstd, with a checksum at the end of the stream.
 
 use crate::error::{Error, Result};
+use crate::files;
+use crate::image::limits::ROW;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::File;
@@ -11,14 +13,15 @@ use std::path::Path;
 /// zstd's default level: the point where a smaller file starts to cost more than it saves.
 const LEVEL: i32 = 3;
 
-/// One row may be this long, in bytes; a longer one is no row of ours.
-const LONGEST_ROW: u64 = 1 << 20;
+/// One row may be this long, in bytes; a longer one is no row of ours, and is not written either.
+const LONGEST_ROW: usize = ROW + 1;
 
 /// Writes rows into a file.
 pub struct Writer {
     out: zstd::Encoder<'static, BufWriter<File>>,
     name: String,
     rows: u64,
+    line: Vec<u8>,
 }
 
 impl Writer {
@@ -26,17 +29,26 @@ impl Writer {
     pub fn create(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
         let io = |e| Error::io(format!("writing {name}"), e);
-        let file = File::create(path).map_err(io)?;
+        let file = files::create(path).map_err(io)?;
         let mut out = zstd::Encoder::new(BufWriter::new(file), LEVEL).map_err(io)?;
         out.include_checksum(true).map_err(io)?;
-        Ok(Self { out, name, rows: 0 })
+        Ok(Self { out, name, rows: 0, line: Vec::new() })
     }
 
-    /// Adds one row.
+    /// Adds one row. One that could not be read again is refused: rows are cut before they come here
+    /// ([`crate::image::limits`]).
     pub fn write(&mut self, row: &impl Serialize) -> Result<()> {
-        serde_json::to_writer(&mut self.out, row)
-            .map_err(std::io::Error::from)
-            .and_then(|()| self.out.write_all(b"\n"))
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, row)
+            .map_err(|e| Error::bug(format!("writing {}", self.name)).with_source(e))?;
+        self.line.push(b'\n');
+        let bytes = self.line.len();
+        if bytes > LONGEST_ROW {
+            let text = format!("{}: a row of {bytes} bytes; at most {LONGEST_ROW}", self.name);
+            return Err(Error::bug(text));
+        }
+        self.out
+            .write_all(&self.line)
             .map_err(|e| Error::io(format!("writing {}", self.name), e))?;
         self.rows += 1;
         Ok(())
@@ -71,7 +83,7 @@ impl<R: Read, T: DeserializeOwned> Reader<R, T> {
     pub fn next_line(&mut self) -> Result<Option<&[u8]>> {
         self.line.clear();
         let read = (&mut self.lines)
-            .take(LONGEST_ROW)
+            .take(LONGEST_ROW as u64)
             .read_until(b'\n', &mut self.line)
             .map_err(|e| Error::corrupt(format!("{}: cut or damaged ({e})", self.name)))?;
         if read == 0 {
@@ -103,4 +115,24 @@ impl<R: Read, T: DeserializeOwned> Iterator for Reader<R, T> {
 pub fn open<T: DeserializeOwned>(path: &Path) -> Result<Reader<File, T>> {
     let file = File::open(path).map_err(|e| Error::io(path.display(), e))?;
     Reader::new(file, path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_can_be_read_again_or_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.ndjson.zst");
+        let mut writer = Writer::create(&path).unwrap();
+        let longest = "a".repeat(ROW - 2);
+        writer.write(&longest).unwrap();
+        let error = writer.write(&"a".repeat(ROW - 1)).unwrap_err();
+        assert!(error.to_string().contains("a row of 1048578 bytes"), "{error}");
+        writer.write(&"b").unwrap();
+        assert_eq!(writer.finish().unwrap(), 2);
+        let read: Result<Vec<String>> = open(&path).unwrap().collect();
+        assert_eq!(read.unwrap(), [longest, "b".to_owned()]);
+    }
 }

@@ -1,62 +1,75 @@
-//! Tables as Parquet: zstd, dictionaries where values repeat, row groups that let a reader skip.
+//! Tables as Parquet: zstd, dictionaries where values repeat, row groups that let a reader skip. Its texts are plain
+//! strings to every reader: nothing in the file says how some library kept them.
 
 mod columns;
 mod gallery;
+mod leaf;
 mod marketplace;
 mod registry;
 
 use crate::error::{Error, Result};
-use arrow_array::RecordBatch;
-use arrow_schema::Schema;
+use crate::files;
 use columns::Columns;
-use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 use parquet::schema::types::ColumnPath;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Rows are handed to the encoder in batches of this many.
-const BATCH_ROWS: usize = 8_192;
 /// Small enough to skip by publisher, large enough to compress: a region has three, a world eight.
 const ROW_GROUP_ROWS: usize = 32_768;
 
+/// What waits for a row group is in memory: rows with many locations, tags or long texts make smaller ones.
+const ROW_GROUP_BYTES: usize = 32 << 20;
+
 /// A row of a table.
-pub trait Table: Sized + Clone {
+pub trait Table: Sized {
     /// The column that readers look rows up by, and how many values of it a row group has at most.
     /// The tables' order is without case, statistics are not, so that many ranges hold a name that
     /// their groups do not: a Bloom filter tells.
     const SOUGHT: (&'static str, u64);
 
     /// The columns, in order.
-    fn columns(columns: &mut Columns<'_, Self>);
+    fn columns(columns: &mut Columns<Self>);
 }
 
 /// Writes rows into a Parquet file.
 pub struct TableWriter<R> {
-    out: ArrowWriter<File>,
-    schema: Arc<Schema>,
-    batch: Vec<R>,
+    out: SerializedFileWriter<File>,
+    columns: Columns<R>,
+    name: String,
+    /// Rows that are not written yet.
+    waiting: usize,
     rows: u64,
 }
 
-fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    // The encoder's own failures are bugs; those of the file below it are not.
-    let text = format!("writing Parquet: {error}");
-    Error::transient(text).with_source(error)
+/// The encoder's own failures are bugs; those of the file below it are what they are of any file.
+fn failed(name: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    let text = format!("writing {name}: {error}");
+    let bug = Error::bug(text).with_source(error);
+    match bug.io_kind() {
+        Some(kind) => Error::io(format!("writing {name}"), kind.into()),
+        None => bug,
+    }
 }
 
 impl<R: Table> TableWriter<R> {
     /// Starts a file; `run` goes into its metadata.
     pub fn create(path: &Path, run: &str) -> Result<Self> {
-        let file = File::create(path).map_err(|e| Error::io(path.display(), e))?;
-        let schema = Arc::new(Columns::of(&[] as &[R]).schema());
+        let name = path.display().to_string();
+        let file = files::create(path).map_err(|e| Error::io(format!("writing {name}"), e))?;
+        let mut columns = Columns::new();
+        R::columns(&mut columns);
+        let schema = parse_message_type(&columns.schema()).map_err(|e| failed(&name, e))?;
         let (sought, values) = R::SOUGHT;
         let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).map_err(failed)?))
-            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+            .set_compression(Compression::ZSTD(
+                ZstdLevel::try_new(3).map_err(|e| failed(&name, e))?,
+            ))
             .set_column_bloom_filter_enabled(ColumnPath::from(sought), true)
             .set_column_bloom_filter_max_ndv(ColumnPath::from(sought), values)
             .set_created_by(format!("azimg {}", env!("CARGO_PKG_VERSION")))
@@ -65,16 +78,17 @@ impl<R: Table> TableWriter<R> {
                 run.to_owned(),
             )]))
             .build();
-        let out =
-            ArrowWriter::try_new(file, Arc::clone(&schema), Some(properties)).map_err(failed)?;
-        Ok(Self { out, schema, batch: Vec::with_capacity(BATCH_ROWS), rows: 0 })
+        let out = SerializedFileWriter::new(file, Arc::new(schema), Arc::new(properties));
+        let out = out.map_err(|e| failed(&name, e))?;
+        Ok(Self { out, columns, name, waiting: 0, rows: 0 })
     }
 
     /// Adds one row.
-    pub fn write(&mut self, row: R) -> Result<()> {
-        self.batch.push(row);
+    pub fn write(&mut self, row: &R) -> Result<()> {
+        self.columns.add(row);
         self.rows += 1;
-        if self.batch.len() == BATCH_ROWS {
+        self.waiting += 1;
+        if self.waiting == ROW_GROUP_ROWS || self.columns.waiting() >= ROW_GROUP_BYTES {
             self.flush()?;
         }
         Ok(())
@@ -83,18 +97,72 @@ impl<R: Table> TableWriter<R> {
     /// Ends the file; the number of its rows.
     pub fn finish(mut self) -> Result<u64> {
         self.flush()?;
-        self.out.close().map_err(failed)?;
+        self.out.close().map_err(|e| failed(&self.name, e))?;
         Ok(self.rows)
     }
 
+    /// Writes what is waiting, as a row group.
     fn flush(&mut self) -> Result<()> {
-        if self.batch.is_empty() {
+        if self.waiting == 0 {
             return Ok(());
         }
-        let columns = Columns::of(&self.batch).into_arrays();
-        let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(failed)?;
-        self.out.write(&batch).map_err(failed)?;
-        self.batch.clear();
+        let Self { out, columns, name, .. } = self;
+        let mut write = || {
+            let mut group = out.next_row_group()?;
+            for leaf in columns.leaves() {
+                let Some(mut column) = group.next_column()? else { break };
+                leaf.write(column.untyped())?;
+                column.close()?;
+            }
+            group.close().map(|_| ())
+        };
+        write().map_err(|e| failed(name, e))?;
+        self.waiting = 0;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_os = "linux")]
+    use crate::error::ErrorKind;
+
+    struct Row(String);
+
+    impl Table for Row {
+        const SOUGHT: (&'static str, u64) = ("name", 100);
+
+        fn columns(columns: &mut Columns<Self>) {
+            columns.text("name", |row| &row.0);
+        }
+    }
+
+    #[test]
+    fn what_waits_for_a_row_group_is_bounded_in_bytes_whatever_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut table = TableWriter::create(&folder.path().join("table.parquet"), "RUN").unwrap();
+        let row = Row("x".repeat(64 << 10));
+        for _ in 0..2_048 {
+            table.write(&row).unwrap();
+            assert!(table.columns.waiting() < ROW_GROUP_BYTES, "{} rows wait", table.waiting);
+        }
+        assert_eq!(table.finish().unwrap(), 2_048);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_told_as_one_and_is_no_reason_to_try_again() {
+        let full = Path::new("/dev/full");
+        let written = TableWriter::create(full, "RUN").and_then(|mut table| {
+            for number in 0..2 * ROW_GROUP_ROWS {
+                table.write(&Row(number.to_string()))?;
+            }
+            table.finish()
+        });
+        let error = written.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+        assert!(error.to_string().contains("/dev/full"), "{error}");
+        assert_eq!(error.io_kind(), Some(std::io::ErrorKind::StorageFull));
     }
 }

@@ -6,14 +6,15 @@
 
 use super::hex;
 use crate::error::{Error, Result};
+use crate::image::limits::ITEM;
 use crate::work::{Outcome, WORK_VERSION};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::io::Read;
+use std::io::{Read, Write};
 
-/// A shard's rows unpack to at most this many bytes; an item's budget is far below it.
-const MOST_BYTES: u64 = 256 << 20;
+/// A shard unpacks to at most this many bytes: an item's rows are bounded below it, and the rest is for how it ended.
+const MOST_BYTES: usize = ITEM + (64 << 20);
 
 #[derive(Serialize, Deserialize)]
 struct Header<O> {
@@ -22,7 +23,7 @@ struct Header<O> {
     outcome: O,
 }
 
-/// A shard's bytes.
+/// A shard's bytes; an error for one that could not be read again.
 pub fn encode<T: Serialize>(outcome: &Outcome, rows: &[T]) -> Result<Vec<u8>> {
     let bug = |e: std::io::Error| Error::bug("packing a shard").with_source(e);
     let mut body = Vec::new();
@@ -34,7 +35,17 @@ pub fn encode<T: Serialize>(outcome: &Outcome, rows: &[T]) -> Result<Vec<u8>> {
     let mut text = serde_json::to_vec(&header).map_err(|e| bug(e.into()))?;
     text.push(b'\n');
     text.append(&mut body);
-    zstd::encode_all(text.as_slice(), 3).map_err(bug)
+    if text.len() > MOST_BYTES {
+        let (bytes, most) = (text.len(), MOST_BYTES >> 20);
+        return Err(Error::bug(format!("a shard of {bytes} bytes; at most {most} MiB")));
+    }
+    // The checksum is for the header, whose hash stands nowhere.
+    let packed = zstd::Encoder::new(Vec::new(), 3).and_then(|mut encoder| {
+        encoder.include_checksum(true)?;
+        encoder.write_all(&text)?;
+        encoder.finish()
+    });
+    packed.map_err(bug)
 }
 
 /// A shard's outcome and rows; `name` is what errors call it.
@@ -42,8 +53,11 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], name: &str) -> Result<(Outcome,
     let damaged = |why: &str| Error::corrupt(format!("{name}: {why}"));
     let mut text = Vec::new();
     zstd::Decoder::new(bytes)
-        .and_then(|decoder| decoder.take(MOST_BYTES).read_to_end(&mut text))
+        .and_then(|decoder| decoder.take(MOST_BYTES as u64 + 1).read_to_end(&mut text))
         .map_err(|e| damaged(&format!("cut or damaged ({e})")))?;
+    if text.len() > MOST_BYTES {
+        return Err(damaged(&format!("unpacks to more than {} MiB", MOST_BYTES >> 20)));
+    }
     let end = text.iter().position(|b| *b == b'\n').ok_or_else(|| damaged("has no header"))?;
     let (head, body) = (&text[..end], &text[end + 1..]);
     let header: Header<Outcome> = serde_json::from_slice(head)
@@ -75,6 +89,7 @@ mod tests {
         let scope = Scope::Publisher {
             location: "eastus".into(),
             subscription: "s".into(),
+            otherwise: Vec::new(),
             publisher: "p".into(),
             known: None,
             details: crate::work::Details::None,

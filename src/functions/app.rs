@@ -3,14 +3,15 @@
 //! Progress is a view for people and a hint that a run may be closed; nothing depends on it. What
 //! counts is in the store.
 
+use super::admission::Admissions;
 use crate::client::Traffic;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pipeline::known;
 use crate::pipeline::retain::Keep;
+use crate::pipeline::{known, snapshot};
 use crate::source::{Known, Source};
 use crate::store::Store;
 use crate::work::{Outcome, Request, RunId, SourceName, WorkItem};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,8 +19,13 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+/// A process remembers this many runs, the newest ones.
+const MOST_RUNS: usize = 16;
 /// What concerns all items of a process is told so often.
 const TOLD_EVERY: Duration = Duration::from_mins(1);
+
+/// Whether a run is over is looked for so often.
+const LOOKED_FOR: Duration = Duration::from_secs(30);
 
 /// What functions are told by configuration.
 #[derive(Debug, Clone)]
@@ -50,13 +56,24 @@ pub struct App {
     pub settings: Settings,
     /// What this process knows of its runs.
     pub progress: Progress,
-    /// What the snapshot before the run under way tells.
+    /// What the run under way rests on.
     pub memory: Memory,
 }
 
-/// What one snapshot tells, read once for all items of the run that follows it.
+/// What is read once for all items of a run.
 #[derive(Debug, Default)]
-pub struct Memory(tokio::sync::Mutex<Option<(RunId, Arc<Known>)>>);
+pub struct Memory {
+    /// What the snapshot tells that the run follows.
+    known: tokio::sync::Mutex<Option<(RunId, Arc<Known>)>>,
+    /// What its items may be about.
+    admissions: Admissions,
+}
+
+impl Memory {
+    pub(super) fn admissions(&self) -> &Admissions {
+        &self.admissions
+    }
+}
 
 impl App {
     /// The source of that name.
@@ -75,7 +92,7 @@ impl App {
         let Some(previous) = item.previous.filter(|_| item.scope.asks_what_is_known()) else {
             return Ok(Arc::default());
         };
-        let mut memory = self.memory.0.lock().await;
+        let mut memory = self.memory.known.lock().await;
         if let Some((_, known)) = memory.as_ref().filter(|(run, _)| *run == previous) {
             return Ok(Arc::clone(known));
         }
@@ -90,6 +107,21 @@ impl App {
         };
         *memory = Some((previous, Arc::clone(&known)));
         Ok(known)
+    }
+
+    /// Whether a run is published, so that what it still has in the queue is asked in vain; as of a moment ago.
+    pub async fn is_over(&self, run: RunId) -> Result<bool> {
+        if let Some(over) = self.progress.is_over(run) {
+            return Ok(over);
+        }
+        let over = match snapshot::manifest(self.store.as_ref(), run).await {
+            Ok(manifest) => manifest.is_some(),
+            // It was published, whatever has become of that.
+            Err(error) if error.is_unreadable() => true,
+            Err(error) => return Err(error),
+        };
+        self.progress.saw(run, over);
+        Ok(over)
     }
 
     /// A request with what it leaves open filled in from the configuration.
@@ -132,14 +164,17 @@ struct Seen {
     open: HashSet<u64>,
     ended: HashSet<u64>,
     rows: u64,
-    published: bool,
+    /// How many items it had, once its snapshot is there: which they were is forgotten then.
+    published: Option<usize>,
     failure: Option<(crate::error::ErrorKind, String)>,
+    /// When the store was last asked whether it is over, and whether it was.
+    looked: Option<(Instant, bool)>,
 }
 
 /// What a process knows of its runs.
 #[derive(Debug)]
 pub struct Progress {
-    runs: Mutex<HashMap<RunId, Seen>>,
+    runs: Mutex<BTreeMap<RunId, Seen>>,
     changed: watch::Sender<()>,
     /// Since when the identity is refused, with nothing that ended in between, and when that was told.
     signed_out: Mutex<Option<(Instant, Instant)>>,
@@ -159,14 +194,25 @@ fn id(item: &WorkItem) -> u64 {
 }
 
 impl Progress {
-    fn runs(&self) -> MutexGuard<'_, HashMap<RunId, Seen>> {
+    fn runs(&self) -> MutexGuard<'_, BTreeMap<RunId, Seen>> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of a run; the oldest run is forgotten for a new one.
+    fn of_run(runs: &mut BTreeMap<RunId, Seen>, run: RunId) -> &mut Seen {
+        while runs.len() >= MOST_RUNS && !runs.contains_key(&run) {
+            runs.pop_first();
+        }
+        runs.entry(run).or_default()
     }
 
     /// Items were sent.
     pub fn begin(&self, run: RunId, items: &[WorkItem]) {
         let mut runs = self.runs();
-        let known = runs.entry(run).or_default();
+        let known = Self::of_run(&mut runs, run);
+        if known.published.is_some() {
+            return;
+        }
         for item in items.iter().map(id) {
             if !known.ended.contains(&item) {
                 known.open.insert(item);
@@ -177,7 +223,10 @@ impl Progress {
     /// Items are known to have ended earlier.
     pub fn settle(&self, run: RunId, items: &[WorkItem]) {
         let mut runs = self.runs();
-        let known = runs.entry(run).or_default();
+        let known = Self::of_run(&mut runs, run);
+        if known.published.is_some() {
+            return;
+        }
         for item in items.iter().map(id) {
             known.open.remove(&item);
             known.ended.insert(item);
@@ -203,7 +252,10 @@ impl Progress {
         *self.signed_out.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.begin(item.run, &outcome.children);
         let mut runs = self.runs();
-        let known = runs.entry(item.run).or_default();
+        let known = Self::of_run(&mut runs, item.run);
+        if known.published.is_some() {
+            return false;
+        }
         let was_sent_here = known.open.remove(&id(item));
         let is_new = known.ended.insert(id(item));
         if is_new && !item.scope.adds_details() {
@@ -219,7 +271,7 @@ impl Progress {
     /// all of them for ended, so that nobody else has their messages.
     pub fn reopen(&self, run: RunId, items: &[WorkItem]) -> bool {
         let mut runs = self.runs();
-        let known = runs.entry(run).or_default();
+        let known = Self::of_run(&mut runs, run);
         let ours = items.iter().all(|item| known.ended.contains(&id(item)));
         if ours {
             for item in items.iter().map(id) {
@@ -230,25 +282,47 @@ impl Progress {
         ours && !items.is_empty()
     }
 
+    /// Whether a run is over, if that was looked for lately.
+    fn is_over(&self, run: RunId) -> Option<bool> {
+        let runs = self.runs();
+        let seen = runs.get(&run)?;
+        if seen.published.is_some() {
+            return Some(true);
+        }
+        let (at, over) = seen.looked?;
+        (over || at.elapsed() < LOOKED_FOR).then_some(over)
+    }
+
+    /// The store was asked whether a run is over.
+    fn saw(&self, run: RunId, over: bool) {
+        Self::of_run(&mut self.runs(), run).looked = Some((Instant::now(), over));
+    }
+
     /// A run's snapshot is there.
     pub fn publish(&self, run: RunId) {
-        self.runs().entry(run).or_default().published = true;
+        let mut runs = self.runs();
+        let known = Self::of_run(&mut runs, run);
+        let (open, ended) = (std::mem::take(&mut known.open), std::mem::take(&mut known.ended));
+        known.published.get_or_insert(open.len() + ended.len());
+        drop(runs);
         self.changed.send_replace(());
     }
 
     /// A run cannot be published.
     pub fn fail(&self, run: RunId, error: &Error) {
-        self.runs().entry(run).or_default().failure = Some((error.kind(), error.to_string()));
+        let mut runs = self.runs();
+        Self::of_run(&mut runs, run).failure = Some((error.kind(), error.to_string()));
+        drop(runs);
         self.changed.send_replace(());
     }
 
     /// What is known of a run.
     pub fn of(&self, run: RunId) -> Option<RunProgress> {
         self.runs().get(&run).map(|known| RunProgress {
-            known: known.open.len() + known.ended.len(),
-            ended: known.ended.len(),
+            known: known.published.unwrap_or(known.open.len() + known.ended.len()),
+            ended: known.published.unwrap_or(known.ended.len()),
             rows: known.rows,
-            published: known.published,
+            published: known.published.is_some(),
             failure: known.failure.clone(),
         })
     }

@@ -37,6 +37,71 @@ pub struct Binding {
 pub struct Declaration {
     /// Its bindings.
     pub bindings: Vec<Binding>,
+    /// How an invocation that failed is repeated, if not as `host.json` says.
+    #[serde(default)]
+    retry: Option<Retry>,
+}
+
+/// How a host repeats an invocation that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(tag = "strategy", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Retry {
+    /// After the same wait each time.
+    FixedDelay {
+        /// How often; -1 is without end.
+        max_retry_count: i64,
+        /// The wait.
+        #[serde(deserialize_with = "span")]
+        delay_interval: Duration,
+    },
+    /// After waits that grow.
+    ExponentialBackoff {
+        /// How often; -1 is without end.
+        max_retry_count: i64,
+        /// The first wait.
+        #[serde(deserialize_with = "span")]
+        minimum_interval: Duration,
+        /// The longest.
+        #[serde(deserialize_with = "span")]
+        maximum_interval: Duration,
+    },
+}
+
+impl Retry {
+    /// How often an invocation is repeated; -1 is without end.
+    pub fn most(&self) -> i64 {
+        match self {
+            Self::FixedDelay { max_retry_count, .. }
+            | Self::ExponentialBackoff { max_retry_count, .. } => *max_retry_count,
+        }
+    }
+
+    /// How long to wait when `failed` attempts have failed; none when there is to be no further one. Waits that grow
+    /// are spread, by `chance` of 0 to 1, as the host does (`RandomizedExponentialBackoffStrategy` in its source): the
+    /// least, and from then on that and its double, fourfold … give or take a fifth.
+    pub fn wait(&self, failed: u32, chance: f64) -> Option<Duration> {
+        if self.most() >= 0 && i64::from(failed) > self.most() {
+            return None;
+        }
+        match *self {
+            Self::FixedDelay { delay_interval, .. } => Some(delay_interval),
+            Self::ExponentialBackoff { minimum_interval, maximum_interval, .. } => {
+                let Some(doublings) = failed.checked_sub(2) else { return Some(minimum_interval) };
+                let growth = f64::from(2_u32.pow(doublings.min(30))) * (0.8 + 0.4 * chance);
+                let grown = minimum_interval.as_secs_f64() * (1.0 + growth);
+                Some(
+                    maximum_interval
+                        .min(Duration::try_from_secs_f64(grown).unwrap_or(maximum_interval)),
+                )
+            }
+        }
+    }
+}
+
+fn span<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_span(&text)
+        .ok_or_else(|| serde::de::Error::custom(format!("'{text}' is no span of time")))
 }
 
 impl Declaration {
@@ -52,6 +117,13 @@ impl Declaration {
             (Some(trigger), None) => Ok(trigger),
             _ => Err(Error::bug("a function.json must have exactly one trigger")),
         }
+    }
+
+    /// How an invocation that failed is repeated, under a host that has `host` for all functions. Queues and callers
+    /// over HTTP repeat what failed themselves, and take no policy (`Utility.ValidateRetryOptions` in the host's source).
+    pub fn retry(&self, host: &HostSettings) -> Result<Option<Retry>> {
+        let takes_one = self.trigger()?.kind == "timerTrigger";
+        Ok(self.retry.or(host.retry).filter(|_| takes_one))
     }
 
     /// The output binding that sends to `queue`.
@@ -71,6 +143,8 @@ pub struct HostSettings {
     pub redelivery_delay: Duration,
     /// Messages of one queue that one instance works on at once.
     pub at_once: usize,
+    /// How invocations that failed are repeated, where a function does not say so itself.
+    pub retry: Option<Retry>,
 }
 
 impl HostSettings {
@@ -92,6 +166,7 @@ impl HostSettings {
             most_deliveries: number("maxDequeueCount")?,
             redelivery_delay: span(&queues["visibilityTimeout"], "visibilityTimeout")?,
             at_once: usize::try_from(at_once).unwrap_or(1),
+            retry: Option::deserialize(&host["retry"]).map_err(|e| bad(&format!("retry: {e}")))?,
         })
     }
 }
@@ -123,7 +198,7 @@ pub fn check(item_budget: Duration) -> Result<HostSettings> {
         let declared = function.declared()?;
         declared.trigger()?;
         for binding in &declared.bindings {
-            let known = [WORK, PUBLISH, "azimg-work-poison"];
+            let known = [WORK, PUBLISH, "azimg-work-poison", "azimg-publish-poison"];
             if let Some(queue) = &binding.queue_name
                 && !known.contains(&queue.as_str())
             {
@@ -135,4 +210,35 @@ pub fn check(item_budget: Duration) -> Result<HostSettings> {
         }
     }
     Ok(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_those_of_the_host() {
+        let read = |text: &str| serde_json::from_str::<Retry>(text);
+        let fixed = r#"{"strategy":"fixedDelay","maxRetryCount":2,"delayInterval":"00:02:00"}"#;
+        let fixed = read(fixed).unwrap();
+        let waits: Vec<_> = (1..=3).map(|failed| fixed.wait(failed, 0.5)).collect();
+        let two = Some(Duration::from_mins(2));
+        assert_eq!(waits, [two, two, None]);
+        let growing = r#"{"strategy":"exponentialBackoff","maxRetryCount":-1,
+            "minimumInterval":"00:00:10","maximumInterval":"00:15:00"}"#;
+        let growing = read(growing).unwrap();
+        let seconds = |failed| growing.wait(failed, 0.5).unwrap().as_secs();
+        assert_eq!([1, 2, 3, 4, 5].map(seconds), [10, 20, 30, 50, 90]);
+        assert_eq!((seconds(20), seconds(u32::MAX)), (900, 900));
+        for (chance, least) in [(0.0, 18), (1.0, 22)] {
+            assert_eq!(growing.wait(2, chance).unwrap().as_secs(), least);
+        }
+        for bad in [
+            r#"{"strategy":"linear","maxRetryCount":1}"#,
+            r#"{"strategy":"fixedDelay","maxRetryCount":1,"delayInterval":"soon"}"#,
+            r#"{"strategy":"fixedDelay","maxRetryCount":1}"#,
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -8,6 +8,7 @@
 mod name;
 mod operation;
 pub mod retire;
+mod sending;
 mod share;
 mod update;
 
@@ -28,6 +29,7 @@ pub struct Request {
 use crate::client::version::{self, ApiVersion};
 use crate::client::{Change, Client};
 use crate::error::{Error, Result};
+use crate::image::gallery::GalleryImage;
 use crate::source::gallery::parse::{gallery_id, own_gallery};
 use crate::work::OwnGallery;
 use reqwest::Method;
@@ -79,8 +81,20 @@ impl Galleries {
     }
 
     /// Finds what `text` names: an id, or `GALLERY[/DEFINITION[/VERSION]]` of a gallery that is the
-    /// only one of its name.
+    /// only one of its name. The version `latest` is the one that Azure takes for that over all regions.
     pub async fn resolve(&self, text: &str, subscriptions: &[String]) -> Result<Name> {
+        let mut name = self.named_by(text, subscriptions).await?;
+        if name.version.as_ref().is_some_and(|version| version.eq_ignore_ascii_case("latest")) {
+            let definition = name.definition.clone().unwrap_or_default();
+            let rows = self.source().rows_of(&name.own, &definition).await?;
+            let latest = rows.into_iter().rfind(GalleryImage::is_eligible);
+            let none = || Error::not_found(format!("no version of {definition} may be the latest"));
+            name.version = Some(latest.and_then(|row| row.version).ok_or_else(none)?);
+        }
+        Ok(name)
+    }
+
+    async fn named_by(&self, text: &str, subscriptions: &[String]) -> Result<Name> {
         if let Some(name) = Name::from_id(text) {
             return Ok(name);
         }
@@ -132,5 +146,5 @@ impl Galleries {
 
 /// A change of what `name` names.
 fn change(name: &Name, method: Method, body: Option<Value>) -> Change {
-    Change { method, path: name.path(), version: VERSION.sent, body }
+    Change { method, path: name.path(), version: VERSION.sent, body, if_match: None }
 }

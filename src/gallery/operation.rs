@@ -78,6 +78,8 @@ pub enum Step {
     Accepted(Url),
     /// It is under way: so long, so far in percent if that is told.
     UnderWay(Duration, Option<u8>),
+    /// Somebody else changes the same thing, for this reason: the change is sent again on top of what stands.
+    Overtaken(String),
     /// An answer was lost; the thing itself is looked at.
     Lost(String),
     /// The operation does not tell how far it is, for this reason; it is asked again.

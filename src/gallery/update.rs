@@ -1,11 +1,10 @@
 //! What Azure lets one change of a gallery, a definition and a version (azure-rest §4), and nothing
 //! else.
 
-use super::operation::{Making, agrees};
-use super::{Condition, Ended, Galleries, Name, Request, Tell, change};
+use super::Name;
+use super::operation::agrees;
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::locations::{self, short_name};
-use reqwest::Method;
+use crate::source::locations::short_name;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use time::OffsetDateTime;
@@ -56,6 +55,11 @@ impl std::str::FromStr for Region {
 /// The kinds of storage that replicas can have.
 const STORAGE: [&str; 4] = ["Standard_LRS", "Standard_ZRS", "Premium_LRS", "PremiumV2_LRS"];
 
+/// What a version's safety profile says: whether its replicas may be taken from target regions, and whether it may
+/// not be deleted before its end of life (`GalleryImageVersionSafetyProfile`).
+const ALLOW: &str = "allowDeletionOfReplicatedLocations";
+const BLOCK: &str = "blockDeletionBeforeEndOfLife";
+
 /// Replicas of a version, in all its regions (learn.microsoft.com/azure/virtual-machines/azure-compute-gallery,
 /// limits).
 const MOST_REPLICAS: u32 = 100;
@@ -81,6 +85,10 @@ pub struct Changes {
     pub remove_regions: Vec<String>,
     /// Whether a version is excluded from latest.
     pub exclude_from_latest: Option<bool>,
+    /// Whether replicas of a version may be taken from target regions.
+    pub allow_location_deletion: Option<bool>,
+    /// Whether the deletion of a version is blocked before its end of life.
+    pub block_deletion: Option<bool>,
     /// Tags to be set; an empty value takes a tag away.
     pub tags: BTreeMap<String, String>,
 }
@@ -98,13 +106,15 @@ impl Changes {
             ("--add-region", !self.add_regions.is_empty()),
             ("--remove-region", !self.remove_regions.is_empty()),
             ("--exclude-from-latest", self.exclude_from_latest.is_some()),
+            ("--allow-replicated-location-deletion", self.allow_location_deletion.is_some()),
+            ("--block-deletion-before-end-of-life", self.block_deletion.is_some()),
             ("--tag", !self.tags.is_empty()),
         ];
         asked.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| name).collect()
     }
 
     /// Refuses what Azure does not let one change of what `name` names.
-    fn check(&self, name: &Name) -> Result<()> {
+    pub(super) fn check(&self, name: &Name) -> Result<()> {
         let (what, may): (&str, &[&str]) = match (&name.definition, &name.version) {
             (None, _) => ("a gallery", &["--description", "--tag"]),
             (Some(_), None) => (
@@ -126,6 +136,8 @@ impl Changes {
                     "--add-region",
                     "--remove-region",
                     "--exclude-from-latest",
+                    "--allow-replicated-location-deletion",
+                    "--block-deletion-before-end-of-life",
                     "--tag",
                 ],
             ),
@@ -148,7 +160,7 @@ impl Changes {
     }
 
     /// The body of the PATCH, given the thing as it is now.
-    fn body(&self, name: &Name, now: &Value) -> Result<Value> {
+    pub(super) fn body(&self, name: &Name, now: &Value) -> Result<Value> {
         let mut properties = Map::new();
         let mut publishing = Map::new();
         if let Some(description) = &self.description {
@@ -170,13 +182,19 @@ impl Changes {
             publishing.insert("excludeFromLatest".to_owned(), exclude.into());
         }
         let known = now["properties"]["publishingProfile"]["targetRegions"].as_array();
-        if let Some(regions) = self.target_regions(known.map_or(&[], Vec::as_slice))? {
+        let known = known.map_or(&[][..], Vec::as_slice);
+        if let Some(regions) = self.target_regions(known)? {
+            self.check_lost(known, &regions, &now["properties"]["safetyProfile"])?;
             publishing.insert("targetRegions".to_owned(), regions.into());
         }
         if !publishing.is_empty() {
             properties.insert("publishingProfile".to_owned(), publishing.into());
         }
         let mut body = json!({});
+        let safety = self.safety();
+        if !safety.is_empty() {
+            properties.insert("safetyProfile".to_owned(), safety.into());
+        }
         if !properties.is_empty() {
             keep(name, &now["properties"], &mut properties);
             body["properties"] = properties.into();
@@ -185,6 +203,65 @@ impl Changes {
             body["tags"] = self.tagged(&now["tags"]).into();
         }
         Ok(body)
+    }
+
+    /// What a version's safety profile is to say.
+    fn safety(&self) -> Map<String, Value> {
+        let flags = [(ALLOW, self.allow_location_deletion), (BLOCK, self.block_deletion)];
+        let wanted = flags.into_iter().filter_map(|(name, flag)| Some((name, flag?)));
+        wanted.map(|(name, flag)| (name.to_owned(), flag.into())).collect()
+    }
+
+    /// Refuses to take a version from regions that its safety profile keeps it in: Azure would.
+    fn check_lost(&self, known: &[Value], regions: &[Value], safety: &Value) -> Result<()> {
+        let named = |region: &Value| short_name(region["name"].as_str().unwrap_or_default());
+        let stays = |name: &String| regions.iter().any(|region| named(region) == *name);
+        let lost: Vec<String> = known.iter().map(named).filter(|name| !stays(name)).collect();
+        let is_allowed = self.allow_location_deletion.or(safety[ALLOW].as_bool());
+        if lost.is_empty() || is_allowed != Some(false) {
+            return Ok(());
+        }
+        let text = format!(
+            "it may not be taken from {}: its safetyProfile.{ALLOW} is false; if you mean it, add \
+             --allow-replicated-location-deletion true",
+            lost.join(", ")
+        );
+        Err(Error::new(ErrorKind::Conflict, text))
+    }
+
+    /// Whether something is changed that Azure takes as a whole.
+    pub(super) fn replaces_lists(&self) -> bool {
+        let regions = [self.regions.is_empty(), self.add_regions.is_empty()];
+        regions.contains(&false) || !self.remove_regions.is_empty() || !self.tags.is_empty()
+    }
+
+    /// Whether a thing still has what was asked for, whatever else others have made of it meanwhile: of target
+    /// regions and tags only those that were named.
+    pub(super) fn are_kept(&self, body: &Value, thing: &Value) -> bool {
+        let mut wanted = body["properties"].clone();
+        let there = thing["properties"]["publishingProfile"]["targetRegions"].as_array();
+        let there = || there.into_iter().flatten();
+        let is = |region: &&Value, name: &str| {
+            short_name(region["name"].as_str().unwrap_or_default()) == short_name(name)
+        };
+        let mut are_there = true;
+        if self.regions.is_empty()
+            && let Some(publishing) = wanted["publishingProfile"].as_object_mut()
+            && let Some(sent) = publishing.remove("targetRegions")
+        {
+            let sent = sent.as_array().cloned().unwrap_or_default();
+            are_there = self.add_regions.iter().all(|wanted| {
+                let sent = sent.iter().find(|region| is(region, &wanted.name));
+                let found = there().find(|region| is(region, &wanted.name));
+                sent.zip(found).is_some_and(|(sent, found)| agrees(found, sent))
+            }) && self
+                .remove_regions
+                .iter()
+                .all(|name| !there().any(|region| is(&region, name)));
+        }
+        are_there
+            && (wanted.is_null() || agrees(&thing["properties"], &wanted))
+            && self.has_tags(thing)
     }
 
     /// All tags, since they are replaced as a whole, too. Their names have no case (learn.microsoft.com/azure/
@@ -218,7 +295,7 @@ impl Changes {
     }
 
     /// The regions that are to be added, by short name.
-    fn new_regions(&self, now: &Value) -> Vec<String> {
+    pub(super) fn new_regions(&self, now: &Value) -> Vec<String> {
         let known = now["properties"]["publishingProfile"]["targetRegions"].as_array();
         let is_known = |name: &String| {
             let mut known =
@@ -231,7 +308,7 @@ impl Changes {
 
     /// Whether a thing shows what `body` asks for. Regions that are taken away are not told by what is left of
     /// them: they agree as a whole.
-    fn are_made(&self, body: &Value, thing: &Value) -> bool {
+    pub(super) fn are_made(&self, body: &Value, thing: &Value) -> bool {
         let wanted = &body["properties"];
         (wanted.is_null() || agrees(&thing["properties"], wanted)) && self.has_tags(thing)
     }
@@ -332,16 +409,16 @@ fn keep(name: &Name, now: &Value, properties: &mut Map<String, Value>) {
             // As in the specification's GalleryImageVersion_Update_WithoutSourceId.json.
             properties.insert("storageProfile".to_owned(), json!({}));
             // What Azure says of the version itself is not sent back.
-            let safety = ["allowDeletionOfReplicatedLocations", "blockDeletionBeforeEndOfLife"];
-            let kept: Map<String, Value> = safety
-                .iter()
-                .filter_map(|member| {
-                    let value = now["safetyProfile"].get(member).filter(|value| value.is_boolean());
-                    Some(((*member).to_owned(), value?.clone()))
-                })
-                .collect();
-            if !kept.is_empty() {
-                properties.insert("safetyProfile".to_owned(), kept.into());
+            let kept = [ALLOW, BLOCK].into_iter().filter_map(|member| {
+                let value = now["safetyProfile"].get(member).filter(|value| value.is_boolean());
+                Some((member.to_owned(), value?.clone()))
+            });
+            let mut safety: Map<String, Value> = kept.collect();
+            if let Some(Value::Object(wanted)) = properties.remove("safetyProfile") {
+                safety.extend(wanted);
+            }
+            if !safety.is_empty() {
+                properties.insert("safetyProfile".to_owned(), safety.into());
             }
             &[]
         }
@@ -350,48 +427,6 @@ fn keep(name: &Name, now: &Value, properties: &mut Map<String, Value>) {
         if let Some(value) = now.get(member) {
             properties.insert((*member).to_owned(), value.clone());
         }
-    }
-}
-
-impl Galleries {
-    /// The request that makes `changes` of what `name` names; none when it is so already, or is being
-    /// made so. What failed is sent again.
-    pub async fn plan_update(&self, name: &Name, changes: &Changes) -> Result<Option<Request>> {
-        changes.check(name)?;
-        let now = self.get(name).await?;
-        let body = changes.body(name, &now)?;
-        let new = changes.new_regions(&now);
-        if !new.is_empty() {
-            let listed = locations::locations(&self.client, &name.own.subscription, &new).await;
-            // Who may not read the subscription may change the gallery all the same; then Azure says it.
-            if let Err(error) = listed
-                && error.kind() == ErrorKind::Invalid
-            {
-                return Err(error);
-            }
-        }
-        let failed_before = Condition::of(&now) == Condition::Failed;
-        if !failed_before && changes.are_made(&body, &now) {
-            return Ok(None);
-        }
-        let change = change(name, Method::PATCH, Some(body));
-        Ok(Some(Request { change, failed_before }))
-    }
-
-    /// Makes a planned update.
-    pub async fn update(
-        &self,
-        name: &Name,
-        changes: &Changes,
-        request: &Request,
-        wait: bool,
-        tell: Tell<'_>,
-    ) -> Result<Ended> {
-        let Request { change, failed_before } = request;
-        let body = change.body.clone().unwrap_or_default();
-        let is_made = |now: Option<&Value>| now.is_some_and(|now| changes.are_made(&body, now));
-        let making = Making { name, change, failed_before: *failed_before, is_made: &is_made };
-        self.make(&making, wait, tell).await
     }
 }
 

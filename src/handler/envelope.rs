@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::functions::{Binding, Trigger};
+use crate::web;
 use serde_json::Value;
 
 /// Reads the trigger's value out of an invocation.
@@ -42,12 +43,35 @@ fn body(name: &str, request: &Value) -> Result<String> {
     Ok(String::new())
 }
 
-/// The first value of a request's header, which the host writes as a list.
+/// Whether a request's body is JSON by its type, or there is none. One body has one type.
+pub(super) fn is_json(binding: &Binding, envelope: &Value) -> bool {
+    let request = &envelope["Data"][&binding.name];
+    let types = headers(request, "Content-Type");
+    match types.as_slice() {
+        [] => matches!(&request["Body"], Value::Null) || request["Body"] == "",
+        [one] => web::is_json(one),
+        _ => false,
+    }
+}
+
+/// The first value of a request's header.
 fn header(request: &Value, name: &str) -> Option<String> {
-    let headers = request["Headers"].as_object()?;
-    let (_, value) = headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?;
-    let value = value.as_array().map_or(Some(value), |values| values.first())?;
-    Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    headers(request, name).into_iter().next()
+}
+
+/// The values of a request's header, which the host writes as a list.
+fn headers(request: &Value, name: &str) -> Vec<String> {
+    let all = request["Headers"].as_object().into_iter().flatten();
+    let mut named = all.filter(|(known, _)| known.eq_ignore_ascii_case(name));
+    let Some((_, value)) = named.next() else { return Vec::new() };
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    value.as_array().map_or_else(|| vec![text(value)], |values| values.iter().map(text).collect())
+}
+
+/// The path in front of `/api` that the request's proxies took away.
+pub(super) fn prefix(binding: &Binding, envelope: &Value) -> String {
+    let told = headers(&envelope["Data"][&binding.name], "X-Forwarded-Prefix");
+    web::prefix(told.iter().map(String::as_str))
 }
 
 /// A message's text: a JSON string whose content is again a JSON string, a plain string, or the

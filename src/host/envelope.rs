@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::functions::{Declaration, Function};
+use axum::http::HeaderMap;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -51,31 +52,40 @@ pub(super) fn queue(declared: &Declaration, text: &str, delivery: u32) -> Result
     Ok(json!({"Data": {trigger.name.as_str(): twice(text)}, "Metadata": metadata}))
 }
 
-/// A timer's invocation.
-pub(super) fn timer(function: &Function) -> Result<Value> {
+/// A timer's invocation; under a policy of repeating, which repetition of how many at most it is.
+pub(super) fn timer(function: &Function, retry: Option<(u32, i64)>) -> Result<Value> {
     let trigger = function.declared()?.trigger()?.name.clone();
     let now = OffsetDateTime::now_utc();
-    Ok(json!({
+    let mut invocation = json!({
         "Data": {trigger: {
             "Schedule": {"AdjustForDST": true},
             "ScheduleStatus": {"Last": moment(now), "Next": moment(now), "LastUpdated": moment(now)},
             "IsPastDue": false,
         }},
         "Metadata": {"sys": sys(function.name)},
-    }))
+    });
+    if let Some((count, most)) = retry {
+        invocation["Metadata"]["RetryContext"] =
+            json!({"RetryCount": count, "MaxRetryCount": most});
+    }
+    Ok(invocation)
 }
 
-/// An HTTP function's invocation in JSON mode.
-pub(super) fn http(function: &Function, body: &str) -> Result<Value> {
+/// An HTTP function's invocation in JSON mode, with the headers that its caller sent.
+pub(super) fn http(function: &Function, headers: &HeaderMap, body: &str) -> Result<Value> {
     let trigger = function.declared()?.trigger()?.name.clone();
+    let mut told = Map::new();
+    for name in headers.keys() {
+        let all = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        told.insert(name.to_string(), all.collect());
+    }
     let mut request = json!({
         "Url": "http://localhost/api/runs", "Method": "POST", "Query": {},
-        "Headers": {"Content-Type": ["application/json"]}, "Params": {},
+        "Headers": told, "Params": {},
         "Identities": [{"AuthenticationType": null}],
     });
-    if !body.is_empty() {
-        request["Body"] = body.into();
-    }
+    // What came is here, however it was sent.
+    request["Body"] = body.into();
     Ok(json!({"Data": {trigger: request}, "Metadata": {"sys": sys(function.name)}}))
 }
 

@@ -43,6 +43,7 @@ impl Kind {
 /// One row of the gallery table. What a version's definition says stands in the version's row, too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[allow(clippy::struct_excessive_bools, reason = "columns of a table")]
 pub struct GalleryImage {
     /// What it is.
     pub kind: Kind,
@@ -70,6 +71,9 @@ pub struct GalleryImage {
     /// How its gallery is shared: `private`, `groups` or `community`; `shared` where others share it
     /// with us.
     pub sharing: Option<String>,
+    /// The public names under which its gallery of ours is published to everyone.
+    #[serde(default)]
+    pub public_names: Vec<String>,
     /// The image definition; a managed image's name.
     pub definition: String,
     /// The definition's publisher.
@@ -125,6 +129,9 @@ pub struct GalleryImage {
     pub end_of_life_at: Option<OffsetDateTime>,
     /// Whether it is excluded from latest in all regions.
     pub exclude_from_latest: bool,
+    /// Whether Azure refuses to delete it before its end of life.
+    #[serde(default)]
+    pub block_deletion_before_end_of_life: bool,
     /// The least vCPUs that are recommended.
     pub min_vcpus: Option<u32>,
     /// The most vCPUs that are recommended.
@@ -184,6 +191,7 @@ impl GalleryImage {
             resource_group: None,
             gallery: None,
             sharing: None,
+            public_names: Vec::new(),
             definition: String::new(),
             publisher: None,
             offer: None,
@@ -209,6 +217,7 @@ impl GalleryImage {
             published_at: None,
             end_of_life_at: None,
             exclude_from_latest: false,
+            block_deletion_before_end_of_life: false,
             min_vcpus: None,
             max_vcpus: None,
             min_memory: None,
@@ -259,28 +268,53 @@ impl GalleryImage {
             .any(|work| work.eq_ignore_ascii_case(state))
     }
 
-    /// Whether Azure may take it for the latest somewhere.
+    /// Whether it may be the latest somewhere: Azure may take it for that, and its life has not ended.
     pub fn may_be_latest(&self) -> bool {
-        let provisioned =
-            self.provisioning_state.as_deref().is_none_or(|s| s.eq_ignore_ascii_case("Succeeded"));
-        self.kind == Kind::GalleryVersion
-            && !self.exclude_from_latest
-            && self.status.is_deployable()
-            && provisioned
-            && !self.locations.is_empty()
+        self.is_eligible() && self.status.is_deployable()
     }
 
-    /// Whether Azure may take it for the latest in a region, by short name: it is not excluded there,
-    /// and its replica is there as far as is known.
+    /// Whether it is made: its provisioning succeeded, as far as is told.
+    pub fn is_provisioned(&self) -> bool {
+        self.provisioning_state.as_deref().is_none_or(|s| s.eq_ignore_ascii_case("Succeeded"))
+    }
+
+    /// Whether Azure may take it for the latest somewhere. The end of its life is information to Azure.
+    pub fn is_eligible(&self) -> bool {
+        self.kind == Kind::GalleryVersion
+            && self.status != Status::Gone
+            && may_be_latest_as(
+                self.exclude_from_latest,
+                self.provisioning_state.as_deref(),
+                &self.locations,
+            )
+    }
+
+    /// Whether it may be the latest in a region, by short name.
     pub fn may_be_latest_in(&self, location: &str) -> bool {
+        self.may_be_latest() && self.is_eligible_in(location)
+    }
+
+    /// Whether Azure may take it for the latest in a region, by short name, whether or not its life has ended:
+    /// it is not excluded there, and its replica is there as far as is known.
+    pub fn is_eligible_in(&self, location: &str) -> bool {
         let is = |name: &String| name == location;
-        self.may_be_latest()
+        self.is_eligible()
             && self.locations.iter().any(is)
             && !self.excluded_locations.iter().any(is)
             && self
                 .replication
                 .get(location)
                 .is_none_or(|state| state.eq_ignore_ascii_case("Completed"))
+    }
+
+    /// Whether its replica in a region, by short name, is known to have failed.
+    pub fn has_failed_in(&self, location: &str) -> bool {
+        self.replication.get(location).is_some_and(|state| is_failed(state))
+    }
+
+    /// Whether it is in a region, by short name: a target region whose replica is not known to have failed.
+    pub fn is_in(&self, location: &str) -> bool {
+        self.locations.iter().any(|name| name == location) && !self.has_failed_in(location)
     }
 
     /// Whether its replication has come to its good end in every target region, so that it need not
@@ -298,11 +332,16 @@ impl GalleryImage {
     }
 }
 
+/// Whether a state of replication says that it failed.
+pub fn is_failed(state: &str) -> bool {
+    state.eq_ignore_ascii_case("Failed")
+}
+
 /// Parts of an id that end before the version's name.
 const VERSIONS: &str = "/versions/";
 
 /// The definition's id, and the version, if the id has one.
-fn split(id: &str) -> (&str, Option<&str>) {
+pub fn split(id: &str) -> (&str, Option<&str>) {
     let Some(at) = id.len().checked_sub(1).and_then(|_| id.rfind('/')) else { return (id, None) };
     let head = at + 1;
     match head.checked_sub(VERSIONS.len()).and_then(|start| id.get(start..head)) {
@@ -322,6 +361,13 @@ pub fn compare_ids(left: &str, right: &str) -> Ordering {
             (left, right) => left.is_some().cmp(&right.is_some()),
         })
         .then_with(|| left.cmp(right))
+}
+
+/// Whether a version that is excluded so, in that state and in these locations may be the latest in one of them.
+pub fn may_be_latest_as(is_excluded: bool, state: Option<&str>, locations: &[String]) -> bool {
+    !is_excluded
+        && state.is_none_or(|state| state.eq_ignore_ascii_case("Succeeded"))
+        && !locations.is_empty()
 }
 
 /// Marks the newest version of each definition; `rows` are in the table's order.

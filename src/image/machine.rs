@@ -45,6 +45,8 @@ pub struct Machine {
     pub location: String,
     /// What it refers to.
     pub image: Reference,
+    /// Whether it names no image itself, and its disk tells what it was made of.
+    pub by_disk: bool,
     /// The version that it was made of, where Azure tells.
     pub exact: Option<String>,
 }

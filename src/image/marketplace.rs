@@ -10,7 +10,28 @@ use time::OffsetDateTime;
 /// The `kind` of every row of the marketplace table.
 pub const KIND: &str = "marketplace";
 
-/// One row of the marketplace table. Null details (`os`, `plan*`) mean "not asked yet".
+/// Whose details a row has: what only a GET of a single version tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DetailsFrom {
+    /// Its own.
+    This,
+    /// Those of the newest version of its SKU that was asked: versions of a SKU rarely differ in them.
+    Sku,
+}
+
+impl DetailsFrom {
+    /// The name that tables use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::This => "this",
+            Self::Sku => "sku",
+        }
+    }
+}
+
+/// One row of the marketplace table. Details (`os`, `plan*`, `features`) are its own or its SKU's, as `detailsFrom`
+/// says; where that is null, they are not known, and null is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MarketplaceImage {
@@ -19,8 +40,9 @@ pub struct MarketplaceImage {
     pub kind: String,
     /// The URN.
     pub id: String,
-    /// Where the image stands in its life.
-    pub status: Status,
+    /// Where the image stands in its life, at the run's start in a table and now in an answer; null when what Azure
+    /// says of that cannot be read.
+    pub status: Option<Status>,
     /// Whether this is the newest deployable version of its SKU over all crawled locations.
     pub is_latest: bool,
     /// Start of the run that saw the row.
@@ -41,6 +63,10 @@ pub struct MarketplaceImage {
     pub version: String,
     /// Locations that have it, sorted, by short name.
     pub locations: Vec<String>,
+    /// Whose details these are: `this` image's own, or those of the newest version of its `sku` that was asked; null
+    /// when neither is known.
+    #[serde(default)]
+    pub details_from: Option<DetailsFrom>,
     /// Operating system: `Linux` or `Windows` (a detail).
     pub os: Option<String>,
     /// `x64` or `Arm64`.
@@ -83,9 +109,12 @@ pub struct Listed {
     /// `V1` or `V2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hyper_v_generation: Option<String>,
-    /// Where it stands in its life.
+    /// Where it stands in its life, where that is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
+    /// Whether something is said of that, and cannot be read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_status_unread: bool,
     /// When it will no longer be deployable.
     #[serde(
         with = "time::serde::rfc3339::option",
@@ -102,21 +131,19 @@ pub struct Listed {
 }
 
 impl Listed {
+    /// Where it stands in its life, as far as that is known: of whom nothing is said can be deployed.
+    pub fn known_status(&self) -> Option<Status> {
+        self.status.or((!self.is_status_unread).then_some(Status::Active))
+    }
+
     /// The table's order within a publisher; equal for what is one image.
     pub fn compare(&self, other: &Self) -> Ordering {
         if self.version == other.version && self.sku == other.sku && self.offer == other.offer {
             return Ordering::Equal;
         }
-        let versions = || {
-            if self.version.eq_ignore_ascii_case(&other.version) {
-                Ordering::Equal
-            } else {
-                version::compare(&self.version, &other.version)
-            }
-        };
         caseless(&self.offer, &other.offer)
             .then_with(|| caseless(&self.sku, &other.sku))
-            .then_with(versions)
+            .then_with(|| version::compare_caseless(&self.version, &other.version))
     }
 }
 
@@ -165,13 +192,22 @@ impl MarketplaceImage {
         [&self.publisher, &self.offer, &self.sku, &self.version, &self.id]
     }
 
-    /// Whether details were asked and answered.
+    /// Whether its own details were asked and answered.
     pub fn has_details(&self) -> bool {
-        self.os.is_some()
+        has_own_details(self.details_from, self.os.as_ref())
     }
 
-    /// Takes over what a GET told, without overwriting what listings say.
-    pub fn add_details(&mut self, detailed: &Detail) {
+    /// Whether its details are known, be they its own or its SKU's.
+    pub fn is_detailed(&self) -> bool {
+        self.details_from.is_some() || self.os.is_some()
+    }
+
+    /// Takes over what a GET told, of it or of another version of its SKU, without overwriting what listings say.
+    pub fn add_details(&mut self, detailed: &Detail, from: DetailsFrom) {
+        // An answer that tells nothing is none: it may tell something another time.
+        let tells =
+            detailed.os.is_some() || detailed.plan.is_some() || !detailed.features.is_empty();
+        self.details_from = tells.then_some(from);
         self.os.clone_from(&detailed.os);
         self.architecture = self.architecture.take().or_else(|| detailed.architecture.clone());
         self.hyper_v_generation =
@@ -182,6 +218,25 @@ impl MarketplaceImage {
             self.plan_name = Some(name.clone());
         }
         self.features.clone_from(&detailed.features);
+    }
+
+    /// What a GET told of it.
+    pub fn details(&self) -> Detail {
+        let plan = [&self.plan_publisher, &self.plan_product, &self.plan_name];
+        let [publisher, product, name] = plan.map(|part| part.clone().unwrap_or_default());
+        Detail {
+            os: self.os.clone(),
+            architecture: self.architecture.clone(),
+            hyper_v_generation: self.hyper_v_generation.clone(),
+            plan: plan.iter().any(|part| part.is_some()).then_some((publisher, product, name)),
+            features: self.features.clone(),
+        }
+    }
+
+    /// Where it stands at `now`: what was to come when it was listed may have come since.
+    pub fn status_at(&self, now: OffsetDateTime) -> Option<Status> {
+        let status = self.status?;
+        Some(status.at(now, self.scheduled_deprecation_at, Status::Deprecated))
     }
 
     /// The four names as a URN.
@@ -209,17 +264,54 @@ pub fn caseless(left: &str, right: &str) -> Ordering {
     left.bytes().map(|b| b.to_ascii_lowercase()).cmp(right.bytes().map(|b| b.to_ascii_lowercase()))
 }
 
-/// Marks the newest deployable version of each SKU; `rows` are in the table's order.
+/// Whether a row's own details were asked and answered, by the mark and the operating system that it has. Tables that
+/// were written before there was a mark have only these.
+pub fn has_own_details(mark: Option<DetailsFrom>, os: Option<&String>) -> bool {
+    match mark {
+        Some(from) => from == DetailsFrom::This,
+        None => os.is_some(),
+    }
+}
+
+fn is_of_sku(a: &MarketplaceImage, b: &MarketplaceImage) -> bool {
+    a.offer.eq_ignore_ascii_case(&b.offer)
+        && a.sku.eq_ignore_ascii_case(&b.sku)
+        && a.publisher.eq_ignore_ascii_case(&b.publisher)
+}
+
+/// Gives those that were not asked themselves the details of the newest version of their SKU that was, and marks
+/// whose each row has; `rows` are in the table's order.
+pub fn share_details(rows: &mut [MarketplaceImage]) {
+    for sku in rows.chunk_by_mut(is_of_sku) {
+        let newest = sku.iter().rev().find(|row| row.has_details());
+        let told = newest.map(MarketplaceImage::details);
+        for row in sku {
+            if row.has_details() {
+                row.details_from = Some(DetailsFrom::This);
+                continue;
+            }
+            // What it had of its SKU before may be what another version told.
+            row.details_from = None;
+            row.os = None;
+            (row.plan_publisher, row.plan_product, row.plan_name) = (None, None, None);
+            row.features.clear();
+            if let Some(told) = &told {
+                row.add_details(told, DetailsFrom::Sku);
+            }
+        }
+    }
+}
+
+/// Marks the newest deployable version of each SKU; `rows` are in the table's order. Of what cannot be read nobody
+/// knows whether it is deployable.
 pub fn mark_latest(rows: &mut [MarketplaceImage]) {
-    for sku in rows.chunk_by_mut(|a, b| {
-        a.offer.eq_ignore_ascii_case(&b.offer)
-            && a.sku.eq_ignore_ascii_case(&b.sku)
-            && a.publisher.eq_ignore_ascii_case(&b.publisher)
-    }) {
+    for sku in rows.chunk_by_mut(is_of_sku) {
         for row in sku.iter_mut() {
             row.is_latest = false;
         }
-        if let Some(latest) = sku.iter_mut().rev().find(|row| row.status.is_deployable()) {
+        let deployable =
+            |row: &&mut MarketplaceImage| row.status.is_some_and(Status::is_deployable);
+        if let Some(latest) = sku.iter_mut().rev().find(deployable) {
             latest.is_latest = true;
         }
     }

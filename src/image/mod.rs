@@ -1,17 +1,30 @@
 //! What is catalogued: plain values that know nothing of Azure's transport, of stores or of formats.
 
 pub mod gallery;
+pub mod identity;
+pub mod limits;
 pub mod machine;
 pub mod marketplace;
+pub mod names;
 pub mod registry;
 pub mod version;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+/// A moment in nanoseconds since 1970; one that is further away than these can say is as far as they can.
+pub fn nanoseconds(at: OffsetDateTime) -> i64 {
+    let nanos = at.unix_timestamp_nanos();
+    i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX })
+}
 
 /// Every kind of row, in the order of lists.
 pub const KINDS: [&str; 5] =
     [marketplace::KIND, "gallery-definition", "gallery-version", "managed-image", registry::KIND];
+
+/// The feature that tells which security types an image boots with.
+pub const SECURITY_TYPE: &str = "SecurityType";
 
 /// Where an image stands in its life.
 #[derive(
@@ -50,9 +63,19 @@ impl Status {
     /// The name of each.
     pub const NAMES: [&str; 5] = ["active", "scheduled", "deprecated", "end-of-life", "gone"];
 
-    /// The status of a number as `as u8` gives it; [`Status::Gone`] for any other.
-    pub fn from_number(number: u8) -> Self {
-        Self::ALL.get(usize::from(number)).copied().unwrap_or(Self::Gone)
+    /// The status of a number as `as u8` gives it; none for any other.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
+    /// What it is at `now`, where an image ends at `ends_at`: what was to come when it was looked at may have
+    /// come since. `ended` is what it is then.
+    #[must_use]
+    pub fn at(self, now: OffsetDateTime, ends_at: Option<OffsetDateTime>, ended: Self) -> Self {
+        match (self, ends_at) {
+            (Self::Active | Self::Scheduled, Some(ends_at)) if ends_at <= now => ended,
+            _ => self,
+        }
     }
 
     /// Whether a new deployment may use it; only such an image can be the latest.

@@ -1,6 +1,7 @@
 //! Container images and artifacts: one row per manifest of a registry.
 
 use super::Status;
+use super::limits::Cuts;
 use super::marketplace::caseless;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,9 @@ pub struct RegistryImage {
     pub digest: String,
     /// The tags that point at it, sorted.
     pub tags: Vec<String>,
+    /// How many tags there are, where the row holds only some of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags_total: Option<u64>,
     /// What the manifest is.
     pub media_type: Option<String>,
     /// What its configuration is.
@@ -61,10 +65,16 @@ pub struct RegistryImage {
     /// What refers to it: artifact types by digest, as far as the contents of its repository's
     /// manifests are known.
     pub referrers: BTreeMap<String, String>,
+    /// How many manifests refer to it, where the row holds only some of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub referrers_total: Option<u64>,
     /// `os/architecture[/variant]` of an image, or of each image of an index.
     pub platforms: Vec<String>,
     /// The manifests that an index lists.
     pub manifests: Vec<String>,
+    /// How many manifests there are, where the row holds only some of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifests_total: Option<u64>,
     /// Operating system.
     pub os: Option<String>,
     /// Architecture.
@@ -97,14 +107,18 @@ pub struct RegistryImage {
     pub labels: BTreeMap<String, String>,
     /// Its blobs, configuration and layers: bytes by digest.
     pub layers: BTreeMap<String, u64>,
+    /// How many blobs there are, where the row holds only some of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers_total: Option<u64>,
     /// Whether its content was read: without it, what only content tells is not known.
     pub is_content_known: bool,
     /// What a scanner wrote on it, where one did.
     pub scan_status: Option<String>,
-    /// Vulnerabilities by severity, as Microsoft Defender for Cloud counts them; empty for none and
-    /// for an image that was not scanned.
+    /// Vulnerabilities by severity, as Microsoft Defender for Cloud counts them in its grouped sub-assessments; empty
+    /// for none, and where `scanned_at` is empty they are not known.
     pub findings: BTreeMap<String, u32>,
-    /// When it was last scanned; none for what was not.
+    /// When it was last scanned; none where that is not known: it was not scanned, or Defender tells of it in
+    /// individual recommendations alone, which take the place of those that are read.
     #[serde(with = "time::serde::rfc3339::option", default)]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub scanned_at: Option<OffsetDateTime>,
@@ -128,6 +142,9 @@ pub struct Contained {
     pub platforms: Vec<String>,
     /// The manifests of an index.
     pub manifests: Vec<String>,
+    /// How many there are, where these are only some of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifests_total: Option<u64>,
     /// Operating system.
     pub os: Option<String>,
     /// Architecture.
@@ -141,6 +158,9 @@ pub struct Contained {
     pub labels: BTreeMap<String, String>,
     /// Bytes of its blobs by digest.
     pub layers: BTreeMap<String, u64>,
+    /// How many there are, where these are only some of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers_total: Option<u64>,
 }
 
 /// A scanner's verdict on an image.
@@ -227,13 +247,16 @@ impl RegistryImage {
             repository: repository.to_owned(),
             digest: digest.to_owned(),
             tags: Vec::new(),
+            tags_total: None,
             media_type: None,
             config_media_type: None,
             artifact_type: None,
             subject: None,
             referrers: BTreeMap::new(),
+            referrers_total: None,
             platforms: Vec::new(),
             manifests: Vec::new(),
+            manifests_total: None,
             os: None,
             architecture: None,
             created_at: None,
@@ -247,6 +270,7 @@ impl RegistryImage {
             annotations: BTreeMap::new(),
             labels: BTreeMap::new(),
             layers: BTreeMap::new(),
+            layers_total: None,
             is_content_known: false,
             scan_status: None,
             findings: BTreeMap::new(),
@@ -270,10 +294,12 @@ impl RegistryImage {
         self.artifact_type.clone_from(&told.artifact_type);
         self.subject.clone_from(&told.subject);
         self.manifests.clone_from(&told.manifests);
+        self.manifests_total = told.manifests_total;
         self.built_at = told.built_at;
         self.annotations.clone_from(&told.annotations);
         self.labels.clone_from(&told.labels);
         self.layers.clone_from(&told.layers);
+        self.layers_total = told.layers_total;
         if !told.platforms.is_empty() {
             self.platforms.clone_from(&told.platforms);
         }
@@ -290,12 +316,14 @@ impl RegistryImage {
             subject: self.subject.clone(),
             platforms: self.platforms.clone(),
             manifests: self.manifests.clone(),
+            manifests_total: self.manifests_total,
             os: self.os.clone(),
             architecture: self.architecture.clone(),
             built_at: self.built_at,
             annotations: self.annotations.clone(),
             labels: self.labels.clone(),
             layers: self.layers.clone(),
+            layers_total: self.layers_total,
         }
     }
 }
@@ -303,6 +331,12 @@ impl RegistryImage {
 /// Whether a media type is that of an index.
 pub fn is_index(media_type: &str) -> bool {
     media_type.ends_with("image.index.v1+json") || media_type.ends_with("manifest.list.v2+json")
+}
+
+/// Whether a media type is that of Docker's first schema, whose digest is not that of its bytes (distribution,
+/// docs/spec/manifest-v2-1.md): nobody can check what it holds, now or later.
+pub fn is_schema_1(media_type: &str) -> bool {
+    media_type.starts_with("application/vnd.docker.distribution.manifest.v1+")
 }
 
 /// Joins what depends on a repository's other manifests: who refers to whom, and which is the newest.
@@ -334,7 +368,10 @@ pub fn relate(rows: &mut [RegistryImage]) {
         .map(|row| row.digest.clone());
     for row in rows {
         row.referrers = referrers.remove(&row.digest).unwrap_or_default();
+        row.referrers_total = None;
         row.is_latest = newest.as_ref() == Some(&row.digest);
+        // What was brought together may be more than a row holds, though none of its parts was.
+        row.cut(&mut Cuts::default());
     }
 }
 

@@ -3,6 +3,7 @@
 //! Azure lists versions in string order, where 8.9 comes after 8.10; both `az` and most tools take
 //! that for the newest. Here versions are ordered number by number.
 
+use super::marketplace::caseless;
 use std::cmp::Ordering;
 
 /// Compares two version names number by number: `8.10 > 8.9`, for any count of components and
@@ -12,11 +13,25 @@ use std::cmp::Ordering;
 /// Text is compared without case, as Azure compares names. The order is total: names that are alike
 /// in all that (`1.0`, `01.0`) fall back to string order.
 pub fn compare(left: &str, right: &str) -> Ordering {
+    compare_caseless(left, right).then_with(|| left.cmp(right))
+}
+
+/// Whether two names are the same number by number, without case: Azure takes `21.2.17` for `21.02.17`.
+pub fn is_same(left: &str, right: &str) -> bool {
+    left.split('.').count() == right.split('.').count()
+        && left
+            .split('.')
+            .zip(right.split('.'))
+            .all(|(l, r)| order(component(l), component(r)).is_eq())
+}
+
+/// The same order, equal for names that differ in nothing but case.
+pub fn compare_caseless(left: &str, right: &str) -> Ordering {
     let mut lefts = left.split('.');
     let mut rights = right.split('.');
     loop {
         match (lefts.next(), rights.next()) {
-            (None, None) => return left.cmp(right),
+            (None, None) => return caseless(left, right),
             (None, Some(_)) => return Ordering::Less,
             (Some(_), None) => return Ordering::Greater,
             (Some(l), Some(r)) => match order(component(l), component(r)) {
@@ -27,10 +42,31 @@ pub fn compare(left: &str, right: &str) -> Ordering {
     }
 }
 
+/// The order of names in which numbers stand anywhere, such as `myapp-2017-11-20T080024`: text without case, numbers
+/// by value.
+pub fn natural(left: &str, right: &str) -> Ordering {
+    let (mut lefts, mut rights) = (left, right);
+    loop {
+        let (l, r) = (component(lefts), component(rights));
+        // Both or neither begin with a number, or one of them is at its end.
+        let numbers = (l.0, l.1, l.2).cmp(&(r.0, r.1, r.2));
+        if lefts.is_empty() || rights.is_empty() || numbers.is_ne() {
+            let ends = lefts.is_empty().cmp(&rights.is_empty()).reverse();
+            return ends.then(numbers).then_with(|| caseless(left, right));
+        }
+        let text = |rest: &str| rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let ((l, l_rest), (r, r_rest)) = (l.3.split_at(text(l.3)), r.3.split_at(text(r.3)));
+        match caseless(l, r) {
+            Ordering::Equal => (lefts, rights) = (l_rest, r_rest),
+            unequal => return unequal,
+        }
+    }
+}
+
 fn order(left: Component<'_>, right: Component<'_>) -> Ordering {
     (left.0, left.1, left.2)
         .cmp(&(right.0, right.1, right.2))
-        .then_with(|| super::marketplace::caseless(left.3, right.3))
+        .then_with(|| caseless(left.3, right.3))
 }
 
 type Component<'a> = (bool, usize, &'a str, &'a str);
@@ -79,5 +115,49 @@ mod tests {
     fn names_that_are_numerically_alike_still_have_an_order() {
         assert_eq!(compare("01.0", "1.0"), Ordering::Less);
         assert_eq!(compare("1.0", "1.0"), Ordering::Equal);
+        assert_eq!(compare("1-B.0", "1-b.0"), Ordering::Less);
+        assert!(is_same("21.02.17", "21.2.17") && is_same("1-B.0", "1-b.0"));
+        assert!(!is_same("1.0", "1.0.0") && !is_same("1.0", "1.1") && !is_same("1.0-a", "1.0"));
+        assert_eq!(compare_caseless("1-B.0", "1-b.0"), Ordering::Equal);
+    }
+
+    #[test]
+    fn numbers_count_wherever_they_stand() {
+        let ascending = [
+            "app",
+            "app-9",
+            "app-10",
+            "App-10a",
+            "app-2017-11-17T013212",
+            "app-2017-11-20T080024",
+            "b",
+        ];
+        for (i, left) in ascending.iter().enumerate() {
+            for (j, right) in ascending.iter().enumerate() {
+                assert_eq!(natural(left, right), i.cmp(&j), "{left} against {right}");
+            }
+        }
+        assert_eq!(natural("1a", "a1"), Ordering::Less);
+    }
+
+    /// Every triple of names that are alike but for case and zeros.
+    #[test]
+    fn both_orders_are_total() {
+        let names = ["1-B.0", "1-b.0", "1-B.00", "1-b.00", "01-B.0", "1.0", "1.00", "B", "b", ""];
+        for compare in [compare, compare_caseless] {
+            for a in names {
+                for b in names {
+                    assert_eq!(compare(a, b), compare(b, a).reverse(), "{a} {b}");
+                    for c in names {
+                        let is_chain = compare(a, b).is_le() && compare(b, c).is_le();
+                        assert!(!is_chain || compare(a, c).is_le(), "{a} {b} {c}");
+                    }
+                }
+            }
+        }
+        let mut sorted = names;
+        sorted.sort_by(|a, b| compare_caseless(a, b));
+        let is_pair = |pair: &[&str]| pair[0].eq_ignore_ascii_case(pair[1]);
+        assert_eq!(sorted.windows(2).filter(|pair| is_pair(pair)).count(), 3, "{sorted:?}");
     }
 }

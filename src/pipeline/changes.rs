@@ -3,6 +3,7 @@
 use crate::image::Status;
 use crate::image::gallery::GalleryImage;
 use crate::image::marketplace::MarketplaceImage;
+use crate::image::names::ClosedSet;
 use crate::image::registry::RegistryImage;
 use crate::work::RunId;
 use schemars::JsonSchema;
@@ -17,7 +18,7 @@ use time::OffsetDateTime;
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Change {
-    /// It is new.
+    /// It is new; `after` says whether it is the latest of its SKU.
     Added,
     /// It is no longer listed.
     Removed,
@@ -25,7 +26,7 @@ pub enum Change {
     Status,
     /// It was replicated to, or withdrawn from, a location.
     Locations,
-    /// It became, or is no longer, the latest of its SKU.
+    /// It became, or is no longer, the latest of its SKU, having been there before.
     Latest,
     /// Its tags are others.
     Tags,
@@ -39,6 +40,9 @@ impl Change {
     /// Every change, by the name that the feed gives it.
     pub const NAMES: [&str; 8] =
         ["added", "removed", "status", "locations", "latest", "tags", "dates", "attributes"];
+
+    /// The same as a set.
+    pub const SET: ClosedSet = ClosedSet { what: "change", names: &Self::NAMES };
 }
 
 /// One row of the change feed.
@@ -74,8 +78,8 @@ pub trait Changing {
     fn id(&self) -> &str;
     /// The table's order.
     fn order(&self, other: &Self) -> Ordering;
-    /// Its status.
-    fn status(&self) -> Status;
+    /// Its status, where it is known.
+    fn status(&self) -> Option<Status>;
     /// Where it is.
     fn locations(&self) -> &[String];
     /// Whether it is the latest.
@@ -102,7 +106,7 @@ impl Changing for MarketplaceImage {
         self.compare(other)
     }
 
-    fn status(&self) -> Status {
+    fn status(&self) -> Option<Status> {
         self.status
     }
 
@@ -123,8 +127,8 @@ impl Changing for MarketplaceImage {
     }
 
     fn attributes(&self, other: &Self) -> Value {
-        if self.has_details() != other.has_details() {
-            return Value::Null;
+        if self.details_from != other.details_from {
+            return json!({ "alternative": self.alternative });
         }
         json!({"architecture": self.architecture, "hyperVGeneration": self.hyper_v_generation,
                "alternative": self.alternative})
@@ -144,8 +148,8 @@ impl Changing for GalleryImage {
         self.compare(other)
     }
 
-    fn status(&self) -> Status {
-        self.status
+    fn status(&self) -> Option<Status> {
+        Some(self.status)
     }
 
     fn locations(&self) -> &[String] {
@@ -167,7 +171,7 @@ impl Changing for GalleryImage {
     fn attributes(&self, other: &Self) -> Value {
         let both_told = self.replication_state.is_some() && other.replication_state.is_some();
         let replication = both_told.then_some(&self.replication_state);
-        json!({"sharing": self.sharing, "os": self.os, "osState": self.os_state,
+        json!({"sharing": self.sharing, "publicNames": self.public_names, "os": self.os, "osState": self.os_state,
                "architecture": self.architecture, "hyperVGeneration": self.hyper_v_generation,
                "features": self.features, "replicas": self.replicas,
                "excludedLocations": self.excluded_locations,
@@ -196,8 +200,8 @@ impl Changing for RegistryImage {
         self.compare(other)
     }
 
-    fn status(&self) -> Status {
-        self.status
+    fn status(&self) -> Option<Status> {
+        Some(self.status)
     }
 
     fn locations(&self) -> &[String] {
@@ -244,7 +248,7 @@ pub fn between<R: Changing>(
         before,
         after,
     };
-    let whole = |row: &R| json!({"status": row.status(), "locations": row.locations()});
+    let whole = |row: &R| json!({"status": row.status(), "locations": row.locations(), "isLatest": row.is_latest()});
     let mut rows = Vec::new();
     let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
     loop {

@@ -1,5 +1,6 @@
 //! How every scope of a run ended.
 
+use super::closing::PassedOver;
 use crate::work::{Malformed, SourceName, State, is_zero};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -106,9 +107,13 @@ pub struct Line {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attempts: u32,
     /// Members of the answers that were of another form, and were taken for absent: how often, by what is
-    /// wrong with them. Of a registry, a gallery and a publisher all that was asked for their rows counts.
+    /// wrong with them; and members that were longer than a row holds, and were cut. Of a registry, a gallery and
+    /// a publisher all that was asked for their rows counts.
     #[serde(default, skip_serializing_if = "Malformed::is_empty")]
     pub malformed: Malformed,
+    /// Of a location: the names of publishers that were asked for alone, or parts of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<String>,
     /// Rows that this scope has in the snapshot.
     #[serde(default)]
     pub rows: u64,
@@ -152,6 +157,7 @@ impl Line {
             reason: String::new(),
             attempts: 0,
             malformed: Malformed::default(),
+            only: Vec::new(),
             rows: 0,
             since: None,
             offers_listed_at: None,
@@ -212,6 +218,10 @@ pub struct Coverage {
     pub contents: DetailsCount,
     /// Rows of what the run was not asked to crawl.
     pub outside: u64,
+    /// Newer snapshots than the one that rows were carried over from: they were damaged, and what they alone
+    /// knew is lost.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed_over: Vec<PassedOver>,
     /// The scopes.
     pub scopes: Vec<Line>,
 }

@@ -1,9 +1,12 @@
 //! What the last snapshot tells a crawl, gathered from its coverage and its table.
 
 use super::coverage::Coverage;
-use super::{read_json, snapshot};
+use super::snapshot::StoredRows;
+use super::{parse_json, snapshot};
+use crate::blocking::blocking;
 use crate::error::Result;
 use crate::image::gallery::GalleryImage;
+use crate::image::marketplace::{DetailsFrom, has_own_details};
 use crate::source::Known;
 use crate::store::{Key, SnapshotFile, Store};
 use crate::work::{RunId, SourceName, State};
@@ -11,12 +14,15 @@ use serde::Deserialize;
 
 /// What is needed of a row.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Row {
     publisher: String,
     offer: String,
     sku: String,
     version: String,
     locations: Vec<String>,
+    #[serde(default)]
+    details_from: Option<DetailsFrom>,
     os: Option<String>,
 }
 
@@ -30,52 +36,65 @@ struct Read {
 
 /// What the snapshot of `run` tells; nothing when it is not there any more.
 pub async fn known(store: &dyn Store, run: RunId) -> Result<Known> {
-    let mut known = Known::default();
-    let coverage: Option<Coverage> =
-        read_json(store, &Key::Snapshot(run, SnapshotFile::Coverage)).await?;
-    let Some(coverage) = coverage else { return Ok(known) };
-    for line in &coverage.scopes {
-        let (Some(publisher), Some(at)) = (&line.publisher, line.offers_listed_at) else {
-            continue;
-        };
-        if line.state.is_complete() {
-            known.listed(&line.location, publisher, at);
+    let Some(manifest) = snapshot::manifest(store, run).await? else { return Ok(Known::default()) };
+    let coverage = snapshot::verified(store, &manifest, SnapshotFile::Coverage).await?;
+    let Some(coverage) = coverage else { return Ok(Known::default()) };
+    let key = Key::Snapshot(run, SnapshotFile::Coverage);
+    let coverage: Coverage = parse_json(store, &key, &coverage)?;
+    let table = SnapshotFile::Ndjson;
+    let tables = Tables {
+        gallery: snapshot::open_rows(store, run, table(SourceName::Gallery)).await?,
+        registry: snapshot::open_rows(store, run, table(SourceName::Registry)).await?,
+        marketplace: snapshot::open_rows(store, run, table(SourceName::Marketplace)).await?,
+    };
+    blocking("reading what is known", move || tables.known(&coverage)).await
+}
+
+/// The tables of a snapshot, as far as it has them.
+struct Tables {
+    gallery: Option<StoredRows<GalleryImage>>,
+    registry: Option<StoredRows<Read>>,
+    marketplace: Option<StoredRows<Row>>,
+}
+
+impl Tables {
+    fn known(self, coverage: &Coverage) -> Result<Known> {
+        let mut known = Known::default();
+        for line in &coverage.scopes {
+            let (Some(publisher), Some(at)) = (&line.publisher, line.offers_listed_at) else {
+                continue;
+            };
+            if line.state.is_complete() {
+                known.listed(&line.location, publisher, at);
+            }
         }
-    }
-    // Offers without versions have no rows; those that are gone are to be forgotten.
-    for line in coverage.scopes.iter().filter(|line| line.state != State::Gone) {
-        if let (Some(publisher), Some(offer)) = (&line.publisher, &line.offer) {
-            known.has_offer(&line.location, publisher, offer);
+        // Offers without versions have no rows; those that are gone are to be forgotten.
+        for line in coverage.scopes.iter().filter(|line| line.state != State::Gone) {
+            if let (Some(publisher), Some(offer)) = (&line.publisher, &line.offer) {
+                known.has_offer(&line.location, publisher, offer);
+            }
         }
-    }
-    let table = SnapshotFile::Ndjson(SourceName::Gallery);
-    if let Some(rows) = snapshot::open_rows::<GalleryImage>(store, run, table).await? {
-        for row in rows {
+        for row in self.gallery.into_iter().flatten() {
             let row = row?;
             if row.is_replicated() {
                 known.replicated(&row);
             }
         }
-    }
-    let table = SnapshotFile::Ndjson(SourceName::Registry);
-    if let Some(rows) = snapshot::open_rows::<Read>(store, run, table).await? {
-        for row in rows {
+        for row in self.registry.into_iter().flatten() {
             let row = row?;
             if row.is_content_known {
                 known.read(&row.id);
             }
         }
-    }
-    let table = SnapshotFile::Ndjson(SourceName::Marketplace);
-    let Some(rows) = snapshot::open_rows::<Row>(store, run, table).await? else { return Ok(known) };
-    for row in rows {
-        let row = row?;
-        for location in &row.locations {
-            known.has_offer(location, &row.publisher, &row.offer);
+        for row in self.marketplace.into_iter().flatten() {
+            let row = row?;
+            for location in &row.locations {
+                known.has_offer(location, &row.publisher, &row.offer);
+            }
+            if has_own_details(row.details_from, row.os.as_ref()) {
+                known.detailed([&row.publisher, &row.offer, &row.sku, &row.version]);
+            }
         }
-        if row.os.is_some() {
-            known.detailed([&row.publisher, &row.offer, &row.sku, &row.version]);
-        }
+        Ok(known)
     }
-    Ok(known)
 }

@@ -13,9 +13,13 @@ pub mod registry;
 pub use fresh::Fresh;
 
 use super::coverage::{Line, Totals};
-use crate::image::marketplace::{Detail, Detailed, MarketplaceImage, mark_latest};
+use super::newer::Newer;
+use crate::image::marketplace::{
+    Detail, Detailed, DetailsFrom, MarketplaceImage, mark_latest, share_details,
+};
 use crate::work::{Gap, Malformed, RunId, SourceName, State};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use time::OffsetDateTime;
 
 /// What one location answered for a publisher.
@@ -33,10 +37,21 @@ pub struct Answer {
     pub gaps: Vec<Gap>,
     /// Members of the answers that were of another form.
     pub malformed: Malformed,
-    /// When its offers were listed, if that was in an earlier run.
+    /// When its offers were listed, if that was in an earlier run,
     pub offers_listed_at: Option<OffsetDateTime>,
+    /// and which these were, in lower case.
+    pub offers_known: HashSet<String>,
     /// How many versions it listed.
     pub rows: u64,
+}
+
+impl Answer {
+    /// Whether it rests on a list of offers that was made before `row` was observed, and that does not have
+    /// its offer.
+    fn lacks(&self, row: &MarketplaceImage) -> bool {
+        self.offers_listed_at.is_some_and(|listed_at| row.observed_at > listed_at)
+            && !self.offers_known.contains(&row.offer.to_ascii_lowercase())
+    }
 }
 
 /// What a run was to learn of a location.
@@ -61,6 +76,8 @@ pub struct Publisher {
     pub previous: Vec<MarketplaceImage>,
     /// What was asked of single versions.
     pub details: Vec<Detailed>,
+    /// What newer runs have answered.
+    pub newer: Arc<Newer>,
 }
 
 /// Rows that stand in for a scope that was not answered.
@@ -121,7 +138,7 @@ pub fn merge(
     reach: &BTreeMap<String, Reach>,
     run: (RunId, OffsetDateTime),
 ) -> Merged {
-    let Publisher { name, answers, fresh, previous, details } = publisher;
+    let Publisher { name, answers, fresh, previous, details, newer } = publisher;
     let mut merged = Merged::default();
     let mut rows = Vec::new();
     let mut told = Vec::new();
@@ -136,22 +153,25 @@ pub fn merge(
         rows.iter().enumerate().map(|(at, row)| (name(row), at)).collect()
     };
     let mut standing: BTreeMap<(String, Option<usize>), Standing> = BTreeMap::new();
-    let asked = Asked::new(&name, &answers, reach);
+    let asked = Asked::new(&name, &answers, reach, &newer);
     for previous in &previous {
-        let mut kept = BTreeSet::new();
+        let mut kept = Kept::default();
         let mut outside = false;
         for location in &previous.locations {
             match asked.fate(location, previous) {
                 Fate::Drop => continue,
                 Fate::Outside => outside = true,
+                Fate::Newer => kept.is_newer = true,
                 Fate::Unlisted => {
                     merged.unlisted.entry(location.clone()).or_default().add(previous.observed_at);
+                    kept.unanswered.insert(location.clone());
                 }
                 Fate::StandsIn(gap) => {
                     standing.entry((location.clone(), gap)).or_default().add(previous.observed_at);
+                    kept.unanswered.insert(location.clone());
                 }
             }
-            kept.insert(location.clone());
+            kept.locations.insert(location.clone());
         }
         let at = by_name.get(&key(&previous.offer, &previous.sku, &previous.version));
         let row = at.and_then(|at| rows.get_mut(*at));
@@ -164,42 +184,58 @@ pub fn merge(
     if carried {
         merged.rows.sort_by(MarketplaceImage::compare);
     }
+    share_details(&mut merged.rows);
+    // What holds when the run begins: a date may have come since Azure last said that it would.
+    for row in &mut merged.rows {
+        row.status = row.status_at(run.1);
+    }
     mark_latest(&mut merged.rows);
     cover(&name, &answers, &standing, run.1, &mut merged);
     merged.previous = previous;
     merged
 }
 
+/// Where a row of the snapshot before lives on.
+#[derive(Debug, Default)]
+struct Kept {
+    /// In these locations,
+    locations: BTreeSet<String>,
+    /// of which these were asked and did not answer.
+    unanswered: BTreeSet<String>,
+    /// Whether a newer run answered for one of them.
+    is_newer: bool,
+}
+
 /// Takes over what the row before knew; a row that no location listed anew lives on as it was, in
-/// the locations that could not be asked.
+/// the locations that were not asked or did not answer.
 fn carry(
     row: Option<&mut MarketplaceImage>,
     previous: &MarketplaceImage,
-    kept: BTreeSet<String>,
+    kept: Kept,
 ) -> Option<MarketplaceImage> {
     match row {
         Some(row) => {
             row.first_seen_at = previous.first_seen_at;
-            row.os.clone_from(&previous.os);
-            row.plan_publisher.clone_from(&previous.plan_publisher);
-            row.plan_product.clone_from(&previous.plan_product);
-            row.plan_name.clone_from(&previous.plan_name);
-            row.features.clone_from(&previous.features);
             if previous.has_details() {
-                row.architecture = row.architecture.take().or(previous.architecture.clone());
-                row.hyper_v_generation =
-                    row.hyper_v_generation.take().or(previous.hyper_v_generation.clone());
+                row.add_details(&previous.details(), DetailsFrom::This);
+            }
+            if kept.is_newer && previous.observed_at > row.observed_at {
+                row.observed_at = previous.observed_at;
+                row.observed_run.clone_from(&previous.observed_run);
+                row.status = previous.status;
+                row.scheduled_deprecation_at = previous.scheduled_deprecation_at;
+                row.alternative.clone_from(&previous.alternative);
             }
             let mut locations: BTreeSet<String> = row.locations.drain(..).collect();
-            row.stale = !kept.is_subset(&locations);
-            locations.extend(kept);
+            row.stale = !kept.unanswered.is_subset(&locations);
+            locations.extend(kept.locations);
             row.locations = locations.into_iter().collect();
             None
         }
-        None if kept.is_empty() => None,
+        None if kept.locations.is_empty() => None,
         None => Some(MarketplaceImage {
-            locations: kept.into_iter().collect(),
-            stale: true,
+            locations: kept.locations.into_iter().collect(),
+            stale: !kept.unanswered.is_empty(),
             ..previous.clone()
         }),
     }
@@ -215,13 +251,13 @@ fn add_details(
 ) {
     for (row, detail) in rows.iter_mut().zip(told) {
         if let Some(detail) = detail {
-            row.add_details(&detail);
+            row.add_details(&detail, DetailsFrom::This);
         }
     }
     for Detailed { urn, detail } in details {
         let at = by_name.get(&key(&urn.offer, &urn.sku, &urn.version));
         if let Some(row) = at.and_then(|at| rows.get_mut(*at)) {
-            row.add_details(detail);
+            row.add_details(detail, DetailsFrom::This);
         }
     }
 }
@@ -232,6 +268,8 @@ enum Fate {
     Drop,
     /// The run was not asked to look there.
     Outside,
+    /// It was observed later than the run looked there.
+    Newer,
     /// The location's list of publishers is not in.
     Unlisted,
     /// The publisher, or the part of it with this gap, could not be listed.
@@ -244,6 +282,7 @@ struct Asked<'a> {
     answers: &'a BTreeMap<String, Answer>,
     reach: &'a BTreeMap<String, Reach>,
     gaps: BTreeMap<&'a str, HashMap<(String, Option<String>), usize>>,
+    newer: &'a Newer,
 }
 
 impl<'a> Asked<'a> {
@@ -251,15 +290,19 @@ impl<'a> Asked<'a> {
         publisher: &str,
         answers: &'a BTreeMap<String, Answer>,
         reach: &'a BTreeMap<String, Reach>,
+        newer: &'a Newer,
     ) -> Self {
         let gaps = answers
             .iter()
             .map(|(location, answer)| (location.as_str(), index(&answer.gaps)))
             .collect();
-        Self { lower: publisher.to_ascii_lowercase(), answers, reach, gaps }
+        Self { lower: publisher.to_ascii_lowercase(), answers, reach, gaps, newer }
     }
 
     fn fate(&self, location: &str, row: &MarketplaceImage) -> Fate {
+        if self.newer.has_sku(location, &row.publisher, &row.offer, &row.sku) {
+            return Fate::Newer;
+        }
         let Some(reach) = self.reach.get(location) else { return Fate::Outside };
         let asked = |only: &String| self.lower.contains(&only.to_ascii_lowercase());
         if !reach.only.is_empty() && !reach.only.iter().any(asked) {
@@ -269,6 +312,7 @@ impl<'a> Asked<'a> {
             None if reach.listed => Fate::Drop,
             None => Fate::Unlisted,
             Some(answer) if !answer.state.is_complete() => Fate::StandsIn(None),
+            Some(answer) if answer.lacks(row) => Fate::Newer,
             Some(answer) if answer.gaps.is_empty() => Fate::Drop,
             Some(answer) => {
                 let (offer, sku) = (row.offer.to_ascii_lowercase(), row.sku.to_ascii_lowercase());

@@ -1,11 +1,15 @@
 //! The stages of a run: plan, crawl, survey, merge, publish, sweep. They meet only through blobs
 //! and messages; each is a function of what is stored, so each can be done again.
 
+pub mod answered;
 pub mod changes;
+pub mod closing;
 pub mod coverage;
 pub mod crawl;
+pub mod failed;
 pub mod known;
 pub mod merge;
+pub mod newer;
 pub mod plan;
 pub mod publish;
 pub mod retain;
@@ -13,10 +17,11 @@ pub mod schema;
 pub mod snapshot;
 pub mod survey;
 pub mod sweep;
+pub mod verify;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::{Key, Store};
-use crate::work::{Plan, RunId, WORK_VERSION};
+use crate::work::{Plan, RunId, WORK_VERSION, WorkItem};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -31,7 +36,38 @@ pub async fn read_plan(store: &dyn Store, run: RunId) -> Result<Plan> {
             plan.schema_version
         )));
     }
+    if plan.run != run || !are_of(&plan.items, run) {
+        let (address, key) = (store.address(), Key::Plan(run));
+        return Err(Error::corrupt(format!(
+            "{address}/{key}: not what azimg wrote there (its names)"
+        )));
+    }
     Ok(plan)
+}
+
+/// Whether what cannot be read cannot be read however often that is tried: it is not there, of another version, or
+/// damaged. All else may be there, and is not to be taken for absent.
+fn is_for_good(error: &Error) -> bool {
+    error.is_unreadable() || error.kind() == ErrorKind::NotFound
+}
+
+/// Whether items are of `run`, and each has the id that follows from its scope: damage leaves one that nobody
+/// would find.
+fn are_of(items: &[WorkItem], run: RunId) -> bool {
+    items.iter().all(|item| item.run == run && item.item == item.scope.id())
+}
+
+/// The items of a run's second round, once they are planned.
+async fn read_details_plan(store: &dyn Store, run: RunId) -> Result<Option<Vec<WorkItem>>> {
+    let key = Key::DetailsPlan(run);
+    let items: Option<Vec<WorkItem>> = read_json(store, &key).await?;
+    if items.as_ref().is_some_and(|items| !are_of(items, run)) {
+        let address = store.address();
+        return Err(Error::corrupt(format!(
+            "{address}/{key}: not what azimg wrote there (its names)"
+        )));
+    }
+    Ok(items)
 }
 
 /// A small stored JSON document.

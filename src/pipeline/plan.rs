@@ -1,8 +1,10 @@
 //! The beginning of a run: what is to be done is written down before the first message is sent.
 
-use super::{snapshot, to_json};
+use super::survey::survey;
+use super::{failed, is_for_good, read_plan, snapshot, to_json, verify};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::Source;
+use crate::span::Span;
 use crate::store::{Key, Store};
 use crate::work::{LARGEST_MESSAGE, Plan, Request, RunId, WORK_VERSION, WorkItem};
 use std::sync::Arc;
@@ -11,6 +13,61 @@ use time::OffsetDateTime;
 
 /// An item that is put off or goes on says a little more than it said at first.
 const ROOM: usize = 2 << 10;
+
+/// Runs that are looked at for one that is under way.
+const LOOKS_AT: usize = 20;
+/// A run of which nothing has ended for so long was planned by somebody who died before it was sent.
+const BEGINS_WITHIN: time::Duration = time::Duration::minutes(2);
+
+/// A run that is under way.
+pub struct UnderWay {
+    /// Its plan.
+    pub plan: Plan,
+    /// Whether its messages seem never to have been sent.
+    pub is_unsent: bool,
+}
+
+/// The plan of a run without a snapshot; none for one that has one, or whose plan can never be read.
+async fn unpublished(store: &dyn Store, run: RunId) -> Result<Option<Plan>> {
+    let plan = match snapshot::manifest(store, run).await {
+        Ok(None) => read_plan(store, run).await.map(Some),
+        Ok(Some(_)) => Ok(None),
+        Err(error) => Err(error),
+    };
+    match plan {
+        Err(error) if is_for_good(&error) => Ok(None),
+        plan => plan,
+    }
+}
+
+/// The newest run under way that was asked for the same as `request`, seen from `now`, if there is one.
+/// `invocation` is the host's name for what would start another.
+pub async fn under_way(
+    store: &dyn Store,
+    request: &Request,
+    now: OffsetDateTime,
+    invocation: &str,
+) -> Result<Option<UnderWay>> {
+    let mut runs: Vec<RunId> =
+        store.list_level("runs/").await?.iter().filter_map(|name| name.parse().ok()).collect();
+    runs.sort_unstable_by(|a, b| b.cmp(a));
+    for run in runs.into_iter().take(LOOKS_AT) {
+        // What is damaged or of another version is no run that could answer for another; what cannot be read just now
+        // may be one.
+        let Some(plan) = unpublished(store, run).await? else { continue };
+        if !plan.request.is_like(request) || now >= plan.deadline_at {
+            continue;
+        }
+        if failed::of(store, run).await?.is_some() {
+            continue;
+        }
+        let is_old = now - plan.started_at >= BEGINS_WITHIN;
+        let is_again = run == RunId::after(None, run.planned_at(), invocation);
+        let is_unsent = (is_old || is_again) && survey(store, &plan).await?.ended.is_empty();
+        return Ok(Some(UnderWay { plan, is_unsent }));
+    }
+    Ok(None)
+}
 
 /// Plans a run that starts at `now` and gives up what is missing `deadline` later; `invocation` is
 /// the host's name for what starts it.
@@ -23,7 +80,7 @@ pub async fn plan(
     invocation: &str,
 ) -> Result<Plan> {
     store.prepare().await?;
-    let previous = snapshot::current(store).await?.map(|current| current.run);
+    let previous = verify::current_or_newest(store).await?.map(|manifest| manifest.run);
     let run = RunId::after(previous, now, invocation);
     // Whole seconds: what tables, manifests and the host's envelopes can all carry.
     let now = now.replace_nanosecond(0).unwrap_or(now);
@@ -53,11 +110,12 @@ pub async fn plan(
             return Err(Error::invalid(text).with_target("subscriptions"));
         }
     }
+    let request = Request { force: false, ..request };
     let plan = Plan {
         schema_version: WORK_VERSION,
         run,
         started_at: now,
-        deadline_at: now + deadline,
+        deadline_at: Span::new(deadline).after(now),
         previous,
         request,
         items,

@@ -1,23 +1,30 @@
-//! A closed run becomes a snapshot: shards merged, files written, and last of all the name of the
-//! current snapshot swapped. Everything here can be done again and ends the same.
+//! A run is closed and becomes a snapshot: shards merged on top of the current snapshot, files written, and last
+//! of all the name of the current snapshot swapped. Everything here can be done again and ends the same.
 
+mod base;
+mod details;
 mod files;
 mod galleries;
 mod gather;
 mod registries;
+mod report;
 
-use super::coverage::{Coverage, DetailsCount, Line, Totals};
-use super::merge::{Merged, Publisher, Standing, key, merge};
+use super::closing::{Closed, GivenUp, Turn};
+use super::coverage::Coverage;
+use super::merge::{Publisher, key, merge};
 use super::snapshot::{self, Completeness, Manifest, SCHEMA_VERSION};
-use super::survey::{Survey, survey};
-use super::{changes, read_json, read_plan, to_json};
+use super::survey::{Survey, survey, survey_closed};
+use super::{closing, read_plan, to_json};
+use crate::blocking::in_place;
 use crate::error::{Error, Result};
 use crate::image::marketplace::MarketplaceImage;
 use crate::store::{Key, SnapshotFile, Store};
-use crate::work::{Details, Plan, RunId, Scope, SourceName, State, WorkItem};
+use crate::work::{Details, Plan, RunId, SourceName, WorkItem};
+use base::{Base, Bases};
+use details::{Wanted, plan_details, wants};
 use files::Files;
-use gather::{Previous, Shards};
-use std::collections::{BTreeMap, HashMap};
+use gather::{DamagedItem, Previous, Shards};
+use report::Report;
 use std::sync::Arc;
 use time::OffsetDateTime;
 
@@ -26,6 +33,11 @@ use time::OffsetDateTime;
 pub enum Closing {
     /// Its snapshot is there.
     Published(Box<Manifest>),
+    /// Another run is being published, and this one comes after it.
+    Busy {
+        /// The other run.
+        other: RunId,
+    },
     /// Every listing is in; these items ask for details.
     Details(Vec<WorkItem>),
     /// These items have not ended, of so many that are expected.
@@ -37,11 +49,13 @@ pub enum Closing {
     },
 }
 
-/// One item asks for the details of at most this many versions: some seconds of work, and well
-/// under a queue message's 48 KiB.
-const DETAILS_AT_ONCE: usize = 100;
-/// Names can be long: the text of one item's versions stays below this many bytes.
-const DETAILS_BYTES: usize = 24 << 10;
+/// A run that finds another one's publishing unfinished for so long goes on with it.
+const HELP_AFTER: time::Duration = time::Duration::minutes(1);
+/// A turn that nobody can finish is taken over after so long: whoever had it has ended, since the host ends
+/// an invocation after ten minutes.
+const TAKE_OVER_AFTER: time::Duration = time::Duration::minutes(15);
+/// So often others may be published in between, before it is tried another time.
+const REBASES: u32 = 8;
 
 /// Publishes `run` if it can be closed at `now`. With `force`, what is missing is given up at once.
 pub async fn publish(
@@ -50,39 +64,173 @@ pub async fn publish(
     now: OffsetDateTime,
     force: bool,
 ) -> Result<Closing> {
+    for _ in 0..REBASES {
+        if let Some(closing) = Box::pin(attempt(shared, run, now, force)).await? {
+            return Ok(closing);
+        }
+    }
+    Err(Error::transient(format!("publishing run {run}: others are published all the time")))
+}
+
+/// One attempt; none when another run was published meanwhile.
+async fn attempt(
+    shared: &Arc<dyn Store>,
+    run: RunId,
+    now: OffsetDateTime,
+    force: bool,
+) -> Result<Option<Closing>> {
     let store = shared.as_ref();
+    // In this order: if the head moves after the turn was read, the turn was another's; and whoever publishes
+    // this run while its manifest is not there yet has a turn that was taken since.
+    let seen = closing::turn(store).await?;
+    let head = snapshot::head(store).await?;
     if let Some(manifest) = snapshot::manifest(store, run).await? {
-        return finish(store, manifest, now).await;
+        return finish(store, manifest, now).await.map(Some);
     }
     let plan = read_plan(store, run).await?;
+    let unfinished = seen.turn.as_ref().filter(|turn| head != Some(turn.run));
+    if let Some(other) = unfinished.filter(|turn| turn.run != run)
+        && let Some(busy) = help(shared, other, now).await?
+    {
+        return Ok(busy.waits());
+    }
+    let decided = match unfinished.filter(|turn| turn.run == run) {
+        Some(turn) => closing::closed(store, run, turn.base).await?,
+        None => None,
+    };
+    if let Some(closed) = decided
+        && let Some(built) = rebuild(shared, &plan, &closed).await?
+    {
+        return Box::pin(store_built(store, &plan, built, &closed, now)).await.map(Some);
+    }
     let give_up = force || now >= plan.deadline_at;
     let survey = survey(store, &plan).await?;
+    let expected = survey.expected();
     if !survey.missing.is_empty() && !give_up {
-        let expected = survey.expected();
-        return Ok(Closing::Open { missing: survey.missing, expected });
+        return Ok(Some(Closing::Open { missing: survey.missing, expected }));
     }
     let ask_details = plan.request.details.unwrap_or_default() != Details::None
         && !survey.details_planned
         && !give_up;
-    let expected = survey.expected();
-    let built = build(shared, &plan, &survey, ask_details).await?;
+    // A run whose manifest was lost is published again; it is not built on itself.
+    let mut bases = Bases::new(head.filter(|head| *head != run));
+    let (base, built) = on_whole(shared, (&plan, &survey), &mut bases, ask_details).await?;
     if !built.damaged.is_empty() && !give_up {
-        return reopen(store, built.damaged, expected).await;
+        return reopen(store, built.damaged, expected).await.map(Some);
     }
     if ask_details && !built.wanted.is_empty() {
-        let items = details_items(&plan, built.wanted);
-        if store.create(&Key::DetailsPlan(run), to_json(&items)?.into()).await? {
-            return Ok(Closing::Details(items));
-        }
-        let items: Option<Vec<WorkItem>> = read_json(store, &Key::DetailsPlan(run)).await?;
-        return Ok(Closing::Details(items.unwrap_or_default()));
+        return plan_details(store, &plan, built.wanted).await.map(Some);
     }
-    let manifest = write(store, &plan, built, now).await?;
-    finish(store, manifest, now).await
+    let turn = Turn { run, head, base: base.run(), at: now };
+    if !closing::take(store, &turn, &seen).await? {
+        return Ok(None);
+    }
+    let mut mine = Closed::new(run, base.run(), now);
+    mine.passed_over = bases.passed_over;
+    mine.given_up = given_up(&survey, &built.damaged);
+    let closed = closing::close(store, mine.clone()).await?;
+    if closed.is_like(&mine) {
+        return Box::pin(store_built(store, &plan, built, &closed, now)).await.map(Some);
+    }
+    // Another publisher of the run closed it otherwise, and that counts.
+    Ok(None)
+}
+
+/// What became of another run's turn.
+enum Other {
+    /// It is published.
+    Published,
+    /// It is being published.
+    Busy(RunId),
+}
+
+impl Other {
+    /// What a run has to do that wanted a turn.
+    fn waits(self) -> Option<Closing> {
+        match self {
+            Self::Published => None,
+            Self::Busy(other) => Some(Closing::Busy { other }),
+        }
+    }
+}
+
+/// Goes on with the publishing of another run, if that seems to have stopped; none when nobody can finish it,
+/// so that its turn is to be taken over.
+async fn help(shared: &Arc<dyn Store>, other: &Turn, now: OffsetDateTime) -> Result<Option<Other>> {
+    let run = other.run;
+    // A turn of the future was taken by a clock that was wrong, and is as old as one of the past.
+    let age = (now - other.at).abs();
+    // Where its manifest is there already, only the name of the current snapshot is missing.
+    let is_built = matches!(snapshot::manifest(shared.as_ref(), run).await, Ok(Some(_)));
+    if age < HELP_AFTER && !is_built {
+        return Ok(Some(Other::Busy(run)));
+    }
+    tracing::info!(%run, "goes on with the publishing of another run");
+    let over = age >= TAKE_OVER_AFTER;
+    match Box::pin(publish(shared, run, now, false)).await {
+        Ok(Closing::Published(_)) => Ok(Some(Other::Published)),
+        Ok(_) if !over => Ok(Some(Other::Busy(run))),
+        Err(error) if error.is_transient() && !over => Err(error),
+        Ok(_) => Ok(None),
+        Err(error) => {
+            tracing::error!(%error, %run, "another run cannot be published, and its turn is taken over");
+            Ok(None)
+        }
+    }
+}
+
+/// What a run is made of that was closed before; none when that cannot be had any more, and what was decided was
+/// not published.
+async fn rebuild(shared: &Arc<dyn Store>, plan: &Plan, closed: &Closed) -> Result<Option<Built>> {
+    let survey = survey_closed(shared.as_ref(), plan, &closed.given_up).await?;
+    let built = async {
+        let base = Bases::named(shared.as_ref(), plan, closed.base).await?;
+        build(shared, (plan, &survey), &base, false).await
+    };
+    match built.await {
+        Err(error) if base::is_damage(&error) => {
+            tracing::error!(%error, run = %plan.run, "what it was to be built on is damaged");
+            Ok(None)
+        }
+        built => built.map(Some),
+    }
+}
+
+/// Builds on the best snapshot that is whole.
+async fn on_whole(
+    shared: &Arc<dyn Store>,
+    of: (&Plan, &Survey),
+    bases: &mut Bases,
+    ask_details: bool,
+) -> Result<(Base, Built)> {
+    loop {
+        let base = bases.next(shared.as_ref(), of.0).await?;
+        match build(shared, of, &base, ask_details).await {
+            Ok(built) => return Ok((base, built)),
+            Err(error) if base::is_damage(&error) => match base.run() {
+                Some(run) => bases.pass_over(run, &error),
+                None => return Err(error),
+            },
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What does not count: what has not ended, and what cannot be read.
+fn given_up(survey: &Survey, damaged: &[DamagedItem]) -> Vec<GivenUp> {
+    let missing = survey.missing.iter().map(|item| (item, None));
+    let damaged = damaged.iter().map(|one| (&one.item, Some(one.damage.clone())));
+    let mut given_up: Vec<GivenUp> = missing
+        .chain(damaged)
+        .map(|(item, damage)| GivenUp { source: item.source, item: item.item.clone(), damage })
+        .collect();
+    given_up.sort_unstable();
+    given_up
 }
 
 /// Damaged shards are removed with their outcomes, so that their items are done again.
-async fn reopen(store: &dyn Store, damaged: Vec<WorkItem>, expected: usize) -> Result<Closing> {
+async fn reopen(store: &dyn Store, damaged: Vec<DamagedItem>, expected: usize) -> Result<Closing> {
+    let damaged: Vec<WorkItem> = damaged.into_iter().map(|damaged| damaged.item).collect();
     for item in &damaged {
         tracing::warn!(item = %item.item, "a damaged shard was thrown away; its item is done again");
         for key in [Key::outcome(item, false), Key::outcome(item, true), Key::shard(item)] {
@@ -92,10 +240,23 @@ async fn reopen(store: &dyn Store, damaged: Vec<WorkItem>, expected: usize) -> R
     Ok(Closing::Open { missing: damaged, expected })
 }
 
+/// Stores what was built of a closed run.
+async fn store_built(
+    store: &dyn Store,
+    plan: &Plan,
+    mut built: Built,
+    closed: &Closed,
+    now: OffsetDateTime,
+) -> Result<Closing> {
+    built.coverage.passed_over.clone_from(&closed.passed_over);
+    let manifest = write(store, plan, built, closed).await?;
+    finish(store, manifest, now).await
+}
+
 async fn finish(store: &dyn Store, manifest: Manifest, now: OffsetDateTime) -> Result<Closing> {
     let run = manifest.run;
     store.create(&Key::Snapshot(run, SnapshotFile::Success), bytes::Bytes::new()).await?;
-    snapshot::make_current(store, run, now).await?;
+    snapshot::make_current(store, &manifest, now).await?;
     Ok(Closing::Published(Box::new(manifest)))
 }
 
@@ -105,223 +266,87 @@ struct Built {
     coverage: Coverage,
     wanted: Vec<Wanted>,
     /// Items whose shards cannot be used.
-    damaged: Vec<WorkItem>,
-}
-
-/// A version whose details are wanted, and where to ask.
-struct Wanted {
-    location: String,
-    publisher: String,
-    image: [String; 3],
+    damaged: Vec<DamagedItem>,
 }
 
 /// The tables that a snapshot has: those of the sources that were crawled, and those of the snapshot
 /// before, whose rows live on.
-async fn tables(store: &dyn Store, plan: &Plan) -> Result<Vec<SourceName>> {
-    let before = match plan.previous {
-        Some(run) => snapshot::manifest(store, run).await?,
-        None => None,
-    };
-    let had = |source: SourceName| {
-        before.as_ref().is_some_and(|m| m.file(SnapshotFile::Ndjson(source)).is_some())
-    };
+fn tables(plan: &Plan, base: &Base) -> Vec<SourceName> {
     let crawled = |source| plan.items.iter().any(|item| item.source == source);
     let all = SourceName::ALL.iter().copied();
-    Ok(all.filter(|source| crawled(*source) || had(*source)).collect())
+    all.filter(|source| crawled(*source) || base.has(*source)).collect()
 }
 
 async fn build(
     shared: &Arc<dyn Store>,
-    plan: &Plan,
-    survey: &Survey,
+    of: (&Plan, &Survey),
+    base: &Base,
     ask_details: bool,
 ) -> Result<Built> {
-    let store = shared.as_ref();
-    let tables = tables(store, plan).await?;
-    let mut files = Files::create(plan, &tables)?;
+    let mut files = Files::create(of.0, &tables(of.0, base))?;
     let mut report = Report::default();
+    let mut into = (&mut files, &mut report);
     // The change feed is in the order of the tables.
-    let (wanted, mut damaged) =
-        marketplace(shared, plan, survey, ask_details, (&mut files, &mut report)).await?;
-    damaged.extend(galleries::build(shared, plan, survey, &mut files, &mut report).await?);
-    damaged.extend(registries::build(shared, plan, survey, &mut files, &mut report).await?);
-    Ok(Built { files, coverage: report.coverage(plan), wanted, damaged })
+    let built: Result<_> = async {
+        let (wanted, mut damaged) = marketplace(shared, of, base, ask_details, &mut into).await?;
+        damaged.extend(galleries::build(shared, of, base, &mut into).await?);
+        damaged.extend(registries::build(shared, of, base, &mut into).await?);
+        Ok((wanted, damaged))
+    }
+    .await;
+    let (wanted, damaged) = built.map_err(|error| files.explain(error))?;
+    Ok(Built { files, coverage: report.coverage(of.0), wanted, damaged })
 }
+
+/// Where a merge writes to.
+type Into<'a> = (&'a mut Files, &'a mut Report);
 
 /// Merges the marketplace: the versions whose details are wanted, and the items whose shards are
 /// damaged.
 async fn marketplace(
     shared: &Arc<dyn Store>,
-    plan: &Plan,
-    survey: &Survey,
+    (plan, survey): (&Plan, &Survey),
+    base: &Base,
     ask_details: bool,
-    (files, report): (&mut Files, &mut Report),
-) -> Result<(Vec<Wanted>, Vec<WorkItem>)> {
+    (files, report): &mut Into<'_>,
+) -> Result<(Vec<Wanted>, Vec<DamagedItem>)> {
     let store = shared.as_ref();
     let mut shards = Shards::list(store, plan, survey).await?;
-    let mut previous: Previous<MarketplaceImage> = Previous::open(store, plan.previous).await?;
+    let mut previous: Previous<MarketplaceImage> = Previous::open(store, base.run()).await?;
     let reach = shards.reach(store, plan).await?;
     let mut wanted = Vec::new();
     let run = (plan.run, plan.started_at);
-    let mut groups = shards.publishers(shared);
+    let mut groups = shards.publishers(shared, &base.newer);
     while let Some((publisher, previous)) = groups.next(&mut previous).await? {
         let mut publisher = publisher.unwrap_or_default();
         if publisher.name.is_empty() {
             let first = previous.first();
             publisher.name = first.map(|row| row.publisher.clone()).unwrap_or_default();
         }
-        let merged = merge(Publisher { previous, ..publisher }, &reach, run);
-        if let Some(previous_run) = plan.previous {
-            for change in changes::between(&merged.previous, &merged.rows, run, previous_run) {
-                files.changes.write(&change)?;
+        let newer = Arc::clone(&base.newer);
+        let publisher = Publisher { previous, newer, ..publisher };
+        in_place(|| {
+            let merged = merge(publisher, &reach, run);
+            if ask_details {
+                let policy = plan.request.details.unwrap_or_default();
+                let asked = |row: &MarketplaceImage| {
+                    merged.asked.contains(&key(&row.offer, &row.sku, &row.version))
+                };
+                let rows = merged.rows.iter().filter(|row| !asked(row));
+                wanted.extend(rows.filter_map(|row| wants(row, policy, plan.run)));
             }
-        }
-        if ask_details {
-            let policy = plan.request.details.unwrap_or_default();
-            let asked = |row: &MarketplaceImage| {
-                merged.asked.contains(&key(&row.offer, &row.sku, &row.version))
-            };
-            let rows = merged.rows.iter().filter(|row| !asked(row));
-            wanted.extend(rows.filter_map(|row| wants(row, policy, plan.run)));
-        }
-        report.add(&merged);
-        for row in merged.rows {
-            files.write(row)?;
-        }
+            report.add(&merged);
+            files.changed((&merged.previous, &merged.rows), run, base.run())?;
+            merged.rows.iter().try_for_each(|row| files.write(row))
+        })?;
     }
     report.locations(&reach, &shards);
-    Ok((wanted, groups.finish()))
+    let mut damaged = groups.finish();
+    damaged.append(&mut shards.damaged);
+    Ok((wanted, damaged))
 }
 
-fn wants(row: &MarketplaceImage, policy: Details, run: RunId) -> Option<Wanted> {
-    let in_scope = match policy {
-        Details::None => false,
-        Details::Latest => row.is_latest,
-        Details::All => true,
-    };
-    let fresh = row.observed_run == run.to_string();
-    if !in_scope || !fresh || row.has_details() {
-        return None;
-    }
-    Some(Wanted {
-        location: row.locations.first()?.clone(),
-        publisher: row.publisher.clone(),
-        image: [row.offer.clone(), row.sku.clone(), row.version.clone()],
-    })
-}
-
-fn details_items(plan: &Plan, wanted: Vec<Wanted>) -> Vec<WorkItem> {
-    let marketplace = plan.items.iter().filter(|item| item.source == SourceName::Marketplace);
-    let subscriptions: HashMap<&str, &str> =
-        marketplace.map(|item| (item.scope.location(), item.scope.subscription())).collect();
-    let mut groups: BTreeMap<(String, String), Vec<[String; 3]>> = BTreeMap::new();
-    for Wanted { location, publisher, image } in wanted {
-        groups.entry((location, publisher)).or_default().push(image);
-    }
-    let mut items = Vec::new();
-    for ((location, publisher), images) in groups {
-        let subscription = subscriptions.get(location.as_str()).copied().unwrap_or_default();
-        let mut chunk = Vec::new();
-        let mut bytes = 0;
-        let mut push = |images: Vec<[String; 3]>| {
-            let scope = Scope::Details {
-                location: location.clone(),
-                subscription: subscription.to_owned(),
-                publisher: publisher.clone(),
-                images,
-            };
-            items.push(WorkItem::new(plan.run, SourceName::Marketplace, scope));
-        };
-        for image in images {
-            bytes += image.iter().map(|name| name.len() + 3).sum::<usize>();
-            chunk.push(image);
-            if chunk.len() == DETAILS_AT_ONCE || bytes > DETAILS_BYTES {
-                push(std::mem::take(&mut chunk));
-                bytes = 0;
-            }
-        }
-        if !chunk.is_empty() {
-            push(chunk);
-        }
-    }
-    items
-}
-
-/// Coverage while it is being gathered.
-#[derive(Default)]
-struct Report {
-    totals: Totals,
-    details: DetailsCount,
-    replication: DetailsCount,
-    contents: DetailsCount,
-    outside: u64,
-    lines: Vec<Line>,
-    unlisted: BTreeMap<String, Standing>,
-}
-
-impl Report {
-    fn add(&mut self, merged: &Merged) {
-        let known = merged.rows.iter().filter(|row| row.has_details()).count() as u64;
-        self.details.known += known;
-        self.details.unknown += merged.rows.len() as u64 - known;
-        self.outside += merged.outside;
-        self.lines.extend_from_slice(&merged.lines);
-        join(&mut self.unlisted, &merged.unlisted);
-        self.totals.join(&merged.totals);
-    }
-
-    /// A line for every location's list of publishers.
-    fn locations(&mut self, reach: &BTreeMap<String, super::merge::Reach>, shards: &Shards) {
-        for location in reach.keys() {
-            let standing = self.unlisted.get(location).copied().unwrap_or_default();
-            let (mut state, reason, attempts) = shards.location_end(location);
-            if state == State::Failed && standing.rows > 0 {
-                state = State::Carried;
-            }
-            self.totals.add(state, 1);
-            self.lines.push(Line {
-                location: location.clone(),
-                state,
-                reason,
-                attempts,
-                malformed: shards.malformed(location),
-                rows: standing.rows,
-                since: standing.since,
-                ..Line::new(SourceName::Marketplace)
-            });
-        }
-    }
-
-    fn coverage(mut self, plan: &Plan) -> Coverage {
-        self.lines.sort_by(Line::compare);
-        Coverage {
-            schema_version: SCHEMA_VERSION,
-            run: plan.run.to_string(),
-            totals: self.totals,
-            details: self.details,
-            replication: self.replication,
-            contents: self.contents,
-            outside: self.outside,
-            scopes: self.lines,
-        }
-    }
-}
-
-/// Adds what stands in for lists that could not be had.
-fn join(sums: &mut BTreeMap<String, Standing>, more: &BTreeMap<String, Standing>) {
-    for (name, standing) in more {
-        let sum = sums.entry(name.clone()).or_default();
-        sum.rows += standing.rows;
-        sum.since = sum.since.into_iter().chain(standing.since).min();
-    }
-}
-
-async fn write(
-    store: &dyn Store,
-    plan: &Plan,
-    built: Built,
-    now: OffsetDateTime,
-) -> Result<Manifest> {
+async fn write(store: &dyn Store, plan: &Plan, built: Built, closed: &Closed) -> Result<Manifest> {
     let Built { files, coverage, .. } = built;
     let complete = coverage.totals.is_complete();
     let stored = files.store(store, plan, &coverage).await?;
@@ -329,10 +354,10 @@ async fn write(
         schema_version: SCHEMA_VERSION,
         run: plan.run,
         started_at: plan.started_at,
-        published_at: now.replace_nanosecond(0).unwrap_or(now),
+        published_at: closed.at,
         state: if complete { Completeness::Complete } else { Completeness::Partial },
         coverage: coverage.totals,
-        previous_run: plan.previous,
+        previous_run: closed.base,
         files: stored,
     };
     let key = Key::Snapshot(plan.run, SnapshotFile::Manifest);

@@ -1,18 +1,19 @@
 //! Old snapshots: which are kept, and how the others go.
 
-use super::read_plan;
-use super::snapshot;
+use super::{closing, is_for_good, read_plan, snapshot};
 use crate::error::{Error, Result};
+use crate::span::Span;
 use crate::store::{Key, SnapshotFile, Store};
 use crate::work::RunId;
 use std::collections::BTreeSet;
 use std::str::FromStr;
-use std::time::Duration;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 /// Whoever read `current.json` just before it was swapped has this long to read the snapshot that it
 /// named.
-const GRACE: Duration = Duration::from_hours(1);
+const GRACE: Duration = Duration::hours(1);
+/// Clocks differ by less.
+const SKEW: Duration = Duration::hours(1);
 
 /// Which snapshots are kept: the newest so many, and all that are younger than so long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,12 +21,12 @@ pub struct Keep {
     /// The newest so many.
     pub number: usize,
     /// All whose runs started less than this long ago.
-    pub age: Duration,
+    pub age: std::time::Duration,
 }
 
 impl Default for Keep {
     fn default() -> Self {
-        Self { number: 10, age: Duration::from_hours(30 * 24) }
+        Self { number: 10, age: std::time::Duration::from_hours(30 * 24) }
     }
 }
 
@@ -41,42 +42,42 @@ impl FromStr for Keep {
             ))
         };
         if text == "all" {
-            return Ok(Self { number: usize::MAX, age: Duration::ZERO });
+            return Ok(Self { number: usize::MAX, age: std::time::Duration::ZERO });
         }
-        let mut keep = Self { number: 0, age: Duration::ZERO };
+        let mut keep = Self { number: 0, age: std::time::Duration::ZERO };
         for part in text.split(',').map(str::trim) {
             if let Ok(number) = part.parse() {
                 keep.number = number;
             } else {
-                keep.age = humantime::parse_duration(part).map_err(|_| bad())?;
+                keep.age = part.parse::<Span>().map_err(|error| error.context(bad()))?.length();
             }
         }
         Ok(keep)
     }
 }
 
-/// Removes the snapshots that are not kept; how many. Never the current one or a later one, one that
-/// a run under way carries rows over from, or one that was current within the last hour.
+/// Removes the snapshots that are not kept; how many. Never the current one, one that a run under way carries rows
+/// over from, or one that was current within the last hour.
 pub async fn retain(store: &dyn Store, keep: Keep, now: OffsetDateTime) -> Result<usize> {
-    let Some(current) = snapshot::current(store).await?.map(|manifest| manifest.run) else {
-        return Ok(0);
-    };
-    let runs = snapshot::runs(store).await?;
-    let older: Vec<RunId> = runs.iter().copied().filter(|run| *run < current).collect();
-    let too_many = older.len().saturating_sub(keep.number.saturating_sub(1));
-    let oldest = now - keep.age;
-    let candidates: Vec<RunId> =
-        older[..too_many].iter().copied().filter(|run| run.planned_at() < oldest).collect();
-    if candidates.is_empty() {
+    let Some(current) = snapshot::head(store).await? else { return Ok(0) };
+    let mut older = snapshot::runs(store).await?;
+    older.retain(|run| *run != current);
+    older.truncate(older.len().saturating_sub(keep.number.saturating_sub(1)));
+    let since = Span::new(keep.age).before(now);
+    // A clock that was ahead has given names that nobody can tell the age by.
+    let may_go = |run: &RunId| run.planned_at() < since || run.planned_at() > now + SKEW;
+    older.retain(may_go);
+    if older.is_empty() {
         return Ok(0);
     }
-    let needed = needed(store).await?;
+    let (needed, manifests) = (needed(store, current).await?, snapshot::whole(store).await?);
     let mut removed = 0;
-    for run in candidates {
-        let follower = runs.iter().copied().find(|other| *other > run).unwrap_or(current);
-        let superseded = snapshot::manifest(store, follower).await?.map(|m| m.published_at);
-        let fresh = superseded.is_some_and(|at| now - at < GRACE);
-        if fresh || needed.contains(&run) {
+    for run in older {
+        let own = manifests.iter().find(|manifest| manifest.run == run);
+        let next = manifests.iter().find(|manifest| manifest.previous_run == Some(run));
+        let is_young = own.is_some_and(|own| own.published_at >= since && own.published_at <= now);
+        let is_fresh = next.is_some_and(|next| (now - next.published_at).abs() < GRACE);
+        if is_young || is_fresh || needed.contains(&run) {
             continue;
         }
         remove(store, run).await?;
@@ -87,18 +88,29 @@ pub async fn retain(store: &dyn Store, keep: Keep, now: OffsetDateTime) -> Resul
 }
 
 /// The snapshots that runs under way carry rows over from, and these runs themselves.
-async fn needed(store: &dyn Store) -> Result<BTreeSet<RunId>> {
+async fn needed(store: &dyn Store, current: RunId) -> Result<BTreeSet<RunId>> {
     let mut needed = BTreeSet::new();
     for name in store.list_level("runs/").await? {
         let Ok(run) = name.parse::<RunId>() else { continue };
-        if snapshot::manifest(store, run).await?.is_some() {
-            continue;
+        match snapshot::manifest(store, run).await {
+            Ok(None) => {}
+            Ok(Some(_)) => continue,
+            // One whose manifest cannot be read is over.
+            Err(error) if error.is_unreadable() => {
+                continue;
+            }
+            Err(error) => return Err(error),
         }
         needed.insert(run);
-        if let Ok(plan) = read_plan(store, run).await {
-            needed.extend(plan.previous);
+        match read_plan(store, run).await {
+            Ok(plan) => needed.extend(plan.previous),
+            Err(error) if is_for_good(&error) => {}
+            Err(error) => return Err(error),
         }
     }
+    // Whoever is being published, and what it is built on.
+    let turn = closing::turn(store).await?.turn.filter(|turn| turn.run != current);
+    needed.extend(turn.into_iter().flat_map(|turn| turn.base.into_iter().chain([turn.run])));
     Ok(needed)
 }
 

@@ -1,17 +1,19 @@
 //! The documents that make a set of files a snapshot, and which snapshot is the current one.
 
 use super::coverage::Totals;
-use super::{parse_json, read_json, to_json};
-use crate::error::{Error, Result};
+use super::{closing, parse_json, read_json, to_json, verify};
+use crate::blocking::blocking;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::{hex, ndjson};
+use crate::scratch::Scratch;
 use crate::store::{Key, SnapshotFile, Store};
-use crate::work::RunId;
+use crate::work::{RunId, SourceName};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
 /// The version of everything under `snapshots/`.
@@ -85,6 +87,18 @@ impl Manifest {
         let name = file.to_string();
         self.files.iter().find(|file| file.name == name)
     }
+
+    /// A file that it should name and does not. Nothing says what its own bytes were: one that changed in a name
+    /// would leave a table out in silence.
+    fn lacks(&self) -> Option<SnapshotFile> {
+        let has = |file: &SnapshotFile| self.file(*file).is_some();
+        let tables = SourceName::ALL.iter().copied();
+        let forms = tables.map(|table| [SnapshotFile::Parquet(table), SnapshotFile::Ndjson(table)]);
+        let halves = forms.filter(|forms| forms.iter().any(has)).flatten();
+        let documents = [SnapshotFile::Changes, SnapshotFile::Coverage];
+        let documents = documents.into_iter().filter(|_| !self.files.is_empty());
+        halves.chain(documents).find(|file| !has(file))
+    }
 }
 
 /// `current.json`.
@@ -101,9 +115,25 @@ pub struct Current {
     pub published_at: OffsetDateTime,
 }
 
+/// What a `current.json` says. One whose two names disagree is damaged.
+fn read_current(store: &dyn Store, bytes: &[u8]) -> Result<Current> {
+    let current: Current = parse_json(store, &Key::Current, bytes)?;
+    if current.manifest != Key::Snapshot(current.run, SnapshotFile::Manifest).to_string() {
+        let text = format!("names run {} and the manifest {}", current.run, current.manifest);
+        return Err(unsound(store, &Key::Current, &text));
+    }
+    Ok(current)
+}
+
+/// `current.json`, if there is one.
+async fn stored_current(store: &dyn Store) -> Result<Option<Current>> {
+    let Some(object) = store.get(&Key::Current).await? else { return Ok(None) };
+    read_current(store, &object.bytes).map(Some)
+}
+
 /// The manifest of the current snapshot, if there is one.
 pub async fn current(store: &dyn Store) -> Result<Option<Manifest>> {
-    let Some(current) = read_json::<Current>(store, &Key::Current).await? else {
+    let Some(current) = stored_current(store).await? else {
         return Ok(None);
     };
     manifest(store, current.run).await?.map(Some).ok_or_else(|| {
@@ -163,25 +193,50 @@ pub async fn manifest(store: &dyn Store, run: RunId) -> Result<Option<Manifest>>
     let Some(object) = store.get(&key).await? else { return Ok(None) };
     let Version { schema_version } = parse_json(store, &key, &object.bytes)?;
     if schema_version != SCHEMA_VERSION {
+        // Another azimg's, unless what lies beside it is ours.
+        let coverage = Key::Snapshot(run, SnapshotFile::Coverage);
+        let beside = read_json::<Version>(store, &coverage).await;
+        if beside.is_ok_and(|beside| beside.is_some_and(|b| b.schema_version == SCHEMA_VERSION)) {
+            let text = format!("is of schema {schema_version}, and coverage.json beside it is not");
+            return Err(unsound(store, &key, &text));
+        }
         return Err(Error::invalid(format!(
             "{} holds snapshots of schema {schema_version}; this azimg reads and writes schema \
              {SCHEMA_VERSION}: use the azimg that wrote it, or another --store",
             store.address()
         )));
     }
-    parse_json(store, &key, &object.bytes).map(Some)
+    let manifest: Manifest = parse_json(store, &key, &object.bytes)?;
+    if manifest.run != run {
+        return Err(unsound(store, &key, &format!("is that of run {}", manifest.run)));
+    }
+    match manifest.lacks() {
+        Some(file) => Err(unsound(store, &key, &format!("does not name {file}"))),
+        None => Ok(Some(manifest)),
+    }
+}
+
+fn unsound(store: &dyn Store, key: &Key, what: &str) -> Error {
+    Error::corrupt(format!("{}/{key} {what}: it is damaged", store.address()))
 }
 
 /// Rows of a stored table, on this machine while they are read.
 pub(crate) struct StoredRows<T> {
     rows: ndjson::Reader<std::fs::File, T>,
-    _file: tempfile::NamedTempFile,
+    file: PathBuf,
+    _scratch: Scratch,
 }
 
 impl<T: DeserializeOwned> StoredRows<T> {
     /// The next row's bytes.
     pub(crate) fn next_line(&mut self) -> Result<Option<&[u8]>> {
         self.rows.next_line()
+    }
+
+    /// Begins with the first row again.
+    pub(crate) fn rewind(&mut self) -> Result<()> {
+        self.rows = ndjson::open(&self.file)?;
+        Ok(())
     }
 }
 
@@ -204,18 +259,19 @@ pub(crate) async fn open_rows<T: DeserializeOwned>(
     let Some(expected) = manifest.as_ref().and_then(|manifest| manifest.file(table)) else {
         return Ok(None);
     };
-    let file =
-        tempfile::NamedTempFile::new().map_err(|e| Error::io("making a temporary file", e))?;
+    let scratch = Scratch::new()?;
+    let file = scratch.path().join("rows");
     let key = Key::Snapshot(run, table);
-    if !store.download(&key, file.path()).await? {
+    if !store.download(&key, &file).await.map_err(|error| scratch.explain(error))? {
         return Err(gone(store, &key));
     }
-    let (_, sha256) = measure(file.path())?;
+    let stored = file.clone();
+    let (_, sha256) = blocking("reading a table", move || measure(&stored)).await?;
     if sha256 != expected.sha256 {
         return Err(altered(store, &key));
     }
-    let rows = ndjson::open(file.path())?;
-    Ok(Some(StoredRows { rows, _file: file }))
+    let rows = ndjson::open(&file)?;
+    Ok(Some(StoredRows { rows, file, _scratch: scratch }))
 }
 
 /// The bytes of a snapshot's file, once they are those that the manifest names; none when it names
@@ -229,8 +285,7 @@ pub(crate) async fn verified(
     let key = Key::Snapshot(manifest.run, file);
     let Some(object) = store.get(&key).await? else { return Err(gone(store, &key)) };
     let bytes = object.bytes.clone();
-    let hash = tokio::task::spawn_blocking(move || hex(&Sha256::digest(&bytes)));
-    let hash = hash.await.map_err(|e| Error::bug("hashing panicked").with_source(e))?;
+    let hash = blocking("hashing", move || Ok(hex(&Sha256::digest(&bytes)))).await?;
     if hash != expected.sha256 {
         return Err(altered(store, &key));
     }
@@ -265,8 +320,44 @@ pub(crate) fn measure(path: &Path) -> Result<(u64, String)> {
     }
 }
 
-/// Makes `run` the current snapshot, unless a later one is: it never moves backward.
-pub async fn make_current(store: &dyn Store, run: RunId, now: OffsetDateTime) -> Result<()> {
+/// The run whose snapshot is the current one, by name alone: it may be damaged. None when nothing is published, or
+/// nobody can read which it is.
+pub async fn head(store: &dyn Store) -> Result<Option<RunId>> {
+    match stored_current(store).await {
+        Ok(current) => Ok(current.map(|current| current.run)),
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            tracing::error!(%error, "which snapshot is the current one is lost");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The manifests that can be read, in the order of their chain, the newest last.
+pub async fn whole(store: &dyn Store) -> Result<Vec<Manifest>> {
+    let mut readable = Vec::new();
+    for run in runs(store).await? {
+        match manifest(store, run).await {
+            Ok(found) => readable.extend(found),
+            Err(error) if error.is_unreadable() => {
+                tracing::debug!(%error, %run, "a manifest that cannot be read is passed over");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let mut manifests = verify::newest_first(readable);
+    manifests.reverse();
+    Ok(manifests)
+}
+
+/// Makes a run that is published the current snapshot, unless it was that before: the snapshot that was current
+/// when its turn began still is.
+pub async fn make_current(
+    store: &dyn Store,
+    manifest: &Manifest,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let run = manifest.run;
     let next = Current {
         run,
         manifest: Key::Snapshot(run, SnapshotFile::Manifest).to_string(),
@@ -274,13 +365,22 @@ pub async fn make_current(store: &dyn Store, run: RunId, now: OffsetDateTime) ->
     };
     let bytes = to_json(&next)?;
     for _ in 0..16 {
+        let turn = closing::turn(store).await?.turn;
         let object = store.get(&Key::Current).await?;
-        if let Some(object) = &object {
-            let current: Current = serde_json::from_slice(&object.bytes)
-                .map_err(|e| Error::corrupt(format!("current.json: {e}")))?;
-            if current.run >= run {
-                return Ok(());
-            }
+        let current = object.as_ref().map(|object| read_current(store, &object.bytes));
+        let head = match current {
+            Some(Ok(current)) => Some(current.run),
+            // It is written anew by whoever publishes next.
+            Some(Err(_)) | None => None,
+        };
+        let is_next = match &turn {
+            Some(turn) if turn.run == run => head.is_none() || head == turn.head,
+            Some(_) => false,
+            // An azimg published it that knew no turns.
+            None => head.is_none() || head == manifest.previous_run,
+        };
+        if head == Some(run) || !is_next {
+            return Ok(());
         }
         let tag = object.as_ref().map(|object| object.tag.as_str());
         if store.swap(&Key::Current, bytes.clone().into(), tag).await? {

@@ -2,10 +2,11 @@
 //!
 //! Names tell nearly all: only outcomes that have children are read.
 
-use super::read_json;
-use crate::error::Result;
+use super::closing::GivenUp;
+use super::{are_of, read_details_plan, read_json};
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::{Key, Store};
-use crate::work::{Outcome, Plan, SourceName, WorkItem};
+use crate::work::{Outcome, Plan, RunId, SourceName, WorkItem};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::{HashMap, HashSet};
 
@@ -20,12 +21,49 @@ pub struct Survey {
     pub parents: HashMap<(SourceName, String), Outcome>,
     /// Whether the details have been planned, or none are wanted.
     pub details_planned: bool,
+    /// What is wrong with the shards of items that had ended when the run was closed, by source and item id.
+    pub damaged: HashMap<(SourceName, String), String>,
+}
+
+/// A small document of a run, taken for absent when it is damaged: it is made anew.
+fn whole<T>(read: Result<Option<T>>) -> Result<Option<T>> {
+    match read {
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            tracing::warn!(%error, "a damaged document of a run is made anew");
+            Ok(None)
+        }
+        read => read,
+    }
+}
+
+/// How an item ended, if it has. One that another item's children or name got into by damage is damaged.
+pub async fn read_outcome(
+    store: &dyn Store,
+    (run, source, item): (RunId, SourceName, &str),
+    parent: bool,
+) -> Result<Option<Outcome>> {
+    let key = Key::Outcome { run, source, item: item.to_owned(), parent };
+    let outcome: Option<Outcome> = read_json(store, &key).await?;
+    let is_its = |outcome: &Outcome| outcome.scope.id() == item && are_of(&outcome.children, run);
+    match outcome {
+        Some(outcome) if !is_its(&outcome) => {
+            let address = store.address();
+            Err(Error::corrupt(format!("{address}/{key}: not what azimg wrote there (its names)")))
+        }
+        outcome => Ok(outcome),
+    }
 }
 
 /// Reads how far `plan`'s run is.
 pub async fn survey(store: &dyn Store, plan: &Plan) -> Result<Survey> {
+    survey_closed(store, plan, &[]).await
+}
+
+/// Reads how far `plan`'s run is, as far as it counts: what was given up when the run was closed has not ended,
+/// whatever it has done since.
+pub async fn survey_closed(store: &dyn Store, plan: &Plan, given_up: &[GivenUp]) -> Result<Survey> {
     let mut roots = plan.items.clone();
-    let details: Option<Vec<WorkItem>> = read_json(store, &Key::DetailsPlan(plan.run)).await?;
+    let details: Option<Vec<WorkItem>> = whole(read_details_plan(store, plan.run).await)?;
     let mut survey = Survey { details_planned: details.is_some(), ..Survey::default() };
     roots.extend(details.unwrap_or_default());
 
@@ -45,14 +83,22 @@ pub async fn survey(store: &dyn Store, plan: &Plan) -> Result<Survey> {
         let run = plan.run;
         let read: Vec<_> = stream::iter(parents)
             .map(|item| async move {
-                let key = Key::Outcome { run, source, item: item.clone(), parent: true };
-                let outcome: Option<Outcome> = read_json(store, &key).await?;
+                let outcome = whole(read_outcome(store, (run, source, &item), true).await)?;
                 Ok::<_, crate::error::Error>(outcome.map(|outcome| ((source, item), outcome)))
             })
             .buffer_unordered(16)
             .try_collect()
             .await?;
         survey.parents.extend(read.into_iter().flatten());
+    }
+    for GivenUp { source, item, damage } in given_up {
+        let name = (*source, item.clone());
+        if let Some(damage) = damage {
+            survey.damaged.insert(name, damage.clone());
+        } else {
+            leaves.remove(&name);
+            survey.parents.remove(&name);
+        }
     }
     survey.walk(roots, &leaves);
     Ok(survey)

@@ -85,7 +85,7 @@ impl Registry {
     /// The same, by what the redirect says.
     pub(super) fn blob_place(&self, url: &Url, target: Option<&str>) -> Result<Url> {
         let target = target.and_then(|text| url.join(text).ok()).ok_or_else(|| {
-            Error::invalid(format!("{}: a redirect that leads nowhere", self.login_server()))
+            Error::bad_answer(format!("{}: a redirect that leads nowhere", self.login_server()))
         })?;
         self.check_blob_host(&target)?;
         Ok(target)

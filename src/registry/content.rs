@@ -15,8 +15,9 @@ use std::collections::HashSet;
 /// ACR takes no larger manifest; no configuration of an image is near the other.
 const LARGEST_MANIFEST: usize = 4 << 20;
 const LARGEST_CONFIG: usize = 8 << 20;
-/// More pages than what refers to one image takes.
+/// More than what refers to one image takes: pages, and bytes of all of them.
 const MOST_PAGES: usize = 64;
+const MOST_BYTES: usize = 16 << 20;
 
 /// Every type of manifest there is; with none of them asked for, a registry may convert one.
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, \
@@ -59,6 +60,39 @@ pub struct Descriptor {
     /// The platform of an image in an index.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub platform: Value,
+    /// Where else its bytes are said to be: the base layers of old Windows images are in no registry but their
+    /// maker's. They are never fetched from there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<String>,
+}
+
+impl Descriptor {
+    /// Whether it is of a manifest. What else an index lists is a blob: so `BuildKit` keeps the layers of its caches.
+    pub fn is_manifest(&self) -> bool {
+        is_manifest(&self.media_type)
+    }
+}
+
+/// Whether a media type is that of a manifest; where none is told, it is one.
+pub fn is_manifest(media_type: &str) -> bool {
+    media_type.is_empty()
+        || media_type.contains(".manifest.")
+        || media_type.ends_with(".image.index.v1+json")
+}
+
+/// Whether a media type is that of an image's configuration.
+pub fn is_image_config(media_type: &str) -> bool {
+    matches!(
+        media_type,
+        "application/vnd.oci.image.config.v1+json"
+            | "application/vnd.docker.container.image.v1+json"
+    )
+}
+
+/// Whether a manifest is of Docker's first schema, of which no digest can be told by its bytes alone.
+fn is_schema1(media_type: &str, document: &Value) -> bool {
+    document["schemaVersion"] == 1
+        || media_type.starts_with("application/vnd.docker.distribution.manifest.v1+")
 }
 
 /// What is granted to whoever pulls.
@@ -74,32 +108,55 @@ impl Content {
     /// Believes a manifest when everything that is said of it agrees (GHSA-mc8v-mgrf-8f4m: one that can
     /// be read as an image and as an index is neither).
     fn verified(told: &Told, wanted: &Name) -> Result<Self> {
-        let lies = |why: String| Error::corrupt(format!("the registry answered with {why}"));
+        let content = Self::of_digest(told, wanted)?;
+        match content.contradiction() {
+            Some(why) => Err(lies(&why)),
+            None => Ok(content),
+        }
+    }
+
+    /// Believes that a manifest has the bytes that its digest says, and no more.
+    fn of_digest(told: &Told, wanted: &Name) -> Result<Self> {
+        let header = |name: &str| told.headers.get(name).and_then(|value| value.to_str().ok());
+        let said = header(CONTENT_TYPE.as_str()).unwrap_or_default();
+        let media_type = said.split(';').next().unwrap_or_default().trim().to_owned();
+        let read = serde_json::from_slice::<Value>(&told.body);
+        // Before its digest is looked at, which it has without its signatures.
+        if is_schema1(&media_type, read.as_ref().unwrap_or(&Value::Null)) {
+            return Err(Error::invalid(
+                "a manifest of Docker schema 1, which is not supported (nothing writes it since 2017): pull \
+                 the image with an old Docker and push it anew",
+            ));
+        }
         let digest = sha256(&told.body);
         if let Name::Digest(asked) = wanted
             && *asked != digest
         {
-            return Err(lies(format!("a manifest whose digest is {digest}, not {asked}")));
+            return Err(lies(&format!("a manifest whose digest is {digest}, not {asked}")));
         }
-        let header = |name: &str| told.headers.get(name).and_then(|value| value.to_str().ok());
         if let Some(said) = header("docker-content-digest")
             && said != digest
         {
-            return Err(lies(format!("a manifest whose digest is {digest}, and called it {said}")));
+            return Err(lies(&format!(
+                "a manifest whose digest is {digest}, and called it {said}"
+            )));
         }
-        let document: Value = serde_json::from_slice(&told.body)
-            .map_err(|e| lies(format!("a manifest that is no JSON ({e})")))?;
-        let said = header(CONTENT_TYPE.as_str()).unwrap_or_default();
-        let media_type = said.split(';').next().unwrap_or_default().trim().to_owned();
-        if let Some(own) = document["mediaType"].as_str()
-            && own != media_type
-        {
-            return Err(lies(format!("a manifest of type {own}, and called it {media_type}")));
-        }
-        if document.get("layers").is_some() && document.get("manifests").is_some() {
-            return Err(lies("a manifest that is an image and an index".to_owned()));
-        }
+        let document = read.map_err(|e| lies(&format!("a manifest that is no JSON ({e})")))?;
         Ok(Self { digest, media_type, bytes: told.body.clone(), document })
+    }
+
+    /// What of it does not agree with the rest, so that it could be read as two different things.
+    fn contradiction(&self) -> Option<String> {
+        let Self { document, media_type, .. } = self;
+        match document["mediaType"].as_str() {
+            Some(own) if own != media_type => {
+                return Some(format!("a manifest of type {own}, and called it {media_type}"));
+            }
+            _ => {}
+        }
+        let has = |part: &str| document.get(part).is_some_and(|found| !found.is_null());
+        (has("layers") && has("manifests"))
+            .then(|| "a manifest that is an image and an index".to_owned())
     }
 
     /// Whether it lists other manifests.
@@ -107,25 +164,50 @@ impl Content {
         self.document["manifests"].is_array()
     }
 
+    /// What an index lists: manifests, and blobs.
+    pub fn members(&self) -> Result<(Vec<Descriptor>, Vec<Descriptor>)> {
+        let members = self.descriptors("manifests")?;
+        Ok(members.into_iter().partition(Descriptor::is_manifest))
+    }
+
+    /// The configuration of an image; none of what is no image.
+    pub fn image_config(&self) -> Result<Option<Descriptor>> {
+        let config = self.descriptors("config")?.into_iter().next();
+        Ok(config.filter(|config| is_image_config(&config.media_type)))
+    }
+
     /// What it points at: the configuration and layers of an image, the manifests of an index.
     pub fn descriptors(&self, part: &str) -> Result<Vec<Descriptor>> {
         Self::blobs_of(&self.document, part)
     }
 
+    /// The same, for whoever fetches none of it and makes no file of its name: by digests of any algorithm.
+    pub fn named(&self, part: &str) -> Result<Vec<Descriptor>> {
+        Self::named_in(&self.document, part)
+    }
+
+    fn named_in(document: &Value, part: &str) -> Result<Vec<Descriptor>> {
+        match &document[part] {
+            Value::Null => Ok(Vec::new()),
+            one @ Value::Object(_) => {
+                Ok(vec![Descriptor::deserialize(one).map_err(|e| bad(part, &e))?])
+            }
+            list => Vec::deserialize(list).map_err(|e| bad(part, &e)),
+        }
+    }
+
     /// The same of any manifest.
     pub(super) fn blobs_of(document: &Value, part: &str) -> Result<Vec<Descriptor>> {
-        let found: Vec<Descriptor> = match &document[part] {
-            Value::Null => Vec::new(),
-            one @ Value::Object(_) => {
-                vec![Descriptor::deserialize(one).map_err(|e| bad(part, &e))?]
-            }
-            list => Vec::deserialize(list).map_err(|e| bad(part, &e))?,
-        };
+        let found = Self::named_in(document, part)?;
         match found.iter().find(|descriptor| !is_digest(&descriptor.digest)) {
             Some(other) => Err(Error::corrupt(format!("'{}' is no digest", other.digest))),
             None => Ok(found),
         }
     }
+}
+
+fn lies(why: &str) -> Error {
+    Error::corrupt(format!("the registry answered with {why}"))
 }
 
 fn bad(part: &str, error: &serde_json::Error) -> Error {
@@ -153,6 +235,21 @@ impl Registry {
         let largest = LARGEST_MANIFEST;
         let ask = Ask { accept: MANIFESTS, largest, ..Ask::get(url, scope) };
         self.ask(&ask, |told| Content::verified(&told, name)).await
+    }
+
+    /// What a manifest says that has the bytes of its digest; and why it is not to be believed beyond that, where
+    /// it says two different things. Whatever it names is something that it may need.
+    pub(super) async fn seen(
+        &self,
+        repository: &str,
+        digest: &str,
+    ) -> Result<(Value, Option<String>)> {
+        let (name, scope) = (Name::Digest(digest.to_owned()), pull_scope(repository));
+        let url = self.url(&["v2", repository, "manifests", digest], &[]);
+        let ask = Ask { accept: MANIFESTS, largest: LARGEST_MANIFEST, ..Ask::get(url, &scope) };
+        let content = self.ask(&ask, |told| Content::of_digest(&told, &name)).await?;
+        let odd = content.contradiction().map(|why| format!("it is {why}"));
+        Ok((content.document, odd))
     }
 
     /// The configuration of an image: a small blob, verified.
@@ -184,17 +281,23 @@ impl Registry {
         let mut next = Some(self.url(&["v2", repository, "referrers", digest], &[]));
         let scope = pull_scope(repository);
         let accept = "application/vnd.oci.image.index.v1+json";
-        let (mut seen, mut all) = (HashSet::new(), Vec::new());
+        let (mut seen, mut all, mut read) = (HashSet::new(), Vec::new(), 0);
         while let Some(url) = next.take() {
             if seen.len() >= MOST_PAGES || !seen.insert(url.clone()) {
                 let at = self.login_server();
                 let text =
                     format!("{at}/{repository}: the pages of referrers go round, or on and on");
-                return Err(Error::invalid(text));
+                return Err(Error::bad_answer(text));
             }
             let ask = Ask { accept, largest: LARGEST_MANIFEST, ..Ask::get(url, &scope) };
-            match self.ask_json::<Value>(&ask).await {
-                Ok((headers, document)) => {
+            match self.ask_sized::<Value>(&ask).await {
+                Ok((headers, bytes, document)) => {
+                    read += bytes;
+                    if read > MOST_BYTES {
+                        let (at, most) = (self.login_server(), MOST_BYTES >> 20);
+                        let text = format!("{at}/{repository}: more than {most} MiB of referrers");
+                        return Err(Error::bad_answer(text));
+                    }
                     all.extend(referring(&document)?);
                     next = self.next_page(&ask, &headers)?;
                 }

@@ -1,7 +1,7 @@
 //! Repositories, tags and manifests with their attributes, by ACR's own API (azure-rest §7).
 
 use super::reference::is_tag;
-use super::request::{Ask, MOST_PAGES};
+use super::request::{Ask, MOST_PAGES, Sum};
 use super::rows::{self, InList, Listed, Members, Named, Odd, Row};
 use super::{Name, Registry};
 use crate::error::{Error, Result};
@@ -33,6 +33,12 @@ pub struct Attributes {
     /// What a scanner let it pass as, where one has to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quarantine_state: Option<String>,
+    /// What that scanner said of it, in the form that the registry keeps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quarantine_details: Option<String>,
+    /// Whether a repository's images are kept so that they can be started before all of them is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teleport_enabled: Option<bool>,
 }
 
 impl Attributes {
@@ -41,8 +47,8 @@ impl Attributes {
         self.delete_enabled == Some(false) || self.write_enabled == Some(false)
     }
 
-    /// Whether it is known that it can be deleted and overwritten. ACR tells of everything whether it can
-    /// (recorded: 218 rows of 218): what is not told, or not in a form that can be read, may be locked.
+    /// Whether it is known that it can be deleted and overwritten. What is not told may be locked: ACR tells it of
+    /// everything (recorded: 218 rows of 218).
     pub fn is_open(&self) -> bool {
         self.delete_enabled == Some(true) && self.write_enabled == Some(true)
     }
@@ -55,6 +61,8 @@ impl Attributes {
             list_enabled: members.flag("listEnabled"),
             read_enabled: members.flag("readEnabled"),
             quarantine_state: members.text("quarantineState"),
+            quarantine_details: members.text("quarantineDetails"),
+            teleport_enabled: members.flag("teleportEnabled"),
         };
         row.join(members.odd);
         read
@@ -94,6 +102,9 @@ pub struct Tag {
     pub created_time: Option<String>,
     /// When it was last moved.
     pub last_update_time: Option<String>,
+    /// Whether it is signed with Docker Content Trust.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signed: Option<bool>,
     /// What may be done to it.
     pub changeable_attributes: Attributes,
     /// Members that could not be read.
@@ -121,9 +132,8 @@ pub struct Manifest {
     pub media_type: Option<String>,
     /// What its configuration is.
     pub config_media_type: Option<String>,
-    /// Tags that point at it, and not all of them: ACR cuts them ("the manifest details currently limit the
-    /// number of tags", its maintainer at Azure/acr#529; more than ten of one digest are seen to be cut at
-    /// Azure/azure-cli#7438).
+    /// Tags that point at it, and not all of them: ACR cuts them ("the manifest details currently limit the number of
+    /// tags", its maintainer at Azure/acr#529; after ten of one digest at Azure/azure-cli#7438).
     pub tags: Vec<String>,
     /// The images of an index, as far as the registry tells.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -173,6 +183,7 @@ impl Row for Tag {
             digest: row.digest()?,
             created_time: row.time("createdTime"),
             last_update_time: row.time("lastUpdateTime"),
+            signed: row.flag("signed"),
             changeable_attributes: Attributes::of(&mut row),
             odd: row.odd,
         })
@@ -296,6 +307,7 @@ pub struct ManifestPages<'a> {
     scope: String,
     next: Option<Url>,
     seen: HashSet<Url>,
+    sum: Sum,
 }
 
 impl ManifestPages<'_> {
@@ -305,9 +317,9 @@ impl ManifestPages<'_> {
         if !self.seen.insert(url.clone()) || self.seen.len() > MOST_PAGES {
             let at = self.registry.login_server();
             let text = format!("{at}/{}: its pages go round", self.repository);
-            return Err(Error::invalid(text));
+            return Err(Error::bad_answer(text));
         }
-        let (page, next) = self.registry.page(url, &self.scope).await?;
+        let (page, next) = self.registry.page(url, &self.scope, &mut self.sum).await?;
         self.next = next;
         Ok(Some(page))
     }
@@ -337,12 +349,13 @@ impl Registry {
     /// Looks whether repositories may be listed and read, at the first of them: its name, if there is one.
     pub async fn look(&self) -> Result<Option<String>> {
         let catalog = self.url(&["acr", "v1", "_catalog"], &[("n", "1")]);
-        let (page, _) = self.page::<Named>(catalog, "registry:catalog:*").await?;
+        let mut sum = Sum::default();
+        let (page, _) = self.page::<Named>(catalog, "registry:catalog:*", &mut sum).await?;
         let Some(Named(name, _)) = self.all_read("_catalog", page)?.into_iter().next() else {
             return Ok(None);
         };
         let manifests = self.url(&["acr", "v1", &name, "_manifests"], &[("n", "1")]);
-        self.page::<Manifest>(manifests, &reading(&name, &[])).await?;
+        self.page::<Manifest>(manifests, &reading(&name, &[]), &mut sum).await?;
         Ok(Some(name))
     }
 
@@ -410,6 +423,7 @@ impl Registry {
             scope: reading(repository, together),
             next: Some(self.first_page(&["acr", "v1", repository, "_manifests"], &query)),
             seen: HashSet::new(),
+            sum: Sum::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 //! least scope, each kept until it ends. All of it happens at the registry's own `/oauth2/…`; a realm
 //! that an answer names is never followed.
 
-use super::Registry;
+use super::{Recipient, Registry};
 use crate::client::Tokens as Identity;
 use crate::error::{Error, ErrorKind, Result};
 use azure_core::credentials::Secret;
@@ -22,6 +22,8 @@ const AUDIENCE: &str = "https://containerregistry.azure.net/.default";
 const BEFORE_END: Duration = Duration::from_mins(1);
 /// A token that does not say when it ends is believed for so long.
 const UNTOLD: Duration = Duration::from_mins(5);
+/// No token is believed for longer, whatever it says.
+const LONGEST: Duration = Duration::from_hours(24);
 /// So many tokens are kept for a registry.
 const MOST_TOKENS: usize = 256;
 /// The form of a token request, with the answer, stays below this.
@@ -30,8 +32,8 @@ pub(super) const LARGEST_TOKEN: usize = 1 << 20;
 /// Who signs in.
 #[derive(Clone)]
 pub enum Login {
-    /// An Entra identity.
-    Entra(Identity),
+    /// An Entra identity, at the one host that may have a token of it.
+    Entra(Recipient),
     /// The admin user, or a token of the registry with its password.
     Password(String, Secret),
     /// Nobody.
@@ -71,9 +73,10 @@ fn ends(token: &str) -> Instant {
             URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?.trim_end_matches('=')).ok()?;
         serde_json::from_slice::<Claims>(&payload).ok()
     };
-    let left = claims().map(|claims| claims.exp - OffsetDateTime::now_utc().unix_timestamp());
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    let left = claims().map(|claims| claims.exp.saturating_sub(now));
     let left = left.and_then(|left| u64::try_from(left).ok()).map_or(UNTOLD, Duration::from_secs);
-    Instant::now() + left.saturating_sub(BEFORE_END)
+    Instant::now() + left.min(LONGEST).saturating_sub(BEFORE_END)
 }
 
 fn sensitive(text: String) -> Result<HeaderValue> {
@@ -140,7 +143,8 @@ impl Registry {
     }
 
     async fn refresh(&self) -> Result<Option<String>> {
-        let Login::Entra(identity) = &self.tokens.login else { return Ok(None) };
+        let Login::Entra(recipient) = &self.tokens.login else { return Ok(None) };
+        let identity = recipient.identity();
         let mut refresh = self.tokens.refresh.lock().await;
         if let Some((token, _)) = refresh.as_ref().filter(|(_, until)| *until > Instant::now()) {
             return Ok(Some(token.clone()));
@@ -171,11 +175,12 @@ impl Registry {
     }
 }
 
-/// The Entra token for registries. An identity that gets none may get one for everything else.
+/// The Entra token for registries. An identity that gets none may have one for everything else; one that has none at
+/// all is signed out.
 async fn entra(identity: &Identity) -> Result<HeaderValue> {
     identity.bearer(AUDIENCE).await.map_err(|error| {
         let kind = match error.kind() {
-            ErrorKind::SignedOut => ErrorKind::Unauthenticated,
+            ErrorKind::SignedOut if identity.is_signed_in() => ErrorKind::Unauthenticated,
             kind => kind,
         };
         error.with_kind(kind).context("no token for registries")

@@ -1,29 +1,35 @@
 //! One container registry: its listings, its attributes, its content.
 //!
 //! Invariants: a credential goes to the registry's own origin and nowhere else, whatever an answer says
-//! of realms, links and redirects; every body is bounded; a list is whole or it is an error.
+//! of realms, links and redirects, and an identity's only where [`Trust`] gives leave; every body is
+//! bounded; a list is whole or it is an error.
 
 mod blob;
 mod content;
 mod listing;
 mod login;
 mod pace;
+mod platform;
 pub mod purge;
 mod reference;
 mod request;
 mod rows;
 pub mod transfer;
+mod trust;
 
-pub use content::{Content, Descriptor, pull_scope};
+pub use content::{Content, Descriptor, is_image_config, is_manifest, pull_scope};
 pub use listing::{Attributes, Deleted, Manifest, ManifestPages, Part, Repository, Tag};
 pub use login::Login;
+pub use platform::Platform;
 pub use reference::{Name, Reference, is_tag};
 pub use rows::{Listed, Lost, Odd};
+pub use trust::{Recipient, Said, Trust};
 
 use crate::client::{Http, Traffic, Wire, is_loopback};
 use crate::error::{Error, Result};
 use login::Tokens;
 use pace::{Pace, Tries};
+use reference::origin_of;
 use std::sync::{Arc, OnceLock};
 use url::Url;
 
@@ -55,21 +61,13 @@ impl Registry {
 
     /// The same over another wire.
     pub fn over(wire: Arc<dyn Wire>, login_server: &str, login: Login) -> Result<Self> {
-        let bad = || {
-            Error::invalid(format!(
-                "'{login_server}' is no login server: give one such as example.azurecr.io"
-            ))
-        };
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
-        if login_server.is_empty() || !login_server.chars().all(plain) {
-            return Err(bad());
+        let origin = origin_of(login_server)?;
+        if let Login::Entra(recipient) = &login
+            && !recipient.is_at(&origin)
+        {
+            let text = format!("{login_server}: an identity that signs in elsewhere was given");
+            return Err(Error::bug(text));
         }
-        let local = Url::parse(&format!("http://{login_server}")).map_err(|_| bad())?;
-        let origin = if is_loopback(&local) {
-            local
-        } else {
-            Url::parse(&format!("https://{login_server}")).map_err(|_| bad())?
-        };
         let pace = Pace::new(is_loopback(&origin));
         let login_server = login_server.to_ascii_lowercase();
         let tokens = Tokens::new(login, login_server.clone());
@@ -99,6 +97,11 @@ impl Registry {
     /// Whether it is on this machine.
     fn is_local(&self) -> bool {
         is_loopback(&self.origin)
+    }
+
+    /// Whether it may have ACR's own API beside that of every registry: others answer that with anything.
+    pub fn has_attributes(&self) -> bool {
+        self.is_local() || self.login_server.contains(".azurecr.")
     }
 
     /// Its login server.

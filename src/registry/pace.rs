@@ -2,7 +2,7 @@
 //! listings' answers (azure-quotas §4), so they are felt for: a refusal slows everyone down, what goes
 //! well speeds up again.
 
-use crate::client::{RetryPolicy, Traffic};
+use crate::client::{RetryPolicy, Traffic, within};
 use crate::error::{Error, ErrorKind, Result};
 use backon::ExponentialBackoff;
 use std::sync::atomic::Ordering;
@@ -16,6 +16,10 @@ const FIRST: f64 = 50.0;
 /// A pace grows by this share a second while nothing is refused, and shrinks to that one.
 const GROWTH: f64 = 1.05;
 const SHRINKING: f64 = 0.7;
+/// No registry takes more from one identity: thirty times what the highest tier is documented with.
+const FASTEST: f64 = 5_000.0;
+/// A burst is measured over this long at least.
+const SHORTEST_BURST: f64 = 0.1;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The pace of everyone who asks one registry.
@@ -34,13 +38,22 @@ struct Beat {
     changed: Option<Instant>,
     /// What was sent since when, as long as there is no rate.
     sent: (u32, Option<Instant>),
+    /// Whether somebody had to wait since the rate was last changed: only then is it too slow.
+    pressed: bool,
 }
 
 impl Pace {
     /// The pace of a registry; one on this machine has no limit until it says so.
     pub(super) fn new(local: bool) -> Self {
         let rate = (!local).then_some(FIRST);
-        Self(Mutex::new(Beat { closed: None, rate, next: None, changed: None, sent: (0, None) }))
+        Self(Mutex::new(Beat {
+            closed: None,
+            rate,
+            next: None,
+            changed: None,
+            sent: (0, None),
+            pressed: false,
+        }))
     }
 
     fn beat(&self) -> MutexGuard<'_, Beat> {
@@ -69,9 +82,10 @@ impl Pace {
     pub(super) fn went_well(&self) {
         let now = Instant::now();
         let mut beat = self.beat();
-        if beat.changed.is_none_or(|at| now - at >= SECOND) {
-            beat.rate = beat.rate.map(|rate| rate * GROWTH);
-            beat.changed = Some(now);
+        let is_time = beat.changed.is_none_or(|at| now.saturating_duration_since(at) >= SECOND);
+        if beat.pressed && is_time {
+            beat.rate = beat.rate.map(|rate| (rate * GROWTH).min(FASTEST));
+            (beat.changed, beat.pressed) = (Some(now), false);
         }
     }
 
@@ -82,10 +96,11 @@ impl Pace {
         // Requests that were under way together are refused together, and count once. The newest
         // answer is the right one: a wait counts down.
         if beat.closed.is_none_or(|until| until <= now) {
-            let felt =
-                f64::from(beat.sent.0) / beat.sent.1.map_or(1.0, |at| (now - at).as_secs_f64());
-            beat.rate = Some((beat.rate.unwrap_or(felt.max(2.0)) * SHRINKING).max(0.5));
-            beat.changed = Some(now + wait);
+            let (sent, since) = beat.sent;
+            let took = since.map_or(1.0, |since| (now - since).as_secs_f64().max(SHORTEST_BURST));
+            let felt = (f64::from(sent) / took).clamp(2.0, FASTEST);
+            beat.rate = Some((beat.rate.unwrap_or(felt) * SHRINKING).max(0.5));
+            (beat.changed, beat.pressed) = (Some(now + wait), false);
         }
         beat.closed = Some(now + wait);
         beat.next = None;
@@ -103,6 +118,7 @@ impl Beat {
             return None;
         };
         let later = self.next.filter(|next| *next > now);
+        self.pressed |= later.is_some();
         if later.is_none() {
             // A pause is not made up for by a burst.
             self.next = Some(now + SECOND.div_f64(rate));
@@ -128,9 +144,9 @@ impl<'a> Tries<'a> {
         Self { pace, traffic, policy, delays, path, waited: Duration::ZERO }
     }
 
-    /// Waits for the turn of the next attempt.
-    pub(super) async fn pass(&self) {
-        self.pace.pass().await;
+    /// Waits for the turn of the next attempt, within what its caller has time for.
+    pub(super) async fn pass(&self) -> Result<()> {
+        within(&self.path, self.pace.pass()).await
     }
 
     /// Waits as a failure asks for; the failure itself when there is to be no further attempt.
@@ -152,5 +168,45 @@ impl<'a> Tries<'a> {
             tokio::time::sleep(wait).await;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pace_grows_only_while_it_is_what_keeps_others_waiting() {
+        let pace = Pace::new(false);
+        for _ in 0..3_600 {
+            pace.pass().await;
+            tokio::time::advance(SECOND).await;
+            pace.went_well();
+        }
+        assert_eq!(pace.beat().rate, Some(FIRST), "one a second is not kept waiting by fifty");
+        while pace.beat().rate < Some(FASTEST) {
+            pace.beat().pressed = true;
+            tokio::time::advance(SECOND).await;
+            pace.went_well();
+        }
+        pace.beat().pressed = true;
+        tokio::time::advance(SECOND).await;
+        pace.went_well();
+        assert_eq!(pace.beat().rate, Some(FASTEST));
+        pace.close(SECOND);
+        assert_eq!(pace.beat().rate, Some(FASTEST * SHRINKING));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_that_is_refused_at_once_has_a_rate_all_the_same() {
+        let pace = Pace::new(true);
+        for _ in 0..20 {
+            pace.pass().await;
+        }
+        pace.close(SECOND);
+        assert_eq!(pace.beat().rate, Some(20.0 / SHORTEST_BURST * SHRINKING));
+        let unused = Pace::new(true);
+        unused.close(SECOND);
+        assert_eq!(unused.beat().rate, Some(2.0 * SHRINKING));
     }
 }

@@ -1,7 +1,9 @@
 //! Names of things in registries: `login server/repository:tag` or `…@digest`.
 
+use crate::client::is_loopback;
 use crate::error::{Error, Result};
 use std::fmt;
+use url::Url;
 
 /// A repository, or a tag or manifest in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +39,24 @@ impl fmt::Display for Reference {
             Name::Digest(digest) => write!(f, "@{digest}"),
         }
     }
+}
+
+/// Where the registry of a login server is reached: over https, or over http if it is on this machine.
+pub(super) fn origin_of(login_server: &str) -> Result<Url> {
+    let bad = || {
+        let text =
+            format!("'{login_server}' is no login server: give one such as example.azurecr.io");
+        Error::invalid(text)
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+    if login_server.is_empty() || !login_server.chars().all(plain) {
+        return Err(bad());
+    }
+    let local = Url::parse(&format!("http://{login_server}")).map_err(|_| bad())?;
+    if is_loopback(&local) {
+        return Ok(local);
+    }
+    Url::parse(&format!("https://{login_server}")).map_err(|_| bad())
 }
 
 /// Whether a text is a digest whose bytes can be checked: sha256 and 64 lower-case hexadecimal digits.

@@ -3,7 +3,7 @@
 
 use super::Registry;
 use super::login::LARGEST_TOKEN;
-use super::rows::{InList, Listed, Page};
+use super::rows::{InList, Listed, MOST_IN_PAGE, Page};
 use crate::client::{Answer, Outgoing, refusal};
 use crate::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
@@ -19,6 +19,9 @@ use url::Url;
 const LARGEST_LIST: usize = 16 << 20;
 /// More pages than any real list has: 150,000 manifests are 150.
 pub(super) const MOST_PAGES: usize = 20_000;
+/// What one list has in all: more rows, or more bytes of answers, are refused.
+pub(super) const MOST_ROWS: usize = 300_000;
+pub(super) const MOST_BYTES: usize = 192 << 20;
 /// Rows of a page: no maximum is documented, and a server that gives fewer says so in `Link`.
 const PAGE: &str = "1000";
 
@@ -47,6 +50,29 @@ impl<'a> Ask<'a> {
 pub(super) struct Told {
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+}
+
+/// What was read of a list so far.
+#[derive(Debug, Default)]
+pub(super) struct Sum {
+    rows: usize,
+    bytes: usize,
+}
+
+impl Sum {
+    /// Adds a page; an error when the list is larger than any that is read.
+    pub(super) fn add(&mut self, what: &str, rows: usize, bytes: usize) -> Result<()> {
+        self.rows += rows;
+        self.bytes += bytes;
+        if self.rows <= MOST_ROWS && self.bytes <= MOST_BYTES {
+            return Ok(());
+        }
+        let most = MOST_BYTES >> 20;
+        let text = format!(
+            "{what}: the list has more than {MOST_ROWS} rows or {most} MiB; it is not read further"
+        );
+        Err(Error::invalid(text))
+    }
 }
 
 impl Registry {
@@ -98,7 +124,7 @@ impl Registry {
         let mut tries = self.tries(&ask.url);
         let (mut renewed, mut lost) = (false, false);
         loop {
-            tries.pass().await;
+            tries.pass().await?;
             let error = match self.once(ask).await {
                 Ok((StatusCode::NOT_FOUND, told)) if lost && ask.method == Method::DELETE => {
                     return read(StatusCode::OK, Told { body: Bytes::new(), ..told });
@@ -193,7 +219,7 @@ impl Registry {
         };
         let mut tries = self.tries(&request.url);
         loop {
-            tries.pass().await;
+            tries.pass().await?;
             let error = match self.sent(&request, None).await {
                 Ok((status, told)) if status.is_success() => {
                     match serde_json::from_slice(&told.body) {
@@ -219,9 +245,18 @@ impl Registry {
         &self,
         ask: &Ask<'_>,
     ) -> Result<(HeaderMap, T)> {
+        let (headers, _, value) = self.ask_sized(ask).await?;
+        Ok((headers, value))
+    }
+
+    /// The same, with the bytes that the answer has.
+    pub(super) async fn ask_sized<T: DeserializeOwned>(
+        &self,
+        ask: &Ask<'_>,
+    ) -> Result<(HeaderMap, usize, T)> {
         let what = format!("{} {}{}", ask.method, self.login_server(), ask.url.path());
         let read = |told: Told| match serde_json::from_slice(&told.body) {
-            Ok(value) => Ok((told.headers, value)),
+            Ok(value) => Ok((told.headers, told.body.len(), value)),
             Err(e) => {
                 Err(Error::transient(format!("{what}: not the JSON that was expected ({e})")))
             }
@@ -239,15 +274,16 @@ impl Registry {
         let mut next = Some(self.first_page(segments, query));
         let mut all = Listed::default();
         let mut seen = HashSet::new();
+        let mut sum = Sum::default();
         while let Some(url) = next.take() {
             let what = format!("GET {}{}", self.login_server(), url.path());
             if seen.len() >= MOST_PAGES {
-                return Err(Error::invalid(format!("{what}: more than {MOST_PAGES} pages")));
+                return Err(Error::bad_answer(format!("{what}: more than {MOST_PAGES} pages")));
             }
             if !seen.insert(url.clone()) {
-                return Err(Error::invalid(format!("{what}: its pages go round")));
+                return Err(Error::bad_answer(format!("{what}: its pages go round")));
             }
-            let (page, following) = self.page(url, scope).await?;
+            let (page, following) = self.page(url, scope, &mut sum).await?;
             all.extend(page);
             next = following;
         }
@@ -261,16 +297,24 @@ impl Registry {
         self.url(segments, &query)
     }
 
-    /// One page of a list, and the address of the next one.
+    /// One page of a list, of which this much was read before, and the address of the next one.
     pub(super) async fn page<T: InList>(
         &self,
         url: Url,
         scope: &str,
+        sum: &mut Sum,
     ) -> Result<(Listed<T>, Option<Url>)> {
         let ask = Ask::get(url, scope);
-        let (headers, page) = self.ask_json::<Page<T>>(&ask).await?;
+        let (headers, bytes, page) = self.ask_sized::<Page<T>>(&ask).await?;
+        let what = format!("GET {}{}", self.login_server(), ask.url.path());
+        if page.is_cut {
+            return Err(Error::bad_answer(format!(
+                "{what}: a page of more than {MOST_IN_PAGE} rows"
+            )));
+        }
+        sum.add(&what, page.listed.rows.len(), bytes)?;
         page.tell(&decoded(&ask.url));
-        Ok((page.0, self.next_page(&ask, &headers)?))
+        Ok((page.listed, self.next_page(&ask, &headers)?))
     }
 
     /// Where an answer says that the next page of its list is. A link is followed within this list of this
@@ -278,7 +322,7 @@ impl Registry {
     pub(super) fn next_page(&self, ask: &Ask<'_>, headers: &HeaderMap) -> Result<Option<Url>> {
         let Some(next) = next_link(headers) else { return Ok(None) };
         let what = format!("GET {}{}", self.login_server(), ask.url.path());
-        let bad = |_| Error::invalid(format!("{what}: a bad Link"));
+        let bad = |_| Error::bad_answer(format!("{what}: a bad Link"));
         let next = ask.url.join(&next).map_err(bad)?;
         if next.origin() != self.origin.origin() || decoded(&next) != decoded(&ask.url) {
             let text = format!("{what}: its Link leads elsewhere, and is not followed");

@@ -6,10 +6,13 @@
 
 use super::reference::{is_digest, is_repository};
 use crate::client::lenient;
-use serde::de::Error as _;
+use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -228,28 +231,119 @@ impl<T> Listed<T> {
     }
 }
 
-/// A page of a list.
-pub(super) struct Page<T>(pub(super) Listed<T>);
+/// A page with more rows than this is not read: a registry that does not page sends up to 16 MiB.
+pub(super) const MOST_IN_PAGE: usize = 100_000;
+
+/// A page of a list. It is read row by row: the rows of a page that was made to be large take a multiple of it
+/// when they are all held as JSON.
+pub(super) struct Page<T> {
+    pub(super) listed: Listed<T>,
+    /// Whether it has more rows than are read.
+    pub(super) is_cut: bool,
+}
+
+/// What stands in place of a list of rows.
+enum List<T> {
+    Rows(Page<T>),
+    Null,
+    Other,
+}
 
 impl<'de, T: InList> Deserialize<'de> for Page<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let page = Value::deserialize(from)?;
+        from.deserialize_map(PageOf(PhantomData))
+    }
+}
+
+struct PageOf<T>(PhantomData<T>);
+
+impl<'de, T: InList> Visitor<'de> for PageOf<T> {
+    type Value = Page<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a page with a list of {}", T::LIST)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Page<T>, A::Error> {
+        let (mut is_of_repository, mut list) = (false, None);
+        while let Some(member) = members.next_key::<Cow<'de, str>>()? {
+            match member.as_ref() {
+                "imageName" => is_of_repository = members.next_value::<Value>()?.is_string(),
+                name if name == T::LIST => list = Some(members.next_value::<List<T>>()?),
+                _ => {
+                    members.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
         // An answer of another shape is no empty list.
-        let is_of_repository = page.get("imageName").is_some_and(Value::is_string);
-        let rows = match page.get(T::LIST) {
-            Some(Value::Array(rows)) => rows.as_slice(),
-            Some(Value::Null) if is_of_repository || !T::MAY_LACK => &[],
-            None if is_of_repository && T::MAY_LACK => &[],
-            _ => return Err(D::Error::custom(format!("no list of {}", T::LIST))),
-        };
+        let empty = Page { listed: Listed::default(), is_cut: false };
+        match list {
+            Some(List::Rows(page)) => Ok(page),
+            Some(List::Null) if is_of_repository || !T::MAY_LACK => Ok(empty),
+            None if is_of_repository && T::MAY_LACK => Ok(empty),
+            _ => Err(A::Error::custom(format!("no list of {}", T::LIST))),
+        }
+    }
+}
+
+impl<'de, T: InList> Deserialize<'de> for List<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(ListOf(PhantomData))
+    }
+}
+
+struct ListOf<T>(PhantomData<T>);
+
+impl<'de, T: InList> Visitor<'de> for ListOf<T> {
+    type Value = List<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of {}", T::LIST)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<List<T>, A::Error> {
         let mut listed = Listed::default();
-        for row in rows {
-            match T::read(row) {
+        for _ in 0..MOST_IN_PAGE {
+            let Some(row) = rows.next_element::<Value>()? else {
+                return Ok(List::Rows(Page { listed, is_cut: false }));
+            };
+            match T::read(&row) {
                 Ok(row) => listed.rows.push(row),
                 Err(why) => *listed.lost.0.entry(why).or_default() += 1,
             }
         }
-        Ok(Self(listed))
+        let is_cut = rows.next_element::<IgnoredAny>()?.is_some();
+        while rows.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(List::Rows(Page { listed, is_cut }))
+    }
+
+    fn visit_unit<E>(self) -> Result<List<T>, E> {
+        Ok(List::Null)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<List<T>, E> {
+        Ok(List::Other)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<List<T>, E> {
+        Ok(List::Other)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<List<T>, E> {
+        Ok(List::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<List<T>, E> {
+        Ok(List::Other)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<List<T>, E> {
+        Ok(List::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<List<T>, A::Error> {
+        while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(List::Other)
     }
 }
 
@@ -257,11 +351,11 @@ impl<T: InList> Page<T> {
     /// Tells what of it could not be read; `list` is the list's path.
     pub(super) fn tell(&self, list: &str) {
         let mut faults: BTreeMap<String, u64> = BTreeMap::new();
-        let members = self.0.rows.iter().flat_map(|row| &row.odd().0);
+        let members = self.listed.rows.iter().flat_map(|row| &row.odd().0);
         for fault in members.map(|(member, why)| format!("{member}: {why}")) {
             *faults.entry(fault).or_default() += 1;
         }
-        let nameless = self.0.lost.0.iter();
+        let nameless = self.listed.lost.0.iter();
         faults.extend(nameless.map(|(why, times)| (format!("a row is lost: {why}"), *times)));
         let list = list.trim_start_matches("/acr/v1/");
         lenient::tell(list, &faults.into_iter().collect());

@@ -432,6 +432,7 @@ fn versions(asked: &Asked<'_>, sku: &Sku, here: LocationSet, location: &str, bas
         let mut value = entry(location, &image.version, base);
         if expand {
             value["properties"] = listed(image);
+            value["extendedLocation"] = Value::Null;
         }
         value
     });

@@ -40,10 +40,11 @@ pub(super) fn foreign(
                 let visible = if at % 2 == 0 { tenant } else { !tenant && first };
                 visible && is_in(gallery, location)
             });
-            return asked.page(mine.map(|(_, g)| foreign_gallery(g, location, shared)).collect());
+            let shown = Shown::to(asked, location, shared);
+            return asked.page(mine.map(|(_, gallery)| shown.gallery(gallery)).collect());
         }
         let gallery = galleries.get(below[0]).filter(here).ok_or_else(|| not_found(below[0]))?;
-        foreign_part(asked, gallery, location, shared, &below[1..])
+        foreign_part(gallery, asked, Shown::to(asked, location, shared), &below[1..])
     });
     (name, found)
 }
@@ -61,79 +62,101 @@ fn unique(gallery: &SimGallery, shared: bool) -> String {
     format!("/{kind}/{}", gallery.name)
 }
 
-fn foreign_gallery(gallery: &SimGallery, location: &str, shared: bool) -> Value {
-    json!({"location": location, "name": gallery.name,
-        "identifier": {"uniqueId": unique(gallery, shared)}})
-}
+/// Since when communities say what they are, and that they are not Microsoft's (recorded with 2022-01-03 and
+/// 2023-07-03; 2021-07-01 has neither).
+const DISCLAIMED: &str = "2022-01-03";
+const DISCLAIMER: &str = "https://aka.ms/community-gallery-disclaimer";
 
-fn foreign_definition(
-    gallery: &SimGallery,
-    definition: &SimDefinition,
-    location: &str,
+/// What an answer shows of galleries of others.
+#[derive(Debug, Clone, Copy)]
+struct Shown<'a> {
+    location: &'a str,
     shared: bool,
-) -> Value {
-    let id = format!("{}/Images/{}", unique(gallery, shared), definition.name);
-    let mut properties = definition.properties.clone();
-    if let Some(members) = properties.as_object_mut() {
-        members.shift_remove("provisioningState");
-    }
-    json!({"location": location, "name": definition.name, "identifier": {"uniqueId": id},
-        "properties": properties})
+    /// Whether communities disclaim.
+    disclaimer: bool,
+    /// Whether versions tell that they were deleted softly.
+    states: bool,
 }
 
-fn foreign_version(
-    gallery: &SimGallery,
-    definition: &SimDefinition,
-    version: &SimVersion,
-    location: &str,
-    (shared, states): (bool, bool),
-) -> Value {
-    let base = unique(gallery, shared);
-    let id = format!("{base}/Images/{}/Versions/{}", definition.name, version.name);
-    json!({"location": location, "name": version.name, "identifier": {"uniqueId": id},
-        "properties": version.to_shared(states)})
+impl<'a> Shown<'a> {
+    fn to(asked: &Asked<'_>, location: &'a str, shared: bool) -> Self {
+        let (disclaimer, states) = (asked.since(DISCLAIMED), asked.since("2026-03-03"));
+        Self { location, shared, disclaimer, states }
+    }
+
+    /// A thing with its name and id.
+    fn thing(self, gallery: &SimGallery, name: &str, below: &str, mut properties: Value) -> Value {
+        if !self.shared && self.disclaimer {
+            properties["disclaimer"] = DISCLAIMER.into();
+        }
+        json!({"location": self.location, "name": name, "properties": properties,
+            "identifier": {"uniqueId": format!("{}{below}", unique(gallery, self.shared))}})
+    }
+
+    fn gallery(self, gallery: &SimGallery) -> Value {
+        if self.shared {
+            return self.thing(gallery, &gallery.name, "", json!({}));
+        }
+        let community = json!({"publisherUri": "https://example.com",
+            "publisherContact": "images@example.com", "eula": "https://example.com/eula",
+            "publicNames": [gallery.name]});
+        let properties = json!({"communityMetadata": community});
+        let mut value = self.thing(gallery, &gallery.name, "", properties);
+        value["communityMetadata"] = community;
+        if let Some(members) = value.as_object_mut().filter(|_| !self.disclaimer) {
+            members.shift_remove("properties");
+        }
+        value
+    }
+
+    fn definition(self, gallery: &SimGallery, definition: &SimDefinition) -> Value {
+        let mut properties = definition.properties.clone();
+        if let Some(members) = properties.as_object_mut() {
+            members.shift_remove("provisioningState");
+        }
+        let below = format!("/Images/{}", definition.name);
+        self.thing(gallery, &definition.name, &below, properties)
+    }
+
+    fn version(
+        self,
+        gallery: &SimGallery,
+        definition: &SimDefinition,
+        version: &SimVersion,
+    ) -> Value {
+        let below = format!("/Images/{}/Versions/{}", definition.name, version.name);
+        self.thing(gallery, &version.name, &below, version.to_shared(self.states))
+    }
 }
 
 fn foreign_part(
-    asked: &Asked<'_>,
     gallery: &SimGallery,
-    location: &str,
-    shared: bool,
+    asked: &Asked<'_>,
+    shown: Shown<'_>,
     below: &[&str],
 ) -> Result<Value, Answer> {
+    let location = shown.location;
     let definition = |name: &str| {
         let found = gallery.definitions.get(name);
         found.filter(|d| definition_is_in(d, location)).ok_or_else(|| not_found(name))
     };
-    let version = |d: &SimDefinition, v: &SimVersion| {
-        foreign_version(gallery, d, v, location, (shared, asked.since("2026-03-03")))
-    };
     match below {
-        [] => {
-            let mut value = foreign_gallery(gallery, location, shared);
-            if shared {
-                value["properties"] = json!({});
-            } else {
-                value["communityMetadata"] = json!({"publisherUri": "https://example.com",
-                    "publisherContact": "images@example.com", "eula": "https://example.com/eula",
-                    "publicNames": [gallery.name]});
-            }
-            Ok(value)
-        }
+        [] => Ok(shown.gallery(gallery)),
         ["images"] => {
             let here = gallery.definitions.values().filter(|d| definition_is_in(d, location));
-            asked.page(here.map(|d| foreign_definition(gallery, d, location, shared)).collect())
+            asked.page(here.map(|d| shown.definition(gallery, d)).collect())
         }
-        ["images", name] => Ok(foreign_definition(gallery, definition(name)?, location, shared)),
+        ["images", name] => Ok(shown.definition(gallery, definition(name)?)),
         ["images", name, "versions"] => {
             let definition = definition(name)?;
             let here = definition.versions.values().filter(|v| v.is_in(location));
-            asked.page(here.map(|v| version(definition, v)).collect())
+            asked.page(here.map(|v| shown.version(gallery, definition, v)).collect())
         }
         ["images", name, "versions", number] => {
             let definition = definition(name)?;
             let found = definition.versions.get(*number).filter(|v| v.is_in(location));
-            found.map(|v| version(definition, v)).ok_or_else(|| not_found(number))
+            let found = found.ok_or_else(|| not_found(number))?;
+            Ok(shown.version(gallery, definition, found))
         }
         _ => Err(not_found(&below.join("/"))),
     }
@@ -145,6 +168,7 @@ pub(super) fn community_rows(all: &Organisation, locations: &[String]) -> Vec<Va
     let mut rows = Vec::new();
     for location in locations {
         let base = format!("/providers/Microsoft.Compute/locations/{location}");
+        let shown = Shown { location, shared: false, disclaimer: true, states: true };
         let row = |id: String, kind: String, value: &Value| {
             let name = value["name"].clone();
             json!({"id": id, "name": name, "type": kind, "tenantId": "", "kind": "",
@@ -153,15 +177,14 @@ pub(super) fn community_rows(all: &Organisation, locations: &[String]) -> Vec<Va
         };
         for gallery in all.communities.values().filter(|gallery| is_in(gallery, location)) {
             let at = format!("{base}/CommunityGalleries/{}", gallery.name);
-            rows.push(row(at.clone(), KIND.to_owned(), &foreign_gallery(gallery, location, false)));
+            rows.push(row(at.clone(), KIND.to_owned(), &shown.gallery(gallery)));
             let here = gallery.definitions.values().filter(|d| definition_is_in(d, location));
             for definition in here {
                 let at = format!("{at}/Images/{}", definition.name);
-                let value = foreign_definition(gallery, definition, location, false);
+                let value = shown.definition(gallery, definition);
                 rows.push(row(at.clone(), format!("{KIND}/images"), &value));
                 for version in definition.versions.values().filter(|v| v.is_in(location)) {
-                    let value =
-                        foreign_version(gallery, definition, version, location, (false, true));
+                    let value = shown.version(gallery, definition, version);
                     let at = format!("{at}/Versions/{}", version.name);
                     rows.push(row(at, format!("{KIND}/images/versions"), &value));
                 }

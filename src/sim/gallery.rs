@@ -187,7 +187,7 @@ fn own(asked: &Asked<'_>, below: &[&str]) -> (&'static str, Answer) {
         (&Method::PATCH, ["images", definition]) => {
             match gallery.definitions.get_mut(*definition) {
                 None => Err(not_found(definition)),
-                Some(found) => found.patch(&asked.body).map(|()| {
+                Some(found) => found.patch(asked).map(|()| {
                     let found = &gallery.definitions[*definition];
                     Some(found.to_json(gallery))
                 }),
@@ -280,13 +280,28 @@ fn look(asked: &Asked<'_>, gallery: &SimGallery, below: &[&str]) -> Result<Value
             let definition = definition(name)?;
             let found = definition.versions.get(*version).ok_or_else(|| not_found(version))?;
             let mut value = shown(asked, found.to_json(gallery, definition));
-            let expand = asked.parameter("$expand");
-            if expand.is_some_and(|expand| expand.eq_ignore_ascii_case("replicationstatus")) {
+            if expanded(asked)?.iter().any(|name| name == "replicationstatus") {
                 value["properties"]["replicationStatus"] = found.replication();
             }
             Ok(value)
         }
         _ => Err(not_found(&below.join("/"))),
+    }
+}
+
+/// What is to be shown of a version beside the rest, in lower case. The examples of 2026-03-03 have lists of it.
+fn expanded(asked: &Asked<'_>) -> Result<Vec<String>, Answer> {
+    const MAY: [&str; 4] =
+        ["replicationstatus", "uefisettings", "validationprofile", "imagemetadataprofiles"];
+    let expand = asked.parameter("$expand").unwrap_or_default().to_ascii_lowercase();
+    let names = expand.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let names: Vec<String> = names.map(str::to_owned).collect();
+    match names.iter().find(|name| !MAY.contains(&name.as_str())) {
+        Some(name) => {
+            let text = format!("The value '{name}' of parameter '$expand' is invalid.");
+            Err(error(StatusCode::BAD_REQUEST, "InvalidParameter", &text))
+        }
+        None => Ok(names),
     }
 }
 

@@ -26,6 +26,9 @@ enum Step {
     Types(Vec<String>),
     Location(String),
     IdStarts(String),
+    Ids(Vec<String>),
+    /// The id comes behind this one, as `strcmp` has it.
+    IdBehind(String),
     /// What lies at that path is this text.
     Is(Vec<String>, String),
     /// The n-th part of the id is one of these.
@@ -163,6 +166,13 @@ fn step(text: &str) -> Option<Step> {
         if let Some(prefix) = rest.strip_prefix("id startswith") {
             return one(prefix)?.pop().map(Step::IdStarts);
         }
+        if let Some(list) = rest.strip_prefix("id in~") {
+            return texts(list.trim()).map(Step::Ids);
+        }
+        if let Some(behind) = rest.strip_prefix("strcmp(id,") {
+            let text = behind.trim_end().strip_suffix("> 0")?.trim_end().strip_suffix(')')?;
+            return one(text)?.pop().map(Step::IdBehind);
+        }
         if let Some((place, text)) = rest.split_once(" =~ ")
             && place.starts_with("properties.")
         {
@@ -291,6 +301,10 @@ fn run(mut rows: Vec<Value>, steps: &[Step]) -> Vec<Value> {
             Step::IdStarts(prefix) => {
                 let prefix = prefix.to_ascii_lowercase();
                 rows.retain(|row| text(row, "id").starts_with(&prefix));
+            }
+            Step::Ids(ids) => rows.retain(|row| same(ids, &text(row, "id"))),
+            Step::IdBehind(last) => {
+                rows.retain(|row| row["id"].as_str().is_some_and(|id| id > last.as_str()));
             }
             Step::Is(path, text) => rows.retain(|row| {
                 at(row, path).as_str().is_some_and(|found| found.eq_ignore_ascii_case(text))

@@ -177,7 +177,7 @@ impl SimDefinition {
             "properties": self.properties})
     }
 
-    pub(super) fn patch(&mut self, body: &Value) -> Result<(), Answer> {
+    pub(super) fn patch(&mut self, asked: &Asked<'_>) -> Result<(), Answer> {
         const MAY: [&str; 6] = [
             "description",
             "endOfLifeDate",
@@ -186,10 +186,16 @@ impl SimDefinition {
             "privacyStatementUri",
             "eula",
         ];
+        // Consent to a change of the features: asked for with them, and shown nowhere.
+        const CONSENT: &str = "allowUpdateImage";
+        let body = &asked.body;
         demand(body, "galleryImage", &["osType", "osState", "identifier"])?;
-        let members = object(body, "properties")?;
-        let frozen =
-            |name: &str, value: &Value| !MAY.contains(&name) && self.properties[name] != *value;
+        let mut members = object(body, "properties")?;
+        let knows = asked.since("2024-03-03");
+        let consent = knows && body["properties"][CONSENT] == true;
+        members.retain(|(name, _)| !knows || *name != CONSENT);
+        let may = |name: &str| MAY.contains(&name) || consent && name == "features";
+        let frozen = |name: &str, value: &Value| !may(name) && self.properties[name] != *value;
         if let Some((name, _)) = members.iter().find(|(name, value)| frozen(name, value)) {
             return Err(refused_change(name));
         }

@@ -2,6 +2,7 @@
 //! its own.
 
 use crate::error::{Error, Result};
+use crate::files::{self, Access, MadeFile};
 use axum::Router;
 use axum_server::tls_rustls::RustlsConfig;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
@@ -16,6 +17,16 @@ fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
 
 /// Serves `routes` in the background, and leaves the authority's certificate in `folder/ca.pem`.
 pub fn serve(listener: TcpListener, routes: Router, folder: &Path) -> Result<()> {
+    serve_as(&[], listener, routes, folder)
+}
+
+/// The same under further names.
+pub fn serve_as(
+    further: &[&str],
+    listener: TcpListener,
+    routes: Router,
+    folder: &Path,
+) -> Result<()> {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     authority.distinguished_name.push(DnType::CommonName, "azimg simulated Azure");
@@ -23,16 +34,17 @@ pub fn serve(listener: TcpListener, routes: Router, folder: &Path) -> Result<()>
     let key = KeyPair::generate().map_err(failed)?;
     let authority = CertifiedIssuer::self_signed(authority, key).map_err(failed)?;
 
-    let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    let names = ["localhost", "127.0.0.1", "::1"].iter().chain(further);
+    let names: Vec<String> = names.map(|name| (*name).to_owned()).collect();
     let mut server = CertificateParams::new(names).map_err(failed)?;
     server.use_authority_key_identifier_extension = true;
     server.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
     let key = KeyPair::generate().map_err(failed)?;
     let certificate = server.signed_by(&key, &authority).map_err(failed)?;
 
-    std::fs::create_dir_all(folder)
-        .and_then(|()| std::fs::write(folder.join("ca.pem"), authority.pem()))
-        .map_err(|e| Error::io(format!("writing {}", folder.join("ca.pem").display()), e))?;
+    let pem = authority.pem();
+    let file = MadeFile { name: "ca.pem", bytes: pem.as_bytes(), access: Access::Readable };
+    files::put_made(folder, ".azimg-sim", "--tls", &[file])?;
 
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));

@@ -1,21 +1,30 @@
 //! The subscriptions to ask through, and the locations that have images.
 
-use crate::client::{Client, version};
+use crate::client::{Client, lenient, version};
 use crate::error::{Error, ErrorKind, Result};
+use crate::image::names::{are, nearest, quoted};
+use crate::work::left_out;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+/// What stands for whoever is listed without a name: such an entry cannot be asked for, and has its line in
+/// coverage.
+pub const UNNAMED: &str = "@unnamed";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Subscription {
-    subscription_id: String,
     #[serde(default)]
-    state: String,
+    subscription_id: Option<String>,
+    #[serde(default)]
+    state: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Location {
-    name: String,
+    #[serde(default)]
+    name: Option<String>,
     #[serde(default)]
     metadata: Metadata,
 }
@@ -29,7 +38,8 @@ struct Metadata {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Provider {
-    resource_types: Vec<ResourceType>,
+    // An answer without it is none of the provider, and is asked for again.
+    resource_types: Vec<Value>,
 }
 
 #[derive(Deserialize)]
@@ -40,47 +50,159 @@ struct ResourceType {
     locations: Vec<Value>,
 }
 
+/// A subscription that the identity sees.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Visible {
+    /// Its id, or [`UNNAMED`].
+    pub id: String,
+    /// Its state, unless it is enabled or that is not known.
+    pub state: Option<String>,
+}
+
+impl Visible {
+    fn is(&self, state: &str) -> bool {
+        self.state.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(state))
+    }
+}
+
+/// The subscriptions of a run: those that it names, or all that the identity sees.
+#[derive(Debug, Clone, Default)]
+pub struct Subscriptions {
+    /// All of them, sorted; an entry without a name comes last.
+    pub all: Vec<Visible>,
+}
+
+impl Subscriptions {
+    /// Those to ask for what any of them can tell.
+    pub fn asked_through(&self) -> Vec<String> {
+        let usable =
+            |one: &&Visible| one.id != UNNAMED && !one.is("Disabled") && !one.is("Deleted");
+        self.all.iter().filter(usable).map(|one| one.id.clone()).collect()
+    }
+
+    /// Those that something may be shared with.
+    pub fn shared_with(&self) -> Vec<String> {
+        self.all.iter().filter(|one| !one.is("Deleted")).map(|one| one.id.clone()).collect()
+    }
+}
+
 /// "East US 2" as `eastus2`.
 pub fn short_name(name: &str) -> String {
     name.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_ascii_lowercase()
 }
 
-/// The subscriptions to ask through: those that are named, or all that the identity can see and
-/// that still answer.
-pub async fn subscriptions(client: &Client, named: &[String]) -> Result<Vec<String>> {
+/// The subscriptions of a run: those that are named, or all that the identity can see. An error when none of
+/// them is enabled.
+pub async fn subscriptions(client: &Client, named: &[String]) -> Result<Subscriptions> {
     if !named.is_empty() {
-        return Ok(named.to_vec());
+        let all = named.iter().map(|id| Visible { id: id.clone(), state: None }).collect();
+        return Ok(Subscriptions { all });
     }
-    let all: Vec<Subscription> = client
+    let listed: Vec<Value> = client
         .list(&["subscriptions"], &[version::SUBSCRIPTIONS.parameter()])
         .await
         .map_err(|error| match error.kind() {
             ErrorKind::Denied => error.context(NO_READER),
             _ => error,
         })?;
-    let mut usable: Vec<String> = all
-        .into_iter()
-        .filter(|s| !matches!(s.state.as_str(), "Disabled" | "Deleted"))
-        .map(|s| s.subscription_id)
-        .collect();
-    usable.sort();
-    if usable.is_empty() {
-        return Err(Error::new(ErrorKind::Denied, NO_READER));
+    let mut all = Vec::new();
+    let mut is_whole = true;
+    for row in &listed {
+        let read: Option<Subscription> = of_list(row, version::SUBSCRIPTIONS.resource);
+        let state = read.as_ref().and_then(|one| one.state.clone());
+        let state =
+            state.filter(|state| !state.is_empty() && !state.eq_ignore_ascii_case("Enabled"));
+        match read.and_then(|one| one.subscription_id).filter(|id| is_name(id)) {
+            Some(id) => all.push(Visible { id, state }),
+            None => is_whole = false,
+        }
     }
-    Ok(usable)
+    all.sort();
+    all.dedup_by(|a, b| a.id == b.id);
+    if !is_whole {
+        all.push(Visible { id: UNNAMED.to_owned(), state: None });
+    }
+    let seen = Subscriptions { all };
+    if seen.asked_through().is_empty() {
+        let states = seen.all.iter().map(|one| match &one.state {
+            Some(state) => format!("{} is {state}", one.id),
+            None => "one has no name".to_owned(),
+        });
+        let states: Vec<String> = states.take(5).collect();
+        let states =
+            if states.is_empty() { String::new() } else { format!(" ({})", states.join(", ")) };
+        return Err(Error::new(ErrorKind::Denied, format!("{NO_READER}{states}")));
+    }
+    Ok(seen)
 }
 
 const NO_READER: &str = "the identity sees no enabled subscription; give it the role Reader on one";
 
-/// The locations to crawl, by short name, sorted: those that are wanted, or all that list images.
-/// A wanted location that does not exist is an error with the nearest names.
+/// A row of a list, as far as it can be read.
+fn of_list<T: DeserializeOwned>(row: &Value, resource: &str) -> Option<T> {
+    match lenient::of_value(row) {
+        Ok((read, malformed)) => {
+            lenient::tell(resource, &malformed);
+            Some(read)
+        }
+        Err(error) => {
+            lenient::tell(resource, &vec![(format!("value[]: {error}"), 1)]);
+            None
+        }
+    }
+}
+
+/// Whether a name can be asked for: that of a subscription or a location is plain, and becomes part of addresses.
+fn is_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || " -_".contains(c);
+    !name.is_empty() && name.len() <= 90 && name.chars().all(plain)
+}
+
+/// Whether an error says that a subscription cannot be asked at all, so that another one may do better: it may not
+/// be read, has not registered the provider, is disabled, or is not seen.
+pub(super) fn is_closed(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::Denied | ErrorKind::Conflict => true,
+        ErrorKind::NotFound => error.to_string().contains("SubscriptionNotFound"),
+        _ => false,
+    }
+}
+
+/// The first of `subscriptions` that may be asked for its locations, and the locations to crawl; the error of the
+/// first one where none of them may.
+pub async fn first_readable(
+    client: &Client,
+    subscriptions: &[String],
+    wanted: &[String],
+) -> Result<(String, Vec<String>)> {
+    let mut refused = None;
+    for subscription in subscriptions {
+        match locations(client, subscription, wanted).await {
+            Ok(locations) => return Ok((subscription.clone(), locations)),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::Denied | ErrorKind::NotFound | ErrorKind::Conflict
+                ) =>
+            {
+                refused = refused.or(Some(error));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(refused.unwrap_or_else(|| Error::new(ErrorKind::Denied, NO_READER)))
+}
+
+/// The locations to crawl, by short name, sorted: those that are wanted, or all that list images, without those that
+/// are [left out](left_out); and [`UNNAMED`] behind them when one that is listed has no name. A location that is named
+/// and does not exist is an error with the nearest names.
 pub async fn locations(
     client: &Client,
     subscription: &str,
     wanted: &[String],
 ) -> Result<Vec<String>> {
     let path = ["subscriptions", subscription, "locations"];
-    let listed: Vec<Location> = client
+    let listed: Vec<Value> = client
         .list(&path, &[version::SUBSCRIPTIONS.parameter()])
         .await
         .map_err(|error| match error.kind() {
@@ -93,25 +215,48 @@ pub async fn locations(
             }
             _ => error,
         })?;
-    // Logical locations ("europe", "global", stages) hold no images: calls to them answer 400.
-    let physical: Vec<String> = listed
-        .into_iter()
-        .filter(|location| !location.metadata.region_type.eq_ignore_ascii_case("Logical"))
-        .map(|location| short_name(&location.name))
-        .collect();
-    let mut chosen = if wanted.is_empty() {
-        with_images(client, subscription, physical).await?
-    } else {
-        let known = |name: &String| physical.contains(name);
-        let wanted: Vec<String> = wanted.iter().map(|name| short_name(name)).collect();
-        if let Some(unknown) = wanted.iter().find(|name| !known(name)) {
-            return Err(unknown_location(unknown, &physical));
-        }
-        wanted
-    };
+    let (physical, is_whole) = physical(&listed);
+    let excluded = wanted.iter().filter_map(|name| left_out(name));
+    let excluded: Vec<String> = excluded.map(short_name).collect();
+    let named = wanted.iter().filter(|name| left_out(name).is_none());
+    let named: Vec<String> = named.map(|name| short_name(name)).collect();
+    let unknown = named.iter().chain(&excluded).find(|name| !physical.contains(name));
+    // It may be the one that has no name.
+    if let Some(unknown) = unknown.filter(|_| is_whole) {
+        return Err(unknown_location(unknown, &physical));
+    }
+    let is_open = named.is_empty();
+    let mut chosen =
+        if is_open { with_images(client, subscription, physical).await? } else { named };
+    chosen.retain(|name| !excluded.contains(name));
+    if chosen.is_empty() && !excluded.is_empty() {
+        return Err(Error::invalid("no location is left to crawl: every one is left out"));
+    }
     chosen.sort();
     chosen.dedup();
+    if is_open && !is_whole {
+        chosen.push(UNNAMED.to_owned());
+    }
     Ok(chosen)
+}
+
+/// The listed locations that may hold images, and whether each of them has a name. Logical ones ("europe",
+/// "global", stages) hold none: calls to them answer 400.
+fn physical(listed: &[Value]) -> (Vec<String>, bool) {
+    let mut physical = Vec::new();
+    let mut is_whole = true;
+    for row in listed {
+        let read: Option<Location> = of_list(row, "subscriptions/locations");
+        if read.as_ref().is_some_and(|one| one.metadata.region_type.eq_ignore_ascii_case("Logical"))
+        {
+            continue;
+        }
+        match read.and_then(|one| one.name).map(|name| short_name(&name)).filter(|n| is_name(n)) {
+            Some(name) => physical.push(name),
+            None => is_whole = false,
+        }
+    }
+    (physical, is_whole)
 }
 
 /// Those of `physical` that the compute provider lists images in, as it says itself.
@@ -127,17 +272,18 @@ async fn with_images(
         Err(error)
             if matches!(
                 error.kind(),
-                ErrorKind::NotFound | ErrorKind::Denied | ErrorKind::Invalid
+                ErrorKind::NotFound | ErrorKind::Denied | ErrorKind::BadAnswer
             ) =>
         {
             return Ok(physical);
         }
         Err(error) => return Err(error),
     };
-    let ours = provider
-        .resource_types
-        .iter()
-        .filter(|kind| kind.resource_type.eq_ignore_ascii_case("locations/publishers"));
+    let kinds = provider.resource_types.iter();
+    let kinds: Vec<ResourceType> =
+        kinds.filter_map(|kind| of_list(kind, version::PROVIDERS.resource)).collect();
+    let ours =
+        kinds.iter().filter(|kind| kind.resource_type.eq_ignore_ascii_case("locations/publishers"));
     let offered: Option<Vec<String>> = ours
         .flat_map(|kind| &kind.locations)
         .map(|name| name.as_str().filter(|name| !name.is_empty()).map(short_name))
@@ -148,9 +294,8 @@ async fn with_images(
 }
 
 fn unknown_location(name: &str, known: &[String]) -> Error {
-    let mut near: Vec<_> =
-        known.iter().map(|other| (strsim::jaro_winkler(name, other), other.as_str())).collect();
-    near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-    let near: Vec<_> = near.into_iter().take(3).map(|(_, other)| other).collect();
-    Error::invalid(format!("there is no location '{name}'; the nearest are {}", near.join(", ")))
+    let near = nearest(name, known.iter().map(String::as_str));
+    let near = if near.is_empty() { String::new() } else { format!("; {}", are(&near)) };
+    let text = format!("there is no location {}{near}", quoted(name));
+    Error::invalid(text).with_target("locations")
 }

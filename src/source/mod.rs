@@ -10,14 +10,16 @@ pub mod rights;
 
 pub use known::Known;
 
-use crate::client::lenient;
+use crate::client::{lenient, until};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::gallery::{GalleryImage, Replicated};
+use crate::image::limits::{self, Cuts};
 use crate::image::machine::Machine;
 use crate::image::marketplace::{Detailed, Listed};
 use crate::image::registry::{RegistryImage, Told};
 use crate::work::{Gap, Outcome, Request, Scope, SourceName, State, WorkItem};
 use async_trait::async_trait;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -85,6 +87,32 @@ impl Rows {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// What they take when they are written.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Listed(rows) => limits::bytes_of(rows),
+            Self::Detailed(rows) => limits::bytes_of(rows),
+            Self::Gallery(rows) => limits::bytes_of(rows),
+            Self::Replicated(rows) => limits::bytes_of(rows),
+            Self::Registry(rows) => limits::bytes_of(rows),
+            Self::Told(rows) => limits::bytes_of(rows),
+        }
+    }
+
+    /// Cuts what is over the limits of a row ([`limits`]); what was cut, and how often.
+    fn cut(&mut self) -> BTreeMap<String, u64> {
+        let mut cuts = Cuts::default();
+        match self {
+            Self::Listed(rows) => rows.iter_mut().for_each(|row| row.cut(&mut cuts)),
+            Self::Detailed(rows) => rows.iter_mut().for_each(|row| row.detail.cut(&mut cuts)),
+            Self::Gallery(rows) => rows.iter_mut().for_each(|row| row.cut(&mut cuts)),
+            Self::Replicated(rows) => rows.iter_mut().for_each(|row| row.cut(&mut cuts)),
+            Self::Registry(rows) => rows.iter_mut().for_each(|row| row.cut(&mut cuts)),
+            Self::Told(rows) => rows.iter_mut().for_each(|row| row.cut(&mut cuts)),
+        }
+        cuts.told()
+    }
 }
 
 /// Whether a publisher, one of its offers, or one of their SKUs is worth asking for.
@@ -136,12 +164,57 @@ pub async fn crawl(
     effort: &Effort,
     known: &Known,
 ) -> Result<Crawled> {
-    let (crawled, malformed) = lenient::counted(source.crawl(item, effort, known)).await;
+    let work = until(effort.until, source.crawl(item, effort, known));
+    let (crawled, malformed) = lenient::counted(work).await;
     let mut crawled = crawled?;
-    if let Crawled::Ended(outcome, _) = &mut crawled {
+    if let Crawled::Ended(outcome, rows) = &mut crawled {
         outcome.malformed.join(&malformed.into());
+        outcome.malformed.join(&rows.cut().into());
+        let bytes = rows.bytes();
+        if bytes > limits::ITEM {
+            // Rows of an earlier run stand in; what follows from it has items of its own.
+            let most = limits::ITEM >> 20;
+            let reason = format!("what it found takes {} MiB; at most {most}", bytes >> 20);
+            tracing::warn!(item = %item.item, "{reason}");
+            (outcome.state, outcome.reason) = (State::Failed, reason);
+            (outcome.listed, outcome.rows) = (0, 0);
+            *rows = Rows::default();
+        }
     }
     Ok(crawled)
+}
+
+/// Does an item through each subscription that it names in turn, until nothing is refused. Where each of them refuses
+/// something, the first one that refuses the least counts.
+pub(crate) async fn through_others<F>(
+    item: &WorkItem,
+    crawl: impl Fn(WorkItem) -> F,
+) -> Result<Crawled>
+where
+    F: Future<Output = Result<Crawled>>,
+{
+    let mut done = crawl(item.clone()).await?;
+    let mut next = item.scope.through_another();
+    while let Some(scope) = next.take_if(|_| refusals(&done) > 0) {
+        tracing::debug!(item = item.item, subscription = scope.subscription(), "is asked instead");
+        next = scope.through_another();
+        let again = crawl(WorkItem { scope, ..item.clone() }).await?;
+        if refusals(&again) < refusals(&done) {
+            done = again;
+        }
+    }
+    Ok(done)
+}
+
+/// How much of an item could not be asked for.
+fn refusals(crawled: &Crawled) -> usize {
+    match crawled {
+        Crawled::Later(..) => 0,
+        Crawled::Ended(outcome, _) if outcome.state == State::Denied => usize::MAX,
+        Crawled::Ended(outcome, _) => {
+            outcome.gaps.iter().filter(|gap| gap.state == State::Denied).count()
+        }
+    }
 }
 
 /// What an error means for the scope it happened in: how the scope ended, or the error itself when
@@ -152,13 +225,15 @@ pub(crate) fn ended(error: Error, effort: &Effort) -> Result<(State, String, u32
         return Err(error);
     }
     let state = match error.kind() {
+        // Not the scope is gone, but the subscription that it was asked through.
+        _ if locations::is_closed(&error) => State::Denied,
         ErrorKind::NotFound => State::Gone,
         ErrorKind::Transient | ErrorKind::Unauthenticated | ErrorKind::Bug | ErrorKind::Corrupt
             if !effort.last =>
         {
             return Err(error);
         }
-        ErrorKind::Denied | ErrorKind::Unauthenticated => State::Denied,
+        ErrorKind::Unauthenticated => State::Denied,
         _ => State::Failed,
     };
     let attempts = if state.is_complete() { 0 } else { error.attempts() * effort.delivery.max(1) };
@@ -170,7 +245,22 @@ pub(crate) fn ended(error: Error, effort: &Effort) -> Result<(State, String, u32
         }
         _ => text,
     };
+    let advice = if is_unregistered(&error) { registration(&error.to_string()) } else { None };
+    let reason = advice.map_or(reason.clone(), |advice| format!("{reason} {advice}"));
     Ok((state, reason, attempts))
+}
+
+/// How to register the provider that a refused request asked.
+pub(crate) fn registration(refused: &str) -> Option<String> {
+    let (request, _) = refused.split_once(": ")?;
+    let part = |name: &str| {
+        let mut parts = request.split('/').skip_while(|part| !part.eq_ignore_ascii_case(name));
+        parts.nth(1)
+    };
+    let (subscription, provider) = (part("subscriptions")?, part("providers")?);
+    Some(format!(
+        "Register it: az provider register --namespace {provider} --subscription {subscription}"
+    ))
 }
 
 /// An item whose scope ended otherwise than well, or the error that a redelivery may heal.
@@ -193,6 +283,17 @@ pub(crate) fn no_list(
         let outcome = Outcome::bare(item.scope.clone(), State::Empty, reason, 0);
         return Ok(Crawled::Ended(outcome, Rows::default()));
     }
+    let state = item.scope.subscription_state();
+    if error.kind() == ErrorKind::NotFound
+        && state.is_some_and(|s| s.eq_ignore_ascii_case("Deleted"))
+    {
+        let outcome = Outcome::bare(item.scope.clone(), State::Gone, standing(&item.scope), 0);
+        return Ok(Crawled::Ended(outcome, Rows::default()));
+    }
+    let error = match state {
+        Some(_) => error.context(standing(&item.scope)),
+        None => error,
+    };
     let error = match error.kind() {
         ErrorKind::NotFound => error
             .with_kind(ErrorKind::Denied)
@@ -200,6 +301,12 @@ pub(crate) fn no_list(
         _ => error,
     };
     gave_up(item, error, effort)
+}
+
+/// What is said of a subscription that is not simply enabled.
+pub(crate) fn standing(scope: &Scope) -> String {
+    let state = scope.subscription_state();
+    state.map_or_else(String::new, |state| format!("the subscription is {state}"))
 }
 
 /// Whether a subscription is refused because it never used the provider.

@@ -1,8 +1,9 @@
 //! What an identity may read in one subscription: what each source asks first, asked once.
 
 use super::registry::registries;
+use super::{is_unregistered, registration};
 use crate::client::{Client, version};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, Result};
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
@@ -14,6 +15,9 @@ pub struct Right {
     /// What the answer said, or why there is none.
     pub told: Result<String>,
 }
+
+/// What any subscription can tell.
+pub const MARKETPLACE: &str = "marketplace images";
 
 const LISTED: &str = "can be listed";
 
@@ -27,7 +31,8 @@ fn quota(headers: &HeaderMap) -> String {
 }
 
 /// Asks for one thing of each kind that a crawl reads in `subscription`, in `location` where one must be
-/// named. What is not registered there (409, 404) is no missing right.
+/// named. Where a provider is not registered (409) nothing of it can be there; but nobody lists marketplace images
+/// through it.
 pub async fn of_subscription(client: &Client, subscription: &str, location: &str) -> Vec<Right> {
     let compute = ["subscriptions", subscription, "providers", "Microsoft.Compute"];
     let at = |below: &[&'static str]| -> Vec<&str> {
@@ -42,10 +47,11 @@ pub async fn of_subscription(client: &Client, subscription: &str, location: &str
     let galleries = client.look(&at(&["galleries"]), &[version::GALLERIES.parameter()]).await;
     let images = client.look(&at(&["images"]), &[version::MANAGED_IMAGES.parameter()]).await;
     let found = registries(client, subscription).await;
-    let query = "resources | where type =~ 'microsoft.compute/galleries' | project id";
+    let query =
+        "resources | where type =~ 'microsoft.compute/galleries' | project id | order by id asc";
     let graph = client.graph::<Value>(query, &[subscription.to_owned()]).await;
     vec![
-        Right { what: "marketplace images", told: unless_unregistered(publishers) },
+        Right { what: MARKETPLACE, told: publishers.map_err(advised) },
         Right {
             what: "galleries",
             told: unless_unregistered(galleries.map(|_| LISTED.to_owned())),
@@ -67,12 +73,17 @@ pub async fn of_subscription(client: &Client, subscription: &str, location: &str
 
 fn unless_unregistered(told: Result<String>) -> Result<String> {
     match told {
-        Err(error)
-            if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Conflict)
-                || error.to_string().contains("NoRegisteredProviderFound") =>
-        {
-            Ok("the provider is not registered there".to_owned())
+        Err(error) if is_unregistered(&error) => {
+            Ok("the provider is not registered there, so there are none".to_owned())
         }
         told => told,
+    }
+}
+
+/// What is not registered, with the command that registers it.
+fn advised(error: Error) -> Error {
+    match registration(&error.to_string()).filter(|_| is_unregistered(&error)) {
+        Some(advice) => Error::new(error.kind(), format!("{error} {advice}")),
+        None => error,
     }
 }

@@ -46,6 +46,10 @@ pub enum Key {
     Plan(RunId),
     /// The items that ask for details, planned when every listing is in.
     DetailsPlan(RunId),
+    /// How a run was closed on a snapshot, or without one.
+    Closing(RunId, Option<RunId>),
+    /// Why a run could not be published.
+    Failed(RunId),
     /// How far a run was when it was last swept.
     Swept(RunId),
     /// The rows of one item.
@@ -71,6 +75,8 @@ pub enum Key {
     },
     /// A file of a snapshot.
     Snapshot(RunId, SnapshotFile),
+    /// Whose turn it is to publish.
+    Publishing,
     /// Which snapshot is the current one.
     Current,
     /// What is written to see whether that can be done, and removed at once.
@@ -147,6 +153,9 @@ impl fmt::Display for Key {
         match self {
             Self::Plan(run) => write!(f, "runs/{run}/plan.json"),
             Self::DetailsPlan(run) => write!(f, "runs/{run}/details.json"),
+            Self::Closing(run, None) => write!(f, "runs/{run}/closing.json"),
+            Self::Closing(run, Some(base)) => write!(f, "runs/{run}/closing-{base}.json"),
+            Self::Failed(run) => write!(f, "runs/{run}/failed.json"),
             Self::Swept(run) => write!(f, "runs/{run}/swept.json"),
             Self::Shard { run, source, item } => {
                 write!(f, "runs/{run}/shards/{source}/{item}{SHARD}")
@@ -156,6 +165,7 @@ impl fmt::Display for Key {
                 write!(f, "runs/{run}/outcomes/{source}/{item}{suffix}")
             }
             Self::Snapshot(run, file) => write!(f, "snapshots/{run}/{file}"),
+            Self::Publishing => f.write_str("publishing.json"),
             Self::Current => f.write_str("current.json"),
             Self::Tried(name) => write!(f, "tried-{name}.json"),
         }

@@ -1,28 +1,78 @@
 //! Objects as files in a folder.
 //!
 //! A file is written beside its place and then linked (create) or renamed (replace) into it, so a
-//! reader sees all of it or nothing. Compare-and-swap holds a lock file, which the system gives
+//! reader sees all of it or nothing, after a power cut as well. Compare-and-swap holds a lock file, which the system gives
 //! back when the process dies.
+//!
+//! Snapshots are for other people's jobs, and can be read as far as the umask goes; what runs keep for themselves is
+//! their owner's alone. Nobody else may write to any of it: a folder that others may write to is refused.
 
 use super::{Claim, Entry, Key, Object, Store};
+use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::{self, Access};
+use crate::scratch;
 use async_trait::async_trait;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+/// What begins the name of a file that is being written.
+const PART: &str = ".part-";
+/// The file that whoever crawls into the store has locked.
+const CRAWL_LOCK: &str = ".crawl.lock";
+/// Whoever only looks whether it is locked holds it for a moment; so many moments are waited for.
+const LOOKERS: u32 = 10;
+const A_MOMENT: Duration = Duration::from_millis(20);
+
+/// What runs keep for themselves.
+const RUNS: &str = "runs";
+/// What is for everybody.
+const SNAPSHOTS: &str = "snapshots";
 
 /// A store in a folder of this machine.
 #[derive(Debug, Clone)]
 pub struct LocalStore {
     root: PathBuf,
+    /// Set once the folder was there, and nobody else may write to it.
+    is_own: Arc<OnceLock<()>>,
 }
 
 impl LocalStore {
     /// The store in `root`, which need not exist yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), is_own: Arc::default() }
+    }
+
+    /// An error when others may write to the store.
+    fn refuse_shared(&self) -> Result<()> {
+        if self.is_own.get().is_some() || !self.root.exists() {
+            return Ok(());
+        }
+        for folder in [self.root.clone(), self.root.join(RUNS), self.root.join(SNAPSHOTS)] {
+            files::refuse_shared(&folder)?;
+        }
+        self.is_own.get_or_init(|| ());
+        Ok(())
+    }
+
+    /// Who may read an object.
+    fn access(&self, path: &Path) -> Access {
+        let is_of_run = path.strip_prefix(&self.root).is_ok_and(|below| below.starts_with(RUNS));
+        if is_of_run { Access::Private } else { Access::Readable }
+    }
+
+    /// Makes the folder of an object and those above it, so that they survive a power cut.
+    fn make_folder(&self, folder: &Path) -> std::io::Result<()> {
+        let missing = folder.ancestors().take_while(|folder| !folder.exists()).count();
+        files::make_folder(&self.root, Access::Readable)?;
+        files::make_folder(folder, self.access(folder))?;
+        let parents = folder.ancestors().skip(1).take(missing);
+        parents.filter(|parent| !parent.as_os_str().is_empty()).try_for_each(sync_folder)
     }
 
     fn path(&self, key: &Key) -> PathBuf {
@@ -35,44 +85,58 @@ impl LocalStore {
         work: impl FnOnce(&Self) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let this = self.clone();
-        tokio::task::spawn_blocking(move || work(&this))
-            .await
-            .map_err(|e| Error::bug("a file operation panicked").with_source(e))?
+        let work = move || {
+            this.refuse_shared()?;
+            work(&this)
+        };
+        blocking("a file operation", work).await
     }
 
     /// A finished temporary file in the folder that `path` is to be in.
-    fn staged(path: &Path, bytes: &[u8]) -> Result<tempfile::NamedTempFile> {
-        let mut staged = Self::stage(path)?;
+    fn staged(&self, path: &Path, bytes: &[u8]) -> Result<tempfile::NamedTempFile> {
+        let mut staged = self.stage(path)?;
         staged.write_all(bytes).map_err(|e| Error::io(path.display(), e))?;
         Ok(staged)
     }
 
-    fn stage(path: &Path) -> Result<tempfile::NamedTempFile> {
+    fn stage(&self, path: &Path) -> Result<tempfile::NamedTempFile> {
         let folder = path.parent().unwrap_or(Path::new("."));
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".part-");
-        // A temporary file is its owner's alone; a snapshot is for other people's jobs.
+        builder.prefix(PART);
         #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(
+            self.access(path).of_file().into(),
+        ));
         let stage = || builder.tempfile_in(folder);
         stage()
             .or_else(|_| {
-                fs::create_dir_all(folder)?;
+                self.make_folder(folder)?;
                 stage()
             })
             .map_err(|e| Error::io(format!("writing {}", path.display()), e))
     }
 
+    /// Puts a finished file into its place, unless something is there already and `replace` is not set; false
+    /// when it was. It survives a power cut from then on: the bytes go to the disk before the name does.
+    fn persist(staged: tempfile::NamedTempFile, path: &Path, replace: bool) -> Result<bool> {
+        let io = |e| Error::io(format!("writing {}", path.display()), e);
+        staged.as_file().sync_data().map_err(io)?;
+        let persisted = if replace { staged.persist(path) } else { staged.persist_noclobber(path) };
+        match persisted {
+            Ok(_) => {}
+            Err(e) if !replace && e.error.kind() == std::io::ErrorKind::AlreadyExists => {
+                return Ok(false);
+            }
+            Err(e) => return Err(io(e.error)),
+        }
+        path.parent().map_or(Ok(()), sync_folder).map_err(io)?;
+        Ok(true)
+    }
+
     fn lock_file(&self, name: &str) -> Result<File> {
-        fs::create_dir_all(&self.root)
+        files::make_folder(&self.root, Access::Readable)
             .map_err(|e| Error::io(format!("making {}", self.root.display()), e))?;
-        let path = self.root.join(name);
-        File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(|e| Error::io(format!("opening {}", path.display()), e))
+        files::open_lock(&self.root.join(name))
     }
 
     fn walk(&self, folder: &Path, prefix: &str, found: &mut Vec<Entry>) -> Result<()> {
@@ -100,6 +164,21 @@ impl LocalStore {
         }
         Ok(())
     }
+}
+
+/// Removes what processes that were killed left half written, in a folder and all below it.
+fn remove_parts(folder: &Path, now: SystemTime) {
+    scratch::sweep(folder, PART, now);
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_parts(&entry.path(), now);
+        }
+    }
+}
+
+/// Makes the names in a folder survive a power cut. Windows has no such thing.
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 /// Whether a file is the store's own (a lock, a part that is being written), not an object.
@@ -135,7 +214,7 @@ impl Store for LocalStore {
 
     async fn prepare(&self) -> Result<()> {
         self.blocking(|this| {
-            fs::create_dir_all(&this.root)
+            files::make_folder(&this.root, Access::Readable)
                 .and_then(|()| tempfile::tempfile_in(&this.root).map(drop))
                 .map_err(|e| {
                     Error::new(
@@ -160,22 +239,22 @@ impl Store for LocalStore {
 
     async fn download(&self, key: &Key, into: &Path) -> Result<bool> {
         let (path, into) = (self.path(key), into.to_owned());
-        self.blocking(move |_| match fs::copy(&path, &into) {
-            Ok(_) => Ok(true),
-            Err(_) if !path.exists() => Ok(false),
-            Err(e) => Err(Error::io(format!("copying {}", path.display()), e)),
+        self.blocking(move |_| {
+            let failed = |e| Error::io(format!("copying {}", path.display()), e);
+            let mut from = match File::open(&path) {
+                Ok(from) => from,
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+                Err(e) => return Err(failed(e)),
+            };
+            let mut to = files::create(&into).map_err(failed)?;
+            std::io::copy(&mut from, &mut to).map(|_| true).map_err(failed)
         })
         .await
     }
 
     async fn create(&self, key: &Key, bytes: Bytes) -> Result<bool> {
         let path = self.path(key);
-        self.blocking(move |_| match Self::staged(&path, &bytes)?.persist_noclobber(&path) {
-            Ok(_) => Ok(true),
-            Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
-            Err(e) => Err(Error::io(format!("writing {}", path.display()), e.error)),
-        })
-        .await
+        self.blocking(move |this| Self::persist(this.staged(&path, &bytes)?, &path, false)).await
     }
 
     async fn swap(&self, key: &Key, bytes: Bytes, expected: Option<&str>) -> Result<bool> {
@@ -186,24 +265,19 @@ impl Store for LocalStore {
             if read(&path)?.as_deref().map(tag) != expected {
                 return Ok(false);
             }
-            let staged = Self::staged(&path, &bytes)?;
-            staged.as_file().sync_all().map_err(|e| Error::io(path.display(), e))?;
-            staged.persist(&path).map_err(|e| Error::io(path.display(), e.error))?;
-            Ok(true)
+            Self::persist(this.staged(&path, &bytes)?, &path, true)
         })
         .await
     }
 
     async fn upload(&self, key: &Key, from: &Path) -> Result<()> {
         let (path, from) = (self.path(key), from.to_owned());
-        self.blocking(move |_| {
-            let mut staged = Self::stage(&path)?;
+        self.blocking(move |this| {
+            let mut staged = this.stage(&path)?;
             let mut file = File::open(&from).map_err(|e| Error::io(from.display(), e))?;
             std::io::copy(&mut file, &mut staged)
-                .and_then(|_| staged.as_file().sync_all())
                 .map_err(|e| Error::io(format!("writing {}", path.display()), e))?;
-            staged.persist(&path).map_err(|e| Error::io(path.display(), e.error))?;
-            Ok(())
+            Self::persist(staged, &path, true).map(drop)
         })
         .await
     }
@@ -259,13 +333,46 @@ impl Store for LocalStore {
 
     async fn claim(&self) -> Result<Claim> {
         self.blocking(|this| {
-            let lock = this.lock_file(".crawl.lock")?;
-            match lock.try_lock() {
-                Ok(()) => Ok(Box::new(lock) as Claim),
+            let lock = this.lock_file(CRAWL_LOCK)?;
+            match try_lock(&lock) {
+                Ok(()) => {
+                    let now = SystemTime::now();
+                    scratch::sweep(&this.root, PART, now);
+                    remove_parts(&this.root.join(RUNS), now);
+                    remove_parts(&this.root.join(SNAPSHOTS), now);
+                    Ok(Box::new(lock) as Claim)
+                }
                 Err(TryLockError::WouldBlock) => Err(claimed(&this.address())),
                 Err(TryLockError::Error(e)) => Err(Error::io("locking the store", e)),
             }
         })
         .await
     }
+
+    async fn is_claimed(&self) -> Result<Option<bool>> {
+        self.blocking(|this| {
+            let path = this.root.join(CRAWL_LOCK);
+            if !path.exists() {
+                return Ok(Some(false));
+            }
+            let lock = files::open_lock(&path)?;
+            match lock.try_lock_shared() {
+                Ok(()) => Ok(Some(false)),
+                Err(TryLockError::WouldBlock) => Ok(Some(true)),
+                Err(TryLockError::Error(e)) => Err(Error::io("locking the store", e)),
+            }
+        })
+        .await
+    }
+}
+
+/// Takes a lock; whoever only looks whether it is taken holds it for a moment.
+fn try_lock(lock: &File) -> std::result::Result<(), TryLockError> {
+    for _ in 0..LOOKERS {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(A_MOMENT),
+            ended => return ended,
+        }
+    }
+    lock.try_lock()
 }

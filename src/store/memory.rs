@@ -2,9 +2,11 @@
 
 use super::{Claim, Entry, Key, Object, Store};
 use crate::error::{Error, Result};
+use crate::files;
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -24,6 +26,18 @@ impl MemoryStore {
     pub fn contents(&self) -> BTreeMap<String, Bytes> {
         let objects = self.objects();
         objects.iter().map(|(name, (_, bytes))| (name.clone(), bytes.clone())).collect()
+    }
+
+    /// Removes the object of that name.
+    pub fn remove(&self, name: &str) {
+        self.objects().remove(name);
+    }
+
+    /// Writes over the object of that name, as nobody does who keeps to names.
+    pub fn put(&self, name: &str, bytes: Bytes) {
+        let mut objects = self.objects();
+        let version = objects.get(name).map_or(0, |(version, _)| *version);
+        objects.insert(name.to_owned(), (version + 1, bytes));
     }
 }
 
@@ -53,7 +67,8 @@ impl Store for MemoryStore {
 
     async fn download(&self, key: &Key, into: &Path) -> Result<bool> {
         let Some(object) = self.get(key).await? else { return Ok(false) };
-        std::fs::write(into, &object.bytes).map_err(|e| Error::io(into.display(), e))?;
+        let written = files::create(into).and_then(|mut file| file.write_all(&object.bytes));
+        written.map_err(|e| Error::io(into.display(), e))?;
         Ok(true)
     }
 

@@ -1,6 +1,7 @@
 //! Where runs and snapshots are kept: typed names, and one small port over blob stores.
 //!
-//! Invariants: a stored name is built here and nowhere else; `create` never overwrites and a reader
+//! Invariants: what was written is still there after a power cut, in the order in which it was written; a
+//! stored name is built here and nowhere else; `create` never overwrites and a reader
 //! never sees half of an object, on every backend. One contract test runs against all of them.
 
 pub mod azure;
@@ -73,6 +74,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn delete(&self, name: &str) -> Result<()>;
 
     /// Takes the right to crawl into this store from the command line; a conflict when another
-    /// process has it. Function apps do not claim: their runs are apart by name.
+    /// process has it. What a process that was killed left half written long ago is removed.
+    /// Function apps do not claim: their runs are apart by name.
     async fn claim(&self) -> Result<Claim>;
+
+    /// Whether a process has that right now; none where nobody can tell.
+    async fn is_claimed(&self) -> Result<Option<bool>> {
+        Ok(None)
+    }
 }

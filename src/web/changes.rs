@@ -3,7 +3,7 @@
 use super::parameters::{CHANGES, Query};
 use super::token::{Token, next_link, origin};
 use super::{Lookups, reply};
-use crate::catalog::feed::{self, Wanted};
+use crate::catalog::feed::Wanted;
 use crate::error::Error;
 use crate::work::RunId;
 use axum::extract::State;
@@ -24,17 +24,18 @@ pub(super) async fn list(
         let named = query.run.as_ref().map(|run| run.parse::<RunId>()).transpose();
         let named = named.map_err(|error| error.with_target("run"))?;
         let run = token.map(|token| token.run).or(named);
-        let change = query.change.as_deref().map(Wanted::change).transpose()?;
-        let wanted = Wanted { search: query.filter.search, change };
+        let changes =
+            query.changes.iter().map(|name| Wanted::change(name)).collect::<Result<_, _>>()?;
+        let wanted = Wanted { search: query.filter.search, changes };
         let from = token.map_or(0, |token| token.at);
-        let feed = feed::changes(web.app.store.as_ref(), run, &wanted, from, query.top).await?;
+        let feed = web.feeds.changes(web.app.store.as_ref(), run, &wanted, from, query.top).await?;
         let mut value = json!({ "value": feed.rows });
         if let Some(at) = feed.next {
-            let token = Token { run: feed.manifest.run, at };
+            let token = Token { run: feed.manifest.run, at, moment: 0 };
             value["nextLink"] = next_link(&uri, &origin(&headers), &token.write(&uri)).into();
         }
         let body = serde_json::to_vec(&value).map_err(|e| Error::bug(e.to_string()))?;
-        Ok(reply::cached(&reply::Validators::new(&feed.manifest), &headers, body.into()))
+        Ok(reply::cached(&reply::Validators::new(&feed.manifest, None), &headers, body.into()))
     };
     answer.await.unwrap_or_else(|error: Error| reply::error(&error))
 }

@@ -3,13 +3,14 @@
 use super::parameters::{InPath, LATEST, LIST, Query, asked, in_path};
 use super::token::{Token, next_link, origin};
 use super::{Lookups, live, reply};
-use crate::catalog::{Catalog, LatestQuestion, Page, aliases};
-use crate::error::{Error, Result};
-use crate::image::Urn;
+use crate::catalog::{Catalog, LatestQuestion, Page, aliases, is_of_others};
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::nanoseconds;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::response::Response;
 use std::sync::Arc;
+use time::OffsetDateTime;
 
 /// Room for a row that is in sixty locations.
 const LONG_ROW: usize = 2 << 10;
@@ -27,50 +28,72 @@ pub(super) async fn list(State(lookups): State<Arc<Lookups>>, request: Request) 
             Some(token) => (web.served.of(token.run).await?, token.at),
             None => (web.served.current().await?, 0),
         };
-        snapshot.catalog.prepare(web.app.store.as_ref(), &query.filter).await?;
+        let snapshot = match token {
+            _ if !snapshot.catalog.wants_others(&query.filter) => snapshot,
+            None => web.served.with_others().await?,
+            Some(_) => {
+                snapshot.catalog.others(web.app.store.as_ref()).await?;
+                snapshot
+            }
+        };
+        // A list is ended as it was begun, whatever has ended meanwhile.
+        let begun = token.and_then(Token::begun);
+        let view = snapshot.at(begun.unwrap_or_else(OffsetDateTime::now_utc));
         let origin = origin(&headers);
-        let body = snapshot.answer(format!("{origin}{}", asked(&uri)), |catalog| {
-            page(catalog, &query, from, |token| next_link(&uri, &origin, &token.write(&uri)))
-        })?;
-        Ok(reply::cached(&snapshot.validators, &headers, body))
+        let asked = format!("{origin}{}", asked(&uri));
+        let made = move |catalog: &Catalog, moment| {
+            let link = |token: Token| next_link(&uri, &origin, &token.write(&uri));
+            page((catalog, moment), &query, from, link)
+        };
+        let body = view.answer_apart(&asked, made).await?;
+        Ok(reply::cached(&view.validators(), &headers, body))
     };
     answer.await.unwrap_or_else(|error| reply::error(&error))
 }
 
 /// A page of a list, as JSON.
 fn page(
-    catalog: &Catalog,
+    (catalog, moment): (&Catalog, OffsetDateTime),
     query: &Query,
     from: u32,
     link: impl FnOnce(Token) -> String,
 ) -> Result<Vec<u8>> {
+    let others = catalog.wants_others(&query.filter);
+    catalog.check_places(&query.filter, others)?;
     let page = match &query.id {
-        None => catalog.list(&query.filter, from, query.top),
-        Some(id) => one(catalog, query, id)?,
+        None => catalog.list(&query.filter, from, query.top, moment),
+        Some(id) => one(catalog, query, id, moment)?,
     };
     let mut body = Vec::with_capacity(64 + (page.rows.len() + page.others.len()) * 1024);
     body.extend_from_slice(b"{\"value\":[");
-    catalog.write_page(&page, &mut body);
+    catalog.write_page(&page, moment, &mut body);
     body.push(b']');
     if let Some(at) = page.next {
-        let link = link(Token { run: catalog.manifest.run, at });
-        let link = serde_json::to_string(&link).map_err(|e| Error::bug(e.to_string()))?;
+        let token = Token { run: catalog.manifest.run, at, moment: nanoseconds(moment) };
+        let link = serde_json::to_string(&link(token)).map_err(|e| Error::bug(e.to_string()))?;
         body.extend_from_slice(b",\"nextLink\":");
         body.extend_from_slice(link.as_bytes());
+    }
+    let unknown = if query.id.is_none() { catalog.unknown(&query.filter, moment) } else { 0 };
+    if unknown > 0 {
+        body.extend_from_slice(format!(",\"unknown\":{unknown}").as_bytes());
     }
     body.push(b'}');
     Ok(body)
 }
 
 /// A list of the one image of this name, if the rest of the query wants it too.
-fn one(catalog: &Catalog, query: &Query, id: &str) -> Result<Page> {
-    let Some(mut page) = catalog.find_id(id) else { return Ok(Page::default()) };
+fn one(catalog: &Catalog, query: &Query, id: &str, moment: OffsetDateTime) -> Result<Page> {
+    let mut page = match catalog.named(id, moment) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Page::default()),
+        page => page?,
+    };
     if let Some(found) = page.rows.first()
-        && !query.filter.accepts(&catalog.read(*found)?)
+        && !query.filter.accepts(&catalog.read(*found, moment)?)
     {
         page.rows.clear();
     }
-    page.others.retain(|row| catalog.accepts_other(&query.filter, *row));
+    page.others.retain(|row| catalog.accepts_other(&query.filter, *row, moment));
     Ok(page)
 }
 
@@ -83,25 +106,27 @@ pub(super) async fn latest(State(lookups): State<Arc<Lookups>>, request: Request
             .urn
             .as_deref()
             .ok_or_else(|| Error::invalid("parameter 'urn' is missing").with_target("urn"))?;
-        let snapshot = web.served.current().await?;
-        let catalog = &snapshot.catalog;
-        if urn.contains('/') {
-            let table = catalog.others(web.app.store.as_ref()).await?;
-            let (locations, until) = (&query.filter.locations, query.not_deprecated_before);
-            let row = table.latest(urn, locations, until)?;
-            let body = serde_json::to_vec(&row).map_err(|e| Error::bug(e.to_string()))?;
-            return Ok(reply::cached(&snapshot.validators, &headers, body.into()));
-        }
-        let question =
-            LatestQuestion::parse(urn, &query.filter.locations, query.not_deprecated_before)
-                .map_err(|error| error.with_target("urn"))?;
-        let body = snapshot.answer(asked(&uri), |catalog| {
-            let row = question.answer(&catalog.index)?;
+        let (until, now) = (query.not_deprecated_before, OffsetDateTime::now_utc());
+        if is_of_others(urn) {
+            let view = web.served.with_others().await?.at(now);
+            let catalog = &view.snapshot.catalog;
+            catalog.check_locations(&query.filter.locations, true)?;
+            let found = catalog.newest(urn, &query.filter, until, view.moment)?;
             let mut body = Vec::with_capacity(LONG_ROW);
-            catalog.write_json(catalog.at(row), &mut body);
+            catalog.write_page(&found, view.moment, &mut body);
+            return Ok(reply::cached(&view.validators(), &headers, body.into()));
+        }
+        LatestQuestion::parse(urn, &query.filter.locations, until)
+            .map_err(|error| error.with_target("urn"))?;
+        let view = web.served.current().await?.at(now);
+        let body = view.answer(&asked(&uri), |catalog, moment| {
+            catalog.check_locations(&query.filter.locations, false)?;
+            let found = catalog.newest(urn, &query.filter, until, moment)?;
+            let mut body = Vec::with_capacity(LONG_ROW);
+            catalog.write_page(&found, moment, &mut body);
             Ok(body)
         })?;
-        Ok(reply::cached(&snapshot.validators, &headers, body))
+        Ok(reply::cached(&view.validators(), &headers, body))
     };
     answer.await.unwrap_or_else(|error: Error| reply::error(&error))
 }
@@ -111,11 +136,13 @@ pub(super) async fn aliases(State(lookups): State<Arc<Lookups>>, request: Reques
     let answer = async {
         let web = lookups.ready().await?;
         Query::parse(&uri, &[])?;
-        let snapshot = web.served.current().await?;
-        let body = snapshot.answer(asked(&uri), |catalog| {
-            serde_json::to_vec(&aliases::document(catalog)?).map_err(|e| Error::bug(e.to_string()))
-        })?;
-        Ok(reply::cached(&snapshot.validators, &headers, body))
+        let view = web.served.current().await?.at(OffsetDateTime::now_utc());
+        let made = |catalog: &Catalog, moment| {
+            let document = aliases::document(catalog, moment)?;
+            serde_json::to_vec(&document).map_err(|e| Error::bug(e.to_string()))
+        };
+        let body = view.answer_apart(&asked(&uri), made).await?;
+        Ok(reply::cached(&view.validators(), &headers, body))
     };
     answer.await.unwrap_or_else(|error: Error| reply::error(&error))
 }
@@ -130,18 +157,20 @@ pub(super) async fn show(
         let web = lookups.ready().await?;
         Query::parse(&uri, &[])?;
         let id = in_path(id)?;
-        let snapshot = web.served.current().await?;
-        // A URN, or the id of an image of a gallery.
-        if id.contains('/') {
-            snapshot.catalog.others(web.app.store.as_ref()).await?;
+        // A URN, what names the newest of a SKU, or the id of an image of a gallery.
+        let is_id = is_of_others(&id);
+        let snapshot =
+            if is_id { web.served.with_others().await? } else { web.served.current().await? };
+        let view = snapshot.at(OffsetDateTime::now_utc());
+        let catalog = &view.snapshot.catalog;
+        let found = if is_id {
+            catalog.named(&id, view.moment)?
         } else {
-            id.parse::<Urn>()?;
-        }
-        let found = snapshot.catalog.find_id(&id);
-        let found = found.ok_or_else(|| Error::not_found(format!("{id} is not in the catalog")))?;
+            catalog.show(&id, view.moment)?
+        };
         let mut body = Vec::with_capacity(LONG_ROW);
-        snapshot.catalog.write_page(&found, &mut body);
-        Ok(reply::cached(&snapshot.validators, &headers, body.into()))
+        catalog.write_page(&found, view.moment, &mut body);
+        Ok(reply::cached(&view.validators(), &headers, body.into()))
     };
     answer.await.unwrap_or_else(|error: Error| reply::error(&error))
 }

@@ -1,6 +1,8 @@
 //! HTTP lookups from the current snapshot, in the manner of Azure's REST APIs.
 
+mod asking;
 mod changes;
+mod distinct;
 mod images;
 mod live;
 pub mod openapi;
@@ -11,10 +13,13 @@ mod served;
 pub mod token;
 mod usage;
 
+pub(crate) use asking::{acts, host, is_json, is_loopback, only, shown_key};
 pub(crate) use parameters::date;
 pub(crate) use reply::{error_body, refusal, status_of, without_paths};
-pub(crate) use runs::{describe as describe_run, runs as list_runs};
+pub(crate) use runs::{RunReport, describe as describe_run, runs as list_runs};
+pub(crate) use token::prefix;
 
+use crate::catalog::feed::Feeds;
 use crate::error::{Error, ErrorKind, Result};
 use crate::functions::App;
 use crate::telemetry::{self, count};
@@ -38,7 +43,8 @@ struct Web {
     app: Arc<App>,
     served: Arc<Served>,
     live: live::Live,
-    usage: usage::Kept,
+    usage: Arc<usage::Kept>,
+    feeds: Feeds,
 }
 
 type Making = BoxFuture<'static, Result<Arc<App>>>;
@@ -57,8 +63,8 @@ impl Lookups {
                 error.with_kind(ErrorKind::Transient).context("not ready")
             })?;
             let served = Served::new(Arc::clone(&app.store), app.settings.look_every);
-            let (live, usage) = (live::Live::default(), usage::Kept::default());
-            Ok(Web { app, served, live, usage })
+            let (live, usage) = (live::Live::default(), Arc::default());
+            Ok(Web { app, served, live, usage, feeds: Feeds::default() })
         };
         self.web.get_or_try_init(make).await
     }
@@ -73,6 +79,10 @@ pub fn routes(make: impl Fn() -> Making + Send + Sync + 'static) -> Router {
         .route("/api/images/aliases", get(images::aliases))
         .route("/api/images/usage", get(usage::list))
         .route("/api/images/{*id}", get(images::show))
+        .route("/api/publishers", get(distinct::publishers))
+        .route("/api/offers", get(distinct::offers))
+        .route("/api/skus", get(distinct::skus))
+        .route("/api/locations", get(distinct::locations))
         .route("/api/changes", get(changes::list))
         .route("/api/runs", get(runs::list))
         .route("/api/runs/{run}", get(runs::show))

@@ -1,8 +1,15 @@
 //! The `OpenAPI` document: routes and parameters as they are served, records as they are written.
 
-use super::parameters::{CHANGES, LARGEST_PAGE, LATEST, LIST, Parameter, RUNS, USAGE, Value};
+mod headers;
+
+use super::parameters::{
+    CHANGES, DISTINCT, LARGEST_PAGE, LATEST, LIST, LOCATIONS, Parameter, RUNS, USAGE, Value,
+};
 use super::reply;
 use super::runs::{HealthReport, RunList, RunReport};
+use super::token::prefix_of;
+use crate::catalog::LONGEST_SEARCH;
+use crate::catalog::distinct::{LocationCount, OfferCount, PublisherCount, SkuCount};
 use crate::catalog::usage::Usage;
 use crate::image::KINDS;
 use crate::image::gallery::GalleryImage;
@@ -10,7 +17,7 @@ use crate::image::marketplace::{self, MarketplaceImage};
 use crate::image::registry::{self, RegistryImage};
 use crate::pipeline::changes::ChangeRow;
 use crate::work::{Request, RunId};
-use axum::http::{StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema as JsonSchemaOf, SchemaGenerator, json_schema};
@@ -63,41 +70,43 @@ fn by_kind(schema: &mut JsonSchemaOf) {
     });
 }
 
-/// A page of machines and how their images stand.
-#[derive(Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[allow(dead_code, reason = "a schema")]
-struct UsageList {
-    /// The machines.
-    value: Vec<Usage>,
-    /// Where the next page is, if there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next_link: Option<String>,
+/// Declares a page of a list.
+macro_rules! page_of {
+    ($name:ident, $row:ty, $what:literal) => {
+        page_of!($name, $row, $what,);
+    };
+    (of images: $name:ident, $row:ty, $what:literal) => {
+        page_of!(
+            $name, $row, $what,
+            /// How many marketplace images more may fit, of all pages: what is asked for is not known of them. Left
+            /// out when there are none.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            unknown: Option<u64>,
+        );
+    };
+    ($name:ident, $row:ty, $what:literal, $($more:tt)*) => {
+        #[doc = concat!("A page of ", $what, ".")]
+        #[derive(Serialize, JsonSchema)]
+        #[serde(rename_all = "camelCase")]
+        #[allow(dead_code, reason = "a schema")]
+        struct $name {
+            #[doc = concat!("The ", $what, ".")]
+            value: Vec<$row>,
+            /// Where the next page is, if there is one.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            next_link: Option<String>,
+            $($more)*
+        }
+    };
 }
 
-/// A page of images.
-#[derive(Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[allow(dead_code, reason = "a schema; answers are written from the index")]
-struct ImageList {
-    /// The images.
-    value: Vec<Image>,
-    /// Where the next page is, if there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next_link: Option<String>,
-}
-
-/// A page of changes.
-#[derive(Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[allow(dead_code, reason = "a schema")]
-struct ChangeList {
-    /// The changes.
-    value: Vec<ChangeRow>,
-    /// Where the next page is, if there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next_link: Option<String>,
-}
+page_of!(of images: ImageList, Image, "images");
+page_of!(UsageList, Usage, "machines and how their images stand");
+page_of!(ChangeList, ChangeRow, "changes");
+page_of!(of images: PublisherList, PublisherCount, "publishers");
+page_of!(of images: OfferList, OfferCount, "offers");
+page_of!(of images: SkuList, SkuCount, "SKUs");
+page_of!(of images: LocationList, LocationCount, "locations");
 
 /// What an error consists of.
 #[derive(Serialize, JsonSchema)]
@@ -172,12 +181,54 @@ const fn lookup(path: &'static str, id: &'static str, answer: &'static str) -> R
     Route { cached: true, ..get(path, id, answer) }
 }
 
-fn routes() -> Vec<Route> {
+/// What names an image in a path.
+const IMAGE: &str = "publisher:offer:sku:version, with latest for the newest version; an alias such as \
+                     Ubuntu2404, for the same; or an id";
+
+/// What a list of one snapshot may be refused with; a page of it, also when that is gone.
+const LISTS: &[u16] = &[400, 404, 410, 500, 503];
+
+fn routes() -> impl Iterator<Item = Route> {
+    lookups().into_iter().chain(names_and_counts())
+}
+
+/// The different names that images have.
+fn names_and_counts() -> Vec<Route> {
+    vec![
+        Route {
+            summary: "The publishers of the images that all filters fit, with counts",
+            query: DISTINCT,
+            errors: LISTS,
+            ..lookup("/api/publishers", "listPublishers", "PublisherList")
+        },
+        Route {
+            summary: "The same of their offers",
+            query: DISTINCT,
+            errors: LISTS,
+            ..lookup("/api/offers", "listOffers", "OfferList")
+        },
+        Route {
+            summary: "The same of their SKUs, with the latest version of each",
+            query: DISTINCT,
+            errors: LISTS,
+            ..lookup("/api/skus", "listSkus", "SkuList")
+        },
+        Route {
+            summary: "The locations of the images that all filters fit, with counts",
+            query: LOCATIONS,
+            errors: LISTS,
+            ..lookup("/api/locations", "listLocations", "LocationList")
+        },
+    ]
+}
+
+/// Images, changes and runs.
+fn lookups() -> Vec<Route> {
     vec![
         Route {
             summary: "Images that all filters fit",
             query: LIST,
-            errors: &[400, 404, 410, 429, 500, 502, 503],
+            errors: &[400, 401, 404, 410, 429, 500, 502, 503],
             ..lookup("/api/images", "listImages", "ImageList")
         },
         Route {
@@ -192,18 +243,18 @@ fn routes() -> Vec<Route> {
         Route {
             summary: "Machines and scale sets, and how the images that they stand on stand",
             query: USAGE,
-            errors: &[400, 404, 410, 429, 500, 502, 503],
+            errors: &[400, 401, 404, 410, 429, 500, 502, 503],
             ..get("/api/images/usage", "listUsage", "UsageList")
         },
         Route {
             summary: "One image",
-            in_path: Some(("urn", "publisher:offer:sku:version, or an id", Value::Id)),
+            in_path: Some(("urn", IMAGE, Value::Image)),
             ..lookup("/api/images/{urn}", "getImage", "Image")
         },
         Route {
             summary: "What changed between a snapshot and the one before",
             query: CHANGES,
-            errors: &[400, 404, 410, 500, 503],
+            errors: LISTS,
             ..lookup("/api/changes", "listChanges", "ChangeList")
         },
         Route {
@@ -220,7 +271,7 @@ fn routes() -> Vec<Route> {
             method: HttpMethod::Post,
             summary: "Start a run",
             answers: ("202", "Started"),
-            errors: &[400, 403, 409, 413, 429, 500, 502, 503],
+            errors: &[400, 401, 409, 413, 415, 429, 500, 502, 503],
             ..get("/api/runs", "startRun", "Started")
         },
         Route {
@@ -240,6 +291,9 @@ const ID: &str = "^([^:/]+:[^:/]+:[^:/]+:[^:/]+\
 |/?(subscriptions|SharedGalleries|CommunityGalleries)/[^:]+\
 |[^/@]+/[^@]+@[^@:/]+:[^@:/]+)$";
 
+/// A short name of a SKU, which stands for the newest image of it.
+const ALIAS: &str = "^[A-Z][A-Za-z0-9]+$";
+
 /// Where the document has the records.
 const SCHEMAS: &str = "#/components/schemas";
 
@@ -247,7 +301,8 @@ fn schema_of(value: Value) -> Schema {
     let text = || ObjectBuilder::new().schema_type(Type::String);
     match value {
         Value::Text => text().build().into(),
-        Value::Texts => ArrayBuilder::new().items(text()).build().into(),
+        Value::Search => text().max_length(Some(LONGEST_SEARCH)).build().into(),
+        Value::Texts | Value::Features => ArrayBuilder::new().items(text()).build().into(),
         Value::Flag => ObjectBuilder::new().schema_type(Type::Boolean).build().into(),
         Value::Count => ObjectBuilder::new()
             .schema_type(Type::Integer)
@@ -256,11 +311,12 @@ fn schema_of(value: Value) -> Schema {
             .build()
             .into(),
         Value::Id => text().pattern(Some(ID)).build().into(),
+        Value::Image => text().pattern(Some(format!("{ID}|{ALIAS}"))).build().into(),
         Value::Sku => text().pattern(Some(SKU)).build().into(),
         Value::Run => text().pattern(Some("^[0-7][0-9A-HJKMNP-TV-Z]{25}$")).build().into(),
-        Value::OneOf(names) => text().enum_values(Some(names.iter().copied())).build().into(),
-        Value::AnyOf(names) => {
-            let one = text().enum_values(Some(names.iter().copied()));
+        Value::OneOf(set) => text().enum_values(Some(set.names.iter().copied())).build().into(),
+        Value::AnyOf(set) => {
+            let one = text().enum_values(Some(set.names.iter().copied()));
             ArrayBuilder::new().items(one).build().into()
         }
         Value::Date => {
@@ -287,10 +343,15 @@ fn operation(route: &Route) -> OperationBuilder {
         let unchanged = ResponseBuilder::new().description("The caller has it already");
         operation = operation.response("304", unchanged);
     }
+    if route.id == "startRun" {
+        let joined = "A run under way that was asked for the same, unless `force` is set";
+        operation = operation.response("200", response(joined, "Started"));
+    }
     if route.id == "health" {
         operation = operation.response("503", response("It is not", "HealthReport"));
     }
-    for status in route.errors {
+    // Of any: a page that may not ask, a method, a name that is not the host's.
+    for status in route.errors.iter().chain(&[403, 405, 421]) {
         operation = operation.response(status.to_string(), response("An error", "ErrorBody"));
     }
     if let Some((name, text, value)) = route.in_path {
@@ -359,6 +420,10 @@ fn schemas() -> Json {
         add::<Request>,
         add::<Image>,
         add::<UsageList>,
+        add::<PublisherList>,
+        add::<OfferList>,
+        add::<SkuList>,
+        add::<LocationList>,
     ] {
         add(&mut generator);
     }
@@ -394,16 +459,32 @@ pub fn document() -> Json {
     let mut document = json!(document);
     // Wherever the document was read.
     document["servers"] = json!([{"url": "/", "description": "This host"}]);
-    document["components"] = json!({ "schemas": schemas(), "securitySchemes": keys() });
-    // Any one of them; the embedded host asks for none.
+    document["components"] = json!({
+        "schemas": schemas(),
+        "headers": headers::components(),
+        "securitySchemes": keys(),
+    });
+    for path in document["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut()) {
+        for operation in path.as_object_mut().into_iter().flat_map(|path| path.values_mut()) {
+            headers::describe(&mut operation["responses"]);
+        }
+    }
+    // Any one of them; the embedded host asks for one where something is started, or Azure asked.
     document["security"] = json!([{"keyInHeader": []}, {"keyInQuery": []}, {}]);
     document
 }
 
-pub(super) async fn show(uri: Uri) -> Response {
+pub(super) async fn show(uri: Uri, asked: HeaderMap) -> Response {
     static DOCUMENT: OnceLock<Json> = OnceLock::new();
-    match super::parameters::Query::parse(&uri, &[]) {
-        Ok(_) => reply::json(StatusCode::OK, DOCUMENT.get_or_init(document)),
-        Err(error) => reply::error(&error),
+    if let Err(error) = super::parameters::Query::parse(&uri, &[]) {
+        return reply::error(&error);
     }
+    let document = DOCUMENT.get_or_init(document);
+    let prefix = prefix_of(&asked);
+    if prefix.is_empty() {
+        return reply::json(StatusCode::OK, document);
+    }
+    let mut document = document.clone();
+    document["servers"][0]["url"] = prefix.into();
+    reply::json(StatusCode::OK, &document)
 }

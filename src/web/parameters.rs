@@ -3,7 +3,10 @@
 use crate::catalog::Filter;
 use crate::catalog::usage::Finding;
 use crate::error::{Error, Result};
-use crate::image::{KINDS, Status};
+use crate::image::names::{
+    ARCHITECTURES, ClosedSet, GENERATIONS, IMAGE_KINDS, SECURITY_TYPES, STATUSES, SYSTEMS,
+    YES_OR_NO,
+};
 use crate::pipeline::changes::Change;
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
@@ -15,31 +18,50 @@ use time::format_description::well_known::Rfc3339;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Value {
     Text,
-    /// May be given several times.
+    /// Words to search for.
+    Search,
+    /// May be given several times, or with commas between them.
     Texts,
+    /// May be given several times; a comma is part of it.
+    Features,
     Flag,
     Count,
     Date,
     /// The whole name of an image of any kind.
     Id,
+    /// The same; or what names the newest of a SKU: an alias, or `latest` in the place of a version.
+    Image,
     /// publisher:offer:sku, an alias, gallery/definition, or the id of a definition.
     Sku,
     /// One of these names, without case.
-    OneOf(&'static [&'static str]),
-    /// The same; may be given several times.
-    AnyOf(&'static [&'static str]),
+    OneOf(ClosedSet),
+    /// The same; may be given several times, or with commas between them.
+    AnyOf(ClosedSet),
     Run,
 }
 
 impl Value {
     /// Whether a parameter of it may be given several times.
     fn may_recur(self) -> bool {
+        matches!(self, Self::Features) || self.has_commas()
+    }
+
+    /// Whether commas stand between several of them.
+    fn has_commas(self) -> bool {
         matches!(self, Self::Texts | Self::AnyOf(_))
+    }
+
+    /// A value as it is meant: a name of a set as that is written.
+    fn checked(self, given: &str) -> Result<&str> {
+        match self {
+            Self::OneOf(set) | Self::AnyOf(set) => set.find(given),
+            _ => Ok(given),
+        }
     }
 }
 
 /// A parameter in the query.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Parameter {
     pub(super) name: &'static str,
     pub(super) value: Value,
@@ -61,8 +83,65 @@ const TOP: Parameter = parameter("top", Value::Count, "Rows of a page, 1 to 1000
 const SKIP: Parameter = parameter("skipToken", Value::Text, "As a nextLink has it");
 const SUBSCRIPTION: Parameter =
     parameter("subscription", Value::Text, "Part of a subscription's id");
-const LOCATION: Parameter =
-    parameter("location", Value::Texts, "A location that has it; repeated: all of them");
+const LOCATION: Parameter = parameter(
+    "location",
+    Value::Texts,
+    "A location that has it; repeated, or with commas between them: all of them",
+);
+const PUBLISHER: Parameter = parameter("publisher", Value::Text, "Part of the publisher's name");
+const OFFER: Parameter = parameter("offer", Value::Text, "Part of the offer's name");
+const SKU: Parameter = parameter("sku", Value::Text, "Part of the SKU's name");
+const VERSION: Parameter = parameter("version", Value::Text, "Part of the version");
+const ARCHITECTURE: Parameter = parameter(
+    "architecture",
+    Value::OneOf(ARCHITECTURES),
+    "Architecture: x64 or Arm64; of a container image, as it names it",
+);
+const OS: Parameter = parameter(
+    "os",
+    Value::OneOf(SYSTEMS),
+    "Operating system: Linux or Windows; of a container image, as it names it",
+);
+const IN: Parameter = parameter("in", Value::Texts, "The same as location");
+const NOT_IN: Parameter = parameter(
+    "notIn",
+    Value::Texts,
+    "A location that does not have it; repeated, or with commas between them: none of them",
+);
+const GENERATION: Parameter =
+    parameter("generation", Value::OneOf(GENERATIONS), "Generation of Hyper-V that it boots in");
+const FEATURE: Parameter = parameter(
+    "feature",
+    Value::Features,
+    "A feature that it has: NAME or NAME=VALUE, as wholes; repeated: all of them",
+);
+const SECURITY_TYPE: Parameter =
+    parameter("securityType", Value::OneOf(SECURITY_TYPES), "What its feature SecurityType says");
+const PLAN: Parameter =
+    parameter("plan", Value::OneOf(YES_OR_NO), "Whether it has a purchase plan");
+const ENDS_BEFORE: Parameter =
+    parameter("endsBefore", Value::Date, "Its life ends, or has ended, before this day");
+const FIRST_SEEN_AFTER: Parameter = parameter(
+    "firstSeenAfter",
+    Value::Date,
+    "The first run that saw it began after this day's start",
+);
+const STATUS: Parameter = parameter(
+    "status",
+    Value::AnyOf(STATUSES),
+    "Where it stands in its life; several: any of them",
+);
+const KIND: Parameter =
+    parameter("kind", Value::AnyOf(IMAGE_KINDS), "Kind of image; several: any of them");
+const LATEST_ONLY: Parameter =
+    parameter("latest", Value::Flag, "Only the latest of each SKU, definition or repository");
+const SEARCH: Parameter = parameter(
+    "search",
+    Value::Search,
+    "Words that occur in the names, 16 at most, or short names such as Ubuntu2404; '-', '_' and '.' are \
+     alike; the best fit comes first",
+);
+const EXACT: Parameter = parameter("exact", Value::Flag, "Compare whole names instead of parts");
 
 /// What every route takes for the Functions host, and makes nothing of: a key and its name
 /// (`AuthenticationLevelHandler` in the host's source leaves both in the query), and the version that
@@ -89,79 +168,125 @@ pub(super) fn asked(uri: &Uri) -> String {
     asked
 }
 
-/// Of Azure, and those that containers name: Go's names, as the OCI image specification has it
-/// (`config.md`, `os`), and `unknown`, which `BuildKit` writes on attestations.
-const SYSTEMS: &[&str] = &[
-    "Linux",
-    "Windows",
-    "aix",
-    "android",
-    "darwin",
-    "dragonfly",
-    "freebsd",
-    "illumos",
-    "ios",
-    "js",
-    "netbsd",
-    "openbsd",
-    "plan9",
-    "solaris",
-    "wasip1",
-    "unknown",
+/// The names of an image.
+const NAMES: &[Parameter] = &[PUBLISHER, OFFER, SKU, VERSION];
+
+/// Where it is.
+const PLACES: &[Parameter] = &[LOCATION, IN, NOT_IN];
+
+/// What it is, and how it stands.
+const PROPERTIES: &[Parameter] = &[
+    ARCHITECTURE,
+    OS,
+    GENERATION,
+    FEATURE,
+    SECURITY_TYPE,
+    PLAN,
+    STATUS,
+    ENDS_BEFORE,
+    FIRST_SEEN_AFTER,
 ];
 
-/// The same of architectures.
-const ARCHITECTURES: &[&str] = &[
-    "x64", "Arm64", "386", "amd64", "arm", "loong64", "mips", "mips64", "mips64le", "mipsle",
-    "ppc64", "ppc64le", "riscv64", "s390x", "wasm", "unknown",
-];
-
-/// Parameters of `images`.
-pub(super) const LIST: &[Parameter] = &[
-    parameter("publisher", Value::Text, "Part of the publisher's name"),
-    parameter("offer", Value::Text, "Part of the offer's name"),
-    parameter("sku", Value::Text, "Part of the SKU's name"),
-    parameter("version", Value::Text, "Part of the version"),
-    LOCATION,
-    parameter(
-        "architecture",
-        Value::OneOf(ARCHITECTURES),
-        "Architecture: x64 or Arm64; of a container image, as it names it",
-    ),
-    parameter(
-        "os",
-        Value::OneOf(SYSTEMS),
-        "Operating system: Linux or Windows; of a container image, as it names it",
-    ),
-    parameter("status", Value::OneOf(&Status::NAMES), "Where it stands in its life"),
-    parameter("kind", Value::OneOf(&KINDS), "Kind of image"),
+/// What images of galleries and registries have besides.
+const OF_OTHERS: &[Parameter] = &[
+    KIND,
+    LATEST_ONLY,
     parameter("gallery", Value::Text, "Part of a gallery's name"),
     parameter("definition", Value::Text, "Part of an image definition's name"),
     SUBSCRIPTION,
     parameter("registry", Value::Text, "Part of a registry's login server"),
     parameter("repository", Value::Text, "Part of a repository's name"),
-    parameter("tag", Value::Text, "Part of a container image's tag"),
-    parameter("search", Value::Text, "Words that occur in the names; the best fit comes first"),
-    parameter("exact", Value::Flag, "Compare whole names instead of parts"),
-    parameter("id", Value::Id, "One image, by its whole name"),
-    TOP,
-    SKIP,
     parameter(
-        "live",
-        Value::Flag,
-        "Ask Azure now, for marketplace images; needs a publisher and takes seconds",
+        "tag",
+        Value::Text,
+        "Part of a container image's tag; or a tag of a resource, NAME or NAME=VALUE",
     ),
+    SEARCH,
+    EXACT,
+];
+
+const fn length(lists: &[&[Parameter]]) -> usize {
+    let (mut sum, mut at) = (0, 0);
+    while at < lists.len() {
+        sum += lists[at].len();
+        at += 1;
+    }
+    sum
+}
+
+/// Lists of parameters, one behind the other.
+const fn joined<const N: usize>(lists: &[&[Parameter]]) -> [Parameter; N] {
+    let mut all = [TOP; N];
+    let (mut list, mut at, mut number) = (0, 0, 0);
+    while list < lists.len() {
+        if at == lists[list].len() {
+            (list, at) = (list + 1, 0);
+            continue;
+        }
+        all[number] = lists[list][at];
+        (at, number) = (at + 1, number + 1);
+    }
+    all
+}
+
+/// A list of parameters that is made of others.
+macro_rules! parameters {
+    ($($list:expr),+ $(,)?) => {
+        &joined::<{ length(&[$($list),+]) }>(&[$($list),+])
+    };
+}
+
+/// Parameters of `images`.
+pub(super) const LIST: &[Parameter] = parameters![
+    NAMES,
+    PLACES,
+    PROPERTIES,
+    OF_OTHERS,
+    &[
+        parameter("id", Value::Id, "One image, by its whole name"),
+        TOP,
+        SKIP,
+        parameter(
+            "live",
+            Value::Flag,
+            "Ask Azure now, for marketplace images; needs a publisher and takes seconds",
+        ),
+    ],
+];
+
+/// Parameters of `publishers`, `offers` and `skus`.
+pub(super) const DISTINCT: &[Parameter] =
+    parameters![NAMES, PLACES, PROPERTIES, &[LATEST_ONLY, SEARCH, EXACT, TOP, SKIP]];
+
+/// Parameters of `locations`.
+pub(super) const LOCATIONS: &[Parameter] = parameters![
+    NAMES,
+    PROPERTIES,
+    &[
+        KIND,
+        LATEST_ONLY,
+        parameter("search", Value::Search, "Parts of the location's name, 16 at most"),
+        EXACT,
+        TOP,
+        SKIP,
+    ],
 ];
 
 /// Parameters of `images/latest`.
-pub(super) const LATEST: &[Parameter] = &[
-    parameter(
-        "urn",
-        Value::Sku,
-        "publisher:offer:sku, an alias such as Ubuntu2404, GALLERY/DEFINITION, or the id of a definition",
-    ),
-    LOCATION,
-    parameter("notDeprecatedBefore", Value::Date, "It must still be deployable on this day"),
+pub(super) const LATEST: &[Parameter] = parameters![
+    &[
+        parameter(
+            "urn",
+            Value::Sku,
+            "publisher:offer:sku, an alias such as Ubuntu2404, GALLERY/DEFINITION, the id of a definition, or a \
+             pattern of managed images' names such as myapp-*; latest may stand behind it as the version",
+        ),
+        parameter("notDeprecatedBefore", Value::Date, "It must still be deployable on this day"),
+    ],
+    NAMES,
+    PLACES,
+    PROPERTIES,
+    OF_OTHERS,
 ];
 
 /// Parameters of `images/usage`.
@@ -169,9 +294,11 @@ pub(super) const USAGE: &[Parameter] = &[
     SUBSCRIPTION,
     parameter(
         "finding",
-        Value::AnyOf(&Finding::NAMES),
-        "How the machine's image stands; repeated: any of them",
+        Value::AnyOf(Finding::SET),
+        "How the machine's image stands; several: any of them",
     ),
+    parameter("endsBefore", Value::Date, "The image's life ends, or has ended, before this day"),
+    LOCATION,
     TOP,
     SKIP,
 ];
@@ -182,8 +309,8 @@ pub(super) const RUNS: &[Parameter] = &[TOP, SKIP];
 /// Parameters of `changes`.
 pub(super) const CHANGES: &[Parameter] = &[
     parameter("run", Value::Run, "The snapshot's run; the current one if left out"),
-    parameter("search", Value::Text, "Part of an image's name"),
-    parameter("change", Value::OneOf(&Change::NAMES), "What happened"),
+    parameter("search", Value::Search, "Part of an image's name"),
+    parameter("change", Value::AnyOf(Change::SET), "What happened; several: any of it"),
     TOP,
     SKIP,
 ];
@@ -195,12 +322,14 @@ pub(super) struct Query {
     pub(super) id: Option<String>,
     pub(super) urn: Option<String>,
     pub(super) run: Option<String>,
-    pub(super) change: Option<String>,
+    pub(super) changes: Vec<String>,
     pub(super) findings: Vec<String>,
     pub(super) top: usize,
     pub(super) skip: Option<String>,
     pub(super) live: bool,
     pub(super) not_deprecated_before: Option<OffsetDateTime>,
+    /// The image must end before.
+    pub(super) ends_before: Option<OffsetDateTime>,
 }
 
 impl Query {
@@ -227,14 +356,16 @@ impl Query {
                 return Err(bad(&name, "it is given twice and takes one value"));
             }
             given.push(parameter.name);
-            if let Value::OneOf(names) | Value::AnyOf(names) = parameter.value
-                && !names.iter().any(|known| known.eq_ignore_ascii_case(&value))
-            {
-                let wrong: String = value.chars().take(40).collect();
-                let wrong = wrong.escape_debug();
-                return Err(bad(&name, &format!("'{wrong}' is none of {}", names.join(", "))));
+            let parts: Vec<&str> = if parameter.value.has_commas() {
+                value.split(',').collect()
+            } else {
+                vec![&value]
+            };
+            for part in parts {
+                let part = parameter.value.checked(part);
+                let part = part.map_err(|error| bad(&name, &error.to_string()))?;
+                query.take(parameter.name, part.to_owned())?;
             }
-            query.take(parameter.name, value.into_owned())?;
         }
         Ok(query)
     }
@@ -247,11 +378,20 @@ impl Query {
             "offer" => filter.offer = Some(value),
             "sku" => filter.sku = Some(value),
             "version" => filter.version = Some(value),
-            "location" => filter.locations.push(value),
+            "location" | "in" => filter.locations.push(value),
+            "notIn" => filter.not_locations.push(value),
+            "generation" => filter.generation = Some(value),
+            "securityType" => filter.security_type = Some(value),
+            "plan" => filter.plan = Some(value.eq_ignore_ascii_case("yes")),
+            "feature" => {
+                filter.features.push(value);
+                filter.check_features().map_err(|error| bad(&error.to_string()))?;
+            }
             "architecture" => filter.architecture = Some(value),
             "os" => filter.os = Some(value),
-            "status" => filter.status = Some(value),
-            "kind" => filter.kind = Some(value),
+            "status" => filter.statuses.push(value),
+            "kind" => filter.kinds.push(value),
+            "latest" => filter.latest = flag(&value).ok_or_else(|| bad("true or false"))?,
             "gallery" => filter.gallery = Some(value),
             "definition" => filter.definition = Some(value),
             "registry" => filter.registry = Some(value),
@@ -259,16 +399,27 @@ impl Query {
             "tag" => filter.tag = Some(value),
             "subscription" => filter.subscription = Some(value),
             "finding" => self.findings.push(value),
-            "search" => filter.search = Some(value),
+            "search" => {
+                filter.search = Some(value);
+                filter.check_search().map_err(|error| bad(&error.to_string()))?;
+            }
             "exact" => filter.exact = flag(&value).ok_or_else(|| bad("true or false"))?,
             "live" => self.live = flag(&value).ok_or_else(|| bad("true or false"))?,
             "id" => self.id = Some(value),
             "urn" => self.urn = Some(value),
             "run" => self.run = Some(value),
-            "change" => self.change = Some(value),
+            "change" => self.changes.push(value),
             "skipToken" => self.skip = Some(value),
             "top" => {
                 self.top = count(&value).ok_or_else(|| bad("a number from 1 to 1000"))?;
+            }
+            "endsBefore" => {
+                let date = date(&value).ok_or_else(|| bad("a date, such as 2027-01-01"))?;
+                (self.ends_before, filter.ends_before) = (Some(date), Some(date));
+            }
+            "firstSeenAfter" => {
+                let date = date(&value).ok_or_else(|| bad("a date, such as 2027-01-01"))?;
+                filter.first_seen_after = Some(date);
             }
             "notDeprecatedBefore" => {
                 let date = date(&value).ok_or_else(|| bad("a date, such as 2027-01-01"))?;

@@ -4,10 +4,8 @@ use crate::error::{Error, ErrorKind};
 use crate::pipeline::snapshot::Manifest;
 use axum::body::Body;
 use axum::http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH,
-    CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    LAST_MODIFIED, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{Method, Response, StatusCode};
 use bytes::Bytes;
@@ -21,12 +19,6 @@ use tower_http::compression::CompressionBody;
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 pub(super) const ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
 
-/// Everyone may read from a page of theirs: no credential of a browser is ever used. Said here, since
-/// a layer of its own costs a fifth of the requests a second.
-const ANYONE: HeaderValue = HeaderValue::from_static("*");
-const EXPOSED: HeaderValue =
-    HeaderValue::from_static("etag,last-modified,retry-after,x-ms-request-id,x-ms-error-code");
-const READS: HeaderValue = HeaderValue::from_static("GET,HEAD");
 /// Where runs are listed, and started: by another function, which answers before these routes are asked.
 const RUNS: &str = "/api/runs";
 
@@ -54,16 +46,14 @@ pub(super) fn acceptable(response: Response<CompressionBody<Body>>) -> Response<
     refusal(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", text)
 }
 
-/// What a browser asks before it asks (the Fetch standard's preflight).
+/// Which methods a resource can be asked with. Whether a page of another origin may is for the host to say: the
+/// Functions platform does in Azure, and the embedded host on one machine.
 pub(super) fn methods(path: &str) -> Response<Body> {
     let mut response = bytes(StatusCode::NO_CONTENT, Bytes::new());
     let headers = response.headers_mut();
     headers.remove(CONTENT_TYPE);
     headers.remove(CONTENT_LENGTH);
     headers.insert(ALLOW, HeaderValue::from_static(allowed(path)));
-    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, READS);
-    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, ANYONE);
-    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("3600"));
     response
 }
 
@@ -83,9 +73,7 @@ fn bytes(status: StatusCode, body: Bytes) -> Response<Body> {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.reserve(13);
-    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANYONE);
-    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    headers.reserve(9);
     // Names that strangers gave are text, whatever a browser makes of them.
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     // Of every answer, a 304 too (RFC 9110 §15.4.5), though only long ones are compressed.
@@ -102,22 +90,29 @@ fn bytes(status: StatusCode, body: Bytes) -> Response<Body> {
 }
 
 /// What tells a caller whether what it has is still current: the same for all answers from one
-/// snapshot. The tag is weak, since bodies may travel compressed.
+/// snapshot, until something in it ends. The tag is weak, since bodies may travel compressed.
 #[derive(Debug, Clone)]
 pub(super) struct Validators {
     tag: HeaderValue,
     modified: HeaderValue,
-    published: OffsetDateTime,
+    changed: OffsetDateTime,
 }
 
 impl Validators {
-    pub(super) fn new(manifest: &Manifest) -> Self {
-        let published = manifest.published_at.to_offset(UtcOffset::UTC);
+    /// Those of answers from a snapshot in which something ended at `ended`, after its run began.
+    pub(super) fn new(manifest: &Manifest, ended: Option<OffsetDateTime>) -> Self {
+        let changed = manifest.published_at.max(ended.unwrap_or(manifest.published_at));
+        let changed = changed.to_offset(UtcOffset::UTC);
         let header = |text: String| HeaderValue::try_from(text).unwrap_or(EMPTY);
+        let run = manifest.run;
+        let tag = match ended {
+            Some(ended) => format!("W/\"{run}.{}\"", ended.unix_timestamp_nanos()),
+            None => format!("W/\"{run}\""),
+        };
         Self {
-            tag: header(format!("W/\"{}\"", manifest.run)),
-            modified: header(published.format(HTTP_DATE).unwrap_or_default()),
-            published,
+            tag: header(tag),
+            modified: header(changed.format(HTTP_DATE).unwrap_or_default()),
+            changed,
         }
     }
 }
@@ -128,7 +123,7 @@ const FRESH: HeaderValue = HeaderValue::from_static("private, max-age=60");
 /// An answer from a snapshot: 304 when the caller has it already.
 pub(super) fn cached(validators: &Validators, asked: &HeaderMap, body: Bytes) -> Response<Body> {
     let tag = validators.tag.to_str().unwrap_or_default();
-    let known = is_known(asked, tag, validators.published);
+    let known = is_known(asked, tag, validators.changed);
     let mut response = if known {
         let mut response = bytes(StatusCode::NOT_MODIFIED, Bytes::new());
         response.headers_mut().remove(CONTENT_TYPE);
@@ -144,7 +139,7 @@ pub(super) fn cached(validators: &Validators, asked: &HeaderMap, body: Bytes) ->
 }
 
 /// Whether the caller has what is `tag` now: by tag if it names any, or else by date.
-fn is_known(asked: &HeaderMap, tag: &str, published: OffsetDateTime) -> bool {
+fn is_known(asked: &HeaderMap, tag: &str, changed: OffsetDateTime) -> bool {
     let opaque = tag.trim_start_matches("W/");
     let text = |name: HeaderName| asked.get(name).and_then(|value| value.to_str().ok());
     match (text(IF_NONE_MATCH), text(IF_MODIFIED_SINCE)) {
@@ -153,7 +148,7 @@ fn is_known(asked: &HeaderMap, tag: &str, published: OffsetDateTime) -> bool {
             .map(|one| one.trim().trim_start_matches("W/"))
             .any(|one| one == opaque || one == "*"),
         (None, Some(since)) => PrimitiveDateTime::parse(since, HTTP_DATE)
-            .is_ok_and(|since| published.unix_timestamp() <= since.assume_utc().unix_timestamp()),
+            .is_ok_and(|since| changed.unix_timestamp() <= since.assume_utc().unix_timestamp()),
         (None, None) => false,
     }
 }
@@ -162,6 +157,7 @@ fn is_known(asked: &HeaderMap, tag: &str, published: OffsetDateTime) -> bool {
 pub(crate) fn status_of(kind: ErrorKind) -> (StatusCode, &'static str) {
     match kind {
         ErrorKind::Invalid => (StatusCode::BAD_REQUEST, "InvalidParameter"),
+        ErrorKind::BadAnswer => (StatusCode::BAD_GATEWAY, "BadGateway"),
         ErrorKind::NotFound => (StatusCode::NOT_FOUND, "NotFound"),
         ErrorKind::Gone => (StatusCode::GONE, "SnapshotGone"),
         ErrorKind::Denied => (StatusCode::FORBIDDEN, "AuthorizationFailed"),

@@ -5,11 +5,11 @@ use super::token::{Token, next_link, origin};
 use super::{Lookups, reply};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::coverage::{Coverage, Line, Totals};
-use crate::pipeline::read_plan;
 use crate::pipeline::snapshot::{self, Manifest};
 use crate::pipeline::survey::survey;
+use crate::pipeline::{failed, read_plan, verify};
 use crate::store::{SnapshotFile, Store};
-use crate::work::RunId;
+use crate::work::{Plan, RunId};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
@@ -23,6 +23,12 @@ use time::format_description::well_known::Rfc3339;
 
 /// A catalog whose last run is older than this is not healthy.
 const TOO_OLD: time::Duration = time::Duration::hours(48);
+
+/// Clocks of two machines may differ by this much.
+const CLOCKS_DIFFER: time::Duration = time::Duration::minutes(5);
+
+/// A run is closed so long after its deadline at the latest, where somebody sweeps.
+const CLOSED_WITHIN: time::Duration = time::Duration::hours(1);
 
 /// Manifests that are read at once.
 const READ_AT_ONCE: usize = 16;
@@ -45,8 +51,11 @@ pub(crate) struct RunReport {
     /// Its name.
     pub(crate) run: RunId,
     /// How far it is.
-    #[schemars(extend("enum" = ["running", "complete", "partial"]))]
+    #[schemars(extend("enum" = ["running", "overdue", "complete", "partial", "failed", "damaged"]))]
     pub(crate) state: &'static str,
+    /// Why it could not be published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     /// When it started.
     #[schemars(extend("format" = "date-time"))]
     pub(crate) started_at: String,
@@ -82,6 +91,22 @@ pub(crate) struct RunReport {
     pub(crate) scopes: Option<Vec<Line>>,
 }
 
+impl RunReport {
+    /// Takes note that nobody does this run: whoever asks knows that no process is at work.
+    pub(crate) fn is_done_by_nobody(&mut self) {
+        if matches!(self.state, "running" | "overdue") {
+            self.state = "interrupted";
+            self.reason = Some(format!("azimg crawl --resume {} goes on with it", self.run));
+        }
+    }
+
+    /// What somebody who asks over HTTP is told.
+    fn without_paths(mut self) -> Self {
+        self.reason = self.reason.map(|reason| reply::without_paths(&reason));
+        self
+    }
+}
+
 /// How many work items a run has.
 #[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
 struct Items {
@@ -99,6 +124,9 @@ pub(super) struct HealthReport {
     healthy: bool,
     /// The current snapshot's run.
     run: Option<RunId>,
+    /// The run that lookups are answered from instead, when the current snapshot is damaged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    serving: Option<RunId>,
     /// Whether its snapshot lacks anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["complete", "partial", null]))]
@@ -122,8 +150,10 @@ pub(super) async fn list(
         let token = query.skip.as_ref().map(|text| Token::read(text, &uri)).transpose()?;
         let before = token.map(|token| token.run);
         let page = runs(web.app.store.as_ref(), before, query.top).await?;
-        let link = |run| next_link(&uri, &origin(&headers), &Token { run, at: 0 }.write(&uri));
-        let list = RunList { value: page.runs, next_link: page.next.map(link) };
+        let link =
+            |run| next_link(&uri, &origin(&headers), &Token { run, at: 0, moment: 0 }.write(&uri));
+        let value = page.runs.into_iter().map(RunReport::without_paths).collect();
+        let list = RunList { value, next_link: page.next.map(link) };
         Ok(reply::json(StatusCode::OK, &list))
     };
     answer.await.unwrap_or_else(|error: Error| reply::error(&error))
@@ -133,8 +163,9 @@ pub(super) async fn show(State(lookups): State<Arc<Lookups>>, run: InPath, uri: 
     let answer = async {
         let web = lookups.ready().await?;
         Query::parse(&uri, &[])?;
-        let run: RunId = in_path(run)?.parse()?;
-        Ok(reply::json(StatusCode::OK, &describe(web.app.store.as_ref(), run).await?))
+        let run = in_path(run)?.parse().map_err(|error: Error| error.with_target("run"))?;
+        let report = describe(web.app.store.as_ref(), run).await?;
+        Ok(reply::json(StatusCode::OK, &report.without_paths()))
     };
     answer.await.unwrap_or_else(|error: Error| reply::error(&error))
 }
@@ -143,20 +174,39 @@ pub(super) async fn health(State(lookups): State<Arc<Lookups>>, uri: Uri) -> Res
     let answer = async {
         let web = lookups.ready().await?;
         Query::parse(&uri, &[])?;
-        let report = match snapshot::current(web.app.store.as_ref()).await {
+        let mut report = match snapshot::current(web.app.store.as_ref()).await {
             Ok(Some(manifest)) => {
                 let age = OffsetDateTime::now_utc() - manifest.published_at;
+                let reason = unfit(age);
                 HealthReport {
-                    healthy: age < TOO_OLD,
+                    healthy: reason.is_none(),
                     run: Some(manifest.run),
+                    serving: None,
                     state: Some(manifest.state.as_str()),
                     age_seconds: Some(age.whole_seconds()),
-                    reason: (age >= TOO_OLD).then(|| "the last run is too old".to_owned()),
+                    reason: reason.map(str::to_owned),
                 }
             }
             Ok(None) => unhealthy("no run is published yet".to_owned()),
             Err(error) => unhealthy(reply::without_paths(&error.to_string())),
         };
+        // What current.json names may be damaged: who answers lookups knows.
+        match web.served.instead().await {
+            Ok(Some((serving, damaged))) => {
+                report.healthy = false;
+                report.run = report.run.or(damaged.run);
+                report.serving = Some(serving);
+                let why = reply::without_paths(&damaged.reason);
+                let text =
+                    format!("the current snapshot is damaged, run {serving} is served: {why}");
+                report.reason = Some(text);
+            }
+            Err(error) if report.healthy => {
+                report.healthy = false;
+                report.reason = Some(reply::without_paths(&error.to_string()));
+            }
+            Ok(None) | Err(_) => {}
+        }
         let ok = report.healthy;
         let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         Ok(reply::json(status, &report))
@@ -164,8 +214,26 @@ pub(super) async fn health(State(lookups): State<Arc<Lookups>>, uri: Uri) -> Res
     answer.await.unwrap_or_else(|error: Error| reply::error(&error))
 }
 
+/// Why a catalog of that age is not healthy.
+fn unfit(age: time::Duration) -> Option<&'static str> {
+    if age >= TOO_OLD {
+        return Some("the last run is too old");
+    }
+    let is_ahead = age < -CLOCKS_DIFFER;
+    is_ahead.then_some(
+        "the last run is in the future: a clock was ahead when it was published, or is behind now",
+    )
+}
+
 fn unhealthy(reason: String) -> HealthReport {
-    HealthReport { healthy: false, run: None, state: None, age_seconds: None, reason: Some(reason) }
+    HealthReport {
+        healthy: false,
+        run: None,
+        serving: None,
+        state: None,
+        age_seconds: None,
+        reason: Some(reason),
+    }
 }
 
 /// A part of the list of runs.
@@ -183,7 +251,7 @@ pub(crate) async fn runs(store: &dyn Store, before: Option<RunId>, top: usize) -
         let level = store.list_level(prefix).await?;
         names.extend(level.iter().filter_map(|name| name.parse::<RunId>().ok()));
     }
-    let current = snapshot::current(store).await?.map(|manifest| manifest.run);
+    let current = verify::named(store).await?.run;
     let older = |run: &RunId| before.is_none_or(|before| *run < before);
     let mut names = names.into_iter().rev().filter(older).peekable();
     let mut runs: Vec<RunReport> = Vec::new();
@@ -203,10 +271,12 @@ async fn report(
     run: RunId,
     current: Option<RunId>,
 ) -> Result<Option<RunReport>> {
-    let mut report = match snapshot::manifest(store, run).await? {
-        Some(manifest) => published(&manifest),
-        None => match read_plan(store, run).await {
-            Ok(plan) => running(run, plan.started_at),
+    let mut report = match snapshot::manifest(store, run).await {
+        Ok(Some(manifest)) => published(&manifest),
+        Err(error) if error.kind() == ErrorKind::Corrupt => damaged(run),
+        Err(error) => return Err(error),
+        Ok(None) => match read_plan(store, run).await {
+            Ok(plan) => unpublished(store, run, &plan).await?,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         },
@@ -223,6 +293,7 @@ fn running(run: RunId, started_at: OffsetDateTime) -> RunReport {
     RunReport {
         run,
         state: "running",
+        reason: None,
         started_at: text(started_at),
         published_at: None,
         deadline_at: None,
@@ -234,6 +305,24 @@ fn running(run: RunId, started_at: OffsetDateTime) -> RunReport {
         current: None,
         scopes: None,
     }
+}
+
+/// A run whose manifest cannot be read.
+fn damaged(run: RunId) -> RunReport {
+    RunReport { state: "damaged", ..running(run, run.planned_at()) }
+}
+
+/// A run without a snapshot: it goes on, publishing it was given up, or it should have been closed long ago.
+async fn unpublished(store: &dyn Store, run: RunId, plan: &Plan) -> Result<RunReport> {
+    let report = running(run, plan.started_at);
+    if let Some(failed) = failed::of(store, run).await? {
+        return Ok(RunReport { state: "failed", reason: Some(failed.reason), ..report });
+    }
+    if OffsetDateTime::now_utc() < plan.deadline_at + CLOSED_WITHIN {
+        return Ok(report);
+    }
+    let reason = "its deadline is over and nobody has closed it: is a host at work?".to_owned();
+    Ok(RunReport { state: "overdue", reason: Some(reason), ..report })
 }
 
 fn published(manifest: &Manifest) -> RunReport {
@@ -270,6 +359,20 @@ pub(crate) async fn describe(store: &dyn Store, run: RunId) -> Result<RunReport>
     Ok(RunReport {
         deadline_at: Some(text(plan.deadline_at)),
         items: Some(Items { known: survey.expected(), ended: survey.ended.len() }),
-        ..running(run, plan.started_at)
+        ..unpublished(store, run, &plan).await?
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_catalog_of_the_future_is_not_healthy() {
+        let reason = |minutes| unfit(time::Duration::minutes(minutes));
+        assert_eq!((reason(0), reason(-4), reason(47 * 60)), (None, None, None));
+        assert!(reason(48 * 60).is_some_and(|text| text.contains("too old")));
+        assert!(reason(-6).is_some_and(|text| text.contains("in the future")));
+        assert!(reason(-60 * 24 * 365).is_some_and(|text| text.contains("clock")));
+    }
 }

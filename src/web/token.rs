@@ -12,12 +12,16 @@ use axum::http::header::HOST;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
 use ulid::Ulid;
 
-/// The first byte of a token that names a place by its number.
-const NUMBERED: u8 = 2;
+/// The first byte of a token that names a place by its number, and a moment.
+const NUMBERED: u8 = 4;
 /// The first byte of one that names the row it goes on behind.
 const BEHIND: u8 = 3;
+
+/// A path in front of `/api` that is longer than this is none.
+const LONGEST_PREFIX: usize = 256;
 
 /// Where a list goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,13 +30,21 @@ pub struct Token {
     pub run: RunId,
     /// The place in the list.
     pub at: u32,
+    /// The moment of the question, in nanoseconds since 1970: the list is ended as it was begun.
+    pub moment: i64,
 }
 
 impl Token {
+    /// When the list was begun.
+    pub fn begun(self) -> Option<OffsetDateTime> {
+        OffsetDateTime::from_unix_timestamp_nanos(self.moment.into()).ok()
+    }
+
     /// The token as text; it belongs to the list that `uri` asks for.
     pub fn write(self, uri: &Uri) -> String {
         let mut place = self.run.0.to_bytes().to_vec();
         place.extend(self.at.to_be_bytes());
+        place.extend(self.moment.to_be_bytes());
         seal(NUMBERED, &place, uri)
     }
 
@@ -40,8 +52,10 @@ impl Token {
     pub fn read(text: &str, uri: &Uri) -> Result<Self> {
         let place = open(NUMBERED, text, uri)?;
         let (run, at) = place.split_first_chunk::<16>().ok_or_else(|| bad(ANOTHER))?;
-        let at: [u8; 4] = at.try_into().map_err(|_| bad(ANOTHER))?;
-        Ok(Self { run: RunId(Ulid::from_bytes(*run)), at: u32::from_be_bytes(at) })
+        let (at, moment) = at.split_first_chunk::<4>().ok_or_else(|| bad(ANOTHER))?;
+        let moment: [u8; 8] = moment.try_into().map_err(|_| bad(ANOTHER))?;
+        let (run, at) = (RunId(Ulid::from_bytes(*run)), u32::from_be_bytes(*at));
+        Ok(Self { run, at, moment: i64::from_be_bytes(moment) })
     }
 }
 
@@ -128,7 +142,7 @@ fn kept(uri: &Uri) -> impl Iterator<Item = Pair<'_>> {
         .filter(|(name, _)| name != "skipToken" && !is_of_the_host(name))
 }
 
-/// This host as the caller sees it, with its scheme.
+/// This host as the caller sees it: its scheme and name, and the path in front of `/api` where a proxy has one.
 pub(super) fn origin(headers: &HeaderMap) -> String {
     // Each proxy adds its own; the first is what the caller sees.
     let text = |name: &str| {
@@ -148,7 +162,34 @@ pub(super) fn origin(headers: &HeaderMap) -> String {
         _ if local => "http",
         _ => "https",
     };
-    format!("{scheme}://{host}")
+    format!("{scheme}://{host}{}", prefix_of(headers))
+}
+
+/// The path in front of `/api` that proxies took away, as `X-Forwarded-Prefix` tells it.
+pub(super) fn prefix_of(headers: &HeaderMap) -> String {
+    let all = headers.get_all("x-forwarded-prefix");
+    prefix(all.iter().filter_map(|value| value.to_str().ok()))
+}
+
+/// The path of all of them together: each proxy adds the part that it took away, the outermost one first. What is
+/// anything else than a plain path is none of a proxy's, and counts for nothing: a link must lead nowhere else.
+pub(crate) fn prefix<'a>(told: impl Iterator<Item = &'a str>) -> String {
+    let mut path = String::new();
+    for part in told.flat_map(|value| value.split(',')) {
+        let part = part.trim().trim_end_matches('/');
+        if part.is_empty() {
+            continue;
+        }
+        let plain = |name: &str| {
+            !matches!(name, "" | "." | "..")
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.~".contains(&b))
+        };
+        match part.strip_prefix('/') {
+            Some(names) if names.split('/').all(plain) => path.push_str(part),
+            _ => return String::new(),
+        }
+    }
+    if path.len() > LONGEST_PREFIX { String::new() } else { path }
 }
 
 /// The address of the next page.

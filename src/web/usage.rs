@@ -4,21 +4,30 @@
 //! the same answer of Azure's, or begun anew.
 
 use super::parameters::{Query, USAGE};
+use super::served::Snapshot;
 use super::token::{Token, next_link, origin};
 use super::{Lookups, Web, reply};
+use crate::catalog::short_name;
 use crate::catalog::usage::{Finding, Usage, machines, usage};
 use crate::error::{Error, ErrorKind, Result};
+use crate::functions::App;
 use crate::work::RunId;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
+use futures::future::{BoxFuture, WeakShared};
+use futures::{FutureExt, TryFutureExt};
 use serde_json::json;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use time::OffsetDateTime;
+use tokio::time::Instant;
 use ulid::Ulid;
 
 /// What Azure answered counts for so long.
 const FRESH: Duration = Duration::from_mins(1);
+/// The platform cuts a caller off after 230 s.
+const WITHIN: Duration = Duration::from_secs(200);
 /// Lists that are kept so that those who began them can end them.
 const KEPT: usize = 3;
 
@@ -30,32 +39,85 @@ pub(super) struct Joined {
     rows: Vec<Usage>,
 }
 
-/// The lists that are kept, the newest last.
-pub(super) type Kept = tokio::sync::Mutex<Vec<Arc<Joined>>>;
+/// The lists that are kept, the newest last, and the question that is under way: whoever asks meanwhile waits for
+/// the same answer, and it ends when nobody does any more.
+#[derive(Default)]
+pub(super) struct Kept(Mutex<Lists>);
+
+#[derive(Default)]
+struct Lists {
+    lists: Vec<Arc<Joined>>,
+    under_way: Option<(RunId, WeakShared<Asking>)>,
+}
+
+type Asking = BoxFuture<'static, Result<Arc<Joined>, Arc<Error>>>;
+
+impl Kept {
+    fn lists(&self) -> MutexGuard<'_, Lists> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, name: RunId) -> Option<Arc<Joined>> {
+        self.lists().lists.iter().find(|list| list.name == name).cloned()
+    }
+
+    fn keep(&self, list: &Arc<Joined>) {
+        let mut kept = self.lists();
+        kept.lists.push(Arc::clone(list));
+        if kept.lists.len() > KEPT {
+            kept.lists.remove(0);
+        }
+    }
+}
 
 async fn joined(web: &Web, token: Option<Token>) -> Result<Arc<Joined>> {
-    let snapshot = web.served.current().await?;
-    let run = snapshot.catalog.manifest.run;
-    let mut kept = web.usage.lock().await;
     if let Some(token) = token {
         let gone = || {
             let text =
                 "the list is no longer kept, since the machines were listed anew: begin it anew";
             Error::new(ErrorKind::Gone, text)
         };
-        return kept.iter().find(|list| list.name == token.run).cloned().ok_or_else(gone);
+        return web.usage.find(token.run).ok_or_else(gone);
     }
-    if let Some(list) = kept.last().filter(|list| list.run == run && list.at.elapsed() < FRESH) {
-        return Ok(Arc::clone(list));
-    }
-    let machines = machines(&web.app.sources, &web.app.settings.request).await?;
-    let rows = usage(&snapshot.catalog, web.app.store.as_ref(), &machines).await?;
+    let snapshot = web.served.current().await?;
+    let run = snapshot.catalog.manifest.run;
+    let asking = {
+        let mut kept = web.usage.lists();
+        let is_fresh = |list: &&Arc<Joined>| list.run == run && list.at.elapsed() < FRESH;
+        if let Some(list) = kept.lists.last().filter(is_fresh) {
+            return Ok(Arc::clone(list));
+        }
+        let same = kept.under_way.as_ref().filter(|(of, _)| *of == run);
+        let same = same.and_then(|(_, asking)| asking.upgrade());
+        if let Some(asking) = same.filter(|asking| asking.peek().is_none()) {
+            asking
+        } else {
+            let (app, usage) = (Arc::clone(&web.app), Arc::clone(&web.usage));
+            let asking = ask(app, usage, snapshot).map_err(Arc::new).boxed().shared();
+            kept.under_way = asking.downgrade().map(|asking| (run, asking));
+            asking
+        }
+    };
+    asking.await.map_err(|error| error.again())
+}
+
+/// Asks Azure for its machines.
+async fn ask(app: Arc<App>, kept: Arc<Kept>, snapshot: Arc<Snapshot>) -> Result<Arc<Joined>> {
+    let asked = async {
+        let machines = machines(&app.sources, &app.settings.request).await?;
+        let now = OffsetDateTime::now_utc();
+        usage(&snapshot.catalog, app.store.as_ref(), machines, now).await
+    };
+    let late = |_| {
+        let text = "listing the machines takes longer than a caller waits: ask for fewer subscriptions with \
+                    AZIMG_SUBSCRIPTIONS, or use 'azimg images usage'";
+        Error::transient(text)
+    };
+    let rows = tokio::time::timeout(WITHIN, asked).await.map_err(late)??;
     let name = RunId(Ulid::generate());
+    let run = snapshot.catalog.manifest.run;
     let list = Arc::new(Joined { name, at: Instant::now(), run, rows });
-    kept.push(Arc::clone(&list));
-    if kept.len() > KEPT {
-        kept.remove(0);
-    }
+    kept.keep(&list);
     Ok(list)
 }
 
@@ -69,10 +131,20 @@ pub(super) async fn list(
         let query = Query::parse(&uri, USAGE)?;
         let token = query.skip.as_ref().map(|text| Token::read(text, &uri)).transpose()?;
         let wanted = query.findings.iter().map(|f| f.parse()).collect::<Result<Vec<Finding>>>()?;
+        let places: Vec<String> =
+            query.filter.locations.iter().map(|name| short_name(name)).collect();
         let list = joined(web, token).await?;
+        let is_unknown = |place: &&String| list.rows.iter().all(|row| row.location != **place);
+        let unknown: Vec<String> = places.iter().filter(is_unknown).cloned().collect();
+        if !unknown.is_empty() {
+            web.served.with_others().await?.catalog.check_locations(&unknown, true)?;
+        }
         let fits = |row: &&Usage| {
             let subscription = query.filter.subscription.as_ref();
+            let ends = |before| row.ends_at.is_some_and(|ends_at| ends_at < before);
             (wanted.is_empty() || wanted.contains(&row.finding))
+                && query.ends_before.is_none_or(ends)
+                && (places.is_empty() || places.contains(&row.location))
                 && subscription.is_none_or(|id| query.filter.fits(id, &row.subscription_id))
         };
         let from = token.map_or(0, |token| token.at as usize);
@@ -80,7 +152,8 @@ pub(super) async fn list(
         let page: Vec<&Usage> = rows.by_ref().take(query.top).map(|(_, row)| row).collect();
         let mut value = json!({ "value": page });
         if let Some((at, _)) = rows.next() {
-            let token = Token { run: list.name, at: u32::try_from(at).unwrap_or(u32::MAX) };
+            let at = u32::try_from(at).unwrap_or(u32::MAX);
+            let token = Token { run: list.name, at, moment: 0 };
             value["nextLink"] = next_link(&uri, &origin(&headers), &token.write(&uri)).into();
         }
         Ok(reply::json(StatusCode::OK, &value))

@@ -36,6 +36,9 @@ pub enum GalleryScope {
     Subscription {
         /// The subscription.
         subscription: String,
+        /// The subscription's state, unless it is enabled or that is not known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        state: Option<String>,
         /// Details that its galleries ask for.
         details: Details,
     },
@@ -55,6 +58,9 @@ pub enum GalleryScope {
         /// How the gallery is shared, where that is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sharing: Option<String>,
+        /// The public names that it is published under, where that is known.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        public_names: Vec<String>,
     },
     /// Single versions to be asked for their replication.
     Replication {
@@ -80,6 +86,9 @@ pub enum GalleryScope {
         location: String,
         /// The subscription to ask through.
         subscription: String,
+        /// Subscriptions to ask through where that one cannot be asked, in turn.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        otherwise: Vec<String>,
         /// Public names; empty means all that Resource Graph lists.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         galleries: Vec<String>,
@@ -90,6 +99,9 @@ pub enum GalleryScope {
         location: String,
         /// The subscription to ask through.
         subscription: String,
+        /// Subscriptions to ask through where that one cannot be asked, in turn.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        otherwise: Vec<String>,
         /// How it is reached.
         sharing: Sharing,
         /// Its name: `{subscription}-{NAME}`, or the public name.
@@ -212,6 +224,7 @@ mod tests {
         let foreign = |sharing| GalleryScope::Foreign {
             location: "l".into(),
             subscription: "s".into(),
+            otherwise: Vec::new(),
             sharing,
             gallery: "g".into(),
         };

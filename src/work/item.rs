@@ -26,7 +26,8 @@ pub enum Scope {
         /// Only publishers whose name contains one of these, without case; empty means all.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         only: Vec<String>,
-        /// Further subscriptions over which its publishers are spread.
+        /// Further subscriptions over which its publishers are spread, and through which the list is asked for
+        /// where the first one cannot be asked.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         spread: Vec<String>,
         /// Details that its publishers ask for together with their listings.
@@ -46,6 +47,9 @@ pub enum Scope {
         location: String,
         /// The subscription to ask through.
         subscription: String,
+        /// Subscriptions to ask through where that one cannot be asked, in turn.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        otherwise: Vec<String>,
         /// The publisher, in the casing of the publishers listing.
         publisher: String,
         /// Its offers, when they need not be listed.
@@ -61,6 +65,9 @@ pub enum Scope {
         location: String,
         /// The subscription to ask through.
         subscription: String,
+        /// Subscriptions to ask through where that one cannot be asked, in turn.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        otherwise: Vec<String>,
         /// The publisher.
         publisher: String,
         /// The offers.
@@ -75,6 +82,9 @@ pub enum Scope {
         location: String,
         /// The subscription to ask through.
         subscription: String,
+        /// Subscriptions to ask through where that one cannot be asked, in turn.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        otherwise: Vec<String>,
         /// The publisher.
         publisher: String,
         /// `[offer, sku, version]` of each.
@@ -147,6 +157,51 @@ impl Scope {
         }
     }
 
+    /// Further subscriptions that it may be asked through.
+    pub fn others(&self) -> &[String] {
+        match self {
+            Self::Location { spread: others, .. }
+            | Self::Publisher { otherwise: others, .. }
+            | Self::Offers { otherwise: others, .. }
+            | Self::Details { otherwise: others, .. }
+            | Self::Gallery(
+                GalleryScope::CommunityIn { otherwise: others, .. }
+                | GalleryScope::Foreign { otherwise: others, .. },
+            ) => others,
+            Self::Gallery(_) | Self::Registry(_) => &[],
+        }
+    }
+
+    /// The same through the next of the subscriptions that it names; none when there is no other.
+    pub fn through_another(&self) -> Option<Self> {
+        let mut scope = self.clone();
+        let (subscription, others) = match &mut scope {
+            Self::Location { subscription, spread: others, .. }
+            | Self::Publisher { subscription, otherwise: others, .. }
+            | Self::Offers { subscription, otherwise: others, .. }
+            | Self::Details { subscription, otherwise: others, .. }
+            | Self::Gallery(
+                GalleryScope::CommunityIn { subscription, otherwise: others, .. }
+                | GalleryScope::Foreign { subscription, otherwise: others, .. },
+            ) => (subscription, others),
+            Self::Gallery(_) | Self::Registry(_) => return None,
+        };
+        if others.is_empty() {
+            return None;
+        }
+        *subscription = others.remove(0);
+        Some(scope)
+    }
+
+    /// The state of the subscription that it is about, unless that is enabled or not known.
+    pub fn subscription_state(&self) -> Option<&str> {
+        match self {
+            Self::Gallery(GalleryScope::Subscription { state, .. })
+            | Self::Registry(RegistryScope::Registries { state, .. }) => state.as_deref(),
+            _ => None,
+        }
+    }
+
     /// Whether doing it depends on what the last snapshot tells.
     pub fn asks_what_is_known(&self) -> bool {
         match self {
@@ -173,7 +228,7 @@ impl Scope {
     }
 
     /// The item's id: a path of lower-case, percent-encoded names, unique within run and source.
-    fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         let location = fragment(self.location());
         match self {
             Self::Gallery(scope) => scope.id(),
@@ -304,6 +359,7 @@ mod tests {
                 Scope::Publisher {
                     location: "eastus".into(),
                     subscription: "s".into(),
+                    otherwise: Vec::new(),
                     publisher: name.into(),
                     known: None,
                     details: Details::None,

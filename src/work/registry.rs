@@ -32,6 +32,9 @@ pub enum RegistryScope {
     Registries {
         /// The subscription.
         subscription: String,
+        /// The subscription's state, unless it is enabled or that is not known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        state: Option<String>,
         /// Details that are asked for.
         details: Details,
     },

@@ -16,6 +16,8 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 use tokio::runtime::Runtime;
@@ -158,6 +160,56 @@ fn spelled(word: &str, number: usize) -> String {
     word.chars().enumerate().map(letter).collect()
 }
 
+/// Eight callers who search for so many words each, one question after the other, until they are dropped.
+struct Searching {
+    over: Arc<AtomicBool>,
+    callers: Vec<JoinHandle<usize>>,
+}
+
+impl Searching {
+    const CALLERS: usize = 8;
+
+    fn begin(address: &str, words: usize) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let callers = (0..Self::CALLERS).map(|caller| {
+            let (over, address) = (Arc::clone(&over), address.to_owned());
+            std::thread::spawn(move || {
+                let client = reqwest::blocking::Client::new();
+                let mut asked = 0;
+                while !over.load(Ordering::Relaxed) {
+                    let words: Vec<String> =
+                        (0..words).map(|word| format!("{:x}", word + caller * 7 + asked)).collect();
+                    let url = format!("{address}/api/images?top=1&search={}", words.join("+"));
+                    // Whether it is answered or refused: it is what the caller asks for.
+                    client.get(url).send().unwrap().bytes().unwrap();
+                    asked += 1;
+                }
+                asked
+            })
+        });
+        let callers = callers.collect();
+        Self { over, callers }
+    }
+
+    /// How many questions they asked in all.
+    fn end(self) -> usize {
+        self.over.store(true, Ordering::Relaxed);
+        self.callers.into_iter().map(|caller| caller.join().unwrap()).sum()
+    }
+}
+
+/// How long the health of the host waits beside callers who search for as much as they can.
+fn beside_searches(folder: &Path, address: &str) {
+    let mut lines =
+        vec![row([&"eight callers, words each", &"searches", &"GET / p99 ms", &"limit"])];
+    for words in [1, 16, 4_000] {
+        let searching = Searching::begin(address, words);
+        let (_, p99) = load(folder, address, &["/".to_owned()]);
+        lines.push(row([&words, &searching.end(), &format!("{p99:.1}"), &50]));
+    }
+    table("GET / beside searches, six seconds, 16 connections", &lines);
+}
+
 pub fn run() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
@@ -227,6 +279,7 @@ pub fn run() {
         ]));
     }
     table("Lookups, 16 connections, against a bare axum route with bodies as large", &lines);
+    beside_searches(folder.path(), &handler.address);
     let status = std::fs::read_to_string(format!("/proc/{}/status", handler.child.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     println!("\nPeak memory of the handler: {}", line.trim());

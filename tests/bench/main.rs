@@ -12,6 +12,7 @@
 mod support;
 
 mod again;
+mod listing;
 mod lookup;
 mod memory;
 mod peers;
@@ -81,7 +82,7 @@ fn row<const N: usize>(cells: [&dyn std::fmt::Display; N]) -> Vec<String> {
 }
 
 fn main() {
-    let benches: [(&str, fn()); 8] = [
+    let benches: [(&str, fn()); 9] = [
         ("quota", quota::run),
         ("peers", peers::run),
         ("wire", wire::run),
@@ -89,6 +90,7 @@ fn main() {
         ("memory", memory::run),
         ("publish", publish::run),
         ("lookup", lookup::run),
+        ("listing", listing::run),
         ("registry", registry::run),
     ];
     let asked: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();

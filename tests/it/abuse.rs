@@ -1,15 +1,24 @@
 //! Callers that mean no good, and names that are no names.
 
-use crate::support::{Azure, azimg, finish, json, write_rows};
+use crate::support::{Azure, azimg, finish, json, threads, write_rows};
 use crate::tests;
 use crate::web::Host;
-use azimg::sim::{Scale, World, generate};
+use async_trait::async_trait;
+use axum::body::Body;
+use azimg::config::{Config, Flags};
+use azimg::handler::{Handler, Later, Ready};
+use azimg::sim::{Scale, SimCredential, World, generate};
 use reqwest::blocking::{Client, Response};
 use serde_json::{Value, json as value};
+use std::collections::HashMap;
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+use tower::ServiceExt;
 
 tests![
     a_request_for_a_run_reaches_no_other_host,
+    the_names_of_a_request_are_checked_before_anything_is_asked,
     what_is_too_much_is_refused,
     an_error_tells_no_path_and_no_stack,
     stored_markup_is_served_as_text,
@@ -42,7 +51,8 @@ impl Stage {
     }
 
     fn start(&self, body: &str) -> (u16, Value) {
-        let posted = self.client.post(format!("{}/runs", self.host.address)).body(body.to_owned());
+        let posted = self.client.post(format!("{}/runs", self.host.address));
+        let posted = posted.headers(self.host.starting()).body(body.to_owned());
         let answer = posted.send().unwrap();
         (answer.status().as_u16(), parsed(answer))
     }
@@ -82,6 +92,78 @@ fn a_request_for_a_run_reaches_no_other_host() {
     assert_eq!(stage.azure.asked("ListSubscriptions"), asked);
 }
 
+/// A way past the host that leads nowhere.
+struct Nowhere;
+
+#[async_trait]
+impl Later for Nowhere {
+    async fn send(&self, _: &str, _: &str, _: Duration) -> azimg::error::Result<()> {
+        Ok(())
+    }
+}
+
+/// What a caller of the function app gets for a request for a run.
+async fn asked_for(handler: &Arc<Handler>, body: &str) -> Value {
+    let headers = value!({"Content-Type": ["application/json"]});
+    let envelope = value!({"Data": {"req": {"Method": "POST", "Body": body, "Headers": headers}}, "Metadata": {}});
+    let request = crate::http::invocation("/start", "an-invocation");
+    let request = request.body(Body::from(envelope.to_string())).unwrap();
+    let answer = handler.router().oneshot(request).await.unwrap();
+    let bytes = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+    let answer: Value = serde_json::from_slice(&bytes).unwrap();
+    answer["Outputs"]["res"].clone()
+}
+
+fn the_names_of_a_request_are_checked_before_anything_is_asked() {
+    let azure = Azure::start(generate(Scale::Small, 304));
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let flags = Flags { store: Some(store.to_str().unwrap().into()), ..Flags::default() };
+    let config = Config::from(HashMap::new(), flags).unwrap();
+    let config = config.with_resource_manager(azure.running.arm.clone(), Arc::new(SimCredential));
+    let app = config.app().unwrap().0;
+    let handler = Handler::with(Ready { app, later: Arc::new(Nowhere) });
+    let id = azure.sim.subscriptions[0].as_str();
+    let cases = [
+        (value!({"sources": ["moon"]}), "sources"),
+        (value!({"locations": ["eastus", "east/us"]}), "locations"),
+        (value!({"locations": [" eastus"]}), "locations"),
+        (value!({"locations": ["x".repeat(91)]}), "locations"),
+        (value!({"subscriptions": [id, "mine"]}), "subscriptions"),
+        (value!({"subscriptions": [format!("{id}/")]}), "subscriptions"),
+        (value!({"publishers": ["a b"]}), "publishers"),
+        (value!({"publishers": ["'; drop table"]}), "publishers"),
+        (value!({"publishers": ["\u{202e}lacinonac"]}), "publishers"),
+        (value!({"publishers": ["x".repeat(257)]}), "publishers"),
+        (value!({"details": "some"}), "details"),
+        (value!({"offersMaxAge": u64::MAX}), "offersMaxAge"),
+        (value!({"registries": ["evil.example"]}), "registries"),
+    ];
+    threads(async {
+        for (body, member) in cases {
+            let answer = asked_for(&handler, &body.to_string()).await;
+            assert_eq!(answer["statusCode"], "400", "{body}: {answer}");
+            assert_eq!(answer["headers"]["x-ms-error-code"], "InvalidParameter", "{body}");
+            assert_eq!(answer["headers"]["x-ms-request-id"], "an-invocation", "{body}");
+            let error: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+            let error = &error["error"];
+            assert_eq!(
+                (&error["code"], &error["target"]),
+                (&"InvalidParameter".into(), &member.into())
+            );
+            let message = error["message"].as_str().unwrap();
+            assert!(message.contains(member) && message.replace('…', "").is_ascii(), "{message}");
+        }
+        assert_eq!(azure.sim.stats.to_json()["requests"], 0);
+        assert!(!store.exists(), "nothing was begun");
+        let whole =
+            value!({"locations": ["East US"], "subscriptions": [id], "publishers": ["canonical"]});
+        let answer = asked_for(&handler, &whole.to_string()).await;
+        assert_eq!(answer["statusCode"], "202", "{answer}");
+        assert_eq!(answer["headers"]["x-ms-request-id"], "an-invocation");
+    });
+}
+
 fn what_is_too_much_is_refused() {
     let stage = stage(generate(Scale::Small, 302));
     let long = "x".repeat(9 << 10);
@@ -106,7 +188,13 @@ fn what_is_too_much_is_refused() {
         assert!(message.starts_with(member) && message.contains("20 KiB"), "{message}");
     }
     assert_eq!(
-        stage.client.delete(format!("{}/runs", stage.host.address)).send().unwrap().status(),
+        stage
+            .client
+            .delete(format!("{}/runs", stage.host.address))
+            .headers(stage.host.keyed())
+            .send()
+            .unwrap()
+            .status(),
         405
     );
     assert_eq!(stage.get("/health").status(), 200, "it serves on");

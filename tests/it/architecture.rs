@@ -9,6 +9,8 @@ tests![
     modules_use_only_what_the_map_allows,
     every_file_says_what_it_is_and_stays_small,
     only_one_file_reads_the_environment,
+    what_can_be_done_wrong_anywhere_is_done_in_one_place,
+    what_is_written_is_written_in_one_place,
     function_folders_and_the_function_table_agree,
     no_test_goes_by_the_clock,
 ];
@@ -112,6 +114,102 @@ fn only_one_file_reads_the_environment() {
     }
 }
 
+/// Blocking work keeps its span and its error, spans of time are bounded, nothing that a stranger wrote acts where it is
+/// shown, and who may have an identity's token is said: each in the one file that sees to it.
+fn what_can_be_done_wrong_anywhere_is_done_in_one_place() {
+    let places = [
+        ("spawn_blocking", &["src/blocking.rs"][..]),
+        ("humantime::parse_duration", &["src/span.rs"]),
+        ("find_next_occurrence", &["src/host/schedule.rs"]),
+        ("print!(", &[]),
+        ("println!(", &[]),
+        ("dbg!(", &[]),
+        ("io::stdout", &["src/sink.rs", "src/sink/log.rs"]),
+        ("io::stderr", &["src/sink.rs", "src/sink/log.rs"]),
+        ("::stdout()", &["src/sink.rs", "src/sink/log.rs"]),
+        // A bar of numbers.
+        ("::stderr()", &["src/sink.rs", "src/sink/log.rs", "src/cli/progress.rs"]),
+        ("/dev/tty", &[]),
+        ("csv::", &["src/cli/output/rows.rs"]),
+        ("with_writer(", &["src/telemetry.rs"]),
+        ("Cli::parse()", &[]),
+        ("globset::", &["src/registry/purge/rules.rs"]),
+        ("Regex::new", &[]),
+        // Whom the operator trusts; a host that a command or a message names is none of them.
+        (".naming(", &["src/config/registries.rs"]),
+        (
+            "Said::ByResourceManager",
+            &["src/registry/trust.rs", "src/config/registries.rs", "src/cli/registry/mod.rs"],
+        ),
+    ];
+    for (path, text) in sources() {
+        let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (call, files) in places {
+            let is_its_place = files.iter().any(|file| path.ends_with(file));
+            assert!(is_its_place || !text.contains(call), "{}: {call}", path.display());
+        }
+    }
+}
+
+/// What deletes, overwrites or makes files goes through `files`, which does not take what azimg did not make; the store
+/// in a folder and the temporary folders have names of their own.
+fn what_is_written_is_written_in_one_place() {
+    const CALLS: [&str; 21] = [
+        "remove_dir",
+        "remove_file",
+        "fs::write",
+        "fs::rename",
+        "fs::copy",
+        "fs::hard_link",
+        "hard_link(",
+        "symlink(",
+        "set_permissions",
+        "create_dir",
+        "create_new",
+        "DirBuilder",
+        "File::create",
+        "File::options",
+        "OpenOptions",
+        "tempfile::",
+        ".persist(",
+        "persist_noclobber",
+        "rustix::fs",
+        "unlinkat",
+        "renameat",
+    ];
+    let named: [(&str, &[&str]); 2] = [
+        ("src/scratch.rs", &["remove_dir", "remove_file", "tempfile::"]),
+        (
+            "src/store/local.rs",
+            &["remove_dir", "remove_file", "tempfile::", ".persist(", "persist_noclobber"],
+        ),
+    ];
+    let mut seen = BTreeSet::new();
+    for (path, text) in sources() {
+        let name = path.strip_prefix(root()).unwrap().to_str().unwrap();
+        if module(&path) == "files" {
+            continue;
+        }
+        let allowed =
+            named.iter().find(|(file, _)| *file == name).map_or(&[][..], |(_, calls)| calls);
+        let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (number, line) in
+            text.lines().enumerate().filter(|(_, l)| !l.trim_start().starts_with("//"))
+        {
+            for call in CALLS.iter().filter(|call| line.contains(**call)) {
+                assert!(allowed.contains(call), "{name}:{}: {call}: use crate::files", number + 1);
+                seen.insert((name.to_owned(), *call));
+            }
+        }
+    }
+    // An exception that nobody needs is none.
+    for (file, calls) in named {
+        for call in calls {
+            assert!(seen.contains(&(file.to_owned(), *call)), "{file} has no {call} any more");
+        }
+    }
+}
+
 fn function_folders_and_the_function_table_agree() {
     let folders: BTreeSet<String> = std::fs::read_dir(root().join("functions"))
         .unwrap()
@@ -125,8 +223,9 @@ fn function_folders_and_the_function_table_agree() {
 /// A test that sleeps, or asks how long something took, fails on a slow machine or on a fast one. They wait for
 /// what they need instead (`support::wait_for`), or run on a clock of their own.
 fn no_test_goes_by_the_clock() {
-    // The first three run under a paused clock, the fourth tells how long tests took.
-    let exempt = ["simulation.rs", "graph.rs", "tokens.rs", "harness.rs", "architecture.rs"];
+    // The first four run under a paused clock, the fifth tells how long tests took.
+    let exempt =
+        ["simulation.rs", "graph.rs", "hangups.rs", "tokens.rs", "harness.rs", "architecture.rs"];
     for (path, text) in files("tests/it") {
         let support = path.components().any(|part| part.as_os_str() == "support");
         if support || exempt.iter().any(|name| path.ends_with(name)) {

@@ -2,23 +2,26 @@
 
 use crate::support::replay::recordings;
 use crate::tests;
-use azimg::catalog::{Filter, LatestQuestion, list};
+use azimg::catalog::{Filter, LatestQuestion, aliases, distinct, list, unknown};
 use azimg::format::index::{Index, IndexWriter, Level};
 use azimg::image::Status;
-use azimg::image::marketplace::{MarketplaceImage, mark_latest};
+use azimg::image::marketplace::{DetailsFrom, MarketplaceImage, mark_latest};
 use flate2::read::MultiGzDecoder;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::Value;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::ops::Range;
 use time::{Duration, OffsetDateTime};
 
 tests![
-    an_index_gives_back_every_row_as_it_was,
+    an_index_gives_back_every_row_as_it_stands,
     lists_are_what_a_look_at_every_row_finds,
+    distinct_names_and_their_counts_are_what_a_look_at_every_row_finds,
     the_latest_is_what_a_look_at_every_row_finds,
     damaged_indexes_are_refused_or_read_without_harm,
     the_latest_of_every_recorded_list_of_versions_is_its_greatest_number needs [Recordings],
@@ -26,10 +29,15 @@ tests![
 
 const PUBLISHERS: &[&str] = &["Canonical", "canonical-test", "Debian", "debian", "MicrosoftX", "x"];
 const NAMES: &[&str] =
-    &["debian-12", "Debian-12", "12-gen2", "gen2", "server", "server_arm64", "aa"];
+    &["debian-12", "Debian-12", "12-gen2", "ubuntu-24_04-lts", "server", "server_arm64", "aa"];
 const VERSIONS: &[&str] =
     &["1.9.0", "1.10.0", "01.10.0", "2024.1.2", "0.0.999", "0.0.1015", "1.10.0-b", "1.10.0-B"];
 const LOCATIONS: &[&str] = &["eastus", "northeurope", "westeurope", "westus2"];
+
+const FEATURES: &[&str] = &["a", "b", "SecurityType"];
+
+/// Days from now; nanoseconds in 64 bits tell those of 1677 to 2262 only.
+const DAYS: &[i64] = &[0, 1, 2, 3, -200_000, -199_999, 200_000, 200_001];
 
 fn day(number: i64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(1_790_000_000).unwrap() + Duration::days(number)
@@ -42,13 +50,15 @@ fn owned(text: &str) -> String {
 prop_compose! {
     fn a_row()(
         publisher in select(PUBLISHERS), offer in select(NAMES), sku in select(NAMES),
-        version in select(VERSIONS), status in select(&Status::ALL[..3]),
+        version in select(VERSIONS), status in option::weighted(0.8, select(&Status::ALL[..3])),
         locations in btree_set(select(LOCATIONS), 1..4),
+        from in option::of(select(&[DetailsFrom::This, DetailsFrom::Sku][..])),
         os in option::of(select(&["Linux", "Windows"][..])),
+        generation in option::of(select(&["V1", "V2"][..])),
         architecture in option::of(select(&["x64", "Arm64"][..])),
         plan in option::of(select(&["a \"plan\"", "plän\n", "p}"][..])),
-        deprecated in option::of(0_i64..4), seen in 0_i64..3, stale: bool,
-        features in btree_map(word("abc", 1..2), word("xyz\"", 1..2), 0..3),
+        deprecated in option::of(select(DAYS)), seen in 0_i64..3, stale: bool,
+        features in btree_map(select(FEATURES).prop_map(owned), word("xyz\"", 1..2), 0..3),
     ) -> MarketplaceImage {
         MarketplaceImage {
             kind: owned("marketplace"),
@@ -57,7 +67,8 @@ prop_compose! {
             publisher: owned(publisher), offer: owned(offer), sku: owned(sku),
             version: owned(version),
             locations: locations.into_iter().map(owned).collect(),
-            os: os.map(owned), architecture: architecture.map(owned), hyper_v_generation: None,
+            details_from: from, os: os.map(owned), architecture: architecture.map(owned),
+            hyper_v_generation: generation.map(owned),
             plan_publisher: plan.map(owned), plan_product: None, plan_name: plan.map(owned),
             scheduled_deprecation_at: deprecated.map(day), alternative: None, features,
             first_seen_at: day(seen),
@@ -85,8 +96,10 @@ fn word(letters: &'static str, length: Range<usize>) -> impl Strategy<Value = St
 /// Two words at most, as somebody would type them.
 fn words() -> impl Strategy<Value = String> {
     let letters = "abcdefghijklmn012.";
-    let one = (word("abcdeg12", 1..2), word(letters, 0..5), word(" :", 1..2));
-    vec(one.prop_map(|(first, rest, behind)| first + &rest + &behind), 0..3)
+    let typed = (word("abcdeg12", 1..2), word(letters, 0..5)).prop_map(|(one, rest)| one + &rest);
+    let known = select(&["ubuntu2404", "24.04", "Server_ARM64", "debian.12", "1_10"][..]);
+    let one = prop_oneof![4 => typed, 1 => known.prop_map(owned)];
+    vec((one, word(" :", 1..2)).prop_map(|(word, behind)| word + &behind), 0..3)
         .prop_map(|words| words.concat())
 }
 
@@ -97,24 +110,93 @@ fn one_of(
     option::weighted(probability, select(words).prop_map(str::to_owned))
 }
 
+/// A few names of a set; mostly none.
+fn some_of(probability: f64, names: &'static [&'static str]) -> impl Strategy<Value = Vec<String>> {
+    let some = vec(select(names).prop_map(str::to_owned), 1..3);
+    option::weighted(probability, some).prop_map(Option::unwrap_or_default)
+}
+
 fn text() -> impl Strategy<Value = Option<String>> {
-    option::weighted(0.3, word("abcn012.-", 0..4))
+    option::weighted(0.3, word("abcn012._-", 0..4))
 }
 
 prop_compose! {
     fn a_filter()(
         publisher in text(), offer in text(), sku in text(), version in text(),
-        locations in vec(select(LOCATIONS), 0..3), os in one_of(0.2, &["lin", "win"]),
-        architecture in one_of(0.2, &["x64", "ARM"]), exact in prop::bool::weighted(0.2),
-        status in one_of(0.2, &["active", "sched", "gone"]), kind in one_of(0.1, &["market", "x"]),
-        search in option::weighted(0.4, words()),
+        locations in vec(select(LOCATIONS), 0..3), os in one_of(0.2, &["linux", "Windows"]),
+        architecture in one_of(0.2, &["x64", "ARM64"]), exact in prop::bool::weighted(0.2),
+        statuses in some_of(0.2, &Status::NAMES),
+        kinds in some_of(0.1, &["marketplace", "gallery-version"]),
+        search in option::weighted(0.4, words()), properties in some_properties(),
     ) -> Filter {
         Filter {
-            publisher, offer, sku, version, architecture, os, status, kind, search, exact,
+            publisher, offer, sku, version, architecture, os, statuses, kinds, search, exact,
             locations: locations.into_iter().map(owned).collect(),
+            ..properties
+        }
+    }
+}
+
+prop_compose! {
+    /// What is asked of properties.
+    fn some_properties()(
+        generation in one_of(0.1, &["v1", "V2", "V"]), plan in option::weighted(0.1, any::<bool>()),
+        features in vec(select(&["A", "b=X", "a=y"][..]), 0..5), asks in prop::bool::weighted(0.1),
+        security_type in one_of(0.05, &["x", "Z"]),
+        ends_before in option::weighted(0.1, select(DAYS)), seen in option::weighted(0.1, 0_i64..3),
+        not_locations in vec(select(LOCATIONS), 0..3), lacks in prop::bool::weighted(0.2),
+        latest in prop::bool::weighted(0.2),
+    ) -> Filter {
+        let some = |wanted: bool, names: Vec<&str>| -> Vec<String> {
+            names.into_iter().filter(|_| wanted).map(owned).collect()
+        };
+        Filter {
+            generation, plan, security_type, latest, features: some(asks, features),
+            ends_before: ends_before.map(day), first_seen_after: seen.map(day),
+            not_locations: some(lacks, not_locations),
             ..Filter::default()
         }
     }
+}
+
+/// A moment: before, between and after the days on which images end.
+fn a_moment() -> impl Strategy<Value = OffsetDateTime> {
+    select(&[-1_i64, 0, 1, 2, 3, 4][..]).prop_map(day)
+}
+
+/// A table as it stands at a moment.
+fn as_of(rows: &[MarketplaceImage], now: OffsetDateTime) -> Vec<MarketplaceImage> {
+    let mut rows = rows.to_vec();
+    for row in &mut rows {
+        let ended = row.scheduled_deprecation_at.is_some_and(|end| end <= now);
+        if ended && matches!(row.status, Some(Status::Active | Status::Scheduled)) {
+            row.status = Some(Status::Deprecated);
+        }
+    }
+    mark_latest(&mut rows);
+    rows
+}
+
+/// Of how many rows it is not known whether they fit: those that would if what is not known of them were right.
+fn slow_unknown(rows: &[MarketplaceImage], filter: &Filter) -> u64 {
+    let told = |row: &MarketplaceImage| row.details_from.is_some() || row.os.is_some();
+    let unknown = |row: &&MarketplaceImage| {
+        let mut asked = filter.clone();
+        let leave = |is_unknown: bool, member: &mut Option<String>| {
+            if is_unknown {
+                *member = None;
+            }
+        };
+        leave(row.os.is_none(), &mut asked.os);
+        leave(row.architecture.is_none(), &mut asked.architecture);
+        leave(row.hyper_v_generation.is_none(), &mut asked.generation);
+        if !told(row) {
+            asked.plan = None;
+            (asked.features, asked.security_type) = (Vec::new(), None);
+        }
+        asked.accepts(row) && !filter.accepts(row)
+    };
+    rows.iter().filter(unknown).count() as u64
 }
 
 fn indexed(rows: &[MarketplaceImage]) -> Index {
@@ -125,9 +207,14 @@ fn indexed(rows: &[MarketplaceImage]) -> Index {
     Index::open(writer.finish("RUN").unwrap().into()).unwrap()
 }
 
+/// A text without case, in which separators are alike.
+fn folded(text: &str) -> String {
+    text.to_ascii_lowercase().replace(['_', '.'], "-")
+}
+
 /// How well a word fits a name: 3 as a whole, 2 as a beginning, 1 within.
 fn fit(word: &str, name: &str) -> u32 {
-    let name = name.to_ascii_lowercase();
+    let name = folded(name);
     let inner = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     let places = (0..name.len()).filter(|at| name[*at..].starts_with(word));
     places
@@ -146,27 +233,71 @@ fn fit(word: &str, name: &str) -> u32 {
         .unwrap_or(0)
 }
 
+/// How well the words of a search fit a row: each by the name that it fits best, or the short name that it is.
+fn score(row: &MarketplaceImage, filter: &Filter) -> u32 {
+    let search = folded(filter.search.as_deref().unwrap_or_default());
+    let best = |word: &str| {
+        let short = aliases::ALIASES.iter().any(|alias| {
+            let sku = [&row.publisher, &row.offer, &row.sku];
+            alias.name.eq_ignore_ascii_case(word)
+                && alias.sku.iter().zip(sku).all(|(one, other)| one.eq_ignore_ascii_case(other))
+        });
+        let names = [&row.publisher, &row.offer, &row.sku, &row.version];
+        let best = names.into_iter().map(|name| fit(word, name)).max().unwrap();
+        if short { 3 } else { best }
+    };
+    search.split([' ', ':']).filter(|word| !word.is_empty()).map(best).sum()
+}
+
 /// The rows that a filter accepts, as positions, by looking at every one of them.
 fn slow_list(rows: &[MarketplaceImage], filter: &Filter) -> Vec<u32> {
-    let search = filter.search.clone().unwrap_or_default().to_ascii_lowercase();
-    let words: Vec<&str> = search.split([' ', ':']).filter(|word| !word.is_empty()).collect();
-    let score = |row: &MarketplaceImage| -> u32 {
-        let best = |word: &&str| {
-            let names = [&row.publisher, &row.offer, &row.sku, &row.version];
-            names.into_iter().map(|name| fit(word, name)).max().unwrap()
-        };
-        words.iter().map(best).sum()
-    };
     let mut found: Vec<u32> = (0..u32::try_from(rows.len()).unwrap())
         .filter(|at| filter.accepts(&rows[*at as usize]))
         .collect();
-    if !words.is_empty() {
+    if filter.search.as_ref().is_some_and(|text| text.contains(|c| c != ' ' && c != ':')) {
         found.sort_by_key(|at| {
             let row = &rows[*at as usize];
-            (std::cmp::Reverse(score(row)), !row.is_latest, *at)
+            (Reverse(score(row, filter)), !row.is_latest, *at)
         });
     }
     found
+}
+
+/// What fits of one publisher, offer or SKU: its names as they are written first, the names below it, its images, their
+/// locations, and the version that is the latest.
+#[derive(Default)]
+struct Counted {
+    names: Vec<String>,
+    offers: BTreeSet<String>,
+    skus: BTreeSet<(String, String)>,
+    images: u32,
+    locations: BTreeSet<String>,
+    latest: Option<String>,
+    score: u32,
+}
+
+/// The different names down to a level of the rows that a filter accepts, by looking at every one of them.
+fn slow_groups(rows: &[MarketplaceImage], filter: &Filter, level: usize) -> Vec<Counted> {
+    let mut groups: BTreeMap<Vec<String>, Counted> = BTreeMap::new();
+    for row in rows.iter().filter(|row| filter.accepts(row)) {
+        let names = [&row.publisher, &row.offer, &row.sku].map(String::clone);
+        let lower = names.clone().map(|name| name.to_ascii_lowercase());
+        let group = groups.entry(lower[..=level].to_vec()).or_default();
+        if group.names.is_empty() {
+            group.names = names[..=level].to_vec();
+        }
+        group.offers.insert(lower[1].clone());
+        group.skus.insert((lower[1].clone(), lower[2].clone()));
+        group.images += 1;
+        group.locations.extend(row.locations.iter().cloned());
+        group.score = group.score.max(score(row, filter));
+        if row.is_latest {
+            group.latest = Some(row.version.clone());
+        }
+    }
+    let mut groups: Vec<Counted> = groups.into_values().collect();
+    groups.sort_by_key(|group| Reverse(group.score));
+    groups
 }
 
 /// A version that orders as text the way it orders by numbers.
@@ -189,7 +320,7 @@ fn slow_latest<'a>(
             same(&row.publisher, &question.publisher)
                 && same(&row.offer, &question.offer)
                 && same(&row.sku, &question.sku)
-                && row.status != Status::Deprecated
+                && row.status.is_some_and(|status| status != Status::Deprecated)
                 && question.locations.iter().all(|location| row.locations.contains(location))
                 && match (question.not_deprecated_before, row.scheduled_deprecation_at) {
                     (Some(until), Some(deprecated)) => deprecated >= until,
@@ -202,13 +333,13 @@ fn slow_latest<'a>(
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    fn an_index_gives_back_every_row_as_it_was(rows in a_table()) {
+    fn an_index_gives_back_every_row_as_it_stands(rows in a_table(), now in a_moment()) {
         let index = indexed(&rows);
         prop_assert_eq!(index.len() as usize, rows.len());
         prop_assert_eq!(index.run(), "RUN");
-        for (at, row) in (0..).zip(&rows) {
+        for (at, row) in (0..).zip(&as_of(&rows, now)) {
             let mut text = Vec::new();
-            index.write_json(at, index.place(at), &mut text);
+            index.write_json(at, index.place(at), now, &mut text);
             let text = String::from_utf8(text).unwrap();
             prop_assert_eq!(text, serde_json::to_string(row).unwrap());
             let [.., sku] = index.place(at);
@@ -217,12 +348,12 @@ proptest! {
     }
 
     fn lists_are_what_a_look_at_every_row_finds(
-        rows in a_table(), filter in a_filter(), top in 1_usize..7,
+        rows in a_table(), filter in a_filter(), top in 1_usize..7, now in a_moment(),
     ) {
         let index = indexed(&rows);
         let (mut found, mut from) = (Vec::new(), Some(0));
         while let Some(at) = from {
-            let page = list(&index, &filter, at, top);
+            let page = list(&index, &filter, at, top, now);
             prop_assert!(page.rows.len() <= top);
             prop_assert!(page.rows.len() == top || page.next.is_none());
             for (row, place) in page.rows {
@@ -231,19 +362,50 @@ proptest! {
             }
             from = page.next;
         }
+        let rows = as_of(&rows, now);
         prop_assert_eq!(found, slow_list(&rows, &filter));
+        prop_assert_eq!(unknown(&index, &filter, now), slow_unknown(&rows, &filter));
+    }
+
+    fn distinct_names_and_their_counts_are_what_a_look_at_every_row_finds(
+        rows in a_table(), filter in a_filter(), now in a_moment(),
+    ) {
+        let index = indexed(&rows);
+        let rows = as_of(&rows, now);
+        let slow = |level: usize| {
+            slow_groups(&rows, &filter, level).into_iter().map(move |group| {
+                let counts = [group.offers.len(), group.skus.len(), group.locations.len()];
+                let latest = group.latest.filter(|_| level == 2);
+                let counts = counts.map(|count| u32::try_from(count).unwrap());
+                (group.names.join(":"), counts, group.images, latest)
+            })
+        };
+        let publishers = distinct::publishers(&index, &filter, now);
+        let publishers = publishers
+            .map(|one| (one.publisher, [one.offers, one.skus, one.locations], one.images, None));
+        prop_assert_eq!(publishers.collect::<Vec<_>>(), slow(0).collect::<Vec<_>>());
+        let offers = distinct::offers(&index, &filter, now).map(|one| {
+            (format!("{}:{}", one.publisher, one.offer), [1, one.skus, one.locations], one.images, None)
+        });
+        prop_assert_eq!(offers.collect::<Vec<_>>(), slow(1).collect::<Vec<_>>());
+        let skus = distinct::skus(&index, &filter, now).map(|one| {
+            let name = format!("{}:{}:{}", one.publisher, one.offer, one.sku);
+            (name, [1, 1, one.locations], one.images, one.latest)
+        });
+        prop_assert_eq!(skus.collect::<Vec<_>>(), slow(2).collect::<Vec<_>>());
     }
 
     fn the_latest_is_what_a_look_at_every_row_finds(
         rows in a_table(), publisher in select(PUBLISHERS), offer in select(NAMES),
         sku in select(NAMES), locations in vec(select(LOCATIONS), 0..3),
-        until in option::of(0_i64..4),
+        until in option::of(select(DAYS)), now in a_moment(),
     ) {
         let index = indexed(&rows);
         let locations: Vec<String> = locations.into_iter().map(owned).collect();
         let urn = format!("{publisher}:{offer}:{sku}");
         let question = LatestQuestion::parse(&urn, &locations, until.map(day)).unwrap();
-        let answer = question.answer(&index).ok().map(|row| &rows[row as usize].id);
+        let answer = question.answer(&index, now).ok().map(|row| &rows[row as usize].id);
+        let rows = as_of(&rows, now);
         prop_assert_eq!(answer, slow_latest(&rows, &question).map(|row| &row.id));
     }
 
@@ -260,9 +422,9 @@ proptest! {
         prop_assert!(Index::open(bytes[..cut.index(bytes.len())].to_vec().into()).is_err());
         if let Ok(index) = Index::open(altered.into()) {
             let everything = Filter { search: Some("a".to_owned()), ..Filter::default() };
-            list(&index, &everything, 0, 10);
-            for (row, place) in list(&index, &Filter::default(), 0, 100).rows {
-                index.write_json(row, place, &mut Vec::new());
+            list(&index, &everything, 0, 10, day(2));
+            for (row, place) in list(&index, &Filter::default(), 0, 100, day(2)).rows {
+                index.write_json(row, place, day(2), &mut Vec::new());
             }
             index.find(Level::Publisher, 0..index.groups(Level::Publisher), "debian");
         }
@@ -299,7 +461,7 @@ fn the_latest_of_every_recorded_list_of_versions_is_its_greatest_number() {
         mark_latest(&mut rows);
         let urn = format!("{}:{}:{}", text("publisher"), text("offer"), text("sku"));
         let question = LatestQuestion::parse(&urn, &[], None).unwrap();
-        let row = question.answer(&indexed(&rows)).unwrap();
+        let row = question.answer(&indexed(&rows), day(0)).unwrap();
         let slow = slow_latest(&rows, &question).unwrap();
         assert_eq!(rows[row as usize].id, slow.id);
         assert!(slow.is_latest, "{}", slow.id);

@@ -88,10 +88,15 @@ fn tree(lists: &[Value], bodies: &[Value], day: &str) -> Tree {
     tree
 }
 
-/// The greatest version of each SKU, by numbers padded with zeros.
+/// The status of a row: what was to come when it was recorded has come since.
+fn status(row: &Value) -> &'static str {
+    if row["scheduledDeprecationAt"].is_null() { "active" } else { "deprecated" }
+}
+
+/// The greatest version of each SKU that can be deployed, by numbers padded with zeros.
 fn latest(tree: &Tree) -> BTreeSet<String> {
     let mut best: BTreeMap<String, (Vec<String>, String)> = BTreeMap::new();
-    for (id, row) in tree {
+    for (id, row) in tree.iter().filter(|(_, row)| status(row) == "active") {
         let sku = id.rsplit_once(':').unwrap().0.to_owned();
         let version = row["version"].as_str().unwrap();
         let padded: Vec<String> = version.split('.').map(|part| format!("{part:0>20}")).collect();
@@ -109,11 +114,10 @@ fn expected(before: &Tree, after: &Tree) -> BTreeSet<[String; 4]> {
     let mut say = |change: &str, id: &str, before: Value, after: Value| {
         told.insert([change.to_owned(), id.to_owned(), before.to_string(), after.to_string()]);
     };
-    let status = |row: &Value| row["status"].as_str().unwrap_or("active").to_owned();
-    let whole = |row: &Value| json!({"status": status(row), "locations": ["westus"]});
+    let whole = |row: &Value, is_latest: bool| json!({"status": status(row), "locations": ["westus"], "isLatest": is_latest});
     for (id, row) in after {
         let Some(was) = before.get(id) else {
-            say("added", id, Value::Null, whole(row));
+            say("added", id, Value::Null, whole(row, is_latest.contains(id)));
             continue;
         };
         if status(was) != status(row) {
@@ -129,7 +133,7 @@ fn expected(before: &Tree, after: &Tree) -> BTreeSet<[String; 4]> {
         }
     }
     for (id, row) in before.iter().filter(|(id, _)| !after.contains_key(*id)) {
-        say("removed", id, whole(row), Value::Null);
+        say("removed", id, whole(row, was_latest.contains(id)), Value::Null);
     }
     told
 }

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 tests![
     a_list_is_filtered_and_printed_in_every_format,
     queries_and_fields_choose_what_is_printed,
+    what_nests_or_repeats_beyond_reason_is_refused,
     a_closed_pipe_is_no_error,
     one_image_and_the_latest_of_a_sku_are_found_or_said_to_be_missing,
     a_word_that_is_no_publisher_is_pointed_to_where_it_occurs,
@@ -29,6 +30,7 @@ tests![
     a_full_disk_is_named_and_the_run_goes_on_when_there_is_space,
     a_missing_role_is_named,
     the_demo_ends_with_what_to_try_next,
+    a_demo_that_is_interrupted_goes_on_in_another_process,
 ];
 
 /// A store with one crawled snapshot, shared by the tests that only read.
@@ -122,8 +124,46 @@ fn queries_and_fields_choose_what_is_printed() {
     ]));
     let first = picked[0].as_object().unwrap();
     assert_eq!(first.keys().collect::<Vec<_>>(), ["id", "isLatest"]);
-    refused(&mut images(&["list", "--fields", "colour"]), 2, &["no field 'colour'", "publisher"]);
+    refused(
+        &mut images(&["list", "--fields", "colour"]),
+        2,
+        &["no field 'colour'", "there are kind, id"],
+    );
     refused(&mut images(&["list", "--query", "[?"]), 2, &["--query"]);
+}
+
+fn what_nests_or_repeats_beyond_reason_is_refused() {
+    let (brackets, braces) = ("[".repeat(20_000), "{".repeat(5_000));
+    let (deep, words) = ("{".repeat(500) + &"}".repeat(500), "a ".repeat(50_000));
+    let dots = vec!["a"; 3_000].join(".");
+    for query in [&brackets, &dots] {
+        refused(&mut images(&["list", "--query", query]), 2, &["--query: it"]);
+    }
+    refused(&mut images(&["list", "--search", &words]), 2, &["--search: ", "16 words"]);
+    refused(&mut images(&["list", "--search", &brackets]), 2, &["--search: ", "1024 bytes"]);
+    let purge = |pattern: &str| {
+        azimg(&[
+            "registry",
+            "purge",
+            "127.0.0.1:9",
+            "--repository",
+            pattern,
+            "--untagged",
+            "--anonymous",
+        ])
+    };
+    for (pattern, why) in [(&braces, "longer than 4096 bytes"), (&deep, "braces within braces")] {
+        let (code, _, stderr) = finish(&mut purge(pattern));
+        assert!(code == 2 && stderr.contains(why), "{stderr}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("rules.toml");
+    for text in ["a = ".to_owned() + &"[".repeat(100_000), "{\"rules\":".to_owned() + &brackets] {
+        std::fs::write(&rules, text).unwrap();
+        let file = rules.to_str().unwrap();
+        let line = ["registry", "purge", "127.0.0.1:9", "--rules", file, "--anonymous"];
+        refused(&mut azimg(&line), 2, &["these are no rules"]);
+    }
 }
 
 fn a_closed_pipe_is_no_error() {
@@ -170,8 +210,8 @@ fn one_image_and_the_latest_of_a_sku_are_found_or_said_to_be_missing() {
     refused(&mut images(&["show", "Canonical:ubuntu"]), 2, &["publisher:offer:sku:version"]);
     refused(
         &mut images(&["latest", "Canonical:ubuntu-24_04-lts:server", "--location", "japaneast"]),
-        4,
-        &["japaneast"],
+        2,
+        &["the catalog has no location 'japaneast'"],
     );
     refused(&mut images(&["latest", "Canonical"]), 2, &["publisher:offer:sku"]);
     refused(
@@ -185,8 +225,11 @@ fn a_word_that_is_no_publisher_is_pointed_to_where_it_occurs() {
     let (code, stdout, stderr) = finish(&mut images(&["list", "--publisher", "ubuntu"]));
     assert_eq!((code, stdout.trim()), (0, "[]"));
     assert!(stderr.contains("--search 'ubuntu'"), "{stderr}");
-    let (code, _, stderr) = finish(&mut images(&["list", "--location", "easus"]));
-    assert!(code == 0 && stderr.contains("No image is in 'easus'; the catalog has"), "{stderr}");
+    refused(
+        &mut images(&["list", "--location", "easus"]),
+        2,
+        &["the catalog has no location 'easus'", "eastus"],
+    );
 }
 
 fn every_command_shows_examples() {
@@ -198,6 +241,10 @@ fn every_command_shows_examples() {
         &["images", "latest", "--help"],
         &["images", "usage", "--help"],
         &["images", "aliases", "--help"],
+        &["publishers", "--help"],
+        &["offers", "--help"],
+        &["skus", "--help"],
+        &["locations", "--help"],
         &["registry", "list", "--help"],
         &["registry", "repositories", "--help"],
         &["registry", "tags", "--help"],
@@ -296,10 +343,12 @@ fn snapshot(folder: &Path, result: &Value, file: &str) -> std::path::PathBuf {
 fn a_store_of_another_schema_is_left_alone() {
     let (azure, folder, result) = crawled();
     let path = folder.path().to_str().unwrap();
-    let manifest = snapshot(folder.path(), &result, "manifest.json");
-    let text = std::fs::read_to_string(&manifest).unwrap();
-    std::fs::write(&manifest, text.replacen("\"schemaVersion\":1", "\"schemaVersion\":99", 1))
-        .unwrap();
+    for name in ["manifest.json", "coverage.json"] {
+        let document = snapshot(folder.path(), &result, name);
+        let text = std::fs::read_to_string(&document).unwrap();
+        let text = text.replacen("\"schemaVersion\":1", "\"schemaVersion\":99", 1);
+        std::fs::write(&document, text).unwrap();
+    }
     let before = std::fs::read(folder.path().join("current.json")).unwrap();
     refused(&mut azimg(&["images", "list", "--store", path]), 2, &["schema 99"]);
     refused(&mut azure.azimg(&["crawl", "--store", path]), 2, &["schema 99"]);
@@ -341,33 +390,35 @@ fn two_crawls_into_one_store_do_not_mix() {
 }
 
 fn an_interrupted_crawl_says_how_to_go_on_and_goes_on() {
-    // One publisher is not answered, so that the crawl cannot end before it is interrupted.
-    let held = vec![Fault::new("/publishers/debian/", usize::MAX, How::Held)];
-    let faulty = Faulty::start(Azure::start(generate(Scale::Small, 55)), held);
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().to_str().unwrap();
-    let child = faulty
-        .azimg(&["crawl", "--store", path])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    wait_for("the first outcome", || {
-        let mut runs = std::fs::read_dir(folder.path().join("runs")).ok()?.flatten();
-        runs.find(|run| run.path().join("outcomes").exists())
-    });
-    let id = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
-    let output = child.wait_with_output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
-    let (_, command) = stderr.split_once("Go on with: azimg ").expect("how to go on");
-    let arguments: Vec<&str> = command.split_whitespace().collect();
-    assert_eq!(arguments[..2], ["crawl", "--resume"]);
-    faulty.release();
-    let (code, _, stderr) = finish(&mut faulty.azimg(&arguments));
-    assert_eq!(code, 0, "{stderr}");
-    assert!(stderr.contains("(complete)"), "{stderr}");
+    for (signal, exit) in [("-INT", 130), ("-TERM", 143)] {
+        // One publisher is not answered, so that the crawl cannot end before it is interrupted.
+        let held = vec![Fault::new("/publishers/debian/", usize::MAX, How::Held)];
+        let faulty = Faulty::start(Azure::start(generate(Scale::Small, 55)), held);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_str().unwrap();
+        let child = faulty
+            .azimg(&["crawl", "--store", path])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        wait_for("the first outcome", || {
+            let mut runs = std::fs::read_dir(folder.path().join("runs")).ok()?.flatten();
+            runs.find(|run| run.path().join("outcomes").exists())
+        });
+        let id = child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(exit), "{stderr}");
+        let (_, command) = stderr.split_once("Go on with: azimg ").expect("how to go on");
+        let arguments: Vec<&str> = command.split_whitespace().collect();
+        assert_eq!(arguments[..2], ["crawl", "--resume"]);
+        faulty.release();
+        let (code, _, stderr) = finish(&mut faulty.azimg(&arguments));
+        assert_eq!(code, 0, "{stderr}");
+        assert!(stderr.contains("(complete)"), "{stderr}");
+    }
 }
 
 fn a_full_disk_is_named_and_the_run_goes_on_when_there_is_space() {
@@ -430,4 +481,29 @@ fn the_demo_ends_with_what_to_try_next() {
         let found = if arguments.contains(&"--kind") { "latest" } else { "Canonical" };
         assert!(stdout.contains(found), "{stdout}");
     }
+}
+
+fn a_demo_that_is_interrupted_goes_on_in_another_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let demo =
+        ["crawl", "--demo", "--source", "registry", "--source", "marketplace", "--store", path];
+    let mut child = azimg(&demo);
+    let child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    // Registries are known by then, and their items wait in the store for the next process.
+    wait_for("an outcome", || {
+        let runs = std::fs::read_dir(folder.path().join("runs")).ok()?;
+        let mut outcomes = runs.map(|run| run.unwrap().path().join("outcomes/registry"));
+        outcomes.any(|outcomes| outcomes.exists()).then_some(())
+    });
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    let (_, next) = stderr.split_once("Go on with: azimg ").expect("how to go on");
+    let next: Vec<&str> = next.split_whitespace().collect();
+    assert!(next.starts_with(&["crawl", "--demo", "--resume"]), "{next:?}");
+    let (code, _, stderr) = finish(&mut azimg(&next));
+    assert_eq!(code, 0, "{stderr}");
 }

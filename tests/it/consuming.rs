@@ -4,7 +4,7 @@ use crate::support::needs::{self, Need};
 use crate::support::{Azure, debian, finish, json, root, rows};
 use crate::tests;
 use crate::web::Host;
-use azimg::sim::{Scale, generate};
+use azimg::sim::{Keeps, Scale, generate};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,13 +15,14 @@ tests![
     spark_reads_a_snapshot needs [Spark],
     a_fuzzer_of_http_apis_finds_no_answer_outside_the_document needs [Schemathesis],
     schemas_are_stored_and_the_data_is_what_they_say needs [Readers],
+    the_tables_say_the_same_in_both_their_forms needs [Readers],
 ];
 
 /// What the blocks of the documentation are written in.
 const LANGUAGES: [&str; 3] = ["sh", "python", "spark"];
 
 /// The blocks of a document, with their languages.
-fn blocks(text: &str) -> Vec<(String, String)> {
+pub fn blocks(text: &str) -> Vec<(String, String)> {
     let mut blocks = Vec::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
@@ -35,7 +36,7 @@ fn blocks(text: &str) -> Vec<(String, String)> {
 }
 
 /// A program of a peer in a folder, with the executable and what the shell needs on its path.
-fn program(need: Need, name: &str, folder: &Path) -> Command {
+pub fn program(need: Need, name: &str, folder: &Path) -> Command {
     let own = Path::new(env!("CARGO_BIN_EXE_azimg")).parent().unwrap();
     let bin = needs::folder(need);
     let mut command = Command::new(if name == "bash" { name.into() } else { bin.join(name) });
@@ -89,9 +90,12 @@ fn a_fuzzer_of_http_apis_finds_no_answer_outside_the_document() {
     let host = Host::start(&azure, &store);
     let document = format!("{}/openapi.json", host.address);
     let origin = host.address.trim_end_matches("/api").to_owned();
+    let key = format!("x-functions-key: {}", host.key);
     let arguments = [
         "run",
         &document,
+        "--header",
+        &key,
         "--url",
         &origin,
         "--checks",
@@ -154,4 +158,66 @@ print(len(rows))
     command.args(["-c", script]).arg(&snapshot).stdin(std::fs::File::open(&file).unwrap());
     let (code, stdout, stderr) = finish(&mut command);
     assert_eq!((code, stdout.trim()), (0, rows(&store).len().to_string().as_str()), "{stderr}");
+}
+
+fn the_tables_say_the_same_in_both_their_forms() {
+    let world = generate(Scale::Small, 74).keeping(Keeps { machines: 0, ..Keeps::FEW }, 74);
+    let azure = Azure::start(world);
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("azimg-data");
+    let result =
+        json(&mut azure.azimg(&["crawl", "--store", store.to_str().unwrap(), "-o", "json"]));
+    let script = r#"
+import datetime, json, re, sys
+import pandas, polars, pyarrow, pyarrow.parquet
+folder = sys.argv[1]
+snake = lambda name: re.sub("[A-Z]", lambda letter: "_" + letter[0].lower(), name)
+
+def stored(value):
+    """A value of the Parquet file, as JSON has it."""
+    if isinstance(value, datetime.datetime):
+        return value
+    if isinstance(value, list) and value and isinstance(value[0], tuple):
+        return dict(value)
+    return value
+
+def told(value, kind):
+    """A value of the NDJSON file, as the Parquet file has it."""
+    if isinstance(value, str) and pyarrow.types.is_timestamp(kind):
+        # To the last digit: neither form has more than the other.
+        assert not re.search(r"\.\d{4}", value), value
+        return datetime.datetime.fromisoformat(re.sub(r"\.\d+", lambda part: part[0].ljust(4, "0"), value))
+    if pyarrow.types.is_map(kind):
+        return value or []
+    return value
+
+compared = 0
+for table in ["marketplace", "gallery", "registry"]:
+    lines = pyarrow.input_stream(f"{folder}/{table}.ndjson.zst", compression="zstd").read()
+    rows = [json.loads(line) for line in lines.splitlines()]
+    file = pyarrow.parquet.read_table(f"{folder}/{table}.parquet")
+    assert file.num_rows == len(rows) > 0, table
+    assert {snake(name) for row in rows for name in row} <= set(file.column_names), table
+    for name in file.column_names:
+        kind = file.schema.field(name).type
+        assert not pyarrow.types.is_dictionary(kind), (table, name)
+        for row, value in zip(rows, file.column(name).to_pylist()):
+            member = next((of for of in row if snake(of) == name), None)
+            assert stored(value) == told(row.get(member), kind), (table, name, value, row)
+            compared += 1
+    column = {"marketplace": "publisher", "gallery": "definition", "registry": "repository"}[table]
+    wanted = rows[0][column]
+    frame = polars.read_parquet(f"{folder}/{table}.parquet")
+    assert frame.schema[column] == polars.String, (table, frame.schema)
+    fits = frame.filter(polars.col(column).str.to_lowercase() == wanted.lower())
+    assert fits.height == sum(row[column].lower() == wanted.lower() for row in rows) > 0
+    frame = pandas.read_parquet(f"{folder}/{table}.parquet")
+    assert (frame[column].str.lower() == wanted.lower()).sum() == fits.height
+print(compared)
+"#;
+    let snapshot = store.join("snapshots").join(result["run"].as_str().unwrap());
+    let mut command = program(Need::Readers, "python", folder.path());
+    let (code, stdout, stderr) = finish(command.args(["-c", script]).arg(&snapshot));
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.trim().parse::<u64>().unwrap() > 10_000, "{stdout}");
 }

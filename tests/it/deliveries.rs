@@ -6,7 +6,6 @@ use crate::support::{Azure, azimg, finish, json, rows, timeless};
 use crate::tests;
 use async_trait::async_trait;
 use axum::body::Body;
-use axum::http::Request;
 use azimg::config::{Config, Flags};
 use azimg::error::Result;
 use azimg::functions::{App, Event, FUNCTIONS, Message, PUBLISH, Trigger, WORK};
@@ -26,17 +25,18 @@ use time::OffsetDateTime;
 use tower::ServiceExt;
 
 tests![
-    twice_and_in_any_order_gives_the_same_rows,
+    twice_and_in_any_order_gives_the_same_rows slow "whole runs, each message twice",
     a_copy_that_was_put_off_sees_that_its_item_has_ended,
     lost_messages_are_found_by_sweeps_and_poison_closes_the_run,
     a_message_that_no_queue_takes_keeps_no_other_waiting,
     a_request_that_did_not_arrive_whole_starts_nothing,
     killed_twenty_times_it_ends_complete_and_asks_nothing_again_that_has_ended,
     a_damaged_shard_is_crawled_again_and_loses_nothing,
+    a_shard_that_comes_behind_an_end_without_rows_does_not_count,
 ];
 
 fn app(azure: &Azure, store: &Path) -> Arc<App> {
-    let store = Some(store.to_str().unwrap().to_owned());
+    let store = Some(store.to_str().unwrap().into());
     let flags = Flags { store, ..Flags::default() };
     let config = Config::from(HashMap::new(), flags).unwrap();
     let config = config.with_resource_manager(azure.running.arm.clone(), Arc::new(SimCredential));
@@ -147,7 +147,8 @@ fn a_request_that_did_not_arrive_whole_starts_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let app = app(&azure, folder.path());
     let handler = Handler::with(Ready { app, later: Arc::new(Nowhere) }).router();
-    let request = |headers: Value| serde_json::json!({"Data": {"req": {"Headers": headers}}});
+    let request =
+        |headers: Value| serde_json::json!({"Data": {"req": {"Headers": headers}}, "Metadata": {}});
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         for (envelope, status) in [
@@ -157,9 +158,14 @@ fn a_request_that_did_not_arrive_whole_starts_nothing() {
             (request(serde_json::json!({"Content-Length": ["44"]})), "400"),
             (request(serde_json::json!({"Content-Length": ["0"]})), "202"),
         ] {
-            let posted = Request::post("/start").header("content-type", "application/json");
+            let posted = crate::http::invocation("/start", "an-invocation");
             let posted = posted.body(Body::from(envelope.to_string())).unwrap();
             let answer = handler.clone().oneshot(posted).await.unwrap();
+            // What is no invocation at all is refused as such.
+            if !envelope["Data"].is_object() || !envelope["Metadata"].is_object() {
+                assert_eq!(answer.status(), 400, "{envelope}");
+                continue;
+            }
             assert_eq!(answer.status(), 200, "{envelope}");
             let bytes = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
             let answer: Value = serde_json::from_slice(&bytes).unwrap();
@@ -379,4 +385,45 @@ fn a_damaged_shard_is_crawled_again_and_loses_nothing() {
     let whole = tempfile::tempdir().unwrap();
     json(&mut azure.azimg(&["crawl", "--store", whole.path().to_str().unwrap(), "-o", "json"]));
     assert_eq!(found, timeless(rows(whole.path())));
+}
+
+fn a_shard_that_comes_behind_an_end_without_rows_does_not_count() {
+    let azure = Azure::start(generate(Scale::Small, 12));
+    let folder = tempfile::tempdir().unwrap();
+    let app = app(&azure, folder.path());
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let begun = call(&app, "start", Trigger::Http { body: String::new() }).await;
+        let deliver = |text: &str, delivery| Trigger::Queue { text: text.to_owned(), delivery };
+        let mut children = Vec::new();
+        for message in begun.iter().filter(|message| message.queue == WORK) {
+            children.extend(call(&app, "crawl", deliver(&message.text, 1)).await);
+        }
+        let item = children.iter().find(|child| child.text.contains("\"eastus/debian\"")).unwrap();
+        call(&app, "crawl", deliver(&item.text, 1)).await;
+        let named = |prefix: String| {
+            let store = Arc::clone(&app.store);
+            async move {
+                let all = store.list(&prefix).await.unwrap();
+                all.into_iter().map(|entry| entry.name).find(|name| name.contains("eastus/debian"))
+            }
+        };
+        let run: RunId = serde_json::from_str::<Value>(&item.text).unwrap()["run"]
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        let shards = Key::shards_prefix(run, SourceName::Marketplace);
+        assert!(named(shards.clone()).await.is_some());
+        let outcome = named(format!("runs/{run}/outcomes/marketplace/")).await.unwrap();
+        // As if another worker had given it up, and its end had been written before this shard came.
+        let path = folder.path().join(outcome);
+        let mut end: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert_ne!(end["rows"], 0);
+        end["rows"] = 0.into();
+        std::fs::write(&path, end.to_string()).unwrap();
+        call(&app, "crawl", deliver(&item.text, 2)).await;
+        assert_eq!(named(shards).await, None, "whoever publishes would see the rows or not");
+        let kept: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(kept, end);
+    });
 }

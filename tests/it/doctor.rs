@@ -17,6 +17,8 @@ tests![
     where_all_is_there_all_is_well,
     a_right_that_is_missing_is_named_with_the_role_that_gives_it,
     one_subscription_of_many_that_is_denied_is_a_gap,
+    what_another_subscription_lists_is_a_note_and_what_none_lists_a_gap,
+    a_version_of_the_api_that_is_not_offered_is_told_as_the_crawl_takes_it,
     who_has_no_token_is_told_so,
     a_registry_that_may_not_be_read_is_named_with_its_roles,
     a_wrong_clock_is_told needs [Faketime],
@@ -100,6 +102,50 @@ fn one_subscription_of_many_that_is_denied_is_a_gap() {
     );
 }
 
+const UNREGISTERED: &str =
+    "{\"error\":{\"code\":\"MissingSubscriptionRegistration\",\"message\":\"no\"}}";
+
+fn what_another_subscription_lists_is_a_note_and_what_none_lists_a_gap() {
+    for (subscriptions, code, state, words) in [
+        (3, 0, "note", "Other subscriptions are asked for them"),
+        (1, 3, "gap", "az provider register --namespace Microsoft.Compute --subscription 1111"),
+    ] {
+        let azure = start(generate(Scale::Small, 79), subscriptions);
+        let first = "11111111-1111-4111-8111-111111111111/providers/microsoft.compute/locations";
+        let fault = Fault::new(first, usize::MAX, How::Answer(409, &[], UNREGISTERED));
+        let faulty = Faulty::start(azure, vec![fault]);
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().to_str().unwrap();
+        let (found, told) = found(&mut faulty.azimg(&["doctor", "--store", store, "-o", "json"]));
+        assert_eq!(found, code, "{told:?}");
+        let is_it = |(is, about, says): &(String, String, String)| {
+            is == state && about.starts_with("rights marketplace images") && says.contains(words)
+        };
+        assert!(told.iter().any(is_it), "{told:?}");
+        // The crawl agrees.
+        let crawl = ["crawl", "--source", "marketplace", "--details", "none", "--store", store];
+        let (crawled, _, stderr) = finish(&mut faulty.azimg(&crawl));
+        assert_eq!(crawled, code, "{stderr}");
+    }
+}
+
+fn a_version_of_the_api_that_is_not_offered_is_told_as_the_crawl_takes_it() {
+    let body = "{\"error\":{\"code\":\"InvalidResourceType\",\"message\":\"The supported api-versions are \
+                '2022-08-01,2023-03-01'.\"}}";
+    let fault =
+        Fault::new("/publishers?api-version=2024-07-01", usize::MAX, How::Answer(404, &[], body));
+    let faulty = Faulty::start(Azure::start(generate(Scale::Small, 80)), vec![fault]);
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().to_str().unwrap();
+    let (code, told) = found(&mut faulty.azimg(&["doctor", "--store", store, "-o", "json"]));
+    assert_eq!(code, 0, "{told:?}");
+    let says = "api-version 2024-07-01 is not offered here; a crawl asks with 2023-03-01";
+    assert!(told.iter().any(|(state, _, told)| state == "note" && told == says), "{told:?}");
+    let crawl = ["crawl", "--source", "marketplace", "--details", "none", "--store", store];
+    let (code, _, stderr) = finish(&mut faulty.azimg(&crawl));
+    assert!(code == 0 && stderr.contains("it is asked with 2023-03-01"), "{stderr}");
+}
+
 fn who_has_no_token_is_told_so() {
     let (azure, folder) = (Azure::start(generate(Scale::Small, 73)), tempfile::tempdir().unwrap());
     let mut command = doctor(&azure, &folder);
@@ -138,6 +184,7 @@ fn wrong_settings_are_told() {
         ("AZIMG_RUN_DEADLINE", "soon"),
         ("AZIMG_KEEP_SNAPSHOTS", "some"),
         ("AZIMG_REGISTRIES", "example"),
+        ("AZIMG_REGISTRIES", "https://example.azurecr.io"),
     ] {
         let mut command = doctor(&azure, &folder);
         let (code, wrong) = found(command.env(name, value));

@@ -371,7 +371,14 @@ fn sources_live_beside_each_other() {
         list(&["--gallery", "gallery_001"]).len(),
         galleries.iter().filter(|row| row["gallery"] == "gallery_001").count()
     );
-    let windows = list(&["--kind", "gallery", "--os", "windows", "--location", "East US"]);
+    let windows = list(&[
+        "--kind",
+        "gallery-definition,gallery-version",
+        "--os",
+        "windows",
+        "--location",
+        "East US",
+    ]);
     let expected = galleries.iter().filter(|row| {
         row["os"] == "Windows" && row["locations"].as_array().unwrap().contains(&json!("eastus"))
     });

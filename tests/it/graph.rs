@@ -12,14 +12,16 @@ use azimg::source::{Crawled, Effort, Known, Source};
 use azimg::work::{Details, GalleryScope, RunId, Scope, SourceName, State, WorkItem};
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 tests![
     what_resource_graph_does_not_tell_the_provider_does,
     at_the_last_delivery_the_provider_stands_in_for_resource_graph,
     a_row_that_comes_twice_hides_one_that_is_missing,
+    a_list_that_changes_all_the_time_ends_with_all_that_stayed,
+    where_no_text_is_compared_tokens_lead_on,
 ];
 
 /// Resource Graph that is cut, short of rows, empty or refused: the provider is asked.
@@ -78,6 +80,7 @@ fn at_the_last_delivery_the_provider_stands_in_for_resource_graph() {
         details: Details::None,
         provider: false,
         sharing: None,
+        public_names: Vec::new(),
     };
     let now = time::OffsetDateTime::UNIX_EPOCH;
     let item = WorkItem::new(RunId::new(now), SourceName::Gallery, Scope::Gallery(scope));
@@ -103,6 +106,90 @@ impl Wire for Pages {
         let body = self.0[number % self.0.len()].to_string().into();
         Ok(Answer { status: reqwest::StatusCode::OK, headers: HeaderMap::new(), body })
     }
+}
+
+/// Machines of which one vanishes and one comes with each request.
+#[derive(Debug)]
+struct Moving {
+    ids: Mutex<Vec<String>>,
+    requests: AtomicUsize,
+    /// Whether a comparison of texts is refused.
+    is_old: bool,
+    /// Whether anything moves.
+    moves: bool,
+}
+
+impl Moving {
+    fn new(count: usize) -> Self {
+        let ids = (0..count).map(|number| format!("/m/{number:05}")).collect();
+        Self { ids: Mutex::new(ids), requests: AtomicUsize::new(0), is_old: false, moves: true }
+    }
+}
+
+#[async_trait::async_trait]
+impl Wire for Moving {
+    async fn send(&self, request: &Outgoing, _: Option<HeaderValue>) -> Result<Answer> {
+        let number = self.requests.fetch_add(1, Ordering::SeqCst);
+        let body: Value = serde_json::from_slice(request.body.as_ref().unwrap()).unwrap();
+        let query = body["query"].as_str().unwrap();
+        let behind =
+            query.split_once("strcmp(id, '").map(|(_, rest)| rest.split_once('\'').unwrap().0);
+        let answer = |status, body: Value| Answer {
+            status: reqwest::StatusCode::from_u16(status).unwrap(),
+            headers: HeaderMap::new(),
+            body: body.to_string().into(),
+        };
+        if behind.is_some() && self.is_old {
+            return Ok(answer(400, json!({"error": {"code": "BadRequest", "message": "no"}})));
+        }
+        let mut ids = self.ids.lock().unwrap();
+        if self.moves {
+            // One of the first page, so that whoever counts pages by number loses another one.
+            ids.remove(10);
+            ids.push(format!("/n/{number:05}"));
+        }
+        let token = body["options"]["$skipToken"].as_str().map_or(0, |at| at.parse().unwrap());
+        let left = ids.iter().filter(|id| behind.is_none_or(|behind| id.as_str() > behind));
+        let left: Vec<&String> = left.collect();
+        let page = left.iter().skip(token).take(1_000).map(|id| json!({"id": id}));
+        let data: Vec<Value> = page.collect();
+        let next = (token + 1_000 < left.len()).then(|| (token + 1_000).to_string());
+        Ok(answer(
+            200,
+            json!({"totalRecords": left.len(), "count": data.len(), "data": data,
+            "resultTruncated": "false", "$skipToken": next}),
+        ))
+    }
+}
+
+fn ask_moving(moving: &Arc<Moving>) -> Vec<String> {
+    let over = Arc::clone(moving) as Arc<dyn Wire>;
+    let endpoint = "http://127.0.0.1:1".parse().unwrap();
+    let client = Client::over(over, endpoint, "s".into(), vec![Tokens::of(SimCredential)]).unwrap();
+    let query = "resources | project id | order by id asc";
+    let rows = paused(async { client.graph::<Value>(query, &[]).await }).unwrap();
+    rows.iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
+}
+
+fn a_list_that_changes_all_the_time_ends_with_all_that_stayed() {
+    let moving = Arc::new(Moving::new(9_000));
+    let before = moving.ids.lock().unwrap().clone();
+    let rows = ask_moving(&moving);
+    assert_eq!(moving.requests.load(Ordering::SeqCst), 10, "nothing is asked again");
+    let found: std::collections::HashSet<&String> = rows.iter().collect();
+    assert_eq!(found.len(), rows.len(), "none comes twice");
+    let after = moving.ids.lock().unwrap().clone();
+    let stayed = before.iter().filter(|id| after.contains(id));
+    let lost: Vec<&String> = stayed.filter(|id| !found.contains(id)).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+}
+
+fn where_no_text_is_compared_tokens_lead_on() {
+    let moving = Moving { is_old: true, moves: false, ..Moving::new(2_500) };
+    let moving = Arc::new(moving);
+    assert_eq!(ask_moving(&moving), *moving.ids.lock().unwrap());
+    // The first page, a clause that is refused, and three pages by token.
+    assert_eq!(moving.requests.load(Ordering::SeqCst), 5);
 }
 
 fn page(total: usize, names: &[&str], next: Option<&str>) -> Value {

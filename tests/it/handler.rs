@@ -216,7 +216,7 @@ fn a_process_for_each_group_of_functions_makes_the_same_snapshot() {
     let azure = Azure::start(generate(Scale::Small, 35));
     let folder = tempfile::tempdir().unwrap();
     let app = Flex::new(&package(folder.path()), &azurite.connection(), &azure.variables());
-    assert_eq!(app.groups(), ["crawl", "http", "plan", "poison", "publish", "sweep"]);
+    assert_eq!(app.groups(), ["crawl", "fail", "http", "plan", "poison", "publish", "sweep"]);
     let runtime = Runtime::new().unwrap();
     runtime.block_on(async {
         app.start().await;

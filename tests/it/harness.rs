@@ -81,7 +81,10 @@ fn perform(case: Case) -> Result<(), Failed> {
 
 /// Runs what the command line selects of `files`.
 pub fn run(files: &[&[Case]]) -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // Most tests wait most of the time: for a process, a disk, a moment that somebody is told to come back.
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    arguments.test_threads.get_or_insert(2 * processors);
     let asked = match Asked::from_environment() {
         Ok(asked) => asked,
         Err(wrong) => {

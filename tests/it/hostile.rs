@@ -92,7 +92,7 @@ fn throttling_is_waited_for() {
             String::new(),
         )
         .await;
-        let registry = Registry::new(&busy.address, entra()).unwrap();
+        let registry = Registry::new(&busy.address, entra(&busy.address)).unwrap();
         assert_eq!(registry.repositories().await.unwrap(), ["a"]);
         assert_eq!(ASKED.load(Ordering::SeqCst), 2);
     });
@@ -135,7 +135,7 @@ fn no_answer_leads_a_credential_away() {
         for (what, answer) in LEADING_AWAY {
             let attacker = server(|_, _| reply(200, &[], "{}"), String::new()).await;
             let evil = server(answer, attacker.address.clone()).await;
-            let registry = Registry::new(&evil.address, entra()).unwrap();
+            let registry = Registry::new(&evil.address, entra(&evil.address)).unwrap();
             let error = registry.repositories().await.unwrap_err();
             assert!(attacker.seen.lock().unwrap().is_empty(), "{what}: {:?}", attacker.seen);
             assert!(!error.to_string().contains("eyJ"), "{what}: {error}");
@@ -150,8 +150,29 @@ fn no_answer_leads_a_credential_away() {
     });
 }
 
+/// A page of repositories that all have one name.
+fn names(count: usize, link: String) -> Response {
+    let body = format!("{{\"repositories\":[{}\"a\"]}}", "\"a\",".repeat(count - 1));
+    reply(200, &[("link", link)], &body)
+}
+
 fn endless_lists_and_bodies_are_bounded() {
-    let cases: [(&str, Answer, &str); 4] = [
+    let cases: [(&str, Answer, &str); 6] = [
+        (
+            "a page of very many rows",
+            |path, _| token(path).unwrap_or_else(|| names(100_001, String::new())),
+            "a page of more than 100000 rows",
+        ),
+        (
+            "pages that are each small enough",
+            |path, _| {
+                let number = path.split("last=").nth(1).and_then(|last| last.parse::<u32>().ok());
+                let next = number.unwrap_or_default() + 1;
+                let link = format!("</acr/v1/_catalog?last={next}>; rel=\"next\"");
+                token(path).unwrap_or_else(|| names(90_000, link))
+            },
+            "the list has more than 300000 rows or 192 MiB",
+        ),
         (
             "pages that go round",
             |path, _| {
@@ -180,7 +201,7 @@ fn endless_lists_and_bodies_are_bounded() {
     Runtime::new().unwrap().block_on(async {
         for (what, answer, expected) in cases {
             let evil = server(answer, String::new()).await;
-            let registry = Registry::new(&evil.address, entra()).unwrap();
+            let registry = Registry::new(&evil.address, entra(&evil.address)).unwrap();
             let error = registry.repositories().await.unwrap_err().to_string();
             assert!(error.contains(expected), "{what}: {error}");
         }
@@ -198,7 +219,7 @@ fn names_that_are_none_are_not_passed_on() {
             String::new(),
         )
         .await;
-        let registry = Registry::new(&evil.address, entra()).unwrap();
+        let registry = Registry::new(&evil.address, entra(&evil.address)).unwrap();
         let error = registry.tags("a", None).await.unwrap_err();
         assert!(error.to_string().contains("names that are none"), "{error}");
     });
@@ -257,7 +278,7 @@ fn pages_of_referrers_are_followed_within_their_list() {
         for (what, answer, expected) in cases {
             let attacker = server(|_, _| reply(200, &[], "{}"), String::new()).await;
             let evil = server(answer, attacker.address.clone()).await;
-            let registry = Registry::new(&evil.address, entra()).unwrap();
+            let registry = Registry::new(&evil.address, entra(&evil.address)).unwrap();
             match (registry.referrers("a", DIGEST).await, expected) {
                 (Ok(found), Ok(count)) => assert_eq!(found.len(), count, "{what}"),
                 (Err(error), Err(part)) => {
@@ -334,7 +355,7 @@ fn a_manifest_that_lies_is_not_believed() {
     Runtime::new().unwrap().block_on(async {
         for (what, answer, expected) in cases {
             let evil = server(answer, String::new()).await;
-            let registry = Registry::new(&evil.address, entra()).unwrap();
+            let registry = Registry::new(&evil.address, entra(&evil.address)).unwrap();
             let name = match what {
                 "other bytes" => Name::Digest(sha256(PLAIN)),
                 _ => Name::Tag("x".into()),
@@ -354,6 +375,7 @@ fn a_blob_is_had_from_where_blobs_lie_and_without_a_credential() {
         artifact_type: None,
         annotations: Value::Null,
         platform: Value::Null,
+        urls: Vec::new(),
     };
     Runtime::new().unwrap().block_on(async {
         let storage = server(|_, _| reply(200, &[], r#"{"os":"linux"}"#), String::new()).await;
@@ -362,7 +384,7 @@ fn a_blob_is_had_from_where_blobs_lie_and_without_a_credential() {
             token(path).unwrap_or_else(|| reply(307, &to, ""))
         };
         let good = server(front, storage.address.clone()).await;
-        let registry = Registry::new(&good.address, entra()).unwrap();
+        let registry = Registry::new(&good.address, entra(&good.address)).unwrap();
         let found = registry.config("a", &descriptor(config.len())).await.unwrap();
         assert_eq!(found["os"], "linux");
         let seen = storage.seen.lock().unwrap().clone();
@@ -373,7 +395,7 @@ fn a_blob_is_had_from_where_blobs_lie_and_without_a_credential() {
         let error = registry.config("a", &descriptor(9 << 20)).await.unwrap_err();
         assert!(error.to_string().contains("more than 8 MiB"), "{error}");
         let away = server(front, "169.254.169.254".to_owned()).await;
-        let registry = Registry::new(&away.address, entra()).unwrap();
+        let registry = Registry::new(&away.address, entra(&away.address)).unwrap();
         let error = registry.config("a", &descriptor(config.len())).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
         assert!(!error.to_string().contains("SECRET"), "{error}");

@@ -37,6 +37,8 @@ tests![
     parameters_that_cannot_be_meant_are_refused_by_name,
     a_token_that_was_cut_or_changed_is_refused,
     a_next_link_names_the_host_that_the_caller_sees,
+    links_keep_the_path_that_proxies_took_away_and_lead_nowhere_else,
+    a_search_has_so_many_words,
 ];
 
 /// A client that shows answers as they come.
@@ -55,7 +57,7 @@ async fn get(client: &Client, url: &str) -> (u16, Value) {
 }
 
 /// A host whose catalog was crawled.
-fn stage(seed: u64) -> (Azure, tempfile::TempDir, Host) {
+pub fn stage(seed: u64) -> (Azure, tempfile::TempDir, Host) {
     let azure = Azure::start(generate(Scale::Small, seed));
     let folder = tempfile::tempdir().unwrap();
     json(&mut azure.azimg(&["crawl", "--store", folder.path().to_str().unwrap(), "-o", "json"]));
@@ -88,7 +90,7 @@ fn a_live_list_is_given_to_its_end_by_any_host() {
         all.as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect();
     assert!(all.len() > 250, "{} are too few to try it", all.len());
     threads(async {
-        let client = client();
+        let client = hosts[0].caller();
         let query = "images?live=true&publisher=debian&location=eastus";
         let url = format!("{}/{query}", hosts[0].address);
         assert_eq!(ids(&client, url.clone(), 100).await, all);
@@ -103,7 +105,9 @@ fn a_live_list_is_given_to_its_end_by_any_host() {
         let link = second["nextLink"].as_str().unwrap();
         let elsewhere = link.replace(&hosts[0].address, &hosts[1].address);
         assert_ne!(elsewhere, link);
-        assert_eq!(ids(&client, elsewhere, 60).await, all[120..]);
+        // Each host has a key of its own.
+        assert_eq!(get(&client, &elsewhere).await.0, 401);
+        assert_eq!(ids(&hosts[1].caller(), elsewhere, 60).await, all[120..]);
         assert_ne!(asked(), before);
         // What has been given whole is not kept.
         assert_eq!(ids(&client, link.to_owned(), 60).await, all[120..]);
@@ -116,7 +120,7 @@ fn a_live_list_is_given_to_its_end_by_any_host() {
 fn a_live_list_refuses_what_a_listing_cannot_tell() {
     let (_azure, _folder, host) = stage(92);
     threads(async {
-        let client = client();
+        let client = host.caller();
         let live = format!("{}/images?live=true", host.address);
         for (query, target) in [
             ("", "publisher".into()),
@@ -259,7 +263,7 @@ fn headers(answer: &Response) -> BTreeMap<String, String> {
 fn head_and_304_have_the_headers_of_get() {
     let (_azure, _folder, host) = stage(93);
     threads(async {
-        let client = client();
+        let client = host.caller();
         for path in
             ["images?top=3", "images/latest?urn=Ubuntu2404", "runs", "openapi.json", "nothing"]
         {
@@ -294,7 +298,7 @@ fn what_is_allowed_is_said_where_it_is_asked_for_and_is_true() {
     let run = crate::support::read_json(&folder.path().join("current.json"));
     let run = run["run"].as_str().unwrap();
     threads(async {
-        let client = client();
+        let client = host.caller();
         let one = format!("runs/{run}");
         for path in ["images", "images/aliases", "changes", "runs", &one, "health", "openapi.json"]
         {
@@ -335,13 +339,22 @@ impl Later for Nowhere {
     }
 }
 
+/// An invocation as the Functions host sends it.
+pub fn invocation(path: &str, id: &str) -> axum::http::request::Builder {
+    Request::post(path)
+        .header("host", "127.0.0.1:7000")
+        .header("content-type", "application/json; charset=utf-8")
+        .header("x-azure-functions-hostversion", "4.1037.0.0")
+        .header("x-azure-functions-invocationid", id)
+        .header("user-agent", "Azure-Functions-Host/4.1037.0.0")
+}
+
 /// What the handler answers to the function `start`, as its caller gets it: the status and the headers.
 async fn invoked(handler: &Arc<Handler>, body: &str) -> (u16, BTreeMap<String, String>) {
-    let envelope = value!({"Data": {"req": {"Method": "POST", "Body": body}}, "Metadata": {}});
-    let request = Request::post("/start")
-        .header("x-azure-functions-invocationid", "an-invocation")
-        .body(Body::from(envelope.to_string()))
-        .unwrap();
+    let envelope = value!({"Data": {"req": {"Method": "POST", "Body": body,
+        "Headers": {"Content-Type": ["application/json"]}}}, "Metadata": {}});
+    let request = invocation("/start", "an-invocation").body(Body::from(envelope.to_string()));
+    let request = request.unwrap();
     let response = handler.router().oneshot(request).await.unwrap();
     assert_eq!(response.status(), 200);
     let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
@@ -358,7 +371,7 @@ fn what_starts_a_run_answers_with_its_headers_behind_both_hosts() {
     let folder = tempfile::tempdir().unwrap();
     let host = Host::start(&azure, folder.path());
     threads(async {
-        let client = client();
+        let client = host.caller();
         let sim = Sim::new(generate(Scale::Small, 95), Conditions::default());
         let wire = Arc::new(Direct { sim, latency: Duration::ZERO, random: None });
         let app = Arc::new(app(wire, Arc::new(MemoryStore::default()), "http://127.0.0.1:1/"));
@@ -369,7 +382,8 @@ fn what_starts_a_run_answers_with_its_headers_behind_both_hosts() {
             ("[]", 400, Some("InvalidParameter")),
         ] {
             let url = format!("{}/runs", host.address);
-            let answer = client.post(url).body(body).send().await.unwrap();
+            let answer = client.post(url).headers(host.starting()).body(body);
+            let answer = answer.send().await.unwrap();
             let embedded = (answer.status().as_u16(), headers(&answer));
             let id = answer.headers()["x-ms-request-id"].to_str().unwrap().to_owned();
             assert!(!id.is_empty());
@@ -404,10 +418,11 @@ fn the_handler_answers_json_whatever_it_is_asked() {
             ("POST", "/nothing", b"{}", 404),
             ("POST", "/%ff", b"{}", 404),
             ("GET", "/far/away", b"", 404),
-            ("POST", "/crawl", b"\xff", 500),
-            ("POST", "/crawl", b"{}", 500),
+            ("POST", "/crawl", b"\xff", 400),
+            ("POST", "/crawl", b"{}", 400),
+            ("POST", "/crawl", b"{\"Data\":{},\"Metadata\":{}}", 500),
         ] {
-            let request = Request::builder().method(method).uri(path);
+            let request = invocation(path, "an-invocation").method(method);
             let request = request.body(Body::from(body.to_vec())).unwrap();
             let answer = handler.router().oneshot(request).await.unwrap();
             assert_eq!(answer.status().as_u16(), status, "{method} {path}");
@@ -440,7 +455,7 @@ fn every_error_is_json_with_a_code() {
         ("PUT", "/api/images/a:b:c:d", b"", 405, "MethodNotAllowed"),
     ];
     threads(async {
-        let client = client();
+        let client = host.caller();
         for (method, path, body, status, code) in cases {
             let request = client.request(method.parse().unwrap(), format!("{origin}{path}"));
             let answer = request.body(body.to_vec()).send().await.unwrap();
@@ -460,7 +475,7 @@ fn every_error_is_json_with_a_code() {
 fn what_no_coding_is_left_for_is_refused_in_words() {
     let (_azure, _folder, host) = stage(97);
     threads(async {
-        let client = client();
+        let client = host.caller();
         for coding in ["gzip;q=0, identity;q=0", "*;q=0", "identity;q=0, br"] {
             for path in ["images?top=3", "health", "runs"] {
                 let url = format!("{}/{path}", host.address);
@@ -481,7 +496,7 @@ fn what_no_coding_is_left_for_is_refused_in_words() {
 fn parameters_that_cannot_be_meant_are_refused_by_name() {
     let (_azure, _folder, host) = stage(98);
     threads(async {
-        let client = client();
+        let client = host.caller();
         for (query, target) in [
             ("images?publisher=a&publisher=canonical", "publisher"),
             ("images?top=1&top=2", "top"),
@@ -525,14 +540,14 @@ fn parameters_that_cannot_be_meant_are_refused_by_name() {
         }
         assert_eq!(list("publisher=Canonical&exact=False").await, exact);
         // These may be repeated, and names of a set are taken in any case.
-        list("location=eastus&location=westeurope&status=Active&architecture=ARM64&os=linux").await;
+        list("location=eastus&location=westus2&status=Active&architecture=ARM64&os=linux").await;
     });
 }
 
 fn a_token_that_was_cut_or_changed_is_refused() {
     let (_azure, _folder, host) = stage(99);
     threads(async {
-        let client = client();
+        let client = host.caller();
         let (_, page) = get(&client, &format!("{}/images?top=5", host.address)).await;
         let link = page["nextLink"].as_str().unwrap();
         let (head, token) = link.split_once("skipToken=").unwrap();
@@ -561,7 +576,7 @@ fn a_token_that_was_cut_or_changed_is_refused() {
 fn a_next_link_names_the_host_that_the_caller_sees() {
     let (_azure, _folder, host) = stage(100);
     threads(async {
-        let client = client();
+        let client = host.caller();
         for (name, scheme, origin) in [
             ("app.example", "https", "https://app.example"),
             ("app.example, inner.example:8080", "https,http", "https://app.example"),
@@ -573,6 +588,77 @@ fn a_next_link_names_the_host_that_the_caller_sees() {
             let page = parsed(ask.send().await.unwrap()).await;
             let link = page["nextLink"].as_str().unwrap();
             assert!(link.starts_with(&format!("{origin}/api/images?")), "{name}: {link}");
+        }
+    });
+}
+
+fn links_keep_the_path_that_proxies_took_away_and_lead_nowhere_else() {
+    let (_azure, _folder, host) = stage(101);
+    threads(async {
+        let client = host.caller();
+        for (told, prefix) in [
+            (&["/catalog"][..], "/catalog"),
+            (&["/catalog/"], "/catalog"),
+            (&["/outer, /inner/v1.0"], "/outer/inner/v1.0"),
+            (&["/outer", "/inner"], "/outer/inner"),
+            (&["/"], ""),
+            (&["//evil.example"], ""),
+            (&["https://evil.example"], ""),
+            (&["/good", "//evil.example"], ""),
+            (&["@evil.example"], ""),
+            (&["/a/../.."], ""),
+            (&["/a\\b"], ""),
+            (&["/a?x=1"], ""),
+            (&["/%2f%2fevil.example"], ""),
+        ] {
+            let with = |ask: reqwest::RequestBuilder| {
+                let ask = ask.header("x-forwarded-host", "app.example");
+                told.iter().fold(ask, |ask, value| ask.header("x-forwarded-prefix", *value))
+            };
+            let page = with(client.get(format!("{}/images?top=1", host.address)));
+            let page = parsed(page.send().await.unwrap()).await;
+            let link = page["nextLink"].as_str().unwrap();
+            let begins = format!("https://app.example{prefix}/api/images?");
+            assert!(link.starts_with(&begins), "{told:?}: {link}");
+            let document = with(client.get(format!("{}/openapi.json", host.address)));
+            let document = parsed(document.send().await.unwrap()).await;
+            let server = if prefix.is_empty() { "/" } else { prefix };
+            assert_eq!(document["servers"][0]["url"], server, "{told:?}");
+        }
+        let ask = client.post(format!("{}/runs", host.address)).headers(host.starting());
+        let ask = ask.header("x-forwarded-prefix", "/catalog");
+        let answer = ask.body("{\"locations\":[\"eastus\"]}").send().await.unwrap();
+        assert_eq!(answer.status(), 202);
+        let location = answer.headers()["location"].to_str().unwrap();
+        assert!(location.starts_with("/catalog/api/runs/"), "{location}");
+        let sim = Sim::new(generate(Scale::Small, 101), Conditions::default());
+        let wire = Arc::new(Direct { sim, latency: Duration::ZERO, random: None });
+        let app = Arc::new(app(wire, Arc::new(MemoryStore::default()), "http://127.0.0.1:1/"));
+        let handler = Handler::with(Ready { app, later: Arc::new(Nowhere) });
+        let envelope = value!({"Data": {"req": {"Method": "POST", "Body": "{\"locations\":[\"eastus\"]}",
+            "Headers": {"X-Forwarded-Prefix": ["/outer", "/inner"], "content-type": ["application/json"]}}},
+            "Metadata": {}});
+        let request = invocation("/start", "x").body(Body::from(envelope.to_string())).unwrap();
+        let response = handler.router().oneshot(request).await.unwrap();
+        let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        let answer: Value = serde_json::from_slice(&bytes).unwrap();
+        let location = answer["Outputs"]["res"]["headers"]["Location"].as_str().unwrap();
+        assert!(location.starts_with("/outer/inner/api/runs/"), "{location}");
+    });
+}
+
+fn a_search_has_so_many_words() {
+    let (_azure, _folder, host) = stage(102);
+    threads(async {
+        let client = host.caller();
+        let search = |text: &str| format!("{}/images?search={text}", host.address);
+        let words = |count: usize| vec!["a"; count].join("+");
+        assert_eq!(get(&client, &search(&words(16))).await.0, 200);
+        for text in [words(17), words(4_000), "a".repeat(1_025), vec!["a"; 17].join(":")] {
+            let (status, refused) = get(&client, &search(&text)).await;
+            assert_eq!((status, &refused["error"]["target"]), (400, &"search".into()));
+            let why = refused["error"]["message"].as_str().unwrap();
+            assert!(why.contains("16 words") || why.contains("1024 bytes"), "{why}");
         }
     });
 }

@@ -2,7 +2,7 @@
 //! Bicep.
 
 use crate::support::needs::{Need, folder};
-use crate::support::{finish, read_json, root};
+use crate::support::{azimg, finish, read_json, root};
 use crate::tests;
 use regex::Regex;
 use serde_json::Value;
@@ -19,10 +19,23 @@ tests![
     a_private_network_registers_its_provider_and_nothing_else_does,
     the_program_is_built_for_azure_whatever_system_packages_it,
     every_role_is_listed_with_its_reason_and_no_other,
+    who_holds_which_role_on_what_is_as_it_is_written_down,
+    who_has_not_signed_in_gets_nowhere_but_to_the_health_of_the_catalog,
+    a_sign_in_that_cannot_work_is_refused_before_anything_is_provisioned,
+    lookups_without_a_key_are_deployed_only_where_somebody_asks_who_calls,
     alerts_and_the_workbook_read_what_is_written,
     nothing_is_set_that_some_regions_refuse,
     what_alerts_read_is_never_sampled,
     bicep_and_powershell_parse_and_checkov_finds_nothing_that_is_not_meant needs [Checkov],
+];
+
+/// Where settings are read.
+const CONFIG: [&str; 5] = [
+    "src/config.rs",
+    "src/config/cloud.rs",
+    "src/config/identity.rs",
+    "src/config/sign_in.rs",
+    "src/config/settings.rs",
 ];
 
 fn read(path: &str) -> String {
@@ -72,8 +85,7 @@ fn variables() -> BTreeMap<String, String> {
 }
 
 fn app_settings_and_queues_are_those_that_the_code_reads_and_serves() {
-    let config = ["src/config.rs", "src/config/cloud.rs", "src/config/identity.rs"];
-    let config: String = config.iter().map(|file| read(file)).collect();
+    let config = CONFIG.iter().map(|file| read(file)).collect::<String>();
     let app = read("infra/modules/app.bicep") + &read("infra/main.bicep");
     let settings = app_settings();
     let settings: Vec<&str> = settings.keys().map(String::as_str).collect();
@@ -109,10 +121,14 @@ fn app_settings_and_queues_are_those_that_the_code_reads_and_serves() {
 }
 
 /// What documents explain and no deployment sets, and why.
-const ELSEWHERE: [(&str, &str); 15] = [
+const ELSEWHERE: [(&str, &str); 19] = [
     ("AZIMG_API", "what a deployment gives"),
     ("AZIMG_PEERS", "tests read it"),
     ("AZIMG_RECORDINGS", "tests read it"),
+    ("AZIMG_TEST_FOLDER", "tests read it"),
+    ("AZIMG_FROM_REGISTRY_PASSWORD", "an app copies no images"),
+    ("AZIMG_IN_USE", "an app purges nothing: whoever has the list of what runs does"),
+    ("AZIMG_OUTPUT", "an app prints no lists"),
     ("AZIMG_REGISTRY_PASSWORD", "AZIMG_REGISTRY_PASSWORD_SECRET says which secret it is"),
     ("AZIMG_SEED", "tests read it"),
     ("AZIMG_SEEDS", "tests read it"),
@@ -153,12 +169,14 @@ fn what_is_explained_can_be_set_and_outlives_the_next_deployment() {
         });
         assert!(main.matches(parameter.as_str()).count() > 1, "nothing is done with {parameter}");
         // What the code reads arrives at the code.
-        let is_read = ["src/config.rs", "src/config/cloud.rs", "src/config/identity.rs"]
-            .iter()
-            .any(|file| read(file).contains(&format!("\"{name}\"")));
+        let is_read = CONFIG.iter().any(|file| read(file).contains(&format!("\"{name}\"")));
         let by_way = main.contains(&format!("var subscriptions = empty({parameter})"));
         let set = settings.get(name).is_some_and(|value| by_way || value.contains(parameter));
-        assert!(set || !is_read, "{name} is not set to {parameter}");
+        // What the platform itself does in Azure is set at the site.
+        let of_site = name == "AZIMG_CORS_ORIGINS"
+            && read("infra/modules/app.bicep")
+                .contains(&format!("allowedOrigins: empty({parameter})"));
+        assert!(set || of_site || !is_read, "{name} is not set to {parameter}");
     }
     for (name, _) in ELSEWHERE {
         assert!(documents.contains(name), "nobody explains {name} any more");
@@ -258,7 +276,8 @@ fn run_hook(hook: &Hook, folder: &Path, system: &str, variables: &[(&str, &str)]
     let built = folder.join("target/x86_64-unknown-linux-gnu/dist");
     std::fs::create_dir_all(&bin).unwrap();
     std::fs::create_dir_all(&built).unwrap();
-    let note = "echo \"${0##*/} $* [$RUSTFLAGS]\" >> calls; exit ${FAILS:-0}".to_owned();
+    let note = "echo \"${0##*/} $* [$RUSTFLAGS]\" >> calls; printf %s \"$SAYS\"; exit ${FAILS:-0}";
+    let note = note.to_owned();
     let programs = [
         (bin.join("az"), note.clone()),
         (bin.join("cargo"), note.clone()),
@@ -266,6 +285,7 @@ fn run_hook(hook: &Hook, folder: &Path, system: &str, variables: &[(&str, &str)]
         (built.join("azimg"), note),
         (bin.join("uname"), format!("echo {system}")),
         (bin.join("sh"), "exec /bin/sh \"$@\"".to_owned()),
+        (bin.join("grep"), "exec /bin/grep \"$@\"".to_owned()),
     ];
     for (path, body) in programs {
         std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
@@ -281,7 +301,7 @@ fn run_hook(hook: &Hook, folder: &Path, system: &str, variables: &[(&str, &str)]
 fn every_hook_has_a_form_for_each_system() {
     let hooks = hooks();
     let names: Vec<&str> = hooks.iter().map(|hook| hook.name.as_str()).collect();
-    assert_eq!(names, ["prepackage", "preprovision", "postdeploy"]);
+    assert_eq!(names, ["prepackage", "predeploy", "preprovision", "postdeploy"]);
     // A program that fails ends a hook: PowerShell goes on by itself.
     let outside = Regex::new(r"(?m)^\s*(az|docker|cargo) .*$").unwrap();
     for hook in hooks {
@@ -336,14 +356,21 @@ fn the_program_is_built_for_azure_whatever_system_packages_it() {
     let [build, package] = lines[..] else { panic!("{here}") };
     assert!(build.starts_with("cargo build --profile dist --no-default-features"), "{build}");
     assert!(build.ends_with("[-C target-feature=+crt-static]"), "{build}");
-    assert_eq!(package, "azimg package --out azimg-package []");
+    assert_eq!(package, "azimg package --out azimg-package --sign-in keys []");
+    let (code, signed_in) =
+        run_hook(&hook, folder.path(), "Linux x86_64", &[("AZIMG_SIGN_IN", "entra")]);
+    assert_eq!(code, 0);
+    assert!(signed_in.ends_with("--sign-in entra []\n"), "{signed_in}");
     for other in ["Darwin arm64", "Linux aarch64"] {
         let (code, calls) = run(other, "0");
         assert_eq!((code, calls.lines().count()), (0, 1), "{calls}");
         assert!(calls.starts_with("docker run --rm --platform linux/amd64"), "{calls}");
-        for part in
-            ["cargo build --profile dist", "+crt-static", "azimg package --out azimg-package"]
-        {
+        for part in [
+            "cargo build --profile dist",
+            "+crt-static",
+            "--sign-in ${AZIMG_SIGN_IN:-keys}",
+            "--env AZIMG_SIGN_IN ",
+        ] {
             assert!(calls.contains(part), "{calls}");
             assert!(hook.windows.contains(part), "{}", hook.windows);
         }
@@ -397,6 +424,309 @@ fn every_role_is_listed_with_its_reason_and_no_other() {
     assert!(docs.contains("never given by `infra/`"));
     let registry = read("infra/modules/registry.bicep");
     assert!(registry.contains("!enablePurge ? []"), "rights to delete are for purging alone");
+}
+
+/// A role that is given: its id, on what (a kind of resource, and its name as the module writes it), and to whom.
+type Given = (String, String, String);
+
+/// Every role that a module gives, read from its text.
+fn given(file: &str, text: &str) -> Vec<Given> {
+    let roles: BTreeMap<String, String> = Regex::new(r"(?m)^var (\w+) = '([0-9a-f-]{36})'")
+        .unwrap()
+        .captures_iter(text)
+        .map(|found| (found[1].to_owned(), found[2].to_owned()))
+        .collect();
+    let find = |pattern: &str, block: &str| {
+        Regex::new(pattern).unwrap().captures(block).map(|found| found[1].to_owned())
+    };
+    let resource = |name: &str| {
+        let declared = Regex::new(&format!(
+            r"resource {name} '([^@]+)@[^']+' existing = \{{\n(?:  parent: \w+\n)?  name: (.+)\n"
+        ));
+        let declared = declared.unwrap();
+        let found = declared.captures(text).unwrap_or_else(|| panic!("{file}: what is {name}?"));
+        format!("{} {}", &found[1], &found[2])
+    };
+    let word = Regex::new(r"\w+").unwrap();
+    let mut all = Vec::new();
+    for block in text.split("\nresource ").skip(1) {
+        let block = block.split_once("\n}").map_or(block, |(block, _)| block);
+        if !block.lines().next().unwrap().contains("'Microsoft.Authorization/") {
+            continue;
+        }
+        let kind = block.lines().next().unwrap();
+        assert!(kind.contains("Microsoft.Authorization/roleAssignments@"), "{file}: {kind}");
+        let scope = match find(r"(?m)^ +scope: (\w+)$", block) {
+            Some(name) => resource(&name),
+            None if text.contains("targetScope = 'subscription'") => "subscription".to_owned(),
+            None => panic!("{file}: a role on the whole resource group"),
+        };
+        let principal = find(r"(?m)^ +principalId: (.+)$", block).unwrap();
+        let principal =
+            find(r"for id in (\w+):", block).filter(|_| principal == "id").unwrap_or(principal);
+        let one = find(r"(?m)^ +roleDefinitionId: .+, (\w+)\)$", block).unwrap();
+        let named = find(r"for role in (.+): \{", block).filter(|_| one == "role").unwrap_or(one);
+        let before = all.len();
+        for name in word.find_iter(&named) {
+            if let Some(id) = roles.get(name.as_str()) {
+                all.push((id.clone(), scope.clone(), principal.clone()));
+            }
+        }
+        assert!(all.len() > before, "{file}: which role is {named}?");
+    }
+    all
+}
+
+/// The roles that may be given, with the words of docs/permissions.md: the role, whose it is, and on what.
+const ROLES: [(&str, &str, &str, [&str; 3]); 12] = [
+    (
+        "acdd72a7-3385-48ef-bd42-f606fba81ae7",
+        "subscription",
+        "principalIds",
+        ["Reader", "the app, each further reader", "each subscription that is crawled"],
+    ),
+    (
+        "7f951dda-4ed3-4680-a7ca-43fe172d538d",
+        "Microsoft.ContainerRegistry/registries registryName",
+        "identityPrincipalId",
+        ["AcrPull", "the app", "each registry of `AZIMG_REGISTRY_IDS`"],
+    ),
+    (
+        "b93aa761-3e63-49ed-ac28-beffa264f7ac",
+        "Microsoft.ContainerRegistry/registries registryName",
+        "identityPrincipalId",
+        [
+            "Container Registry Repository Reader",
+            "the app",
+            "each registry of `AZIMG_ABAC_REGISTRY_IDS`",
+        ],
+    ),
+    (
+        "bfdb9389-c9a5-478a-bb2f-ba9ca092c3c7",
+        "Microsoft.ContainerRegistry/registries registryName",
+        "identityPrincipalId",
+        [
+            "Container Registry Repository Catalog Lister",
+            "the app",
+            "each registry of `AZIMG_ABAC_REGISTRY_IDS`",
+        ],
+    ),
+    (
+        "c2f4ef07-c644-48eb-af81-4b1b4947fb11",
+        "Microsoft.ContainerRegistry/registries registryName",
+        "identityPrincipalId",
+        [
+            "AcrDelete",
+            "the app, with `AZIMG_ENABLE_PURGE=true`",
+            "each registry of `AZIMG_REGISTRY_IDS`",
+        ],
+    ),
+    (
+        "2efddaa5-3f1f-4df3-97df-af3f13818f4c",
+        "Microsoft.ContainerRegistry/registries registryName",
+        "identityPrincipalId",
+        [
+            "Container Registry Repository Contributor",
+            "the app, with `AZIMG_ENABLE_PURGE=true`",
+            "each registry of `AZIMG_ABAC_REGISTRY_IDS`",
+        ],
+    ),
+    (
+        "b7e6dc6d-f1e8-4753-8033-0f276bb0955b",
+        "Microsoft.Storage/storageAccounts storageName",
+        "identityPrincipalId",
+        ["Storage Blob Data Owner", "the app", "its storage account"],
+    ),
+    (
+        "974c5e8b-45b9-4653-ba55-5f855dd0fb88",
+        "Microsoft.Storage/storageAccounts storageName",
+        "identityPrincipalId",
+        ["Storage Queue Data Contributor", "the app", "its storage account"],
+    ),
+    (
+        "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3",
+        "Microsoft.Storage/storageAccounts storageName",
+        "identityPrincipalId",
+        ["Storage Table Data Contributor", "the app", "its storage account"],
+    ),
+    (
+        "ba92f5b4-2d11-453d-a403-e96b0029c9fe",
+        "Microsoft.Storage/storageAccounts/blobServices/containers 'azimg'",
+        "principalId",
+        [
+            "Storage Blob Data Contributor",
+            "who `AZURE_PRINCIPAL_ID` names",
+            "the container `azimg`",
+        ],
+    ),
+    (
+        "4633458b-17de-408a-874c-0445c86b69e6",
+        "Microsoft.KeyVault/vaults/secrets secretName",
+        "identityPrincipalId",
+        ["Key Vault Secrets User", "the app", "the secret of `AZIMG_REGISTRY_PASSWORD_SECRET`"],
+    ),
+    (
+        "3913510d-42f4-4e42-8a64-420c390055eb",
+        "Microsoft.Insights/components insightsName",
+        "identityPrincipalId",
+        ["Monitoring Metrics Publisher", "the app", "its Application Insights"],
+    ),
+];
+
+/// A role that is new, on more, or another's fails here: whoever gives it says in docs/permissions.md what its holder
+/// could do with it.
+fn who_holds_which_role_on_what_is_as_it_is_written_down() {
+    let found: BTreeSet<Given> =
+        bicep().iter().flat_map(|(name, text)| given(name, text)).collect();
+    let known: BTreeSet<Given> = ROLES
+        .iter()
+        .map(|(id, scope, principal, _)| {
+            ((*id).to_owned(), (*scope).to_owned(), (*principal).to_owned())
+        })
+        .collect();
+    let unknown: Vec<_> = found.difference(&known).collect();
+    assert!(unknown.is_empty(), "docs/permissions.md does not weigh {unknown:#?}");
+    let never: Vec<_> = known.difference(&found).collect();
+    assert!(never.is_empty(), "nobody gives {never:#?}");
+    let docs = read("docs/permissions.md");
+    let (_, weighed) = docs.split_once("## What their holder could do").unwrap();
+    let rows: Vec<&str> = weighed.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    for (id, _, _, [role, whose, on]) in ROLES {
+        let begins = format!("| {role} | {whose} | {on} | ");
+        let row = rows.iter().find(|row| row.starts_with(&begins));
+        let row = row.unwrap_or_else(|| panic!("no row of docs/permissions.md begins '{begins}'"));
+        assert!(row.len() > begins.len() + 40, "{row}");
+        assert!(docs.contains(&format!("| {role} | `{id}` |")), "{role} has no id");
+    }
+    assert_eq!(rows.len(), ROLES.len(), "a row is of a role that nobody has");
+    // The words of a module mean what they say.
+    let main = read("infra/main.bicep");
+    for (parameter, value) in [
+        ("identityPrincipalId", "identity.outputs.principalId"),
+        ("principalId", "principalId"),
+        (
+            "principalIds",
+            "concat([identity.outputs.principalId], identity.outputs.furtherPrincipalIds)",
+        ),
+    ] {
+        let passed = Regex::new(&format!(r"(?m)^ +{parameter}: (.+)$")).unwrap();
+        let passed: BTreeSet<&str> =
+            passed.captures_iter(&main).map(|found| found.extract::<1>().1[0]).collect();
+        assert_eq!(passed, BTreeSet::from([value]), "{parameter}");
+    }
+    // Rights are given by roles alone.
+    for (name, text) in bicep() {
+        for other in ["roleDefinitions@", "accessPolicies", "roleEligibility", "denyAssignments"] {
+            assert!(!text.contains(other), "{name}: {other}");
+        }
+    }
+}
+
+fn who_has_not_signed_in_gets_nowhere_but_to_the_health_of_the_catalog() {
+    use clap::ValueEnum;
+    let (main, front) = (read("infra/main.bicep"), read("infra/modules/signin.bicep"));
+    // One word, in each place that it reaches.
+    let words: Vec<String> = azimg::config::SignIn::value_variants()
+        .iter()
+        .map(|word| format!("'{}'", word.to_possible_value().unwrap().get_name()))
+        .collect();
+    let allowed = format!("@allowed([{}])\n@description('How callers are known", words.join(", "));
+    assert!(main.contains(&allowed), "{allowed}");
+    assert!(main.contains("param signIn string = 'keys'"), "keys are the default");
+    assert_eq!(app_settings()["AZIMG_SIGN_IN"], "signIn");
+    for line in [
+        "name: 'authsettingsV2'",
+        "enabled: signIn == 'entra'",
+        "requireAuthentication: signIn == 'entra'",
+        "unauthenticatedClientAction: 'RedirectToLoginPage'",
+        "excludedPaths: ['/api/health']",
+        "requireHttps: true",
+        "openIdIssuer: '${environment().authentication.loginEndpoint}${tenant().tenantId}/v2.0'",
+        "allowedApplications: concat([clientId], callers)",
+    ] {
+        assert!(front.lines().any(|there| there.trim() == line), "{line}");
+    }
+    assert!(!front.contains("AllowAnonymous"));
+    // Nor does a setting that is given beside promise what is not so.
+    let settings = read("infra/modules/settings.bicep");
+    assert!(settings.contains("var decided = ['AZIMG_SIGN_IN', "));
+    assert!(settings.contains("filter(named, one => !contains(decided, toUpper(one.name)))"));
+    assert!(settings.contains("var allowed = filter(free, "));
+    // What needs no sign-in here is what the handler answers though nobody asks for one.
+    assert!(read("src/cli/front.rs").contains("const HEALTH: &str = \"/api/health\";"));
+    // The app's settings first: its own check may not come late when the sign-in goes.
+    let module = main.split_once("module front 'modules/signin.bicep'").unwrap().1;
+    assert!(module.split_once("\n}").unwrap().0.contains("appName: app.outputs.name"));
+    // It proves itself by an identity that has no role, and by no secret.
+    let identity = read("infra/modules/identity.bicep");
+    assert!(identity.contains("resource signer") && !main.contains("signInPrincipalId\n    }"));
+    assert!(front.contains("clientSecretSettingName: 'OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID'"));
+    assert!(
+        main.contains("OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID: identity.outputs.signInClientId")
+    );
+    for function in &azimg::functions::FUNCTIONS {
+        assert!(!function.json.contains("anonymous"), "{} is open as it lies here", function.name);
+    }
+}
+
+fn a_sign_in_that_cannot_work_is_refused_before_anything_is_provisioned() {
+    let (hook, folder) = (hook("preprovision"), tempfile::tempdir().unwrap());
+    let run = |variables: &[(&str, &str)]| run_hook(&hook, folder.path(), "Linux", variables).0;
+    for fine in [&[][..], &[("AZIMG_SIGN_IN", "")], &[("AZIMG_SIGN_IN", "keys")]] {
+        assert_eq!(run(fine), 0, "{fine:?}");
+    }
+    assert_eq!(run(&[("AZIMG_SIGN_IN", "entra"), ("AZIMG_SIGN_IN_CLIENT_ID", "c")]), 0);
+    for wrong in [
+        &[("AZIMG_SIGN_IN", "entra")][..],
+        &[("AZIMG_SIGN_IN", "Entra")],
+        &[("AZIMG_SIGN_IN", "none")],
+    ] {
+        assert_ne!(run(wrong), 0, "{wrong:?}");
+    }
+    for part in ["-notin $null, '', 'keys', 'entra'", "-not $env:AZIMG_SIGN_IN_CLIENT_ID"] {
+        assert!(hook.windows.contains(part), "{part}");
+    }
+}
+
+fn lookups_without_a_key_are_deployed_only_where_somebody_asks_who_calls() {
+    let (hook, folder) = (hook("predeploy"), tempfile::tempdir().unwrap());
+    let packaged = |sign_in: &str| {
+        let out = folder.path().join("azimg-package");
+        let out = out.to_str().unwrap();
+        let mut package = azimg(&["package", "--out", out, "--sign-in", sign_in, "-o", "json"]);
+        assert_eq!(finish(&mut package).0, 0);
+    };
+    let run = |says: &str, fails: &str| {
+        let variables = [
+            ("SAYS", says),
+            ("FAILS", fails),
+            ("AZURE_SUBSCRIPTION_ID", "s-1"),
+            ("AZURE_RESOURCE_GROUP", "rg-1"),
+            ("AZIMG_APP", "func-1"),
+        ];
+        run_hook(&hook, folder.path(), "Linux", &variables)
+    };
+    // Where there is no package there is nothing to say that it is closed.
+    assert_ne!(run("false", "0").0, 0);
+    packaged("keys");
+    assert_eq!(run("false", "0"), (0, String::new()));
+    packaged("entra");
+    for on in ["true", "True"] {
+        let (code, calls) = run(on, "0");
+        assert_eq!((code, calls.lines().count()), (0, 1), "{calls}");
+        let asked = "/subscriptions/s-1/resourceGroups/rg-1/providers/Microsoft.Web/sites/func-1/config/authsettingsV2?";
+        assert!(calls.contains(asked), "{calls}");
+    }
+    for off in ["false", "", "null", "none"] {
+        assert_eq!(run(off, "0").0, 1, "{off}");
+    }
+    assert_ne!(run("true", "3").0, 0, "nobody knows whether it is on");
+    let asked = Regex::new(r"(?m)az (rest .+)$").unwrap();
+    let url = |text: &str| {
+        let text = asked.captures(text).unwrap()[1].replace("$env:", "$");
+        text.trim_end_matches(')').to_owned()
+    };
+    assert_eq!(url(&hook.posix), url(&hook.windows));
 }
 
 fn alerts_and_the_workbook_read_what_is_written() {

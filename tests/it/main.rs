@@ -14,34 +14,59 @@ use std::process::ExitCode;
 
 mod abuse;
 mod architecture;
+mod archives;
+mod attacker;
+mod browser;
+mod callers;
+mod cases;
 mod catalog;
+mod chain;
 mod changes;
 mod cli;
+mod configured;
 mod consuming;
+mod copies;
 mod crashes;
 mod crawl;
+mod damage;
 mod deliveries;
 mod doctor;
+mod documents;
 mod escapes;
+mod examples;
 mod faults;
+mod files;
 mod galleries;
 mod graph;
 mod handler;
+mod hangups;
 mod harness;
 mod hostile;
 mod http;
 mod incremental;
 mod infrastructure;
 mod inventory;
+mod limits;
+mod listening;
+mod lists;
+mod lookups;
+mod memory;
+mod moments;
 mod mutations;
 mod odd_members;
 mod openapi;
 mod operating;
 mod operations;
 mod outcomes;
+mod output;
+mod overlaps;
 mod pacing;
 mod package;
 mod peers;
+mod proxies;
+mod pulls;
+mod purge_cases;
+mod purge_oracle;
 mod purges;
 mod quota;
 mod recorded;
@@ -50,52 +75,84 @@ mod registries;
 mod registry_peers;
 mod retirements;
 mod scenarios;
+mod settings;
+mod shells;
 mod signin;
 mod simulation;
+mod sinks;
 mod snapshots;
+mod specification;
 mod stores;
 mod strict;
+mod subscriptions;
 mod support;
 mod telemetry;
 mod tenants;
 mod tokens;
 mod transfers;
+mod unattended;
 mod usage;
+mod usage_model;
 mod versions;
+mod waits;
 mod web;
 
+#[expect(clippy::too_many_lines, reason = "it is a list")]
 fn main() -> ExitCode {
     harness::run(&[
         abuse::TESTS,
         architecture::TESTS,
+        archives::TESTS,
+        attacker::TESTS,
+        browser::TESTS,
+        callers::TESTS,
+        cases::TESTS,
         catalog::TESTS,
+        chain::TESTS,
         changes::TESTS,
         cli::TESTS,
+        configured::TESTS,
         consuming::TESTS,
+        copies::TESTS,
         crashes::TESTS,
         crawl::TESTS,
+        damage::TESTS,
         deliveries::TESTS,
         doctor::TESTS,
+        documents::TESTS,
         escapes::TESTS,
+        examples::TESTS,
         faults::TESTS,
+        files::TESTS,
         galleries::TESTS,
         graph::TESTS,
         handler::TESTS,
+        hangups::TESTS,
         hostile::TESTS,
         http::TESTS,
         incremental::TESTS,
         infrastructure::TESTS,
         inventory::TESTS,
+        listening::TESTS,
+        lists::TESTS,
         odd_members::TESTS,
         openapi::TESTS,
+        limits::TESTS,
+        lookups::TESTS,
+        moments::TESTS,
         mutations::TESTS,
         operating::TESTS,
         operations::TESTS,
         outcomes::TESTS,
+        output::TESTS,
+        overlaps::TESTS,
         pacing::TESTS,
         package::TESTS,
         peers::TESTS,
+        pulls::TESTS,
+        purge_cases::TESTS,
         purges::TESTS,
+        proxies::TESTS,
         quota::TESTS,
         recorded::TESTS,
         recordings::TESTS,
@@ -103,17 +160,25 @@ fn main() -> ExitCode {
         registry_peers::TESTS,
         retirements::TESTS,
         scenarios::TESTS,
+        settings::TESTS,
+        shells::TESTS,
         signin::TESTS,
         simulation::TESTS,
+        sinks::TESTS,
         snapshots::TESTS,
+        specification::TESTS,
         stores::TESTS,
         strict::TESTS,
+        subscriptions::TESTS,
         telemetry::TESTS,
         tokens::TESTS,
         tenants::TESTS,
         transfers::TESTS,
+        unattended::TESTS,
         usage::TESTS,
+        usage_model::TESTS,
         versions::TESTS,
+        waits::TESTS,
         web::TESTS,
     ])
 }

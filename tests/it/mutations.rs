@@ -58,7 +58,7 @@ impl Wire for Changing {
         let path = percent_encoding::percent_decode_str(request.url.path()).decode_utf8_lossy();
         // What manifests hold is what their digests say, and a token is one.
         let is_fast = path.starts_with("/v2/") || path.starts_with("/oauth2/");
-        if !is_fast && answer.status.is_success() {
+        if !is_fast && answer.status.is_success() && !answer.body.is_empty() {
             let mut body: Value = serde_json::from_slice(&answer.body).unwrap();
             (self.change)(&format!("{}{path}", request.url.host_str().unwrap()), &mut body);
             answer.body = body.to_string().into();

@@ -229,7 +229,7 @@ fn the_command_line_shows_makes_and_follows_a_change() {
     refused(&["gallery", "update", "nobody/x", "--description", "x"], 4, "no gallery 'nobody'");
     refused(&["gallery", "share", &gallery, "--tenant", "me"], 2, "'me' is the id of no");
     refused(&["gallery", "wait", "https://example.com/x"], 1, "refused to send the token");
-    refused(&["gallery", "retire", "--keep", "1", "--action", "delete"], 2, "--max-percent");
+    refused(&["gallery", "retire", "--keep", "1", "--action", "delete"], 1, "--max-percent");
 }
 
 /// The address of an operation is signed: it reaches no log and no error, but the one line that says how to go on.

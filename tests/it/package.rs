@@ -1,23 +1,44 @@
 //! The deployable function app: what is in it, the same bytes every time, and what the Functions host
 //! would refuse in silence.
 
-use crate::support::{azimg, finish, json, read_json, root};
+use crate::support::azurite::free_port;
+use crate::support::needs::{Need, folder as peer};
+use crate::support::{Azure, azimg, finish, json, read_json, root, wait_for};
 use crate::tests;
+use auditable_info::{Limits, audit_info_from_slice};
+use azimg::files::{Access, MadeFile};
+use azimg::sim::{Scale, generate};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 tests![
     the_package_has_what_the_host_needs_and_nothing_else_byte_for_byte,
     what_is_no_program_for_azure_is_said,
     the_host_finds_nothing_to_refuse,
     the_profile_that_is_deployed_is_the_one_that_is_named,
+    what_a_program_was_built_of_stands_in_it_and_in_its_bill_of_materials,
+    what_a_program_was_built_of_outlives_being_stripped,
+    a_damaged_list_of_what_a_program_was_built_of_is_refused,
+    a_bill_of_materials_is_one_to_its_own_readers needs [Readers],
+    behind_a_sign_in_lookups_need_no_key_and_all_else_does,
+    a_handler_whose_lookups_would_be_open_to_everybody_answers_none,
+    what_is_not_checked_for_vulnerabilities_is_said,
 ];
 
 fn package(folder: &Path) -> Value {
     json(&mut azimg(&["package", "--out", folder.to_str().unwrap(), "-o", "json"]))
+}
+
+/// The exit code of packaging a program, and what is said about it.
+fn packaged(program: &Path, out: &Path) -> (i32, String) {
+    let arguments =
+        ["package", "--binary", program.to_str().unwrap(), "--out", out.to_str().unwrap()];
+    let (code, _, stderr) = finish(&mut azimg(&arguments));
+    (code, stderr)
 }
 
 /// Every file below a folder with its mode.
@@ -41,9 +62,10 @@ fn files(folder: &Path) -> BTreeMap<String, u32> {
 
 fn the_package_has_what_the_host_needs_and_nothing_else_byte_for_byte() {
     let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    // Whatever lay there before is not in it.
-    std::fs::create_dir_all(one.path().join("app/old")).unwrap();
-    std::fs::write(one.path().join("app/old/function.json"), "{}").unwrap();
+    // What an earlier azimg packaged is not in it.
+    let old = MadeFile { name: "app/old/function.json", bytes: b"{}", access: Access::Readable };
+    azimg::files::put_made(one.path(), ".azimg-package", "--out", &[old]).unwrap();
+    assert!(one.path().join("app/old/function.json").exists());
     let packaged = package(one.path());
     package(other.path());
     let zip = |folder: &Path| std::fs::read(folder.join("azimg.zip")).unwrap();
@@ -55,6 +77,7 @@ fn the_package_has_what_the_host_needs_and_nothing_else_byte_for_byte() {
         .collect();
     wanted.insert("host.json".into(), 0o644);
     wanted.insert("azimg".into(), 0o755);
+    wanted.insert("azimg.cdx.json".into(), 0o644);
     assert_eq!(files(&one.path().join("app")), wanted);
     let mut archive = zip::ZipArchive::new(std::io::Cursor::new(zip(one.path()))).unwrap();
     let mut zipped = BTreeMap::new();
@@ -83,18 +106,14 @@ fn what_is_no_program_for_azure_is_said() {
     let script = folder.path().join("script");
     std::fs::write(&script, "#!/bin/sh\n").unwrap();
     let out = folder.path().join("out");
-    let (code, _, stderr) = finish(&mut azimg(&[
-        "package",
-        "--binary",
-        script.to_str().unwrap(),
-        "--out",
-        out.to_str().unwrap(),
-    ]));
+    let (code, stderr) = packaged(&script, &out);
     assert_eq!(code, 0);
     assert!(
         stderr.contains("no program for Linux on x86-64") && stderr.contains("--profile dist"),
         "{stderr}"
     );
+    assert!(stderr.contains("it does not say what it was built of"), "{stderr}");
+    assert!(!out.join("app/azimg.cdx.json").exists());
 }
 
 /// What the host's source demands (facts of the Functions host §2, §4, §5), on the packaged app.
@@ -222,4 +241,287 @@ fn the_profile_that_is_deployed_is_the_one_that_is_named() {
         let text = read(file).replace("\\\n", "").split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(text.contains(build), "{file} builds another program");
     }
+}
+
+fn text<'a>(value: &'a Value, member: &str) -> &'a str {
+    value[member].as_str().unwrap_or_else(|| panic!("{member}: {value}"))
+}
+
+/// The packages of `Cargo.lock`, with the checksums of those that come from a registry.
+fn locked() -> BTreeMap<(String, String), Option<String>> {
+    let lock = std::fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    let lock: toml::Table = lock.parse().unwrap();
+    let packages = lock["package"].as_array().unwrap().iter().map(|package| {
+        let member = |name: &str| package.get(name).map(|value| value.as_str().unwrap().to_owned());
+        ((member("name").unwrap(), member("version").unwrap()), member("checksum"))
+    });
+    packages.collect()
+}
+
+fn what_a_program_was_built_of_stands_in_it_and_in_its_bill_of_materials() {
+    let folder = tempfile::tempdir().unwrap();
+    package(folder.path());
+    let app = folder.path().join("app");
+    let program = std::fs::read(app.join("azimg")).unwrap();
+    // As auditors read it.
+    let told = audit_info_from_slice(&program, Limits::default().decompressed_json_size).unwrap();
+    let (root, rest): (Vec<_>, Vec<_>) = told.packages.iter().partition(|package| package.root);
+    assert_eq!((root.len(), root[0].name.as_str()), (1, "azimg"));
+    assert_eq!(root[0].version.to_string(), env!("CARGO_PKG_VERSION"));
+    let kind = |name: &str| {
+        let found = rest.iter().find(|package| package.name == name);
+        found.map(|package| format!("{:?}", package.kind))
+    };
+    for name in ["tokio", "rustls", "aws-lc-sys", "serde"] {
+        assert_eq!(kind(name).as_deref(), Some("Runtime"), "{name}");
+    }
+    for name in ["cc", "serde_derive"] {
+        assert_eq!(kind(name).as_deref(), Some("Build"), "{name}");
+    }
+    // What tests alone use is not in it, nor what this build leaves out.
+    assert_eq!((kind("proptest"), kind("libtest-mimic")), (None, None));
+    assert_eq!(kind("rcgen").is_some(), cfg!(feature = "sim"));
+    let locked = locked();
+    let ids: BTreeSet<(String, String)> = told
+        .packages
+        .iter()
+        .map(|package| (package.name.clone(), package.version.to_string()))
+        .collect();
+    assert_eq!(ids.len(), told.packages.len(), "a package twice");
+    assert!(ids.len() > 200 && ids.iter().all(|id| locked.contains_key(id)), "{ids:?}");
+
+    let bill = read_json(&app.join("azimg.cdx.json"));
+    let about = &bill["metadata"]["component"];
+    assert_eq!((text(about, "name"), text(about, "type")), ("azimg", "application"));
+    let digest: String = <sha2::Sha256 as sha2::Digest>::digest(&program)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert_eq!(about["hashes"][0]["content"], digest.as_str(), "it is the bill of another program");
+    let parts = bill["components"].as_array().unwrap();
+    assert_eq!(parts.len() + 1, ids.len());
+    for part in parts {
+        let id = (text(part, "name").to_owned(), text(part, "version").to_owned());
+        assert!(ids.contains(&id), "{id:?}");
+        let checksum = locked[&id].as_deref().unwrap_or_else(|| panic!("{id:?}"));
+        assert_eq!(part["hashes"][0]["content"], checksum, "{id:?}");
+        assert!(!text(&part["licenses"][0], "expression").contains('/'), "{part}");
+        let is_built = kind(&id.0).as_deref() == Some("Runtime");
+        assert!(!is_built || part["scope"] == "required" || id.0 == "syn", "{part}");
+    }
+    let refs: BTreeSet<&str> =
+        parts.iter().chain([about]).map(|part| text(part, "bom-ref")).collect();
+    let needs = bill["dependencies"].as_array().unwrap();
+    assert_eq!(needs.len(), refs.len());
+    for need in needs {
+        let on = need["dependsOn"].as_array().unwrap().iter().map(|on| on.as_str().unwrap());
+        assert!(refs.contains(text(need, "ref")) && on.into_iter().all(|on| refs.contains(on)));
+    }
+}
+
+/// A list that cannot be read is no reason to write a bill of half of it.
+fn a_damaged_list_of_what_a_program_was_built_of_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = std::fs::read(env!("CARGO_BIN_EXE_azimg")).unwrap();
+    let damaged = folder.path().join("damaged");
+    let at = auditable_extract::raw_auditable_data(&program).unwrap().as_ptr() as usize
+        - program.as_ptr() as usize;
+    let mut bytes = program;
+    bytes[at + 100..at + 200].fill(0);
+    std::fs::write(&damaged, bytes).unwrap();
+    let out = folder.path().join("of-damaged");
+    let (code, stderr) = packaged(&damaged, &out);
+    assert_eq!(code, 2, "{stderr}");
+    assert!(stderr.contains("what this executable says it was built of"), "{stderr}");
+}
+
+/// What is deployed is stripped by its linker; this is more than that does.
+fn what_a_program_was_built_of_outlives_being_stripped() {
+    let folder = tempfile::tempdir().unwrap();
+    let stripped = folder.path().join("azimg");
+    let mut strip = Command::new("strip");
+    strip.args(["--strip-all", "-o"]).arg(&stripped).arg(env!("CARGO_BIN_EXE_azimg"));
+    assert_eq!(finish(&mut strip).0, 0);
+    let program = std::fs::read(&stripped).unwrap();
+    let told = audit_info_from_slice(&program, 8 << 20).unwrap();
+    assert!(told.packages.len() > 200);
+    let out = folder.path().join("out");
+    let arguments =
+        ["package", "--binary", stripped.to_str().unwrap(), "--out", out.to_str().unwrap()];
+    json(azimg(&arguments).args(["-o", "json"]));
+    let parts = read_json(&out.join("app/azimg.cdx.json"))["components"].as_array().unwrap().len();
+    assert_eq!(parts + 1, told.packages.len());
+}
+
+fn a_bill_of_materials_is_one_to_its_own_readers() {
+    let folder = tempfile::tempdir().unwrap();
+    package(folder.path());
+    let mut check = Command::new(peer(Need::Readers).join("python"));
+    check.arg(root().join("tests/fixtures/bill.py")).arg(folder.path().join("app/azimg.cdx.json"));
+    let (code, stdout, stderr) = finish(&mut check);
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    let parts: usize = stdout.trim().parse().unwrap();
+    assert!(parts > 200, "{stdout}");
+}
+
+fn behind_a_sign_in_lookups_need_no_key_and_all_else_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let packaged = |sign_in: &str| {
+        let out = folder.path().join(sign_in);
+        let arguments = ["package", "--out", out.to_str().unwrap(), "--sign-in", sign_in];
+        json(azimg(&arguments).args(["-o", "json"]));
+        out.join("app")
+    };
+    let (keys, entra) = (packaged("keys"), packaged("entra"));
+    let plain = folder.path().join("plain");
+    package(&plain);
+    for function in &azimg::functions::FUNCTIONS {
+        let file = format!("{}/function.json", function.name);
+        let read = |app: &Path| std::fs::read_to_string(app.join(&file)).unwrap();
+        assert_eq!(read(&keys), function.json, "{file}");
+        assert_eq!(read(&plain.join("app")), function.json, "keys are the default: {file}");
+        if function.run.is_some() {
+            assert_eq!(read(&entra), function.json, "{file}");
+            continue;
+        }
+        // Nothing but the level is another.
+        assert!(read(&entra).contains("\"authLevel\": \"anonymous\""), "{file}");
+        let mut declared = read_json(&entra.join(&file));
+        declared["bindings"][0]["authLevel"] = "function".into();
+        assert_eq!(declared, serde_json::from_str::<Value>(function.json).unwrap(), "{file}");
+    }
+    let start = read_json(&entra.join("start/function.json"));
+    assert_eq!(start["bindings"][0]["authLevel"], "function", "who may read may not start runs");
+    let (code, _, stderr) = finish(&mut azimg(&["package", "--sign-in", "anonymous"]));
+    assert_eq!(code, 2);
+    assert!(stderr.contains("keys") && stderr.contains("entra"), "{stderr}");
+}
+
+/// A handler at work, until it is dropped.
+struct Serving {
+    child: Child,
+    address: String,
+}
+
+impl Serving {
+    fn start(azure: &Azure, app: &Path, store: &Path, settings: &[(&str, &str)]) -> Self {
+        let port = free_port();
+        let mut serve = azure.azimg(&["serve", "--store", store.to_str().unwrap()]);
+        serve.env("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string()).current_dir(app);
+        serve.envs(settings.iter().copied()).stdout(Stdio::null()).stderr(Stdio::null());
+        let address = format!("http://127.0.0.1:{port}");
+        let serving = Self { child: serve.spawn().unwrap(), address };
+        wait_for("the handler", || (serving.status("/")? == 200).then_some(()));
+        serving
+    }
+
+    /// None while nobody listens.
+    fn status(&self, path: &str) -> Option<u16> {
+        let answer = reqwest::blocking::get(format!("{}{path}", self.address)).ok()?;
+        Some(answer.status().as_u16())
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// A package and the settings of its app are deployed, and rolled back, one without the other.
+fn a_handler_whose_lookups_would_be_open_to_everybody_answers_none() {
+    let azure = Azure::start(generate(Scale::Small, 96));
+    let folder = tempfile::tempdir().unwrap();
+    let packaged = |sign_in: &str| {
+        let out = folder.path().join(sign_in);
+        let arguments = ["package", "--out", out.to_str().unwrap(), "--sign-in", sign_in];
+        json(azimg(&arguments).args(["-o", "json"]));
+        out.join("app")
+    };
+    let (keys, entra) = (packaged("keys"), packaged("entra"));
+    let store = folder.path().join("store");
+    let answers = |app: &Path, settings: &[(&str, &str)]| {
+        let serving = Serving::start(&azure, app, &store, settings);
+        // The state of the catalog may be asked for by everybody: there is none yet.
+        assert_eq!(serving.status("/api/health"), Some(503));
+        let statuses = ["/api/openapi.json", "/api/images?top=1", "/api/runs"]
+            .map(|path| serving.status(path).unwrap());
+        // What the host invokes by itself is invoked: there is no such function.
+        let client = reqwest::blocking::Client::new();
+        let invoked = client.post(format!("{}/none", serving.address)).body("{}").send().unwrap();
+        assert!(!invoked.text().unwrap().contains("SignInMissing"));
+        let missing = reqwest::blocking::get(format!("{}/api/openapi.json", serving.address));
+        let refused = missing.unwrap().text().unwrap().contains("SignInMissing");
+        assert_eq!(refused, statuses == [503; 3], "{statuses:?}");
+        !refused
+    };
+    let root = entra.to_str().unwrap();
+    let signed_in = ("AZIMG_SIGN_IN", "entra");
+    assert!(answers(&keys, &[]));
+    assert!(answers(&keys, &[signed_in]), "a key is asked for, too");
+    assert!(!answers(&entra, &[]), "it was rolled forward before its settings");
+    assert!(!answers(&entra, &[("AZIMG_SIGN_IN", "keys")]));
+    assert!(
+        !answers(folder.path(), &[("FUNCTIONS_APP_ROOT_PATH", root)]),
+        "it is started elsewhere"
+    );
+    assert!(answers(&entra, &[signed_in]));
+    assert!(answers(&entra, &[signed_in, ("WEBSITE_AUTH_ENABLED", "True")]));
+    assert!(
+        !answers(&entra, &[signed_in, ("WEBSITE_AUTH_ENABLED", "False")]),
+        "it is switched off"
+    );
+    // What is neither is no word for a default.
+    let store = store.to_str().unwrap();
+    let arguments = ["serve", "--port", "0", "--store", store];
+    let (code, _, stderr) =
+        finish(azure.azimg(&arguments).env("AZIMG_SIGN_IN", "Entra").current_dir(&entra));
+    assert_ne!(code, 0);
+    assert!(stderr.contains("neither keys nor entra"), "{stderr}");
+}
+
+/// `.ci/advisories` in a folder of its own, with a `cargo-deny` and a `git` that do as they are told: its exit code,
+/// and the line that it ends with.
+fn advisories(fetch: u8, check: u8, days_old: u64) -> (i32, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let (home, bin) = (folder.path().join("home"), folder.path().join(".cache/cargo-deny/bin"));
+    for made in [&home.join("advisory-dbs/advisory-db-1"), &bin, &folder.path().join(".ci")] {
+        std::fs::create_dir_all(made).unwrap();
+    }
+    let deny = format!(
+        "case \"$*\" in *fetch*) exit {fetch};; *--offline*advisories*) exit {check};; esac"
+    );
+    let git = format!("echo $(($(date +%s) - {days_old} * 86400))");
+    for (path, body) in [(bin.join("cargo-deny"), deny), (folder.path().join("git"), git)] {
+        std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let script = folder.path().join(".ci/advisories");
+    std::fs::copy(root().join(".ci/advisories"), &script).unwrap();
+    let path = format!("{}:/usr/bin:/bin", folder.path().display());
+    let mut run = Command::new("bash");
+    run.arg(&script).env_clear().env("PATH", path).env("CARGO_HOME", &home);
+    let (code, stdout, stderr) = finish(&mut run);
+    assert_eq!(stdout.lines().count(), 1, "{stdout}{stderr}");
+    (code, stdout.trim_end().to_owned())
+}
+
+fn what_is_not_checked_for_vulnerabilities_is_said() {
+    let (code, says) = advisories(0, 0, 3);
+    assert!(code == 0 && says.starts_with("advisories: none is known (database of "), "{says}");
+    let (code, says) = advisories(0, 1, 3);
+    assert!(code == 1 && says.starts_with("advisories: FOUND"), "{says}");
+    for (fetch, days_old, why) in [(1, 3, "cannot be fetched"), (0, 90, "ends on")] {
+        let (code, says) = advisories(fetch, 0, days_old);
+        assert_eq!(code, 77, "{says}");
+        assert!(says.starts_with("advisories: NOT CHECKED (") && says.contains(why), "{says}");
+    }
+    // The checks of the project say it, too, and go on with nothing else.
+    let run = std::fs::read_to_string(root().join(".ci/run")).unwrap();
+    assert!(
+        run.contains("advisories=$(.ci/advisories) || [ $? = 77 ] || "),
+        "77 alone is passed over"
+    );
+    assert!(run.contains("took+=\"          $advisories\""), "it is not in the summary");
 }

@@ -40,7 +40,7 @@ fn an_item_whose_quota_is_spent_for_long_comes_back_later() {
     let faults = vec![Fault::new("/publishers/debian/", 1, wait)];
     let faulty = Faulty::start(Azure::start(generate(Scale::Small, 72)), faults);
     let folder = tempfile::tempdir().unwrap();
-    let store = Some(folder.path().to_str().unwrap().to_owned());
+    let store = Some(folder.path().to_str().unwrap().into());
     let config = Config::from(HashMap::new(), Flags { store, ..Flags::default() }).unwrap();
     let arm = faulty.address.parse().unwrap();
     let (app, _) = config.with_resource_manager(arm, Arc::new(SimCredential)).app().unwrap();

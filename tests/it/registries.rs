@@ -8,7 +8,7 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue};
 use azimg::client::{Client, Tokens, version};
 use azimg::error::ErrorKind;
-use azimg::registry::{Attributes, Login, Manifest, Name, Registry, Repository, Tag};
+use azimg::registry::{Attributes, Login, Manifest, Name, Registry, Repository, Said, Tag, Trust};
 use azimg::sim::registries::SimManifest;
 use azimg::sim::{Conditions, Scale, Sim, SimCredential, World, generate};
 use base64::Engine;
@@ -40,8 +40,11 @@ fn registry(azure: &Azure, number: usize, login: Login) -> Registry {
     Registry::new(&azure.running.registries[number], login).unwrap()
 }
 
-pub fn entra() -> Login {
-    Login::Entra(Tokens::of(SimCredential))
+/// An identity that signs in at a registry which was named.
+pub fn entra(login_server: &str) -> Login {
+    let trust = Trust::of_cloud(None).naming(&[login_server.to_owned()]).unwrap();
+    let identity = Tokens::of(SimCredential);
+    Login::Entra(trust.recipient(identity, login_server, Said::ByNobody).unwrap())
 }
 
 fn lists_are_whole_over_many_pages() {
@@ -59,7 +62,7 @@ fn lists_are_whole_over_many_pages() {
         // What is not to be listed is not listed.
         all[0].repositories.get_mut("app-2").unwrap().attributes.list = false;
     }
-    let registry = registry(&azure, 0, entra());
+    let registry = registry(&azure, 0, entra(&azure.running.registries[0]));
     runtime.block_on(async {
         let expected = azure.sim.registries()[0].clone();
         let listed = expected.repositories.iter().filter(|(_, r)| r.attributes.list);
@@ -93,7 +96,10 @@ fn nobody_and_somebody_may_what_they_may() {
         assert!(error.to_string().contains("repository:app-1:delete"), "{error}");
         let closed = registry(&azure, 0, Login::Anonymous).tags("app-1", None).await;
         assert_eq!(closed.unwrap_err().kind(), ErrorKind::Unauthenticated);
-        let gone = registry(&azure, 0, entra()).tags("nothing", None).await.unwrap_err();
+        let gone = registry(&azure, 0, entra(&azure.running.registries[0]))
+            .tags("nothing", None)
+            .await
+            .unwrap_err();
         assert_eq!(gone.kind(), ErrorKind::NotFound);
         // Refused once, renewed once, and no more.
         assert!(azure.asked("IssueToken") < 14);
@@ -105,7 +111,7 @@ fn under_faults_everything_is_found_and_done_once() {
         let faults = format!("5xx=0.05,cut=0.1,reset=0.1,shape=0.1,times=1,seed={seed}");
         let conditions = Conditions { faults: faults.parse().unwrap(), ..Conditions::default() };
         let azure = Azure::under(world(12), conditions, None);
-        let registry = registry(&azure, 0, entra());
+        let registry = registry(&azure, 0, entra(&azure.running.registries[0]));
         let before = azure.sim.registries()[0].clone();
         Runtime::new().unwrap().block_on(async {
             let names: Vec<String> = before.repositories.keys().cloned().collect();

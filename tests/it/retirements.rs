@@ -228,7 +228,7 @@ proptest! {
             Machine {
                 id: format!("/m/{n}"), name: "m".into(), kind: MachineKind::VirtualMachine,
                 subscription: "s".into(), location: ["a", "b", "c"][*at].into(),
-                image: Reference::Gallery("/d".into(), exact.clone()), exact,
+                image: Reference::Gallery("/d".into(), exact.clone()), by_disk: false, exact,
             }
         }).collect();
         let world = World { definition: "/d".into(), versions: rows.clone(), machines: machines.clone() };

@@ -236,7 +236,7 @@ fn an_endpoint_of_tokens_that_is_none_is_named() {
             "of a proxy or a firewall",
         ),
         (runtime.block_on(answering(200, &[], page)).to_string(), "of a proxy or a firewall"),
-        ("http://127.0.0.1:9/".to_owned(), "cannot connect (Connection refused"),
+        ("http://127.0.0.1:9/".to_owned(), "cannot connect to 127.0.0.1:9 (Connection refused"),
         (
             runtime
                 .block_on(answering(

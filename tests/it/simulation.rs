@@ -6,10 +6,9 @@
 //! `AZIMG_SEED=N` replays one seed, `AZIMG_SEEDS=N` runs so many; both together, one so often.
 
 use crate::support::fleet::{Direct, Fleet, Luck, app};
-use crate::support::steps::{Around, Stepped};
+use crate::support::seeds;
+use crate::support::steps::{Shaky, Stepped};
 use crate::tests;
-use async_trait::async_trait;
-use azimg::error::{Error, Result};
 use azimg::sim::{Conditions, FaultsSpec, Keeps, QuotaSpec, Scale, Sim, World, generate};
 use azimg::store::Store;
 use azimg::store::memory::MemoryStore;
@@ -17,55 +16,12 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap};
-use std::panic::AssertUnwindSafe;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 tests![whatever_happens_the_snapshot_is_the_same slow "two hundred whole runs"];
-
-/// A step on the store fails, now and then; what it was to do may have been done.
-#[derive(Debug)]
-struct Shaky {
-    random: Mutex<StdRng>,
-    share: f64,
-    failed: Arc<Mutex<HashMap<String, u32>>>,
-}
-
-impl Shaky {
-    fn fails(&self) -> Result<()> {
-        if self.random.lock().unwrap().random_bool(self.share) {
-            return Err(Error::transient("the store is busy"));
-        }
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl Around for Shaky {
-    async fn before(&self, name: &str) -> Result<usize> {
-        let late = self.random.lock().unwrap().random_range(0..60);
-        tokio::time::sleep(Duration::from_millis(late)).await;
-        // What fails again and again is an outage, and an outage is seen in the coverage.
-        let met = {
-            let mut failed = self.failed.lock().unwrap();
-            let times = failed.entry(name.to_owned()).or_default();
-            *times += 1;
-            *times
-        };
-        if met <= 2 {
-            self.fails()?;
-        }
-        Ok(usize::try_from(met).unwrap())
-    }
-
-    async fn after(&self, met: usize) -> Result<()> {
-        let late = self.random.lock().unwrap().random_range(0..20);
-        tokio::time::sleep(Duration::from_millis(late)).await;
-        if met <= 2 { self.fails() } else { Ok(()) }
-    }
-}
 
 /// A few publishers: empty ones, ghosts, some with many versions.
 fn world(second: bool) -> World {
@@ -182,7 +138,7 @@ impl Fate {
             let latency = Duration::from_millis(400);
             let wire = Direct { sim: Arc::clone(&sim), latency, random: Some(random) };
             let memory = Arc::new(before.clone());
-            let failed = Arc::default();
+            let met = Arc::default();
             let lives = AtomicU64::new(self.luck.seed << 8);
             let endpoint =
                 if self.assume { "https://management.azure.com" } else { "http://127.0.0.1:1" };
@@ -192,7 +148,7 @@ impl Fate {
                 let life = lives.fetch_add(1, Ordering::Relaxed);
                 let share = if life == self.luck.seed << 8 { 0.0 } else { self.store };
                 let random = Mutex::new(StdRng::seed_from_u64(life));
-                let around = Shaky { random, share, failed: Arc::clone(&failed) };
+                let around = Shaky { random, share, met: Arc::clone(&met) };
                 let store = Stepped { inner: Arc::clone(&memory) as Arc<dyn Store>, around };
                 app(Arc::new(wire.clone()), Arc::new(store), endpoint)
             };
@@ -273,38 +229,10 @@ fn simulate(seed: u64) -> u64 {
     requests
 }
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap())
-}
-
 fn whatever_happens_the_snapshot_is_the_same() {
-    // The order of hash maps is another each time: a seed may have to be replayed often.
-    let seeds: Vec<u64> = match number("AZIMG_SEED") {
-        Some(seed) => {
-            let times = number("AZIMG_SEEDS").unwrap_or(1);
-            (0..times).map(|_| seed).collect()
-        }
-        None => (0..number("AZIMG_SEEDS").unwrap_or(200)).collect(),
-    };
-    let next = AtomicU64::new(0);
     let requests = AtomicU64::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                loop {
-                    let at = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(seed) = seeds.get(usize::try_from(at).unwrap()) else { break };
-                    let ended = std::panic::catch_unwind(AssertUnwindSafe(|| simulate(*seed)));
-                    let Ok(count) = ended else {
-                        panic!(
-                            "seed {seed} failed; again: AZIMG_SEED={seed} cargo test --test it \
-                             simulation -- --nocapture"
-                        )
-                    };
-                    requests.fetch_add(count, Ordering::Relaxed);
-                }
-            });
-        }
+    let count = seeds::each("simulation", |seed| {
+        requests.fetch_add(simulate(seed), Ordering::Relaxed);
     });
-    println!("{} seeds, {} requests", seeds.len(), requests.into_inner());
+    println!("{count} seeds, {} requests", requests.into_inner());
 }

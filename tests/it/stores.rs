@@ -16,6 +16,7 @@ tests![
     memory_keeps_the_contract,
     a_folder_keeps_the_contract,
     azure_blobs_keep_the_contract needs [Azurite],
+    what_a_killed_writer_left_goes_when_somebody_else_begins,
 ];
 
 async fn contract(store: Arc<dyn Store>) {
@@ -115,13 +116,41 @@ fn a_folder_keeps_the_contract() {
         let folder = tempfile::tempdir().unwrap();
         let store = folder.path().join("new");
         contract(Arc::new(LocalStore::new(&store))).await;
-        // Whoever may read the folder may read what is in it, as far as the umask goes.
+        // Whoever may read the folder may read what is published in it, as far as the umask goes, and nobody else
+        // may write.
         let plain = folder.path().join("plain");
         std::fs::write(&plain, "x").unwrap();
         let mode = |path: &std::path::Path| {
             std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(path).unwrap())
         };
-        assert_eq!(mode(&store.join("current.json")), mode(&plain));
+        assert_eq!(mode(&store.join("current.json")), mode(&plain) & !0o022);
+    });
+}
+
+fn what_a_killed_writer_left_goes_when_somebody_else_begins() {
+    threads(async {
+        let folder = tempfile::tempdir().unwrap();
+        let store = LocalStore::new(folder.path());
+        let key = Key::Snapshot(RunId::new(OffsetDateTime::now_utc()), SnapshotFile::Coverage);
+        assert!(store.create(&key, "{}".into()).await.unwrap());
+        let object = folder.path().join(key.to_string());
+        let part = |name: &str, hours: u64| {
+            let path = object.with_file_name(name);
+            let file = std::fs::File::create(&path).unwrap();
+            let age = std::time::Duration::from_hours(hours);
+            file.set_modified(std::time::SystemTime::now() - age).unwrap();
+            path
+        };
+        let (left, new) = (part(".part-aB3dEf", 50), part(".part-xY1z2w", 1));
+        let (foreign, old) = (part(".other", 5_000), part("a table", 5_000));
+        let claim = store.claim().await.unwrap();
+        assert!(!left.exists(), "nobody goes on with it");
+        assert!(new.exists(), "somebody may be at work on it");
+        assert!(foreign.exists() && old.exists() && object.exists());
+        // Whoever is refused removes nothing.
+        let left = part(".part-aB3dEf", 50);
+        assert!(store.claim().await.is_err() && left.exists());
+        drop(claim);
     });
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 tests![
     options_without_a_meaning_are_refused,
     resource_graph_refuses_what_it_does_not_do_and_nobodys_subscriptions,
+    a_version_of_a_gallery_is_expanded_by_what_is_known,
+    communities_disclaim_as_recorded,
     locations_have_the_members_that_were_recorded needs [Recordings],
 ];
 
@@ -82,6 +84,50 @@ fn resource_graph_refuses_what_it_does_not_do_and_nobodys_subscriptions() {
         let (told, answer) = ask(&azure, path, Some(body.clone()));
         assert_eq!(told, status, "{body}: {answer}");
         assert!(answer.to_string().contains(words), "{body}: {answer}");
+    }
+}
+
+fn a_version_of_a_gallery_is_expanded_by_what_is_known() {
+    let azure = Azure::start(generate(Scale::Small, 94));
+    let mut at = format!("/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Compute/galleries");
+    for below in ["/images", "/versions", ""] {
+        let (status, answer) = ask(&azure, &format!("{at}?api-version=2026-03-03"), None);
+        assert_eq!(status, 200, "{answer}");
+        at = format!("{}{below}", answer["value"][0]["id"].as_str().unwrap());
+    }
+    for (expand, status, replicated) in [
+        ("ReplicationStatus", 200, true),
+        ("ValidationProfile,ReplicationStatus", 200, true),
+        ("UefiSettings", 200, false),
+        ("Nonsense", 400, false),
+    ] {
+        let path = format!("{at}?api-version=2026-03-03&$expand={expand}");
+        let (told, answer) = ask(&azure, &path, None);
+        assert_eq!(told, status, "{expand}: {answer}");
+        let status = &answer["properties"]["replicationStatus"];
+        assert_eq!(status.is_object(), replicated, "{expand}: {answer}");
+    }
+}
+
+fn communities_disclaim_as_recorded() {
+    let azure = Azure::start(generate(Scale::Small, 95));
+    let path = "/providers/Microsoft.ResourceGraph/resources?api-version=2024-04-01";
+    let query = "communitygalleryresources | where type =~ \
+                 'microsoft.compute/locations/communitygalleries' | project id, properties";
+    let (_, rows) = ask(&azure, path, Some(json!({"query": query})));
+    let row = &rows["data"][0];
+    assert!(row["properties"]["properties"]["disclaimer"].is_string(), "{rows}");
+    let community = format!("/subscriptions/{SUBSCRIPTION}{}", row["id"].as_str().unwrap());
+    for (version, disclaims) in [("2021-07-01", false), ("2022-01-03", true), ("2026-03-03", true)]
+    {
+        let (status, answer) = ask(&azure, &format!("{community}?api-version={version}"), None);
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(
+            answer["properties"]["disclaimer"].is_string(),
+            disclaims,
+            "{version}: {answer}"
+        );
+        assert!(answer["communityMetadata"].is_object(), "{version}: {answer}");
     }
 }
 

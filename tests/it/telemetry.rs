@@ -173,7 +173,7 @@ fn an_invocation_belongs_to_the_trace_of_its_host_and_each_line_says_whose_it_is
 
 /// The messages that a run of the marketplace begins with; its plan is in `store`.
 fn planned(faulty: &Faulty, store: &Path) -> Vec<String> {
-    let store = Some(store.to_str().unwrap().to_owned());
+    let store = Some(store.to_str().unwrap().into());
     let flags = Flags { store, sources: vec![SourceName::Marketplace], ..Flags::default() };
     let config = Config::from(HashMap::new(), flags).unwrap();
     let arm = faulty.address.parse().unwrap();
@@ -219,7 +219,10 @@ fn a_crawl_that_is_refused_for_quota_says_so_in_lines_that_the_alert_sums() {
     let (client, address) = (reqwest::blocking::Client::new(), serving.address.clone());
     let crawl = |text: &str| -> Vec<String> {
         let envelope = value!({"Data": {"message": text}, "Metadata": {"DequeueCount": "1"}});
-        let posted = client.post(format!("{address}/crawl")).body(envelope.to_string());
+        let posted = client.post(format!("{address}/crawl"));
+        let posted = posted.header("content-type", "application/json; charset=utf-8");
+        let posted = posted.header("x-azure-functions-invocationid", "11111111-2222");
+        let posted = posted.body(envelope.to_string());
         let answer: Value = serde_json::from_str(&posted.send().unwrap().text().unwrap()).unwrap();
         let work = answer["Outputs"]["work"].as_array().cloned().unwrap_or_default();
         work.iter().map(|text| text.as_str().unwrap().to_owned()).collect()

@@ -93,7 +93,7 @@ impl Wire for Tenant {
 }
 
 fn app(tenant: &Arc<Tenant>, store: &Path, sources: &[SourceName]) -> Arc<App> {
-    let store = Some(store.to_str().unwrap().to_owned());
+    let store = Some(store.to_str().unwrap().into());
     let flags = Flags { store, sources: sources.to_vec(), ..Flags::default() };
     let no_communities = HashMap::from([("AZIMG_COMMUNITY_GALLERIES".into(), "none".into())]);
     let arm = "http://127.0.0.1:1".parse().unwrap();

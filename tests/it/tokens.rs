@@ -15,7 +15,8 @@ use futures::future::join_all;
 use reqwest::StatusCode;
 use reqwest::header::HeaderValue;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::JoinHandle;
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
@@ -24,6 +25,8 @@ use tokio::time::{Instant, sleep};
 tests![
     many_who_need_the_first_token_wait_for_one_attempt,
     an_attempt_goes_on_when_whoever_began_it_is_gone,
+    an_attempt_that_is_dropped_in_the_middle_leaves_room_for_another,
+    a_refused_token_is_not_asked_of_the_same_credential_again,
     a_token_is_renewed_ahead_of_its_end_and_serves_meanwhile,
     a_renewal_that_fails_holds_nobody_up_and_is_not_tried_without_end,
     a_token_of_minutes_and_one_that_seems_to_be_over_are_used,
@@ -127,6 +130,53 @@ fn an_attempt_goes_on_when_whoever_began_it_is_gone() {
         script.gate.notify_waiters();
         assert_eq!((second.await.unwrap(), script.asked()), ("Bearer token-0".to_owned(), 1));
     });
+}
+
+fn an_attempt_that_is_dropped_in_the_middle_leaves_room_for_another() {
+    let script = Script::new(3_600);
+    script.holds.store(true, Ordering::Relaxed);
+    let tokens = script.tokens();
+    // With its runtime, every task is dropped where it stands.
+    paused(async {
+        let asking = tokens.clone();
+        tokio::spawn(async move { text(&asking).await });
+        sleep(Duration::from_millis(1)).await;
+    });
+    assert_eq!(script.asked(), 1);
+    script.holds.store(false, Ordering::Relaxed);
+    assert_eq!(paused(text(&tokens)).unwrap(), "Bearer token-1");
+}
+
+/// One who comes while the refused token is being dropped.
+fn a_refused_token_is_not_asked_of_the_same_credential_again() {
+    let (old, new) = (Script::new(3_600), Script::new(7_200));
+    let own: Arc<OnceLock<Tokens>> = Arc::default();
+    let comes: Arc<Mutex<Option<JoinHandle<String>>>> = Arc::default();
+    let tokens = {
+        let (old, new) = (Arc::clone(&old), Arc::clone(&new));
+        let (own, comes) = (Arc::clone(&own), Arc::clone(&comes));
+        Tokens::new(move || {
+            let Some(tokens) = own.get().cloned() else {
+                return Ok(Arc::clone(&old) as Arc<dyn TokenCredential>);
+            };
+            let asks = std::thread::spawn(move || paused(text(&tokens)).unwrap());
+            *comes.lock().unwrap() = Some(asks);
+            // As long as the other one may need to get there.
+            let looks = (0..200).take_while(|_| old.asked() < 2);
+            looks.for_each(|_| std::thread::sleep(Duration::from_millis(1)));
+            Ok(Arc::clone(&new) as Arc<dyn TokenCredential>)
+        })
+        .unwrap()
+    };
+    own.set(tokens.clone()).unwrap();
+    let refused = paused(tokens.bearer(SCOPE)).unwrap();
+    assert!(tokens.refused(SCOPE, &refused));
+    let told = comes.lock().unwrap().take().unwrap().join().unwrap();
+    // It came before the drop, or got one of the new credential: the old one was not asked again.
+    assert!(told.starts_with("Bearer token-"), "{told}");
+    assert_eq!(old.asked(), 1);
+    paused(tokens.bearer(SCOPE)).unwrap();
+    assert_eq!((old.asked(), new.asked()), (1, 1));
 }
 
 fn a_token_is_renewed_ahead_of_its_end_and_serves_meanwhile() {

@@ -7,6 +7,7 @@ use crate::support::oci::{How, Oci};
 use crate::support::{finish, json, read_json};
 use crate::tests;
 use axum::http::Method;
+use azimg::files::{Access, Folder, Staging};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -32,7 +33,7 @@ pub fn digest(bytes: &[u8]) -> String {
 }
 
 /// Bytes that look random, and are the same each time.
-fn noise(seed: u64, size: usize) -> Vec<u8> {
+pub fn noise(seed: u64, size: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -343,12 +344,14 @@ fn an_upload_goes_on_where_it_broke_off() {
     let config = 1_000;
     assert!(sent() < size + (16 << 20) + config);
     // A chunk that breaks off within, and an answer that is lost: this registry (and ACR) closes the
-    // session then, and the blob is begun again.
+    // session then, and the blob is begun again; asked before it has seen that the chunk broke off, it
+    // still goes on.
     for (name, how) in [("cut", How::CutRequest(5 << 20)), ("lost", How::LoseAnswer)] {
         let path: &'static str = format!("{name}/blobs").leak();
         oci.plays(Method::PATCH, path, 1, how);
         let pushed = push(&format!("{name}:v1"));
-        assert_eq!((&pushed["resumed"], &pushed["restarted"]), (&json!(0), &json!(1)), "{pushed}");
+        let again = ["resumed", "restarted"].map(|how| pushed[how].as_u64().unwrap());
+        assert!(again == [0, 1] || (name == "cut" && again == [1, 0]), "{pushed}");
         assert!(sent() < size + (16 << 20) + config);
     }
     // The session is gone: from the beginning.
@@ -403,23 +406,23 @@ fn a_download_goes_on_where_it_broke_off_and_nothing_wrong_gets_its_name() {
     let (code, _, err, found) = pull("lies");
     assert_eq!(code, 1);
     assert!(err.contains("they were removed") && err.contains(layer), "{err}");
-    assert!(!found.blobs().contains(&layer[7..]));
-    assert!(!found.0.join("index.json").exists());
+    assert!(!found.0.exists());
     oci.front.mischief.lock().unwrap().clear();
     // A run that was killed leaves a part, which the next one goes on with.
     let bytes = std::fs::read(blob(&layout, layer)).unwrap();
-    let to = Layout::new(&folder.path().join("killed"));
-    let part = to.0.join("blobs/sha256").join(format!(".{}.part", &layer[7..]));
-    std::fs::write(&part, &bytes[..5 << 20]).unwrap();
+    let leave = |name: &str, bytes: &[u8]| {
+        let parent = Folder::open(folder.path()).unwrap();
+        let left = Staging::open(parent, name, entry["digest"].as_str().unwrap()).unwrap();
+        left.root().write(format!("{}.part", &layer[7..]), bytes, Access::Readable).unwrap();
+    };
+    leave("killed", &bytes[..5 << 20]);
     oci.front.log.lock().unwrap().clear();
     let (code, told, err, found) = pull("killed");
     assert_eq!((code, &told["resumed"]), (0, &json!(1)), "{err}");
     assert_eq!(found.blobs(), layout.blobs());
     // A part of something else, shorter or longer, is found out.
     for (name, size) in [("shorter", 2 << 20), ("longer", 12 << 20)] {
-        let to = Layout::new(&folder.path().join(name));
-        let part = to.0.join("blobs/sha256").join(format!(".{}.part", &layer[7..]));
-        std::fs::write(&part, noise(77, size)).unwrap();
+        leave(name, &noise(77, size));
         let (code, _, err, found) = pull(name);
         assert_eq!((code, found.blobs()), (0, layout.blobs()), "{err}");
     }

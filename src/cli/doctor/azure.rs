@@ -4,8 +4,10 @@ use super::{Findings, State};
 use crate::client::{Client, version};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
+use crate::source::locations::{self, UNNAMED};
 use crate::source::registry::registries;
-use crate::source::{locations, rights};
+use crate::source::rights::{self, MARKETPLACE, Right};
+use futures::{StreamExt, stream};
 use reqwest::header::HeaderMap;
 use std::collections::BTreeSet;
 use time::macros::format_description;
@@ -15,6 +17,8 @@ use time::{OffsetDateTime, PrimitiveDateTime};
 const WRONG: i64 = 240;
 /// A clock that is wrong by more is worth a look.
 const DOUBTFUL: i64 = 30;
+/// Registries that are looked at beside each other.
+const AT_ONCE: usize = 16;
 const READER: &str = "Give the identity the role Reader on the subscription";
 const PULL: &str = "Give the identity AcrPull on the registry (of one with rights by repository: \
                     Container Registry Repository Reader and … Catalog Lister)";
@@ -38,8 +42,9 @@ pub(super) async fn look(config: &Config, location: Option<&str>, findings: &mut
     let mut servers: BTreeSet<String> = config.named().unwrap_or_default().into_iter().collect();
     let all_registries = servers.is_empty();
     let alone = if seen.len() == 1 { State::Failed } else { State::Gap };
-    for subscription in &seen {
-        let location = match place(config, &client, subscription, location).await {
+    let mut all = Vec::new();
+    for subscription in seen {
+        let location = match place(config, &client, &subscription, location).await {
             Ok(location) => location,
             Err(error) => {
                 let about = format!("subscription {subscription}");
@@ -47,22 +52,53 @@ pub(super) async fn look(config: &Config, location: Option<&str>, findings: &mut
                 continue;
             }
         };
-        for right in rights::of_subscription(&client, subscription, &location).await {
-            let about = format!("{} of {subscription}", right.what);
-            findings.tried(("rights", &about), right.told, (State::Gap, READER));
-        }
+        let rights = rights::of_subscription(&client, &subscription, &location).await;
         if all_registries {
-            let listed = registries(&client, subscription).await.unwrap_or_default();
+            let listed = registries(&client, &subscription).await.unwrap_or_default();
             for gap in listed.unread {
-                let about = if gap.offer.is_empty() { subscription } else { &gap.offer };
+                let about = if gap.offer.is_empty() { &subscription } else { &gap.offer };
                 findings.add("registry", about, State::Gap, gap.reason);
             }
             servers.extend(listed.found.into_iter().map(|at| at.login_server));
         }
+        all.push((subscription, rights));
     }
-    for server in servers {
+    tell(all, findings);
+    versions(&client, findings);
+    let looked = stream::iter(servers).map(async |server| {
         let told = repositories(config, &server).await;
+        (server, told)
+    });
+    let looked: Vec<(String, Result<String>)> = looked.buffered(AT_ONCE).collect().await;
+    for (server, told) in looked {
         findings.tried(("registry", &server), told, (State::Gap, PULL));
+    }
+}
+
+/// What is lacking of what a crawl reads, as the crawl takes it: marketplace images are asked for through those
+/// subscriptions that list them.
+fn tell(all: Vec<(String, Vec<Right>)>, findings: &mut Findings) {
+    let is_listed = |right: &Right| right.what == MARKETPLACE && right.told.is_ok();
+    let is_marketplace_listed = all.iter().flat_map(|(_, rights)| rights).any(is_listed);
+    for (subscription, Right { what, told }) in
+        all.into_iter().flat_map(|(id, rights)| rights.into_iter().map(move |r| (id.clone(), r)))
+    {
+        let about = format!("{what} of {subscription}");
+        match told {
+            Err(error) if what == MARKETPLACE && is_marketplace_listed => {
+                let says = format!("{error}. Other subscriptions are asked for them");
+                findings.add("rights", about, State::Note, says);
+            }
+            told => findings.tried(("rights", &about), told, (State::Gap, READER)),
+        }
+    }
+}
+
+/// The versions that are sent where those that are meant are not offered.
+fn versions(client: &Client, findings: &mut Findings) {
+    for [resource, refused, sent] in client.other_versions() {
+        let says = format!("api-version {refused} is not offered here; a crawl asks with {sent}");
+        findings.add("versions", resource, State::Note, says);
     }
 }
 
@@ -76,6 +112,20 @@ async fn subscriptions(
     findings.add("identity", "Resource Manager", State::Ok, "a token is had, and taken");
     clock(&headers, OffsetDateTime::now_utc(), findings);
     let seen = locations::subscriptions(client, &config.request().subscriptions).await?;
+    for one in &seen.all {
+        match &one.state {
+            _ if one.id == UNNAMED => {
+                let says = "one is listed without a name, and cannot be asked";
+                findings.add("subscriptions", &one.id, State::Gap, says);
+            }
+            Some(state) => {
+                let says = format!("it is {state}; a crawl asks it for what is its own");
+                findings.add("subscriptions", &one.id, State::Note, says);
+            }
+            None => {}
+        }
+    }
+    let seen = seen.asked_through();
     let count = format!("{} to be crawled", seen.len());
     findings.add("subscriptions", "Resource Manager", State::Ok, count);
     Ok(seen)

@@ -101,8 +101,13 @@ pub(super) async fn run(args: &DoctorArgs, flags: Flags, output: &Output) -> Res
     match Config::load(flags) {
         Ok(config) => {
             settings(&config, &mut findings);
-            azure::look(&config, args.location.as_deref(), &mut findings).await;
-            storage::look(&config, OffsetDateTime::now_utc(), &mut findings).await;
+            // Beside each other: what is not there is waited for, and one wait is enough.
+            let (mut in_azure, mut in_storage) = (Findings::default(), Findings::default());
+            tokio::join!(
+                azure::look(&config, args.location.as_deref(), &mut in_azure),
+                storage::look(&config, OffsetDateTime::now_utc(), &mut in_storage),
+            );
+            findings.0.extend(in_azure.0.into_iter().chain(in_storage.0));
         }
         Err(error) => findings.failed(("settings", ""), &error, (State::Failed, "")),
     }

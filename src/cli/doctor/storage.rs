@@ -15,11 +15,26 @@ const TRIED: &str = "azimg-doctor";
 /// A catalog that is older is worth a look.
 const OLD: time::Duration = time::Duration::hours(48);
 
-const BLOBS: &str =
-    "The identity needs Storage Blob Data Contributor on the account (an app's: Owner)";
-const QUEUES: &str = "The identity needs Storage Queue Data Contributor on the account";
+/// A catalog that is further ahead of this clock is worth a look.
+const AHEAD: time::Duration = time::Duration::minutes(5);
+
+const BLOBS: &str = "The identity needs Storage Blob Data Contributor on the container (an app's: Owner on the account)";
+const QUEUES: &str = "An app's identity needs Storage Queue Data Contributor on the account; people need none of its queues";
 
 pub(super) async fn look(config: &Config, now: OffsetDateTime, findings: &mut Findings) {
+    let (mut in_blobs, mut in_queues) = (Findings::default(), Findings::default());
+    tokio::join!(blobs(config, now, &mut in_blobs), async {
+        if config.has_queues() {
+            queues(config, &mut in_queues).await;
+        } else {
+            let says = "in memory here; set AzimgStorage… to look at those of a function app";
+            in_queues.add("queues", "this process", State::Note, says);
+        }
+    });
+    findings.0.extend(in_blobs.0.into_iter().chain(in_queues.0));
+}
+
+async fn blobs(config: &Config, now: OffsetDateTime, findings: &mut Findings) {
     let store = match config.store() {
         Ok(store) => store,
         Err(error) => return findings.failed(("storage", ""), &error, (State::Failed, "")),
@@ -33,12 +48,6 @@ pub(super) async fn look(config: &Config, now: OffsetDateTime, findings: &mut Fi
     findings.tried(("storage", &address), written, (State::Failed, advice));
     if works {
         catalog(store.as_ref(), now, findings).await;
-    }
-    if config.has_queues() {
-        queues(config, findings).await;
-    } else {
-        let says = "in memory here; set AzimgStorage… to look at those of a function app";
-        findings.add("queues", "this process", State::Note, says);
     }
 }
 
@@ -58,6 +67,14 @@ async fn catalog(store: &dyn Store, now: OffsetDateTime, findings: &mut Findings
         Ok(standing) => {
             let hours = |at: OffsetDateTime| (now - at).whole_hours();
             let (state, says) = match (standing.published, standing.complete) {
+                (Some(at), _) if at - now > AHEAD => {
+                    let ahead = (at - now).whole_hours();
+                    let says = format!(
+                        "published {ahead} hours in the future: a clock was ahead then, or is behind now. What \
+                         is published from now on is named behind it; nothing is lost"
+                    );
+                    (State::Note, says)
+                }
                 (None, _) => (State::Note, "none yet: azimg crawl makes one".to_owned()),
                 (Some(at), None) => {
                     (State::Note, format!("{} hours old; no complete one is kept", hours(at)))

@@ -6,6 +6,7 @@ use crate::client::Change;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::gallery::{Changes, Condition, Ended, Galleries, Name, Region, ShareWith, Sharing};
+use crate::sink::say;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -36,18 +37,24 @@ pub(in crate::cli) struct UpdateArgs {
     /// Most memory that a definition recommends, in GB
     #[arg(long, value_name = "GB")]
     max_memory: Option<u32>,
-    /// A target region of a version, which replace all it has; may be repeated
-    #[arg(long, value_name = "REGION[=REPLICAS[/STORAGE]]", conflicts_with_all = ["add_region", "remove_region"])]
+    /// A target region of a version, which replace all it has; several with commas, or repeated
+    #[arg(long, value_delimiter = ',', value_name = "REGION[=REPLICAS[/STORAGE]]", conflicts_with_all = ["add_region", "remove_region"])]
     target_region: Vec<Region>,
-    /// A target region to add to a version, or to change; may be repeated
-    #[arg(long, value_name = "REGION[=REPLICAS[/STORAGE]]")]
+    /// A target region to add to a version, or to change; several with commas, or repeated
+    #[arg(long, value_delimiter = ',', value_name = "REGION[=REPLICAS[/STORAGE]]")]
     add_region: Vec<Region>,
-    /// A target region to take from a version; may be repeated
-    #[arg(long, value_name = "REGION")]
+    /// A target region to take from a version; several with commas, or repeated
+    #[arg(long, value_delimiter = ',', value_name = "REGION")]
     remove_region: Vec<String>,
     /// Whether a version is excluded from latest
     #[arg(long, value_name = "true|false")]
     exclude_from_latest: Option<bool>,
+    /// Whether replicas of a version may be taken from target regions
+    #[arg(long, value_name = "true|false")]
+    allow_replicated_location_deletion: Option<bool>,
+    /// Whether Azure refuses to delete a version before its end of life
+    #[arg(long, value_name = "true|false")]
+    block_deletion_before_end_of_life: Option<bool>,
     /// A tag to set; an empty value takes it away; may be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     tag: Vec<String>,
@@ -130,11 +137,11 @@ pub(in crate::cli) struct ShareArgs {
     /// GALLERY, or its id
     #[arg(value_name = "NAME|ID")]
     name: String,
-    /// A subscription to share it with; may be repeated
-    #[arg(long, value_name = "ID")]
+    /// A subscription to share it with; several with commas, or repeated
+    #[arg(long, value_delimiter = ',', value_name = "ID")]
     subscription: Vec<String>,
-    /// A tenant to share it with; may be repeated
-    #[arg(long, value_name = "ID")]
+    /// A tenant to share it with; several with commas, or repeated
+    #[arg(long, value_delimiter = ',', value_name = "ID")]
     tenant: Vec<String>,
     /// Publish it to everyone, under the name that its community settings say
     #[arg(long, conflicts_with_all = ["subscription", "tenant"])]
@@ -148,11 +155,11 @@ pub(in crate::cli) struct UnshareArgs {
     /// GALLERY, or its id
     #[arg(value_name = "NAME|ID")]
     name: String,
-    /// A subscription to no longer share it with; may be repeated
-    #[arg(long, value_name = "ID", required_unless_present_any = ["tenant", "all"])]
+    /// A subscription to no longer share it with; several with commas, or repeated
+    #[arg(long, value_delimiter = ',', value_name = "ID", required_unless_present_any = ["tenant", "all"])]
     subscription: Vec<String>,
-    /// A tenant to no longer share it with; may be repeated
-    #[arg(long, value_name = "ID")]
+    /// A tenant to no longer share it with; several with commas, or repeated
+    #[arg(long, value_delimiter = ',', value_name = "ID")]
     tenant: Vec<String>,
     /// Share it with nobody: all subscriptions, tenants and the community. It becomes private, and Azure shares no
     /// private gallery with subscriptions or tenants again
@@ -197,6 +204,8 @@ impl UpdateArgs {
             add_regions: self.add_region.clone(),
             remove_regions: self.remove_region.clone(),
             exclude_from_latest: self.exclude_from_latest,
+            allow_location_deletion: self.allow_replicated_location_deletion,
+            block_deletion: self.block_deletion_before_end_of_life,
             tags,
         })
     }
@@ -235,7 +244,7 @@ async fn unchanged(
     let is_under_way = Condition::of(&thing) == Condition::AtWork;
     if !output.quiet {
         let what = if is_under_way { "is being made so" } else { "is so already" };
-        eprintln!("{}: it {what}", name.id());
+        say!("{}: it {what}", name.id());
     }
     if is_under_way && !how.no_wait && !how.dry_run {
         let followed = Followed::new(name.id(), output.quiet);

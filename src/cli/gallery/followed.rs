@@ -1,7 +1,9 @@
 //! A change as people follow it on the command line: how it goes on, and how to go on when they leave it.
 
-use crate::error::{Error, Result};
+use crate::cli::stop;
+use crate::error::Result;
 use crate::gallery::Step;
+use crate::sink::say;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use url::Url;
@@ -51,33 +53,33 @@ impl Followed {
                 format!("{what}: under way for {since}{share}")
             }
             Step::Lost(why) => format!("{what}: {why}; looking whether it was made"),
+            Step::Overtaken(why) => {
+                format!("{what}: {why}; sending the change again on top of what stands")
+            }
             Step::Silent(why) => format!("{what}: {why}; asking again"),
             Step::Over => String::new(),
         };
         if !self.quiet && !line.is_empty() {
-            eprintln!("{line}");
+            say!("{line}");
         }
         match step {
             Step::Accepted(operation) => now.operation = Some(operation),
-            Step::Over => now.operation = None,
+            Step::Over | Step::Overtaken(_) => now.operation = None,
             Step::UnderWay(..) | Step::Lost(_) | Step::Silent(_) => {}
         }
     }
 
-    /// Waits for a change, or for Ctrl-C. What is under way when that ends goes on in Azure; then it is said where
+    /// Waits for a change, or until the command is asked to stop. What is under way when that ends goes on in Azure; then it is said where
     /// and how to follow it.
     pub(super) async fn to_end<T>(&self, change: impl Future<Output = Result<T>>) -> Result<T> {
-        let ended = tokio::select! {
-            ended = change => ended,
-            _ = tokio::signal::ctrl_c() => Err(Error::transient(self.interrupted())),
-        };
+        let ended = stop::unless_asked(change, || self.interrupted()).await;
         let now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         if ended.is_err()
             && let Some(operation) = &now.operation
         {
             // What Azure sends is put between quotes: it ends where they do.
             let address = operation.as_str().replace('\'', "%27");
-            eprintln!("It goes on in Azure. Follow it with: azimg gallery wait '{address}'");
+            say!("It goes on in Azure. Follow it with: azimg gallery wait '{address}'");
         }
         drop(now);
         ended

@@ -4,16 +4,20 @@ mod change;
 mod followed;
 mod retire;
 
+use super::empty::nothing_fits;
 use super::filter::FilterArgs;
-use super::images::{GALLERY_COLUMNS, listed};
+use super::images::{listed, print_listed};
 use super::output::Output;
+use super::shape::ShapeArgs;
 use crate::catalog::{Catalog, Filter};
 use crate::config::{Config, Flags};
 use crate::error::{Error, Result};
 use crate::gallery::Galleries;
+use crate::sink::say;
 use followed::Followed;
 use serde_json::{Map, Value, json};
 use std::process::ExitCode;
+use time::OffsetDateTime;
 
 #[derive(clap::Subcommand)]
 pub(super) enum GalleryCommand {
@@ -21,17 +25,17 @@ pub(super) enum GalleryCommand {
     #[command(after_help = "Examples:
   azimg gallery list -o table
   azimg gallery list --subscription 1111 --query '[].gallery'")]
-    List(FilterArgs),
+    List(GalleryListArgs),
     /// The image definitions and managed images of the catalog
     #[command(after_help = "Examples:
   azimg gallery images --os Windows -o table
   azimg gallery images --gallery prod --query '[?endOfLifeAt]'")]
-    Images(FilterArgs),
+    Images(GalleryListArgs),
     /// The image versions of the catalog
     #[command(after_help = "Examples:
   azimg gallery versions --gallery prod --definition ubuntu -o table
   azimg gallery versions --status end-of-life --location westeurope")]
-    Versions(FilterArgs),
+    Versions(VersionListArgs),
     /// Show a gallery, a definition with its versions, or one version
     #[command(after_help = "Examples:
   azimg gallery show prod_gallery/ubuntu-base/1.4.0
@@ -68,9 +72,28 @@ pub(super) enum GalleryCommand {
     },
     /// Plan which old versions go, look at the plan, apply it
     #[command(after_help = "Examples:
-  azimg gallery retire --keep 3 --older-than 90 --action delete --plan retire.json -o table
+  azimg gallery retire --keep 3 --older-than 90 --max-percent 75 --action delete --plan retire.json -o table
   azimg gallery retire --apply retire.json")]
     Retire(retire::RetireArgs),
+}
+
+/// Which versions are listed.
+#[derive(clap::Args)]
+pub(super) struct VersionListArgs {
+    /// Only the latest of each definition
+    #[arg(long)]
+    latest: bool,
+    #[command(flatten)]
+    list: GalleryListArgs,
+}
+
+/// What is listed of the catalog's galleries.
+#[derive(clap::Args)]
+pub(super) struct GalleryListArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+    #[command(flatten)]
+    shape: ShapeArgs,
 }
 
 pub(super) async fn run(
@@ -80,21 +103,19 @@ pub(super) async fn run(
 ) -> Result<ExitCode> {
     let config = Config::load(flags)?;
     match command {
-        GalleryCommand::List(args) => galleries(&config, args, output).await,
+        GalleryCommand::List(args) => Box::pin(galleries(&config, args, output)).await,
         GalleryCommand::Images(args) => {
-            let mut rows = Vec::new();
-            for kind in ["gallery-definition", "managed-image"] {
-                rows.extend(listed(&config, &args.clone().of_kind(Some(kind.to_owned()))).await?);
-            }
-            output.list(rows, IMAGE_COLUMNS)?;
+            let filter = args.filter.of_kinds(IMAGES)?;
+            let rows = listed_or_said(&config, &filter, output).await?;
+            output.list(args.shape.shape(rows)?, IMAGE_COLUMNS)?;
             Ok(ExitCode::SUCCESS)
         }
         GalleryCommand::Versions(args) => {
-            let rows = listed(&config, &args.of_kind(Some("gallery-version".to_owned()))).await?;
-            output.list(rows, GALLERY_COLUMNS)?;
-            Ok(ExitCode::SUCCESS)
+            let VersionListArgs { latest, list } = args;
+            let filter = Filter { latest, ..list.filter.of_kinds(&["gallery-version"])? };
+            Box::pin(print_listed(&config, &filter, &list.shape, output)).await
         }
-        GalleryCommand::Show { name } => show(&config, &name, output).await,
+        GalleryCommand::Show { name } => Box::pin(show(&config, &name, output)).await,
         GalleryCommand::Update(args) => change::update(&config, *args, output).await,
         GalleryCommand::Share(args) => change::share(&config, args, output).await,
         GalleryCommand::Unshare(args) => change::unshare(&config, args, output).await,
@@ -126,8 +147,23 @@ fn gallery_key(row: &Value) -> [String; 3] {
     ["subscriptionId", "resourceGroup", "gallery"].map(|name| text(row, name))
 }
 
-async fn galleries(config: &Config, args: FilterArgs, output: &Output) -> Result<ExitCode> {
-    let rows = listed(config, &args.of_kind(Some("gallery-".to_owned()))).await?;
+/// What is in galleries.
+const IN_GALLERIES: &[&str] = &["gallery-definition", "gallery-version"];
+
+/// What machines are made of, without the versions of definitions.
+const IMAGES: &[&str] = &["gallery-definition", "managed-image"];
+
+/// The images that `filter` accepts; where there are none, it is said why.
+async fn listed_or_said(config: &Config, filter: &Filter, output: &Output) -> Result<Vec<Value>> {
+    let rows = listed(config, filter).await?;
+    if rows.is_empty() && !output.quiet {
+        say!("{}", nothing_fits(config, filter, false, OffsetDateTime::now_utc()).await);
+    }
+    Ok(rows)
+}
+
+async fn galleries(config: &Config, args: GalleryListArgs, output: &Output) -> Result<ExitCode> {
+    let rows = listed_or_said(config, &args.filter.of_kinds(IN_GALLERIES)?, output).await?;
     let mut all: Vec<(Vec<String>, Map<String, Value>)> = Vec::new();
     for row in rows {
         let key = gallery_key(&row).to_vec();
@@ -150,21 +186,22 @@ async fn galleries(config: &Config, args: FilterArgs, output: &Output) -> Result
             count("endOfLife");
         }
     }
-    let rows = all.into_iter().map(|(_, gallery)| gallery.into()).collect();
+    let rows: Vec<Value> = all.into_iter().map(|(_, gallery)| gallery.into()).collect();
     let columns = ["gallery", "sharing", "subscriptionId", "definitions", "versions", "endOfLife"];
-    output.list(rows, &columns)?;
+    output.list(args.shape.shape(rows)?, &columns)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// A gallery, definition or version of the catalog, with what lies below it.
 async fn show(config: &Config, name: &str, output: &Output) -> Result<ExitCode> {
     let store = config.store()?;
-    let catalog = Catalog::open(store.as_ref()).await?;
     let not_found = || Error::not_found(format!("{name} is not in the catalog"));
-    if name.starts_with('/') {
-        catalog.others(store.as_ref()).await?;
-        let found = catalog.find_id(name).ok_or_else(not_found)?;
-        output.one(catalog.values(&found)?.remove(0))?;
+    let says_latest = name.rsplit('/').next().is_some_and(|l| l.eq_ignore_ascii_case("latest"));
+    if name.starts_with('/') || says_latest {
+        let catalog = Catalog::open_with_others(store.as_ref()).await?;
+        let now = OffsetDateTime::now_utc();
+        let found = catalog.named(name, now)?;
+        output.one(catalog.values(&found, now)?.remove(0))?;
         return Ok(ExitCode::SUCCESS);
     }
     let parts: Vec<&str> = name.split('/').collect();
@@ -173,12 +210,14 @@ async fn show(config: &Config, name: &str, output: &Output) -> Result<ExitCode> 
         gallery: part(0),
         definition: part(1),
         version: part(2),
-        kind: Some("gallery-definition".to_owned()).filter(|_| part(2).is_none()),
+        kinds: IN_GALLERIES[..if part(2).is_none() { 1 } else { 2 }]
+            .iter()
+            .map(|kind| (*kind).to_owned())
+            .collect(),
         exact: true,
         ..Filter::default()
     };
-    let mut rows = listed(config, &filter).await?;
-    rows.retain(|row| row["kind"] != "managed-image");
+    let rows = listed(config, &filter).await?;
     let mut galleries: Vec<[String; 3]> = rows.iter().map(gallery_key).collect();
     galleries.sort();
     galleries.dedup();
@@ -194,7 +233,7 @@ async fn show(config: &Config, name: &str, output: &Output) -> Result<ExitCode> 
             "subscriptionId": first["subscriptionId"], "resourceGroup": first["resourceGroup"],
             "definitions": rows}),
         2 => {
-            let filter = Filter { kind: Some("gallery-version".to_owned()), ..filter };
+            let filter = Filter { kinds: vec!["gallery-version".to_owned()], ..filter };
             let mut value = first;
             let mut versions = listed(config, &filter).await?;
             versions.reverse();

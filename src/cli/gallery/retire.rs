@@ -1,16 +1,24 @@
 //! `azimg gallery retire`: plan, review, apply.
 
 use super::followed::Followed;
+use crate::cli::PARTIAL;
 use crate::cli::output::Output;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::gallery::retire::{Action, Ledger, PLAN_VERSION, RetirePlan, Retired, Rules, plan};
+use crate::files;
+use crate::gallery::retire::{
+    Action, Ledger, PLAN_VERSION, Planned, RetirePlan, Retired, Rules, plan,
+};
 use crate::gallery::{Galleries, Step};
+use crate::sink::say;
 use crate::source::locations;
+use crate::span::Span;
+use crate::work::OwnGallery;
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -25,11 +33,11 @@ pub(in crate::cli) struct RetireArgs {
     /// Versions that were published less than so many days ago stay
     #[arg(long, value_name = "DAYS")]
     older_than: Option<u32>,
-    /// Only definitions with this in GALLERY/DEFINITION; may be repeated
-    #[arg(long, value_name = "TEXT")]
+    /// Only definitions with this in GALLERY/DEFINITION; several with commas, or repeated
+    #[arg(long, value_delimiter = ',', value_name = "TEXT")]
     filter: Vec<String>,
-    /// Only galleries of this subscription; may be repeated [default: all, or `AZIMG_SUBSCRIPTIONS`]
-    #[arg(long, value_name = "ID")]
+    /// Only galleries of these subscriptions [default: all, or `AZIMG_SUBSCRIPTIONS`]
+    #[arg(long, value_delimiter = ',', value_name = "ID")]
     subscription: Vec<String>,
     /// What becomes of the others
     #[arg(long, value_enum, default_value = "exclude")]
@@ -41,8 +49,8 @@ pub(in crate::cli) struct RetireArgs {
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
     /// The plan can be applied for so long
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "24h")]
-    expires: std::time::Duration,
+    #[arg(long, value_name = "DURATION", default_value = "24h")]
+    expires: Span,
     /// Do what this plan says, or go on with it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["keep", "older_than", "filter", "subscription", "plan"])]
     apply: Option<PathBuf>,
@@ -86,10 +94,53 @@ async fn make(
         &args.subscription
     };
     let subscriptions = locations::subscriptions(&config.client()?, named).await?;
-    let definitions = galleries.definitions(&subscriptions, &args.filter).await?;
+    let definitions = galleries.definitions(&subscriptions.asked_through(), &args.filter).await?;
     if definitions.is_empty() {
         return Err(Error::not_found("no image definition fits: see azimg gallery images"));
     }
+    let planned = planned(galleries, &definitions, (&rules, now), output).await?;
+    let restorable_days = galleries.restorable_days(&planned).await?;
+    let plan = RetirePlan {
+        schema_version: PLAN_VERSION,
+        plan: ulid::Ulid::generate().to_string(),
+        made_at: now,
+        expires_at: args.expires.after(now),
+        rules,
+        definitions: planned,
+        restorable_days,
+    };
+    let value = serde_json::to_value(&plan).map_err(|e| Error::bug(e.to_string()))?;
+    if let Some(file) = &args.plan {
+        let text = serde_json::to_vec_pretty(&value).map_err(|e| Error::bug(e.to_string()))?;
+        let is_plan =
+            |text: &[u8]| std::str::from_utf8(text).is_ok_and(|t| RetirePlan::parse(t).is_ok());
+        files::write_document(file, &text, "--plan", is_plan)?;
+    }
+    if !output.quiet {
+        let (go, stay) = (plan.retired().count(), plan.definitions.iter().map(|d| d.kept.len()));
+        say!(
+            "{go} versions would go and {} stay, in {} definitions",
+            stay.sum::<usize>(),
+            plan.definitions.len()
+        );
+        for (gallery, days) in &plan.restorable_days {
+            say!("{gallery} deletes softly: for {days} days what went can be restored");
+        }
+        if let Some(file) = &args.plan {
+            say!("Look at it, then: azimg gallery retire --apply {}", file.display());
+        }
+    }
+    print(&plan, value, output)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is planned, definition by definition; an error when of any nothing can be planned.
+async fn planned(
+    galleries: &Galleries,
+    definitions: &[(OwnGallery, String)],
+    (rules, now): (&Rules, OffsetDateTime),
+    output: &Output,
+) -> Result<Vec<Planned>> {
     let machines = galleries.machines().await?;
     let (mut planned, mut refused) = (Vec::new(), Vec::new());
     let count = definitions.len();
@@ -98,51 +149,21 @@ async fn make(
     let mut worlds = stream::iter(worlds).buffered(AT_ONCE).enumerate();
     while let Some((number, world)) = worlds.next().await {
         if !output.quiet && number % 100 == 99 {
-            eprintln!("{} of {count} definitions looked at", number + 1);
+            say!("{} of {count} definitions looked at", number + 1);
         }
-        match plan(&world?, &rules, now) {
+        match plan(&world?, rules, now) {
             Ok(plan) => planned.push(plan),
             Err(error) => refused.push(error),
         }
     }
-    drop(worlds);
-    if let Some(first) = refused.first() {
-        return Err(Error::invalid(match refused.len() {
-            1 => first.to_string(),
-            count => format!("{first} ({} more definitions are like that)", count - 1),
-        }));
-    }
-    let restorable_days = galleries.restorable_days(&planned).await?;
-    let plan = RetirePlan {
-        schema_version: PLAN_VERSION,
-        plan: ulid::Ulid::generate().to_string(),
-        made_at: now,
-        expires_at: now + args.expires,
-        rules,
-        definitions: planned,
-        restorable_days,
-    };
-    let value = serde_json::to_value(&plan).map_err(|e| Error::bug(e.to_string()))?;
-    if let Some(file) = &args.plan {
-        let text = serde_json::to_vec_pretty(&value).map_err(|e| Error::bug(e.to_string()))?;
-        std::fs::write(file, text).map_err(|e| Error::io(file.display(), e))?;
-    }
-    if !output.quiet {
-        let (go, stay) = (plan.retired().count(), plan.definitions.iter().map(|d| d.kept.len()));
-        eprintln!(
-            "{go} versions would go and {} stay, in {} definitions",
-            stay.sum::<usize>(),
-            plan.definitions.len()
-        );
-        for (gallery, days) in &plan.restorable_days {
-            eprintln!("{gallery} deletes softly: for {days} days what went can be restored");
-        }
-        if let Some(file) = &args.plan {
-            eprintln!("Look at it, then: azimg gallery retire --apply {}", file.display());
+    match &refused[..] {
+        [] => Ok(planned),
+        [first] => Err(Error::new(first.kind(), first.to_string())),
+        [first, others @ ..] => {
+            let text = format!("{first} ({} more definitions are like that)", others.len());
+            Err(Error::new(first.kind(), text))
         }
     }
-    print(&plan, value, output)?;
-    Ok(ExitCode::SUCCESS)
 }
 
 /// A plan is a document for programs, and a table of versions for people.
@@ -185,24 +206,32 @@ async fn apply(
         None => {
             followed.begin(format!("{number} of {all}"));
             if !quiet {
-                eprintln!("{number} of {all}: {:?} {}", retired.action, retired.id);
+                say!("{number} of {all}: {:?} {}", retired.action, retired.id);
             }
         }
         Some(step) => followed.step(step),
     };
     let applied = followed.to_end(galleries.apply(&plan, &mut ledger, now, &progress)).await?;
     let (done, before) = (applied.done, applied.before);
-    let mut ended = json!({"plan": plan.plan, "done": done, "doneBefore": before, "ledger": path});
+    let mut ended = json!({"plan": plan.plan, "done": done, "doneBefore": before,
+                           "left": applied.left, "ledger": path});
     // As the galleries are now: their policies may have changed since the plan.
     let restorable = galleries.restorable_days(&plan.definitions).await?;
     for (gallery, days) in restorable {
-        let until = now + time::Duration::days(i64::from(days));
+        let until = Span::new(Duration::from_hours(24 * u64::from(days))).after(now);
         let until = until.format(&Rfc3339).map_err(|e| Error::bug(e.to_string()))?;
         if !output.quiet {
-            eprintln!("{gallery} deletes softly: until {until} what went now can be restored");
+            say!("{gallery} deletes softly: until {until} what went now can be restored");
         }
         ended["restorableUntil"][gallery] = until.into();
     }
+    for left in &applied.left {
+        say!("left: {}: {}", left.id, left.reason);
+    }
+    if !applied.left.is_empty() && !output.quiet {
+        let (count, file) = (applied.left.len(), file.display());
+        say!("{count} are left; apply {file} again once what is in their way is gone");
+    }
     output.one(ended)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(if applied.left.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(PARTIAL) })
 }

@@ -1,5 +1,6 @@
 //! `azimg registry set` and `delete`.
 
+use super::depending::{Depending, confirm};
 use super::{LoginArgs, open_reference};
 use crate::cli::output::Output;
 use crate::config::Config;
@@ -38,7 +39,7 @@ pub(in crate::cli) struct DeleteArgs {
     /// Unlock what is locked, then delete it
     #[arg(long)]
     unlock: bool,
-    /// Delete a whole repository, or a blob
+    /// Do not ask: delete a whole repository, a blob, the tag latest, or what an index needs
     #[arg(long)]
     yes: bool,
     /// The digest is that of a blob: a layer or a configuration, without which no image of it works
@@ -49,6 +50,20 @@ pub(in crate::cli) struct DeleteArgs {
     dry_run: bool,
     #[command(flatten)]
     login: LoginArgs,
+}
+
+impl SetArgs {
+    /// What is changed, as it was named.
+    pub(super) fn reference(&self) -> &str {
+        &self.reference
+    }
+}
+
+impl DeleteArgs {
+    /// What is deleted, as it was named.
+    pub(super) fn reference(&self) -> &str {
+        &self.reference
+    }
 }
 
 fn value<T: serde::Serialize>(thing: &T) -> Result<Value> {
@@ -75,7 +90,7 @@ pub(super) async fn set(config: &Config, args: &SetArgs, output: &Output) -> Res
         write_enabled: args.write_enabled,
         list_enabled: args.list_enabled,
         read_enabled: args.read_enabled,
-        quarantine_state: None,
+        ..Attributes::default()
     };
     if to == Attributes::default() {
         return Err(Error::invalid(
@@ -133,10 +148,11 @@ async fn going(registry: &Registry, repository: &str, name: &Name) -> Result<Goi
     Ok(going)
 }
 
+/// What goes with what is deleted.
 #[derive(Default)]
-struct Going {
-    manifests: Vec<String>,
-    tags: Vec<String>,
+pub(super) struct Going {
+    pub(super) manifests: Vec<String>,
+    pub(super) tags: Vec<String>,
     locked: Vec<Name>,
 }
 
@@ -173,18 +189,22 @@ pub(super) async fn delete(config: &Config, args: &DeleteArgs, output: &Output) 
     if args.blob {
         return delete_blob(&registry, &repository, &name, args, output).await;
     }
-    if name == Name::Whole && !args.yes {
-        return Err(Error::invalid(format!(
-            "'{}' is a whole repository: say --yes to delete it with all its images, or name a tag or \
-             a digest",
-            args.reference
-        )));
-    }
     let going = going(&registry, &repository, &name).await?;
+    let depends = if args.yes && !args.dry_run {
+        Depending::default()
+    } else {
+        let depends = Depending::on(&registry, &repository, &name).await;
+        let unknown = "what depends on it cannot be known; --yes deletes it without that";
+        depends.map_err(|error| error.context(unknown))?
+    };
     let locked: Vec<&str> = going.locked.iter().map(called).collect();
     if args.dry_run {
         return output.one(json!({"reference": args.reference, "manifests": going.manifests,
-            "tags": going.tags, "locked": locked}));
+            "tags": going.tags, "locked": locked, "neededBy": depends.indexes,
+            "referrers": depends.referrers}));
+    }
+    if let Some(why) = depends.why_ask(&args.reference, &name, &going).filter(|_| !args.yes) {
+        confirm(&why).await?;
     }
     if !locked.is_empty() && !args.unlock {
         let few = locked.iter().take(3).copied().collect::<Vec<_>>().join(", ");

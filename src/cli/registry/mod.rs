@@ -1,15 +1,19 @@
 //! `azimg registry`: what registries hold, and what may be done to it.
 
+mod artifact;
 mod change;
+mod copy;
+mod depending;
 mod inspect;
 mod purge;
 mod storage;
 mod transfer;
 
 use super::output::Output;
-use crate::config::{Config, Flags};
+use super::stop;
+use crate::config::{Config, Flags, RegistryUser};
 use crate::error::{Error, Result};
-use crate::registry::{Name, Reference, Registry};
+use crate::registry::{Name, Reference, Registry, Said};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -21,8 +25,8 @@ pub(super) enum RegistryCommand {
   azimg registry list -o table
   azimg registry list --query '[?anonymousPull].loginServer' -o tsv")]
     List {
-        /// Only registries of this subscription; may be repeated [default: all, or `AZIMG_SUBSCRIPTIONS`]
-        #[arg(long, value_name = "ID")]
+        /// Only registries of these subscriptions [default: all, or `AZIMG_SUBSCRIPTIONS`]
+        #[arg(long, value_delimiter = ',', value_name = "ID")]
         subscription: Vec<String>,
     },
     /// The repositories of a registry
@@ -45,6 +49,7 @@ pub(super) enum RegistryCommand {
     /// The tags of a repository, with what they point at
     #[command(after_help = "Examples:
   azimg registry tags example.azurecr.io/app -o table
+  azimg registry tags registry.example.com/app --trust registry.example.com
   azimg registry tags example.azurecr.io/app@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")]
     Tags {
         /// LOGINSERVER/REPOSITORY, with @DIGEST behind it for the tags of one manifest
@@ -88,6 +93,7 @@ pub(super) enum RegistryCommand {
     /// Push an image or files: blobs that the registry has are not sent again
     #[command(after_help = "Examples:
   azimg registry push example.azurecr.io/app:1.4.0 ./layout --tag latest
+  azimg registry push example.azurecr.io/app:1.4.0 images.tar.gz --name app:1.4.0 --platform linux/arm64
   azimg registry push example.azurecr.io/sbom:1.4.0 app.spdx.json --artifact-type application/spdx+json")]
     Push(transfer::PushArgs),
     /// Pull an image or files: every byte is verified, and what broke off is gone on with
@@ -95,6 +101,22 @@ pub(super) enum RegistryCommand {
   azimg registry pull example.azurecr.io/app:1.4.0 ./layout --platform linux/arm64
   azimg registry pull example.azurecr.io/app:1.4.0 app.tar")]
     Pull(transfer::PullArgs),
+    /// Attach files to an image, such as an SBOM or a signature: they refer to it, and go where it goes
+    #[command(after_help = "Examples:
+  azimg registry attach example.azurecr.io/app:1.4.0 app.spdx.json --artifact-type application/spdx+json
+  azimg registry attach example.azurecr.io/app:1.4.0 report.json --artifact-type application/vnd.example.scan --annotation org.opencontainers.image.created=2026-11-27T00:00:00Z --media-type report.json:application/json")]
+    Attach(artifact::AttachArgs),
+    /// Copy an image to another repository or registry: nothing is kept on disk, and what is there is not sent
+    #[command(after_help = "Examples:
+  azimg registry copy example.azurecr.io/app:1.4.0 production.azurecr.io/app --with-referrers
+  azimg registry copy example.azurecr.io/ci/app:1.4.0 example.azurecr.io/app --tag latest
+  azimg registry copy mcr.microsoft.com/dotnet/runtime:8.0 example.azurecr.io/dotnet/runtime --from-anonymous")]
+    Copy(copy::CopyArgs),
+    /// Give an image further tags, without pulling it
+    #[command(after_help = "Examples:
+  azimg registry tag example.azurecr.io/app:1.4.0 1.4 1 latest
+  azimg registry tag example.azurecr.io/app:old good --dry-run")]
+    Tag(copy::TagArgs),
     /// Lock and unlock a repository, tag or manifest
     #[command(after_help = "Examples:
   azimg registry set example.azurecr.io/app:1.4.0 --write-enabled false --delete-enabled false
@@ -103,13 +125,16 @@ pub(super) enum RegistryCommand {
     /// Delete a tag (its manifest stays), a manifest by its digest with all its tags, or a repository
     #[command(after_help = "Examples:
   azimg registry delete example.azurecr.io/app:old
+  azimg registry delete example.azurecr.io/app:latest --yes
   azimg registry delete example.azurecr.io/app --yes --dry-run")]
     Delete(change::DeleteArgs),
     /// Delete old images by rules: plan, review, apply
     #[command(after_help = "Examples:
   azimg registry purge example.azurecr.io --repository app --keep 3 --yes
   azimg registry purge example.azurecr.io --repository 'ci/*' --tags 'pr-*' --older-than 30d --untagged --plan purge.json
-  azimg registry purge example.azurecr.io --apply purge.json --max-delete 20% --export ./undo")]
+  azimg registry purge example.azurecr.io --apply purge.json --max-delete 20% --export ./undo
+  kubectl get pods -A -o json | azimg registry purge example.azurecr.io --repository app --keep 3 --in-use -
+  azimg registry purge example.azurecr.io --repository app --orphans --older-than 7d --yes")]
     Purge(Box<purge::PurgeArgs>),
 }
 
@@ -122,12 +147,25 @@ pub(super) struct LoginArgs {
     /// Do not sign in: the registry lets anybody pull
     #[arg(long)]
     anonymous: bool,
+    /// A login server that may have a token of your identity though it is no registry of the cloud
+    /// (NAME.azurecr.io); several with commas, or repeated [default: those in `AZIMG_REGISTRIES`]
+    #[arg(long, value_delimiter = ',', value_name = "HOST", conflicts_with_all = ["anonymous", "username"])]
+    trust: Vec<String>,
 }
 
 impl LoginArgs {
     /// Whether the identity signs in that also asks the Resource Manager.
     fn is_entra(&self) -> bool {
         self.username.is_none() && !self.anonymous
+    }
+
+    /// Who signs in at a registry of which that is `said`.
+    fn sign_in(&self, said: Said) -> RegistryUser<'_> {
+        match &self.username {
+            _ if self.anonymous => RegistryUser::Nobody,
+            Some(username) => RegistryUser::User(username),
+            None => RegistryUser::Identity { said, trusted: &self.trust },
+        }
     }
 }
 
@@ -190,18 +228,40 @@ async fn registries(config: &Config, subscriptions: &[String]) -> Result<Vec<Lis
 }
 
 /// Opens the registry that a login server or a name stands for. A name is looked up: a login server can
-/// have more in it than the name.
+/// have more in it than the name. So is a registry on this machine, which the identity signs in to only where a
+/// Resource Manager on this machine (a simulated one) lists it.
 async fn open(config: &Config, text: &str, login: &LoginArgs) -> Result<Registry> {
-    let mut server = text.trim_start_matches("https://").trim_end_matches('/').to_owned();
-    if !server.contains(['.', ':']) {
-        let known = registries(config, &[]).await?;
-        let named = known.into_iter().find(|r| r.name.eq_ignore_ascii_case(&server));
-        let named = named.ok_or_else(|| {
-            Error::not_found(format!("there is no registry '{server}' that you can see"))
-        })?;
-        server = named.login_server;
+    let server = text.trim_start_matches("https://").trim_end_matches('/');
+    let is_name = !server.contains(['.', ':']);
+    let is_looked_up = login.is_entra() && config.trust(&login.trust)?.depends_on_the_list(server);
+    if !is_name && !is_looked_up {
+        return config.registry(server, login.sign_in(Said::ByNobody));
     }
-    config.registry(&server, login.username.as_deref(), login.anonymous)
+    let known = Box::pin(registries(config, &[])).await?;
+    let of = |r: &Listed| if is_name { r.name.clone() } else { r.login_server.clone() };
+    match known.into_iter().find(|r| of(r).eq_ignore_ascii_case(server)) {
+        Some(found) => config.registry(&found.login_server, login.sign_in(Said::ByResourceManager)),
+        None if is_name => {
+            Err(Error::not_found(format!("there is no registry '{server}' that you can see")))
+        }
+        None => config.registry(server, login.sign_in(Said::ByNobody)),
+    }
+}
+
+/// Opens the registry that is copied from, where that is another one. No user and no password of the registry that is
+/// copied to are sent to it.
+async fn open_source(
+    config: &Config,
+    server: &str,
+    source: &copy::SourceArgs,
+    trust: &[String],
+) -> Result<Registry> {
+    if let Some(username) = &source.from_username {
+        return config.registry(server, RegistryUser::FromUser(username));
+    }
+    let anonymous = source.from_anonymous;
+    let trust = if anonymous { Vec::new() } else { trust.to_vec() };
+    open(config, server, &LoginArgs { username: None, anonymous, trust }).await
 }
 
 /// Opens what a reference stands for: the registry, and the repository in it.
@@ -214,13 +274,21 @@ async fn open_reference(
     let repository = reference.repository.ok_or_else(|| {
         Error::invalid(format!("'{text}' names no repository: give LOGINSERVER/REPOSITORY"))
     })?;
-    Ok((open(config, &reference.login_server, login).await?, repository, reference.name))
+    let registry = Box::pin(open(config, &reference.login_server, login)).await?;
+    Ok((registry, repository, reference.name))
 }
 
 fn values<T: Serialize>(rows: &[T]) -> Result<Vec<Value>> {
     rows.iter()
         .map(|row| serde_json::to_value(row).map_err(|e| Error::bug(e.to_string())))
         .collect()
+}
+
+/// A registry has no operations to follow: a request is done, or it is not.
+fn interrupted(reference: &str) -> String {
+    format!(
+        "{reference}: interrupted; the change may have been made: look at it before you repeat it"
+    )
 }
 
 pub(super) async fn run(
@@ -232,6 +300,10 @@ pub(super) async fn run(
     match command {
         RegistryCommand::List { subscription } => {
             let rows = values(&registries(&config, &subscription).await?)?;
+            output.unless_empty(&rows, || {
+                "No registry can be seen: is the right subscription named, and has the identity the role Reader on it?"
+                    .to_owned()
+            });
             let columns = ["loginServer", "sku", "location", "anonymousPull", "subscriptionId"];
             output.list(rows, &columns)?;
         }
@@ -244,7 +316,9 @@ pub(super) async fn run(
             let mut names = registry.repositories().await?;
             let search = search.unwrap_or_default().to_lowercase();
             names.retain(|name| name.contains(&search));
-            let rows = names.iter().map(|name| json!({ "repository": name })).collect();
+            let rows: Vec<Value> = names.iter().map(|name| json!({ "repository": name })).collect();
+            let at = registry.login_server();
+            output.unless_empty(&rows, || format!("No repository of {at} fits."));
             output.list(rows, &["repository"])?;
         }
         RegistryCommand::Tags { reference, login } => {
@@ -255,7 +329,9 @@ pub(super) async fn run(
                 Name::Tag(_) => return Err(Error::invalid("name a repository, or a digest in it")),
             };
             let tags = registry.tags(&repository, digest).await?;
-            output.list(values(&tags)?, &["name", "lastUpdateTime", "digest"])?;
+            let rows = values(&tags)?;
+            output.unless_empty(&rows, || format!("{repository} has no tag there."));
+            output.list(rows, &["name", "lastUpdateTime", "digest"])?;
         }
         RegistryCommand::Manifests { reference, untagged, login } => {
             let (registry, repository, name) = open_reference(&config, &reference, &login).await?;
@@ -265,7 +341,9 @@ pub(super) async fn run(
             let mut manifests = registry.manifests(&repository).await?;
             manifests.retain(|manifest| !untagged || manifest.tags.is_empty());
             let columns = ["digest", "tags", "imageSize", "os", "architecture", "lastUpdateTime"];
-            output.list(values(&manifests)?, &columns)?;
+            let rows = values(&manifests)?;
+            output.unless_empty(&rows, || format!("{repository} has no such manifest."));
+            output.list(rows, &columns)?;
         }
         RegistryCommand::Show { reference, login } => {
             let (registry, repository, name) = open_reference(&config, &reference, &login).await?;
@@ -279,11 +357,55 @@ pub(super) async fn run(
             }
             output.one(found)?;
         }
-        RegistryCommand::Push(args) => transfer::push(&config, args, output).await?,
         RegistryCommand::Pull(args) => transfer::pull(&config, args, output).await?,
-        RegistryCommand::Purge(args) => return purge::run(&config, *args, output).await,
-        RegistryCommand::Set(args) => change::set(&config, &args, output).await?,
-        RegistryCommand::Delete(args) => change::delete(&config, &args, output).await?,
+        RegistryCommand::Purge(args) => return purge_or_stop(&config, *args, output).await,
+        change => changed(&config, change, output).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What changes a registry: until it is done, or somebody asks to stop.
+async fn changed(config: &Config, command: RegistryCommand, output: &Output) -> Result<()> {
+    let again =
+        |what: &str| format!("{what}: interrupted: do it again; what is there is not sent again");
+    match command {
+        RegistryCommand::Push(args) => {
+            let how = || "interrupted: push it again; what is there is not sent again".to_owned();
+            stop::unless_asked(transfer::push(config, args, output), how).await
+        }
+        RegistryCommand::Attach(args) => {
+            let how = || again(args.reference());
+            stop::unless_asked(artifact::attach(config, &args, output), how).await
+        }
+        RegistryCommand::Copy(args) => {
+            let how = || again(args.to());
+            stop::unless_asked(copy::copy(config, &args, output), how).await
+        }
+        RegistryCommand::Tag(args) => {
+            let how = || interrupted(args.reference());
+            stop::unless_asked(copy::tag(config, &args, output), how).await
+        }
+        RegistryCommand::Set(args) => {
+            let how = || interrupted(args.reference());
+            stop::unless_asked(change::set(config, &args, output), how).await
+        }
+        RegistryCommand::Delete(args) => {
+            let how = || interrupted(args.reference());
+            stop::unless_asked(change::delete(config, &args, output), how).await
+        }
+        _ => Err(Error::bug("a command that changes nothing")),
+    }
+}
+
+/// Purges until it is done or somebody asks to stop.
+async fn purge_or_stop(
+    config: &Config,
+    args: purge::PurgeArgs,
+    output: &Output,
+) -> Result<ExitCode> {
+    let how = || {
+        "interrupted: what is deleted stays deleted; purge it again with the same rules or plan"
+            .to_owned()
+    };
+    Box::pin(stop::unless_asked(purge::run(config, args, output), how)).await
 }

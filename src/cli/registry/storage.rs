@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::image::registry::{KIND, RegistryImage, storage};
 use serde_json::json;
+use time::OffsetDateTime;
 
 pub(super) async fn list(
     config: &Config,
@@ -14,16 +15,16 @@ pub(super) async fn list(
     output: &Output,
 ) -> Result<()> {
     let store = config.store()?;
-    let catalog = Catalog::open(store.as_ref()).await?;
+    let catalog = Catalog::open_with_others(store.as_ref()).await?;
     let table = catalog.others(store.as_ref()).await?;
     let server = registry.trim_start_matches("https://").trim_end_matches('/');
     let filter = Filter {
-        kind: Some(KIND.to_owned()),
+        kinds: vec![KIND.to_owned()],
         registry: Some(server.to_owned()),
         exact: server.contains(['.', ':']),
         ..Filter::default()
     };
-    let (found, _) = table.list(&filter, 0, usize::MAX);
+    let (found, _) = table.list(&filter, 0, usize::MAX, OffsetDateTime::now_utc());
     let rows: Vec<RegistryImage> =
         found.into_iter().map(|row| table.row(row)).collect::<Result<_>>()?;
     if rows.is_empty() {

@@ -1,21 +1,26 @@
 //! `azimg registry push` and `pull`.
 
+use super::artifact::ArtifactArgs;
 use super::{LoginArgs, open_reference};
+use crate::blocking::blocking;
 use crate::cli::output::Output;
 use crate::cli::progress::Bytes;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::registry::Name;
-use crate::registry::transfer::{Moved, Package, PullTo, ReadAs};
+use crate::registry::transfer::{Moved, Package, PullTo, Pulled, ReadAs, Target, Wanted};
+use crate::registry::{Name, Platform};
+use crate::sink::say;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// What is pushed.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 enum From {
-    /// A folder in the OCI image layout, or an archive of images
+    /// An image, or an index, of a folder in the OCI image layout or of an archive
     Image,
-    /// Files, as they are
+    /// All that the index.json of a layout or an archive lists, as one index
+    Index,
+    /// Files, as they are; those of a folder by their paths in it
     Artifact,
 }
 
@@ -23,23 +28,32 @@ enum From {
 pub(in crate::cli) struct PushArgs {
     /// LOGINSERVER/REPOSITORY:TAG
     reference: String,
-    /// A folder in the OCI image layout, what `docker save` wrote, or files
+    /// A folder in the OCI image layout, what `docker save` wrote (compressed or not), or files
     #[arg(required = true)]
     source: Vec<PathBuf>,
-    /// A further tag; may be repeated
-    #[arg(long, value_name = "TAG")]
+    /// A further tag; several with commas, or repeated
+    #[arg(long, value_delimiter = ',', value_name = "TAG")]
     tag: Vec<String>,
-    /// What the source is [default: what it looks like]
+    /// What the source is [default: what it is for sure; an archive that is no image is refused]
     #[arg(long = "as", value_name = "WHAT")]
     read_as: Option<From>,
-    /// Which image of a layout or an archive with several
+    /// Which image of a layout or an archive with several: its name, its tag, its digest, or @0 for the first
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// Of an index only the image of this platform, such as linux/arm64; may be repeated [default: all]
+    #[arg(long, value_name = "OS/ARCHITECTURE", value_delimiter = ',')]
+    platform: Vec<Platform>,
+    /// Push uncompressed layers of an archive as they are [default: they are compressed]
+    #[arg(long)]
+    keep_layers: bool,
     /// The type of an artifact, such as application/spdx+json
     #[arg(long, value_name = "TYPE")]
     artifact_type: Option<String>,
-    /// A repository of the registry whose layers are taken over instead of sent; may be repeated
-    #[arg(long, value_name = "REPOSITORY")]
+    #[command(flatten)]
+    artifact: ArtifactArgs,
+    /// A repository of the registry whose layers are taken over instead of sent; several with commas,
+    /// or repeated
+    #[arg(long, value_delimiter = ',', value_name = "REPOSITORY")]
     mount_from: Vec<String>,
     /// Only say what would be pushed
     #[arg(long)]
@@ -53,7 +67,7 @@ pub(in crate::cli) struct PushArgs {
 enum To {
     /// A folder in the OCI image layout
     Layout,
-    /// An archive, which `docker load` reads
+    /// An archive, which docker load reads
     Archive,
     /// The files of an artifact
     Files,
@@ -68,9 +82,13 @@ pub(in crate::cli) struct PullArgs {
     /// What it is made into [default: an archive where the destination ends in .tar, else a layout]
     #[arg(long, value_name = "FORM")]
     to: Option<To>,
-    /// Only the image of this platform, such as linux/amd64 [default: all of an index]
-    #[arg(long, value_name = "OS/ARCHITECTURE")]
-    platform: Option<String>,
+    /// Only the image of this platform, such as linux/amd64 or windows(10.0.20348)/amd64; of several, which may be
+    /// repeated, an index of these [default: all of an index]
+    #[arg(long, value_name = "OS/ARCHITECTURE", value_delimiter = ',')]
+    platform: Vec<Platform>,
+    /// Replace an archive, or files, that are there already
+    #[arg(long)]
+    overwrite: bool,
     /// Only say what would be pulled
     #[arg(long)]
     dry_run: bool,
@@ -78,21 +96,59 @@ pub(in crate::cli) struct PullArgs {
     login: LoginArgs,
 }
 
-pub(super) async fn push(config: &Config, args: PushArgs, output: &Output) -> Result<()> {
+/// What the source is read as.
+fn read_as(args: &PushArgs) -> Result<ReadAs> {
     let read_as = match (args.read_as, &args.artifact_type) {
         (Some(From::Image), None) => ReadAs::Image,
-        (Some(From::Image), Some(_)) => {
+        (Some(From::Index), None) => ReadAs::Index,
+        (Some(From::Image | From::Index), Some(_)) => {
             return Err(Error::invalid("--artifact-type: an image has its own type"));
         }
-        (Some(From::Artifact), kind) => ReadAs::Artifact(kind.clone()),
-        (None, Some(kind)) => ReadAs::Artifact(Some(kind.clone())),
+        (Some(From::Artifact), kind) => {
+            ReadAs::Artifact(Box::new(args.artifact.artifact(kind.as_deref())?))
+        }
+        (None, Some(kind)) => ReadAs::Artifact(Box::new(args.artifact.artifact(Some(kind))?)),
         (None, None) => ReadAs::Guessed,
     };
-    let (source, name) = (args.source.clone(), args.name.clone());
-    let read = move || Package::read(&source, &read_as, name.as_deref());
-    let package = tokio::task::spawn_blocking(read)
-        .await
-        .map_err(|e| Error::bug("reading what is to be pushed panicked").with_source(e))??;
+    let is_artifact = matches!(read_as, ReadAs::Artifact(_));
+    if !is_artifact && !args.artifact.is_empty() {
+        return Err(Error::invalid(
+            "--annotation, --config and --media-type are for artifacts: say --as artifact, or what it is with \
+             --artifact-type",
+        ));
+    }
+    if is_artifact && (args.name.is_some() || !args.platform.is_empty() || args.keep_layers) {
+        return Err(Error::invalid(
+            "--name, --platform and --keep-layers are for images, and this is pushed as an artifact",
+        ));
+    }
+    Ok(read_as)
+}
+
+/// What whoever pushes should know, on stderr.
+fn tell(package: &Package, output: &Output) {
+    if output.quiet {
+        return;
+    }
+    for note in &package.notes {
+        say!("{note}");
+    }
+    for layer in &package.left_out {
+        say!("{} is not sent: it has a place elsewhere ({})", layer.digest, layer.urls.join(", "));
+    }
+}
+
+pub(super) async fn push(config: &Config, args: PushArgs, output: &Output) -> Result<()> {
+    let read_as = read_as(&args)?;
+    let wanted = Wanted {
+        name: args.name.clone(),
+        platforms: args.platform.clone(),
+        keep_layers: args.keep_layers,
+    };
+    let source = args.source.clone();
+    let read = move || Package::read(&source, &read_as, &wanted);
+    let package = blocking("reading what is to be pushed", read).await?;
+    tell(&package, output);
     let (registry, repository, name) = open_reference(config, &args.reference, &args.login).await?;
     let mut tags = match name {
         Name::Tag(tag) => vec![tag],
@@ -109,7 +165,8 @@ pub(super) async fn push(config: &Config, args: PushArgs, output: &Output) -> Re
     if args.dry_run {
         let whole = package.manifests.last();
         return output.one(json!({"reference": args.reference, "tags": tags,
-            "digest": whole.map(|whole| &whole.digest), "manifests": package.manifests.len(),
+            "digest": whole.map(|whole| &whole.digest), "pushedAs": package.form(),
+            "manifests": package.manifests.len(),
             "blobs": package.blobs.len(), "bytes": package.size()}));
     }
     let moved = Moved::default();
@@ -133,16 +190,44 @@ pub(super) async fn pull(config: &Config, args: PullArgs, output: &Output) -> Re
         None if is_archive(&args.destination) => PullTo::Archive,
         Some(To::Layout) | None => PullTo::Layout,
     };
-    let platform = args.platform.as_deref();
+    let platforms = &args.platform[..];
     let to = args.destination.as_path();
     if args.dry_run {
-        let found = registry.measure(&repository, &name, platform).await?;
+        let found = registry.measure(&repository, &name, platforms).await?;
         return output.one(serde_json::to_value(found).map_err(|e| Error::bug(e.to_string()))?);
     }
     let moved = Moved::default();
     let shown = Bytes::show(&moved, output.quiet);
-    let pulled = registry.pull(&repository, &name, platform, (to, form), &moved).await;
+    let target = Target { path: to, form, overwrite: args.overwrite };
+    let pulled = registry.pull(&repository, &name, platforms, target, &moved).await;
     drop(shown);
-    let pulled = serde_json::to_value(pulled?).map_err(|e| Error::bug(e.to_string()))?;
+    let pulled = pulled?;
+    if !output.quiet {
+        tell_pulled(&pulled, form);
+    }
+    let pulled = serde_json::to_value(pulled).map_err(|e| Error::bug(e.to_string()))?;
     output.one(pulled)
+}
+
+/// What whoever pulled should know, on stderr.
+fn tell_pulled(pulled: &Pulled, form: PullTo) {
+    for layer in &pulled.left_out {
+        say!(
+            "{} is not here: the registry does not have it, and it has a place elsewhere ({})",
+            layer.digest,
+            layer.urls.join(", ")
+        );
+    }
+    match (form, pulled.docker_load.as_deref()) {
+        (PullTo::Archive, Some("image")) => say!("An archive that 'docker load' takes."),
+        (PullTo::Archive, Some(platform)) => say!(
+            "An OCI archive of all platforms; 'docker load' takes {platform} of it, and all with containerd's image \
+             store."
+        ),
+        (PullTo::Archive, None) => say!(
+            "An OCI archive: 'docker load' takes it with containerd's image store, or not at all. An image of one \
+             platform (--platform) it always takes."
+        ),
+        _ => {}
+    }
 }

@@ -92,7 +92,9 @@ impl Operation {
         }
         let shut = self.windows.iter_mut().filter_map(|window| window.is_open(now).err()).max();
         if let Some(wait) = shut {
-            return Err(Shut::For(wait));
+            // What is under way may be in the server's numbers already: its answers tell how it really stands.
+            let is_guess = self.windows.iter().all(|w| w.remaining + i64::from(self.open) > 0);
+            return Err(if is_guess && self.open > 0 { Shut::Full } else { Shut::For(wait) });
         }
         let remaining = self.windows.iter().map(|window| window.remaining).min();
         let open = i64::from(self.open);
@@ -206,13 +208,16 @@ impl Window {
             self.probe_at = None;
             return Ok(());
         }
-        if let Some(oldest) = self.counted.front() {
-            return Err(*oldest + self.length - now);
+        let own = self.counted.front().map(|oldest| *oldest + self.length - now);
+        let used = i64::try_from(self.counted.len()).unwrap_or(i64::MAX);
+        if let Some(wait) = own.filter(|_| used >= self.limit) {
+            return Err(wait);
         }
-        // Others use all of it: one request now and then finds out when that ends.
+        // Others use some of it, and it comes back when they know: one request finds out when that is.
         let probe_at = *self.probe_at.get_or_insert(now + self.length / 30);
         if probe_at > now {
-            return Err(probe_at - now);
+            let wait = probe_at - now;
+            return Err(own.map_or(wait, |own| own.min(wait)));
         }
         self.probe_at = None;
         self.remaining = 1;

@@ -1,6 +1,7 @@
 //! Where things lie in an index: sections of little-endian numbers, and pools of text.
 
 use crate::error::{Error, Result};
+use crate::image::names::folded_byte;
 use bytes::Bytes;
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -122,8 +123,8 @@ pub(super) fn long(bytes: &[u8], at: usize) -> u64 {
 pub struct Pool {
     ends: Bytes,
     text: Bytes,
-    lower: OnceLock<Vec<u8>>,
-    /// Which bytes occur in lower case.
+    folded: OnceLock<Vec<u8>>,
+    /// Which bytes occur in that.
     occurring: OnceLock<[bool; 256]>,
 }
 
@@ -131,7 +132,7 @@ impl Pool {
     /// A pool whose ends grow, stay within its text, and part it at whole letters.
     pub(super) fn open(sections: &Sections, ends: Section, text: Section) -> Result<Self> {
         let (ends, text) = (sections.shared(ends), sections.shared(text));
-        let pool = Self { ends, text, lower: OnceLock::new(), occurring: OnceLock::new() };
+        let pool = Self { ends, text, folded: OnceLock::new(), occurring: OnceLock::new() };
         let text = std::str::from_utf8(&pool.text).map_err(|_| damaged("has text that is none"))?;
         let mut last = 0;
         for end in pool.ends.chunks_exact(4).map(|four| number(four, 0)) {
@@ -170,17 +171,22 @@ impl Pool {
         self.text.get(start as usize..end as usize).unwrap_or_default()
     }
 
-    /// All texts, one behind the other, in lower case: made when first asked for.
-    pub fn lower(&self) -> &[u8] {
-        self.lower.get_or_init(|| self.text.to_ascii_lowercase())
+    /// All texts, one behind the other, as they are written.
+    pub fn text(&self) -> &[u8] {
+        &self.text
     }
 
-    /// Whether `needle`, in lower case, may occur: no, if one of its bytes never does. Most words
-    /// have letters, and versions have none.
+    /// The same as searches compare them ([`folded_byte`]), byte by byte: made when first asked for.
+    pub fn folded(&self) -> &[u8] {
+        self.folded.get_or_init(|| self.text.iter().copied().map(folded_byte).collect())
+    }
+
+    /// Whether `needle`, folded, may occur: no, if one of its bytes never does. Most words have letters,
+    /// and versions have none.
     pub fn may_have(&self, needle: &str) -> bool {
         let occurring = self.occurring.get_or_init(|| {
             let mut occurring = [false; 256];
-            for byte in self.lower() {
+            for byte in self.folded() {
                 occurring[usize::from(*byte)] = true;
             }
             occurring

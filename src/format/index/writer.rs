@@ -2,9 +2,11 @@
 //!
 //! In memory are the columns that it is made of: about 40 bytes a row, and each text once.
 
+use super::Deprecation;
 use super::layout::{MAGIC, NONE, SECTIONS};
 use crate::error::{Error, Result};
-use crate::image::marketplace::MarketplaceImage;
+use crate::image::marketplace::{DetailsFrom, MarketplaceImage};
+use crate::image::nanoseconds;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -90,6 +92,7 @@ impl Groups {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Traits<'a> {
+    details_from: Option<DetailsFrom>,
     os: &'a Option<String>,
     architecture: &'a Option<String>,
     hyper_v_generation: &'a Option<String>,
@@ -119,13 +122,6 @@ struct Observed<'a> {
 struct FirstSeen {
     #[serde(with = "time::serde::rfc3339")]
     first_seen_at: OffsetDateTime,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Deprecation {
-    #[serde(with = "time::serde::rfc3339")]
-    scheduled_deprecation_at: OffsetDateTime,
 }
 
 /// Gathers rows; what it has become is had with [`IndexWriter::finish`].
@@ -173,7 +169,7 @@ impl IndexWriter {
             None => NONE,
             Some(at) => {
                 let text = members(&Deprecation { scheduled_deprecation_at: at })?;
-                let nanos = i64::try_from(at.unix_timestamp_nanos()).unwrap_or(i64::MAX);
+                let nanos = nanoseconds(at);
                 let json = self.json.id(&text)?;
                 self.dates.id((nanos, json))?
             }
@@ -192,7 +188,8 @@ impl IndexWriter {
         ];
         self.rows.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
         let flags = u8::from(row.is_latest) | (u8::from(row.stale) << 1);
-        self.rows.extend([row.status as u8, flags, 0, 0]);
+        let status = row.status.map_or(u8::MAX, |status| status as u8);
+        self.rows.extend([status, flags, 0, 0]);
         Ok(())
     }
 
@@ -213,6 +210,7 @@ impl IndexWriter {
 
     fn traits_of(&mut self, row: &MarketplaceImage) -> Result<u32> {
         let text = members(&Traits {
+            details_from: row.details_from,
             os: &row.os,
             architecture: &row.architecture,
             hyper_v_generation: &row.hyper_v_generation,

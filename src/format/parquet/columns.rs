@@ -1,134 +1,114 @@
 //! Columns of rows: each is said once, with its name, its type and where its values come from.
 
-use super::Table;
-use arrow_array::ArrayRef;
-use arrow_array::builder::{
-    BooleanBuilder, ListBuilder, MapBuilder, MapFieldNames, PrimitiveBuilder, StringBuilder,
-    StringDictionaryBuilder, TimestampMillisecondBuilder,
-};
-use arrow_array::types::{ArrowPrimitiveType, Int32Type, UInt32Type, UInt64Type};
-use arrow_schema::{DataType, Field, Schema, TimeUnit};
+use super::leaf::{Leaf, Values};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::fmt::Write;
 use time::OffsetDateTime;
 
-/// Columns that are being made of rows.
-pub struct Columns<'a, R> {
-    rows: &'a [R],
-    fields: Vec<Field>,
-    arrays: Vec<ArrayRef>,
+/// Where the values of a column come from.
+enum Source<R> {
+    Text(fn(&R) -> &str),
+    TextOrNull(fn(&R) -> Option<&str>),
+    Flag(fn(&R) -> bool),
+    FlagOrNull(fn(&R) -> Option<bool>),
+    CountOrNull(fn(&R) -> Option<u32>),
+    SizeOrNull(fn(&R) -> Option<u64>),
+    Time(fn(&R) -> OffsetDateTime),
+    TimeOrNull(fn(&R) -> Option<OffsetDateTime>),
+    List(fn(&R) -> &[String]),
+    Map(fn(&R) -> &BTreeMap<String, String>),
+    Counts(fn(&R) -> &BTreeMap<String, u32>),
+    Sizes(fn(&R) -> &BTreeMap<String, u64>),
 }
 
-impl<'a, R: Table> Columns<'a, R> {
-    /// All columns of `rows`.
-    pub(super) fn of(rows: &'a [R]) -> Self {
-        let mut columns = Self { rows, fields: Vec::new(), arrays: Vec::new() };
-        R::columns(&mut columns);
-        columns
+/// One column of a table, which is two of the file where it is a map.
+struct Column<R> {
+    source: Source<R>,
+    leaves: Vec<Leaf>,
+}
+
+/// The columns of a table, with the values that are not written yet.
+pub struct Columns<R> {
+    columns: Vec<Column<R>>,
+    schema: String,
+}
+
+impl<R> Columns<R> {
+    /// No column yet.
+    pub(super) fn new() -> Self {
+        Self { columns: Vec::new(), schema: String::new() }
     }
 
-    pub(super) fn schema(self) -> Schema {
-        Schema::new(self.fields)
+    /// The schema of the file, in the format's own language.
+    pub(super) fn schema(&self) -> String {
+        format!("message azimg {{\n{}}}", self.schema)
     }
 
-    pub(super) fn into_arrays(self) -> Vec<ArrayRef> {
-        self.arrays
+    /// The columns of the file, in its order.
+    pub(super) fn leaves(&mut self) -> impl Iterator<Item = &mut Leaf> {
+        self.columns.iter_mut().flat_map(|column| &mut column.leaves)
     }
 
-    fn add(&mut self, name: &str, kind: DataType, nullable: bool, array: ArrayRef) -> &mut Self {
-        self.fields.push(Field::new(name, kind, nullable));
-        self.arrays.push(array);
-        self
+    /// What the values take that are not written yet, in bytes.
+    pub(super) fn waiting(&self) -> usize {
+        self.columns.iter().flat_map(|column| &column.leaves).map(Leaf::bytes).sum()
     }
 
-    fn dictionary(&mut self, name: &str, nullable: bool, of: impl Fn(&R) -> Option<&str>) {
-        let mut column = StringDictionaryBuilder::<Int32Type>::new();
-        for row in self.rows {
-            column.append_option(of(row));
+    /// Adds the values of one row.
+    pub(super) fn add(&mut self, row: &R) {
+        for column in &mut self.columns {
+            column.add(row);
         }
-        let kind = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
-        self.add(name, kind, nullable, Arc::new(column.finish()));
     }
 
-    /// Names that repeat.
-    pub(super) fn name(&mut self, name: &str, of: fn(&R) -> &str) -> &mut Self {
-        self.dictionary(name, false, |row| Some(of(row)));
+    fn column(&mut self, told: &str, source: Source<R>, leaves: Vec<Leaf>) -> &mut Self {
+        // Writing to a text does not fail.
+        let _ = writeln!(self.schema, "  {told}");
+        self.columns.push(Column { source, leaves });
         self
     }
 
-    /// Names that repeat, or are missing.
-    pub(super) fn name_or_null(&mut self, name: &str, of: fn(&R) -> Option<&str>) -> &mut Self {
-        self.dictionary(name, true, of);
-        self
+    fn single(&mut self, told: &str, source: Source<R>, values: Values) -> &mut Self {
+        let leaf = Leaf::single(values, told.starts_with("optional"));
+        self.column(told, source, vec![leaf])
     }
 
-    /// Texts that do not repeat.
+    /// Texts.
     pub(super) fn text(&mut self, name: &str, of: fn(&R) -> &str) -> &mut Self {
-        let mut column = StringBuilder::new();
-        for row in self.rows {
-            column.append_value(of(row));
-        }
-        self.add(name, DataType::Utf8, false, Arc::new(column.finish()))
+        let told = format!("required binary {name} (STRING);");
+        self.single(&told, Source::Text(of), Values::texts())
     }
 
-    /// Texts that do not repeat, or are missing.
+    /// Texts, some of which are missing.
     pub(super) fn text_or_null(&mut self, name: &str, of: fn(&R) -> Option<&str>) -> &mut Self {
-        let mut column = StringBuilder::new();
-        for row in self.rows {
-            column.append_option(of(row));
-        }
-        self.add(name, DataType::Utf8, true, Arc::new(column.finish()))
-    }
-
-    fn flags(&mut self, name: &str, nullable: bool, of: impl Fn(&R) -> Option<bool>) -> &mut Self {
-        let mut column = BooleanBuilder::new();
-        for row in self.rows {
-            column.append_option(of(row));
-        }
-        self.add(name, DataType::Boolean, nullable, Arc::new(column.finish()))
+        let told = format!("optional binary {name} (STRING);");
+        self.single(&told, Source::TextOrNull(of), Values::texts())
     }
 
     pub(super) fn flag(&mut self, name: &str, of: fn(&R) -> bool) -> &mut Self {
-        self.flags(name, false, |row| Some(of(row)))
+        let told = format!("required boolean {name};");
+        self.single(&told, Source::Flag(of), Values::Flags(Vec::new()))
     }
 
     pub(super) fn flag_or_null(&mut self, name: &str, of: fn(&R) -> Option<bool>) -> &mut Self {
-        self.flags(name, true, of)
-    }
-
-    fn number<T: ArrowPrimitiveType>(
-        &mut self,
-        name: &str,
-        of: fn(&R) -> Option<T::Native>,
-    ) -> &mut Self {
-        let mut column = PrimitiveBuilder::<T>::new();
-        for row in self.rows {
-            column.append_option(of(row));
-        }
-        self.add(name, T::DATA_TYPE, true, Arc::new(column.finish()))
+        let told = format!("optional boolean {name};");
+        self.single(&told, Source::FlagOrNull(of), Values::Flags(Vec::new()))
     }
 
     pub(super) fn count_or_null(&mut self, name: &str, of: fn(&R) -> Option<u32>) -> &mut Self {
-        self.number::<UInt32Type>(name, of)
+        let told = format!("optional int32 {name} (INTEGER(32,false));");
+        self.single(&told, Source::CountOrNull(of), Values::Halves(Vec::new()))
     }
 
     /// Sizes in bytes, or none.
     pub(super) fn size_or_null(&mut self, name: &str, of: fn(&R) -> Option<u64>) -> &mut Self {
-        self.number::<UInt64Type>(name, of)
-    }
-
-    fn times(&mut self, name: &str, nullable: bool, of: impl Fn(&R) -> Option<OffsetDateTime>) {
-        let mut column = TimestampMillisecondBuilder::new().with_timezone("UTC");
-        for row in self.rows {
-            column.append_option(of(row).map(millis));
-        }
-        let kind = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
-        self.add(name, kind, nullable, Arc::new(column.finish()));
+        let told = format!("optional int64 {name} (INTEGER(64,false));");
+        self.single(&told, Source::SizeOrNull(of), Values::Longs(Vec::new()))
     }
 
     pub(super) fn time(&mut self, name: &str, of: fn(&R) -> OffsetDateTime) -> &mut Self {
-        self.times(name, false, |row| Some(of(row)));
-        self
+        let told = format!("required int64 {name} (TIMESTAMP(MILLIS,true));");
+        self.single(&told, Source::Time(of), Values::Longs(Vec::new()))
     }
 
     pub(super) fn time_or_null(
@@ -136,71 +116,97 @@ impl<'a, R: Table> Columns<'a, R> {
         name: &str,
         of: fn(&R) -> Option<OffsetDateTime>,
     ) -> &mut Self {
-        self.times(name, true, of);
-        self
+        let told = format!("optional int64 {name} (TIMESTAMP(MILLIS,true));");
+        self.single(&told, Source::TimeOrNull(of), Values::Longs(Vec::new()))
     }
 
     pub(super) fn list(&mut self, name: &str, of: fn(&R) -> &[String]) -> &mut Self {
-        let mut column = ListBuilder::new(StringBuilder::new());
-        for row in self.rows {
-            for value in of(row) {
-                column.values().append_value(value);
-            }
-            column.append(true);
-        }
-        let kind = DataType::List(Arc::new(Field::new("item", DataType::Utf8, true)));
-        self.add(name, kind, false, Arc::new(column.finish()))
+        let told = format!(
+            "required group {name} (LIST) {{ repeated group list {{ optional binary item (STRING); }} }}"
+        );
+        let leaf = Leaf::repeated(Values::texts(), true);
+        self.column(&told, Source::List(of), vec![leaf])
+    }
+
+    fn mapped(&mut self, name: &str, value: &str, source: Source<R>, values: Values) -> &mut Self {
+        let told = format!(
+            "required group {name} (MAP) {{ repeated group key_value {{ required binary key (STRING); \
+             optional {value}; }} }}"
+        );
+        let keys = Leaf::repeated(Values::texts(), false);
+        self.column(&told, source, vec![keys, Leaf::repeated(values, true)])
     }
 
     pub(super) fn map(&mut self, name: &str, of: fn(&R) -> &BTreeMap<String, String>) -> &mut Self {
-        let mut column =
-            MapBuilder::new(Some(map_names()), StringBuilder::new(), StringBuilder::new());
-        for row in self.rows {
-            for (key, value) in of(row) {
-                column.keys().append_value(key);
-                column.values().append_value(value);
-            }
-            // Both builders were fed in step, so the map is well formed by construction.
-            let _ = column.append(true);
-        }
-        self.add(name, map_type(DataType::Utf8), false, Arc::new(column.finish()))
+        self.mapped(name, "binary value (STRING)", Source::Map(of), Values::texts())
     }
 
     pub(super) fn counts(&mut self, name: &str, of: fn(&R) -> &BTreeMap<String, u32>) -> &mut Self {
-        self.numbers::<UInt32Type>(name, of)
+        let value = "int32 value (INTEGER(32,false))";
+        self.mapped(name, value, Source::Counts(of), Values::Halves(Vec::new()))
     }
 
     /// Sizes in bytes by name.
     pub(super) fn sizes(&mut self, name: &str, of: fn(&R) -> &BTreeMap<String, u64>) -> &mut Self {
-        self.numbers::<UInt64Type>(name, of)
+        let value = "int64 value (INTEGER(64,false))";
+        self.mapped(name, value, Source::Sizes(of), Values::Longs(Vec::new()))
     }
+}
 
-    fn numbers<T: ArrowPrimitiveType>(
-        &mut self,
-        name: &str,
-        of: fn(&R) -> &BTreeMap<String, T::Native>,
-    ) -> &mut Self {
-        let (keys, values) = (StringBuilder::new(), PrimitiveBuilder::<T>::new());
-        let mut column = MapBuilder::new(Some(map_names()), keys, values);
-        for row in self.rows {
-            for (key, value) in of(row) {
-                column.keys().append_value(key);
-                column.values().append_value(*value);
+impl<R> Column<R> {
+    fn add(&mut self, row: &R) {
+        match (&self.source, &mut self.leaves[..]) {
+            (Source::Text(of), [leaf]) => one(leaf, Some(of(row)), Values::text),
+            (Source::TextOrNull(of), [leaf]) => one(leaf, of(row), Values::text),
+            (Source::Flag(of), [leaf]) => one(leaf, Some(of(row)), Values::flag),
+            (Source::FlagOrNull(of), [leaf]) => one(leaf, of(row), Values::flag),
+            (Source::CountOrNull(of), [leaf]) => one(leaf, of(row), Values::count),
+            (Source::SizeOrNull(of), [leaf]) => {
+                one(leaf, of(row).map(u64::cast_signed), Values::long);
             }
-            let _ = column.append(true);
+            (Source::Time(of), [leaf]) => one(leaf, Some(millis(of(row))), Values::long),
+            (Source::TimeOrNull(of), [leaf]) => one(leaf, of(row).map(millis), Values::long),
+            (Source::List(of), [leaf]) => {
+                let values = of(row);
+                for value in values {
+                    leaf.values.text(value);
+                }
+                leaf.note_all(values.len());
+            }
+            (Source::Map(of), [keys, values]) => {
+                all(keys, values, of(row), |values, value| values.text(value));
+            }
+            (Source::Counts(of), [keys, values]) => {
+                all(keys, values, of(row), |values, value| values.count(*value));
+            }
+            (Source::Sizes(of), [keys, values]) => {
+                all(keys, values, of(row), |values, value| values.long(value.cast_signed()));
+            }
+            // A map has two columns, and all else one: `Columns` makes no others.
+            _ => {}
         }
-        self.add(name, map_type(T::DATA_TYPE), false, Arc::new(column.finish()))
     }
 }
 
-fn map_names() -> MapFieldNames {
-    MapFieldNames { entry: "key_value".into(), key: "key".into(), value: "value".into() }
+fn one<T>(leaf: &mut Leaf, value: Option<T>, add: impl Fn(&mut Values, T)) {
+    leaf.note(value.is_some());
+    if let Some(value) = value {
+        add(&mut leaf.values, value);
+    }
 }
 
-fn map_type(value: DataType) -> DataType {
-    let parts = vec![Field::new("key", DataType::Utf8, false), Field::new("value", value, true)];
-    let entries = Field::new("key_value", DataType::Struct(parts.into()), false);
-    DataType::Map(Arc::new(entries), false)
+fn all<T>(
+    keys: &mut Leaf,
+    values: &mut Leaf,
+    of: &BTreeMap<String, T>,
+    add: impl Fn(&mut Values, &T),
+) {
+    for (key, value) in of {
+        keys.values.text(key);
+        add(&mut values.values, value);
+    }
+    keys.note_all(of.len());
+    values.note_all(of.len());
 }
 
 fn millis(at: OffsetDateTime) -> i64 {

@@ -2,33 +2,35 @@
 
 use super::Table;
 use super::columns::Columns;
-use crate::image::marketplace::MarketplaceImage;
+use crate::image::Status;
+use crate::image::marketplace::{DetailsFrom, MarketplaceImage};
 
 impl Table for MarketplaceImage {
     const SOUGHT: (&'static str, u64) = ("publisher", 2_048);
 
-    fn columns(columns: &mut Columns<'_, Self>) {
+    fn columns(columns: &mut Columns<Self>) {
         columns
-            .name("kind", |r| &r.kind)
+            .text("kind", |r| &r.kind)
             .text("id", |r| &r.id)
-            .name("status", |r| r.status.as_str())
+            .text_or_null("status", |r| r.status.map(Status::as_str))
             .flag("is_latest", |r| r.is_latest)
             .time("observed_at", |r| r.observed_at)
-            .name("observed_run", |r| &r.observed_run)
+            .text("observed_run", |r| &r.observed_run)
             .flag("stale", |r| r.stale)
-            .name("publisher", |r| &r.publisher)
-            .name("offer", |r| &r.offer)
-            .name("sku", |r| &r.sku)
+            .text("publisher", |r| &r.publisher)
+            .text("offer", |r| &r.offer)
+            .text("sku", |r| &r.sku)
             .text("version", |r| &r.version)
             .list("locations", |r| &r.locations)
-            .name_or_null("os", |r| r.os.as_deref())
-            .name_or_null("architecture", |r| r.architecture.as_deref())
-            .name_or_null("hyper_v_generation", |r| r.hyper_v_generation.as_deref())
-            .name_or_null("plan_publisher", |r| r.plan_publisher.as_deref())
-            .name_or_null("plan_product", |r| r.plan_product.as_deref())
-            .name_or_null("plan_name", |r| r.plan_name.as_deref())
+            .text_or_null("details_from", |r| r.details_from.map(DetailsFrom::as_str))
+            .text_or_null("os", |r| r.os.as_deref())
+            .text_or_null("architecture", |r| r.architecture.as_deref())
+            .text_or_null("hyper_v_generation", |r| r.hyper_v_generation.as_deref())
+            .text_or_null("plan_publisher", |r| r.plan_publisher.as_deref())
+            .text_or_null("plan_product", |r| r.plan_product.as_deref())
+            .text_or_null("plan_name", |r| r.plan_name.as_deref())
             .time_or_null("scheduled_deprecation_at", |r| r.scheduled_deprecation_at)
-            .name_or_null("alternative", |r| r.alternative.as_deref())
+            .text_or_null("alternative", |r| r.alternative.as_deref())
             .map("features", |r| &r.features)
             .time("first_seen_at", |r| r.first_seen_at);
     }

@@ -43,6 +43,16 @@ pub struct RetirePlan {
 /// The version of plans.
 pub const PLAN_VERSION: u32 = 1;
 
+/// A version that was to go and is still there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Left {
+    /// Its id.
+    pub id: String,
+    /// Why, in Azure's words.
+    pub reason: String,
+}
+
 /// What was done of a plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -51,6 +61,8 @@ pub struct Applied {
     pub done: usize,
     /// Versions that had been retired before.
     pub before: usize,
+    /// Versions that Azure refused to retire.
+    pub left: Vec<Left>,
 }
 
 /// What was found of a plan's versions, by their ids in lower case.
@@ -64,6 +76,12 @@ pub struct Found {
 
 /// How an application goes on: which of how many, and the step.
 pub type Progress<'a> = &'a (dyn Fn(usize, usize, &Retired, Option<Step>) + Send + Sync);
+
+/// Whether a failure says nothing of other versions.
+fn is_of_it_alone(error: &Error) -> bool {
+    use ErrorKind::{BadAnswer, Conflict, Denied, Invalid, NotFound};
+    matches!(error.kind(), BadAnswer | Conflict | Denied | Invalid | NotFound)
+}
 
 /// A change of ours that failed leaves the properties that it wanted: it was not made, and is due again.
 fn undo_failed(world: &mut World, ledger: &Ledger) {
@@ -97,7 +115,8 @@ impl RetirePlan {
 
 impl Galleries {
     /// Does what is left of a plan at `now`. Nothing is done when the plan has expired, or when a
-    /// definition or what stands on it is no longer what it was; it stops at the first failure.
+    /// definition or what stands on it is no longer what it was. What Azure refuses for one version (a lock, say) says
+    /// nothing of the others: it is left, and told. Any other failure stops it.
     pub async fn apply(
         &self,
         plan: &RetirePlan,
@@ -126,7 +145,12 @@ impl Galleries {
             match self.retire(retired, plan.made_at, failed_before, &tell).await {
                 Ok(()) => ledger.write(&retired.id, State::Done, "")?,
                 Err(error) => {
-                    ledger.write(&retired.id, State::Failed, &error.to_string())?;
+                    let reason = error.to_string();
+                    ledger.write(&retired.id, State::Failed, &reason)?;
+                    if is_of_it_alone(&error) {
+                        applied.left.push(Left { id: retired.id.clone(), reason });
+                        continue;
+                    }
                     return Err(error.context(format!(
                         "{} of {all} done before {}; apply the plan again to go on",
                         applied.done + applied.before,

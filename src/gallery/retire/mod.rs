@@ -8,17 +8,19 @@ mod apply;
 mod plan;
 
 pub use crate::format::ledger::{Ledger, State};
-pub use apply::{Applied, PLAN_VERSION, Progress, RetirePlan};
+pub use apply::{Applied, Left, PLAN_VERSION, Progress, RetirePlan};
 pub use plan::{Action, Kept, Planned, Retired, Rules, World, plan};
 
 use super::{Galleries, Name};
 use crate::error::{Error, Result};
 use crate::image::gallery::{GalleryImage, mark_latest};
+use crate::image::identity::{GalleryName, ImageName, Published};
 use crate::image::machine::{Machine, Reference};
 use crate::source::gallery::parse::{Resource, gallery_id, own_gallery};
 use crate::source::gallery::{Communities, Gallery};
 use crate::work::OwnGallery;
 use futures::{StreamExt, TryStreamExt, stream};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
@@ -29,7 +31,7 @@ const AT_ONCE: usize = 8;
 const RETENTION_DAYS: u32 = 7;
 
 impl Galleries {
-    fn source(&self) -> Gallery {
+    pub(super) fn source(&self) -> Gallery {
         Gallery::new(self.client.clone(), Communities::Named(Vec::new()))
     }
 
@@ -84,11 +86,50 @@ impl Galleries {
             .first()
             .map(|row| row.id.clone())
             .ok_or_else(|| Error::bug("a definition without a row"))?;
-        let on_it = |machine: &&Machine| matches!(&machine.image, Reference::Gallery(image, _) if image.eq_ignore_ascii_case(&id));
-        let machines = machines.iter().filter(on_it).cloned().collect();
+        let machines = self.standing_on(own, definition, machines).await?;
         let versions: Vec<GalleryImage> =
             rows.into_iter().filter(|row| row.version.is_some()).collect();
         Ok(World { definition: id, versions, machines })
+    }
+
+    /// The machines that stand on a definition, by whatever form of its id. The gallery's public names are asked for
+    /// only where something stands on a definition of that name in a community.
+    async fn standing_on(
+        &self,
+        own: &OwnGallery,
+        definition: &str,
+        machines: &[Machine],
+    ) -> Result<Vec<Machine>> {
+        let gallery = GalleryName::of(&own.subscription, &own.gallery);
+        let wanted = ImageName {
+            gallery: gallery.clone(),
+            definition: Some(definition.to_ascii_lowercase()),
+            version: None,
+        };
+        let image = |machine: &Machine| match &machine.image {
+            Reference::Gallery(id, _) => ImageName::parse(id).map(ImageName::without_version),
+            _ => None,
+        };
+        let in_community = |machine: &Machine| {
+            image(machine).is_some_and(|image| {
+                matches!(image.gallery, GalleryName::Community(_))
+                    && image.definition == wanted.definition
+            })
+        };
+        let mut published = Published::default();
+        if machines.iter().any(in_community) {
+            let name = Name { own: own.clone(), definition: None, version: None };
+            let asked = self.get(&name).await?;
+            let names =
+                &asked["properties"]["sharingProfile"]["communityGalleryInfo"]["publicNames"];
+            let names = names.as_array().into_iter().flatten();
+            let names: Vec<String> = names.filter_map(Value::as_str).map(str::to_owned).collect();
+            published.add(&gallery, &names);
+        }
+        let stands = |machine: &&Machine| {
+            image(machine).is_some_and(|image| published.resolved(image) == wanted)
+        };
+        Ok(machines.iter().filter(stands).cloned().collect())
     }
 
     /// The galleries, by id, that delete softly what `planned` deletes, and for how many days that can be undone.

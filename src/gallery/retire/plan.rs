@@ -1,6 +1,6 @@
 //! Which versions go, and why the others stay: a pure function of what is there.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::image::gallery::GalleryImage;
 use crate::image::machine::Machine;
 use crate::image::version;
@@ -120,7 +120,8 @@ impl World {
     /// What stands on exactly this version.
     fn on(&self, row: &GalleryImage) -> Vec<&Machine> {
         let name = row.version.as_deref().unwrap_or_default();
-        let stands = |machine: &&Machine| machine.version() == Some(name);
+        let stands =
+            |machine: &&Machine| machine.version().is_some_and(|on| version::is_same(on, name));
         self.machines.iter().filter(stands).collect()
     }
 
@@ -188,13 +189,15 @@ pub fn plan(world: &World, rules: &Rules, now: OffsetDateTime) -> Result<Planned
     }
     let all = world.versions.len();
     if retired.len() * 100 > all * usize::from(rules.max_percent) {
-        return Err(Error::invalid(format!(
+        // What was asked for is well formed: it was stopped.
+        let text = format!(
             "{}: {} of {all} versions would go, which is more than {} %: keep more, or allow more with \
              --max-percent",
             world.definition,
             retired.len(),
             rules.max_percent
-        )));
+        );
+        return Err(Error::new(ErrorKind::Conflict, text));
     }
     let definition = world.definition.clone();
     Ok(Planned { definition, retired, kept, world: world.digest() })
@@ -226,10 +229,21 @@ fn stays(world: &World, row: &GalleryImage, rules: &Rules, now: OffsetDateTime) 
             Some("past its end of life already".to_owned())
         }
         Action::Delete => match world.on(row).len() {
-            0 => None,
+            0 => blocked(row, now),
             count => Some(format!("{count} machines or scale sets stand on it")),
         },
         Action::Exclude | Action::EndOfLife => None,
+    }
+}
+
+/// Why Azure would refuse to delete a version whose owner has its deletion blocked before its end of life.
+fn blocked(row: &GalleryImage, now: OffsetDateTime) -> Option<String> {
+    let blocked = "its deletion is blocked before its end of life";
+    match row.end_of_life_at {
+        _ if !row.block_deletion_before_end_of_life => None,
+        None => Some(format!("{blocked}, and it has none")),
+        Some(end) if end <= now => None,
+        Some(end) => Some(format!("{blocked}, which is {}", end.date())),
     }
 }
 

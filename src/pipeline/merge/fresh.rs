@@ -3,7 +3,6 @@
 //! Only what they have together is kept: a publisher that is in sixty locations takes the memory
 //! of one, and a mark for each location.
 
-use crate::image::Status;
 use crate::image::marketplace::{Detail, KIND, Listed, MarketplaceImage};
 use crate::work::RunId;
 use time::OffsetDateTime;
@@ -83,6 +82,7 @@ impl Version {
         self.locations.push(number);
         let own = &mut self.listed;
         own.status = own.status.max(other.status);
+        own.is_status_unread |= other.is_status_unread;
         own.scheduled_deprecation_at =
             match (own.scheduled_deprecation_at, other.scheduled_deprecation_at) {
                 (Some(one), Some(other)) => Some(one.min(other)),
@@ -107,7 +107,7 @@ fn blank(publisher: &str, listed: Listed, run: &str, at: OffsetDateTime) -> Mark
     MarketplaceImage {
         kind: KIND.to_owned(),
         id: format!("{publisher}:{offer}:{sku}:{version}"),
-        status: listed.status.unwrap_or(Status::Active),
+        status: listed.known_status(),
         is_latest: false,
         observed_at: at,
         observed_run: run.to_owned(),
@@ -117,6 +117,7 @@ fn blank(publisher: &str, listed: Listed, run: &str, at: OffsetDateTime) -> Mark
         sku: listed.sku,
         version: listed.version,
         locations: Vec::new(),
+        details_from: None,
         os: None,
         architecture: listed.architecture,
         hyper_v_generation: listed.hyper_v_generation,

@@ -8,9 +8,11 @@
 use super::Standing;
 use crate::image::gallery::{GalleryImage, Kind, Replicated, mark_latest};
 use crate::pipeline::coverage::{Line, Totals};
+use crate::pipeline::newer::Newer;
 use crate::source::gallery::MANAGED_IMAGES;
 use crate::work::{GalleryScope, Gap, Malformed, RunId, SourceName, State};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use time::OffsetDateTime;
 
 /// How one item of a group ended.
@@ -47,6 +49,8 @@ pub struct Group {
     pub replicated: Vec<Replicated>,
     /// Its rows in the snapshot before.
     pub previous: Vec<GalleryImage>,
+    /// What newer runs have answered.
+    pub newer: Arc<Newer>,
 }
 
 /// What becomes of a group.
@@ -70,6 +74,8 @@ enum Fate {
     Drop,
     /// The run was not asked to look there.
     Outside,
+    /// It was observed later than the run looked there.
+    Newer,
     /// The answer with this number, or that gap of it, should have told.
     StandsIn(usize, Option<usize>),
 }
@@ -173,8 +179,9 @@ impl Asked {
 
 /// Merges one group for the run of that name and start.
 pub fn merge_group(group: Group, run: (RunId, OffsetDateTime)) -> MergedGroup {
-    let Group { answers, rows, replicated, previous } = group;
+    let Group { answers, mut rows, replicated, previous, newer } = group;
     let mut merged = MergedGroup::default();
+    rows.retain(|row| !row.locations.iter().any(|location| is_newer(&newer, row, location)));
     let mut fresh = folded(rows);
     let told: HashMap<String, &Replicated> =
         replicated.iter().map(|told| (told.id.to_ascii_lowercase(), told)).collect();
@@ -190,25 +197,33 @@ pub fn merge_group(group: Group, run: (RunId, OffsetDateTime)) -> MergedGroup {
     let mut standing: BTreeMap<(usize, Option<usize>), Standing> = BTreeMap::new();
     for old in &previous {
         let is_own = old.subscription_id.is_some();
-        let mut kept = BTreeSet::new();
+        let (mut kept, mut unanswered) = (BTreeSet::new(), BTreeSet::new());
         let mut outside = false;
         // A row of ours stands or falls as a whole.
         let places: Vec<&str> =
             if is_own { vec![""] } else { old.locations.iter().map(String::as_str).collect() };
         for place in places {
-            let fate =
-                if is_own { asked.own(&answers, old) } else { asked.foreign(&answers, old, place) };
+            let fate = if is_newer(&newer, old, place) {
+                Fate::Newer
+            } else if is_own {
+                asked.own(&answers, old)
+            } else {
+                asked.foreign(&answers, old, place)
+            };
             match fate {
                 Fate::Drop => continue,
                 Fate::Outside => outside = true,
+                Fate::Newer => {}
                 Fate::StandsIn(at, gap) => {
                     standing.entry((at, gap)).or_default().add(old.observed_at);
+                    unanswered.insert(place.to_owned());
                 }
             }
             kept.insert(place.to_owned());
         }
         merged.outside += u64::from(outside);
-        merged.rows.extend(carry(fresh.get_mut(&old.id.to_ascii_lowercase()), old, kept));
+        let row = fresh.get_mut(&old.id.to_ascii_lowercase());
+        merged.rows.extend(carry(row, old, kept, &unanswered));
     }
     merged.rows.extend(fresh.into_values());
     merged.rows.sort_by(GalleryImage::compare);
@@ -219,6 +234,21 @@ pub fn merge_group(group: Group, run: (RunId, OffsetDateTime)) -> MergedGroup {
     cover(&answers, &standing, &mut merged);
     merged.previous = previous;
     merged
+}
+
+/// Whether a newer run answered about `row` in a location of it.
+fn is_newer(newer: &Newer, row: &GalleryImage, location: &str) -> bool {
+    if newer.is_empty() {
+        return false;
+    }
+    let gallery = row.gallery.as_deref().unwrap_or_default();
+    let Some(subscription) = &row.subscription_id else {
+        return newer.has_foreign(row.sharing.as_deref().unwrap_or_default(), location, gallery);
+    };
+    if row.kind == Kind::ManagedImage {
+        return newer.has_managed_images(subscription);
+    }
+    newer.has_definition(subscription, gallery, &row.definition)
 }
 
 /// Rows by id, those of several locations folded into one.
@@ -243,12 +273,13 @@ fn folded(mut rows: Vec<GalleryImage>) -> HashMap<String, GalleryImage> {
     fresh
 }
 
-/// Takes over what the row before knew; a row that was not listed anew lives on as it was, where it
-/// could not be asked for.
+/// Takes over what the row before knew; a row that was not listed anew lives on as it was, where it was not
+/// asked for or not answered.
 fn carry(
     row: Option<&mut GalleryImage>,
     old: &GalleryImage,
     kept: BTreeSet<String>,
+    unanswered: &BTreeSet<String>,
 ) -> Option<GalleryImage> {
     let is_own = old.subscription_id.is_some();
     match row {
@@ -263,17 +294,17 @@ fn carry(
             }
             if !is_own {
                 let mut locations: BTreeSet<String> = row.locations.drain(..).collect();
-                row.stale = !kept.is_subset(&locations);
+                row.stale = !unanswered.is_subset(&locations);
                 locations.extend(kept);
                 row.locations = locations.into_iter().collect();
             }
             None
         }
         None if kept.is_empty() => None,
-        None if is_own => Some(GalleryImage { stale: true, ..old.clone() }),
         None => {
-            let locations = kept.into_iter().collect();
-            Some(GalleryImage { locations, stale: true, ..old.clone() })
+            let stale = !unanswered.is_empty();
+            let locations = if is_own { old.locations.clone() } else { kept.into_iter().collect() };
+            Some(GalleryImage { stale, locations, ..old.clone() })
         }
     }
 }

@@ -4,8 +4,10 @@
 use super::Standing;
 use crate::image::registry::{Contained, RegistryImage, Scanned, Tagged, Told, join_tags, relate};
 use crate::pipeline::coverage::{Line, Totals};
+use crate::pipeline::newer::Newer;
 use crate::work::{ALL_TAGS, AtRegistry, Gap, Malformed, RegistryScope, RunId, SourceName, State};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use time::OffsetDateTime;
 
 /// The part of a registry's coverage that its findings are.
@@ -84,6 +86,7 @@ pub struct Repository {
 #[derive(Debug)]
 pub struct Merge {
     run: (RunId, OffsetDateTime),
+    newer: Arc<Newer>,
     registry: Option<Answered>,
     findings: Option<Answered>,
     scans: HashMap<(String, String), Scanned>,
@@ -100,6 +103,7 @@ impl Merge {
     /// A registry of which this is known from its own list and from scanners.
     pub fn new(
         run: (RunId, OffsetDateTime),
+        newer: Arc<Newer>,
         registry: Option<Answered>,
         findings: Option<(Answered, Vec<Told>)>,
     ) -> Self {
@@ -110,6 +114,7 @@ impl Merge {
         };
         Self {
             run,
+            newer,
             registry,
             findings,
             scans: told.unwrap_or_default().into_iter().filter_map(scan).collect(),
@@ -127,6 +132,11 @@ impl Merge {
         parts: &[Option<Answered>],
         subscriptions: &Subscriptions,
     ) -> Vec<RegistryImage> {
+        if self.is_newer(&repository) {
+            self.rows += repository.previous.len() as u64;
+            let not_asked = |row| RegistryImage { stale: false, ..row };
+            return repository.previous.into_iter().map(not_asked).collect();
+        }
         let contents: HashMap<&str, &Contained> =
             repository.contents.iter().map(|told| (told.id.as_str(), told)).collect();
         let mut fresh: BTreeMap<String, RegistryImage> = BTreeMap::new();
@@ -166,7 +176,7 @@ impl Merge {
                 Fate::Drop => continue,
                 Fate::Outside => {
                     self.outside += 1;
-                    old.stale
+                    false
                 }
                 Fate::Unlisted(subscription) => {
                     self.unlisted.entry(subscription).or_default().add(old.observed_at);
@@ -184,6 +194,20 @@ impl Merge {
         relate(&mut rows);
         self.rows += rows.len() as u64;
         rows
+    }
+
+    /// Whether a newer run answered about it.
+    fn is_newer(&self, repository: &Repository) -> bool {
+        let any = repository.previous.first().or(repository.rows.first());
+        any.is_some_and(|row| {
+            let at = match self.registry.as_ref().map(|answer| &answer.scope) {
+                Some(RegistryScope::Registry { at, .. }) => at.registry_id.as_deref(),
+                _ => None,
+            };
+            let subscription = at.and_then(|id| id.split('/').nth(2));
+            let subscription = row.subscription_id.as_deref().or(subscription);
+            self.newer.has_repository(&row.login_server, subscription, &row.repository)
+        })
     }
 
     fn fate(

@@ -1,5 +1,6 @@
 //! The files of a snapshot, first on this machine, then in the store.
 
+use crate::blocking::blocking;
 use crate::error::{Error, Result};
 use crate::format::index::IndexWriter;
 use crate::format::ndjson;
@@ -7,14 +8,16 @@ use crate::format::parquet::{Table, TableWriter};
 use crate::image::gallery::GalleryImage;
 use crate::image::marketplace::MarketplaceImage;
 use crate::image::registry::RegistryImage;
+use crate::pipeline::changes::{self, Changing};
 use crate::pipeline::coverage::Coverage;
 use crate::pipeline::schema;
 use crate::pipeline::snapshot::{File, measure};
 use crate::pipeline::to_json;
+use crate::scratch::Scratch;
 use crate::store::{Key, SnapshotFile, Store};
-use crate::work::{Plan, SourceName};
+use crate::work::{Plan, RunId, SourceName};
 use serde::Serialize;
-use tempfile::TempDir;
+use time::OffsetDateTime;
 
 /// One table, in both its forms.
 struct TableFiles<R> {
@@ -24,7 +27,7 @@ struct TableFiles<R> {
 }
 
 impl<R: Table + Serialize> TableFiles<R> {
-    fn create(folder: &TempDir, source: SourceName, run: &str) -> Result<Self> {
+    fn create(folder: &Scratch, source: SourceName, run: &str) -> Result<Self> {
         let path = |file: SnapshotFile| folder.path().join(file.to_string());
         Ok(Self {
             source,
@@ -33,8 +36,8 @@ impl<R: Table + Serialize> TableFiles<R> {
         })
     }
 
-    fn write(&mut self, row: R) -> Result<()> {
-        self.ndjson.write(&row)?;
+    fn write(&mut self, row: &R) -> Result<()> {
+        self.ndjson.write(row)?;
         self.parquet.write(row)
     }
 
@@ -49,21 +52,18 @@ impl<R: Table + Serialize> TableFiles<R> {
 
 /// Files that are being written.
 pub(super) struct Files {
-    folder: TempDir,
+    folder: Scratch,
     marketplace: Option<TableFiles<MarketplaceImage>>,
     gallery: Option<TableFiles<GalleryImage>>,
     registry: Option<TableFiles<RegistryImage>>,
     index: IndexWriter,
-    pub(super) changes: ndjson::Writer,
+    changes: ndjson::Writer,
 }
 
 impl Files {
     /// Files for the tables of `sources`.
     pub(super) fn create(plan: &Plan, sources: &[SourceName]) -> Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("azimg-")
-            .tempdir()
-            .map_err(|e| Error::io("making a temporary folder", e))?;
+        let folder = Scratch::new()?;
         let run = plan.run.to_string();
         let has = |source: SourceName| sources.contains(&source).then_some(source);
         let marketplace = has(SourceName::Marketplace);
@@ -82,19 +82,36 @@ impl Files {
     }
 
     /// Adds the marketplace row that follows in the table's order.
-    pub(super) fn write(&mut self, row: MarketplaceImage) -> Result<()> {
-        self.index.write(&row)?;
+    pub(super) fn write(&mut self, row: &MarketplaceImage) -> Result<()> {
+        self.index.write(row)?;
         self.marketplace.as_mut().map_or(Ok(()), |table| table.write(row))
     }
 
     /// Adds the gallery row that follows in the table's order.
-    pub(super) fn write_gallery(&mut self, row: GalleryImage) -> Result<()> {
+    pub(super) fn write_gallery(&mut self, row: &GalleryImage) -> Result<()> {
         self.gallery.as_mut().map_or(Ok(()), |table| table.write(row))
     }
 
     /// Adds the registry row that follows in the table's order.
-    pub(super) fn write_registry(&mut self, row: RegistryImage) -> Result<()> {
+    pub(super) fn write_registry(&mut self, row: &RegistryImage) -> Result<()> {
         self.registry.as_mut().map_or(Ok(()), |table| table.write(row))
+    }
+
+    /// Adds to the feed how rows changed since the snapshot that the run is built on, if there is one.
+    pub(super) fn changed<R: Changing>(
+        &mut self,
+        (before, after): (&[R], &[R]),
+        run: (RunId, OffsetDateTime),
+        previous_run: Option<RunId>,
+    ) -> Result<()> {
+        let Some(previous_run) = previous_run else { return Ok(()) };
+        let changes = changes::between(before, after, run, previous_run);
+        changes.iter().try_for_each(|change| self.changes.write(change))
+    }
+
+    /// An error from writing them, with what can be done when their folder is full.
+    pub(super) fn explain(&self, error: Error) -> Error {
+        self.folder.explain(error)
     }
 
     /// Ends all files and uploads them with the coverage; what the manifest says of them.
@@ -104,49 +121,56 @@ impl Files {
         plan: &Plan,
         coverage: &Coverage,
     ) -> Result<Vec<File>> {
+        let (run, coverage) = (plan.run.to_string(), to_json(coverage)?);
+        let end = move || self.finish(&run, &coverage);
+        let (folder, files) = blocking("ending the files of a snapshot", end).await?;
+        for (file, _) in &files {
+            let path = folder.path().join(file.to_string());
+            store.upload(&Key::Snapshot(plan.run, *file), &path).await?;
+        }
+        Ok(files.into_iter().map(|(_, file)| file).collect())
+    }
+
+    /// Ends all files: where they are, and what the manifest says of them.
+    fn finish(self, run: &str, coverage: &[u8]) -> Result<(Scratch, Vec<(SnapshotFile, File)>)> {
         let Self { folder, marketplace, gallery, registry, index, changes } = self;
-        let write = |file: SnapshotFile, bytes: Vec<u8>| {
-            std::fs::write(folder.path().join(file.to_string()), bytes)
-                .map_err(|e| Error::io(format!("writing {file}"), e))
+        let write = |file: SnapshotFile, bytes: &[u8]| {
+            folder
+                .write(&file.to_string(), bytes)
+                .map_err(|e| folder.explain(Error::io(format!("writing {file}"), e)))
         };
-        write(SnapshotFile::Coverage, to_json(coverage)?)?;
-        write(SnapshotFile::Index, index.finish(&plan.run.to_string())?)?;
+        write(SnapshotFile::Coverage, coverage)?;
+        write(SnapshotFile::Index, &index.finish(run)?)?;
         let mut written = Vec::new();
         let mut records = Vec::new();
         if let Some(table) = marketplace {
-            written.extend(table.finish()?);
+            written.extend(table.finish().map_err(|e| folder.explain(e))?);
         }
         if let Some(table) = gallery {
-            written.extend(table.finish()?);
+            written.extend(table.finish().map_err(|e| folder.explain(e))?);
         }
         if let Some(table) = registry {
-            written.extend(table.finish()?);
+            written.extend(table.finish().map_err(|e| folder.explain(e))?);
         }
         records.extend(written.iter().step_by(2).map(|(_, _, table)| *table));
         written.extend([
-            (SnapshotFile::Changes, changes.finish()?, "changes"),
+            (SnapshotFile::Changes, changes.finish().map_err(|e| folder.explain(e))?, "changes"),
             (SnapshotFile::Coverage, 0, "coverage"),
             (SnapshotFile::Index, 0, "index"),
         ]);
         records.extend(schema::STORED);
         for name in records {
             let text = schema::schema(name).map(|schema| to_json(&schema)).transpose()?;
-            write(SnapshotFile::Schema(name), text.unwrap_or_default())?;
+            write(SnapshotFile::Schema(name), &text.unwrap_or_default())?;
             written.push((SnapshotFile::Schema(name), 0, "schema"));
         }
         let mut files = Vec::new();
         for (file, rows, schema) in written {
             let path = folder.path().join(file.to_string());
             let (bytes, sha256) = measure(&path)?;
-            store.upload(&Key::Snapshot(plan.run, file), &path).await?;
-            files.push(File {
-                name: file.to_string(),
-                bytes,
-                sha256,
-                rows,
-                schema: schema.to_owned(),
-            });
+            let (name, schema) = (file.to_string(), schema.to_owned());
+            files.push((file, File { name, bytes, sha256, rows, schema }));
         }
-        Ok(files)
+        Ok((folder, files))
     }
 }

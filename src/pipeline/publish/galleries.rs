@@ -1,12 +1,13 @@
 //! A run's gallery shards, brought together group by group.
 
-use super::Report;
-use super::files::Files;
-use super::gather::{Grouped, Groups, Loaded, Part, Previous, Read, parts, read_part};
+use super::base::Base;
+use super::gather::{DamagedItem, Grouped, Groups, Loaded, Part, Previous, Read, parts, read_part};
+use super::report::Report;
+use crate::blocking::in_place;
 use crate::error::Result;
 use crate::image::gallery::{GalleryImage, Kind, Replicated};
-use crate::pipeline::changes;
 use crate::pipeline::merge::gallery::{Answered, Group, MergedGroup, merge_group};
+use crate::pipeline::newer::Newer;
 use crate::pipeline::survey::Survey;
 use crate::store::Store;
 use crate::work::{GalleryScope, Plan, Scope, SourceName, WorkItem, group_of};
@@ -32,11 +33,10 @@ impl Grouped for GalleryImage {
 /// Merges the galleries of a run into `files` and `report`; the items whose shards are damaged.
 pub(super) async fn build(
     shared: &Arc<dyn Store>,
-    plan: &Plan,
-    survey: &Survey,
-    files: &mut Files,
-    report: &mut Report,
-) -> Result<Vec<WorkItem>> {
+    (plan, survey): (&Plan, &Survey),
+    base: &Base,
+    (files, report): &mut super::Into<'_>,
+) -> Result<Vec<DamagedItem>> {
     let store = shared.as_ref();
     let mut owners: BTreeMap<String, Vec<Part>> = BTreeMap::new();
     for part in parts(store, plan, survey, SourceName::Gallery).await? {
@@ -45,20 +45,17 @@ pub(super) async fn build(
         }
     }
     let run = (plan.run, plan.started_at);
-    let mut previous: Previous<GalleryImage> = Previous::open(store, plan.previous).await?;
-    let mut groups: Groups<Group> = Groups::new(owners, shared, load);
+    let mut previous: Previous<GalleryImage> = Previous::open(store, base.run()).await?;
+    let mut groups: Groups<Group> = Groups::new(owners, (shared, &base.newer), load);
     while let Some((group, rows)) = groups.next(&mut previous).await? {
-        let group = Group { previous: rows, ..group.unwrap_or_default() };
-        let merged = merge_group(group, run);
-        if let Some(previous_run) = plan.previous {
-            for change in changes::between(&merged.previous, &merged.rows, run, previous_run) {
-                files.changes.write(&change)?;
-            }
-        }
-        report.add_group(&merged);
-        for row in merged.rows {
-            files.write_gallery(row)?;
-        }
+        let newer = Arc::clone(&base.newer);
+        let group = Group { previous: rows, newer, ..group.unwrap_or_default() };
+        in_place(|| {
+            let merged = merge_group(group, run);
+            files.changed((&merged.previous, &merged.rows), run, base.run())?;
+            report.add_group(&merged);
+            merged.rows.iter().try_for_each(|row| files.write_gallery(row))
+        })?;
     }
     Ok(groups.finish())
 }
@@ -79,7 +76,11 @@ impl Report {
     }
 }
 
-async fn load(store: Arc<dyn Store>, key: String, parts: Vec<Part>) -> Result<Loaded<Group>> {
+async fn load(
+    (store, _): (Arc<dyn Store>, Arc<Newer>),
+    key: String,
+    parts: Vec<Part>,
+) -> Result<Loaded<Group>> {
     let mut group = Group::default();
     let mut damaged = Vec::new();
     let mut read = stream::iter(parts)
@@ -90,7 +91,7 @@ async fn load(store: Arc<dyn Store>, key: String, parts: Vec<Part>) -> Result<Lo
         .buffered(PARTS_AHEAD)
         .boxed();
     while let Some(part) = read.try_next().await? {
-        let Read { item, outcome, rows, details, is_damaged } = part;
+        let Read { item, outcome, rows, details, damage } = part;
         let Scope::Gallery(scope) = &item.scope else { continue };
         let is_split = outcome.children.iter().any(|child| is_part_of(scope, child));
         group.answers.push(Answered {
@@ -106,9 +107,7 @@ async fn load(store: Arc<dyn Store>, key: String, parts: Vec<Part>) -> Result<Lo
         });
         group.rows.extend(rows);
         group.replicated.extend(details);
-        if is_damaged {
-            damaged.push(item);
-        }
+        damaged.extend(damage.map(|damage| DamagedItem { item, damage }));
     }
     Ok(Loaded { key, group, damaged })
 }

@@ -1,12 +1,13 @@
 //! A run's shards, brought together publisher by publisher, in the table's order, a few ahead.
 
+use crate::blocking::{in_place, in_turn};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::shard;
 use crate::image::marketplace::{Detailed, Listed, MarketplaceImage};
 use crate::pipeline::merge::{Answer, Publisher, Reach};
-use crate::pipeline::read_json;
+use crate::pipeline::newer::Newer;
 use crate::pipeline::snapshot;
-use crate::pipeline::survey::Survey;
+use crate::pipeline::survey::{Survey, read_outcome};
 use crate::store::{Key, SnapshotFile, Store};
 use crate::work::{Gap, Malformed, Outcome, Plan, RunId, Scope, SourceName, State, WorkItem};
 use futures::stream::BoxStream;
@@ -19,6 +20,8 @@ use tokio_util::task::AbortOnDropHandle;
 /// Publishers that are being read ahead, and parts of each.
 const AHEAD: usize = 12;
 const PARTS_AHEAD: usize = 8;
+/// A shard under this many bytes is decoded at once: a turn at it, or another thread, would take longer.
+const LARGE_SHARD: usize = 32 << 10;
 const NOT_REACHED: &str = "not reached before the run's deadline";
 
 /// One item of a run, and where its outcome is.
@@ -33,7 +36,15 @@ enum Lies {
     InShard,
     InOutcome,
     Here(Box<Outcome>),
+    /// Its shard was damaged when the run was closed.
+    Damaged(String),
     Nowhere,
+}
+
+/// An item whose shard cannot be used, and why.
+pub(super) struct DamagedItem {
+    pub(super) item: WorkItem,
+    pub(super) damage: String,
 }
 
 impl Part {
@@ -60,6 +71,8 @@ pub(super) async fn parts(
     let part = |(item, ended): (&WorkItem, bool)| {
         let lies = if !ended {
             Lies::Nowhere
+        } else if let Some(damage) = survey.damaged.get(&(source, item.item.clone())) {
+            Lies::Damaged(damage.clone())
         } else if shards.contains(item.item.as_str()) {
             Lies::InShard
         } else if let Some(outcome) = survey.parents.get(&(source, item.item.clone())) {
@@ -80,6 +93,8 @@ pub(super) struct Shards {
     ends: HashMap<String, (State, String, u32)>,
     /// What of the answers to locations' lists was of another form.
     malformed: HashMap<String, Malformed>,
+    /// Locations whose lists cannot be read.
+    pub(super) damaged: Vec<DamagedItem>,
 }
 
 impl Shards {
@@ -90,6 +105,7 @@ impl Shards {
             missing_locations: HashSet::new(),
             ends: HashMap::new(),
             malformed: HashMap::new(),
+            damaged: Vec::new(),
         };
         for part in parts(store, plan, survey, SourceName::Marketplace).await? {
             match part.item.scope.publisher().map(str::to_ascii_lowercase) {
@@ -116,12 +132,17 @@ impl Shards {
             reach.insert(location.clone(), Reach { listed, only: only.clone() });
         }
         for part in &self.locations {
+            let location = part.item.scope.location();
             let outcome = match read::<Listed>(store, part).await {
                 Ok((outcome, _)) => outcome,
-                Err(error) if error.kind() == ErrorKind::Corrupt => continue,
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    let (item, damage) = (part.item.clone(), error.to_string());
+                    let outcome = Outcome::bare(item.scope.clone(), State::Failed, &damage, 1);
+                    self.damaged.push(DamagedItem { item, damage });
+                    outcome
+                }
                 Err(error) => return Err(error),
             };
-            let location = part.item.scope.location();
             if let Some(reach) = reach.get_mut(location) {
                 reach.listed &= outcome.state.is_complete();
             }
@@ -129,7 +150,8 @@ impl Shards {
             malformed.join(&outcome.malformed);
             let end = (outcome.state, outcome.reason, outcome.attempts);
             let worst = self.ends.entry(location.to_owned()).or_insert_with(|| end.clone());
-            if worst.0.is_complete() && !end.0.is_complete() {
+            let tells_more = worst.1.is_empty() && !end.1.is_empty();
+            if worst.0.is_complete() && (!end.0.is_complete() || tells_more) {
                 *worst = end;
             }
         }
@@ -151,8 +173,12 @@ impl Shards {
     }
 
     /// The publishers of the run, in order, once. Each is read by a task of its own.
-    pub(super) fn publishers(&mut self, store: &Arc<dyn Store>) -> Groups<Publisher> {
-        Groups::new(std::mem::take(&mut self.groups), store, load)
+    pub(super) fn publishers(
+        &mut self,
+        store: &Arc<dyn Store>,
+        newer: &Arc<Newer>,
+    ) -> Groups<Publisher> {
+        Groups::new(std::mem::take(&mut self.groups), (store, newer), load)
     }
 }
 
@@ -160,30 +186,33 @@ impl Shards {
 pub(super) struct Loaded<G> {
     pub(super) key: String,
     pub(super) group: G,
-    pub(super) damaged: Vec<WorkItem>,
+    pub(super) damaged: Vec<DamagedItem>,
 }
+
+/// Reads a group's parts.
+type Load<F> = fn((Arc<dyn Store>, Arc<Newer>), String, Vec<Part>) -> F;
 
 /// The groups of a run and of the snapshot before, in the table's order.
 pub(super) struct Groups<G> {
     loaded: BoxStream<'static, Result<Loaded<G>>>,
     waiting: Option<Loaded<G>>,
-    damaged: Vec<WorkItem>,
+    damaged: Vec<DamagedItem>,
 }
 
 impl<G: Send + 'static> Groups<G> {
     /// Reads groups a few ahead, each by a task of its own, with `load`.
     pub(super) fn new<F>(
         groups: BTreeMap<String, Vec<Part>>,
-        store: &Arc<dyn Store>,
-        load: fn(Arc<dyn Store>, String, Vec<Part>) -> F,
+        (store, newer): (&Arc<dyn Store>, &Arc<Newer>),
+        load: Load<F>,
     ) -> Self
     where
         F: Future<Output = Result<Loaded<G>>> + Send + 'static,
     {
-        let store = Arc::clone(store);
+        let with = (Arc::clone(store), Arc::clone(newer));
         let loaded = stream::iter(groups)
             .map(move |(key, parts)| {
-                let read = tokio::spawn(load(Arc::clone(&store), key, parts));
+                let read = tokio::spawn(load(with.clone(), key, parts));
                 async move {
                     AbortOnDropHandle::new(read)
                         .await
@@ -209,26 +238,26 @@ impl<G: Send + 'static> Groups<G> {
                 let Some(mut new) = self.waiting.take() else { return Ok(None) };
                 self.damaged.append(&mut new.damaged);
                 let rows = if old.is_some_and(|old| old == new.key) {
-                    previous.take(&new.key)?
+                    in_place(|| previous.take(&new.key))?
                 } else {
                     Vec::new()
                 };
                 Ok(Some((Some(new.group), rows)))
             }
-            (_, Some(old)) => Ok(Some((None, previous.take(&old)?))),
+            (_, Some(old)) => Ok(Some((None, in_place(|| previous.take(&old))?))),
             (_, None) => Ok(None),
         }
     }
 
     /// Items whose shards were damaged.
-    pub(super) fn finish(self) -> Vec<WorkItem> {
+    pub(super) fn finish(self) -> Vec<DamagedItem> {
         self.damaged
     }
 }
 
 /// Reads a publisher's parts, location by location in alphabetical order, and folds them together.
 async fn load(
-    store: Arc<dyn Store>,
+    (store, newer): (Arc<dyn Store>, Arc<Newer>),
     key: String,
     mut parts: Vec<Part>,
 ) -> Result<Loaded<Publisher>> {
@@ -238,7 +267,8 @@ async fn load(
         Some((part.item.scope.location(), part.item.scope.publisher()?.to_owned()))
     });
     let name = names.min().map(|(_, name)| name).unwrap_or_default();
-    let mut publisher = Publisher { name, ..Publisher::default() };
+    let newer_too = Arc::clone(&newer);
+    let mut publisher = Publisher { name, newer: newer_too, ..Publisher::default() };
     let mut damaged = Vec::new();
     let mut listed: Vec<Listed> = Vec::new();
     let mut read = stream::iter(parts)
@@ -250,8 +280,11 @@ async fn load(
         .boxed();
     let mut at: Option<String> = None;
     while let Some(part) = read.try_next().await? {
-        let Read { item, outcome, rows, details, is_damaged } = part;
+        let Read { item, outcome, mut rows, details, damage } = part;
         let location = item.scope.location();
+        if !newer.is_empty() {
+            rows.retain(|row| !newer.has_sku(location, &publisher.name, &row.offer, &row.sku));
+        }
         if at.as_deref() != Some(location)
             && let Some(before) = at.replace(location.to_owned())
         {
@@ -262,9 +295,7 @@ async fn load(
         add(answer, outcome);
         listed.extend(rows);
         publisher.details.extend(details);
-        if is_damaged {
-            damaged.push(item);
-        }
+        damaged.extend(damage.map(|damage| DamagedItem { item, damage }));
     }
     if let Some(last) = at {
         publisher.fresh.add(&last, listed);
@@ -285,6 +316,7 @@ fn unasked() -> Answer {
         gaps: Vec::new(),
         malformed: Malformed::default(),
         offers_listed_at: None,
+        offers_known: HashSet::new(),
         rows: 0,
     }
 }
@@ -295,7 +327,8 @@ pub(super) struct Read<R, D> {
     pub(super) outcome: Outcome,
     pub(super) rows: Vec<R>,
     pub(super) details: Vec<D>,
-    pub(super) is_damaged: bool,
+    /// What is wrong with its shard.
+    pub(super) damage: Option<String>,
 }
 
 /// Reads a part; one that is damaged is one that failed.
@@ -313,13 +346,13 @@ where
     };
     let item = part.item;
     match read {
-        Ok((outcome, rows, details)) => {
-            Ok(Read { item, outcome, rows, details, is_damaged: false })
-        }
+        Ok((outcome, rows, details)) => Ok(Read { item, outcome, rows, details, damage: None }),
         Err(error) if error.kind() == ErrorKind::Corrupt => {
             tracing::warn!(%error, "a shard cannot be used");
-            let outcome = Outcome::bare(item.scope.clone(), State::Failed, error.to_string(), 1);
-            Ok(Read { item, outcome, rows: Vec::new(), details: Vec::new(), is_damaged: true })
+            let damage = error.to_string();
+            let outcome = Outcome::bare(item.scope.clone(), State::Failed, &damage, 1);
+            let (rows, details) = (Vec::new(), Vec::new());
+            Ok(Read { item, outcome, rows, details, damage: Some(damage) })
         }
         Err(error) => Err(error),
     }
@@ -330,14 +363,17 @@ async fn read<T: DeserializeOwned>(store: &dyn Store, part: &Part) -> Result<(Ou
     let item = &part.item;
     let lost = |what: &str| Error::corrupt(format!("the {what} of {} is gone", item.item));
     match &part.lies {
+        Lies::Here(outcome) if outcome.rows > 0 => Err(lost("shard")),
         Lies::Here(outcome) => Ok((outcome.as_ref().clone(), Vec::new())),
         Lies::Nowhere => {
             let outcome = Outcome::bare(item.scope.clone(), State::Failed, NOT_REACHED, 0);
             Ok((outcome, Vec::new()))
         }
+        Lies::Damaged(damage) => Err(Error::corrupt(damage.clone())),
         Lies::InOutcome => {
-            let outcome = read_json(store, &Key::outcome(item, false)).await?;
-            let outcome: Outcome = outcome.ok_or_else(|| lost("outcome"))?;
+            let name = (item.run, item.source, item.item.as_str());
+            let outcome = read_outcome(store, name, false).await?;
+            let outcome = outcome.ok_or_else(|| lost("outcome"))?;
             if outcome.rows > 0 {
                 return Err(lost("shard"));
             }
@@ -346,7 +382,8 @@ async fn read<T: DeserializeOwned>(store: &dyn Store, part: &Part) -> Result<(Ou
         Lies::InShard => {
             let key = Key::shard(item);
             let object = store.get(&key).await?.ok_or_else(|| lost("shard"))?;
-            shard::decode(&object.bytes, &key.to_string())
+            let decode = || shard::decode(&object.bytes, &key.to_string());
+            if object.bytes.len() < LARGE_SHARD { decode() } else { in_turn(decode).await }
         }
     }
 }
@@ -375,6 +412,8 @@ fn add(answer: &mut Answer, outcome: Outcome) {
         }
         Scope::Publisher { known, .. } => {
             answer.offers_listed_at = known.as_ref().and_then(|known| known.listed_at);
+            let offers = known.iter().flat_map(|known| &known.offers);
+            answer.offers_known = offers.map(|offer| offer.to_ascii_lowercase()).collect();
             answer.state = state;
             answer.reason = reason;
             answer.attempts = attempts;

@@ -1,12 +1,12 @@
 //! A run's registry shards, brought together repository by repository, in the table's order. Shards are
 //! read a few ahead, and forgotten when their repositories have passed.
 
-use super::Report;
-use super::files::Files;
-use super::gather::{Grouped, Part, Previous, Read, parts, read_part};
+use super::base::Base;
+use super::gather::{DamagedItem, Grouped, Part, Previous, Read, parts, read_part};
+use super::report::Report;
+use crate::blocking::in_place;
 use crate::error::Result;
 use crate::image::registry::{Contained, RegistryImage, Tagged, Told};
-use crate::pipeline::changes;
 use crate::pipeline::merge::registry::{
     Answered, Merge, Repository, Subscriptions, subscription_lines,
 };
@@ -69,7 +69,7 @@ struct Items {
     rows: BTreeMap<String, Vec<RegistryImage>>,
     contents: BTreeMap<String, Vec<Contained>>,
     tags: BTreeMap<String, Vec<Tagged>>,
-    damaged: Vec<WorkItem>,
+    damaged: Vec<DamagedItem>,
 }
 
 impl Items {
@@ -77,13 +77,11 @@ impl Items {
     async fn read_subscriptions(&mut self, store: &dyn Store) -> Result<Subscriptions> {
         let mut subscriptions = Subscriptions::new();
         for part in std::mem::take(&mut self.subscriptions) {
-            let Read { item, outcome, is_damaged, .. } =
+            let Read { item, outcome, damage, .. } =
                 read_part::<RegistryImage, Told>(store, part).await?;
             let subscription = item.scope.subscription().to_ascii_lowercase();
             subscriptions.extend(answered(&item, outcome).map(|answer| (subscription, answer)));
-            if is_damaged {
-                self.damaged.push(item);
-            }
+            self.damaged.extend(damage.map(|damage| DamagedItem { item, damage }));
         }
         Ok(subscriptions)
     }
@@ -146,7 +144,7 @@ impl Items {
     }
 
     fn keep(&mut self, number: usize, read: Read<RegistryImage, Told>) {
-        let Read { item, outcome, rows, details, is_damaged } = read;
+        let Read { item, outcome, rows, details, damage } = read;
         for row in rows {
             self.rows.entry(row.group()).or_default().push(row);
         }
@@ -162,9 +160,7 @@ impl Items {
             }
         }
         self.answers[number] = answered(&item, outcome);
-        if is_damaged {
-            self.damaged.push(item);
-        }
+        self.damaged.extend(damage.map(|damage| DamagedItem { item, damage }));
     }
 
     /// What is known of a registry itself.
@@ -172,11 +168,11 @@ impl Items {
         &mut self,
         store: &dyn Store,
         server: &str,
-        run: (RunId, OffsetDateTime),
+        (run, base): ((RunId, OffsetDateTime), &Base),
     ) -> Result<Merge> {
         let (mut registry, mut findings) = (None, None);
         for part in self.registries.remove(server).unwrap_or_default() {
-            let Read { item, outcome, details, is_damaged, .. } =
+            let Read { item, outcome, details, damage, .. } =
                 read_part::<RegistryImage, Told>(store, part).await?;
             let is_findings = item.scope.adds_details();
             let answer = answered(&item, outcome);
@@ -185,27 +181,24 @@ impl Items {
             } else {
                 registry = answer;
             }
-            if is_damaged {
-                self.damaged.push(item);
-            }
+            self.damaged.extend(damage.map(|damage| DamagedItem { item, damage }));
         }
-        Ok(Merge::new(run, registry, findings))
+        Ok(Merge::new(run, Arc::clone(&base.newer), registry, findings))
     }
 }
 
 /// Merges the registries of a run into `files` and `report`; the items whose shards are damaged.
 pub(super) async fn build(
     shared: &Arc<dyn Store>,
-    plan: &Plan,
-    survey: &Survey,
-    files: &mut Files,
-    report: &mut Report,
-) -> Result<Vec<WorkItem>> {
+    (plan, survey): (&Plan, &Survey),
+    base: &Base,
+    (files, report): &mut super::Into<'_>,
+) -> Result<Vec<DamagedItem>> {
     let store = shared.as_ref();
     let mut items = Items::new(parts(store, plan, survey, SourceName::Registry).await?);
     let subscriptions = items.read_subscriptions(store).await?;
     let run = (plan.run, plan.started_at);
-    let mut previous: Previous<RegistryImage> = Previous::open(store, plan.previous).await?;
+    let mut previous: Previous<RegistryImage> = Previous::open(store, base.run()).await?;
     let mut unlisted = BTreeMap::new();
     let mut at: Option<(String, Merge)> = None;
     loop {
@@ -223,12 +216,12 @@ pub(super) async fn build(
             if let Some((before, merge)) = at.take() {
                 report.add_registry(&before, &merge, &items, &mut unlisted);
             }
-            at = Some((server.to_owned(), items.registry(store, server, run).await?));
+            at = Some((server.to_owned(), items.registry(store, server, (run, base)).await?));
         }
         let Some((_, merge)) = &mut at else { continue };
         let of_it = items.of.remove(&key).unwrap_or_default();
         items.read(store, &of_it).await?;
-        let before = previous.take(&key)?;
+        let before = in_place(|| previous.take(&key))?;
         let repository = Repository {
             rows: items.rows.remove(&key).unwrap_or_default(),
             contents: items.contents.remove(&key).unwrap_or_default(),
@@ -236,23 +229,19 @@ pub(super) async fn build(
             previous: before.clone(),
             parts: of_it,
         };
-        let rows = merge.repository(repository, &items.answers, &subscriptions);
-        if let Some(previous_run) = plan.previous {
-            for change in changes::between(&before, &rows, run, previous_run) {
-                files.changes.write(&change)?;
-            }
-        }
-        report.count_contents(&rows);
-        for row in rows {
-            files.write_registry(row)?;
-        }
+        in_place(|| {
+            let rows = merge.repository(repository, &items.answers, &subscriptions);
+            files.changed((&before, &rows), run, base.run())?;
+            report.count_contents(&rows);
+            rows.iter().try_for_each(|row| files.write_registry(row))
+        })?;
     }
     if let Some((before, merge)) = at.take() {
         report.add_registry(&before, &merge, &items, &mut unlisted);
     }
     // Registries without a repository, or whose list could not be had.
     while let Some(server) = items.registries.first_key_value().map(|(server, _)| server.clone()) {
-        let merge = items.registry(store, &server, run).await?;
+        let merge = items.registry(store, &server, (run, base)).await?;
         report.add_registry(&server, &merge, &items, &mut unlisted);
     }
     for (subscription, answer) in &subscriptions {
@@ -288,7 +277,7 @@ impl Report {
         self.lines.extend(lines);
         self.totals.join(&totals);
         self.outside += merge.outside;
-        super::join(unlisted, &merge.unlisted);
+        super::report::join(unlisted, &merge.unlisted);
     }
 }
 

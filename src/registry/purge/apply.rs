@@ -1,11 +1,10 @@
 //! A plan, done: exactly what it says, as far as the registry still is as it was planned for.
 
 use super::PurgePlan;
-use super::plan::{
-    Again, Deletion, ManifestState, Planned, RepositoryState, Shape, TagState, Untagging,
-    last_changed, plan, plan_again,
-};
+use super::plan::{Again, Deletion, Planned, Untagging, last_changed, plan_again};
+use super::shape::Shape;
 use super::shelf::{Look, Shelf};
+use super::state::{ManifestState, RepositoryState, Rows, Standing, TagState};
 use super::undo::Exported;
 use super::uses::Uses;
 use crate::error::{Error, Result};
@@ -50,6 +49,8 @@ pub struct Applied {
     pub deleted: usize,
     /// Tags that went now, alone.
     pub untagged: usize,
+    /// Bytes that this freed: of blobs that nothing has which stays, as far as that is known.
+    pub bytes_freed: u64,
     /// What had gone before.
     pub before: usize,
     /// What was left, since it may not go any more.
@@ -183,9 +184,18 @@ impl One<'_> {
         };
         let (rules, at) = (&self.whole.rules, self.whole.made_at);
         let was_planned = |digest: &str| planned.contains_key(digest);
-        let again = Again { hold: &hold, was_planned: &was_planned };
+        let images = self.planned.deletions.iter().map(|d| (&d.digest, &d.image));
+        let images = images.chain(self.planned.untaggings.iter().map(|u| (&u.digest, &u.image)));
+        let left_over: BTreeSet<&str> = images
+            .filter(|(_, image)| image.as_ref().is_some_and(|image| self.is_done(&self.id(image))))
+            .map(|(digest, _)| digest.as_str())
+            .collect();
+        let is_left_over = |digest: &str| left_over.contains(digest);
+        let again = Again { hold: &hold, was_planned: &was_planned, is_left_over: &is_left_over };
         let bound = plan_again(&state, rules, &in_use, at, &again);
-        let free = plan(&state, rules, &in_use, at);
+        // Tags are taken by what the rules say now; what was counted with an index that went is still no image.
+        let free = Again { is_left_over: &is_left_over, ..Again::NOTHING };
+        let free = plan_again(&state, rules, &in_use, at, &free);
         let protected = bound.protected.into_iter().map(|p| (p.digest, p.protected_by)).collect();
         let (deletions, untaggings) = (bound.deletions, free.untaggings);
         Ok(Some(Allowed { state, deletions, untaggings, protected }))
@@ -220,46 +230,59 @@ impl One<'_> {
             .write_all(gone.iter().map(|id| (id.as_str(), "seen to be gone")), State::Done)?;
         let left = allowed.deletions.iter().filter(|d| !self.is_done(&self.id(&d.digest)));
         let left: Vec<&Deletion> = left.collect();
-        let repository = self.planned.repository.clone();
-        let RepositoryState { manifests, tags, .. } = &allowed.state;
-        let mut expected = (manifests.len() as u64, tags.len() as u64);
+        let mut watch = Watch::of(&allowed.state);
         for batch in batches(&left, &allowed.state) {
-            // Nobody changed it since it was listed, nor while each was looked at.
-            let standing = self.shelf.standing(&repository).await?;
-            let counts = standing.as_ref().map(|now| (now.manifests, now.tags));
-            if counts != Some(expected) {
+            if !self.delete_batch(batch, &mut watch, given_up).await? {
                 return Ok(false);
             }
-            let looks =
-                join_all(batch.iter().map(|d| self.shelf.look(&repository, &d.digest))).await;
-            let mut changed = false;
-            for (deletion, look) in batch.iter().zip(looks) {
-                match look? {
-                    Some(look) if may_go_as_seen(deletion, &look) => {}
-                    Some(_) => {
-                        self.skip(&deletion.digest, CHANGED, given_up)?;
-                        changed = true;
-                    }
-                    // Somebody else took it.
-                    None => changed = true,
-                }
-            }
-            if let Some(export) = self.export.as_deref_mut().filter(|_| !changed) {
-                for deletion in batch {
-                    export.keep(self.shelf, &repository, &deletion.digest, &deletion.tags).await?;
-                }
-            }
-            if changed || self.shelf.standing(&repository).await? != standing {
-                return Ok(false);
-            }
-            expected = self.delete(batch, expected).await?;
-            (self.progress)(&repository, self.applied.deleted);
         }
         Ok(true)
     }
 
-    /// Deletes a batch; what the repository is to have then.
-    async fn delete(&mut self, batch: &[&Deletion], expected: (u64, u64)) -> Result<(u64, u64)> {
+    /// Deletes a batch, if nobody changed the repository since it was listed, nor while each of the batch was
+    /// looked at; whether it did.
+    async fn delete_batch(
+        &mut self,
+        batch: &[&Deletion],
+        watch: &mut Watch,
+        given_up: &mut BTreeSet<String>,
+    ) -> Result<bool> {
+        let repository = self.planned.repository.clone();
+        let standing = self.shelf.standing(&repository).await?;
+        if !watch.is_as_expected(self.shelf, &repository, standing.as_ref()).await? {
+            return Ok(false);
+        }
+        let looks = join_all(batch.iter().map(|d| self.shelf.look(&repository, &d.digest))).await;
+        let mut changed = false;
+        for (deletion, look) in batch.iter().zip(looks) {
+            match look? {
+                Some(look) if may_go_as_seen(deletion, &look) => {}
+                Some(_) => {
+                    self.skip(&deletion.digest, CHANGED, given_up)?;
+                    changed = true;
+                }
+                // Somebody else took it.
+                None => changed = true,
+            }
+        }
+        if let Some(export) = self.export.as_deref_mut().filter(|_| !changed) {
+            for deletion in batch {
+                export.keep(self.shelf, &repository, &deletion.digest, &deletion.tags).await?;
+            }
+        }
+        if changed {
+            return Ok(false);
+        }
+        let after = self.shelf.standing(&repository).await?;
+        if after != standing && !watch.is_as_listed(self.shelf, &repository).await? {
+            return Ok(false);
+        }
+        self.delete(batch, watch).await?;
+        (self.progress)(&repository, self.applied.deleted);
+        Ok(true)
+    }
+
+    async fn delete(&mut self, batch: &[&Deletion], watch: &mut Watch) -> Result<()> {
         let ids: Vec<String> = batch.iter().map(|d| self.id(&d.digest)).collect();
         self.ledger.write_all(ids.iter().map(|id| (id.as_str(), "")), State::Begun)?;
         let (repository, registry) = (self.planned.repository.as_str(), self.shelf);
@@ -268,15 +291,15 @@ impl One<'_> {
             registry.delete(repository, &name).await
         });
         let ends = join_all(deletions).await;
-        let (mut manifests, mut tags) = expected;
+        watch.standing = None;
         let (mut first, mut done) = (None, Vec::new());
         for ((deletion, id), end) in batch.iter().zip(&ids).zip(ends) {
             match end {
                 Ok(()) => {
                     done.push((id.as_str(), ""));
                     self.applied.deleted += 1;
-                    manifests = manifests.saturating_sub(1);
-                    tags = tags.saturating_sub(deletion.tags.len() as u64);
+                    self.applied.bytes_freed += deletion.frees;
+                    watch.rows.remove(&deletion.digest);
                 }
                 Err(error) => {
                     self.ledger.write(id, State::Failed, &error.to_string())?;
@@ -286,7 +309,7 @@ impl One<'_> {
         }
         self.ledger.write_all(done.into_iter(), State::Done)?;
         // What follows may be a part of what could not be deleted.
-        first.map_or(Ok((manifests, tags)), Err)
+        first.map_or(Ok(()), Err)
     }
 
     fn skip(&mut self, digest: &str, reason: &str, given_up: &mut BTreeSet<String>) -> Result<()> {
@@ -329,6 +352,36 @@ impl One<'_> {
             self.applied.untagged += 1;
         }
         Ok(())
+    }
+}
+
+/// What a repository is to be like, so that it can be seen whether somebody changed it.
+struct Watch {
+    /// As its lists are to have it.
+    rows: Rows,
+    /// What the registry said of it when it was listed; none since something went.
+    standing: Option<Standing>,
+}
+
+impl Watch {
+    fn of(state: &RepositoryState) -> Self {
+        Self { rows: Rows::of(state), standing: Some(state.standing.clone()) }
+    }
+
+    /// Whether a repository is as it is to be. Its counts may come late, and be wrong, and the moment of its last
+    /// change is that of our own: so its lists say what is there, unless it stands as it did when it was listed.
+    async fn is_as_expected(
+        &self,
+        live: &dyn Shelf,
+        repository: &str,
+        now: Option<&Standing>,
+    ) -> Result<bool> {
+        let is_untouched = now.is_some() && now == self.standing.as_ref();
+        Ok(is_untouched || self.is_as_listed(live, repository).await?)
+    }
+
+    async fn is_as_listed(&self, live: &dyn Shelf, repository: &str) -> Result<bool> {
+        Ok(live.rows(repository).await?.as_ref() == Some(&self.rows))
     }
 }
 

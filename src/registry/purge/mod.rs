@@ -5,26 +5,38 @@
 //! before it goes.
 
 mod apply;
+mod content;
+mod count;
+mod in_use;
+mod live;
+mod notes;
 mod plan;
 mod rules;
+mod shape;
 mod shelf;
+mod state;
 mod undo;
 mod uses;
 
 pub use crate::format::ledger::Ledger;
+pub use crate::span::Span;
 pub use apply::{Applied, Failed, Progress, Skipped, apply};
-pub use plan::{
-    Deletion, ManifestState, Planned, Protected, RepositoryState, TagState, Untagging, plan,
-};
-pub use rules::{Pattern, Rule, Rules, Span};
-pub use shelf::{KnownContent, Live, Look, Shelf, Standing};
+pub use content::KnownContent;
+pub use in_use::{InUse, InUseSource};
+pub use live::Live;
+pub use notes::notes;
+pub use plan::{Deletion, Kept, Planned, Protected, Untagging, plan};
+pub(crate) use rules::in_one_line;
+pub use rules::{Pattern, Rule, Rules};
+pub use shelf::{Look, Shelf};
+pub use state::{Kind, ManifestState, RepositoryState, Rows, Standing, TagState};
 pub use undo::{Exported, undo};
 pub use uses::{Use, Uses};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use time::OffsetDateTime;
 
 /// The version of plans.
@@ -54,6 +66,12 @@ pub struct PurgePlan {
     pub rules: Rules,
     /// Whether it was looked at what is in use.
     pub uses_known: bool,
+    /// The lists of what runs that it was made with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_use: Vec<String>,
+    /// What should be known before it is applied: patterns that fit nothing, and the like.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Manifests of the repositories that the rules are about.
     pub manifests: usize,
     /// Manifests that go.
@@ -127,35 +145,43 @@ impl Brake {
         if plan.deletions <= most {
             return Ok(());
         }
-        Err(Error::invalid(format!(
-            "the plan takes {} of {} manifests, and --max-delete allows {most}: nothing was deleted",
-            plan.deletions, plan.manifests
-        )))
+        // What was asked for is well formed: it was stopped.
+        Err(Error::new(
+            ErrorKind::Conflict,
+            format!(
+                "the plan takes {} of {} manifests, and --max-delete allows {most}: nothing was deleted",
+                plan.deletions, plan.manifests
+            ),
+        ))
     }
 }
 
-/// Bytes of the blobs of what goes that nothing which stays has: neither in these repositories, nor
-/// among `elsewhere`.
-pub fn bytes_freed(states: &[(RepositoryState, Planned)], elsewhere: &BTreeSet<String>) -> u64 {
-    let mut going: BTreeMap<&str, u64> = BTreeMap::new();
-    let mut staying: BTreeSet<&str> = BTreeSet::new();
+/// Counts what each deletion frees, and each repository: bytes of blobs that nothing has which stays, neither in
+/// these repositories nor among `elsewhere`, each once. All of it.
+pub fn count_bytes(states: &mut [(RepositoryState, Planned)], elsewhere: &BTreeSet<String>) -> u64 {
+    let goes = |planned: &Planned| -> BTreeSet<String> {
+        planned.deletions.iter().map(|deletion| deletion.digest.clone()).collect()
+    };
+    let mut held: BTreeSet<String> = elsewhere.clone();
+    for (state, planned) in states.iter() {
+        let goes = goes(planned);
+        let stay = state.manifests.iter().filter(|manifest| !goes.contains(&manifest.digest));
+        held.extend(stay.flat_map(|manifest| manifest.blobs.keys().cloned()));
+    }
+    let mut all: u64 = 0;
     for (state, planned) in states {
-        let deleted: BTreeSet<&str> =
-            planned.deletions.iter().map(|deletion| deletion.digest.as_str()).collect();
-        for manifest in &state.manifests {
-            let goes = deleted.contains(manifest.digest.as_str());
-            for (digest, bytes) in &manifest.blobs {
-                if goes {
-                    going.insert(digest, *bytes);
-                } else {
-                    staying.insert(digest);
+        let by_digest: HashMap<&str, &ManifestState> =
+            state.manifests.iter().map(|manifest| (manifest.digest.as_str(), manifest)).collect();
+        for deletion in &mut planned.deletions {
+            let of_it = by_digest.get(deletion.digest.as_str()).map(|manifest| &manifest.blobs);
+            for (blob, bytes) in of_it.into_iter().flatten() {
+                if held.insert(blob.clone()) {
+                    deletion.frees = deletion.frees.saturating_add(*bytes);
                 }
             }
+            planned.bytes_freed = planned.bytes_freed.saturating_add(deletion.frees);
         }
+        all = all.saturating_add(planned.bytes_freed);
     }
-    going
-        .into_iter()
-        .filter(|(digest, _)| !staying.contains(digest) && !elsewhere.contains(*digest))
-        .map(|(_, bytes)| bytes)
-        .fold(0, u64::saturating_add)
+    all
 }

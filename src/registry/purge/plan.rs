@@ -6,66 +6,14 @@
 //! rules would have is a candidate, and each candidate that something which stays needs is one no
 //! more, until nothing changes.
 
+use super::count::{Counted, Counting, is_old};
 use super::rules::{Rule, Rules};
-use crate::image::registry::tagged_subject;
+use super::shape::Shape;
+use super::state::{Kind, ManifestState, RepositoryState, TagState};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use time::OffsetDateTime;
-
-/// A tag as it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TagState {
-    /// Its name.
-    pub name: String,
-    /// What it points at.
-    pub digest: String,
-    /// When it was last moved; none where that cannot be read.
-    pub updated: Option<OffsetDateTime>,
-    /// Whether it can be neither deleted nor moved.
-    pub is_locked: bool,
-    /// What cannot be read of it: it may be locked, or new.
-    pub unread: Option<String>,
-}
-
-/// A manifest as it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ManifestState {
-    /// Its digest.
-    pub digest: String,
-    /// When it was last pushed or changed; none where that cannot be read.
-    pub updated: Option<OffsetDateTime>,
-    /// Whether it can be neither deleted nor written.
-    pub is_locked: bool,
-    /// What cannot be read of it: it may be locked, new, or tagged.
-    pub unread: Option<String>,
-    /// Bytes of what it points at.
-    pub bytes: u64,
-    /// What it points at: bytes by digest, as far as that is known.
-    pub blobs: BTreeMap<String, u64>,
-    /// The manifests that it lists.
-    pub parts: Vec<String>,
-    /// What it refers to.
-    pub subject: Option<String>,
-}
-
-/// A repository as it is.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct RepositoryState {
-    /// Its name.
-    pub name: String,
-    /// Whether nothing in it can be deleted.
-    pub is_locked: bool,
-    /// What cannot be read of it, so that it may be locked or have what is not known.
-    pub unread: Option<String>,
-    /// Its tags.
-    pub tags: Vec<TagState>,
-    /// Its manifests.
-    pub manifests: Vec<ManifestState>,
-    /// Manifests and tags that it has, and that are hidden from lists (`listEnabled: false`). What they
-    /// need cannot be known, so nothing goes.
-    pub hidden: u64,
-}
 
 /// A manifest that goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -81,8 +29,14 @@ pub struct Deletion {
     pub changed_at: Option<OffsetDateTime>,
     /// Why it goes.
     pub reason: String,
+    /// The index that it was counted with, as one image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// Bytes of what it points at; what others have, too, is not freed.
     pub bytes: u64,
+    /// Bytes that are freed with it: of blobs that nothing has which stays, and nothing that goes before it.
+    #[serde(default)]
+    pub frees: u64,
 }
 
 /// A tag that goes, while what it points at stays.
@@ -101,9 +55,12 @@ pub struct Untagging {
     pub reason: String,
     /// Why its manifest stays.
     pub protected_by: String,
+    /// The index that its manifest was counted with, as one image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
 }
 
-/// What the rules would have taken, and what protects it.
+/// What the rules would have taken, and what protects it; and what cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Protected {
@@ -111,8 +68,28 @@ pub struct Protected {
     pub digest: String,
     /// Its tags.
     pub tags: Vec<String>,
+    /// When it, or one of its tags, was last changed, by the registry's clock.
+    #[serde(with = "time::serde::rfc3339::option", default)]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub changed_at: Option<OffsetDateTime>,
     /// What protects it.
     pub protected_by: String,
+}
+
+/// A tag that a rule is about, and that stays by what a rule says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Kept {
+    /// The tag.
+    pub tag: String,
+    /// What it points at.
+    pub digest: String,
+    /// When it was last moved, by the registry's clock.
+    #[serde(with = "time::serde::rfc3339::option", default)]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub changed_at: Option<OffsetDateTime>,
+    /// Which rule keeps it, and why.
+    pub reason: String,
 }
 
 /// What of one repository goes.
@@ -123,6 +100,9 @@ pub struct Planned {
     pub repository: String,
     /// Manifests that it has.
     pub manifests: usize,
+    /// Bytes that are freed in it, each blob counted once.
+    #[serde(default)]
+    pub bytes_freed: u64,
     /// Manifests that go, each before what it is made of and what refers to it.
     pub deletions: Vec<Deletion>,
     /// Tags that go alone.
@@ -132,6 +112,9 @@ pub struct Planned {
     pub left_alone: Option<String>,
     /// What stays although a rule is about it.
     pub protected: Vec<Protected>,
+    /// Tags that stay by what a rule says.
+    #[serde(default)]
+    pub kept: Vec<Kept>,
 }
 
 /// Why something stays.
@@ -151,63 +134,6 @@ impl Stays {
     }
 }
 
-/// What is older than a rule wants; nothing is, where that is further back than time goes.
-fn is_old(at: Option<OffsetDateTime>, rule: &Rule, now: OffsetDateTime) -> bool {
-    let Some(at) = at else { return false };
-    let Some(span) = rule.older_than else { return true };
-    let span = time::Duration::try_from(span.0).ok();
-    span.and_then(|span| now.checked_sub(span)).is_some_and(|limit| at < limit)
-}
-
-/// The tags that the rules take, and why.
-fn taken_tags<'a>(
-    state: &'a RepositoryState,
-    rules: &Rules,
-    now: OffsetDateTime,
-) -> BTreeMap<&'a str, String> {
-    let mut taken: BTreeMap<&str, String> = BTreeMap::new();
-    let mut kept: BTreeSet<&str> = BTreeSet::new();
-    for rule in rules.of(&state.name) {
-        let keeps = |tag: &&TagState| rule.keep_tags.iter().any(|kept| kept.fits(&tag.name));
-        kept.extend(state.tags.iter().filter(keeps).map(|tag| tag.name.as_str()));
-        let Some(pattern) = &rule.tags else { continue };
-        let fits = |tag: &&TagState| pattern.fits(&tag.name) && tagged_subject(&tag.name).is_none();
-        let mut fitting: Vec<&TagState> = state.tags.iter().filter(fits).collect();
-        // The newest first. What has a tag of unknown age stays, and takes the place of none that is known to be new.
-        fitting.sort_by(|a, b| {
-            let age = |tag: &TagState| {
-                tag.updated.map_or((0, None), |at| (1, Some(std::cmp::Reverse(at))))
-            };
-            age(a).cmp(&age(b)).then_with(|| a.name.cmp(&b.name))
-        });
-        let of_unknown_age = fitting.iter().filter(|tag| tag.updated.is_none());
-        let unknown: BTreeSet<&str> = of_unknown_age.map(|tag| tag.digest.as_str()).collect();
-        let mut newest: BTreeSet<&str> = BTreeSet::new();
-        for tag in fitting.iter().filter(|tag| !unknown.contains(tag.digest.as_str())) {
-            if newest.len() < rule.keep.unwrap_or(0) {
-                newest.insert(&tag.digest);
-            }
-        }
-        for tag in fitting {
-            let digest = tag.digest.as_str();
-            if newest.contains(digest) || unknown.contains(digest) {
-                kept.insert(&tag.name);
-            } else if is_old(tag.updated, rule, now) {
-                let age = rule.older_than.map(|span| format!(", older than {span}"));
-                let keep = rule.keep.map(|keep| format!(", not among the {keep} newest"));
-                let reason = format!(
-                    "tags '{pattern}'{}{}",
-                    age.unwrap_or_default(),
-                    keep.unwrap_or_default()
-                );
-                taken.entry(&tag.name).or_insert(reason);
-            }
-        }
-    }
-    taken.retain(|tag, _| !kept.contains(tag));
-    taken
-}
-
 /// What of a repository goes at `now`. `in_use` says what stands on a manifest, by digest.
 pub fn plan(
     state: &RepositoryState,
@@ -215,7 +141,7 @@ pub fn plan(
     in_use: &BTreeMap<String, String>,
     now: OffsetDateTime,
 ) -> Planned {
-    plan_again(state, rules, in_use, now, &Again { hold: &|_| None, was_planned: &|_| false })
+    plan_again(state, rules, in_use, now, &Again::NOTHING)
 }
 
 /// What is known from a plan that was made before.
@@ -225,6 +151,22 @@ pub(super) struct Again<'a> {
     /// Whether a manifest was planned to go. One that went with another that is gone by now has no
     /// other reason to go.
     pub(super) was_planned: &'a dyn Fn(&str) -> bool,
+    /// Whether a manifest was counted with an index that went by the plan: it is no image of its own now.
+    pub(super) is_left_over: &'a dyn Fn(&str) -> bool,
+}
+
+impl Again<'_> {
+    /// Nothing: the plan is the first.
+    pub(super) const NOTHING: Self =
+        Self { hold: &|_| None, was_planned: &|_| false, is_left_over: &|_| false };
+}
+
+/// Why nothing of a repository goes.
+fn left_alone(state: &RepositoryState) -> Option<String> {
+    match &state.unread {
+        _ if state.is_locked => Some("the repository is locked".to_owned()),
+        unread => unread.clone(),
+    }
 }
 
 /// The same, with what is known from a plan that was made before.
@@ -244,59 +186,31 @@ pub(super) fn plan_again(
     if rules.of(&state.name).next().is_none() {
         return planned;
     }
-    planned.left_alone = match state.hidden {
-        _ if state.is_locked => Some("the repository is locked".to_owned()),
-        _ if state.unread.is_some() => state.unread.clone(),
-        0 => None,
-        hidden => Some(format!(
-            "{hidden} manifests and tags are hidden from lists, and what they need is not known"
-        )),
-    };
+    planned.left_alone = left_alone(state);
     if planned.left_alone.is_some() {
         return planned;
     }
-    let taken = taken_tags(state, rules, now);
-    let mut candidates = shape.candidates(&taken, rules, &state.name, now);
+    let planning = Planning { state, shape: &shape, rules, in_use, now };
+    let held = planning.held_whatever_the_rules_say();
+    let counting = Counting { state, shape: &shape, held: &held, again, now };
+    let counted = counting.of(rules);
+    let mut candidates = planning.candidates(&counted);
     for digest in shape.manifests.keys() {
         if (again.was_planned)(digest) && !shape.has_plain_tag(digest) {
             candidates.entry(digest).or_insert_with(|| "planned with what is gone".to_owned());
         }
     }
+    let wanted: BTreeSet<&str> = candidates.keys().copied().collect();
     let mut stays: BTreeMap<&str, Stays> = BTreeMap::new();
     for (digest, manifest) in &shape.manifests {
         let held = (again.hold)(manifest).map(Stays::Wholly);
-        if let Some(why) = held.or_else(|| shape.held(manifest, &taken, in_use)) {
+        if let Some(why) = held.or_else(|| planning.held(manifest, &counted)) {
             stays.insert(digest, why);
         }
     }
-    shape.take_back(&mut candidates, &mut stays);
-    for (digest, reason) in &candidates {
-        let tags = shape.tags(digest).iter().map(|tag| tag.name.clone()).collect();
-        let manifest = shape.manifests[digest];
-        let changed_at = last_changed(manifest.updated, shape.tags(digest).iter().copied());
-        let (digest, reason) = ((*digest).to_owned(), reason.clone());
-        let bytes = manifest.bytes;
-        planned.deletions.push(Deletion { digest, tags, changed_at, reason, bytes });
-    }
-    shape.order(&mut planned.deletions);
-    for (digest, why) in &stays {
-        let own = shape.tags(digest);
-        let going: Vec<&&TagState> =
-            own.iter().filter(|tag| taken.contains_key(tag.name.as_str())).collect();
-        let protected_by = why.reason().to_owned();
-        if matches!(why, Stays::Itself(_)) {
-            planned.untaggings.extend(going.iter().map(|tag| Untagging {
-                tag: tag.name.clone(),
-                digest: (*digest).to_owned(),
-                changed_at: tag.updated,
-                reason: taken[tag.name.as_str()].clone(),
-                protected_by: protected_by.clone(),
-            }));
-        } else if !going.is_empty() || own.is_empty() {
-            let tags = own.iter().map(|tag| tag.name.clone()).collect();
-            planned.protected.push(Protected { digest: (*digest).to_owned(), tags, protected_by });
-        }
-    }
+    planning.take_back(&mut candidates, &mut stays);
+    planning.write_down_deletions(&candidates, &mut planned);
+    planning.write_down_what_stays(&stays, &wanted, &counted, &mut planned);
     planned
 }
 
@@ -309,121 +223,163 @@ pub(super) fn last_changed<'a>(
     tags.map(|tag| tag.updated).chain([updated]).max().flatten()
 }
 
-/// How the manifests of a repository hang together.
-pub(super) struct Shape<'a> {
-    pub(super) manifests: BTreeMap<&'a str, &'a ManifestState>,
-    tags: HashMap<&'a str, Vec<&'a TagState>>,
-    /// What refers to a manifest, by subject or by the name of a tag.
-    referrers: HashMap<String, Vec<&'a str>>,
+/// The same; none where one of these moments is not known, since it may be the last.
+fn youngest<'a>(
+    updated: Option<OffsetDateTime>,
+    tags: impl Iterator<Item = &'a TagState>,
+) -> Option<OffsetDateTime> {
+    tags.map(|tag| tag.updated)
+        .chain([updated])
+        .try_fold(OffsetDateTime::UNIX_EPOCH, |last, at| Some(last.max(at?)))
 }
 
-impl<'a> Shape<'a> {
-    pub(super) fn new(state: &'a RepositoryState) -> Self {
-        let manifests =
-            state.manifests.iter().map(|manifest| (manifest.digest.as_str(), manifest)).collect();
-        let mut tags: HashMap<&str, Vec<&TagState>> = HashMap::new();
-        for tag in &state.tags {
-            tags.entry(&tag.digest).or_default().push(tag);
-        }
-        let mut shape = Self { manifests, tags, referrers: HashMap::new() };
-        let mut referrers: HashMap<String, Vec<&str>> = HashMap::new();
-        for (digest, manifest) in &shape.manifests {
-            for subject in shape.subjects(manifest) {
-                referrers.entry(subject).or_default().push(digest);
-            }
-        }
-        shape.referrers = referrers;
-        shape
-    }
+/// The index that a manifest is counted with.
+fn image(wholes: &HashMap<&str, BTreeSet<&str>>, digest: &str) -> Option<String> {
+    wholes.get(digest)?.first().map(|whole| (*whole).to_owned())
+}
 
-    pub(super) fn tags(&self, digest: &str) -> &[&'a TagState] {
-        self.tags.get(digest).map(Vec::as_slice).unwrap_or_default()
-    }
+/// One repository, being planned.
+struct Planning<'a, 'b> {
+    state: &'a RepositoryState,
+    shape: &'b Shape<'a>,
+    rules: &'b Rules,
+    in_use: &'b BTreeMap<String, String>,
+    now: OffsetDateTime,
+}
 
-    /// Whether a tag of its own points at a manifest, rather than one that names another's digest.
-    fn has_plain_tag(&self, digest: &str) -> bool {
-        self.tags(digest).iter().any(|tag| tagged_subject(&tag.name).is_none())
-    }
-
-    /// What a manifest refers to: its subject, and the digests that its tags name.
-    pub(super) fn subjects(&self, manifest: &ManifestState) -> BTreeSet<String> {
-        let by_tag = self.tags(&manifest.digest).iter().filter_map(|tag| tagged_subject(&tag.name));
-        let mut subjects: BTreeSet<String> = by_tag.chain(manifest.subject.clone()).collect();
-        subjects.remove(&manifest.digest);
-        subjects
-    }
-
+impl<'a> Planning<'a, '_> {
     /// Everything that the rules would have, with the reason, and what hangs on that alone.
-    fn candidates(
-        &self,
-        taken: &BTreeMap<&str, String>,
-        rules: &Rules,
-        repository: &str,
-        now: OffsetDateTime,
-    ) -> BTreeMap<&'a str, String> {
+    fn candidates(&self, counted: &Counted<'a>) -> BTreeMap<&'a str, String> {
         let mut found: BTreeMap<&str, String> = BTreeMap::new();
-        for (digest, manifest) in &self.manifests {
-            let own = self.tags(digest);
-            if self.has_plain_tag(digest) {
-                let plain = own.iter().filter(|tag| tagged_subject(&tag.name).is_none());
-                let reasons: Option<Vec<&String>> =
-                    plain.map(|tag| taken.get(tag.name.as_str())).collect();
+        for (digest, manifest) in &self.shape.manifests {
+            if self.shape.has_plain_tag(digest) {
+                let reasons: Option<Vec<&String>> = self
+                    .shape
+                    .plain_tags(digest)
+                    .map(|tag| counted.taken.get(tag.name.as_str()))
+                    .collect();
                 if let Some(reason) = reasons.and_then(|reasons| reasons.first().copied()) {
                     found.insert(digest, reason.clone());
                 }
-            } else if own.is_empty() {
-                let mut of_it = rules.of(repository);
-                let rule = of_it.find(|rule| rule.untagged && is_old(manifest.updated, rule, now));
-                if let Some(rule) = rule {
-                    let age = rule.older_than.map(|span| format!(", older than {span}"));
-                    found.insert(digest, format!("untagged{}", age.unwrap_or_default()));
-                }
+            } else if let Some(reason) = self.without_tag(manifest) {
+                found.insert(digest, reason);
             }
         }
         // What is a part of what goes, or refers to it, and has no plain tag of its own, goes with it.
         let mut news: Vec<&str> = found.keys().copied().collect();
         while let Some(whole) = news.pop() {
-            let parts = self.manifests[whole].parts.iter().map(|part| (part.as_str(), true));
-            let of_it = self.referrers.get(whole).into_iter().flatten().map(|own| (*own, false));
+            let parts = self.shape.manifests[whole].parts.iter();
+            let parts = parts.filter_map(|part| Some((self.shape.here(part)?, true)));
+            let of_it = self.shape.referrers(whole).map(|own| (own, false));
             for (digest, is_part) in parts.chain(of_it) {
-                let Some((digest, _)) = self.manifests.get_key_value(digest) else { continue };
-                if self.has_plain_tag(digest) || found.contains_key(digest) {
+                if self.shape.has_plain_tag(digest) || found.contains_key(digest) {
                     continue;
                 }
                 let how = if is_part { "a part of" } else { "refers to" };
-                found.insert(digest, format!("{how} {whole}"));
+                found.insert(digest, format!("{how} {}", self.shape.called(whole)));
                 news.push(digest);
             }
         }
         found
     }
 
-    /// What holds a manifest by itself.
-    fn held(
-        &self,
-        manifest: &ManifestState,
-        taken: &BTreeMap<&str, String>,
-        in_use: &BTreeMap<String, String>,
-    ) -> Option<Stays> {
-        let own = self.tags(&manifest.digest);
+    /// Why a manifest goes that no tag of its own points at.
+    fn without_tag(&self, manifest: &ManifestState) -> Option<String> {
+        let own = self.shape.tags(&manifest.digest);
+        let changed = youngest(manifest.updated, own.iter().copied());
+        let all = || self.rules.of(&self.state.name).filter(|r| is_old(changed, r, self.now));
+        let age = |rule: &Rule| {
+            rule.older_than.map(|span| format!(", older than {span}")).unwrap_or_default()
+        };
+        if let (true, Some(rule)) = (own.is_empty(), all().find(|rule| rule.untagged)) {
+            return Some(format!("untagged{}", age(rule)));
+        }
+        let rule = all().find(|rule| rule.orphans)?;
+        let subjects = self.shape.subjects(manifest);
+        let is_gone = |subject: &String| {
+            self.shape.here(subject).is_none() && !self.state.elsewhere.contains(subject)
+        };
+        // In a repository of signatures alone they are of images that are in others.
+        let has_images = self.state.manifests.iter().any(|other| self.is_image(other));
+        let is_orphan = self.is_attached(manifest)
+            && !subjects.is_empty()
+            && subjects.iter().all(is_gone)
+            && has_images;
+        let subject = subjects.first()?;
+        is_orphan.then(|| format!("refers to {subject}, which is gone{}", age(rule)))
+    }
+
+    fn is_image(&self, manifest: &ManifestState) -> bool {
+        manifest.kind == Kind::Image && self.shape.subjects(manifest).is_empty()
+    }
+
+    /// Whether it is there for the sake of what it refers to: or it is the list of what is.
+    fn is_attached(&self, manifest: &ManifestState) -> bool {
+        let is_one = |manifest: &ManifestState| manifest.kind == Kind::Attachment;
+        let mut parts = manifest.parts.iter().filter_map(|part| self.shape.here(part));
+        is_one(manifest)
+            || (!manifest.parts.is_empty() && parts.all(|part| is_one(self.shape.manifests[part])))
+    }
+
+    /// What holds manifests by itself, whatever becomes of their tags.
+    fn held_whatever_the_rules_say(&self) -> BTreeMap<&'a str, String> {
+        let held = |(digest, manifest): (&&'a str, &&'a ManifestState)| {
+            let own_digest = || {
+                let tag = self.shape.tag_of_itself(digest)?;
+                Some(format!("tagged {}, by its own digest", tag.name))
+            };
+            Some((*digest, self.closed(manifest).or_else(own_digest)?))
+        };
+        self.shape.manifests.iter().filter_map(held).collect()
+    }
+
+    /// Why a manifest may not even lose a tag.
+    fn closed(&self, manifest: &ManifestState) -> Option<String> {
+        let own = self.shape.tags(&manifest.digest);
         if manifest.is_locked {
-            return Some(Stays::Wholly("locked".to_owned()));
+            return Some("locked".to_owned());
         }
         if let Some(tag) = own.iter().find(|tag| tag.is_locked) {
-            return Some(Stays::Wholly(format!("the tag {} is locked", tag.name)));
+            return Some(format!("the tag {} is locked", tag.name));
         }
         if let Some(why) = &manifest.unread {
-            return Some(Stays::Wholly(why.clone()));
+            return Some(why.clone());
         }
         if let Some((name, why)) = own.iter().find_map(|t| Some((&t.name, t.unread.as_ref()?))) {
-            return Some(Stays::Wholly(format!("the tag {name}: {why}")));
+            return Some(format!("the tag {name}: {why}"));
         }
-        if let Some(user) = in_use.get(&manifest.digest) {
-            return Some(Stays::Wholly(format!("in use by {user}")));
+        self.in_use.get(&manifest.digest).map(|user| format!("in use by {user}"))
+    }
+
+    /// What holds a manifest by itself.
+    fn held(&self, manifest: &ManifestState, counted: &Counted<'a>) -> Option<Stays> {
+        let digest = manifest.digest.as_str();
+        if let Some(why) = self.closed(manifest) {
+            return Some(Stays::Wholly(why));
         }
-        let mut plain = own.iter().filter(|tag| tagged_subject(&tag.name).is_none());
-        let stays = plain.find(|tag| !taken.contains_key(tag.name.as_str()))?;
-        Some(Stays::Itself(format!("tagged {}", stays.name)))
+        if let Some(tag) = self.shape.tag_of_itself(digest) {
+            return Some(Stays::Itself(format!("tagged {}, by its own digest", tag.name)));
+        }
+        let mut plain = self.shape.plain_tags(digest).peekable();
+        if plain.peek().is_some() {
+            let stays = plain.find(|tag| !counted.taken.contains_key(tag.name.as_str()))?;
+            return Some(Stays::Itself(format!("tagged {}", stays.name)));
+        }
+        let uncounted = self.state.uncounted;
+        if uncounted > 0 && self.shape.tags(digest).is_empty() {
+            return Some(Stays::Wholly(format!(
+                "the registry counts {uncounted} more manifests and tags than it lists, and what is hidden \
+                 may need what has no tag"
+            )));
+        }
+        // What a push that is under way has sent has no tag yet; nor has what signs an image right now.
+        let grace = self.rules.grace();
+        let own = self.shape.tags(digest).iter().copied();
+        match youngest(manifest.updated, own) {
+            Some(at) if at < grace.before(self.now) => None,
+            Some(_) => Some(Stays::Wholly(format!("it has no tag, and was pushed within {grace}"))),
+            None => Some(Stays::Wholly("it is not known when it was pushed".to_owned())),
+        }
     }
 
     /// Takes back every candidate that something which stays needs.
@@ -434,23 +390,23 @@ impl<'a> Shape<'a> {
     ) {
         candidates.retain(|digest, _| !stays.contains_key(digest));
         // Whatever is no candidate stays, and needs what it is made of and refers to.
-        let all = self.manifests.keys().copied();
+        let all = self.shape.manifests.keys().copied();
         let mut news: Vec<&str> = all.filter(|digest| !candidates.contains_key(digest)).collect();
         while let Some(digest) = news.pop() {
-            let manifest = self.manifests[digest];
+            let manifest = self.shape.manifests[digest];
+            let called = self.shape.called(digest);
             let parts = manifest.parts.iter().map(|part| {
-                (part.clone(), Stays::Itself(format!("a part of {digest}, which stays")))
+                (part.clone(), Stays::Itself(format!("a part of {called}, which stays")))
             });
-            let subjects = self.subjects(manifest).into_iter().map(|subject| {
-                (subject, Stays::Wholly(format!("{digest} refers to it, and stays")))
+            let subjects = self.shape.subjects(manifest).into_iter().map(|subject| {
+                (subject, Stays::Wholly(format!("{called} refers to it, and stays")))
             });
-            let of_it = self.referrers.get(digest).into_iter().flatten().map(|referrer| {
-                let why = Stays::Wholly(format!("refers to {digest}, which stays"));
-                ((*referrer).to_owned(), why)
+            let of_it = self.shape.referrers(digest).map(|referrer| {
+                let why = Stays::Wholly(format!("refers to {called}, which stays"));
+                (referrer.to_owned(), why)
             });
             for (needed, why) in parts.chain(subjects).chain(of_it) {
-                let needed = self.manifests.get_key_value(needed.as_str());
-                let Some((needed, _)) = needed else { continue };
+                let Some(needed) = self.shape.here(&needed) else { continue };
                 if candidates.remove(needed).is_some() {
                     stays.insert(needed, why);
                     news.push(needed);
@@ -459,42 +415,62 @@ impl<'a> Shape<'a> {
         }
     }
 
-    /// What must go before a manifest does: the wholes that it is a part of, and its subjects.
-    pub(super) fn above(&self) -> HashMap<&'a str, BTreeSet<&'a str>> {
-        let mut above: HashMap<&str, BTreeSet<&str>> = HashMap::new();
-        for (digest, manifest) in &self.manifests {
-            for part in &manifest.parts {
-                above.entry(part).or_default().insert(digest);
-            }
-            for subject in self.subjects(manifest) {
-                if let Some((subject, _)) = self.manifests.get_key_value(subject.as_str()) {
-                    above.entry(digest).or_default().insert(subject);
-                }
-            }
-        }
-        above
+    fn changed_at(&self, digest: &str) -> Option<OffsetDateTime> {
+        let tags = self.shape.tags(digest).iter().copied();
+        last_changed(self.shape.manifests.get(digest)?.updated, tags)
     }
 
-    /// Wholes before their parts, images before what refers to them: what breaks off in between leaves
-    /// nothing that points at what is gone.
-    fn order(&self, deletions: &mut [Deletion]) {
-        // Longer ways than this are made up by tags that name each other.
-        const LONGEST: usize = 8;
-        let above = self.above();
-        let mut depths: HashMap<String, usize> = HashMap::new();
-        for _ in 0..LONGEST {
-            let mut changed = false;
-            for deletion in deletions.iter() {
-                let over = above.get(deletion.digest.as_str()).into_iter().flatten();
-                let depth = over.map(|d| depths.get(*d).copied().unwrap_or_default() + 1).max();
-                let depth = depth.unwrap_or_default();
-                changed |= depths.insert(deletion.digest.clone(), depth) != Some(depth);
+    fn tag_names(&self, digest: &str) -> Vec<String> {
+        self.shape.tags(digest).iter().map(|tag| tag.name.clone()).collect()
+    }
+
+    fn write_down_deletions(&self, candidates: &BTreeMap<&'a str, String>, planned: &mut Planned) {
+        let wholes = self.shape.wholes();
+        planned.deletions.extend(candidates.iter().map(|(digest, reason)| Deletion {
+            digest: (*digest).to_owned(),
+            tags: self.tag_names(digest),
+            changed_at: self.changed_at(digest),
+            reason: reason.clone(),
+            image: image(&wholes, digest),
+            bytes: self.shape.manifests[*digest].bytes,
+            frees: 0,
+        }));
+        self.shape.order(&mut planned.deletions);
+    }
+
+    fn write_down_what_stays(
+        &self,
+        stays: &BTreeMap<&'a str, Stays>,
+        wanted: &BTreeSet<&'a str>,
+        counted: &Counted<'a>,
+        planned: &mut Planned,
+    ) {
+        let wholes = self.shape.wholes();
+        for (digest, why) in stays {
+            let own = self.shape.tags(digest);
+            let mut going = own.iter().filter(|tag| counted.taken.contains_key(tag.name.as_str()));
+            let protected_by = why.reason().to_owned();
+            if matches!(why, Stays::Itself(_)) {
+                planned.untaggings.extend(going.map(|tag| Untagging {
+                    tag: tag.name.clone(),
+                    digest: (*digest).to_owned(),
+                    changed_at: tag.updated,
+                    reason: counted.taken[tag.name.as_str()].clone(),
+                    protected_by: protected_by.clone(),
+                    image: image(&wholes, digest),
+                }));
+                continue;
             }
-            if !changed {
-                break;
+            let is_unread = self.shape.manifests[*digest].unread.is_some();
+            if going.next().is_some() || wanted.contains(digest) || is_unread {
+                planned.protected.push(Protected {
+                    digest: (*digest).to_owned(),
+                    tags: self.tag_names(digest),
+                    changed_at: self.changed_at(digest),
+                    protected_by,
+                });
             }
         }
-        let depth = |d: &Deletion| depths.get(&d.digest).copied().unwrap_or_default();
-        deletions.sort_by_key(|d| (depth(d), d.digest.clone()));
+        planned.kept = counted.kept_rows(self.state);
     }
 }

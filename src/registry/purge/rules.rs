@@ -1,7 +1,8 @@
 //! What is to go: rules over repositories and tags, from a small file or from flags.
 
 use crate::error::{Error, Result};
-use globset::{GlobBuilder, GlobMatcher};
+use crate::span::Span;
+use globset::GlobBuilder;
 use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -13,6 +14,14 @@ use std::time::Duration;
 const REGEX: &str = "regex:";
 /// A pattern's automaton stays below this many bytes.
 const LARGEST: usize = 1 << 20;
+/// The longest pattern, in bytes: room for a list of the longest names, which have 255.
+const LONGEST: usize = 4 << 10;
+/// Braces within braces, so many: what reads a glob calls itself for each.
+const DEEPEST: usize = 16;
+/// A push of many layers may take so long; what it sends first has no tag until it ends.
+const GRACE: Span = Span::new(Duration::from_hours(1));
+/// The most rules: each is tried on each repository.
+const MOST: usize = 1_000;
 
 /// A pattern of names: a glob (`team1/*`, `pr-*`, `{a,b}`), or `regex:` and a regular expression, both
 /// of the whole name. Either takes time linear in the name.
@@ -24,7 +33,7 @@ pub struct Pattern {
 
 #[derive(Clone)]
 enum Matcher {
-    Glob(GlobMatcher),
+    Glob(regex::bytes::Regex),
     Regex(Regex),
 }
 
@@ -32,7 +41,7 @@ impl Pattern {
     /// Whether a name fits.
     pub fn fits(&self, name: &str) -> bool {
         match &self.matcher {
-            Matcher::Glob(glob) => glob.is_match(name),
+            Matcher::Glob(glob) => glob.is_match(name.as_bytes()),
             Matcher::Regex(regex) => regex.is_match(name),
         }
     }
@@ -42,6 +51,12 @@ impl FromStr for Pattern {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
+        if text.len() > LONGEST {
+            let head: String = text.chars().take(32).collect();
+            return Err(Error::invalid(format!(
+                "pattern '{head}…': it is longer than {LONGEST} bytes; make several rules of it"
+            )));
+        }
         let bad = |why: String| Error::invalid(format!("pattern '{text}': {why}"));
         let matcher = match text.strip_prefix(REGEX) {
             _ if text.is_empty() || text == REGEX => {
@@ -51,19 +66,56 @@ impl FromStr for Pattern {
                 regex::RegexBuilder::new(&format!("^(?:{regex})$"))
                     .size_limit(LARGEST)
                     .build()
-                    .map_err(|e| bad(format!("no regular expression ({e})")))?,
+                    .map_err(|e| bad(format!("no regular expression ({})", last_line(&e))))?,
             ),
-            // A star stands for any characters, slashes too: repositories have no folders.
-            None => Matcher::Glob(
-                GlobBuilder::new(text)
-                    .literal_separator(false)
-                    .build()
-                    .map_err(|e| bad(format!("no glob ({})", e.kind())))?
-                    .compile_matcher(),
-            ),
+            None if depth(text) > DEEPEST => {
+                return Err(bad(format!("braces within braces, more than {DEEPEST} deep")));
+            }
+            None => Matcher::Glob(glob(text).map_err(|why| bad(format!("no glob ({why})")))?),
         };
         Ok(Self { text: text.to_owned(), matcher })
     }
+}
+
+/// Why a regular expression is none: its picture of where is for a page, not for a line.
+fn last_line(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default();
+    last.trim_start_matches("error: ").to_owned()
+}
+
+/// Why a text is no TOML, and in which line.
+pub(crate) fn in_one_line(text: &str, error: &toml::de::Error) -> String {
+    let why = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.map(|before| before.matches('\n').count() + 1);
+    line.map_or_else(|| why.clone(), |line| format!("line {line}: {why}"))
+}
+
+/// How deep braces are within braces, at most.
+fn depth(glob: &str) -> usize {
+    let (mut now, mut deepest) = (0_usize, 0);
+    for c in glob.chars() {
+        match c {
+            '{' => now += 1,
+            '}' => now = now.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(now);
+    }
+    deepest
+}
+
+/// A glob as the automaton that fits the same names. Its own matcher panics where that would be too large.
+fn glob(text: &str) -> Result<regex::bytes::Regex, String> {
+    // A star stands for any characters, slashes too: repositories have no folders.
+    let glob = GlobBuilder::new(text).literal_separator(false).build();
+    let glob = glob.map_err(|e| e.kind().to_string())?;
+    regex::bytes::RegexBuilder::new(glob.regex())
+        .dot_matches_new_line(true)
+        .size_limit(LARGEST)
+        .build()
+        .map_err(|_| "it stands for too much".to_owned())
 }
 
 impl fmt::Debug for Pattern {
@@ -98,42 +150,6 @@ impl<'de> Deserialize<'de> for Pattern {
     }
 }
 
-/// A span of time, written as `30d` or `12h`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span(pub Duration);
-
-impl FromStr for Span {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let bad = || Error::invalid(format!("'{text}' is no span of time, such as 30d or 12h"));
-        humantime::parse_duration(text).map(Self).map_err(|_| bad())
-    }
-}
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_secs();
-        match (seconds % 86_400, seconds % 3_600) {
-            (0, _) => write!(f, "{}d", seconds / 86_400),
-            (_, 0) => write!(f, "{}h", seconds / 3_600),
-            _ => write!(f, "{seconds}s"),
-        }
-    }
-}
-
-impl Serialize for Span {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
 /// One rule. Its tags are those that fit `tags`; of these, the ones on the `keep` newest images stay,
 /// and those that are younger than `older_than`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -160,12 +176,38 @@ pub struct Rule {
     /// Whether manifests without a tag go, too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub untagged: bool,
+    /// Whether signatures, attestations and the like go, too, whose image is not there any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub orphans: bool,
+}
+
+/// What a rule takes, as the reason of what goes.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tags = self.tags.as_ref().map(|tags| format!("tags '{tags}'"));
+        let age = self.older_than.map(|span| format!("older than {span}"));
+        let keep = self.keep.map(|keep| format!("not among the {keep} newest"));
+        let parts: Vec<String> = [tags, age, keep].into_iter().flatten().collect();
+        f.write_str(&parts.join(", "))
+    }
+}
+
+impl Rule {
+    /// The pattern by which a tag stays in any case.
+    pub(super) fn keeps(&self, tag: &str) -> Option<&Pattern> {
+        self.keep_tags.iter().find(|kept| kept.fits(tag))
+    }
 }
 
 /// Rules. What one of them keeps, none of them takes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Rules {
+    /// Nothing that has no tag goes before it was pushed so long ago: what a push that is under way has sent
+    /// has no tag yet. An hour, where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub grace: Option<Span>,
     /// The rules.
     pub rules: Vec<Rule>,
 }
@@ -173,11 +215,11 @@ pub struct Rules {
 impl Rules {
     /// Reads rules as TOML, or as JSON where the text begins with a brace.
     pub fn parse(text: &str) -> Result<Self> {
-        let bad = |e: &dyn fmt::Display| Error::invalid(format!("these are no rules: {e}"));
+        let bad = |why: String| Error::invalid(format!("these are no rules: {why}"));
         let rules: Self = if text.trim_start().starts_with('{') {
-            serde_json::from_str(text).map_err(|e| bad(&e))?
+            serde_json::from_str(text).map_err(|e| bad(e.to_string()))?
         } else {
-            toml::from_str(text).map_err(|e| bad(&e))?
+            toml::from_str(text).map_err(|e| bad(in_one_line(text, &e)))?
         };
         rules.check()?;
         Ok(rules)
@@ -188,11 +230,16 @@ impl Rules {
         if self.rules.is_empty() {
             return Err(Error::invalid("there is no rule"));
         }
+        if self.rules.len() > MOST {
+            return Err(Error::invalid(format!(
+                "more than {MOST} rules; make several files of them"
+            )));
+        }
         for rule in &self.rules {
             let of = &rule.repositories;
-            if rule.tags.is_none() && !rule.untagged {
+            if rule.tags.is_none() && !rule.untagged && !rule.orphans {
                 return Err(Error::invalid(format!(
-                    "the rule for '{of}' is about nothing: say tags, or untagged"
+                    "the rule for '{of}' is about nothing: say tags, untagged or orphans"
                 )));
             }
             if rule.tags.is_some() && rule.older_than.is_none() && rule.keep.is_none() {
@@ -207,7 +254,20 @@ impl Rules {
 
     /// The rules about a repository.
     pub fn of<'a>(&'a self, repository: &'a str) -> impl Iterator<Item = &'a Rule> {
-        self.rules.iter().filter(|rule| rule.repositories.fits(repository))
+        self.numbered(repository).map(|(_, rule)| rule)
+    }
+
+    /// The rules about a repository, each with its number among all, counted from 1.
+    pub(super) fn numbered<'a>(
+        &'a self,
+        repository: &'a str,
+    ) -> impl Iterator<Item = (usize, &'a Rule)> {
+        (1..).zip(&self.rules).filter(|(_, rule)| rule.repositories.fits(repository))
+    }
+
+    /// How long nothing goes that has no tag.
+    pub fn grace(&self) -> Span {
+        self.grace.unwrap_or(GRACE)
     }
 }
 
@@ -229,13 +289,51 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_that_is_too_much_is_refused() {
+        let names: Vec<String> = (0..400).map(|n| format!("{n:03}")).collect();
+        let list: Pattern = format!("{{{}}}", names.join(",")).parse().unwrap();
+        assert!(list.fits("399") && !list.fits("400"));
+        let deep = |n: usize| format!("{}a{}", "{".repeat(n), "}".repeat(n));
+        assert!(deep(DEEPEST).parse::<Pattern>().unwrap().fits("a"));
+        for (bad, why) in [
+            (deep(DEEPEST + 1), "braces within braces"),
+            (deep(2_000), "braces within braces"),
+            (deep(5_000), "longer than 4096"),
+            ("{".repeat(5_000), "longer than 4096"),
+            ("regex:".to_owned() + &"(".repeat(5_000), "longer than 4096"),
+            ("regex:".to_owned() + &"(".repeat(1_000), "no regular expression"),
+            ("[!a]".repeat(1_000) + &"*".repeat(90), ""),
+        ] {
+            match bad.parse::<Pattern>() {
+                Err(error) => assert!(error.to_string().contains(why), "{error}"),
+                Ok(pattern) => assert!(why.is_empty() && !pattern.fits("b"), "{bad}"),
+            }
+        }
+        let rule = "[[rules]]\nrepositories = '*'\nuntagged = true\n";
+        assert!(Rules::parse(&rule.repeat(MOST)).is_ok());
+        assert!(Rules::parse(&rule.repeat(MOST + 1)).is_err());
+        for deep in [
+            "{\"rules\":".to_owned() + &"[".repeat(100_000),
+            "a = ".to_owned() + &"[".repeat(100_000),
+        ] {
+            let error = Rules::parse(&deep).unwrap_err().to_string();
+            assert!(
+                error.starts_with("these are no rules: ") && error.lines().count() == 1,
+                "{error}"
+            );
+        }
+        let error = Rules::parse("[[rules]]\nrepositories = '*'\nuntaged = true").unwrap_err();
+        assert!(error.to_string().contains("line 3: unknown field"), "{error}");
+    }
+
+    #[test]
     fn rules_are_read_as_toml_and_json() {
         let toml = "[[rules]]\nrepositories = 'team1/*'\ntags = 'pr-*'\nolder-than = '30d'\n\
                     keep = 3\nkeep-tags = ['release-*']\nuntagged = true\n";
         let rules = Rules::parse(toml).unwrap();
         let json = serde_json::to_string(&rules).unwrap();
         assert_eq!(Rules::parse(&json).unwrap(), rules);
-        assert_eq!(rules.rules[0].older_than, Some(Span(Duration::from_hours(720))));
+        assert_eq!(rules.rules[0].older_than, Some(Span::new(Duration::from_hours(720))));
         for bad in [
             "",
             "rules = []",

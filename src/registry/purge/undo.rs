@@ -3,13 +3,17 @@
 
 use super::shelf::Shelf;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::{self, Access, Folder, Staging};
 use crate::registry::Registry;
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 const LIST: &str = "exported.ndjson";
+const MANIFESTS: &str = "manifests";
+/// What every line of the list begins with.
+const BEGINNING: &[u8] = br#"{"loginServer":"#;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -24,19 +28,37 @@ struct Line {
 /// A folder that manifests are kept in.
 #[derive(Debug)]
 pub struct Exported {
-    folder: PathBuf,
+    manifests: Folder,
     list: File,
+    path: PathBuf,
     login_server: String,
 }
 
 impl Exported {
     /// Opens a folder for manifests of a registry, or makes it.
     pub fn open(folder: &Path, login_server: &str) -> Result<Self> {
-        let failed = |e| Error::io(folder.display(), e);
-        std::fs::create_dir_all(folder.join("manifests")).map_err(failed)?;
-        let list =
-            OpenOptions::new().create(true).append(true).open(folder.join(LIST)).map_err(failed)?;
-        Ok(Self { folder: folder.to_owned(), list, login_server: login_server.to_owned() })
+        let folder = Folder::make(folder, Access::Private)?;
+        let manifests = folder.make_inner(MANIFESTS, Access::Private)?;
+        let path = folder.path(LIST);
+        let mut list = files::open_private(&path)?;
+        let failed = |e| Error::io(path.display(), e);
+        let mut text = Vec::new();
+        list.read_to_end(&mut text).map_err(failed)?;
+        if !files::has_lines_of(&text, BEGINNING) {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!(
+                    "{} is no list of exported manifests, and nothing is written into it: name another \
+                     folder with --export",
+                    path.display()
+                ),
+            ));
+        }
+        // The next line must not become the end of one that was cut.
+        if text.last().is_some_and(|byte| *byte != b'\n') {
+            list.write_all(b"\n").map_err(failed)?;
+        }
+        Ok(Self { manifests, list, path, login_server: login_server.to_owned() })
     }
 
     /// Keeps a manifest; it is on the disk when this returns.
@@ -52,10 +74,7 @@ impl Exported {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error.context("it cannot be exported, and is not deleted")),
         };
-        let failed = |e| Error::io(self.folder.display(), e);
-        let path = self.folder.join("manifests").join(file_name(digest));
-        let mut file = File::create(path).map_err(failed)?;
-        file.write_all(&content.bytes).and_then(|()| file.sync_data()).map_err(failed)?;
+        self.keep_bytes(digest, &content.bytes)?;
         let line = Line {
             login_server: self.login_server.clone(),
             repository: repository.to_owned(),
@@ -65,7 +84,18 @@ impl Exported {
         };
         let mut text = serde_json::to_vec(&line).map_err(|e| Error::bug(e.to_string()))?;
         text.push(b'\n');
-        self.list.write_all(&text).and_then(|()| self.list.sync_data()).map_err(failed)
+        let written = self.list.write_all(&text).and_then(|()| self.list.sync_data());
+        written.map_err(|e| Error::io(self.path.display(), e))
+    }
+
+    /// Keeps a manifest's bytes under its digest, whole or not at all; what is there with other bytes is damaged.
+    fn keep_bytes(&self, digest: &str, bytes: &[u8]) -> Result<()> {
+        let name = file_name(digest);
+        let staging = Staging::open(self.manifests.again()?, &name, digest)?;
+        staging.root().write(&name, bytes, Access::Private)?;
+        let is_there = self.manifests.kind(&name)?.is_some();
+        staging.root().into_place(&name, &self.manifests, &name, is_there)?;
+        staging.remove()
     }
 }
 
@@ -98,7 +128,7 @@ pub async fn undo(registry: &Registry, folder: &Path) -> Result<(usize, Vec<(Str
     let (mut count, mut missing) = (0, Vec::new());
     // Parts went after their wholes, and come back before them.
     for line in lines.into_iter().rev() {
-        let path = folder.join("manifests").join(file_name(&line.digest));
+        let path = folder.join(MANIFESTS).join(file_name(&line.digest));
         let bytes = std::fs::read(&path).map_err(|e| Error::io(path.display(), e))?;
         let put = registry
             .put_back(&line.repository, bytes.into(), &line.media_type, &line.digest, &line.tags)

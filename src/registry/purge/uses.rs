@@ -1,10 +1,11 @@
 //! What stands on a registry's images: container apps and jobs, container instances, web apps, as
 //! Resource Graph has them. What a Kubernetes cluster runs is not known there.
 
-use super::plan::RepositoryState;
+use super::state::RepositoryState;
 use crate::client::Client;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::registry::{Name, Reference};
+use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -14,14 +15,17 @@ const TYPES: &str = "'microsoft.app/containerapps', 'microsoft.app/jobs', \
     'microsoft.containerinstance/containergroups', 'microsoft.web/sites', \
     'microsoft.web/sites/slots'";
 
+/// An expression's automaton stays below this many bytes.
+const LARGEST: usize = 1 << 20;
+
 /// Something that stands on an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Use {
-    /// The repository.
-    pub repository: String,
+    /// The repository; none where only a digest is known, which may be in any.
+    pub repository: Option<String>,
     /// The tag or digest.
     pub name: Name,
-    /// What stands on it, by Resource Manager id.
+    /// What stands on it: a Resource Manager id, or where a list says so.
     pub user: String,
 }
 
@@ -43,51 +47,122 @@ impl Uses {
             "resources | where type in~ ({TYPES}) | project id, type, properties | order by id asc"
         );
         let rows: Vec<Row> = client.graph(&query, &[]).await?;
+        let named = Named::of(login_server)?;
         let mut uses = Vec::new();
         for row in rows {
-            collect(&row.properties, login_server, &row.id, &mut uses);
+            each_text(&row.properties, &mut |text| {
+                let found = named.references(text).into_iter().flatten();
+                uses.extend(found.map(|found| found.used_by(&row.id)));
+            });
         }
         Ok(Self(uses))
     }
 
-    /// What stands on the manifests of a repository, by digest.
+    /// What stands on the manifests of a repository, by digest. A digest alone may be that of a configuration,
+    /// as some runtimes tell it.
     pub fn of(&self, state: &RepositoryState) -> BTreeMap<String, String> {
         let mut found = BTreeMap::new();
-        for used in self.0.iter().filter(|used| used.repository == state.name) {
-            let digest = match &used.name {
-                Name::Digest(digest) => Some(digest.clone()),
-                Name::Tag(tag) => {
-                    state.tags.iter().find(|t| t.name == *tag).map(|t| t.digest.clone())
+        let tagged = |name: &str| {
+            state.tags.iter().find(|tag| tag.name == name).map(|tag| tag.digest.clone())
+        };
+        for used in &self.0 {
+            match (&used.repository, &used.name) {
+                (Some(repository), _) if *repository != state.name => {}
+                (Some(_), Name::Digest(digest)) => {
+                    found.insert(digest.clone(), used.user.clone());
                 }
-                Name::Whole => {
-                    state.tags.iter().find(|t| t.name == "latest").map(|t| t.digest.clone())
+                (None, Name::Digest(digest)) => {
+                    let has_it = state.manifests.iter().filter(|manifest| {
+                        manifest.digest == *digest || manifest.blobs.contains_key(digest)
+                    });
+                    found.extend(has_it.map(|m| (m.digest.clone(), used.user.clone())));
                 }
-            };
-            found.extend(digest.map(|digest| (digest, used.user.clone())));
+                (_, Name::Tag(tag)) => {
+                    found.extend(tagged(tag).map(|digest| (digest, used.user.clone())));
+                }
+                (_, Name::Whole) => {
+                    found.extend(tagged("latest").map(|digest| (digest, used.user.clone())));
+                }
+            }
         }
         found
     }
 }
 
-/// Every text that names an image of the registry, wherever it stands: each provider keeps its own in
-/// another place (`template.containers[].image`, `siteConfig.linuxFxVersion` as `DOCKER|…`).
-fn collect(value: &Value, login_server: &str, user: &str, found: &mut Vec<Use>) {
-    match value {
-        Value::String(text) => {
-            let lower = text.to_ascii_lowercase();
-            let start = format!("{login_server}/");
-            for (at, _) in lower.match_indices(&start) {
-                let image = text[at..].split([' ', ',', ';', '"', '\'', '\n', '|']).next();
-                let Ok(image) = image.unwrap_or_default().parse::<Reference>() else { continue };
-                if let Some(repository) = image.repository {
-                    found.push(Use { repository, name: image.name, user: user.to_owned() });
-                }
+/// An image of a registry that something names.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    repository: String,
+    name: Name,
+}
+
+impl Found {
+    pub(super) fn used_by(self, user: &str) -> Use {
+        Use { repository: Some(self.repository), name: self.name, user: user.to_owned() }
+    }
+}
+
+/// How a registry is named in texts.
+pub(super) struct Named(Regex);
+
+impl Named {
+    /// One of ACR has several names (those of private endpoints, and of each replica), which stand for the same
+    /// images.
+    pub(super) fn of(login_server: &str) -> Result<Self> {
+        let acr = r"^([a-z0-9-]+)(?:\.privatelink|\.[a-z0-9]+\.geo)?\.(azurecr\.[a-z]+)$";
+        let host = match expression(acr)?.captures(login_server) {
+            Some(parts) => {
+                let (name, suffix) = (regex::escape(&parts[1]), regex::escape(&parts[2]));
+                format!(r"{name}(?:\.privatelink|\.[a-z0-9]+\.geo)?\.{suffix}(?::443)?")
             }
+            None => regex::escape(login_server),
+        };
+        expression(&format!("{host}/([A-Za-z0-9._/@:-]*)")).map(Self)
+    }
+
+    /// The images of the registry that a text names, wherever it does; each else what stands in place of one.
+    pub(super) fn references(&self, text: &str) -> Vec<Result<Found, String>> {
+        let mut found = Vec::new();
+        let is_of_host = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
+        for names in self.0.captures_iter(text) {
+            // Within another host's name it is none.
+            let begin = names.get(0).map_or(0, |whole| whole.start());
+            if text.as_bytes()[..begin].last().is_some_and(is_of_host) {
+                continue;
+            }
+            let rest = names[1].trim_end_matches(['/', ':', '@']);
+            // A tag may end with a full stop, and so may what is said of one.
+            let cut = rest.trim_end_matches('.');
+            let mut read: Vec<Found> = [rest, cut].into_iter().filter_map(reference).collect();
+            read.dedup();
+            if read.is_empty() {
+                found.push(Err(names[0].to_owned()));
+            }
+            found.extend(read.into_iter().map(Ok));
         }
-        Value::Array(all) => all.iter().for_each(|part| collect(part, login_server, user, found)),
-        Value::Object(all) => {
-            all.values().for_each(|part| collect(part, login_server, user, found));
-        }
+        found
+    }
+}
+
+/// An expression of ours, of plain letters, whatever the case of what it is looked for in.
+pub(super) fn expression(text: &str) -> Result<Regex> {
+    let built =
+        RegexBuilder::new(text).case_insensitive(true).unicode(false).size_limit(LARGEST).build();
+    built.map_err(|e| Error::bug(e.to_string()))
+}
+
+fn reference(rest: &str) -> Option<Found> {
+    let read: Reference = format!("registry/{rest}").parse().ok()?;
+    Some(Found { repository: read.repository?, name: read.name })
+}
+
+/// Every text in a value, wherever it stands: each provider keeps its images in another place
+/// (`template.containers[].image`, `siteConfig.linuxFxVersion` as `DOCKER|…`).
+pub(super) fn each_text(value: &Value, see: &mut dyn FnMut(&str)) {
+    match value {
+        Value::String(text) => see(text),
+        Value::Array(all) => all.iter().for_each(|part| each_text(part, see)),
+        Value::Object(all) => all.values().for_each(|part| each_text(part, see)),
         _ => {}
     }
 }
@@ -104,18 +179,38 @@ mod tests {
             "template": {"containers": [{"image": format!("R.azurecr.io/app@{digest}")}]},
             "siteConfig": {"linuxFxVersion": "DOCKER|r.azurecr.io/web:v1"},
             "other": ["r.azurecr.io.evil/x:1", "see r.azurecr.io/job, please"],
+            "more": ["docker-pullable://r.privatelink.azurecr.io/team/a:1.", "r.azurecr.io:443/b:2",
+                r#"{\"image\":\"r.eastus.geo.azurecr.io/c:3\"}"#, "r.azurecr.io/D"],
         });
-        let mut uses = Vec::new();
-        collect(&properties, "r.azurecr.io", "me", &mut uses);
-        let found: Vec<(&str, &Name)> =
-            uses.iter().map(|used| (used.repository.as_str(), &used.name)).collect();
+        let (mut found, mut bad) = (Vec::new(), Vec::new());
+        let named = Named::of("r.azurecr.io").unwrap();
+        each_text(&properties, &mut |text| {
+            for reference in named.references(text) {
+                match reference {
+                    Ok(Found { repository, name }) => found.push((repository, name)),
+                    Err(other) => bad.push(other),
+                }
+            }
+        });
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        let tag = |repository: &str, tag: &str| (repository.to_owned(), Name::Tag(tag.to_owned()));
         assert_eq!(
             found,
             [
-                ("app", &Name::Digest(digest)),
-                ("web", &Name::Tag("v1".into())),
-                ("job", &Name::Whole),
+                ("app".to_owned(), Name::Digest(digest)),
+                tag("b", "2"),
+                tag("c", "3"),
+                ("job".to_owned(), Name::Whole),
+                tag("team/a", "1."),
+                tag("team/a", "1"),
+                tag("web", "v1"),
             ]
         );
+        assert_eq!(bad, ["r.azurecr.io/D"]);
+        // By whichever of its names it is asked.
+        let found = Named::of("r.westus.geo.azurecr.io").unwrap().references("r.azurecr.io/app:1");
+        assert_eq!(found.len(), 1);
+        let here = Named::of("127.0.0.1:5000").unwrap();
+        assert!(here.references("127.0.0.1:5000/a/b:1")[0].is_ok());
     }
 }

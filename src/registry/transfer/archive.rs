@@ -1,14 +1,15 @@
-//! Archives of images: what `docker save` writes (old and new), and archives of an OCI layout.
+//! Archives of images: what `docker save` writes (old and new), and archives of an OCI layout, compressed or not.
+//!
+//! Nothing is unpacked under the names that an archive has; they are only compared.
 
+use super::choice::Wanted;
+use super::compression::{self, Compression, fill};
 use super::layout::{self, Holds};
-use super::package::{Blob, Lies, Package, Packed};
-use crate::error::{Error, Result};
-use crate::format::hex;
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use serde::Deserialize;
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use super::package::{Lies, Package, ReadAs};
+use super::saved;
+use crate::error::{Error, ErrorKind, Result};
+use crate::scratch::Scratch;
+use serde_json::Value;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -18,92 +19,296 @@ use std::sync::Arc;
 /// Entries of one archive.
 const MOST_ENTRIES: usize = 100_000;
 const LARGEST_DOCUMENT: u64 = 8 << 20;
-const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+/// What is unpacked of an archive: more than any image takes, and less than what a few bytes can be made into.
+const LARGEST_ARCHIVE: u64 = 1 << 40;
+/// A link to a link, and no further: old versions of `docker save` link a layer to one that is the same.
+const MOST_LINKS: usize = 8;
+/// A tar is made of these.
+const BLOCK: u64 = 512;
+/// How archives are usually named; a file that is named so and is none is not pushed as just a file.
+const NAMES: [&str; 11] = [
+    ".tar",
+    ".tgz",
+    ".tbz",
+    ".tbz2",
+    ".txz",
+    ".tzst",
+    ".tar.gz",
+    ".tar.bz2",
+    ".tar.xz",
+    ".tar.zst",
+    ".tar.zstd",
+];
+
+/// What a file is, by its beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Empty,
+    Tar,
+    Compressed(Compression),
+    /// Something else.
+    File,
+}
+
+/// Looks what a file is.
+pub(super) fn kind(path: &Path) -> Result<Kind> {
+    let mut head = [0; compression::HEAD];
+    let read = File::open(path).and_then(|mut file| fill(&mut file, &mut head));
+    let count = read.map_err(|e| Error::io(path.display(), e))?;
+    Ok(kind_of(&head[..count]))
+}
+
+fn kind_of(head: &[u8]) -> Kind {
+    if head.is_empty() {
+        return Kind::Empty;
+    }
+    if let Some(how) = Compression::of(head) {
+        return Kind::Compressed(how);
+    }
+    // One block of zeros is how an archive ends, and how one begins that has nothing in it.
+    let is_end = head.len() == compression::HEAD && head.iter().all(|byte| *byte == 0);
+    if is_end || is_header(head) { Kind::Tar } else { Kind::File }
+}
+
+/// Whether a file begins with the header of a tar: its sum is right, or it has its mark.
+fn is_header(head: &[u8]) -> bool {
+    if head.get(257..262) == Some(b"ustar") {
+        return true;
+    }
+    let Some(sum) = head.get(148..156) else { return false };
+    let digits = String::from_utf8_lossy(sum);
+    let told = u32::from_str_radix(digits.trim_matches([' ', '\0']), 8);
+    let all: u32 = head.iter().map(|byte| u32::from(*byte)).sum();
+    let own: u32 = sum.iter().map(|byte| u32::from(*byte)).sum();
+    head.len() == compression::HEAD && told == Ok(all - own + 8 * u32::from(b' '))
+}
+
+/// Whether a file is named as archives are.
+pub(super) fn is_named_so(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    NAMES.iter().any(|end| name.ends_with(end))
+}
+
+/// What is under a name.
+enum Entry {
+    /// A file, from that place on.
+    File { at: u64, size: u64 },
+    /// The same as under another name.
+    Link(String),
+}
 
 /// An archive, with where its files begin.
-struct Archive {
+pub(super) struct Archive {
+    /// What it is called in errors.
+    named: PathBuf,
     path: Arc<PathBuf>,
-    entries: HashMap<String, (u64, u64)>,
-}
-
-/// One image of `manifest.json`.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Saved {
-    config: String,
-    #[serde(default)]
-    repo_tags: Option<Vec<String>>,
-    layers: Vec<String>,
-}
-
-/// Whether a file is an archive that may hold images: a tar has its mark at one place.
-pub(super) fn is_one(path: &Path) -> bool {
-    let read = || {
-        let mut file = File::open(path).ok()?;
-        file.seek(SeekFrom::Start(257)).ok()?;
-        let mut mark = [0; 5];
-        file.read_exact(&mut mark).ok()?;
-        let archive = (&mark == b"ustar").then(|| Archive::open(path).ok())??;
-        (archive.has("index.json") || archive.has("manifest.json")).then_some(())
-    };
-    read().is_some()
+    entries: HashMap<String, Entry>,
+    /// Why it is known to be cut off.
+    cut: Option<String>,
+    /// A file in it is not whole.
+    ends_within: bool,
+    /// Holds it, where it had to be unpacked.
+    scratch: Option<Scratch>,
 }
 
 impl Archive {
+    /// Opens an archive; one that is compressed is unpacked into a temporary folder.
     fn open(path: &Path) -> Result<Self> {
-        let failed = |e| Error::io(path.display(), e);
-        let mut archive = tar::Archive::new(File::open(path).map_err(failed)?);
-        let mut entries = HashMap::new();
-        for entry in archive.entries_with_seek().map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            if entries.len() > MOST_ENTRIES {
-                return Err(Error::corrupt(format!("{}: too many files", path.display())));
+        match kind(path)? {
+            Kind::Tar => Self::index(path, path.to_owned(), None),
+            Kind::Compressed(how) => {
+                let scratch = Scratch::new()?;
+                let unpacked = unpack(path, how, &scratch)?;
+                Self::index(path, unpacked, Some(scratch))
             }
-            if !entry.header().entry_type().is_file() {
-                continue;
+            Kind::Empty => Err(Error::corrupt(format!("{}: cut off: it is empty", path.display()))),
+            Kind::File => {
+                let text = format!("{}: no archive, and so no image: {HINT}", path.display());
+                Err(Error::invalid(text))
             }
-            // Names are only compared; nothing is unpacked under them.
-            let name = entry.path().map_err(failed)?.to_string_lossy().into_owned();
-            let name = name.trim_start_matches("./").to_owned();
-            entries.insert(name, (entry.raw_file_position(), entry.size()));
         }
-        Ok(Self { path: Arc::new(path.to_owned()), entries })
     }
 
-    fn has(&self, name: &str) -> bool {
+    fn index(named: &Path, path: PathBuf, scratch: Option<Scratch>) -> Result<Self> {
+        let failed = |e| Error::io(named.display(), e);
+        let file = File::open(&path).map_err(failed)?;
+        let length = file.metadata().map_err(failed)?.len();
+        let mut archive = tar::Archive::new(file);
+        let (mut entries, mut end, mut cut, mut ends_within) = (HashMap::new(), 0, None, false);
+        for entry in archive.entries_with_seek().map_err(failed)? {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    cut = Some(format!("what follows cannot be read ({error})"));
+                    break;
+                }
+            };
+            if entries.len() > MOST_ENTRIES {
+                return Err(Error::corrupt(format!("{}: too many files", named.display())));
+            }
+            let name = normal(&entry.path_bytes());
+            let (at, size, kind) =
+                (entry.raw_file_position(), entry.size(), entry.header().entry_type());
+            end = (at + size).next_multiple_of(BLOCK);
+            if at + size > length {
+                (cut, ends_within) = (Some(format!("{name} ends in the middle")), true);
+            }
+            let target = entry.link_name_bytes().unwrap_or_default();
+            let of_entry = if kind.is_file() || kind.is_contiguous() {
+                Entry::File { at, size }
+            } else if kind == tar::EntryType::Link {
+                Entry::Link(normal(&target))
+            } else if kind == tar::EntryType::Symlink {
+                let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
+                let folder = if target.starts_with(b"/") { "" } else { folder };
+                Entry::Link(normal(&[folder.as_bytes(), b"/", &target].concat()))
+            } else {
+                continue;
+            };
+            entries.insert(name, of_entry);
+        }
+        if cut.is_none() && end + BLOCK > length {
+            cut = Some("the mark of its end is missing".to_owned());
+        }
+        let (named, path) = (named.to_owned(), Arc::new(path));
+        Ok(Self { named, path, entries, cut, ends_within, scratch })
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
         self.entries.contains_key(name)
     }
 
-    fn part(&self, name: &str) -> Result<(File, u64)> {
-        let missing = || Error::not_found(format!("{}: has no {name}", self.path.display()));
-        let (at, size) = *self.entries.get(name).ok_or_else(missing)?;
-        let failed = |e| Error::io(self.path.display(), e);
-        let mut file = File::open(self.path.as_ref()).map_err(failed)?;
-        file.seek(SeekFrom::Start(at)).map_err(failed)?;
-        Ok((file, size))
+    /// What it is called in errors.
+    pub(super) fn at(&self) -> String {
+        self.named.display().to_string()
     }
 
-    fn document(&self, name: &str) -> Result<Vec<u8>> {
-        let (file, size) = self.part(name)?;
+    /// Where a file begins, and its size; links are gone along within the archive.
+    pub(super) fn find_name(&self, name: &str) -> Option<(u64, u64)> {
+        let mut name = normal(name.as_bytes());
+        for _ in 0..MOST_LINKS {
+            match self.entries.get(&name)? {
+                Entry::File { at, size } => return Some((*at, *size)),
+                Entry::Link(other) => name.clone_from(other),
+            }
+        }
+        None
+    }
+
+    /// Where its bytes lie.
+    pub(super) fn lies(&self, at: u64) -> Lies {
+        Lies::In(Arc::clone(&self.path), at)
+    }
+
+    /// A part of it, opened.
+    pub(super) fn part(&self, name: &str) -> Result<(impl Read + use<>, u64, u64)> {
+        let (at, size) = self.find_name(name).ok_or_else(|| self.lacks(name))?;
+        let failed = |e| Error::io(self.named.display(), e);
+        let mut file = File::open(self.path.as_ref()).map_err(failed)?;
+        file.seek(SeekFrom::Start(at)).map_err(failed)?;
+        Ok((file.take(size), at, size))
+    }
+
+    /// The error that something is not in it: one that is cut says so first.
+    fn lacks(&self, what: &str) -> Error {
+        let at = self.named.display();
+        match &self.cut {
+            Some(why) => Error::corrupt(format!("{at}: cut off: {why}, and there is no {what}")),
+            None => Error::not_found(format!("{at}: has no {what}")),
+        }
+    }
+
+    pub(super) fn document(&self, name: &str) -> Result<Vec<u8>> {
+        let (mut part, _, size) = self.part(name)?;
         if size > LARGEST_DOCUMENT {
             let most = LARGEST_DOCUMENT >> 20;
-            let text = format!("{}: {name} has more than {most} MiB", self.path.display());
+            let text = format!("{}: {name} has more than {most} MiB", self.named.display());
             return Err(Error::corrupt(text));
         }
         let mut bytes = Vec::new();
-        let read = file.take(size).read_to_end(&mut bytes);
-        read.map_err(|e| Error::io(self.path.display(), e))?;
+        let read = part.read_to_end(&mut bytes);
+        read.map_err(|e| Error::io(self.named.display(), e))?;
         Ok(bytes)
+    }
+
+    pub(super) fn json(&self, name: &str) -> Result<Value> {
+        let at = self.named.display();
+        serde_json::from_slice(&self.document(name)?)
+            .map_err(|e| Error::corrupt(format!("{at}: {name} is no JSON ({e})")))
+    }
+
+    /// Why there is no image in it.
+    fn no_image(&self) -> Error {
+        let at = self.named.display();
+        if self.cut.is_some() {
+            return self.lacks("index.json or manifest.json");
+        }
+        let what = if self.has("repositories") {
+            "what 'docker save' wrote before Docker 1.10, which has no manifest.json: load it and save it anew"
+        } else if self.has("index.json") {
+            "an archive with an index.json and no oci-layout beside it, and so no OCI layout"
+        } else {
+            "an archive, and none of images: neither what 'docker save' writes nor an OCI layout (what 'docker \
+             export' writes is files)"
+        };
+        Error::invalid(format!("{at}: {what}; {HINT}"))
+    }
+}
+
+/// What can be done with what is no image.
+pub(super) const HINT: &str = "--as artifact pushes it as it is";
+
+/// A name in its one form: relative to the archive's root, without `.` and `..`, and with slashes.
+fn normal(name: &[u8]) -> String {
+    let text = String::from_utf8_lossy(name).replace('\\', "/");
+    let mut parts: Vec<&str> = Vec::new();
+    for part in text.trim_end_matches('\0').split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// Unpacks what is compressed, if that is an archive.
+fn unpack(path: &Path, how: Compression, scratch: &Scratch) -> Result<PathBuf> {
+    const NAME: &str = "archive.tar";
+    let file = File::open(path).map_err(|e| Error::io(path.display(), e))?;
+    let failed = |error: io::Error| compression::failed(path, how, &error);
+    let mut from = how.reader(io::BufReader::new(file)).map_err(failed)?;
+    let mut head = [0; compression::HEAD];
+    let count = fill(&mut from, &mut head).map_err(failed)?;
+    if kind_of(&head[..count]) != Kind::Tar {
+        let text =
+            format!("{}: a compressed file, and no archive of images: {HINT}", path.display());
+        return Err(Error::invalid(text));
+    }
+    let wrote = |error| scratch.explain(Error::io(path.display(), error));
+    let mut into = scratch.create(NAME).map_err(wrote)?;
+    into.write_all(&head[..count]).map_err(wrote)?;
+    let (mut piece, mut size) = (vec![0; 1 << 20], 0);
+    loop {
+        let count = fill(&mut from, &mut piece).map_err(failed)?;
+        if count == 0 {
+            return Ok(scratch.path().join(NAME));
+        }
+        size += count as u64;
+        if size > LARGEST_ARCHIVE {
+            let text = format!("{}: more than {} GiB in it", path.display(), LARGEST_ARCHIVE >> 30);
+            return Err(Error::invalid(text));
+        }
+        into.write_all(&piece[..count]).map_err(wrote)?;
     }
 }
 
 impl Holds for Archive {
     fn find(&self, digest: &str) -> Option<(Lies, u64)> {
-        let name = format!("blobs/{}", digest.replacen(':', "/", 1));
-        let (at, size) = *self.entries.get(&name)?;
-        Some((Lies::In(Arc::clone(&self.path), at), size))
+        let (at, size) = self.find_name(&format!("blobs/{}", digest.replacen(':', "/", 1)))?;
+        Some((self.lies(at), size))
     }
 
     fn bytes(&self, digest: &str) -> Result<Vec<u8>> {
@@ -111,169 +316,44 @@ impl Holds for Archive {
     }
 }
 
-/// Reads an image of an archive: the one of that name, or the only one.
-pub(super) fn read(path: &Path, name: Option<&str>) -> Result<Package> {
+/// Reads what an archive holds: the image that is wanted, or the only one.
+///
+/// `manifest.json` stands in where an index is of no use: `docker save` has written ones that are empty, that list
+/// images without layers (moby#47065), and that name platforms which are not there.
+pub(super) fn read(path: &Path, read_as: &ReadAs, wanted: &Wanted) -> Result<Package> {
     let archive = Archive::open(path)?;
-    let at = path.display().to_string();
-    let json = |file: &str| -> Result<Value> {
-        serde_json::from_slice(&archive.document(file)?)
-            .map_err(|e| Error::corrupt(format!("{at}: {file} is no JSON ({e})")))
-    };
-    if archive.has("oci-layout") && archive.has("index.json") {
-        return layout::package(&archive, &json("index.json")?, name, &at);
+    if let (Some(why), true) = (&archive.cut, archive.ends_within) {
+        return Err(Error::corrupt(format!("{}: cut off: {why}", path.display())));
     }
-    if !archive.has("manifest.json") {
-        return Err(Error::invalid(format!(
-            "{at}: neither what 'docker save' writes nor an archive of an OCI layout"
-        )));
-    }
-    let saved: Vec<Saved> = serde_json::from_value(json("manifest.json")?)
-        .map_err(|e| Error::corrupt(format!("{at}: manifest.json cannot be read ({e})")))?;
-    let fits = |image: &&Saved| {
-        let tags = image.repo_tags.as_deref().unwrap_or_default();
-        let same = |tag: &String, name: &str| tag == name || tag.rsplit(':').next() == Some(name);
-        name.is_none_or(|name| tags.iter().any(|tag| same(tag, name)))
-    };
-    let found: Vec<&Saved> = saved.iter().filter(fits).collect();
-    let [image] = found[..] else {
-        let names: Vec<&str> =
-            saved.iter().flat_map(|i| i.repo_tags.iter().flatten()).map(String::as_str).collect();
-        return Err(Error::invalid(format!(
-            "{at}: {} images in it fit; choose one with --name ({})",
-            found.len(),
-            names.join(", ")
-        )));
-    };
-    converted(&archive, image)
-}
-
-/// An image as old versions of `docker save` write it: its layers are compressed, and a manifest is
-/// made.
-fn converted(archive: &Archive, image: &Saved) -> Result<Package> {
-    let scratch = tempfile::Builder::new()
-        .prefix("azimg-layers-")
-        .tempdir()
-        .map_err(|e| Error::io("making a temporary folder", e))?;
-    let mut package = Package::default();
-    let mut layers = Vec::new();
-    let config = archive.document(&image.config)?;
-    let told: Value = serde_json::from_slice(&config).unwrap_or_default();
-    for (number, layer) in image.layers.iter().enumerate() {
-        let (from, whole) = archive.part(layer)?;
-        let path = scratch.path().join(number.to_string());
-        let mut from = Hashed { of: from.take(whole), hash: Sha256::new(), size: 0 };
-        let (digest, size) =
-            compressed(&mut from, &path).map_err(|e| Error::io(archive.path.display(), e))?;
-        // An archive that was cut ends within a layer; a configuration names each layer by what it is
-        // before it is compressed.
-        let own = format!("sha256:{}", hex(&from.hash.finalize()));
-        let wanted = told["rootfs"]["diff_ids"][number].as_str();
-        let is_plain = own != digest;
-        if from.size != whole || (is_plain && wanted.is_some_and(|wanted| wanted != own)) {
-            let at = archive.path.display();
-            return Err(Error::corrupt(format!("{at}: {layer} is cut, or is another layer")));
-        }
-        layers.push(json!({"mediaType": LAYER, "digest": digest, "size": size}));
-        package.add(Blob { digest, size, lies: Lies::In(Arc::new(path), 0) });
-    }
-    let config = Blob::here(config);
-    let manifest = json!({"schemaVersion": 2, "mediaType": IMAGE,
-        "config": {"mediaType": CONFIG, "digest": config.digest, "size": config.size},
-        "layers": layers});
-    package.add(config);
-    package.manifests.push(Packed::new(manifest.to_string().into_bytes().into(), IMAGE)?);
-    package.scratch = Some(scratch);
+    let mut package = if archive.has("oci-layout") && archive.has("index.json") {
+        of_index(&archive, read_as, wanted)
+    } else if *read_as == ReadAs::Index {
+        let text = format!("{}: --as index: it has no index of an OCI layout", path.display());
+        return Err(Error::invalid(text));
+    } else if archive.has("manifest.json") {
+        saved::read(&archive, wanted)
+    } else {
+        return Err(archive.no_image());
+    }?;
+    package.scratch.extend(archive.scratch);
     Ok(package)
 }
 
-/// Bytes that are counted and hashed on their way out of a file, or into one.
-struct Hashed<T> {
-    of: T,
-    hash: Sha256,
-    size: u64,
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let count = self.of.read(into)?;
-        self.hash.update(&into[..count]);
-        self.size += count as u64;
-        Ok(count)
+fn of_index(archive: &Archive, read_as: &ReadAs, wanted: &Wanted) -> Result<Package> {
+    let bytes = archive.document("index.json")?;
+    let by_index = layout::package(archive, &bytes, read_as, wanted, &archive.at());
+    if *read_as == ReadAs::Index || !archive.has("manifest.json") {
+        return by_index;
     }
-}
-
-impl<W: Write> Write for Hashed<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.of.write(bytes)?;
-        self.hash.update(&bytes[..count]);
-        self.size += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.of.flush()
-    }
-}
-
-/// Compresses `from` into a file; its digest and size then. A layer that is compressed already is
-/// copied.
-fn compressed(mut from: impl Read, path: &Path) -> io::Result<(String, u64)> {
-    let mut head = [0; 2];
-    let mut filled = 0;
-    while filled < head.len() {
-        match from.read(&mut head[filled..])? {
-            0 => break,
-            count => filled += count,
+    match by_index {
+        Ok(package) if package.elsewhere.is_empty() => saved::compressed(package, wanted),
+        // A choice that somebody has to make is theirs.
+        Err(error) if !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+            Err(error)
         }
+        by_index => saved::in_place_of(archive, wanted).or_else(|error| {
+            tracing::debug!(%error, "manifest.json does not help either");
+            by_index
+        }),
     }
-    let into = Hashed { of: io::BufWriter::new(File::create(path)?), hash: Sha256::new(), size: 0 };
-    let mut from = io::Cursor::new(head[..filled].to_vec()).chain(from);
-    let mut done = if head == [0x1f, 0x8b] {
-        let mut into = into;
-        io::copy(&mut from, &mut into)?;
-        into
-    } else {
-        let mut into = GzEncoder::new(into, Compression::default());
-        io::copy(&mut from, &mut into)?;
-        into.finish()?
-    };
-    done.flush()?;
-    Ok((format!("sha256:{}", hex(&done.hash.finalize())), done.size))
-}
-
-/// Writes a layout as an archive that `docker load` reads, too.
-pub(super) fn write(
-    root: &Path,
-    names: &[String],
-    image: Option<&Value>,
-    to: &Path,
-) -> io::Result<()> {
-    let mut archive = tar::Builder::new(io::BufWriter::new(File::create(to)?));
-    archive.mode(tar::HeaderMode::Deterministic);
-    if let Some(document) = image {
-        let at = |blob: &Value| {
-            let digest = blob["digest"].as_str().unwrap_or_default();
-            format!("blobs/{}", digest.replacen(':', "/", 1))
-        };
-        let layers: Vec<String> =
-            document["layers"].as_array().into_iter().flatten().map(at).collect();
-        let saved =
-            json!([{"Config": at(&document["config"]), "RepoTags": names, "Layers": layers}]);
-        let bytes = saved.to_string().into_bytes();
-        let mut header = tar::Header::new_ustar();
-        header.set_size(bytes.len() as u64);
-        header.set_mode(0o644);
-        archive.append_data(&mut header, "manifest.json", bytes.as_slice())?;
-    }
-    for name in ["oci-layout", "index.json"] {
-        archive.append_path_with_name(root.join(name), name)?;
-    }
-    let blobs = root.join("blobs/sha256");
-    let mut files: Vec<_> = std::fs::read_dir(&blobs)?.collect::<io::Result<Vec<_>>>()?;
-    files.sort_by_key(std::fs::DirEntry::file_name);
-    for file in files {
-        let name = Path::new("blobs/sha256").join(file.file_name());
-        archive.append_path_with_name(file.path(), name)?;
-    }
-    archive.into_inner()?.flush()
 }

@@ -1,17 +1,20 @@
-//! One blob on its way down: into a file beside its final name, gone on with where it broke off, and
-//! given that name only when its bytes are what its digest names.
+//! One blob on its way down: into a staging folder, gone on with where it broke off, and given its name only when
+//! its bytes are what its digest names.
 
+use super::landing::{Staged, hex as hex_of};
 use super::{Moved, Streamed};
+use crate::blocking::blocking;
 use crate::client::{refusal, send_failure};
 use crate::error::{Error, Result};
+use crate::files::Kind;
 use crate::format::hex;
 use crate::registry::{Descriptor, Registry, pull_scope};
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LOCATION, RANGE};
 use reqwest::{Method, Response, StatusCode};
 use sha2::{Digest, Sha256};
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -21,13 +24,14 @@ use url::Url;
 const PIECE: usize = 1 << 20;
 /// An answer that brings less than this in that time is cut off.
 const SLOWEST: u64 = 16 << 10;
-const WINDOW: Duration = Duration::from_secs(30);
+pub(super) const WINDOW: Duration = Duration::from_secs(30);
 /// What is not what its digest says is fetched anew so often.
 const TIMES: u32 = 2;
 
 /// A blob that is being written.
 struct Part {
-    path: PathBuf,
+    staged: Arc<Staged>,
+    name: String,
     file: File,
     hash: Sha256,
     size: u64,
@@ -35,98 +39,89 @@ struct Part {
 
 impl Part {
     /// Opens what is there of a blob, and hashes it.
-    fn open(path: &Path) -> Result<Self> {
-        let failed = |e| Error::io(path.display(), e);
-        // A link in its place would lead what is written elsewhere.
-        if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
-            std::fs::remove_file(path).map_err(failed)?;
-        }
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(failed)?;
-        let (mut hash, mut size, mut piece) = (Sha256::new(), 0, vec![0; PIECE]);
+    fn open(staged: Arc<Staged>, blob: &str) -> Result<Self> {
+        let name = format!("{blob}.part");
+        let file = staged.parts().go_on(&name)?;
+        let mut part = Self { staged, name, file, hash: Sha256::new(), size: 0 };
+        let mut piece = vec![0; PIECE];
         loop {
-            match file.read(&mut piece).map_err(failed)? {
-                0 => break,
+            match part.file.read(&mut piece).map_err(|e| part.failed(e))? {
+                0 => return Ok(part),
                 count => {
-                    hash.update(&piece[..count]);
-                    size += count as u64;
+                    part.hash.update(&piece[..count]);
+                    part.size += count as u64;
                 }
             }
         }
-        Ok(Self { path: path.to_owned(), file, hash, size })
+    }
+
+    fn failed(&self, error: std::io::Error) -> Error {
+        Error::io(self.staged.parts().folder().path(&self.name).display(), error)
+    }
+
+    /// Removes what is there of it.
+    fn remove(&self) -> Result<()> {
+        self.staged.parts().remove(&self.name)
+    }
+
+    /// Gives it the name of the blob that it is.
+    fn end(&self, blob: &str) -> Result<()> {
+        self.file.sync_data().map_err(|e| self.failed(e))?;
+        self.staged.parts().rename(&self.name, self.staged.blobs(), blob)
     }
 
     fn add(mut self, bytes: &[u8]) -> Result<Self> {
-        let failed = |e| Error::io(self.path.display(), e);
-        self.file.write_all(bytes).map_err(failed)?;
+        self.file.write_all(bytes).map_err(|e| self.failed(e))?;
         self.hash.update(bytes);
         self.size += bytes.len() as u64;
         Ok(self)
     }
 
     fn restart(mut self) -> Result<Self> {
-        self.file.set_len(0).map_err(|e| Error::io(self.path.display(), e))?;
-        let file = std::io::Seek::rewind(&mut self.file);
-        file.map_err(|e| Error::io(self.path.display(), e))?;
+        let emptied = self.file.set_len(0).and_then(|()| self.file.rewind());
+        emptied.map_err(|e| self.failed(e))?;
         (self.hash, self.size) = (Sha256::new(), 0);
         Ok(self)
     }
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|e| Error::bug("writing a blob panicked").with_source(e))?
-}
-
 impl Registry {
-    /// Downloads a blob to `to`, unless it is there with the right bytes; what a run before left of it
-    /// is gone on with.
+    /// Downloads a blob into a staging folder, unless it is there with the right bytes; what a run before left of
+    /// it is gone on with.
     pub(super) async fn download(
         &self,
         repository: &str,
         blob: &Descriptor,
-        to: &Path,
+        staged: &Arc<Staged>,
         moved: &Moved,
     ) -> Result<()> {
-        let there = to.to_owned();
-        let found = blocking(move || {
-            if !there.symlink_metadata().is_ok_and(|found| found.is_file()) {
+        let name = hex_of(&blob.digest).to_owned();
+        let (there, own) = (Arc::clone(staged), name.clone());
+        let found = blocking("writing a blob", move || {
+            let folder = there.blobs().folder();
+            if folder.kind(&own)? != Some(Kind::File) {
                 return Ok(None);
             }
-            super::files::digest_of(&there).map(Some)
+            let failed = |e| Error::io(folder.path(&own).display(), e);
+            folder.read(&own)?.map(super::files::digest_of_file).transpose().map_err(failed)
         });
         if found.await?.is_some_and(|(digest, size)| digest == blob.digest && size == blob.size) {
             moved.add(blob.size);
             return Ok(());
         }
-        let name = to.file_name().unwrap_or_default().to_string_lossy();
-        let path = to.with_file_name(format!(".{name}.part"));
         let mut tried = 0;
         loop {
             tried += 1;
-            let opened = path.clone();
-            let part = blocking(move || Part::open(&opened)).await?;
+            let (to, own) = (Arc::clone(staged), name.clone());
+            let part = blocking("writing a blob", move || Part::open(to, &own)).await?;
             let part = self.fetch(repository, blob, part, moved).await?;
             let digest = format!("sha256:{}", hex(&part.hash.clone().finalize()));
             if digest == blob.digest {
-                let to = to.to_owned();
-                return blocking(move || {
-                    part.file.sync_data().map_err(|e| Error::io(part.path.display(), e))?;
-                    std::fs::rename(&part.path, &to).map_err(|e| Error::io(to.display(), e))
-                })
-                .await;
+                let own = name.clone();
+                return blocking("writing a blob", move || part.end(&own)).await;
             }
             moved.take_back(part.size);
-            std::fs::remove_file(&path).map_err(|e| Error::io(path.display(), e))?;
+            blocking("removing a blob", move || part.remove()).await?;
             if tried == TIMES {
                 let at = self.login_server();
                 return Err(Error::corrupt(format!(
@@ -147,7 +142,7 @@ impl Registry {
         moved: &Moved,
     ) -> Result<Part> {
         if part.size > blob.size {
-            part = blocking(move || part.restart()).await?;
+            part = blocking("writing a blob", move || part.restart()).await?;
         }
         moved.add(part.size);
         let url = self.blob_url(repository, &blob.digest);
@@ -167,7 +162,7 @@ impl Registry {
             };
             if !begins_there {
                 moved.take_back(part.size);
-                part = blocking(move || part.restart()).await?;
+                part = blocking("writing a blob", move || part.restart()).await?;
             }
             let error = match answer {
                 Ok(answer) => match self.read(blob, answer, part, moved).await? {
@@ -186,7 +181,7 @@ impl Registry {
 
     /// Opens a blob from a byte on: at the registry, or without credentials where it says that the
     /// blob lies. Whether the answer begins there; none when the blob ends before.
-    async fn open_blob(
+    pub(super) async fn open_blob(
         &self,
         repository: &str,
         url: &Url,
@@ -252,9 +247,8 @@ impl Registry {
             };
             in_window += bytes.len() as u64;
             if part.size + (piece.len() + bytes.len()) as u64 > blob.size {
-                let path = part.path.clone();
                 moved.take_back(part.size);
-                std::fs::remove_file(&path).map_err(|e| Error::io(path.display(), e))?;
+                blocking("removing a blob", move || part.remove()).await?;
                 let text = format!("{what}: more than the {} bytes it should have", blob.size);
                 return Err(Error::corrupt(text));
             }
@@ -262,7 +256,7 @@ impl Registry {
             if piece.len() >= PIECE || error.is_some() {
                 let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE));
                 moved.add(full.len() as u64);
-                part = blocking(move || part.add(&full)).await?;
+                part = blocking("writing a blob", move || part.add(&full)).await?;
             }
             if let Some(error) = error {
                 let cut = || Error::transient(format!("{what}: cut off"));

@@ -4,8 +4,10 @@
 use super::package::{Blob, Lies, Package, Packed};
 use crate::error::{Error, Result};
 use crate::format::hex;
-use serde_json::json;
+use crate::registry::Descriptor;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,46 +20,168 @@ const ANY: &str = "application/octet-stream";
 const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 const UNKNOWN: &str = "application/vnd.unknown.artifact.v1";
+/// Bytes of a name, and of a path.
 const LONGEST: usize = 255;
+const LONGEST_PATH: usize = 1_024;
+/// What azimg's own folders begin with.
+const STAGING: &str = ".azimg-staging-";
 
-/// Packs files as an artifact of that type.
-pub(super) fn pack(paths: &[PathBuf], kind: Option<&str>) -> Result<Package> {
+/// Files of one artifact.
+const MOST_FILES: usize = 10_000;
+/// Folders within folders.
+const DEEPEST: usize = 32;
+
+/// What an artifact is, besides its files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Artifact {
+    /// Its type; unknown where nothing tells it.
+    pub kind: Option<String>,
+    /// What is written on it.
+    pub annotations: BTreeMap<String, String>,
+    /// The file that is its configuration, and the type of that; else it is empty.
+    pub config: Option<(PathBuf, String)>,
+    /// The types of some of its files, by their paths or their names in it.
+    pub types: Vec<(String, String)>,
+    /// The manifest that it refers to: a signature to an image, a list of parts to what is made of them.
+    pub subject: Option<Descriptor>,
+}
+
+impl Artifact {
+    /// The type that is told of a file.
+    fn type_of(&self, path: &Path, name: &str) -> Option<&str> {
+        let is_it = |told: &&(String, String)| told.0 == name || Path::new(&told.0) == path;
+        self.types.iter().find(is_it).map(|(_, kind)| kind.as_str())
+    }
+
+    /// Its manifest, and the blob that it has as its configuration.
+    fn manifest(&self, layers: &[Value]) -> Result<(Blob, Value)> {
+        let (config, kind) = match &self.config {
+            Some((path, kind)) => {
+                let (digest, size) = digest_of(path)?;
+                let lies = Lies::In(Arc::new(path.clone()), 0);
+                (Blob { digest, size, lies }, kind.as_str())
+            }
+            None => (Blob::here("{}".as_bytes().to_vec()), EMPTY),
+        };
+        let mut manifest = json!({"schemaVersion": 2, "mediaType": IMAGE,
+            "config": {"mediaType": kind, "digest": config.digest, "size": config.size},
+            "layers": layers});
+        // An artifact with a configuration may be of that one's type alone.
+        let kind = self.kind.as_deref().or_else(|| self.config.is_none().then_some(UNKNOWN));
+        if let Some(kind) = kind {
+            manifest["artifactType"] = kind.into();
+        }
+        if let Some(subject) = &self.subject {
+            manifest["subject"] = json!({"mediaType": subject.media_type,
+                "digest": subject.digest, "size": subject.size});
+        }
+        if !self.annotations.is_empty() {
+            manifest["annotations"] = json!(self.annotations);
+        }
+        Ok((config, manifest))
+    }
+}
+
+/// Packs files as an artifact: a file by its own name, and those of a folder by their paths within it.
+pub(super) fn pack(paths: &[PathBuf], artifact: &Artifact) -> Result<Package> {
     let mut package = Package::default();
+    let mut typed = HashSet::new();
     let mut layers = Vec::new();
-    let mut names: Vec<String> = Vec::new();
-    for path in paths {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-        if !path.is_file() || !safe_name(&name) {
-            return Err(Error::invalid(format!("{}: no file that can be pushed", path.display())));
+    let mut names: HashSet<String> = HashSet::new();
+    for (path, name) in named(paths)? {
+        if !safe_path(&name) {
+            let text = format!("{}: no name that a file of an artifact can have", path.display());
+            return Err(Error::invalid(text));
         }
-        if names.iter().any(|other| other.eq_ignore_ascii_case(&name)) {
-            return Err(Error::invalid(format!("two files have the name {name}")));
+        if !names.insert(name.to_lowercase()) {
+            return Err(Error::invalid(format!(
+                "two files have the name {name}: push a folder that both are in"
+            )));
         }
-        let (digest, size) = digest_of(path)?;
+        let (digest, size) = digest_of(&path)?;
         let is_archive = path.extension().is_some_and(|end| end == "tar");
-        let media_type = if is_archive { FILE } else { ANY };
+        let told = artifact.type_of(&path, &name);
+        typed.extend(told.map(|_| name.clone()));
+        let media_type = told.unwrap_or(if is_archive { FILE } else { ANY });
         layers.push(json!({"mediaType": media_type, "digest": digest, "size": size,
             "annotations": {TITLE: name}}));
-        names.push(name);
-        package.add(Blob { digest, size, lies: Lies::In(Arc::new(path.clone()), 0) });
+        package.add(Blob { digest, size, lies: Lies::In(Arc::new(path), 0) });
     }
-    let config = Blob::here("{}".as_bytes().to_vec());
-    let manifest = json!({"schemaVersion": 2, "mediaType": IMAGE,
-        "artifactType": kind.unwrap_or(UNKNOWN),
-        "config": {"mediaType": EMPTY, "digest": config.digest, "size": config.size},
-        "layers": layers});
+    if typed.len() < artifact.types.len() {
+        let known: Vec<&str> = layers
+            .iter()
+            .filter_map(|layer: &Value| layer["annotations"][TITLE].as_str())
+            .take(5)
+            .collect();
+        let all: Vec<&str> = artifact.types.iter().map(|(file, _)| file.as_str()).collect();
+        return Err(Error::invalid(format!(
+            "types are told of {}, and not all of these are files of the artifact ({}{})",
+            all.join(", "),
+            known.join(", "),
+            if layers.len() > known.len() { ", …" } else { "" }
+        )));
+    }
+    let (config, manifest) = artifact.manifest(&layers)?;
     package.add(config);
     package.manifests.push(Packed::new(manifest.to_string().into_bytes().into(), IMAGE)?);
     Ok(package)
 }
 
+/// The files of an artifact, each with its name.
+fn named(paths: &[PathBuf]) -> Result<Vec<(PathBuf, String)>> {
+    let mut found = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            walk(path, "", DEEPEST, &mut found)?;
+            if found.is_empty() {
+                return Err(Error::invalid(format!("{}: there is no file in it", path.display())));
+            }
+        } else if path.is_file() {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            found.push((path.clone(), name));
+        } else {
+            return Err(Error::invalid(format!("{}: no file that can be pushed", path.display())));
+        }
+    }
+    Ok(found)
+}
+
+/// Adds the files below a folder, sorted by name. A link is not followed: it may lead to what was never meant.
+fn walk(folder: &Path, above: &str, left: usize, found: &mut Vec<(PathBuf, String)>) -> Result<()> {
+    let failed = |e| Error::io(folder.display(), e);
+    let entries = std::fs::read_dir(folder).map_err(failed)?;
+    let mut entries: Vec<_> = entries.collect::<std::io::Result<_>>().map_err(failed)?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let kind = entry.file_type().map_err(failed)?;
+        let name = format!("{above}{}", entry.file_name().to_string_lossy());
+        if kind.is_dir() && left > 0 {
+            walk(&entry.path(), &format!("{name}/"), left - 1, found)?;
+        } else if kind.is_file() && found.len() < MOST_FILES {
+            found.push((entry.path(), name));
+        } else {
+            let why = match (kind.is_file(), kind.is_dir()) {
+                (true, _) => format!("more than {MOST_FILES} files"),
+                (_, true) => format!("folders more than {DEEPEST} deep"),
+                _ => "a link or a device, which no artifact can have".to_owned(),
+            };
+            return Err(Error::invalid(format!("{}: {why}", entry.path().display())));
+        }
+    }
+    Ok(())
+}
+
 /// A file's digest and size.
 pub(super) fn digest_of(path: &Path) -> Result<(String, u64)> {
-    let failed = |e| Error::io(path.display(), e);
-    let mut file = std::fs::File::open(path).map_err(failed)?;
+    let file = std::fs::File::open(path);
+    file.and_then(digest_of_file).map_err(|e| Error::io(path.display(), e))
+}
+
+/// The digest and size of a file that is open.
+pub(super) fn digest_of_file(mut file: std::fs::File) -> std::io::Result<(String, u64)> {
     let (mut hash, mut size, mut piece) = (Sha256::new(), 0, vec![0; 1 << 20]);
     loop {
-        let count = file.read(&mut piece).map_err(failed)?;
+        let count = file.read(&mut piece)?;
         if count == 0 {
             return Ok((format!("sha256:{}", hex(&hash.finalize())), size));
         }
@@ -66,8 +190,15 @@ pub(super) fn digest_of(path: &Path) -> Result<(String, u64)> {
     }
 }
 
-/// Whether a name can be nothing but the name of a file in a folder, on any system.
-pub fn safe_name(name: &str) -> bool {
+/// Whether a path can lead nowhere but to a file in a folder, or in folders of that, on any system: `.env` and
+/// `src/model.py` do, and nothing with `..`, from the root, or with a name that some system takes for something else.
+pub fn safe_path(path: &str) -> bool {
+    path.len() <= LONGEST_PATH
+        && path.split('/').count() <= DEEPEST
+        && path.split('/').all(safe_name)
+}
+
+fn safe_name(name: &str) -> bool {
     const DEVICES: [&str; 22] = [
         "con", "prn", "aux", "nul", "com1", "com2", "com3", "com4", "com5", "com6", "com7", "com8",
         "com9", "lpt1", "lpt2", "lpt3", "lpt4", "lpt5", "lpt6", "lpt7", "lpt8", "lpt9",
@@ -75,41 +206,56 @@ pub fn safe_name(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or_default().to_ascii_lowercase();
     !name.is_empty()
         && name.len() <= LONGEST
-        && !name.starts_with('.')
+        && !name.starts_with(STAGING)
         && !name.ends_with(['.', ' '])
-        && !name.contains(['/', '\\', ':', '*', '?', '"', '<', '>', '|'])
+        && !name.contains(['\\', ':', '*', '?', '"', '<', '>', '|'])
         && !name.chars().any(char::is_control)
         && !DEVICES.contains(&stem.as_str())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::safe_name;
+    use super::safe_path;
 
     #[test]
     fn names_that_lead_anywhere_are_no_names() {
-        for good in ["sbom.json", "a b", "Übersicht.pdf", "x.tar.gz", "console.log"] {
-            assert!(safe_name(good), "{good}");
+        for good in [
+            "sbom.json",
+            "a b",
+            "Übersicht.pdf",
+            "x.tar.gz",
+            "console.log",
+            ".env",
+            "src/model.py",
+            ".github/workflows/ci.yml",
+            "a/.b/..c",
+        ] {
+            assert!(safe_path(good), "{good}");
         }
+        let deep = vec!["a"; 40].join("/");
         for bad in [
             "",
             ".",
             "..",
             "../x",
+            "a/../b",
+            "a/./b",
             "/etc/passwd",
-            "a/b",
+            "a//b",
+            "a/",
             "a\\b",
             "C:x",
-            ".ssh",
             "x.",
             "x ",
             "nul",
             "NUL.txt",
-            "com1.log",
+            "a/com1.log",
             "a\0b",
             "a\nb",
+            ".azimg-staging-0/x",
+            &deep,
         ] {
-            assert!(!safe_name(bad), "{bad}");
+            assert!(!safe_path(bad), "{bad}");
         }
     }
 }

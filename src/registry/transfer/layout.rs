@@ -1,9 +1,12 @@
 //! Images in the OCI image layout: a folder with `oci-layout`, `index.json` and `blobs/ALGORITHM/HEX`.
 
-use super::package::{Blob, Lies, Package, Packed};
+use super::choice::{Choice, Wanted, several};
+use super::package::{Blob, Lies, Package, Packed, ReadAs};
 use crate::error::{Error, Result};
-use crate::registry::content::Content;
+use crate::image::registry::is_index;
 use crate::registry::reference::is_digest;
+use crate::registry::{Content, Descriptor, Platform, is_image_config, is_manifest};
+use bytes::Bytes;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +16,12 @@ pub(super) const NAME: &str = "org.opencontainers.image.ref.name";
 /// What the file `oci-layout` says.
 pub(super) const VERSION: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const LARGEST: u64 = 4 << 20;
+/// A layer that is not compressed.
+pub(super) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+/// The same of Docker's own manifests.
+const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
+/// A manifest, an index, a configuration.
+const LARGEST: u64 = 8 << 20;
 /// An index of an index of an index, and no deeper.
 const DEPTH: u32 = 4;
 
@@ -31,9 +39,9 @@ pub(super) trait Holds {
     fn bytes(&self, digest: &str) -> Result<Vec<u8>>;
 }
 
-struct Folder<'a>(&'a Path);
+struct Local<'a>(&'a Path);
 
-impl Holds for Folder<'_> {
+impl Holds for Local<'_> {
     fn find(&self, digest: &str) -> Option<(Lies, u64)> {
         let path = blob_path(self.0, digest);
         let size = path.metadata().ok().filter(std::fs::Metadata::is_file)?.len();
@@ -56,39 +64,199 @@ pub(super) fn read_small(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(failed)
 }
 
-/// Reads an image of a layout: the one of that name, or the only one.
-pub(super) fn read(root: &Path, name: Option<&str>) -> Result<Package> {
+/// Reads what a layout holds: the image that is wanted, or the only one.
+pub(super) fn read(root: &Path, read_as: &ReadAs, wanted: &Wanted) -> Result<Package> {
     let index = read_small(&root.join("index.json"))?;
-    let index: Value = serde_json::from_slice(&index)
-        .map_err(|e| Error::corrupt(format!("{}/index.json: no JSON ({e})", root.display())))?;
-    package(&Folder(root), &index, name, &root.display().to_string())
+    package(&Local(root), &index, read_as, wanted, &root.display().to_string())
 }
 
-/// The image of that name in an index of a layout, with everything that it points at.
+/// What is wanted of an index of a layout, with everything that it points at.
 pub(super) fn package(
     from: &dyn Holds,
-    index: &Value,
-    name: Option<&str>,
+    bytes: &[u8],
+    read_as: &ReadAs,
+    wanted: &Wanted,
     at: &str,
 ) -> Result<Package> {
+    let index: Value = serde_json::from_slice(bytes)
+        .map_err(|e| Error::corrupt(format!("{at}: index.json is no JSON ({e})")))?;
     let entries = index["manifests"].as_array().cloned().unwrap_or_default();
-    let name_of = |entry: &Value| entry["annotations"][NAME].as_str().map(str::to_owned);
-    let fits = |entry: &&Value| {
-        let own = name_of(entry).unwrap_or_default();
-        name.is_none_or(|name| own == name || own.rsplit(':').next() == Some(name))
+    if entries.is_empty() {
+        return Err(Error::not_found(format!("{at}: its index.json lists no images")));
+    }
+    if *read_as == ReadAs::Index {
+        if wanted.name.is_some() {
+            let text = "--as index pushes all that index.json lists, and --name chooses one of it";
+            return Err(Error::invalid(text));
+        }
+        return of_index(from, &index, Bytes::copy_from_slice(bytes), wanted, at);
+    }
+    let entry = chosen(from, &entries, wanted, at)?;
+    if wanted.platforms.is_empty() {
+        return package_of(from, &entry);
+    }
+    let digest = digest_of(&entry)?;
+    let packed = packed(from, &entry, &digest)?;
+    if packed.document["manifests"].is_array() {
+        return of_index(from, &packed.document, packed.bytes, wanted, at);
+    }
+    let [platform] = &wanted.platforms[..] else {
+        let text = format!("{at}: no index, of which several platforms can be taken");
+        return Err(Error::invalid(text));
     };
-    let found: Vec<&Value> = entries.iter().filter(fits).collect();
-    let [entry] = found[..] else {
-        let names: Vec<String> = entries.iter().filter_map(name_of).collect();
-        return Err(Error::invalid(format!(
-            "{at}: {} images in it fit; choose one with --name ({})",
-            found.len(),
-            names.join(", ")
-        )));
+    let own: Vec<(Platform, ())> =
+        platform_of(from, &entry)?.map(|own| (own, ())).into_iter().collect();
+    platform.choose(&own).map_err(|error| error.context(at))?;
+    package_of(from, &entry)
+}
+
+/// An index as a whole, or the images of some platforms of it.
+fn of_index(
+    from: &dyn Holds,
+    index: &Value,
+    bytes: Bytes,
+    wanted: &Wanted,
+    at: &str,
+) -> Result<Package> {
+    let mut package = Package::default();
+    let whole = if wanted.platforms.is_empty() {
+        Packed::new(bytes, INDEX)?
+    } else {
+        let mut known = Vec::new();
+        platforms_below(from, index, &mut known, DEPTH)?;
+        let chosen = only(&wanted.platforms, &known).map_err(|error| error.context(at))?;
+        if let [one] = &chosen[..] {
+            return package_of(from, one);
+        }
+        Packed::new(with_only(index, &chosen).to_string().into_bytes().into(), INDEX)?
     };
+    add_members(from, &mut package, &whole.document, DEPTH)?;
+    package.manifests.push(whole);
+    Ok(package)
+}
+
+/// The entry of an index that is wanted.
+fn chosen(from: &dyn Holds, entries: &[Value], wanted: &Wanted, at: &str) -> Result<Value> {
+    let mut choices: Vec<Choice> = entries.iter().map(Choice::of_entry).collect();
+    let mut fitting = wanted.fitting(&choices, at)?;
+    if fitting.len() > 1 {
+        // What refers to another (a signature, an SBOM) and has no name is not what is meant.
+        let refers = |number: &usize| {
+            let document = digest_of(&entries[*number]).and_then(|digest| from.bytes(&digest));
+            let document = document.unwrap_or_default();
+            let document: Value = serde_json::from_slice(&document).unwrap_or_default();
+            choices[*number].names.is_empty() && document["subject"]["digest"].is_string()
+        };
+        let others: Vec<usize> = fitting.iter().copied().filter(|n| !refers(n)).collect();
+        fitting = if others.is_empty() { fitting } else { others };
+    }
+    let mut seen = Vec::new();
+    fitting.retain(|number| {
+        let is_new = !seen.contains(&choices[*number].digest);
+        seen.push(choices[*number].digest.clone());
+        is_new
+    });
+    if fitting.len() > 1 {
+        for number in &fitting {
+            choices[*number].platform = platform_of(from, &entries[*number])?;
+        }
+    }
+    if let ([platform], [_, _, ..]) = (&wanted.platforms[..], &fitting[..]) {
+        let with_platform =
+            |number: &usize| choices[*number].platform.clone().map(|found| (found, *number));
+        let known: Vec<(Platform, usize)> = fitting.iter().filter_map(with_platform).collect();
+        fitting = vec![platform.choose(&known).map_err(|error| error.context(at))?.1];
+    }
+    match fitting[..] {
+        [number] => Ok(entries[number].clone()),
+        _ => Err(several(
+            &choices,
+            &fitting,
+            at,
+            ", with --platform, or push all as one with --as index",
+        )),
+    }
+}
+
+/// The platform of an image: what its entry in an index tells, or else its configuration.
+fn platform_of(from: &dyn Holds, entry: &Value) -> Result<Option<Platform>> {
+    let told = Platform::of(&entry["platform"]);
+    if told.is_some() || entry["platform"].is_object() {
+        return Ok(told);
+    }
+    let digest = digest_of(entry)?;
+    if from.find(&digest).is_none() {
+        return Ok(None);
+    }
+    let image = packed(from, entry, &digest)?;
+    let config = Content::blobs_of(&image.document, "config")?.into_iter().next();
+    let config = config.filter(|config| is_image_config(&config.media_type));
+    let Some(config) = config.filter(|config| from.find(&config.digest).is_some()) else {
+        return Ok(None);
+    };
+    let config: Value = serde_json::from_slice(&from.bytes(&config.digest)?).unwrap_or_default();
+    Ok(Platform::of(&config))
+}
+
+/// The images of an index, and of those in it, that have a platform, each with its entry.
+fn platforms_below(
+    from: &dyn Holds,
+    index: &Value,
+    known: &mut Vec<(Platform, Value)>,
+    depth: u32,
+) -> Result<()> {
+    for entry in index["manifests"].as_array().into_iter().flatten() {
+        let digest = digest_of(entry)?;
+        let is_there = from.find(&digest).is_some();
+        if is_index(entry["mediaType"].as_str().unwrap_or_default()) {
+            if depth > 0 && is_there {
+                let inner = packed(from, entry, &digest)?;
+                platforms_below(from, &inner.document, known, depth - 1)?;
+            }
+        } else if let Some(platform) = platform_of(from, entry)? {
+            known.push((platform, entry.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// An index's manifests, and theirs, as far as they are there.
+pub(super) fn manifests_below(from: &dyn Holds, index: &Value) -> Vec<Value> {
+    let mut found: Vec<Value> = Vec::new();
+    let mut level = vec![index.clone()];
+    for _ in 0..DEPTH {
+        let mut below = Vec::new();
+        for entry in
+            level.iter().flat_map(|index| index["manifests"].as_array().into_iter().flatten())
+        {
+            let Ok(digest) = digest_of(entry) else { continue };
+            let is_known = found.iter().any(|known| known["digest"] == digest.as_str());
+            let media_type = entry["mediaType"].as_str().unwrap_or_default();
+            if !is_known && is_manifest(media_type) && from.find(&digest).is_some() {
+                below.extend(packed(from, entry, &digest).map(|inner| inner.document));
+                found.push(entry.clone());
+            }
+        }
+        level = below;
+    }
+    found
+}
+
+/// One manifest with everything that it points at.
+pub(super) fn package_of(from: &dyn Holds, entry: &Value) -> Result<Package> {
     let mut package = Package::default();
     add(from, &mut package, entry, DEPTH)?;
     Ok(package)
+}
+
+/// A manifest whose bytes are what its digest names.
+fn packed(from: &dyn Holds, entry: &Value, digest: &str) -> Result<Packed> {
+    let media_type = entry["mediaType"].as_str().unwrap_or_default();
+    let packed = Packed::new(from.bytes(digest)?.into(), media_type)?;
+    if packed.digest == digest {
+        return Ok(packed);
+    }
+    Err(Error::corrupt(format!("{digest}: not the bytes that its digest names")))
 }
 
 /// Adds a manifest with everything that it points at, in front of it.
@@ -100,33 +268,129 @@ fn add(from: &dyn Holds, package: &mut Package, entry: &Value, depth: u32) -> Re
     if package.manifests.iter().any(|known| known.digest == digest) {
         return Ok(());
     }
-    let media_type = entry["mediaType"].as_str().unwrap_or_default();
-    let packed = Packed::new(from.bytes(&digest)?.into(), media_type)?;
-    if packed.digest != digest {
-        return Err(Error::corrupt(format!("{digest}: not the bytes that its digest names")));
-    }
-    for part in packed.document["manifests"].as_array().into_iter().flatten() {
-        // An index may list images that a layout does not have: those of other platforms.
-        if from.find(&digest_of(part)?).is_some() {
-            add(from, package, part, depth - 1)?;
-        }
-    }
+    let packed = packed(from, entry, &digest)?;
+    add_members(from, package, &packed.document, depth - 1)?;
     for part in ["layers", "blobs", "config"] {
         for blob in Content::blobs_of(&packed.document, part)? {
-            let (lies, size) = from.find(&blob.digest).ok_or_else(|| {
-                Error::not_found(format!("{}: a blob of {digest}, is not there", blob.digest))
-            })?;
-            if size != blob.size {
-                return Err(Error::corrupt(format!(
-                    "{}: {size} bytes instead of {}",
-                    blob.digest, blob.size
-                )));
-            }
-            package.add(Blob { digest: blob.digest, size, lies });
+            add_blob(from, package, &blob, &digest)?;
         }
     }
+    compare_layers(from, &packed)?;
     package.manifests.push(packed);
     Ok(())
+}
+
+/// Adds what an index lists: manifests, and the layers of caches, which `BuildKit` lists in the same way.
+fn add_members(from: &dyn Holds, package: &mut Package, index: &Value, depth: u32) -> Result<()> {
+    for member in Content::blobs_of(index, "manifests")? {
+        if !member.is_manifest() {
+            add_blob(from, package, &member, "the index")?;
+        } else if from.find(&member.digest).is_some() {
+            let entry = json!({"mediaType": member.media_type, "digest": member.digest});
+            add(from, package, &entry, depth)?;
+        } else {
+            let platform = Platform::of(&member.platform).map(|platform| platform.to_string());
+            package.elsewhere.push((member.digest, platform));
+        }
+    }
+    Ok(())
+}
+
+fn add_blob(from: &dyn Holds, package: &mut Package, blob: &Descriptor, of: &str) -> Result<()> {
+    let is_foreign =
+        blob.media_type.contains("foreign") || blob.media_type.contains("nondistributable");
+    let found = from.find(&blob.digest);
+    if !blob.urls.is_empty() && (found.is_none() || is_foreign) {
+        // It has a place of its own, and no registry has to have it.
+        package.left_out.push(blob.clone());
+        return Ok(());
+    }
+    let (lies, size) = found.ok_or_else(|| {
+        Error::not_found(format!("{}: a blob of {of}, is not there", blob.digest))
+    })?;
+    if size != blob.size {
+        let text = format!("{}: {size} bytes instead of {}", blob.digest, blob.size);
+        return Err(Error::corrupt(text));
+    }
+    package.add(Blob { digest: blob.digest.clone(), size, lies });
+    Ok(())
+}
+
+/// The digests of an image's layers before they were compressed, as its configuration has them.
+pub(super) fn unpacked(config: &Value) -> Vec<String> {
+    let digests = config["rootfs"]["diff_ids"].as_array().into_iter().flatten();
+    digests.map(|digest| digest.as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// Whether a media type is that of a layer which is not compressed.
+pub(super) fn is_plain(media_type: &str) -> bool {
+    media_type == LAYER || media_type == DOCKER_LAYER
+}
+
+fn is_layer(blob: &Descriptor) -> bool {
+    blob.media_type.starts_with("application/vnd.oci.image.layer.")
+        || blob.media_type.starts_with("application/vnd.docker.image.rootfs.")
+}
+
+/// Compares an image's layers with its configuration: how many there are, and those that are not compressed by their
+/// digests. What an image is pulled by says both, so one without the other is none.
+fn compare_layers(from: &dyn Holds, image: &Packed) -> Result<()> {
+    let config = Content::blobs_of(&image.document, "config")?.into_iter().next();
+    let Some(config) = config.filter(|config| is_image_config(&config.media_type)) else {
+        return Ok(());
+    };
+    let config: Value = serde_json::from_slice(&from.bytes(&config.digest)?).unwrap_or_default();
+    if !config["rootfs"]["diff_ids"].is_array() {
+        return Ok(());
+    }
+    let wanted = unpacked(&config);
+    let layers = Content::blobs_of(&image.document, "layers")?;
+    let is_wrong = |(layer, wanted): (&Descriptor, &String)| {
+        is_plain(&layer.media_type) && layer.digest != *wanted
+    };
+    // What has an image's configuration and other things in place of layers is no image, whatever that says.
+    if !layers.iter().all(is_layer) {
+        return Ok(());
+    }
+    if layers.len() != wanted.len() {
+        return Err(Error::corrupt(format!(
+            "{}: an image of {} layers, whose configuration has {}",
+            image.digest,
+            layers.len(),
+            wanted.len()
+        )));
+    }
+    match layers.iter().zip(&wanted).position(is_wrong) {
+        None => Ok(()),
+        Some(number) => Err(Error::corrupt(format!(
+            "{}: its layer {} is another than its configuration says",
+            image.digest, layers[number].digest
+        ))),
+    }
+}
+
+/// The entries of the wanted platforms.
+pub(super) fn only(wanted: &[Platform], known: &[(Platform, Value)]) -> Result<Vec<Value>> {
+    let mut chosen: Vec<Value> = Vec::new();
+    for platform in wanted {
+        let (_, entry) = platform.choose(known)?;
+        if !chosen.iter().any(|other| other["digest"] == entry["digest"]) {
+            chosen.push(entry.clone());
+        }
+    }
+    Ok(chosen)
+}
+
+/// An index with only these of its images, and the attestations of them.
+pub(super) fn with_only(index: &Value, chosen: &[Value]) -> Value {
+    let is_chosen = |digest: &Value| chosen.iter().any(|entry| entry["digest"] == *digest);
+    let all = index["manifests"].as_array().into_iter().flatten();
+    let attests = |entry: &&Value| is_chosen(&entry["annotations"]["vnd.docker.reference.digest"]);
+    let mut entries = chosen.to_vec();
+    entries.extend(all.filter(attests).cloned());
+    let mut index = index.clone();
+    index["manifests"] = entries.into();
+    index
 }
 
 fn digest_of(entry: &Value) -> Result<String> {
@@ -135,20 +399,4 @@ fn digest_of(entry: &Value) -> Result<String> {
         return Ok(digest.to_owned());
     }
     Err(Error::corrupt(format!("'{digest}' is no digest")))
-}
-
-/// The index of a layout with an image under a name: others stay, one of the same name is replaced.
-pub(super) fn index_with(before: Option<Value>, entry: Value) -> Value {
-    let mut index = before
-        .filter(Value::is_object)
-        .unwrap_or_else(|| json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}));
-    let name = entry["annotations"][NAME].clone();
-    let mut entries = index["manifests"].as_array().cloned().unwrap_or_default();
-    entries.retain(|other| {
-        other["annotations"][NAME] != name
-            && !(other["digest"] == entry["digest"] && other["annotations"][NAME].is_null())
-    });
-    entries.push(entry);
-    index["manifests"] = entries.into();
-    index
 }

@@ -2,21 +2,36 @@
 //! verified against its digest before anything refers to it.
 //!
 //! Invariants: credentials go to the registry's own origin; a blob has its final name only when its
-//! bytes are what its digest names; configurations and manifests go up behind what they point at.
+//! bytes are what its digest names; what is pulled is made in a staging folder and moved into place; configurations
+//! and manifests go up behind what they point at.
 
 mod archive;
+mod choice;
+mod compression;
+mod copy;
 mod download;
 mod files;
+mod index;
+mod landing;
 mod layout;
+mod origin;
 mod package;
 mod pull;
 mod push;
+mod saved;
+mod tag;
+mod titled;
 mod upload;
+mod whole;
+mod writer;
 
-pub use files::safe_name;
+pub use choice::Wanted;
+pub use copy::{Copied, CopyFrom};
+pub use files::{Artifact, safe_path};
 pub use package::{Blob, Package, Packed, ReadAs};
-pub use pull::{PullTo, Pulled};
+pub use pull::{PullTo, Pulled, Target};
 pub use push::Pushed;
+pub use tag::Tagged;
 
 use super::Registry;
 use crate::client::{About, send_failure, stream_client, told};

@@ -1,17 +1,21 @@
 //! What is to be pushed: blobs where they lie, and manifests, each behind what it points at.
 
-use super::Moved;
-use super::{archive, files, layout};
+use super::choice::Wanted;
+use super::files::Artifact;
+use super::origin::Origin;
+use super::{Moved, archive, files, layout};
+use crate::blocking::blocking;
 use crate::error::{Error, Result};
+use crate::registry::Descriptor;
 use crate::registry::content::sha256;
+use crate::scratch::Scratch;
 use bytes::Bytes;
-use futures::stream;
+use futures::{TryStreamExt, stream};
 use serde_json::Value;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tempfile::TempDir;
 
 /// Bytes that are read at once.
 const PIECE: usize = 256 << 10;
@@ -23,6 +27,8 @@ pub enum Lies {
     In(Arc<PathBuf>, u64),
     /// Here.
     Here(Bytes),
+    /// In another registry, or in another repository of this one.
+    At(Arc<Origin>),
 }
 
 /// A blob.
@@ -66,6 +72,11 @@ impl Blob {
                 return bytes.slice(start..end).into();
             }
             Lies::In(path, from) => (Arc::clone(path), from + at),
+            Lies::At(origin) => {
+                let pieces = Arc::clone(origin).read(at, size);
+                let counted = pieces.inspect_ok(move |bytes| count(bytes.len()));
+                return reqwest::Body::wrap_stream(counted);
+            }
         };
         let pieces = stream::try_unfold((None, size), move |(file, left)| {
             let (path, count) = (Arc::clone(&path), count.clone());
@@ -73,14 +84,27 @@ impl Blob {
                 if left == 0 {
                     return Ok::<_, std::io::Error>(None);
                 }
-                let read = tokio::task::spawn_blocking(move || piece(file, &path, from, left));
-                let (file, bytes) = read.await.map_err(std::io::Error::other)??;
+                let read = move || {
+                    piece(file, &path, from, left).map_err(|e| Error::io(path.display(), e))
+                };
+                let read = blocking("reading a layer", read).await;
+                let (file, bytes) = read.map_err(std::io::Error::other)?;
                 count(bytes.len());
                 let left = left - bytes.len() as u64;
                 Ok(Some((bytes, (Some(file), left))))
             }
         });
         reqwest::Body::wrap_stream(pieces)
+    }
+}
+
+impl Blob {
+    /// Why its bytes could not be read where they lie, once.
+    pub(super) fn failure(&self) -> Option<Error> {
+        match &self.lies {
+            Lies::At(origin) => origin.failure(),
+            Lies::In(..) | Lies::Here(_) => None,
+        }
     }
 }
 
@@ -133,43 +157,66 @@ pub struct Package {
     pub blobs: Vec<Blob>,
     /// Its manifests, each behind those that it lists; the last one is the whole.
     pub manifests: Vec<Packed>,
+    /// Layers that are said to have a place elsewhere, and that no registry has to have.
+    pub left_out: Vec<Descriptor>,
+    /// What whoever pushes it should know.
+    pub notes: Vec<String>,
+    /// Manifests that an index lists and that are not here, with their platforms: the registry has to have them.
+    pub(super) elsewhere: Vec<(String, Option<String>)>,
     /// What was unpacked for it, removed when it is dropped.
-    pub(super) scratch: Option<TempDir>,
+    pub(super) scratch: Vec<Scratch>,
 }
 
 /// What a source is read as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadAs {
-    /// What it looks like: a folder with `oci-layout` in it, an archive of images, or files.
+    /// What it is for sure: a folder with `oci-layout` in it, an archive of images, or files that are no archive.
     Guessed,
-    /// A folder in the OCI image layout, or an archive of one.
+    /// One image, or one index, of a folder in the OCI image layout or of an archive.
     Image,
-    /// Files, as an artifact of that type.
-    Artifact(Option<String>),
+    /// All that `index.json` of a layout lists, as one index.
+    Index,
+    /// Files, as an artifact.
+    Artifact(Box<Artifact>),
 }
 
 impl Package {
-    /// Reads what is to be pushed from `paths`; `name` chooses among several images of a layout or an
-    /// archive.
-    pub fn read(paths: &[PathBuf], read_as: &ReadAs, name: Option<&str>) -> Result<Self> {
+    /// Reads what is to be pushed from `paths`; `wanted` chooses among several images of a layout or an archive.
+    pub fn read(paths: &[PathBuf], read_as: &ReadAs, wanted: &Wanted) -> Result<Self> {
+        if let ReadAs::Artifact(artifact) = read_as {
+            return files::pack(paths, artifact);
+        }
         let [path] = paths else {
             return match read_as {
-                ReadAs::Image => Err(Error::invalid("an image is one folder, or one archive")),
-                ReadAs::Artifact(kind) => files::pack(paths, kind.as_deref()),
-                ReadAs::Guessed => files::pack(paths, None),
+                ReadAs::Guessed => of_files(paths),
+                _ => Err(Error::invalid("an image is one folder, or one archive")),
             };
         };
-        let is_layout = path.join("oci-layout").is_file();
-        match read_as {
-            ReadAs::Artifact(kind) => files::pack(paths, kind.as_deref()),
-            _ if is_layout => layout::read(path, name),
-            _ if path.is_dir() => Err(Error::invalid(format!(
-                "{}: no OCI image layout (a folder with 'oci-layout' in it)",
+        if path.is_dir() {
+            if path.join("oci-layout").is_file() {
+                return layout::read(path, read_as, wanted);
+            }
+            return Err(Error::invalid(format!(
+                "{}: no OCI image layout (a folder with 'oci-layout' in it); --as artifact pushes the files in it",
                 path.display()
-            ))),
-            ReadAs::Image => archive::read(path, name),
-            ReadAs::Guessed if archive::is_one(path) => archive::read(path, name),
-            ReadAs::Guessed => files::pack(paths, None),
+            )));
+        }
+        if *read_as == ReadAs::Guessed && is_just_a_file(path)? {
+            return of_files(paths);
+        }
+        archive::read(path, read_as, wanted)
+    }
+
+    /// What it is pushed as.
+    pub fn form(&self) -> &'static str {
+        let Some(whole) = self.manifests.last() else { return "nothing" };
+        let config = whole.document["config"]["mediaType"].as_str().unwrap_or_default();
+        if whole.document["manifests"].is_array() {
+            "index"
+        } else if crate::registry::is_image_config(config) {
+            "image"
+        } else {
+            "artifact"
         }
     }
 
@@ -184,4 +231,30 @@ impl Package {
     pub fn size(&self) -> u64 {
         self.blobs.iter().map(|blob| blob.size).sum()
     }
+}
+
+/// Whether a file is for sure nothing but a file: it is neither an archive nor compressed, nor named so.
+fn is_just_a_file(path: &Path) -> Result<bool> {
+    let kind = archive::kind(path)?;
+    let is_other = matches!(kind, archive::Kind::Empty | archive::Kind::File);
+    Ok(is_other && !archive::is_named_so(path))
+}
+
+/// Files that nobody called an artifact: each has to be nothing but a file.
+fn of_files(paths: &[PathBuf]) -> Result<Package> {
+    for path in paths {
+        if path.is_dir() || !is_just_a_file(path)? {
+            return Err(Error::invalid(format!(
+                "{}: it may be an image; {}",
+                path.display(),
+                archive::HINT
+            )));
+        }
+    }
+    let mut package = files::pack(paths, &Artifact::default())?;
+    package.notes.push(
+        "pushed as an artifact of an unknown type, since it is no image: --artifact-type says what it is"
+            .to_owned(),
+    );
+    Ok(package)
 }

@@ -1,18 +1,20 @@
 //! An image on its way down: manifests first, then blobs side by side, and its name last of all.
 
-use super::layout::{NAME, VERSION, blob_path, index_with, read_small};
-use super::{AT_ONCE, Moved, archive, files};
-use crate::error::{Error, Result};
-use crate::registry::{Content, Descriptor, Name, Registry};
+use super::choice::FULL_NAME;
+use super::landing::{Image, InArchive, InLayout, Staged, hex};
+use super::layout::NAME;
+use super::titled::{InFolder, Titled};
+use super::whole::Whole;
+use super::{AT_ONCE, Moved};
+use crate::blocking::blocking;
+use crate::error::{Error, ErrorKind, Result};
+use crate::registry::{Descriptor, Name, Platform, Registry};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-/// Indexes within indexes, and manifests of one image, and no more.
-const DEPTH: u32 = 3;
-const MOST_MANIFESTS: usize = 1_000;
+use std::sync::Arc;
 
 /// What an image is made into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +25,23 @@ pub enum PullTo {
     Archive,
     /// The files of an artifact, in a folder.
     Files,
+}
+
+/// Where a pull goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// A folder or a file.
+    pub path: &'a Path,
+    /// What is made there.
+    pub form: PullTo,
+    /// Whether an archive, or files, that are there are replaced.
+    pub overwrite: bool,
+}
+
+impl<'a> From<(&'a Path, PullTo)> for Target<'a> {
+    fn from((path, form): (&'a Path, PullTo)) -> Self {
+        Self { path, form, overwrite: false }
+    }
 }
 
 /// What was pulled.
@@ -39,24 +58,36 @@ pub struct Pulled {
     pub blobs: usize,
     /// Their bytes.
     pub bytes: u64,
+    /// Its name in a layout or an archive: the repository and the tag that it was pulled by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Files that were written, where it was made into files.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
+    /// What `docker load` takes of an archive, with any of its image stores: the image, or of an index the one of
+    /// this platform.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub docker_load: Option<String>,
+    /// Layers that the registry does not have, since they have a place elsewhere, and that are not here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<Descriptor>,
     /// How often a blob was gone on with where it broke off.
     pub resumed: u64,
     /// How often a blob was fetched anew.
     pub restarted: u64,
 }
 
-/// Manifests, the whole first, and the blobs that they point at, each once.
-struct Whole {
-    manifests: Vec<Content>,
-    blobs: BTreeMap<String, Descriptor>,
-}
-
 impl Whole {
-    fn size(&self) -> u64 {
-        self.blobs.values().map(|blob| blob.size).fold(0, u64::saturating_add)
+    /// What goes where it is pulled to; `name`, a repository with its tag, names it in an index.
+    fn image(&self, name: Option<(&str, &str)>) -> Image {
+        let first = &self.manifests[0];
+        let mut entry = json!({"mediaType": first.media_type, "digest": first.digest,
+            "size": first.bytes.len()});
+        if let Some((repository, tag)) = name {
+            entry["annotations"] = json!({FULL_NAME: format!("{repository}:{tag}"), NAME: tag});
+        }
+        let blobs = self.blobs.keys().map(|digest| hex(digest).to_owned()).collect();
+        Image::of(&self.manifests, blobs, entry)
     }
 
     fn measured(&self) -> Pulled {
@@ -67,7 +98,10 @@ impl Whole {
             manifests: self.manifests.len(),
             blobs: self.blobs.len(),
             bytes: self.size(),
+            name: None,
             files: Vec::new(),
+            docker_load: None,
+            left_out: Vec::new(),
             resumed: 0,
             restarted: 0,
         }
@@ -75,35 +109,45 @@ impl Whole {
 }
 
 impl Registry {
-    /// Pulls an image to `to`; of an index only the image of `platform` (`os/architecture[/variant]`),
-    /// if one is named.
+    /// Pulls an image to `target`; of an index only the images of `platforms`, if any are named.
     pub async fn pull(
         &self,
         repository: &str,
         name: &Name,
-        platform: Option<&str>,
-        (to, form): (&Path, PullTo),
+        platforms: &[Platform],
+        target: impl Into<Target<'_>>,
         moved: &Moved,
     ) -> Result<Pulled> {
-        let whole = self.whole(repository, name, platform).await?;
+        let Target { path, form, overwrite } = target.into();
+        let whole = self.whole(repository, name, platforms).await?;
         moved.expect(whole.size());
-        let tag = match name {
-            Name::Tag(tag) => Some(tag.as_str()),
+        let at = format!("{}/{repository}", self.login_server());
+        let named = match name {
+            Name::Tag(tag) => Some((at.as_str(), tag.as_str())),
             _ => None,
         };
-        let files = match form {
-            PullTo::Files => self.pull_files(repository, &whole, to, moved).await?,
+        let to = path.to_owned();
+        let mut pulled = whole.measured();
+        pulled.name = named.map(|(at, tag)| format!("{at}:{tag}"));
+        match form {
+            PullTo::Files => {
+                pulled.name = None;
+                pulled.files = self.pull_files(repository, &whole, (to, overwrite), moved).await?;
+            }
             PullTo::Layout => {
-                self.pull_layout(repository, &whole, tag, to, moved).await?;
-                Vec::new()
+                pulled.left_out = self.pull_layout(repository, (&whole, named), to, moved).await?;
             }
             PullTo::Archive => {
-                self.pull_archive(repository, &whole, tag, to, moved).await?;
-                Vec::new()
+                let to = (to, overwrite);
+                pulled.left_out = self.pull_archive(repository, (&whole, named), to, moved).await?;
+                // What lacks a layer is loaded nowhere.
+                let loaded = whole.loadable().filter(|_| pulled.left_out.is_empty());
+                pulled.docker_load = loaded
+                    .map(|(platform, _)| platform.map_or("image".to_owned(), |of| of.to_string()));
             }
-        };
-        let (resumed, restarted) = moved.mended();
-        Ok(Pulled { files, resumed, restarted, ..whole.measured() })
+        }
+        (pulled.resumed, pulled.restarted) = moved.mended();
+        Ok(pulled)
     }
 
     /// What a pull would fetch.
@@ -111,190 +155,136 @@ impl Registry {
         &self,
         repository: &str,
         name: &Name,
-        platform: Option<&str>,
+        platforms: &[Platform],
     ) -> Result<Pulled> {
-        self.whole(repository, name, platform).await.map(|whole| whole.measured())
+        self.whole(repository, name, platforms).await.map(|whole| whole.measured())
     }
 
-    /// All manifests and blobs of an image.
-    async fn whole(&self, repository: &str, name: &Name, platform: Option<&str>) -> Result<Whole> {
-        let mut first = self.content(repository, name).await?;
-        if let (Some(platform), true) = (platform, first.is_index()) {
-            let digest = of_platform(&first, platform)?;
-            first = self.content(repository, &Name::Digest(digest)).await?;
-        }
-        let mut whole = Whole { manifests: Vec::new(), blobs: BTreeMap::new() };
-        let mut level = vec![first];
-        for depth in 0.. {
-            let mut below: Vec<Name> = Vec::new();
-            for content in level {
-                for part in ["layers", "blobs", "config"] {
-                    for blob in content.descriptors(part)? {
-                        whole.blobs.insert(blob.digest.clone(), blob);
-                    }
-                }
-                for part in content.descriptors("manifests")? {
-                    let name = Name::Digest(part.digest);
-                    if !below.contains(&name) {
-                        below.push(name);
-                    }
-                }
-                whole.manifests.push(content);
-            }
-            if below.is_empty() {
-                return Ok(whole);
-            }
-            if depth == DEPTH || whole.manifests.len() + below.len() > MOST_MANIFESTS {
-                return Err(Error::corrupt("an index that is too deep or too long"));
-            }
-            level = stream::iter(below)
-                .map(|name| async move { self.content(repository, &name).await })
-                .buffered(AT_ONCE)
-                .try_collect()
-                .await?;
-        }
-        Ok(whole)
-    }
-
+    /// Fetches blobs into a staging folder. Those that have a place elsewhere, and that the registry does not have,
+    /// are left out: what names that place is a stranger, and it is not gone to.
     async fn blobs(
         &self,
         repository: &str,
-        whole: &Whole,
+        blobs: impl Iterator<Item = &Descriptor>,
+        staged: &Arc<Staged>,
         moved: &Moved,
-        to: impl Fn(&Descriptor) -> PathBuf,
-    ) -> Result<()> {
-        let blobs = whole.blobs.values().map(|blob| (blob, to(blob)));
-        let blobs: Vec<(&Descriptor, PathBuf)> = blobs.collect();
-        stream::iter(&blobs)
-            .map(|(blob, to)| self.download(repository, blob, to, moved))
+    ) -> Result<Vec<Descriptor>> {
+        let blobs: Vec<&Descriptor> = blobs.collect();
+        let left_out: Vec<Option<Descriptor>> = stream::iter(blobs)
+            .map(|blob| async move {
+                match self.download(repository, blob, staged, moved).await {
+                    Err(error) if error.kind() == ErrorKind::NotFound && !blob.urls.is_empty() => {
+                        Ok(Some(blob.clone()))
+                    }
+                    done => done.map(|()| None),
+                }
+            })
             .buffer_unordered(AT_ONCE)
-            .try_collect::<()>()
-            .await
+            .try_collect()
+            .await?;
+        Ok(left_out.into_iter().flatten().collect())
     }
 
     async fn pull_layout(
         &self,
         repository: &str,
-        whole: &Whole,
-        tag: Option<&str>,
-        root: &Path,
+        (whole, name): (&Whole, Option<(&str, &str)>),
+        to: PathBuf,
         moved: &Moved,
-    ) -> Result<()> {
-        let folder = root.join("blobs/sha256");
-        std::fs::create_dir_all(&folder).map_err(|e| Error::io(folder.display(), e))?;
-        self.blobs(repository, whole, moved, |blob| blob_path(root, &blob.digest)).await?;
-        // From the inside out: nothing names what is not there yet.
-        for manifest in whole.manifests.iter().rev() {
-            write(&blob_path(root, &manifest.digest), &manifest.bytes)?;
-        }
-        write(&root.join("oci-layout"), VERSION.as_bytes())?;
-        let path = root.join("index.json");
-        let before = match read_small(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).ok(),
-            Err(_) => None,
+    ) -> Result<Vec<Descriptor>> {
+        let image = Arc::new(whole.image(name));
+        let blobs: Vec<Descriptor> = whole.blobs.values().cloned().collect();
+        let (of, counted) = (Arc::clone(&image), moved.clone());
+        let look = move || {
+            let layout = InLayout::look(&to)?;
+            let mut missing = Vec::new();
+            for blob in blobs {
+                if layout.has(&blob.digest, blob.size)? {
+                    counted.add(blob.size);
+                } else {
+                    missing.push(blob);
+                }
+            }
+            let staged = Arc::new(layout.stage(&of)?);
+            Ok((layout, staged, missing))
         };
-        let first = &whole.manifests[0];
-        let mut entry = json!({"mediaType": first.media_type, "digest": first.digest,
-            "size": first.bytes.len()});
-        if let Some(tag) = tag {
-            entry["annotations"] = json!({NAME: tag});
-        }
-        write(&path, index_with(before, entry).to_string().as_bytes())
+        let (layout, staged, missing) = blocking("looking at a layout", look).await?;
+        let left_out = self.blobs(repository, missing.iter(), &staged, moved).await?;
+        blocking("writing a layout", move || layout.put(alone(staged)?, &image)).await?;
+        Ok(left_out)
     }
 
     async fn pull_archive(
         &self,
         repository: &str,
-        whole: &Whole,
-        tag: Option<&str>,
-        to: &Path,
+        (whole, name): (&Whole, Option<(&str, &str)>),
+        (to, overwrite): (PathBuf, bool),
         moved: &Moved,
-    ) -> Result<()> {
-        let name = to.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // What is left of it when it breaks off is gone on with.
-        let scratch = to.with_file_name(format!(".{name}.layout"));
-        self.pull_layout(repository, whole, tag, &scratch, moved).await?;
-        let first = &whole.manifests[0];
-        let image = (!first.is_index()).then(|| first.document.clone());
-        let at = format!("{}/{repository}", self.login_server());
-        let names: Vec<String> = tag.iter().map(|tag| format!("{at}:{tag}")).collect();
-        let (part, to) = (to.with_file_name(format!(".{name}.part")), to.to_owned());
-        let pack = move || {
-            archive::write(&scratch, &names, image.as_ref(), &part)
-                .and_then(|()| std::fs::rename(&part, &to))
-                .and_then(|()| std::fs::remove_dir_all(&scratch))
-                .map_err(|e| Error::io(to.display(), e))
+    ) -> Result<Vec<Descriptor>> {
+        let mut image = whole.image(name);
+        let of = image.clone();
+        let look = move || {
+            let archive = InArchive::look(&to, overwrite)?;
+            let staged = archive.stage(&of)?;
+            Ok((archive, Arc::new(staged)))
         };
-        tokio::task::spawn_blocking(pack)
-            .await
-            .map_err(|e| Error::bug("writing an archive panicked").with_source(e))?
+        let (archive, staged) = blocking("looking for an archive", look).await?;
+        let left_out = self.blobs(repository, whole.blobs.values(), &staged, moved).await?;
+        image.blobs.retain(|name| !left_out.iter().any(|blob| hex(&blob.digest) == name));
+        let document = whole.loadable().map(|(_, document)| document.clone());
+        let document = document.filter(|_| left_out.is_empty());
+        let names: Vec<String> = name.iter().map(|(at, tag)| format!("{at}:{tag}")).collect();
+        let pack = move || archive.put(alone(staged)?, &image, &names, document.as_ref());
+        blocking("writing an archive", pack).await?;
+        Ok(left_out)
     }
 
     async fn pull_files(
         &self,
         repository: &str,
         whole: &Whole,
-        folder: &Path,
+        (to, overwrite): (PathBuf, bool),
         moved: &Moved,
     ) -> Result<Vec<String>> {
-        let first = &whole.manifests[0];
-        if first.is_index() {
-            return Err(Error::invalid("an index is no artifact: choose one with --platform"));
-        }
-        let mut wanted: Vec<(String, Descriptor)> = Vec::new();
-        for layer in first.descriptors("layers")? {
-            let title = layer.annotations[files::TITLE].as_str();
-            let Some(title) = title else { continue };
-            if !files::safe_name(title) {
-                return Err(Error::corrupt(format!(
-                    "the artifact names a file {title:?}, which is not written: it may lead \
-                     elsewhere"
-                )));
+        let layers = whole.titled()?;
+        let wanted: Vec<Titled> = layers
+            .iter()
+            .map(|(title, layer)| (title.clone(), layer.digest.clone(), layer.size))
+            .collect();
+        let (files, digest) = (wanted.clone(), whole.manifests[0].digest.clone());
+        let look = move || {
+            let folder = InFolder::look(&to, overwrite, &files)?;
+            let mut missing = Vec::new();
+            for file in &files {
+                if !folder.has(file)? {
+                    missing.push(file.1.clone());
+                }
             }
-            if wanted.iter().any(|(other, _)| other.eq_ignore_ascii_case(title)) {
-                return Err(Error::corrupt(format!("the artifact names two files {title}")));
+            let staged = Arc::new(folder.stage(&digest)?);
+            Ok((folder, staged, missing))
+        };
+        let (folder, staged, missing) = blocking("looking at a folder", look).await?;
+        let mut blobs: BTreeMap<&str, &Descriptor> = BTreeMap::new();
+        for (_, layer) in &layers {
+            if missing.contains(&layer.digest) {
+                blobs.insert(&layer.digest, layer);
+            } else {
+                moved.add(layer.size);
             }
-            wanted.push((title.to_owned(), layer));
         }
-        if wanted.is_empty() {
-            return Err(Error::invalid(
-                "no layer of it is named as a file: pull it to a layout (--to layout)",
-            ));
+        if let Some(blob) =
+            self.blobs(repository, blobs.into_values(), &staged, moved).await?.first()
+        {
+            let text =
+                format!("{}: a file of the artifact that the registry does not have", blob.digest);
+            return Err(Error::not_found(text));
         }
-        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder.display(), e))?;
-        stream::iter(&wanted)
-            .map(|(title, layer)| {
-                let to = folder.join(title);
-                async move { self.download(repository, layer, &to, moved).await }
-            })
-            .buffer_unordered(AT_ONCE)
-            .try_collect::<()>()
-            .await?;
-        Ok(wanted.into_iter().map(|(title, _)| title).collect())
+        blocking("writing files", move || folder.put(alone(staged)?, &wanted)).await?;
+        Ok(layers.into_iter().map(|(title, _)| title).collect())
     }
 }
 
-/// The digest of the image of a platform.
-fn of_platform(index: &Content, platform: &str) -> Result<String> {
-    let mut known = Vec::new();
-    for part in index.descriptors("manifests")? {
-        let of = |name: &str| part.platform[name].as_str().unwrap_or_default();
-        let short = format!("{}/{}", of("os"), of("architecture"));
-        let long = format!("{short}/{}", of("variant"));
-        if platform == short || platform == long {
-            return Ok(part.digest);
-        }
-        known.push(short);
-    }
-    let known = known.join(", ");
-    Err(Error::not_found(format!("no image for {platform}: the index has {known}")))
-}
-
-/// Writes a small file whole, or not at all.
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let part = path.with_file_name(format!(".{name}.part"));
-    std::fs::write(&part, bytes)
-        .and_then(|()| std::fs::rename(&part, path))
-        .map_err(|e| Error::io(path.display(), e))
+/// A staging folder that nobody writes to any more.
+fn alone(staged: Arc<Staged>) -> Result<Staged> {
+    Arc::into_inner(staged).ok_or_else(|| Error::bug("a staging folder that is still written to"))
 }

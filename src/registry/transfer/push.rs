@@ -5,7 +5,7 @@ use super::package::{Package, Packed};
 use super::upload::push_scope;
 use super::{AT_ONCE, Moved, Streamed};
 use crate::error::{Error, ErrorKind, Result};
-use crate::registry::{Name, Registry};
+use crate::registry::{Descriptor, Name, Registry};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -21,6 +21,8 @@ pub struct Pushed {
     pub digest: String,
     /// What it is.
     pub media_type: String,
+    /// What it was pushed as: an image, an index or an artifact.
+    pub pushed_as: &'static str,
     /// The tags that point at it.
     pub tags: Vec<String>,
     /// Blobs whose bytes were sent.
@@ -29,6 +31,9 @@ pub struct Pushed {
     pub skipped: usize,
     /// Bytes of all blobs.
     pub bytes: u64,
+    /// Layers that have a place elsewhere, and were not sent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<Descriptor>,
     /// How often a blob was gone on with where it broke off.
     pub resumed: u64,
     /// How often a blob was begun again.
@@ -47,6 +52,7 @@ impl Registry {
         moved: &Moved,
     ) -> Result<Pushed> {
         let whole = package.manifests.last().ok_or_else(|| Error::invalid("nothing to push"))?;
+        self.expect_elsewhere(repository, package).await?;
         moved.expect(package.size());
         let configs: Vec<&str> = package
             .manifests
@@ -70,29 +76,39 @@ impl Registry {
                 self.name_referrer(repository, manifest).await?;
             }
         }
-        for tag in tags {
-            self.put(repository, whole, tag).await?;
-        }
-        for tag in tags {
-            let there = self.content(repository, &Name::Tag(tag.clone())).await?;
-            if there.digest != whole.digest {
-                return Err(Error::new(
-                    ErrorKind::Conflict,
-                    format!("{tag} points at {}: somebody else pushed it, too", there.digest),
-                ));
-            }
-        }
+        self.point(repository, whole, tags).await?;
         let (resumed, restarted) = moved.mended();
         Ok(Pushed {
             digest: whole.digest.clone(),
             media_type: whole.media_type.clone(),
+            pushed_as: package.form(),
             tags: tags.to_vec(),
+            left_out: package.left_out.clone(),
             uploaded,
             skipped: package.blobs.len() - uploaded,
             bytes: package.size(),
             resumed,
             restarted,
         })
+    }
+
+    /// An error unless the registry has what an index lists and the package does not have. Before anything is sent,
+    /// since the registry would refuse the index when all else is there.
+    async fn expect_elsewhere(&self, repository: &str, package: &Package) -> Result<()> {
+        for (digest, platform) in &package.elsewhere {
+            match self.content(repository, &Name::Digest(digest.clone())).await {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    let what = platform.as_deref().unwrap_or("an image");
+                    return Err(Error::not_found(format!(
+                        "the index lists {what} ({digest}), which is neither here nor in the registry: push one \
+                         that is here, with --platform"
+                    )));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Puts a manifest back that was there before, with its tags.
@@ -116,7 +132,12 @@ impl Registry {
     }
 
     /// Puts a manifest under a tag or its digest; whether the registry keeps track of its subject.
-    async fn put(&self, repository: &str, manifest: &Packed, name: &str) -> Result<bool> {
+    pub(super) async fn put(
+        &self,
+        repository: &str,
+        manifest: &Packed,
+        name: &str,
+    ) -> Result<bool> {
         let url = self.url(&["v2", repository, "manifests", name], &[]);
         let scope = push_scope(repository);
         let mut headers = HeaderMap::new();

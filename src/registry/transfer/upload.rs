@@ -144,11 +144,12 @@ impl Registry {
     fn location(&self, url: &Url, answer: &Response) -> Result<Url> {
         let at = self.login_server();
         let text = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-        let text = text
-            .ok_or_else(|| Error::invalid(format!("{at}: an upload without a place to go on")))?;
+        let text = text.ok_or_else(|| {
+            Error::bad_answer(format!("{at}: an upload without a place to go on"))
+        })?;
         let next = url
             .join(text)
-            .map_err(|_| Error::invalid(format!("{at}: an upload whose place is no address")))?;
+            .map_err(|_| Error::bad_answer(format!("{at}: an upload whose place is no address")))?;
         if next.origin() == self.origin.origin() {
             return Ok(next);
         }
@@ -176,6 +177,9 @@ impl Registry {
                     }
                     Err(error) => error,
                 };
+                if let Some(cause) = blob.failure() {
+                    return Err(Broken::Failed(cause));
+                }
                 if is_gone(&error) {
                     return Err(Broken::Gone(error));
                 }

@@ -5,12 +5,12 @@
 //! them; those that are shared directly are listed by the provider.
 
 use super::parse::{self, Resource};
-use super::{AT_ONCE, Gallery, gave_up};
+use super::{AT_ONCE, Gallery, MOST_OTHERS, gave_up};
 use crate::client::quoted;
 use crate::client::version;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::gallery::GalleryImage;
-use crate::source::locations::{self, short_name};
+use crate::source::locations::{self, UNNAMED, short_name};
 use crate::source::{Crawled, Effort, Rows};
 use crate::work::{GalleryScope, Outcome, Scope, Sharing, State, WorkItem};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -34,6 +34,7 @@ impl Gallery {
         };
         let mut found: BTreeMap<String, GalleryScope> = BTreeMap::new();
         let mut denied: Vec<String> = Vec::new();
+        let has_unnamed = subscriptions.iter().any(|subscription| subscription == UNNAMED);
         for (subscription, sharing, listed) in
             self.shared_lists(location, subscriptions, *part).await
         {
@@ -51,17 +52,19 @@ impl Gallery {
                 let scope = GalleryScope::Foreign {
                     location: location.clone(),
                     subscription: subscription.clone(),
+                    otherwise: Vec::new(),
                     sharing,
                     gallery: gallery.name.clone(),
                 };
-                found.entry(gallery.name.to_ascii_lowercase()).or_insert(scope);
+                let first = found.entry(gallery.name.to_ascii_lowercase()).or_insert(scope);
+                shared_with_too(first, &subscription, sharing);
             }
         }
         drop_owned_by(&mut found, subscriptions);
         if part.is_some() && !found.is_empty() {
             // A run is in parts when it crawls all that is seen: those that are named fit into one.
             match locations::subscriptions(&self.client, &[]).await {
-                Ok(ours) => drop_owned_by(&mut found, &ours),
+                Ok(ours) => drop_owned_by(&mut found, &ours.shared_with()),
                 // Nothing is gone because nobody says whose it is.
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     return gave_up(item, error.with_kind(ErrorKind::Denied), effort);
@@ -71,11 +74,14 @@ impl Gallery {
         }
         // What is shared with a subscription that may not be read is not seen: it is not gone.
         let (state, reason) = match denied[..] {
+            [] if has_unnamed => {
+                (State::Failed, "a subscription is listed without a name".to_owned())
+            }
             [] if found.is_empty() => (State::Empty, String::new()),
             [] => (State::Done, String::new()),
             _ => (State::Denied, format!("{} may not be asked", denied.join(", "))),
         };
-        let attempts = u32::from(state == State::Denied);
+        let attempts = u32::from(!state.is_complete());
         let outcome = Outcome {
             listed: u64::from(!found.is_empty()),
             children: found.into_values().map(|scope| item.child(Scope::Gallery(scope))).collect(),
@@ -94,7 +100,8 @@ impl Gallery {
         let mut lists = Vec::new();
         let asks_tenant = part.is_none_or(|part| part == 0);
         // What is shared with the tenant is told through any subscription that may be read.
-        for subscription in subscriptions.iter().filter(|_| asks_tenant) {
+        let named = || subscriptions.iter().filter(|subscription| *subscription != UNNAMED);
+        for subscription in named().filter(|_| asks_tenant) {
             let sharing = Sharing::Tenant;
             let listed = self.shared_with(location, subscription, sharing).await;
             let is_told = !listed.as_ref().is_err_and(is_closed);
@@ -103,7 +110,7 @@ impl Gallery {
                 break;
             }
         }
-        let each = subscriptions.to_vec();
+        let each: Vec<String> = named().cloned().collect();
         let asked: Vec<_> = stream::iter(each)
             .map(|subscription| async move {
                 let sharing = Sharing::Subscription;
@@ -129,8 +136,9 @@ impl Gallery {
 
     /// One gallery of others, from the provider.
     pub(super) async fn crawl_foreign(&self, item: &WorkItem, effort: &Effort) -> Result<Crawled> {
-        let Scope::Gallery(GalleryScope::Foreign { location, subscription, sharing, gallery }) =
-            &item.scope
+        let Scope::Gallery(GalleryScope::Foreign {
+            location, subscription, sharing, gallery, ..
+        }) = &item.scope
         else {
             return Err(Error::bug("not an item of a gallery of others"));
         };
@@ -187,15 +195,22 @@ impl Gallery {
     pub(super) async fn crawl_communities(
         &self,
         item: &WorkItem,
-        location: &str,
-        subscription: &str,
-        galleries: &[String],
         effort: &Effort,
     ) -> Result<Crawled> {
+        let Scope::Gallery(GalleryScope::CommunityIn {
+            location,
+            subscription,
+            otherwise,
+            galleries,
+        }) = &item.scope
+        else {
+            return Err(Error::bug("not an item of communities"));
+        };
         if matches!(&self.communities, super::Communities::Named(_)) {
             let foreign = |gallery: &String| GalleryScope::Foreign {
-                location: location.to_owned(),
-                subscription: subscription.to_owned(),
+                location: location.clone(),
+                subscription: subscription.clone(),
+                otherwise: otherwise.clone(),
                 sharing: Sharing::Community,
                 gallery: gallery.clone(),
             };
@@ -207,8 +222,9 @@ impl Gallery {
             Ok(Communities::Rows(rows)) => Ok(ended_with(item, rows, Vec::new())),
             Ok(Communities::Split(names)) => {
                 let part = |galleries: &[String]| GalleryScope::CommunityIn {
-                    location: location.to_owned(),
-                    subscription: subscription.to_owned(),
+                    location: location.clone(),
+                    subscription: subscription.clone(),
+                    otherwise: otherwise.clone(),
                     galleries: galleries.to_vec(),
                 };
                 let parts = names.chunks(GALLERIES_AT_ONCE);
@@ -260,8 +276,17 @@ fn drop_owned_by(found: &mut BTreeMap<String, GalleryScope>, subscriptions: &[St
 
 /// Whether a subscription cannot be asked at all.
 fn is_closed(error: &Error) -> bool {
-    crate::source::is_unregistered(error)
-        || matches!(error.kind(), ErrorKind::Denied | ErrorKind::NotFound)
+    locations::is_closed(error) || error.kind() == ErrorKind::NotFound
+}
+
+/// A gallery that is shared with several subscriptions is asked for through another of them where the first one
+/// cannot be asked.
+fn shared_with_too(first: &mut GalleryScope, other: &str, how: Sharing) {
+    let GalleryScope::Foreign { subscription, otherwise, sharing, .. } = first else { return };
+    let is_another = subscription != other && !otherwise.iter().any(|known| known == other);
+    if *sharing == how && is_another && otherwise.len() < MOST_OTHERS {
+        otherwise.push(other.to_owned());
+    }
 }
 
 /// A gallery of others, in one location.

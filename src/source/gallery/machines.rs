@@ -1,12 +1,15 @@
-//! Which machines and scale sets stand on which image, over all subscriptions: one query.
+//! Which machines and scale sets stand on which image, over all subscriptions: one query, and others for the disks of
+//! machines that name no image themselves.
 
 use super::Gallery;
 use super::parse;
+use crate::client::quoted;
 use crate::error::Result;
 use crate::image::Urn;
 use crate::image::machine::{Machine, MachineKind, Reference};
 use crate::source::locations::short_name;
 use serde::Deserialize;
+use std::collections::HashMap;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -19,6 +22,24 @@ struct Row {
     location: String,
     #[serde(default)]
     image: Option<Image>,
+    /// Its disk, where that is one of its own.
+    #[serde(default)]
+    disk: Option<String>,
+}
+
+/// A disk, and what it was made of (Disks - Get, `CreationData`).
+#[derive(Deserialize)]
+struct Disk {
+    id: String,
+    #[serde(default)]
+    made: Option<Made>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Made {
+    image_reference: Option<Image>,
+    gallery_image_reference: Option<Image>,
 }
 
 #[derive(Deserialize, Default)]
@@ -34,14 +55,26 @@ struct Image {
     community_gallery_image_id: Option<String>,
 }
 
+/// Disks that one query asks for; it holds their ids.
+const DISKS_AT_ONCE: usize = 100;
+
 const SETS: &str = "microsoft.compute/virtualmachinescalesets";
 
 fn query() -> String {
     format!(
         "resources | where type in~ ('microsoft.compute/virtualmachines', '{SETS}') | extend image \
          = iff(type =~ '{SETS}', properties.virtualMachineProfile.storageProfile.imageReference, \
-         properties.storageProfile.imageReference) | project id, name, type, location, image | \
-         order by id asc"
+         properties.storageProfile.imageReference) | project id, name, type, location, image, \
+         disk = tostring(properties.storageProfile.osDisk.managedDisk.id) | order by id asc"
+    )
+}
+
+fn disks_query(ids: &[String]) -> String {
+    let ids: Vec<String> = ids.iter().map(|id| quoted(id)).collect();
+    format!(
+        "resources | where type =~ 'microsoft.compute/disks' | where id in~ ({}) | project id, made = \
+         properties.creationData | order by id asc",
+        ids.join(", ")
     )
 }
 
@@ -50,23 +83,56 @@ impl Gallery {
     /// id.
     pub async fn machines(&self, subscriptions: &[String]) -> Result<Vec<Machine>> {
         let rows: Vec<Row> = self.client.graph(&query(), subscriptions).await?;
-        let mut machines: Vec<Machine> = rows.into_iter().map(Row::into_machine).collect();
+        let attached: Vec<String> = rows.iter().filter_map(Row::attached).collect();
+        let mut images = self.images_of_disks(attached).await?;
+        let machines = rows.into_iter().map(|row| {
+            let disk = row.attached();
+            let image = disk.and_then(|disk| images.remove(&disk.to_ascii_lowercase()));
+            row.into_machine(image)
+        });
+        let mut machines: Vec<Machine> = machines.collect();
         machines.sort_by_key(|machine| machine.id.to_ascii_lowercase());
         machines.dedup_by(|a, b| a.id.eq_ignore_ascii_case(&b.id));
         Ok(machines)
     }
+
+    /// What disks were made of, by their ids in lower case. A disk that cannot be seen names nothing.
+    async fn images_of_disks(&self, mut ids: Vec<String>) -> Result<HashMap<String, Image>> {
+        ids.sort_unstable();
+        ids.dedup();
+        let mut found = HashMap::new();
+        for ids in ids.chunks(DISKS_AT_ONCE) {
+            // A disk is where its machine is, or in a subscription beside it.
+            let disks: Vec<Disk> = self.client.graph(&disks_query(ids), &[]).await?;
+            for Disk { id, made } in disks {
+                let made = made.unwrap_or_default();
+                let image = made.gallery_image_reference.or(made.image_reference);
+                found.extend(image.map(|image| (id.to_ascii_lowercase(), image)));
+            }
+        }
+        Ok(found)
+    }
 }
 
 impl Row {
-    fn into_machine(self) -> Machine {
+    /// The disk that tells what a machine stands on: it names no image itself.
+    fn attached(&self) -> Option<String> {
+        let names_nothing = self.image.as_ref().is_none_or(Image::is_empty);
+        self.disk.clone().filter(|disk| names_nothing && !disk.is_empty())
+    }
+
+    /// The machine; of the image that its disk was made of, where it names none.
+    fn into_machine(self, of_disk: Option<Image>) -> Machine {
         let is_set = self.kind.eq_ignore_ascii_case(SETS);
-        let image = self.image.unwrap_or_default();
+        let by_disk = of_disk.is_some();
+        let image = of_disk.or(self.image).unwrap_or_default();
         Machine {
             subscription: parse::part(&self.id, "subscriptions").unwrap_or_default().to_owned(),
             kind: if is_set { MachineKind::ScaleSet } else { MachineKind::VirtualMachine },
             location: short_name(&self.location),
             exact: image.exact_version.clone().filter(|version| !version.is_empty()),
             image: image.reference(),
+            by_disk,
             id: self.id,
             name: self.name,
         }
@@ -74,10 +140,20 @@ impl Row {
 }
 
 impl Image {
+    fn is_empty(&self) -> bool {
+        let ids = [&self.id, &self.shared_gallery_image_id, &self.community_gallery_image_id];
+        ids.into_iter()
+            .chain([&self.publisher])
+            .all(|name| name.as_ref().is_none_or(String::is_empty))
+    }
+
     fn reference(self) -> Reference {
         let told = |text: Option<String>| text.filter(|text| !text.is_empty());
         let foreign = told(self.shared_gallery_image_id).or(told(self.community_gallery_image_id));
         if let Some(id) = foreign.or(told(self.id)) {
+            if let Some(urn) = marketplace(&id) {
+                return Reference::Marketplace(urn);
+            }
             if parse::part(&id, "galleries").is_none()
                 && parse::part(&id, "sharedGalleries").is_none()
                 && parse::part(&id, "communityGalleries").is_none()
@@ -98,4 +174,15 @@ impl Image {
             _ => Reference::None,
         }
     }
+}
+
+/// The image that a marketplace version's id names: so disks say what they were made of.
+fn marketplace(id: &str) -> Option<Urn> {
+    let part = |name: &str| parse::part(id, name).map(str::to_owned);
+    Some(Urn {
+        publisher: part("publishers")?,
+        offer: part("offers")?,
+        sku: part("skus")?,
+        version: part("versions")?,
+    })
 }

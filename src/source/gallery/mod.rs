@@ -12,8 +12,10 @@ pub mod parse;
 pub mod reach;
 mod replication;
 
+use super::locations::{self, UNNAMED};
 use super::{
-    Crawled, Effort, Known, Live, Rows, Source, Wanted, ended, gave_up, locations, no_list,
+    Crawled, Effort, Known, Live, Rows, Source, Wanted, ended, gave_up, no_list, standing,
+    through_others,
 };
 use crate::client::{Client, version};
 use crate::error::{Error, Result};
@@ -29,6 +31,8 @@ use time::OffsetDateTime;
 
 /// Requests that one item has under way at once.
 const AT_ONCE: usize = 8;
+/// Subscriptions that are asked for a gallery of others where the first one cannot be asked.
+const MOST_OTHERS: usize = 8;
 /// The versions of galleries and managed images that recordings have (azure-rest §1).
 const GALLERIES: (&str, &str) = version::GALLERIES.parameter();
 const IMAGES: (&str, &str) = version::MANAGED_IMAGES.parameter();
@@ -105,8 +109,14 @@ impl Gallery {
         let listed = u64::from(!galleries.is_empty()) + u64::from(!rows.is_empty());
         let child = |own: OwnGallery| {
             let (definitions, details) = (Vec::new(), *details);
-            let scope =
-                GalleryScope::Gallery { own, definitions, details, provider: false, sharing: None };
+            let scope = GalleryScope::Gallery {
+                own,
+                definitions,
+                details,
+                provider: false,
+                sharing: None,
+                public_names: Vec::new(),
+            };
             item.child(Scope::Gallery(scope))
         };
         let state = if listed == 0 && gaps.is_empty() { State::Empty } else { State::Done };
@@ -115,7 +125,7 @@ impl Gallery {
             rows: rows.len() as u64,
             gaps,
             children: galleries.into_iter().map(child).collect(),
-            ..Outcome::bare(item.scope.clone(), state, "", 0)
+            ..Outcome::bare(item.scope.clone(), state, standing(&item.scope), 0)
         };
         Ok(Crawled::Ended(outcome, Rows::Gallery(rows)))
     }
@@ -184,18 +194,22 @@ impl Source for Gallery {
     }
 
     async fn plan(&self, request: &Request) -> Result<Vec<Scope>> {
-        let subscriptions = locations::subscriptions(&self.client, &request.subscriptions).await?;
+        let seen = locations::subscriptions(&self.client, &request.subscriptions).await?;
         let details = request.details.unwrap_or_default();
-        let own = subscriptions.iter().map(|subscription| GalleryScope::Subscription {
-            subscription: subscription.clone(),
+        let own = seen.all.iter().map(|one| GalleryScope::Subscription {
+            subscription: one.id.clone(),
+            state: one.state.clone(),
             details,
         });
         let mut scopes: Vec<GalleryScope> = own.collect();
-        let first = reach::readable(&self.client, &subscriptions, &request.locations).await?;
+        let usable = seen.asked_through();
+        let first = reach::readable(&self.client, &usable, &request.locations).await?;
         let Some((first, locations)) = first else {
             return Ok(scopes.into_iter().map(Scope::Gallery).collect());
         };
-        let shared = shared_parts(subscriptions, &first);
+        let others = usable.into_iter().filter(|other| *other != first).take(MOST_OTHERS);
+        let others: Vec<String> = others.collect();
+        let shared = shared_parts(seen.shared_with(), &first);
         for location in locations {
             scopes.extend(shared.iter().map(|(part, subscriptions)| GalleryScope::SharedIn {
                 location: location.clone(),
@@ -207,8 +221,8 @@ impl Source for Gallery {
                 Communities::Named(names) if names.is_empty() => continue,
                 Communities::Named(names) => names.clone(),
             };
-            let subscription = first.clone();
-            scopes.push(GalleryScope::CommunityIn { location, subscription, galleries });
+            let (subscription, otherwise) = (first.clone(), others.clone());
+            scopes.push(GalleryScope::CommunityIn { location, subscription, otherwise, galleries });
         }
         Ok(scopes.into_iter().map(Scope::Gallery).collect())
     }
@@ -217,6 +231,10 @@ impl Source for Gallery {
         let Scope::Gallery(scope) = &item.scope else {
             return Err(Error::bug("not an item of galleries"));
         };
+        if scope.location() == UNNAMED || scope.subscription() == UNNAMED {
+            let text = "it is listed without a name: what is there is not asked for";
+            return gave_up(item, Error::invalid(text), effort);
+        }
         match scope {
             GalleryScope::Subscription { subscription, .. } => {
                 self.crawl_subscription(item, subscription, effort).await
@@ -226,10 +244,11 @@ impl Source for Gallery {
                 self.crawl_replication(item, own, versions, effort).await
             }
             GalleryScope::SharedIn { .. } => self.crawl_shared(item, effort).await,
-            GalleryScope::CommunityIn { location, subscription, galleries } => {
-                self.crawl_communities(item, location, subscription, galleries, effort).await
+            GalleryScope::CommunityIn { .. } => self.crawl_communities(item, effort).await,
+            GalleryScope::Foreign { .. } => {
+                through_others(item, |item| async move { self.crawl_foreign(&item, effort).await })
+                    .await
             }
-            GalleryScope::Foreign { .. } => self.crawl_foreign(item, effort).await,
         }
     }
 

@@ -3,6 +3,7 @@
 use super::parse::{self, Resource};
 use super::{AT_ONCE, GALLERIES, Gallery, gave_up};
 use crate::client::quoted;
+use crate::client::version::GALLERY_CHANGES;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::gallery::GalleryImage;
 use crate::source::{Crawled, Effort, Known, Rows};
@@ -39,14 +40,19 @@ impl Gallery {
         known: &Known,
     ) -> Result<Crawled> {
         let Scope::Gallery(GalleryScope::Gallery {
-            definitions, details, provider, sharing, ..
+            definitions,
+            details,
+            provider,
+            sharing,
+            public_names,
+            ..
         }) = &item.scope
         else {
             return Err(Error::bug("not an item of a gallery"));
         };
         // How a gallery is shared is told by itself alone, and whether it is still there.
-        let sharing = match sharing {
-            Some(sharing) => sharing.clone(),
+        let (sharing, public_names) = match sharing {
+            Some(sharing) => (sharing.clone(), public_names.clone()),
             None => match self.sharing(own).await {
                 Ok(sharing) => sharing,
                 Err(error) => return gave_up(item, error, effort),
@@ -56,13 +62,15 @@ impl Gallery {
             Ok(contents) => contents,
             Err(error) if error.kind() == ErrorKind::Throttled => {
                 let wait = error.retry_after().unwrap_or(SOME_WHILE);
-                return Ok(Crawled::Later(with_sharing(item, &sharing), wait));
+                return Ok(Crawled::Later(with_sharing(item, (&sharing, &public_names)), wait));
             }
             Err(error) => return gave_up(item, error, effort),
         };
         let listed = match contents {
             Contents::Here(listed) => listed,
-            Contents::Split(names, provider) => return split(item, names, &sharing, provider),
+            Contents::Split(names, provider) => {
+                return split(item, names, (&sharing, &public_names), provider);
+            }
         };
         let mut rows = Vec::new();
         for (definition, versions) in &listed {
@@ -72,6 +80,7 @@ impl Gallery {
             row.resource_group = Some(own.resource_group.clone());
             row.gallery = Some(own.gallery.clone());
             row.sharing = Some(sharing.clone());
+            row.public_names.clone_from(&public_names);
             for version in versions {
                 rows.push(parse::version(&row, version)?);
             }
@@ -92,8 +101,8 @@ impl Gallery {
         Ok(Crawled::Ended(outcome, Rows::Gallery(rows)))
     }
 
-    /// How a gallery is shared.
-    async fn sharing(&self, own: &OwnGallery) -> Result<String> {
+    /// How a gallery is shared, and the public names that it is published under.
+    async fn sharing(&self, own: &OwnGallery) -> Result<(String, Vec<String>)> {
         let query = [("$select", "Permissions"), GALLERIES];
         let gallery: Resource = self.client.get(&path(own, &[]), &query).await?;
         parse::sharing(&gallery)
@@ -145,7 +154,7 @@ impl Gallery {
         }
         let whole = listed.into_values().map(|(definition, versions)| {
             // A version whose definition is not there yet: the index lags behind.
-            let lost = || Error::invalid("Resource Graph has versions without their definition");
+            let lost = || Error::bad_answer("Resource Graph has versions without their definition");
             Ok((definition.ok_or_else(lost)?, versions))
         });
         whole.collect::<Result<Listed>>().map(Contents::Here)
@@ -187,11 +196,14 @@ impl Gallery {
 
     /// A definition's row and those of its versions, as the provider has them now, in order.
     pub async fn rows_of(&self, own: &OwnGallery, definition: &str) -> Result<Vec<GalleryImage>> {
-        let resource = self.client.get(&path(own, &["images", definition]), &[GALLERIES]).await?;
+        let changes = [GALLERY_CHANGES.parameter()];
+        let resource = self.client.get(&path(own, &["images", definition]), &changes).await?;
         let id = format!("{}/images/{definition}", parse::gallery_id(own));
         let mut row = parse::definition(id, &resource)?;
         row.gallery = Some(own.gallery.clone());
-        let versions = self.versions(own, definition).await?;
+        // What a version's owner has blocked is told by newer versions of the API only.
+        let below = path(own, &["images", definition, "versions"]);
+        let versions: Vec<Resource> = self.client.list(&below, &changes).await?;
         let mut rows =
             versions.iter().map(|v| parse::version(&row, v)).collect::<Result<Vec<_>>>()?;
         rows.push(row);
@@ -201,10 +213,11 @@ impl Gallery {
 }
 
 /// A gallery's item that need not ask again how it is shared.
-fn with_sharing(item: &WorkItem, shared: &str) -> WorkItem {
+fn with_sharing(item: &WorkItem, (shared, names): (&str, &[String])) -> WorkItem {
     let mut item = item.clone();
-    if let Scope::Gallery(GalleryScope::Gallery { sharing, .. }) = &mut item.scope {
+    if let Scope::Gallery(GalleryScope::Gallery { sharing, public_names, .. }) = &mut item.scope {
         *sharing = Some(shared.to_owned());
+        *public_names = names.to_vec();
     }
     item
 }
@@ -251,7 +264,12 @@ fn definitions_query(own: &OwnGallery) -> String {
 }
 
 /// A gallery that is too big for one item: parts of its definitions.
-fn split(item: &WorkItem, mut names: Vec<String>, shared: &str, via: bool) -> Result<Crawled> {
+fn split(
+    item: &WorkItem,
+    mut names: Vec<String>,
+    (shared, public_names): (&str, &[String]),
+    via: bool,
+) -> Result<Crawled> {
     let Scope::Gallery(GalleryScope::Gallery { own, details, .. }) = &item.scope else {
         return Err(Error::bug("not an item of a gallery"));
     };
@@ -263,6 +281,7 @@ fn split(item: &WorkItem, mut names: Vec<String>, shared: &str, via: bool) -> Re
             details: *details,
             provider: via,
             sharing: Some(shared.to_owned()),
+            public_names: public_names.to_vec(),
         };
         item.child(Scope::Gallery(scope))
     });

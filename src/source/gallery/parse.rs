@@ -4,6 +4,7 @@
 use crate::client::lenient;
 use crate::error::{Error, Result};
 use crate::image::gallery::{GalleryImage, Kind, Replicated};
+pub use crate::image::identity::part;
 use crate::source::locations::short_name;
 use crate::work::OwnGallery;
 use serde::Deserialize;
@@ -113,6 +114,13 @@ struct Version {
     exclude_from_latest: Option<bool>,
     // `Active` or `SoftDeleted`, since 2026-03-03.
     image_state: Option<String>,
+    safety_profile: Option<Safety>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Safety {
+    block_deletion_before_end_of_life: Option<bool>,
 }
 
 #[derive(Deserialize, Default)]
@@ -183,6 +191,14 @@ struct Shared {
 #[serde(default)]
 struct SharingProfile {
     permissions: Option<String>,
+    #[serde(rename = "communityGalleryInfo")]
+    community: Option<Community>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Community {
+    public_names: Option<Vec<String>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -248,13 +264,6 @@ impl Resource {
 pub fn foreign_id(community: bool, gallery: &str) -> String {
     let kind = if community { "CommunityGalleries" } else { "SharedGalleries" };
     format!("/{kind}/{gallery}")
-}
-
-/// The part of a Resource Manager id behind `name`, without case.
-pub fn part<'a>(id: &'a str, name: &str) -> Option<&'a str> {
-    let mut parts = id.split('/');
-    parts.find(|part| part.eq_ignore_ascii_case(name))?;
-    parts.next().filter(|part| !part.is_empty())
 }
 
 /// The gallery that an id names, or lies in.
@@ -327,6 +336,9 @@ pub fn version(definition: &GalleryImage, resource: &Resource) -> Result<Gallery
     row.replication_mode = publishing.replication_mode;
     row.exclude_from_latest =
         publishing.exclude_from_latest.or(said.exclude_from_latest).unwrap_or_default();
+    let safety = said.safety_profile.unwrap_or_default();
+    row.block_deletion_before_end_of_life =
+        safety.block_deletion_before_end_of_life.unwrap_or_default();
     row.published_at = time(publishing.published_date.or(said.published_date).as_ref());
     let end = time(publishing.end_of_life_date.or(said.end_of_life_date).as_ref());
     row.end_of_life_at = end.into_iter().chain(definition.end_of_life_at).min();
@@ -442,9 +454,12 @@ pub fn managed(resource: &Resource) -> Result<GalleryImage> {
     Ok(row)
 }
 
-/// How a gallery's own answer says that it is shared.
-pub fn sharing(gallery: &Resource) -> Result<String> {
+/// How a gallery's own answer says that it is shared, and the public names that it is published under.
+pub fn sharing(gallery: &Resource) -> Result<(String, Vec<String>)> {
     let said: Shared = typed(gallery)?;
-    let permissions = said.sharing_profile.and_then(|profile| profile.permissions);
-    Ok(permissions.unwrap_or_else(|| "Private".to_owned()).to_ascii_lowercase())
+    let profile = said.sharing_profile.unwrap_or_default();
+    let permissions = profile.permissions.unwrap_or_else(|| "Private".to_owned());
+    let mut names = profile.community.and_then(|info| info.public_names).unwrap_or_default();
+    names.retain(|name| !name.is_empty());
+    Ok((permissions.to_ascii_lowercase(), names))
 }

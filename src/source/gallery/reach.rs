@@ -11,16 +11,16 @@ pub async fn readable(
     subscriptions: &[String],
     wanted: &[String],
 ) -> Result<Option<(String, Vec<String>)>> {
-    for subscription in subscriptions {
-        match locations::locations(client, subscription, wanted).await {
-            Ok(locations) => return Ok(Some((subscription.clone(), locations))),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::Denied | ErrorKind::NotFound | ErrorKind::Conflict
-                ) => {}
-            Err(error) => return Err(error),
+    match locations::first_readable(client, subscriptions, wanted).await {
+        Ok(found) => Ok(Some(found)),
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::Denied | ErrorKind::NotFound | ErrorKind::Conflict
+            ) =>
+        {
+            Ok(None)
         }
+        Err(error) => Err(error),
     }
-    Ok(None)
 }

@@ -19,6 +19,8 @@ const API_VERSION: (&str, &str) = VM_IMAGES.parameter();
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) subscription: &'a str,
+    /// Whom to ask where that one cannot be asked.
+    pub(super) otherwise: &'a [String],
     pub(super) location: &'a str,
     pub(super) publisher: &'a str,
 }
@@ -112,7 +114,9 @@ struct OsDisk {
 
 #[derive(Deserialize)]
 struct Feature {
-    name: String,
+    /// One without a name is no feature, and takes nothing from the others.
+    #[serde(default)]
+    name: Option<String>,
     #[serde(default)]
     value: String,
 }
@@ -125,6 +129,13 @@ impl Deprecation {
             "deprecated" => Some(Status::Deprecated),
             _ => None,
         }
+    }
+
+    /// What is said of the state is none that is known.
+    fn unread(&self) -> (String, u64) {
+        let word: String =
+            self.image_state.as_deref().unwrap_or("nothing").chars().take(40).collect();
+        (format!("[].properties.imageDeprecationStatus.imageState: no state: '{word}'"), 1)
     }
 
     fn at(&self) -> Option<OffsetDateTime> {
@@ -160,20 +171,14 @@ impl Marketplace {
         Ok(listing)
     }
 
-    /// The publishers of a location, sorted. One without a name is nobody's: the list is refused then.
+    /// The publishers of a location, sorted.
     pub(super) async fn publishers(
         &self,
         subscription: &str,
         location: &str,
-    ) -> Result<Vec<String>> {
-        let place = Place { subscription, location, publisher: "" };
-        let listing = self.names(place, &[]).await?;
-        match listing.gap() {
-            None => Ok(listing.rows),
-            Some((_, why, _)) => {
-                Err(Error::transient(format!("the list of publishers of {location}: {why}")))
-            }
-        }
+    ) -> Result<Listing<String>> {
+        let place = Place { subscription, otherwise: &[], location, publisher: "" };
+        self.names(place, &[]).await
     }
 
     pub(super) async fn offers(&self, place: Place<'_>) -> Result<Listing<String>> {
@@ -193,9 +198,9 @@ impl Marketplace {
         let below = ["artifacttypes", "vmimage", "offers", offer, "skus", sku, "versions"];
         let query = [("$expand", "properties"), API_VERSION];
         let entries = self.entries(&place.path(&below), &query).await?;
-        let rows = entries.iter().filter_map(|entry| {
-            Some(listed([offer, sku], name(entry)?, properties(&entry["properties"])))
-        });
+        let rows = entries
+            .iter()
+            .filter_map(|entry| Some(listed([offer, sku], name(entry)?, &entry["properties"])));
         let mut listing = Listing::new(rows.collect(), entries.len());
         let rows = &mut listing.rows;
         rows.sort_by(|a, b| version::compare(&a.version, &b.version));
@@ -219,15 +224,17 @@ impl Marketplace {
                 .features
                 .unwrap_or_default()
                 .into_iter()
-                .map(|feature| (feature.name, feature.value))
+                .filter_map(|feature| Some((feature.name?, feature.value)))
                 .collect(),
         })
     }
 }
 
+/// The kind of resource that listings are told of as.
+const LISTING: &str = VM_IMAGES.resource;
+
 /// A version's properties, as far as they can be read.
 fn properties(said: &Value) -> Properties {
-    const LISTING: &str = "Microsoft.Compute/locations/publishers";
     match lenient::of_value::<Option<Properties>>(said) {
         Ok((properties, malformed)) => {
             lenient::tell(LISTING, &malformed);
@@ -240,13 +247,31 @@ fn properties(said: &Value) -> Properties {
     }
 }
 
-fn listed([offer, sku]: [&str; 2], version: String, properties: Properties) -> Listed {
+/// Whether anything is said of where a version stands in its life; null says nothing.
+fn says_status(said: &Value) -> bool {
+    match said {
+        Value::Null => false,
+        Value::Object(members) => {
+            members.get("imageDeprecationStatus").is_some_and(|status| !status.is_null())
+        }
+        _ => true,
+    }
+}
+
+/// A version as it is listed. Of one whose state cannot be read nobody knows whether it can be deployed.
+fn listed([offer, sku]: [&str; 2], version: String, said: &Value) -> Listed {
+    let properties = properties(said);
     let deprecation = properties.image_deprecation_status.as_ref();
+    let status = deprecation.and_then(Deprecation::status);
+    if let Some(unread) = deprecation.filter(|_| status.is_none()).map(Deprecation::unread) {
+        lenient::tell(LISTING, &vec![unread]);
+    }
     Listed {
+        is_status_unread: status.is_none() && says_status(said),
         offer: offer.to_owned(),
         sku: sku.to_owned(),
         version,
-        status: deprecation.and_then(Deprecation::status),
+        status,
         scheduled_deprecation_at: deprecation.and_then(Deprecation::at),
         alternative: deprecation.and_then(Deprecation::alternative),
         architecture: properties.architecture,
@@ -258,7 +283,8 @@ fn listed([offer, sku]: [&str; 2], version: String, properties: Properties) -> L
 /// A version that was listed may answer a GET with 400 "The value of parameter version is
 /// invalid." instead of 404 (azure-rest §3).
 fn vanished(error: Error) -> Error {
-    let gone = error.kind() == ErrorKind::Invalid && error.to_string().contains("InvalidParameter");
+    let gone =
+        error.kind() == ErrorKind::BadAnswer && error.to_string().contains("InvalidParameter");
     if gone { Error::not_found(error.to_string()) } else { error }
 }
 
@@ -287,6 +313,7 @@ impl<'a> Place<'a> {
         Scope::Offers {
             location: self.location.to_owned(),
             subscription: self.subscription.to_owned(),
+            otherwise: self.otherwise.to_vec(),
             publisher: self.publisher.to_owned(),
             offers: offers.to_vec(),
             details,
@@ -297,6 +324,7 @@ impl<'a> Place<'a> {
         Scope::Details {
             location: self.location.to_owned(),
             subscription: self.subscription.to_owned(),
+            otherwise: self.otherwise.to_vec(),
             publisher: self.publisher.to_owned(),
             images,
         }

@@ -6,6 +6,7 @@
 
 use super::listings::Place;
 use crate::image::marketplace::caseless;
+use crate::image::names::{are, nearest, quoted};
 use crate::source::Known;
 use crate::work::{KnownOffers, MOST_MESSAGES, Scope, Turn, WorkItem};
 use std::cmp::Reverse;
@@ -14,6 +15,9 @@ use time::OffsetDateTime;
 
 /// A message holds this many bytes of offers' names at most; whoever has more is listed anew.
 const MOST_KNOWN_BYTES: usize = 24 << 10;
+
+/// So many names that no publisher has are told of a location.
+const MOST_UNKNOWN: usize = 5;
 
 /// How old listings of offers may be, and how long it takes until they can be renewed.
 #[derive(Clone, Copy)]
@@ -82,12 +86,18 @@ pub(super) fn items(
     let more = publishers.next().is_some();
 
     let subscriptions: Vec<&String> = std::iter::once(subscription).chain(spread).collect();
-    let to = |publisher: &String, turn: usize, known: Option<KnownOffers>| Scope::Publisher {
-        location: location.clone(),
-        subscription: subscriptions[turn % subscriptions.len()].clone(),
-        publisher: publisher.clone(),
-        known,
-        details: *details,
+    let to = |publisher: &String, turn: usize, known: Option<KnownOffers>| {
+        let through = subscriptions[turn % subscriptions.len()];
+        // The one that told of this location can be asked there.
+        let otherwise = if through == subscription { spread.first() } else { Some(subscription) };
+        Scope::Publisher {
+            location: location.clone(),
+            subscription: through.clone(),
+            otherwise: otherwise.into_iter().cloned().collect(),
+            publisher: publisher.clone(),
+            known,
+            details: *details,
+        }
     };
     let (listed, taken) = split(item, location, *offers_max_age, &batch, known);
     let mut items = Vec::with_capacity(batch.len() + 1);
@@ -116,6 +126,23 @@ pub(super) fn items(
         }));
     }
     items
+}
+
+/// Says which of the names that a location's item asks for alone are part of no publisher's, with the nearest; nothing
+/// of an item that goes on with a list, or asks for all.
+pub(super) fn unknown(scope: &Scope, publishers: &[String]) -> String {
+    let Scope::Location { only, after: None, .. } = scope else { return String::new() };
+    let lower: Vec<String> = publishers.iter().map(|name| name.to_ascii_lowercase()).collect();
+    let is_unknown = |part: &&String| {
+        let part = part.to_ascii_lowercase();
+        !lower.iter().any(|name| name.contains(&part))
+    };
+    let said = only.iter().filter(is_unknown).take(MOST_UNKNOWN).map(|part| {
+        let near = nearest(part, publishers.iter().map(String::as_str));
+        let near = if near.is_empty() { String::new() } else { format!(" ({})", are(&near)) };
+        format!("no publisher has {} in its name{near}", quoted(part))
+    });
+    said.collect::<Vec<_>>().join("; ")
 }
 
 /// Publishers whose offers are to be listed, in the order in which that is to be done, and those

@@ -7,7 +7,8 @@ mod listings;
 mod location;
 mod walk;
 
-use super::{Crawled, Effort, Known, Live, Rows, Source, Wanted, ended, locations};
+use super::locations::{self, UNNAMED};
+use super::{Crawled, Effort, Known, Live, Rows, Source, Wanted, ended, through_others};
 use crate::client::Client;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Urn;
@@ -27,8 +28,9 @@ use walk::{Sought, Walk};
 const AT_ONCE: usize = 8;
 /// A publisher with more offers than this is split.
 const MOST_OFFERS: usize = 40;
-/// The publishers of a location are spread over at most so many subscriptions: a message names them all.
-const MOST_SPREAD: usize = 400;
+/// The publishers of a location are spread over at most so many subscriptions: each is asked once before, and a
+/// message names them all.
+const MOST_SPREAD: usize = 64;
 /// Requests that follow from one offer: in a region's catalog 7.3 (SKUs, versions, the newest one's
 /// details).
 const REQUESTS_AN_OFFER: f64 = 5.0;
@@ -75,6 +77,34 @@ impl Marketplace {
         })
     }
 
+    /// The publishers of a location right now, and which of `subscriptions` was asked, beginning at one for each
+    /// location.
+    async fn live_publishers<'a>(
+        &self,
+        subscriptions: &'a [String],
+        index: usize,
+        location: &str,
+    ) -> Result<(&'a str, Vec<String>)> {
+        let mut refused = None;
+        for at in 0..subscriptions.len() {
+            let subscription = &subscriptions[(index + at) % subscriptions.len()];
+            let listing = match self.publishers(subscription, location).await {
+                Ok(listing) => listing,
+                Err(error) if locations::is_closed(&error) => {
+                    refused = refused.or(Some(error));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            if let Some((_, why, _)) = listing.gap() {
+                let text = format!("the list of publishers of {location}: {why}");
+                return Err(Error::transient(text));
+            }
+            return Ok((subscription, listing.rows));
+        }
+        Err(refused.unwrap_or_else(|| Error::bug("no subscription to ask through")))
+    }
+
     async fn crawl_location(
         &self,
         item: &WorkItem,
@@ -82,6 +112,11 @@ impl Marketplace {
         known: &Known,
     ) -> Result<Outcome> {
         let scope = &item.scope;
+        if scope.location() == UNNAMED {
+            let text =
+                "a location in the list of locations has no name: its images are not asked for";
+            return Ok(Outcome::bare(scope.clone(), State::Failed, text, 1));
+        }
         let publishers = match self.publishers(scope.subscription(), scope.location()).await {
             Ok(publishers) => publishers,
             Err(error) => {
@@ -94,13 +129,15 @@ impl Marketplace {
                 return Ok(Outcome::bare(scope.clone(), state, reason, attempts));
             }
         };
-        let children = location::items(item, publishers, known, effort.now);
-        let state = if children.is_empty() { State::Empty } else { State::Done };
-        Ok(Outcome {
-            listed: u64::from(state == State::Done),
-            children,
-            ..Outcome::bare(scope.clone(), state, "", 0)
-        })
+        let gap = publishers.gap();
+        let unknown = location::unknown(scope, &publishers.rows);
+        let children = location::items(item, publishers.rows, known, effort.now);
+        let listed = u64::from(!children.is_empty());
+        let whole = if children.is_empty() { State::Empty } else { State::Done };
+        // Who has no name may be anybody of before: those who are listed are crawled all the same.
+        let (state, reason, attempts) = gap.unwrap_or((whole, unknown, 0));
+        let bare = Outcome::bare(scope.clone(), state, reason, attempts);
+        Ok(Outcome { listed, children, ..bare })
     }
 
     async fn crawl_publisher(
@@ -236,6 +273,72 @@ impl Marketplace {
         };
         Ok((outcome, Rows::Detailed(rows)))
     }
+    /// Does an item through the subscription that it names.
+    async fn crawl_through(
+        &self,
+        item: WorkItem,
+        effort: &Effort,
+        known: &Known,
+    ) -> Result<Crawled> {
+        let item = &item;
+        let scope = &item.scope;
+        let place = Place {
+            subscription: scope.subscription(),
+            otherwise: scope.others(),
+            location: scope.location(),
+            publisher: scope.publisher().unwrap_or_default(),
+        };
+        match scope {
+            Scope::Location { .. } => {
+                let outcome = self.crawl_location(item, effort, known).await?;
+                Ok(Crawled::Ended(outcome, Rows::Listed(Vec::new())))
+            }
+            Scope::Publisher { .. } => self.crawl_publisher(item, place, effort, known).await,
+            Scope::Offers { .. } => self.crawl_offers(item, place, effort, known).await,
+            Scope::Details { images, .. } => {
+                self.crawl_details(item, place, images, effort).await.map(ended_as)
+            }
+            Scope::Gallery(_) | Scope::Registry(_) => {
+                Err(Error::bug("not an item of the marketplace"))
+            }
+        }
+    }
+
+    /// The locations to crawl, and the subscriptions to spread them over.
+    async fn places(&self, request: &Request) -> Result<(Vec<String>, Vec<String>)> {
+        let seen = locations::subscriptions(&self.client, &request.subscriptions).await?;
+        let mut subscriptions = seen.asked_through();
+        let (first, locations) =
+            locations::first_readable(&self.client, &subscriptions, &request.locations).await?;
+        // Whoever comes before it may not be read.
+        let unreadable = subscriptions.iter().position(|one| *one == first).unwrap_or_default();
+        subscriptions.drain(..unreadable);
+        subscriptions.truncate(MOST_SPREAD);
+        Ok((locations, subscriptions))
+    }
+
+    /// Those of `subscriptions` that list the images of `location`, asked once: nothing is spread over one that
+    /// cannot be asked. All of them where none can, so that each item says why.
+    async fn open(&self, subscriptions: Vec<String>, location: &str) -> Vec<String> {
+        if subscriptions.len() == 1 || location == UNNAMED {
+            return subscriptions;
+        }
+        let asked: Vec<bool> = stream::iter(subscriptions.clone())
+            .map(|subscription| async move {
+                let listed = self.publishers(&subscription, location).await;
+                let closed = listed.err().filter(locations::is_closed);
+                if let Some(error) = &closed {
+                    tracing::warn!(%error, subscription, "others are asked for marketplace images");
+                }
+                closed.is_none()
+            })
+            .buffered(AT_ONCE)
+            .collect()
+            .await;
+        let pairs = subscriptions.iter().zip(asked);
+        let open: Vec<String> = pairs.filter(|(_, open)| *open).map(|(id, _)| id.clone()).collect();
+        if open.is_empty() { subscriptions } else { open }
+    }
 }
 
 /// A live lookup has no budget of its own.
@@ -275,9 +378,9 @@ impl Source for Marketplace {
     }
 
     async fn plan(&self, request: &Request) -> Result<Vec<Scope>> {
-        let subscriptions = locations::subscriptions(&self.client, &request.subscriptions).await?;
-        let first = subscriptions.first().map(String::as_str).unwrap_or_default();
-        let locations = locations::locations(&self.client, first, &request.locations).await?;
+        let (locations, subscriptions) = self.places(request).await?;
+        let Some(first) = locations.first() else { return Ok(Vec::new()) };
+        let subscriptions = self.open(subscriptions, first).await;
         // Windows are per subscription and location, buckets per subscription: each location
         // begins at another one, and its publishers go round all of them.
         let scope = |(index, location)| {
@@ -303,26 +406,7 @@ impl Source for Marketplace {
     }
 
     async fn crawl(&self, item: &WorkItem, effort: &Effort, known: &Known) -> Result<Crawled> {
-        let scope = &item.scope;
-        let place = Place {
-            subscription: scope.subscription(),
-            location: scope.location(),
-            publisher: scope.publisher().unwrap_or_default(),
-        };
-        match scope {
-            Scope::Location { .. } => {
-                let outcome = self.crawl_location(item, effort, known).await?;
-                Ok(Crawled::Ended(outcome, Rows::Listed(Vec::new())))
-            }
-            Scope::Publisher { .. } => self.crawl_publisher(item, place, effort, known).await,
-            Scope::Offers { .. } => self.crawl_offers(item, place, effort, known).await,
-            Scope::Details { images, .. } => {
-                self.crawl_details(item, place, images, effort).await.map(ended_as)
-            }
-            Scope::Gallery(_) | Scope::Registry(_) => {
-                Err(Error::bug("not an item of the marketplace"))
-            }
-        }
+        through_others(item, |item| self.crawl_through(item, effort, known)).await
     }
 
     fn turn(&self, item: &WorkItem, now: OffsetDateTime) -> Duration {
@@ -335,13 +419,15 @@ impl Source for Marketplace {
     async fn live(&self, request: &Request, wanted: Wanted<'_>) -> Result<Vec<Live>> {
         let this = &Self { client: self.small.clone(), small: self.small.clone() };
         let mut live = Vec::new();
-        for scope in this.plan(request).await? {
-            let (subscription, location) = (scope.subscription(), scope.location());
-            let mut publishers = this.publishers(subscription, location).await?;
+        let (locations, subscriptions) = this.places(request).await?;
+        for (index, location) in locations.iter().enumerate() {
+            let (subscription, mut publishers) =
+                this.live_publishers(&subscriptions, index, location).await?;
             publishers.retain(|name| wanted(name, None, None));
             let found: Vec<Live> = stream::iter(publishers)
                 .map(|publisher| async move {
-                    let place = Place { subscription, location, publisher: &publisher };
+                    let place =
+                        Place { subscription, otherwise: &[], location, publisher: &publisher };
                     this.live_publisher(place, wanted).await
                 })
                 .buffered(AT_ONCE)

@@ -11,6 +11,7 @@ use crate::source::{Effort, Known, Rows, ended};
 use crate::work::{Details, Gap, Outcome, State, WorkItem};
 use futures::{StreamExt, stream};
 use std::time::Duration;
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
 /// What to look for on a walk.
@@ -145,7 +146,7 @@ impl Marketplace {
     ) -> Result<()> {
         let mut answers = stream::iter(pairs)
             .map(|(at, offer, sku)| async move {
-                let versions = self.sku(place, &offer, &sku, sought).await;
+                let versions = self.sku(place, [&offer, &sku], sought, effort.now).await;
                 (at, offer, sku, versions)
             })
             .buffered(AT_ONCE);
@@ -176,9 +177,9 @@ impl Marketplace {
     async fn sku<F: Sync>(
         &self,
         place: Place<'_>,
-        offer: &str,
-        sku: &str,
+        [offer, sku]: [&str; 2],
         sought: &Sought<'_, F>,
+        now: OffsetDateTime,
     ) -> Versions {
         let listing = self.versions(place, offer, sku).await?;
         let end = listing.gap();
@@ -188,8 +189,11 @@ impl Marketplace {
             Details::None => Vec::new(),
             Details::All => (0..rows.len()).rev().collect(),
             Details::Latest => {
-                let deployable =
-                    |(row, _): &(Listed, _)| row.status.unwrap_or(Status::Active).is_deployable();
+                let deployable = |(row, _): &(Listed, _)| {
+                    let ends_at = row.scheduled_deprecation_at;
+                    let status = row.known_status();
+                    status.is_some_and(|s| s.at(now, ends_at, Status::Deprecated).is_deployable())
+                };
                 rows.iter().rposition(deployable).into_iter().collect()
             }
         };

@@ -3,7 +3,7 @@
 use super::{AT_ONCE, Containers, TOGETHER, gave_up};
 use crate::error::{ErrorKind, Result};
 use crate::image::registry::{Contained, Told, manifest_id};
-use crate::registry::{Content, Descriptor, Name, Registry, pull_scope};
+use crate::registry::{Content, Descriptor, Name, Registry, is_image_config, pull_scope};
 use crate::source::{Crawled, Effort, Rows, ended};
 use crate::work::{Gap, Outcome, RegistryScope, Scope, State, WorkItem};
 use futures::{StreamExt, stream};
@@ -96,21 +96,15 @@ async fn read(
     let content = registry.content_with(repository, &name, scope).await?;
     let mut contained = contained(&content)?;
     contained.id = manifest_id(registry.login_server(), repository, digest);
-    if let Some(config) = content.descriptors("config")?.first()
+    // A configuration by another digest than can be checked is not read; nor is it asked for again.
+    if let Ok(configs) = content.descriptors("config")
+        && let Some(config) = configs.first()
         && is_image_config(&config.media_type)
     {
         let config = registry.config_with(repository, config, scope).await?;
         add_config(&mut contained, &config);
     }
     Ok(contained)
-}
-
-fn is_image_config(media_type: &str) -> bool {
-    matches!(
-        media_type,
-        "application/vnd.oci.image.config.v1+json"
-            | "application/vnd.docker.container.image.v1+json"
-    )
 }
 
 /// Texts by name, as far as they are texts and stay within bounds.
@@ -142,11 +136,11 @@ fn platform(found: &Value) -> Option<String> {
 pub(super) fn contained(content: &Content) -> Result<Contained> {
     let document = &content.document;
     let text = |value: &Value| value.as_str().filter(|t| !t.is_empty()).map(str::to_owned);
-    let parts = content.descriptors("manifests")?;
+    let parts = content.named("manifests")?;
     let blobs = ["config", "layers", "blobs"];
     let mut layers = BTreeMap::new();
     for part in blobs {
-        let found: Vec<Descriptor> = content.descriptors(part)?;
+        let found: Vec<Descriptor> = content.named(part)?;
         layers.extend(found.into_iter().map(|blob| (blob.digest, blob.size)));
     }
     let mut platforms: Vec<String> =

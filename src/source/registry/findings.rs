@@ -1,4 +1,6 @@
-//! What Microsoft Defender for Cloud found in a registry's images, by digest.
+//! What Microsoft Defender for Cloud found in a registry's images, by digest: what its grouped sub-assessments tell.
+//! Those are to go in favour of individual recommendations, whose form nobody documents. So where there is none of an
+//! image it is not known whether it was scanned, and nothing is told of it.
 
 use super::{Containers, gave_up};
 use crate::client::{Client, quoted};

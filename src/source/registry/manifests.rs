@@ -2,7 +2,10 @@
 
 use super::{Containers, TOGETHER};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::registry::{RegistryImage, Tagged, Told, is_index, join_tags, manifest_id};
+use crate::image::limits::bytes_of;
+use crate::image::registry::{
+    RegistryImage, Tagged, Told, is_index, is_schema_1, join_tags, manifest_id,
+};
 use crate::registry::{Attributes, Listed, Lost, Manifest, Registry, Tag};
 use crate::source::{Crawled, Effort, Known, Rows, ended, gave_up};
 use crate::work::{ALL_TAGS, Details, Gap, Outcome, RegistryScope, Scope, State, WorkItem};
@@ -15,6 +18,9 @@ use tokio::time::Instant;
 
 /// An item that has found so many manifests leaves the rest to others.
 const MOST_ROWS: usize = 4_000;
+/// The same for their bytes: of one repository, and of all. What is listed at once is one page more of each.
+const MOST_OF_ONE: usize = 4 << 20;
+const MOST_OF_ALL: usize = 32 << 20;
 /// Manifests that one item reads: three requests each.
 const CONTENTS: usize = 60;
 /// A registry that is throttled, and does not say for how long, is left alone for so long.
@@ -137,7 +143,10 @@ impl Containers {
         else {
             return Err(Error::bug("not an item of repositories"));
         };
-        let registry = self.registry(login_server)?;
+        let registry = match self.registry(login_server) {
+            Ok(registry) => registry,
+            Err(error) => return gave_up(item, error, effort),
+        };
         let mut found = Found::default();
         let mut chunks = repositories.chunks(TOGETHER);
         for (number, chunk) in chunks.by_ref().enumerate() {
@@ -160,7 +169,8 @@ impl Containers {
                     Err(error) => found.give_up(&chunk[at], None, ended(error, effort)?),
                 }
             }
-            if found.rows.len() >= MOST_ROWS || Instant::now() >= effort.until {
+            let is_enough = found.rows.len() >= MOST_ROWS || bytes_of(&found.rows) >= MOST_OF_ALL;
+            if is_enough || Instant::now() >= effort.until {
                 break;
             }
         }
@@ -179,7 +189,10 @@ impl Containers {
         repository: &str,
         effort: &Effort,
     ) -> Result<Crawled> {
-        let registry = self.registry(login_server)?;
+        let registry = match self.registry(login_server) {
+            Ok(registry) => registry,
+            Err(error) => return gave_up(item, error, effort),
+        };
         let Listed { rows, lost } = match registry.list_tags(repository, &[], None).await {
             Ok(listed) => listed,
             Err(error) if error.kind() == ErrorKind::Throttled => {
@@ -226,12 +239,16 @@ async fn list(
     let mut rows: Vec<RegistryImage> = Vec::new();
     let mut lost = Lost::default();
     let mut more = None;
+    let mut bytes = 0;
     while let Some(page) = listing.next().await? {
         lost.join(page.lost);
         for manifest in page.rows {
-            rows.push(row(registry.login_server(), repository, manifest));
+            let row = row(registry.login_server(), repository, manifest);
+            bytes += bytes_of(&row);
+            rows.push(row);
         }
-        let is_enough = rows.len() >= MOST_ROWS || Instant::now() >= until;
+        let is_full = rows.len() >= MOST_ROWS || bytes >= MOST_OF_ONE;
+        let is_enough = is_full || Instant::now() >= until;
         if let (Some(last), true, true) = (rows.last(), is_enough, listing.has_more()) {
             more = Some(last.digest.clone());
             break;
@@ -276,8 +293,14 @@ fn moment(text: Option<&String>) -> Option<OffsetDateTime> {
 /// The row of a manifest as it is listed.
 pub fn row(login_server: &str, repository: &str, listed: Manifest) -> RegistryImage {
     let mut row = RegistryImage::new(login_server, repository, &listed.digest);
-    let Attributes { delete_enabled, write_enabled, list_enabled, read_enabled, quarantine_state } =
-        listed.changeable_attributes;
+    let Attributes {
+        delete_enabled,
+        write_enabled,
+        list_enabled,
+        read_enabled,
+        quarantine_state,
+        ..
+    } = listed.changeable_attributes;
     row.tags = listed.tags;
     row.tags.sort_unstable();
     row.tags.dedup();
@@ -321,7 +344,9 @@ fn worth_reading<'a>(
             Details::Latest => !row.tags.is_empty() || may_refer,
             Details::All => true,
         };
-        wanted && !known.has_content(&row.id)
+        // What can never be read is not asked for: its row says what it is.
+        let can_be_read = !row.media_type.as_deref().is_some_and(is_schema_1);
+        wanted && can_be_read && !known.has_content(&row.id)
     };
     rows.iter().filter(is_wanted).map(|row| [row.repository.clone(), row.digest.clone()])
 }

@@ -11,7 +11,8 @@ mod manifests;
 
 pub use manifests::row;
 
-use super::{Crawled, Effort, Known, Live, Rows, Source, Wanted, gave_up, locations, no_list};
+use super::locations::{self, UNNAMED};
+use super::{Crawled, Effort, Known, Live, Rows, Source, Wanted, gave_up, no_list, standing};
 use crate::client::{Client, lenient, version};
 use crate::error::{Error, Result};
 use crate::registry::{Listed, Registry};
@@ -107,6 +108,10 @@ impl Containers {
         details: Details,
         effort: &Effort,
     ) -> Result<Crawled> {
+        if subscription == UNNAMED {
+            let text = "it is listed without a name: its registries are not asked for";
+            return gave_up(item, Error::invalid(text), effort);
+        }
         let Registries { found, unread } = match registries(&self.client, subscription).await {
             Ok(registries) if registries.found.len() <= MOST_MESSAGES => registries,
             Ok(_) => {
@@ -190,7 +195,7 @@ fn parent(item: &WorkItem, scopes: Vec<RegistryScope>, gaps: Vec<Gap>) -> Crawle
         listed: u64::from(state == State::Done),
         gaps,
         children: children.collect(),
-        ..Outcome::bare(item.scope.clone(), state, "", 0)
+        ..Outcome::bare(item.scope.clone(), state, standing(&item.scope), 0)
     };
     Crawled::Ended(outcome, Rows::default())
 }
@@ -269,9 +274,12 @@ impl Source for Containers {
             };
             return Ok(self.named.iter().map(at).map(Scope::Registry).collect());
         }
-        let all = locations::subscriptions(&self.client, &request.subscriptions).await?;
-        let scopes =
-            all.into_iter().map(|subscription| RegistryScope::Registries { subscription, details });
+        let seen = locations::subscriptions(&self.client, &request.subscriptions).await?;
+        let scopes = seen.all.into_iter().map(|one| RegistryScope::Registries {
+            subscription: one.id,
+            state: one.state,
+            details,
+        });
         Ok(scopes.map(Scope::Registry).collect())
     }
 
@@ -280,7 +288,7 @@ impl Source for Containers {
             return Err(Error::bug("not an item of registries"));
         };
         match scope {
-            RegistryScope::Registries { subscription, details } => {
+            RegistryScope::Registries { subscription, details, .. } => {
                 self.crawl_subscription(item, subscription, *details, effort).await
             }
             RegistryScope::Registry { at, details } => {

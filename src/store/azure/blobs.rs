@@ -1,7 +1,8 @@
 //! A store in one container.
 
-use super::{Endpoint, status, storage_error};
+use super::{Endpoint, bare, status, storage_error};
 use crate::error::{Error, ErrorKind, Result};
+use crate::files;
 use crate::store::{Claim, Entry, Key, Object, Store, local};
 use async_trait::async_trait;
 use azure_core::http::{Etag, RequestContent};
@@ -10,6 +11,7 @@ use azure_storage_blob::stream::tokio::FileStream;
 use azure_storage_blob::{BlobClient, BlobContainerClient, BlobContainerClientOptions};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,10 +33,9 @@ impl AzureStore {
     /// The store in `container` of `endpoint`.
     pub fn new(endpoint: &Endpoint, container: &str) -> Result<Self> {
         let url = endpoint.join(container)?;
-        let mut address = url.clone();
-        address.set_query(None);
+        let address = bare(&url);
         let options = BlobContainerClientOptions {
-            client_options: endpoint.client_options(),
+            client_options: endpoint.client_options()?,
             ..BlobContainerClientOptions::default()
         };
         let container = BlobContainerClient::new(url, endpoint.credential(), Some(options))
@@ -48,6 +49,23 @@ impl AzureStore {
 
     fn error(&self, name: &str, error: &azure_core::Error) -> Error {
         storage_error(&format!("{}/{name}", self.address), error)
+    }
+
+    /// Everything below `prefix`, as it comes.
+    async fn each(&self, prefix: &str, mut take: impl FnMut(Entry) + Send) -> Result<()> {
+        let options = BlobContainerClientListBlobsOptions {
+            prefix: Some(prefix.to_owned()),
+            ..Default::default()
+        };
+        let pager = self.container.list_blobs(Some(options));
+        let mut pager = pager.map_err(|e| self.error(prefix, &e))?;
+        while let Some(item) = pager.try_next().await.map_err(|e| self.error(prefix, &e))? {
+            let bytes = item.properties.and_then(|p| p.content_length).unwrap_or(0);
+            if let Some(name) = item.name {
+                take(Entry { name, bytes });
+            }
+        }
+        Ok(())
     }
 
     async fn write(
@@ -104,7 +122,7 @@ impl Store for AzureStore {
             Err(e) => return Err(self.error(&name, &e)),
         };
         let io = |e| Error::io(format!("writing {}", into.display()), e);
-        let mut file = tokio::fs::File::create(into).await.map_err(io)?;
+        let mut file = tokio::fs::File::from_std(files::create(into).map_err(io)?);
         while let Some(chunk) = result.body.next().await {
             let chunk = chunk.map_err(|e| self.error(&name, &e))?;
             file.write_all(&chunk).await.map_err(io)?;
@@ -147,33 +165,24 @@ impl Store for AzureStore {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Entry>> {
-        let options = BlobContainerClientListBlobsOptions {
-            prefix: Some(prefix.to_owned()),
-            ..Default::default()
-        };
-        let pager = self.container.list_blobs(Some(options)).map_err(|e| self.error(prefix, &e))?;
-        let items: Vec<_> = pager.try_collect().await.map_err(|e| self.error(prefix, &e))?;
-        let mut entries: Vec<_> = items
-            .into_iter()
-            .filter_map(|item| {
-                let bytes = item.properties.and_then(|p| p.content_length).unwrap_or(0);
-                Some(Entry { name: item.name?, bytes })
-            })
-            .collect();
+        let mut entries = Vec::new();
+        self.each(prefix, |entry| entries.push(entry)).await?;
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
     }
 
     async fn list_level(&self, prefix: &str) -> Result<Vec<String>> {
-        // The SDK's stable release has no delimiter listing; names are folded here.
-        let entries = self.list(prefix).await?;
-        let mut names: Vec<String> = entries
-            .iter()
-            .filter_map(|entry| entry.name.strip_prefix(prefix)?.split('/').next())
-            .map(str::to_owned)
-            .collect();
-        names.dedup();
-        Ok(names)
+        // The SDK's stable release has no delimiter listing; names are folded here as they come, since the kept
+        // runs of a world have more than a million.
+        let mut names = BTreeSet::new();
+        let fold = |entry: Entry| {
+            let name = entry.name.strip_prefix(prefix).and_then(|rest| rest.split('/').next());
+            if let Some(name) = name.filter(|name| !names.contains(*name)) {
+                names.insert(name.to_owned());
+            }
+        };
+        self.each(prefix, fold).await?;
+        Ok(names.into_iter().collect())
     }
 
     async fn delete(&self, name: &str) -> Result<()> {

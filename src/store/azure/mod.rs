@@ -7,6 +7,7 @@ mod blobs;
 mod queues;
 mod shared_key;
 mod told;
+mod transport;
 
 pub use blobs::AzureStore;
 pub use queues::AzureQueues;
@@ -42,10 +43,19 @@ pub enum Access {
 
 impl std::fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut url = self.url.clone();
-        url.set_query(None);
-        f.write_str(url.as_str())
+        f.write_str(bare(&self.url).as_str())
     }
+}
+
+/// An address as it may be told: without its query, which may sign it, and without a user.
+fn bare(address: &Url) -> Url {
+    let mut url = address.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    // They fail where an address can have no user.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url
 }
 
 impl Endpoint {
@@ -66,25 +76,40 @@ impl Endpoint {
         }
     }
 
-    fn client_options(&self) -> ClientOptions {
+    fn client_options(&self) -> Result<ClientOptions> {
         // A message that fails comes again; a person waits in front of a store that is not there.
         let retry = ExponentialRetryOptions {
             max_retries: 5,
             max_total_elapsed: Duration::seconds(8),
             ..ExponentialRetryOptions::default()
         };
-        let mut options =
-            ClientOptions { retry: RetryOptions::exponential(retry), ..ClientOptions::default() };
+        let mut options = ClientOptions {
+            retry: RetryOptions::exponential(retry),
+            transport: Some(transport::transport()?),
+            ..ClientOptions::default()
+        };
         options.per_try_policies.push(Arc::new(Told));
         if let Access::Emulator(account, key) = &self.access {
             options.per_try_policies.push(Arc::new(SharedKey::new(account, key)));
         }
-        options
+        Ok(options)
     }
 }
 
 pub(super) fn status(error: &azure_core::Error) -> Option<u16> {
     error.http_status().map(u16::from)
+}
+
+/// The error of [`transport`] that is at the bottom of one of the SDK's, which wraps what it does not repeat.
+fn ours(error: &azure_core::Error) -> Option<&Error> {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(ours) = error.downcast_ref::<Error>() {
+            return Some(ours);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// Says what storage answered by its code; never a body, never a query string.
@@ -107,7 +132,7 @@ pub(super) fn storage_error(what: &impl std::fmt::Display, error: &azure_core::E
                 408 | 429 | 500..=599 => {
                     (ErrorKind::Transient, format!("storage answered {status} {code}"))
                 }
-                _ => (ErrorKind::Invalid, format!("storage answered {status} {code}")),
+                _ => (ErrorKind::BadAnswer, format!("storage answered {status} {code}")),
             }
         }
         Core::Credential => {
@@ -116,7 +141,10 @@ pub(super) fn storage_error(what: &impl std::fmt::Display, error: &azure_core::E
         Core::Io | Core::Connection => {
             (ErrorKind::Transient, format!("cannot be reached: {}", causes(error)))
         }
-        _ => (ErrorKind::Bug, causes(error)),
+        _ => match ours(error) {
+            Some(ours) => (ErrorKind::Transient, format!("cannot be reached: {ours}")),
+            None => (ErrorKind::Bug, causes(error)),
+        },
     };
     Error::new(kind, format!("{what}: {text}"))
 }

@@ -24,7 +24,7 @@ impl AzureQueues {
     pub fn queue(&self, name: &str) -> Result<QueueClient> {
         let url = self.endpoint.join(name)?;
         let options = QueueClientOptions {
-            client_options: self.endpoint.client_options(),
+            client_options: self.endpoint.client_options()?,
             ..QueueClientOptions::default()
         };
         QueueClient::new(url, self.endpoint.credential(), Some(options))

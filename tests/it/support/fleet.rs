@@ -7,14 +7,16 @@ use axum::http::Request;
 use azimg::client::{Answer, Outgoing, Wire};
 use azimg::config::{Config, Flags};
 use azimg::error::{Error, Result};
-use azimg::functions::{App, Event, Function, Memory, Message, Progress, Trigger, WORK};
+use azimg::functions::{
+    App, Effects, Event, Function, Memory, Message, PUBLISH, Progress, Trigger, WORK,
+};
 use azimg::sim::{Sim, SimCredential};
 use azimg::store::{Key, Store};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -23,7 +25,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// When the simulated time begins.
-const EPOCH: i64 = 1_795_000_000;
+pub const EPOCH: i64 = 1_795_000_000;
 /// `maxDequeueCount` and `visibilityTimeout` of `host.json`, and how long a message whose worker
 /// died stays invisible.
 const MOST_DELIVERIES: u32 = 4;
@@ -224,9 +226,39 @@ pub async fn call(
     trigger: Trigger,
     now: OffsetDateTime,
 ) -> Result<Vec<Message>> {
+    perform(app, name, trigger, now, "one").await.map(|effects| effects.messages)
+}
+
+/// Does a run to its end, one message after the other; the request's body as `POST /api/runs` takes it.
+pub async fn run(app: &App, body: String, now: OffsetDateTime) {
+    let begun = call(app, "start", Trigger::Http { body }, now).await.unwrap();
+    let mut queue: VecDeque<_> = begun.into_iter().map(|message| (message, 1)).collect();
+    while let Some((message, delivery)) = queue.pop_front() {
+        if message.text.contains("\"watch\":true") && !queue.is_empty() {
+            queue.push_back((message, delivery));
+            continue;
+        }
+        assert!(delivery <= MOST_DELIVERIES, "given up: {}", message.text);
+        let function = if message.queue == PUBLISH { "publish" } else { "crawl" };
+        let trigger = Trigger::Queue { text: message.text.clone(), delivery };
+        match call(app, function, trigger, now).await {
+            Ok(next) => queue.extend(next.into_iter().map(|message| (message, 1))),
+            Err(_) => queue.push_back((message, delivery + 1)),
+        }
+    }
+}
+
+/// Calls a function at a moment, in an invocation of that name; all that it wants done.
+pub async fn perform(
+    app: &App,
+    name: &str,
+    trigger: Trigger,
+    now: OffsetDateTime,
+    invocation: &str,
+) -> Result<Effects> {
     let function = Function::named(name).unwrap();
-    let event = Event { now, invocation: "one".into(), trigger };
-    function.run.unwrap()(app, event).await.map(|effects| effects.messages)
+    let event = Event { now, invocation: invocation.to_owned(), trigger };
+    function.run.unwrap()(app, event).await
 }
 
 /// A fleet: how many workers, how many messages each does at once, and how one is made.
@@ -271,7 +303,8 @@ impl Fleet<'_> {
             // Runs are short unless something is lost: deaths come early, or after a sweep.
             let wait = if left > 0 { deaths.random_range(10..5_000) } else { 1_000 };
             tokio::time::sleep(Duration::from_millis(wait)).await;
-            assert!(begun.elapsed() < LONGEST, "the run does not end");
+            let is_late = begun.elapsed() >= LONGEST;
+            assert!(!is_late, "the run does not end: {}", left_open(&store).await);
             if left > 0 {
                 left -= 1;
                 let who = deaths.random_range(0..self.workers);
@@ -328,6 +361,21 @@ impl Fleet<'_> {
         }
         tasks
     }
+}
+
+/// What the runs that are not published lack.
+async fn left_open(store: &Arc<dyn Store>) -> String {
+    let mut lacks = Vec::new();
+    for run in store.list_level("runs/").await.unwrap_or_default() {
+        let Ok(run) = run.parse() else { continue };
+        let Ok(plan) = azimg::pipeline::read_plan(store.as_ref(), run).await else { continue };
+        let Ok(survey) = azimg::pipeline::survey::survey(store.as_ref(), &plan).await else {
+            continue;
+        };
+        let missing: Vec<&str> = survey.missing.iter().map(|item| item.item.as_str()).collect();
+        lacks.push(format!("{run} lacks {missing:?} of {}", survey.expected()));
+    }
+    lacks.join("; ")
 }
 
 async fn current(store: &Arc<dyn Store>) -> Option<bytes::Bytes> {

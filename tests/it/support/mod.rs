@@ -1,6 +1,9 @@
 //! What tests share: the executable in a clean environment, a simulated Azure, real parts.
 
+pub mod attacker;
 pub mod azurite;
+pub mod case;
+pub mod chain;
 pub mod collector;
 pub mod debian;
 pub mod faulty;
@@ -13,9 +16,13 @@ pub mod replay;
 pub mod runs;
 pub mod schema;
 pub mod secrets;
+pub mod seeds;
 pub mod steps;
 pub mod storage;
 pub mod stored;
+pub mod strangers;
+pub mod terminal;
+pub mod worlds;
 
 use azimg::sim::{Conditions, Running, Sim, World};
 use serde_json::Value;
@@ -39,9 +46,11 @@ pub fn cache(name: &str) -> PathBuf {
     path
 }
 
-/// The folder of temporary files: below the target folder, so that no test leaves this project.
+/// The folder of temporary files: below the target folder, so that no test leaves this project, unless
+/// `AZIMG_TEST_FOLDER` names another (in memory, where a disk is slow to say that it has what it was given).
 pub fn temporary() -> PathBuf {
-    PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+    std::env::var_os("AZIMG_TEST_FOLDER")
+        .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from)
 }
 
 /// Waits until `met` gives something. The limit is a number of looks, and not a time, so that a slow machine does
@@ -96,6 +105,8 @@ pub fn azimg(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_azimg"));
     command.args(arguments).env_clear();
     command.env("TMPDIR", temporary());
+    // Whoever runs the tests may have settings of their own.
+    command.env("XDG_CONFIG_HOME", temporary().join("no-settings"));
     for name in ["PATH", "HOME", "LLVM_PROFILE_FILE"] {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
@@ -104,8 +115,16 @@ pub fn azimg(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs to the end; the exit code, stdout and stderr.
+/// Runs to the end; the exit code, stdout and stderr. For what it waited, and how long, is not in there: that is
+/// this machine's.
 pub fn finish(command: &mut Command) -> (i32, String, String) {
+    let (code, stdout, stderr) = finish_with_waits(command);
+    let lines = stderr.split_inclusive('\n');
+    (code, stdout, lines.filter(|line| !line.starts_with("azimg: waiting for ")).collect())
+}
+
+/// The same with what it said of waits.
+pub fn finish_with_waits(command: &mut Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     secrets::assert_none(&String::from_utf8_lossy(&stderr), "stderr");
@@ -258,4 +277,18 @@ pub fn paused<T>(work: impl Future<Output = T>) -> T {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
     runtime.unwrap().block_on(work)
+}
+
+/// A span of the paused clock.
+pub struct Virtual(tokio::time::Instant);
+
+impl Virtual {
+    pub fn begin() -> Self {
+        Self(tokio::time::Instant::now())
+    }
+
+    /// Whole seconds.
+    pub fn seconds(&self) -> u64 {
+        self.0.elapsed().as_secs()
+    }
 }

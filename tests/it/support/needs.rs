@@ -14,13 +14,16 @@ use std::time::Instant;
 pub enum Need {
     Azurite,
     Registry,
+    Containers,
     Azure,
+    Browser,
     Readers,
     Spark,
     Schemathesis,
     Clients,
     Checkov,
     Faketime,
+    Terminal,
     Operations,
     Recordings,
 }
@@ -28,22 +31,28 @@ pub enum Need {
 /// What generates clients for TypeScript, and what compiles them.
 const CLIENTS: &[&str] = &["openapi-typescript@7.13.0", "typescript@5.9.3"];
 
+/// What drives a browser.
+const DRIVER: &[&str] = &["playwright-core@1.65.1"];
+
 /// How to run what was left out.
 pub const HOW: &str = "  AZIMG_PEERS=1 cargo test                 runs them against the real parts, which it fetches into .cache first
   AZIMG_PEERS=azurite,registry cargo test  those of some
   AZIMG_RECORDINGS=DIR cargo test          replays recorded traffic";
 
 impl Need {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 14] = [
         Self::Azurite,
         Self::Registry,
+        Self::Containers,
         Self::Azure,
+        Self::Browser,
         Self::Readers,
         Self::Spark,
         Self::Schemathesis,
         Self::Clients,
         Self::Checkov,
         Self::Faketime,
+        Self::Terminal,
         Self::Operations,
         Self::Recordings,
     ];
@@ -53,13 +62,16 @@ impl Need {
         match self {
             Self::Azurite => "azurite",
             Self::Registry => "registry",
+            Self::Containers => "containers",
             Self::Azure => "azure",
+            Self::Browser => "browser",
             Self::Readers => "readers",
             Self::Spark => "spark",
             Self::Schemathesis => "schemathesis",
             Self::Clients => "clients",
             Self::Checkov => "checkov",
             Self::Faketime => "faketime",
+            Self::Terminal => "terminal",
             Self::Operations => "operations",
             Self::Recordings => "recordings",
         }
@@ -69,15 +81,20 @@ impl Need {
         match self {
             Self::Azurite => "blobs and queues behind a strict Functions host",
             Self::Registry => "docker-registry and skopeo",
+            Self::Containers => {
+                "what makes images and artifacts: podman, buildah, umoci, skopeo and oras"
+            }
             Self::Azure => "the Azure CLI, and the SDKs for Python",
+            Self::Browser => "Chromium, and what drives it",
             Self::Readers => {
-                "DuckDB, pandas, polars, pyarrow, jsonschema, and the shell with jq and zstd"
+                "DuckDB, pandas, polars, pyarrow, jsonschema, CycloneDX, and the shell with jq and zstd"
             }
             Self::Spark => "Spark, which needs a Java runtime",
             Self::Schemathesis => "a fuzzer of HTTP APIs",
             Self::Clients => "what generates clients of HTTP APIs, for Python and TypeScript",
             Self::Checkov => "what reads Bicep and PowerShell, and checks Bicep",
             Self::Faketime => "clocks that are wrong",
+            Self::Terminal => "a terminal (tmux), and what Python reads CSV with",
             Self::Operations => "the commands of docs/operations.md, with a build of their own",
             Self::Recordings => "recorded traffic of Azure",
         }
@@ -93,7 +110,10 @@ impl Need {
         match self {
             Self::Azurite => super::azurite::install(),
             Self::Registry | Self::Faketime => debian::install(),
+            Self::Terminal => programs(&["python3"]).and_then(|_| debian::install()),
+            Self::Containers => python::oras().and_then(|_| debian::containers()),
             Self::Azure => python::azure(),
+            Self::Browser => debian::browser().and_then(|_| npm("browser", DRIVER)),
             Self::Readers => debian::install().and_then(|_| python::readers()),
             Self::Spark => python::spark(),
             Self::Schemathesis => python::schemathesis(),

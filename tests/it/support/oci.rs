@@ -530,6 +530,8 @@ async fn serve(State(front): State<Arc<Front>>, request: Request) -> Response {
         })
     };
     if let Some(How::Answer(status)) = how {
+        // Read to its end: whoever still sends would see the connection break, and not the answer.
+        let _ = axum::body::to_bytes(body, usize::MAX).await;
         return refused(
             status,
             if status == 404 { "BLOB_UPLOAD_UNKNOWN" } else { "TOOMANYREQUESTS" },
@@ -546,6 +548,13 @@ async fn serve(State(front): State<Arc<Front>>, request: Request) -> Response {
     if let Some((name, digest)) = locked {
         let name = name.trim_start_matches("/v2/");
         if front.attributes(&format!("{name}@{digest}"))["deleteEnabled"] == false {
+            return refused(405, "UNSUPPORTED");
+        }
+    }
+    let put = path.rsplit_once("/manifests/").filter(|_| parts.method == Method::PUT);
+    if let Some((name, tag)) = put {
+        let name = name.trim_start_matches("/v2/");
+        if front.attributes(&format!("{name}:{tag}"))["writeEnabled"] == false {
             return refused(405, "UNSUPPORTED");
         }
     }
@@ -600,10 +609,8 @@ impl Front {
             }
             _ => through.body(reqwest::Body::wrap_stream(body.into_data_stream())),
         };
-        let answer = match through.send().await {
-            Ok(answer) => answer,
-            Err(error) => panic!("the registry: {error}"),
-        };
+        // Whoever sent the body may break off.
+        let Ok(answer) = through.send().await else { return refused(502, "UNAVAILABLE") };
         if matches!(how, Some(How::LoseAnswer | How::CutRequest(_))) {
             let _ = answer.bytes().await;
             return broken();

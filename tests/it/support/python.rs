@@ -21,7 +21,10 @@ const NEWEST: &[&str] = &[
 /// The SDK's client of registries, which wants an older core than the command line.
 const REGISTRY: &[&str] = &["azure-containerregistry==1.2.0"];
 
-/// What reads a snapshot.
+/// A client of registries that keeps files in them.
+const ORAS: &[&str] = &["oras==0.2.43"];
+
+/// What reads a snapshot, and what reads a bill of materials.
 const READERS: &[&str] = &[
     "duckdb==2.0.0",
     "pandas==3.1.1",
@@ -30,6 +33,7 @@ const READERS: &[&str] = &[
     "jsonschema[format]==4.26.0",
     "pytz==2026.6",
     "zstandard==0.25.0",
+    "cyclonedx-python-lib[json-validation]==11.12.0",
 ];
 
 /// What tests HTTP APIs by their `OpenAPI` document.
@@ -66,6 +70,11 @@ pub fn newest() -> Folder {
 /// The folder of the executables that speak to registries.
 pub fn registry() -> Folder {
     environment("python-registry", REGISTRY)
+}
+
+/// The folder of the executables that keep files in registries.
+pub fn oras() -> Folder {
+    environment("python-oras", ORAS)
 }
 
 /// The folder of the executables that read and check Bicep.

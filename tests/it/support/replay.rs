@@ -29,6 +29,8 @@ pub struct Exchange {
     pub path: String,
     pub query: String,
     pub at: String,
+    /// The body of the request.
+    pub request: String,
     pub status: u16,
     pub body: String,
 }
@@ -61,6 +63,7 @@ pub fn exchanges(folder: &std::path::Path, file: &str) -> Vec<Exchange> {
             path: fold(path.split_once("management.azure.com").map_or(path, |(_, path)| path)),
             query: query.to_owned(),
             at: text("at"),
+            request: text("req_body"),
             status: u16::try_from(value["status"].as_u64().unwrap()).unwrap(),
             body: text("body"),
         }

@@ -59,6 +59,7 @@ pub async fn write_run(
             let scope = Scope::Publisher {
                 location: location.clone(),
                 subscription: SUBSCRIPTION.to_owned(),
+                otherwise: Vec::new(),
                 publisher: publisher.clone(),
                 known: None,
                 details: Details::None,

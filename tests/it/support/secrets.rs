@@ -5,6 +5,14 @@ const EMULATOR_KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2U
 
 /// Fails when `text` has something in it that opens something.
 pub fn assert_none(text: &str, whose: &str) {
+    if let Some(secret) = first(text) {
+        let at = text.lines().find(|line| line.contains(&secret)).unwrap_or(text);
+        panic!("{whose} tells a secret ({secret}): {at}");
+    }
+}
+
+/// Something in `text` that opens something.
+pub fn first(text: &str) -> Option<String> {
     let after = |what: &str, length: usize| {
         text.match_indices(what).find_map(|(at, _)| {
             let rest = text[at + what.len()..].chars();
@@ -27,8 +35,5 @@ pub fn assert_none(text: &str, whose: &str) {
         after("AccountKey=", 1),
         text.contains(EMULATOR_KEY).then(|| "the emulator's key".to_owned()),
     ];
-    if let Some(secret) = found.into_iter().flatten().next() {
-        let at = text.lines().find(|line| line.contains(&secret)).unwrap_or(text);
-        panic!("{whose} tells a secret ({secret}): {at}");
-    }
+    found.into_iter().flatten().next()
 }

@@ -2,17 +2,17 @@
 
 use super::azurite::Azurite;
 use super::{Azure, azimg, json, read_json};
-use arrow_array::Array;
 use azimg::config::{Config, Flags};
 use azimg::format::index::Index;
 use azimg::pipeline::snapshot;
 use azimg::store::{Key, SnapshotFile, Store};
 use azimg::work::SourceName;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::reader::{FileReader, SerializedFileReader};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use time::OffsetDateTime;
 
 pub fn package(folder: &Path) -> PathBuf {
     let out = folder.join("out");
@@ -20,7 +20,8 @@ pub fn package(folder: &Path) -> PathBuf {
     let files: Vec<&str> =
         packaged["files"].as_array().unwrap().iter().map(|file| file.as_str().unwrap()).collect();
     assert!(files.contains(&"host.json") && files.contains(&"crawl/function.json"), "{files:?}");
-    assert_eq!(files.len(), 2 + 7);
+    // The program, its bill of materials, host.json, and the functions.
+    assert_eq!(files.len(), 3 + 8);
     out.join("app")
 }
 
@@ -94,7 +95,7 @@ fn indexed(bytes: Vec<u8>) -> String {
     let index = Index::open(bytes.into()).unwrap();
     let mut text = Vec::new();
     for at in 0..index.len() {
-        index.write_json(at, index.place(at), &mut text);
+        index.write_json(at, index.place(at), OffsetDateTime::UNIX_EPOCH, &mut text);
         text.push(b'\n');
     }
     String::from_utf8(text).unwrap()
@@ -102,15 +103,13 @@ fn indexed(bytes: Vec<u8>) -> String {
 
 /// Every column of a Parquet file but the run's name and times.
 fn columns(bytes: Vec<u8>) -> String {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes)).unwrap();
-    let mut text = format!("{:?}", reader.schema().fields());
-    for batch in reader.build().unwrap() {
-        let batch = batch.unwrap();
-        for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
-            if !["observed_at", "observed_run", "first_seen_at"].contains(&field.name().as_str()) {
-                for row in 0..column.len() {
-                    writeln!(text, "{:?}", column.slice(row, 1)).unwrap();
-                }
+    let reader = SerializedFileReader::new(bytes::Bytes::from(bytes)).unwrap();
+    let schema = reader.metadata().file_metadata().schema_descr().root_schema().clone();
+    let mut text = format!("{schema:?}");
+    for row in reader.get_row_iter(None).unwrap() {
+        for (name, field) in row.unwrap().get_column_iter() {
+            if !["observed_at", "observed_run", "first_seen_at"].contains(&name.as_str()) {
+                writeln!(text, "{name}: {field}").unwrap();
             }
         }
     }

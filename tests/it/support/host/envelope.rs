@@ -78,7 +78,7 @@ pub fn http(
     binding: &str,
     method: &str,
     url: &url::Url,
-    (body, in_chunks): (&str, bool),
+    (body, content_type, in_chunks): (&str, &str, bool),
 ) -> Value {
     let query: Map<String, Value> =
         url.query_pairs().map(|(name, value)| (name.into(), value.into_owned().into())).collect();
@@ -91,6 +91,9 @@ pub fn http(
         request["Headers"]["Transfer-Encoding"] = json!(["chunked"]);
     } else {
         request["Headers"]["Content-Length"] = json!([body.len().to_string()]);
+    }
+    if !body.is_empty() {
+        request["Headers"]["Content-Type"] = json!([content_type]);
     }
     if !body.is_empty() && !in_chunks {
         // One string, whatever is in it.

@@ -49,6 +49,8 @@ pub struct TestHost {
     pub invocations: Mutex<BTreeMap<String, u32>>,
     /// Deliveries that failed.
     pub failed: Mutex<Vec<String>>,
+    /// The type that callers say their bodies have.
+    pub content_type: &'static str,
     /// So many looks at a request that is not answered, and its caller is cut off.
     pub most_looks: u32,
     /// How often requests were looked at.
@@ -98,6 +100,7 @@ impl TestHost {
             under_way: Mutex::default(),
             invocations: Mutex::default(),
             failed: Mutex::new(Vec::new()),
+            content_type: "application/json",
             most_looks: MOST_LOOKS,
             looks: AtomicU32::new(0),
         }
@@ -230,6 +233,10 @@ impl TestHost {
                 .request(method.parse().unwrap(), format!("http://127.0.0.1:{port}{path}"))
                 .header("X-Azure-Functions-InvocationId", envelope::uuid())
                 .header("X-Azure-Functions-HostVersion", "4.1037.0.0")
+                // All that the caller sent goes on, the name that it knows and its page's origin with it.
+                .header("Host", "app.example")
+                .header("Origin", "https://portal.example")
+                .header("Sec-Fetch-Site", "cross-site")
                 .body(body.to_owned());
             let Ok(answer) = sent.send().await else { return plain(502) };
             let text = |value: &reqwest::header::HeaderValue| value.to_str().unwrap().to_owned();
@@ -239,7 +246,8 @@ impl TestHost {
             return HttpAnswer { status, headers, body: answer.bytes().await.unwrap().to_vec() };
         }
         let binding = trigger["name"].as_str().unwrap();
-        let envelope = envelope::http(&name, binding, method, &url, (body, in_chunks));
+        let sent = (body, self.content_type, in_chunks);
+        let envelope = envelope::http(&name, binding, method, &url, sent);
         // A failed invocation reaches the caller as 500 without a body.
         match self.invoke(&name, &envelope).await {
             Ok(outputs) => outputs::http(&outputs, "res").unwrap(),

@@ -27,7 +27,8 @@ impl TestHost {
             .await;
             stop.set(true);
         };
-        let functions = ["crawl", "poison", "publish"].into_iter().filter(|name| self.runs(name));
+        let functions =
+            ["crawl", "poison", "publish", "fail"].into_iter().filter(|name| self.runs(name));
         let listeners = functions.map(|name| self.listen(name, &stop));
         futures::join!(watch, futures::future::join_all(listeners));
     }

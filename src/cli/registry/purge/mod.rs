@@ -1,19 +1,23 @@
 //! `azimg registry purge`: plan, review, apply; and put back what was exported.
 
+mod known;
+mod show;
+
 use super::{LoginArgs, open};
-use crate::catalog::{Catalog, Filter};
 use crate::cli::output::Output;
 use crate::config::Config;
-use crate::error::{Error, ErrorKind, Result};
-use crate::image::registry::{KIND, RegistryImage};
+use crate::error::{Error, Result};
+use crate::files;
 use crate::registry::Registry;
 use crate::registry::purge::{
-    Brake, Exported, KnownContent, Ledger, Live, PLAN_VERSION, Pattern, PurgePlan, Rule, Rules,
-    Shelf, Span, Uses, apply, bytes_freed, plan, undo,
+    Applied, Brake, Exported, Ledger, PLAN_VERSION, Pattern, Planned, PurgePlan, RepositoryState,
+    Rule, Rules, Shelf, Span, apply, count_bytes, notes, plan, undo,
 };
+use crate::sink::say;
 use futures::{StreamExt, stream};
+use known::{FromCatalog, add_elsewhere, in_use};
 use serde_json::{Value, json};
-use std::collections::{BTreeSet, HashMap};
+use show::{show, summary};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use time::OffsetDateTime;
@@ -29,7 +33,7 @@ pub(in crate::cli) struct PurgeArgs {
     /// A login server, or a registry's name
     registry: String,
     /// Rules in a TOML or JSON file, instead of those that flags make
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["repository", "tags", "keep", "older_than", "keep_tags", "untagged"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["repository", "tags", "keep", "older_than", "keep_tags", "untagged", "orphans"])]
     rules: Option<PathBuf>,
     /// Repositories, by a glob ('*' is any text, slashes too) or by regex:EXPRESSION
     #[arg(long, value_name = "PATTERN")]
@@ -37,7 +41,8 @@ pub(in crate::cli) struct PurgeArgs {
     /// Tags, by a glob or regex:EXPRESSION [default: all, where --keep or --older-than is said]
     #[arg(long, value_name = "PATTERN")]
     tags: Option<Pattern>,
-    /// So many of the newest images that these tags point at stay, however old they are
+    /// So many of the newest images that these tags point at stay, however old they are. An index and its tagged
+    /// platforms are one; build caches and signatures are counted apart; what is protected is not counted
     #[arg(long, value_name = "N")]
     keep: Option<usize>,
     /// Only what was last changed longer ago than this, such as 30d
@@ -49,6 +54,19 @@ pub(in crate::cli) struct PurgeArgs {
     /// Manifests without a tag, too
     #[arg(long)]
     untagged: bool,
+    /// Signatures, attestations and the like, too, whose image is gone
+    #[arg(long)]
+    orphans: bool,
+    /// Nothing that has no tag goes before it was pushed so long ago [default: 1h, or what the rules say]
+    #[arg(long, value_name = "SPAN")]
+    grace: Option<Span>,
+    /// What runs stays: a list of images or digests, or what 'kubectl get pods -A -o json' says; '-' is standard
+    /// input; may be repeated [also: the files in `AZIMG_IN_USE`]
+    #[arg(long, value_name = "FILE")]
+    in_use: Vec<PathBuf>,
+    /// A list of what runs that is older than this stops the purge
+    #[arg(long, value_name = "SPAN", default_value = "24h")]
+    in_use_max_age: Span,
     /// Write the plan into this file
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
@@ -56,7 +74,7 @@ pub(in crate::cli) struct PurgeArgs {
     #[arg(long, value_name = "SPAN", default_value = "24h")]
     expires: Span,
     /// Do what this plan says, or go on with it
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["rules", "repository", "tags", "keep", "older_than", "keep_tags", "untagged", "plan", "yes"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["rules", "repository", "tags", "keep", "older_than", "keep_tags", "untagged", "orphans", "grace", "plan", "yes"])]
     apply: Option<PathBuf>,
     /// Plan and apply at once, without a review
     #[arg(long)]
@@ -103,7 +121,9 @@ pub(super) async fn run(config: &Config, args: PurgeArgs, output: &Output) -> Re
     let value = serde_json::to_value(&whole).map_err(|e| Error::bug(e.to_string()))?;
     if args.apply.is_none() && (args.plan.is_some() || (args.yes && !args.dry_run)) {
         let text = serde_json::to_vec_pretty(&value).map_err(|e| Error::bug(e.to_string()))?;
-        std::fs::write(&file, text).map_err(|e| Error::io(file.display(), e))?;
+        let is_plan =
+            |text: &[u8]| std::str::from_utf8(text).is_ok_and(|t| PurgePlan::parse(t).is_ok());
+        files::write_document(&file, &text, "--plan", is_plan)?;
     }
     if let Some(brake) = args.max_delete {
         brake.check(&whole)?;
@@ -119,13 +139,16 @@ pub(super) async fn run(config: &Config, args: PurgeArgs, output: &Output) -> Re
 fn rules(args: &PurgeArgs) -> Result<Rules> {
     if let Some(file) = &args.rules {
         let text = std::fs::read_to_string(file).map_err(|e| Error::io(file.display(), e))?;
-        return Rules::parse(&text);
+        let rules = Rules::parse(&text)?;
+        return Ok(Rules { grace: args.grace.or(rules.grace), ..rules });
     }
     let repositories = args.repository.clone().ok_or_else(|| {
         Error::invalid("which repositories? Say --repository (such as 'ci/*'), or --rules FILE")
     })?;
     let tags = match &args.tags {
-        None if args.keep.is_some() || (args.older_than.is_some() && !args.untagged) => {
+        None if args.keep.is_some()
+            || (args.older_than.is_some() && !args.untagged && !args.orphans) =>
+        {
             Some("*".parse()?)
         }
         tags => tags.clone(),
@@ -137,60 +160,11 @@ fn rules(args: &PurgeArgs) -> Result<Rules> {
         keep: args.keep,
         keep_tags: args.keep_tags.clone(),
         untagged: args.untagged,
+        orphans: args.orphans,
     };
-    let rules = Rules { rules: vec![rule] };
+    let rules = Rules { grace: args.grace, rules: vec![rule] };
     rules.check()?;
     Ok(rules)
-}
-
-/// What the catalog tells of a registry, so that it need not be read again.
-struct FromCatalog {
-    run: Option<String>,
-    known: HashMap<String, KnownContent>,
-    /// The blobs of each repository.
-    blobs: HashMap<String, BTreeSet<String>>,
-}
-
-async fn from_catalog(config: &Config, login_server: &str) -> Result<FromCatalog> {
-    let mut found = FromCatalog { run: None, known: HashMap::new(), blobs: HashMap::new() };
-    let store = config.store()?;
-    let catalog = match Catalog::open(store.as_ref()).await {
-        Ok(catalog) => catalog,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(found),
-        Err(error) => return Err(error),
-    };
-    let table = catalog.others(store.as_ref()).await?;
-    let filter = Filter {
-        kind: Some(KIND.to_owned()),
-        registry: Some(login_server.to_owned()),
-        exact: true,
-        ..Filter::default()
-    };
-    for row in table.list(&filter, 0, usize::MAX).0 {
-        let row: RegistryImage = table.row(row)?;
-        found.run = Some(catalog.manifest.run.to_string());
-        let blobs = found.blobs.entry(row.repository.clone()).or_default();
-        blobs.extend(row.layers.keys().cloned());
-        if row.is_content_known {
-            let known =
-                KnownContent { parts: row.manifests, subject: row.subject, blobs: row.layers };
-            found.known.insert(format!("{}@{}", row.repository, row.digest), known);
-        }
-    }
-    Ok(found)
-}
-
-async fn uses(config: &Config, registry: &Registry, args: &PurgeArgs) -> Result<Uses> {
-    if args.ignore_use {
-        return Ok(Uses::default());
-    }
-    let asked = async { Uses::ask(&config.client()?, registry.login_server()).await };
-    asked.await.map_err(|error| {
-        error.context(
-            "what is in use cannot be known; --ignore-use goes without (what runs on an image that \
-             goes cannot be started again)",
-        )
-    })
 }
 
 async fn make(
@@ -201,44 +175,39 @@ async fn make(
 ) -> Result<PurgePlan> {
     let rules = rules(args)?;
     let now = OffsetDateTime::now_utc();
-    let uses = uses(config, registry, args).await?;
-    let mut catalog = from_catalog(config, registry.login_server()).await?;
-    let mut names = registry.repositories().await?;
-    names.retain(|name| rules.of(name).next().is_some());
+    let in_use = in_use(config, registry, args).await?;
+    let mut catalog = FromCatalog::read(config, registry.login_server()).await?;
+    let all = registry.repositories().await?;
+    let names: Vec<String> =
+        all.iter().filter(|name| rules.of(name).next().is_some()).cloned().collect();
     if names.is_empty() {
-        let at = registry.login_server();
-        return Err(Error::not_found(format!("no repository of {at} fits the rules")));
+        let why = notes(&rules, &all, &[]).join("; ");
+        return Err(Error::not_found(format!("{}: {why}", registry.login_server())));
     }
-    for name in &names {
-        catalog.blobs.remove(name);
-    }
-    let live = Live { registry, known: std::mem::take(&mut catalog.known) };
-    let count = names.len();
-    let looked = names.iter().map(|name| live.state(name));
-    let looked: Vec<_> = looked.collect();
-    let mut looked = stream::iter(looked).buffered(AT_ONCE).enumerate();
-    let mut states = Vec::new();
-    while let Some((number, state)) = looked.next().await {
-        if !output.quiet && number % 100 == 99 {
-            eprintln!("{} of {count} repositories looked at", number + 1);
-        }
-        let Some(state) = state? else { continue };
-        let planned = plan(&state, &rules, &uses.of(&state), now);
-        states.push((state, planned));
-    }
-    drop(looked);
-    let elsewhere = catalog.blobs.into_values().flatten().collect();
-    let bytes_freed = bytes_freed(&states, &elsewhere);
-    let repositories: Vec<_> = states.into_iter().map(|(_, planned)| planned).collect();
+    let mut states = looked_at(registry, &mut catalog, &names, &rules, output).await?;
+    in_use.check(&states, &catalog)?;
+    add_elsewhere(&mut states);
+    let notes = notes(&rules, &all, &states.iter().collect::<Vec<_>>());
+    let mut planned: Vec<(RepositoryState, Planned)> = states
+        .into_iter()
+        .map(|state| {
+            let planned = plan(&state, &rules, &in_use.uses.of(&state), now);
+            (state, planned)
+        })
+        .collect();
+    let bytes_freed = count_bytes(&mut planned, &catalog.blobs_beside(&names));
+    let repositories: Vec<Planned> = planned.into_iter().map(|(_, planned)| planned).collect();
     Ok(PurgePlan {
         schema_version: PLAN_VERSION,
         plan: ulid::Ulid::generate().to_string(),
         login_server: registry.login_server().to_owned(),
         made_at: now,
-        expires_at: now + args.expires.0,
+        expires_at: args.expires.after(now),
         catalog_run: catalog.run,
         rules,
         uses_known: !args.ignore_use,
+        in_use: in_use.lists.into_iter().map(|list| list.source).collect(),
+        notes,
         manifests: repositories.iter().map(|one| one.manifests).sum(),
         deletions: repositories.iter().map(|one| one.deletions.len()).sum(),
         untaggings: repositories.iter().map(|one| one.untaggings.len()).sum(),
@@ -247,51 +216,27 @@ async fn make(
     })
 }
 
-/// The plan, a line for each thing that goes or is protected; as JSON, the plan itself.
-fn show(whole: &PurgePlan, value: Value, args: &PurgeArgs, output: &Output) -> Result<()> {
-    if !output.quiet {
-        eprintln!(
-            "{} of {} manifests and {} more tags go; {} are freed.",
-            whole.deletions,
-            whole.manifests,
-            whole.untaggings,
-            indicatif::HumanBytes(whole.bytes_freed),
-        );
-        if args.apply.is_none() {
-            match &args.plan {
-                Some(file) => eprintln!(
-                    "Nothing was deleted. To do it: azimg registry purge {} --apply {}",
-                    args.registry,
-                    file.display()
-                ),
-                None => eprintln!("Nothing was deleted. --plan FILE writes the plan down."),
-            }
+/// The repositories as they are; those that went meanwhile are none.
+async fn looked_at(
+    registry: &Registry,
+    catalog: &mut FromCatalog,
+    names: &[String],
+    rules: &Rules,
+    output: &Output,
+) -> Result<Vec<RepositoryState>> {
+    let seeks = rules.rules.iter().any(|rule| rule.orphans);
+    let live = catalog.live(registry).seeking_subjects(seeks);
+    let count = names.len();
+    let looked: Vec<_> = names.iter().map(|name| live.state(name)).collect();
+    let mut looked = stream::iter(looked).buffered(AT_ONCE).enumerate();
+    let mut states = Vec::new();
+    while let Some((number, state)) = looked.next().await {
+        if !output.quiet && number % 100 == 99 {
+            say!("{} of {count} repositories looked at", number + 1);
         }
+        states.extend(state?);
     }
-    if !output.is_table() {
-        return output.one(value);
-    }
-    let mut rows = Vec::new();
-    for one in &whole.repositories {
-        let repository = &one.repository;
-        rows.extend(one.left_alone.iter().map(|reason| {
-            json!({"repository": repository, "does": "keep", "digest": null, "tags": [],
-                "bytes": 0, "reason": reason})
-        }));
-        rows.extend(one.deletions.iter().map(|d| {
-            json!({"repository": repository, "does": "delete", "digest": d.digest,
-                "tags": d.tags, "bytes": d.bytes, "reason": d.reason})
-        }));
-        rows.extend(one.untaggings.iter().map(|u| {
-            json!({"repository": repository, "does": "untag", "digest": u.digest,
-                "tags": [u.tag], "bytes": 0, "reason": format!("{}; {}", u.reason, u.protected_by)})
-        }));
-        rows.extend(one.protected.iter().map(|p| {
-            json!({"repository": repository, "does": "keep", "digest": p.digest,
-                "tags": p.tags, "bytes": 0, "reason": p.protected_by})
-        }));
-    }
-    output.list(rows, &["repository", "does", "tags", "digest", "bytes", "reason"])
+    Ok(states)
 }
 
 async fn done(
@@ -308,32 +253,63 @@ async fn done(
         name.push(".ledger");
         name.into()
     });
-    let uses = uses(config, registry, args).await?;
-    let known = from_catalog(config, registry.login_server()).await?.known;
+    let in_use = in_use(config, registry, args).await?;
+    if !whole.in_use.is_empty() && in_use.lists.is_empty() {
+        let lists = whole.in_use.join(", ");
+        return Err(Error::invalid(format!(
+            "the plan was made with --in-use {lists}: give such a list again, of what runs now"
+        )));
+    }
+    let seeks = whole.rules.rules.iter().any(|rule| rule.orphans);
+    let mut catalog = FromCatalog::read(config, registry.login_server()).await?;
+    let live = catalog.live(registry).seeking_subjects(seeks);
+    if !output.quiet {
+        summary(whole);
+    }
     let mut ledger = Ledger::open(&path, &whole.plan)?;
     let mut export = args
         .export
         .as_ref()
         .map(|folder| Exported::open(folder, registry.login_server()))
         .transpose()?;
-    let live = Live { registry, known };
     let (shown, quiet) = (std::sync::Mutex::new(std::time::Instant::now()), output.quiet);
     let tell = |repository: &str, count: usize| {
         let mut at = shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if !quiet && at.elapsed().as_secs() >= 10 {
             *at = std::time::Instant::now();
-            eprintln!("{count} of {} manifests deleted; at {repository}", whole.deletions);
+            say!("{count} of {} manifests deleted; at {repository}", whole.deletions);
         }
     };
-    let applied = apply(&live, whole, &uses, &mut ledger, export.as_mut(), &tell).await?;
+    let applied = apply(&live, whole, &in_use.uses, &mut ledger, export.as_mut(), &tell).await?;
     let is_whole = applied.skipped.is_empty() && applied.failed.is_empty();
     if !output.quiet && !applied.failed.is_empty() {
-        eprintln!("To go on: azimg registry purge {} --apply {}", args.registry, file.display());
+        say!("To go on: azimg registry purge {} --apply {}", args.registry, file.display());
     }
-    let mut value = serde_json::to_value(&applied).map_err(|e| Error::bug(e.to_string()))?;
-    value["plan"] = file.display().to_string().into();
-    output.one(value)?;
+    output.one(told(whole, &applied, (file, &path))?)?;
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(PARTIAL) })
+}
+
+/// What was done, with what was left alone and why.
+fn told(whole: &PurgePlan, applied: &Applied, (plan, ledger): (&Path, &Path)) -> Result<Value> {
+    let mut value = serde_json::to_value(applied).map_err(|e| Error::bug(e.to_string()))?;
+    let mut left = Vec::new();
+    for one in &whole.repositories {
+        let name = &one.repository;
+        left.extend(one.left_alone.iter().map(|why| json!({"name": name, "reason": why})));
+        left.extend(one.protected.iter().map(|row| {
+            let name = format!("{name}@{}", row.digest);
+            json!({"name": name, "tags": row.tags, "reason": row.protected_by})
+        }));
+        left.extend(
+            one.kept
+                .iter()
+                .map(|row| json!({"name": format!("{name}:{}", row.tag), "reason": row.reason})),
+        );
+    }
+    value["leftAlone"] = left.into();
+    value["plan"] = plan.display().to_string().into();
+    value["ledger"] = ledger.display().to_string().into();
+    Ok(value)
 }
 
 async fn put_back(registry: &Registry, folder: &Path, output: &Output) -> Result<ExitCode> {

@@ -1,0 +1,82 @@
+//! Work that keeps its thread busy or waits for a disk, on threads that are there for it.
+//!
+//! Invariant: no thread that answers requests waits for such work.
+
+use crate::error::{Error, Result};
+use std::sync::LazyLock;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::Semaphore;
+
+/// Runs `work` on a thread that may block, in the span of the caller. `what` names it in the error that a
+/// panic becomes, such as `writing an archive`. Work that has begun goes on when its caller goes away.
+pub async fn blocking<T, W>(what: &'static str, work: W) -> Result<T>
+where
+    T: Send + 'static,
+    W: FnOnce() -> Result<T> + Send + 'static,
+{
+    let span = tracing::Span::current();
+    match tokio::task::spawn_blocking(move || span.in_scope(work)).await {
+        Ok(done) => done,
+        Err(error) if error.is_panic() => {
+            Err(Error::bug(format!("{what} panicked")).with_source(error))
+        }
+        Err(error) => Err(Error::transient(format!("{what}: the process ends")).with_source(error)),
+    }
+}
+
+/// Does `work` here, while what else this thread has to do goes to another one: for work that borrows what is
+/// around it. On a runtime of one thread, where there is no other, it is simply done.
+pub fn in_place<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
+
+/// The same in turn: no more of it is done at once than there are processors, so that what it fills stays small.
+pub async fn in_turn<T>(work: impl FnOnce() -> T) -> T {
+    static TURNS: LazyLock<Semaphore> = LazyLock::new(|| {
+        Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))
+    });
+    // On a runtime of one thread nothing else is done meanwhile anyway, and a clock that simulations drive must not
+    // wait for another runtime's work. Nobody closes the semaphore.
+    let _turn = match Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => TURNS.acquire().await.ok(),
+        _ => None,
+    };
+    in_place(work)
+}
+
+#[cfg(test)]
+#[expect(clippy::panic, reason = "what it is about")]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[tokio::test]
+    async fn a_panic_is_a_bug_that_is_named_and_the_result_comes_through() {
+        let error = blocking::<(), _>("counting", || panic!("a secret")).await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (ErrorKind::Bug, "counting panicked")
+        );
+        assert_eq!(blocking("counting", || Ok(3)).await.unwrap(), 3);
+        let refused =
+            blocking::<(), _>("counting", || Err(Error::invalid("no"))).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Invalid);
+    }
+
+    #[test]
+    fn what_is_done_in_place_keeps_nobody_waiting_where_there_is_another_thread() {
+        let one = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        assert_eq!(one.block_on(async { in_place(|| 3) }), 3);
+        assert_eq!(in_place(|| 4), 4);
+        let several =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let (say, hear) = std::sync::mpsc::channel();
+        // One worker: it can only be told of by another task if that gets another thread.
+        let waits = several.spawn(async move { in_place(|| hear.recv().unwrap()) });
+        several.spawn(async move { say.send(5).unwrap() });
+        assert_eq!(several.block_on(waits).unwrap(), 5);
+    }
+}

@@ -1,0 +1,285 @@
+//! The different publishers, offers, SKUs and locations of the images that a filter accepts, with their counts.
+
+use super::list::Query;
+use super::{Catalog, Filter};
+use crate::format::index::{Index, Level, Place};
+use crate::image::names::folded;
+use crate::image::registry;
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use time::OffsetDateTime;
+
+/// A publisher, and what it has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PublisherCount {
+    /// Its name.
+    pub publisher: String,
+    /// Its offers.
+    pub offers: u32,
+    /// The SKUs of these.
+    pub skus: u32,
+    /// The images of these, each version being one.
+    pub images: u32,
+    /// The locations that any of these is in.
+    pub locations: u32,
+}
+
+/// An offer, and what is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OfferCount {
+    /// Whose it is.
+    pub publisher: String,
+    /// Its name.
+    pub offer: String,
+    /// Its SKUs.
+    pub skus: u32,
+    /// The images of these, each version being one.
+    pub images: u32,
+    /// The locations that any of these is in.
+    pub locations: u32,
+}
+
+/// A SKU, and what there is of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SkuCount {
+    /// Whose it is.
+    pub publisher: String,
+    /// The offer that it belongs to.
+    pub offer: String,
+    /// Its name.
+    pub sku: String,
+    /// The version that is the latest of all; none where none may be, or where that one does not fit.
+    pub latest: Option<String>,
+    /// Its images, each version being one.
+    pub images: u32,
+    /// The locations that any of these is in.
+    pub locations: u32,
+}
+
+/// A location, and what is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LocationCount {
+    /// Its short name, such as `westeurope`.
+    pub location: String,
+    /// The publishers of marketplace images there.
+    pub publishers: u32,
+    /// Marketplace images, each version being one.
+    pub marketplace: u32,
+    /// Definitions and versions of galleries, and managed images.
+    pub gallery: u32,
+    /// Manifests of container registries.
+    pub registry: u32,
+}
+
+/// What fits of one publisher, offer or SKU.
+struct Group {
+    /// Where its first image stands, and its last.
+    first: Place,
+    last: Place,
+    offers: u32,
+    skus: u32,
+    images: u32,
+    latest: Option<u32>,
+    /// A bit for each location.
+    locations: Vec<u64>,
+    /// How well the words of a search fit the image that they fit best.
+    score: usize,
+}
+
+const LEVELS: [Level; 3] = [Level::Publisher, Level::Offer, Level::Sku];
+
+fn name(index: &Index, level: Level, place: Place) -> &str {
+    index.names(level).get(index.group_name(level, place[level as usize]))
+}
+
+/// Whether two neighbours in the table differ in a name down to `level`. Azure takes names that differ in case alone
+/// for one, and they stand beside each other.
+fn differ(index: &Index, level: Level, one: Place, other: Place) -> bool {
+    LEVELS.iter().take(level as usize + 1).any(|level| {
+        let at = *level as usize;
+        let names = || [one, other].map(|place| name(index, *level, place));
+        one[at] != other[at] && !matches!(names(), [a, b] if a.eq_ignore_ascii_case(b))
+    })
+}
+
+/// Adds the bits of `more`.
+fn unite(bits: &mut Vec<u64>, more: impl Iterator<Item = u64>) {
+    for (at, more) in more.enumerate() {
+        match bits.get_mut(at) {
+            Some(bits) => *bits |= more,
+            None => bits.push(more),
+        }
+    }
+}
+
+fn count(bits: &[u64]) -> u32 {
+    bits.iter().map(|word| word.count_ones()).sum()
+}
+
+/// The numbers of the bits that are set.
+fn ones(bits: impl Iterator<Item = u64>) -> impl Iterator<Item = usize> {
+    bits.enumerate().flat_map(|(at, word)| {
+        (0..64).filter(move |bit| word & (1 << bit) != 0).map(move |bit| at * 64 + bit)
+    })
+}
+
+/// The groups of a level that have images which `filter` accepts at `now`: in the table's order, or those first that the words
+/// of a search fit best.
+fn groups(index: &Index, filter: &Filter, level: Level, now: OffsetDateTime) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    let Some(query) = Query::new(index, filter, now) else { return groups };
+    // Neighbours are in the same locations more often than not.
+    let mut last_set = None;
+    query.visit(|place, at, score| {
+        let row = index.row(at);
+        let is_other =
+            |group: &Group| group.last != place && differ(index, level, group.last, place);
+        if groups.last().is_none_or(is_other) {
+            groups.push(Group {
+                first: place,
+                last: place,
+                offers: 1,
+                skus: 1,
+                images: 0,
+                latest: None,
+                locations: Vec::new(),
+                score,
+            });
+            last_set = None;
+        }
+        let Some(group) = groups.last_mut() else { return };
+        if group.last != place {
+            group.offers += u32::from(differ(index, Level::Offer, group.last, place));
+            group.skus += u32::from(differ(index, Level::Sku, group.last, place));
+            group.last = place;
+        }
+        group.images += 1;
+        group.score = group.score.max(score);
+        group.latest = group.latest.or_else(|| query.is_latest(at, place).then(|| row.version()));
+        if last_set != Some(row.locations()) {
+            last_set = Some(row.locations());
+            unite(&mut group.locations, index.location_bits(row.locations()));
+        }
+    });
+    // Those that fit alike keep their order.
+    groups.sort_by_key(|group| Reverse(group.score));
+    groups
+}
+
+/// The publishers of the images that `filter` accepts at `now`.
+pub fn publishers<'a>(
+    index: &'a Index,
+    filter: &Filter,
+    now: OffsetDateTime,
+) -> impl Iterator<Item = PublisherCount> + use<'a> {
+    let counted = move |group: Group| PublisherCount {
+        publisher: name(index, Level::Publisher, group.first).to_owned(),
+        offers: group.offers,
+        skus: group.skus,
+        images: group.images,
+        locations: count(&group.locations),
+    };
+    groups(index, filter, Level::Publisher, now).into_iter().map(counted)
+}
+
+/// The offers of the images that `filter` accepts at `now`.
+pub fn offers<'a>(
+    index: &'a Index,
+    filter: &Filter,
+    now: OffsetDateTime,
+) -> impl Iterator<Item = OfferCount> + use<'a> {
+    let counted = move |group: Group| OfferCount {
+        publisher: name(index, Level::Publisher, group.first).to_owned(),
+        offer: name(index, Level::Offer, group.first).to_owned(),
+        skus: group.skus,
+        images: group.images,
+        locations: count(&group.locations),
+    };
+    groups(index, filter, Level::Offer, now).into_iter().map(counted)
+}
+
+/// The SKUs of the images that `filter` accepts, and the latest of each, at `now`.
+pub fn skus<'a>(
+    index: &'a Index,
+    filter: &Filter,
+    now: OffsetDateTime,
+) -> impl Iterator<Item = SkuCount> + use<'a> {
+    let counted = move |group: Group| SkuCount {
+        publisher: name(index, Level::Publisher, group.first).to_owned(),
+        offer: name(index, Level::Offer, group.first).to_owned(),
+        sku: name(index, Level::Sku, group.first).to_owned(),
+        latest: group.latest.map(|version| index.versions().get(version).to_owned()),
+        images: group.images,
+        locations: count(&group.locations),
+    };
+    groups(index, filter, Level::Sku, now).into_iter().map(counted)
+}
+
+/// For each location of the index, by its number: the publishers and the images there that `filter` accepts.
+fn by_location(index: &Index, filter: &Filter, now: OffsetDateTime) -> Vec<(u32, u32)> {
+    let mut counts = vec![(0, 0); index.locations().len()];
+    let Some(query) = Query::new(index, filter, now) else { return counts };
+    let mut in_sets = vec![0_u32; index.location_sets()];
+    let (mut last, mut places) = (None, Vec::new());
+    let mut tell = |places: &mut Vec<u64>| {
+        for location in ones(places.drain(..)) {
+            if let Some((publishers, _)) = counts.get_mut(location) {
+                *publishers += 1;
+            }
+        }
+    };
+    query.visit(|place, at, _| {
+        let is_other =
+            |last: Place| last[0] != place[0] && differ(index, Level::Publisher, last, place);
+        if last.replace(place).is_some_and(is_other) {
+            tell(&mut places);
+        }
+        let set = index.row(at).locations();
+        in_sets[set as usize] += 1;
+        unite(&mut places, index.location_bits(set));
+    });
+    tell(&mut places);
+    for (set, images) in (0..).zip(in_sets).filter(|(_, images)| *images > 0) {
+        for location in ones(index.location_bits(set)) {
+            if let Some((_, count)) = counts.get_mut(location) {
+                *count += images;
+            }
+        }
+    }
+    counts
+}
+
+/// The locations of the images of all tables that `filter` accepts at `now`, sorted by name: marketplace images, and what the
+/// other tables have as far as these were [read](Catalog::others). The words of its search are those of a location's
+/// name.
+pub fn locations(catalog: &Catalog, filter: &Filter, now: OffsetDateTime) -> Vec<LocationCount> {
+    let words = filter.words();
+    let filter = &Filter { search: None, ..filter.clone() };
+    let mut found: BTreeMap<&str, LocationCount> = BTreeMap::new();
+    let counts = by_location(&catalog.index, filter, now);
+    for (number, (publishers, marketplace)) in (0..).zip(counts).filter(|(_, (_, n))| *n > 0) {
+        let counted = LocationCount { publishers, marketplace, ..LocationCount::default() };
+        found.insert(catalog.index.locations().get(number), counted);
+    }
+    if let Some(table) = catalog.others.get() {
+        for row in table.list(filter, 0, usize::MAX, now).0 {
+            let (kind, locations) = table.kind_and_locations(row);
+            for location in locations {
+                let counted = found.entry(location).or_default();
+                match kind {
+                    registry::KIND => counted.registry += 1,
+                    _ => counted.gallery += 1,
+                }
+            }
+        }
+    }
+    let is_wanted = |name: &str| words.iter().all(|word| folded(name).contains(word));
+    let found = found.into_iter().filter(|(name, _)| is_wanted(name));
+    found.map(|(name, counted)| LocationCount { location: name.to_owned(), ..counted }).collect()
+}

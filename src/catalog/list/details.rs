@@ -1,0 +1,120 @@
+//! What a filter asks of a row's properties, and of which rows they are not known.
+
+use super::super::filter::fits_whole;
+use super::{Filter, Query};
+use crate::format::index::{Index, Row, Traits};
+use crate::image::Status;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use time::OffsetDateTime;
+
+/// Whether a row is what is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fit {
+    /// It is not.
+    No,
+    /// Nobody knows: its details were not asked for.
+    Unknown,
+    /// It is.
+    Yes,
+}
+
+/// What a filter asks of properties, made ready for one index.
+pub(super) struct Details<'a> {
+    index: &'a Index,
+    filter: &'a Filter,
+    /// Whether traits fit, by their number; none when none are asked for.
+    traits: Option<Vec<Fit>>,
+    /// Whether what rows have beside fits, by its number, as far as it was looked at.
+    features: RefCell<HashMap<u32, bool>>,
+}
+
+impl<'a> Details<'a> {
+    pub(super) fn new(index: &'a Index, filter: &'a Filter) -> Self {
+        Self { index, filter, traits: traits(index, filter), features: RefCell::default() }
+    }
+
+    /// Whether a row of that status fits.
+    pub(super) fn fit(&self, row: Row<'_>, status: Option<Status>) -> Fit {
+        if !self.ends_in_time(row, status) || !self.is_new(row) {
+            return Fit::No;
+        }
+        let traits = self.traits.as_ref();
+        let fit = traits.map_or(Fit::Yes, |fits| fits[row.traits() as usize]);
+        if fit == Fit::No { Fit::No } else { fit.min(self.features(row)) }
+    }
+
+    fn ends_in_time(&self, row: Row<'_>, status: Option<Status>) -> bool {
+        let is_asked = self.filter.ends_before.is_some();
+        !is_asked || self.filter.ends_in_time(status, self.index.deprecated_at(row))
+    }
+
+    fn is_new(&self, row: Row<'_>) -> bool {
+        let first_seen = || self.index.first_seen(row);
+        self.filter.first_seen_after.is_none_or(|after| first_seen().is_some_and(|at| at > after))
+    }
+
+    fn features(&self, row: Row<'_>) -> Fit {
+        if !self.filter.wants_features() {
+            return Fit::Yes;
+        }
+        let mut known = self.features.borrow_mut();
+        let look = || self.filter.fits_features(&self.index.features(row));
+        if *known.entry(row.extras()).or_insert_with(look) {
+            Fit::Yes
+        } else if self.index.traits_of(row.traits()).is_detailed {
+            Fit::No
+        } else {
+            Fit::Unknown
+        }
+    }
+}
+
+/// Which traits fit a filter; none when it does not ask for any.
+fn traits(index: &Index, filter: &Filter) -> Option<Vec<Fit>> {
+    let Filter { os, architecture, generation, plan, .. } = filter;
+    if os.is_none() && architecture.is_none() && generation.is_none() && plan.is_none() {
+        return None;
+    }
+    let named = |wanted: &Option<String>, name: Option<&str>| match (wanted, name) {
+        (Some(_), None) => Fit::Unknown,
+        (wanted, name) => yes(fits_whole(wanted.as_ref(), name)),
+    };
+    let fit = |traits: Traits<'_>| {
+        let plan = match plan {
+            Some(_) if !traits.is_detailed => Fit::Unknown,
+            Some(wanted) => yes(traits.has_plan == *wanted),
+            None => Fit::Yes,
+        };
+        named(os, traits.os)
+            .min(named(architecture, traits.architecture))
+            .min(named(generation, traits.hyper_v_generation))
+            .min(plan)
+    };
+    Some((0..index.traits()).map(|number| fit(index.traits_of(number))).collect())
+}
+
+fn yes(is: bool) -> Fit {
+    if is { Fit::Yes } else { Fit::No }
+}
+
+/// Of how many rows it is not known whether `filter` accepts them, since their details were not asked for.
+pub fn unknown(index: &Index, filter: &Filter, now: OffsetDateTime) -> u64 {
+    let asks =
+        filter.wants_details() || filter.architecture.is_some() || filter.generation.is_some();
+    let query = if asks { Query::new(index, filter, now) } else { None };
+    let Some(query) = query else { return 0 };
+    let (mut count, mut fits) = (0, Vec::new());
+    query.walk(0, |place| {
+        if query.fit_names(place, &mut fits).is_some() {
+            let rows = index.members(crate::format::index::Level::Sku, place[2]);
+            let unknown = |row: &u32| {
+                query.fit(*row, place) == Fit::Unknown && query.score(*row, &fits).is_some()
+            };
+            count += rows.filter(unknown).count() as u64;
+        }
+        ControlFlow::Continue(())
+    });
+    count
+}

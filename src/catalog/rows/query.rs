@@ -1,0 +1,140 @@
+//! A filter, made ready for the gallery and registry tables: names are compared once, rows by number.
+
+use super::{
+    ARCHITECTURE, DEFINITION, Entry, GALLERY, GENERATION, KINDS, OFFER, OS, PUBLISHER, REGISTRY,
+    REPOSITORY, RowTable, SKU, SUBSCRIPTION, VERSION,
+};
+use crate::catalog::Filter;
+use crate::image::names::folded;
+use crate::image::{Status, registry};
+use crate::source::locations::short_name;
+use time::OffsetDateTime;
+
+/// A filter, made ready for one table.
+pub(super) struct Query<'a> {
+    table: &'a RowTable,
+    /// For each column that is asked for: which names fit.
+    columns: Vec<(usize, Vec<bool>)>,
+    /// For each word: which names it occurs in.
+    words: Vec<Vec<bool>>,
+    kinds: [bool; KINDS.len()],
+    statuses: [bool; Status::ALL.len()],
+    latest: bool,
+    locations: Vec<bool>,
+    /// Which sets of features fit; empty when none is asked for.
+    features: Vec<bool>,
+    plan: Option<bool>,
+    /// The moment of the question.
+    now: OffsetDateTime,
+    ends_before: Option<OffsetDateTime>,
+    first_seen_after: Option<OffsetDateTime>,
+    /// Which sets of tags fit; empty when none is asked for.
+    tags: Vec<bool>,
+    /// For each word: which sets of tags it occurs in.
+    tagged: Vec<Vec<bool>>,
+}
+
+impl<'a> Query<'a> {
+    pub(super) fn new(table: &'a RowTable, filter: &Filter, now: OffsetDateTime) -> Self {
+        let asked = [
+            (PUBLISHER, &filter.publisher),
+            (OFFER, &filter.offer),
+            (SKU, &filter.sku),
+            (VERSION, &filter.version),
+            (GALLERY, &filter.gallery),
+            (DEFINITION, &filter.definition),
+            (SUBSCRIPTION, &filter.subscription),
+            (REGISTRY, &filter.registry),
+            (REPOSITORY, &filter.repository),
+        ];
+        let whole = [
+            (OS, &filter.os),
+            (ARCHITECTURE, &filter.architecture),
+            (GENERATION, &filter.generation),
+        ];
+        let fits = |wanted: &String| -> Vec<bool> {
+            table.names.all.iter().map(|name| filter.fits(wanted, name)).collect()
+        };
+        let is = |wanted: &String| -> Vec<bool> {
+            table.names.all.iter().map(|name| name.eq_ignore_ascii_case(wanted)).collect()
+        };
+        let columns =
+            asked.into_iter().filter_map(|(at, wanted)| Some((at, fits(wanted.as_ref()?))));
+        let whole = whole.into_iter().filter_map(|(at, wanted)| Some((at, is(wanted.as_ref()?))));
+        let has = |word: &String| -> Vec<bool> {
+            table.names.all.iter().map(|name| folded(name).contains(word)).collect()
+        };
+        let tagged = |fits: &dyn Fn(&str) -> bool| -> Vec<bool> {
+            table.tags.all.iter().map(|set| set.iter().any(|tag| fits(tag))).collect()
+        };
+        // What a resource is tagged with is none of its names.
+        let in_tags = |word: &String| {
+            tagged(&|tag| !tag.contains('=') && folded(tag).contains(word.as_str()))
+        };
+        let short = |names: &[String]| -> Vec<String> {
+            names.iter().map(|name| short_name(name)).collect()
+        };
+        let (locations, others) = (short(&filter.locations), short(&filter.not_locations));
+        let fits_features = |set| filter.fits_features(set);
+        Self {
+            table,
+            columns: columns.chain(whole).collect(),
+            words: filter.words().iter().map(has).collect(),
+            kinds: KINDS.map(|kind| filter.has_kind(kind)),
+            statuses: Status::ALL.map(|status| filter.has_status(status)),
+            latest: filter.latest,
+            tags: match &filter.tag {
+                Some(wanted) => tagged(&|tag| filter.fits_tag(wanted, tag)),
+                None => Vec::new(),
+            },
+            tagged: filter.words().iter().map(in_tags).collect(),
+            locations: table
+                .locations
+                .all
+                .iter()
+                .map(|set| {
+                    locations.iter().all(|location| set.contains(location))
+                        && !others.iter().any(|other| set.contains(other))
+                })
+                .collect(),
+            features: if filter.wants_features() {
+                table.features.all.iter().map(fits_features).collect()
+            } else {
+                Vec::new()
+            },
+            plan: filter.plan,
+            now,
+            ends_before: filter.ends_before,
+            first_seen_after: filter.first_seen_after,
+        }
+    }
+
+    /// Whether a row is wanted.
+    pub(super) fn accepts(&self, row: u32) -> bool {
+        let Some(entry) = self.table.entries.get(row as usize) else { return false };
+        let name = |column: usize| entry.names[column].map(|id| id as usize);
+        self.kinds.get(usize::from(entry.kind)).is_some_and(|fits| *fits)
+            && self.statuses[entry.status_at(self.now) as usize]
+            && self.accepts_properties(entry)
+            && self.locations[entry.locations as usize]
+            && self.tags.get(entry.tags as usize).is_none_or(|fits| *fits)
+            && self.columns.iter().all(|(column, fits)| name(*column).is_some_and(|id| fits[id]))
+            && self.words.iter().zip(&self.tagged).all(|(has, tagged)| {
+                // Not in the operating system and the architecture: these are no names.
+                (PUBLISHER..=REPOSITORY).any(|column| name(column).is_some_and(|id| has[id]))
+                    || tagged[entry.tags as usize]
+            })
+            && (!self.latest || self.table.is_latest(row, self.now))
+    }
+
+    /// Whether an entry has the properties that are asked for. What is asked of machines' images no container image is.
+    fn accepts_properties(&self, entry: &Entry) -> bool {
+        let has_ended = !entry.status_at(self.now).is_deployable();
+        let ends = |before| entry.ends_at.map_or(has_ended, |end| end < before);
+        let is_plan = |wanted| entry.has_plan == wanted && entry.kind() != registry::KIND;
+        self.plan.is_none_or(is_plan)
+            && self.features.get(entry.features as usize).is_none_or(|fits| *fits)
+            && self.ends_before.is_none_or(ends)
+            && self.first_seen_after.is_none_or(|after| entry.first_seen_at > after)
+    }
+}

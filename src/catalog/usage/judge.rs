@@ -1,0 +1,133 @@
+//! From what the catalog has of a machine's image to how that stands.
+
+use super::images::{Image, Stand};
+use super::{Finding, Usage};
+use crate::image::machine::{Machine, Reference};
+use crate::image::version;
+use crate::pipeline::answered::Standing;
+use std::cmp::Ordering;
+
+/// A finding, and why it is that, where it does not tell all.
+type Judged = (Finding, Option<String>);
+
+/// How the image of a machine stands. `standing` is what became of the scope that the image would be found by.
+pub(super) fn judge(machine: Machine, image: Image, standing: Option<&Standing>) -> Usage {
+    let version = machine.version().map(str::to_owned);
+    let ordered = |latest: &Stand| Some(version::compare(version.as_deref()?, &latest.version));
+    let with_latest = image.latest.as_ref().and_then(ordered);
+    let (finding, reason) = match (&machine.image, &version) {
+        (Reference::None, _) => {
+            let why = "it was made of a disk, and neither names an image";
+            (Finding::Unknown, Some(why.to_owned()))
+        }
+        (Reference::Managed(_), _) if image.stands.is_some() => (Finding::Current, None),
+        (Reference::Managed(_), _) => absent("the image was deleted", standing),
+        (_, Some(_)) => pinned(&machine, &image, with_latest, standing),
+        (_, None) => following(&machine, &image, standing),
+    };
+    let reason = as_of(finding, reason, standing);
+    let reason = if machine.by_disk {
+        let by = "its disk was made of this image";
+        Some(reason.map_or(by.to_owned(), |reason| format!("{by}; {reason}")))
+    } else {
+        reason
+    };
+    let is_pinned = match &machine.image {
+        Reference::Marketplace(urn) => !urn.version.eq_ignore_ascii_case("latest"),
+        Reference::Gallery(_, version) => version.is_some(),
+        Reference::Managed(_) => true,
+        Reference::None => false,
+    };
+    let own = image.stands.as_ref();
+    let followed = image.latest.as_ref().or(image.present.as_ref());
+    let tells = own.or(followed.filter(|_| version.is_none()));
+    let [publisher, offer, sku] = image.names;
+    Usage {
+        subscription_id: machine.subscription,
+        machine: machine.id,
+        name: machine.name,
+        machine_kind: machine.kind,
+        location: machine.location,
+        image_kind: image.kind.map(str::to_owned),
+        image: image.name,
+        publisher,
+        offer,
+        sku,
+        version,
+        is_pinned,
+        finding,
+        ends_at: tells.and_then(|stand| stand.ends_at),
+        is_latest: with_latest.map(Ordering::is_eq),
+        move_to: image.move_to.filter(|_| finding.moves()),
+        reason,
+    }
+}
+
+/// A machine whose version is known.
+fn pinned(
+    machine: &Machine,
+    image: &Image,
+    with_latest: Option<Ordering>,
+    standing: Option<&Standing>,
+) -> Judged {
+    let Some(stand) = &image.stands else {
+        return absent("the version is no longer there", standing);
+    };
+    let Some(status) = stand.status else {
+        return (Finding::Unknown, Some("its status could not be read".to_owned()));
+    };
+    let finding = Finding::of(status, with_latest.unwrap_or(Ordering::Equal));
+    if with_latest.is_some() || !matches!(finding, Finding::Current | Finding::Scheduled) {
+        return (finding, None);
+    }
+    if !stand.is_here {
+        let place = format!("the version is elsewhere, and not in {}", machine.location);
+        return absent(&place, standing);
+    }
+    match standing {
+        Some(Standing::Answered | Standing::Open(_)) if stand.has_failed_here => {
+            (finding, Some(format!("its replica in {} failed", machine.location)))
+        }
+        Some(Standing::Answered | Standing::Open(_)) => {
+            (finding, Some(format!("no version may be the latest in {}", machine.location)))
+        }
+        Some(Standing::Unasked) | None => absent("", standing),
+    }
+}
+
+/// A machine that follows the latest, of which nothing tells on which version it stands.
+fn following(machine: &Machine, image: &Image, standing: Option<&Standing>) -> Judged {
+    if let Some(latest) = &image.latest {
+        let follows = "follows the latest; which version it stands on is not known".to_owned();
+        let finding = latest.status.map(|status| Finding::of(status, Ordering::Equal));
+        return (finding.unwrap_or(Finding::Unknown), Some(follows));
+    }
+    let none = format!("no version may be the latest in {}", machine.location);
+    let present = image.present.as_ref().and_then(|stand| stand.status);
+    match present.map(|status| Finding::of(status, Ordering::Equal)) {
+        Some(finding @ (Finding::Deprecated | Finding::EndOfLife)) => (finding, Some(none)),
+        _ => absent(&none, standing),
+    }
+}
+
+/// Says of a finding that is known from an earlier answer that nobody could ask again since.
+fn as_of(finding: Finding, reason: Option<String>, standing: Option<&Standing>) -> Option<String> {
+    let Some(Standing::Open(why)) = standing.filter(|_| finding != Finding::Unknown) else {
+        return reason;
+    };
+    let since = format!("as of the last answer; since then it could not be asked: {why}");
+    Some(reason.map_or(since.clone(), |reason| format!("{reason}; {since}")))
+}
+
+/// What the catalog has not: gone where it would have been found.
+fn absent(what: &str, standing: Option<&Standing>) -> Judged {
+    match standing {
+        Some(Standing::Answered) => (Finding::Gone, Some(what.to_owned())),
+        Some(Standing::Open(why)) => {
+            (Finding::Unknown, Some(format!("where it would be found could not be asked: {why}")))
+        }
+        Some(Standing::Unasked) | None => {
+            (Finding::Unknown, Some("where it would be found was not crawled".to_owned()))
+        }
+    }
+}

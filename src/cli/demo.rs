@@ -1,0 +1,108 @@
+//! `azimg crawl --demo`: a simulated Azure of one region in this process.
+//!
+//! Nothing listens anywhere, so its names are the same in each process, and a demo can be gone on with.
+
+use crate::blocking::blocking;
+use crate::client::{Answer, Outgoing, Wire};
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::files::{self, Access, Folder};
+use crate::sim::{Conditions, Scale, Sim, SimCredential, generate};
+use crate::sink::say;
+use async_trait::async_trait;
+use axum::body::Body;
+use axum::http::Request;
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The largest answer, in bytes: a list of a region's publishers has a hundredth of it.
+const LARGEST_ANSWER: usize = 64 << 20;
+/// Where the simulated Resource Manager is thought to be.
+const AT: &str = "http://127.0.0.1:1";
+
+/// A wire into a simulated Azure.
+struct InProcess(Arc<Sim>);
+
+impl fmt::Debug for InProcess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InProcess")
+    }
+}
+
+#[async_trait]
+impl Wire for InProcess {
+    async fn send(&self, request: &Outgoing, authorized: Option<HeaderValue>) -> Result<Answer> {
+        let name = request.name();
+        let bad = |what: &str| Error::bug(format!("{name}: {what}"));
+        let body = request.body.clone().map_or_else(Body::empty, Body::from);
+        let mut asked = Request::builder().method(&request.method).uri(request.url.as_str());
+        if let Some(authorized) = authorized {
+            asked = asked.header(AUTHORIZATION, authorized);
+        }
+        let asked = asked.body(body).map_err(|e| bad("no request").with_source(e))?;
+        let (parts, body) = self.0.answer(asked).await.into_parts();
+        let body = axum::body::to_bytes(body, LARGEST_ANSWER)
+            .await
+            .map_err(|e| bad("no answer").with_source(e))?;
+        Ok(Answer { status: parts.status, headers: parts.headers, body })
+    }
+}
+
+/// What marks a folder whose catalog is made up.
+const MARK: &str = ".azimg-demo";
+/// What a store has in its folder.
+const STORED: [&str; 3] = ["current.json", "runs", "snapshots"];
+
+/// Marks the folder that a demo is written to. One that holds a catalog which is not made up is an error: the demo's
+/// would take its place.
+fn mark(path: &Path) -> Result<()> {
+    let folder = Folder::make(path, Access::Readable)?;
+    if folder.kind(MARK)?.is_some() {
+        return Ok(());
+    }
+    for name in STORED {
+        if folder.kind(name)?.is_some() {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!(
+                    "{} holds a catalog that is not made up, and a demo's would take its place: name another \
+                     folder with --store",
+                    path.display()
+                ),
+            ));
+        }
+    }
+    files::create(&path.join(MARK)).map(drop).map_err(|e| Error::io(path.display(), e))
+}
+
+/// An error when the store holds a demo's catalog: what is made up would stay among what is true.
+pub(super) fn refuse_made_up(config: &Config) -> Result<()> {
+    let Some(path) = config.store_folder().filter(|path| path.join(MARK).exists()) else {
+        return Ok(());
+    };
+    let path = path.display();
+    Err(Error::new(
+        ErrorKind::Conflict,
+        format!(
+            "{path} holds the made-up catalog of a demo, which would stay among what is true: remove that folder, \
+             or name another with --store"
+        ),
+    ))
+}
+
+/// `config`, led to a simulated Azure.
+pub(super) async fn demo(config: Config, quiet: bool) -> Result<Config> {
+    if let Some(path) = config.store_folder() {
+        mark(&path)?;
+    }
+    if !quiet {
+        say!("Starting a simulated Azure with one region's catalog …");
+    }
+    let world = blocking("generating a catalog", || Ok(generate(Scale::Region, 1))).await?;
+    let sim = Sim::new(world, Conditions::default());
+    let at = AT.parse().map_err(|e| Error::bug("the demo's address").with_source(e))?;
+    let config = config.with_resource_manager(at, Arc::new(SimCredential));
+    Ok(config.with_wire(Arc::new(InProcess(sim))))
+}

@@ -1,0 +1,170 @@
+//! Values as cells: whole for programs, short for people.
+
+use crate::sink;
+use indicatif::HumanBytes;
+use serde_json::Value;
+use std::borrow::Cow;
+use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, Time, UtcOffset};
+
+/// The widest cell of a table, in characters: each row is padded to the widest one.
+const WIDEST: usize = 1_000;
+/// A longer list is counted in a cell for people.
+const LONGEST_LIST: usize = 3;
+/// So many digits of a digest tell it from any other that people meet.
+const DIGITS: usize = 12;
+/// The digests that are shortened, with the number of their digits.
+const DIGESTS: [(&str, usize); 2] = [("sha256:", 64), ("sha512:", 128)];
+
+/// A value as a text.
+pub(super) fn text(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(items)) => {
+            let items: Vec<_> = items.iter().map(|item| text(Some(item))).collect();
+            items.join(" ")
+        }
+        Some(Value::Object(map)) => {
+            let pairs: Vec<_> = map.iter().map(|(k, v)| format!("{k}={}", text(Some(v)))).collect();
+            pairs.join("; ")
+        }
+        Some(other) => other.to_string(),
+    }
+}
+
+/// A cell of CSV or TSV. A number is one, also where it is negative.
+pub(super) fn record(value: Option<&Value>) -> String {
+    match value {
+        Some(Value::Number(number)) => number.to_string(),
+        value => sink::cell(&text(value)).into_owned(),
+    }
+}
+
+/// A cell of a table in which nothing is shortened, but for what would make each line of the table longer than anybody
+/// reads.
+pub(super) fn whole(value: Option<&Value>) -> String {
+    cut(sink::line(&text(value)).into_owned())
+}
+
+/// A cell of a table for people: sizes and times as they are read, digests by their beginning, long lists counted.
+/// `name` is that of the column.
+pub(super) fn short(name: &str, value: Option<&Value>) -> String {
+    match value {
+        Some(Value::Array(items)) if items.len() > LONGEST_LIST => {
+            format!("{} in all", items.len())
+        }
+        value => cut(sink::line(&shown(name, value)).into_owned()),
+    }
+}
+
+/// A value as people read it.
+pub(super) fn shown(name: &str, value: Option<&Value>) -> String {
+    match value {
+        Some(Value::Bool(yes)) => (if *yes { "yes" } else { "no" }).to_owned(),
+        Some(Value::Number(number)) if is_size(name) => match number.as_u64() {
+            Some(bytes) => HumanBytes(bytes).to_string(),
+            None => number.to_string(),
+        },
+        Some(Value::String(text)) => {
+            moment(text).unwrap_or_else(|| without_digests(text).into_owned())
+        }
+        Some(Value::Array(items)) => {
+            let items: Vec<_> = items.iter().map(|item| shown(name, Some(item))).collect();
+            items.join(" ")
+        }
+        Some(Value::Object(map)) => {
+            let pair = |(key, value): (&String, &Value)| {
+                format!("{}={}", without_digests(key), shown(key, Some(value)))
+            };
+            map.iter().map(pair).collect::<Vec<_>>().join("; ")
+        }
+        value => text(value),
+    }
+}
+
+/// Whether a column has sizes in bytes.
+fn is_size(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.ends_with("bytes") || name.ends_with("size") || name == "exclusive" || name == "shared"
+}
+
+/// A moment in UTC, to the minute; a day alone at its beginning.
+pub(super) fn moment(text: &str) -> Option<String> {
+    if text.len() < "2026-01-01T00:00:00Z".len() || text.as_bytes().get(10) != Some(&b'T') {
+        return None;
+    }
+    let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?.to_offset(UtcOffset::UTC);
+    let date = moment.date();
+    if moment.time() == Time::MIDNIGHT {
+        return Some(date.to_string());
+    }
+    Some(format!("{date} {:02}:{:02}", moment.hour(), moment.minute()))
+}
+
+/// A text whose digests are shortened.
+fn without_digests(text: &str) -> Cow<'_, str> {
+    let mut shown = Cow::Borrowed(text);
+    for (algorithm, digits) in DIGESTS {
+        let mut from = 0;
+        while let Some(at) = shown.get(from..).and_then(|rest| rest.find(algorithm)) {
+            let start = from + at + algorithm.len();
+            let is_digest = shown
+                .get(start..start + digits)
+                .is_some_and(|digest| digest.bytes().all(|b| b.is_ascii_hexdigit()));
+            from = start;
+            if is_digest {
+                shown.to_mut().replace_range(start + DIGITS..start + digits, "");
+            }
+        }
+    }
+    shown
+}
+
+/// A cell that is not too wide; what is left out is counted.
+fn cut(cell: String) -> String {
+    let count = cell.chars().count();
+    if count <= WIDEST {
+        return cell;
+    }
+    let shown: String = cell.chars().take(WIDEST).collect();
+    format!("{shown}… ({count} characters)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_people_read_is_short() {
+        let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
+        for (name, value, cell) in [
+            ("bytes", json!(150_646_305), "143.67 MiB"),
+            ("imageSize", json!(512), "512 B"),
+            ("versions", json!(150_646_305), "150646305"),
+            ("createdAt", json!("2026-09-01T12:34:56.7890123Z"), "2026-09-01 12:34"),
+            ("createdAt", json!("2026-09-01T01:30:00+02:00"), "2026-08-31 23:30"),
+            ("endOfLifeAt", json!("2027-01-01T00:00:00Z"), "2027-01-01"),
+            ("version", json!("2026-09-01T"), "2026-09-01T"),
+            ("digest", json!(digest), "sha256:0123456789ab"),
+            ("digest", json!("sha256:0123"), "sha256:0123"),
+            (
+                "id",
+                json!(format!("r.example/a@{digest} {digest}")),
+                "r.example/a@sha256:0123456789ab sha256:0123456789ab",
+            ),
+            ("referrers", json!({ digest.as_str(): "signature" }), "sha256:0123456789ab=signature"),
+            ("isLatest", json!(true), "yes"),
+            ("isLatest", json!(false), "no"),
+            ("os", Value::Null, ""),
+            ("locations", json!(["a", "b", "c"]), "a b c"),
+            ("locations", json!(["a", "b", "c", "d"]), "4 in all"),
+        ] {
+            assert_eq!(short(name, Some(&value)), cell, "{name}");
+        }
+        let wide = "a".repeat(WIDEST + 1);
+        assert_eq!(whole(Some(&json!(wide))), format!("{}… (1001 characters)", "a".repeat(WIDEST)));
+        assert_eq!(whole(Some(&json!(digest))), digest);
+    }
+}

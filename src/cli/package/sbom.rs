@@ -1,0 +1,135 @@
+//! The bill of materials of a packaged program (`CycloneDX`), made of what the program itself says that it was built of:
+//! so it is of this program, whoever built it, and the same bytes for the same program.
+
+use crate::error::{Error, Result};
+use flate2::read::ZlibDecoder;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::fmt::Write;
+use std::io::Read;
+
+/// Its name in a package; `CycloneDX`'s own ending tells what it is.
+pub(super) const NAME: &str = "azimg.cdx.json";
+/// A list of 10,000 packages has 2 MiB: whatever is larger is none.
+const LARGEST: u64 = 8 << 20;
+
+/// What is in the section `.dep-v0` of a program (`cargo auditable`), with what `build.rs` adds.
+#[derive(Deserialize)]
+struct List {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    version: String,
+    source: String,
+    /// `build` for what is used in building alone.
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    dependencies: Vec<usize>,
+    #[serde(default)]
+    root: bool,
+    license: Option<String>,
+    checksum: Option<String>,
+}
+
+impl Package {
+    /// Where it is had from, in the form that databases of vulnerabilities look it up by.
+    fn purl(&self) -> String {
+        format!("pkg:cargo/{}@{}", self.name, self.version.replace('+', "%2B"))
+    }
+
+    fn component(&self, kind: &str, hash: Option<&str>) -> Value {
+        let mut component = json!({
+            "type": kind,
+            "bom-ref": self.purl(),
+            "name": self.name,
+            "version": self.version,
+        });
+        if kind == "library" {
+            component["scope"] = if self.kind == "build" { "excluded" } else { "required" }.into();
+        }
+        if let Some(hash) = hash {
+            component["hashes"] = json!([{"alg": "SHA-256", "content": hash}]);
+        }
+        if let Some(license) = &self.license {
+            component["licenses"] = json!([{"expression": license}]);
+        }
+        if self.source == "crates.io" || self.root {
+            component["purl"] = self.purl().into();
+        }
+        component
+    }
+}
+
+/// The bill of materials of a program; none if it does not say what it was built of.
+pub(super) fn bill(program: &[u8]) -> Result<Option<Vec<u8>>> {
+    let Ok(packed) = auditable_extract::raw_auditable_data(program) else { return Ok(None) };
+    let damaged =
+        |why: String| Error::invalid(format!("what this executable says it was built of: {why}"));
+    let mut text = Vec::new();
+    ZlibDecoder::new(packed)
+        .take(LARGEST)
+        .read_to_end(&mut text)
+        .map_err(|e| damaged(format!("cannot be unpacked: {e}")))?;
+    let list: List = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
+    let packages = &list.packages;
+    let is_whole = |package: &Package| package.dependencies.iter().all(|at| *at < packages.len());
+    let roots: Vec<&Package> = packages.iter().filter(|package| package.root).collect();
+    let [root] = roots[..] else {
+        return Err(damaged(format!("{} packages are the program itself, not one", roots.len())));
+    };
+    if !packages.iter().all(is_whole) {
+        return Err(damaged("a package needs one that is not listed".to_owned()));
+    }
+    let digest = hex(&Sha256::digest(program));
+    let mut parts: Vec<&Package> = packages.iter().filter(|package| !package.root).collect();
+    parts.sort_by_key(|package| (&package.name, &package.version));
+    let bill = json!({
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "serialNumber": serial(&digest),
+        "version": 1,
+        "metadata": {
+            "lifecycles": [{"phase": "build"}],
+            "component": root.component("application", Some(&digest)),
+        },
+        "components": parts
+            .iter()
+            .map(|package| package.component("library", package.checksum.as_deref()))
+            .collect::<Vec<_>>(),
+        "dependencies": packages.iter().map(|package| needs(package, packages)).collect::<Vec<_>>(),
+    });
+    let mut bytes = serde_json::to_vec_pretty(&bill)
+        .map_err(|e| Error::bug("writing the bill of materials").with_source(e))?;
+    bytes.push(b'\n');
+    Ok(Some(bytes))
+}
+
+fn needs(package: &Package, packages: &[Package]) -> Value {
+    let mut on: Vec<String> =
+        package.dependencies.iter().filter_map(|at| Some(packages.get(*at)?.purl())).collect();
+    on.sort_unstable();
+    on.dedup();
+    json!({"ref": package.purl(), "dependsOn": on})
+}
+
+/// A serial number that follows from the program's SHA-256: an UUID of version 8, which is for what is made so.
+fn serial(digest: &str) -> String {
+    let part = |from: usize, to: usize| digest.get(from..to).unwrap_or_default();
+    let (time, low, mid) = (part(0, 8), part(8, 12), part(13, 16));
+    format!("urn:uuid:{time}-{low}-8{mid}-a{}-{}", part(17, 20), part(20, 32))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        // Writing to a text does not fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}

@@ -1,0 +1,179 @@
+//! `azimg registry copy` and `tag`.
+
+use super::{LoginArgs, open, open_reference, open_source};
+use crate::cli::output::Output;
+use crate::cli::progress::Bytes;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::registry::transfer::{CopyFrom, Moved};
+use crate::registry::{Name, Platform, Reference, is_tag};
+use serde_json::Value;
+use std::sync::Arc;
+
+#[derive(clap::Args)]
+pub(in crate::cli) struct CopyArgs {
+    /// What to copy: LOGINSERVER/REPOSITORY:TAG or @DIGEST
+    from: String,
+    /// Where to: LOGINSERVER/REPOSITORY[:TAG] [default tag: the one that is copied]
+    to: String,
+    /// A further tag; may be repeated, or given with commas
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    tag: Vec<String>,
+    /// Only the image of this platform, such as linux/amd64; of several, which may be repeated, a new index of these
+    /// [default: all of an index]
+    #[arg(long, value_name = "OS/ARCHITECTURE", value_delimiter = ',')]
+    platform: Vec<Platform>,
+    /// Copy what refers to it and to each of its images, too: signatures, SBOMs, attestations
+    #[arg(long)]
+    with_referrers: bool,
+    /// Only say what would be copied
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    login: LoginArgs,
+}
+
+/// Who signs in to the registry that is copied from, where that is another one.
+#[derive(clap::Args, Clone)]
+pub(super) struct SourceArgs {
+    /// Whom to sign in as where it is copied from, if that is another registry; the password is read from
+    /// `AZIMG_FROM_REGISTRY_PASSWORD`
+    #[arg(long, value_name = "NAME", conflicts_with = "from_anonymous")]
+    pub(super) from_username: Option<String>,
+    /// Do not sign in where it is copied from: that registry lets anybody pull
+    #[arg(long)]
+    pub(super) from_anonymous: bool,
+}
+
+impl CopyArgs {
+    /// Where it is copied to, as it was named.
+    pub(super) fn to(&self) -> &str {
+        &self.to
+    }
+}
+
+#[derive(clap::Args)]
+pub(in crate::cli) struct TagArgs {
+    /// LOGINSERVER/REPOSITORY:TAG or @DIGEST
+    reference: String,
+    /// The tags that it gets; one that points elsewhere is moved
+    #[arg(required = true, value_name = "TAG")]
+    tags: Vec<String>,
+    /// Only say what the tags point at now, and would
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    login: LoginArgs,
+}
+
+impl TagArgs {
+    /// What is tagged, as it was named.
+    pub(super) fn reference(&self) -> &str {
+        &self.reference
+    }
+}
+
+/// Refuses what is no tag before anything is asked.
+fn check_tags(tags: &[String]) -> Result<()> {
+    match tags.iter().find(|tag| !is_tag(tag)) {
+        Some(bad) => Err(Error::invalid(format!(
+            "'{bad}' is no tag: letters, digits, '_', '.' and '-', 128 of them at most"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn value<T: serde::Serialize>(thing: &T) -> Result<Value> {
+    serde_json::to_value(thing).map_err(|e| Error::bug(e.to_string()))
+}
+
+/// The tags that a copy gets: the one behind the target, else that of the source, and those that are asked for.
+fn tags_of(to: &Reference, from: &Name, more: &[String]) -> Result<Vec<String>> {
+    let first = match (&to.name, from) {
+        (Name::Tag(tag), _) | (Name::Whole, Name::Tag(tag)) => Some(tag),
+        (Name::Digest(_), _) => {
+            return Err(Error::invalid("a digest follows from what is copied: name a tag"));
+        }
+        (Name::Whole, _) => None,
+    };
+    let mut tags: Vec<String> = first.into_iter().chain(more).cloned().collect();
+    let mut seen = std::collections::HashSet::new();
+    tags.retain(|tag| seen.insert(tag.clone()));
+    check_tags(&tags).map(|()| tags)
+}
+
+pub(super) async fn copy(config: &Config, args: &CopyArgs, output: &Output) -> Result<()> {
+    let (from, to): (Reference, Reference) = (args.from.parse()?, args.to.parse()?);
+    let (Some(source), Some(repository)) = (&from.repository, &to.repository) else {
+        let text = "name a repository on both sides: LOGINSERVER/REPOSITORY";
+        return Err(Error::invalid(text));
+    };
+    if from.name == Name::Whole {
+        let text = format!("'{}' names no image: add :TAG or @DIGEST", args.from);
+        return Err(Error::invalid(text));
+    }
+    let tags = tags_of(&to, &from.name, &args.tag)?;
+    let target = Arc::new(Box::pin(open(config, &to.login_server, &args.login)).await?);
+    let is_one = from.login_server.eq_ignore_ascii_case(&to.login_server);
+    let other = if is_one {
+        if args.source.from_username.is_some() || args.source.from_anonymous {
+            let text = "--from-username, --from-anonymous: it is copied within one registry, which \
+                        is signed in to once (--username, --anonymous)";
+            return Err(Error::invalid(text));
+        }
+        Arc::clone(&target)
+    } else {
+        let opened = open_source(config, &from.login_server, &args.source, &args.login.trust);
+        Arc::new(Box::pin(opened).await?)
+    };
+    let from = CopyFrom {
+        registry: &other,
+        repository: source,
+        name: &from.name,
+        platforms: &args.platform,
+        with_referrers: args.with_referrers,
+    };
+    if args.dry_run {
+        return output.one(value(&from.measure(&tags).await?)?);
+    }
+    let moved = Moved::default();
+    let shown = Bytes::show(&moved, output.quiet);
+    let copied = target.copy(repository, from, &tags, &moved).await;
+    drop(shown);
+    output.one(value(&copied?)?)
+}
+
+pub(super) async fn tag(config: &Config, args: &TagArgs, output: &Output) -> Result<()> {
+    check_tags(&args.tags)?;
+    let (registry, repository, name) = open_reference(config, &args.reference, &args.login).await?;
+    if name == Name::Whole {
+        let text = format!("'{}' names no image: add :TAG or @DIGEST", args.reference);
+        return Err(Error::invalid(text));
+    }
+    let tagged = registry.tag_as(&repository, &name, &args.tags, args.dry_run).await?;
+    let rows = tagged.iter().map(value).collect::<Result<Vec<Value>>>()?;
+    if rows.iter().all(|row| row["was"] == row["digest"]) && !args.dry_run {
+        tracing::info!("the tags pointed there already");
+    }
+    output.list(rows, &["tag", "digest", "was"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_keeps_its_tag_unless_it_gets_another() {
+        let to = |text: &str| text.parse::<Reference>().unwrap();
+        let (tag, digest) = (Name::Tag("v1".into()), Name::Digest("sha256:0".into()));
+        let more = ["latest".to_owned(), "v1".to_owned()];
+        assert_eq!(tags_of(&to("r.io/a"), &tag, &more).unwrap(), ["v1", "latest"]);
+        assert_eq!(tags_of(&to("r.io/a:v2"), &tag, &[]).unwrap(), ["v2"]);
+        assert_eq!(tags_of(&to("r.io/a"), &digest, &[]).unwrap(), [""; 0]);
+        assert!(tags_of(&to("r.io/a"), &tag, &["not/a/tag".to_owned()]).is_err());
+        let by_digest = format!("r.io/a@sha256:{}", "0".repeat(64));
+        assert!(tags_of(&to(&by_digest), &tag, &[]).is_err());
+    }
+}

@@ -1,0 +1,159 @@
+//! What is known beside the registry itself: by the catalog, and of what runs.
+
+use super::PurgeArgs;
+use crate::catalog::{Catalog, Filter};
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::registry::{KIND, RegistryImage};
+use crate::registry::Registry;
+use crate::registry::purge::{InUse, InUseSource, KnownContent, Live, RepositoryState, Uses};
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use time::OffsetDateTime;
+
+/// What stands for standard input.
+const STDIN: &str = "-";
+
+/// What the catalog tells of a registry, so that it need not be read again.
+#[derive(Default)]
+pub(super) struct FromCatalog {
+    pub(super) run: Option<String>,
+    known: HashMap<String, KnownContent>,
+    /// The blobs of each repository.
+    blobs: HashMap<String, BTreeSet<String>>,
+    /// The repositories that have a digest.
+    repositories: HashMap<String, BTreeSet<String>>,
+}
+
+impl FromCatalog {
+    pub(super) async fn read(config: &Config, login_server: &str) -> Result<Self> {
+        let mut found = Self::default();
+        let store = config.store()?;
+        let catalog = match Catalog::open_with_others(store.as_ref()).await {
+            Ok(catalog) => catalog,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(found),
+            Err(error) => return Err(error),
+        };
+        let table = catalog.others(store.as_ref()).await?;
+        let filter = Filter {
+            kinds: vec![KIND.to_owned()],
+            registry: Some(login_server.to_owned()),
+            exact: true,
+            ..Filter::default()
+        };
+        for row in table.list(&filter, 0, usize::MAX, OffsetDateTime::now_utc()).0 {
+            let row: RegistryImage = table.row(row)?;
+            found.run = Some(catalog.manifest.run.to_string());
+            let blobs = found.blobs.entry(row.repository.clone()).or_default();
+            blobs.extend(row.layers.keys().cloned());
+            let holders = found.repositories.entry(row.digest.clone()).or_default();
+            holders.insert(row.repository.clone());
+            // What the row holds only some of is read anew: what it lacks may be what must stay.
+            let is_whole = row.manifests_total.is_none() && row.layers_total.is_none();
+            if row.is_content_known && is_whole {
+                let id = format!("{}@{}", row.repository, row.digest);
+                found.known.insert(id, KnownContent::of_row(row));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The registry, with what is known of it; it keeps that.
+    pub(super) fn live<'a>(&mut self, registry: &'a Registry) -> Live<'a> {
+        let known = std::mem::take(&mut self.known);
+        Live::knowing(registry, known, self.repositories.clone())
+    }
+
+    /// Blobs of repositories beside these.
+    pub(super) fn blobs_beside(&self, names: &[String]) -> BTreeSet<String> {
+        let names: BTreeSet<&String> = names.iter().collect();
+        let others = self.blobs.iter().filter(|(name, _)| !names.contains(name));
+        others.flat_map(|(_, blobs)| blobs.iter().cloned()).collect()
+    }
+
+    /// Whether some repository has a digest.
+    pub(super) fn has(&self, digest: &str) -> bool {
+        self.repositories.contains_key(digest)
+    }
+}
+
+/// What is in use: as Resource Graph has it, and by lists.
+pub(super) struct InUseNow {
+    pub(super) uses: Uses,
+    pub(super) lists: Vec<InUse>,
+}
+
+/// The lists that are named, by arguments and by the setting.
+fn sources(config: &Config, args: &PurgeArgs) -> Vec<PathBuf> {
+    let set = config.in_use().into_iter().map(PathBuf::from);
+    args.in_use.iter().cloned().chain(set).collect()
+}
+
+/// What is in use now. Lists are read first: one that is none stops all, before anything is asked.
+pub(super) async fn in_use(
+    config: &Config,
+    registry: &Registry,
+    args: &PurgeArgs,
+) -> Result<InUseNow> {
+    let (server, now) = (registry.login_server(), OffsetDateTime::now_utc());
+    let sources = sources(config, args);
+    if sources.iter().filter(|source| *source == Path::new(STDIN)).count() > 1 {
+        return Err(Error::invalid("--in-use -: standard input can be read once"));
+    }
+    let mut lists = Vec::new();
+    for source in &sources {
+        let source = match source.as_path() {
+            path if path == Path::new(STDIN) => InUseSource::Stdin,
+            path => InUseSource::File(path, args.in_use_max_age),
+        };
+        lists.push(InUse::read(source, server, now)?);
+    }
+    let mut uses = asked(config, server, args).await?;
+    uses.0.extend(lists.iter().flat_map(|list| list.uses.iter().cloned()));
+    Ok(InUseNow { uses, lists })
+}
+
+async fn asked(config: &Config, login_server: &str, args: &PurgeArgs) -> Result<Uses> {
+    if args.ignore_use {
+        return Ok(Uses::default());
+    }
+    let asked = async { Uses::ask(&config.client()?, login_server).await };
+    asked.await.map_err(|error| {
+        error.context(
+            "what is in use cannot be known; --ignore-use goes without (what runs on an image that \
+             goes cannot be started again)",
+        )
+    })
+}
+
+impl InUseNow {
+    /// Refuses lists of digests that are of nothing here.
+    pub(super) fn check(&self, states: &[RepositoryState], catalog: &FromCatalog) -> Result<()> {
+        self.lists
+            .iter()
+            .try_for_each(|list| list.check_digests(states.iter(), |digest| catalog.has(digest)))
+    }
+}
+
+/// Subjects that are not in their repository, and are in another of these.
+pub(super) fn add_elsewhere(states: &mut [RepositoryState]) {
+    let mut at: HashMap<&str, BTreeSet<usize>> = HashMap::new();
+    for (number, state) in states.iter().enumerate() {
+        for manifest in &state.manifests {
+            at.entry(&manifest.digest).or_default().insert(number);
+        }
+    }
+    let found: Vec<Vec<String>> = states
+        .iter()
+        .enumerate()
+        .map(|(number, state)| {
+            let is_elsewhere = |subject: &String| {
+                at.get(subject.as_str()).is_some_and(|all| all.iter().any(|other| *other != number))
+            };
+            state.subjects().into_iter().filter(is_elsewhere).collect()
+        })
+        .collect();
+    for (state, found) in states.iter_mut().zip(found) {
+        state.elsewhere.extend(found);
+    }
+}

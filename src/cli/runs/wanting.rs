@@ -1,0 +1,125 @@
+//! What is wanting in a run, as a table for people: the scopes that did not end well, those with one reason together.
+
+use crate::cli::output::{self, Output};
+use crate::error::Result;
+use crate::pipeline::coverage::Line;
+use crate::work::{SourceName, State};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// So many scopes that ended alike are shown each; more are counted.
+const SHOWN_EACH: usize = 5;
+/// So many of those that are counted are named.
+const NAMED: usize = 3;
+
+/// Prints the scopes that did not end well, by source, and what in answers was of another form.
+pub(super) fn print(scopes: &[Line], output: &Output) -> Result<()> {
+    let (each, counted) = grouped(scopes);
+    let of = |source: SourceName| {
+        let lines = each.iter().filter(|line| line.source == source);
+        lines.map(|line| json!(line)).collect::<Vec<Value>>()
+    };
+    let odd = scopes.iter().flat_map(|line| {
+        let malformed = line.malformed.kinds();
+        malformed.map(move |(what, times)| {
+            json!({"source": line.source, "about": about(line), "malformed": what, "times": times})
+        })
+    });
+    let tables: [(Vec<Value>, &[&str]); 5] = [
+        (counted, &["source", "state", "scopes", "reason", "such as"]),
+        (
+            of(SourceName::Marketplace),
+            &["state", "location", "publisher", "offer", "sku", "version", "reason"],
+        ),
+        (
+            of(SourceName::Gallery),
+            &["state", "location", "subscription", "gallery", "definition", "reason"],
+        ),
+        (
+            of(SourceName::Registry),
+            &["state", "subscription", "registry", "repository", "digest", "reason"],
+        ),
+        (odd.collect(), &["source", "about", "malformed", "times"]),
+    ];
+    for (rows, columns) in tables {
+        if !rows.is_empty() {
+            output::text("\n")?;
+            output.list(rows, columns)?;
+        }
+    }
+    Ok(())
+}
+
+/// The scopes that did not end well: those that are shown each, and rows for those that are counted.
+fn grouped(scopes: &[Line]) -> (Vec<&Line>, Vec<Value>) {
+    let mut groups: BTreeMap<(&str, &str, &str), Vec<&Line>> = BTreeMap::new();
+    for line in scopes.iter().filter(|line| !matches!(line.state, State::Done | State::Empty)) {
+        let how = (line.source.as_str(), line.state.as_str(), line.reason.as_str());
+        groups.entry(how).or_default().push(line);
+    }
+    let (mut each, mut counted) = (Vec::new(), Vec::new());
+    for ((source, state, reason), lines) in groups {
+        if lines.len() <= SHOWN_EACH {
+            each.extend(lines);
+            continue;
+        }
+        let such: Vec<String> = lines.iter().take(NAMED).map(|line| name(line)).collect();
+        counted.push(json!({"source": source, "state": state, "scopes": lines.len(),
+            "reason": reason, "such as": such.join(", ")}));
+    }
+    counted.sort_by_key(|row| std::cmp::Reverse(row["scopes"].as_u64()));
+    (each, counted)
+}
+
+/// What a line is about, in one word.
+fn about(line: &Line) -> &str {
+    let about = line.registry.as_ref().or(line.gallery.as_ref()).or(line.publisher.as_ref());
+    about.or(line.subscription.as_ref()).unwrap_or(&line.location)
+}
+
+/// A scope by all its names.
+fn name(line: &Line) -> String {
+    let location = Some(&line.location).filter(|name| !name.is_empty());
+    let names = [
+        location,
+        line.subscription.as_ref(),
+        line.publisher.as_ref(),
+        line.offer.as_ref(),
+        line.sku.as_ref(),
+        line.version.as_ref(),
+        line.gallery.as_ref(),
+        line.definition.as_ref(),
+        line.registry.as_ref(),
+        line.repository.as_ref(),
+        line.digest.as_ref(),
+    ];
+    let names: Vec<&str> = names.into_iter().flatten().map(String::as_str).collect();
+    names.join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_with_one_reason_are_counted_and_few_are_shown() {
+        let line = |publisher: usize, reason: &str| Line {
+            state: State::Failed,
+            reason: reason.to_owned(),
+            location: "eastus".to_owned(),
+            publisher: Some(format!("p{publisher}")),
+            ..Line::new(SourceName::Marketplace)
+        };
+        let mut scopes: Vec<Line> = (0..500).map(|number| line(number, "no network")).collect();
+        scopes.push(line(900, "odd"));
+        scopes.push(Line::new(SourceName::Marketplace));
+        let (each, counted) = grouped(&scopes);
+        assert_eq!(each.len(), 1);
+        assert_eq!(counted.len(), 1);
+        assert_eq!(
+            (&counted[0]["scopes"], &counted[0]["reason"]),
+            (&json!(500), &json!("no network"))
+        );
+        assert_eq!(counted[0]["such as"], "eastus/p0, eastus/p1, eastus/p2");
+    }
+}

@@ -1,0 +1,257 @@
+//! `azimg.toml`: settings in files.
+//!
+//! Invariant: what a file in the folder that azimg is started in says decides which images are looked at and how they
+//! are shown, and nothing else. Such a file comes with whatever was checked out or unpacked there, so it is a
+//! stranger's text: it names nothing that is spoken to or trusted, nobody to sign in as, no place that is read,
+//! written or cleared, no program, and not how much of a quota is spent. All that is for the user's own file, which
+//! nobody else may write to. Secrets are for neither.
+
+use super::place::may_sign;
+use super::settings::{Guarded, Plain, Setting};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::registry::purge::in_one_line;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// What both files are called.
+pub(super) const NAME: &str = "azimg.toml";
+/// The longest file, in bytes: a hundred times what all settings take.
+const LONGEST: u64 = 64 << 10;
+/// A name that is at least so alike (Jaro and Winkler, up to 1) may be what was meant.
+const ALIKE: f64 = 0.75;
+
+/// Who may say something in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// Both files.
+    Both,
+    /// The user's own.
+    Own,
+    /// Neither: it is a secret, or of a deployed app.
+    Neither,
+}
+
+/// A key of a file.
+pub(super) struct Key {
+    /// What it is called there.
+    pub(super) name: &'static str,
+    /// What it sets.
+    pub(super) setting: Setting,
+    /// Whether it is a list of names.
+    is_list: bool,
+    by: By,
+}
+
+const fn plain(name: &'static str, setting: Plain, is_list: bool, by: By) -> Key {
+    Key { name, setting: Setting::Plain(setting), is_list, by }
+}
+
+const fn guarded(name: &'static str, setting: Guarded, by: By) -> Key {
+    Key { name, setting: Setting::Guarded(setting), is_list: false, by }
+}
+
+/// All keys: the settings of azimg, called as their variables are, in small letters.
+pub(super) const KEYS: &[Key] = &[
+    plain("output", Plain::OUTPUT, false, By::Both),
+    plain("sources", Plain::SOURCES, true, By::Both),
+    plain("locations", Plain::LOCATIONS, true, By::Both),
+    plain("publishers", Plain::PUBLISHERS, true, By::Both),
+    // Whose snapshots are believed decides what is deployed.
+    guarded("store", Guarded::STORE, By::Own),
+    // They decide also in which subscriptions something is changed.
+    plain("subscriptions", Plain::SUBSCRIPTIONS, true, By::Own),
+    plain("community-galleries", Plain::COMMUNITY_GALLERIES, true, By::Own),
+    // Who is named there gets a token.
+    plain("registries", Plain::REGISTRIES, true, By::Own),
+    plain("registry-username", Plain::REGISTRY_USERNAME, false, By::Own),
+    plain("cloud", Plain::CLOUD, false, By::Own),
+    guarded("arm-endpoint", Guarded::ARM_ENDPOINT, By::Own),
+    plain("arm-audience", Plain::ARM_AUDIENCE, false, By::Own),
+    plain("cors-origins", Plain::CORS_ORIGINS, true, By::Own),
+    // These spend a quota, or remove what is kept.
+    plain("schedule", Plain::SCHEDULE, false, By::Own),
+    plain("offers-max-age", Plain::OFFERS_MAX_AGE, false, By::Own),
+    plain("keep-snapshots", Plain::KEEP_SNAPSHOTS, false, By::Own),
+    plain("run-deadline", Plain::RUN_DEADLINE, false, By::Own),
+    // The log of a library may tell what azimg's own does not.
+    plain("log", Plain::LOG, false, By::Own),
+    guarded("registry-password", Guarded::REGISTRY_PASSWORD, By::Neither),
+    plain("sign-in", Plain::SIGN_IN, false, By::Neither),
+];
+
+/// What a file says.
+pub(super) type Said = Vec<(Setting, String)>;
+
+/// Where the user's own file is, by the variables of a process; none where these name no place.
+pub(super) fn own(variables: &HashMap<String, String>) -> Option<PathBuf> {
+    let of = |name: &str| variables.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let folder = if cfg!(windows) {
+        of("APPDATA")
+    } else {
+        of("XDG_CONFIG_HOME").or_else(|| of("HOME").map(|home| home.join(".config")))
+    };
+    folder.map(|folder| folder.join("azimg").join(NAME))
+}
+
+/// What the user's own file says, if there is one.
+pub(super) fn read_own(path: &Path) -> Result<Said> {
+    let bytes = files::read_own(path, LONGEST)?;
+    bytes.map_or_else(|| Ok(Said::new()), |bytes| said(&bytes, &path.display().to_string(), None))
+}
+
+/// What the file in the folder that azimg was started in says, if there is one and it is not the user's own.
+pub(super) fn read_folders(own: Option<&Path>) -> Result<Said> {
+    let path = Path::new(NAME);
+    let is_own = || {
+        let own = own.and_then(|own| own.canonicalize().ok());
+        own.is_some() && own == path.canonicalize().ok()
+    };
+    if is_own() {
+        return Ok(Said::new());
+    }
+    let bytes = files::read_plain(path, LONGEST)?;
+    let elsewhere = own.map_or_else(|| "your own file".to_owned(), |own| own.display().to_string());
+    bytes.map_or_else(|| Ok(Said::new()), |bytes| said(&bytes, "./azimg.toml", Some(&elsewhere)))
+}
+
+/// What a file says, which is called `called`; of one that is not the user's own, `own` is where that would be.
+fn said(bytes: &[u8], called: &str, own: Option<&str>) -> Result<Said> {
+    let wrong = |why: String| Error::invalid(format!("{called}: {why}"));
+    let text =
+        std::str::from_utf8(bytes).map_err(|_| wrong("it is no text in UTF-8".to_owned()))?;
+    let table: Table = toml::from_str(text).map_err(|error| wrong(in_one_line(text, &error)))?;
+    let mut said = Said::new();
+    for (name, value) in table {
+        let key = KEYS.iter().find(|key| key.name == name);
+        let key = key.ok_or_else(|| wrong(unknown(&name)))?;
+        let variable = key.setting.name();
+        match (key.by, own) {
+            (By::Neither, _) => {
+                return Err(wrong(format!("'{name}' is not kept in a file: set {variable}")));
+            }
+            (By::Own, Some(own)) => {
+                return Err(wrong(format!(
+                    "'{name}' is not taken from the folder that azimg is started in, which may be anybody's: \
+                     put it into {own}, or set {variable}"
+                )));
+            }
+            _ => {}
+        }
+        let value = text_of(key, &value).map_err(|why| wrong(format!("'{name}' {why}")))?;
+        if matches!(key.setting, Setting::Guarded(_)) && opens(&value) {
+            return Err(wrong(format!(
+                "'{name}' has a secret in it, which is not kept in a file: set {variable}"
+            )));
+        }
+        said.push((key.setting, value));
+    }
+    Ok(said)
+}
+
+/// A value as its variable would have it.
+fn text_of(key: &Key, value: &Value) -> Result<String, String> {
+    let split = [',', ';', ' '];
+    match value {
+        Value::Array(names) if key.is_list => {
+            let one = |name: &Value| match name.as_str() {
+                Some(name) if name.is_empty() || name.contains(split) => {
+                    Err(format!("has '{name}' in it: a name has no comma, semicolon or space"))
+                }
+                Some(name) => Ok(name.to_owned()),
+                None => Err("is a list of something else than texts".to_owned()),
+            };
+            Ok(names.iter().map(one).collect::<Result<Vec<_>, _>>()?.join(","))
+        }
+        Value::String(text) => Ok(text.clone()),
+        Value::Integer(number) if !key.is_list => Ok(number.to_string()),
+        _ if key.is_list => Err("is neither a text nor a list of texts".to_owned()),
+        _ => Err("is no text".to_owned()),
+    }
+}
+
+/// Whether a value has something in it that opens what it names.
+fn opens(value: &str) -> bool {
+    let address = url::Url::parse(value).ok();
+    let has_user = |url: url::Url| !url.username().is_empty() || url.password().is_some();
+    may_sign(value) || address.is_some_and(has_user)
+}
+
+fn unknown(name: &str) -> String {
+    let known = KEYS.iter().map(|key| key.name);
+    if let Some(near) = nearest(name, known.clone(), ALIKE) {
+        format!("there is no setting '{name}'; the nearest is '{near}'")
+    } else {
+        let all: Vec<&str> = known.collect();
+        format!("there is no setting '{name}'; there are {}", all.join(", "))
+    }
+}
+
+/// The name that is most like `name`, if one is so like it (Jaro and Winkler, up to 1).
+pub(super) fn nearest<'a>(
+    name: &str,
+    known: impl Iterator<Item = &'a str>,
+    least: f64,
+) -> Option<&'a str> {
+    let alike = known.map(|other| (strsim::jaro_winkler(name, other), other));
+    let nearest = alike.max_by(|a, b| a.0.total_cmp(&b.0));
+    nearest.filter(|(alike, _)| *alike >= least).map(|(_, other)| other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str, own: Option<&str>) -> Result<HashMap<&'static str, String>> {
+        let said = said(text.as_bytes(), "f", own)?;
+        Ok(said.into_iter().map(|(setting, value)| (setting.name(), value)).collect())
+    }
+
+    #[test]
+    fn values_are_what_their_variables_would_have() {
+        let text = "locations = ['eastus', 'westus2']\nkeep-snapshots = 5\nstore = './x'\npublishers = 'canonical'";
+        let said = of(text, None).unwrap();
+        assert_eq!(said["AZIMG_LOCATIONS"], "eastus,westus2");
+        assert_eq!(said["AZIMG_KEEP_SNAPSHOTS"], "5");
+        assert_eq!((&*said["AZIMG_STORE"], &*said["AZIMG_PUBLISHERS"]), ("./x", "canonical"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_no_value_is_told() {
+        for (text, own, says) in [
+            (
+                "location = 'Xq7'",
+                None,
+                "f: there is no setting 'location'; the nearest is 'locations'",
+            ),
+            ("wibble = 1", None, "there are output, sources"),
+            ("locations = [1]", None, "'locations' is a list of something else"),
+            ("output = true", None, "'output' is no text"),
+            ("a = 'Xq7\n", None, "line 1: "),
+            (
+                "registry-password = 'Xq7'",
+                None,
+                "is not kept in a file: set AZIMG_REGISTRY_PASSWORD",
+            ),
+            ("store = 'https://a.blob.core.windows.net/c?sig=Xq7'", None, "set AZIMG_STORE"),
+            ("arm-endpoint = 'https://u:Xq7@a.example'", None, "set AZIMG_ARM_ENDPOINT"),
+            ("store = './Xq7'", Some("/home/me/f"), "put it into /home/me/f, or set AZIMG_STORE"),
+        ] {
+            let error = of(text, own).unwrap_err().to_string();
+            assert!(error.contains(says) && !error.contains("Xq7"), "{error}");
+        }
+    }
+
+    /// Whoever adds a key decides whether a stranger may set it.
+    #[test]
+    fn a_folders_file_sets_what_is_looked_at_and_how_it_is_shown() {
+        let both: Vec<&str> =
+            KEYS.iter().filter(|key| key.by == By::Both).map(|key| key.name).collect();
+        assert_eq!(both, ["output", "sources", "locations", "publishers"]);
+        for key in KEYS {
+            let told = of(&format!("{} = 'x'", key.name), Some("own")).is_ok();
+            assert_eq!(told, key.by == By::Both, "{}", key.name);
+        }
+    }
+}

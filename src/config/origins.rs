@@ -1,0 +1,75 @@
+//! Which pages of other origins a browser lets ask the embedded host.
+
+use super::{Config, Plain};
+use crate::error::{Error, Result};
+use url::{Origin, Url};
+
+impl Config {
+    /// The origins in `AZIMG_CORS_ORIGINS`; none unless it is set.
+    pub fn cors_origins(&self) -> Result<Vec<Origin>> {
+        super::words(self.variable(Plain::CORS_ORIGINS).unwrap_or_default())
+            .iter()
+            .map(|text| origin(text))
+            .collect()
+    }
+}
+
+/// An origin as a browser writes it: scheme, host and port, and nothing behind them. `*` and `null` are none: the
+/// first is everybody, and the second is whoever hides.
+fn origin(text: &str) -> Result<Origin> {
+    let bad = || {
+        Error::invalid(format!(
+            "AZIMG_CORS_ORIGINS: '{}' is no origin: give each as a browser does, such as \
+             https://portal.example.com or http://localhost:8080",
+            text.escape_debug()
+        ))
+    };
+    let url = Url::parse(text).map_err(|_| bad())?;
+    let origin = url.origin();
+    let is_web = matches!(url.scheme(), "http" | "https") && !text.contains('*');
+    // What is more than an origin would be taken for less than it says.
+    let written = text.to_ascii_lowercase();
+    let is_all = written == origin.ascii_serialization()
+        || Some(written.as_str()) == with_port(&url).as_deref();
+    if is_web && is_all { Ok(origin) } else { Err(bad()) }
+}
+
+/// The origin with the port that a browser leaves out.
+fn with_port(url: &Url) -> Option<String> {
+    Some(format!("{}://{}:{}", url.scheme(), url.host_str()?, url.port_or_known_default()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_what_a_browser_says() {
+        for (text, is) in [
+            ("https://portal.example.com", "https://portal.example.com"),
+            ("HTTPS://Portal.example.com:443", "https://portal.example.com"),
+            ("http://localhost:8080", "http://localhost:8080"),
+            ("http://[::1]:8080", "http://[::1]:8080"),
+        ] {
+            let origin = origin(text).map(|origin| origin.ascii_serialization());
+            assert_eq!(origin.ok().as_deref(), Some(is), "{text}");
+        }
+        for text in [
+            "*",
+            "null",
+            "https://*.example.com",
+            "https://portal.example.com/",
+            "https://portal.example.com/path",
+            "https://user@portal.example.com",
+            "https://portal.example.com?x",
+            "https://portal.example.com#x",
+            "portal.example.com",
+            "file:///etc",
+            "data:text/html,x",
+            "ftp://portal.example.com",
+            "https://",
+        ] {
+            assert!(origin(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Where runs and snapshots are kept, as `--store` or `AZIMG_STORE` names it.
+
+use super::settings::Hidden;
+use crate::error::{Error, Result};
+use std::fmt;
+use url::Url;
+
+/// Where runs and snapshots are kept. Its Display holds no secret.
+#[derive(Clone)]
+pub(super) enum Place {
+    /// The emulator of Azure's storage on this machine.
+    Emulator,
+    /// A folder, as it was named.
+    Folder(String),
+    /// A container in a storage account; the address may be signed.
+    Container(Url, String),
+}
+
+const KNOWN: &str = "give a folder, https://ACCOUNT.blob.core.windows.net/CONTAINER, or azurite";
+
+fn bad(why: &'static str) -> Error {
+    // What was given may be a part of a connection string, or a signed address with an error in it.
+    Error::invalid(format!("what --store or AZIMG_STORE names is no store{why}: {KNOWN}"))
+}
+
+impl Place {
+    /// Reads a place. What may be an address, a signature or a connection string is never taken for a folder, whose
+    /// name would be told in errors.
+    pub(super) fn read(text: &Hidden) -> Result<Self> {
+        let text = text.open();
+        if text == "azurite" {
+            return Ok(Self::Emulator);
+        }
+        if let Some(path) = text.strip_prefix("file://") {
+            return if may_sign(path) { Err(bad("")) } else { Ok(Self::Folder(path.to_owned())) };
+        }
+        if text.contains("://") {
+            return Self::address(text);
+        }
+        let is_path = text.starts_with(['/', '.', '~']) && !text.starts_with("//");
+        let first = text.split(['/', '\\']).next().unwrap_or_default();
+        let may_be_address = text.contains(['?', '&', ';', '=', '@'])
+            || text.starts_with("//")
+            || [".blob.", ".dfs.", ".queue."].iter().any(|part| first.contains(part));
+        if may_sign(text) || (may_be_address && !is_path) {
+            return Err(bad(
+                " (an address begins with https://, and such a folder's name with ./)",
+            ));
+        }
+        Ok(Self::Folder(text.to_owned()))
+    }
+
+    fn address(text: &str) -> Result<Self> {
+        let mut url = Url::parse(text).map_err(|_| bad(""))?;
+        let container = url.path().trim_matches('/').to_owned();
+        // Azure's rule for names of containers; anything else may be a signature that lost its question mark.
+        let named =
+            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '$');
+        let is_name = (1..=63).contains(&container.len()) && container.chars().all(named);
+        let has_user = !url.username().is_empty() || url.password().is_some();
+        if url.scheme() != "https" || !is_name || has_user || url.fragment().is_some() {
+            return Err(bad(""));
+        }
+        url.set_path("/");
+        Ok(Self::Container(url, container))
+    }
+}
+
+/// Whether a text has something in it that opens storage.
+pub(super) fn may_sign(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    ["sig=", "sig%3d", "accountkey", "sharedaccess"].iter().any(|part| text.contains(part))
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Emulator => f.write_str("azurite"),
+            Self::Folder(path) => f.write_str(path),
+            Self::Container(url, container) => {
+                write!(f, "https://{}/{container}", url.host_str().unwrap_or_default())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Place> {
+        Place::read(&Hidden::from(text))
+    }
+
+    #[test]
+    fn places_are_read_and_told_without_their_signature() {
+        for (text, told) in [
+            ("azurite", "azurite"),
+            ("./azimg-data", "./azimg-data"),
+            ("azimg-data", "azimg-data"),
+            ("/srv/a=b?c", "/srv/a=b?c"),
+            ("file:///srv/data", "/srv/data"),
+            (
+                "https://a.blob.core.windows.net/azimg?sv=1&sig=S",
+                "https://a.blob.core.windows.net/azimg",
+            ),
+        ] {
+            assert_eq!(read(text).map(|place| place.to_string()).unwrap(), told);
+        }
+    }
+
+    #[test]
+    fn what_may_hold_a_secret_is_no_folder() {
+        for text in [
+            "a.blob.core.windows.net/azimg?sv=1&sig=S",
+            "a.blob.core.windows.net/azimg",
+            "//a.blob.core.windows.net/azimg?sv=1",
+            "/azimg?sv=1&sig=S",
+            "?sv=1&sig=S",
+            "sv=1&se=S",
+            "https:/a.blob.core.windows.net/azimg?sig=S",
+            "AccountName=a;AccountKey=S",
+            "DefaultEndpointsProtocol=https;AccountName=a",
+            "BlobEndpoint=https://a.blob.core.windows.net;SharedAccessSignature=sv=1&sig=S",
+            "https://me:S@a.blob.core.windows.net/azimg",
+            "https://a.blob.core.windows.net/azimg#S",
+            "https://a.blob.core.windows.net/sv=1&sig=S",
+            "http://a.blob.core.windows.net/azimg?sig=S",
+            "https://[S",
+            "ftp://S/y",
+            "file:///x?sig=S",
+        ] {
+            let told = read(text).err().map(|error| error.to_string());
+            assert!(told.as_ref().is_some_and(|told| told.contains("is no store")), "{told:?}");
+            assert!(told.is_some_and(|told| !told.contains(text)));
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! How callers of the function app are known, and whether what is promised is in front of it.
+
+use super::{Config, Plain};
+use crate::error::{Error, Result};
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// How callers of the function app are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum SignIn {
+    /// By a function key.
+    #[default]
+    Keys,
+    /// By Entra ID: App Service authentication in front lets nobody through who has not signed in.
+    Entra,
+}
+
+impl Config {
+    /// How callers of this app sign in, as it was deployed.
+    fn sign_in(&self) -> Result<SignIn> {
+        match self.variable(Plain::SIGN_IN) {
+            None | Some("keys") => Ok(SignIn::Keys),
+            Some("entra") => Ok(SignIn::Entra),
+            Some(other) => {
+                Err(Error::invalid(format!("AZIMG_SIGN_IN: '{other}' is neither keys nor entra")))
+            }
+        }
+    }
+
+    /// Why lookups must not be answered: this app was packaged so that they need no key, and nobody in front of it asks
+    /// who calls. `None` when a key is asked for, when somebody asks, and where there is no packaged app.
+    ///
+    /// A package and the settings of an app are deployed one after the other, and either can be rolled back alone: the
+    /// two are compared where they meet.
+    pub fn nobody_asks(&self) -> Result<Option<&'static str>> {
+        let sign_in = self.sign_in()?;
+        let root = self.variable(Plain::APP_ROOT).map_or_else(PathBuf::new, PathBuf::from);
+        let declared = match std::fs::read(root.join("web/function.json")) {
+            Ok(declared) => declared,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::io("reading web/function.json", e)),
+        };
+        let declared: Value = serde_json::from_slice(&declared)
+            .map_err(|e| Error::invalid(format!("web/function.json: {e}")))?;
+        let mut bindings = declared["bindings"].as_array().into_iter().flatten();
+        let level =
+            |binding: &Value| binding["authLevel"].as_str().unwrap_or_default().to_lowercase();
+        if !bindings.any(|binding| level(binding) == "anonymous") {
+            return Ok(None);
+        }
+        // The platform sets it, where it says anything.
+        let is_off = self
+            .variable(Plain::AUTH_ENABLED)
+            .is_some_and(|text| !text.eq_ignore_ascii_case("true"));
+        Ok(match sign_in {
+            SignIn::Keys => {
+                Some("it was packaged for sign-in with Entra ID, and AZIMG_SIGN_IN is not entra")
+            }
+            SignIn::Entra if is_off => Some("App Service authentication is switched off"),
+            SignIn::Entra => None,
+        })
+    }
+}

@@ -1,0 +1,178 @@
+//! Files and folders that azimg writes for whoever runs it.
+//!
+//! Invariants: nothing is deleted or overwritten but what azimg made, as far as that can be told, unless the caller
+//! was told to; no link is followed to where something is written; what holds a secret or a ledger is its owner's
+//! alone. No other module but the store in a folder and the temporary folders, whose every name is azimg's own,
+//! deletes, renames or makes files by the standard library's calls.
+
+#[cfg(unix)]
+mod at;
+#[cfg(not(unix))]
+#[path = "files/by_path.rs"]
+mod at;
+mod folder;
+mod made;
+mod private;
+mod sharing;
+mod staging;
+
+pub use folder::{Folder, make_folder};
+pub use made::{File as MadeFile, put as put_made};
+pub use private::{create_private, open_lock, open_private, read_own, read_plain, read_private};
+pub use sharing::refuse_shared;
+pub use staging::{Own, Staging};
+
+use crate::error::{Error, ErrorKind, Result};
+use sha2::{Digest, Sha256};
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{Read, Write};
+use std::path::Path;
+
+/// A document that may be replaced when it is one of azimg's own is not longer than this, in bytes.
+const LARGEST_DOCUMENT: u64 = 256 << 20;
+
+/// Who may do what with a file or a folder. Nobody but its owner may ever write to it: whoever runs azimg with the
+/// umask 000 has a reason for something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Its owner alone.
+    Private,
+    /// Others may read it, as far as the umask lets them.
+    Readable,
+    /// Others may run it, too.
+    Program,
+}
+
+impl Access {
+    /// The mode of a file.
+    pub fn of_file(self) -> u16 {
+        match self {
+            Self::Private => 0o600,
+            Self::Readable => 0o644,
+            Self::Program => 0o755,
+        }
+    }
+
+    /// The mode of a folder.
+    pub fn of_folder(self) -> u16 {
+        if self == Self::Private { 0o700 } else { 0o755 }
+    }
+}
+
+/// What a name in a folder is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A plain file.
+    File,
+    /// A folder.
+    Folder,
+    /// A symbolic link, wherever it leads.
+    Link,
+    /// A device, a socket or the like.
+    Other,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "a file",
+            Self::Folder => "a folder",
+            Self::Link => "a link",
+            Self::Other => "no plain file",
+        }
+    }
+}
+
+/// Whether a file or folder belongs to whoever runs this.
+pub fn is_own(found: &Metadata) -> bool {
+    at::is_own(found)
+}
+
+/// Whether a path names something that is written to as it is: what this process has open (`/dev/stdout`, and
+/// `/dev/fd/63` of a shell's `>(…)`), or a device of the system.
+fn is_device(path: &Path) -> bool {
+    let is_open = ["/dev/stdout", "/dev/stderr"].iter().any(|name| path == Path::new(name))
+        || path.starts_with("/dev/fd");
+    let is_plain = |found: Metadata| found.is_file() || found.is_dir();
+    cfg!(unix)
+        && (is_open || (path.starts_with("/dev") && path.metadata().is_ok_and(|f| !is_plain(f))))
+}
+
+/// Whether every line of a text begins as azimg begins those of a file, wherever it was cut: what a crash left of a
+/// line is its beginning.
+pub fn has_lines_of(text: &[u8], beginning: &[u8]) -> bool {
+    let begins = |line: &[u8]| line.iter().zip(beginning).all(|(one, other)| one == other);
+    text.split(|byte| *byte == b'\n').all(begins)
+}
+
+/// The SHA-256 of some bytes, in hexadecimal digits.
+fn sha256(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Makes a file in a folder of azimg's own, for its owner alone; an error when anything has that name. A device is
+/// opened as it is.
+pub fn create(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    if is_device(path) {
+        return options.append(true).open(path);
+    }
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, Access::Private.of_file().into());
+    options.write(true).create_new(true).open(path)
+}
+
+/// Writes a document that a person named, whole or not at all. A file that is there is replaced only when `is_own`
+/// says of its bytes that azimg wrote it; `option` is what names another one.
+pub fn write_document(
+    path: &Path,
+    bytes: &[u8],
+    option: &str,
+    is_own: impl Fn(&[u8]) -> bool,
+) -> Result<()> {
+    let failed = |e| Error::io(path.display(), e);
+    if is_device(path) {
+        return create(path).and_then(|mut file| file.write_all(bytes)).map_err(failed);
+    }
+    let name = path.file_name().ok_or_else(|| {
+        Error::invalid(format!("{option} {}: that names no file", path.display()))
+    })?;
+    let folder = Folder::open(folder::parent(path))?;
+    let there = folder.kind(name)?;
+    let replaces = match there {
+        Some(Kind::File) => {
+            let mut before = Vec::new();
+            let file = folder.read(name)?.map(|file| file.take(LARGEST_DOCUMENT));
+            if let Some(mut file) = file {
+                file.read_to_end(&mut before).map_err(failed)?;
+            }
+            is_own(&before)
+        }
+        _ => false,
+    };
+    if let (Some(kind), false) = (there, replaces) {
+        return Err(foreign(path, kind, option));
+    }
+    let own = Staging::open(folder.again()?, name, "document")?;
+    let mut file = own.root().create_anew(name, Access::Readable)?;
+    file.write_all(bytes).and_then(|()| file.sync_data()).map_err(failed)?;
+    if !own.root().into_place(name, &folder, name, replaces)? {
+        return Err(foreign(path, Kind::File, option));
+    }
+    own.remove()
+}
+
+/// The error of whoever would have to overwrite what azimg did not make.
+fn foreign(path: &Path, kind: Kind, option: &str) -> Error {
+    let text = format!(
+        "{} is there, {} that azimg did not write, and stays as it is: move it away, or name another \
+         with {option}",
+        path.display(),
+        kind.as_str()
+    );
+    Error::new(ErrorKind::Conflict, text)
+}

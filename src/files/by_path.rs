@@ -1,0 +1,134 @@
+//! Names in a folder, where the system cannot hold one open: by their paths. Who may do what there is not told by
+//! modes, and links take a right that few have.
+
+use super::{Access, Kind};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A folder.
+pub(super) type Held = PathBuf;
+
+/// Holds the folder of that name.
+pub(super) fn hold(path: &Path, _: bool) -> io::Result<Held> {
+    if fs::metadata(path)?.is_dir() {
+        return path.canonicalize();
+    }
+    Err(io::ErrorKind::NotADirectory.into())
+}
+
+/// A second hold on the same folder.
+pub(super) fn again(held: &Held, _: &Path) -> io::Result<Held> {
+    Ok(held.clone())
+}
+
+/// Holds a folder in a folder.
+pub(super) fn folder(held: &Held, name: &OsStr) -> io::Result<Held> {
+    let path = held.join(name);
+    if fs::symlink_metadata(&path)?.is_dir() {
+        return Ok(path);
+    }
+    Err(io::ErrorKind::NotADirectory.into())
+}
+
+/// Makes a folder in a folder.
+pub(super) fn make_folder(held: &Held, name: &OsStr, _: Access) -> io::Result<()> {
+    fs::create_dir(held.join(name))
+}
+
+/// What a name is, if anything has it.
+pub(super) fn kind(held: &Held, name: &OsStr) -> io::Result<Option<Kind>> {
+    match fs::symlink_metadata(held.join(name)) {
+        Ok(found) if found.is_file() => Ok(Some(Kind::File)),
+        Ok(found) if found.is_dir() => Ok(Some(Kind::Folder)),
+        Ok(found) if found.is_symlink() => Ok(Some(Kind::Link)),
+        Ok(_) => Ok(Some(Kind::Other)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn plain(held: &Held, name: &OsStr) -> io::Result<PathBuf> {
+    match kind(held, name)? {
+        Some(Kind::File) => Ok(held.join(name)),
+        None => Err(io::ErrorKind::NotFound.into()),
+        Some(_) => Err(io::ErrorKind::IsADirectory.into()),
+    }
+}
+
+/// Opens a file that is there.
+pub(super) fn read(held: &Held, name: &OsStr) -> io::Result<File> {
+    File::open(plain(held, name)?)
+}
+
+/// Opens a file that is there, for reading and writing.
+pub(super) fn change(held: &Held, name: &OsStr) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(plain(held, name)?)
+}
+
+/// Makes a file; an error when anything has that name.
+pub(super) fn create(held: &Held, name: &OsStr, _: Access) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create_new(true).open(held.join(name))
+}
+
+/// Removes a file, or a link itself.
+pub(super) fn remove_file(held: &Held, name: &OsStr) -> io::Result<()> {
+    fs::remove_file(held.join(name))
+}
+
+/// Removes an empty folder.
+pub(super) fn remove_folder(held: &Held, name: &OsStr) -> io::Result<()> {
+    fs::remove_dir(held.join(name))
+}
+
+/// Gives a file or a folder another name, in place of whatever has that.
+pub(super) fn rename(from: &Held, name: &OsStr, to: &Held, new: &OsStr) -> io::Result<()> {
+    fs::rename(from.join(name), to.join(new))
+}
+
+/// Gives a file or a folder another name, unless anything has that.
+pub(super) fn rename_new(from: &Held, name: &OsStr, to: &Held, new: &OsStr) -> io::Result<()> {
+    if kind(to, new)?.is_some() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    rename(from, name, to, new)
+}
+
+/// The names in a folder.
+pub(super) fn names(held: &Held) -> io::Result<Vec<OsString>> {
+    let mut names: Vec<OsString> =
+        fs::read_dir(held)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
+    names.sort();
+    Ok(names)
+}
+
+/// Whether a folder belongs to this user alone.
+pub(super) fn is_private(_: &Held) -> io::Result<bool> {
+    Ok(true)
+}
+
+/// Whether a file has no second name.
+pub(super) fn is_only_name(_: &File) -> io::Result<bool> {
+    Ok(true)
+}
+
+/// Whether others than its owner may read, change or run a file.
+pub(super) fn is_open_to_others(_: &fs::Metadata) -> bool {
+    false
+}
+
+/// Whether a file or folder belongs to this user.
+pub(super) fn is_own(_: &fs::Metadata) -> bool {
+    true
+}
+
+/// Whether a file or link was made by this user, or by the system.
+pub(super) fn is_trusted(_: &fs::Metadata) -> bool {
+    true
+}
+
+/// Sets who may do what with a file.
+pub(super) fn set_access(_: &File, _: Access) -> io::Result<()> {
+    Ok(())
+}

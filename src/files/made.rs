@@ -1,0 +1,164 @@
+//! What azimg made in a folder before, so that it can be made anew: a record beside it names each file with its
+//! SHA-256. What has another name or other bytes is somebody else's.
+
+use super::folder::Folder;
+use super::staging::{Own, Staging};
+use super::{Access, Kind, at, foreign, sha256};
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::io::Read;
+use std::path::Path;
+
+/// A record is not longer than this, in bytes.
+const LONGEST: u64 = 1 << 20;
+/// A file that was made is not longer than this, in bytes.
+const LARGEST: u64 = 1 << 30;
+/// Folders within folders that were made, at most.
+const DEPTH: u32 = 8;
+
+/// A file to be made.
+#[derive(Debug)]
+pub struct File<'a> {
+    /// Its name, with `/` between folders.
+    pub name: &'a str,
+    /// What is in it.
+    pub bytes: &'a [u8],
+    /// Who may do what with it.
+    pub access: Access,
+}
+
+/// What was made: of each name the SHA-256 of what azimg wrote there.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    #[serde(rename = "madeByAzimg")]
+    made: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// Makes files in a folder, in place of those that a run before made: of a folder within it, in place of all that is
+/// in that. When anything is there that azimg did not make, or that was changed since, it is named, and nothing
+/// changes. `record` is the name of the record, `option` what names another folder.
+pub fn put(path: &Path, record: &str, option: &str, files: &[File<'_>]) -> Result<()> {
+    let folder = Folder::make(path, Access::Readable)?;
+    let mut known = read(&folder, record, option)?;
+    let tops: BTreeSet<&str> = files.iter().map(|file| top(file.name)).collect();
+    for name in &tops {
+        check(&folder, name, name, &known, option, DEPTH)?;
+    }
+    let staging = Staging::open(folder.again()?, record, "made")?;
+    let own = staging.root().inner("made")?;
+    own.clear()?;
+    for file in files {
+        stage(&own, file)?;
+        known.made.entry(file.name.to_owned()).or_default().insert(sha256(file.bytes));
+    }
+    // First it is said what is azimg's: whoever is killed behind this finds it so.
+    write(&staging, &folder, record, &known)?;
+    for name in &tops {
+        remove(&folder, name, name, &known, option, DEPTH)?;
+        if !own.into_place(name, &folder, name, false)? {
+            return Err(foreign(&folder.path(name), Kind::File, option));
+        }
+    }
+    let made = |file: &File<'_>| (file.name.to_owned(), BTreeSet::from([sha256(file.bytes)]));
+    known.made.retain(|name, _| !tops.contains(top(name)));
+    known.made.extend(files.iter().map(made));
+    write(&staging, &folder, record, &known)?;
+    staging.remove()
+}
+
+/// The first part of a name.
+fn top(name: &str) -> &str {
+    name.split('/').next().unwrap_or(name)
+}
+
+fn read(folder: &Folder, record: &str, option: &str) -> Result<Record> {
+    let Some(kind) = folder.kind(record)? else { return Ok(Record::default()) };
+    let refused = || foreign(&folder.path(record), kind, option);
+    if kind != Kind::File {
+        return Err(refused());
+    }
+    let mut text = Vec::new();
+    if let Some(file) = folder.read(record)? {
+        file.take(LONGEST).read_to_end(&mut text).map_err(|e| folder.failed(record, e))?;
+    }
+    serde_json::from_slice(&text).map_err(|_| refused())
+}
+
+fn write(staging: &Staging, folder: &Folder, record: &str, known: &Record) -> Result<()> {
+    let text = serde_json::to_vec_pretty(known).map_err(|e| Error::bug(e.to_string()))?;
+    staging.root().write(record, &text, Access::Readable)?;
+    staging.root().into_place(record, folder, record, true).map(drop)
+}
+
+fn stage(own: &Own, file: &File<'_>) -> Result<()> {
+    match file.name.split_once('/') {
+        None => own.write_as(file.name, file.bytes, file.access),
+        Some((first, rest)) => stage(&own.inner(first)?, &File { name: rest, ..*file }),
+    }
+}
+
+/// An error when something of that name is there that azimg did not make. `name` is its whole name.
+fn check(
+    folder: &Folder,
+    own: &str,
+    name: &str,
+    known: &Record,
+    option: &str,
+    depth: u32,
+) -> Result<()> {
+    let Some(kind) = folder.kind(own)? else { return Ok(()) };
+    match kind {
+        Kind::File if is_made(folder, own, name, known)? => Ok(()),
+        Kind::Folder if depth > 0 => {
+            let Some(inner) = folder.inner(own)? else { return Ok(()) };
+            inner.names()?.iter().try_for_each(|below| {
+                let Some(below) = below.to_str() else {
+                    return Err(foreign(&inner.path(below), kind, option));
+                };
+                check(&inner, below, &format!("{name}/{below}"), known, option, depth - 1)
+            })
+        }
+        kind => Err(foreign(&folder.path(own), kind, option)),
+    }
+}
+
+fn is_made(folder: &Folder, own: &str, name: &str, known: &Record) -> Result<bool> {
+    let (Some(digests), Some(file)) = (known.made.get(name), folder.read(own)?) else {
+        return Ok(false);
+    };
+    let mut bytes = Vec::new();
+    file.take(LARGEST).read_to_end(&mut bytes).map_err(|e| folder.failed(own, e))?;
+    Ok(digests.contains(&sha256(&bytes)))
+}
+
+/// Removes what azimg made; each file is looked at once more.
+fn remove(
+    folder: &Folder,
+    own: &str,
+    name: &str,
+    known: &Record,
+    option: &str,
+    depth: u32,
+) -> Result<()> {
+    let failed = |e| folder.failed(own, e);
+    match folder.kind(own)? {
+        None => Ok(()),
+        Some(Kind::File) if is_made(folder, own, name, known)? => {
+            at::remove_file(&folder.held, OsStr::new(own)).map_err(failed)
+        }
+        Some(Kind::Folder) if depth > 0 => {
+            if let Some(inner) = folder.inner(own)? {
+                for below in inner.names()? {
+                    let below = below.to_string_lossy();
+                    let name = format!("{name}/{below}");
+                    remove(&inner, &below, &name, known, option, depth - 1)?;
+                }
+            }
+            at::remove_folder(&folder.held, OsStr::new(own)).map_err(failed)
+        }
+        Some(kind) => Err(foreign(&folder.path(own), kind, option)),
+    }
+}

@@ -1,0 +1,162 @@
+//! What its owner alone may see: secrets and ledgers.
+
+use super::folder::parent;
+use super::sharing::{keeps_modes, writers};
+use super::{Access, at};
+use crate::error::{Error, ErrorKind, Result};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::Path;
+
+/// A secret is not longer than this, in bytes.
+const LONGEST_SECRET: u64 = 64 << 10;
+
+/// Writes a file that its owner alone may read (0600), whole or not at all, unless anything has that name: false
+/// then. Its folder must be there.
+pub fn create_private(path: &Path, bytes: &[u8]) -> Result<bool> {
+    let failed = |e| Error::io(path.display(), e);
+    // It is made for its owner alone, whatever the umask is.
+    let mut file = tempfile::Builder::new()
+        .prefix(".azimg-part-")
+        .tempfile_in(parent(path))
+        .map_err(failed)?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+    match file.persist_noclobber(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(failed(error.error)),
+    }
+}
+
+/// Reads a file that its owner alone may read; none when it is not there. One that others may read or change, that
+/// somebody else made, or that is a link is an error: then its bytes are no secret, or not ours.
+pub fn read_private(path: &Path) -> Result<Option<Vec<u8>>> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    let file = match open_plain(path, &mut options) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let failed = |e| Error::io(path.display(), e);
+    let found = file.metadata().map_err(failed)?;
+    let is_private = at::is_own(&found) && !at::is_open_to_others(&found);
+    if !is_private && keeps_modes(parent(path)) {
+        return Err(refused(
+            path,
+            "others may read or change it: remove the file, so that it is made anew",
+        ));
+    }
+    if found.len() > LONGEST_SECRET {
+        return Err(refused(
+            path,
+            "it is too long to be a key: remove the file, so that it is made anew",
+        ));
+    }
+    let mut bytes = Vec::new();
+    file.take(LONGEST_SECRET).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(Some(bytes))
+}
+
+/// Reads a plain file that is no link, whoever wrote it; none when it is not there. A longer one is an error.
+pub fn read_plain(path: &Path, longest: u64) -> Result<Option<Vec<u8>>> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    match open_plain(path, &mut options) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        opened => whole(opened?, path, longest).map(Some),
+    }
+}
+
+/// Reads a file that decides what azimg does for whoever runs it; none when it is not there. One that others may
+/// change is an error; a link of one's own is followed, since such files are kept elsewhere and linked.
+pub fn read_own(path: &Path, longest: u64) -> Result<Option<Vec<u8>>> {
+    let failed = |e| Error::io(path.display(), e);
+    let at = match path.canonicalize() {
+        Ok(at) => at,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut options = OpenOptions::new();
+    options.read(true);
+    let file = open_plain(&at, &mut options)?;
+    let found = file.metadata().map_err(failed)?;
+    let who = if at::is_trusted(&found) { writers(&found) } else { Some("another user") };
+    if let Some(who) = who.filter(|_| keeps_modes(parent(&at))) {
+        let why = format!(
+            "{who} may change it, and so decide whom azimg signs in to: make it yours alone to write to \
+             (chmod go-w)"
+        );
+        return Err(refused(path, &why));
+    }
+    whole(file, path, longest).map(Some)
+}
+
+fn whole(file: File, path: &Path, longest: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = file.take(longest + 1).read_to_end(&mut bytes);
+    read.map_err(|e| Error::io(path.display(), e))?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length <= longest) {
+        return Ok(bytes);
+    }
+    Err(refused(path, &format!("it is longer than {longest} bytes")))
+}
+
+/// Opens a file that its owner alone may read (0600), for reading and for writing at its end; made when it is not
+/// there. One of ours that others could read is theirs no longer.
+pub fn open_private(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).create(true).append(true);
+    let file = open_plain(path, &mut options)?;
+    let failed = |e| Error::io(path.display(), e);
+    if !at::is_only_name(&file).map_err(failed)? {
+        return Err(refused(
+            path,
+            "it has a second name (a hard link), under which it would change, too: copy it, and move the \
+             copy into its place",
+        ));
+    }
+    keep_private(&file).map_err(failed)?;
+    Ok(file)
+}
+
+/// Opens a file that is there to be locked, and made when it is not there; nothing is written into it.
+pub fn open_lock(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).create(true).append(true);
+    open_plain(path, &mut options)
+}
+
+/// Takes from others what they may do with a file of ours.
+fn keep_private(file: &File) -> std::io::Result<()> {
+    let found = file.metadata()?;
+    if at::is_own(&found) && at::is_open_to_others(&found) {
+        return at::set_access(file, Access::Private);
+    }
+    Ok(())
+}
+
+/// Opens a plain file that is no link.
+fn open_plain(path: &Path, options: &mut OpenOptions) -> Result<File> {
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        use std::os::unix::fs::OpenOptionsExt;
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        options.mode(Access::Private.of_file().into()).custom_flags(flags.bits().cast_signed());
+    }
+    let is_link = || path.symlink_metadata().is_ok_and(|found| found.is_symlink());
+    let link = || refused(path, "it is a link: name the file that it leads to");
+    if is_link() {
+        return Err(link());
+    }
+    let opened = options.open(path);
+    let file = opened.map_err(|e| if is_link() { link() } else { Error::io(path.display(), e) })?;
+    if !file.metadata().map_err(|e| Error::io(path.display(), e))?.is_file() {
+        return Err(refused(path, "it is no plain file"));
+    }
+    Ok(file)
+}
+
+fn refused(path: &Path, why: &str) -> Error {
+    Error::new(ErrorKind::Denied, format!("{} is not used: {why}", path.display()))
+}

@@ -1,0 +1,125 @@
+//! The functions that begin a run: by the clock, and when somebody asks for one.
+
+use super::{
+    App, Close, Effects, Event, Message, PUBLISH, Reply, Trigger, WATCH_EVERY, close, message,
+    telling, work,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::plan;
+use crate::work::{MOST_MESSAGES, Plan, Request};
+use serde_json::json;
+use std::time::Duration;
+use time::OffsetDateTime;
+
+/// So long a run's planning waits for its quota; a caller over HTTP is cut off after 230 s.
+const PATIENCE: Duration = Duration::from_mins(3);
+
+/// A request for a run names places; what is longer is none.
+const LARGEST_REQUEST: usize = 256 << 10;
+
+/// Messages of a plan's items from the one with this number on: as many as one invocation may send, and one
+/// to `publish`, which sends the rest.
+pub(super) fn planned(
+    app: &App,
+    plan: &Plan,
+    from: u32,
+    now: OffsetDateTime,
+) -> Result<Vec<Message>> {
+    let begin = usize::try_from(from).unwrap_or(usize::MAX);
+    let items = plan.items.get(begin..).unwrap_or_default();
+    let sent = &items[..items.len().min(MOST_MESSAGES)];
+    let mut messages = work(app, sent, now)?;
+    if sent.len() < items.len() {
+        let from = from.saturating_add(u32::try_from(sent.len()).unwrap_or(u32::MAX));
+        let rest = Close { v: 1, run: plan.run, watch: false, from };
+        messages.push(message(PUBLISH, &rest, Duration::ZERO)?);
+    }
+    Ok(messages)
+}
+
+async fn begin(app: &App, request: Request, event: &Event) -> Result<(Plan, Effects)> {
+    let request = app.complete(request);
+    // What the configuration adds is bounded as well.
+    request.check()?;
+    let deadline = app.settings.run_deadline;
+    let (store, sources) = (app.store.as_ref(), &app.sources);
+    let mut patience = PATIENCE;
+    let plan = loop {
+        let request = request.clone();
+        match plan::plan(store, sources, request, event.now, deadline, &event.invocation).await {
+            // There is no message that could come back later.
+            Err(error) if error.kind() == ErrorKind::Throttled => {
+                let wait = error.retry_after().unwrap_or(WATCH_EVERY);
+                patience = patience.checked_sub(wait).ok_or(error)?;
+                tokio::time::sleep(wait).await;
+            }
+            planned => break planned?,
+        }
+    };
+    telling::about(plan.run, "");
+    tracing::info!(items = plan.items.len(), "a run begins");
+    app.progress.begin(plan.run, &plan.items);
+    let mut messages = planned(app, &plan, 0, event.now)?;
+    messages.push(close(plan.run, true, WATCH_EVERY)?);
+    let logs = vec![format!("run {} begins with {} items", plan.run, plan.items.len())];
+    Ok((plan, Effects { messages, logs, reply: None }))
+}
+
+/// A run under way that was asked for the same, unless another one is forced; what is to be sent for it.
+async fn joined(app: &App, request: &Request, event: &Event) -> Result<Option<(Plan, Effects)>> {
+    if request.force {
+        return Ok(None);
+    }
+    // There may be no container yet.
+    app.store.prepare().await?;
+    let wanted = app.complete(request.clone());
+    let found = plan::under_way(app.store.as_ref(), &wanted, event.now, &event.invocation).await?;
+    let Some(plan::UnderWay { plan, is_unsent }) = found else { return Ok(None) };
+    let run = plan.run;
+    // It may wait for nothing but somebody who looks.
+    let mut messages = vec![close(run, false, Duration::ZERO)?];
+    if is_unsent {
+        app.progress.begin(run, &plan.items);
+        messages = planned(app, &plan, 0, event.now)?;
+        messages.push(close(run, true, WATCH_EVERY)?);
+    }
+    let logs = vec![format!("run {run} is under way and was asked for the same")];
+    Ok(Some((plan, Effects { messages, logs, reply: None })))
+}
+
+/// The timer's function.
+pub(super) async fn plan_run(app: &App, event: Event) -> Result<Effects> {
+    let request = Request::default();
+    if let Some((plan, effects)) = joined(app, &request, &event).await? {
+        tracing::warn!(run = %plan.run, "no run begins: one that was asked for the same is under way");
+        return Ok(effects);
+    }
+    begin(app, request, &event).await.map(|(_, effects)| effects)
+}
+
+/// `POST runs`.
+pub(super) async fn start(app: &App, event: Event) -> Result<Effects> {
+    let Trigger::Http { body } = &event.trigger else {
+        return Err(Error::bug("start is an HTTP function"));
+    };
+    if body.len() > LARGEST_REQUEST {
+        let text = format!("the body is longer than {} KiB", LARGEST_REQUEST >> 10);
+        return Err(Error::invalid(text));
+    }
+    let request = match body.trim() {
+        "" => Request::default(),
+        body => Request::parse(body)?,
+    };
+    // Before the store or Azure is asked anything.
+    request.check()?;
+    let joined = joined(app, &request, &event).await?;
+    let status = if joined.is_some() { 200 } else { 202 };
+    let (plan, mut effects) = match joined {
+        Some(joined) => joined,
+        None => begin(app, request, &event).await?,
+    };
+    let body = json!({"run": plan.run, "state": "running", "items": plan.items.len()});
+    let location = ("Location".to_owned(), format!("/api/runs/{}", plan.run));
+    effects.reply = Some(Reply { status, headers: vec![location], body: body.to_string() });
+    Ok(effects)
+}

@@ -1,0 +1,88 @@
+//! When a timer comes due: six fields, as the Functions host reads them, in UTC.
+
+use crate::error::{Error, Result};
+use chrono::{DateTime, Utc};
+use croner::Cron;
+use croner::parser::{CronParser, Seconds, Year};
+use std::time::Duration;
+
+/// The clock is looked at this often: it may be set, and the machine may sleep.
+const LOOK_EVERY: Duration = Duration::from_mins(1);
+
+/// A schedule that comes due again and again.
+#[derive(Debug, Clone)]
+pub(super) struct Schedule(Cron);
+
+impl Schedule {
+    /// Reads a schedule; one that never comes due after `now` is none.
+    pub(super) fn parse(text: &str, now: DateTime<Utc>) -> Result<Self> {
+        let parser =
+            CronParser::builder().seconds(Seconds::Required).year(Year::Disallowed).build();
+        let cron = parser.parse(text).map_err(|e| {
+            Error::invalid(format!(
+                "the schedule '{text}' is none: give six fields, such as 0 0 3 * * * ({e})"
+            ))
+        })?;
+        let schedule = Self(cron);
+        match schedule.next(now) {
+            Some(_) => Ok(schedule),
+            None => Err(Error::invalid(format!(
+                "the schedule '{text}' never comes due: there is no such day. Its fields are second, minute, \
+                 hour, day, month and day of the week, such as 0 0 3 * * *"
+            ))),
+        }
+    }
+
+    /// The first moment after `now` at which it is due.
+    fn next(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.0.find_next_occurrence(&now, false).ok()
+    }
+
+    /// Waits until it is due, by the clock on the wall: also when that is set meanwhile.
+    pub(super) async fn due(&self) -> Result<()> {
+        let mut due: Option<DateTime<Utc>> = None;
+        loop {
+            let now = Utc::now();
+            if due.is_some_and(|due| due <= now) {
+                return Ok(());
+            }
+            // Of a clock that was set back, the earlier moment counts.
+            due = due.into_iter().chain(self.next(now)).min();
+            let Some(due) = due else {
+                return Err(Error::invalid("the schedule does not come due any more"));
+            };
+            let left = (due - now).to_std().unwrap_or_default();
+            tokio::time::sleep(left.min(LOOK_EVERY)).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeZone;
+
+    fn now() -> DateTime<Utc> {
+        Utc.with_ymd_and_hms(2026, 11, 26, 12, 0, 0).unwrap()
+    }
+
+    #[test]
+    fn what_never_comes_due_is_refused() {
+        for text in ["0 0 3 30 2 *", "0 0 0 31 2,4,6,9,11 *", "59 59 23 31 4 *"] {
+            let error = Schedule::parse(text, now()).unwrap_err().to_string();
+            assert!(error.contains("never comes due") && error.contains(text), "{error}");
+        }
+        for text in ["", "0 3 * * *", "0 0 25 * * *", "0 0 3 * * * 2020", "every day"] {
+            let error = Schedule::parse(text, now()).unwrap_err().to_string();
+            assert!(error.contains("is none: give six fields"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_comes_seldom_comes() {
+        let next = |text: &str| Schedule::parse(text, now()).unwrap().next(now()).unwrap();
+        assert_eq!(next("0 0 3 * * *").to_rfc3339(), "2026-11-27T03:00:00+00:00");
+        assert_eq!(next("0 0 3 29 2 *").to_rfc3339(), "2028-02-29T03:00:00+00:00");
+        assert_eq!(next("0 */5 * * * *").to_rfc3339(), "2026-11-26T12:05:00+00:00");
+    }
+}

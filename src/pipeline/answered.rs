@@ -1,0 +1,267 @@
+//! What runs have answered, and what not: the coverage of a snapshot, asked scope by scope.
+//!
+//! A scope counts as answered when the list that it is found by was answered and no line says that it, or
+//! anything around it, was not. What is not in the catalog is gone only where it would have been found.
+
+use super::coverage::{Coverage, Line};
+use super::snapshot::{self, Manifest};
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::gallery::MANAGED_IMAGES;
+use crate::store::{SnapshotFile, Store};
+use crate::work::SourceName;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Snapshots that are looked at, from the newest back: as many as are kept by default, and some.
+const LOOKS_BACK: usize = 64;
+
+/// A scope that may have been asked for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Asked {
+    /// A SKU of the marketplace: location, publisher, offer, SKU.
+    Sku([String; 4]),
+    /// A definition of a gallery of ours: subscription, gallery, definition. The name of a gallery is unique in its
+    /// subscription.
+    Definition([String; 3]),
+    /// The managed images of a subscription.
+    ManagedImages(String),
+    /// A gallery that is shared with us: location, `{subscription}-{NAME}`.
+    Shared([String; 2]),
+    /// A community gallery: location, public name.
+    Community([String; 2]),
+}
+
+/// What became of a scope when it was last asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// All that it has is in the catalog.
+    Answered,
+    /// It could not be answered, and why.
+    Open(String),
+    /// Nobody has asked for it.
+    Unasked,
+}
+
+impl Asked {
+    /// From the outside in.
+    fn names(&self) -> Vec<&str> {
+        let (kind, names): (&str, &[String]) = match self {
+            Self::Sku(names) => ("marketplace", names),
+            Self::Definition(names) => ("gallery", names),
+            Self::ManagedImages(subscription) => {
+                return vec!["gallery", subscription, MANAGED_IMAGES];
+            }
+            Self::Shared(names) => ("shared", names),
+            Self::Community(names) => ("community", names),
+        };
+        std::iter::once(kind).chain(names.iter().map(String::as_str)).collect()
+    }
+
+    fn publisher(&self) -> Option<&str> {
+        match self {
+            Self::Sku([_, publisher, ..]) => Some(publisher),
+            _ => None,
+        }
+    }
+}
+
+/// What one run answered.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    /// Lists that were answered, with the names that were asked for alone.
+    lists: HashMap<String, Vec<String>>,
+    /// What was asked for and not answered, with all that is in it, and why.
+    open: HashMap<String, String>,
+}
+
+/// Names from the outside in, in lower case, joined by what no name contains.
+fn path(names: &[&str]) -> String {
+    let mut path = String::new();
+    for name in names {
+        path.push_str(&name.to_ascii_lowercase());
+        path.push('\n');
+    }
+    path
+}
+
+/// Why a scope was not answered.
+fn why(line: &Line) -> String {
+    let state = line.state.as_str();
+    if line.reason.is_empty() { state.to_owned() } else { format!("{state}: {}", line.reason) }
+}
+
+impl Ledger {
+    /// What the run of a snapshot answered; none for one without a coverage.
+    pub(super) async fn read(store: &dyn Store, manifest: &Manifest) -> Result<Option<Self>> {
+        let bytes = snapshot::verified(store, manifest, SnapshotFile::Coverage).await?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        let coverage: Coverage = serde_json::from_slice(&bytes).map_err(|e| {
+            let run = manifest.run;
+            Error::corrupt(format!("coverage.json of run {run}: cannot be read ({e})"))
+        })?;
+        Ok(Some(Self::new(&coverage)))
+    }
+
+    fn new(coverage: &Coverage) -> Self {
+        let mut ledger = Self::default();
+        for line in &coverage.scopes {
+            match line.source {
+                SourceName::Marketplace => ledger.add_marketplace(line),
+                SourceName::Gallery => ledger.add_gallery(line),
+                SourceName::Registry => ledger.add_registry(line),
+            }
+        }
+        ledger
+    }
+
+    fn list(&mut self, line: &Line, path: String) {
+        if line.state.is_complete() {
+            self.lists.entry(path).or_insert_with(|| line.only.clone());
+        } else {
+            self.open.insert(path, why(line));
+        }
+    }
+
+    fn part(&mut self, line: &Line, path: String) {
+        if !line.state.is_complete() {
+            self.open.insert(path, why(line));
+        }
+    }
+
+    fn add_marketplace(&mut self, line: &Line) {
+        let names = ["marketplace", &line.location];
+        let Some(publisher) = &line.publisher else { return self.list(line, path(&names)) };
+        // What is missing of a version's details is not missing of its listing.
+        if line.version.is_some() {
+            return;
+        }
+        let mut names = vec![names[0], names[1], publisher];
+        names.extend(line.offer.as_deref());
+        names.extend(line.offer.as_ref().and(line.sku.as_deref()));
+        self.part(line, path(&names));
+    }
+
+    fn add_gallery(&mut self, line: &Line) {
+        if line.version.is_some() {
+            return;
+        }
+        if let Some(subscription) = &line.subscription {
+            let root = ["gallery", subscription.as_str()];
+            match (&line.gallery, &line.definition) {
+                (None, None) => self.list(line, path(&root)),
+                (None, Some(part)) => self.part(line, path(&[root[0], root[1], part])),
+                (Some(gallery), definition) => {
+                    let mut names = vec![root[0], root[1], gallery.as_str()];
+                    names.extend(definition.as_deref());
+                    self.part(line, path(&names));
+                }
+            }
+            return;
+        }
+        match (&line.sharing, &line.gallery) {
+            (Some(sharing), None) if line.definition.is_none() => {
+                self.list(line, path(&[sharing, &line.location]));
+            }
+            (Some(sharing), None) => self.part(line, path(&[sharing, &line.location])),
+            (_, Some(gallery)) => {
+                for sharing in ["shared", "community"] {
+                    self.part(line, path(&[sharing, &line.location, gallery]));
+                }
+            }
+            (None, None) => {}
+        }
+    }
+
+    fn add_registry(&mut self, line: &Line) {
+        match (&line.registry, &line.subscription) {
+            // One whose entry in the list of a subscription cannot be read.
+            (Some(_), Some(subscription)) if line.resource_group.is_some() => {
+                self.part(line, path(&["registries", subscription]));
+            }
+            (Some(registry), _) => match (&line.repository, &line.digest) {
+                (None, None) => self.list(line, path(&["registry", registry])),
+                (None, Some(_)) => self.part(line, path(&["registry", registry])),
+                (Some(repository), None) if !repository.starts_with('@') => {
+                    self.part(line, path(&["registry", registry, repository]));
+                }
+                _ => {}
+            },
+            (None, Some(subscription)) => {
+                self.list(line, path(&["registries", subscription]));
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// What became of the scope of these names, which is found in the list of the first two.
+    fn standing(&self, names: &[&str], publisher: Option<&str>) -> Standing {
+        let list = path(&names[..names.len().min(2)]);
+        let Some(only) = self.lists.get(&list) else {
+            return self
+                .open
+                .get(&list)
+                .map_or(Standing::Unasked, |why| Standing::Open(why.clone()));
+        };
+        let publisher = publisher.unwrap_or_default().to_ascii_lowercase();
+        let is_asked =
+            only.is_empty() || only.iter().any(|o| publisher.contains(&o.to_ascii_lowercase()));
+        if !is_asked {
+            return Standing::Unasked;
+        }
+        let open = (2..=names.len()).find_map(|end| self.open.get(&path(&names[..end])));
+        open.map_or(Standing::Answered, |why| Standing::Open(why.clone()))
+    }
+
+    /// Whether the scope of these names was answered.
+    pub(super) fn has(&self, names: &[&str], publisher: Option<&str>) -> bool {
+        self.standing(names, publisher) == Standing::Answered
+    }
+
+    /// Whether the list of these names was asked for, or what is around it.
+    pub(super) fn knows(&self, names: &[&str]) -> bool {
+        let list = path(names);
+        self.lists.contains_key(&list) || self.open.contains_key(&list)
+    }
+}
+
+/// The snapshot that came before one in the chain; none where that is gone or damaged.
+pub(super) async fn before(store: &dyn Store, manifest: &Manifest) -> Result<Option<Manifest>> {
+    let Some(run) = manifest.previous_run else { return Ok(None) };
+    match snapshot::manifest(store, run).await {
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(None),
+        read => read,
+    }
+}
+
+/// What became of each scope when it was last asked for: as `newest` and the snapshots before it tell.
+pub async fn standings(
+    store: &dyn Store,
+    newest: &Manifest,
+    scopes: BTreeSet<Asked>,
+) -> Result<BTreeMap<Asked, Standing>> {
+    let mut found = BTreeMap::new();
+    let mut left = scopes;
+    let mut at = Some(newest.clone());
+    for _ in 0..LOOKS_BACK {
+        let Some(manifest) = at.filter(|_| !left.is_empty()) else { break };
+        let ledger = match Ledger::read(store, &manifest).await {
+            Ok(ledger) => ledger.unwrap_or_default(),
+            Err(error) if error.is_unreadable() => {
+                // What it answered last is not known.
+                let why = format!("the coverage of run {} cannot be read", manifest.run);
+                found.extend(left.into_iter().map(|scope| (scope, Standing::Open(why.clone()))));
+                return Ok(found);
+            }
+            Err(error) => return Err(error),
+        };
+        left.retain(|scope| match ledger.standing(&scope.names(), scope.publisher()) {
+            Standing::Unasked => true,
+            standing => {
+                found.insert(scope.clone(), standing);
+                false
+            }
+        });
+        at = before(store, &manifest).await?;
+    }
+    found.extend(left.into_iter().map(|scope| (scope, Standing::Unasked)));
+    Ok(found)
+}

@@ -1,0 +1,108 @@
+//! The snapshot that a run is built on: the one that is current when the run is published, or the newest
+//! whole one when that is damaged.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::closing::PassedOver;
+use crate::pipeline::newer::Newer;
+use crate::pipeline::snapshot::{self, Manifest};
+use crate::store::{SnapshotFile, Store};
+use crate::work::{Plan, RunId, SourceName};
+use std::sync::Arc;
+
+/// What a run is built on.
+#[derive(Debug, Default)]
+pub(super) struct Base {
+    manifest: Option<Manifest>,
+    /// What runs that began later have answered.
+    pub(super) newer: Arc<Newer>,
+}
+
+impl Base {
+    /// The snapshot, if there is one, as the run of `plan` sees it.
+    async fn of(store: &dyn Store, plan: &Plan, manifest: Option<Manifest>) -> Result<Self> {
+        // Who follows needs it to know what was answered.
+        if let Some(manifest) = &manifest {
+            snapshot::verified(store, manifest, SnapshotFile::Coverage).await?;
+        }
+        let newer = Newer::read(store, plan, manifest.as_ref()).await?;
+        Ok(Self { manifest, newer: Arc::new(newer) })
+    }
+
+    /// The snapshot's run.
+    pub(super) fn run(&self) -> Option<RunId> {
+        self.manifest.as_ref().map(|manifest| manifest.run)
+    }
+
+    /// Whether it has a table of that source.
+    pub(super) fn has(&self, source: SourceName) -> bool {
+        let table = SnapshotFile::Ndjson(source);
+        self.manifest.as_ref().is_some_and(|manifest| manifest.file(table).is_some())
+    }
+}
+
+/// The snapshots that a run could be built on, the best first.
+pub(super) struct Bases {
+    head: Option<RunId>,
+    others: Option<Vec<Manifest>>,
+    /// Those that were tried and are damaged.
+    pub(super) passed_over: Vec<PassedOver>,
+}
+
+impl Bases {
+    /// From the current snapshot on; none where nothing is published yet.
+    pub(super) fn new(head: Option<RunId>) -> Self {
+        Self { head, others: None, passed_over: Vec::new() }
+    }
+
+    /// The snapshot of `run` alone, which a closing names.
+    pub(super) async fn named(store: &dyn Store, plan: &Plan, run: Option<RunId>) -> Result<Base> {
+        let manifest = match run {
+            Some(run) => Some(snapshot::manifest(store, run).await?.ok_or_else(|| gone(run))?),
+            None => None,
+        };
+        Base::of(store, plan, manifest).await
+    }
+
+    /// The next one; a base without a snapshot when there is none that is whole.
+    pub(super) async fn next(&mut self, store: &dyn Store, plan: &Plan) -> Result<Base> {
+        if let Some(head) = self.head.take() {
+            match Self::named(store, plan, Some(head)).await {
+                Ok(base) => return Ok(base),
+                Err(error) if is_damage(&error) => self.pass_over(head, &error),
+                Err(error) => return Err(error),
+            }
+        }
+        if self.others.is_none() {
+            let mut others = snapshot::whole(store).await?;
+            others.retain(|one| one.run != plan.run);
+            self.others = Some(others);
+        }
+        while let Some(manifest) = self.others.as_mut().and_then(Vec::pop) {
+            if self.passed_over.iter().any(|passed| passed.run == manifest.run) {
+                continue;
+            }
+            let run = manifest.run;
+            match Base::of(store, plan, Some(manifest)).await {
+                Ok(base) => return Ok(base),
+                Err(error) if is_damage(&error) => self.pass_over(run, &error),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Base::default())
+    }
+
+    /// Marks a snapshot as damaged.
+    pub(super) fn pass_over(&mut self, run: RunId, error: &Error) {
+        tracing::error!(%error, %run, "a damaged snapshot is not built on; the newest whole one is");
+        self.passed_over.push(PassedOver { run, reason: error.to_string() });
+    }
+}
+
+/// Whether a snapshot is damaged. One of another schema is not: it is left alone.
+pub(super) fn is_damage(error: &Error) -> bool {
+    error.kind() == ErrorKind::Corrupt
+}
+
+fn gone(run: RunId) -> Error {
+    Error::corrupt(format!("the manifest of run {run} is gone"))
+}

@@ -1,0 +1,276 @@
+//! Whether kept snapshots are what was published: `current.json`, manifests, every file with its size and its
+//! SHA-256, and whether this azimg can read what is in it.
+//!
+//! The newest snapshot is the one that no other names as its `previousRun`; of several, the one that was
+//! published last. Run ids do not tell: a run that began earlier may be published later.
+
+mod contents;
+mod kept;
+mod repair;
+
+pub use kept::{Kept, Named, current_or_newest, kept, named, newest_first};
+pub use repair::{Moved, Repair, repair};
+
+use super::snapshot::{self, Manifest, measure};
+use crate::blocking::blocking;
+use crate::error::{Error, ErrorKind, Result};
+use crate::scratch::Scratch;
+use crate::store::{Entry, Key, SnapshotFile, Store};
+use crate::work::{RunId, SourceName};
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use time::OffsetDateTime;
+
+/// What a kept snapshot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Condition {
+    /// Every file is what was published, and can be read.
+    Whole,
+    /// A file is not.
+    Damaged,
+    /// Its manifest is not, so that nothing is known of its files.
+    Unreadable,
+}
+
+/// What is wrong with a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Wrong {
+    /// Its name within the snapshot.
+    pub file: String,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// A kept snapshot, and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Verified {
+    /// Its run.
+    pub run: RunId,
+    /// What it is.
+    pub state: Condition,
+    /// When it was published.
+    #[serde(with = "time::serde::rfc3339::option")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub published_at: Option<OffsetDateTime>,
+    /// The snapshot before it.
+    pub previous_run: Option<RunId>,
+    /// Whether `current.json` names it.
+    pub current: bool,
+    /// Rows of its tables.
+    pub images: u64,
+    /// Changes in its feed.
+    pub changes: u64,
+    /// Its files.
+    pub files: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What is wrong.
+    pub wrong: Vec<Wrong>,
+}
+
+impl Verified {
+    fn of(manifest: &Manifest, wrong: Vec<Wrong>) -> Self {
+        let rows = |ending: &str| -> u64 {
+            let files = manifest.files.iter().filter(|file| file.name.ends_with(ending));
+            files.map(|file| file.rows).sum()
+        };
+        Self {
+            run: manifest.run,
+            state: if wrong.is_empty() { Condition::Whole } else { Condition::Damaged },
+            published_at: Some(manifest.published_at),
+            previous_run: manifest.previous_run,
+            current: false,
+            images: rows(".parquet"),
+            changes: rows("changes.ndjson.zst"),
+            files: manifest.files.len(),
+            bytes: bytes_of(manifest),
+            wrong,
+        }
+    }
+
+    fn unreadable(run: RunId, error: &Error) -> Self {
+        let wrong = Wrong { file: SnapshotFile::Manifest.to_string(), what: error.to_string() };
+        Self {
+            run,
+            state: Condition::Unreadable,
+            published_at: None,
+            previous_run: None,
+            current: false,
+            images: 0,
+            changes: 0,
+            files: 0,
+            bytes: 0,
+            wrong: vec![wrong],
+        }
+    }
+
+    /// Whether everything in it is as it was published; the mark that it is may be missing.
+    pub fn is_usable(&self) -> bool {
+        let mark = SnapshotFile::Success.to_string();
+        self.state != Condition::Unreadable && self.wrong.iter().all(|wrong| wrong.file == mark)
+    }
+
+    /// What is wrong, in a line.
+    pub fn reason(&self) -> String {
+        let wrong = self.wrong.iter().map(|wrong| format!("{}: {}", wrong.file, wrong.what));
+        wrong.collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// All that is kept.
+#[derive(Debug)]
+pub struct Report {
+    /// What `current.json` says.
+    pub current: Named,
+    /// Every kept snapshot, the newest first, those without a manifest last.
+    pub snapshots: Vec<Verified>,
+    /// The first that another version of azimg wrote.
+    foreign: Option<Error>,
+}
+
+impl Report {
+    /// Whether nothing is wrong.
+    pub fn is_whole(&self) -> bool {
+        let whole = |one: &Verified| one.state == Condition::Whole;
+        self.current.wrong.is_none() && self.snapshots.iter().all(whole)
+    }
+}
+
+/// How many bytes were checked, of how many.
+#[derive(Debug, Clone, Default)]
+pub struct Checked(Arc<(AtomicU64, AtomicU64)>);
+
+impl Checked {
+    /// Bytes that were checked, and bytes in all.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.0.0.load(Ordering::Relaxed), self.0.1.load(Ordering::Relaxed))
+    }
+}
+
+fn bytes_of(manifest: &Manifest) -> u64 {
+    manifest.files.iter().map(|file| file.bytes).fold(0, u64::saturating_add)
+}
+
+/// Checks everything that is kept; `checked` tells meanwhile how far that is.
+pub async fn verify(store: &dyn Store, checked: &Checked) -> Result<Report> {
+    let mut current = named(store).await?;
+    let Kept { manifests, unreadable } = kept(store).await?;
+    let all = manifests.iter().map(bytes_of).fold(0, u64::saturating_add);
+    checked.0.1.store(all, Ordering::Relaxed);
+    let mut snapshots = Vec::new();
+    for manifest in &manifests {
+        snapshots.extend(one_snapshot(store, manifest, checked).await?);
+    }
+    let mut foreign = None;
+    for (run, error) in unreadable {
+        snapshots.push(Verified::unreadable(run, &error));
+        if error.kind() == ErrorKind::Invalid {
+            foreign = foreign.or(Some(error));
+        }
+    }
+    let mut is_there = false;
+    for one in &mut snapshots {
+        one.current = current.run == Some(one.run);
+        is_there |= one.current;
+    }
+    if current.wrong.is_none() && !is_there {
+        current.wrong = match current.run {
+            Some(run) => Some(format!("names run {run}, which has no snapshot")),
+            None => (!snapshots.is_empty()).then(|| "is gone".to_owned()),
+        };
+    }
+    Ok(Report { current, snapshots, foreign })
+}
+
+/// Checks a snapshot; none when it was removed meanwhile.
+async fn one_snapshot(
+    store: &dyn Store,
+    manifest: &Manifest,
+    checked: &Checked,
+) -> Result<Option<Verified>> {
+    let run = manifest.run;
+    let mut wrong = Vec::new();
+    let entries = store.list(&Key::snapshot_prefix(run)).await?;
+    let sizes: HashMap<&str, u64> = entries.iter().map(sized).collect();
+    for file in &manifest.files {
+        let mut add = |what: String| wrong.push(Wrong { file: file.name.clone(), what });
+        match sizes.get(file.name.as_str()) {
+            None => add("is gone".to_owned()),
+            Some(bytes) if *bytes != file.bytes => {
+                add(format!("has {bytes} bytes, and had {}", file.bytes));
+            }
+            Some(_) => {
+                if let Some(what) = one_file(store, manifest, file).await? {
+                    add(what);
+                }
+            }
+        }
+        checked.0.0.fetch_add(file.bytes, Ordering::Relaxed);
+    }
+    let mark = SnapshotFile::Success.to_string();
+    if !sizes.contains_key(mark.as_str()) {
+        wrong.push(Wrong { file: mark, what: "is gone".to_owned() });
+    }
+    if !wrong.is_empty() {
+        // Old snapshots are removed at any time.
+        match snapshot::manifest(store, run).await {
+            Ok(None) => return Ok(None),
+            Err(error) if !error.is_unreadable() => return Err(error),
+            Ok(Some(_)) | Err(_) => {}
+        }
+    }
+    Ok(Some(Verified::of(manifest, wrong)))
+}
+
+/// A file's name within its snapshot, and its size.
+fn sized(entry: &Entry) -> (&str, u64) {
+    (entry.name.rsplit('/').next().unwrap_or_default(), entry.bytes)
+}
+
+/// Checks the bytes of a file that is there with its size; what is wrong with it, if anything.
+async fn one_file(
+    store: &dyn Store,
+    manifest: &Manifest,
+    file: &snapshot::File,
+) -> Result<Option<String>> {
+    // What a later azimg adds to a snapshot has no name here.
+    let Some(named) = named_file(&file.name) else { return Ok(None) };
+    let scratch = Scratch::new()?;
+    let copy = scratch.path().join(named.to_string());
+    if !store.download(&Key::Snapshot(manifest.run, named), &copy).await? {
+        return Ok(Some("is gone".to_owned()));
+    }
+    let (manifest, file) = (manifest.clone(), file.clone());
+    let check = move || {
+        // The folder goes when this has ended.
+        let copy = scratch.path().join(named.to_string());
+        if measure(&copy)? != (file.bytes, file.sha256.clone()) {
+            return Ok(Some("is not what its manifest names".to_owned()));
+        }
+        match contents::check(&copy, named, &manifest, &file) {
+            Ok(()) => Ok(None),
+            Err(error) if error.is_transient() => Err(error),
+            Err(error) => {
+                let text = error.to_string();
+                let named = format!("{}: ", file.name);
+                Ok(Some(text.strip_prefix(&named).map_or(text.clone(), str::to_owned)))
+            }
+        }
+    };
+    blocking("checking a file", check).await
+}
+
+/// The file of that name, if it is one that this azimg writes.
+fn named_file(name: &str) -> Option<SnapshotFile> {
+    let tables = SourceName::ALL.iter().copied();
+    let files =
+        tables.flat_map(|table| [SnapshotFile::Parquet(table), SnapshotFile::Ndjson(table)]);
+    let documents = [SnapshotFile::Changes, SnapshotFile::Coverage, SnapshotFile::Index];
+    let schemas = super::schema::RECORDS.iter().map(|(name, _)| SnapshotFile::Schema(name));
+    files.chain(documents).chain(schemas).find(|file| file.to_string() == name)
+}

@@ -1,0 +1,110 @@
+//! Which snapshots are kept, in which order, and which one `current.json` names.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::snapshot::{self, Current, Manifest};
+use crate::store::{Key, SnapshotFile, Store};
+use crate::work::RunId;
+use futures::{StreamExt, TryStreamExt, stream};
+
+/// Manifests that are read at once.
+const READ_AT_ONCE: usize = 16;
+
+/// What `current.json` says.
+#[derive(Debug, Clone, Default)]
+pub struct Named {
+    /// The run that it names.
+    pub run: Option<RunId>,
+    /// What is wrong with it.
+    pub wrong: Option<String>,
+    pub(super) tag: Option<String>,
+}
+
+/// The snapshots that are kept, as far as their manifests tell.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// Those that can be read, the newest first.
+    pub manifests: Vec<Manifest>,
+    /// Those that cannot, and why.
+    pub unreadable: Vec<(RunId, Error)>,
+}
+
+/// Reads the manifests of what is kept. What has neither a manifest nor the mark that follows it is being
+/// published or removed, and is left out.
+pub async fn kept(store: &dyn Store) -> Result<Kept> {
+    let runs = snapshot::runs(store).await?;
+    let read = stream::iter(runs)
+        .map(|run| async move {
+            let manifest = match snapshot::manifest(store, run).await {
+                Ok(Some(manifest)) => Ok(manifest),
+                Ok(None) => {
+                    let mark = Key::Snapshot(run, SnapshotFile::Success);
+                    if store.get(&mark).await?.is_none() {
+                        return Ok(None);
+                    }
+                    Err(Error::corrupt("is gone"))
+                }
+                Err(error) if error.is_unreadable() => Err(error),
+                Err(error) => return Err(error),
+            };
+            Ok::<_, Error>(Some((run, manifest)))
+        })
+        .buffered(READ_AT_ONCE);
+    let read: Vec<_> = read.try_collect().await?;
+    let mut kept = Kept::default();
+    for (run, manifest) in read.into_iter().flatten() {
+        match manifest {
+            Ok(manifest) => kept.manifests.push(manifest),
+            Err(error) => kept.unreadable.push((run, error)),
+        }
+    }
+    kept.manifests = newest_first(kept.manifests);
+    Ok(kept)
+}
+
+/// Snapshots in the order of their chain, the newest first; those that are in no chain by when they were
+/// published.
+pub fn newest_first(mut manifests: Vec<Manifest>) -> Vec<Manifest> {
+    manifests.sort_by_key(|manifest| std::cmp::Reverse((manifest.published_at, manifest.run)));
+    let mut ordered = Vec::with_capacity(manifests.len());
+    while !manifests.is_empty() {
+        let has_follower = |one: &Manifest| {
+            manifests
+                .iter()
+                .any(|other| other.run != one.run && other.previous_run == Some(one.run))
+        };
+        let next = manifests.iter().position(|one| !has_follower(one)).unwrap_or(0);
+        ordered.push(manifests.remove(next));
+    }
+    ordered
+}
+
+/// What `current.json` says; whether the snapshot that it names is there is not looked at.
+pub async fn named(store: &dyn Store) -> Result<Named> {
+    let Some(object) = store.get(&Key::Current).await? else { return Ok(Named::default()) };
+    let tag = Some(object.tag);
+    let current: Current = match serde_json::from_slice(&object.bytes) {
+        Ok(current) => current,
+        Err(e) => {
+            let wrong = Some(format!("is not what azimg writes there ({e})"));
+            return Ok(Named { run: None, wrong, tag });
+        }
+    };
+    let manifest = Key::Snapshot(current.run, SnapshotFile::Manifest).to_string();
+    let other = current.manifest != manifest;
+    let wrong = other.then(|| format!("names run {}, and {}", current.run, current.manifest));
+    Ok(Named { run: Some(current.run), wrong, tag })
+}
+
+/// The manifest of the current snapshot; when `current.json` does not lead to one, that of the newest one
+/// that has any.
+pub async fn current_or_newest(store: &dyn Store) -> Result<Option<Manifest>> {
+    match snapshot::current(store).await {
+        Ok(Some(manifest)) => return Ok(Some(manifest)),
+        Ok(None) => {}
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            tracing::error!(%error, "the current snapshot is passed over");
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(kept(store).await?.manifests.into_iter().next())
+}

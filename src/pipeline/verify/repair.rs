@@ -1,0 +1,88 @@
+//! Leading `current.json` to the newest snapshot that is whole. Nothing is removed.
+
+use super::{Condition, Report, Verified};
+use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::closing;
+use crate::pipeline::snapshot::Current;
+use crate::pipeline::to_json;
+use crate::store::{Key, SnapshotFile, Store};
+use crate::work::RunId;
+
+/// What was done.
+#[derive(Debug, Default, Clone)]
+pub struct Repair {
+    /// What `current.json` names now, if it was written.
+    pub moved: Option<Moved>,
+    /// Snapshots that are whole, and got the mark that says so.
+    pub marked: Vec<RunId>,
+}
+
+/// How `current.json` was moved.
+#[derive(Debug, Clone)]
+pub struct Moved {
+    /// What was wrong.
+    pub reason: String,
+    /// What it names now.
+    pub to: Verified,
+    /// Newer snapshots, which are not whole: what they alone have is to be found anew.
+    pub passed_over: Vec<Verified>,
+}
+
+/// Moves `current.json` to the newest whole snapshot when what it names is not whole, or when it cannot be
+/// read; a whole snapshot that lacks its mark gets it. The report says afterwards what is left.
+pub async fn repair(store: &dyn Store, report: &mut Report) -> Result<Repair> {
+    let mut repair = Repair::default();
+    for one in &mut report.snapshots {
+        if one.state == Condition::Damaged && one.is_usable() {
+            let mark = Key::Snapshot(one.run, SnapshotFile::Success);
+            store.create(&mark, bytes::Bytes::new()).await?;
+            one.wrong.clear();
+            one.state = Condition::Whole;
+            repair.marked.push(one.run);
+        }
+    }
+    let named = report.snapshots.iter().find(|one| one.current);
+    let reason = match (&report.current.wrong, named) {
+        (Some(wrong), _) => format!("current.json {wrong}"),
+        (None, Some(named)) if named.state != Condition::Whole => {
+            format!("current.json names run {}, which is damaged ({})", named.run, named.reason())
+        }
+        _ => return Ok(repair),
+    };
+    // An older azimg must not take a newer one's snapshot for damaged.
+    if let Some(foreign) = report.foreign.take() {
+        return Err(foreign);
+    }
+    let whole = report.snapshots.iter().position(|one| one.state == Condition::Whole);
+    let Some(at) = whole else {
+        let text = format!(
+            "{reason}, and no kept snapshot is whole: the next 'azimg crawl' lists everything anew"
+        );
+        return Err(Error::corrupt(text));
+    };
+    let to = &report.snapshots[at];
+    let current = Current {
+        run: to.run,
+        manifest: Key::Snapshot(to.run, SnapshotFile::Manifest).to_string(),
+        published_at: to.published_at.unwrap_or(time::OffsetDateTime::UNIX_EPOCH),
+    };
+    let bytes = to_json(&current)?.into();
+    if !store.swap(&Key::Current, bytes, report.current.tag.as_deref()).await? {
+        let text = "current.json was changed while snapshots were checked: begin again";
+        return Err(Error::new(ErrorKind::Conflict, text));
+    }
+    // Whoever published the damaged one has had its turn.
+    closing::settle(store, to.run, time::OffsetDateTime::now_utc()).await?;
+    tracing::warn!(run = %to.run, reason, "current.json was moved to the newest whole snapshot");
+    let unreadable = |one: &&Verified| one.state == Condition::Unreadable && one.current;
+    let passed_over =
+        report.snapshots[..at].iter().chain(report.snapshots.iter().filter(unreadable));
+    let moved = Moved { reason, to: to.clone(), passed_over: passed_over.cloned().collect() };
+    report.current.wrong = None;
+    report.current.run = Some(moved.to.run);
+    for one in &mut report.snapshots {
+        one.current = one.run == moved.to.run;
+    }
+    repair.moved = Some(moved);
+    Ok(repair)
+}

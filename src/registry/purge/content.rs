@@ -1,0 +1,245 @@
+//! What the content of a manifest tells a purge: what it needs, and what people take it for.
+//!
+//! Read leniently: what cannot be read is said, and what can be is used, since it may have to stay.
+
+use super::state::Kind;
+use crate::image::registry::{RegistryImage, is_schema_1};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// What `BuildKit` calls the list of what it keeps (moby/buildkit, docs of `cache-to type=registry`).
+const CACHE: &str = "application/vnd.buildkit.cacheconfig.";
+
+/// Beginnings of what signatures, attestations and bills of materials are called: by cosign (sigstore/cosign,
+/// `specs/SIGNATURE_SPEC.md` and `SBOM_SPEC.md`), sigstore's bundles, notation, in-toto, SPDX, `CycloneDX` and syft.
+const ATTACHMENTS: [&str; 12] = [
+    "application/vnd.dev.cosign.",
+    "application/vnd.dev.sigstore.",
+    "application/vnd.cncf.notary.",
+    "application/vnd.dsse.envelope.",
+    "application/vnd.in-toto",
+    "application/vnd.cyclonedx",
+    "application/vnd.syft",
+    "application/spdx",
+    "application/sarif",
+    "text/spdx",
+    "spdx+",
+    "application/vnd.sbom",
+];
+
+/// Types of configurations that say nothing of what it is the configuration of.
+const PLAIN_CONFIGS: [&str; 4] = [
+    "application/vnd.oci.image.config.v1+json",
+    "application/vnd.docker.container.image.v1+json",
+    "application/vnd.oci.empty.v1+json",
+    "",
+];
+
+/// What the content of a manifest told.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KnownContent {
+    /// What it is taken for; none where that is not told by what was kept of it.
+    pub kind: Option<Kind>,
+    /// The manifests that it lists.
+    pub parts: Vec<String>,
+    /// What it refers to.
+    pub subject: Option<String>,
+    /// Bytes by digest.
+    pub blobs: BTreeMap<String, u64>,
+    /// What of it cannot be read, though what it needs can.
+    pub odd: Option<String>,
+}
+
+fn text(value: &Value) -> Option<&str> {
+    value.as_str().filter(|text| !text.is_empty())
+}
+
+fn is_attachment(media_type: &str) -> bool {
+    ATTACHMENTS.iter().any(|start| media_type.starts_with(start))
+}
+
+/// Whether a media type is one of a manifest that lists no others: an image's, or an artifact's.
+pub(super) fn is_of_one_image(media_type: &str) -> bool {
+    ["image.manifest.v1+json", "distribution.manifest.v2+json", "artifact.manifest.v1+json"]
+        .iter()
+        .any(|end| media_type.ends_with(end))
+        || is_schema_1(media_type)
+}
+
+impl KnownContent {
+    /// What a manifest tells; else why it cannot be told what it needs.
+    pub(super) fn of(document: &Value) -> Result<Self, String> {
+        let mut known = Self { kind: Some(kind(document)), ..Self::default() };
+        match &document["subject"] {
+            Value::Null => {}
+            subject => {
+                let digest = text(&subject["digest"]).ok_or("its subject cannot be read")?;
+                known.subject = Some(digest.to_owned());
+            }
+        }
+        for part in ["config", "layers", "blobs"] {
+            let found: Vec<&Value> = match &document[part] {
+                Value::Null => Vec::new(),
+                Value::Array(list) => list.iter().collect(),
+                one => vec![one],
+            };
+            for blob in found {
+                match text(&blob["digest"]) {
+                    Some(digest) => known.add(digest, &blob["size"]),
+                    None => known.odd = Some(format!("its {part} cannot be read")),
+                }
+            }
+        }
+        let listed = match &document["manifests"] {
+            Value::Null => [].iter(),
+            Value::Array(list) => list.iter(),
+            _ => return Err("what it lists cannot be read".to_owned()),
+        };
+        for part in listed {
+            let digest = text(&part["digest"]).ok_or("what it lists cannot be read")?;
+            // The layers of a build cache stand in its list, too.
+            let media_type = text(&part["mediaType"]).unwrap_or_default();
+            if media_type.contains(".layer.") || media_type.contains(".rootfs.") {
+                known.add(digest, &part["size"]);
+            }
+            known.parts.push(digest.to_owned());
+        }
+        if let Some(other) = known.others() {
+            known.odd = Some(format!(
+                "it points at {}, by another digest than SHA-256, which is not supported",
+                other.chars().take(16).collect::<String>()
+            ));
+        }
+        Ok(known)
+    }
+
+    fn add(&mut self, digest: &str, size: &Value) {
+        self.blobs.insert(digest.to_owned(), size.as_u64().unwrap_or_default());
+    }
+
+    fn others(&self) -> Option<&String> {
+        let all = self.blobs.keys().chain(&self.parts).chain(&self.subject);
+        all.into_iter().find(|digest| !digest.starts_with("sha256:"))
+    }
+
+    /// What a row of the catalog tells, whose content was read, and of which all is kept.
+    pub fn of_row(row: RegistryImage) -> Self {
+        let is_index = row.is_index();
+        let kind = match &row.artifact_type {
+            Some(of) if !is_index => Some(kind_by(of, row.subject.is_some())),
+            _ if is_index && row.manifests.is_empty() => Some(Kind::Nothing),
+            // A build cache may be an index, but lists no platform.
+            _ if is_index => (!row.platforms.is_empty()).then_some(Kind::Image),
+            // What cosign makes has an image's configuration with nothing in it.
+            _ => row.os.is_some().then_some(Kind::Image),
+        };
+        let mut known =
+            Self { kind, parts: row.manifests, subject: row.subject, blobs: row.layers, odd: None };
+        if known.others().is_some() {
+            known.kind = None;
+        }
+        known
+    }
+}
+
+/// What a type says that was given to a manifest.
+fn kind_by(named: &str, refers: bool) -> Kind {
+    if named.starts_with(CACHE) {
+        Kind::Cache
+    } else if refers || is_attachment(named) {
+        Kind::Attachment
+    } else {
+        Kind::Image
+    }
+}
+
+fn kind(document: &Value) -> Kind {
+    let config = text(&document["config"]["mediaType"]).unwrap_or_default();
+    let refers = !document["subject"].is_null();
+    let named = text(&document["artifactType"]).unwrap_or(config);
+    let types = |part: &str| -> Vec<&str> {
+        let all = document[part].as_array().into_iter().flatten();
+        all.map(|one| text(&one["mediaType"]).unwrap_or_default()).collect()
+    };
+    if let Value::Array(listed) = &document["manifests"] {
+        let is_cache = types("manifests").iter().any(|of| of.starts_with(CACHE));
+        return match (is_cache || named.starts_with(CACHE), listed.is_empty()) {
+            (true, _) => Kind::Cache,
+            (false, true) => Kind::Nothing,
+            (false, false) => Kind::Image,
+        };
+    }
+    if config.starts_with(CACHE) {
+        return Kind::Cache;
+    }
+    if !PLAIN_CONFIGS.contains(&named) {
+        return kind_by(named, refers);
+    }
+    let layers = [types("layers"), types("blobs")].concat();
+    let are_attached = !layers.is_empty() && layers.iter().all(|of| is_attachment(of));
+    let is_image = config.ends_with("image.config.v1+json") || config.contains("container.image");
+    if are_attached || (refers && !is_image) { Kind::Attachment } else { Kind::Image }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+    const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+
+    fn one(media_type: &str) -> Value {
+        json!({"mediaType": media_type, "digest": format!("sha256:{}", "a1".repeat(32)), "size": 3})
+    }
+
+    #[test]
+    fn what_people_take_a_manifest_for_is_told_by_its_types() {
+        let layer = "application/vnd.oci.image.layer.v1.tar+gzip";
+        let cosign = "application/vnd.dev.cosign.simplesigning.v1+json";
+        let cache = "application/vnd.buildkit.cacheconfig.v0";
+        let helm = "application/vnd.cncf.helm.config.v1+json";
+        let subject = one("x");
+        for (expected, document) in [
+            (Kind::Image, json!({"config": one(CONFIG), "layers": [one(layer)]})),
+            (
+                Kind::Image,
+                json!({"config": one(CONFIG), "layers": [one(layer)], "subject": subject}),
+            ),
+            (Kind::Image, json!({"config": one(helm), "layers": [one("x")]})),
+            (Kind::Image, json!({"manifests": [one("x")]})),
+            (Kind::Nothing, json!({"manifests": []})),
+            (Kind::Cache, json!({"manifests": [one(layer), one(cache)]})),
+            (Kind::Cache, json!({"config": one(cache), "layers": [one(layer)]})),
+            (Kind::Attachment, json!({"config": one(CONFIG), "layers": [one(cosign)]})),
+            (Kind::Attachment, json!({"config": one(EMPTY), "layers": [], "subject": subject})),
+            (
+                Kind::Attachment,
+                json!({"artifactType": "application/spdx+json", "config": one(EMPTY)}),
+            ),
+            (
+                Kind::Attachment,
+                json!({"config": one(CONFIG), "layers": [one("application/vnd.in-toto+json")]}),
+            ),
+        ] {
+            assert_eq!(KnownContent::of(&document).unwrap().kind, Some(expected), "{document}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said_and_what_can_be_is_used() {
+        let other = json!({"digest": format!("sha512:{}", "a".repeat(128)), "size": 1});
+        let known = KnownContent::of(&json!({"config": one(CONFIG), "layers": [other, one("x")],
+            "subject": one("x")}));
+        let known = known.unwrap();
+        assert!(known.odd.unwrap().contains("sha512:"), "what it is said of");
+        assert_eq!((known.subject.is_some(), known.blobs.len()), (true, 2));
+        for unknown in [
+            json!({"manifests": {}}),
+            json!({"manifests": [{"digest": 7}]}),
+            json!({"subject": {"digest": ""}}),
+        ] {
+            assert!(KnownContent::of(&unknown).is_err(), "{unknown}");
+        }
+    }
+}

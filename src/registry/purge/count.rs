@@ -1,0 +1,242 @@
+//! Which tags the rules take, and which they keep: images are counted as people count them.
+//!
+//! An index and its parts that have tags of their own are one image. Build caches, and what is attached to
+//! images, are counted apart. What is protected, or cannot be used, uses up no place.
+
+use super::plan::{Again, Kept};
+use super::rules::{Rule, Rules};
+use super::shape::{Shape, is_of_digest};
+use super::state::{Kind, RepositoryState, TagState};
+use crate::image::version;
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use time::OffsetDateTime;
+
+/// What is older than a rule wants.
+pub(super) fn is_old(at: Option<OffsetDateTime>, rule: &Rule, now: OffsetDateTime) -> bool {
+    let Some(at) = at else { return false };
+    let Some(span) = rule.older_than else { return true };
+    at < span.before(now)
+}
+
+/// The tags that rules are about: those that they take, and those that they keep, with the reason.
+#[derive(Default)]
+pub(super) struct Counted<'a> {
+    pub(super) taken: BTreeMap<&'a str, String>,
+    pub(super) kept: BTreeMap<&'a str, String>,
+    /// Those that a rule leaves for now, since they are too young for it. Another may take them.
+    young: BTreeMap<&'a str, String>,
+}
+
+/// An image as it is counted.
+struct Image<'a, 'b> {
+    digest: &'a str,
+    /// Its newest tag that the rule is about; none where the age of one of them is not known.
+    newest: Option<&'a TagState>,
+    kind: Kind,
+    is_usable: bool,
+    /// Why it stays whatever the rule says.
+    held: Option<&'b str>,
+}
+
+impl Image<'_, '_> {
+    /// The newest first; of those that were tagged at the same moment, the one of the highest version.
+    fn compare(&self, other: &Self) -> Ordering {
+        let age = |image: &Self| image.newest.map(|tag| Reverse(tag.updated));
+        let name = |image: &Self| image.newest.map(|tag| tag.name.clone()).unwrap_or_default();
+        age(self)
+            .cmp(&age(other))
+            .then_with(|| version::compare(&numbered(&name(other)), &numbered(&name(self))))
+            .then_with(|| self.digest.cmp(other.digest))
+    }
+}
+
+/// A tag as it is compared: `v1.10` is a version as `1.10` is.
+fn numbered(tag: &str) -> String {
+    tag.trim_start_matches(|c: char| !c.is_ascii_digit()).replace(['-', '_'], ".")
+}
+
+/// What is counted of one repository.
+pub(super) struct Counting<'a, 'b> {
+    pub(super) state: &'a RepositoryState,
+    pub(super) shape: &'b Shape<'a>,
+    /// Why manifests stay whatever the rules say of their tags.
+    pub(super) held: &'b BTreeMap<&'a str, String>,
+    pub(super) again: &'b Again<'b>,
+    pub(super) now: OffsetDateTime,
+}
+
+impl<'a> Counting<'a, '_> {
+    /// What all rules together take and keep: what one keeps, none takes.
+    pub(super) fn of(&self, rules: &Rules) -> Counted<'a> {
+        let mut counted = Counted::default();
+        let wholes = self.shape.wholes();
+        // What one rule protects uses up no place of another.
+        let mut named: BTreeMap<&str, String> = BTreeMap::new();
+        for tag in self.state.tags.iter().filter(|tag| !is_of_digest(tag)) {
+            let mut keeping = rules.numbered(&self.state.name);
+            let kept = keeping.find_map(|(n, rule)| Some((n, rule.keeps(&tag.name)?)));
+            if let Some((number, pattern)) = kept {
+                named.insert(&tag.name, format!("rule {number}: keep-tags '{pattern}'"));
+            }
+        }
+        for (number, rule) in rules.numbered(&self.state.name) {
+            self.count((number, rule), &wholes, &named, &mut counted);
+        }
+        counted.kept.extend(named);
+        counted.taken.retain(|tag, _| !counted.kept.contains_key(tag));
+        counted
+    }
+
+    fn count(
+        &self,
+        (number, rule): (usize, &Rule),
+        wholes: &HashMap<&'a str, BTreeSet<&'a str>>,
+        named: &BTreeMap<&'a str, String>,
+        counted: &mut Counted<'a>,
+    ) {
+        let Some(pattern) = &rule.tags else { return };
+        let fits = |tag: &&TagState| pattern.fits(&tag.name) && !is_of_digest(tag);
+        let fitting: Vec<&TagState> = self.state.tags.iter().filter(fits).collect();
+        // What belongs to an index that went by this plan is not an image of its own now.
+        let is_left_over =
+            |digest: &str| !wholes.contains_key(digest) && (self.again.is_left_over)(digest);
+        let whole = |digest: &'a str| -> Vec<&'a str> {
+            let of_wholes = wholes.get(digest).into_iter().flatten().copied();
+            let of_wholes: Vec<&str> = of_wholes.collect();
+            if of_wholes.is_empty() { vec![digest] } else { of_wholes }
+        };
+        let mut images: BTreeMap<&str, Vec<&TagState>> = BTreeMap::new();
+        for tag in fitting.iter().filter(|tag| !is_left_over(&tag.digest)) {
+            for image in whole(&tag.digest) {
+                images.entry(image).or_default().push(tag);
+            }
+        }
+        let kept = self.kept_images(rule, &images, named);
+        let young = self.young_images(rule, &images);
+        for tag in fitting {
+            let digest = tag.digest.as_str();
+            let of_it: Vec<&str> = if is_left_over(digest) { Vec::new() } else { whole(digest) };
+            let is_part = of_it.first().is_some_and(|image| *image != digest);
+            let said = |image: &str, why: &str| {
+                let of = || format!("a part of {}: ", self.shape.called(image));
+                let of = if is_part { of() } else { String::new() };
+                format!("rule {number}: {of}{why}")
+            };
+            // A part keeps its tags with what stays whole, be it among the newest or not.
+            let stays = of_it.iter().find_map(|image| {
+                Some(said(image, kept.get(image).or(self.held.get(image).filter(|_| is_part))?))
+            });
+            if let Some(why) = stays {
+                counted.kept.entry(&tag.name).or_insert(why);
+                continue;
+            }
+            let with_young = of_it.iter().filter(|_| is_part).find(|image| young.contains(**image));
+            let is_young = !is_old(tag.updated, rule, self.now);
+            if let Some(image) = with_young.or_else(|| of_it.first().filter(|_| is_young)) {
+                let why = match (rule.older_than, tag.updated) {
+                    (Some(span), Some(_)) => format!("not older than {span}"),
+                    _ => "it is not known when it was tagged".to_owned(),
+                };
+                counted.young.entry(&tag.name).or_insert_with(|| said(image, &why));
+            } else if !is_young {
+                counted.taken.entry(&tag.name).or_insert_with(|| rule.to_string());
+            }
+        }
+    }
+
+    /// The images that a rule keeps, with the number of each: the newest that can be used and are not protected
+    /// anyway, and whatever is newer than the last of these.
+    fn kept_images(
+        &self,
+        rule: &Rule,
+        images: &BTreeMap<&'a str, Vec<&'a TagState>>,
+        named: &BTreeMap<&'a str, String>,
+    ) -> BTreeMap<&'a str, String> {
+        let keep = rule.keep.unwrap_or_default();
+        let mut all: Vec<Image<'a, '_>> = Vec::new();
+        let mut kept: BTreeMap<&'a str, String> = BTreeMap::new();
+        for (digest, tags) in images {
+            // Its own tags say how new an index is; those of its parts only where it has none of these.
+            let own: Vec<&TagState> =
+                tags.iter().copied().filter(|tag| tag.digest == *digest).collect();
+            let tags = if own.is_empty() { tags } else { &own };
+            if tags.iter().any(|tag| tag.updated.is_none()) {
+                kept.insert(digest, "it is not known when it was tagged".to_owned());
+                continue;
+            }
+            let newest = tags.iter().copied().max_by(|a, b| {
+                let numbers = || version::compare(&numbered(&a.name), &numbered(&b.name));
+                a.updated.cmp(&b.updated).then_with(numbers)
+            });
+            let by_name = self.shape.plain_tags(digest).find_map(|tag| named.get(&*tag.name));
+            all.push(Image {
+                digest,
+                newest,
+                kind: self.shape.manifests.get(digest).map_or(Kind::Image, |m| match m.kind {
+                    Kind::Nothing => Kind::Image,
+                    kind => kind,
+                }),
+                is_usable: self.shape.is_usable(digest),
+                held: self.held.get(digest).or(by_name).map(String::as_str),
+            });
+        }
+        all.sort_by(Image::compare);
+        for kind in [Kind::Image, Kind::Cache, Kind::Attachment] {
+            let mut count = 0;
+            for image in all.iter().filter(|image| image.kind == kind) {
+                if count == keep {
+                    break;
+                }
+                let what = called(kind);
+                let why = match image.held {
+                    Some(held) => format!("not counted, since it stays anyway ({held})"),
+                    None if !image.is_usable => {
+                        "not counted, since nothing of it is here".to_owned()
+                    }
+                    None => {
+                        count += 1;
+                        format!("{what} {count} of the {keep} newest")
+                    }
+                };
+                kept.insert(image.digest, why);
+            }
+        }
+        kept
+    }
+
+    /// The images of which a tag of their own is too young for a rule.
+    fn young_images(
+        &self,
+        rule: &Rule,
+        images: &BTreeMap<&'a str, Vec<&'a TagState>>,
+    ) -> BTreeSet<&'a str> {
+        let is_young = |(digest, tags): &(&&'a str, &Vec<&TagState>)| {
+            let mut own = tags.iter().filter(|tag| tag.digest == ***digest);
+            own.any(|tag| !is_old(tag.updated, rule, self.now))
+        };
+        images.iter().filter(is_young).map(|(digest, _)| *digest).collect()
+    }
+}
+
+fn called(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Image | Kind::Nothing => "image",
+        Kind::Cache => "build cache",
+        Kind::Attachment => "attachment",
+    }
+}
+
+impl<'a> Counted<'a> {
+    /// The tags that rules are about and keep, in the order of the repository's.
+    pub(super) fn kept_rows(&self, state: &'a RepositoryState) -> Vec<Kept> {
+        let row = |tag: &TagState| {
+            let name = tag.name.as_str();
+            let young = || self.young.get(name).filter(|_| !self.taken.contains_key(name));
+            let reason = self.kept.get(name).or_else(young)?.clone();
+            let (name, digest) = (tag.name.clone(), tag.digest.clone());
+            Some(Kept { tag: name, digest, changed_at: tag.updated, reason })
+        };
+        state.tags.iter().filter_map(row).collect()
+    }
+}

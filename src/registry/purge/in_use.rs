@@ -1,0 +1,334 @@
+//! Lists of what runs where Resource Graph does not look, such as in Kubernetes clusters: what is named in them
+//! stays. A list that says nothing of the registry, or that is old, is no list of what runs.
+
+use super::state::RepositoryState;
+use super::uses::{Named, Use, each_text, expression};
+use crate::error::{Error, Result};
+use crate::registry::Name;
+use crate::span::Span;
+use regex::Regex;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::path::Path;
+use time::OffsetDateTime;
+
+/// The most bytes of a list: what `kubectl get pods -A -o json` says of 10,000 pods.
+const LARGEST: u64 = 64 << 20;
+/// A clock that set a file's time may be so much ahead of this one.
+const AHEAD: time::Duration = time::Duration::minutes(5);
+
+/// Where a list comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InUseSource<'a> {
+    /// A file, which must not be older than that.
+    File(&'a Path, Span),
+    /// Standard input.
+    Stdin,
+}
+
+/// A list of what runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InUse {
+    /// Where it comes from.
+    pub source: String,
+    /// What it names of the registry; a digest may be of another.
+    pub uses: Vec<Use>,
+    /// Whether it names an image of the registry, rather than only digests.
+    is_of_registry: bool,
+}
+
+impl InUse {
+    /// Reads a list of references or digests, or what `kubectl get … -o json` says, for a registry.
+    pub fn read(source: InUseSource<'_>, login_server: &str, now: OffsetDateTime) -> Result<Self> {
+        let mut text = String::new();
+        let name = match source {
+            InUseSource::Stdin => {
+                let name = "standard input".to_owned();
+                let read = std::io::stdin().lock().take(LARGEST + 1).read_to_string(&mut text);
+                read.map_err(|e| Error::io(&name, e))?;
+                name
+            }
+            InUseSource::File(path, max_age) => {
+                let name = path.display().to_string();
+                let io = |e| Error::io(&name, e);
+                let file = std::fs::File::open(path).map_err(io)?;
+                let written = file.metadata().and_then(|of| of.modified()).map_err(io)?;
+                check_age(&name, written.into(), max_age, now)?;
+                file.take(LARGEST + 1).read_to_string(&mut text).map_err(io)?;
+                name
+            }
+        };
+        if text.len() as u64 > LARGEST {
+            let most = LARGEST >> 20;
+            return Err(Error::invalid(format!(
+                "{name}: more than {most} MiB; give a plain list of the images instead"
+            )));
+        }
+        Self::parse(&name, &text, login_server)
+    }
+
+    /// The same of its text.
+    pub fn parse(source: &str, text: &str, login_server: &str) -> Result<Self> {
+        let text = text.trim_start_matches('\u{feff}').trim_start();
+        let mut reading = Reading::new(source, login_server)?;
+        if text.starts_with(['{', '[']) {
+            // What several clusters say may stand one behind the other.
+            let documents = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+            for document in documents {
+                let document = document.map_err(|e| {
+                    Error::invalid(format!("{source}: it is cut off, or no JSON ({e})"))
+                })?;
+                reading.document(&document)?;
+            }
+        } else {
+            for (number, line) in (1..).zip(text.lines()) {
+                let line = line.split('#').next().unwrap_or_default();
+                reading.text(&format!("{source}, line {number}"), line, true)?;
+            }
+        }
+        let Reading { uses, is_of_registry, .. } = reading;
+        if uses.is_empty() {
+            return Err(Error::invalid(format!(
+                "{source}: it names no image of {login_server}, so it is no list of what runs on its images"
+            )));
+        }
+        Ok(Self { source: source.to_owned(), uses, is_of_registry })
+    }
+
+    /// Refuses a list of nothing but digests that none of these repositories has.
+    pub fn check_digests<'a>(
+        &self,
+        states: impl Iterator<Item = &'a RepositoryState>,
+        is_elsewhere: impl Fn(&str) -> bool,
+    ) -> Result<()> {
+        let digests: BTreeSet<&str> = self
+            .uses
+            .iter()
+            .filter_map(|used| match &used.name {
+                Name::Digest(digest) => Some(digest.as_str()),
+                Name::Tag(_) | Name::Whole => None,
+            })
+            .collect();
+        let mut manifests = states.flat_map(|state| &state.manifests);
+        let is_there = self.is_of_registry
+            || digests.iter().any(|digest| is_elsewhere(digest))
+            || manifests.any(|manifest| {
+                digests.contains(manifest.digest.as_str())
+                    || manifest.blobs.keys().any(|blob| digests.contains(blob.as_str()))
+            });
+        if is_there {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "{}: none of its {} digests is in the repositories that the rules are about; give references \
+             (LOGINSERVER/REPOSITORY@DIGEST)",
+            self.source,
+            digests.len()
+        )))
+    }
+}
+
+fn check_age(
+    name: &str,
+    written: OffsetDateTime,
+    max_age: Span,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let why = if written > now.saturating_add(AHEAD) {
+        "its time lies in the future".to_owned()
+    } else if written < max_age.before(now) {
+        format!("it was written at {written}, longer ago than {max_age} (--in-use-max-age)")
+    } else {
+        return Ok(());
+    };
+    Err(Error::invalid(format!(
+        "{name}: {why}, and what runs may be something else by now: make it anew"
+    )))
+}
+
+/// A list, being read.
+struct Reading<'a> {
+    source: &'a str,
+    named: Named,
+    digest: Regex,
+    uses: Vec<Use>,
+    is_of_registry: bool,
+}
+
+impl<'a> Reading<'a> {
+    fn new(source: &'a str, login_server: &str) -> Result<Self> {
+        let digest = expression("sha256:[0-9a-f]{64}")?;
+        let named = Named::of(login_server)?;
+        Ok(Self { source, named, digest, uses: Vec::new(), is_of_registry: false })
+    }
+
+    /// Takes what a text names. A digest counts whatever it stands behind: a node may pull through a mirror, by
+    /// another registry's name.
+    fn text(&mut self, user: &str, text: &str, is_strict: bool) -> Result<()> {
+        for found in self.named.references(text) {
+            match found {
+                Ok(found) => {
+                    self.is_of_registry = true;
+                    self.uses.push(found.used_by(user));
+                }
+                Err(other) if is_strict => {
+                    return Err(Error::invalid(format!(
+                        "{user}: '{other}' cannot be read as an image, and it may be one that runs"
+                    )));
+                }
+                Err(_) => {}
+            }
+        }
+        for digest in self.digest.find_iter(text) {
+            let name = Name::Digest(digest.as_str().to_ascii_lowercase());
+            self.uses.push(Use { repository: None, name, user: user.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// Takes what a document of Kubernetes, or any other, names. A list that goes on elsewhere is not all that runs.
+    fn document(&mut self, document: &Value) -> Result<()> {
+        let source = self.source;
+        if document["metadata"]["continue"].as_str().is_some_and(|more| !more.is_empty()) {
+            return Err(Error::invalid(format!(
+                "{source}: the list goes on (metadata.continue), and the rest of it is missing"
+            )));
+        }
+        match &document["items"] {
+            Value::Array(items) => items.iter().try_for_each(|item| self.item(item)),
+            _ => match document {
+                Value::Array(items) => items.iter().try_for_each(|item| self.item(item)),
+                one => self.item(one),
+            },
+        }
+    }
+
+    /// Images stand in the containers of all kinds, their states, templates, and what was applied last.
+    fn item(&mut self, item: &Value) -> Result<()> {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let called: Vec<String> =
+            [&item["kind"], &item["metadata"]["namespace"], &item["metadata"]["name"]]
+                .into_iter()
+                .filter_map(text)
+                .collect();
+        let user = if called.is_empty() {
+            self.source.to_owned()
+        } else {
+            format!("{} ({})", called.join(" "), self.source)
+        };
+        let mut seen: BTreeMap<String, bool> = BTreeMap::new();
+        each_text(item, &mut |text| {
+            seen.insert(text.to_owned(), false);
+        });
+        images(item, &mut |image| {
+            seen.insert(image.to_owned(), true);
+        });
+        seen.iter().try_for_each(|(text, is_image)| self.text(&user, text, *is_image))
+    }
+}
+
+/// The members `image` and `imageID`, wherever they stand: these are images and nothing else.
+fn images(value: &Value, see: &mut dyn FnMut(&str)) {
+    match value {
+        Value::Array(all) => all.iter().for_each(|part| images(part, see)),
+        Value::Object(all) => {
+            for (name, part) in all {
+                match part {
+                    Value::String(text) if matches!(name.as_str(), "image" | "imageID") => {
+                        see(text);
+                    }
+                    part => images(part, see),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const SERVER: &str = "r.azurecr.io";
+
+    fn digest(of: &str) -> String {
+        format!("sha256:{}", of.repeat(32))
+    }
+
+    fn names(list: &InUse) -> Vec<(Option<&str>, Name)> {
+        list.uses.iter().map(|used| (used.repository.as_deref(), used.name.clone())).collect()
+    }
+
+    #[test]
+    fn lists_are_read_as_people_have_them() {
+        let text = format!(
+            "# what runs\nr.azurecr.io/app:1 docker.io/library/nginx:1\nr.azurecr.io/b@{}\n{}\n",
+            digest("a1"),
+            digest("b2").to_uppercase().replace("SHA", "sha")
+        );
+        let list = InUse::parse("list", &text, SERVER).unwrap();
+        let by_digest = |of: &str| Name::Digest(digest(of));
+        let expected = [
+            (Some("app"), Name::Tag("1".into())),
+            (Some("b"), by_digest("a1")),
+            (None, by_digest("a1")),
+            (None, by_digest("b2")),
+        ];
+        assert_eq!(names(&list), expected);
+        assert_eq!(list.uses[0].user, "list, line 2");
+        // As `kubectl get pods,replicasets -A -o json` says it, of two clusters.
+        let pod = json!({"kind": "List", "items": [{"kind": "Pod",
+            "metadata": {"namespace": "shop", "name": "web-1"},
+            "spec": {"initContainers": [{"image": "r.azurecr.io/init:1"}],
+                "ephemeralContainers": [{"image": "r.azurecr.io/debug"}],
+                "containers": [{"image": "r.azurecr.io/web:2"}]},
+            "status": {"containerStatuses": [{"image": "r.azurecr.io/web:2",
+                "imageID": format!("r.azurecr.io/web@{}", digest("c3"))}]}}]});
+        let replicas = json!({"kind": "ReplicaSet", "metadata": {"name": "web"},
+            "spec": {"template": {"spec": {"containers": [{"image": "r.azurecr.io/web:1"}]}}}});
+        let text = format!("{pod}\n{replicas}");
+        let list = InUse::parse("pods.json", &text, SERVER).unwrap();
+        let all = names(&list);
+        for wanted in [
+            (Some("init"), Name::Tag("1".into())),
+            (Some("debug"), Name::Whole),
+            (Some("web"), Name::Tag("2".into())),
+            (Some("web"), by_digest("c3")),
+            (Some("web"), Name::Tag("1".into())),
+        ] {
+            assert!(all.contains(&wanted), "{wanted:?} in {all:?}");
+        }
+        assert_eq!(list.uses[0].user, "Pod shop web-1 (pods.json)");
+    }
+
+    #[test]
+    fn what_is_no_list_of_what_runs_is_refused() {
+        let pods = json!({"items": [{"image": "r.azurecr.io/a:1"}], "metadata": {"continue": "x"}});
+        for (text, why) in [
+            ("", "names no image"),
+            ("# nothing\n", "names no image"),
+            ("{\"items\": []}", "names no image"),
+            ("NAMESPACE NAME READY\ndefault web-1 1/1", "names no image"),
+            ("other.azurecr.io/app:1", "names no image"),
+            ("r.azurecr.io/App:1", "cannot be read as an image"),
+            ("r.azurecr.io/app@sha512:aa", "cannot be read as an image"),
+            ("{\"items\": [{\"image\": \"r.azurecr.io/app:1\"}", "cut off"),
+            (&pods.to_string(), "goes on"),
+        ] {
+            let error = InUse::parse("list", text, SERVER).unwrap_err().to_string();
+            assert!(error.contains(why) && error.starts_with("list"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_old_list_is_refused_and_one_of_tomorrow() {
+        let now = OffsetDateTime::from_unix_timestamp(1_795_000_000).unwrap();
+        let day: Span = "24h".parse().unwrap();
+        let check = |hours: i64| check_age("list", now - time::Duration::hours(hours), day, now);
+        assert!(check(0).is_ok() && check(23).is_ok());
+        assert!(check(25).unwrap_err().to_string().contains("longer ago than 1d"));
+        assert!(check(-1).unwrap_err().to_string().contains("future"));
+    }
+}

@@ -1,0 +1,50 @@
+//! What should be known of rules before they are followed: patterns that fit nothing may be mistyped.
+
+use super::rules::{Pattern, Rules};
+use super::shape::is_of_digest;
+use super::state::RepositoryState;
+use crate::image::names::nearest;
+use std::collections::BTreeSet;
+
+/// Names that are compared with a mistyped one: more take longer than they help.
+const MOST: usize = 100_000;
+
+/// What is to be said of rules whose patterns fit nothing, with what is nearest; `names` are all repositories of the
+/// registry, and `states` those that some rule is about.
+pub fn notes(rules: &Rules, names: &[String], states: &[&RepositoryState]) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (number, rule) in (1..).zip(&rules.rules) {
+        let of = &rule.repositories;
+        if !names.iter().any(|name| of.fits(name)) {
+            let near = near(of, names.iter().map(String::as_str));
+            notes.push(format!("rule {number}: no repository fits '{of}'{near}"));
+            continue;
+        }
+        let of_it = states.iter().filter(|state| of.fits(&state.name));
+        let tags: BTreeSet<&str> = of_it
+            .flat_map(|state| &state.tags)
+            .filter(|tag| !is_of_digest(tag))
+            .map(|tag| tag.name.as_str())
+            .collect();
+        let fits_none = |pattern: &&Pattern| !tags.iter().any(|tag| pattern.fits(tag));
+        if let Some(pattern) = rule.tags.as_ref().filter(fits_none) {
+            let near = near(pattern, tags.iter().copied());
+            notes.push(format!("rule {number}: no tag fits '{pattern}'{near}"));
+        }
+        for pattern in rule.keep_tags.iter().filter(fits_none) {
+            let near = near(pattern, tags.iter().copied());
+            notes.push(format!("rule {number}: keep-tags '{pattern}' protects nothing{near}"));
+        }
+    }
+    notes
+}
+
+/// The names that are nearest to what a pattern says in so many words.
+fn near<'a>(pattern: &Pattern, names: impl Iterator<Item = &'a str>) -> String {
+    let words: String = pattern.to_string().trim_start_matches("regex:").to_owned();
+    let words = words.replace(|c: char| !(c.is_ascii_alphanumeric() || "/._-".contains(c)), "");
+    match nearest(&words, names.take(MOST)).join(", ") {
+        near if near.is_empty() => String::new(),
+        near => format!("; the nearest: {near}"),
+    }
+}

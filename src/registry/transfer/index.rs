@@ -1,0 +1,132 @@
+//! The index of a layout that an image is added to.
+
+use super::choice::FULL_NAME;
+use super::layout::{INDEX, NAME};
+use crate::error::{Error, Result};
+use crate::files::Folder;
+use serde_json::{Value, json};
+use std::io::Read;
+
+/// What an index may have, so that it can be read again, in bytes.
+pub(super) const LARGEST: u64 = 4 << 20;
+
+/// What a folder is that an image is to be added to.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// Whether it is a layout.
+    pub(super) is_layout: bool,
+    /// Its index, when it has one.
+    pub(super) index: Option<Value>,
+}
+
+/// Looks whether a folder is a layout, and reads its index. One that is cut, or too large to be read, is an error:
+/// with a new one in its place, what it names would be lost.
+pub(super) fn index_of(folder: &Folder) -> Result<Known> {
+    let document = |name: &str| -> Result<Option<Result<Value, String>>> {
+        let Some(file) = folder.read(name)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let read = file.take(LARGEST + 1).read_to_end(&mut bytes);
+        read.map_err(|e| Error::io(folder.path(name).display(), e))?;
+        if bytes.len() as u64 > LARGEST {
+            return Ok(Some(Err(format!("more than {} MiB", LARGEST >> 20))));
+        }
+        Ok(Some(serde_json::from_slice(&bytes).map_err(|e| e.to_string())))
+    };
+    let refused = |name: &str, why: &str| {
+        Error::corrupt(format!(
+            "{} is not what an OCI image layout has ({why}), and stays as it is: what it names would be lost. \
+             Pull into another folder, or move it away and pull again (blobs that are here are used)",
+            folder.path(name).display()
+        ))
+    };
+    let is_layout = match document("oci-layout")? {
+        None => false,
+        Some(Ok(version)) if version["imageLayoutVersion"].is_string() => true,
+        Some(Ok(_)) => return Err(refused("oci-layout", "it tells no version")),
+        Some(Err(why)) => return Err(refused("oci-layout", &why)),
+    };
+    match document("index.json")? {
+        None => Ok(Known { is_layout, index: None }),
+        Some(_) if !is_layout => Err(refused("index.json", "there is no oci-layout beside it")),
+        Some(Ok(index)) if index["manifests"].is_array() => {
+            Ok(Known { is_layout, index: Some(index) })
+        }
+        Some(Ok(_)) => Err(refused("index.json", "it lists no manifests")),
+        Some(Err(why)) => Err(refused("index.json", &why)),
+    }
+}
+
+/// An index with an image in it. Others stay, one of the same full name is replaced. A tag that another repository's
+/// image has stays that one's, and this one's short name is its full name then: whoever asks for the tag gets the
+/// image that had it.
+pub(super) fn index_with(before: Option<Value>, mut entry: Value) -> Value {
+    let mut index = before
+        .filter(Value::is_object)
+        .unwrap_or_else(|| json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}));
+    let mut entries = index["manifests"].as_array().cloned().unwrap_or_default();
+    let of = |entry: &Value, name: &str| entry["annotations"][name].clone();
+    let (full, short) = (of(&entry, FULL_NAME), of(&entry, NAME));
+    if short.is_null() {
+        if !entries.iter().any(|other| other["digest"] == entry["digest"]) {
+            entries.push(entry);
+        }
+        index["manifests"] = entries.into();
+        return index;
+    }
+    entries.retain(|other| {
+        let is_unnamed = of(other, NAME).is_null() && of(other, FULL_NAME).is_null();
+        let is_same = of(other, FULL_NAME) == full
+            || (of(other, NAME) == short
+                && of(other, FULL_NAME).is_null()
+                && other["digest"] == entry["digest"]);
+        !(is_same || is_unnamed && other["digest"] == entry["digest"])
+    });
+    if entries.iter().any(|other| of(other, NAME) == short) {
+        entry["annotations"][NAME] = full;
+    }
+    entries.push(entry);
+    index["manifests"] = entries.into();
+    index
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(repository: &str, tag: &str, digest: &str) -> Value {
+        json!({"digest": digest, "annotations": {NAME: tag, FULL_NAME: format!("r/{repository}:{tag}")}})
+    }
+
+    fn names(index: &Value) -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+        let entries = index["manifests"].as_array().unwrap().iter();
+        entries.map(|entry| (text(&entry["digest"]), text(&entry["annotations"][NAME]))).collect()
+    }
+
+    fn pair(digest: &str, name: &str) -> (String, String) {
+        (digest.to_owned(), name.to_owned())
+    }
+
+    #[test]
+    fn nobody_loses_a_name_to_another_repository() {
+        let index = index_with(None, named("a", "v1", "1"));
+        let index = index_with(Some(index), named("b", "v1", "2"));
+        assert_eq!(names(&index), [pair("1", "v1"), pair("2", "r/b:v1")]);
+        // The tag has moved, in either.
+        let index = index_with(Some(index), named("b", "v1", "3"));
+        let index = index_with(Some(index), named("a", "v1", "4"));
+        assert_eq!(names(&index), [pair("3", "r/b:v1"), pair("4", "v1")]);
+        // What another program named stays, too.
+        let theirs = json!({"manifests": [{"digest": "9", "annotations": {NAME: "v1"}}]});
+        let index = index_with(Some(theirs), named("a", "v1", "1"));
+        assert_eq!(names(&index), [pair("9", "v1"), pair("1", "r/a:v1")]);
+        // By its digest alone it is there once, and takes nobody's place.
+        let bare = |digest: &str| json!({"digest": digest});
+        let index = index_with(None, bare("1"));
+        let index = index_with(Some(index), bare("2"));
+        let index = index_with(Some(index), bare("1"));
+        assert_eq!(names(&index), [pair("1", "-"), pair("2", "-")]);
+        let index = index_with(Some(index), named("a", "v1", "1"));
+        assert_eq!(names(&index), [pair("2", "-"), pair("1", "v1")]);
+    }
+}

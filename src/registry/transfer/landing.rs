@@ -1,0 +1,332 @@
+//! Where a pull lands: what is there is looked at before anything is fetched, what is fetched waits in a staging
+//! folder beside it (or in it, when it is a folder that is there), and what is whole is moved into place.
+//!
+//! Invariant: what is put into place is what the image's manifests name, and nothing that lay in the staging folder.
+
+use super::files;
+use super::index::{self, index_of, index_with};
+use super::layout::VERSION;
+use super::writer::Writer;
+use crate::error::{Error, ErrorKind, Result};
+use crate::files::{Access, Folder, Kind, Own, Staging};
+use crate::registry::Content;
+use crate::registry::content::sha256;
+use bytes::Bytes;
+use serde_json::Value;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::path::Path;
+
+const INDEX: &str = "index.json";
+const LAYOUT: &str = "oci-layout";
+const ARCHIVE: &str = "archive.tar";
+
+/// Where a blob is kept: the digest without its algorithm.
+pub(super) fn hex(digest: &str) -> &str {
+    digest.split_once(':').map_or(digest, |(_, hex)| hex)
+}
+
+/// A staging folder with what is here of an image: finished blobs under their own names, others with `.part` behind.
+#[derive(Debug)]
+pub(super) struct Staged {
+    staging: Staging,
+    image: Own,
+    blobs: Own,
+}
+
+impl Staged {
+    fn open(parent: Folder, target: &OsStr, digest: &str) -> Result<Self> {
+        let staging = Staging::open(parent, target, digest)?;
+        let image = staging.root().inner("image")?;
+        let blobs = image.inner("blobs")?.inner("sha256")?;
+        Ok(Self { staging, image, blobs })
+    }
+
+    /// Where blobs are while they are on their way.
+    pub(super) fn parts(&self) -> &Own {
+        self.staging.root()
+    }
+
+    /// Where blobs are that are whole.
+    pub(super) fn blobs(&self) -> &Own {
+        &self.blobs
+    }
+
+    /// Removes it, when what was staged is in its place.
+    pub(super) fn remove(self) -> Result<()> {
+        self.staging.remove()
+    }
+
+    fn write_manifests(&self, image: &Image) -> Result<()> {
+        image
+            .manifests
+            .iter()
+            .try_for_each(|(name, bytes)| self.blobs.write(name, bytes, Access::Readable))
+    }
+
+    fn write_index(&self, before: Option<Value>, image: &Image) -> Result<()> {
+        let text = index_with(before, image.entry.clone()).to_string();
+        if text.len() as u64 > index::LARGEST {
+            let most = index::LARGEST >> 20;
+            let text = format!("the layout's {INDEX} would have more than {most} MiB: use another");
+            return Err(Error::invalid(text));
+        }
+        self.image.write(LAYOUT, VERSION.as_bytes(), Access::Readable)?;
+        self.image.write(INDEX, text.as_bytes(), Access::Readable)
+    }
+}
+
+/// What is to be put into place.
+#[derive(Debug, Clone)]
+pub(super) struct Image {
+    /// The whole's digest.
+    pub(super) digest: String,
+    /// Manifests by the names that a layout has for them, the innermost first.
+    pub(super) manifests: Vec<(String, Bytes)>,
+    /// The names of the other blobs.
+    pub(super) blobs: Vec<String>,
+    /// What an index says of it.
+    pub(super) entry: Value,
+}
+
+impl Image {
+    pub(super) fn of(manifests: &[Content], blobs: Vec<String>, entry: Value) -> Self {
+        let digest = manifests.first().map(|first| first.digest.clone()).unwrap_or_default();
+        let manifests = manifests.iter().rev();
+        let manifests = manifests.map(|one| (hex(&one.digest).to_owned(), one.bytes.clone()));
+        Self { digest, manifests: manifests.collect(), blobs, entry }
+    }
+}
+
+/// A folder that an image or files go into.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// It is made of what was staged.
+    New { parent: Folder, name: OsString },
+    /// It is there.
+    There(Folder),
+}
+
+impl Place {
+    pub(super) fn look(path: &Path) -> Result<Self> {
+        let failed = |e| Error::io(path.display(), e);
+        match (std::fs::symlink_metadata(path), path.file_name()) {
+            (Ok(_), _) => Folder::open(path).map(Self::There),
+            (Err(error), Some(name)) if error.kind() == std::io::ErrorKind::NotFound => {
+                let parent = Folder::make(parent(path), Access::Readable)?;
+                Ok(Self::New { parent, name: name.to_owned() })
+            }
+            (Err(error), _) => Err(failed(error)),
+        }
+    }
+
+    pub(super) fn stage(&self, digest: &str) -> Result<Staged> {
+        match self {
+            Self::New { parent, name } => Staged::open(parent.again()?, name, digest),
+            Self::There(folder) => Staged::open(folder.again()?, OsStr::new("."), digest),
+        }
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Whether a file in a folder has these bytes.
+pub(super) fn has(folder: &Folder, name: &str, digest: &str, size: u64) -> Result<bool> {
+    if folder.kind(name)? != Some(Kind::File) {
+        return Ok(false);
+    }
+    let Some(file) = folder.read(name)? else { return Ok(false) };
+    let found =
+        files::digest_of_file(file).map_err(|e| Error::io(folder.path(name).display(), e))?;
+    Ok(found == (digest.to_owned(), size))
+}
+
+/// The error when something is in the way that was not to be replaced.
+pub(super) fn in_the_way(path: &Path, kind: Kind) -> Error {
+    let text = match kind {
+        Kind::Folder => format!("{} is a folder: move it away, or pull elsewhere", path.display()),
+        _ => format!(
+            "{} is there already, and stays as it is: say --overwrite to replace it, or pull elsewhere",
+            path.display()
+        ),
+    };
+    Error::new(ErrorKind::Conflict, text)
+}
+
+/// A layout that an image is added to, or that is made of it.
+#[derive(Debug)]
+pub(super) struct InLayout {
+    place: Place,
+    /// The blobs that are there.
+    blobs: Option<Folder>,
+    is_layout: bool,
+}
+
+impl InLayout {
+    /// Looks whether an image can be put there.
+    pub(super) fn look(path: &Path) -> Result<Self> {
+        let place = Place::look(path)?;
+        let Place::There(folder) = &place else {
+            return Ok(Self { place, blobs: None, is_layout: false });
+        };
+        let is_layout = index_of(folder)?.is_layout;
+        let blobs =
+            folder.inner("blobs")?.map(|blobs| blobs.inner("sha256")).transpose()?.flatten();
+        Ok(Self { place, blobs, is_layout })
+    }
+
+    pub(super) fn stage(&self, image: &Image) -> Result<Staged> {
+        self.place.stage(&image.digest)
+    }
+
+    /// Whether a blob is there.
+    pub(super) fn has(&self, digest: &str, size: u64) -> Result<bool> {
+        self.blobs.as_ref().map_or(Ok(false), |blobs| has(blobs, hex(digest), digest, size))
+    }
+
+    /// Puts an image into its place, its name last of all.
+    pub(super) fn put(self, staged: Staged, image: &Image) -> Result<()> {
+        match &self.place {
+            Place::New { parent, name } => {
+                staged.write_manifests(image)?;
+                staged.write_index(None, image)?;
+                if !staged.staging.root().into_place("image", parent, name, false)? {
+                    // Somebody else has made it meanwhile: the image is added to that, if it is a layout.
+                    let Some(Kind::Folder) = parent.kind(name)? else {
+                        return Err(in_the_way(&parent.path(name), Kind::File));
+                    };
+                    let there = parent.inner(name)?;
+                    let there =
+                        there.ok_or_else(|| in_the_way(&parent.path(name), Kind::Folder))?;
+                    if !index_of(&there)?.is_layout {
+                        return Err(in_the_way(&parent.path(name), Kind::Folder));
+                    }
+                    add(&there, &staged, image, true)?;
+                }
+            }
+            Place::There(folder) => add(folder, &staged, image, self.is_layout)?,
+        }
+        staged.staging.remove()
+    }
+}
+
+/// Adds an image to a folder that is there, and that is a layout already when `is_layout` is set.
+fn add(folder: &Folder, staged: &Staged, image: &Image, is_layout: bool) -> Result<()> {
+    let blobs = folder.make_inner("blobs", Access::Readable)?;
+    let blobs = blobs.make_inner("sha256", Access::Readable)?;
+    // From the inside out: nothing names what is not there yet.
+    for name in &image.blobs {
+        // What was there with the right bytes was not staged.
+        if staged.blobs.folder().kind(name)?.is_some() {
+            add_blob(&blobs, staged, name, is_layout)?;
+        }
+    }
+    for (name, bytes) in &image.manifests {
+        if !has(&blobs, name, &sha256(bytes), bytes.len() as u64)? {
+            staged.blobs.write(name, bytes, Access::Readable)?;
+            add_blob(&blobs, staged, name, is_layout)?;
+        }
+    }
+    staged.image.write(LAYOUT, VERSION.as_bytes(), Access::Readable)?;
+    staged.image.into_place(LAYOUT, folder, LAYOUT, false)?;
+    // From here to the end one at a time: what somebody else has added meanwhile is not lost.
+    let _turn = turn(folder)?;
+    let before = index_of(folder)?;
+    let replaces = before.index.is_some();
+    staged.write_index(before.index, image)?;
+    if staged.image.into_place(INDEX, folder, INDEX, replaces)? {
+        return Ok(());
+    }
+    Err(in_the_way(&folder.path(INDEX), Kind::File))
+}
+
+/// The right to change a layout's index, for as long as what this gives is kept: a lock on its `oci-layout`, which
+/// is never replaced. A file system that has no locks has no turns.
+fn turn(folder: &Folder) -> Result<Option<File>> {
+    let Some(file) = folder.read(LAYOUT)? else { return Ok(None) };
+    match file.lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(error) => {
+            tracing::debug!(%error, "a layout whose file system has no locks");
+            Ok(None)
+        }
+    }
+}
+
+/// A blob of a layout that has other bytes than its name says is damaged, and replaced.
+fn add_blob(blobs: &Folder, staged: &Staged, name: &str, is_layout: bool) -> Result<()> {
+    if staged.blobs.into_place(name, blobs, name, is_layout)? {
+        return Ok(());
+    }
+    // Somebody else may have added the same meanwhile.
+    let staged = staged.blobs.folder().read(name)?.map(files::digest_of_file).transpose();
+    let (digest, size) =
+        staged.map_err(|e| Error::io(blobs.path(name).display(), e))?.unwrap_or_default();
+    if has(blobs, name, &digest, size)? {
+        return Ok(());
+    }
+    Err(in_the_way(&blobs.path(name), Kind::File))
+}
+
+/// An archive that an image is made into.
+#[derive(Debug)]
+pub(super) struct InArchive {
+    folder: Folder,
+    name: OsString,
+    replaces: bool,
+}
+
+impl InArchive {
+    pub(super) fn look(path: &Path, overwrite: bool) -> Result<Self> {
+        let name = path.file_name();
+        let name = name.ok_or_else(|| Error::invalid(format!("{}: no file", path.display())))?;
+        let folder = Folder::make(parent(path), Access::Readable)?;
+        match folder.kind(name)? {
+            Some(kind) if !overwrite || kind == Kind::Folder => Err(in_the_way(path, kind)),
+            there => Ok(Self { folder, name: name.to_owned(), replaces: there.is_some() }),
+        }
+    }
+
+    pub(super) fn stage(&self, image: &Image) -> Result<Staged> {
+        Staged::open(self.folder.again()?, &self.name, &image.digest)
+    }
+
+    /// Puts an image into its place; `names` and `document` are for `docker load`.
+    pub(super) fn put(
+        self,
+        staged: Staged,
+        image: &Image,
+        names: &[String],
+        document: Option<&Value>,
+    ) -> Result<()> {
+        staged.write_manifests(image)?;
+        staged.write_index(None, image)?;
+        let manifests = image.manifests.iter().map(|(name, _)| name);
+        let mut blobs: Vec<&String> = manifests.chain(&image.blobs).collect();
+        blobs.sort();
+        blobs.dedup();
+        let file = staged.parts().create_anew(ARCHIVE, Access::Readable)?;
+        let failed = |e| Error::io(self.folder.path(&self.name).display(), e);
+        let mut archive = Writer::begin(file, names, document).map_err(failed)?;
+        for name in [LAYOUT, INDEX] {
+            archive.add(name, &mut staged_file(&staged.image, name)?).map_err(failed)?;
+        }
+        for name in blobs {
+            let mut blob = staged_file(&staged.blobs, name)?;
+            archive.add(&format!("blobs/sha256/{name}"), &mut blob).map_err(failed)?;
+        }
+        archive.end().and_then(|file| file.sync_data()).map_err(failed)?;
+        let Self { folder, name, replaces } = &self;
+        if !staged.parts().into_place(ARCHIVE, folder, name, *replaces)? {
+            return Err(in_the_way(&folder.path(name), Kind::File));
+        }
+        staged.staging.remove()
+    }
+}
+
+/// Opens a file that was staged.
+pub(super) fn staged_file(from: &Own, name: &str) -> Result<File> {
+    from.folder().read(name)?.ok_or_else(|| Error::bug(format!("{name} was not staged")))
+}

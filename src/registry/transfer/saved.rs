@@ -1,0 +1,340 @@
+//! Images that `manifest.json` of an archive tells of: the configuration and the layers of each. A manifest is made of
+//! them, and every layer is compared with what the configuration says that it unpacks to.
+
+use super::archive::Archive;
+use super::choice::{Choice, Wanted, several};
+use super::compression::{self, Compression, fill};
+use super::layout::{self, Holds, LAYER};
+use super::package::{Blob, Lies, Package, Packed};
+use crate::error::{Error, Result};
+use crate::format::hex;
+use crate::registry::Platform;
+use crate::registry::content::sha256;
+use crate::scratch::Scratch;
+use flate2::write::GzEncoder;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::rc::Rc;
+use std::sync::Arc;
+
+const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+
+/// One image of `manifest.json`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Saved {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    layers: Option<Vec<String>>,
+}
+
+/// The image of `manifest.json` that is wanted.
+fn chosen(archive: &Archive, wanted: &Wanted) -> Result<Saved> {
+    let at = archive.at();
+    let mut saved: Vec<Saved> = serde_json::from_value(archive.json("manifest.json")?)
+        .map_err(|e| Error::corrupt(format!("{at}: manifest.json cannot be read ({e})")))?;
+    let choice = |image: &Saved| {
+        let config = archive.document(&image.config)?;
+        let told: Value = serde_json::from_slice(&config).unwrap_or_default();
+        let names = image.repo_tags.clone().unwrap_or_default();
+        Ok(Choice { names, digest: sha256(&config), platform: Platform::of(&told) })
+    };
+    let choices: Vec<Choice> = saved.iter().map(choice).collect::<Result<_>>()?;
+    let mut fitting = wanted.fitting(&choices, &at)?;
+    // One image may be there twice, each time with another name.
+    let mut seen: Vec<&str> = Vec::new();
+    fitting.retain(|number| {
+        let is_new = !seen.contains(&choices[*number].digest.as_str());
+        seen.push(&choices[*number].digest);
+        is_new
+    });
+    if let [platform] = &wanted.platforms[..] {
+        let with_platform =
+            |number: &usize| choices[*number].platform.clone().map(|found| (found, *number));
+        let known: Vec<(Platform, usize)> = fitting.iter().filter_map(with_platform).collect();
+        fitting = vec![platform.choose(&known).map_err(|error| error.context(&at))?.1];
+    } else if !wanted.platforms.is_empty() {
+        let text = format!("{at}: it has no index, of which several platforms can be taken");
+        return Err(Error::invalid(text));
+    }
+    match fitting[..] {
+        [number] => Ok(saved.swap_remove(number)),
+        [] => Err(Error::not_found(format!("{at}: manifest.json names no image"))),
+        _ => Err(several(&choices, &fitting, &at, " or --platform")),
+    }
+}
+
+/// Reads an image that only `manifest.json` tells of.
+pub(super) fn read(archive: &Archive, wanted: &Wanted) -> Result<Package> {
+    converted(archive, &chosen(archive, wanted)?)
+}
+
+/// Reads an image that an index does not tell of as it should: the manifest that the index lists for it, if that is
+/// whole, or one that is made.
+pub(super) fn in_place_of(archive: &Archive, wanted: &Wanted) -> Result<Package> {
+    let image = chosen(archive, wanted)?;
+    let config = sha256(&archive.document(&image.config)?);
+    let layers = image.layers.as_deref().unwrap_or_default().len();
+    for entry in layout::manifests_below(archive, &archive.json("index.json")?) {
+        let digest = entry["digest"].as_str().unwrap_or_default();
+        let told: Value = serde_json::from_slice(&archive.bytes(digest)?).unwrap_or_default();
+        let has = told["layers"].as_array().map_or(0, Vec::len);
+        if told["config"]["digest"] == config.as_str()
+            && has == layers
+            && let Ok(mut package) = layout::package_of(archive, &entry)
+        {
+            package.notes.push(
+                "the index of the archive names what is not in it: the image of its manifest.json is pushed"
+                    .to_owned(),
+            );
+            return Ok(package);
+        }
+    }
+    let mut package = converted(archive, &image)?;
+    package.notes.push(
+        "the index of the archive is of no use: a manifest is made of its manifest.json".to_owned(),
+    );
+    Ok(package)
+}
+
+/// What a layer was found to be.
+#[derive(Clone)]
+struct Layer {
+    digest: String,
+    size: u64,
+    media_type: String,
+    /// The digest of what is in it.
+    unpacked: String,
+    lies: Lies,
+}
+
+/// An image as old versions of `docker save` write it: its layers are compressed, and a manifest is made.
+fn converted(archive: &Archive, image: &Saved) -> Result<Package> {
+    let at = archive.at();
+    let config = archive.document(&image.config)?;
+    let told: Value = serde_json::from_slice(&config)
+        .map_err(|e| Error::corrupt(format!("{at}: {} is no JSON ({e})", image.config)))?;
+    let names = image.layers.as_deref().unwrap_or_default();
+    let unpacked = layout::unpacked(&told);
+    if unpacked.len() != names.len() {
+        return Err(Error::corrupt(format!(
+            "{at}: manifest.json names {} layers, and the image's configuration {}",
+            names.len(),
+            unpacked.len()
+        )));
+    }
+    let scratch = Scratch::new()?;
+    let mut package = Package::default();
+    let mut known: HashMap<u64, Layer> = HashMap::new();
+    let mut layers = Vec::new();
+    for (name, wanted) in names.iter().zip(unpacked) {
+        let (part, place, size) = archive.part(name)?;
+        let layer = match known.get(&place) {
+            Some(layer) => layer.clone(),
+            None => looked_at(archive, &scratch, name, (part, place, size))?,
+        };
+        if layer.unpacked != wanted {
+            return Err(Error::corrupt(format!(
+                "{at}: {name} is another layer than the image's configuration says"
+            )));
+        }
+        layers.push(json!({"mediaType": layer.media_type, "digest": layer.digest,
+            "size": layer.size}));
+        package.add(Blob {
+            digest: layer.digest.clone(),
+            size: layer.size,
+            lies: layer.lies.clone(),
+        });
+        known.insert(place, layer);
+    }
+    let config = Blob::here(config);
+    let manifest = json!({"schemaVersion": 2, "mediaType": IMAGE,
+        "config": {"mediaType": CONFIG, "digest": config.digest, "size": config.size},
+        "layers": layers});
+    package.add(config);
+    package.manifests.push(Packed::new(manifest.to_string().into_bytes().into(), IMAGE)?);
+    package.scratch.push(scratch);
+    Ok(package)
+}
+
+/// Looks what a layer is: one that is compressed with gzip or zstd stays where it is, and any other is compressed anew.
+fn looked_at(
+    archive: &Archive,
+    scratch: &Scratch,
+    name: &str,
+    (mut part, place, size): (impl Read, u64, u64),
+) -> Result<Layer> {
+    let failed = |error| Error::io(archive.at(), error);
+    let mut head = [0; compression::HEAD];
+    let count = fill(&mut part, &mut head).map_err(failed)?;
+    let how = Compression::of(&head[..count]);
+    let part = io::Cursor::new(head[..count].to_vec()).chain(part);
+    if let Some(how @ (Compression::Gzip | Compression::Zstd)) = how {
+        let (digest, unpacked) = both_digests(part, how).map_err(|error| {
+            compression::failed(name.as_ref(), how, &error).context(archive.at())
+        })?;
+        let media_type = format!("{LAYER}+{}", how.name());
+        return Ok(Layer { digest, size, media_type, unpacked, lies: archive.lies(place) });
+    }
+    let mut plain: Box<dyn Read> = match how {
+        Some(how) => how
+            .reader(part)
+            .map_err(|e| compression::failed(name.as_ref(), how, &e).context(archive.at()))?,
+        None => Box::new(part),
+    };
+    let file = place.to_string();
+    let explain = |error| scratch.explain(Error::io(archive.at(), error).context(name));
+    let mut into = scratch.create(&file).map_err(explain)?;
+    let (digest, size, unpacked) = gzipped(&mut plain, &mut into).map_err(explain)?;
+    let path = scratch.path().join(&file);
+    let media_type = format!("{LAYER}+gzip");
+    Ok(Layer { digest, size, media_type, unpacked, lies: Lies::In(Arc::new(path), 0) })
+}
+
+/// Bytes that are counted and hashed on their way out of a file, or into one.
+struct Hashed<T> {
+    of: T,
+    hash: Sha256,
+    size: u64,
+}
+
+impl<T> Hashed<T> {
+    fn new(of: T) -> Self {
+        Self { of, hash: Sha256::new(), size: 0 }
+    }
+
+    fn digest(self) -> String {
+        format!("sha256:{}", hex(&self.hash.finalize()))
+    }
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.of.read(into)?;
+        self.hash.update(&into[..count]);
+        self.size += count as u64;
+        Ok(count)
+    }
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.of.write(bytes)?;
+        self.hash.update(&bytes[..count]);
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.of.flush()
+    }
+}
+
+/// A reader that somebody else reads from, too.
+struct Shared<R>(Rc<RefCell<R>>);
+
+impl<R: Read> Read for Shared<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.borrow_mut().read(into)
+    }
+}
+
+/// The digest of what is compressed, and of what is in it, read once.
+fn both_digests(from: impl Read, how: Compression) -> io::Result<(String, String)> {
+    let packed = Rc::new(RefCell::new(Hashed::new(from)));
+    let reader = io::BufReader::with_capacity(1 << 16, Shared(Rc::clone(&packed)));
+    let mut unpacked = Hashed::new(how.reader(reader)?);
+    io::copy(&mut unpacked, &mut io::sink())?;
+    let unpacked = unpacked.digest();
+    // What stands behind the end of what is compressed belongs to the blob.
+    io::copy(&mut *packed.borrow_mut(), &mut io::sink())?;
+    let packed = Rc::into_inner(packed).ok_or_else(|| io::Error::other("a reader in use"))?;
+    Ok((packed.into_inner().digest(), unpacked))
+}
+
+/// Compresses `from` into a file: the digest and the size of that, and the digest of what was read.
+fn gzipped(from: &mut dyn Read, into: &mut File) -> io::Result<(String, u64, String)> {
+    let mut from = Hashed::new(from);
+    let into = Hashed::new(io::BufWriter::new(into));
+    let mut into = GzEncoder::new(into, flate2::Compression::default());
+    io::copy(&mut from, &mut into)?;
+    let mut done = into.finish()?;
+    done.flush()?;
+    let size = done.size;
+    Ok((done.digest(), size, from.digest()))
+}
+
+/// An image with its uncompressed layers compressed, as every registry has them: new versions of `docker save` write
+/// them as they are. What is compressed already, and an index, stays as it is.
+pub(super) fn compressed(mut package: Package, wanted: &Wanted) -> Result<Package> {
+    let whole = package.manifests.last().map(|whole| whole.document.clone()).unwrap_or_default();
+    let is_plain = |layer: &Value| layer["mediaType"].as_str().is_some_and(layout::is_plain);
+    let layers = whole["layers"].as_array().cloned().unwrap_or_default();
+    if wanted.keep_layers || package.manifests.len() != 1 || !layers.iter().any(is_plain) {
+        return Ok(package);
+    }
+    let scratch = Scratch::new()?;
+    let mut document = whole;
+    let mut count = 0;
+    for (number, layer) in layers.iter().enumerate().filter(|(_, layer)| is_plain(layer)) {
+        let digest = layer["digest"].as_str().unwrap_or_default();
+        let at = package.blobs.iter().position(|blob| blob.digest == digest);
+        let Some(at) = at else { continue };
+        let (lies, size) = (package.blobs[at].lies.clone(), package.blobs[at].size);
+        let Some(mut part) = opened(&lies, size)? else { continue };
+        let file = number.to_string();
+        let explain = |error| scratch.explain(Error::io(digest, error));
+        let mut into = scratch.create(&file).map_err(explain)?;
+        let (packed, size, unpacked) = gzipped(&mut part, &mut into).map_err(explain)?;
+        if unpacked != digest {
+            return Err(Error::corrupt(format!("{digest}: not the bytes that its digest names")));
+        }
+        let slot = &mut document["layers"][number];
+        let end = if layer["mediaType"] == LAYER { "+gzip" } else { ".gzip" };
+        slot["mediaType"] =
+            format!("{}{end}", layer["mediaType"].as_str().unwrap_or_default()).into();
+        (slot["digest"], slot["size"]) = (packed.clone().into(), size.into());
+        let lies = Lies::In(Arc::new(scratch.path().join(&file)), 0);
+        package.add(Blob { digest: packed, size, lies });
+        count += 1;
+    }
+    let named: Vec<&str> = document["layers"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .chain([&document["config"]])
+        .filter_map(|blob| blob["digest"].as_str())
+        .collect();
+    package.blobs.retain(|blob| named.contains(&blob.digest.as_str()));
+    let media_type = package.manifests[0].media_type.clone();
+    package.manifests[0] = Packed::new(document.to_string().into_bytes().into(), &media_type)?;
+    package.notes.push(format!(
+        "{count} uncompressed layers are compressed, so that the image has another digest than in the archive; \
+         --keep-layers pushes it as it is"
+    ));
+    package.scratch.push(scratch);
+    Ok(package)
+}
+
+/// A layer's bytes, unless they are compressed though its type says that they are not.
+fn opened(lies: &Lies, size: u64) -> Result<Option<impl Read + use<>>> {
+    let Lies::In(path, at) = lies else { return Ok(None) };
+    let open = || {
+        let mut file = File::open(path.as_ref())?;
+        file.seek(SeekFrom::Start(*at))?;
+        let mut head = [0; compression::HEAD];
+        let mut part = file.take(size);
+        let count = fill(&mut part, &mut head)?;
+        let is_plain = Compression::of(&head[..count]).is_none();
+        Ok(is_plain.then(|| io::Cursor::new(head[..count].to_vec()).chain(part)))
+    };
+    open().map_err(|e| Error::io(path.display(), e))
+}

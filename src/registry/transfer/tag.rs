@@ -1,0 +1,69 @@
+//! Further names for what a repository has: no blob moves.
+
+use super::package::Packed;
+use crate::error::{Error, ErrorKind, Result};
+use crate::registry::{Name, Registry};
+use serde::Serialize;
+
+/// A tag that was put, or would be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tagged {
+    /// The tag.
+    pub tag: String,
+    /// The digest that it points at.
+    pub digest: String,
+    /// The digest that it pointed at before; none when it is new.
+    pub was: Option<String>,
+}
+
+impl Registry {
+    /// Points `tags` at what `name` is; with `dry_run` only says what they point at now.
+    ///
+    /// # Errors
+    /// A tag that is locked, or that somebody else moves at the same time, is a conflict; those before it are put.
+    pub async fn tag_as(
+        &self,
+        repository: &str,
+        name: &Name,
+        tags: &[String],
+        dry_run: bool,
+    ) -> Result<Vec<Tagged>> {
+        let content = self.content(repository, name).await?;
+        let manifest = Packed::new(content.bytes, &content.media_type)?;
+        let mut tagged = Vec::new();
+        for tag in tags {
+            let was = match self.content(repository, &Name::Tag(tag.clone())).await {
+                Ok(before) => Some(before.digest),
+                Err(error) if error.kind() == ErrorKind::NotFound => None,
+                Err(error) => return Err(error),
+            };
+            if !dry_run && was.as_ref() != Some(&manifest.digest) {
+                self.point(repository, &manifest, std::slice::from_ref(tag)).await?;
+            }
+            tagged.push(Tagged { tag: tag.clone(), digest: manifest.digest.clone(), was });
+        }
+        Ok(tagged)
+    }
+
+    /// Points tags at a manifest that the repository has, and looks whether they do then.
+    pub(super) async fn point(
+        &self,
+        repository: &str,
+        manifest: &Packed,
+        tags: &[String],
+    ) -> Result<()> {
+        for tag in tags {
+            self.put(repository, manifest, tag).await?;
+        }
+        for tag in tags {
+            let there = self.content(repository, &Name::Tag(tag.clone())).await?;
+            if there.digest != manifest.digest {
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    format!("{tag} points at {}: somebody else pushed it, too", there.digest),
+                ));
+            }
+        }
+        Ok(())
+    }
+}

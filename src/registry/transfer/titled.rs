@@ -1,0 +1,142 @@
+//! The files of an artifact, on their way into a folder.
+
+use super::landing::{Place, Staged, has, hex, in_the_way, staged_file};
+use crate::error::{Error, Result};
+use crate::files::{Access, Folder, Kind, Own};
+use std::path::Path;
+
+/// A file of an artifact: its path within the folder, its digest and its size.
+pub(super) type Titled = (String, String, u64);
+
+/// A folder that the files of an artifact go into.
+#[derive(Debug)]
+pub(super) struct InFolder {
+    place: Place,
+    overwrite: bool,
+}
+
+/// The folders of a path, and the name in the last of them.
+fn parts(path: &str) -> (Vec<&str>, &str) {
+    let mut folders: Vec<&str> = path.split('/').collect();
+    let name = folders.pop().unwrap_or_default();
+    (folders, name)
+}
+
+/// What a path leads to, with the folder that it is in; none where nothing has that name. No link is followed, and
+/// what is in the way of a folder is an error.
+fn found<'a>(folder: &Folder, path: &'a str) -> Result<Option<(Folder, &'a str, Kind)>> {
+    let (folders, name) = parts(path);
+    let mut folder = folder.again()?;
+    for part in folders {
+        match folder.inner(part)? {
+            Some(inner) => folder = inner,
+            None => return Ok(None),
+        }
+    }
+    Ok(folder.kind(name)?.map(|kind| (folder, name, kind)))
+}
+
+/// Whether a file is there with these bytes.
+fn is_there(folder: &Folder, (path, digest, size): &Titled) -> Result<bool> {
+    match found(folder, path)? {
+        Some((folder, name, Kind::File)) => has(&folder, name, digest, *size),
+        _ => Ok(false),
+    }
+}
+
+impl InFolder {
+    /// Looks whether files can be put there.
+    pub(super) fn look(path: &Path, overwrite: bool, wanted: &[Titled]) -> Result<Self> {
+        let place = Place::look(path)?;
+        if let Place::There(folder) = &place {
+            for file in wanted {
+                let Some((_, _, kind)) = found(folder, &file.0)? else { continue };
+                if !is_there(folder, file)? && (!overwrite || kind == Kind::Folder) {
+                    return Err(in_the_way(&folder.path(&file.0), kind));
+                }
+            }
+        }
+        Ok(Self { place, overwrite })
+    }
+
+    pub(super) fn stage(&self, digest: &str) -> Result<Staged> {
+        self.place.stage(digest)
+    }
+
+    /// Whether a file is there.
+    pub(super) fn has(&self, file: &Titled) -> Result<bool> {
+        match &self.place {
+            Place::New { .. } => Ok(false),
+            Place::There(folder) => is_there(folder, file),
+        }
+    }
+
+    /// Puts files into their places.
+    pub(super) fn put(self, staged: Staged, wanted: &[Titled]) -> Result<()> {
+        let root = staged.parts().inner("files")?;
+        root.clear()?;
+        let mut fetched: Vec<&Titled> = Vec::new();
+        for file in wanted {
+            if !self.has(file)? {
+                fetched.push(file);
+            }
+        }
+        for (at, (path, digest, _)) in fetched.iter().enumerate() {
+            let (folders, name) = parts(path);
+            let mut inner = None;
+            for part in folders {
+                inner = Some(inner.as_ref().unwrap_or(&root).inner(part)?);
+            }
+            let named = inner.as_ref().unwrap_or(&root);
+            // One blob may be several files.
+            if fetched[at + 1..].iter().any(|other| other.1 == *digest) {
+                copy(staged.blobs(), hex(digest), named, name)?;
+            } else {
+                staged.blobs().rename(hex(digest), named, name)?;
+            }
+        }
+        match &self.place {
+            Place::New { parent, name } => {
+                if !staged.parts().into_place("files", parent, name, false)? {
+                    return Err(in_the_way(&parent.path(name), Kind::Folder));
+                }
+            }
+            Place::There(folder) => {
+                for (path, ..) in fetched {
+                    self.put_one(&root, folder, path)?;
+                }
+            }
+        }
+        staged.remove()
+    }
+
+    fn put_one(&self, root: &Own, folder: &Folder, path: &str) -> Result<()> {
+        let (folders, name) = parts(path);
+        let (mut from, mut to) = (None, folder.again()?);
+        for part in folders {
+            from = Some(from.as_ref().unwrap_or(root).inner(part)?);
+            to = to.make_inner(part, Access::Readable)?;
+        }
+        let replaces = to.kind(name)?.is_some() && self.overwrite;
+        if from.as_ref().unwrap_or(root).into_place(name, &to, name, replaces)? {
+            return Ok(());
+        }
+        Err(in_the_way(&to.path(name), Kind::File))
+    }
+}
+
+/// Whether two files cannot lie in one folder, on any system: they have one name, or one is a folder of the other.
+pub(super) fn collide(one: &str, other: &str) -> bool {
+    let (one, other) = (one.to_lowercase(), other.to_lowercase());
+    let is_in = |path: &str, folder: &str| {
+        path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    is_in(&one, &other) || is_in(&other, &one)
+}
+
+fn copy(from: &Own, name: &str, to: &Own, new: &str) -> Result<()> {
+    let mut from = staged_file(from, name)?;
+    let mut to = to.create_anew(new, Access::Readable)?;
+    let copied = std::io::copy(&mut from, &mut to).and_then(|_| to.sync_data());
+    copied.map_err(|e| Error::io(new, e))
+}

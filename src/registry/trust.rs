@@ -1,0 +1,218 @@
+//! Which hosts are given a token of an identity.
+//!
+//! An Entra token for registries is good at every registry that the identity may use, whoever holds it: a host that is
+//! handed one can push, pull and delete elsewhere with it. So it is handed to registries of the cloud, and to hosts
+//! that somebody answers for. [`Trust::recipient`] is the one place that decides it: no other code makes a
+//! [`Recipient`], and nothing but a recipient signs in with an identity.
+
+use super::reference::origin_of;
+use crate::client::{Tokens as Identity, is_loopback};
+use crate::error::{Error, ErrorKind, Result};
+use std::collections::BTreeSet;
+use url::Url;
+
+/// Who says that a host is a registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// Nobody but whoever wants it asked: a command's argument, a document, a message.
+    ByNobody,
+    /// The Resource Manager lists it.
+    ByResourceManager,
+}
+
+/// The hosts that are given a token of an identity.
+#[derive(Debug, Clone)]
+pub struct Trust {
+    /// What the names of the cloud's registries end with; nobody knows that of a custom cloud.
+    suffix: Option<String>,
+    /// The origins that the operator named.
+    named: BTreeSet<String>,
+    /// Whether the Resource Manager is on this machine, so that it is a simulated one, whose registries are, too.
+    is_local: bool,
+}
+
+/// An identity and the one host at which it signs in.
+#[derive(Clone)]
+pub struct Recipient {
+    identity: Identity,
+    origin: Url,
+}
+
+impl Recipient {
+    /// Who signs in.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Whether this is where.
+    pub(super) fn is_at(&self, origin: &Url) -> bool {
+        self.origin.origin() == origin.origin()
+    }
+}
+
+impl Trust {
+    /// Trusts the registries of a cloud whose names end with `suffix`, such as `azurecr.io`.
+    pub fn of_cloud(suffix: Option<&str>) -> Self {
+        let suffix = suffix.map(str::to_owned);
+        Self { suffix, named: BTreeSet::new(), is_local: false }
+    }
+
+    /// Trusts the login servers that the operator named, too, wherever they are.
+    pub fn naming<'a>(mut self, named: impl IntoIterator<Item = &'a String>) -> Result<Self> {
+        for login_server in named {
+            self.named.insert(key(&origin_of(login_server)?));
+        }
+        Ok(self)
+    }
+
+    /// Trusts what the Resource Manager lists on this machine, if that is where it is itself.
+    #[must_use]
+    pub fn listed_by(mut self, resource_manager: &Url) -> Self {
+        self.is_local = is_loopback(resource_manager);
+        self
+    }
+
+    /// Whether a login server is given a token only if the Resource Manager lists it.
+    pub fn depends_on_the_list(&self, login_server: &str) -> bool {
+        let trusts =
+            |said| origin_of(login_server).is_ok_and(|origin| self.is_trusted(&origin, said));
+        !trusts(Said::ByNobody) && trusts(Said::ByResourceManager)
+    }
+
+    /// The identity that signs in at `login_server`, if that may have a token of it.
+    pub fn recipient(
+        &self,
+        identity: Identity,
+        login_server: &str,
+        said: Said,
+    ) -> Result<Recipient> {
+        let origin = origin_of(login_server)?;
+        if self.is_trusted(&origin, said) {
+            return Ok(Recipient { identity, origin });
+        }
+        let of_cloud = match &self.suffix {
+            Some(suffix) => format!("no registry of this cloud (NAME.{suffix})"),
+            None => "not known to be a registry of this cloud".to_owned(),
+        };
+        let text = format!(
+            "{login_server}: {of_cloud}, and was not named as one to trust: it gets no token of the identity, \
+             which would be good at every other registry. Nothing was sent. If it is yours, name it (--trust \
+             {login_server}, or AZIMG_REGISTRIES); or sign in as a user of its own (--username), or as nobody \
+             (--anonymous)"
+        );
+        Err(Error::new(ErrorKind::Denied, text))
+    }
+
+    fn is_trusted(&self, origin: &Url, said: Said) -> bool {
+        let is_listed = said == Said::ByResourceManager && self.is_local && is_loopback(origin);
+        is_listed || self.named.contains(&key(origin)) || self.is_of_cloud(origin)
+    }
+
+    /// Whether it has the name of a registry: `NAME.azurecr.io`, its private endpoint `NAME.privatelink.azurecr.io`,
+    /// or its endpoint in one region, `NAME.REGION.geo.azurecr.io`. At `NAME.REGION.data.azurecr.io` lie blobs, and
+    /// whoever redirects there has given leave already.
+    fn is_of_cloud(&self, origin: &Url) -> bool {
+        let Some(suffix) = &self.suffix else { return false };
+        let Some(host) = origin.domain().filter(|_| origin.scheme() == "https") else {
+            return false;
+        };
+        let inner = |c: char| c.is_ascii_alphanumeric();
+        let is_name = |name: &str| {
+            let ends = name.starts_with(inner) && name.ends_with(inner);
+            ends && name.len() <= 63 && name.chars().all(|c| inner(c) || c == '-')
+        };
+        let names = host.strip_suffix(suffix.as_str()).and_then(|rest| rest.strip_suffix('.'));
+        let names: Vec<&str> = names.unwrap_or_default().split('.').collect();
+        let is_registry = matches!(names[..], [_] | [_, "privatelink"] | [_, _, "geo"]);
+        // Azure's own listen at no other port.
+        is_registry && origin.port().is_none() && names.iter().all(|name| is_name(name))
+    }
+}
+
+/// What two spellings of one login server have in common.
+fn key(origin: &Url) -> String {
+    origin.origin().ascii_serialization()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Said::{ByNobody, ByResourceManager};
+
+    fn trusts(trust: &Trust, login_server: &str, said: Said) -> bool {
+        trust.is_trusted(&origin_of(login_server).unwrap(), said)
+    }
+
+    #[test]
+    fn registries_of_the_cloud_are_trusted_and_what_looks_like_one_is_not() {
+        let cloud = Trust::of_cloud(Some("azurecr.io"));
+        for good in [
+            "example.azurecr.io",
+            "Example.AzureCR.io",
+            "example-a1b2c3.azurecr.io",
+            "example.azurecr.io:443",
+            "example.privatelink.azurecr.io",
+            "example.westeurope.geo.azurecr.io",
+        ] {
+            assert!(trusts(&cloud, good, ByNobody), "{good}");
+        }
+        for bad in [
+            "mycompany.azurecr.io.attacker.example",
+            "azurecr.io.attacker.example",
+            "attacker.example",
+            "azurecr.io",
+            "exampleazurecr.io",
+            "example-azurecr.io",
+            "example.azurecr.io.",
+            ".azurecr.io",
+            "-example.azurecr.io",
+            "example.azurecr.io:8443",
+            "example.azurecr.cn",
+            "example.azurecr.us",
+            "example.westeurope.data.azurecr.io",
+            "a.b.azurecr.io",
+            "a.b.c.geo.azurecr.io",
+            "127.0.0.1:5000",
+            "localhost:5000",
+            "[::1]:5000",
+            "2130706433",
+            "0x7f.1",
+            "10.0.0.1",
+            "169.254.169.254",
+        ] {
+            for said in [ByNobody, ByResourceManager] {
+                let is_trusted = origin_of(bad).is_ok_and(|origin| cloud.is_trusted(&origin, said));
+                assert!(!is_trusted, "{bad} {said:?}");
+            }
+        }
+        assert!(!trusts(&Trust::of_cloud(None), "example.azurecr.io", ByResourceManager));
+    }
+
+    #[test]
+    fn who_is_named_is_trusted_as_it_is_named_and_nowhere_else() {
+        let named = ["Registry.Example:5000".to_owned(), "127.0.0.1:6000".to_owned()];
+        let trust = Trust::of_cloud(Some("azurecr.io")).naming(&named).unwrap();
+        for good in ["registry.example:5000", "127.0.0.1:6000", "2130706433:6000"] {
+            assert!(trusts(&trust, good, ByNobody), "{good}");
+        }
+        for bad in ["registry.example", "registry.example:5001", "localhost:6000", "127.0.0.1:6001"]
+        {
+            assert!(!trusts(&trust, bad, ByNobody), "{bad}");
+        }
+        assert!(Trust::of_cloud(None).naming(&["a/b".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn this_machine_is_trusted_where_its_own_resource_manager_lists_it() {
+        let cloud = || Trust::of_cloud(Some("azurecr.io"));
+        let local = cloud().listed_by(&"http://127.0.0.1:8080".parse().unwrap());
+        assert!(trusts(&local, "127.0.0.1:5000", ByResourceManager));
+        assert!(local.depends_on_the_list("127.0.0.1:5000"));
+        assert!(!trusts(&local, "127.0.0.1:5000", ByNobody));
+        assert!(!trusts(&local, "attacker.example", ByResourceManager));
+        assert!(!local.depends_on_the_list("example.azurecr.io"));
+        assert!(!local.depends_on_the_list("attacker.example"));
+        let azure = cloud().listed_by(&"https://management.azure.com".parse().unwrap());
+        assert!(!trusts(&azure, "127.0.0.1:5000", ByResourceManager));
+    }
+}

@@ -1,0 +1,110 @@
+//! `publishers`, `offers`, `skus` and `locations`: the different names of the images that a filter accepts, with counts.
+
+use super::parameters::{DISTINCT, LOCATIONS, Parameter, Query, asked};
+use super::token::{Token, next_link, origin};
+use super::{Lookups, reply};
+use crate::catalog::{Catalog, Filter, distinct};
+use crate::error::{Error, Result};
+use crate::image::nanoseconds;
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Uri};
+use axum::response::Response;
+use serde::Serialize;
+use serde_json::json;
+use std::sync::Arc;
+use time::OffsetDateTime;
+
+pub(super) async fn publishers(web: State<Arc<Lookups>>, request: Request) -> Response {
+    answer(web, request, DISTINCT, |catalog, filter, now| {
+        Box::new(distinct::publishers(&catalog.index, filter, now))
+    })
+    .await
+}
+
+pub(super) async fn offers(web: State<Arc<Lookups>>, request: Request) -> Response {
+    answer(web, request, DISTINCT, |catalog, filter, now| {
+        Box::new(distinct::offers(&catalog.index, filter, now))
+    })
+    .await
+}
+
+pub(super) async fn skus(web: State<Arc<Lookups>>, request: Request) -> Response {
+    answer(web, request, DISTINCT, |catalog, filter, now| {
+        Box::new(distinct::skus(&catalog.index, filter, now))
+    })
+    .await
+}
+
+pub(super) async fn locations(web: State<Arc<Lookups>>, request: Request) -> Response {
+    answer(web, request, LOCATIONS, |catalog, filter, now| {
+        Box::new(distinct::locations(catalog, filter, now).into_iter())
+    })
+    .await
+}
+
+/// What makes the rows of a list, of the images that stand so at a moment.
+type Rows<T> = for<'a> fn(&'a Catalog, &Filter, OffsetDateTime) -> Box<dyn Iterator<Item = T> + 'a>;
+
+async fn answer<T: Serialize + 'static>(
+    State(lookups): State<Arc<Lookups>>,
+    request: Request,
+    parameters: &[Parameter],
+    rows: Rows<T>,
+) -> Response {
+    let (Parts { uri, headers, .. }, _) = request.into_parts();
+    page(&lookups, uri, &headers, parameters, rows)
+        .await
+        .unwrap_or_else(|error| reply::error(&error))
+}
+
+/// A page of the rows that `rows` makes of a snapshot; the next one begins behind so many of them.
+async fn page<T: Serialize + 'static>(
+    lookups: &Lookups,
+    uri: Uri,
+    headers: &HeaderMap,
+    parameters: &[Parameter],
+    rows: Rows<T>,
+) -> Result<Response> {
+    let web = lookups.ready().await?;
+    let query = Query::parse(&uri, parameters)?;
+    let token = query.skip.as_ref().map(|text| Token::read(text, &uri)).transpose()?;
+    // Galleries and registries are in locations too.
+    let wants_others = parameters == LOCATIONS;
+    let snapshot = match token {
+        Some(token) => web.served.of(token.run).await?,
+        None if wants_others => web.served.with_others().await?,
+        None => web.served.current().await?,
+    };
+    if wants_others {
+        snapshot.catalog.others(web.app.store.as_ref()).await?;
+    }
+    // A list is ended as it was begun, whatever has ended meanwhile.
+    let view = snapshot.at(token.and_then(Token::begun).unwrap_or_else(OffsetDateTime::now_utc));
+    let origin = origin(headers);
+    let asked = format!("{origin}{}", asked(&uri));
+    let made = move |catalog: &Catalog, moment| {
+        catalog.check_places(&query.filter, false)?;
+        let from = token.map_or(0, |token| token.at as usize);
+        let mut rest = rows(catalog, &query.filter, moment).skip(from);
+        let page: Vec<T> = rest.by_ref().take(query.top).collect();
+        let mut value = json!({ "value": page });
+        if rest.next().is_some() {
+            let at = u32::try_from(from + page.len()).unwrap_or(u32::MAX);
+            let token = Token { run: catalog.manifest.run, at, moment: nanoseconds(moment) };
+            value["nextLink"] = next_link(&uri, &origin, &token.write(&uri)).into();
+        }
+        let mut counted = query.filter;
+        if wants_others {
+            // Its words are those of locations.
+            counted.search = None;
+        }
+        match catalog.unknown(&counted, moment) {
+            0 => {}
+            unknown => value["unknown"] = unknown.into(),
+        }
+        serde_json::to_vec(&value).map_err(|e| Error::bug(e.to_string()))
+    };
+    let body = view.answer_apart(&asked, made).await?;
+    Ok(reply::cached(&view.validators(), headers, body))
+}

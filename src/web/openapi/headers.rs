@@ -1,0 +1,64 @@
+//! The headers of answers, described where the document describes the answers.
+
+use serde_json::{Map, Value, json};
+
+/// A header: what the document calls it, its name, what it means, and its value.
+struct Header(&'static str, &'static str, fn() -> Value);
+
+const HEADERS: &[(&str, Header)] = &[
+    ("x-ms-request-id", Header("RequestId", "What the log calls this answer", text)),
+    ("x-ms-error-code", Header("ErrorCode", "The error's code, as in the body", text)),
+    ("ETag", Header("ETag", "The snapshot that this was answered from; for If-None-Match", text)),
+    ("Last-Modified", Header("LastModified", "When that snapshot was published", text)),
+    ("Cache-Control", Header("CacheControl", "How long it need not be asked for again", text)),
+    ("Location", Header("Location", "Where the run can be followed", link)),
+    ("Retry-After", Header("RetryAfter", "Seconds after which to ask again, where known", seconds)),
+    ("Allow", Header("Allow", "The methods that can be used here", text)),
+];
+
+fn text() -> Value {
+    json!({"type": "string"})
+}
+
+fn link() -> Value {
+    json!({"type": "string", "format": "uri-reference"})
+}
+
+fn seconds() -> Value {
+    json!({"type": "integer", "minimum": 1})
+}
+
+/// The headers, by what the document calls them.
+pub(super) fn components() -> Value {
+    let described = HEADERS.iter().map(|(_, Header(called, meaning, schema))| {
+        ((*called).to_owned(), json!({"description": meaning, "schema": schema()}))
+    });
+    described.collect::<Map<_, _>>().into()
+}
+
+/// Which headers an answer of `status` has; `cached` where it comes from one snapshot.
+fn of(status: &str, cached: bool) -> Vec<&'static str> {
+    let mut names = vec!["x-ms-request-id"];
+    match status {
+        "200" | "304" if cached => names.extend(["ETag", "Last-Modified", "Cache-Control"]),
+        "202" => names.push("Location"),
+        "405" => names.extend(["x-ms-error-code", "Allow"]),
+        "429" | "503" => names.extend(["x-ms-error-code", "Retry-After"]),
+        status if status.starts_with(['4', '5']) => names.push("x-ms-error-code"),
+        _ => {}
+    }
+    names
+}
+
+/// Says of each of an operation's answers which headers it has.
+pub(super) fn describe(answers: &mut Value) {
+    let Value::Object(answers) = answers else { return };
+    let cached = answers.contains_key("304");
+    for (status, answer) in answers {
+        let named = of(status, cached).into_iter().filter_map(|name| {
+            let (_, Header(called, ..)) = HEADERS.iter().find(|(known, _)| *known == name)?;
+            Some((name.to_owned(), json!({"$ref": format!("#/components/headers/{called}")})))
+        });
+        answer["headers"] = named.collect::<Map<_, _>>().into();
+    }
+}

@@ -1,0 +1,287 @@
+//! What a run is asked to do, and what such a request may hold.
+//!
+//! The names in a request become parts of addresses and of messages: those that nothing at Azure has are refused before
+//! anything is asked, with the member that has them.
+
+use super::{Details, SourceName};
+use crate::error::{Error, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+
+/// The names of one member of a request are no longer, in bytes of JSON: each item of a location holds
+/// those of its publishers and of its subscriptions, and must fit into a message.
+const LARGEST_NAMES: usize = 20 << 10;
+/// So much of a name, and of what is wrong with a value, is said by whoever refuses it, in characters.
+const LONGEST_NAME: usize = 40;
+const LONGEST_REASON: usize = 200;
+/// Azure's longest name of a location has 18 letters, with spaces 24; no name of a publisher has over 100.
+const LONGEST_LOCATION: usize = 90;
+const LONGEST_PUBLISHER: usize = 256;
+/// The offers of a publisher are taken from a snapshot of at most so long ago: a hundred years, in seconds.
+const LONGEST_AGE: u64 = 100 * 366 * 24 * 3_600;
+
+/// What a run was asked to do; the body of `POST runs`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Request {
+    /// Sources to crawl; empty means all that are configured.
+    pub sources: Vec<SourceName>,
+    /// Locations to crawl; empty means all that are configured, or else all. `-francesouth` leaves one out: of those
+    /// that are named, or of all.
+    pub locations: Vec<String>,
+    /// Only publishers whose name contains one of these, without case.
+    pub publishers: Vec<String>,
+    /// Subscriptions to ask through; empty means all that are configured, or else visible.
+    pub subscriptions: Vec<String>,
+    /// Which details to ask for.
+    pub details: Option<Details>,
+    /// Lists every publisher's offers, however lately they were listed.
+    pub full: bool,
+    /// Offers that were listed less than so many seconds ago may be taken from the last snapshot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offers_max_age: Option<u64>,
+    /// Begins another run, also when one that was asked for the same is under way.
+    #[serde(skip_serializing_if = "is_false")]
+    pub force: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// Names in parts, each as long as those that a request may name: what a message holds.
+pub fn in_parts(names: &[String]) -> Vec<Vec<String>> {
+    let mut parts: Vec<Vec<String>> = Vec::new();
+    let mut bytes = usize::MAX;
+    for name in names {
+        // With its quotes and a comma.
+        let more = name.len() + 3;
+        bytes = bytes.saturating_add(more);
+        if let Some(part) = parts.last_mut().filter(|_| bytes < LARGEST_NAMES) {
+            part.push(name.clone());
+        } else {
+            parts.push(vec![name.clone()]);
+            bytes = more;
+        }
+    }
+    parts
+}
+
+/// A text of somebody else, as an error says it: at most so many of its characters, and none that does something.
+fn shown(text: &str, most: usize) -> String {
+    let mut shown = String::new();
+    for c in text.chars().take(most) {
+        if c.is_ascii_graphic() || c == ' ' {
+            shown.push(c);
+        } else {
+            shown.extend(c.escape_default());
+        }
+    }
+    if text.chars().nth(most).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// The location that is not to be crawled, where a request names it so: `-francesouth`.
+pub fn left_out(name: &str) -> Option<&str> {
+    name.strip_prefix('-')
+}
+
+/// Whether a text can be the name of a location, or what people call it: `eastus2`, `East US 2`; or one to leave out.
+fn is_location(name: &str) -> bool {
+    let name = left_out(name).unwrap_or(name);
+    let plain = |c: char| c.is_ascii_alphanumeric() || " -_".contains(c);
+    name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.len() <= LONGEST_LOCATION
+        && name.chars().all(plain)
+}
+
+/// Whether a text is a subscription's id: a GUID as Azure writes it.
+fn is_subscription(name: &str) -> bool {
+    let parts: Vec<&str> = name.split('-').collect();
+    let lengths = parts.iter().map(|part| part.len());
+    lengths.eq([8, 4, 4, 4, 12])
+        && parts.iter().all(|part| part.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// Whether a text can be in a publisher's name.
+fn is_in_publisher(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+    !name.is_empty() && name.len() <= LONGEST_PUBLISHER && name.chars().all(plain)
+}
+
+/// Names of one member that are none, by what they should be.
+type Form = (&'static str, fn(&str) -> bool, &'static str);
+
+const FORMS: [Form; 3] = [
+    (
+        "locations",
+        is_location,
+        "is no location: give names such as eastus, or -eastus to leave it out",
+    ),
+    (
+        "subscriptions",
+        is_subscription,
+        "is no subscription's id: give GUIDs (az account list --query [].id)",
+    ),
+    (
+        "publishers",
+        is_in_publisher,
+        "can be in no publisher's name: they have letters, digits and . _ -",
+    ),
+];
+
+impl Request {
+    /// Whether `other` asks for the same: names have no case, and neither their order nor how often one is given
+    /// tells anything.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.ordered() == other.ordered()
+    }
+
+    fn ordered(&self) -> Self {
+        let names = |names: &[String]| {
+            let names: BTreeSet<String> =
+                names.iter().map(|name| name.to_ascii_lowercase()).collect();
+            names.into_iter().collect()
+        };
+        let mut sources = self.sources.clone();
+        sources.sort_unstable();
+        sources.dedup();
+        Self {
+            sources,
+            locations: names(&self.locations),
+            publishers: names(&self.publishers),
+            subscriptions: names(&self.subscriptions),
+            force: false,
+            ..*self
+        }
+    }
+
+    /// Reads the body of `POST runs`; an error's target is the member that is wrong.
+    pub fn parse(body: &str) -> Result<Self> {
+        let what = "the body is no request for a run";
+        // A list would be taken for a request's members in their order.
+        let is_object = body.trim_start().starts_with('{');
+        let read = match serde_json::from_str(body) {
+            Ok(request) if is_object => return Ok(request),
+            read => read.err(),
+        };
+        let Ok(members) = serde_json::from_str::<Map<String, Value>>(body) else {
+            let place = read.map(|e| format!(" (line {}, column {})", e.line(), e.column()));
+            let text = format!("{what}: give an object in JSON{}", place.unwrap_or_default());
+            return Err(Error::invalid(text));
+        };
+        let all = Self { offers_max_age: Some(0), force: true, ..Self::default() };
+        let known = serde_json::to_value(all).unwrap_or_default();
+        for (name, value) in members {
+            if known.get(&name).is_none() {
+                let names = known.as_object().into_iter().flat_map(Map::keys);
+                let names: Vec<&str> = names.map(String::as_str).collect();
+                let (name, names) = (shown(&name, LONGEST_NAME), names.join(", "));
+                let text = format!("{what}: there is no '{name}'; there are {names}");
+                return Err(Error::invalid(text).with_target(name));
+            }
+            let alone = Value::from_iter([(name.clone(), value)]);
+            if let Err(error) = serde_json::from_value::<Self>(alone) {
+                let why = shown(&error.to_string(), LONGEST_REASON);
+                return Err(Error::invalid(format!("{what}: {name}: {why}")).with_target(name));
+            }
+        }
+        // Each member is right by itself: one is there twice.
+        let why = read.map(|e| shown(&e.to_string(), LONGEST_REASON)).unwrap_or_default();
+        Err(Error::invalid(format!("{what}: {why}")))
+    }
+
+    fn names(&self, member: &str) -> &[String] {
+        match member {
+            "locations" => &self.locations,
+            "subscriptions" => &self.subscriptions,
+            _ => &self.publishers,
+        }
+    }
+
+    /// Refuses names that nothing at Azure has, since they would become parts of addresses, and more of
+    /// them than messages hold: the error's target is the member.
+    pub fn check(&self) -> Result<()> {
+        for (member, ..) in FORMS {
+            let names = self.names(member);
+            let bytes = serde_json::to_string(names).map_or(usize::MAX, |text| text.len());
+            if bytes > LARGEST_NAMES {
+                let most = LARGEST_NAMES >> 10;
+                let text =
+                    format!("{member}: {bytes} bytes of names; a run takes {most} KiB of them");
+                return Err(Error::invalid(text).with_target(member));
+            }
+        }
+        for (member, fits, why) in FORMS {
+            if let Some(name) = self.names(member).iter().find(|name| !fits(name)) {
+                let name = shown(name, LONGEST_NAME);
+                let text = format!("{member}: '{name}' {why}");
+                return Err(Error::invalid(text).with_target(member));
+            }
+        }
+        if self.offers_max_age.is_some_and(|age| age > LONGEST_AGE) {
+            let text = "offersMaxAge: that is longer than a hundred years, in seconds";
+            return Err(Error::invalid(text).with_target("offersMaxAge"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(body: &str) -> (String, Option<String>) {
+        let read = Request::parse(body).and_then(|request| request.check());
+        let error = read.unwrap_err();
+        (error.to_string(), error.target().map(str::to_owned))
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_request_is_named_by_its_member() {
+        for (body, target, part) in [
+            (r#"{"colour": 1}"#, Some("colour"), "there is no 'colour'; there are sources, loc"),
+            ("{\"a\\n\\u001b[31m\u{202e}\": 1}", Some("a\\n\\u{1b}[31m\\u{202e}"), "there is no"),
+            (r#"{"sources": ["moon"]}"#, Some("sources"), "unknown variant"),
+            (r#"{"sources": "gallery"}"#, Some("sources"), "invalid type"),
+            (r#"{"details": "some\n"}"#, Some("details"), "unknown variant `some\\n`"),
+            (r#"{"full": "yes"}"#, Some("full"), "invalid type"),
+            (r#"{"offersMaxAge": -1}"#, Some("offersMaxAge"), "invalid value"),
+            (r#"{"offersMaxAge": 99999999999}"#, Some("offersMaxAge"), "hundred years"),
+            (r#"{"locations": [1]}"#, Some("locations"), "invalid type"),
+            (r#"{"locations": ["-"]}"#, Some("locations"), "is no location"),
+            (r#"{"locations": [" "]}"#, Some("locations"), "is no location"),
+            (r#"{"locations": ["a/b"]}"#, Some("locations"), "is no location"),
+            (r#"{"subscriptions": ["mine"]}"#, Some("subscriptions"), "give GUIDs"),
+            (
+                r#"{"subscriptions": ["11111111-1111-4111-8111-11111111111g"]}"#,
+                Some("subscriptions"),
+                "give GUIDs",
+            ),
+            (r#"{"publishers": [""]}"#, Some("publishers"), "no publisher's name"),
+            (r#"{"publishers": ["a\u0000"]}"#, Some("publishers"), "'a\\u{0}' can be"),
+            (r#"{"publishers": ["ａ"]}"#, Some("publishers"), "no publisher's name"),
+            (r#"{"full": true, "full": true}"#, None, "duplicate field"),
+            ("[]", None, "give an object"),
+            ("{", None, "give an object"),
+        ] {
+            let (text, found) = refused(body);
+            assert_eq!(found.as_deref(), target, "{body}: {text}");
+            assert!(text.contains(part), "{body}: {text}");
+            assert!(!text.contains(char::is_control), "{body}: {text}");
+        }
+    }
+
+    #[test]
+    fn names_as_azure_has_them_are_taken() {
+        let body = r#"{"locations": ["eastus2", "East US 2", "microsoftlosangeles1"],
+            "subscriptions": ["11111111-1111-4111-8111-1111111111aF"],
+            "publishers": ["Canonical", "Microsoft.Azure", "a_b-c", "2"], "offersMaxAge": 0}"#;
+        Request::parse(body).unwrap().check().unwrap();
+    }
+}

@@ -1,0 +1,521 @@
+//! Lookups in the catalogs of small tenants that are written down, each with the answer that is right: details that
+//! are known of another version of a SKU, odd names, what is not there, and every filter, on the command line and over
+//! HTTP.
+
+use crate::moments::gallery;
+use crate::support::case::Case;
+use crate::support::stored::faceless;
+use crate::support::{Azure, finish, json, read_json, rows, threads};
+use crate::tests;
+use crate::web::{self, Host};
+use azimg::sim::{Scale, generate};
+use reqwest::Client;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+tests![
+    details_of_one_version_are_told_of_its_sku_with_their_mark,
+    what_was_not_asked_is_counted_and_never_dropped_in_silence,
+    a_null_in_a_detail_fails_nothing_and_is_asked_once,
+    every_filter_of_properties_dates_and_places_is_the_same_everywhere,
+    the_same_filters_hold_for_images_of_galleries,
+    a_filter_that_is_none_is_refused_by_name,
+    what_is_found_is_printed_though_another_is_unknown,
+    a_location_that_is_not_open_is_denied_in_words_and_can_be_left_out,
+    an_alias_without_a_version_is_not_found,
+    the_latest_is_the_highest_number_whenever_it_was_built,
+    odd_names_come_back_and_odd_versions_have_their_order,
+    the_feed_tells_the_new_latest,
+];
+
+/// A case, and a store that has what a crawl of it found.
+struct Crawled {
+    case: Case,
+    folder: tempfile::TempDir,
+    /// The exit code and the report of the crawl.
+    end: (i32, Value),
+}
+
+impl Crawled {
+    fn of(case: Case, options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let end = crawl(&case, folder.path(), options);
+        Self { case, folder, end }
+    }
+
+    fn azimg(&self, arguments: &[&str]) -> Command {
+        let mut command = self.case.azimg(arguments);
+        command.args(["--store", self.folder.path().to_str().unwrap()]);
+        command
+    }
+
+    fn told(&self, arguments: &[&str]) -> Value {
+        json(self.azimg(arguments).args(["-o", "json"]))
+    }
+
+    /// The ids of what a list with these options has.
+    fn listed(&self, options: &[&str]) -> Vec<String> {
+        let rows = self.told(&[&["images", "list", "--quiet"], options].concat());
+        let rows = rows.as_array().unwrap().iter();
+        rows.map(|row| row["id"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+fn crawl(case: &Case, store: &Path, options: &[&str]) -> (i32, Value) {
+    let arguments = ["crawl", "--store", store.to_str().unwrap(), "-o", "json"];
+    let (code, stdout, stderr) = finish(&mut case.azimg(&[&arguments[..], options].concat()));
+    (code, serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("{stderr}")))
+}
+
+/// A version as a listing has it, and what a question for it tells.
+fn version(name: &str, image: &Value) -> Value {
+    json!({"name": name, "image": image, "properties": {"hyperVGeneration": image["hyperVGeneration"],
+        "architecture": image["architecture"],
+        "imageDeprecationStatus": {"imageState": "Active"}}})
+}
+
+fn details_of_one_version_are_told_of_its_sku_with_their_mark() {
+    let crawled = Crawled::of(Case::start("details-of-older-versions"), &[]);
+    let windows = ["20348.1.1", "20348.2.2"]
+        .map(|v| format!("MicrosoftWindowsServer:WindowsServer:2022-datacenter-g2:{v}"));
+    let linux = ["9.4.202405080", "9.5.202411260"]
+        .map(|v| format!("almalinux:almalinux-x86_64:9-gen2:{v}"));
+    assert_eq!(crawled.listed(&["--os", "Windows"]), windows);
+    assert_eq!(crawled.listed(&["--plan", "no"]), windows);
+    assert_eq!(crawled.listed(&["--os", "linux"]), linux);
+    assert_eq!(crawled.listed(&["--plan", "yes"]), linux);
+    let shown = |id: &str| crawled.told(&["images", "show", id]);
+    for (id, from) in linux.iter().zip(["sku", "this"]) {
+        let shown = shown(id);
+        assert_eq!(shown["detailsFrom"], from, "{shown}");
+        let plan = ["planPublisher", "planProduct", "planName"].map(|name| shown[name].clone());
+        assert_eq!(plan, ["almalinux", "almalinux-x86_64", "9-gen2"]);
+    }
+    let store = crawled.folder.path();
+    let parquet = &faceless(store)["marketplace.parquet"];
+    assert_eq!(parquet.matches("details_from: \"sku\"").count(), 2, "{parquet}");
+    assert_eq!(parquet.matches("details_from: \"this\"").count(), 2);
+    // When they are asked themselves, what they say is theirs; nothing of an image has changed.
+    let (code, result) = crawl(&crawled.case, store, &["--details", "all"]);
+    assert_eq!((code, &result["changes"]), (0, &json!(0)));
+    assert!(rows(store).iter().all(|row| row["detailsFrom"] == "this"));
+    let run = result["run"].as_str().unwrap();
+    let coverage = read_json(&store.join(format!("snapshots/{run}/coverage.json")));
+    assert_eq!(coverage["details"], json!({"known": 4, "unknown": 0}));
+}
+
+fn what_was_not_asked_is_counted_and_never_dropped_in_silence() {
+    let crawled = Crawled::of(Case::start("details-of-older-versions"), &["--details", "none"]);
+    assert!(rows(crawled.folder.path()).iter().all(|row| row["detailsFrom"].is_null()));
+    for options in [
+        &["--os", "windows"][..],
+        &["--plan", "no"],
+        &["--feature", "IsHibernateSupported"],
+        &["--security-type", "trustedlaunch"],
+    ] {
+        let list = [&["images", "list", "-o", "json"], options].concat();
+        let (code, stdout, stderr) = finish(&mut crawled.azimg(&list));
+        assert_eq!((code, stdout.trim()), (0, "[]"));
+        assert!(stderr.contains("4 more may fit"), "{options:?}: {stderr}");
+    }
+    // What does not fit for another reason is not counted.
+    let list = ["images", "list", "--os", "windows", "--publisher", "alma", "-o", "json"];
+    assert!(finish(&mut crawled.azimg(&list)).2.contains("2 more may fit"));
+    let list = ["images", "list", "--os", "windows", "--generation", "V1", "-o", "json"];
+    let stderr = finish(&mut crawled.azimg(&list)).2;
+    assert!(!stderr.contains("may fit") && stderr.contains("No image fits"), "{stderr}");
+    over_http(crawled.folder.path(), |get| {
+        assert_eq!(get("images?os=windows&top=1"), json!({"value": [], "unknown": 4}));
+        assert_eq!(get("images?plan=yes&publisher=alma"), json!({"value": [], "unknown": 2}));
+        assert!(get("images?generation=V2")["unknown"].is_null());
+    });
+}
+
+/// Asks a host over a store.
+fn over_http(store: &Path, ask: impl FnOnce(&dyn Fn(&str) -> Value)) {
+    let azure = Azure::start(generate(Scale::Small, 5));
+    let host = Host::start(&azure, store);
+    let get = |path: &str| {
+        threads(async { web::get(&Client::new(), &format!("{}/{path}", host.address)).await.1 })
+    };
+    ask(&get);
+}
+
+fn a_null_in_a_detail_fails_nothing_and_is_asked_once() {
+    let image = json!({"osDiskImage": {"operatingSystem": null}, "hyperVGeneration": null, "architecture": "x64",
+        "plan": {"publisher": null, "product": "o", "name": "s"},
+        "features": [{"name": "A", "value": null}, {"name": null, "value": "x"}, {"name": "B", "value": "1"}]});
+    let tenant = json!({"locations": ["eastus"],
+        "marketplace": {"eastus": {"p": {"o": {"s": [version("1.0.0", &image), version("1.1.0", &image)]}}}}});
+    let crawled = Crawled::of(Case::serve(tenant), &[]);
+    assert_eq!((crawled.end.0, &crawled.end.1["state"]), (0, &json!("complete")));
+    let found = rows(crawled.folder.path());
+    for (row, from) in found.iter().zip(["sku", "this"]) {
+        assert_eq!((&row["detailsFrom"], &row["os"]), (&json!(from), &Value::Null), "{row}");
+        assert_eq!(row["planProduct"], "o");
+        assert_eq!((&row["features"]["A"], &row["features"]["B"]), (&json!(""), &json!("1")));
+    }
+    assert_eq!(crawled.listed(&["--plan", "yes", "--feature", "b=1"]).len(), 2);
+    // What tells nothing is no answer.
+    let empty = json!({"osDiskImage": null, "features": null, "architecture": "x64", "hyperVGeneration": "V2"});
+    let tenant = json!({"locations": ["eastus"], "marketplace": {"eastus": {"p": {"o": {"s": [version("1.0.0", &empty)]}}}}});
+    let silent = Crawled::of(Case::serve(tenant), &[]);
+    assert_eq!(silent.end.0, 0);
+    assert_eq!(rows(silent.folder.path())[0]["detailsFrom"], Value::Null);
+    // It was asked: nobody asks it again, though it did not say of what system it is.
+    let (code, again) = crawl(&crawled.case, crawled.folder.path(), &[]);
+    assert_eq!((code, &again["changes"]), (0, &json!(0)));
+    assert!(again["requests"].as_u64().unwrap() < crawled.end.1["requests"].as_u64().unwrap());
+}
+
+/// A tenant of images that differ in all that can be asked for.
+fn varied() -> Value {
+    let features = |list: &[(&str, &str)]| -> Value {
+        list.iter().map(|(name, value)| json!({"name": name, "value": value})).collect()
+    };
+    let image = |os: &str, generation: &str, architecture: &str, list: &[(&str, &str)]| {
+        json!({"osDiskImage": {"operatingSystem": os}, "hyperVGeneration": generation,
+            "architecture": architecture, "features": features(list)})
+    };
+    let hibernates = ("IsHibernateSupported", "True");
+    let trusted = ("SecurityType", "TrustedLaunchSupported");
+    let mut planned = image("Linux", "V2", "Arm64", &[hibernates]);
+    planned["plan"] = json!({"publisher": "p", "product": "o", "name": "planned"});
+    let mut ending = version("1.0.0", &image("Linux", "V1", "x64", &[]));
+    ending["properties"]["imageDeprecationStatus"] = json!(
+        {"imageState": "ScheduledForDeprecation", "scheduledDeprecationTime": "2999-06-30T00:00:00Z"});
+    let mut ended = version("1.0.0", &image("Windows", "V1", "x64", &[]));
+    ended["properties"]["imageDeprecationStatus"] = json!({"imageState": "Deprecated"});
+    let trusted = version("1.0.0", &image("Windows", "V2", "x64", &[trusted, hibernates]));
+    let plain = json!({"ending": [ending], "ended": [ended]});
+    json!({"locations": ["eastus", "westeurope", "westus2"], "marketplace": {
+        "eastus": {"p": {"o": plain}, "q": {"o": {"trusted": [trusted]}}},
+        "westeurope": {"p": {"o": {"ending": plain["ending"], "planned": [version("2.0.0", &planned)]}}},
+        "westus2": {"p": {"o": {"planned": [version("2.0.0", &planned)]}}}}})
+}
+
+/// What is asked for on the command line, the same over HTTP, and the SKUs of [`varied`] that fit.
+const ASKED: [(&[&str], &str, &[&str]); 20] = [
+    (&["--generation", "v2"], "generation=v2", &["planned", "trusted"]),
+    (&["--generation", "V1"], "generation=V1", &["ended", "ending"]),
+    (
+        &["--feature", "ishibernatesupported"],
+        "feature=ishibernatesupported",
+        &["planned", "trusted"],
+    ),
+    (
+        &["--feature", "IsHibernateSupported=true"],
+        "feature=IsHibernateSupported%3Dtrue",
+        &["planned", "trusted"],
+    ),
+    (&["--feature", "IsHibernateSupported=False"], "feature=IsHibernateSupported%3DFalse", &[]),
+    (&["--feature", "IsHibernate"], "feature=IsHibernate", &[]),
+    (
+        &["--feature", "IsHibernateSupported", "--feature", "SecurityType"],
+        "feature=IsHibernateSupported&feature=SecurityType",
+        &["trusted"],
+    ),
+    (
+        &["--security-type", "trustedlaunchsupported"],
+        "securityType=trustedlaunchsupported",
+        &["trusted"],
+    ),
+    (&["--security-type", "TrustedLaunch"], "securityType=TrustedLaunch", &[]),
+    (&["--plan", "yes"], "plan=yes", &["planned"]),
+    (&["--plan", "NO"], "plan=NO", &["ended", "ending", "trusted"]),
+    // What has ended without saying when ended before anybody asked.
+    (&["--ends-before", "2999-07-01"], "endsBefore=2999-07-01", &["ended", "ending"]),
+    (&["--ends-before", "2999-06-30"], "endsBefore=2999-06-30", &["ended"]),
+    (
+        &["--first-seen-after", "2020-01-01"],
+        "firstSeenAfter=2020-01-01",
+        &["ended", "ending", "planned", "trusted"],
+    ),
+    (&["--first-seen-after", "2999-01-01"], "firstSeenAfter=2999-01-01", &[]),
+    (&["--in", "westeurope"], "in=westeurope", &["ending", "planned"]),
+    (&["--in", "East US", "--in", "westeurope"], "in=East%20US&location=westeurope", &["ending"]),
+    (&["--not-in", "westeurope"], "notIn=westeurope", &["ended", "trusted"]),
+    (&["--not-in", "eastus", "--not-in", "westus2"], "notIn=eastus&notIn=westus2", &[]),
+    (
+        &["--in", "eastus", "--not-in", "West Europe", "--os", "windows", "--generation", "V2"],
+        "in=eastus&notIn=West%20Europe&os=windows&generation=V2",
+        &["trusted"],
+    ),
+];
+
+fn every_filter_of_properties_dates_and_places_is_the_same_everywhere() {
+    let crawled = Crawled::of(Case::serve(varied()), &["--details", "all"]);
+    assert_eq!(crawled.end.0, 0, "{}", crawled.end.1);
+    let sku = |id: &str| id.split(':').nth(2).unwrap().to_owned();
+    for (options, _, expected) in ASKED {
+        let found: Vec<String> = crawled.listed(options).iter().map(|id| sku(id)).collect();
+        assert_eq!(found, expected, "{options:?}");
+    }
+    over_http(crawled.folder.path(), |get| {
+        for (_, query, expected) in ASKED {
+            let list = get(&format!("images?{query}"));
+            let found =
+                list["value"].as_array().unwrap_or_else(|| panic!("{query}: {list}")).iter();
+            let found: Vec<String> = found.map(|row| sku(row["id"].as_str().unwrap())).collect();
+            assert_eq!(found, expected, "{query}");
+            assert!(list["unknown"].is_null());
+        }
+    });
+    // Azure says of versions, and not of single images: what it cannot tell is refused.
+    let live = |options: &[&str]| {
+        let live =
+            ["images", "list", "--live", "--publisher", "p", "-o", "json", "--query", "[].sku"];
+        finish(&mut crawled.azimg(&[&live[..], options].concat()))
+    };
+    let (code, stdout, stderr) =
+        live(&["--generation", "V2", "--in", "westus2", "--not-in", "eastus"]);
+    assert_eq!(
+        (code, serde_json::from_str(&stdout).unwrap_or_default()),
+        (0, json!(["planned"])),
+        "{stderr}"
+    );
+    let (_, stdout, _) =
+        live(&["--ends-before", "2999-07-01", "--in", "eastus", "--not-in", "westeurope"]);
+    assert_eq!(serde_json::from_str::<Value>(&stdout).unwrap(), json!(["ended"]));
+    for (options, why) in [
+        (["--plan", "yes"], "does not ask for details"),
+        (["--feature", "x"], "does not ask for details"),
+        (["--first-seen-after", "2020-01-01"], "does not know what was there before"),
+    ] {
+        let (code, _, stderr) = live(&options);
+        assert!(code == 2 && stderr.contains(why), "{stderr}");
+    }
+}
+
+fn the_same_filters_hold_for_images_of_galleries() {
+    let mut tenant = gallery(&[("1.0.0", Some("2999-06-30T00:00:00Z")), ("2.0.0", None)], "");
+    let definition = &mut tenant["definitions"][0]["properties"];
+    definition["features"] = json!([{"name": "SecurityType", "value": "TrustedLaunch"},
+        {"name": "IsHibernateSupported", "value": "True"}]);
+    definition["purchasePlan"] = json!({"publisher": "p", "product": "o", "name": "s"});
+    let mut other = tenant["definitions"][0].clone();
+    other["id"] = other["id"].as_str().unwrap().replace("/images/d", "/images/other").into();
+    for (name, value) in
+        [("hyperVGeneration", json!("V1")), ("features", json!([])), ("purchasePlan", Value::Null)]
+    {
+        other["properties"][name] = value;
+    }
+    let mut version = tenant["versions"][1].clone();
+    version["id"] = version["id"].as_str().unwrap().replace("/images/d/", "/images/other/").into();
+    version["properties"]["publishingProfile"]["targetRegions"] =
+        json!([{"name": "West Europe", "regionalReplicaCount": 1}]);
+    tenant["definitions"].as_array_mut().unwrap().push(other);
+    tenant["versions"].as_array_mut().unwrap().push(version);
+    tenant["locations"] = json!(["eastus", "westeurope"]);
+    let crawled = Crawled::of(Case::serve(tenant), &["--source", "gallery"]);
+    assert_eq!(crawled.end.0, 0, "{}", crawled.end.1);
+    let (one, two, other) = ("d/versions/1.0.0", "d/versions/2.0.0", "other/versions/2.0.0");
+    let asked: [(&[&str], &[&str]); 12] = [
+        (&["--generation", "v2"], &[one, two]),
+        (&["--feature", "ishibernatesupported=true"], &[one, two]),
+        (&["--feature", "IsHibernateSupported=False"], &[]),
+        (&["--security-type", "trustedlaunch"], &[one, two]),
+        (&["--plan", "yes"], &[one, two]),
+        (&["--plan", "no"], &[other]),
+        (&["--ends-before", "2999-07-01"], &[one]),
+        (&["--ends-before", "2999-06-30"], &[]),
+        (&["--first-seen-after", "2020-01-01"], &[one, two, other]),
+        (&["--first-seen-after", "2999-01-01"], &[]),
+        (&["--in", "West Europe"], &[other]),
+        (&["--not-in", "westeurope"], &[one, two]),
+    ];
+    for (options, expected) in asked {
+        let found = crawled.listed(&[&["--kind", "gallery-version"], options].concat());
+        let found = found.iter().map(|id| id.split_once("/images/").unwrap().1);
+        assert_eq!(found.collect::<Vec<_>>(), expected, "{options:?}");
+    }
+}
+
+fn a_filter_that_is_none_is_refused_by_name() {
+    let crawled = Crawled::of(Case::start("rhel-stray-9.4"), &[]);
+    for (options, words) in [
+        (["--generation", "V3"], ["--generation", "V1"]),
+        (["--security-type", "trusted"], ["--security-type", "TrustedLaunch"]),
+        (["--plan", "maybe"], ["--plan", "yes"]),
+        (["--feature", "=x"], ["--feature", "names no feature"]),
+        (["--ends-before", "soon"], ["'soon'", "2027-01-01"]),
+        (["--first-seen-after", "1.1.2026"], ["'1.1.2026'", "2027-01-01"]),
+    ] {
+        let (code, _, stderr) =
+            finish(&mut crawled.azimg(&[&["images", "list"][..], &options].concat()));
+        assert_eq!(code, 2, "{stderr}");
+        assert!(words.iter().all(|word| stderr.contains(word)), "{stderr}");
+    }
+    over_http(crawled.folder.path(), |get| {
+        for (query, target) in [
+            ("generation=V3", "generation"),
+            ("securityType=trusted", "securityType"),
+            ("plan=maybe", "plan"),
+            ("feature=%3Dx", "feature"),
+            ("endsBefore=soon", "endsBefore"),
+            ("firstSeenAfter=1.1.2026", "firstSeenAfter"),
+        ] {
+            assert_eq!(get(&format!("images?{query}"))["error"]["target"], target);
+        }
+    });
+}
+
+fn what_is_found_is_printed_though_another_is_unknown() {
+    let crawled = Crawled::of(Case::start("rhel-stray-9.4"), &[]);
+    let latest = |names: &[&str]| {
+        let latest = [&["images", "latest", "-o", "tsv", "--query", "[].id"], names].concat();
+        finish(&mut crawled.azimg(&latest))
+    };
+    let (known, id) = ("RedHat:RHEL:9-lvm-gen2", "RedHat:RHEL:9-lvm-gen2:9.8.2026061512");
+    for names in [[known, "RedHat:RHEL:nosuch"], ["RedHat:RHEL:nosuch", known]] {
+        let (code, stdout, stderr) = latest(&names);
+        assert_eq!((code, stdout.trim()), (4, id));
+        assert_eq!(
+            stderr.trim(),
+            "azimg: no image of RedHat:RHEL:nosuch is in the catalog; 'RHEL' has no SKU 'nosuch'"
+        );
+    }
+    let (code, stdout, stderr) = latest(&["g/d", known, "a:b:c"]);
+    assert_eq!((code, stdout.trim()), (4, id));
+    assert!(stderr.contains("no image definition g/d") && stderr.contains("a:b:c"), "{stderr}");
+    let (code, stdout, _) = latest(&["a:b:c"]);
+    assert_eq!((code, stdout.as_str()), (4, ""));
+    // What names nothing is told before anything is read.
+    let (code, stdout, _) = latest(&[known, "RedHat"]);
+    assert_eq!((code, stdout.as_str()), (2, ""));
+}
+
+fn a_location_that_is_not_open_is_denied_in_words_and_can_be_left_out() {
+    let crawled = Crawled::of(Case::start("restricted-location"), &[]);
+    let (code, result) = &crawled.end;
+    assert_eq!((*code, &result["state"]), (3, &json!("partial")), "{result}");
+    let run = result["run"].as_str().unwrap();
+    let shown = crawled.told(&["runs", "show", run]);
+    let text = shown.to_string();
+    assert!(text.contains("does not have access to the location 'francesouth'"), "{text}");
+    let store = crawled.folder.path();
+    let coverage = read_json(&store.join(format!("snapshots/{run}/coverage.json")));
+    let scopes = coverage["scopes"].as_array().unwrap().iter();
+    let states: BTreeMap<&str, &str> = scopes
+        .filter(|line| line["source"] == "marketplace" && line["publisher"].is_null())
+        .map(|line| (line["location"].as_str().unwrap(), line["state"].as_str().unwrap()))
+        .collect();
+    assert_eq!(states, BTreeMap::from([("eastus", "done"), ("francesouth", "denied")]));
+    assert_eq!(rows(store)[0]["locations"], json!(["eastus"]));
+    // For good: by a setting, or for one run.
+    let setting =
+        crawled.azimg(&["crawl", "-o", "json"]).env("AZIMG_LOCATIONS", "-francesouth").output();
+    let result: Value = serde_json::from_slice(&setting.unwrap().stdout).unwrap();
+    assert_eq!(result["state"], "complete", "{result}");
+    let (code, result) = crawl(&crawled.case, store, &["--location", "-France South"]);
+    assert_eq!((code, &result["state"]), (0, &json!("complete")));
+    let refused =
+        |location: &str| finish(&mut crawled.azimg(&["crawl", &format!("--location={location}")]));
+    let (code, _, stderr) = refused("-francesout");
+    assert!(code == 2 && stderr.contains("the nearest is francesouth"), "{stderr}");
+    let (code, _, stderr) =
+        finish(&mut crawled.azimg(&["crawl", "--location=eastus", "--location=-eastus"]));
+    assert!(code == 2 && stderr.contains("no location is left"), "{stderr}");
+}
+
+fn an_alias_without_a_version_is_not_found() {
+    let crawled = Crawled::of(Case::start("suse-empty-sku"), &[]);
+    assert_eq!(crawled.end.0, 0);
+    let (code, stdout, stderr) = finish(&mut crawled.azimg(&["images", "latest", "SuseSles15SP3"]));
+    assert_eq!((code, stdout.as_str()), (4, ""));
+    let none = "azimg: no image of SUSE:sles-15-sp3:gen2 is in the catalog; 'SUSE' has no offer ";
+    assert!(stderr.starts_with(none), "{stderr}");
+    let aliases = crawled.told(&["images", "aliases"]);
+    assert_eq!(aliases, json!([]));
+}
+
+fn the_latest_is_the_highest_number_whenever_it_was_built() {
+    let crawled = Crawled::of(Case::start("rhel-stray-9.4"), &[]);
+    let latest =
+        crawled.told(&["images", "latest", "RedHat:RHEL:9-lvm-gen2", "--query", "[].version"]);
+    assert_eq!(latest, json!(["9.8.2026061512"]));
+}
+
+fn odd_names_come_back_and_odd_versions_have_their_order() {
+    let crawled = Crawled::of(Case::start("odd-names"), &[]);
+    assert_eq!(crawled.end.0, 0, "{}", crawled.end.1);
+    let latest = |sku: &str, locations: &[&str]| {
+        let mut latest = vec!["images", "latest", sku, "--query", "[0].version"];
+        latest.extend(locations.iter().flat_map(|location| ["--location", location]));
+        crawled.told(&latest)
+    };
+    for (sku, expected) in [
+        ("odd:odd:zeros", "2019.030.06"),
+        ("odd:odd:four", "1.0.0.10"),
+        ("odd:odd:huge", "1.0.100000000000000000000000000"),
+        ("canonical:ubuntuserver:18.04-lts", "18.04.202401162"),
+    ] {
+        assert_eq!(latest(sku, &[]), expected, "{sku}");
+    }
+    let ubuntu = "Canonical:UbuntuServer:18.04-LTS";
+    assert_eq!(latest(ubuntu, &["westeurope"]), "18.04.202401162");
+    assert_eq!(latest(ubuntu, &["eastus", "westeurope"]), "18.04.202401161");
+    let found = rows(crawled.folder.path());
+    let of_sku =
+        found.iter().filter(|row| row["sku"].as_str().unwrap().eq_ignore_ascii_case("18.04-lts"));
+    let marked = of_sku.filter(|row| row["isLatest"] == true).map(|row| row["version"].clone());
+    assert_eq!(marked.collect::<Vec<_>>(), ["18.04.202401162"]);
+    let ids: Vec<&str> = found.iter().map(|row| row["id"].as_str().unwrap()).collect();
+    for name in [
+        "spaced pub:of fer:s ku:1.0.0",
+        "pub+plus:50%off:a&b=c#d?e:1.0.0",
+        "ünïcode:öffer:sku:1.0.0",
+    ] {
+        assert!(ids.contains(&name), "{ids:?}");
+    }
+    // No name of Azure's has a colon: what would have one is no URN.
+    for id in ids.iter().filter(|id| id.matches(':').count() == 3) {
+        assert_eq!(crawled.told(&["images", "show", id])["id"], *id);
+    }
+    over_http(crawled.folder.path(), |get| {
+        for id in ids.iter().filter(|id| id.matches(':').count() == 3) {
+            let encoded =
+                percent_encoding::utf8_percent_encode(id, percent_encoding::NON_ALPHANUMERIC);
+            assert_eq!(get(&format!("images/{encoded}"))["id"], *id);
+            let encoded: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
+            assert_eq!(get(&format!("images?id={encoded}"))["value"][0]["id"], *id);
+        }
+    });
+}
+
+fn the_feed_tells_the_new_latest() {
+    let linux = json!({"osDiskImage": {"operatingSystem": "Linux"}, "hyperVGeneration": "V2",
+        "architecture": "x64"});
+    let tenant = |versions: &[&str]| {
+        let versions: Vec<Value> = versions.iter().map(|name| version(name, &linux)).collect();
+        Case::serve(
+            json!({"locations": ["eastus"], "marketplace": {"eastus": {"p": {"o": {"s": versions}}}}}),
+        )
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut feeds = Vec::new();
+    for versions in [&["1.9.0"][..], &["1.8.0", "1.9.0", "1.10.0"], &["1.8.0", "1.9.0"]] {
+        let case = tenant(versions);
+        assert_eq!(crawl(&case, folder.path(), &["--full"]).0, 0);
+        let changes = ["changes", "-o", "json", "--store", folder.path().to_str().unwrap()];
+        let feed = json(&mut case.azimg(&changes));
+        let feed = feed.as_array().unwrap().iter().map(|row| {
+            let version = row["id"].as_str().unwrap().rsplit(':').next().unwrap();
+            let latest = |state: &Value| match state {
+                Value::Object(row) => row["isLatest"].clone(),
+                state => state.clone(),
+            };
+            let [before, after] = ["before", "after"].map(|name| latest(&row[name]));
+            format!("{version} {} {before} {after}", row["change"].as_str().unwrap())
+        });
+        feeds.push(feed.collect::<Vec<_>>());
+    }
+    assert_eq!(feeds[0], Vec::<String>::new());
+    assert_eq!(
+        feeds[1],
+        ["1.8.0 added null false", "1.9.0 latest true false", "1.10.0 added null true"]
+    );
+    assert_eq!(feeds[2], ["1.9.0 latest false true", "1.10.0 removed true null"]);
+}

@@ -1,0 +1,452 @@
+//! Texts of strangers at each sink: what is printed in each format, what is said on stderr, and the log. None of them
+//! does anything there, and all of them can still be told apart.
+
+mod registry;
+
+use crate::hostile::server;
+use crate::support::strangers::{FEW, TEXTS};
+use crate::support::terminal::{self, Terminal};
+use crate::support::{Azure, azimg, finish, json, rows, temporary, write_rows};
+use crate::tests;
+use azimg::sim::{Keeps, World};
+use azimg::sink::acts;
+use azimg::sink::log::{JsonLine, TextLine};
+use serde_json::{Value, json as value};
+use std::io::Write;
+use std::process::Command;
+use std::sync::{Arc, Mutex, OnceLock};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::JsonFields;
+use tracing_subscriber::layer::SubscriberExt;
+
+tests![
+    ten_thousand_texts_are_printed_in_each_format_and_none_of_them_acts,
+    a_terminal_shows_ten_thousand_texts_as_they_are_printed needs [Terminal],
+    each_command_that_shows_something_shows_texts_of_strangers_without_harm
+        slow "each command is run once for each format",
+    errors_of_a_registry_are_lines_in_which_nothing_acts,
+    each_line_of_the_log_is_one_line_or_one_document,
+    what_is_typed_wrong_is_told_without_harm,
+    a_text_that_looks_like_a_formula_is_none_and_a_number_stays_one,
+];
+
+const FORMATS: [&str; 6] = ["table", "json", "ndjson", "tsv", "csv", "yaml"];
+
+/// Fails when a text has something in it that acts, but for the ends of lines and tabs between cells.
+fn assert_harmless(text: &str, what: &str) {
+    if let Some(c) = text.chars().find(|c| acts(*c) && !matches!(c, '\n' | '\t')) {
+        let line = text.lines().find(|line| line.contains(c)).unwrap_or_default();
+        panic!("{what}: {c:?} in {line:?}");
+    }
+}
+
+/// A registry of strangers, as long as it is kept.
+struct Strangers {
+    address: String,
+    _runtime: Runtime,
+}
+
+impl Strangers {
+    fn start(mode: &str) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let server = runtime.block_on(server(registry::answer, mode.to_owned()));
+        Self { address: server.address, _runtime: runtime }
+    }
+}
+
+/// All texts, printed as manifests in a format.
+fn printed(format: &str) -> String {
+    static REGISTRY: OnceLock<Strangers> = OnceLock::new();
+    let at = format!("{}/all", REGISTRY.get_or_init(|| Strangers::start("")).address);
+    let line = ["registry", "manifests", &at, "--anonymous", "-o", format];
+    let (code, stdout, stderr) = finish(&mut azimg(&line));
+    assert_eq!((code, stderr.as_str()), (0, ""), "{format}");
+    stdout
+}
+
+fn records(text: &str, tabs: bool) -> Vec<Vec<String>> {
+    let delimiter = if tabs { b'\t' } else { b',' };
+    let mut reader = csv::ReaderBuilder::new();
+    reader.has_headers(false).delimiter(delimiter).flexible(true);
+    let read = |row: csv::StringRecord| row.iter().map(str::to_owned).collect();
+    reader.from_reader(text.as_bytes()).records().map(|row| read(row.unwrap())).collect()
+}
+
+fn ten_thousand_texts_are_printed_in_each_format_and_none_of_them_acts() {
+    for format in FORMATS {
+        let text = printed(format);
+        assert_harmless(&text, format);
+        let lines = text.lines().count();
+        match format {
+            "table" | "csv" => assert_eq!(lines, TEXTS.len() + 1, "{format}"),
+            "tsv" | "ndjson" => assert_eq!(lines, TEXTS.len(), "{format}"),
+            _ => {}
+        }
+        match format {
+            "json" => {
+                let rows: Value = serde_json::from_str(&text).unwrap();
+                let found: Vec<&str> = rows
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|row| row["os"].as_str().unwrap())
+                    .collect();
+                assert!(found.iter().eq(TEXTS.iter()), "the true texts are in it");
+            }
+            "ndjson" => {
+                let rows = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+                assert!(rows.zip(TEXTS.iter()).all(|(row, text)| row["os"] == **text));
+            }
+            "csv" | "tsv" => {
+                let rows = records(&text, format == "tsv");
+                let rows = &rows[usize::from(format == "csv")..];
+                assert_eq!(rows.len(), TEXTS.len());
+                assert!(rows.iter().all(|row| row.len() == rows[0].len()), "{format}");
+                let cells = rows.iter().flatten();
+                let mut formulas = cells.filter(|cell| cell.starts_with(['=', '+', '-', '@']));
+                assert_eq!(formulas.next(), None, "{format}");
+            }
+            _ => {}
+        }
+    }
+}
+
+fn a_terminal_shows_ten_thousand_texts_as_they_are_printed() {
+    let folder = tempfile::tempdir_in(temporary()).unwrap();
+    let terminal = Terminal::open();
+    let lines = |text: &str| {
+        let mut lines: Vec<String> = text.lines().map(|line| line.trim_end().to_owned()).collect();
+        lines.truncate(lines.iter().rposition(|line| !line.is_empty()).map_or(0, |at| at + 1));
+        lines
+    };
+    for format in FORMATS {
+        let text = printed(format);
+        let file = folder.path().join(format);
+        std::fs::write(&file, &text).unwrap();
+        let (shown, state) = terminal.show(&file);
+        assert!(
+            !state.contains("taken over") && state.ends_with(" 0 0 0 0\n"),
+            "{format}: {state}"
+        );
+        let (shown, printed) = (lines(&shown), lines(&text));
+        if format != "tsv" {
+            let odd = shown.iter().zip(&printed).find(|(shown, printed)| shown != printed);
+            assert_eq!((odd, shown.len()), (None, printed.len()), "{format}");
+        }
+        // Tabs lead to the next column of eight, and at the end of a line nowhere.
+        assert!(shown.len() >= printed.len(), "{format}");
+        let count = match format {
+            "csv" => terminal::cells(&file, "excel"),
+            "tsv" => terminal::cells(&file, "excel-tab"),
+            _ => continue,
+        };
+        let rows = TEXTS.len() + usize::from(format == "csv");
+        assert_eq!(count.len(), rows, "{format}");
+        assert!(count.iter().all(|cells| *cells == count[0] && *cells > 5), "{format}");
+    }
+    // The terminal itself does what is asked of it.
+    let file = folder.path().join("raw");
+    std::fs::write(&file, "\u{1b}]2;taken over\u{7}x").unwrap();
+    assert!(terminal.show(&file).1.contains("taken over"));
+}
+
+/// Where commands look: a catalog of what strangers named, and what it was crawled from.
+struct Named {
+    azure: Azure,
+    gallery: String,
+    registry: Strangers,
+    folder: TempDir,
+}
+
+impl Named {
+    fn crawled() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("catalog.ndjson");
+        let catalog: Vec<Value> = FEW
+            .iter()
+            .map(|text| value!({"publisher": text, "offer": text, "sku": text, "version": "1.0.0"}))
+            .collect();
+        write_rows(&file, &catalog);
+        let mut world = World::load(&[&file]).unwrap().keeping(Keeps::FEW, 5);
+        let tags =
+            || FEW.iter().map(|text| (text.clone(), Value::from(text.as_str()))).collect::<Value>();
+        let own = &mut world.organisation;
+        for gallery in own.galleries.values_mut() {
+            gallery.description = Some(FEW[0].clone());
+            gallery.tags = tags();
+            for definition in gallery.definitions.values_mut() {
+                definition.tags = tags();
+                for name in ["description", "eula", "releaseNoteUri", "privacyStatementUri"] {
+                    definition.properties[name] = FEW[6].clone().into();
+                }
+                for version in definition.versions.values_mut() {
+                    version.tags = tags();
+                }
+            }
+        }
+        let gallery = own.galleries.values().next().unwrap().id();
+        let (azure, registry) = (Azure::start(world), Strangers::start(""));
+        let this = Self { azure, gallery, registry, folder };
+        let (code, _, stderr) = finish(&mut this.azimg(&["crawl", "--details", "none"]));
+        assert!(matches!(code, 0 | 3), "{stderr}");
+        assert_harmless(&stderr, "crawl");
+        this
+    }
+
+    fn store(&self) -> std::path::PathBuf {
+        self.folder.path().join("store")
+    }
+
+    fn azimg(&self, arguments: &[&str]) -> Command {
+        let store = self.store();
+        let mut all = arguments.to_vec();
+        all.extend(["--store", store.to_str().unwrap()]);
+        let mut command = self.azure.azimg(&all);
+        command.env("AZIMG_REGISTRIES", &self.registry.address);
+        command
+    }
+}
+
+/// The commands that can be run, by what `--help` says of each.
+pub fn commands() -> Vec<String> {
+    let mut found = Vec::new();
+    let mut groups = vec![String::new()];
+    while let Some(group) = groups.pop() {
+        let mut line: Vec<&str> = group.split_whitespace().collect();
+        line.push("--help");
+        let (code, help, _) = finish(&mut azimg(&line));
+        assert_eq!(code, 0, "{group}");
+        let Some((_, below)) = help.split_once("Commands:\n") else {
+            found.push(group);
+            continue;
+        };
+        // A name stands two spaces in; what goes on a line further down stands below what is said of it.
+        let names = below.lines().take_while(|line| !line.is_empty()).filter_map(|line| {
+            let name = line.strip_prefix("  ")?;
+            name.starts_with(|c: char| c.is_ascii_lowercase()).then(|| name.split(' ').next())?
+        });
+        for name in names.filter(|name| *name != "help") {
+            groups.push(format!("{group} {name}").trim().to_owned());
+        }
+    }
+    found
+}
+
+/// How a command is run so that it shows what it can; nothing where it shows nothing that others named.
+fn shows(command: &str, at: &Named) -> Option<Vec<Vec<String>>> {
+    let registry = &at.registry.address;
+    let app = format!("{registry}/app");
+    let version = format!("{registry}/app:v1");
+    // No argument of a program can have it.
+    let fits = |text: &str| !text.contains('\0');
+    let catalog = rows(&at.store());
+    let mut ids = catalog.iter().map(|row| row["id"].as_str().unwrap());
+    let image = ids.find(|id| fits(id) && id.contains('\u{1b}')).unwrap();
+    let description = FEW.iter().find(|text| fits(text)).unwrap();
+    let sku = image.rsplit_once(':').unwrap().0.to_owned();
+    let current: Value = crate::support::read_json(&at.store().join("current.json"));
+    let run = current["run"].as_str().unwrap().to_owned();
+    let gallery = at.gallery.as_str();
+    let lines: &[&[&str]] = match command {
+        "images list" => {
+            &[&[], &["--kind", "gallery-version"], &["--kind", "container-manifest"], &["--live"]]
+        }
+        "images show" => &[&[image]],
+        "images latest" => &[&[&sku]],
+        "images usage" => &[&["--all"]],
+        "images aliases" => &[&[], &["--az"]],
+        "publishers" | "offers" | "skus" | "locations" | "changes" | "config show"
+        | "runs list" | "runs verify" | "doctor" | "gallery list" | "gallery images"
+        | "gallery versions" | "registry list" => &[&[]],
+        "gallery show" | "gallery share" => &[&[gallery]],
+        "gallery update" => &[&[gallery, "--description", description, "--dry-run"]],
+        "gallery unshare" => &[&[gallery, "--all", "--dry-run"]],
+        "gallery retire" => &[&["--keep", "1", "--older-than", "0"]],
+        "registry repositories" => &[&[registry, "--anonymous"], &[registry, "--storage"]],
+        "registry tags" | "registry manifests" => &[&[&app, "--anonymous"]],
+        "registry show" | "registry inspect" => {
+            &[&[&version, "--anonymous"], &[&app, "--anonymous"]]
+        }
+        "registry copy" => &[&[&version, &app, "--dry-run", "--anonymous"]],
+        "registry tag" => &[&[&version, "v2", "--dry-run", "--anonymous"]],
+        "registry set" => &[&[&version, "--write-enabled", "false", "--dry-run", "--anonymous"]],
+        "registry delete" => &[&[&version, "--dry-run", "--anonymous"]],
+        "registry purge" => &[&[registry, "--repository", "app", "--untagged", "--anonymous"]],
+        "runs show" | "runs publish" => &[&[&run]],
+        // Ours alone, or bytes: what they say on stderr goes through the sink of all.
+        "crawl" | "serve" | "host" | "sim" | "package" | "schema" | "completions" | "man"
+        | "gallery wait" | "registry push" | "registry pull" | "registry attach" => return None,
+        other => {
+            panic!("'{other}' is new: say how it shows what strangers named, or that it does not")
+        }
+    };
+    let owned = |line: &&[&str]| {
+        let words = command.split(' ').chain(line.iter().copied());
+        words.map(str::to_owned).collect()
+    };
+    Some(lines.iter().map(owned).collect())
+}
+
+fn each_command_that_shows_something_shows_texts_of_strangers_without_harm() {
+    let at = Named::crawled();
+    let mut showed = 0;
+    for command in commands() {
+        for line in shows(&command, &at).into_iter().flatten() {
+            for format in FORMATS {
+                let mut words: Vec<&str> = line.iter().map(String::as_str).collect();
+                words.extend(["-o", format]);
+                let (code, stdout, stderr) = finish(&mut at.azimg(&words));
+                let what = format!("{command} {format}");
+                assert_harmless(&stdout, &what);
+                assert_harmless(&stderr, &what);
+                assert!(!stderr.contains("panicked") && code < 5, "{what}: {stderr}");
+                showed += usize::from(stdout.contains("taken over"));
+                if format == "json" && !stdout.is_empty() {
+                    serde_json::from_str::<Value>(&stdout)
+                        .unwrap_or_else(|e| panic!("{what}: {e}"));
+                }
+                if format == "csv" && !stdout.is_empty() {
+                    let records = records(&stdout, false);
+                    let widths = records.iter().map(Vec::len);
+                    assert!(widths.clone().all(|width| width == records[0].len()), "{what}");
+                }
+            }
+        }
+    }
+    // What was to be shown was there.
+    assert!(showed > 30, "{showed}");
+}
+
+fn errors_of_a_registry_are_lines_in_which_nothing_acts() {
+    let registry = Strangers::start("error");
+    for number in (0..TEXTS.len()).step_by(250) {
+        let at = format!("{}/text{number}", registry.address);
+        let (code, stdout, stderr) = finish(&mut azimg(&["registry", "tags", &at, "--anonymous"]));
+        assert_eq!((code != 0, stdout.as_str()), (true, ""), "{stderr}");
+        assert_harmless(&stderr, &at);
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    }
+}
+
+/// What a subscriber writes.
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Written {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+/// Logs each text: in a span's field, as a message, as a field by what it is, and as one by what it is called.
+fn logged(layer: impl tracing_subscriber::Layer<tracing_subscriber::Registry> + Send + Sync) {
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        for text in TEXTS.iter() {
+            let span = tracing::error_span!("invocation", item = text.as_str());
+            let _entered = span.enter();
+            tracing::error!(error = %text, odd = ?text, "{text}");
+        }
+    });
+}
+
+fn each_line_of_the_log_is_one_line_or_one_document() {
+    let text = |written: &Written| String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+    for colours in [false, true] {
+        let written = Written::default();
+        let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(written.clone());
+        logged(layer.event_format(TextLine { colours }));
+        let text = text(&written);
+        assert_eq!(text.lines().count(), TEXTS.len());
+        let plain = text.replace("\u{1b}[31mERROR\u{1b}[0m", "ERROR");
+        assert_eq!(plain != text, colours);
+        assert_harmless(&plain, "a log of text");
+    }
+    let written = Written::default();
+    let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(written.clone());
+    logged(layer.fmt_fields(JsonFields::new()).event_format(JsonLine::default()));
+    let log = text(&written);
+    assert_harmless(&log, "a log of JSON");
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut count = 0;
+    for (line, text) in lines.zip(TEXTS.iter()) {
+        assert_eq!(line["fields"]["message"], **text);
+        assert_eq!(line["spans"][0]["item"], **text);
+        count += 1;
+    }
+    assert_eq!(count, TEXTS.len());
+    assert_eq!(log.lines().count(), count);
+}
+
+fn what_is_typed_wrong_is_told_without_harm() {
+    let hostile = "\u{1b}]2;taken over\u{7}\u{202e}\u{9b}2J";
+    for line in [
+        &["images", "list", "--query", hostile][..],
+        &["images", "list", "--fields", hostile],
+        &["images", "list", "--colour", hostile],
+        &["images", "list", "--output", hostile],
+        &["images", "show", hostile],
+        &["registry", "tags", hostile],
+        &["registry", "purge", "r.azurecr.io", "--repository", hostile],
+        &["gallery", "show", hostile],
+        &["runs", "show", hostile],
+        &["schema", hostile],
+        &["images", "list", "--store", hostile],
+        &[hostile],
+    ] {
+        let (code, stdout, stderr) = finish(&mut azimg(line));
+        assert!(code != 0 && !stderr.is_empty(), "{line:?}");
+        assert_harmless(&format!("{stdout}{stderr}"), &format!("{line:?}"));
+    }
+    for (name, value) in [
+        ("AZIMG_LOG", "azimg=\u{1b}[31mloud"),
+        ("AZIMG_SCHEDULE", hostile),
+        ("AZIMG_CLOUD", hostile),
+    ] {
+        let (code, stdout, stderr) = finish(azimg(&["doctor"]).env(name, value));
+        assert!(code < 5, "{stderr}");
+        assert_harmless(&format!("{stdout}{stderr}"), name);
+    }
+    // What is ours is printed as it is.
+    let (code, script, _) = finish(&mut azimg(&["completions", "bash"]));
+    assert!(code == 0 && !script.contains("\\u{"), "{script}");
+}
+
+fn a_text_that_looks_like_a_formula_is_none_and_a_number_stays_one() {
+    let query = "[{\"=a\": `-5`, \"b\": '-5', \"c\": '\"x', \"d\": `null`}]";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("catalog.ndjson");
+    write_rows(&file, &[value!({"publisher": "p", "offer": "o", "sku": "s", "version": "1.0.0"})]);
+    let azure = Azure::start(World::load(&[&file]).unwrap());
+    let store = folder.path().join("store");
+    let path = store.to_str().unwrap();
+    json(&mut azure.azimg(&["crawl", "--store", path, "-o", "json"]));
+    let print = |query: &str, format: &str| {
+        let line = ["images", "list", "--store", path, "--query", query, "-o", format];
+        finish(&mut azimg(&line)).1
+    };
+    assert_eq!(print(query, "csv"), "'=a,b,c,d\n-5,'-5,\"\"\"x\",\n");
+    assert_eq!(print(query, "tsv"), "-5\t'-5\t\"x\tNone\n");
+    assert_eq!(print("['a\"b', 'c']", "tsv"), "a\"b\nc\n");
+    assert_eq!(print("[].sku", "tsv"), "s\n");
+    assert_eq!(print("{a: 'x'}", "yaml"), "a: x\n");
+    let odd = "{a: '\u{202e}\u{e0041}', \"\\u001b\": 'two\nlines'}";
+    let yaml = print(odd, "yaml");
+    assert!(yaml.contains("a: \"\\u202e\\U000e0041\"\n"), "{yaml}");
+    assert!(yaml.contains("\"\\e\": |-\n  two\n  lines\n"), "{yaml}");
+    assert_eq!(print(odd, "json").matches("\\u202e\\udb40\\udc41").count(), 1);
+    assert!(print(odd, "table").contains("\\u{1b}"));
+}

@@ -1,0 +1,431 @@
+//! A stand-in for the Resource Manager that serves one small tenant, written down in a file: what a case of
+//! `tests/fixtures/vm` has of a marketplace, of galleries and of machines. Its member `refused` has parts of paths, in
+//! lower case: what is below them may not be asked. `errors` are answered to requests that match (a regular expression
+//! on `METHOD path?query body`), as often as `times` says; and nothing is patched before `patchTogether` requests for it
+//! are there.
+
+use super::{azimg, root};
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use azimg::client::{Answer, Outgoing, Wire};
+use serde_json::{Value, json};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// The subscription of every case that names none.
+pub const SUBSCRIPTION: &str = "11111111-1111-4111-8111-111111111111";
+
+/// A running stand-in.
+pub struct Case {
+    pub address: String,
+    served: Arc<Served>,
+    _runtime: Runtime,
+}
+
+/// What is served: the tenant, and how many requests to patch it there were.
+struct Served(Mutex<Value>, AtomicUsize);
+
+impl Case {
+    /// Serves the case of that name.
+    pub fn start(name: &str) -> Self {
+        Self::serve(tenant(name))
+    }
+
+    /// Serves a tenant.
+    pub fn serve(tenant: Value) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let tenant = Arc::new(Served(Mutex::new(tenant), AtomicUsize::new(0)));
+        let routes = Router::new().fallback(served).with_state(Arc::clone(&tenant));
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        runtime.spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        Self { address, served: tenant, _runtime: runtime }
+    }
+
+    /// The tenant as it is now.
+    pub fn tenant(&self) -> Value {
+        self.served.0.lock().unwrap().clone()
+    }
+
+    /// The executable, led here.
+    pub fn azimg(&self, arguments: &[&str]) -> Command {
+        let mut command = azimg(arguments);
+        command.env("AZIMG_CLOUD", "custom").env("AZIMG_ARM_ENDPOINT", &self.address);
+        command.env("IDENTITY_ENDPOINT", format!("{}/token", self.address));
+        command.env("IDENTITY_HEADER", "one");
+        command
+    }
+}
+
+/// The tenant of the case of that name.
+pub fn tenant(name: &str) -> Value {
+    // A dot in a name is no extension.
+    let path = root().join("tests/fixtures/vm").join(format!("{name}.json"));
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+type Reply = (u16, Value);
+
+fn reply(body: Value) -> Reply {
+    (200, body)
+}
+
+fn refused(code: &str) -> Reply {
+    (404, json!({"error": {"code": code, "message": code}}))
+}
+
+/// A tenant in this process.
+#[derive(Debug)]
+pub struct Tenant(pub Value);
+
+#[async_trait]
+impl Wire for Tenant {
+    async fn send(
+        &self,
+        request: &Outgoing,
+        _: Option<HeaderValue>,
+    ) -> azimg::error::Result<Answer> {
+        let (url, body) = (&request.url, request.body.clone().unwrap_or_default());
+        let query = url.query().unwrap_or_default();
+        let path = percent_encoding::percent_decode_str(url.path()).decode_utf8().unwrap();
+        let (status, body) = answer(&self.0, request.method.as_str(), &path, query, &body);
+        let status = StatusCode::from_u16(status).unwrap();
+        Ok(Answer { status, headers: HeaderMap::new(), body: body.to_string().into() })
+    }
+}
+
+fn all<'a>(tenant: &'a Value, member: &str) -> &'a [Value] {
+    tenant[member].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn id(resource: &Value) -> String {
+    resource["id"].as_str().unwrap().to_lowercase()
+}
+
+/// The resource with its name, which files leave out, and without what only a question for it shows.
+fn shown(resource: &Value) -> Value {
+    let mut shown = resource.clone();
+    shown["name"] = resource["id"].as_str().unwrap().rsplit('/').next().unwrap().into();
+    shown.as_object_mut().unwrap().remove("replicationStatus");
+    shown
+}
+
+async fn served(
+    State(served): State<Arc<Served>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let path = percent_encoding::percent_decode_str(uri.path()).decode_utf8().unwrap();
+    let query = uri.query().unwrap_or_default();
+    let line = format!("{method} {path}?{query} {}", String::from_utf8_lossy(&body));
+    let is_change = [Method::PATCH, Method::DELETE].contains(&method);
+    let Served(tenant, patches) = served.as_ref();
+    let error = error(&mut tenant.lock().unwrap(), &line);
+    if method == Method::PATCH {
+        patches.fetch_add(1, Ordering::SeqCst);
+        let together = tenant.lock().unwrap()["patchTogether"].as_u64().unwrap_or(1);
+        while (patches.load(Ordering::SeqCst) as u64) < together {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    let (status, body) = match error {
+        Some(error) => error,
+        None if is_change => {
+            let tag = headers.get(header::IF_MATCH).map(|tag| tag.to_str().unwrap());
+            changed(&mut tenant.lock().unwrap(), &method, &path, (&body, tag))
+        }
+        None => answer(&tenant.lock().unwrap(), method.as_str(), &path, query, &body),
+    };
+    let kind = [(header::CONTENT_TYPE, "application/json; charset=utf-8")];
+    (StatusCode::from_u16(status).unwrap(), kind, body.to_string()).into_response()
+}
+
+/// The error that a tenant answers to a request, if it does.
+fn error(tenant: &mut Value, line: &str) -> Option<Reply> {
+    let errors = tenant["errors"].as_array_mut()?;
+    let matches = |error: &&mut Value| {
+        let is_left = error["times"].as_u64() != Some(0);
+        is_left && regex::Regex::new(error["match"].as_str().unwrap()).unwrap().is_match(line)
+    };
+    let error = errors.iter_mut().find(matches)?;
+    if let Some(times) = error["times"].as_u64() {
+        error["times"] = (times - 1).into();
+    }
+    Some((u16::try_from(error["status"].as_u64().unwrap()).unwrap(), error["body"].clone()))
+}
+
+/// Deletes or patches what is at a path, if it has the tag that a patch wants, where it has any.
+fn changed(
+    tenant: &mut Value,
+    method: &Method,
+    path: &str,
+    (body, wanted): (&[u8], Option<&str>),
+) -> Reply {
+    for kind in ["versions", "definitions", "galleries"] {
+        let Some(pool) = tenant[kind].as_array_mut() else { continue };
+        let Some(at) = pool.iter().position(|one| id(one) == path.to_lowercase()) else { continue };
+        if method == Method::DELETE {
+            pool.remove(at);
+            return reply(json!({}));
+        }
+        if let Some(tag) = pool[at]["etag"].as_str().map(str::to_owned) {
+            if wanted != Some(tag.as_str()) {
+                return (412, json!({"error": {"code": "PreconditionFailed", "message": tag}}));
+            }
+            pool[at]["etag"] = format!("{tag}+").into();
+        }
+        merge(&mut pool[at], serde_json::from_slice(body).unwrap());
+        return reply(shown(&pool[at]));
+    }
+    refused("ResourceNotFound")
+}
+
+/// Objects are merged, and all else is replaced.
+fn merge(into: &mut Value, patch: Value) {
+    match (into, patch) {
+        (Value::Object(into), Value::Object(patch)) => {
+            for (name, value) in patch {
+                merge(into.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (into, patch) => *into = patch,
+    }
+}
+
+/// What others share, in one location.
+fn shared(galleries: &Value, rest: &[&str]) -> Reply {
+    let list = |all: &Value| reply(json!({"value": all.as_array().cloned().unwrap_or_default()}));
+    match rest {
+        [] => {
+            let names = galleries.as_object().into_iter().flat_map(|all| all.keys());
+            let row = |name| {
+                json!({"name": name, "location": "x", "properties": {},
+                                    "identifier": {"uniqueId": format!("/SharedGalleries/{name}")}})
+            };
+            reply(json!({"value": names.map(row).collect::<Vec<_>>()}))
+        }
+        [gallery, "images"] => match named(galleries, gallery) {
+            Some(gallery) => list(&gallery["definitions"]),
+            None => refused("GalleryNotFound"),
+        },
+        [gallery, "images", definition, "versions"] => match named(galleries, gallery) {
+            Some(gallery) => list(named(&gallery["versions"], definition).unwrap_or(&Value::Null)),
+            None => refused("GalleryNotFound"),
+        },
+        _ => refused("NotFound"),
+    }
+}
+
+/// What a tenant answers to a request.
+#[allow(clippy::too_many_lines, reason = "a few lines for each path")]
+fn answer(tenant: &Value, method: &str, path: &str, query: &str, body: &[u8]) -> Reply {
+    if path == "/token" {
+        let seconds = time::OffsetDateTime::now_utc().unix_timestamp() + 86_400;
+        return reply(json!({"access_token": "e30.e30.e30", "expires_on": seconds.to_string(),
+                            "resource": "x", "token_type": "Bearer"}));
+    }
+    let path = path.to_lowercase();
+    if all(tenant, "refused").iter().any(|part| path.contains(part.as_str().unwrap())) {
+        let text = "the identity may not do that";
+        return (403, json!({"error": {"code": "AuthorizationFailed", "message": text}}));
+    }
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    let is_refused = |error: &&Value| path.contains(error["match"].as_str().unwrap());
+    if let Some(error) = all(tenant, "errors").iter().find(is_refused) {
+        let status = error["status"].as_u64().unwrap();
+        return (u16::try_from(status).unwrap(), error["body"].clone());
+    }
+    match (method, &parts[..]) {
+        ("POST", ["providers", "microsoft.resourcegraph", "resources"]) => {
+            graph(tenant, &serde_json::from_slice(body).unwrap())
+        }
+        ("GET", ["subscriptions"]) => {
+            let one = json!([{"subscriptionId": SUBSCRIPTION, "state": "Enabled"}]);
+            let all = tenant.get("subscriptions").unwrap_or(&one);
+            reply(json!({"value": all}))
+        }
+        ("GET", [_, _, "locations"]) => {
+            let region =
+                |name: &Value| json!({"name": name, "metadata": {"regionType": "Physical"}});
+            let named = all(tenant, "locations").to_vec();
+            // A case that names none has those that its marketplace is in, or one.
+            let listed: Vec<Value> = tenant["marketplace"].as_object().map_or_else(
+                || vec![json!("eastus")],
+                |tree| tree.keys().map(|l| json!(l)).collect(),
+            );
+            let named = if named.is_empty() { listed } else { named };
+            let regions: Vec<Value> = named.iter().map(region).collect();
+            reply(json!({"value": regions}))
+        }
+        (
+            "GET",
+            [
+                _,
+                _,
+                "providers",
+                "microsoft.compute",
+                "locations",
+                location,
+                "publishers",
+                rest @ ..,
+            ],
+        ) => marketplace(&tenant["marketplace"][*location], rest),
+        (
+            "GET",
+            [_, subscription, "providers", "microsoft.compute", kind @ ("galleries" | "images")],
+        ) => {
+            let own = format!("/subscriptions/{subscription}/");
+            let of_it = all(tenant, kind).iter().filter(|one| id(one).starts_with(&own));
+            reply(json!({"value": of_it.map(shown).collect::<Vec<_>>()}))
+        }
+        ("GET", [_, _, "providers", "microsoft.containerregistry", "registries"]) => {
+            reply(json!({"value": []}))
+        }
+        (
+            "GET",
+            [
+                _,
+                _,
+                "providers",
+                "microsoft.compute",
+                "locations",
+                location,
+                "sharedgalleries",
+                rest @ ..,
+            ],
+        ) => {
+            // What is shared with the subscription is not what is shared with the tenant.
+            let to_tenant = query.to_lowercase().contains("sharedto=tenant");
+            let galleries = if to_tenant { &Value::Null } else { &tenant["shared"][*location] };
+            shared(galleries, rest)
+        }
+        ("GET", [_, _, "resourcegroups", _, "providers", _, "galleries", _, rest @ ..]) => {
+            gallery(tenant, &path, rest, query)
+        }
+        _ => refused("InvalidResourceType"),
+    }
+}
+
+fn named<'a>(tree: &'a Value, name: &str) -> Option<&'a Value> {
+    tree.as_object()?.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+}
+
+fn marketplace(publishers: &Value, rest: &[&str]) -> Reply {
+    let names = |tree: Option<&Value>| match tree.and_then(Value::as_object) {
+        Some(tree) => {
+            let names: Vec<Value> = tree.keys().map(|name| json!({"name": name})).collect();
+            reply(names.into())
+        }
+        None => refused("NotFound"),
+    };
+    let at = |path: &[&str]| path.iter().try_fold(publishers, |tree, name| named(tree, name));
+    match rest {
+        [] => names(Some(publishers)),
+        [publisher, "artifacttypes", "vmimage", "offers"] => names(at(&[publisher])),
+        [publisher, _, _, _, offer, "skus"] => names(at(&[publisher, offer])),
+        [publisher, _, _, _, offer, _, sku, "versions", version @ ..] => {
+            let Some(versions) = at(&[publisher, offer, sku]).and_then(Value::as_array) else {
+                return refused("NotFound");
+            };
+            let active = json!({"imageDeprecationStatus": {"imageState": "Active"}});
+            let listed = |version: &Value| match version.as_str() {
+                Some(name) => json!({"name": name, "properties": active}),
+                None => version.clone(),
+            };
+            match version {
+                [] => reply(versions.iter().map(listed).collect::<Vec<_>>().into()),
+                [name, ..] => {
+                    let found = versions.iter().map(listed).find(|one| one["name"] == *name);
+                    let linux = json!({"osDiskImage": {"operatingSystem": "Linux"},
+                                       "hyperVGeneration": "V2", "architecture": "x64"});
+                    match found {
+                        Some(one) if one["image"].is_object() => {
+                            reply(json!({"name": name, "properties": one["image"]}))
+                        }
+                        Some(_) => reply(json!({"name": name, "properties": linux})),
+                        None => refused("ImageNotFound"),
+                    }
+                }
+            }
+        }
+        _ => refused("NotFound"),
+    }
+}
+
+fn gallery(tenant: &Value, path: &str, rest: &[&str], query: &str) -> Reply {
+    let kinds = ["galleries", "definitions", "versions"];
+    let mut everything = kinds.iter().flat_map(|kind| all(tenant, kind));
+    if let Some(found) = everything.find(|one| id(one) == path) {
+        let mut one = shown(found);
+        if query.to_lowercase().contains("replicationstatus")
+            && !found["replicationStatus"].is_null()
+        {
+            one["properties"]["replicationStatus"] = found["replicationStatus"].clone();
+        }
+        return reply(one);
+    }
+    let pool = match rest {
+        ["images"] => all(tenant, "definitions"),
+        ["images", _, "versions"] => all(tenant, "versions"),
+        _ => return refused("ResourceNotFound"),
+    };
+    let is_below = |one: &&Value| id(one).rsplit_once('/').is_some_and(|(head, _)| head == path);
+    reply(json!({"value": pool.iter().filter(is_below).map(shown).collect::<Vec<_>>()}))
+}
+
+/// Resource Graph, for the queries that such a tenant's crawl and its machines take.
+fn graph(tenant: &Value, question: &Value) -> Reply {
+    let query = question["query"].as_str().unwrap().to_lowercase();
+    let quoted = |head: &str| {
+        let (_, rest) = query.split_once(head)?;
+        rest.split('\'').nth(1).map(str::to_owned)
+    };
+    let typed = |kind: &str, one: &Value| {
+        let mut row = shown(one);
+        row["type"] = kind.into();
+        row
+    };
+    let mut rows: Vec<Value> = if query.starts_with("communitygalleryresources") {
+        let place = quoted("location =~");
+        let wants_images = query.contains("/images");
+        let rows = all(tenant, "community").iter().filter(|row| {
+            let is_there = place.as_deref().is_none_or(|place| row["location"] == place);
+            is_there
+                && row["type"].as_str().unwrap().to_lowercase().contains("/images") == wants_images
+        });
+        rows.cloned().collect()
+    } else if query.contains("'microsoft.compute/disks'") {
+        let is_asked = |disk: &&Value| query.contains(&format!("'{}'", id(disk)));
+        all(tenant, "disks").iter().filter(is_asked).cloned().collect()
+    } else if query.contains("virtualmachines") {
+        all(tenant, "machines").to_vec()
+    } else if query.contains("galleries/images") {
+        let head = quoted("id startswith").unwrap();
+        let mut kinds = vec![("microsoft.compute/galleries/images", "definitions")];
+        if query.contains("galleries/images/versions") {
+            kinds.push(("microsoft.compute/galleries/images/versions", "versions"));
+        }
+        let of = |(kind, member)| all(tenant, member).iter().map(move |one| typed(kind, one));
+        kinds.into_iter().flat_map(of).filter(|row| id(row).starts_with(&head)).collect()
+    } else if query.contains("'microsoft.compute/galleries'") {
+        all(tenant, "galleries").iter().map(shown).collect()
+    } else {
+        Vec::new()
+    };
+    rows.sort_by_key(id);
+    if let Some(last) = quoted("strcmp(id,") {
+        rows.retain(|row| id(row) > last);
+    }
+    let count = rows.len();
+    reply(json!({"totalRecords": count, "count": count, "data": rows, "facets": [],
+                       "resultTruncated": "false"}))
+}
