@@ -12,7 +12,7 @@ use crate::format::ledger::{Ledger, State};
 use crate::registry::Name;
 use futures::future::join_all;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use time::OffsetDateTime;
 
 /// Manifests that go at once, between two looks at the whole repository.
@@ -184,13 +184,12 @@ impl One<'_> {
         };
         let (rules, at) = (&self.whole.rules, self.whole.made_at);
         let was_planned = |digest: &str| planned.contains_key(digest);
-        let images = self.planned.deletions.iter().map(|d| (&d.digest, &d.image));
-        let images = images.chain(self.planned.untaggings.iter().map(|u| (&u.digest, &u.image)));
-        let left_over: BTreeSet<&str> = images
-            .filter(|(_, image)| image.as_ref().is_some_and(|image| self.is_done(&self.id(image))))
-            .map(|(digest, _)| digest.as_str())
-            .collect();
-        let is_left_over = |digest: &str| left_over.contains(digest);
+        let gone = self.images_that_went(&state);
+        let left_over = self.counted_with(&gone);
+        let is_left_over = |digest: &str, wholes: &[&str]| {
+            let is_counted = |image: &&str| !gone.contains(image) && !left_over.contains(image);
+            left_over.contains(digest) && !wholes.iter().any(is_counted)
+        };
         let again = Again { hold: &hold, was_planned: &was_planned, is_left_over: &is_left_over };
         let bound = plan_again(&state, rules, &in_use, at, &again);
         // Tags are taken by what the rules say now; what was counted with an index that went is still no image.
@@ -199,6 +198,37 @@ impl One<'_> {
         let protected = bound.protected.into_iter().map(|p| (p.digest, p.protected_by)).collect();
         let (deletions, untaggings) = (bound.deletions, free.untaggings);
         Ok(Some(Allowed { state, deletions, untaggings, protected }))
+    }
+
+    /// The images that this purge, or the one that it goes on with, took, or all of whose planned tags it took. It may
+    /// have ended before it wrote down that it did.
+    fn images_that_went(&self, state: &RepositoryState) -> HashSet<&str> {
+        let was_begun =
+            |id: &str| matches!(self.ledger.state(id), Some(State::Begun | State::Done));
+        let there: HashSet<&str> = state.manifests.iter().map(|m| m.digest.as_str()).collect();
+        let tags: HashMap<&str, &str> =
+            state.tags.iter().map(|t| (t.name.as_str(), t.digest.as_str())).collect();
+        let mut went: HashMap<&str, bool> = HashMap::new();
+        for untagging in &self.planned.untaggings {
+            let digest = untagging.digest.as_str();
+            let has_it = tags.get(untagging.tag.as_str()) == Some(&digest);
+            let is_taken = !has_it && was_begun(&self.tag_id(&untagging.tag));
+            *went.entry(digest).or_insert(true) &= is_taken;
+        }
+        let deleted = self.planned.deletions.iter().map(|d| d.digest.as_str());
+        let deleted =
+            deleted.filter(|digest| !there.contains(digest) && was_begun(&self.id(digest)));
+        deleted.chain(went.into_iter().filter(|(_, all)| *all).map(|(digest, _)| digest)).collect()
+    }
+
+    /// What the plan counted with one of these images: it is no image of its own now.
+    fn counted_with(&self, gone: &HashSet<&str>) -> HashSet<&str> {
+        let images = self.planned.deletions.iter().map(|d| (&d.digest, &d.image));
+        let images = images.chain(self.planned.untaggings.iter().map(|u| (&u.digest, &u.image)));
+        let is_gone = |image: &Option<String>| image.as_deref().is_some_and(|i| gone.contains(i));
+        let parts = images.filter(|(_, image)| is_gone(image)).map(|(digest, _)| digest);
+        let went = self.planned.deletions.iter().filter(|d| gone.contains(d.digest.as_str()));
+        parts.chain(went.flat_map(|d| &d.indexes)).map(String::as_str).collect()
     }
 
     /// Deletes what is allowed; whether all that is left of the plan was looked at. Where something was

@@ -99,8 +99,10 @@ impl<'a> Counting<'a, '_> {
         let fits = |tag: &&TagState| pattern.fits(&tag.name) && !is_of_digest(tag);
         let fitting: Vec<&TagState> = self.state.tags.iter().filter(fits).collect();
         // What belongs to an index that went by this plan is not an image of its own now.
-        let is_left_over =
-            |digest: &str| !wholes.contains_key(digest) && (self.again.is_left_over)(digest);
+        let is_left_over = |digest: &str| {
+            let of: Vec<&str> = wholes.get(digest).into_iter().flatten().copied().collect();
+            (self.again.is_left_over)(digest, &of)
+        };
         let whole = |digest: &'a str| -> Vec<&'a str> {
             let of_wholes = wholes.get(digest).into_iter().flatten().copied();
             let of_wholes: Vec<&str> = of_wholes.collect();

@@ -32,6 +32,9 @@ pub struct Deletion {
     /// The index that it was counted with, as one image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// The tagged indexes among what it lists: they were counted with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub indexes: Vec<String>,
     /// Bytes of what it points at; what others have, too, is not freed.
     pub bytes: u64,
     /// Bytes that are freed with it: of blobs that nothing has which stays, and nothing that goes before it.
@@ -151,14 +154,15 @@ pub(super) struct Again<'a> {
     /// Whether a manifest was planned to go. One that went with another that is gone by now has no
     /// other reason to go.
     pub(super) was_planned: &'a dyn Fn(&str) -> bool,
-    /// Whether a manifest was counted with an index that went by the plan: it is no image of its own now.
-    pub(super) is_left_over: &'a dyn Fn(&str) -> bool,
+    /// Whether a manifest was counted with an index that went by the plan, and none of the indexes that it is a part
+    /// of now is counted any more: it is no image of its own.
+    pub(super) is_left_over: &'a dyn Fn(&str, &[&str]) -> bool,
 }
 
 impl Again<'_> {
     /// Nothing: the plan is the first.
     pub(super) const NOTHING: Self =
-        Self { hold: &|_| None, was_planned: &|_| false, is_left_over: &|_| false };
+        Self { hold: &|_| None, was_planned: &|_| false, is_left_over: &|_, _| false };
 }
 
 /// Why nothing of a repository goes.
@@ -432,6 +436,7 @@ impl<'a> Planning<'a, '_> {
             changed_at: self.changed_at(digest),
             reason: reason.clone(),
             image: image(&wholes, digest),
+            indexes: self.shape.tagged_indexes(digest),
             bytes: self.shape.manifests[*digest].bytes,
             frees: 0,
         }));

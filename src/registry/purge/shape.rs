@@ -112,6 +112,13 @@ impl<'a> Shape<'a> {
         tagged().filter_map(outermost).collect()
     }
 
+    /// The tagged indexes that an index lists, or that these list.
+    pub(super) fn tagged_indexes(&self, digest: &str) -> Vec<String> {
+        let is_one =
+            |part: &&str| !self.manifests[*part].parts.is_empty() && self.has_plain_tag(part);
+        self.below(digest).into_iter().filter(is_one).map(str::to_owned).collect()
+    }
+
     /// Whether somebody could run it: an index needs one of its images for that.
     pub(super) fn is_usable(&self, digest: &str) -> bool {
         let Some(manifest) = self.manifests.get(digest) else { return false };
