@@ -19,8 +19,6 @@ use std::sync::Arc;
 /// Entries of one archive.
 const MOST_ENTRIES: usize = 100_000;
 const LARGEST_DOCUMENT: u64 = 8 << 20;
-/// What is unpacked of an archive: more than any image takes, and less than what a few bytes can be made into.
-const LARGEST_ARCHIVE: u64 = 1 << 40;
 /// A link to a link, and no further: old versions of `docker save` link a layer to one that is the same.
 const MOST_LINKS: usize = 8;
 /// A tar is made of these.
@@ -297,8 +295,9 @@ fn unpack(path: &Path, how: Compression, scratch: &Scratch) -> Result<PathBuf> {
             return Ok(scratch.path().join(NAME));
         }
         size += count as u64;
-        if size > LARGEST_ARCHIVE {
-            let text = format!("{}: more than {} GiB in it", path.display(), LARGEST_ARCHIVE >> 30);
+        if size > compression::LARGEST {
+            let text =
+                format!("{}: more than {} GiB in it", path.display(), compression::LARGEST >> 30);
             return Err(Error::invalid(text));
         }
         into.write_all(&piece[..count]).map_err(wrote)?;

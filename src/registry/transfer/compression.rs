@@ -1,12 +1,18 @@
-//! Compressed files: how they are told, and what is in them.
+//! Compressed files: how they are told, what is in them, and the digests of both.
 
 use crate::error::Error;
+use crate::format::hex;
 use flate2::read::MultiGzDecoder;
-use std::io::{self, Read};
+use sha2::{Digest, Sha256};
+use std::cell::RefCell;
+use std::io::{self, Read, Write};
 use std::path::Path;
+use std::rc::Rc;
 
 /// Bytes from which a file is told.
 pub(super) const HEAD: usize = 512;
+/// What is unpacked of one file, in bytes: more than any image has, and less than what a few bytes can be made into.
+pub(super) const LARGEST: u64 = 1 << 40;
 
 /// How a file is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,4 +91,67 @@ pub(super) fn failed(path: &Path, how: Compression, error: &io::Error) -> Error 
         io::ErrorKind::Unsupported => Error::invalid(format!("{at}: {error}")),
         _ => Error::corrupt(format!("{at}: cannot be unpacked with {} ({error})", how.name())),
     }
+}
+
+/// Bytes that are counted and hashed on their way out of a file, or into one.
+pub(super) struct Hashed<T> {
+    of: T,
+    hash: Sha256,
+    pub(super) size: u64,
+}
+
+impl<T> Hashed<T> {
+    pub(super) fn new(of: T) -> Self {
+        Self { of, hash: Sha256::new(), size: 0 }
+    }
+
+    pub(super) fn digest(self) -> String {
+        format!("sha256:{}", hex(&self.hash.finalize()))
+    }
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.of.read(into)?;
+        self.hash.update(&into[..count]);
+        self.size += count as u64;
+        Ok(count)
+    }
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.of.write(bytes)?;
+        self.hash.update(&bytes[..count]);
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.of.flush()
+    }
+}
+
+/// A reader that somebody else reads from, too.
+struct Shared<R>(Rc<RefCell<R>>);
+
+impl<R: Read> Read for Shared<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.borrow_mut().read(into)
+    }
+}
+
+/// The digest of what is compressed, and of what is in it, read once.
+pub(super) fn both_digests(from: impl Read, how: Compression) -> io::Result<(String, String)> {
+    let packed = Rc::new(RefCell::new(Hashed::new(from)));
+    let reader = io::BufReader::with_capacity(1 << 16, Shared(Rc::clone(&packed)));
+    let mut unpacked = Hashed::new(how.reader(reader)?);
+    if io::copy(&mut (&mut unpacked).take(LARGEST), &mut io::sink())? == LARGEST {
+        return Err(io::Error::other(format!("more than {} GiB in it", LARGEST >> 30)));
+    }
+    let unpacked = unpacked.digest();
+    // What stands behind the end of what is compressed belongs to the blob.
+    io::copy(&mut *packed.borrow_mut(), &mut io::sink())?;
+    let packed = Rc::into_inner(packed).ok_or_else(|| io::Error::other("a reader in use"))?;
+    Ok((packed.into_inner().digest(), unpacked))
 }

@@ -275,7 +275,7 @@ fn add(from: &dyn Holds, package: &mut Package, entry: &Value, depth: u32) -> Re
             add_blob(from, package, &blob, &digest)?;
         }
     }
-    compare_layers(from, &packed)?;
+    compare_layers(from, package, &packed)?;
     package.manifests.push(packed);
     Ok(())
 }
@@ -333,8 +333,9 @@ fn is_layer(blob: &Descriptor) -> bool {
 }
 
 /// Compares an image's layers with its configuration: how many there are, and those that are not compressed by their
-/// digests. What an image is pulled by says both, so one without the other is none.
-fn compare_layers(from: &dyn Holds, image: &Packed) -> Result<()> {
+/// digests. Those that are compressed are compared when it is known that they have to be sent. What an image is pulled
+/// by says both, so one without the other is none.
+fn compare_layers(from: &dyn Holds, package: &mut Package, image: &Packed) -> Result<()> {
     let config = Content::blobs_of(&image.document, "config")?.into_iter().next();
     let Some(config) = config.filter(|config| is_image_config(&config.media_type)) else {
         return Ok(());
@@ -345,9 +346,6 @@ fn compare_layers(from: &dyn Holds, image: &Packed) -> Result<()> {
     }
     let wanted = unpacked(&config);
     let layers = Content::blobs_of(&image.document, "layers")?;
-    let is_wrong = |(layer, wanted): (&Descriptor, &String)| {
-        is_plain(&layer.media_type) && layer.digest != *wanted
-    };
     // What has an image's configuration and other things in place of layers is no image, whatever that says.
     if !layers.iter().all(is_layer) {
         return Ok(());
@@ -360,13 +358,24 @@ fn compare_layers(from: &dyn Holds, image: &Packed) -> Result<()> {
             wanted.len()
         )));
     }
-    match layers.iter().zip(&wanted).position(is_wrong) {
-        None => Ok(()),
-        Some(number) => Err(Error::corrupt(format!(
-            "{}: its layer {} is another than its configuration says",
-            image.digest, layers[number].digest
-        ))),
+    for (layer, wanted) in layers.into_iter().zip(wanted) {
+        let is_sealed = layer.media_type.ends_with("+encrypted");
+        let is_another = if is_plain(&layer.media_type) {
+            layer.digest != wanted
+        } else {
+            !is_sealed
+                && package.unpacked.entry(layer.digest.clone()).or_insert(wanted.clone()) != &wanted
+        };
+        if is_another {
+            return Err(another(&layer.digest).context(&image.digest));
+        }
     }
+    Ok(())
+}
+
+/// The error of a layer that does not have in it what the image's configuration says.
+pub(super) fn another(layer: &str) -> Error {
+    Error::corrupt(format!("its layer {layer} is another than its configuration says"))
 }
 
 /// The entries of the wanted platforms.

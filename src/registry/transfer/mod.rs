@@ -7,6 +7,7 @@
 
 mod archive;
 mod choice;
+mod compare;
 mod compression;
 mod copy;
 mod download;

@@ -12,6 +12,7 @@ use crate::scratch::Scratch;
 use bytes::Bytes;
 use futures::{TryStreamExt, stream};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -163,6 +164,8 @@ pub struct Package {
     pub notes: Vec<String>,
     /// Manifests that an index lists and that are not here, with their platforms: the registry has to have them.
     pub(super) elsewhere: Vec<(String, Option<String>)>,
+    /// The digests of what is in compressed layers, by the digests of these, as configurations say.
+    pub(super) unpacked: BTreeMap<String, String>,
     /// What was unpacked for it, removed when it is dropped.
     pub(super) scratch: Vec<Scratch>,
 }

@@ -1,7 +1,8 @@
 //! A package on its way up: blobs side by side, then manifests, each behind what it points at; last of
 //! all the tags, and a look whether they are what was pushed.
 
-use super::package::{Package, Packed};
+use super::compare::compare;
+use super::package::{Blob, Package, Packed};
 use super::upload::push_scope;
 use super::{AT_ONCE, Moved, Streamed};
 use crate::error::{Error, ErrorKind, Result};
@@ -12,6 +13,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 
 /// What was pushed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -61,8 +63,11 @@ impl Registry {
             .collect();
         let (last, first): (Vec<_>, Vec<_>) =
             package.blobs.iter().partition(|blob| configs.contains(&blob.digest.as_str()));
+        let missing = self.missing(repository, &package.blobs, moved).await?;
+        compare(package, &missing).await?;
         let mut uploaded = 0;
         for blobs in [first, last] {
+            let blobs = blobs.into_iter().filter(|blob| missing.contains(blob.digest.as_str()));
             let sent = stream::iter(blobs)
                 .map(|blob| self.upload(repository, blob, from, moved))
                 .buffer_unordered(AT_ONCE)
@@ -90,6 +95,24 @@ impl Registry {
             resumed,
             restarted,
         })
+    }
+
+    /// The digests of the blobs that the repository does not have; what it has counts as moved.
+    async fn missing<'a>(
+        &self,
+        repository: &str,
+        blobs: &'a [Blob],
+        moved: &Moved,
+    ) -> Result<HashSet<&'a str>> {
+        let looks = stream::iter(blobs).map(|blob| async move {
+            let is_there = self.has_blob(repository, &blob.digest).await?;
+            if is_there {
+                moved.add(blob.size);
+            }
+            Ok::<_, Error>((!is_there).then_some(blob.digest.as_str()))
+        });
+        let looked: Vec<Option<&str>> = looks.buffered(AT_ONCE).try_collect().await?;
+        Ok(looked.into_iter().flatten().collect())
     }
 
     /// An error unless the registry has what an index lists and the package does not have. Before anything is sent,

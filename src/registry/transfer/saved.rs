@@ -3,23 +3,19 @@
 
 use super::archive::Archive;
 use super::choice::{Choice, Wanted, several};
-use super::compression::{self, Compression, fill};
+use super::compression::{self, Compression, Hashed, both_digests, fill};
 use super::layout::{self, Holds, LAYER};
 use super::package::{Blob, Lies, Package, Packed};
 use crate::error::{Error, Result};
-use crate::format::hex;
 use crate::registry::Platform;
 use crate::registry::content::sha256;
 use crate::scratch::Scratch;
 use flate2::write::GzEncoder;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::rc::Rc;
 use std::sync::Arc;
 
 const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -197,67 +193,6 @@ fn looked_at(
     let path = scratch.path().join(&file);
     let media_type = format!("{LAYER}+gzip");
     Ok(Layer { digest, size, media_type, unpacked, lies: Lies::In(Arc::new(path), 0) })
-}
-
-/// Bytes that are counted and hashed on their way out of a file, or into one.
-struct Hashed<T> {
-    of: T,
-    hash: Sha256,
-    size: u64,
-}
-
-impl<T> Hashed<T> {
-    fn new(of: T) -> Self {
-        Self { of, hash: Sha256::new(), size: 0 }
-    }
-
-    fn digest(self) -> String {
-        format!("sha256:{}", hex(&self.hash.finalize()))
-    }
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let count = self.of.read(into)?;
-        self.hash.update(&into[..count]);
-        self.size += count as u64;
-        Ok(count)
-    }
-}
-
-impl<W: Write> Write for Hashed<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.of.write(bytes)?;
-        self.hash.update(&bytes[..count]);
-        self.size += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.of.flush()
-    }
-}
-
-/// A reader that somebody else reads from, too.
-struct Shared<R>(Rc<RefCell<R>>);
-
-impl<R: Read> Read for Shared<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.0.borrow_mut().read(into)
-    }
-}
-
-/// The digest of what is compressed, and of what is in it, read once.
-fn both_digests(from: impl Read, how: Compression) -> io::Result<(String, String)> {
-    let packed = Rc::new(RefCell::new(Hashed::new(from)));
-    let reader = io::BufReader::with_capacity(1 << 16, Shared(Rc::clone(&packed)));
-    let mut unpacked = Hashed::new(how.reader(reader)?);
-    io::copy(&mut unpacked, &mut io::sink())?;
-    let unpacked = unpacked.digest();
-    // What stands behind the end of what is compressed belongs to the blob.
-    io::copy(&mut *packed.borrow_mut(), &mut io::sink())?;
-    let packed = Rc::into_inner(packed).ok_or_else(|| io::Error::other("a reader in use"))?;
-    Ok((packed.into_inner().digest(), unpacked))
 }
 
 /// Compresses `from` into a file: the digest and the size of that, and the digest of what was read.

@@ -33,7 +33,7 @@ struct Session {
 }
 
 impl Registry {
-    /// Uploads a blob unless the registry has it: by mounting it from one of the repositories `from`,
+    /// Uploads a blob that the repository does not have: by mounting it from one of the repositories `from`,
     /// or in chunks. Whether its bytes had to be sent.
     pub(super) async fn upload(
         &self,
@@ -43,10 +43,6 @@ impl Registry {
         moved: &Moved,
     ) -> Result<bool> {
         let scope = push_scope(repository);
-        if self.has_blob(repository, &scope, &blob.digest).await? {
-            moved.add(blob.size);
-            return Ok(false);
-        }
         let mut session = None;
         for other in from.iter().filter(|other| *other != repository) {
             match self.mount(repository, other, &blob.digest).await? {
@@ -76,10 +72,10 @@ impl Registry {
     }
 
     /// Whether a repository has a blob.
-    async fn has_blob(&self, repository: &str, scope: &str, digest: &str) -> Result<bool> {
-        let url = self.blob_url(repository, digest);
+    pub(super) async fn has_blob(&self, repository: &str, digest: &str) -> Result<bool> {
+        let (url, scope) = (self.blob_url(repository, digest), push_scope(repository));
         let request =
-            Streamed { method: Method::HEAD, url: &url, scope, headers: HeaderMap::new() };
+            Streamed { method: Method::HEAD, url: &url, scope: &scope, headers: HeaderMap::new() };
         let mut tries = self.tries(&url);
         loop {
             let error = match self.stream(&request, || None).await {
@@ -88,7 +84,7 @@ impl Registry {
                 Ok(answer) if answer.status().is_success() || answer.status().is_redirection() => {
                     return Ok(true);
                 }
-                Ok(answer) => self.refusal_of(&request.method, &url, scope, answer).await,
+                Ok(answer) => self.refusal_of(&request.method, &url, &scope, answer).await,
                 Err(error) => error,
             };
             tries.after(error).await?;
