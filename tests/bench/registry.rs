@@ -3,7 +3,7 @@
 
 use crate::memory::peak_of;
 use crate::support::needs::{self, Need};
-use crate::support::oci::Oci;
+use crate::support::oci::{ADMIN, Oci, PASSWORD};
 use crate::support::{Azure, debian, finish, json, python, root};
 use crate::{row, table};
 use axum::Router;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -77,46 +77,54 @@ fn timed(command: &mut Command) -> (f64, u64) {
     (begun.elapsed().as_secs_f64(), peak)
 }
 
+/// How long each of some transfers took, and its memory in MiB, by name.
+type Times = BTreeMap<&'static str, Vec<(f64, u64)>>;
+
+/// One image up, down, and to another registry, by azimg and by skopeo. Each has registries of its own: skopeo
+/// remembers which repository of a registry has a blob, and takes it over from there.
+fn transfer(folder: &Path, source: &str, times: &mut Times) {
+    let (ours, theirs, our_mirror, their_mirror) =
+        (Oci::start(), Oci::start(), Oci::start(), Oci::start());
+    let skopeo = |line: &[&str]| {
+        let mut command = Command::new("skopeo");
+        debian::on_path(&mut command, Need::Registry, &[]);
+        command.arg("--insecure-policy").arg("copy").args(line).env("HOME", folder);
+        timed(command.stdout(Stdio::null()))
+    };
+    let azimg = |registry: &Oci, line: &[&str]| {
+        let mut command = registry.azimg(&[&["--quiet", "registry"], line].concat());
+        command.env("AZIMG_FROM_REGISTRY_PASSWORD", PASSWORD);
+        timed(command.stdout(Stdio::null()))
+    };
+    let mut took = |what, found| times.entry(what).or_default().push(found);
+    let down = folder.join("down");
+    let down = down.to_str().unwrap();
+    let (at, mirror) = (ours.at("app:v1"), our_mirror.at("mirror/app:v1"));
+    took("push azimg", azimg(&ours, &["push", &at, source]));
+    took("pull azimg", azimg(&ours, &["pull", &at, down]));
+    std::fs::remove_dir_all(down).unwrap();
+    let line = ["copy", &at, &mirror, "--from-username", ADMIN];
+    took("copy azimg", azimg(&our_mirror, &line));
+    let (source, into) = (format!("oci:{source}:v1"), format!("oci:{down}:v1"));
+    let at = format!("docker://{}", theirs.at("app:v1"));
+    let mirror = format!("docker://{}", their_mirror.at("mirror/app:v1"));
+    let (from, to) = (theirs.credentials(), their_mirror.credentials());
+    let down_from = ["--src-tls-verify=false", "--src-creds", &from];
+    let up_to = |credentials| ["--dest-tls-verify=false", "--dest-creds", credentials];
+    took("push skopeo", skopeo(&[&up_to(&from)[..], &[&source, &at]].concat()));
+    took("pull skopeo", skopeo(&[&down_from[..], &[&at, &into]].concat()));
+    std::fs::remove_dir_all(down).unwrap();
+    took("copy skopeo", skopeo(&[&down_from[..], &up_to(&to), &[&at, &mirror]].concat()));
+}
+
 fn transfers() {
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("source");
     layout(&source);
-    let path = source.to_str().unwrap();
-    let mut times: BTreeMap<&str, Vec<(f64, u64)>> = BTreeMap::new();
+    let mut times = Times::new();
     needs::prepare([Need::Registry].iter());
     for _ in 0..3 {
-        // A registry for each: skopeo remembers which repository of a registry has a blob, and takes
-        // it over from there.
-        let (ours, theirs) = (Oci::start(), Oci::start());
-        let credentials = theirs.credentials();
-        let skopeo = |line: &[&str]| {
-            let mut command = Command::new("skopeo");
-            debian::on_path(&mut command, Need::Registry, &[]);
-            command
-                .arg("--insecure-policy")
-                .args(line)
-                .env("HOME", folder.path())
-                .stdout(std::process::Stdio::null());
-            timed(&mut command)
-        };
-        let azimg = |line: &[&str]| {
-            let mut command = ours.azimg(&[&["--quiet", "registry"], line].concat());
-            timed(command.stdout(std::process::Stdio::null()))
-        };
-        let at = ours.at("app:v1");
-        times.entry("push azimg").or_default().push(azimg(&["push", &at, path]));
-        let to = format!("docker://{}", theirs.at("app:v1"));
-        let from = format!("oci:{path}:v1");
-        let line = ["copy", "--dest-tls-verify=false", "--dest-creds", &credentials, &from, &to];
-        times.entry("push skopeo").or_default().push(skopeo(&line));
-        let down = folder.path().join("down");
-        let line = ["pull", &at, down.to_str().unwrap()];
-        times.entry("pull azimg").or_default().push(azimg(&line));
-        std::fs::remove_dir_all(&down).unwrap();
-        let into = format!("oci:{}:v1", down.display());
-        let line = ["copy", "--src-tls-verify=false", "--src-creds", &credentials, &to, &into];
-        times.entry("pull skopeo").or_default().push(skopeo(&line));
-        std::fs::remove_dir_all(&down).unwrap();
+        transfer(folder.path(), source.to_str().unwrap(), &mut times);
     }
     let best = |name: &str| {
         let all = &times[name];
@@ -126,7 +134,7 @@ fn transfers() {
     let gib = (LAYERS * LAYER) as f64 / f64::from(1 << 30);
     let mut rows =
         vec![row([&"", &"azimg", &"skopeo", &"ratio (≥ 1.0)", &"azimg's memory (≤ 64 MiB)"])];
-    for what in ["push", "pull"] {
+    for what in ["push", "pull", "copy"] {
         let (ours, peak) = best(&format!("{what} azimg"));
         let (theirs, _) = best(&format!("{what} skopeo"));
         rows.push(row([
@@ -274,7 +282,7 @@ fn inventory() {
             "--store",
         ];
         let mut command = azure.azimg(&line);
-        command.arg(&store).stdout(std::process::Stdio::null());
+        command.arg(&store).stdout(Stdio::null());
         let (took, peak) = timed(&mut command);
         let all = azure.sim.stats.to_json()["requests"].as_u64().unwrap();
         let requests = all - before;
