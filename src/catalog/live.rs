@@ -3,7 +3,7 @@
 use super::Filter;
 use crate::error::{Error, Result};
 use crate::image::marketplace::MarketplaceImage;
-use crate::pipeline::merge::{Publisher, merge};
+use crate::pipeline::merge::marketplace::{PublisherInput, merge_publisher};
 use crate::source::{Live, Source, Wanted};
 use crate::work::{Request, RunId};
 use std::collections::BTreeMap;
@@ -101,14 +101,14 @@ async fn ask(
     let run = (RunId(Ulid::nil()), now.replace_nanosecond(0).unwrap_or(now));
     let mut rows = Vec::new();
     for locations in found.into_values() {
-        let mut publisher = Publisher::default();
+        let mut publisher = PublisherInput::default();
         for (location, live) in locations {
             if publisher.name.is_empty() {
                 publisher.name = live.publisher;
             }
             publisher.fresh.add(&location, live.rows);
         }
-        rows.extend(merge(publisher, &BTreeMap::new(), run).rows);
+        rows.extend(merge_publisher(publisher, &BTreeMap::new(), run).rows);
     }
     rows.retain(|row| filter.accepts(row));
     Ok(rows)

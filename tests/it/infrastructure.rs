@@ -31,7 +31,7 @@ tests![
 
 /// Where settings are read.
 const CONFIG: [&str; 5] = [
-    "src/config.rs",
+    "src/config/mod.rs",
     "src/config/cloud.rs",
     "src/config/identity.rs",
     "src/config/sign_in.rs",

@@ -5,44 +5,33 @@
 //! gallery of others is seen per location: names and properties are those of the alphabetically first
 //! location, and the locations are all that have it.
 
-use super::Standing;
+use super::{CarriedRows, ScopeResult};
 use crate::image::gallery::{GalleryImage, Kind, Replicated, mark_latest};
 use crate::pipeline::coverage::{Line, Totals};
 use crate::pipeline::newer::Newer;
 use crate::source::gallery::MANAGED_IMAGES;
-use crate::work::{GalleryScope, Gap, Malformed, RunId, SourceName, State};
+use crate::work::{GalleryScope, RunId, SourceName, State};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use time::OffsetDateTime;
 
-/// How one item of a group ended.
+/// What one item of a group covers.
 #[derive(Debug, Clone)]
-pub struct Answered {
-    /// What it covered.
-    pub scope: GalleryScope,
-    /// How it ended.
-    pub state: State,
-    /// Why.
-    pub reason: String,
-    /// How often it was tried in vain.
-    pub attempts: u32,
-    /// Listings that had something in them.
-    pub listed: u64,
-    /// Parts that ended otherwise.
-    pub gaps: Vec<Gap>,
-    /// Members of the answers that were of another form.
-    pub malformed: Malformed,
-    /// Rows that it found.
-    pub rows: u64,
-    /// Whether its children cover what it does: it is too big for one item.
+pub struct GroupScope {
+    /// Its scope.
+    pub of: GalleryScope,
+    /// Whether further items cover it part by part, since it is too big for one.
     pub is_split: bool,
 }
 
+/// How one item of a group ended.
+pub type GroupResult = ScopeResult<GroupScope>;
+
 /// Everything about one group.
 #[derive(Debug, Default)]
-pub struct Group {
+pub struct GroupInput {
     /// How its items ended.
-    pub answers: Vec<Answered>,
+    pub results: Vec<GroupResult>,
     /// What they found.
     pub rows: Vec<GalleryImage>,
     /// What was asked of single versions.
@@ -76,13 +65,13 @@ enum Fate {
     Outside,
     /// It was observed later than the run looked there.
     Newer,
-    /// The answer with this number, or that gap of it, should have told.
+    /// The result with this number, or that gap of it, should have told.
     StandsIn(usize, Option<usize>),
 }
 
-/// The answers of a group by what they cover, names without case.
+/// The results of a group by what they cover, names without case.
 #[derive(Default)]
-struct Asked {
+struct ScopeIndex {
     subscription: Option<usize>,
     /// By resource group and gallery.
     galleries: HashMap<(String, String), usize>,
@@ -94,12 +83,12 @@ struct Asked {
     foreign: HashMap<(String, String), usize>,
 }
 
-impl Asked {
-    fn new(answers: &[Answered]) -> Self {
+impl ScopeIndex {
+    fn new(results: &[GroupResult]) -> Self {
         let mut asked = Self::default();
         let lower = str::to_ascii_lowercase;
-        for (at, answer) in answers.iter().enumerate() {
-            match &answer.scope {
+        for (at, result) in results.iter().enumerate() {
+            match &result.scope.of {
                 GalleryScope::Subscription { .. } => asked.subscription = Some(at),
                 GalleryScope::Gallery { own, definitions, .. } => {
                     let name = (lower(&own.resource_group), lower(&own.gallery));
@@ -116,7 +105,7 @@ impl Asked {
                 GalleryScope::SharedIn { location, .. } => {
                     // Of a list in parts, one that could not be had speaks for all: nobody knows what is in it.
                     let list = asked.locations.entry(location.clone()).or_insert(at);
-                    if !answer.state.is_complete() {
+                    if !result.state.is_complete() {
                         *list = at;
                     }
                 }
@@ -140,15 +129,15 @@ impl Asked {
     }
 
     /// The fate of a row of ours.
-    fn own(&self, answers: &[Answered], row: &GalleryImage) -> Fate {
+    fn own(&self, results: &[GroupResult], row: &GalleryImage) -> Fate {
         let Some(subscription) = self.subscription else { return Fate::Outside };
-        let answer = &answers[subscription];
-        if !answer.state.is_complete() {
+        let result = &results[subscription];
+        if !result.state.is_complete() {
             return Fate::StandsIn(subscription, None);
         }
         if row.kind == Kind::ManagedImage {
-            let gap = answer.gaps.iter().position(|gap| gap.offer == MANAGED_IMAGES);
-            let gap = gap.filter(|gap| !answer.gaps[*gap].state.is_complete());
+            let gap = result.gaps.iter().position(|gap| gap.offer == MANAGED_IMAGES);
+            let gap = gap.filter(|gap| !result.gaps[*gap].state.is_complete());
             return gap.map_or(Fate::Drop, |gap| Fate::StandsIn(subscription, Some(gap)));
         }
         let lower =
@@ -156,30 +145,30 @@ impl Asked {
         let (group, gallery) = (lower(&row.resource_group), lower(&row.gallery));
         let part = (group.clone(), gallery.clone(), row.definition.to_ascii_lowercase());
         let Some(whole) = self.galleries.get(&(group, gallery)) else { return Fate::Drop };
-        let at = if answers[*whole].is_split { self.parts.get(&part) } else { Some(whole) };
+        let at = if results[*whole].scope.is_split { self.parts.get(&part) } else { Some(whole) };
         match at {
-            Some(at) if !answers[*at].state.is_complete() => Fate::StandsIn(*at, None),
+            Some(at) if !results[*at].state.is_complete() => Fate::StandsIn(*at, None),
             _ => Fate::Drop,
         }
     }
 
     /// The fate of a row of others in one location.
-    fn foreign(&self, answers: &[Answered], row: &GalleryImage, location: &str) -> Fate {
+    fn foreign(&self, results: &[GroupResult], row: &GalleryImage, location: &str) -> Fate {
         let Some(list) = self.locations.get(location) else { return Fate::Outside };
-        if !answers[*list].state.is_complete() {
+        if !results[*list].state.is_complete() {
             return Fate::StandsIn(*list, None);
         }
         let gallery = row.gallery.as_deref().unwrap_or_default().to_ascii_lowercase();
         match self.foreign.get(&(location.to_owned(), gallery)) {
-            Some(at) if !answers[*at].state.is_complete() => Fate::StandsIn(*at, None),
+            Some(at) if !results[*at].state.is_complete() => Fate::StandsIn(*at, None),
             _ => Fate::Drop,
         }
     }
 }
 
 /// Merges one group for the run of that name and start.
-pub fn merge_group(group: Group, run: (RunId, OffsetDateTime)) -> MergedGroup {
-    let Group { answers, mut rows, replicated, previous, newer } = group;
+pub fn merge_group(group: GroupInput, run: (RunId, OffsetDateTime)) -> MergedGroup {
+    let GroupInput { results, mut rows, replicated, previous, newer } = group;
     let mut merged = MergedGroup::default();
     rows.retain(|row| !row.locations.iter().any(|location| is_newer(&newer, row, location)));
     let mut fresh = folded(rows);
@@ -193,8 +182,8 @@ pub fn merge_group(group: Group, run: (RunId, OffsetDateTime)) -> MergedGroup {
             row.add_replication(told);
         }
     }
-    let asked = Asked::new(&answers);
-    let mut standing: BTreeMap<(usize, Option<usize>), Standing> = BTreeMap::new();
+    let asked = ScopeIndex::new(&results);
+    let mut carried_rows: BTreeMap<(usize, Option<usize>), CarriedRows> = BTreeMap::new();
     for old in &previous {
         let is_own = old.subscription_id.is_some();
         let (mut kept, mut unanswered) = (BTreeSet::new(), BTreeSet::new());
@@ -206,16 +195,16 @@ pub fn merge_group(group: Group, run: (RunId, OffsetDateTime)) -> MergedGroup {
             let fate = if is_newer(&newer, old, place) {
                 Fate::Newer
             } else if is_own {
-                asked.own(&answers, old)
+                asked.own(&results, old)
             } else {
-                asked.foreign(&answers, old, place)
+                asked.foreign(&results, old, place)
             };
             match fate {
                 Fate::Drop => continue,
                 Fate::Outside => outside = true,
                 Fate::Newer => {}
                 Fate::StandsIn(at, gap) => {
-                    standing.entry((at, gap)).or_default().add(old.observed_at);
+                    carried_rows.entry((at, gap)).or_default().add(old.observed_at);
                     unanswered.insert(place.to_owned());
                 }
             }
@@ -231,7 +220,7 @@ pub fn merge_group(group: Group, run: (RunId, OffsetDateTime)) -> MergedGroup {
         row.status = row.status_at(run.1);
     }
     mark_latest(&mut merged.rows);
-    cover(&answers, &standing, &mut merged);
+    cover(&results, &carried_rows, &mut merged);
     merged.previous = previous;
     merged
 }
@@ -340,29 +329,29 @@ fn line(scope: &GalleryScope) -> Line {
 }
 
 fn cover(
-    answers: &[Answered],
-    standing: &BTreeMap<(usize, Option<usize>), Standing>,
+    results: &[GroupResult],
+    carried_rows: &BTreeMap<(usize, Option<usize>), CarriedRows>,
     merged: &mut MergedGroup,
 ) {
     let mut said: HashSet<String> = HashSet::new();
-    for (at, answer) in answers.iter().enumerate() {
-        let own = standing.get(&(at, None)).copied().unwrap_or_default();
-        let state = own.ends(answer.state);
-        merged.totals.add(State::Done, answer.listed);
+    for (at, result) in results.iter().enumerate() {
+        let own = carried_rows.get(&(at, None)).copied().unwrap_or_default();
+        let state = own.ends(result.state);
+        merged.totals.add(State::Done, result.listed);
         if state != State::Done {
             merged.totals.add(state, 1);
         }
         let said_so = Line {
             state,
-            reason: answer.reason.clone(),
-            attempts: answer.attempts,
-            rows: answer.rows + own.rows,
+            reason: result.reason.clone(),
+            attempts: result.attempts,
+            rows: result.rows + own.rows,
             since: own.since,
-            ..line(&answer.scope)
+            ..line(&result.scope.of)
         };
-        let odd = Line { malformed: answer.malformed.clone(), ..said_so.clone() };
-        match &answer.scope {
-            _ if state.is_complete() && !answer.malformed.is_empty() => merged.lines.push(odd),
+        let odd = Line { malformed: result.malformed.clone(), ..said_so.clone() };
+        match &result.scope.of {
+            _ if state.is_complete() && !result.malformed.is_empty() => merged.lines.push(odd),
             // Parts and details that ended well add nothing to what their gallery's line says.
             GalleryScope::Replication { versions, .. } => {
                 if !state.is_complete() {
@@ -383,7 +372,7 @@ fn cover(
                 }
             }
             GalleryScope::CommunityIn { .. } | GalleryScope::SharedIn { .. }
-                if !said.insert(answer.scope.location().to_owned()) =>
+                if !said.insert(result.scope.of.location().to_owned()) =>
             {
                 if !state.is_complete() {
                     merged.lines.push(said_so.clone());
@@ -391,8 +380,8 @@ fn cover(
             }
             _ => merged.lines.push(odd),
         }
-        for (number, gap) in answer.gaps.iter().enumerate() {
-            let own = standing.get(&(at, Some(number))).copied().unwrap_or_default();
+        for (number, gap) in result.gaps.iter().enumerate() {
+            let own = carried_rows.get(&(at, Some(number))).copied().unwrap_or_default();
             let state = own.ends(gap.state);
             merged.totals.add(state, 1);
             merged.lines.push(Line {

@@ -1,11 +1,11 @@
 //! A registry's rows: what its items found, its rows of the snapshot before, and what was told of
 //! single manifests, merged repository by repository, with the coverage that belongs to them.
 
-use super::Standing;
+use super::{CarriedRows, ScopeResult};
 use crate::image::registry::{Contained, RegistryImage, Scanned, Tagged, Told, join_tags, relate};
 use crate::pipeline::coverage::{Line, Totals};
 use crate::pipeline::newer::Newer;
-use crate::work::{ALL_TAGS, AtRegistry, Gap, Malformed, RegistryScope, RunId, SourceName, State};
+use crate::work::{ALL_TAGS, AtRegistry, Gap, RegistryScope, RunId, SourceName, State};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use time::OffsetDateTime;
@@ -14,25 +14,9 @@ use time::OffsetDateTime;
 const FINDINGS: &str = "@findings";
 
 /// How one item of a registry ended.
-#[derive(Debug, Clone)]
-pub struct Answered {
-    /// What it covered.
-    pub scope: RegistryScope,
-    /// How it ended.
-    pub state: State,
-    /// Why.
-    pub reason: String,
-    /// How often it was tried in vain.
-    pub attempts: u32,
-    /// Listings that had something in them.
-    pub listed: u64,
-    /// Parts that ended otherwise.
-    pub gaps: Vec<Gap>,
-    /// Members of the answers that were of another form.
-    pub malformed: Malformed,
-}
+pub type RegistryResult = ScopeResult<RegistryScope>;
 
-impl Answered {
+impl RegistryResult {
     /// Whether the tags of a repository are not all known by it.
     fn lacks_tags(&self, repository: &str) -> bool {
         let is_open = |gap: &Gap| {
@@ -45,16 +29,16 @@ impl Answered {
 }
 
 /// How the listings of registries ended, by subscription in lower case.
-pub type Subscriptions = BTreeMap<String, Answered>;
+pub type SubscriptionResults = BTreeMap<String, RegistryResult>;
 
 /// Where it should have been told of a row that was not listed anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
+enum CoverageKey {
     /// The list of repositories.
     Registry,
     /// What in that list is no name of a repository.
     Unnamed,
-    /// The answer of that number, or a gap of it.
+    /// The result of that number, or a gap of it.
     Part(usize, Option<usize>),
 }
 
@@ -64,12 +48,12 @@ enum Fate {
     Outside,
     /// The listing of its subscription's registries should have told.
     Unlisted(String),
-    StandsIn(Place),
+    StandsIn(CoverageKey),
 }
 
 /// Everything about one repository.
 #[derive(Debug, Default)]
-pub struct Repository {
+pub struct RepositoryInput {
     /// What its items found.
     pub rows: Vec<RegistryImage>,
     /// What was read of its manifests.
@@ -84,28 +68,28 @@ pub struct Repository {
 
 /// One registry, merged repository by repository.
 #[derive(Debug)]
-pub struct Merge {
+pub struct RegistryMerge {
     run: (RunId, OffsetDateTime),
     newer: Arc<Newer>,
-    registry: Option<Answered>,
-    findings: Option<Answered>,
+    registry: Option<RegistryResult>,
+    findings: Option<RegistryResult>,
     scans: HashMap<(String, String), Scanned>,
-    standing: BTreeMap<Place, Standing>,
+    carried_rows: BTreeMap<CoverageKey, CarriedRows>,
     /// Rows that it has.
     rows: u64,
     /// Rows that the run was not asked to crawl.
     pub outside: u64,
     /// Rows that stand in because their subscription's registries could not be listed.
-    pub unlisted: BTreeMap<String, Standing>,
+    pub unlisted: BTreeMap<String, CarriedRows>,
 }
 
-impl Merge {
+impl RegistryMerge {
     /// A registry of which this is known from its own list and from scanners.
     pub fn new(
         run: (RunId, OffsetDateTime),
         newer: Arc<Newer>,
-        registry: Option<Answered>,
-        findings: Option<(Answered, Vec<Told>)>,
+        registry: Option<RegistryResult>,
+        findings: Option<(RegistryResult, Vec<Told>)>,
     ) -> Self {
         let (findings, told) = findings.unzip();
         let scan = |told| match told {
@@ -118,19 +102,19 @@ impl Merge {
             registry,
             findings,
             scans: told.unwrap_or_default().into_iter().filter_map(scan).collect(),
-            standing: BTreeMap::new(),
+            carried_rows: BTreeMap::new(),
             rows: 0,
             outside: 0,
             unlisted: BTreeMap::new(),
         }
     }
 
-    /// Merges one repository: its rows, in the table's order. `parts` are the answers of all items.
+    /// Merges one repository: its rows, in the table's order. `parts` are the results of all items.
     pub fn repository(
         &mut self,
-        repository: Repository,
-        parts: &[Option<Answered>],
-        subscriptions: &Subscriptions,
+        repository: RepositoryInput,
+        parts: &[Option<RegistryResult>],
+        subscriptions: &SubscriptionResults,
     ) -> Vec<RegistryImage> {
         if self.is_newer(&repository) {
             self.rows += repository.previous.len() as u64;
@@ -160,9 +144,9 @@ impl Merge {
             fresh.insert(row.digest.clone(), row);
         }
         tag(&mut fresh, &repository.tags);
-        let mut answers = repository.parts.iter().filter_map(|number| parts[*number].as_ref());
+        let mut results = repository.parts.iter().filter_map(|number| parts[*number].as_ref());
         let name = repository.previous.first().map_or("", |row| row.repository.as_str());
-        if answers.any(|answer| answer.lacks_tags(name)) {
+        if results.any(|result| result.lacks_tags(name)) {
             keep_tags(&mut fresh, &repository.previous);
         }
         let are_findings_told = self.findings.as_ref().is_some_and(|a| a.state.is_complete());
@@ -183,7 +167,7 @@ impl Merge {
                     true
                 }
                 Fate::StandsIn(place) => {
-                    self.standing.entry(place).or_default().add(old.observed_at);
+                    self.carried_rows.entry(place).or_default().add(old.observed_at);
                     true
                 }
             };
@@ -197,10 +181,10 @@ impl Merge {
     }
 
     /// Whether a newer run answered about it.
-    fn is_newer(&self, repository: &Repository) -> bool {
+    fn is_newer(&self, repository: &RepositoryInput) -> bool {
         let any = repository.previous.first().or(repository.rows.first());
         any.is_some_and(|row| {
-            let at = match self.registry.as_ref().map(|answer| &answer.scope) {
+            let at = match self.registry.as_ref().map(|result| &result.scope) {
                 Some(RegistryScope::Registry { at, .. }) => at.registry_id.as_deref(),
                 _ => None,
             };
@@ -214,14 +198,14 @@ impl Merge {
         &self,
         row: &RegistryImage,
         of_it: &[usize],
-        parts: &[Option<Answered>],
-        subscriptions: &Subscriptions,
+        parts: &[Option<RegistryResult>],
+        subscriptions: &SubscriptionResults,
     ) -> Fate {
         let Some(registry) = &self.registry else {
             let subscription = row.subscription_id.as_deref().unwrap_or_default();
             let subscription = subscription.to_ascii_lowercase();
-            let Some(answer) = subscriptions.get(&subscription) else { return Fate::Outside };
-            if !answer.state.is_complete() {
+            let Some(result) = subscriptions.get(&subscription) else { return Fate::Outside };
+            if !result.state.is_complete() {
                 return Fate::Unlisted(subscription);
             }
             // One that cannot be read may be this one.
@@ -229,84 +213,89 @@ impl Merge {
                 let id = row.registry_id.as_deref().unwrap_or_default();
                 gap.offer.is_empty() || gap.offer.eq_ignore_ascii_case(id)
             };
-            let gap = answer.gaps.iter().find(is_its);
+            let gap = result.gaps.iter().find(is_its);
             return gap.map_or(Fate::Drop, |gap| Fate::Unlisted(unread(&subscription, gap)));
         };
         if !registry.state.is_complete() {
-            return Fate::StandsIn(Place::Registry);
+            return Fate::StandsIn(CoverageKey::Registry);
         }
         let mut is_listed = false;
         for number in of_it {
-            let Some(answer) = &parts[*number] else { continue };
-            if !matches!(answer.scope, RegistryScope::Repositories { .. }) {
+            let Some(result) = &parts[*number] else { continue };
+            if !matches!(result.scope, RegistryScope::Repositories { .. }) {
                 continue;
             }
             is_listed = true;
-            if !answer.state.is_complete() {
-                return Fate::StandsIn(Place::Part(*number, None));
+            if !result.state.is_complete() {
+                return Fate::StandsIn(CoverageKey::Part(*number, None));
             }
             let is_its = |gap: &Gap| {
                 let is_list = gap.offer == row.repository && gap.version.is_none();
                 is_list && !gap.state.is_complete()
             };
-            if let Some(gap) = answer.gaps.iter().position(is_its) {
-                return Fate::StandsIn(Place::Part(*number, Some(gap)));
+            if let Some(gap) = result.gaps.iter().position(is_its) {
+                return Fate::StandsIn(CoverageKey::Part(*number, Some(gap)));
             }
         }
         // What is not listed may be what could not be named.
         if !is_listed && !registry.gaps.is_empty() {
-            return Fate::StandsIn(Place::Unnamed);
+            return Fate::StandsIn(CoverageKey::Unnamed);
         }
         Fate::Drop
     }
 
-    /// The registry's lines of coverage, and its listings. `parts` are the answers of its items.
+    /// The registry's lines of coverage, and its listings. `parts` are the results of its items.
     pub fn finish<'a>(
         &self,
-        parts: impl Iterator<Item = (usize, &'a Answered)>,
+        parts: impl Iterator<Item = (usize, &'a RegistryResult)>,
     ) -> (Vec<Line>, Totals) {
         let mut covered = (Vec::new(), Totals::default());
-        let parts: Vec<(usize, &Answered)> = parts.collect();
+        let parts: Vec<(usize, &RegistryResult)> = parts.collect();
         if let Some(registry) = &self.registry {
-            self.cover(Place::Registry, registry, &mut covered);
+            self.cover(CoverageKey::Registry, registry, &mut covered);
             // What ended well is in the registry's line, and so is what was odd in it.
             if let Some(line) = covered.0.first_mut() {
-                let all = parts.iter().map(|(_, answer)| *answer).chain(&self.findings);
-                all.for_each(|answer| line.malformed.join(&answer.malformed));
+                let all = parts.iter().map(|(_, result)| *result).chain(&self.findings);
+                all.for_each(|result| line.malformed.join(&result.malformed));
             }
         }
         if let Some(findings) = &self.findings {
-            self.cover(Place::Part(usize::MAX, None), findings, &mut covered);
+            self.cover(CoverageKey::Part(usize::MAX, None), findings, &mut covered);
         }
-        for (number, answer) in parts {
-            self.cover(Place::Part(number, None), answer, &mut covered);
+        for (number, result) in parts {
+            self.cover(CoverageKey::Part(number, None), result, &mut covered);
         }
         covered
     }
 
-    fn standing(&self, place: Place) -> Standing {
-        self.standing.get(&place).copied().unwrap_or_default()
+    fn carried_rows(&self, place: CoverageKey) -> CarriedRows {
+        self.carried_rows.get(&place).copied().unwrap_or_default()
     }
 
-    fn cover(&self, place: Place, answer: &Answered, (lines, totals): &mut (Vec<Line>, Totals)) {
-        let own = self.standing(place);
-        let state = own.ends(answer.state);
-        totals.add(State::Done, answer.listed);
+    fn cover(
+        &self,
+        place: CoverageKey,
+        result: &RegistryResult,
+        (lines, totals): &mut (Vec<Line>, Totals),
+    ) {
+        let own = self.carried_rows(place);
+        let state = own.ends(result.state);
+        totals.add(State::Done, result.listed);
         if state != State::Done {
             totals.add(state, 1);
         }
         let said = Line {
             state,
-            reason: answer.reason.clone(),
-            attempts: answer.attempts,
+            reason: result.reason.clone(),
+            attempts: result.attempts,
             rows: own.rows,
             since: own.since,
-            ..line(&answer.scope)
+            ..line(&result.scope)
         };
-        match &answer.scope {
+        match &result.scope {
             RegistryScope::Registry { .. } => lines.push(Line {
                 rows: self.rows,
-                malformed: answer.malformed.clone(),
+                malformed: result.malformed.clone(),
                 ..said.clone()
             }),
             _ if state.is_complete() => {}
@@ -333,10 +322,10 @@ impl Merge {
                 lines.push(said.clone());
             }
         }
-        for (at, gap) in answer.gaps.iter().enumerate() {
-            let own = self.standing(match place {
-                Place::Part(number, _) => Place::Part(number, Some(at)),
-                Place::Registry | Place::Unnamed => Place::Unnamed,
+        for (at, gap) in result.gaps.iter().enumerate() {
+            let own = self.carried_rows(match place {
+                CoverageKey::Part(number, _) => CoverageKey::Part(number, Some(at)),
+                CoverageKey::Registry | CoverageKey::Unnamed => CoverageKey::Unnamed,
             });
             let state = own.ends(gap.state);
             totals.add(state, 1);
@@ -428,21 +417,21 @@ fn line(scope: &RegistryScope) -> Line {
 /// them by subscription and by registry.
 pub fn subscription_lines(
     subscription: &str,
-    answer: &Answered,
-    standing: &BTreeMap<String, Standing>,
+    result: &RegistryResult,
+    carried_rows: &BTreeMap<String, CarriedRows>,
 ) -> Vec<Line> {
-    let of = |name: &str| standing.get(name).copied().unwrap_or_default();
+    let of = |name: &str| carried_rows.get(name).copied().unwrap_or_default();
     let own = of(subscription);
     let whole = Line {
-        state: own.ends(answer.state),
-        reason: answer.reason.clone(),
-        attempts: answer.attempts,
+        state: own.ends(result.state),
+        reason: result.reason.clone(),
+        attempts: result.attempts,
         rows: own.rows,
         since: own.since,
-        malformed: answer.malformed.clone(),
-        ..line(&answer.scope)
+        malformed: result.malformed.clone(),
+        ..line(&result.scope)
     };
-    let unread = answer.gaps.iter().map(|gap| {
+    let unread = result.gaps.iter().map(|gap| {
         let own = of(&unread(subscription, gap));
         let part = |number: usize| gap.offer.split('/').nth(number).map(str::to_owned);
         Line {
@@ -452,7 +441,7 @@ pub fn subscription_lines(
             since: own.since,
             resource_group: part(4),
             registry: part(8),
-            ..line(&answer.scope)
+            ..line(&result.scope)
         }
     });
     std::iter::once(whole).chain(unread).collect()

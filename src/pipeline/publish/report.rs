@@ -1,10 +1,9 @@
 //! Coverage while it is being gathered.
 
-use super::gather::Shards;
 use crate::pipeline::coverage::{Coverage, DetailsCount, Line, Totals};
-use crate::pipeline::merge::{Merged, Reach, Standing};
+use crate::pipeline::merge::CarriedRows;
 use crate::pipeline::snapshot::SCHEMA_VERSION;
-use crate::work::{Plan, SourceName, State};
+use crate::work::Plan;
 use std::collections::BTreeMap;
 
 /// Coverage while it is being gathered.
@@ -16,44 +15,10 @@ pub(super) struct Report {
     pub(super) contents: DetailsCount,
     pub(super) outside: u64,
     pub(super) lines: Vec<Line>,
-    pub(super) unlisted: BTreeMap<String, Standing>,
+    pub(super) unlisted: BTreeMap<String, CarriedRows>,
 }
 
 impl Report {
-    pub(super) fn add(&mut self, merged: &Merged) {
-        let known = merged.rows.iter().filter(|row| row.has_details()).count() as u64;
-        self.details.known += known;
-        self.details.unknown += merged.rows.len() as u64 - known;
-        self.outside += merged.outside;
-        self.lines.extend_from_slice(&merged.lines);
-        join(&mut self.unlisted, &merged.unlisted);
-        self.totals.join(&merged.totals);
-    }
-
-    /// A line for every location's list of publishers.
-    pub(super) fn locations(&mut self, reach: &BTreeMap<String, Reach>, shards: &Shards) {
-        for location in reach.keys() {
-            let standing = self.unlisted.get(location).copied().unwrap_or_default();
-            let only = reach[location].only.clone();
-            let (mut state, reason, attempts) = shards.location_end(location);
-            if state == State::Failed && standing.rows > 0 {
-                state = State::Carried;
-            }
-            self.totals.add(state, 1);
-            self.lines.push(Line {
-                location: location.clone(),
-                state,
-                reason,
-                attempts,
-                malformed: shards.malformed(location),
-                only,
-                rows: standing.rows,
-                since: standing.since,
-                ..Line::new(SourceName::Marketplace)
-            });
-        }
-    }
-
     pub(super) fn coverage(mut self, plan: &Plan) -> Coverage {
         self.lines.sort_by(Line::compare);
         Coverage {
@@ -71,10 +36,10 @@ impl Report {
 }
 
 /// Adds what stands in for lists that could not be had.
-pub(super) fn join(sums: &mut BTreeMap<String, Standing>, more: &BTreeMap<String, Standing>) {
-    for (name, standing) in more {
+pub(super) fn join(sums: &mut BTreeMap<String, CarriedRows>, more: &BTreeMap<String, CarriedRows>) {
+    for (name, carried) in more {
         let sum = sums.entry(name.clone()).or_default();
-        sum.rows += standing.rows;
-        sum.since = sum.since.into_iter().chain(standing.since).min();
+        sum.rows += carried.rows;
+        sum.since = sum.since.into_iter().chain(carried.since).min();
     }
 }

@@ -158,7 +158,7 @@ macro_rules! function {
     ($name:literal, $run:expr) => {
         Function {
             name: $name,
-            json: include_str!(concat!("../functions/", $name, "/function.json")),
+            json: include_str!(concat!("../../functions/", $name, "/function.json")),
             declared: OnceLock::new(),
             run: $run,
         }

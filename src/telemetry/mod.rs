@@ -11,7 +11,7 @@ pub mod awaited;
 #[cfg(feature = "otlp")]
 mod otlp;
 #[cfg(not(feature = "otlp"))]
-#[path = "telemetry/silent.rs"]
+#[path = "silent.rs"]
 mod otlp;
 
 use crate::sink;

@@ -7,8 +7,9 @@ use super::report::Report;
 use crate::blocking::in_place;
 use crate::error::Result;
 use crate::image::registry::{Contained, RegistryImage, Tagged, Told};
+use crate::pipeline::merge::CarriedRows;
 use crate::pipeline::merge::registry::{
-    Answered, Merge, Repository, Subscriptions, subscription_lines,
+    RegistryMerge, RegistryResult, RepositoryInput, SubscriptionResults, subscription_lines,
 };
 use crate::pipeline::survey::Survey;
 use crate::store::Store;
@@ -57,7 +58,7 @@ struct Items {
     /// Items of repositories; each is read once.
     parts: Vec<Option<Part>>,
     /// How they ended, once they were read.
-    answers: Vec<Option<Answered>>,
+    results: Vec<Option<RegistryResult>>,
     /// By repository: the items that are about it.
     of: BTreeMap<String, Vec<usize>>,
     /// The items in the order in which they are needed.
@@ -74,13 +75,13 @@ struct Items {
 
 impl Items {
     /// How the lists of registries ended; the items whose shards are damaged are kept apart.
-    async fn read_subscriptions(&mut self, store: &dyn Store) -> Result<Subscriptions> {
-        let mut subscriptions = Subscriptions::new();
+    async fn read_subscriptions(&mut self, store: &dyn Store) -> Result<SubscriptionResults> {
+        let mut subscriptions = SubscriptionResults::new();
         for part in std::mem::take(&mut self.subscriptions) {
             let Read { item, outcome, damage, .. } =
                 read_part::<RegistryImage, Told>(store, part).await?;
             let subscription = item.scope.subscription().to_ascii_lowercase();
-            subscriptions.extend(answered(&item, outcome).map(|answer| (subscription, answer)));
+            subscriptions.extend(answered(&item, outcome).map(|result| (subscription, result)));
             self.damaged.extend(damage.map(|damage| DamagedItem { item, damage }));
         }
         Ok(subscriptions)
@@ -117,7 +118,7 @@ impl Items {
                 items.of.entry(key).or_default().push(number);
             }
             items.parts.push(Some(part));
-            items.answers.push(None);
+            items.results.push(None);
         }
         // The next one is at the end.
         firsts.sort_unstable_by(|a, b| b.cmp(a));
@@ -127,7 +128,7 @@ impl Items {
 
     /// Reads what is needed of a repository, and the shards that follow.
     async fn read(&mut self, store: &dyn Store, needed: &[usize]) -> Result<()> {
-        while needed.iter().any(|number| self.answers[*number].is_none()) {
+        while needed.iter().any(|number| self.results[*number].is_none()) {
             let from = self.order.len().saturating_sub(AHEAD);
             let numbers = self.order.split_off(from);
             let parts = numbers.iter().rev().filter_map(|number| self.parts[*number].take());
@@ -159,7 +160,7 @@ impl Items {
                 Told::Scan(_) => {}
             }
         }
-        self.answers[number] = answered(&item, outcome);
+        self.results[number] = answered(&item, outcome);
         self.damaged.extend(damage.map(|damage| DamagedItem { item, damage }));
     }
 
@@ -169,21 +170,21 @@ impl Items {
         store: &dyn Store,
         server: &str,
         (run, base): ((RunId, OffsetDateTime), &Base),
-    ) -> Result<Merge> {
+    ) -> Result<RegistryMerge> {
         let (mut registry, mut findings) = (None, None);
         for part in self.registries.remove(server).unwrap_or_default() {
             let Read { item, outcome, details, damage, .. } =
                 read_part::<RegistryImage, Told>(store, part).await?;
             let is_findings = item.scope.adds_details();
-            let answer = answered(&item, outcome);
+            let result = answered(&item, outcome);
             if is_findings {
-                findings = answer.map(|answer| (answer, details));
+                findings = result.map(|result| (result, details));
             } else {
-                registry = answer;
+                registry = result;
             }
             self.damaged.extend(damage.map(|damage| DamagedItem { item, damage }));
         }
-        Ok(Merge::new(run, Arc::clone(&base.newer), registry, findings))
+        Ok(RegistryMerge::new(run, Arc::clone(&base.newer), registry, findings))
     }
 }
 
@@ -200,7 +201,7 @@ pub(super) async fn build(
     let run = (plan.run, plan.started_at);
     let mut previous: Previous<RegistryImage> = Previous::open(store, base.run()).await?;
     let mut unlisted = BTreeMap::new();
-    let mut at: Option<(String, Merge)> = None;
+    let mut at: Option<(String, RegistryMerge)> = None;
     loop {
         let new = items.of.first_key_value().map(|(key, _)| key.clone());
         let old = previous.peek()?.map(Grouped::group);
@@ -222,7 +223,7 @@ pub(super) async fn build(
         let of_it = items.of.remove(&key).unwrap_or_default();
         items.read(store, &of_it).await?;
         let before = in_place(|| previous.take(&key))?;
-        let repository = Repository {
+        let repository = RepositoryInput {
             rows: items.rows.remove(&key).unwrap_or_default(),
             contents: items.contents.remove(&key).unwrap_or_default(),
             tags: items.tags.remove(&key).unwrap_or_default(),
@@ -230,7 +231,7 @@ pub(super) async fn build(
             parts: of_it,
         };
         in_place(|| {
-            let rows = merge.repository(repository, &items.answers, &subscriptions);
+            let rows = merge.repository(repository, &items.results, &subscriptions);
             files.changed((&before, &rows), run, base.run())?;
             report.count_contents(&rows);
             rows.iter().try_for_each(|row| files.write_registry(row))
@@ -244,8 +245,8 @@ pub(super) async fn build(
         let merge = items.registry(store, &server, (run, base)).await?;
         report.add_registry(&server, &merge, &items, &mut unlisted);
     }
-    for (subscription, answer) in &subscriptions {
-        for line in subscription_lines(subscription, answer, &unlisted) {
+    for (subscription, result) in &subscriptions {
+        for line in subscription_lines(subscription, result, &unlisted) {
             report.totals.add(line.state, 1);
             report.lines.push(line);
         }
@@ -263,15 +264,15 @@ impl Report {
     fn add_registry(
         &mut self,
         server: &str,
-        merge: &Merge,
+        merge: &RegistryMerge,
         items: &Items,
-        unlisted: &mut BTreeMap<String, crate::pipeline::merge::Standing>,
+        unlisted: &mut BTreeMap<String, CarriedRows>,
     ) {
-        let answers = items.answers.iter().enumerate();
-        let of_it = answers.filter_map(|(number, answer)| {
-            let answer = answer.as_ref()?;
-            let own = answer.scope.login_server()?;
-            own.eq_ignore_ascii_case(server).then_some((number, answer))
+        let results = items.results.iter().enumerate();
+        let of_it = results.filter_map(|(number, result)| {
+            let result = result.as_ref()?;
+            let own = result.scope.login_server()?;
+            own.eq_ignore_ascii_case(server).then_some((number, result))
         });
         let (lines, totals) = merge.finish(of_it);
         self.lines.extend(lines);
@@ -281,10 +282,11 @@ impl Report {
     }
 }
 
-fn answered(item: &WorkItem, outcome: Outcome) -> Option<Answered> {
+fn answered(item: &WorkItem, outcome: Outcome) -> Option<RegistryResult> {
     let Scope::Registry(scope) = &item.scope else { return None };
-    let Outcome { state, reason, attempts, listed, gaps, malformed, .. } = outcome;
+    let Outcome { state, reason, attempts, listed, gaps, malformed, rows, .. } = outcome;
     // What its children found is their own.
     let listed = if state == State::Done { listed } else { 0 };
-    Some(Answered { scope: scope.clone(), state, reason, attempts, listed, gaps, malformed })
+    let scope = scope.clone();
+    Some(RegistryResult { scope, state, reason, attempts, listed, gaps, malformed, rows })
 }

@@ -1,12 +1,16 @@
 //! A run's gallery shards, brought together group by group.
 
 use super::base::Base;
-use super::gather::{DamagedItem, Grouped, Groups, Loaded, Part, Previous, Read, parts, read_part};
+use super::gather::{
+    DamagedItem, Grouped, Groups, Loaded, PARTS_AHEAD, Part, Previous, Read, parts, read_part,
+};
 use super::report::Report;
 use crate::blocking::in_place;
 use crate::error::Result;
 use crate::image::gallery::{GalleryImage, Kind, Replicated};
-use crate::pipeline::merge::gallery::{Answered, Group, MergedGroup, merge_group};
+use crate::pipeline::merge::gallery::{
+    GroupInput, GroupResult, GroupScope, MergedGroup, merge_group,
+};
 use crate::pipeline::newer::Newer;
 use crate::pipeline::survey::Survey;
 use crate::store::Store;
@@ -14,9 +18,6 @@ use crate::work::{GalleryScope, Plan, Scope, SourceName, WorkItem, group_of};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Parts of a group that are read ahead.
-const PARTS_AHEAD: usize = 8;
 
 impl Grouped for GalleryImage {
     const TABLE: SourceName = SourceName::Gallery;
@@ -46,10 +47,10 @@ pub(super) async fn build(
     }
     let run = (plan.run, plan.started_at);
     let mut previous: Previous<GalleryImage> = Previous::open(store, base.run()).await?;
-    let mut groups: Groups<Group> = Groups::new(owners, (shared, &base.newer), load);
+    let mut groups: Groups<GroupInput> = Groups::new(owners, (shared, &base.newer), load);
     while let Some((group, rows)) = groups.next(&mut previous).await? {
         let newer = Arc::clone(&base.newer);
-        let group = Group { previous: rows, newer, ..group.unwrap_or_default() };
+        let group = GroupInput { previous: rows, newer, ..group.unwrap_or_default() };
         in_place(|| {
             let merged = merge_group(group, run);
             files.changed((&merged.previous, &merged.rows), run, base.run())?;
@@ -80,8 +81,8 @@ async fn load(
     (store, _): (Arc<dyn Store>, Arc<Newer>),
     key: String,
     parts: Vec<Part>,
-) -> Result<Loaded<Group>> {
-    let mut group = Group::default();
+) -> Result<Loaded<GroupInput>> {
+    let mut group = GroupInput::default();
     let mut damaged = Vec::new();
     let mut read = stream::iter(parts)
         .map(|part| {
@@ -94,8 +95,8 @@ async fn load(
         let Read { item, outcome, rows, details, damage } = part;
         let Scope::Gallery(scope) = &item.scope else { continue };
         let is_split = outcome.children.iter().any(|child| is_part_of(scope, child));
-        group.answers.push(Answered {
-            scope: scope.clone(),
+        group.results.push(GroupResult {
+            scope: GroupScope { of: scope.clone(), is_split },
             state: outcome.state,
             reason: outcome.reason,
             attempts: outcome.attempts,
@@ -103,7 +104,6 @@ async fn load(
             gaps: outcome.gaps,
             malformed: outcome.malformed,
             rows: rows.len() as u64,
-            is_split,
         });
         group.rows.extend(rows);
         group.replicated.extend(details);

@@ -8,7 +8,7 @@
 #[cfg(unix)]
 mod at;
 #[cfg(not(unix))]
-#[path = "files/by_path.rs"]
+#[path = "by_path.rs"]
 mod at;
 mod folder;
 mod made;

@@ -1,62 +1,48 @@
-//! One publisher's answers from all locations, its rows of the snapshot before, and what was asked
+//! One publisher's results from all locations, its rows of the snapshot before, and what was asked
 //! of single versions: merged into rows, with the coverage that belongs to them.
 //!
 //! The rule where locations disagree: names are written as the alphabetically first location
 //! writes them, a property is what the first location that has it says, the status is the most
 //! advanced one (deprecated before scheduled before active) and a date is the earliest.
-//! A pure function: nothing here depends on when or in what order answers came.
+//! A pure function: nothing here depends on when or in what order results came.
 
-mod fresh;
-pub mod gallery;
-pub mod registry;
+pub use super::fold::FoldedListings;
 
-pub use fresh::Fresh;
-
-use super::coverage::{Line, Totals};
-use super::newer::Newer;
+use super::{CarriedRows, ScopeResult};
 use crate::image::marketplace::{
     Detail, Detailed, DetailsFrom, MarketplaceImage, mark_latest, share_details,
 };
-use crate::work::{Gap, Malformed, RunId, SourceName, State};
+use crate::pipeline::coverage::{Line, Totals};
+use crate::pipeline::newer::Newer;
+use crate::work::{Gap, RunId, SourceName, State};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use time::OffsetDateTime;
 
-/// What one location answered for a publisher.
-#[derive(Debug, Clone)]
-pub struct Answer {
-    /// How the publisher's scope ended.
-    pub state: State,
-    /// Why.
-    pub reason: String,
-    /// How often it was tried.
-    pub attempts: u32,
-    /// Listings that had something in them.
-    pub listed: u64,
-    /// Parts that ended otherwise.
-    pub gaps: Vec<Gap>,
-    /// Members of the answers that were of another form.
-    pub malformed: Malformed,
-    /// When its offers were listed, if that was in an earlier run,
-    pub offers_listed_at: Option<OffsetDateTime>,
-    /// and which these were, in lower case.
-    pub offers_known: HashSet<String>,
-    /// How many versions it listed.
-    pub rows: u64,
+/// The list of offers that a location's result rests on.
+#[derive(Debug, Clone, Default)]
+pub struct OfferList {
+    /// When it was made, if an earlier run made it.
+    pub listed_at: Option<OffsetDateTime>,
+    /// Its offers, in lower case, if an earlier run made it.
+    pub offers: HashSet<String>,
 }
 
-impl Answer {
+/// What one location listed of a publisher.
+pub type LocationResult = ScopeResult<OfferList>;
+
+impl LocationResult {
     /// Whether it rests on a list of offers that was made before `row` was observed, and that does not have
     /// its offer.
     fn lacks(&self, row: &MarketplaceImage) -> bool {
-        self.offers_listed_at.is_some_and(|listed_at| row.observed_at > listed_at)
-            && !self.offers_known.contains(&row.offer.to_ascii_lowercase())
+        self.scope.listed_at.is_some_and(|listed_at| row.observed_at > listed_at)
+            && !self.scope.offers.contains(&row.offer.to_ascii_lowercase())
     }
 }
 
 /// What a run was to learn of a location.
 #[derive(Debug, Clone)]
-pub struct Reach {
+pub struct LocationRequest {
     /// Whether its whole list of publishers is in.
     pub listed: bool,
     /// Only publishers whose name contains one of these were asked for.
@@ -65,13 +51,13 @@ pub struct Reach {
 
 /// Everything about one publisher.
 #[derive(Debug, Default)]
-pub struct Publisher {
+pub struct PublisherInput {
     /// Its name.
     pub name: String,
     /// What each location answered.
-    pub answers: BTreeMap<String, Answer>,
+    pub results: BTreeMap<String, LocationResult>,
     /// What they list.
-    pub fresh: Fresh,
+    pub fresh: FoldedListings,
     /// Its rows in the snapshot before.
     pub previous: Vec<MarketplaceImage>,
     /// What was asked of single versions.
@@ -80,34 +66,9 @@ pub struct Publisher {
     pub newer: Arc<Newer>,
 }
 
-/// Rows that stand in for a scope that was not answered.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Standing {
-    /// How many.
-    pub rows: u64,
-    /// When the oldest of them was observed.
-    pub since: Option<OffsetDateTime>,
-}
-
-impl Standing {
-    /// How a scope ended, seen together with what stands in for it.
-    pub fn ends(self, state: State) -> State {
-        match state {
-            State::Failed if self.rows > 0 => State::Carried,
-            state => state,
-        }
-    }
-
-    /// One more row, observed then.
-    pub fn add(&mut self, at: OffsetDateTime) {
-        self.rows += 1;
-        self.since = Some(self.since.map_or(at, |since| since.min(at)));
-    }
-}
-
 /// What becomes of a publisher.
 #[derive(Debug, Default)]
-pub struct Merged {
+pub struct MergedPublisher {
     /// Its rows, in the table's order.
     pub rows: Vec<MarketplaceImage>,
     /// Its rows in the snapshot before.
@@ -121,7 +82,7 @@ pub struct Merged {
     /// Versions whose details were asked for in vain.
     pub asked: HashSet<VersionKey>,
     /// Rows that stand in for locations whose list of publishers is not in.
-    pub unlisted: BTreeMap<String, Standing>,
+    pub unlisted: BTreeMap<String, CarriedRows>,
 }
 
 /// A version's key within its publisher, without case.
@@ -132,14 +93,14 @@ pub fn key(offer: &str, sku: &str, version: &str) -> VersionKey {
     (offer.to_ascii_lowercase(), sku.to_ascii_lowercase(), version.to_ascii_lowercase())
 }
 
-/// Merges one publisher. `reach` has the locations of the run, `run` its name and start.
-pub fn merge(
-    publisher: Publisher,
-    reach: &BTreeMap<String, Reach>,
+/// Merges one publisher. `requests` has the locations of the run, `run` its name and start.
+pub fn merge_publisher(
+    publisher: PublisherInput,
+    requests: &BTreeMap<String, LocationRequest>,
     run: (RunId, OffsetDateTime),
-) -> Merged {
-    let Publisher { name, answers, fresh, previous, details, newer } = publisher;
-    let mut merged = Merged::default();
+) -> MergedPublisher {
+    let PublisherInput { name, results, fresh, previous, details, newer } = publisher;
+    let mut merged = MergedPublisher::default();
     let mut rows = Vec::new();
     let mut told = Vec::new();
     for (row, detail) in fresh.rows(&name, run) {
@@ -152,10 +113,10 @@ pub fn merge(
         let name = |row: &MarketplaceImage| key(&row.offer, &row.sku, &row.version);
         rows.iter().enumerate().map(|(at, row)| (name(row), at)).collect()
     };
-    let mut standing: BTreeMap<(String, Option<usize>), Standing> = BTreeMap::new();
-    let asked = Asked::new(&name, &answers, reach, &newer);
+    let mut carried_rows: BTreeMap<(String, Option<usize>), CarriedRows> = BTreeMap::new();
+    let asked = ScopeIndex::new(&name, &results, requests, &newer);
     for previous in &previous {
-        let mut kept = Kept::default();
+        let mut kept = CarriedLocations::default();
         let mut outside = false;
         for location in &previous.locations {
             match asked.fate(location, previous) {
@@ -167,7 +128,10 @@ pub fn merge(
                     kept.unanswered.insert(location.clone());
                 }
                 Fate::StandsIn(gap) => {
-                    standing.entry((location.clone(), gap)).or_default().add(previous.observed_at);
+                    carried_rows
+                        .entry((location.clone(), gap))
+                        .or_default()
+                        .add(previous.observed_at);
                     kept.unanswered.insert(location.clone());
                 }
             }
@@ -190,28 +154,28 @@ pub fn merge(
         row.status = row.status_at(run.1);
     }
     mark_latest(&mut merged.rows);
-    cover(&name, &answers, &standing, run.1, &mut merged);
+    cover(&name, &results, &carried_rows, run.1, &mut merged);
     merged.previous = previous;
     merged
 }
 
 /// Where a row of the snapshot before lives on.
 #[derive(Debug, Default)]
-struct Kept {
+struct CarriedLocations {
     /// In these locations,
     locations: BTreeSet<String>,
-    /// of which these were asked and did not answer.
+    /// of which these were asked and did not result.
     unanswered: BTreeSet<String>,
     /// Whether a newer run answered for one of them.
     is_newer: bool,
 }
 
 /// Takes over what the row before knew; a row that no location listed anew lives on as it was, in
-/// the locations that were not asked or did not answer.
+/// the locations that were not asked or did not result.
 fn carry(
     row: Option<&mut MarketplaceImage>,
     previous: &MarketplaceImage,
-    kept: Kept,
+    kept: CarriedLocations,
 ) -> Option<MarketplaceImage> {
     match row {
         Some(row) => {
@@ -241,7 +205,7 @@ fn carry(
     }
 }
 
-/// Adds what GETs told, those with the listings and those of the second round. Of several answers
+/// Adds what GETs told, those with the listings and those of the second round. Of several results
 /// for one version the last location's counts; they are the same everywhere.
 fn add_details(
     rows: &mut [MarketplaceImage],
@@ -277,44 +241,44 @@ enum Fate {
 }
 
 /// What was asked of a publisher, location by location.
-struct Asked<'a> {
+struct ScopeIndex<'a> {
     lower: String,
-    answers: &'a BTreeMap<String, Answer>,
-    reach: &'a BTreeMap<String, Reach>,
+    results: &'a BTreeMap<String, LocationResult>,
+    requests: &'a BTreeMap<String, LocationRequest>,
     gaps: BTreeMap<&'a str, HashMap<(String, Option<String>), usize>>,
     newer: &'a Newer,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> ScopeIndex<'a> {
     fn new(
         publisher: &str,
-        answers: &'a BTreeMap<String, Answer>,
-        reach: &'a BTreeMap<String, Reach>,
+        results: &'a BTreeMap<String, LocationResult>,
+        requests: &'a BTreeMap<String, LocationRequest>,
         newer: &'a Newer,
     ) -> Self {
-        let gaps = answers
+        let gaps = results
             .iter()
-            .map(|(location, answer)| (location.as_str(), index(&answer.gaps)))
+            .map(|(location, result)| (location.as_str(), index(&result.gaps)))
             .collect();
-        Self { lower: publisher.to_ascii_lowercase(), answers, reach, gaps, newer }
+        Self { lower: publisher.to_ascii_lowercase(), results, requests, gaps, newer }
     }
 
     fn fate(&self, location: &str, row: &MarketplaceImage) -> Fate {
         if self.newer.has_sku(location, &row.publisher, &row.offer, &row.sku) {
             return Fate::Newer;
         }
-        let Some(reach) = self.reach.get(location) else { return Fate::Outside };
+        let Some(requests) = self.requests.get(location) else { return Fate::Outside };
         let asked = |only: &String| self.lower.contains(&only.to_ascii_lowercase());
-        if !reach.only.is_empty() && !reach.only.iter().any(asked) {
+        if !requests.only.is_empty() && !requests.only.iter().any(asked) {
             return Fate::Outside;
         }
-        match self.answers.get(location) {
-            None if reach.listed => Fate::Drop,
+        match self.results.get(location) {
+            None if requests.listed => Fate::Drop,
             None => Fate::Unlisted,
-            Some(answer) if !answer.state.is_complete() => Fate::StandsIn(None),
-            Some(answer) if answer.lacks(row) => Fate::Newer,
-            Some(answer) if answer.gaps.is_empty() => Fate::Drop,
-            Some(answer) => {
+            Some(result) if !result.state.is_complete() => Fate::StandsIn(None),
+            Some(result) if result.lacks(row) => Fate::Newer,
+            Some(result) if result.gaps.is_empty() => Fate::Drop,
+            Some(result) => {
                 let (offer, sku) = (row.offer.to_ascii_lowercase(), row.sku.to_ascii_lowercase());
                 let gaps = &self.gaps[location];
                 let gap = gaps
@@ -323,7 +287,7 @@ impl<'a> Asked<'a> {
                     // Offers without a name: it may be one of them.
                     .or_else(|| gaps.get(&(String::new(), None)));
                 match gap {
-                    Some(gap) if !answer.gaps[*gap].state.is_complete() => {
+                    Some(gap) if !result.gaps[*gap].state.is_complete() => {
                         Fate::StandsIn(Some(*gap))
                     }
                     _ => Fate::Drop,
@@ -347,40 +311,40 @@ fn index(gaps: &[Gap]) -> HashMap<(String, Option<String>), usize> {
 
 fn cover(
     publisher: &str,
-    answers: &BTreeMap<String, Answer>,
-    standing: &BTreeMap<(String, Option<usize>), Standing>,
+    results: &BTreeMap<String, LocationResult>,
+    carried_rows: &BTreeMap<(String, Option<usize>), CarriedRows>,
     now: OffsetDateTime,
-    merged: &mut Merged,
+    merged: &mut MergedPublisher,
 ) {
     let stands_in = |location: &String, gap| {
-        standing.get(&(location.clone(), gap)).copied().unwrap_or_default()
+        carried_rows.get(&(location.clone(), gap)).copied().unwrap_or_default()
     };
-    let state_of = |state: State, standing: Standing| match state {
-        State::Failed if standing.rows > 0 => State::Carried,
+    let state_of = |state: State, carried_rows: CarriedRows| match state {
+        State::Failed if carried_rows.rows > 0 => State::Carried,
         state => state,
     };
-    for (location, answer) in answers {
+    for (location, result) in results {
         let own = stands_in(location, None);
         let line = Line {
             location: location.clone(),
             publisher: Some(publisher.to_owned()),
-            state: state_of(answer.state, own),
-            reason: answer.reason.clone(),
-            attempts: answer.attempts,
-            rows: answer.rows + own.rows,
+            state: state_of(result.state, own),
+            reason: result.reason.clone(),
+            attempts: result.attempts,
+            rows: result.rows + own.rows,
             since: own.since,
-            offers_listed_at: answer
+            offers_listed_at: result
                 .state
                 .is_complete()
-                .then(|| answer.offers_listed_at.unwrap_or(now)),
+                .then(|| result.scope.listed_at.unwrap_or(now)),
             ..Line::new(SourceName::Marketplace)
         };
-        merged.totals.add(State::Done, answer.listed);
+        merged.totals.add(State::Done, result.listed);
         if line.state != State::Done {
             merged.totals.add(line.state, 1);
         }
-        merged.lines.push(Line { malformed: answer.malformed.clone(), ..line.clone() });
-        for (i, gap) in answer.gaps.iter().enumerate() {
+        merged.lines.push(Line { malformed: result.malformed.clone(), ..line.clone() });
+        for (i, gap) in result.gaps.iter().enumerate() {
             let own = stands_in(location, Some(i));
             let state = state_of(gap.state, own);
             merged.totals.add(state, 1);

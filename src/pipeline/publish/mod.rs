@@ -4,26 +4,24 @@
 mod base;
 mod details;
 mod files;
-mod galleries;
+mod gallery;
 mod gather;
-mod registries;
+mod marketplace;
+mod registry;
 mod report;
 
 use super::closing::{Closed, GivenUp, Turn};
 use super::coverage::Coverage;
-use super::merge::{Publisher, key, merge};
 use super::snapshot::{self, Completeness, Manifest, SCHEMA_VERSION};
 use super::survey::{Survey, survey, survey_closed};
 use super::{closing, read_plan, to_json};
-use crate::blocking::in_place;
 use crate::error::{Error, Result};
-use crate::image::marketplace::MarketplaceImage;
 use crate::store::{Key, SnapshotFile, Store};
 use crate::work::{Details, Plan, RunId, SourceName, WorkItem};
 use base::{Base, Bases};
-use details::{Wanted, plan_details, wants};
+use details::{Wanted, plan_details};
 use files::Files;
-use gather::{DamagedItem, Previous, Shards};
+use gather::DamagedItem;
 use report::Report;
 use std::sync::Arc;
 use time::OffsetDateTime;
@@ -288,9 +286,10 @@ async fn build(
     let mut into = (&mut files, &mut report);
     // The change feed is in the order of the tables.
     let built: Result<_> = async {
-        let (wanted, mut damaged) = marketplace(shared, of, base, ask_details, &mut into).await?;
-        damaged.extend(galleries::build(shared, of, base, &mut into).await?);
-        damaged.extend(registries::build(shared, of, base, &mut into).await?);
+        let (wanted, mut damaged) =
+            marketplace::build(shared, of, base, ask_details, &mut into).await?;
+        damaged.extend(gallery::build(shared, of, base, &mut into).await?);
+        damaged.extend(registry::build(shared, of, base, &mut into).await?);
         Ok((wanted, damaged))
     }
     .await;
@@ -300,51 +299,6 @@ async fn build(
 
 /// Where a merge writes to.
 type Into<'a> = (&'a mut Files, &'a mut Report);
-
-/// Merges the marketplace: the versions whose details are wanted, and the items whose shards are
-/// damaged.
-async fn marketplace(
-    shared: &Arc<dyn Store>,
-    (plan, survey): (&Plan, &Survey),
-    base: &Base,
-    ask_details: bool,
-    (files, report): &mut Into<'_>,
-) -> Result<(Vec<Wanted>, Vec<DamagedItem>)> {
-    let store = shared.as_ref();
-    let mut shards = Shards::list(store, plan, survey).await?;
-    let mut previous: Previous<MarketplaceImage> = Previous::open(store, base.run()).await?;
-    let reach = shards.reach(store, plan).await?;
-    let mut wanted = Vec::new();
-    let run = (plan.run, plan.started_at);
-    let mut groups = shards.publishers(shared, &base.newer);
-    while let Some((publisher, previous)) = groups.next(&mut previous).await? {
-        let mut publisher = publisher.unwrap_or_default();
-        if publisher.name.is_empty() {
-            let first = previous.first();
-            publisher.name = first.map(|row| row.publisher.clone()).unwrap_or_default();
-        }
-        let newer = Arc::clone(&base.newer);
-        let publisher = Publisher { previous, newer, ..publisher };
-        in_place(|| {
-            let merged = merge(publisher, &reach, run);
-            if ask_details {
-                let policy = plan.request.details.unwrap_or_default();
-                let asked = |row: &MarketplaceImage| {
-                    merged.asked.contains(&key(&row.offer, &row.sku, &row.version))
-                };
-                let rows = merged.rows.iter().filter(|row| !asked(row));
-                wanted.extend(rows.filter_map(|row| wants(row, policy, plan.run)));
-            }
-            report.add(&merged);
-            files.changed((&merged.previous, &merged.rows), run, base.run())?;
-            merged.rows.iter().try_for_each(|row| files.write(row))
-        })?;
-    }
-    report.locations(&reach, &shards);
-    let mut damaged = groups.finish();
-    damaged.append(&mut shards.damaged);
-    Ok((wanted, damaged))
-}
 
 async fn write(store: &dyn Store, plan: &Plan, built: Built, closed: &Closed) -> Result<Manifest> {
     let Built { files, coverage, .. } = built;

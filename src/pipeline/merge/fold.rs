@@ -9,21 +9,21 @@ use time::OffsetDateTime;
 
 /// The versions of a publisher, in the table's order.
 #[derive(Debug, Default)]
-pub struct Fresh {
+pub struct FoldedListings {
     locations: Vec<String>,
-    versions: Vec<Version>,
+    versions: Vec<FoldedVersion>,
 }
 
 /// One version, as the locations so far have it.
 #[derive(Debug)]
-struct Version {
+struct FoldedVersion {
     /// As the first of them writes it; its properties are those that the first who has them says.
     listed: Listed,
     /// The numbers of the locations, growing.
     locations: Vec<u16>,
 }
 
-impl Fresh {
+impl FoldedListings {
     /// Adds what `location` lists. Locations are added in alphabetical order, each once.
     pub fn add(&mut self, location: &str, mut rows: Vec<Listed>) {
         let Ok(number) = u16::try_from(self.locations.len()) else { return };
@@ -41,7 +41,7 @@ impl Fresh {
                 Some(version) if version.listed.compare(&listed).is_eq() => {
                     version.add(number, listed);
                 }
-                _ => new.push(Version { listed, locations: vec![number] }),
+                _ => new.push(FoldedVersion { listed, locations: vec![number] }),
             }
         }
         if new.is_empty() {
@@ -62,7 +62,7 @@ impl Fresh {
     ) -> Vec<(MarketplaceImage, Option<Box<Detail>>)> {
         let Self { locations, versions } = self;
         let run = run.to_string();
-        let row = |Version { mut listed, locations: numbers }| {
+        let row = |FoldedVersion { mut listed, locations: numbers }| {
             let detail = listed.detail.take();
             let names = numbers.iter().map(|number: &u16| locations[usize::from(*number)].clone());
             let mut row = blank(publisher, listed, &run, at);
@@ -73,7 +73,7 @@ impl Fresh {
     }
 }
 
-impl Version {
+impl FoldedVersion {
     /// Adds what the location of this number says, which comes behind all that were added.
     fn add(&mut self, number: u16, other: Listed) {
         if self.locations.last() == Some(&number) {
