@@ -14,6 +14,7 @@ pub mod handler;
 pub mod host;
 pub mod image;
 pub mod pipeline;
+pub mod purge;
 pub mod registry;
 pub mod scratch;
 #[cfg(feature = "sim")]
@@ -23,5 +24,6 @@ pub mod source;
 pub mod span;
 pub mod store;
 pub mod telemetry;
+pub mod transfer;
 pub mod web;
 pub mod work;

@@ -2,9 +2,9 @@
 //! name of a file, and as an archive of images.
 #![no_main]
 
-use azimg::registry::purge::{PurgePlan, Rules};
-use azimg::registry::transfer::{Package, ReadAs, Wanted, safe_path};
+use azimg::purge::{PurgePlan, Rules};
 use azimg::registry::{Manifest, Reference};
+use azimg::transfer::{Package, ReadAs, Wanted, safe_path};
 use libfuzzer_sys::fuzz_target;
 use std::path::{Component, Path};
 

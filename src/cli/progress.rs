@@ -1,9 +1,9 @@
 //! What a person sees while a crawl runs: a bar on a terminal, a line every ten seconds elsewhere.
 
 use crate::functions::App;
-use crate::registry::transfer::Moved;
 use crate::sink::{self, say};
 use crate::telemetry::awaited;
+use crate::transfer::Moved;
 use crate::work::RunId;
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use super::place::may_sign;
 use super::settings::{Guarded, Plain, Setting};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::registry::purge::in_one_line;
+use crate::format::toml_error;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -121,7 +121,8 @@ fn said(bytes: &[u8], called: &str, own: Option<&str>) -> Result<Said> {
     let wrong = |why: String| Error::invalid(format!("{called}: {why}"));
     let text =
         std::str::from_utf8(bytes).map_err(|_| wrong("it is no text in UTF-8".to_owned()))?;
-    let table: Table = toml::from_str(text).map_err(|error| wrong(in_one_line(text, &error)))?;
+    let table: Table =
+        toml::from_str(text).map_err(|error| wrong(toml_error::message(text, &error)))?;
     let mut said = Said::new();
     for (name, value) in table {
         let key = KEYS.iter().find(|key| key.name == name);

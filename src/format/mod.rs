@@ -5,6 +5,7 @@ pub mod ledger;
 pub mod ndjson;
 pub mod parquet;
 pub mod shard;
+pub mod toml_error;
 
 /// Bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {

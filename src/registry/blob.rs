@@ -16,7 +16,7 @@ const SMALLEST: usize = 1 << 16;
 
 impl Registry {
     /// The address of a blob.
-    pub(super) fn blob_url(&self, repository: &str, digest: &str) -> Url {
+    pub(crate) fn blob_url(&self, repository: &str, digest: &str) -> Url {
         self.url(&["v2", repository, "blobs", digest], &[])
     }
 
@@ -83,7 +83,7 @@ impl Registry {
     }
 
     /// The same, by what the redirect says.
-    pub(super) fn blob_place(&self, url: &Url, target: Option<&str>) -> Result<Url> {
+    pub(crate) fn blob_place(&self, url: &Url, target: Option<&str>) -> Result<Url> {
         let target = target.and_then(|text| url.join(text).ok()).ok_or_else(|| {
             Error::bad_answer(format!("{}: a redirect that leads nowhere", self.login_server()))
         })?;

@@ -100,7 +100,7 @@ pub fn pull_scope(repository: &str) -> String {
     format!("repository:{repository}:pull")
 }
 
-pub(super) fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     format!("sha256:{}", hex(&Sha256::digest(bytes)))
 }
 
@@ -197,7 +197,7 @@ impl Content {
     }
 
     /// The same of any manifest.
-    pub(super) fn blobs_of(document: &Value, part: &str) -> Result<Vec<Descriptor>> {
+    pub(crate) fn blobs_of(document: &Value, part: &str) -> Result<Vec<Descriptor>> {
         let found = Self::named_in(document, part)?;
         match found.iter().find(|descriptor| !is_digest(&descriptor.digest)) {
             Some(other) => Err(Error::corrupt(format!("'{}' is no digest", other.digest))),
@@ -239,7 +239,7 @@ impl Registry {
 
     /// What a manifest says that has the bytes of its digest; and why it is not to be believed beyond that, where
     /// it says two different things. Whatever it names is something that it may need.
-    pub(super) async fn seen(
+    pub(crate) async fn seen(
         &self,
         repository: &str,
         digest: &str,

@@ -10,19 +10,21 @@ mod listing;
 mod login;
 mod pace;
 mod platform;
-pub mod purge;
 mod reference;
 mod request;
 mod rows;
-pub mod transfer;
+mod stream;
 mod trust;
 
+pub(crate) use content::sha256;
 pub use content::{Content, Descriptor, is_image_config, is_manifest, pull_scope};
 pub use listing::{Attributes, Deleted, Manifest, ManifestPages, Part, Repository, Tag};
 pub use login::Login;
 pub use platform::Platform;
+pub(crate) use reference::is_digest;
 pub use reference::{Name, Reference, is_tag};
 pub use rows::{Listed, Lost, Odd};
+pub(crate) use stream::{ANSWERS_WITHIN, Streamed};
 pub use trust::{Recipient, Said, Trust};
 
 use crate::client::{Http, Traffic, Wire, is_loopback};
@@ -89,8 +91,13 @@ impl Registry {
         self
     }
 
+    /// Whether an address is of this registry: credentials go nowhere else.
+    pub(crate) fn is_own(&self, url: &Url) -> bool {
+        url.origin() == self.origin.origin()
+    }
+
     /// The attempts of one request.
-    fn tries(&self, url: &Url) -> Tries<'_> {
+    pub(crate) fn tries(&self, url: &Url) -> Tries<'_> {
         Tries::new(&self.pace, &self.traffic, url)
     }
 

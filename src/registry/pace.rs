@@ -61,7 +61,7 @@ impl Pace {
     }
 
     /// Waits for the next turn.
-    pub(super) async fn pass(&self) {
+    pub(crate) async fn pass(&self) {
         loop {
             let now = Instant::now();
             let until = {
@@ -128,7 +128,7 @@ impl Beat {
 }
 
 /// The attempts of one request.
-pub(super) struct Tries<'a> {
+pub(crate) struct Tries<'a> {
     pace: &'a Pace,
     traffic: &'a Traffic,
     policy: RetryPolicy,
@@ -145,12 +145,12 @@ impl<'a> Tries<'a> {
     }
 
     /// Waits for the turn of the next attempt, within what its caller has time for.
-    pub(super) async fn pass(&self) -> Result<()> {
+    pub(crate) async fn pass(&self) -> Result<()> {
         within(&self.path, self.pace.pass()).await
     }
 
     /// Waits as a failure asks for; the failure itself when there is to be no further attempt.
-    pub(super) async fn after(&mut self, error: Error) -> Result<()> {
+    pub(crate) async fn after(&mut self, error: Error) -> Result<()> {
         let wait = match error.kind() {
             // What is not what its digest says may have been cut or made up on the way.
             ErrorKind::Corrupt => self.delays.next(),

@@ -61,7 +61,7 @@ pub(super) fn origin_of(login_server: &str) -> Result<Url> {
 
 /// Whether a text is a digest whose bytes can be checked: sha256 and 64 lower-case hexadecimal digits.
 /// Anything else would be a path to somewhere in a URL or a file's name.
-pub(super) fn is_digest(text: &str) -> bool {
+pub(crate) fn is_digest(text: &str) -> bool {
     let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
     text.strip_prefix("sha256:").is_some_and(|rest| rest.len() == 64 && rest.bytes().all(hex))
 }

@@ -77,7 +77,7 @@ impl Sum {
 
 impl Registry {
     /// The address of `segments`, each encoded as one.
-    pub(super) fn url(&self, segments: &[&str], query: &[(&str, &str)]) -> Url {
+    pub(crate) fn url(&self, segments: &[&str], query: &[(&str, &str)]) -> Url {
         let mut url = self.origin.clone();
         let mut path = String::new();
         for segment in segments {

@@ -133,7 +133,7 @@ fn what_can_be_done_wrong_anywhere_is_done_in_one_place() {
         ("csv::", &["src/cli/output/rows.rs"]),
         ("with_writer(", &["src/telemetry/mod.rs"]),
         ("Cli::parse()", &[]),
-        ("globset::", &["src/registry/purge/rules.rs"]),
+        ("globset::", &["src/purge/rules.rs"]),
         ("Regex::new", &[]),
         // Whom the operator trusts; a host that a command or a message names is none of them.
         (".naming(", &["src/config/registries.rs"]),

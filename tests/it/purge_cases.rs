@@ -9,10 +9,10 @@ use crate::transfers::digest;
 use async_trait::async_trait;
 use azimg::client::{Answer, Outgoing, Wire};
 use azimg::format::ledger::Ledger;
-use azimg::registry::Registry;
-use azimg::registry::purge::{
+use azimg::purge::{
     Applied, Live, Planned, PurgePlan, Rules, Shelf, Uses, apply, count_bytes, notes, plan,
 };
+use azimg::registry::Registry;
 use azimg::sim::registries::{SimAttributes, SimManifest, SimRepository, SimTag};
 use azimg::sim::{Conditions, Sim};
 use reqwest::StatusCode;

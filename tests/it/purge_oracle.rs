@@ -3,7 +3,7 @@
 
 use azimg::image::registry::tagged_subject;
 use azimg::image::version;
-use azimg::registry::purge::{Kind, ManifestState, RepositoryState, Rule, Rules, TagState};
+use azimg::purge::{Kind, ManifestState, RepositoryState, Rule, Rules, TagState};
 use std::collections::{BTreeMap, BTreeSet};
 use time::{Duration, OffsetDateTime};
 

@@ -12,7 +12,7 @@ use axum::http::Method;
 use azimg::error::{Error, Result};
 use azimg::format::ledger::Ledger;
 use azimg::image::registry::tagged_subject;
-use azimg::registry::purge::{
+use azimg::purge::{
     Applied, Brake, InUse, Kind, Live, Look, ManifestState, PLAN_VERSION, Planned, PurgePlan,
     RepositoryState, Rows, Rule, Rules, Shelf, Span, Standing, TagState, Uses, apply, plan,
 };
@@ -393,7 +393,7 @@ fn some_rules(random: &mut StdRng) -> Rules {
 }
 
 pub fn written_down(
-    planned: azimg::registry::purge::Planned,
+    planned: azimg::purge::Planned,
     rules: Rules,
     made_at: OffsetDateTime,
 ) -> PurgePlan {

@@ -5,8 +5,8 @@ use crate::cli::output::Output;
 use crate::cli::progress::Bytes;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::registry::transfer::{CopyFrom, Moved};
 use crate::registry::{Name, Platform, Reference, is_tag};
+use crate::transfer::{CopyFrom, Moved};
 use serde_json::Value;
 use std::sync::Arc;
 

@@ -7,9 +7,9 @@ use crate::cli::output::Output;
 use crate::cli::progress::Bytes;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::registry::transfer::{Moved, Package, PullTo, Pulled, ReadAs, Target, Wanted};
 use crate::registry::{Name, Platform};
 use crate::sink::say;
+use crate::transfer::{Moved, Package, PullTo, Pulled, ReadAs, Target, Wanted};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 

@@ -8,11 +8,11 @@ use crate::cli::output::Output;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::registry::Registry;
-use crate::registry::purge::{
+use crate::purge::{
     Applied, Brake, Exported, Ledger, PLAN_VERSION, Pattern, Planned, PurgePlan, RepositoryState,
     Rule, Rules, Shelf, Span, apply, count_bytes, notes, plan, undo,
 };
+use crate::registry::Registry;
 use crate::sink::say;
 use futures::{StreamExt, stream};
 use known::{FromCatalog, add_elsewhere, in_use};

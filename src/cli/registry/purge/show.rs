@@ -3,7 +3,7 @@
 use super::PurgeArgs;
 use crate::cli::output::Output;
 use crate::error::Result;
-use crate::registry::purge::{Planned, PurgePlan};
+use crate::purge::{Planned, PurgePlan};
 use crate::sink::say;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

@@ -7,7 +7,7 @@ use super::{Moved, archive, files, layout};
 use crate::blocking::blocking;
 use crate::error::{Error, Result};
 use crate::registry::Descriptor;
-use crate::registry::content::sha256;
+use crate::registry::sha256;
 use crate::scratch::Scratch;
 use bytes::Bytes;
 use futures::{TryStreamExt, stream};

@@ -26,7 +26,6 @@ pub use in_use::{InUse, InUseSource};
 pub use live::Live;
 pub use notes::notes;
 pub use plan::{Deletion, Kept, Planned, Protected, Untagging, plan};
-pub(crate) use rules::in_one_line;
 pub use rules::{Pattern, Rule, Rules};
 pub use shelf::{Look, Shelf};
 pub use state::{Kind, ManifestState, RepositoryState, Rows, Standing, TagState};

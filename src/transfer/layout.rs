@@ -4,7 +4,7 @@ use super::choice::{Choice, Wanted, several};
 use super::package::{Blob, Lies, Package, Packed, ReadAs};
 use crate::error::{Error, Result};
 use crate::image::registry::is_index;
-use crate::registry::reference::is_digest;
+use crate::registry::is_digest;
 use crate::registry::{Content, Descriptor, Platform, is_image_config, is_manifest};
 use bytes::Bytes;
 use serde_json::{Value, json};

@@ -3,7 +3,7 @@
 use super::layout::{only, with_only};
 use super::{AT_ONCE, files};
 use crate::error::{Error, Result};
-use crate::registry::content::sha256;
+use crate::registry::sha256;
 use crate::registry::{Content, Descriptor, Name, Platform, Registry};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};

@@ -1,14 +1,14 @@
 //! One blob on its way down: into a staging folder, gone on with where it broke off, and given its name only when
 //! its bytes are what its digest names.
 
+use super::Moved;
 use super::landing::{Staged, hex as hex_of};
-use super::{Moved, Streamed};
 use crate::blocking::blocking;
 use crate::client::{refusal, send_failure};
 use crate::error::{Error, Result};
 use crate::files::Kind;
 use crate::format::hex;
-use crate::registry::{Descriptor, Registry, pull_scope};
+use crate::registry::{ANSWERS_WITHIN, Descriptor, Registry, Streamed, pull_scope};
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LOCATION, RANGE};
 use reqwest::{Method, Response, StatusCode};
 use sha2::{Digest, Sha256};
@@ -197,7 +197,7 @@ impl Registry {
         let request = Streamed { method: Method::GET, url, scope: &scope, headers };
         let asked = self.stream(&request, || None);
         let late = |_| Error::transient("no answer in two minutes");
-        let answer = tokio::time::timeout(super::HEAD, asked).await.map_err(late)??;
+        let answer = tokio::time::timeout(ANSWERS_WITHIN, asked).await.map_err(late)??;
         let Streamed { method, headers, .. } = request;
         let answer = if answer.status().is_redirection() {
             let target = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
@@ -205,7 +205,7 @@ impl Registry {
             let host = target.host_str().unwrap_or_default().to_owned();
             let what = format!("GET {host} (a blob's place)");
             let sent = self.http()?.get(target).headers(headers).send();
-            let sent = tokio::time::timeout(super::HEAD, sent).await.map_err(late)?;
+            let sent = tokio::time::timeout(ANSWERS_WITHIN, sent).await.map_err(late)?;
             let answer = sent.map_err(|e| send_failure(&what, &e))?;
             if !answer.status().is_success() && answer.status() != StatusCode::RANGE_NOT_SATISFIABLE
             {

@@ -1,6 +1,7 @@
 //! What is to go: rules over repositories and tags, from a small file or from flags.
 
 use crate::error::{Error, Result};
+use crate::format::toml_error;
 use crate::span::Span;
 use globset::GlobBuilder;
 use regex::Regex;
@@ -82,14 +83,6 @@ fn last_line(error: &regex::Error) -> String {
     let text = error.to_string();
     let last = text.lines().last().unwrap_or_default();
     last.trim_start_matches("error: ").to_owned()
-}
-
-/// Why a text is no TOML, and in which line.
-pub(crate) fn in_one_line(text: &str, error: &toml::de::Error) -> String {
-    let why = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
-    let before = error.span().and_then(|span| text.get(..span.start));
-    let line = before.map(|before| before.matches('\n').count() + 1);
-    line.map_or_else(|| why.clone(), |line| format!("line {line}: {why}"))
 }
 
 /// How deep braces are within braces, at most.
@@ -219,7 +212,7 @@ impl Rules {
         let rules: Self = if text.trim_start().starts_with('{') {
             serde_json::from_str(text).map_err(|e| bad(e.to_string()))?
         } else {
-            toml::from_str(text).map_err(|e| bad(in_one_line(text, &e)))?
+            toml::from_str(text).map_err(|e| bad(toml_error::message(text, &e)))?
         };
         rules.check()?;
         Ok(rules)

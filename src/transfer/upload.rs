@@ -1,10 +1,10 @@
 //! One blob on its way up: in chunks within an upload session, gone on with where the registry says
 //! that it stands, begun again when the session is gone.
 
-use super::{Moved, Streamed};
+use super::Moved;
 use crate::error::{Error, ErrorKind, Result};
-use crate::registry::Registry;
-use crate::registry::transfer::package::Blob;
+use crate::registry::{Registry, Streamed};
+use crate::transfer::package::Blob;
 use reqwest::header::{
     CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RANGE,
 };
@@ -146,7 +146,7 @@ impl Registry {
         let next = url
             .join(text)
             .map_err(|_| Error::bad_answer(format!("{at}: an upload whose place is no address")))?;
-        if next.origin() == self.origin.origin() {
+        if self.is_own(&next) {
             return Ok(next);
         }
         let host = next.host_str().unwrap_or_default();

@@ -8,7 +8,7 @@ use super::layout::{self, Holds, LAYER};
 use super::package::{Blob, Lies, Package, Packed};
 use crate::error::{Error, Result};
 use crate::registry::Platform;
-use crate::registry::content::sha256;
+use crate::registry::sha256;
 use crate::scratch::Scratch;
 use flate2::write::GzEncoder;
 use serde::Deserialize;

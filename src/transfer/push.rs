@@ -4,9 +4,9 @@
 use super::compare::compare;
 use super::package::{Blob, Package, Packed};
 use super::upload::push_scope;
-use super::{AT_ONCE, Moved, Streamed};
+use super::{AT_ONCE, Moved};
 use crate::error::{Error, ErrorKind, Result};
-use crate::registry::{Descriptor, Name, Registry};
+use crate::registry::{Descriptor, Name, Registry, Streamed};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -135,7 +135,7 @@ impl Registry {
     }
 
     /// Puts a manifest back that was there before, with its tags.
-    pub(in crate::registry) async fn put_back(
+    pub(crate) async fn put_back(
         &self,
         repository: &str,
         bytes: Bytes,

@@ -10,7 +10,7 @@ use super::writer::Writer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{Access, Folder, Kind, Own, Staging};
 use crate::registry::Content;
-use crate::registry::content::sha256;
+use crate::registry::sha256;
 use bytes::Bytes;
 use serde_json::Value;
 use std::ffi::{OsStr, OsString};

@@ -1,0 +1,9 @@
+//! What is wrong with a TOML document, in one line.
+
+/// The parser's message about `text`, with the line that it is about.
+pub fn message(text: &str, error: &toml::de::Error) -> String {
+    let why = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.map(|before| before.matches('\n').count() + 1);
+    line.map_or_else(|| why.clone(), |line| format!("line {line}: {why}"))
+}
