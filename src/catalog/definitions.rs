@@ -1,9 +1,8 @@
 //! The image definitions of a catalog by what their ids name, whatever form an id has.
 
-use super::rows::RowTable;
-use crate::error::Result;
-use crate::image::gallery::{GalleryImage, Kind};
-use crate::image::identity::{GalleryName, ImageName, Published, part};
+use crate::image::gallery::GalleryImage;
+use crate::image::identity::{GalleryName, ImageName, Published};
+use crate::image::resource_id::part;
 use crate::pipeline::answered::Asked;
 use std::collections::HashMap;
 
@@ -16,13 +15,8 @@ pub(super) struct Definitions {
 }
 
 impl Definitions {
-    pub(super) fn read(table: &RowTable) -> Result<Self> {
-        let mut all: Vec<GalleryImage> = Vec::new();
-        for (at, entry) in table.entries().iter().enumerate() {
-            if entry.kind() == Kind::GalleryDefinition.as_str() {
-                all.push(table.row(u32::try_from(at).unwrap_or(u32::MAX))?);
-            }
-        }
+    /// What these definitions are.
+    pub(super) fn of(all: Vec<GalleryImage>) -> Self {
         let mut read = Self::default();
         for row in &all {
             if let (Some(subscription), Some(gallery)) = (&row.subscription_id, &row.gallery) {
@@ -38,7 +32,7 @@ impl Definitions {
                 read.ids.insert(name, (row.id, is_ours));
             }
         }
-        Ok(read)
+        read
     }
 
     /// The definition that an id names.

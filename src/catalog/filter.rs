@@ -1,13 +1,13 @@
 //! Which images are wanted.
 
-use super::aliases;
+use super::alias;
 use super::rows::KINDS;
 use crate::error::{Error, Result};
 use crate::image::marketplace::{KIND, MarketplaceImage};
+use crate::image::name::short_name;
 use crate::image::names::folded;
 use crate::image::registry;
 use crate::image::{SECURITY_TYPE, Status};
-use crate::source::locations::short_name;
 use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
@@ -117,7 +117,7 @@ impl Filter {
         });
         let sku = [row.publisher.as_str(), &row.offer, &row.sku];
         let found = |word: &String| {
-            let is_short = aliases::find(word).is_some_and(|alias| alias.is_of(sku));
+            let is_short = alias::find(word).is_some_and(|alias| alias.is_of(sku));
             is_short || sku.iter().chain([&&*row.version]).any(|name| folded(name).contains(word))
         };
         // A status that is not known is no answer to a question for one.

@@ -3,12 +3,12 @@
 
 use super::Filter;
 use super::rows::{DEFINITION, Entry, GALLERY, RowTable};
-use super::unknown::wrong_definition;
+use super::wrong_name::wrong_definition;
 use crate::error::{Error, Result};
 use crate::image::gallery::{GalleryImage, Kind};
 use crate::image::identity::ImageName;
+use crate::image::name::short_name;
 use crate::image::version;
-use crate::source::locations::short_name;
 use time::OffsetDateTime;
 
 impl RowTable {

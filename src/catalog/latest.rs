@@ -1,11 +1,11 @@
 //! The newest image of a SKU that fits.
 
-use super::aliases;
-use super::unknown::wrong_name;
+use super::alias;
+use super::wrong_name::wrong_name;
 use crate::error::{Error, Result};
 use crate::format::index::{Index, Level};
+use crate::image::name::short_name;
 use crate::image::{Status, nanoseconds};
-use crate::source::locations::short_name;
 use std::collections::BTreeSet;
 use time::OffsetDateTime;
 
@@ -44,7 +44,7 @@ impl LatestQuestion {
             {
                 [publisher, offer, sku]
             }
-            [alias] => aliases::find(alias).ok_or_else(bad)?.sku,
+            [alias] => alias::find(alias).ok_or_else(bad)?.sku,
             _ => return Err(bad()),
         };
         Ok(Self {

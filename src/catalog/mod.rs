@@ -3,7 +3,9 @@
 //! Invariant: nothing is served but what has the SHA-256 that the snapshot's manifest names. A
 //! snapshot that has not is refused, and the newest one that has answers instead.
 
+mod alias;
 pub mod aliases;
+mod date;
 mod definitions;
 pub mod distinct;
 pub mod feed;
@@ -17,8 +19,10 @@ mod reference;
 mod rows;
 mod unknown;
 pub mod usage;
+mod wrong_name;
 
-pub use crate::source::locations::short_name;
+pub use crate::image::name::short_name;
+pub(crate) use date::date;
 pub use filter::{Filter, LONGEST_SEARCH};
 pub use latest::LatestQuestion;
 pub use list::{Found, Page, list, unknown};

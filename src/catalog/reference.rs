@@ -1,7 +1,7 @@
 //! What a reference names that people paste: an image by its URN or id, or the latest of something.
 
 use super::gallery::without_latest;
-use super::{Catalog, Filter, LatestQuestion, Page, aliases};
+use super::{Catalog, Filter, LatestQuestion, Page, alias};
 use crate::error::{Error, Result};
 use crate::image::marketplace::MarketplaceImage;
 use time::OffsetDateTime;
@@ -15,7 +15,7 @@ pub fn is_of_others(text: &str) -> bool {
 /// Whether a reference means the latest of something, rather than naming one image.
 fn is_latest(text: &str) -> bool {
     let says_so = text.rsplit(['/', ':']).next().is_some_and(|l| l.eq_ignore_ascii_case("latest"));
-    (says_so && text.contains(['/', ':'])) || text.contains('*') || aliases::find(text).is_some()
+    (says_so && text.contains(['/', ':'])) || text.contains('*') || alias::find(text).is_some()
 }
 
 impl Catalog {

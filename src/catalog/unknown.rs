@@ -3,14 +3,13 @@
 //! A list that is empty for a typo would say that there are no such images.
 
 use super::list::Page;
-use super::rows::{
-    DEFINITION, Entry, GALLERY, OFFER, PUBLISHER, REGISTRY, REPOSITORY, RowTable, SKU,
-};
-use super::{Catalog, Filter, LatestQuestion, aliases, short_name};
+use super::rows::{DEFINITION, GALLERY, OFFER, PUBLISHER, REGISTRY, REPOSITORY, RowTable, SKU};
+use super::wrong_name::{near, wrong_name};
+use super::{Catalog, Filter, LatestQuestion, alias, short_name};
 use crate::error::{Error, Result};
-use crate::format::index::{Index, Level, Pool};
+use crate::format::index::{Level, Pool};
 use crate::image::Urn;
-use crate::image::names::{are, nearest, quoted};
+use crate::image::names::quoted;
 use time::OffsetDateTime;
 
 /// So many names are told where none is near.
@@ -19,12 +18,6 @@ const FEW: usize = 12;
 fn texts(pool: &Pool) -> impl Iterator<Item = &str> {
     let count = u32::try_from(pool.len()).unwrap_or(u32::MAX);
     (0..count).map(|id| pool.get(id))
-}
-
-/// "; the nearest are a, b", as far as there are any.
-fn near<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    let near = nearest(given, known);
-    if near.is_empty() { String::new() } else { format!("; {}", are(&near)) }
 }
 
 impl Catalog {
@@ -132,7 +125,7 @@ impl Catalog {
     /// The marketplace image that `text` names: a URN; or the newest that can be deployed at `now`, by a short name such
     /// as `Ubuntu2404`, or with `latest` in the place of a version.
     pub fn show(&self, text: &str, now: OffsetDateTime) -> Result<Page> {
-        let is_newest = aliases::find(text).is_some()
+        let is_newest = alias::find(text).is_some()
             || text.parse::<Urn>().is_ok_and(|urn| urn.version.eq_ignore_ascii_case("latest"));
         let found = if is_newest {
             let sku = text.rsplit_once(':').map_or(text, |(sku, _)| sku);
@@ -143,42 +136,4 @@ impl Catalog {
         };
         Ok(Page { rows: vec![found], ..Page::default() })
     }
-}
-
-/// Which of the names of a SKU is wrong, from the publisher on, with the nearest; none when all are right.
-pub(super) fn wrong_name(index: &Index, names: [&str; 3]) -> Option<String> {
-    let all = [Level::Publisher, Level::Offer, Level::Sku];
-    let whole = 0..index.groups(Level::Publisher);
-    let mut ranges = vec![whole];
-    for (at, (level, name)) in all.into_iter().zip(names).enumerate() {
-        let found: Vec<u32> =
-            ranges.iter().flat_map(|range| index.find(level, range.clone(), name)).collect();
-        if found.is_empty() {
-            let groups = ranges.into_iter().flatten();
-            let known = groups.map(|group| index.names(level).get(index.group_name(level, group)));
-            let what = ["publisher", "offer", "SKU"][at];
-            let of = if at == 0 { "it".to_owned() } else { quoted(names[at - 1]) };
-            return Some(format!("; {of} has no {what} {}{}", quoted(name), near(name, known)));
-        }
-        ranges = found.into_iter().map(|group| index.members(level, group)).collect();
-    }
-    None
-}
-
-/// Whether the gallery or the definition of `gallery/definition` is wrong, with the nearest.
-pub(super) fn wrong_definition(table: &RowTable, (gallery, definition): (&str, &str)) -> String {
-    let is_in = |entry: &&Entry| {
-        table.name(entry, GALLERY).is_some_and(|name| name.eq_ignore_ascii_case(gallery))
-    };
-    let mut of_gallery = table.entries().iter().filter(is_in).peekable();
-    if of_gallery.peek().is_none() {
-        return format!(
-            "; it has no gallery {}{}",
-            quoted(gallery),
-            near(gallery, table.names_in(GALLERY))
-        );
-    }
-    let known = of_gallery.filter_map(|entry| table.name(entry, DEFINITION));
-    let near = near(definition, known);
-    format!("; {} has no image definition {}{near}", quoted(gallery), quoted(definition))
 }

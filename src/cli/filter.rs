@@ -152,6 +152,6 @@ pub(super) fn checked(filter: Filter) -> Result<Filter> {
 
 /// A day, or a moment.
 pub(super) fn date(text: &str) -> Result<OffsetDateTime> {
-    crate::web::date(text)
+    crate::catalog::date(text)
         .ok_or_else(|| Error::invalid(format!("'{text}' is no date: give one such as 2027-01-01")))
 }

@@ -1,6 +1,7 @@
 //! What an operation is about: a gallery, a definition of it, or a version of that.
 
-use crate::source::gallery::parse::{gallery_id, own_gallery, part};
+use crate::image::resource_id::part;
+use crate::source::gallery::parse::{gallery_id, own_gallery};
 use crate::work::OwnGallery;
 
 /// A gallery, a definition or a version.

@@ -6,6 +6,7 @@
 use super::{Galleries, Name};
 use crate::client::{Accepted, Change, Standing, one_line, redact};
 use crate::error::{Error, ErrorKind, Result};
+use crate::image::name::short_name;
 use serde_json::Value;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -281,7 +282,7 @@ pub(super) fn agrees(have: &Value, wanted: &Value) -> bool {
         }
         (Value::Array(have), Value::Array(wanted)) => {
             let named = |value: &Value| {
-                let name = value["name"].as_str().map(crate::source::locations::short_name);
+                let name = value["name"].as_str().map(short_name);
                 name.unwrap_or_default()
             };
             have.len() == wanted.len()
@@ -294,7 +295,7 @@ pub(super) fn agrees(have: &Value, wanted: &Value) -> bool {
                 let format = &time::format_description::well_known::Rfc3339;
                 time::OffsetDateTime::parse(text, format).ok()
             };
-            let short = crate::source::locations::short_name;
+            let short = short_name;
             match (time(have), time(wanted)) {
                 (Some(have), Some(wanted)) => have == wanted,
                 _ => have == wanted || short(have) == short(wanted),

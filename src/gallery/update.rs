@@ -4,7 +4,7 @@
 use super::Name;
 use super::operation::agrees;
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::locations::short_name;
+use crate::image::name::short_name;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use time::OffsetDateTime;

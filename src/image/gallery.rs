@@ -4,7 +4,7 @@
 //! The id of a row is its Resource Manager id. What is shared with us directly or by a community has
 //! none: it is named as Azure names it, `/SharedGalleries/…` and `/CommunityGalleries/…`.
 
-use super::marketplace::caseless;
+use super::name::caseless;
 use super::{Status, version};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -5,6 +5,7 @@
 //! gallery is published. Invariant: forms of one id that can be told to be one by themselves have one identity; which
 //! gallery of ours has a public name is told by [`Published`].
 
+use super::resource_id::part;
 use std::collections::HashMap;
 
 /// The length of a subscription's id.
@@ -69,19 +70,6 @@ impl ImageName {
     pub fn without_version(self) -> Self {
         Self { version: None, ..self }
     }
-}
-
-/// The part of an id behind `name`, without case. Names and what is behind them take turns in an id, so that a
-/// resource group called `images` is none.
-pub fn part<'a>(id: &'a str, name: &str) -> Option<&'a str> {
-    let mut parts = id.split('/').skip_while(|part| part.is_empty());
-    while let Some(found) = parts.next() {
-        let behind = parts.next()?;
-        if found.eq_ignore_ascii_case(name) {
-            return Some(behind).filter(|behind| !behind.is_empty());
-        }
-    }
-    None
 }
 
 /// The public names of galleries whose subscription and name are known.

@@ -290,7 +290,6 @@ impl Told {
 mod tests {
     use super::*;
     use crate::image::gallery::Kind;
-    use crate::image::registry::relate;
     use serde::de::DeserializeOwned;
     use serde_json::{Value, json};
 
@@ -369,22 +368,5 @@ mod tests {
         cuts.text("y", &mut text);
         assert_eq!(text, fits);
         assert_eq!(cuts.told().len(), 1);
-    }
-
-    /// A manifest to which more refers than its row holds.
-    #[test]
-    fn what_is_worked_out_of_other_rows_is_cut_too() {
-        let digest = |n: u32| format!("sha256:{n:064x}");
-        let mut rows: Vec<RegistryImage> =
-            (0..14_000).map(|n| RegistryImage::new("r", "a", &digest(n))).collect();
-        for row in &mut rows[1..] {
-            row.subject = Some(digest(0));
-        }
-        for _ in 0..2 {
-            relate(&mut rows);
-            assert_eq!(rows[0].referrers_total, Some(13_999));
-            assert!(bytes_of(&rows[0]) <= ROW);
-            assert_eq!(rows[1].referrers_total, None);
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! A marketplace VM image: one row per URN over all crawled locations.
 
+use super::name::caseless;
 use super::{Status, Urn, version};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -257,11 +258,6 @@ fn order(left: [&str; 5], right: [&str; 5]) -> Ordering {
         .then_with(|| caseless(left[2], right[2]))
         .then_with(|| version::compare(left[3], right[3]))
         .then_with(|| left[4].cmp(right[4]))
-}
-
-/// Compares two names as Azure does: without ASCII case.
-pub fn caseless(left: &str, right: &str) -> Ordering {
-    left.bytes().map(|b| b.to_ascii_lowercase()).cmp(right.bytes().map(|b| b.to_ascii_lowercase()))
 }
 
 /// Whether a row's own details were asked and answered, by the mark and the operating system that it has. Tables that

@@ -5,8 +5,11 @@ pub mod identity;
 pub mod limits;
 pub mod machine;
 pub mod marketplace;
+pub mod name;
 pub mod names;
+pub mod referrers;
 pub mod registry;
+pub mod resource_id;
 pub mod version;
 
 use schemars::JsonSchema;

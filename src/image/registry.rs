@@ -1,8 +1,7 @@
 //! Container images and artifacts: one row per manifest of a registry.
 
 use super::Status;
-use super::limits::Cuts;
-use super::marketplace::caseless;
+use super::name::caseless;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
@@ -339,51 +338,6 @@ pub fn is_schema_1(media_type: &str) -> bool {
     media_type.starts_with("application/vnd.docker.distribution.manifest.v1+")
 }
 
-/// Joins what depends on a repository's other manifests: who refers to whom, and which is the newest.
-/// `rows` are those of one repository.
-pub fn relate(rows: &mut [RegistryImage]) {
-    let mut referrers: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
-    for row in rows.iter() {
-        let kind = || {
-            let kind = row.artifact_type.as_ref().or(row.config_media_type.as_ref());
-            kind.cloned().unwrap_or_default()
-        };
-        let mut refers = |subject: String| {
-            referrers.entry(subject).or_default().insert(row.digest.clone(), kind());
-        };
-        if let Some(subject) = &row.subject {
-            refers(subject.clone());
-        }
-        // The scheme of tags that stands in for subjects: `sha256-….sig` and its like.
-        for tag in &row.tags {
-            if let Some(digest) = tagged_subject(tag).filter(|digest| *digest != row.digest) {
-                refers(digest);
-            }
-        }
-    }
-    let newest = rows
-        .iter()
-        .filter(|row| !row.tags.is_empty() && row.tags.iter().any(|t| tagged_subject(t).is_none()))
-        .max_by(|a, b| (a.created_at, &a.digest).cmp(&(b.created_at, &b.digest)))
-        .map(|row| row.digest.clone());
-    for row in rows {
-        row.referrers = referrers.remove(&row.digest).unwrap_or_default();
-        row.referrers_total = None;
-        row.is_latest = newest.as_ref() == Some(&row.digest);
-        // What was brought together may be more than a row holds, though none of its parts was.
-        row.cut(&mut Cuts::default());
-    }
-}
-
-/// The digest that a tag of the form `sha256-HEX[.suffix]` stands beside.
-pub fn tagged_subject(tag: &str) -> Option<String> {
-    let hex = tag.strip_prefix("sha256-")?;
-    let hex = hex.split('.').next().unwrap_or_default();
-    let sound =
-        hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    sound.then(|| format!("sha256:{hex}"))
-}
-
 /// What blobs take, each counted once where it is shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -449,20 +403,5 @@ mod tests {
         let found = storage(rows.iter());
         assert_eq!((found["a"].exclusive, found["a"].shared), (12, 100));
         assert_eq!((found["b"].exclusive, found["b"].shared, found["b"].unknown), (1, 100, 1));
-    }
-
-    #[test]
-    fn referrers_are_found_by_subject_and_by_tag() {
-        let digest = |c: &str| format!("sha256:{}", c.repeat(64));
-        let row = |c: &str| RegistryImage::new("r.azurecr.io", "a", &digest(c));
-        let mut rows = [row("1"), row("2"), row("3")];
-        rows[0].tags = vec!["v1".into()];
-        rows[1].subject = Some(digest("1"));
-        rows[1].artifact_type = Some("signature".into());
-        rows[2].tags = vec![format!("sha256-{}.sig", "1".repeat(64))];
-        relate(&mut rows);
-        assert_eq!(rows[0].referrers.len(), 2);
-        assert_eq!(rows[0].referrers[&digest("2")], "signature");
-        assert_eq!(rows.map(|row| row.is_latest), [true, false, false]);
     }
 }

@@ -3,7 +3,7 @@
 //! Azure lists versions in string order, where 8.9 comes after 8.10; both `az` and most tools take
 //! that for the newest. Here versions are ordered number by number.
 
-use super::marketplace::caseless;
+use super::name::caseless;
 use std::cmp::Ordering;
 
 /// Compares two version names number by number: `8.10 > 8.9`, for any count of components and

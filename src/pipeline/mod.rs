@@ -12,6 +12,7 @@ pub mod merge;
 pub mod newer;
 pub mod plan;
 pub mod publish;
+pub(crate) mod report;
 pub mod retain;
 pub mod schema;
 pub mod snapshot;

@@ -1,6 +1,6 @@
 //! Old snapshots: which are kept, and how the others go.
 
-use super::{closing, is_for_good, read_plan, snapshot};
+use super::{closing, is_for_good, read_plan, snapshot, verify};
 use crate::error::{Error, Result};
 use crate::span::Span;
 use crate::store::{Key, SnapshotFile, Store};
@@ -70,7 +70,7 @@ pub async fn retain(store: &dyn Store, keep: Keep, now: OffsetDateTime) -> Resul
     if older.is_empty() {
         return Ok(0);
     }
-    let (needed, manifests) = (needed(store, current).await?, snapshot::whole(store).await?);
+    let (needed, manifests) = (needed(store, current).await?, verify::whole(store).await?);
     let mut removed = 0;
     for run in older {
         let own = manifests.iter().find(|manifest| manifest.run == run);

@@ -1,7 +1,7 @@
 //! The documents that make a set of files a snapshot, and which snapshot is the current one.
 
 use super::coverage::Totals;
-use super::{closing, parse_json, read_json, to_json, verify};
+use super::{closing, parse_json, read_json, to_json};
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{hex, ndjson};
@@ -331,23 +331,6 @@ pub async fn head(store: &dyn Store) -> Result<Option<RunId>> {
         }
         Err(error) => Err(error),
     }
-}
-
-/// The manifests that can be read, in the order of their chain, the newest last.
-pub async fn whole(store: &dyn Store) -> Result<Vec<Manifest>> {
-    let mut readable = Vec::new();
-    for run in runs(store).await? {
-        match manifest(store, run).await {
-            Ok(found) => readable.extend(found),
-            Err(error) if error.is_unreadable() => {
-                tracing::debug!(%error, %run, "a manifest that cannot be read is passed over");
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    let mut manifests = verify::newest_first(readable);
-    manifests.reverse();
-    Ok(manifests)
 }
 
 /// Makes a run that is published the current snapshot, unless it was that before: the snapshot that was current

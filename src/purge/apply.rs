@@ -1,7 +1,9 @@
 //! A plan, done: exactly what it says, as far as the registry still is as it was planned for.
 
 use super::PurgePlan;
-use super::plan::{Again, Deletion, Planned, Untagging, last_changed, plan_again};
+use super::again::Again;
+use super::plan::{last_changed, plan_again};
+use super::planned::{Deletion, Planned, Untagging};
 use super::shape::Shape;
 use super::shelf::{Look, Shelf};
 use super::state::{ManifestState, RepositoryState, Rows, Standing, TagState};

@@ -3,7 +3,8 @@
 //! An index and its parts that have tags of their own are one image. Build caches, and what is attached to
 //! images, are counted apart. What is protected, or cannot be used, uses up no place.
 
-use super::plan::{Again, Kept};
+use super::again::Again;
+use super::planned::Kept;
 use super::rules::{Rule, Rules};
 use super::shape::{Shape, is_of_digest};
 use super::state::{Kind, RepositoryState, TagState};

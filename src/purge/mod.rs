@@ -4,6 +4,7 @@
 //! a reference to what stays; nothing goes that is not in the plan; each thing is looked at again right
 //! before it goes.
 
+mod again;
 mod apply;
 mod content;
 mod count;
@@ -11,6 +12,7 @@ mod in_use;
 mod live;
 mod notes;
 mod plan;
+mod planned;
 mod rules;
 mod shape;
 mod shelf;
@@ -25,7 +27,8 @@ pub use content::KnownContent;
 pub use in_use::{InUse, InUseSource};
 pub use live::Live;
 pub use notes::notes;
-pub use plan::{Deletion, Kept, Planned, Protected, Untagging, plan};
+pub use plan::plan;
+pub use planned::{Deletion, Kept, Planned, Protected, Untagging};
 pub use rules::{Pattern, Rule, Rules};
 pub use shelf::{Look, Shelf};
 pub use state::{Kind, ManifestState, RepositoryState, Rows, Standing, TagState};

@@ -1,8 +1,8 @@
 //! How the manifests of a repository hang together.
 
-use super::plan::Deletion;
+use super::planned::Deletion;
 use super::state::{Kind, ManifestState, RepositoryState, TagState};
-use crate::image::registry::tagged_subject;
+use crate::image::referrers::tagged_subject;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// How the manifests of a repository hang together.

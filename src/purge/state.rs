@@ -1,6 +1,6 @@
 //! A repository as a purge sees it: plain values, and nothing of rules.
 
-use crate::image::registry::tagged_subject;
+use crate::image::referrers::tagged_subject;
 use std::collections::{BTreeMap, BTreeSet};
 use time::OffsetDateTime;
 

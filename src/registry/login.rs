@@ -2,16 +2,14 @@
 //! least scope, each kept until it ends. All of it happens at the registry's own `/oauth2/…`; a realm
 //! that an answer names is never followed.
 
-use super::{Recipient, Registry};
+use super::Registry;
+use super::tokens::Login;
 use crate::client::Tokens as Identity;
 use crate::error::{Error, ErrorKind, Result};
-use azure_core::credentials::Secret;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use reqwest::header::HeaderValue;
 use serde::Deserialize;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -24,32 +22,8 @@ const BEFORE_END: Duration = Duration::from_mins(1);
 const UNTOLD: Duration = Duration::from_mins(5);
 /// No token is believed for longer, whatever it says.
 const LONGEST: Duration = Duration::from_hours(24);
-/// So many tokens are kept for a registry.
-const MOST_TOKENS: usize = 256;
 /// The form of a token request, with the answer, stays below this.
 pub(super) const LARGEST_TOKEN: usize = 1 << 20;
-
-/// Who signs in.
-#[derive(Clone)]
-pub enum Login {
-    /// An Entra identity, at the one host that may have a token of it.
-    Entra(Recipient),
-    /// The admin user, or a token of the registry with its password.
-    Password(String, Secret),
-    /// Nobody.
-    Anonymous,
-}
-
-/// A token and when it ends; whoever asks for it meanwhile waits for the same.
-type Slot = tokio::sync::Mutex<Option<(HeaderValue, Instant)>>;
-
-/// The tokens of one registry.
-pub(super) struct Tokens {
-    login: Login,
-    service: String,
-    refresh: tokio::sync::Mutex<Option<(String, Instant)>>,
-    access: Mutex<HashMap<String, Arc<Slot>>>,
-}
 
 #[derive(Deserialize)]
 struct Refreshed {
@@ -84,22 +58,6 @@ fn sensitive(text: String) -> Result<HeaderValue> {
         .map_err(|_| Error::new(ErrorKind::Unauthenticated, "the token is not plain text"))?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-impl Tokens {
-    pub(super) fn new(login: Login, service: String) -> Self {
-        Self { login, service, refresh: tokio::sync::Mutex::default(), access: Mutex::default() }
-    }
-
-    /// Where the token of a scope is kept; of registries with thousands of repositories, only as many
-    /// as are in use.
-    fn slot(&self, scope: &str) -> Arc<Slot> {
-        let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
-        if access.len() >= MOST_TOKENS && !access.contains_key(scope) {
-            access.clear();
-        }
-        Arc::clone(access.entry(scope.to_owned()).or_default())
-    }
 }
 
 impl Registry {

@@ -14,25 +14,26 @@ mod reference;
 mod request;
 mod rows;
 mod stream;
+mod tokens;
 mod trust;
 
 pub(crate) use content::sha256;
 pub use content::{Content, Descriptor, is_image_config, is_manifest, pull_scope};
 pub use listing::{Attributes, Deleted, Manifest, ManifestPages, Part, Repository, Tag};
-pub use login::Login;
 pub use platform::Platform;
 pub(crate) use reference::is_digest;
 pub use reference::{Name, Reference, is_tag};
 pub use rows::{Listed, Lost, Odd};
 pub(crate) use stream::{ANSWERS_WITHIN, Streamed};
+pub use tokens::Login;
 pub use trust::{Recipient, Said, Trust};
 
 use crate::client::{Http, Traffic, Wire, is_loopback};
 use crate::error::{Error, Result};
-use login::Tokens;
 use pace::{Pace, Tries};
 use reference::origin_of;
 use std::sync::{Arc, OnceLock};
+use tokens::Tokens;
 use url::Url;
 
 /// A registry.

@@ -2,6 +2,7 @@
 
 use crate::client::{Client, lenient, version};
 use crate::error::{Error, ErrorKind, Result};
+pub use crate::image::name::short_name;
 use crate::image::names::{are, nearest, quoted};
 use crate::work::left_out;
 use serde::Deserialize;
@@ -84,11 +85,6 @@ impl Subscriptions {
     pub fn shared_with(&self) -> Vec<String> {
         self.all.iter().filter(|one| !one.is("Deleted")).map(|one| one.id.clone()).collect()
     }
-}
-
-/// "East US 2" as `eastus2`.
-pub fn short_name(name: &str) -> String {
-    name.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_ascii_lowercase()
 }
 
 /// The subscriptions of a run: those that are named, or all that the identity can see. An error when none of

@@ -17,6 +17,7 @@ use crate::image::limits::{self, Cuts};
 use crate::image::machine::Machine;
 use crate::image::marketplace::{Detailed, Listed};
 use crate::image::registry::{RegistryImage, Told};
+use crate::image::resource_id::part;
 use crate::work::{Gap, Outcome, Request, Scope, SourceName, State, WorkItem};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -253,11 +254,8 @@ pub(crate) fn ended(error: Error, effort: &Effort) -> Result<(State, String, u32
 /// How to register the provider that a refused request asked.
 pub(crate) fn registration(refused: &str) -> Option<String> {
     let (request, _) = refused.split_once(": ")?;
-    let part = |name: &str| {
-        let mut parts = request.split('/').skip_while(|part| !part.eq_ignore_ascii_case(name));
-        parts.nth(1)
-    };
-    let (subscription, provider) = (part("subscriptions")?, part("providers")?);
+    let path = &request[request.find('/')?..];
+    let (subscription, provider) = (part(path, "subscriptions")?, part(path, "providers")?);
     Some(format!(
         "Register it: az provider register --namespace {provider} --subscription {subscription}"
     ))

@@ -8,32 +8,28 @@
 //! `tracing-opentelemetry`: `monotonic_counter.azimg.rows = 12_u64`. They never reach the log.
 
 pub mod awaited;
+mod counts;
+mod export;
 #[cfg(feature = "otlp")]
 mod otlp;
 #[cfg(not(feature = "otlp"))]
 #[path = "silent.rs"]
 mod otlp;
 
+pub use counts::COUNTS;
+pub(crate) use counts::count;
+pub use export::Export;
+
 use crate::sink;
 use crate::sink::log::{self, JsonLine, TextLine};
+use counts::is_count;
 use otlp::Exporters;
-use tracing::{Metadata, Span};
+use tracing::Span;
 use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
 use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
-
-/// The target of events that count something.
-pub const COUNTS: &str = "azimg::counts";
-
-/// Counts something: `count!(monotonic_counter.azimg.rows = 12_u64, source)`.
-macro_rules! count {
-    ($($fields:tt)*) => {
-        tracing::event!(target: $crate::telemetry::COUNTS, tracing::Level::TRACE, $($fields)*)
-    };
-}
-pub(crate) use count;
 
 /// Where log lines go, and in which shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,15 +38,6 @@ pub enum Lines {
     Json,
     /// Text on stderr.
     Text,
-}
-
-/// Where spans and counts go, if anywhere: what the OpenTelemetry SDK's own variables say.
-#[derive(Debug, Clone, Default)]
-pub struct Export {
-    /// Whether a collector is named (`OTEL_EXPORTER_OTLP_ENDPOINT`).
-    pub on: bool,
-    /// Whether a name is given to this process (`OTEL_SERVICE_NAME`).
-    pub named: bool,
 }
 
 /// What listens; whatever is still to be sent is sent when it is dropped.
@@ -63,10 +50,6 @@ impl Drop for Listening {
             exporters.stop();
         }
     }
-}
-
-fn is_count(metadata: &Metadata<'_>) -> bool {
-    metadata.target() == COUNTS
 }
 
 /// Begins to listen; text has `colours` where people look at it as it comes. A listener that is there already (in tests) is as good.

@@ -1,6 +1,6 @@
 //! What stands in for the exporters in a build without them.
 
-use super::Export;
+use super::export::Export;
 use tracing::Span;
 use tracing_subscriber::{Layer, Registry};
 

@@ -14,9 +14,7 @@ pub mod token;
 mod usage;
 
 pub(crate) use asking::{acts, host, is_json, is_loopback, only, shown_key};
-pub(crate) use parameters::date;
 pub(crate) use reply::{error_body, refusal, status_of, without_paths};
-pub(crate) use runs::{RunReport, describe as describe_run, runs as list_runs};
 pub(crate) use token::prefix;
 
 use crate::catalog::feed::Feeds;

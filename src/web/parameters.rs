@@ -1,7 +1,7 @@
 //! The parameters of the routes: named once, for reading them and for the `OpenAPI` document.
 
-use crate::catalog::Filter;
 use crate::catalog::usage::Finding;
+use crate::catalog::{self, Filter};
 use crate::error::{Error, Result};
 use crate::image::names::{
     ARCHITECTURES, ClosedSet, GENERATIONS, IMAGE_KINDS, SECURITY_TYPES, STATUSES, SYSTEMS,
@@ -12,7 +12,6 @@ use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use axum::http::Uri;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 /// What a parameter's value must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -414,15 +413,18 @@ impl Query {
                 self.top = count(&value).ok_or_else(|| bad("a number from 1 to 1000"))?;
             }
             "endsBefore" => {
-                let date = date(&value).ok_or_else(|| bad("a date, such as 2027-01-01"))?;
+                let date =
+                    catalog::date(&value).ok_or_else(|| bad("a date, such as 2027-01-01"))?;
                 (self.ends_before, filter.ends_before) = (Some(date), Some(date));
             }
             "firstSeenAfter" => {
-                let date = date(&value).ok_or_else(|| bad("a date, such as 2027-01-01"))?;
+                let date =
+                    catalog::date(&value).ok_or_else(|| bad("a date, such as 2027-01-01"))?;
                 filter.first_seen_after = Some(date);
             }
             "notDeprecatedBefore" => {
-                let date = date(&value).ok_or_else(|| bad("a date, such as 2027-01-01"))?;
+                let date =
+                    catalog::date(&value).ok_or_else(|| bad("a date, such as 2027-01-01"))?;
                 self.not_deprecated_before = Some(date);
             }
             _ => return Err(bad("not served")),
@@ -461,11 +463,4 @@ fn unknown(name: &str, allowed: &[Parameter]) -> Error {
     let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     let text = format!("there is no parameter '{name}' here; there are {there}");
     Error::invalid(text).with_target(name)
-}
-
-/// A date, with or without a time.
-pub(crate) fn date(text: &str) -> Option<OffsetDateTime> {
-    OffsetDateTime::parse(text, &Rfc3339)
-        .or_else(|_| OffsetDateTime::parse(&format!("{text}T00:00:00Z"), &Rfc3339))
-        .ok()
 }

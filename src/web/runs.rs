@@ -3,35 +3,23 @@
 use super::parameters::{InPath, Query, RUNS, in_path};
 use super::token::{Token, next_link, origin};
 use super::{Lookups, reply};
-use crate::error::{Error, ErrorKind, Result};
-use crate::pipeline::coverage::{Coverage, Line, Totals};
-use crate::pipeline::snapshot::{self, Manifest};
-use crate::pipeline::survey::survey;
-use crate::pipeline::{failed, read_plan, verify};
-use crate::store::{SnapshotFile, Store};
-use crate::work::{Plan, RunId};
+use crate::error::Error;
+use crate::pipeline::report::{self, RunReport};
+use crate::pipeline::snapshot;
+use crate::work::RunId;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
-use futures::{StreamExt, TryStreamExt, stream};
 use schemars::JsonSchema;
 use serde::Serialize;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 /// A catalog whose last run is older than this is not healthy.
 const TOO_OLD: time::Duration = time::Duration::hours(48);
 
 /// Clocks of two machines may differ by this much.
 const CLOCKS_DIFFER: time::Duration = time::Duration::minutes(5);
-
-/// A run is closed so long after its deadline at the latest, where somebody sweeps.
-const CLOSED_WITHIN: time::Duration = time::Duration::hours(1);
-
-/// Manifests that are read at once.
-const READ_AT_ONCE: usize = 16;
 
 /// A page of runs.
 #[derive(Serialize, JsonSchema)]
@@ -42,78 +30,6 @@ pub(super) struct RunList {
     /// Where the next page is, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_link: Option<String>,
-}
-
-/// A run: how far it is, or what it published.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct RunReport {
-    /// Its name.
-    pub(crate) run: RunId,
-    /// How far it is.
-    #[schemars(extend("enum" = ["running", "overdue", "complete", "partial", "failed", "damaged"]))]
-    pub(crate) state: &'static str,
-    /// Why it could not be published.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-    /// When it started.
-    #[schemars(extend("format" = "date-time"))]
-    pub(crate) started_at: String,
-    /// When its snapshot was written.
-    #[schemars(extend("format" = "date-time"))]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    published_at: Option<String>,
-    /// When what is missing will be given up.
-    #[schemars(extend("format" = "date-time"))]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    deadline_at: Option<String>,
-    /// Work items, while it is running.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    items: Option<Items>,
-    /// Rows of its tables.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    images: Option<u64>,
-    /// How many scopes ended how.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    coverage: Option<Totals>,
-    /// The run that its changes are told against.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    previous_run: Option<RunId>,
-    /// How old the oldest listing of a publisher's offers is that it rests on.
-    #[schemars(extend("format" = "date-time"))]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    offers_listed_since: Option<String>,
-    /// Whether it is the current snapshot.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    current: Option<bool>,
-    /// How every scope ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) scopes: Option<Vec<Line>>,
-}
-
-impl RunReport {
-    /// Takes note that nobody does this run: whoever asks knows that no process is at work.
-    pub(crate) fn is_done_by_nobody(&mut self) {
-        if matches!(self.state, "running" | "overdue") {
-            self.state = "interrupted";
-            self.reason = Some(format!("azimg crawl --resume {} goes on with it", self.run));
-        }
-    }
-
-    /// What somebody who asks over HTTP is told.
-    fn without_paths(mut self) -> Self {
-        self.reason = self.reason.map(|reason| reply::without_paths(&reason));
-        self
-    }
-}
-
-/// How many work items a run has.
-#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
-struct Items {
-    /// That are known of.
-    known: usize,
-    /// That have ended.
-    ended: usize,
 }
 
 /// Whether the catalog is fresh.
@@ -149,10 +65,12 @@ pub(super) async fn list(
         let query = Query::parse(&uri, RUNS)?;
         let token = query.skip.as_ref().map(|text| Token::read(text, &uri)).transpose()?;
         let before = token.map(|token| token.run);
-        let page = runs(web.app.store.as_ref(), before, query.top).await?;
+        let page =
+            report::runs(web.app.store.as_ref(), before, query.top, OffsetDateTime::now_utc())
+                .await?;
         let link =
             |run| next_link(&uri, &origin(&headers), &Token { run, at: 0, moment: 0 }.write(&uri));
-        let value = page.runs.into_iter().map(RunReport::without_paths).collect();
+        let value = page.runs.into_iter().map(without_paths).collect();
         let list = RunList { value, next_link: page.next.map(link) };
         Ok(reply::json(StatusCode::OK, &list))
     };
@@ -164,8 +82,9 @@ pub(super) async fn show(State(lookups): State<Arc<Lookups>>, run: InPath, uri: 
         let web = lookups.ready().await?;
         Query::parse(&uri, &[])?;
         let run = in_path(run)?.parse().map_err(|error: Error| error.with_target("run"))?;
-        let report = describe(web.app.store.as_ref(), run).await?;
-        Ok(reply::json(StatusCode::OK, &report.without_paths()))
+        let report =
+            report::describe(web.app.store.as_ref(), run, OffsetDateTime::now_utc()).await?;
+        Ok(reply::json(StatusCode::OK, &without_paths(report)))
     };
     answer.await.unwrap_or_else(|error: Error| reply::error(&error))
 }
@@ -214,6 +133,12 @@ pub(super) async fn health(State(lookups): State<Arc<Lookups>>, uri: Uri) -> Res
     answer.await.unwrap_or_else(|error: Error| reply::error(&error))
 }
 
+/// What somebody who asks over HTTP is told of a run.
+fn without_paths(mut report: RunReport) -> RunReport {
+    report.reason = report.reason.map(|reason| reply::without_paths(&reason));
+    report
+}
+
 /// Why a catalog of that age is not healthy.
 fn unfit(age: time::Duration) -> Option<&'static str> {
     if age >= TOO_OLD {
@@ -234,133 +159,6 @@ fn unhealthy(reason: String) -> HealthReport {
         age_seconds: None,
         reason: Some(reason),
     }
-}
-
-/// A part of the list of runs.
-pub(crate) struct Runs {
-    /// The runs, newest first.
-    pub(crate) runs: Vec<RunReport>,
-    /// The last of them, if there are older ones.
-    next: Option<RunId>,
-}
-
-/// The runs that the store knows, newest first: at most `top` of those before `before`. Nothing else is read.
-pub(crate) async fn runs(store: &dyn Store, before: Option<RunId>, top: usize) -> Result<Runs> {
-    let mut names = BTreeSet::new();
-    for prefix in ["runs/", "snapshots/"] {
-        let level = store.list_level(prefix).await?;
-        names.extend(level.iter().filter_map(|name| name.parse::<RunId>().ok()));
-    }
-    let current = verify::named(store).await?.run;
-    let older = |run: &RunId| before.is_none_or(|before| *run < before);
-    let mut names = names.into_iter().rev().filter(older).peekable();
-    let mut runs: Vec<RunReport> = Vec::new();
-    while runs.len() < top && names.peek().is_some() {
-        let part: Vec<RunId> = names.by_ref().take(top - runs.len()).collect();
-        let read = stream::iter(part).map(|run| report(store, run, current));
-        let read: Vec<Option<RunReport>> = read.buffered(READ_AT_ONCE).try_collect().await?;
-        runs.extend(read.into_iter().flatten());
-    }
-    let next = names.peek().and(runs.last()).map(|report| report.run);
-    Ok(Runs { runs, next })
-}
-
-/// One line of the list; none for what is no run: its plan is not written yet, or no longer there.
-async fn report(
-    store: &dyn Store,
-    run: RunId,
-    current: Option<RunId>,
-) -> Result<Option<RunReport>> {
-    let mut report = match snapshot::manifest(store, run).await {
-        Ok(Some(manifest)) => published(&manifest),
-        Err(error) if error.kind() == ErrorKind::Corrupt => damaged(run),
-        Err(error) => return Err(error),
-        Ok(None) => match read_plan(store, run).await {
-            Ok(plan) => unpublished(store, run, &plan).await?,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        },
-    };
-    report.current = Some(Some(run) == current);
-    Ok(Some(report))
-}
-
-fn text(at: OffsetDateTime) -> String {
-    at.format(&Rfc3339).unwrap_or_default()
-}
-
-fn running(run: RunId, started_at: OffsetDateTime) -> RunReport {
-    RunReport {
-        run,
-        state: "running",
-        reason: None,
-        started_at: text(started_at),
-        published_at: None,
-        deadline_at: None,
-        items: None,
-        images: None,
-        coverage: None,
-        previous_run: None,
-        offers_listed_since: None,
-        current: None,
-        scopes: None,
-    }
-}
-
-/// A run whose manifest cannot be read.
-fn damaged(run: RunId) -> RunReport {
-    RunReport { state: "damaged", ..running(run, run.planned_at()) }
-}
-
-/// A run without a snapshot: it goes on, publishing it was given up, or it should have been closed long ago.
-async fn unpublished(store: &dyn Store, run: RunId, plan: &Plan) -> Result<RunReport> {
-    let report = running(run, plan.started_at);
-    if let Some(failed) = failed::of(store, run).await? {
-        return Ok(RunReport { state: "failed", reason: Some(failed.reason), ..report });
-    }
-    if OffsetDateTime::now_utc() < plan.deadline_at + CLOSED_WITHIN {
-        return Ok(report);
-    }
-    let reason = "its deadline is over and nobody has closed it: is a host at work?".to_owned();
-    Ok(RunReport { state: "overdue", reason: Some(reason), ..report })
-}
-
-fn published(manifest: &Manifest) -> RunReport {
-    let tables = manifest.files.iter().filter(|file| file.name.ends_with(".parquet"));
-    RunReport {
-        state: manifest.state.as_str(),
-        published_at: Some(text(manifest.published_at)),
-        images: Some(tables.map(|file| file.rows).sum()),
-        coverage: Some(manifest.coverage),
-        previous_run: manifest.previous_run,
-        ..running(manifest.run, manifest.started_at)
-    }
-}
-
-/// One run: its progress while it is running, its coverage once it is published.
-pub(crate) async fn describe(store: &dyn Store, run: RunId) -> Result<RunReport> {
-    if let Some(manifest) = snapshot::manifest(store, run).await? {
-        let coverage = snapshot::verified(store, &manifest, SnapshotFile::Coverage).await?;
-        let coverage = coverage.map(|bytes| serde_json::from_slice::<Coverage>(&bytes));
-        let coverage = coverage.transpose().map_err(|e| {
-            Error::corrupt(format!("coverage.json of run {run}: cannot be read ({e})"))
-        })?;
-        // How old the oldest listing of a publisher's offers is that the snapshot rests on.
-        let ages = coverage.iter().flat_map(|coverage| &coverage.scopes);
-        let oldest = ages.filter_map(|line| line.offers_listed_at).min();
-        return Ok(RunReport {
-            offers_listed_since: oldest.map(text),
-            scopes: Some(coverage.map(|coverage| coverage.scopes).unwrap_or_default()),
-            ..published(&manifest)
-        });
-    }
-    let plan = read_plan(store, run).await?;
-    let survey = survey(store, &plan).await?;
-    Ok(RunReport {
-        deadline_at: Some(text(plan.deadline_at)),
-        items: Some(Items { known: survey.expected(), ended: survey.ended.len() }),
-        ..unpublished(store, run, &plan).await?
-    })
 }
 
 #[cfg(test)]

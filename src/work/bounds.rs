@@ -85,33 +85,28 @@ impl Bounds {
         let Some(server) = scope.login_server() else { return Ok(Follows::Fully) };
         let known = self.registries.get(&server.to_ascii_lowercase());
         match (scope, known) {
-            (RegistryScope::Registry { at, .. }, known) if known != Some(at) => match owner(at) {
-                Some(subscription) => {
-                    let subscription = subscription.to_owned();
-                    let (state, details) = (None, Details::None);
-                    let listing = RegistryScope::Registries { subscription, state, details };
-                    Ok(Follows::If(listing.id()))
+            (RegistryScope::Registry { at, .. }, known) if known != Some(at) => {
+                match at.subscription() {
+                    Some(subscription) => {
+                        let subscription = subscription.to_owned();
+                        let (state, details) = (None, Details::None);
+                        let listing = RegistryScope::Registries { subscription, state, details };
+                        Ok(Follows::If(listing.id()))
+                    }
+                    None => refused("the registry", server),
                 }
-                None => refused("the registry", server),
-            },
+            }
             (_, Some(_)) => Ok(Follows::Fully),
             (_, None) => Ok(Follows::Behind(format!("{}/@registry", fragment(server)))),
         }
     }
 }
 
-/// The subscription in a registry's id.
-fn owner(at: &AtRegistry) -> Option<&str> {
-    let mut parts = at.registry_id.as_deref()?.split('/');
-    parts.find(|part| part.eq_ignore_ascii_case("subscriptions"))?;
-    parts.next()
-}
-
 /// The subscriptions that a scope is about or asked through.
 fn subscriptions(scope: &Scope) -> impl Iterator<Item = &str> {
     let (more, owner): (&[String], _) = match scope {
         Scope::Gallery(GalleryScope::SharedIn { subscriptions, .. }) => (subscriptions, None),
-        Scope::Registry(RegistryScope::Registry { at, .. }) => (&[], owner(at)),
+        Scope::Registry(RegistryScope::Registry { at, .. }) => (&[], at.subscription()),
         _ => (scope.others(), None),
     };
     let one = Some(scope.subscription()).filter(|_| is_asked_through_one(scope));

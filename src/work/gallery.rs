@@ -1,7 +1,7 @@
 //! What a work item of the gallery source covers.
 
 use super::Details;
-use super::item::{digest, fragment};
+use super::id::{digest, fragment};
 use serde::{Deserialize, Serialize};
 
 /// A gallery of our own subscriptions.

@@ -5,6 +5,7 @@
 
 mod bounds;
 mod gallery;
+mod id;
 mod item;
 mod malformed;
 mod registry;
@@ -12,8 +13,9 @@ mod request;
 
 pub use bounds::{Bounds, Follows};
 pub use gallery::{GalleryScope, OwnGallery, Sharing, group_of};
+pub use id::fragment;
 pub(crate) use item::is_zero;
-pub use item::{KnownOffers, Scope, Turn, WorkItem, fragment};
+pub use item::{KnownOffers, Scope, Turn, WorkItem};
 pub use malformed::Malformed;
 pub use registry::{ALL_TAGS, AtRegistry, RegistryScope, registry_group};
 pub use request::{Request, in_parts, left_out};

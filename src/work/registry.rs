@@ -1,7 +1,8 @@
 //! What a work item of the registry source covers.
 
 use super::Details;
-use super::item::{digest, fragment};
+use super::id::{digest, fragment};
+use crate::image::resource_id::part;
 use serde::{Deserialize, Serialize};
 
 /// What stands for the tags of a repository where a manifest's digest stands else.
@@ -22,6 +23,13 @@ pub struct AtRegistry {
     /// Its SKU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sku: Option<String>,
+}
+
+impl AtRegistry {
+    /// The subscription in its id.
+    pub fn subscription(&self) -> Option<&str> {
+        part(self.registry_id.as_deref()?, "subscriptions")
+    }
 }
 
 /// What one work item covers.

@@ -1,7 +1,7 @@
 //! What a purge takes and what it must leave, worked out once more: slowly, from the rules as the documentation has
 //! them, and without the planner.
 
-use azimg::image::registry::tagged_subject;
+use azimg::image::referrers::tagged_subject;
 use azimg::image::version;
 use azimg::purge::{Kind, ManifestState, RepositoryState, Rule, Rules, TagState};
 use std::collections::{BTreeMap, BTreeSet};

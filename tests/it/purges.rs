@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use axum::http::Method;
 use azimg::error::{Error, Result};
 use azimg::format::ledger::Ledger;
-use azimg::image::registry::tagged_subject;
+use azimg::image::referrers::tagged_subject;
 use azimg::purge::{
     Applied, Brake, InUse, Kind, Live, Look, ManifestState, PLAN_VERSION, Planned, PurgePlan,
     RepositoryState, Rows, Rule, Rules, Shelf, Span, Standing, TagState, Uses, apply, plan,

@@ -1,13 +1,10 @@
-//! What a filter asks of a row's properties, and of which rows they are not known.
+//! What a filter asks of a row's properties.
 
-use super::super::filter::fits_whole;
-use super::{Filter, Query};
+use crate::catalog::filter::{Filter, fits_whole};
 use crate::format::index::{Index, Row, Traits};
 use crate::image::Status;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ops::ControlFlow;
-use time::OffsetDateTime;
 
 /// Whether a row is what is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,24 +94,4 @@ fn traits(index: &Index, filter: &Filter) -> Option<Vec<Fit>> {
 
 fn yes(is: bool) -> Fit {
     if is { Fit::Yes } else { Fit::No }
-}
-
-/// Of how many rows it is not known whether `filter` accepts them, since their details were not asked for.
-pub fn unknown(index: &Index, filter: &Filter, now: OffsetDateTime) -> u64 {
-    let asks =
-        filter.wants_details() || filter.architecture.is_some() || filter.generation.is_some();
-    let query = if asks { Query::new(index, filter, now) } else { None };
-    let Some(query) = query else { return 0 };
-    let (mut count, mut fits) = (0, Vec::new());
-    query.walk(0, |place| {
-        if query.fit_names(place, &mut fits).is_some() {
-            let rows = index.members(crate::format::index::Level::Sku, place[2]);
-            let unknown = |row: &u32| {
-                query.fit(*row, place) == Fit::Unknown && query.score(*row, &fits).is_some()
-            };
-            count += rows.filter(unknown).count() as u64;
-        }
-        ControlFlow::Continue(())
-    });
-    count
 }

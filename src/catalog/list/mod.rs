@@ -2,15 +2,16 @@
 //! are searched for.
 
 mod details;
+mod unknown;
 
-pub use details::unknown;
+pub use unknown::unknown;
 
-use super::aliases;
+use super::alias;
 use super::filter::Filter;
 use crate::format::index::{Index, Level, Place, Pool, Row};
+use crate::image::name::short_name;
 use crate::image::names::folded;
 use crate::image::{Status, nanoseconds};
-use crate::source::locations::short_name;
 use details::{Details, Fit};
 use memchr::memmem::Finder;
 use std::ops::{ControlFlow, Range};
@@ -133,7 +134,7 @@ impl Word {
     /// A word that is folded.
     fn new(index: &Index, word: &str) -> Self {
         let versions = Fits::word(index.versions(), word);
-        let short = aliases::find(word).map(|alias| index.skus(alias.sku));
+        let short = alias::find(word).map(|alias| index.skus(alias.sku));
         Self {
             names: LEVELS.map(|level| Fits::word(index.names(level), word)),
             short: short.into_iter().flatten().map(|[.., sku]| sku).collect(),

@@ -1,6 +1,7 @@
 //! Where rows of galleries stand at a moment: what was to come when the run began may have come since.
 
-use super::{Entry, RowTable};
+use super::entry::Entry;
+use super::table::RowTable;
 use crate::error::Result;
 use crate::image::gallery::GalleryImage;
 use crate::image::{Status, registry};

@@ -1,17 +1,18 @@
-//! A filter, made ready for the gallery and registry tables: names are compared once, rows by number.
+//! Which rows of the gallery and registry tables a filter accepts: names are compared once, rows by number.
 
-use super::{
+use super::entry::{
     ARCHITECTURE, DEFINITION, Entry, GALLERY, GENERATION, KINDS, OFFER, OS, PUBLISHER, REGISTRY,
-    REPOSITORY, RowTable, SKU, SUBSCRIPTION, VERSION,
+    REPOSITORY, SKU, SUBSCRIPTION, VERSION,
 };
+use super::table::RowTable;
 use crate::catalog::Filter;
+use crate::image::name::short_name;
 use crate::image::names::folded;
 use crate::image::{Status, registry};
-use crate::source::locations::short_name;
 use time::OffsetDateTime;
 
 /// A filter, made ready for one table.
-pub(super) struct Query<'a> {
+struct Query<'a> {
     table: &'a RowTable,
     /// For each column that is asked for: which names fit.
     columns: Vec<(usize, Vec<bool>)>,
@@ -35,7 +36,7 @@ pub(super) struct Query<'a> {
 }
 
 impl<'a> Query<'a> {
-    pub(super) fn new(table: &'a RowTable, filter: &Filter, now: OffsetDateTime) -> Self {
+    fn new(table: &'a RowTable, filter: &Filter, now: OffsetDateTime) -> Self {
         let asked = [
             (PUBLISHER, &filter.publisher),
             (OFFER, &filter.offer),
@@ -110,7 +111,7 @@ impl<'a> Query<'a> {
     }
 
     /// Whether a row is wanted.
-    pub(super) fn accepts(&self, row: u32) -> bool {
+    fn accepts(&self, row: u32) -> bool {
         let Some(entry) = self.table.entries.get(row as usize) else { return false };
         let name = |column: usize| entry.names[column].map(|id| id as usize);
         self.kinds.get(usize::from(entry.kind)).is_some_and(|fits| *fits)
@@ -136,5 +137,45 @@ impl<'a> Query<'a> {
             && self.features.get(entry.features as usize).is_none_or(|fits| *fits)
             && self.ends_before.is_none_or(ends)
             && self.first_seen_after.is_none_or(|after| entry.first_seen_at > after)
+    }
+}
+
+impl RowTable {
+    /// The rows that `filter` accepts at `now`, at most `top`, from the `from`-th row of the table on; and the
+    /// row with which the next part begins.
+    pub fn list(
+        &self,
+        filter: &Filter,
+        from: u32,
+        top: usize,
+        now: OffsetDateTime,
+    ) -> (Vec<u32>, Option<u32>) {
+        let query = Query::new(self, filter, now);
+        let mut rows = Vec::new();
+        for at in from..u32::try_from(self.len()).unwrap_or(u32::MAX) {
+            if !query.accepts(at) {
+                continue;
+            }
+            if rows.len() == top {
+                return (rows, Some(at));
+            }
+            rows.push(at);
+        }
+        (rows, None)
+    }
+
+    /// Whether `filter` accepts a row at `now`.
+    pub fn accepts(&self, filter: &Filter, row: u32, now: OffsetDateTime) -> bool {
+        self.wanted(filter, now)(row)
+    }
+
+    /// What tells of many rows whether `filter` accepts them at `now`.
+    pub(in crate::catalog) fn wanted(
+        &self,
+        filter: &Filter,
+        now: OffsetDateTime,
+    ) -> impl Fn(u32) -> bool + '_ {
+        let query = Query::new(self, filter, now);
+        move |row| query.accepts(row)
     }
 }

@@ -1,7 +1,8 @@
 //! From what the catalog has of a machine's image to how that stands.
 
+use super::finding::Finding;
 use super::images::{Image, Stand};
-use super::{Finding, Usage};
+use super::row::Usage;
 use crate::image::machine::{Machine, Reference};
 use crate::image::version;
 use crate::pipeline::answered::Standing;

@@ -174,7 +174,7 @@ impl UpdateArgs {
         let end_of_life = match self.end_of_life.as_deref() {
             None => None,
             Some("none") => Some(None),
-            Some(text) => Some(Some(crate::web::date(text).ok_or_else(|| {
+            Some(text) => Some(Some(crate::catalog::date(text).ok_or_else(|| {
                 Error::invalid(format!(
                     "--end-of-life: '{text}' is no date: give one such as 2027-01-01, or none"
                 ))

@@ -3,7 +3,8 @@
 use super::change::Going;
 use crate::blocking::blocking;
 use crate::error::{Error, Result};
-use crate::image::registry::{is_index, is_schema_1, tagged_subject};
+use crate::image::referrers::tagged_subject;
+use crate::image::registry::{is_index, is_schema_1};
 use crate::registry::{Name, Registry};
 use crate::sink::{say, stderr_is_terminal};
 use futures::{StreamExt, TryStreamExt, stream};

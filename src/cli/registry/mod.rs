@@ -200,7 +200,7 @@ struct Listed {
 
 impl From<Row> for Listed {
     fn from(row: Row) -> Self {
-        let part = |name: &str| crate::source::gallery::parse::part(&row.id, name);
+        let part = |name: &str| crate::image::resource_id::part(&row.id, name);
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let of = |name: &str| &row.properties[name];
         Self {

@@ -8,11 +8,11 @@ use super::progress::Bytes;
 use crate::config::{Config, Flags};
 use crate::error::{Error, Result};
 use crate::pipeline::publish::{Closing, publish};
+use crate::pipeline::report::{self, RunReport};
 use crate::pipeline::snapshot::Completeness;
 use crate::pipeline::verify::{self, Checked, Moved, Repair, Report, Verified};
 use crate::sink::say;
 use crate::store::Store;
-use crate::web::{RunReport, describe_run, list_runs};
 use crate::work::RunId;
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -62,7 +62,10 @@ pub(super) async fn run(command: RunsCommand, flags: Flags, output: &Output) -> 
     match command {
         RunsCommand::List => {
             let columns = ["run", "state", "startedAt", "publishedAt", "images", "current"];
-            let mut runs = list_runs(store.as_ref(), None, usize::MAX).await?.runs;
+            let mut runs =
+                report::runs(store.as_ref(), None, usize::MAX, OffsetDateTime::now_utc())
+                    .await?
+                    .runs;
             if is_at_rest(&config, store.as_ref()).await? {
                 runs.iter_mut().for_each(RunReport::is_done_by_nobody);
             }
@@ -81,7 +84,8 @@ pub(super) async fn run(command: RunsCommand, flags: Flags, output: &Output) -> 
                     .map(|manifest| manifest.run)
                     .ok_or_else(|| no_catalog(store.as_ref()))?,
             };
-            let mut report = describe_run(store.as_ref(), run).await?;
+            let mut report =
+                report::describe(store.as_ref(), run, OffsetDateTime::now_utc()).await?;
             if is_at_rest(&config, store.as_ref()).await? {
                 report.is_done_by_nobody();
             }

@@ -16,10 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use window::{Operation, Shut};
+use window::{OFFERS, Operation, Shut};
 
-/// The depth of the path below `publishers` of the one operation that is scarce: listing offers.
-pub(super) const OFFERS: usize = 4;
 /// Requests that wait to be sent by half of a process's workers: the other half is kept free for
 /// listings of offers while these are scarce.
 const MOST_WAITING: usize = 128;

@@ -9,9 +9,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+/// The depth of the path below `publishers` of the one operation that is scarce: listing offers.
+pub(super) const OFFERS: usize = 4;
+
 /// Recorded limits by the depth of the path below `publishers`: policy, three and thirty minutes.
 const RECORDED: &[(usize, &str, [i64; 2])] = &[
-    (super::OFFERS, "ListVMImageOffersFromLocation", [200, 1_000]),
+    (OFFERS, "ListVMImageOffersFromLocation", [200, 1_000]),
     (6, "ListVMImageSkusFromLocation", [10_000, 30_000]),
     (8, "ListVMImagesVersionsFromLocation", [16_000, 44_000]),
     (9, "GetVMImageFromLocation", [13_000, 74_000]),

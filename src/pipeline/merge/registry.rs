@@ -2,7 +2,9 @@
 //! single manifests, merged repository by repository, with the coverage that belongs to them.
 
 use super::{CarriedRows, ScopeResult};
-use crate::image::registry::{Contained, RegistryImage, Scanned, Tagged, Told, join_tags, relate};
+use crate::image::referrers::relate;
+use crate::image::registry::{Contained, RegistryImage, Scanned, Tagged, Told, join_tags};
+use crate::image::resource_id::part;
 use crate::pipeline::coverage::{Line, Totals};
 use crate::pipeline::newer::Newer;
 use crate::work::{ALL_TAGS, AtRegistry, Gap, RegistryScope, RunId, SourceName, State};
@@ -188,7 +190,7 @@ impl RegistryMerge {
                 Some(RegistryScope::Registry { at, .. }) => at.registry_id.as_deref(),
                 _ => None,
             };
-            let subscription = at.and_then(|id| id.split('/').nth(2));
+            let subscription = at.and_then(|id| part(id, "subscriptions"));
             let subscription = row.subscription_id.as_deref().or(subscription);
             self.newer.has_repository(&row.login_server, subscription, &row.repository)
         })
@@ -379,9 +381,9 @@ fn place(row: &mut RegistryImage, at: &AtRegistry) {
     row.registry_id.clone_from(&at.registry_id);
     row.location.clone_from(&at.location);
     row.registry_sku.clone_from(&at.sku);
-    let mut parts = at.registry_id.iter().flat_map(|id| id.split('/').map(str::to_owned));
-    row.subscription_id = parts.nth(2);
-    row.resource_group = parts.nth(1);
+    let within = |name: &str| part(at.registry_id.as_deref()?, name).map(str::to_owned);
+    row.subscription_id = within("subscriptions");
+    row.resource_group = within("resourceGroups");
 }
 
 /// Takes over what the row before knew: contents never change, and findings count until others are told.
@@ -403,9 +405,7 @@ fn line(scope: &RegistryScope) -> Line {
         registry: scope.login_server().map(str::to_owned),
         subscription: match scope {
             RegistryScope::Registries { subscription, .. } => Some(subscription.clone()),
-            RegistryScope::Registry { at, .. } => {
-                at.registry_id.as_deref().and_then(|id| id.split('/').nth(2)).map(str::to_owned)
-            }
+            RegistryScope::Registry { at, .. } => at.subscription().map(str::to_owned),
             _ => None,
         },
         repository: matches!(scope, RegistryScope::Findings { .. }).then(|| FINDINGS.to_owned()),
@@ -433,14 +433,14 @@ pub fn subscription_lines(
     };
     let unread = result.gaps.iter().map(|gap| {
         let own = of(&unread(subscription, gap));
-        let part = |number: usize| gap.offer.split('/').nth(number).map(str::to_owned);
+        let within = |name: &str| part(&gap.offer, name).map(str::to_owned);
         Line {
             state: own.ends(gap.state),
             reason: gap.reason.clone(),
             rows: own.rows,
             since: own.since,
-            resource_group: part(4),
-            registry: part(8),
+            resource_group: within("resourceGroups"),
+            registry: within("registries"),
             ..line(&result.scope)
         }
     });

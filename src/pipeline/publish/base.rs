@@ -5,6 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::closing::PassedOver;
 use crate::pipeline::newer::Newer;
 use crate::pipeline::snapshot::{self, Manifest};
+use crate::pipeline::verify;
 use crate::store::{SnapshotFile, Store};
 use crate::work::{Plan, RunId, SourceName};
 use std::sync::Arc;
@@ -73,7 +74,7 @@ impl Bases {
             }
         }
         if self.others.is_none() {
-            let mut others = snapshot::whole(store).await?;
+            let mut others = verify::whole(store).await?;
             others.retain(|one| one.run != plan.run);
             self.others = Some(others);
         }

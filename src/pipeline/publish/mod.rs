@@ -3,12 +3,15 @@
 
 mod base;
 mod details;
+mod ended;
 mod files;
 mod gallery;
 mod gather;
 mod marketplace;
 mod registry;
 mod report;
+
+pub use ended::Closing;
 
 use super::closing::{Closed, GivenUp, Turn};
 use super::coverage::Coverage;
@@ -25,27 +28,6 @@ use gather::DamagedItem;
 use report::Report;
 use std::sync::Arc;
 use time::OffsetDateTime;
-
-/// How an attempt to close a run ended.
-#[derive(Debug)]
-pub enum Closing {
-    /// Its snapshot is there.
-    Published(Box<Manifest>),
-    /// Another run is being published, and this one comes after it.
-    Busy {
-        /// The other run.
-        other: RunId,
-    },
-    /// Every listing is in; these items ask for details.
-    Details(Vec<WorkItem>),
-    /// These items have not ended, of so many that are expected.
-    Open {
-        /// The items.
-        missing: Vec<WorkItem>,
-        /// How many are expected.
-        expected: usize,
-    },
-}
 
 /// A run that finds another one's publishing unfinished for so long goes on with it.
 const HELP_AFTER: time::Duration = time::Duration::minutes(1);

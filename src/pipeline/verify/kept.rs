@@ -61,9 +61,26 @@ pub async fn kept(store: &dyn Store) -> Result<Kept> {
     Ok(kept)
 }
 
+/// The manifests that can be read, in the order of their chain, the newest last.
+pub async fn whole(store: &dyn Store) -> Result<Vec<Manifest>> {
+    let mut readable = Vec::new();
+    for run in snapshot::runs(store).await? {
+        match snapshot::manifest(store, run).await {
+            Ok(found) => readable.extend(found),
+            Err(error) if error.is_unreadable() => {
+                tracing::debug!(%error, %run, "a manifest that cannot be read is passed over");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let mut manifests = newest_first(readable);
+    manifests.reverse();
+    Ok(manifests)
+}
+
 /// Snapshots in the order of their chain, the newest first; those that are in no chain by when they were
 /// published.
-pub fn newest_first(mut manifests: Vec<Manifest>) -> Vec<Manifest> {
+fn newest_first(mut manifests: Vec<Manifest>) -> Vec<Manifest> {
     manifests.sort_by_key(|manifest| std::cmp::Reverse((manifest.published_at, manifest.run)));
     let mut ordered = Vec::with_capacity(manifests.len());
     while !manifests.is_empty() {

@@ -8,7 +8,7 @@ mod contents;
 mod kept;
 mod repair;
 
-pub use kept::{Kept, Named, current_or_newest, kept, named, newest_first};
+pub use kept::{Kept, Named, current_or_newest, kept, named, whole};
 pub use repair::{Moved, Repair, repair};
 
 use super::snapshot::{self, Manifest, measure};

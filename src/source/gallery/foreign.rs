@@ -10,7 +10,9 @@ use crate::client::quoted;
 use crate::client::version;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::gallery::GalleryImage;
-use crate::source::locations::{self, UNNAMED, short_name};
+use crate::image::name::short_name;
+use crate::image::resource_id;
+use crate::source::locations::{self, UNNAMED};
 use crate::source::{Crawled, Effort, Rows};
 use crate::work::{GalleryScope, Outcome, Scope, Sharing, State, WorkItem};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -247,8 +249,9 @@ impl Gallery {
         let mut listed: BTreeMap<(String, String), (Option<Resource>, Vec<Resource>)> =
             BTreeMap::new();
         for resource in all {
-            let part =
-                |name| parse::part(&resource.id, name).unwrap_or_default().to_ascii_lowercase();
+            let part = |name| {
+                resource_id::part(&resource.id, name).unwrap_or_default().to_ascii_lowercase()
+            };
             let entry = listed.entry((part("communityGalleries"), part("images"))).or_default();
             if resource.kind.to_ascii_lowercase().ends_with("/versions") {
                 entry.1.push(resource);
@@ -260,7 +263,8 @@ impl Gallery {
         for (definition, versions) in listed.into_values() {
             // The index lags behind: versions without a definition come with the next run.
             let Some(definition) = definition else { continue };
-            let gallery = parse::part(&definition.id, "communityGalleries").unwrap_or_default();
+            let gallery =
+                resource_id::part(&definition.id, "communityGalleries").unwrap_or_default();
             let sharing = Sharing::Community;
             rows.extend(rows_of(sharing, location, gallery, &definition, &versions)?);
         }

@@ -2,12 +2,12 @@
 //! machines that name no image themselves.
 
 use super::Gallery;
-use super::parse;
 use crate::client::quoted;
 use crate::error::Result;
 use crate::image::Urn;
 use crate::image::machine::{Machine, MachineKind, Reference};
-use crate::source::locations::short_name;
+use crate::image::name::short_name;
+use crate::image::resource_id;
 use serde::Deserialize;
 use std::collections::HashMap;
 
@@ -127,7 +127,9 @@ impl Row {
         let by_disk = of_disk.is_some();
         let image = of_disk.or(self.image).unwrap_or_default();
         Machine {
-            subscription: parse::part(&self.id, "subscriptions").unwrap_or_default().to_owned(),
+            subscription: resource_id::part(&self.id, "subscriptions")
+                .unwrap_or_default()
+                .to_owned(),
             kind: if is_set { MachineKind::ScaleSet } else { MachineKind::VirtualMachine },
             location: short_name(&self.location),
             exact: image.exact_version.clone().filter(|version| !version.is_empty()),
@@ -154,9 +156,9 @@ impl Image {
             if let Some(urn) = marketplace(&id) {
                 return Reference::Marketplace(urn);
             }
-            if parse::part(&id, "galleries").is_none()
-                && parse::part(&id, "sharedGalleries").is_none()
-                && parse::part(&id, "communityGalleries").is_none()
+            if resource_id::part(&id, "galleries").is_none()
+                && resource_id::part(&id, "sharedGalleries").is_none()
+                && resource_id::part(&id, "communityGalleries").is_none()
             {
                 return Reference::Managed(id);
             }
@@ -178,7 +180,7 @@ impl Image {
 
 /// The image that a marketplace version's id names: so disks say what they were made of.
 fn marketplace(id: &str) -> Option<Urn> {
-    let part = |name: &str| parse::part(id, name).map(str::to_owned);
+    let part = |name: &str| resource_id::part(id, name).map(str::to_owned);
     Some(Urn {
         publisher: part("publishers")?,
         offer: part("offers")?,

@@ -21,6 +21,7 @@ use crate::client::{Client, version};
 use crate::error::{Error, Result};
 use crate::image::gallery::GalleryImage;
 use crate::image::machine::Machine;
+use crate::image::resource_id;
 use crate::work::{
     GalleryScope, Gap, MOST_MESSAGES, Outcome, OwnGallery, Request, Scope, SourceName, State,
     WorkItem, in_parts,
@@ -152,7 +153,7 @@ impl Gallery {
         let listed: Vec<parse::Resource> = self.client.list(&path, &[IMAGES]).await?;
         let mut rows = Vec::new();
         for image in &listed {
-            let owner = parse::part(&image.id, "subscriptions").unwrap_or_default();
+            let owner = resource_id::part(&image.id, "subscriptions").unwrap_or_default();
             if !owner.eq_ignore_ascii_case(subscription) {
                 return Err(foreign(image, subscription));
             }

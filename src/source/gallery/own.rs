@@ -6,6 +6,7 @@ use crate::client::quoted;
 use crate::client::version::GALLERY_CHANGES;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::gallery::GalleryImage;
+use crate::image::resource_id;
 use crate::source::{Crawled, Effort, Known, Rows};
 use crate::work::{GalleryScope, Outcome, OwnGallery, Scope, State, WorkItem};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -144,7 +145,7 @@ impl Gallery {
         let all: Vec<Resource> = all;
         let mut listed: BTreeMap<String, (Option<Resource>, Vec<Resource>)> = BTreeMap::new();
         for resource in all {
-            let name = parse::part(&resource.id, "images").unwrap_or_default();
+            let name = resource_id::part(&resource.id, "images").unwrap_or_default();
             let entry = listed.entry(name.to_ascii_lowercase()).or_default();
             if resource.kind.eq_ignore_ascii_case(VERSION) {
                 entry.1.push(resource);

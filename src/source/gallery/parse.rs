@@ -4,8 +4,8 @@
 use crate::client::lenient;
 use crate::error::{Error, Result};
 use crate::image::gallery::{GalleryImage, Kind, Replicated};
-pub use crate::image::identity::part;
-use crate::source::locations::short_name;
+use crate::image::name::short_name;
+use crate::image::resource_id::part;
 use crate::work::OwnGallery;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;

@@ -1,12 +1,14 @@
 //! The listings of the compute provider: their addresses, what they answer, and the traps in both.
 
-use super::Marketplace;
+use super::client::Marketplace;
+use super::place::Place;
 use crate::client::version::VM_IMAGES;
 use crate::client::{NOT_AS_EXPECTED, lenient};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::marketplace::{Detail, Listed, caseless};
+use crate::image::marketplace::{Detail, Listed};
+use crate::image::name::caseless;
 use crate::image::{Status, version};
-use crate::work::{Details, Scope, State};
+use crate::work::State;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -15,15 +17,6 @@ use time::format_description::well_known::Rfc3339;
 
 /// Recorded answers to every version of this API agree; this one is in the recordings.
 const API_VERSION: (&str, &str) = VM_IMAGES.parameter();
-/// The address of one listing.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
-    pub(super) subscription: &'a str,
-    /// Whom to ask where that one cannot be asked.
-    pub(super) otherwise: &'a [String],
-    pub(super) location: &'a str,
-    pub(super) publisher: &'a str,
-}
 
 /// The entries of a listing that have a name, and how many have none: these cannot be asked for, and may be what
 /// was there before.
@@ -286,47 +279,4 @@ fn vanished(error: Error) -> Error {
     let gone =
         error.kind() == ErrorKind::BadAnswer && error.to_string().contains("InvalidParameter");
     if gone { Error::not_found(error.to_string()) } else { error }
-}
-
-impl<'a> Place<'a> {
-    fn path<'b>(self, below: &[&'b str]) -> Vec<&'b str>
-    where
-        'a: 'b,
-    {
-        let mut path = vec![
-            "subscriptions",
-            self.subscription,
-            "providers",
-            "Microsoft.Compute",
-            "locations",
-            self.location,
-            "publishers",
-        ];
-        if !self.publisher.is_empty() {
-            path.push(self.publisher);
-        }
-        path.extend_from_slice(below);
-        path
-    }
-
-    pub(super) fn offers(self, offers: &[String], details: Details) -> Scope {
-        Scope::Offers {
-            location: self.location.to_owned(),
-            subscription: self.subscription.to_owned(),
-            otherwise: self.otherwise.to_vec(),
-            publisher: self.publisher.to_owned(),
-            offers: offers.to_vec(),
-            details,
-        }
-    }
-
-    pub(super) fn details(self, images: Vec<[String; 3]>) -> Scope {
-        Scope::Details {
-            location: self.location.to_owned(),
-            subscription: self.subscription.to_owned(),
-            otherwise: self.otherwise.to_vec(),
-            publisher: self.publisher.to_owned(),
-            images,
-        }
-    }
 }

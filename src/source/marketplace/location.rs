@@ -4,8 +4,8 @@
 //! Listing offers is the scarce operation, so its order is planned: whoever has most behind it
 //! comes first, so that the rest of the work fills the time until the last listing is permitted.
 
-use super::listings::Place;
-use crate::image::marketplace::caseless;
+use super::place::Place;
+use crate::image::name::caseless;
 use crate::image::names::{are, nearest, quoted};
 use crate::source::Known;
 use crate::work::{KnownOffers, MOST_MESSAGES, Scope, Turn, WorkItem};

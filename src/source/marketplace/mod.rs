@@ -3,13 +3,16 @@
 //! None of these listings is paged. Names come and go between two of them, so a name that was just
 //! listed and is not found is an ordinary answer. All comparisons are without case.
 
+mod client;
 mod listings;
 mod location;
+mod place;
 mod walk;
+
+pub use client::Marketplace;
 
 use super::locations::{self, UNNAMED};
 use super::{Crawled, Effort, Known, Live, Rows, Source, Wanted, ended, through_others};
-use crate::client::Client;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Urn;
 use crate::image::marketplace::Detailed;
@@ -17,15 +20,14 @@ use crate::work::{
     Details, Gap, KnownOffers, Outcome, Request, Scope, SourceName, State, Turn, WorkItem,
 };
 use async_trait::async_trait;
+use client::AT_ONCE;
 use futures::{StreamExt, TryStreamExt, stream};
-use listings::Place;
+use place::Place;
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 use walk::{Sought, Walk};
 
-/// Requests that one item has under way at once.
-const AT_ONCE: usize = 8;
 /// A publisher with more offers than this is split.
 const MOST_OFFERS: usize = 40;
 /// The publishers of a location are spread over at most so many subscriptions: each is asked once before, and a
@@ -35,21 +37,7 @@ const MOST_SPREAD: usize = 64;
 /// details).
 const REQUESTS_AN_OFFER: f64 = 5.0;
 
-/// The source of marketplace images.
-#[derive(Debug, Clone)]
-pub struct Marketplace {
-    client: Client,
-    /// What live lookups ask through: a small share of the same quota.
-    small: Client,
-}
-
 impl Marketplace {
-    /// The source that asks through `client`.
-    pub fn new(client: Client) -> Self {
-        let small = client.clone().with_small_share();
-        Self { client, small }
-    }
-
     /// What one publisher has right now; names that vanish in between are left out.
     async fn live_publisher(&self, place: Place<'_>, wanted: Wanted<'_>) -> Result<Live> {
         let now = OffsetDateTime::UNIX_EPOCH;
@@ -417,7 +405,7 @@ impl Source for Marketplace {
     }
 
     async fn live(&self, request: &Request, wanted: Wanted<'_>) -> Result<Vec<Live>> {
-        let this = &Self { client: self.small.clone(), small: self.small.clone() };
+        let this = &self.with_small_share();
         let mut live = Vec::new();
         let (locations, subscriptions) = this.places(request).await?;
         for (index, location) in locations.iter().enumerate() {

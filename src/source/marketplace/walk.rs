@@ -2,8 +2,8 @@
 //!
 //! An offer is taken whole or left whole: what is left follows in another item.
 
-use super::listings::Place;
-use super::{AT_ONCE, Marketplace};
+use super::client::{AT_ONCE, Marketplace};
+use super::place::Place;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Status;
 use crate::image::marketplace::Listed;

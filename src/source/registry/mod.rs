@@ -15,6 +15,7 @@ use super::locations::{self, UNNAMED};
 use super::{Crawled, Effort, Known, Live, Rows, Source, Wanted, gave_up, no_list, standing};
 use crate::client::{Client, lenient, version};
 use crate::error::{Error, Result};
+use crate::image::name::short_name;
 use crate::registry::{Listed, Registry};
 use crate::work::{
     AtRegistry, Details, Gap, MOST_MESSAGES, Outcome, RegistryScope, Request, Scope, SourceName,
@@ -149,10 +150,8 @@ impl Containers {
             let text = format!("more than {} repositories", MOST_MESSAGES * BATCH);
             return gave_up(item, Error::invalid(text), effort);
         }
-        if let (Some(id), false) = (&at.registry_id, scopes.is_empty())
-            && !details.is_none()
-        {
-            let subscription = id.split('/').nth(2).unwrap_or_default().to_owned();
+        if at.registry_id.is_some() && !scopes.is_empty() && !details.is_none() {
+            let subscription = at.subscription().unwrap_or_default().to_owned();
             scopes.push(RegistryScope::Findings { login_server, subscription });
         }
         Ok(parent(item, scopes, unnamed.into_iter().collect()))
@@ -248,7 +247,7 @@ fn reached(row: &Value, prefix: &str) -> Result<Option<AtRegistry>, Gap> {
     }
     Ok(Some(AtRegistry {
         login_server,
-        location: registry.location.as_deref().map(locations::short_name),
+        location: registry.location.as_deref().map(short_name),
         sku: registry.sku.map(|sku| sku.name),
         registry_id: Some(id),
     }))

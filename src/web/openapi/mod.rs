@@ -6,7 +6,7 @@ use super::parameters::{
     CHANGES, DISTINCT, LARGEST_PAGE, LATEST, LIST, LOCATIONS, Parameter, RUNS, USAGE, Value,
 };
 use super::reply;
-use super::runs::{HealthReport, RunList, RunReport};
+use super::runs::{HealthReport, RunList};
 use super::token::prefix_of;
 use crate::catalog::LONGEST_SEARCH;
 use crate::catalog::distinct::{LocationCount, OfferCount, PublisherCount, SkuCount};
@@ -16,6 +16,7 @@ use crate::image::gallery::GalleryImage;
 use crate::image::marketplace::{self, MarketplaceImage};
 use crate::image::registry::{self, RegistryImage};
 use crate::pipeline::changes::ChangeRow;
+use crate::pipeline::report::RunReport;
 use crate::work::{Request, RunId};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;

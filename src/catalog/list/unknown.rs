@@ -1,0 +1,28 @@
+//! Of how many rows it is not known whether they are wanted.
+
+use super::Query;
+use super::details::Fit;
+use crate::catalog::filter::Filter;
+use crate::format::index::{Index, Level};
+use std::ops::ControlFlow;
+use time::OffsetDateTime;
+
+/// Of how many rows it is not known whether `filter` accepts them, since their details were not asked for.
+pub fn unknown(index: &Index, filter: &Filter, now: OffsetDateTime) -> u64 {
+    let asks =
+        filter.wants_details() || filter.architecture.is_some() || filter.generation.is_some();
+    let query = if asks { Query::new(index, filter, now) } else { None };
+    let Some(query) = query else { return 0 };
+    let (mut count, mut fits) = (0, Vec::new());
+    query.walk(0, |place| {
+        if query.fit_names(place, &mut fits).is_some() {
+            let rows = index.members(Level::Sku, place[2]);
+            let unknown = |row: &u32| {
+                query.fit(*row, place) == Fit::Unknown && query.score(*row, &fits).is_some()
+            };
+            count += rows.filter(unknown).count() as u64;
+        }
+        ControlFlow::Continue(())
+    });
+    count
+}

@@ -1,0 +1,55 @@
+//! What is known of a row of the gallery and registry tables without reading its text.
+
+use crate::image::{Status, registry};
+use time::OffsetDateTime;
+
+/// The kinds of rows, by their number in [`Entry::kind`].
+pub(in crate::catalog) const KINDS: [&str; 4] =
+    ["gallery-definition", "gallery-version", "managed-image", registry::KIND];
+
+/// The kind of rows that may be the latest of something, by number.
+pub(super) const VERSION_KIND: &str = KINDS[1];
+
+/// The columns that filters look at, in this order in [`Entry::names`].
+pub(super) const COLUMNS: usize = 12;
+pub(in crate::catalog) const PUBLISHER: usize = 0;
+pub(in crate::catalog) const OFFER: usize = 1;
+pub(in crate::catalog) const SKU: usize = 2;
+pub(super) const VERSION: usize = 3;
+pub(in crate::catalog) const GALLERY: usize = 4;
+pub(in crate::catalog) const DEFINITION: usize = 5;
+pub(super) const SUBSCRIPTION: usize = 6;
+pub(in crate::catalog) const REGISTRY: usize = 7;
+pub(in crate::catalog) const REPOSITORY: usize = 8;
+pub(super) const OS: usize = 9;
+pub(super) const ARCHITECTURE: usize = 10;
+pub(super) const GENERATION: usize = 11;
+
+#[derive(Debug)]
+pub(in crate::catalog) struct Entry {
+    /// Where its text ends.
+    pub(super) end: usize,
+    pub(super) kind: u8,
+    /// Where it stood in its life when its run began.
+    pub(super) status: Status,
+    /// Whether it may be the latest of its definition while it lives.
+    pub(super) is_eligible: bool,
+    /// A number that a definition and its versions share, which lie beside each other.
+    pub(super) definition: u32,
+    pub(super) has_plan: bool,
+    pub(super) ends_at: Option<OffsetDateTime>,
+    pub(super) first_seen_at: OffsetDateTime,
+    /// Whether its run took it for the latest of its repository or definition.
+    pub(super) is_latest: bool,
+    pub(super) names: [Option<u32>; COLUMNS],
+    pub(super) locations: u32,
+    pub(super) tags: u32,
+    pub(super) features: u32,
+}
+
+impl Entry {
+    /// Its kind.
+    pub(in crate::catalog) fn kind(&self) -> &'static str {
+        KINDS.get(usize::from(self.kind)).copied().unwrap_or_default()
+    }
+}

@@ -1,0 +1,13 @@
+//! Names as Azure compares and writes them: without case, and locations without spaces.
+
+use std::cmp::Ordering;
+
+/// Compares two names as Azure does: without ASCII case.
+pub fn caseless(left: &str, right: &str) -> Ordering {
+    left.bytes().map(|b| b.to_ascii_lowercase()).cmp(right.bytes().map(|b| b.to_ascii_lowercase()))
+}
+
+/// "East US 2" as `eastus2`.
+pub fn short_name(name: &str) -> String {
+    name.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_ascii_lowercase()
+}

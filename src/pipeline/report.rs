@@ -1,0 +1,229 @@
+//! How runs stand: how far one is, or what it published.
+
+use super::coverage::{Coverage, Line, Totals};
+use super::snapshot::{self, Manifest};
+use super::survey::survey;
+use super::{failed, read_plan, verify};
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::{SnapshotFile, Store};
+use crate::work::{Plan, RunId};
+use futures::{StreamExt, TryStreamExt, stream};
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::collections::BTreeSet;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// A run is closed so long after its deadline at the latest, where somebody sweeps.
+const CLOSED_WITHIN: time::Duration = time::Duration::hours(1);
+
+/// Manifests that are read at once.
+const READ_AT_ONCE: usize = 16;
+
+/// A run: how far it is, or what it published.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RunReport {
+    /// Its name.
+    pub(crate) run: RunId,
+    /// How far it is.
+    #[schemars(extend("enum" = ["running", "overdue", "complete", "partial", "failed", "damaged"]))]
+    pub(crate) state: &'static str,
+    /// Why it could not be published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+    /// When it started.
+    #[schemars(extend("format" = "date-time"))]
+    pub(crate) started_at: String,
+    /// When its snapshot was written.
+    #[schemars(extend("format" = "date-time"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    published_at: Option<String>,
+    /// When what is missing will be given up.
+    #[schemars(extend("format" = "date-time"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deadline_at: Option<String>,
+    /// Work items, while it is running.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    items: Option<Items>,
+    /// Rows of its tables.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    images: Option<u64>,
+    /// How many scopes ended how.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coverage: Option<Totals>,
+    /// The run that its changes are told against.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_run: Option<RunId>,
+    /// How old the oldest listing of a publisher's offers is that it rests on.
+    #[schemars(extend("format" = "date-time"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offers_listed_since: Option<String>,
+    /// Whether it is the current snapshot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current: Option<bool>,
+    /// How every scope ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) scopes: Option<Vec<Line>>,
+}
+
+impl RunReport {
+    /// Takes note that nobody does this run: whoever asks knows that no process is at work.
+    pub(crate) fn is_done_by_nobody(&mut self) {
+        if matches!(self.state, "running" | "overdue") {
+            self.state = "interrupted";
+            self.reason = Some(format!("azimg crawl --resume {} goes on with it", self.run));
+        }
+    }
+}
+
+/// How many work items a run has.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+struct Items {
+    /// That are known of.
+    known: usize,
+    /// That have ended.
+    ended: usize,
+}
+
+/// A part of the list of runs.
+pub(crate) struct Runs {
+    /// The runs, newest first.
+    pub(crate) runs: Vec<RunReport>,
+    /// The last of them, if there are older ones.
+    pub(crate) next: Option<RunId>,
+}
+
+/// The runs that the store knows, newest first: at most `top` of those before `before`. Nothing else is read.
+pub(crate) async fn runs(
+    store: &dyn Store,
+    before: Option<RunId>,
+    top: usize,
+    now: OffsetDateTime,
+) -> Result<Runs> {
+    let mut names = BTreeSet::new();
+    for prefix in ["runs/", "snapshots/"] {
+        let level = store.list_level(prefix).await?;
+        names.extend(level.iter().filter_map(|name| name.parse::<RunId>().ok()));
+    }
+    let current = verify::named(store).await?.run;
+    let older = |run: &RunId| before.is_none_or(|before| *run < before);
+    let mut names = names.into_iter().rev().filter(older).peekable();
+    let mut runs: Vec<RunReport> = Vec::new();
+    while runs.len() < top && names.peek().is_some() {
+        let part: Vec<RunId> = names.by_ref().take(top - runs.len()).collect();
+        let read = stream::iter(part).map(|run| report(store, run, current, now));
+        let read: Vec<Option<RunReport>> = read.buffered(READ_AT_ONCE).try_collect().await?;
+        runs.extend(read.into_iter().flatten());
+    }
+    let next = names.peek().and(runs.last()).map(|report| report.run);
+    Ok(Runs { runs, next })
+}
+
+/// One line of the list; none for what is no run: its plan is not written yet, or no longer there.
+async fn report(
+    store: &dyn Store,
+    run: RunId,
+    current: Option<RunId>,
+    now: OffsetDateTime,
+) -> Result<Option<RunReport>> {
+    let mut report = match snapshot::manifest(store, run).await {
+        Ok(Some(manifest)) => published(&manifest),
+        Err(error) if error.kind() == ErrorKind::Corrupt => damaged(run),
+        Err(error) => return Err(error),
+        Ok(None) => match read_plan(store, run).await {
+            Ok(plan) => unpublished(store, run, &plan, now).await?,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        },
+    };
+    report.current = Some(Some(run) == current);
+    Ok(Some(report))
+}
+
+fn text(at: OffsetDateTime) -> String {
+    at.format(&Rfc3339).unwrap_or_default()
+}
+
+fn running(run: RunId, started_at: OffsetDateTime) -> RunReport {
+    RunReport {
+        run,
+        state: "running",
+        reason: None,
+        started_at: text(started_at),
+        published_at: None,
+        deadline_at: None,
+        items: None,
+        images: None,
+        coverage: None,
+        previous_run: None,
+        offers_listed_since: None,
+        current: None,
+        scopes: None,
+    }
+}
+
+/// A run whose manifest cannot be read.
+fn damaged(run: RunId) -> RunReport {
+    RunReport { state: "damaged", ..running(run, run.planned_at()) }
+}
+
+/// A run without a snapshot: it goes on, publishing it was given up, or it should have been closed long ago.
+async fn unpublished(
+    store: &dyn Store,
+    run: RunId,
+    plan: &Plan,
+    now: OffsetDateTime,
+) -> Result<RunReport> {
+    let report = running(run, plan.started_at);
+    if let Some(failed) = failed::of(store, run).await? {
+        return Ok(RunReport { state: "failed", reason: Some(failed.reason), ..report });
+    }
+    if now < plan.deadline_at + CLOSED_WITHIN {
+        return Ok(report);
+    }
+    let reason = "its deadline is over and nobody has closed it: is a host at work?".to_owned();
+    Ok(RunReport { state: "overdue", reason: Some(reason), ..report })
+}
+
+fn published(manifest: &Manifest) -> RunReport {
+    let tables = manifest.files.iter().filter(|file| file.name.ends_with(".parquet"));
+    RunReport {
+        state: manifest.state.as_str(),
+        published_at: Some(text(manifest.published_at)),
+        images: Some(tables.map(|file| file.rows).sum()),
+        coverage: Some(manifest.coverage),
+        previous_run: manifest.previous_run,
+        ..running(manifest.run, manifest.started_at)
+    }
+}
+
+/// One run: its progress while it is running, its coverage once it is published.
+pub(crate) async fn describe(
+    store: &dyn Store,
+    run: RunId,
+    now: OffsetDateTime,
+) -> Result<RunReport> {
+    if let Some(manifest) = snapshot::manifest(store, run).await? {
+        let coverage = snapshot::verified(store, &manifest, SnapshotFile::Coverage).await?;
+        let coverage = coverage.map(|bytes| serde_json::from_slice::<Coverage>(&bytes));
+        let coverage = coverage.transpose().map_err(|e| {
+            Error::corrupt(format!("coverage.json of run {run}: cannot be read ({e})"))
+        })?;
+        // How old the oldest listing of a publisher's offers is that the snapshot rests on.
+        let ages = coverage.iter().flat_map(|coverage| &coverage.scopes);
+        let oldest = ages.filter_map(|line| line.offers_listed_at).min();
+        return Ok(RunReport {
+            offers_listed_since: oldest.map(text),
+            scopes: Some(coverage.map(|coverage| coverage.scopes).unwrap_or_default()),
+            ..published(&manifest)
+        });
+    }
+    let plan = read_plan(store, run).await?;
+    let survey = survey(store, &plan).await?;
+    Ok(RunReport {
+        deadline_at: Some(text(plan.deadline_at)),
+        items: Some(Items { known: survey.expected(), ended: survey.ended.len() }),
+        ..unpublished(store, run, &plan, now).await?
+    })
+}

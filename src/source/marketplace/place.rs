@@ -1,0 +1,56 @@
+//! The address of one listing, and the scopes of what is left of it.
+
+use crate::work::{Details, Scope};
+
+/// The address of one listing.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) subscription: &'a str,
+    /// Whom to ask where that one cannot be asked.
+    pub(super) otherwise: &'a [String],
+    pub(super) location: &'a str,
+    pub(super) publisher: &'a str,
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn path<'b>(self, below: &[&'b str]) -> Vec<&'b str>
+    where
+        'a: 'b,
+    {
+        let mut path = vec![
+            "subscriptions",
+            self.subscription,
+            "providers",
+            "Microsoft.Compute",
+            "locations",
+            self.location,
+            "publishers",
+        ];
+        if !self.publisher.is_empty() {
+            path.push(self.publisher);
+        }
+        path.extend_from_slice(below);
+        path
+    }
+
+    pub(super) fn offers(self, offers: &[String], details: Details) -> Scope {
+        Scope::Offers {
+            location: self.location.to_owned(),
+            subscription: self.subscription.to_owned(),
+            otherwise: self.otherwise.to_vec(),
+            publisher: self.publisher.to_owned(),
+            offers: offers.to_vec(),
+            details,
+        }
+    }
+
+    pub(super) fn details(self, images: Vec<[String; 3]>) -> Scope {
+        Scope::Details {
+            location: self.location.to_owned(),
+            subscription: self.subscription.to_owned(),
+            otherwise: self.otherwise.to_vec(),
+            publisher: self.publisher.to_owned(),
+            images,
+        }
+    }
+}
