@@ -2,12 +2,10 @@
 //!
 //! Nothing is unpacked under the names that an archive has; they are only compared.
 
-use super::choice::Wanted;
 use super::compression::{self, Compression, fill};
-use super::layout::{self, Holds};
-use super::package::{Lies, Package, ReadAs};
-use super::saved;
-use crate::error::{Error, ErrorKind, Result};
+use super::layout::Holds;
+use super::package::Lies;
+use crate::error::{Error, Result};
 use crate::scratch::Scratch;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -102,16 +100,16 @@ pub(super) struct Archive {
     path: Arc<PathBuf>,
     entries: HashMap<String, Entry>,
     /// Why it is known to be cut off.
-    cut: Option<String>,
+    pub(super) cut: Option<String>,
     /// A file in it is not whole.
-    ends_within: bool,
+    pub(super) ends_within: bool,
     /// Holds it, where it had to be unpacked.
-    scratch: Option<Scratch>,
+    pub(super) scratch: Option<Scratch>,
 }
 
 impl Archive {
     /// Opens an archive; one that is compressed is unpacked into a temporary folder.
-    fn open(path: &Path) -> Result<Self> {
+    pub(super) fn open(path: &Path) -> Result<Self> {
         match kind(path)? {
             Kind::Tar => Self::index(path, path.to_owned(), None),
             Kind::Compressed(how) => {
@@ -236,7 +234,7 @@ impl Archive {
     }
 
     /// Why there is no image in it.
-    fn no_image(&self) -> Error {
+    pub(super) fn no_image(&self) -> Error {
         let at = self.named.display();
         if self.cut.is_some() {
             return self.lacks("index.json or manifest.json");
@@ -312,47 +310,5 @@ impl Holds for Archive {
 
     fn bytes(&self, digest: &str) -> Result<Vec<u8>> {
         self.document(&format!("blobs/{}", digest.replacen(':', "/", 1)))
-    }
-}
-
-/// Reads what an archive holds: the image that is wanted, or the only one.
-///
-/// `manifest.json` stands in where an index is of no use: `docker save` has written ones that are empty, that list
-/// images without layers (moby#47065), and that name platforms which are not there.
-pub(super) fn read(path: &Path, read_as: &ReadAs, wanted: &Wanted) -> Result<Package> {
-    let archive = Archive::open(path)?;
-    if let (Some(why), true) = (&archive.cut, archive.ends_within) {
-        return Err(Error::corrupt(format!("{}: cut off: {why}", path.display())));
-    }
-    let mut package = if archive.has("oci-layout") && archive.has("index.json") {
-        of_index(&archive, read_as, wanted)
-    } else if *read_as == ReadAs::Index {
-        let text = format!("{}: --as index: it has no index of an OCI layout", path.display());
-        return Err(Error::invalid(text));
-    } else if archive.has("manifest.json") {
-        saved::read(&archive, wanted)
-    } else {
-        return Err(archive.no_image());
-    }?;
-    package.scratch.extend(archive.scratch);
-    Ok(package)
-}
-
-fn of_index(archive: &Archive, read_as: &ReadAs, wanted: &Wanted) -> Result<Package> {
-    let bytes = archive.document("index.json")?;
-    let by_index = layout::package(archive, &bytes, read_as, wanted, &archive.at());
-    if *read_as == ReadAs::Index || !archive.has("manifest.json") {
-        return by_index;
-    }
-    match by_index {
-        Ok(package) if package.elsewhere.is_empty() => saved::compressed(package, wanted),
-        // A choice that somebody has to make is theirs.
-        Err(error) if !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
-            Err(error)
-        }
-        by_index => saved::in_place_of(archive, wanted).or_else(|error| {
-            tracing::debug!(%error, "manifest.json does not help either");
-            by_index
-        }),
     }
 }

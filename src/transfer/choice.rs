@@ -1,12 +1,10 @@
 //! Which image of several: by its name, by its digest, by its number, or by its platform.
 
-use super::layout::NAME;
+use super::annotation::{FULL_NAME, NAME};
 use crate::error::{Error, Result};
 use crate::registry::Platform;
 use serde_json::Value;
 
-/// The annotation of a layout's index that has an image's full name, which Docker, Podman and containerd read.
-pub(super) const FULL_NAME: &str = "io.containerd.image.name";
 /// So many images are named in an error.
 const MOST_NAMED: usize = 8;
 

@@ -2,7 +2,9 @@
 //! its bytes are what its digest names.
 
 use super::Moved;
-use super::landing::{Staged, hex as hex_of};
+use super::cut_off::{SLOWEST, WINDOW};
+use super::digest::{digest_of_file, hex as hex_of};
+use super::landing::Staged;
 use crate::blocking::blocking;
 use crate::client::{refusal, send_failure};
 use crate::error::{Error, Result};
@@ -16,15 +18,11 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 use tokio::time::Instant;
 use url::Url;
 
 /// Bytes that are written at once.
 const PIECE: usize = 1 << 20;
-/// An answer that brings less than this in that time is cut off.
-const SLOWEST: u64 = 16 << 10;
-pub(super) const WINDOW: Duration = Duration::from_secs(30);
 /// What is not what its digest says is fetched anew so often.
 const TIMES: u32 = 2;
 
@@ -103,7 +101,7 @@ impl Registry {
                 return Ok(None);
             }
             let failed = |e| Error::io(folder.path(&own).display(), e);
-            folder.read(&own)?.map(super::files::digest_of_file).transpose().map_err(failed)
+            folder.read(&own)?.map(digest_of_file).transpose().map_err(failed)
         });
         if found.await?.is_some_and(|(digest, size)| digest == blob.digest && size == blob.size) {
             moved.add(blob.size);

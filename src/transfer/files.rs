@@ -1,14 +1,12 @@
 //! Files as an artifact: each is a layer, named by an annotation. A name that comes from a registry is
 //! a stranger's, and is taken only when it can be nothing but the name of a file.
 
+use super::digest::digest_of;
 use super::package::{Blob, Lies, Package, Packed};
 use crate::error::{Error, Result};
-use crate::format::hex;
 use crate::registry::Descriptor;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashSet};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -169,25 +167,6 @@ fn walk(folder: &Path, above: &str, left: usize, found: &mut Vec<(PathBuf, Strin
         }
     }
     Ok(())
-}
-
-/// A file's digest and size.
-pub(super) fn digest_of(path: &Path) -> Result<(String, u64)> {
-    let file = std::fs::File::open(path);
-    file.and_then(digest_of_file).map_err(|e| Error::io(path.display(), e))
-}
-
-/// The digest and size of a file that is open.
-pub(super) fn digest_of_file(mut file: std::fs::File) -> std::io::Result<(String, u64)> {
-    let (mut hash, mut size, mut piece) = (Sha256::new(), 0, vec![0; 1 << 20]);
-    loop {
-        let count = file.read(&mut piece)?;
-        if count == 0 {
-            return Ok((format!("sha256:{}", hex(&hash.finalize())), size));
-        }
-        hash.update(&piece[..count]);
-        size += count as u64;
-    }
 }
 
 /// Whether a path can lead nowhere but to a file in a folder, or in folders of that, on any system: `.env` and

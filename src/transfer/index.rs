@@ -1,7 +1,7 @@
 //! The index of a layout that an image is added to.
 
-use super::choice::FULL_NAME;
-use super::layout::{INDEX, NAME};
+use super::annotation::{FULL_NAME, NAME};
+use super::layout::INDEX;
 use crate::error::{Error, Result};
 use crate::files::Folder;
 use serde_json::{Value, json};

@@ -3,7 +3,7 @@
 //!
 //! Invariant: what is put into place is what the image's manifests name, and nothing that lay in the staging folder.
 
-use super::files;
+use super::digest::{digest_of_file, hex};
 use super::index::{self, index_of, index_with};
 use super::layout::VERSION;
 use super::writer::Writer;
@@ -20,11 +20,6 @@ use std::path::Path;
 const INDEX: &str = "index.json";
 const LAYOUT: &str = "oci-layout";
 const ARCHIVE: &str = "archive.tar";
-
-/// Where a blob is kept: the digest without its algorithm.
-pub(super) fn hex(digest: &str) -> &str {
-    digest.split_once(':').map_or(digest, |(_, hex)| hex)
-}
 
 /// A staging folder with what is here of an image: finished blobs under their own names, others with `.part` behind.
 #[derive(Debug)]
@@ -138,8 +133,7 @@ pub(super) fn has(folder: &Folder, name: &str, digest: &str, size: u64) -> Resul
         return Ok(false);
     }
     let Some(file) = folder.read(name)? else { return Ok(false) };
-    let found =
-        files::digest_of_file(file).map_err(|e| Error::io(folder.path(name).display(), e))?;
+    let found = digest_of_file(file).map_err(|e| Error::io(folder.path(name).display(), e))?;
     Ok(found == (digest.to_owned(), size))
 }
 
@@ -261,7 +255,7 @@ fn add_blob(blobs: &Folder, staged: &Staged, name: &str, is_layout: bool) -> Res
         return Ok(());
     }
     // Somebody else may have added the same meanwhile.
-    let staged = staged.blobs.folder().read(name)?.map(files::digest_of_file).transpose();
+    let staged = staged.blobs.folder().read(name)?.map(digest_of_file).transpose();
     let (digest, size) =
         staged.map_err(|e| Error::io(blobs.path(name).display(), e))?.unwrap_or_default();
     if has(blobs, name, &digest, size)? {

@@ -1,7 +1,8 @@
 //! Images in the OCI image layout: a folder with `oci-layout`, `index.json` and `blobs/ALGORITHM/HEX`.
 
 use super::choice::{Choice, Wanted, several};
-use super::package::{Blob, Lies, Package, Packed, ReadAs};
+use super::package::{Blob, Lies, Package, Packed};
+use super::read_as::ReadAs;
 use crate::error::{Error, Result};
 use crate::image::registry::is_index;
 use crate::registry::is_digest;
@@ -11,8 +12,6 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The annotation that names an image of a layout.
-pub(super) const NAME: &str = "org.opencontainers.image.ref.name";
 /// What the file `oci-layout` says.
 pub(super) const VERSION: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";

@@ -5,11 +5,14 @@
 //! bytes are what its digest names; what is pulled is made in a staging folder and moved into place; configurations
 //! and manifests go up behind what they point at.
 
+mod annotation;
 mod archive;
 mod choice;
 mod compare;
 mod compression;
 mod copy;
+mod cut_off;
+mod digest;
 mod download;
 mod files;
 mod index;
@@ -19,6 +22,8 @@ mod origin;
 mod package;
 mod pull;
 mod push;
+mod read;
+mod read_as;
 mod saved;
 mod tag;
 mod titled;
@@ -29,9 +34,10 @@ mod writer;
 pub use choice::Wanted;
 pub use copy::{Copied, CopyFrom};
 pub use files::{Artifact, safe_path};
-pub use package::{Blob, Package, Packed, ReadAs};
+pub use package::{Blob, Package, Packed};
 pub use pull::{PullTo, Pulled, Target};
 pub use push::Pushed;
+pub use read_as::ReadAs;
 pub use tag::Tagged;
 
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! A blob that lies in another registry, and is read there while it is sent on: nothing of it is kept.
 
-use super::download::WINDOW;
+use super::cut_off::WINDOW;
 use crate::client::send_failure;
 use crate::error::{Error, Result};
 use crate::registry::Registry;

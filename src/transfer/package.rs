@@ -1,9 +1,7 @@
 //! What is to be pushed: blobs where they lie, and manifests, each behind what it points at.
 
-use super::choice::Wanted;
-use super::files::Artifact;
+use super::Moved;
 use super::origin::Origin;
-use super::{Moved, archive, files, layout};
 use crate::blocking::blocking;
 use crate::error::{Error, Result};
 use crate::registry::Descriptor;
@@ -170,46 +168,7 @@ pub struct Package {
     pub(super) scratch: Vec<Scratch>,
 }
 
-/// What a source is read as.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ReadAs {
-    /// What it is for sure: a folder with `oci-layout` in it, an archive of images, or files that are no archive.
-    Guessed,
-    /// One image, or one index, of a folder in the OCI image layout or of an archive.
-    Image,
-    /// All that `index.json` of a layout lists, as one index.
-    Index,
-    /// Files, as an artifact.
-    Artifact(Box<Artifact>),
-}
-
 impl Package {
-    /// Reads what is to be pushed from `paths`; `wanted` chooses among several images of a layout or an archive.
-    pub fn read(paths: &[PathBuf], read_as: &ReadAs, wanted: &Wanted) -> Result<Self> {
-        if let ReadAs::Artifact(artifact) = read_as {
-            return files::pack(paths, artifact);
-        }
-        let [path] = paths else {
-            return match read_as {
-                ReadAs::Guessed => of_files(paths),
-                _ => Err(Error::invalid("an image is one folder, or one archive")),
-            };
-        };
-        if path.is_dir() {
-            if path.join("oci-layout").is_file() {
-                return layout::read(path, read_as, wanted);
-            }
-            return Err(Error::invalid(format!(
-                "{}: no OCI image layout (a folder with 'oci-layout' in it); --as artifact pushes the files in it",
-                path.display()
-            )));
-        }
-        if *read_as == ReadAs::Guessed && is_just_a_file(path)? {
-            return of_files(paths);
-        }
-        archive::read(path, read_as, wanted)
-    }
-
     /// What it is pushed as.
     pub fn form(&self) -> &'static str {
         let Some(whole) = self.manifests.last() else { return "nothing" };
@@ -234,30 +193,4 @@ impl Package {
     pub fn size(&self) -> u64 {
         self.blobs.iter().map(|blob| blob.size).sum()
     }
-}
-
-/// Whether a file is for sure nothing but a file: it is neither an archive nor compressed, nor named so.
-fn is_just_a_file(path: &Path) -> Result<bool> {
-    let kind = archive::kind(path)?;
-    let is_other = matches!(kind, archive::Kind::Empty | archive::Kind::File);
-    Ok(is_other && !archive::is_named_so(path))
-}
-
-/// Files that nobody called an artifact: each has to be nothing but a file.
-fn of_files(paths: &[PathBuf]) -> Result<Package> {
-    for path in paths {
-        if path.is_dir() || !is_just_a_file(path)? {
-            return Err(Error::invalid(format!(
-                "{}: it may be an image; {}",
-                path.display(),
-                archive::HINT
-            )));
-        }
-    }
-    let mut package = files::pack(paths, &Artifact::default())?;
-    package.notes.push(
-        "pushed as an artifact of an unknown type, since it is no image: --artifact-type says what it is"
-            .to_owned(),
-    );
-    Ok(package)
 }

@@ -1,8 +1,8 @@
 //! An image on its way down: manifests first, then blobs side by side, and its name last of all.
 
-use super::choice::FULL_NAME;
-use super::landing::{Image, InArchive, InLayout, Staged, hex};
-use super::layout::NAME;
+use super::annotation::{FULL_NAME, NAME};
+use super::digest::hex;
+use super::landing::{Image, InArchive, InLayout, Staged};
 use super::titled::{InFolder, Titled};
 use super::whole::Whole;
 use super::{AT_ONCE, Moved};

@@ -1,6 +1,7 @@
 //! The files of an artifact, on their way into a folder.
 
-use super::landing::{Place, Staged, has, hex, in_the_way, staged_file};
+use super::digest::hex;
+use super::landing::{Place, Staged, has, in_the_way, staged_file};
 use crate::error::{Error, Result};
 use crate::files::{Access, Folder, Kind, Own};
 use std::path::Path;

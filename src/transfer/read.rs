@@ -1,0 +1,107 @@
+//! What is to be pushed, read from where it lies: files, folders in the OCI image layout, archives of images.
+
+use super::archive::{self, Archive};
+use super::choice::Wanted;
+use super::files::{self, Artifact};
+use super::package::Package;
+use super::read_as::ReadAs;
+use super::{layout, saved};
+use crate::error::{Error, ErrorKind, Result};
+use std::path::{Path, PathBuf};
+
+impl Package {
+    /// Reads what is to be pushed from `paths`; `wanted` chooses among several images of a layout or an archive.
+    pub fn read(paths: &[PathBuf], read_as: &ReadAs, wanted: &Wanted) -> Result<Self> {
+        if let ReadAs::Artifact(artifact) = read_as {
+            return files::pack(paths, artifact);
+        }
+        let [path] = paths else {
+            return match read_as {
+                ReadAs::Guessed => of_files(paths),
+                _ => Err(Error::invalid("an image is one folder, or one archive")),
+            };
+        };
+        if path.is_dir() {
+            if path.join("oci-layout").is_file() {
+                return layout::read(path, read_as, wanted);
+            }
+            return Err(Error::invalid(format!(
+                "{}: no OCI image layout (a folder with 'oci-layout' in it); --as artifact pushes the files in it",
+                path.display()
+            )));
+        }
+        if *read_as == ReadAs::Guessed && is_just_a_file(path)? {
+            return of_files(paths);
+        }
+        of_archive(path, read_as, wanted)
+    }
+}
+
+/// Whether a file is for sure nothing but a file: it is neither an archive nor compressed, nor named so.
+fn is_just_a_file(path: &Path) -> Result<bool> {
+    let kind = archive::kind(path)?;
+    let is_other = matches!(kind, archive::Kind::Empty | archive::Kind::File);
+    Ok(is_other && !archive::is_named_so(path))
+}
+
+/// Files that nobody called an artifact: each has to be nothing but a file.
+fn of_files(paths: &[PathBuf]) -> Result<Package> {
+    for path in paths {
+        if path.is_dir() || !is_just_a_file(path)? {
+            return Err(Error::invalid(format!(
+                "{}: it may be an image; {}",
+                path.display(),
+                archive::HINT
+            )));
+        }
+    }
+    let mut package = files::pack(paths, &Artifact::default())?;
+    package.notes.push(
+        "pushed as an artifact of an unknown type, since it is no image: --artifact-type says what it is"
+            .to_owned(),
+    );
+    Ok(package)
+}
+
+/// Reads what an archive holds: the image that is wanted, or the only one.
+///
+/// `manifest.json` stands in where an index is of no use: `docker save` has written ones that are empty, that list
+/// images without layers (moby#47065), and that name platforms which are not there.
+fn of_archive(path: &Path, read_as: &ReadAs, wanted: &Wanted) -> Result<Package> {
+    let archive = Archive::open(path)?;
+    if let (Some(why), true) = (&archive.cut, archive.ends_within) {
+        return Err(Error::corrupt(format!("{}: cut off: {why}", path.display())));
+    }
+    let mut package = if archive.has("oci-layout") && archive.has("index.json") {
+        of_index(&archive, read_as, wanted)
+    } else if *read_as == ReadAs::Index {
+        let text = format!("{}: --as index: it has no index of an OCI layout", path.display());
+        return Err(Error::invalid(text));
+    } else if archive.has("manifest.json") {
+        saved::read(&archive, wanted)
+    } else {
+        return Err(archive.no_image());
+    }?;
+    package.scratch.extend(archive.scratch);
+    Ok(package)
+}
+
+/// The image of an archive that has the index of a layout.
+fn of_index(archive: &Archive, read_as: &ReadAs, wanted: &Wanted) -> Result<Package> {
+    let bytes = archive.document("index.json")?;
+    let by_index = layout::package(archive, &bytes, read_as, wanted, &archive.at());
+    if *read_as == ReadAs::Index || !archive.has("manifest.json") {
+        return by_index;
+    }
+    match by_index {
+        Ok(package) if package.elsewhere.is_empty() => saved::compressed(package, wanted),
+        // A choice that somebody has to make is theirs.
+        Err(error) if !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+            Err(error)
+        }
+        by_index => saved::in_place_of(archive, wanted).or_else(|error| {
+            tracing::debug!(%error, "manifest.json does not help either");
+            by_index
+        }),
+    }
+}
