@@ -69,17 +69,16 @@ pub struct Memory {
     admissions: Admissions,
 }
 
-impl Memory {
-    pub(super) fn admissions(&self) -> &Admissions {
-        &self.admissions
-    }
-}
-
 impl App {
     /// The source of that name.
     pub fn source(&self, name: SourceName) -> Result<&dyn Source> {
         let source = self.sources.iter().find(|source| source.name() == name);
         source.map(AsRef::as_ref).ok_or_else(|| Error::bug(format!("there is no source {name}")))
+    }
+
+    /// Why an item is not done, if it is not one of its run's. An error is one that another delivery may heal.
+    pub(super) async fn refusal(&self, item: &WorkItem) -> Result<Option<Error>> {
+        self.memory.admissions.refusal(self.store.as_ref(), item).await
     }
 
     /// How long a message of `item` should wait for its turn, seen from `now`.

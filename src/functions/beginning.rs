@@ -1,12 +1,13 @@
-//! The functions that begin a run: by the clock, and when somebody asks for one.
+//! The functions that begin a run: by the clock, and when somebody asks for one; and what goes on with one.
 
-use super::{
-    App, Close, Effects, Event, Message, PUBLISH, Reply, Trigger, WATCH_EVERY, close, message,
-    telling, work,
-};
+use super::app::App;
+use super::event::{Effects, Event, Message, Reply, Trigger};
+use super::message::{Close, PUBLISH, WATCH_EVERY, again, close, message, work};
+use super::telling;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pipeline::plan;
-use crate::work::{MOST_MESSAGES, Plan, Request};
+use crate::pipeline::survey::survey;
+use crate::pipeline::{plan, read_plan};
+use crate::work::{MOST_MESSAGES, Plan, Request, RunId};
 use serde_json::json;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -122,4 +123,19 @@ pub(super) async fn start(app: &App, event: Event) -> Result<Effects> {
     let location = ("Location".to_owned(), format!("/api/runs/{}", plan.run));
     effects.reply = Some(Reply { status, headers: vec![location], body: body.to_string() });
     Ok(effects)
+}
+
+/// What a run that was interrupted still has to do, for a host that begins with empty queues.
+pub async fn resume(app: &App, run: RunId) -> Result<Effects> {
+    let store = app.store.as_ref();
+    store.prepare().await?;
+    let plan = read_plan(store, run).await?;
+    let survey = survey(store, &plan).await?;
+    app.progress.begin(run, &survey.ended);
+    app.progress.settle(run, &survey.ended);
+    app.progress.begin(run, &survey.missing);
+    let mut messages = again(app, &survey.missing, OffsetDateTime::now_utc());
+    let watch = if survey.missing.is_empty() { Duration::ZERO } else { WATCH_EVERY };
+    messages.push(close(run, true, watch)?);
+    Ok(Effects { messages, ..Effects::default() })
 }

@@ -1,6 +1,9 @@
 //! Runs that cannot be published: who waits for one is told why, and so is who looks at it later.
 
-use super::{App, Close, Effects, Event, Trigger, dropped, publish_run, telling};
+use super::app::App;
+use super::event::{Effects, Event, Trigger};
+use super::message::Close;
+use super::telling;
 use crate::error::{Error, Result};
 use crate::pipeline::{failed, snapshot};
 use crate::work::RunId;
@@ -10,26 +13,13 @@ use time::OffsetDateTime;
 /// Why a run failed is written down within this, or not at all.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
 
-/// `publish`: the last delivery of a message that fails says why before the message is poison.
-pub(super) async fn publish(app: &App, event: Event) -> Result<Effects> {
-    let (now, trigger) = (event.now, event.trigger.clone());
-    let ended = publish_run(app, event).await;
-    let Trigger::Queue { text, delivery } = trigger else { return ended };
-    if let (Err(error), true) = (&ended, delivery >= app.settings.most_deliveries)
-        && let Ok(Close { run, .. }) = serde_json::from_str(&text)
-    {
-        give_up(app, run, error, now).await;
-    }
-    ended
-}
-
 /// `fail`: a message of `publish` was delivered in vain. Its run has failed, if it is not published since.
 pub(super) async fn fail(app: &App, event: Event) -> Result<Effects> {
     let Trigger::Queue { text, .. } = event.trigger else {
         return Err(Error::bug("fail is a queue function"));
     };
     let Ok(Close { run, .. }) = serde_json::from_str(&text) else {
-        return Ok(dropped(&Error::invalid("a message that names no run")));
+        return Ok(Effects::dropped(&Error::invalid("a message that names no run")));
     };
     telling::about(run, "");
     let store = app.store.as_ref();

@@ -1,0 +1,126 @@
+//! The functions that do items, and that record what was delivered in vain.
+
+use super::app::App;
+use super::event::{Effects, Event, Trigger};
+use super::message::{WORK, close, message, work};
+use super::telling;
+use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::crawl;
+use crate::source::Effort;
+use crate::telemetry::count;
+use crate::work::{Outcome, WorkItem};
+use std::time::Duration;
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+/// An identity that was refused may be well again after so long, and an item is tried again;
+const SIGNED_OUT_WAIT: Duration = Duration::from_secs(10);
+/// one that is refused for longer than this needs somebody,
+const SIGNED_OUT_FOR: Duration = Duration::from_mins(1);
+/// and is looked at so often.
+const SIGNED_OUT_LONG_WAIT: Duration = Duration::from_mins(5);
+
+/// `crawl`: does an item.
+pub(super) async fn crawl_item(app: &App, event: Event) -> Result<Effects> {
+    let done = crawl_message(app, event).await;
+    // However it ended: what was refused and put off was asked, too.
+    telling::asked(app);
+    done
+}
+
+async fn crawl_message(app: &App, event: Event) -> Result<Effects> {
+    let Trigger::Queue { text, delivery } = event.trigger else {
+        return Err(Error::bug("crawl is a queue function"));
+    };
+    let item = match WorkItem::parse(&text) {
+        Ok(item) => item,
+        // No redelivery can heal it, and there is no item whose outcome could be recorded.
+        Err(error) => return Ok(Effects::dropped(&error)),
+    };
+    telling::about(item.run, &item.item);
+    if app.is_over(item.run).await? {
+        tracing::debug!("its run is published without it");
+        return Ok(Effects::default());
+    }
+    if let Some(refusal) = app.refusal(&item).await? {
+        return Ok(Effects::dropped(&refusal));
+    }
+    let source = app.source(item.source)?;
+    let effort = Effort {
+        until: Instant::now() + app.settings.item_budget,
+        last: delivery >= app.settings.most_deliveries,
+        delivery,
+        now: event.now,
+    };
+    let known = app.known(&item).await?;
+    match crawl::crawl(app.store.as_ref(), source, &item, &effort, &known).await {
+        Ok(crawl::Done::Ended(outcome)) => ended(app, &item, &outcome, event.now),
+        Ok(crawl::Done::Later(mut item, wait)) => {
+            item.put_off = item.put_off.saturating_add(1);
+            // Waiting must not burn a worker's time, nor one of the message's deliveries.
+            let wait = wait.max(app.turn(&item, event.now));
+            tracing::debug!(wait_s = wait.as_secs(), "waits for its quota");
+            count!(monotonic_counter.azimg.put_off = 1_u64, source = item.source.as_str());
+            let again = message(WORK, &item, wait)?;
+            Ok(Effects { messages: vec![again], ..Effects::default() })
+        }
+        Err(error) if error.kind() == ErrorKind::SignedOut => signed_out(app, item, &error),
+        Err(error) => {
+            // What Azure refuses is an outcome; this is the store, and it will refuse the rest.
+            if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Invalid | ErrorKind::BadAnswer)
+            {
+                app.progress.fail(item.run, &error);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// An item that nobody may ask for: it waits until the identity is mended, and no delivery is used up. Whoever
+/// waits for the run is told when that has lasted.
+fn signed_out(app: &App, mut item: WorkItem, error: &Error) -> Result<Effects> {
+    let (lasted, is_news) = app.progress.signed_out();
+    let wait = if lasted < SIGNED_OUT_FOR { SIGNED_OUT_WAIT } else { SIGNED_OUT_LONG_WAIT };
+    if lasted >= SIGNED_OUT_FOR {
+        app.progress.fail(item.run, error);
+    }
+    if is_news {
+        tracing::error!(%error, lasted_s = lasted.as_secs(), "the identity is refused: items wait");
+    }
+    item.put_off = item.put_off.saturating_add(1);
+    let again = message(WORK, &item, wait)?;
+    Ok(Effects { messages: vec![again], ..Effects::default() })
+}
+
+/// `poison`: an item was delivered in vain.
+pub(super) async fn poison(app: &App, event: Event) -> Result<Effects> {
+    let Trigger::Queue { text, .. } = event.trigger else {
+        return Err(Error::bug("poison is a queue function"));
+    };
+    let item = match WorkItem::parse(&text) {
+        Ok(item) => item,
+        Err(error) => return Ok(Effects::dropped(&error)),
+    };
+    telling::about(item.run, &item.item);
+    if let Some(refusal) = app.refusal(&item).await? {
+        return Ok(Effects::dropped(&refusal));
+    }
+    let tries = app.settings.most_deliveries;
+    let reason = format!("given up after {tries} deliveries, none of which ended");
+    let outcome = crawl::fail(app.store.as_ref(), &item, &reason, tries).await?;
+    ended(app, &item, &outcome, event.now)
+}
+
+fn ended(app: &App, item: &WorkItem, outcome: &Outcome, now: OffsetDateTime) -> Result<Effects> {
+    let mut messages = work(app, &outcome.children, now)?;
+    telling::ended(item, outcome);
+    if app.progress.end(item, outcome) {
+        messages.push(close(item.run, false, Duration::ZERO)?);
+    }
+    let logs = if outcome.state.is_complete() {
+        Vec::new()
+    } else {
+        vec![format!("{}: {:?}: {}", item.item, outcome.state, outcome.reason)]
+    };
+    Ok(Effects { messages, logs, reply: None })
+}

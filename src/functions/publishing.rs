@@ -1,0 +1,107 @@
+//! The function that closes a run and publishes it, and goes on sending what a large one begins with.
+
+use super::app::App;
+use super::beginning::planned;
+use super::event::{Effects, Event, Trigger};
+use super::message::{Close, WATCH_EVERY, again, close, work};
+use super::sweeping::forget;
+use super::{failing, telling};
+use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::publish::{Closing, publish};
+use crate::pipeline::read_plan;
+use crate::work::{MOST_MESSAGES, RunId};
+use std::time::Duration;
+use time::OffsetDateTime;
+
+/// A run that waits for another one's turn to be published looks again after this.
+const BUSY_FOR: Duration = Duration::from_secs(5);
+/// How long an item whose shard was thrown away waits before it is done again.
+const REOPEN_AFTER: Duration = Duration::from_secs(1);
+
+/// `publish`: the last delivery of a message that fails says why before the message is poison.
+pub(super) async fn publish_run(app: &App, event: Event) -> Result<Effects> {
+    let (now, trigger) = (event.now, event.trigger.clone());
+    let ended = attempt(app, event).await;
+    let Trigger::Queue { text, delivery } = trigger else { return ended };
+    if let (Err(error), true) = (&ended, delivery >= app.settings.most_deliveries)
+        && let Ok(Close { run, .. }) = serde_json::from_str(&text)
+    {
+        failing::give_up(app, run, error, now).await;
+    }
+    ended
+}
+
+async fn attempt(app: &App, event: Event) -> Result<Effects> {
+    let Trigger::Queue { text, delivery } = event.trigger else {
+        return Err(Error::bug("publish is a queue function"));
+    };
+    let Ok(Close { run, watch, from, .. }) = serde_json::from_str(&text) else {
+        return Ok(Effects::dropped(&Error::invalid("a message that names no run")));
+    };
+    telling::about(run, "");
+    if from > 0 {
+        return send_rest(app, run, from, event.now).await;
+    }
+    let closing = match publish(&app.store, run, event.now, false).await {
+        Ok(closing) => closing,
+        Err(error) if error.is_transient() || error.kind() == ErrorKind::Bug => return Err(error),
+        Err(error) => {
+            failing::give_up(app, run, &error, event.now).await;
+            return Ok(Effects { logs: vec![error.to_string()], ..Effects::default() });
+        }
+    };
+    let mut messages = Vec::new();
+    match closing {
+        Closing::Published(manifest) => {
+            forget(app, event.now).await;
+            // Whoever waits for the run ends the process when it is published.
+            telling::published(&manifest);
+            app.progress.publish(run);
+            let logs = vec![format!("run {run} is published: {:?}", manifest.state)];
+            return Ok(Effects { logs, ..Effects::default() });
+        }
+        Closing::Details(items) => {
+            app.progress.begin(run, &items);
+            messages = work(app, &items, event.now)?;
+        }
+        Closing::Busy { other } => {
+            tracing::debug!(%other, "another run is being published");
+            messages.push(close(run, watch, BUSY_FOR)?);
+            return Ok(Effects { messages, ..Effects::default() });
+        }
+        Closing::Open { mut missing, expected } => {
+            // Too early, or a shard was thrown away and its item has to be done again.
+            tracing::debug!(missing = missing.len(), expected, "not closed yet");
+            let ours = app.progress.reopen(run, &missing);
+            if !ours {
+                // A worker that died may have planned details and not sent them; all else was sent.
+                missing.retain(|item| delivery > 1 && item.scope.adds_details());
+            }
+            if !missing.is_empty() {
+                missing.truncate(MOST_MESSAGES);
+                messages = again(app, &missing, event.now);
+                // What is damaged again and again must not become a hot loop.
+                for message in &mut messages {
+                    message.delay = message.delay.max(REOPEN_AFTER);
+                }
+            }
+        }
+    }
+    if watch {
+        messages.push(close(run, true, WATCH_EVERY)?);
+    }
+    Ok(Effects { messages, ..Effects::default() })
+}
+
+/// Goes on sending what a run begins with.
+async fn send_rest(app: &App, run: RunId, from: u32, now: OffsetDateTime) -> Result<Effects> {
+    let plan = match read_plan(app.store.as_ref(), run).await {
+        Ok(plan) => plan,
+        // It is over, or of another version: there is nothing to send.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid) => {
+            return Ok(Effects::dropped(&error));
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(Effects { messages: planned(app, &plan, from, now)?, ..Effects::default() })
+}
