@@ -50,10 +50,10 @@ pub(super) fn run(args: &CompletionsArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What a script asked for, if one asks: answered then.
-pub(super) fn asked_for() -> Option<ExitCode> {
+/// What a script asked for of these commands, if one asks: answered then.
+pub(super) fn asked_for(commands: fn() -> Command) -> Option<ExitCode> {
     let folder = std::env::current_dir().ok();
-    let asked = CompleteEnv::with_factory(super::help::commands).var(ASKS);
+    let asked = CompleteEnv::with_factory(commands).var(ASKS);
     match asked.try_complete(std::env::args_os(), folder.as_deref()) {
         Ok(false) => None,
         Ok(true) => Some(ExitCode::SUCCESS),

@@ -152,7 +152,7 @@ enum Command {
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     sink::hear_panics();
-    if let Some(ended) = completion::asked_for() {
+    if let Some(ended) = completion::asked_for(help::commands) {
         return ended;
     }
     let matched = help::commands().try_get_matches();

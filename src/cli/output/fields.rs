@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::image::names::{are, nearest, quoted};
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 
 /// If there are more, not all of them are told where some are near.
 const MOST_TOLD: usize = 20;
@@ -43,4 +44,15 @@ pub(super) fn pick(row: Value, fields: &[String]) -> Value {
         .map(|field| (field.clone(), row.get_mut(field).map_or(Value::Null, Value::take)))
         .collect();
     picked.into()
+}
+
+/// The names of all members that rows have, in the order in which they are met.
+pub(super) fn all_names(rows: &[Value]) -> Vec<String> {
+    let (mut known, mut names) = (HashSet::new(), Vec::new());
+    for name in rows.iter().filter_map(Value::as_object).flat_map(serde_json::Map::keys) {
+        if known.insert(name.as_str()) {
+            names.push(name.clone());
+        }
+    }
+    names
 }

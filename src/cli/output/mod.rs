@@ -5,41 +5,24 @@
 
 mod cells;
 mod fields;
+mod format;
 mod rows;
 mod table;
 mod yaml;
 
 pub(super) use fields::{camel, check};
+pub(super) use format::Format;
 pub(super) use table::NAME;
 
 use super::query::{Found, Kept, Query, nothing_to_print};
 use crate::error::{Error, Result};
 use crate::sink::{self, Notation};
-use rows::{Rows, rows};
+use format::Rows;
+use rows::rows;
 use serde_json::Value;
-use std::collections::HashSet;
 use std::io::{self, ErrorKind, Write};
 use std::ops::ControlFlow;
 use table::Look;
-
-/// How to print.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Format {
-    /// Columns for people, as many as fit the terminal
-    Table,
-    /// Every column, and nothing shortened
-    Wide,
-    /// One JSON document
-    Json,
-    /// One JSON document a line
-    Ndjson,
-    /// Tab-separated values
-    Tsv,
-    /// Comma-separated values with a header
-    Csv,
-    /// YAML
-    Yaml,
-}
 
 /// What is known of the rows of a list before they are there.
 #[derive(Debug, Default)]
@@ -193,7 +176,7 @@ impl Output {
     }
 
     fn values(&self, rows: Vec<Value>, short: &[String]) -> Result<()> {
-        let all = all_names(&rows);
+        let all = fields::all_names(&rows);
         if !all.is_empty() {
             fields::check("--fields", &self.fields, &all)?;
         }
@@ -334,17 +317,6 @@ impl<'a> Printer<'a> {
             To::Lines(mut out) => out.flush(),
         })
     }
-}
-
-/// The names of all members that rows have, in the order in which they are met.
-fn all_names(rows: &[Value]) -> Vec<String> {
-    let (mut known, mut names) = (HashSet::new(), Vec::new());
-    for name in rows.iter().filter_map(Value::as_object).flat_map(serde_json::Map::keys) {
-        if known.insert(name.as_str()) {
-            names.push(name.clone());
-        }
-    }
-    names
 }
 
 /// Prints lines that are ours.

@@ -1,19 +1,12 @@
 //! Rows in each format, printed as they come.
 
 use super::cells;
+use super::format::{Format, Rows};
 use super::table::{Look, Table};
-use super::{Format, yaml};
+use super::yaml;
 use crate::sink;
 use serde_json::Value;
 use std::io::{self, Write};
-
-/// A list that is printed row by row.
-pub(super) trait Rows {
-    /// Prints a row.
-    fn row(&mut self, row: Value) -> io::Result<()>;
-    /// Ends the list.
-    fn end(self: Box<Self>) -> io::Result<()>;
-}
 
 /// A list in a format. `columns` are the names of what each row has: of a table those that are shown, and none where
 /// rows have to say; of CSV and TSV all that rows may have.

@@ -1,8 +1,9 @@
 //! Tables for people. Rows are printed as they come: the first of them say how wide a column is and which columns fit
 //! the terminal, and what comes later is cut to that.
 
-use super::Rows;
 use super::cells;
+use super::fields::all_names;
+use super::format::Rows;
 use crate::image::KINDS;
 use crate::sink::{self, say};
 use serde_json::{Map, Value};
@@ -80,7 +81,7 @@ impl<W: Write> Table<W> {
     fn begin(&mut self) -> io::Result<()> {
         let rows = std::mem::take(&mut self.looked_at);
         if self.names.is_empty() {
-            self.names = super::all_names(&rows);
+            self.names = all_names(&rows);
         }
         let rows: Vec<Vec<Cell>> = rows.iter().map(|row| self.cells(row)).collect();
         let count = rows.iter().map(Vec::len).max().unwrap_or(0).max(self.names.len());

@@ -1,7 +1,7 @@
 //! What a query finds: values of the document that it looks through, and what it makes of them. Nothing of the
 //! document is copied before it is printed.
 
-use super::parser::Tree;
+use super::tree::Tree;
 use serde_json::{Map, Number, Value};
 use std::cmp::Ordering;
 use std::sync::Arc;

@@ -4,19 +4,21 @@
 //! whole, texts that are compared with `<`. It copies nothing of what it looks through, and can be asked row by row.
 
 mod found;
+mod function;
 mod functions;
 mod lexer;
 mod parser;
 mod rows;
 mod search;
+mod tree;
 
 pub(super) use found::{Found, Kept};
 pub(super) use rows::ByRow;
 
 use crate::error::{Error, Result};
 use lexer::Wrong;
-use parser::Tree;
 use serde_json::Value;
+use tree::Tree;
 
 /// The longest query, in bytes.
 const LONGEST: usize = 8 << 10;

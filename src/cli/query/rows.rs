@@ -4,9 +4,9 @@
 //! Invariant: whoever is asked row by row finds what the whole list would have had found in it.
 
 use super::found::Found;
-use super::functions::Function;
-use super::parser::{Comparison, Tree};
+use super::function::Function;
 use super::search::{flat, one};
+use super::tree::{Comparison, Tree};
 use crate::error::Result;
 
 /// A query in two parts.

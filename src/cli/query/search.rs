@@ -1,7 +1,7 @@
 //! What a query finds in a value.
 
 use super::found::{Found, compared};
-use super::parser::{Comparison, Tree};
+use super::tree::{Comparison, Tree};
 use crate::error::{Error, Result};
 use std::cmp::Ordering;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! `azimg registry set` and `delete`.
 
 use super::depending::{Depending, confirm};
+use super::going::going;
 use super::{LoginArgs, open_reference};
 use crate::cli::output::Output;
 use crate::config::Config;
@@ -106,54 +107,6 @@ pub(super) async fn set(config: &Config, args: &SetArgs, output: &Output) -> Res
     }
     registry.set(&repository, &name, &to).await?;
     output.one(look(&registry, &repository, &name).await?)
-}
-
-/// The attributes of everything that goes with what is deleted: a manifest's tags go with it, and a
-/// repository's all.
-async fn going(registry: &Registry, repository: &str, name: &Name) -> Result<Going> {
-    let mut going = Going::default();
-    let mut add = |name: Name, attributes: Attributes| {
-        if !attributes.is_open() {
-            going.locked.push(name.clone());
-        }
-        match name {
-            Name::Tag(tag) => going.tags.push(tag),
-            Name::Digest(digest) => going.manifests.push(digest),
-            Name::Whole => {}
-        }
-    };
-    match name {
-        Name::Tag(tag) => {
-            let found = registry.tag(repository, tag).await?;
-            add(name.clone(), found.changeable_attributes);
-        }
-        Name::Digest(digest) => {
-            let found = registry.manifest(repository, digest).await?;
-            add(name.clone(), found.changeable_attributes);
-            for tag in registry.tags(repository, Some(digest)).await? {
-                add(Name::Tag(tag.name), tag.changeable_attributes);
-            }
-        }
-        Name::Whole => {
-            let found = registry.repository(repository).await?;
-            add(Name::Whole, found.changeable_attributes);
-            for tag in registry.tags(repository, None).await? {
-                add(Name::Tag(tag.name), tag.changeable_attributes);
-            }
-            for manifest in registry.manifests(repository).await? {
-                add(Name::Digest(manifest.digest), manifest.changeable_attributes);
-            }
-        }
-    }
-    Ok(going)
-}
-
-/// What goes with what is deleted.
-#[derive(Default)]
-pub(super) struct Going {
-    pub(super) manifests: Vec<String>,
-    pub(super) tags: Vec<String>,
-    locked: Vec<Name>,
 }
 
 fn called(name: &Name) -> &str {

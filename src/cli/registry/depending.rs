@@ -1,6 +1,6 @@
 //! What depends on something that is to be deleted, and whether whoever deletes it knows.
 
-use super::change::Going;
+use super::going::Going;
 use crate::blocking::blocking;
 use crate::error::{Error, Result};
 use crate::image::referrers::tagged_subject;

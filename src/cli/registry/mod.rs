@@ -4,6 +4,7 @@ mod artifact;
 mod change;
 mod copy;
 mod depending;
+mod going;
 mod inspect;
 mod purge;
 mod storage;

@@ -1,6 +1,6 @@
 //! What is known beside the registry itself: by the catalog, and of what runs.
 
-use super::PurgeArgs;
+use super::args::PurgeArgs;
 use crate::catalog::{Catalog, Filter};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};

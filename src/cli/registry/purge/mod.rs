@@ -1,16 +1,19 @@
 //! `azimg registry purge`: plan, review, apply; and put back what was exported.
 
+mod args;
 mod known;
 mod show;
 
-use super::{LoginArgs, open};
+pub(super) use args::PurgeArgs;
+
+use super::open;
 use crate::cli::output::Output;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::purge::{
-    Applied, Brake, Exported, Ledger, PLAN_VERSION, Pattern, Planned, PurgePlan, RepositoryState,
-    Rule, Rules, Shelf, Span, apply, count_bytes, notes, plan, undo,
+    Applied, Exported, Ledger, PLAN_VERSION, Planned, PurgePlan, RepositoryState, Rules, Shelf,
+    apply, count_bytes, notes, plan, undo,
 };
 use crate::registry::Registry;
 use crate::sink::say;
@@ -18,7 +21,7 @@ use futures::{StreamExt, stream};
 use known::{FromCatalog, add_elsewhere, in_use};
 use serde_json::{Value, json};
 use show::{show, summary};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use time::OffsetDateTime;
 
@@ -26,80 +29,6 @@ use time::OffsetDateTime;
 const AT_ONCE: usize = 4;
 /// Some of the scopes of a plan were not done.
 const PARTIAL: u8 = 3;
-
-#[derive(clap::Args)]
-#[allow(clippy::struct_excessive_bools, reason = "flags")]
-pub(in crate::cli) struct PurgeArgs {
-    /// A login server, or a registry's name
-    registry: String,
-    /// Rules in a TOML or JSON file, instead of those that flags make
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["repository", "tags", "keep", "older_than", "keep_tags", "untagged", "orphans"])]
-    rules: Option<PathBuf>,
-    /// Repositories, by a glob ('*' is any text, slashes too) or by regex:EXPRESSION
-    #[arg(long, value_name = "PATTERN")]
-    repository: Option<Pattern>,
-    /// Tags, by a glob or regex:EXPRESSION [default: all, where --keep or --older-than is said]
-    #[arg(long, value_name = "PATTERN")]
-    tags: Option<Pattern>,
-    /// So many of the newest images that these tags point at stay, however old they are. An index and its tagged
-    /// platforms are one; build caches and signatures are counted apart; what is protected is not counted
-    #[arg(long, value_name = "N")]
-    keep: Option<usize>,
-    /// Only what was last changed longer ago than this, such as 30d
-    #[arg(long, value_name = "SPAN")]
-    older_than: Option<Span>,
-    /// Tags that stay in any case; may be repeated
-    #[arg(long, value_name = "PATTERN")]
-    keep_tags: Vec<Pattern>,
-    /// Manifests without a tag, too
-    #[arg(long)]
-    untagged: bool,
-    /// Signatures, attestations and the like, too, whose image is gone
-    #[arg(long)]
-    orphans: bool,
-    /// Nothing that has no tag goes before it was pushed so long ago [default: 1h, or what the rules say]
-    #[arg(long, value_name = "SPAN")]
-    grace: Option<Span>,
-    /// What runs stays: a list of images or digests, or what 'kubectl get pods -A -o json' says; '-' is standard
-    /// input; may be repeated [also: the files in `AZIMG_IN_USE`]
-    #[arg(long, value_name = "FILE")]
-    in_use: Vec<PathBuf>,
-    /// A list of what runs that is older than this stops the purge
-    #[arg(long, value_name = "SPAN", default_value = "24h")]
-    in_use_max_age: Span,
-    /// Write the plan into this file
-    #[arg(long, value_name = "FILE")]
-    plan: Option<PathBuf>,
-    /// The plan can be applied for so long
-    #[arg(long, value_name = "SPAN", default_value = "24h")]
-    expires: Span,
-    /// Do what this plan says, or go on with it
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["rules", "repository", "tags", "keep", "older_than", "keep_tags", "untagged", "orphans", "grace", "plan", "yes"])]
-    apply: Option<PathBuf>,
-    /// Plan and apply at once, without a review
-    #[arg(long)]
-    yes: bool,
-    /// Do nothing when the plan takes more than so many manifests, or more than this part of them
-    #[arg(long, value_name = "N|PERCENT%")]
-    max_delete: Option<Brake>,
-    /// Keep manifests in this folder before they go
-    #[arg(long, value_name = "FOLDER")]
-    export: Option<PathBuf>,
-    /// Put back what was kept in this folder
-    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["rules", "repository", "apply", "yes", "plan"])]
-    undo: Option<PathBuf>,
-    /// Do not ask Resource Graph what is in use
-    #[arg(long)]
-    ignore_use: bool,
-    /// Where what was done is written down [default: the plan's name with .ledger behind it]
-    #[arg(long, value_name = "FILE")]
-    ledger: Option<PathBuf>,
-    /// Check the plan, and delete nothing
-    #[arg(long)]
-    dry_run: bool,
-    #[command(flatten)]
-    login: LoginArgs,
-}
 
 pub(super) async fn run(config: &Config, args: PurgeArgs, output: &Output) -> Result<ExitCode> {
     let registry = open(config, &args.registry, &args.login).await?;
@@ -135,45 +64,13 @@ pub(super) async fn run(config: &Config, args: PurgeArgs, output: &Output) -> Re
     done(config, &registry, &whole, &file, &args, output).await
 }
 
-/// The rules that a file or the flags make.
-fn rules(args: &PurgeArgs) -> Result<Rules> {
-    if let Some(file) = &args.rules {
-        let text = std::fs::read_to_string(file).map_err(|e| Error::io(file.display(), e))?;
-        let rules = Rules::parse(&text)?;
-        return Ok(Rules { grace: args.grace.or(rules.grace), ..rules });
-    }
-    let repositories = args.repository.clone().ok_or_else(|| {
-        Error::invalid("which repositories? Say --repository (such as 'ci/*'), or --rules FILE")
-    })?;
-    let tags = match &args.tags {
-        None if args.keep.is_some()
-            || (args.older_than.is_some() && !args.untagged && !args.orphans) =>
-        {
-            Some("*".parse()?)
-        }
-        tags => tags.clone(),
-    };
-    let rule = Rule {
-        repositories,
-        tags,
-        older_than: args.older_than,
-        keep: args.keep,
-        keep_tags: args.keep_tags.clone(),
-        untagged: args.untagged,
-        orphans: args.orphans,
-    };
-    let rules = Rules { grace: args.grace, rules: vec![rule] };
-    rules.check()?;
-    Ok(rules)
-}
-
 async fn make(
     config: &Config,
     registry: &Registry,
     args: &PurgeArgs,
     output: &Output,
 ) -> Result<PurgePlan> {
-    let rules = rules(args)?;
+    let rules = args.rules()?;
     let now = OffsetDateTime::now_utc();
     let in_use = in_use(config, registry, args).await?;
     let mut catalog = FromCatalog::read(config, registry.login_server()).await?;

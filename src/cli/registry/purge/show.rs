@@ -1,6 +1,6 @@
 //! A plan for people: what goes and why, and what stays and why.
 
-use super::PurgeArgs;
+use super::args::PurgeArgs;
 use crate::cli::output::Output;
 use crate::error::Result;
 use crate::purge::{Planned, PurgePlan};

@@ -1,0 +1,31 @@
+//! The formats, and what prints a list in one of them.
+
+use serde_json::Value;
+use std::io;
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(in crate::cli) enum Format {
+    /// Columns for people, as many as fit the terminal
+    Table,
+    /// Every column, and nothing shortened
+    Wide,
+    /// One JSON document
+    Json,
+    /// One JSON document a line
+    Ndjson,
+    /// Tab-separated values
+    Tsv,
+    /// Comma-separated values with a header
+    Csv,
+    /// YAML
+    Yaml,
+}
+
+/// A list that is printed row by row.
+pub(super) trait Rows {
+    /// Prints a row.
+    fn row(&mut self, row: Value) -> io::Result<()>;
+    /// Ends the list.
+    fn end(self: Box<Self>) -> io::Result<()>;
+}
