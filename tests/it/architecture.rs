@@ -1,5 +1,6 @@
 //! House rules that a compiler does not know: who may use whom, how files begin, how long they get.
 
+use crate::support::arrows::Arrows;
 use crate::support::root;
 use crate::tests;
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 tests![
     modules_use_only_what_the_map_allows,
+    no_circle_between_files,
+    a_circle_is_found_and_handing_a_name_on_is_none,
     every_file_says_what_it_is_and_stays_small,
     only_one_file_reads_the_environment,
     what_can_be_done_wrong_anywhere_is_done_in_one_place,
@@ -86,6 +89,52 @@ fn modules_use_only_what_the_map_allows() {
             assert!(!back, "{name} and {used} may use each other");
         }
     }
+}
+
+/// Where circles are let be while they still stand.
+const STILL_IN_CIRCLES: &str = "sim/";
+
+/// A file can be read and changed without those that build on it: what two files need of each other is in a third.
+fn no_circle_between_files() {
+    let source = root().join("src");
+    let files: Vec<(String, String)> = sources()
+        .into_iter()
+        .map(|(path, text)| {
+            (path.strip_prefix(&source).unwrap().to_str().unwrap().replace('\\', "/"), text)
+        })
+        .collect();
+    let arrows = Arrows::between(files.iter().map(|(path, text)| (path.as_str(), text.as_str())));
+    let circles: Vec<String> = arrows
+        .circles()
+        .into_iter()
+        .filter(|circle| !circle.iter().all(|arrow| arrow.starts_with(STILL_IN_CIRCLES)))
+        .map(|circle| circle.join("\n  "))
+        .collect();
+    assert!(circles.is_empty(), "files use each other:\n  {}", circles.join("\n\n  "));
+}
+
+fn a_circle_is_found_and_handing_a_name_on_is_none() {
+    let circles = |files: &[(&str, &str)]| Arrows::between(files.iter().copied()).circles();
+    let lib = ("lib.rs", "pub mod a; pub mod b;");
+    let parent = ("a/mod.rs", "mod child; mod other; pub use child::{Child, more as much};");
+    // What is handed on is taken from where it is defined, in a comment or in quotes there is nothing, and a
+    // visibility is none.
+    let other =
+        "use super::{Child, much}; // crate::b::B\nconst QUOTED: &str = r#\"\"crate::b::B\"#;";
+    let child = "pub struct Child; pub(in crate::a) fn more() {} const QUOTE: char = '\"';";
+    let b = "use crate::a::Child as _; pub struct B;";
+    let open = [lib, parent, ("a/child.rs", child), ("a/other.rs", other), ("b.rs", b)];
+    assert_eq!(circles(&open), Vec::<Vec<String>>::new());
+    let by_use =
+        [lib, parent, ("a/child.rs", "use crate::{b::{self, B}}; pub struct Child;"), ("b.rs", b)];
+    let by_path = "pub struct Child(super::super::b::B);";
+    let by_path = [lib, parent, ("a/child.rs", by_path), ("b.rs", b)];
+    let (there, back) = ("a/child.rs -> b.rs: ", "b.rs -> a/child.rs: Child");
+    assert_eq!(circles(&by_use), [[format!("{there}B, b"), back.to_owned()]]);
+    assert_eq!(circles(&by_path), [[format!("{there}B"), back.to_owned()]]);
+    let of_parent = "pub mod child; use child::Child; pub struct Parent;";
+    let below = [("a/mod.rs", of_parent), ("a/child.rs", "use super::Parent; pub struct Child;")];
+    assert_eq!(circles(&below).len(), 1);
 }
 
 fn every_file_says_what_it_is_and_stays_small() {

@@ -1,5 +1,6 @@
 //! What tests share: the executable in a clean environment, a simulated Azure, real parts.
 
+pub mod arrows;
 pub mod attacker;
 pub mod azurite;
 pub mod case;
