@@ -4,5 +4,5 @@ use std::time::Duration;
 
 /// An answer that brings less than this in that time is cut off.
 pub(super) const SLOWEST: u64 = 16 << 10;
-/// See [`SLOWEST`].
+/// That time.
 pub(super) const WINDOW: Duration = Duration::from_secs(30);

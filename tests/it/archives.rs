@@ -426,8 +426,8 @@ fn layers_may_be_compressed_in_any_way_and_are_compared() {
 }
 
 fn what_is_in_the_layers_of_a_layout_is_compared() {
-    let [one, two] = layers();
     type Pack = fn(&[u8]) -> Vec<u8>;
+    let [one, two] = layers();
     let zstd: Pack = |bytes| zstd::encode_all(bytes, 3).unwrap();
     let ways: [(&str, Pack); 4] =
         [("+gzip", gzip), ("+zstd", zstd), ("+gzip", <[u8]>::to_vec), ("+gzip", zstd)];
