@@ -2,7 +2,7 @@
 #![no_main]
 
 use azimg::format::{ndjson, shard};
-use azimg::image::marketplace::{Listed, MarketplaceImage};
+use azimg::image::marketplace::{ListedVersion, MarketplaceImage};
 use azimg::pipeline::changes::ChangeRow;
 use libfuzzer_sys::fuzz_target;
 
@@ -21,5 +21,5 @@ fuzz_target!(|bytes: &[u8]| {
             }
         }
     }
-    let _ = shard::decode::<Listed>(bytes, "fuzz");
+    let _ = shard::decode::<ListedVersion>(bytes, "fuzz");
 });

@@ -4,7 +4,7 @@
 use axum::http::Uri;
 use azimg::catalog::LatestQuestion;
 use azimg::image::Urn;
-use azimg::pipeline::retain::Keep;
+use azimg::pipeline::retain::RetentionPolicy;
 use azimg::web::check_query;
 use azimg::web::token::{Behind, Token};
 use libfuzzer_sys::fuzz_target;
@@ -13,7 +13,7 @@ fuzz_target!(|text: &str| {
     let _ = Token::read(text, &Uri::from_static("/api/images"));
     let _ = Behind::read(text, &Uri::from_static("/api/images"));
     let _ = text.parse::<Urn>();
-    let _ = text.parse::<Keep>();
+    let _ = text.parse::<RetentionPolicy>();
     let _ = LatestQuestion::parse(text, &[text.to_owned()], None);
     if let Ok(uri) = format!("/api/images?{text}").parse::<Uri>() {
         let _ = check_query(&uri);

@@ -1,15 +1,15 @@
 //! The image definitions of a catalog by what their ids name, whatever form an id has.
 
 use crate::image::gallery::GalleryImage;
-use crate::image::identity::{GalleryName, ImageName, Published};
+use crate::image::identity::{GalleryName, ImageName, PublicNames};
 use crate::image::resource_id::part;
-use crate::pipeline::answered::Asked;
+use crate::pipeline::answered::AskedScope;
 use std::collections::HashMap;
 
 /// The definitions of a catalog.
 #[derive(Debug, Default)]
 pub(super) struct Definitions {
-    published: Published,
+    published: PublicNames,
     /// Their ids by what they name, and whether each is of a gallery of ours.
     ids: HashMap<ImageName, (String, bool)>,
 }
@@ -47,23 +47,24 @@ impl Definitions {
 
     /// The id by which the catalog has the definition that `id` names, and the scopes that it would be found by from
     /// `location`.
-    pub(super) fn found(&self, id: &str, location: &str) -> (Option<String>, Vec<Asked>) {
+    pub(super) fn found(&self, id: &str, location: &str) -> (Option<String>, Vec<AskedScope>) {
         let Some(name) = &self.named(id) else { return (None, Vec::new()) };
         let known = self.ids.get(name);
         let definition = || name.definition.clone().unwrap_or_default();
         let own = || match &name.gallery {
             GalleryName::Of([subscription, gallery]) => {
-                Some(Asked::Definition([subscription.clone(), gallery.clone(), definition()]))
+                Some(AskedScope::Definition([subscription.clone(), gallery.clone(), definition()]))
             }
             GalleryName::Community(_) => None,
         };
-        let shared =
-            || name.gallery.shared().map(|shared| Asked::Shared([location.to_owned(), shared]));
+        let shared = || {
+            name.gallery.shared().map(|shared| AskedScope::Shared([location.to_owned(), shared]))
+        };
         // Whom a role lets in need not be shared with: only this form says that it is.
         let says_shared = part(id, "sharedGalleries").is_some();
         let scopes = match (&name.gallery, known) {
             (GalleryName::Community(public), _) => {
-                vec![Asked::Community([location.to_owned(), public.clone()])]
+                vec![AskedScope::Community([location.to_owned(), public.clone()])]
             }
             (_, Some((_, false))) => shared().into_iter().collect(),
             // Whose it is, is not known: ours, or shared with us.

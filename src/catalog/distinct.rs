@@ -1,8 +1,8 @@
 //! The different publishers, offers, SKUs and locations of the images that a filter accepts, with their counts.
 
-use super::list::Query;
+use super::list::ListQuery;
 use super::{Catalog, Filter};
-use crate::format::index::{Index, Level, Place};
+use crate::format::index::{GroupPath, Index, Level};
 use crate::image::names::folded;
 use crate::image::registry;
 use schemars::JsonSchema;
@@ -80,8 +80,8 @@ pub struct LocationCount {
 /// What fits of one publisher, offer or SKU.
 struct Group {
     /// Where its first image stands, and its last.
-    first: Place,
-    last: Place,
+    first: GroupPath,
+    last: GroupPath,
     offers: u32,
     skus: u32,
     images: u32,
@@ -94,13 +94,13 @@ struct Group {
 
 const LEVELS: [Level; 3] = [Level::Publisher, Level::Offer, Level::Sku];
 
-fn name(index: &Index, level: Level, place: Place) -> &str {
+fn name(index: &Index, level: Level, place: GroupPath) -> &str {
     index.names(level).get(index.group_name(level, place[level as usize]))
 }
 
 /// Whether two neighbours in the table differ in a name down to `level`. Azure takes names that differ in case alone
 /// for one, and they stand beside each other.
-fn differ(index: &Index, level: Level, one: Place, other: Place) -> bool {
+fn differ(index: &Index, level: Level, one: GroupPath, other: GroupPath) -> bool {
     LEVELS.iter().take(level as usize + 1).any(|level| {
         let at = *level as usize;
         let names = || [one, other].map(|place| name(index, *level, place));
@@ -133,7 +133,7 @@ fn ones(bits: impl Iterator<Item = u64>) -> impl Iterator<Item = usize> {
 /// of a search fit best.
 fn groups(index: &Index, filter: &Filter, level: Level, now: OffsetDateTime) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
-    let Some(query) = Query::new(index, filter, now) else { return groups };
+    let Some(query) = ListQuery::new(index, filter, now) else { return groups };
     // Neighbours are in the same locations more often than not.
     let mut last_set = None;
     query.visit(|place, at, score| {
@@ -224,7 +224,7 @@ pub fn skus<'a>(
 /// For each location of the index, by its number: the publishers and the images there that `filter` accepts.
 fn by_location(index: &Index, filter: &Filter, now: OffsetDateTime) -> Vec<(u32, u32)> {
     let mut counts = vec![(0, 0); index.locations().len()];
-    let Some(query) = Query::new(index, filter, now) else { return counts };
+    let Some(query) = ListQuery::new(index, filter, now) else { return counts };
     let mut in_sets = vec![0_u32; index.location_sets()];
     let (mut last, mut places) = (None, Vec::new());
     let mut tell = |places: &mut Vec<u64>| {
@@ -236,7 +236,7 @@ fn by_location(index: &Index, filter: &Filter, now: OffsetDateTime) -> Vec<(u32,
     };
     query.visit(|place, at, _| {
         let is_other =
-            |last: Place| last[0] != place[0] && differ(index, Level::Publisher, last, place);
+            |last: GroupPath| last[0] != place[0] && differ(index, Level::Publisher, last, place);
         if last.replace(place).is_some_and(is_other) {
             tell(&mut places);
         }

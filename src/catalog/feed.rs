@@ -21,14 +21,14 @@ const LONGEST_KEPT: usize = 64 << 20;
 
 /// Which changes are wanted.
 #[derive(Debug, Clone, Default)]
-pub struct Wanted {
+pub struct ChangeFilter {
     /// Part of an image's id, without case; separators are alike.
     pub search: Option<String>,
     /// What happened: any of these; all if none is named.
     pub changes: Vec<Change>,
 }
 
-impl Wanted {
+impl ChangeFilter {
     /// Reads what happened by the name that the feed gives it.
     pub fn change(text: &str) -> Result<Change> {
         let name = Change::SET.find(text)?;
@@ -65,7 +65,7 @@ type Part = (Vec<ChangeRow>, Option<u32>);
 pub async fn changes(
     store: &dyn Store,
     run: Option<RunId>,
-    wanted: &Wanted,
+    wanted: &ChangeFilter,
     from: u32,
     top: usize,
 ) -> Result<Feed> {
@@ -90,7 +90,7 @@ async fn manifest(store: &dyn Store, run: Option<RunId>) -> Result<Manifest> {
 async fn decoded(
     store: &dyn Store,
     run: RunId,
-    wanted: &Wanted,
+    wanted: &ChangeFilter,
     from: u32,
     top: usize,
 ) -> Result<Part> {
@@ -116,7 +116,7 @@ async fn decoded(
 
 /// A feed in memory: its text, and what is looked for in it.
 #[derive(Debug, Default)]
-struct Table {
+struct FeedTable {
     text: Vec<u8>,
     /// Where each row ends in the text, what happened, and to which image.
     rows: Vec<(usize, Change, Box<str>)>,
@@ -124,20 +124,21 @@ struct Table {
 
 /// What is looked for.
 #[derive(Deserialize)]
-struct Head {
+struct FeedHead {
     change: Change,
     id: Box<str>,
 }
 
-impl Table {
+impl FeedTable {
     /// Decodes a feed; none when it is too long to be kept.
-    fn read(mut rows: StoredRows<Head>) -> Result<Option<Self>> {
+    fn read(mut rows: StoredRows<FeedHead>) -> Result<Option<Self>> {
         let mut table = Self::default();
         while let Some(line) = rows.next_line()? {
             if table.text.len() + line.len() > LONGEST_KEPT {
                 return Ok(None);
             }
-            let Head { change, id } = serde_json::from_slice(line).map_err(|e| unreadable(&e))?;
+            let FeedHead { change, id } =
+                serde_json::from_slice(line).map_err(|e| unreadable(&e))?;
             table.text.extend_from_slice(line);
             table.rows.push((table.text.len(), change, id));
         }
@@ -145,7 +146,7 @@ impl Table {
         Ok(Some(table))
     }
 
-    fn part(&self, wanted: &Wanted, from: u32, top: usize) -> Result<Part> {
+    fn part(&self, wanted: &ChangeFilter, from: u32, top: usize) -> Result<Part> {
         let (search, mut found) = (wanted.folded(), Vec::new());
         for (at, (end, change, id)) in self.rows.iter().enumerate().skip(from as usize) {
             if !wanted.accepts(*change, id, search.as_deref()) {
@@ -167,7 +168,7 @@ fn unreadable(error: &serde_json::Error) -> Error {
 }
 
 /// A feed that is read when it is first needed; none when it is too long to be kept.
-type Kept = Arc<OnceCell<Option<Arc<Table>>>>;
+type Kept = Arc<OnceCell<Option<Arc<FeedTable>>>>;
 
 /// Feeds that were asked for lately.
 #[derive(Debug, Default)]
@@ -182,7 +183,7 @@ impl Feeds {
         &self,
         store: &dyn Store,
         run: Option<RunId>,
-        wanted: &Wanted,
+        wanted: &ChangeFilter,
         from: u32,
         top: usize,
     ) -> Result<Feed> {
@@ -194,10 +195,10 @@ impl Feeds {
         let read = async || {
             let rows = snapshot::open_rows(store, run, SnapshotFile::Changes).await?;
             let Some(rows) = rows else { return Ok(Some(Arc::default())) };
-            let table = blocking("reading a feed", move || Table::read(rows)).await?;
+            let table = blocking("reading a feed", move || FeedTable::read(rows)).await?;
             Ok::<_, Error>(table.map(Arc::new))
         };
-        let table: &Option<Arc<Table>> = kept.get_or_try_init(read).await?;
+        let table: &Option<Arc<FeedTable>> = kept.get_or_try_init(read).await?;
         let (rows, next) = match table.as_ref().map(Arc::clone) {
             Some(table) => {
                 let wanted = wanted.clone();

@@ -4,7 +4,7 @@ use super::Filter;
 use crate::error::{Error, Result};
 use crate::image::marketplace::MarketplaceImage;
 use crate::pipeline::merge::marketplace::{PublisherInput, merge_publisher};
-use crate::source::{Live, Source, Wanted};
+use crate::source::{LiveListing, NameFilter, Source};
 use crate::work::{Request, RunId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -73,7 +73,7 @@ async fn ask(
             && fits(filter.offer.as_ref(), offer)
             && fits(filter.sku.as_ref(), sku)
     };
-    let wanted: Wanted<'_> = &wanted;
+    let wanted: NameFilter<'_> = &wanted;
     let request = Request {
         locations: if filter.locations.is_empty() {
             request.locations.clone()
@@ -83,7 +83,7 @@ async fn ask(
         },
         ..request.clone()
     };
-    let mut found: BTreeMap<String, BTreeMap<String, Live>> = BTreeMap::new();
+    let mut found: BTreeMap<String, BTreeMap<String, LiveListing>> = BTreeMap::new();
     for source in sources {
         // A run's request names locations, a lookup one after the other.
         let named = |error: Error| match error.target() {

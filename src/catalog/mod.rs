@@ -32,7 +32,7 @@ pub use rows::RowTable;
 
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::index::{Index, IndexWriter, Place};
+use crate::format::index::{GroupPath, Index, IndexWriter};
 use crate::image::Urn;
 use crate::image::marketplace::MarketplaceImage;
 use crate::image::nanoseconds;
@@ -282,7 +282,7 @@ impl Catalog {
     /// One image by its name, without case.
     pub fn find(&self, urn: &Urn) -> Option<Found> {
         let places = self.index.skus([&urn.publisher, &urn.offer, &urn.sku]);
-        let row = |place: Place| Some((self.index.version(place[2], &urn.version)?, place));
+        let row = |place: GroupPath| Some((self.index.version(place[2], &urn.version)?, place));
         places.into_iter().find_map(row)
     }
 

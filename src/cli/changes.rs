@@ -3,7 +3,7 @@
 use super::choice::OneOf;
 use super::output::Output;
 use super::shape::ShapeArgs;
-use crate::catalog::feed::{Wanted, changes};
+use crate::catalog::feed::{ChangeFilter, changes};
 use crate::config::{Config, Flags};
 use crate::error::Result;
 use crate::pipeline::changes::Change;
@@ -31,8 +31,9 @@ pub(super) struct ChangesArgs {
 }
 
 pub(super) async fn run(args: ChangesArgs, flags: Flags, output: &Output) -> Result<ExitCode> {
-    let happened = args.change.iter().map(|name| Wanted::change(name)).collect::<Result<_>>()?;
-    let wanted = Wanted { search: args.search, changes: happened };
+    let happened =
+        args.change.iter().map(|name| ChangeFilter::change(name)).collect::<Result<_>>()?;
+    let wanted = ChangeFilter { search: args.search, changes: happened };
     let config = Config::load(flags)?;
     let store = config.store()?;
     let feed = changes(store.as_ref(), args.run, &wanted, 0, args.shape.most()).await?;

@@ -6,7 +6,7 @@
 
 use super::output;
 use crate::catalog::Catalog;
-use crate::config::{Config, Flags, Hidden};
+use crate::config::{Config, Flags, HiddenValue};
 use crate::error::{Error, Result};
 use crate::format::index::Level;
 use crate::pipeline::schema::RECORDS;
@@ -162,7 +162,7 @@ fn is_harmless(name: &str) -> bool {
 }
 
 /// The store that the line names which is being typed.
-fn store_of_line() -> Option<Hidden> {
+fn store_of_line() -> Option<HiddenValue> {
     let line: Vec<String> =
         std::env::args_os().filter_map(|word| word.into_string().ok()).collect();
     let named = line.iter().enumerate().find_map(|(at, word)| match word.strip_prefix("--store") {
@@ -170,7 +170,7 @@ fn store_of_line() -> Option<Hidden> {
         Some(value) => value.strip_prefix('=').map(str::to_owned),
         None => None,
     });
-    named.map(Hidden::from)
+    named.map(HiddenValue::from)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::choice::OneOf;
 #[cfg(feature = "sim")]
 use super::demo::{demo, refuse_made_up};
 use super::output::Output;
-use super::progress::{Shown, seconds};
+use super::progress::{RunProgressBar, seconds};
 use super::{FAILED, PARTIAL, stop};
 use crate::catalog::{Catalog, Filter};
 use crate::config::{Config, Flags};
@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::functions::{self, App};
 use crate::host::Host;
 use crate::image::names::ClosedSet;
-use crate::pipeline::coverage::{Coverage, Line};
+use crate::pipeline::coverage::{Coverage, CoverageLine};
 use crate::pipeline::snapshot::{self, Completeness, Manifest};
 use crate::sink::{self, say};
 use crate::store::{SnapshotFile, Store};
@@ -143,7 +143,7 @@ pub(super) async fn run(args: CrawlArgs, flags: Flags, output: &Output) -> Resul
         }
         None => begin(&host, config.request()).await?,
     };
-    let shown = Shown::start(&app, run, output.quiet);
+    let shown = RunProgressBar::start(&app, run, output.quiet);
     let ended = tokio::select! {
         ended = published(&app, run) => ended,
         stopped = host.run(false) => stopped.and_then(|()| Err(Error::transient("interrupted"))),
@@ -188,9 +188,9 @@ async fn unknown_publishers(
     let coverage = coverage.map(|bytes| serde_json::from_slice::<Coverage>(&bytes)).transpose();
     let coverage = coverage.map_err(|e| Error::corrupt(format!("coverage.json: {e}")))?;
     let mut lines = coverage.iter().flat_map(|coverage| &coverage.scopes);
-    let of_list = |line: &&Line| !line.only.is_empty() && line.state.is_complete();
+    let of_list = |line: &&CoverageLine| !line.only.is_empty() && line.state.is_complete();
     match lines.find(|line| of_list(line) && !line.reason.is_empty()) {
-        Some(Line { location, reason, .. }) => say!("In {location} {reason}."),
+        Some(CoverageLine { location, reason, .. }) => say!("In {location} {reason}."),
         None => unknown.iter().for_each(|sentence| say!("{sentence}")),
     }
     Ok(())

@@ -3,7 +3,7 @@
 //! Nothing listens anywhere, so its names are the same in each process, and a demo can be gone on with.
 
 use crate::blocking::blocking;
-use crate::client::{Answer, Outgoing, Wire};
+use crate::client::{Wire, WireRequest, WireResponse};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{self, Access, Folder};
@@ -33,7 +33,11 @@ impl fmt::Debug for InProcess {
 
 #[async_trait]
 impl Wire for InProcess {
-    async fn send(&self, request: &Outgoing, authorized: Option<HeaderValue>) -> Result<Answer> {
+    async fn send(
+        &self,
+        request: &WireRequest,
+        authorized: Option<HeaderValue>,
+    ) -> Result<WireResponse> {
         let name = request.name();
         let bad = |what: &str| Error::bug(format!("{name}: {what}"));
         let body = request.body.clone().map_or_else(Body::empty, Body::from);
@@ -46,7 +50,7 @@ impl Wire for InProcess {
         let body = axum::body::to_bytes(body, LARGEST_ANSWER)
             .await
             .map_err(|e| bad("no answer").with_source(e))?;
-        Ok(Answer { status: parts.status, headers: parts.headers, body })
+        Ok(WireResponse { status: parts.status, headers: parts.headers, body })
     }
 }
 

@@ -3,7 +3,7 @@
 use super::stop;
 use crate::config::{Config, Flags};
 use crate::error::{Error, Result};
-use crate::host::callers::{Callers, Name};
+use crate::host::callers::{Callers, HostName};
 use crate::host::{Host, check_schedule, key, listen};
 use crate::sink::say;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -35,7 +35,7 @@ pub(super) struct HostArgs {
     /// A further name that requests are for, such as that of a proxy in front, with its port unless that
     /// is 80 or 443; may be repeated
     #[arg(long = "name", value_delimiter = ',', value_name = "NAME")]
-    names: Vec<Name>,
+    names: Vec<HostName>,
     /// Where the key is kept: made when it is not there, and its owner's alone [default: host.key in the
     /// folder that is the store; with another store, a new key at each start]
     #[arg(long, value_name = "FILE")]
@@ -76,7 +76,7 @@ pub(super) async fn run(args: HostArgs, flags: Flags) -> Result<ExitCode> {
 }
 
 /// The key that is asked for, which is said to whoever starts this: past the log, which may be kept and sent.
-fn key_of(args: &HostArgs, config: &Config) -> Result<Option<key::Key>> {
+fn key_of(args: &HostArgs, config: &Config) -> Result<Option<key::HostKey>> {
     if args.no_key {
         say!(
             "azimg: --no-key: every program and every user of this machine can start runs here and have Azure \
@@ -88,11 +88,11 @@ fn key_of(args: &HostArgs, config: &Config) -> Result<Option<key::Key>> {
     let file = file.or_else(|| config.store_folder().map(|folder| folder.join(key::FILE)));
     let (key, kept) = match file {
         Some(file) => (
-            key::Key::kept(&file)?,
+            key::HostKey::kept(&file)?,
             format!("it is kept in {}", file.to_string_lossy().escape_debug()),
         ),
         None => (
-            key::Key::random()?,
+            key::HostKey::random()?,
             "it is another one at each start, unless --key-file keeps it".into(),
         ),
     };

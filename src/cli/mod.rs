@@ -32,10 +32,10 @@ mod sim;
 mod stop;
 mod waiting;
 
-use crate::config::{Config, Flags, Hidden, Plain};
+use crate::config::{Config, Flags, HiddenValue, PlainSetting};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sink::{self, say};
-use crate::telemetry::{self, Export, Lines, Listening};
+use crate::telemetry::{self, Export, LogFormat, TelemetryGuard};
 use clap::{Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use output::{Format, Output};
 use std::process::ExitCode;
@@ -71,7 +71,7 @@ struct Global {
     /// Where runs and snapshots are kept: a folder, <https://ACCOUNT.blob.core.windows.net/CONTAINER>,
     /// or azurite [default: `AZIMG_STORE`, else store in your azimg.toml, else ./azimg-data]
     #[arg(long, global = true, value_name = "URL")]
-    store: Option<Hidden>,
+    store: Option<HiddenValue>,
     /// How to print [default: `AZIMG_OUTPUT`; on a terminal output in azimg.toml, else table; else json]
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
     output: Option<Format>,
@@ -208,7 +208,7 @@ fn format(global: &Global, config: &Config) -> Result<Option<Format>> {
         .collect();
     let format = Format::from_str(text, true).map_err(|_| {
         let why = format!("'{text}' is no format; there are {}", known.join(", "));
-        Plain::OUTPUT.wrong(why)
+        PlainSetting::OUTPUT.wrong(why)
     })?;
     Ok(Some(format))
 }
@@ -264,7 +264,7 @@ async fn run(cli: Cli, config: &Config) -> Result<ExitCode> {
 }
 
 /// Who hears what this command says: the handler's host reads JSON on stdout, people text on stderr.
-fn listen(config: &Config, global: &Global, command: &Command) -> Listening {
+fn listen(config: &Config, global: &Global, command: &Command) -> TelemetryGuard {
     let is_handler = matches!(command, Command::Serve(_));
     let level = match (global.verbose, command.is_long_lived()) {
         _ if global.quiet => "error",
@@ -279,12 +279,12 @@ fn listen(config: &Config, global: &Global, command: &Command) -> Listening {
         Some(Err(error)) => (EnvFilter::new(level), Some(error)),
         None => (EnvFilter::new(level), None),
     };
-    let lines = if is_handler { Lines::Json } else { Lines::Text };
+    let lines = if is_handler { LogFormat::Json } else { LogFormat::Text };
     let (export, refused) = match config.export() {
         Ok(export) => (export, None),
         Err(error) => (Export::default(), Some(error)),
     };
-    let listening = telemetry::listen(lines, filter, !config.is_plain(), &export);
+    let listening = telemetry::init(lines, filter, !config.is_plain(), &export);
     if let Some(error) = refused {
         tracing::warn!(%error, "spans and counts are not exported");
     }

@@ -3,7 +3,7 @@
 use crate::functions::App;
 use crate::sink::{self, say};
 use crate::telemetry::awaited;
-use crate::transfer::Moved;
+use crate::transfer::TransferProgress;
 use crate::work::RunId;
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::sync::Arc;
@@ -20,9 +20,9 @@ pub(super) fn is_shown() -> bool {
 }
 
 /// Counts a progress that is shown, until it is dropped.
-struct Counted;
+struct CountedProgress;
 
-impl Counted {
+impl CountedProgress {
     fn one() -> Self {
         SHOWN.fetch_add(1, Ordering::Relaxed);
         sink::end_passing();
@@ -30,7 +30,7 @@ impl Counted {
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountedProgress {
     fn drop(&mut self) {
         SHOWN.fetch_sub(1, Ordering::Relaxed);
     }
@@ -48,13 +48,13 @@ fn waiting() -> String {
 }
 
 /// Shows a run's progress on stderr until it is dropped.
-pub(super) struct Shown {
-    _counted: Counted,
+pub(super) struct RunProgressBar {
+    _counted: CountedProgress,
     task: tokio::task::JoinHandle<()>,
     bar: ProgressBar,
 }
 
-impl Shown {
+impl RunProgressBar {
     pub(super) fn start(app: &Arc<App>, run: RunId, quiet: bool) -> Self {
         let terminal = sink::stderr_is_terminal();
         let bar = if terminal && !quiet {
@@ -72,11 +72,11 @@ impl Shown {
                 state.tick(&app, run, &shown, terminal, quiet);
             }
         });
-        Self { _counted: Counted::one(), task, bar }
+        Self { _counted: CountedProgress::one(), task, bar }
     }
 }
 
-impl Drop for Shown {
+impl Drop for RunProgressBar {
     fn drop(&mut self) {
         self.task.abort();
         self.bar.finish_and_clear();
@@ -138,13 +138,13 @@ impl State {
 
 /// Shows how far bytes have come until it is dropped.
 pub(super) struct Bytes {
-    _counted: Counted,
+    _counted: CountedProgress,
     task: tokio::task::JoinHandle<()>,
     bar: ProgressBar,
 }
 
 impl Bytes {
-    pub(super) fn show(moved: &Moved, quiet: bool) -> Self {
+    pub(super) fn show(moved: &TransferProgress, quiet: bool) -> Self {
         let moved = moved.clone();
         Self::follow(move || moved.bytes(), quiet)
     }
@@ -174,7 +174,7 @@ impl Bytes {
                 }
             }
         });
-        Self { _counted: Counted::one(), task, bar }
+        Self { _counted: CountedProgress::one(), task, bar }
     }
 }
 

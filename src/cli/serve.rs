@@ -4,7 +4,7 @@ use super::{front, stop};
 use crate::blocking::blocking;
 use crate::config::{Config, Flags};
 use crate::error::{Error, Result};
-use crate::handler::{Handler, Later, Ready};
+use crate::handler::{Handler, MessageSender, Ready};
 use crate::host::listen;
 use crate::store::azure::AzureQueues;
 use async_trait::async_trait;
@@ -29,7 +29,7 @@ pub(super) struct ServeArgs {
 }
 
 #[async_trait]
-impl Later for AzureQueues {
+impl MessageSender for AzureQueues {
     async fn send(&self, queue: &str, text: &str, delay: Duration) -> Result<()> {
         Self::send(self, queue, text, delay).await
     }
@@ -57,7 +57,7 @@ pub(super) async fn run(args: &ServeArgs, flags: Flags) -> Result<ExitCode> {
         async move {
             let making = config.clone();
             let (app, _) = blocking("starting up", move || making.app()).await?;
-            let later: Arc<dyn Later> = Arc::new(config.queues()?);
+            let later: Arc<dyn MessageSender> = Arc::new(config.queues()?);
             Ok(Ready { app, later })
         }
         .boxed()

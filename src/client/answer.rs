@@ -1,7 +1,7 @@
 //! What a refusal says: the error bodies that Azure's front doors, Resource Manager and providers
 //! answer with, in all the shapes that were recorded, cut down to code and message.
 
-use super::wire::Answer;
+use super::wire::WireResponse;
 use crate::error::{Error, ErrorKind};
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -17,7 +17,7 @@ const MOST_DETAILS: usize = 5;
 
 /// The error that an unsuccessful answer means.
 pub(crate) fn refusal(what: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
-    let said = Said::of_body(body);
+    let said = ServiceError::of_body(body);
     let text = format!("{what}: {} {}", status.as_u16(), said.text());
     let kind = match status.as_u16() {
         401 => ErrorKind::Unauthenticated,
@@ -41,7 +41,7 @@ pub(crate) fn refusal(what: &str, status: StatusCode, headers: &HeaderMap, body:
 
 /// The error that a 401 of the Resource Manager means when another token does not help. A subscription of another
 /// tenant is refused by itself; everything else concerns the identity, whatever was asked for.
-pub(super) fn signed_out(what: &str, answer: &Answer, scope: &str) -> Error {
+pub(super) fn signed_out(what: &str, answer: &WireResponse, scope: &str) -> Error {
     let error = refusal(what, answer.status, &answer.headers, &answer.body);
     if error.to_string().contains("InvalidAuthenticationTokenTenant") {
         return error.with_kind(ErrorKind::Denied);
@@ -71,13 +71,13 @@ fn claims(headers: &HeaderMap) -> Option<&str> {
 /// What an error says of itself: its code, its message, and those of the errors below it. The message on top is
 /// often "see details".
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Said {
+pub(super) struct ServiceError {
     code: String,
     message: String,
     details: Vec<(String, String)>,
 }
 
-impl Said {
+impl ServiceError {
     /// `{"error":{code,message}}`, `{code,message}`, `{Code,Message}`, `{"Message"}`, the same inside a
     /// JSON string, or no JSON at all.
     fn of_body(body: &[u8]) -> Self {
@@ -203,11 +203,11 @@ mod tests {
             ("<html><body>no</body></html>", "", ""),
         ];
         for (body, code, message) in cases {
-            let said = Said::of_body(body.as_bytes());
+            let said = ServiceError::of_body(body.as_bytes());
             assert_eq!((said.code.as_str(), said.message.as_str()), (code, message), "{body}");
             assert!(said.details.is_empty(), "{body}");
         }
-        assert_eq!(Said::of_body(b""), Said::default());
+        assert_eq!(ServiceError::of_body(b""), ServiceError::default());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! An answer that is lost leaves open whether the change was begun. Only its owner can find out, by
 //! looking at the thing that was to be changed: such a failure is told apart by [`Accepted`].
 
-use super::wire::{Answer, Outgoing, check_transport};
+use super::wire::{WireRequest, WireResponse, check_transport};
 use super::{Client, answer, read};
 use crate::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
@@ -51,7 +51,7 @@ pub enum Accepted {
 
 /// How far an operation is.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum OperationStatus {
     /// It ended well.
     Succeeded,
     /// It goes on, so far done in percent if that is told; look again after so long.
@@ -82,17 +82,17 @@ impl Client {
         let segments: Vec<&str> = change.path.iter().map(String::as_str).collect();
         let url = self.url(&segments, &[("api-version", change.version)])?;
         let body = change.body.as_ref().map(|body| Bytes::from(body.to_string()));
-        let request = Outgoing {
+        let request = WireRequest {
             body,
             if_match: change.if_match.clone(),
-            ..Outgoing::new(change.method.clone(), url)
+            ..WireRequest::new(change.method.clone(), url)
         };
         self.check_origin(&request.url)?;
         // What is not sent for want of a token is no lost answer.
         self.signed_in().await?;
         let mut waited = Duration::ZERO;
         loop {
-            let Answer { status, headers, body } = match self.once(&request, 0).await {
+            let WireResponse { status, headers, body } = match self.once(&request, 0).await {
                 Ok(answer) => answer,
                 Err(error) if error.is_transient() => return Ok(Accepted::Unknown(error)),
                 Err(error) => return Err(error),
@@ -147,15 +147,15 @@ impl Client {
     }
 
     /// Looks how far an operation is.
-    pub async fn standing(&self, operation: &Url) -> Result<Standing> {
-        let request = Outgoing::get(operation.clone());
+    pub async fn standing(&self, operation: &Url) -> Result<OperationStatus> {
+        let request = WireRequest::get(operation.clone());
         self.check_origin(&request.url)?;
         let mut delays = self.retry.delays(operation);
         let mut waited = Duration::ZERO;
-        let Answer { status, headers, body } = loop {
+        let WireResponse { status, headers, body } = loop {
             let error = match self.once(&request, 0).await {
                 Ok(answer) if answer.status.is_success() => break answer,
-                Ok(Answer { status, headers, body }) => {
+                Ok(WireResponse { status, headers, body }) => {
                     answer::refusal(&request.name(), status, &headers, &body)
                 }
                 Err(error) => error,
@@ -172,9 +172,9 @@ impl Client {
             // stands in `Azure-AsyncOperation` always has a status.
             let is_monitor = operation.query_pairs().any(|(name, _)| name == "monitor");
             return Ok(match (status, is_monitor) {
-                (StatusCode::ACCEPTED, _) => Standing::Running(None, pause),
-                (_, true) => Standing::Succeeded,
-                (_, false) => Standing::Untold,
+                (StatusCode::ACCEPTED, _) => OperationStatus::Running(None, pause),
+                (_, true) => OperationStatus::Succeeded,
+                (_, false) => OperationStatus::Untold,
             });
         }
         let operation: Operation = read(&request, &body)?;
@@ -183,23 +183,25 @@ impl Client {
 }
 
 impl Operation {
-    fn standing(self, pause: Duration) -> Standing {
+    fn standing(self, pause: Duration) -> OperationStatus {
         match self.status.to_ascii_lowercase().as_str() {
-            "succeeded" => Standing::Succeeded,
+            "succeeded" => OperationStatus::Succeeded,
             "failed" | "canceled" | "cancelled" => {
-                let said = answer::Said::of(&self.error.unwrap_or_default()).text();
+                let said = answer::ServiceError::of(&self.error.unwrap_or_default()).text();
                 let status = super::one_line(&self.status);
-                Standing::Failed(format!("{status} {said}").trim_end().to_owned())
+                OperationStatus::Failed(format!("{status} {said}").trim_end().to_owned())
             }
             // The resource itself, where `Location` leads there.
             "" => {
                 let properties = self.properties.unwrap_or_default();
                 let state = properties["provisioningState"].as_str().unwrap_or_default();
                 match state.to_ascii_lowercase().as_str() {
-                    "succeeded" => Standing::Succeeded,
-                    "failed" | "canceled" => Standing::Failed("its provisioning failed".to_owned()),
-                    "" => Standing::Untold,
-                    _ => Standing::Running(None, pause),
+                    "succeeded" => OperationStatus::Succeeded,
+                    "failed" | "canceled" => {
+                        OperationStatus::Failed("its provisioning failed".to_owned())
+                    }
+                    "" => OperationStatus::Untold,
+                    _ => OperationStatus::Running(None, pause),
                 }
             }
             // Whatever else it is called is none of the three ends that there are.
@@ -210,7 +212,7 @@ impl Operation {
                     clippy::cast_sign_loss,
                     reason = "between 0 and 100"
                 )]
-                Standing::Running(percent.map(|share| share as u8), pause)
+                OperationStatus::Running(percent.map(|share| share as u8), pause)
             }
         }
     }

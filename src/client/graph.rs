@@ -9,7 +9,7 @@
 //! moves.
 
 use super::Client;
-use super::wire::Outgoing;
+use super::wire::WireRequest;
 use super::{lenient, version};
 use crate::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
@@ -45,7 +45,7 @@ struct Page {
 const ORDER: &str = " | order by id asc";
 
 /// The rows of one request.
-enum Paged<T> {
+enum PageRows<T> {
     Whole(Vec<T>),
     TooMany,
     /// Their count or their order changed on the way.
@@ -54,7 +54,7 @@ enum Paged<T> {
 
 /// Where a page begins.
 #[derive(Debug, Clone)]
-enum From {
+enum PageStart {
     Beginning,
     /// Behind the row of this id.
     Behind(String),
@@ -168,9 +168,9 @@ impl Client {
     ) -> Result<Option<Vec<T>>> {
         for _ in 0..ASKED_AGAIN {
             match self.pages(query, subscriptions, most).await? {
-                Paged::Whole(rows) => return Ok(Some(rows)),
-                Paged::TooMany => return Ok(None),
-                Paged::Changed => tracing::debug!("the rows of Resource Graph have moved"),
+                PageRows::Whole(rows) => return Ok(Some(rows)),
+                PageRows::TooMany => return Ok(None),
+                PageRows::Changed => tracing::debug!("the rows of Resource Graph have moved"),
             }
         }
         Err(lost("its rows change from page to page"))
@@ -181,12 +181,12 @@ impl Client {
         query: &str,
         subscriptions: Option<&[String]>,
         most: u64,
-    ) -> Result<Paged<T>> {
+    ) -> Result<PageRows<T>> {
         let Some((page, mut all)) = self.first_page(query, subscriptions).await? else {
-            return Ok(Paged::Changed);
+            return Ok(PageRows::Changed);
         };
         if page.total_records > most {
-            return Ok(Paged::TooMany);
+            return Ok(PageRows::TooMany);
         }
         let is_ordered = query.ends_with(ORDER) && page.last().is_some();
         if !is_ordered || all.rows.len() as u64 == page.total_records {
@@ -198,11 +198,11 @@ impl Client {
             Err(error) if error.kind() == ErrorKind::BadAnswer && token.is_some() => {
                 tracing::debug!(%error, "Resource Graph is paged by its tokens");
             }
-            ended => return ended.map(|()| Paged::Whole(all.rows)),
+            ended => return ended.map(|()| PageRows::Whole(all.rows)),
         }
         match self.first_page(query, subscriptions).await? {
             Some((page, all)) => self.by_token(query, subscriptions, page, all).await,
-            None => Ok(Paged::Changed),
+            None => Ok(PageRows::Changed),
         }
     }
 
@@ -212,7 +212,7 @@ impl Client {
         query: &str,
         subscriptions: Option<&[String]>,
     ) -> Result<Option<(Page, Rows<T>)>> {
-        let page = self.page(query, subscriptions, &From::Beginning).await?;
+        let page = self.page(query, subscriptions, &PageStart::Beginning).await?;
         let mut all = Rows { rows: Vec::new(), seen: HashSet::new() };
         let (_, all_new) = all.take(&page.data)?;
         Ok(all_new.then_some((page, all)))
@@ -233,7 +233,7 @@ impl Client {
             let Some(last) = page.last().map(str::to_owned) else {
                 return Err(lost("fewer rows came than it counts, or in no order"));
             };
-            page = self.page(query, subscriptions, &From::Behind(last)).await?;
+            page = self.page(query, subscriptions, &PageStart::Behind(last)).await?;
             let (new, _) = all.take(&page.data)?;
             if new == 0 && page.total_records > 0 {
                 return Err(lost("fewer rows came than it counts"));
@@ -249,7 +249,7 @@ impl Client {
         subscriptions: Option<&[String]>,
         mut page: Page,
         mut all: Rows<T>,
-    ) -> Result<Paged<T>> {
+    ) -> Result<PageRows<T>> {
         let counted = page.total_records;
         let mut before = None;
         for _ in 1..MOST_PAGES {
@@ -257,15 +257,15 @@ impl Client {
                 return match all.rows.len() as u64 {
                     _ if page.is_truncated() => Err(lost("an answer was cut")),
                     rows if rows < counted => Err(lost("fewer rows came than it counts")),
-                    _ => Ok(Paged::Whole(all.rows)),
+                    _ => Ok(PageRows::Whole(all.rows)),
                 };
             };
             if before.replace(next.clone()).is_some_and(|before| before == next) {
                 return Err(lost("its pages go round"));
             }
-            page = self.page(query, subscriptions, &From::Token(next)).await?;
+            page = self.page(query, subscriptions, &PageStart::Token(next)).await?;
             if page.total_records != counted || !all.take(&page.data)?.1 {
-                return Ok(Paged::Changed);
+                return Ok(PageRows::Changed);
             }
         }
         Err(lost("an answer goes on and on"))
@@ -275,16 +275,16 @@ impl Client {
         &self,
         query: &str,
         subscriptions: Option<&[String]>,
-        from: &From,
+        from: &PageStart,
     ) -> Result<Page> {
         let path = ["providers", "Microsoft.ResourceGraph", "resources"];
         let mut options = json!({"$top": PAGE, "resultFormat": "objectArray"});
-        if let From::Token(token) = from {
+        if let PageStart::Token(token) = from {
             options["$skipToken"] = token.as_str().into();
         }
         let behind = match from {
-            From::Behind(id) => behind(query, id),
-            From::Beginning | From::Token(_) => None,
+            PageStart::Behind(id) => behind(query, id),
+            PageStart::Beginning | PageStart::Token(_) => None,
         };
         let query = behind.as_deref().unwrap_or(query);
         let mut body = json!({"query": query, "options": options});
@@ -293,7 +293,7 @@ impl Client {
         }
         let url = self.url(&path, &[version::RESOURCE_GRAPH.parameter()])?;
         let body = Some(Bytes::from(body.to_string()));
-        self.ask(&Outgoing { body, ..Outgoing::new(Method::POST, url) }).await
+        self.ask(&WireRequest { body, ..WireRequest::new(Method::POST, url) }).await
     }
 }
 

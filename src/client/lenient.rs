@@ -19,7 +19,7 @@ const MOST_TOLD: usize = 1_000;
 
 /// What was taken for absent and how often, as a path with its reason:
 /// `value[].properties.size: invalid type: string …`.
-pub(crate) type Malformed = Vec<(String, u64)>;
+pub(crate) type MalformedCounts = Vec<(String, u64)>;
 
 tokio::task_local! {
     /// What is told while an item is done, and how often.
@@ -36,7 +36,7 @@ pub(crate) async fn counted<T>(work: impl Future<Output = T>) -> (T, BTreeMap<St
 }
 
 /// Reads `bytes`; an error when they are no JSON, or of another shape beyond single members.
-pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, Malformed), Error> {
+pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, MalformedCounts), Error> {
     match serde_json::from_slice(bytes) {
         Ok(read) => Ok((read, Vec::new())),
         Err(error) if error.is_data() => mended(serde_json::from_slice(bytes)?),
@@ -45,7 +45,7 @@ pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, Malformed), 
 }
 
 /// Reads `value` in the same way.
-pub(crate) fn of_value<T: DeserializeOwned>(value: &Value) -> Result<(T, Malformed), Error> {
+pub(crate) fn of_value<T: DeserializeOwned>(value: &Value) -> Result<(T, MalformedCounts), Error> {
     match T::deserialize(value) {
         Ok(read) => Ok((read, Vec::new())),
         Err(_) => mended(value.clone()),
@@ -53,7 +53,7 @@ pub(crate) fn of_value<T: DeserializeOwned>(value: &Value) -> Result<(T, Malform
 }
 
 /// Warns of what was taken for absent in an answer of `operation`, each kind once.
-pub(crate) fn tell(operation: &str, malformed: &Malformed) {
+pub(crate) fn tell(operation: &str, malformed: &MalformedCounts) {
     static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     for (fault, times) in malformed {
         let fault = format!("{operation}: {}", super::one_line(fault));
@@ -71,14 +71,14 @@ pub(crate) fn tell(operation: &str, malformed: &Malformed) {
     }
 }
 
-fn mended<T: DeserializeOwned>(mut value: Value) -> Result<(T, Malformed), Error> {
+fn mended<T: DeserializeOwned>(mut value: Value) -> Result<(T, MalformedCounts), Error> {
     let mut malformed = Vec::new();
     loop {
         let failed = match serde_path_to_error::deserialize::<_, T>(&value) {
             Ok(read) => return Ok((read, malformed)),
             Err(failed) => failed,
         };
-        let path: Vec<Step> = steps(failed.path());
+        let path: Vec<PathStep> = steps(failed.path());
         let Some(odd) = at(&value, &path).cloned() else { return Err(failed.into_inner()) };
         if malformed.len() >= MOST_FAULTS || is_row(&path) || decides(&path) {
             return Err(failed.into_inner());
@@ -91,24 +91,24 @@ fn mended<T: DeserializeOwned>(mut value: Value) -> Result<(T, Malformed), Error
 
 /// A part of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Step {
+enum PathStep {
     Member(String),
     Element(usize),
 }
 
-fn steps(path: &Path) -> Vec<Step> {
+fn steps(path: &Path) -> Vec<PathStep> {
     path.iter()
         .filter_map(|segment| match segment {
-            Segment::Seq { index } => Some(Step::Element(*index)),
-            Segment::Map { key } => Some(Step::Member(key.clone())),
+            Segment::Seq { index } => Some(PathStep::Element(*index)),
+            Segment::Map { key } => Some(PathStep::Member(key.clone())),
             Segment::Enum { .. } | Segment::Unknown => None,
         })
         .collect()
 }
 
 /// Whether a path leads to a row (an element of the outermost list), to the whole, or to the list of rows.
-fn is_row(path: &[Step]) -> bool {
-    let first = path.iter().position(|step| matches!(step, Step::Element(_)));
+fn is_row(path: &[PathStep]) -> bool {
+    let first = path.iter().position(|step| matches!(step, PathStep::Element(_)));
     match first {
         Some(first) => first + 1 == path.len(),
         None => path.is_empty(),
@@ -117,7 +117,7 @@ fn is_row(path: &[Step]) -> bool {
 
 /// Whether more hangs on a member than itself: without its link a list would pass for whole, and what is not
 /// known to be excluded or deleted would pass for the latest.
-fn decides(path: &[Step]) -> bool {
+fn decides(path: &[PathStep]) -> bool {
     const DECIDING: [&str; 6] = [
         "nextLink",
         "$skipToken",
@@ -128,37 +128,37 @@ fn decides(path: &[Step]) -> bool {
     ];
     match path {
         // A marketplace image's says when it will be deprecated, and nothing hangs on that but itself.
-        [.., Step::Member(of), Step::Member(_)] if of == "imageDeprecationStatus" => false,
-        [.., Step::Member(name)] => DECIDING.contains(&name.as_str()),
+        [.., PathStep::Member(of), PathStep::Member(_)] if of == "imageDeprecationStatus" => false,
+        [.., PathStep::Member(name)] => DECIDING.contains(&name.as_str()),
         _ => false,
     }
 }
 
-fn at<'a>(value: &'a Value, path: &[Step]) -> Option<&'a Value> {
+fn at<'a>(value: &'a Value, path: &[PathStep]) -> Option<&'a Value> {
     path.iter().try_fold(value, |value, step| match step {
-        Step::Member(name) => value.get(name),
-        Step::Element(index) => value.get(index),
+        PathStep::Member(name) => value.get(name),
+        PathStep::Element(index) => value.get(index),
     })
 }
 
 /// Removes what `path` leads to, and whatever is alike at the same place of other elements: a value of the same
 /// kind, and the same value where that is a text, a number or an object. How many went.
-fn remove(value: &mut Value, path: &[Step], odd: &Value) -> u64 {
+fn remove(value: &mut Value, path: &[PathStep], odd: &Value) -> u64 {
     match (path, value) {
-        ([Step::Member(name)], Value::Object(members)) => {
+        ([PathStep::Member(name)], Value::Object(members)) => {
             let before = members.len();
             members.retain(|member, value| member != name || value != odd);
             (before - members.len()) as u64
         }
-        ([Step::Element(_)], Value::Array(elements)) => {
+        ([PathStep::Element(_)], Value::Array(elements)) => {
             let before = elements.len();
             elements.retain(|element| element != odd);
             (before - elements.len()) as u64
         }
-        ([Step::Member(name), rest @ ..], Value::Object(members)) => {
+        ([PathStep::Member(name), rest @ ..], Value::Object(members)) => {
             members.get_mut(name).map_or(0, |value| remove(value, rest, odd))
         }
-        ([Step::Element(_), rest @ ..], Value::Array(elements)) => {
+        ([PathStep::Element(_), rest @ ..], Value::Array(elements)) => {
             elements.iter_mut().map(|element| remove(element, rest, odd)).sum()
         }
         _ => 0,
@@ -166,16 +166,16 @@ fn remove(value: &mut Value, path: &[Step], odd: &Value) -> u64 {
 }
 
 /// A path without the numbers of its elements.
-fn pattern(path: &[Step]) -> String {
+fn pattern(path: &[PathStep]) -> String {
     path.iter().fold(String::new(), |mut text, step| {
         match step {
-            Step::Member(name) => {
+            PathStep::Member(name) => {
                 if !text.is_empty() {
                     text.push('.');
                 }
                 text.push_str(name);
             }
-            Step::Element(_) => text.push_str("[]"),
+            PathStep::Element(_) => text.push_str("[]"),
         }
         text
     })
@@ -207,7 +207,7 @@ mod tests {
         parts: Vec<Self>,
     }
 
-    fn page(rows: &Value) -> Result<(Page, Malformed), Error> {
+    fn page(rows: &Value) -> Result<(Page, MalformedCounts), Error> {
         read(json!({"value": rows}).to_string().as_bytes())
     }
 

@@ -21,7 +21,7 @@ mod waits;
 mod wire;
 
 pub(crate) use answer::refusal;
-pub use change::{Accepted, Change, Standing};
+pub use change::{Accepted, Change, OperationStatus};
 pub(crate) use deadline::{until, within};
 pub use foreign::redact;
 pub(crate) use foreign::{causes, one_line};
@@ -29,15 +29,15 @@ pub use graph::quoted;
 pub use quota::Quota;
 use quota::{Grant, Permit};
 pub use retry::RetryPolicy;
-use share::Share;
+use share::RateLimit;
 pub use token::Tokens;
-pub(crate) use traffic::{About, told};
-pub use traffic::{Asked, Traffic};
-pub use waits::Waits;
-pub use wire::{Answer, Outgoing, Wire};
+pub(crate) use traffic::{RequestLabels, traced};
+pub use traffic::{Traffic, TrafficCounts};
+pub use waits::QuotaWait;
 pub(crate) use wire::{
-    Http, Reached, http_client, read_bounded, send_failure, storage_client, stream_client,
+    Http, Reachability, http_client, read_bounded, send_failure, storage_client, stream_client,
 };
+pub use wire::{Wire, WireRequest, WireResponse};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::telemetry::{awaited, operation};
@@ -74,9 +74,9 @@ pub struct Client {
     quota: Arc<Quota>,
     traffic: Arc<Traffic>,
     /// Versions of the API that are sent instead of those that were refused.
-    versions: Arc<version::Instead>,
+    versions: Arc<version::Substitutes>,
     /// What it keeps to beside the quota.
-    share: Option<Share>,
+    share: Option<RateLimit>,
 }
 
 /// Whether `url` is an address of this machine.
@@ -137,7 +137,7 @@ impl Client {
     /// A client of the same quota that takes only a small share of it, together with its clones.
     #[must_use]
     pub fn with_small_share(mut self) -> Self {
-        self.share = Some(Share::new(!is_loopback(&self.endpoint)));
+        self.share = Some(RateLimit::new(!is_loopback(&self.endpoint)));
         self
     }
 
@@ -165,8 +165,8 @@ impl Client {
     /// GETs `segments` once, for what the answer's head tells: the quota that remains, the server's clock.
     /// What is refused is an error.
     pub async fn look(&self, segments: &[&str], query: &[(&str, &str)]) -> Result<HeaderMap> {
-        let request = Outgoing::get(self.url(segments, query)?);
-        let Answer { status, headers, body } = self.once(&request, 0).await?;
+        let request = WireRequest::get(self.url(segments, query)?);
+        let WireResponse { status, headers, body } = self.once(&request, 0).await?;
         if status.is_success() {
             return Ok(headers);
         }
@@ -194,10 +194,10 @@ impl Client {
 
     /// GETs `url` as JSON until an answer counts: the value, or the error that remains.
     async fn get_url<T: DeserializeOwned>(&self, url: &Url) -> Result<T> {
-        self.ask(&Outgoing::get(url.clone())).await
+        self.ask(&WireRequest::get(url.clone())).await
     }
 
-    async fn ask<T: DeserializeOwned>(&self, request: &Outgoing) -> Result<T> {
+    async fn ask<T: DeserializeOwned>(&self, request: &WireRequest) -> Result<T> {
         let (value, _) = self.ask_sized(request).await?;
         Ok(value)
     }
@@ -218,7 +218,7 @@ impl Client {
 
     /// Sends a request that only reads, until an answer counts: the value, or the error that remains.
     /// The URL must be of the Resource Manager's origin. With the bytes that the answer has.
-    async fn ask_sized<T: DeserializeOwned>(&self, request: &Outgoing) -> Result<(T, usize)> {
+    async fn ask_sized<T: DeserializeOwned>(&self, request: &WireRequest) -> Result<(T, usize)> {
         let url = &request.url;
         self.check_origin(url)?;
         let mut delays = self.retry.delays(url);
@@ -313,7 +313,7 @@ impl Client {
 
     /// Sends a request once, within its deadline; and once more when its version of the API is refused and
     /// another one is offered. A version that is refused was not looked at further, so a change was not begun.
-    async fn once(&self, request: &Outgoing, principal: usize) -> Result<Answer> {
+    async fn once(&self, request: &WireRequest, principal: usize) -> Result<WireResponse> {
         let mut request = self.versions.applied(request);
         let mut answer = self.send(&request, principal).await?;
         if self.versions.learn(&request, &answer) {
@@ -331,7 +331,7 @@ impl Client {
 
     /// Sends a request; once more with another token when its own is refused and there is another one. What is
     /// refused so was not looked at further, so a change was not begun.
-    async fn send(&self, request: &Outgoing, principal: usize) -> Result<Answer> {
+    async fn send(&self, request: &WireRequest, principal: usize) -> Result<WireResponse> {
         let tokens = &self.identities[principal.min(self.identities.len() - 1)];
         let mut bearer = self.bearer(tokens).await?;
         loop {
@@ -360,8 +360,8 @@ impl Client {
         self.bearer(&self.identities[0]).await.map(|_| ())
     }
 
-    async fn attempt(&self, request: &Outgoing, permit: &Permit) -> Result<Bytes> {
-        let Answer { status, headers, body } = self.once(request, permit.principal).await?;
+    async fn attempt(&self, request: &WireRequest, permit: &Permit) -> Result<Bytes> {
+        let WireResponse { status, headers, body } = self.once(request, permit.principal).await?;
         self.quota.answered(permit, &headers, Instant::now());
         if let Some(share) = &self.share {
             share.answered(&headers);
@@ -381,12 +381,12 @@ impl Client {
     async fn asked_by(
         &self,
         principals: impl Iterator<Item = usize> + Send,
-        request: &Outgoing,
+        request: &WireRequest,
         refused: Error,
     ) -> Result<Bytes> {
         for principal in principals {
             // Who has no token has no better answer.
-            let Ok(Answer { status, body, .. }) = self.once(request, principal).await else {
+            let Ok(WireResponse { status, body, .. }) = self.once(request, principal).await else {
                 continue;
             };
             if status.is_success() {
@@ -399,7 +399,7 @@ impl Client {
 
 /// An answer's body, of which single members may be of another form; a cut or foreign one (a front door's page) with status 200 may be another next
 /// time.
-fn read<T: DeserializeOwned>(request: &Outgoing, body: &[u8]) -> Result<T> {
+fn read<T: DeserializeOwned>(request: &WireRequest, body: &[u8]) -> Result<T> {
     let (read, malformed) = lenient::read(body)
         .map_err(|e| Error::transient(format!("{}: {NOT_AS_EXPECTED} ({e})", request.name())))?;
     lenient::tell(&operation(request.url.path()), &malformed);

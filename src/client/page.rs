@@ -1,6 +1,6 @@
 //! Lists of `{value, nextLink}`: followed verbatim, within the origin, to a bound.
 
-use super::{Client, Outgoing};
+use super::{Client, WireRequest};
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -34,7 +34,7 @@ impl Client {
         let mut seen = HashSet::new();
         let mut bytes = 0;
         for _ in 0..MOST_PAGES {
-            let (page, size) = self.ask_sized::<Page<T>>(&Outgoing::get(url.clone())).await?;
+            let (page, size) = self.ask_sized::<Page<T>>(&WireRequest::get(url.clone())).await?;
             bytes += size;
             if all.len() + page.value.len() > MOST_ROWS || bytes > MOST_BYTES {
                 let (path, most) = (url.path(), MOST_BYTES >> 20);

@@ -15,13 +15,13 @@ const EACH: Duration = Duration::from_millis(100);
 /// Requests that share one budget: a burst, and a steady rate behind it. All clones draw on it, one after the other;
 /// who leaves before its turn has taken nothing.
 #[derive(Debug, Clone)]
-pub(super) struct Share {
+pub(super) struct RateLimit {
     /// Whether there is a quota to take a share of.
     limited: Arc<AtomicBool>,
     last: Arc<Mutex<Option<Instant>>>,
 }
 
-impl Share {
+impl RateLimit {
     /// A share of a quota; a stand-in has none until an answer tells of one.
     pub(super) fn new(limited: bool) -> Self {
         Self { limited: Arc::new(limited.into()), last: Arc::default() }
@@ -55,7 +55,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_goes_at_once_and_the_rest_at_the_steady_rate() {
-        let share = Share::new(true);
+        let share = RateLimit::new(true);
         let began = Instant::now();
         for _ in 0..=BURST {
             share.turn().await;
@@ -73,7 +73,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_leaves_before_its_turn_has_taken_nothing() {
-        let share = Share::new(true);
+        let share = RateLimit::new(true);
         for _ in 0..=BURST {
             share.turn().await;
         }

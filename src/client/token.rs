@@ -42,24 +42,24 @@ const DROP_EVERY: Duration = Duration::from_mins(1);
 const LONGEST_TRY: Duration = Duration::from_secs(100);
 
 /// Makes a credential of the SDK, which cannot be told to forget a token: a new one has none.
-type Make = dyn Fn() -> Result<Arc<dyn TokenCredential>> + Send + Sync;
+type MakeCredential = dyn Fn() -> Result<Arc<dyn TokenCredential>> + Send + Sync;
 
 /// An identity with its tokens. Clones share them.
 #[derive(Clone)]
 pub struct Tokens(Arc<Identity>);
 
 struct Identity {
-    make: Box<Make>,
+    make: Box<MakeCredential>,
     credential: Mutex<Arc<dyn TokenCredential>>,
     slots: Mutex<HashMap<String, Arc<Slot>>>,
 }
 
 /// What is known of the token for one audience.
 #[derive(Default)]
-struct Slot(Mutex<Kept>);
+struct Slot(Mutex<CachedToken>);
 
 #[derive(Default)]
-struct Kept {
+struct CachedToken {
     token: Option<Held>,
     attempt: Option<Attempt>,
     /// How often in a row it could not be had, why, and until when nobody asks.
@@ -69,8 +69,8 @@ struct Kept {
 }
 
 /// What an attempt ends with.
-type Told = std::result::Result<Held, Failure>;
-type Attempt = Shared<BoxFuture<'static, Told>>;
+type AttemptResult = std::result::Result<Held, Failure>;
+type Attempt = Shared<BoxFuture<'static, AttemptResult>>;
 
 #[derive(Clone)]
 struct Held {
@@ -181,7 +181,7 @@ impl Tokens {
         let slot = self.slot(scope);
         let (next, begun) = slot.next(Instant::now());
         if let Some((patience, tell)) = begun {
-            self.begin(scope, patience, UnderWay { slot, tell: Some(tell) });
+            self.begin(scope, patience, AttemptGuard { slot, tell: Some(tell) });
         }
         match next {
             Next::Token(held) => Ok(held),
@@ -191,7 +191,7 @@ impl Tokens {
     }
 
     /// Asks for a token in a task of its own, which goes on when whoever began it no longer waits.
-    fn begin(&self, scope: &str, patience: Duration, under_way: UnderWay) {
+    fn begin(&self, scope: &str, patience: Duration, under_way: AttemptGuard) {
         let (identity, scope) = (Arc::clone(&self.0), scope.to_owned());
         tokio::spawn(async move {
             let told = identity.ask(&scope, patience).await;
@@ -208,11 +208,11 @@ enum Next {
 }
 
 /// An attempt that is to be begun: how long it is tried, and whom to tell.
-type Begun = (Duration, oneshot::Sender<Told>);
+type StartedAttempt = (Duration, oneshot::Sender<AttemptResult>);
 
 impl Slot {
     /// What there is now; with an attempt where one is due and nobody makes it.
-    fn next(&self, now: Instant) -> (Next, Option<Begun>) {
+    fn next(&self, now: Instant) -> (Next, Option<StartedAttempt>) {
         let mut kept = locked(&self.0);
         let paused = kept.failed.as_ref().filter(|(.., until)| now < *until);
         let is_good = kept.token.as_ref().filter(|held| now < held.until);
@@ -235,8 +235,8 @@ impl Slot {
     }
 }
 
-impl Kept {
-    fn begin(&mut self, patience: Duration) -> (Attempt, Begun) {
+impl CachedToken {
+    fn begin(&mut self, patience: Duration) -> (Attempt, StartedAttempt) {
         let (tell, told) = oneshot::channel();
         let ended = async move {
             told.await.unwrap_or_else(|_| {
@@ -251,12 +251,12 @@ impl Kept {
 }
 
 /// An attempt that is being made; one that is dropped in the middle leaves room for another.
-struct UnderWay {
+struct AttemptGuard {
     slot: Arc<Slot>,
-    tell: Option<oneshot::Sender<Told>>,
+    tell: Option<oneshot::Sender<AttemptResult>>,
 }
 
-impl Drop for UnderWay {
+impl Drop for AttemptGuard {
     fn drop(&mut self) {
         if self.tell.is_some() {
             locked(&self.slot.0).attempt = None;
@@ -264,8 +264,8 @@ impl Drop for UnderWay {
     }
 }
 
-impl UnderWay {
-    fn end(mut self, told: Told) {
+impl AttemptGuard {
+    fn end(mut self, told: AttemptResult) {
         let mut kept = locked(&self.slot.0);
         kept.attempt = None;
         let told = told.map_err(|failure| Failure { first: !kept.ever, ..failure });
@@ -289,7 +289,7 @@ impl UnderWay {
 
 impl Identity {
     /// Asks until there is a token, it is sure that there will be none, or patience is at its end.
-    async fn ask(&self, scope: &str, patience: Duration) -> Told {
+    async fn ask(&self, scope: &str, patience: Duration) -> AttemptResult {
         let began = Instant::now();
         let mut wait = Duration::from_millis(500);
         loop {
@@ -341,7 +341,7 @@ fn failure(error: &azure_core::Error) -> Failure {
     Failure::new(kind, causes(error))
 }
 
-fn hold(token: AccessToken) -> Told {
+fn hold(token: AccessToken) -> AttemptResult {
     let bearer = HeaderValue::try_from(format!("Bearer {}", token.token.secret()));
     let Ok(mut bearer) = bearer else {
         let text = "the token is not plain text".to_owned();

@@ -1,6 +1,6 @@
 //! What a process has asked, and how each request is told of.
 
-use super::{Answer, Outgoing, Waits, Wire};
+use super::{QuotaWait, Wire, WireRequest, WireResponse};
 use crate::error::{Error, Result};
 use crate::telemetry::{COUNTS, count, operation};
 use reqwest::StatusCode;
@@ -29,13 +29,13 @@ pub struct Traffic {
     /// Requests that repeated an earlier one.
     pub retried: AtomicU64,
     /// The time in which something waited for quota.
-    pub waits: Waits,
-    told: Mutex<Told>,
+    pub waits: QuotaWait,
+    told: Mutex<LastReport>,
 }
 
 /// How much was asked in some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Asked {
+pub struct TrafficCounts {
     /// Requests sent, repetitions included.
     pub requests: u64,
     /// Answers with status 429.
@@ -48,25 +48,25 @@ pub struct Asked {
 
 /// What had been asked when that was last told.
 #[derive(Debug, Default)]
-struct Told {
+struct LastReport {
     at: Option<Instant>,
-    asked: Asked,
+    asked: TrafficCounts,
 }
 
 impl Traffic {
     /// What was asked since this was last told, once it is enough for a line; the sum of all that is given here is
     /// what the process has asked, whoever asks for it.
-    pub fn untold(&self, now: Instant) -> Option<Asked> {
+    pub fn untold(&self, now: Instant) -> Option<TrafficCounts> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let asked = Asked {
+        let asked = TrafficCounts {
             requests: load(&self.requests),
             throttled: load(&self.throttled),
             retried: load(&self.retried),
             waited: self.waits.until(now),
         };
         let before = told.asked;
-        let more = Asked {
+        let more = TrafficCounts {
             requests: asked.requests.saturating_sub(before.requests),
             throttled: asked.throttled.saturating_sub(before.throttled),
             retried: asked.retried.saturating_sub(before.retried),
@@ -76,7 +76,7 @@ impl Traffic {
         if more.requests == 0 || !(is_time || more.requests >= TELL_AFTER) {
             return None;
         }
-        *told = Told { at: Some(now), asked };
+        *told = LastReport { at: Some(now), asked };
         Some(more)
     }
 
@@ -93,9 +93,9 @@ impl Traffic {
     pub(crate) async fn send(
         &self,
         wire: &dyn Wire,
-        request: &Outgoing,
+        request: &WireRequest,
         authorized: Option<HeaderValue>,
-    ) -> Result<Answer> {
+    ) -> Result<WireResponse> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let late = |_| Error::transient(format!("{}: no answer in a minute", request.name()));
         let sent = async {
@@ -103,8 +103,9 @@ impl Traffic {
             sent.await.map_err(late).and_then(|answer| answer)
         };
         let server = request.url.host_str().unwrap_or_default();
-        let about = About { method: request.method.as_str(), path: request.url.path(), server };
-        let answer = told(about, sent, |answer: &Answer| answer.status.as_u16()).await?;
+        let about =
+            RequestLabels { method: request.method.as_str(), path: request.url.path(), server };
+        let answer = traced(about, sent, |answer: &WireResponse| answer.status.as_u16()).await?;
         if answer.status == StatusCode::TOO_MANY_REQUESTS {
             self.throttled.fetch_add(1, Ordering::Relaxed);
         }
@@ -113,22 +114,22 @@ impl Traffic {
 }
 
 /// What is told of a request.
-pub(crate) struct About<'a> {
+pub(crate) struct RequestLabels<'a> {
     pub(crate) method: &'a str,
     pub(crate) path: &'a str,
     pub(crate) server: &'a str,
 }
 
 /// Sends a request in a span (OpenTelemetry's conventions for HTTP clients), and counts it.
-pub(crate) async fn told<T, E>(
-    about: About<'_>,
+pub(crate) async fn traced<T, E>(
+    about: RequestLabels<'_>,
     sent: impl Future<Output = Result<T, E>>,
     status: impl Fn(&T) -> u16,
 ) -> Result<T, E> {
     if !tracing::span_enabled!(tracing::Level::DEBUG) {
         return sent.await;
     }
-    let About { method, path, server } = about;
+    let RequestLabels { method, path, server } = about;
     let operation = operation(path);
     let span = tracing::debug_span!(
         "request",

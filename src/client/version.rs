@@ -6,7 +6,7 @@
 //! behind, so the request is sent once more with the nearest of those. What is still refused then is an error of
 //! its own: as a plain 404 it would pass for something that is gone.
 
-use super::{Answer, Outgoing};
+use super::{WireRequest, WireResponse};
 use crate::error::Error;
 use reqwest::StatusCode;
 use std::collections::HashMap;
@@ -77,11 +77,11 @@ pub const ALL: [ApiVersion; 9] = [
 
 /// What is sent instead of a version that was refused, by type of resource and by that version.
 #[derive(Debug, Default)]
-pub(super) struct Instead(Mutex<HashMap<(String, String), String>>);
+pub(super) struct Substitutes(Mutex<HashMap<(String, String), String>>);
 
-impl Instead {
+impl Substitutes {
     /// `request` with the version that is known to be offered.
-    pub(super) fn applied(&self, request: &Outgoing) -> Outgoing {
+    pub(super) fn applied(&self, request: &WireRequest) -> WireRequest {
         let mut request = request.clone();
         if let Some(sent) = version_of(&request.url) {
             let instead = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,7 +105,7 @@ impl Instead {
 
     /// Remembers what to send instead, if `answer` refuses the version of `sent` and names another one;
     /// whether it does. The first time it is told.
-    pub(super) fn learn(&self, sent: &Outgoing, answer: &Answer) -> bool {
+    pub(super) fn learn(&self, sent: &WireRequest, answer: &WireResponse) -> bool {
         let Some((version, offered)) = refused(sent, answer) else { return false };
         let Some(nearest) = nearest(&version, &offered) else { return false };
         let key = (resource_of(&sent.url), version);
@@ -122,7 +122,7 @@ impl Instead {
 }
 
 /// The error of an answer that refuses the version of `sent`; `None` for any other answer.
-pub(super) fn not_offered(sent: &Outgoing, answer: &Answer) -> Option<Error> {
+pub(super) fn not_offered(sent: &WireRequest, answer: &WireResponse) -> Option<Error> {
     let (version, offered) = refused(sent, answer)?;
     let offered = match offered.last() {
         Some(newest) => format!("the newest of {} that are is {newest}", offered.len()),
@@ -136,7 +136,7 @@ pub(super) fn not_offered(sent: &Outgoing, answer: &Answer) -> Option<Error> {
 }
 
 /// The version that `answer` refuses, and those that it names, oldest first.
-fn refused(sent: &Outgoing, answer: &Answer) -> Option<(String, Vec<String>)> {
+fn refused(sent: &WireRequest, answer: &WireResponse) -> Option<(String, Vec<String>)> {
     if !matches!(answer.status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND) {
         return None;
     }
@@ -210,18 +210,18 @@ mod tests {
 
     const LIST: &str = "'2017-03-01, 2019-12-01-preview, 2022-12-01, 2025-04-01'.";
 
-    fn asked(version: &str) -> Outgoing {
+    fn asked(version: &str) -> WireRequest {
         let url = format!(
             "https://x/subscriptions/1/providers/Microsoft.ContainerRegistry/registries?$top=1&api-version={version}"
         );
-        Outgoing::get(url.parse().unwrap())
+        WireRequest::get(url.parse().unwrap())
     }
 
-    fn answer(status: u16, list: &str) -> Answer {
+    fn answer(status: u16, list: &str) -> WireResponse {
         let body =
             format!("{{\"error\":{{\"message\":\"No. The supported api-versions are {list}\"}}}}");
         let status = StatusCode::from_u16(status).unwrap();
-        Answer { status, headers: HeaderMap::new(), body: Bytes::from(body) }
+        WireResponse { status, headers: HeaderMap::new(), body: Bytes::from(body) }
     }
 
     #[test]
@@ -231,7 +231,7 @@ mod tests {
             ("2023-01-01", "2022-12-01"),
             ("2016-01-01", "2017-03-01"),
         ] {
-            let instead = Instead::default();
+            let instead = Substitutes::default();
             assert!(instead.learn(&asked(refused), &answer(400, LIST)));
             let applied = instead.applied(&asked(refused)).url;
             assert_eq!(version_of(&applied).as_deref(), Some(sent));
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn what_is_refused_for_another_reason_is_left_alone() {
-        let instead = Instead::default();
+        let instead = Substitutes::default();
         for (sent, answer) in [
             (asked("2022-12-01"), answer(400, LIST)),
             (asked("2022-09-01"), answer(403, LIST)),

@@ -6,9 +6,9 @@ use tokio::time::Instant;
 
 /// The time in which at least one request was waiting, here or in a queue.
 #[derive(Debug, Default)]
-pub struct Waits(Mutex<(Option<Instant>, Duration)>);
+pub struct QuotaWait(Mutex<(Option<Instant>, Duration)>);
 
-impl Waits {
+impl QuotaWait {
     /// Something waits from `now` on for `wait`. Waits that overlap count once.
     pub(crate) fn add(&self, now: Instant, wait: Duration) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn waits_that_overlap_count_once_and_only_when_they_are_over() {
-        let waits = Waits::default();
+        let waits = QuotaWait::default();
         let start = Instant::now();
         let at = |seconds: u64| start + Duration::from_secs(seconds);
         waits.add(at(0), Duration::from_secs(10));

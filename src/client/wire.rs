@@ -22,7 +22,7 @@ const LARGEST_BODY: usize = 64 << 20;
 
 /// A request.
 #[derive(Debug, Clone)]
-pub struct Outgoing {
+pub struct WireRequest {
     /// The method.
     pub method: Method,
     /// Where to.
@@ -39,7 +39,7 @@ pub struct Outgoing {
     pub largest: usize,
 }
 
-impl Outgoing {
+impl WireRequest {
     /// A request for JSON.
     pub fn new(method: Method, url: Url) -> Self {
         let json = "application/json";
@@ -60,7 +60,7 @@ impl Outgoing {
 
 /// An answer, read to its end.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct WireResponse {
     /// The status.
     pub status: StatusCode,
     /// The headers.
@@ -74,19 +74,23 @@ pub struct Answer {
 pub trait Wire: fmt::Debug + Send + Sync {
     /// Sends `request`, with that authorization if there is one. A failure below HTTP is an error; a
     /// refusal is an answer.
-    async fn send(&self, request: &Outgoing, authorized: Option<HeaderValue>) -> Result<Answer>;
+    async fn send(
+        &self,
+        request: &WireRequest,
+        authorized: Option<HeaderValue>,
+    ) -> Result<WireResponse>;
 }
 
 /// The wire that reaches real servers: TLS, pooled connections, no redirects.
 #[derive(Debug)]
 pub(crate) struct Http {
     client: reqwest::Client,
-    reached: Reached,
+    reached: Reachability,
 }
 
 impl Http {
     pub(crate) fn new() -> Result<Self> {
-        Ok(Self { client: http_client()?, reached: Reached::default() })
+        Ok(Self { client: http_client()?, reached: Reachability::default() })
     }
 }
 
@@ -98,9 +102,9 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(7);
 
 /// Which servers were reached, and since when which ones were not.
 #[derive(Debug, Default)]
-pub(crate) struct Reached(Mutex<HashMap<String, Option<Instant>>>);
+pub(crate) struct Reachability(Mutex<HashMap<String, Option<Instant>>>);
 
-impl Reached {
+impl Reachability {
     fn servers(&self) -> MutexGuard<'_, HashMap<String, Option<Instant>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -170,7 +174,11 @@ fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client> {
 
 #[async_trait]
 impl Wire for Http {
-    async fn send(&self, request: &Outgoing, authorized: Option<HeaderValue>) -> Result<Answer> {
+    async fn send(
+        &self,
+        request: &WireRequest,
+        authorized: Option<HeaderValue>,
+    ) -> Result<WireResponse> {
         let what = request.name();
         let sent = self.client.request(request.method.clone(), request.url.clone());
         let mut sent = sent.header(ACCEPT, request.accept);
@@ -198,7 +206,7 @@ impl Wire for Http {
         };
         let (status, headers) = (response.status(), response.headers().clone());
         let body = read_bounded(response, &what, request.largest).await?;
-        Ok(Answer { status, headers, body })
+        Ok(WireResponse { status, headers, body })
     }
 }
 

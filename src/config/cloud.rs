@@ -1,6 +1,6 @@
 //! Which Azure: the addresses that differ between its clouds (azure-cli, `azure/cli/core/cloud.py`).
 
-use super::{Config, Guarded, Plain, plain_address};
+use super::{Config, GuardedSetting, PlainSetting, plain_address};
 use crate::error::{Error, Result};
 use azure_core::cloud::{CloudConfiguration, CustomConfiguration};
 use url::Url;
@@ -22,8 +22,8 @@ pub(super) struct Cloud {
 impl Config {
     /// The cloud that `AZIMG_CLOUD` names, with what is set otherwise.
     pub(super) fn cloud(&self) -> Result<Cloud> {
-        let name = self.variable(Plain::CLOUD).unwrap_or("AzureCloud");
-        let given = self.guarded(Guarded::ARM_ENDPOINT);
+        let name = self.variable(PlainSetting::CLOUD).unwrap_or("AzureCloud");
+        let given = self.guarded(GuardedSetting::ARM_ENDPOINT);
         let (endpoint, audience, authority, storage, registries) = match name {
             "AzureCloud" => (
                 "https://management.azure.com",
@@ -52,29 +52,30 @@ impl Config {
                 (given, given, None, None, None)
             }
             other => {
-                return Err(Plain::CLOUD.wrong(format!(
+                return Err(PlainSetting::CLOUD.wrong(format!(
                     "'{other}' is none of AzureCloud, AzureUSGovernment, AzureChinaCloud, custom"
                 )));
             }
         };
         let text = given.unwrap_or(endpoint);
-        let endpoint = plain_address(text)
-            .ok_or_else(|| Guarded::ARM_ENDPOINT.wrong("it is no address, such as https://HOST"))?;
-        let audience = self.variable(Plain::ARM_AUDIENCE).unwrap_or(audience).to_owned();
+        let endpoint = plain_address(text).ok_or_else(|| {
+            GuardedSetting::ARM_ENDPOINT.wrong("it is no address, such as https://HOST")
+        })?;
+        let audience = self.variable(PlainSetting::ARM_AUDIENCE).unwrap_or(audience).to_owned();
         let authority = self.authority()?.or(authority);
         Ok(Cloud { endpoint, audience, authority, storage, registries })
     }
 
     /// Where tokens are asked of, if that is set: as in the SDKs, `AZURE_AUTHORITY_HOST`.
     fn authority(&self) -> Result<Option<CloudConfiguration>> {
-        let Some(host) = self.guarded(Guarded::AUTHORITY_HOST) else { return Ok(None) };
+        let Some(host) = self.guarded(GuardedSetting::AUTHORITY_HOST) else { return Ok(None) };
         // Some write it without a scheme.
         let address =
             if host.contains("://") { host.to_owned() } else { format!("https://{host}") };
         let bare =
             |url: &Url| url.scheme() == "https" && url.query().is_none() && url.path() == "/";
         if !plain_address(&address).is_some_and(|url| bare(&url)) {
-            return Err(Guarded::AUTHORITY_HOST
+            return Err(GuardedSetting::AUTHORITY_HOST
                 .wrong("it is no https address, such as https://login.microsoftonline.us"));
         }
         let mut custom = CustomConfiguration::default();

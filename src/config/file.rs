@@ -7,7 +7,7 @@
 //! nobody else may write to. Secrets are for neither.
 
 use super::place::may_sign;
-use super::settings::{Guarded, Plain, Setting};
+use super::settings::{GuardedSetting, PlainSetting, Setting};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::format::toml_error;
@@ -24,7 +24,7 @@ const ALIKE: f64 = 0.75;
 
 /// Who may say something in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum By {
+enum FileScope {
     /// Both files.
     Both,
     /// The user's own.
@@ -34,55 +34,55 @@ enum By {
 }
 
 /// A key of a file.
-pub(super) struct Key {
+pub(super) struct FileKey {
     /// What it is called there.
     pub(super) name: &'static str,
     /// What it sets.
     pub(super) setting: Setting,
     /// Whether it is a list of names.
     is_list: bool,
-    by: By,
+    by: FileScope,
 }
 
-const fn plain(name: &'static str, setting: Plain, is_list: bool, by: By) -> Key {
-    Key { name, setting: Setting::Plain(setting), is_list, by }
+const fn plain(name: &'static str, setting: PlainSetting, is_list: bool, by: FileScope) -> FileKey {
+    FileKey { name, setting: Setting::Plain(setting), is_list, by }
 }
 
-const fn guarded(name: &'static str, setting: Guarded, by: By) -> Key {
-    Key { name, setting: Setting::Guarded(setting), is_list: false, by }
+const fn guarded(name: &'static str, setting: GuardedSetting, by: FileScope) -> FileKey {
+    FileKey { name, setting: Setting::Guarded(setting), is_list: false, by }
 }
 
 /// All keys: the settings of azimg, called as their variables are, in small letters.
-pub(super) const KEYS: &[Key] = &[
-    plain("output", Plain::OUTPUT, false, By::Both),
-    plain("sources", Plain::SOURCES, true, By::Both),
-    plain("locations", Plain::LOCATIONS, true, By::Both),
-    plain("publishers", Plain::PUBLISHERS, true, By::Both),
+pub(super) const KEYS: &[FileKey] = &[
+    plain("output", PlainSetting::OUTPUT, false, FileScope::Both),
+    plain("sources", PlainSetting::SOURCES, true, FileScope::Both),
+    plain("locations", PlainSetting::LOCATIONS, true, FileScope::Both),
+    plain("publishers", PlainSetting::PUBLISHERS, true, FileScope::Both),
     // Whose snapshots are believed decides what is deployed.
-    guarded("store", Guarded::STORE, By::Own),
+    guarded("store", GuardedSetting::STORE, FileScope::Own),
     // They decide also in which subscriptions something is changed.
-    plain("subscriptions", Plain::SUBSCRIPTIONS, true, By::Own),
-    plain("community-galleries", Plain::COMMUNITY_GALLERIES, true, By::Own),
+    plain("subscriptions", PlainSetting::SUBSCRIPTIONS, true, FileScope::Own),
+    plain("community-galleries", PlainSetting::COMMUNITY_GALLERIES, true, FileScope::Own),
     // Who is named there gets a token.
-    plain("registries", Plain::REGISTRIES, true, By::Own),
-    plain("registry-username", Plain::REGISTRY_USERNAME, false, By::Own),
-    plain("cloud", Plain::CLOUD, false, By::Own),
-    guarded("arm-endpoint", Guarded::ARM_ENDPOINT, By::Own),
-    plain("arm-audience", Plain::ARM_AUDIENCE, false, By::Own),
-    plain("cors-origins", Plain::CORS_ORIGINS, true, By::Own),
+    plain("registries", PlainSetting::REGISTRIES, true, FileScope::Own),
+    plain("registry-username", PlainSetting::REGISTRY_USERNAME, false, FileScope::Own),
+    plain("cloud", PlainSetting::CLOUD, false, FileScope::Own),
+    guarded("arm-endpoint", GuardedSetting::ARM_ENDPOINT, FileScope::Own),
+    plain("arm-audience", PlainSetting::ARM_AUDIENCE, false, FileScope::Own),
+    plain("cors-origins", PlainSetting::CORS_ORIGINS, true, FileScope::Own),
     // These spend a quota, or remove what is kept.
-    plain("schedule", Plain::SCHEDULE, false, By::Own),
-    plain("offers-max-age", Plain::OFFERS_MAX_AGE, false, By::Own),
-    plain("keep-snapshots", Plain::KEEP_SNAPSHOTS, false, By::Own),
-    plain("run-deadline", Plain::RUN_DEADLINE, false, By::Own),
+    plain("schedule", PlainSetting::SCHEDULE, false, FileScope::Own),
+    plain("offers-max-age", PlainSetting::OFFERS_MAX_AGE, false, FileScope::Own),
+    plain("keep-snapshots", PlainSetting::KEEP_SNAPSHOTS, false, FileScope::Own),
+    plain("run-deadline", PlainSetting::RUN_DEADLINE, false, FileScope::Own),
     // The log of a library may tell what azimg's own does not.
-    plain("log", Plain::LOG, false, By::Own),
-    guarded("registry-password", Guarded::REGISTRY_PASSWORD, By::Neither),
-    plain("sign-in", Plain::SIGN_IN, false, By::Neither),
+    plain("log", PlainSetting::LOG, false, FileScope::Own),
+    guarded("registry-password", GuardedSetting::REGISTRY_PASSWORD, FileScope::Neither),
+    plain("sign-in", PlainSetting::SIGN_IN, false, FileScope::Neither),
 ];
 
 /// What a file says.
-pub(super) type Said = Vec<(Setting, String)>;
+pub(super) type FileValues = Vec<(Setting, String)>;
 
 /// Where the user's own file is, by the variables of a process; none where these name no place.
 pub(super) fn own(variables: &HashMap<String, String>) -> Option<PathBuf> {
@@ -96,43 +96,49 @@ pub(super) fn own(variables: &HashMap<String, String>) -> Option<PathBuf> {
 }
 
 /// What the user's own file says, if there is one.
-pub(super) fn read_own(path: &Path) -> Result<Said> {
+pub(super) fn read_own(path: &Path) -> Result<FileValues> {
     let bytes = files::read_own(path, LONGEST)?;
-    bytes.map_or_else(|| Ok(Said::new()), |bytes| said(&bytes, &path.display().to_string(), None))
+    bytes.map_or_else(
+        || Ok(FileValues::new()),
+        |bytes| said(&bytes, &path.display().to_string(), None),
+    )
 }
 
 /// What the file in the folder that azimg was started in says, if there is one and it is not the user's own.
-pub(super) fn read_folders(own: Option<&Path>) -> Result<Said> {
+pub(super) fn read_folders(own: Option<&Path>) -> Result<FileValues> {
     let path = Path::new(NAME);
     let is_own = || {
         let own = own.and_then(|own| own.canonicalize().ok());
         own.is_some() && own == path.canonicalize().ok()
     };
     if is_own() {
-        return Ok(Said::new());
+        return Ok(FileValues::new());
     }
     let bytes = files::read_plain(path, LONGEST)?;
     let elsewhere = own.map_or_else(|| "your own file".to_owned(), |own| own.display().to_string());
-    bytes.map_or_else(|| Ok(Said::new()), |bytes| said(&bytes, "./azimg.toml", Some(&elsewhere)))
+    bytes.map_or_else(
+        || Ok(FileValues::new()),
+        |bytes| said(&bytes, "./azimg.toml", Some(&elsewhere)),
+    )
 }
 
 /// What a file says, which is called `called`; of one that is not the user's own, `own` is where that would be.
-fn said(bytes: &[u8], called: &str, own: Option<&str>) -> Result<Said> {
+fn said(bytes: &[u8], called: &str, own: Option<&str>) -> Result<FileValues> {
     let wrong = |why: String| Error::invalid(format!("{called}: {why}"));
     let text =
         std::str::from_utf8(bytes).map_err(|_| wrong("it is no text in UTF-8".to_owned()))?;
     let table: Table =
         toml::from_str(text).map_err(|error| wrong(toml_error::message(text, &error)))?;
-    let mut said = Said::new();
+    let mut said = FileValues::new();
     for (name, value) in table {
         let key = KEYS.iter().find(|key| key.name == name);
         let key = key.ok_or_else(|| wrong(unknown(&name)))?;
         let variable = key.setting.name();
         match (key.by, own) {
-            (By::Neither, _) => {
+            (FileScope::Neither, _) => {
                 return Err(wrong(format!("'{name}' is not kept in a file: set {variable}")));
             }
-            (By::Own, Some(own)) => {
+            (FileScope::Own, Some(own)) => {
                 return Err(wrong(format!(
                     "'{name}' is not taken from the folder that azimg is started in, which may be anybody's: \
                      put it into {own}, or set {variable}"
@@ -152,7 +158,7 @@ fn said(bytes: &[u8], called: &str, own: Option<&str>) -> Result<Said> {
 }
 
 /// A value as its variable would have it.
-fn text_of(key: &Key, value: &Value) -> Result<String, String> {
+fn text_of(key: &FileKey, value: &Value) -> Result<String, String> {
     let split = [',', ';', ' '];
     match value {
         Value::Array(names) if key.is_list => {
@@ -248,11 +254,11 @@ mod tests {
     #[test]
     fn a_folders_file_sets_what_is_looked_at_and_how_it_is_shown() {
         let both: Vec<&str> =
-            KEYS.iter().filter(|key| key.by == By::Both).map(|key| key.name).collect();
+            KEYS.iter().filter(|key| key.by == FileScope::Both).map(|key| key.name).collect();
         assert_eq!(both, ["output", "sources", "locations", "publishers"]);
         for key in KEYS {
             let told = of(&format!("{} = 'x'", key.name), Some("own")).is_ok();
-            assert_eq!(told, key.by == By::Both, "{}", key.name);
+            assert_eq!(told, key.by == FileScope::Both, "{}", key.name);
         }
     }
 }

@@ -8,7 +8,7 @@
 
 use super::endpoint::TokenHttp;
 use super::tools::DeveloperTools;
-use super::{Config, Guarded, Plain, plain_address};
+use super::{Config, GuardedSetting, PlainSetting, plain_address};
 use crate::client::Tokens;
 use crate::error::{Error, ErrorKind, Result};
 use azure_core::cloud::CloudConfiguration;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 /// A kind of credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum CredentialKind {
     /// A client secret of a service principal.
     Secret,
     /// A federated token, as Kubernetes has them.
@@ -40,13 +40,13 @@ enum Kind {
 
 /// The names of `AZURE_TOKEN_CREDENTIALS`, without their `Credential` (learn.microsoft.com, "Customize the
 /// `DefaultAzureCredential`").
-const NAMED: [(&str, Kind); 6] = [
-    ("environment", Kind::Secret),
-    ("workloadidentity", Kind::Workload),
-    ("managedidentity", Kind::Managed),
-    ("azurecli", Kind::Azure),
-    ("azuredevelopercli", Kind::AzureDeveloper),
-    ("dev", Kind::Tools),
+const NAMED: [(&str, CredentialKind); 6] = [
+    ("environment", CredentialKind::Secret),
+    ("workloadidentity", CredentialKind::Workload),
+    ("managedidentity", CredentialKind::Managed),
+    ("azurecli", CredentialKind::Azure),
+    ("azuredevelopercli", CredentialKind::AzureDeveloper),
+    ("dev", CredentialKind::Tools),
 ];
 
 impl Config {
@@ -65,9 +65,9 @@ impl Config {
             return Ok(made.clone());
         }
         let kind = self.kind()?;
-        let ids = self.variable(Plain::CLIENT_ID).unwrap_or_default();
+        let ids = self.variable(PlainSetting::CLIENT_ID).unwrap_or_default();
         let ids: Vec<&str> = ids.split(',').map(str::trim).filter(|id| !id.is_empty()).collect();
-        if ids.len() > 1 && !matches!(kind, Kind::Managed | Kind::Workload) {
+        if ids.len() > 1 && !matches!(kind, CredentialKind::Managed | CredentialKind::Workload) {
             return Err(Error::invalid(
                 "AZURE_CLIENT_ID: several client ids need managed or workload identities",
             ));
@@ -79,7 +79,7 @@ impl Config {
         Ok(self.identities.get_or_init(|| made).clone())
     }
 
-    fn tokens(&self, kind: Kind, id: Option<&str>) -> Result<Tokens> {
+    fn tokens(&self, kind: CredentialKind, id: Option<&str>) -> Result<Tokens> {
         // What is made is kept in the configuration, and must not keep it in turn.
         let config = Self { identities: Arc::default(), ..self.clone() };
         let id = id.map(str::to_owned);
@@ -87,16 +87,16 @@ impl Config {
     }
 
     /// Which kind of credential the environment asks for.
-    fn kind(&self) -> Result<Kind> {
-        let has_secret = self.guarded(Guarded::CLIENT_SECRET).is_some();
-        let has_token = self.variable(Plain::FEDERATED_TOKEN_FILE).is_some();
-        let asked = self.variable(Plain::TOKEN_CREDENTIALS).map(str::to_ascii_lowercase);
+    fn kind(&self) -> Result<CredentialKind> {
+        let has_secret = self.guarded(GuardedSetting::CLIENT_SECRET).is_some();
+        let has_token = self.variable(PlainSetting::FEDERATED_TOKEN_FILE).is_some();
+        let asked = self.variable(PlainSetting::TOKEN_CREDENTIALS).map(str::to_ascii_lowercase);
         match asked.as_deref() {
             None => {}
             // What is deployed has one of these; without the first two it is a machine's own.
-            Some("prod") if has_secret => return Ok(Kind::Secret),
-            Some("prod") if has_token => return Ok(Kind::Workload),
-            Some("prod") => return Ok(Kind::Managed),
+            Some("prod") if has_secret => return Ok(CredentialKind::Secret),
+            Some("prod") if has_token => return Ok(CredentialKind::Workload),
+            Some("prod") => return Ok(CredentialKind::Managed),
             Some(asked) => {
                 let name = asked.strip_suffix("credential").unwrap_or(asked);
                 let known = NAMED.iter().find(|(known, _)| *known == name);
@@ -110,19 +110,19 @@ impl Config {
             }
         }
         Ok(if has_secret {
-            Kind::Secret
+            CredentialKind::Secret
         } else if has_token {
-            Kind::Workload
-        } else if self.variable(Plain::CLIENT_CERTIFICATE_PATH).is_some() {
+            CredentialKind::Workload
+        } else if self.variable(PlainSetting::CLIENT_CERTIFICATE_PATH).is_some() {
             // The SDK's certificate credential needs OpenSSL, which is kept out.
             return Err(signed_out(
                 "AZURE_CLIENT_CERTIFICATE_PATH: certificates are not taken; use a managed or \
                  workload identity, or AZURE_CLIENT_SECRET",
             ));
-        } else if self.guarded(Guarded::IDENTITY_ENDPOINT).is_some() && !self.is_arc() {
-            Kind::Managed
+        } else if self.guarded(GuardedSetting::IDENTITY_ENDPOINT).is_some() && !self.is_arc() {
+            CredentialKind::Managed
         } else {
-            Kind::Tools
+            CredentialKind::Tools
         })
     }
 
@@ -130,16 +130,20 @@ impl Config {
     /// nothing of who azimg is (`azure_identity`, `get_source`).
     fn is_arc(&self) -> bool {
         let set = |setting| self.guarded(setting).is_some();
-        set(Guarded::IDENTITY_ENDPOINT)
-            && set(Guarded::IMDS_ENDPOINT)
-            && !set(Guarded::IDENTITY_HEADER)
+        set(GuardedSetting::IDENTITY_ENDPOINT)
+            && set(GuardedSetting::IMDS_ENDPOINT)
+            && !set(GuardedSetting::IDENTITY_HEADER)
     }
 
-    fn credential(&self, kind: Kind, id: Option<&str>) -> Result<Arc<dyn TokenCredential>> {
+    fn credential(
+        &self,
+        kind: CredentialKind,
+        id: Option<&str>,
+    ) -> Result<Arc<dyn TokenCredential>> {
         let failed = |e: azure_core::Error| signed_out(&format!("no credential for Azure: {e}"));
         match kind {
-            Kind::Secret => self.secret(id),
-            Kind::Workload => {
+            CredentialKind::Secret => self.secret(id),
+            CredentialKind::Workload => {
                 let mut options = WorkloadIdentityCredentialOptions {
                     client_id: id.map(str::to_owned),
                     ..WorkloadIdentityCredentialOptions::default()
@@ -147,15 +151,15 @@ impl Config {
                 options.credential_options.client_options = self.client_options(true)?;
                 Ok(WorkloadIdentityCredential::new(Some(options)).map_err(failed)?)
             }
-            Kind::Managed if self.is_arc() => Err(signed_out(
+            CredentialKind::Managed if self.is_arc() => Err(signed_out(
                 "the identity of an Azure Arc machine is not taken; set AZURE_TENANT_ID, \
                  AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or use az login",
             )),
-            Kind::Managed => {
+            CredentialKind::Managed => {
                 // The SDK tells what it reads there.
-                let given = self.guarded(Guarded::IDENTITY_ENDPOINT);
+                let given = self.guarded(GuardedSetting::IDENTITY_ENDPOINT);
                 if given.is_some_and(|text| plain_address(text).is_none()) {
-                    return Err(Guarded::IDENTITY_ENDPOINT.wrong(
+                    return Err(GuardedSetting::IDENTITY_ENDPOINT.wrong(
                         "it is no address of an endpoint for tokens, such as App Service sets",
                     ));
                 }
@@ -165,11 +169,11 @@ impl Config {
                 };
                 Ok(ManagedIdentityCredential::new(Some(options)).map_err(failed)?)
             }
-            Kind::Azure | Kind::AzureDeveloper | Kind::Tools => {
-                let tenant = self.variable(Plain::TENANT_ID);
+            CredentialKind::Azure | CredentialKind::AzureDeveloper | CredentialKind::Tools => {
+                let tenant = self.variable(PlainSetting::TENANT_ID);
                 let tools = match kind {
-                    Kind::Azure => DeveloperTools::azure(tenant),
-                    Kind::AzureDeveloper => DeveloperTools::azure_developer(tenant),
+                    CredentialKind::Azure => DeveloperTools::azure(tenant),
+                    CredentialKind::AzureDeveloper => DeveloperTools::azure_developer(tenant),
                     _ => DeveloperTools::any(tenant),
                 };
                 Ok(Arc::new(tools.map_err(failed)?))
@@ -179,8 +183,8 @@ impl Config {
 
     /// A service principal with its secret: all of it, or an error that names what is not set.
     fn secret(&self, id: Option<&str>) -> Result<Arc<dyn TokenCredential>> {
-        let tenant = self.variable(Plain::TENANT_ID);
-        let secret = self.guarded(Guarded::CLIENT_SECRET);
+        let tenant = self.variable(PlainSetting::TENANT_ID);
+        let secret = self.guarded(GuardedSetting::CLIENT_SECRET);
         let (Some(tenant), Some(id), Some(secret)) = (tenant, id, secret) else {
             let variables = [
                 ("AZURE_TENANT_ID", tenant.is_some()),

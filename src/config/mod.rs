@@ -17,13 +17,13 @@ mod sign_in;
 mod tools;
 
 pub use registries::RegistryUser;
-pub use settings::{Guarded, Hidden, Origin, Plain};
-pub use shown::Shown;
+pub use settings::{GuardedSetting, HiddenValue, Origin, PlainSetting};
+pub use shown::ShownSetting;
 pub use sign_in::SignIn;
 
 use crate::client::{Client, Tokens, Wire, http_wire};
 use crate::error::{Error, Result};
-use crate::functions::{App, HostSettings, Keep, Memory, Progress, Settings, check};
+use crate::functions::{App, HostSettings, Progress, RetentionPolicy, RunCache, Settings, check};
 use crate::source::Source;
 use crate::source::gallery::{Communities, Gallery};
 use crate::source::marketplace::Marketplace;
@@ -35,7 +35,7 @@ use crate::store::local::LocalStore;
 use crate::telemetry::Export;
 use crate::work::{Details, Request, SourceName};
 use azure_core::credentials::{Secret, TokenCredential};
-use place::Place;
+use place::StoreLocation;
 use settings::{Environment, Setting};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -74,7 +74,7 @@ fn variables() -> HashMap<String, String> {
     texts.filter(|(_, value)| !value.is_empty()).collect()
 }
 
-fn span(environment: &Environment, setting: Plain, default: Duration) -> Result<Duration> {
+fn span(environment: &Environment, setting: PlainSetting, default: Duration) -> Result<Duration> {
     let Some(text) = environment.plain(setting) else { return Ok(default) };
     text.parse().map(Span::length).map_err(|error: Error| error.context(setting.name()))
 }
@@ -103,14 +103,14 @@ fn queues_beside(container: &Url) -> Option<Url> {
 }
 
 fn offers_max_age(environment: &Environment) -> Result<u64> {
-    span(environment, Plain::OFFERS_MAX_AGE, OFFERS_MAX_AGE).map(|age| age.as_secs())
+    span(environment, PlainSetting::OFFERS_MAX_AGE, OFFERS_MAX_AGE).map(|age| age.as_secs())
 }
 
 /// What flags said, before the environment is asked.
 #[derive(Debug, Clone, Default)]
 pub struct Flags {
     /// `--store`.
-    pub store: Option<Hidden>,
+    pub store: Option<HiddenValue>,
     /// `--source`.
     pub sources: Vec<SourceName>,
     /// `--location`.
@@ -130,7 +130,7 @@ pub struct Flags {
 pub struct Config {
     environment: Environment,
     /// The store as it was named.
-    store: Hidden,
+    store: HiddenValue,
     /// Who named it.
     store_from: Origin,
     request: Request,
@@ -171,8 +171,8 @@ impl Config {
     /// Variables whose names are nearly those of settings, with what may be meant.
     pub fn doubtful_variables() -> Vec<(String, String)> {
         const OURS: &str = "AZIMG_";
-        let plain = Plain::ALL.iter().map(|setting| setting.name());
-        let all = plain.chain(Guarded::ALL.iter().map(|setting| setting.name()));
+        let plain = PlainSetting::ALL.iter().map(|setting| setting.name());
+        let all = plain.chain(GuardedSetting::ALL.iter().map(|setting| setting.name()));
         let known: Vec<&str> = all.filter_map(|name| name.strip_prefix(OURS)).collect();
         let near = |name: &str| {
             let own = name.strip_prefix(OURS).filter(|own| !known.contains(own))?;
@@ -183,30 +183,29 @@ impl Config {
     }
 
     fn of(environment: Environment, flags: Flags) -> Result<Self> {
-        let list = |flag: Vec<String>, setting: Plain| -> Vec<String> {
+        let list = |flag: Vec<String>, setting: PlainSetting| -> Vec<String> {
             if !flag.is_empty() {
                 return flag;
             }
             words(environment.plain(setting).unwrap_or_default())
         };
-        let sources =
-            if flags.sources.is_empty() {
-                list(Vec::new(), Plain::SOURCES)
-                    .iter()
-                    .map(|name| {
-                        SourceName::ALL.iter().copied().find(|s| s.as_str() == name).ok_or_else(
-                            || Plain::SOURCES.wrong(format!("there is no source '{name}'")),
-                        )
+        let sources = if flags.sources.is_empty() {
+            list(Vec::new(), PlainSetting::SOURCES)
+                .iter()
+                .map(|name| {
+                    SourceName::ALL.iter().copied().find(|s| s.as_str() == name).ok_or_else(|| {
+                        PlainSetting::SOURCES.wrong(format!("there is no source '{name}'"))
                     })
-                    .collect::<Result<_>>()?
-            } else {
-                flags.sources
-            };
+                })
+                .collect::<Result<_>>()?
+        } else {
+            flags.sources
+        };
         let request = Request {
             sources,
-            locations: list(flags.locations, Plain::LOCATIONS),
-            publishers: list(flags.publishers, Plain::PUBLISHERS),
-            subscriptions: list(flags.subscriptions, Plain::SUBSCRIPTIONS),
+            locations: list(flags.locations, PlainSetting::LOCATIONS),
+            publishers: list(flags.publishers, PlainSetting::PUBLISHERS),
+            subscriptions: list(flags.subscriptions, PlainSetting::SUBSCRIPTIONS),
             details: flags.details,
             full: flags.full,
             offers_max_age: Some(offers_max_age(&environment)?),
@@ -214,12 +213,12 @@ impl Config {
         };
         let store_from = match &flags.store {
             Some(_) => Origin::Flag,
-            None => environment.origin(Setting::Guarded(Guarded::STORE)),
+            None => environment.origin(Setting::Guarded(GuardedSetting::STORE)),
         };
         let store = flags
             .store
-            .or_else(|| environment.guarded(Guarded::STORE).cloned())
-            .unwrap_or_else(|| Hidden::from(DEFAULT_STORE));
+            .or_else(|| environment.guarded(GuardedSetting::STORE).cloned())
+            .unwrap_or_else(|| HiddenValue::from(DEFAULT_STORE));
         let identities = Arc::default();
         Ok(Self { environment, store, store_from, request, arm: None, wire: None, identities })
     }
@@ -251,26 +250,26 @@ impl Config {
         self.place().ok().filter(|_| !is_default).map(|place| place.to_string())
     }
 
-    fn place(&self) -> Result<Place> {
-        Place::read(&self.store)
+    fn place(&self) -> Result<StoreLocation> {
+        StoreLocation::read(&self.store)
     }
 
     /// A setting that is there and not empty.
-    pub fn variable(&self, setting: Plain) -> Option<&str> {
+    pub fn variable(&self, setting: PlainSetting) -> Option<&str> {
         self.environment.plain(setting)
     }
 
     /// The same of one whose value may hold a secret.
-    fn guarded(&self, setting: Guarded) -> Option<&str> {
-        self.environment.guarded(setting).map(Hidden::open)
+    fn guarded(&self, setting: GuardedSetting) -> Option<&str> {
+        self.environment.guarded(setting).map(HiddenValue::open)
     }
 
     /// Which snapshots are kept.
-    fn keep(&self) -> Result<Keep> {
-        let setting = Plain::KEEP_SNAPSHOTS;
+    fn keep(&self) -> Result<RetentionPolicy> {
+        let setting = PlainSetting::KEEP_SNAPSHOTS;
         match self.variable(setting) {
             Some(text) => text.parse().map_err(|error: Error| error.context(setting.name())),
-            None => Ok(Keep::default()),
+            None => Ok(RetentionPolicy::default()),
         }
     }
 
@@ -281,13 +280,13 @@ impl Config {
 
     /// When the timer starts a run: six fields.
     pub fn schedule(&self) -> &str {
-        self.variable(Plain::SCHEDULE).unwrap_or(SCHEDULE)
+        self.variable(PlainSetting::SCHEDULE).unwrap_or(SCHEDULE)
     }
 
     /// How results are printed, unless a flag says. A file says how people see them: what programs read is decided by
     /// whoever starts these.
     pub fn output(&self, is_for_people: bool) -> Option<&str> {
-        let setting = Plain::OUTPUT;
+        let setting = PlainSetting::OUTPUT;
         let said = self.variable(setting)?;
         let is_said = self.environment.origin(Setting::Plain(setting)) == Origin::Environment;
         (is_said || is_for_people).then_some(said)
@@ -295,40 +294,40 @@ impl Config {
 
     /// Whether people want no colours (no-color.org).
     pub fn is_plain(&self) -> bool {
-        self.variable(Plain::NO_COLOR).is_some()
+        self.variable(PlainSetting::NO_COLOR).is_some()
     }
 
     /// What the log shows: a filter of `tracing`.
     pub fn log(&self) -> Option<&str> {
-        self.variable(Plain::LOG)
+        self.variable(PlainSetting::LOG)
     }
 
     /// Where spans and counts go: the OpenTelemetry SDK reads the rest of its variables itself.
     pub fn export(&self) -> Result<Export> {
-        let off = self.variable(Plain::OTEL_SDK_DISABLED).is_some_and(|text| text == "true");
-        let collector = self.guarded(Guarded::OTEL_ENDPOINT).filter(|_| !off);
+        let off = self.variable(PlainSetting::OTEL_SDK_DISABLED).is_some_and(|text| text == "true");
+        let collector = self.guarded(GuardedSetting::OTEL_ENDPOINT).filter(|_| !off);
         if collector.is_some_and(|text| plain_address(text).is_none()) {
-            return Err(Guarded::OTEL_ENDPOINT.wrong(
+            return Err(GuardedSetting::OTEL_ENDPOINT.wrong(
                 "it is no address, or one with a user or a query in it; what a collector asks for is set in \
                  OTEL_EXPORTER_OTLP_HEADERS",
             ));
         }
-        let named = self.variable(Plain::OTEL_SERVICE_NAME).is_some();
+        let named = self.variable(PlainSetting::OTEL_SERVICE_NAME).is_some();
         Ok(Export { on: collector.is_some(), named })
     }
 
     /// The port that the Functions host gave.
     pub fn handler_port(&self) -> Result<Option<u16>> {
-        self.variable(Plain::HANDLER_PORT)
+        self.variable(PlainSetting::HANDLER_PORT)
             .map(|text| {
-                let wrong = || Plain::HANDLER_PORT.wrong(format!("'{text}' is no port"));
+                let wrong = || PlainSetting::HANDLER_PORT.wrong(format!("'{text}' is no port"));
                 text.parse().map_err(|_| wrong())
             })
             .transpose()
     }
 
     fn run_deadline(&self) -> Result<Duration> {
-        span(&self.environment, Plain::RUN_DEADLINE, RUN_DEADLINE)
+        span(&self.environment, PlainSetting::RUN_DEADLINE, RUN_DEADLINE)
     }
 
     /// The application, and what `host.json` says.
@@ -336,7 +335,7 @@ impl Config {
         let host = check(ITEM_BUDGET)?;
         let client = self.client()?;
         let traffic = Arc::clone(client.traffic());
-        let communities = match self.variable(Plain::COMMUNITY_GALLERIES) {
+        let communities = match self.variable(PlainSetting::COMMUNITY_GALLERIES) {
             Some(text) => text.parse()?,
             None => Communities::default(),
         };
@@ -358,7 +357,7 @@ impl Config {
                 look_every: LOOK_EVERY,
             },
             progress: Progress::default(),
-            memory: Memory::default(),
+            memory: RunCache::default(),
         };
         Ok((Arc::new(app), host))
     }
@@ -377,9 +376,9 @@ impl Config {
     /// The store.
     pub fn store(&self) -> Result<Arc<dyn Store>> {
         Ok(match self.place()? {
-            Place::Emulator => Arc::new(AzureStore::new(&self.emulator()?.0, "azimg")?),
-            Place::Folder(path) => Arc::new(LocalStore::new(absolute(&path))),
-            Place::Container(url, container) => {
+            StoreLocation::Emulator => Arc::new(AzureStore::new(&self.emulator()?.0, "azimg")?),
+            StoreLocation::Folder(path) => Arc::new(LocalStore::new(absolute(&path))),
+            StoreLocation::Container(url, container) => {
                 Arc::new(AzureStore::new(&self.storage_endpoint(url)?, &container)?)
             }
         })
@@ -388,7 +387,7 @@ impl Config {
     /// The folder that the store is, if it is one.
     pub fn store_folder(&self) -> Option<PathBuf> {
         match self.place() {
-            Ok(Place::Folder(path)) => Some(absolute(&path)),
+            Ok(StoreLocation::Folder(path)) => Some(absolute(&path)),
             _ => None,
         }
     }
@@ -405,10 +404,14 @@ impl Config {
 
     /// Whether there are queues outside of this process.
     pub fn has_queues(&self) -> bool {
-        let named = [Guarded::STORAGE, Guarded::STORAGE_QUEUES, Guarded::STORAGE_ACCOUNT];
+        let named = [
+            GuardedSetting::STORAGE,
+            GuardedSetting::STORAGE_QUEUES,
+            GuardedSetting::STORAGE_ACCOUNT,
+        ];
         let beside = match self.place() {
-            Ok(Place::Emulator) => true,
-            Ok(Place::Container(url, _)) => queues_beside(&url).is_some(),
+            Ok(StoreLocation::Emulator) => true,
+            Ok(StoreLocation::Container(url, _)) => queues_beside(&url).is_some(),
             _ => false,
         };
         beside || named.into_iter().any(|setting| self.guarded(setting).is_some())
@@ -417,25 +420,28 @@ impl Config {
     /// The queues that the Functions host serves, for messages that must wait.
     pub fn queues(&self) -> Result<AzureQueues> {
         let place = self.place();
-        if self.guarded(Guarded::STORAGE).is_some() || matches!(place, Ok(Place::Emulator)) {
+        if self.guarded(GuardedSetting::STORAGE).is_some()
+            || matches!(place, Ok(StoreLocation::Emulator))
+        {
             return Ok(AzureQueues::new(self.emulator()?.1));
         }
-        let url = if let Some(uri) = self.guarded(Guarded::STORAGE_QUEUES) {
+        let url = if let Some(uri) = self.guarded(GuardedSetting::STORAGE_QUEUES) {
             address(uri).ok_or_else(|| {
-                Guarded::STORAGE_QUEUES.wrong("it is no address of a queue service, https://…")
+                GuardedSetting::STORAGE_QUEUES
+                    .wrong("it is no address of a queue service, https://…")
             })?
-        } else if let Some(account) = self.guarded(Guarded::STORAGE_ACCOUNT) {
+        } else if let Some(account) = self.guarded(GuardedSetting::STORAGE_ACCOUNT) {
             self.queues_of(account)?
         } else {
             match place? {
-                Place::Container(url, _) => queues_beside(&url).ok_or_else(|| {
+                StoreLocation::Container(url, _) => queues_beside(&url).ok_or_else(|| {
                     Error::invalid(
                         "where are the queues? Set AzimgStorage__queueServiceUri (in Azure) or \
                          AzimgStorage (a connection string of Azurite)",
                     )
                 })?,
                 // A folder as store means a host on this machine, whose queues are an emulator's.
-                Place::Folder(_) | Place::Emulator => {
+                StoreLocation::Folder(_) | StoreLocation::Emulator => {
                     return Ok(AzureQueues::new(self.emulator()?.1));
                 }
             }
@@ -446,20 +452,23 @@ impl Config {
     /// The queues of a storage account, in the cloud that is used.
     fn queues_of(&self, account: &str) -> Result<Url> {
         let suffix = self.cloud()?.storage.ok_or_else(|| {
-            Guarded::STORAGE_ACCOUNT.wrong(
+            GuardedSetting::STORAGE_ACCOUNT.wrong(
                 "of a custom cloud nobody knows what its addresses end with; set \
                  AzimgStorage__queueServiceUri",
             )
         })?;
         let is_name = account.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
         plain_address(&format!("https://{account}.queue.{suffix}")).filter(|_| is_name).ok_or_else(
-            || Guarded::STORAGE_ACCOUNT.wrong("it is no name of a storage account (a-z and 0-9)"),
+            || {
+                GuardedSetting::STORAGE_ACCOUNT
+                    .wrong("it is no name of a storage account (a-z and 0-9)")
+            },
         )
     }
 
     /// Blobs and queues of the emulator that the connection string `AzimgStorage` names.
     fn emulator(&self) -> Result<(Endpoint, Endpoint)> {
-        let text = self.guarded(Guarded::STORAGE).unwrap_or("UseDevelopmentStorage=true");
+        let text = self.guarded(GuardedSetting::STORAGE).unwrap_or("UseDevelopmentStorage=true");
         let parts: HashMap<&str, &str> =
             text.split(';').filter_map(|part| part.trim().split_once('=')).collect();
         let account = parts.get("AccountName").copied().unwrap_or(EMULATOR_ACCOUNT);

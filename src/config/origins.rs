@@ -1,13 +1,13 @@
 //! Which pages of other origins a browser lets ask the embedded host.
 
-use super::{Config, Plain};
+use super::{Config, PlainSetting};
 use crate::error::{Error, Result};
 use url::{Origin, Url};
 
 impl Config {
     /// The origins in `AZIMG_CORS_ORIGINS`; none unless it is set.
     pub fn cors_origins(&self) -> Result<Vec<Origin>> {
-        super::words(self.variable(Plain::CORS_ORIGINS).unwrap_or_default())
+        super::words(self.variable(PlainSetting::CORS_ORIGINS).unwrap_or_default())
             .iter()
             .map(|text| origin(text))
             .collect()

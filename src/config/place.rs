@@ -1,13 +1,13 @@
 //! Where runs and snapshots are kept, as `--store` or `AZIMG_STORE` names it.
 
-use super::settings::Hidden;
+use super::settings::HiddenValue;
 use crate::error::{Error, Result};
 use std::fmt;
 use url::Url;
 
 /// Where runs and snapshots are kept. Its Display holds no secret.
 #[derive(Clone)]
-pub(super) enum Place {
+pub(super) enum StoreLocation {
     /// The emulator of Azure's storage on this machine.
     Emulator,
     /// A folder, as it was named.
@@ -23,10 +23,10 @@ fn bad(why: &'static str) -> Error {
     Error::invalid(format!("what --store or AZIMG_STORE names is no store{why}: {KNOWN}"))
 }
 
-impl Place {
+impl StoreLocation {
     /// Reads a place. What may be an address, a signature or a connection string is never taken for a folder, whose
     /// name would be told in errors.
-    pub(super) fn read(text: &Hidden) -> Result<Self> {
+    pub(super) fn read(text: &HiddenValue) -> Result<Self> {
         let text = text.open();
         if text == "azurite" {
             return Ok(Self::Emulator);
@@ -72,7 +72,7 @@ pub(super) fn may_sign(text: &str) -> bool {
     ["sig=", "sig%3d", "accountkey", "sharedaccess"].iter().any(|part| text.contains(part))
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for StoreLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Emulator => f.write_str("azurite"),
@@ -88,8 +88,8 @@ impl fmt::Display for Place {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Place> {
-        Place::read(&Hidden::from(text))
+    fn read(text: &str) -> Result<StoreLocation> {
+        StoreLocation::read(&HiddenValue::from(text))
     }
 
     #[test]

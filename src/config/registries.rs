@@ -1,9 +1,9 @@
 //! Registries as configuration has them: which are crawled, which hosts may have a token of an identity, and who
 //! signs in.
 
-use super::{Config, Guarded, Plain, words};
+use super::{Config, GuardedSetting, PlainSetting, words};
 use crate::error::{Error, Result};
-use crate::registry::{Login, Registry, Said, Trust};
+use crate::registry::{Login, Registry, Trust, TrustSource};
 use crate::source::registry::Open;
 use azure_core::credentials::Secret;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub enum RegistryUser<'a> {
     /// that the operator trusts for this once.
     Identity {
         /// Who says that it is a registry.
-        said: Said,
+        said: TrustSource,
         /// Login servers that are trusted beside those in `AZIMG_REGISTRIES`.
         trusted: &'a [String],
     },
@@ -33,7 +33,7 @@ pub enum RegistryUser<'a> {
 impl Config {
     /// The login servers of the registries that are crawled; none for all that can be seen.
     pub fn named(&self) -> Result<Vec<String>> {
-        let named = words(self.variable(Plain::REGISTRIES).unwrap_or_default());
+        let named = words(self.variable(PlainSetting::REGISTRIES).unwrap_or_default());
         // A login server may have more in it than the registry's name.
         if let Some(name) = named.iter().find(|name| !name.contains(['.', ':'])) {
             return Err(Error::invalid(format!(
@@ -46,7 +46,7 @@ impl Config {
 
     /// The files that say what runs on images of registries, whatever else is asked of a purge.
     pub fn in_use(&self) -> Vec<String> {
-        words(self.variable(Plain::IN_USE).unwrap_or_default())
+        words(self.variable(PlainSetting::IN_USE).unwrap_or_default())
     }
 
     /// Which hosts may have a token of an identity, with those that are trusted for once.
@@ -73,13 +73,14 @@ impl Config {
     /// A registry as a crawl opens it: one that is named, or that the Resource Manager lists.
     pub fn crawled_registry(&self, login_server: &str) -> Result<Registry> {
         let is_named = self.named()?.iter().any(|named| named.eq_ignore_ascii_case(login_server));
-        let user = self.variable(Plain::REGISTRY_USERNAME).filter(|_| is_named);
-        let identity = RegistryUser::Identity { said: Said::ByResourceManager, trusted: &[] };
+        let user = self.variable(PlainSetting::REGISTRY_USERNAME).filter(|_| is_named);
+        let identity =
+            RegistryUser::Identity { said: TrustSource::ByResourceManager, trusted: &[] };
         self.registry(login_server, user.map_or(identity, RegistryUser::User))
     }
 
     /// A user that `flag` names, with the password in `setting`.
-    fn password(&self, flag: &str, username: &str, setting: Guarded) -> Result<Login> {
+    fn password(&self, flag: &str, username: &str, setting: GuardedSetting) -> Result<Login> {
         let password = self.guarded(setting).ok_or_else(|| {
             Error::invalid(format!("{flag}: set {} to its password", setting.name()))
         })?;
@@ -91,10 +92,10 @@ impl Config {
         let login = match sign_in {
             RegistryUser::Nobody => Login::Anonymous,
             RegistryUser::User(username) => {
-                self.password("--username", username, Guarded::REGISTRY_PASSWORD)?
+                self.password("--username", username, GuardedSetting::REGISTRY_PASSWORD)?
             }
             RegistryUser::FromUser(username) => {
-                self.password("--from-username", username, Guarded::FROM_REGISTRY_PASSWORD)?
+                self.password("--from-username", username, GuardedSetting::FROM_REGISTRY_PASSWORD)?
             }
             RegistryUser::Identity { said, trusted } => {
                 let trust = self.trust(trusted)?;

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 
 /// A setting whose value may be told: it never holds a secret, and whoever reads an error wants to see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Plain(&'static str);
+pub struct PlainSetting(&'static str);
 
 /// A setting whose value may hold a secret: a password, a key, an address that may be signed or have a user in it. Its
-/// value can be had as [`Hidden`] alone.
+/// value can be had as [`Secret`] alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Guarded(&'static str);
+pub struct GuardedSetting(&'static str);
 
 /// The settings of a kind, each a constant, and all of them.
 macro_rules! settings {
@@ -30,7 +30,7 @@ macro_rules! settings {
     };
 }
 
-settings! { Plain:
+settings! { PlainSetting:
     /// Which Azure.
     CLOUD = "AZIMG_CLOUD",
     /// Whom tokens for the Resource Manager are made out to.
@@ -91,7 +91,7 @@ settings! { Plain:
     OTEL_SERVICE_NAME = "OTEL_SERVICE_NAME",
 }
 
-settings! { Guarded:
+settings! { GuardedSetting:
     /// Where runs and snapshots are kept: may be signed (SAS).
     STORE = "AZIMG_STORE",
     /// A connection string of an emulator, or by mistake one of a real account.
@@ -128,14 +128,14 @@ settings! { Guarded:
     ALL_PROXY = "ALL_PROXY",
 }
 
-impl Plain {
+impl PlainSetting {
     /// An error about its value.
     pub fn wrong(self, why: impl fmt::Display) -> Error {
         Error::invalid(format!("{}: {why}", self.0))
     }
 }
 
-impl Guarded {
+impl GuardedSetting {
     /// An error about its value, which `why` cannot have.
     pub fn wrong(self, why: &'static str) -> Error {
         Error::invalid(format!("{}: {why}", self.0))
@@ -144,28 +144,28 @@ impl Guarded {
 
 /// A value that may hold a secret: there is no way to print it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Hidden(String);
+pub struct HiddenValue(String);
 
-impl Hidden {
+impl HiddenValue {
     /// The value, for whoever uses it.
     pub(super) fn open(&self) -> &str {
         &self.0
     }
 }
 
-impl From<String> for Hidden {
+impl From<String> for HiddenValue {
     fn from(value: String) -> Self {
         Self(value)
     }
 }
 
-impl From<&str> for Hidden {
+impl From<&str> for HiddenValue {
     fn from(value: &str) -> Self {
         Self(value.to_owned())
     }
 }
 
-impl fmt::Debug for Hidden {
+impl fmt::Debug for HiddenValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("…")
     }
@@ -202,7 +202,7 @@ impl fmt::Display for Origin {
 #[derive(Clone, Default)]
 pub(super) struct Environment {
     plain: HashMap<&'static str, String>,
-    guarded: HashMap<&'static str, Hidden>,
+    guarded: HashMap<&'static str, HiddenValue>,
     /// Where those come from that are no variables.
     from: HashMap<&'static str, Origin>,
 }
@@ -210,9 +210,11 @@ pub(super) struct Environment {
 impl Environment {
     pub(super) fn new(mut variables: HashMap<String, String>) -> Self {
         let mut take = |name: &str| variables.remove(name).filter(|value| !value.is_empty());
-        let plain = Plain::ALL.iter().filter_map(|it| Some((it.0, take(it.0)?))).collect();
-        let guarded =
-            Guarded::ALL.iter().filter_map(|it| Some((it.0, Hidden(take(it.0)?)))).collect();
+        let plain = PlainSetting::ALL.iter().filter_map(|it| Some((it.0, take(it.0)?))).collect();
+        let guarded = GuardedSetting::ALL
+            .iter()
+            .filter_map(|it| Some((it.0, HiddenValue(take(it.0)?))))
+            .collect();
         Self { plain, guarded, from: HashMap::new() }
     }
 
@@ -224,16 +226,16 @@ impl Environment {
         }
         match setting {
             Setting::Plain(_) => drop(self.plain.insert(name, value)),
-            Setting::Guarded(_) => drop(self.guarded.insert(name, Hidden(value))),
+            Setting::Guarded(_) => drop(self.guarded.insert(name, HiddenValue(value))),
         }
         self.from.insert(name, origin.clone());
     }
 
-    pub(super) fn plain(&self, setting: Plain) -> Option<&str> {
+    pub(super) fn plain(&self, setting: PlainSetting) -> Option<&str> {
         self.plain.get(setting.0).map(String::as_str)
     }
 
-    pub(super) fn guarded(&self, setting: Guarded) -> Option<&Hidden> {
+    pub(super) fn guarded(&self, setting: GuardedSetting) -> Option<&HiddenValue> {
         self.guarded.get(setting.0)
     }
 
@@ -250,9 +252,9 @@ impl Environment {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Setting {
     /// One whose value may be told.
-    Plain(Plain),
+    Plain(PlainSetting),
     /// One whose value may hold a secret.
-    Guarded(Guarded),
+    Guarded(GuardedSetting),
 }
 
 impl Setting {

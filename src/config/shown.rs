@@ -1,8 +1,8 @@
 //! What is configured, as somebody is told who asks: each setting with its value and where that comes from. No value
 //! that may hold a secret is told.
 
-use super::file::{KEYS, Key};
-use super::settings::{Guarded, Plain, Setting};
+use super::file::{FileKey, KEYS};
+use super::settings::{GuardedSetting, PlainSetting, Setting};
 use super::{Config, OFFERS_MAX_AGE, RUN_DEADLINE, SCHEDULE};
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ const NOT_SHOWN: &str = "(set, and not shown)";
 
 /// A setting.
 #[derive(Debug, Serialize)]
-pub struct Shown {
+pub struct ShownSetting {
     /// What it is called in a file.
     pub setting: &'static str,
     /// Its value; none where nothing narrows what is looked at.
@@ -24,13 +24,13 @@ pub struct Shown {
 
 impl Config {
     /// Every setting, in the order of the documentation.
-    pub fn shown(&self) -> Vec<Shown> {
+    pub fn shown(&self) -> Vec<ShownSetting> {
         KEYS.iter().map(|key| self.shown_one(key)).collect()
     }
 
-    fn shown_one(&self, key: &Key) -> Shown {
+    fn shown_one(&self, key: &FileKey) -> ShownSetting {
         let (value, from) = match key.setting {
-            Setting::Guarded(Guarded::STORE) => {
+            Setting::Guarded(GuardedSetting::STORE) => {
                 // Without what signs it; what is no store may be anything.
                 let told =
                     self.place().map_or_else(|_| NOT_SHOWN.to_owned(), |place| place.to_string());
@@ -46,20 +46,20 @@ impl Config {
             }
         };
         let from = from.to_string();
-        Shown { setting: key.name, value, from, variable: key.setting.name() }
+        ShownSetting { setting: key.name, value, from, variable: key.setting.name() }
     }
 }
 
 /// What holds where nobody says anything; none where nothing does.
-fn default(setting: Plain) -> Option<String> {
+fn default(setting: PlainSetting) -> Option<String> {
     let span = |span| humantime::format_duration(span).to_string();
     let text = match setting {
-        Plain::CLOUD => "AzureCloud".to_owned(),
-        Plain::COMMUNITY_GALLERIES => "all".to_owned(),
-        Plain::SCHEDULE => SCHEDULE.to_owned(),
-        Plain::OFFERS_MAX_AGE => span(OFFERS_MAX_AGE),
-        Plain::RUN_DEADLINE => span(RUN_DEADLINE),
-        Plain::KEEP_SNAPSHOTS => "10,30d".to_owned(),
+        PlainSetting::CLOUD => "AzureCloud".to_owned(),
+        PlainSetting::COMMUNITY_GALLERIES => "all".to_owned(),
+        PlainSetting::SCHEDULE => SCHEDULE.to_owned(),
+        PlainSetting::OFFERS_MAX_AGE => span(OFFERS_MAX_AGE),
+        PlainSetting::RUN_DEADLINE => span(RUN_DEADLINE),
+        PlainSetting::KEEP_SNAPSHOTS => "10,30d".to_owned(),
         _ => return None,
     };
     Some(text)
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn what_holds_by_default_is_what_is_told() {
         let config = Config::from(std::collections::HashMap::new(), Flags::default()).unwrap();
-        let keep: crate::functions::Keep = "10,30d".parse().unwrap();
+        let keep: crate::functions::RetentionPolicy = "10,30d".parse().unwrap();
         assert_eq!(config.keep().unwrap(), keep);
         let store = config.shown().into_iter().find(|shown| shown.setting == "store").unwrap();
         assert_eq!((store.value.as_deref(), &*store.from), (Some(DEFAULT_STORE), "default"));

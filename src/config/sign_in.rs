@@ -1,6 +1,6 @@
 //! How callers of the function app are known, and whether what is promised is in front of it.
 
-use super::{Config, Plain};
+use super::{Config, PlainSetting};
 use crate::error::{Error, Result};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ pub enum SignIn {
 impl Config {
     /// How callers of this app sign in, as it was deployed.
     fn sign_in(&self) -> Result<SignIn> {
-        match self.variable(Plain::SIGN_IN) {
+        match self.variable(PlainSetting::SIGN_IN) {
             None | Some("keys") => Ok(SignIn::Keys),
             Some("entra") => Ok(SignIn::Entra),
             Some(other) => {
@@ -34,7 +34,7 @@ impl Config {
     /// two are compared where they meet.
     pub fn nobody_asks(&self) -> Result<Option<&'static str>> {
         let sign_in = self.sign_in()?;
-        let root = self.variable(Plain::APP_ROOT).map_or_else(PathBuf::new, PathBuf::from);
+        let root = self.variable(PlainSetting::APP_ROOT).map_or_else(PathBuf::new, PathBuf::from);
         let declared = match std::fs::read(root.join("web/function.json")) {
             Ok(declared) => declared,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -50,7 +50,7 @@ impl Config {
         }
         // The platform sets it, where it says anything.
         let is_off = self
-            .variable(Plain::AUTH_ENABLED)
+            .variable(PlainSetting::AUTH_ENABLED)
             .is_some_and(|text| !text.eq_ignore_ascii_case("true"));
         Ok(match sign_in {
             SignIn::Keys => {

@@ -59,7 +59,7 @@ type Tool = (&'static str, Arc<dyn TokenCredential>);
 
 fn az(tenant: Option<&str>) -> azure_core::Result<Tool> {
     let tenant_id = tenant.map(str::to_owned);
-    let executor = Some(Arc::new(Bounded("az")) as Arc<dyn Executor>);
+    let executor = Some(Arc::new(BoundedCommand("az")) as Arc<dyn Executor>);
     let options =
         AzureCliCredentialOptions { tenant_id, executor, ..AzureCliCredentialOptions::default() };
     Ok(("az", AzureCliCredential::new(Some(options))?))
@@ -67,7 +67,7 @@ fn az(tenant: Option<&str>) -> azure_core::Result<Tool> {
 
 fn azd(tenant: Option<&str>) -> azure_core::Result<Tool> {
     let tenant_id = tenant.map(str::to_owned);
-    let executor = Some(Arc::new(Bounded("azd")) as Arc<dyn Executor>);
+    let executor = Some(Arc::new(BoundedCommand("azd")) as Arc<dyn Executor>);
     let options = AzureDeveloperCliCredentialOptions { executor, tenant_id };
     Ok(("azd", AzureDeveloperCliCredential::new(Some(options))?))
 }
@@ -126,10 +126,10 @@ fn nobody(said: &[(&str, String)]) -> String {
 
 /// Runs a tool: for so long at most, with nothing to read, and all that it started ends with it.
 #[derive(Debug)]
-struct Bounded(&'static str);
+struct BoundedCommand(&'static str);
 
 #[async_trait]
-impl Executor for Bounded {
+impl Executor for BoundedCommand {
     async fn run(&self, program: &OsStr, args: &[&OsStr]) -> io::Result<Output> {
         let mut command = Command::new(program);
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -138,7 +138,7 @@ impl Executor for Bounded {
         command.process_group(0);
         let _wait = awaited::wait_for(format!("{} to give a token", self.0));
         let child = command.spawn()?;
-        let group = Group(child.id());
+        let group = ProcessGroup(child.id());
         let ended = tokio::time::timeout(LONGEST, child.wait_with_output()).await;
         let Ok(ended) = ended else {
             drop(group);
@@ -169,15 +169,15 @@ fn object(stdout: &[u8]) -> &[u8] {
 }
 
 /// The process group of a tool, which starts interpreters of its own: dropped before its end, all are killed.
-struct Group(Option<u32>);
+struct ProcessGroup(Option<u32>);
 
-impl Group {
+impl ProcessGroup {
     fn ended(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         #[cfg(unix)]
         if let Some(pid) = self.0.and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {

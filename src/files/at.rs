@@ -11,33 +11,33 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 /// A folder that is held open.
-pub(super) type Held = File;
+pub(super) type FolderHandle = File;
 
 /// Holds the folder of that name, or the one that a link of that name leads to when `follows` is set.
-pub(super) fn hold(path: &Path, follows: bool) -> io::Result<Held> {
+pub(super) fn hold(path: &Path, follows: bool) -> io::Result<FolderHandle> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let flags = if follows { flags } else { flags | OFlags::NOFOLLOW };
     Ok(fs::open(path, flags, Mode::empty()).map(File::from)?)
 }
 
 /// A second hold on the same folder.
-pub(super) fn again(held: &Held, _: &Path) -> io::Result<Held> {
+pub(super) fn again(held: &FolderHandle, _: &Path) -> io::Result<FolderHandle> {
     held.try_clone()
 }
 
 /// Holds a folder in a folder.
-pub(super) fn folder(held: &Held, name: &OsStr) -> io::Result<Held> {
+pub(super) fn folder(held: &FolderHandle, name: &OsStr) -> io::Result<FolderHandle> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(fs::openat(held, name, flags, Mode::empty()).map(File::from)?)
 }
 
 /// Makes a folder in a folder.
-pub(super) fn make_folder(held: &Held, name: &OsStr, access: Access) -> io::Result<()> {
+pub(super) fn make_folder(held: &FolderHandle, name: &OsStr, access: Access) -> io::Result<()> {
     Ok(fs::mkdirat(held, name, Mode::from_bits_truncate(access.of_folder().into()))?)
 }
 
 /// What a name is, if anything has it.
-pub(super) fn kind(held: &Held, name: &OsStr) -> io::Result<Option<Kind>> {
+pub(super) fn kind(held: &FolderHandle, name: &OsStr) -> io::Result<Option<Kind>> {
     match fs::statat(held, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(found) => Ok(Some(match FileType::from_raw_mode(found.st_mode) {
             FileType::RegularFile => Kind::File,
@@ -51,21 +51,21 @@ pub(super) fn kind(held: &Held, name: &OsStr) -> io::Result<Option<Kind>> {
 }
 
 /// Opens a file that is there. What is no plain file is an error, and not waited for.
-pub(super) fn read(held: &Held, name: &OsStr) -> io::Result<File> {
+pub(super) fn read(held: &FolderHandle, name: &OsStr) -> io::Result<File> {
     open(held, name, OFlags::RDONLY, Access::Private)
 }
 
 /// Opens a file that is there, for reading and writing.
-pub(super) fn change(held: &Held, name: &OsStr) -> io::Result<File> {
+pub(super) fn change(held: &FolderHandle, name: &OsStr) -> io::Result<File> {
     open(held, name, OFlags::RDWR, Access::Private)
 }
 
 /// Makes a file; an error when anything has that name.
-pub(super) fn create(held: &Held, name: &OsStr, access: Access) -> io::Result<File> {
+pub(super) fn create(held: &FolderHandle, name: &OsStr, access: Access) -> io::Result<File> {
     open(held, name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, access)
 }
 
-fn open(held: &Held, name: &OsStr, how: OFlags, access: Access) -> io::Result<File> {
+fn open(held: &FolderHandle, name: &OsStr, how: OFlags, access: Access) -> io::Result<File> {
     let flags = how | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let mode = Mode::from_bits_truncate(access.of_file().into());
     let file = File::from(fs::openat(held, name, flags, mode)?);
@@ -73,22 +73,32 @@ fn open(held: &Held, name: &OsStr, how: OFlags, access: Access) -> io::Result<Fi
 }
 
 /// Removes a file, or a link itself.
-pub(super) fn remove_file(held: &Held, name: &OsStr) -> io::Result<()> {
+pub(super) fn remove_file(held: &FolderHandle, name: &OsStr) -> io::Result<()> {
     Ok(fs::unlinkat(held, name, AtFlags::empty())?)
 }
 
 /// Removes an empty folder.
-pub(super) fn remove_folder(held: &Held, name: &OsStr) -> io::Result<()> {
+pub(super) fn remove_folder(held: &FolderHandle, name: &OsStr) -> io::Result<()> {
     Ok(fs::unlinkat(held, name, AtFlags::REMOVEDIR)?)
 }
 
 /// Gives a file or a folder another name, in place of whatever has that (a link itself, not what it leads to).
-pub(super) fn rename(from: &Held, name: &OsStr, to: &Held, new: &OsStr) -> io::Result<()> {
+pub(super) fn rename(
+    from: &FolderHandle,
+    name: &OsStr,
+    to: &FolderHandle,
+    new: &OsStr,
+) -> io::Result<()> {
     Ok(fs::renameat(from, name, to, new)?)
 }
 
 /// Gives a file or a folder another name, unless anything has that.
-pub(super) fn rename_new(from: &Held, name: &OsStr, to: &Held, new: &OsStr) -> io::Result<()> {
+pub(super) fn rename_new(
+    from: &FolderHandle,
+    name: &OsStr,
+    to: &FolderHandle,
+    new: &OsStr,
+) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
     {
         let flags = fs::RenameFlags::NOREPLACE;
@@ -116,7 +126,7 @@ pub(super) fn rename_new(from: &Held, name: &OsStr, to: &Held, new: &OsStr) -> i
 }
 
 /// The names in a folder.
-pub(super) fn names(held: &Held) -> io::Result<Vec<OsString>> {
+pub(super) fn names(held: &FolderHandle) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(held)? {
         let entry = entry?;
@@ -130,7 +140,7 @@ pub(super) fn names(held: &Held) -> io::Result<Vec<OsString>> {
 }
 
 /// Whether a folder belongs to this user, and nobody else may so much as look into it.
-pub(super) fn is_private(held: &Held) -> io::Result<bool> {
+pub(super) fn is_private(held: &FolderHandle) -> io::Result<bool> {
     let found = held.metadata()?;
     Ok(is_own(&found) && !is_open_to_others(&found))
 }

@@ -8,10 +8,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// A folder.
-pub(super) type Held = PathBuf;
+pub(super) type FolderHandle = PathBuf;
 
 /// Holds the folder of that name.
-pub(super) fn hold(path: &Path, _: bool) -> io::Result<Held> {
+pub(super) fn hold(path: &Path, _: bool) -> io::Result<FolderHandle> {
     if fs::metadata(path)?.is_dir() {
         return path.canonicalize();
     }
@@ -19,12 +19,12 @@ pub(super) fn hold(path: &Path, _: bool) -> io::Result<Held> {
 }
 
 /// A second hold on the same folder.
-pub(super) fn again(held: &Held, _: &Path) -> io::Result<Held> {
+pub(super) fn again(held: &FolderHandle, _: &Path) -> io::Result<FolderHandle> {
     Ok(held.clone())
 }
 
 /// Holds a folder in a folder.
-pub(super) fn folder(held: &Held, name: &OsStr) -> io::Result<Held> {
+pub(super) fn folder(held: &FolderHandle, name: &OsStr) -> io::Result<FolderHandle> {
     let path = held.join(name);
     if fs::symlink_metadata(&path)?.is_dir() {
         return Ok(path);
@@ -33,12 +33,12 @@ pub(super) fn folder(held: &Held, name: &OsStr) -> io::Result<Held> {
 }
 
 /// Makes a folder in a folder.
-pub(super) fn make_folder(held: &Held, name: &OsStr, _: Access) -> io::Result<()> {
+pub(super) fn make_folder(held: &FolderHandle, name: &OsStr, _: Access) -> io::Result<()> {
     fs::create_dir(held.join(name))
 }
 
 /// What a name is, if anything has it.
-pub(super) fn kind(held: &Held, name: &OsStr) -> io::Result<Option<Kind>> {
+pub(super) fn kind(held: &FolderHandle, name: &OsStr) -> io::Result<Option<Kind>> {
     match fs::symlink_metadata(held.join(name)) {
         Ok(found) if found.is_file() => Ok(Some(Kind::File)),
         Ok(found) if found.is_dir() => Ok(Some(Kind::Folder)),
@@ -49,7 +49,7 @@ pub(super) fn kind(held: &Held, name: &OsStr) -> io::Result<Option<Kind>> {
     }
 }
 
-fn plain(held: &Held, name: &OsStr) -> io::Result<PathBuf> {
+fn plain(held: &FolderHandle, name: &OsStr) -> io::Result<PathBuf> {
     match kind(held, name)? {
         Some(Kind::File) => Ok(held.join(name)),
         None => Err(io::ErrorKind::NotFound.into()),
@@ -58,37 +58,47 @@ fn plain(held: &Held, name: &OsStr) -> io::Result<PathBuf> {
 }
 
 /// Opens a file that is there.
-pub(super) fn read(held: &Held, name: &OsStr) -> io::Result<File> {
+pub(super) fn read(held: &FolderHandle, name: &OsStr) -> io::Result<File> {
     File::open(plain(held, name)?)
 }
 
 /// Opens a file that is there, for reading and writing.
-pub(super) fn change(held: &Held, name: &OsStr) -> io::Result<File> {
+pub(super) fn change(held: &FolderHandle, name: &OsStr) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(plain(held, name)?)
 }
 
 /// Makes a file; an error when anything has that name.
-pub(super) fn create(held: &Held, name: &OsStr, _: Access) -> io::Result<File> {
+pub(super) fn create(held: &FolderHandle, name: &OsStr, _: Access) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create_new(true).open(held.join(name))
 }
 
 /// Removes a file, or a link itself.
-pub(super) fn remove_file(held: &Held, name: &OsStr) -> io::Result<()> {
+pub(super) fn remove_file(held: &FolderHandle, name: &OsStr) -> io::Result<()> {
     fs::remove_file(held.join(name))
 }
 
 /// Removes an empty folder.
-pub(super) fn remove_folder(held: &Held, name: &OsStr) -> io::Result<()> {
+pub(super) fn remove_folder(held: &FolderHandle, name: &OsStr) -> io::Result<()> {
     fs::remove_dir(held.join(name))
 }
 
 /// Gives a file or a folder another name, in place of whatever has that.
-pub(super) fn rename(from: &Held, name: &OsStr, to: &Held, new: &OsStr) -> io::Result<()> {
+pub(super) fn rename(
+    from: &FolderHandle,
+    name: &OsStr,
+    to: &FolderHandle,
+    new: &OsStr,
+) -> io::Result<()> {
     fs::rename(from.join(name), to.join(new))
 }
 
 /// Gives a file or a folder another name, unless anything has that.
-pub(super) fn rename_new(from: &Held, name: &OsStr, to: &Held, new: &OsStr) -> io::Result<()> {
+pub(super) fn rename_new(
+    from: &FolderHandle,
+    name: &OsStr,
+    to: &FolderHandle,
+    new: &OsStr,
+) -> io::Result<()> {
     if kind(to, new)?.is_some() {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
@@ -96,7 +106,7 @@ pub(super) fn rename_new(from: &Held, name: &OsStr, to: &Held, new: &OsStr) -> i
 }
 
 /// The names in a folder.
-pub(super) fn names(held: &Held) -> io::Result<Vec<OsString>> {
+pub(super) fn names(held: &FolderHandle) -> io::Result<Vec<OsString>> {
     let mut names: Vec<OsString> =
         fs::read_dir(held)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
     names.sort();
@@ -104,7 +114,7 @@ pub(super) fn names(held: &Held) -> io::Result<Vec<OsString>> {
 }
 
 /// Whether a folder belongs to this user alone.
-pub(super) fn is_private(_: &Held) -> io::Result<bool> {
+pub(super) fn is_private(_: &FolderHandle) -> io::Result<bool> {
     Ok(true)
 }
 

@@ -1,7 +1,7 @@
 //! Somebody's folder: what is in it can be read, and what is new can come into it from a staging folder. Nothing in
 //! it is deleted.
 
-use super::at::{self, Held};
+use super::at::{self, FolderHandle};
 use super::{Access, Kind};
 use crate::error::{Error, ErrorKind, Result};
 use std::ffi::{OsStr, OsString};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// A folder that is held open: what is done in it is done there, whatever becomes of the names that lead to it.
 #[derive(Debug)]
 pub struct Folder {
-    pub(super) held: Held,
+    pub(super) held: FolderHandle,
     path: PathBuf,
 }
 

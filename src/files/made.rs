@@ -2,7 +2,7 @@
 //! SHA-256. What has another name or other bytes is somebody else's.
 
 use super::folder::Folder;
-use super::staging::{Own, Staging};
+use super::staging::{OwnFolder, Staging};
 use super::{Access, Kind, at, foreign, sha256};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -32,7 +32,7 @@ pub struct File<'a> {
 /// What was made: of each name the SHA-256 of what azimg wrote there.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Record {
+struct MadeRecord {
     #[serde(rename = "madeByAzimg")]
     made: BTreeMap<String, BTreeSet<String>>,
 }
@@ -74,8 +74,8 @@ fn top(name: &str) -> &str {
     name.split('/').next().unwrap_or(name)
 }
 
-fn read(folder: &Folder, record: &str, option: &str) -> Result<Record> {
-    let Some(kind) = folder.kind(record)? else { return Ok(Record::default()) };
+fn read(folder: &Folder, record: &str, option: &str) -> Result<MadeRecord> {
+    let Some(kind) = folder.kind(record)? else { return Ok(MadeRecord::default()) };
     let refused = || foreign(&folder.path(record), kind, option);
     if kind != Kind::File {
         return Err(refused());
@@ -87,13 +87,13 @@ fn read(folder: &Folder, record: &str, option: &str) -> Result<Record> {
     serde_json::from_slice(&text).map_err(|_| refused())
 }
 
-fn write(staging: &Staging, folder: &Folder, record: &str, known: &Record) -> Result<()> {
+fn write(staging: &Staging, folder: &Folder, record: &str, known: &MadeRecord) -> Result<()> {
     let text = serde_json::to_vec_pretty(known).map_err(|e| Error::bug(e.to_string()))?;
     staging.root().write(record, &text, Access::Readable)?;
     staging.root().into_place(record, folder, record, true).map(drop)
 }
 
-fn stage(own: &Own, file: &File<'_>) -> Result<()> {
+fn stage(own: &OwnFolder, file: &File<'_>) -> Result<()> {
     match file.name.split_once('/') {
         None => own.write_as(file.name, file.bytes, file.access),
         Some((first, rest)) => stage(&own.inner(first)?, &File { name: rest, ..*file }),
@@ -105,7 +105,7 @@ fn check(
     folder: &Folder,
     own: &str,
     name: &str,
-    known: &Record,
+    known: &MadeRecord,
     option: &str,
     depth: u32,
 ) -> Result<()> {
@@ -125,7 +125,7 @@ fn check(
     }
 }
 
-fn is_made(folder: &Folder, own: &str, name: &str, known: &Record) -> Result<bool> {
+fn is_made(folder: &Folder, own: &str, name: &str, known: &MadeRecord) -> Result<bool> {
     let (Some(digests), Some(file)) = (known.made.get(name), folder.read(own)?) else {
         return Ok(false);
     };
@@ -139,7 +139,7 @@ fn remove(
     folder: &Folder,
     own: &str,
     name: &str,
-    known: &Record,
+    known: &MadeRecord,
     option: &str,
     depth: u32,
 ) -> Result<()> {

@@ -20,7 +20,7 @@ pub use folder::{Folder, make_folder};
 pub use made::{File as MadeFile, put as put_made};
 pub use private::{create_private, open_lock, open_private, read_own, read_plain, read_private};
 pub use sharing::refuse_shared;
-pub use staging::{Own, Staging};
+pub use staging::{OwnFolder, Staging};
 
 use crate::error::{Error, ErrorKind, Result};
 use sha2::{Digest, Sha256};

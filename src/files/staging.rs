@@ -26,14 +26,14 @@ const DIGITS: usize = 16;
 
 /// A folder whose every name is azimg's own: a staging folder, or one in it.
 #[derive(Debug)]
-pub struct Own(Folder);
+pub struct OwnFolder(Folder);
 
 /// A staging folder that this process alone uses. What is in it when this is dropped stays for whoever goes on.
 #[derive(Debug)]
 pub struct Staging {
     parent: Folder,
     name: String,
-    own: Own,
+    own: OwnFolder,
     /// Locked for as long as this lives.
     _lock: File,
 }
@@ -60,7 +60,7 @@ impl Staging {
             if attempt > 0 {
                 std::thread::sleep(PAUSE);
             }
-            match Own::locked(&parent, &name) {
+            match OwnFolder::locked(&parent, &name) {
                 Ok(Some((own, lock))) => return Ok(Self { parent, name, own, _lock: lock }),
                 // Somebody has it for a moment, who takes it for left over; or for long, who makes the same.
                 Ok(None) => failed = None,
@@ -78,7 +78,7 @@ impl Staging {
     }
 
     /// What is in it.
-    pub fn root(&self) -> &Own {
+    pub fn root(&self) -> &OwnFolder {
         &self.own
     }
 
@@ -108,7 +108,7 @@ impl Drop for Staging {
 fn remove_left_over(parent: &Folder, name: &str) {
     let removed = || -> Result<()> {
         let Some(Kind::Folder) = parent.kind(name)? else { return Ok(()) };
-        let Some(own) = parent.inner(name)?.map(Own) else { return Ok(()) };
+        let Some(own) = parent.inner(name)?.map(OwnFolder) else { return Ok(()) };
         own.refuse_foreign(parent)?;
         let Some(_lock) = own.lock()? else { return Ok(()) };
         own.remove_from(parent, name)
@@ -118,7 +118,7 @@ fn remove_left_over(parent: &Folder, name: &str) {
     }
 }
 
-impl Own {
+impl OwnFolder {
     /// An error when others may look into it, or it belongs to somebody else: then what is in it may be theirs.
     fn refuse_foreign(&self, parent: &Folder) -> Result<()> {
         let is_private = at::is_private(&self.0.held).map_err(|e| self.0.failed("", e))?;

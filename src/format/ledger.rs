@@ -17,7 +17,7 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 /// How far one part of a plan is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum PartState {
     /// The request is about to be sent.
     Begun,
     /// It is done.
@@ -33,7 +33,7 @@ struct Line {
     #[serde(with = "time::serde::rfc3339")]
     at: OffsetDateTime,
     id: String,
-    state: State,
+    state: PartState,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     reason: String,
 }
@@ -44,7 +44,7 @@ pub struct Ledger {
     file: File,
     path: PathBuf,
     plan: String,
-    states: BTreeMap<String, State>,
+    states: BTreeMap<String, PartState>,
 }
 
 /// Locks a ledger for this process. A program that is being started has all open files for a moment,
@@ -111,12 +111,12 @@ impl Ledger {
     }
 
     /// How far a part is, as far as was written down. Names are compared without case.
-    pub fn state(&self, id: &str) -> Option<State> {
+    pub fn state(&self, id: &str) -> Option<PartState> {
         self.states.get(&id.to_ascii_lowercase()).copied()
     }
 
     /// Writes down how far a part is; it is on the disk when this returns.
-    pub fn write(&mut self, id: &str, state: State, reason: &str) -> Result<()> {
+    pub fn write(&mut self, id: &str, state: PartState, reason: &str) -> Result<()> {
         self.write_all([(id, reason)].into_iter(), state)
     }
 
@@ -124,7 +124,7 @@ impl Ledger {
     pub fn write_all<'a>(
         &mut self,
         parts: impl Iterator<Item = (&'a str, &'a str)>,
-        state: State,
+        state: PartState,
     ) -> Result<()> {
         let mut text = Vec::new();
         for (id, reason) in parts {

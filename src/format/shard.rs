@@ -81,7 +81,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], name: &str) -> Result<(Outcome,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::marketplace::Listed;
+    use crate::image::marketplace::ListedVersion;
     use crate::work::{Scope, State};
 
     #[test]
@@ -96,17 +96,21 @@ mod tests {
         };
         let outcome = Outcome::bare(scope, State::Done, "", 1);
         let rows: Vec<_> = (0..100)
-            .map(|i| Listed { offer: "o".into(), version: i.to_string(), ..Listed::default() })
+            .map(|i| ListedVersion {
+                offer: "o".into(),
+                version: i.to_string(),
+                ..ListedVersion::default()
+            })
             .collect();
         let bytes = encode(&outcome, &rows).unwrap();
-        assert_eq!(decode::<Listed>(&bytes, "x").unwrap(), (outcome, rows));
+        assert_eq!(decode::<ListedVersion>(&bytes, "x").unwrap(), (outcome, rows));
         for end in 0..bytes.len() {
-            assert!(decode::<Listed>(&bytes[..end], "x").is_err(), "cut at {end}");
+            assert!(decode::<ListedVersion>(&bytes[..end], "x").is_err(), "cut at {end}");
         }
         let text = zstd::decode_all(bytes.as_slice()).unwrap();
         let altered = String::from_utf8(text).unwrap().replace("\"42\"", "\"43\"");
         let altered = zstd::encode_all(altered.as_bytes(), 3).unwrap();
-        let error = decode::<Listed>(&altered, "x").unwrap_err();
+        let error = decode::<ListedVersion>(&altered, "x").unwrap_err();
         assert!(error.to_string().contains("not those that were written"));
     }
 }

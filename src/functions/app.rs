@@ -6,9 +6,9 @@
 use super::admission::Admissions;
 use crate::client::Traffic;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pipeline::retain::Keep;
+use crate::pipeline::retain::RetentionPolicy;
 use crate::pipeline::{known, snapshot};
-use crate::source::{Known, Source};
+use crate::source::{PreviousFindings, Source};
 use crate::store::Store;
 use crate::work::{Outcome, Request, RunId, SourceName, WorkItem};
 use std::collections::{BTreeMap, HashSet};
@@ -39,7 +39,7 @@ pub struct Settings {
     /// `maxDequeueCount` of `host.json`: the delivery on which failures are recorded.
     pub most_deliveries: u32,
     /// Which snapshots are kept.
-    pub keep: Keep,
+    pub keep: RetentionPolicy,
     /// Lookups look for a newer snapshot this often.
     pub look_every: Duration,
 }
@@ -57,14 +57,14 @@ pub struct App {
     /// What this process knows of its runs.
     pub progress: Progress,
     /// What the run under way rests on.
-    pub memory: Memory,
+    pub memory: RunCache,
 }
 
 /// What is read once for all items of a run.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub struct RunCache {
     /// What the snapshot tells that the run follows.
-    known: tokio::sync::Mutex<Option<(RunId, Arc<Known>)>>,
+    known: tokio::sync::Mutex<Option<(RunId, Arc<PreviousFindings>)>>,
     /// What its items may be about.
     admissions: Admissions,
 }
@@ -87,7 +87,7 @@ impl App {
     }
 
     /// What the last snapshot tells, as far as `item` needs it.
-    pub async fn known(&self, item: &WorkItem) -> Result<Arc<Known>> {
+    pub async fn known(&self, item: &WorkItem) -> Result<Arc<PreviousFindings>> {
         let Some(previous) = item.previous.filter(|_| item.scope.asks_what_is_known()) else {
             return Ok(Arc::default());
         };
@@ -159,7 +159,7 @@ pub struct RunProgress {
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct RunState {
     open: HashSet<u64>,
     ended: HashSet<u64>,
     rows: u64,
@@ -173,7 +173,7 @@ struct Seen {
 /// What a process knows of its runs.
 #[derive(Debug)]
 pub struct Progress {
-    runs: Mutex<BTreeMap<RunId, Seen>>,
+    runs: Mutex<BTreeMap<RunId, RunState>>,
     changed: watch::Sender<()>,
     /// Since when the identity is refused, with nothing that ended in between, and when that was told.
     signed_out: Mutex<Option<(Instant, Instant)>>,
@@ -193,12 +193,12 @@ fn id(item: &WorkItem) -> u64 {
 }
 
 impl Progress {
-    fn runs(&self) -> MutexGuard<'_, BTreeMap<RunId, Seen>> {
+    fn runs(&self) -> MutexGuard<'_, BTreeMap<RunId, RunState>> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is known of a run; the oldest run is forgotten for a new one.
-    fn of_run(runs: &mut BTreeMap<RunId, Seen>, run: RunId) -> &mut Seen {
+    fn of_run(runs: &mut BTreeMap<RunId, RunState>, run: RunId) -> &mut RunState {
         while runs.len() >= MOST_RUNS && !runs.contains_key(&run) {
             runs.pop_first();
         }

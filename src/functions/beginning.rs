@@ -2,7 +2,7 @@
 
 use super::app::App;
 use super::event::{Effects, Event, Message, Reply, Trigger};
-use super::message::{Close, PUBLISH, WATCH_EVERY, again, close, message, work};
+use super::message::{PUBLISH, PublishMessage, WATCH_EVERY, again, close, message, work};
 use super::telling;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::survey::survey;
@@ -32,7 +32,7 @@ pub(super) fn planned(
     let mut messages = work(app, sent, now)?;
     if sent.len() < items.len() {
         let from = from.saturating_add(u32::try_from(sent.len()).unwrap_or(u32::MAX));
-        let rest = Close { v: 1, run: plan.run, watch: false, from };
+        let rest = PublishMessage { v: 1, run: plan.run, watch: false, from };
         messages.push(message(PUBLISH, &rest, Duration::ZERO)?);
     }
     Ok(messages)
@@ -75,7 +75,7 @@ async fn joined(app: &App, request: &Request, event: &Event) -> Result<Option<(P
     app.store.prepare().await?;
     let wanted = app.complete(request.clone());
     let found = plan::under_way(app.store.as_ref(), &wanted, event.now, &event.invocation).await?;
-    let Some(plan::UnderWay { plan, is_unsent }) = found else { return Ok(None) };
+    let Some(plan::ActiveRun { plan, is_unsent }) = found else { return Ok(None) };
     let run = plan.run;
     // It may wait for nothing but somebody who looks.
     let mut messages = vec![close(run, false, Duration::ZERO)?];

@@ -6,7 +6,7 @@ use super::message::{WORK, close, message, work};
 use super::telling;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::crawl;
-use crate::source::Effort;
+use crate::source::Invocation;
 use crate::telemetry::count;
 use crate::work::{Outcome, WorkItem};
 use std::time::Duration;
@@ -46,7 +46,7 @@ async fn crawl_message(app: &App, event: Event) -> Result<Effects> {
         return Ok(Effects::dropped(&refusal));
     }
     let source = app.source(item.source)?;
-    let effort = Effort {
+    let effort = Invocation {
         until: Instant::now() + app.settings.item_budget,
         last: delivery >= app.settings.most_deliveries,
         delivery,
@@ -54,8 +54,8 @@ async fn crawl_message(app: &App, event: Event) -> Result<Effects> {
     };
     let known = app.known(&item).await?;
     match crawl::crawl(app.store.as_ref(), source, &item, &effort, &known).await {
-        Ok(crawl::Done::Ended(outcome)) => ended(app, &item, &outcome, event.now),
-        Ok(crawl::Done::Later(mut item, wait)) => {
+        Ok(crawl::ItemResult::Ended(outcome)) => ended(app, &item, &outcome, event.now),
+        Ok(crawl::ItemResult::Later(mut item, wait)) => {
             item.put_off = item.put_off.saturating_add(1);
             // Waiting must not burn a worker's time, nor one of the message's deliveries.
             let wait = wait.max(app.turn(&item, event.now));

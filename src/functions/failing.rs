@@ -2,7 +2,7 @@
 
 use super::app::App;
 use super::event::{Effects, Event, Trigger};
-use super::message::Close;
+use super::message::PublishMessage;
 use super::telling;
 use crate::error::{Error, Result};
 use crate::pipeline::{failed, snapshot};
@@ -18,7 +18,7 @@ pub(super) async fn fail(app: &App, event: Event) -> Result<Effects> {
     let Trigger::Queue { text, .. } = event.trigger else {
         return Err(Error::bug("fail is a queue function"));
     };
-    let Ok(Close { run, .. }) = serde_json::from_str(&text) else {
+    let Ok(PublishMessage { run, .. }) = serde_json::from_str(&text) else {
         return Ok(Effects::dropped(&Error::invalid("a message that names no run")));
     };
     telling::about(run, "");

@@ -18,7 +18,7 @@ pub(super) const WATCH_EVERY: Duration = Duration::from_secs(30);
 
 /// A message on [`PUBLISH`].
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Close {
+pub(super) struct PublishMessage {
     pub(super) v: u32,
     pub(super) run: RunId,
     /// Whether to look again later; one message of a run goes round like this.
@@ -66,5 +66,5 @@ pub(super) fn again(app: &App, items: &[WorkItem], now: OffsetDateTime) -> Vec<M
 
 /// A message that a run may be closed, which is looked at again later where that is said.
 pub(super) fn close(run: RunId, watch: bool, delay: Duration) -> Result<Message> {
-    message(PUBLISH, &Close { v: 1, run, watch, from: 0 }, delay)
+    message(PUBLISH, &PublishMessage { v: 1, run, watch, from: 0 }, delay)
 }

@@ -13,8 +13,8 @@ mod publishing;
 mod sweeping;
 mod telling;
 
-pub use crate::pipeline::retain::Keep;
-pub use app::{App, Memory, Progress, RunProgress, Settings};
+pub use crate::pipeline::retain::RetentionPolicy;
+pub use app::{App, Progress, RunCache, RunProgress, Settings};
 pub use beginning::resume;
 pub use declared::{Binding, Declaration, HOST_JSON, HostSettings, Retry, check};
 pub use event::{Effects, Event, Message, Reply, Trigger};

@@ -3,11 +3,11 @@
 use super::app::App;
 use super::beginning::planned;
 use super::event::{Effects, Event, Trigger};
-use super::message::{Close, WATCH_EVERY, again, close, work};
+use super::message::{PublishMessage, WATCH_EVERY, again, close, work};
 use super::sweeping::forget;
 use super::{failing, telling};
 use crate::error::{Error, ErrorKind, Result};
-use crate::pipeline::publish::{Closing, publish};
+use crate::pipeline::publish::{CloseAttempt, publish};
 use crate::pipeline::read_plan;
 use crate::work::{MOST_MESSAGES, RunId};
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub(super) async fn publish_run(app: &App, event: Event) -> Result<Effects> {
     let ended = attempt(app, event).await;
     let Trigger::Queue { text, delivery } = trigger else { return ended };
     if let (Err(error), true) = (&ended, delivery >= app.settings.most_deliveries)
-        && let Ok(Close { run, .. }) = serde_json::from_str(&text)
+        && let Ok(PublishMessage { run, .. }) = serde_json::from_str(&text)
     {
         failing::give_up(app, run, error, now).await;
     }
@@ -35,7 +35,7 @@ async fn attempt(app: &App, event: Event) -> Result<Effects> {
     let Trigger::Queue { text, delivery } = event.trigger else {
         return Err(Error::bug("publish is a queue function"));
     };
-    let Ok(Close { run, watch, from, .. }) = serde_json::from_str(&text) else {
+    let Ok(PublishMessage { run, watch, from, .. }) = serde_json::from_str(&text) else {
         return Ok(Effects::dropped(&Error::invalid("a message that names no run")));
     };
     telling::about(run, "");
@@ -52,7 +52,7 @@ async fn attempt(app: &App, event: Event) -> Result<Effects> {
     };
     let mut messages = Vec::new();
     match closing {
-        Closing::Published(manifest) => {
+        CloseAttempt::Published(manifest) => {
             forget(app, event.now).await;
             // Whoever waits for the run ends the process when it is published.
             telling::published(&manifest);
@@ -60,16 +60,16 @@ async fn attempt(app: &App, event: Event) -> Result<Effects> {
             let logs = vec![format!("run {run} is published: {:?}", manifest.state)];
             return Ok(Effects { logs, ..Effects::default() });
         }
-        Closing::Details(items) => {
+        CloseAttempt::Details(items) => {
             app.progress.begin(run, &items);
             messages = work(app, &items, event.now)?;
         }
-        Closing::Busy { other } => {
+        CloseAttempt::Busy { other } => {
             tracing::debug!(%other, "another run is being published");
             messages.push(close(run, watch, BUSY_FOR)?);
             return Ok(Effects { messages, ..Effects::default() });
         }
-        Closing::Open { mut missing, expected } => {
+        CloseAttempt::Open { mut missing, expected } => {
             // Too early, or a shard was thrown away and its item has to be done again.
             tracing::debug!(missing = missing.len(), expected, "not closed yet");
             let ours = app.progress.reopen(run, &missing);

@@ -1,7 +1,7 @@
 //! What functions tell of their work, for whoever looks after it.
 
 use super::App;
-use crate::client::Asked;
+use crate::client::TrafficCounts;
 use crate::pipeline::coverage::Totals;
 use crate::pipeline::snapshot::{Manifest, standing};
 use crate::telemetry::count;
@@ -30,7 +30,8 @@ pub(super) fn ended(item: &WorkItem, outcome: &Outcome) {
 /// of its own on Flex Consumption: only those that crawl know what crawls ask. An alert sums these lines
 /// (`infra/modules/alerts.bicep`).
 pub(super) fn asked(app: &App) {
-    if let Some(Asked { requests, throttled, retried, waited }) = app.traffic.untold(Instant::now())
+    if let Some(TrafficCounts { requests, throttled, retried, waited }) =
+        app.traffic.untold(Instant::now())
     {
         let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
         tracing::info!(requests, throttled, retried, waited_ms, "what was asked");

@@ -13,13 +13,13 @@ mod share;
 mod update;
 
 pub use name::Name;
-pub use operation::{Condition, Ended, Patience, Step, Tell};
-pub use share::{ShareWith, Sharing};
+pub use operation::{ChangeOutcome, ChangeStep, ProvisioningState, StepListener, WaitLimits};
+pub use share::{ShareWith, SharingChange};
 pub use update::{Changes, Region};
 
 /// A change that was planned.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub struct PlannedChange {
     /// What is sent.
     pub change: Change,
     /// Whether the last change of the thing had failed when this one was planned.
@@ -42,18 +42,18 @@ const VERSION: ApiVersion = version::GALLERY_CHANGES;
 #[derive(Debug, Clone)]
 pub struct Galleries {
     client: Client,
-    patience: Patience,
+    patience: WaitLimits,
 }
 
 impl Galleries {
     /// Galleries that `client` may change.
     pub fn new(client: Client) -> Self {
-        Self { client, patience: Patience::default() }
+        Self { client, patience: WaitLimits::default() }
     }
 
     /// The same with another patience.
     #[must_use]
-    pub fn with_patience(mut self, patience: Patience) -> Self {
+    pub fn with_patience(mut self, patience: WaitLimits) -> Self {
         self.patience = patience;
         self
     }

@@ -4,7 +4,7 @@
 //! the change was made, failed, or was never begun. Only in the last case is the request sent again.
 
 use super::{Galleries, Name};
-use crate::client::{Accepted, Change, Standing, one_line, redact};
+use crate::client::{Accepted, Change, OperationStatus, one_line, redact};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::name::short_name;
 use serde_json::Value;
@@ -14,7 +14,7 @@ use url::Url;
 
 /// How long to wait for what.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct WaitLimits {
     /// Before the thing is looked at when an answer was lost.
     pub after_loss: Duration,
     /// A request is sent so often in all.
@@ -25,7 +25,7 @@ pub struct Patience {
     pub silence: Duration,
 }
 
-impl Default for Patience {
+impl Default for WaitLimits {
     fn default() -> Self {
         Self {
             after_loss: Duration::from_secs(10),
@@ -42,7 +42,7 @@ const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// What is to be seen when a thing is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seen {
+enum ChangeSeen {
     /// The change was made.
     Made,
     /// It is not there.
@@ -51,7 +51,7 @@ enum Seen {
 
 /// How a thing is, as its provisioning state says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Condition {
+pub enum ProvisioningState {
     /// The last change of it was made, if there ever was one.
     AtRest,
     /// A change of it is under way.
@@ -60,7 +60,7 @@ pub enum Condition {
     Failed,
 }
 
-impl Condition {
+impl ProvisioningState {
     /// That of a gallery, definition or version.
     pub fn of(thing: &Value) -> Self {
         let state = thing["properties"]["provisioningState"].as_str().unwrap_or("Succeeded");
@@ -74,7 +74,7 @@ impl Condition {
 
 /// How a change goes on, for people.
 #[derive(Debug, Clone)]
-pub enum Step {
+pub enum ChangeStep {
     /// It was accepted, and can be followed there.
     Accepted(Url),
     /// It is under way: so long, so far in percent if that is told.
@@ -91,7 +91,7 @@ pub enum Step {
 
 /// How a change ended.
 #[derive(Debug)]
-pub enum Ended {
+pub enum ChangeOutcome {
     /// It was made.
     Done,
     /// It was begun, and nobody waited for it: it can be followed there.
@@ -99,10 +99,10 @@ pub enum Ended {
 }
 
 /// Who hears how a change goes on.
-pub type Tell<'a> = &'a (dyn Fn(Step) + Send + Sync);
+pub type StepListener<'a> = &'a (dyn Fn(ChangeStep) + Send + Sync);
 
 /// A change of something, and what tells that it was made.
-pub(super) struct Making<'a> {
+pub(super) struct PendingChange<'a> {
     pub(super) name: &'a Name,
     pub(super) change: &'a Change,
     /// Whether the change before it had failed: then a failure that is seen need not be this one's.
@@ -116,31 +116,31 @@ impl Galleries {
     /// accepted.
     pub(super) async fn make(
         &self,
-        making: &Making<'_>,
+        making: &PendingChange<'_>,
         wait: bool,
-        tell: Tell<'_>,
-    ) -> Result<Ended> {
+        tell: StepListener<'_>,
+    ) -> Result<ChangeOutcome> {
         for _ in 0..self.patience.most_requests {
             let lost = match self.client.change(making.change).await? {
-                Accepted::Done => return Ok(Ended::Done),
+                Accepted::Done => return Ok(ChangeOutcome::Done),
                 Accepted::UnderWay(operation) => {
-                    tell(Step::Accepted(operation.clone()));
+                    tell(ChangeStep::Accepted(operation.clone()));
                     if !wait {
-                        return Ok(Ended::Begun(operation));
+                        return Ok(ChangeOutcome::Begun(operation));
                     }
                     self.follow(&operation, tell).await?;
-                    return Ok(Ended::Done);
+                    return Ok(ChangeOutcome::Done);
                 }
                 Accepted::Unnamed => false,
                 Accepted::Unknown(error) => {
-                    tell(Step::Lost(error.to_string()));
+                    tell(ChangeStep::Lost(error.to_string()));
                     true
                 }
             };
             match self.look(making, tell).await? {
-                Seen::Made => return Ok(Ended::Done),
-                Seen::NotMade if lost => {}
-                Seen::NotMade => {
+                ChangeSeen::Made => return Ok(ChangeOutcome::Done),
+                ChangeSeen::NotMade if lost => {}
+                ChangeSeen::NotMade => {
                     let text = "Azure accepted the change, and it is not to be seen";
                     return Err(Error::transient(format!("{}: {text}", making.name.id())));
                 }
@@ -155,7 +155,7 @@ impl Galleries {
     }
 
     /// Looks at a thing until it is at rest, and whether it shows the change then.
-    async fn look(&self, making: &Making<'_>, tell: Tell<'_>) -> Result<Seen> {
+    async fn look(&self, making: &PendingChange<'_>, tell: StepListener<'_>) -> Result<ChangeSeen> {
         let begun = Instant::now();
         loop {
             tokio::time::sleep(self.patience.after_loss).await;
@@ -167,14 +167,18 @@ impl Galleries {
                 }
                 Err(error) => return Err(error),
             };
-            match thing.as_ref().map_or(Condition::AtRest, Condition::of) {
-                Condition::AtRest if (making.is_made)(thing.as_ref()) => return Ok(Seen::Made),
-                Condition::AtRest => return Ok(Seen::NotMade),
+            match thing.as_ref().map_or(ProvisioningState::AtRest, ProvisioningState::of) {
+                ProvisioningState::AtRest if (making.is_made)(thing.as_ref()) => {
+                    return Ok(ChangeSeen::Made);
+                }
+                ProvisioningState::AtRest => return Ok(ChangeSeen::NotMade),
                 // It had failed before, and shows what is wanted if that is asked for once more: nothing tells
                 // whether the request came. Sent again, it does the same.
-                Condition::Failed if making.failed_before => return Ok(Seen::NotMade),
-                Condition::Failed => return Err(self.failure(making.name).await),
-                Condition::AtWork => tell(Step::UnderWay(begun.elapsed(), None)),
+                ProvisioningState::Failed if making.failed_before => {
+                    return Ok(ChangeSeen::NotMade);
+                }
+                ProvisioningState::Failed => return Err(self.failure(making.name).await),
+                ProvisioningState::AtWork => tell(ChangeStep::UnderWay(begun.elapsed(), None)),
             }
             if begun.elapsed() > self.patience.longest {
                 return Err(still_under_way(&making.name.id()));
@@ -183,17 +187,17 @@ impl Galleries {
     }
 
     /// Waits until a thing is at rest; an error when the change that was under way fails.
-    pub async fn settle(&self, name: &Name, tell: Tell<'_>) -> Result<Value> {
+    pub async fn settle(&self, name: &Name, tell: StepListener<'_>) -> Result<Value> {
         let begun = Instant::now();
         loop {
             let thing = self.get(name).await?;
-            match Condition::of(&thing) {
-                Condition::AtRest => return Ok(thing),
-                Condition::Failed => return Err(self.failure(name).await),
-                Condition::AtWork if begun.elapsed() > self.patience.longest => {
+            match ProvisioningState::of(&thing) {
+                ProvisioningState::AtRest => return Ok(thing),
+                ProvisioningState::Failed => return Err(self.failure(name).await),
+                ProvisioningState::AtWork if begun.elapsed() > self.patience.longest => {
                     return Err(still_under_way(&name.id()));
                 }
-                Condition::AtWork => tell(Step::UnderWay(begun.elapsed(), None)),
+                ProvisioningState::AtWork => tell(ChangeStep::UnderWay(begun.elapsed(), None)),
             }
             tokio::time::sleep(self.patience.after_loss).await;
         }
@@ -216,32 +220,32 @@ impl Galleries {
     }
 
     /// Follows an operation to its end, also when it does not answer for a while.
-    pub async fn follow(&self, operation: &Url, tell: Tell<'_>) -> Result<()> {
+    pub async fn follow(&self, operation: &Url, tell: StepListener<'_>) -> Result<()> {
         let begun = Instant::now();
         let mut heard = begun;
         let mut wait = FIRST_WAIT;
         loop {
             let silent = match self.client.standing(operation).await {
-                Ok(Standing::Succeeded) => {
-                    tell(Step::Over);
+                Ok(OperationStatus::Succeeded) => {
+                    tell(ChangeStep::Over);
                     return Ok(());
                 }
-                Ok(Standing::Failed(text)) => {
-                    tell(Step::Over);
+                Ok(OperationStatus::Failed(text)) => {
+                    tell(ChangeStep::Over);
                     let text = format!("Azure did not make the change: {text}");
                     return Err(Error::new(ErrorKind::Conflict, text));
                 }
-                Ok(Standing::Running(percent, pause)) => {
-                    tell(Step::UnderWay(begun.elapsed(), percent));
+                Ok(OperationStatus::Running(percent, pause)) => {
+                    tell(ChangeStep::UnderWay(begun.elapsed(), percent));
                     (heard, wait) = (Instant::now(), FIRST_WAIT);
                     tokio::time::sleep(pause).await;
                     None
                 }
-                Ok(Standing::Untold) => Some(Error::transient("its answer has no status")),
+                Ok(OperationStatus::Untold) => Some(Error::transient("its answer has no status")),
                 Err(error) if error.is_transient() => Some(error),
                 Err(error) => {
                     if error.kind() == ErrorKind::NotFound {
-                        tell(Step::Over);
+                        tell(ChangeStep::Over);
                     }
                     return Err(error.context(WHETHER_MADE));
                 }
@@ -250,7 +254,7 @@ impl Galleries {
                 if heard.elapsed() > self.patience.silence {
                     return Err(error.context(WHETHER_MADE));
                 }
-                tell(Step::Silent(error.to_string()));
+                tell(ChangeStep::Silent(error.to_string()));
                 let asked = error.retry_after().unwrap_or_default().min(LONGEST_WAIT);
                 tokio::time::sleep(wait.max(asked)).await;
                 wait = (wait * 2).min(LONGEST_WAIT);

@@ -5,8 +5,11 @@
 //! more after the time in which a rival that had read it before can have ended; what is missing then is sent again, on
 //! top of what stands. Where Azure gives the thing an `ETag`, it is sent with the change.
 
-use super::operation::Making;
-use super::{Changes, Condition, Ended, Galleries, Name, Request, Step, Tell, change};
+use super::operation::PendingChange;
+use super::{
+    ChangeOutcome, ChangeStep, Changes, Galleries, Name, PlannedChange, ProvisioningState,
+    StepListener, change,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::locations;
 use reqwest::Method;
@@ -24,7 +27,11 @@ const LONGEST_RIVAL: Duration = Duration::from_secs(10);
 impl Galleries {
     /// The request that makes `changes` of what `name` names; none when it is so already, or is being
     /// made so. What failed is sent again.
-    pub async fn plan_update(&self, name: &Name, changes: &Changes) -> Result<Option<Request>> {
+    pub async fn plan_update(
+        &self,
+        name: &Name,
+        changes: &Changes,
+    ) -> Result<Option<PlannedChange>> {
         changes.check(name)?;
         let now = self.get(name).await?;
         let new = changes.new_regions(&now);
@@ -45,10 +52,10 @@ impl Galleries {
         &self,
         name: &Name,
         changes: &Changes,
-        planned: &Request,
+        planned: &PlannedChange,
         wait: bool,
-        tell: Tell<'_>,
-    ) -> Result<Ended> {
+        tell: StepListener<'_>,
+    ) -> Result<ChangeOutcome> {
         let mut request = planned.clone();
         let mut seen = None;
         for round in 0..ROUNDS {
@@ -56,29 +63,29 @@ impl Galleries {
                 let now = self.get(name).await?;
                 match on_top_of(name, changes, &now)? {
                     Some(newer) => request = newer,
-                    None => return Ok(Ended::Done),
+                    None => return Ok(ChangeOutcome::Done),
                 }
             }
             let begun = Instant::now();
             match self.send(name, changes, &request, wait, tell).await {
-                Ok(Ended::Done) => {}
+                Ok(ChangeOutcome::Done) => {}
                 Ok(begun) => return Ok(begun),
                 Err(error) if self.is_overtaken(name, &request, &error, tell).await? => {
-                    tell(Step::Overtaken(error.to_string()));
+                    tell(ChangeStep::Overtaken(error.to_string()));
                     continue;
                 }
                 Err(error) => return Err(error),
             }
             let other = self.otherwise(name, changes, &request, begun.elapsed()).await?;
             if other.is_none() {
-                return Ok(Ended::Done);
+                return Ok(ChangeOutcome::Done);
             }
             // The same once more is nobody's doing but Azure's own.
             if other == seen {
                 break;
             }
             seen = other;
-            tell(Step::Overtaken("somebody else changed it meanwhile".to_owned()));
+            tell(ChangeStep::Overtaken("somebody else changed it meanwhile".to_owned()));
         }
         let text = format!(
             "{}: it is not as it was asked for, though Azure took the change: somebody else changes it again and \
@@ -92,13 +99,14 @@ impl Galleries {
         &self,
         name: &Name,
         changes: &Changes,
-        Request { change, failed_before }: &Request,
+        PlannedChange { change, failed_before }: &PlannedChange,
         wait: bool,
-        tell: Tell<'_>,
-    ) -> Result<Ended> {
+        tell: StepListener<'_>,
+    ) -> Result<ChangeOutcome> {
         let body = change.body.clone().unwrap_or_default();
         let is_made = |now: Option<&Value>| now.is_some_and(|now| changes.are_made(&body, now));
-        let making = Making { name, change, failed_before: *failed_before, is_made: &is_made };
+        let making =
+            PendingChange { name, change, failed_before: *failed_before, is_made: &is_made };
         self.make(&making, wait, tell).await
     }
 
@@ -106,15 +114,15 @@ impl Galleries {
     async fn is_overtaken(
         &self,
         name: &Name,
-        request: &Request,
+        request: &PlannedChange,
         error: &Error,
-        tell: Tell<'_>,
+        tell: StepListener<'_>,
     ) -> Result<bool> {
         if error.kind() != ErrorKind::Conflict {
             return Ok(false);
         }
         let now = self.get(name).await?;
-        if Condition::of(&now) == Condition::AtWork {
+        if ProvisioningState::of(&now) == ProvisioningState::AtWork {
             match self.settle(name, tell).await {
                 // What failed is sent again, whosever change it was.
                 Err(error) if error.kind() != ErrorKind::Conflict => return Err(error),
@@ -130,7 +138,7 @@ impl Galleries {
         &self,
         name: &Name,
         changes: &Changes,
-        request: &Request,
+        request: &PlannedChange,
         took: Duration,
     ) -> Result<Option<Value>> {
         let body = request.change.body.clone().unwrap_or_default();
@@ -149,13 +157,13 @@ fn etag(thing: &Value) -> Option<String> {
 }
 
 /// The request that makes `changes` of a thing as it is now; none when it is so already.
-fn on_top_of(name: &Name, changes: &Changes, now: &Value) -> Result<Option<Request>> {
+fn on_top_of(name: &Name, changes: &Changes, now: &Value) -> Result<Option<PlannedChange>> {
     let body = changes.body(name, now)?;
-    let failed_before = Condition::of(now) == Condition::Failed;
+    let failed_before = ProvisioningState::of(now) == ProvisioningState::Failed;
     if !failed_before && changes.are_made(&body, now) {
         return Ok(None);
     }
     let mut change = change(name, Method::PATCH, Some(body));
     change.if_match = etag(now);
-    Ok(Some(Request { change, failed_before }))
+    Ok(Some(PlannedChange { change, failed_before }))
 }

@@ -1,7 +1,9 @@
 //! With whom a gallery is shared.
 
-use super::operation::Making;
-use super::{Condition, Ended, Galleries, Name, Request, Tell, change};
+use super::operation::PendingChange;
+use super::{
+    ChangeOutcome, Galleries, Name, PlannedChange, ProvisioningState, StepListener, change,
+};
 use crate::error::{Error, ErrorKind, Result};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -17,7 +19,7 @@ pub struct ShareWith {
 
 /// What is to be done to a gallery's sharing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sharing {
+pub enum SharingChange {
     /// Share it with these, too.
     Add(ShareWith),
     /// No longer share it with these.
@@ -28,7 +30,7 @@ pub enum Sharing {
     Reset,
 }
 
-impl Sharing {
+impl SharingChange {
     fn body(&self) -> Value {
         let groups = |with: &ShareWith| {
             let group = |kind: &str, ids: &Vec<String>| {
@@ -143,7 +145,11 @@ fn ids<'a>(profile: &'a Value, kind: &str) -> Vec<&'a str> {
 
 impl Galleries {
     /// The request that makes `sharing`; none when it is so already.
-    pub async fn plan_sharing(&self, name: &Name, sharing: &Sharing) -> Result<Option<Request>> {
+    pub async fn plan_sharing(
+        &self,
+        name: &Name,
+        sharing: &SharingChange,
+    ) -> Result<Option<PlannedChange>> {
         if name.definition.is_some() {
             return Err(Error::invalid(format!(
                 "{}: galleries are shared as a whole, definitions and versions are not",
@@ -152,28 +158,29 @@ impl Galleries {
         }
         sharing.check()?;
         let now = self.get(name).await?;
-        let failed_before = Condition::of(&now) == Condition::Failed;
+        let failed_before = ProvisioningState::of(&now) == ProvisioningState::Failed;
         if sharing.is_made(&now) && !failed_before {
             return Ok(None);
         }
         sharing.check_on(name, &now)?;
         let mut change = change(name, Method::POST, Some(sharing.body()));
         change.path.push("share".to_owned());
-        Ok(Some(Request { change, failed_before }))
+        Ok(Some(PlannedChange { change, failed_before }))
     }
 
     /// Makes a planned change of sharing.
     pub async fn share(
         &self,
         name: &Name,
-        sharing: &Sharing,
-        request: &Request,
+        sharing: &SharingChange,
+        request: &PlannedChange,
         wait: bool,
-        tell: Tell<'_>,
-    ) -> Result<Ended> {
+        tell: StepListener<'_>,
+    ) -> Result<ChangeOutcome> {
         let is_made = |now: Option<&Value>| now.is_some_and(|now| sharing.is_made(now));
-        let Request { change, failed_before } = request;
-        let making = Making { name, change, failed_before: *failed_before, is_made: &is_made };
+        let PlannedChange { change, failed_before } = request;
+        let making =
+            PendingChange { name, change, failed_before: *failed_before, is_made: &is_made };
         self.make(&making, wait, tell).await
     }
 }

@@ -18,18 +18,18 @@ const LONGEST_ID: usize = 64;
 
 /// Why something is no invocation.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub(super) struct InvalidInvocation {
     pub(super) status: StatusCode,
     pub(super) code: &'static str,
     pub(super) text: &'static str,
 }
 
-const fn refused(status: StatusCode, code: &'static str, text: &'static str) -> Refused {
-    Refused { status, code, text }
+const fn refused(status: StatusCode, code: &'static str, text: &'static str) -> InvalidInvocation {
+    InvalidInvocation { status, code, text }
 }
 
 /// The invocation's name, of what has the headers of one.
-pub(super) fn check(headers: &HeaderMap) -> Result<&str, Refused> {
+pub(super) fn check(headers: &HeaderMap) -> Result<&str, InvalidInvocation> {
     if headers.contains_key(ORIGIN) || headers.contains_key("sec-fetch-site") {
         let text = "functions are invoked by the Functions host, and by no page in a browser";
         return Err(refused(StatusCode::FORBIDDEN, "OriginNotAllowed", text));
@@ -51,7 +51,7 @@ pub(super) fn check(headers: &HeaderMap) -> Result<&str, Refused> {
 }
 
 /// The envelope in an invocation's body.
-pub(super) fn envelope(body: &[u8]) -> Result<Value, Refused> {
+pub(super) fn envelope(body: &[u8]) -> Result<Value, InvalidInvocation> {
     let envelope = serde_json::from_slice::<Value>(body).ok();
     let whole = |value: &Value| value["Data"].is_object() && value["Metadata"].is_object();
     envelope.filter(whole).ok_or_else(|| {

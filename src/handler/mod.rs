@@ -35,7 +35,7 @@ const SENT_AT_ONCE: usize = 32;
 
 /// Sends messages past the host: those that must wait, and those of functions without a binding.
 #[async_trait]
-pub trait Later: Send + Sync {
+pub trait MessageSender: Send + Sync {
     /// Sends `text` to `queue`, to be seen after `delay`.
     async fn send(&self, queue: &str, text: &str, delay: Duration) -> Result<()>;
 }
@@ -46,7 +46,7 @@ pub struct Ready {
     /// What functions work with.
     pub app: Arc<App>,
     /// The way past the host.
-    pub later: Arc<dyn Later>,
+    pub later: Arc<dyn MessageSender>,
 }
 
 type Making = futures::future::BoxFuture<'static, Result<Ready>>;
@@ -164,7 +164,7 @@ fn not_json() -> Reply {
 
 /// Turns effects into the answer's envelope; what cannot go through a binding is sent here.
 async fn deliver(
-    later: &dyn Later,
+    later: &dyn MessageSender,
     declared: &Declaration,
     effects: Effects,
     invocation: &str,
@@ -254,8 +254,8 @@ async fn invoke(
 }
 
 /// The answer to what is no invocation.
-fn no_invocation(function: &Function, refused: &invocation::Refused) -> Response<Body> {
-    let invocation::Refused { status, code, text } = *refused;
+fn no_invocation(function: &Function, refused: &invocation::InvalidInvocation) -> Response<Body> {
+    let invocation::InvalidInvocation { status, code, text } = *refused;
     let (function, status_code) = (function.name, status.as_u16());
     tracing::warn!(function, status = status_code, "what is no invocation was refused: {text}");
     web::refusal(status, code, text)

@@ -2,7 +2,7 @@
 //! address proves nothing: each request is held against the names of this host, the origin of the page that sent it,
 //! and, where it starts something, the key. One layer, which every route lies behind.
 
-use super::key::{FILE, Key};
+use super::key::{FILE, HostKey};
 use crate::error::{Error, Result};
 use crate::web;
 use axum::body::Body;
@@ -31,13 +31,13 @@ const TAKEN: HeaderValue = HeaderValue::from_static(
 
 /// A name of this host beside those that every machine has for itself: that of a proxy in front of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Name {
+pub struct HostName {
     host: String,
     /// None for the ports that need not be said.
     port: Option<u16>,
 }
 
-impl FromStr for Name {
+impl FromStr for HostName {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
@@ -63,7 +63,7 @@ impl FromStr for Name {
     }
 }
 
-impl Name {
+impl HostName {
     fn is(&self, host: &Authority) -> bool {
         let port = host.port_u16().filter(|port| !matches!(port, 80 | 443));
         self.host.eq_ignore_ascii_case(host.host()) && self.port == port
@@ -75,17 +75,17 @@ pub struct Callers {
     /// The port that it listens at.
     pub port: u16,
     /// Its names beside those of this machine for itself.
-    pub names: Vec<Name>,
+    pub names: Vec<HostName>,
     /// The origins whose pages may read and ask from a browser, beside its own.
     pub origins: Vec<Origin>,
     /// What is shown for what starts something; without one, whoever gets so far may start it.
-    pub key: Option<Key>,
+    pub key: Option<HostKey>,
 }
 
 /// Why a request goes no further.
-struct Refused(StatusCode, &'static str, String);
+struct RefusedRequest(StatusCode, &'static str, String);
 
-type Admitted = Result<(), Refused>;
+type Admitted = Result<(), RefusedRequest>;
 
 impl Callers {
     /// Whether a host is this one.
@@ -103,10 +103,10 @@ impl Callers {
 
     /// A name that leads here and is not one of ours was given to this machine by somebody else: a page of that name
     /// would be of the same origin as the answers.
-    fn check_host(&self, request: &Request) -> Result<Authority, Refused> {
+    fn check_host(&self, request: &Request) -> Result<Authority, RefusedRequest> {
         let Some(host) = web::host(request.headers()) else {
             let text = "a request names the host that it is for, once, in the header Host";
-            return Err(Refused(StatusCode::BAD_REQUEST, "InvalidHost", text.into()));
+            return Err(RefusedRequest(StatusCode::BAD_REQUEST, "InvalidHost", text.into()));
         };
         // Some name it in the address as well.
         let addressed = request.uri().authority();
@@ -118,7 +118,7 @@ impl Callers {
              is given with 'azimg host --name NAME'",
             self.port
         );
-        Err(Refused(StatusCode::MISDIRECTED_REQUEST, "HostNotServed", text))
+        Err(RefusedRequest(StatusCode::MISDIRECTED_REQUEST, "HostNotServed", text))
     }
 
     /// Pages of other origins are answered where they are named; links that are followed are no pages.
@@ -160,11 +160,11 @@ impl Callers {
              x-functions-key, or as ?code=. It is in the file {FILE} of the folder that is the store, or where \
              --key-file says, and azimg host prints it when it begins"
         );
-        Err(Refused(StatusCode::UNAUTHORIZED, "AuthenticationFailed", text))
+        Err(RefusedRequest(StatusCode::UNAUTHORIZED, "AuthenticationFailed", text))
     }
 
     /// Says to browsers who may read an answer.
-    fn share(&self, asked: &Asked, answer: &mut Response<Body>) {
+    fn share(&self, asked: &BrowserRequest, answer: &mut Response<Body>) {
         let headers = answer.headers_mut();
         headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
         if self.origins.is_empty() {
@@ -184,26 +184,26 @@ impl Callers {
         }
     }
 
-    fn asked(&self, request: &Request) -> Asked {
+    fn asked(&self, request: &Request) -> BrowserRequest {
         let headers: &HeaderMap = request.headers();
         let origin = web::only(headers, ORIGIN.as_str()).filter(|origin| self.shares_with(origin));
         let origin = origin.and_then(|origin| HeaderValue::from_str(origin).ok());
         let is_preflight = request.method() == Method::OPTIONS
             && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-        Asked { origin, is_preflight }
+        BrowserRequest { origin, is_preflight }
     }
 }
 
 /// What of a request decides on what a browser is told.
-struct Asked {
+struct BrowserRequest {
     /// The page's origin, where it is one that may read.
     origin: Option<HeaderValue>,
     is_preflight: bool,
 }
 
-fn foreign() -> Refused {
+fn foreign() -> RefusedRequest {
     let text = "a page of another origin may neither read nor ask here: AZIMG_CORS_ORIGINS names those that may";
-    Refused(StatusCode::FORBIDDEN, "OriginNotAllowed", text.into())
+    RefusedRequest(StatusCode::FORBIDDEN, "OriginNotAllowed", text.into())
 }
 
 /// The layer: what is refused reaches no route, and its body is not read.
@@ -215,7 +215,7 @@ pub(super) async fn admit(
     let asked = callers.asked(&request);
     let mut answer = match callers.check(&request) {
         Ok(()) => next.run(request).await,
-        Err(Refused(status, code, text)) => {
+        Err(RefusedRequest(status, code, text)) => {
             tracing::debug!(status = status.as_u16(), code, "a request was refused");
             let mut answer = web::refusal(status, code, &text);
             if status == StatusCode::UNAUTHORIZED {

@@ -18,9 +18,9 @@ const BYTES: usize = 32;
 const LENGTHS: std::ops::RangeInclusive<usize> = 32..=256;
 
 /// A key. It has neither `Debug` nor `Display`, so that it gets into no text by accident.
-pub struct Key(String);
+pub struct HostKey(String);
 
-impl Key {
+impl HostKey {
     /// A new one, which is kept nowhere.
     pub fn random() -> Result<Self> {
         let mut bytes = [0; BYTES];

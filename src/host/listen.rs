@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 /// How many connections there may be, and how long one may take for a request's head.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct ConnectionLimits {
     /// Connections at once; further ones wait for one to end. Below what a process may open by default (1,024).
     pub connections: usize,
     /// From the end of the answer before, or the beginning of the connection, to the end of a request's head.
@@ -26,10 +26,12 @@ pub struct Limits {
 }
 
 /// For callers of every kind.
-pub const CALLERS: Limits = Limits { connections: 512, head_within: Duration::from_secs(30) };
+pub const CALLERS: ConnectionLimits =
+    ConnectionLimits { connections: 512, head_within: Duration::from_secs(30) };
 /// For the Functions host, which keeps idle connections for a minute (`PooledConnectionIdleTimeout` of .NET): one
 /// that is closed before may be closed under a request.
-pub const THE_HOST: Limits = Limits { connections: 512, head_within: Duration::from_secs(90) };
+pub const THE_HOST: ConnectionLimits =
+    ConnectionLimits { connections: 512, head_within: Duration::from_secs(90) };
 
 /// Nothing is accepted for so long after a failure that is this process's own: it has too much open.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -38,7 +40,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 pub async fn serve(
     listener: TcpListener,
     routes: Router,
-    limits: Limits,
+    limits: ConnectionLimits,
     stopping: CancellationToken,
 ) -> Result<()> {
     let places = Arc::new(Semaphore::new(limits.connections));

@@ -17,7 +17,7 @@ use schedule::Schedule;
 
 use crate::error::{Error, Result};
 use crate::functions::{App, Effects, FUNCTIONS, Function, HostSettings, Reply, Retry};
-use crate::handler::{Handler, Later, Ready};
+use crate::handler::{Handler, MessageSender, Ready};
 use crate::web;
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -58,7 +58,7 @@ impl Host {
     /// `AZIMG_SCHEDULE`.
     pub fn new(app: &Arc<App>, settings: HostSettings, schedule: &str) -> Arc<Self> {
         let queues = Arc::new(Queues::default());
-        let later = Arc::clone(&queues) as Arc<dyn Later>;
+        let later = Arc::clone(&queues) as Arc<dyn MessageSender>;
         let handler = Handler::with(Ready { app: Arc::clone(app), later });
         let schedule = schedule.to_owned();
         let stopping = CancellationToken::new();
@@ -149,7 +149,7 @@ impl Host {
 
     /// One delivery: success removes the message, failure returns it after the redelivery delay,
     /// or moves it to the poison queue after the last delivery.
-    async fn deliver(&self, function: &Function, queue: &str, message: queues::Message) {
+    async fn deliver(&self, function: &Function, queue: &str, message: queues::QueuedMessage) {
         let delivery = message.delivered + 1;
         let body = function
             .declared()

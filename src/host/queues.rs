@@ -1,7 +1,7 @@
 //! Storage queues in this process: visibility, dequeue counts, no order promised.
 
 use crate::error::Result;
-use crate::handler::Later;
+use crate::handler::MessageSender;
 use async_trait::async_trait;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 /// A message as it is delivered.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Message {
+pub(super) struct QueuedMessage {
     /// Its text.
     pub text: String,
     /// How often it was delivered before.
@@ -20,8 +20,8 @@ pub(super) struct Message {
 
 #[derive(Debug, Default)]
 struct Queue {
-    visible: VecDeque<Message>,
-    hidden: BinaryHeap<Reverse<(Instant, Message)>>,
+    visible: VecDeque<QueuedMessage>,
+    hidden: BinaryHeap<Reverse<(Instant, QueuedMessage)>>,
 }
 
 /// All queues of a host.
@@ -38,7 +38,7 @@ impl Queues {
 
     /// Puts a message into a queue, to be seen after `delay`.
     pub(super) fn push(&self, queue: &str, text: String, delay: Duration, delivered: u32) {
-        let message = Message { text, delivered };
+        let message = QueuedMessage { text, delivered };
         let mut queues = self.queues();
         let queue = queues.entry(queue.to_owned()).or_default();
         if delay.is_zero() {
@@ -51,7 +51,7 @@ impl Queues {
     }
 
     /// The next visible message; waits for one.
-    pub(super) async fn receive(&self, queue: &str) -> Message {
+    pub(super) async fn receive(&self, queue: &str) -> QueuedMessage {
         loop {
             let arrived = self.arrived.notified();
             let wait = match self.take(queue) {
@@ -63,7 +63,7 @@ impl Queues {
     }
 
     /// A visible message, or how long until the next one can be seen.
-    fn take(&self, queue: &str) -> std::result::Result<Message, Duration> {
+    fn take(&self, queue: &str) -> std::result::Result<QueuedMessage, Duration> {
         let now = Instant::now();
         let mut queues = self.queues();
         let queue = queues.entry(queue.to_owned()).or_default();
@@ -78,7 +78,7 @@ impl Queues {
 }
 
 #[async_trait]
-impl Later for Queues {
+impl MessageSender for Queues {
     async fn send(&self, queue: &str, text: &str, delay: Duration) -> Result<()> {
         self.push(queue, text.to_owned(), delay, 0);
         Ok(())

@@ -3,7 +3,7 @@
 //! One image has several ids: that of Resource Manager, in any case; `/SharedGalleries/{subscription}-{NAME}/…` for
 //! whoever its gallery is shared with directly; and `/CommunityGalleries/{public name}/…` for everyone, once its
 //! gallery is published. Invariant: forms of one id that can be told to be one by themselves have one identity; which
-//! gallery of ours has a public name is told by [`Published`].
+//! gallery of ours has a public name is told by [`PublicNames`].
 
 use super::resource_id::part;
 use std::collections::HashMap;
@@ -74,9 +74,9 @@ impl ImageName {
 
 /// The public names of galleries whose subscription and name are known.
 #[derive(Debug, Clone, Default)]
-pub struct Published(HashMap<String, GalleryName>);
+pub struct PublicNames(HashMap<String, GalleryName>);
 
-impl Published {
+impl PublicNames {
     /// Adds the public names of a gallery.
     pub fn add(&mut self, gallery: &GalleryName, public_names: &[String]) {
         for name in public_names {
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn all_forms_of_an_id_are_one() {
-        let mut published = Published::default();
+        let mut published = PublicNames::default();
         let gallery = GalleryName::of(SUBSCRIPTION, "Prod");
         published.add(&gallery, &["Contoso-0000".to_owned()]);
         let below = "providers/Microsoft.Compute";

@@ -5,8 +5,8 @@
 //! never cut: they are what a row is told by, and their sources bound them.
 
 use super::gallery::{GalleryImage, Replicated};
-use super::marketplace::{Detail, Listed};
-use super::registry::{Contained, RegistryImage, Told};
+use super::marketplace::{ListedVersion, VersionDetail};
+use super::registry::{ManifestContent, ManifestDetail, RegistryImage};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use time::OffsetDateTime;
@@ -147,7 +147,7 @@ fn total(before: &mut Option<u64>, now: Option<u64>) {
     *before = now.max(*before);
 }
 
-impl Listed {
+impl ListedVersion {
     /// Cuts what is over a row's limits.
     pub fn cut(&mut self, cuts: &mut Cuts) {
         cuts.text("architecture", &mut self.architecture);
@@ -160,7 +160,7 @@ impl Listed {
     }
 }
 
-impl Detail {
+impl VersionDetail {
     /// Cuts what is over a row's limits.
     pub fn cut(&mut self, cuts: &mut Cuts) {
         cuts.text("os", &mut self.os);
@@ -255,7 +255,7 @@ impl RegistryImage {
     }
 }
 
-impl Contained {
+impl ManifestContent {
     /// Cuts what is over a row's limits.
     pub fn cut(&mut self, cuts: &mut Cuts) {
         cuts.text("artifactType", &mut self.artifact_type);
@@ -271,7 +271,7 @@ impl Contained {
     }
 }
 
-impl Told {
+impl ManifestDetail {
     /// Cuts what is over a row's limits. Tags that were listed by themselves are cut when they are joined with
     /// their manifest, which tells how many there are.
     pub fn cut(&mut self, cuts: &mut Cuts) {
@@ -338,13 +338,14 @@ mod tests {
         assert!(bytes_of(&row) > 5 * ROW);
         row.cut(&mut cuts);
         assert!(bytes_of(&row) <= ROW, "{}", bytes_of(&row));
-        let mut row: Listed = blown_up(&Listed::default(), &["offer", "sku", "version"]);
+        let mut row: ListedVersion =
+            blown_up(&ListedVersion::default(), &["offer", "sku", "version"]);
         let text = "\u{1}".repeat(300_000);
         let features = (0..20_000).map(|n| (n.to_string(), text[..9].to_owned())).collect();
         let plan = Some((text.clone(), text.clone(), text.clone()));
         let os = Some(text);
         let (architecture, hyper_v_generation) = (os.clone(), os.clone());
-        let detail = Detail { os, architecture, hyper_v_generation, plan, features };
+        let detail = VersionDetail { os, architecture, hyper_v_generation, plan, features };
         row.detail = Some(Box::new(detail));
         row.cut(&mut cuts);
         assert!(bytes_of(&row) <= ROW, "{}", bytes_of(&row));

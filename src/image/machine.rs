@@ -18,7 +18,7 @@ pub enum MachineKind {
 
 /// The image that a machine refers to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reference {
+pub enum MachineImage {
     /// A marketplace image. Its version is `latest` where none is pinned.
     Marketplace(Urn),
     /// An image of a gallery, ours or others': the id of the definition, and the version if one is
@@ -44,7 +44,7 @@ pub struct Machine {
     /// Where it runs, by short name.
     pub location: String,
     /// What it refers to.
-    pub image: Reference,
+    pub image: MachineImage,
     /// Whether it names no image itself, and its disk tells what it was made of.
     pub by_disk: bool,
     /// The version that it was made of, where Azure tells.
@@ -55,11 +55,11 @@ impl Machine {
     /// The version that it stands on; none where it follows the latest and nothing tells which.
     pub fn version(&self) -> Option<&str> {
         let pinned = match &self.image {
-            Reference::Marketplace(urn) => {
+            MachineImage::Marketplace(urn) => {
                 Some(urn.version.as_str()).filter(|version| !version.eq_ignore_ascii_case("latest"))
             }
-            Reference::Gallery(_, version) => version.as_deref(),
-            Reference::Managed(_) | Reference::None => None,
+            MachineImage::Gallery(_, version) => version.as_deref(),
+            MachineImage::Managed(_) | MachineImage::None => None,
         };
         self.exact.as_deref().or(pinned)
     }

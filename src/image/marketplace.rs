@@ -97,7 +97,7 @@ pub struct MarketplaceImage {
 /// One version as one location lists it: what a shard holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Listed {
+pub struct ListedVersion {
     /// Offer, in the casing of the offers listing.
     pub offer: String,
     /// SKU.
@@ -128,10 +128,10 @@ pub struct Listed {
     pub alternative: Option<String>,
     /// What a GET of it told, if it was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub detail: Option<Box<Detail>>,
+    pub detail: Option<Box<VersionDetail>>,
 }
 
-impl Listed {
+impl ListedVersion {
     /// Where it stands in its life, as far as that is known: of whom nothing is said can be deployed.
     pub fn known_status(&self) -> Option<Status> {
         self.status.or((!self.is_status_unread).then_some(Status::Active))
@@ -150,19 +150,19 @@ impl Listed {
 
 /// A version that was asked for its details.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Detailed {
+pub struct DetailedVersion {
     /// The image.
     #[serde(flatten)]
     pub urn: Urn,
     /// The answer.
     #[serde(flatten)]
-    pub detail: Detail,
+    pub detail: VersionDetail,
 }
 
 /// What only a GET of the single version tells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Detail {
+pub struct VersionDetail {
     /// `Linux` or `Windows`.
     pub os: Option<String>,
     /// `x64` or `Arm64`.
@@ -204,7 +204,7 @@ impl MarketplaceImage {
     }
 
     /// Takes over what a GET told, of it or of another version of its SKU, without overwriting what listings say.
-    pub fn add_details(&mut self, detailed: &Detail, from: DetailsFrom) {
+    pub fn add_details(&mut self, detailed: &VersionDetail, from: DetailsFrom) {
         // An answer that tells nothing is none: it may tell something another time.
         let tells =
             detailed.os.is_some() || detailed.plan.is_some() || !detailed.features.is_empty();
@@ -222,10 +222,10 @@ impl MarketplaceImage {
     }
 
     /// What a GET told of it.
-    pub fn details(&self) -> Detail {
+    pub fn details(&self) -> VersionDetail {
         let plan = [&self.plan_publisher, &self.plan_product, &self.plan_name];
         let [publisher, product, name] = plan.map(|part| part.clone().unwrap_or_default());
-        Detail {
+        VersionDetail {
             os: self.os.clone(),
             architecture: self.architecture.clone(),
             hyper_v_generation: self.hyper_v_generation.clone(),

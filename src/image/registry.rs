@@ -130,7 +130,7 @@ pub struct RegistryImage {
 /// What the content of a manifest tells.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Contained {
+pub struct ManifestContent {
     /// `loginServer/repository@digest`.
     pub id: String,
     /// Its artifact type.
@@ -165,7 +165,7 @@ pub struct Contained {
 /// A scanner's verdict on an image.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Scanned {
+pub struct ScanResult {
     /// The repository.
     pub repository: String,
     /// The digest.
@@ -180,18 +180,18 @@ pub struct Scanned {
 /// What is told of a manifest beside its listing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Told {
+pub enum ManifestDetail {
     /// Its content.
-    Content(Box<Contained>),
+    Content(Box<ManifestContent>),
     /// A scanner's verdict.
-    Scan(Scanned),
+    Scan(ScanResult),
     /// Its tags, which were listed by themselves.
-    Tags(Tagged),
+    Tags(ManifestTags),
 }
 
 /// The tags of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Tagged {
+pub struct ManifestTags {
     /// Id of the manifest.
     pub id: String,
     /// The tags that point at it.
@@ -289,7 +289,7 @@ impl RegistryImage {
     }
 
     /// Takes over what its content tells, which never changes.
-    pub fn add_content(&mut self, told: &Contained) {
+    pub fn add_content(&mut self, told: &ManifestContent) {
         self.artifact_type.clone_from(&told.artifact_type);
         self.subject.clone_from(&told.subject);
         self.manifests.clone_from(&told.manifests);
@@ -308,8 +308,8 @@ impl RegistryImage {
     }
 
     /// What its content told.
-    pub fn content(&self) -> Contained {
-        Contained {
+    pub fn content(&self) -> ManifestContent {
+        ManifestContent {
             id: self.id.clone(),
             artifact_type: self.artifact_type.clone(),
             subject: self.subject.clone(),
@@ -341,7 +341,7 @@ pub fn is_schema_1(media_type: &str) -> bool {
 /// What blobs take, each counted once where it is shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Storage {
+pub struct StorageUse {
     /// Bytes of blobs that no other repository has.
     pub exclusive: u64,
     /// Bytes of blobs that other repositories of the registry have, too.
@@ -355,8 +355,8 @@ pub struct Storage {
 }
 
 /// What each repository of one registry takes.
-pub fn storage<'a>(rows: impl Iterator<Item = &'a RegistryImage>) -> BTreeMap<&'a str, Storage> {
-    let mut all: BTreeMap<&str, Storage> = BTreeMap::new();
+pub fn storage<'a>(rows: impl Iterator<Item = &'a RegistryImage>) -> BTreeMap<&'a str, StorageUse> {
+    let mut all: BTreeMap<&str, StorageUse> = BTreeMap::new();
     let mut blobs: BTreeMap<&str, (u64, Vec<&str>)> = BTreeMap::new();
     for row in rows {
         let repository = row.repository.as_str();

@@ -3,7 +3,7 @@
 //! A scope counts as answered when the list that it is found by was answered and no line says that it, or
 //! anything around it, was not. What is not in the catalog is gone only where it would have been found.
 
-use super::coverage::{Coverage, Line};
+use super::coverage::{Coverage, CoverageLine};
 use super::snapshot::{self, Manifest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::gallery::MANAGED_IMAGES;
@@ -16,7 +16,7 @@ const LOOKS_BACK: usize = 64;
 
 /// A scope that may have been asked for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Asked {
+pub enum AskedScope {
     /// A SKU of the marketplace: location, publisher, offer, SKU.
     Sku([String; 4]),
     /// A definition of a gallery of ours: subscription, gallery, definition. The name of a gallery is unique in its
@@ -32,7 +32,7 @@ pub enum Asked {
 
 /// What became of a scope when it was last asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum LastResult {
     /// All that it has is in the catalog.
     Answered,
     /// It could not be answered, and why.
@@ -41,7 +41,7 @@ pub enum Standing {
     Unasked,
 }
 
-impl Asked {
+impl AskedScope {
     /// From the outside in.
     fn names(&self) -> Vec<&str> {
         let (kind, names): (&str, &[String]) = match self {
@@ -66,7 +66,7 @@ impl Asked {
 
 /// What one run answered.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(super) struct AnsweredScopes {
     /// Lists that were answered, with the names that were asked for alone.
     lists: HashMap<String, Vec<String>>,
     /// What was asked for and not answered, with all that is in it, and why.
@@ -84,12 +84,12 @@ fn path(names: &[&str]) -> String {
 }
 
 /// Why a scope was not answered.
-fn why(line: &Line) -> String {
+fn why(line: &CoverageLine) -> String {
     let state = line.state.as_str();
     if line.reason.is_empty() { state.to_owned() } else { format!("{state}: {}", line.reason) }
 }
 
-impl Ledger {
+impl AnsweredScopes {
     /// What the run of a snapshot answered; none for one without a coverage.
     pub(super) async fn read(store: &dyn Store, manifest: &Manifest) -> Result<Option<Self>> {
         let bytes = snapshot::verified(store, manifest, SnapshotFile::Coverage).await?;
@@ -113,7 +113,7 @@ impl Ledger {
         ledger
     }
 
-    fn list(&mut self, line: &Line, path: String) {
+    fn list(&mut self, line: &CoverageLine, path: String) {
         if line.state.is_complete() {
             self.lists.entry(path).or_insert_with(|| line.only.clone());
         } else {
@@ -121,13 +121,13 @@ impl Ledger {
         }
     }
 
-    fn part(&mut self, line: &Line, path: String) {
+    fn part(&mut self, line: &CoverageLine, path: String) {
         if !line.state.is_complete() {
             self.open.insert(path, why(line));
         }
     }
 
-    fn add_marketplace(&mut self, line: &Line) {
+    fn add_marketplace(&mut self, line: &CoverageLine) {
         let names = ["marketplace", &line.location];
         let Some(publisher) = &line.publisher else { return self.list(line, path(&names)) };
         // What is missing of a version's details is not missing of its listing.
@@ -140,7 +140,7 @@ impl Ledger {
         self.part(line, path(&names));
     }
 
-    fn add_gallery(&mut self, line: &Line) {
+    fn add_gallery(&mut self, line: &CoverageLine) {
         if line.version.is_some() {
             return;
         }
@@ -171,7 +171,7 @@ impl Ledger {
         }
     }
 
-    fn add_registry(&mut self, line: &Line) {
+    fn add_registry(&mut self, line: &CoverageLine) {
         match (&line.registry, &line.subscription) {
             // One whose entry in the list of a subscription cannot be read.
             (Some(_), Some(subscription)) if line.resource_group.is_some() => {
@@ -193,27 +193,27 @@ impl Ledger {
     }
 
     /// What became of the scope of these names, which is found in the list of the first two.
-    fn standing(&self, names: &[&str], publisher: Option<&str>) -> Standing {
+    fn standing(&self, names: &[&str], publisher: Option<&str>) -> LastResult {
         let list = path(&names[..names.len().min(2)]);
         let Some(only) = self.lists.get(&list) else {
             return self
                 .open
                 .get(&list)
-                .map_or(Standing::Unasked, |why| Standing::Open(why.clone()));
+                .map_or(LastResult::Unasked, |why| LastResult::Open(why.clone()));
         };
         let publisher = publisher.unwrap_or_default().to_ascii_lowercase();
         let is_asked =
             only.is_empty() || only.iter().any(|o| publisher.contains(&o.to_ascii_lowercase()));
         if !is_asked {
-            return Standing::Unasked;
+            return LastResult::Unasked;
         }
         let open = (2..=names.len()).find_map(|end| self.open.get(&path(&names[..end])));
-        open.map_or(Standing::Answered, |why| Standing::Open(why.clone()))
+        open.map_or(LastResult::Answered, |why| LastResult::Open(why.clone()))
     }
 
     /// Whether the scope of these names was answered.
     pub(super) fn has(&self, names: &[&str], publisher: Option<&str>) -> bool {
-        self.standing(names, publisher) == Standing::Answered
+        self.standing(names, publisher) == LastResult::Answered
     }
 
     /// Whether the list of these names was asked for, or what is around it.
@@ -236,25 +236,25 @@ pub(super) async fn before(store: &dyn Store, manifest: &Manifest) -> Result<Opt
 pub async fn standings(
     store: &dyn Store,
     newest: &Manifest,
-    scopes: BTreeSet<Asked>,
-) -> Result<BTreeMap<Asked, Standing>> {
+    scopes: BTreeSet<AskedScope>,
+) -> Result<BTreeMap<AskedScope, LastResult>> {
     let mut found = BTreeMap::new();
     let mut left = scopes;
     let mut at = Some(newest.clone());
     for _ in 0..LOOKS_BACK {
         let Some(manifest) = at.filter(|_| !left.is_empty()) else { break };
-        let ledger = match Ledger::read(store, &manifest).await {
+        let ledger = match AnsweredScopes::read(store, &manifest).await {
             Ok(ledger) => ledger.unwrap_or_default(),
             Err(error) if error.is_unreadable() => {
                 // What it answered last is not known.
                 let why = format!("the coverage of run {} cannot be read", manifest.run);
-                found.extend(left.into_iter().map(|scope| (scope, Standing::Open(why.clone()))));
+                found.extend(left.into_iter().map(|scope| (scope, LastResult::Open(why.clone()))));
                 return Ok(found);
             }
             Err(error) => return Err(error),
         };
         left.retain(|scope| match ledger.standing(&scope.names(), scope.publisher()) {
-            Standing::Unasked => true,
+            LastResult::Unasked => true,
             standing => {
                 found.insert(scope.clone(), standing);
                 false
@@ -262,6 +262,6 @@ pub async fn standings(
         });
         at = before(store, &manifest).await?;
     }
-    found.extend(left.into_iter().map(|scope| (scope, Standing::Unasked)));
+    found.extend(left.into_iter().map(|scope| (scope, LastResult::Unasked)));
     Ok(found)
 }

@@ -71,7 +71,7 @@ pub struct ChangeRow {
 }
 
 /// A row whose changes are told.
-pub trait Changing {
+pub trait ChangedRow {
     /// Its kind of image.
     fn kind(&self) -> &str;
     /// Its name.
@@ -93,7 +93,7 @@ pub trait Changing {
     fn attributes(&self, other: &Self) -> Value;
 }
 
-impl Changing for MarketplaceImage {
+impl ChangedRow for MarketplaceImage {
     fn kind(&self) -> &str {
         &self.kind
     }
@@ -135,7 +135,7 @@ impl Changing for MarketplaceImage {
     }
 }
 
-impl Changing for GalleryImage {
+impl ChangedRow for GalleryImage {
     fn kind(&self) -> &str {
         self.kind.as_str()
     }
@@ -187,7 +187,7 @@ impl Changing for GalleryImage {
     }
 }
 
-impl Changing for RegistryImage {
+impl ChangedRow for RegistryImage {
     fn kind(&self) -> &str {
         &self.kind
     }
@@ -232,7 +232,7 @@ impl Changing for RegistryImage {
 
 /// The changes between two states of one group of rows, both in the table's order, in that order and
 /// then by kind of change.
-pub fn between<R: Changing>(
+pub fn between<R: ChangedRow>(
     before: &[R],
     after: &[R],
     run: (RunId, OffsetDateTime),
@@ -272,7 +272,7 @@ pub fn between<R: Changing>(
     }
 }
 
-fn differences<R: Changing>(was: &R, is: &R, mut say: impl FnMut(Change, Value, Value)) {
+fn differences<R: ChangedRow>(was: &R, is: &R, mut say: impl FnMut(Change, Value, Value)) {
     if was.status() != is.status() {
         say(Change::Status, json!(was.status()), json!(is.status()));
     }

@@ -75,7 +75,7 @@ impl Closed {
 
 /// `publishing.json`: whose turn it is to publish.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Turn {
+pub struct PublishTurn {
     /// The run that is being published, or was the last one.
     pub run: RunId,
     /// The snapshot that was the current one when its turn began.
@@ -89,15 +89,15 @@ pub struct Turn {
 
 /// A turn as it was read: nothing changes it in between, or the swap fails.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub struct TurnRead {
     /// The turn, if there is one that can be read.
-    pub turn: Option<Turn>,
+    pub turn: Option<PublishTurn>,
     tag: Option<String>,
 }
 
 /// Reads whose turn it is. What cannot be read is nobody's: it is made anew.
-pub async fn turn(store: &dyn Store) -> Result<Seen> {
-    let Some(object) = store.get(&Key::Publishing).await? else { return Ok(Seen::default()) };
+pub async fn turn(store: &dyn Store) -> Result<TurnRead> {
+    let Some(object) = store.get(&Key::Publishing).await? else { return Ok(TurnRead::default()) };
     let turn = match parse_json(store, &Key::Publishing, &object.bytes) {
         Ok(turn) => Some(turn),
         Err(error) => {
@@ -105,11 +105,11 @@ pub async fn turn(store: &dyn Store) -> Result<Seen> {
             None
         }
     };
-    Ok(Seen { turn, tag: Some(object.tag) })
+    Ok(TurnRead { turn, tag: Some(object.tag) })
 }
 
 /// Takes the turn that nobody else has taken since `seen` was read; whether it is ours.
-pub async fn take(store: &dyn Store, turn: &Turn, seen: &Seen) -> Result<bool> {
+pub async fn take(store: &dyn Store, turn: &PublishTurn, seen: &TurnRead) -> Result<bool> {
     if store.swap(&Key::Publishing, to_json(turn)?.into(), seen.tag.as_deref()).await? {
         return Ok(true);
     }
@@ -120,7 +120,7 @@ pub async fn take(store: &dyn Store, turn: &Turn, seen: &Seen) -> Result<bool> {
 
 /// Ends whatever turn there was, since the snapshot of `run` was made the current one by hand.
 pub async fn settle(store: &dyn Store, run: RunId, now: OffsetDateTime) -> Result<()> {
-    let turn = Turn { run, head: Some(run), base: None, at: now };
+    let turn = PublishTurn { run, head: Some(run), base: None, at: now };
     for _ in 0..16 {
         let seen = self::turn(store).await?;
         if take(store, &turn, &seen).await? {

@@ -56,7 +56,7 @@ impl Totals {
 /// One scope and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Line {
+pub struct CoverageLine {
     /// The source.
     pub source: SourceName,
     /// The location; left out where everything is asked for at once.
@@ -135,7 +135,7 @@ pub struct Line {
     pub offers_listed_at: Option<OffsetDateTime>,
 }
 
-impl Line {
+impl CoverageLine {
     /// A scope of `source` that was done, without any name yet.
     pub fn new(source: SourceName) -> Self {
         Self {
@@ -166,7 +166,7 @@ impl Line {
 
     /// The order of lines in a coverage.
     pub fn compare(&self, other: &Self) -> Ordering {
-        fn names(line: &Line) -> [&str; 13] {
+        fn names(line: &CoverageLine) -> [&str; 13] {
             [
                 &line.location,
                 line.sharing.as_deref().unwrap_or_default(),
@@ -223,5 +223,5 @@ pub struct Coverage {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub passed_over: Vec<PassedOver>,
     /// The scopes.
-    pub scopes: Vec<Line>,
+    pub scopes: Vec<CoverageLine>,
 }

@@ -5,8 +5,8 @@ use super::to_json;
 use crate::blocking::{in_place, in_turn};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::shard;
-use crate::image::marketplace::Listed;
-use crate::source::{self, Crawled, Effort, Known, Rows, Source};
+use crate::image::marketplace::ListedVersion;
+use crate::source::{self, Crawled, Invocation, PreviousFindings, Rows, Source};
 use crate::store::{Key, Store};
 use crate::work::{Outcome, State, WorkItem};
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// What became of an item.
 #[derive(Debug)]
-pub enum Done {
+pub enum ItemResult {
     /// It has ended.
     Ended(Outcome),
     /// It is to be delivered again, as it now is, after so long.
@@ -35,22 +35,22 @@ pub async fn crawl(
     store: &dyn Store,
     source: &dyn Source,
     item: &WorkItem,
-    effort: &Effort,
-    known: &Known,
-) -> Result<Done> {
+    effort: &Invocation,
+    known: &PreviousFindings,
+) -> Result<ItemResult> {
     // What went back to the queue is a new message, and there may be several of one item: those
     // that come round must see that it has ended, or they spend its quota without end.
     if (effort.delivery > 1 || item.put_off >= PUT_OFF_UNSEEN)
         && let Some(outcome) = ended_before(store, item).await?
     {
-        return Ok(Done::Ended(outcome));
+        return Ok(ItemResult::Ended(outcome));
     }
     let (outcome, rows) = match source::crawl(source, item, effort, known).await {
         Ok(Crawled::Ended(outcome, rows)) => (outcome, rows),
-        Ok(Crawled::Later(item, wait)) => return Ok(Done::Later(item, wait)),
+        Ok(Crawled::Later(item, wait)) => return Ok(ItemResult::Later(item, wait)),
         Err(error) if error.kind() == ErrorKind::Throttled => {
             let wait = error.retry_after().unwrap_or(SOME_WHILE);
-            return Ok(Done::Later(item.clone(), wait));
+            return Ok(ItemResult::Later(item.clone(), wait));
         }
         Err(error) => return Err(error),
     };
@@ -63,7 +63,7 @@ pub async fn crawl(
         _ if nothing || !item.scope.has_rows() => outcome,
         Rows::Listed(mut rows) => {
             // Publishing merges the rows of all locations, and need not sort them then.
-            in_place(|| rows.sort_by(Listed::compare));
+            in_place(|| rows.sort_by(ListedVersion::compare));
             keep(store, item, outcome, &rows).await?
         }
         Rows::Detailed(rows) => keep(store, item, outcome, &rows).await?,
@@ -78,7 +78,7 @@ pub async fn crawl(
     if first.rows == 0 && rows > 0 {
         withdraw(store, item).await?;
     }
-    Ok(Done::Ended(first))
+    Ok(ItemResult::Ended(first))
 }
 
 /// Removes a shard that came too late: who ended the item had none, since it was empty then or the store refused it.

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 /// `failed.json` of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failed {
+pub struct FailedRun {
     /// When it was last given up.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
@@ -27,13 +27,13 @@ pub async fn record(
 ) -> Result<()> {
     let key = Key::Failed(run);
     let at = now.replace_nanosecond(0).unwrap_or(now);
-    let bytes = to_json(&Failed { at, reason: reason.to_owned() })?;
+    let bytes = to_json(&FailedRun { at, reason: reason.to_owned() })?;
     let tag = store.get(&key).await?.map(|object| object.tag);
     // Whoever was faster had a reason as well.
     store.swap(&key, bytes.into(), tag.as_deref()).await.map(drop)
 }
 
 /// Why a run could not be published, if that was given up.
-pub async fn of(store: &dyn Store, run: RunId) -> Result<Option<Failed>> {
+pub async fn of(store: &dyn Store, run: RunId) -> Result<Option<FailedRun>> {
     read_json(store, &Key::Failed(run)).await
 }

@@ -7,7 +7,7 @@ use crate::blocking::blocking;
 use crate::error::Result;
 use crate::image::gallery::GalleryImage;
 use crate::image::marketplace::{DetailsFrom, has_own_details};
-use crate::source::Known;
+use crate::source::PreviousFindings;
 use crate::store::{Key, SnapshotFile, Store};
 use crate::work::{RunId, SourceName, State};
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use serde::Deserialize;
 /// What is needed of a row.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Row {
+struct PreviousRow {
     publisher: String,
     offer: String,
     sku: String,
@@ -29,20 +29,22 @@ struct Row {
 /// What is needed of a manifest.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Read {
+struct PreviousManifest {
     id: String,
     is_content_known: bool,
 }
 
 /// What the snapshot of `run` tells; nothing when it is not there any more.
-pub async fn known(store: &dyn Store, run: RunId) -> Result<Known> {
-    let Some(manifest) = snapshot::manifest(store, run).await? else { return Ok(Known::default()) };
+pub async fn known(store: &dyn Store, run: RunId) -> Result<PreviousFindings> {
+    let Some(manifest) = snapshot::manifest(store, run).await? else {
+        return Ok(PreviousFindings::default());
+    };
     let coverage = snapshot::verified(store, &manifest, SnapshotFile::Coverage).await?;
-    let Some(coverage) = coverage else { return Ok(Known::default()) };
+    let Some(coverage) = coverage else { return Ok(PreviousFindings::default()) };
     let key = Key::Snapshot(run, SnapshotFile::Coverage);
     let coverage: Coverage = parse_json(store, &key, &coverage)?;
     let table = SnapshotFile::Ndjson;
-    let tables = Tables {
+    let tables = PreviousTables {
         gallery: snapshot::open_rows(store, run, table(SourceName::Gallery)).await?,
         registry: snapshot::open_rows(store, run, table(SourceName::Registry)).await?,
         marketplace: snapshot::open_rows(store, run, table(SourceName::Marketplace)).await?,
@@ -51,15 +53,15 @@ pub async fn known(store: &dyn Store, run: RunId) -> Result<Known> {
 }
 
 /// The tables of a snapshot, as far as it has them.
-struct Tables {
+struct PreviousTables {
     gallery: Option<StoredRows<GalleryImage>>,
-    registry: Option<StoredRows<Read>>,
-    marketplace: Option<StoredRows<Row>>,
+    registry: Option<StoredRows<PreviousManifest>>,
+    marketplace: Option<StoredRows<PreviousRow>>,
 }
 
-impl Tables {
-    fn known(self, coverage: &Coverage) -> Result<Known> {
-        let mut known = Known::default();
+impl PreviousTables {
+    fn known(self, coverage: &Coverage) -> Result<PreviousFindings> {
+        let mut known = PreviousFindings::default();
         for line in &coverage.scopes {
             let (Some(publisher), Some(at)) = (&line.publisher, line.offers_listed_at) else {
                 continue;

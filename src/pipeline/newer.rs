@@ -5,7 +5,7 @@
 //! snapshot; a scope counts as answered when the list that it is found by was answered and no line says
 //! that it, or anything around it, was not.
 
-use super::answered::{Ledger, before};
+use super::answered::{AnsweredScopes, before};
 use super::snapshot::Manifest;
 use crate::error::Result;
 use crate::source::gallery::MANAGED_IMAGES;
@@ -17,11 +17,11 @@ const LOOKS_BACK: usize = 1_000;
 
 /// What newer runs have answered.
 #[derive(Debug, Default)]
-pub struct Newer {
-    runs: Vec<Ledger>,
+pub struct NewerRuns {
+    runs: Vec<AnsweredScopes>,
 }
 
-impl Newer {
+impl NewerRuns {
     /// Reads what runs that began after `plan`'s have answered, of those that were published since: from
     /// `base` back to the snapshot that `plan` knows.
     pub async fn read(store: &dyn Store, plan: &Plan, base: Option<&Manifest>) -> Result<Self> {
@@ -33,7 +33,7 @@ impl Newer {
                 break;
             };
             if (manifest.started_at, manifest.run) > (plan.started_at, plan.run) {
-                newer.runs.extend(Ledger::read(store, &manifest).await?);
+                newer.runs.extend(AnsweredScopes::read(store, &manifest).await?);
             }
             at = before(store, &manifest).await?;
         }

@@ -20,7 +20,7 @@ const LOOKS_AT: usize = 20;
 const BEGINS_WITHIN: time::Duration = time::Duration::minutes(2);
 
 /// A run that is under way.
-pub struct UnderWay {
+pub struct ActiveRun {
     /// Its plan.
     pub plan: Plan,
     /// Whether its messages seem never to have been sent.
@@ -47,7 +47,7 @@ pub async fn under_way(
     request: &Request,
     now: OffsetDateTime,
     invocation: &str,
-) -> Result<Option<UnderWay>> {
+) -> Result<Option<ActiveRun>> {
     let mut runs: Vec<RunId> =
         store.list_level("runs/").await?.iter().filter_map(|name| name.parse().ok()).collect();
     runs.sort_unstable_by(|a, b| b.cmp(a));
@@ -64,7 +64,7 @@ pub async fn under_way(
         let is_old = now - plan.started_at >= BEGINS_WITHIN;
         let is_again = run == RunId::after(None, run.planned_at(), invocation);
         let is_unsent = (is_old || is_again) && survey(store, &plan).await?.ended.is_empty();
-        return Ok(Some(UnderWay { plan, is_unsent }));
+        return Ok(Some(ActiveRun { plan, is_unsent }));
     }
     Ok(None)
 }

@@ -1,6 +1,6 @@
 //! How runs stand: how far one is, or what it published.
 
-use super::coverage::{Coverage, Line, Totals};
+use super::coverage::{Coverage, CoverageLine, Totals};
 use super::snapshot::{self, Manifest};
 use super::survey::survey;
 use super::{failed, read_plan, verify};
@@ -64,7 +64,7 @@ pub(crate) struct RunReport {
     current: Option<bool>,
     /// How every scope ended.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) scopes: Option<Vec<Line>>,
+    pub(crate) scopes: Option<Vec<CoverageLine>>,
 }
 
 impl RunReport {

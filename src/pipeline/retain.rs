@@ -17,20 +17,20 @@ const SKEW: Duration = Duration::hours(1);
 
 /// Which snapshots are kept: the newest so many, and all that are younger than so long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Keep {
+pub struct RetentionPolicy {
     /// The newest so many.
     pub number: usize,
     /// All whose runs started less than this long ago.
     pub age: std::time::Duration,
 }
 
-impl Default for Keep {
+impl Default for RetentionPolicy {
     fn default() -> Self {
         Self { number: 10, age: std::time::Duration::from_hours(30 * 24) }
     }
 }
 
-impl FromStr for Keep {
+impl FromStr for RetentionPolicy {
     type Err = Error;
 
     /// Reads `10`, `30d`, `10,30d` or `all`.
@@ -58,7 +58,11 @@ impl FromStr for Keep {
 
 /// Removes the snapshots that are not kept; how many. Never the current one, one that a run under way carries rows
 /// over from, or one that was current within the last hour.
-pub async fn retain(store: &dyn Store, keep: Keep, now: OffsetDateTime) -> Result<usize> {
+pub async fn retain(
+    store: &dyn Store,
+    keep: RetentionPolicy,
+    now: OffsetDateTime,
+) -> Result<usize> {
     let Some(current) = snapshot::head(store).await? else { return Ok(0) };
     let mut older = snapshot::runs(store).await?;
     older.retain(|run| *run != current);

@@ -148,7 +148,7 @@ pub async fn current(store: &dyn Store) -> Result<Option<Manifest>> {
 
 /// How old a catalog is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct CatalogAge {
     /// When the current snapshot was written.
     pub published: Option<OffsetDateTime>,
     /// When the newest one was written that lacks nothing, as far as it is kept.
@@ -156,7 +156,7 @@ pub struct Standing {
 }
 
 /// How old the catalog is: looks back at the snapshots before, from the current one on.
-pub async fn standing(store: &dyn Store) -> Result<Standing> {
+pub async fn standing(store: &dyn Store) -> Result<CatalogAge> {
     /// Whoever has so many partial runs in a row has been told before.
     const LOOKS_BACK: usize = 20;
     let mut looked = current(store).await?;
@@ -164,14 +164,14 @@ pub async fn standing(store: &dyn Store) -> Result<Standing> {
     for _ in 0..LOOKS_BACK {
         let Some(manifest) = looked else { break };
         if manifest.state == Completeness::Complete {
-            return Ok(Standing { published, complete: Some(manifest.published_at) });
+            return Ok(CatalogAge { published, complete: Some(manifest.published_at) });
         }
         looked = match manifest.previous_run {
             Some(run) => self::manifest(store, run).await?,
             None => None,
         };
     }
-    Ok(Standing { published, complete: None })
+    Ok(CatalogAge { published, complete: None })
 }
 
 /// The runs that have a snapshot, or the beginning of one, oldest first.

@@ -13,7 +13,7 @@ const KEEP_RUNS: usize = 5;
 
 /// What a sweep found to be done.
 #[derive(Debug, Default)]
-pub struct Swept {
+pub struct SweepResult {
     /// Items whose messages seem lost.
     pub lost: Vec<WorkItem>,
     /// Runs that look closed, or are overdue.
@@ -35,7 +35,7 @@ const LEFT_ALONE_FOR: Duration = Duration::days(7);
 
 /// How far a run was, and since when; or when its items were last sent again.
 #[derive(Debug, Serialize, Deserialize)]
-struct Mark {
+struct SweepMark {
     ended: usize,
     #[serde(with = "time::serde::rfc3339")]
     since: OffsetDateTime,
@@ -43,8 +43,8 @@ struct Mark {
 
 /// Sweeps all runs. Items count as lost when their run has not moved for longer than any of them
 /// may wait, or at once with `all` (for a host that knows its queue to be empty).
-pub async fn sweep(store: &dyn Store, now: OffsetDateTime, all: bool) -> Result<Swept> {
-    let mut swept = Swept::default();
+pub async fn sweep(store: &dyn Store, now: OffsetDateTime, all: bool) -> Result<SweepResult> {
+    let mut swept = SweepResult::default();
     let mut runs: Vec<RunId> =
         store.list_level("runs/").await?.iter().filter_map(|name| name.parse().ok()).collect();
     runs.sort_unstable_by(|a, b| b.cmp(a));
@@ -78,7 +78,7 @@ async fn look_after(
     run: RunId,
     now: OffsetDateTime,
     all: bool,
-    swept: &mut Swept,
+    swept: &mut SweepResult,
 ) -> Result<bool> {
     let plan = match read_plan(store, run).await {
         Ok(plan) => plan,
@@ -100,7 +100,7 @@ async fn look_after(
         return Ok(true);
     }
     let key = Key::Swept(run);
-    let mark: Option<Mark> = match read_json(store, &key).await {
+    let mark: Option<SweepMark> = match read_json(store, &key).await {
         Err(error) if error.kind() == ErrorKind::Corrupt => None,
         read => read?,
     };
@@ -109,7 +109,7 @@ async fn look_after(
     let lost_after = if survey.ended.is_empty() { UNSENT_AFTER } else { LOST_AFTER };
     let lost = all || mark.is_some_and(|mark| !moved && now - mark.since >= lost_after);
     if moved || lost {
-        let mark = Mark { ended: survey.ended.len(), since: now };
+        let mark = SweepMark { ended: survey.ended.len(), since: now };
         let tag = store.get(&key).await?.map(|object| object.tag);
         store.swap(&key, super::to_json(&mark)?.into(), tag.as_deref()).await?;
     }

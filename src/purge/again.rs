@@ -3,7 +3,7 @@
 use super::state::ManifestState;
 
 /// What is known from a plan that was made before.
-pub(super) struct Again<'a> {
+pub(super) struct Replan<'a> {
     /// Why more manifests stay, with all their tags.
     pub(super) hold: &'a dyn Fn(&ManifestState) -> Option<String>,
     /// Whether a manifest was planned to go. One that went with another that is gone by now has no
@@ -14,7 +14,7 @@ pub(super) struct Again<'a> {
     pub(super) is_left_over: &'a dyn Fn(&str, &[&str]) -> bool,
 }
 
-impl Again<'_> {
+impl Replan<'_> {
     /// Nothing: the plan is the first.
     pub(super) const NOTHING: Self =
         Self { hold: &|_| None, was_planned: &|_| false, is_left_over: &|_, _| false };

@@ -1,16 +1,16 @@
 //! A plan, done: exactly what it says, as far as the registry still is as it was planned for.
 
 use super::PurgePlan;
-use super::again::Again;
+use super::again::Replan;
 use super::plan::{last_changed, plan_again};
-use super::planned::{Deletion, Planned, Untagging};
-use super::shape::Shape;
-use super::shelf::{Look, Shelf};
-use super::state::{ManifestState, RepositoryState, Rows, Standing, TagState};
-use super::undo::Exported;
-use super::uses::Uses;
+use super::planned::{Deletion, RepositoryPlan, Untagging};
+use super::shape::ManifestGraph;
+use super::shelf::{ManifestCheck, PurgeTarget};
+use super::state::{ListedRows, ManifestState, RepositoryState, RepositoryVersion, TagState};
+use super::undo::ManifestBackup;
+use super::uses::ImageUsage;
 use crate::error::{Error, Result};
-use crate::format::ledger::{Ledger, State};
+use crate::format::ledger::{Ledger, PartState};
 use crate::registry::Name;
 use futures::future::join_all;
 use serde::Serialize;
@@ -66,16 +66,16 @@ pub type Progress<'a> = &'a (dyn Fn(&str, usize) + Send + Sync);
 
 /// Does what is left of a plan. A repository that fails does not keep the others from being done.
 pub async fn apply(
-    shelf: &dyn Shelf,
+    shelf: &dyn PurgeTarget,
     whole: &PurgePlan,
-    uses: &Uses,
+    uses: &ImageUsage,
     ledger: &mut Ledger,
-    mut export: Option<&mut Exported>,
+    mut export: Option<&mut ManifestBackup>,
     progress: Progress<'_>,
 ) -> Result<Applied> {
     let mut applied = Applied::default();
     for planned in &whole.repositories {
-        let mut one = One {
+        let mut one = RepositoryPurge {
             shelf,
             whole,
             uses,
@@ -96,13 +96,13 @@ pub async fn apply(
 }
 
 /// One repository of a plan, being done.
-struct One<'a> {
-    shelf: &'a dyn Shelf,
+struct RepositoryPurge<'a> {
+    shelf: &'a dyn PurgeTarget,
     whole: &'a PurgePlan,
-    uses: &'a Uses,
-    planned: &'a Planned,
+    uses: &'a ImageUsage,
+    planned: &'a RepositoryPlan,
     ledger: &'a mut Ledger,
-    export: Option<&'a mut Exported>,
+    export: Option<&'a mut ManifestBackup>,
     applied: &'a mut Applied,
     progress: Progress<'a>,
 }
@@ -115,13 +115,13 @@ struct Allowed {
     protected: BTreeMap<String, String>,
 }
 
-impl One<'_> {
+impl RepositoryPurge<'_> {
     fn id(&self, digest: &str) -> String {
         format!("{}@{digest}", self.planned.repository)
     }
 
     fn is_done(&self, id: &str) -> bool {
-        self.ledger.state(id) == Some(State::Done)
+        self.ledger.state(id) == Some(PartState::Done)
     }
 
     async fn apply(&mut self) -> Result<()> {
@@ -163,14 +163,14 @@ impl One<'_> {
             self.applied.before += left.len();
             self.ledger.write_all(
                 left.into_iter().map(|id| (id, "the repository is gone")),
-                State::Done,
+                PartState::Done,
             )?;
             return Ok(None);
         };
         let in_use = self.uses.of(&state);
         let planned: HashMap<&str, &Deletion> =
             self.planned.deletions.iter().map(|d| (d.digest.as_str(), d)).collect();
-        let shape = Shape::new(&state);
+        let shape = ManifestGraph::new(&state);
         // Whatever is not to go stays, and protects what it needs.
         let hold = |manifest: &ManifestState| -> Option<String> {
             let digest = manifest.digest.as_str();
@@ -192,10 +192,10 @@ impl One<'_> {
             let is_counted = |image: &&str| !gone.contains(image) && !left_over.contains(image);
             left_over.contains(digest) && !wholes.iter().any(is_counted)
         };
-        let again = Again { hold: &hold, was_planned: &was_planned, is_left_over: &is_left_over };
+        let again = Replan { hold: &hold, was_planned: &was_planned, is_left_over: &is_left_over };
         let bound = plan_again(&state, rules, &in_use, at, &again);
         // Tags are taken by what the rules say now; what was counted with an index that went is still no image.
-        let free = Again { is_left_over: &is_left_over, ..Again::NOTHING };
+        let free = Replan { is_left_over: &is_left_over, ..Replan::NOTHING };
         let free = plan_again(&state, rules, &in_use, at, &free);
         let protected = bound.protected.into_iter().map(|p| (p.digest, p.protected_by)).collect();
         let (deletions, untaggings) = (bound.deletions, free.untaggings);
@@ -206,7 +206,7 @@ impl One<'_> {
     /// have ended before it wrote down that it did.
     fn images_that_went(&self, state: &RepositoryState) -> HashSet<&str> {
         let was_begun =
-            |id: &str| matches!(self.ledger.state(id), Some(State::Begun | State::Done));
+            |id: &str| matches!(self.ledger.state(id), Some(PartState::Begun | PartState::Done));
         let there: HashSet<&str> = state.manifests.iter().map(|m| m.digest.as_str()).collect();
         let tags: HashMap<&str, &str> =
             state.tags.iter().map(|t| (t.name.as_str(), t.digest.as_str())).collect();
@@ -259,10 +259,10 @@ impl One<'_> {
         }
         self.applied.before += gone.len();
         self.ledger
-            .write_all(gone.iter().map(|id| (id.as_str(), "seen to be gone")), State::Done)?;
+            .write_all(gone.iter().map(|id| (id.as_str(), "seen to be gone")), PartState::Done)?;
         let left = allowed.deletions.iter().filter(|d| !self.is_done(&self.id(&d.digest)));
         let left: Vec<&Deletion> = left.collect();
-        let mut watch = Watch::of(&allowed.state);
+        let mut watch = ExpectedState::of(&allowed.state);
         for batch in batches(&left, &allowed.state) {
             if !self.delete_batch(batch, &mut watch, given_up).await? {
                 return Ok(false);
@@ -276,7 +276,7 @@ impl One<'_> {
     async fn delete_batch(
         &mut self,
         batch: &[&Deletion],
-        watch: &mut Watch,
+        watch: &mut ExpectedState,
         given_up: &mut BTreeSet<String>,
     ) -> Result<bool> {
         let repository = self.planned.repository.clone();
@@ -314,9 +314,9 @@ impl One<'_> {
         Ok(true)
     }
 
-    async fn delete(&mut self, batch: &[&Deletion], watch: &mut Watch) -> Result<()> {
+    async fn delete(&mut self, batch: &[&Deletion], watch: &mut ExpectedState) -> Result<()> {
         let ids: Vec<String> = batch.iter().map(|d| self.id(&d.digest)).collect();
-        self.ledger.write_all(ids.iter().map(|id| (id.as_str(), "")), State::Begun)?;
+        self.ledger.write_all(ids.iter().map(|id| (id.as_str(), "")), PartState::Begun)?;
         let (repository, registry) = (self.planned.repository.as_str(), self.shelf);
         let deletions = batch.iter().map(|deletion| async move {
             let name = Name::Digest(deletion.digest.clone());
@@ -334,12 +334,12 @@ impl One<'_> {
                     watch.rows.remove(&deletion.digest);
                 }
                 Err(error) => {
-                    self.ledger.write(id, State::Failed, &error.to_string())?;
+                    self.ledger.write(id, PartState::Failed, &error.to_string())?;
                     first.get_or_insert(error);
                 }
             }
         }
-        self.ledger.write_all(done.into_iter(), State::Done)?;
+        self.ledger.write_all(done.into_iter(), PartState::Done)?;
         // What follows may be a part of what could not be deleted.
         first.map_or(Ok(()), Err)
     }
@@ -347,7 +347,7 @@ impl One<'_> {
     fn skip(&mut self, digest: &str, reason: &str, given_up: &mut BTreeSet<String>) -> Result<()> {
         if given_up.insert(digest.to_owned()) {
             let name = self.id(digest);
-            self.ledger.write(&name, State::Failed, reason)?;
+            self.ledger.write(&name, PartState::Failed, reason)?;
             self.applied.skipped.push(Skipped { name, reason: reason.to_owned() });
         }
         Ok(())
@@ -365,7 +365,7 @@ impl One<'_> {
                 |other: &&Untagging| other.tag == untagging.tag && other.digest == untagging.digest;
             let look = self.shelf.look_at_tag(&repository, &untagging.tag).await?;
             let Some(look) = look else {
-                self.ledger.write(&id, State::Done, "seen to be gone")?;
+                self.ledger.write(&id, PartState::Done, "seen to be gone")?;
                 self.applied.before += 1;
                 continue;
             };
@@ -374,13 +374,13 @@ impl One<'_> {
                 look.digest == untagging.digest && look.updated == untagging.changed_at;
             if !may_go || look.is_locked || look.unread.is_some() || !is_as_seen {
                 let reason = CHANGED.to_owned();
-                self.ledger.write(&id, State::Failed, &reason)?;
+                self.ledger.write(&id, PartState::Failed, &reason)?;
                 self.applied.skipped.push(Skipped { name: id, reason });
                 continue;
             }
-            self.ledger.write(&id, State::Begun, "")?;
+            self.ledger.write(&id, PartState::Begun, "")?;
             self.shelf.delete(&repository, &Name::Tag(untagging.tag.clone())).await?;
-            self.ledger.write(&id, State::Done, "")?;
+            self.ledger.write(&id, PartState::Done, "")?;
             self.applied.untagged += 1;
         }
         Ok(())
@@ -388,31 +388,31 @@ impl One<'_> {
 }
 
 /// What a repository is to be like, so that it can be seen whether somebody changed it.
-struct Watch {
+struct ExpectedState {
     /// As its lists are to have it.
-    rows: Rows,
+    rows: ListedRows,
     /// What the registry said of it when it was listed; none since something went.
-    standing: Option<Standing>,
+    standing: Option<RepositoryVersion>,
 }
 
-impl Watch {
+impl ExpectedState {
     fn of(state: &RepositoryState) -> Self {
-        Self { rows: Rows::of(state), standing: Some(state.standing.clone()) }
+        Self { rows: ListedRows::of(state), standing: Some(state.standing.clone()) }
     }
 
     /// Whether a repository is as it is to be. Its counts may come late, and be wrong, and the moment of its last
     /// change is that of our own: so its lists say what is there, unless it stands as it did when it was listed.
     async fn is_as_expected(
         &self,
-        live: &dyn Shelf,
+        live: &dyn PurgeTarget,
         repository: &str,
-        now: Option<&Standing>,
+        now: Option<&RepositoryVersion>,
     ) -> Result<bool> {
         let is_untouched = now.is_some() && now == self.standing.as_ref();
         Ok(is_untouched || self.is_as_listed(live, repository).await?)
     }
 
-    async fn is_as_listed(&self, live: &dyn Shelf, repository: &str) -> Result<bool> {
+    async fn is_as_listed(&self, live: &dyn PurgeTarget, repository: &str) -> Result<bool> {
         Ok(live.rows(repository).await?.as_ref() == Some(&self.rows))
     }
 }
@@ -429,7 +429,7 @@ fn is_as_seen<'a>(
 }
 
 /// The same right before it goes, when nothing of it may be locked either.
-fn may_go_as_seen(deletion: &Deletion, look: &Look) -> bool {
+fn may_go_as_seen(deletion: &Deletion, look: &ManifestCheck) -> bool {
     let is_locked = look.is_locked || look.tags.iter().any(|tag| tag.is_locked);
     let is_unread = look.unread.is_some() || look.tags.iter().any(|tag| tag.unread.is_some());
     !is_locked && !is_unread && is_as_seen(deletion, look.updated, look.tags.iter())
@@ -440,7 +440,7 @@ fn batches<'a, 'b>(
     deletions: &'b [&'a Deletion],
     state: &RepositoryState,
 ) -> Vec<&'b [&'a Deletion]> {
-    let above = Shape::new(state).above().into_iter();
+    let above = ManifestGraph::new(state).above().into_iter();
     let above: HashMap<String, BTreeSet<String>> = above
         .map(|(below, over)| (below.to_owned(), over.into_iter().map(str::to_owned).collect()))
         .collect();

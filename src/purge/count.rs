@@ -3,10 +3,10 @@
 //! An index and its parts that have tags of their own are one image. Build caches, and what is attached to
 //! images, are counted apart. What is protected, or cannot be used, uses up no place.
 
-use super::again::Again;
-use super::planned::Kept;
+use super::again::Replan;
+use super::planned::KeptTag;
 use super::rules::{Rule, Rules};
-use super::shape::{Shape, is_of_digest};
+use super::shape::{ManifestGraph, is_of_digest};
 use super::state::{Kind, RepositoryState, TagState};
 use crate::image::version;
 use std::cmp::{Ordering, Reverse};
@@ -22,7 +22,7 @@ pub(super) fn is_old(at: Option<OffsetDateTime>, rule: &Rule, now: OffsetDateTim
 
 /// The tags that rules are about: those that they take, and those that they keep, with the reason.
 #[derive(Default)]
-pub(super) struct Counted<'a> {
+pub(super) struct TagDecisions<'a> {
     pub(super) taken: BTreeMap<&'a str, String>,
     pub(super) kept: BTreeMap<&'a str, String>,
     /// Those that a rule leaves for now, since they are too young for it. Another may take them.
@@ -58,19 +58,19 @@ fn numbered(tag: &str) -> String {
 }
 
 /// What is counted of one repository.
-pub(super) struct Counting<'a, 'b> {
+pub(super) struct ImageCounter<'a, 'b> {
     pub(super) state: &'a RepositoryState,
-    pub(super) shape: &'b Shape<'a>,
+    pub(super) shape: &'b ManifestGraph<'a>,
     /// Why manifests stay whatever the rules say of their tags.
     pub(super) held: &'b BTreeMap<&'a str, String>,
-    pub(super) again: &'b Again<'b>,
+    pub(super) again: &'b Replan<'b>,
     pub(super) now: OffsetDateTime,
 }
 
-impl<'a> Counting<'a, '_> {
+impl<'a> ImageCounter<'a, '_> {
     /// What all rules together take and keep: what one keeps, none takes.
-    pub(super) fn of(&self, rules: &Rules) -> Counted<'a> {
-        let mut counted = Counted::default();
+    pub(super) fn of(&self, rules: &Rules) -> TagDecisions<'a> {
+        let mut counted = TagDecisions::default();
         let wholes = self.shape.wholes();
         // What one rule protects uses up no place of another.
         let mut named: BTreeMap<&str, String> = BTreeMap::new();
@@ -94,7 +94,7 @@ impl<'a> Counting<'a, '_> {
         (number, rule): (usize, &Rule),
         wholes: &HashMap<&'a str, BTreeSet<&'a str>>,
         named: &BTreeMap<&'a str, String>,
-        counted: &mut Counted<'a>,
+        counted: &mut TagDecisions<'a>,
     ) {
         let Some(pattern) = &rule.tags else { return };
         let fits = |tag: &&TagState| pattern.fits(&tag.name) && !is_of_digest(tag);
@@ -230,15 +230,15 @@ fn called(kind: Kind) -> &'static str {
     }
 }
 
-impl<'a> Counted<'a> {
+impl<'a> TagDecisions<'a> {
     /// The tags that rules are about and keep, in the order of the repository's.
-    pub(super) fn kept_rows(&self, state: &'a RepositoryState) -> Vec<Kept> {
+    pub(super) fn kept_rows(&self, state: &'a RepositoryState) -> Vec<KeptTag> {
         let row = |tag: &TagState| {
             let name = tag.name.as_str();
             let young = || self.young.get(name).filter(|_| !self.taken.contains_key(name));
             let reason = self.kept.get(name).or_else(young)?.clone();
             let (name, digest) = (tag.name.clone(), tag.digest.clone());
-            Some(Kept { tag: name, digest, changed_at: tag.updated, reason })
+            Some(KeptTag { tag: name, digest, changed_at: tag.updated, reason })
         };
         state.tags.iter().filter_map(row).collect()
     }

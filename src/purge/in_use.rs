@@ -2,7 +2,7 @@
 //! stays. A list that says nothing of the registry, or that is old, is no list of what runs.
 
 use super::state::RepositoryState;
-use super::uses::{Named, Use, each_text, expression};
+use super::uses::{RegistryNames, Usage, each_text, expression};
 use crate::error::{Error, Result};
 use crate::registry::Name;
 use crate::span::Span;
@@ -33,7 +33,7 @@ pub struct InUse {
     /// Where it comes from.
     pub source: String,
     /// What it names of the registry; a digest may be of another.
-    pub uses: Vec<Use>,
+    pub uses: Vec<Usage>,
     /// Whether it names an image of the registry, rather than only digests.
     is_of_registry: bool,
 }
@@ -71,7 +71,7 @@ impl InUse {
     /// The same of its text.
     pub fn parse(source: &str, text: &str, login_server: &str) -> Result<Self> {
         let text = text.trim_start_matches('\u{feff}').trim_start();
-        let mut reading = Reading::new(source, login_server)?;
+        let mut reading = ListReader::new(source, login_server)?;
         if text.starts_with(['{', '[']) {
             // What several clusters say may stand one behind the other.
             let documents = serde_json::Deserializer::from_str(text).into_iter::<Value>();
@@ -87,7 +87,7 @@ impl InUse {
                 reading.text(&format!("{source}, line {number}"), line, true)?;
             }
         }
-        let Reading { uses, is_of_registry, .. } = reading;
+        let ListReader { uses, is_of_registry, .. } = reading;
         if uses.is_empty() {
             return Err(Error::invalid(format!(
                 "{source}: it names no image of {login_server}, so it is no list of what runs on its images"
@@ -148,18 +148,18 @@ fn check_age(
 }
 
 /// A list, being read.
-struct Reading<'a> {
+struct ListReader<'a> {
     source: &'a str,
-    named: Named,
+    named: RegistryNames,
     digest: Regex,
-    uses: Vec<Use>,
+    uses: Vec<Usage>,
     is_of_registry: bool,
 }
 
-impl<'a> Reading<'a> {
+impl<'a> ListReader<'a> {
     fn new(source: &'a str, login_server: &str) -> Result<Self> {
         let digest = expression("sha256:[0-9a-f]{64}")?;
-        let named = Named::of(login_server)?;
+        let named = RegistryNames::of(login_server)?;
         Ok(Self { source, named, digest, uses: Vec::new(), is_of_registry: false })
     }
 
@@ -182,7 +182,7 @@ impl<'a> Reading<'a> {
         }
         for digest in self.digest.find_iter(text) {
             let name = Name::Digest(digest.as_str().to_ascii_lowercase());
-            self.uses.push(Use { repository: None, name, user: user.to_owned() });
+            self.uses.push(Usage { repository: None, name, user: user.to_owned() });
         }
         Ok(())
     }

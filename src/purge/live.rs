@@ -1,12 +1,12 @@
 //! A registry as a purge meets it: listed, and read as far as it can be.
 
 use super::content::{KnownContent, is_of_one_image};
-use super::shelf::{Look, Shelf};
-use super::state::{Kind, ManifestState, RepositoryState, Rows, Standing, TagState};
+use super::shelf::{ManifestCheck, PurgeTarget};
+use super::state::{Kind, ListedRows, ManifestState, RepositoryState, RepositoryVersion, TagState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::registry::is_schema_1;
 use crate::registry::{
-    Attributes, Content, Listed, Manifest, Name, Odd, Registry, Repository, Tag,
+    Attributes, Content, Listed, Manifest, Name, OddMembers, Registry, Repository, Tag,
 };
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -35,7 +35,7 @@ const MOST_NAMED: usize = 1_000;
 const HIDDEN: &str = "it is hidden from lists";
 
 /// A registry, with what is known of its manifests' contents by `repository@digest`.
-pub struct Live<'a> {
+pub struct LiveRegistry<'a> {
     registry: &'a Registry,
     /// What is known of contents, which never change: from the catalog, and what was read.
     known: Mutex<HashMap<String, KnownContent>>,
@@ -48,7 +48,7 @@ pub struct Live<'a> {
 }
 
 /// What could be read of a manifest.
-enum Told {
+enum ManifestRead {
     /// All that is needed.
     Known(KnownContent),
     /// Nothing; but it needs no other manifest.
@@ -59,12 +59,12 @@ enum Told {
 
 /// What a repository's lists have.
 #[derive(PartialEq)]
-struct Lists {
+struct RepositoryLists {
     manifests: Listed<Manifest>,
     tags: Listed<Tag>,
 }
 
-impl<'a> Live<'a> {
+impl<'a> LiveRegistry<'a> {
     /// A registry of which nothing is known.
     pub fn new(registry: &'a Registry) -> Self {
         Self::knowing(registry, HashMap::new(), HashMap::new())
@@ -88,7 +88,7 @@ impl<'a> Live<'a> {
         self
     }
 
-    async fn lists(&self, repository: &str) -> Result<Option<Lists>> {
+    async fn lists(&self, repository: &str) -> Result<Option<RepositoryLists>> {
         // Manifests first: a tag that is moved meanwhile points at what is known, or at nothing.
         let Some(manifests) = found(self.registry.every_manifest(repository).await)? else {
             return Ok(None);
@@ -96,12 +96,15 @@ impl<'a> Live<'a> {
         let Some(tags) = found(self.registry.list_tags(repository, &[], None).await)? else {
             return Ok(None);
         };
-        Ok(Some(Lists { manifests, tags }))
+        Ok(Some(RepositoryLists { manifests, tags }))
     }
 
     /// A repository's lists, while nobody changes it. Its counts may come late, so that it looks changed: then its
     /// lists are compared.
-    async fn lists_at_rest(&self, repository: &str) -> Result<Option<(Repository, Lists)>> {
+    async fn lists_at_rest(
+        &self,
+        repository: &str,
+    ) -> Result<Option<(Repository, RepositoryLists)>> {
         let Some(mut whole) = found(self.registry.repository(repository).await)? else {
             return Ok(None);
         };
@@ -123,25 +126,25 @@ impl<'a> Live<'a> {
         Err(Error::transient(format!("{at}/{repository}: it changes while it is listed")))
     }
 
-    async fn content_of(&self, repository: &str, manifest: &Manifest) -> Result<Told> {
+    async fn content_of(&self, repository: &str, manifest: &Manifest) -> Result<ManifestRead> {
         let digest = &manifest.digest;
         let media_type = manifest.media_type.as_deref().unwrap_or_default();
         if is_schema_1(media_type) {
-            return Ok(Told::Unread("Docker schema 1, which is not supported".to_owned()));
+            return Ok(ManifestRead::Unread("Docker schema 1, which is not supported".to_owned()));
         }
         let id = format!("{repository}@{digest}");
         let known = lock(&self.known).get(&id).filter(|known| known.kind.is_some()).cloned();
         if let Some(known) = known {
-            return Ok(Told::Known(known));
+            return Ok(ManifestRead::Known(known));
         }
         let error = match self.registry.seen(repository, digest).await {
             Ok((document, odd)) => match KnownContent::of(&document) {
                 Ok(mut content) => {
                     content.odd = odd.or(content.odd);
                     lock(&self.known).insert(id, content.clone());
-                    return Ok(Told::Known(content));
+                    return Ok(ManifestRead::Known(content));
                 }
-                Err(why) => return Ok(Told::Unknown(why)),
+                Err(why) => return Ok(ManifestRead::Unknown(why)),
             },
             Err(error) => error,
         };
@@ -158,9 +161,9 @@ impl<'a> Live<'a> {
             _ => manifest.os.is_some(),
         };
         Ok(if is_certain && is_of_one_image(media_type) {
-            Told::Unread(format!("it is listed, and cannot be read ({error})"))
+            ManifestRead::Unread(format!("it is listed, and cannot be read ({error})"))
         } else {
-            Told::Unknown(error.to_string())
+            ManifestRead::Unknown(error.to_string())
         })
     }
 
@@ -172,12 +175,12 @@ impl<'a> Live<'a> {
         unread: Option<String>,
     ) -> Result<Result<ManifestState, String>> {
         let (known, odd) = match self.content_of(repository, &listed).await? {
-            Told::Known(known) => {
+            ManifestRead::Known(known) => {
                 let odd = known.odd.clone();
                 (known, odd)
             }
-            Told::Unread(why) => (KnownContent::default(), Some(why)),
-            Told::Unknown(why) => {
+            ManifestRead::Unread(why) => (KnownContent::default(), Some(why)),
+            ManifestRead::Unknown(why) => {
                 let digest = &listed.digest;
                 return Ok(Err(format!(
                     "{digest} cannot be read ({why}), and may need what is here"
@@ -203,7 +206,7 @@ impl<'a> Live<'a> {
         &self,
         repository: &str,
         whole: &Repository,
-        lists: Lists,
+        lists: RepositoryLists,
     ) -> Result<RepositoryState> {
         let lost = lists.manifests.lost.why("manifests").or_else(|| lists.tags.lost.why("tags"));
         let tags = lists.tags.rows;
@@ -237,7 +240,7 @@ impl<'a> Live<'a> {
             }
         }
         let is_here = |state: &RepositoryState| {
-            let Standing { manifests, tags, .. } = &state.standing;
+            let RepositoryVersion { manifests, tags, .. } = &state.standing;
             let listed = (state.manifests.len(), state.tags.len() + told_only);
             manifests.saturating_sub(listed.0 as u64) + tags.saturating_sub(listed.1 as u64)
         };
@@ -328,7 +331,7 @@ fn later(one: Option<&String>, other: Option<&String>) -> Option<OffsetDateTime>
 }
 
 /// What must be known of something before it may go, and cannot be read: its locks, its times and its tags.
-fn unread(attributes: &Attributes, odd: &Odd, updated: Option<&String>) -> Option<String> {
+fn unread(attributes: &Attributes, odd: &OddMembers, updated: Option<&String>) -> Option<String> {
     if let Some(why) = odd.deciding() {
         return Some(why);
     }
@@ -377,8 +380,8 @@ fn unread_repository(whole: &Repository) -> Option<String> {
     })
 }
 
-fn standing(whole: &Repository) -> Standing {
-    Standing {
+fn standing(whole: &Repository) -> RepositoryVersion {
+    RepositoryVersion {
         manifests: whole.manifest_count.unwrap_or_default(),
         tags: whole.tag_count.unwrap_or_default(),
         updated: whole.last_update_time.clone(),
@@ -386,7 +389,7 @@ fn standing(whole: &Repository) -> Standing {
 }
 
 #[async_trait]
-impl Shelf for Live<'_> {
+impl PurgeTarget for LiveRegistry<'_> {
     async fn state(&self, repository: &str) -> Result<Option<RepositoryState>> {
         let mut pauses = PAUSES.iter();
         loop {
@@ -411,7 +414,7 @@ impl Shelf for Live<'_> {
         }
     }
 
-    async fn rows(&self, repository: &str) -> Result<Option<Rows>> {
+    async fn rows(&self, repository: &str) -> Result<Option<ListedRows>> {
         let Some(lists) = self.lists(repository).await? else { return Ok(None) };
         let row = |m: &Manifest| {
             let updated = later(m.last_update_time.as_ref(), m.created_time.as_ref());
@@ -419,10 +422,10 @@ impl Shelf for Live<'_> {
         };
         let tags: Vec<TagState> = lists.tags.rows.into_iter().map(tag_state).collect();
         let manifests = lists.manifests.rows.iter().map(row).collect();
-        Ok(Some(Rows { manifests, tags: Rows::of_tags(&tags) }))
+        Ok(Some(ListedRows { manifests, tags: ListedRows::of_tags(&tags) }))
     }
 
-    async fn standing(&self, repository: &str) -> Result<Option<Standing>> {
+    async fn standing(&self, repository: &str) -> Result<Option<RepositoryVersion>> {
         let Some(whole) = found(self.registry.repository(repository).await)? else {
             return Ok(None);
         };
@@ -432,14 +435,14 @@ impl Shelf for Live<'_> {
         }
     }
 
-    async fn look(&self, repository: &str, digest: &str) -> Result<Option<Look>> {
+    async fn look(&self, repository: &str, digest: &str) -> Result<Option<ManifestCheck>> {
         let manifest = found(self.registry.manifest(repository, digest).await)?;
         let Some(manifest) = manifest else { return Ok(None) };
         // A tag is locked, and pushed again, by itself; and what a manifest tells of its tags is not all.
         let tags = self.registry.list_tags(repository, &[], Some(digest)).await?;
         let names: HashSet<&str> = tags.rows.iter().map(|tag| tag.name.as_str()).collect();
         let unread = unread_manifest(&manifest, &names).or_else(|| tags.lost.why("tags"));
-        Ok(Some(Look {
+        Ok(Some(ManifestCheck {
             tags: tags.rows.into_iter().map(tag_state).collect(),
             updated: later(manifest.last_update_time.as_ref(), manifest.created_time.as_ref()),
             is_locked: manifest.changeable_attributes.is_locked(),

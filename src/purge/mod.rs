@@ -25,15 +25,15 @@ pub use crate::span::Span;
 pub use apply::{Applied, Failed, Progress, Skipped, apply};
 pub use content::KnownContent;
 pub use in_use::{InUse, InUseSource};
-pub use live::Live;
+pub use live::LiveRegistry;
 pub use notes::notes;
 pub use plan::plan;
-pub use planned::{Deletion, Kept, Planned, Protected, Untagging};
+pub use planned::{Deletion, KeptTag, Protected, RepositoryPlan, Untagging};
 pub use rules::{Pattern, Rule, Rules};
-pub use shelf::{Look, Shelf};
-pub use state::{Kind, ManifestState, RepositoryState, Rows, Standing, TagState};
-pub use undo::{Exported, undo};
-pub use uses::{Use, Uses};
+pub use shelf::{ManifestCheck, PurgeTarget};
+pub use state::{Kind, ListedRows, ManifestState, RepositoryState, RepositoryVersion, TagState};
+pub use undo::{ManifestBackup, undo};
+pub use uses::{ImageUsage, Usage};
 
 use crate::error::{Error, ErrorKind, Result};
 use schemars::JsonSchema;
@@ -83,7 +83,7 @@ pub struct PurgePlan {
     /// Bytes that this frees: of blobs that nothing which stays has, as far as that is known.
     pub bytes_freed: u64,
     /// What is planned, repository by repository.
-    pub repositories: Vec<Planned>,
+    pub repositories: Vec<RepositoryPlan>,
 }
 
 impl PurgePlan {
@@ -115,14 +115,14 @@ impl PurgePlan {
 
 /// How much may go at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Brake {
+pub enum DeletionLimit {
     /// So many manifests.
     Count(usize),
     /// This part of the manifests of the repositories that rules are about.
     Percent(u8),
 }
 
-impl std::str::FromStr for Brake {
+impl std::str::FromStr for DeletionLimit {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
@@ -137,7 +137,7 @@ impl std::str::FromStr for Brake {
     }
 }
 
-impl Brake {
+impl DeletionLimit {
     /// Refuses a plan that takes more.
     pub fn check(self, plan: &PurgePlan) -> Result<()> {
         let most = match self {
@@ -160,8 +160,11 @@ impl Brake {
 
 /// Counts what each deletion frees, and each repository: bytes of blobs that nothing has which stays, neither in
 /// these repositories nor among `elsewhere`, each once. All of it.
-pub fn count_bytes(states: &mut [(RepositoryState, Planned)], elsewhere: &BTreeSet<String>) -> u64 {
-    let goes = |planned: &Planned| -> BTreeSet<String> {
+pub fn count_bytes(
+    states: &mut [(RepositoryState, RepositoryPlan)],
+    elsewhere: &BTreeSet<String>,
+) -> u64 {
+    let goes = |planned: &RepositoryPlan| -> BTreeSet<String> {
         planned.deletions.iter().map(|deletion| deletion.digest.clone()).collect()
     };
     let mut held: BTreeSet<String> = elsewhere.clone();

@@ -6,25 +6,25 @@
 //! rules would have is a candidate, and each candidate that something which stays needs is one no
 //! more, until nothing changes.
 
-use super::again::Again;
-use super::count::{Counted, Counting, is_old};
-use super::planned::{Deletion, Planned, Protected, Untagging};
+use super::again::Replan;
+use super::count::{ImageCounter, TagDecisions, is_old};
+use super::planned::{Deletion, Protected, RepositoryPlan, Untagging};
 use super::rules::{Rule, Rules};
-use super::shape::Shape;
+use super::shape::ManifestGraph;
 use super::state::{Kind, ManifestState, RepositoryState, TagState};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use time::OffsetDateTime;
 
 /// Why something stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Stays {
+enum Protection {
     /// It may not even lose a tag.
     Wholly(String),
     /// It may lose tags that a rule takes.
     Itself(String),
 }
 
-impl Stays {
+impl Protection {
     fn reason(&self) -> &str {
         match self {
             Self::Wholly(reason) | Self::Itself(reason) => reason,
@@ -38,8 +38,8 @@ pub fn plan(
     rules: &Rules,
     in_use: &BTreeMap<String, String>,
     now: OffsetDateTime,
-) -> Planned {
-    plan_again(state, rules, in_use, now, &Again::NOTHING)
+) -> RepositoryPlan {
+    plan_again(state, rules, in_use, now, &Replan::NOTHING)
 }
 
 /// Why nothing of a repository goes.
@@ -56,13 +56,13 @@ pub(super) fn plan_again(
     rules: &Rules,
     in_use: &BTreeMap<String, String>,
     now: OffsetDateTime,
-    again: &Again<'_>,
-) -> Planned {
-    let shape = Shape::new(state);
-    let mut planned = Planned {
+    again: &Replan<'_>,
+) -> RepositoryPlan {
+    let shape = ManifestGraph::new(state);
+    let mut planned = RepositoryPlan {
         repository: state.name.clone(),
         manifests: shape.manifests.len(),
-        ..Planned::default()
+        ..RepositoryPlan::default()
     };
     if rules.of(&state.name).next().is_none() {
         return planned;
@@ -71,9 +71,9 @@ pub(super) fn plan_again(
     if planned.left_alone.is_some() {
         return planned;
     }
-    let planning = Planning { state, shape: &shape, rules, in_use, now };
+    let planning = Planner { state, shape: &shape, rules, in_use, now };
     let held = planning.held_whatever_the_rules_say();
-    let counting = Counting { state, shape: &shape, held: &held, again, now };
+    let counting = ImageCounter { state, shape: &shape, held: &held, again, now };
     let counted = counting.of(rules);
     let mut candidates = planning.candidates(&counted);
     for digest in shape.manifests.keys() {
@@ -82,9 +82,9 @@ pub(super) fn plan_again(
         }
     }
     let wanted: BTreeSet<&str> = candidates.keys().copied().collect();
-    let mut stays: BTreeMap<&str, Stays> = BTreeMap::new();
+    let mut stays: BTreeMap<&str, Protection> = BTreeMap::new();
     for (digest, manifest) in &shape.manifests {
-        let held = (again.hold)(manifest).map(Stays::Wholly);
+        let held = (again.hold)(manifest).map(Protection::Wholly);
         if let Some(why) = held.or_else(|| planning.held(manifest, &counted)) {
             stays.insert(digest, why);
         }
@@ -120,17 +120,17 @@ fn image(wholes: &HashMap<&str, BTreeSet<&str>>, digest: &str) -> Option<String>
 }
 
 /// One repository, being planned.
-struct Planning<'a, 'b> {
+struct Planner<'a, 'b> {
     state: &'a RepositoryState,
-    shape: &'b Shape<'a>,
+    shape: &'b ManifestGraph<'a>,
     rules: &'b Rules,
     in_use: &'b BTreeMap<String, String>,
     now: OffsetDateTime,
 }
 
-impl<'a> Planning<'a, '_> {
+impl<'a> Planner<'a, '_> {
     /// Everything that the rules would have, with the reason, and what hangs on that alone.
-    fn candidates(&self, counted: &Counted<'a>) -> BTreeMap<&'a str, String> {
+    fn candidates(&self, counted: &TagDecisions<'a>) -> BTreeMap<&'a str, String> {
         let mut found: BTreeMap<&str, String> = BTreeMap::new();
         for (digest, manifest) in &self.shape.manifests {
             if self.shape.has_plain_tag(digest) {
@@ -233,22 +233,22 @@ impl<'a> Planning<'a, '_> {
     }
 
     /// What holds a manifest by itself.
-    fn held(&self, manifest: &ManifestState, counted: &Counted<'a>) -> Option<Stays> {
+    fn held(&self, manifest: &ManifestState, counted: &TagDecisions<'a>) -> Option<Protection> {
         let digest = manifest.digest.as_str();
         if let Some(why) = self.closed(manifest) {
-            return Some(Stays::Wholly(why));
+            return Some(Protection::Wholly(why));
         }
         if let Some(tag) = self.shape.tag_of_itself(digest) {
-            return Some(Stays::Itself(format!("tagged {}, by its own digest", tag.name)));
+            return Some(Protection::Itself(format!("tagged {}, by its own digest", tag.name)));
         }
         let mut plain = self.shape.plain_tags(digest).peekable();
         if plain.peek().is_some() {
             let stays = plain.find(|tag| !counted.taken.contains_key(tag.name.as_str()))?;
-            return Some(Stays::Itself(format!("tagged {}", stays.name)));
+            return Some(Protection::Itself(format!("tagged {}", stays.name)));
         }
         let uncounted = self.state.uncounted;
         if uncounted > 0 && self.shape.tags(digest).is_empty() {
-            return Some(Stays::Wholly(format!(
+            return Some(Protection::Wholly(format!(
                 "the registry counts {uncounted} more manifests and tags than it lists, and what is hidden \
                  may need what has no tag"
             )));
@@ -258,8 +258,10 @@ impl<'a> Planning<'a, '_> {
         let own = self.shape.tags(digest).iter().copied();
         match youngest(manifest.updated, own) {
             Some(at) if at < grace.before(self.now) => None,
-            Some(_) => Some(Stays::Wholly(format!("it has no tag, and was pushed within {grace}"))),
-            None => Some(Stays::Wholly("it is not known when it was pushed".to_owned())),
+            Some(_) => {
+                Some(Protection::Wholly(format!("it has no tag, and was pushed within {grace}")))
+            }
+            None => Some(Protection::Wholly("it is not known when it was pushed".to_owned())),
         }
     }
 
@@ -267,7 +269,7 @@ impl<'a> Planning<'a, '_> {
     fn take_back(
         &self,
         candidates: &mut BTreeMap<&'a str, String>,
-        stays: &mut BTreeMap<&'a str, Stays>,
+        stays: &mut BTreeMap<&'a str, Protection>,
     ) {
         candidates.retain(|digest, _| !stays.contains_key(digest));
         // Whatever is no candidate stays, and needs what it is made of and refers to.
@@ -277,13 +279,13 @@ impl<'a> Planning<'a, '_> {
             let manifest = self.shape.manifests[digest];
             let called = self.shape.called(digest);
             let parts = manifest.parts.iter().map(|part| {
-                (part.clone(), Stays::Itself(format!("a part of {called}, which stays")))
+                (part.clone(), Protection::Itself(format!("a part of {called}, which stays")))
             });
             let subjects = self.shape.subjects(manifest).into_iter().map(|subject| {
-                (subject, Stays::Wholly(format!("{called} refers to it, and stays")))
+                (subject, Protection::Wholly(format!("{called} refers to it, and stays")))
             });
             let of_it = self.shape.referrers(digest).map(|referrer| {
-                let why = Stays::Wholly(format!("refers to {called}, which stays"));
+                let why = Protection::Wholly(format!("refers to {called}, which stays"));
                 (referrer.to_owned(), why)
             });
             for (needed, why) in parts.chain(subjects).chain(of_it) {
@@ -305,7 +307,11 @@ impl<'a> Planning<'a, '_> {
         self.shape.tags(digest).iter().map(|tag| tag.name.clone()).collect()
     }
 
-    fn write_down_deletions(&self, candidates: &BTreeMap<&'a str, String>, planned: &mut Planned) {
+    fn write_down_deletions(
+        &self,
+        candidates: &BTreeMap<&'a str, String>,
+        planned: &mut RepositoryPlan,
+    ) {
         let wholes = self.shape.wholes();
         planned.deletions.extend(candidates.iter().map(|(digest, reason)| Deletion {
             digest: (*digest).to_owned(),
@@ -322,17 +328,17 @@ impl<'a> Planning<'a, '_> {
 
     fn write_down_what_stays(
         &self,
-        stays: &BTreeMap<&'a str, Stays>,
+        stays: &BTreeMap<&'a str, Protection>,
         wanted: &BTreeSet<&'a str>,
-        counted: &Counted<'a>,
-        planned: &mut Planned,
+        counted: &TagDecisions<'a>,
+        planned: &mut RepositoryPlan,
     ) {
         let wholes = self.shape.wholes();
         for (digest, why) in stays {
             let own = self.shape.tags(digest);
             let mut going = own.iter().filter(|tag| counted.taken.contains_key(tag.name.as_str()));
             let protected_by = why.reason().to_owned();
-            if matches!(why, Stays::Itself(_)) {
+            if matches!(why, Protection::Itself(_)) {
                 planned.untaggings.extend(going.map(|tag| Untagging {
                     tag: tag.name.clone(),
                     digest: (*digest).to_owned(),

@@ -71,7 +71,7 @@ pub struct Protected {
 /// A tag that a rule is about, and that stays by what a rule says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Kept {
+pub struct KeptTag {
     /// The tag.
     pub tag: String,
     /// What it points at.
@@ -87,7 +87,7 @@ pub struct Kept {
 /// What of one repository goes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Planned {
+pub struct RepositoryPlan {
     /// The repository.
     pub repository: String,
     /// Manifests that it has.
@@ -106,5 +106,5 @@ pub struct Planned {
     pub protected: Vec<Protected>,
     /// Tags that stay by what a rule says.
     #[serde(default)]
-    pub kept: Vec<Kept>,
+    pub kept: Vec<KeptTag>,
 }

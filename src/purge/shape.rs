@@ -6,7 +6,7 @@ use crate::image::referrers::tagged_subject;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// How the manifests of a repository hang together.
-pub(super) struct Shape<'a> {
+pub(super) struct ManifestGraph<'a> {
     pub(super) manifests: BTreeMap<&'a str, &'a ManifestState>,
     tags: HashMap<&'a str, Vec<&'a TagState>>,
     /// What refers to a manifest, by subject or by the name of a tag.
@@ -18,7 +18,7 @@ pub(super) fn is_of_digest(tag: &TagState) -> bool {
     tagged_subject(&tag.name).is_some()
 }
 
-impl<'a> Shape<'a> {
+impl<'a> ManifestGraph<'a> {
     pub(super) fn new(state: &'a RepositoryState) -> Self {
         let manifests =
             state.manifests.iter().map(|manifest| (manifest.digest.as_str(), manifest)).collect();

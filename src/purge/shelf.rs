@@ -1,6 +1,6 @@
 //! The registry that a purge is about: how its repositories are, and what is taken from them.
 
-use super::state::{RepositoryState, Rows, Standing, TagState};
+use super::state::{ListedRows, RepositoryState, RepositoryVersion, TagState};
 use crate::error::Result;
 use crate::registry::{Content, Name};
 use async_trait::async_trait;
@@ -8,18 +8,18 @@ use time::OffsetDateTime;
 
 /// What a purge asks of a registry.
 #[async_trait]
-pub trait Shelf: Send + Sync {
+pub trait PurgeTarget: Send + Sync {
     /// A repository as it is; none when it is gone.
     async fn state(&self, repository: &str) -> Result<Option<RepositoryState>>;
 
     /// What a repository has, and when it was changed; none when it is gone.
-    async fn standing(&self, repository: &str) -> Result<Option<Standing>>;
+    async fn standing(&self, repository: &str) -> Result<Option<RepositoryVersion>>;
 
     /// What a repository's lists have; none when it is gone.
-    async fn rows(&self, repository: &str) -> Result<Option<Rows>>;
+    async fn rows(&self, repository: &str) -> Result<Option<ListedRows>>;
 
     /// A manifest as it is; none when it is gone.
-    async fn look(&self, repository: &str, digest: &str) -> Result<Option<Look>>;
+    async fn look(&self, repository: &str, digest: &str) -> Result<Option<ManifestCheck>>;
 
     /// A tag as it is; none when it is gone.
     async fn look_at_tag(&self, repository: &str, tag: &str) -> Result<Option<TagState>>;
@@ -33,7 +33,7 @@ pub trait Shelf: Send + Sync {
 
 /// A manifest right before it goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Look {
+pub struct ManifestCheck {
     /// Its tags.
     pub tags: Vec<TagState>,
     /// When it was last changed.

@@ -77,7 +77,7 @@ pub struct RepositoryState {
     /// Subjects that are not in it, and that another repository of the registry has.
     pub elsewhere: BTreeSet<String>,
     /// What the registry said of it as a whole when it was listed.
-    pub standing: Standing,
+    pub standing: RepositoryVersion,
 }
 
 impl RepositoryState {
@@ -90,7 +90,7 @@ impl RepositoryState {
 
 /// What tells that somebody changed a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Standing {
+pub struct RepositoryVersion {
     /// Its manifests, as the registry counts them.
     pub manifests: u64,
     /// Its tags, as the registry counts them.
@@ -101,14 +101,14 @@ pub struct Standing {
 
 /// What a repository's lists have: what is compared where counts cannot be believed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Rows {
+pub struct ListedRows {
     /// When each manifest was changed, and whether it is locked, by digest.
     pub manifests: BTreeMap<String, (Option<OffsetDateTime>, bool)>,
     /// The digest that each tag points at, when it was moved, and whether it is locked, by name.
     pub tags: BTreeMap<String, (String, Option<OffsetDateTime>, bool)>,
 }
 
-impl Rows {
+impl ListedRows {
     /// The rows of a repository that was listed.
     pub fn of(state: &RepositoryState) -> Self {
         let listed = state.manifests.iter().filter(|manifest| !manifest.is_hidden);

@@ -1,7 +1,7 @@
 //! Manifests that are kept before they go, and put back: within reach as long as the registry has not
 //! thrown their blobs away.
 
-use super::shelf::Shelf;
+use super::shelf::PurgeTarget;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{self, Access, Folder, Staging};
 use crate::registry::Registry;
@@ -27,14 +27,14 @@ struct Line {
 
 /// A folder that manifests are kept in.
 #[derive(Debug)]
-pub struct Exported {
+pub struct ManifestBackup {
     manifests: Folder,
     list: File,
     path: PathBuf,
     login_server: String,
 }
 
-impl Exported {
+impl ManifestBackup {
     /// Opens a folder for manifests of a registry, or makes it.
     pub fn open(folder: &Path, login_server: &str) -> Result<Self> {
         let folder = Folder::make(folder, Access::Private)?;
@@ -64,7 +64,7 @@ impl Exported {
     /// Keeps a manifest; it is on the disk when this returns.
     pub(super) async fn keep(
         &mut self,
-        registry: &dyn Shelf,
+        registry: &dyn PurgeTarget,
         repository: &str,
         digest: &str,
         tags: &[String],

@@ -20,7 +20,7 @@ const LARGEST: usize = 1 << 20;
 
 /// Something that stands on an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Use {
+pub struct Usage {
     /// The repository; none where only a digest is known, which may be in any.
     pub repository: Option<String>,
     /// The tag or digest.
@@ -31,7 +31,7 @@ pub struct Use {
 
 /// Everything that stands on a registry's images.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Uses(pub Vec<Use>);
+pub struct ImageUsage(pub Vec<Usage>);
 
 #[derive(Deserialize)]
 struct Row {
@@ -40,14 +40,14 @@ struct Row {
     properties: Value,
 }
 
-impl Uses {
+impl ImageUsage {
     /// Asks Resource Graph, in all subscriptions that can be seen.
     pub async fn ask(client: &Client, login_server: &str) -> Result<Self> {
         let query = format!(
             "resources | where type in~ ({TYPES}) | project id, type, properties | order by id asc"
         );
         let rows: Vec<Row> = client.graph(&query, &[]).await?;
-        let named = Named::of(login_server)?;
+        let named = RegistryNames::of(login_server)?;
         let mut uses = Vec::new();
         for row in rows {
             each_text(&row.properties, &mut |text| {
@@ -91,21 +91,21 @@ impl Uses {
 
 /// An image of a registry that something names.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct NamedImage {
     repository: String,
     name: Name,
 }
 
-impl Found {
-    pub(super) fn used_by(self, user: &str) -> Use {
-        Use { repository: Some(self.repository), name: self.name, user: user.to_owned() }
+impl NamedImage {
+    pub(super) fn used_by(self, user: &str) -> Usage {
+        Usage { repository: Some(self.repository), name: self.name, user: user.to_owned() }
     }
 }
 
 /// How a registry is named in texts.
-pub(super) struct Named(Regex);
+pub(super) struct RegistryNames(Regex);
 
-impl Named {
+impl RegistryNames {
     /// One of ACR has several names (those of private endpoints, and of each replica), which stand for the same
     /// images.
     pub(super) fn of(login_server: &str) -> Result<Self> {
@@ -121,7 +121,7 @@ impl Named {
     }
 
     /// The images of the registry that a text names, wherever it does; each else what stands in place of one.
-    pub(super) fn references(&self, text: &str) -> Vec<Result<Found, String>> {
+    pub(super) fn references(&self, text: &str) -> Vec<Result<NamedImage, String>> {
         let mut found = Vec::new();
         let is_of_host = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
         for names in self.0.captures_iter(text) {
@@ -133,7 +133,7 @@ impl Named {
             let rest = names[1].trim_end_matches(['/', ':', '@']);
             // A tag may end with a full stop, and so may what is said of one.
             let cut = rest.trim_end_matches('.');
-            let mut read: Vec<Found> = [rest, cut].into_iter().filter_map(reference).collect();
+            let mut read: Vec<NamedImage> = [rest, cut].into_iter().filter_map(reference).collect();
             read.dedup();
             if read.is_empty() {
                 found.push(Err(names[0].to_owned()));
@@ -151,9 +151,9 @@ pub(super) fn expression(text: &str) -> Result<Regex> {
     built.map_err(|e| Error::bug(e.to_string()))
 }
 
-fn reference(rest: &str) -> Option<Found> {
+fn reference(rest: &str) -> Option<NamedImage> {
     let read: Reference = format!("registry/{rest}").parse().ok()?;
-    Some(Found { repository: read.repository?, name: read.name })
+    Some(NamedImage { repository: read.repository?, name: read.name })
 }
 
 /// Every text in a value, wherever it stands: each provider keeps its images in another place
@@ -183,11 +183,11 @@ mod tests {
                 r#"{\"image\":\"r.eastus.geo.azurecr.io/c:3\"}"#, "r.azurecr.io/D"],
         });
         let (mut found, mut bad) = (Vec::new(), Vec::new());
-        let named = Named::of("r.azurecr.io").unwrap();
+        let named = RegistryNames::of("r.azurecr.io").unwrap();
         each_text(&properties, &mut |text| {
             for reference in named.references(text) {
                 match reference {
-                    Ok(Found { repository, name }) => found.push((repository, name)),
+                    Ok(NamedImage { repository, name }) => found.push((repository, name)),
                     Err(other) => bad.push(other),
                 }
             }
@@ -208,9 +208,10 @@ mod tests {
         );
         assert_eq!(bad, ["r.azurecr.io/D"]);
         // By whichever of its names it is asked.
-        let found = Named::of("r.westus.geo.azurecr.io").unwrap().references("r.azurecr.io/app:1");
+        let found =
+            RegistryNames::of("r.westus.geo.azurecr.io").unwrap().references("r.azurecr.io/app:1");
         assert_eq!(found.len(), 1);
-        let here = Named::of("127.0.0.1:5000").unwrap();
+        let here = RegistryNames::of("127.0.0.1:5000").unwrap();
         assert!(here.references("127.0.0.1:5000/a/b:1")[0].is_ok());
     }
 }

@@ -3,8 +3,8 @@
 
 use super::Registry;
 use super::content::sha256;
-use super::request::{Ask, Told};
-use crate::client::{Outgoing, is_loopback, refusal};
+use super::request::{RegistryRequest, RegistryResponse};
+use crate::client::{WireRequest, is_loopback, refusal};
 use crate::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
 use reqwest::header::LOCATION;
@@ -23,8 +23,10 @@ impl Registry {
     /// Deletes a blob; manifests that have it stay, and do not work any more.
     pub async fn delete_blob(&self, repository: &str, digest: &str) -> Result<()> {
         let scope = format!("repository:{repository}:delete");
-        let ask =
-            Ask { method: Method::DELETE, ..Ask::get(self.blob_url(repository, digest), &scope) };
+        let ask = RegistryRequest {
+            method: Method::DELETE,
+            ..RegistryRequest::get(self.blob_url(repository, digest), &scope)
+        };
         self.ask(&ask, |_| Ok(())).await
     }
 
@@ -61,14 +63,15 @@ impl Registry {
         size: usize,
     ) -> Result<Result<Bytes>> {
         let largest = size.max(SMALLEST);
-        let ask = Ask { accept: "*/*", largest, ..Ask::get(url.clone(), scope) };
+        let ask =
+            RegistryRequest { accept: "*/*", largest, ..RegistryRequest::get(url.clone(), scope) };
         let (status, told) = self.ask_any(&ask).await?;
         if status.is_success() {
             return Ok(Ok(told.body));
         }
         let target = self.place(url, &told)?;
         let what = format!("GET {} (a blob's place)", target.host_str().unwrap_or_default());
-        let request = Outgoing { accept: "*/*", largest, ..Outgoing::get(target) };
+        let request = WireRequest { accept: "*/*", largest, ..WireRequest::get(target) };
         Ok(match self.sent(&request, None).await {
             Ok((StatusCode::OK, told)) => Ok(told.body),
             Ok((status, told)) => Err(refusal(&what, status, &told.headers, &told.body)),
@@ -77,7 +80,7 @@ impl Registry {
     }
 
     /// Where a redirect leads, if it may be gone to.
-    fn place(&self, url: &Url, told: &Told) -> Result<Url> {
+    fn place(&self, url: &Url, told: &RegistryResponse) -> Result<Url> {
         let target = told.headers.get(LOCATION).and_then(|value| value.to_str().ok());
         self.blob_place(url, target)
     }

@@ -1,7 +1,7 @@
 //! What manifests hold: fetched within bounds, and believed only when bytes, digest, size and type agree.
 
 use super::reference::is_digest;
-use super::request::{Ask, Told};
+use super::request::{RegistryRequest, RegistryResponse};
 use super::{Name, Registry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::hex;
@@ -107,7 +107,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 impl Content {
     /// Believes a manifest when everything that is said of it agrees (GHSA-mc8v-mgrf-8f4m: one that can
     /// be read as an image and as an index is neither).
-    fn verified(told: &Told, wanted: &Name) -> Result<Self> {
+    fn verified(told: &RegistryResponse, wanted: &Name) -> Result<Self> {
         let content = Self::of_digest(told, wanted)?;
         match content.contradiction() {
             Some(why) => Err(lies(&why)),
@@ -116,7 +116,7 @@ impl Content {
     }
 
     /// Believes that a manifest has the bytes that its digest says, and no more.
-    fn of_digest(told: &Told, wanted: &Name) -> Result<Self> {
+    fn of_digest(told: &RegistryResponse, wanted: &Name) -> Result<Self> {
         let header = |name: &str| told.headers.get(name).and_then(|value| value.to_str().ok());
         let said = header(CONTENT_TYPE.as_str()).unwrap_or_default();
         let media_type = said.split(';').next().unwrap_or_default().trim().to_owned();
@@ -233,7 +233,8 @@ impl Registry {
         };
         let url = self.url(&["v2", repository, "manifests", reference], &[]);
         let largest = LARGEST_MANIFEST;
-        let ask = Ask { accept: MANIFESTS, largest, ..Ask::get(url, scope) };
+        let ask =
+            RegistryRequest { accept: MANIFESTS, largest, ..RegistryRequest::get(url, scope) };
         self.ask(&ask, |told| Content::verified(&told, name)).await
     }
 
@@ -246,7 +247,11 @@ impl Registry {
     ) -> Result<(Value, Option<String>)> {
         let (name, scope) = (Name::Digest(digest.to_owned()), pull_scope(repository));
         let url = self.url(&["v2", repository, "manifests", digest], &[]);
-        let ask = Ask { accept: MANIFESTS, largest: LARGEST_MANIFEST, ..Ask::get(url, &scope) };
+        let ask = RegistryRequest {
+            accept: MANIFESTS,
+            largest: LARGEST_MANIFEST,
+            ..RegistryRequest::get(url, &scope)
+        };
         let content = self.ask(&ask, |told| Content::of_digest(&told, &name)).await?;
         let odd = content.contradiction().map(|why| format!("it is {why}"));
         Ok((content.document, odd))
@@ -289,7 +294,11 @@ impl Registry {
                     format!("{at}/{repository}: the pages of referrers go round, or on and on");
                 return Err(Error::bad_answer(text));
             }
-            let ask = Ask { accept, largest: LARGEST_MANIFEST, ..Ask::get(url, &scope) };
+            let ask = RegistryRequest {
+                accept,
+                largest: LARGEST_MANIFEST,
+                ..RegistryRequest::get(url, &scope)
+            };
             match self.ask_sized::<Value>(&ask).await {
                 Ok((headers, bytes, document)) => {
                     read += bytes;

@@ -1,8 +1,8 @@
 //! Repositories, tags and manifests with their attributes, by ACR's own API (azure-rest §7).
 
 use super::reference::is_tag;
-use super::request::{Ask, MOST_PAGES, Sum};
-use super::rows::{self, InList, Listed, Members, Named, Odd, Row};
+use super::request::{ListSize, MOST_PAGES, RegistryRequest};
+use super::rows::{self, ListRow, Listed, Members, Named, OddMembers, Row};
 use super::{Name, Registry};
 use crate::error::{Error, Result};
 use crate::image::registry::join_tags;
@@ -87,7 +87,7 @@ pub struct Repository {
     pub changeable_attributes: Attributes,
     /// Members that could not be read.
     #[serde(skip)]
-    pub odd: Odd,
+    pub odd: OddMembers,
 }
 
 /// A tag.
@@ -109,7 +109,7 @@ pub struct Tag {
     pub changeable_attributes: Attributes,
     /// Members that could not be read.
     #[serde(skip)]
-    pub odd: Odd,
+    pub odd: OddMembers,
 }
 
 /// A manifest.
@@ -137,17 +137,17 @@ pub struct Manifest {
     pub tags: Vec<String>,
     /// The images of an index, as far as the registry tells.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub references: Vec<Part>,
+    pub references: Vec<IndexEntry>,
     /// What may be done to it.
     pub changeable_attributes: Attributes,
     /// Members that could not be read.
     #[serde(skip)]
-    pub odd: Odd,
+    pub odd: OddMembers,
 }
 
 /// An image of an index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Part {
+pub struct IndexEntry {
     /// Its digest.
     pub digest: String,
     /// Its architecture.
@@ -170,7 +170,7 @@ impl Row for Repository {
         })
     }
 
-    fn odd(&self) -> &Odd {
+    fn odd(&self) -> &OddMembers {
         &self.odd
     }
 }
@@ -189,12 +189,12 @@ impl Row for Tag {
         })
     }
 
-    fn odd(&self) -> &Odd {
+    fn odd(&self) -> &OddMembers {
         &self.odd
     }
 }
 
-impl InList for Tag {
+impl ListRow for Tag {
     const LIST: &'static str = "tags";
 }
 
@@ -212,22 +212,22 @@ impl Row for Manifest {
             media_type: row.text("mediaType"),
             config_media_type: row.text("configMediaType"),
             tags: row.each("tags", "a tag", tag),
-            references: row.each("references", "a manifest of an index", Part::read),
+            references: row.each("references", "a manifest of an index", IndexEntry::read),
             changeable_attributes: Attributes::of(&mut row),
             odd: row.odd,
         })
     }
 
-    fn odd(&self) -> &Odd {
+    fn odd(&self) -> &OddMembers {
         &self.odd
     }
 }
 
-impl InList for Manifest {
+impl ListRow for Manifest {
     const LIST: &'static str = "manifests";
 }
 
-impl Part {
+impl IndexEntry {
     fn read(found: &Value) -> Option<Self> {
         let mut members = Members::of(found).ok()?;
         Some(Self {
@@ -307,7 +307,7 @@ pub struct ManifestPages<'a> {
     scope: String,
     next: Option<Url>,
     seen: HashSet<Url>,
-    sum: Sum,
+    sum: ListSize,
 }
 
 impl ManifestPages<'_> {
@@ -349,7 +349,7 @@ impl Registry {
     /// Looks whether repositories may be listed and read, at the first of them: its name, if there is one.
     pub async fn look(&self) -> Result<Option<String>> {
         let catalog = self.url(&["acr", "v1", "_catalog"], &[("n", "1")]);
-        let mut sum = Sum::default();
+        let mut sum = ListSize::default();
         let (page, _) = self.page::<Named>(catalog, "registry:catalog:*", &mut sum).await?;
         let Some(Named(name, _)) = self.all_read("_catalog", page)?.into_iter().next() else {
             return Ok(None);
@@ -423,7 +423,7 @@ impl Registry {
             scope: reading(repository, together),
             next: Some(self.first_page(&["acr", "v1", repository, "_manifests"], &query)),
             seen: HashSet::new(),
-            sum: Sum::default(),
+            sum: ListSize::default(),
         }
     }
 
@@ -468,7 +468,7 @@ impl Registry {
             Name::Tag(tag) => self.url(&["acr", "v1", repository, "_tags", tag], &[]),
             Name::Whole => self.url(&["acr", "v1", repository], &[]),
         };
-        let ask = Ask { method: Method::DELETE, ..Ask::get(url, &scope) };
+        let ask = RegistryRequest { method: Method::DELETE, ..RegistryRequest::get(url, &scope) };
         let body = self.ask(&ask, |told| Ok(told.body)).await?;
         match name {
             Name::Whole => Ok(serde_json::from_slice(&body).unwrap_or_default()),
@@ -494,7 +494,7 @@ impl Registry {
             Name::Tag(tag) => self.url(&[&base[..], &["_tags", tag]].concat(), &[]),
             Name::Digest(digest) => self.url(&[&base[..], &["_manifests", digest]].concat(), &[]),
         };
-        let ask = Ask { method, body, ..Ask::get(url, &scope) };
+        let ask = RegistryRequest { method, body, ..RegistryRequest::get(url, &scope) };
         self.ask_json(&ask).await.map(|(_, value)| value)
     }
 }

@@ -19,18 +19,18 @@ mod trust;
 
 pub(crate) use content::sha256;
 pub use content::{Content, Descriptor, is_image_config, is_manifest, pull_scope};
-pub use listing::{Attributes, Deleted, Manifest, ManifestPages, Part, Repository, Tag};
+pub use listing::{Attributes, Deleted, IndexEntry, Manifest, ManifestPages, Repository, Tag};
 pub use platform::Platform;
 pub(crate) use reference::is_digest;
 pub use reference::{Name, Reference, is_tag};
-pub use rows::{Listed, Lost, Odd};
-pub(crate) use stream::{ANSWERS_WITHIN, Streamed};
+pub use rows::{Listed, OddMembers, UnreadableRows};
+pub(crate) use stream::{ANSWERS_WITHIN, StreamRequest};
 pub use tokens::Login;
-pub use trust::{Recipient, Said, Trust};
+pub use trust::{Recipient, Trust, TrustSource};
 
 use crate::client::{Http, Traffic, Wire, is_loopback};
 use crate::error::{Error, Result};
-use pace::{Pace, Tries};
+use pace::{Attempts, RegistryRate};
 use reference::origin_of;
 use std::sync::{Arc, OnceLock};
 use tokens::Tokens;
@@ -44,7 +44,7 @@ pub struct Registry {
     login_server: String,
     wire: Arc<dyn Wire>,
     tokens: Tokens,
-    pace: Pace,
+    pace: RegistryRate,
     traffic: Arc<Traffic>,
     /// What carries blobs, which are streams.
     streams: OnceLock<reqwest::Client>,
@@ -71,7 +71,7 @@ impl Registry {
             let text = format!("{login_server}: an identity that signs in elsewhere was given");
             return Err(Error::bug(text));
         }
-        let pace = Pace::new(is_loopback(&origin));
+        let pace = RegistryRate::new(is_loopback(&origin));
         let login_server = login_server.to_ascii_lowercase();
         let tokens = Tokens::new(login, login_server.clone());
         Ok(Self {
@@ -98,8 +98,8 @@ impl Registry {
     }
 
     /// The attempts of one request.
-    pub(crate) fn tries(&self, url: &Url) -> Tries<'_> {
-        Tries::new(&self.pace, &self.traffic, url)
+    pub(crate) fn tries(&self, url: &Url) -> Attempts<'_> {
+        Attempts::new(&self.pace, &self.traffic, url)
     }
 
     /// Whether it is on this machine.

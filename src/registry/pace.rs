@@ -24,10 +24,10 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// The pace of everyone who asks one registry.
 #[derive(Debug)]
-pub(super) struct Pace(Mutex<Beat>);
+pub(super) struct RegistryRate(Mutex<RateState>);
 
 #[derive(Debug)]
-struct Beat {
+struct RateState {
     /// Nothing is sent before.
     closed: Option<Instant>,
     /// Requests a second; none until a refusal where no limit is known.
@@ -42,11 +42,11 @@ struct Beat {
     pressed: bool,
 }
 
-impl Pace {
+impl RegistryRate {
     /// The pace of a registry; one on this machine has no limit until it says so.
     pub(super) fn new(local: bool) -> Self {
         let rate = (!local).then_some(FIRST);
-        Self(Mutex::new(Beat {
+        Self(Mutex::new(RateState {
             closed: None,
             rate,
             next: None,
@@ -56,7 +56,7 @@ impl Pace {
         }))
     }
 
-    fn beat(&self) -> MutexGuard<'_, Beat> {
+    fn beat(&self) -> MutexGuard<'_, RateState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -107,7 +107,7 @@ impl Pace {
     }
 }
 
-impl Beat {
+impl RateState {
     /// Takes the next turn if it has come; when it comes otherwise.
     fn turn(&mut self, now: Instant) -> Option<Instant> {
         let Some(rate) = self.rate else {
@@ -128,8 +128,8 @@ impl Beat {
 }
 
 /// The attempts of one request.
-pub(crate) struct Tries<'a> {
-    pace: &'a Pace,
+pub(crate) struct Attempts<'a> {
+    pace: &'a RegistryRate,
     traffic: &'a Traffic,
     policy: RetryPolicy,
     delays: ExponentialBackoff,
@@ -137,8 +137,8 @@ pub(crate) struct Tries<'a> {
     waited: Duration,
 }
 
-impl<'a> Tries<'a> {
-    pub(super) fn new(pace: &'a Pace, traffic: &'a Traffic, url: &Url) -> Self {
+impl<'a> Attempts<'a> {
+    pub(super) fn new(pace: &'a RegistryRate, traffic: &'a Traffic, url: &Url) -> Self {
         let policy = RetryPolicy::default();
         let (delays, path) = (policy.delays(url), url.path().to_owned());
         Self { pace, traffic, policy, delays, path, waited: Duration::ZERO }
@@ -177,7 +177,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_pace_grows_only_while_it_is_what_keeps_others_waiting() {
-        let pace = Pace::new(false);
+        let pace = RegistryRate::new(false);
         for _ in 0..3_600 {
             pace.pass().await;
             tokio::time::advance(SECOND).await;
@@ -199,13 +199,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_that_is_refused_at_once_has_a_rate_all_the_same() {
-        let pace = Pace::new(true);
+        let pace = RegistryRate::new(true);
         for _ in 0..20 {
             pace.pass().await;
         }
         pace.close(SECOND);
         assert_eq!(pace.beat().rate, Some(20.0 / SHORTEST_BURST * SHRINKING));
-        let unused = Pace::new(true);
+        let unused = RegistryRate::new(true);
         unused.close(SECOND);
         assert_eq!(unused.beat().rate, Some(2.0 * SHRINKING));
     }

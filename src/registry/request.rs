@@ -3,8 +3,8 @@
 
 use super::Registry;
 use super::login::LARGEST_TOKEN;
-use super::rows::{InList, Listed, MOST_IN_PAGE, Page};
-use crate::client::{Answer, Outgoing, refusal};
+use super::rows::{ListRow, Listed, MOST_IN_PAGE, Page};
+use crate::client::{WireRequest, WireResponse, refusal};
 use crate::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -29,7 +29,7 @@ const PAGE: &str = "1000";
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// A request to be sent.
-pub(super) struct Ask<'a> {
+pub(super) struct RegistryRequest<'a> {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) scope: &'a str,
@@ -38,7 +38,7 @@ pub(super) struct Ask<'a> {
     pub(super) largest: usize,
 }
 
-impl<'a> Ask<'a> {
+impl<'a> RegistryRequest<'a> {
     /// A GET of JSON.
     pub(super) fn get(url: Url, scope: &'a str) -> Self {
         let (method, accept) = (Method::GET, "application/json");
@@ -47,19 +47,19 @@ impl<'a> Ask<'a> {
 }
 
 /// An answer that was not refused.
-pub(super) struct Told {
+pub(super) struct RegistryResponse {
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
 
 /// What was read of a list so far.
 #[derive(Debug, Default)]
-pub(super) struct Sum {
+pub(super) struct ListSize {
     rows: usize,
     bytes: usize,
 }
 
-impl Sum {
+impl ListSize {
     /// Adds a page; an error when the list is larger than any that is read.
     pub(super) fn add(&mut self, what: &str, rows: usize, bytes: usize) -> Result<()> {
         self.rows += rows;
@@ -96,18 +96,21 @@ impl Registry {
     /// what it wanted.
     pub(super) async fn ask<T>(
         &self,
-        ask: &Ask<'_>,
-        read: impl Fn(Told) -> Result<T>,
+        ask: &RegistryRequest<'_>,
+        read: impl Fn(RegistryResponse) -> Result<T>,
     ) -> Result<T> {
-        let read = |status: StatusCode, told: Told| {
+        let read = |status: StatusCode, told: RegistryResponse| {
             if status.is_success() { read(told) } else { Err(self.refused(ask, status, &told)) }
         };
         self.until_told(ask, read).await
     }
 
     /// The same; a redirect is an answer, and is not followed.
-    pub(super) async fn ask_any(&self, ask: &Ask<'_>) -> Result<(StatusCode, Told)> {
-        let read = |status: StatusCode, told: Told| {
+    pub(super) async fn ask_any(
+        &self,
+        ask: &RegistryRequest<'_>,
+    ) -> Result<(StatusCode, RegistryResponse)> {
+        let read = |status: StatusCode, told: RegistryResponse| {
             if status.is_success() || status.is_redirection() {
                 return Ok((status, told));
             }
@@ -118,8 +121,8 @@ impl Registry {
 
     async fn until_told<T>(
         &self,
-        ask: &Ask<'_>,
-        read: impl Fn(StatusCode, Told) -> Result<T>,
+        ask: &RegistryRequest<'_>,
+        read: impl Fn(StatusCode, RegistryResponse) -> Result<T>,
     ) -> Result<T> {
         let mut tries = self.tries(&ask.url);
         let (mut renewed, mut lost) = (false, false);
@@ -127,7 +130,7 @@ impl Registry {
             tries.pass().await?;
             let error = match self.once(ask).await {
                 Ok((StatusCode::NOT_FOUND, told)) if lost && ask.method == Method::DELETE => {
-                    return read(StatusCode::OK, Told { body: Bytes::new(), ..told });
+                    return read(StatusCode::OK, RegistryResponse { body: Bytes::new(), ..told });
                 }
                 Ok((StatusCode::UNAUTHORIZED, _)) if !renewed && self.can_renew() => {
                     renewed = true;
@@ -148,7 +151,12 @@ impl Registry {
         }
     }
 
-    fn refused(&self, ask: &Ask<'_>, status: StatusCode, told: &Told) -> Error {
+    fn refused(
+        &self,
+        ask: &RegistryRequest<'_>,
+        status: StatusCode,
+        told: &RegistryResponse,
+    ) -> Error {
         let what = format!("{} {}{}", ask.method, self.login_server(), ask.url.path());
         Self::refused_as(&what, ask.scope, status, &told.headers, &told.body)
     }
@@ -179,13 +187,13 @@ impl Registry {
         }
     }
 
-    async fn once(&self, ask: &Ask<'_>) -> Result<(StatusCode, Told)> {
+    async fn once(&self, ask: &RegistryRequest<'_>) -> Result<(StatusCode, RegistryResponse)> {
         let authorization = self.authorization(ask.scope).await?;
-        let request = Outgoing {
+        let request = WireRequest {
             body: ask.body.as_ref().map(|body| Bytes::from(body.to_string())),
             accept: ask.accept,
             largest: ask.largest,
-            ..Outgoing::new(ask.method.clone(), ask.url.clone())
+            ..WireRequest::new(ask.method.clone(), ask.url.clone())
         };
         self.sent(&request, Some(authorization)).await
     }
@@ -193,13 +201,13 @@ impl Registry {
     /// One attempt at a request. No redirect is followed: whoever asks for one gets it as an answer.
     pub(super) async fn sent(
         &self,
-        request: &Outgoing,
+        request: &WireRequest,
         authorized: Option<HeaderValue>,
-    ) -> Result<(StatusCode, Told)> {
+    ) -> Result<(StatusCode, RegistryResponse)> {
         let at = request.url.host_str().unwrap_or_default();
         let answer = self.traffic.send(self.wire.as_ref(), request, authorized).await;
-        let Answer { status, headers, body } = answer.map_err(|error| error.context(at))?;
-        Ok((status, Told { headers, body }))
+        let WireResponse { status, headers, body } = answer.map_err(|error| error.context(at))?;
+        Ok((status, RegistryResponse { headers, body }))
     }
 
     /// Asks `/oauth2/…` for a token. Its form and its answer are secrets, and reach no error.
@@ -211,11 +219,11 @@ impl Registry {
         let url = self.url(&["oauth2", which], &[]);
         let what = format!("POST {}{}", self.login_server(), url.path());
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-        let request = Outgoing {
+        let request = WireRequest {
             body: Some(body.into()),
             content_type: "application/x-www-form-urlencoded",
             largest: LARGEST_TOKEN,
-            ..Outgoing::new(Method::POST, url)
+            ..WireRequest::new(Method::POST, url)
         };
         let mut tries = self.tries(&request.url);
         loop {
@@ -243,7 +251,7 @@ impl Registry {
     /// Sends a request whose answer is JSON; an answer that is none may be another next time.
     pub(super) async fn ask_json<T: DeserializeOwned>(
         &self,
-        ask: &Ask<'_>,
+        ask: &RegistryRequest<'_>,
     ) -> Result<(HeaderMap, T)> {
         let (headers, _, value) = self.ask_sized(ask).await?;
         Ok((headers, value))
@@ -252,10 +260,10 @@ impl Registry {
     /// The same, with the bytes that the answer has.
     pub(super) async fn ask_sized<T: DeserializeOwned>(
         &self,
-        ask: &Ask<'_>,
+        ask: &RegistryRequest<'_>,
     ) -> Result<(HeaderMap, usize, T)> {
         let what = format!("{} {}{}", ask.method, self.login_server(), ask.url.path());
-        let read = |told: Told| match serde_json::from_slice(&told.body) {
+        let read = |told: RegistryResponse| match serde_json::from_slice(&told.body) {
             Ok(value) => Ok((told.headers, told.body.len(), value)),
             Err(e) => {
                 Err(Error::transient(format!("{what}: not the JSON that was expected ({e})")))
@@ -265,7 +273,7 @@ impl Registry {
     }
 
     /// All pages of a list.
-    pub(super) async fn pages<T: InList>(
+    pub(super) async fn pages<T: ListRow>(
         &self,
         segments: &[&str],
         query: &[(&str, &str)],
@@ -274,7 +282,7 @@ impl Registry {
         let mut next = Some(self.first_page(segments, query));
         let mut all = Listed::default();
         let mut seen = HashSet::new();
-        let mut sum = Sum::default();
+        let mut sum = ListSize::default();
         while let Some(url) = next.take() {
             let what = format!("GET {}{}", self.login_server(), url.path());
             if seen.len() >= MOST_PAGES {
@@ -298,13 +306,13 @@ impl Registry {
     }
 
     /// One page of a list, of which this much was read before, and the address of the next one.
-    pub(super) async fn page<T: InList>(
+    pub(super) async fn page<T: ListRow>(
         &self,
         url: Url,
         scope: &str,
-        sum: &mut Sum,
+        sum: &mut ListSize,
     ) -> Result<(Listed<T>, Option<Url>)> {
-        let ask = Ask::get(url, scope);
+        let ask = RegistryRequest::get(url, scope);
         let (headers, bytes, page) = self.ask_sized::<Page<T>>(&ask).await?;
         let what = format!("GET {}{}", self.login_server(), ask.url.path());
         if page.is_cut {
@@ -319,7 +327,11 @@ impl Registry {
 
     /// Where an answer says that the next page of its list is. A link is followed within this list of this
     /// registry, and nowhere else.
-    pub(super) fn next_page(&self, ask: &Ask<'_>, headers: &HeaderMap) -> Result<Option<Url>> {
+    pub(super) fn next_page(
+        &self,
+        ask: &RegistryRequest<'_>,
+        headers: &HeaderMap,
+    ) -> Result<Option<Url>> {
         let Some(next) = next_link(headers) else { return Ok(None) };
         let what = format!("GET {}{}", self.login_server(), ask.url.path());
         let bad = |_| Error::bad_answer(format!("{what}: a bad Link"));

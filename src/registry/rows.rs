@@ -32,9 +32,9 @@ const DECIDING: [&str; 10] = [
 
 /// The members of a row that were of another form, each with what it was.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Odd(Vec<(&'static str, String)>);
+pub struct OddMembers(Vec<(&'static str, String)>);
 
-impl Odd {
+impl OddMembers {
     fn add(&mut self, member: &'static str, found: &Value, wanted: &str) {
         self.0.push((member, format!("{} in place of {wanted}", kind(found))));
     }
@@ -64,13 +64,13 @@ fn kind(value: &Value) -> &'static str {
 /// The members of a row. What is absent or null is none; what is of another form is none, too, and noted.
 pub(super) struct Members<'a> {
     of: &'a Map<String, Value>,
-    pub(super) odd: Odd,
+    pub(super) odd: OddMembers,
 }
 
 impl<'a> Members<'a> {
     pub(super) fn of(row: &'a Value) -> Result<Self, String> {
         match row {
-            Value::Object(of) => Ok(Self { of, odd: Odd::default() }),
+            Value::Object(of) => Ok(Self { of, odd: OddMembers::default() }),
             other => Err(format!("{} in place of an object", kind(other))),
         }
     }
@@ -134,7 +134,7 @@ impl<'a> Members<'a> {
     pub(super) fn inner(&mut self, member: &'static str) -> Option<Self> {
         let found = self.of.get(member)?;
         match found {
-            Value::Object(of) => Some(Self { of, odd: Odd::default() }),
+            Value::Object(of) => Some(Self { of, odd: OddMembers::default() }),
             other => {
                 self.odd.add(member, other, "an object");
                 None
@@ -143,7 +143,7 @@ impl<'a> Members<'a> {
     }
 
     /// Takes over what of an inner object was of another form.
-    pub(super) fn join(&mut self, inner: Odd) {
+    pub(super) fn join(&mut self, inner: OddMembers) {
         self.odd.0.extend(inner.0);
     }
 
@@ -172,11 +172,11 @@ pub(super) trait Row: Sized {
     fn read(row: &Value) -> Result<Self, String>;
 
     /// Members of it that were of another form.
-    fn odd(&self) -> &Odd;
+    fn odd(&self) -> &OddMembers;
 }
 
 /// A row of a list.
-pub(super) trait InList: Row {
+pub(super) trait ListRow: Row {
     /// The member of a page that its rows are in.
     const LIST: &'static str;
     /// Whether that member may be missing where there are no rows (azure-rest §7).
@@ -194,14 +194,14 @@ pub struct Listed<T> {
     /// Its rows.
     pub rows: Vec<T>,
     /// Why rows have no name that can be read, and how many.
-    pub lost: Lost,
+    pub lost: UnreadableRows,
 }
 
 /// How many rows have no name that can be read, by what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Lost(BTreeMap<String, u64>);
+pub struct UnreadableRows(BTreeMap<String, u64>);
 
-impl Lost {
+impl UnreadableRows {
     /// Adds those of another page or list.
     pub fn join(&mut self, more: Self) {
         for (why, times) in more.0 {
@@ -219,7 +219,7 @@ impl Lost {
 
 impl<T> Default for Listed<T> {
     fn default() -> Self {
-        Self { rows: Vec::new(), lost: Lost::default() }
+        Self { rows: Vec::new(), lost: UnreadableRows::default() }
     }
 }
 
@@ -249,7 +249,7 @@ enum List<T> {
     Other,
 }
 
-impl<'de, T: InList> Deserialize<'de> for Page<T> {
+impl<'de, T: ListRow> Deserialize<'de> for Page<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_map(PageOf(PhantomData))
     }
@@ -257,7 +257,7 @@ impl<'de, T: InList> Deserialize<'de> for Page<T> {
 
 struct PageOf<T>(PhantomData<T>);
 
-impl<'de, T: InList> Visitor<'de> for PageOf<T> {
+impl<'de, T: ListRow> Visitor<'de> for PageOf<T> {
     type Value = Page<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -286,7 +286,7 @@ impl<'de, T: InList> Visitor<'de> for PageOf<T> {
     }
 }
 
-impl<'de, T: InList> Deserialize<'de> for List<T> {
+impl<'de, T: ListRow> Deserialize<'de> for List<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_any(ListOf(PhantomData))
     }
@@ -294,7 +294,7 @@ impl<'de, T: InList> Deserialize<'de> for List<T> {
 
 struct ListOf<T>(PhantomData<T>);
 
-impl<'de, T: InList> Visitor<'de> for ListOf<T> {
+impl<'de, T: ListRow> Visitor<'de> for ListOf<T> {
     type Value = List<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -347,7 +347,7 @@ impl<'de, T: InList> Visitor<'de> for ListOf<T> {
     }
 }
 
-impl<T: InList> Page<T> {
+impl<T: ListRow> Page<T> {
     /// Tells what of it could not be read; `list` is the list's path.
     pub(super) fn tell(&self, list: &str) {
         let mut faults: BTreeMap<String, u64> = BTreeMap::new();
@@ -363,23 +363,25 @@ impl<T: InList> Page<T> {
 }
 
 /// The name of a repository.
-pub(super) struct Named(pub(super) String, pub(super) Odd);
+pub(super) struct Named(pub(super) String, pub(super) OddMembers);
 
 impl Row for Named {
     fn read(row: &Value) -> Result<Self, String> {
         match row {
-            Value::String(name) if is_repository(name) => Ok(Self(name.clone(), Odd::default())),
+            Value::String(name) if is_repository(name) => {
+                Ok(Self(name.clone(), OddMembers::default()))
+            }
             Value::String(_) => Err("a text that names no repository".to_owned()),
             other => Err(format!("{} in place of a repository's name", kind(other))),
         }
     }
 
-    fn odd(&self) -> &Odd {
+    fn odd(&self) -> &OddMembers {
         &self.1
     }
 }
 
-impl InList for Named {
+impl ListRow for Named {
     const LIST: &'static str = "repositories";
     const MAY_LACK: bool = false;
 }

@@ -1,7 +1,7 @@
 //! Requests to a registry whose body, or whose answer, is a stream.
 
 use super::Registry;
-use crate::client::{About, send_failure, stream_client, told};
+use crate::client::{RequestLabels, send_failure, stream_client, traced};
 use crate::error::{Error, ErrorKind, Result};
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap};
 use reqwest::{Method, Response, StatusCode};
@@ -25,7 +25,7 @@ fn longest(headers: &HeaderMap) -> Duration {
 }
 
 /// A request whose body, or whose answer, is a stream.
-pub(crate) struct Streamed<'a> {
+pub(crate) struct StreamRequest<'a> {
     pub(crate) method: Method,
     pub(crate) url: &'a Url,
     pub(crate) scope: &'a str,
@@ -44,7 +44,7 @@ impl Registry {
     /// is renewed once; `body` is made anew then.
     pub(crate) async fn stream(
         &self,
-        request: &Streamed<'_>,
+        request: &StreamRequest<'_>,
         body: impl Fn() -> Option<reqwest::Body>,
     ) -> Result<Response> {
         if !self.is_own(request.url) {
@@ -65,7 +65,7 @@ impl Registry {
                 sent = sent.body(body);
             }
             self.traffic.requests.fetch_add(1, Ordering::Relaxed);
-            let about = About {
+            let about = RequestLabels {
                 method: request.method.as_str(),
                 path: request.url.path(),
                 server: request.url.host_str().unwrap_or_default(),
@@ -75,7 +75,7 @@ impl Registry {
                 let sent = tokio::time::timeout(longest(&request.headers), sent.send()).await;
                 sent.map_err(late)?.map_err(|e| send_failure(&what, &e))
             };
-            let response = told(about, sent, |response| response.status().as_u16()).await?;
+            let response = traced(about, sent, |response| response.status().as_u16()).await?;
             if response.status() == StatusCode::UNAUTHORIZED && !renewed && self.can_renew() {
                 renewed = true;
                 self.forget(request.scope).await;

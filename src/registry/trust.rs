@@ -13,7 +13,7 @@ use url::Url;
 
 /// Who says that a host is a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Said {
+pub enum TrustSource {
     /// Nobody but whoever wants it asked: a command's argument, a document, a message.
     ByNobody,
     /// The Resource Manager lists it.
@@ -76,7 +76,7 @@ impl Trust {
     pub fn depends_on_the_list(&self, login_server: &str) -> bool {
         let trusts =
             |said| origin_of(login_server).is_ok_and(|origin| self.is_trusted(&origin, said));
-        !trusts(Said::ByNobody) && trusts(Said::ByResourceManager)
+        !trusts(TrustSource::ByNobody) && trusts(TrustSource::ByResourceManager)
     }
 
     /// The identity that signs in at `login_server`, if that may have a token of it.
@@ -84,7 +84,7 @@ impl Trust {
         &self,
         identity: Identity,
         login_server: &str,
-        said: Said,
+        said: TrustSource,
     ) -> Result<Recipient> {
         let origin = origin_of(login_server)?;
         if self.is_trusted(&origin, said) {
@@ -103,8 +103,9 @@ impl Trust {
         Err(Error::new(ErrorKind::Denied, text))
     }
 
-    fn is_trusted(&self, origin: &Url, said: Said) -> bool {
-        let is_listed = said == Said::ByResourceManager && self.is_local && is_loopback(origin);
+    fn is_trusted(&self, origin: &Url, said: TrustSource) -> bool {
+        let is_listed =
+            said == TrustSource::ByResourceManager && self.is_local && is_loopback(origin);
         is_listed || self.named.contains(&key(origin)) || self.is_of_cloud(origin)
     }
 
@@ -137,9 +138,9 @@ fn key(origin: &Url) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Said::{ByNobody, ByResourceManager};
+    use TrustSource::{ByNobody, ByResourceManager};
 
-    fn trusts(trust: &Trust, login_server: &str, said: Said) -> bool {
+    fn trusts(trust: &Trust, login_server: &str, said: TrustSource) -> bool {
         trust.is_trusted(&origin_of(login_server).unwrap(), said)
     }
 

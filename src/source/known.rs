@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 /// What is known already. Names are compared without case.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct PreviousFindings {
     /// Digests of the versions whose details are known. Two with the same digest cost one of them
     /// a GET later than it could have been; nothing is lost.
     detailed: HashSet<u64>,
@@ -44,7 +44,7 @@ fn replication_digest(row: &GalleryImage) -> u64 {
     hasher.finish()
 }
 
-impl Known {
+impl PreviousFindings {
     fn name(&mut self, name: &str) -> Arc<str> {
         if let Some(known) = self.names.get(name) {
             return Arc::clone(known);
@@ -61,7 +61,7 @@ impl Known {
         listings.insert(location, Listing { at, offers: Vec::new() });
     }
 
-    /// A publisher has an offer in a location; counts if its offers were [`Known::listed`].
+    /// A publisher has an offer in a location; counts if its offers were [`PreviousFindings::listed`].
     pub fn has_offer(&mut self, location: &str, publisher: &str, offer: &str) {
         let name = self.name(offer);
         let listings = self.listings.get_mut(&publisher.to_ascii_lowercase());

@@ -53,14 +53,14 @@ struct ResourceType {
 
 /// A subscription that the identity sees.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Visible {
+pub struct VisibleSubscription {
     /// Its id, or [`UNNAMED`].
     pub id: String,
     /// Its state, unless it is enabled or that is not known.
     pub state: Option<String>,
 }
 
-impl Visible {
+impl VisibleSubscription {
     fn is(&self, state: &str) -> bool {
         self.state.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(state))
     }
@@ -70,14 +70,15 @@ impl Visible {
 #[derive(Debug, Clone, Default)]
 pub struct Subscriptions {
     /// All of them, sorted; an entry without a name comes last.
-    pub all: Vec<Visible>,
+    pub all: Vec<VisibleSubscription>,
 }
 
 impl Subscriptions {
     /// Those to ask for what any of them can tell.
     pub fn asked_through(&self) -> Vec<String> {
-        let usable =
-            |one: &&Visible| one.id != UNNAMED && !one.is("Disabled") && !one.is("Deleted");
+        let usable = |one: &&VisibleSubscription| {
+            one.id != UNNAMED && !one.is("Disabled") && !one.is("Deleted")
+        };
         self.all.iter().filter(usable).map(|one| one.id.clone()).collect()
     }
 
@@ -91,7 +92,8 @@ impl Subscriptions {
 /// them is enabled.
 pub async fn subscriptions(client: &Client, named: &[String]) -> Result<Subscriptions> {
     if !named.is_empty() {
-        let all = named.iter().map(|id| Visible { id: id.clone(), state: None }).collect();
+        let all =
+            named.iter().map(|id| VisibleSubscription { id: id.clone(), state: None }).collect();
         return Ok(Subscriptions { all });
     }
     let listed: Vec<Value> = client
@@ -109,14 +111,14 @@ pub async fn subscriptions(client: &Client, named: &[String]) -> Result<Subscrip
         let state =
             state.filter(|state| !state.is_empty() && !state.eq_ignore_ascii_case("Enabled"));
         match read.and_then(|one| one.subscription_id).filter(|id| is_name(id)) {
-            Some(id) => all.push(Visible { id, state }),
+            Some(id) => all.push(VisibleSubscription { id, state }),
             None => is_whole = false,
         }
     }
     all.sort();
     all.dedup_by(|a, b| a.id == b.id);
     if !is_whole {
-        all.push(Visible { id: UNNAMED.to_owned(), state: None });
+        all.push(VisibleSubscription { id: UNNAMED.to_owned(), state: None });
     }
     let seen = Subscriptions { all };
     if seen.asked_through().is_empty() {

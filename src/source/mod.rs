@@ -8,15 +8,15 @@ pub mod marketplace;
 pub mod registry;
 pub mod rights;
 
-pub use known::Known;
+pub use known::PreviousFindings;
 
 use crate::client::{lenient, until};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::gallery::{GalleryImage, Replicated};
 use crate::image::limits::{self, Cuts};
 use crate::image::machine::Machine;
-use crate::image::marketplace::{Detailed, Listed};
-use crate::image::registry::{RegistryImage, Told};
+use crate::image::marketplace::{DetailedVersion, ListedVersion};
+use crate::image::registry::{ManifestDetail, RegistryImage};
 use crate::image::resource_id::part;
 use crate::work::{Gap, Outcome, Request, Scope, SourceName, State, WorkItem};
 use async_trait::async_trait;
@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 /// How much an invocation may do, and whether it is the last one that tries.
 #[derive(Debug, Clone, Copy)]
-pub struct Effort {
+pub struct Invocation {
     /// Past this moment nothing new is begun; what is left becomes a continuation.
     pub until: Instant,
     /// Whether a failure is recorded now, rather than left to a redelivery.
@@ -51,9 +51,9 @@ pub enum Crawled {
 #[derive(Debug)]
 pub enum Rows {
     /// Versions as a location lists them.
-    Listed(Vec<Listed>),
+    Listed(Vec<ListedVersion>),
     /// Answers to GETs of single versions.
-    Detailed(Vec<Detailed>),
+    Detailed(Vec<DetailedVersion>),
     /// Images of galleries, sorted.
     Gallery(Vec<GalleryImage>),
     /// Answers to GETs of single versions of galleries.
@@ -61,7 +61,7 @@ pub enum Rows {
     /// Manifests of registries, sorted.
     Registry(Vec<RegistryImage>),
     /// What is told of manifests beside their listing.
-    Told(Vec<Told>),
+    Told(Vec<ManifestDetail>),
 }
 
 impl Default for Rows {
@@ -117,17 +117,17 @@ impl Rows {
 }
 
 /// Whether a publisher, one of its offers, or one of their SKUs is worth asking for.
-pub type Wanted<'a> = &'a (dyn Fn(&str, Option<&str>, Option<&str>) -> bool + Send + Sync);
+pub type NameFilter<'a> = &'a (dyn Fn(&str, Option<&str>, Option<&str>) -> bool + Send + Sync);
 
 /// What one publisher has in one location right now.
 #[derive(Debug)]
-pub struct Live {
+pub struct LiveListing {
     /// The location.
     pub location: String,
     /// The publisher.
     pub publisher: String,
     /// Its versions.
-    pub rows: Vec<Listed>,
+    pub rows: Vec<ListedVersion>,
     /// Parts that are empty, gone or failed.
     pub gaps: Vec<Gap>,
 }
@@ -142,13 +142,18 @@ pub trait Source: Send + Sync {
     async fn plan(&self, request: &Request) -> Result<Vec<Scope>>;
 
     /// Does one item. An error means that a redelivery may heal it; everything else is an outcome.
-    async fn crawl(&self, item: &WorkItem, effort: &Effort, known: &Known) -> Result<Crawled>;
+    async fn crawl(
+        &self,
+        item: &WorkItem,
+        effort: &Invocation,
+        known: &PreviousFindings,
+    ) -> Result<Crawled>;
 
     /// How long a message of `item` should wait for its turn, as far as limits are known.
     fn turn(&self, item: &WorkItem, now: OffsetDateTime) -> Duration;
 
     /// Asks right now for what is wanted, in the locations of `request`.
-    async fn live(&self, request: &Request, wanted: Wanted<'_>) -> Result<Vec<Live>>;
+    async fn live(&self, request: &Request, wanted: NameFilter<'_>) -> Result<Vec<LiveListing>>;
 
     /// Machines that stand on images, in `subscriptions` or in all that can be seen; none where the
     /// source does not know of any.
@@ -162,8 +167,8 @@ pub trait Source: Send + Sync {
 pub async fn crawl(
     source: &dyn Source,
     item: &WorkItem,
-    effort: &Effort,
-    known: &Known,
+    effort: &Invocation,
+    known: &PreviousFindings,
 ) -> Result<Crawled> {
     let work = until(effort.until, source.crawl(item, effort, known));
     let (crawled, malformed) = lenient::counted(work).await;
@@ -220,7 +225,7 @@ fn refusals(crawled: &Crawled) -> usize {
 
 /// What an error means for the scope it happened in: how the scope ended, or the error itself when
 /// a redelivery may do better.
-pub(crate) fn ended(error: Error, effort: &Effort) -> Result<(State, String, u32)> {
+pub(crate) fn ended(error: Error, effort: &Invocation) -> Result<(State, String, u32)> {
     // What concerns the quota or the identity says nothing of the scope.
     if matches!(error.kind(), ErrorKind::Throttled | ErrorKind::SignedOut) {
         return Err(error);
@@ -262,7 +267,7 @@ pub(crate) fn registration(refused: &str) -> Option<String> {
 }
 
 /// An item whose scope ended otherwise than well, or the error that a redelivery may heal.
-pub(crate) fn gave_up(item: &WorkItem, error: Error, effort: &Effort) -> Result<Crawled> {
+pub(crate) fn gave_up(item: &WorkItem, error: Error, effort: &Invocation) -> Result<Crawled> {
     let (state, reason, attempts) = ended(error, effort)?;
     let outcome = Outcome::bare(item.scope.clone(), state, reason, attempts);
     Ok(Crawled::Ended(outcome, Rows::default()))
@@ -274,7 +279,7 @@ pub(crate) fn no_list(
     item: &WorkItem,
     error: Error,
     (subscription, provider): (&str, &str),
-    effort: &Effort,
+    effort: &Invocation,
 ) -> Result<Crawled> {
     if is_unregistered(&error) {
         let reason = format!("the provider {provider} is not registered");

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// One thing that a source reads.
 #[derive(Debug)]
-pub struct Right {
+pub struct PermissionCheck {
     /// What is read, in a person's words.
     pub what: &'static str,
     /// What the answer said, or why there is none.
@@ -33,7 +33,11 @@ fn quota(headers: &HeaderMap) -> String {
 /// Asks for one thing of each kind that a crawl reads in `subscription`, in `location` where one must be
 /// named. Where a provider is not registered (409) nothing of it can be there; but nobody lists marketplace images
 /// through it.
-pub async fn of_subscription(client: &Client, subscription: &str, location: &str) -> Vec<Right> {
+pub async fn of_subscription(
+    client: &Client,
+    subscription: &str,
+    location: &str,
+) -> Vec<PermissionCheck> {
     let compute = ["subscriptions", subscription, "providers", "Microsoft.Compute"];
     let at = |below: &[&'static str]| -> Vec<&str> {
         compute.iter().copied().chain(below.iter().copied()).collect()
@@ -51,20 +55,20 @@ pub async fn of_subscription(client: &Client, subscription: &str, location: &str
         "resources | where type =~ 'microsoft.compute/galleries' | project id | order by id asc";
     let graph = client.graph::<Value>(query, &[subscription.to_owned()]).await;
     vec![
-        Right { what: MARKETPLACE, told: publishers.map_err(advised) },
-        Right {
+        PermissionCheck { what: MARKETPLACE, told: publishers.map_err(advised) },
+        PermissionCheck {
             what: "galleries",
             told: unless_unregistered(galleries.map(|_| LISTED.to_owned())),
         },
-        Right {
+        PermissionCheck {
             what: "managed images",
             told: unless_unregistered(images.map(|_| LISTED.to_owned())),
         },
-        Right {
+        PermissionCheck {
             what: "registries",
             told: unless_unregistered(found.map(|all| format!("{} there", all.found.len()))),
         },
-        Right {
+        PermissionCheck {
             what: "Resource Graph",
             told: graph.map(|rows| format!("{} galleries seen", rows.len())),
         },

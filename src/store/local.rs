@@ -7,7 +7,7 @@
 //! Snapshots are for other people's jobs, and can be read as far as the umask goes; what runs keep for themselves is
 //! their owner's alone. Nobody else may write to any of it: a folder that others may write to is refused.
 
-use super::{Claim, Entry, Key, Object, Store};
+use super::{Entry, Key, Object, Store, StoreClaim};
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{self, Access};
@@ -331,7 +331,7 @@ impl Store for LocalStore {
         .await
     }
 
-    async fn claim(&self) -> Result<Claim> {
+    async fn claim(&self) -> Result<StoreClaim> {
         self.blocking(|this| {
             let lock = this.lock_file(CRAWL_LOCK)?;
             match try_lock(&lock) {
@@ -340,7 +340,7 @@ impl Store for LocalStore {
                     scratch::sweep(&this.root, PART, now);
                     remove_parts(&this.root.join(RUNS), now);
                     remove_parts(&this.root.join(SNAPSHOTS), now);
-                    Ok(Box::new(lock) as Claim)
+                    Ok(Box::new(lock) as StoreClaim)
                 }
                 Err(TryLockError::WouldBlock) => Err(claimed(&this.address())),
                 Err(TryLockError::Error(e)) => Err(Error::io("locking the store", e)),

@@ -1,6 +1,6 @@
 //! Objects in memory: the store of tests that need no other.
 
-use super::{Claim, Entry, Key, Object, Store};
+use super::{Entry, Key, Object, Store, StoreClaim};
 use crate::error::{Error, Result};
 use crate::files;
 use async_trait::async_trait;
@@ -119,7 +119,7 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn claim(&self) -> Result<Claim> {
+    async fn claim(&self) -> Result<StoreClaim> {
         match Arc::clone(&self.claimed).try_lock_owned() {
             Ok(guard) => Ok(Box::new(guard)),
             Err(_) => Err(super::local::claimed(&self.address())),

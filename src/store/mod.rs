@@ -35,7 +35,7 @@ pub struct Entry {
 }
 
 /// The right to crawl into a store; given back when dropped.
-pub type Claim = Box<dyn std::any::Any + Send + Sync>;
+pub type StoreClaim = Box<dyn std::any::Any + Send + Sync>;
 
 /// A blob store, as far as azimg needs one.
 #[async_trait]
@@ -76,7 +76,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Takes the right to crawl into this store from the command line; a conflict when another
     /// process has it. What a process that was killed left half written long ago is removed.
     /// Function apps do not claim: their runs are apart by name.
-    async fn claim(&self) -> Result<Claim>;
+    async fn claim(&self) -> Result<StoreClaim>;
 
     /// Whether a process has that right now; none where nobody can tell.
     async fn is_claimed(&self) -> Result<Option<bool>> {

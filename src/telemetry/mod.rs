@@ -33,7 +33,7 @@ use tracing_subscriber::{Layer, Registry};
 
 /// Where log lines go, and in which shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lines {
+pub enum LogFormat {
     /// JSON on stdout: the Functions host takes every line on stderr for an error.
     Json,
     /// Text on stderr.
@@ -42,9 +42,9 @@ pub enum Lines {
 
 /// What listens; whatever is still to be sent is sent when it is dropped.
 #[derive(Default)]
-pub struct Listening(Option<Exporters>);
+pub struct TelemetryGuard(Option<Exporters>);
 
-impl Drop for Listening {
+impl Drop for TelemetryGuard {
     fn drop(&mut self) {
         if let Some(exporters) = self.0.take() {
             exporters.stop();
@@ -53,15 +53,15 @@ impl Drop for Listening {
 }
 
 /// Begins to listen; text has `colours` where people look at it as it comes. A listener that is there already (in tests) is as good.
-pub fn listen(lines: Lines, filter: EnvFilter, colours: bool, export: &Export) -> Listening {
+pub fn init(lines: LogFormat, filter: EnvFilter, colours: bool, export: &Export) -> TelemetryGuard {
     let filter = filter.and(filter_fn(|metadata| !is_count(metadata)));
     let written: Box<dyn Layer<Registry> + Send + Sync> = match lines {
-        Lines::Json => {
+        LogFormat::Json => {
             let json = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(log::stdout);
             let json = json.fmt_fields(JsonFields::new()).event_format(JsonLine::default());
             Box::new(json.with_filter(filter))
         }
-        Lines::Text => {
+        LogFormat::Text => {
             let text = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(log::stderr);
             let colours = colours && sink::stderr_is_terminal();
             Box::new(text.event_format(TextLine { colours }).with_filter(filter))
@@ -79,7 +79,7 @@ pub fn listen(lines: Lines, filter: EnvFilter, colours: bool, export: &Export) -
     if let Some(error) = failed {
         tracing::warn!(error, "spans and counts are not exported");
     }
-    Listening(exporters)
+    TelemetryGuard(exporters)
 }
 
 /// Makes `span` a part of the trace that a W3C `traceparent` header names.

@@ -3,8 +3,8 @@
 //! Nothing is unpacked under the names that an archive has; they are only compared.
 
 use super::compression::{self, Compression, fill};
-use super::layout::Holds;
-use super::package::Lies;
+use super::layout::BlobContainer;
+use super::package::BlobSource;
 use crate::error::{Error, Result};
 use crate::scratch::Scratch;
 use serde_json::Value;
@@ -192,8 +192,8 @@ impl Archive {
     }
 
     /// Where its bytes lie.
-    pub(super) fn lies(&self, at: u64) -> Lies {
-        Lies::In(Arc::clone(&self.path), at)
+    pub(super) fn lies(&self, at: u64) -> BlobSource {
+        BlobSource::In(Arc::clone(&self.path), at)
     }
 
     /// A part of it, opened.
@@ -302,8 +302,8 @@ fn unpack(path: &Path, how: Compression, scratch: &Scratch) -> Result<PathBuf> {
     }
 }
 
-impl Holds for Archive {
-    fn find(&self, digest: &str) -> Option<(Lies, u64)> {
+impl BlobContainer for Archive {
+    fn find(&self, digest: &str) -> Option<(BlobSource, u64)> {
         let (at, size) = self.find_name(&format!("blobs/{}", digest.replacen(':', "/", 1)))?;
         Some((self.lies(at), size))
     }

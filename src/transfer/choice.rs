@@ -10,7 +10,7 @@ const MOST_NAMED: usize = 8;
 
 /// Which image is wanted, and how.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct ImageChoice {
     /// Its name, its tag, its digest, or `@N` for the Nth of all, from 0 on as skopeo counts.
     pub name: Option<String>,
     /// Of an index only the images of these platforms; of none all.
@@ -68,7 +68,7 @@ fn tag(name: &str) -> Option<&str> {
     name.rsplit_once(':').map(|(_, tag)| tag).filter(|tag| !tag.contains('/'))
 }
 
-impl Wanted {
+impl ImageChoice {
     /// The numbers of the images that fit its name.
     pub(super) fn fitting(&self, choices: &[Choice], at: &str) -> Result<Vec<usize>> {
         let all = 0..choices.len();
@@ -130,7 +130,7 @@ mod tests {
         assert!(!choice(&["r.example:5000/web"]).is_called("5000/web"));
         let all = [docker, choice(&[])];
         let fitting = |name: &str| {
-            let wanted = Wanted { name: Some(name.to_owned()), ..Wanted::default() };
+            let wanted = ImageChoice { name: Some(name.to_owned()), ..ImageChoice::default() };
             wanted.fitting(&all, "x").map_err(|error| error.to_string())
         };
         assert_eq!(fitting("@1"), Ok(vec![1]));

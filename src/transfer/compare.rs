@@ -5,7 +5,7 @@
 
 use super::compression::{self, Compression, Hashed, both_digests, fill};
 use super::layout::another;
-use super::package::{Blob, Lies, Package};
+use super::package::{Blob, BlobSource, Package};
 use crate::blocking::blocking;
 use crate::error::{Error, Result};
 use crate::telemetry::awaited;
@@ -34,16 +34,16 @@ pub(super) async fn compare(package: &Package, missing: &HashSet<&str>) -> Resul
 
 fn compare_one(blob: &Blob, wanted: &str) -> Result<()> {
     let mut bytes: Box<dyn Read> = match &blob.lies {
-        Lies::In(path, at) => {
+        BlobSource::In(path, at) => {
             let opened = File::open(path.as_ref()).and_then(|mut file| {
                 file.seek(SeekFrom::Start(*at))?;
                 Ok(file)
             });
             Box::new(opened.map_err(|e| Error::io(path.display(), e))?.take(blob.size))
         }
-        Lies::Here(bytes) => Box::new(Cursor::new(bytes.clone())),
+        BlobSource::Here(bytes) => Box::new(Cursor::new(bytes.clone())),
         // It was in a registry before.
-        Lies::At(_) => return Ok(()),
+        BlobSource::At(_) => return Ok(()),
     };
     let mut head = [0; compression::HEAD];
     let count = fill(&mut bytes, &mut head).map_err(|e| Error::io(&blob.digest, e))?;

@@ -3,9 +3,9 @@
 //! whatever refers to it, so that nobody sees an image without its signature.
 
 use super::origin::Origin;
-use super::package::{Blob, Lies, Package, Packed};
-use super::whole::Whole;
-use super::{AT_ONCE, Moved};
+use super::package::{Blob, BlobSource, Package, PackedManifest};
+use super::whole::ResolvedImage;
+use super::{AT_ONCE, TransferProgress};
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::{Name, Platform, Registry};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -63,7 +63,7 @@ pub struct Copied {
 
 /// What refers to an image: a manifest with what it points at, and the tag that it is found by.
 struct Referrer {
-    whole: Whole,
+    whole: ResolvedImage,
     tag: Option<String>,
 }
 
@@ -76,7 +76,7 @@ struct Read {
 
 impl Read {
     /// Counts one more; an error when that is more than any image has.
-    fn add(&self, whole: &Whole) -> Result<()> {
+    fn add(&self, whole: &ResolvedImage) -> Result<()> {
         let (count, weight) = (whole.manifests.len(), whole.weight());
         let manifests = self.manifests.fetch_add(count, Ordering::Relaxed) + count;
         let bytes = self.bytes.fetch_add(weight, Ordering::Relaxed) + weight;
@@ -92,7 +92,7 @@ impl Read {
 
 /// An image as it is in its repository, with what refers to it.
 struct Found {
-    image: Whole,
+    image: ResolvedImage,
     referrers: Vec<Referrer>,
 }
 
@@ -180,17 +180,17 @@ impl CopyFrom<'_> {
     }
 
     /// What is to be pushed of it: its blobs are read where they lie when they are sent.
-    fn package(&self, whole: &Whole) -> Result<Package> {
+    fn package(&self, whole: &ResolvedImage) -> Result<Package> {
         let mut package = Package::default();
         // Layers that have a place elsewhere lie with their maker, and in no registry.
         for blob in whole.blobs.values().filter(|blob| blob.urls.is_empty()) {
             let origin = Origin::new(self.registry, self.repository, &blob.digest);
-            let lies = Lies::At(Arc::new(origin));
+            let lies = BlobSource::At(Arc::new(origin));
             package.add(Blob { digest: blob.digest.clone(), size: blob.size, lies });
         }
         // Each behind what it lists.
         for manifest in whole.manifests.iter().rev() {
-            let packed = Packed::new(manifest.bytes.clone(), &manifest.media_type)?;
+            let packed = PackedManifest::new(manifest.bytes.clone(), &manifest.media_type)?;
             package.manifests.push(packed);
         }
         Ok(package)
@@ -208,7 +208,7 @@ impl Registry {
         repository: &str,
         from: CopyFrom<'_>,
         tags: &[String],
-        moved: &Moved,
+        moved: &TransferProgress,
     ) -> Result<Copied> {
         let found = from.found().await?;
         let mut copied = found.measured(tags);

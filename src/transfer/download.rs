@@ -1,16 +1,16 @@
 //! One blob on its way down: into a staging folder, gone on with where it broke off, and given its name only when
 //! its bytes are what its digest names.
 
-use super::Moved;
+use super::TransferProgress;
 use super::cut_off::{SLOWEST, WINDOW};
 use super::digest::{digest_of_file, hex as hex_of};
-use super::landing::Staged;
+use super::landing::StagedBlobs;
 use crate::blocking::blocking;
 use crate::client::{refusal, send_failure};
 use crate::error::{Error, Result};
 use crate::files::Kind;
 use crate::format::hex;
-use crate::registry::{ANSWERS_WITHIN, Descriptor, Registry, Streamed, pull_scope};
+use crate::registry::{ANSWERS_WITHIN, Descriptor, Registry, StreamRequest, pull_scope};
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LOCATION, RANGE};
 use reqwest::{Method, Response, StatusCode};
 use sha2::{Digest, Sha256};
@@ -28,7 +28,7 @@ const TIMES: u32 = 2;
 
 /// A blob that is being written.
 struct Part {
-    staged: Arc<Staged>,
+    staged: Arc<StagedBlobs>,
     name: String,
     file: File,
     hash: Sha256,
@@ -37,7 +37,7 @@ struct Part {
 
 impl Part {
     /// Opens what is there of a blob, and hashes it.
-    fn open(staged: Arc<Staged>, blob: &str) -> Result<Self> {
+    fn open(staged: Arc<StagedBlobs>, blob: &str) -> Result<Self> {
         let name = format!("{blob}.part");
         let file = staged.parts().go_on(&name)?;
         let mut part = Self { staged, name, file, hash: Sha256::new(), size: 0 };
@@ -90,8 +90,8 @@ impl Registry {
         &self,
         repository: &str,
         blob: &Descriptor,
-        staged: &Arc<Staged>,
-        moved: &Moved,
+        staged: &Arc<StagedBlobs>,
+        moved: &TransferProgress,
     ) -> Result<()> {
         let name = hex_of(&blob.digest).to_owned();
         let (there, own) = (Arc::clone(staged), name.clone());
@@ -137,7 +137,7 @@ impl Registry {
         repository: &str,
         blob: &Descriptor,
         mut part: Part,
-        moved: &Moved,
+        moved: &TransferProgress,
     ) -> Result<Part> {
         if part.size > blob.size {
             part = blocking("writing a blob", move || part.restart()).await?;
@@ -192,11 +192,11 @@ impl Registry {
             let range = HeaderValue::try_from(format!("bytes={from}-"));
             headers.insert(RANGE, range.map_err(|e| Error::bug(e.to_string()))?);
         }
-        let request = Streamed { method: Method::GET, url, scope: &scope, headers };
+        let request = StreamRequest { method: Method::GET, url, scope: &scope, headers };
         let asked = self.stream(&request, || None);
         let late = |_| Error::transient("no answer in two minutes");
         let answer = tokio::time::timeout(ANSWERS_WITHIN, asked).await.map_err(late)??;
-        let Streamed { method, headers, .. } = request;
+        let StreamRequest { method, headers, .. } = request;
         let answer = if answer.status().is_redirection() {
             let target = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
             let target = self.blob_place(url, target)?;
@@ -228,7 +228,7 @@ impl Registry {
         blob: &Descriptor,
         mut answer: Response,
         mut part: Part,
-        moved: &Moved,
+        moved: &TransferProgress,
     ) -> Result<(Part, Option<Error>)> {
         let what = format!("GET {}@{}", self.login_server(), blob.digest);
         let mut piece: Vec<u8> = Vec::with_capacity(PIECE);

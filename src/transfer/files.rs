@@ -2,7 +2,7 @@
 //! a stranger's, and is taken only when it can be nothing but the name of a file.
 
 use super::digest::digest_of;
-use super::package::{Blob, Lies, Package, Packed};
+use super::package::{Blob, BlobSource, Package, PackedManifest};
 use crate::error::{Error, Result};
 use crate::registry::Descriptor;
 use serde_json::{Value, json};
@@ -56,7 +56,7 @@ impl Artifact {
         let (config, kind) = match &self.config {
             Some((path, kind)) => {
                 let (digest, size) = digest_of(path)?;
-                let lies = Lies::In(Arc::new(path.clone()), 0);
+                let lies = BlobSource::In(Arc::new(path.clone()), 0);
                 (Blob { digest, size, lies }, kind.as_str())
             }
             None => (Blob::here("{}".as_bytes().to_vec()), EMPTY),
@@ -103,7 +103,7 @@ pub(super) fn pack(paths: &[PathBuf], artifact: &Artifact) -> Result<Package> {
         let media_type = told.unwrap_or(if is_archive { FILE } else { ANY });
         layers.push(json!({"mediaType": media_type, "digest": digest, "size": size,
             "annotations": {TITLE: name}}));
-        package.add(Blob { digest, size, lies: Lies::In(Arc::new(path), 0) });
+        package.add(Blob { digest, size, lies: BlobSource::In(Arc::new(path), 0) });
     }
     if typed.len() < artifact.types.len() {
         let known: Vec<&str> = layers
@@ -121,7 +121,7 @@ pub(super) fn pack(paths: &[PathBuf], artifact: &Artifact) -> Result<Package> {
     }
     let (config, manifest) = artifact.manifest(&layers)?;
     package.add(config);
-    package.manifests.push(Packed::new(manifest.to_string().into_bytes().into(), IMAGE)?);
+    package.manifests.push(PackedManifest::new(manifest.to_string().into_bytes().into(), IMAGE)?);
     Ok(package)
 }
 

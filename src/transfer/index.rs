@@ -12,7 +12,7 @@ pub(super) const LARGEST: u64 = 4 << 20;
 
 /// What a folder is that an image is to be added to.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct TargetFolder {
     /// Whether it is a layout.
     pub(super) is_layout: bool,
     /// Its index, when it has one.
@@ -21,7 +21,7 @@ pub(super) struct Known {
 
 /// Looks whether a folder is a layout, and reads its index. One that is cut, or too large to be read, is an error:
 /// with a new one in its place, what it names would be lost.
-pub(super) fn index_of(folder: &Folder) -> Result<Known> {
+pub(super) fn index_of(folder: &Folder) -> Result<TargetFolder> {
     let document = |name: &str| -> Result<Option<Result<Value, String>>> {
         let Some(file) = folder.read(name)? else { return Ok(None) };
         let mut bytes = Vec::new();
@@ -46,10 +46,10 @@ pub(super) fn index_of(folder: &Folder) -> Result<Known> {
         Some(Err(why)) => return Err(refused("oci-layout", &why)),
     };
     match document("index.json")? {
-        None => Ok(Known { is_layout, index: None }),
+        None => Ok(TargetFolder { is_layout, index: None }),
         Some(_) if !is_layout => Err(refused("index.json", "there is no oci-layout beside it")),
         Some(Ok(index)) if index["manifests"].is_array() => {
-            Ok(Known { is_layout, index: Some(index) })
+            Ok(TargetFolder { is_layout, index: Some(index) })
         }
         Some(Ok(_)) => Err(refused("index.json", "it lists no manifests")),
         Some(Err(why)) => Err(refused("index.json", &why)),

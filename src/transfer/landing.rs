@@ -8,7 +8,7 @@ use super::index::{self, index_of, index_with};
 use super::layout::VERSION;
 use super::writer::Writer;
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::{Access, Folder, Kind, Own, Staging};
+use crate::files::{Access, Folder, Kind, OwnFolder, Staging};
 use crate::registry::Content;
 use crate::registry::sha256;
 use bytes::Bytes;
@@ -23,13 +23,13 @@ const ARCHIVE: &str = "archive.tar";
 
 /// A staging folder with what is here of an image: finished blobs under their own names, others with `.part` behind.
 #[derive(Debug)]
-pub(super) struct Staged {
+pub(super) struct StagedBlobs {
     staging: Staging,
-    image: Own,
-    blobs: Own,
+    image: OwnFolder,
+    blobs: OwnFolder,
 }
 
-impl Staged {
+impl StagedBlobs {
     fn open(parent: Folder, target: &OsStr, digest: &str) -> Result<Self> {
         let staging = Staging::open(parent, target, digest)?;
         let image = staging.root().inner("image")?;
@@ -38,12 +38,12 @@ impl Staged {
     }
 
     /// Where blobs are while they are on their way.
-    pub(super) fn parts(&self) -> &Own {
+    pub(super) fn parts(&self) -> &OwnFolder {
         self.staging.root()
     }
 
     /// Where blobs are that are whole.
-    pub(super) fn blobs(&self) -> &Own {
+    pub(super) fn blobs(&self) -> &OwnFolder {
         &self.blobs
     }
 
@@ -95,14 +95,14 @@ impl Image {
 
 /// A folder that an image or files go into.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum Destination {
     /// It is made of what was staged.
     New { parent: Folder, name: OsString },
     /// It is there.
     There(Folder),
 }
 
-impl Place {
+impl Destination {
     pub(super) fn look(path: &Path) -> Result<Self> {
         let failed = |e| Error::io(path.display(), e);
         match (std::fs::symlink_metadata(path), path.file_name()) {
@@ -115,10 +115,10 @@ impl Place {
         }
     }
 
-    pub(super) fn stage(&self, digest: &str) -> Result<Staged> {
+    pub(super) fn stage(&self, digest: &str) -> Result<StagedBlobs> {
         match self {
-            Self::New { parent, name } => Staged::open(parent.again()?, name, digest),
-            Self::There(folder) => Staged::open(folder.again()?, OsStr::new("."), digest),
+            Self::New { parent, name } => StagedBlobs::open(parent.again()?, name, digest),
+            Self::There(folder) => StagedBlobs::open(folder.again()?, OsStr::new("."), digest),
         }
     }
 }
@@ -152,7 +152,7 @@ pub(super) fn in_the_way(path: &Path, kind: Kind) -> Error {
 /// A layout that an image is added to, or that is made of it.
 #[derive(Debug)]
 pub(super) struct InLayout {
-    place: Place,
+    place: Destination,
     /// The blobs that are there.
     blobs: Option<Folder>,
     is_layout: bool,
@@ -161,8 +161,8 @@ pub(super) struct InLayout {
 impl InLayout {
     /// Looks whether an image can be put there.
     pub(super) fn look(path: &Path) -> Result<Self> {
-        let place = Place::look(path)?;
-        let Place::There(folder) = &place else {
+        let place = Destination::look(path)?;
+        let Destination::There(folder) = &place else {
             return Ok(Self { place, blobs: None, is_layout: false });
         };
         let is_layout = index_of(folder)?.is_layout;
@@ -171,7 +171,7 @@ impl InLayout {
         Ok(Self { place, blobs, is_layout })
     }
 
-    pub(super) fn stage(&self, image: &Image) -> Result<Staged> {
+    pub(super) fn stage(&self, image: &Image) -> Result<StagedBlobs> {
         self.place.stage(&image.digest)
     }
 
@@ -181,9 +181,9 @@ impl InLayout {
     }
 
     /// Puts an image into its place, its name last of all.
-    pub(super) fn put(self, staged: Staged, image: &Image) -> Result<()> {
+    pub(super) fn put(self, staged: StagedBlobs, image: &Image) -> Result<()> {
         match &self.place {
-            Place::New { parent, name } => {
+            Destination::New { parent, name } => {
                 staged.write_manifests(image)?;
                 staged.write_index(None, image)?;
                 if !staged.staging.root().into_place("image", parent, name, false)? {
@@ -200,14 +200,14 @@ impl InLayout {
                     add(&there, &staged, image, true)?;
                 }
             }
-            Place::There(folder) => add(folder, &staged, image, self.is_layout)?,
+            Destination::There(folder) => add(folder, &staged, image, self.is_layout)?,
         }
         staged.staging.remove()
     }
 }
 
 /// Adds an image to a folder that is there, and that is a layout already when `is_layout` is set.
-fn add(folder: &Folder, staged: &Staged, image: &Image, is_layout: bool) -> Result<()> {
+fn add(folder: &Folder, staged: &StagedBlobs, image: &Image, is_layout: bool) -> Result<()> {
     let blobs = folder.make_inner("blobs", Access::Readable)?;
     let blobs = blobs.make_inner("sha256", Access::Readable)?;
     // From the inside out: nothing names what is not there yet.
@@ -250,7 +250,7 @@ fn turn(folder: &Folder) -> Result<Option<File>> {
 }
 
 /// A blob of a layout that has other bytes than its name says is damaged, and replaced.
-fn add_blob(blobs: &Folder, staged: &Staged, name: &str, is_layout: bool) -> Result<()> {
+fn add_blob(blobs: &Folder, staged: &StagedBlobs, name: &str, is_layout: bool) -> Result<()> {
     if staged.blobs.into_place(name, blobs, name, is_layout)? {
         return Ok(());
     }
@@ -283,14 +283,14 @@ impl InArchive {
         }
     }
 
-    pub(super) fn stage(&self, image: &Image) -> Result<Staged> {
-        Staged::open(self.folder.again()?, &self.name, &image.digest)
+    pub(super) fn stage(&self, image: &Image) -> Result<StagedBlobs> {
+        StagedBlobs::open(self.folder.again()?, &self.name, &image.digest)
     }
 
     /// Puts an image into its place; `names` and `document` are for `docker load`.
     pub(super) fn put(
         self,
-        staged: Staged,
+        staged: StagedBlobs,
         image: &Image,
         names: &[String],
         document: Option<&Value>,
@@ -321,6 +321,6 @@ impl InArchive {
 }
 
 /// Opens a file that was staged.
-pub(super) fn staged_file(from: &Own, name: &str) -> Result<File> {
+pub(super) fn staged_file(from: &OwnFolder, name: &str) -> Result<File> {
     from.folder().read(name)?.ok_or_else(|| Error::bug(format!("{name} was not staged")))
 }

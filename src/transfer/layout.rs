@@ -1,7 +1,7 @@
 //! Images in the OCI image layout: a folder with `oci-layout`, `index.json` and `blobs/ALGORITHM/HEX`.
 
-use super::choice::{Choice, Wanted, several};
-use super::package::{Blob, Lies, Package, Packed};
+use super::choice::{Choice, ImageChoice, several};
+use super::package::{Blob, BlobSource, Package, PackedManifest};
 use super::read_as::ReadAs;
 use crate::error::{Error, Result};
 use crate::image::registry::is_index;
@@ -31,20 +31,20 @@ pub(super) fn blob_path(root: &Path, digest: &str) -> PathBuf {
 }
 
 /// What a layout is read from: a folder, or an archive of one.
-pub(super) trait Holds {
+pub(super) trait BlobContainer {
     /// Where a blob is, and its size; none when it is not there.
-    fn find(&self, digest: &str) -> Option<(Lies, u64)>;
+    fn find(&self, digest: &str) -> Option<(BlobSource, u64)>;
     /// A small blob's bytes.
     fn bytes(&self, digest: &str) -> Result<Vec<u8>>;
 }
 
 struct Local<'a>(&'a Path);
 
-impl Holds for Local<'_> {
-    fn find(&self, digest: &str) -> Option<(Lies, u64)> {
+impl BlobContainer for Local<'_> {
+    fn find(&self, digest: &str) -> Option<(BlobSource, u64)> {
         let path = blob_path(self.0, digest);
         let size = path.metadata().ok().filter(std::fs::Metadata::is_file)?.len();
-        Some((Lies::In(Arc::new(path), 0), size))
+        Some((BlobSource::In(Arc::new(path), 0), size))
     }
 
     fn bytes(&self, digest: &str) -> Result<Vec<u8>> {
@@ -64,17 +64,17 @@ pub(super) fn read_small(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Reads what a layout holds: the image that is wanted, or the only one.
-pub(super) fn read(root: &Path, read_as: &ReadAs, wanted: &Wanted) -> Result<Package> {
+pub(super) fn read(root: &Path, read_as: &ReadAs, wanted: &ImageChoice) -> Result<Package> {
     let index = read_small(&root.join("index.json"))?;
     package(&Local(root), &index, read_as, wanted, &root.display().to_string())
 }
 
 /// What is wanted of an index of a layout, with everything that it points at.
 pub(super) fn package(
-    from: &dyn Holds,
+    from: &dyn BlobContainer,
     bytes: &[u8],
     read_as: &ReadAs,
-    wanted: &Wanted,
+    wanted: &ImageChoice,
     at: &str,
 ) -> Result<Package> {
     let index: Value = serde_json::from_slice(bytes)
@@ -111,15 +111,15 @@ pub(super) fn package(
 
 /// An index as a whole, or the images of some platforms of it.
 fn of_index(
-    from: &dyn Holds,
+    from: &dyn BlobContainer,
     index: &Value,
     bytes: Bytes,
-    wanted: &Wanted,
+    wanted: &ImageChoice,
     at: &str,
 ) -> Result<Package> {
     let mut package = Package::default();
     let whole = if wanted.platforms.is_empty() {
-        Packed::new(bytes, INDEX)?
+        PackedManifest::new(bytes, INDEX)?
     } else {
         let mut known = Vec::new();
         platforms_below(from, index, &mut known, DEPTH)?;
@@ -127,7 +127,7 @@ fn of_index(
         if let [one] = &chosen[..] {
             return package_of(from, one);
         }
-        Packed::new(with_only(index, &chosen).to_string().into_bytes().into(), INDEX)?
+        PackedManifest::new(with_only(index, &chosen).to_string().into_bytes().into(), INDEX)?
     };
     add_members(from, &mut package, &whole.document, DEPTH)?;
     package.manifests.push(whole);
@@ -135,7 +135,12 @@ fn of_index(
 }
 
 /// The entry of an index that is wanted.
-fn chosen(from: &dyn Holds, entries: &[Value], wanted: &Wanted, at: &str) -> Result<Value> {
+fn chosen(
+    from: &dyn BlobContainer,
+    entries: &[Value],
+    wanted: &ImageChoice,
+    at: &str,
+) -> Result<Value> {
     let mut choices: Vec<Choice> = entries.iter().map(Choice::of_entry).collect();
     let mut fitting = wanted.fitting(&choices, at)?;
     if fitting.len() > 1 {
@@ -178,7 +183,7 @@ fn chosen(from: &dyn Holds, entries: &[Value], wanted: &Wanted, at: &str) -> Res
 }
 
 /// The platform of an image: what its entry in an index tells, or else its configuration.
-fn platform_of(from: &dyn Holds, entry: &Value) -> Result<Option<Platform>> {
+fn platform_of(from: &dyn BlobContainer, entry: &Value) -> Result<Option<Platform>> {
     let told = Platform::of(&entry["platform"]);
     if told.is_some() || entry["platform"].is_object() {
         return Ok(told);
@@ -199,7 +204,7 @@ fn platform_of(from: &dyn Holds, entry: &Value) -> Result<Option<Platform>> {
 
 /// The images of an index, and of those in it, that have a platform, each with its entry.
 fn platforms_below(
-    from: &dyn Holds,
+    from: &dyn BlobContainer,
     index: &Value,
     known: &mut Vec<(Platform, Value)>,
     depth: u32,
@@ -220,7 +225,7 @@ fn platforms_below(
 }
 
 /// An index's manifests, and theirs, as far as they are there.
-pub(super) fn manifests_below(from: &dyn Holds, index: &Value) -> Vec<Value> {
+pub(super) fn manifests_below(from: &dyn BlobContainer, index: &Value) -> Vec<Value> {
     let mut found: Vec<Value> = Vec::new();
     let mut level = vec![index.clone()];
     for _ in 0..DEPTH {
@@ -242,16 +247,16 @@ pub(super) fn manifests_below(from: &dyn Holds, index: &Value) -> Vec<Value> {
 }
 
 /// One manifest with everything that it points at.
-pub(super) fn package_of(from: &dyn Holds, entry: &Value) -> Result<Package> {
+pub(super) fn package_of(from: &dyn BlobContainer, entry: &Value) -> Result<Package> {
     let mut package = Package::default();
     add(from, &mut package, entry, DEPTH)?;
     Ok(package)
 }
 
 /// A manifest whose bytes are what its digest names.
-fn packed(from: &dyn Holds, entry: &Value, digest: &str) -> Result<Packed> {
+fn packed(from: &dyn BlobContainer, entry: &Value, digest: &str) -> Result<PackedManifest> {
     let media_type = entry["mediaType"].as_str().unwrap_or_default();
-    let packed = Packed::new(from.bytes(digest)?.into(), media_type)?;
+    let packed = PackedManifest::new(from.bytes(digest)?.into(), media_type)?;
     if packed.digest == digest {
         return Ok(packed);
     }
@@ -259,7 +264,7 @@ fn packed(from: &dyn Holds, entry: &Value, digest: &str) -> Result<Packed> {
 }
 
 /// Adds a manifest with everything that it points at, in front of it.
-fn add(from: &dyn Holds, package: &mut Package, entry: &Value, depth: u32) -> Result<()> {
+fn add(from: &dyn BlobContainer, package: &mut Package, entry: &Value, depth: u32) -> Result<()> {
     let digest = digest_of(entry)?;
     if depth == 0 {
         return Err(Error::corrupt(format!("{digest}: indexes within indexes, too deep")));
@@ -280,7 +285,12 @@ fn add(from: &dyn Holds, package: &mut Package, entry: &Value, depth: u32) -> Re
 }
 
 /// Adds what an index lists: manifests, and the layers of caches, which `BuildKit` lists in the same way.
-fn add_members(from: &dyn Holds, package: &mut Package, index: &Value, depth: u32) -> Result<()> {
+fn add_members(
+    from: &dyn BlobContainer,
+    package: &mut Package,
+    index: &Value,
+    depth: u32,
+) -> Result<()> {
     for member in Content::blobs_of(index, "manifests")? {
         if !member.is_manifest() {
             add_blob(from, package, &member, "the index")?;
@@ -295,7 +305,12 @@ fn add_members(from: &dyn Holds, package: &mut Package, index: &Value, depth: u3
     Ok(())
 }
 
-fn add_blob(from: &dyn Holds, package: &mut Package, blob: &Descriptor, of: &str) -> Result<()> {
+fn add_blob(
+    from: &dyn BlobContainer,
+    package: &mut Package,
+    blob: &Descriptor,
+    of: &str,
+) -> Result<()> {
     let is_foreign =
         blob.media_type.contains("foreign") || blob.media_type.contains("nondistributable");
     let found = from.find(&blob.digest);
@@ -334,7 +349,11 @@ fn is_layer(blob: &Descriptor) -> bool {
 /// Compares an image's layers with its configuration: how many there are, and those that are not compressed by their
 /// digests. Those that are compressed are compared when it is known that they have to be sent. What an image is pulled
 /// by says both, so one without the other is none.
-fn compare_layers(from: &dyn Holds, package: &mut Package, image: &Packed) -> Result<()> {
+fn compare_layers(
+    from: &dyn BlobContainer,
+    package: &mut Package,
+    image: &PackedManifest,
+) -> Result<()> {
     let config = Content::blobs_of(&image.document, "config")?.into_iter().next();
     let Some(config) = config.filter(|config| is_image_config(&config.media_type)) else {
         return Ok(());

@@ -31,10 +31,10 @@ mod upload;
 mod whole;
 mod writer;
 
-pub use choice::Wanted;
+pub use choice::ImageChoice;
 pub use copy::{Copied, CopyFrom};
 pub use files::{Artifact, safe_path};
-pub use package::{Blob, Package, Packed};
+pub use package::{Blob, Package, PackedManifest};
 pub use pull::{PullTo, Pulled, Target};
 pub use push::Pushed;
 pub use read_as::ReadAs;
@@ -48,7 +48,7 @@ const AT_ONCE: usize = 4;
 
 /// How far a transfer has come; shown while it runs.
 #[derive(Debug, Clone, Default)]
-pub struct Moved(Arc<Counts>);
+pub struct TransferProgress(Arc<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -58,7 +58,7 @@ struct Counts {
     restarted: AtomicU64,
 }
 
-impl Moved {
+impl TransferProgress {
     fn expect(&self, bytes: u64) {
         self.0.of.fetch_add(bytes, Ordering::Relaxed);
     }

@@ -1,6 +1,6 @@
 //! What is to be pushed: blobs where they lie, and manifests, each behind what it points at.
 
-use super::Moved;
+use super::TransferProgress;
 use super::origin::Origin;
 use crate::blocking::blocking;
 use crate::error::{Error, Result};
@@ -21,7 +21,7 @@ const PIECE: usize = 256 << 10;
 
 /// Where the bytes of a blob are.
 #[derive(Debug, Clone)]
-pub enum Lies {
+pub enum BlobSource {
     /// In a file, from that place on.
     In(Arc<PathBuf>, u64),
     /// Here.
@@ -38,14 +38,14 @@ pub struct Blob {
     /// Its size.
     pub size: u64,
     /// Where its bytes are.
-    pub lies: Lies,
+    pub lies: BlobSource,
 }
 
 impl Blob {
     /// A small one.
     pub(super) fn here(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        Self { digest: sha256(&bytes), size: bytes.len() as u64, lies: Lies::Here(bytes) }
+        Self { digest: sha256(&bytes), size: bytes.len() as u64, lies: BlobSource::Here(bytes) }
     }
 
     /// A part of it as a body; what is read is counted.
@@ -53,7 +53,7 @@ impl Blob {
         &self,
         at: u64,
         size: u64,
-        moved: &Moved,
+        moved: &TransferProgress,
         counted: &Arc<AtomicU64>,
     ) -> reqwest::Body {
         let count = {
@@ -64,14 +64,14 @@ impl Blob {
             }
         };
         let (path, from) = match &self.lies {
-            Lies::Here(bytes) => {
+            BlobSource::Here(bytes) => {
                 let start = usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
                 let end = usize::try_from(at + size).unwrap_or(usize::MAX).min(bytes.len());
                 count(end - start);
                 return bytes.slice(start..end).into();
             }
-            Lies::In(path, from) => (Arc::clone(path), from + at),
-            Lies::At(origin) => {
+            BlobSource::In(path, from) => (Arc::clone(path), from + at),
+            BlobSource::At(origin) => {
                 let pieces = Arc::clone(origin).read(at, size);
                 let counted = pieces.inspect_ok(move |bytes| count(bytes.len()));
                 return reqwest::Body::wrap_stream(counted);
@@ -101,8 +101,8 @@ impl Blob {
     /// Why its bytes could not be read where they lie, once.
     pub(super) fn failure(&self) -> Option<Error> {
         match &self.lies {
-            Lies::At(origin) => origin.failure(),
-            Lies::In(..) | Lies::Here(_) => None,
+            BlobSource::At(origin) => origin.failure(),
+            BlobSource::In(..) | BlobSource::Here(_) => None,
         }
     }
 }
@@ -128,7 +128,7 @@ fn piece(
 
 /// A manifest to be pushed.
 #[derive(Debug, Clone)]
-pub struct Packed {
+pub struct PackedManifest {
     /// Its digest.
     pub digest: String,
     /// What it is.
@@ -139,7 +139,7 @@ pub struct Packed {
     pub document: Value,
 }
 
-impl Packed {
+impl PackedManifest {
     /// A manifest of these bytes, whose media type is its own, or else `media_type`.
     pub(super) fn new(bytes: Bytes, media_type: &str) -> Result<Self> {
         let document: Value = serde_json::from_slice(&bytes)
@@ -155,7 +155,7 @@ pub struct Package {
     /// Its blobs, each once: layers, then configurations.
     pub blobs: Vec<Blob>,
     /// Its manifests, each behind those that it lists; the last one is the whole.
-    pub manifests: Vec<Packed>,
+    pub manifests: Vec<PackedManifest>,
     /// Layers that are said to have a place elsewhere, and that no registry has to have.
     pub left_out: Vec<Descriptor>,
     /// What whoever pushes it should know.

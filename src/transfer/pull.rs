@@ -2,10 +2,10 @@
 
 use super::annotation::{FULL_NAME, NAME};
 use super::digest::hex;
-use super::landing::{Image, InArchive, InLayout, Staged};
+use super::landing::{Image, InArchive, InLayout, StagedBlobs};
 use super::titled::{InFolder, Titled};
-use super::whole::Whole;
-use super::{AT_ONCE, Moved};
+use super::whole::ResolvedImage;
+use super::{AT_ONCE, TransferProgress};
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::{Descriptor, Name, Platform, Registry};
@@ -77,7 +77,7 @@ pub struct Pulled {
     pub restarted: u64,
 }
 
-impl Whole {
+impl ResolvedImage {
     /// What goes where it is pulled to; `name`, a repository with its tag, names it in an index.
     fn image(&self, name: Option<(&str, &str)>) -> Image {
         let first = &self.manifests[0];
@@ -116,7 +116,7 @@ impl Registry {
         name: &Name,
         platforms: &[Platform],
         target: impl Into<Target<'_>>,
-        moved: &Moved,
+        moved: &TransferProgress,
     ) -> Result<Pulled> {
         let Target { path, form, overwrite } = target.into();
         let whole = self.whole(repository, name, platforms).await?;
@@ -166,8 +166,8 @@ impl Registry {
         &self,
         repository: &str,
         blobs: impl Iterator<Item = &Descriptor>,
-        staged: &Arc<Staged>,
-        moved: &Moved,
+        staged: &Arc<StagedBlobs>,
+        moved: &TransferProgress,
     ) -> Result<Vec<Descriptor>> {
         let blobs: Vec<&Descriptor> = blobs.collect();
         let left_out: Vec<Option<Descriptor>> = stream::iter(blobs)
@@ -188,9 +188,9 @@ impl Registry {
     async fn pull_layout(
         &self,
         repository: &str,
-        (whole, name): (&Whole, Option<(&str, &str)>),
+        (whole, name): (&ResolvedImage, Option<(&str, &str)>),
         to: PathBuf,
-        moved: &Moved,
+        moved: &TransferProgress,
     ) -> Result<Vec<Descriptor>> {
         let image = Arc::new(whole.image(name));
         let blobs: Vec<Descriptor> = whole.blobs.values().cloned().collect();
@@ -217,9 +217,9 @@ impl Registry {
     async fn pull_archive(
         &self,
         repository: &str,
-        (whole, name): (&Whole, Option<(&str, &str)>),
+        (whole, name): (&ResolvedImage, Option<(&str, &str)>),
         (to, overwrite): (PathBuf, bool),
-        moved: &Moved,
+        moved: &TransferProgress,
     ) -> Result<Vec<Descriptor>> {
         let mut image = whole.image(name);
         let of = image.clone();
@@ -242,9 +242,9 @@ impl Registry {
     async fn pull_files(
         &self,
         repository: &str,
-        whole: &Whole,
+        whole: &ResolvedImage,
         (to, overwrite): (PathBuf, bool),
-        moved: &Moved,
+        moved: &TransferProgress,
     ) -> Result<Vec<String>> {
         let layers = whole.titled()?;
         let wanted: Vec<Titled> = layers
@@ -285,6 +285,6 @@ impl Registry {
 }
 
 /// A staging folder that nobody writes to any more.
-fn alone(staged: Arc<Staged>) -> Result<Staged> {
+fn alone(staged: Arc<StagedBlobs>) -> Result<StagedBlobs> {
     Arc::into_inner(staged).ok_or_else(|| Error::bug("a staging folder that is still written to"))
 }

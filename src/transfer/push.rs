@@ -2,11 +2,11 @@
 //! all the tags, and a look whether they are what was pushed.
 
 use super::compare::compare;
-use super::package::{Blob, Package, Packed};
+use super::package::{Blob, Package, PackedManifest};
 use super::upload::push_scope;
-use super::{AT_ONCE, Moved};
+use super::{AT_ONCE, TransferProgress};
 use crate::error::{Error, ErrorKind, Result};
-use crate::registry::{Descriptor, Name, Registry, Streamed};
+use crate::registry::{Descriptor, Name, Registry, StreamRequest};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -51,7 +51,7 @@ impl Registry {
         package: &Package,
         tags: &[String],
         from: &[String],
-        moved: &Moved,
+        moved: &TransferProgress,
     ) -> Result<Pushed> {
         let whole = package.manifests.last().ok_or_else(|| Error::invalid("nothing to push"))?;
         self.expect_elsewhere(repository, package).await?;
@@ -102,7 +102,7 @@ impl Registry {
         &self,
         repository: &str,
         blobs: &'a [Blob],
-        moved: &Moved,
+        moved: &TransferProgress,
     ) -> Result<HashSet<&'a str>> {
         let looks = stream::iter(blobs).map(|blob| async move {
             let is_there = self.has_blob(repository, &blob.digest).await?;
@@ -143,7 +143,7 @@ impl Registry {
         digest: &str,
         tags: &[String],
     ) -> Result<()> {
-        let manifest = Packed::new(bytes, media_type)?;
+        let manifest = PackedManifest::new(bytes, media_type)?;
         if manifest.digest != digest {
             return Err(Error::corrupt(format!("{digest}: not the bytes that its digest names")));
         }
@@ -158,7 +158,7 @@ impl Registry {
     pub(super) async fn put(
         &self,
         repository: &str,
-        manifest: &Packed,
+        manifest: &PackedManifest,
         name: &str,
     ) -> Result<bool> {
         let url = self.url(&["v2", repository, "manifests", name], &[]);
@@ -167,7 +167,7 @@ impl Registry {
         let media_type = HeaderValue::try_from(manifest.media_type.as_str())
             .map_err(|_| Error::invalid("a media type that is none"))?;
         headers.insert(CONTENT_TYPE, media_type);
-        let request = Streamed { method: Method::PUT, url: &url, scope: &scope, headers };
+        let request = StreamRequest { method: Method::PUT, url: &url, scope: &scope, headers };
         let mut tries = self.tries(&url);
         loop {
             let body = || Some(manifest.bytes.clone().into());
@@ -190,7 +190,7 @@ impl Registry {
 
     /// Where a registry does not keep track of what refers to what, a tag of the subject's digest names
     /// all that does (OCI distribution, "referrers tag schema").
-    async fn name_referrer(&self, repository: &str, manifest: &Packed) -> Result<()> {
+    async fn name_referrer(&self, repository: &str, manifest: &PackedManifest) -> Result<()> {
         let Some(subject) = manifest.document["subject"]["digest"].as_str() else { return Ok(()) };
         let tag = subject.replacen(':', "-", 1);
         let before = match self.content(repository, &Name::Tag(tag.clone())).await {
@@ -209,7 +209,8 @@ impl Registry {
             "annotations": manifest.document["annotations"]}));
         let index = json!({"schemaVersion": 2, "mediaType": super::layout::INDEX,
             "manifests": entries});
-        let index = Packed::new(index.to_string().into_bytes().into(), super::layout::INDEX)?;
+        let index =
+            PackedManifest::new(index.to_string().into_bytes().into(), super::layout::INDEX)?;
         self.put(repository, &index, &tag).await.map(|_| ())
     }
 }

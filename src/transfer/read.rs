@@ -1,7 +1,7 @@
 //! What is to be pushed, read from where it lies: files, folders in the OCI image layout, archives of images.
 
 use super::archive::{self, Archive};
-use super::choice::Wanted;
+use super::choice::ImageChoice;
 use super::files::{self, Artifact};
 use super::package::Package;
 use super::read_as::ReadAs;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 impl Package {
     /// Reads what is to be pushed from `paths`; `wanted` chooses among several images of a layout or an archive.
-    pub fn read(paths: &[PathBuf], read_as: &ReadAs, wanted: &Wanted) -> Result<Self> {
+    pub fn read(paths: &[PathBuf], read_as: &ReadAs, wanted: &ImageChoice) -> Result<Self> {
         if let ReadAs::Artifact(artifact) = read_as {
             return files::pack(paths, artifact);
         }
@@ -67,7 +67,7 @@ fn of_files(paths: &[PathBuf]) -> Result<Package> {
 ///
 /// `manifest.json` stands in where an index is of no use: `docker save` has written ones that are empty, that list
 /// images without layers (moby#47065), and that name platforms which are not there.
-fn of_archive(path: &Path, read_as: &ReadAs, wanted: &Wanted) -> Result<Package> {
+fn of_archive(path: &Path, read_as: &ReadAs, wanted: &ImageChoice) -> Result<Package> {
     let archive = Archive::open(path)?;
     if let (Some(why), true) = (&archive.cut, archive.ends_within) {
         return Err(Error::corrupt(format!("{}: cut off: {why}", path.display())));
@@ -87,7 +87,7 @@ fn of_archive(path: &Path, read_as: &ReadAs, wanted: &Wanted) -> Result<Package>
 }
 
 /// The image of an archive that has the index of a layout.
-fn of_index(archive: &Archive, read_as: &ReadAs, wanted: &Wanted) -> Result<Package> {
+fn of_index(archive: &Archive, read_as: &ReadAs, wanted: &ImageChoice) -> Result<Package> {
     let bytes = archive.document("index.json")?;
     let by_index = layout::package(archive, &bytes, read_as, wanted, &archive.at());
     if *read_as == ReadAs::Index || !archive.has("manifest.json") {

@@ -2,10 +2,10 @@
 //! them, and every layer is compared with what the configuration says that it unpacks to.
 
 use super::archive::Archive;
-use super::choice::{Choice, Wanted, several};
+use super::choice::{Choice, ImageChoice, several};
 use super::compression::{self, Compression, Hashed, both_digests, fill};
-use super::layout::{self, Holds, LAYER};
-use super::package::{Blob, Lies, Package, Packed};
+use super::layout::{self, BlobContainer, LAYER};
+use super::package::{Blob, BlobSource, Package, PackedManifest};
 use crate::error::{Error, Result};
 use crate::registry::Platform;
 use crate::registry::sha256;
@@ -33,7 +33,7 @@ struct Saved {
 }
 
 /// The image of `manifest.json` that is wanted.
-fn chosen(archive: &Archive, wanted: &Wanted) -> Result<Saved> {
+fn chosen(archive: &Archive, wanted: &ImageChoice) -> Result<Saved> {
     let at = archive.at();
     let mut saved: Vec<Saved> = serde_json::from_value(archive.json("manifest.json")?)
         .map_err(|e| Error::corrupt(format!("{at}: manifest.json cannot be read ({e})")))?;
@@ -69,13 +69,13 @@ fn chosen(archive: &Archive, wanted: &Wanted) -> Result<Saved> {
 }
 
 /// Reads an image that only `manifest.json` tells of.
-pub(super) fn read(archive: &Archive, wanted: &Wanted) -> Result<Package> {
+pub(super) fn read(archive: &Archive, wanted: &ImageChoice) -> Result<Package> {
     converted(archive, &chosen(archive, wanted)?)
 }
 
 /// Reads an image that an index does not tell of as it should: the manifest that the index lists for it, if that is
 /// whole, or one that is made.
-pub(super) fn in_place_of(archive: &Archive, wanted: &Wanted) -> Result<Package> {
+pub(super) fn in_place_of(archive: &Archive, wanted: &ImageChoice) -> Result<Package> {
     let image = chosen(archive, wanted)?;
     let config = sha256(&archive.document(&image.config)?);
     let layers = image.layers.as_deref().unwrap_or_default().len();
@@ -109,7 +109,7 @@ struct Layer {
     media_type: String,
     /// The digest of what is in it.
     unpacked: String,
-    lies: Lies,
+    lies: BlobSource,
 }
 
 /// An image as old versions of `docker save` write it: its layers are compressed, and a manifest is made.
@@ -156,7 +156,7 @@ fn converted(archive: &Archive, image: &Saved) -> Result<Package> {
         "config": {"mediaType": CONFIG, "digest": config.digest, "size": config.size},
         "layers": layers});
     package.add(config);
-    package.manifests.push(Packed::new(manifest.to_string().into_bytes().into(), IMAGE)?);
+    package.manifests.push(PackedManifest::new(manifest.to_string().into_bytes().into(), IMAGE)?);
     package.scratch.push(scratch);
     Ok(package)
 }
@@ -192,7 +192,7 @@ fn looked_at(
     let (digest, size, unpacked) = gzipped(&mut plain, &mut into).map_err(explain)?;
     let path = scratch.path().join(&file);
     let media_type = format!("{LAYER}+gzip");
-    Ok(Layer { digest, size, media_type, unpacked, lies: Lies::In(Arc::new(path), 0) })
+    Ok(Layer { digest, size, media_type, unpacked, lies: BlobSource::In(Arc::new(path), 0) })
 }
 
 /// Compresses `from` into a file: the digest and the size of that, and the digest of what was read.
@@ -209,7 +209,7 @@ fn gzipped(from: &mut dyn Read, into: &mut File) -> io::Result<(String, u64, Str
 
 /// An image with its uncompressed layers compressed, as every registry has them: new versions of `docker save` write
 /// them as they are. What is compressed already, and an index, stays as it is.
-pub(super) fn compressed(mut package: Package, wanted: &Wanted) -> Result<Package> {
+pub(super) fn compressed(mut package: Package, wanted: &ImageChoice) -> Result<Package> {
     let whole = package.manifests.last().map(|whole| whole.document.clone()).unwrap_or_default();
     let is_plain = |layer: &Value| layer["mediaType"].as_str().is_some_and(layout::is_plain);
     let layers = whole["layers"].as_array().cloned().unwrap_or_default();
@@ -237,7 +237,7 @@ pub(super) fn compressed(mut package: Package, wanted: &Wanted) -> Result<Packag
         slot["mediaType"] =
             format!("{}{end}", layer["mediaType"].as_str().unwrap_or_default()).into();
         (slot["digest"], slot["size"]) = (packed.clone().into(), size.into());
-        let lies = Lies::In(Arc::new(scratch.path().join(&file)), 0);
+        let lies = BlobSource::In(Arc::new(scratch.path().join(&file)), 0);
         package.add(Blob { digest: packed, size, lies });
         count += 1;
     }
@@ -250,7 +250,8 @@ pub(super) fn compressed(mut package: Package, wanted: &Wanted) -> Result<Packag
         .collect();
     package.blobs.retain(|blob| named.contains(&blob.digest.as_str()));
     let media_type = package.manifests[0].media_type.clone();
-    package.manifests[0] = Packed::new(document.to_string().into_bytes().into(), &media_type)?;
+    package.manifests[0] =
+        PackedManifest::new(document.to_string().into_bytes().into(), &media_type)?;
     package.notes.push(format!(
         "{count} uncompressed layers are compressed, so that the image has another digest than in the archive; \
          --keep-layers pushes it as it is"
@@ -260,8 +261,8 @@ pub(super) fn compressed(mut package: Package, wanted: &Wanted) -> Result<Packag
 }
 
 /// A layer's bytes, unless they are compressed though its type says that they are not.
-fn opened(lies: &Lies, size: u64) -> Result<Option<impl Read + use<>>> {
-    let Lies::In(path, at) = lies else { return Ok(None) };
+fn opened(lies: &BlobSource, size: u64) -> Result<Option<impl Read + use<>>> {
+    let BlobSource::In(path, at) = lies else { return Ok(None) };
     let open = || {
         let mut file = File::open(path.as_ref())?;
         file.seek(SeekFrom::Start(*at))?;

@@ -1,6 +1,6 @@
 //! Further names for what a repository has: no blob moves.
 
-use super::package::Packed;
+use super::package::PackedManifest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::{Name, Registry};
 use serde::Serialize;
@@ -29,7 +29,7 @@ impl Registry {
         dry_run: bool,
     ) -> Result<Vec<Tagged>> {
         let content = self.content(repository, name).await?;
-        let manifest = Packed::new(content.bytes, &content.media_type)?;
+        let manifest = PackedManifest::new(content.bytes, &content.media_type)?;
         let mut tagged = Vec::new();
         for tag in tags {
             let was = match self.content(repository, &Name::Tag(tag.clone())).await {
@@ -49,7 +49,7 @@ impl Registry {
     pub(super) async fn point(
         &self,
         repository: &str,
-        manifest: &Packed,
+        manifest: &PackedManifest,
         tags: &[String],
     ) -> Result<()> {
         for tag in tags {

@@ -1,9 +1,9 @@
 //! The files of an artifact, on their way into a folder.
 
 use super::digest::hex;
-use super::landing::{Place, Staged, has, in_the_way, staged_file};
+use super::landing::{Destination, StagedBlobs, has, in_the_way, staged_file};
 use crate::error::{Error, Result};
-use crate::files::{Access, Folder, Kind, Own};
+use crate::files::{Access, Folder, Kind, OwnFolder};
 use std::path::Path;
 
 /// A file of an artifact: its path within the folder, its digest and its size.
@@ -12,7 +12,7 @@ pub(super) type Titled = (String, String, u64);
 /// A folder that the files of an artifact go into.
 #[derive(Debug)]
 pub(super) struct InFolder {
-    place: Place,
+    place: Destination,
     overwrite: bool,
 }
 
@@ -48,8 +48,8 @@ fn is_there(folder: &Folder, (path, digest, size): &Titled) -> Result<bool> {
 impl InFolder {
     /// Looks whether files can be put there.
     pub(super) fn look(path: &Path, overwrite: bool, wanted: &[Titled]) -> Result<Self> {
-        let place = Place::look(path)?;
-        if let Place::There(folder) = &place {
+        let place = Destination::look(path)?;
+        if let Destination::There(folder) = &place {
             for file in wanted {
                 let Some((_, _, kind)) = found(folder, &file.0)? else { continue };
                 if !is_there(folder, file)? && (!overwrite || kind == Kind::Folder) {
@@ -60,20 +60,20 @@ impl InFolder {
         Ok(Self { place, overwrite })
     }
 
-    pub(super) fn stage(&self, digest: &str) -> Result<Staged> {
+    pub(super) fn stage(&self, digest: &str) -> Result<StagedBlobs> {
         self.place.stage(digest)
     }
 
     /// Whether a file is there.
     pub(super) fn has(&self, file: &Titled) -> Result<bool> {
         match &self.place {
-            Place::New { .. } => Ok(false),
-            Place::There(folder) => is_there(folder, file),
+            Destination::New { .. } => Ok(false),
+            Destination::There(folder) => is_there(folder, file),
         }
     }
 
     /// Puts files into their places.
-    pub(super) fn put(self, staged: Staged, wanted: &[Titled]) -> Result<()> {
+    pub(super) fn put(self, staged: StagedBlobs, wanted: &[Titled]) -> Result<()> {
         let root = staged.parts().inner("files")?;
         root.clear()?;
         let mut fetched: Vec<&Titled> = Vec::new();
@@ -97,12 +97,12 @@ impl InFolder {
             }
         }
         match &self.place {
-            Place::New { parent, name } => {
+            Destination::New { parent, name } => {
                 if !staged.parts().into_place("files", parent, name, false)? {
                     return Err(in_the_way(&parent.path(name), Kind::Folder));
                 }
             }
-            Place::There(folder) => {
+            Destination::There(folder) => {
                 for (path, ..) in fetched {
                     self.put_one(&root, folder, path)?;
                 }
@@ -111,7 +111,7 @@ impl InFolder {
         staged.remove()
     }
 
-    fn put_one(&self, root: &Own, folder: &Folder, path: &str) -> Result<()> {
+    fn put_one(&self, root: &OwnFolder, folder: &Folder, path: &str) -> Result<()> {
         let (folders, name) = parts(path);
         let (mut from, mut to) = (None, folder.again()?);
         for part in folders {
@@ -135,7 +135,7 @@ pub(super) fn collide(one: &str, other: &str) -> bool {
     is_in(&one, &other) || is_in(&other, &one)
 }
 
-fn copy(from: &Own, name: &str, to: &Own, new: &str) -> Result<()> {
+fn copy(from: &OwnFolder, name: &str, to: &OwnFolder, new: &str) -> Result<()> {
     let mut from = staged_file(from, name)?;
     let mut to = to.create_anew(new, Access::Readable)?;
     let copied = std::io::copy(&mut from, &mut to).and_then(|_| to.sync_data());

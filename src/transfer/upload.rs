@@ -1,9 +1,9 @@
 //! One blob on its way up: in chunks within an upload session, gone on with where the registry says
 //! that it stands, begun again when the session is gone.
 
-use super::Moved;
+use super::TransferProgress;
 use crate::error::{Error, ErrorKind, Result};
-use crate::registry::{Registry, Streamed};
+use crate::registry::{Registry, StreamRequest};
 use crate::transfer::package::Blob;
 use reqwest::header::{
     CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RANGE,
@@ -19,7 +19,7 @@ const CHUNK: u64 = 16 << 20;
 const BEGINNINGS: u32 = 4;
 
 /// Why a session cannot be gone on with.
-enum Broken {
+enum SessionError {
     /// The session is gone: from the beginning.
     Gone(Error),
     /// For good.
@@ -40,7 +40,7 @@ impl Registry {
         repository: &str,
         blob: &Blob,
         from: &[String],
-        moved: &Moved,
+        moved: &TransferProgress,
     ) -> Result<bool> {
         let scope = push_scope(repository);
         let mut session = None;
@@ -62,11 +62,11 @@ impl Registry {
             };
             match self.fill(&scope, begun, blob, moved).await {
                 Ok(()) => return Ok(true),
-                Err(Broken::Gone(error)) if beginnings < BEGINNINGS => {
+                Err(SessionError::Gone(error)) if beginnings < BEGINNINGS => {
                     tracing::debug!(%error, digest = blob.digest, "an upload is begun again");
                     moved.0.restarted.fetch_add(1, Ordering::Relaxed);
                 }
-                Err(Broken::Gone(error) | Broken::Failed(error)) => return Err(error),
+                Err(SessionError::Gone(error) | SessionError::Failed(error)) => return Err(error),
             }
         }
     }
@@ -74,8 +74,12 @@ impl Registry {
     /// Whether a repository has a blob.
     pub(super) async fn has_blob(&self, repository: &str, digest: &str) -> Result<bool> {
         let (url, scope) = (self.blob_url(repository, digest), push_scope(repository));
-        let request =
-            Streamed { method: Method::HEAD, url: &url, scope: &scope, headers: HeaderMap::new() };
+        let request = StreamRequest {
+            method: Method::HEAD,
+            url: &url,
+            scope: &scope,
+            headers: HeaderMap::new(),
+        };
         let mut tries = self.tries(&url);
         loop {
             let error = match self.stream(&request, || None).await {
@@ -121,7 +125,7 @@ impl Registry {
         url.set_path(&format!("{}/", url.path()));
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-        let request = Streamed { method: Method::POST, url: &url, scope, headers };
+        let request = StreamRequest { method: Method::POST, url: &url, scope, headers };
         let mut tries = self.tries(&url);
         loop {
             let error = match self.stream(&request, || None).await {
@@ -160,8 +164,8 @@ impl Registry {
         scope: &str,
         mut session: Session,
         blob: &Blob,
-        moved: &Moved,
-    ) -> Result<(), Broken> {
+        moved: &TransferProgress,
+    ) -> Result<(), SessionError> {
         let mut tries = self.tries(&session.url);
         let counted = Arc::new(AtomicU64::new(0));
         let result = async {
@@ -174,12 +178,12 @@ impl Registry {
                     Err(error) => error,
                 };
                 if let Some(cause) = blob.failure() {
-                    return Err(Broken::Failed(cause));
+                    return Err(SessionError::Failed(cause));
                 }
                 if is_gone(&error) {
-                    return Err(Broken::Gone(error));
+                    return Err(SessionError::Gone(error));
                 }
-                tries.after(error).await.map_err(Broken::Failed)?;
+                tries.after(error).await.map_err(SessionError::Failed)?;
                 session = self.status(scope, session).await?;
                 moved.0.resumed.fetch_add(1, Ordering::Relaxed);
             }
@@ -203,7 +207,7 @@ impl Registry {
         scope: &str,
         session: &Session,
         blob: &Blob,
-        moved: &Moved,
+        moved: &TransferProgress,
         counted: &Arc<AtomicU64>,
     ) -> Result<Session> {
         let size = CHUNK.min(blob.size - session.at);
@@ -214,7 +218,7 @@ impl Registry {
         let range = format!("{}-{}", session.at, end - 1);
         let range = HeaderValue::try_from(range).map_err(|e| Error::bug(e.to_string()))?;
         headers.insert(CONTENT_RANGE, range);
-        let request = Streamed { method: Method::PATCH, url: &session.url, scope, headers };
+        let request = StreamRequest { method: Method::PATCH, url: &session.url, scope, headers };
         let body = || Some(blob.body(session.at, size, moved, counted));
         let answer = self.stream(&request, body).await?;
         if answer.status() != StatusCode::ACCEPTED {
@@ -228,9 +232,13 @@ impl Registry {
     }
 
     /// Asks how much of an upload the registry has.
-    async fn status(&self, scope: &str, session: Session) -> Result<Session, Broken> {
-        let request =
-            Streamed { method: Method::GET, url: &session.url, scope, headers: HeaderMap::new() };
+    async fn status(&self, scope: &str, session: Session) -> Result<Session, SessionError> {
+        let request = StreamRequest {
+            method: Method::GET,
+            url: &session.url,
+            scope,
+            headers: HeaderMap::new(),
+        };
         let mut tries = self.tries(&session.url);
         loop {
             let error = match self.stream(&request, || None).await {
@@ -243,18 +251,18 @@ impl Registry {
                 Err(error) => error,
             };
             if is_gone(&error) {
-                return Err(Broken::Gone(error));
+                return Err(SessionError::Gone(error));
             }
-            tries.after(error).await.map_err(Broken::Failed)?;
+            tries.after(error).await.map_err(SessionError::Failed)?;
         }
     }
 
-    async fn close(&self, scope: &str, session: &Session, blob: &Blob) -> Result<(), Broken> {
+    async fn close(&self, scope: &str, session: &Session, blob: &Blob) -> Result<(), SessionError> {
         let mut url = session.url.clone();
         url.query_pairs_mut().append_pair("digest", &blob.digest);
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-        let request = Streamed { method: Method::PUT, url: &url, scope, headers };
+        let request = StreamRequest { method: Method::PUT, url: &url, scope, headers };
         let mut tries = self.tries(&url);
         let mut lost = false;
         loop {
@@ -269,9 +277,9 @@ impl Registry {
             if is_gone(&error) {
                 // An answer that was lost may have been that it is done; whoever begins again is told.
                 let kind = if lost { "its last answer was lost" } else { "it is gone" };
-                return Err(Broken::Gone(error.context(kind)));
+                return Err(SessionError::Gone(error.context(kind)));
             }
-            tries.after(error).await.map_err(Broken::Failed)?;
+            tries.after(error).await.map_err(SessionError::Failed)?;
         }
     }
 }

@@ -16,12 +16,12 @@ const MOST_MANIFESTS: usize = 1_000;
 const MOST_BYTES: usize = 64 << 20;
 
 /// Manifests, the whole first, and the blobs that they point at, each once.
-pub(super) struct Whole {
+pub(super) struct ResolvedImage {
     pub(super) manifests: Vec<Content>,
     pub(super) blobs: BTreeMap<String, Descriptor>,
 }
 
-impl Whole {
+impl ResolvedImage {
     /// Bytes of all blobs.
     pub(super) fn size(&self) -> u64 {
         self.blobs.values().map(|blob| blob.size).fold(0, u64::saturating_add)
@@ -105,12 +105,12 @@ impl Registry {
         repository: &str,
         name: &Name,
         platforms: &[Platform],
-    ) -> Result<Whole> {
+    ) -> Result<ResolvedImage> {
         let mut first = self.content(repository, name).await?;
         if !platforms.is_empty() {
             first = self.of_platforms(repository, first, platforms).await?;
         }
-        let mut whole = Whole { manifests: Vec::new(), blobs: BTreeMap::new() };
+        let mut whole = ResolvedImage { manifests: Vec::new(), blobs: BTreeMap::new() };
         let mut level = vec![first];
         for depth in 0.. {
             let mut below: Vec<Name> = Vec::new();

@@ -3,7 +3,7 @@
 use super::parameters::{CHANGES, Query};
 use super::token::{Token, next_link, origin};
 use super::{Lookups, reply};
-use crate::catalog::feed::Wanted;
+use crate::catalog::feed::ChangeFilter;
 use crate::error::Error;
 use crate::work::RunId;
 use axum::extract::State;
@@ -24,9 +24,12 @@ pub(super) async fn list(
         let named = query.run.as_ref().map(|run| run.parse::<RunId>()).transpose();
         let named = named.map_err(|error| error.with_target("run"))?;
         let run = token.map(|token| token.run).or(named);
-        let changes =
-            query.changes.iter().map(|name| Wanted::change(name)).collect::<Result<_, _>>()?;
-        let wanted = Wanted { search: query.filter.search, changes };
+        let changes = query
+            .changes
+            .iter()
+            .map(|name| ChangeFilter::change(name))
+            .collect::<Result<_, _>>()?;
+        let wanted = ChangeFilter { search: query.filter.search, changes };
         let from = token.map_or(0, |token| token.at);
         let feed = web.feeds.changes(web.app.store.as_ref(), run, &wanted, from, query.top).await?;
         let mut value = json!({ "value": feed.rows });

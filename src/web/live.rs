@@ -30,7 +30,7 @@ const KEPT_FOR: Duration = Duration::from_mins(5);
 const KEPT_ROWS: usize = 20_000;
 
 /// What Azure answered to one question, in the table's order.
-struct Answer {
+struct LiveAnswer {
     name: Ulid,
     at: Instant,
     rows: Vec<MarketplaceImage>,
@@ -40,7 +40,7 @@ struct Answer {
 pub(super) struct Live {
     turns: Semaphore,
     /// The newest last.
-    kept: Mutex<Vec<Arc<Answer>>>,
+    kept: Mutex<Vec<Arc<LiveAnswer>>>,
 }
 
 impl Default for Live {
@@ -50,22 +50,22 @@ impl Default for Live {
 }
 
 impl Live {
-    fn kept(&self) -> MutexGuard<'_, Vec<Arc<Answer>>> {
+    fn kept(&self) -> MutexGuard<'_, Vec<Arc<LiveAnswer>>> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|answer| answer.at.elapsed() < KEPT_FOR);
         kept
     }
 
-    fn find(&self, name: Ulid) -> Option<Arc<Answer>> {
+    fn find(&self, name: Ulid) -> Option<Arc<LiveAnswer>> {
         self.kept().iter().find(|answer| answer.name == name).cloned()
     }
 
     /// Keeps an answer whose end was not given yet; an answer that is too large is not kept.
-    fn keep(&self, answer: &Arc<Answer>) {
+    fn keep(&self, answer: &Arc<LiveAnswer>) {
         let mut kept = self.kept();
         kept.retain(|other| other.name != answer.name);
         kept.push(Arc::clone(answer));
-        let is_much = |kept: &[Arc<Answer>]| {
+        let is_much = |kept: &[Arc<LiveAnswer>]| {
             let rows: usize = kept.iter().map(|answer| answer.rows.len()).sum();
             kept.len() > KEPT || rows > KEPT_ROWS
         };
@@ -78,7 +78,7 @@ impl Live {
         self.kept().retain(|answer| answer.name != name);
     }
 
-    async fn ask(&self, web: &Web, query: &Query) -> Result<Arc<Answer>> {
+    async fn ask(&self, web: &Web, query: &Query) -> Result<Arc<LiveAnswer>> {
         let busy = || {
             Error::new(ErrorKind::Throttled, "another live lookup is under way here")
                 .with_retry_after(Some(Duration::from_secs(10)))
@@ -94,7 +94,7 @@ impl Live {
             rows.retain(|row| row.id.eq_ignore_ascii_case(id));
         }
         rows.sort_by(MarketplaceImage::compare);
-        Ok(Arc::new(Answer { name: Ulid::generate(), at: Instant::now(), rows }))
+        Ok(Arc::new(LiveAnswer { name: Ulid::generate(), at: Instant::now(), rows }))
     }
 }
 

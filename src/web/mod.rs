@@ -28,7 +28,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::{any, get};
 use futures::future::BoxFuture;
-use served::Served;
+use served::SnapshotCache;
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 use tower::util::MapResponseLayer;
@@ -39,9 +39,9 @@ use tracing::{Instrument, Span};
 /// What the routes share.
 struct Web {
     app: Arc<App>,
-    served: Arc<Served>,
+    served: Arc<SnapshotCache>,
     live: live::Live,
-    usage: Arc<usage::Kept>,
+    usage: Arc<usage::UsageLists>,
     feeds: Feeds,
 }
 
@@ -60,7 +60,7 @@ impl Lookups {
                 // Whoever asks cannot mend it; whoever runs this reads why.
                 error.with_kind(ErrorKind::Transient).context("not ready")
             })?;
-            let served = Served::new(Arc::clone(&app.store), app.settings.look_every);
+            let served = SnapshotCache::new(Arc::clone(&app.store), app.settings.look_every);
             let (live, usage) = (live::Live::default(), Arc::default());
             Ok(Web { app, served, live, usage, feeds: Feeds::default() })
         };

@@ -151,7 +151,7 @@ struct State {
 }
 
 /// What is being served.
-pub(super) struct Served {
+pub(super) struct SnapshotCache {
     store: Arc<dyn Store>,
     look_every: Duration,
     state: Mutex<State>,
@@ -161,7 +161,7 @@ pub(super) struct Served {
     opening: tokio::sync::Mutex<()>,
 }
 
-impl Served {
+impl SnapshotCache {
     /// What `store` holds, which is looked at so often.
     pub(super) fn new(store: Arc<dyn Store>, look_every: Duration) -> Arc<Self> {
         let (reading, opening) = (tokio::sync::Mutex::default(), tokio::sync::Mutex::default());

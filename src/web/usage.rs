@@ -32,7 +32,7 @@ const WITHIN: Duration = Duration::from_secs(200);
 const KEPT: usize = 3;
 
 /// The machines as they were at one moment, joined with one snapshot.
-pub(super) struct Joined {
+pub(super) struct UsageList {
     name: RunId,
     at: Instant,
     run: RunId,
@@ -42,26 +42,26 @@ pub(super) struct Joined {
 /// The lists that are kept, the newest last, and the question that is under way: whoever asks meanwhile waits for
 /// the same answer, and it ends when nobody does any more.
 #[derive(Default)]
-pub(super) struct Kept(Mutex<Lists>);
+pub(super) struct UsageLists(Mutex<Lists>);
 
 #[derive(Default)]
 struct Lists {
-    lists: Vec<Arc<Joined>>,
+    lists: Vec<Arc<UsageList>>,
     under_way: Option<(RunId, WeakShared<Asking>)>,
 }
 
-type Asking = BoxFuture<'static, Result<Arc<Joined>, Arc<Error>>>;
+type Asking = BoxFuture<'static, Result<Arc<UsageList>, Arc<Error>>>;
 
-impl Kept {
+impl UsageLists {
     fn lists(&self) -> MutexGuard<'_, Lists> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn find(&self, name: RunId) -> Option<Arc<Joined>> {
+    fn find(&self, name: RunId) -> Option<Arc<UsageList>> {
         self.lists().lists.iter().find(|list| list.name == name).cloned()
     }
 
-    fn keep(&self, list: &Arc<Joined>) {
+    fn keep(&self, list: &Arc<UsageList>) {
         let mut kept = self.lists();
         kept.lists.push(Arc::clone(list));
         if kept.lists.len() > KEPT {
@@ -70,7 +70,7 @@ impl Kept {
     }
 }
 
-async fn joined(web: &Web, token: Option<Token>) -> Result<Arc<Joined>> {
+async fn joined(web: &Web, token: Option<Token>) -> Result<Arc<UsageList>> {
     if let Some(token) = token {
         let gone = || {
             let text =
@@ -83,7 +83,7 @@ async fn joined(web: &Web, token: Option<Token>) -> Result<Arc<Joined>> {
     let run = snapshot.catalog.manifest.run;
     let asking = {
         let mut kept = web.usage.lists();
-        let is_fresh = |list: &&Arc<Joined>| list.run == run && list.at.elapsed() < FRESH;
+        let is_fresh = |list: &&Arc<UsageList>| list.run == run && list.at.elapsed() < FRESH;
         if let Some(list) = kept.lists.last().filter(is_fresh) {
             return Ok(Arc::clone(list));
         }
@@ -102,7 +102,11 @@ async fn joined(web: &Web, token: Option<Token>) -> Result<Arc<Joined>> {
 }
 
 /// Asks Azure for its machines.
-async fn ask(app: Arc<App>, kept: Arc<Kept>, snapshot: Arc<Snapshot>) -> Result<Arc<Joined>> {
+async fn ask(
+    app: Arc<App>,
+    kept: Arc<UsageLists>,
+    snapshot: Arc<Snapshot>,
+) -> Result<Arc<UsageList>> {
     let asked = async {
         let machines = machines(&app.sources, &app.settings.request).await?;
         let now = OffsetDateTime::now_utc();
@@ -116,7 +120,7 @@ async fn ask(app: Arc<App>, kept: Arc<Kept>, snapshot: Arc<Snapshot>) -> Result<
     let rows = tokio::time::timeout(WITHIN, asked).await.map_err(late)??;
     let name = RunId(Ulid::generate());
     let run = snapshot.catalog.manifest.run;
-    let list = Arc::new(Joined { name, at: Instant::now(), run, rows });
+    let list = Arc::new(UsageList { name, at: Instant::now(), run, rows });
     kept.keep(&list);
     Ok(list)
 }

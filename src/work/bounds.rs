@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What the items of one source of a run may be about, in lower case.
 #[derive(Debug, Default)]
-struct Within {
+struct SourceBounds {
     subscriptions: BTreeSet<String>,
     locations: BTreeSet<String>,
 }
@@ -19,7 +19,7 @@ struct Within {
 /// What the items of a run may be about.
 #[derive(Debug, Default)]
 pub struct Bounds {
-    within: BTreeMap<SourceName, Within>,
+    within: BTreeMap<SourceName, SourceBounds>,
     /// Registries that the plan names, and those that are known to follow from it, by their login servers.
     registries: BTreeMap<String, AtRegistry>,
 }

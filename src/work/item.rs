@@ -114,7 +114,7 @@ pub struct KnownOffers {
 
 /// When the scarce request of an item has its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Turn {
+pub struct Rank {
     /// How many such requests were planned before it.
     pub before: u32,
     /// When they were planned, in milliseconds since 1970.
@@ -266,7 +266,7 @@ pub struct WorkItem {
     pub previous: Option<RunId>,
     /// When its scarce request has its turn; no delivery before it is worth while.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub turn: Option<Turn>,
+    pub turn: Option<Rank>,
     /// How often it went back to the queue to wait for its quota.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub put_off: u32,

@@ -15,7 +15,7 @@ pub use bounds::{Bounds, Follows};
 pub use gallery::{GalleryScope, OwnGallery, Sharing, group_of};
 pub use id::fragment;
 pub(crate) use item::is_zero;
-pub use item::{KnownOffers, Scope, Turn, WorkItem};
+pub use item::{KnownOffers, Rank, Scope, WorkItem};
 pub use malformed::Malformed;
 pub use registry::{ALL_TAGS, AtRegistry, RegistryScope, registry_group};
 pub use request::{Request, in_parts, left_out};

@@ -5,7 +5,7 @@ use crate::support::{azimg, finish};
 use crate::{region, row, table};
 use axum::Router;
 use axum::routing::get;
-use azimg::image::marketplace::Listed;
+use azimg::image::marketplace::ListedVersion;
 use azimg::pipeline::publish::publish;
 use azimg::store::Store;
 use azimg::store::local::LocalStore;
@@ -31,7 +31,7 @@ fn make(folder: &Path) -> Vec<[String; 4]> {
     let world = region();
     let publishers: Vec<String> = world.publishers.iter().map(|p| p.name.clone()).collect();
     let mut names = Vec::new();
-    let listings: Vec<Vec<Listed>> = world
+    let listings: Vec<Vec<ListedVersion>> = world
         .publishers
         .iter()
         .map(|publisher| {

@@ -4,7 +4,7 @@
 use crate::support::runs::{listed, write_run};
 use crate::support::{azimg, python};
 use crate::{region, row, table};
-use azimg::image::marketplace::Listed;
+use azimg::image::marketplace::ListedVersion;
 use azimg::sim::World;
 use azimg::store::local::LocalStore;
 use azimg::work::RunId;
@@ -18,7 +18,7 @@ const LOCATIONS: usize = 60;
 const ROWS: usize = 12_000_000;
 
 /// What one location lists of a publisher: all but one row in a hundred of a copy of the catalog.
-fn listing(world: &World, publisher: usize, copies: usize, location: usize) -> Vec<Listed> {
+fn listing(world: &World, publisher: usize, copies: usize, location: usize) -> Vec<ListedVersion> {
     let mut rows = Vec::new();
     for offer in &world.publishers[publisher].offers {
         for sku in &offer.skus {

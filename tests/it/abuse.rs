@@ -6,7 +6,7 @@ use crate::web::Host;
 use async_trait::async_trait;
 use axum::body::Body;
 use azimg::config::{Config, Flags};
-use azimg::handler::{Handler, Later, Ready};
+use azimg::handler::{Handler, MessageSender, Ready};
 use azimg::sim::{Scale, SimCredential, World, generate};
 use reqwest::blocking::{Client, Response};
 use serde_json::{Value, json as value};
@@ -96,7 +96,7 @@ fn a_request_for_a_run_reaches_no_other_host() {
 struct Nowhere;
 
 #[async_trait]
-impl Later for Nowhere {
+impl MessageSender for Nowhere {
     async fn send(&self, _: &str, _: &str, _: Duration) -> azimg::error::Result<()> {
         Ok(())
     }

@@ -187,7 +187,7 @@ fn what_can_be_done_wrong_anywhere_is_done_in_one_place() {
         // Whom the operator trusts; a host that a command or a message names is none of them.
         (".naming(", &["src/config/registries.rs"]),
         (
-            "Said::ByResourceManager",
+            "TrustSource::ByResourceManager",
             &["src/registry/trust.rs", "src/config/registries.rs", "src/cli/registry/mod.rs"],
         ),
     ];

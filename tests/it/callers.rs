@@ -7,7 +7,7 @@ use crate::tests;
 use crate::web::Host;
 use async_trait::async_trait;
 use axum::body::Body;
-use azimg::handler::{Handler, Later, Ready};
+use azimg::handler::{Handler, MessageSender, Ready};
 use azimg::sim::{Conditions, Scale, Sim, generate};
 use azimg::store::memory::MemoryStore;
 use reqwest::header::HeaderMap;
@@ -516,7 +516,7 @@ fn a_proxy_has_a_name_of_its_own() {
 struct Nowhere;
 
 #[async_trait]
-impl Later for Nowhere {
+impl MessageSender for Nowhere {
     async fn send(&self, _: &str, _: &str, _: Duration) -> azimg::error::Result<()> {
         Ok(())
     }

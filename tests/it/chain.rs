@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use azimg::error::{Error, Result};
 use azimg::functions::{App, Message, PUBLISH, Trigger};
 use azimg::pipeline::coverage::Coverage;
-use azimg::pipeline::publish::{Closing, publish};
+use azimg::pipeline::publish::{CloseAttempt, publish};
 use azimg::pipeline::snapshot::{self, Manifest};
 use azimg::sim::{Conditions, Keeps, Scale, Sim, World, generate};
 use azimg::store::memory::MemoryStore;
@@ -287,7 +287,7 @@ fn publishers_that_saw_different_things_write_one_snapshot() {
         run.open.extend(bench.deliver("crawl", first, 1, at(1)).await);
         let shared = bench.shared();
         let forced = publish(&shared, run.run, at(2), true).await.unwrap();
-        let Closing::Published(manifest) = forced else { panic!("{forced:?}") };
+        let CloseAttempt::Published(manifest) = forced else { panic!("{forced:?}") };
         let before = bench.store.contents();
         bench
             .store
@@ -298,7 +298,7 @@ fn publishers_that_saw_different_things_write_one_snapshot() {
         // As if the first had died just before it wrote the manifest.
         bench.crawl(&mut run, at(3)).await;
         let again = publish(&shared, run.run, at(4), true).await.unwrap();
-        let Closing::Published(again) = again else { panic!("{again:?}") };
+        let CloseAttempt::Published(again) = again else { panic!("{again:?}") };
         assert_eq!(again, manifest, "what ended after the run was closed does not count");
         let after = bench.store.contents();
         for file in &manifest.files {

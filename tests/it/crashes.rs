@@ -7,7 +7,7 @@ use crate::tests;
 use async_trait::async_trait;
 use azimg::config::{Config, Flags};
 use azimg::error::{Error, Result};
-use azimg::functions::{App, Event, FUNCTIONS, Memory, Message, Progress, Trigger, WORK};
+use azimg::functions::{App, Event, FUNCTIONS, Message, Progress, RunCache, Trigger, WORK};
 use azimg::sim::{Scale, SimCredential, generate};
 use std::collections::HashMap;
 use std::path::Path;
@@ -51,7 +51,7 @@ fn worker(app: &App, dies_at: usize, done: bool) -> App {
         traffic: Arc::clone(&app.traffic),
         settings: app.settings.clone(),
         progress: Progress::default(),
-        memory: Memory::default(),
+        memory: RunCache::default(),
     }
 }
 

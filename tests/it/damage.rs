@@ -8,7 +8,7 @@ use azimg::catalog::{Catalog, Filter};
 use azimg::functions::{App, Message, PUBLISH, Trigger};
 use azimg::pipeline::coverage::Coverage;
 use azimg::pipeline::snapshot;
-use azimg::pipeline::verify::{self, Checked, Condition};
+use azimg::pipeline::verify::{self, CheckProgress, SnapshotCondition};
 use azimg::sim::{Conditions, Keeps, Scale, Sim, World, generate};
 use azimg::store::memory::MemoryStore;
 use azimg::store::{Key, SnapshotFile, Store};
@@ -254,13 +254,13 @@ async fn held_against(
 
 /// What verifying finds after it: the damage, if it is in the first snapshot, and nothing in the last.
 async fn verifies(stage: &Stage, store: &MemoryStore, name: &str) {
-    let report = verify::verify(store, &Checked::default()).await.unwrap();
+    let report = verify::verify(store, &CheckProgress::default()).await.unwrap();
     assert_eq!(report.current.wrong, None);
     let current = report.snapshots.iter().find(|one| one.current).unwrap();
-    assert_eq!(current.state, Condition::Whole, "{}", current.reason());
+    assert_eq!(current.state, SnapshotCondition::Whole, "{}", current.reason());
     let Some(file) = name.strip_prefix(&Key::snapshot_prefix(stage.first)) else { return };
     let first = report.snapshots.iter().find(|one| one.run == stage.first);
-    let wrong = |one: &verify::Verified| one.wrong.iter().any(|wrong| wrong.file == file);
+    let wrong = |one: &verify::VerifiedSnapshot| one.wrong.iter().any(|wrong| wrong.file == file);
     // Nothing says what the bytes of a manifest were, and the mark has none.
     let is_found = first.is_some_and(wrong);
     assert!(is_found || ["manifest.json", "_SUCCESS"].contains(&file), "{file} is not found");

@@ -9,7 +9,7 @@ use axum::body::Body;
 use azimg::config::{Config, Flags};
 use azimg::error::Result;
 use azimg::functions::{App, Event, FUNCTIONS, Message, PUBLISH, Trigger, WORK};
-use azimg::handler::{Handler, Later, Ready};
+use azimg::handler::{Handler, MessageSender, Ready};
 use azimg::sim::{Scale, SimCredential, generate};
 use azimg::store::Key;
 use azimg::work::{RunId, SourceName};
@@ -136,7 +136,7 @@ fn a_copy_that_was_put_off_sees_that_its_item_has_ended() {
 struct Nowhere;
 
 #[async_trait]
-impl Later for Nowhere {
+impl MessageSender for Nowhere {
     async fn send(&self, _: &str, _: &str, _: Duration) -> Result<()> {
         Ok(())
     }

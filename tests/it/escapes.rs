@@ -8,7 +8,7 @@ use crate::support::oci::Oci;
 use crate::tests;
 use crate::transfers::{Layout, digest};
 use azimg::registry::{Name, Registry};
-use azimg::transfer::{Moved, Package, PullTo, ReadAs, Wanted};
+use azimg::transfer::{ImageChoice, Package, PullTo, ReadAs, TransferProgress};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -58,11 +58,15 @@ fn an_upload_goes_on_within_its_registry_or_not_at_all() {
             let attacker = server(|_, _| reply(201, &[], ""), String::new()).await;
             let evil = server(answer, attacker.address.clone()).await;
             let registry = Registry::new(&evil.address, entra(&evil.address)).unwrap();
-            let package =
-                Package::read(std::slice::from_ref(&file), &ReadAs::Guessed, &Wanted::default())
-                    .unwrap();
+            let package = Package::read(
+                std::slice::from_ref(&file),
+                &ReadAs::Guessed,
+                &ImageChoice::default(),
+            )
+            .unwrap();
             let tags = ["v1".to_owned()];
-            let pushed = registry.push("app", &package, &tags, &[], &Moved::default()).await;
+            let pushed =
+                registry.push("app", &package, &tags, &[], &TransferProgress::default()).await;
             let error = pushed.unwrap_err().to_string();
             assert!(attacker.seen.lock().unwrap().is_empty(), "{what}: {:?}", attacker.seen);
             assert!(!error.contains("ACCESS") && !error.contains("pw"), "{what}: {error}");
@@ -124,7 +128,8 @@ fn a_blob_that_lies_or_lies_elsewhere_leaves_nothing() {
             let to = folder.path().join("to");
             let name = Name::Tag("v1".into());
             let target = (to.as_path(), PullTo::Layout);
-            let pulled = registry.pull("app", &name, &[], target, &Moved::default()).await;
+            let pulled =
+                registry.pull("app", &name, &[], target, &TransferProgress::default()).await;
             let error = pulled.unwrap_err().to_string();
             assert!(error.contains(expected) || error.contains("not gone to"), "{what}: {error}");
             // At most a part, which the next run goes on with; never under its name.
@@ -197,7 +202,8 @@ fn endless_deep_and_swollen_answers_have_an_end() {
             let folder = tempfile::tempdir().unwrap();
             let target = (folder.path(), PullTo::Layout);
             let name = Name::Tag("v1".into());
-            let pulled = registry.pull("app", &name, &[], target, &Moved::default()).await;
+            let pulled =
+                registry.pull("app", &name, &[], target, &TransferProgress::default()).await;
             let error = pulled.unwrap_err().to_string();
             assert!(error.contains(expected), "{what}: {error}");
         }

@@ -808,24 +808,24 @@ fn a_ledger_is_private_and_no_other_file_becomes_one() {
     assert!(!at("nothing").exists());
     // What is exported before it goes: all of it.
     let undo = at("undo/of/today");
-    drop(azimg::purge::Exported::open(&undo, "example.azurecr.io").unwrap());
+    drop(azimg::purge::ManifestBackup::open(&undo, "example.azurecr.io").unwrap());
     for (name, (kind, mode, _)) in everything(&at("undo")) {
         assert_eq!(mode, if kind == 'd' { 0o700 } else { 0o600 }, "{name}");
     }
     for left in ["{\"loginSer", "{"] {
         std::fs::write(undo.join("exported.ndjson"), left).unwrap();
         for _ in 0..2 {
-            drop(azimg::purge::Exported::open(&undo, "example.azurecr.io").unwrap());
+            drop(azimg::purge::ManifestBackup::open(&undo, "example.azurecr.io").unwrap());
             let text = std::fs::read_to_string(undo.join("exported.ndjson")).unwrap();
             assert_eq!(text, format!("{left}\n"), "the next line has its own");
         }
     }
     std::fs::write(undo.join("exported.ndjson"), "my notes\n").unwrap();
-    let error = azimg::purge::Exported::open(&undo, "example.azurecr.io").unwrap_err();
+    let error = azimg::purge::ManifestBackup::open(&undo, "example.azurecr.io").unwrap_err();
     assert!(error.to_string().contains("--export"), "{error}");
     std::fs::remove_file(undo.join("exported.ndjson")).unwrap();
     symlink(at("victim"), undo.join("exported.ndjson")).unwrap();
-    let error = azimg::purge::Exported::open(&undo, "example.azurecr.io").unwrap_err();
+    let error = azimg::purge::ManifestBackup::open(&undo, "example.azurecr.io").unwrap_err();
     assert!(error.to_string().contains("it is a link"), "{error}");
     assert_eq!(std::fs::read(at("victim")).unwrap(), b"");
 }

@@ -4,11 +4,11 @@ use crate::galleries::{TENANT, crawl, rows, start, tenant};
 use crate::support::faulty::{Fault, Faulty, How};
 use crate::support::{finish, paused, timeless};
 use crate::tests;
-use azimg::client::{Answer, Client, Outgoing, Tokens, Wire};
+use azimg::client::{Client, Tokens, Wire, WireRequest, WireResponse};
 use azimg::error::{Error, Result};
 use azimg::sim::{Conditions, Keeps, Sim, SimCredential};
 use azimg::source::gallery::{Communities, Gallery};
-use azimg::source::{Crawled, Effort, Known, Source};
+use azimg::source::{Crawled, Invocation, PreviousFindings, Source};
 use azimg::work::{Details, GalleryScope, RunId, Scope, SourceName, State, WorkItem};
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
@@ -55,7 +55,11 @@ struct NoGraph(crate::support::fleet::Direct);
 
 #[async_trait::async_trait]
 impl Wire for NoGraph {
-    async fn send(&self, request: &Outgoing, authorized: Option<HeaderValue>) -> Result<Answer> {
+    async fn send(
+        &self,
+        request: &WireRequest,
+        authorized: Option<HeaderValue>,
+    ) -> Result<WireResponse> {
         if request.url.path().contains("ResourceGraph") {
             return Err(Error::transient("the connection broke"));
         }
@@ -86,10 +90,10 @@ fn at_the_last_delivery_the_provider_stands_in_for_resource_graph() {
     let item = WorkItem::new(RunId::new(now), SourceName::Gallery, Scope::Gallery(scope));
     paused(async {
         let until = tokio::time::Instant::now() + Duration::from_mins(5);
-        let effort = |last| Effort { until, last, delivery: 1, now };
-        let first = source.crawl(&item, &effort(false), &Known::default()).await;
+        let effort = |last| Invocation { until, last, delivery: 1, now };
+        let first = source.crawl(&item, &effort(false), &PreviousFindings::default()).await;
         assert!(first.unwrap_err().is_transient());
-        let last = source.crawl(&item, &effort(true), &Known::default()).await.unwrap();
+        let last = source.crawl(&item, &effort(true), &PreviousFindings::default()).await.unwrap();
         let Crawled::Ended(outcome, rows) = last else { panic!("put off") };
         assert_eq!((outcome.state, rows.len()), (State::Done, count));
     });
@@ -101,10 +105,10 @@ struct Pages(Vec<Value>, AtomicUsize);
 
 #[async_trait::async_trait]
 impl Wire for Pages {
-    async fn send(&self, _: &Outgoing, _: Option<HeaderValue>) -> Result<Answer> {
+    async fn send(&self, _: &WireRequest, _: Option<HeaderValue>) -> Result<WireResponse> {
         let number = self.1.fetch_add(1, Ordering::SeqCst);
         let body = self.0[number % self.0.len()].to_string().into();
-        Ok(Answer { status: reqwest::StatusCode::OK, headers: HeaderMap::new(), body })
+        Ok(WireResponse { status: reqwest::StatusCode::OK, headers: HeaderMap::new(), body })
     }
 }
 
@@ -128,13 +132,13 @@ impl Moving {
 
 #[async_trait::async_trait]
 impl Wire for Moving {
-    async fn send(&self, request: &Outgoing, _: Option<HeaderValue>) -> Result<Answer> {
+    async fn send(&self, request: &WireRequest, _: Option<HeaderValue>) -> Result<WireResponse> {
         let number = self.requests.fetch_add(1, Ordering::SeqCst);
         let body: Value = serde_json::from_slice(request.body.as_ref().unwrap()).unwrap();
         let query = body["query"].as_str().unwrap();
         let behind =
             query.split_once("strcmp(id, '").map(|(_, rest)| rest.split_once('\'').unwrap().0);
-        let answer = |status, body: Value| Answer {
+        let answer = |status, body: Value| WireResponse {
             status: reqwest::StatusCode::from_u16(status).unwrap(),
             headers: HeaderMap::new(),
             body: body.to_string().into(),

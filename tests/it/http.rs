@@ -8,7 +8,7 @@ use crate::web::Host;
 use async_trait::async_trait;
 use axum::body::Body;
 use axum::http::Request;
-use azimg::handler::{Handler, Later, Ready};
+use azimg::handler::{Handler, MessageSender, Ready};
 use azimg::pipeline::coverage::Totals;
 use azimg::pipeline::snapshot::{Completeness, Current, Manifest};
 use azimg::sim::{Conditions, Scale, Sim, generate};
@@ -333,7 +333,7 @@ fn what_is_allowed_is_said_where_it_is_asked_for_and_is_true() {
 struct Nowhere;
 
 #[async_trait]
-impl Later for Nowhere {
+impl MessageSender for Nowhere {
     async fn send(&self, _: &str, _: &str, _: Duration) -> azimg::error::Result<()> {
         Ok(())
     }

@@ -9,14 +9,14 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request as Asked;
 use axum::routing::get;
-use azimg::client::{Answer, Client, Outgoing, Tokens, Wire};
+use azimg::client::{Client, Tokens, Wire, WireRequest, WireResponse};
 use azimg::error::{Error, Result};
 use azimg::functions::{App, HostSettings};
 use azimg::host::callers::Callers;
 use azimg::host::{Host, listen};
 use azimg::image::machine::Machine;
 use azimg::sim::{Conditions, Scale, Sim, SimCredential, generate};
-use azimg::source::{Crawled, Effort, Known, Live, Source, Wanted};
+use azimg::source::{Crawled, Invocation, LiveListing, NameFilter, PreviousFindings, Source};
 use azimg::store::Store;
 use azimg::store::local::LocalStore;
 use azimg::store::memory::MemoryStore;
@@ -49,7 +49,8 @@ fn half_a_request_is_not_held_and_keeps_nobody_out() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let routes = Router::new().route("/", get(|| async { "here" }));
-        let limits = listen::Limits { connections: 2, head_within: Duration::from_secs(30) };
+        let limits =
+            listen::ConnectionLimits { connections: 2, head_within: Duration::from_secs(30) };
         let stopping = CancellationToken::new();
         let served = tokio::spawn(listen::serve(listener, routes, limits, stopping.clone()));
         let clock = Virtual::begin();
@@ -114,7 +115,7 @@ impl Source for Failing {
         Err(Error::transient("Azure is not there"))
     }
 
-    async fn crawl(&self, _: &WorkItem, _: &Effort, _: &Known) -> Result<Crawled> {
+    async fn crawl(&self, _: &WorkItem, _: &Invocation, _: &PreviousFindings) -> Result<Crawled> {
         Err(Error::bug("nothing is planned"))
     }
 
@@ -122,7 +123,7 @@ impl Source for Failing {
         Duration::ZERO
     }
 
-    async fn live(&self, _: &Request, _: Wanted<'_>) -> Result<Vec<Live>> {
+    async fn live(&self, _: &Request, _: NameFilter<'_>) -> Result<Vec<LiveListing>> {
         Ok(Vec::new())
     }
 }
@@ -182,7 +183,7 @@ impl Source for Silent {
         Ok(Vec::new())
     }
 
-    async fn crawl(&self, _: &WorkItem, _: &Effort, _: &Known) -> Result<Crawled> {
+    async fn crawl(&self, _: &WorkItem, _: &Invocation, _: &PreviousFindings) -> Result<Crawled> {
         Err(Error::bug("nothing is planned"))
     }
 
@@ -190,7 +191,7 @@ impl Source for Silent {
         Duration::ZERO
     }
 
-    async fn live(&self, _: &Request, _: Wanted<'_>) -> Result<Vec<Live>> {
+    async fn live(&self, _: &Request, _: NameFilter<'_>) -> Result<Vec<LiveListing>> {
         Ok(Vec::new())
     }
 
@@ -261,13 +262,13 @@ struct AtOnce(bool);
 
 #[async_trait]
 impl Wire for AtOnce {
-    async fn send(&self, _: &Outgoing, _: Option<HeaderValue>) -> Result<Answer> {
+    async fn send(&self, _: &WireRequest, _: Option<HeaderValue>) -> Result<WireResponse> {
         let mut headers = HeaderMap::new();
         if self.0 {
             let remaining = HeaderValue::from_static("11999");
             headers.insert("x-ms-ratelimit-remaining-subscription-reads", remaining);
         }
-        Ok(Answer { status: StatusCode::OK, headers, body: Bytes::from_static(b"[]") })
+        Ok(WireResponse { status: StatusCode::OK, headers, body: Bytes::from_static(b"[]") })
     }
 }
 

@@ -5,7 +5,7 @@ use crate::support::fleet::{Direct, Fleet, Luck, app};
 use crate::support::{paused, timeless};
 use crate::tests;
 use async_trait::async_trait;
-use azimg::client::{Answer, Outgoing, Wire};
+use azimg::client::{Wire, WireRequest, WireResponse};
 use azimg::error::Result;
 use azimg::sim::{Conditions, Keeps, Scale, Sim, World, generate};
 use azimg::store::Store;
@@ -53,7 +53,11 @@ impl Changing {
 
 #[async_trait]
 impl Wire for Changing {
-    async fn send(&self, request: &Outgoing, authorized: Option<HeaderValue>) -> Result<Answer> {
+    async fn send(
+        &self,
+        request: &WireRequest,
+        authorized: Option<HeaderValue>,
+    ) -> Result<WireResponse> {
         let mut answer = self.inner.send(request, authorized).await?;
         let path = percent_encoding::percent_decode_str(request.url.path()).decode_utf8_lossy();
         // What manifests hold is what their digests say, and a token is one.

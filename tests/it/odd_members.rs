@@ -7,7 +7,7 @@ use crate::support::fleet::{Direct, app, call};
 use crate::support::paused;
 use crate::tests;
 use async_trait::async_trait;
-use azimg::client::{Answer, Outgoing, Wire};
+use azimg::client::{Wire, WireRequest, WireResponse};
 use azimg::error::Result;
 use azimg::functions::{PUBLISH, Trigger};
 use azimg::pipeline::snapshot::{self, Completeness, Manifest};
@@ -66,7 +66,7 @@ impl std::fmt::Debug for Mutating {
     }
 }
 
-fn name(request: &Outgoing) -> String {
+fn name(request: &WireRequest) -> String {
     let body = request.body.as_ref().map(|body| String::from_utf8_lossy(body).into_owned());
     let url = &request.url;
     format!("{}?{} {}", url.path(), url.query().unwrap_or_default(), body.unwrap_or_default())
@@ -74,7 +74,11 @@ fn name(request: &Outgoing) -> String {
 
 #[async_trait]
 impl Wire for Mutating {
-    async fn send(&self, request: &Outgoing, authorized: Option<HeaderValue>) -> Result<Answer> {
+    async fn send(
+        &self,
+        request: &WireRequest,
+        authorized: Option<HeaderValue>,
+    ) -> Result<WireResponse> {
         let answer = self.direct.send(request, authorized).await?;
         let Ok(mut body) = serde_json::from_slice::<Value>(&answer.body) else { return Ok(answer) };
         if answer.status != StatusCode::OK {
@@ -99,7 +103,7 @@ impl Wire for Mutating {
             }
             _ => unreachable!("elements are changed, and members"),
         }
-        Ok(Answer { body: body.to_string().into(), ..answer })
+        Ok(WireResponse { body: body.to_string().into(), ..answer })
     }
 }
 

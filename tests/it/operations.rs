@@ -4,8 +4,10 @@ use crate::galleries::tenant;
 use crate::support::faulty::{Fault, Faulty, How};
 use crate::support::{Azure, finish, json, paused};
 use crate::tests;
-use azimg::client::{Client, Outgoing, Tokens, Wire};
-use azimg::gallery::{Changes, Ended, Galleries, Name, Patience, ShareWith, Sharing};
+use azimg::client::{Client, Tokens, Wire, WireRequest};
+use azimg::gallery::{
+    ChangeOutcome, Changes, Galleries, Name, ShareWith, SharingChange, WaitLimits,
+};
 use azimg::sim::{Conditions, Keeps, Sim, SimCredential};
 use reqwest::header::HeaderValue;
 use serde_json::Value;
@@ -48,9 +50,9 @@ pub struct Losing {
 impl Wire for Losing {
     async fn send(
         &self,
-        request: &Outgoing,
+        request: &WireRequest,
         authorized: Option<HeaderValue>,
-    ) -> azimg::error::Result<azimg::client::Answer> {
+    ) -> azimg::error::Result<azimg::client::WireResponse> {
         let lost = || azimg::error::Error::transient("the connection broke");
         let changes =
             request.method != reqwest::Method::GET && !request.url.path().contains("Graph");
@@ -106,7 +108,7 @@ pub fn on(sim: &Arc<Sim>, lose: &[Loss], dies_after: usize) -> Stage {
         "scope".into(),
         vec![Tokens::of(SimCredential)],
     );
-    let galleries = Galleries::new(client.unwrap()).with_patience(Patience::default());
+    let galleries = Galleries::new(client.unwrap()).with_patience(WaitLimits::default());
     Stage { sim, wire, galleries }
 }
 
@@ -150,7 +152,7 @@ fn an_update_whose_answer_is_lost_is_made_once() {
             let change = stage.galleries.plan_update(&version, &changes).await.unwrap().unwrap();
             let ended =
                 stage.galleries.update(&version, &changes, &change, true, &|_| {}).await.unwrap();
-            assert!(matches!(ended, Ended::Done));
+            assert!(matches!(ended, ChangeOutcome::Done));
             let again = stage.galleries.plan_update(&version, &changes).await.unwrap();
             assert!(again.is_none(), "it is so already");
         });
@@ -182,14 +184,14 @@ fn sharing_whose_answer_is_lost_is_made_once() {
         let stage = stage(lose);
         let [gallery, definition, _] = nth(&stage.sim, 1);
         paused(async {
-            let add = Sharing::Add(with.clone());
+            let add = SharingChange::Add(with.clone());
             let change = stage.galleries.plan_sharing(&gallery, &add).await.unwrap().unwrap();
             stage.galleries.share(&gallery, &add, &change, true, &|_| {}).await.unwrap();
             assert!(stage.galleries.plan_sharing(&gallery, &add).await.unwrap().is_none());
-            let remove = Sharing::Remove(with.clone());
+            let remove = SharingChange::Remove(with.clone());
             let change = stage.galleries.plan_sharing(&gallery, &remove).await.unwrap().unwrap();
             stage.galleries.share(&gallery, &remove, &change, true, &|_| {}).await.unwrap();
-            let refused = stage.galleries.plan_sharing(&definition, &Sharing::Reset).await;
+            let refused = stage.galleries.plan_sharing(&definition, &SharingChange::Reset).await;
             assert!(refused.is_err());
         });
         assert_eq!(changed(&stage.sim, "PostShareGallery"), 2, "{lose:?}");

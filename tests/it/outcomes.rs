@@ -9,10 +9,10 @@ use crate::support::fleet::Direct;
 use crate::support::{Azure, finish, json, paused, wait_for};
 use crate::tests;
 use axum::body::Bytes;
-use azimg::client::{Answer, Client, Outgoing, Tokens, Wire};
+use azimg::client::{Client, Tokens, Wire, WireRequest, WireResponse};
 use azimg::error::{Error, Result};
 use azimg::gallery::retire::{Action, Ledger, PLAN_VERSION, RetirePlan, Rules, plan};
-use azimg::gallery::{Changes, Condition, Ended, Galleries, Name, Step};
+use azimg::gallery::{ChangeOutcome, ChangeStep, Changes, Galleries, Name, ProvisioningState};
 use azimg::sim::organisation::{SimGallery, SimVersion};
 use azimg::sim::{Conditions, Keeps, Sim, SimCredential};
 use reqwest::header::{HeaderMap, HeaderValue};
@@ -48,7 +48,7 @@ tests![
     a_retirement_waits_for_what_it_had_begun,
 ];
 
-type Bend = dyn Fn(&Outgoing, Answer) -> Result<Answer> + Send + Sync;
+type Bend = dyn Fn(&WireRequest, WireResponse) -> Result<WireResponse> + Send + Sync;
 
 /// A wire on which everything arrives, and some answers are others.
 struct Bent {
@@ -65,7 +65,11 @@ impl std::fmt::Debug for Bent {
 
 #[async_trait::async_trait]
 impl Wire for Bent {
-    async fn send(&self, request: &Outgoing, authorized: Option<HeaderValue>) -> Result<Answer> {
+    async fn send(
+        &self,
+        request: &WireRequest,
+        authorized: Option<HeaderValue>,
+    ) -> Result<WireResponse> {
         if is_change(request) {
             self.changes.fetch_add(1, Ordering::SeqCst);
         }
@@ -74,15 +78,15 @@ impl Wire for Bent {
     }
 }
 
-fn is_change(request: &Outgoing) -> bool {
+fn is_change(request: &WireRequest) -> bool {
     request.method != Method::GET && !request.url.path().contains("Graph")
 }
 
-fn is_version(request: &Outgoing) -> bool {
+fn is_version(request: &WireRequest) -> bool {
     request.method == Method::GET && request.url.path().contains("/versions/")
 }
 
-fn is_operation(request: &Outgoing) -> bool {
+fn is_operation(request: &WireRequest) -> bool {
     request.url.path().contains("capsOperations")
 }
 
@@ -92,7 +96,7 @@ fn lost() -> Error {
 
 fn bent(
     sim: &Arc<Sim>,
-    bend: impl Fn(&Outgoing, Answer) -> Result<Answer> + Send + Sync + 'static,
+    bend: impl Fn(&WireRequest, WireResponse) -> Result<WireResponse> + Send + Sync + 'static,
 ) -> (Galleries, Arc<Bent>) {
     let inner = Direct { sim: Arc::clone(sim), latency: Duration::from_millis(50), random: None };
     let wire = Arc::new(Bent { inner, bend: Box::new(bend), changes: AtomicUsize::new(0) });
@@ -107,12 +111,12 @@ fn sim() -> Arc<Sim> {
     Sim::new(tenant(KEEPS), Conditions::default())
 }
 
-fn with_body(answer: Answer, body: impl Into<Bytes>) -> Answer {
-    Answer { status: StatusCode::OK, body: body.into(), ..answer }
+fn with_body(answer: WireResponse, body: impl Into<Bytes>) -> WireResponse {
+    WireResponse { status: StatusCode::OK, body: body.into(), ..answer }
 }
 
 /// The same answer, with another provisioning state.
-fn in_state(answer: Answer, state: &str) -> Answer {
+fn in_state(answer: WireResponse, state: &str) -> WireResponse {
     let mut body: Value = serde_json::from_slice(&answer.body).unwrap();
     body["properties"]["provisioningState"] = state.into();
     with_body(answer, body.to_string())
@@ -150,7 +154,7 @@ fn a_tag_whose_answer_is_lost_is_set_once() {
             assert_eq!(change.change.body, Some(json!({"tags": {"Owner": "me"}})));
             let tell = |_| {};
             let update = stage.galleries.update(&version, &changes, &change, true, &tell);
-            assert!(matches!(update.await.unwrap(), Ended::Done), "{lose:?}");
+            assert!(matches!(update.await.unwrap(), ChangeOutcome::Done), "{lose:?}");
             assert!(plan().await.unwrap().is_none(), "it is so already");
             // What somebody else tags it with is none of ours.
             version_of(&stage.sim, &version, |version| version.tags["other"] = "x".into());
@@ -246,7 +250,10 @@ fn what_is_being_made_already_is_waited_for() {
             galleries.settle(&version, &|_| {}).await
         });
         match settled {
-            Ok(thing) => assert_eq!((Condition::of(&thing), end), (Condition::AtRest, "Succeeded")),
+            Ok(thing) => assert_eq!(
+                (ProvisioningState::of(&thing), end),
+                (ProvisioningState::AtRest, "Succeeded")
+            ),
             Err(error) => {
                 assert_eq!(end, "Failed");
                 assert!(error.to_string().contains("did not make the change"), "{error}");
@@ -271,7 +278,7 @@ fn what_names_no_operation_is_looked_at() {
             }
             version_of(&azure, &name, |version| version.state = state);
             let status = StatusCode::from_u16(status).unwrap();
-            Ok(Answer { status, headers: HeaderMap::new(), ..answer })
+            Ok(WireResponse { status, headers: HeaderMap::new(), ..answer })
         });
         let ended = paused(async {
             let change = galleries.plan_update(&version, &ended()).await.unwrap().unwrap();
@@ -287,16 +294,20 @@ fn what_names_no_operation_is_looked_at() {
 async fn begun(galleries: &Galleries, version: &Name) -> url::Url {
     let change = galleries.plan_update(version, &ended()).await.unwrap().unwrap();
     match galleries.update(version, &ended(), &change, false, &|_| {}).await.unwrap() {
-        Ended::Begun(operation) => operation,
-        Ended::Done => panic!("nobody waited for it"),
+        ChangeOutcome::Begun(operation) => operation,
+        ChangeOutcome::Done => panic!("nobody waited for it"),
     }
 }
 
 fn an_operation_is_followed_through_answers_that_do_not_tell() {
-    type Untold = fn(Answer) -> Result<Answer>;
+    type Untold = fn(WireResponse) -> Result<WireResponse>;
     let kinds: [(&str, Untold); 5] = [
         ("500", |answer| {
-            Ok(Answer { status: StatusCode::INTERNAL_SERVER_ERROR, body: Bytes::new(), ..answer })
+            Ok(WireResponse {
+                status: StatusCode::INTERNAL_SERVER_ERROR,
+                body: Bytes::new(),
+                ..answer
+            })
         }),
         ("cut", |answer| {
             let half = answer.body.slice(..answer.body.len() / 2);
@@ -318,7 +329,7 @@ fn an_operation_is_followed_through_answers_that_do_not_tell() {
         paused(async {
             let operation = begun(&galleries, &version).await;
             let tell = |step| {
-                if matches!(step, Step::Silent(_)) {
+                if matches!(step, ChangeStep::Silent(_)) {
                     told.fetch_add(1, Ordering::SeqCst);
                 }
             };

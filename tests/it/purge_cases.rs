@@ -7,10 +7,11 @@ use crate::support::{Azure, Virtual, finish, json, paused};
 use crate::tests;
 use crate::transfers::digest;
 use async_trait::async_trait;
-use azimg::client::{Answer, Outgoing, Wire};
+use azimg::client::{Wire, WireRequest, WireResponse};
 use azimg::format::ledger::Ledger;
 use azimg::purge::{
-    Applied, Live, Planned, PurgePlan, Rules, Shelf, Uses, apply, count_bytes, notes, plan,
+    Applied, ImageUsage, LiveRegistry, PurgePlan, PurgeTarget, RepositoryPlan, Rules, apply,
+    count_bytes, notes, plan,
 };
 use azimg::registry::Registry;
 use azimg::sim::registries::{SimAttributes, SimManifest, SimRepository, SimTag};
@@ -145,9 +146,9 @@ struct Holed {
 impl Wire for Holed {
     async fn send(
         &self,
-        request: &Outgoing,
+        request: &WireRequest,
         authorized: Option<HeaderValue>,
-    ) -> azimg::error::Result<Answer> {
+    ) -> azimg::error::Result<WireResponse> {
         let mut answer = self.inner.send(request, authorized).await?;
         let path = percent_encoding::percent_decode_str(request.url.path()).decode_utf8_lossy();
         let is_hole = self.missing.as_ref().is_some_and(|part| path.contains(part.as_str()));
@@ -161,7 +162,7 @@ impl Wire for Holed {
 
 /// What became of a repository `app`.
 struct Purged {
-    planned: Planned,
+    planned: RepositoryPlan,
     applied: Applied,
     tags: BTreeSet<String>,
     manifests: BTreeSet<String>,
@@ -203,15 +204,15 @@ impl Case {
         let rules = Rules::parse(&rules).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let (planned, applied) = paused(async {
-            let live = Live::new(&registry).seeking_subjects(true);
+            let live = LiveRegistry::new(&registry).seeking_subjects(true);
             let state = live.state("app").await.unwrap().unwrap();
             let planned = plan(&state, &rules, &std::collections::BTreeMap::new(), now());
             let written = crate::purges::written_down(planned.clone(), rules, now());
             let whole = PurgePlan { login_server: SERVER.into(), ..written };
             let mut ledger = Ledger::open(&folder.path().join("ledger"), "PLAN").unwrap();
             let tell = |_: &str, _: usize| {};
-            let live = Live::new(&registry);
-            let done = apply(&live, &whole, &Uses::default(), &mut ledger, None, &tell).await;
+            let live = LiveRegistry::new(&registry);
+            let done = apply(&live, &whole, &ImageUsage::default(), &mut ledger, None, &tell).await;
             (planned, done.unwrap())
         });
         let after = sim.registries()[0].repositories["app"].clone();
@@ -514,7 +515,7 @@ fn a_plan_says_what_each_tag_stays_for_and_what_each_blob_frees() {
     let registry = Registry::over(Arc::new(wire), SERVER, entra(SERVER)).unwrap();
     let text = r#"{"rules": [{"repositories": "app", "tags": "1.*", "keep": 1}]}"#;
     let rules = Rules::parse(text).unwrap();
-    let state = paused(async { Live::new(&registry).state("app").await }).unwrap().unwrap();
+    let state = paused(async { LiveRegistry::new(&registry).state("app").await }).unwrap().unwrap();
     let planned = plan(&state, &rules, &std::collections::BTreeMap::new(), now());
     let said = |tag: &str| planned.kept.iter().find(|row| row.tag == tag).unwrap();
     assert_eq!(said("1.2").reason, "rule 1: image 1 of the 1 newest");
@@ -542,7 +543,7 @@ fn patterns_that_fit_nothing_say_so() {
     sim.registries()[0].repositories.insert("app".to_owned(), filled.0);
     let wire = Changing::new(&sim, Arc::new(|_, _| {}));
     let registry = Registry::over(Arc::new(wire), SERVER, entra(SERVER)).unwrap();
-    let state = paused(async { Live::new(&registry).state("app").await }).unwrap().unwrap();
+    let state = paused(async { LiveRegistry::new(&registry).state("app").await }).unwrap().unwrap();
     let text = r#"{"rules": [
         {"repositories": "app", "tags": "pr-*", "keep": 1, "keep-tags": ["relaese-*"]},
         {"repositories": "app", "tags": "feature-*", "keep": 1},

@@ -13,8 +13,9 @@ use azimg::error::{Error, Result};
 use azimg::format::ledger::Ledger;
 use azimg::image::referrers::tagged_subject;
 use azimg::purge::{
-    Applied, Brake, InUse, Kind, Live, Look, ManifestState, PLAN_VERSION, Planned, PurgePlan,
-    RepositoryState, Rows, Rule, Rules, Shelf, Span, Standing, TagState, Uses, apply, plan,
+    Applied, DeletionLimit, ImageUsage, InUse, Kind, ListedRows, LiveRegistry, ManifestCheck,
+    ManifestState, PLAN_VERSION, PurgePlan, PurgeTarget, RepositoryPlan, RepositoryState,
+    RepositoryVersion, Rule, Rules, Span, TagState, apply, plan,
 };
 use azimg::registry::{Content, Name, Registry};
 use azimg::sim::registries::SimRepository;
@@ -92,12 +93,12 @@ impl World {
     }
 
     /// What it says of itself: counts as it has them, and when it was changed.
-    fn standing(&mut self) -> Standing {
+    fn standing(&mut self) -> RepositoryVersion {
         self.calls += 1;
         let now = (self.state.manifests.len() as u64, self.state.tags.len() as u64);
         self.counts.push(now);
         let told = self.counts[self.counts.len().saturating_sub(self.late + 1)];
-        Standing {
+        RepositoryVersion {
             manifests: told.0.saturating_add_signed(self.skew.0),
             tags: told.1.saturating_add_signed(self.skew.1),
             updated: Some((self.meddled + self.deleted.len()).to_string()),
@@ -299,7 +300,7 @@ impl Shop {
 }
 
 #[async_trait]
-impl Shelf for Shop {
+impl PurgeTarget for Shop {
     async fn state(&self, _: &str) -> Result<Option<RepositoryState>> {
         let mut world = self.enter(true)?;
         world.restless();
@@ -307,23 +308,23 @@ impl Shelf for Shop {
         Ok(Some(RepositoryState { standing, ..world.state.clone() }))
     }
 
-    async fn standing(&self, _: &str) -> Result<Option<Standing>> {
+    async fn standing(&self, _: &str) -> Result<Option<RepositoryVersion>> {
         let mut world = self.enter(true)?;
         world.restless();
         Ok(Some(world.standing()))
     }
 
-    async fn rows(&self, _: &str) -> Result<Option<Rows>> {
+    async fn rows(&self, _: &str) -> Result<Option<ListedRows>> {
         let mut world = self.enter(true)?;
         world.restless();
-        Ok(Some(Rows::of(&world.state)))
+        Ok(Some(ListedRows::of(&world.state)))
     }
 
-    async fn look(&self, _: &str, digest: &str) -> Result<Option<Look>> {
+    async fn look(&self, _: &str, digest: &str) -> Result<Option<ManifestCheck>> {
         let world = self.enter(true)?;
         let found = world.state.manifests.iter().find(|m| m.digest == digest);
         let tags = world.state.tags.iter().filter(|tag| tag.digest == digest).cloned().collect();
-        Ok(found.map(|found| Look {
+        Ok(found.map(|found| ManifestCheck {
             tags,
             updated: found.updated,
             is_locked: found.is_locked,
@@ -393,7 +394,7 @@ fn some_rules(random: &mut StdRng) -> Rules {
 }
 
 pub fn written_down(
-    planned: azimg::purge::Planned,
+    planned: azimg::purge::RepositoryPlan,
     rules: Rules,
     made_at: OffsetDateTime,
 ) -> PurgePlan {
@@ -470,7 +471,7 @@ fn check(oracle: &Oracle<'_>, shop: &World, seed: u64) {
 }
 
 /// Lists of what runs, as people have them: references by tag and digest, and configurations; what they are about.
-fn some_lists(world: &mut World) -> (Uses, BTreeSet<String>) {
+fn some_lists(world: &mut World) -> (ImageUsage, BTreeSet<String>) {
     let (mut text, mut used) = (String::new(), BTreeSet::new());
     for _ in 0..world.random.random_range(0..3) {
         let count = world.state.manifests.len();
@@ -488,9 +489,9 @@ fn some_lists(world: &mut World) -> (Uses, BTreeSet<String>) {
         used.insert(digest);
     }
     if text.is_empty() {
-        return (Uses::default(), used);
+        return (ImageUsage::default(), used);
     }
-    (Uses(InUse::parse("list", &text, "r.azurecr.io").unwrap().uses), used)
+    (ImageUsage(InUse::parse("list", &text, "r.azurecr.io").unwrap().uses), used)
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -577,7 +578,7 @@ fn a_repository_that_is_never_quiet_is_given_up() {
     let folder = tempfile::tempdir().unwrap();
     let mut ledger = Ledger::open(&folder.path().join("ledger"), "PLAN").unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let (tell, uses) = (|_: &str, _: usize| {}, Uses::default());
+    let (tell, uses) = (|_: &str, _: usize| {}, ImageUsage::default());
     let done = apply(&shop, &whole, &uses, &mut ledger, None, &tell);
     let applied = runtime.block_on(done).unwrap();
     assert_eq!(applied.deleted, 0);
@@ -585,7 +586,7 @@ fn a_repository_that_is_never_quiet_is_given_up() {
 }
 
 fn brakes_and_ages_hold() {
-    let one = |text: &str| text.parse::<Brake>();
+    let one = |text: &str| text.parse::<DeletionLimit>();
     assert!(one("-1").is_err() && one("101%").is_err() && one("x").is_err());
     let rules =
         Rules::parse(r#"{"rules": [{"repositories": "app", "tags": "*", "keep": 1}]}"#).unwrap();
@@ -667,7 +668,7 @@ fn everything() -> Rules {
 
 /// What of `app-1` would go by those rules, as `change` has what the registry says; and what goes of
 /// what would go as it is, if it is to be `applied` then.
-fn purged(sim: &Arc<Sim>, change: Change, applied: bool) -> (Planned, Option<Applied>) {
+fn purged(sim: &Arc<Sim>, change: Change, applied: bool) -> (RepositoryPlan, Option<Applied>) {
     let registry = |change: Change| {
         let wire = Changing::new(sim, change);
         Registry::over(Arc::new(wire), SERVER, crate::registries::entra(SERVER)).unwrap()
@@ -677,7 +678,7 @@ fn purged(sim: &Arc<Sim>, change: Change, applied: bool) -> (Planned, Option<App
         let as_it_is: Change = Arc::new(|_, _| {});
         let planning = if applied { as_it_is } else { Arc::clone(&change) };
         let registry_then = registry(planning);
-        let live = Live::new(&registry_then);
+        let live = LiveRegistry::new(&registry_then);
         let state = live.state("app-1").await.unwrap().unwrap();
         let planned = plan(&state, &everything(), &BTreeMap::new(), now());
         if !applied {
@@ -686,9 +687,10 @@ fn purged(sim: &Arc<Sim>, change: Change, applied: bool) -> (Planned, Option<App
         let whole = written_down(planned.clone(), everything(), now());
         let mut ledger = Ledger::open(&folder.path().join("ledger"), "PLAN").unwrap();
         let registry_now = registry(change);
-        let live = Live::new(&registry_now);
+        let live = LiveRegistry::new(&registry_now);
         let tell = |_: &str, _: usize| {};
-        let done = apply(&live, &whole, &Uses::default(), &mut ledger, None, &tell).await.unwrap();
+        let done =
+            apply(&live, &whole, &ImageUsage::default(), &mut ledger, None, &tell).await.unwrap();
         (planned, Some(done))
     })
 }
@@ -773,7 +775,7 @@ fn a_tag_that_is_not_told_still_protects_its_image() {
     );
     let registry = registry.unwrap();
     let planned = paused(async {
-        let live = Live::new(&registry);
+        let live = LiveRegistry::new(&registry);
         let state = live.state("app-1").await.unwrap().unwrap();
         plan(&state, &untagged, &BTreeMap::new(), now())
     });

@@ -8,7 +8,9 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue};
 use azimg::client::{Client, Tokens, version};
 use azimg::error::ErrorKind;
-use azimg::registry::{Attributes, Login, Manifest, Name, Registry, Repository, Said, Tag, Trust};
+use azimg::registry::{
+    Attributes, Login, Manifest, Name, Registry, Repository, Tag, Trust, TrustSource,
+};
 use azimg::sim::registries::SimManifest;
 use azimg::sim::{Conditions, Scale, Sim, SimCredential, World, generate};
 use base64::Engine;
@@ -44,7 +46,7 @@ fn registry(azure: &Azure, number: usize, login: Login) -> Registry {
 pub fn entra(login_server: &str) -> Login {
     let trust = Trust::of_cloud(None).naming(&[login_server.to_owned()]).unwrap();
     let identity = Tokens::of(SimCredential);
-    Login::Entra(trust.recipient(identity, login_server, Said::ByNobody).unwrap())
+    Login::Entra(trust.recipient(identity, login_server, TrustSource::ByNobody).unwrap())
 }
 
 fn lists_are_whole_over_many_pages() {

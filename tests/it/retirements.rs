@@ -5,10 +5,10 @@ use crate::operations::{KEEPS, Loss, Stage, changed, on, stage};
 use crate::support::paused;
 use crate::tests;
 use azimg::gallery::retire::{
-    Action, Ledger, PLAN_VERSION, RetirePlan, Retired, Rules, State, World, plan,
+    Action, DefinitionState, Ledger, PLAN_VERSION, PartState, RetirePlan, Retired, Rules, plan,
 };
 use azimg::image::gallery::{GalleryImage, Kind};
-use azimg::image::machine::{Machine, MachineKind, Reference};
+use azimg::image::machine::{Machine, MachineImage, MachineKind};
 use azimg::sim::{Conditions, Sim};
 use proptest::prelude::*;
 use serde_json::json;
@@ -228,10 +228,10 @@ proptest! {
             Machine {
                 id: format!("/m/{n}"), name: "m".into(), kind: MachineKind::VirtualMachine,
                 subscription: "s".into(), location: ["a", "b", "c"][*at].into(),
-                image: Reference::Gallery("/d".into(), exact.clone()), by_disk: false, exact,
+                image: MachineImage::Gallery("/d".into(), exact.clone()), by_disk: false, exact,
             }
         }).collect();
-        let world = World { definition: "/d".into(), versions: rows.clone(), machines: machines.clone() };
+        let world = DefinitionState { definition: "/d".into(), versions: rows.clone(), machines: machines.clone() };
         let rules = Rules { keep, older_than_days: days, action, max_percent: 100 };
         let planned = plan(&world, &rules, now).unwrap();
         prop_assert_eq!(planned.retired.len() + planned.kept.len(), rows.len());
@@ -324,19 +324,19 @@ fn a_ledger_that_is_cut_at_any_byte_is_gone_on_with() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger");
     let mut ledger = Ledger::open(&path, "PLAN").unwrap();
-    ledger.write(&first.id, State::Done, "").unwrap();
+    ledger.write(&first.id, PartState::Done, "").unwrap();
     let whole = std::fs::read(&path).unwrap().len();
-    ledger.write(&second.id, State::Failed, "Größe").unwrap();
+    ledger.write(&second.id, PartState::Failed, "Größe").unwrap();
     drop(ledger);
     let text = std::fs::read(&path).unwrap();
     for cut in 0..=text.len() {
         std::fs::write(&path, &text[..cut]).unwrap();
-        Ledger::open(&path, "PLAN").unwrap().write(&third.id, State::Begun, "").unwrap();
+        Ledger::open(&path, "PLAN").unwrap().write(&third.id, PartState::Begun, "").unwrap();
         let ledger = Ledger::open(&path, "PLAN").unwrap();
         let has = |at: usize, state| (cut >= at - 1).then_some(state);
-        assert_eq!(ledger.state(&first.id), has(whole, State::Done), "{cut}");
-        assert_eq!(ledger.state(&second.id), has(text.len(), State::Failed), "{cut}");
-        assert_eq!(ledger.state(&third.id), Some(State::Begun), "{cut}");
+        assert_eq!(ledger.state(&first.id), has(whole, PartState::Done), "{cut}");
+        assert_eq!(ledger.state(&second.id), has(text.len(), PartState::Failed), "{cut}");
+        assert_eq!(ledger.state(&third.id), Some(PartState::Begun), "{cut}");
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::support::azurite::free_port;
 use crate::support::{Azure, finish, temporary, wait_for};
 use crate::tests;
-use azimg::config::{Config, Flags, Guarded, Hidden, Plain};
+use azimg::config::{Config, Flags, GuardedSetting, HiddenValue, PlainSetting};
 use azimg::sim::{Scale, generate};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -24,7 +24,7 @@ tests![
 const SECRET: &str = "Xq7ZpL0vMarkerR3dW";
 
 /// How a value may be wrong, or lead to what is not there. Nothing but this machine is asked by any of them.
-fn values(setting: Guarded) -> Vec<String> {
+fn values(setting: GuardedSetting) -> Vec<String> {
     let mut shapes = vec![
         "http://user:S@127.0.0.1:9/",
         "https://user:S@127.0.0.1:9/x?sv=1&sig=S",
@@ -39,7 +39,7 @@ fn values(setting: Guarded) -> Vec<String> {
         "BlobEndpoint=https://127.0.0.1:9/;SharedAccessSignature=sv=1&sig=S",
         "AccountName=devstoreaccount1;AccountKey=S;BlobEndpoint=http://127.0.0.1:9/a;QueueEndpoint=S",
     ];
-    if setting == Guarded::STORE {
+    if setting == GuardedSetting::STORE {
         shapes.extend([
             "https://127.0.0.1:9/S",
             "a.blob.core.windows.net/azimg?sv=1&sig=S",
@@ -64,24 +64,32 @@ fn values(setting: Guarded) -> Vec<String> {
 }
 
 /// The settings that a proxy is named by lead each request away, so that each is tried once.
-fn is_proxy(setting: Guarded) -> bool {
+fn is_proxy(setting: GuardedSetting) -> bool {
     setting.name().ends_with("_PROXY")
 }
 
 /// A command under one wrong setting, with all else as it should be.
-fn command(azure: &Azure, store: &Path, line: &[&str], setting: Guarded, value: &str) -> Command {
+fn command(
+    azure: &Azure,
+    store: &Path,
+    line: &[&str],
+    setting: GuardedSetting,
+    value: &str,
+) -> Command {
     let mut command = azure.azimg(line);
-    if setting != Guarded::STORE {
+    if setting != GuardedSetting::STORE {
         command.env("AZIMG_STORE", store);
     }
     match setting {
-        Guarded::STORAGE_QUEUES | Guarded::STORAGE_ACCOUNT | Guarded::STORE => {}
+        GuardedSetting::STORAGE_QUEUES
+        | GuardedSetting::STORAGE_ACCOUNT
+        | GuardedSetting::STORE => {}
         // Queues that are an emulator's which is not there.
         _ => {
             command.env("AzimgStorage__queueServiceUri", "https://127.0.0.1:9/");
         }
     }
-    if matches!(setting, Guarded::CLIENT_SECRET | Guarded::AUTHORITY_HOST) {
+    if matches!(setting, GuardedSetting::CLIENT_SECRET | GuardedSetting::AUTHORITY_HOST) {
         let id = "11111111-1111-4111-8111-111111111111";
         command.env("AZURE_TENANT_ID", id).env("AZURE_CLIENT_ID", id);
         command.env("AZURE_CLIENT_SECRET", "not-a-secret-of-anybody");
@@ -99,7 +107,7 @@ fn no_value_of_a_guarded_setting_is_told_whatever_is_wrong_with_it() {
         assert!(!text.contains("panicked"), "{what}: {text}");
     };
     std::thread::scope(|scope| {
-        for setting in Guarded::ALL.iter().copied() {
+        for setting in GuardedSetting::ALL.iter().copied() {
             let (azure, told) = (&azure, &told);
             let store = folder.path().join(setting.name());
             scope.spawn(move || {
@@ -124,7 +132,7 @@ fn no_value_of_a_guarded_setting_is_told_whatever_is_wrong_with_it() {
         }
     });
     // As a flag it is the same.
-    for value in values(Guarded::STORE) {
+    for value in values(GuardedSetting::STORE) {
         let (code, stdout, stderr) =
             finish(&mut azure.azimg(&["images", "list", "--store", &value]));
         assert_ne!(code, 0, "{value}");
@@ -178,12 +186,12 @@ fn no_host_and_no_handler_tells_a_guarded_setting_to_its_callers() {
     let folder = tempfile::tempdir_in(temporary()).unwrap();
     std::thread::scope(|scope| {
         let named = [
-            Guarded::STORE,
-            Guarded::STORAGE,
-            Guarded::STORAGE_QUEUES,
-            Guarded::STORAGE_ACCOUNT,
-            Guarded::ARM_ENDPOINT,
-            Guarded::IDENTITY_ENDPOINT,
+            GuardedSetting::STORE,
+            GuardedSetting::STORAGE,
+            GuardedSetting::STORAGE_QUEUES,
+            GuardedSetting::STORAGE_ACCOUNT,
+            GuardedSetting::ARM_ENDPOINT,
+            GuardedSetting::IDENTITY_ENDPOINT,
         ];
         for setting in named {
             let (azure, folder) = (&azure, folder.path());
@@ -206,14 +214,15 @@ fn no_host_and_no_handler_tells_a_guarded_setting_to_its_callers() {
 }
 
 fn each_setting_is_either_plain_or_guarded() {
-    let plain: BTreeSet<&str> = Plain::ALL.iter().map(|setting| setting.name()).collect();
-    let guarded: BTreeSet<&str> = Guarded::ALL.iter().map(|setting| setting.name()).collect();
+    let plain: BTreeSet<&str> = PlainSetting::ALL.iter().map(|setting| setting.name()).collect();
+    let guarded: BTreeSet<&str> =
+        GuardedSetting::ALL.iter().map(|setting| setting.name()).collect();
     assert!(plain.is_disjoint(&guarded));
     for part in ["PASSWORD", "SECRET", "KEY", "TOKEN_FILE_CONTENT", "HEADER", "ENDPOINT", "STORE"] {
         assert!(plain.iter().all(|name| !name.contains(part)), "{part} is no plain setting");
     }
     // What may hold a secret cannot be printed at all.
-    assert_eq!(format!("{:?}", Hidden::from(SECRET)), "…");
+    assert_eq!(format!("{:?}", HiddenValue::from(SECRET)), "…");
     let flags = Flags { store: Some(SECRET.into()), ..Flags::default() };
     assert!(!format!("{flags:?}").contains(SECRET));
     // A plain one is told, since that helps.

@@ -5,8 +5,8 @@ use crate::support::runs::{listed, write_run};
 use crate::support::{threads, wait_until};
 use crate::tests;
 use azimg::functions::App;
-use azimg::pipeline::publish::{Closing, publish};
-use azimg::pipeline::retain::{Keep, retain};
+use azimg::pipeline::publish::{CloseAttempt, publish};
+use azimg::pipeline::retain::{RetentionPolicy, retain};
 use azimg::pipeline::snapshot::Manifest;
 use azimg::sim::{Conditions, Scale, Sim, generate};
 use azimg::store::memory::MemoryStore;
@@ -45,7 +45,7 @@ async fn next(store: &Arc<dyn Store>, number: i64, previous: Option<RunId>) -> M
     };
     write_run(store.as_ref(), (run, now, previous), 2, &publishers, rows).await;
     match publish(store, run, now, false).await.unwrap() {
-        Closing::Published(manifest) => *manifest,
+        CloseAttempt::Published(manifest) => *manifest,
         other => panic!("{other:?}"),
     }
 }
@@ -115,9 +115,13 @@ fn fifty_readers_never_see_two_of_thirty_snapshots_at_once() {
         }
         for number in 1..=30 {
             manifest = next(&store, number, Some(manifest.run)).await;
-            retain(store.as_ref(), Keep { number: 2, age: Duration::ZERO }, at(number * 60))
-                .await
-                .unwrap();
+            retain(
+                store.as_ref(),
+                RetentionPolicy { number: 2, age: Duration::ZERO },
+                at(number * 60),
+            )
+            .await
+            .unwrap();
             // The next one comes when somebody has this one.
             wait_until("a reader of it", async || {
                 i64::from(newest.load(Ordering::Acquire)) >= number
@@ -153,7 +157,7 @@ fn a_list_goes_on_in_the_snapshot_it_was_begun_in_until_that_is_gone() {
         let other = serve(&store).await;
         let there = link.replace(&address, &other);
         assert_eq!(ask(&client, &there).await.0, 200);
-        let keep = Keep { number: 1, age: Duration::ZERO };
+        let keep = RetentionPolicy { number: 1, age: Duration::ZERO };
         assert_eq!(
             retain(store.as_ref(), keep, at(120)).await.unwrap(),
             0,
@@ -219,7 +223,7 @@ fn old_snapshots_go_by_number_and_age_and_never_one_that_is_needed() {
         }
         let left = || async { azimg::pipeline::snapshot::runs(store.as_ref()).await.unwrap() };
         let later = at(7 * 60 + 7_200);
-        let keep = |text: &str| text.parse::<Keep>().unwrap();
+        let keep = |text: &str| text.parse::<RetentionPolicy>().unwrap();
         assert_eq!(retain(store.as_ref(), keep("all"), later).await.unwrap(), 0);
         assert_eq!(retain(store.as_ref(), keep("2,30d"), later).await.unwrap(), 0);
         // A run under way carries rows over from the third.
@@ -233,7 +237,7 @@ fn old_snapshots_go_by_number_and_age_and_never_one_that_is_needed() {
         let gone = store.list(&Key::snapshot_prefix(runs[0])).await.unwrap();
         assert!(gone.is_empty() && store.list(&Key::run_prefix(runs[0])).await.unwrap().is_empty());
         for text in ["", "many", "3,blue"] {
-            assert!(text.parse::<Keep>().is_err(), "{text}");
+            assert!(text.parse::<RetentionPolicy>().is_err(), "{text}");
         }
     });
 }

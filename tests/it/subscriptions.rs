@@ -5,7 +5,7 @@ use crate::support::fleet::{self, call};
 use crate::support::paused;
 use crate::tests;
 use async_trait::async_trait;
-use azimg::client::{Answer, Outgoing, Wire};
+use azimg::client::{Wire, WireRequest, WireResponse};
 use azimg::error::{Error, ErrorKind, Result};
 use azimg::functions::{self, App, PUBLISH, Trigger, WORK};
 use azimg::pipeline::snapshot::{self, Completeness};
@@ -136,7 +136,7 @@ impl Arm {
 
 #[async_trait]
 impl Wire for Arm {
-    async fn send(&self, request: &Outgoing, _: Option<HeaderValue>) -> Result<Answer> {
+    async fn send(&self, request: &WireRequest, _: Option<HeaderValue>) -> Result<WireResponse> {
         if self.is_signed_out.load(Ordering::SeqCst) {
             return Err(Error::new(ErrorKind::SignedOut, "nobody is signed in"));
         }
@@ -148,7 +148,7 @@ impl Wire for Arm {
         let (status, body) =
             instead.unwrap_or_else(|| Self::answer(&path.split('/').collect::<Vec<_>>()));
         let status = StatusCode::from_u16(status).unwrap();
-        Ok(Answer { status, headers: HeaderMap::new(), body: body.to_string().into() })
+        Ok(WireResponse { status, headers: HeaderMap::new(), body: body.to_string().into() })
     }
 }
 

@@ -5,7 +5,7 @@ use crate::galleries::rows;
 use crate::support::threads;
 use crate::tests;
 use async_trait::async_trait;
-use azimg::client::{Answer, Outgoing, Wire};
+use azimg::client::{Wire, WireRequest, WireResponse};
 use azimg::config::{Config, Flags};
 use azimg::error::Result;
 use azimg::functions::{App, Event, Function, Message, PUBLISH, Trigger, WORK};
@@ -85,10 +85,10 @@ impl Tenant {
 
 #[async_trait]
 impl Wire for Tenant {
-    async fn send(&self, request: &Outgoing, _: Option<HeaderValue>) -> Result<Answer> {
+    async fn send(&self, request: &WireRequest, _: Option<HeaderValue>) -> Result<WireResponse> {
         let (status, body) = self.answer(&request.url);
         let status = StatusCode::from_u16(status).unwrap();
-        Ok(Answer { status, headers: HeaderMap::new(), body: body.to_string().into() })
+        Ok(WireResponse { status, headers: HeaderMap::new(), body: body.to_string().into() })
     }
 }
 

@@ -4,7 +4,7 @@ use crate::support::fleet::{self, Direct, Fleet, Luck};
 use crate::support::paused;
 use crate::tests;
 use async_trait::async_trait;
-use azimg::client::{Answer, Outgoing, Tokens, Wire};
+use azimg::client::{Tokens, Wire, WireRequest, WireResponse};
 use azimg::error::{Error, ErrorKind, Result};
 use azimg::pipeline::snapshot::{self, Completeness};
 use azimg::sim::{Conditions, Scale, Sim, generate};
@@ -341,14 +341,18 @@ impl Refusing {
 
 #[async_trait]
 impl Wire for Refusing {
-    async fn send(&self, request: &Outgoing, authorized: Option<HeaderValue>) -> Result<Answer> {
+    async fn send(
+        &self,
+        request: &WireRequest,
+        authorized: Option<HeaderValue>,
+    ) -> Result<WireResponse> {
         let number = self.asked.fetch_add(1, Ordering::Relaxed);
         if !(self.refuses)(number, self.began.elapsed(), request.url.path()) {
             return self.direct.send(request, authorized).await;
         }
         self.refused.fetch_add(1, Ordering::Relaxed);
         let body = format!("{{\"error\":{{\"code\":\"{}\",\"message\":\"no\"}}}}", self.code);
-        Ok(Answer {
+        Ok(WireResponse {
             status: StatusCode::UNAUTHORIZED,
             headers: reqwest::header::HeaderMap::default(),
             body: body.into(),

@@ -7,7 +7,7 @@ use crate::support::steps::{Around, Stepped};
 use crate::support::{Azure, azimg, finish, json, threads};
 use crate::tests;
 use async_trait::async_trait;
-use azimg::catalog::feed::{Feeds, Wanted, changes};
+use azimg::catalog::feed::{ChangeFilter, Feeds, changes};
 use azimg::error::{Error, Result};
 use azimg::functions::{App, Event, FUNCTIONS, Message, PUBLISH, Trigger};
 use azimg::pipeline::changes::Change;
@@ -203,10 +203,10 @@ fn a_feed_is_read_once_however_many_pages_are_asked_for() {
         let second = closed_run(store.as_ref(), 30, Some(first)).await;
         publish(&store, second, OffsetDateTime::now_utc(), false).await.unwrap();
         let wants = [
-            Wanted::default(),
-            Wanted { search: Some("SKU2".to_owned()), changes: vec![] },
-            Wanted { search: None, changes: vec![Change::Added] },
-            Wanted { search: Some("none".to_owned()), changes: vec![] },
+            ChangeFilter::default(),
+            ChangeFilter { search: Some("SKU2".to_owned()), changes: vec![] },
+            ChangeFilter { search: None, changes: vec![Change::Added] },
+            ChangeFilter { search: Some("none".to_owned()), changes: vec![] },
         ];
         let feeds = Feeds::default();
         let mut expected = Vec::new();

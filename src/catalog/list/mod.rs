@@ -8,7 +8,7 @@ pub use unknown::unknown;
 
 use super::alias;
 use super::filter::Filter;
-use crate::format::index::{Index, Level, Place, Pool, Row};
+use crate::format::index::{GroupPath, Index, Level, Pool, Row};
 use crate::image::name::short_name;
 use crate::image::names::folded;
 use crate::image::{Status, nanoseconds};
@@ -18,7 +18,7 @@ use std::ops::{ControlFlow, Range};
 use time::OffsetDateTime;
 
 /// A row that was found, and where it stands.
-pub type Found = (u32, Place);
+pub type Found = (u32, GroupPath);
 
 /// A part of a list.
 #[derive(Debug, Default)]
@@ -38,9 +38,9 @@ const PREFIX: u8 = 2;
 const WHOLE: u8 = 3;
 
 /// How well each text of a pool fits; zero where it does not. Empty when none does.
-struct Fits(Vec<u8>);
+struct TextScores(Vec<u8>);
 
-impl Fits {
+impl TextScores {
     fn of(&self, id: u32) -> u8 {
         self.0.get(id as usize).copied().unwrap_or_default()
     }
@@ -106,20 +106,20 @@ impl Fits {
 }
 
 /// A word, and how well it fits publishers, offers, SKUs and versions.
-struct Word {
-    names: [Fits; 3],
+struct SearchWord {
+    names: [TextScores; 3],
     /// The groups of SKUs that it is the short name of.
     short: Vec<u32>,
-    versions: Fits,
+    versions: TextScores,
     /// Whether any version has it: most words do not, and rows need not be looked at then.
     in_versions: bool,
 }
 
 /// A filter, made ready for one index.
-pub(super) struct Query<'a> {
+pub(super) struct ListQuery<'a> {
     index: &'a Index,
-    names: [Option<Fits>; 3],
-    versions: Option<Fits>,
+    names: [Option<TextScores>; 3],
+    versions: Option<TextScores>,
     details: Details<'a>,
     /// The moment of the question, in nanoseconds since 1970.
     now: i64,
@@ -127,16 +127,16 @@ pub(super) struct Query<'a> {
     locations: Vec<u32>,
     not_locations: Vec<u32>,
     latest: bool,
-    words: Vec<Word>,
+    words: Vec<SearchWord>,
 }
 
-impl Word {
+impl SearchWord {
     /// A word that is folded.
     fn new(index: &Index, word: &str) -> Self {
-        let versions = Fits::word(index.versions(), word);
+        let versions = TextScores::word(index.versions(), word);
         let short = alias::find(word).map(|alias| index.skus(alias.sku));
         Self {
-            names: LEVELS.map(|level| Fits::word(index.names(level), word)),
+            names: LEVELS.map(|level| TextScores::word(index.names(level), word)),
             short: short.into_iter().flatten().map(|[.., sku]| sku).collect(),
             in_versions: versions.0.iter().any(|fit| *fit > 0),
             versions,
@@ -144,7 +144,7 @@ impl Word {
     }
 
     /// How well it fits the names of a SKU.
-    fn fit(&self, index: &Index, place: Place) -> u8 {
+    fn fit(&self, index: &Index, place: GroupPath) -> u8 {
         if self.short.contains(&place[2]) {
             return WHOLE;
         }
@@ -153,7 +153,7 @@ impl Word {
     }
 }
 
-impl<'a> Query<'a> {
+impl<'a> ListQuery<'a> {
     /// None when nothing can fit.
     pub(super) fn new(index: &'a Index, filter: &'a Filter, now: OffsetDateTime) -> Option<Self> {
         if !filter.wants_marketplace() {
@@ -161,14 +161,18 @@ impl<'a> Query<'a> {
         }
         let texts = |pool: &Pool, wanted: &Option<String>| {
             let wanted = wanted.as_ref()?;
-            Some(if filter.exact { Fits::same(pool, wanted) } else { Fits::find(pool, wanted) })
+            Some(if filter.exact {
+                TextScores::same(pool, wanted)
+            } else {
+                TextScores::find(pool, wanted)
+            })
         };
         let wanted = [&filter.publisher, &filter.offer, &filter.sku];
         let names = std::array::from_fn(|i| texts(index.names(LEVELS[i]), wanted[i]));
         let count = u32::try_from(index.locations().len()).unwrap_or(u32::MAX);
         let location =
             |name: &String| (0..count).find(|id| index.locations().get(*id) == short_name(name));
-        let words = filter.words().into_iter().map(|word| Word::new(index, &word));
+        let words = filter.words().into_iter().map(|word| SearchWord::new(index, &word));
         let statuses = Status::ALL.map(|status| filter.has_status(status));
         Some(Self {
             index,
@@ -198,12 +202,12 @@ impl<'a> Query<'a> {
         status.map_or_else(|| self.statuses.iter().all(|wanted| *wanted), wanted)
     }
 
-    fn accepts(&self, at: u32, place: Place) -> bool {
+    fn accepts(&self, at: u32, place: GroupPath) -> bool {
         self.fit(at, place) == Fit::Yes
     }
 
     /// Whether a row fits, where it is known.
-    fn fit(&self, at: u32, place: Place) -> Fit {
+    fn fit(&self, at: u32, place: GroupPath) -> Fit {
         let row = self.index.row(at);
         let is_in = |location: &u32| self.index.is_in(row.locations(), &[*location]);
         let fits = self.has_status(row)
@@ -215,12 +219,12 @@ impl<'a> Query<'a> {
     }
 
     /// Whether a row is the latest of its SKU at the moment of the question.
-    pub(super) fn is_latest(&self, at: u32, place: Place) -> bool {
+    pub(super) fn is_latest(&self, at: u32, place: GroupPath) -> bool {
         self.index.is_latest(at, place[2], self.now)
     }
 
     /// Goes through the SKUs that the filter accepts, from the one on that has the row `from`.
-    fn walk(&self, from: u32, mut visit: impl FnMut(Place) -> ControlFlow<()>) {
+    fn walk(&self, from: u32, mut visit: impl FnMut(GroupPath) -> ControlFlow<()>) {
         let [publisher, offer, sku] = self.index.place(from);
         let index = self.index;
         for p in publisher..index.groups(Level::Publisher) {
@@ -241,7 +245,7 @@ impl<'a> Query<'a> {
     }
 
     /// Visits the rows that the filter accepts, in the table's order, each with its place and how well the words fit.
-    pub(super) fn visit(&self, mut visit: impl FnMut(Place, u32, usize)) {
+    pub(super) fn visit(&self, mut visit: impl FnMut(GroupPath, u32, usize)) {
         let in_versions = self.is_in_versions();
         let mut fits = Vec::new();
         self.walk(0, |place| {
@@ -268,7 +272,7 @@ impl<'a> Query<'a> {
 
     /// How well each word fits the names of a SKU; none when a word fits neither these nor any
     /// version.
-    fn fit_names(&self, place: Place, fits: &mut Vec<u8>) -> Option<u32> {
+    fn fit_names(&self, place: GroupPath, fits: &mut Vec<u8>) -> Option<u32> {
         fits.clear();
         for word in &self.words {
             let best = word.fit(self.index, place);
@@ -305,7 +309,7 @@ fn from_on(range: Range<u32>, from: u32) -> Range<u32> {
 /// named as its next (or zero).
 pub fn list(index: &Index, filter: &Filter, from: u32, top: usize, now: OffsetDateTime) -> Page {
     let mut page = Page::default();
-    let Some(query) = Query::new(index, filter, now) else { return page };
+    let Some(query) = ListQuery::new(index, filter, now) else { return page };
     if !query.words.is_empty() {
         return ranked(&query, from as usize, top);
     }
@@ -326,11 +330,11 @@ pub fn list(index: &Index, filter: &Filter, from: u32, top: usize, now: OffsetDa
 }
 
 /// Rows of one SKU that the words fit alike.
-type Alike = (Place, Range<u32>);
+type Alike = (GroupPath, Range<u32>);
 
 /// Rows that fit better come first; of those that fit alike, the latest of their SKU; the table's
 /// order decides the rest. A page's next is a place in this order.
-fn ranked(query: &Query<'_>, from: usize, top: usize) -> Page {
+fn ranked(query: &ListQuery<'_>, from: usize, top: usize) -> Page {
     let index = query.index;
     let most = query.words.len() * usize::from(WHOLE);
     let mut ranks: Vec<Vec<Alike>> = vec![Vec::new(); most + 1];

@@ -1,6 +1,6 @@
 //! Of how many rows it is not known whether they are wanted.
 
-use super::Query;
+use super::ListQuery;
 use super::details::Fit;
 use crate::catalog::filter::Filter;
 use crate::format::index::{Index, Level};
@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 pub fn unknown(index: &Index, filter: &Filter, now: OffsetDateTime) -> u64 {
     let asks =
         filter.wants_details() || filter.architecture.is_some() || filter.generation.is_some();
-    let query = if asks { Query::new(index, filter, now) } else { None };
+    let query = if asks { ListQuery::new(index, filter, now) } else { None };
     let Some(query) = query else { return 0 };
     let (mut count, mut fits) = (0, Vec::new());
     query.walk(0, |place| {

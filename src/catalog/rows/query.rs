@@ -12,7 +12,7 @@ use crate::image::{Status, registry};
 use time::OffsetDateTime;
 
 /// A filter, made ready for one table.
-struct Query<'a> {
+struct RowQuery<'a> {
     table: &'a RowTable,
     /// For each column that is asked for: which names fit.
     columns: Vec<(usize, Vec<bool>)>,
@@ -35,7 +35,7 @@ struct Query<'a> {
     tagged: Vec<Vec<bool>>,
 }
 
-impl<'a> Query<'a> {
+impl<'a> RowQuery<'a> {
     fn new(table: &'a RowTable, filter: &Filter, now: OffsetDateTime) -> Self {
         let asked = [
             (PUBLISHER, &filter.publisher),
@@ -150,7 +150,7 @@ impl RowTable {
         top: usize,
         now: OffsetDateTime,
     ) -> (Vec<u32>, Option<u32>) {
-        let query = Query::new(self, filter, now);
+        let query = RowQuery::new(self, filter, now);
         let mut rows = Vec::new();
         for at in from..u32::try_from(self.len()).unwrap_or(u32::MAX) {
             if !query.accepts(at) {
@@ -175,7 +175,7 @@ impl RowTable {
         filter: &Filter,
         now: OffsetDateTime,
     ) -> impl Fn(u32) -> bool + '_ {
-        let query = Query::new(self, filter, now);
+        let query = RowQuery::new(self, filter, now);
         move |row| query.accepts(row)
     }
 }

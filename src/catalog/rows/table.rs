@@ -96,7 +96,7 @@ pub struct RowTable {
 /// What is read of a row at once.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Light {
+struct RowHead {
     kind: String,
     id: String,
     status: Status,
@@ -135,7 +135,7 @@ struct Light {
     first_seen_at: OffsetDateTime,
 }
 
-impl Light {
+impl RowHead {
     /// Whether it may be the latest of its definition while it lives.
     fn is_eligible(&self) -> bool {
         self.kind == VERSION_KIND
@@ -219,7 +219,7 @@ impl RowTable {
     }
 
     pub(in crate::catalog) fn add(&mut self, line: &[u8]) -> Result<()> {
-        let row: Light = serde_json::from_slice(line).map_err(|e| unreadable(&e))?;
+        let row: RowHead = serde_json::from_slice(line).map_err(|e| unreadable(&e))?;
         let at = u32::try_from(self.entries.len()).map_err(|_| Error::invalid("too many rows"))?;
         let (is_eligible, has_plan) = (row.is_eligible(), row.has_plan());
         let definition = self.definition_of(&row.id);
@@ -329,7 +329,7 @@ impl RowTable {
     /// The row of that id, without case.
     pub fn find(&self, id: &str) -> Option<u32> {
         let row = *self.by_id.get(&digest(id))?;
-        let found: Light = self.row(row).ok()?;
+        let found: RowHead = self.row(row).ok()?;
         found.id.eq_ignore_ascii_case(id).then_some(row)
     }
 

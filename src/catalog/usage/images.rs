@@ -4,11 +4,11 @@ use crate::catalog::rows::RowTable;
 use crate::catalog::{Catalog, LatestQuestion};
 use crate::error::Result;
 use crate::image::gallery::{GalleryImage, Kind};
-use crate::image::machine::{Machine, Reference};
+use crate::image::machine::{Machine, MachineImage};
 use crate::image::marketplace::MarketplaceImage;
 use crate::image::resource_id::part;
 use crate::image::{Status, Urn, version};
-use crate::pipeline::answered::Asked;
+use crate::pipeline::answered::AskedScope;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 
 /// One version in the catalog.
 #[derive(Debug, Clone)]
-pub(super) struct Stand {
+pub(super) struct CatalogVersion {
     pub(super) version: String,
     /// Its status now; none where Azure's word for it could not be read.
     pub(super) status: Option<Status>,
@@ -37,15 +37,15 @@ pub(super) struct Image {
     /// Publisher, offer and SKU.
     pub(super) names: [Option<String>; 3],
     /// The version that the machine stands on.
-    pub(super) stands: Option<Stand>,
+    pub(super) stands: Option<CatalogVersion>,
     /// The version that Azure takes for the latest where the machine runs.
-    pub(super) latest: Option<Stand>,
+    pub(super) latest: Option<CatalogVersion>,
     /// The newest version that is there, whether or not it may be the latest.
-    pub(super) present: Option<Stand>,
+    pub(super) present: Option<CatalogVersion>,
     /// The newest version that can be moved to.
     pub(super) move_to: Option<String>,
     /// The scopes that it may be found by; the first of them that was ever asked tells.
-    pub(super) scopes: Vec<Asked>,
+    pub(super) scopes: Vec<AskedScope>,
 }
 
 /// The images of many machines, of which many have the same.
@@ -74,10 +74,10 @@ impl<'a> Images<'a> {
     /// What the catalog has of a machine's image.
     pub(super) fn of(&mut self, machine: &Machine) -> Result<Image> {
         match &machine.image {
-            Reference::Marketplace(urn) => self.marketplace(machine, urn),
-            Reference::Gallery(id, _) => self.gallery_image(machine, id),
-            Reference::Managed(id) => self.managed(id),
-            Reference::None => Ok(Image::default()),
+            MachineImage::Marketplace(urn) => self.marketplace(machine, urn),
+            MachineImage::Gallery(id, _) => self.gallery_image(machine, id),
+            MachineImage::Managed(id) => self.managed(id),
+            MachineImage::None => Ok(Image::default()),
         }
     }
 
@@ -119,7 +119,7 @@ impl<'a> Images<'a> {
             latest: latest.map(stand),
             present: present.map(stand),
             move_to,
-            scopes: vec![Asked::Sku(place)],
+            scopes: vec![AskedScope::Sku(place)],
         })
     }
 
@@ -161,7 +161,7 @@ impl<'a> Images<'a> {
         };
         let names =
             rows.first().map(|row| [&row.publisher, &row.offer, &row.sku].map(Clone::clone));
-        let stand = |row: GalleryImage| Stand {
+        let stand = |row: GalleryImage| CatalogVersion {
             is_here: row.locations.contains(&machine.location),
             has_failed_here: row.has_failed_in(&machine.location),
             status: Some(row.status),
@@ -192,7 +192,7 @@ impl<'a> Images<'a> {
     /// A managed image has no versions: it is there, or it is gone.
     fn managed(&self, id: &str) -> Result<Image> {
         let found = self.gallery.find(id).map(|row| self.gallery.row::<GalleryImage>(row));
-        let stands = found.transpose()?.map(|row| Stand {
+        let stands = found.transpose()?.map(|row| CatalogVersion {
             version: String::new(),
             status: Some(row.status),
             ends_at: None,
@@ -204,7 +204,7 @@ impl<'a> Images<'a> {
             kind: Some("managed-image"),
             name: Some(id.to_owned()),
             stands,
-            scopes: subscription.map(Asked::ManagedImages).into_iter().collect(),
+            scopes: subscription.map(AskedScope::ManagedImages).into_iter().collect(),
             ..Image::default()
         })
     }
@@ -215,8 +215,8 @@ fn number(row: &GalleryImage) -> &str {
 }
 
 /// How a row that was read at the moment of the question stands in a location.
-fn stand_of(row: MarketplaceImage, location: &str) -> Stand {
-    Stand {
+fn stand_of(row: MarketplaceImage, location: &str) -> CatalogVersion {
+    CatalogVersion {
         is_here: row.locations.iter().any(|name| name == location),
         has_failed_here: false,
         status: row.status,

@@ -1,28 +1,29 @@
 //! From what the catalog has of a machine's image to how that stands.
 
 use super::finding::Finding;
-use super::images::{Image, Stand};
+use super::images::{CatalogVersion, Image};
 use super::row::Usage;
-use crate::image::machine::{Machine, Reference};
+use crate::image::machine::{Machine, MachineImage};
 use crate::image::version;
-use crate::pipeline::answered::Standing;
+use crate::pipeline::answered::LastResult;
 use std::cmp::Ordering;
 
 /// A finding, and why it is that, where it does not tell all.
 type Judged = (Finding, Option<String>);
 
 /// How the image of a machine stands. `standing` is what became of the scope that the image would be found by.
-pub(super) fn judge(machine: Machine, image: Image, standing: Option<&Standing>) -> Usage {
+pub(super) fn judge(machine: Machine, image: Image, standing: Option<&LastResult>) -> Usage {
     let version = machine.version().map(str::to_owned);
-    let ordered = |latest: &Stand| Some(version::compare(version.as_deref()?, &latest.version));
+    let ordered =
+        |latest: &CatalogVersion| Some(version::compare(version.as_deref()?, &latest.version));
     let with_latest = image.latest.as_ref().and_then(ordered);
     let (finding, reason) = match (&machine.image, &version) {
-        (Reference::None, _) => {
+        (MachineImage::None, _) => {
             let why = "it was made of a disk, and neither names an image";
             (Finding::Unknown, Some(why.to_owned()))
         }
-        (Reference::Managed(_), _) if image.stands.is_some() => (Finding::Current, None),
-        (Reference::Managed(_), _) => absent("the image was deleted", standing),
+        (MachineImage::Managed(_), _) if image.stands.is_some() => (Finding::Current, None),
+        (MachineImage::Managed(_), _) => absent("the image was deleted", standing),
         (_, Some(_)) => pinned(&machine, &image, with_latest, standing),
         (_, None) => following(&machine, &image, standing),
     };
@@ -34,10 +35,10 @@ pub(super) fn judge(machine: Machine, image: Image, standing: Option<&Standing>)
         reason
     };
     let is_pinned = match &machine.image {
-        Reference::Marketplace(urn) => !urn.version.eq_ignore_ascii_case("latest"),
-        Reference::Gallery(_, version) => version.is_some(),
-        Reference::Managed(_) => true,
-        Reference::None => false,
+        MachineImage::Marketplace(urn) => !urn.version.eq_ignore_ascii_case("latest"),
+        MachineImage::Gallery(_, version) => version.is_some(),
+        MachineImage::Managed(_) => true,
+        MachineImage::None => false,
     };
     let own = image.stands.as_ref();
     let followed = image.latest.as_ref().or(image.present.as_ref());
@@ -69,7 +70,7 @@ fn pinned(
     machine: &Machine,
     image: &Image,
     with_latest: Option<Ordering>,
-    standing: Option<&Standing>,
+    standing: Option<&LastResult>,
 ) -> Judged {
     let Some(stand) = &image.stands else {
         return absent("the version is no longer there", standing);
@@ -86,18 +87,18 @@ fn pinned(
         return absent(&place, standing);
     }
     match standing {
-        Some(Standing::Answered | Standing::Open(_)) if stand.has_failed_here => {
+        Some(LastResult::Answered | LastResult::Open(_)) if stand.has_failed_here => {
             (finding, Some(format!("its replica in {} failed", machine.location)))
         }
-        Some(Standing::Answered | Standing::Open(_)) => {
+        Some(LastResult::Answered | LastResult::Open(_)) => {
             (finding, Some(format!("no version may be the latest in {}", machine.location)))
         }
-        Some(Standing::Unasked) | None => absent("", standing),
+        Some(LastResult::Unasked) | None => absent("", standing),
     }
 }
 
 /// A machine that follows the latest, of which nothing tells on which version it stands.
-fn following(machine: &Machine, image: &Image, standing: Option<&Standing>) -> Judged {
+fn following(machine: &Machine, image: &Image, standing: Option<&LastResult>) -> Judged {
     if let Some(latest) = &image.latest {
         let follows = "follows the latest; which version it stands on is not known".to_owned();
         let finding = latest.status.map(|status| Finding::of(status, Ordering::Equal));
@@ -112,8 +113,12 @@ fn following(machine: &Machine, image: &Image, standing: Option<&Standing>) -> J
 }
 
 /// Says of a finding that is known from an earlier answer that nobody could ask again since.
-fn as_of(finding: Finding, reason: Option<String>, standing: Option<&Standing>) -> Option<String> {
-    let Some(Standing::Open(why)) = standing.filter(|_| finding != Finding::Unknown) else {
+fn as_of(
+    finding: Finding,
+    reason: Option<String>,
+    standing: Option<&LastResult>,
+) -> Option<String> {
+    let Some(LastResult::Open(why)) = standing.filter(|_| finding != Finding::Unknown) else {
         return reason;
     };
     let since = format!("as of the last answer; since then it could not be asked: {why}");
@@ -121,13 +126,13 @@ fn as_of(finding: Finding, reason: Option<String>, standing: Option<&Standing>) 
 }
 
 /// What the catalog has not: gone where it would have been found.
-fn absent(what: &str, standing: Option<&Standing>) -> Judged {
+fn absent(what: &str, standing: Option<&LastResult>) -> Judged {
     match standing {
-        Some(Standing::Answered) => (Finding::Gone, Some(what.to_owned())),
-        Some(Standing::Open(why)) => {
+        Some(LastResult::Answered) => (Finding::Gone, Some(what.to_owned())),
+        Some(LastResult::Open(why)) => {
             (Finding::Unknown, Some(format!("where it would be found could not be asked: {why}")))
         }
-        Some(Standing::Unasked) | None => {
+        Some(LastResult::Unasked) | None => {
             (Finding::Unknown, Some("where it would be found was not crawled".to_owned()))
         }
     }

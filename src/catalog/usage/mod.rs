@@ -14,7 +14,7 @@ pub use row::Usage;
 use super::Catalog;
 use crate::error::Result;
 use crate::image::machine::Machine;
-use crate::pipeline::answered::{Standing, standings};
+use crate::pipeline::answered::{LastResult, standings};
 use crate::source::Source;
 use crate::store::Store;
 use crate::work::Request;
@@ -49,7 +49,7 @@ pub async fn usage(
     let standings = standings(store, &catalog.manifest, scopes).await?;
     let judged = found.into_iter().map(|(machine, image)| {
         let mut told = image.scopes.iter().filter_map(|scope| standings.get(scope));
-        let standing = told.find(|standing| **standing != Standing::Unasked);
+        let standing = told.find(|standing| **standing != LastResult::Unasked);
         judge(machine, image, standing)
     });
     Ok(judged.collect())

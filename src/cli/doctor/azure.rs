@@ -1,12 +1,12 @@
 //! Who azimg is in Azure, and what it may read there.
 
-use super::{Findings, State};
+use super::{CheckReport, CheckState};
 use crate::client::{Client, version};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::locations::{self, UNNAMED};
 use crate::source::registry::registries;
-use crate::source::rights::{self, MARKETPLACE, Right};
+use crate::source::rights::{self, MARKETPLACE, PermissionCheck};
 use futures::{StreamExt, stream};
 use reqwest::header::HeaderMap;
 use std::collections::BTreeSet;
@@ -23,10 +23,10 @@ const READER: &str = "Give the identity the role Reader on the subscription";
 const PULL: &str = "Give the identity AcrPull on the registry (of one with rights by repository: \
                     Container Registry Repository Reader and … Catalog Lister)";
 
-pub(super) async fn look(config: &Config, location: Option<&str>, findings: &mut Findings) {
+pub(super) async fn look(config: &Config, location: Option<&str>, findings: &mut CheckReport) {
     let client = match config.client() {
         Ok(client) => client,
-        Err(error) => return findings.failed(("identity", ""), &error, (State::Failed, "")),
+        Err(error) => return findings.failed(("identity", ""), &error, (CheckState::Failed, "")),
     };
     let seen = match subscriptions(config, &client, findings).await {
         Ok(seen) => seen,
@@ -36,12 +36,16 @@ pub(super) async fn look(config: &Config, location: Option<&str>, findings: &mut
                 _ if error.to_string().starts_with("no token") => "identity",
                 _ => "subscriptions",
             };
-            return findings.failed((check, "Resource Manager"), &error, (State::Failed, READER));
+            return findings.failed(
+                (check, "Resource Manager"),
+                &error,
+                (CheckState::Failed, READER),
+            );
         }
     };
     let mut servers: BTreeSet<String> = config.named().unwrap_or_default().into_iter().collect();
     let all_registries = servers.is_empty();
-    let alone = if seen.len() == 1 { State::Failed } else { State::Gap };
+    let alone = if seen.len() == 1 { CheckState::Failed } else { CheckState::Gap };
     let mut all = Vec::new();
     for subscription in seen {
         let location = match place(config, &client, &subscription, location).await {
@@ -57,7 +61,7 @@ pub(super) async fn look(config: &Config, location: Option<&str>, findings: &mut
             let listed = registries(&client, &subscription).await.unwrap_or_default();
             for gap in listed.unread {
                 let about = if gap.offer.is_empty() { &subscription } else { &gap.offer };
-                findings.add("registry", about, State::Gap, gap.reason);
+                findings.add("registry", about, CheckState::Gap, gap.reason);
             }
             servers.extend(listed.found.into_iter().map(|at| at.login_server));
         }
@@ -71,34 +75,34 @@ pub(super) async fn look(config: &Config, location: Option<&str>, findings: &mut
     });
     let looked: Vec<(String, Result<String>)> = looked.buffered(AT_ONCE).collect().await;
     for (server, told) in looked {
-        findings.tried(("registry", &server), told, (State::Gap, PULL));
+        findings.tried(("registry", &server), told, (CheckState::Gap, PULL));
     }
 }
 
 /// What is lacking of what a crawl reads, as the crawl takes it: marketplace images are asked for through those
 /// subscriptions that list them.
-fn tell(all: Vec<(String, Vec<Right>)>, findings: &mut Findings) {
-    let is_listed = |right: &Right| right.what == MARKETPLACE && right.told.is_ok();
+fn tell(all: Vec<(String, Vec<PermissionCheck>)>, findings: &mut CheckReport) {
+    let is_listed = |right: &PermissionCheck| right.what == MARKETPLACE && right.told.is_ok();
     let is_marketplace_listed = all.iter().flat_map(|(_, rights)| rights).any(is_listed);
-    for (subscription, Right { what, told }) in
+    for (subscription, PermissionCheck { what, told }) in
         all.into_iter().flat_map(|(id, rights)| rights.into_iter().map(move |r| (id.clone(), r)))
     {
         let about = format!("{what} of {subscription}");
         match told {
             Err(error) if what == MARKETPLACE && is_marketplace_listed => {
                 let says = format!("{error}. Other subscriptions are asked for them");
-                findings.add("rights", about, State::Note, says);
+                findings.add("rights", about, CheckState::Note, says);
             }
-            told => findings.tried(("rights", &about), told, (State::Gap, READER)),
+            told => findings.tried(("rights", &about), told, (CheckState::Gap, READER)),
         }
     }
 }
 
 /// The versions that are sent where those that are meant are not offered.
-fn versions(client: &Client, findings: &mut Findings) {
+fn versions(client: &Client, findings: &mut CheckReport) {
     for [resource, refused, sent] in client.other_versions() {
         let says = format!("api-version {refused} is not offered here; a crawl asks with {sent}");
-        findings.add("versions", resource, State::Note, says);
+        findings.add("versions", resource, CheckState::Note, says);
     }
 }
 
@@ -106,46 +110,48 @@ fn versions(client: &Client, findings: &mut Findings) {
 async fn subscriptions(
     config: &Config,
     client: &Client,
-    findings: &mut Findings,
+    findings: &mut CheckReport,
 ) -> Result<Vec<String>> {
     let headers = client.look(&["subscriptions"], &[version::SUBSCRIPTIONS.parameter()]).await?;
-    findings.add("identity", "Resource Manager", State::Ok, "a token is had, and taken");
+    findings.add("identity", "Resource Manager", CheckState::Ok, "a token is had, and taken");
     clock(&headers, OffsetDateTime::now_utc(), findings);
     let seen = locations::subscriptions(client, &config.request().subscriptions).await?;
     for one in &seen.all {
         match &one.state {
             _ if one.id == UNNAMED => {
                 let says = "one is listed without a name, and cannot be asked";
-                findings.add("subscriptions", &one.id, State::Gap, says);
+                findings.add("subscriptions", &one.id, CheckState::Gap, says);
             }
             Some(state) => {
                 let says = format!("it is {state}; a crawl asks it for what is its own");
-                findings.add("subscriptions", &one.id, State::Note, says);
+                findings.add("subscriptions", &one.id, CheckState::Note, says);
             }
             None => {}
         }
     }
     let seen = seen.asked_through();
     let count = format!("{} to be crawled", seen.len());
-    findings.add("subscriptions", "Resource Manager", State::Ok, count);
+    findings.add("subscriptions", "Resource Manager", CheckState::Ok, count);
     Ok(seen)
 }
 
 /// Compares this machine's clock with the server's.
-fn clock(headers: &HeaderMap, now: OffsetDateTime, findings: &mut Findings) {
+fn clock(headers: &HeaderMap, now: OffsetDateTime, findings: &mut CheckReport) {
     let format = format_description!(
         "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
     );
     let date = headers.get("date").and_then(|value| value.to_str().ok());
     let date = date.and_then(|text| PrimitiveDateTime::parse(text, format).ok());
     let Some(date) = date else {
-        return findings.add("clock", "this machine", State::Note, "the server tells no time");
+        return findings.add("clock", "this machine", CheckState::Note, "the server tells no time");
     };
     let wrong = (now - date.assume_utc()).whole_seconds();
     let (state, advice) = match wrong.abs() {
-        0..=DOUBTFUL => (State::Ok, ""),
-        ..=WRONG => (State::Note, ". Set it by NTP"),
-        _ => (State::Failed, ". Tokens and requests to storage will be refused: set it by NTP"),
+        0..=DOUBTFUL => (CheckState::Ok, ""),
+        ..=WRONG => (CheckState::Note, ". Set it by NTP"),
+        _ => {
+            (CheckState::Failed, ". Tokens and requests to storage will be refused: set it by NTP")
+        }
     };
     findings.add("clock", "this machine", state, format!("{wrong} s from the server's{advice}"));
 }

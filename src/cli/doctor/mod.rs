@@ -27,7 +27,7 @@ pub(super) struct DoctorArgs {
 /// How something was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum State {
+enum CheckState {
     /// As it should be.
     Ok,
     /// Worth a look; nothing is missing.
@@ -40,26 +40,26 @@ enum State {
 
 /// One thing that was tried.
 #[derive(Debug, Serialize)]
-struct Finding {
+struct Check {
     check: &'static str,
     about: String,
-    state: State,
+    state: CheckState,
     says: String,
 }
 
 /// All that was tried.
 #[derive(Default)]
-struct Findings(Vec<Finding>);
+struct CheckReport(Vec<Check>);
 
-impl Findings {
+impl CheckReport {
     fn add(
         &mut self,
         check: &'static str,
         about: impl Into<String>,
-        state: State,
+        state: CheckState,
         says: impl Into<String>,
     ) {
-        self.0.push(Finding { check, about: about.into(), state, says: says.into() });
+        self.0.push(Check { check, about: about.into(), state, says: says.into() });
     }
 
     /// What an attempt told; its failure is of the state `failure`, with `advice` on what is not allowed.
@@ -67,10 +67,10 @@ impl Findings {
         &mut self,
         (check, about): (&'static str, &str),
         told: Result<String>,
-        (failure, advice): (State, &str),
+        (failure, advice): (CheckState, &str),
     ) {
         match told {
-            Ok(says) => self.add(check, about, State::Ok, says),
+            Ok(says) => self.add(check, about, CheckState::Ok, says),
             Err(error) => self.failed((check, about), &error, (failure, advice)),
         }
     }
@@ -79,7 +79,7 @@ impl Findings {
         &mut self,
         (check, about): (&'static str, &str),
         error: &Error,
-        (state, advice): (State, &str),
+        (state, advice): (CheckState, &str),
     ) {
         let advice = match error.kind() {
             ErrorKind::Denied if !advice.is_empty() => format!(". {advice}"),
@@ -90,39 +90,39 @@ impl Findings {
 }
 
 pub(super) async fn run(args: &DoctorArgs, flags: Flags, output: &Output) -> Result<ExitCode> {
-    let mut findings = Findings::default();
+    let mut findings = CheckReport::default();
     let version = format!(
         "azimg {}, work items of version {}, snapshots of schema {}",
         env!("CARGO_PKG_VERSION"),
         crate::work::WORK_VERSION,
         crate::pipeline::snapshot::SCHEMA_VERSION
     );
-    findings.add("version", "azimg", State::Ok, version);
+    findings.add("version", "azimg", CheckState::Ok, version);
     match Config::load(flags) {
         Ok(config) => {
             settings(&config, &mut findings);
             // Beside each other: what is not there is waited for, and one wait is enough.
-            let (mut in_azure, mut in_storage) = (Findings::default(), Findings::default());
+            let (mut in_azure, mut in_storage) = (CheckReport::default(), CheckReport::default());
             tokio::join!(
                 azure::look(&config, args.location.as_deref(), &mut in_azure),
                 storage::look(&config, OffsetDateTime::now_utc(), &mut in_storage),
             );
             findings.0.extend(in_azure.0.into_iter().chain(in_storage.0));
         }
-        Err(error) => findings.failed(("settings", ""), &error, (State::Failed, "")),
+        Err(error) => findings.failed(("settings", ""), &error, (CheckState::Failed, "")),
     }
     let worst = findings.0.iter().map(|finding| finding.state).max();
     let rows = findings.0.iter().map(|finding| json!(finding)).collect();
     output.list(rows, &["state", "check", "about", "says"])?;
     Ok(match worst {
-        Some(State::Failed) => ExitCode::from(FAILED),
-        Some(State::Gap) => ExitCode::from(PARTIAL),
+        Some(CheckState::Failed) => ExitCode::from(FAILED),
+        Some(CheckState::Gap) => ExitCode::from(PARTIAL),
         _ => ExitCode::SUCCESS,
     })
 }
 
 /// Whether an app could be made of the settings; nothing is contacted for it.
-fn settings(config: &Config, findings: &mut Findings) {
+fn settings(config: &Config, findings: &mut CheckReport) {
     let made = config.app().map(|(app, _)| {
         let request = &app.settings.request;
         let all = |names: &[String], what: &str| match names {
@@ -138,5 +138,5 @@ fn settings(config: &Config, findings: &mut Findings) {
     });
     let scheduled = crate::host::check_schedule(config.schedule());
     let made = scheduled.and(made);
-    findings.tried(("settings", "what is crawled, and when"), made, (State::Failed, ""));
+    findings.tried(("settings", "what is crawled, and when"), made, (CheckState::Failed, ""));
 }

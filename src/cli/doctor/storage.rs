@@ -1,6 +1,6 @@
 //! Where runs and snapshots are kept, and where messages wait.
 
-use super::{Findings, State};
+use super::{CheckReport, CheckState};
 use crate::config::Config;
 use crate::error::Result;
 use crate::functions::{PUBLISH, WORK};
@@ -21,23 +21,23 @@ const AHEAD: time::Duration = time::Duration::minutes(5);
 const BLOBS: &str = "The identity needs Storage Blob Data Contributor on the container (an app's: Owner on the account)";
 const QUEUES: &str = "An app's identity needs Storage Queue Data Contributor on the account; people need none of its queues";
 
-pub(super) async fn look(config: &Config, now: OffsetDateTime, findings: &mut Findings) {
-    let (mut in_blobs, mut in_queues) = (Findings::default(), Findings::default());
+pub(super) async fn look(config: &Config, now: OffsetDateTime, findings: &mut CheckReport) {
+    let (mut in_blobs, mut in_queues) = (CheckReport::default(), CheckReport::default());
     tokio::join!(blobs(config, now, &mut in_blobs), async {
         if config.has_queues() {
             queues(config, &mut in_queues).await;
         } else {
             let says = "in memory here; set AzimgStorage… to look at those of a function app";
-            in_queues.add("queues", "this process", State::Note, says);
+            in_queues.add("queues", "this process", CheckState::Note, says);
         }
     });
     findings.0.extend(in_blobs.0.into_iter().chain(in_queues.0));
 }
 
-async fn blobs(config: &Config, now: OffsetDateTime, findings: &mut Findings) {
+async fn blobs(config: &Config, now: OffsetDateTime, findings: &mut CheckReport) {
     let store = match config.store() {
         Ok(store) => store,
-        Err(error) => return findings.failed(("storage", ""), &error, (State::Failed, "")),
+        Err(error) => return findings.failed(("storage", ""), &error, (CheckState::Failed, "")),
     };
     let address = store.address();
     let written =
@@ -45,7 +45,7 @@ async fn blobs(config: &Config, now: OffsetDateTime, findings: &mut Findings) {
     let works = written.is_ok();
     let remote = address.contains("://");
     let advice = if remote { BLOBS } else { "" };
-    findings.tried(("storage", &address), written, (State::Failed, advice));
+    findings.tried(("storage", &address), written, (CheckState::Failed, advice));
     if works {
         catalog(store.as_ref(), now, findings).await;
     }
@@ -61,7 +61,7 @@ async fn written(store: &dyn Store) -> Result<()> {
     read.map(|_| ())
 }
 
-async fn catalog(store: &dyn Store, now: OffsetDateTime, findings: &mut Findings) {
+async fn catalog(store: &dyn Store, now: OffsetDateTime, findings: &mut CheckReport) {
     let about = "the current snapshot";
     match snapshot::standing(store).await {
         Ok(standing) => {
@@ -73,47 +73,50 @@ async fn catalog(store: &dyn Store, now: OffsetDateTime, findings: &mut Findings
                         "published {ahead} hours in the future: a clock was ahead then, or is behind now. What \
                          is published from now on is named behind it; nothing is lost"
                     );
-                    (State::Note, says)
+                    (CheckState::Note, says)
                 }
-                (None, _) => (State::Note, "none yet: azimg crawl makes one".to_owned()),
+                (None, _) => (CheckState::Note, "none yet: azimg crawl makes one".to_owned()),
                 (Some(at), None) => {
-                    (State::Note, format!("{} hours old; no complete one is kept", hours(at)))
+                    (CheckState::Note, format!("{} hours old; no complete one is kept", hours(at)))
                 }
                 (Some(at), Some(complete)) => {
-                    let state = if now - complete > OLD { State::Note } else { State::Ok };
+                    let state =
+                        if now - complete > OLD { CheckState::Note } else { CheckState::Ok };
                     let (age, whole) = (hours(at), hours(complete));
                     (state, format!("{age} hours old, the last complete one {whole}"))
                 }
             };
             findings.add("catalog", about, state, says);
         }
-        Err(error) => findings.failed(("catalog", about), &error, (State::Failed, "")),
+        Err(error) => findings.failed(("catalog", about), &error, (CheckState::Failed, "")),
     }
 }
 
-async fn queues(config: &Config, findings: &mut Findings) {
+async fn queues(config: &Config, findings: &mut CheckReport) {
     let queues = match config.queues() {
         Ok(queues) => queues,
-        Err(error) => return findings.failed(("queues", ""), &error, (State::Failed, "")),
+        Err(error) => return findings.failed(("queues", ""), &error, (CheckState::Failed, "")),
     };
     let told =
         queues.try_out(TRIED).await.map(|()| "can be made, sent to, read and removed".to_owned());
     let works = told.is_ok();
-    findings.tried(("queues", TRIED), told, (State::Failed, QUEUES));
+    findings.tried(("queues", TRIED), told, (CheckState::Failed, QUEUES));
     if !works {
         return;
     }
     for queue in [WORK, PUBLISH] {
         let waiting = queues.waiting(queue).await.map(|count| format!("{count} messages wait"));
-        findings.tried(("queues", queue), waiting, (State::Failed, QUEUES));
+        findings.tried(("queues", queue), waiting, (CheckState::Failed, QUEUES));
         let poison = format!("{queue}-poison");
         match queues.waiting(&poison).await {
-            Ok(0) => findings.add("queues", poison, State::Ok, "empty"),
+            Ok(0) => findings.add("queues", poison, CheckState::Ok, "empty"),
             Ok(count) => {
                 let says = format!("{count} messages were given up: azimg runs show says of what");
-                findings.add("queues", poison, State::Note, says);
+                findings.add("queues", poison, CheckState::Note, says);
             }
-            Err(error) => findings.failed(("queues", &poison), &error, (State::Failed, QUEUES)),
+            Err(error) => {
+                findings.failed(("queues", &poison), &error, (CheckState::Failed, QUEUES))
+            }
         }
     }
 }

@@ -5,7 +5,9 @@ use crate::cli::output::Output;
 use crate::client::Change;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::gallery::{Changes, Condition, Ended, Galleries, Name, Region, ShareWith, Sharing};
+use crate::gallery::{
+    ChangeOutcome, Changes, Galleries, Name, ProvisioningState, Region, ShareWith, SharingChange,
+};
 use crate::sink::say;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -220,12 +222,12 @@ fn request(change: &Change) -> serde_json::Value {
 async fn report(
     galleries: &Galleries,
     name: &Name,
-    ended: Ended,
+    ended: ChangeOutcome,
     output: &Output,
 ) -> Result<ExitCode> {
     match ended {
-        Ended::Done => output.one(galleries.get(name).await?)?,
-        Ended::Begun(operation) => {
+        ChangeOutcome::Done => output.one(galleries.get(name).await?)?,
+        ChangeOutcome::Begun(operation) => {
             output.one(json!({"id": name.id(), "operation": operation.as_str()}))?;
         }
     }
@@ -241,7 +243,7 @@ async fn unchanged(
     output: &Output,
 ) -> Result<ExitCode> {
     let mut thing = galleries.get(name).await?;
-    let is_under_way = Condition::of(&thing) == Condition::AtWork;
+    let is_under_way = ProvisioningState::of(&thing) == ProvisioningState::AtWork;
     if !output.quiet {
         let what = if is_under_way { "is being made so" } else { "is so already" };
         say!("{}: it {what}", name.id());
@@ -277,7 +279,7 @@ pub(super) async fn update(config: &Config, args: UpdateArgs, output: &Output) -
 async fn sharing(
     config: &Config,
     name: &str,
-    sharing: Sharing,
+    sharing: SharingChange,
     how: &How,
     output: &Output,
 ) -> Result<ExitCode> {
@@ -300,7 +302,8 @@ async fn sharing(
 pub(super) async fn share(config: &Config, args: ShareArgs, output: &Output) -> Result<ExitCode> {
     let with = ShareWith { subscriptions: args.subscription, tenants: args.tenant };
     if args.community {
-        return sharing(config, &args.name, Sharing::EnableCommunity, &args.how, output).await;
+        return sharing(config, &args.name, SharingChange::EnableCommunity, &args.how, output)
+            .await;
     }
     if with == ShareWith::default() {
         let galleries = Galleries::new(config.client()?);
@@ -311,7 +314,7 @@ pub(super) async fn share(config: &Config, args: ShareArgs, output: &Output) -> 
         output.one(if profile.is_null() { private } else { profile.clone() })?;
         return Ok(ExitCode::SUCCESS);
     }
-    sharing(config, &args.name, Sharing::Add(with), &args.how, output).await
+    sharing(config, &args.name, SharingChange::Add(with), &args.how, output).await
 }
 
 pub(super) async fn unshare(
@@ -320,6 +323,6 @@ pub(super) async fn unshare(
     output: &Output,
 ) -> Result<ExitCode> {
     let with = ShareWith { subscriptions: args.subscription, tenants: args.tenant };
-    let what = if args.all { Sharing::Reset } else { Sharing::Remove(with) };
+    let what = if args.all { SharingChange::Reset } else { SharingChange::Remove(with) };
     sharing(config, &args.name, what, &args.how, output).await
 }

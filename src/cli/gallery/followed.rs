@@ -2,7 +2,7 @@
 
 use crate::cli::stop;
 use crate::error::Result;
-use crate::gallery::Step;
+use crate::gallery::ChangeStep;
 use crate::sink::say;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -42,30 +42,30 @@ impl Followed {
     }
 
     /// Says on stderr how it goes on.
-    pub(super) fn step(&self, step: Step) {
+    pub(super) fn step(&self, step: ChangeStep) {
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         let what = &now.what;
         let line = match &step {
-            Step::Accepted(_) => format!("{what}: accepted"),
-            Step::UnderWay(since, percent) => {
+            ChangeStep::Accepted(_) => format!("{what}: accepted"),
+            ChangeStep::UnderWay(since, percent) => {
                 let share = percent.map(|percent| format!(", {percent} %")).unwrap_or_default();
                 let since = humantime::format_duration(Duration::from_secs(since.as_secs()));
                 format!("{what}: under way for {since}{share}")
             }
-            Step::Lost(why) => format!("{what}: {why}; looking whether it was made"),
-            Step::Overtaken(why) => {
+            ChangeStep::Lost(why) => format!("{what}: {why}; looking whether it was made"),
+            ChangeStep::Overtaken(why) => {
                 format!("{what}: {why}; sending the change again on top of what stands")
             }
-            Step::Silent(why) => format!("{what}: {why}; asking again"),
-            Step::Over => String::new(),
+            ChangeStep::Silent(why) => format!("{what}: {why}; asking again"),
+            ChangeStep::Over => String::new(),
         };
         if !self.quiet && !line.is_empty() {
             say!("{line}");
         }
         match step {
-            Step::Accepted(operation) => now.operation = Some(operation),
-            Step::Over | Step::Overtaken(_) => now.operation = None,
-            Step::UnderWay(..) | Step::Lost(_) | Step::Silent(_) => {}
+            ChangeStep::Accepted(operation) => now.operation = Some(operation),
+            ChangeStep::Over | ChangeStep::Overtaken(_) => now.operation = None,
+            ChangeStep::UnderWay(..) | ChangeStep::Lost(_) | ChangeStep::Silent(_) => {}
         }
     }
 

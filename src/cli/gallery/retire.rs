@@ -9,7 +9,7 @@ use crate::files;
 use crate::gallery::retire::{
     Action, Ledger, PLAN_VERSION, Planned, RetirePlan, Retired, Rules, plan,
 };
-use crate::gallery::{Galleries, Step};
+use crate::gallery::{ChangeStep, Galleries};
 use crate::sink::say;
 use crate::source::locations;
 use crate::span::Span;
@@ -202,15 +202,16 @@ async fn apply(
     }
     let followed = Followed::new("the plan", output.quiet);
     let quiet = output.quiet;
-    let progress = |number: usize, all: usize, retired: &Retired, step: Option<Step>| match step {
-        None => {
-            followed.begin(format!("{number} of {all}"));
-            if !quiet {
-                say!("{number} of {all}: {:?} {}", retired.action, retired.id);
+    let progress =
+        |number: usize, all: usize, retired: &Retired, step: Option<ChangeStep>| match step {
+            None => {
+                followed.begin(format!("{number} of {all}"));
+                if !quiet {
+                    say!("{number} of {all}: {:?} {}", retired.action, retired.id);
+                }
             }
-        }
-        Some(step) => followed.step(step),
-    };
+            Some(step) => followed.step(step),
+        };
     let applied = followed.to_end(galleries.apply(&plan, &mut ledger, now, &progress)).await?;
     let (done, before) = (applied.done, applied.before);
     let mut ended = json!({"plan": plan.plan, "done": done, "doneBefore": before,

@@ -40,18 +40,18 @@ pub(super) enum Token {
 
 /// What is wrong with a query, and at which character, counted from zero.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Wrong {
+pub(super) struct SyntaxError {
     pub(super) at: usize,
     pub(super) why: String,
 }
 
-impl Wrong {
+impl SyntaxError {
     pub(super) fn new(at: usize, why: impl Into<String>) -> Self {
         Self { at, why: why.into() }
     }
 }
 
-type Read<T> = Result<T, Wrong>;
+type Read<T> = Result<T, SyntaxError>;
 
 /// A token, and where it begins.
 pub(super) type Placed = (usize, Token);
@@ -94,13 +94,13 @@ impl Lexer<'_> {
             '"' => {
                 let text = format!("\"{}\"", self.until('"')?);
                 let name = serde_json::from_str(&text);
-                Token::Quoted(name.map_err(|_| Wrong::new(at, "this is no quoted name"))?)
+                Token::Quoted(name.map_err(|_| SyntaxError::new(at, "this is no quoted name"))?)
             }
             '-' | '0'..='9' => {
                 self.at += 1;
                 let digits = self.run(|c| c.is_ascii_digit());
                 let number = format!("{c}{digits}").parse();
-                Token::Number(number.map_err(|_| Wrong::new(at, "this is no whole number"))?)
+                Token::Number(number.map_err(|_| SyntaxError::new(at, "this is no whole number"))?)
             }
             _ => {
                 self.at += 1;
@@ -136,8 +136,13 @@ impl Lexer<'_> {
             '>' => followed('=', Token::GreaterOrEqual, Token::Greater),
             '!' => followed('=', Token::NotEqual, Token::Not),
             '=' if next == Some('=') => followed('=', Token::Equal, Token::Equal),
-            '=' => return Err(Wrong::new(at, "'=' is no operator: values are compared with '=='")),
-            other => return Err(Wrong::new(at, format!("'{other}' means nothing here"))),
+            '=' => {
+                return Err(SyntaxError::new(
+                    at,
+                    "'=' is no operator: values are compared with '=='",
+                ));
+            }
+            other => return Err(SyntaxError::new(at, format!("'{other}' means nothing here"))),
         })
     }
 
@@ -167,7 +172,10 @@ impl Lexer<'_> {
                 None => {}
             }
             if self.at >= self.text.len() {
-                return Err(Wrong::new(start, format!("there is no {delimiter} to end this")));
+                return Err(SyntaxError::new(
+                    start,
+                    format!("there is no {delimiter} to end this"),
+                ));
             }
         }
         self.at += 1;
@@ -180,6 +188,8 @@ impl Lexer<'_> {
         let text = self.until('`')?.replace("\\`", "`");
         let value = serde_json::from_str(&text)
             .or_else(|_| serde_json::from_str(&format!("\"{}\"", text.trim_start())));
-        value.map(Token::Literal).map_err(|_| Wrong::new(at, "this is neither JSON nor a text"))
+        value
+            .map(Token::Literal)
+            .map_err(|_| SyntaxError::new(at, "this is neither JSON nor a text"))
     }
 }

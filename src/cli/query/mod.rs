@@ -16,7 +16,7 @@ pub(super) use found::{Found, Kept};
 pub(super) use rows::ByRow;
 
 use crate::error::{Error, Result};
-use lexer::Wrong;
+use lexer::SyntaxError;
 use serde_json::Value;
 use tree::Tree;
 
@@ -76,7 +76,7 @@ pub(super) fn nothing_to_print() -> Error {
 }
 
 /// What is wrong with a query, and how it goes on from there.
-fn bad(wrong: &Wrong, text: &str) -> Error {
+fn bad(wrong: &SyntaxError, text: &str) -> Error {
     /// So much of the rest is shown.
     const SHOWN: usize = 30;
     let rest: String = text.chars().skip(wrong.at).take(SHOWN).collect();

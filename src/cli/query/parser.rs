@@ -1,11 +1,11 @@
 //! From the text of a query to its tree: a parser by operator precedence, which takes exactly what az's takes.
 
 use super::function::Function;
-use super::lexer::{Placed, Token, Wrong, tokens};
+use super::lexer::{Placed, SyntaxError, Token, tokens};
 use super::tree::{Comparison, Tree};
 use std::sync::Arc;
 
-type Read<T> = Result<T, Wrong>;
+type Read<T> = Result<T, SyntaxError>;
 
 /// The powers that stop what is done to each element of a projection.
 const STOPS: u8 = 10;
@@ -88,8 +88,8 @@ impl Parser {
         self.tokens[self.at.min(self.tokens.len() - 1)].0
     }
 
-    fn refused(&self) -> Wrong {
-        Wrong::new(self.place(), self.peek(0).shown())
+    fn refused(&self) -> SyntaxError {
+        SyntaxError::new(self.place(), self.peek(0).shown())
     }
 
     /// Takes a token if it is the next one.
@@ -105,7 +105,7 @@ impl Parser {
 
     fn expression(&mut self, power: u8) -> Read<Tree> {
         if self.depth == DEEPEST {
-            return Err(Wrong::new(self.place(), "it nests deeper than is taken"));
+            return Err(SyntaxError::new(self.place(), "it nests deeper than is taken"));
         }
         self.depth += 1;
         let mut left = self.beginning()?;
@@ -127,7 +127,7 @@ impl Parser {
             Token::Quoted(name) => {
                 if *self.peek(0) == Token::LeftParen {
                     let why = format!("a function's name is written without quotes: {name}(…)");
-                    return Err(Wrong::new(refused.at, why));
+                    return Err(SyntaxError::new(refused.at, why));
                 }
                 Tree::Field(name)
             }
@@ -179,7 +179,12 @@ impl Parser {
             Token::LeftBracket => self.bracket_behind(left)?,
             Token::LeftParen => match left {
                 Tree::Field(name) => self.call(&name, refused.at)?,
-                _ => return Err(Wrong::new(refused.at, "what stands before '(' is no function")),
+                _ => {
+                    return Err(SyntaxError::new(
+                        refused.at,
+                        "what stands before '(' is no function",
+                    ));
+                }
             },
             token => {
                 let Some(comparison) = comparison(&token) else { return Err(refused) };
@@ -283,7 +288,10 @@ impl Parser {
         }
         self.at += 1;
         if parts[2] == Some(0) {
-            return Err(Wrong::new(begins, "a slice goes by steps of 1 or more, or of -1 or less"));
+            return Err(SyntaxError::new(
+                begins,
+                "a slice goes by steps of 1 or more, or of -1 or less",
+            ));
         }
         Ok(Tree::Slice(parts))
     }
@@ -321,13 +329,13 @@ impl Parser {
     }
 
     fn call(&mut self, name: &str, at: usize) -> Read<Tree> {
-        let function = Function::named(name).map_err(|why| Wrong::new(at, why))?;
+        let function = Function::named(name).map_err(|why| SyntaxError::new(at, why))?;
         let mut arguments = Vec::new();
         while !self.takes(&Token::RightParen) {
             arguments.push(self.expression(0)?);
             self.takes(&Token::Comma);
         }
-        function.check_count(arguments.len()).map_err(|why| Wrong::new(at, why))?;
+        function.check_count(arguments.len()).map_err(|why| SyntaxError::new(at, why))?;
         Ok(Tree::Call(function, arguments))
     }
 }

@@ -7,7 +7,7 @@ use crate::cli::progress::Bytes;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::registry::{Descriptor, Name};
-use crate::transfer::{Artifact, Moved, Package, ReadAs, Wanted};
+use crate::transfer::{Artifact, ImageChoice, Package, ReadAs, TransferProgress};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -130,8 +130,9 @@ pub(super) async fn attach(config: &Config, args: &AttachArgs, output: &Output) 
     let told = json!(subject);
     let artifact = Artifact { subject: Some(subject), ..artifact };
     let files = args.files.clone();
-    let read =
-        move || Package::read(&files, &ReadAs::Artifact(Box::new(artifact)), &Wanted::default());
+    let read = move || {
+        Package::read(&files, &ReadAs::Artifact(Box::new(artifact)), &ImageChoice::default())
+    };
     let package = blocking("reading what is to be attached", read).await?;
     if args.dry_run {
         let whole = package.manifests.last();
@@ -139,7 +140,7 @@ pub(super) async fn attach(config: &Config, args: &AttachArgs, output: &Output) 
             "digest": whole.map(|whole| &whole.digest), "blobs": package.blobs.len(),
             "bytes": package.size()}));
     }
-    let moved = Moved::default();
+    let moved = TransferProgress::default();
     let shown = Bytes::show(&moved, output.quiet);
     let pushed = registry.push(&repository, &package, &[], &[], &moved).await;
     drop(shown);

@@ -6,7 +6,7 @@ use crate::cli::progress::Bytes;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::registry::{Name, Platform, Reference, is_tag};
-use crate::transfer::{CopyFrom, Moved};
+use crate::transfer::{CopyFrom, TransferProgress};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -138,7 +138,7 @@ pub(super) async fn copy(config: &Config, args: &CopyArgs, output: &Output) -> R
     if args.dry_run {
         return output.one(value(&from.measure(&tags).await?)?);
     }
-    let moved = Moved::default();
+    let moved = TransferProgress::default();
     let shown = Bytes::show(&moved, output.quiet);
     let copied = target.copy(repository, from, &tags, &moved).await;
     drop(shown);

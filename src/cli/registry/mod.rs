@@ -14,7 +14,7 @@ use super::output::Output;
 use super::stop;
 use crate::config::{Config, Flags, RegistryUser};
 use crate::error::{Error, Result};
-use crate::registry::{Name, Reference, Registry, Said};
+use crate::registry::{Name, Reference, Registry, TrustSource};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -161,7 +161,7 @@ impl LoginArgs {
     }
 
     /// Who signs in at a registry of which that is `said`.
-    fn sign_in(&self, said: Said) -> RegistryUser<'_> {
+    fn sign_in(&self, said: TrustSource) -> RegistryUser<'_> {
         match &self.username {
             _ if self.anonymous => RegistryUser::Nobody,
             Some(username) => RegistryUser::User(username),
@@ -236,16 +236,18 @@ async fn open(config: &Config, text: &str, login: &LoginArgs) -> Result<Registry
     let is_name = !server.contains(['.', ':']);
     let is_looked_up = login.is_entra() && config.trust(&login.trust)?.depends_on_the_list(server);
     if !is_name && !is_looked_up {
-        return config.registry(server, login.sign_in(Said::ByNobody));
+        return config.registry(server, login.sign_in(TrustSource::ByNobody));
     }
     let known = Box::pin(registries(config, &[])).await?;
     let of = |r: &Listed| if is_name { r.name.clone() } else { r.login_server.clone() };
     match known.into_iter().find(|r| of(r).eq_ignore_ascii_case(server)) {
-        Some(found) => config.registry(&found.login_server, login.sign_in(Said::ByResourceManager)),
+        Some(found) => {
+            config.registry(&found.login_server, login.sign_in(TrustSource::ByResourceManager))
+        }
         None if is_name => {
             Err(Error::not_found(format!("there is no registry '{server}' that you can see")))
         }
-        None => config.registry(server, login.sign_in(Said::ByNobody)),
+        None => config.registry(server, login.sign_in(TrustSource::ByNobody)),
     }
 }
 

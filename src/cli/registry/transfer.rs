@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::registry::{Name, Platform};
 use crate::sink::say;
-use crate::transfer::{Moved, Package, PullTo, Pulled, ReadAs, Target, Wanted};
+use crate::transfer::{ImageChoice, Package, PullTo, Pulled, ReadAs, Target, TransferProgress};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -140,7 +140,7 @@ fn tell(package: &Package, output: &Output) {
 
 pub(super) async fn push(config: &Config, args: PushArgs, output: &Output) -> Result<()> {
     let read_as = read_as(&args)?;
-    let wanted = Wanted {
+    let wanted = ImageChoice {
         name: args.name.clone(),
         platforms: args.platform.clone(),
         keep_layers: args.keep_layers,
@@ -169,7 +169,7 @@ pub(super) async fn push(config: &Config, args: PushArgs, output: &Output) -> Re
             "manifests": package.manifests.len(),
             "blobs": package.blobs.len(), "bytes": package.size()}));
     }
-    let moved = Moved::default();
+    let moved = TransferProgress::default();
     let shown = Bytes::show(&moved, output.quiet);
     let pushed = registry.push(&repository, &package, &tags, &args.mount_from, &moved).await;
     drop(shown);
@@ -196,7 +196,7 @@ pub(super) async fn pull(config: &Config, args: PullArgs, output: &Output) -> Re
         let found = registry.measure(&repository, &name, platforms).await?;
         return output.one(serde_json::to_value(found).map_err(|e| Error::bug(e.to_string()))?);
     }
-    let moved = Moved::default();
+    let moved = TransferProgress::default();
     let shown = Bytes::show(&moved, output.quiet);
     let target = Target { path: to, form, overwrite: args.overwrite };
     let pulled = registry.pull(&repository, &name, platforms, target, &moved).await;

@@ -7,10 +7,12 @@ use super::output::Output;
 use super::progress::Bytes;
 use crate::config::{Config, Flags};
 use crate::error::{Error, Result};
-use crate::pipeline::publish::{Closing, publish};
+use crate::pipeline::publish::{CloseAttempt, publish};
 use crate::pipeline::report::{self, RunReport};
 use crate::pipeline::snapshot::Completeness;
-use crate::pipeline::verify::{self, Checked, Moved, Repair, Report, Verified};
+use crate::pipeline::verify::{
+    self, CheckProgress, MovedCurrent, RepairResult, VerifiedSnapshot, VerifyReport,
+};
 use crate::sink::say;
 use crate::store::Store;
 use crate::work::RunId;
@@ -100,14 +102,14 @@ pub(super) async fn run(command: RunsCommand, flags: Flags, output: &Output) -> 
         }
         RunsCommand::Publish { run } => {
             match publish(&store, run, OffsetDateTime::now_utc(), true).await? {
-                Closing::Published(manifest) => {
+                CloseAttempt::Published(manifest) => {
                     output.one(json!(manifest))?;
                     Ok(match manifest.state {
                         Completeness::Complete => ExitCode::SUCCESS,
                         Completeness::Partial => ExitCode::from(PARTIAL),
                     })
                 }
-                Closing::Busy { other } => Err(Error::transient(format!(
+                CloseAttempt::Busy { other } => Err(Error::transient(format!(
                     "run {other} is being published; try again in a minute"
                 ))),
                 other => Err(Error::bug(format!("a forced publish ended as {other:?}"))),
@@ -129,7 +131,7 @@ fn no_catalog(store: &dyn Store) -> Error {
 
 /// Checks what is kept, and with `repair` leads `current.json` to what is whole.
 async fn verify_all(store: &dyn Store, repair: bool, output: &Output) -> Result<ExitCode> {
-    let checked = Checked::default();
+    let checked = CheckProgress::default();
     let shown = {
         let checked = checked.clone();
         Bytes::follow(move || checked.bytes(), output.quiet)
@@ -144,7 +146,7 @@ async fn verify_all(store: &dyn Store, repair: bool, output: &Output) -> Result<
     let rows = report.snapshots.iter().map(|snapshot| json!(snapshot)).collect();
     output.list(rows, &["run", "state", "publishedAt", "images", "changes", "bytes", "current"])?;
     if output.is_table() {
-        let wrong = |one: &Verified| {
+        let wrong = |one: &VerifiedSnapshot| {
             let run = one.run;
             let wrong = one.wrong.iter();
             wrong.map(|w| json!({"run": run, "file": w.file, "wrong": w.what})).collect::<Vec<_>>()
@@ -163,14 +165,14 @@ async fn verify_all(store: &dyn Store, repair: bool, output: &Output) -> Result<
 }
 
 /// Says what was done, what is lost by it, and what can be done.
-fn say(repaired: Option<&Repair>, report: &Report, output: &Output) {
+fn say(repaired: Option<&RepairResult>, report: &VerifyReport, output: &Output) {
     if output.quiet {
         return;
     }
     for run in repaired.iter().flat_map(|repair| &repair.marked) {
         say!("Run {run}: its _SUCCESS was written anew; every file is what was published.");
     }
-    if let Some(Moved { reason, to, passed_over }) =
+    if let Some(MovedCurrent { reason, to, passed_over }) =
         repaired.and_then(|repair| repair.moved.as_ref())
     {
         say!("{reason}.");

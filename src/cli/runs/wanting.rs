@@ -2,7 +2,7 @@
 
 use crate::cli::output::{self, Output};
 use crate::error::Result;
-use crate::pipeline::coverage::Line;
+use crate::pipeline::coverage::CoverageLine;
 use crate::work::{SourceName, State};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ const SHOWN_EACH: usize = 5;
 const NAMED: usize = 3;
 
 /// Prints the scopes that did not end well, by source, and what in answers was of another form.
-pub(super) fn print(scopes: &[Line], output: &Output) -> Result<()> {
+pub(super) fn print(scopes: &[CoverageLine], output: &Output) -> Result<()> {
     let (each, counted) = grouped(scopes);
     let of = |source: SourceName| {
         let lines = each.iter().filter(|line| line.source == source);
@@ -51,8 +51,8 @@ pub(super) fn print(scopes: &[Line], output: &Output) -> Result<()> {
 }
 
 /// The scopes that did not end well: those that are shown each, and rows for those that are counted.
-fn grouped(scopes: &[Line]) -> (Vec<&Line>, Vec<Value>) {
-    let mut groups: BTreeMap<(&str, &str, &str), Vec<&Line>> = BTreeMap::new();
+fn grouped(scopes: &[CoverageLine]) -> (Vec<&CoverageLine>, Vec<Value>) {
+    let mut groups: BTreeMap<(&str, &str, &str), Vec<&CoverageLine>> = BTreeMap::new();
     for line in scopes.iter().filter(|line| !matches!(line.state, State::Done | State::Empty)) {
         let how = (line.source.as_str(), line.state.as_str(), line.reason.as_str());
         groups.entry(how).or_default().push(line);
@@ -72,13 +72,13 @@ fn grouped(scopes: &[Line]) -> (Vec<&Line>, Vec<Value>) {
 }
 
 /// What a line is about, in one word.
-fn about(line: &Line) -> &str {
+fn about(line: &CoverageLine) -> &str {
     let about = line.registry.as_ref().or(line.gallery.as_ref()).or(line.publisher.as_ref());
     about.or(line.subscription.as_ref()).unwrap_or(&line.location)
 }
 
 /// A scope by all its names.
-fn name(line: &Line) -> String {
+fn name(line: &CoverageLine) -> String {
     let location = Some(&line.location).filter(|name| !name.is_empty());
     let names = [
         location,
@@ -103,16 +103,17 @@ mod tests {
 
     #[test]
     fn scopes_with_one_reason_are_counted_and_few_are_shown() {
-        let line = |publisher: usize, reason: &str| Line {
+        let line = |publisher: usize, reason: &str| CoverageLine {
             state: State::Failed,
             reason: reason.to_owned(),
             location: "eastus".to_owned(),
             publisher: Some(format!("p{publisher}")),
-            ..Line::new(SourceName::Marketplace)
+            ..CoverageLine::new(SourceName::Marketplace)
         };
-        let mut scopes: Vec<Line> = (0..500).map(|number| line(number, "no network")).collect();
+        let mut scopes: Vec<CoverageLine> =
+            (0..500).map(|number| line(number, "no network")).collect();
         scopes.push(line(900, "odd"));
-        scopes.push(Line::new(SourceName::Marketplace));
+        scopes.push(CoverageLine::new(SourceName::Marketplace));
         let (each, counted) = grouped(&scopes);
         assert_eq!(each.len(), 1);
         assert_eq!(counted.len(), 1);

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use window::{OFFERS, Operation, Shut};
+use window::{Blocked, OFFERS, Operation};
 
 /// Requests that wait to be sent by half of a process's workers: the other half is kept free for
 /// listings of offers while these are scarce.
@@ -117,9 +117,9 @@ impl Quota {
             .or_insert_with(|| Operation::new(depth, self.assume));
         match operation.is_open(now) {
             Ok(()) => {}
-            Err(Shut::Full) => return Grant::Full(Arc::clone(&operation.freed)),
-            Err(Shut::For(wait)) if operation.is_worth(wait) => return Grant::Wait(wait),
-            Err(Shut::For(wait)) => return Grant::Later(wait),
+            Err(Blocked::Full) => return Grant::Full(Arc::clone(&operation.freed)),
+            Err(Blocked::For(wait)) if operation.is_worth(wait) => return Grant::Wait(wait),
+            Err(Blocked::For(wait)) => return Grant::Later(wait),
         }
         let Account { buckets, .. } =
             accounts.entry(account.clone()).or_insert_with(|| self.account(now));
@@ -144,7 +144,7 @@ impl Quota {
 
     /// Waits behind everyone who came before to draw on what `path` draws on. Listings of offers
     /// wait for nobody.
-    pub(super) async fn queue(&self, path: &str) -> Option<Place<'_>> {
+    pub(super) async fn queue(&self, path: &str) -> Option<QueueSlot<'_>> {
         let (account, _, depth) = names(path);
         if depth == OFFERS {
             return None;
@@ -156,7 +156,7 @@ impl Quota {
             entry.waiting += 1;
             Arc::clone(&entry.turn)
         };
-        let mut place = Place { quota: self, account, turn: None };
+        let mut place = QueueSlot { quota: self, account, turn: None };
         place.turn = Some(turn.lock_owned().await);
         Some(place)
     }
@@ -252,13 +252,13 @@ impl State {
 }
 
 /// A place at the head of those who wait to draw on an account; left when dropped.
-pub(super) struct Place<'a> {
+pub(super) struct QueueSlot<'a> {
     quota: &'a Quota,
     account: String,
     turn: Option<tokio::sync::OwnedMutexGuard<()>>,
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueueSlot<'_> {
     fn drop(&mut self) {
         self.turn = None;
         if let Some(account) = self.quota.state().accounts.get_mut(&self.account) {

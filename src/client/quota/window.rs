@@ -61,7 +61,7 @@ struct Window {
 
 /// Why a request may not be sent now.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Shut {
+pub(super) enum Blocked {
     /// Not for so long.
     For(Duration),
     /// Not until another one has come back.
@@ -89,15 +89,15 @@ impl Operation {
     }
 
     /// Whether a request may be sent.
-    pub(super) fn is_open(&mut self, now: Instant) -> Result<(), Shut> {
+    pub(super) fn is_open(&mut self, now: Instant) -> Result<(), Blocked> {
         if let Some(until) = self.closed_until.filter(|until| *until > now) {
-            return Err(Shut::For(until - now));
+            return Err(Blocked::For(until - now));
         }
         let shut = self.windows.iter_mut().filter_map(|window| window.is_open(now).err()).max();
         if let Some(wait) = shut {
             // What is under way may be in the server's numbers already: its answers tell how it really stands.
             let is_guess = self.windows.iter().all(|w| w.remaining + i64::from(self.open) > 0);
-            return Err(if is_guess && self.open > 0 { Shut::Full } else { Shut::For(wait) });
+            return Err(if is_guess && self.open > 0 { Blocked::Full } else { Blocked::For(wait) });
         }
         let remaining = self.windows.iter().map(|window| window.remaining).min();
         let open = i64::from(self.open);
@@ -106,7 +106,7 @@ impl Operation {
             Some(remaining) => open >= ((remaining + open) / AT_ONCE).max(1),
             None => false,
         };
-        if full { Err(Shut::Full) } else { Ok(()) }
+        if full { Err(Blocked::Full) } else { Ok(()) }
     }
 
     /// Whether less than half of a window remains: its rate may decide how long a run takes.

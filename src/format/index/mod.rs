@@ -59,7 +59,7 @@ pub struct Row<'a> {
 }
 
 /// Where a row stands: the numbers of its publisher's, its offer's and its SKU's group.
-pub type Place = [u32; 3];
+pub type GroupPath = [u32; 3];
 
 impl Row<'_> {
     /// Its version's name, in [`Index::versions`].
@@ -267,7 +267,7 @@ impl Index {
     }
 
     /// Where a row stands.
-    pub fn place(&self, row: u32) -> Place {
+    pub fn place(&self, row: u32) -> GroupPath {
         let sku = self.parent(Level::Sku, row);
         let offer = self.parent(Level::Offer, sku);
         [self.parent(Level::Publisher, offer), offer, sku]
@@ -297,7 +297,7 @@ impl Index {
     }
 
     /// Where the SKUs of these names stand, without case.
-    pub fn skus(&self, [publisher, offer, sku]: [&str; 3]) -> Vec<Place> {
+    pub fn skus(&self, [publisher, offer, sku]: [&str; 3]) -> Vec<GroupPath> {
         let mut places = Vec::new();
         for p in self.find(Level::Publisher, 0..self.groups(Level::Publisher), publisher) {
             for o in self.find(Level::Offer, self.members(Level::Publisher, p), offer) {
@@ -371,7 +371,7 @@ impl Index {
 
     /// Appends a row as JSON, the same text that the table's own rows have but for what has come since: status and
     /// latest are those of `now`.
-    pub fn write_json(&self, at: u32, place: Place, now: OffsetDateTime, out: &mut Vec<u8>) {
+    pub fn write_json(&self, at: u32, place: GroupPath, now: OffsetDateTime, out: &mut Vec<u8>) {
         let (row, now) = (self.row(at), nanoseconds(now));
         let levels = [Level::Publisher, Level::Offer, Level::Sku];
         let [publisher, offer, sku] =

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use time::OffsetDateTime;
 
 /// Where the values of a column come from.
-enum Source<R> {
+enum ColumnSource<R> {
     Text(fn(&R) -> &str),
     TextOrNull(fn(&R) -> Option<&str>),
     Flag(fn(&R) -> bool),
@@ -23,7 +23,7 @@ enum Source<R> {
 
 /// One column of a table, which is two of the file where it is a map.
 struct Column<R> {
-    source: Source<R>,
+    source: ColumnSource<R>,
     leaves: Vec<Leaf>,
 }
 
@@ -61,14 +61,14 @@ impl<R> Columns<R> {
         }
     }
 
-    fn column(&mut self, told: &str, source: Source<R>, leaves: Vec<Leaf>) -> &mut Self {
+    fn column(&mut self, told: &str, source: ColumnSource<R>, leaves: Vec<Leaf>) -> &mut Self {
         // Writing to a text does not fail.
         let _ = writeln!(self.schema, "  {told}");
         self.columns.push(Column { source, leaves });
         self
     }
 
-    fn single(&mut self, told: &str, source: Source<R>, values: Values) -> &mut Self {
+    fn single(&mut self, told: &str, source: ColumnSource<R>, values: Values) -> &mut Self {
         let leaf = Leaf::single(values, told.starts_with("optional"));
         self.column(told, source, vec![leaf])
     }
@@ -76,39 +76,39 @@ impl<R> Columns<R> {
     /// Texts.
     pub(super) fn text(&mut self, name: &str, of: fn(&R) -> &str) -> &mut Self {
         let told = format!("required binary {name} (STRING);");
-        self.single(&told, Source::Text(of), Values::texts())
+        self.single(&told, ColumnSource::Text(of), Values::texts())
     }
 
     /// Texts, some of which are missing.
     pub(super) fn text_or_null(&mut self, name: &str, of: fn(&R) -> Option<&str>) -> &mut Self {
         let told = format!("optional binary {name} (STRING);");
-        self.single(&told, Source::TextOrNull(of), Values::texts())
+        self.single(&told, ColumnSource::TextOrNull(of), Values::texts())
     }
 
     pub(super) fn flag(&mut self, name: &str, of: fn(&R) -> bool) -> &mut Self {
         let told = format!("required boolean {name};");
-        self.single(&told, Source::Flag(of), Values::Flags(Vec::new()))
+        self.single(&told, ColumnSource::Flag(of), Values::Flags(Vec::new()))
     }
 
     pub(super) fn flag_or_null(&mut self, name: &str, of: fn(&R) -> Option<bool>) -> &mut Self {
         let told = format!("optional boolean {name};");
-        self.single(&told, Source::FlagOrNull(of), Values::Flags(Vec::new()))
+        self.single(&told, ColumnSource::FlagOrNull(of), Values::Flags(Vec::new()))
     }
 
     pub(super) fn count_or_null(&mut self, name: &str, of: fn(&R) -> Option<u32>) -> &mut Self {
         let told = format!("optional int32 {name} (INTEGER(32,false));");
-        self.single(&told, Source::CountOrNull(of), Values::Halves(Vec::new()))
+        self.single(&told, ColumnSource::CountOrNull(of), Values::Halves(Vec::new()))
     }
 
     /// Sizes in bytes, or none.
     pub(super) fn size_or_null(&mut self, name: &str, of: fn(&R) -> Option<u64>) -> &mut Self {
         let told = format!("optional int64 {name} (INTEGER(64,false));");
-        self.single(&told, Source::SizeOrNull(of), Values::Longs(Vec::new()))
+        self.single(&told, ColumnSource::SizeOrNull(of), Values::Longs(Vec::new()))
     }
 
     pub(super) fn time(&mut self, name: &str, of: fn(&R) -> OffsetDateTime) -> &mut Self {
         let told = format!("required int64 {name} (TIMESTAMP(MILLIS,true));");
-        self.single(&told, Source::Time(of), Values::Longs(Vec::new()))
+        self.single(&told, ColumnSource::Time(of), Values::Longs(Vec::new()))
     }
 
     pub(super) fn time_or_null(
@@ -117,7 +117,7 @@ impl<R> Columns<R> {
         of: fn(&R) -> Option<OffsetDateTime>,
     ) -> &mut Self {
         let told = format!("optional int64 {name} (TIMESTAMP(MILLIS,true));");
-        self.single(&told, Source::TimeOrNull(of), Values::Longs(Vec::new()))
+        self.single(&told, ColumnSource::TimeOrNull(of), Values::Longs(Vec::new()))
     }
 
     pub(super) fn list(&mut self, name: &str, of: fn(&R) -> &[String]) -> &mut Self {
@@ -125,10 +125,16 @@ impl<R> Columns<R> {
             "required group {name} (LIST) {{ repeated group list {{ optional binary item (STRING); }} }}"
         );
         let leaf = Leaf::repeated(Values::texts(), true);
-        self.column(&told, Source::List(of), vec![leaf])
+        self.column(&told, ColumnSource::List(of), vec![leaf])
     }
 
-    fn mapped(&mut self, name: &str, value: &str, source: Source<R>, values: Values) -> &mut Self {
+    fn mapped(
+        &mut self,
+        name: &str,
+        value: &str,
+        source: ColumnSource<R>,
+        values: Values,
+    ) -> &mut Self {
         let told = format!(
             "required group {name} (MAP) {{ repeated group key_value {{ required binary key (STRING); \
              optional {value}; }} }}"
@@ -138,48 +144,48 @@ impl<R> Columns<R> {
     }
 
     pub(super) fn map(&mut self, name: &str, of: fn(&R) -> &BTreeMap<String, String>) -> &mut Self {
-        self.mapped(name, "binary value (STRING)", Source::Map(of), Values::texts())
+        self.mapped(name, "binary value (STRING)", ColumnSource::Map(of), Values::texts())
     }
 
     pub(super) fn counts(&mut self, name: &str, of: fn(&R) -> &BTreeMap<String, u32>) -> &mut Self {
         let value = "int32 value (INTEGER(32,false))";
-        self.mapped(name, value, Source::Counts(of), Values::Halves(Vec::new()))
+        self.mapped(name, value, ColumnSource::Counts(of), Values::Halves(Vec::new()))
     }
 
     /// Sizes in bytes by name.
     pub(super) fn sizes(&mut self, name: &str, of: fn(&R) -> &BTreeMap<String, u64>) -> &mut Self {
         let value = "int64 value (INTEGER(64,false))";
-        self.mapped(name, value, Source::Sizes(of), Values::Longs(Vec::new()))
+        self.mapped(name, value, ColumnSource::Sizes(of), Values::Longs(Vec::new()))
     }
 }
 
 impl<R> Column<R> {
     fn add(&mut self, row: &R) {
         match (&self.source, &mut self.leaves[..]) {
-            (Source::Text(of), [leaf]) => one(leaf, Some(of(row)), Values::text),
-            (Source::TextOrNull(of), [leaf]) => one(leaf, of(row), Values::text),
-            (Source::Flag(of), [leaf]) => one(leaf, Some(of(row)), Values::flag),
-            (Source::FlagOrNull(of), [leaf]) => one(leaf, of(row), Values::flag),
-            (Source::CountOrNull(of), [leaf]) => one(leaf, of(row), Values::count),
-            (Source::SizeOrNull(of), [leaf]) => {
+            (ColumnSource::Text(of), [leaf]) => one(leaf, Some(of(row)), Values::text),
+            (ColumnSource::TextOrNull(of), [leaf]) => one(leaf, of(row), Values::text),
+            (ColumnSource::Flag(of), [leaf]) => one(leaf, Some(of(row)), Values::flag),
+            (ColumnSource::FlagOrNull(of), [leaf]) => one(leaf, of(row), Values::flag),
+            (ColumnSource::CountOrNull(of), [leaf]) => one(leaf, of(row), Values::count),
+            (ColumnSource::SizeOrNull(of), [leaf]) => {
                 one(leaf, of(row).map(u64::cast_signed), Values::long);
             }
-            (Source::Time(of), [leaf]) => one(leaf, Some(millis(of(row))), Values::long),
-            (Source::TimeOrNull(of), [leaf]) => one(leaf, of(row).map(millis), Values::long),
-            (Source::List(of), [leaf]) => {
+            (ColumnSource::Time(of), [leaf]) => one(leaf, Some(millis(of(row))), Values::long),
+            (ColumnSource::TimeOrNull(of), [leaf]) => one(leaf, of(row).map(millis), Values::long),
+            (ColumnSource::List(of), [leaf]) => {
                 let values = of(row);
                 for value in values {
                     leaf.values.text(value);
                 }
                 leaf.note_all(values.len());
             }
-            (Source::Map(of), [keys, values]) => {
+            (ColumnSource::Map(of), [keys, values]) => {
                 all(keys, values, of(row), |values, value| values.text(value));
             }
-            (Source::Counts(of), [keys, values]) => {
+            (ColumnSource::Counts(of), [keys, values]) => {
                 all(keys, values, of(row), |values, value| values.count(*value));
             }
-            (Source::Sizes(of), [keys, values]) => {
+            (ColumnSource::Sizes(of), [keys, values]) => {
                 all(keys, values, of(row), |values, value| values.long(value.cast_signed()));
             }
             // A map has two columns, and all else one: `Columns` makes no others.

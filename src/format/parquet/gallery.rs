@@ -1,10 +1,10 @@
 //! The columns of the gallery table.
 
-use super::Table;
+use super::TableRow;
 use super::columns::Columns;
 use crate::image::gallery::GalleryImage;
 
-impl Table for GalleryImage {
+impl TableRow for GalleryImage {
     const SOUGHT: (&'static str, u64) = ("gallery", 2_048);
 
     fn columns(columns: &mut Columns<Self>) {

@@ -1,11 +1,11 @@
 //! The columns of the marketplace table.
 
-use super::Table;
+use super::TableRow;
 use super::columns::Columns;
 use crate::image::Status;
 use crate::image::marketplace::{DetailsFrom, MarketplaceImage};
 
-impl Table for MarketplaceImage {
+impl TableRow for MarketplaceImage {
     const SOUGHT: (&'static str, u64) = ("publisher", 2_048);
 
     fn columns(columns: &mut Columns<Self>) {

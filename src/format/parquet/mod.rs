@@ -27,7 +27,7 @@ const ROW_GROUP_ROWS: usize = 32_768;
 const ROW_GROUP_BYTES: usize = 32 << 20;
 
 /// A row of a table.
-pub trait Table: Sized {
+pub trait TableRow: Sized {
     /// The column that readers look rows up by, and how many values of it a row group has at most.
     /// The tables' order is without case, statistics are not, so that many ranges hold a name that
     /// their groups do not: a Bloom filter tells.
@@ -57,7 +57,7 @@ fn failed(name: &str, error: impl std::error::Error + Send + Sync + 'static) -> 
     }
 }
 
-impl<R: Table> TableWriter<R> {
+impl<R: TableRow> TableWriter<R> {
     /// Starts a file; `run` goes into its metadata.
     pub fn create(path: &Path, run: &str) -> Result<Self> {
         let name = path.display().to_string();
@@ -130,7 +130,7 @@ mod tests {
 
     struct Row(String);
 
-    impl Table for Row {
+    impl TableRow for Row {
         const SOUGHT: (&'static str, u64) = ("name", 100);
 
         fn columns(columns: &mut Columns<Self>) {

@@ -1,10 +1,10 @@
 //! The columns of the registry table.
 
-use super::Table;
+use super::TableRow;
 use super::columns::Columns;
 use crate::image::registry::RegistryImage;
 
-impl Table for RegistryImage {
+impl TableRow for RegistryImage {
     const SOUGHT: (&'static str, u64) = ("repository", 10_000);
 
     fn columns(columns: &mut Columns<Self>) {

@@ -1,10 +1,10 @@
 //! A plan, done: exactly what it says, while the world is as it was.
 
-use super::plan::{Action, Planned, Retired, Rules, World, plan};
+use super::plan::{Action, DefinitionState, Planned, Retired, Rules, plan};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::ledger::{Ledger, State};
-use crate::gallery::operation::{Making, agrees};
-use crate::gallery::{Galleries, Name, Step, Tell, change};
+use crate::format::ledger::{Ledger, PartState};
+use crate::gallery::operation::{PendingChange, agrees};
+use crate::gallery::{ChangeStep, Galleries, Name, StepListener, change};
 use crate::image::gallery::GalleryImage;
 use crate::image::machine::Machine;
 use reqwest::Method;
@@ -46,7 +46,7 @@ pub const PLAN_VERSION: u32 = 1;
 /// A version that was to go and is still there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Left {
+pub struct RemainingVersion {
     /// Its id.
     pub id: String,
     /// Why, in Azure's words.
@@ -62,12 +62,12 @@ pub struct Applied {
     /// Versions that had been retired before.
     pub before: usize,
     /// Versions that Azure refused to retire.
-    pub left: Vec<Left>,
+    pub left: Vec<RemainingVersion>,
 }
 
 /// What was found of a plan's versions, by their ids in lower case.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct FoundVersions {
     /// Retired already, though nobody wrote that down.
     gone: HashSet<String>,
     /// Their last change failed.
@@ -75,7 +75,7 @@ pub struct Found {
 }
 
 /// How an application goes on: which of how many, and the step.
-pub type Progress<'a> = &'a (dyn Fn(usize, usize, &Retired, Option<Step>) + Send + Sync);
+pub type Progress<'a> = &'a (dyn Fn(usize, usize, &Retired, Option<ChangeStep>) + Send + Sync);
 
 /// Whether a failure says nothing of other versions.
 fn is_of_it_alone(error: &Error) -> bool {
@@ -84,9 +84,10 @@ fn is_of_it_alone(error: &Error) -> bool {
 }
 
 /// A change of ours that failed leaves the properties that it wanted: it was not made, and is due again.
-fn undo_failed(world: &mut World, ledger: &Ledger) {
-    let is_due =
-        |row: &&mut GalleryImage| row.has_failed() && ledger.state(&row.id) == Some(State::Failed);
+fn undo_failed(world: &mut DefinitionState, ledger: &Ledger) {
+    let is_due = |row: &&mut GalleryImage| {
+        row.has_failed() && ledger.state(&row.id) == Some(PartState::Failed)
+    };
     for row in world.versions.iter_mut().filter(is_due) {
         row.exclude_from_latest = false;
         row.end_of_life_at = None;
@@ -128,27 +129,27 @@ impl Galleries {
         let mut applied = Applied::default();
         let all = plan.retired().count();
         for (number, retired) in plan.retired().enumerate() {
-            if ledger.state(&retired.id) == Some(State::Done) {
+            if ledger.state(&retired.id) == Some(PartState::Done) {
                 applied.before += 1;
                 continue;
             }
             if found.gone.contains(&retired.id.to_ascii_lowercase()) {
                 // It was begun, and its end was not written down.
-                ledger.write(&retired.id, State::Done, "seen to be done")?;
+                ledger.write(&retired.id, PartState::Done, "seen to be done")?;
                 applied.before += 1;
                 continue;
             }
             progress(number + 1, all, retired, None);
-            ledger.write(&retired.id, State::Begun, "")?;
-            let tell = |step: Step| progress(number + 1, all, retired, Some(step));
+            ledger.write(&retired.id, PartState::Begun, "")?;
+            let tell = |step: ChangeStep| progress(number + 1, all, retired, Some(step));
             let failed_before = found.failed.contains(&retired.id.to_ascii_lowercase());
             match self.retire(retired, plan.made_at, failed_before, &tell).await {
-                Ok(()) => ledger.write(&retired.id, State::Done, "")?,
+                Ok(()) => ledger.write(&retired.id, PartState::Done, "")?,
                 Err(error) => {
                     let reason = error.to_string();
-                    ledger.write(&retired.id, State::Failed, &reason)?;
+                    ledger.write(&retired.id, PartState::Failed, &reason)?;
                     if is_of_it_alone(&error) {
-                        applied.left.push(Left { id: retired.id.clone(), reason });
+                        applied.left.push(RemainingVersion { id: retired.id.clone(), reason });
                         continue;
                     }
                     return Err(error.context(format!(
@@ -169,13 +170,13 @@ impl Galleries {
         plan: &RetirePlan,
         ledger: &Ledger,
         now: OffsetDateTime,
-    ) -> Result<Found> {
+    ) -> Result<FoundVersions> {
         if now > plan.expires_at {
             let text = "the plan has expired: make a new one, and look at it again";
             return Err(Error::new(ErrorKind::Conflict, text));
         }
         let machines = self.machines().await?;
-        let mut found = Found::default();
+        let mut found = FoundVersions::default();
         for planned in plan.definitions.iter().filter(|planned| !planned.retired.is_empty()) {
             self.check(plan, planned, ledger, &machines, &mut found).await?;
         }
@@ -190,7 +191,7 @@ impl Galleries {
         planned: &Planned,
         ledger: &Ledger,
         machines: &[Machine],
-        found: &mut Found,
+        found: &mut FoundVersions,
     ) -> Result<()> {
         let name = Name::from_id(&planned.definition)
             .ok_or_else(|| Error::invalid(format!("'{}' is no definition", planned.definition)))?;
@@ -243,7 +244,7 @@ impl Galleries {
         for retired in &planned.retired {
             let id = retired.id.to_ascii_lowercase();
             let is_over =
-                ledger.state(&retired.id) == Some(State::Done) || found.gone.contains(&id);
+                ledger.state(&retired.id) == Some(PartState::Done) || found.gone.contains(&id);
             if !is_over && goes.get(&id) != Some(&retired.action) {
                 return Err(changed(&format!("{} would stay now", retired.id)));
             }
@@ -252,9 +253,10 @@ impl Galleries {
     }
 
     /// Waits for what an interrupted application began and is still under way; whether there was any.
-    async fn settle_begun(&self, world: &World, ledger: &Ledger) -> Result<bool> {
-        let is_begun =
-            |row: &&GalleryImage| row.is_at_work() && ledger.state(&row.id) == Some(State::Begun);
+    async fn settle_begun(&self, world: &DefinitionState, ledger: &Ledger) -> Result<bool> {
+        let is_begun = |row: &&GalleryImage| {
+            row.is_at_work() && ledger.state(&row.id) == Some(PartState::Begun)
+        };
         let mut any = false;
         for name in world.versions.iter().filter(is_begun).filter_map(|row| Name::from_id(&row.id))
         {
@@ -275,7 +277,7 @@ impl Galleries {
         retired: &Retired,
         at: OffsetDateTime,
         failed_before: bool,
-        tell: Tell<'_>,
+        tell: StepListener<'_>,
     ) -> Result<()> {
         let name = Name::from_id(&retired.id)
             .filter(|name| name.version.is_some())
@@ -297,7 +299,8 @@ impl Galleries {
             (Some(_), None) => false,
             (Some(body), Some(now)) => agrees(&now["properties"], &body["properties"]),
         };
-        let making = Making { name: &name, change: &request, failed_before, is_made: &is_made };
+        let making =
+            PendingChange { name: &name, change: &request, failed_before, is_made: &is_made };
         match self.make(&making, true, tell).await {
             // Somebody else was faster.
             Err(error)

@@ -7,15 +7,15 @@
 mod apply;
 mod plan;
 
-pub use crate::format::ledger::{Ledger, State};
-pub use apply::{Applied, Left, PLAN_VERSION, Progress, RetirePlan};
-pub use plan::{Action, Kept, Planned, Retired, Rules, World, plan};
+pub use crate::format::ledger::{Ledger, PartState};
+pub use apply::{Applied, PLAN_VERSION, Progress, RemainingVersion, RetirePlan};
+pub use plan::{Action, DefinitionState, Planned, RetainedVersion, Retired, Rules, plan};
 
 use super::{Galleries, Name};
 use crate::error::{Error, Result};
 use crate::image::gallery::{GalleryImage, mark_latest};
-use crate::image::identity::{GalleryName, ImageName, Published};
-use crate::image::machine::{Machine, Reference};
+use crate::image::identity::{GalleryName, ImageName, PublicNames};
+use crate::image::machine::{Machine, MachineImage};
 use crate::source::gallery::parse::{Resource, gallery_id, own_gallery};
 use crate::source::gallery::{Communities, Gallery};
 use crate::work::OwnGallery;
@@ -76,7 +76,7 @@ impl Galleries {
         definition: &str,
         machines: &[Machine],
         now: OffsetDateTime,
-    ) -> Result<World> {
+    ) -> Result<DefinitionState> {
         let mut rows = self.source().rows_of(own, definition).await?;
         for row in &mut rows {
             row.status = row.status_at(now);
@@ -89,7 +89,7 @@ impl Galleries {
         let machines = self.standing_on(own, definition, machines).await?;
         let versions: Vec<GalleryImage> =
             rows.into_iter().filter(|row| row.version.is_some()).collect();
-        Ok(World { definition: id, versions, machines })
+        Ok(DefinitionState { definition: id, versions, machines })
     }
 
     /// The machines that stand on a definition, by whatever form of its id. The gallery's public names are asked for
@@ -107,7 +107,7 @@ impl Galleries {
             version: None,
         };
         let image = |machine: &Machine| match &machine.image {
-            Reference::Gallery(id, _) => ImageName::parse(id).map(ImageName::without_version),
+            MachineImage::Gallery(id, _) => ImageName::parse(id).map(ImageName::without_version),
             _ => None,
         };
         let in_community = |machine: &Machine| {
@@ -116,7 +116,7 @@ impl Galleries {
                     && image.definition == wanted.definition
             })
         };
-        let mut published = Published::default();
+        let mut published = PublicNames::default();
         if machines.iter().any(in_community) {
             let name = Name { own: own.clone(), definition: None, version: None };
             let asked = self.get(&name).await?;

@@ -39,7 +39,7 @@ pub struct Rules {
 
 /// A definition, its versions in order, and what stands on them.
 #[derive(Debug, Clone)]
-pub struct World {
+pub struct DefinitionState {
     /// The definition's id.
     pub definition: String,
     /// Its versions, marked and in order.
@@ -63,7 +63,7 @@ pub struct Retired {
 /// A version that stays.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Kept {
+pub struct RetainedVersion {
     /// Its id.
     pub id: String,
     /// Why.
@@ -79,12 +79,12 @@ pub struct Planned {
     /// The versions that go, oldest first.
     pub retired: Vec<Retired>,
     /// The versions that stay, newest first.
-    pub kept: Vec<Kept>,
+    pub kept: Vec<RetainedVersion>,
     /// What its versions were like, in one digest.
     pub world: String,
 }
 
-impl World {
+impl DefinitionState {
     /// Everything that decides what may go, as text: two that differ are different worlds.
     fn text(row: &GalleryImage) -> String {
         format!(
@@ -144,7 +144,7 @@ impl World {
 
 /// Plans what becomes of a definition's versions at `now`. An error when more would go than the rules
 /// allow.
-pub fn plan(world: &World, rules: &Rules, now: OffsetDateTime) -> Result<Planned> {
+pub fn plan(world: &DefinitionState, rules: &Rules, now: OffsetDateTime) -> Result<Planned> {
     let mut rows: Vec<(usize, &GalleryImage)> = world.versions.iter().enumerate().collect();
     let number = |row: &GalleryImage| row.version.clone().unwrap_or_default();
     rows.sort_by(|a, b| version::compare(&number(b.1), &number(a.1)));
@@ -165,7 +165,7 @@ pub fn plan(world: &World, rules: &Rules, now: OffsetDateTime) -> Result<Planned
             stays(world, row, rules, now)
         };
         match reason {
-            Some(reason) => kept.push(Kept { id: row.id.clone(), reason }),
+            Some(reason) => kept.push(RetainedVersion { id: row.id.clone(), reason }),
             None => candidates.push(row),
         }
     }
@@ -177,7 +177,7 @@ pub fn plan(world: &World, rules: &Rules, now: OffsetDateTime) -> Result<Planned
         if let Some(region) = only {
             let reason =
                 format!("the only one in {region}, where something stands on the definition");
-            kept.push(Kept { id: row.id.clone(), reason });
+            kept.push(RetainedVersion { id: row.id.clone(), reason });
             continue;
         }
         left.retain(|other| other.id != row.id);
@@ -204,7 +204,12 @@ pub fn plan(world: &World, rules: &Rules, now: OffsetDateTime) -> Result<Planned
 }
 
 /// Why a version that is not among the newest stays all the same.
-fn stays(world: &World, row: &GalleryImage, rules: &Rules, now: OffsetDateTime) -> Option<String> {
+fn stays(
+    world: &DefinitionState,
+    row: &GalleryImage,
+    rules: &Rules,
+    now: OffsetDateTime,
+) -> Option<String> {
     if row.is_at_work() {
         let state = row.provisioning_state.as_deref().unwrap_or_default();
         return Some(format!("it is at work: {state}"));
@@ -249,7 +254,7 @@ fn blocked(row: &GalleryImage, now: OffsetDateTime) -> Option<String> {
 
 /// A region in which something stands on the definition, and where nothing would be left.
 fn only_in_use<'a>(
-    world: &'a World,
+    world: &'a DefinitionState,
     row: &GalleryImage,
     left: &[&GalleryImage],
     action: Action,

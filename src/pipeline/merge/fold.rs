@@ -3,7 +3,7 @@
 //! Only what they have together is kept: a publisher that is in sixty locations takes the memory
 //! of one, and a mark for each location.
 
-use crate::image::marketplace::{Detail, KIND, Listed, MarketplaceImage};
+use crate::image::marketplace::{KIND, ListedVersion, MarketplaceImage, VersionDetail};
 use crate::work::RunId;
 use time::OffsetDateTime;
 
@@ -18,18 +18,18 @@ pub struct FoldedListings {
 #[derive(Debug)]
 struct FoldedVersion {
     /// As the first of them writes it; its properties are those that the first who has them says.
-    listed: Listed,
+    listed: ListedVersion,
     /// The numbers of the locations, growing.
     locations: Vec<u16>,
 }
 
 impl FoldedListings {
     /// Adds what `location` lists. Locations are added in alphabetical order, each once.
-    pub fn add(&mut self, location: &str, mut rows: Vec<Listed>) {
+    pub fn add(&mut self, location: &str, mut rows: Vec<ListedVersion>) {
         let Ok(number) = u16::try_from(self.locations.len()) else { return };
         self.locations.push(location.to_owned());
         if !rows.is_sorted_by(|one, other| one.compare(other).is_le()) {
-            rows.sort_by(Listed::compare);
+            rows.sort_by(ListedVersion::compare);
         }
         let mut new = Vec::new();
         let mut at = 0;
@@ -59,7 +59,7 @@ impl FoldedListings {
         self,
         publisher: &str,
         (run, at): (RunId, OffsetDateTime),
-    ) -> Vec<(MarketplaceImage, Option<Box<Detail>>)> {
+    ) -> Vec<(MarketplaceImage, Option<Box<VersionDetail>>)> {
         let Self { locations, versions } = self;
         let run = run.to_string();
         let row = |FoldedVersion { mut listed, locations: numbers }| {
@@ -75,7 +75,7 @@ impl FoldedListings {
 
 impl FoldedVersion {
     /// Adds what the location of this number says, which comes behind all that were added.
-    fn add(&mut self, number: u16, other: Listed) {
+    fn add(&mut self, number: u16, other: ListedVersion) {
         if self.locations.last() == Some(&number) {
             return;
         }
@@ -102,8 +102,13 @@ impl FoldedVersion {
     }
 }
 
-fn blank(publisher: &str, listed: Listed, run: &str, at: OffsetDateTime) -> MarketplaceImage {
-    let Listed { offer, sku, version, .. } = &listed;
+fn blank(
+    publisher: &str,
+    listed: ListedVersion,
+    run: &str,
+    at: OffsetDateTime,
+) -> MarketplaceImage {
+    let ListedVersion { offer, sku, version, .. } = &listed;
     MarketplaceImage {
         kind: KIND.to_owned(),
         id: format!("{publisher}:{offer}:{sku}:{version}"),

@@ -7,8 +7,8 @@
 
 use super::{CarriedRows, ScopeResult};
 use crate::image::gallery::{GalleryImage, Kind, Replicated, mark_latest};
-use crate::pipeline::coverage::{Line, Totals};
-use crate::pipeline::newer::Newer;
+use crate::pipeline::coverage::{CoverageLine, Totals};
+use crate::pipeline::newer::NewerRuns;
 use crate::source::gallery::MANAGED_IMAGES;
 use crate::work::{GalleryScope, RunId, SourceName, State};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -39,7 +39,7 @@ pub struct GroupInput {
     /// Its rows in the snapshot before.
     pub previous: Vec<GalleryImage>,
     /// What newer runs have answered.
-    pub newer: Arc<Newer>,
+    pub newer: Arc<NewerRuns>,
 }
 
 /// What becomes of a group.
@@ -50,7 +50,7 @@ pub struct MergedGroup {
     /// Its rows in the snapshot before.
     pub previous: Vec<GalleryImage>,
     /// Its lines of coverage.
-    pub lines: Vec<Line>,
+    pub lines: Vec<CoverageLine>,
     /// Its listings.
     pub totals: Totals,
     /// Rows that the run was not asked to crawl.
@@ -226,7 +226,7 @@ pub fn merge_group(group: GroupInput, run: (RunId, OffsetDateTime)) -> MergedGro
 }
 
 /// Whether a newer run answered about `row` in a location of it.
-fn is_newer(newer: &Newer, row: &GalleryImage, location: &str) -> bool {
+fn is_newer(newer: &NewerRuns, row: &GalleryImage, location: &str) -> bool {
     if newer.is_empty() {
         return false;
     }
@@ -298,7 +298,7 @@ fn carry(
     }
 }
 
-fn line(scope: &GalleryScope) -> Line {
+fn line(scope: &GalleryScope) -> CoverageLine {
     let (resource_group, gallery) = match scope {
         GalleryScope::Gallery { own, .. } | GalleryScope::Replication { own, .. } => {
             (Some(own.resource_group.clone()), Some(own.gallery.clone()))
@@ -318,13 +318,13 @@ fn line(scope: &GalleryScope) -> Line {
         GalleryScope::CommunityIn { .. } => Some("community"),
         _ => None,
     };
-    Line {
+    CoverageLine {
         location: scope.location().to_owned(),
         subscription,
         resource_group,
         gallery,
         sharing: sharing.map(str::to_owned),
-        ..Line::new(SourceName::Gallery)
+        ..CoverageLine::new(SourceName::Gallery)
     }
 }
 
@@ -341,7 +341,7 @@ fn cover(
         if state != State::Done {
             merged.totals.add(state, 1);
         }
-        let said_so = Line {
+        let said_so = CoverageLine {
             state,
             reason: result.reason.clone(),
             attempts: result.attempts,
@@ -349,23 +349,25 @@ fn cover(
             since: own.since,
             ..line(&result.scope.of)
         };
-        let odd = Line { malformed: result.malformed.clone(), ..said_so.clone() };
+        let odd = CoverageLine { malformed: result.malformed.clone(), ..said_so.clone() };
         match &result.scope.of {
             _ if state.is_complete() && !result.malformed.is_empty() => merged.lines.push(odd),
             // Parts and details that ended well add nothing to what their gallery's line says.
             GalleryScope::Replication { versions, .. } => {
                 if !state.is_complete() {
-                    merged.lines.extend(versions.iter().map(|[definition, version]| Line {
-                        definition: Some(definition.clone()),
-                        version: Some(version.clone()),
-                        rows: 0,
-                        ..said_so.clone()
+                    merged.lines.extend(versions.iter().map(|[definition, version]| {
+                        CoverageLine {
+                            definition: Some(definition.clone()),
+                            version: Some(version.clone()),
+                            rows: 0,
+                            ..said_so.clone()
+                        }
                     }));
                 }
             }
             GalleryScope::Gallery { definitions, .. } if !definitions.is_empty() => {
                 if !state.is_complete() {
-                    merged.lines.extend(definitions.iter().map(|definition| Line {
+                    merged.lines.extend(definitions.iter().map(|definition| CoverageLine {
                         definition: Some(definition.clone()),
                         ..said_so.clone()
                     }));
@@ -384,7 +386,7 @@ fn cover(
             let own = carried_rows.get(&(at, Some(number))).copied().unwrap_or_default();
             let state = own.ends(gap.state);
             merged.totals.add(state, 1);
-            merged.lines.push(Line {
+            merged.lines.push(CoverageLine {
                 definition: Some(gap.offer.clone()),
                 version: gap.version.clone(),
                 state,

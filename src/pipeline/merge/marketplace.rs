@@ -10,10 +10,10 @@ pub use super::fold::FoldedListings;
 
 use super::{CarriedRows, ScopeResult};
 use crate::image::marketplace::{
-    Detail, Detailed, DetailsFrom, MarketplaceImage, mark_latest, share_details,
+    DetailedVersion, DetailsFrom, MarketplaceImage, VersionDetail, mark_latest, share_details,
 };
-use crate::pipeline::coverage::{Line, Totals};
-use crate::pipeline::newer::Newer;
+use crate::pipeline::coverage::{CoverageLine, Totals};
+use crate::pipeline::newer::NewerRuns;
 use crate::work::{Gap, RunId, SourceName, State};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -61,9 +61,9 @@ pub struct PublisherInput {
     /// Its rows in the snapshot before.
     pub previous: Vec<MarketplaceImage>,
     /// What was asked of single versions.
-    pub details: Vec<Detailed>,
+    pub details: Vec<DetailedVersion>,
     /// What newer runs have answered.
-    pub newer: Arc<Newer>,
+    pub newer: Arc<NewerRuns>,
 }
 
 /// What becomes of a publisher.
@@ -74,7 +74,7 @@ pub struct MergedPublisher {
     /// Its rows in the snapshot before.
     pub previous: Vec<MarketplaceImage>,
     /// Its lines of coverage.
-    pub lines: Vec<Line>,
+    pub lines: Vec<CoverageLine>,
     /// Its listings.
     pub totals: Totals,
     /// Rows of locations and publishers that the run was not asked to crawl.
@@ -209,8 +209,8 @@ fn carry(
 /// for one version the last location's counts; they are the same everywhere.
 fn add_details(
     rows: &mut [MarketplaceImage],
-    told: Vec<Option<Box<Detail>>>,
-    details: &[Detailed],
+    told: Vec<Option<Box<VersionDetail>>>,
+    details: &[DetailedVersion],
     by_name: &HashMap<VersionKey, usize>,
 ) {
     for (row, detail) in rows.iter_mut().zip(told) {
@@ -218,7 +218,7 @@ fn add_details(
             row.add_details(&detail, DetailsFrom::This);
         }
     }
-    for Detailed { urn, detail } in details {
+    for DetailedVersion { urn, detail } in details {
         let at = by_name.get(&key(&urn.offer, &urn.sku, &urn.version));
         if let Some(row) = at.and_then(|at| rows.get_mut(*at)) {
             row.add_details(detail, DetailsFrom::This);
@@ -246,7 +246,7 @@ struct ScopeIndex<'a> {
     results: &'a BTreeMap<String, LocationResult>,
     requests: &'a BTreeMap<String, LocationRequest>,
     gaps: BTreeMap<&'a str, HashMap<(String, Option<String>), usize>>,
-    newer: &'a Newer,
+    newer: &'a NewerRuns,
 }
 
 impl<'a> ScopeIndex<'a> {
@@ -254,7 +254,7 @@ impl<'a> ScopeIndex<'a> {
         publisher: &str,
         results: &'a BTreeMap<String, LocationResult>,
         requests: &'a BTreeMap<String, LocationRequest>,
-        newer: &'a Newer,
+        newer: &'a NewerRuns,
     ) -> Self {
         let gaps = results
             .iter()
@@ -325,7 +325,7 @@ fn cover(
     };
     for (location, result) in results {
         let own = stands_in(location, None);
-        let line = Line {
+        let line = CoverageLine {
             location: location.clone(),
             publisher: Some(publisher.to_owned()),
             state: state_of(result.state, own),
@@ -337,13 +337,13 @@ fn cover(
                 .state
                 .is_complete()
                 .then(|| result.scope.listed_at.unwrap_or(now)),
-            ..Line::new(SourceName::Marketplace)
+            ..CoverageLine::new(SourceName::Marketplace)
         };
         merged.totals.add(State::Done, result.listed);
         if line.state != State::Done {
             merged.totals.add(line.state, 1);
         }
-        merged.lines.push(Line { malformed: result.malformed.clone(), ..line.clone() });
+        merged.lines.push(CoverageLine { malformed: result.malformed.clone(), ..line.clone() });
         for (i, gap) in result.gaps.iter().enumerate() {
             let own = stands_in(location, Some(i));
             let state = state_of(gap.state, own);
@@ -351,7 +351,7 @@ fn cover(
             if let (Some(sku), Some(version)) = (&gap.sku, &gap.version) {
                 merged.asked.insert(key(&gap.offer, sku, version));
             }
-            merged.lines.push(Line {
+            merged.lines.push(CoverageLine {
                 offer: Some(gap.offer.clone()).filter(|offer| !offer.is_empty()),
                 sku: gap.sku.clone(),
                 version: gap.version.clone(),

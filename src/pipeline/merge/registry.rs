@@ -3,10 +3,12 @@
 
 use super::{CarriedRows, ScopeResult};
 use crate::image::referrers::relate;
-use crate::image::registry::{Contained, RegistryImage, Scanned, Tagged, Told, join_tags};
+use crate::image::registry::{
+    ManifestContent, ManifestDetail, ManifestTags, RegistryImage, ScanResult, join_tags,
+};
 use crate::image::resource_id::part;
-use crate::pipeline::coverage::{Line, Totals};
-use crate::pipeline::newer::Newer;
+use crate::pipeline::coverage::{CoverageLine, Totals};
+use crate::pipeline::newer::NewerRuns;
 use crate::work::{ALL_TAGS, AtRegistry, Gap, RegistryScope, RunId, SourceName, State};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -59,9 +61,9 @@ pub struct RepositoryInput {
     /// What its items found.
     pub rows: Vec<RegistryImage>,
     /// What was read of its manifests.
-    pub contents: Vec<Contained>,
+    pub contents: Vec<ManifestContent>,
     /// Its tags, where they were listed by themselves.
-    pub tags: Vec<Tagged>,
+    pub tags: Vec<ManifestTags>,
     /// Its rows in the snapshot before.
     pub previous: Vec<RegistryImage>,
     /// The items that it was listed by, by their number.
@@ -72,10 +74,10 @@ pub struct RepositoryInput {
 #[derive(Debug)]
 pub struct RegistryMerge {
     run: (RunId, OffsetDateTime),
-    newer: Arc<Newer>,
+    newer: Arc<NewerRuns>,
     registry: Option<RegistryResult>,
     findings: Option<RegistryResult>,
-    scans: HashMap<(String, String), Scanned>,
+    scans: HashMap<(String, String), ScanResult>,
     carried_rows: BTreeMap<CoverageKey, CarriedRows>,
     /// Rows that it has.
     rows: u64,
@@ -89,14 +91,16 @@ impl RegistryMerge {
     /// A registry of which this is known from its own list and from scanners.
     pub fn new(
         run: (RunId, OffsetDateTime),
-        newer: Arc<Newer>,
+        newer: Arc<NewerRuns>,
         registry: Option<RegistryResult>,
-        findings: Option<(RegistryResult, Vec<Told>)>,
+        findings: Option<(RegistryResult, Vec<ManifestDetail>)>,
     ) -> Self {
         let (findings, told) = findings.unzip();
         let scan = |told| match told {
-            Told::Scan(scan) => Some(((scan.repository.clone(), scan.digest.clone()), scan)),
-            Told::Content(_) | Told::Tags(_) => None,
+            ManifestDetail::Scan(scan) => {
+                Some(((scan.repository.clone(), scan.digest.clone()), scan))
+            }
+            ManifestDetail::Content(_) | ManifestDetail::Tags(_) => None,
         };
         Self {
             run,
@@ -123,7 +127,7 @@ impl RegistryMerge {
             let not_asked = |row| RegistryImage { stale: false, ..row };
             return repository.previous.into_iter().map(not_asked).collect();
         }
-        let contents: HashMap<&str, &Contained> =
+        let contents: HashMap<&str, &ManifestContent> =
             repository.contents.iter().map(|told| (told.id.as_str(), told)).collect();
         let mut fresh: BTreeMap<String, RegistryImage> = BTreeMap::new();
         for mut row in repository.rows {
@@ -250,7 +254,7 @@ impl RegistryMerge {
     pub fn finish<'a>(
         &self,
         parts: impl Iterator<Item = (usize, &'a RegistryResult)>,
-    ) -> (Vec<Line>, Totals) {
+    ) -> (Vec<CoverageLine>, Totals) {
         let mut covered = (Vec::new(), Totals::default());
         let parts: Vec<(usize, &RegistryResult)> = parts.collect();
         if let Some(registry) = &self.registry {
@@ -278,7 +282,7 @@ impl RegistryMerge {
         &self,
         place: CoverageKey,
         result: &RegistryResult,
-        (lines, totals): &mut (Vec<Line>, Totals),
+        (lines, totals): &mut (Vec<CoverageLine>, Totals),
     ) {
         let own = self.carried_rows(place);
         let state = own.ends(result.state);
@@ -286,7 +290,7 @@ impl RegistryMerge {
         if state != State::Done {
             totals.add(state, 1);
         }
-        let said = Line {
+        let said = CoverageLine {
             state,
             reason: result.reason.clone(),
             attempts: result.attempts,
@@ -295,7 +299,7 @@ impl RegistryMerge {
             ..line(&result.scope)
         };
         match &result.scope {
-            RegistryScope::Registry { .. } => lines.push(Line {
+            RegistryScope::Registry { .. } => lines.push(CoverageLine {
                 rows: self.rows,
                 malformed: result.malformed.clone(),
                 ..said.clone()
@@ -303,18 +307,18 @@ impl RegistryMerge {
             _ if state.is_complete() => {}
             // What ended well is in the registry's line; what did not has one of its own.
             RegistryScope::Repositories { repositories, .. } => {
-                lines.extend(repositories.iter().map(|repository| Line {
+                lines.extend(repositories.iter().map(|repository| CoverageLine {
                     repository: Some(repository.clone()),
                     ..said.clone()
                 }));
             }
-            RegistryScope::Tags { repository, .. } => lines.push(Line {
+            RegistryScope::Tags { repository, .. } => lines.push(CoverageLine {
                 repository: Some(repository.clone()),
                 digest: Some(ALL_TAGS.to_owned()),
                 ..said.clone()
             }),
             RegistryScope::Contents { manifests, .. } => {
-                lines.extend(manifests.iter().map(|[repository, digest]| Line {
+                lines.extend(manifests.iter().map(|[repository, digest]| CoverageLine {
                     repository: Some(repository.clone()),
                     digest: Some(digest.clone()),
                     ..said.clone()
@@ -331,7 +335,7 @@ impl RegistryMerge {
             });
             let state = own.ends(gap.state);
             totals.add(state, 1);
-            lines.push(Line {
+            lines.push(CoverageLine {
                 repository: Some(gap.offer.clone()).filter(|name| !name.is_empty()),
                 digest: gap.version.clone(),
                 state,
@@ -346,8 +350,8 @@ impl RegistryMerge {
 }
 
 /// Gives rows the tags that were listed by themselves.
-fn tag(fresh: &mut BTreeMap<String, RegistryImage>, tags: &[Tagged]) {
-    let digest = |told: &Tagged| told.id.rsplit('@').next().unwrap_or_default().to_owned();
+fn tag(fresh: &mut BTreeMap<String, RegistryImage>, tags: &[ManifestTags]) {
+    let digest = |told: &ManifestTags| told.id.rsplit('@').next().unwrap_or_default().to_owned();
     let listed: Vec<(String, String)> = tags
         .iter()
         .flat_map(|told| told.tags.iter().map(move |tag| (tag.clone(), digest(told))))
@@ -399,8 +403,8 @@ fn carry(row: &mut RegistryImage, old: &RegistryImage, findings_told: bool) {
 }
 
 /// The line of a scope, without how it ended.
-fn line(scope: &RegistryScope) -> Line {
-    Line {
+fn line(scope: &RegistryScope) -> CoverageLine {
+    CoverageLine {
         location: scope.location().to_owned(),
         registry: scope.login_server().map(str::to_owned),
         subscription: match scope {
@@ -409,7 +413,7 @@ fn line(scope: &RegistryScope) -> Line {
             _ => None,
         },
         repository: matches!(scope, RegistryScope::Findings { .. }).then(|| FINDINGS.to_owned()),
-        ..Line::new(SourceName::Registry)
+        ..CoverageLine::new(SourceName::Registry)
     }
 }
 
@@ -419,10 +423,10 @@ pub fn subscription_lines(
     subscription: &str,
     result: &RegistryResult,
     carried_rows: &BTreeMap<String, CarriedRows>,
-) -> Vec<Line> {
+) -> Vec<CoverageLine> {
     let of = |name: &str| carried_rows.get(name).copied().unwrap_or_default();
     let own = of(subscription);
-    let whole = Line {
+    let whole = CoverageLine {
         state: own.ends(result.state),
         reason: result.reason.clone(),
         attempts: result.attempts,
@@ -434,7 +438,7 @@ pub fn subscription_lines(
     let unread = result.gaps.iter().map(|gap| {
         let own = of(&unread(subscription, gap));
         let within = |name: &str| part(&gap.offer, name).map(str::to_owned);
-        Line {
+        CoverageLine {
             state: own.ends(gap.state),
             reason: gap.reason.clone(),
             rows: own.rows,

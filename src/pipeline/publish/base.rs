@@ -3,7 +3,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::closing::PassedOver;
-use crate::pipeline::newer::Newer;
+use crate::pipeline::newer::NewerRuns;
 use crate::pipeline::snapshot::{self, Manifest};
 use crate::pipeline::verify;
 use crate::store::{SnapshotFile, Store};
@@ -12,20 +12,20 @@ use std::sync::Arc;
 
 /// What a run is built on.
 #[derive(Debug, Default)]
-pub(super) struct Base {
+pub(super) struct BaseSnapshot {
     manifest: Option<Manifest>,
     /// What runs that began later have answered.
-    pub(super) newer: Arc<Newer>,
+    pub(super) newer: Arc<NewerRuns>,
 }
 
-impl Base {
+impl BaseSnapshot {
     /// The snapshot, if there is one, as the run of `plan` sees it.
     async fn of(store: &dyn Store, plan: &Plan, manifest: Option<Manifest>) -> Result<Self> {
         // Who follows needs it to know what was answered.
         if let Some(manifest) = &manifest {
             snapshot::verified(store, manifest, SnapshotFile::Coverage).await?;
         }
-        let newer = Newer::read(store, plan, manifest.as_ref()).await?;
+        let newer = NewerRuns::read(store, plan, manifest.as_ref()).await?;
         Ok(Self { manifest, newer: Arc::new(newer) })
     }
 
@@ -42,30 +42,34 @@ impl Base {
 }
 
 /// The snapshots that a run could be built on, the best first.
-pub(super) struct Bases {
+pub(super) struct BaseCandidates {
     head: Option<RunId>,
     others: Option<Vec<Manifest>>,
     /// Those that were tried and are damaged.
     pub(super) passed_over: Vec<PassedOver>,
 }
 
-impl Bases {
+impl BaseCandidates {
     /// From the current snapshot on; none where nothing is published yet.
     pub(super) fn new(head: Option<RunId>) -> Self {
         Self { head, others: None, passed_over: Vec::new() }
     }
 
     /// The snapshot of `run` alone, which a closing names.
-    pub(super) async fn named(store: &dyn Store, plan: &Plan, run: Option<RunId>) -> Result<Base> {
+    pub(super) async fn named(
+        store: &dyn Store,
+        plan: &Plan,
+        run: Option<RunId>,
+    ) -> Result<BaseSnapshot> {
         let manifest = match run {
             Some(run) => Some(snapshot::manifest(store, run).await?.ok_or_else(|| gone(run))?),
             None => None,
         };
-        Base::of(store, plan, manifest).await
+        BaseSnapshot::of(store, plan, manifest).await
     }
 
     /// The next one; a base without a snapshot when there is none that is whole.
-    pub(super) async fn next(&mut self, store: &dyn Store, plan: &Plan) -> Result<Base> {
+    pub(super) async fn next(&mut self, store: &dyn Store, plan: &Plan) -> Result<BaseSnapshot> {
         if let Some(head) = self.head.take() {
             match Self::named(store, plan, Some(head)).await {
                 Ok(base) => return Ok(base),
@@ -83,13 +87,13 @@ impl Bases {
                 continue;
             }
             let run = manifest.run;
-            match Base::of(store, plan, Some(manifest)).await {
+            match BaseSnapshot::of(store, plan, Some(manifest)).await {
                 Ok(base) => return Ok(base),
                 Err(error) if is_damage(&error) => self.pass_over(run, &error),
                 Err(error) => return Err(error),
             }
         }
-        Ok(Base::default())
+        Ok(BaseSnapshot::default())
     }
 
     /// Marks a snapshot as damaged.

@@ -1,6 +1,6 @@
 //! The second round of a run, which asks for details that no listing tells.
 
-use super::Closing;
+use super::CloseAttempt;
 use crate::error::{ErrorKind, Result};
 use crate::image::marketplace::MarketplaceImage;
 use crate::pipeline::{read_details_plan, to_json};
@@ -17,14 +17,14 @@ const DETAILS_BYTES: usize = 24 << 10;
 const OTHERS: usize = 8;
 
 /// A version whose details are wanted, and where it is.
-pub(super) struct Wanted {
+pub(super) struct WantedDetails {
     locations: Vec<String>,
     publisher: String,
     image: [String; 3],
 }
 
 /// Whether a row's details are wanted, and where it is.
-pub(super) fn wants(row: &MarketplaceImage, policy: Details, run: RunId) -> Option<Wanted> {
+pub(super) fn wants(row: &MarketplaceImage, policy: Details, run: RunId) -> Option<WantedDetails> {
     let in_scope = match policy {
         Details::None => false,
         Details::Latest => row.is_latest,
@@ -34,7 +34,7 @@ pub(super) fn wants(row: &MarketplaceImage, policy: Details, run: RunId) -> Opti
     if !in_scope || !fresh || row.has_details() {
         return None;
     }
-    Some(Wanted {
+    Some(WantedDetails {
         locations: row.locations.clone(),
         publisher: row.publisher.clone(),
         image: [row.offer.clone(), row.sku.clone(), row.version.clone()],
@@ -45,30 +45,30 @@ pub(super) fn wants(row: &MarketplaceImage, policy: Details, run: RunId) -> Opti
 pub(super) async fn plan_details(
     store: &dyn Store,
     plan: &Plan,
-    wanted: Vec<Wanted>,
-) -> Result<Closing> {
+    wanted: Vec<WantedDetails>,
+) -> Result<CloseAttempt> {
     let items = details_items(plan, wanted);
     let key = Key::DetailsPlan(plan.run);
     let bytes = bytes::Bytes::from(to_json(&items)?);
     if store.create(&key, bytes.clone()).await? {
-        return Ok(Closing::Details(items));
+        return Ok(CloseAttempt::Details(items));
     }
     match read_details_plan(store, plan.run).await {
         Err(error) if error.kind() == ErrorKind::Corrupt => {
             store.delete(&key.to_string()).await?;
             store.create(&key, bytes).await?;
-            Ok(Closing::Details(items))
+            Ok(CloseAttempt::Details(items))
         }
-        read => read.map(|planned| Closing::Details(planned.unwrap_or_default())),
+        read => read.map(|planned| CloseAttempt::Details(planned.unwrap_or_default())),
     }
 }
 
-fn details_items(plan: &Plan, wanted: Vec<Wanted>) -> Vec<WorkItem> {
+fn details_items(plan: &Plan, wanted: Vec<WantedDetails>) -> Vec<WorkItem> {
     let marketplace = plan.items.iter().filter(|item| item.source == SourceName::Marketplace);
     let through: HashMap<&str, &Scope> =
         marketplace.map(|item| (item.scope.location(), &item.scope)).collect();
     let mut groups: BTreeMap<(String, String), Vec<[String; 3]>> = BTreeMap::new();
-    for Wanted { locations, publisher, image } in wanted {
+    for WantedDetails { locations, publisher, image } in wanted {
         // Where a run before this one saw it, nobody may be there to ask through.
         let planned = |location: &String| through.contains_key(location.as_str());
         let Some(location) = locations.into_iter().find(planned) else { continue };

@@ -5,7 +5,7 @@ use crate::work::{RunId, WorkItem};
 
 /// How an attempt to close a run ended.
 #[derive(Debug)]
-pub enum Closing {
+pub enum CloseAttempt {
     /// Its snapshot is there.
     Published(Box<Manifest>),
     /// Another run is being published, and this one comes after it.

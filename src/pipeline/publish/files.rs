@@ -4,11 +4,11 @@ use crate::blocking::blocking;
 use crate::error::{Error, Result};
 use crate::format::index::IndexWriter;
 use crate::format::ndjson;
-use crate::format::parquet::{Table, TableWriter};
+use crate::format::parquet::{TableRow, TableWriter};
 use crate::image::gallery::GalleryImage;
 use crate::image::marketplace::MarketplaceImage;
 use crate::image::registry::RegistryImage;
-use crate::pipeline::changes::{self, Changing};
+use crate::pipeline::changes::{self, ChangedRow};
 use crate::pipeline::coverage::Coverage;
 use crate::pipeline::schema;
 use crate::pipeline::snapshot::{File, measure};
@@ -26,7 +26,7 @@ struct TableFiles<R> {
     parquet: TableWriter<R>,
 }
 
-impl<R: Table + Serialize> TableFiles<R> {
+impl<R: TableRow + Serialize> TableFiles<R> {
     fn create(folder: &Scratch, source: SourceName, run: &str) -> Result<Self> {
         let path = |file: SnapshotFile| folder.path().join(file.to_string());
         Ok(Self {
@@ -51,7 +51,7 @@ impl<R: Table + Serialize> TableFiles<R> {
 }
 
 /// Files that are being written.
-pub(super) struct Files {
+pub(super) struct SnapshotFiles {
     folder: Scratch,
     marketplace: Option<TableFiles<MarketplaceImage>>,
     gallery: Option<TableFiles<GalleryImage>>,
@@ -60,7 +60,7 @@ pub(super) struct Files {
     changes: ndjson::Writer,
 }
 
-impl Files {
+impl SnapshotFiles {
     /// Files for the tables of `sources`.
     pub(super) fn create(plan: &Plan, sources: &[SourceName]) -> Result<Self> {
         let folder = Scratch::new()?;
@@ -98,7 +98,7 @@ impl Files {
     }
 
     /// Adds to the feed how rows changed since the snapshot that the run is built on, if there is one.
-    pub(super) fn changed<R: Changing>(
+    pub(super) fn changed<R: ChangedRow>(
         &mut self,
         (before, after): (&[R], &[R]),
         run: (RunId, OffsetDateTime),

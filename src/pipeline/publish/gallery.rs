@@ -1,17 +1,18 @@
 //! A run's gallery shards, brought together group by group.
 
-use super::base::Base;
+use super::base::BaseSnapshot;
 use super::gather::{
-    DamagedItem, Grouped, Groups, Loaded, PARTS_AHEAD, Part, Previous, Read, parts, read_part,
+    DamagedItem, Grouped, Groups, ItemRead, LoadedGroup, PARTS_AHEAD, PreviousRows, RunItem, parts,
+    read_part,
 };
-use super::report::Report;
+use super::report::CoverageBuilder;
 use crate::blocking::in_place;
 use crate::error::Result;
 use crate::image::gallery::{GalleryImage, Kind, Replicated};
 use crate::pipeline::merge::gallery::{
     GroupInput, GroupResult, GroupScope, MergedGroup, merge_group,
 };
-use crate::pipeline::newer::Newer;
+use crate::pipeline::newer::NewerRuns;
 use crate::pipeline::survey::Survey;
 use crate::store::Store;
 use crate::work::{GalleryScope, Plan, Scope, SourceName, WorkItem, group_of};
@@ -35,18 +36,18 @@ impl Grouped for GalleryImage {
 pub(super) async fn build(
     shared: &Arc<dyn Store>,
     (plan, survey): (&Plan, &Survey),
-    base: &Base,
+    base: &BaseSnapshot,
     (files, report): &mut super::Into<'_>,
 ) -> Result<Vec<DamagedItem>> {
     let store = shared.as_ref();
-    let mut owners: BTreeMap<String, Vec<Part>> = BTreeMap::new();
+    let mut owners: BTreeMap<String, Vec<RunItem>> = BTreeMap::new();
     for part in parts(store, plan, survey, SourceName::Gallery).await? {
         if let Scope::Gallery(scope) = &part.item.scope {
             owners.entry(scope.group()).or_default().push(part);
         }
     }
     let run = (plan.run, plan.started_at);
-    let mut previous: Previous<GalleryImage> = Previous::open(store, base.run()).await?;
+    let mut previous: PreviousRows<GalleryImage> = PreviousRows::open(store, base.run()).await?;
     let mut groups: Groups<GroupInput> = Groups::new(owners, (shared, &base.newer), load);
     while let Some((group, rows)) = groups.next(&mut previous).await? {
         let newer = Arc::clone(&base.newer);
@@ -61,7 +62,7 @@ pub(super) async fn build(
     Ok(groups.finish())
 }
 
-impl Report {
+impl CoverageBuilder {
     fn add_group(&mut self, merged: &MergedGroup) {
         let versions = merged.rows.iter().filter(|row| row.kind == Kind::GalleryVersion);
         for row in versions.filter(|row| row.subscription_id.is_some()) {
@@ -78,10 +79,10 @@ impl Report {
 }
 
 async fn load(
-    (store, _): (Arc<dyn Store>, Arc<Newer>),
+    (store, _): (Arc<dyn Store>, Arc<NewerRuns>),
     key: String,
-    parts: Vec<Part>,
-) -> Result<Loaded<GroupInput>> {
+    parts: Vec<RunItem>,
+) -> Result<LoadedGroup<GroupInput>> {
     let mut group = GroupInput::default();
     let mut damaged = Vec::new();
     let mut read = stream::iter(parts)
@@ -92,7 +93,7 @@ async fn load(
         .buffered(PARTS_AHEAD)
         .boxed();
     while let Some(part) = read.try_next().await? {
-        let Read { item, outcome, rows, details, damage } = part;
+        let ItemRead { item, outcome, rows, details, damage } = part;
         let Scope::Gallery(scope) = &item.scope else { continue };
         let is_split = outcome.children.iter().any(|child| is_part_of(scope, child));
         group.results.push(GroupResult {
@@ -109,7 +110,7 @@ async fn load(
         group.replicated.extend(details);
         damaged.extend(damage.map(|damage| DamagedItem { item, damage }));
     }
-    Ok(Loaded { key, group, damaged })
+    Ok(LoadedGroup { key, group, damaged })
 }
 
 /// Whether `child` covers a part of a gallery's own scope.

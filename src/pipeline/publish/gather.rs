@@ -3,7 +3,7 @@
 use crate::blocking::{in_place, in_turn};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::shard;
-use crate::pipeline::newer::Newer;
+use crate::pipeline::newer::NewerRuns;
 use crate::pipeline::snapshot;
 use crate::pipeline::survey::{Survey, read_outcome};
 use crate::store::{Key, SnapshotFile, Store};
@@ -25,7 +25,7 @@ pub(super) const NOT_REACHED: &str = "not reached before the run's deadline";
 
 /// One item of a run, and where its outcome is.
 #[derive(Clone)]
-pub(super) struct Part {
+pub(super) struct RunItem {
     pub(super) item: WorkItem,
     outcome_in: OutcomeLocation,
 }
@@ -46,7 +46,7 @@ pub(super) struct DamagedItem {
     pub(super) damage: String,
 }
 
-impl Part {
+impl RunItem {
     pub(super) fn has_ended(&self) -> bool {
         !matches!(self.outcome_in, OutcomeLocation::Nowhere)
     }
@@ -58,7 +58,7 @@ pub(super) async fn parts(
     plan: &Plan,
     survey: &Survey,
     source: SourceName,
-) -> Result<Vec<Part>> {
+) -> Result<Vec<RunItem>> {
     let entries = store.list(&Key::shards_prefix(plan.run, source)).await?;
     let shards: HashSet<&str> = entries
         .iter()
@@ -79,37 +79,37 @@ pub(super) async fn parts(
         } else {
             OutcomeLocation::InOutcome
         };
-        Part { item: item.clone(), outcome_in }
+        RunItem { item: item.clone(), outcome_in }
     };
     Ok(of_source.map(part).collect())
 }
 
 /// A group's parts, read.
-pub(super) struct Loaded<G> {
+pub(super) struct LoadedGroup<G> {
     pub(super) key: String,
     pub(super) group: G,
     pub(super) damaged: Vec<DamagedItem>,
 }
 
 /// Reads a group's parts.
-type Load<F> = fn((Arc<dyn Store>, Arc<Newer>), String, Vec<Part>) -> F;
+type Load<F> = fn((Arc<dyn Store>, Arc<NewerRuns>), String, Vec<RunItem>) -> F;
 
 /// The groups of a run and of the snapshot before, in the table's order.
 pub(super) struct Groups<G> {
-    loaded: BoxStream<'static, Result<Loaded<G>>>,
-    waiting: Option<Loaded<G>>,
+    loaded: BoxStream<'static, Result<LoadedGroup<G>>>,
+    waiting: Option<LoadedGroup<G>>,
     damaged: Vec<DamagedItem>,
 }
 
 impl<G: Send + 'static> Groups<G> {
     /// Reads groups a few ahead, each by a task of its own, with `load`.
     pub(super) fn new<F>(
-        groups: BTreeMap<String, Vec<Part>>,
-        (store, newer): (&Arc<dyn Store>, &Arc<Newer>),
+        groups: BTreeMap<String, Vec<RunItem>>,
+        (store, newer): (&Arc<dyn Store>, &Arc<NewerRuns>),
         load: Load<F>,
     ) -> Self
     where
-        F: Future<Output = Result<Loaded<G>>> + Send + 'static,
+        F: Future<Output = Result<LoadedGroup<G>>> + Send + 'static,
     {
         let with = (Arc::clone(store), Arc::clone(newer));
         let loaded = stream::iter(groups)
@@ -129,7 +129,7 @@ impl<G: Send + 'static> Groups<G> {
     /// The next group that the run, the snapshot before, or both have, and its rows there.
     pub(super) async fn next<R: Grouped>(
         &mut self,
-        previous: &mut Previous<R>,
+        previous: &mut PreviousRows<R>,
     ) -> Result<Option<(Option<G>, Vec<R>)>> {
         if self.waiting.is_none() {
             self.waiting = self.loaded.try_next().await?;
@@ -158,7 +158,7 @@ impl<G: Send + 'static> Groups<G> {
 }
 
 /// A part that was read: rows, or what an item adds to the rows of others.
-pub(super) struct Read<R, D> {
+pub(super) struct ItemRead<R, D> {
     pub(super) item: WorkItem,
     pub(super) outcome: Outcome,
     pub(super) rows: Vec<R>,
@@ -168,7 +168,7 @@ pub(super) struct Read<R, D> {
 }
 
 /// Reads a part; one that is damaged is one that failed.
-pub(super) async fn read_part<R, D>(store: &dyn Store, part: Part) -> Result<Read<R, D>>
+pub(super) async fn read_part<R, D>(store: &dyn Store, part: RunItem) -> Result<ItemRead<R, D>>
 where
     R: DeserializeOwned,
     D: DeserializeOwned,
@@ -182,13 +182,13 @@ where
     };
     let item = part.item;
     match read {
-        Ok((outcome, rows, details)) => Ok(Read { item, outcome, rows, details, damage: None }),
+        Ok((outcome, rows, details)) => Ok(ItemRead { item, outcome, rows, details, damage: None }),
         Err(error) if error.kind() == ErrorKind::Corrupt => {
             tracing::warn!(%error, "a shard cannot be used");
             let damage = error.to_string();
             let outcome = Outcome::bare(item.scope.clone(), State::Failed, &damage, 1);
             let (rows, details) = (Vec::new(), Vec::new());
-            Ok(Read { item, outcome, rows, details, damage: Some(damage) })
+            Ok(ItemRead { item, outcome, rows, details, damage: Some(damage) })
         }
         Err(error) => Err(error),
     }
@@ -197,7 +197,7 @@ where
 /// A part's outcome and rows.
 pub(super) async fn read<T: DeserializeOwned>(
     store: &dyn Store,
-    part: &Part,
+    part: &RunItem,
 ) -> Result<(Outcome, Vec<T>)> {
     let item = &part.item;
     let lost = |what: &str| Error::corrupt(format!("the {what} of {} is gone", item.item));
@@ -240,12 +240,12 @@ pub(super) trait Grouped: DeserializeOwned {
 }
 
 /// The rows of the snapshot before, in order.
-pub(super) struct Previous<R> {
+pub(super) struct PreviousRows<R> {
     rows: Option<snapshot::StoredRows<R>>,
     next: Option<R>,
 }
 
-impl<R: Grouped> Previous<R> {
+impl<R: Grouped> PreviousRows<R> {
     pub(super) async fn open(store: &dyn Store, run: Option<RunId>) -> Result<Self> {
         let rows = match run {
             Some(run) => snapshot::open_rows(store, run, SnapshotFile::Ndjson(R::TABLE)).await?,

@@ -1,21 +1,21 @@
 //! A run's marketplace shards, brought together publisher by publisher.
 
-use super::base::Base;
-use super::details::{Wanted, wants};
+use super::base::BaseSnapshot;
+use super::details::{WantedDetails, wants};
 use super::gather::{
-    DamagedItem, Grouped, Groups, Loaded, NOT_REACHED, PARTS_AHEAD, Part, Previous, Read, parts,
-    read, read_part,
+    DamagedItem, Grouped, Groups, ItemRead, LoadedGroup, NOT_REACHED, PARTS_AHEAD, PreviousRows,
+    RunItem, parts, read, read_part,
 };
-use super::report::{Report, join};
+use super::report::{CoverageBuilder, join};
 use crate::blocking::in_place;
 use crate::error::{ErrorKind, Result};
-use crate::image::marketplace::{Detailed, Listed, MarketplaceImage};
-use crate::pipeline::coverage::Line;
+use crate::image::marketplace::{DetailedVersion, ListedVersion, MarketplaceImage};
+use crate::pipeline::coverage::CoverageLine;
 use crate::pipeline::merge::marketplace::{
     LocationRequest, LocationResult, MergedPublisher, OfferList, PublisherInput, key,
     merge_publisher,
 };
-use crate::pipeline::newer::Newer;
+use crate::pipeline::newer::NewerRuns;
 use crate::pipeline::survey::Survey;
 use crate::store::Store;
 use crate::work::{Gap, Malformed, Outcome, Plan, Scope, SourceName, State};
@@ -40,13 +40,14 @@ impl Grouped for MarketplaceImage {
 pub(super) async fn build(
     shared: &Arc<dyn Store>,
     (plan, survey): (&Plan, &Survey),
-    base: &Base,
+    base: &BaseSnapshot,
     ask_details: bool,
     (files, report): &mut super::Into<'_>,
-) -> Result<(Vec<Wanted>, Vec<DamagedItem>)> {
+) -> Result<(Vec<WantedDetails>, Vec<DamagedItem>)> {
     let store = shared.as_ref();
     let mut shards = Shards::list(store, plan, survey).await?;
-    let mut previous: Previous<MarketplaceImage> = Previous::open(store, base.run()).await?;
+    let mut previous: PreviousRows<MarketplaceImage> =
+        PreviousRows::open(store, base.run()).await?;
     let requests = shards.requests(store, plan).await?;
     let mut wanted = Vec::new();
     let run = (plan.run, plan.started_at);
@@ -82,8 +83,8 @@ pub(super) async fn build(
 
 /// What a run has stored, by publisher.
 struct Shards {
-    locations: Vec<Part>,
-    groups: BTreeMap<String, Vec<Part>>,
+    locations: Vec<RunItem>,
+    groups: BTreeMap<String, Vec<RunItem>>,
     missing_locations: HashSet<String>,
     ends: HashMap<String, (State, String, u32)>,
     /// What of the results to locations' lists was of another form.
@@ -128,7 +129,7 @@ impl Shards {
         }
         for part in &self.locations {
             let location = part.item.scope.location();
-            let outcome = match read::<Listed>(store, part).await {
+            let outcome = match read::<ListedVersion>(store, part).await {
                 Ok((outcome, _)) => outcome,
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
                     let (item, damage) = (part.item.clone(), error.to_string());
@@ -168,17 +169,21 @@ impl Shards {
     }
 
     /// The publishers of the run, in order, once. Each is read by a task of its own.
-    fn publishers(&mut self, store: &Arc<dyn Store>, newer: &Arc<Newer>) -> Groups<PublisherInput> {
+    fn publishers(
+        &mut self,
+        store: &Arc<dyn Store>,
+        newer: &Arc<NewerRuns>,
+    ) -> Groups<PublisherInput> {
         Groups::new(std::mem::take(&mut self.groups), (store, newer), load)
     }
 }
 
 /// Reads a publisher's parts, location by location in alphabetical order, and folds them together.
 async fn load(
-    (store, newer): (Arc<dyn Store>, Arc<Newer>),
+    (store, newer): (Arc<dyn Store>, Arc<NewerRuns>),
     key: String,
-    mut parts: Vec<Part>,
-) -> Result<Loaded<PublisherInput>> {
+    mut parts: Vec<RunItem>,
+) -> Result<LoadedGroup<PublisherInput>> {
     // Stable: the parts of one location stay in the order of the survey.
     parts.sort_by(|a, b| a.item.scope.location().cmp(b.item.scope.location()));
     let names = parts.iter().filter_map(|part| {
@@ -188,17 +193,17 @@ async fn load(
     let newer_too = Arc::clone(&newer);
     let mut publisher = PublisherInput { name, newer: newer_too, ..PublisherInput::default() };
     let mut damaged = Vec::new();
-    let mut listed: Vec<Listed> = Vec::new();
+    let mut listed: Vec<ListedVersion> = Vec::new();
     let mut read = stream::iter(parts)
         .map(|part| {
             let store = Arc::clone(&store);
-            async move { read_part::<Listed, Detailed>(store.as_ref(), part).await }
+            async move { read_part::<ListedVersion, DetailedVersion>(store.as_ref(), part).await }
         })
         .buffered(PARTS_AHEAD)
         .boxed();
     let mut at: Option<String> = None;
     while let Some(part) = read.try_next().await? {
-        let Read { item, outcome, mut rows, details, damage } = part;
+        let ItemRead { item, outcome, mut rows, details, damage } = part;
         let location = item.scope.location();
         if !newer.is_empty() {
             rows.retain(|row| !newer.has_sku(location, &publisher.name, &row.offer, &row.sku));
@@ -222,7 +227,7 @@ async fn load(
         result.gaps.sort();
     }
     publisher.details.sort_by(|a, b| a.urn.cmp(&b.urn));
-    Ok(Loaded { key, group: publisher, damaged })
+    Ok(LoadedGroup { key, group: publisher, damaged })
 }
 
 fn unasked() -> LocationResult {
@@ -274,7 +279,7 @@ fn add(result: &mut LocationResult, outcome: Outcome) {
     result.gaps.extend(gaps);
 }
 
-impl Report {
+impl CoverageBuilder {
     fn add(&mut self, merged: &MergedPublisher) {
         let known = merged.rows.iter().filter(|row| row.has_details()).count() as u64;
         self.details.known += known;
@@ -295,7 +300,7 @@ impl Report {
                 state = State::Carried;
             }
             self.totals.add(state, 1);
-            self.lines.push(Line {
+            self.lines.push(CoverageLine {
                 location: location.clone(),
                 state,
                 reason,
@@ -304,7 +309,7 @@ impl Report {
                 only,
                 rows: standing.rows,
                 since: standing.since,
-                ..Line::new(SourceName::Marketplace)
+                ..CoverageLine::new(SourceName::Marketplace)
             });
         }
     }

@@ -11,9 +11,9 @@ mod marketplace;
 mod registry;
 mod report;
 
-pub use ended::Closing;
+pub use ended::CloseAttempt;
 
-use super::closing::{Closed, GivenUp, Turn};
+use super::closing::{Closed, GivenUp, PublishTurn};
 use super::coverage::Coverage;
 use super::snapshot::{self, Completeness, Manifest, SCHEMA_VERSION};
 use super::survey::{Survey, survey, survey_closed};
@@ -21,11 +21,11 @@ use super::{closing, read_plan, to_json};
 use crate::error::{Error, Result};
 use crate::store::{Key, SnapshotFile, Store};
 use crate::work::{Details, Plan, RunId, SourceName, WorkItem};
-use base::{Base, Bases};
-use details::{Wanted, plan_details};
-use files::Files;
+use base::{BaseCandidates, BaseSnapshot};
+use details::{WantedDetails, plan_details};
+use files::SnapshotFiles;
 use gather::DamagedItem;
-use report::Report;
+use report::CoverageBuilder;
 use std::sync::Arc;
 use time::OffsetDateTime;
 
@@ -43,7 +43,7 @@ pub async fn publish(
     run: RunId,
     now: OffsetDateTime,
     force: bool,
-) -> Result<Closing> {
+) -> Result<CloseAttempt> {
     for _ in 0..REBASES {
         if let Some(closing) = Box::pin(attempt(shared, run, now, force)).await? {
             return Ok(closing);
@@ -58,7 +58,7 @@ async fn attempt(
     run: RunId,
     now: OffsetDateTime,
     force: bool,
-) -> Result<Option<Closing>> {
+) -> Result<Option<CloseAttempt>> {
     let store = shared.as_ref();
     // In this order: if the head moves after the turn was read, the turn was another's; and whoever publishes
     // this run while its manifest is not there yet has a turn that was taken since.
@@ -87,13 +87,13 @@ async fn attempt(
     let survey = survey(store, &plan).await?;
     let expected = survey.expected();
     if !survey.missing.is_empty() && !give_up {
-        return Ok(Some(Closing::Open { missing: survey.missing, expected }));
+        return Ok(Some(CloseAttempt::Open { missing: survey.missing, expected }));
     }
     let ask_details = plan.request.details.unwrap_or_default() != Details::None
         && !survey.details_planned
         && !give_up;
     // A run whose manifest was lost is published again; it is not built on itself.
-    let mut bases = Bases::new(head.filter(|head| *head != run));
+    let mut bases = BaseCandidates::new(head.filter(|head| *head != run));
     let (base, built) = on_whole(shared, (&plan, &survey), &mut bases, ask_details).await?;
     if !built.damaged.is_empty() && !give_up {
         return reopen(store, built.damaged, expected).await.map(Some);
@@ -101,7 +101,7 @@ async fn attempt(
     if ask_details && !built.wanted.is_empty() {
         return plan_details(store, &plan, built.wanted).await.map(Some);
     }
-    let turn = Turn { run, head, base: base.run(), at: now };
+    let turn = PublishTurn { run, head, base: base.run(), at: now };
     if !closing::take(store, &turn, &seen).await? {
         return Ok(None);
     }
@@ -117,39 +117,43 @@ async fn attempt(
 }
 
 /// What became of another run's turn.
-enum Other {
+enum OtherTurn {
     /// It is published.
     Published,
     /// It is being published.
     Busy(RunId),
 }
 
-impl Other {
+impl OtherTurn {
     /// What a run has to do that wanted a turn.
-    fn waits(self) -> Option<Closing> {
+    fn waits(self) -> Option<CloseAttempt> {
         match self {
             Self::Published => None,
-            Self::Busy(other) => Some(Closing::Busy { other }),
+            Self::Busy(other) => Some(CloseAttempt::Busy { other }),
         }
     }
 }
 
 /// Goes on with the publishing of another run, if that seems to have stopped; none when nobody can finish it,
 /// so that its turn is to be taken over.
-async fn help(shared: &Arc<dyn Store>, other: &Turn, now: OffsetDateTime) -> Result<Option<Other>> {
+async fn help(
+    shared: &Arc<dyn Store>,
+    other: &PublishTurn,
+    now: OffsetDateTime,
+) -> Result<Option<OtherTurn>> {
     let run = other.run;
     // A turn of the future was taken by a clock that was wrong, and is as old as one of the past.
     let age = (now - other.at).abs();
     // Where its manifest is there already, only the name of the current snapshot is missing.
     let is_built = matches!(snapshot::manifest(shared.as_ref(), run).await, Ok(Some(_)));
     if age < HELP_AFTER && !is_built {
-        return Ok(Some(Other::Busy(run)));
+        return Ok(Some(OtherTurn::Busy(run)));
     }
     tracing::info!(%run, "goes on with the publishing of another run");
     let over = age >= TAKE_OVER_AFTER;
     match Box::pin(publish(shared, run, now, false)).await {
-        Ok(Closing::Published(_)) => Ok(Some(Other::Published)),
-        Ok(_) if !over => Ok(Some(Other::Busy(run))),
+        Ok(CloseAttempt::Published(_)) => Ok(Some(OtherTurn::Published)),
+        Ok(_) if !over => Ok(Some(OtherTurn::Busy(run))),
         Err(error) if error.is_transient() && !over => Err(error),
         Ok(_) => Ok(None),
         Err(error) => {
@@ -161,10 +165,14 @@ async fn help(shared: &Arc<dyn Store>, other: &Turn, now: OffsetDateTime) -> Res
 
 /// What a run is made of that was closed before; none when that cannot be had any more, and what was decided was
 /// not published.
-async fn rebuild(shared: &Arc<dyn Store>, plan: &Plan, closed: &Closed) -> Result<Option<Built>> {
+async fn rebuild(
+    shared: &Arc<dyn Store>,
+    plan: &Plan,
+    closed: &Closed,
+) -> Result<Option<BuiltSnapshot>> {
     let survey = survey_closed(shared.as_ref(), plan, &closed.given_up).await?;
     let built = async {
-        let base = Bases::named(shared.as_ref(), plan, closed.base).await?;
+        let base = BaseCandidates::named(shared.as_ref(), plan, closed.base).await?;
         build(shared, (plan, &survey), &base, false).await
     };
     match built.await {
@@ -180,9 +188,9 @@ async fn rebuild(shared: &Arc<dyn Store>, plan: &Plan, closed: &Closed) -> Resul
 async fn on_whole(
     shared: &Arc<dyn Store>,
     of: (&Plan, &Survey),
-    bases: &mut Bases,
+    bases: &mut BaseCandidates,
     ask_details: bool,
-) -> Result<(Base, Built)> {
+) -> Result<(BaseSnapshot, BuiltSnapshot)> {
     loop {
         let base = bases.next(shared.as_ref(), of.0).await?;
         match build(shared, of, &base, ask_details).await {
@@ -209,7 +217,11 @@ fn given_up(survey: &Survey, damaged: &[DamagedItem]) -> Vec<GivenUp> {
 }
 
 /// Damaged shards are removed with their outcomes, so that their items are done again.
-async fn reopen(store: &dyn Store, damaged: Vec<DamagedItem>, expected: usize) -> Result<Closing> {
+async fn reopen(
+    store: &dyn Store,
+    damaged: Vec<DamagedItem>,
+    expected: usize,
+) -> Result<CloseAttempt> {
     let damaged: Vec<WorkItem> = damaged.into_iter().map(|damaged| damaged.item).collect();
     for item in &damaged {
         tracing::warn!(item = %item.item, "a damaged shard was thrown away; its item is done again");
@@ -217,41 +229,45 @@ async fn reopen(store: &dyn Store, damaged: Vec<DamagedItem>, expected: usize) -
             store.delete(&key.to_string()).await?;
         }
     }
-    Ok(Closing::Open { missing: damaged, expected })
+    Ok(CloseAttempt::Open { missing: damaged, expected })
 }
 
 /// Stores what was built of a closed run.
 async fn store_built(
     store: &dyn Store,
     plan: &Plan,
-    mut built: Built,
+    mut built: BuiltSnapshot,
     closed: &Closed,
     now: OffsetDateTime,
-) -> Result<Closing> {
+) -> Result<CloseAttempt> {
     built.coverage.passed_over.clone_from(&closed.passed_over);
     let manifest = write(store, plan, built, closed).await?;
     finish(store, manifest, now).await
 }
 
-async fn finish(store: &dyn Store, manifest: Manifest, now: OffsetDateTime) -> Result<Closing> {
+async fn finish(
+    store: &dyn Store,
+    manifest: Manifest,
+    now: OffsetDateTime,
+) -> Result<CloseAttempt> {
     let run = manifest.run;
     store.create(&Key::Snapshot(run, SnapshotFile::Success), bytes::Bytes::new()).await?;
     snapshot::make_current(store, &manifest, now).await?;
-    Ok(Closing::Published(Box::new(manifest)))
+    Ok(CloseAttempt::Published(Box::new(manifest)))
 }
 
 /// A snapshot that is built but not yet stored.
-struct Built {
-    files: Files,
+struct BuiltSnapshot {
+    files: SnapshotFiles,
     coverage: Coverage,
-    wanted: Vec<Wanted>,
+    wanted: Vec<WantedDetails>,
     /// Items whose shards cannot be used.
     damaged: Vec<DamagedItem>,
 }
 
 /// The tables that a snapshot has: those of the sources that were crawled, and those of the snapshot
 /// before, whose rows live on.
-fn tables(plan: &Plan, base: &Base) -> Vec<SourceName> {
+fn tables(plan: &Plan, base: &BaseSnapshot) -> Vec<SourceName> {
     let crawled = |source| plan.items.iter().any(|item| item.source == source);
     let all = SourceName::ALL.iter().copied();
     all.filter(|source| crawled(*source) || base.has(*source)).collect()
@@ -260,11 +276,11 @@ fn tables(plan: &Plan, base: &Base) -> Vec<SourceName> {
 async fn build(
     shared: &Arc<dyn Store>,
     of: (&Plan, &Survey),
-    base: &Base,
+    base: &BaseSnapshot,
     ask_details: bool,
-) -> Result<Built> {
-    let mut files = Files::create(of.0, &tables(of.0, base))?;
-    let mut report = Report::default();
+) -> Result<BuiltSnapshot> {
+    let mut files = SnapshotFiles::create(of.0, &tables(of.0, base))?;
+    let mut report = CoverageBuilder::default();
     let mut into = (&mut files, &mut report);
     // The change feed is in the order of the tables.
     let built: Result<_> = async {
@@ -276,14 +292,19 @@ async fn build(
     }
     .await;
     let (wanted, damaged) = built.map_err(|error| files.explain(error))?;
-    Ok(Built { files, coverage: report.coverage(of.0), wanted, damaged })
+    Ok(BuiltSnapshot { files, coverage: report.coverage(of.0), wanted, damaged })
 }
 
 /// Where a merge writes to.
-type Into<'a> = (&'a mut Files, &'a mut Report);
+type Into<'a> = (&'a mut SnapshotFiles, &'a mut CoverageBuilder);
 
-async fn write(store: &dyn Store, plan: &Plan, built: Built, closed: &Closed) -> Result<Manifest> {
-    let Built { files, coverage, .. } = built;
+async fn write(
+    store: &dyn Store,
+    plan: &Plan,
+    built: BuiltSnapshot,
+    closed: &Closed,
+) -> Result<Manifest> {
+    let BuiltSnapshot { files, coverage, .. } = built;
     let complete = coverage.totals.is_complete();
     let stored = files.store(store, plan, &coverage).await?;
     let manifest = Manifest {

@@ -1,12 +1,12 @@
 //! A run's registry shards, brought together repository by repository, in the table's order. Shards are
 //! read a few ahead, and forgotten when their repositories have passed.
 
-use super::base::Base;
-use super::gather::{DamagedItem, Grouped, Part, Previous, Read, parts, read_part};
-use super::report::Report;
+use super::base::BaseSnapshot;
+use super::gather::{DamagedItem, Grouped, ItemRead, PreviousRows, RunItem, parts, read_part};
+use super::report::CoverageBuilder;
 use crate::blocking::in_place;
 use crate::error::Result;
-use crate::image::registry::{Contained, RegistryImage, Tagged, Told};
+use crate::image::registry::{ManifestContent, ManifestDetail, ManifestTags, RegistryImage};
 use crate::pipeline::merge::CarriedRows;
 use crate::pipeline::merge::registry::{
     RegistryMerge, RegistryResult, RepositoryInput, SubscriptionResults, subscription_lines,
@@ -54,9 +54,9 @@ impl Grouped for RegistryImage {
 
 /// The items of the registries of a run.
 #[derive(Default)]
-struct Items {
+struct RegistryItems {
     /// Items of repositories; each is read once.
-    parts: Vec<Option<Part>>,
+    parts: Vec<Option<RunItem>>,
     /// How they ended, once they were read.
     results: Vec<Option<RegistryResult>>,
     /// By repository: the items that are about it.
@@ -64,22 +64,22 @@ struct Items {
     /// The items in the order in which they are needed.
     order: Vec<usize>,
     /// By registry: its own item, and that of its findings.
-    registries: BTreeMap<String, Vec<Part>>,
-    subscriptions: Vec<Part>,
+    registries: BTreeMap<String, Vec<RunItem>>,
+    subscriptions: Vec<RunItem>,
     /// What was read, by repository.
     rows: BTreeMap<String, Vec<RegistryImage>>,
-    contents: BTreeMap<String, Vec<Contained>>,
-    tags: BTreeMap<String, Vec<Tagged>>,
+    contents: BTreeMap<String, Vec<ManifestContent>>,
+    tags: BTreeMap<String, Vec<ManifestTags>>,
     damaged: Vec<DamagedItem>,
 }
 
-impl Items {
+impl RegistryItems {
     /// How the lists of registries ended; the items whose shards are damaged are kept apart.
     async fn read_subscriptions(&mut self, store: &dyn Store) -> Result<SubscriptionResults> {
         let mut subscriptions = SubscriptionResults::new();
         for part in std::mem::take(&mut self.subscriptions) {
-            let Read { item, outcome, damage, .. } =
-                read_part::<RegistryImage, Told>(store, part).await?;
+            let ItemRead { item, outcome, damage, .. } =
+                read_part::<RegistryImage, ManifestDetail>(store, part).await?;
             let subscription = item.scope.subscription().to_ascii_lowercase();
             subscriptions.extend(answered(&item, outcome).map(|result| (subscription, result)));
             self.damaged.extend(damage.map(|damage| DamagedItem { item, damage }));
@@ -87,7 +87,7 @@ impl Items {
         Ok(subscriptions)
     }
 
-    fn new(all: Vec<Part>) -> Self {
+    fn new(all: Vec<RunItem>) -> Self {
         let mut items = Self::default();
         let mut firsts: Vec<(String, usize)> = Vec::new();
         for part in all {
@@ -132,7 +132,7 @@ impl Items {
             let from = self.order.len().saturating_sub(AHEAD);
             let numbers = self.order.split_off(from);
             let parts = numbers.iter().rev().filter_map(|number| self.parts[*number].take());
-            let read = parts.map(|part| read_part::<RegistryImage, Told>(store, part));
+            let read = parts.map(|part| read_part::<RegistryImage, ManifestDetail>(store, part));
             let read = try_join_all(read).await?;
             if read.is_empty() {
                 break;
@@ -144,20 +144,20 @@ impl Items {
         Ok(())
     }
 
-    fn keep(&mut self, number: usize, read: Read<RegistryImage, Told>) {
-        let Read { item, outcome, rows, details, damage } = read;
+    fn keep(&mut self, number: usize, read: ItemRead<RegistryImage, ManifestDetail>) {
+        let ItemRead { item, outcome, rows, details, damage } = read;
         for row in rows {
             self.rows.entry(row.group()).or_default().push(row);
         }
         for told in details {
             match told {
-                Told::Content(content) => {
+                ManifestDetail::Content(content) => {
                     self.contents.entry(repository_of(&content.id)).or_default().push(*content);
                 }
-                Told::Tags(tagged) => {
+                ManifestDetail::Tags(tagged) => {
                     self.tags.entry(repository_of(&tagged.id)).or_default().push(tagged);
                 }
-                Told::Scan(_) => {}
+                ManifestDetail::Scan(_) => {}
             }
         }
         self.results[number] = answered(&item, outcome);
@@ -169,12 +169,12 @@ impl Items {
         &mut self,
         store: &dyn Store,
         server: &str,
-        (run, base): ((RunId, OffsetDateTime), &Base),
+        (run, base): ((RunId, OffsetDateTime), &BaseSnapshot),
     ) -> Result<RegistryMerge> {
         let (mut registry, mut findings) = (None, None);
         for part in self.registries.remove(server).unwrap_or_default() {
-            let Read { item, outcome, details, damage, .. } =
-                read_part::<RegistryImage, Told>(store, part).await?;
+            let ItemRead { item, outcome, details, damage, .. } =
+                read_part::<RegistryImage, ManifestDetail>(store, part).await?;
             let is_findings = item.scope.adds_details();
             let result = answered(&item, outcome);
             if is_findings {
@@ -192,14 +192,14 @@ impl Items {
 pub(super) async fn build(
     shared: &Arc<dyn Store>,
     (plan, survey): (&Plan, &Survey),
-    base: &Base,
+    base: &BaseSnapshot,
     (files, report): &mut super::Into<'_>,
 ) -> Result<Vec<DamagedItem>> {
     let store = shared.as_ref();
-    let mut items = Items::new(parts(store, plan, survey, SourceName::Registry).await?);
+    let mut items = RegistryItems::new(parts(store, plan, survey, SourceName::Registry).await?);
     let subscriptions = items.read_subscriptions(store).await?;
     let run = (plan.run, plan.started_at);
-    let mut previous: Previous<RegistryImage> = Previous::open(store, base.run()).await?;
+    let mut previous: PreviousRows<RegistryImage> = PreviousRows::open(store, base.run()).await?;
     let mut unlisted = BTreeMap::new();
     let mut at: Option<(String, RegistryMerge)> = None;
     loop {
@@ -254,7 +254,7 @@ pub(super) async fn build(
     Ok(items.damaged)
 }
 
-impl Report {
+impl CoverageBuilder {
     fn count_contents(&mut self, rows: &[RegistryImage]) {
         let known = rows.iter().filter(|row| row.is_content_known).count() as u64;
         self.contents.known += known;
@@ -265,7 +265,7 @@ impl Report {
         &mut self,
         server: &str,
         merge: &RegistryMerge,
-        items: &Items,
+        items: &RegistryItems,
         unlisted: &mut BTreeMap<String, CarriedRows>,
     ) {
         let results = items.results.iter().enumerate();

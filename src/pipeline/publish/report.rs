@@ -1,6 +1,6 @@
 //! Coverage while it is being gathered.
 
-use crate::pipeline::coverage::{Coverage, DetailsCount, Line, Totals};
+use crate::pipeline::coverage::{Coverage, CoverageLine, DetailsCount, Totals};
 use crate::pipeline::merge::CarriedRows;
 use crate::pipeline::snapshot::SCHEMA_VERSION;
 use crate::work::Plan;
@@ -8,19 +8,19 @@ use std::collections::BTreeMap;
 
 /// Coverage while it is being gathered.
 #[derive(Default)]
-pub(super) struct Report {
+pub(super) struct CoverageBuilder {
     pub(super) totals: Totals,
     pub(super) details: DetailsCount,
     pub(super) replication: DetailsCount,
     pub(super) contents: DetailsCount,
     pub(super) outside: u64,
-    pub(super) lines: Vec<Line>,
+    pub(super) lines: Vec<CoverageLine>,
     pub(super) unlisted: BTreeMap<String, CarriedRows>,
 }
 
-impl Report {
+impl CoverageBuilder {
     pub(super) fn coverage(mut self, plan: &Plan) -> Coverage {
-        self.lines.sort_by(Line::compare);
+        self.lines.sort_by(CoverageLine::compare);
         Coverage {
             schema_version: SCHEMA_VERSION,
             run: plan.run.to_string(),

@@ -11,7 +11,7 @@ const READ_AT_ONCE: usize = 16;
 
 /// What `current.json` says.
 #[derive(Debug, Clone, Default)]
-pub struct Named {
+pub struct CurrentName {
     /// The run that it names.
     pub run: Option<RunId>,
     /// What is wrong with it.
@@ -21,7 +21,7 @@ pub struct Named {
 
 /// The snapshots that are kept, as far as their manifests tell.
 #[derive(Debug, Default)]
-pub struct Kept {
+pub struct KeptSnapshots {
     /// Those that can be read, the newest first.
     pub manifests: Vec<Manifest>,
     /// Those that cannot, and why.
@@ -30,7 +30,7 @@ pub struct Kept {
 
 /// Reads the manifests of what is kept. What has neither a manifest nor the mark that follows it is being
 /// published or removed, and is left out.
-pub async fn kept(store: &dyn Store) -> Result<Kept> {
+pub async fn kept(store: &dyn Store) -> Result<KeptSnapshots> {
     let runs = snapshot::runs(store).await?;
     let read = stream::iter(runs)
         .map(|run| async move {
@@ -50,7 +50,7 @@ pub async fn kept(store: &dyn Store) -> Result<Kept> {
         })
         .buffered(READ_AT_ONCE);
     let read: Vec<_> = read.try_collect().await?;
-    let mut kept = Kept::default();
+    let mut kept = KeptSnapshots::default();
     for (run, manifest) in read.into_iter().flatten() {
         match manifest {
             Ok(manifest) => kept.manifests.push(manifest),
@@ -96,20 +96,20 @@ fn newest_first(mut manifests: Vec<Manifest>) -> Vec<Manifest> {
 }
 
 /// What `current.json` says; whether the snapshot that it names is there is not looked at.
-pub async fn named(store: &dyn Store) -> Result<Named> {
-    let Some(object) = store.get(&Key::Current).await? else { return Ok(Named::default()) };
+pub async fn named(store: &dyn Store) -> Result<CurrentName> {
+    let Some(object) = store.get(&Key::Current).await? else { return Ok(CurrentName::default()) };
     let tag = Some(object.tag);
     let current: Current = match serde_json::from_slice(&object.bytes) {
         Ok(current) => current,
         Err(e) => {
             let wrong = Some(format!("is not what azimg writes there ({e})"));
-            return Ok(Named { run: None, wrong, tag });
+            return Ok(CurrentName { run: None, wrong, tag });
         }
     };
     let manifest = Key::Snapshot(current.run, SnapshotFile::Manifest).to_string();
     let other = current.manifest != manifest;
     let wrong = other.then(|| format!("names run {}, and {}", current.run, current.manifest));
-    Ok(Named { run: Some(current.run), wrong, tag })
+    Ok(CurrentName { run: Some(current.run), wrong, tag })
 }
 
 /// The manifest of the current snapshot; when `current.json` does not lead to one, that of the newest one

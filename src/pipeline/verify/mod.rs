@@ -8,8 +8,8 @@ mod contents;
 mod kept;
 mod repair;
 
-pub use kept::{Kept, Named, current_or_newest, kept, named, whole};
-pub use repair::{Moved, Repair, repair};
+pub use kept::{CurrentName, KeptSnapshots, current_or_newest, kept, named, whole};
+pub use repair::{MovedCurrent, RepairResult, repair};
 
 use super::snapshot::{self, Manifest, measure};
 use crate::blocking::blocking;
@@ -27,7 +27,7 @@ use time::OffsetDateTime;
 /// What a kept snapshot is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Condition {
+pub enum SnapshotCondition {
     /// Every file is what was published, and can be read.
     Whole,
     /// A file is not.
@@ -38,7 +38,7 @@ pub enum Condition {
 
 /// What is wrong with a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Wrong {
+pub struct FileDamage {
     /// Its name within the snapshot.
     pub file: String,
     /// What is wrong.
@@ -48,11 +48,11 @@ pub struct Wrong {
 /// A kept snapshot, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Verified {
+pub struct VerifiedSnapshot {
     /// Its run.
     pub run: RunId,
     /// What it is.
-    pub state: Condition,
+    pub state: SnapshotCondition,
     /// When it was published.
     #[serde(with = "time::serde::rfc3339::option")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
@@ -70,18 +70,22 @@ pub struct Verified {
     /// Their bytes.
     pub bytes: u64,
     /// What is wrong.
-    pub wrong: Vec<Wrong>,
+    pub wrong: Vec<FileDamage>,
 }
 
-impl Verified {
-    fn of(manifest: &Manifest, wrong: Vec<Wrong>) -> Self {
+impl VerifiedSnapshot {
+    fn of(manifest: &Manifest, wrong: Vec<FileDamage>) -> Self {
         let rows = |ending: &str| -> u64 {
             let files = manifest.files.iter().filter(|file| file.name.ends_with(ending));
             files.map(|file| file.rows).sum()
         };
         Self {
             run: manifest.run,
-            state: if wrong.is_empty() { Condition::Whole } else { Condition::Damaged },
+            state: if wrong.is_empty() {
+                SnapshotCondition::Whole
+            } else {
+                SnapshotCondition::Damaged
+            },
             published_at: Some(manifest.published_at),
             previous_run: manifest.previous_run,
             current: false,
@@ -94,10 +98,11 @@ impl Verified {
     }
 
     fn unreadable(run: RunId, error: &Error) -> Self {
-        let wrong = Wrong { file: SnapshotFile::Manifest.to_string(), what: error.to_string() };
+        let wrong =
+            FileDamage { file: SnapshotFile::Manifest.to_string(), what: error.to_string() };
         Self {
             run,
-            state: Condition::Unreadable,
+            state: SnapshotCondition::Unreadable,
             published_at: None,
             previous_run: None,
             current: false,
@@ -112,7 +117,8 @@ impl Verified {
     /// Whether everything in it is as it was published; the mark that it is may be missing.
     pub fn is_usable(&self) -> bool {
         let mark = SnapshotFile::Success.to_string();
-        self.state != Condition::Unreadable && self.wrong.iter().all(|wrong| wrong.file == mark)
+        self.state != SnapshotCondition::Unreadable
+            && self.wrong.iter().all(|wrong| wrong.file == mark)
     }
 
     /// What is wrong, in a line.
@@ -124,28 +130,28 @@ impl Verified {
 
 /// All that is kept.
 #[derive(Debug)]
-pub struct Report {
+pub struct VerifyReport {
     /// What `current.json` says.
-    pub current: Named,
+    pub current: CurrentName,
     /// Every kept snapshot, the newest first, those without a manifest last.
-    pub snapshots: Vec<Verified>,
+    pub snapshots: Vec<VerifiedSnapshot>,
     /// The first that another version of azimg wrote.
     foreign: Option<Error>,
 }
 
-impl Report {
+impl VerifyReport {
     /// Whether nothing is wrong.
     pub fn is_whole(&self) -> bool {
-        let whole = |one: &Verified| one.state == Condition::Whole;
+        let whole = |one: &VerifiedSnapshot| one.state == SnapshotCondition::Whole;
         self.current.wrong.is_none() && self.snapshots.iter().all(whole)
     }
 }
 
 /// How many bytes were checked, of how many.
 #[derive(Debug, Clone, Default)]
-pub struct Checked(Arc<(AtomicU64, AtomicU64)>);
+pub struct CheckProgress(Arc<(AtomicU64, AtomicU64)>);
 
-impl Checked {
+impl CheckProgress {
     /// Bytes that were checked, and bytes in all.
     pub fn bytes(&self) -> (u64, u64) {
         (self.0.0.load(Ordering::Relaxed), self.0.1.load(Ordering::Relaxed))
@@ -157,9 +163,9 @@ fn bytes_of(manifest: &Manifest) -> u64 {
 }
 
 /// Checks everything that is kept; `checked` tells meanwhile how far that is.
-pub async fn verify(store: &dyn Store, checked: &Checked) -> Result<Report> {
+pub async fn verify(store: &dyn Store, checked: &CheckProgress) -> Result<VerifyReport> {
     let mut current = named(store).await?;
-    let Kept { manifests, unreadable } = kept(store).await?;
+    let KeptSnapshots { manifests, unreadable } = kept(store).await?;
     let all = manifests.iter().map(bytes_of).fold(0, u64::saturating_add);
     checked.0.1.store(all, Ordering::Relaxed);
     let mut snapshots = Vec::new();
@@ -168,7 +174,7 @@ pub async fn verify(store: &dyn Store, checked: &Checked) -> Result<Report> {
     }
     let mut foreign = None;
     for (run, error) in unreadable {
-        snapshots.push(Verified::unreadable(run, &error));
+        snapshots.push(VerifiedSnapshot::unreadable(run, &error));
         if error.kind() == ErrorKind::Invalid {
             foreign = foreign.or(Some(error));
         }
@@ -184,21 +190,21 @@ pub async fn verify(store: &dyn Store, checked: &Checked) -> Result<Report> {
             None => (!snapshots.is_empty()).then(|| "is gone".to_owned()),
         };
     }
-    Ok(Report { current, snapshots, foreign })
+    Ok(VerifyReport { current, snapshots, foreign })
 }
 
 /// Checks a snapshot; none when it was removed meanwhile.
 async fn one_snapshot(
     store: &dyn Store,
     manifest: &Manifest,
-    checked: &Checked,
-) -> Result<Option<Verified>> {
+    checked: &CheckProgress,
+) -> Result<Option<VerifiedSnapshot>> {
     let run = manifest.run;
     let mut wrong = Vec::new();
     let entries = store.list(&Key::snapshot_prefix(run)).await?;
     let sizes: HashMap<&str, u64> = entries.iter().map(sized).collect();
     for file in &manifest.files {
-        let mut add = |what: String| wrong.push(Wrong { file: file.name.clone(), what });
+        let mut add = |what: String| wrong.push(FileDamage { file: file.name.clone(), what });
         match sizes.get(file.name.as_str()) {
             None => add("is gone".to_owned()),
             Some(bytes) if *bytes != file.bytes => {
@@ -214,7 +220,7 @@ async fn one_snapshot(
     }
     let mark = SnapshotFile::Success.to_string();
     if !sizes.contains_key(mark.as_str()) {
-        wrong.push(Wrong { file: mark, what: "is gone".to_owned() });
+        wrong.push(FileDamage { file: mark, what: "is gone".to_owned() });
     }
     if !wrong.is_empty() {
         // Old snapshots are removed at any time.
@@ -224,7 +230,7 @@ async fn one_snapshot(
             Ok(Some(_)) | Err(_) => {}
         }
     }
-    Ok(Some(Verified::of(manifest, wrong)))
+    Ok(Some(VerifiedSnapshot::of(manifest, wrong)))
 }
 
 /// A file's name within its snapshot, and its size.

@@ -1,6 +1,6 @@
 //! Leading `current.json` to the newest snapshot that is whole. Nothing is removed.
 
-use super::{Condition, Report, Verified};
+use super::{SnapshotCondition, VerifiedSnapshot, VerifyReport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::closing;
 use crate::pipeline::snapshot::Current;
@@ -10,41 +10,41 @@ use crate::work::RunId;
 
 /// What was done.
 #[derive(Debug, Default, Clone)]
-pub struct Repair {
+pub struct RepairResult {
     /// What `current.json` names now, if it was written.
-    pub moved: Option<Moved>,
+    pub moved: Option<MovedCurrent>,
     /// Snapshots that are whole, and got the mark that says so.
     pub marked: Vec<RunId>,
 }
 
 /// How `current.json` was moved.
 #[derive(Debug, Clone)]
-pub struct Moved {
+pub struct MovedCurrent {
     /// What was wrong.
     pub reason: String,
     /// What it names now.
-    pub to: Verified,
+    pub to: VerifiedSnapshot,
     /// Newer snapshots, which are not whole: what they alone have is to be found anew.
-    pub passed_over: Vec<Verified>,
+    pub passed_over: Vec<VerifiedSnapshot>,
 }
 
 /// Moves `current.json` to the newest whole snapshot when what it names is not whole, or when it cannot be
 /// read; a whole snapshot that lacks its mark gets it. The report says afterwards what is left.
-pub async fn repair(store: &dyn Store, report: &mut Report) -> Result<Repair> {
-    let mut repair = Repair::default();
+pub async fn repair(store: &dyn Store, report: &mut VerifyReport) -> Result<RepairResult> {
+    let mut repair = RepairResult::default();
     for one in &mut report.snapshots {
-        if one.state == Condition::Damaged && one.is_usable() {
+        if one.state == SnapshotCondition::Damaged && one.is_usable() {
             let mark = Key::Snapshot(one.run, SnapshotFile::Success);
             store.create(&mark, bytes::Bytes::new()).await?;
             one.wrong.clear();
-            one.state = Condition::Whole;
+            one.state = SnapshotCondition::Whole;
             repair.marked.push(one.run);
         }
     }
     let named = report.snapshots.iter().find(|one| one.current);
     let reason = match (&report.current.wrong, named) {
         (Some(wrong), _) => format!("current.json {wrong}"),
-        (None, Some(named)) if named.state != Condition::Whole => {
+        (None, Some(named)) if named.state != SnapshotCondition::Whole => {
             format!("current.json names run {}, which is damaged ({})", named.run, named.reason())
         }
         _ => return Ok(repair),
@@ -53,7 +53,7 @@ pub async fn repair(store: &dyn Store, report: &mut Report) -> Result<Repair> {
     if let Some(foreign) = report.foreign.take() {
         return Err(foreign);
     }
-    let whole = report.snapshots.iter().position(|one| one.state == Condition::Whole);
+    let whole = report.snapshots.iter().position(|one| one.state == SnapshotCondition::Whole);
     let Some(at) = whole else {
         let text = format!(
             "{reason}, and no kept snapshot is whole: the next 'azimg crawl' lists everything anew"
@@ -74,10 +74,12 @@ pub async fn repair(store: &dyn Store, report: &mut Report) -> Result<Repair> {
     // Whoever published the damaged one has had its turn.
     closing::settle(store, to.run, time::OffsetDateTime::now_utc()).await?;
     tracing::warn!(run = %to.run, reason, "current.json was moved to the newest whole snapshot");
-    let unreadable = |one: &&Verified| one.state == Condition::Unreadable && one.current;
+    let unreadable =
+        |one: &&VerifiedSnapshot| one.state == SnapshotCondition::Unreadable && one.current;
     let passed_over =
         report.snapshots[..at].iter().chain(report.snapshots.iter().filter(unreadable));
-    let moved = Moved { reason, to: to.clone(), passed_over: passed_over.cloned().collect() };
+    let moved =
+        MovedCurrent { reason, to: to.clone(), passed_over: passed_over.cloned().collect() };
     report.current.wrong = None;
     report.current.run = Some(moved.to.run);
     for one in &mut report.snapshots {

@@ -13,7 +13,7 @@ use crate::image::gallery::GalleryImage;
 use crate::image::name::short_name;
 use crate::image::resource_id;
 use crate::source::locations::{self, UNNAMED};
-use crate::source::{Crawled, Effort, Rows};
+use crate::source::{Crawled, Invocation, Rows};
 use crate::work::{GalleryScope, Outcome, Scope, Sharing, State, WorkItem};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeMap, HashSet};
@@ -29,7 +29,11 @@ const COMMUNITY: &str = "microsoft.compute/locations/communitygalleries";
 impl Gallery {
     /// The galleries that are shared with the tenant or one of the item's subscriptions, each once, but
     /// for those that subscriptions of ours own themselves.
-    pub(super) async fn crawl_shared(&self, item: &WorkItem, effort: &Effort) -> Result<Crawled> {
+    pub(super) async fn crawl_shared(
+        &self,
+        item: &WorkItem,
+        effort: &Invocation,
+    ) -> Result<Crawled> {
         let Scope::Gallery(GalleryScope::SharedIn { location, subscriptions, part }) = &item.scope
         else {
             return Err(Error::bug("not an item of what is shared"));
@@ -137,7 +141,11 @@ impl Gallery {
     }
 
     /// One gallery of others, from the provider.
-    pub(super) async fn crawl_foreign(&self, item: &WorkItem, effort: &Effort) -> Result<Crawled> {
+    pub(super) async fn crawl_foreign(
+        &self,
+        item: &WorkItem,
+        effort: &Invocation,
+    ) -> Result<Crawled> {
         let Scope::Gallery(GalleryScope::Foreign {
             location, subscription, sharing, gallery, ..
         }) = &item.scope
@@ -163,11 +171,14 @@ impl Gallery {
         gallery: &str,
     ) -> Result<Vec<GalleryImage>> {
         let definitions = self
-            .foreign_list(Place { location, subscription, sharing, gallery }, &["images"])
+            .foreign_list(
+                SharedGalleryRef { location, subscription, sharing, gallery },
+                &["images"],
+            )
             .await?;
         let mut parts = Vec::new();
         for definition in definitions {
-            let place = Place { location, subscription, sharing, gallery };
+            let place = SharedGalleryRef { location, subscription, sharing, gallery };
             parts.push(async move {
                 let below = ["images", definition.name.as_str(), "versions"];
                 let versions = match self.foreign_list(place, &below).await {
@@ -182,7 +193,11 @@ impl Gallery {
         Ok(parts.into_iter().flatten().collect())
     }
 
-    async fn foreign_list(&self, place: Place<'_>, names: &[&str]) -> Result<Vec<Resource>> {
+    async fn foreign_list(
+        &self,
+        place: SharedGalleryRef<'_>,
+        names: &[&str],
+    ) -> Result<Vec<Resource>> {
         let kind = match place.sharing {
             Sharing::Community => "communityGalleries",
             Sharing::Subscription | Sharing::Tenant => "sharedGalleries",
@@ -197,7 +212,7 @@ impl Gallery {
     pub(super) async fn crawl_communities(
         &self,
         item: &WorkItem,
-        effort: &Effort,
+        effort: &Invocation,
     ) -> Result<Crawled> {
         let Scope::Gallery(GalleryScope::CommunityIn {
             location,
@@ -295,7 +310,7 @@ fn shared_with_too(first: &mut GalleryScope, other: &str, how: Sharing) {
 
 /// A gallery of others, in one location.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct SharedGalleryRef<'a> {
     location: &'a str,
     subscription: &'a str,
     sharing: Sharing,

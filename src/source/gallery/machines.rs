@@ -5,7 +5,7 @@ use super::Gallery;
 use crate::client::quoted;
 use crate::error::Result;
 use crate::image::Urn;
-use crate::image::machine::{Machine, MachineKind, Reference};
+use crate::image::machine::{Machine, MachineImage, MachineKind};
 use crate::image::name::short_name;
 use crate::image::resource_id;
 use serde::Deserialize;
@@ -149,31 +149,31 @@ impl Image {
             .all(|name| name.as_ref().is_none_or(String::is_empty))
     }
 
-    fn reference(self) -> Reference {
+    fn reference(self) -> MachineImage {
         let told = |text: Option<String>| text.filter(|text| !text.is_empty());
         let foreign = told(self.shared_gallery_image_id).or(told(self.community_gallery_image_id));
         if let Some(id) = foreign.or(told(self.id)) {
             if let Some(urn) = marketplace(&id) {
-                return Reference::Marketplace(urn);
+                return MachineImage::Marketplace(urn);
             }
             if resource_id::part(&id, "galleries").is_none()
                 && resource_id::part(&id, "sharedGalleries").is_none()
                 && resource_id::part(&id, "communityGalleries").is_none()
             {
-                return Reference::Managed(id);
+                return MachineImage::Managed(id);
             }
             let at = id.to_ascii_lowercase().find("/versions/");
-            let Some(at) = at else { return Reference::Gallery(id, None) };
+            let Some(at) = at else { return MachineImage::Gallery(id, None) };
             let version = id[at + "/versions/".len()..].to_owned();
             let pinned = Some(version).filter(|version| !version.eq_ignore_ascii_case("latest"));
-            return Reference::Gallery(id[..at].to_owned(), pinned);
+            return MachineImage::Gallery(id[..at].to_owned(), pinned);
         }
         match (told(self.publisher), told(self.offer), told(self.sku)) {
             (Some(publisher), Some(offer), Some(sku)) => {
                 let version = told(self.version).unwrap_or_else(|| "latest".to_owned());
-                Reference::Marketplace(Urn { publisher, offer, sku, version })
+                MachineImage::Marketplace(Urn { publisher, offer, sku, version })
             }
-            _ => Reference::None,
+            _ => MachineImage::None,
         }
     }
 }

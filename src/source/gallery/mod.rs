@@ -14,8 +14,8 @@ mod replication;
 
 use super::locations::{self, UNNAMED};
 use super::{
-    Crawled, Effort, Known, Live, Rows, Source, Wanted, ended, gave_up, no_list, standing,
-    through_others,
+    Crawled, Invocation, LiveListing, NameFilter, PreviousFindings, Rows, Source, ended, gave_up,
+    no_list, standing, through_others,
 };
 use crate::client::{Client, version};
 use crate::error::{Error, Result};
@@ -82,7 +82,7 @@ impl Gallery {
         &self,
         item: &WorkItem,
         subscription: &str,
-        effort: &Effort,
+        effort: &Invocation,
     ) -> Result<Crawled> {
         let Scope::Gallery(GalleryScope::Subscription { details, .. }) = &item.scope else {
             return Err(Error::bug("not an item of a subscription"));
@@ -228,7 +228,12 @@ impl Source for Gallery {
         Ok(scopes.into_iter().map(Scope::Gallery).collect())
     }
 
-    async fn crawl(&self, item: &WorkItem, effort: &Effort, known: &Known) -> Result<Crawled> {
+    async fn crawl(
+        &self,
+        item: &WorkItem,
+        effort: &Invocation,
+        known: &PreviousFindings,
+    ) -> Result<Crawled> {
         let Scope::Gallery(scope) = &item.scope else {
             return Err(Error::bug("not an item of galleries"));
         };
@@ -257,7 +262,7 @@ impl Source for Gallery {
         Duration::ZERO
     }
 
-    async fn live(&self, _: &Request, _: Wanted<'_>) -> Result<Vec<Live>> {
+    async fn live(&self, _: &Request, _: NameFilter<'_>) -> Result<Vec<LiveListing>> {
         Ok(Vec::new())
     }
 

@@ -7,7 +7,7 @@ use crate::client::version::GALLERY_CHANGES;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::gallery::GalleryImage;
 use crate::image::resource_id;
-use crate::source::{Crawled, Effort, Known, Rows};
+use crate::source::{Crawled, Invocation, PreviousFindings, Rows};
 use crate::work::{GalleryScope, Outcome, OwnGallery, Scope, State, WorkItem};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::BTreeMap;
@@ -22,12 +22,12 @@ const DEFINITIONS: usize = 50;
 const SOME_WHILE: Duration = Duration::from_secs(30);
 
 /// Definitions, and the versions of each, as they were listed.
-type Listed = Vec<(Resource, Vec<Resource>)>;
+type ListedGallery = Vec<(Resource, Vec<Resource>)>;
 
 /// How the contents of a gallery were had.
 enum Contents {
     /// All of it.
-    Here(Listed),
+    Here(ListedGallery),
     /// Names of definitions, too many for one item, and whether the provider is to be asked for them.
     Split(Vec<String>, bool),
 }
@@ -37,8 +37,8 @@ impl Gallery {
         &self,
         item: &WorkItem,
         own: &OwnGallery,
-        effort: &Effort,
-        known: &Known,
+        effort: &Invocation,
+        known: &PreviousFindings,
     ) -> Result<Crawled> {
         let Scope::Gallery(GalleryScope::Gallery {
             definitions,
@@ -158,7 +158,7 @@ impl Gallery {
             let lost = || Error::bad_answer("Resource Graph has versions without their definition");
             Ok((definition.ok_or_else(lost)?, versions))
         });
-        whole.collect::<Result<Listed>>().map(Contents::Here)
+        whole.collect::<Result<ListedGallery>>().map(Contents::Here)
     }
 
     /// What the provider has of a gallery: fifty to a page, definition by definition.
@@ -169,7 +169,7 @@ impl Gallery {
         } else if definitions.len() > DEFINITIONS {
             return Ok(Contents::Split(definitions.into_iter().map(|d| d.name).collect(), true));
         }
-        let listed: Listed = stream::iter(definitions)
+        let listed: ListedGallery = stream::iter(definitions)
             .map(|definition| async move {
                 match self.versions(own, &definition.name).await {
                     Ok(versions) => Ok(Some((definition, versions))),

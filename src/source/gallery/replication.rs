@@ -7,7 +7,7 @@ use super::parse::{self, Resource};
 use super::{AT_ONCE, GALLERIES, Gallery};
 use crate::error::{ErrorKind, Result};
 use crate::image::gallery::{GalleryImage, Kind, Replicated, mark_latest};
-use crate::source::{Crawled, Effort, Known, Rows, ended};
+use crate::source::{Crawled, Invocation, PreviousFindings, Rows, ended};
 use crate::work::{Details, GalleryScope, Gap, Outcome, OwnGallery, Scope, State, WorkItem};
 use futures::{StreamExt, stream};
 use tokio::time::Instant;
@@ -18,7 +18,7 @@ const PER_ITEM: usize = 200;
 
 /// Versions that were asked, those that were asked in vain, and those that nobody asked yet.
 #[derive(Default)]
-struct Asked {
+struct ReplicationResults {
     told: Vec<Replicated>,
     gaps: Vec<Gap>,
     left: Vec<[String; 2]>,
@@ -32,8 +32,8 @@ impl Gallery {
         own: &OwnGallery,
         rows: &mut [GalleryImage],
         details: Details,
-        effort: &Effort,
-        known: &Known,
+        effort: &Invocation,
+        known: &PreviousFindings,
     ) -> Result<(Vec<Gap>, Vec<WorkItem>)> {
         let chosen = match details {
             Details::None => Vec::new(),
@@ -47,7 +47,7 @@ impl Gallery {
         let unknown = chosen.iter().filter(|at| !known.is_replicated(&rows[**at]));
         let mut wanted: Vec<[String; 2]> = unknown.filter_map(name).collect();
         let later = wanted.split_off(wanted.len().min(HERE));
-        let Asked { told, gaps, left } = self.ask(own, wanted, effort).await?;
+        let ReplicationResults { told, gaps, left } = self.ask(own, wanted, effort).await?;
         for told in &told {
             if let Some(row) = rows.iter_mut().find(|row| row.id == told.id) {
                 row.add_replication(told);
@@ -63,9 +63,10 @@ impl Gallery {
         item: &WorkItem,
         own: &OwnGallery,
         versions: &[[String; 2]],
-        effort: &Effort,
+        effort: &Invocation,
     ) -> Result<Crawled> {
-        let Asked { told, gaps, left } = self.ask(own, versions.to_vec(), effort).await?;
+        let ReplicationResults { told, gaps, left } =
+            self.ask(own, versions.to_vec(), effort).await?;
         let children = (!left.is_empty()).then(|| follow(item, own, left));
         let outcome = Outcome {
             rows: told.len() as u64,
@@ -80,9 +81,9 @@ impl Gallery {
         &self,
         own: &OwnGallery,
         versions: Vec<[String; 2]>,
-        effort: &Effort,
-    ) -> Result<Asked> {
-        let mut asked = Asked::default();
+        effort: &Invocation,
+    ) -> Result<ReplicationResults> {
+        let mut asked = ReplicationResults::default();
         for (index, batch) in versions.chunks(AT_ONCE).enumerate() {
             if !asked.left.is_empty() || (index > 0 && Instant::now() > effort.until) {
                 asked.left.extend_from_slice(&versions[index * AT_ONCE..]);
@@ -130,7 +131,7 @@ fn follow(item: &WorkItem, own: &OwnGallery, versions: Vec<[String; 2]>) -> Work
 }
 
 /// The newest version of each definition, by the row's number.
-fn newest(rows: &[GalleryImage], effort: &Effort) -> Vec<usize> {
+fn newest(rows: &[GalleryImage], effort: &Invocation) -> Vec<usize> {
     let mut marked = rows.to_vec();
     for row in &mut marked {
         row.status = row.status_at(effort.now);

@@ -1,11 +1,11 @@
 //! The listings of the compute provider: their addresses, what they answer, and the traps in both.
 
 use super::client::Marketplace;
-use super::place::Place;
+use super::place::ListingPath;
 use crate::client::version::VM_IMAGES;
 use crate::client::{NOT_AS_EXPECTED, lenient};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::marketplace::{Detail, Listed};
+use crate::image::marketplace::{ListedVersion, VersionDetail};
 use crate::image::name::caseless;
 use crate::image::{Status, version};
 use crate::work::State;
@@ -155,7 +155,7 @@ impl Marketplace {
         }
     }
 
-    async fn names(&self, place: Place<'_>, below: &[&str]) -> Result<Listing<String>> {
+    async fn names(&self, place: ListingPath<'_>, below: &[&str]) -> Result<Listing<String>> {
         let entries = self.entries(&place.path(below), &[API_VERSION]).await?;
         let mut listing = Listing::new(entries.iter().filter_map(name).collect(), entries.len());
         let names = &mut listing.rows;
@@ -170,24 +170,28 @@ impl Marketplace {
         subscription: &str,
         location: &str,
     ) -> Result<Listing<String>> {
-        let place = Place { subscription, otherwise: &[], location, publisher: "" };
+        let place = ListingPath { subscription, otherwise: &[], location, publisher: "" };
         self.names(place, &[]).await
     }
 
-    pub(super) async fn offers(&self, place: Place<'_>) -> Result<Listing<String>> {
+    pub(super) async fn offers(&self, place: ListingPath<'_>) -> Result<Listing<String>> {
         self.names(place, &["artifacttypes", "vmimage", "offers"]).await
     }
 
-    pub(super) async fn skus(&self, place: Place<'_>, offer: &str) -> Result<Listing<String>> {
+    pub(super) async fn skus(
+        &self,
+        place: ListingPath<'_>,
+        offer: &str,
+    ) -> Result<Listing<String>> {
         self.names(place, &["artifacttypes", "vmimage", "offers", offer, "skus"]).await
     }
 
     pub(super) async fn versions(
         &self,
-        place: Place<'_>,
+        place: ListingPath<'_>,
         offer: &str,
         sku: &str,
-    ) -> Result<Listing<Listed>> {
+    ) -> Result<Listing<ListedVersion>> {
         let below = ["artifacttypes", "vmimage", "offers", offer, "skus", sku, "versions"];
         let query = [("$expand", "properties"), API_VERSION];
         let entries = self.entries(&place.path(&below), &query).await?;
@@ -201,14 +205,18 @@ impl Marketplace {
         Ok(listing)
     }
 
-    pub(super) async fn image(&self, place: Place<'_>, image: [&str; 3]) -> Result<Detail> {
+    pub(super) async fn image(
+        &self,
+        place: ListingPath<'_>,
+        image: [&str; 3],
+    ) -> Result<VersionDetail> {
         let [offer, sku, version] = image;
         let below = ["artifacttypes", "vmimage", "offers", offer, "skus", sku, "versions", version];
         let answer = self.client.get(&place.path(&below), &[API_VERSION]).await;
         // What has no name is another answer by mistake.
         let Entry(image) = answer.map_err(vanished)?;
         let properties = properties(&image["properties"]);
-        Ok(Detail {
+        Ok(VersionDetail {
             os: properties.os_disk_image.and_then(|disk| disk.operating_system),
             architecture: properties.architecture,
             hyper_v_generation: properties.hyper_v_generation,
@@ -252,14 +260,14 @@ fn says_status(said: &Value) -> bool {
 }
 
 /// A version as it is listed. Of one whose state cannot be read nobody knows whether it can be deployed.
-fn listed([offer, sku]: [&str; 2], version: String, said: &Value) -> Listed {
+fn listed([offer, sku]: [&str; 2], version: String, said: &Value) -> ListedVersion {
     let properties = properties(said);
     let deprecation = properties.image_deprecation_status.as_ref();
     let status = deprecation.and_then(Deprecation::status);
     if let Some(unread) = deprecation.filter(|_| status.is_none()).map(Deprecation::unread) {
         lenient::tell(LISTING, &vec![unread]);
     }
-    Listed {
+    ListedVersion {
         is_status_unread: status.is_none() && says_status(said),
         offer: offer.to_owned(),
         sku: sku.to_owned(),

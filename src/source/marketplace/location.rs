@@ -4,11 +4,11 @@
 //! Listing offers is the scarce operation, so its order is planned: whoever has most behind it
 //! comes first, so that the rest of the work fills the time until the last listing is permitted.
 
-use super::place::Place;
+use super::place::ListingPath;
 use crate::image::name::caseless;
 use crate::image::names::{are, nearest, quoted};
-use crate::source::Known;
-use crate::work::{KnownOffers, MOST_MESSAGES, Scope, Turn, WorkItem};
+use crate::source::PreviousFindings;
+use crate::work::{KnownOffers, MOST_MESSAGES, Rank, Scope, WorkItem};
 use std::cmp::Reverse;
 use std::collections::HashSet;
 use time::OffsetDateTime;
@@ -60,7 +60,7 @@ impl Rotation {
 pub(super) fn items(
     item: &WorkItem,
     publishers: Vec<String>,
-    known: &Known,
+    known: &PreviousFindings,
     now: OffsetDateTime,
 ) -> Vec<WorkItem> {
     let Scope::Location {
@@ -106,7 +106,7 @@ pub(super) fn items(
     for (index, publisher) in listed.into_iter().enumerate() {
         let before = planned + u32::try_from(index / subscriptions.len()).unwrap_or(u32::MAX);
         let mut child = item.child(to(publisher, index, None));
-        child.turn = Some(Turn { before, since });
+        child.turn = Some(Rank { before, since });
         items.push(child);
         count = before + 1;
     }
@@ -152,7 +152,7 @@ fn split<'a>(
     location: &str,
     offers_max_age: Option<u64>,
     batch: &'a [String],
-    known: &Known,
+    known: &PreviousFindings,
 ) -> (Vec<&'a String>, Vec<(&'a String, KnownOffers)>) {
     let rotation = Rotation::of(item, offers_max_age);
     let size = |name: &str| known.listing(location, name).map(|(_, offers)| offers);
@@ -165,7 +165,7 @@ fn split<'a>(
     for name in batch {
         let fresh = due.as_ref().is_some_and(|due| !due.contains(name.as_str()));
         let offers = if fresh { known.offers(location, name) } else { None };
-        match offers.filter(|known| Place::fit(&known.offers)) {
+        match offers.filter(|known| ListingPath::fit(&known.offers)) {
             Some(offers) => taken.push((name, offers)),
             None => listed.push(name),
         }
@@ -176,7 +176,7 @@ fn split<'a>(
     (listed, taken)
 }
 
-impl Place<'_> {
+impl ListingPath<'_> {
     /// Whether a message can hold the names of `offers`.
     pub(super) fn fit(offers: &[String]) -> bool {
         offers.iter().map(|name| name.len() + 3).sum::<usize>() < MOST_KNOWN_BYTES
@@ -211,7 +211,11 @@ mod tests {
     }
 
     /// Who is listed, in order, and who is not.
-    fn plan(item: &WorkItem, names: &[&str], known: &Known) -> (Vec<String>, Vec<String>) {
+    fn plan(
+        item: &WorkItem,
+        names: &[&str],
+        known: &PreviousFindings,
+    ) -> (Vec<String>, Vec<String>) {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
         let items = items(item, names, known, at(0));
         let name = |item: &WorkItem| item.scope.publisher().unwrap().to_owned();
@@ -222,7 +226,7 @@ mod tests {
     #[test]
     fn everyone_comes_round_in_time_new_ones_and_the_oldest_first() {
         let names = ["a", "b", "c", "d", "e", "f"];
-        let mut known = Known::default();
+        let mut known = PreviousFindings::default();
         for (name, listed) in [("a", 90), ("b", 95), ("c", 97), ("d", 98), ("e", 99)] {
             known.listed("eastus", name, at(listed));
         }
@@ -242,7 +246,7 @@ mod tests {
     #[test]
     fn turns_are_spread_over_subscriptions_and_empty_publishers_come_last() {
         let names = ["x.y".to_owned(), "big".to_owned(), "small".to_owned()];
-        let mut known = Known::default();
+        let mut known = PreviousFindings::default();
         known.listed("eastus", "big", at(1));
         known.has_offer("eastus", "Big", "one");
         known.has_offer("eastus", "big", "ONE");

@@ -12,21 +12,24 @@ mod walk;
 pub use client::Marketplace;
 
 use super::locations::{self, UNNAMED};
-use super::{Crawled, Effort, Known, Live, Rows, Source, Wanted, ended, through_others};
+use super::{
+    Crawled, Invocation, LiveListing, NameFilter, PreviousFindings, Rows, Source, ended,
+    through_others,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Urn;
-use crate::image::marketplace::Detailed;
+use crate::image::marketplace::DetailedVersion;
 use crate::work::{
-    Details, Gap, KnownOffers, Outcome, Request, Scope, SourceName, State, Turn, WorkItem,
+    Details, Gap, KnownOffers, Outcome, Rank, Request, Scope, SourceName, State, WorkItem,
 };
 use async_trait::async_trait;
 use client::AT_ONCE;
 use futures::{StreamExt, TryStreamExt, stream};
-use place::Place;
+use place::ListingPath;
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::Instant;
-use walk::{Sought, Walk};
+use walk::{OfferWalk, WalkOptions};
 
 /// A publisher with more offers than this is split.
 const MOST_OFFERS: usize = 40;
@@ -39,11 +42,15 @@ const REQUESTS_AN_OFFER: f64 = 5.0;
 
 impl Marketplace {
     /// What one publisher has right now; names that vanish in between are left out.
-    async fn live_publisher(&self, place: Place<'_>, wanted: Wanted<'_>) -> Result<Live> {
+    async fn live_publisher(
+        &self,
+        place: ListingPath<'_>,
+        wanted: NameFilter<'_>,
+    ) -> Result<LiveListing> {
         let now = OffsetDateTime::UNIX_EPOCH;
-        let effort = Effort { until: Instant::now() + FOREVER, last: true, delivery: 1, now };
+        let effort = Invocation { until: Instant::now() + FOREVER, last: true, delivery: 1, now };
         let wanted = |offer: &str, sku: Option<&str>| wanted(place.publisher, Some(offer), sku);
-        let mut walk = Walk::default();
+        let mut walk = OfferWalk::default();
         let offers: Vec<String> = match self.offers(place).await {
             Ok(offers) => {
                 offers.gap().into_iter().for_each(|end| walk.some_offers_have_no_name(end));
@@ -52,12 +59,13 @@ impl Marketplace {
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error),
         };
-        let sought = Sought { wanted, details: Details::None, known: &Known::default() };
+        let sought =
+            WalkOptions { wanted, details: Details::None, known: &PreviousFindings::default() };
         self.walk(place, &offers, &effort, &mut walk, &sought).await?;
         if let Some(wait) = walk.wait {
             return Err(spent(place, wait));
         }
-        Ok(Live {
+        Ok(LiveListing {
             location: place.location.to_owned(),
             publisher: place.publisher.to_owned(),
             rows: walk.rows,
@@ -96,8 +104,8 @@ impl Marketplace {
     async fn crawl_location(
         &self,
         item: &WorkItem,
-        effort: &Effort,
-        known: &Known,
+        effort: &Invocation,
+        known: &PreviousFindings,
     ) -> Result<Outcome> {
         let scope = &item.scope;
         if scope.location() == UNNAMED {
@@ -131,14 +139,14 @@ impl Marketplace {
     async fn crawl_publisher(
         &self,
         item: &WorkItem,
-        place: Place<'_>,
-        effort: &Effort,
-        known: &Known,
+        place: ListingPath<'_>,
+        effort: &Invocation,
+        known: &PreviousFindings,
     ) -> Result<Crawled> {
         let Scope::Publisher { known: offers, details, .. } = &item.scope else {
             return Err(Error::bug("not a publisher's item"));
         };
-        let mut walk = Walk::default();
+        let mut walk = OfferWalk::default();
         let (offers, listed) = match offers {
             Some(KnownOffers { offers, listed_at }) => (offers.clone(), listed_at.is_none()),
             None => match self.offers(place).await {
@@ -172,7 +180,8 @@ impl Marketplace {
             return Ok(Crawled::Later(later(&offers), wait));
         }
         walk.listed = listed;
-        let sought = Sought { wanted: |_: &str, _: Option<&str>| true, details: *details, known };
+        let sought =
+            WalkOptions { wanted: |_: &str, _: Option<&str>| true, details: *details, known };
         self.walk(place, &offers, effort, &mut walk, &sought).await?;
         match walk.wait.filter(|_| !walk.begun) {
             Some(wait) => Ok(Crawled::Later(later(&offers), wait)),
@@ -182,8 +191,8 @@ impl Marketplace {
 
     /// How long to put off what follows from a listing of offers, while that is the scarce
     /// operation and everything else would keep it waiting.
-    fn put_off(&self, place: Place<'_>, offers: &[String]) -> Option<Duration> {
-        if offers.is_empty() || !Place::fit(offers) {
+    fn put_off(&self, place: ListingPath<'_>, offers: &[String]) -> Option<Duration> {
+        if offers.is_empty() || !ListingPath::fit(offers) {
             return None;
         }
         let requests = offers.len() as f64 * REQUESTS_AN_OFFER;
@@ -193,9 +202,9 @@ impl Marketplace {
     async fn crawl_offers(
         &self,
         item: &WorkItem,
-        place: Place<'_>,
-        effort: &Effort,
-        known: &Known,
+        place: ListingPath<'_>,
+        effort: &Invocation,
+        known: &PreviousFindings,
     ) -> Result<Crawled> {
         let Scope::Offers { offers, details, .. } = &item.scope else {
             return Err(Error::bug("not an item of offers"));
@@ -203,8 +212,9 @@ impl Marketplace {
         if let Some(wait) = self.put_off(place, offers) {
             return Ok(Crawled::Later(item.clone(), wait));
         }
-        let mut walk = Walk::default();
-        let sought = Sought { wanted: |_: &str, _: Option<&str>| true, details: *details, known };
+        let mut walk = OfferWalk::default();
+        let sought =
+            WalkOptions { wanted: |_: &str, _: Option<&str>| true, details: *details, known };
         self.walk(place, offers, effort, &mut walk, &sought).await?;
         match walk.wait.filter(|_| !walk.begun) {
             Some(wait) => Ok(Crawled::Later(item.clone(), wait)),
@@ -215,9 +225,9 @@ impl Marketplace {
     async fn crawl_details(
         &self,
         item: &WorkItem,
-        place: Place<'_>,
+        place: ListingPath<'_>,
         images: &[[String; 3]],
-        effort: &Effort,
+        effort: &Invocation,
     ) -> Result<(Outcome, Rows)> {
         let mut rows = Vec::new();
         let mut gaps = Vec::new();
@@ -239,7 +249,10 @@ impl Marketplace {
                 match answer {
                     Ok(detail) => {
                         let publisher = place.publisher.to_owned();
-                        rows.push(Detailed { urn: Urn { publisher, offer, sku, version }, detail });
+                        rows.push(DetailedVersion {
+                            urn: Urn { publisher, offer, sku, version },
+                            detail,
+                        });
                     }
                     Err(error) if error.kind() == ErrorKind::Throttled && index > 0 => {
                         left.push([offer, sku, version]);
@@ -265,12 +278,12 @@ impl Marketplace {
     async fn crawl_through(
         &self,
         item: WorkItem,
-        effort: &Effort,
-        known: &Known,
+        effort: &Invocation,
+        known: &PreviousFindings,
     ) -> Result<Crawled> {
         let item = &item;
         let scope = &item.scope;
-        let place = Place {
+        let place = ListingPath {
             subscription: scope.subscription(),
             otherwise: scope.others(),
             location: scope.location(),
@@ -336,7 +349,7 @@ fn ended_as((outcome, rows): (Outcome, Rows)) -> Crawled {
     Crawled::Ended(outcome, rows)
 }
 
-fn spent(place: Place<'_>, wait: Duration) -> Error {
+fn spent(place: ListingPath<'_>, wait: Duration) -> Error {
     let text = format!(
         "the quota of {} in {} is spent for {} s",
         place.publisher,
@@ -351,7 +364,7 @@ fn with_offers(item: &WorkItem, listed: &[String]) -> WorkItem {
     let mut item = item.clone();
     if let Scope::Publisher { known, .. } = &mut item.scope
         && known.is_none()
-        && Place::fit(listed)
+        && ListingPath::fit(listed)
     {
         *known = Some(KnownOffers { offers: listed.to_vec(), listed_at: None });
         item.turn = None;
@@ -393,18 +406,23 @@ impl Source for Marketplace {
         Ok(locations.into_iter().enumerate().map(scope).collect())
     }
 
-    async fn crawl(&self, item: &WorkItem, effort: &Effort, known: &Known) -> Result<Crawled> {
+    async fn crawl(
+        &self,
+        item: &WorkItem,
+        effort: &Invocation,
+        known: &PreviousFindings,
+    ) -> Result<Crawled> {
         through_others(item, |item| self.crawl_through(item, effort, known)).await
     }
 
     fn turn(&self, item: &WorkItem, now: OffsetDateTime) -> Duration {
-        let Some(Turn { before, since }) = item.turn else { return Duration::ZERO };
+        let Some(Rank { before, since }) = item.turn else { return Duration::ZERO };
         let turn = self.client.turn(item.scope.subscription(), item.scope.location(), before);
         let now = i64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or(since);
         turn.saturating_sub(Duration::from_millis(u64::try_from(now - since).unwrap_or(0)))
     }
 
-    async fn live(&self, request: &Request, wanted: Wanted<'_>) -> Result<Vec<Live>> {
+    async fn live(&self, request: &Request, wanted: NameFilter<'_>) -> Result<Vec<LiveListing>> {
         let this = &self.with_small_share();
         let mut live = Vec::new();
         let (locations, subscriptions) = this.places(request).await?;
@@ -412,10 +430,14 @@ impl Source for Marketplace {
             let (subscription, mut publishers) =
                 this.live_publishers(&subscriptions, index, location).await?;
             publishers.retain(|name| wanted(name, None, None));
-            let found: Vec<Live> = stream::iter(publishers)
+            let found: Vec<LiveListing> = stream::iter(publishers)
                 .map(|publisher| async move {
-                    let place =
-                        Place { subscription, otherwise: &[], location, publisher: &publisher };
+                    let place = ListingPath {
+                        subscription,
+                        otherwise: &[],
+                        location,
+                        publisher: &publisher,
+                    };
                     this.live_publisher(place, wanted).await
                 })
                 .buffered(AT_ONCE)

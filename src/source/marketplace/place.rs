@@ -4,7 +4,7 @@ use crate::work::{Details, Scope};
 
 /// The address of one listing.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct ListingPath<'a> {
     pub(super) subscription: &'a str,
     /// Whom to ask where that one cannot be asked.
     pub(super) otherwise: &'a [String],
@@ -12,7 +12,7 @@ pub(super) struct Place<'a> {
     pub(super) publisher: &'a str,
 }
 
-impl<'a> Place<'a> {
+impl<'a> ListingPath<'a> {
     pub(super) fn path<'b>(self, below: &[&'b str]) -> Vec<&'b str>
     where
         'a: 'b,

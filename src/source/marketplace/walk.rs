@@ -3,11 +3,11 @@
 //! An offer is taken whole or left whole: what is left follows in another item.
 
 use super::client::{AT_ONCE, Marketplace};
-use super::place::Place;
+use super::place::ListingPath;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Status;
-use crate::image::marketplace::Listed;
-use crate::source::{Effort, Known, Rows, ended};
+use crate::image::marketplace::ListedVersion;
+use crate::source::{Invocation, PreviousFindings, Rows, ended};
 use crate::work::{Details, Gap, Outcome, State, WorkItem};
 use futures::{StreamExt, stream};
 use std::time::Duration;
@@ -15,19 +15,19 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 /// What to look for on a walk.
-pub(super) struct Sought<'a, F> {
+pub(super) struct WalkOptions<'a, F> {
     /// Whether an offer's SKU is wanted.
     pub(super) wanted: F,
     /// Which versions to ask for details.
     pub(super) details: Details,
     /// What need not be asked.
-    pub(super) known: &'a Known,
+    pub(super) known: &'a PreviousFindings,
 }
 
 /// What walking through a publisher's offers has found so far.
 #[derive(Default)]
-pub(super) struct Walk {
-    pub(super) rows: Vec<Listed>,
+pub(super) struct OfferWalk {
+    pub(super) rows: Vec<ListedVersion>,
     pub(super) gaps: Vec<Gap>,
     pub(super) left: Vec<String>,
     pub(super) listed: u64,
@@ -39,8 +39,8 @@ pub(super) struct Walk {
 
 /// What was found of one offer.
 #[derive(Default)]
-struct Found {
-    rows: Vec<Listed>,
+struct OfferResult {
+    rows: Vec<ListedVersion>,
     gaps: Vec<Gap>,
     listed: u64,
     wait: Option<Duration>,
@@ -50,7 +50,7 @@ fn empty() -> End {
     (State::Empty, String::new(), 0)
 }
 
-impl Found {
+impl OfferResult {
     fn gap(&mut self, names: (&str, Option<&str>, Option<&str>), end: End) {
         let (offer, sku, version) = names;
         let (state, reason, attempts) = end;
@@ -69,7 +69,7 @@ impl Found {
         &mut self,
         names: (&str, Option<&str>, Option<&str>),
         error: Error,
-        effort: &Effort,
+        effort: &Invocation,
     ) -> Result<()> {
         if error.kind() == ErrorKind::Throttled {
             self.wait = self.wait.max(Some(error.retry_after().unwrap_or_default()));
@@ -83,18 +83,18 @@ impl Found {
 /// How a listing ends that is not whole.
 type End = (State, String, u32);
 /// The versions of one SKU, each asked for details with what came of it, and how their listing ends.
-type Versions = Result<(Vec<(Listed, Option<Error>)>, Option<End>)>;
+type Versions = Result<(Vec<(ListedVersion, Option<Error>)>, Option<End>)>;
 
 impl Marketplace {
     /// Lists SKUs and versions of `offers` into `walk`. Once `effort` is spent no further offer is
     /// begun, except the first: an item always gets on.
     pub(super) async fn walk<F>(
         &self,
-        place: Place<'_>,
+        place: ListingPath<'_>,
         offers: &[String],
-        effort: &Effort,
-        walk: &mut Walk,
-        sought: &Sought<'_, F>,
+        effort: &Invocation,
+        walk: &mut OfferWalk,
+        sought: &WalkOptions<'_, F>,
     ) -> Result<()>
     where
         F: Fn(&str, Option<&str>) -> bool + Sync,
@@ -104,7 +104,8 @@ impl Marketplace {
                 walk.left.extend_from_slice(&offers[index * AT_ONCE..]);
                 break;
             }
-            let mut found: Vec<Found> = batch.iter().map(|_| Found::default()).collect();
+            let mut found: Vec<OfferResult> =
+                batch.iter().map(|_| OfferResult::default()).collect();
             let mut pairs = Vec::new();
             let mut answers = stream::iter(batch.iter().cloned().enumerate())
                 .map(|(at, offer)| async move {
@@ -138,11 +139,11 @@ impl Marketplace {
 
     async fn walk_skus<F: Sync>(
         &self,
-        place: Place<'_>,
+        place: ListingPath<'_>,
         pairs: Vec<(usize, String, String)>,
-        effort: &Effort,
-        found: &mut [Found],
-        sought: &Sought<'_, F>,
+        effort: &Invocation,
+        found: &mut [OfferResult],
+        sought: &WalkOptions<'_, F>,
     ) -> Result<()> {
         let mut answers = stream::iter(pairs)
             .map(|(at, offer, sku)| async move {
@@ -176,20 +177,20 @@ impl Marketplace {
     /// A SKU's versions, and the details of those that are sought and not known, newest first.
     async fn sku<F: Sync>(
         &self,
-        place: Place<'_>,
+        place: ListingPath<'_>,
         [offer, sku]: [&str; 2],
-        sought: &Sought<'_, F>,
+        sought: &WalkOptions<'_, F>,
         now: OffsetDateTime,
     ) -> Versions {
         let listing = self.versions(place, offer, sku).await?;
         let end = listing.gap();
-        let mut rows: Vec<(Listed, Option<Error>)> =
+        let mut rows: Vec<(ListedVersion, Option<Error>)> =
             listing.rows.into_iter().map(|row| (row, None)).collect();
         let mut wanted: Vec<usize> = match sought.details {
             Details::None => Vec::new(),
             Details::All => (0..rows.len()).rev().collect(),
             Details::Latest => {
-                let deployable = |(row, _): &(Listed, _)| {
+                let deployable = |(row, _): &(ListedVersion, _)| {
                     let ends_at = row.scheduled_deprecation_at;
                     let status = row.known_status();
                     status.is_some_and(|s| s.at(now, ends_at, Status::Deprecated).is_deployable())
@@ -212,7 +213,7 @@ impl Marketplace {
     }
 }
 
-impl Walk {
+impl OfferWalk {
     /// The list of offers is not whole: which ones are missing is not known.
     pub(super) fn some_offers_have_no_name(&mut self, (state, reason, attempts): End) {
         let offer = String::new();
@@ -220,7 +221,7 @@ impl Walk {
     }
 
     /// Takes what was found of an offer, or leaves the offer.
-    fn take(&mut self, offer: &str, mut found: Found) {
+    fn take(&mut self, offer: &str, mut found: OfferResult) {
         if found.wait.is_some() {
             self.wait = self.wait.max(found.wait);
             self.left.push(offer.to_owned());
@@ -235,7 +236,7 @@ impl Walk {
     pub(super) fn end(
         mut self,
         item: &WorkItem,
-        place: Place<'_>,
+        place: ListingPath<'_>,
         state: State,
         details: Details,
     ) -> (Outcome, Rows) {

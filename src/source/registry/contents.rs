@@ -2,9 +2,9 @@
 
 use super::{AT_ONCE, Containers, TOGETHER, gave_up};
 use crate::error::{ErrorKind, Result};
-use crate::image::registry::{Contained, Told, manifest_id};
+use crate::image::registry::{ManifestContent, ManifestDetail, manifest_id};
 use crate::registry::{Content, Descriptor, Name, Registry, is_image_config, pull_scope};
-use crate::source::{Crawled, Effort, Rows, ended};
+use crate::source::{Crawled, Invocation, Rows, ended};
 use crate::work::{Gap, Outcome, RegistryScope, Scope, State, WorkItem};
 use futures::{StreamExt, stream};
 use serde_json::Value;
@@ -23,7 +23,7 @@ impl Containers {
         item: &WorkItem,
         login_server: &str,
         manifests: &[[String; 2]],
-        effort: &Effort,
+        effort: &Invocation,
     ) -> Result<Crawled> {
         let registry = match self.registry(login_server) {
             Ok(registry) => registry,
@@ -56,7 +56,7 @@ impl Containers {
         while let Some((name, answer)) = answers.next().await {
             match answer {
                 None => left.push(name.clone()),
-                Some(Ok(contained)) => told.push(Told::Content(Box::new(contained))),
+                Some(Ok(contained)) => told.push(ManifestDetail::Content(Box::new(contained))),
                 Some(Err(error)) if error.kind() == ErrorKind::Throttled && !told.is_empty() => {
                     left.push(name.clone());
                 }
@@ -91,7 +91,7 @@ async fn read(
     registry: &Registry,
     [repository, digest]: &[String; 2],
     scope: &str,
-) -> Result<Contained> {
+) -> Result<ManifestContent> {
     let name = Name::Digest(digest.clone());
     let content = registry.content_with(repository, &name, scope).await?;
     let mut contained = contained(&content)?;
@@ -133,7 +133,7 @@ fn platform(found: &Value) -> Option<String> {
 }
 
 /// What the manifest itself tells.
-pub(super) fn contained(content: &Content) -> Result<Contained> {
+pub(super) fn contained(content: &Content) -> Result<ManifestContent> {
     let document = &content.document;
     let text = |value: &Value| value.as_str().filter(|t| !t.is_empty()).map(str::to_owned);
     let parts = content.named("manifests")?;
@@ -151,18 +151,18 @@ pub(super) fn contained(content: &Content) -> Result<Contained> {
         let config = text(config).filter(|config| !is_image_config(config));
         config.filter(|_| parts.is_empty())
     });
-    Ok(Contained {
+    Ok(ManifestContent {
         artifact_type,
         subject: text(&document["subject"]["digest"]),
         platforms,
         manifests: parts.into_iter().map(|part| part.digest).collect(),
         annotations: texts(&document["annotations"]),
         layers,
-        ..Contained::default()
+        ..ManifestContent::default()
     })
 }
 
-fn add_config(contained: &mut Contained, config: &Value) {
+fn add_config(contained: &mut ManifestContent, config: &Value) {
     let text = |name: &str| config[name].as_str().filter(|t| !t.is_empty()).map(str::to_owned);
     (contained.os, contained.architecture) = (text("os"), text("architecture"));
     contained.platforms = platform(config).into_iter().collect();

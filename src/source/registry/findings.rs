@@ -5,8 +5,8 @@
 use super::{Containers, gave_up};
 use crate::client::{Client, quoted};
 use crate::error::{ErrorKind, Result};
-use crate::image::registry::{Scanned, Told};
-use crate::source::{Crawled, Effort, Rows};
+use crate::image::registry::{ManifestDetail, ScanResult};
+use crate::source::{Crawled, Invocation, Rows};
 use crate::work::{Outcome, State, WorkItem};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -64,7 +64,7 @@ pub async fn of_image(
     client: &Client,
     login_server: &str,
     digest: &str,
-) -> Result<Option<Scanned>> {
+) -> Result<Option<ScanResult>> {
     let found: Vec<Finding> = client.graph(&query(login_server, Some(digest)), &[]).await?;
     Ok(joined(found).into_iter().next())
 }
@@ -75,7 +75,7 @@ impl Containers {
         item: &WorkItem,
         login_server: &str,
         subscription: &str,
-        effort: &Effort,
+        effort: &Invocation,
     ) -> Result<Crawled> {
         let found: Result<Vec<Finding>> =
             self.client.graph(&query(login_server, None), &[subscription.to_owned()]).await;
@@ -87,7 +87,8 @@ impl Containers {
             }
             Err(error) => return gave_up(item, error, effort),
         };
-        let told: Vec<Told> = joined(found).into_iter().map(Told::Scan).collect();
+        let told: Vec<ManifestDetail> =
+            joined(found).into_iter().map(ManifestDetail::Scan).collect();
         let outcome = Outcome {
             rows: told.len() as u64,
             ..Outcome::bare(item.scope.clone(), State::Done, "", 0)
@@ -97,15 +98,15 @@ impl Containers {
 }
 
 /// Findings counted for each image; one that is healthy counts as scanned.
-fn joined(found: Vec<Finding>) -> Vec<Scanned> {
-    let mut images: BTreeMap<(String, String), Scanned> = BTreeMap::new();
+fn joined(found: Vec<Finding>) -> Vec<ScanResult> {
+    let mut images: BTreeMap<(String, String), ScanResult> = BTreeMap::new();
     for Finding { severity, artifact, status, time_generated } in found {
         let Artifact { repository_name, digest } = artifact;
         let key = (repository_name, digest);
-        let scanned = images.entry(key).or_insert_with_key(|(repository, digest)| Scanned {
+        let scanned = images.entry(key).or_insert_with_key(|(repository, digest)| ScanResult {
             repository: repository.clone(),
             digest: digest.clone(),
-            ..Scanned::default()
+            ..ScanResult::default()
         });
         let at = time_generated.and_then(|text| OffsetDateTime::parse(&text, &Rfc3339).ok());
         scanned.scanned_at = scanned.scanned_at.max(at);

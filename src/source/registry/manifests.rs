@@ -4,10 +4,10 @@ use super::{Containers, TOGETHER};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::limits::bytes_of;
 use crate::image::registry::{
-    RegistryImage, Tagged, Told, is_index, is_schema_1, join_tags, manifest_id,
+    ManifestDetail, ManifestTags, RegistryImage, is_index, is_schema_1, join_tags, manifest_id,
 };
-use crate::registry::{Attributes, Listed, Lost, Manifest, Registry, Tag};
-use crate::source::{Crawled, Effort, Known, Rows, ended, gave_up};
+use crate::registry::{Attributes, Listed, Manifest, Registry, Tag, UnreadableRows};
+use crate::source::{Crawled, Invocation, PreviousFindings, Rows, ended, gave_up};
 use crate::work::{ALL_TAGS, Details, Gap, Outcome, RegistryScope, Scope, State, WorkItem};
 use futures::future::join_all;
 use std::collections::BTreeMap;
@@ -27,12 +27,12 @@ const CONTENTS: usize = 60;
 const SOME_WHILE: Duration = Duration::from_secs(30);
 
 /// What one repository gave.
-struct Part {
+struct RepositoryPart {
     rows: Vec<RegistryImage>,
     /// The last manifest of what was listed, when there are more.
     more: Option<String>,
     /// Manifests that have no name.
-    lost: Lost,
+    lost: UnreadableRows,
     tags: Tags,
 }
 
@@ -43,14 +43,14 @@ enum Tags {
     /// Somebody else lists them.
     Elsewhere,
     /// Some of them have no name.
-    Lost(Lost),
+    Lost(UnreadableRows),
     /// They could not be listed.
     Untold(Error),
 }
 
 /// What an item found.
 #[derive(Default)]
-struct Found {
+struct ItemFindings {
     rows: Vec<RegistryImage>,
     gaps: Vec<Gap>,
     /// Repositories that are left to others, the first one behind a digest.
@@ -62,13 +62,13 @@ struct Found {
     wanted: Vec<[String; 2]>,
 }
 
-impl Found {
+impl ItemFindings {
     fn take(
         &mut self,
         repository: &str,
-        part: Part,
-        (details, known): (Details, &Known),
-        effort: &Effort,
+        part: RepositoryPart,
+        (details, known): (Details, &PreviousFindings),
+        effort: &Invocation,
     ) -> Result<()> {
         self.listed += 1;
         self.wanted.extend(worth_reading(&part.rows, details, known));
@@ -136,8 +136,8 @@ impl Containers {
         &self,
         item: &WorkItem,
         scope: &RegistryScope,
-        effort: &Effort,
-        known: &Known,
+        effort: &Invocation,
+        known: &PreviousFindings,
     ) -> Result<Crawled> {
         let RegistryScope::Repositories { login_server, repositories, after, details } = scope
         else {
@@ -147,7 +147,7 @@ impl Containers {
             Ok(registry) => registry,
             Err(error) => return gave_up(item, error, effort),
         };
-        let mut found = Found::default();
+        let mut found = ItemFindings::default();
         let mut chunks = repositories.chunks(TOGETHER);
         for (number, chunk) in chunks.by_ref().enumerate() {
             let after = |at: usize| after.as_deref().filter(|_| number == 0 && at == 0);
@@ -187,7 +187,7 @@ impl Containers {
         item: &WorkItem,
         login_server: &str,
         repository: &str,
-        effort: &Effort,
+        effort: &Invocation,
     ) -> Result<Crawled> {
         let registry = match self.registry(login_server) {
             Ok(registry) => registry,
@@ -207,9 +207,9 @@ impl Containers {
         }
         let of_one = |(digest, tags): (String, Vec<String>)| {
             let id = manifest_id(registry.login_server(), repository, &digest);
-            Told::Tags(Tagged { id, tags })
+            ManifestDetail::Tags(ManifestTags { id, tags })
         };
-        let told: Vec<Told> = by_digest.into_iter().map(of_one).collect();
+        let told: Vec<ManifestDetail> = by_digest.into_iter().map(of_one).collect();
         let outcome = Outcome {
             rows: told.len() as u64,
             gaps: lost_tags(repository, &lost).into_iter().collect(),
@@ -220,7 +220,7 @@ impl Containers {
 }
 
 /// What tags without a name leave unknown.
-fn lost_tags(repository: &str, lost: &Lost) -> Option<Gap> {
+fn lost_tags(repository: &str, lost: &UnreadableRows) -> Option<Gap> {
     let reason = lost.why("tags")?;
     let (offer, version) = (repository.to_owned(), Some(ALL_TAGS.to_owned()));
     Some(Gap { offer, sku: None, version, state: State::Failed, reason, attempts: 0 })
@@ -234,10 +234,10 @@ async fn list(
     together: &[String],
     after: Option<&str>,
     until: Instant,
-) -> Result<Part> {
+) -> Result<RepositoryPart> {
     let mut listing = registry.list_manifests(repository, together, after);
     let mut rows: Vec<RegistryImage> = Vec::new();
-    let mut lost = Lost::default();
+    let mut lost = UnreadableRows::default();
     let mut more = None;
     let mut bytes = 0;
     while let Some(page) = listing.next().await? {
@@ -260,7 +260,7 @@ async fn list(
         (None, Some(_)) => Tags::Elsewhere,
         (None, None) => tagged(registry, repository, together, &mut rows).await?,
     };
-    Ok(Part { rows, more, lost, tags })
+    Ok(RepositoryPart { rows, more, lost, tags })
 }
 
 /// Gives the manifests of a repository all their tags: what the list of manifests tells of them may be cut
@@ -283,7 +283,7 @@ async fn tagged(
     let tags: Vec<(String, String)> = tags.into_iter().map(pair).collect();
     let told = rows.iter_mut().map(|row| (row.digest.as_str(), &mut row.tags));
     join_tags(told.collect(), &tags);
-    Ok(if lost == Lost::default() { Tags::Joined } else { Tags::Lost(lost) })
+    Ok(if lost == UnreadableRows::default() { Tags::Joined } else { Tags::Lost(lost) })
 }
 
 fn moment(text: Option<&String>) -> Option<OffsetDateTime> {
@@ -335,7 +335,7 @@ pub fn row(login_server: &str, repository: &str, listed: Manifest) -> RegistryIm
 fn worth_reading<'a>(
     rows: &'a [RegistryImage],
     details: Details,
-    known: &'a Known,
+    known: &'a PreviousFindings,
 ) -> impl Iterator<Item = [String; 2]> + 'a {
     let is_wanted = move |row: &&RegistryImage| {
         let may_refer = row.os.is_none() && !row.media_type.as_deref().is_some_and(is_index);

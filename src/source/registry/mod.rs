@@ -12,7 +12,10 @@ mod manifests;
 pub use manifests::row;
 
 use super::locations::{self, UNNAMED};
-use super::{Crawled, Effort, Known, Live, Rows, Source, Wanted, gave_up, no_list, standing};
+use super::{
+    Crawled, Invocation, LiveListing, NameFilter, PreviousFindings, Rows, Source, gave_up, no_list,
+    standing,
+};
 use crate::client::{Client, lenient, version};
 use crate::error::{Error, Result};
 use crate::image::name::short_name;
@@ -107,7 +110,7 @@ impl Containers {
         item: &WorkItem,
         subscription: &str,
         details: Details,
-        effort: &Effort,
+        effort: &Invocation,
     ) -> Result<Crawled> {
         if subscription == UNNAMED {
             let text = "it is listed without a name: its registries are not asked for";
@@ -133,7 +136,7 @@ impl Containers {
         item: &WorkItem,
         at: &AtRegistry,
         details: Details,
-        effort: &Effort,
+        effort: &Invocation,
     ) -> Result<Crawled> {
         let listed = match self.registry(&at.login_server) {
             Ok(registry) => registry.catalog().await,
@@ -282,7 +285,12 @@ impl Source for Containers {
         Ok(scopes.map(Scope::Registry).collect())
     }
 
-    async fn crawl(&self, item: &WorkItem, effort: &Effort, known: &Known) -> Result<Crawled> {
+    async fn crawl(
+        &self,
+        item: &WorkItem,
+        effort: &Invocation,
+        known: &PreviousFindings,
+    ) -> Result<Crawled> {
         let Scope::Registry(scope) = &item.scope else {
             return Err(Error::bug("not an item of registries"));
         };
@@ -312,7 +320,7 @@ impl Source for Containers {
         Duration::ZERO
     }
 
-    async fn live(&self, _: &Request, _: Wanted<'_>) -> Result<Vec<Live>> {
+    async fn live(&self, _: &Request, _: NameFilter<'_>) -> Result<Vec<LiveListing>> {
         Ok(Vec::new())
     }
 }

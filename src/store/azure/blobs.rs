@@ -3,7 +3,7 @@
 use super::{Endpoint, bare, status, storage_error};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
-use crate::store::{Claim, Entry, Key, Object, Store, local};
+use crate::store::{Entry, Key, Object, Store, StoreClaim, local};
 use async_trait::async_trait;
 use azure_core::http::{Etag, RequestContent};
 use azure_storage_blob::models::{BlobClientUploadOptions, BlobContainerClientListBlobsOptions};
@@ -193,7 +193,7 @@ impl Store for AzureStore {
         }
     }
 
-    async fn claim(&self) -> Result<Claim> {
+    async fn claim(&self) -> Result<StoreClaim> {
         const NAME: &str = ".crawl.lock";
         let blob = self.blob(NAME);
         let options = BlobClientUploadOptions::default().if_not_exists();

@@ -6,7 +6,7 @@
 mod blobs;
 mod queues;
 mod shared_key;
-mod told;
+mod tracing_policy;
 mod transport;
 
 pub use blobs::AzureStore;
@@ -19,7 +19,7 @@ use azure_core::http::{ClientOptions, ExponentialRetryOptions, RetryOptions, Url
 use shared_key::SharedKey;
 use std::sync::Arc;
 use time::Duration;
-use told::Told;
+use tracing_policy::TracingPolicy;
 
 /// Where storage is, and how to get in.
 #[derive(Clone)]
@@ -88,7 +88,7 @@ impl Endpoint {
             transport: Some(transport::transport()?),
             ..ClientOptions::default()
         };
-        options.per_try_policies.push(Arc::new(Told));
+        options.per_try_policies.push(Arc::new(TracingPolicy));
         if let Access::Emulator(account, key) = &self.access {
             options.per_try_policies.push(Arc::new(SharedKey::new(account, key)));
         }

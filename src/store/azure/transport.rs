@@ -1,7 +1,7 @@
 //! Requests to storage, by azimg's own client: what is not there is told in the same words and within the same time
 //! as everywhere else.
 
-use crate::client::{Reached, send_failure, storage_client};
+use crate::client::{Reachability, send_failure, storage_client};
 use crate::error::{Error, Result};
 use crate::telemetry::awaited;
 use async_trait::async_trait;
@@ -15,14 +15,14 @@ use tokio::time::Instant;
 #[derive(Debug)]
 struct StorageHttp {
     client: reqwest::Client,
-    reached: Reached,
+    reached: Reachability,
 }
 
 /// What requests to storage go through: one for all, so that they share connections.
 pub(super) fn transport() -> Result<Transport> {
     static CLIENT: LazyLock<Result<Arc<StorageHttp>>> = LazyLock::new(|| {
         let client = storage_client()?;
-        Ok(Arc::new(StorageHttp { client, reached: Reached::default() }))
+        Ok(Arc::new(StorageHttp { client, reached: Reachability::default() }))
     });
     let client = CLIENT.as_ref().map_err(Error::again)?;
     Ok(Transport::new(Arc::clone(client) as Arc<dyn HttpClient>))

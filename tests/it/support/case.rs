@@ -11,7 +11,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use azimg::client::{Answer, Outgoing, Wire};
+use azimg::client::{Wire, WireRequest, WireResponse};
 use serde_json::{Value, json};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -89,15 +89,15 @@ pub struct Tenant(pub Value);
 impl Wire for Tenant {
     async fn send(
         &self,
-        request: &Outgoing,
+        request: &WireRequest,
         _: Option<HeaderValue>,
-    ) -> azimg::error::Result<Answer> {
+    ) -> azimg::error::Result<WireResponse> {
         let (url, body) = (&request.url, request.body.clone().unwrap_or_default());
         let query = url.query().unwrap_or_default();
         let path = percent_encoding::percent_decode_str(url.path()).decode_utf8().unwrap();
         let (status, body) = answer(&self.0, request.method.as_str(), &path, query, &body);
         let status = StatusCode::from_u16(status).unwrap();
-        Ok(Answer { status, headers: HeaderMap::new(), body: body.to_string().into() })
+        Ok(WireResponse { status, headers: HeaderMap::new(), body: body.to_string().into() })
     }
 }
 

@@ -4,11 +4,11 @@
 use async_trait::async_trait;
 use axum::body::Body;
 use axum::http::Request;
-use azimg::client::{Answer, Outgoing, Wire};
+use azimg::client::{Wire, WireRequest, WireResponse};
 use azimg::config::{Config, Flags};
 use azimg::error::{Error, Result};
 use azimg::functions::{
-    App, Effects, Event, Function, Memory, Message, PUBLISH, Progress, Trigger, WORK,
+    App, Effects, Event, Function, Message, PUBLISH, Progress, RunCache, Trigger, WORK,
 };
 use azimg::sim::{Sim, SimCredential};
 use azimg::store::{Key, Store};
@@ -50,7 +50,11 @@ impl std::fmt::Debug for Direct {
 
 #[async_trait]
 impl Wire for Direct {
-    async fn send(&self, request: &Outgoing, authorized: Option<HeaderValue>) -> Result<Answer> {
+    async fn send(
+        &self,
+        request: &WireRequest,
+        authorized: Option<HeaderValue>,
+    ) -> Result<WireResponse> {
         let share = self.random.as_ref().map_or(1.0, |random| random.lock().unwrap().random());
         tokio::time::sleep(self.latency.mul_f64(share)).await;
         let body = request.body.clone().map_or_else(Body::empty, Body::from);
@@ -65,7 +69,7 @@ impl Wire for Direct {
         let body = axum::body::to_bytes(body, usize::MAX)
             .await
             .map_err(|_| Error::transient("the connection broke"))?;
-        Ok(Answer { status: parts.status, headers: parts.headers, body })
+        Ok(WireResponse { status: parts.status, headers: parts.headers, body })
     }
 }
 
@@ -77,7 +81,7 @@ pub fn app(wire: Arc<dyn Wire>, store: Arc<dyn Store>, endpoint: &str) -> App {
         .with_resource_manager(endpoint.parse().unwrap(), Arc::new(SimCredential))
         .with_wire(wire);
     let app = Arc::into_inner(config.app().unwrap().0).unwrap();
-    App { store, progress: Progress::default(), memory: Memory::default(), ..app }
+    App { store, progress: Progress::default(), memory: RunCache::default(), ..app }
 }
 
 /// What happens to messages and workers, by a seed.

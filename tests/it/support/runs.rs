@@ -2,7 +2,7 @@
 
 use azimg::format::shard;
 use azimg::image::Status;
-use azimg::image::marketplace::Listed;
+use azimg::image::marketplace::ListedVersion;
 use azimg::store::{Key, Store};
 use azimg::work::{
     Details, Outcome, Plan, Request, RunId, Scope, SourceName, State, WORK_VERSION, WorkItem,
@@ -14,15 +14,15 @@ use time::{Duration, OffsetDateTime};
 const SUBSCRIPTION: &str = "11111111-1111-4111-8111-111111111111";
 
 /// A version as a listing has it.
-pub fn listed(offer: &str, sku: &str, version: String) -> Listed {
-    Listed {
+pub fn listed(offer: &str, sku: &str, version: String) -> ListedVersion {
+    ListedVersion {
         offer: offer.to_owned(),
         sku: sku.to_owned(),
         version,
         architecture: Some("x64".to_owned()),
         hyper_v_generation: Some("V2".to_owned()),
         status: Some(Status::Active),
-        ..Listed::default()
+        ..ListedVersion::default()
     }
 }
 
@@ -38,7 +38,7 @@ pub async fn write_run(
     (run, now, previous): (RunId, OffsetDateTime, Option<RunId>),
     locations: usize,
     publishers: &[String],
-    rows: impl Fn(usize, usize) -> Vec<Listed>,
+    rows: impl Fn(usize, usize) -> Vec<ListedVersion>,
 ) -> usize {
     let item = |scope| WorkItem::new(run, SourceName::Marketplace, scope);
     let (mut items, mut count) = (Vec::new(), 0);
@@ -66,7 +66,7 @@ pub async fn write_run(
             };
             let child = item(scope.clone());
             let mut listed = rows(number, at);
-            listed.sort_by(Listed::compare);
+            listed.sort_by(ListedVersion::compare);
             count += listed.len();
             let state = if listed.is_empty() { State::Empty } else { State::Done };
             let bare = Outcome::bare(scope, state, "", 0);

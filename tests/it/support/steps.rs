@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use azimg::error::{Error, Result};
-use azimg::store::{Claim, Entry, Key, Object, Store};
+use azimg::store::{Entry, Key, Object, Store, StoreClaim};
 use bytes::Bytes;
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -73,7 +73,7 @@ impl<A: Around> Store for Stepped<A> {
     async fn delete(&self, name: &str) -> Result<()> {
         self.step(name, self.inner.delete(name)).await
     }
-    async fn claim(&self) -> Result<Claim> {
+    async fn claim(&self) -> Result<StoreClaim> {
         self.inner.claim().await
     }
 }

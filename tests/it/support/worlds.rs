@@ -4,7 +4,7 @@
 use super::fleet::{Direct, Fleet, Luck, app};
 use super::write_rows;
 use async_trait::async_trait;
-use azimg::client::{Answer, Outgoing, Wire};
+use azimg::client::{Wire, WireRequest, WireResponse};
 use azimg::error::Result;
 use azimg::sim::{Conditions, Keeps, Sim, World};
 use azimg::store::Store;
@@ -142,7 +142,11 @@ pub struct Changing {
 
 #[async_trait]
 impl Wire for Changing {
-    async fn send(&self, request: &Outgoing, authorized: Option<HeaderValue>) -> Result<Answer> {
+    async fn send(
+        &self,
+        request: &WireRequest,
+        authorized: Option<HeaderValue>,
+    ) -> Result<WireResponse> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let sim = Arc::clone(&WORLDS[self.state.load(Ordering::Relaxed)].sim);
         let wire = Direct { sim, latency: Duration::from_millis(50), random: None };

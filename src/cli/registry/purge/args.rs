@@ -2,7 +2,7 @@
 
 use crate::cli::registry::LoginArgs;
 use crate::error::{Error, Result};
-use crate::purge::{Brake, Pattern, Rule, Rules, Span};
+use crate::purge::{DeletionLimit, Pattern, Rule, Rules, Span};
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -59,7 +59,7 @@ pub(in crate::cli) struct PurgeArgs {
     pub(super) yes: bool,
     /// Do nothing when the plan takes more than so many manifests, or more than this part of them
     #[arg(long, value_name = "N|PERCENT%")]
-    pub(super) max_delete: Option<Brake>,
+    pub(super) max_delete: Option<DeletionLimit>,
     /// Keep manifests in this folder before they go
     #[arg(long, value_name = "FOLDER")]
     pub(super) export: Option<PathBuf>,

@@ -5,7 +5,7 @@ use crate::catalog::{Catalog, Filter};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::registry::{KIND, RegistryImage};
-use crate::purge::{InUse, InUseSource, KnownContent, Live, RepositoryState, Uses};
+use crate::purge::{ImageUsage, InUse, InUseSource, KnownContent, LiveRegistry, RepositoryState};
 use crate::registry::Registry;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -59,9 +59,9 @@ impl FromCatalog {
     }
 
     /// The registry, with what is known of it; it keeps that.
-    pub(super) fn live<'a>(&mut self, registry: &'a Registry) -> Live<'a> {
+    pub(super) fn live<'a>(&mut self, registry: &'a Registry) -> LiveRegistry<'a> {
         let known = std::mem::take(&mut self.known);
-        Live::knowing(registry, known, self.repositories.clone())
+        LiveRegistry::knowing(registry, known, self.repositories.clone())
     }
 
     /// Blobs of repositories beside these.
@@ -79,7 +79,7 @@ impl FromCatalog {
 
 /// What is in use: as Resource Graph has it, and by lists.
 pub(super) struct InUseNow {
-    pub(super) uses: Uses,
+    pub(super) uses: ImageUsage,
     pub(super) lists: Vec<InUse>,
 }
 
@@ -113,11 +113,11 @@ pub(super) async fn in_use(
     Ok(InUseNow { uses, lists })
 }
 
-async fn asked(config: &Config, login_server: &str, args: &PurgeArgs) -> Result<Uses> {
+async fn asked(config: &Config, login_server: &str, args: &PurgeArgs) -> Result<ImageUsage> {
     if args.ignore_use {
-        return Ok(Uses::default());
+        return Ok(ImageUsage::default());
     }
-    let asked = async { Uses::ask(&config.client()?, login_server).await };
+    let asked = async { ImageUsage::ask(&config.client()?, login_server).await };
     asked.await.map_err(|error| {
         error.context(
             "what is in use cannot be known; --ignore-use goes without (what runs on an image that \

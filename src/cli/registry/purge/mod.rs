@@ -12,8 +12,8 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::purge::{
-    Applied, Exported, Ledger, PLAN_VERSION, Planned, PurgePlan, RepositoryState, Rules, Shelf,
-    apply, count_bytes, notes, plan, undo,
+    Applied, Ledger, ManifestBackup, PLAN_VERSION, PurgePlan, PurgeTarget, RepositoryPlan,
+    RepositoryState, Rules, apply, count_bytes, notes, plan, undo,
 };
 use crate::registry::Registry;
 use crate::sink::say;
@@ -85,7 +85,7 @@ async fn make(
     in_use.check(&states, &catalog)?;
     add_elsewhere(&mut states);
     let notes = notes(&rules, &all, &states.iter().collect::<Vec<_>>());
-    let mut planned: Vec<(RepositoryState, Planned)> = states
+    let mut planned: Vec<(RepositoryState, RepositoryPlan)> = states
         .into_iter()
         .map(|state| {
             let planned = plan(&state, &rules, &in_use.uses.of(&state), now);
@@ -93,7 +93,8 @@ async fn make(
         })
         .collect();
     let bytes_freed = count_bytes(&mut planned, &catalog.blobs_beside(&names));
-    let repositories: Vec<Planned> = planned.into_iter().map(|(_, planned)| planned).collect();
+    let repositories: Vec<RepositoryPlan> =
+        planned.into_iter().map(|(_, planned)| planned).collect();
     Ok(PurgePlan {
         schema_version: PLAN_VERSION,
         plan: ulid::Ulid::generate().to_string(),
@@ -167,7 +168,7 @@ async fn done(
     let mut export = args
         .export
         .as_ref()
-        .map(|folder| Exported::open(folder, registry.login_server()))
+        .map(|folder| ManifestBackup::open(folder, registry.login_server()))
         .transpose()?;
     let (shown, quiet) = (std::sync::Mutex::new(std::time::Instant::now()), output.quiet);
     let tell = |repository: &str, count: usize| {

@@ -3,7 +3,7 @@
 use super::args::PurgeArgs;
 use crate::cli::output::Output;
 use crate::error::Result;
-use crate::purge::{Planned, PurgePlan};
+use crate::purge::{PurgePlan, RepositoryPlan};
 use crate::sink::say;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -23,12 +23,12 @@ pub(super) fn summary(whole: &PurgePlan) {
     for note in &whole.notes {
         say!("Note: {note}.");
     }
-    let left_alone = |one: &Planned| {
+    let left_alone = |one: &RepositoryPlan| {
         let why = one.left_alone.as_ref()?;
         Some(format!("{}: left alone: {why}", one.repository))
     };
     lines(whole.repositories.iter().filter_map(left_alone).collect());
-    let protected = |one: &Planned| -> Vec<String> {
+    let protected = |one: &RepositoryPlan| -> Vec<String> {
         let line = |name: &str, why: &str| format!("{}{name} stays: {why}", one.repository);
         let of_it = one.protected.iter().map(|row| match row.tags.first() {
             Some(tag) => line(&format!(":{tag}"), &row.protected_by),
@@ -41,7 +41,7 @@ pub(super) fn summary(whole: &PurgePlan) {
 }
 
 /// What the rules keep of a repository, each reason once.
-fn kept(one: &Planned) -> Vec<String> {
+fn kept(one: &RepositoryPlan) -> Vec<String> {
     let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for row in &one.kept {
         by_reason.entry(&row.reason).or_default().push(&row.tag);
@@ -92,7 +92,7 @@ pub(super) fn show(
     output.list(rows, &["repository", "does", "tags", "digest", "changedAt", "frees", "reason"])
 }
 
-fn rows(one: &Planned) -> Vec<Value> {
+fn rows(one: &RepositoryPlan) -> Vec<Value> {
     let repository = &one.repository;
     let row = |does: &str, (digest, tags): (&str, Value), (at, frees): (Value, u64), why: &str| {
         json!({"repository": repository, "does": does, "digest": digest, "tags": tags,

@@ -1,6 +1,6 @@
 //! Requests to storage, told of like all others.
 
-use crate::client::{About, told};
+use crate::client::{RequestLabels, traced};
 use async_trait::async_trait;
 use azure_core::http::policies::{Policy, PolicyResult};
 use azure_core::http::{AsyncRawResponse, Context, Request, Url};
@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 /// Tells of each attempt at a request.
 #[derive(Debug)]
-pub(super) struct Told;
+pub(super) struct TracingPolicy;
 
 #[async_trait]
 #[expect(elided_lifetimes_in_paths, reason = "the trait writes it so, and the macro copies it")]
-impl Policy for Told {
+impl Policy for TracingPolicy {
     async fn send(
         &self,
         ctx: &Context,
@@ -21,9 +21,9 @@ impl Policy for Told {
     ) -> PolicyResult {
         let (method, kind) = (request.method(), kind(request.url()));
         let server = request.url().host_str().unwrap_or_default().to_owned();
-        let about = About { method: method.as_str(), path: kind, server: &server };
+        let about = RequestLabels { method: method.as_str(), path: kind, server: &server };
         let sent = next[0].send(ctx, request, &next[1..]);
-        told(about, sent, |answer: &AsyncRawResponse| answer.status().into()).await
+        traced(about, sent, |answer: &AsyncRawResponse| answer.status().into()).await
     }
 }
 
