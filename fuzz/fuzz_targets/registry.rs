@@ -4,7 +4,7 @@
 
 use azimg::purge::{PurgePlan, Rules};
 use azimg::registry::{Manifest, Reference};
-use azimg::transfer::{Package, ReadAs, Wanted, safe_path};
+use azimg::transfer::{ImageChoice, Package, ReadAs, safe_path};
 use libfuzzer_sys::fuzz_target;
 use std::path::{Component, Path};
 
@@ -29,6 +29,6 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let file = std::env::temp_dir().join(format!("azimg-fuzz-{}", std::process::id()));
     if std::fs::write(&file, bytes).is_ok() {
-        let _ = Package::read(std::slice::from_ref(&file), &ReadAs::Image, &Wanted::default());
+        let _ = Package::read(std::slice::from_ref(&file), &ReadAs::Image, &ImageChoice::default());
     }
 });

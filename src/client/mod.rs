@@ -12,12 +12,12 @@ mod graph;
 pub(crate) mod lenient;
 mod page;
 mod quota;
+mod quota_wait;
+mod rate_limit;
 mod retry;
-mod share;
 mod token;
 mod traffic;
 pub mod version;
-mod waits;
 mod wire;
 
 pub(crate) use answer::refusal;
@@ -28,12 +28,12 @@ pub(crate) use foreign::{causes, one_line};
 pub use graph::quoted;
 pub use quota::Quota;
 use quota::{Grant, Permit};
+pub use quota_wait::QuotaWait;
+use rate_limit::RateLimit;
 pub use retry::RetryPolicy;
-use share::RateLimit;
 pub use token::Tokens;
 pub(crate) use traffic::{RequestLabels, traced};
 pub use traffic::{Traffic, TrafficCounts};
-pub use waits::QuotaWait;
 pub(crate) use wire::{
     Http, Reachability, http_client, read_bounded, send_failure, storage_client, stream_client,
 };

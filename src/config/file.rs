@@ -6,8 +6,8 @@
 //! written or cleared, no program, and not how much of a quota is spent. All that is for the user's own file, which
 //! nobody else may write to. Secrets are for neither.
 
-use super::place::may_sign;
 use super::settings::{GuardedSetting, PlainSetting, Setting};
+use super::store_location::may_sign;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::format::toml_error;

@@ -9,11 +9,11 @@ mod endpoint;
 mod file;
 mod identity;
 mod origins;
-mod place;
 mod registries;
 mod settings;
 mod shown;
 mod sign_in;
+mod store_location;
 mod tools;
 
 pub use registries::RegistryUser;
@@ -35,12 +35,12 @@ use crate::store::local::LocalStore;
 use crate::telemetry::Export;
 use crate::work::{Details, Request, SourceName};
 use azure_core::credentials::{Secret, TokenCredential};
-use place::StoreLocation;
 use settings::{Environment, Setting};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use store_location::StoreLocation;
 use url::Url;
 
 /// An item begins nothing new after this long: an eighth of `functionTimeout`.

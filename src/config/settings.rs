@@ -10,7 +10,7 @@ use std::path::PathBuf;
 pub struct PlainSetting(&'static str);
 
 /// A setting whose value may hold a secret: a password, a key, an address that may be signed or have a user in it. Its
-/// value can be had as [`Secret`] alone.
+/// value can be had as [`HiddenValue`] alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GuardedSetting(&'static str);
 

@@ -7,7 +7,7 @@ use super::admission::Admissions;
 use crate::client::Traffic;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::retain::RetentionPolicy;
-use crate::pipeline::{known, snapshot};
+use crate::pipeline::{previous, snapshot};
 use crate::source::{PreviousFindings, Source};
 use crate::store::Store;
 use crate::work::{Outcome, Request, RunId, SourceName, WorkItem};
@@ -95,7 +95,7 @@ impl App {
         if let Some((_, known)) = memory.as_ref().filter(|(run, _)| *run == previous) {
             return Ok(Arc::clone(known));
         }
-        let known = match known::known(self.store.as_ref(), previous).await {
+        let known = match previous::findings(self.store.as_ref(), previous).await {
             Ok(known) => Arc::new(known),
             // What cannot be read is asked anew.
             Err(error) if error.kind() == ErrorKind::Corrupt => {

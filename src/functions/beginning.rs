@@ -3,7 +3,7 @@
 use super::app::App;
 use super::event::{Effects, Event, Message, Reply, Trigger};
 use super::message::{PUBLISH, PublishMessage, WATCH_EVERY, again, close, message, work};
-use super::telling;
+use super::traffic_report;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::survey::survey;
 use crate::pipeline::{plan, read_plan};
@@ -57,7 +57,7 @@ async fn begin(app: &App, request: Request, event: &Event) -> Result<(Plan, Effe
             planned => break planned?,
         }
     };
-    telling::about(plan.run, "");
+    traffic_report::about(plan.run, "");
     tracing::info!(items = plan.items.len(), "a run begins");
     app.progress.begin(plan.run, &plan.items);
     let mut messages = planned(app, &plan, 0, event.now)?;

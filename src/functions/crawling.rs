@@ -3,7 +3,7 @@
 use super::app::App;
 use super::event::{Effects, Event, Trigger};
 use super::message::{WORK, close, message, work};
-use super::telling;
+use super::traffic_report;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::crawl;
 use crate::source::Invocation;
@@ -24,7 +24,7 @@ const SIGNED_OUT_LONG_WAIT: Duration = Duration::from_mins(5);
 pub(super) async fn crawl_item(app: &App, event: Event) -> Result<Effects> {
     let done = crawl_message(app, event).await;
     // However it ended: what was refused and put off was asked, too.
-    telling::asked(app);
+    traffic_report::asked(app);
     done
 }
 
@@ -37,7 +37,7 @@ async fn crawl_message(app: &App, event: Event) -> Result<Effects> {
         // No redelivery can heal it, and there is no item whose outcome could be recorded.
         Err(error) => return Ok(Effects::dropped(&error)),
     };
-    telling::about(item.run, &item.item);
+    traffic_report::about(item.run, &item.item);
     if app.is_over(item.run).await? {
         tracing::debug!("its run is published without it");
         return Ok(Effects::default());
@@ -101,7 +101,7 @@ pub(super) async fn poison(app: &App, event: Event) -> Result<Effects> {
         Ok(item) => item,
         Err(error) => return Ok(Effects::dropped(&error)),
     };
-    telling::about(item.run, &item.item);
+    traffic_report::about(item.run, &item.item);
     if let Some(refusal) = app.refusal(&item).await? {
         return Ok(Effects::dropped(&refusal));
     }
@@ -113,7 +113,7 @@ pub(super) async fn poison(app: &App, event: Event) -> Result<Effects> {
 
 fn ended(app: &App, item: &WorkItem, outcome: &Outcome, now: OffsetDateTime) -> Result<Effects> {
     let mut messages = work(app, &outcome.children, now)?;
-    telling::ended(item, outcome);
+    traffic_report::ended(item, outcome);
     if app.progress.end(item, outcome) {
         messages.push(close(item.run, false, Duration::ZERO)?);
     }

@@ -3,7 +3,7 @@
 use super::app::App;
 use super::event::{Effects, Event, Trigger};
 use super::message::PublishMessage;
-use super::telling;
+use super::traffic_report;
 use crate::error::{Error, Result};
 use crate::pipeline::{failed, snapshot};
 use crate::work::RunId;
@@ -21,7 +21,7 @@ pub(super) async fn fail(app: &App, event: Event) -> Result<Effects> {
     let Ok(PublishMessage { run, .. }) = serde_json::from_str(&text) else {
         return Ok(Effects::dropped(&Error::invalid("a message that names no run")));
     };
-    telling::about(run, "");
+    traffic_report::about(run, "");
     let store = app.store.as_ref();
     if snapshot::manifest(store, run).await?.is_some() {
         return Ok(Effects::default());

@@ -11,7 +11,7 @@ mod failing;
 mod message;
 mod publishing;
 mod sweeping;
-mod telling;
+mod traffic_report;
 
 pub use crate::pipeline::retain::RetentionPolicy;
 pub use app::{App, Progress, RunCache, RunProgress, Settings};

@@ -5,7 +5,7 @@ use super::beginning::planned;
 use super::event::{Effects, Event, Trigger};
 use super::message::{PublishMessage, WATCH_EVERY, again, close, work};
 use super::sweeping::forget;
-use super::{failing, telling};
+use super::{failing, traffic_report};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::publish::{CloseAttempt, publish};
 use crate::pipeline::read_plan;
@@ -38,7 +38,7 @@ async fn attempt(app: &App, event: Event) -> Result<Effects> {
     let Ok(PublishMessage { run, watch, from, .. }) = serde_json::from_str(&text) else {
         return Ok(Effects::dropped(&Error::invalid("a message that names no run")));
     };
-    telling::about(run, "");
+    traffic_report::about(run, "");
     if from > 0 {
         return send_rest(app, run, from, event.now).await;
     }
@@ -55,7 +55,7 @@ async fn attempt(app: &App, event: Event) -> Result<Effects> {
         CloseAttempt::Published(manifest) => {
             forget(app, event.now).await;
             // Whoever waits for the run ends the process when it is published.
-            telling::published(&manifest);
+            traffic_report::published(&manifest);
             app.progress.publish(run);
             let logs = vec![format!("run {run} is published: {:?}", manifest.state)];
             return Ok(Effects { logs, ..Effects::default() });

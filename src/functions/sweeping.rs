@@ -3,7 +3,7 @@
 use super::app::App;
 use super::event::{Effects, Event};
 use super::message::{again, close};
-use super::telling;
+use super::traffic_report;
 use crate::error::Result;
 use crate::pipeline::retain::retain;
 use crate::pipeline::sweep::sweep;
@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 pub(super) async fn sweep_runs(app: &App, event: Event) -> Result<Effects> {
     let swept = sweep(app.store.as_ref(), event.now, false).await?;
     forget(app, event.now).await;
-    telling::how_it_stands(app, event.now).await;
+    traffic_report::how_it_stands(app, event.now).await;
     let mut messages = again(app, &swept.lost, event.now);
     for run in &swept.close {
         messages.push(close(*run, false, Duration::ZERO)?);

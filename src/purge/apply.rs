@@ -1,12 +1,12 @@
 //! A plan, done: exactly what it says, as far as the registry still is as it was planned for.
 
 use super::PurgePlan;
-use super::again::Replan;
+use super::graph::ManifestGraph;
 use super::plan::{last_changed, plan_again};
 use super::planned::{Deletion, RepositoryPlan, Untagging};
-use super::shape::ManifestGraph;
-use super::shelf::{ManifestCheck, PurgeTarget};
+use super::replan::Replan;
 use super::state::{ListedRows, ManifestState, RepositoryState, RepositoryVersion, TagState};
+use super::target::{ManifestCheck, PurgeTarget};
 use super::undo::ManifestBackup;
 use super::uses::ImageUsage;
 use crate::error::{Error, Result};

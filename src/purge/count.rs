@@ -3,10 +3,10 @@
 //! An index and its parts that have tags of their own are one image. Build caches, and what is attached to
 //! images, are counted apart. What is protected, or cannot be used, uses up no place.
 
-use super::again::Replan;
+use super::graph::{ManifestGraph, is_of_digest};
 use super::planned::KeptTag;
+use super::replan::Replan;
 use super::rules::{Rule, Rules};
-use super::shape::{ManifestGraph, is_of_digest};
 use super::state::{Kind, RepositoryState, TagState};
 use crate::image::version;
 use std::cmp::{Ordering, Reverse};

@@ -1,8 +1,8 @@
 //! A registry as a purge meets it: listed, and read as far as it can be.
 
 use super::content::{KnownContent, is_of_one_image};
-use super::shelf::{ManifestCheck, PurgeTarget};
 use super::state::{Kind, ListedRows, ManifestState, RepositoryState, RepositoryVersion, TagState};
+use super::target::{ManifestCheck, PurgeTarget};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::registry::is_schema_1;
 use crate::registry::{

@@ -4,19 +4,19 @@
 //! a reference to what stays; nothing goes that is not in the plan; each thing is looked at again right
 //! before it goes.
 
-mod again;
 mod apply;
 mod content;
 mod count;
+mod graph;
 mod in_use;
 mod live;
 mod notes;
 mod plan;
 mod planned;
+mod replan;
 mod rules;
-mod shape;
-mod shelf;
 mod state;
+mod target;
 mod undo;
 mod uses;
 
@@ -30,8 +30,8 @@ pub use notes::notes;
 pub use plan::plan;
 pub use planned::{Deletion, KeptTag, Protected, RepositoryPlan, Untagging};
 pub use rules::{Pattern, Rule, Rules};
-pub use shelf::{ManifestCheck, PurgeTarget};
 pub use state::{Kind, ListedRows, ManifestState, RepositoryState, RepositoryVersion, TagState};
+pub use target::{ManifestCheck, PurgeTarget};
 pub use undo::{ManifestBackup, undo};
 pub use uses::{ImageUsage, Usage};
 

@@ -1,7 +1,7 @@
 //! What should be known of rules before they are followed: patterns that fit nothing may be mistyped.
 
+use super::graph::is_of_digest;
 use super::rules::{Pattern, Rules};
-use super::shape::is_of_digest;
 use super::state::RepositoryState;
 use crate::image::names::nearest;
 use std::collections::BTreeSet;

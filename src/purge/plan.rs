@@ -6,11 +6,11 @@
 //! rules would have is a candidate, and each candidate that something which stays needs is one no
 //! more, until nothing changes.
 
-use super::again::Replan;
 use super::count::{ImageCounter, TagDecisions, is_old};
+use super::graph::ManifestGraph;
 use super::planned::{Deletion, Protected, RepositoryPlan, Untagging};
+use super::replan::Replan;
 use super::rules::{Rule, Rules};
-use super::shape::ManifestGraph;
 use super::state::{Kind, ManifestState, RepositoryState, TagState};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use time::OffsetDateTime;

@@ -1,7 +1,7 @@
 //! Manifests that are kept before they go, and put back: within reach as long as the registry has not
 //! thrown their blobs away.
 
-use super::shelf::PurgeTarget;
+use super::target::PurgeTarget;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{self, Access, Folder, Staging};
 use crate::registry::Registry;

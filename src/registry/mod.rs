@@ -8,8 +8,8 @@ mod blob;
 mod content;
 mod listing;
 mod login;
-mod pace;
 mod platform;
+mod rate;
 mod reference;
 mod request;
 mod rows;
@@ -30,7 +30,7 @@ pub use trust::{Recipient, Trust, TrustSource};
 
 use crate::client::{Http, Traffic, Wire, is_loopback};
 use crate::error::{Error, Result};
-use pace::{Attempts, RegistryRate};
+use rate::{Attempts, RegistryRate};
 use reference::origin_of;
 use std::sync::{Arc, OnceLock};
 use tokens::Tokens;

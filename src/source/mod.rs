@@ -2,13 +2,13 @@
 //! stores, queues or other sources.
 
 pub mod gallery;
-mod known;
 pub mod locations;
 pub mod marketplace;
+pub mod permissions;
+mod previous;
 pub mod registry;
-pub mod rights;
 
-pub use known::PreviousFindings;
+pub use previous::PreviousFindings;
 
 use crate::client::{lenient, until};
 use crate::error::{Error, ErrorKind, Result};

@@ -13,7 +13,7 @@ mod export;
 #[cfg(feature = "otlp")]
 mod otlp;
 #[cfg(not(feature = "otlp"))]
-#[path = "silent.rs"]
+#[path = "otlp_disabled.rs"]
 mod otlp;
 
 pub use counts::COUNTS;

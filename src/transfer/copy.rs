@@ -4,7 +4,7 @@
 
 use super::origin::Origin;
 use super::package::{Blob, BlobSource, Package, PackedManifest};
-use super::whole::ResolvedImage;
+use super::resolved::ResolvedImage;
 use super::{AT_ONCE, TransferProgress};
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::{Name, Platform, Registry};

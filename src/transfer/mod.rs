@@ -24,11 +24,11 @@ mod pull;
 mod push;
 mod read;
 mod read_as;
+mod resolved;
 mod saved;
 mod tag;
 mod titled;
 mod upload;
-mod whole;
 mod writer;
 
 pub use choice::ImageChoice;

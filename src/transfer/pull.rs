@@ -3,8 +3,8 @@
 use super::annotation::{FULL_NAME, NAME};
 use super::digest::hex;
 use super::landing::{Image, InArchive, InLayout, StagedBlobs};
+use super::resolved::ResolvedImage;
 use super::titled::{InFolder, Titled};
-use super::whole::ResolvedImage;
 use super::{AT_ONCE, TransferProgress};
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind, Result};

@@ -9,7 +9,7 @@ pub mod openapi;
 mod parameters;
 mod reply;
 mod runs;
-mod served;
+mod snapshot_cache;
 pub mod token;
 mod usage;
 
@@ -28,7 +28,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::{any, get};
 use futures::future::BoxFuture;
-use served::SnapshotCache;
+use snapshot_cache::SnapshotCache;
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 use tower::util::MapResponseLayer;

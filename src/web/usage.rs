@@ -4,7 +4,7 @@
 //! the same answer of Azure's, or begun anew.
 
 use super::parameters::{Query, USAGE};
-use super::served::Snapshot;
+use super::snapshot_cache::Snapshot;
 use super::token::{Token, next_link, origin};
 use super::{Lookups, Web, reply};
 use crate::catalog::short_name;

@@ -730,7 +730,7 @@ fn lookups_without_a_key_are_deployed_only_where_somebody_asks_who_calls() {
 }
 
 fn alerts_and_the_workbook_read_what_is_written() {
-    let telling = read("src/functions/telling.rs");
+    let telling = read("src/functions/traffic_report.rs");
     let (alerts, workbook) =
         (read("infra/modules/alerts.bicep"), read("infra/modules/workbook.bicep"));
     let queries = alerts.clone() + &workbook;

@@ -5,8 +5,8 @@ use crate::client::{Client, version};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::locations::{self, UNNAMED};
+use crate::source::permissions::{self, MARKETPLACE, PermissionCheck};
 use crate::source::registry::registries;
-use crate::source::rights::{self, MARKETPLACE, PermissionCheck};
 use futures::{StreamExt, stream};
 use reqwest::header::HeaderMap;
 use std::collections::BTreeSet;
@@ -56,7 +56,7 @@ pub(super) async fn look(config: &Config, location: Option<&str>, findings: &mut
                 continue;
             }
         };
-        let rights = rights::of_subscription(&client, &subscription, &location).await;
+        let rights = permissions::of_subscription(&client, &subscription, &location).await;
         if all_registries {
             let listed = registries(&client, &subscription).await.unwrap_or_default();
             for gap in listed.unread {

@@ -9,7 +9,7 @@ mod foreign;
 mod machines;
 mod own;
 pub mod parse;
-pub mod reach;
+pub mod placement;
 mod replication;
 
 use super::locations::{self, UNNAMED};
@@ -204,7 +204,7 @@ impl Source for Gallery {
         });
         let mut scopes: Vec<GalleryScope> = own.collect();
         let usable = seen.asked_through();
-        let first = reach::readable(&self.client, &usable, &request.locations).await?;
+        let first = placement::first_readable(&self.client, &usable, &request.locations).await?;
         let Some((first, locations)) = first else {
             return Ok(scopes.into_iter().map(Scope::Gallery).collect());
         };

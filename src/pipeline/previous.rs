@@ -35,7 +35,7 @@ struct PreviousManifest {
 }
 
 /// What the snapshot of `run` tells; nothing when it is not there any more.
-pub async fn known(store: &dyn Store, run: RunId) -> Result<PreviousFindings> {
+pub async fn findings(store: &dyn Store, run: RunId) -> Result<PreviousFindings> {
     let Some(manifest) = snapshot::manifest(store, run).await? else {
         return Ok(PreviousFindings::default());
     };

@@ -6,7 +6,7 @@ use crate::source::locations;
 
 /// The first of `subscriptions` that may be asked for its locations, and the locations to look in. A
 /// subscription that may not has its own line in coverage; none when none of them may.
-pub async fn readable(
+pub async fn first_readable(
     client: &Client,
     subscriptions: &[String],
     wanted: &[String],
