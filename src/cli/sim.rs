@@ -15,11 +15,14 @@ use std::process::ExitCode;
 #[derive(clap::Args)]
 #[command(
     after_help = "It prints what it is as JSON, and on stderr the lines that lead azimg to it from another shell. The
-Azure CLI and the SDKs take it with --tls.
+Azure CLI and the SDKs take it with --tls. Its registries ('azimg registry list') take images, and give them back
+until it ends: push, pull, copy, attach, tag, set, delete and purge do what they do in Azure. Images that it generates
+have no layers.
 
 Examples:
   azimg sim --scale region --quota 60x --faults all=0.01,seed=3     limits, sixty times as fast, and faults
-  azimg sim --catalog azimg-data/snapshots/RUN/marketplace.ndjson.zst --tls ./sim-tls"
+  azimg sim --catalog azimg-data/snapshots/RUN/marketplace.ndjson.zst --tls ./sim-tls
+  azimg sim --organisation few --blobs-limit 4GiB                   room for large images in its registries"
 )]
 pub(super) struct SimArgs {
     /// Where to listen
