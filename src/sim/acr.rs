@@ -10,7 +10,6 @@ mod wanted;
 
 use super::registries::SimRegistry;
 use super::state::{Sim, json as answer};
-use answers::{accepted, locked_answer};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -255,23 +254,10 @@ impl Wanted {
             Self::Tags(_) => repository.list_tags(&server, name, query),
             Self::TagNames(_) => repository.list_tag_names(name, query),
             Self::Manifests(_) => repository.list_manifests(&server, name, query, most_tags),
-            Self::Tag(_, tag) => {
-                let Some(found) = repository.tags.get_mut(tag) else {
-                    return unknown("TAG_UNKNOWN", "the specified tag does not exist");
-                };
-                if deletes {
-                    if found.attributes.is_locked() || repository.attributes.is_locked() {
-                        return locked_answer();
-                    }
-                    repository.tags.remove(tag);
-                    return accepted();
-                }
-                if *method == Method::PATCH {
-                    found.attributes.patch(body);
-                }
-                let value = found.to_json(tag);
-                head("tag", value)
-            }
+            Self::Tag(_, tag) => match repository.tag(tag, method, body) {
+                Ok(value) => head("tag", value),
+                Err(answer) => *answer,
+            },
             Self::Manifest(_, digest) => {
                 let Some(found) = repository.manifests.get_mut(digest) else {
                     return unknown("MANIFEST_UNKNOWN", "manifest unknown");

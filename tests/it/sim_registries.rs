@@ -225,7 +225,7 @@ fn locks_hold_until_they_are_taken_off() {
     set(&app, "false", "false");
     let layout = place.path("layout-1");
     place.refused(&["push", &place.at(0, "app:4"), &layout], 1, "405");
-    place.refused(&["delete", &place.at(0, "app:2")], 1, "--unlock");
+    place.refused(&["delete", &place.at(0, "app:2")], 1, "405");
     place.refused(&["delete", &app, "--yes"], 1, "--unlock");
     assert_eq!(place.counts("app"), (3, 3));
     set(&app, "true", "true");
@@ -621,8 +621,8 @@ fn what_is_pushed_is_kept_up_to_a_limit() {
         }
         caller.upload("other", &noise(3, 3_000)).await.is(StatusCode::CREATED, "");
         // The same bytes once more take no room.
-        caller.upload("other", &noise(4, 500)).await.is(StatusCode::CREATED, "");
-        caller.upload("app", &noise(4, 500)).await.is(StatusCode::CREATED, "");
+        caller.upload("other", &noise(4, 300)).await.is(StatusCode::CREATED, "");
+        caller.upload("app", &noise(4, 300)).await.is(StatusCode::CREATED, "");
         // What no manifest has any more stays until its place is needed.
         let own = format!("/v2/app/manifests/{}", digest(first.to_string().as_bytes()));
         assert_eq!(caller.ask("DELETE", &own, "").await.status, 202);

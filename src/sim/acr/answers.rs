@@ -162,6 +162,30 @@ impl SimRepository {
         )
     }
 
+    /// A tag as it is, after a change too; the answer where it is gone, or stays.
+    pub(super) fn tag(
+        &mut self,
+        tag: &str,
+        method: &Method,
+        body: &Value,
+    ) -> Result<Value, Box<Response<Body>>> {
+        let is_kept = self.attributes.is_locked();
+        let Some(found) = self.tags.get_mut(tag) else {
+            return Err(Box::new(unknown("TAG_UNKNOWN", "the specified tag does not exist")));
+        };
+        if *method == Method::DELETE {
+            if is_kept || found.attributes.is_locked() {
+                return Err(Box::new(locked_answer()));
+            }
+            self.tags.remove(tag);
+            return Err(Box::new(accepted()));
+        }
+        if *method == Method::PATCH {
+            found.attributes.patch(body);
+        }
+        Ok(found.to_json(tag))
+    }
+
     /// The names of its tags, as Docker lists them.
     pub(super) fn list_tag_names(&self, name: &str, query: &[(String, String)]) -> Response<Body> {
         let listed = self.tags.iter().filter(|(_, tag)| tag.attributes.list);
@@ -255,6 +279,7 @@ impl SimRepository {
         let mut response = Response::new(Body::from(body));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(found.media_type));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(found.content.len()));
         if let Ok(value) = HeaderValue::try_from(digest(&found.content)) {
             headers.insert("docker-content-digest", value);
         }

@@ -20,10 +20,16 @@ struct Session<'a> {
 }
 
 /// An answer instead of what was wanted.
-type Refused = Box<Response<Body>>;
+struct Refused(Box<Response<Body>>);
+
+impl From<Response<Body>> for Refused {
+    fn from(answer: Response<Body>) -> Self {
+        Self(Box::new(answer))
+    }
+}
 
 fn refused(status: StatusCode, code: &str, message: &str) -> Refused {
-    Box::new(error(status, code, message))
+    error(status, code, message).into()
 }
 
 fn digest_invalid(message: &str) -> Refused {
@@ -31,7 +37,7 @@ fn digest_invalid(message: &str) -> Refused {
 }
 
 fn gone() -> Refused {
-    Box::new(unknown("BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry"))
+    unknown("BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry").into()
 }
 
 fn not_there(message: &str) -> Refused {
@@ -83,7 +89,7 @@ impl At {
         let (repository, id) = match wanted {
             Wanted::Uploads(repository) => (repository, ""),
             Wanted::Upload(repository, id) => (repository, id.as_str()),
-            _ => return *gone(),
+            _ => return *gone().0,
         };
         let session = Session { at: self, repository, id };
         let answered = match parts.method {
@@ -93,7 +99,7 @@ impl At {
             Method::DELETE => session.cancel(query),
             _ => session.tell(query),
         };
-        answered.unwrap_or_else(|refused| *refused)
+        answered.unwrap_or_else(|refused| *refused.0)
     }
 
     /// Begins an upload; or takes a blob over from another repository; or takes it at once.
@@ -110,16 +116,16 @@ impl At {
             named
                 .into_iter()
                 .any(|digest| !is_digest(digest))
-                .then(|| *digest_invalid("provided digest is none"))
+                .then(|| *digest_invalid("provided digest is none").0)
         });
         if let Some(refusal) = refusal {
             drain(body).await;
-            return Err(Box::new(refusal));
+            return Err(refusal.into());
         }
         let id = {
             let registry = &mut self.sim.registries()[self.number];
             if is_write_locked(registry, repository) {
-                return Err(Box::new(locked_answer()));
+                return Err(locked_answer().into());
             }
             if let Some((wanted, from)) = mounted(query)
                 && let Some(size) = registry.blob_size(from, wanted)
@@ -182,7 +188,7 @@ impl Session<'_> {
     fn checked(&self, query: &[(String, String)], more: &[&str]) -> Result<u64, Refused> {
         let known = [&["_nouploadcache", "_state"], more].concat();
         if let Some(refusal) = unknown_parameter(query, &known) {
-            return Err(Box::new(refusal));
+            return Err(refusal.into());
         }
         self.registry(|registry| {
             let offset = registry.pushed.offset(self.repository, self.id).ok_or_else(gone)?;
@@ -195,7 +201,7 @@ impl Session<'_> {
                 return Err(not_there("the upload is not where this Location says"));
             }
             if is_write_locked(registry, self.repository) {
-                return Err(Box::new(locked_answer()));
+                return Err(locked_answer().into());
             }
             Ok(offset)
         })

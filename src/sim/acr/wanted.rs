@@ -107,8 +107,11 @@ impl Wanted {
             };
             let known = known && is_repository(&name) && !id.contains('/');
             let is_new = id.is_empty();
-            return known
-                .then(|| if is_new { Self::Uploads(name) } else { Self::Upload(name, id) });
+            return known.then_some(if is_new {
+                Self::Uploads(name)
+            } else {
+                Self::Upload(name, id)
+            });
         }
         if let Some((name, digest)) = rest.rsplit_once("/blobs/").map(part) {
             return (is_read || deletes).then_some(Self::Blob(name, digest));

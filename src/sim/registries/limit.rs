@@ -39,7 +39,8 @@ impl Default for BlobsLimit {
 
 impl fmt::Display for BlobsLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = UNITS[..3].iter().find(|(_, unit)| self.0 >= *unit && self.0 % unit == 0);
+        let whole =
+            UNITS[..3].iter().find(|(_, unit)| self.0 >= *unit && self.0.is_multiple_of(*unit));
         let (name, unit) = whole.unwrap_or(&("B", 1));
         write!(f, "{}{name}", self.0 / unit)
     }
