@@ -691,13 +691,11 @@ fn skopeo_pushes_and_pulls() {
     assert_eq!(seen["Architecture"], "amd64");
     let pulled = place.azimg(&["pull", &to, &place.path("pulled")]);
     assert_eq!(pulled["digest"], seen["Digest"]);
-    // What azimg pushed comes back over it, from a registry that lets nobody else write.
+    // What azimg pushed comes back over it, from a registry that lets anybody read.
     let pushed = place.azimg(&["push", &place.at(1, "by-azimg:v1"), layout.0.to_str().unwrap()]);
     let there = format!("docker://{}", place.at(1, "by-azimg:v1"));
-    let back = format!("oci:{}:v1", place.path("back"));
+    let back = format!("dir:{}", place.path("back"));
     skopeo(&["copy", "--src-tls-verify=false", &there, &back]);
-    assert_eq!(
-        read_json(Path::new(&place.path("back/index.json")))["manifests"][0]["digest"],
-        pushed["digest"]
-    );
+    let manifest = std::fs::read(place.path("back/manifest.json")).unwrap();
+    assert_eq!(pushed["digest"], digest(&manifest));
 }
