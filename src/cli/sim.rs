@@ -3,7 +3,7 @@
 use super::{output, stop};
 use crate::error::Result;
 use crate::sim::{
-    Conditions, FaultsSpec, Keeps, Organisation, QuotaSpec, Scale, Sim, World, generate,
+    BlobsLimit, Conditions, FaultsSpec, Keeps, Organisation, QuotaSpec, Scale, Sim, World, generate,
 };
 use crate::sink::say;
 use crate::span::Span;
@@ -15,11 +15,14 @@ use std::process::ExitCode;
 #[derive(clap::Args)]
 #[command(
     after_help = "It prints what it is as JSON, and on stderr the lines that lead azimg to it from another shell. The
-Azure CLI and the SDKs take it with --tls.
+Azure CLI and the SDKs take it with --tls. Its registries ('azimg registry list') take images, and give them back
+until it ends: push, pull, copy, attach, tag, set, delete and purge do what they do in Azure. Images that it generates
+have no layers.
 
 Examples:
   azimg sim --scale region --quota 60x --faults all=0.01,seed=3     limits, sixty times as fast, and faults
-  azimg sim --catalog azimg-data/snapshots/RUN/marketplace.ndjson.zst --tls ./sim-tls"
+  azimg sim --catalog azimg-data/snapshots/RUN/marketplace.ndjson.zst --tls ./sim-tls
+  azimg sim --organisation few --blobs-limit 4GiB                   room for large images in its registries"
 )]
 pub(super) struct SimArgs {
     /// Where to listen
@@ -52,6 +55,9 @@ pub(super) struct SimArgs {
     /// reset, shape, or all=0.01 for each), times=3 (faults that one path meets), seed=7
     #[arg(long, value_name = "SPEC", default_value = "")]
     faults: FaultsSpec,
+    /// Keep so much of what is pushed into its registries, in memory, such as 512MiB
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    blobs_limit: BlobsLimit,
     /// Serve https, and leave the authority's certificate as ca.pem in this folder
     #[arg(long, value_name = "DIR")]
     tls: Option<PathBuf>,
@@ -80,9 +86,9 @@ pub(super) async fn run(args: SimArgs) -> Result<ExitCode> {
     };
     let subscriptions = args.subscriptions.unwrap_or(needs);
     tracing::info!(versions = world.versions(), "the simulated Azure is ready");
-    let SimArgs { latency, quota, faults, .. } = args;
+    let SimArgs { latency, quota, faults, blobs_limit: blobs, .. } = args;
     let latency = latency.length();
-    let sim = Sim::new(world, Conditions { latency, quota, faults, subscriptions });
+    let sim = Sim::new(world, Conditions { latency, quota, faults, subscriptions, blobs });
     let running = sim.start(args.listen, args.tls.as_deref())?;
     let at = running.to_json();
     say_where(&at, args.tls.as_deref());

@@ -11,12 +11,14 @@ mod at;
 #[path = "by_path.rs"]
 mod at;
 mod folder;
+mod lock;
 mod made;
 mod private;
 mod sharing;
 mod staging;
 
 pub use folder::{Folder, make_folder};
+pub use lock::Locked;
 pub use made::{File as MadeFile, put as put_made};
 pub use private::{create_private, open_lock, open_private, read_own, read_plain, read_private};
 pub use sharing::refuse_shared;

@@ -6,10 +6,10 @@
 
 use super::folder::Folder;
 use super::sharing::keeps_modes;
-use super::{Access, Kind, at, sha256};
+use super::{Access, Kind, Locked, at, sha256};
 use crate::error::{Error, ErrorKind, Result};
 use std::ffi::OsStr;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{ErrorKind as Io, Write};
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub struct Staging {
     name: String,
     own: OwnFolder,
     /// Locked for as long as this lives.
-    _lock: File,
+    _lock: Locked,
 }
 
 /// What all staging folders of a target in one folder begin with.
@@ -135,22 +135,17 @@ impl OwnFolder {
 
     /// A staging folder, made when it is not there, with its lock; none when somebody else has that, or has just
     /// removed it.
-    fn locked(parent: &Folder, name: &str) -> Result<Option<(Self, File)>> {
+    fn locked(parent: &Folder, name: &str) -> Result<Option<(Self, Locked)>> {
         let own = Self(parent.make_inner(name, Access::Private)?);
         own.refuse_foreign(parent)?;
-        let Some(lock) = own.lock()? else { return Ok(None) };
-        let is_there = at::is_only_name(&lock).map_err(|e| own.0.failed(LOCK, e))?;
+        let Some(mut lock) = own.lock()? else { return Ok(None) };
+        let is_there = at::is_only_name(lock.file()).map_err(|e| own.0.failed(LOCK, e))?;
         Ok(is_there.then_some((own, lock)))
     }
 
     /// The lock; none when somebody else has it.
-    fn lock(&self) -> Result<Option<File>> {
-        let lock = self.go_on(LOCK)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Some(lock)),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(self.0.failed(LOCK, error)),
-        }
+    fn lock(&self) -> Result<Option<Locked>> {
+        Locked::at_once(self.go_on(LOCK)?).map_err(|error| self.0.failed(LOCK, error))
     }
 
     /// Removes a staging folder whose lock is held. The lock goes last of all: whoever finds the folder without it

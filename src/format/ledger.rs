@@ -1,18 +1,12 @@
 //! What was begun and done of a plan, written down before and after, so that whoever goes on knows.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::files;
+use crate::files::{self, Locked};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use time::OffsetDateTime;
-
-/// How often a ledger's lock is tried, and what lies in between.
-const TRIES: u32 = 10;
-const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 
 /// How far one part of a plan is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,30 +35,10 @@ struct Line {
 /// The ledger of one plan: a file of lines, appended to and synced.
 #[derive(Debug)]
 pub struct Ledger {
-    file: File,
+    file: Locked,
     path: PathBuf,
     plan: String,
     states: BTreeMap<String, PartState>,
-}
-
-/// Locks a ledger for this process. A program that is being started has all open files for a moment,
-/// and with them their locks: so a lock is tried more than once.
-fn lock(file: &File, path: &Path) -> Result<()> {
-    let mut tried = 0;
-    loop {
-        tried += 1;
-        match file.try_lock() {
-            Ok(()) => return Ok(()),
-            Err(TryLockError::WouldBlock) if tried < TRIES => std::thread::sleep(BETWEEN_TRIES),
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::new(
-                    ErrorKind::Conflict,
-                    format!("{} is in use: this plan is being applied already", path.display()),
-                ));
-            }
-            Err(TryLockError::Error(e)) => return Err(Error::io(path.display(), e)),
-        }
-    }
 }
 
 /// What every line of a ledger begins with.
@@ -76,11 +50,15 @@ impl Ledger {
     /// another plan is an error.
     pub fn open(path: &Path, plan: &str) -> Result<Self> {
         let io = |e| Error::io(path.display(), e);
-        let mut file = files::open_private(path)?;
         // Two that do one plan would each send what the other has begun.
-        lock(&file, path)?;
+        let mut file =
+            Locked::exclusive(files::open_private(path)?).map_err(io)?.ok_or_else(|| {
+                let text =
+                    format!("{} is in use: this plan is being applied already", path.display());
+                Error::new(ErrorKind::Conflict, text)
+            })?;
         let mut text = Vec::new();
-        file.read_to_end(&mut text).map_err(io)?;
+        file.file().read_to_end(&mut text).map_err(io)?;
         if !files::has_lines_of(&text, BEGINNING) {
             return Err(Error::new(
                 ErrorKind::Conflict,
@@ -105,7 +83,7 @@ impl Ledger {
         }
         // The next line must not become the end of one that was cut.
         if text.last().is_some_and(|byte| *byte != b'\n') {
-            file.write_all(b"\n").map_err(io)?;
+            file.file().write_all(b"\n").map_err(io)?;
         }
         Ok(Self { file, path: path.to_owned(), plan: plan.to_owned(), states })
     }
@@ -140,7 +118,7 @@ impl Ledger {
             self.states.insert(id.to_ascii_lowercase(), state);
         }
         let io = |e| Error::io(self.path.display(), e);
-        self.file.write_all(&text).map_err(io)?;
-        self.file.sync_data().map_err(io)
+        self.file.file().write_all(&text).map_err(io)?;
+        self.file.file().sync_data().map_err(io)
     }
 }

@@ -26,6 +26,7 @@ pub use generate::{Scale, generate};
 pub use identity::SimCredential;
 pub use organisation::{Keeps, Organisation};
 pub use quota::QuotaSpec;
+pub use registries::BlobsLimit;
 pub use state::{Sim, Stats};
 pub use world::World;
 
@@ -84,6 +85,8 @@ pub struct Conditions {
     pub faults: FaultsSpec,
     /// How many subscriptions the identity sees.
     pub subscriptions: u8,
+    /// How much its registries keep of what is pushed.
+    pub blobs: BlobsLimit,
 }
 
 impl Default for Conditions {
@@ -94,6 +97,7 @@ impl Default for Conditions {
             quota: QuotaSpec::default(),
             faults: FaultsSpec::default(),
             subscriptions: 1,
+            blobs: BlobsLimit::default(),
         }
     }
 }
@@ -101,7 +105,7 @@ impl Default for Conditions {
 impl Sim {
     /// A simulated Azure that has `world`, under `conditions`.
     pub fn new(mut world: World, conditions: Conditions) -> Arc<Self> {
-        let Conditions { latency, quota, faults, subscriptions } = conditions;
+        let Conditions { latency, quota, faults, subscriptions, blobs } = conditions;
         let organisation = std::mem::take(&mut world.organisation);
         let registries = std::mem::take(&mut world.registries);
         Arc::new(Self {
@@ -115,6 +119,7 @@ impl Sim {
             stats: Stats::default(),
             quota: quota::Meter::new(quota),
             faults: faults::Faults::new(faults),
+            most_pushed: blobs.bytes(),
         })
     }
 
@@ -170,7 +175,11 @@ impl Sim {
                 Ok::<_, Error>(server)
             };
             let server = listen(acr::routes(self, number))?;
-            let blobs = listen(acr::blobs(self, number))?;
+            let mut blobs = listen(acr::blobs(self, number))?;
+            // By another name than the registry, so that no client takes both for one and sends a credential along.
+            if let Some(port) = blobs.strip_prefix("127.0.0.1:") {
+                blobs = format!("localhost:{port}");
+            }
             let registry = &mut self.registries()[number];
             (registry.login_server, registry.blob_server) = (server.clone(), blobs);
             servers.push(server);

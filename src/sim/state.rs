@@ -36,6 +36,8 @@ pub struct Sim {
     pub quota: Meter,
     /// What goes wrong.
     pub faults: Faults,
+    /// How many bytes its registries keep of what is pushed, in all.
+    pub most_pushed: u64,
 }
 
 impl Sim {

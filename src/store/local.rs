@@ -10,24 +10,21 @@
 use super::{Entry, Key, Object, Store, StoreClaim};
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::{self, Access};
+use crate::files::{self, Access, Locked};
 use crate::scratch;
 use async_trait::async_trait;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// What begins the name of a file that is being written.
 const PART: &str = ".part-";
 /// The file that whoever crawls into the store has locked.
 const CRAWL_LOCK: &str = ".crawl.lock";
-/// Whoever only looks whether it is locked holds it for a moment; so many moments are waited for.
-const LOOKERS: u32 = 10;
-const A_MOMENT: Duration = Duration::from_millis(20);
 
 /// What runs keep for themselves.
 const RUNS: &str = "runs";
@@ -261,7 +258,7 @@ impl Store for LocalStore {
         let (path, expected) = (self.path(key), expected.map(str::to_owned));
         self.blocking(move |this| {
             let lock = this.lock_file(".swap.lock")?;
-            lock.lock().map_err(|e| Error::io("locking the store", e))?;
+            let _lock = Locked::wait(lock).map_err(|e| Error::io("locking the store", e))?;
             if read(&path)?.as_deref().map(tag) != expected {
                 return Ok(false);
             }
@@ -334,16 +331,16 @@ impl Store for LocalStore {
     async fn claim(&self) -> Result<StoreClaim> {
         self.blocking(|this| {
             let lock = this.lock_file(CRAWL_LOCK)?;
-            match try_lock(&lock) {
-                Ok(()) => {
+            match Locked::exclusive(lock) {
+                Ok(Some(lock)) => {
                     let now = SystemTime::now();
                     scratch::sweep(&this.root, PART, now);
                     remove_parts(&this.root.join(RUNS), now);
                     remove_parts(&this.root.join(SNAPSHOTS), now);
                     Ok(Box::new(lock) as StoreClaim)
                 }
-                Err(TryLockError::WouldBlock) => Err(claimed(&this.address())),
-                Err(TryLockError::Error(e)) => Err(Error::io("locking the store", e)),
+                Ok(None) => Err(claimed(&this.address())),
+                Err(e) => Err(Error::io("locking the store", e)),
             }
         })
         .await
@@ -356,23 +353,9 @@ impl Store for LocalStore {
                 return Ok(Some(false));
             }
             let lock = files::open_lock(&path)?;
-            match lock.try_lock_shared() {
-                Ok(()) => Ok(Some(false)),
-                Err(TryLockError::WouldBlock) => Ok(Some(true)),
-                Err(TryLockError::Error(e)) => Err(Error::io("locking the store", e)),
-            }
+            let lock = Locked::shared(lock).map_err(|e| Error::io("locking the store", e))?;
+            Ok(Some(lock.is_none()))
         })
         .await
     }
-}
-
-/// Takes a lock; whoever only looks whether it is taken holds it for a moment.
-fn try_lock(lock: &File) -> std::result::Result<(), TryLockError> {
-    for _ in 0..LOOKERS {
-        match lock.try_lock() {
-            Err(TryLockError::WouldBlock) => std::thread::sleep(A_MOMENT),
-            ended => return ended,
-        }
-    }
-    lock.try_lock()
 }

@@ -1,6 +1,6 @@
 //! Benches: what is measured is a ratio, against a peer or a limit, in one run.
 //!
-//! `cargo bench -- NAME…` runs those that are named, `cargo bench` all of them.
+//! `cargo bench --bench bench -- NAME…` runs those that are named, `cargo bench --bench bench` all of them.
 
 #![allow(unreachable_pub, reason = "one crate, many modules: pub says what they share")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it fails by panicking")]

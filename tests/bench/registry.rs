@@ -158,7 +158,7 @@ fn manifest(content: Vec<u8>, tagged: bool) -> (String, SimManifest) {
         content,
         size: 1_000_000,
         created: format!("2026-0{}-02T03:04:05.1234567Z", if tagged { 5 } else { 4 }),
-        platform: Some(("amd64", "linux")),
+        platform: Some(("amd64".to_owned(), "linux".to_owned())),
         attributes: SimAttributes::default(),
     };
     (name, manifest)
@@ -181,7 +181,8 @@ fn registry(repositories: &[(usize, usize)]) -> SimRegistry {
             let (name, found) = manifest(content.to_string().into_bytes(), at < *tagged);
             if at < *tagged {
                 let (created, attributes) = (found.created.clone(), SimAttributes::default());
-                let tag = SimTag { digest: name.clone(), created, attributes };
+                let (digest, updated) = (name.clone(), created.clone());
+                let tag = SimTag { digest, created, updated, attributes };
                 repository.tags.insert(format!("1.{at}"), tag);
             }
             repository.manifests.insert(name, found);

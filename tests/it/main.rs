@@ -78,6 +78,7 @@ mod scenarios;
 mod settings;
 mod shells;
 mod signin;
+mod sim_registries;
 mod simulation;
 mod sinks;
 mod snapshots;
@@ -163,6 +164,7 @@ fn main() -> ExitCode {
         settings::TESTS,
         shells::TESTS,
         signin::TESTS,
+        sim_registries::TESTS,
         simulation::TESTS,
         sinks::TESTS,
         snapshots::TESTS,

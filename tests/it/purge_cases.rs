@@ -96,9 +96,8 @@ impl Filled {
         let at = now() - time::Duration::days(days);
         let created = at.format(&Rfc3339).unwrap().replace('Z', ".1234567Z");
         let attributes = SimAttributes::default();
-        self.0
-            .tags
-            .insert(tag.to_owned(), SimTag { digest: digest.to_owned(), created, attributes });
+        let (digest, updated) = (digest.to_owned(), created.clone());
+        self.0.tags.insert(tag.to_owned(), SimTag { digest, created, updated, attributes });
     }
 
     fn image(&mut self, seed: &str, tags: &[&str], days: i64) -> String {

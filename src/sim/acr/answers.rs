@@ -1,5 +1,6 @@
 //! What a simulated registry answers of what it holds.
 
+use super::wanted::is_digest;
 use super::{LARGEST_PAGE, PAGE, error, no_name, unknown};
 use crate::sim::registries::{INDEX, SimManifest, SimRegistry, SimRepository, SimTag, digest};
 use crate::sim::state::json as answer;
@@ -9,21 +10,6 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 
 impl SimRegistry {
-    pub(super) fn blob(&self, digest: &str) -> Response<Body> {
-        if !self.blobs.contains_key(digest) {
-            return unknown("BLOB_UNKNOWN", "blob unknown to registry");
-        }
-        let mut redirect = Response::new(Body::empty());
-        *redirect.status_mut() = StatusCode::TEMPORARY_REDIRECT;
-        // In Azure over https; on this machine, at a port of its own.
-        let scheme = if self.blob_server.contains(':') { "http" } else { "https" };
-        let to = format!("{scheme}://{}/{digest}?sig=SIGNATURE", self.blob_server);
-        if let Ok(value) = HeaderValue::try_from(to) {
-            redirect.headers_mut().insert(header::LOCATION, value);
-        }
-        redirect
-    }
-
     pub(super) fn list(&self, query: &[(String, String)], path: &str) -> Response<Body> {
         let listed = self.repositories.iter().filter(|(_, repository)| repository.attributes.list);
         let names: Vec<&String> = listed.map(|(name, _)| name).collect();
@@ -40,6 +26,7 @@ impl SimRegistry {
             Some(repository) if locked(repository) => locked_answer(),
             Some(_) => {
                 let gone = self.repositories.remove(name).unwrap_or_default();
+                self.pushed.forget(name);
                 let manifests: Vec<&String> = gone.manifests.keys().collect();
                 let tags: Vec<&String> = gone.tags.keys().collect();
                 let body = json!({"manifestsDeleted": manifests, "tagsDeleted": tags});
@@ -111,7 +98,7 @@ fn in_order<T>(
 impl SimTag {
     pub(super) fn to_json(&self, name: &str) -> Value {
         json!({"name": name, "digest": self.digest, "createdTime": self.created,
-            "lastUpdateTime": self.created, "signed": false,
+            "lastUpdateTime": self.updated, "signed": false,
             "changeableAttributes": self.attributes.to_json()})
     }
 }
@@ -119,7 +106,8 @@ impl SimTag {
 impl SimRepository {
     pub(super) fn to_json(&self, server: &str, name: &str) -> Value {
         let created = self.manifests.values().map(|m| m.created.as_str()).min();
-        let updated = self.manifests.values().map(|m| m.created.as_str()).max();
+        let tags = self.tags.values().map(|tag| tag.updated.as_str());
+        let updated = self.manifests.values().map(|m| m.created.as_str()).chain(tags).max();
         json!({"registry": server, "imageName": name, "createdTime": created,
             "lastUpdateTime": updated, "manifestCount": self.manifests.len(),
             "tagCount": self.tags.len(), "changeableAttributes": self.attributes.to_json()})
@@ -138,8 +126,8 @@ impl SimRepository {
             "lastUpdateTime": created, "mediaType": media_type,
             "changeableAttributes": attributes.to_json()});
         if let Some((architecture, os)) = platform {
-            value["architecture"] = (*architecture).into();
-            value["os"] = (*os).into();
+            value["architecture"] = architecture.as_str().into();
+            value["os"] = os.as_str().into();
         }
         if !tags.is_empty() {
             value["tags"] = json!(tags);
@@ -159,7 +147,7 @@ impl SimRepository {
             .iter()
             .filter(|(_, tag)| tag.attributes.list && digest.is_none_or(|d| d == tag.digest))
             .collect();
-        if let Err(refused) = in_order(&mut all, query, |(_, tag)| tag.created.as_str()) {
+        if let Err(refused) = in_order(&mut all, query, |(_, tag)| tag.updated.as_str()) {
             return *refused;
         }
         page(
@@ -172,6 +160,30 @@ impl SimRepository {
                 json!({"registry": server, "imageName": name, "tags": tags})
             },
         )
+    }
+
+    /// A tag as it is, after a change too; the answer where it is gone, or stays.
+    pub(super) fn tag(
+        &mut self,
+        tag: &str,
+        method: &Method,
+        body: &Value,
+    ) -> Result<Value, Box<Response<Body>>> {
+        let is_kept = self.attributes.is_locked();
+        let Some(found) = self.tags.get_mut(tag) else {
+            return Err(Box::new(unknown("TAG_UNKNOWN", "the specified tag does not exist")));
+        };
+        if *method == Method::DELETE {
+            if is_kept || found.attributes.is_locked() {
+                return Err(Box::new(locked_answer()));
+            }
+            self.tags.remove(tag);
+            return Err(Box::new(accepted()));
+        }
+        if *method == Method::PATCH {
+            found.attributes.patch(body);
+        }
+        Ok(found.to_json(tag))
     }
 
     /// The names of its tags, as Docker lists them.
@@ -223,13 +235,22 @@ impl SimRepository {
         of: &str,
         query: &[(String, String)],
     ) -> Response<Body> {
+        if !is_digest(of) {
+            return error(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "the digest is none");
+        }
         let kind = query.iter().find(|(name, _)| name == "artifactType").map(|(_, v)| v.as_str());
         let of_it = self.manifests.iter().filter_map(|(name, manifest)| {
             let content: Value = serde_json::from_slice(&manifest.content).ok()?;
-            let is_wanted = kind.is_none_or(|kind| content["artifactType"] == kind);
+            // An image that does not say what it is is what its configuration is.
+            let own = Some(&content["artifactType"]).filter(|own| !own.is_null());
+            let own = own.unwrap_or(&content["config"]["mediaType"]);
+            let is_wanted = kind.is_none_or(|kind| own == kind);
             (content["subject"]["digest"] == of && is_wanted).then(|| {
-                let row = json!({"mediaType": manifest.media_type, "digest": name,
-                    "size": manifest.content.len(), "artifactType": content["artifactType"]});
+                let mut row = json!({"mediaType": manifest.media_type, "digest": name,
+                    "size": manifest.content.len(), "artifactType": own});
+                if content["annotations"].is_object() {
+                    row["annotations"] = content["annotations"].clone();
+                }
                 (name.as_str(), row)
             })
         });
@@ -248,29 +269,17 @@ impl SimRepository {
         response
     }
 
-    pub(super) fn content(&mut self, reference: &str, method: &Method) -> Response<Body> {
-        let deletes = *method == Method::DELETE;
-        let name = match self.tags.get(reference) {
-            Some(tag) if !deletes => tag.digest.clone(),
-            _ => reference.to_owned(),
-        };
-        let Some(found) = self.manifests.get(&name) else {
+    pub(super) fn content(&self, reference: &str, method: &Method) -> Response<Body> {
+        let name = self.tags.get(reference).map_or(reference, |tag| &tag.digest);
+        let Some(found) = self.manifests.get(name) else {
             let text = format!("manifest {reference} is not found");
             return unknown("MANIFEST_UNKNOWN", &text);
         };
-        if deletes {
-            let tags = self.tags.values().filter(|tag| tag.digest == name);
-            if found.attributes.is_locked() || tags.clone().any(|tag| tag.attributes.is_locked()) {
-                return locked_answer();
-            }
-            self.manifests.remove(&name);
-            self.tags.retain(|_, tag| tag.digest != name);
-            return accepted();
-        }
         let body = if *method == Method::HEAD { Vec::new() } else { found.content.clone() };
         let mut response = Response::new(Body::from(body));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(found.media_type));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(found.content.len()));
         if let Ok(value) = HeaderValue::try_from(digest(&found.content)) {
             headers.insert("docker-content-digest", value);
         }

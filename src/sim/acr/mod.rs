@@ -1,20 +1,27 @@
-//! Simulated container registries: the token service, ACR's own API and manifests. Strict: a token of
-//! another scope, a method or path that is none, and a name that cannot be are refused as ACR does.
+//! Simulated container registries: the token service, ACR's own API, manifests, and blobs on their way in and out. Strict:
+//! a token of another scope, a method or path that is none, and a name that cannot be are refused as ACR does.
 
 mod answers;
+mod blobs;
+mod manifests;
 mod tokens;
+mod uploads;
+mod wanted;
 
 use super::registries::SimRegistry;
 use super::state::{Sim, json as answer};
-use answers::{accepted, locked_answer};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Method, Response, StatusCode, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, Response, StatusCode};
+use blobs::serve_blob;
+use futures::StreamExt;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tokens::{challenge, claims, is_over};
+use tokens::{challenge, claims};
+use wanted::Wanted;
 
 /// Rows of a page when nobody says how many, and the most.
 const PAGE: usize = 100;
@@ -22,6 +29,10 @@ const LARGEST_PAGE: usize = 1_000;
 /// So many tags are told with a manifest. That there is a limit is said by a maintainer of ACR (Azure/acr#529);
 /// images of more than ten tags are seen to lack some (Azure/azure-cli#7438).
 const TAGS_TOLD: usize = 10;
+/// ACR takes no larger manifest.
+const LARGEST_MANIFEST: usize = 4 << 20;
+/// So much of a body that is refused is read: whoever still sends would see the connection break, and no answer.
+const DRAINED: usize = 64 << 20;
 
 /// One registry of a simulated Azure, as its server has it.
 #[derive(Clone)]
@@ -57,7 +68,6 @@ async fn serve(State(at): State<At>, request: Request) -> Response<Body> {
         tokio::time::sleep(at.sim.latency).await;
     }
     let (parts, body) = request.into_parts();
-    let body = axum::body::to_bytes(body, 4 << 20).await.unwrap_or_default();
     let path = percent_decode_str(parts.uri.path()).decode_utf8_lossy().into_owned();
     let class = class(&parts.method, &path);
     let refused = {
@@ -65,8 +75,11 @@ async fn serve(State(at): State<At>, request: Request) -> Response<Body> {
         at.sim.quota.count_registry(&server, class)
     };
     let (operation, response) = match refused {
-        Some(refused) => ("Registry", refused),
-        None => at.answer(&parts, &path, &body),
+        Some(refused) => {
+            drain(body).await;
+            ("Registry", refused)
+        }
+        None => at.answer(&parts, &path, body).await,
     };
     let name = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let mut response = at.sim.faults.pass(name, response).await;
@@ -99,12 +112,41 @@ fn unknown(code: &str, message: &str) -> Response<Body> {
     error(StatusCode::NOT_FOUND, code, message)
 }
 
+/// The refusal of a parameter that is none, where there is one.
+fn unknown_parameter(query: &[(String, String)], known: &[&str]) -> Option<Response<Body>> {
+    let (name, _) = query.iter().find(|(name, _)| !known.contains(&name.as_str()))?;
+    let text = format!("the parameter '{name}' is not known here");
+    Some(error(StatusCode::BAD_REQUEST, "UNSUPPORTED", &text))
+}
+
+/// Reads what nobody wants.
+async fn drain(body: Body) {
+    let _ = read_at_most(body, 0).await;
+}
+
+/// A body of so many bytes at most; none where it is larger, or breaks off.
+async fn read_at_most(body: Body, most: usize) -> Option<Vec<u8>> {
+    let (mut read, mut came) = (Vec::new(), 0);
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.ok()?;
+        came += piece.len();
+        if came > most.max(DRAINED) {
+            return None;
+        }
+        if came <= most {
+            read.extend_from_slice(&piece);
+        }
+    }
+    (came <= most).then_some(read)
+}
+
 impl At {
-    fn answer(
+    async fn answer(
         &self,
-        parts: &axum::http::request::Parts,
+        parts: &Parts,
         path: &str,
-        body: &[u8],
+        body: Body,
     ) -> (&'static str, Response<Body>) {
         let query: Vec<(String, String)> =
             url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes())
@@ -112,153 +154,62 @@ impl At {
                 .collect();
         let method = &parts.method;
         if let Some(which) = path.strip_prefix("/oauth2/") {
+            let body = read_at_most(body, LARGEST_MANIFEST).await.unwrap_or_default();
             let form: Vec<(String, String)> =
-                url::form_urlencoded::parse(body).into_owned().collect();
+                url::form_urlencoded::parse(&body).into_owned().collect();
             return match (method, which) {
                 (&Method::POST, "exchange") => ("ExchangeToken", self.exchange(&form)),
                 (&Method::POST, "token") => ("IssueToken", self.token(&form)),
+                (&Method::GET, "token") => ("IssueToken", self.token_for(&query, &parts.headers)),
                 _ => ("Unknown", unknown("UNSUPPORTED", "unsupported")),
             };
         }
-        let mut registries = self.sim.registries();
-        let registry = &mut registries[self.number];
         let Some(wanted) = Wanted::read(method, path) else {
+            drain(body).await;
             // As ACR answers names that cannot be: plain text.
             let mut plain = Response::new(Body::from("404 page not found"));
             *plain.status_mut() = StatusCode::NOT_FOUND;
             return ("Unknown", plain);
         };
-        let granted = claims(&parts.headers);
-        if !wanted.is_granted(method, &granted, &registry.login_server) {
-            return (wanted.operation(method), challenge(registry, &wanted, method));
+        let operation = wanted.operation(method);
+        if let Some(refused) = self.refusal(&wanted, parts, &query) {
+            drain(body).await;
+            return (operation, refused);
         }
-        let body: Value = serde_json::from_slice(body).unwrap_or_default();
-        (wanted.operation(method), wanted.answer(registry, method, &query, &body))
+        if matches!(wanted, Wanted::Uploads(_) | Wanted::Upload(..)) {
+            return (operation, self.upload(&wanted, parts, &query, body).await);
+        }
+        let body = read_at_most(body, LARGEST_MANIFEST).await;
+        let mut registries = self.sim.registries();
+        let registry = &mut registries[self.number];
+        if let (Wanted::Content(name, reference), &Method::PUT) = (&wanted, method) {
+            let refused = unknown_parameter(&query, &[]);
+            let answer = refused.unwrap_or_else(|| match &body {
+                Some(body) => registry.put(name, reference, &parts.headers, body),
+                None => manifests::too_large(),
+            });
+            return (operation, answer);
+        }
+        let body: Value = serde_json::from_slice(&body.unwrap_or_default()).unwrap_or_default();
+        (operation, wanted.answer(registry, method, &query, &body))
     }
-}
 
-/// What a request is about.
-enum Wanted {
-    /// Whether the second version of Docker's API is spoken.
-    Version,
-    Catalog,
-    /// The same as Docker has it.
-    Names,
-    /// A repository's tags, as Docker has them.
-    TagNames(String),
-    Repository(String),
-    Tags(String),
-    Tag(String, String),
-    Manifests(String),
-    Manifest(String, String),
-    Content(String, String),
-    Blob(String, String),
-    Referrers(String, String),
+    /// The refusal of a token that does not grant what is wanted.
+    fn refusal(
+        &self,
+        wanted: &Wanted,
+        parts: &Parts,
+        query: &[(String, String)],
+    ) -> Option<Response<Body>> {
+        let registry = &self.sim.registries()[self.number];
+        let granted = claims(&parts.headers);
+        let method = &parts.method;
+        (!wanted.is_granted(method, query, &granted, &registry.login_server))
+            .then(|| challenge(registry, &wanted.scopes(method, query)))
+    }
 }
 
 impl Wanted {
-    fn read(method: &Method, path: &str) -> Option<Self> {
-        let reads = *method == Method::GET;
-        let changes = *method == Method::PATCH;
-        let deletes = *method == Method::DELETE;
-        if let Some(rest) = path.strip_prefix("/v2/") {
-            let is_read = reads || *method == Method::HEAD;
-            match (rest, rest.strip_suffix("/tags/list")) {
-                ("", _) => return is_read.then_some(Self::Version),
-                ("_catalog", _) => return reads.then_some(Self::Names),
-                (_, Some(name)) => return reads.then(|| Self::TagNames(name.to_owned())),
-                _ => {}
-            }
-            let part = |(name, digest): (&str, &str)| (name.to_owned(), digest.to_owned());
-            if let Some((name, digest)) = rest.rsplit_once("/blobs/").map(part) {
-                return reads.then_some(Self::Blob(name, digest));
-            }
-            if let Some((name, digest)) = rest.rsplit_once("/referrers/").map(part) {
-                return reads.then_some(Self::Referrers(name, digest));
-            }
-            let (name, reference) = rest.rsplit_once("/manifests/")?;
-            return (is_read || deletes)
-                .then(|| Self::Content(name.to_owned(), reference.to_owned()));
-        }
-        let rest = path.strip_prefix("/acr/v1/")?;
-        if rest == "_catalog" {
-            return reads.then_some(Self::Catalog);
-        }
-        if rest.chars().any(|c| c.is_ascii_uppercase() && !rest.contains("/_tags/")) {
-            return None;
-        }
-        if let Some(name) = rest.strip_suffix("/_tags") {
-            return reads.then(|| Self::Tags(name.to_owned()));
-        }
-        if let Some(name) = rest.strip_suffix("/_manifests") {
-            return reads.then(|| Self::Manifests(name.to_owned()));
-        }
-        if let Some((name, tag)) = rest.split_once("/_tags/") {
-            let known = reads || changes || deletes;
-            return known.then(|| Self::Tag(name.to_owned(), tag.to_owned()));
-        }
-        if let Some((name, digest)) = rest.split_once("/_manifests/") {
-            let known = reads || changes;
-            return known.then(|| Self::Manifest(name.to_owned(), digest.to_owned()));
-        }
-        (reads || changes || deletes).then(|| Self::Repository(rest.to_owned()))
-    }
-
-    fn operation(&self, method: &Method) -> &'static str {
-        let deletes = *method == Method::DELETE;
-        match self {
-            Self::Version => "ApiVersion",
-            Self::Catalog | Self::Names => "ListRepositories",
-            Self::Repository(_) if deletes => "DeleteRepository",
-            Self::Repository(_) => "Repository",
-            Self::Tags(_) | Self::TagNames(_) => "ListTags",
-            Self::Tag(..) if deletes => "DeleteTag",
-            Self::Tag(..) => "Tag",
-            Self::Manifests(_) => "ListManifests",
-            Self::Manifest(..) => "Manifest",
-            Self::Content(..) if deletes => "DeleteManifest",
-            Self::Content(..) => "GetManifest",
-            Self::Blob(..) => "GetBlob",
-            Self::Referrers(..) => "ListReferrers",
-        }
-    }
-
-    /// What a token must grant: kind, name and action; nothing where any token will do.
-    fn scope(&self, method: &Method) -> Option<(&'static str, &str, &'static str)> {
-        let (name, reads) = match self {
-            Self::Version => return None,
-            Self::Catalog | Self::Names => return Some(("registry", "catalog", "*")),
-            Self::Content(name, _)
-            | Self::Blob(name, _)
-            | Self::Referrers(name, _)
-            | Self::TagNames(name) => (name, "pull"),
-            Self::Repository(name)
-            | Self::Tags(name)
-            | Self::Manifests(name)
-            | Self::Tag(name, _)
-            | Self::Manifest(name, _) => (name, "metadata_read"),
-        };
-        let action = match *method {
-            Method::DELETE => "delete",
-            Method::PATCH => "metadata_write",
-            _ => reads,
-        };
-        Some(("repository", name, action))
-    }
-
-    fn is_granted(&self, method: &Method, claims: &Value, service: &str) -> bool {
-        if is_over(claims) || claims["aud"] != service {
-            return false;
-        }
-        let Some((kind, name, action)) = self.scope(method) else { return true };
-        claims["access"].as_array().into_iter().flatten().any(|access| {
-            let actions = access["actions"].as_array().into_iter().flatten();
-            access["type"] == kind
-                && access["name"] == name
-                && actions.filter_map(Value::as_str).any(|granted| granted == action)
-        })
-    }
-
     fn answer(
         &self,
         registry: &mut SimRegistry,
@@ -274,13 +225,18 @@ impl Wanted {
             Self::Names => return registry.list(query, "/v2/_catalog"),
             _ => {}
         }
-        let Some((_, name, _)) = self.scope(method) else { return no_name() };
+        let Some(name) = self.repository() else { return no_name() };
         let deletes = *method == Method::DELETE;
-        if let (Self::Repository(name), true) = (self, deletes) {
-            return registry.remove(name);
-        }
-        if let Self::Blob(_, digest) = self {
-            return registry.blob(digest);
+        match self {
+            Self::Repository(name) if deletes => return registry.remove(name),
+            Self::Content(name, digest) if deletes => {
+                return registry.delete_manifest(name, digest);
+            }
+            Self::Blob(name, digest) => {
+                let refused = unknown_parameter(query, &[]);
+                return refused.unwrap_or_else(|| registry.blob(name, digest, method));
+            }
+            _ => {}
         }
         let Some(repository) = registry.repositories.get_mut(name) else { return no_name() };
         let head = |part: &str, value: Value| {
@@ -298,23 +254,10 @@ impl Wanted {
             Self::Tags(_) => repository.list_tags(&server, name, query),
             Self::TagNames(_) => repository.list_tag_names(name, query),
             Self::Manifests(_) => repository.list_manifests(&server, name, query, most_tags),
-            Self::Tag(_, tag) => {
-                let Some(found) = repository.tags.get_mut(tag) else {
-                    return unknown("TAG_UNKNOWN", "the specified tag does not exist");
-                };
-                if deletes {
-                    if found.attributes.is_locked() {
-                        return locked_answer();
-                    }
-                    repository.tags.remove(tag);
-                    return accepted();
-                }
-                if *method == Method::PATCH {
-                    found.attributes.patch(body);
-                }
-                let value = found.to_json(tag);
-                head("tag", value)
-            }
+            Self::Tag(_, tag) => match repository.tag(tag, method, body) {
+                Ok(value) => head("tag", value),
+                Err(answer) => *answer,
+            },
             Self::Manifest(_, digest) => {
                 let Some(found) = repository.manifests.get_mut(digest) else {
                     return unknown("MANIFEST_UNKNOWN", "manifest unknown");
@@ -327,7 +270,12 @@ impl Wanted {
             }
             Self::Content(_, reference) => repository.content(reference, method),
             Self::Referrers(_, digest) => repository.referrers(name, digest, query),
-            Self::Version | Self::Catalog | Self::Names | Self::Blob(..) => no_name(),
+            Self::Version
+            | Self::Catalog
+            | Self::Names
+            | Self::Blob(..)
+            | Self::Uploads(_)
+            | Self::Upload(..) => no_name(),
         }
     }
 }
@@ -336,19 +284,7 @@ fn no_name() -> Response<Body> {
     unknown("NAME_UNKNOWN", "repository name not known to registry")
 }
 
-/// Where blobs lie: whoever sends a credential there is refused, as storage does.
+/// Where blobs lie.
 pub(super) fn blobs(sim: &Arc<Sim>, number: usize) -> Router {
     Router::new().fallback(serve_blob).with_state(At { sim: Arc::clone(sim), number })
-}
-
-async fn serve_blob(State(at): State<At>, request: Request) -> Response<Body> {
-    if request.headers().contains_key(header::AUTHORIZATION) {
-        let text = "Authentication information is not given in the correct format.";
-        return error(StatusCode::BAD_REQUEST, "InvalidAuthenticationInfo", text);
-    }
-    let digest = request.uri().path().trim_start_matches('/').to_owned();
-    match at.sim.registries()[at.number].blobs.get(&digest) {
-        Some(bytes) => Response::new(Body::from(bytes.clone())),
-        None => unknown("BlobNotFound", "The specified blob does not exist."),
-    }
 }

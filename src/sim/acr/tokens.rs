@@ -1,14 +1,18 @@
 //! The token service of a simulated registry: an Entra token for a refresh token, that for an access
 //! token of what its scopes grant.
 
-use super::{At, Wanted, error};
+use super::wanted::Scope;
+use super::{At, error};
 use crate::sim::identity;
 use crate::sim::registries::SimRegistry;
 use crate::sim::state::json as answer;
 use axum::body::Body;
-use axum::http::{HeaderValue, Method, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
+
+/// The user whose password is a refresh token.
+const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
 
 impl At {
     pub(super) fn exchange(&self, form: &[(String, String)]) -> Response<Body> {
@@ -34,33 +38,54 @@ impl At {
         if of("service") != registry.login_server {
             return refused();
         }
+        let is_refresh = |token: &str| {
+            let claims = identity::claims(token).unwrap_or_default();
+            claims["aud"] == registry.login_server.as_str() && !is_over(&claims)
+        };
+        let is_named = !of("username").is_empty() || !of("password").is_empty();
         let anonymous = match of("grant_type") {
-            "refresh_token" => {
-                let claims = identity::claims(of("refresh_token")).unwrap_or_default();
-                if claims["aud"] != registry.login_server.as_str() || is_over(&claims) {
-                    return refused();
-                }
-                false
-            }
-            "password" if registry.anonymous => true,
+            "refresh_token" if is_refresh(of("refresh_token")) => false,
+            "password" if of("username") == NOBODY && is_refresh(of("password")) => false,
+            "password" if registry.anonymous && !is_named => true,
             _ => return refused(),
         };
         let scopes = form.iter().filter(|(name, _)| name == "scope");
-        let access: Vec<Value> = scopes.filter_map(|(_, scope)| grant(scope, anonymous)).collect();
+        let scopes = scopes.flat_map(|(_, scopes)| scopes.split(' '));
+        let access: Vec<Value> = scopes.filter_map(|scope| grant(scope, anonymous)).collect();
         let claims = json!({"aud": registry.login_server, "access": access});
         answer(StatusCode::OK, &json!({ "access_token": mint(claims, 4_500) }))
     }
+
+    /// The same as Docker asks: with the refresh token as the password of a user without a name, or as nobody.
+    pub(super) fn token_for(
+        &self,
+        query: &[(String, String)],
+        headers: &HeaderMap,
+    ) -> Response<Body> {
+        let mut form = query.to_vec();
+        form.retain(|(name, _)| matches!(name.as_str(), "service" | "scope"));
+        form.push(("grant_type".to_owned(), "password".to_owned()));
+        if let Some(given) = headers.get(header::AUTHORIZATION) {
+            let (user, password) = basic(given).unwrap_or_else(|| (" ".to_owned(), String::new()));
+            form.extend([("username".to_owned(), user), ("password".to_owned(), password)]);
+        }
+        self.token(&form)
+    }
+}
+
+/// The user and the password of a header.
+fn basic(header: &HeaderValue) -> Option<(String, String)> {
+    let text = azure_core::base64::decode(header.to_str().ok()?.strip_prefix("Basic ")?).ok()?;
+    let text = String::from_utf8(text).ok()?;
+    text.split_once(':').map(|(user, password)| (user.to_owned(), password.to_owned()))
 }
 
 /// The refusal that names what would be enough, where not any token is (recorded for `/v2/`).
-pub(super) fn challenge(
-    registry: &SimRegistry,
-    wanted: &Wanted,
-    method: &Method,
-) -> Response<Body> {
-    let scope = wanted.scope(method);
-    let detail =
-        scope.map(|(kind, name, action)| json!([{"Type": kind, "Name": name, "Action": action}]));
+pub(super) fn challenge(registry: &SimRegistry, scopes: &[Scope]) -> Response<Body> {
+    let rows = scopes
+        .iter()
+        .map(|(kind, name, action)| json!({"Type": kind, "Name": name, "Action": action}));
+    let detail = (!scopes.is_empty()).then(|| rows.collect::<Vec<Value>>());
     let mut refused = answer(
         StatusCode::UNAUTHORIZED,
         &json!({"errors": [{"code": "UNAUTHORIZED",
@@ -69,7 +94,9 @@ pub(super) fn challenge(
             "detail": detail}]}),
     );
     let server = &registry.login_server;
-    let scope = scope.map(|(kind, name, action)| format!(",scope=\"{kind}:{name}:{action}\""));
+    let texts = scopes.iter().map(|(kind, name, action)| format!("{kind}:{name}:{action}"));
+    let texts = texts.collect::<Vec<_>>().join(" ");
+    let scope = (!scopes.is_empty()).then(|| format!(",scope=\"{texts}\""));
     let text = format!(
         "Bearer realm=\"http://{server}/oauth2/token\",service=\"{server}\"{}",
         scope.unwrap_or_default()

@@ -1,8 +1,13 @@
 //! What simulated container registries hold.
 
+mod limit;
 mod provider;
+mod pushed;
 
+pub use limit::BlobsLimit;
 pub(super) use provider::serve;
+pub use pushed::Pushed;
+pub(super) use pushed::{Pieces, Untaken};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -68,7 +73,7 @@ pub struct SimManifest {
     /// When it was pushed.
     pub created: String,
     /// Architecture and operating system of an image.
-    pub platform: Option<(&'static str, &'static str)>,
+    pub platform: Option<(String, String)>,
     /// What may be done to it.
     pub attributes: SimAttributes,
 }
@@ -80,6 +85,8 @@ pub struct SimTag {
     pub digest: String,
     /// When it was made.
     pub created: String,
+    /// When it was pointed at that.
+    pub updated: String,
     /// What may be done to it.
     pub attributes: SimAttributes,
 }
@@ -114,8 +121,10 @@ pub struct SimRegistry {
     pub blob_server: String,
     /// Its repositories.
     pub repositories: BTreeMap<String, SimRepository>,
-    /// Configurations and small layers, by digest.
+    /// Configurations and small layers that were generated, by digest.
     pub blobs: BTreeMap<String, Vec<u8>>,
+    /// What was pushed beside them.
+    pub pushed: Pushed,
     /// So many tags are told with a manifest at most, instead of as many as ACR tells.
     pub most_tags: Option<usize>,
     /// What scanners found: `(repository, digest, severity)`; no severity where an image is healthy.
@@ -207,7 +216,7 @@ impl Generator {
             media_type: IMAGE,
             size: size + config_size,
             created,
-            platform: Some((arch, "linux")),
+            platform: Some((arch.to_owned(), "linux".to_owned())),
             attributes: SimAttributes::default(),
             content: content.clone(),
         };
@@ -235,6 +244,7 @@ impl Generator {
             let tag = |digest: &String| SimTag {
                 digest: digest.clone(),
                 created: created.clone(),
+                updated: created.clone(),
                 attributes: SimAttributes::default(),
             };
             repository.tags.insert(format!("1.{at}.0"), tag(&target));

@@ -118,7 +118,11 @@ fn registries(sim: &Sim, blobs: bool) -> Vec<Names> {
         for (name, repository) in &registry.repositories {
             for (tag, points) in &repository.tags {
                 let mut names = names.clone();
-                let blob = registry.blobs.keys().next().filter(|_| blobs);
+                let of_it = |blob: &&String| {
+                    let texts = repository.manifests.values().map(|one| &one.content);
+                    texts.into_iter().any(|text| String::from_utf8_lossy(text).contains(*blob))
+                };
+                let blob = registry.blobs.keys().find(of_it).filter(|_| blobs);
                 names.insert("repository", name.clone());
                 names.insert("tag", tag.clone());
                 names.insert("reference", points.digest.clone());

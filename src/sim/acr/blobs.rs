@@ -1,0 +1,251 @@
+//! Blobs of a simulated registry: whether a repository has one, where its bytes lie, and the host that gives them to
+//! whoever has a signed address.
+
+use super::answers::{accepted, locked_answer};
+use super::wanted::is_digest;
+use super::{At, error, unknown};
+use crate::sim::registries::{Pieces, SimRegistry, SimRepository};
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use futures::stream;
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+use std::convert::Infallible;
+
+/// What an address of a blob is signed with.
+const SIGNATURE: &str = "SIGNATURE";
+
+/// The blobs that a manifest has, each with its size; not those that are said to be elsewhere, and need not be here.
+pub(super) fn blobs_of(document: &Value) -> impl Iterator<Item = (&str, u64)> {
+    let lists = ["layers", "blobs"].into_iter();
+    let listed = lists.flat_map(|part| document[part].as_array().into_iter().flatten());
+    listed
+        .chain(Some(&document["config"]))
+        .filter(|blob| !is_elsewhere(blob))
+        .filter_map(|blob| Some((blob["digest"].as_str()?, blob["size"].as_u64()?)))
+}
+
+/// Whether a layer is one of those that registries do not keep: the old base layers of Windows.
+fn is_elsewhere(blob: &Value) -> bool {
+    let kind = blob["mediaType"].as_str().unwrap_or_default();
+    let kept_out = kind.contains("foreign") || kind.contains("nondistributable");
+    kept_out && blob["urls"].as_array().is_some_and(|urls| !urls.is_empty())
+}
+
+impl SimRepository {
+    /// The size of a blob that one of its manifests has.
+    pub(super) fn size_named(&self, digest: &str) -> Option<u64> {
+        let texts = self.manifests.values().filter_map(|m| std::str::from_utf8(&m.content).ok());
+        texts.filter(|text| text.contains(digest)).find_map(|text| {
+            let document: Value = serde_json::from_str(text).ok()?;
+            blobs_of(&document).find(|(named, _)| *named == digest).map(|(_, size)| size)
+        })
+    }
+}
+
+impl SimRegistry {
+    /// The size of a blob that a repository has: one that was pushed, or one that a manifest of it names. Generated
+    /// images name layers that there are no bytes of.
+    pub(super) fn blob_size(&self, repository: &str, digest: &str) -> Option<u64> {
+        if let Some(size) = self.pushed.size(repository, digest) {
+            return Some(size);
+        }
+        if self.pushed.is_deleted(repository, digest) {
+            return None;
+        }
+        self.repositories.get(repository)?.size_named(digest)
+    }
+
+    /// The bytes of a blob.
+    pub(super) fn blob_bytes(&self, digest: &str) -> Option<Pieces> {
+        let pushed = self.pushed.bytes(digest).cloned();
+        pushed.or_else(|| self.blobs.get(digest).map(|bytes| Pieces::one(bytes.clone())))
+    }
+
+    /// Answers what is asked of a blob.
+    pub(super) fn blob(
+        &mut self,
+        repository: &str,
+        digest: &str,
+        method: &Method,
+    ) -> Response<Body> {
+        if !is_digest(digest) {
+            return error(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "the digest is none");
+        }
+        let Some(size) = self.blob_size(repository, digest) else {
+            return unknown("BLOB_UNKNOWN", "blob unknown to registry");
+        };
+        if *method == Method::DELETE {
+            let found = self.repositories.get(repository);
+            if found.is_some_and(|found| found.attributes.is_locked()) {
+                return locked_answer();
+            }
+            self.pushed.delete(repository, digest);
+            return accepted();
+        }
+        if *method == Method::HEAD {
+            return described(digest, size);
+        }
+        if self.pushed.bytes(digest).is_none() && !self.blobs.contains_key(digest) {
+            let text = "blob unknown to registry: azimg sim generates images without their layers; what is \
+                        pushed to it has them";
+            return unknown("BLOB_UNKNOWN", text);
+        }
+        let mut redirect = Response::new(Body::empty());
+        *redirect.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+        // In Azure over https; on this machine, at a port of its own.
+        let scheme = if self.blob_server.contains(':') { "http" } else { "https" };
+        let to = format!("{scheme}://{}/{digest}?sig={SIGNATURE}", self.blob_server);
+        if let Ok(value) = HeaderValue::try_from(to) {
+            redirect.headers_mut().insert(header::LOCATION, value);
+        }
+        redirect
+    }
+}
+
+/// What is said of a blob without its bytes.
+fn described(digest: &str, size: u64) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(size));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if let Ok(value) = HeaderValue::try_from(digest) {
+        headers.insert("docker-content-digest", value);
+    }
+    response
+}
+
+impl At {
+    /// Makes room for so many bytes: uploads that were given up go, then blobs that no manifest has any more. Whether
+    /// there is room.
+    pub(super) fn has_room(&self, registries: &mut [SimRegistry], bytes: u64) -> bool {
+        let held = |all: &[SimRegistry]| -> u64 { all.iter().map(|r| r.pushed.held()).sum() };
+        if held(registries) + bytes <= self.sim.most_pushed {
+            return true;
+        }
+        for registry in registries.iter_mut() {
+            registry.pushed.sweep();
+            for (repository, digest) in registry.pushed.collectable() {
+                let found = registry.repositories.get(&repository);
+                if found.is_none_or(|found| found.size_named(&digest).is_none()) {
+                    registry.pushed.collect(&repository, &digest);
+                }
+            }
+        }
+        held(registries) + bytes <= self.sim.most_pushed
+    }
+}
+
+/// Where blobs lie: whoever sends a credential there, or has no signature, is refused, as storage does.
+pub(super) async fn serve_blob(State(at): State<At>, request: Request) -> Response<Body> {
+    if request.headers().contains_key(header::AUTHORIZATION) {
+        let text = "Authentication information is not given in the correct format.";
+        return error(StatusCode::BAD_REQUEST, "InvalidAuthenticationInfo", text);
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let text = "The resource doesn't support specified Http Verb.";
+        return error(StatusCode::METHOD_NOT_ALLOWED, "UnsupportedHttpVerb", text);
+    }
+    let query = request.uri().query().unwrap_or_default();
+    if !url::form_urlencoded::parse(query.as_bytes()).any(|(n, v)| n == "sig" && v == SIGNATURE) {
+        let text = "Server failed to authenticate the request. Make sure the value of Authorization header is \
+                    formed correctly including the signature.";
+        return error(StatusCode::FORBIDDEN, "AuthenticationFailed", text);
+    }
+    let path = percent_decode_str(request.uri().path()).decode_utf8_lossy();
+    let digest = path.trim_start_matches('/');
+    let found = at.sim.registries()[at.number].blob_bytes(digest);
+    match found {
+        Some(blob) => part_of(&blob, request.method(), request.headers()),
+        None => unknown("BlobNotFound", "The specified blob does not exist."),
+    }
+}
+
+/// A blob, or the part of it that is asked for.
+fn part_of(blob: &Pieces, method: &Method, headers: &HeaderMap) -> Response<Body> {
+    let size = blob.size();
+    let wanted = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+    let (status, from, to) = match wanted.map(|text| range(text, size)) {
+        None | Some(Asked::Nothing) => (StatusCode::OK, 0, size),
+        Some(Asked::Part(from, to)) => (StatusCode::PARTIAL_CONTENT, from, to),
+        Some(Asked::Beyond) => {
+            let text = "The range specified is invalid for the current size of the resource.";
+            let mut refused = error(StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange", text);
+            if let Ok(value) = HeaderValue::try_from(format!("bytes */{size}")) {
+                refused.headers_mut().insert(header::CONTENT_RANGE, value);
+            }
+            return refused;
+        }
+    };
+    let body = if *method == Method::HEAD {
+        Body::empty()
+    } else {
+        let pieces = blob.part(from, to).into_iter().map(Ok::<Bytes, Infallible>);
+        Body::from_stream(stream::iter(pieces))
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(to - from));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if status == StatusCode::PARTIAL_CONTENT
+        && let Ok(value) = HeaderValue::try_from(format!("bytes {from}-{}/{size}", to - 1))
+    {
+        headers.insert(header::CONTENT_RANGE, value);
+    }
+    response
+}
+
+/// What a `Range` asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Asked {
+    /// Nothing that storage understands: it answers with all.
+    Nothing,
+    /// From one place up to another.
+    Part(u64, u64),
+    /// What there is not.
+    Beyond,
+}
+
+fn range(text: &str, size: u64) -> Asked {
+    let ends = text.strip_prefix("bytes=").and_then(|ends| ends.split_once('-'));
+    let Some((from, to)) = ends else { return Asked::Nothing };
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    match (number(from), number(to)) {
+        (Some(from), _) if from >= size => Asked::Beyond,
+        (Some(from), None) if to.trim().is_empty() => Asked::Part(from, size),
+        (Some(from), Some(to)) if from <= to => Asked::Part(from, size.min(to.saturating_add(1))),
+        (None, Some(last)) if from.trim().is_empty() => match last {
+            0 => Asked::Beyond,
+            _ if size == 0 => Asked::Beyond,
+            last => Asked::Part(size.saturating_sub(last), size),
+        },
+        _ => Asked::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_read_as_http_has_them() {
+        for (text, asked) in [
+            ("bytes=0-0", Asked::Part(0, 1)),
+            ("bytes=3-", Asked::Part(3, 10)),
+            ("bytes=3-99", Asked::Part(3, 10)),
+            ("bytes=-4", Asked::Part(6, 10)),
+            ("bytes=-40", Asked::Part(0, 10)),
+            ("bytes=10-", Asked::Beyond),
+            ("bytes=-0", Asked::Beyond),
+            ("bytes=5-3", Asked::Nothing),
+            ("bytes=a-b", Asked::Nothing),
+            ("lines=0-1", Asked::Nothing),
+        ] {
+            assert_eq!(range(text, 10), asked, "{text}");
+        }
+    }
+}
