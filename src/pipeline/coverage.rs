@@ -56,6 +56,7 @@ impl Totals {
 /// One scope and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Line")]
 pub struct CoverageLine {
     /// The source.
     pub source: SourceName,
