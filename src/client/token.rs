@@ -87,7 +87,8 @@ struct Held {
 struct Failure {
     kind: ErrorKind,
     text: String,
-    /// Whether there has never been a token; then further retries are pointless.
+    /// Whether there has never been a token. The attempt then lasted as long as a user waits for an
+    /// error, so a further one is pointless.
     first: bool,
 }
 
