@@ -1,14 +1,15 @@
-//! Work that keeps its thread busy or waits for a disk, on threads that are there for it.
+//! CPU-bound and blocking work, on threads reserved for it.
 //!
-//! Invariant: no thread that answers requests waits for such work.
+//! Invariant: no thread that serves requests waits for such work.
 
 use crate::error::{Error, Result};
 use std::sync::LazyLock;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 
-/// Runs `work` on a thread that may block, in the span of the caller. `what` names it in the error that a
-/// panic becomes, such as `writing an archive`. Work that has begun goes on when its caller goes away.
+/// Runs `work` on a blocking thread, in the caller's span. `what` names the work in the error that
+/// a panic is converted to, such as `writing an archive`. Work that has started continues when its
+/// caller is dropped.
 pub async fn blocking<T, W>(what: &'static str, work: W) -> Result<T>
 where
     T: Send + 'static,
@@ -24,8 +25,9 @@ where
     }
 }
 
-/// Does `work` here, while what else this thread has to do goes to another one: for work that borrows what is
-/// around it. On a runtime of one thread, where there is no other, it is simply done.
+/// Runs `work` on the current thread, while the runtime moves the thread's other tasks to another
+/// one: for work that borrows from its surroundings. On a single-threaded runtime, which has no
+/// other thread, it just runs.
 pub fn in_place<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
@@ -33,13 +35,14 @@ pub fn in_place<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
-/// The same in turn: no more of it is done at once than there are processors, so that what it fills stays small.
+/// Like [`in_place`], with at most as many calls in parallel as there are processors, which bounds
+/// the memory they use.
 pub async fn in_turn<T>(work: impl FnOnce() -> T) -> T {
     static TURNS: LazyLock<Semaphore> = LazyLock::new(|| {
         Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))
     });
-    // On a runtime of one thread nothing else is done meanwhile anyway, and a clock that simulations drive must not
-    // wait for another runtime's work. Nobody closes the semaphore.
+    // On a single-threaded runtime nothing else runs meanwhile anyway, and a clock driven by a
+    // simulation must not wait for another runtime's work. The semaphore is never closed.
     let _turn = match Handle::current().runtime_flavor() {
         RuntimeFlavor::MultiThread => TURNS.acquire().await.ok(),
         _ => None,
@@ -74,7 +77,7 @@ mod tests {
         let several =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
         let (say, hear) = std::sync::mpsc::channel();
-        // One worker: it can only be told of by another task if that gets another thread.
+        // With one worker, the other task can send only if it gets another thread.
         let waits = several.spawn(async move { in_place(|| hear.recv().unwrap()) });
         several.spawn(async move { say.send(5).unwrap() });
         assert_eq!(several.block_on(waits).unwrap(), 5);

@@ -1,42 +1,42 @@
 //! One error type for the whole crate, classified once by what the caller can do about it.
 //!
-//! Invariant: an error's text never holds a token, a key, a signature or a response body. Whoever
-//! builds an error from an outside answer cuts it down to the answer's own code and message first.
+//! Invariant: an error's text never contains a token, a key, a signature or a response body. Code
+//! that builds an error from a response first reduces it to the response's own code and message.
 
 use std::fmt;
 use std::time::Duration;
 
-/// What the caller can do.
+/// Classification of an error by what the caller can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The caller's input is wrong; repeating cannot heal it.
+    /// The caller's input is wrong; a retry cannot succeed.
     Invalid,
-    /// The other side refuses what it was sent, or its answer cannot be used: repeating cannot heal it, and
-    /// nothing says that the caller's input is wrong.
+    /// The other side refuses a request, or its response cannot be used: a retry cannot succeed,
+    /// and nothing indicates that the caller's input is wrong.
     BadAnswer,
-    /// The thing that was named does not exist.
+    /// The named resource does not exist.
     NotFound,
-    /// The thing that was named was there, and is no longer kept.
+    /// The named resource existed, and is no longer kept.
     Gone,
-    /// The identity may not do it.
+    /// The identity lacks a permission.
     Denied,
-    /// Nobody is signed in, or whoever is will be refused whatever is asked for.
+    /// No identity is signed in, or the identity will be refused whatever it requests.
     SignedOut,
-    /// A credential could not be had for one thing, or was refused there.
+    /// No credential could be obtained for one resource, or it was refused there.
     Unauthenticated,
-    /// Somebody else is doing it, or has done it already.
+    /// Another process is doing the same, or has done it already.
     Conflict,
-    /// It may succeed when tried again.
+    /// A retry may succeed.
     Transient,
-    /// A quota is spent; come back after [`Error::retry_after`].
+    /// A quota is exhausted; retry after [`Error::retry_after`].
     Throttled,
-    /// Stored bytes are not what was written.
+    /// Stored bytes differ from what was written.
     Corrupt,
-    /// A fault of azimg's own.
+    /// A defect of azimg.
     Bug,
 }
 
-/// An error: its kind, what was being done to what, and what caused it.
+/// An error: its kind, the operation that failed and on what, and its cause.
 pub struct Error {
     kind: ErrorKind,
     context: String,
@@ -47,11 +47,12 @@ pub struct Error {
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// The crate's result.
+/// The crate's result type.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error of `kind`; `context` says what was being done, to what, and what went wrong.
+    /// Creates an error of `kind`; `context` says what was being done, to what, and what went
+    /// wrong.
     pub fn new(kind: ErrorKind, context: impl Into<String>) -> Self {
         Self {
             kind,
@@ -64,37 +65,37 @@ impl Error {
         }
     }
 
-    /// Wrong input.
+    /// An error of kind [`ErrorKind::Invalid`].
     pub fn invalid(context: impl Into<String>) -> Self {
         Self::new(ErrorKind::Invalid, context)
     }
 
-    /// A refusal, or an answer, that nothing can be made of.
+    /// An error of kind [`ErrorKind::BadAnswer`].
     pub fn bad_answer(context: impl Into<String>) -> Self {
         Self::new(ErrorKind::BadAnswer, context)
     }
 
-    /// Something that is not there.
+    /// An error of kind [`ErrorKind::NotFound`].
     pub fn not_found(context: impl Into<String>) -> Self {
         Self::new(ErrorKind::NotFound, context)
     }
 
-    /// Something that may succeed when tried again.
+    /// An error of kind [`ErrorKind::Transient`].
     pub fn transient(context: impl Into<String>) -> Self {
         Self::new(ErrorKind::Transient, context)
     }
 
-    /// Stored bytes that are not what was written.
+    /// An error of kind [`ErrorKind::Corrupt`].
     pub fn corrupt(context: impl Into<String>) -> Self {
         Self::new(ErrorKind::Corrupt, context)
     }
 
-    /// A fault of our own.
+    /// An error of kind [`ErrorKind::Bug`].
     pub fn bug(context: impl Into<String>) -> Self {
         Self::new(ErrorKind::Bug, context)
     }
 
-    /// Keeps the error that caused this one.
+    /// Sets the cause of this error.
     #[must_use]
     pub fn with_source(
         mut self,
@@ -104,49 +105,50 @@ impl Error {
         self
     }
 
-    /// How long the other side asked to be left alone.
+    /// Sets the delay that the other side asked for.
     #[must_use]
     pub fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
         self.retry_after = wait;
         self
     }
 
-    /// How often it was tried before giving up.
+    /// Sets the number of attempts made before giving up.
     #[must_use]
     pub fn with_attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
         self
     }
 
-    /// Repeating it soon is in vain: it was tried for as long as that is worth it.
+    /// Marks an error for which an immediate retry is pointless: it was retried for as long as that
+    /// is worth it.
     #[must_use]
     pub fn in_vain(mut self) -> Self {
         self.in_vain = true;
         self
     }
 
-    /// Names the part of the input that is wrong: a parameter, or a member of a body.
+    /// Sets the part of the input that is wrong: a parameter, or a member of a body.
     #[must_use]
     pub fn with_target(mut self, target: impl Into<String>) -> Self {
         self.target = Some(target.into());
         self
     }
 
-    /// The same error, of another kind.
+    /// Replaces the kind.
     #[must_use]
     pub fn with_kind(mut self, kind: ErrorKind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// Puts what was being done in front of what is known already.
+    /// Prefixes the context with the operation that failed.
     #[must_use]
     pub fn context(mut self, outer: impl fmt::Display) -> Self {
         self.context = format!("{outer}: {}", self.context);
         self
     }
 
-    /// The same for somebody else who waited for it, without its cause.
+    /// A copy without the cause, for another caller that waited for the same result.
     #[must_use]
     pub fn again(&self) -> Self {
         Self {
@@ -165,33 +167,34 @@ impl Error {
         self.kind
     }
 
-    /// How long the other side asked to be left alone, when it said so.
+    /// The delay that the other side asked for, if any.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
 
-    /// The part of the input that is wrong, when it has a name.
+    /// The part of the input that is wrong, if it has a name.
     pub fn target(&self) -> Option<&str> {
         self.target.as_deref()
     }
 
-    /// How often it was tried.
+    /// Number of attempts made.
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// Whether repeating the same thing may heal it.
+    /// Whether a retry may succeed.
     pub fn is_transient(&self) -> bool {
         matches!(self.kind, ErrorKind::Transient)
     }
 
-    /// Whether a stored object cannot be read however often it is tried: it is damaged, or of another version.
+    /// Whether a stored object cannot be read however many times it is tried: it is corrupt, or of
+    /// another format version.
     #[must_use]
     pub fn is_unreadable(&self) -> bool {
         matches!(self.kind, ErrorKind::Corrupt | ErrorKind::Invalid)
     }
 
-    /// What kind of I/O failure is at the bottom of this error, if one is.
+    /// The kind of the I/O error that caused this error, if there is one.
     pub fn io_kind(&self) -> Option<std::io::ErrorKind> {
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
@@ -203,12 +206,13 @@ impl Error {
         None
     }
 
-    /// Whether it may be worth repeating at once.
+    /// Whether an immediate retry may be worthwhile.
     pub fn is_worth_repeating(&self) -> bool {
         self.is_transient() && !self.in_vain
     }
 
-    /// From an I/O failure on `what`. A full disk and a missing right get a word of advice.
+    /// Converts an I/O error on `what`. For a full disk and a missing permission the text contains
+    /// advice.
     pub fn io(what: impl fmt::Display, error: std::io::Error) -> Self {
         use std::io::ErrorKind as Io;
         let (kind, advice) = match error.kind() {

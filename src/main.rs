@@ -1,4 +1,4 @@
-//! The one executable: every role is a subcommand.
+//! The executable; every role is a subcommand.
 
 fn main() -> std::process::ExitCode {
     azimg::cli::main()

@@ -1,7 +1,7 @@
-//! Temporary folders for what is being made, until it goes where it belongs.
+//! Temporary folders for files under construction, until they are moved to their destination.
 //!
-//! Invariant: what a process that was killed leaves behind has a name that only this module gives, and goes
-//! when a later process needs a temporary folder.
+//! Invariant: what a killed process leaves behind has a name that only this module assigns, and is
+//! removed when a later process needs a temporary folder.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
@@ -12,19 +12,20 @@ use std::sync::Once;
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
-/// No other name in a temporary folder begins like this.
+/// Prefix that no other name in a temporary folder has.
 const PREFIX: &str = "azimg-scratch-";
-/// What has not been written to for so long belongs to nobody: no file is on its way for longer.
+/// Age from which an unmodified entry counts as left behind: no file is under construction for
+/// longer.
 const LEFT_BEHIND: Duration = Duration::from_hours(48);
 /// The variable that names the folder for temporary files.
 const VARIABLE: &str = if cfg!(windows) { "TMP" } else { "TMPDIR" };
 
-/// A temporary folder, removed when it is dropped.
+/// A temporary folder, removed on drop.
 #[derive(Debug)]
 pub struct Scratch(TempDir);
 
 impl Scratch {
-    /// A folder where the system has temporary files.
+    /// Creates a folder in the system's folder for temporary files.
     pub fn new() -> Result<Self> {
         static SWEPT: Once = Once::new();
         let parent = std::env::temp_dir();
@@ -37,7 +38,7 @@ impl Scratch {
     fn below(parent: &Path) -> Result<Self> {
         let mut builder = tempfile::Builder::new();
         builder.prefix(PREFIX);
-        // Whatever the umask is: who can write here decides what is published.
+        // Regardless of the umask: whoever can write here controls what is published.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(
             files::Access::Private.of_folder().into(),
@@ -51,23 +52,23 @@ impl Scratch {
         })
     }
 
-    /// Where it is.
+    /// Path of the folder.
     pub fn path(&self) -> &Path {
         self.0.path()
     }
 
-    /// Makes a file in it; an error when anything has that name.
+    /// Creates a file in it; an error if the name is taken.
     pub fn create(&self, name: &str) -> std::io::Result<File> {
         files::create(&self.path().join(name))
     }
 
-    /// Writes a file in it.
+    /// Creates a file in it with the given content.
     pub fn write(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
         self.create(name)?.write_all(bytes)
     }
 
-    /// An error from writing into it. One that no second try can heal says how full the folder is and what can
-    /// be done.
+    /// Explains an error from writing into the folder. If a retry cannot succeed, the text says how
+    /// full the folder is and what can be done.
     pub fn explain(&self, error: Error) -> Error {
         let Some(io) = error.io_kind() else { return error };
         let parent = self.path().parent().unwrap_or(self.path()).display();
@@ -93,16 +94,16 @@ fn kibibytes(bytes: u64) -> String {
     }
 }
 
-/// The bytes of all files in a folder.
+/// Total size of the files in a folder, in bytes.
 fn written(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()
 }
 
-/// Letters and digits that a name has behind its prefix.
+/// Length of the random part of a name, after its prefix.
 const RANDOM: usize = 6;
 
-/// Whether a name is one that is given to what is being made.
+/// Whether a name has the form that files under construction get.
 fn is_given(name: &std::ffi::OsStr, prefix: &str) -> bool {
     let rest = name.to_str().and_then(|name| name.strip_prefix(prefix));
     rest.is_some_and(|rest| {
@@ -110,9 +111,9 @@ fn is_given(name: &std::ffi::OsStr, prefix: &str) -> bool {
     })
 }
 
-/// Removes from a folder what processes of this user left there that were killed: the files and folders whose names
-/// are `prefix` and six letters or digits, and that nobody has written to for two days. How many there were; what
-/// cannot be removed stays.
+/// Removes what killed processes of this user left in a folder: files and folders whose names are
+/// `prefix` and six letters or digits, and that have not been modified for two days. Returns how
+/// many were removed; what cannot be removed is kept.
 pub(crate) fn sweep(folder: &Path, prefix: &str, now: SystemTime) -> usize {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let is_ours = |entry: &std::fs::DirEntry| {
@@ -121,7 +122,7 @@ pub(crate) fn sweep(folder: &Path, prefix: &str, now: SystemTime) -> usize {
     };
     let removed = entries.filter(is_ours).filter(|entry| {
         let path = entry.path();
-        // Not what a link leads to.
+        // A link is neither followed nor removed.
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => {
                 is_left_behind(&path, now) && std::fs::remove_dir_all(&path).is_ok()
@@ -139,7 +140,7 @@ pub(crate) fn sweep(folder: &Path, prefix: &str, now: SystemTime) -> usize {
     removed
 }
 
-/// Whether a file, or a folder and all that is in it, has not been written to for long.
+/// Whether a file, or a folder with all of its entries, has not been modified for [`LEFT_BEHIND`].
 fn is_left_behind(path: &Path, now: SystemTime) -> bool {
     let is_old = |meta: std::io::Result<std::fs::Metadata>| {
         let written = meta.and_then(|meta| meta.modified());
@@ -163,7 +164,7 @@ mod tests {
         let left = at("azimg-scratch-aB3dEf");
         std::fs::create_dir(&left).unwrap();
         std::fs::write(left.join("marketplace.parquet"), "half of it").unwrap();
-        // A store that somebody keeps here, a file of another program, and what is being made now.
+        // A user's store, a file of another program, and a folder in use.
         for name in ["azimg-data", "other"] {
             std::fs::create_dir(at(name)).unwrap();
         }

@@ -1,6 +1,7 @@
-//! Spans of time as people write them, bounded where they are read.
+//! Time spans as users write them, with a bound checked on parsing.
 //!
-//! Invariant: no span is longer than [`LONGEST`], so that a date of ours and a span make a date.
+//! Invariant: no span is longer than [`LONGEST`], so that adding one to a date of azimg's yields a
+//! valid date.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -9,31 +10,31 @@ use std::str::FromStr;
 use std::time::Duration;
 use time::OffsetDateTime;
 
-/// The longest span: a hundred years. What is meant to have no end has a word of its own.
+/// The longest span: 100 years. A setting that allows an unlimited span has a keyword for it.
 pub const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
 
-/// A span of time, written as `30d` or `12h`.
+/// A time span, written as `30d` or `12h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(Duration);
 
 impl Span {
-    /// A span of ours; one that is longer than [`LONGEST`] is cut to it.
+    /// Creates a span, at most [`LONGEST`].
     pub const fn new(length: Duration) -> Self {
         if length.as_secs() > LONGEST.as_secs() { Self(LONGEST) } else { Self(length) }
     }
 
-    /// How long it is.
+    /// The length of the span.
     pub const fn length(self) -> Duration {
         self.0
     }
 
-    /// The moment that is this long before `at`, or the first that can be told.
+    /// The time that is this long before `at`, or the earliest one that can be represented.
     pub fn before(self, at: OffsetDateTime) -> OffsetDateTime {
         let first = time::PrimitiveDateTime::MIN.assume_utc();
         self.signed().and_then(|span| at.checked_sub(span)).unwrap_or(first)
     }
 
-    /// The moment that is this long after `at`, or the last that can be told.
+    /// The time that is this long after `at`, or the latest one that can be represented.
     pub fn after(self, at: OffsetDateTime) -> OffsetDateTime {
         let last = time::PrimitiveDateTime::MAX.assume_utc();
         self.signed().and_then(|span| at.checked_add(span)).unwrap_or(last)

@@ -1,5 +1,5 @@
-//! What a refusal says: the error bodies that Azure's front doors, Resource Manager and providers
-//! answer with, in all the shapes that were recorded, cut down to code and message.
+//! Parses error responses of Azure's front doors, the Resource Manager and resource providers, in
+//! all recorded forms, and reduces them to code and message.
 
 use super::wire::WireResponse;
 use crate::error::{Error, ErrorKind};
@@ -10,12 +10,13 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
-/// An answer may ask for any wait; this much is believed. Compute's windows last 30 minutes.
+/// Longest delay that a response may ask for; longer ones are cut to it. Compute's windows last 30
+/// minutes.
 const LONGEST_WAIT: Duration = Duration::from_mins(30);
-/// So many of the errors below an error are told.
+/// Nested errors of an error that are reported, at most.
 const MOST_DETAILS: usize = 5;
 
-/// The error that an unsuccessful answer means.
+/// Converts an unsuccessful response to an error.
 pub(crate) fn refusal(what: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
     let said = ServiceError::of_body(body);
     let text = format!("{what}: {} {}", status.as_u16(), said.text());
@@ -24,23 +25,24 @@ pub(crate) fn refusal(what: &str, status: StatusCode, headers: &HeaderMap, body:
         403 => ErrorKind::Denied,
         404 | 410 => ErrorKind::NotFound,
         408 | 429 | 500 | 502 | 503 | 504 => ErrorKind::Transient,
-        // A precondition that does not hold: somebody else was faster.
+        // A failed precondition: another client changed the resource first.
         409 | 412 => ErrorKind::Conflict,
         _ => ErrorKind::BadAnswer,
     };
-    // Resource Graph says when its quota is there again, as hours, minutes and seconds.
+    // Resource Graph reports when its quota is refilled, as hours, minutes and seconds.
     let resets = headers.get("x-ms-user-quota-resets-after").and_then(|value| value.to_str().ok());
     let resets = resets.filter(|_| status == StatusCode::TOO_MANY_REQUESTS).and_then(clock);
     let asked = retry_after(headers, OffsetDateTime::now_utc());
     let asked = asked.into_iter().chain(asked_in(&said.message)).chain(resets);
     let wait = asked.max().map(|wait| wait.min(LONGEST_WAIT));
-    // A 429 without any word of how long still closes its window for a moment.
+    // A 429 that names no delay still closes its window for a second.
     let wait = wait.or((status == StatusCode::TOO_MANY_REQUESTS).then_some(Duration::from_secs(1)));
     Error::new(kind, text.trim_end()).with_retry_after(wait)
 }
 
-/// The error that a 401 of the Resource Manager means when another token does not help. A subscription of another
-/// tenant is refused by itself; everything else concerns the identity, whatever was asked for.
+/// The error for a 401 of the Resource Manager that another token does not help against. A wrong
+/// tenant affects only the subscription that was asked for; everything else affects the identity,
+/// whatever it requests.
 pub(super) fn signed_out(what: &str, answer: &WireResponse, scope: &str) -> Error {
     let error = refusal(what, answer.status, &answer.headers, &answer.body);
     if error.to_string().contains("InvalidAuthenticationTokenTenant") {
@@ -49,7 +51,8 @@ pub(super) fn signed_out(what: &str, answer: &WireResponse, scope: &str) -> Erro
     let error = error.with_kind(ErrorKind::SignedOut);
     match claims(&answer.headers) {
         None => error,
-        // `az` proposes the same (azure-cli#31778); the SDK's credentials cannot be told of claims.
+        // `az` proposes the same (azure-cli#31778); claims cannot be passed to the SDK's
+        // credentials.
         Some(claims) => error.context(format!(
             "Azure asks for a sign-in that meets its policy. With az: az logout; az login --scope \
              \"{scope}\" --claims-challenge \"{claims}\""
@@ -68,8 +71,8 @@ fn claims(headers: &HeaderMap) -> Option<&str> {
     })
 }
 
-/// What an error says of itself: its code, its message, and those of the errors below it. The message on top is
-/// often "see details".
+/// Code and message of an error, and those of its nested errors. The outermost message is often
+/// "see details".
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ServiceError {
     code: String,
@@ -78,8 +81,8 @@ pub(super) struct ServiceError {
 }
 
 impl ServiceError {
-    /// `{"error":{code,message}}`, `{code,message}`, `{Code,Message}`, `{"Message"}`, the same inside a
-    /// JSON string, or no JSON at all.
+    /// Parses `{"error":{code,message}}`, `{code,message}`, `{Code,Message}`, `{"Message"}`, any of
+    /// these inside a JSON string, or a body that is no JSON at all.
     fn of_body(body: &[u8]) -> Self {
         let only = |code: &str, message: &str| Self {
             code: code.to_owned(),
@@ -97,7 +100,7 @@ impl ServiceError {
                 return only("", if plain { text.trim() } else { "" });
             }
         };
-        // A registry's data plane lists its errors.
+        // A registry's data plane returns a list of errors.
         let parsed = match parsed["errors"].get(0) {
             Some(first) => first.clone(),
             None => parsed,
@@ -111,7 +114,7 @@ impl ServiceError {
         }
     }
 
-    /// `{code, message, details: [{code, message}]}`, with small letters or capitals.
+    /// Parses `{code, message, details: [{code, message}]}`, in lower or upper case.
     pub(super) fn of(error: &Value) -> Self {
         let field = |error: &Value, lower: &str, upper: &str| {
             let found = [lower, upper].iter().find_map(|name| error[*name].as_str());
@@ -122,7 +125,7 @@ impl ServiceError {
         let (code, message) = both(error);
         let listed = ["details", "Details"].iter().find_map(|name| error[*name].as_array());
         let below = listed.into_iter().flatten().map(both);
-        // Compute's quotas stand there as JSON in a text, for programs.
+        // Compute puts its quotas here as JSON in a string, for programs.
         let worth = |(code, text): &(String, String)| {
             let is_empty = code.is_empty() && text.is_empty();
             !(is_empty || text.starts_with('{')) && (text.is_empty() || *text != message)
@@ -131,7 +134,7 @@ impl ServiceError {
         Self { code, message, details }
     }
 
-    /// In one line, without secrets.
+    /// The error in one line, without secrets.
     pub(super) fn text(&self) -> String {
         let both = |code: &str, message: &str| {
             let text = format!("{} {}", super::one_line(code), super::one_line(message));
@@ -147,12 +150,12 @@ impl ServiceError {
     }
 }
 
-/// How long an answer asks to wait, as far as that is believed.
+/// The delay that a response asks for, at most [`LONGEST_WAIT`].
 pub(super) fn wait(headers: &HeaderMap) -> Option<Duration> {
     retry_after(headers, OffsetDateTime::now_utc()).map(|wait| wait.min(LONGEST_WAIT))
 }
 
-/// `Retry-After` in seconds or as a date; a date that has passed and a negative number are zero.
+/// Parses `Retry-After` in seconds or as a date; a past date and a negative number are zero.
 fn retry_after(headers: &HeaderMap, now: OffsetDateTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse::<i64>() {
@@ -162,7 +165,7 @@ fn retry_after(headers: &HeaderMap, now: OffsetDateTime) -> Option<Duration> {
     Some((date - now).try_into().unwrap_or(Duration::ZERO))
 }
 
-/// `00:00:05` as a span.
+/// Parses `00:00:05` as a duration.
 fn clock(text: &str) -> Option<Duration> {
     let mut parts = text.trim().splitn(3, ':').map(|part| part.parse::<u64>().ok());
     let (hours, minutes, seconds) = (parts.next()??, parts.next()??, parts.next()??);
@@ -170,7 +173,8 @@ fn clock(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(minutes.checked_mul(60)?.checked_add(seconds)?))
 }
 
-/// "Please try again after '6' seconds", "can be retried in 12 seconds": azure-quotas §5.
+/// Parses a delay from the message: "Please try again after '6' seconds", "can be retried in 12
+/// seconds" (azure-quotas §5).
 fn asked_in(message: &str) -> Option<Duration> {
     let behind = ["try again after '", "retried in "]
         .iter()

@@ -1,8 +1,9 @@
-//! Requests that change something: sent once, and never again unless it is sure that the first one
-//! was not done; then followed to their end.
+//! Requests that change something: each is sent once, and again only when the first one certainly
+//! had no effect; then polled until it completes.
 //!
-//! An answer that is lost leaves open whether the change was begun. Only its owner can find out, by
-//! looking at the thing that was to be changed: such a failure is told apart by [`Accepted`].
+//! A lost response leaves open whether the change was begun. Only the caller can find out, by
+//! reading the resource that was to be changed: [`Accepted`] distinguishes this failure from the
+//! others.
 
 use super::wire::{WireRequest, WireResponse, check_transport};
 use super::{Client, answer, read};
@@ -15,9 +16,9 @@ use serde_json::Value;
 use std::time::Duration;
 use url::Url;
 
-/// The longest refusal for quota that is waited for before a change is given up.
+/// Longest total wait for throttling before a change is given up.
 const LONGEST_REFUSAL: Duration = Duration::from_mins(5);
-/// An operation is looked at this often unless it asks for another pace, and at least this often.
+/// Default interval between polls of an operation, and the longest one that a response may ask for.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 const LONGEST_LOOK: Duration = Duration::from_mins(2);
 
@@ -26,39 +27,41 @@ const LONGEST_LOOK: Duration = Duration::from_mins(2);
 pub struct Change {
     /// PATCH, POST, PUT or DELETE.
     pub method: Method,
-    /// The path of what is changed, in segments.
+    /// Path segments of the resource to change.
     pub path: Vec<String>,
-    /// The version of the API.
+    /// API version.
     pub version: &'static str,
-    /// What is sent.
+    /// Request body.
     pub body: Option<Value>,
-    /// It is only to be made of the thing that has this `ETag`, where it has any.
+    /// Makes the change conditional on this `ETag`, if the resource has one.
     pub if_match: Option<String>,
 }
 
-/// What became of a change that was sent.
+/// Outcome of a change that was sent.
 #[derive(Debug)]
 pub enum Accepted {
-    /// It is done.
+    /// The change is complete.
     Done,
-    /// It is under way: look there. The address holds a signature, and belongs into no log.
+    /// The change is under way; poll this URL. It contains a signature and must not be logged.
     UnderWay(Url),
-    /// It is under way, and only the thing itself tells how far.
+    /// The change is under way without an operation URL: only the resource itself shows its
+    /// progress.
     Unnamed,
-    /// The answer was lost: it may have been begun, or not.
+    /// The response was lost: the change may or may not have been begun.
     Unknown(Error),
 }
 
-/// How far an operation is.
+/// Status of an operation.
 #[derive(Debug, PartialEq, Eq)]
 pub enum OperationStatus {
-    /// It ended well.
+    /// The operation succeeded.
     Succeeded,
-    /// It goes on, so far done in percent if that is told; look again after so long.
+    /// The operation is running. Progress in percent if reported, and the delay before the next
+    /// poll.
     Running(Option<u8>, Duration),
-    /// It ended otherwise, in Azure's words.
+    /// The operation failed or was cancelled; the text is Azure's.
     Failed(String),
-    /// The answer does not tell: it may have ended, or not.
+    /// The response contains no status: the operation may or may not have ended.
     Untold,
 }
 
@@ -76,8 +79,8 @@ struct Operation {
 }
 
 impl Client {
-    /// Makes a change, unless it is refused. What Azure refuses for its quota was not begun, and is
-    /// sent again when the quota is there.
+    /// Sends a change. A change that Azure throttles was not begun, and is sent again when the
+    /// quota allows it.
     pub async fn change(&self, change: &Change) -> Result<Accepted> {
         let segments: Vec<&str> = change.path.iter().map(String::as_str).collect();
         let url = self.url(&segments, &[("api-version", change.version)])?;
@@ -88,7 +91,7 @@ impl Client {
             ..WireRequest::new(change.method.clone(), url)
         };
         self.check_origin(&request.url)?;
-        // What is not sent for want of a token is no lost answer.
+        // A change that is not sent for lack of a token must not be reported as a lost response.
         self.signed_in().await?;
         let mut waited = Duration::ZERO;
         loop {
@@ -117,8 +120,8 @@ impl Client {
         }
     }
 
-    /// Where to look for the end of a change that was accepted. An operation that is named decides, whatever the
-    /// body says: compute answers a PATCH of a gallery with `Succeeded` and an operation (recorded).
+    /// How to follow a change that was accepted. A named operation takes precedence over the body:
+    /// compute answers a PATCH of a gallery with `Succeeded` and an operation (recorded).
     fn accepted(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<Accepted> {
         let of = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let state = serde_json::from_slice::<Value>(body).unwrap_or_default();
@@ -137,7 +140,8 @@ impl Client {
         }
     }
 
-    /// The address of an operation, as Azure or the user gives it: of the Resource Manager, or none.
+    /// Parses an operation's URL, as given by Azure or the user. It must be of the Resource
+    /// Manager's origin.
     pub fn operation(&self, text: &str) -> Result<Url> {
         let url = Url::parse(text)
             .map_err(|_| Error::invalid("the address of an operation cannot be read"))?;
@@ -146,7 +150,7 @@ impl Client {
         Ok(url)
     }
 
-    /// Looks how far an operation is.
+    /// Polls the status of an operation.
     pub async fn standing(&self, operation: &Url) -> Result<OperationStatus> {
         let request = WireRequest::get(operation.clone());
         self.check_origin(&request.url)?;
@@ -168,8 +172,8 @@ impl Client {
         };
         let pause = answer::wait(&headers).unwrap_or(LOOK_EVERY).min(LONGEST_LOOK);
         if body.is_empty() {
-            // The `Location` of an operation answers 202 until it is over, and 200 or 204 then (recorded). What
-            // stands in `Azure-AsyncOperation` always has a status.
+            // The `Location` URL of an operation answers 202 until it is over, and 200 or 204 then
+            // (recorded). The `Azure-AsyncOperation` URL always answers with a status in the body.
             let is_monitor = operation.query_pairs().any(|(name, _)| name == "monitor");
             return Ok(match (status, is_monitor) {
                 (StatusCode::ACCEPTED, _) => OperationStatus::Running(None, pause),
@@ -191,7 +195,7 @@ impl Operation {
                 let status = super::one_line(&self.status);
                 OperationStatus::Failed(format!("{status} {said}").trim_end().to_owned())
             }
-            // The resource itself, where `Location` leads there.
+            // The resource itself, where `Location` leads to it.
             "" => {
                 let properties = self.properties.unwrap_or_default();
                 let state = properties["provisioningState"].as_str().unwrap_or_default();
@@ -204,7 +208,7 @@ impl Operation {
                     _ => OperationStatus::Running(None, pause),
                 }
             }
-            // Whatever else it is called is none of the three ends that there are.
+            // Any other status is not one of the terminal three.
             _ => {
                 let percent = self.percent_complete.map(|share| share.clamp(0.0, 100.0));
                 #[expect(

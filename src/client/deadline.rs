@@ -1,29 +1,31 @@
-//! How long something waits for its turn: as long as the item has that it is done for, and never for ever.
+//! Bounds how long a request waits for its permit: by the deadline of the work item it is sent for,
+//! and never without limit.
 
 use crate::error::{Error, ErrorKind, Result};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Who has no deadline waits this long for the turn of one request.
+/// Longest wait for the permit of one request outside a work item.
 const LONGEST: Duration = Duration::from_mins(10);
-/// One wait ends so long after its item's time, or after it began where that is over: what is under way then is a
-/// batch that would be asked for anew, and under a small quota again and again, if the next wait of it were refused.
-/// No window of a quota is longer.
+/// A single wait ends this long after the work item's deadline, or after the wait began if the
+/// deadline has passed already. Without this grace the next wait of a late batch would fail, and
+/// the whole batch would be requested anew, under a small quota again and again. No quota window is
+/// longer.
 const GRACE: Duration = Duration::from_mins(30);
-/// What had no turn comes back after this long.
+/// Retry delay of a request that got no permit in time.
 const COMES_BACK: Duration = Duration::from_secs(30);
 
 tokio::task_local! {
-    /// When the work of this task is to be over.
+    /// Deadline of the work that this task does.
     static UNTIL: Instant;
 }
 
-/// Does `work`, in which nothing waits for its turn beyond `deadline`, but for what is under way then.
+/// Runs `work`, in which each wait for a permit is bounded by `deadline` and [`GRACE`].
 pub(crate) async fn until<T>(deadline: Instant, work: impl Future<Output = T>) -> T {
     UNTIL.scope(deadline, work).await
 }
 
-/// Waits for a turn at `what`; an error of kind `Throttled` when it does not come in time.
+/// Waits for `turn` to request `what`; an error of kind `Throttled` when it does not come in time.
 pub(crate) async fn within<T>(what: &str, turn: impl Future<Output = T>) -> Result<T> {
     let now = Instant::now();
     let deadline = UNTIL.try_with(|until| now.max(*until) + GRACE).unwrap_or(now + LONGEST);

@@ -1,8 +1,9 @@
-//! Words of others, made fit for an error or a log: in one line, cut, and without what may be a secret.
+//! Makes text written by others fit for an error or a log: one line, truncated, without possible
+//! secrets.
 
 use std::error::Error as StdError;
 
-/// What an error that was handed on says of itself, and nobody wants to read.
+/// Beginnings of lines that wrapping errors add and that carry no information.
 const EMPTY_WORDS: [&str; 6] = [
     "retry policy expired",
     "failed to execute `reqwest` request",
@@ -12,12 +13,12 @@ const EMPTY_WORDS: [&str; 6] = [
     "To troubleshoot, visit",
 ];
 
-/// Blots out what may be a secret in text that somebody else wrote: queries of URLs (SAS,
-/// signatures), bearer tokens, JSON Web Tokens.
+/// Replaces possible secrets in foreign text by `…`: queries of URLs (SAS, signatures), bearer
+/// tokens, JSON Web Tokens.
 pub fn redact(text: &str) -> String {
     let mut before = "";
     let words = text.split_inclusive(char::is_whitespace).map(|word| {
-        // What a policy asks of a sign-in is no secret, and `az` has to be given it.
+        // The claims of a sign-in policy are no secret, and the user has to pass them to `az`.
         let is_claims = before == "--claims-challenge";
         before = word.trim_end();
         if let Some((head, _)) = word.split_once('?').filter(|(head, _)| head.contains("://")) {
@@ -31,7 +32,7 @@ pub fn redact(text: &str) -> String {
     words.collect()
 }
 
-/// A text of somebody else's in one line, cut.
+/// Foreign text in one line, cut to 400 characters.
 pub(crate) fn one_line(text: &str) -> String {
     cut(&text.split_whitespace().collect::<Vec<_>>().join(" "), 400)
 }
@@ -40,8 +41,8 @@ fn cut(text: &str, most: usize) -> String {
     text.chars().take(most).collect()
 }
 
-/// An error with all its causes, each once: lines become parts of a sentence, so that commands that are
-/// proposed in lines of their own can still be told apart and copied.
+/// An error with all its causes, each once, cut to 1,000 characters. Lines become parts of a
+/// sentence, so that commands proposed on separate lines can still be distinguished and copied.
 pub(crate) fn causes(error: &(dyn StdError + 'static)) -> String {
     let mut told = String::new();
     let mut next = Some(error);
@@ -59,7 +60,7 @@ pub(crate) fn causes(error: &(dyn StdError + 'static)) -> String {
     cut(&told, 1_000)
 }
 
-/// The lines that say something, as one.
+/// Joins the lines that carry information.
 fn lines(text: &str) -> String {
     let said = text.lines().map(str::trim).filter(|line| {
         !line.is_empty() && !EMPTY_WORDS.iter().any(|words| line.starts_with(words))

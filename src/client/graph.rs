@@ -1,12 +1,13 @@
-//! Resource Graph: one query over all subscriptions, paged, whole or known not to be.
+//! Resource Graph: queries over all subscriptions, with paging; a result is complete or an error.
 //!
-//! A query projects `id` and ends with [`ORDER`]. Its next page is that of the rows behind the last one, so rows that
-//! come or go meanwhile move no other: a list that changes under way ends, and whatever was there all the time is in
-//! it. What the service counts and what it hands out are compared page by page: rows that are lost are noticed.
+//! A query projects `id` and ends with [`ORDER`]. Each page is requested as the rows after the last
+//! id, so rows that are added or removed meanwhile shift no others: paging of a changing list
+//! terminates, and every row that existed throughout is in the result. The service's count is
+//! compared with the rows returned page by page, which detects lost rows.
 //!
-//! Kusto compares texts with `strcmp`; its `>` takes no texts (Kusto.Language, `Operators.cs`). Where that is refused,
-//! or rows come in another order than it has, the service's own token leads to the next page, as long as nothing
-//! moves.
+//! Kusto compares strings with `strcmp`; its `>` does not accept strings (Kusto.Language,
+//! `Operators.cs`). Where `strcmp` is refused, or rows come in an order other than its own, the
+//! service's skip token leads to the next page, which is reliable only while no rows move.
 
 use super::Client;
 use super::wire::WireRequest;
@@ -19,13 +20,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
-/// Rows of a page; the service hands out no more.
+/// Rows per page; the service returns no more.
 const PAGE: usize = 1_000;
-/// A query whose rows change while they are handed out is asked again so often.
+/// How many times a query whose rows change while they are paged is sent.
 const ASKED_AGAIN: usize = 3;
-/// A query over more rows than this is split by whoever asks it.
+/// Pages per query, at most. Callers split a query over more rows than that.
 const MOST_PAGES: usize = 400;
-/// Subscriptions of one request: Microsoft advises 300 (azure-rest §5).
+/// Subscriptions per request: Microsoft advises 300 (azure-rest §5).
 const SUBSCRIPTIONS: usize = 300;
 
 #[derive(Deserialize)]
@@ -41,14 +42,14 @@ struct Page {
     skip_token: Option<String>,
 }
 
-/// The end of every query that has pages.
+/// The end of every paged query.
 const ORDER: &str = " | order by id asc";
 
 /// The rows of one request.
 enum PageRows<T> {
     Whole(Vec<T>),
     TooMany,
-    /// Their count or their order changed on the way.
+    /// Their count or order changed during paging.
     Changed,
 }
 
@@ -56,22 +57,22 @@ enum PageRows<T> {
 #[derive(Debug, Clone)]
 enum PageStart {
     Beginning,
-    /// Behind the row of this id.
+    /// After the row with this id.
     Behind(String),
-    /// Where the service's token says.
+    /// At the service's skip token.
     Token(String),
 }
 
-/// Rows as they come.
+/// The rows collected so far.
 struct Rows<T> {
     rows: Vec<T>,
-    /// Their ids in lower case.
+    /// Row ids in lower case.
     seen: HashSet<String>,
 }
 
 impl<T: DeserializeOwned> Rows<T> {
-    /// Takes the rows of a page that are not there yet; how many there were, and whether none of the page is
-    /// there twice or had come before.
+    /// Adds the rows of a page that are not there yet. Returns how many were new, and whether all
+    /// of the page were.
     fn take(&mut self, data: &[Value]) -> Result<(usize, bool)> {
         let before = self.rows.len();
         for row in data {
@@ -103,14 +104,14 @@ impl Page {
         self.skip_token.as_ref().filter(|next| !next.is_empty())
     }
 
-    /// The last id, if the rows come in the order that `strcmp` has.
+    /// The last id, if the rows are in `strcmp` order.
     fn last(&self) -> Option<&str> {
         let ids = || self.data.iter().map(|row| row["id"].as_str().unwrap_or_default());
         ids().is_sorted().then(|| ids().next_back()).flatten()
     }
 }
 
-/// A query for the rows behind that of an id.
+/// The query for the rows after `id`.
 fn behind(query: &str, id: &str) -> Option<String> {
     let head = query.strip_suffix(ORDER)?;
     Some(format!("{head} | where strcmp(id, {}) > 0{ORDER}", quoted(id)))
@@ -120,14 +121,14 @@ fn lost(why: &str) -> Error {
     Error::bad_answer(format!("Resource Graph: {why}: rows are missing"))
 }
 
-/// Text as it stands within single quotes in a query.
+/// Quotes text as a string literal of a query.
 pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 impl Client {
-    /// Asks a query of `subscriptions`; of everything that the identity can read when there are none.
-    /// An error when the answer is not whole.
+    /// Runs a query over `subscriptions`, or over everything that the identity can read if there
+    /// are none. An incomplete result is an error.
     pub async fn graph<T: DeserializeOwned>(
         &self,
         query: &str,
@@ -137,7 +138,7 @@ impl Client {
         rows.ok_or_else(|| Error::bug("no query has that many rows"))
     }
 
-    /// The same, unless there are more than `most` rows of one request: none then.
+    /// Like [`Client::graph`], but `None` if one request has more than `most` rows.
     pub async fn graph_within<T: DeserializeOwned>(
         &self,
         query: &str,
@@ -158,8 +159,9 @@ impl Client {
         Ok(Some(rows))
     }
 
-    /// All rows of one request. Pages that tokens lead to are cut by number: when the count is another on a later
-    /// one (recorded: 2,995, then 2,994), or a row comes twice, rows have moved between them, and it is asked again.
+    /// All rows of one request. Pages of skip tokens are cut by row number: when the count differs
+    /// on a later page (recorded: 2,995, then 2,994) or a row appears twice, rows have moved
+    /// between pages, and the query is sent again.
     async fn whole<T: DeserializeOwned>(
         &self,
         query: &str,
@@ -194,7 +196,7 @@ impl Client {
         }
         let token = page.token().cloned();
         match self.rows_behind(query, subscriptions, page, &mut all).await {
-            // The clause may not be taken here: from the beginning, then, as tokens lead.
+            // The clause may be unsupported here: start over, paging by skip tokens.
             Err(error) if error.kind() == ErrorKind::BadAnswer && token.is_some() => {
                 tracing::debug!(%error, "Resource Graph is paged by its tokens");
             }
@@ -206,7 +208,7 @@ impl Client {
         }
     }
 
-    /// The first page and its rows; none when a row is in it twice.
+    /// The first page and its rows; `None` when it contains a row twice.
     async fn first_page<T: DeserializeOwned>(
         &self,
         query: &str,
@@ -218,7 +220,8 @@ impl Client {
         Ok(all_new.then_some((page, all)))
     }
 
-    /// Goes on from the first page, each time behind the last row. Each page counts what is left.
+    /// Pages on from the first page, each time after the last row. Each page's count is that of the
+    /// rows left.
     async fn rows_behind<T: DeserializeOwned>(
         &self,
         query: &str,
@@ -242,7 +245,7 @@ impl Client {
         Err(lost("an answer goes on and on"))
     }
 
-    /// Goes on from the first page, as the service's tokens lead.
+    /// Pages on from the first page by the service's skip tokens.
     async fn by_token<T: DeserializeOwned>(
         &self,
         query: &str,

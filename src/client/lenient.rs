@@ -1,9 +1,10 @@
-//! Reads answers of which a member is not of the form that is expected.
+//! Parses responses in which single members do not have the expected form.
 //!
-//! Azure's answers are large and its providers many; a null, a text in place of a number or an unknown word in one
-//! member must not cost the page that it is on. Such a member is taken for absent, an element below a row goes, and
-//! both are told. A row itself never goes: what lacks its name would be missing in silence, so the answer as a
-//! whole is refused then.
+//! Azure's responses are large and come from many providers: a null, a string in place of a number
+//! or an unknown enum value in one member must not make the whole page unreadable. Such a member is
+//! treated as absent, a malformed element below a row is removed, and both are reported. A row
+//! itself is never removed: a row without a name, for example, would be missing silently, so the
+//! whole response is refused instead.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Error, Value};
@@ -12,21 +13,21 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
-/// So many different faults of one answer are mended.
+/// Distinct faults that are repaired in one response, at most.
 const MOST_FAULTS: usize = 64;
-/// So many different ones are told in a process's life.
+/// Distinct faults that are logged in the lifetime of a process, at most.
 const MOST_TOLD: usize = 1_000;
 
-/// What was taken for absent and how often, as a path with its reason:
+/// Members treated as absent with their counts, each as a path and a reason:
 /// `value[].properties.size: invalid type: string …`.
 pub(crate) type MalformedCounts = Vec<(String, u64)>;
 
 tokio::task_local! {
-    /// What is told while an item is done, and how often.
+    /// Malformed members found while a work item is processed, with their counts.
     static COUNTED: RefCell<BTreeMap<String, u64>>;
 }
 
-/// Does `work`, and counts what is told of answers meanwhile, by what is said of it.
+/// Runs `work`, and returns the malformed members found during it, with their counts.
 pub(crate) async fn counted<T>(work: impl Future<Output = T>) -> (T, BTreeMap<String, u64>) {
     let counted = async {
         let done = work.await;
@@ -35,7 +36,7 @@ pub(crate) async fn counted<T>(work: impl Future<Output = T>) -> (T, BTreeMap<St
     COUNTED.scope(RefCell::default(), counted).await
 }
 
-/// Reads `bytes`; an error when they are no JSON, or of another shape beyond single members.
+/// Parses `bytes`; an error when they are not JSON, or when more than single members are malformed.
 pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, MalformedCounts), Error> {
     match serde_json::from_slice(bytes) {
         Ok(read) => Ok((read, Vec::new())),
@@ -44,7 +45,7 @@ pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, MalformedCou
     }
 }
 
-/// Reads `value` in the same way.
+/// Deserializes `value` in the same way.
 pub(crate) fn of_value<T: DeserializeOwned>(value: &Value) -> Result<(T, MalformedCounts), Error> {
     match T::deserialize(value) {
         Ok(read) => Ok((read, Vec::new())),
@@ -52,12 +53,12 @@ pub(crate) fn of_value<T: DeserializeOwned>(value: &Value) -> Result<(T, Malform
     }
 }
 
-/// Warns of what was taken for absent in an answer of `operation`, each kind once.
+/// Logs the members treated as absent in a response of `operation`, each distinct fault once.
 pub(crate) fn tell(operation: &str, malformed: &MalformedCounts) {
     static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     for (fault, times) in malformed {
         let fault = format!("{operation}: {}", super::one_line(fault));
-        // Nobody counts for a command that asks by itself.
+        // Outside a work item nothing is counted.
         let _ = COUNTED.try_with(|counted| {
             *counted.borrow_mut().entry(fault.clone()).or_default() += times;
         });
@@ -83,13 +84,14 @@ fn mended<T: DeserializeOwned>(mut value: Value) -> Result<(T, MalformedCounts),
         if malformed.len() >= MOST_FAULTS || is_row(&path) || decides(&path) {
             return Err(failed.into_inner());
         }
-        // The same fault in other rows goes with it, so that the work does not grow with their number.
+        // The same fault in other rows is repaired with it, so that the work does not grow with the
+        // number of rows.
         let times = remove(&mut value, &path, &odd);
         malformed.push((format!("{}: {}", pattern(&path), failed.into_inner()), times));
     }
 }
 
-/// A part of a path.
+/// A step of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum PathStep {
     Member(String),
@@ -106,7 +108,8 @@ fn steps(path: &Path) -> Vec<PathStep> {
         .collect()
 }
 
-/// Whether a path leads to a row (an element of the outermost list), to the whole, or to the list of rows.
+/// Whether a path leads to a row (an element of the outermost list), to the whole value, or to the
+/// list of rows.
 fn is_row(path: &[PathStep]) -> bool {
     let first = path.iter().position(|step| matches!(step, PathStep::Element(_)));
     match first {
@@ -115,8 +118,8 @@ fn is_row(path: &[PathStep]) -> bool {
     }
 }
 
-/// Whether more hangs on a member than itself: without its link a list would pass for whole, and what is not
-/// known to be excluded or deleted would pass for the latest.
+/// Whether the meaning of other data depends on a member: without its link a list would be read as
+/// complete, and a version not known to be excluded or deleted would be read as the latest.
 fn decides(path: &[PathStep]) -> bool {
     const DECIDING: [&str; 6] = [
         "nextLink",
@@ -127,7 +130,7 @@ fn decides(path: &[PathStep]) -> bool {
         "imageState",
     ];
     match path {
-        // A marketplace image's says when it will be deprecated, and nothing hangs on that but itself.
+        // A marketplace image's scheduled deprecation; nothing else depends on it.
         [.., PathStep::Member(of), PathStep::Member(_)] if of == "imageDeprecationStatus" => false,
         [.., PathStep::Member(name)] => DECIDING.contains(&name.as_str()),
         _ => false,
@@ -141,8 +144,8 @@ fn at<'a>(value: &'a Value, path: &[PathStep]) -> Option<&'a Value> {
     })
 }
 
-/// Removes what `path` leads to, and whatever is alike at the same place of other elements: a value of the same
-/// kind, and the same value where that is a text, a number or an object. How many went.
+/// Removes the value at `path`, and every equal value at the same position in other elements.
+/// Returns how many were removed.
 fn remove(value: &mut Value, path: &[PathStep], odd: &Value) -> u64 {
     match (path, value) {
         ([PathStep::Member(name)], Value::Object(members)) => {
@@ -165,7 +168,7 @@ fn remove(value: &mut Value, path: &[PathStep], odd: &Value) -> u64 {
     }
 }
 
-/// A path without the numbers of its elements.
+/// A path without element indexes.
 fn pattern(path: &[PathStep]) -> String {
     path.iter().fold(String::new(), |mut text, step| {
         match step {
@@ -239,7 +242,8 @@ mod tests {
             page(&rows).unwrap_err();
         }
         read::<Page>(b"[]").unwrap_err();
-        // Without its link the list would pass for whole, and what is on the next page for gone.
+        // Without its link the list would be read as complete, and the rows on the next page as
+        // deleted.
         read::<Page>(br#"{"value":[],"nextLink":7}"#).unwrap_err();
         read::<Page>(b"{\"value\":[").unwrap_err();
     }

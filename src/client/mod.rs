@@ -1,7 +1,8 @@
-//! HTTP outward, once: authentication, retries, pauses, paging, bounds and redaction.
+//! The HTTP client for the Resource Manager: authentication, retries, rate limits, paging, size
+//! bounds and redaction in one place.
 //!
-//! Invariants: a bearer token goes to the Resource Manager's origin and nowhere else; redirects are
-//! not followed; every body is bounded and every request has a deadline; no URL's query and no
+//! Invariants: a bearer token is sent to the Resource Manager's origin and nowhere else; redirects
+//! are not followed; every body is bounded and every request has a deadline; no URL query and no
 //! token reaches a log or an error.
 
 mod answer;
@@ -52,14 +53,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 use url::{Host, Url};
 
-/// Everything but the characters that RFC 3986 leaves unreserved.
+/// All characters except those that RFC 3986 leaves unreserved.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-/// Who is the next to send looks again after this long, since the pace may have changed.
+/// The request at the head of the queue asks for a permit again after this time, since the pace may
+/// have changed.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// Who waits for another request to come back looks after this long at the latest.
+/// The longest wait for another request to complete before a permit is asked for again.
 const FREED_WITHIN: Duration = Duration::from_millis(500);
 
-/// What is said of an answer of another form.
+/// Error text for a response body that does not have the expected form.
 pub(crate) const NOT_AS_EXPECTED: &str = "not the JSON that was expected";
 
 /// A client of one Resource Manager.
@@ -68,18 +70,18 @@ pub struct Client {
     wire: Arc<dyn Wire>,
     endpoint: Url,
     scope: String,
-    /// One for each principal that may ask.
+    /// One per principal that requests may be sent as.
     identities: Vec<Tokens>,
     retry: RetryPolicy,
     quota: Arc<Quota>,
     traffic: Arc<Traffic>,
-    /// Versions of the API that are sent instead of those that were refused.
+    /// API versions sent in place of those that were refused.
     versions: Arc<version::Substitutes>,
-    /// What it keeps to beside the quota.
+    /// Rate limit that applies in addition to the quota.
     share: Option<RateLimit>,
 }
 
-/// Whether `url` is an address of this machine.
+/// Whether `url` is a loopback address.
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
@@ -89,19 +91,20 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// The wire that reaches real servers. An error when this machine trusts nobody.
+/// Returns the wire that reaches real servers. An error when this machine has no trusted
+/// certificates.
 pub fn http_wire() -> Result<Arc<dyn Wire>> {
     Ok(Arc::new(Http::new()?))
 }
 
 impl Client {
-    /// A client for the Resource Manager at `endpoint`, with tokens of `identities` for `scope`.
-    /// Each identity is a principal with a quota of its own; requests are spread over them.
+    /// Creates a client for the Resource Manager at `endpoint`, with tokens of `identities` for
+    /// `scope`. Each identity is a principal with its own quota; requests are spread over them.
     pub fn new(endpoint: Url, scope: String, identities: Vec<Tokens>) -> Result<Self> {
         Self::over(http_wire()?, endpoint, scope, identities)
     }
 
-    /// The same over another wire.
+    /// Like [`Client::new`], over another wire.
     pub fn over(
         wire: Arc<dyn Wire>,
         endpoint: Url,
@@ -112,7 +115,7 @@ impl Client {
         if identities.is_empty() {
             return Err(Error::new(ErrorKind::SignedOut, "no credential for Azure"));
         }
-        // Nobody knows the limits of a stand-in on this machine until it names them.
+        // The limits of a simulator on this machine are unknown until it reports them.
         let quota = Arc::new(Quota::new(!is_loopback(&endpoint), identities.len()));
         Ok(Self {
             wire,
@@ -127,32 +130,33 @@ impl Client {
         })
     }
 
-    /// The same client with another policy of repeating requests.
+    /// Returns the client with another retry policy.
     #[must_use]
     pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
         self
     }
 
-    /// A client of the same quota that takes only a small share of it, together with its clones.
+    /// Returns a client of the same quota that, together with its clones, uses only a small part of
+    /// it.
     #[must_use]
     pub fn with_small_share(mut self) -> Self {
         self.share = Some(RateLimit::new(!is_loopback(&self.endpoint)));
         self
     }
 
-    /// Versions of the API that this cloud does not offer, each by the kind of resource, with what it is asked with
-    /// instead.
+    /// API versions that this cloud does not offer: the type of resource, the version, and the one
+    /// that is sent instead.
     pub fn other_versions(&self) -> Vec<[String; 3]> {
         self.versions.all()
     }
 
-    /// What has been asked so far.
+    /// Counts of the requests sent so far.
     pub fn traffic(&self) -> &Arc<Traffic> {
         &self.traffic
     }
 
-    /// GETs `segments` (each percent-encoded here) with `query`, as JSON.
+    /// GETs `segments` (each percent-encoded here) with `query`, and reads the response as JSON.
     pub async fn get<T: DeserializeOwned>(
         &self,
         segments: &[&str],
@@ -162,8 +166,8 @@ impl Client {
         self.get_url(&url).await
     }
 
-    /// GETs `segments` once, for what the answer's head tells: the quota that remains, the server's clock.
-    /// What is refused is an error.
+    /// GETs `segments` once and returns the response headers: the remaining quota, the server's
+    /// clock. An unsuccessful response is an error.
     pub async fn look(&self, segments: &[&str], query: &[(&str, &str)]) -> Result<HeaderMap> {
         let request = WireRequest::get(self.url(segments, query)?);
         let WireResponse { status, headers, body } = self.once(&request, 0).await?;
@@ -174,13 +178,13 @@ impl Client {
     }
 
     fn url(&self, segments: &[&str], query: &[(&str, &str)]) -> Result<Url> {
-        // A URL drops such a segment in silence, and would ask for something else.
+        // `Url` silently drops such a segment, which would request another resource.
         if let Some(name) = segments.iter().find(|name| matches!(**name, "" | "." | "..")) {
             return Err(Error::invalid(format!(
                 "'{name}' cannot be asked for: no URL can hold it"
             )));
         }
-        // Encoded here: `Url`'s own way with segments strips line ends and tabs from names.
+        // Encoded here: `Url`'s path-segment API strips line ends and tabs from names.
         let mut url = self.endpoint.clone();
         let mut path = url.path().trim_end_matches('/').to_owned();
         for segment in segments {
@@ -192,7 +196,7 @@ impl Client {
         Ok(url)
     }
 
-    /// GETs `url` as JSON until an answer counts: the value, or the error that remains.
+    /// GETs `url` as JSON with retries: the value, or the last error.
     async fn get_url<T: DeserializeOwned>(&self, url: &Url) -> Result<T> {
         self.ask(&WireRequest::get(url.clone())).await
     }
@@ -202,7 +206,7 @@ impl Client {
         Ok(value)
     }
 
-    /// Refuses to send a token anywhere but to the Resource Manager's origin.
+    /// Refuses to send a token anywhere except to the Resource Manager's origin.
     fn check_origin(&self, url: &Url) -> Result<()> {
         if url.origin() == self.endpoint.origin() {
             return Ok(());
@@ -216,8 +220,8 @@ impl Client {
         ))
     }
 
-    /// Sends a request that only reads, until an answer counts: the value, or the error that remains.
-    /// The URL must be of the Resource Manager's origin. With the bytes that the answer has.
+    /// Sends a read-only request with retries: the value and the size of the body in bytes, or the
+    /// last error. The URL must be of the Resource Manager's origin.
     async fn ask_sized<T: DeserializeOwned>(&self, request: &WireRequest) -> Result<(T, usize)> {
         let url = &request.url;
         self.check_origin(url)?;
@@ -234,7 +238,7 @@ impl Client {
                 Err(error) => error.with_attempts(attempts),
             };
             let asked = error.retry_after();
-            // The Resource Manager's own refusals close the whole bucket.
+            // The Resource Manager's own throttling closes the whole bucket.
             let whole = error.to_string().contains("SubscriptionRequestsThrottled");
             if let Some(asked) = asked.filter(|asked| !asked.is_zero())
                 && !self.quota.pause(&permit, whole, asked, Instant::now())
@@ -248,7 +252,7 @@ impl Client {
             waited += wait;
             tracing::debug!(%error, wait_ms = wait.as_millis(), attempts, "trying again");
             self.traffic.retried.fetch_add(1, Ordering::Relaxed);
-            // A pause holds for everyone who draws on it, this request with them.
+            // A pause applies to all requests that draw on the same quota, including this one.
             if asked.is_none_or(|asked| asked.is_zero()) {
                 let _wait = awaited::wait_for("another attempt");
                 tokio::time::sleep(wait).await;
@@ -256,8 +260,8 @@ impl Client {
         }
     }
 
-    /// Waits until a request may be sent, within what its caller has time for; an error when that is not worth
-    /// waiting for.
+    /// Waits for a permit, within the deadline of the current work item. An error when the wait is
+    /// too long to be worth it.
     async fn permit(&self, url: &Url) -> Result<Permit> {
         let what = url.path();
         let _wait = awaited::wait_for("a turn within Azure's limits");
@@ -274,7 +278,7 @@ impl Client {
             match self.quota.ask(url.path(), now) {
                 Grant::Go(permit) => return Ok(permit),
                 Grant::Soon(wait) => {
-                    // Answers that come meanwhile may change how soon.
+                    // Responses that arrive in the meantime may shorten or lengthen the wait.
                     let wait = wait.min(LOOK_AGAIN);
                     self.traffic.wait(url.path(), now, wait);
                     tokio::time::sleep(wait).await;
@@ -282,7 +286,7 @@ impl Client {
                 }
                 Grant::Full(freed) => {
                     drop(place.take());
-                    // A wake-up may go to one who no longer waits.
+                    // The notification may have gone to a task that no longer waits.
                     let _ = tokio::time::timeout(FREED_WITHIN, freed.notified()).await;
                 }
                 Grant::Wait(wait) => {
@@ -299,20 +303,21 @@ impl Client {
         }
     }
 
-    /// When the listing of a publisher's offers with this many before it has its turn, counted from
-    /// the first one; zero where no limits are known.
+    /// The earliest time at which a listing of offers with `before` others ahead of it can be sent,
+    /// counted from the first one; zero where no limits are known.
     pub fn turn(&self, subscription: &str, location: &str, before: u32) -> Duration {
         self.quota.turn(subscription, location, before)
     }
 
-    /// How long `requests` requests that follow a listing of offers should be put off, so that
-    /// further such listings are not kept waiting; none when they need not be.
+    /// How long to delay `requests` requests that follow a listing of offers, so that they do not
+    /// hold up further such listings; `None` when no delay is needed.
     pub fn put_off(&self, subscription: &str, location: &str, requests: f64) -> Option<Duration> {
         self.quota.put_off(subscription, location, requests, Instant::now())
     }
 
-    /// Sends a request once, within its deadline; and once more when its version of the API is refused and
-    /// another one is offered. A version that is refused was not looked at further, so a change was not begun.
+    /// Sends a request once, within its deadline, and a second time when its API version is refused
+    /// and another one is offered. Azure rejects an unsupported version before it does anything
+    /// else, so a change was not begun.
     async fn once(&self, request: &WireRequest, principal: usize) -> Result<WireResponse> {
         let mut request = self.versions.applied(request);
         let mut answer = self.send(&request, principal).await?;
@@ -329,8 +334,9 @@ impl Client {
         Ok(answer)
     }
 
-    /// Sends a request; once more with another token when its own is refused and there is another one. What is
-    /// refused so was not looked at further, so a change was not begun.
+    /// Sends a request, and a second time with another token when the first is refused and another
+    /// exists. A request whose token is refused is not processed further, so a change was not
+    /// begun.
     async fn send(&self, request: &WireRequest, principal: usize) -> Result<WireResponse> {
         let tokens = &self.identities[principal.min(self.identities.len() - 1)];
         let mut bearer = self.bearer(tokens).await?;
@@ -355,7 +361,7 @@ impl Client {
         bearer.map_err(|error| error.context("no token for Azure"))
     }
 
-    /// Whether anything can be asked: of changes none is begun without a token.
+    /// Checks that a token can be obtained: no change is begun without one.
     pub async fn signed_in(&self) -> Result<()> {
         self.bearer(&self.identities[0]).await.map(|_| ())
     }
@@ -377,7 +383,7 @@ impl Client {
         Err(refused)
     }
 
-    /// What one principal may not ask may be another's to ask; `refused` where it is nobody's.
+    /// Repeats a request that one principal may not make as the others; `refused` if none may.
     async fn asked_by(
         &self,
         principals: impl Iterator<Item = usize> + Send,
@@ -385,7 +391,7 @@ impl Client {
         refused: Error,
     ) -> Result<Bytes> {
         for principal in principals {
-            // Who has no token has no better answer.
+            // A principal without a token has no better answer.
             let Ok(WireResponse { status, body, .. }) = self.once(request, principal).await else {
                 continue;
             };
@@ -397,8 +403,8 @@ impl Client {
     }
 }
 
-/// An answer's body, of which single members may be of another form; a cut or foreign one (a front door's page) with status 200 may be another next
-/// time.
+/// Parses a response body, tolerating malformed single members. A truncated or foreign body with
+/// status 200 (a front door's page, say) is a transient error: the next response may be a good one.
 fn read<T: DeserializeOwned>(request: &WireRequest, body: &[u8]) -> Result<T> {
     let (read, malformed) = lenient::read(body)
         .map_err(|e| Error::transient(format!("{}: {NOT_AS_EXPECTED} ({e})", request.name())))?;
@@ -406,7 +412,7 @@ fn read<T: DeserializeOwned>(request: &WireRequest, body: &[u8]) -> Result<T> {
     Ok(read)
 }
 
-/// A quota that is spent for longer than a worker should wait.
+/// The error for a quota that is exhausted for longer than a worker should wait.
 fn throttled(url: &Url, wait: Duration) -> Error {
     let text = format!("{}: its quota is spent for {} s", url.path(), wait.as_secs());
     Error::new(ErrorKind::Throttled, text).with_retry_after(Some(wait))

@@ -1,4 +1,4 @@
-//! Lists of `{value, nextLink}`: followed verbatim, within the origin, to a bound.
+//! Paged lists, `{value, nextLink}`: links are followed verbatim, within the origin, up to a bound.
 
 use super::{Client, WireRequest};
 use crate::error::{Error, Result};
@@ -7,23 +7,23 @@ use serde::de::DeserializeOwned;
 use std::collections::HashSet;
 use url::Url;
 
-/// More pages than any real list has; a server that goes on for ever is stopped here.
+/// More pages than any real list has; bounds a server that sends links without end.
 const MOST_PAGES: usize = 2_000;
-/// What one list has in all: more rows, or more bytes of answers, are refused.
+/// Bounds of one list: more rows, or more response bytes, are an error.
 const MOST_ROWS: usize = 500_000;
 const MOST_BYTES: usize = 256 << 20;
 
 #[derive(Deserialize)]
 struct Page<T> {
-    // Required: an answer of another shape must not pass for an empty list.
+    // Required: a response of another form must not be read as an empty list.
     value: Vec<T>,
     #[serde(rename = "nextLink", default)]
     next_link: Option<String>,
 }
 
 impl Client {
-    /// GETs a paged list to its end. A link to another origin, a link that came before and a list
-    /// without end are errors: a list is whole or it is none.
+    /// GETs all pages of a list. A link to another origin, a repeated link and a list without end
+    /// are errors: a partial list is never returned.
     pub async fn list<T: DeserializeOwned>(
         &self,
         segments: &[&str],

@@ -1,15 +1,15 @@
-//! How long a process has waited for quota, by the clock on the wall.
+//! How long a process has waited for quota, in wall-clock time.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The time in which at least one request was waiting, here or in a queue.
+/// Total time in which at least one request was waiting, here or in a queue.
 #[derive(Debug, Default)]
 pub struct QuotaWait(Mutex<(Option<Instant>, Duration)>);
 
 impl QuotaWait {
-    /// Something waits from `now` on for `wait`. Waits that overlap count once.
+    /// Records a wait of `wait` that begins at `now`. Overlapping waits count once.
     pub(crate) fn add(&self, now: Instant, wait: Duration) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (until, total) = &mut *state;
@@ -20,11 +20,11 @@ impl QuotaWait {
         }
     }
 
-    /// How long it was until `now`.
+    /// Total time waited by `now`.
     pub fn until(&self, now: Instant) -> Duration {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (until, total) = *state;
-        // What lies ahead has not been waited for yet.
+        // The part after `now` has not been waited for yet.
         let ahead = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
         total.saturating_sub(ahead)
     }

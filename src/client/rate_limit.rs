@@ -1,4 +1,5 @@
-//! A small share of the quota, for lookups that somebody waits for while crawls go on.
+//! A rate limit for interactive lookups, so that they use only a small part of the quota while
+//! crawls run.
 
 use reqwest::header::HeaderMap;
 use std::sync::Arc;
@@ -7,40 +8,41 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// So many requests at once, as one publisher of the long tail takes.
+/// Requests that may be sent without delay: what one publisher of the long tail takes.
 const BURST: u32 = 60;
-/// One request in this time after that: two fifths of the reads that one subscription gets back.
+/// Interval between requests after the burst: 10 per second, two fifths of the reads that one
+/// subscription is refilled with.
 const EACH: Duration = Duration::from_millis(100);
 
-/// Requests that share one budget: a burst, and a steady rate behind it. All clones draw on it, one after the other;
-/// who leaves before its turn has taken nothing.
+/// A burst followed by a steady rate. All clones draw on one budget, one after the other; a caller
+/// that is cancelled before its turn has used nothing.
 #[derive(Debug, Clone)]
 pub(super) struct RateLimit {
-    /// Whether there is a quota to take a share of.
+    /// Whether there is a quota to limit against.
     limited: Arc<AtomicBool>,
     last: Arc<Mutex<Option<Instant>>>,
 }
 
 impl RateLimit {
-    /// A share of a quota; a stand-in has none until an answer tells of one.
+    /// Creates a rate limit. A simulator is not limited until a response reports a quota.
     pub(super) fn new(limited: bool) -> Self {
         Self { limited: Arc::new(limited.into()), last: Arc::default() }
     }
 
-    /// Learns from the headers of an answer whether there is a quota.
+    /// Learns from response headers whether there is a quota.
     pub(super) fn answered(&self, headers: &HeaderMap) {
         if headers.contains_key("x-ms-ratelimit-remaining-subscription-reads") {
             self.limited.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Waits for the turn of one request.
+    /// Waits until one request may be sent.
     pub(super) async fn turn(&self) {
         if !self.limited.load(Ordering::Relaxed) {
             return;
         }
         let mut last = self.last.lock().await;
-        // The virtual schedule runs at the steady rate, and may be a burst ahead of the clock.
+        // The virtual schedule runs at the steady rate and may be a burst ahead of the clock.
         let now = Instant::now();
         let scheduled = last.map_or(now, |last| (last + EACH).max(now));
         tokio::time::sleep_until(scheduled.checked_sub(EACH * BURST).unwrap_or(now)).await;

@@ -1,4 +1,4 @@
-//! When a request is sent again, and when it is given up.
+//! When a request is retried, and when it is given up.
 
 use crate::error::Error;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -6,14 +6,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 use url::Url;
 
-/// How often and how long one request is tried.
+/// How many times, and for how long, one request is retried.
 #[derive(Debug, Clone, Copy)]
 pub struct RetryPolicy {
-    /// Repetitions after failures that name no wait.
+    /// Retries after failures that name no delay.
     pub most_retries: usize,
     /// The first delay; each further one doubles, with jitter.
     pub first_delay: Duration,
-    /// All waits between the attempts of one request together.
+    /// Total of all waits between the attempts of one request.
     pub budget: Duration,
 }
 
@@ -28,7 +28,7 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The delays of one request's failures; their jitter follows from its address.
+    /// The delays after failures of one request; their jitter is derived from its URL path.
     pub(crate) fn delays(&self, url: &Url) -> ExponentialBackoff {
         let mut hasher = DefaultHasher::new();
         url.path().hash(&mut hasher);
@@ -40,9 +40,9 @@ impl RetryPolicy {
             .build()
     }
 
-    /// How long to wait before the next attempt; `None` gives up. A wait that the server asked for
-    /// is kept to and does not use up a repetition: throttling is an instruction, not a fault. "At
-    /// once" is none: followed to the letter it would be a hot loop.
+    /// How long to wait before the next attempt; `None` gives up. A delay requested by the server
+    /// is honoured and does not count as a retry: throttling is an instruction, not a fault. A
+    /// requested delay of zero is ignored: honoured literally, it would be a hot loop.
     pub(crate) fn wait(
         &self,
         error: &Error,

@@ -1,9 +1,9 @@
-//! The tokens of an identity: one for each audience, kept until shortly before its end.
+//! The tokens of an identity: one per audience, cached until shortly before it expires.
 //!
-//! Credentials of the SDK ask anew for each request (`az`), or keep everybody waiting behind a renewal that
-//! fails. Here one attempt at a time is made for an audience, by a task of its own: a token that is still good
-//! is served while it is renewed, whoever needs the first one waits for the same attempt, and a token that
-//! was refused is dropped.
+//! The SDK's credentials either request a token for each call (`az`), or block all callers behind a
+//! renewal that fails. Here each audience has at most one attempt at a time, in a separate task: a
+//! valid token is served while it is renewed, callers without one wait for the same attempt, and a
+//! refused token is dropped.
 
 use super::foreign::causes;
 use crate::error::{Error, ErrorKind, Result};
@@ -21,27 +21,29 @@ use time::OffsetDateTime;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// A token is renewed so long before it ends, or when a tenth of its life is left. The SDK's own caches
-/// give theirs out again until 300 s before the end, so that earlier would be in vain.
+/// A token is renewed this long before it expires, or when a tenth of its lifetime is left if that
+/// is later. The SDK's own caches return the same token until 300 s before expiry, so an earlier
+/// renewal would have no effect.
 const RENEW_BEFORE: Duration = Duration::from_secs(270);
-/// A token is believed for so long at least, whatever this machine's clock says of its end: whoever
-/// gets it knows better, and says so.
+/// Minimum lifetime assumed for a token, whatever this machine's clock says: the server that
+/// receives the token knows better, and reports an expired one.
 const SHORTEST: Duration = Duration::from_mins(1);
-/// So long after a failure nobody asks again: at first, and at most.
+/// Pause after a failure before the next attempt: initially, and at most.
 const PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
-/// So long an endpoint that is not there is tried by whoever never had a token of it: it may be the wrong one,
-/// and somebody waits for being told.
+/// How long an unreachable endpoint is tried for an audience that never had a token: it may be the
+/// wrong endpoint, and a user may be waiting for the error.
 const FIRST_PATIENCE: Duration = Duration::from_secs(5);
-/// So long it is tried when it was there before.
+/// How long it is tried when there was a token before.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// A token that was refused is dropped this often at most: a server that refuses all of them would
-/// have each request ask for a new one.
+/// Minimum interval between drops of a refused token: otherwise, with a server that refuses every
+/// token, each request would ask for a new one.
 const DROP_EVERY: Duration = Duration::from_mins(1);
-/// One try ends after this long.
+/// Timeout of one try.
 const LONGEST_TRY: Duration = Duration::from_secs(100);
 
-/// Makes a credential of the SDK, which cannot be told to forget a token: a new one has none.
+/// Creates a credential of the SDK. The SDK cannot be told to forget a token; a new credential has
+/// none.
 type MakeCredential = dyn Fn() -> Result<Arc<dyn TokenCredential>> + Send + Sync;
 
 /// An identity with its tokens. Clones share them.
@@ -54,7 +56,7 @@ struct Identity {
     slots: Mutex<HashMap<String, Arc<Slot>>>,
 }
 
-/// What is known of the token for one audience.
+/// State of the token for one audience.
 #[derive(Default)]
 struct Slot(Mutex<CachedToken>);
 
@@ -62,13 +64,13 @@ struct Slot(Mutex<CachedToken>);
 struct CachedToken {
     token: Option<Held>,
     attempt: Option<Attempt>,
-    /// How often in a row it could not be had, why, and until when nobody asks.
+    /// Failures in a row, the last reason, and until when no attempt is made.
     failed: Option<(u32, Failure, Instant)>,
     dropped: Option<Instant>,
     ever: bool,
 }
 
-/// What an attempt ends with.
+/// The outcome of an attempt.
 type AttemptResult = std::result::Result<Held, Failure>;
 type Attempt = Shared<BoxFuture<'static, AttemptResult>>;
 
@@ -85,7 +87,8 @@ struct Held {
 struct Failure {
     kind: ErrorKind,
     text: String,
-    /// Whether there has never been a token: it was tried for as long as somebody waits.
+    /// Whether there has never been a token. The attempt then lasted as long as a user waits for an
+    /// error, so a further one is pointless.
     first: bool,
 }
 
@@ -109,7 +112,7 @@ impl fmt::Debug for Tokens {
 }
 
 impl From<Arc<dyn TokenCredential>> for Tokens {
-    /// The tokens of a credential that keeps none itself, and needs not be made anew.
+    /// The tokens of a credential that caches none itself and need not be recreated.
     fn from(credential: Arc<dyn TokenCredential>) -> Self {
         let same = Arc::clone(&credential);
         Self(Arc::new(Identity {
@@ -125,8 +128,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Tokens {
-    /// The tokens of what `make` makes; it is made anew when a token was refused. An error when it
-    /// cannot be made at all.
+    /// The tokens of the credential that `make` creates; it is created anew when a token is
+    /// refused. An error when the first creation fails.
     pub fn new(
         make: impl Fn() -> Result<Arc<dyn TokenCredential>> + Send + Sync + 'static,
     ) -> Result<Self> {
@@ -134,17 +137,19 @@ impl Tokens {
         Ok(Self(Arc::new(Identity { make: Box::new(make), credential, slots: Mutex::default() })))
     }
 
-    /// The tokens of a credential that keeps none itself.
+    /// The tokens of a credential that caches none itself.
     pub fn of(credential: impl TokenCredential + 'static) -> Self {
         (Arc::new(credential) as Arc<dyn TokenCredential>).into()
     }
 
-    /// The token for `scope`, ready to be sent.
+    /// Returns the `Authorization` header value for `scope`, waiting for an attempt that is under
+    /// way.
     pub async fn bearer(&self, scope: &str) -> Result<HeaderValue> {
         Ok(self.held(scope).await?.bearer)
     }
 
-    /// Whether there is a good token for anything: then one that cannot be had is the matter of what it is for.
+    /// Whether there is a valid token for any audience. If so, a missing token is a problem of its
+    /// audience, not of the sign-in.
     pub fn is_signed_in(&self) -> bool {
         let now = Instant::now();
         let slots: Vec<Arc<Slot>> = locked(&self.0.slots).values().cloned().collect();
@@ -152,8 +157,8 @@ impl Tokens {
         slots.iter().any(|slot| locked(&slot.0).token.as_ref().is_some_and(is_good))
     }
 
-    /// `bearer` was refused. Whether there is, or may be, another one: somebody else has it already, or
-    /// the one that was refused is dropped, which is done once a minute at most.
+    /// Reports that `bearer` was refused; returns whether another token exists or may be obtained:
+    /// it was replaced already, or it is dropped now, at most once a minute.
     pub fn refused(&self, scope: &str, bearer: &HeaderValue) -> bool {
         let slot = self.slot(scope);
         let mut kept = locked(&slot.0);
@@ -164,7 +169,8 @@ impl Tokens {
         if kept.dropped.is_some_and(|dropped| now < dropped + DROP_EVERY) {
             return false;
         }
-        // Within the lock: whoever finds no token asks the new credential, since the old one would give the same.
+        // Within the lock: a caller that finds no token must ask the new credential, since the old
+        // one would return the same token.
         match (self.0.make)() {
             Ok(credential) => *locked(&self.0.credential) = credential,
             Err(error) => tracing::warn!(%error, "the credential cannot be made anew"),
@@ -190,7 +196,7 @@ impl Tokens {
         }
     }
 
-    /// Asks for a token in a task of its own, which goes on when whoever began it no longer waits.
+    /// Requests a token in a separate task, which continues when its caller stops waiting.
     fn begin(&self, scope: &str, patience: Duration, under_way: AttemptGuard) {
         let (identity, scope) = (Arc::clone(&self.0), scope.to_owned());
         tokio::spawn(async move {
@@ -200,18 +206,18 @@ impl Tokens {
     }
 }
 
-/// What somebody who needs a token gets.
+/// What a caller that needs a token gets.
 enum Next {
     Token(Held),
     Wait(Attempt),
     Failed(Failure),
 }
 
-/// An attempt that is to be begun: how long it is tried, and whom to tell.
+/// An attempt to be started: how long it is tried, and where its outcome is sent.
 type StartedAttempt = (Duration, oneshot::Sender<AttemptResult>);
 
 impl Slot {
-    /// What there is now; with an attempt where one is due and nobody makes it.
+    /// The current state, and an attempt to start if one is due and none is under way.
     fn next(&self, now: Instant) -> (Next, Option<StartedAttempt>) {
         let mut kept = locked(&self.0);
         let paused = kept.failed.as_ref().filter(|(.., until)| now < *until);
@@ -220,7 +226,7 @@ impl Slot {
             (Some(held), attempt, paused) => {
                 let held = held.clone();
                 let is_due = now >= held.renew && attempt.is_none() && paused.is_none();
-                // Whoever has a token that is good need not be patient.
+                // A caller with a valid token does not wait for the renewal.
                 let begun = is_due.then(|| kept.begin(Duration::ZERO).1);
                 (Next::Token(held), begun)
             }
@@ -250,7 +256,7 @@ impl CachedToken {
     }
 }
 
-/// An attempt that is being made; one that is dropped in the middle leaves room for another.
+/// An attempt under way. If it is dropped before it ends, another can be started.
 struct AttemptGuard {
     slot: Arc<Slot>,
     tell: Option<oneshot::Sender<AttemptResult>>,
@@ -281,14 +287,14 @@ impl AttemptGuard {
         }
         drop(kept);
         if let Some(tell) = self.tell.take() {
-            // Nobody may be waiting for it.
+            // The receiver may have been dropped.
             let _ = tell.send(told);
         }
     }
 }
 
 impl Identity {
-    /// Asks until there is a token, it is sure that there will be none, or patience is at its end.
+    /// Retries until there is a token, a failure is permanent, or `patience` is exceeded.
     async fn ask(&self, scope: &str, patience: Duration) -> AttemptResult {
         let began = Instant::now();
         let mut wait = Duration::from_millis(500);
@@ -322,7 +328,8 @@ impl Identity {
     }
 }
 
-/// What an error of the SDK means: an endpoint that is not there, or that is not well, may be the next time.
+/// Classifies an error of the SDK: an endpoint that is unreachable or unhealthy is a transient
+/// failure.
 fn failure(error: &azure_core::Error) -> Failure {
     let mut kind = ErrorKind::SignedOut;
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);

@@ -1,4 +1,4 @@
-//! What a process has asked, and how each request is told of.
+//! Counts the requests of a process, and records a span for each.
 
 use super::{QuotaWait, Wire, WireRequest, WireResponse};
 use crate::error::{Error, Result};
@@ -12,41 +12,41 @@ use tokio::time::Instant;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
-/// One attempt may take this long from the first byte sent to the last byte read.
+/// Timeout of one attempt, from the first byte sent to the last byte read.
 const ATTEMPT: Duration = Duration::from_mins(1);
-/// What was asked is told after so long, or so many requests, whichever comes first: a line for each item would
-/// be most of what is logged.
+/// Traffic is reported after this time or this number of requests, whichever comes first: a log
+/// line for each work item would make up most of the log.
 const TELL_EVERY: Duration = Duration::from_mins(1);
 const TELL_AFTER: u64 = 250;
 
-/// What a process has asked and waited for so far.
+/// Requests and waits of a process so far.
 #[derive(Debug, Default)]
 pub struct Traffic {
-    /// Requests sent, repetitions included.
+    /// Requests sent, retries included.
     pub requests: AtomicU64,
-    /// Answers with status 429.
+    /// Responses with status 429.
     pub throttled: AtomicU64,
-    /// Requests that repeated an earlier one.
+    /// Requests that were retries.
     pub retried: AtomicU64,
-    /// The time in which something waited for quota.
+    /// Time in which a request waited for quota.
     pub waits: QuotaWait,
     told: Mutex<LastReport>,
 }
 
-/// How much was asked in some time.
+/// Requests and waits of a period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TrafficCounts {
-    /// Requests sent, repetitions included.
+    /// Requests sent, retries included.
     pub requests: u64,
-    /// Answers with status 429.
+    /// Responses with status 429.
     pub throttled: u64,
-    /// Requests that repeated an earlier one.
+    /// Requests that were retries.
     pub retried: u64,
-    /// The time in which something waited for quota.
+    /// Time in which a request waited for quota.
     pub waited: Duration,
 }
 
-/// What had been asked when that was last told.
+/// Counts at the time of the last report.
 #[derive(Debug, Default)]
 struct LastReport {
     at: Option<Instant>,
@@ -54,8 +54,8 @@ struct LastReport {
 }
 
 impl Traffic {
-    /// What was asked since this was last told, once it is enough for a line; the sum of all that is given here is
-    /// what the process has asked, whoever asks for it.
+    /// Traffic since the last report, once there is enough for a log line. The sum of everything
+    /// returned here is the traffic of the process, whichever caller takes it.
     pub fn untold(&self, now: Instant) -> Option<TrafficCounts> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
@@ -80,7 +80,8 @@ impl Traffic {
         Some(more)
     }
 
-    /// A request on `path` waits so long from `now` on: for its operation's window, or its bucket.
+    /// Records that a request on `path` waits for `wait` from `now` on, for its operation's window
+    /// or its bucket.
     pub(crate) fn wait(&self, path: &str, now: Instant, wait: Duration) {
         self.waits.add(now, wait);
         if tracing::enabled!(target: COUNTS, tracing::Level::TRACE) {
@@ -89,7 +90,7 @@ impl Traffic {
         }
     }
 
-    /// Sends a request once, within its deadline, in a span of its own.
+    /// Sends a request once, within its deadline, in its own span.
     pub(crate) async fn send(
         &self,
         wire: &dyn Wire,
@@ -113,7 +114,7 @@ impl Traffic {
     }
 }
 
-/// What is told of a request.
+/// Attributes of a request's span.
 pub(crate) struct RequestLabels<'a> {
     pub(crate) method: &'a str,
     pub(crate) path: &'a str,
@@ -151,7 +152,8 @@ pub(crate) async fn traced<T, E>(
     answer
 }
 
-/// A request that was never answered has the status 0, which HTTP does not know.
+/// Records the status on the span. A request without a response has status 0, which is no HTTP
+/// status.
 fn say(span: &Span, status: u16) {
     if status > 0 {
         span.record("http.response.status_code", status);

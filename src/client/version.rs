@@ -1,10 +1,11 @@
-//! The versions of Resource Manager's calls: the one that each is sent with, and another where a cloud does
-//! not offer it.
+//! API versions of Resource Manager calls: the version that each is sent with, and a substitute
+//! where a cloud does not offer it.
 //!
-//! Azure refuses a version that it does not offer for a type of resource, and names those that it does
-//! (`NoRegisteredProviderFound`, `InvalidResourceType`, `InvalidApiVersionParameter`). Clouds of their own lag
-//! behind, so the request is sent once more with the nearest of those. What is still refused then is an error of
-//! its own: as a plain 404 it would pass for something that is gone.
+//! Azure refuses a version that it does not offer for a resource type, and lists those that it does
+//! offer (`NoRegisteredProviderFound`, `InvalidResourceType`, `InvalidApiVersionParameter`).
+//! Sovereign and private clouds lag behind, so the request is sent once more with the nearest of
+//! those. If that is refused too, the result is a distinct error: as a plain 404 it would be read
+//! as a resource that no longer exists.
 
 use super::{WireRequest, WireResponse};
 use crate::error::Error;
@@ -14,15 +15,16 @@ use std::collections::hash_map::Entry;
 use std::sync::{Mutex, PoisonError};
 use url::Url;
 
-/// The longest list of versions that is believed, in bytes. Compute's have below 2 KiB.
+/// The longest list of versions that is accepted, in bytes. Compute's lists are below 2 KiB.
 const LONGEST_LIST: usize = 16 << 10;
 
-/// The version that the calls on one kind of resource are sent with. `docs/azure.md` has the source of each.
+/// The version that calls on one resource type are sent with. `docs/azure.md` has the source of
+/// each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ApiVersion {
-    /// The kind of resource, as Azure's documentation calls it.
+    /// Resource type, as in Azure's documentation.
     pub resource: &'static str,
-    /// The version that is sent.
+    /// API version sent.
     pub sent: &'static str,
 }
 
@@ -31,7 +33,7 @@ impl ApiVersion {
         Self { resource, sent }
     }
 
-    /// The parameter that says it.
+    /// The query parameter for the version.
     pub const fn parameter(self) -> (&'static str, &'static str) {
         ("api-version", self.sent)
     }
@@ -39,30 +41,32 @@ impl ApiVersion {
 
 /// Subscriptions and their locations.
 pub const SUBSCRIPTIONS: ApiVersion = ApiVersion::new("subscriptions", "2022-12-01");
-/// What a provider offers where.
+/// Resource providers: which types are offered in which locations.
 pub const PROVIDERS: ApiVersion = ApiVersion::new("providers", "2021-04-01");
 /// Publishers, offers, SKUs and versions of marketplace images.
 pub const VM_IMAGES: ApiVersion =
     ApiVersion::new("Microsoft.Compute/locations/publishers", "2024-07-01");
 /// Managed images.
 pub const MANAGED_IMAGES: ApiVersion = ApiVersion::new("Microsoft.Compute/images", "2024-07-01");
-/// Galleries of ours with all that is in them, as they are crawled.
+/// The user's own galleries with definitions and versions, as they are crawled.
 pub const GALLERIES: ApiVersion = ApiVersion::new("Microsoft.Compute/galleries", "2023-07-03");
-/// The same where they are changed. A change sends back what is there: it is read with the newest version, since
-/// what an older one does not show (additional replica sets, say) would be taken away.
+/// The same for changes. A change sends back what was read, so it reads with the newest version:
+/// properties that an older version does not return (additional replica sets, for example) would be
+/// removed.
 pub const GALLERY_CHANGES: ApiVersion =
     ApiVersion::new("Microsoft.Compute/galleries, changed", "2026-03-03");
-/// Galleries of others. Older versions do not tell which of their versions are deleted softly.
+/// Shared and community galleries of others. Older versions do not report which gallery image
+/// versions are soft-deleted.
 pub const FOREIGN_GALLERIES: ApiVersion =
     ApiVersion::new("Microsoft.Compute/locations/sharedGalleries", "2026-03-03");
 /// Container registries.
 pub const REGISTRIES: ApiVersion =
     ApiVersion::new("Microsoft.ContainerRegistry/registries", "2023-07-01");
-/// Queries of Resource Graph.
+/// Resource Graph queries.
 pub const RESOURCE_GRAPH: ApiVersion =
     ApiVersion::new("Microsoft.ResourceGraph/resources", "2024-04-01");
 
-/// All of them.
+/// All versions above.
 pub const ALL: [ApiVersion; 9] = [
     SUBSCRIPTIONS,
     PROVIDERS,
@@ -75,12 +79,12 @@ pub const ALL: [ApiVersion; 9] = [
     RESOURCE_GRAPH,
 ];
 
-/// What is sent instead of a version that was refused, by type of resource and by that version.
+/// Substitutes for refused versions, by resource type and refused version.
 #[derive(Debug, Default)]
 pub(super) struct Substitutes(Mutex<HashMap<(String, String), String>>);
 
 impl Substitutes {
-    /// `request` with the version that is known to be offered.
+    /// Returns `request` with the substitute version, if one is known.
     pub(super) fn applied(&self, request: &WireRequest) -> WireRequest {
         let mut request = request.clone();
         if let Some(sent) = version_of(&request.url) {
@@ -92,7 +96,7 @@ impl Substitutes {
         request
     }
 
-    /// Each kind of resource, the version that is not offered, and the one that is sent instead; sorted.
+    /// Each resource type, the refused version, and the one that is sent instead; sorted.
     pub(super) fn all(&self) -> Vec<[String; 3]> {
         let instead = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<[String; 3]> = instead
@@ -103,8 +107,8 @@ impl Substitutes {
         all
     }
 
-    /// Remembers what to send instead, if `answer` refuses the version of `sent` and names another one;
-    /// whether it does. The first time it is told.
+    /// Records a substitute if `answer` refuses the version of `sent` and offers another one;
+    /// returns whether it does. Logs the first time.
     pub(super) fn learn(&self, sent: &WireRequest, answer: &WireResponse) -> bool {
         let Some((version, offered)) = refused(sent, answer) else { return false };
         let Some(nearest) = nearest(&version, &offered) else { return false };
@@ -121,7 +125,7 @@ impl Substitutes {
     }
 }
 
-/// The error of an answer that refuses the version of `sent`; `None` for any other answer.
+/// The error for a response that refuses the version of `sent`; `None` for any other response.
 pub(super) fn not_offered(sent: &WireRequest, answer: &WireResponse) -> Option<Error> {
     let (version, offered) = refused(sent, answer)?;
     let offered = match offered.last() {
@@ -135,7 +139,7 @@ pub(super) fn not_offered(sent: &WireRequest, answer: &WireResponse) -> Option<E
     )))
 }
 
-/// The version that `answer` refuses, and those that it names, oldest first.
+/// The version that `answer` refuses, and those that it offers, oldest first.
 fn refused(sent: &WireRequest, answer: &WireResponse) -> Option<(String, Vec<String>)> {
     if !matches!(answer.status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND) {
         return None;
@@ -154,11 +158,11 @@ fn refused(sent: &WireRequest, answer: &WireResponse) -> Option<(String, Vec<Str
         .map(str::to_owned)
         .collect();
     offered.sort_unstable();
-    // Then it is refused for something else: a location, say.
+    // If the version is in the list, something else was refused: a location, for example.
     (!offered.contains(&version)).then_some((version, offered))
 }
 
-/// Whether it has the form of a version: a date, and `-preview` or the like behind it.
+/// Whether `text` has the form of a version: a date, with an optional suffix such as `-preview`.
 fn is_version(text: &str) -> bool {
     let (date, rest) = text.split_at_checked(10).unwrap_or((text, ""));
     let digit = |(at, byte): (usize, u8)| {
@@ -168,7 +172,7 @@ fn is_version(text: &str) -> bool {
     date.len() == 10 && date.bytes().enumerate().all(digit) && plain && rest.len() <= 20
 }
 
-/// The newest that is no preview and not newer than `version`, else the oldest that is no preview.
+/// The newest stable version older than `version`, else the oldest stable one.
 fn nearest<'a>(version: &str, offered: &'a [String]) -> Option<&'a str> {
     let stable = || offered.iter().map(String::as_str).filter(|offered| offered.len() == 10);
     stable().rfind(|offered| *offered < version).or_else(|| stable().next())
@@ -189,7 +193,7 @@ fn set_version(url: &mut Url, version: &str) {
     }
 }
 
-/// The type of what a URL leads to: its provider with the types behind it, without the names.
+/// The resource type of a URL: its provider and the types behind it, without the names.
 fn resource_of(url: &Url) -> String {
     let path = url.path().to_ascii_lowercase();
     match path.rsplit_once("/providers/") {
@@ -236,7 +240,7 @@ mod tests {
             let applied = instead.applied(&asked(refused)).url;
             assert_eq!(version_of(&applied).as_deref(), Some(sent));
             assert!(applied.query().unwrap().contains("top=1"), "{applied}");
-            // Another version, and another type, are sent as they are.
+            // Other versions and other types are sent unchanged.
             assert_eq!(instead.applied(&asked("2024-01-01")).url, asked("2024-01-01").url);
         }
     }

@@ -1,5 +1,5 @@
-//! The wire: one request out, one whole answer in. Everything above it is the same over a network
-//! that a test drives.
+//! The wire: sends one request and reads one complete response. Tests replace the network with
+//! another [`Wire`]; everything above it is unchanged.
 
 use super::{is_loopback, one_line, redact};
 use crate::error::{Error, Result};
@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use url::Url;
 
-/// The largest listing recorded has 0.7 MB; ten years of its growth stay below this.
+/// In bytes. The largest recorded listing has 0.7 MB; ten years of its growth stay below this.
 const LARGEST_BODY: usize = 64 << 20;
 
 /// A request.
@@ -25,40 +25,40 @@ const LARGEST_BODY: usize = 64 << 20;
 pub struct WireRequest {
     /// The method.
     pub method: Method,
-    /// Where to.
+    /// Request URL.
     pub url: Url,
     /// Its body.
     pub body: Option<Bytes>,
-    /// What the body is.
+    /// `Content-Type` of the body.
     pub content_type: &'static str,
-    /// The `ETag` that what is changed must have (RFC 9110 §13.1.1).
+    /// `If-Match`: the `ETag` that the resource to change must have (RFC 9110 §13.1.1).
     pub if_match: Option<String>,
-    /// What the answer may be.
+    /// `Accept` header.
     pub accept: &'static str,
-    /// A longer answer is an error, in bytes.
+    /// Largest accepted response body, in bytes; a longer one is an error.
     pub largest: usize,
 }
 
 impl WireRequest {
-    /// A request for JSON.
+    /// Creates a request that sends and accepts JSON.
     pub fn new(method: Method, url: Url) -> Self {
         let json = "application/json";
         let (largest, body, if_match) = (LARGEST_BODY, None, None);
         Self { method, url, body, content_type: json, if_match, accept: json, largest }
     }
 
-    /// A GET of `url`.
+    /// Creates a GET of `url`.
     pub fn get(url: Url) -> Self {
         Self::new(Method::GET, url)
     }
 
-    /// What errors call it: the method and the path, never the query.
+    /// The request's name in errors: method and path, never the query.
     pub fn name(&self) -> String {
         format!("{} {}", self.method, self.url.path())
     }
 }
 
-/// An answer, read to its end.
+/// A response, read completely.
 #[derive(Debug, Clone)]
 pub struct WireResponse {
     /// The status.
@@ -69,11 +69,11 @@ pub struct WireResponse {
     pub body: Bytes,
 }
 
-/// Carries requests.
+/// Transport for requests.
 #[async_trait]
 pub trait Wire: fmt::Debug + Send + Sync {
-    /// Sends `request`, with that authorization if there is one. A failure below HTTP is an error; a
-    /// refusal is an answer.
+    /// Sends `request`, with `authorized` as its authorization if given. A failure below HTTP is an
+    /// error; an unsuccessful status is a response.
     async fn send(
         &self,
         request: &WireRequest,
@@ -94,13 +94,13 @@ impl Http {
     }
 }
 
-/// A server that has never been reached is tried for so long altogether: its address may be wrong, or a proxy in
-/// front of it may not be there, and somebody waits for being told.
+/// Total time for which a server that has never been reached is tried: its URL may be wrong or a
+/// proxy missing, and a user may be waiting for the error.
 const FIRST_PATIENCE: Duration = Duration::from_secs(5);
-/// A connection that is not there by then will not be. A first packet that is lost comes again after 1 and 3 s.
+/// Connect timeout. A lost first packet is resent after 1 s and 3 s.
 const CONNECT_WITHIN: Duration = Duration::from_secs(7);
 
-/// Which servers were reached, and since when which ones were not.
+/// Which servers have been reached, and since when the others have not.
 #[derive(Debug, Default)]
 pub(crate) struct Reachability(Mutex<HashMap<String, Option<Instant>>>);
 
@@ -109,7 +109,7 @@ impl Reachability {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The server of `url` was reached.
+    /// Records that the server of `url` was reached.
     pub(crate) fn ended_well(&self, url: &Url) {
         let server = url.origin().ascii_serialization();
         let mut servers = self.servers();
@@ -118,8 +118,9 @@ impl Reachability {
         }
     }
 
-    /// An attempt that was begun then did not reach the server of `url`, for that reason. Whether a further one is in
-    /// vain. The first failure is told at once: whoever waits should know why.
+    /// Records that an attempt begun at `began` did not reach the server of `url`; returns whether
+    /// further attempts are pointless. The first failure is logged immediately, so that a waiting
+    /// user knows the reason.
     pub(crate) fn failed(&self, url: &Url, began: Instant, why: &Error) -> bool {
         let server = url.origin().ascii_serialization();
         let (in_vain, is_first) = match self.servers().entry(server) {
@@ -138,18 +139,19 @@ impl Reachability {
     }
 }
 
-/// A client of HTTP as all of azimg uses it: TLS, pooled connections, no redirects.
+/// The HTTP client used throughout azimg: TLS, pooled connections, no redirects.
 pub(crate) fn http_client() -> Result<reqwest::Client> {
     build(builder().read_timeout(Duration::from_secs(30)))
 }
 
-/// The same for storage: what it sends is kept as it is, and an upload takes its time.
+/// The client for storage: response bodies are kept as sent, without decompression, and the read
+/// timeout is longer, since an upload takes its time.
 pub(crate) fn storage_client() -> Result<reqwest::Client> {
     build(builder().no_gzip().read_timeout(Duration::from_mins(1)))
 }
 
-/// The same for bodies that take their time: the timeout of the other one begins with a request, and
-/// would end an upload that takes longer than it (reqwest 0.13, `PendingRequest`).
+/// The client for large bodies: the read timeout of [`http_client`] starts with the request, and
+/// would abort an upload that takes longer (reqwest 0.13, `PendingRequest`).
 pub(crate) fn stream_client() -> Result<reqwest::Client> {
     build(builder())
 }
@@ -210,7 +212,7 @@ impl Wire for Http {
     }
 }
 
-/// Whether `url` may be spoken to: https, or http to a loopback address.
+/// Checks that `url` is https, or http to a loopback address.
 pub(super) fn check_transport(url: &Url) -> Result<()> {
     match url.scheme() {
         "https" => Ok(()),
@@ -222,7 +224,7 @@ pub(super) fn check_transport(url: &Url) -> Result<()> {
     }
 }
 
-/// The proxy that a request to `url` goes through, by the same variables that `reqwest` reads: its host and port.
+/// Host and port of the proxy for requests to `url`, from the variables that `reqwest` reads.
 fn proxy(url: &Url) -> Option<String> {
     static PROXIES: LazyLock<Matcher> = LazyLock::new(Matcher::from_env);
     let through = PROXIES.intercept(&url.as_str().parse().ok()?)?;
@@ -232,7 +234,7 @@ fn proxy(url: &Url) -> Option<String> {
     })
 }
 
-/// A failure below HTTP, in words of ours: reqwest's own text holds the URL with its query.
+/// Converts a failure below HTTP. The text is our own: reqwest's contains the URL with its query.
 pub(crate) fn send_failure(what: &str, error: &reqwest::Error) -> Error {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
@@ -244,7 +246,7 @@ pub(crate) fn send_failure(what: &str, error: &reqwest::Error) -> Error {
     });
     let why = if error.is_connect() {
         let cause = if error.is_timeout() { "timed out" } else { cause.as_str() };
-        // What a proxy that looks into TLS shows; `reqwest` trusts what the system does.
+        // Typical of a proxy that intercepts TLS; `reqwest` trusts the system's certificates.
         let advice = if cause.contains("UnknownIssuer") {
             "; of a proxy? Name a file with its CA in SSL_CERT_FILE"
         } else if through.is_empty() && (error.is_timeout() || cause.contains("lookup address")) {
@@ -265,7 +267,7 @@ pub(crate) fn send_failure(what: &str, error: &reqwest::Error) -> Error {
     Error::transient(format!("{what}: {why}"))
 }
 
-/// An answer's body, unless it is longer than `largest` bytes.
+/// Reads a response body; an error if it is longer than `largest` bytes.
 pub(crate) async fn read_bounded(
     mut response: reqwest::Response,
     what: &str,

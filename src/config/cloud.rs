@@ -1,4 +1,4 @@
-//! Which Azure: the addresses that differ between its clouds (azure-cli, `azure/cli/core/cloud.py`).
+//! The addresses that differ between Azure's clouds (azure-cli, `azure/cli/core/cloud.py`).
 
 use super::{Config, GuardedSetting, PlainSetting, plain_address};
 use crate::error::{Error, Result};
@@ -7,20 +7,20 @@ use url::Url;
 
 /// The addresses of a cloud.
 pub(super) struct Cloud {
-    /// The Resource Manager.
+    /// Resource Manager endpoint.
     pub(super) endpoint: Url,
-    /// Whom tokens for the Resource Manager are made out to.
+    /// Audience of tokens for the Resource Manager.
     pub(super) audience: String,
-    /// Where Entra is; `None` where nobody has said.
+    /// Entra authority; `None` if unknown.
     pub(super) authority: Option<CloudConfiguration>,
-    /// What addresses of storage accounts end with; `None` where nobody knows.
+    /// Domain suffix of storage accounts; `None` if unknown.
     pub(super) storage: Option<&'static str>,
-    /// What login servers of registries end with; `None` where nobody knows.
+    /// Domain suffix of registries' login servers; `None` if unknown.
     pub(super) registries: Option<&'static str>,
 }
 
 impl Config {
-    /// The cloud that `AZIMG_CLOUD` names, with what is set otherwise.
+    /// The cloud that `AZIMG_CLOUD` names, with the addresses that other settings override.
     pub(super) fn cloud(&self) -> Result<Cloud> {
         let name = self.variable(PlainSetting::CLOUD).unwrap_or("AzureCloud");
         let given = self.guarded(GuardedSetting::ARM_ENDPOINT);
@@ -66,10 +66,10 @@ impl Config {
         Ok(Cloud { endpoint, audience, authority, storage, registries })
     }
 
-    /// Where tokens are asked of, if that is set: as in the SDKs, `AZURE_AUTHORITY_HOST`.
+    /// The authority that issues tokens, if set: `AZURE_AUTHORITY_HOST`, as in the SDKs.
     fn authority(&self) -> Result<Option<CloudConfiguration>> {
         let Some(host) = self.guarded(GuardedSetting::AUTHORITY_HOST) else { return Ok(None) };
-        // Some write it without a scheme.
+        // Some users write it without a scheme.
         let address =
             if host.contains("://") { host.to_owned() } else { format!("https://{host}") };
         let bare =

@@ -1,6 +1,6 @@
-//! HTTP to the endpoints that give tokens, for the credentials of the SDK: with azimg's own client, so that
-//! a proxy that is not there, a CA that nobody knows and a page where a token should be are told as
-//! everywhere else.
+//! The HTTP transport of the SDK's credentials to token endpoints. It uses azimg's own client, so
+//! that a missing proxy, an unknown CA and an HTML page in place of a token are reported as for all
+//! other requests.
 
 use crate::client::{http_client, read_bounded, send_failure};
 use crate::error::{Error, ErrorKind, Result};
@@ -13,9 +13,9 @@ use reqwest::Method;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// An endpoint that has not answered by then will be asked again.
+/// Timeout of one attempt; a longer one is retried.
 const EACH: Duration = Duration::from_secs(8);
-/// No token is longer, in bytes.
+/// Largest accepted response, in bytes; no token is larger.
 const LARGEST: usize = 1 << 20;
 
 /// The client.
@@ -56,7 +56,7 @@ impl TokenHttp {
     }
 }
 
-/// Whether an answer begins as all do that concern tokens.
+/// Whether a body begins as every token response does.
 fn is_json(body: &[u8]) -> bool {
     body.trim_ascii_start().first().is_some_and(|first| *first == b'{')
 }

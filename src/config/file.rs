@@ -1,10 +1,10 @@
 //! `azimg.toml`: settings in files.
 //!
-//! Invariant: what a file in the folder that azimg is started in says decides which images are looked at and how they
-//! are shown, and nothing else. Such a file comes with whatever was checked out or unpacked there, so it is a
-//! stranger's text: it names nothing that is spoken to or trusted, nobody to sign in as, no place that is read,
-//! written or cleared, no program, and not how much of a quota is spent. All that is for the user's own file, which
-//! nobody else may write to. Secrets are for neither.
+//! Invariant: the file in the working directory selects which images are shown and how, and nothing
+//! else. It may come with anything that was checked out or unpacked there, so it is untrusted: it
+//! cannot name a server to contact or trust, an identity, a path to read, write or delete, a
+//! program, or how much of a quota to spend. All of that belongs in the user's own file, which
+//! nobody else can write. Secrets belong in neither.
 
 use super::settings::{GuardedSetting, PlainSetting, Setting};
 use super::store_location::may_sign;
@@ -15,31 +15,31 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
-/// What both files are called.
+/// Name of both files.
 pub(super) const NAME: &str = "azimg.toml";
 /// The longest file, in bytes: a hundred times what all settings take.
 const LONGEST: u64 = 64 << 10;
-/// A name that is at least so alike (Jaro and Winkler, up to 1) may be what was meant.
+/// Minimum similarity (Jaro and Winkler, up to 1) for a name to be suggested.
 const ALIKE: f64 = 0.75;
 
-/// Who may say something in a file.
+/// Which files may contain a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FileScope {
     /// Both files.
     Both,
-    /// The user's own.
+    /// Only the user's own.
     Own,
-    /// Neither: it is a secret, or of a deployed app.
+    /// Neither: the setting is a secret, or belongs to a deployed app.
     Neither,
 }
 
 /// A key of a file.
 pub(super) struct FileKey {
-    /// What it is called there.
+    /// Name of the key.
     pub(super) name: &'static str,
-    /// What it sets.
+    /// The setting.
     pub(super) setting: Setting,
-    /// Whether it is a list of names.
+    /// Whether the value is a list of names.
     is_list: bool,
     by: FileScope,
 }
@@ -52,39 +52,40 @@ const fn guarded(name: &'static str, setting: GuardedSetting, by: FileScope) -> 
     FileKey { name, setting: Setting::Guarded(setting), is_list: false, by }
 }
 
-/// All keys: the settings of azimg, called as their variables are, in small letters.
+/// All keys: azimg's settings, named as their variables without the prefix, in lower case.
 pub(super) const KEYS: &[FileKey] = &[
     plain("output", PlainSetting::OUTPUT, false, FileScope::Both),
     plain("sources", PlainSetting::SOURCES, true, FileScope::Both),
     plain("locations", PlainSetting::LOCATIONS, true, FileScope::Both),
     plain("publishers", PlainSetting::PUBLISHERS, true, FileScope::Both),
-    // Whose snapshots are believed decides what is deployed.
+    // The store decides which snapshots are trusted, and these decide what is deployed.
     guarded("store", GuardedSetting::STORE, FileScope::Own),
-    // They decide also in which subscriptions something is changed.
+    // They also decide in which subscriptions resources are changed.
     plain("subscriptions", PlainSetting::SUBSCRIPTIONS, true, FileScope::Own),
     plain("community-galleries", PlainSetting::COMMUNITY_GALLERIES, true, FileScope::Own),
-    // Who is named there gets a token.
+    // The hosts named here are sent a token.
     plain("registries", PlainSetting::REGISTRIES, true, FileScope::Own),
     plain("registry-username", PlainSetting::REGISTRY_USERNAME, false, FileScope::Own),
     plain("cloud", PlainSetting::CLOUD, false, FileScope::Own),
     guarded("arm-endpoint", GuardedSetting::ARM_ENDPOINT, FileScope::Own),
     plain("arm-audience", PlainSetting::ARM_AUDIENCE, false, FileScope::Own),
     plain("cors-origins", PlainSetting::CORS_ORIGINS, true, FileScope::Own),
-    // These spend a quota, or remove what is kept.
+    // These spend quota, or delete what is kept.
     plain("schedule", PlainSetting::SCHEDULE, false, FileScope::Own),
     plain("offers-max-age", PlainSetting::OFFERS_MAX_AGE, false, FileScope::Own),
     plain("keep-snapshots", PlainSetting::KEEP_SNAPSHOTS, false, FileScope::Own),
     plain("run-deadline", PlainSetting::RUN_DEADLINE, false, FileScope::Own),
-    // The log of a library may tell what azimg's own does not.
+    // The log of a library may contain what azimg's own never does.
     plain("log", PlainSetting::LOG, false, FileScope::Own),
     guarded("registry-password", GuardedSetting::REGISTRY_PASSWORD, FileScope::Neither),
     plain("sign-in", PlainSetting::SIGN_IN, false, FileScope::Neither),
 ];
 
-/// What a file says.
+/// The settings in a file.
 pub(super) type FileValues = Vec<(Setting, String)>;
 
-/// Where the user's own file is, by the variables of a process; none where these name no place.
+/// Path of the user's own file, from the variables of a process; `None` if they name no absolute
+/// path.
 pub(super) fn own(variables: &HashMap<String, String>) -> Option<PathBuf> {
     let of = |name: &str| variables.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let folder = if cfg!(windows) {
@@ -95,7 +96,7 @@ pub(super) fn own(variables: &HashMap<String, String>) -> Option<PathBuf> {
     folder.map(|folder| folder.join("azimg").join(NAME))
 }
 
-/// What the user's own file says, if there is one.
+/// Reads the user's own file, if it exists.
 pub(super) fn read_own(path: &Path) -> Result<FileValues> {
     let bytes = files::read_own(path, LONGEST)?;
     bytes.map_or_else(
@@ -104,7 +105,7 @@ pub(super) fn read_own(path: &Path) -> Result<FileValues> {
     )
 }
 
-/// What the file in the folder that azimg was started in says, if there is one and it is not the user's own.
+/// Reads the file in the working directory, if it exists and is not the user's own.
 pub(super) fn read_folders(own: Option<&Path>) -> Result<FileValues> {
     let path = Path::new(NAME);
     let is_own = || {
@@ -122,7 +123,8 @@ pub(super) fn read_folders(own: Option<&Path>) -> Result<FileValues> {
     )
 }
 
-/// What a file says, which is called `called`; of one that is not the user's own, `own` is where that would be.
+/// Parses a file. `called` is its name in errors. For a file that is not the user's own, `own` is
+/// the path of the user's file.
 fn said(bytes: &[u8], called: &str, own: Option<&str>) -> Result<FileValues> {
     let wrong = |why: String| Error::invalid(format!("{called}: {why}"));
     let text =
@@ -157,7 +159,7 @@ fn said(bytes: &[u8], called: &str, own: Option<&str>) -> Result<FileValues> {
     Ok(said)
 }
 
-/// A value as its variable would have it.
+/// Converts a value to the text that its variable would have.
 fn text_of(key: &FileKey, value: &Value) -> Result<String, String> {
     let split = [',', ';', ' '];
     match value {
@@ -178,7 +180,7 @@ fn text_of(key: &FileKey, value: &Value) -> Result<String, String> {
     }
 }
 
-/// Whether a value has something in it that opens what it names.
+/// Whether a value contains a secret.
 fn opens(value: &str) -> bool {
     let address = url::Url::parse(value).ok();
     let has_user = |url: url::Url| !url.username().is_empty() || url.password().is_some();
@@ -195,7 +197,8 @@ fn unknown(name: &str) -> String {
     }
 }
 
-/// The name that is most like `name`, if one is so like it (Jaro and Winkler, up to 1).
+/// The known name most similar to `name`, if the similarity is at least `least` (Jaro and Winkler,
+/// up to 1).
 pub(super) fn nearest<'a>(
     name: &str,
     known: impl Iterator<Item = &'a str>,
@@ -250,7 +253,7 @@ mod tests {
         }
     }
 
-    /// Whoever adds a key decides whether a stranger may set it.
+    /// Whoever adds a key has to decide whether an untrusted file may set it.
     #[test]
     fn a_folders_file_sets_what_is_looked_at_and_how_it_is_shown() {
         let both: Vec<&str> =

@@ -1,10 +1,11 @@
-//! Who azimg is in Azure: credentials from what the environment says, for the Resource Manager, the
-//! store and registries.
+//! The identity of azimg in Azure: selects credentials from the environment, for the Resource
+//! Manager, the store and registries.
 //!
-//! What was set for a program comes before what a machine has: a client secret, a federated token (workload
-//! identity), the managed identity of App Service, and then the tools of a desk. The address of a virtual
-//! machine's identity is never probed blindly: outside Azure that takes more than a minute to fail (measured:
-//! 81 s). `AZURE_TOKEN_CREDENTIALS` asks for it, and for every other one by its name, as in the SDKs.
+//! Credentials set for a program take precedence over those of a machine: a client secret, a
+//! federated token (workload identity), the managed identity of App Service, then developer tools.
+//! The identity endpoint of a virtual machine is not probed unless requested: outside Azure that
+//! takes more than a minute to fail (measured: 81 s). `AZURE_TOKEN_CREDENTIALS` selects it, or any
+//! other credential by name, as in the SDKs.
 
 use super::endpoint::TokenHttp;
 use super::tools::DeveloperTools;
@@ -26,9 +27,9 @@ use std::sync::Arc;
 enum CredentialKind {
     /// A client secret of a service principal.
     Secret,
-    /// A federated token, as Kubernetes has them.
+    /// A federated token, as in Kubernetes.
     Workload,
-    /// The identity of a function app or a virtual machine.
+    /// The managed identity of a function app or a virtual machine.
     Managed,
     /// `az`.
     Azure,
@@ -38,8 +39,8 @@ enum CredentialKind {
     Tools,
 }
 
-/// The names of `AZURE_TOKEN_CREDENTIALS`, without their `Credential` (learn.microsoft.com, "Customize the
-/// `DefaultAzureCredential`").
+/// The values of `AZURE_TOKEN_CREDENTIALS`, in lower case and without their `Credential` suffix
+/// (learn.microsoft.com, "Customize the `DefaultAzureCredential`").
 const NAMED: [(&str, CredentialKind); 6] = [
     ("environment", CredentialKind::Secret),
     ("workloadidentity", CredentialKind::Workload),
@@ -50,13 +51,13 @@ const NAMED: [(&str, CredentialKind); 6] = [
 ];
 
 impl Config {
-    /// The first identity: who speaks to registries and storage.
+    /// The first identity, which is used for registries and storage.
     pub(super) fn identity(&self) -> Result<Tokens> {
         Ok(self.identities()?.swap_remove(0))
     }
 
-    /// An identity for each client id in `AZURE_CLIENT_ID`: each is a principal with its own quota. They are
-    /// made once, so that whoever speaks to Azure here has the same tokens.
+    /// One identity per client id in `AZURE_CLIENT_ID`: each is a principal with its own quota.
+    /// They are created once, so that all clients share their tokens.
     pub(super) fn identities(&self) -> Result<Vec<Tokens>> {
         if let Some((_, tokens)) = &self.arm {
             return Ok(vec![tokens.clone()]);
@@ -80,20 +81,22 @@ impl Config {
     }
 
     fn tokens(&self, kind: CredentialKind, id: Option<&str>) -> Result<Tokens> {
-        // What is made is kept in the configuration, and must not keep it in turn.
+        // The identities are stored in the configuration; without this they would hold a reference
+        // cycle to it.
         let config = Self { identities: Arc::default(), ..self.clone() };
         let id = id.map(str::to_owned);
         Tokens::new(move || config.credential(kind, id.as_deref()))
     }
 
-    /// Which kind of credential the environment asks for.
+    /// The kind of credential that the environment selects.
     fn kind(&self) -> Result<CredentialKind> {
         let has_secret = self.guarded(GuardedSetting::CLIENT_SECRET).is_some();
         let has_token = self.variable(PlainSetting::FEDERATED_TOKEN_FILE).is_some();
         let asked = self.variable(PlainSetting::TOKEN_CREDENTIALS).map(str::to_ascii_lowercase);
         match asked.as_deref() {
             None => {}
-            // What is deployed has one of these; without the first two it is a machine's own.
+            // `prod` means a deployed credential: one of the first two if set, else the managed
+            // identity.
             Some("prod") if has_secret => return Ok(CredentialKind::Secret),
             Some("prod") if has_token => return Ok(CredentialKind::Workload),
             Some("prod") => return Ok(CredentialKind::Managed),
@@ -114,7 +117,7 @@ impl Config {
         } else if has_token {
             CredentialKind::Workload
         } else if self.variable(PlainSetting::CLIENT_CERTIFICATE_PATH).is_some() {
-            // The SDK's certificate credential needs OpenSSL, which is kept out.
+            // The SDK's certificate credential needs OpenSSL, which is not a dependency.
             return Err(signed_out(
                 "AZURE_CLIENT_CERTIFICATE_PATH: certificates are not taken; use a managed or \
                  workload identity, or AZURE_CLIENT_SECRET",
@@ -126,8 +129,8 @@ impl Config {
         })
     }
 
-    /// Whether this machine is one of Azure Arc: these variables are set for all of its programs, and say
-    /// nothing of who azimg is (`azure_identity`, `get_source`).
+    /// Whether this is an Azure Arc machine: there these variables are set for all programs, and do
+    /// not select an identity for azimg (`azure_identity`, `get_source`).
     fn is_arc(&self) -> bool {
         let set = |setting| self.guarded(setting).is_some();
         set(GuardedSetting::IDENTITY_ENDPOINT)
@@ -156,7 +159,7 @@ impl Config {
                  AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or use az login",
             )),
             CredentialKind::Managed => {
-                // The SDK tells what it reads there.
+                // The SDK's error messages contain the endpoint's URL.
                 let given = self.guarded(GuardedSetting::IDENTITY_ENDPOINT);
                 if given.is_some_and(|text| plain_address(text).is_none()) {
                     return Err(GuardedSetting::IDENTITY_ENDPOINT.wrong(
@@ -181,7 +184,7 @@ impl Config {
         }
     }
 
-    /// A service principal with its secret: all of it, or an error that names what is not set.
+    /// A service principal with a client secret. The error names the variables that are not set.
     fn secret(&self, id: Option<&str>) -> Result<Arc<dyn TokenCredential>> {
         let tenant = self.variable(PlainSetting::TENANT_ID);
         let secret = self.guarded(GuardedSetting::CLIENT_SECRET);
@@ -208,12 +211,12 @@ impl Config {
         Ok(made.map_err(|e| signed_out(&format!("no credential for Azure: {e}")))?)
     }
 
-    /// How the SDK's credentials speak to a token's endpoint; `to_entra` for those that send something
-    /// to the cloud's authority.
+    /// Client options for the SDK's credentials; `to_entra` for those that send a credential to the
+    /// cloud's authority.
     fn client_options(&self, to_entra: bool) -> Result<ClientOptions> {
         let cloud = self.cloud()?.authority;
         if to_entra && cloud.is_none() {
-            // What was meant for a private cloud must not go to the public one.
+            // A credential for a private cloud must not be sent to the public one.
             return Err(Error::invalid(
                 "AZIMG_CLOUD=custom: set AZURE_AUTHORITY_HOST to the https address that tokens are \
                  asked of",
@@ -221,7 +224,7 @@ impl Config {
         }
         Ok(ClientOptions {
             cloud: Some(Arc::new(cloud.unwrap_or(CloudConfiguration::AzurePublic))),
-            // Repetitions are a matter of `Tokens`, which knows whether anybody waits.
+            // `Tokens` does the retries, since it knows whether a caller waits.
             retry: RetryOptions::none(),
             transport: Some(Transport::new(Arc::new(TokenHttp::new()?))),
             ..ClientOptions::default()

@@ -1,8 +1,8 @@
-//! Configuration: the only reader of the environment, the only builder of Azure clients.
+//! Configuration: the only module that reads the environment and builds Azure clients.
 //!
-//! Flags come before environment variables, these before `azimg.toml` in the folder that azimg was started in, this
-//! before the user's own, and that before defaults. The same names are app settings of the deployed function app,
-//! which reads no files.
+//! Precedence: flags, environment variables, `azimg.toml` in the working directory, the user's own
+//! `azimg.toml`, defaults. The deployed function app has the same names as app settings, and reads
+//! no files.
 
 mod cloud;
 mod endpoint;
@@ -43,29 +43,29 @@ use std::time::Duration;
 use store_location::StoreLocation;
 use url::Url;
 
-/// An item begins nothing new after this long: an eighth of `functionTimeout`.
+/// A work item starts nothing new after this long: an eighth of `functionTimeout`.
 const ITEM_BUDGET: Duration = Duration::from_secs(225);
-/// What is missing a day after a run's start is given up.
+/// What is missing this long after the start of a run is given up.
 const RUN_DEADLINE: Duration = Duration::from_hours(24);
-/// A snapshot that is being served is compared with `current.json` this often.
+/// Interval at which the snapshot being served is compared with `current.json`.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Every night at three.
+/// Every night at 03:00.
 const SCHEDULE: &str = "0 0 3 * * *";
-/// The development account of Azurite and of the emulators before it; a public constant.
+/// The development account of Azurite and of its predecessors; a public constant.
 const EMULATOR_ACCOUNT: &str = "devstoreaccount1";
 const EMULATOR_KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
-/// Where runs and snapshots are kept unless somebody says otherwise.
+/// The default location of runs and snapshots.
 const DEFAULT_STORE: &str = "./azimg-data";
-/// A publisher's offers are listed at least this often.
+/// Default maximum age of a publisher's list of offers.
 const OFFERS_MAX_AGE: Duration = Duration::from_hours(24);
 
-/// A variable whose name is so like a setting's (Jaro and Winkler, up to 1) is one that is misspelt: others may be
-/// somebody else's.
+/// Minimum similarity to a setting's name (Jaro and Winkler, up to 1) for a variable to be reported
+/// as misspelt. Less similar names may belong to other programs.
 const MISSPELT: f64 = 0.93;
 
-/// The variables of this process that can be read.
+/// The non-empty variables of this process whose name and value are valid UTF-8.
 fn variables() -> HashMap<String, String> {
     #[expect(clippy::disallowed_methods, reason = "this is the one reader of the environment")]
     let variables = std::env::vars_os();
@@ -79,24 +79,25 @@ fn span(environment: &Environment, setting: PlainSetting, default: Duration) -> 
     text.parse().map(Span::length).map_err(|error: Error| error.context(setting.name()))
 }
 
-/// Names, with commas, semicolons or spaces between them.
+/// Splits names separated by commas, semicolons or spaces.
 fn words(text: &str) -> Vec<String> {
     text.split([',', ';', ' ']).filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
-/// An address with nobody's name in it. It may be signed.
+/// Parses a URL without userinfo and fragment. It may contain a SAS.
 fn address(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok().filter(Url::has_host)?;
     let has_user = !url.username().is_empty() || url.password().is_some();
     (!has_user && url.fragment().is_none()).then_some(url)
 }
 
-/// An address that has nothing in it which could be a secret, and may be handed to an SDK, which tells it.
+/// Parses a URL that cannot contain a secret, so that it may be passed to an SDK, which logs it.
 fn plain_address(text: &str) -> Option<Url> {
     address(text).filter(|url| url.query().is_none())
 }
 
-/// The queues of the account that a container is in, where its address says which.
+/// The queue endpoint of the account that a container is in, if the container's URL names the
+/// account.
 fn queues_beside(container: &Url) -> Option<Url> {
     let host = container.host_str().filter(|host| host.contains(".blob."))?;
     Url::parse(&format!("https://{}", host.replacen(".blob.", ".queue.", 1))).ok()
@@ -106,7 +107,7 @@ fn offers_max_age(environment: &Environment) -> Result<u64> {
     span(environment, PlainSetting::OFFERS_MAX_AGE, OFFERS_MAX_AGE).map(|age| age.as_secs())
 }
 
-/// What flags said, before the environment is asked.
+/// Values of command-line flags; they take precedence over the environment.
 #[derive(Debug, Clone, Default)]
 pub struct Flags {
     /// `--store`.
@@ -125,23 +126,23 @@ pub struct Flags {
     pub full: bool,
 }
 
-/// Configuration, as it was given; nothing is contacted before it is used.
+/// The configuration as given; nothing is contacted until it is used.
 #[derive(Clone)]
 pub struct Config {
     environment: Environment,
     /// The store as it was named.
     store: HiddenValue,
-    /// Who named it.
+    /// Where that name comes from.
     store_from: Origin,
     request: Request,
     arm: Option<(Url, Tokens)>,
     wire: Option<Arc<dyn Wire>>,
-    /// Who azimg is, made when it is first asked for.
+    /// The identities, created on first use.
     identities: Arc<OnceLock<Vec<Tokens>>>,
 }
 
 impl Config {
-    /// Reads the environment of this process, and the files that settings may be in.
+    /// Reads the environment of this process and the configuration files.
     pub fn load(flags: Flags) -> Result<Self> {
         let variables = variables();
         let own = file::own(&variables);
@@ -158,17 +159,18 @@ impl Config {
         Self::of(environment, flags)
     }
 
-    /// Reads the environment of this process alone: what is deployed is configured by the settings of its app.
+    /// Reads only the environment of this process: a deployed app is configured by its app
+    /// settings.
     pub fn of_environment(flags: Flags) -> Result<Self> {
         Self::from(variables(), flags)
     }
 
-    /// The same from given variables.
+    /// Creates the configuration from the given variables.
     pub fn from(environment: HashMap<String, String>, flags: Flags) -> Result<Self> {
         Self::of(Environment::new(environment), flags)
     }
 
-    /// Variables whose names are nearly those of settings, with what may be meant.
+    /// Variables whose names nearly match a setting's, each with the likely intended name.
     pub fn doubtful_variables() -> Vec<(String, String)> {
         const OURS: &str = "AZIMG_";
         let plain = PlainSetting::ALL.iter().map(|setting| setting.name());
@@ -223,28 +225,28 @@ impl Config {
         Ok(Self { environment, store, store_from, request, arm: None, wire: None, identities })
     }
 
-    /// Uses a Resource Manager and a credential of this process instead of the configured ones.
+    /// Uses the given Resource Manager and credential instead of the configured ones.
     #[must_use]
     pub fn with_resource_manager(mut self, arm: Url, credential: Arc<dyn TokenCredential>) -> Self {
         self.arm = Some((arm, credential.into()));
         self
     }
 
-    /// Speaks to the Resource Manager over `wire` instead of the network.
+    /// Sends requests over `wire` instead of the network.
     #[must_use]
     pub fn with_wire(mut self, wire: Arc<dyn Wire>) -> Self {
         self.wire = Some(wire);
         self
     }
 
-    /// Crawls every location, whatever the environment names.
+    /// Crawls all locations, whatever is configured.
     #[must_use]
     pub fn with_all_locations(mut self) -> Self {
         self.request.locations.clear();
         self
     }
 
-    /// The store as it was named, without what may be a secret in it; none where it is the default one.
+    /// The name of the store without possible secrets; `None` for the default store.
     pub fn store_name(&self) -> Option<String> {
         let is_default = self.store.open() == DEFAULT_STORE;
         self.place().ok().filter(|_| !is_default).map(|place| place.to_string())
@@ -254,17 +256,17 @@ impl Config {
         StoreLocation::read(&self.store)
     }
 
-    /// A setting that is there and not empty.
+    /// The value of a setting, if set and not empty.
     pub fn variable(&self, setting: PlainSetting) -> Option<&str> {
         self.environment.plain(setting)
     }
 
-    /// The same of one whose value may hold a secret.
+    /// The same for a setting that may contain a secret.
     fn guarded(&self, setting: GuardedSetting) -> Option<&str> {
         self.environment.guarded(setting).map(HiddenValue::open)
     }
 
-    /// Which snapshots are kept.
+    /// The retention policy for snapshots.
     fn keep(&self) -> Result<RetentionPolicy> {
         let setting = PlainSetting::KEEP_SNAPSHOTS;
         match self.variable(setting) {
@@ -273,18 +275,18 @@ impl Config {
         }
     }
 
-    /// What runs crawl unless a narrower request is made.
+    /// What runs crawl by default; a request may narrow it.
     pub fn request(&self) -> &Request {
         &self.request
     }
 
-    /// When the timer starts a run: six fields.
+    /// The timer's schedule: six fields.
     pub fn schedule(&self) -> &str {
         self.variable(PlainSetting::SCHEDULE).unwrap_or(SCHEDULE)
     }
 
-    /// How results are printed, unless a flag says. A file says how people see them: what programs read is decided by
-    /// whoever starts these.
+    /// The configured output format. A file sets only what people see: the output that programs
+    /// read must be selected by those who start them, with a flag or a variable.
     pub fn output(&self, is_for_people: bool) -> Option<&str> {
         let setting = PlainSetting::OUTPUT;
         let said = self.variable(setting)?;
@@ -292,17 +294,18 @@ impl Config {
         (is_said || is_for_people).then_some(said)
     }
 
-    /// Whether people want no colours (no-color.org).
+    /// Whether colours are disabled (no-color.org).
     pub fn is_plain(&self) -> bool {
         self.variable(PlainSetting::NO_COLOR).is_some()
     }
 
-    /// What the log shows: a filter of `tracing`.
+    /// The log filter, in the syntax of `tracing`.
     pub fn log(&self) -> Option<&str> {
         self.variable(PlainSetting::LOG)
     }
 
-    /// Where spans and counts go: the OpenTelemetry SDK reads the rest of its variables itself.
+    /// Where spans and counts are exported to. The OpenTelemetry SDK reads its other variables
+    /// itself.
     pub fn export(&self) -> Result<Export> {
         let off = self.variable(PlainSetting::OTEL_SDK_DISABLED).is_some_and(|text| text == "true");
         let collector = self.guarded(GuardedSetting::OTEL_ENDPOINT).filter(|_| !off);
@@ -316,7 +319,7 @@ impl Config {
         Ok(Export { on: collector.is_some(), named })
     }
 
-    /// The port that the Functions host gave.
+    /// The port that the Functions host assigned.
     pub fn handler_port(&self) -> Result<Option<u16>> {
         self.variable(PlainSetting::HANDLER_PORT)
             .map(|text| {
@@ -330,7 +333,7 @@ impl Config {
         span(&self.environment, PlainSetting::RUN_DEADLINE, RUN_DEADLINE)
     }
 
-    /// The application, and what `host.json` says.
+    /// The application, and the settings of `host.json`.
     pub fn app(&self) -> Result<(Arc<App>, HostSettings)> {
         let host = check(ITEM_BUDGET)?;
         let client = self.client()?;
@@ -362,18 +365,18 @@ impl Config {
         Ok((Arc::new(app), host))
     }
 
-    /// A client of the cloud's Resource Manager.
+    /// A client for the cloud's Resource Manager.
     pub fn client(&self) -> Result<Client> {
         let cloud = self.cloud()?;
         let scope = format!("{}/.default", cloud.audience.trim_end_matches('/'));
-        // Before the credentials: the SDK panics where there are no certificates to trust.
+        // Before the credentials: the SDK panics if the machine has no trusted certificates.
         let wire = self.wire.clone().map_or_else(http_wire, Ok)?;
         let identities = self.identities()?;
         let endpoint = self.arm.as_ref().map_or(cloud.endpoint, |(arm, _)| arm.clone());
         Client::over(wire, endpoint, scope, identities)
     }
 
-    /// The store.
+    /// Opens the configured store.
     pub fn store(&self) -> Result<Arc<dyn Store>> {
         Ok(match self.place()? {
             StoreLocation::Emulator => Arc::new(AzureStore::new(&self.emulator()?.0, "azimg")?),
@@ -384,7 +387,7 @@ impl Config {
         })
     }
 
-    /// The folder that the store is, if it is one.
+    /// The absolute path of the store, if it is a folder.
     pub fn store_folder(&self) -> Option<PathBuf> {
         match self.place() {
             Ok(StoreLocation::Folder(path)) => Some(absolute(&path)),
@@ -392,7 +395,7 @@ impl Config {
         }
     }
 
-    /// An endpoint of a real account: with the SAS in its URL, or with the credential.
+    /// An endpoint of a real account: with the SAS in its URL, or with the identity.
     fn storage_endpoint(&self, url: Url) -> Result<Endpoint> {
         let access = if url.query_pairs().any(|(name, _)| name == "sig") {
             Access::Sas
@@ -402,7 +405,7 @@ impl Config {
         Ok(Endpoint { url, access })
     }
 
-    /// Whether there are queues outside of this process.
+    /// Whether there are queues outside this process.
     pub fn has_queues(&self) -> bool {
         let named = [
             GuardedSetting::STORAGE,
@@ -417,7 +420,7 @@ impl Config {
         beside || named.into_iter().any(|setting| self.guarded(setting).is_some())
     }
 
-    /// The queues that the Functions host serves, for messages that must wait.
+    /// The queues of the Functions host, for messages with a delay.
     pub fn queues(&self) -> Result<AzureQueues> {
         let place = self.place();
         if self.guarded(GuardedSetting::STORAGE).is_some()
@@ -440,7 +443,7 @@ impl Config {
                          AzimgStorage (a connection string of Azurite)",
                     )
                 })?,
-                // A folder as store means a host on this machine, whose queues are an emulator's.
+                // A folder as store means a host on this machine, which uses an emulator's queues.
                 StoreLocation::Folder(_) | StoreLocation::Emulator => {
                     return Ok(AzureQueues::new(self.emulator()?.1));
                 }
@@ -449,7 +452,7 @@ impl Config {
         Ok(AzureQueues::new(self.storage_endpoint(url)?))
     }
 
-    /// The queues of a storage account, in the cloud that is used.
+    /// The queue endpoint of a storage account in the configured cloud.
     fn queues_of(&self, account: &str) -> Result<Url> {
         let suffix = self.cloud()?.storage.ok_or_else(|| {
             GuardedSetting::STORAGE_ACCOUNT.wrong(
@@ -466,7 +469,7 @@ impl Config {
         )
     }
 
-    /// Blobs and queues of the emulator that the connection string `AzimgStorage` names.
+    /// Blob and queue endpoints of the emulator that the connection string `AzimgStorage` names.
     fn emulator(&self) -> Result<(Endpoint, Endpoint)> {
         let text = self.guarded(GuardedSetting::STORAGE).unwrap_or("UseDevelopmentStorage=true");
         let parts: HashMap<&str, &str> =
@@ -492,7 +495,7 @@ impl Config {
     }
 }
 
-/// A path that begins with a slash: it is known for one wherever it is told.
+/// Makes a path absolute, so that it is recognizable as a path wherever it is shown.
 fn absolute(path: &str) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path))
 }

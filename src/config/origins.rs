@@ -1,11 +1,11 @@
-//! Which pages of other origins a browser lets ask the embedded host.
+//! The CORS origins that may call the embedded host from a browser.
 
 use super::{Config, PlainSetting};
 use crate::error::{Error, Result};
 use url::{Origin, Url};
 
 impl Config {
-    /// The origins in `AZIMG_CORS_ORIGINS`; none unless it is set.
+    /// The origins in `AZIMG_CORS_ORIGINS`; empty if it is not set.
     pub fn cors_origins(&self) -> Result<Vec<Origin>> {
         super::words(self.variable(PlainSetting::CORS_ORIGINS).unwrap_or_default())
             .iter()
@@ -14,8 +14,8 @@ impl Config {
     }
 }
 
-/// An origin as a browser writes it: scheme, host and port, and nothing behind them. `*` and `null` are none: the
-/// first is everybody, and the second is whoever hides.
+/// Parses an origin as a browser writes it: scheme, host and port, and nothing after them. `*`
+/// (everybody) and `null` (an opaque origin, which any page can have) are refused.
 fn origin(text: &str) -> Result<Origin> {
     let bad = || {
         Error::invalid(format!(
@@ -27,14 +27,14 @@ fn origin(text: &str) -> Result<Origin> {
     let url = Url::parse(text).map_err(|_| bad())?;
     let origin = url.origin();
     let is_web = matches!(url.scheme(), "http" | "https") && !text.contains('*');
-    // What is more than an origin would be taken for less than it says.
+    // Anything beyond an origin, such as a path, would be ignored silently.
     let written = text.to_ascii_lowercase();
     let is_all = written == origin.ascii_serialization()
         || Some(written.as_str()) == with_port(&url).as_deref();
     if is_web && is_all { Ok(origin) } else { Err(bad()) }
 }
 
-/// The origin with the port that a browser leaves out.
+/// The origin with the default port, which browsers omit.
 fn with_port(url: &Url) -> Option<String> {
     Some(format!("{}://{}:{}", url.scheme(), url.host_str()?, url.port_or_known_default()?))
 }

@@ -1,5 +1,5 @@
-//! Registries as configuration has them: which are crawled, which hosts may have a token of an identity, and who
-//! signs in.
+//! Configuration of registries: which are crawled, which hosts may be sent a token of an identity,
+//! and which user signs in.
 
 use super::{Config, GuardedSetting, PlainSetting, words};
 use crate::error::{Error, Result};
@@ -8,33 +8,35 @@ use crate::source::registry::Open;
 use azure_core::credentials::Secret;
 use std::sync::Arc;
 
-/// What registries of the demo, of tests and of the public cloud end with.
+/// Domain suffix of registries in the demo, in tests and in the public cloud.
 const PUBLIC: &str = "azurecr.io";
 
 /// Who signs in to a registry.
 #[derive(Debug, Clone, Copy)]
 pub enum RegistryUser<'a> {
-    /// The identity, if the registry may have a token of it: by who says that it is one, or because it is among those
-    /// that the operator trusts for this once.
+    /// The identity, if the registry may be sent its token: because of where its name comes from,
+    /// or because the operator trusts it for this command.
     Identity {
-        /// Who says that it is a registry.
+        /// Where the registry's name comes from.
         said: TrustSource,
-        /// Login servers that are trusted beside those in `AZIMG_REGISTRIES`.
+        /// Login servers that are trusted in addition to `AZIMG_REGISTRIES`.
         trusted: &'a [String],
     },
     /// A user of the registry, with the password in `AZIMG_REGISTRY_PASSWORD`.
     User(&'a str),
-    /// The same of the registry that is copied from, with the password in `AZIMG_FROM_REGISTRY_PASSWORD`.
+    /// A user of the registry that is copied from, with the password in
+    /// `AZIMG_FROM_REGISTRY_PASSWORD`.
     FromUser(&'a str),
-    /// Nobody.
+    /// Anonymous access.
     Nobody,
 }
 
 impl Config {
-    /// The login servers of the registries that are crawled; none for all that can be seen.
+    /// The login servers of the registries to crawl; empty for all that the identity can see.
     pub fn named(&self) -> Result<Vec<String>> {
         let named = words(self.variable(PlainSetting::REGISTRIES).unwrap_or_default());
-        // A login server may have more in it than the registry's name.
+        // A login server can contain more than the registry's name, so it cannot be derived from
+        // it.
         if let Some(name) = named.iter().find(|name| !name.contains(['.', ':'])) {
             return Err(Error::invalid(format!(
                 "AZIMG_REGISTRIES: '{name}' is no login server: give one such as {name}.azurecr.io"
@@ -44,15 +46,16 @@ impl Config {
         form.map(|_| named).map_err(|error| error.context("AZIMG_REGISTRIES"))
     }
 
-    /// The files that say what runs on images of registries, whatever else is asked of a purge.
+    /// Files that list images in use, which every purge takes into account.
     pub fn in_use(&self) -> Vec<String> {
         words(self.variable(PlainSetting::IN_USE).unwrap_or_default())
     }
 
-    /// Which hosts may have a token of an identity, with those that are trusted for once.
+    /// The hosts that may be sent a token of an identity, including those trusted for this command.
     pub fn trust(&self, trusted: &[String]) -> Result<Trust> {
         let (suffix, resource_manager) = if let Some((arm, _)) = &self.arm {
-            // One of this process, which is a public cloud whatever else is configured.
+            // The Resource Manager of this process stands in for the public cloud's, whatever cloud
+            // is configured.
             (Some(PUBLIC), arm.clone())
         } else {
             let cloud = self.cloud()?;
@@ -63,14 +66,14 @@ impl Config {
         trust.naming(&self.named()?)
     }
 
-    /// How the registries of a crawl are opened: with the identity; those that are named also as
-    /// `AZIMG_REGISTRY_USERNAME`, if that is set.
+    /// How a crawl opens registries: with the identity, or as `AZIMG_REGISTRY_USERNAME` for the
+    /// registries in `AZIMG_REGISTRIES` if that is set.
     pub(super) fn registries(&self) -> Open {
         let config = self.clone();
         Arc::new(move |login_server| config.crawled_registry(login_server))
     }
 
-    /// A registry as a crawl opens it: one that is named, or that the Resource Manager lists.
+    /// Opens a registry for a crawl: a configured one, or one that the Resource Manager lists.
     pub fn crawled_registry(&self, login_server: &str) -> Result<Registry> {
         let is_named = self.named()?.iter().any(|named| named.eq_ignore_ascii_case(login_server));
         let user = self.variable(PlainSetting::REGISTRY_USERNAME).filter(|_| is_named);
@@ -79,7 +82,7 @@ impl Config {
         self.registry(login_server, user.map_or(identity, RegistryUser::User))
     }
 
-    /// A user that `flag` names, with the password in `setting`.
+    /// The login of the user that `flag` names, with the password in `setting`.
     fn password(&self, flag: &str, username: &str, setting: GuardedSetting) -> Result<Login> {
         let password = self.guarded(setting).ok_or_else(|| {
             Error::invalid(format!("{flag}: set {} to its password", setting.name()))
@@ -87,7 +90,7 @@ impl Config {
         Ok(Login::Password(username.to_owned(), Secret::new(password.to_owned())))
     }
 
-    /// The registry of a login server, signed in to as said.
+    /// The registry at `login_server`, signed in to as `sign_in` says.
     pub fn registry(&self, login_server: &str, sign_in: RegistryUser<'_>) -> Result<Registry> {
         let login = match sign_in {
             RegistryUser::Nobody => Login::Anonymous,

@@ -1,28 +1,28 @@
-//! The settings: what each is called, and whether what it says may be told.
+//! The settings: their names, and whether their values may be shown.
 
 use crate::error::Error;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 
-/// A setting whose value may be told: it never holds a secret, and whoever reads an error wants to see it.
+/// A setting whose value may be shown: it never contains a secret, and errors include it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlainSetting(&'static str);
 
-/// A setting whose value may hold a secret: a password, a key, an address that may be signed or have a user in it. Its
-/// value can be had as [`HiddenValue`] alone.
+/// A setting whose value may contain a secret: a password, a key, a URL with a SAS or userinfo. The
+/// value is available only as [`HiddenValue`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GuardedSetting(&'static str);
 
-/// The settings of a kind, each a constant, and all of them.
+/// Defines the settings of a kind, each as a constant, and a list of them all.
 macro_rules! settings {
     ($kind:ident: $($(#[$doc:meta])* $constant:ident = $name:literal,)+) => {
         impl $kind {
             $($(#[$doc])* pub const $constant: Self = Self($name);)+
-            /// All of them.
+            /// All settings of this kind.
             pub const ALL: &[Self] = &[$(Self::$constant),+];
 
-            /// What it is called.
+            /// Name of the variable.
             pub const fn name(self) -> &'static str {
                 self.0
             }
@@ -31,123 +31,123 @@ macro_rules! settings {
 }
 
 settings! { PlainSetting:
-    /// Which Azure.
+    /// Name of the cloud.
     CLOUD = "AZIMG_CLOUD",
-    /// Whom tokens for the Resource Manager are made out to.
+    /// Audience of tokens for the Resource Manager.
     ARM_AUDIENCE = "AZIMG_ARM_AUDIENCE",
-    /// Which sources are crawled.
+    /// Sources to crawl.
     SOURCES = "AZIMG_SOURCES",
-    /// Which locations are crawled.
+    /// Locations to crawl.
     LOCATIONS = "AZIMG_LOCATIONS",
-    /// Which publishers are crawled.
+    /// Publishers to crawl.
     PUBLISHERS = "AZIMG_PUBLISHERS",
-    /// Which subscriptions are asked through.
+    /// Subscriptions to query.
     SUBSCRIPTIONS = "AZIMG_SUBSCRIPTIONS",
-    /// Which registries are crawled.
+    /// Registries to crawl.
     REGISTRIES = "AZIMG_REGISTRIES",
-    /// Files that say what runs on images of registries.
+    /// Files that list images of registries in use.
     IN_USE = "AZIMG_IN_USE",
-    /// As whom those are opened.
+    /// User that signs in to the registries in `AZIMG_REGISTRIES`.
     REGISTRY_USERNAME = "AZIMG_REGISTRY_USERNAME",
-    /// Which pages of other origins may ask the embedded host.
+    /// Origins whose pages may call the embedded host.
     CORS_ORIGINS = "AZIMG_CORS_ORIGINS",
-    /// Who may call what is deployed: holders of keys, or who signs in.
+    /// How callers of the deployed app authenticate: function keys or Entra ID.
     SIGN_IN = "AZIMG_SIGN_IN",
     /// Where the Functions host has unpacked the app.
     APP_ROOT = "FUNCTIONS_APP_ROOT_PATH",
-    /// Whether App Service authentication is on.
+    /// Whether App Service authentication is enabled.
     AUTH_ENABLED = "WEBSITE_AUTH_ENABLED",
-    /// Which community galleries are crawled.
+    /// Community galleries to crawl.
     COMMUNITY_GALLERIES = "AZIMG_COMMUNITY_GALLERIES",
-    /// When the timer starts a run.
+    /// Schedule of the timer.
     SCHEDULE = "AZIMG_SCHEDULE",
-    /// Which snapshots are kept.
+    /// Retention policy for snapshots.
     KEEP_SNAPSHOTS = "AZIMG_KEEP_SNAPSHOTS",
     /// When what is missing from a run is given up.
     RUN_DEADLINE = "AZIMG_RUN_DEADLINE",
-    /// How often a publisher's offers are listed.
+    /// Maximum age of a publisher's list of offers.
     OFFERS_MAX_AGE = "AZIMG_OFFERS_MAX_AGE",
-    /// What the log shows.
+    /// Log filter.
     LOG = "AZIMG_LOG",
-    /// How results are printed.
+    /// Output format.
     OUTPUT = "AZIMG_OUTPUT",
-    /// Whether nothing is coloured (no-color.org).
+    /// Disables colours (no-color.org).
     NO_COLOR = "NO_COLOR",
-    /// The port that the Functions host gave.
+    /// The port that the Functions host assigned.
     HANDLER_PORT = "FUNCTIONS_CUSTOMHANDLER_PORT",
-    /// Which kind of credential is used.
+    /// Kind of credential.
     TOKEN_CREDENTIALS = "AZURE_TOKEN_CREDENTIALS",
-    /// The tenant that is signed in to.
+    /// Tenant to sign in to.
     TENANT_ID = "AZURE_TENANT_ID",
-    /// The client ids of the identities.
+    /// Client ids of the identities.
     CLIENT_ID = "AZURE_CLIENT_ID",
-    /// The file of a federated token; the SDK reads it.
+    /// File with a federated token; read by the SDK.
     FEDERATED_TOKEN_FILE = "AZURE_FEDERATED_TOKEN_FILE",
-    /// The file of a certificate, which is not taken.
+    /// File with a client certificate, which is not supported.
     CLIENT_CERTIFICATE_PATH = "AZURE_CLIENT_CERTIFICATE_PATH",
-    /// Whether nothing is exported.
+    /// Disables export of telemetry.
     OTEL_SDK_DISABLED = "OTEL_SDK_DISABLED",
-    /// What a collector knows this process as.
+    /// Service name in exported telemetry.
     OTEL_SERVICE_NAME = "OTEL_SERVICE_NAME",
 }
 
 settings! { GuardedSetting:
-    /// Where runs and snapshots are kept: may be signed (SAS).
+    /// Location of runs and snapshots: may contain a SAS.
     STORE = "AZIMG_STORE",
-    /// A connection string of an emulator, or by mistake one of a real account.
+    /// Connection string of an emulator, or by mistake of a real account.
     STORAGE = "AzimgStorage",
-    /// The address of the queues: may be signed by mistake.
+    /// URL of the queue service: may contain a SAS by mistake.
     STORAGE_QUEUES = "AzimgStorage__queueServiceUri",
-    /// The name of the storage account, or by mistake its connection string.
+    /// Name of the storage account, or by mistake its connection string.
     STORAGE_ACCOUNT = "AzimgStorage__accountName",
-    /// The address of the Resource Manager: may have a user in it.
+    /// URL of the Resource Manager: may contain userinfo.
     ARM_ENDPOINT = "AZIMG_ARM_ENDPOINT",
-    /// The password of registries.
+    /// Password of registries.
     REGISTRY_PASSWORD = "AZIMG_REGISTRY_PASSWORD",
-    /// The password of the registry that is copied from.
+    /// Password of the registry that is copied from.
     FROM_REGISTRY_PASSWORD = "AZIMG_FROM_REGISTRY_PASSWORD",
-    /// The address that tokens are asked of: may have a user in it.
+    /// URL of the authority that issues tokens: may contain userinfo.
     AUTHORITY_HOST = "AZURE_AUTHORITY_HOST",
-    /// The secret of a service principal.
+    /// Client secret of a service principal.
     CLIENT_SECRET = "AZURE_CLIENT_SECRET",
-    /// Where a managed identity's tokens are; the SDK reads it.
+    /// Endpoint of a managed identity; read by the SDK.
     IDENTITY_ENDPOINT = "IDENTITY_ENDPOINT",
-    /// What has to be sent there; the SDK reads it.
+    /// Header that this endpoint requires; read by the SDK.
     IDENTITY_HEADER = "IDENTITY_HEADER",
-    /// Where a machine's identity is; the SDK reads it.
+    /// Endpoint of a machine's identity; read by the SDK.
     IMDS_ENDPOINT = "IMDS_ENDPOINT",
-    /// Where spans and counts go; the SDK of OpenTelemetry reads it.
+    /// Where spans and counts are exported to; read by the OpenTelemetry SDK.
     OTEL_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT",
-    /// What is sent with them; the SDK of OpenTelemetry reads it.
+    /// Headers sent with the export; read by the OpenTelemetry SDK.
     OTEL_HEADERS = "OTEL_EXPORTER_OTLP_HEADERS",
-    /// A proxy: may have a user in it. The client of HTTP reads it.
+    /// A proxy: may contain userinfo. Read by the HTTP client.
     HTTPS_PROXY = "HTTPS_PROXY",
-    /// A proxy: may have a user in it. The client of HTTP reads it.
+    /// A proxy: may contain userinfo. Read by the HTTP client.
     HTTP_PROXY = "HTTP_PROXY",
-    /// A proxy: may have a user in it. The client of HTTP reads it.
+    /// A proxy: may contain userinfo. Read by the HTTP client.
     ALL_PROXY = "ALL_PROXY",
 }
 
 impl PlainSetting {
-    /// An error about its value.
+    /// An error about the value.
     pub fn wrong(self, why: impl fmt::Display) -> Error {
         Error::invalid(format!("{}: {why}", self.0))
     }
 }
 
 impl GuardedSetting {
-    /// An error about its value, which `why` cannot have.
+    /// An error about the value. `why` is static, so that it cannot contain the value.
     pub fn wrong(self, why: &'static str) -> Error {
         Error::invalid(format!("{}: {why}", self.0))
     }
 }
 
-/// A value that may hold a secret: there is no way to print it.
+/// A value that may contain a secret: it cannot be printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HiddenValue(String);
 
 impl HiddenValue {
-    /// The value, for whoever uses it.
+    /// The value itself.
     pub(super) fn open(&self) -> &str {
         &self.0
     }
@@ -174,15 +174,15 @@ impl fmt::Debug for HiddenValue {
 /// Where the value of a setting comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// A flag of the command line.
+    /// A command-line flag.
     Flag,
-    /// A variable of the environment.
+    /// An environment variable.
     Environment,
-    /// The file in the folder that azimg was started in.
+    /// The file in the working directory.
     Folder,
     /// The user's own file.
     Own(PathBuf),
-    /// Nobody said anything.
+    /// Not set.
     Default,
 }
 
@@ -198,12 +198,12 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The settings that are there and not empty: variables of a process, and behind them what files say.
+/// The settings that are set and not empty: variables of a process, and after them the files.
 #[derive(Clone, Default)]
 pub(super) struct Environment {
     plain: HashMap<&'static str, String>,
     guarded: HashMap<&'static str, HiddenValue>,
-    /// Where those come from that are no variables.
+    /// Origins of the values that do not come from variables.
     from: HashMap<&'static str, Origin>,
 }
 
@@ -218,7 +218,7 @@ impl Environment {
         Self { plain, guarded, from: HashMap::new() }
     }
 
-    /// What `origin` says of a setting, unless something before it did.
+    /// Adds a value from `origin`, unless the setting has one already.
     pub(super) fn add(&mut self, setting: Setting, value: String, origin: &Origin) {
         let name = setting.name();
         if value.is_empty() || self.plain.contains_key(name) || self.guarded.contains_key(name) {
@@ -251,14 +251,14 @@ impl Environment {
 /// A setting of either kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Setting {
-    /// One whose value may be told.
+    /// A setting whose value may be shown.
     Plain(PlainSetting),
-    /// One whose value may hold a secret.
+    /// A setting whose value may contain a secret.
     Guarded(GuardedSetting),
 }
 
 impl Setting {
-    /// What its variable is called.
+    /// Name of the variable.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Plain(setting) => setting.0,

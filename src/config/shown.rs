@@ -1,29 +1,29 @@
-//! What is configured, as somebody is told who asks: each setting with its value and where that comes from. No value
-//! that may hold a secret is told.
+//! The effective configuration, for display: each setting with its value and origin. Values that
+//! may contain a secret are never shown.
 
 use super::file::{FileKey, KEYS};
 use super::settings::{GuardedSetting, PlainSetting, Setting};
 use super::{Config, OFFERS_MAX_AGE, RUN_DEADLINE, SCHEDULE};
 use serde::Serialize;
 
-/// What is told of a value that is not.
+/// Shown in place of a value that may contain a secret.
 const NOT_SHOWN: &str = "(set, and not shown)";
 
-/// A setting.
+/// A setting for display.
 #[derive(Debug, Serialize)]
 pub struct ShownSetting {
-    /// What it is called in a file.
+    /// Key in a file.
     pub setting: &'static str,
-    /// Its value; none where nothing narrows what is looked at.
+    /// The value; `None` if not set and without a default, so that nothing is filtered.
     pub value: Option<String>,
-    /// Where that comes from: `flag`, `environment`, a file's path, or `default`.
+    /// Origin of the value: `flag`, `environment`, a file's path, or `default`.
     pub from: String,
     /// The variable that sets it.
     pub variable: &'static str,
 }
 
 impl Config {
-    /// Every setting, in the order of the documentation.
+    /// All settings, in the order of the documentation.
     pub fn shown(&self) -> Vec<ShownSetting> {
         KEYS.iter().map(|key| self.shown_one(key)).collect()
     }
@@ -31,7 +31,8 @@ impl Config {
     fn shown_one(&self, key: &FileKey) -> ShownSetting {
         let (value, from) = match key.setting {
             Setting::Guarded(GuardedSetting::STORE) => {
-                // Without what signs it; what is no store may be anything.
+                // Without its SAS. An invalid store name may be anything, so it is not shown at
+                // all.
                 let told =
                     self.place().map_or_else(|_| NOT_SHOWN.to_owned(), |place| place.to_string());
                 (Some(told), self.store_from.clone())
@@ -50,7 +51,7 @@ impl Config {
     }
 }
 
-/// What holds where nobody says anything; none where nothing does.
+/// The default value, if the setting has one.
 fn default(setting: PlainSetting) -> Option<String> {
     let span = |span| humantime::format_duration(span).to_string();
     let text = match setting {

@@ -1,4 +1,4 @@
-//! How callers of the function app are known, and whether what is promised is in front of it.
+//! How callers of the function app authenticate, and whether that authentication is in place.
 
 use super::{Config, PlainSetting};
 use crate::error::{Error, Result};
@@ -16,7 +16,7 @@ pub enum SignIn {
 }
 
 impl Config {
-    /// How callers of this app sign in, as it was deployed.
+    /// The configured authentication of callers.
     fn sign_in(&self) -> Result<SignIn> {
         match self.variable(PlainSetting::SIGN_IN) {
             None | Some("keys") => Ok(SignIn::Keys),
@@ -27,11 +27,12 @@ impl Config {
         }
     }
 
-    /// Why lookups must not be answered: this app was packaged so that they need no key, and nobody in front of it asks
-    /// who calls. `None` when a key is asked for, when somebody asks, and where there is no packaged app.
+    /// Why lookups must not be answered: the app was packaged to need no function key, and nothing
+    /// in front of it authenticates callers. `None` if a key is required, if App Service
+    /// authentication is in front, or if there is no packaged app.
     ///
-    /// A package and the settings of an app are deployed one after the other, and either can be rolled back alone: the
-    /// two are compared where they meet.
+    /// The package and the app settings are deployed one after the other, and each can be rolled
+    /// back alone, so the two are compared at run time.
     pub fn nobody_asks(&self) -> Result<Option<&'static str>> {
         let sign_in = self.sign_in()?;
         let root = self.variable(PlainSetting::APP_ROOT).map_or_else(PathBuf::new, PathBuf::from);
@@ -48,7 +49,7 @@ impl Config {
         if !bindings.any(|binding| level(binding) == "anonymous") {
             return Ok(None);
         }
-        // The platform sets it, where it says anything.
+        // Set by the platform; it may be missing.
         let is_off = self
             .variable(PlainSetting::AUTH_ENABLED)
             .is_some_and(|text| !text.eq_ignore_ascii_case("true"));

@@ -1,31 +1,31 @@
-//! Where runs and snapshots are kept, as `--store` or `AZIMG_STORE` names it.
+//! Location of runs and snapshots, parsed from `--store` or `AZIMG_STORE`.
 
 use super::settings::HiddenValue;
 use crate::error::{Error, Result};
 use std::fmt;
 use url::Url;
 
-/// Where runs and snapshots are kept. Its Display holds no secret.
+/// Location of runs and snapshots. Its `Display` contains no secret.
 #[derive(Clone)]
 pub(super) enum StoreLocation {
-    /// The emulator of Azure's storage on this machine.
+    /// The Azure storage emulator on this machine.
     Emulator,
     /// A folder, as it was named.
     Folder(String),
-    /// A container in a storage account; the address may be signed.
+    /// A container in a storage account; the URL may contain a SAS.
     Container(Url, String),
 }
 
 const KNOWN: &str = "give a folder, https://ACCOUNT.blob.core.windows.net/CONTAINER, or azurite";
 
 fn bad(why: &'static str) -> Error {
-    // What was given may be a part of a connection string, or a signed address with an error in it.
+    // The input may be part of a connection string, or a misspelt URL with a SAS.
     Error::invalid(format!("what --store or AZIMG_STORE names is no store{why}: {KNOWN}"))
 }
 
 impl StoreLocation {
-    /// Reads a place. What may be an address, a signature or a connection string is never taken for a folder, whose
-    /// name would be told in errors.
+    /// Parses a location. A text that may be a URL, a SAS or a connection string is never read as a
+    /// folder, since errors contain the folder's name.
     pub(super) fn read(text: &HiddenValue) -> Result<Self> {
         let text = text.open();
         if text == "azurite" {
@@ -53,7 +53,7 @@ impl StoreLocation {
     fn address(text: &str) -> Result<Self> {
         let mut url = Url::parse(text).map_err(|_| bad(""))?;
         let container = url.path().trim_matches('/').to_owned();
-        // Azure's rule for names of containers; anything else may be a signature that lost its question mark.
+        // Azure's rule for container names; anything else may be a SAS that lost its question mark.
         let named =
             |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '$');
         let is_name = (1..=63).contains(&container.len()) && container.chars().all(named);
@@ -66,7 +66,7 @@ impl StoreLocation {
     }
 }
 
-/// Whether a text has something in it that opens storage.
+/// Whether a text contains a credential for storage.
 pub(super) fn may_sign(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     ["sig=", "sig%3d", "accountkey", "sharedaccess"].iter().any(|part| text.contains(part))

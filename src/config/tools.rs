@@ -1,5 +1,5 @@
-//! The tools of a desk that are signed in: `az`, and `azd` where there is no `az`. What they say reaches
-//! whoever has to act on it.
+//! The developer tools that may be signed in: `az`, then `azd`. Their error messages are passed on
+//! to the user, who has to act on them.
 
 use crate::client::causes;
 use crate::telemetry::awaited;
@@ -18,17 +18,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::process::Command;
 
-/// A tool that gives no token within this long never will: it asks somebody for something. `az` takes
-/// half a second of a fast machine.
+/// A tool that gives no token within this time waits for input. `az` takes half a second on a fast
+/// machine.
 const LONGEST: Duration = Duration::from_secs(30);
-/// No tool has given a token yet.
+/// Marks that no tool has given a token yet.
 const NONE: usize = usize::MAX;
 
 const ADVICE: &str = "Run 'az login', or set AZURE_TENANT_ID, AZURE_CLIENT_ID and \
                       AZURE_CLIENT_SECRET; or try 'azimg crawl --demo', which needs no account";
 
-/// Tools in the order in which they are asked. Whichever gave a token first is asked ever after, so that
-/// nobody becomes somebody else in the middle of a run.
+/// Tools in the order in which they are asked. The first that gives a token is used from then on,
+/// so that the identity does not change in the middle of a run.
 #[derive(Debug)]
 pub(super) struct DeveloperTools {
     tools: Vec<(&'static str, Arc<dyn TokenCredential>)>,
@@ -97,7 +97,7 @@ impl TokenCredential for DeveloperTools {
     }
 }
 
-/// What a tool says, without what the SDK puts around it.
+/// The message of a tool, without what the SDK adds to it.
 fn words(name: &str, error: &azure_core::Error) -> String {
     let text = causes(error);
     let text = text.split_once("authentication failed. ").map_or(text.as_str(), |(_, rest)| rest);
@@ -105,7 +105,7 @@ fn words(name: &str, error: &azure_core::Error) -> String {
     text.strip_prefix(&format!("{name}: ")).unwrap_or(text).to_owned()
 }
 
-/// Why no tool gives a token: of those that are installed, in their own words.
+/// Why no tool gives a token: the messages of the tools that are installed.
 fn nobody(said: &[(&str, String)]) -> String {
     let installed: Vec<String> = said
         .iter()
@@ -117,14 +117,14 @@ fn nobody(said: &[(&str, String)]) -> String {
         return format!("nobody is signed in: {} not found on PATH. {ADVICE}", names.join(", "));
     }
     let text = installed.join("; ");
-    // The tool proposes a command of its own.
+    // The tool proposes its own command.
     if text.contains("az login --") {
         return text;
     }
     format!("nobody is signed in: {text}. {ADVICE}")
 }
 
-/// Runs a tool: for so long at most, with nothing to read, and all that it started ends with it.
+/// Runs a tool with a timeout and without input; processes that it starts are killed with it.
 #[derive(Debug)]
 struct BoundedCommand(&'static str);
 
@@ -158,7 +158,7 @@ impl Executor for BoundedCommand {
     }
 }
 
-/// What is in a tool's output beside its warnings: the object.
+/// The JSON object in a tool's output, without the warnings around it.
 fn object(stdout: &[u8]) -> &[u8] {
     let first = stdout.iter().position(|byte| *byte == b'{');
     let last = stdout.iter().rposition(|byte| *byte == b'}');
@@ -168,7 +168,8 @@ fn object(stdout: &[u8]) -> &[u8] {
     }
 }
 
-/// The process group of a tool, which starts interpreters of its own: dropped before its end, all are killed.
+/// The process group of a tool, which starts its own interpreters. Dropping it before the tool has
+/// ended kills all of them.
 struct ProcessGroup(Option<u32>);
 
 impl ProcessGroup {
@@ -181,7 +182,7 @@ impl Drop for ProcessGroup {
     fn drop(&mut self) {
         #[cfg(unix)]
         if let Some(pid) = self.0.and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
-            // It may have ended by itself.
+            // It may have ended already.
             let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
         }
     }

@@ -1,4 +1,4 @@
-//! Lines of the log: one event is one line of text, or one JSON document in a line.
+//! Formats of log lines: one event is one line of text, or one JSON document on one line.
 
 use super::{Notation, acts, line};
 use std::fmt;
@@ -9,18 +9,18 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Where lines of JSON go.
+/// Destination of JSON lines.
 pub fn stdout() -> Stdout {
     io::stdout()
 }
 
-/// Where lines of text go.
+/// Destination of text lines.
 pub fn stderr() -> Stderr {
     super::end_passing();
     io::stderr()
 }
 
-/// An event in a line of text; its level in colour where people look at it.
+/// Formats an event as a line of text.
 #[derive(Debug, Clone, Copy)]
 pub struct TextLine {
     /// Whether the level is coloured.
@@ -51,7 +51,7 @@ where
     }
 }
 
-/// The colour of a level, as terminals number them.
+/// The ANSI colour code of a level.
 fn colour(level: Level) -> Option<u8> {
     match level {
         Level::ERROR => Some(31),
@@ -61,7 +61,7 @@ fn colour(level: Level) -> Option<u8> {
     }
 }
 
-/// An event as a JSON document in a line.
+/// Formats an event as a JSON document on one line.
 #[derive(Debug, Clone)]
 pub struct JsonLine(Format<Json>);
 

@@ -1,8 +1,9 @@
-//! Where text leaves this program: stdout, stderr, and the log. Nothing else writes there.
+//! The output of this program: stdout, stderr, and the log. No other module writes there.
 //!
-//! Names, descriptions, tags and errors are texts of strangers. Invariant: none of them does anything where it is
-//! shown. What a terminal, a spreadsheet or a reader of logs would act on, and what nobody would see, is written
-//! as its number, so that the text can still be told from any other.
+//! Names, descriptions, tags and errors are untrusted text. Invariant: none of it has an effect
+//! where it is shown. Characters that a terminal, a spreadsheet or a log reader would act on, and
+//! invisible ones, are escaped as their code points, so that the text remains distinguishable from
+//! any other.
 
 pub mod log;
 
@@ -12,9 +13,10 @@ use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Whether a character acts on what shows it, or is not seen at all: the controls (C0, DEL, C1), what ends lines,
-/// and Unicode's `Default_Ignorable_Code_Point` (direction, width and joining, byte order marks, tags, variation
-/// selectors, fillers), with the marks of interlinear annotation.
+/// Whether a character has an effect where it is shown, or is invisible: control characters (C0,
+/// DEL, C1), line terminators, and Unicode's `Default_Ignorable_Code_Point` (direction, width and
+/// joining, byte order marks, tags, variation selectors, fillers), with the marks of interlinear
+/// annotation.
 pub fn acts(c: char) -> bool {
     matches!(c,
         '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}'
@@ -24,21 +26,21 @@ pub fn acts(c: char) -> bool {
         | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// How a character that acts is written down.
+/// Notation in which such characters are escaped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notation {
     /// `\u{1b}`; `\n`, `\r` and `\t` by their letters.
     Text,
-    /// As a JSON text has it: in UTF-16, `\udb40\udc01`. The document stays what it is.
+    /// JSON's escapes, in UTF-16: `\udb40\udc01`. The document's meaning does not change.
     Json,
-    /// As a double-quoted scalar of YAML has it: `\U000e0001`.
+    /// The escapes of YAML's double-quoted scalars: `\U000e0001`.
     Yaml,
 }
 
 impl Notation {
     fn write(self, c: char, into: &mut String) {
         let code = u32::from(c);
-        // A String takes whatever is written to it.
+        // Writing to a `String` cannot fail.
         let _ = match (self, c) {
             (Self::Text, '\n') => into.write_str("\\n"),
             (Self::Text, '\r') => into.write_str("\\r"),
@@ -65,51 +67,54 @@ impl Notation {
     }
 }
 
-/// Whether a character acts where a text has lines.
+/// Like [`acts`], for text in which line feeds and tabs are allowed.
 fn acts_in_lines(c: char) -> bool {
     acts(c) && c != '\n' && c != '\t'
 }
 
-/// A text in one line, in which nothing acts.
+/// Escapes a text into one line without effects.
 pub fn line(text: &str) -> Cow<'_, str> {
     Notation::Text.escape(text, acts)
 }
 
-/// A text as a cell, or a header, of CSV and TSV: in one line, in which nothing acts, and never a formula. What a
-/// spreadsheet would take for one (OWASP, "CSV Injection") gets an apostrophe.
+/// Escapes a text for a cell or a header of CSV and TSV: one line without effects, and never a
+/// formula. A text that a spreadsheet would read as a formula (OWASP, "CSV Injection") is prefixed
+/// with an apostrophe.
 pub fn cell(text: &str) -> Cow<'_, str> {
     const FORMULAS: [char; 10] = ['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠'];
     let shown = line(text);
     if text.starts_with(FORMULAS) { Cow::Owned(format!("'{shown}")) } else { shown }
 }
 
-/// What is printed, of lines and tabs: whatever acts otherwise is written as its number, even where a format has
-/// not seen to it.
+/// A writer for output in lines and with tabs: other characters with an effect are escaped, even if
+/// a format has not done so.
 #[derive(Debug)]
 pub struct Out<W: Write> {
     to: W,
     notation: Notation,
-    /// The beginning of a character whose rest has not come.
+    /// The first bytes of a character whose remaining bytes have not been written yet.
     begun: Vec<u8>,
 }
 
-/// How long the line is that stands on stderr for the moment; zero where none does.
+/// Length of the transient line on stderr; zero if there is none.
 static PASSING: AtomicUsize = AtomicUsize::new(0);
-/// The longest such line, in characters: terminals are rarely narrower, and a line that is broken cannot be taken back.
+/// The longest transient line, in characters: terminals are rarely narrower, and a wrapped line
+/// cannot be erased.
 const LONGEST_PASSING: usize = 76;
 
-/// Shows a line for the moment on a terminal: it goes before anything else is shown. Only what is no data belongs there.
+/// Shows a transient line on a terminal: it is erased before anything else is shown. It must not
+/// contain data.
 pub fn show_passing(text: &str) {
     let shown: String = line(text).chars().take(LONGEST_PASSING).collect();
     let length = shown.chars().count();
     let mut to = io::stderr().lock();
-    // Over the one before, which may be longer.
+    // Overwrites the previous line, which may be longer.
     let before = PASSING.swap(length, Ordering::Relaxed);
     let _ = write!(to, "\r{shown}{}\r", " ".repeat(before.saturating_sub(length)));
     let _ = to.flush();
 }
 
-/// Takes back the line that stands for the moment.
+/// Erases the transient line.
 pub fn end_passing() {
     let length = PASSING.swap(0, Ordering::Relaxed);
     if length > 0 {
@@ -119,14 +124,14 @@ pub fn end_passing() {
     }
 }
 
-/// The data of a command.
+/// The writer for a command's data.
 pub fn stdout(notation: Notation) -> Out<BufWriter<StdoutLock<'static>>> {
     end_passing();
     Out::new(BufWriter::new(io::stdout().lock()), notation)
 }
 
 impl<W: Write> Out<W> {
-    /// Prints into `to`.
+    /// Creates a writer into `to`.
     pub fn new(to: W, notation: Notation) -> Self {
         Self { to, notation, begun: Vec::new() }
     }
@@ -135,7 +140,7 @@ impl<W: Write> Out<W> {
         self.to.write_all(self.notation.escape(text, acts_in_lines).as_bytes())
     }
 
-    /// Prints whole characters; what follows the last one is left.
+    /// Writes the complete characters, and returns the bytes after the last one.
     fn bytes<'a>(&mut self, mut bytes: &'a [u8]) -> io::Result<&'a [u8]> {
         loop {
             match std::str::from_utf8(bytes) {
@@ -171,42 +176,43 @@ impl<W: Write> Write for Out<W> {
     }
 }
 
-/// Whether people read stdout as it comes.
+/// Whether stdout is a terminal.
 pub fn stdout_is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// How wide the terminal is that shows stdout, in characters; none where there is none, or it does not say.
+/// Width of the terminal on stdout, in characters; `None` without a terminal, or if it does not
+/// report one.
 pub fn stdout_width() -> Option<usize> {
     terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0))
 }
 
-/// Whether people read stderr as it comes.
+/// Whether stderr is a terminal.
 pub fn stderr_is_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Says something on stderr, in one line. Where nobody can hear it, it is not said.
+/// Writes one line to stderr. A failure to write is ignored.
 pub fn tell(text: fmt::Arguments<'_>) {
     let text = text.to_string();
     end_passing();
     let _ = writeln!(io::stderr().lock(), "{}", line(&text));
 }
 
-/// Says something on stderr, in one line: `say!("{count} of {all}")`.
+/// Writes one line to stderr: `say!("{count} of {all}")`.
 macro_rules! say {
     ($($text:tt)*) => { $crate::sink::tell(format_args!($($text)*)) };
 }
 pub(crate) use say;
 
-/// Says lines of ours on stderr, such as the usage of a command.
+/// Writes lines of azimg's own to stderr, such as the usage of a command.
 pub fn tell_lines(text: &str) {
     for line in text.lines() {
         say!("{line}");
     }
 }
 
-/// What a panic says is told as everything else is: its message may have texts of strangers in it.
+/// Escapes the message of a panic like all other output: it may contain untrusted text.
 pub fn hear_panics() {
     fn told(info: &PanicHookInfo<'_>) {
         let thread = std::thread::current();

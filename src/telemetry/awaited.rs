@@ -1,12 +1,12 @@
-//! What is being waited for, here and now: whoever waits for somebody else says so, and whoever sits before a terminal
-//! is told when it takes long.
+//! The waits of this process: code that waits for another party registers what for, so that a
+//! command on a terminal can show a wait that takes long.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// All that is being waited for, in the order in which it began.
+/// All current waits, in the order in which they began.
 static AWAITED: Mutex<Waits> = Mutex::new(Waits { begun: 0, under_way: BTreeMap::new() });
 
 struct Waits {
@@ -18,12 +18,12 @@ fn waits() -> MutexGuard<'static, Waits> {
     AWAITED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A wait; it is over when this is dropped.
+/// A registered wait; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Wait(u64);
 
-/// Something is waited for from now on: the name of a server, or what it is that has to come. No part of an address
-/// that may hold a secret.
+/// Registers a wait that begins now. `what` is the name of a server, or what has to arrive; it must
+/// not contain any part of a URL that may hold a secret.
 pub fn wait_for(what: impl Into<Cow<'static, str>>) -> Wait {
     let mut waits = waits();
     waits.begun += 1;
@@ -38,7 +38,7 @@ impl Drop for Wait {
     }
 }
 
-/// What has been waited for the longest, and since how long.
+/// The wait that began first among the current ones, and its duration.
 pub fn longest() -> Option<(String, Duration)> {
     let waits = waits();
     let (begun, what) = waits.under_way.values().next()?;

@@ -1,11 +1,11 @@
-//! Counts: events that say how much there is of something, and never reach the log.
+//! Metrics: events that count something, and never reach the log.
 
 use tracing::Metadata;
 
-/// The target of events that count something.
+/// The target of metric events.
 pub const COUNTS: &str = "azimg::counts";
 
-/// Counts something: `count!(monotonic_counter.azimg.rows = 12_u64, source)`.
+/// Records a metric: `count!(monotonic_counter.azimg.rows = 12_u64, source)`.
 macro_rules! count {
     ($($fields:tt)*) => {
         tracing::event!(target: $crate::telemetry::COUNTS, tracing::Level::TRACE, $($fields)*)
@@ -13,7 +13,7 @@ macro_rules! count {
 }
 pub(crate) use count;
 
-/// Whether an event counts something.
+/// Whether an event is a metric.
 pub(super) fn is_count(metadata: &Metadata<'_>) -> bool {
     metadata.target() == COUNTS
 }

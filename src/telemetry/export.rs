@@ -1,10 +1,10 @@
-//! Where spans and counts go.
+//! Configuration of the export of spans and counts.
 
-/// Where spans and counts go, if anywhere: what the OpenTelemetry SDK's own variables say.
+/// Whether spans and counts are exported, from the OpenTelemetry SDK's own variables.
 #[derive(Debug, Clone, Default)]
 pub struct Export {
-    /// Whether a collector is named (`OTEL_EXPORTER_OTLP_ENDPOINT`).
+    /// Whether a collector is configured (`OTEL_EXPORTER_OTLP_ENDPOINT`).
     pub on: bool,
-    /// Whether a name is given to this process (`OTEL_SERVICE_NAME`).
+    /// Whether the process has a service name (`OTEL_SERVICE_NAME`).
     pub named: bool,
 }

@@ -1,10 +1,11 @@
-//! What azimg says of itself while it works: log lines, spans, and counts.
+//! Telemetry: log lines, spans, and counts.
 //!
-//! Everything is said with `tracing`; here it is decided who hears it. A line, a span and a count hold
-//! names, statuses and durations, and never a token, a query string or a body: whoever asks outward
-//! says so through [`operation`] and the types of `client`, which have none to give.
+//! All of them are emitted with `tracing`; this module decides where they go. A line, a span and a
+//! count contain names, statuses and durations, and never a token, a query string or a body:
+//! outgoing requests are described by [`operation`] and the types of `client`, which contain none
+//! of these.
 //!
-//! Counts are events for the target [`COUNTS`] whose fields say what they count, in the manner of
+//! Counts are events with the target [`COUNTS`] whose fields name the metric, in the form of
 //! `tracing-opentelemetry`: `monotonic_counter.azimg.rows = 12_u64`. They never reach the log.
 
 pub mod awaited;
@@ -31,16 +32,16 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
-/// Where log lines go, and in which shape.
+/// Destination and format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// JSON on stdout: the Functions host takes every line on stderr for an error.
+    /// JSON on stdout: the Functions host reports every line on stderr as an error.
     Json,
     /// Text on stderr.
     Text,
 }
 
-/// What listens; whatever is still to be sent is sent when it is dropped.
+/// Keeps telemetry running; what is still buffered is sent when it is dropped.
 #[derive(Default)]
 pub struct TelemetryGuard(Option<Exporters>);
 
@@ -52,7 +53,8 @@ impl Drop for TelemetryGuard {
     }
 }
 
-/// Begins to listen; text has `colours` where people look at it as it comes. A listener that is there already (in tests) is as good.
+/// Installs the subscriber. Text has `colours` if stderr is a terminal. An existing subscriber (in
+/// tests) is kept.
 pub fn init(lines: LogFormat, filter: EnvFilter, colours: bool, export: &Export) -> TelemetryGuard {
     let filter = filter.and(filter_fn(|metadata| !is_count(metadata)));
     let written: Box<dyn Layer<Registry> + Send + Sync> = match lines {
@@ -82,22 +84,23 @@ pub fn init(lines: LogFormat, filter: EnvFilter, colours: bool, export: &Export)
     TelemetryGuard(exporters)
 }
 
-/// Makes `span` a part of the trace that a W3C `traceparent` header names.
+/// Attaches `span` to the trace that a W3C `traceparent` header names.
 pub fn adopt(span: &Span, traceparent: Option<&str>) {
     if let Some(parent) = traceparent {
         otlp::adopt(span, parent);
     }
 }
 
-/// What a path asks for, without whose: `subscriptions/{}/providers/Microsoft.Compute/galleries`. Few
-/// names for many requests, and nothing of a customer's in them.
+/// The operation of a request path, with names replaced by `{}`:
+/// `subscriptions/{}/providers/Microsoft.Compute/galleries`. The number of distinct operations is
+/// small, and none contains customer data.
 pub fn operation(path: &str) -> String {
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     match parts[0] {
         "v2" | "acr" => of_registry(&parts),
         "oauth2" | "metadata" => parts.join("/"),
         _ => {
-            // Types and names take turns; after `providers` comes a namespace, which is no name.
+            // Types and names alternate; after `providers` comes a namespace, which is no name.
             let mut names = false;
             let shown = parts.iter().enumerate().map(|(at, part)| {
                 let is_name = names && parts[at - 1] != "providers";
@@ -109,7 +112,8 @@ pub fn operation(path: &str) -> String {
     }
 }
 
-/// A registry's path: the API's own words stay, and whatever stands between them is one name.
+/// The operation of a registry path: the API's own words are kept, and everything between two of
+/// them is one name.
 fn of_registry(parts: &[&str]) -> String {
     const WORDS: [&str; 12] = [
         "v2",

@@ -1,6 +1,6 @@
-//! Spans and counts over OTLP/HTTP, by the OpenTelemetry SDK. Its own variables are obeyed:
-//! `OTEL_EXPORTER_OTLP_ENDPOINT`, `…_HEADERS`, `OTEL_TRACES_SAMPLER`, `OTEL_RESOURCE_ATTRIBUTES`,
-//! `OTEL_METRIC_EXPORT_INTERVAL`.
+//! Export of spans and counts over OTLP/HTTP by the OpenTelemetry SDK. The SDK's own variables
+//! apply: `OTEL_EXPORTER_OTLP_ENDPOINT`, `…_HEADERS`, `OTEL_TRACES_SAMPLER`,
+//! `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_METRIC_EXPORT_INTERVAL`.
 
 use super::counts::is_count;
 use super::export::Export;
@@ -18,10 +18,10 @@ use tracing_opentelemetry::{MetricsLayer, OpenTelemetrySpanExt};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::{Layer, Registry};
 
-/// A command's end waits so long for a collector.
+/// How long the end of a command waits for a collector, for spans and for counts each.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What sends spans and counts, from threads of its own.
+/// Exporters of spans and counts, on their own threads.
 pub(super) struct Exporters {
     spans: SdkTracerProvider,
     counts: SdkMeterProvider,
@@ -45,7 +45,7 @@ impl Exporters {
         })
     }
 
-    /// One layer for spans with what was logged in them, and one for counts.
+    /// A layer for spans with the events in them, and a layer for counts.
     pub(super) fn layers(&self) -> [Box<dyn Layer<Registry> + Send + Sync>; 2] {
         let spans = tracing_opentelemetry::layer().with_tracer(self.spans.tracer("azimg"));
         let spans = spans.with_location(false).with_threads(false).with_target(false);
@@ -57,15 +57,15 @@ impl Exporters {
         [Box::new(spans.with_filter(ours)), Box::new(counts)]
     }
 
-    /// Sends what is left.
+    /// Sends what is still buffered.
     pub(super) fn stop(self) {
-        // A collector that is away must not turn a good end into a failure.
+        // An unreachable collector must not turn a successful command into a failure.
         let _ = self.spans.shutdown_with_timeout(PATIENCE);
         let _ = self.counts.shutdown_with_timeout(PATIENCE);
     }
 }
 
-/// `00-{trace}-{span}-{flags}` (W3C Trace Context §3.2).
+/// Parses `00-{trace}-{span}-{flags}` (W3C Trace Context §3.2).
 fn parent(text: &str) -> Option<SpanContext> {
     let mut parts = text.trim().split('-');
     let (version, trace, span, flags) =
@@ -81,7 +81,7 @@ fn parent(text: &str) -> Option<SpanContext> {
 
 pub(super) fn adopt(span: &Span, traceparent: &str) {
     if let Some(parent) = parent(traceparent) {
-        // It fails only where no exporter listens.
+        // It fails only without an exporter.
         let _ = span.set_parent(Context::new().with_remote_span_context(parent));
     }
 }

@@ -1,10 +1,10 @@
-//! What stands in for the exporters in a build without them.
+//! Replaces the exporters in a build without the feature `otlp`.
 
 use super::export::Export;
 use tracing::Span;
 use tracing_subscriber::{Layer, Registry};
 
-/// Nobody: it cannot be made.
+/// Uninhabited: there are no exporters in this build.
 pub(super) enum Exporters {}
 
 impl Exporters {

@@ -1,55 +1,57 @@
-//! A bucket of reads in the Resource Manager, of one subscription and principal.
+//! The Resource Manager's token bucket for reads, of one subscription and principal.
 //!
-//! Nobody tells how many others draw on it; what remains is in every answer. So each process lets
-//! its speed follow what remains: in proportion at once, and its own pace slowly, until the level
-//! stands at a third. All see the same level, so together they use the refill up and leave a
-//! reserve, however many they are, and none needs to know of the others.
+//! The number of other processes that draw on it is unknown, but every response reports what
+//! remains. So each process adapts its speed to the remaining level: immediately in proportion, and
+//! slowly through its pace, until the level settles at a third. All processes see the same level,
+//! so together they use up the refill and leave a reserve, whatever their number, without
+//! coordination.
 
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Reads that a full bucket holds, and that come in per second (learn: "Understand how Azure
+/// Capacity of a bucket in reads, and its refill in reads per second (learn: "Understand how Azure
 /// Resource Manager throttles requests").
 const FULL: f64 = 250.0;
 const PER_SECOND: f64 = 25.0;
 
-/// The level that is held, as a share of a full bucket: enough for others to come and be noticed.
+/// The target level, as a fraction of a full bucket: enough reserve for other processes to start
+/// and be noticed.
 const HELD: f64 = 1.0 / 3.0;
-/// A process sends at once at most this share of what remains, and as much again of what is urgent:
-/// eight of them never exceed it.
+/// Burst of a process as a fraction of what remains, and as much again for urgent reads: eight
+/// processes together never exceed what remains.
 const AT_ONCE: f64 = 1.0 / 16.0;
-/// Speed at an empty bucket and at a full one, as shares of the pace.
+/// Speed at an empty bucket and at a full one, as multiples of the pace.
 const SLOWEST: f64 = 0.1;
 const FASTEST: f64 = 3.0;
 /// How fast the pace follows the level: critically damped together with the speed.
 const GAIN: f64 = 2.25;
-/// What a refusal leaves of the pace, and what always remains of it.
+/// Factor applied to the pace by a refusal, and the minimum pace in reads per second.
 const BACK_OFF: f64 = 0.7;
 const LEAST_PACE: f64 = 0.5;
-/// The refill is measured over this many answers, or two seconds.
+/// The refill is measured over this many responses, or over two seconds.
 const MEASURED_OVER: u32 = 25;
 
 /// What remains in a bucket, and how fast to draw on it.
 #[derive(Debug)]
 pub(super) struct Bucket {
-    /// Whether a limit is known: assumed, or read from an answer.
+    /// Whether a limit is known: assumed, or read from a response.
     known: bool,
-    /// What the last answer said.
+    /// Remaining reads according to the last response.
     level: f64,
-    /// The most that was seen.
+    /// The highest level seen.
     full: f64,
-    /// Reads per second that keep the level, as far as is known.
+    /// Estimate of the reads per second that keep the level constant.
     pace: f64,
-    /// Reads that may be sent at once; below zero urgent ones were sent ahead.
+    /// Reads that may be sent now; negative when urgent ones were sent ahead.
     credit: f64,
     filled_at: Instant,
     learned_at: Instant,
     closed_until: Option<Instant>,
-    /// Whether a read had to wait since the last answer: only then is the pace too slow.
+    /// Whether a read had to wait since the last response: only then is the pace too slow.
     pressed: bool,
-    /// When the refill was last looked at, answers since then, and what remained.
+    /// When the refill was last measured, the responses since then, and the level at that time.
     measured: (Instant, u32, f64),
-    /// When everything that was put off will have been done.
+    /// When all deferred work will have been done.
     put_off_until: Instant,
 }
 
@@ -74,12 +76,12 @@ impl Bucket {
         self.pace * (self.level / (self.full * HELD)).clamp(SLOWEST, FASTEST)
     }
 
-    /// How long it is closed from `now` on.
+    /// How long the bucket is closed, from `now` on.
     pub(super) fn closed(&self, now: Instant) -> Duration {
         self.closed_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 
-    /// How long a request that came now would wait.
+    /// How long a request that arrives at `now` would wait.
     pub(super) fn wait(&mut self, now: Instant) -> Duration {
         let closed = self.closed(now);
         if !self.known {
@@ -92,8 +94,8 @@ impl Bucket {
         closed + Duration::from_secs_f64((1.0 - self.credit).max(0.0) / speed)
     }
 
-    /// Takes one read, or says how long to wait for it. An `urgent` one goes before those that wait,
-    /// while the reserve lasts.
+    /// Takes one read, or returns how long to wait for it. An `urgent` read goes ahead of waiting
+    /// ones while the reserve lasts.
     pub(super) fn take(&mut self, now: Instant, urgent: bool) -> Result<(), Duration> {
         let mut wait = self.wait(now);
         self.pressed |= !wait.is_zero();
@@ -107,7 +109,7 @@ impl Bucket {
         Ok(())
     }
 
-    /// How long so many more would take.
+    /// How long `reads` more reads would take.
     pub(super) fn time_for(&self, reads: u32) -> Duration {
         if self.known {
             Duration::from_secs_f64(f64::from(reads) / self.speed())
@@ -116,14 +118,15 @@ impl Bucket {
         }
     }
 
-    /// Puts off work of so many reads: how long, behind everything that was put off before.
+    /// Defers work of `reads` reads: returns for how long, after everything that was deferred
+    /// before.
     pub(super) fn put_off(&mut self, reads: f64, now: Instant) -> Duration {
         let begin = self.put_off_until.max(now);
         self.put_off_until = begin + Duration::from_secs_f64(reads / self.pace);
         begin - now
     }
 
-    /// An answer said that `remaining` reads remain.
+    /// Learns from a response that `remaining` reads remain.
     pub(super) fn answered(&mut self, remaining: f64, now: Instant) {
         if !self.known {
             self.known = true;
@@ -146,8 +149,8 @@ impl Bucket {
         self.pace = self.pace.clamp(LEAST_PACE, 1e6);
     }
 
-    /// Between two answers, what was sent and what remains more than before has come in: while
-    /// there is more than needs to be held, the pace is at least that.
+    /// Estimates the refill between two responses: the reads sent plus the rise of the level. While
+    /// the level is above the target, the pace is at least that.
     fn measure(&mut self, now: Instant) {
         let (from, answers, had) = self.measured;
         let seconds = now.saturating_duration_since(from).as_secs_f64();
@@ -163,9 +166,10 @@ impl Bucket {
         }
     }
 
-    /// Nothing is sent before `until`.
+    /// Closes the bucket until `until`.
     pub(super) fn pause(&mut self, until: Instant, now: Instant) {
-        // All together were too fast, or too many; a burst is refused many times but was one fault.
+        // All processes together were too fast, or too many. A burst gets many refusals, but counts
+        // as one fault.
         if self.closed(now).is_zero() {
             self.pace = (self.pace * BACK_OFF).max(LEAST_PACE);
         }

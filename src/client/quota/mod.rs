@@ -1,10 +1,10 @@
 //! Quota as a budget: how many requests may be sent, and when.
 //!
-//! Azure counts a request against a bucket of its subscription and principal (Resource Manager)
-//! and against sliding windows of its subscription, location and operation (the compute provider),
-//! and says in every answer what remains. The model starts from recorded limits, or from nothing
-//! where none are known, and believes the answers over itself. The scarce operation goes first. A
-//! short wait is waited for here; a longer one is given back to the caller, who has other work.
+//! Azure counts a request against a bucket of its subscription and principal (Resource Manager) and
+//! against sliding windows of its subscription, location and operation (the compute provider), and
+//! reports in every response what remains. The model starts from recorded limits, or from none
+//! where they are unknown, and responses override it. The scarce operation has priority. A short
+//! wait is waited for here; for a longer one the caller gets an error, since it has other work.
 
 mod bucket;
 mod window;
@@ -18,18 +18,18 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use window::{Blocked, OFFERS, Operation};
 
-/// Requests that wait to be sent by half of a process's workers: the other half is kept free for
+/// Waiting requests that occupy half of a process's workers: the other half is kept free for
 /// listings of offers while these are scarce.
 const MOST_WAITING: usize = 128;
-/// A bucket that is closed for longer than this is not worth a worker's time.
+/// A bucket closed for longer than this is not worth a worker's time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
 /// What remains of everything that this process draws on.
 #[derive(Debug)]
 pub struct Quota {
-    /// Whether recorded limits hold before any answer has said so.
+    /// Whether recorded limits apply before any response has reported one.
     assume: bool,
-    /// Who may ask: each has buckets of its own.
+    /// Number of principals; each has its own buckets.
     principals: usize,
     state: Mutex<State>,
 }
@@ -40,46 +40,47 @@ struct State {
     operations: HashMap<String, Operation>,
 }
 
-/// What one subscription's reads are counted against.
+/// What the reads of one subscription are counted against.
 #[derive(Debug)]
 struct Account {
-    /// A bucket for each principal.
+    /// One bucket per principal.
     buckets: Vec<Bucket>,
-    /// Who holds it is the next to draw.
+    /// The holder of this lock is the next to draw.
     turn: Arc<tokio::sync::Mutex<()>>,
-    /// How many wait for that.
+    /// Number of tasks that hold or wait for the lock.
     waiting: u32,
 }
 
 /// Whether a request may be sent.
 #[derive(Debug)]
 pub(super) enum Grant {
-    /// It may.
+    /// It may be sent.
     Go(Permit),
-    /// Ask again after so long, and be the next.
+    /// Ask again after this time, and stay at the head of the queue.
     Soon(Duration),
-    /// Ask again after so long.
+    /// Ask again after this time.
     Wait(Duration),
-    /// Ask again when this wakes: enough are under way for what remains.
+    /// Ask again when this wakes: as many requests are under way as what remains allows.
     Full(Arc<Notify>),
-    /// Not for so long: there is other work to do.
+    /// Not for this long; do other work.
     Later(Duration),
 }
 
-/// The right to send one request. It gives itself back when it is dropped, however its request ended: answered,
-/// failed, or with a caller that no longer waits for it.
+/// The right to send one request. It is returned on drop, however the request ended: answered,
+/// failed, or abandoned by its caller.
 #[derive(Debug)]
 pub(super) struct Permit {
     quota: Arc<Quota>,
     account: String,
     operation: String,
-    /// Whose token to send.
+    /// Index of the principal whose token to send.
     pub(super) principal: usize,
 }
 
-/// What a request on `path` draws on: its subscription's bucket; subscription, location and
-/// operation in the compute provider. Listings of marketplace images are told by the depth of their
-/// path, whatever else by the types in it: operations that share no policy must not share a window.
+/// The account, the operation and the depth that a request on `path` is counted by: its
+/// subscription's bucket; subscription, location and operation in the compute provider. Listings of
+/// marketplace images are distinguished by the depth of their path, all others by the types in it:
+/// operations that share no policy must not share a window.
 fn names(path: &str) -> (String, String, usize) {
     let parts: Vec<_> = path.trim_matches('/').split('/').collect();
     let at = |name: &str| parts.iter().position(|part| part.eq_ignore_ascii_case(name));
@@ -97,8 +98,8 @@ fn names(path: &str) -> (String, String, usize) {
 }
 
 impl Quota {
-    /// Nothing used yet by any of so many `principals`. With `assume`, recorded limits hold from the
-    /// first request on.
+    /// Creates an unused quota for `principals` principals. With `assume`, recorded limits apply
+    /// from the first request on.
     pub fn new(assume: bool, principals: usize) -> Self {
         Self { assume, principals, state: Mutex::default() }
     }
@@ -107,7 +108,7 @@ impl Quota {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks to send a request on `path` at `now`.
+    /// Asks for a permit to send a request on `path` at `now`.
     pub(super) fn ask(self: &Arc<Self>, path: &str, now: Instant) -> Grant {
         let (account, operation_name, depth) = names(path);
         let mut state = self.state();
@@ -142,8 +143,8 @@ impl Quota {
         Account { buckets, turn: Arc::default(), waiting: 0 }
     }
 
-    /// Waits behind everyone who came before to draw on what `path` draws on. Listings of offers
-    /// wait for nobody.
+    /// Queues for the account that `path` draws on, in order of arrival. Listings of offers do not
+    /// queue.
     pub(super) async fn queue(&self, path: &str) -> Option<QueueSlot<'_>> {
         let (account, _, depth) = names(path);
         if depth == OFFERS {
@@ -161,7 +162,7 @@ impl Quota {
         Some(place)
     }
 
-    /// Learns from the headers of an answer.
+    /// Learns from response headers.
     pub(super) fn answered(&self, permit: &Permit, headers: &HeaderMap, now: Instant) {
         let mut state = self.state();
         let reads = headers.get("x-ms-ratelimit-remaining-subscription-reads");
@@ -170,7 +171,7 @@ impl Quota {
             bucket.answered(reads.max(0.0), now);
         }
         if let Some(operation) = state.operations.get_mut(&permit.operation) {
-            // Resource Graph counts queries of a principal: 15 in 5 seconds (azure-quotas §3).
+            // Resource Graph counts the queries of a principal: 15 in 5 seconds (azure-quotas §3).
             let queries = headers.get("x-ms-user-quota-remaining");
             let queries = queries.and_then(|value| value.to_str().ok()?.trim().parse().ok());
             if let Some(queries) = queries {
@@ -186,9 +187,9 @@ impl Quota {
         }
     }
 
-    /// Closes what a refused request drew on for `wait`: everyone in the process keeps to it.
-    /// `whole` means the principal's bucket, not just the operation. Whether that is worth waiting
-    /// for.
+    /// Closes what a throttled request drew on for `wait`, for everyone in the process. `whole`
+    /// closes the principal's bucket, not just the operation. Returns whether the wait is worth a
+    /// worker's time.
     pub(super) fn pause(&self, permit: &Permit, whole: bool, wait: Duration, now: Instant) -> bool {
         let mut state = self.state();
         if whole {
@@ -202,7 +203,8 @@ impl Quota {
         operation.is_worth(wait)
     }
 
-    /// When the listing of offers with this many before it has its turn, counted from the first.
+    /// The earliest time at which a listing of offers with `before` others ahead of it can be sent,
+    /// counted from the first one.
     pub(super) fn turn(&self, subscription: &str, location: &str, before: u32) -> Duration {
         let name = format!("{subscription}/{location}/{OFFERS}");
         let mut state = self.state();
@@ -212,8 +214,8 @@ impl Quota {
         operation.turn(before)
     }
 
-    /// After offers were listed: how long to put off `reads` reads that follow, so that further
-    /// listings of offers are not kept waiting by them; none when they do not compete.
+    /// After offers were listed: how long to delay the `reads` reads that follow, so that they do
+    /// not hold up further listings of offers; `None` when they do not compete.
     pub(super) fn put_off(
         &self,
         subscription: &str,
@@ -251,7 +253,7 @@ impl State {
     }
 }
 
-/// A place at the head of those who wait to draw on an account; left when dropped.
+/// A slot at the head of the queue for an account; released on drop.
 pub(super) struct QueueSlot<'a> {
     quota: &'a Quota,
     account: String,
@@ -320,7 +322,7 @@ mod tests {
                 Grant::Full(_) => panic!("nothing is under way"),
             }
         }
-        // 1,000 in the first half hour, at 200 every three minutes; then the oldest lapse.
+        // 1,000 in the first half hour, at 200 every three minutes; then the oldest expire.
         let shortest = quota.turn("s", "eastus", 1_499);
         let took = now - start;
         assert_eq!(shortest, Duration::from_mins(30 + 2 * 3));
@@ -361,7 +363,8 @@ mod tests {
             assert!(matches!(quota.ask(OFFERS, now), Grant::Full(_) | Grant::Later(_)));
             drop(permit);
         }
-        // What the others used comes back when they know: one request finds out, a thirtieth of the window later.
+        // What others used becomes available at an unknown time: one request probes for it, a
+        // thirtieth of the window later.
         let Grant::Wait(wait) = quota.ask(OFFERS, now) else { panic!("not spent") };
         assert_eq!(wait, Duration::from_secs(6));
         let later = now + wait;
@@ -370,8 +373,8 @@ mod tests {
         assert!(matches!(quota.ask(OFFERS, later), Grant::Later(_)));
     }
 
-    /// An answer tells of what is under way, too: taken off a second time, nothing would be left until this process's
-    /// own oldest request lapses.
+    /// A response counts the requests under way, too: subtracted a second time, nothing would be
+    /// left until this process's own oldest request expires.
     #[test]
     fn what_is_under_way_and_counted_already_does_not_close_a_window() {
         let quota = Arc::new(Quota::new(true, 1));
@@ -394,7 +397,8 @@ mod tests {
         assert!(ask(now).is_some());
     }
 
-    /// A bucket of 250 that refills 25 a second, drawn on by so many who only see what remains.
+    /// A bucket of 250 with a refill of 25 per second, drawn on by `processes` that only see what
+    /// remains.
     fn draw(processes: usize, seconds: u32) -> (u32, u32) {
         let all: Vec<Arc<Quota>> = (0..processes).map(|_| Arc::new(Quota::new(true, 1))).collect();
         let path = "/subscriptions/s/locations";
@@ -405,7 +409,7 @@ mod tests {
             let now = start + Duration::from_millis(10) * tick;
             level = (level + 0.25).min(250.0);
             for (who, quota) in all.iter().enumerate() {
-                // Each has work for ten at once; an answer takes 100 ms.
+                // Each has work for ten requests in parallel; a response takes 100 ms.
                 while due.iter().filter(|(_, other, _)| *other == who).count() < 10 {
                     let Grant::Go(permit) = quota.ask(path, now) else { break };
                     due.push((now + Duration::from_millis(100), who, permit));

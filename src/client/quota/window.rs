@@ -1,7 +1,7 @@
 //! The sliding windows of one operation in one location.
 //!
-//! Each request counts until it is as old as the window. What a process has used comes back to it
-//! request by request; what others use is seen in the answers.
+//! Each request counts until it is as old as the window. What this process has used becomes
+//! available again request by request; what others use is known from responses.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,10 +9,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// The depth of the path below `publishers` of the one operation that is scarce: listing offers.
+/// Depth of the path below `publishers` of the only scarce operation: listing offers.
 pub(super) const OFFERS: usize = 4;
 
-/// Recorded limits by the depth of the path below `publishers`: policy, three and thirty minutes.
+/// Recorded limits by the depth of the path below `publishers`: policy, and requests per 3 and 30
+/// minutes.
 const RECORDED: &[(usize, &str, [i64; 2])] = &[
     (OFFERS, "ListVMImageOffersFromLocation", [200, 1_000]),
     (6, "ListVMImageSkusFromLocation", [10_000, 30_000]),
@@ -20,18 +21,19 @@ const RECORDED: &[(usize, &str, [i64; 2])] = &[
     (9, "GetVMImageFromLocation", [13_000, 74_000]),
 ];
 
-/// What stands for the depth of a query of Resource Graph, and the policy that counts it.
+/// Stands in for the depth of a Resource Graph query, and the policy that counts queries.
 pub(super) const GRAPH: usize = usize::MAX;
 pub(super) const QUERIES: &str = "ResourceGraph5Sec";
 /// Queries that a principal may send within that window.
 const MOST_QUERIES: i64 = 15;
 
-/// A wait that is longer than this, or than this part of a window, is not worth a worker's time.
+/// A wait longer than this, or than this fraction (1/n) of a window, is not worth a worker's time.
 const WORTH_WAITING: Duration = Duration::from_secs(20);
 const WORTH_OF_WINDOW: u32 = 9;
-/// A process has at most this part of what remains under way: eight of them never exceed it.
+/// A process has at most this fraction (1/n) of what remains under way: eight processes together
+/// never exceed it.
 const AT_ONCE: i64 = 8;
-/// Requests under way before the first answer has told of limits.
+/// Requests under way, at most, before the first response reports limits.
 const UNTOLD: u32 = 2;
 
 /// All windows of an operation.
@@ -39,11 +41,11 @@ const UNTOLD: u32 = 2;
 pub(super) struct Operation {
     windows: Vec<Window>,
     closed_until: Option<Instant>,
-    /// Requests that may be sent, are waiting for it, or are under way.
+    /// Permits that are held: requests about to be sent or under way.
     open: u32,
-    /// Whether limits are known, or an answer has shown that there are none.
+    /// Whether limits are known, or a response has shown that there are none.
     told: bool,
-    /// Wakes who waits for another request to come back.
+    /// Wakes tasks that wait for another request to complete.
     pub(super) freed: Arc<Notify>,
 }
 
@@ -51,10 +53,10 @@ pub(super) struct Operation {
 struct Window {
     policy: String,
     length: Duration,
-    /// The most that was ever seen to fit in.
+    /// The most requests that were ever seen to fit into the window.
     limit: i64,
     remaining: i64,
-    /// Own requests that still count, by the moment of their answer.
+    /// This process's requests that still count, by the time of their response.
     counted: VecDeque<Instant>,
     probe_at: Option<Instant>,
 }
@@ -62,14 +64,15 @@ struct Window {
 /// Why a request may not be sent now.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Blocked {
-    /// Not for so long.
+    /// Not for this long.
     For(Duration),
-    /// Not until another one has come back.
+    /// Not until another request has completed.
     Full,
 }
 
 impl Operation {
-    /// An operation with the limits recorded for `depth`, or with none that are known.
+    /// Creates an operation with the limits recorded for `depth` if `assume`, else with no known
+    /// limits.
     pub(super) fn new(depth: usize, assume: bool) -> Self {
         let recorded = RECORDED.iter().find(|(at, ..)| assume && *at == depth);
         let windows = recorded.into_iter().flat_map(|(_, name, limits)| {
@@ -95,7 +98,8 @@ impl Operation {
         }
         let shut = self.windows.iter_mut().filter_map(|window| window.is_open(now).err()).max();
         if let Some(wait) = shut {
-            // What is under way may be in the server's numbers already: its answers tell how it really stands.
+            // The server's numbers may include the requests under way already; their responses
+            // report the actual level.
             let is_guess = self.windows.iter().all(|w| w.remaining + i64::from(self.open) > 0);
             return Err(if is_guess && self.open > 0 { Blocked::Full } else { Blocked::For(wait) });
         }
@@ -109,19 +113,19 @@ impl Operation {
         if full { Err(Blocked::Full) } else { Ok(()) }
     }
 
-    /// Whether less than half of a window remains: its rate may decide how long a run takes.
+    /// Whether less than half of a window remains: then its rate may decide how long a run takes.
     pub(super) fn is_scarce(&self) -> bool {
         self.windows.iter().any(|window| window.remaining < window.limit / 2)
     }
 
-    /// Whether a worker should wait that long, rather than do something else.
+    /// Whether a worker should wait that long rather than do other work.
     pub(super) fn is_worth(&self, wait: Duration) -> bool {
         let shortest = self.windows.iter().map(|window| window.length / WORTH_OF_WINDOW).min();
         wait <= shortest.map_or(WORTH_WAITING, |shortest| shortest.min(WORTH_WAITING))
     }
 
-    /// When the request with this many before it has its turn, at the earliest, counted from when
-    /// the first one was sent.
+    /// The earliest time at which the request with `before` others ahead of it can be sent, counted
+    /// from when the first one was sent.
     pub(super) fn turn(&self, before: u32) -> Duration {
         let mut windows: Vec<&Window> = self.windows.iter().collect();
         windows.sort_by_key(|window| std::cmp::Reverse(window.length));
@@ -135,7 +139,7 @@ impl Operation {
         turn
     }
 
-    /// Counts a request that is being sent.
+    /// Counts a request that is about to be sent.
     pub(super) fn take(&mut self) {
         for window in &mut self.windows {
             window.remaining -= 1;
@@ -143,13 +147,13 @@ impl Operation {
         self.open += 1;
     }
 
-    /// A request is over, answered or not.
+    /// Records that a request is over, answered or not.
     pub(super) fn done(&mut self) {
         self.open = self.open.saturating_sub(1);
         self.freed.notify_one();
     }
 
-    /// An answer said what remains of some policies.
+    /// Learns from a response what remains of some policies.
     pub(super) fn answered<'a>(
         &mut self,
         policies: impl Iterator<Item = (&'a str, i64)>,
@@ -159,7 +163,7 @@ impl Operation {
             self.told = true;
             self.freed.notify_waiters();
         }
-        // What is still open may not be in the server's numbers yet.
+        // Requests still open may not be in the server's numbers yet.
         let others = i64::from(self.open.saturating_sub(1));
         for (policy, remaining) in policies {
             let known = self.windows.iter().position(|window| window.policy == policy);
@@ -173,14 +177,14 @@ impl Operation {
         }
     }
 
-    /// Nothing is sent before `until`.
+    /// Closes the operation until `until`.
     pub(super) fn pause(&mut self, until: Instant) {
         self.closed_until = self.closed_until.max(Some(until));
     }
 }
 
 impl Window {
-    /// A window by its policy's name, which ends in its length: `…3Min`, `…30Min`.
+    /// Creates a window from its policy's name, which ends in its length: `…3Min`, `…30Min`.
     fn new(policy: &str, limit: i64) -> Option<Self> {
         let unit = policy.trim_end_matches(|c: char| c.is_ascii_alphabetic());
         let count = unit.trim_start_matches(|c: char| !c.is_ascii_digit());
@@ -216,7 +220,8 @@ impl Window {
         if let Some(wait) = own.filter(|_| used >= self.limit) {
             return Err(wait);
         }
-        // Others use some of it, and it comes back when they know: one request finds out when that is.
+        // Other processes use part of the window, and only they know when it becomes available
+        // again: a single request probes for that.
         let probe_at = *self.probe_at.get_or_insert(now + self.length / 30);
         if probe_at > now {
             let wait = probe_at - now;
