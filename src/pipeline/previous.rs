@@ -1,4 +1,4 @@
-//! What the previous snapshot tells a crawl, collected from its coverage and tables.
+//! What a crawl needs from the previous snapshot, collected from its coverage and tables.
 
 use super::coverage::Coverage;
 use super::snapshot::StoredRows;

@@ -75,7 +75,7 @@ pub enum Key {
     },
     /// A file of a snapshot.
     Snapshot(RunId, SnapshotFile),
-    /// The record of the run that may publish now.
+    /// The record of the turn to publish.
     Publishing,
     /// The pointer to the current snapshot.
     Current,
