@@ -1,4 +1,5 @@
-//! What was begun and done of a plan, written down before and after, so that whoever goes on knows.
+//! The ledger of a plan: records the start and the end of each part, so that a later process knows
+//! what was done.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{self, Locked};
@@ -8,15 +9,15 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
-/// How far one part of a plan is.
+/// The state of one part of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PartState {
     /// The request is about to be sent.
     Begun,
-    /// It is done.
+    /// The part is done.
     Done,
-    /// Azure refused it, or it failed.
+    /// Azure refused the request, or it failed.
     Failed,
 }
 
@@ -32,7 +33,7 @@ struct Line {
     reason: String,
 }
 
-/// The ledger of one plan: a file of lines, appended to and synced.
+/// The ledger of one plan: an append-only file of JSON lines, synced after each write.
 #[derive(Debug)]
 pub struct Ledger {
     file: Locked,
@@ -41,16 +42,16 @@ pub struct Ledger {
     states: BTreeMap<String, PartState>,
 }
 
-/// What every line of a ledger begins with.
+/// The first bytes of every line of a ledger.
 const BEGINNING: &[u8] = br#"{"plan":"#;
 
 impl Ledger {
-    /// Opens the ledger of the plan of that name, or begins it; an error while another process has it
-    /// open. A line that was cut, at whatever byte, is the mark of a crash, and is passed over; one of
+    /// Opens the ledger of `plan`, or creates it. Returns an error while another process has it
+    /// open. A truncated line, cut at any byte, is the mark of a crash and is skipped. A line of
     /// another plan is an error.
     pub fn open(path: &Path, plan: &str) -> Result<Self> {
         let io = |e| Error::io(path.display(), e);
-        // Two that do one plan would each send what the other has begun.
+        // Two processes that apply one plan would each send what the other has begun.
         let mut file =
             Locked::exclusive(files::open_private(path)?).map_err(io)?.ok_or_else(|| {
                 let text =
@@ -81,24 +82,24 @@ impl Ledger {
             }
             states.insert(line.id.to_ascii_lowercase(), line.state);
         }
-        // The next line must not become the end of one that was cut.
+        // End a truncated line, so that the next one is not appended to it.
         if text.last().is_some_and(|byte| *byte != b'\n') {
             file.file().write_all(b"\n").map_err(io)?;
         }
         Ok(Self { file, path: path.to_owned(), plan: plan.to_owned(), states })
     }
 
-    /// How far a part is, as far as was written down. Names are compared without case.
+    /// The recorded state of a part. Ids are compared without case.
     pub fn state(&self, id: &str) -> Option<PartState> {
         self.states.get(&id.to_ascii_lowercase()).copied()
     }
 
-    /// Writes down how far a part is; it is on the disk when this returns.
+    /// Records the state of a part. The record is on disk when this returns.
     pub fn write(&mut self, id: &str, state: PartState, reason: &str) -> Result<()> {
         self.write_all([(id, reason)].into_iter(), state)
     }
 
-    /// The same of several parts, with a reason for each.
+    /// Records the state of several parts, with a reason for each.
     pub fn write_all<'a>(
         &mut self,
         parts: impl Iterator<Item = (&'a str, &'a str)>,

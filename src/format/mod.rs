@@ -1,4 +1,4 @@
-//! Bytes to values and back, streaming. Knows nothing of where the bytes lie.
+//! Streaming encoders and decoders. They do not know where the bytes are stored.
 
 pub mod index;
 pub mod ledger;
@@ -7,7 +7,7 @@ pub mod parquet;
 pub mod shard;
 pub mod toml_error;
 
-/// Bytes as lower-case hexadecimal digits.
+/// Encodes bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {

@@ -10,13 +10,14 @@ use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::marker::PhantomData;
 use std::path::Path;
 
-/// zstd's default level: the point where a smaller file starts to cost more than it saves.
+/// zstd's default level. Above it, smaller files cost more time than they save.
 const LEVEL: i32 = 3;
 
-/// One row may be this long, in bytes; a longer one is no row of ours, and is not written either.
+/// The maximum length of a line in bytes, including its newline. Longer lines are refused by reader
+/// and writer.
 const LONGEST_ROW: usize = ROW + 1;
 
-/// Writes rows into a file.
+/// Writes rows to a file.
 pub struct Writer {
     out: zstd::Encoder<'static, BufWriter<File>>,
     name: String,
@@ -25,7 +26,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts a file.
+    /// Creates the file.
     pub fn create(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
         let io = |e| Error::io(format!("writing {name}"), e);
@@ -35,7 +36,7 @@ impl Writer {
         Ok(Self { out, name, rows: 0, line: Vec::new() })
     }
 
-    /// Adds one row. One that could not be read again is refused: rows are cut before they come here
+    /// Adds one row. Refuses a row that the reader would refuse: callers cut rows to size first
     /// ([`crate::image::limits`]).
     pub fn write(&mut self, row: &impl Serialize) -> Result<()> {
         self.line.clear();
@@ -54,7 +55,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Ends the file; the number of its rows.
+    /// Completes the file and returns the number of rows.
     pub fn finish(self) -> Result<u64> {
         let io = |e| Error::io(format!("writing {}", self.name), e);
         self.out.finish().and_then(|mut out| out.flush()).map_err(io)?;
@@ -62,7 +63,7 @@ impl Writer {
     }
 }
 
-/// Reads rows one by one; a cut or altered stream ends in an error, never in silence.
+/// Reads rows one by one. A truncated or altered stream always ends in an error.
 pub struct Reader<R: Read, T> {
     lines: BufReader<zstd::Decoder<'static, BufReader<R>>>,
     name: String,
@@ -71,7 +72,7 @@ pub struct Reader<R: Read, T> {
 }
 
 impl<R: Read, T: DeserializeOwned> Reader<R, T> {
-    /// Reads from `bytes`; `name` is what errors call it.
+    /// Reads from `bytes`. Errors call the stream `name`.
     pub fn new(bytes: R, name: impl Into<String>) -> Result<Self> {
         let name = name.into();
         let decoder =
@@ -79,7 +80,7 @@ impl<R: Read, T: DeserializeOwned> Reader<R, T> {
         Ok(Self { lines: BufReader::new(decoder), name, line: Vec::new(), row: PhantomData })
     }
 
-    /// The next row's bytes, without the line's end.
+    /// Returns the bytes of the next row, without the newline.
     pub fn next_line(&mut self) -> Result<Option<&[u8]>> {
         self.line.clear();
         let read = (&mut self.lines)
@@ -111,7 +112,7 @@ impl<R: Read, T: DeserializeOwned> Iterator for Reader<R, T> {
     }
 }
 
-/// Reads rows from a file.
+/// Opens a file of rows.
 pub fn open<T: DeserializeOwned>(path: &Path) -> Result<Reader<File, T>> {
     let file = File::open(path).map_err(|e| Error::io(path.display(), e))?;
     Reader::new(file, path.display().to_string())

@@ -1,8 +1,8 @@
 //! A shard: an item's outcome and its rows in one compressed object.
 //!
-//! The outcome stands in front, so that the shard alone says what it is and how the item ended:
-//! when two workers do one item, the first shard decides, and the other worker takes its outcome
-//! over. The header carries the SHA-256 of the rows, so a shard that was altered is never merged.
+//! The outcome comes first, so that the shard alone says what it is and how the item ended. When
+//! two workers process one item, the first shard decides, and the other worker adopts its outcome.
+//! The header carries the SHA-256 of the rows, so an altered shard is never merged.
 
 use super::hex;
 use crate::error::{Error, Result};
@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::io::{Read, Write};
 
-/// A shard unpacks to at most this many bytes: an item's rows are bounded below it, and the rest is for how it ended.
+/// The maximum size of an uncompressed shard in bytes. An item's rows are limited to [`ITEM`]; the
+/// remaining 64 MiB are for the outcome.
 const MOST_BYTES: usize = ITEM + (64 << 20);
 
 #[derive(Serialize, Deserialize)]
@@ -23,7 +24,7 @@ struct Header<O> {
     outcome: O,
 }
 
-/// A shard's bytes; an error for one that could not be read again.
+/// Encodes a shard. Returns an error for one that [`decode`] would refuse.
 pub fn encode<T: Serialize>(outcome: &Outcome, rows: &[T]) -> Result<Vec<u8>> {
     let bug = |e: std::io::Error| Error::bug("packing a shard").with_source(e);
     let mut body = Vec::new();
@@ -39,7 +40,7 @@ pub fn encode<T: Serialize>(outcome: &Outcome, rows: &[T]) -> Result<Vec<u8>> {
         let (bytes, most) = (text.len(), MOST_BYTES >> 20);
         return Err(Error::bug(format!("a shard of {bytes} bytes; at most {most} MiB")));
     }
-    // The checksum is for the header, whose hash stands nowhere.
+    // The zstd checksum covers the header, which has no hash of its own.
     let packed = zstd::Encoder::new(Vec::new(), 3).and_then(|mut encoder| {
         encoder.include_checksum(true)?;
         encoder.write_all(&text)?;
@@ -48,7 +49,7 @@ pub fn encode<T: Serialize>(outcome: &Outcome, rows: &[T]) -> Result<Vec<u8>> {
     packed.map_err(bug)
 }
 
-/// A shard's outcome and rows; `name` is what errors call it.
+/// Decodes a shard into its outcome and rows. Errors call it `name`.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8], name: &str) -> Result<(Outcome, Vec<T>)> {
     let damaged = |why: &str| Error::corrupt(format!("{name}: {why}"));
     let mut text = Vec::new();

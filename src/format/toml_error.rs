@@ -1,6 +1,6 @@
-//! What is wrong with a TOML document, in one line.
+//! One-line messages for TOML errors.
 
-/// The parser's message about `text`, with the line that it is about.
+/// The parser's message about `text`, with the line number.
 pub fn message(text: &str, error: &toml::de::Error) -> String {
     let why = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
     let before = error.span().and_then(|span| text.get(..span.start));

@@ -1,7 +1,8 @@
-//! What runs have answered, and what not: the coverage of a snapshot, asked scope by scope.
+//! Which scopes runs have answered, according to the coverage of their snapshots.
 //!
-//! A scope counts as answered when the list that it is found by was answered and no line says that it, or
-//! anything around it, was not. What is not in the catalog is gone only where it would have been found.
+//! A scope counts as answered if the list that contains it was answered and no coverage line
+//! reports it, or a scope around it, as unanswered. An image that is absent from the catalog is
+//! gone only if its scope was answered.
 
 use super::coverage::{Coverage, CoverageLine};
 use super::snapshot::{self, Manifest};
@@ -11,38 +12,39 @@ use crate::store::{SnapshotFile, Store};
 use crate::work::SourceName;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Snapshots that are looked at, from the newest back: as many as are kept by default, and some.
+/// Maximum number of snapshots to read, starting with the newest. Covers the number kept by
+/// default, with a margin.
 const LOOKS_BACK: usize = 64;
 
-/// A scope that may have been asked for.
+/// A scope that a run may have asked for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AskedScope {
     /// A SKU of the marketplace: location, publisher, offer, SKU.
     Sku([String; 4]),
-    /// A definition of a gallery of ours: subscription, gallery, definition. The name of a gallery is unique in its
-    /// subscription.
+    /// A definition of a gallery of ours: subscription, gallery, definition. Gallery names are
+    /// unique within a subscription.
     Definition([String; 3]),
     /// The managed images of a subscription.
     ManagedImages(String),
-    /// A gallery that is shared with us: location, `{subscription}-{NAME}`.
+    /// A gallery shared with us: location, `{subscription}-{NAME}`.
     Shared([String; 2]),
     /// A community gallery: location, public name.
     Community([String; 2]),
 }
 
-/// What became of a scope when it was last asked for.
+/// The result of the most recent request for a scope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LastResult {
-    /// All that it has is in the catalog.
+    /// The catalog has everything in the scope.
     Answered,
-    /// It could not be answered, and why.
+    /// The scope was not answered, with the reason.
     Open(String),
-    /// Nobody has asked for it.
+    /// No run asked for the scope.
     Unasked,
 }
 
 impl AskedScope {
-    /// From the outside in.
+    /// The names of the scope, outermost first.
     fn names(&self) -> Vec<&str> {
         let (kind, names): (&str, &[String]) = match self {
             Self::Sku(names) => ("marketplace", names),
@@ -64,16 +66,18 @@ impl AskedScope {
     }
 }
 
-/// What one run answered.
+/// The scopes that one run answered.
 #[derive(Debug, Default)]
 pub(super) struct AnsweredScopes {
-    /// Lists that were answered, with the names that were asked for alone.
+    /// The answered lists by path. The value is the list's filter of publisher names, empty if
+    /// there was none.
     lists: HashMap<String, Vec<String>>,
-    /// What was asked for and not answered, with all that is in it, and why.
+    /// The scopes that were not answered, by path, with the reason. Nothing inside them was
+    /// answered either.
     open: HashMap<String, String>,
 }
 
-/// Names from the outside in, in lower case, joined by what no name contains.
+/// Joins names, outermost first and in lower case, with a separator that no name contains.
 fn path(names: &[&str]) -> String {
     let mut path = String::new();
     for name in names {
@@ -90,7 +94,7 @@ fn why(line: &CoverageLine) -> String {
 }
 
 impl AnsweredScopes {
-    /// What the run of a snapshot answered; none for one without a coverage.
+    /// Reads what the run of a snapshot answered. `None` if the snapshot has no coverage.
     pub(super) async fn read(store: &dyn Store, manifest: &Manifest) -> Result<Option<Self>> {
         let bytes = snapshot::verified(store, manifest, SnapshotFile::Coverage).await?;
         let Some(bytes) = bytes else { return Ok(None) };
@@ -130,7 +134,7 @@ impl AnsweredScopes {
     fn add_marketplace(&mut self, line: &CoverageLine) {
         let names = ["marketplace", &line.location];
         let Some(publisher) = &line.publisher else { return self.list(line, path(&names)) };
-        // What is missing of a version's details is not missing of its listing.
+        // Missing details of a version do not affect the listing.
         if line.version.is_some() {
             return;
         }
@@ -173,7 +177,7 @@ impl AnsweredScopes {
 
     fn add_registry(&mut self, line: &CoverageLine) {
         match (&line.registry, &line.subscription) {
-            // One whose entry in the list of a subscription cannot be read.
+            // A registry whose entry in the subscription's list cannot be read.
             (Some(_), Some(subscription)) if line.resource_group.is_some() => {
                 self.part(line, path(&["registries", subscription]));
             }
@@ -192,7 +196,8 @@ impl AnsweredScopes {
         }
     }
 
-    /// What became of the scope of these names, which is found in the list of the first two.
+    /// The result for the scope with these names. The first two names identify the list that
+    /// contains it.
     fn standing(&self, names: &[&str], publisher: Option<&str>) -> LastResult {
         let list = path(&names[..names.len().min(2)]);
         let Some(only) = self.lists.get(&list) else {
@@ -211,19 +216,19 @@ impl AnsweredScopes {
         open.map_or(LastResult::Answered, |why| LastResult::Open(why.clone()))
     }
 
-    /// Whether the scope of these names was answered.
+    /// Whether the scope with these names was answered.
     pub(super) fn has(&self, names: &[&str], publisher: Option<&str>) -> bool {
         self.standing(names, publisher) == LastResult::Answered
     }
 
-    /// Whether the list of these names was asked for, or what is around it.
+    /// Whether the list with these names was asked for, answered or not.
     pub(super) fn knows(&self, names: &[&str]) -> bool {
         let list = path(names);
         self.lists.contains_key(&list) || self.open.contains_key(&list)
     }
 }
 
-/// The snapshot that came before one in the chain; none where that is gone or damaged.
+/// The predecessor of a snapshot in the chain. `None` if it is gone or damaged.
 pub(super) async fn before(store: &dyn Store, manifest: &Manifest) -> Result<Option<Manifest>> {
     let Some(run) = manifest.previous_run else { return Ok(None) };
     match snapshot::manifest(store, run).await {
@@ -232,7 +237,7 @@ pub(super) async fn before(store: &dyn Store, manifest: &Manifest) -> Result<Opt
     }
 }
 
-/// What became of each scope when it was last asked for: as `newest` and the snapshots before it tell.
+/// The last result for each scope, according to `newest` and the snapshots before it.
 pub async fn standings(
     store: &dyn Store,
     newest: &Manifest,
@@ -246,7 +251,7 @@ pub async fn standings(
         let ledger = match AnsweredScopes::read(store, &manifest).await {
             Ok(ledger) => ledger.unwrap_or_default(),
             Err(error) if error.is_unreadable() => {
-                // What it answered last is not known.
+                // The last result is unknown.
                 let why = format!("the coverage of run {} cannot be read", manifest.run);
                 found.extend(left.into_iter().map(|scope| (scope, LastResult::Open(why.clone()))));
                 return Ok(found);

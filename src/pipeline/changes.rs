@@ -1,4 +1,4 @@
-//! What changed between two snapshots, row by row.
+//! The changes between two snapshots, row by row.
 
 use crate::image::Status;
 use crate::image::gallery::GalleryImage;
@@ -37,11 +37,11 @@ pub enum Change {
 }
 
 impl Change {
-    /// Every change, by the name that the feed gives it.
+    /// The names of all changes in the feed.
     pub const NAMES: [&str; 8] =
         ["added", "removed", "status", "locations", "latest", "tags", "dates", "attributes"];
 
-    /// The same as a set.
+    /// The names as a closed set.
     pub const SET: ClosedSet = ClosedSet { what: "change", names: &Self::NAMES };
 }
 
@@ -70,26 +70,26 @@ pub struct ChangeRow {
     pub after: Value,
 }
 
-/// A row whose changes are told.
+/// A row whose changes the feed reports.
 pub trait ChangedRow {
-    /// Its kind of image.
+    /// The kind of image.
     fn kind(&self) -> &str;
-    /// Its name.
+    /// The id of the image.
     fn id(&self) -> &str;
     /// The table's order.
     fn order(&self, other: &Self) -> Ordering;
-    /// Its status, where it is known.
+    /// The status, if known.
     fn status(&self) -> Option<Status>;
-    /// Where it is.
+    /// The locations of the image.
     fn locations(&self) -> &[String];
-    /// Whether it is the latest.
+    /// Whether the row is the latest.
     fn is_latest(&self) -> bool;
-    /// When its life ends.
+    /// The end of the image's life.
     fn ends_at(&self) -> Option<OffsetDateTime>;
-    /// Its tags.
+    /// The tags.
     fn tags(&self) -> Value;
-    /// Other properties, as far as they can be compared with those of `other`: what was asked for the
-    /// first time is no change of the image.
+    /// The other properties that can be compared with those of `other`. A property that was asked
+    /// for in only one of the two runs is not a change of the image.
     fn attributes(&self, other: &Self) -> Value;
 }
 
@@ -221,7 +221,7 @@ impl ChangedRow for RegistryImage {
     }
 
     fn attributes(&self, other: &Self) -> Value {
-        // Content never changes: what is told of it for the first time is no change.
+        // Content never changes, so content that becomes known is not a change.
         json!({"canDelete": self.can_delete, "canWrite": self.can_write,
                "canList": self.can_list, "canRead": self.can_read,
                "referrers": (self.is_content_known == other.is_content_known)
@@ -230,8 +230,8 @@ impl ChangedRow for RegistryImage {
     }
 }
 
-/// The changes between two states of one group of rows, both in the table's order, in that order and
-/// then by kind of change.
+/// The changes between two states of one group of rows. Both states must be in the table's order.
+/// The result is in the same order, then by kind of change.
 pub fn between<R: ChangedRow>(
     before: &[R],
     after: &[R],
@@ -299,7 +299,7 @@ fn differences<R: ChangedRow>(was: &R, is: &R, mut say: impl FnMut(Change, Value
     }
 }
 
-/// Of two objects with many members, only those that differ.
+/// Reduces two objects with more than four members to the members that differ.
 fn changed(before: Value, after: Value) -> (Value, Value) {
     const FEW: usize = 4;
     match (before, after) {

@@ -1,12 +1,13 @@
-//! How a run is closed, once, and whose turn it is to publish.
+//! Closing of runs, and the turn to publish.
 //!
-//! A run is closed by one document that is created and never overwritten: what was given up, and the
-//! snapshot that is built on. All files of the run's snapshot follow from its ground state and that
-//! document, so whoever publishes the run writes the same bytes, and what ends later does not count.
+//! A run is closed by one document that is created and never overwritten. It lists the items that
+//! were given up and names the snapshot that the run is built on. All files of the run's snapshot
+//! follow from its ground state and that document. Every publisher of the run therefore writes the
+//! same bytes, and items that end later do not count.
 //!
-//! One run at a time is published. Whose turn it is stands in `publishing.json`, which is changed by
-//! compare-and-swap alone, and only as long as the snapshot that is built on is the current one: a
-//! snapshot has one successor, and snapshots form one chain.
+//! Runs are published one at a time. `publishing.json` records whose turn it is. It is changed only
+//! by compare-and-swap, and only while the snapshot that the run is built on is the current one.
+//! Each snapshot therefore has one successor, and snapshots form one chain.
 
 use super::{parse_json, read_json, to_json};
 use crate::error::{Error, ErrorKind, Result};
@@ -18,11 +19,11 @@ use time::OffsetDateTime;
 /// An item that does not count for its run's snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct GivenUp {
-    /// Where it would have asked.
+    /// The source of the item.
     pub source: SourceName,
-    /// Its id.
+    /// The item's id.
     pub item: String,
-    /// What is wrong with its shard; none when it had not ended.
+    /// What is wrong with the item's shard. `None` if the item had not ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damage: Option<String>,
 }
@@ -36,7 +37,7 @@ pub struct PassedOver {
     pub reason: String,
 }
 
-/// `runs/{run}/closing….json`: what a run's snapshot is made of.
+/// `runs/{run}/closing….json`: the decisions that determine a run's snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Closed {
@@ -44,28 +45,28 @@ pub struct Closed {
     pub schema_version: u32,
     /// The run.
     pub run: RunId,
-    /// The snapshot whose rows live on where nothing newer is known.
+    /// The snapshot whose rows are kept where nothing newer is known.
     pub base: Option<RunId>,
-    /// When it was closed.
+    /// When the run was closed.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
-    /// Newer snapshots than the base, which were damaged.
+    /// Snapshots that are newer than the base and damaged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub passed_over: Vec<PassedOver>,
-    /// Items that do not count, sorted.
+    /// The items that do not count, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub given_up: Vec<GivenUp>,
 }
 
 impl Closed {
-    /// A closing of `run` on `base`.
+    /// Closes `run` on `base`, with nothing passed over or given up.
     pub fn new(run: RunId, base: Option<RunId>, at: OffsetDateTime) -> Self {
         let at = at.replace_nanosecond(0).unwrap_or(at);
         let (passed_over, given_up) = (Vec::new(), Vec::new());
         Self { schema_version: WORK_VERSION, run, base, at, passed_over, given_up }
     }
 
-    /// Whether the same snapshot follows from both.
+    /// Whether both closings lead to the same snapshot.
     pub fn is_like(&self, other: &Self) -> bool {
         self.base == other.base
             && self.passed_over == other.passed_over
@@ -73,29 +74,30 @@ impl Closed {
     }
 }
 
-/// `publishing.json`: whose turn it is to publish.
+/// `publishing.json`: the turn to publish.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishTurn {
-    /// The run that is being published, or was the last one.
+    /// The run that is being published, or that was published last.
     pub run: RunId,
-    /// The snapshot that was the current one when its turn began.
+    /// The snapshot that was current when the turn began.
     pub head: Option<RunId>,
-    /// The snapshot that it is built on: `head`, unless that was damaged.
+    /// The snapshot that the run is built on: `head`, unless that was damaged.
     pub base: Option<RunId>,
-    /// When its turn began.
+    /// When the turn began.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
 }
 
-/// A turn as it was read: nothing changes it in between, or the swap fails.
+/// A turn with the version of the document it was read from. A swap fails if the document has
+/// changed since.
 #[derive(Debug, Default)]
 pub struct TurnRead {
-    /// The turn, if there is one that can be read.
+    /// The turn. `None` if there is none or it cannot be read.
     pub turn: Option<PublishTurn>,
     tag: Option<String>,
 }
 
-/// Reads whose turn it is. What cannot be read is nobody's: it is made anew.
+/// Reads the turn. An unreadable turn belongs to nobody and is replaced.
 pub async fn turn(store: &dyn Store) -> Result<TurnRead> {
     let Some(object) = store.get(&Key::Publishing).await? else { return Ok(TurnRead::default()) };
     let turn = match parse_json(store, &Key::Publishing, &object.bytes) {
@@ -108,17 +110,18 @@ pub async fn turn(store: &dyn Store) -> Result<TurnRead> {
     Ok(TurnRead { turn, tag: Some(object.tag) })
 }
 
-/// Takes the turn that nobody else has taken since `seen` was read; whether it is ours.
+/// Takes the turn, unless it has changed since `seen` was read. Returns whether `turn` is now in
+/// effect.
 pub async fn take(store: &dyn Store, turn: &PublishTurn, seen: &TurnRead) -> Result<bool> {
     if store.swap(&Key::Publishing, to_json(turn)?.into(), seen.tag.as_deref()).await? {
         return Ok(true);
     }
-    // Another who publishes the same run on the same snapshot is no rival.
+    // Another publisher of the same run on the same snapshot is not a competitor.
     let now = self::turn(store).await?.turn;
     Ok(now.is_some_and(|now| (now.run, now.head, now.base) == (turn.run, turn.head, turn.base)))
 }
 
-/// Ends whatever turn there was, since the snapshot of `run` was made the current one by hand.
+/// Ends the current turn, after the snapshot of `run` was made current by hand.
 pub async fn settle(store: &dyn Store, run: RunId, now: OffsetDateTime) -> Result<()> {
     let turn = PublishTurn { run, head: Some(run), base: None, at: now };
     for _ in 0..16 {
@@ -130,8 +133,8 @@ pub async fn settle(store: &dyn Store, run: RunId, now: OffsetDateTime) -> Resul
     Err(Error::transient("publishing.json: others keep changing it"))
 }
 
-/// How `run` was closed on `base`, if it was. A document that is damaged is removed: what it decided was
-/// not published.
+/// How `run` was closed on `base`, if it was. Removes a damaged document: what it decided was not
+/// published.
 pub async fn closed(store: &dyn Store, run: RunId, base: Option<RunId>) -> Result<Option<Closed>> {
     let key = Key::Closing(run, base);
     match read_json(store, &key).await {
@@ -144,7 +147,7 @@ pub async fn closed(store: &dyn Store, run: RunId, base: Option<RunId>) -> Resul
     }
 }
 
-/// Writes down how a run is closed, unless that was done before: how it is closed now.
+/// Records how a run is closed, unless that is recorded already. Returns the closing in effect.
 pub async fn close(store: &dyn Store, mine: Closed) -> Result<Closed> {
     let key = Key::Closing(mine.run, mine.base);
     if store.create(&key, to_json(&mine)?.into()).await? {

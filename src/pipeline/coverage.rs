@@ -1,4 +1,4 @@
-//! How every scope of a run ended.
+//! The coverage of a run: how every scope ended.
 
 use super::closing::PassedOver;
 use crate::work::{Malformed, SourceName, State, is_zero};
@@ -25,7 +25,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Counts the scopes of another part.
+    /// Adds the counts of another part.
     pub fn join(&mut self, more: &Self) {
         self.done += more.done;
         self.empty += more.empty;
@@ -35,7 +35,7 @@ impl Totals {
         self.carried += more.carried;
     }
 
-    /// Counts one more scope.
+    /// Adds `scopes` scopes that ended in `state`.
     pub fn add(&mut self, state: State, scopes: u64) {
         *match state {
             State::Done => &mut self.done,
@@ -47,7 +47,7 @@ impl Totals {
         } += scopes;
     }
 
-    /// Whether Azure gave the whole answer for every scope.
+    /// Whether Azure answered every scope completely.
     pub fn is_complete(&self) -> bool {
         self.denied + self.failed + self.carried == 0
     }
@@ -137,7 +137,7 @@ pub struct CoverageLine {
 }
 
 impl CoverageLine {
-    /// A scope of `source` that was done, without any name yet.
+    /// A line for a scope of `source` that is done. The names are unset.
     pub fn new(source: SourceName) -> Self {
         Self {
             source,
@@ -165,7 +165,7 @@ impl CoverageLine {
         }
     }
 
-    /// The order of lines in a coverage.
+    /// Compares lines by their order in a coverage.
     pub fn compare(&self, other: &Self) -> Ordering {
         fn names(line: &CoverageLine) -> [&str; 13] {
             [

@@ -1,4 +1,4 @@
-//! One work item: rows into a shard, then the outcome, which is written last and once.
+//! Processing of one work item: rows go to a shard, then the outcome is written, last and once.
 
 use super::survey::read_outcome;
 use super::to_json;
@@ -13,24 +13,24 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use std::time::Duration;
 
-/// What became of an item.
+/// The result of processing an item.
 #[derive(Debug)]
 pub enum ItemResult {
-    /// It has ended.
+    /// The item has ended.
     Ended(Outcome),
-    /// It is to be delivered again, as it now is, after so long.
+    /// The item must be delivered again in this form, after the given delay.
     Later(WorkItem, Duration),
 }
 
-/// An item whose quota is spent, and that nobody has told for how long, waits so long.
+/// Delay of an item whose quota is spent, if the service gives no retry time.
 const SOME_WHILE: Duration = Duration::from_secs(30);
 
-/// An item that was put off so often looks whether it has ended meanwhile. Most are put off once
-/// at most, and looking costs three reads.
+/// Number of postponements after which an item checks whether it has ended meanwhile. Most items
+/// are postponed at most once, and the check costs three reads.
 pub const PUT_OFF_UNSEEN: u32 = 2;
 
-/// Does one item and returns how it ended. Whoever did it first decides: a second worker, a second
-/// delivery and a worker that was killed in between all end with the same outcome.
+/// Processes one item and returns how it ended. The first writer decides: a second worker, a second
+/// delivery and a worker that was killed midway all end with the same outcome.
 pub async fn crawl(
     store: &dyn Store,
     source: &dyn Source,
@@ -38,8 +38,8 @@ pub async fn crawl(
     effort: &Invocation,
     known: &PreviousFindings,
 ) -> Result<ItemResult> {
-    // What went back to the queue is a new message, and there may be several of one item: those
-    // that come round must see that it has ended, or they spend its quota without end.
+    // A postponed item is a new message, and one item may have several. Those that are delivered
+    // later must see that the item has ended. Otherwise they use up its quota without end.
     if (effort.delivery > 1 || item.put_off >= PUT_OFF_UNSEEN)
         && let Some(outcome) = ended_before(store, item).await?
     {
@@ -54,7 +54,8 @@ pub async fn crawl(
         }
         Err(error) => return Err(error),
     };
-    // Two who did one item may have got differently far: one shard decides whose parts count.
+    // Two workers may have progressed differently with one item. The one shard decides whose
+    // children and gaps count.
     let nothing = rows.is_empty()
         && outcome.children.is_empty()
         && outcome.gaps.is_empty()
@@ -62,7 +63,7 @@ pub async fn crawl(
     let outcome = match rows {
         _ if nothing || !item.scope.has_rows() => outcome,
         Rows::Listed(mut rows) => {
-            // Publishing merges the rows of all locations, and need not sort them then.
+            // Sorted here so that publishing can merge the rows of all locations without sorting.
             in_place(|| rows.sort_by(ListedVersion::compare));
             keep(store, item, outcome, &rows).await?
         }
@@ -74,26 +75,27 @@ pub async fn crawl(
     };
     let rows = outcome.rows;
     let first = conclude(store, item, outcome).await?;
-    // One whose shard was damaged has rows, and this shard is in its place.
+    // If the first outcome has rows, its shard was damaged and this shard replaces it.
     if first.rows == 0 && rows > 0 {
         withdraw(store, item).await?;
     }
     Ok(ItemResult::Ended(first))
 }
 
-/// Removes a shard that came too late: who ended the item had none, since it was empty then or the store refused it.
+/// Removes a shard that was written after the item had ended without one, because it was empty or
+/// the store refused its shard.
 async fn withdraw(store: &dyn Store, item: &WorkItem) -> Result<()> {
     tracing::warn!(item = %item.item, "a shard that came after its item had ended does not count");
     store.delete(&Key::shard(item).to_string()).await
 }
 
-/// Writes down that an item failed for good, unless it has ended otherwise in the meantime.
+/// Records that an item failed permanently, unless it has ended meanwhile.
 pub async fn fail(store: &dyn Store, item: &WorkItem, reason: &str, tries: u32) -> Result<Outcome> {
     if let Some(outcome) = ended_before(store, item).await? {
         return Ok(outcome);
     }
     let outcome = Outcome::bare(item.scope.clone(), State::Failed, reason, tries);
-    // A worker that is late may still have rows: the one shard decides whether they count.
+    // A late worker may still have rows. The one shard decides whether they count.
     let outcome = if item.scope.has_rows() {
         let failed = outcome.clone();
         match keep::<()>(store, item, failed, &[]).await {
@@ -109,7 +111,7 @@ pub async fn fail(store: &dyn Store, item: &WorkItem, reason: &str, tries: u32) 
     conclude(store, item, outcome).await
 }
 
-/// Writes the shard, or takes over the outcome in the shard that is there already.
+/// Writes the shard. If there is one already, returns the outcome in it.
 async fn keep<T: serde::Serialize>(
     store: &dyn Store,
     item: &WorkItem,
@@ -154,20 +156,22 @@ async fn conclude(store: &dyn Store, item: &WorkItem, outcome: Outcome) -> Resul
     Err(Error::transient(format!("outcome of {}: others keep changing it", item.item)))
 }
 
-/// How an item has ended, if it has. A shard without an outcome is one whose worker was killed
-/// just before the end: its outcome is written now, and nothing is asked again.
+/// How an item has ended, if it has. A shard without an outcome is from a worker that was killed
+/// just before the end: its outcome is written now, and no request is repeated.
 async fn ended_before(store: &dyn Store, item: &WorkItem) -> Result<Option<Outcome>> {
     for parent in [false, true] {
         let key = Key::outcome(item, parent);
         match read_outcome(store, (item.run, item.source, &item.item), parent).await {
             Ok(None) => {}
             Err(error) if error.kind() == ErrorKind::Corrupt => {
-                // The shard has the outcome, too; if there is none, the item is done again.
+                // The shard also contains the outcome. Without a shard, the item is processed
+                // again.
                 tracing::warn!(%error, "a damaged outcome is written anew");
                 store.delete(&key.to_string()).await?;
             }
             Ok(Some(outcome)) => {
-                // Whoever wrote a shard too late may have been killed before that was seen.
+                // The worker that wrote a late shard may have been killed before it removed the
+                // shard.
                 if outcome.rows == 0
                     && matches!(stored_shard(store, item).await, Ok(Some(late)) if late.rows > 0)
                 {
@@ -181,7 +185,7 @@ async fn ended_before(store: &dyn Store, item: &WorkItem) -> Result<Option<Outco
     match stored_shard(store, item).await {
         Ok(Some(outcome)) => conclude(store, item, outcome).await.map(Some),
         Ok(None) => Ok(None),
-        // `keep` will replace it.
+        // `keep` replaces the shard.
         Err(error) if error.kind() == ErrorKind::Corrupt => Ok(None),
         Err(error) => Err(error),
     }

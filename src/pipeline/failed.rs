@@ -1,5 +1,5 @@
-//! What is written down of a run that could not be published. Nothing is decided by it but how long the sweep
-//! goes on trying: a snapshot that comes after all counts.
+//! The record that a run could not be published. It only affects how long the sweep keeps trying: a
+//! snapshot that is published later still counts.
 
 use super::{read_json, to_json};
 use crate::error::Result;
@@ -11,14 +11,14 @@ use time::OffsetDateTime;
 /// `failed.json` of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedRun {
-    /// When it was last given up.
+    /// When publishing was last given up.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
-/// Writes down why a run could not be published, over what was written earlier.
+/// Records why a run could not be published, replacing an earlier record.
 pub async fn record(
     store: &dyn Store,
     run: RunId,
@@ -29,11 +29,11 @@ pub async fn record(
     let at = now.replace_nanosecond(0).unwrap_or(now);
     let bytes = to_json(&FailedRun { at, reason: reason.to_owned() })?;
     let tag = store.get(&key).await?.map(|object| object.tag);
-    // Whoever was faster had a reason as well.
+    // If the swap fails, a concurrent writer has recorded a reason.
     store.swap(&key, bytes.into(), tag.as_deref()).await.map(drop)
 }
 
-/// Why a run could not be published, if that was given up.
+/// Reads why publishing a run was given up, if it was.
 pub async fn of(store: &dyn Store, run: RunId) -> Result<Option<FailedRun>> {
     read_json(store, &Key::Failed(run)).await
 }

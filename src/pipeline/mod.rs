@@ -1,5 +1,5 @@
-//! The stages of a run: plan, crawl, survey, merge, publish, sweep. They meet only through blobs
-//! and messages; each is a function of what is stored, so each can be done again.
+//! The stages of a run: plan, crawl, survey, merge, publish, sweep. They communicate only through
+//! blobs and messages. Each stage is a function of what is stored, so it can be repeated.
 
 pub mod answered;
 pub mod changes;
@@ -26,7 +26,7 @@ use crate::work::{Plan, RunId, WORK_VERSION, WorkItem};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The plan of a run.
+/// Reads the plan of a run.
 pub async fn read_plan(store: &dyn Store, run: RunId) -> Result<Plan> {
     let plan: Plan = read_json(store, &Key::Plan(run))
         .await?
@@ -46,19 +46,19 @@ pub async fn read_plan(store: &dyn Store, run: RunId) -> Result<Plan> {
     Ok(plan)
 }
 
-/// Whether what cannot be read cannot be read however often that is tried: it is not there, of another version, or
-/// damaged. All else may be there, and is not to be taken for absent.
+/// Whether a read error is permanent: the document is missing, of another version, or damaged.
+/// After any other error the document may exist, so it must not be treated as absent.
 fn is_for_good(error: &Error) -> bool {
     error.is_unreadable() || error.kind() == ErrorKind::NotFound
 }
 
-/// Whether items are of `run`, and each has the id that follows from its scope: damage leaves one that nobody
-/// would find.
+/// Whether all items belong to `run` and have the id that follows from their scope. Damage can
+/// produce an id under which nobody would find the item.
 fn are_of(items: &[WorkItem], run: RunId) -> bool {
     items.iter().all(|item| item.run == run && item.item == item.scope.id())
 }
 
-/// The items of a run's second round, once they are planned.
+/// Reads the items of a run's second round. `None` until they are planned.
 async fn read_details_plan(store: &dyn Store, run: RunId) -> Result<Option<Vec<WorkItem>>> {
     let key = Key::DetailsPlan(run);
     let items: Option<Vec<WorkItem>> = read_json(store, &key).await?;
@@ -71,7 +71,7 @@ async fn read_details_plan(store: &dyn Store, run: RunId) -> Result<Option<Vec<W
     Ok(items)
 }
 
-/// A small stored JSON document.
+/// Reads a small stored JSON document.
 pub(crate) async fn read_json<T: DeserializeOwned>(
     store: &dyn Store,
     key: &Key,
@@ -80,7 +80,7 @@ pub(crate) async fn read_json<T: DeserializeOwned>(
     parse_json(store, key, &object.bytes).map(Some)
 }
 
-/// A small stored JSON document that was read already.
+/// Parses a small JSON document that was already read from `key`.
 pub(crate) fn parse_json<T: DeserializeOwned>(
     store: &dyn Store,
     key: &Key,
@@ -91,7 +91,7 @@ pub(crate) fn parse_json<T: DeserializeOwned>(
     })
 }
 
-/// JSON bytes of a value of ours, with a line's end.
+/// Serializes a value as JSON with a trailing newline.
 pub(crate) fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
     let mut bytes =
         serde_json::to_vec(value).map_err(|e| Error::bug("writing JSON").with_source(e))?;

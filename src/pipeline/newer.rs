@@ -1,9 +1,9 @@
-//! What runs that began later than one have answered already: their answers stand.
+//! Scopes that newer runs have already answered. Their answers are kept.
 //!
-//! A run that takes long is published behind others that began after it. Of a scope that both asked
-//! about, the newer observation counts, whoever's it is. What a run answered is in the coverage of its
-//! snapshot; a scope counts as answered when the list that it is found by was answered and no line says
-//! that it, or anything around it, was not.
+//! A long run may be published after runs that began later. For a scope that both asked for, the
+//! newer observation counts. The answers of a run are taken from the coverage of its snapshot. A
+//! scope counts as answered if the list that contains it was answered and no coverage line reports
+//! it, or a scope around it, as unanswered.
 
 use super::answered::{AnsweredScopes, before};
 use super::snapshot::Manifest;
@@ -12,23 +12,23 @@ use crate::source::gallery::MANAGED_IMAGES;
 use crate::store::Store;
 use crate::work::Plan;
 
-/// Snapshots that are looked at, from the newest back.
+/// Maximum number of snapshots to read, starting with the newest.
 const LOOKS_BACK: usize = 1_000;
 
-/// What newer runs have answered.
+/// The scopes that newer runs have answered.
 #[derive(Debug, Default)]
 pub struct NewerRuns {
     runs: Vec<AnsweredScopes>,
 }
 
 impl NewerRuns {
-    /// Reads what runs that began after `plan`'s have answered, of those that were published since: from
-    /// `base` back to the snapshot that `plan` knows.
+    /// Reads what runs have answered that began after `plan`'s run and are published already.
+    /// Follows the chain from `base` back to the snapshot that `plan` knows.
     pub async fn read(store: &dyn Store, plan: &Plan, base: Option<&Manifest>) -> Result<Self> {
         let mut newer = Self::default();
         let mut at = base.cloned();
         for _ in 0..LOOKS_BACK {
-            // When it was published says nothing: the clock may have been wrong.
+            // The order of publishing is not used: the clock may have been wrong.
             let Some(manifest) = at.filter(|manifest| plan.previous != Some(manifest.run)) else {
                 break;
             };
@@ -40,7 +40,7 @@ impl NewerRuns {
         Ok(newer)
     }
 
-    /// Whether there is none.
+    /// Whether there are no newer runs.
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
@@ -49,27 +49,28 @@ impl NewerRuns {
         self.runs.iter().any(|ledger| ledger.has(names, publisher))
     }
 
-    /// Whether one answered about a SKU in a location.
+    /// Whether a newer run answered for a SKU in a location.
     pub fn has_sku(&self, location: &str, publisher: &str, offer: &str, sku: &str) -> bool {
         self.has(&["marketplace", location, publisher, offer, sku], Some(publisher))
     }
 
-    /// Whether one answered about a definition of ours.
+    /// Whether a newer run answered for a definition of ours.
     pub fn has_definition(&self, subscription: &str, gallery: &str, name: &str) -> bool {
         self.has(&["gallery", subscription, gallery, name], None)
     }
 
-    /// Whether one answered about the managed images of a subscription.
+    /// Whether a newer run answered for the managed images of a subscription.
     pub fn has_managed_images(&self, subscription: &str) -> bool {
         self.has(&["gallery", subscription, MANAGED_IMAGES], None)
     }
 
-    /// Whether one answered about a gallery of others in a location; `sharing` is `shared` or `community`.
+    /// Whether a newer run answered for a gallery of others in a location. `sharing` is `shared` or
+    /// `community`.
     pub fn has_foreign(&self, sharing: &str, location: &str, gallery: &str) -> bool {
         self.has(&[sharing, location, gallery], None)
     }
 
-    /// Whether one answered about a repository, or found that its registry is no more.
+    /// Whether a newer run answered for a repository, or found that its registry no longer exists.
     pub fn has_repository(&self, registry: &str, subscription: Option<&str>, name: &str) -> bool {
         self.runs.iter().any(|ledger| {
             ledger.has(&["registry", registry, name], None)

@@ -1,4 +1,4 @@
-//! The beginning of a run: what is to be done is written down before the first message is sent.
+//! The start of a run: the plan is stored before the first message is sent.
 
 use super::survey::survey;
 use super::{failed, is_for_good, read_plan, snapshot, to_json, verify};
@@ -11,23 +11,26 @@ use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
 
-/// An item that is put off or goes on says a little more than it said at first.
+/// Space to leave in a message, in bytes. A postponed or continued item is slightly longer than the
+/// planned one.
 const ROOM: usize = 2 << 10;
 
-/// Runs that are looked at for one that is under way.
+/// Maximum number of runs to check for one that is under way.
 const LOOKS_AT: usize = 20;
-/// A run of which nothing has ended for so long was planned by somebody who died before it was sent.
+/// A run with no ended item after this time was planned by a process that died before it sent the
+/// messages.
 const BEGINS_WITHIN: time::Duration = time::Duration::minutes(2);
 
 /// A run that is under way.
 pub struct ActiveRun {
-    /// Its plan.
+    /// The plan.
     pub plan: Plan,
-    /// Whether its messages seem never to have been sent.
+    /// Whether its messages were apparently never sent.
     pub is_unsent: bool,
 }
 
-/// The plan of a run without a snapshot; none for one that has one, or whose plan can never be read.
+/// The plan of a run without a snapshot. `None` if the run has a snapshot or its plan is
+/// permanently unreadable.
 async fn unpublished(store: &dyn Store, run: RunId) -> Result<Option<Plan>> {
     let plan = match snapshot::manifest(store, run).await {
         Ok(None) => read_plan(store, run).await.map(Some),
@@ -40,8 +43,8 @@ async fn unpublished(store: &dyn Store, run: RunId) -> Result<Option<Plan>> {
     }
 }
 
-/// The newest run under way that was asked for the same as `request`, seen from `now`, if there is one.
-/// `invocation` is the host's name for what would start another.
+/// The newest run under way at `now` with a request equivalent to `request`, if any. `invocation`
+/// is the host's name of the invocation that would start another run.
 pub async fn under_way(
     store: &dyn Store,
     request: &Request,
@@ -52,8 +55,8 @@ pub async fn under_way(
         store.list_level("runs/").await?.iter().filter_map(|name| name.parse().ok()).collect();
     runs.sort_unstable_by(|a, b| b.cmp(a));
     for run in runs.into_iter().take(LOOKS_AT) {
-        // What is damaged or of another version is no run that could answer for another; what cannot be read just now
-        // may be one.
+        // A damaged run, or one of another version, cannot take the place of a new one. A run that
+        // is temporarily unreadable may, so the error is returned.
         let Some(plan) = unpublished(store, run).await? else { continue };
         if !plan.request.is_like(request) || now >= plan.deadline_at {
             continue;
@@ -69,8 +72,8 @@ pub async fn under_way(
     Ok(None)
 }
 
-/// Plans a run that starts at `now` and gives up what is missing `deadline` later; `invocation` is
-/// the host's name for what starts it.
+/// Plans a run that starts at `now` and gives up missing items `deadline` later. `invocation` is
+/// the host's name of the invocation that starts it.
 pub async fn plan(
     store: &dyn Store,
     sources: &[Arc<dyn Source>],
@@ -82,7 +85,7 @@ pub async fn plan(
     store.prepare().await?;
     let previous = verify::current_or_newest(store).await?.map(|manifest| manifest.run);
     let run = RunId::after(previous, now, invocation);
-    // Whole seconds: what tables, manifests and the host's envelopes can all carry.
+    // Whole seconds, the precision that tables, manifests and the host's envelopes all support.
     let now = now.replace_nanosecond(0).unwrap_or(now);
     let mut items = Vec::new();
     for source in sources {
@@ -98,7 +101,8 @@ pub async fn plan(
     if items.is_empty() {
         return Err(Error::invalid("there is nothing to crawl: no source and location fits"));
     }
-    // Before anything is written down: what cannot be sent would be lost again and again.
+    // Checked before anything is stored: an item that cannot be sent would be lost on every
+    // attempt.
     for item in &items {
         let bytes = to_json(item)?.len();
         if bytes > LARGEST_MESSAGE - ROOM {

@@ -1,4 +1,4 @@
-//! What the last snapshot tells a crawl, gathered from its coverage and its table.
+//! What a crawl needs from the previous snapshot, collected from its coverage and tables.
 
 use super::coverage::Coverage;
 use super::snapshot::StoredRows;
@@ -12,7 +12,7 @@ use crate::store::{Key, SnapshotFile, Store};
 use crate::work::{RunId, SourceName, State};
 use serde::Deserialize;
 
-/// What is needed of a row.
+/// The required members of a marketplace row.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PreviousRow {
@@ -26,7 +26,7 @@ struct PreviousRow {
     os: Option<String>,
 }
 
-/// What is needed of a manifest.
+/// The required members of a registry row.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PreviousManifest {
@@ -34,7 +34,7 @@ struct PreviousManifest {
     is_content_known: bool,
 }
 
-/// What the snapshot of `run` tells; nothing when it is not there any more.
+/// The findings of the snapshot of `run`. Empty if the snapshot no longer exists.
 pub async fn findings(store: &dyn Store, run: RunId) -> Result<PreviousFindings> {
     let Some(manifest) = snapshot::manifest(store, run).await? else {
         return Ok(PreviousFindings::default());
@@ -52,7 +52,7 @@ pub async fn findings(store: &dyn Store, run: RunId) -> Result<PreviousFindings>
     blocking("reading what is known", move || tables.known(&coverage)).await
 }
 
-/// The tables of a snapshot, as far as it has them.
+/// The tables of a snapshot. `None` for those it does not have.
 struct PreviousTables {
     gallery: Option<StoredRows<GalleryImage>>,
     registry: Option<StoredRows<PreviousManifest>>,
@@ -70,7 +70,8 @@ impl PreviousTables {
                 known.listed(&line.location, publisher, at);
             }
         }
-        // Offers without versions have no rows; those that are gone are to be forgotten.
+        // Offers without versions have no rows, so they are read from the coverage. Offers that are
+        // gone are skipped.
         for line in coverage.scopes.iter().filter(|line| line.state != State::Gone) {
             if let (Some(publisher), Some(offer)) = (&line.publisher, &line.offer) {
                 known.has_offer(&line.location, publisher, offer);

@@ -1,4 +1,4 @@
-//! How runs stand: how far one is, or what it published.
+//! Reports on runs: their progress, or what they published.
 
 use super::coverage::{Coverage, CoverageLine, Totals};
 use super::snapshot::{self, Manifest};
@@ -14,10 +14,10 @@ use std::collections::BTreeSet;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// A run is closed so long after its deadline at the latest, where somebody sweeps.
+/// A run is closed at most this long after its deadline, provided that sweeps take place.
 const CLOSED_WITHIN: time::Duration = time::Duration::hours(1);
 
-/// Manifests that are read at once.
+/// Number of manifests that are read concurrently.
 const READ_AT_ONCE: usize = 16;
 
 /// A run: how far it is, or what it published.
@@ -68,7 +68,8 @@ pub(crate) struct RunReport {
 }
 
 impl RunReport {
-    /// Takes note that nobody does this run: whoever asks knows that no process is at work.
+    /// Marks an unfinished run as interrupted. For callers that know that no process is working on
+    /// it.
     pub(crate) fn is_done_by_nobody(&mut self) {
         if matches!(self.state, "running" | "overdue") {
             self.state = "interrupted";
@@ -86,15 +87,16 @@ struct Items {
     ended: usize,
 }
 
-/// A part of the list of runs.
+/// A page of the list of runs.
 pub(crate) struct Runs {
     /// The runs, newest first.
     pub(crate) runs: Vec<RunReport>,
-    /// The last of them, if there are older ones.
+    /// The last run of the page, if there are older ones.
     pub(crate) next: Option<RunId>,
 }
 
-/// The runs that the store knows, newest first: at most `top` of those before `before`. Nothing else is read.
+/// Lists the runs in the store, newest first: at most `top` of those before `before`. Only these
+/// are read.
 pub(crate) async fn runs(
     store: &dyn Store,
     before: Option<RunId>,
@@ -120,7 +122,7 @@ pub(crate) async fn runs(
     Ok(Runs { runs, next })
 }
 
-/// One line of the list; none for what is no run: its plan is not written yet, or no longer there.
+/// One entry of the list. `None` if there is no run: its plan is not written yet, or was removed.
 async fn report(
     store: &dyn Store,
     run: RunId,
@@ -163,12 +165,13 @@ fn running(run: RunId, started_at: OffsetDateTime) -> RunReport {
     }
 }
 
-/// A run whose manifest cannot be read.
+/// The report of a run whose manifest cannot be read.
 fn damaged(run: RunId) -> RunReport {
     RunReport { state: "damaged", ..running(run, run.planned_at()) }
 }
 
-/// A run without a snapshot: it goes on, publishing it was given up, or it should have been closed long ago.
+/// The report of a run without a snapshot: it is running, publishing it was given up, or it is
+/// overdue.
 async fn unpublished(
     store: &dyn Store,
     run: RunId,
@@ -198,7 +201,7 @@ fn published(manifest: &Manifest) -> RunReport {
     }
 }
 
-/// One run: its progress while it is running, its coverage once it is published.
+/// Describes one run: its progress while it is running, its coverage once it is published.
 pub(crate) async fn describe(
     store: &dyn Store,
     run: RunId,
@@ -210,7 +213,7 @@ pub(crate) async fn describe(
         let coverage = coverage.transpose().map_err(|e| {
             Error::corrupt(format!("coverage.json of run {run}: cannot be read ({e})"))
         })?;
-        // How old the oldest listing of a publisher's offers is that the snapshot rests on.
+        // The time of the oldest list of a publisher's offers that the snapshot relies on.
         let ages = coverage.iter().flat_map(|coverage| &coverage.scopes);
         let oldest = ages.filter_map(|line| line.offers_listed_at).min();
         return Ok(RunReport {

@@ -1,4 +1,4 @@
-//! Old snapshots: which are kept, and how the others go.
+//! Retention of snapshots: which are kept, and how the others are removed.
 
 use super::{closing, is_for_good, read_plan, snapshot, verify};
 use crate::error::{Error, Result};
@@ -9,18 +9,18 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 use time::{Duration, OffsetDateTime};
 
-/// Whoever read `current.json` just before it was swapped has this long to read the snapshot that it
-/// named.
+/// How long a snapshot stays after another one became current. A reader that read `current.json`
+/// just before the swap has this time to read the snapshot it named.
 const GRACE: Duration = Duration::hours(1);
-/// Clocks differ by less.
+/// Clocks differ by less than this.
 const SKEW: Duration = Duration::hours(1);
 
-/// Which snapshots are kept: the newest so many, and all that are younger than so long.
+/// Which snapshots are kept: the newest `number`, and all that are younger than `age`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetentionPolicy {
-    /// The newest so many.
+    /// Number of newest snapshots to keep.
     pub number: usize,
-    /// All whose runs started less than this long ago.
+    /// Snapshots of runs that started less than this long ago are kept.
     pub age: std::time::Duration,
 }
 
@@ -33,7 +33,7 @@ impl Default for RetentionPolicy {
 impl FromStr for RetentionPolicy {
     type Err = Error;
 
-    /// Reads `10`, `30d`, `10,30d` or `all`.
+    /// Parses `10`, `30d`, `10,30d` or `all`.
     fn from_str(text: &str) -> Result<Self> {
         let bad = || {
             Error::invalid(format!(
@@ -56,8 +56,9 @@ impl FromStr for RetentionPolicy {
     }
 }
 
-/// Removes the snapshots that are not kept; how many. Never the current one, one that a run under way carries rows
-/// over from, or one that was current within the last hour.
+/// Removes the snapshots that are not kept, and returns their number. Never removes the current
+/// one, one that a run under way carries rows over from, or one that was current within the last
+/// hour.
 pub async fn retain(
     store: &dyn Store,
     keep: RetentionPolicy,
@@ -68,7 +69,7 @@ pub async fn retain(
     older.retain(|run| *run != current);
     older.truncate(older.len().saturating_sub(keep.number.saturating_sub(1)));
     let since = Span::new(keep.age).before(now);
-    // A clock that was ahead has given names that nobody can tell the age by.
+    // A run id from a clock that was ahead does not reveal the run's age.
     let may_go = |run: &RunId| run.planned_at() < since || run.planned_at() > now + SKEW;
     older.retain(may_go);
     if older.is_empty() {
@@ -99,7 +100,7 @@ async fn needed(store: &dyn Store, current: RunId) -> Result<BTreeSet<RunId>> {
         match snapshot::manifest(store, run).await {
             Ok(None) => {}
             Ok(Some(_)) => continue,
-            // One whose manifest cannot be read is over.
+            // A run with an unreadable manifest is over.
             Err(error) if error.is_unreadable() => {
                 continue;
             }
@@ -112,14 +113,15 @@ async fn needed(store: &dyn Store, current: RunId) -> Result<BTreeSet<RunId>> {
             Err(error) => return Err(error),
         }
     }
-    // Whoever is being published, and what it is built on.
+    // The run that is being published, and its base.
     let turn = closing::turn(store).await?.turn.filter(|turn| turn.run != current);
     needed.extend(turn.into_iter().flat_map(|turn| turn.base.into_iter().chain([turn.run])));
     Ok(needed)
 }
 
-/// First what the run left behind, since a run without a snapshot would be published again; then
-/// what says that the snapshot is whole, so that nobody takes the rest for one.
+/// Removes the plan and the internals of the run first, since a run without a snapshot would be
+/// published again. Then removes the marker and the manifest, so that nobody takes the remaining
+/// files for a whole snapshot.
 async fn remove(store: &dyn Store, run: RunId) -> Result<()> {
     store.delete(&Key::Plan(run).to_string()).await?;
     for entry in store.list(&Key::run_prefix(run)).await? {

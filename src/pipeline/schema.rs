@@ -9,10 +9,10 @@ use crate::image::registry::RegistryImage;
 use crate::work::Request;
 use schemars::{Schema, schema_for};
 
-/// A record's name, and its schema.
+/// The name of a record, and its schema.
 pub type Record = (&'static str, fn() -> Schema);
 
-/// Every record, by the name that manifests give.
+/// All records, by the name that manifests use.
 pub const RECORDS: &[Record] = &[
     ("marketplace", || schema_for!(MarketplaceImage)),
     ("gallery", || schema_for!(GalleryImage)),
@@ -24,10 +24,10 @@ pub const RECORDS: &[Record] = &[
     ("run-request", || schema_for!(Request)),
 ];
 
-/// The records whose schemas are stored beside the data, after those of the tables.
+/// The records whose schemas are stored in a snapshot, after those of the tables.
 pub const STORED: [&str; 3] = ["changes", "coverage", "manifest"];
 
-/// A record's schema, by its name.
+/// The schema of the record called `name`.
 pub fn schema(name: &str) -> Option<Schema> {
     RECORDS.iter().find(|(known, _)| *known == name).map(|(_, schema)| schema())
 }

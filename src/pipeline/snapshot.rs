@@ -1,4 +1,4 @@
-//! The documents that make a set of files a snapshot, and which snapshot is the current one.
+//! The documents that turn a set of files into a snapshot, and the pointer to the current one.
 
 use super::coverage::Totals;
 use super::{closing, parse_json, read_json, to_json};
@@ -16,7 +16,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
-/// The version of everything under `snapshots/`.
+/// The schema version of everything under `snapshots/`.
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// Whether a snapshot lacks anything.
@@ -30,7 +30,7 @@ pub enum Completeness {
 }
 
 impl Completeness {
-    /// Its name, as the manifest has it.
+    /// The name, as used in the manifest.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Complete => "complete",
@@ -82,14 +82,14 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// A file of the snapshot by its name.
+    /// The entry of a file, if the manifest has it.
     pub fn file(&self, file: SnapshotFile) -> Option<&File> {
         let name = file.to_string();
         self.files.iter().find(|file| file.name == name)
     }
 
-    /// A file that it should name and does not. Nothing says what its own bytes were: one that changed in a name
-    /// would leave a table out in silence.
+    /// Returns a file that the manifest should name but does not. The manifest's own bytes have no
+    /// checksum: without this check, damage to a name would silently omit a table.
     fn lacks(&self) -> Option<SnapshotFile> {
         let has = |file: &SnapshotFile| self.file(*file).is_some();
         let tables = SourceName::ALL.iter().copied();
@@ -115,7 +115,7 @@ pub struct Current {
     pub published_at: OffsetDateTime,
 }
 
-/// What a `current.json` says. One whose two names disagree is damaged.
+/// Parses `current.json`. It is damaged if its two names disagree.
 fn read_current(store: &dyn Store, bytes: &[u8]) -> Result<Current> {
     let current: Current = parse_json(store, &Key::Current, bytes)?;
     if current.manifest != Key::Snapshot(current.run, SnapshotFile::Manifest).to_string() {
@@ -125,7 +125,7 @@ fn read_current(store: &dyn Store, bytes: &[u8]) -> Result<Current> {
     Ok(current)
 }
 
-/// `current.json`, if there is one.
+/// Reads `current.json`, if it exists.
 async fn stored_current(store: &dyn Store) -> Result<Option<Current>> {
     let Some(object) = store.get(&Key::Current).await? else { return Ok(None) };
     read_current(store, &object.bytes).map(Some)
@@ -146,18 +146,18 @@ pub async fn current(store: &dyn Store) -> Result<Option<Manifest>> {
     })
 }
 
-/// How old a catalog is.
+/// The age of a catalog.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CatalogAge {
     /// When the current snapshot was written.
     pub published: Option<OffsetDateTime>,
-    /// When the newest one was written that lacks nothing, as far as it is kept.
+    /// When the newest complete snapshot was written, among those that are kept.
     pub complete: Option<OffsetDateTime>,
 }
 
-/// How old the catalog is: looks back at the snapshots before, from the current one on.
+/// Determines the age of the catalog. Follows the chain back from the current snapshot.
 pub async fn standing(store: &dyn Store) -> Result<CatalogAge> {
-    /// Whoever has so many partial runs in a row has been told before.
+    /// Maximum number of snapshots to read. A longer series of partial runs was reported before.
     const LOOKS_BACK: usize = 20;
     let mut looked = current(store).await?;
     let published = looked.as_ref().map(|manifest| manifest.published_at);
@@ -174,7 +174,7 @@ pub async fn standing(store: &dyn Store) -> Result<CatalogAge> {
     Ok(CatalogAge { published, complete: None })
 }
 
-/// The runs that have a snapshot, or the beginning of one, oldest first.
+/// The runs that have a snapshot, complete or not, oldest first.
 pub async fn runs(store: &dyn Store) -> Result<Vec<RunId>> {
     let names = store.list_level("snapshots/").await?;
     let mut runs: Vec<RunId> = names.iter().filter_map(|name| name.parse().ok()).collect();
@@ -193,7 +193,8 @@ pub async fn manifest(store: &dyn Store, run: RunId) -> Result<Option<Manifest>>
     let Some(object) = store.get(&key).await? else { return Ok(None) };
     let Version { schema_version } = parse_json(store, &key, &object.bytes)?;
     if schema_version != SCHEMA_VERSION {
-        // Another azimg's, unless what lies beside it is ours.
+        // Written by another version of azimg, unless the coverage next to it has our version. In
+        // that case the manifest is damaged.
         let coverage = Key::Snapshot(run, SnapshotFile::Coverage);
         let beside = read_json::<Version>(store, &coverage).await;
         if beside.is_ok_and(|beside| beside.is_some_and(|b| b.schema_version == SCHEMA_VERSION)) {
@@ -220,7 +221,7 @@ fn unsound(store: &dyn Store, key: &Key, what: &str) -> Error {
     Error::corrupt(format!("{}/{key} {what}: it is damaged", store.address()))
 }
 
-/// Rows of a stored table, on this machine while they are read.
+/// The rows of a stored table, downloaded to a temporary file.
 pub(crate) struct StoredRows<T> {
     rows: ndjson::Reader<std::fs::File, T>,
     file: PathBuf,
@@ -228,12 +229,12 @@ pub(crate) struct StoredRows<T> {
 }
 
 impl<T: DeserializeOwned> StoredRows<T> {
-    /// The next row's bytes.
+    /// Returns the bytes of the next row.
     pub(crate) fn next_line(&mut self) -> Result<Option<&[u8]>> {
         self.rows.next_line()
     }
 
-    /// Begins with the first row again.
+    /// Restarts at the first row.
     pub(crate) fn rewind(&mut self) -> Result<()> {
         self.rows = ndjson::open(&self.file)?;
         Ok(())
@@ -248,8 +249,8 @@ impl<T: DeserializeOwned> Iterator for StoredRows<T> {
     }
 }
 
-/// Opens the table of a run's snapshot, once its bytes are those that the manifest names; none when
-/// there is no such snapshot or table.
+/// Opens a table of a run's snapshot, after checking its hash against the manifest. `None` if there
+/// is no such snapshot or table.
 pub(crate) async fn open_rows<T: DeserializeOwned>(
     store: &dyn Store,
     run: RunId,
@@ -274,8 +275,8 @@ pub(crate) async fn open_rows<T: DeserializeOwned>(
     Ok(Some(StoredRows { rows, file, _scratch: scratch }))
 }
 
-/// The bytes of a snapshot's file, once they are those that the manifest names; none when it names
-/// no such file.
+/// The bytes of a snapshot's file, after checking their hash against the manifest. `None` if the
+/// manifest does not name the file.
 pub(crate) async fn verified(
     store: &dyn Store,
     manifest: &Manifest,
@@ -303,7 +304,7 @@ fn altered(store: &dyn Store, key: &Key) -> Error {
     Error::corrupt(format!("{}/{key} is not what its manifest names", store.address()))
 }
 
-/// A file's size and the SHA-256 of its bytes.
+/// The size of a file and the SHA-256 of its bytes.
 pub(crate) fn measure(path: &Path) -> Result<(u64, String)> {
     let io = |e| Error::io(format!("reading {}", path.display()), e);
     let mut file = std::fs::File::open(path).map_err(io)?;
@@ -320,8 +321,8 @@ pub(crate) fn measure(path: &Path) -> Result<(u64, String)> {
     }
 }
 
-/// The run whose snapshot is the current one, by name alone: it may be damaged. None when nothing is published, or
-/// nobody can read which it is.
+/// The run whose snapshot is current according to `current.json`. The snapshot may be damaged.
+/// `None` if nothing is published, or `current.json` is damaged.
 pub async fn head(store: &dyn Store) -> Result<Option<RunId>> {
     match stored_current(store).await {
         Ok(current) => Ok(current.map(|current| current.run)),
@@ -333,8 +334,8 @@ pub async fn head(store: &dyn Store) -> Result<Option<RunId>> {
     }
 }
 
-/// Makes a run that is published the current snapshot, unless it was that before: the snapshot that was current
-/// when its turn began still is.
+/// Makes the snapshot of a published run the current one, provided that the snapshot that was
+/// current when its turn began still is. Otherwise it has been current before, and nothing changes.
 pub async fn make_current(
     store: &dyn Store,
     manifest: &Manifest,
@@ -353,13 +354,13 @@ pub async fn make_current(
         let current = object.as_ref().map(|object| read_current(store, &object.bytes));
         let head = match current {
             Some(Ok(current)) => Some(current.run),
-            // It is written anew by whoever publishes next.
+            // A damaged `current.json` is replaced by the next publisher.
             Some(Err(_)) | None => None,
         };
         let is_next = match &turn {
             Some(turn) if turn.run == run => head.is_none() || head == turn.head,
             Some(_) => false,
-            // An azimg published it that knew no turns.
+            // Published by a version of azimg without publish turns.
             None => head.is_none() || head == manifest.previous_run,
         };
         if head == Some(run) || !is_next {

@@ -1,6 +1,6 @@
-//! How far a run is: what is expected, what has ended, what is missing.
+//! The progress of a run: which items are expected, have ended, or are missing.
 //!
-//! Names tell nearly all: only outcomes that have children are read.
+//! Almost everything follows from names: only outcomes with children are read.
 
 use super::closing::GivenUp;
 use super::{are_of, read_details_plan, read_json};
@@ -10,22 +10,23 @@ use crate::work::{Outcome, Plan, RunId, SourceName, WorkItem};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::{HashMap, HashSet};
 
-/// How far a run is.
+/// The progress of a run.
 #[derive(Debug, Default)]
 pub struct Survey {
     /// Items that have ended, parents before their children.
     pub ended: Vec<WorkItem>,
     /// Items that are expected and have not ended.
     pub missing: Vec<WorkItem>,
-    /// Outcomes that have children, by source and item id; the children are among the items.
+    /// Outcomes with children, by source and item id. The children are also among the items.
     pub parents: HashMap<(SourceName, String), Outcome>,
-    /// Whether the details have been planned, or none are wanted.
+    /// Whether the second round, which fetches details, has been planned.
     pub details_planned: bool,
-    /// What is wrong with the shards of items that had ended when the run was closed, by source and item id.
+    /// What is wrong with the shards of items that had ended when the run was closed, by source and
+    /// item id.
     pub damaged: HashMap<(SourceName, String), String>,
 }
 
-/// A small document of a run, taken for absent when it is damaged: it is made anew.
+/// Treats a damaged document of a run as absent, so that it is created again.
 fn whole<T>(read: Result<Option<T>>) -> Result<Option<T>> {
     match read {
         Err(error) if error.kind() == ErrorKind::Corrupt => {
@@ -36,7 +37,8 @@ fn whole<T>(read: Result<Option<T>>) -> Result<Option<T>> {
     }
 }
 
-/// How an item ended, if it has. One that another item's children or name got into by damage is damaged.
+/// Reads how an item ended, if it has. The outcome is damaged if it belongs to another item or
+/// lists children of another run.
 pub async fn read_outcome(
     store: &dyn Store,
     (run, source, item): (RunId, SourceName, &str),
@@ -54,13 +56,13 @@ pub async fn read_outcome(
     }
 }
 
-/// Reads how far `plan`'s run is.
+/// Reads the progress of `plan`'s run.
 pub async fn survey(store: &dyn Store, plan: &Plan) -> Result<Survey> {
     survey_closed(store, plan, &[]).await
 }
 
-/// Reads how far `plan`'s run is, as far as it counts: what was given up when the run was closed has not ended,
-/// whatever it has done since.
+/// Reads the progress of `plan`'s run as it counts for its snapshot: items that were given up when
+/// the run was closed have not ended, even if they did later.
 pub async fn survey_closed(store: &dyn Store, plan: &Plan, given_up: &[GivenUp]) -> Result<Survey> {
     let mut roots = plan.items.clone();
     let details: Option<Vec<WorkItem>> = whole(read_details_plan(store, plan.run).await)?;
@@ -124,7 +126,7 @@ impl Survey {
         }
     }
 
-    /// How many items are known of.
+    /// The number of known items.
     pub fn expected(&self) -> usize {
         self.ended.len() + self.missing.len()
     }

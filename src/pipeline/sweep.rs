@@ -1,4 +1,4 @@
-//! Looks after runs: what was lost is sent again, what is overdue is closed, what is old is removed.
+//! Maintenance of runs: resends lost items, closes overdue runs, removes old ones.
 
 use super::survey::survey;
 use super::{failed, is_for_good, read_json, read_plan, snapshot};
@@ -8,32 +8,33 @@ use crate::work::{MOST_MESSAGES, RunId, WorkItem};
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
-/// The internals of this many runs that are over are kept.
+/// Number of finished runs whose internals are kept.
 const KEEP_RUNS: usize = 5;
 
-/// What a sweep found to be done.
+/// The results of a sweep.
 #[derive(Debug, Default)]
 pub struct SweepResult {
-    /// Items whose messages seem lost.
+    /// Items whose messages are apparently lost.
     pub lost: Vec<WorkItem>,
-    /// Runs that look closed, or are overdue.
+    /// Runs that can be closed, or are overdue.
     pub close: Vec<RunId>,
-    /// Blobs that were removed.
+    /// Number of removed blobs.
     pub removed: usize,
 }
 
-/// A run that has not moved for so long has lost messages: none waits longer for its turn than the
-/// longest window of a quota, which is half an hour, and no item takes longer than five minutes.
+/// A run that has made no progress for this time has lost messages. No item waits longer than the
+/// longest quota window, which is 30 minutes, and none takes longer than 5 minutes.
 const LOST_AFTER: Duration = Duration::minutes(35);
 
-/// A run of which nothing has ended for so long was planned and never sent: its first items are not scarce.
+/// A run with no ended item after this time was planned and never sent: the quota of its first
+/// items is not scarce.
 const UNSENT_AFTER: Duration = Duration::minutes(10);
 
-/// What lies there without a plan that can be read may be a run that is being planned, or that another version
-/// does; it is removed after this.
+/// A run without a readable plan may be in planning, or belong to another version. It is removed
+/// after this time.
 const LEFT_ALONE_FOR: Duration = Duration::days(7);
 
-/// How far a run was, and since when; or when its items were last sent again.
+/// The progress of a run and the time of its last change, or the time its items were last resent.
 #[derive(Debug, Serialize, Deserialize)]
 struct SweepMark {
     ended: usize,
@@ -41,8 +42,9 @@ struct SweepMark {
     since: OffsetDateTime,
 }
 
-/// Sweeps all runs. Items count as lost when their run has not moved for longer than any of them
-/// may wait, or at once with `all` (for a host that knows its queue to be empty).
+/// Sweeps all runs. Items count as lost if their run has made no progress for longer than any of
+/// them may wait. With `all`, for a host that knows that its queue is empty, missing items count as
+/// lost immediately.
 pub async fn sweep(store: &dyn Store, now: OffsetDateTime, all: bool) -> Result<SweepResult> {
     let mut swept = SweepResult::default();
     let mut runs: Vec<RunId> =
@@ -52,11 +54,11 @@ pub async fn sweep(store: &dyn Store, now: OffsetDateTime, all: bool) -> Result<
     for run in runs {
         let published = match snapshot::manifest(store, run).await {
             Ok(manifest) => manifest.is_some(),
-            // Whoever reads it is told; what made it is not needed for that.
+            // Readers report the damaged manifest. The run's internals are not needed for that.
             Err(error) if error.is_unreadable() => true,
             Err(error) => return Err(error),
         };
-        // A run that is going keeps what it has, however many came and went meanwhile.
+        // A run under way keeps its internals, no matter how many runs have finished since.
         if !published && look_after(store, run, now, all, &mut swept).await? {
             continue;
         }
@@ -72,7 +74,7 @@ pub async fn sweep(store: &dyn Store, now: OffsetDateTime, all: bool) -> Result<
     Ok(swept)
 }
 
-/// Looks after a run that is not published; whether it is going.
+/// Sweeps a run that is not published. Returns whether it is under way.
 async fn look_after(
     store: &dyn Store,
     run: RunId,
@@ -82,7 +84,7 @@ async fn look_after(
 ) -> Result<bool> {
     let plan = match read_plan(store, run).await {
         Ok(plan) => plan,
-        // A run of another version, or one whose plan was never finished, is left alone.
+        // A run of another version, or one whose plan was never completed, is left alone.
         Err(error) if is_for_good(&error) => {
             tracing::warn!(%error, "a run is left alone");
             return Ok(now - run.planned_at() < LEFT_ALONE_FOR);
@@ -91,9 +93,10 @@ async fn look_after(
     };
     let survey = survey(store, &plan).await?;
     if survey.missing.is_empty() || now >= plan.deadline_at {
-        // What cannot be published at its deadline cannot be published: a host that begins tries once more.
+        // A run that could not be published after its deadline is not tried again, except by a host
+        // that starts.
         if now >= plan.deadline_at && !all && failed::of(store, run).await?.is_some() {
-            // By a clock that is ahead it may be going all the same.
+            // The clock may be ahead, in which case the run is still under way.
             return Ok(now - plan.deadline_at < LEFT_ALONE_FOR);
         }
         swept.close.push(run);
@@ -105,7 +108,7 @@ async fn look_after(
         read => read?,
     };
     let moved = mark.as_ref().is_none_or(|mark| mark.ended != survey.ended.len());
-    // Whoever planned it may have died before anything was sent.
+    // The planner may have died before it sent anything.
     let lost_after = if survey.ended.is_empty() { UNSENT_AFTER } else { LOST_AFTER };
     let lost = all || mark.is_some_and(|mark| !moved && now - mark.since >= lost_after);
     if moved || lost {

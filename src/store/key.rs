@@ -1,4 +1,4 @@
-//! The names of everything that is stored, with their content types.
+//! Names and content types of all stored objects.
 
 use crate::work::{RunId, SourceName, WorkItem};
 use std::fmt;
@@ -8,19 +8,19 @@ use std::fmt;
 pub enum SnapshotFile {
     /// The table as Parquet.
     Parquet(SourceName),
-    /// The table as newline-delimited JSON, zstd.
+    /// The table as newline-delimited JSON, compressed with zstd.
     Ndjson(SourceName),
-    /// What changed since the snapshot before, zstd.
+    /// The changes since the previous snapshot, compressed with zstd.
     Changes,
-    /// How every scope ended.
+    /// The outcome of every scope.
     Coverage,
-    /// The tables' index, for lookups.
+    /// The index of the tables, for lookups.
     Index,
     /// The JSON Schema of a record.
     Schema(&'static str),
-    /// What the snapshot consists of.
+    /// The manifest: run, completeness, coverage totals and files.
     Manifest,
-    /// Empty; written after the manifest.
+    /// An empty marker, written after the manifest.
     Success,
 }
 
@@ -39,20 +39,20 @@ impl fmt::Display for SnapshotFile {
     }
 }
 
-/// A stored name.
+/// The name of a stored object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Key {
-    /// What a run is to do.
+    /// The plan of a run.
     Plan(RunId),
-    /// The items that ask for details, planned when every listing is in.
+    /// The items that fetch details. Planned when all listings are complete.
     DetailsPlan(RunId),
-    /// How a run was closed on a snapshot, or without one.
+    /// How a run was closed, and on which snapshot, if any.
     Closing(RunId, Option<RunId>),
     /// Why a run could not be published.
     Failed(RunId),
-    /// How far a run was when it was last swept.
+    /// The progress of a run at its last sweep.
     Swept(RunId),
-    /// The rows of one item.
+    /// The rows of one item, with its outcome.
     Shard {
         /// The run.
         run: RunId,
@@ -61,8 +61,8 @@ pub enum Key {
         /// The item's id.
         item: String,
     },
-    /// How one item ended. `parent` outcomes have children; the name says so, so that a run can be
-    /// surveyed by listing names and reading only these.
+    /// The outcome of one item. An outcome with children has a name of its own (`parent`), so that
+    /// a survey lists names and reads only these outcomes.
     Outcome {
         /// The run.
         run: RunId,
@@ -70,16 +70,16 @@ pub enum Key {
         source: SourceName,
         /// The item's id.
         item: String,
-        /// Whether it lists children.
+        /// Whether the outcome lists children.
         parent: bool,
     },
     /// A file of a snapshot.
     Snapshot(RunId, SnapshotFile),
-    /// Whose turn it is to publish.
+    /// The record of the turn to publish.
     Publishing,
-    /// Which snapshot is the current one.
+    /// The pointer to the current snapshot.
     Current,
-    /// What is written to see whether that can be done, and removed at once.
+    /// A probe object that tests write access. It is removed after the test.
     Tried(RunId),
 }
 
@@ -88,37 +88,37 @@ const LEAF: &str = ".json";
 const SHARD: &str = ".ndjson.zst";
 
 impl Key {
-    /// The shard of an item.
+    /// The name of an item's shard.
     pub fn shard(item: &WorkItem) -> Self {
         Self::Shard { run: item.run, source: item.source, item: item.item.clone() }
     }
 
-    /// The outcome of an item.
+    /// The name of an item's outcome.
     pub fn outcome(item: &WorkItem, parent: bool) -> Self {
         Self::Outcome { run: item.run, source: item.source, item: item.item.clone(), parent }
     }
 
-    /// Everything of a run: `runs/{run}/`.
+    /// The prefix of all objects of a run: `runs/{run}/`.
     pub fn run_prefix(run: RunId) -> String {
         format!("runs/{run}/")
     }
 
-    /// Everything of a run's snapshot: `snapshots/{run}/`.
+    /// The prefix of all files of a run's snapshot: `snapshots/{run}/`.
     pub fn snapshot_prefix(run: RunId) -> String {
         format!("snapshots/{run}/")
     }
 
-    /// All shards of a source in a run.
+    /// The prefix of all shards of a source in a run.
     pub fn shards_prefix(run: RunId, source: SourceName) -> String {
         format!("runs/{run}/shards/{source}/")
     }
 
-    /// All outcomes of a source in a run.
+    /// The prefix of all outcomes of a source in a run.
     pub fn outcomes_prefix(run: RunId, source: SourceName) -> String {
         format!("runs/{run}/outcomes/{source}/")
     }
 
-    /// Reads the item's id, and whether it is a parent, back out of an outcome's name.
+    /// Parses the name of an outcome into the item's id and whether it is a parent.
     pub fn parse_outcome(name: &str, run: RunId, source: SourceName) -> Option<(&str, bool)> {
         let rest = name.strip_prefix(&Self::outcomes_prefix(run, source))?;
         match rest.strip_suffix(PARENT) {
@@ -127,12 +127,12 @@ impl Key {
         }
     }
 
-    /// Reads the item's id back out of a shard's name.
+    /// Parses the name of a shard into the item's id.
     pub fn parse_shard(name: &str, run: RunId, source: SourceName) -> Option<&str> {
         name.strip_prefix(&Self::shards_prefix(run, source))?.strip_suffix(SHARD)
     }
 
-    /// What a reader is told of the bytes.
+    /// The content type of the object.
     pub fn content_type(&self) -> &'static str {
         match self {
             Self::Shard { .. }

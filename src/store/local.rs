@@ -1,11 +1,13 @@
-//! Objects as files in a folder.
+//! A store that keeps objects as files in a folder.
 //!
-//! A file is written beside its place and then linked (create) or renamed (replace) into it, so a
-//! reader sees all of it or nothing, after a power cut as well. Compare-and-swap holds a lock file, which the system gives
-//! back when the process dies.
+//! A file is written under a temporary name in its target folder. It is then linked (create) or
+//! renamed (replace) to its final name, so a reader sees either the whole file or none, also after
+//! a power failure. Compare-and-swap holds a lock file, which the operating system releases when
+//! the process dies.
 //!
-//! Snapshots are for other people's jobs, and can be read as far as the umask goes; what runs keep for themselves is
-//! their owner's alone. Nobody else may write to any of it: a folder that others may write to is refused.
+//! Other users' jobs read snapshots, so snapshots are as readable as the umask allows. The objects
+//! of runs are private to their owner. Nobody else may write to the store: a folder that others can
+//! write to is refused.
 
 use super::{Entry, Key, Object, Store, StoreClaim};
 use crate::blocking::blocking;
@@ -21,31 +23,31 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-/// What begins the name of a file that is being written.
+/// Prefix of the names of files that are being written.
 const PART: &str = ".part-";
-/// The file that whoever crawls into the store has locked.
+/// The file that a crawl into this store keeps locked.
 const CRAWL_LOCK: &str = ".crawl.lock";
 
-/// What runs keep for themselves.
+/// The folder of runs, private to the owner.
 const RUNS: &str = "runs";
-/// What is for everybody.
+/// The folder of snapshots, readable by others.
 const SNAPSHOTS: &str = "snapshots";
 
-/// A store in a folder of this machine.
+/// A store in a folder of the local machine.
 #[derive(Debug, Clone)]
 pub struct LocalStore {
     root: PathBuf,
-    /// Set once the folder was there, and nobody else may write to it.
+    /// Set once the folder exists and the check passed that nobody else can write to it.
     is_own: Arc<OnceLock<()>>,
 }
 
 impl LocalStore {
-    /// The store in `root`, which need not exist yet.
+    /// Creates a store in `root`, which need not exist yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into(), is_own: Arc::default() }
     }
 
-    /// An error when others may write to the store.
+    /// Returns an error if others can write to the store.
     fn refuse_shared(&self) -> Result<()> {
         if self.is_own.get().is_some() || !self.root.exists() {
             return Ok(());
@@ -57,13 +59,14 @@ impl LocalStore {
         Ok(())
     }
 
-    /// Who may read an object.
+    /// Who may read the object at `path`.
     fn access(&self, path: &Path) -> Access {
         let is_of_run = path.strip_prefix(&self.root).is_ok_and(|below| below.starts_with(RUNS));
         if is_of_run { Access::Private } else { Access::Readable }
     }
 
-    /// Makes the folder of an object and those above it, so that they survive a power cut.
+    /// Creates the folder of an object and its missing parents, and syncs them so that they survive
+    /// a power failure.
     fn make_folder(&self, folder: &Path) -> std::io::Result<()> {
         let missing = folder.ancestors().take_while(|folder| !folder.exists()).count();
         files::make_folder(&self.root, Access::Readable)?;
@@ -89,7 +92,7 @@ impl LocalStore {
         blocking("a file operation", work).await
     }
 
-    /// A finished temporary file in the folder that `path` is to be in.
+    /// Writes `bytes` to a temporary file in the target folder of `path`.
     fn staged(&self, path: &Path, bytes: &[u8]) -> Result<tempfile::NamedTempFile> {
         let mut staged = self.stage(path)?;
         staged.write_all(bytes).map_err(|e| Error::io(path.display(), e))?;
@@ -113,8 +116,8 @@ impl LocalStore {
             .map_err(|e| Error::io(format!("writing {}", path.display()), e))
     }
 
-    /// Puts a finished file into its place, unless something is there already and `replace` is not set; false
-    /// when it was. It survives a power cut from then on: the bytes go to the disk before the name does.
+    /// Moves a finished file to `path`. Unless `replace` is set, returns false if a file exists
+    /// there. The result survives a power failure: the contents are synced before the name is.
     fn persist(staged: tempfile::NamedTempFile, path: &Path, replace: bool) -> Result<bool> {
         let io = |e| Error::io(format!("writing {}", path.display()), e);
         staged.as_file().sync_data().map_err(io)?;
@@ -163,7 +166,7 @@ impl LocalStore {
     }
 }
 
-/// Removes what processes that were killed left half written, in a folder and all below it.
+/// Removes partial files of killed processes from a folder and all its subfolders.
 fn remove_parts(folder: &Path, now: SystemTime) {
     scratch::sweep(folder, PART, now);
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -173,17 +176,18 @@ fn remove_parts(folder: &Path, now: SystemTime) {
     }
 }
 
-/// Makes the names in a folder survive a power cut. Windows has no such thing.
+/// Syncs the names in a folder, so that they survive a power failure. Windows has no such
+/// operation.
 fn sync_folder(folder: &Path) -> std::io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
-/// Whether a file is the store's own (a lock, a part that is being written), not an object.
+/// Whether a file is internal to the store (a lock or a partial file) rather than an object.
 fn is_own(name: &std::ffi::OsStr) -> bool {
     name.to_str().is_some_and(|name| name.starts_with('.'))
 }
 
-/// The error that a second crawl into one store gets.
+/// The error for a second crawl into the same store.
 pub(super) fn claimed(address: &str) -> Error {
     Error::new(
         ErrorKind::Conflict,
@@ -312,7 +316,7 @@ impl Store for LocalStore {
         let path = self.root.join(name);
         self.blocking(move |this| match fs::remove_file(&path) {
             Ok(()) => {
-                // Folders that the last object has left go with it.
+                // Remove the folders that are now empty.
                 let mut folder = path.parent();
                 while let Some(parent) = folder.filter(|parent| *parent != this.root) {
                     if fs::remove_dir(parent).is_err() {

@@ -1,4 +1,4 @@
-//! Objects in memory: the store of tests that need no other.
+//! A store in memory, for tests that need no other backend.
 
 use super::{Entry, Key, Object, Store, StoreClaim};
 use crate::error::{Error, Result};
@@ -22,18 +22,18 @@ impl MemoryStore {
         self.objects.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Everything that it holds, by name.
+    /// All objects by name.
     pub fn contents(&self) -> BTreeMap<String, Bytes> {
         let objects = self.objects();
         objects.iter().map(|(name, (_, bytes))| (name.clone(), bytes.clone())).collect()
     }
 
-    /// Removes the object of that name.
+    /// Removes the object called `name`.
     pub fn remove(&self, name: &str) {
         self.objects().remove(name);
     }
 
-    /// Writes over the object of that name, as nobody does who keeps to names.
+    /// Overwrites the object called `name`, bypassing [`Key`].
     pub fn put(&self, name: &str, bytes: Bytes) {
         let mut objects = self.objects();
         let version = objects.get(name).map_or(0, |(version, _)| *version);
@@ -42,7 +42,7 @@ impl MemoryStore {
 }
 
 impl Clone for MemoryStore {
-    /// A store of its own with the same objects.
+    /// An independent store with the same objects. The claim is not copied.
     fn clone(&self) -> Self {
         Self { objects: Mutex::new(self.objects().clone()), claimed: Arc::default() }
     }

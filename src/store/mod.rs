@@ -1,8 +1,13 @@
-//! Where runs and snapshots are kept: typed names, and one small port over blob stores.
+//! Storage of runs and snapshots: typed names, and one small trait over blob stores.
 //!
-//! Invariants: what was written is still there after a power cut, in the order in which it was written; a
-//! stored name is built here and nowhere else; `create` never overwrites and a reader
-//! never sees half of an object, on every backend. One contract test runs against all of them.
+//! Invariants, on every backend:
+//! - A completed write survives a power failure, and writes persist in the order in which they were
+//!   made.
+//! - Stored names are built here and nowhere else.
+//! - `create` never overwrites.
+//! - A reader never sees part of an object.
+//!
+//! One contract test runs against all backends.
 
 pub mod azure;
 mod key;
@@ -19,66 +24,66 @@ use std::path::Path;
 /// A stored object.
 #[derive(Debug, Clone)]
 pub struct Object {
-    /// Its bytes.
+    /// The contents.
     pub bytes: Bytes,
-    /// What [`Store::swap`] compares: changes with every write.
+    /// The version that [`Store::swap`] compares. It changes with every write.
     pub tag: String,
 }
 
-/// What a listing tells of an object.
+/// An object as listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its full name.
+    /// The full name.
     pub name: String,
-    /// Its size in bytes.
+    /// The size in bytes.
     pub bytes: u64,
 }
 
-/// The right to crawl into a store; given back when dropped.
+/// The exclusive right to crawl into a store. Released on drop.
 pub type StoreClaim = Box<dyn std::any::Any + Send + Sync>;
 
-/// A blob store, as far as azimg needs one.
+/// The blob store operations that azimg needs.
 #[async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug {
     /// The store's address, without secrets.
     fn address(&self) -> String;
 
-    /// Makes the container or folder, and shows that it can be written.
+    /// Creates the container or folder, and checks that it is writable.
     async fn prepare(&self) -> Result<()>;
 
-    /// The whole object, or `None`. For objects that fit into memory.
+    /// Returns the whole object, or `None`. For objects that fit into memory.
     async fn get(&self, key: &Key) -> Result<Option<Object>>;
 
-    /// Writes the object into a file, streaming; false when there is no such object.
+    /// Streams the object into a file. Returns false if there is no such object.
     async fn download(&self, key: &Key, into: &Path) -> Result<bool>;
 
-    /// Writes the object unless it is there already; false when it was. At most one of any number
-    /// of concurrent calls answers true.
+    /// Writes the object unless it exists. Returns false if it does. Of any number of concurrent
+    /// calls, at most one returns true.
     async fn create(&self, key: &Key, bytes: Bytes) -> Result<bool>;
 
-    /// Writes the object when its tag is still `expected` (`None`: when there is none); false when
-    /// it is not.
+    /// Writes the object if its tag is still `expected` (`None`: if it does not exist). Returns
+    /// false otherwise.
     async fn swap(&self, key: &Key, bytes: Bytes, expected: Option<&str>) -> Result<bool>;
 
-    /// Writes the object from a file, streaming, over whatever was there.
+    /// Streams a file into the object, replacing an existing one.
     async fn upload(&self, key: &Key, from: &Path) -> Result<()>;
 
-    /// Every object whose name begins with `prefix`, by name.
+    /// Lists all objects whose names start with `prefix`, sorted by name.
     async fn list(&self, prefix: &str) -> Result<Vec<Entry>>;
 
-    /// The next level of names under `prefix` (which ends in `/`), without descending: the runs
-    /// under `runs/`.
+    /// Lists the next level of names under `prefix` (which ends in `/`) without descending. Under
+    /// `runs/`, these are the runs.
     async fn list_level(&self, prefix: &str) -> Result<Vec<String>>;
 
-    /// Removes an object; it is no error when it is gone already.
+    /// Removes an object. Succeeds if it does not exist.
     async fn delete(&self, name: &str) -> Result<()>;
 
-    /// Takes the right to crawl into this store from the command line; a conflict when another
-    /// process has it. What a process that was killed left half written long ago is removed.
-    /// Function apps do not claim: their runs are apart by name.
+    /// Acquires the exclusive right to crawl into this store from the command line. Returns a
+    /// conflict if another process holds it. Also removes old partial files of killed processes.
+    /// Function apps do not claim the store: their runs have distinct names.
     async fn claim(&self) -> Result<StoreClaim>;
 
-    /// Whether a process has that right now; none where nobody can tell.
+    /// Whether a process holds the claim, or `None` if the backend cannot tell.
     async fn is_claimed(&self) -> Result<Option<bool>> {
         Ok(None)
     }

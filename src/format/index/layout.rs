@@ -1,4 +1,4 @@
-//! Where things lie in an index: sections of little-endian numbers, and pools of text.
+//! The layout of an index: sections of little-endian numbers, and pools of text.
 
 use crate::error::{Error, Result};
 use crate::image::names::folded_byte;
@@ -6,17 +6,18 @@ use bytes::Bytes;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-/// The first bytes of every index of this layout.
+/// The first bytes of every index with this layout.
 pub(super) const MAGIC: &[u8; 8] = b"AZIMGIX1";
-/// A name, date or set that a row does not have.
+/// Marks an absent name, date or set.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// The sections, in the order in which they lie in the file.
+/// The sections, in file order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Section {
     /// The run's name, as text.
     Run,
-    /// Ends of the texts in the pool that follows, four bytes each; then that pool.
+    /// A pool of texts: the section of their end offsets, four bytes each, followed by the section
+    /// of the text. The same applies to the pairs below.
     PublisherEnds,
     Publishers,
     OfferEnds,
@@ -29,33 +30,33 @@ pub(super) enum Section {
     Locations,
     JsonEnds,
     Json,
-    /// Name, and the first of its children, of each group; a last record ends the last group.
+    /// For each group, its name and its first child. A final record ends the last group.
     PublisherGroups,
     OfferGroups,
     SkuGroups,
     /// The rows, [`ROW`] bytes each.
     Rows,
-    /// JSON, and a bit for each location.
+    /// For each set, its JSON and one bit per location.
     LocationSets,
-    /// JSON, operating system, architecture and generation.
+    /// For each record, its JSON, operating system, architecture and generation.
     Traits,
-    /// Nanoseconds since 1970, and JSON.
+    /// For each date, nanoseconds since 1970 and its JSON.
     Dates,
 }
 
-/// How many sections there are.
+/// The number of sections.
 pub(super) const SECTIONS: usize = Section::Dates as usize + 1;
-/// Bytes of a group's record.
+/// Size of a group's record in bytes.
 pub(super) const GROUP: usize = 8;
-/// Bytes of a row's record: version, locations, traits, extras, deprecation, observed, first seen;
-/// status, flags, and two that are zero.
+/// Size of a row's record in bytes: version, locations, traits, extras, deprecation, observed and
+/// first seen (four bytes each); status, flags and two zero bytes.
 pub(super) const ROW: usize = 32;
-/// Bytes of a record of traits.
+/// Size of a traits record in bytes.
 pub(super) const TRAIT: usize = 16;
-/// Bytes of a date's record.
+/// Size of a date's record in bytes.
 pub(super) const DATE: usize = 12;
 
-/// A file's sections.
+/// The sections of an index file.
 #[derive(Debug, Clone)]
 pub(super) struct Sections {
     bytes: Bytes,
@@ -67,7 +68,8 @@ pub(super) fn damaged(why: &str) -> Error {
 }
 
 impl Sections {
-    /// Finds the sections of a file: each begins where the one before ends, the last at the end.
+    /// Locates the sections of a file. Each begins where the previous one ends, and the last one
+    /// ends with the file.
     pub(super) fn open(bytes: Bytes) -> Result<Self> {
         if !bytes.starts_with(MAGIC) {
             return Err(damaged("is no index that this azimg can read"));
@@ -97,39 +99,40 @@ impl Sections {
         &self.bytes[self.ranges[section as usize].clone()]
     }
 
-    /// The section's own bytes, shared.
+    /// The bytes of a section, sharing the file's buffer.
     pub(super) fn shared(&self, section: Section) -> Bytes {
         self.bytes.slice(self.ranges[section as usize].clone())
     }
 
-    /// The bytes of the whole file.
+    /// The size of the whole file in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes.len()
     }
 }
 
-/// The number at `at`; [`NONE`] behind the end, where nothing is.
+/// Reads the `u32` at `at`. Returns [`NONE`] beyond the end.
 pub(super) fn number(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map_or(NONE, u32::from_le_bytes)
 }
 
-/// The long number at `at`; zero behind the end.
+/// Reads the `u64` at `at`. Returns zero beyond the end.
 pub(super) fn long(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
 
-/// Texts that lie one behind the other.
+/// Texts stored one after the other.
 #[derive(Debug, Clone)]
 pub struct Pool {
     ends: Bytes,
     text: Bytes,
     folded: OnceLock<Vec<u8>>,
-    /// Which bytes occur in that.
+    /// Which byte values occur in `folded`.
     occurring: OnceLock<[bool; 256]>,
 }
 
 impl Pool {
-    /// A pool whose ends grow, stay within its text, and part it at whole letters.
+    /// Opens a pool. Checks that the end offsets increase, stay within the text, and lie on
+    /// character boundaries.
     pub(super) fn open(sections: &Sections, ends: Section, text: Section) -> Result<Self> {
         let (ends, text) = (sections.shared(ends), sections.shared(text));
         let pool = Self { ends, text, folded: OnceLock::new(), occurring: OnceLock::new() };
@@ -145,22 +148,22 @@ impl Pool {
         if whole { Ok(pool) } else { Err(damaged("has text that belongs to nothing")) }
     }
 
-    /// How many texts there are.
+    /// The number of texts.
     pub fn len(&self) -> usize {
         self.ends.len() / 4
     }
 
-    /// Whether there are none.
+    /// Whether the pool has no texts.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// A text; empty when there is none of this number.
+    /// The text with this number. Empty if there is none.
     pub fn get(&self, id: u32) -> &str {
         std::str::from_utf8(self.bytes(id)).unwrap_or_default()
     }
 
-    /// A text's bytes.
+    /// The bytes of the text with this number. Empty if there is none.
     pub fn bytes(&self, id: u32) -> &[u8] {
         let id = id as usize;
         if id >= self.len() {
@@ -171,18 +174,19 @@ impl Pool {
         self.text.get(start as usize..end as usize).unwrap_or_default()
     }
 
-    /// All texts, one behind the other, as they are written.
+    /// The concatenation of all texts, as stored.
     pub fn text(&self) -> &[u8] {
         &self.text
     }
 
-    /// The same as searches compare them ([`folded_byte`]), byte by byte: made when first asked for.
+    /// The concatenated texts, folded byte by byte for searches ([`folded_byte`]). Computed on
+    /// first use.
     pub fn folded(&self) -> &[u8] {
         self.folded.get_or_init(|| self.text.iter().copied().map(folded_byte).collect())
     }
 
-    /// Whether `needle`, folded, may occur: no, if one of its bytes never does. Most words have letters,
-    /// and versions have none.
+    /// Whether the folded text `needle` may occur. It cannot if one of its bytes never occurs. This
+    /// rules out most search words for versions, since words have letters and versions do not.
     pub fn may_have(&self, needle: &str) -> bool {
         let occurring = self.occurring.get_or_init(|| {
             let mut occurring = [false; 256];
@@ -194,7 +198,7 @@ impl Pool {
         needle.bytes().all(|byte| occurring[usize::from(byte)])
     }
 
-    /// Which text the byte at `at` belongs to, and where that text lies.
+    /// Returns the number and the range of the text that contains the byte at `at`.
     pub fn at(&self, at: usize) -> (u32, Range<usize>) {
         let (mut low, mut high) = (0, self.len());
         while low < high {

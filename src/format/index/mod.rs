@@ -1,9 +1,9 @@
 //! The index of a snapshot: its marketplace table in a form that is opened, not parsed.
 //!
-//! Rows are 32 bytes each, in the table's order, grouped by publisher, offer and SKU. Names are kept
-//! once, and so is every piece of JSON that rows share (their locations, their properties), so that
-//! a row's JSON is a handful of copies. Everything is checked when the index is opened; reading
-//! from it cannot fail after that.
+//! Rows are 32 bytes each, in the table's order, grouped by publisher, offer and SKU. Each name is
+//! stored once, and so is each piece of JSON that rows share (their locations, their properties). A
+//! row's JSON is therefore assembled from a few copies. Opening an index checks all of it, so
+//! reading from it cannot fail.
 
 mod layout;
 mod moment;
@@ -34,7 +34,7 @@ pub enum Level {
     Sku,
 }
 
-/// A table, opened.
+/// An open index.
 #[derive(Debug, Clone)]
 pub struct Index {
     sections: Sections,
@@ -44,7 +44,7 @@ pub struct Index {
     json: Pool,
 }
 
-/// How a row's JSON tells a date from which on it is not deployable.
+/// The JSON of the date from which a row is no longer deployable.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Deprecation {
@@ -58,26 +58,26 @@ pub struct Row<'a> {
     record: &'a [u8],
 }
 
-/// Where a row stands: the numbers of its publisher's, its offer's and its SKU's group.
+/// The path to a row: the numbers of its publisher's, offer's and SKU's group.
 pub type GroupPath = [u32; 3];
 
 impl Row<'_> {
-    /// Its version's name, in [`Index::versions`].
+    /// The number of its version's name in [`Index::versions`].
     pub fn version(self) -> u32 {
         number(self.record, 0)
     }
 
-    /// Its set of locations.
+    /// The number of its set of locations.
     pub fn locations(self) -> u32 {
         number(self.record, 4)
     }
 
-    /// Its traits.
+    /// The number of its traits.
     pub fn traits(self) -> u32 {
         number(self.record, 8)
     }
 
-    /// Where it stood in its life when its run began, where that is known.
+    /// Its status when its run began, if known.
     fn status(self) -> Option<Status> {
         Status::from_number(self.record.get(28).copied().unwrap_or_default())
     }
@@ -92,12 +92,12 @@ impl Row<'_> {
         self.record.get(29).is_some_and(|flags| flags & 2 != 0)
     }
 
-    /// What it has beside, in a pool of its own: rows of the same number have the same.
+    /// The number of its other properties. Rows with equal numbers have equal properties.
     pub fn extras(self) -> u32 {
         number(self.record, 12)
     }
 
-    /// When it was first seen, in the same way.
+    /// The number of the time it was first seen. Rows with equal numbers have equal times.
     pub fn first_seen(self) -> u32 {
         number(self.record, 24)
     }
@@ -108,7 +108,7 @@ impl Row<'_> {
 }
 
 impl Index {
-    /// Opens an index; an error when it is none, or not whole.
+    /// Opens an index. Returns an error if the bytes are not an index, or not a complete one.
     pub fn open(bytes: Bytes) -> Result<Self> {
         let sections = Sections::open(bytes)?;
         let pool = |ends, text| Pool::open(&sections, ends, text);
@@ -127,7 +127,7 @@ impl Index {
         Ok(this)
     }
 
-    /// Whether every number in it leads to something.
+    /// Checks that every stored number refers to an existing entry.
     fn check(&self) -> Result<()> {
         let below = |number: u32, end: usize| (number as usize) < end;
         let sizes = [
@@ -194,38 +194,38 @@ impl Index {
         Ok(())
     }
 
-    /// The run whose table it is.
+    /// The run whose table this is.
     pub fn run(&self) -> &str {
         std::str::from_utf8(self.sections.of(Section::Run)).unwrap_or_default()
     }
 
-    /// How many rows there are.
+    /// The number of rows.
     pub fn len(&self) -> u32 {
         u32::try_from(self.sections.of(Section::Rows).len() / ROW).unwrap_or(u32::MAX)
     }
 
-    /// Whether there are none.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Its size in bytes.
+    /// The size in bytes.
     pub fn bytes(&self) -> usize {
         self.sections.bytes()
     }
 
-    /// A row; rows are numbered from zero.
+    /// The row at `at`, counted from zero.
     pub fn row(&self, at: u32) -> Row<'_> {
         let start = at as usize * ROW;
         Row { record: self.sections.of(Section::Rows).get(start..start + ROW).unwrap_or_default() }
     }
 
-    /// The different names of a level.
+    /// The distinct names of a level.
     pub fn names(&self, level: Level) -> &Pool {
         &self.names[level as usize]
     }
 
-    /// The different versions.
+    /// The distinct versions.
     pub fn versions(&self) -> &Pool {
         &self.versions
     }
@@ -235,24 +235,24 @@ impl Index {
         &self.locations
     }
 
-    /// How many groups a level has.
+    /// The number of groups of a level.
     pub fn groups(&self, level: Level) -> u32 {
         let records = self.sections.of(section(level)).len() / GROUP;
         u32::try_from(records).unwrap_or(u32::MAX).saturating_sub(1)
     }
 
-    /// The name of a group, by its number in [`Index::names`].
+    /// The number of a group's name in [`Index::names`].
     pub fn group_name(&self, level: Level, group: u32) -> u32 {
         number(self.sections.of(section(level)), group as usize * GROUP)
     }
 
-    /// What a group consists of: groups of the next level, or rows.
+    /// The members of a group: groups of the next level, or rows.
     pub fn members(&self, level: Level, group: u32) -> Range<u32> {
         let first = |group: usize| number(self.sections.of(section(level)), group * GROUP + 4);
         first(group as usize)..first(group as usize + 1)
     }
 
-    /// The group that a member of the next level belongs to.
+    /// The group of `level` that contains `member`, a group of the next level or a row.
     fn parent(&self, level: Level, member: u32) -> u32 {
         let (mut low, mut high) = (0, self.groups(level));
         while low < high {
@@ -266,15 +266,14 @@ impl Index {
         low
     }
 
-    /// Where a row stands.
+    /// The path to a row.
     pub fn place(&self, row: u32) -> GroupPath {
         let sku = self.parent(Level::Sku, row);
         let offer = self.parent(Level::Offer, sku);
         [self.parent(Level::Publisher, offer), offer, sku]
     }
 
-    /// The groups among `range` whose name is `name`, without case: the table's order puts them
-    /// beside each other.
+    /// The groups in `range` called `name`, ignoring case. The table's order makes them adjacent.
     pub fn find(&self, level: Level, range: Range<u32>, name: &str) -> Range<u32> {
         let order = |group: u32| {
             let other = self.names(level).bytes(self.group_name(level, group));
@@ -296,7 +295,7 @@ impl Index {
         bound(Ordering::Less)..bound(Ordering::Equal)
     }
 
-    /// Where the SKUs of these names stand, without case.
+    /// The paths of the SKUs with these names, ignoring case.
     pub fn skus(&self, [publisher, offer, sku]: [&str; 3]) -> Vec<GroupPath> {
         let mut places = Vec::new();
         for p in self.find(Level::Publisher, 0..self.groups(Level::Publisher), publisher) {
@@ -309,7 +308,7 @@ impl Index {
         places
     }
 
-    /// The row of a version of a SKU's group, without case.
+    /// The row of a version within a SKU's group, ignoring case.
     pub fn version(&self, sku: u32, version: &str) -> Option<u32> {
         let name = |row: u32| self.versions.get(self.row(row).version());
         let Range { start: mut low, end: mut high } = self.members(Level::Sku, sku);
@@ -321,13 +320,14 @@ impl Index {
                 high = middle;
             }
         }
-        // Names that differ in case only are neighbours.
+        // Names that differ only in case are neighbors.
         let rows = self.members(Level::Sku, sku);
         let near = low.saturating_sub(2).max(rows.start)..low.saturating_add(3).min(rows.end);
         near.into_iter().find(|row| name(*row).eq_ignore_ascii_case(version))
     }
 
-    /// Whether a row's locations are all of `wanted`, by their numbers in [`Index::locations`].
+    /// Whether the set of locations `set` contains all of `wanted`, given as numbers in
+    /// [`Index::locations`].
     pub fn is_in(&self, set: u32, wanted: &[u32]) -> bool {
         let bytes = self.sections.of(Section::LocationSets);
         let start = set as usize * self.set_bytes() + 8;
@@ -337,12 +337,13 @@ impl Index {
         })
     }
 
-    /// How many different sets of locations rows have.
+    /// The number of distinct sets of locations.
     pub fn location_sets(&self) -> usize {
         self.sections.of(Section::LocationSets).len() / self.set_bytes()
     }
 
-    /// A set of locations as bits, 64 to a number: that of a location is at its number in [`Index::locations`].
+    /// The bits of a set of locations, 64 per number. The position of a bit is its location's
+    /// number in [`Index::locations`].
     pub fn location_bits(&self, set: u32) -> impl Iterator<Item = u64> {
         let size = self.set_bytes();
         let bytes = self.sections.of(Section::LocationSets);
@@ -350,7 +351,7 @@ impl Index {
         set.unwrap_or_default().chunks_exact(8).map(|eight| long(eight, 0))
     }
 
-    /// When a row will no longer be deployable.
+    /// When a row stops being deployable.
     pub fn deprecated_at(&self, row: Row<'_>) -> Option<OffsetDateTime> {
         let date = row.deprecation();
         if date == NONE {
@@ -361,7 +362,7 @@ impl Index {
         let exact = (nanos > i64::MIN && nanos < i64::MAX).then_some(nanos);
         let exact = exact.map(|nanos| OffsetDateTime::from_unix_timestamp_nanos(nanos.into()));
         exact.and_then(Result::ok).or_else(|| {
-            // Further away than nanoseconds tell; its text says when.
+            // The date is out of the range of nanoseconds. Its JSON has the exact value.
             let text = self.json.get(number(dates, at + 8));
             let Deprecation { scheduled_deprecation_at: at } =
                 serde_json::from_str(&format!("{{{text}}}")).ok()?;
@@ -369,8 +370,8 @@ impl Index {
         })
     }
 
-    /// Appends a row as JSON, the same text that the table's own rows have but for what has come since: status and
-    /// latest are those of `now`.
+    /// Appends a row as JSON. The text equals the table's own row, except that status and latest
+    /// are those at `now`.
     pub fn write_json(&self, at: u32, place: GroupPath, now: OffsetDateTime, out: &mut Vec<u8>) {
         let (row, now) = (self.row(at), nanoseconds(now));
         let levels = [Level::Publisher, Level::Offer, Level::Sku];
@@ -447,7 +448,7 @@ fn section(level: Level) -> Section {
     }
 }
 
-/// Appends text as it stands within a JSON string.
+/// Appends text as it appears within a JSON string.
 fn quoted(text: &[u8], out: &mut Vec<u8>) {
     if text.iter().all(|b| *b >= b' ' && *b != b'"' && *b != b'\\') {
         out.extend_from_slice(text);

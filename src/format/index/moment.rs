@@ -1,6 +1,7 @@
-//! Where rows stand at a moment: what was to come when the run began may have come since.
+//! The status of rows at a given time. Dates that were in the future when the run began may have
+//! passed since.
 //!
-//! Moments are in nanoseconds since 1970, as [`crate::image::nanoseconds`] gives them.
+//! Times are in nanoseconds since 1970, as returned by [`crate::image::nanoseconds`].
 
 use super::layout::{DATE, NONE, Section, long};
 use super::{Index, Level, Row};
@@ -8,10 +9,10 @@ use crate::image::Status;
 use std::collections::BTreeSet;
 
 impl Index {
-    /// Where a row stands in its life at `now`, where that is known.
+    /// A row's status at `now`, if known.
     pub fn status(&self, row: Row<'_>, now: i64) -> Option<Status> {
         match row.status() {
-            // The same as `Status::at`, without making a date of it.
+            // Equivalent to `Status::at`, without constructing a date.
             Some(status) if status.is_deployable() && self.has_ended(row, now) => {
                 Some(Status::Deprecated)
             }
@@ -19,14 +20,15 @@ impl Index {
         }
     }
 
-    /// Whether a row is the newest of its SKU that can be deployed at `now`; `sku` is the group that it is in.
+    /// Whether a row is the newest deployable version of its SKU at `now`. `sku` is the row's
+    /// group.
     pub fn is_latest(&self, at: u32, sku: u32, now: i64) -> bool {
         let is_deployable =
             |at: u32| self.status(self.row(at), now).is_some_and(Status::is_deployable);
         if !is_deployable(at) {
             return false;
         }
-        // Nothing becomes deployable by itself: what was the latest is, until it ends.
+        // Rows never become deployable over time, so the latest row stays the latest until it ends.
         if self.row(at).is_latest() {
             return true;
         }
@@ -34,7 +36,7 @@ impl Index {
         if (at + 1..end).any(is_deployable) {
             return false;
         }
-        // Names that differ in case only are neighbours, and one SKU.
+        // Names that differ only in case are neighbors and the same SKU.
         let mut next = sku + 1;
         while next < self.groups(Level::Sku) && self.is_same_sku(sku, next) {
             next += 1;
@@ -42,7 +44,8 @@ impl Index {
         !(end..self.members(Level::Sku, next - 1).end).any(is_deployable)
     }
 
-    /// The moments at which something ends: between two of them every answer stays the same.
+    /// The times at which a row stops being deployable. Between two of them, every answer stays the
+    /// same.
     pub fn ends(&self) -> BTreeSet<i64> {
         let dates = self.sections.of(Section::Dates).chunks_exact(DATE);
         dates.map(|date| long(date, 0).cast_signed()).collect()
@@ -52,7 +55,8 @@ impl Index {
         self.ends_at(row).is_some_and(|end| end <= now)
     }
 
-    /// When a row will no longer be deployable, or has not been since; as far away as nanoseconds tell.
+    /// When a row stops being deployable, past or future. Clamped to the range of `i64`
+    /// nanoseconds.
     fn ends_at(&self, row: Row<'_>) -> Option<i64> {
         let date = row.deprecation();
         let at = || long(self.sections.of(Section::Dates), date as usize * DATE).cast_signed();

@@ -1,4 +1,4 @@
-//! What rows of an index share that filters look at: details, dates, features.
+//! Properties that rows of an index share and that filters use: details, dates, features.
 
 use super::layout::{NONE, Section, TRAIT, number};
 use super::{Index, Row};
@@ -13,17 +13,17 @@ pub struct Traits<'a> {
     pub os: Option<&'a str>,
     /// Architecture.
     pub architecture: Option<&'a str>,
-    /// Generation of Hyper-V.
+    /// Hyper-V generation.
     pub hyper_v_generation: Option<&'a str>,
-    /// Whether the rows' details are known, be they their own or their SKU's.
+    /// Whether the rows' details are known, from the version itself or from its SKU.
     pub is_detailed: bool,
-    /// Whether they have a purchase plan, as far as details are known.
+    /// Whether they have a purchase plan. False if details are unknown.
     pub has_plan: bool,
 }
 
-/// The last members of traits that have no plan, as they are written.
+/// The end of the JSON of traits without a plan.
 const NO_PLAN: &str = r#""planPublisher":null,"planProduct":null,"planName":null"#;
-/// How traits begin whose details are known, be they their own or their SKU's.
+/// The start of the JSON of traits with known details, from the version itself or from its SKU.
 const DETAILED: &str = r#""detailsFrom":""#;
 
 #[derive(Deserialize)]
@@ -39,13 +39,13 @@ struct FirstSeen {
 }
 
 impl Index {
-    /// How many different traits rows have.
+    /// The number of distinct traits.
     pub fn traits(&self) -> u32 {
         let records = self.sections.of(Section::Traits).len() / TRAIT;
         u32::try_from(records).unwrap_or(u32::MAX)
     }
 
-    /// Traits by their number.
+    /// The traits with this number.
     pub fn traits_of(&self, traits: u32) -> Traits<'_> {
         let start = traits as usize * TRAIT;
         let text = |at: usize| {
@@ -57,7 +57,7 @@ impl Index {
             os,
             architecture: text(8),
             hyper_v_generation: text(12),
-            // Indexes that were written before there was a mark have the operating system alone.
+            // Indexes written before `detailsFrom` existed have only the operating system.
             is_detailed: os.is_some() || all.starts_with(DETAILED),
             has_plan: !all.ends_with(NO_PLAN),
         }

@@ -1,6 +1,6 @@
 //! Writes an index, row by row, in the table's order.
 //!
-//! In memory are the columns that it is made of: about 40 bytes a row, and each text once.
+//! It keeps the index's columns in memory: about 40 bytes per row, and each text once.
 
 use super::Deprecation;
 use super::layout::{MAGIC, NONE, SECTIONS};
@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use time::OffsetDateTime;
 
-/// Texts that are kept once.
+/// A pool of distinct texts.
 #[derive(Default)]
 struct Texts {
     ids: HashMap<Box<str>, u32>,
@@ -33,7 +33,7 @@ impl Texts {
     }
 }
 
-/// Records that are kept once.
+/// A pool of distinct records.
 struct Records<K> {
     ids: HashMap<K, u32>,
 }
@@ -50,7 +50,7 @@ impl<K: Hash + Eq> Records<K> {
         Ok(*self.ids.entry(key).or_insert(next))
     }
 
-    /// The records in the order of their numbers.
+    /// The records, ordered by number.
     fn into_ordered(self) -> Vec<K> {
         let mut all: Vec<(K, u32)> = self.ids.into_iter().collect();
         all.sort_unstable_by_key(|(_, id)| *id);
@@ -58,7 +58,7 @@ impl<K: Hash + Eq> Records<K> {
     }
 }
 
-/// Rows of one name that follow each other.
+/// Groups of consecutive rows with the same name.
 #[derive(Default)]
 struct Groups {
     records: Vec<u8>,
@@ -66,7 +66,7 @@ struct Groups {
 }
 
 impl Groups {
-    /// Begins a group unless the one before has the same name; whether it did.
+    /// Begins a group, unless the previous one has the same name. Returns whether it did.
     fn enter(&mut self, name: u32, first: u32) -> bool {
         if self.name == Some(name) {
             return false;
@@ -101,14 +101,14 @@ struct Traits<'a> {
     plan_name: &'a Option<String>,
 }
 
-/// What a row has beside.
+/// A row's other properties.
 #[derive(Serialize)]
 struct Extras<'a> {
     alternative: &'a Option<String>,
     features: &'a BTreeMap<String, String>,
 }
 
-/// When a row was observed.
+/// When and by which run a row was observed.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Observed<'a> {
@@ -124,7 +124,7 @@ struct FirstSeen {
     first_seen_at: OffsetDateTime,
 }
 
-/// Gathers rows; what it has become is had with [`IndexWriter::finish`].
+/// Collects rows. [`IndexWriter::finish`] returns the index.
 #[derive(Default)]
 pub struct IndexWriter {
     publishers: Texts,
@@ -149,14 +149,14 @@ fn count(number: usize) -> Result<u32> {
         .ok_or_else(|| Error::invalid("the catalog is too large for one index"))
 }
 
-/// The members of a JSON object, without its braces.
+/// The members of a JSON object, without the braces.
 fn members(value: &impl Serialize) -> Result<String> {
     let text = serde_json::to_string(value).map_err(|e| Error::bug(e.to_string()))?;
     Ok(text[1..text.len() - 1].to_owned())
 }
 
 impl IndexWriter {
-    /// Adds the row that follows in the table's order.
+    /// Adds the next row in the table's order.
     pub fn write(&mut self, row: &MarketplaceImage) -> Result<()> {
         let at = count(self.rows.len() / super::layout::ROW)?;
         self.enter(row, at)?;
@@ -193,7 +193,7 @@ impl IndexWriter {
         Ok(())
     }
 
-    /// Begins the groups that this row is the first of.
+    /// Begins the groups whose first row this is.
     fn enter(&mut self, row: &MarketplaceImage, at: u32) -> Result<()> {
         let publisher = self.publishers.id(&row.publisher)?;
         let offer = self.offers.id(&row.offer)?;
@@ -228,7 +228,7 @@ impl IndexWriter {
         self.traits.id([json, os, architecture, generation])
     }
 
-    /// The index as bytes; `run` is the run whose table it is.
+    /// Returns the encoded index. `run` is the run whose table it is.
     pub fn finish(mut self, run: &str) -> Result<Vec<u8>> {
         let rows = count(self.rows.len() / super::layout::ROW)?;
         let words = self.locations.ids.len().div_ceil(64);

@@ -1,11 +1,11 @@
-//! Columns of rows: each is said once, with its name, its type and where its values come from.
+//! Table columns. Each is declared once, with its name, its type and the source of its values.
 
 use super::leaf::{Leaf, Values};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use time::OffsetDateTime;
 
-/// Where the values of a column come from.
+/// How to get a column's value from a row.
 enum ColumnSource<R> {
     Text(fn(&R) -> &str),
     TextOrNull(fn(&R) -> Option<&str>),
@@ -21,7 +21,7 @@ enum ColumnSource<R> {
     Sizes(fn(&R) -> &BTreeMap<String, u64>),
 }
 
-/// One column of a table, which is two of the file where it is a map.
+/// A column of a table. It is one column of the file, or two if it is a map.
 struct Column<R> {
     source: ColumnSource<R>,
     leaves: Vec<Leaf>,
@@ -34,22 +34,22 @@ pub struct Columns<R> {
 }
 
 impl<R> Columns<R> {
-    /// No column yet.
+    /// Creates an empty set of columns.
     pub(super) fn new() -> Self {
         Self { columns: Vec::new(), schema: String::new() }
     }
 
-    /// The schema of the file, in the format's own language.
+    /// The schema of the file, in Parquet's schema language.
     pub(super) fn schema(&self) -> String {
         format!("message azimg {{\n{}}}", self.schema)
     }
 
-    /// The columns of the file, in its order.
+    /// The columns of the file, in file order.
     pub(super) fn leaves(&mut self) -> impl Iterator<Item = &mut Leaf> {
         self.columns.iter_mut().flat_map(|column| &mut column.leaves)
     }
 
-    /// What the values take that are not written yet, in bytes.
+    /// Size of the values that are not written yet, in bytes.
     pub(super) fn waiting(&self) -> usize {
         self.columns.iter().flat_map(|column| &column.leaves).map(Leaf::bytes).sum()
     }
@@ -62,7 +62,7 @@ impl<R> Columns<R> {
     }
 
     fn column(&mut self, told: &str, source: ColumnSource<R>, leaves: Vec<Leaf>) -> &mut Self {
-        // Writing to a text does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(self.schema, "  {told}");
         self.columns.push(Column { source, leaves });
         self
@@ -73,13 +73,13 @@ impl<R> Columns<R> {
         self.column(told, source, vec![leaf])
     }
 
-    /// Texts.
+    /// A column of text.
     pub(super) fn text(&mut self, name: &str, of: fn(&R) -> &str) -> &mut Self {
         let told = format!("required binary {name} (STRING);");
         self.single(&told, ColumnSource::Text(of), Values::texts())
     }
 
-    /// Texts, some of which are missing.
+    /// A column of optional text.
     pub(super) fn text_or_null(&mut self, name: &str, of: fn(&R) -> Option<&str>) -> &mut Self {
         let told = format!("optional binary {name} (STRING);");
         self.single(&told, ColumnSource::TextOrNull(of), Values::texts())
@@ -100,7 +100,7 @@ impl<R> Columns<R> {
         self.single(&told, ColumnSource::CountOrNull(of), Values::Halves(Vec::new()))
     }
 
-    /// Sizes in bytes, or none.
+    /// A column of optional sizes in bytes.
     pub(super) fn size_or_null(&mut self, name: &str, of: fn(&R) -> Option<u64>) -> &mut Self {
         let told = format!("optional int64 {name} (INTEGER(64,false));");
         self.single(&told, ColumnSource::SizeOrNull(of), Values::Longs(Vec::new()))
@@ -152,7 +152,7 @@ impl<R> Columns<R> {
         self.mapped(name, value, ColumnSource::Counts(of), Values::Halves(Vec::new()))
     }
 
-    /// Sizes in bytes by name.
+    /// A column of maps from name to size in bytes.
     pub(super) fn sizes(&mut self, name: &str, of: fn(&R) -> &BTreeMap<String, u64>) -> &mut Self {
         let value = "int64 value (INTEGER(64,false))";
         self.mapped(name, value, ColumnSource::Sizes(of), Values::Longs(Vec::new()))
@@ -188,7 +188,7 @@ impl<R> Column<R> {
             (ColumnSource::Sizes(of), [keys, values]) => {
                 all(keys, values, of(row), |values, value| values.long(value.cast_signed()));
             }
-            // A map has two columns, and all else one: `Columns` makes no others.
+            // Unreachable: `Columns` creates two leaves for a map and one for any other column.
             _ => {}
         }
     }

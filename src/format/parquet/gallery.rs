@@ -48,7 +48,7 @@ impl TableRow for GalleryImage {
     }
 }
 
-/// Where a row comes from, and what it is called.
+/// The columns of a row's origin and names.
 fn head(columns: &mut Columns<GalleryImage>) {
     columns
         .text("kind", |r| r.kind.as_str())

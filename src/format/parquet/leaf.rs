@@ -1,21 +1,23 @@
-//! One column of a Parquet file as it is encoded: values that are there, and levels that tell where each belongs.
+//! A column of a Parquet file during encoding: the values that are present, and the levels that say
+//! which row each belongs to.
 
 use bytes::Bytes;
 use parquet::column::writer::ColumnWriter;
 use parquet::data_type::ByteArray;
 use parquet::errors::{ParquetError, Result};
 
-/// Levels that are handed to the encoder at once, give or take a row: what is made of values for it is as small.
+/// Number of levels per batch for the encoder, extended to the end of a row. Bounds the size of
+/// temporary values.
 const LEVELS: usize = 65_536;
 
-/// Values of one type, in a row.
+/// Values of one type.
 pub(super) enum Values {
-    /// Texts, one behind the other, and where each ends.
+    /// The concatenated texts, and the end offset of each.
     Texts(Vec<u8>, Vec<u32>),
     Flags(Vec<bool>),
-    /// Counts, and whatever else has 32 bits.
+    /// Counts and other 32-bit values.
     Halves(Vec<i32>),
-    /// Sizes and moments, and whatever else has 64 bits.
+    /// Sizes, times and other 64-bit values.
     Longs(Vec<i64>),
 }
 
@@ -24,11 +26,11 @@ impl Values {
         Self::Texts(Vec::new(), Vec::new())
     }
 
-    /// Adds a text. A column of another type takes none.
+    /// Adds a text. Ignored by a column of another type.
     pub(super) fn text(&mut self, value: &str) {
         if let Self::Texts(text, ends) = self {
             text.extend_from_slice(value.as_bytes());
-            // A row group is written long before its texts have 4 GiB.
+            // A row group is written long before its texts reach 4 GiB.
             ends.push(u32::try_from(text.len()).unwrap_or(u32::MAX));
         }
     }
@@ -39,7 +41,8 @@ impl Values {
         }
     }
 
-    /// A count is stored as the bits that it has: the file's schema says that it is without a sign.
+    /// Adds a count. It is stored with its bits unchanged: the file's schema declares the column
+    /// unsigned.
     pub(super) fn count(&mut self, value: u32) {
         if let Self::Halves(counts) = self {
             counts.push(value.cast_signed());
@@ -53,38 +56,38 @@ impl Values {
     }
 }
 
-/// A column: its values, and for each place in it the level down to which something is there, and the level at which
-/// it repeats what came before (Dremel's, as the format has them).
+/// A column: its values, with a definition level and a repetition level for each entry (Dremel's
+/// encoding, as Parquet defines it).
 pub(super) struct Leaf {
     pub(super) values: Values,
     defined: Vec<i16>,
     repeated: Vec<i16>,
-    /// The level of a value that is there.
+    /// The definition level of a value that is present.
     deepest: i16,
-    /// Whether one row may have several.
+    /// Whether a row may have several values.
     repeats: bool,
 }
 
 impl Leaf {
-    /// A column of single values; with `nullable` some of them may be missing.
+    /// A column with one value per row. If `nullable`, values may be missing.
     pub(super) fn single(values: Values, nullable: bool) -> Self {
         let deepest = i16::from(nullable);
         Self { values, defined: Vec::new(), repeated: Vec::new(), deepest, repeats: false }
     }
 
-    /// A column with any number of values in a row; the format's reader may take each of them for missing where
-    /// `nullable` is set.
+    /// A column with any number of values per row. If `nullable`, the file's schema declares each
+    /// value optional.
     pub(super) fn repeated(values: Values, nullable: bool) -> Self {
         let deepest = 1 + i16::from(nullable);
         Self { values, defined: Vec::new(), repeated: Vec::new(), deepest, repeats: true }
     }
 
-    /// Notes that a row's value was added, or is missing.
+    /// Records that a row's value was added or is missing.
     pub(super) fn note(&mut self, is_there: bool) {
         self.defined.push(if is_there { self.deepest } else { 0 });
     }
 
-    /// Notes how many values were added of a row.
+    /// Records the number of values that were added for a row.
     pub(super) fn note_all(&mut self, count: usize) {
         if count == 0 {
             self.defined.push(0);
@@ -96,7 +99,7 @@ impl Leaf {
         }
     }
 
-    /// What it takes in memory, in bytes: values and levels.
+    /// Size in memory of values and levels, in bytes.
     pub(super) fn bytes(&self) -> usize {
         let values = match &self.values {
             Values::Texts(text, ends) => text.len() + size_of_val(ends.as_slice()),
@@ -107,7 +110,7 @@ impl Leaf {
         values + size_of_val(self.defined.as_slice()) + size_of_val(self.repeated.as_slice())
     }
 
-    /// Where parts of it begin and end that the encoder takes at once: a row is not divided.
+    /// The ranges of levels to pass to the encoder in one batch. A row is never split.
     fn parts(&self) -> Vec<(usize, usize)> {
         let mut parts = Vec::new();
         let mut from = 0;
@@ -122,7 +125,7 @@ impl Leaf {
         parts
     }
 
-    /// Hands all of it to the encoder, and is empty then.
+    /// Writes all values to the encoder, and clears the column.
     pub(super) fn write(&mut self, out: &mut ColumnWriter<'_>) -> Result<()> {
         let parts = self.parts();
         let defined = std::mem::take(&mut self.defined);

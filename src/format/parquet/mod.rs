@@ -1,5 +1,6 @@
-//! Tables as Parquet: zstd, dictionaries where values repeat, row groups that let a reader skip. Its texts are plain
-//! strings to every reader: nothing in the file says how some library kept them.
+//! Writes tables as Parquet: zstd, dictionaries for repeated values, and row groups that let a
+//! reader skip data. Texts are plain strings to every reader: the file has no metadata about any
+//! library's in-memory types.
 
 mod columns;
 mod gallery;
@@ -20,34 +21,38 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Small enough to skip by publisher, large enough to compress: a region has three, a world eight.
+/// Maximum number of rows in a row group. Small enough to skip by publisher and large enough to
+/// compress: the table of one location has three groups, that of all locations eight.
 const ROW_GROUP_ROWS: usize = 32_768;
 
-/// What waits for a row group is in memory: rows with many locations, tags or long texts make smaller ones.
+/// Maximum size of a row group in memory, in bytes. Rows with many locations, tags or long texts
+/// reach it before [`ROW_GROUP_ROWS`].
 const ROW_GROUP_BYTES: usize = 32 << 20;
 
 /// A row of a table.
 pub trait TableRow: Sized {
-    /// The column that readers look rows up by, and how many values of it a row group has at most.
-    /// The tables' order is without case, statistics are not, so that many ranges hold a name that
-    /// their groups do not: a Bloom filter tells.
+    /// The column by which readers look rows up, and the maximum number of its distinct values in a
+    /// row group. Tables are sorted without case and statistics are case-sensitive, so many min/max
+    /// ranges include names that their groups do not have. A Bloom filter on this column rules
+    /// these groups out.
     const SOUGHT: (&'static str, u64);
 
-    /// The columns, in order.
+    /// Adds the columns, in order.
     fn columns(columns: &mut Columns<Self>);
 }
 
-/// Writes rows into a Parquet file.
+/// Writes rows to a Parquet file.
 pub struct TableWriter<R> {
     out: SerializedFileWriter<File>,
     columns: Columns<R>,
     name: String,
-    /// Rows that are not written yet.
+    /// Number of rows that are not written yet.
     waiting: usize,
     rows: u64,
 }
 
-/// The encoder's own failures are bugs; those of the file below it are what they are of any file.
+/// Converts an error. Failures of the encoder are bugs; failures of the file below it are I/O
+/// errors.
 fn failed(name: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
     let text = format!("writing {name}: {error}");
     let bug = Error::bug(text).with_source(error);
@@ -58,7 +63,7 @@ fn failed(name: &str, error: impl std::error::Error + Send + Sync + 'static) -> 
 }
 
 impl<R: TableRow> TableWriter<R> {
-    /// Starts a file; `run` goes into its metadata.
+    /// Creates the file. `run` is recorded in its metadata.
     pub fn create(path: &Path, run: &str) -> Result<Self> {
         let name = path.display().to_string();
         let file = files::create(path).map_err(|e| Error::io(format!("writing {name}"), e))?;
@@ -94,14 +99,14 @@ impl<R: TableRow> TableWriter<R> {
         Ok(())
     }
 
-    /// Ends the file; the number of its rows.
+    /// Completes the file and returns the number of rows.
     pub fn finish(mut self) -> Result<u64> {
         self.flush()?;
         self.out.close().map_err(|e| failed(&self.name, e))?;
         Ok(self.rows)
     }
 
-    /// Writes what is waiting, as a row group.
+    /// Writes the pending rows as a row group.
     fn flush(&mut self) -> Result<()> {
         if self.waiting == 0 {
             return Ok(());

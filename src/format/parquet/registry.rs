@@ -43,7 +43,7 @@ impl TableRow for RegistryImage {
     }
 }
 
-/// Where a row comes from, and what it is called.
+/// The columns of a row's origin and names.
 fn head(columns: &mut Columns<RegistryImage>) {
     columns
         .text("kind", |r| &r.kind)

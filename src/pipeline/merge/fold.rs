@@ -1,7 +1,7 @@
-//! What locations list of a publisher, folded together one location after the other.
+//! Folds the listings of a publisher together, one location after the other.
 //!
-//! Only what they have together is kept: a publisher that is in sixty locations takes the memory
-//! of one, and a mark for each location.
+//! Each version is kept once. A publisher in sixty locations takes the memory of one location, plus
+//! a number per version and location.
 
 use crate::image::marketplace::{KIND, ListedVersion, MarketplaceImage, VersionDetail};
 use crate::work::RunId;
@@ -14,17 +14,18 @@ pub struct FoldedListings {
     versions: Vec<FoldedVersion>,
 }
 
-/// One version, as the locations so far have it.
+/// A version, merged over the locations so far.
 #[derive(Debug)]
 struct FoldedVersion {
-    /// As the first of them writes it; its properties are those that the first who has them says.
+    /// The version as the first location writes it. Each property is taken from the first location
+    /// that has it.
     listed: ListedVersion,
-    /// The numbers of the locations, growing.
+    /// The numbers of the locations, ascending.
     locations: Vec<u16>,
 }
 
 impl FoldedListings {
-    /// Adds what `location` lists. Locations are added in alphabetical order, each once.
+    /// Adds the listing of `location`. Locations must be added in alphabetical order, each once.
     pub fn add(&mut self, location: &str, mut rows: Vec<ListedVersion>) {
         let Ok(number) = u16::try_from(self.locations.len()) else { return };
         self.locations.push(location.to_owned());
@@ -47,14 +48,14 @@ impl FoldedListings {
         if new.is_empty() {
             return;
         }
-        // What one location lists twice is one version.
+        // A version that one location lists twice is one version.
         new.dedup_by(|second, first| first.listed.compare(&second.listed).is_eq());
         self.versions.append(&mut new);
-        // Two runs, each in order: a stable sort merges them in one pass.
+        // Two sorted sequences: a stable sort merges them in one pass.
         self.versions.sort_by(|one, other| one.listed.compare(&other.listed));
     }
 
-    /// The rows, and what GETs told of them.
+    /// The rows, each with the details that were fetched with its listing.
     pub fn rows(
         self,
         publisher: &str,
@@ -74,7 +75,8 @@ impl FoldedListings {
 }
 
 impl FoldedVersion {
-    /// Adds what the location of this number says, which comes behind all that were added.
+    /// Adds the version as listed by the location with this number, which must follow all earlier
+    /// ones.
     fn add(&mut self, number: u16, other: ListedVersion) {
         if self.locations.last() == Some(&number) {
             return;

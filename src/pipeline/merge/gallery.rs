@@ -1,9 +1,9 @@
-//! One group of gallery rows: what its items found, its rows of the snapshot before, and what was
-//! asked of single versions, merged into rows with the coverage that belongs to them.
+//! Merges one group of gallery rows: the results of its items, its rows of the previous snapshot
+//! and the replication of single versions become rows and their coverage.
 //!
-//! A group is a subscription of ours, all that is shared with us directly, or all communities. A
-//! gallery of others is seen per location: names and properties are those of the alphabetically first
-//! location, and the locations are all that have it.
+//! A group is one subscription of ours, all galleries shared with us directly, or all community
+//! galleries. A gallery of others is listed per location. Names and properties are taken from the
+//! alphabetically first location, and the row has all locations that list it.
 
 use super::{CarriedRows, ScopeResult};
 use crate::image::gallery::{GalleryImage, Kind, Replicated, mark_latest};
@@ -15,61 +15,61 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use time::OffsetDateTime;
 
-/// What one item of a group covers.
+/// The scope of one item of a group.
 #[derive(Debug, Clone)]
 pub struct GroupScope {
-    /// Its scope.
+    /// The item's scope.
     pub of: GalleryScope,
-    /// Whether further items cover it part by part, since it is too big for one.
+    /// Whether the scope is too large for one item, and further items cover its parts.
     pub is_split: bool,
 }
 
 /// How one item of a group ended.
 pub type GroupResult = ScopeResult<GroupScope>;
 
-/// Everything about one group.
+/// The input of the merge for one group.
 #[derive(Debug, Default)]
 pub struct GroupInput {
-    /// How its items ended.
+    /// How the group's items ended.
     pub results: Vec<GroupResult>,
-    /// What they found.
+    /// The rows they found.
     pub rows: Vec<GalleryImage>,
-    /// What was asked of single versions.
+    /// The replication of single versions.
     pub replicated: Vec<Replicated>,
-    /// Its rows in the snapshot before.
+    /// The group's rows in the previous snapshot.
     pub previous: Vec<GalleryImage>,
-    /// What newer runs have answered.
+    /// The scopes that newer runs have answered.
     pub newer: Arc<NewerRuns>,
 }
 
-/// What becomes of a group.
+/// The result of the merge for one group.
 #[derive(Debug, Default)]
 pub struct MergedGroup {
-    /// Its rows, in the table's order.
+    /// The group's rows, in the table's order.
     pub rows: Vec<GalleryImage>,
-    /// Its rows in the snapshot before.
+    /// The group's rows in the previous snapshot.
     pub previous: Vec<GalleryImage>,
-    /// Its lines of coverage.
+    /// The group's coverage lines.
     pub lines: Vec<CoverageLine>,
-    /// Its listings.
+    /// Counts of the group's listings.
     pub totals: Totals,
-    /// Rows that the run was not asked to crawl.
+    /// Number of rows that the run was not asked to crawl.
     pub outside: u64,
 }
 
-/// What becomes of a row of the snapshot before, in one place.
+/// What happens to a row of the previous snapshot in one location.
 enum Fate {
-    /// It was asked for, and is listed anew or not at all.
+    /// It was asked for. It is listed again, or it is gone.
     Drop,
-    /// The run was not asked to look there.
+    /// The run was not asked to crawl the location.
     Outside,
-    /// It was observed later than the run looked there.
+    /// A newer run observed it.
     Newer,
-    /// The result with this number, or that gap of it, should have told.
+    /// It is kept because the result with this number, or this gap of the result, is incomplete.
     StandsIn(usize, Option<usize>),
 }
 
-/// The results of a group by what they cover, names without case.
+/// Indexes the results of a group by what they cover. Names are in lower case.
 #[derive(Default)]
 struct ScopeIndex {
     subscription: Option<usize>,
@@ -79,7 +79,7 @@ struct ScopeIndex {
     parts: HashMap<(String, String, String), usize>,
     /// Lists of galleries of others, by location.
     locations: HashMap<String, usize>,
-    /// By location and gallery.
+    /// Galleries of others, by location and gallery.
     foreign: HashMap<(String, String), usize>,
 }
 
@@ -103,14 +103,16 @@ impl ScopeIndex {
                 }
                 GalleryScope::Replication { .. } => {}
                 GalleryScope::SharedIn { location, .. } => {
-                    // Of a list in parts, one that could not be had speaks for all: nobody knows what is in it.
+                    // An incomplete part of a list makes the whole list incomplete: the galleries
+                    // in that part are unknown.
                     let list = asked.locations.entry(location.clone()).or_insert(at);
                     if !result.state.is_complete() {
                         *list = at;
                     }
                 }
                 GalleryScope::CommunityIn { location, galleries, .. } => {
-                    // Those that are named from the beginning have an item each.
+                    // The first item of a location is its list, and later ones are parts of the
+                    // list. Galleries that are configured by name have one item each.
                     let is_part = asked.locations.contains_key(location);
                     if !is_part {
                         asked.locations.insert(location.clone(), at);
@@ -166,7 +168,7 @@ impl ScopeIndex {
     }
 }
 
-/// Merges one group for the run of that name and start.
+/// Merges one group. `run` is the run's id and start.
 pub fn merge_group(group: GroupInput, run: (RunId, OffsetDateTime)) -> MergedGroup {
     let GroupInput { results, mut rows, replicated, previous, newer } = group;
     let mut merged = MergedGroup::default();
@@ -188,7 +190,7 @@ pub fn merge_group(group: GroupInput, run: (RunId, OffsetDateTime)) -> MergedGro
         let is_own = old.subscription_id.is_some();
         let (mut kept, mut unanswered) = (BTreeSet::new(), BTreeSet::new());
         let mut outside = false;
-        // A row of ours stands or falls as a whole.
+        // A row of ours is kept or dropped in all locations together.
         let places: Vec<&str> =
             if is_own { vec![""] } else { old.locations.iter().map(String::as_str).collect() };
         for place in places {
@@ -225,7 +227,7 @@ pub fn merge_group(group: GroupInput, run: (RunId, OffsetDateTime)) -> MergedGro
     merged
 }
 
-/// Whether a newer run answered about `row` in a location of it.
+/// Whether a newer run answered for `row` in `location`.
 fn is_newer(newer: &NewerRuns, row: &GalleryImage, location: &str) -> bool {
     if newer.is_empty() {
         return false;
@@ -240,7 +242,7 @@ fn is_newer(newer: &NewerRuns, row: &GalleryImage, location: &str) -> bool {
     newer.has_definition(subscription, gallery, &row.definition)
 }
 
-/// Rows by id, those of several locations folded into one.
+/// The rows by id. Rows of others with the same id in several locations become one row.
 fn folded(mut rows: Vec<GalleryImage>) -> HashMap<String, GalleryImage> {
     rows.sort_by(|a, b| a.compare(b).then_with(|| a.locations.cmp(&b.locations)));
     let mut fresh: HashMap<String, GalleryImage> = HashMap::with_capacity(rows.len());
@@ -255,15 +257,15 @@ fn folded(mut rows: Vec<GalleryImage>) -> HashMap<String, GalleryImage> {
                     first.locations.drain(..).chain(row.locations).collect();
                 first.locations = all.into_iter().collect();
             }
-            // One resource that was listed twice.
+            // A resource that was listed twice.
             std::collections::hash_map::Entry::Occupied(_) => {}
         }
     }
     fresh
 }
 
-/// Takes over what the row before knew; a row that was not listed anew lives on as it was, where it was not
-/// asked for or not answered.
+/// Copies what the old row knew to the new one. A row that is not listed again is returned
+/// unchanged, for the locations that were not asked for or not answered.
 fn carry(
     row: Option<&mut GalleryImage>,
     old: &GalleryImage,
@@ -352,7 +354,7 @@ fn cover(
         let odd = CoverageLine { malformed: result.malformed.clone(), ..said_so.clone() };
         match &result.scope.of {
             _ if state.is_complete() && !result.malformed.is_empty() => merged.lines.push(odd),
-            // Parts and details that ended well add nothing to what their gallery's line says.
+            // Parts and details that are complete add nothing to the line of their gallery.
             GalleryScope::Replication { versions, .. } => {
                 if !state.is_complete() {
                     merged.lines.extend(versions.iter().map(|[definition, version]| {

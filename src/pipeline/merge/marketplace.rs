@@ -1,10 +1,10 @@
-//! One publisher's results from all locations, its rows of the snapshot before, and what was asked
-//! of single versions: merged into rows, with the coverage that belongs to them.
+//! Merges one publisher: its results from all locations, its rows of the previous snapshot and the
+//! details of single versions become rows and their coverage.
 //!
-//! The rule where locations disagree: names are written as the alphabetically first location
-//! writes them, a property is what the first location that has it says, the status is the most
-//! advanced one (deprecated before scheduled before active) and a date is the earliest.
-//! A pure function: nothing here depends on when or in what order results came.
+//! Where locations disagree, these rules apply. Names are written as in the alphabetically first
+//! location. A property is taken from the first location that has it. The status is the most
+//! advanced one (deprecated before scheduled before active), and a date is the earliest. The merge
+//! is a pure function: nothing depends on when or in what order results arrived.
 
 pub use super::fold::FoldedListings;
 
@@ -19,12 +19,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use time::OffsetDateTime;
 
-/// The list of offers that a location's result rests on.
+/// The list of offers that a location's result is based on.
 #[derive(Debug, Clone, Default)]
 pub struct OfferList {
-    /// When it was made, if an earlier run made it.
+    /// When an earlier run made the list. `None` if this run made it.
     pub listed_at: Option<OffsetDateTime>,
-    /// Its offers, in lower case, if an earlier run made it.
+    /// The offers, in lower case, if an earlier run made the list.
     pub offers: HashSet<String>,
 }
 
@@ -32,68 +32,68 @@ pub struct OfferList {
 pub type LocationResult = ScopeResult<OfferList>;
 
 impl LocationResult {
-    /// Whether it rests on a list of offers that was made before `row` was observed, and that does not have
-    /// its offer.
+    /// Whether the result is based on a list of offers that was made before `row` was observed and
+    /// does not contain its offer.
     fn lacks(&self, row: &MarketplaceImage) -> bool {
         self.scope.listed_at.is_some_and(|listed_at| row.observed_at > listed_at)
             && !self.scope.offers.contains(&row.offer.to_ascii_lowercase())
     }
 }
 
-/// What a run was to learn of a location.
+/// What a run was asked to crawl in a location.
 #[derive(Debug, Clone)]
 pub struct LocationRequest {
-    /// Whether its whole list of publishers is in.
+    /// Whether the location's list of publishers is complete.
     pub listed: bool,
-    /// Only publishers whose name contains one of these were asked for.
+    /// If not empty, only publishers whose name contains one of these were asked for.
     pub only: Vec<String>,
 }
 
-/// Everything about one publisher.
+/// The input of the merge for one publisher.
 #[derive(Debug, Default)]
 pub struct PublisherInput {
-    /// Its name.
+    /// The publisher's name.
     pub name: String,
-    /// What each location answered.
+    /// The result of each location.
     pub results: BTreeMap<String, LocationResult>,
-    /// What they list.
+    /// The versions that the locations list.
     pub fresh: FoldedListings,
-    /// Its rows in the snapshot before.
+    /// The publisher's rows in the previous snapshot.
     pub previous: Vec<MarketplaceImage>,
-    /// What was asked of single versions.
+    /// The details of single versions.
     pub details: Vec<DetailedVersion>,
-    /// What newer runs have answered.
+    /// The scopes that newer runs have answered.
     pub newer: Arc<NewerRuns>,
 }
 
-/// What becomes of a publisher.
+/// The result of the merge for one publisher.
 #[derive(Debug, Default)]
 pub struct MergedPublisher {
-    /// Its rows, in the table's order.
+    /// The publisher's rows, in the table's order.
     pub rows: Vec<MarketplaceImage>,
-    /// Its rows in the snapshot before.
+    /// The publisher's rows in the previous snapshot.
     pub previous: Vec<MarketplaceImage>,
-    /// Its lines of coverage.
+    /// The publisher's coverage lines.
     pub lines: Vec<CoverageLine>,
-    /// Its listings.
+    /// Counts of the publisher's listings.
     pub totals: Totals,
-    /// Rows of locations and publishers that the run was not asked to crawl.
+    /// Number of rows in locations, or of publishers, that the run was not asked to crawl.
     pub outside: u64,
-    /// Versions whose details were asked for in vain.
+    /// Versions whose details were requested without success.
     pub asked: HashSet<VersionKey>,
-    /// Rows that stand in for locations whose list of publishers is not in.
+    /// Rows that are kept for locations whose list of publishers is incomplete.
     pub unlisted: BTreeMap<String, CarriedRows>,
 }
 
-/// A version's key within its publisher, without case.
+/// The key of a version within its publisher, in lower case.
 pub type VersionKey = (String, String, String);
 
-/// The key of a version.
+/// Builds the key of a version.
 pub fn key(offer: &str, sku: &str, version: &str) -> VersionKey {
     (offer.to_ascii_lowercase(), sku.to_ascii_lowercase(), version.to_ascii_lowercase())
 }
 
-/// Merges one publisher. `requests` has the locations of the run, `run` its name and start.
+/// Merges one publisher. `requests` has the locations of the run. `run` is the run's id and start.
 pub fn merge_publisher(
     publisher: PublisherInput,
     requests: &BTreeMap<String, LocationRequest>,
@@ -149,7 +149,8 @@ pub fn merge_publisher(
         merged.rows.sort_by(MarketplaceImage::compare);
     }
     share_details(&mut merged.rows);
-    // What holds when the run begins: a date may have come since Azure last said that it would.
+    // The status at the start of the run: a scheduled date may have passed since Azure last
+    // announced it.
     for row in &mut merged.rows {
         row.status = row.status_at(run.1);
     }
@@ -159,19 +160,19 @@ pub fn merge_publisher(
     merged
 }
 
-/// Where a row of the snapshot before lives on.
+/// The locations in which a row of the previous snapshot is kept.
 #[derive(Debug, Default)]
 struct CarriedLocations {
-    /// In these locations,
+    /// All of these locations.
     locations: BTreeSet<String>,
-    /// of which these were asked and did not result.
+    /// Those that were asked for and not answered.
     unanswered: BTreeSet<String>,
     /// Whether a newer run answered for one of them.
     is_newer: bool,
 }
 
-/// Takes over what the row before knew; a row that no location listed anew lives on as it was, in
-/// the locations that were not asked or did not result.
+/// Copies what the old row knew to the new one. A row that no location lists again is returned
+/// unchanged, for the locations that were not asked for or not answered.
 fn carry(
     row: Option<&mut MarketplaceImage>,
     previous: &MarketplaceImage,
@@ -205,8 +206,9 @@ fn carry(
     }
 }
 
-/// Adds what GETs told, those with the listings and those of the second round. Of several results
-/// for one version the last location's counts; they are the same everywhere.
+/// Adds the details from GET requests, both those made with the listings and those of the second
+/// round. Of several results for one version, the last location's is used: details are the same
+/// everywhere.
 fn add_details(
     rows: &mut [MarketplaceImage],
     told: Vec<Option<Box<VersionDetail>>>,
@@ -226,21 +228,21 @@ fn add_details(
     }
 }
 
-/// What becomes of a row of the snapshot before, in one of its locations.
+/// What happens to a row of the previous snapshot in one of its locations.
 enum Fate {
-    /// The location was asked and no longer lists it, or lists it anew.
+    /// The location was asked. It lists the row again, or no longer.
     Drop,
-    /// The run was not asked to look there.
+    /// The run was not asked to crawl the location or the publisher.
     Outside,
-    /// It was observed later than the run looked there.
+    /// It was observed later than this run looked.
     Newer,
-    /// The location's list of publishers is not in.
+    /// The location's list of publishers is incomplete.
     Unlisted,
-    /// The publisher, or the part of it with this gap, could not be listed.
+    /// It is kept because the publisher, or the part of it with this gap, could not be listed.
     StandsIn(Option<usize>),
 }
 
-/// What was asked of a publisher, location by location.
+/// Indexes what was asked of a publisher, by location.
 struct ScopeIndex<'a> {
     lower: String,
     results: &'a BTreeMap<String, LocationResult>,
@@ -284,7 +286,7 @@ impl<'a> ScopeIndex<'a> {
                 let gap = gaps
                     .get(&(offer.clone(), None))
                     .or_else(|| gaps.get(&(offer, Some(sku))))
-                    // Offers without a name: it may be one of them.
+                    // A gap without a name stands for unnamed offers, which may include this one.
                     .or_else(|| gaps.get(&(String::new(), None)));
                 match gap {
                     Some(gap) if !result.gaps[*gap].state.is_complete() => {
@@ -297,7 +299,7 @@ impl<'a> ScopeIndex<'a> {
     }
 }
 
-/// Gaps of listings by offer and SKU, without case.
+/// The gaps of listings by offer and SKU, in lower case.
 fn index(gaps: &[Gap]) -> HashMap<(String, Option<String>), usize> {
     gaps.iter()
         .enumerate()

@@ -1,7 +1,8 @@
-//! The results of a run's items and the rows of the snapshot before, merged into rows, with the coverage that
-//! belongs to them: one file for each source.
+//! Merges the results of a run's items with the rows of the previous snapshot into rows and their
+//! coverage. There is one file per source.
 //!
-//! Pure functions: nothing here depends on when or in what order results came, and nothing does I/O.
+//! All functions are pure: they do no I/O, and nothing depends on when or in what order results
+//! arrived.
 
 mod fold;
 pub mod gallery;
@@ -16,33 +17,33 @@ use time::OffsetDateTime;
 pub struct ScopeResult<S> {
     /// The scope.
     pub scope: S,
-    /// How it ended.
+    /// The final state.
     pub state: State,
-    /// Why it ended so; empty when it is complete.
+    /// The reason for the state. Empty if the scope is complete.
     pub reason: String,
-    /// Attempts that failed.
+    /// Number of failed attempts.
     pub attempts: u32,
-    /// Listings that were not empty.
+    /// Number of listings that were not empty.
     pub listed: u64,
-    /// Parts of the scope that ended otherwise.
+    /// Parts of the scope that ended differently.
     pub gaps: Vec<Gap>,
-    /// Members of the answers that had another form than specified.
+    /// Members of the responses whose form was not as specified.
     pub malformed: Malformed,
-    /// Rows that were found.
+    /// Number of rows found.
     pub rows: u64,
 }
 
-/// Rows of the snapshot before that stand in for a scope that could not be listed.
+/// Rows of the previous snapshot that are kept for a scope that could not be listed.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CarriedRows {
     /// Number of rows.
     pub rows: u64,
-    /// When the oldest of them was observed.
+    /// When the oldest row was observed.
     pub since: Option<OffsetDateTime>,
 }
 
 impl CarriedRows {
-    /// The state of a scope that ended in `state`, with these rows in place of new ones.
+    /// The state of a scope that ended in `state` and keeps these rows.
     pub fn ends(self, state: State) -> State {
         match state {
             State::Failed if self.rows > 0 => State::Carried,

@@ -1,5 +1,5 @@
-//! A registry's rows: what its items found, its rows of the snapshot before, and what was told of
-//! single manifests, merged repository by repository, with the coverage that belongs to them.
+//! Merges a registry, repository by repository: the results of its items, its rows of the previous
+//! snapshot and the details of single manifests become rows and their coverage.
 
 use super::{CarriedRows, ScopeResult};
 use crate::image::referrers::relate;
@@ -14,14 +14,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use time::OffsetDateTime;
 
-/// The part of a registry's coverage that its findings are.
+/// The name of a registry's findings in its coverage.
 const FINDINGS: &str = "@findings";
 
 /// How one item of a registry ended.
 pub type RegistryResult = ScopeResult<RegistryScope>;
 
 impl RegistryResult {
-    /// Whether the tags of a repository are not all known by it.
+    /// Whether the result leaves the tags of a repository incomplete.
     fn lacks_tags(&self, repository: &str) -> bool {
         let is_open = |gap: &Gap| {
             let is_its = gap.offer == repository && gap.version.as_deref() == Some(ALL_TAGS);
@@ -32,45 +32,46 @@ impl RegistryResult {
     }
 }
 
-/// How the listings of registries ended, by subscription in lower case.
+/// How the lists of registries ended, by subscription in lower case.
 pub type SubscriptionResults = BTreeMap<String, RegistryResult>;
 
-/// Where it should have been told of a row that was not listed anew.
+/// The coverage entry that counts a row that was not listed again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum CoverageKey {
     /// The list of repositories.
     Registry,
-    /// What in that list is no name of a repository.
+    /// The entries of that list that are not names of repositories.
     Unnamed,
-    /// The result of that number, or a gap of it.
+    /// The result with this number, or one of its gaps.
     Part(usize, Option<usize>),
 }
 
-/// What becomes of a row of the snapshot before that was not listed anew.
+/// What happens to a row of the previous snapshot that was not listed again.
 enum Fate {
     Drop,
     Outside,
-    /// The listing of its subscription's registries should have told.
+    /// It is kept because the list of its subscription's registries is incomplete. The value is the
+    /// key in [`RegistryMerge::unlisted`].
     Unlisted(String),
     StandsIn(CoverageKey),
 }
 
-/// Everything about one repository.
+/// The input of the merge for one repository.
 #[derive(Debug, Default)]
 pub struct RepositoryInput {
-    /// What its items found.
+    /// The rows that the repository's items found.
     pub rows: Vec<RegistryImage>,
-    /// What was read of its manifests.
+    /// The contents of its manifests.
     pub contents: Vec<ManifestContent>,
-    /// Its tags, where they were listed by themselves.
+    /// Its tags, if they were listed separately.
     pub tags: Vec<ManifestTags>,
-    /// Its rows in the snapshot before.
+    /// Its rows in the previous snapshot.
     pub previous: Vec<RegistryImage>,
-    /// The items that it was listed by, by their number.
+    /// The numbers of the items that cover it.
     pub parts: Vec<usize>,
 }
 
-/// One registry, merged repository by repository.
+/// Merges one registry, repository by repository.
 #[derive(Debug)]
 pub struct RegistryMerge {
     run: (RunId, OffsetDateTime),
@@ -79,16 +80,18 @@ pub struct RegistryMerge {
     findings: Option<RegistryResult>,
     scans: HashMap<(String, String), ScanResult>,
     carried_rows: BTreeMap<CoverageKey, CarriedRows>,
-    /// Rows that it has.
+    /// Number of the registry's rows.
     rows: u64,
-    /// Rows that the run was not asked to crawl.
+    /// Number of rows that the run was not asked to crawl.
     pub outside: u64,
-    /// Rows that stand in because their subscription's registries could not be listed.
+    /// Rows that are kept because the list of their subscription's registries is incomplete. The
+    /// keys are subscriptions, or unreadable entries of their lists.
     pub unlisted: BTreeMap<String, CarriedRows>,
 }
 
 impl RegistryMerge {
-    /// A registry of which this is known from its own list and from scanners.
+    /// Starts the merge of a registry with the results of its list of repositories and of its
+    /// scanners.
     pub fn new(
         run: (RunId, OffsetDateTime),
         newer: Arc<NewerRuns>,
@@ -115,7 +118,8 @@ impl RegistryMerge {
         }
     }
 
-    /// Merges one repository: its rows, in the table's order. `parts` are the results of all items.
+    /// Merges one repository and returns its rows, in the table's order. `parts` are the results of
+    /// all items.
     pub fn repository(
         &mut self,
         repository: RepositoryInput,
@@ -186,7 +190,7 @@ impl RegistryMerge {
         rows
     }
 
-    /// Whether a newer run answered about it.
+    /// Whether a newer run answered for the repository.
     fn is_newer(&self, repository: &RepositoryInput) -> bool {
         let any = repository.previous.first().or(repository.rows.first());
         any.is_some_and(|row| {
@@ -214,7 +218,7 @@ impl RegistryMerge {
             if !result.state.is_complete() {
                 return Fate::Unlisted(subscription);
             }
-            // One that cannot be read may be this one.
+            // A registry that cannot be read may be this one.
             let is_its = |gap: &&Gap| {
                 let id = row.registry_id.as_deref().unwrap_or_default();
                 gap.offer.is_empty() || gap.offer.eq_ignore_ascii_case(id)
@@ -243,14 +247,15 @@ impl RegistryMerge {
                 return Fate::StandsIn(CoverageKey::Part(*number, Some(gap)));
             }
         }
-        // What is not listed may be what could not be named.
+        // A row that is not listed may belong to an entry whose name could not be read.
         if !is_listed && !registry.gaps.is_empty() {
             return Fate::StandsIn(CoverageKey::Unnamed);
         }
         Fate::Drop
     }
 
-    /// The registry's lines of coverage, and its listings. `parts` are the results of its items.
+    /// The registry's coverage lines and the counts of its listings. `parts` are the results of its
+    /// items.
     pub fn finish<'a>(
         &self,
         parts: impl Iterator<Item = (usize, &'a RegistryResult)>,
@@ -259,7 +264,8 @@ impl RegistryMerge {
         let parts: Vec<(usize, &RegistryResult)> = parts.collect();
         if let Some(registry) = &self.registry {
             self.cover(CoverageKey::Registry, registry, &mut covered);
-            // What ended well is in the registry's line, and so is what was odd in it.
+            // Items that are complete have no line of their own: their malformed members are
+            // counted in the registry's line.
             if let Some(line) = covered.0.first_mut() {
                 let all = parts.iter().map(|(_, result)| *result).chain(&self.findings);
                 all.for_each(|result| line.malformed.join(&result.malformed));
@@ -305,7 +311,7 @@ impl RegistryMerge {
                 ..said.clone()
             }),
             _ if state.is_complete() => {}
-            // What ended well is in the registry's line; what did not has one of its own.
+            // Complete items are covered by the registry's line. Each of the others has its own.
             RegistryScope::Repositories { repositories, .. } => {
                 lines.extend(repositories.iter().map(|repository| CoverageLine {
                     repository: Some(repository.clone()),
@@ -349,7 +355,7 @@ impl RegistryMerge {
     }
 }
 
-/// Gives rows the tags that were listed by themselves.
+/// Adds the tags that were listed separately to their rows.
 fn tag(fresh: &mut BTreeMap<String, RegistryImage>, tags: &[ManifestTags]) {
     let digest = |told: &ManifestTags| told.id.rsplit('@').next().unwrap_or_default().to_owned();
     let listed: Vec<(String, String)> = tags
@@ -362,7 +368,7 @@ fn tag(fresh: &mut BTreeMap<String, RegistryImage>, tags: &[ManifestTags]) {
     }
 }
 
-/// Leaves tags where they were before, since what is told of tags is not whole.
+/// Keeps tags of the previous snapshot, since the new tags are incomplete.
 fn keep_tags(fresh: &mut BTreeMap<String, RegistryImage>, previous: &[RegistryImage]) {
     let told: HashSet<String> = fresh.values().flat_map(|row| row.tags.iter().cloned()).collect();
     for old in previous {
@@ -375,12 +381,12 @@ fn keep_tags(fresh: &mut BTreeMap<String, RegistryImage>, previous: &[RegistryIm
     }
 }
 
-/// What the rows that stand in for something that cannot be read of a subscription's list are counted by.
+/// The key that counts the rows kept for an unreadable entry of a subscription's list.
 fn unread(subscription: &str, gap: &Gap) -> String {
     if gap.offer.is_empty() { format!("{subscription}/") } else { gap.offer.to_ascii_lowercase() }
 }
 
-/// What a registry says of all that is in it.
+/// Copies the registry's properties to a row.
 fn place(row: &mut RegistryImage, at: &AtRegistry) {
     row.registry_id.clone_from(&at.registry_id);
     row.location.clone_from(&at.location);
@@ -390,7 +396,8 @@ fn place(row: &mut RegistryImage, at: &AtRegistry) {
     row.resource_group = within("resourceGroups");
 }
 
-/// Takes over what the row before knew: contents never change, and findings count until others are told.
+/// Copies what the old row knew. Contents never change, and findings are valid until new ones are
+/// known.
 fn carry(row: &mut RegistryImage, old: &RegistryImage, findings_told: bool) {
     row.first_seen_at = old.first_seen_at;
     if !row.is_content_known && old.is_content_known {
@@ -402,7 +409,7 @@ fn carry(row: &mut RegistryImage, old: &RegistryImage, findings_told: bool) {
     }
 }
 
-/// The line of a scope, without how it ended.
+/// The coverage line of a scope, without its result.
 fn line(scope: &RegistryScope) -> CoverageLine {
     CoverageLine {
         location: scope.location().to_owned(),
@@ -417,8 +424,8 @@ fn line(scope: &RegistryScope) -> CoverageLine {
     }
 }
 
-/// The lines of a subscription's registries and of those that cannot be read, with the rows that stand in for
-/// them by subscription and by registry.
+/// The coverage lines of a subscription's list of registries and of the registries that could not
+/// be read. `carried_rows` has the rows that are kept for them, by subscription and by registry.
 pub fn subscription_lines(
     subscription: &str,
     result: &RegistryResult,

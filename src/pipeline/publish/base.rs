@@ -1,5 +1,5 @@
-//! The snapshot that a run is built on: the one that is current when the run is published, or the newest
-//! whole one when that is damaged.
+//! The base of a run: the snapshot that is current when the run is published, or the newest whole
+//! one if that is damaged.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::closing::PassedOver;
@@ -10,18 +10,18 @@ use crate::store::{SnapshotFile, Store};
 use crate::work::{Plan, RunId, SourceName};
 use std::sync::Arc;
 
-/// What a run is built on.
+/// The snapshot that a run is built on.
 #[derive(Debug, Default)]
 pub(super) struct BaseSnapshot {
     manifest: Option<Manifest>,
-    /// What runs that began later have answered.
+    /// The scopes that newer runs have answered.
     pub(super) newer: Arc<NewerRuns>,
 }
 
 impl BaseSnapshot {
-    /// The snapshot, if there is one, as the run of `plan` sees it.
+    /// Creates a base from a snapshot, if there is one, for the run of `plan`.
     async fn of(store: &dyn Store, plan: &Plan, manifest: Option<Manifest>) -> Result<Self> {
-        // Who follows needs it to know what was answered.
+        // Later runs need the coverage to determine what was answered.
         if let Some(manifest) = &manifest {
             snapshot::verified(store, manifest, SnapshotFile::Coverage).await?;
         }
@@ -34,28 +34,28 @@ impl BaseSnapshot {
         self.manifest.as_ref().map(|manifest| manifest.run)
     }
 
-    /// Whether it has a table of that source.
+    /// Whether the snapshot has a table of `source`.
     pub(super) fn has(&self, source: SourceName) -> bool {
         let table = SnapshotFile::Ndjson(source);
         self.manifest.as_ref().is_some_and(|manifest| manifest.file(table).is_some())
     }
 }
 
-/// The snapshots that a run could be built on, the best first.
+/// The snapshots that a run could be built on, best first.
 pub(super) struct BaseCandidates {
     head: Option<RunId>,
     others: Option<Vec<Manifest>>,
-    /// Those that were tried and are damaged.
+    /// Candidates that were tried and are damaged.
     pub(super) passed_over: Vec<PassedOver>,
 }
 
 impl BaseCandidates {
-    /// From the current snapshot on; none where nothing is published yet.
+    /// Starts with the current snapshot. `head` is `None` if nothing is published yet.
     pub(super) fn new(head: Option<RunId>) -> Self {
         Self { head, others: None, passed_over: Vec::new() }
     }
 
-    /// The snapshot of `run` alone, which a closing names.
+    /// The base that a closing names: the snapshot of `run`.
     pub(super) async fn named(
         store: &dyn Store,
         plan: &Plan,
@@ -68,7 +68,7 @@ impl BaseCandidates {
         BaseSnapshot::of(store, plan, manifest).await
     }
 
-    /// The next one; a base without a snapshot when there is none that is whole.
+    /// Returns the next candidate. If no snapshot is whole, the base has none.
     pub(super) async fn next(&mut self, store: &dyn Store, plan: &Plan) -> Result<BaseSnapshot> {
         if let Some(head) = self.head.take() {
             match Self::named(store, plan, Some(head)).await {
@@ -96,14 +96,15 @@ impl BaseCandidates {
         Ok(BaseSnapshot::default())
     }
 
-    /// Marks a snapshot as damaged.
+    /// Records that a snapshot is damaged.
     pub(super) fn pass_over(&mut self, run: RunId, error: &Error) {
         tracing::error!(%error, %run, "a damaged snapshot is not built on; the newest whole one is");
         self.passed_over.push(PassedOver { run, reason: error.to_string() });
     }
 }
 
-/// Whether a snapshot is damaged. One of another schema is not: it is left alone.
+/// Whether an error means that a snapshot is damaged. A snapshot of another schema is not: it is
+/// left alone.
 pub(super) fn is_damage(error: &Error) -> bool {
     error.kind() == ErrorKind::Corrupt
 }

@@ -1,4 +1,4 @@
-//! The second round of a run, which asks for details that no listing tells.
+//! The second round of a run, which fetches details that listings do not contain.
 
 use super::CloseAttempt;
 use crate::error::{ErrorKind, Result};
@@ -8,22 +8,23 @@ use crate::store::{Key, Store};
 use crate::work::{Details, Plan, RunId, Scope, SourceName, WorkItem};
 use std::collections::{BTreeMap, HashMap};
 
-/// One item asks for the details of at most this many versions: some seconds of work, and well
-/// under a queue message's 48 KiB.
+/// Maximum number of versions per item. This is a few seconds of work, and well below a queue
+/// message's 48 KiB.
 const DETAILS_AT_ONCE: usize = 100;
-/// Names can be long: the text of one item's versions stays below this many bytes.
+/// Maximum size of the names of an item's versions, in bytes, since names can be long.
 const DETAILS_BYTES: usize = 24 << 10;
-/// Subscriptions that they are asked through where the location's own cannot be asked.
+/// Maximum number of alternative subscriptions per item, used if the location's own subscription
+/// cannot be asked.
 const OTHERS: usize = 8;
 
-/// A version whose details are wanted, and where it is.
+/// A version whose details are wanted, with its locations.
 pub(super) struct WantedDetails {
     locations: Vec<String>,
     publisher: String,
     image: [String; 3],
 }
 
-/// Whether a row's details are wanted, and where it is.
+/// Returns a row's version and locations if its details are wanted.
 pub(super) fn wants(row: &MarketplaceImage, policy: Details, run: RunId) -> Option<WantedDetails> {
     let in_scope = match policy {
         Details::None => false,
@@ -41,7 +42,7 @@ pub(super) fn wants(row: &MarketplaceImage, policy: Details, run: RunId) -> Opti
     })
 }
 
-/// Plans the second round, which asks for details, once.
+/// Plans the second round of a run, once.
 pub(super) async fn plan_details(
     store: &dyn Store,
     plan: &Plan,
@@ -69,7 +70,7 @@ fn details_items(plan: &Plan, wanted: Vec<WantedDetails>) -> Vec<WorkItem> {
         marketplace.map(|item| (item.scope.location(), &item.scope)).collect();
     let mut groups: BTreeMap<(String, String), Vec<[String; 3]>> = BTreeMap::new();
     for WantedDetails { locations, publisher, image } in wanted {
-        // Where a run before this one saw it, nobody may be there to ask through.
+        // A location that only an earlier run saw may have no subscription to ask through.
         let planned = |location: &String| through.contains_key(location.as_str());
         let Some(location) = locations.into_iter().find(planned) else { continue };
         groups.entry((location, publisher)).or_default().push(image);

@@ -1,25 +1,25 @@
-//! How an attempt to close a run ended.
+//! The result of an attempt to close a run.
 
 use crate::pipeline::snapshot::Manifest;
 use crate::work::{RunId, WorkItem};
 
-/// How an attempt to close a run ended.
+/// The result of an attempt to close a run.
 #[derive(Debug)]
 pub enum CloseAttempt {
-    /// Its snapshot is there.
+    /// The run has a snapshot.
     Published(Box<Manifest>),
-    /// Another run is being published, and this one comes after it.
+    /// Another run is being published, and this one must wait for it.
     Busy {
         /// The other run.
         other: RunId,
     },
-    /// Every listing is in; these items ask for details.
+    /// All listings are complete. These items fetch details.
     Details(Vec<WorkItem>),
-    /// These items have not ended, of so many that are expected.
+    /// Some items have not ended.
     Open {
-        /// The items.
+        /// The items that have not ended.
         missing: Vec<WorkItem>,
-        /// How many are expected.
+        /// Number of expected items.
         expected: usize,
     },
 }

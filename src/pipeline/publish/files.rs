@@ -1,4 +1,4 @@
-//! The files of a snapshot, first on this machine, then in the store.
+//! The files of a snapshot, written locally first and then uploaded to the store.
 
 use crate::blocking::blocking;
 use crate::error::{Error, Result};
@@ -19,7 +19,7 @@ use crate::work::{Plan, RunId, SourceName};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-/// One table, in both its forms.
+/// A table in both of its formats.
 struct TableFiles<R> {
     source: SourceName,
     ndjson: ndjson::Writer,
@@ -50,7 +50,7 @@ impl<R: TableRow + Serialize> TableFiles<R> {
     }
 }
 
-/// Files that are being written.
+/// The files of a snapshot while they are written.
 pub(super) struct SnapshotFiles {
     folder: Scratch,
     marketplace: Option<TableFiles<MarketplaceImage>>,
@@ -61,7 +61,7 @@ pub(super) struct SnapshotFiles {
 }
 
 impl SnapshotFiles {
-    /// Files for the tables of `sources`.
+    /// Creates the files, with tables for `sources`.
     pub(super) fn create(plan: &Plan, sources: &[SourceName]) -> Result<Self> {
         let folder = Scratch::new()?;
         let run = plan.run.to_string();
@@ -81,23 +81,23 @@ impl SnapshotFiles {
         })
     }
 
-    /// Adds the marketplace row that follows in the table's order.
+    /// Adds the next marketplace row in the table's order.
     pub(super) fn write(&mut self, row: &MarketplaceImage) -> Result<()> {
         self.index.write(row)?;
         self.marketplace.as_mut().map_or(Ok(()), |table| table.write(row))
     }
 
-    /// Adds the gallery row that follows in the table's order.
+    /// Adds the next gallery row in the table's order.
     pub(super) fn write_gallery(&mut self, row: &GalleryImage) -> Result<()> {
         self.gallery.as_mut().map_or(Ok(()), |table| table.write(row))
     }
 
-    /// Adds the registry row that follows in the table's order.
+    /// Adds the next registry row in the table's order.
     pub(super) fn write_registry(&mut self, row: &RegistryImage) -> Result<()> {
         self.registry.as_mut().map_or(Ok(()), |table| table.write(row))
     }
 
-    /// Adds to the feed how rows changed since the snapshot that the run is built on, if there is one.
+    /// Adds the changes of rows since the run's base to the feed, if there is a base.
     pub(super) fn changed<R: ChangedRow>(
         &mut self,
         (before, after): (&[R], &[R]),
@@ -109,12 +109,12 @@ impl SnapshotFiles {
         changes.iter().try_for_each(|change| self.changes.write(change))
     }
 
-    /// An error from writing them, with what can be done when their folder is full.
+    /// Adds advice to a write error if the folder's disk is full.
     pub(super) fn explain(&self, error: Error) -> Error {
         self.folder.explain(error)
     }
 
-    /// Ends all files and uploads them with the coverage; what the manifest says of them.
+    /// Completes all files and uploads them with the coverage. Returns their manifest entries.
     pub(super) async fn store(
         self,
         store: &dyn Store,
@@ -131,7 +131,7 @@ impl SnapshotFiles {
         Ok(files.into_iter().map(|(_, file)| file).collect())
     }
 
-    /// Ends all files: where they are, and what the manifest says of them.
+    /// Completes all files. Returns their folder and their manifest entries.
     fn finish(self, run: &str, coverage: &[u8]) -> Result<(Scratch, Vec<(SnapshotFile, File)>)> {
         let Self { folder, marketplace, gallery, registry, index, changes } = self;
         let write = |file: SnapshotFile, bytes: &[u8]| {

@@ -1,4 +1,4 @@
-//! A run's gallery shards, brought together group by group.
+//! Collects a run's gallery shards, group by group.
 
 use super::base::BaseSnapshot;
 use super::gather::{
@@ -32,7 +32,7 @@ impl Grouped for GalleryImage {
     }
 }
 
-/// Merges the galleries of a run into `files` and `report`; the items whose shards are damaged.
+/// Merges the galleries of a run into `files` and `report`. Returns the items with damaged shards.
 pub(super) async fn build(
     shared: &Arc<dyn Store>,
     (plan, survey): (&Plan, &Survey),
@@ -113,7 +113,7 @@ async fn load(
     Ok(LoadedGroup { key, group, damaged })
 }
 
-/// Whether `child` covers a part of a gallery's own scope.
+/// Whether `child` covers a part of the gallery in `scope`.
 fn is_part_of(scope: &GalleryScope, child: &WorkItem) -> bool {
     matches!(
         (scope, &child.scope),

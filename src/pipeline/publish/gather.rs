@@ -1,4 +1,5 @@
-//! A run's shards and the rows of the snapshot before, read group by group in the table's order, a few groups ahead.
+//! Reads a run's shards and the rows of the previous snapshot, group by group in the table's order,
+//! a few groups ahead.
 
 use crate::blocking::{in_place, in_turn};
 use crate::error::{Error, ErrorKind, Result};
@@ -15,15 +16,16 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use tokio_util::task::AbortOnDropHandle;
 
-/// Groups that are read ahead.
+/// Number of groups that are read ahead.
 const AHEAD: usize = 12;
-/// Parts of a group that are read ahead.
+/// Number of a group's items that are read ahead.
 pub(super) const PARTS_AHEAD: usize = 8;
-/// A shard under this many bytes is decoded at once: a turn at it, or another thread, would take longer.
+/// Shards smaller than this, in bytes, are decoded inline: waiting for a permit or switching
+/// threads would take longer.
 const LARGE_SHARD: usize = 32 << 10;
 pub(super) const NOT_REACHED: &str = "not reached before the run's deadline";
 
-/// One item of a run, and where its outcome is.
+/// An item of a run, with the location of its outcome.
 #[derive(Clone)]
 pub(super) struct RunItem {
     pub(super) item: WorkItem,
@@ -40,7 +42,7 @@ enum OutcomeLocation {
     Nowhere,
 }
 
-/// An item whose shard cannot be used, and why.
+/// An item whose shard cannot be used, and the reason.
 pub(super) struct DamagedItem {
     pub(super) item: WorkItem,
     pub(super) damage: String,
@@ -52,7 +54,7 @@ impl RunItem {
     }
 }
 
-/// The items of a source that a survey knows of.
+/// The items of a source that a survey knows.
 pub(super) async fn parts(
     store: &dyn Store,
     plan: &Plan,
@@ -84,17 +86,17 @@ pub(super) async fn parts(
     Ok(of_source.map(part).collect())
 }
 
-/// A group's parts, read.
+/// A group whose items have been read.
 pub(super) struct LoadedGroup<G> {
     pub(super) key: String,
     pub(super) group: G,
     pub(super) damaged: Vec<DamagedItem>,
 }
 
-/// Reads a group's parts.
+/// Reads the items of a group.
 type Load<F> = fn((Arc<dyn Store>, Arc<NewerRuns>), String, Vec<RunItem>) -> F;
 
-/// The groups of a run and of the snapshot before, in the table's order.
+/// The groups of a run and of the previous snapshot, in the table's order.
 pub(super) struct Groups<G> {
     loaded: BoxStream<'static, Result<LoadedGroup<G>>>,
     waiting: Option<LoadedGroup<G>>,
@@ -102,7 +104,7 @@ pub(super) struct Groups<G> {
 }
 
 impl<G: Send + 'static> Groups<G> {
-    /// Reads groups a few ahead, each by a task of its own, with `load`.
+    /// Reads a few groups ahead, each in its own task, with `load`.
     pub(super) fn new<F>(
         groups: BTreeMap<String, Vec<RunItem>>,
         (store, newer): (&Arc<dyn Store>, &Arc<NewerRuns>),
@@ -126,7 +128,8 @@ impl<G: Send + 'static> Groups<G> {
         Self { loaded, waiting: None, damaged: Vec::new() }
     }
 
-    /// The next group that the run, the snapshot before, or both have, and its rows there.
+    /// Returns the next group of the run, of the previous snapshot, or of both, with its rows in
+    /// the previous snapshot.
     pub(super) async fn next<R: Grouped>(
         &mut self,
         previous: &mut PreviousRows<R>,
@@ -151,13 +154,13 @@ impl<G: Send + 'static> Groups<G> {
         }
     }
 
-    /// Items whose shards were damaged.
+    /// The items with damaged shards.
     pub(super) fn finish(self) -> Vec<DamagedItem> {
         self.damaged
     }
 }
 
-/// A part that was read: rows, or what an item adds to the rows of others.
+/// An item that has been read. It has either rows or details of other items' rows.
 pub(super) struct ItemRead<R, D> {
     pub(super) item: WorkItem,
     pub(super) outcome: Outcome,
@@ -167,7 +170,7 @@ pub(super) struct ItemRead<R, D> {
     pub(super) damage: Option<String>,
 }
 
-/// Reads a part; one that is damaged is one that failed.
+/// Reads an item. An item with a damaged shard counts as failed.
 pub(super) async fn read_part<R, D>(store: &dyn Store, part: RunItem) -> Result<ItemRead<R, D>>
 where
     R: DeserializeOwned,
@@ -194,7 +197,7 @@ where
     }
 }
 
-/// A part's outcome and rows.
+/// Reads the outcome and the rows of an item.
 pub(super) async fn read<T: DeserializeOwned>(
     store: &dyn Store,
     part: &RunItem,
@@ -227,19 +230,19 @@ pub(super) async fn read<T: DeserializeOwned>(
     }
 }
 
-/// A row that belongs to a group; the table's order puts a group's rows beside each other.
+/// A row that belongs to a group. In the table's order, the rows of a group are adjacent.
 pub(super) trait Grouped: DeserializeOwned {
-    /// The table it is in.
+    /// The table of the row.
     const TABLE: SourceName;
 
-    /// The group's name, in lower case.
+    /// The name of the group, in lower case.
     fn group(&self) -> String;
 
-    /// Whether it belongs to the group of that name.
+    /// Whether the row belongs to the group called `group`.
     fn is_of(&self, group: &str) -> bool;
 }
 
-/// The rows of the snapshot before, in order.
+/// The rows of the previous snapshot, in order.
 pub(super) struct PreviousRows<R> {
     rows: Option<snapshot::StoredRows<R>>,
     next: Option<R>,
@@ -261,7 +264,7 @@ impl<R: Grouped> PreviousRows<R> {
         Ok(self.next.as_ref())
     }
 
-    /// All rows of the group whose rows come next.
+    /// Takes all rows of `group`, which must be the next group.
     pub(super) fn take(&mut self, group: &str) -> Result<Vec<R>> {
         let mut rows = Vec::new();
         while self.peek()?.is_some_and(|row| row.is_of(group)) {

@@ -1,4 +1,4 @@
-//! A run's marketplace shards, brought together publisher by publisher.
+//! Collects a run's marketplace shards, publisher by publisher.
 
 use super::base::BaseSnapshot;
 use super::details::{WantedDetails, wants};
@@ -35,8 +35,8 @@ impl Grouped for MarketplaceImage {
     }
 }
 
-/// Merges the marketplace: the versions whose details are wanted, and the items whose shards are
-/// damaged.
+/// Merges the marketplace. Returns the versions whose details are wanted and the items with damaged
+/// shards.
 pub(super) async fn build(
     shared: &Arc<dyn Store>,
     (plan, survey): (&Plan, &Survey),
@@ -81,15 +81,15 @@ pub(super) async fn build(
     Ok((wanted, damaged))
 }
 
-/// What a run has stored, by publisher.
+/// The marketplace items of a run, by publisher.
 struct Shards {
     locations: Vec<RunItem>,
     groups: BTreeMap<String, Vec<RunItem>>,
     missing_locations: HashSet<String>,
     ends: HashMap<String, (State, String, u32)>,
-    /// What of the results to locations' lists was of another form.
+    /// Malformed members in the responses to lists of publishers, by location.
     malformed: HashMap<String, Malformed>,
-    /// Locations whose lists cannot be read.
+    /// Locations whose lists of publishers are unreadable.
     damaged: Vec<DamagedItem>,
 }
 
@@ -115,7 +115,7 @@ impl Shards {
         Ok(this)
     }
 
-    /// Which locations' lists of publishers are in.
+    /// The locations of the run, and whether their lists of publishers are complete.
     async fn requests(
         &mut self,
         store: &dyn Store,
@@ -154,7 +154,7 @@ impl Shards {
         Ok(requests)
     }
 
-    /// What of the results to a location's list of publishers was of another form.
+    /// Malformed members in the responses to a location's list of publishers.
     fn malformed(&self, location: &str) -> Malformed {
         self.malformed.get(location).cloned().unwrap_or_default()
     }
@@ -168,7 +168,8 @@ impl Shards {
         self.ends.get(location).cloned().unwrap_or_else(unknown)
     }
 
-    /// The publishers of the run, in order, once. Each is read by a task of its own.
+    /// Takes the publishers of the run, in order. Each is read in its own task. Must be called only
+    /// once.
     fn publishers(
         &mut self,
         store: &Arc<dyn Store>,
@@ -178,13 +179,14 @@ impl Shards {
     }
 }
 
-/// Reads a publisher's parts, location by location in alphabetical order, and folds them together.
+/// Reads the items of a publisher, in alphabetical order of their locations, and folds them
+/// together.
 async fn load(
     (store, newer): (Arc<dyn Store>, Arc<NewerRuns>),
     key: String,
     mut parts: Vec<RunItem>,
 ) -> Result<LoadedGroup<PublisherInput>> {
-    // Stable: the parts of one location stay in the order of the survey.
+    // The sort is stable: items of one location stay in the order of the survey.
     parts.sort_by(|a, b| a.item.scope.location().cmp(b.item.scope.location()));
     let names = parts.iter().filter_map(|part| {
         Some((part.item.scope.location(), part.item.scope.publisher()?.to_owned()))
@@ -243,8 +245,8 @@ fn unasked() -> LocationResult {
     }
 }
 
-/// Adds one item's outcome to what its location answered. A part that could not be done becomes
-/// gaps of its offers or versions, so that the rest of the publisher counts as answered.
+/// Adds the outcome of one item to the result of its location. An incomplete part becomes gaps for
+/// its offers or versions, so that the rest of the publisher counts as answered.
 fn add(result: &mut LocationResult, outcome: Outcome) {
     let Outcome { scope, state, reason, attempts, listed, gaps, malformed, .. } = outcome;
     result.malformed.join(&malformed);
@@ -290,7 +292,7 @@ impl CoverageBuilder {
         self.totals.join(&merged.totals);
     }
 
-    /// A line for every location's list of publishers.
+    /// Adds a line for each location's list of publishers.
     fn locations(&mut self, requests: &BTreeMap<String, LocationRequest>, shards: &Shards) {
         for location in requests.keys() {
             let standing = self.unlisted.get(location).copied().unwrap_or_default();

@@ -1,5 +1,6 @@
-//! A run is closed and becomes a snapshot: shards merged on top of the current snapshot, files written, and last
-//! of all the name of the current snapshot swapped. Everything here can be done again and ends the same.
+//! Closes a run and turns it into a snapshot: merges its shards with the current snapshot, writes
+//! the files, and finally swaps the pointer to the current snapshot. Every step can be repeated
+//! with the same result.
 
 mod base;
 mod details;
@@ -29,15 +30,16 @@ use report::CoverageBuilder;
 use std::sync::Arc;
 use time::OffsetDateTime;
 
-/// A run that finds another one's publishing unfinished for so long goes on with it.
+/// Age of another run's unfinished turn after which a run continues that run's publishing.
 const HELP_AFTER: time::Duration = time::Duration::minutes(1);
-/// A turn that nobody can finish is taken over after so long: whoever had it has ended, since the host ends
-/// an invocation after ten minutes.
+/// Age after which a turn that nobody can finish is taken over. Its holder has ended by then, since
+/// the host ends an invocation after ten minutes.
 const TAKE_OVER_AFTER: time::Duration = time::Duration::minutes(15);
-/// So often others may be published in between, before it is tried another time.
+/// Maximum number of attempts per call. An attempt fails if another run is published meanwhile.
 const REBASES: u32 = 8;
 
-/// Publishes `run` if it can be closed at `now`. With `force`, what is missing is given up at once.
+/// Publishes `run` if it can be closed at `now`. With `force`, missing items are given up without
+/// waiting for the deadline.
 pub async fn publish(
     shared: &Arc<dyn Store>,
     run: RunId,
@@ -52,7 +54,7 @@ pub async fn publish(
     Err(Error::transient(format!("publishing run {run}: others are published all the time")))
 }
 
-/// One attempt; none when another run was published meanwhile.
+/// Makes one attempt. `None` if another run was published meanwhile.
 async fn attempt(
     shared: &Arc<dyn Store>,
     run: RunId,
@@ -60,8 +62,9 @@ async fn attempt(
     force: bool,
 ) -> Result<Option<CloseAttempt>> {
     let store = shared.as_ref();
-    // In this order: if the head moves after the turn was read, the turn was another's; and whoever publishes
-    // this run while its manifest is not there yet has a turn that was taken since.
+    // The order of these reads matters. If the head moves after the turn was read, the turn was
+    // another run's. If this run is being published elsewhere and its manifest does not exist yet,
+    // its turn was taken after `seen` was read.
     let seen = closing::turn(store).await?;
     let head = snapshot::head(store).await?;
     if let Some(manifest) = snapshot::manifest(store, run).await? {
@@ -92,7 +95,7 @@ async fn attempt(
     let ask_details = plan.request.details.unwrap_or_default() != Details::None
         && !survey.details_planned
         && !give_up;
-    // A run whose manifest was lost is published again; it is not built on itself.
+    // A run whose manifest was lost is published again. It must not be built on itself.
     let mut bases = BaseCandidates::new(head.filter(|head| *head != run));
     let (base, built) = on_whole(shared, (&plan, &survey), &mut bases, ask_details).await?;
     if !built.damaged.is_empty() && !give_up {
@@ -112,20 +115,20 @@ async fn attempt(
     if closed.is_like(&mine) {
         return Box::pin(store_built(store, &plan, built, &closed, now)).await.map(Some);
     }
-    // Another publisher of the run closed it otherwise, and that counts.
+    // Another publisher of the run closed it differently. That closing counts.
     Ok(None)
 }
 
-/// What became of another run's turn.
+/// The state of another run's turn.
 enum OtherTurn {
-    /// It is published.
+    /// The other run is published.
     Published,
-    /// It is being published.
+    /// The other run is being published.
     Busy(RunId),
 }
 
 impl OtherTurn {
-    /// What a run has to do that wanted a turn.
+    /// The result for the run that wanted the turn. `None` if it can try again immediately.
     fn waits(self) -> Option<CloseAttempt> {
         match self {
             Self::Published => None,
@@ -134,17 +137,18 @@ impl OtherTurn {
     }
 }
 
-/// Goes on with the publishing of another run, if that seems to have stopped; none when nobody can finish it,
-/// so that its turn is to be taken over.
+/// Continues the publishing of another run, if it appears to have stopped. `None` if nobody can
+/// finish it, so that its turn must be taken over.
 async fn help(
     shared: &Arc<dyn Store>,
     other: &PublishTurn,
     now: OffsetDateTime,
 ) -> Result<Option<OtherTurn>> {
     let run = other.run;
-    // A turn of the future was taken by a clock that was wrong, and is as old as one of the past.
+    // A turn in the future was taken with a wrong clock. Its age is measured as if it were in the
+    // past.
     let age = (now - other.at).abs();
-    // Where its manifest is there already, only the name of the current snapshot is missing.
+    // If the manifest exists, only the pointer to the current snapshot is missing.
     let is_built = matches!(snapshot::manifest(shared.as_ref(), run).await, Ok(Some(_)));
     if age < HELP_AFTER && !is_built {
         return Ok(Some(OtherTurn::Busy(run)));
@@ -163,8 +167,8 @@ async fn help(
     }
 }
 
-/// What a run is made of that was closed before; none when that cannot be had any more, and what was decided was
-/// not published.
+/// Builds the snapshot of a run that was closed before. `None` if that is no longer possible: what
+/// was decided was not published.
 async fn rebuild(
     shared: &Arc<dyn Store>,
     plan: &Plan,
@@ -184,7 +188,7 @@ async fn rebuild(
     }
 }
 
-/// Builds on the best snapshot that is whole.
+/// Builds the run on the best base that is whole.
 async fn on_whole(
     shared: &Arc<dyn Store>,
     of: (&Plan, &Survey),
@@ -204,7 +208,7 @@ async fn on_whole(
     }
 }
 
-/// What does not count: what has not ended, and what cannot be read.
+/// The items that do not count: those that have not ended, and those with unreadable shards.
 fn given_up(survey: &Survey, damaged: &[DamagedItem]) -> Vec<GivenUp> {
     let missing = survey.missing.iter().map(|item| (item, None));
     let damaged = damaged.iter().map(|one| (&one.item, Some(one.damage.clone())));
@@ -216,7 +220,7 @@ fn given_up(survey: &Survey, damaged: &[DamagedItem]) -> Vec<GivenUp> {
     given_up
 }
 
-/// Damaged shards are removed with their outcomes, so that their items are done again.
+/// Removes damaged shards and their outcomes, so that their items are processed again.
 async fn reopen(
     store: &dyn Store,
     damaged: Vec<DamagedItem>,
@@ -232,7 +236,7 @@ async fn reopen(
     Ok(CloseAttempt::Open { missing: damaged, expected })
 }
 
-/// Stores what was built of a closed run.
+/// Stores the snapshot of a closed run.
 async fn store_built(
     store: &dyn Store,
     plan: &Plan,
@@ -265,8 +269,8 @@ struct BuiltSnapshot {
     damaged: Vec<DamagedItem>,
 }
 
-/// The tables that a snapshot has: those of the sources that were crawled, and those of the snapshot
-/// before, whose rows live on.
+/// The tables of the snapshot: those of the crawled sources and those of the base, whose rows are
+/// kept.
 fn tables(plan: &Plan, base: &BaseSnapshot) -> Vec<SourceName> {
     let crawled = |source| plan.items.iter().any(|item| item.source == source);
     let all = SourceName::ALL.iter().copied();
@@ -295,7 +299,7 @@ async fn build(
     Ok(BuiltSnapshot { files, coverage: report.coverage(of.0), wanted, damaged })
 }
 
-/// Where a merge writes to.
+/// The outputs of a merge.
 type Into<'a> = (&'a mut SnapshotFiles, &'a mut CoverageBuilder);
 
 async fn write(
@@ -322,7 +326,7 @@ async fn write(
         tracing::info!(run = %plan.run, complete, "published");
         return Ok(manifest);
     }
-    // Another worker was first; its files have the same bytes.
+    // Another worker was first. Its files have the same bytes.
     snapshot::manifest(store, plan.run)
         .await?
         .ok_or_else(|| Error::transient(format!("the manifest of run {} vanished", plan.run)))

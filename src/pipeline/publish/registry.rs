@@ -1,5 +1,5 @@
-//! A run's registry shards, brought together repository by repository, in the table's order. Shards are
-//! read a few ahead, and forgotten when their repositories have passed.
+//! Collects a run's registry shards, repository by repository, in the table's order. Shards are
+//! read a few ahead, and dropped once their repositories have been merged.
 
 use super::base::BaseSnapshot;
 use super::gather::{DamagedItem, Grouped, ItemRead, PreviousRows, RunItem, parts, read_part};
@@ -21,15 +21,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use time::OffsetDateTime;
 
-/// Shards that are read at once.
+/// Number of shards that are read concurrently.
 const AHEAD: usize = 8;
 
-/// The beginning that the ids of a repository's rows have in common, in lower case.
+/// The common prefix of the ids of a repository's rows, in lower case.
 fn key(login_server: &str, repository: &str) -> String {
     format!("{}{repository}@", registry_group(login_server))
 }
 
-/// The key that the id of a manifest begins with.
+/// The key of the repository that a manifest's id belongs to.
 fn repository_of(id: &str) -> String {
     let end = id.find('@').map_or(id.len(), |at| at + 1);
     id[..end].to_ascii_lowercase()
@@ -52,18 +52,18 @@ impl Grouped for RegistryImage {
     }
 }
 
-/// The items of the registries of a run.
+/// The registry items of a run.
 #[derive(Default)]
 struct RegistryItems {
-    /// Items of repositories; each is read once.
+    /// Items of repositories. Each is taken when it is read.
     parts: Vec<Option<RunItem>>,
-    /// How they ended, once they were read.
+    /// How the items ended, once they are read.
     results: Vec<Option<RegistryResult>>,
-    /// By repository: the items that are about it.
+    /// The items about each repository, by its key.
     of: BTreeMap<String, Vec<usize>>,
-    /// The items in the order in which they are needed.
+    /// The items in the order in which they are needed, last one first.
     order: Vec<usize>,
-    /// By registry: its own item, and that of its findings.
+    /// The items of each registry itself: its list of repositories, and its findings.
     registries: BTreeMap<String, Vec<RunItem>>,
     subscriptions: Vec<RunItem>,
     /// What was read, by repository.
@@ -74,7 +74,8 @@ struct RegistryItems {
 }
 
 impl RegistryItems {
-    /// How the lists of registries ended; the items whose shards are damaged are kept apart.
+    /// Reads how the lists of registries ended. Items with damaged shards are recorded in
+    /// `damaged`.
     async fn read_subscriptions(&mut self, store: &dyn Store) -> Result<SubscriptionResults> {
         let mut subscriptions = SubscriptionResults::new();
         for part in std::mem::take(&mut self.subscriptions) {
@@ -120,13 +121,13 @@ impl RegistryItems {
             items.parts.push(Some(part));
             items.results.push(None);
         }
-        // The next one is at the end.
+        // The next item is at the end.
         firsts.sort_unstable_by(|a, b| b.cmp(a));
         items.order = firsts.into_iter().map(|(_, number)| number).collect();
         items
     }
 
-    /// Reads what is needed of a repository, and the shards that follow.
+    /// Reads the items in `needed`, and some of those that follow.
     async fn read(&mut self, store: &dyn Store, needed: &[usize]) -> Result<()> {
         while needed.iter().any(|number| self.results[*number].is_none()) {
             let from = self.order.len().saturating_sub(AHEAD);
@@ -164,7 +165,7 @@ impl RegistryItems {
         self.damaged.extend(damage.map(|damage| DamagedItem { item, damage }));
     }
 
-    /// What is known of a registry itself.
+    /// Reads the items of a registry itself.
     async fn registry(
         &mut self,
         store: &dyn Store,
@@ -188,7 +189,7 @@ impl RegistryItems {
     }
 }
 
-/// Merges the registries of a run into `files` and `report`; the items whose shards are damaged.
+/// Merges the registries of a run into `files` and `report`. Returns the items with damaged shards.
 pub(super) async fn build(
     shared: &Arc<dyn Store>,
     (plan, survey): (&Plan, &Survey),
@@ -240,7 +241,7 @@ pub(super) async fn build(
     if let Some((before, merge)) = at.take() {
         report.add_registry(&before, &merge, &items, &mut unlisted);
     }
-    // Registries without a repository, or whose list could not be had.
+    // Registries without repositories, or whose list is not available.
     while let Some(server) = items.registries.first_key_value().map(|(server, _)| server.clone()) {
         let merge = items.registry(store, &server, (run, base)).await?;
         report.add_registry(&server, &merge, &items, &mut unlisted);
@@ -285,7 +286,7 @@ impl CoverageBuilder {
 fn answered(item: &WorkItem, outcome: Outcome) -> Option<RegistryResult> {
     let Scope::Registry(scope) = &item.scope else { return None };
     let Outcome { state, reason, attempts, listed, gaps, malformed, rows, .. } = outcome;
-    // What its children found is their own.
+    // What its children found is counted with them.
     let listed = if state == State::Done { listed } else { 0 };
     let scope = scope.clone();
     Some(RegistryResult { scope, state, reason, attempts, listed, gaps, malformed, rows })

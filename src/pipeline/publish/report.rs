@@ -1,4 +1,4 @@
-//! Coverage while it is being gathered.
+//! Builds the coverage of a run.
 
 use crate::pipeline::coverage::{Coverage, CoverageLine, DetailsCount, Totals};
 use crate::pipeline::merge::CarriedRows;
@@ -6,7 +6,7 @@ use crate::pipeline::snapshot::SCHEMA_VERSION;
 use crate::work::Plan;
 use std::collections::BTreeMap;
 
-/// Coverage while it is being gathered.
+/// The coverage of a run while it is built.
 #[derive(Default)]
 pub(super) struct CoverageBuilder {
     pub(super) totals: Totals,
@@ -35,7 +35,7 @@ impl CoverageBuilder {
     }
 }
 
-/// Adds what stands in for lists that could not be had.
+/// Adds the rows that are kept for incomplete lists.
 pub(super) fn join(sums: &mut BTreeMap<String, CarriedRows>, more: &BTreeMap<String, CarriedRows>) {
     for (name, carried) in more {
         let sum = sums.entry(name.clone()).or_default();

@@ -1,5 +1,5 @@
-//! What is in the files of a snapshot: a file may have the bytes that were published, and be none that can be
-//! read.
+//! Checks the contents of a snapshot's files. A file may have the published bytes and still be
+//! unreadable.
 
 use crate::error::{Error, Result};
 use crate::format::index::Index;
@@ -18,7 +18,7 @@ use serde_json::Value;
 use std::fs::File;
 use std::path::Path;
 
-/// Whether what is in a file can be read, and is what the manifest says of it.
+/// Checks that the contents of a file are readable and agree with the manifest.
 pub(super) fn check(
     path: &Path,
     file: SnapshotFile,
@@ -70,7 +70,8 @@ fn json<T: DeserializeOwned>(path: &Path, name: &str) -> Result<T> {
         .map_err(|e| Error::corrupt(format!("{name}: cannot be read ({e})")))
 }
 
-/// The coverage says what the manifest says of it, which nothing else vouches for.
+/// Checks that the coverage agrees with the manifest. Nothing else confirms these members of the
+/// manifest.
 fn coverage(path: &Path, name: &str, manifest: &Manifest) -> Result<()> {
     let coverage: Coverage = json(path, name)?;
     let is_complete = manifest.state == Completeness::Complete;

@@ -1,4 +1,4 @@
-//! Which snapshots are kept, in which order, and which one `current.json` names.
+//! The kept snapshots, their order, and the one that `current.json` names.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::snapshot::{self, Current, Manifest};
@@ -6,10 +6,10 @@ use crate::store::{Key, SnapshotFile, Store};
 use crate::work::RunId;
 use futures::{StreamExt, TryStreamExt, stream};
 
-/// Manifests that are read at once.
+/// Number of manifests that are read concurrently.
 const READ_AT_ONCE: usize = 16;
 
-/// What `current.json` says.
+/// The contents of `current.json`.
 #[derive(Debug, Clone, Default)]
 pub struct CurrentName {
     /// The run that it names.
@@ -19,17 +19,17 @@ pub struct CurrentName {
     pub(super) tag: Option<String>,
 }
 
-/// The snapshots that are kept, as far as their manifests tell.
+/// The kept snapshots, by manifest.
 #[derive(Debug, Default)]
 pub struct KeptSnapshots {
-    /// Those that can be read, the newest first.
+    /// The readable manifests, newest first.
     pub manifests: Vec<Manifest>,
-    /// Those that cannot, and why.
+    /// The runs with unreadable manifests, and the reasons.
     pub unreadable: Vec<(RunId, Error)>,
 }
 
-/// Reads the manifests of what is kept. What has neither a manifest nor the mark that follows it is being
-/// published or removed, and is left out.
+/// Reads the manifests of all kept snapshots. A snapshot with neither a manifest nor the marker
+/// that is written after it is being published or removed, and is omitted.
 pub async fn kept(store: &dyn Store) -> Result<KeptSnapshots> {
     let runs = snapshot::runs(store).await?;
     let read = stream::iter(runs)
@@ -61,7 +61,7 @@ pub async fn kept(store: &dyn Store) -> Result<KeptSnapshots> {
     Ok(kept)
 }
 
-/// The manifests that can be read, in the order of their chain, the newest last.
+/// The readable manifests in the order of their chain, newest last.
 pub async fn whole(store: &dyn Store) -> Result<Vec<Manifest>> {
     let mut readable = Vec::new();
     for run in snapshot::runs(store).await? {
@@ -78,8 +78,8 @@ pub async fn whole(store: &dyn Store) -> Result<Vec<Manifest>> {
     Ok(manifests)
 }
 
-/// Snapshots in the order of their chain, the newest first; those that are in no chain by when they were
-/// published.
+/// Sorts snapshots in the order of their chain, newest first. Snapshots that are in no chain are
+/// sorted by when they were published.
 fn newest_first(mut manifests: Vec<Manifest>) -> Vec<Manifest> {
     manifests.sort_by_key(|manifest| std::cmp::Reverse((manifest.published_at, manifest.run)));
     let mut ordered = Vec::with_capacity(manifests.len());
@@ -95,7 +95,7 @@ fn newest_first(mut manifests: Vec<Manifest>) -> Vec<Manifest> {
     ordered
 }
 
-/// What `current.json` says; whether the snapshot that it names is there is not looked at.
+/// Reads `current.json`, without checking that the snapshot it names exists.
 pub async fn named(store: &dyn Store) -> Result<CurrentName> {
     let Some(object) = store.get(&Key::Current).await? else { return Ok(CurrentName::default()) };
     let tag = Some(object.tag);
@@ -112,8 +112,8 @@ pub async fn named(store: &dyn Store) -> Result<CurrentName> {
     Ok(CurrentName { run: Some(current.run), wrong, tag })
 }
 
-/// The manifest of the current snapshot; when `current.json` does not lead to one, that of the newest one
-/// that has any.
+/// The manifest of the current snapshot. If `current.json` does not lead to one, that of the newest
+/// snapshot that has one.
 pub async fn current_or_newest(store: &dyn Store) -> Result<Option<Manifest>> {
     match snapshot::current(store).await {
         Ok(Some(manifest)) => return Ok(Some(manifest)),

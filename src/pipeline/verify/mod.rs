@@ -1,8 +1,9 @@
-//! Whether kept snapshots are what was published: `current.json`, manifests, every file with its size and its
-//! SHA-256, and whether this azimg can read what is in it.
+//! Verifies that kept snapshots are what was published: `current.json`, the manifests, the size and
+//! SHA-256 of every file, and whether this version of azimg can read its contents.
 //!
-//! The newest snapshot is the one that no other names as its `previousRun`; of several, the one that was
-//! published last. Run ids do not tell: a run that began earlier may be published later.
+//! The newest snapshot is the one that no other names as its `previousRun`. If there are several,
+//! it is the one that was published last. Run ids do not determine the order: a run that began
+//! earlier may be published later.
 
 mod contents;
 mod kept;
@@ -114,28 +115,28 @@ impl VerifiedSnapshot {
         }
     }
 
-    /// Whether everything in it is as it was published; the mark that it is may be missing.
+    /// Whether all contents are as published. Only the marker may be missing.
     pub fn is_usable(&self) -> bool {
         let mark = SnapshotFile::Success.to_string();
         self.state != SnapshotCondition::Unreadable
             && self.wrong.iter().all(|wrong| wrong.file == mark)
     }
 
-    /// What is wrong, in a line.
+    /// What is wrong, in one line.
     pub fn reason(&self) -> String {
         let wrong = self.wrong.iter().map(|wrong| format!("{}: {}", wrong.file, wrong.what));
         wrong.collect::<Vec<_>>().join("; ")
     }
 }
 
-/// All that is kept.
+/// The result of verifying all kept snapshots.
 #[derive(Debug)]
 pub struct VerifyReport {
-    /// What `current.json` says.
+    /// The contents of `current.json`.
     pub current: CurrentName,
-    /// Every kept snapshot, the newest first, those without a manifest last.
+    /// All kept snapshots, newest first. Those without a manifest come last.
     pub snapshots: Vec<VerifiedSnapshot>,
-    /// The first that another version of azimg wrote.
+    /// The first error about a snapshot of another version of azimg.
     foreign: Option<Error>,
 }
 
@@ -147,12 +148,12 @@ impl VerifyReport {
     }
 }
 
-/// How many bytes were checked, of how many.
+/// The progress of a verification, in bytes.
 #[derive(Debug, Clone, Default)]
 pub struct CheckProgress(Arc<(AtomicU64, AtomicU64)>);
 
 impl CheckProgress {
-    /// Bytes that were checked, and bytes in all.
+    /// The number of bytes checked so far, and in total.
     pub fn bytes(&self) -> (u64, u64) {
         (self.0.0.load(Ordering::Relaxed), self.0.1.load(Ordering::Relaxed))
     }
@@ -162,7 +163,7 @@ fn bytes_of(manifest: &Manifest) -> u64 {
     manifest.files.iter().map(|file| file.bytes).fold(0, u64::saturating_add)
 }
 
-/// Checks everything that is kept; `checked` tells meanwhile how far that is.
+/// Verifies all kept snapshots. `checked` reports the progress.
 pub async fn verify(store: &dyn Store, checked: &CheckProgress) -> Result<VerifyReport> {
     let mut current = named(store).await?;
     let KeptSnapshots { manifests, unreadable } = kept(store).await?;
@@ -193,7 +194,7 @@ pub async fn verify(store: &dyn Store, checked: &CheckProgress) -> Result<Verify
     Ok(VerifyReport { current, snapshots, foreign })
 }
 
-/// Checks a snapshot; none when it was removed meanwhile.
+/// Verifies one snapshot. `None` if it was removed meanwhile.
 async fn one_snapshot(
     store: &dyn Store,
     manifest: &Manifest,
@@ -223,7 +224,7 @@ async fn one_snapshot(
         wrong.push(FileDamage { file: mark, what: "is gone".to_owned() });
     }
     if !wrong.is_empty() {
-        // Old snapshots are removed at any time.
+        // Retention may remove old snapshots at any time.
         match snapshot::manifest(store, run).await {
             Ok(None) => return Ok(None),
             Err(error) if !error.is_unreadable() => return Err(error),
@@ -233,18 +234,19 @@ async fn one_snapshot(
     Ok(Some(VerifiedSnapshot::of(manifest, wrong)))
 }
 
-/// A file's name within its snapshot, and its size.
+/// The name of a file within its snapshot, and its size.
 fn sized(entry: &Entry) -> (&str, u64) {
     (entry.name.rsplit('/').next().unwrap_or_default(), entry.bytes)
 }
 
-/// Checks the bytes of a file that is there with its size; what is wrong with it, if anything.
+/// Checks the contents of a file that exists with the expected size. Returns what is wrong, if
+/// anything.
 async fn one_file(
     store: &dyn Store,
     manifest: &Manifest,
     file: &snapshot::File,
 ) -> Result<Option<String>> {
-    // What a later azimg adds to a snapshot has no name here.
+    // A file that a later version of azimg added is not known here.
     let Some(named) = named_file(&file.name) else { return Ok(None) };
     let scratch = Scratch::new()?;
     let copy = scratch.path().join(named.to_string());
@@ -253,7 +255,7 @@ async fn one_file(
     }
     let (manifest, file) = (manifest.clone(), file.clone());
     let check = move || {
-        // The folder goes when this has ended.
+        // Moving `scratch` into the closure keeps the folder until the check ends.
         let copy = scratch.path().join(named.to_string());
         if measure(&copy)? != (file.bytes, file.sha256.clone()) {
             return Ok(Some("is not what its manifest names".to_owned()));
@@ -271,7 +273,7 @@ async fn one_file(
     blocking("checking a file", check).await
 }
 
-/// The file of that name, if it is one that this azimg writes.
+/// The file called `name`, if this version of azimg writes it.
 fn named_file(name: &str) -> Option<SnapshotFile> {
     let tables = SourceName::ALL.iter().copied();
     let files =

@@ -1,4 +1,4 @@
-//! Leading `current.json` to the newest snapshot that is whole. Nothing is removed.
+//! Points `current.json` to the newest whole snapshot. Removes nothing.
 
 use super::{SnapshotCondition, VerifiedSnapshot, VerifyReport};
 use crate::error::{Error, ErrorKind, Result};
@@ -8,12 +8,12 @@ use crate::pipeline::to_json;
 use crate::store::{Key, SnapshotFile, Store};
 use crate::work::RunId;
 
-/// What was done.
+/// The result of a repair.
 #[derive(Debug, Default, Clone)]
 pub struct RepairResult {
-    /// What `current.json` names now, if it was written.
+    /// The new target of `current.json`, if it was written.
     pub moved: Option<MovedCurrent>,
-    /// Snapshots that are whole, and got the mark that says so.
+    /// Whole snapshots that lacked the marker and received it.
     pub marked: Vec<RunId>,
 }
 
@@ -22,14 +22,15 @@ pub struct RepairResult {
 pub struct MovedCurrent {
     /// What was wrong.
     pub reason: String,
-    /// What it names now.
+    /// The snapshot that it names now.
     pub to: VerifiedSnapshot,
-    /// Newer snapshots, which are not whole: what they alone have is to be found anew.
+    /// Newer snapshots that are not whole. What only they contain must be crawled again.
     pub passed_over: Vec<VerifiedSnapshot>,
 }
 
-/// Moves `current.json` to the newest whole snapshot when what it names is not whole, or when it cannot be
-/// read; a whole snapshot that lacks its mark gets it. The report says afterwards what is left.
+/// Points `current.json` to the newest whole snapshot if it is unreadable or names a snapshot that
+/// is not whole. Writes the marker of whole snapshots that lack it. Afterwards, `report` describes
+/// the remaining damage.
 pub async fn repair(store: &dyn Store, report: &mut VerifyReport) -> Result<RepairResult> {
     let mut repair = RepairResult::default();
     for one in &mut report.snapshots {
@@ -49,7 +50,7 @@ pub async fn repair(store: &dyn Store, report: &mut VerifyReport) -> Result<Repa
         }
         _ => return Ok(repair),
     };
-    // An older azimg must not take a newer one's snapshot for damaged.
+    // A snapshot of a newer version of azimg must not be treated as damaged.
     if let Some(foreign) = report.foreign.take() {
         return Err(foreign);
     }
@@ -71,7 +72,7 @@ pub async fn repair(store: &dyn Store, report: &mut VerifyReport) -> Result<Repa
         let text = "current.json was changed while snapshots were checked: begin again";
         return Err(Error::new(ErrorKind::Conflict, text));
     }
-    // Whoever published the damaged one has had its turn.
+    // The turn of the run that published the damaged snapshot is over.
     closing::settle(store, to.run, time::OffsetDateTime::now_utc()).await?;
     tracing::warn!(run = %to.run, reason, "current.json was moved to the newest whole snapshot");
     let unreadable =

@@ -1,4 +1,4 @@
-//! A store in one container.
+//! A store in one blob container.
 
 use super::{Endpoint, bare, status, storage_error};
 use crate::error::{Error, ErrorKind, Result};
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 
-/// A store in one container.
+/// A store in one blob container.
 pub struct AzureStore {
     container: BlobContainerClient,
     address: String,
@@ -30,7 +30,7 @@ impl std::fmt::Debug for AzureStore {
 }
 
 impl AzureStore {
-    /// The store in `container` of `endpoint`.
+    /// Creates a store in `container` of `endpoint`.
     pub fn new(endpoint: &Endpoint, container: &str) -> Result<Self> {
         let url = endpoint.join(container)?;
         let address = bare(&url);
@@ -51,7 +51,7 @@ impl AzureStore {
         storage_error(&format!("{}/{name}", self.address), error)
     }
 
-    /// Everything below `prefix`, as it comes.
+    /// Calls `take` for each blob under `prefix`, in the order of the listing.
     async fn each(&self, prefix: &str, mut take: impl FnMut(Entry) + Send) -> Result<()> {
         let options = BlobContainerClientListBlobsOptions {
             prefix: Some(prefix.to_owned()),
@@ -94,7 +94,7 @@ impl Store for AzureStore {
         match self.container.create(None).await {
             Ok(_) => Ok(()),
             Err(e) if status(&e) == Some(409) => Ok(()),
-            // An identity may be allowed to write blobs and not to make containers.
+            // An identity may have the right to write blobs but not to create containers.
             Err(e) if status(&e) == Some(403) && self.container.exists().await.unwrap_or(false) => {
                 Ok(())
             }
@@ -172,8 +172,9 @@ impl Store for AzureStore {
     }
 
     async fn list_level(&self, prefix: &str) -> Result<Vec<String>> {
-        // The SDK's stable release has no delimiter listing; names are folded here as they come, since the kept
-        // runs of a world have more than a million.
+        // The SDK's stable release cannot list with a delimiter. Names are reduced while they
+        // stream in, because the retained runs of a crawl of all locations have more than a
+        // million.
         let mut names = BTreeSet::new();
         let fold = |entry: Entry| {
             let name = entry.name.strip_prefix(prefix).and_then(|rest| rest.split('/').next());
@@ -218,7 +219,7 @@ impl Store for AzureStore {
     }
 }
 
-/// A lease lasts this long when its holder dies; it is renewed thrice in that time.
+/// Lifetime of a lease whose holder died, in seconds. It is renewed three times in that time.
 const LEASE_SECONDS: i32 = 60;
 
 struct Lease {
@@ -249,7 +250,7 @@ impl Drop for Lease {
         if let (Some((blob, id)), Ok(runtime)) =
             (self.release.take(), tokio::runtime::Handle::try_current())
         {
-            // Best effort: a lease that is not given back lapses by itself.
+            // Best effort: a lease that is not released expires.
             runtime.spawn(async move { blob.release_lease(id, None).await.is_ok() });
         }
     }

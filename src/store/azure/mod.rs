@@ -1,7 +1,8 @@
 //! Azure Blob and Queue storage, through the official SDK.
 //!
-//! Three ways in: an Entra credential over https, a SAS in the URL, or the account key of an
-//! emulator on a loopback address. Account keys of real accounts are not taken.
+//! There are three ways to authenticate: an Entra credential over https, a SAS in the URL, or the
+//! account key of an emulator on a loopback address. Account keys of real accounts are not
+//! accepted.
 
 mod blobs;
 mod queues;
@@ -21,19 +22,19 @@ use std::sync::Arc;
 use time::Duration;
 use tracing_policy::TracingPolicy;
 
-/// Where storage is, and how to get in.
+/// The address of a storage service, and how to authenticate.
 #[derive(Clone)]
 pub struct Endpoint {
-    /// The service's address, with the account in it; may carry a SAS.
+    /// The service's address, including the account. May contain a SAS.
     pub url: Url,
-    /// How to get in.
+    /// How to authenticate.
     pub access: Access,
 }
 
-/// How to get into storage.
+/// How to authenticate to storage.
 #[derive(Clone)]
 pub enum Access {
-    /// With a token of this credential.
+    /// With a token from this credential.
     Entra(Arc<dyn TokenCredential>),
     /// With the SAS in the URL.
     Sas,
@@ -47,19 +48,20 @@ impl std::fmt::Debug for Endpoint {
     }
 }
 
-/// An address as it may be told: without its query, which may sign it, and without a user.
+/// An address that is safe to show: without its query, which may contain a signature, and without
+/// user information.
 fn bare(address: &Url) -> Url {
     let mut url = address.clone();
     url.set_query(None);
     url.set_fragment(None);
-    // They fail where an address can have no user.
+    // These fail for addresses that cannot have a user.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url
 }
 
 impl Endpoint {
-    /// `name` (a container or a queue) at this endpoint.
+    /// The URL of `name` (a container or a queue) at this endpoint.
     fn join(&self, name: &str) -> Result<Url> {
         let mut url = self.url.clone();
         url.path_segments_mut()
@@ -77,7 +79,8 @@ impl Endpoint {
     }
 
     fn client_options(&self) -> Result<ClientOptions> {
-        // A message that fails comes again; a person waits in front of a store that is not there.
+        // Retries are short: a message that fails is delivered again, and an interactive user waits
+        // for a store that does not exist.
         let retry = ExponentialRetryOptions {
             max_retries: 5,
             max_total_elapsed: Duration::seconds(8),
@@ -100,7 +103,8 @@ pub(super) fn status(error: &azure_core::Error) -> Option<u16> {
     error.http_status().map(u16::from)
 }
 
-/// The error of [`transport`] that is at the bottom of one of the SDK's, which wraps what it does not repeat.
+/// Finds the error of [`transport`] among the sources of an SDK error. The SDK wraps errors that it
+/// does not retry.
 fn ours(error: &azure_core::Error) -> Option<&Error> {
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
@@ -112,7 +116,8 @@ fn ours(error: &azure_core::Error) -> Option<&Error> {
     None
 }
 
-/// Says what storage answered by its code; never a body, never a query string.
+/// Describes a failed storage request by its status and error code, never by a body or a query
+/// string.
 pub(super) fn storage_error(what: &impl std::fmt::Display, error: &azure_core::Error) -> Error {
     use azure_core::error::ErrorKind as Core;
     let (kind, text) = match error.kind() {

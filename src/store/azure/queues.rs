@@ -1,4 +1,4 @@
-//! Storage queues that messages are sent to directly.
+//! Storage queues, with messages sent directly.
 
 use super::{Endpoint, status, storage_error};
 use crate::error::{Error, Result};
@@ -8,7 +8,7 @@ use azure_storage_queue::models::{
 use azure_storage_queue::{QueueClient, QueueClientOptions};
 use std::time::Duration;
 
-/// A storage queue that messages are sent to directly, with a delay.
+/// The storage queues of one endpoint. Messages are sent directly, with a delay.
 #[derive(Debug, Clone)]
 pub struct AzureQueues {
     endpoint: Endpoint,
@@ -31,7 +31,8 @@ impl AzureQueues {
             .map_err(|e| storage_error(&name, &e))
     }
 
-    /// Sends `text`, base64-encoded as the host expects it, to be seen after `delay`.
+    /// Sends `text`, base64-encoded as the Functions host expects, visible after `delay` (at most 7
+    /// days). Creates the queue if it does not exist.
     pub async fn send(&self, name: &str, text: &str, delay: Duration) -> Result<()> {
         let queue = self.queue(name)?;
         let message = QueueMessage { message_text: Some(azure_core::base64::encode(text)) };
@@ -56,8 +57,8 @@ impl AzureQueues {
         Err(Error::transient(format!("queue {name} was just made and is not there")))
     }
 
-    /// Makes a queue, sends a message, takes it out, and removes the queue: all that functions and their
-    /// host do.
+    /// Creates a queue, sends a message, receives it, and deletes the queue. Tests every operation
+    /// that functions and their host use.
     pub async fn try_out(&self, name: &str) -> Result<()> {
         let failed = |e: azure_core::Error| storage_error(&name, &e);
         self.send(name, "{}", Duration::ZERO).await?;
@@ -74,7 +75,7 @@ impl AzureQueues {
         taken.await.map(|_| ()).map_err(failed)
     }
 
-    /// How many messages wait in a queue; none when it is not there.
+    /// The approximate number of messages in a queue. Zero if the queue does not exist.
     pub async fn waiting(&self, name: &str) -> Result<i64> {
         match self.queue(name)?.get_properties(None).await {
             Ok(told) => told

@@ -1,4 +1,4 @@
-//! "Authorize with Shared Key": what an emulator's account key is for.
+//! "Authorize with Shared Key", for the account key of an emulator.
 
 use async_trait::async_trait;
 use azure_core::credentials::Secret;
@@ -17,7 +17,7 @@ pub(super) struct SharedKey {
 }
 
 impl SharedKey {
-    /// Signs for `account` with its `key`.
+    /// Creates a policy that signs for `account` with its `key`.
     pub(super) fn new(account: &str, key: &Secret) -> Self {
         Self { account: account.to_owned(), key: key.clone() }
     }
@@ -51,7 +51,8 @@ impl Policy for SharedKey {
     }
 }
 
-/// "Authorize with Shared Key", learn.microsoft.com/rest/api/storageservices.
+/// The string to sign, as in "Authorize with Shared Key",
+/// learn.microsoft.com/rest/api/storageservices.
 fn string_to_sign(
     method: Method,
     headers: &Headers,

@@ -1,4 +1,4 @@
-//! Requests to storage, told of like all others.
+//! Traces requests to storage like all other requests.
 
 use crate::client::{RequestLabels, traced};
 use async_trait::async_trait;
@@ -6,7 +6,7 @@ use azure_core::http::policies::{Policy, PolicyResult};
 use azure_core::http::{AsyncRawResponse, Context, Request, Url};
 use std::sync::Arc;
 
-/// Tells of each attempt at a request.
+/// Traces each attempt of a request.
 #[derive(Debug)]
 pub(super) struct TracingPolicy;
 
@@ -27,7 +27,8 @@ impl Policy for TracingPolicy {
     }
 }
 
-/// What a request is about: names of blobs and queues are many, and are customers' in part.
+/// The kind of a request, used as its label. Names of blobs and queues are not: they are numerous,
+/// and some come from customers.
 fn kind(url: &Url) -> &'static str {
     let of = url.query_pairs().find(|(name, _)| name == "comp").map(|(_, value)| value);
     match of.as_deref() {

@@ -1,5 +1,5 @@
-//! Requests to storage, by azimg's own client: what is not there is told in the same words and within the same time
-//! as everywhere else.
+//! Sends storage requests through azimg's own HTTP client, so that an unreachable service is
+//! reported with the same messages and within the same time as elsewhere.
 
 use crate::client::{Reachability, send_failure, storage_client};
 use crate::error::{Error, Result};
@@ -11,14 +11,14 @@ use std::error::Error as _;
 use std::sync::{Arc, LazyLock};
 use tokio::time::Instant;
 
-/// The client, with what it has reached so far.
+/// The HTTP client, with the servers that it reached so far.
 #[derive(Debug)]
 struct StorageHttp {
     client: reqwest::Client,
     reached: Reachability,
 }
 
-/// What requests to storage go through: one for all, so that they share connections.
+/// The transport of all storage requests. There is one, so that they share connections.
 pub(super) fn transport() -> Result<Transport> {
     static CLIENT: LazyLock<Result<Arc<StorageHttp>>> = LazyLock::new(|| {
         let client = storage_client()?;
@@ -50,7 +50,7 @@ impl HttpClient for StorageHttp {
             false
         };
         let text = ours.to_string();
-        // The SDK repeats failures of connections, and no others.
+        // The SDK retries connection failures and no others.
         let kind = if in_vain { Core::Other } else { error.kind().clone() };
         Err(azure_core::Error::with_error(kind, ours, text))
     }
