@@ -18,9 +18,9 @@ pub fn resolve(catalog: &Catalog, now: OffsetDateTime) -> Result<Vec<(&'static A
     Ok(resolved)
 }
 
-/// Builds the document that `az` reads its aliases from (`az cloud register
-/// --endpoint-vm-image-alias-doc`), with the versions in the catalog. Aliases without a deployable
-/// image are omitted.
+/// Builds the document that `az` reads its aliases from
+/// (`az cloud register --endpoint-vm-image-alias-doc`), with the versions in the catalog. Aliases
+/// without a deployable image are omitted.
 pub fn document(catalog: &Catalog, now: OffsetDateTime) -> Result<Value> {
     let mut groups = json!({});
     for (alias, row) in resolve(catalog, now)? {
