@@ -26,7 +26,8 @@ const fn windows(name: &'static str, sku: &'static str) -> Alias {
     Alias { name, os: "Windows", sku: ["MicrosoftWindowsServer", "WindowsServer", sku] }
 }
 
-/// The aliases that Azure CLI 2.91 ships, spelled as in the releases after it.
+/// The aliases that Azure CLI 2.91 ships, and those of operating system releases newer than its
+/// list.
 pub const ALIASES: &[Alias] = &[
     linux("AzureLinux4", ["microsoftazurelinux", "azurelinux-4", "4"]),
     linux("AzureLinux4Arm64", ["microsoftazurelinux", "azurelinux-4", "4-arm64"]),

@@ -10,7 +10,8 @@ use std::collections::HashMap;
 #[derive(Debug, Default)]
 pub(super) struct Definitions {
     published: PublicNames,
-    /// Id of each definition by its identity, and whether its gallery is in a crawled subscription.
+    /// Id of each definition by its identity, and whether it was read from the subscription that
+    /// owns it rather than as shared.
     ids: HashMap<ImageName, (String, bool)>,
 }
 
@@ -27,8 +28,8 @@ impl Definitions {
         for row in all {
             let Some(name) = read.named(&row.id) else { continue };
             let is_ours = row.subscription_id.is_some();
-            // A definition read from its own gallery has more data than the same one seen as
-            // shared.
+            // A definition read from the subscription that owns it has more data than the same one
+            // seen as shared.
             if is_ours || !read.ids.contains_key(&name) {
                 read.ids.insert(name, (row.id, is_ours));
             }
@@ -69,8 +70,7 @@ impl Definitions {
                 vec![AskedScope::Community([location.to_owned(), public.clone()])]
             }
             (_, Some((_, false))) => shared().into_iter().collect(),
-            // The owner is unknown: the gallery may be in a crawled subscription, or shared with
-            // one.
+            // The owner is unknown: the gallery may be ours, or shared with us.
             (_, None) if says_shared => own().into_iter().chain(shared()).collect(),
             (_, Some((_, true)) | None) => own().into_iter().collect(),
         };

@@ -22,7 +22,7 @@ use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 use ulid::Ulid;
 
-/// Concurrent live lookups per process. Each may use the rate limit for a minute.
+/// Concurrent live lookups per process. Each may consume a minute's worth of the rate limit.
 const AT_ONCE: usize = 2;
 /// Timeout of a live lookup. The platform closes a caller's connection after 230 s.
 const WITHIN: Duration = Duration::from_secs(200);
