@@ -1,8 +1,8 @@
 //! Admission of work items: only items that are in the plan of their run, or follow from it, are
 //! done.
 //!
-//! Write access to the queue must not decide which hosts azimg's identity is sent to, or whose. A
-//! refusal is permanent and happens before any request is sent.
+//! Someone who can write to the queue must not be able to choose with whom, or at which address,
+//! azimg's identity is used. A refusal is permanent and happens before any request is sent.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::read_plan;

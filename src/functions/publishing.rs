@@ -55,7 +55,7 @@ async fn attempt(app: &App, event: Event) -> Result<Effects> {
     match closing {
         CloseAttempt::Published(manifest) => {
             forget(app, event.now).await;
-            // Report this before the progress, because the waiting process may end when the run is
+            // Report before updating the progress: a process that waits for the run ends when it is
             // published.
             traffic_report::published(&manifest);
             app.progress.publish(run);
