@@ -1,18 +1,18 @@
-//! The short names of images that `az vm create --image` takes, and the SKUs that they stand for.
+//! Image aliases that `az vm create --image` accepts, and the SKU of each.
 
-/// A short name.
+/// An image alias.
 #[derive(Debug, Clone, Copy)]
 pub struct Alias {
-    /// The name.
+    /// The alias, such as `Ubuntu2404`.
     pub name: &'static str,
     /// `Linux` or `Windows`.
     pub os: &'static str,
-    /// Publisher, offer and SKU that it stands for.
+    /// Publisher, offer and SKU.
     pub sku: [&'static str; 3],
 }
 
 impl Alias {
-    /// Whether it stands for the SKU of these names: publisher, offer and SKU, without case.
+    /// Whether `sku` (publisher, offer, SKU) is the alias's SKU, ignoring case.
     pub fn is_of(&self, sku: [&str; 3]) -> bool {
         self.sku.iter().zip(sku).all(|(own, name)| own.eq_ignore_ascii_case(name))
     }
@@ -26,7 +26,8 @@ const fn windows(name: &'static str, sku: &'static str) -> Alias {
     Alias { name, os: "Windows", sku: ["MicrosoftWindowsServer", "WindowsServer", sku] }
 }
 
-/// The names that the Azure CLI (2.91) ships, and those of releases that came after it wrote them.
+/// The aliases that Azure CLI 2.91 ships, and those of operating system releases newer than its
+/// list.
 pub const ALIASES: &[Alias] = &[
     linux("AzureLinux4", ["microsoftazurelinux", "azurelinux-4", "4"]),
     linux("AzureLinux4Arm64", ["microsoftazurelinux", "azurelinux-4", "4-arm64"]),
@@ -49,7 +50,7 @@ pub const ALIASES: &[Alias] = &[
     windows("Win2012Datacenter", "2012-Datacenter"),
 ];
 
-/// An alias by its name, without case.
+/// Returns the alias named `name`, ignoring case.
 pub fn find(name: &str) -> Option<&'static Alias> {
     ALIASES.iter().find(|alias| alias.name.eq_ignore_ascii_case(name))
 }

@@ -1,4 +1,4 @@
-//! Short names of images, as `az vm create --image` takes them, each resolved against a snapshot.
+//! Image aliases, as `az vm create --image` accepts them, resolved against a snapshot.
 
 pub use super::alias::{ALIASES, Alias, find};
 
@@ -7,7 +7,7 @@ use crate::error::Result;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-/// Every alias whose SKU has a version that is deployable at `now`, with that version's row.
+/// Returns each alias whose SKU has a version deployable at `now`, with that version's row.
 pub fn resolve(catalog: &Catalog, now: OffsetDateTime) -> Result<Vec<(&'static Alias, Value)>> {
     let mut resolved = Vec::new();
     for alias in ALIASES {
@@ -18,8 +18,9 @@ pub fn resolve(catalog: &Catalog, now: OffsetDateTime) -> Result<Vec<(&'static A
     Ok(resolved)
 }
 
-/// The document that `az` reads its aliases from (`az cloud register --endpoint-vm-image-alias-doc`),
-/// with the versions that the catalog holds; aliases without a deployable image are left out.
+/// Builds the document that `az` reads its aliases from
+/// (`az cloud register --endpoint-vm-image-alias-doc`), with the versions in the catalog. Aliases
+/// without a deployable image are omitted.
 pub fn document(catalog: &Catalog, now: OffsetDateTime) -> Result<Value> {
     let mut groups = json!({});
     for (alias, row) in resolve(catalog, now)? {

@@ -1,4 +1,4 @@
-//! The image definitions of a catalog by what their ids name, whatever form an id has.
+//! Index of a catalog's image definitions by identity, independent of the form of the id.
 
 use crate::image::gallery::GalleryImage;
 use crate::image::identity::{GalleryName, ImageName, PublicNames};
@@ -6,16 +6,17 @@ use crate::image::resource_id::part;
 use crate::pipeline::answered::AskedScope;
 use std::collections::HashMap;
 
-/// The definitions of a catalog.
+/// The image definitions of a catalog.
 #[derive(Debug, Default)]
 pub(super) struct Definitions {
     published: PublicNames,
-    /// Their ids by what they name, and whether each is of a gallery of ours.
+    /// Id of each definition by its identity, and whether it was read from the subscription that
+    /// owns it rather than as shared.
     ids: HashMap<ImageName, (String, bool)>,
 }
 
 impl Definitions {
-    /// What these definitions are.
+    /// Indexes the definition rows `all`.
     pub(super) fn of(all: Vec<GalleryImage>) -> Self {
         let mut read = Self::default();
         for row in &all {
@@ -27,7 +28,8 @@ impl Definitions {
         for row in all {
             let Some(name) = read.named(&row.id) else { continue };
             let is_ours = row.subscription_id.is_some();
-            // What a gallery of ours says of itself is more than what others see of it.
+            // A definition read from the subscription that owns it has more data than the same one
+            // seen as shared.
             if is_ours || !read.ids.contains_key(&name) {
                 read.ids.insert(name, (row.id, is_ours));
             }
@@ -35,18 +37,18 @@ impl Definitions {
         read
     }
 
-    /// The definition that an id names.
+    /// Returns the identity of the definition that `id` names or belongs to.
     fn named(&self, id: &str) -> Option<ImageName> {
         self.published.name(id).map(ImageName::without_version)
     }
 
-    /// The id by which the catalog has the definition that `id` names, or is in.
+    /// Returns the catalog's id of the definition that `id` names or belongs to.
     pub(super) fn id(&self, id: &str) -> Option<&str> {
         self.ids.get(&self.named(id)?).map(|(id, _)| id.as_str())
     }
 
-    /// The id by which the catalog has the definition that `id` names, and the scopes that it would be found by from
-    /// `location`.
+    /// Returns the catalog's id of the definition that `id` names, and the scopes in which a crawl
+    /// would find it from `location`.
     pub(super) fn found(&self, id: &str, location: &str) -> (Option<String>, Vec<AskedScope>) {
         let Some(name) = &self.named(id) else { return (None, Vec::new()) };
         let known = self.ids.get(name);
@@ -60,14 +62,15 @@ impl Definitions {
         let shared = || {
             name.gallery.shared().map(|shared| AskedScope::Shared([location.to_owned(), shared]))
         };
-        // Whom a role lets in need not be shared with: only this form says that it is.
+        // Access granted by a role assignment does not imply that the gallery is shared. Only the
+        // `sharedGalleries` form of an id states that.
         let says_shared = part(id, "sharedGalleries").is_some();
         let scopes = match (&name.gallery, known) {
             (GalleryName::Community(public), _) => {
                 vec![AskedScope::Community([location.to_owned(), public.clone()])]
             }
             (_, Some((_, false))) => shared().into_iter().collect(),
-            // Whose it is, is not known: ours, or shared with us.
+            // The owner is unknown: the gallery may be ours, or shared with us.
             (_, None) if says_shared => own().into_iter().chain(shared()).collect(),
             (_, Some((_, true)) | None) => own().into_iter().collect(),
         };

@@ -1,4 +1,5 @@
-//! The different publishers, offers, SKUs and locations of the images that a filter accepts, with their counts.
+//! Distinct publishers, offers, SKUs and locations of the images that a filter accepts, with
+//! counts.
 
 use super::list::ListQuery;
 use super::{Catalog, Filter};
@@ -77,18 +78,18 @@ pub struct LocationCount {
     pub registry: u32,
 }
 
-/// What fits of one publisher, offer or SKU.
+/// Counts of the accepted images of one publisher, offer or SKU.
 struct Group {
-    /// Where its first image stands, and its last.
+    /// Paths of its first and its last accepted image.
     first: GroupPath,
     last: GroupPath,
     offers: u32,
     skus: u32,
     images: u32,
     latest: Option<u32>,
-    /// A bit for each location.
+    /// One bit per location.
     locations: Vec<u64>,
-    /// How well the words of a search fit the image that they fit best.
+    /// The best search score of any of its images.
     score: usize,
 }
 
@@ -98,8 +99,8 @@ fn name(index: &Index, level: Level, place: GroupPath) -> &str {
     index.names(level).get(index.group_name(level, place[level as usize]))
 }
 
-/// Whether two neighbours in the table differ in a name down to `level`. Azure takes names that differ in case alone
-/// for one, and they stand beside each other.
+/// Whether two adjacent paths of the table differ in a name down to `level`. Azure treats names
+/// that differ only in case as the same, and the table sorts such names next to each other.
 fn differ(index: &Index, level: Level, one: GroupPath, other: GroupPath) -> bool {
     LEVELS.iter().take(level as usize + 1).any(|level| {
         let at = *level as usize;
@@ -108,7 +109,7 @@ fn differ(index: &Index, level: Level, one: GroupPath, other: GroupPath) -> bool
     })
 }
 
-/// Adds the bits of `more`.
+/// Sets in `bits` every bit that is set in `more`.
 fn unite(bits: &mut Vec<u64>, more: impl Iterator<Item = u64>) {
     for (at, more) in more.enumerate() {
         match bits.get_mut(at) {
@@ -122,19 +123,19 @@ fn count(bits: &[u64]) -> u32 {
     bits.iter().map(|word| word.count_ones()).sum()
 }
 
-/// The numbers of the bits that are set.
+/// Yields the positions of the set bits.
 fn ones(bits: impl Iterator<Item = u64>) -> impl Iterator<Item = usize> {
     bits.enumerate().flat_map(|(at, word)| {
         (0..64).filter(move |bit| word & (1 << bit) != 0).map(move |bit| at * 64 + bit)
     })
 }
 
-/// The groups of a level that have images which `filter` accepts at `now`: in the table's order, or those first that the words
-/// of a search fit best.
+/// Groups of `level` that have images accepted by `filter` at `now`, by descending search score,
+/// then in table order.
 fn groups(index: &Index, filter: &Filter, level: Level, now: OffsetDateTime) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     let Some(query) = ListQuery::new(index, filter, now) else { return groups };
-    // Neighbours are in the same locations more often than not.
+    // Adjacent rows usually have the same location set, so its bits are not merged again.
     let mut last_set = None;
     query.visit(|place, at, score| {
         let row = index.row(at);
@@ -167,7 +168,7 @@ fn groups(index: &Index, filter: &Filter, level: Level, now: OffsetDateTime) -> 
             unite(&mut group.locations, index.location_bits(row.locations()));
         }
     });
-    // Those that fit alike keep their order.
+    // The sort is stable: groups with equal scores keep the table order.
     groups.sort_by_key(|group| Reverse(group.score));
     groups
 }
@@ -221,7 +222,7 @@ pub fn skus<'a>(
     groups(index, filter, Level::Sku, now).into_iter().map(counted)
 }
 
-/// For each location of the index, by its number: the publishers and the images there that `filter` accepts.
+/// Number of publishers and images that `filter` accepts, per location, by location number.
 fn by_location(index: &Index, filter: &Filter, now: OffsetDateTime) -> Vec<(u32, u32)> {
     let mut counts = vec![(0, 0); index.locations().len()];
     let Some(query) = ListQuery::new(index, filter, now) else { return counts };
@@ -255,9 +256,9 @@ fn by_location(index: &Index, filter: &Filter, now: OffsetDateTime) -> Vec<(u32,
     counts
 }
 
-/// The locations of the images of all tables that `filter` accepts at `now`, sorted by name: marketplace images, and what the
-/// other tables have as far as these were [read](Catalog::others). The words of its search are those of a location's
-/// name.
+/// The locations of all images that `filter` accepts at `now`, sorted by name: those of marketplace
+/// images, and those of the other tables if they have been [read](Catalog::others). The words of
+/// the filter's search are matched against location names.
 pub fn locations(catalog: &Catalog, filter: &Filter, now: OffsetDateTime) -> Vec<LocationCount> {
     let words = filter.words();
     let filter = &Filter { search: None, ..filter.clone() };

@@ -1,6 +1,7 @@
-//! The change feed of a snapshot: what changed since the one before.
+//! The change feed of a snapshot: what changed since the previous snapshot.
 //!
-//! Who pages through a feed has it decoded once: those that were read last are kept, up to a limit in bytes.
+//! [`Feeds`] caches the most recently read feeds, so that a client that pages through a feed has it
+//! decoded once. Feeds larger than a limit in bytes are not cached.
 
 use crate::blocking::blocking;
 use crate::error::{Error, Result};
@@ -14,28 +15,28 @@ use serde::Deserialize;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OnceCell;
 
-/// Feeds that are kept: the current one, and one that somebody is behind with.
+/// Cached feeds: the current one, and an older one that a client is still paging through.
 const KEPT: usize = 2;
-/// A feed that is longer is decoded for each page, in bytes.
+/// Maximum size of a cached feed, in bytes. A larger feed is decoded again for each page.
 const LONGEST_KEPT: usize = 64 << 20;
 
-/// Which changes are wanted.
+/// A filter of changes.
 #[derive(Debug, Clone, Default)]
 pub struct ChangeFilter {
-    /// Part of an image's id, without case; separators are alike.
+    /// Part of an image's id. Case and the kind of separator are ignored.
     pub search: Option<String>,
-    /// What happened: any of these; all if none is named.
+    /// Accepted kinds of change. Empty accepts all.
     pub changes: Vec<Change>,
 }
 
 impl ChangeFilter {
-    /// Reads what happened by the name that the feed gives it.
+    /// Parses a kind of change by its name in the feed.
     pub fn change(text: &str) -> Result<Change> {
         let name = Change::SET.find(text)?;
         serde_json::from_value(name.into()).map_err(|e| Error::bug(format!("a change: {e}")))
     }
 
-    /// Whether a change fits; `search` is folded already.
+    /// Whether the filter accepts a change. `search` is already folded.
     fn accepts(&self, change: Change, id: &str, search: Option<&str>) -> bool {
         (self.changes.is_empty() || self.changes.contains(&change))
             && search.is_none_or(|text| folded(id).contains(text))
@@ -46,22 +47,22 @@ impl ChangeFilter {
     }
 }
 
-/// A part of a feed.
+/// A page of a feed.
 #[derive(Debug)]
 pub struct Feed {
-    /// The snapshot whose feed it is.
+    /// Manifest of the snapshot that the feed belongs to.
     pub manifest: Manifest,
     /// The changes.
     pub rows: Vec<ChangeRow>,
-    /// Where the next part begins, if there is more.
+    /// Position of the next page, if there are more changes.
     pub next: Option<u32>,
 }
 
-/// Rows of a part, and where the next one begins.
+/// The rows of a page, and the position of the next page.
 type Part = (Vec<ChangeRow>, Option<u32>);
 
-/// The changes of `run` (the current one when none is named) that are wanted: at most `top`, from
-/// the place on that an earlier part named.
+/// Returns the changes of `run`, or of the current snapshot, that `wanted` accepts: at most `top`,
+/// starting at position `from`, which is zero or the `next` of an earlier page.
 pub async fn changes(
     store: &dyn Store,
     run: Option<RunId>,
@@ -86,7 +87,7 @@ async fn manifest(store: &dyn Store, run: Option<RunId>) -> Result<Manifest> {
     }
 }
 
-/// A part of a feed that is decoded from its beginning.
+/// Reads a page by decoding the feed from its beginning.
 async fn decoded(
     store: &dyn Store,
     run: RunId,
@@ -114,15 +115,15 @@ async fn decoded(
     blocking("reading a feed", read).await
 }
 
-/// A feed in memory: its text, and what is looked for in it.
+/// A feed in memory: its text, and the columns that filters use.
 #[derive(Debug, Default)]
 struct FeedTable {
     text: Vec<u8>,
-    /// Where each row ends in the text, what happened, and to which image.
+    /// For each row: the end of its text, the kind of change, and the image's id.
     rows: Vec<(usize, Change, Box<str>)>,
 }
 
-/// What is looked for.
+/// The columns of a row that filters use.
 #[derive(Deserialize)]
 struct FeedHead {
     change: Change,
@@ -130,7 +131,7 @@ struct FeedHead {
 }
 
 impl FeedTable {
-    /// Decodes a feed; none when it is too long to be kept.
+    /// Decodes a feed. Returns `None` when it exceeds [`LONGEST_KEPT`].
     fn read(mut rows: StoredRows<FeedHead>) -> Result<Option<Self>> {
         let mut table = Self::default();
         while let Some(line) = rows.next_line()? {
@@ -167,18 +168,18 @@ fn unreadable(error: &serde_json::Error) -> Error {
     Error::corrupt(format!("a feed has a row that this azimg cannot read ({error})"))
 }
 
-/// A feed that is read when it is first needed; none when it is too long to be kept.
+/// A cached feed, decoded on first use. Contains `None` when the feed exceeds [`LONGEST_KEPT`].
 type Kept = Arc<OnceCell<Option<Arc<FeedTable>>>>;
 
-/// Feeds that were asked for lately.
+/// Cache of the most recently requested feeds.
 #[derive(Debug, Default)]
 pub struct Feeds {
-    /// By the digest of their bytes, the last asked for at the end.
+    /// By the SHA-256 of the feed's file, the most recently requested last.
     kept: Mutex<Vec<(String, Kept)>>,
 }
 
 impl Feeds {
-    /// The same as [`changes`], of a feed that is decoded once.
+    /// Like [`changes`], with the decoded feed cached.
     pub async fn changes(
         &self,
         store: &dyn Store,

@@ -1,4 +1,4 @@
-//! Which images are wanted.
+//! The filter of catalog images.
 
 use super::alias;
 use super::rows::KINDS;
@@ -11,13 +11,13 @@ use crate::image::{SECURITY_TYPE, Status};
 use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
-/// Words of a search, each of which is looked for in every name.
+/// Maximum number of words in a search. Each word is compared with every name.
 const MOST_WORDS: usize = 16;
-/// The longest search, in bytes. An id is one word.
+/// Maximum length of a search, in bytes. An id is one word.
 pub const LONGEST_SEARCH: usize = 1 << 10;
 
-/// Which images are wanted. Texts are compared without case, as parts of names unless `exact`; what is one of a
-/// closed set ([`crate::image::names`]) as a whole.
+/// A filter of images. Comparisons ignore case. A text matches as part of a name unless `exact` is
+/// set; a value of a closed set ([`crate::image::names`]) always matches as a whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Part of the publisher's name.
@@ -28,33 +28,33 @@ pub struct Filter {
     pub sku: Option<String>,
     /// Part of the version.
     pub version: Option<String>,
-    /// Locations that must all have it, as whole names.
+    /// Locations that the image must all be in, as whole names.
     pub locations: Vec<String>,
-    /// Locations of which none may have it, as whole names.
+    /// Locations that the image must not be in, as whole names.
     pub not_locations: Vec<String>,
-    /// Generation of Hyper-V, as a whole.
+    /// Hyper-V generation, as a whole.
     pub generation: Option<String>,
-    /// Features that it must all have: a name, or `NAME=VALUE`.
+    /// Features that the image must all have, as `NAME` or `NAME=VALUE`.
     pub features: Vec<String>,
     /// Value of the feature `SecurityType`, as a whole.
     pub security_type: Option<String>,
-    /// Whether it has a purchase plan.
+    /// Whether the image has a purchase plan.
     pub plan: Option<bool>,
-    /// Its life ends, or has ended, before this moment.
+    /// The image's life ends, or ended, before this time.
     pub ends_before: Option<OffsetDateTime>,
-    /// The first run that saw it began after this moment.
+    /// The first run that saw the image began after this time.
     pub first_seen_after: Option<OffsetDateTime>,
-    /// Architecture.
+    /// Architecture, as a whole.
     pub architecture: Option<String>,
-    /// Operating system.
+    /// Operating system, as a whole.
     pub os: Option<String>,
-    /// Statuses, of which any is wanted; all if none is named.
+    /// Accepted statuses. Empty accepts all.
     pub statuses: Vec<String>,
-    /// Kinds of images, in the same way.
+    /// Accepted kinds of image. Empty accepts all.
     pub kinds: Vec<String>,
     /// Only the latest of each SKU, definition or repository.
     pub latest: bool,
-    /// Words that must all occur somewhere in the names, or name the SKU in short.
+    /// Words that must each occur in one of the image's names, or be the alias of its SKU.
     pub search: Option<String>,
     /// Part of a gallery's name.
     pub gallery: Option<String>,
@@ -62,40 +62,41 @@ pub struct Filter {
     pub definition: Option<String>,
     /// Part of a subscription's id.
     pub subscription: Option<String>,
-    /// Part of a registry's login server.
+    /// Part of the login server of a registry.
     pub registry: Option<String>,
     /// Part of a repository's name.
     pub repository: Option<String>,
-    /// Part of a tag of a container image; `NAME` or `NAME=VALUE`, both whole, of the tags of a resource.
+    /// Part of a container image's tag; or, for the tags of a resource, `NAME` or `NAME=VALUE`,
+    /// each as a whole.
     pub tag: Option<String>,
-    /// Compare whole names.
+    /// Match whole names only.
     pub exact: bool,
 }
 
 impl Filter {
-    /// Whether marketplace images may be wanted at all.
+    /// Whether the filter can accept marketplace images.
     pub fn wants_marketplace(&self) -> bool {
         let galleries = [&self.gallery, &self.definition, &self.subscription];
         let registries = [&self.registry, &self.repository, &self.tag];
         galleries.iter().chain(&registries).all(|wanted| wanted.is_none()) && self.has_kind(KIND)
     }
 
-    /// Whether a kind of image is wanted.
+    /// Whether the filter accepts images of `kind`.
     pub fn has_kind(&self, kind: &str) -> bool {
         is_one(kind, &self.kinds)
     }
 
-    /// Whether a status is wanted.
+    /// Whether the filter accepts images with `status`.
     pub fn has_status(&self, status: Status) -> bool {
         is_one(status.as_str(), &self.statuses)
     }
 
-    /// Whether images of galleries or registries may be wanted.
+    /// Whether the filter can accept gallery images, managed images or container images.
     pub fn wants_others(&self) -> bool {
         KINDS.iter().any(|kind| self.has_kind(kind))
     }
 
-    /// Whether nothing but container images is wanted.
+    /// Whether the filter accepts container images only.
     pub fn wants_containers_only(&self) -> bool {
         if !self.kinds.is_empty() {
             return self.kinds.iter().all(|kind| kind.eq_ignore_ascii_case(registry::KIND));
@@ -104,7 +105,7 @@ impl Filter {
         self.registry.is_some() || self.repository.is_some() || is_of_container
     }
 
-    /// Whether a marketplace row is wanted.
+    /// Whether the filter accepts a marketplace row.
     pub fn accepts(&self, row: &MarketplaceImage) -> bool {
         let names = [
             (&self.publisher, Some(row.publisher.as_str())),
@@ -120,7 +121,7 @@ impl Filter {
             let is_short = alias::find(word).is_some_and(|alias| alias.is_of(sku));
             is_short || sku.iter().chain([&&*row.version]).any(|name| folded(name).contains(word))
         };
-        // A status that is not known is no answer to a question for one.
+        // An unknown status matches only if every status is accepted.
         let all = || Status::ALL.iter().all(|status| self.has_status(*status));
         names_fit
             && fits_whole(self.os.as_ref(), row.os.as_deref())
@@ -136,7 +137,7 @@ impl Filter {
             && self.words().iter().all(found)
     }
 
-    /// Whether what is known of a marketplace row's details is what is wanted.
+    /// Whether the known details of a marketplace row match.
     fn accepts_details(&self, row: &MarketplaceImage) -> bool {
         let plan = [&row.plan_publisher, &row.plan_product, &row.plan_name];
         let has_plan = plan.iter().any(|part| part.is_some());
@@ -146,7 +147,8 @@ impl Filter {
             && self.fits_features(&row.features)
     }
 
-    /// Whether an image ends in time that ends then. What has ended and does not say when ended before anybody asked.
+    /// Whether an image with this status and end matches `ends_before`. An image that has ended
+    /// without a known end had ended before it was first crawled.
     pub(super) fn ends_in_time(
         &self,
         status: Option<Status>,
@@ -156,7 +158,7 @@ impl Filter {
         self.ends_before.is_none_or(|before| ends_at.map_or(has_ended, |end| end < before))
     }
 
-    /// Whether features are those that are wanted, names and values compared as wholes without case.
+    /// Whether `features` match. Names and values are compared as wholes, ignoring case.
     pub(super) fn fits_features(&self, features: &BTreeMap<String, String>) -> bool {
         let has = |wanted: &str, value: Option<&str>| {
             features.iter().any(|(name, own)| {
@@ -172,17 +174,18 @@ impl Filter {
             && self.security_type.as_deref().is_none_or(|wanted| has(SECURITY_TYPE, Some(wanted)))
     }
 
-    /// Whether features are asked for.
+    /// Whether the filter has a condition on features.
     pub(super) fn wants_features(&self) -> bool {
         !self.features.is_empty() || self.security_type.is_some()
     }
 
-    /// Whether it asks for what is told of single images alone, so that of some it is not known.
+    /// Whether the filter has a condition on details that Azure returns only for a single image, so
+    /// that they are unknown for some rows.
     pub fn wants_details(&self) -> bool {
         self.os.is_some() || self.plan.is_some() || self.wants_features()
     }
 
-    /// Refuses a feature without a name: every image has it, or none.
+    /// Rejects a feature without a name, which would match every image or none.
     pub fn check_features(&self) -> Result<()> {
         let is_nameless =
             |wanted: &&String| wanted.split('=').next().is_none_or(|name| name.trim().is_empty());
@@ -194,7 +197,7 @@ impl Filter {
         }
     }
 
-    /// Whether `name` is what `wanted` asks for.
+    /// Whether `name` matches `wanted`, as a whole if `exact` is set.
     pub fn fits(&self, wanted: &str, name: &str) -> bool {
         if self.exact {
             name.eq_ignore_ascii_case(wanted)
@@ -203,9 +206,10 @@ impl Filter {
         }
     }
 
-    /// Whether a tag is what `wanted` asks for: one of a container image, in which no `=` can be, or one of a resource
-    /// as `NAME=VALUE`. Names of a resource's tags have no case (learn.microsoft.com/azure/azure-resource-manager/
-    /// management/tag-resources), and are compared as a whole with their value.
+    /// Whether a tag matches `wanted`: a tag of a container image, which cannot contain `=`, or a
+    /// tag of a resource as `NAME=VALUE`. Tag names of resources are case-insensitive
+    /// (learn.microsoft.com/azure/azure-resource-manager/management/tag-resources), and are
+    /// compared as wholes, as are the values.
     pub fn fits_tag(&self, wanted: &str, tag: &str) -> bool {
         match (wanted.split_once('='), tag.split_once('=')) {
             (None, None) => self.fits(wanted, tag),
@@ -217,7 +221,8 @@ impl Filter {
         }
     }
 
-    /// Refuses a search that asks for more than anybody looks for: it is compared with every name.
+    /// Rejects a search with more than `MOST_WORDS` words or longer than [`LONGEST_SEARCH`]
+    /// bytes, because each word is compared with every name.
     pub fn check_search(&self) -> Result<()> {
         if self.words().len() > MOST_WORDS {
             return Err(Error::invalid(format!("at most {MOST_WORDS} words are searched for")));
@@ -228,7 +233,7 @@ impl Filter {
         Ok(())
     }
 
-    /// The words that are searched for, folded.
+    /// The words of the search, folded.
     pub fn words(&self) -> Vec<String> {
         let text = self.search.as_deref().unwrap_or_default();
         text.split(|c: char| c.is_whitespace() || c == ':')
@@ -238,12 +243,12 @@ impl Filter {
     }
 }
 
-/// Whether a name of a closed set is one of those that are wanted; all are if none is named.
+/// Whether `name`, of a closed set, is one of `wanted`. An empty `wanted` accepts all.
 fn is_one(name: &str, wanted: &[String]) -> bool {
     wanted.is_empty() || wanted.iter().any(|wanted| name.eq_ignore_ascii_case(wanted))
 }
 
-/// Whether a name of a closed set is the wanted one, if one is.
+/// Whether `name`, of a closed set, is `wanted`. No `wanted` accepts all.
 pub(super) fn fits_whole(wanted: Option<&String>, name: Option<&str>) -> bool {
     wanted.is_none_or(|wanted| name.is_some_and(|name| name.eq_ignore_ascii_case(wanted)))
 }

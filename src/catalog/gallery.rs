@@ -1,5 +1,5 @@
-//! Images of galleries by reference: which version of a definition is the latest, which managed image of a pattern is
-//! the newest, and what an id names in whatever form.
+//! Lookup of gallery images and managed images by reference: the latest version of a definition,
+//! the newest managed image that matches a pattern, and the row of an id in any form.
 
 use super::Filter;
 use super::rows::{DEFINITION, Entry, GALLERY, RowTable};
@@ -12,8 +12,9 @@ use crate::image::version;
 use time::OffsetDateTime;
 
 impl RowTable {
-    /// The versions of an image definition: by `gallery/definition`, or by the definition's id. An
-    /// error when it is not there, or when several galleries have that name. As they stand at `now`.
+    /// Returns the definition and the versions that `name` refers to, as of `now`. `name` is
+    /// `gallery/definition` or the definition's id. Fails when there is no such definition, or when
+    /// several galleries have one of that name.
     fn versions(&self, name: &str, now: OffsetDateTime) -> Result<Vec<GalleryImage>> {
         let is_id = ImageName::parse(name).is_some();
         let by_name = name.split_once('/').filter(|(gallery, _)| !gallery.is_empty() && !is_id);
@@ -63,12 +64,12 @@ impl RowTable {
         }
     }
 
-    /// A definition and its versions as they stand at `now`, by the definition's id.
+    /// Returns the definition with this id and its versions, as of `now`.
     pub(super) fn below(&self, id: &str, now: OffsetDateTime) -> Result<Vec<GalleryImage>> {
         self.below_as(id, &|row| self.image(row, now))
     }
 
-    /// The same, each row as `read` has it.
+    /// Like [`below`](Self::below), with each row read by `read`.
     fn below_as(
         &self,
         id: &str,
@@ -91,7 +92,7 @@ impl RowTable {
         Ok(rows)
     }
 
-    /// The row of a definition or version by any form of its id.
+    /// Returns the row of a definition or version, by any form of its id.
     pub(super) fn find_named(&self, id: &str) -> Option<u32> {
         let wanted = ImageName::parse(id)?.version;
         let id = self.definitions().ok()?.id(id)?;
@@ -103,9 +104,10 @@ impl RowTable {
         self.find(&rows.iter().find(is_wanted)?.id)
     }
 
-    /// The version that Azure takes for the latest of a definition, of those that `filter` accepts and whose life does
-    /// not end before `until`, as they stand at `now`: in all of the filter's locations. Or the newest managed image of those whose name is
-    /// `name`, in which `*` stands for any text.
+    /// Returns the version that Azure treats as the latest of a definition, as of `now`, among
+    /// those that `filter` accepts, that may be the latest in all of the filter's locations, and
+    /// whose life does not end before `until`. If `name` contains `*`, which matches any text,
+    /// returns the newest managed image whose name matches instead.
     pub fn latest(
         &self,
         name: &str,
@@ -148,7 +150,8 @@ impl RowTable {
         })
     }
 
-    /// The newest managed image by name: they have no versions, and nothing tells when they were made.
+    /// Returns the managed image with the greatest name, in natural order: managed images have no
+    /// version and no creation time.
     fn newest_managed(
         &self,
         pattern: &str,
@@ -178,7 +181,7 @@ impl RowTable {
     }
 }
 
-/// A reference to the latest version of a definition, without saying so.
+/// Strips a trailing `/latest` or `/versions/latest` from a reference.
 pub(super) fn without_latest(name: &str) -> &str {
     let Some((head, last)) = name.rsplit_once('/') else { return name };
     if !last.eq_ignore_ascii_case("latest") {
@@ -190,7 +193,7 @@ pub(super) fn without_latest(name: &str) -> &str {
     }
 }
 
-/// Whether a name is what a pattern asks for, in which `*` stands for any text; without case.
+/// Whether `name` matches `pattern`, in which `*` matches any text. Ignores case.
 fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name) = (pattern.to_ascii_lowercase(), name.to_ascii_lowercase());
     let mut parts = pattern.split('*');

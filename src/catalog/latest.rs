@@ -1,4 +1,4 @@
-//! The newest image of a SKU that fits.
+//! Lookup of the newest image of a SKU.
 
 use super::alias;
 use super::wrong_name::wrong_name;
@@ -9,7 +9,8 @@ use crate::image::{Status, nanoseconds};
 use std::collections::BTreeSet;
 use time::OffsetDateTime;
 
-/// A question for the newest image: `publisher:offer:sku`, with or without `:latest`, or an alias.
+/// A query for the newest image of a SKU: `publisher:offer:sku`, with or without `:latest`, or an
+/// alias.
 #[derive(Debug, Clone)]
 pub struct LatestQuestion {
     /// Publisher.
@@ -18,14 +19,14 @@ pub struct LatestQuestion {
     pub offer: String,
     /// SKU.
     pub sku: String,
-    /// Locations that must all have it.
+    /// Locations that the image must all be in.
     pub locations: Vec<String>,
-    /// It must still be deployable at this moment.
+    /// The image must still be deployable at this time.
     pub not_deprecated_before: Option<OffsetDateTime>,
 }
 
 impl LatestQuestion {
-    /// Reads `publisher:offer:sku[:latest]`, or an alias such as `Ubuntu2404`.
+    /// Parses `publisher:offer:sku[:latest]`, or an alias such as `Ubuntu2404`.
     pub fn parse(
         urn: &str,
         locations: &[String],
@@ -56,13 +57,13 @@ impl LatestQuestion {
         })
     }
 
-    /// The rows of its SKU, in the table's order.
+    /// The rows of the SKU, in table order.
     fn rows(&self, index: &Index) -> Vec<u32> {
         let places = index.skus([&self.publisher, &self.offer, &self.sku]);
         places.into_iter().flat_map(|[.., sku]| index.members(Level::Sku, sku)).collect()
     }
 
-    /// The rows that fit at `now`, the newest first.
+    /// The rows that are deployable at `now` and meet the other conditions, newest first.
     pub fn fitting<'a>(
         &'a self,
         index: &'a Index,
@@ -79,7 +80,7 @@ impl LatestQuestion {
         self.present(index).filter(fits)
     }
 
-    /// The rows of its SKU that are in its locations, deployable or not, the newest first.
+    /// The rows of the SKU that are in all requested locations, deployable or not, newest first.
     pub fn present<'a>(&'a self, index: &'a Index) -> impl Iterator<Item = u32> + 'a {
         let count = u32::try_from(index.locations().len()).unwrap_or(u32::MAX);
         let id = |name: &String| (0..count).find(|id| index.locations().get(*id) == name);
@@ -90,7 +91,7 @@ impl LatestQuestion {
         self.rows(index).into_iter().rev().filter(is_there)
     }
 
-    /// The newest row that fits at `now`, or why there is none.
+    /// Returns the newest matching row at `now`, or an error that says why there is none.
     pub fn answer(&self, index: &Index, now: OffsetDateTime) -> Result<u32> {
         if let Some(row) = self.fitting(index, now).next() {
             return Ok(row);
@@ -105,7 +106,8 @@ impl LatestQuestion {
         Err(Error::not_found(self.nothing(index, &rows, &name, now)))
     }
 
-    /// That the newest row in its locations has ended, and when, if it has.
+    /// States that the newest row in the requested locations has ended, and on which day. `None`
+    /// when it has not ended.
     fn ended(&self, index: &Index, now: OffsetDateTime) -> Option<String> {
         let row = index.row(self.present(index).next()?);
         let status = index.status(row, nanoseconds(now))?;
@@ -115,7 +117,7 @@ impl LatestQuestion {
         (!status.is_deployable()).then(|| format!("; the newest there, {version}, has ended{day}"))
     }
 
-    /// Why no row fits.
+    /// Describes why no row matches.
     fn nothing(&self, index: &Index, rows: &[u32], name: &str, now: OffsetDateTime) -> String {
         let count = u32::try_from(index.locations().len()).unwrap_or(u32::MAX);
         let has = |location: u32| {

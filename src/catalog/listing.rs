@@ -1,8 +1,8 @@
-//! A list that is read row by row: what it takes of memory does not grow with the gallery and registry tables, nor with
-//! what fits.
+//! A list that is read row by row. Its memory use grows neither with the gallery and registry
+//! tables nor with the number of matching rows.
 //!
-//! Rows of these tables are looked at in parts, each a table of its own. A definition and its versions are in one part,
-//! since which of them is the latest is told by the others.
+//! Rows of these tables are read in parts, each a [`RowTable`] of its own. A definition and all its
+//! versions are in the same part, because which version is the latest depends on the others.
 
 use super::rows::{KINDS, RowTable};
 use super::{Catalog, Filter, IN_OTHERS, Page};
@@ -17,28 +17,29 @@ use std::ops::ControlFlow;
 use time::OffsetDateTime;
 use tokio::sync::OnceCell;
 
-/// So many marketplace rows are looked up at once.
+/// Marketplace rows per lookup.
 const ROWS: usize = 1 << 14;
-/// A part of a table ends behind so many bytes, where a definition does.
+/// Minimum size of a part of a table, in bytes. The part ends with the definition that reaches it.
 const PART_BYTES: usize = 4 << 20;
 
-/// A snapshot, opened for one list.
+/// A snapshot opened for one list.
 pub struct Listing {
     catalog: Catalog,
-    /// The tables that are not read yet.
+    /// Gallery and registry tables that have not been read.
     tables: Vec<StoredRows<IgnoredAny>>,
-    /// The moment at which rows are told.
+    /// The time as of which rows are read.
     now: OffsetDateTime,
 }
 
-/// What is looked at of a row where a part may end.
+/// The column that decides whether a part may end at a row.
 #[derive(Deserialize)]
 struct Head {
     id: String,
 }
 
 impl Listing {
-    /// Opens the current snapshot for a list by `filter` at `now`, or the newest one that has what that needs whole.
+    /// Opens the current snapshot for a list by `filter` at `now`, or the newest one whose required
+    /// files are intact.
     pub async fn open(store: &dyn Store, filter: &Filter, now: OffsetDateTime) -> Result<Self> {
         let catalog = Catalog::open(store).await?;
         if !catalog.wants_others(filter) {
@@ -53,13 +54,13 @@ impl Listing {
         }
     }
 
-    /// Of how many marketplace images it is not known whether `filter` accepts them.
+    /// Number of marketplace images for which it is unknown whether `filter` accepts them.
     pub fn unknown(&self, filter: &Filter) -> u64 {
         self.catalog.unknown(filter, self.now)
     }
 
-    /// Refuses places that nothing in the snapshot is in. The tables are read for that if one of them is not a location
-    /// of marketplace images.
+    /// Rejects locations in which the snapshot has no images. Reads the tables when one of the
+    /// locations has no marketplace images.
     pub fn check_places(&mut self, filter: &Filter) -> Result<()> {
         let refused = self.catalog.check_places(filter, true);
         if refused.is_ok() || self.tables.is_empty() {
@@ -76,7 +77,7 @@ impl Listing {
         self.catalog.check_places_and(filter, || known.iter().map(String::as_str))
     }
 
-    /// The kinds of images that a list by `filter` may have, as far as the snapshot has tables of them.
+    /// The kinds of image that a list by `filter` can contain, given the tables in the snapshot.
     pub fn kinds(&self, filter: &Filter) -> Vec<&'static str> {
         let has_others = RowTable::is_in(&self.catalog.manifest);
         let only_containers = filter.wants_containers_only();
@@ -92,8 +93,8 @@ impl Listing {
         marketplace.into_iter().chain(others).collect()
     }
 
-    /// The kinds of images that a list by `filter` has. The tables are read for that once more than
-    /// [`each`](Self::each) reads them.
+    /// The kinds of image that a list by `filter` contains. Reads the tables an additional time,
+    /// before [`each`](Self::each) does.
     pub fn kinds_there(&mut self, filter: &Filter) -> Result<Vec<&'static str>> {
         let mut kinds = self.kinds(filter);
         if kinds.len() < 2 {
@@ -122,13 +123,14 @@ impl Listing {
         Ok(kinds)
     }
 
-    /// Gives the rows that `filter` accepts to `visit`, in the order of [`Catalog::list`], until it wants no more.
+    /// Calls `visit` with each row that `filter` accepts, in the order of [`Catalog::list`], until
+    /// it breaks.
     pub fn each(
         &mut self,
         filter: &Filter,
         visit: &mut dyn FnMut(&[u8]) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        // Words rank all rows: a part of that costs as much as the whole.
+        // A search ranks all rows, so computing a part costs as much as computing the whole.
         let top = if filter.words().is_empty() { ROWS } else { usize::MAX };
         let mut from = 0;
         loop {
@@ -142,7 +144,7 @@ impl Listing {
         self.others(filter, visit).map(drop)
     }
 
-    /// Gives the rows of the tables that are not read yet.
+    /// Calls `visit` with the accepted rows of the gallery and registry tables.
     fn others(
         &mut self,
         filter: &Filter,
@@ -182,7 +184,8 @@ impl Listing {
     }
 }
 
-/// The next rows of a table; `next` is the one behind them, which was read already.
+/// Reads the next part of a table. `next` carries the row after the part, which has already been
+/// read.
 fn part(
     table: &mut StoredRows<IgnoredAny>,
     next: &mut Option<Vec<u8>>,
@@ -207,7 +210,7 @@ fn part(
     Ok(if part.is_empty() { None } else { Some(part) })
 }
 
-/// Whether two rows are of one definition.
+/// Whether two rows belong to the same definition.
 fn is_of_one(one: &[u8], other: &[u8]) -> Result<bool> {
     let id = |row: &[u8]| -> Result<String> {
         let Head { id } = serde_json::from_slice(row).map_err(|e| unreadable(&e))?;

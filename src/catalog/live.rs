@@ -1,4 +1,4 @@
-//! Images as Azure lists them at this moment, without a snapshot.
+//! Live lookup: images as Azure lists them now, without a snapshot.
 
 use super::Filter;
 use crate::error::{Error, Result};
@@ -12,11 +12,11 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use ulid::Ulid;
 
-/// An HTTP answer of a function app must come within 230 seconds; a live lookup is given up before.
+/// Timeout of a live lookup. An HTTP response of a function app must be sent within 230 seconds.
 const WITHIN: Duration = Duration::from_secs(200);
 
-/// Asks `sources` for the images that `filter` accepts, in the locations of `request`, for at most 200
-/// seconds. A listing that fails is an error: a live answer is whole or it is none.
+/// Queries `sources` for the images that `filter` accepts, in the locations of `request`, for at
+/// most 200 seconds. Any failed listing fails the lookup: a live answer is never partial.
 pub async fn images(
     sources: &[Arc<dyn Source>],
     request: &Request,
@@ -31,7 +31,8 @@ pub async fn images(
     })
 }
 
-/// Refuses what a listing cannot tell: nothing would fit, though Azure has it.
+/// Rejects conditions on data that a listing does not contain. They would match nothing, although
+/// Azure may have such images.
 fn check(filter: &Filter) -> Result<()> {
     if !filter.wants_marketplace() {
         return Err(Error::invalid("a live lookup lists marketplace images and no others"));
@@ -78,14 +79,14 @@ async fn ask(
         locations: if filter.locations.is_empty() {
             request.locations.clone()
         } else {
-            // Where it must not be is asked as well.
+            // Excluded locations must be listed too.
             filter.locations.iter().chain(&filter.not_locations).cloned().collect()
         },
         ..request.clone()
     };
     let mut found: BTreeMap<String, BTreeMap<String, LiveListing>> = BTreeMap::new();
     for source in sources {
-        // A run's request names locations, a lookup one after the other.
+        // A run's request has `locations`; a lookup has repeated `location` parameters.
         let named = |error: Error| match error.target() {
             Some("locations") => error.with_target("location"),
             _ => error,

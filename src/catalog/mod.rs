@@ -1,7 +1,7 @@
-//! The current snapshot, opened for reading: lists, searches, and the latest-image question.
+//! The current snapshot, opened for reading: lists, searches, and lookups of the latest image.
 //!
-//! Invariant: nothing is served but what has the SHA-256 that the snapshot's manifest names. A
-//! snapshot that has not is refused, and the newest one that has answers instead.
+//! Invariant: only bytes whose SHA-256 equals the one in the snapshot's manifest are served. A
+//! snapshot that fails this check is refused, and the newest one that passes is served instead.
 
 mod alias;
 pub mod aliases;
@@ -47,38 +47,39 @@ use std::sync::OnceLock;
 use time::OffsetDateTime;
 use tokio::sync::OnceCell;
 
-/// How many snapshots are tried beside a damaged one.
+/// Maximum number of other snapshots to try when one is damaged.
 const TRIED: usize = 4;
 
-/// The current snapshot is not the one that is served.
+/// Why the current snapshot is not the one being served.
 #[derive(Debug, Clone)]
 pub struct PassedOver {
-    /// Its run, as far as `current.json` says.
+    /// Run of the current snapshot, as far as `current.json` names it.
     pub run: Option<RunId>,
-    /// What is wrong with it.
+    /// What is wrong with the snapshot.
     pub reason: String,
 }
 
-/// A snapshot, opened.
+/// An opened snapshot.
 #[derive(Debug)]
 pub struct Catalog {
-    /// What the snapshot consists of.
+    /// Manifest of the snapshot.
     pub manifest: Manifest,
-    /// Its marketplace table.
+    /// The marketplace table.
     pub index: Index,
-    /// The current snapshot, when this is an older one that stands in for it.
+    /// The current snapshot, when an older one is served instead of it.
     pub passed_over: Option<PassedOver>,
-    /// Its other tables, once a lookup needed them.
+    /// The gallery and registry tables, read when a lookup first needs them.
     others: OnceCell<RowTable>,
-    /// When something in the marketplace table ends, and in the others; growing, in nanoseconds since 1970.
+    /// Times at which an image of the marketplace table, and of the other tables, reaches its end.
+    /// Ascending, in nanoseconds since 1970.
     ends: [OnceLock<Vec<i64>>; 2],
 }
 
-/// Places in the other tables have this bit in the token of a list.
+/// Set in a list's position when it refers to a row of the gallery and registry tables.
 const IN_OTHERS: u32 = 1 << 31;
 
 impl Catalog {
-    /// Opens the current snapshot, or the newest one that is what its manifest names.
+    /// Opens the current snapshot, or the newest one that matches its manifest.
     pub async fn open(store: &dyn Store) -> Result<Self> {
         let (run, error) = match snapshot::current(store).await {
             Ok(Some(manifest)) => {
@@ -100,14 +101,14 @@ impl Catalog {
         Self::instead(store, run, error, false).await
     }
 
-    /// Opens the current snapshot with its gallery and registry tables, or the newest one whose tables are
-    /// what its manifest names.
+    /// Opens the current snapshot with its gallery and registry tables, or the newest one whose
+    /// tables match its manifest.
     pub async fn open_with_others(store: &dyn Store) -> Result<Self> {
         Self::open(store).await?.or_whole(store).await
     }
 
-    /// This, once its gallery and registry tables are read; when they are not what its manifest names, the
-    /// newest snapshot whose tables are.
+    /// Returns `self` after reading its gallery and registry tables. When they do not match its
+    /// manifest, returns the newest snapshot whose tables do.
     async fn or_whole(self, store: &dyn Store) -> Result<Self> {
         match self.others(store).await {
             Ok(_) => Ok(self),
@@ -115,18 +116,19 @@ impl Catalog {
         }
     }
 
-    /// Opens the newest snapshot whose tables are all what its manifest names, since those of this one are not.
+    /// Opens the newest snapshot whose tables all match its manifest, because reading those of this
+    /// one failed with `error`. Returns `error` if it does not mean damage.
     pub(crate) async fn without(&self, store: &dyn Store, error: Error) -> Result<Self> {
         if error.kind() != ErrorKind::Corrupt {
             return Err(error);
         }
         let mut other = Self::instead(store, Some(self.manifest.run), error, true).await?;
-        // What was passed over before this one was is still the current one.
+        // If this snapshot already replaces the current one, that one remains the one passed over.
         other.passed_over = self.passed_over.clone().or(other.passed_over);
         Ok(other)
     }
 
-    /// Opens the newest snapshot that can be served instead of that of `run`, in which `error` was found.
+    /// Opens the newest usable snapshot other than that of `run`, in which `error` was found.
     async fn instead(
         store: &dyn Store,
         run: Option<RunId>,
@@ -160,7 +162,7 @@ impl Catalog {
         Err(error)
     }
 
-    /// Opens the snapshot of `run`, if it is (still) there.
+    /// Opens the snapshot of `run`, if it still exists.
     pub async fn open_run(store: &dyn Store, run: RunId) -> Result<Option<Self>> {
         match snapshot::manifest(store, run).await? {
             Some(manifest) => Self::of(store, manifest).await.map(Some),
@@ -183,25 +185,27 @@ impl Catalog {
         })
     }
 
-    /// Its gallery and registry tables, which are read when they are first needed; empty when it has
-    /// none.
+    /// Returns the gallery and registry tables, reading them on first use. Empty when the snapshot
+    /// has none.
     pub async fn others(&self, store: &dyn Store) -> Result<&RowTable> {
         self.others.get_or_try_init(|| RowTable::open(store, &self.manifest)).await
     }
 
-    /// Whether a list by `filter` needs its gallery and registry tables.
+    /// Whether a list by `filter` needs the gallery and registry tables.
     pub fn wants_others(&self, filter: &Filter) -> bool {
         filter.wants_others() && RowTable::is_in(&self.manifest)
     }
 
-    /// Opens the current snapshot with what a list by `filter` needs, or the newest one that has it whole.
+    /// Opens the current snapshot with the tables that a list by `filter` needs, or the newest one
+    /// in which they are intact.
     pub async fn open_for(store: &dyn Store, filter: &Filter) -> Result<Self> {
         let catalog = Self::open(store).await?;
         if catalog.wants_others(filter) { catalog.or_whole(store).await } else { Ok(catalog) }
     }
 
-    /// The last moment until `now` at which something ended, or else when the run began: what is asked at `now` has
-    /// the same answer as at that moment. The other tables count if they were [read](Self::others).
+    /// Returns the last time, up to `now`, at which an image reached its end, or else the start of
+    /// the run. Every query at `now` has the same answer as at that time. The other tables are
+    /// considered if they have been [read](Self::others).
     pub fn moment(&self, now: OffsetDateTime) -> OffsetDateTime {
         let begun = self.manifest.started_at;
         let [marketplace, others] = &self.ends;
@@ -220,14 +224,15 @@ impl Catalog {
         last.and_then(Result::ok).unwrap_or(begun)
     }
 
-    /// Of how many marketplace images it is not known whether `filter` accepts them at `now`, since details of
-    /// neither them nor their SKU were asked for.
+    /// Number of marketplace images for which it is unknown whether `filter` accepts them at `now`,
+    /// because details were requested neither for them nor for their SKU.
     pub fn unknown(&self, filter: &Filter, now: OffsetDateTime) -> u64 {
         list::unknown(&self.index, filter, now)
     }
 
-    /// The rows that `filter` accepts at `now`, at most `top`, from a place on that an earlier page named:
-    /// marketplace images, then those of the other tables, if these were [read](Self::others).
+    /// Returns the rows that `filter` accepts at `now`: at most `top`, starting at position `from`,
+    /// which is zero or the `next` of an earlier page. Marketplace images come first, then the rows
+    /// of the other tables if they have been [read](Self::others).
     pub fn list(&self, filter: &Filter, from: u32, top: usize, now: OffsetDateTime) -> Page {
         let mut page = match from & IN_OTHERS {
             0 => list(&self.index, filter, from, top, now),
@@ -242,7 +247,7 @@ impl Catalog {
         page
     }
 
-    /// Appends the JSON of a page's rows as they stand at `now`, separated by commas.
+    /// Appends the rows of a page as JSON, as of `now`, separated by commas.
     pub fn write_page(&self, page: &Page, now: OffsetDateTime, out: &mut Vec<u8>) {
         let separate = |out: &mut Vec<u8>, number: usize| {
             if number > 0 {
@@ -261,7 +266,7 @@ impl Catalog {
         }
     }
 
-    /// The rows of a page, as they stand at `now`.
+    /// The rows of a page as JSON values, as of `now`.
     pub fn values(&self, page: &Page, now: OffsetDateTime) -> Result<Vec<Value>> {
         let mut text = vec![b'['];
         self.write_page(page, now, &mut text);
@@ -270,7 +275,7 @@ impl Catalog {
             .map_err(|e| Error::corrupt(format!("a row of the snapshot cannot be read ({e})")))
     }
 
-    /// The locations that have images, by short name, sorted.
+    /// Short names of the locations of marketplace images, sorted.
     pub fn locations(&self) -> Vec<String> {
         let pool = self.index.locations();
         let count = u32::try_from(pool.len()).unwrap_or(u32::MAX);
@@ -279,15 +284,15 @@ impl Catalog {
         names
     }
 
-    /// One image by its name, without case.
+    /// Returns the image with this URN, ignoring case.
     pub fn find(&self, urn: &Urn) -> Option<Found> {
         let places = self.index.skus([&urn.publisher, &urn.offer, &urn.sku]);
         let row = |place: GroupPath| Some((self.index.version(place[2], &urn.version)?, place));
         places.into_iter().find_map(row)
     }
 
-    /// One image of any table by its name: a URN, or an id with or without its first slash. Images of
-    /// the other tables are found once these were read.
+    /// Returns an image of any table by its URN, or by its id with or without the leading slash.
+    /// Rows of the other tables are found only after the tables have been read.
     pub fn find_id(&self, id: &str) -> Option<Page> {
         if let Ok(urn) = id.parse::<Urn>() {
             return self.find(&urn).map(|row| Page { rows: vec![row], ..Page::default() });
@@ -298,17 +303,17 @@ impl Catalog {
         Some(Page { others: vec![row], ..Page::default() })
     }
 
-    /// Whether a filter accepts a row of the other tables at `now`.
+    /// Whether `filter` accepts a row of the other tables at `now`.
     pub fn accepts_other(&self, filter: &Filter, row: u32, now: OffsetDateTime) -> bool {
         self.others.get().is_some_and(|table| table.accepts(filter, row, now))
     }
 
-    /// Appends a row's JSON, as it stands at `now`.
+    /// Appends a row as JSON, as of `now`.
     pub fn write_json(&self, (row, place): Found, now: OffsetDateTime, out: &mut Vec<u8>) {
         self.index.write_json(row, place, now, out);
     }
 
-    /// A row that was found, as JSON or as an image, as it stands at `now`.
+    /// Reads a row, as JSON or as an image, as of `now`.
     pub fn read<T: DeserializeOwned>(&self, found: Found, now: OffsetDateTime) -> Result<T> {
         let mut text = Vec::new();
         self.write_json(found, now, &mut text);
@@ -316,7 +321,7 @@ impl Catalog {
             .map_err(|e| Error::corrupt(format!("index.bin: a row cannot be read ({e})")))
     }
 
-    /// A row by its number.
+    /// Returns a row by its number.
     pub fn at(&self, row: u32) -> Found {
         (row, self.index.place(row))
     }
@@ -329,7 +334,7 @@ fn no_catalog(store: &dyn Store) -> Error {
     ))
 }
 
-/// The index of a snapshot that was published without one.
+/// Builds the index of a snapshot that was published without one.
 async fn from_table(store: &dyn Store, manifest: &Manifest) -> Result<Index> {
     let table = SnapshotFile::Ndjson(SourceName::Marketplace);
     let rows = snapshot::open_rows::<MarketplaceImage>(store, manifest.run, table).await?;

@@ -1,4 +1,5 @@
-//! What a reference names that people paste: an image by its URN or id, or the latest of something.
+//! Resolution of image references: a URN or id of an image, or a reference to the latest of a SKU,
+//! alias, definition or name pattern.
 
 use super::gallery::without_latest;
 use super::{Catalog, Filter, LatestQuestion, Page, alias};
@@ -6,21 +7,22 @@ use crate::error::{Error, Result};
 use crate::image::marketplace::MarketplaceImage;
 use time::OffsetDateTime;
 
-/// Whether a reference is one to an image of a gallery or registry, or a pattern of managed images' names; those of the
-/// marketplace have neither sign.
+/// Whether a reference is to an image of a gallery or registry, or is a name pattern of managed
+/// images. References to marketplace images contain neither `/` nor `*`.
 pub fn is_of_others(text: &str) -> bool {
     text.contains(['/', '*'])
 }
 
-/// Whether a reference means the latest of something, rather than naming one image.
+/// Whether a reference means the latest of several images rather than one image.
 fn is_latest(text: &str) -> bool {
     let says_so = text.rsplit(['/', ':']).next().is_some_and(|l| l.eq_ignore_ascii_case("latest"));
     (says_so && text.contains(['/', ':'])) || text.contains('*') || alias::find(text).is_some()
 }
 
 impl Catalog {
-    /// The image that a reference names: by URN or id, or the latest at `now` where it says `latest`, is an alias or
-    /// a pattern. Images of galleries are found once the other tables were [read](Self::others).
+    /// Returns the image that a reference names: by URN or id; or the latest at `now` if it ends in
+    /// `latest`, is an alias or is a pattern. Rows of the other tables are found only after the
+    /// tables have been [read](Self::others).
     pub fn named(&self, text: &str, now: OffsetDateTime) -> Result<Page> {
         if is_latest(text) {
             return self.newest(text, &Filter::default(), None, now);
@@ -29,8 +31,9 @@ impl Catalog {
         self.find_id(text).ok_or_else(not_found)
     }
 
-    /// The newest image of what `text` names (a SKU or an alias, a definition of a gallery, a pattern of names of
-    /// managed images) that `filter` accepts at `now`, and whose life does not end before `until`.
+    /// Returns the newest image of `text` (a SKU, an alias, a gallery's definition, or a name
+    /// pattern of managed images) that `filter` accepts at `now` and whose life does not end before
+    /// `until`.
     pub fn newest(
         &self,
         text: &str,

@@ -1,6 +1,6 @@
-//! What is said of names that the catalog does not have: that it has none of that name, and which are near.
+//! Messages about names that are not in the catalog, with suggestions of similar names.
 //!
-//! A list that is empty for a typo would say that there are no such images.
+//! An empty list in response to a typo would suggest that there are no such images.
 
 use super::list::Page;
 use super::rows::{DEFINITION, GALLERY, OFFER, PUBLISHER, REGISTRY, REPOSITORY, RowTable, SKU};
@@ -12,7 +12,7 @@ use crate::image::Urn;
 use crate::image::names::quoted;
 use time::OffsetDateTime;
 
-/// So many names are told where none is near.
+/// Maximum number of known names to list when none is similar.
 const FEW: usize = 12;
 
 fn texts(pool: &Pool) -> impl Iterator<Item = &str> {
@@ -21,21 +21,23 @@ fn texts(pool: &Pool) -> impl Iterator<Item = &str> {
 }
 
 impl Catalog {
-    /// Refuses locations that the catalog has no images in, with the nearest that it has: of marketplace images, and
-    /// `with_others` of the other tables too, as far as these were [read](Self::others). A catalog that knows no
-    /// location refuses none.
+    /// Rejects locations in which the catalog has no images, suggesting similar ones. Considers
+    /// marketplace images and, if `with_others`, the other tables if they have been
+    /// [read](Self::others). A catalog without any location rejects none.
     pub fn check_locations(&self, wanted: &[String], with_others: bool) -> Result<()> {
         let others = self.others.get().filter(|_| with_others);
         self.check_locations_and(wanted, || others.into_iter().flat_map(RowTable::locations))
     }
 
-    /// The same of where an image is to be and where it is not.
+    /// Like [`check_locations`](Self::check_locations), for the required and the excluded locations
+    /// of `filter`.
     pub fn check_places(&self, filter: &Filter, with_others: bool) -> Result<()> {
         let others = self.others.get().filter(|_| with_others);
         self.check_places_and(filter, || others.into_iter().flat_map(RowTable::locations))
     }
 
-    /// The same, where `others` are the locations of the other tables.
+    /// Like [`check_places`](Self::check_places), with the locations of the other tables given as
+    /// `others`.
     pub(super) fn check_places_and<'a, I: Iterator<Item = &'a str>>(
         &'a self,
         filter: &Filter,
@@ -75,7 +77,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// A sentence for each name in `filter` that is that of nothing in the catalog, as far as it was read.
+    /// Returns a sentence for each name in `filter` that matches nothing in the tables read so far.
     pub fn unknown_names(&self, filter: &Filter) -> Vec<String> {
         let asked = [
             ("publisher", &filter.publisher, Some(Level::Publisher), PUBLISHER),
@@ -106,7 +108,8 @@ impl Catalog {
         said
     }
 
-    /// That an image is not there: the latest of its SKU at `now`, or which of its names is wrong.
+    /// The error for a missing image. Names the latest version of its SKU at `now`, or the part of
+    /// the URN that is wrong.
     fn not_there(&self, urn: &Urn, now: OffsetDateTime) -> Error {
         let names = [urn.publisher.as_str(), &urn.offer, &urn.sku];
         let sku = names.join(":");
@@ -122,8 +125,8 @@ impl Catalog {
         Error::not_found(format!("{urn} is not in the catalog{known}"))
     }
 
-    /// The marketplace image that `text` names: a URN; or the newest that can be deployed at `now`, by a short name such
-    /// as `Ubuntu2404`, or with `latest` in the place of a version.
+    /// Returns the marketplace image that `text` names: a URN; or, for an alias such as
+    /// `Ubuntu2404` or for `latest` in place of a version, the newest image deployable at `now`.
     pub fn show(&self, text: &str, now: OffsetDateTime) -> Result<Page> {
         let is_newest = alias::find(text).is_some()
             || text.parse::<Urn>().is_ok_and(|urn| urn.version.eq_ignore_ascii_case("latest"));

@@ -1,16 +1,17 @@
-//! Which of several names that lead to an image is wrong, and which names are near.
+//! Diagnosis of a path of names that leads to no image: which name is wrong, and which are similar.
 
 use super::rows::{DEFINITION, Entry, GALLERY, RowTable};
 use crate::format::index::{Index, Level};
 use crate::image::names::{are, nearest, quoted};
 
-/// "; the nearest are a, b", as far as there are any.
+/// Returns "; the nearest are a, b", or an empty string if no name is similar.
 pub(super) fn near<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let near = nearest(given, known);
     if near.is_empty() { String::new() } else { format!("; {}", are(&near)) }
 }
 
-/// Which of the names of a SKU is wrong, from the publisher on, with the nearest; none when all are right.
+/// Describes the first wrong name of publisher, offer and SKU, with similar ones. `None` when all
+/// exist.
 pub(super) fn wrong_name(index: &Index, names: [&str; 3]) -> Option<String> {
     let all = [Level::Publisher, Level::Offer, Level::Sku];
     let whole = 0..index.groups(Level::Publisher);
@@ -30,7 +31,8 @@ pub(super) fn wrong_name(index: &Index, names: [&str; 3]) -> Option<String> {
     None
 }
 
-/// Whether the gallery or the definition of `gallery/definition` is wrong, with the nearest.
+/// Describes whether the gallery or the definition of `gallery/definition` is wrong, with similar
+/// names.
 pub(super) fn wrong_definition(table: &RowTable, (gallery, definition): (&str, &str)) -> String {
     let is_in = |entry: &&Entry| {
         table.name(entry, GALLERY).is_some_and(|name| name.eq_ignore_ascii_case(gallery))

@@ -1,7 +1,8 @@
-//! Which messages are done: those of items that are in the plan of their run, or follow from it.
+//! Admission of work items: only items that are in the plan of their run, or follow from it, are
+//! done.
 //!
-//! Whoever may write to the queue shall choose neither whom the identity speaks to nor where. What is refused here is
-//! refused before anything is sent, and for good.
+//! Someone who can write to the queue must not be able to choose with whom, or at which address,
+//! azimg's identity is used. A refusal is permanent and happens before any request is sent.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::read_plan;
@@ -12,15 +13,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
-/// A process remembers the bounds of this many runs, the newest ones.
+/// Number of runs whose bounds a process caches. The newest are kept.
 const MOST_RUNS: usize = 4;
 
-/// The bounds of the runs that pass through a process; each is read once.
+/// Cache of the bounds of the runs that a process works on.
 #[derive(Debug, Default)]
 pub(super) struct Admissions(Mutex<BTreeMap<RunId, Arc<Mutex<Bounds>>>>);
 
 impl Admissions {
-    /// The bounds of a run, by its plan.
+    /// Returns the bounds of a run, read from its plan.
     async fn of(&self, store: &dyn Store, run: RunId) -> Result<Arc<Mutex<Bounds>>> {
         let mut runs = self.0.lock().await;
         if let Some(bounds) = runs.get(&run) {
@@ -35,7 +36,8 @@ impl Admissions {
         Ok(bounds)
     }
 
-    /// Why an item is not done, if it is not one of its run's. An error is one that another delivery may heal.
+    /// Returns why an item is refused, or `None` if it is within the bounds of its run. Returns an
+    /// error when another delivery may succeed.
     pub(super) async fn refusal(
         &self,
         store: &dyn Store,
@@ -43,13 +45,13 @@ impl Admissions {
     ) -> Result<Option<Error>> {
         let bounds = match self.of(store, item.run).await {
             Ok(bounds) => bounds,
-            // There is no such run, or its plan can never be read: nothing of it counts.
+            // The run does not exist, or its plan can never be read. All of its items are refused.
             Err(error) if error.is_unreadable() || error.kind() == ErrorKind::NotFound => {
                 return Ok(Some(error.context(&item.item)));
             }
             Err(error) => return Err(error),
         };
-        // Held while an outcome is read, so that each is read once; few items need that.
+        // Held while an outcome is read, so that each is read only once. Few items need this.
         let mut bounds = bounds.lock().await;
         let listed: Vec<Scope> = match bounds.check(item) {
             Err(refused) => return Ok(Some(refused)),
@@ -59,7 +61,8 @@ impl Admissions {
                 let children = listing.into_iter().flat_map(|listing| listing.children);
                 children.map(|child| child.scope).collect()
             }
-            // The registry's own item passed here, or it would not have ended so.
+            // The registry's own item was admitted, or it would not have ended with an outcome of
+            // this kind.
             Ok(Follows::Behind(registry)) => {
                 let registry = outcome(store, item.run, &registry).await?;
                 registry.into_iter().map(|registry| registry.scope).collect()
@@ -80,7 +83,8 @@ impl Admissions {
     }
 }
 
-/// How an item of registries ended, if it has, and others followed from it.
+/// Returns the outcome of a registry source's item, if it has ended and other items followed from
+/// it.
 async fn outcome(store: &dyn Store, run: RunId, item: &str) -> Result<Option<Outcome>> {
     read_outcome(store, (run, SourceName::Registry, item), true).await
 }

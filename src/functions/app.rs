@@ -1,7 +1,7 @@
-//! What functions work with, and what a process knows of the runs that pass through it.
+//! The state that functions work with, and a process's knowledge of its runs.
 //!
-//! Progress is a view for people and a hint that a run may be closed; nothing depends on it. What
-//! counts is in the store.
+//! [`Progress`] is for display, and a hint that a run may be closed. Nothing depends on it: the
+//! authoritative state is in the store.
 
 use super::admission::Admissions;
 use crate::client::Traffic;
@@ -19,74 +19,75 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// A process remembers this many runs, the newest ones.
+/// Number of runs whose progress a process remembers. The newest are kept.
 const MOST_RUNS: usize = 16;
-/// What concerns all items of a process is told so often.
+/// Minimum interval between log lines that concern all items of a process.
 const TOLD_EVERY: Duration = Duration::from_mins(1);
 
-/// Whether a run is over is looked for so often.
+/// How long an answer of the store, that a run is not over, is reused.
 const LOOKED_FOR: Duration = Duration::from_secs(30);
 
-/// What functions are told by configuration.
+/// Configuration of the functions.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What a run without a narrower request crawls.
+    /// The request of a run that does not specify a narrower one.
     pub request: Request,
-    /// What is missing this long after a run's start is given up.
+    /// Time after a run's start at which its missing items are given up.
     pub run_deadline: Duration,
-    /// An item begins nothing new after this long.
+    /// Time after which an item starts no further work.
     pub item_budget: Duration,
     /// `maxDequeueCount` of `host.json`: the delivery on which failures are recorded.
     pub most_deliveries: u32,
-    /// Which snapshots are kept.
+    /// Which snapshots to keep.
     pub keep: RetentionPolicy,
-    /// Lookups look for a newer snapshot this often.
+    /// Interval at which lookups check for a newer snapshot.
     pub look_every: Duration,
 }
 
-/// What functions work with.
+/// The state that functions work with.
 pub struct App {
-    /// Where runs and snapshots are kept.
+    /// The store of runs and snapshots.
     pub store: Arc<dyn Store>,
-    /// Where images come from.
+    /// The sources of images.
     pub sources: Vec<Arc<dyn Source>>,
-    /// What has been asked of Azure.
+    /// Counts of the requests sent to Azure.
     pub traffic: Arc<Traffic>,
     /// Configuration.
     pub settings: Settings,
-    /// What this process knows of its runs.
+    /// Progress of the runs of this process.
     pub progress: Progress,
-    /// What the run under way rests on.
+    /// Data about the run under way, read once.
     pub memory: RunCache,
 }
 
-/// What is read once for all items of a run.
+/// Data that is read once for all items of a run.
 #[derive(Debug, Default)]
 pub struct RunCache {
-    /// What the snapshot tells that the run follows.
+    /// Findings of the previous snapshot, with that snapshot's run.
     known: tokio::sync::Mutex<Option<(RunId, Arc<PreviousFindings>)>>,
-    /// What its items may be about.
+    /// The bounds of the runs' items.
     admissions: Admissions,
 }
 
 impl App {
-    /// The source of that name.
+    /// Returns the source named `name`.
     pub fn source(&self, name: SourceName) -> Result<&dyn Source> {
         let source = self.sources.iter().find(|source| source.name() == name);
         source.map(AsRef::as_ref).ok_or_else(|| Error::bug(format!("there is no source {name}")))
     }
 
-    /// Why an item is not done, if it is not one of its run's. An error is one that another delivery may heal.
+    /// Returns why an item is refused, or `None` if it is within the bounds of its run. Returns an
+    /// error when another delivery may succeed.
     pub(super) async fn refusal(&self, item: &WorkItem) -> Result<Option<Error>> {
         self.memory.admissions.refusal(self.store.as_ref(), item).await
     }
 
-    /// How long a message of `item` should wait for its turn, seen from `now`.
+    /// How long a message of `item` should be delayed to respect the known limits, as of `now`.
     pub fn turn(&self, item: &WorkItem, now: OffsetDateTime) -> Duration {
         self.source(item.source).map_or(Duration::ZERO, |source| source.turn(item, now))
     }
 
-    /// What the last snapshot tells, as far as `item` needs it.
+    /// Returns the findings of the previous snapshot, if `item` uses them; empty otherwise.
     pub async fn known(&self, item: &WorkItem) -> Result<Arc<PreviousFindings>> {
         let Some(previous) = item.previous.filter(|_| item.scope.asks_what_is_known()) else {
             return Ok(Arc::default());
@@ -97,7 +98,7 @@ impl App {
         }
         let known = match previous::findings(self.store.as_ref(), previous).await {
             Ok(known) => Arc::new(known),
-            // What cannot be read is asked anew.
+            // Data that cannot be read is requested from Azure again.
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 tracing::warn!(%error, "the last snapshot tells nothing");
                 Arc::default()
@@ -108,14 +109,15 @@ impl App {
         Ok(known)
     }
 
-    /// Whether a run is published, so that what it still has in the queue is asked in vain; as of a moment ago.
+    /// Whether a run is published, so that its remaining messages are obsolete. The answer may be
+    /// up to 30 seconds old.
     pub async fn is_over(&self, run: RunId) -> Result<bool> {
         if let Some(over) = self.progress.is_over(run) {
             return Ok(over);
         }
         let over = match snapshot::manifest(self.store.as_ref(), run).await {
             Ok(manifest) => manifest.is_some(),
-            // It was published, whatever has become of that.
+            // An unreadable manifest still means that the run was published.
             Err(error) if error.is_unreadable() => true,
             Err(error) => return Err(error),
         };
@@ -123,7 +125,7 @@ impl App {
         Ok(over)
     }
 
-    /// A request with what it leaves open filled in from the configuration.
+    /// Fills the unset fields of a request from the configuration.
     pub fn complete(&self, mut request: Request) -> Request {
         let defaults = &self.settings.request;
         let fill = |wanted: &mut Vec<String>, default: &Vec<String>| {
@@ -143,18 +145,18 @@ impl App {
     }
 }
 
-/// What a process knows of one run.
+/// Progress of one run, as known to this process.
 #[derive(Debug, Clone, Default)]
 pub struct RunProgress {
-    /// Items known of.
+    /// Number of items known.
     pub known: usize,
-    /// Items that have ended.
+    /// Number of items that have ended.
     pub ended: usize,
-    /// Rows found.
+    /// Number of rows found.
     pub rows: u64,
-    /// Whether its snapshot is there.
+    /// Whether the run's snapshot is published.
     pub published: bool,
-    /// Why it cannot be published.
+    /// Why the run cannot be published.
     pub failure: Option<(crate::error::ErrorKind, String)>,
 }
 
@@ -163,19 +165,20 @@ struct RunState {
     open: HashSet<u64>,
     ended: HashSet<u64>,
     rows: u64,
-    /// How many items it had, once its snapshot is there: which they were is forgotten then.
+    /// Number of items, once the snapshot is published; the items themselves are forgotten then.
     published: Option<usize>,
     failure: Option<(crate::error::ErrorKind, String)>,
-    /// When the store was last asked whether it is over, and whether it was.
+    /// When the store was last asked whether the run is over, and its answer.
     looked: Option<(Instant, bool)>,
 }
 
-/// What a process knows of its runs.
+/// Progress of the runs of a process.
 #[derive(Debug)]
 pub struct Progress {
     runs: Mutex<BTreeMap<RunId, RunState>>,
     changed: watch::Sender<()>,
-    /// Since when the identity is refused, with nothing that ended in between, and when that was told.
+    /// When the identity was first refused, with no item that ended since, and when that was last
+    /// logged.
     signed_out: Mutex<Option<(Instant, Instant)>>,
 }
 
@@ -197,7 +200,7 @@ impl Progress {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is known of a run; the oldest run is forgotten for a new one.
+    /// Returns the state of a run. Removes the oldest run to make room for a new one.
     fn of_run(runs: &mut BTreeMap<RunId, RunState>, run: RunId) -> &mut RunState {
         while runs.len() >= MOST_RUNS && !runs.contains_key(&run) {
             runs.pop_first();
@@ -205,7 +208,7 @@ impl Progress {
         runs.entry(run).or_default()
     }
 
-    /// Items were sent.
+    /// Records that items were sent.
     pub fn begin(&self, run: RunId, items: &[WorkItem]) {
         let mut runs = self.runs();
         let known = Self::of_run(&mut runs, run);
@@ -219,7 +222,7 @@ impl Progress {
         }
     }
 
-    /// Items are known to have ended earlier.
+    /// Records that items had ended earlier.
     pub fn settle(&self, run: RunId, items: &[WorkItem]) {
         let mut runs = self.runs();
         let known = Self::of_run(&mut runs, run);
@@ -232,8 +235,8 @@ impl Progress {
         }
     }
 
-    /// The identity was refused, or there is none: for how long that has been so, with no item that ended in
-    /// between, and whether it is to be told, which is once a minute.
+    /// Records that the identity was refused or is missing. Returns for how long this has been so,
+    /// with no item that ended in between, and whether to log it, which is at most once a minute.
     pub fn signed_out(&self) -> (Duration, bool) {
         let mut known = self.signed_out.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -245,8 +248,9 @@ impl Progress {
         (now - since, is_news)
     }
 
-    /// An item has ended; whether its run looks closed from here. Only whoever had a part in sending a
-    /// run's items can know: of many instances, each would take the run for closed after every item.
+    /// Records that an item has ended. Returns whether the run looks closed to this process. Only a
+    /// process that took part in sending the items can tell; otherwise each of many instances would
+    /// take the run for closed after every item.
     pub fn end(&self, item: &WorkItem, outcome: &Outcome) -> bool {
         *self.signed_out.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.begin(item.run, &outcome.children);
@@ -266,8 +270,8 @@ impl Progress {
         closed
     }
 
-    /// Items of a run that looked closed are to be done after all; whether this process had taken
-    /// all of them for ended, so that nobody else has their messages.
+    /// Records that items of a run that looked closed must be done after all. Returns whether this
+    /// process considered all of them ended, which means that no messages for them exist elsewhere.
     pub fn reopen(&self, run: RunId, items: &[WorkItem]) -> bool {
         let mut runs = self.runs();
         let known = Self::of_run(&mut runs, run);
@@ -281,7 +285,7 @@ impl Progress {
         ours && !items.is_empty()
     }
 
-    /// Whether a run is over, if that was looked for lately.
+    /// Whether a run is over, if the answer is known and recent.
     fn is_over(&self, run: RunId) -> Option<bool> {
         let runs = self.runs();
         let seen = runs.get(&run)?;
@@ -292,12 +296,12 @@ impl Progress {
         (over || at.elapsed() < LOOKED_FOR).then_some(over)
     }
 
-    /// The store was asked whether a run is over.
+    /// Records the store's answer whether a run is over.
     fn saw(&self, run: RunId, over: bool) {
         Self::of_run(&mut self.runs(), run).looked = Some((Instant::now(), over));
     }
 
-    /// A run's snapshot is there.
+    /// Records that a run's snapshot is published.
     pub fn publish(&self, run: RunId) {
         let mut runs = self.runs();
         let known = Self::of_run(&mut runs, run);
@@ -307,7 +311,7 @@ impl Progress {
         self.changed.send_replace(());
     }
 
-    /// A run cannot be published.
+    /// Records that a run cannot be published.
     pub fn fail(&self, run: RunId, error: &Error) {
         let mut runs = self.runs();
         Self::of_run(&mut runs, run).failure = Some((error.kind(), error.to_string()));
@@ -315,7 +319,7 @@ impl Progress {
         self.changed.send_replace(());
     }
 
-    /// What is known of a run.
+    /// Returns the progress of a run, if this process knows it.
     pub fn of(&self, run: RunId) -> Option<RunProgress> {
         self.runs().get(&run).map(|known| RunProgress {
             known: known.published.unwrap_or(known.open.len() + known.ended.len()),
@@ -326,7 +330,7 @@ impl Progress {
         })
     }
 
-    /// Wakes whenever something changed.
+    /// Returns a receiver that is notified of every change.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }

@@ -1,4 +1,4 @@
-//! The functions that begin a run: by the clock, and when somebody asks for one; and what goes on with one.
+//! Functions that start a run, on a schedule or on request; and resumption of an interrupted run.
 
 use super::app::App;
 use super::event::{Effects, Event, Message, Reply, Trigger};
@@ -12,14 +12,14 @@ use serde_json::json;
 use std::time::Duration;
 use time::OffsetDateTime;
 
-/// So long a run's planning waits for its quota; a caller over HTTP is cut off after 230 s.
+/// How long planning a run waits for its rate limit. An HTTP caller is cut off after 230 s.
 const PATIENCE: Duration = Duration::from_mins(3);
 
-/// A request for a run names places; what is longer is none.
+/// Maximum size of a request for a run, in bytes. It contains only names.
 const LARGEST_REQUEST: usize = 256 << 10;
 
-/// Messages of a plan's items from the one with this number on: as many as one invocation may send, and one
-/// to `publish`, which sends the rest.
+/// Returns the messages for a plan's items, starting at item number `from`: as many as one
+/// invocation may send, and a message to `publish`, which sends the rest.
 pub(super) fn planned(
     app: &App,
     plan: &Plan,
@@ -40,7 +40,7 @@ pub(super) fn planned(
 
 async fn begin(app: &App, request: Request, event: &Event) -> Result<(Plan, Effects)> {
     let request = app.complete(request);
-    // What the configuration adds is bounded as well.
+    // The values filled in from the configuration are subject to the same limits.
     request.check()?;
     let deadline = app.settings.run_deadline;
     let (store, sources) = (app.store.as_ref(), &app.sources);
@@ -48,7 +48,7 @@ async fn begin(app: &App, request: Request, event: &Event) -> Result<(Plan, Effe
     let plan = loop {
         let request = request.clone();
         match plan::plan(store, sources, request, event.now, deadline, &event.invocation).await {
-            // There is no message that could come back later.
+            // Wait here, because planning has no message that could be delivered again later.
             Err(error) if error.kind() == ErrorKind::Throttled => {
                 let wait = error.retry_after().unwrap_or(WATCH_EVERY);
                 patience = patience.checked_sub(wait).ok_or(error)?;
@@ -66,18 +66,19 @@ async fn begin(app: &App, request: Request, event: &Event) -> Result<(Plan, Effe
     Ok((plan, Effects { messages, logs, reply: None }))
 }
 
-/// A run under way that was asked for the same, unless another one is forced; what is to be sent for it.
+/// Returns a run under way with the same request, and the effects that continue it. `None` if there
+/// is none, or if the request forces a new run.
 async fn joined(app: &App, request: &Request, event: &Event) -> Result<Option<(Plan, Effects)>> {
     if request.force {
         return Ok(None);
     }
-    // There may be no container yet.
+    // The container may not exist yet.
     app.store.prepare().await?;
     let wanted = app.complete(request.clone());
     let found = plan::under_way(app.store.as_ref(), &wanted, event.now, &event.invocation).await?;
     let Some(plan::ActiveRun { plan, is_unsent }) = found else { return Ok(None) };
     let run = plan.run;
-    // It may wait for nothing but somebody who looks.
+    // All items may have ended, so that the run only needs to be closed.
     let mut messages = vec![close(run, false, Duration::ZERO)?];
     if is_unsent {
         app.progress.begin(run, &plan.items);
@@ -88,7 +89,7 @@ async fn joined(app: &App, request: &Request, event: &Event) -> Result<Option<(P
     Ok(Some((plan, Effects { messages, logs, reply: None })))
 }
 
-/// The timer's function.
+/// `plan`: starts a run when the timer fires.
 pub(super) async fn plan_run(app: &App, event: Event) -> Result<Effects> {
     let request = Request::default();
     if let Some((plan, effects)) = joined(app, &request, &event).await? {
@@ -98,7 +99,7 @@ pub(super) async fn plan_run(app: &App, event: Event) -> Result<Effects> {
     begin(app, request, &event).await.map(|(_, effects)| effects)
 }
 
-/// `POST runs`.
+/// `start`: handles `POST /api/runs`.
 pub(super) async fn start(app: &App, event: Event) -> Result<Effects> {
     let Trigger::Http { body } = &event.trigger else {
         return Err(Error::bug("start is an HTTP function"));
@@ -111,7 +112,7 @@ pub(super) async fn start(app: &App, event: Event) -> Result<Effects> {
         "" => Request::default(),
         body => Request::parse(body)?,
     };
-    // Before the store or Azure is asked anything.
+    // Checked before any call to the store or to Azure.
     request.check()?;
     let joined = joined(app, &request, &event).await?;
     let status = if joined.is_some() { 200 } else { 202 };
@@ -125,7 +126,8 @@ pub(super) async fn start(app: &App, event: Event) -> Result<Effects> {
     Ok(effects)
 }
 
-/// What a run that was interrupted still has to do, for a host that begins with empty queues.
+/// Returns the messages for the remaining work of an interrupted run, for a host that starts with
+/// empty queues.
 pub async fn resume(app: &App, run: RunId) -> Result<Effects> {
     let store = app.store.as_ref();
     store.prepare().await?;

@@ -1,4 +1,4 @@
-//! The functions that do items, and that record what was delivered in vain.
+//! Functions that do work items, and that record items whose deliveries all failed.
 
 use super::app::App;
 use super::event::{Effects, Event, Trigger};
@@ -13,17 +13,17 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-/// An identity that was refused may be well again after so long, and an item is tried again;
+/// Delay before an item is retried after the identity was refused, which may be temporary.
 const SIGNED_OUT_WAIT: Duration = Duration::from_secs(10);
-/// one that is refused for longer than this needs somebody,
+/// Time after which a refused identity is assumed to need an operator.
 const SIGNED_OUT_FOR: Duration = Duration::from_mins(1);
-/// and is looked at so often.
+/// Delay before an item is retried from then on.
 const SIGNED_OUT_LONG_WAIT: Duration = Duration::from_mins(5);
 
-/// `crawl`: does an item.
+/// `crawl`: does a work item.
 pub(super) async fn crawl_item(app: &App, event: Event) -> Result<Effects> {
     let done = crawl_message(app, event).await;
-    // However it ended: what was refused and put off was asked, too.
+    // Reported however the item ended: refused and postponed items also sent requests.
     traffic_report::asked(app);
     done
 }
@@ -34,7 +34,7 @@ async fn crawl_message(app: &App, event: Event) -> Result<Effects> {
     };
     let item = match WorkItem::parse(&text) {
         Ok(item) => item,
-        // No redelivery can heal it, and there is no item whose outcome could be recorded.
+        // Redelivery cannot help, and there is no item whose outcome could be recorded.
         Err(error) => return Ok(Effects::dropped(&error)),
     };
     traffic_report::about(item.run, &item.item);
@@ -57,7 +57,7 @@ async fn crawl_message(app: &App, event: Event) -> Result<Effects> {
         Ok(crawl::ItemResult::Ended(outcome)) => ended(app, &item, &outcome, event.now),
         Ok(crawl::ItemResult::Later(mut item, wait)) => {
             item.put_off = item.put_off.saturating_add(1);
-            // Waiting must not burn a worker's time, nor one of the message's deliveries.
+            // Waiting must use up neither a worker's time nor a delivery of the message.
             let wait = wait.max(app.turn(&item, event.now));
             tracing::debug!(wait_s = wait.as_secs(), "waits for its quota");
             count!(monotonic_counter.azimg.put_off = 1_u64, source = item.source.as_str());
@@ -66,7 +66,8 @@ async fn crawl_message(app: &App, event: Event) -> Result<Effects> {
         }
         Err(error) if error.kind() == ErrorKind::SignedOut => signed_out(app, item, &error),
         Err(error) => {
-            // What Azure refuses is an outcome; this is the store, and it will refuse the rest.
+            // A refusal by Azure is an outcome. This error comes from the store, and affects all
+            // other items too.
             if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Invalid | ErrorKind::BadAnswer)
             {
                 app.progress.fail(item.run, &error);
@@ -76,8 +77,8 @@ async fn crawl_message(app: &App, event: Event) -> Result<Effects> {
     }
 }
 
-/// An item that nobody may ask for: it waits until the identity is mended, and no delivery is used up. Whoever
-/// waits for the run is told when that has lasted.
+/// Postpones an item because the identity was refused. No delivery is used up. If this persists,
+/// the run is reported as failed to whatever waits for it.
 fn signed_out(app: &App, mut item: WorkItem, error: &Error) -> Result<Effects> {
     let (lasted, is_news) = app.progress.signed_out();
     let wait = if lasted < SIGNED_OUT_FOR { SIGNED_OUT_WAIT } else { SIGNED_OUT_LONG_WAIT };
@@ -92,7 +93,7 @@ fn signed_out(app: &App, mut item: WorkItem, error: &Error) -> Result<Effects> {
     Ok(Effects { messages: vec![again], ..Effects::default() })
 }
 
-/// `poison`: an item was delivered in vain.
+/// `poison`: records an item whose deliveries all failed.
 pub(super) async fn poison(app: &App, event: Event) -> Result<Effects> {
     let Trigger::Queue { text, .. } = event.trigger else {
         return Err(Error::bug("poison is a queue function"));

@@ -1,5 +1,5 @@
-//! What `host.json` and the `function.json` files declare, read once, and checked against what the
-//! code relies on.
+//! The declarations in `host.json` and the `function.json` files, embedded at build time, and
+//! checks against the assumptions of the code.
 
 use super::{FUNCTIONS, PUBLISH, WORK};
 use crate::error::{Error, Result};
@@ -10,7 +10,7 @@ use std::time::Duration;
 /// The text of `host.json`.
 pub const HOST_JSON: &str = include_str!("../../host.json");
 
-/// One binding of a `function.json`.
+/// A binding of a `function.json`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Binding {
@@ -19,15 +19,15 @@ pub struct Binding {
     pub kind: String,
     /// `in` or `out`.
     pub direction: String,
-    /// Its name in envelopes.
+    /// The binding's name in envelopes.
     pub name: String,
-    /// The queue.
+    /// The queue's name.
     #[serde(default)]
     pub queue_name: Option<String>,
     /// The schedule: six fields, or the name of a setting between percent signs.
     #[serde(default)]
     pub schedule: Option<String>,
-    /// The HTTP route below the prefix.
+    /// The HTTP route, below the route prefix.
     #[serde(default)]
     pub route: Option<String>,
 }
@@ -37,38 +37,38 @@ pub struct Binding {
 pub struct Declaration {
     /// Its bindings.
     pub bindings: Vec<Binding>,
-    /// How an invocation that failed is repeated, if not as `host.json` says.
+    /// The function's retry policy, if it overrides that of `host.json`.
     #[serde(default)]
     retry: Option<Retry>,
 }
 
-/// How a host repeats an invocation that failed.
+/// A retry policy for failed invocations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(tag = "strategy", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Retry {
-    /// After the same wait each time.
+    /// Waits the same time before each retry.
     FixedDelay {
-        /// How often; -1 is without end.
+        /// Maximum number of retries; -1 is unlimited.
         max_retry_count: i64,
-        /// The wait.
+        /// Delay before each retry.
         #[serde(deserialize_with = "span")]
         delay_interval: Duration,
     },
-    /// After waits that grow.
+    /// Waits longer before each retry.
     ExponentialBackoff {
-        /// How often; -1 is without end.
+        /// Maximum number of retries; -1 is unlimited.
         max_retry_count: i64,
-        /// The first wait.
+        /// Delay before the first retry.
         #[serde(deserialize_with = "span")]
         minimum_interval: Duration,
-        /// The longest.
+        /// Maximum delay.
         #[serde(deserialize_with = "span")]
         maximum_interval: Duration,
     },
 }
 
 impl Retry {
-    /// How often an invocation is repeated; -1 is without end.
+    /// Maximum number of retries; -1 is unlimited.
     pub fn most(&self) -> i64 {
         match self {
             Self::FixedDelay { max_retry_count, .. }
@@ -76,9 +76,10 @@ impl Retry {
         }
     }
 
-    /// How long to wait when `failed` attempts have failed; none when there is to be no further one. Waits that grow
-    /// are spread, by `chance` of 0 to 1, as the host does (`RandomizedExponentialBackoffStrategy` in its source): the
-    /// least, and from then on that and its double, fourfold … give or take a fifth.
+    /// Returns the delay after `failed` failed attempts, or `None` when there is no further
+    /// attempt. Exponential delays are those of the host (`RandomizedExponentialBackoffStrategy` in
+    /// its source): the minimum after the first failure, and then the minimum plus 1, 2, 4, 8 …
+    /// times the minimum, varied by up to 20 % by `chance`, which is between 0 and 1.
     pub fn wait(&self, failed: u32, chance: f64) -> Option<Duration> {
         if self.most() >= 0 && i64::from(failed) > self.most() {
             return None;
@@ -105,12 +106,12 @@ fn span<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D
 }
 
 impl Declaration {
-    /// Reads the declaration of a function of ours.
+    /// Parses the declaration of an azimg function.
     pub fn parse(json: &str) -> Result<Self> {
         serde_json::from_str(json).map_err(|e| Error::bug(format!("a function.json: {e}")))
     }
 
-    /// The one binding that starts the function.
+    /// Returns the binding that triggers the function. Fails unless there is exactly one.
     pub fn trigger(&self) -> Result<&Binding> {
         let mut triggers = self.bindings.iter().filter(|b| b.kind.ends_with("Trigger"));
         match (triggers.next(), triggers.next()) {
@@ -119,36 +120,37 @@ impl Declaration {
         }
     }
 
-    /// How an invocation that failed is repeated, under a host that has `host` for all functions. Queues and callers
-    /// over HTTP repeat what failed themselves, and take no policy (`Utility.ValidateRetryOptions` in the host's source).
+    /// Returns the retry policy of the function under a host with the policy of `host`. Only timers
+    /// have one: queues and HTTP callers retry failures themselves, and the host accepts no policy
+    /// for them (`Utility.ValidateRetryOptions` in its source).
     pub fn retry(&self, host: &HostSettings) -> Result<Option<Retry>> {
         let takes_one = self.trigger()?.kind == "timerTrigger";
         Ok(self.retry.or(host.retry).filter(|_| takes_one))
     }
 
-    /// The output binding that sends to `queue`.
+    /// Returns the output binding that sends to `queue`.
     pub fn output(&self, queue: &str) -> Option<&Binding> {
         self.bindings.iter().find(|b| b.kind == "queue" && b.queue_name.as_deref() == Some(queue))
     }
 }
 
-/// What `host.json` says that both hosts and the functions need to know.
+/// The settings of `host.json` that both hosts and the functions use.
 #[derive(Debug, Clone, Copy)]
 pub struct HostSettings {
-    /// A function that runs longer is killed, and the handler with it.
+    /// The host kills a function that runs longer than this, and the handler with it.
     pub function_timeout: Duration,
-    /// Deliveries of a message before it goes to the poison queue.
+    /// Number of deliveries of a message before it is moved to the poison queue.
     pub most_deliveries: u32,
-    /// How long a failed message stays invisible.
+    /// How long a message stays invisible after a failed delivery.
     pub redelivery_delay: Duration,
-    /// Messages of one queue that one instance works on at once.
+    /// Number of messages of one queue that one instance processes concurrently.
     pub at_once: usize,
-    /// How invocations that failed are repeated, where a function does not say so itself.
+    /// The retry policy of functions that do not declare one.
     pub retry: Option<Retry>,
 }
 
 impl HostSettings {
-    /// Reads `host.json`.
+    /// Parses the embedded `host.json`.
     pub fn load() -> Result<Self> {
         let bad = |what: &str| Error::bug(format!("host.json: {what}"));
         let host: Value =
@@ -171,7 +173,7 @@ impl HostSettings {
     }
 }
 
-/// `hh:mm:ss`, or `d.hh:mm:ss`, as .NET writes a span of time.
+/// Parses `hh:mm:ss` or `d.hh:mm:ss`, the format of .NET's `TimeSpan`.
 fn parse_span(text: &str) -> Option<Duration> {
     let (days, clock) = text.split_once('.').unwrap_or(("0", text));
     let mut parts = clock.split(':').map(|part| part.parse::<u64>().ok());
@@ -181,7 +183,7 @@ fn parse_span(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(((days * 24 + hours) * 60 + minutes) * 60 + seconds))
 }
 
-/// Checks at start-up what would otherwise fail in silence later.
+/// Checks at start-up the assumptions whose violation would otherwise cause silent failures later.
 pub fn check(item_budget: Duration) -> Result<HostSettings> {
     let host = HostSettings::load()?;
     if item_budget * 3 > host.function_timeout {

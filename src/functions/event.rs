@@ -1,74 +1,74 @@
-//! What makes a function run, and what it wants done: plain values.
+//! The inputs and effects of functions, as plain values.
 
 use crate::error::Error;
 use std::time::Duration;
 use time::OffsetDateTime;
 
-/// What makes a function run.
+/// The input of an invocation.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// When.
+    /// The time of the invocation.
     pub now: OffsetDateTime,
-    /// The host's name for this invocation.
+    /// The host's id of this invocation.
     pub invocation: String,
-    /// What happened.
+    /// What triggered the invocation.
     pub trigger: Trigger,
 }
 
-/// What happened.
+/// What triggered an invocation.
 #[derive(Debug, Clone)]
 pub enum Trigger {
-    /// A schedule came due.
+    /// A schedule is due.
     Timer,
-    /// A message arrived.
+    /// A queue message.
     Queue {
-        /// Its text.
+        /// The message's text.
         text: String,
-        /// Which delivery of it this is, from 1.
+        /// The number of this delivery, starting at 1.
         delivery: u32,
     },
-    /// A request with a body that may be empty.
+    /// An HTTP request.
     Http {
-        /// The body.
+        /// The body, which may be empty.
         body: String,
     },
 }
 
-/// A message to be sent.
+/// A message to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// The queue.
+    /// The queue's name.
     pub queue: &'static str,
     /// The text: a JSON object.
     pub text: String,
-    /// Not before this has passed.
+    /// Time until the message becomes visible.
     pub delay: Duration,
 }
 
-/// An HTTP answer.
+/// An HTTP response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     /// The status.
     pub status: u16,
-    /// Further headers.
+    /// Additional headers.
     pub headers: Vec<(String, String)>,
     /// The JSON body.
     pub body: String,
 }
 
-/// What a function wants done.
+/// The effects of an invocation.
 #[derive(Debug, Default)]
 pub struct Effects {
-    /// Messages to be sent.
+    /// Messages to send.
     pub messages: Vec<Message>,
-    /// The answer to an HTTP request.
+    /// The response to an HTTP request.
     pub reply: Option<Reply>,
     /// Lines for the invocation's log.
     pub logs: Vec<String>,
 }
 
 impl Effects {
-    /// A message is thrown away for that.
+    /// The effects of dropping a message because of `error`.
     pub(super) fn dropped(error: &Error) -> Self {
         tracing::error!(%error, "a message was thrown away");
         Self { logs: vec![format!("a message was thrown away: {error}")], ..Self::default() }

@@ -1,4 +1,5 @@
-//! Runs that cannot be published: who waits for one is told why, and so is who looks at it later.
+//! Runs that cannot be published. The reason is recorded in the store, and reported to whatever
+//! waits for the run in this process.
 
 use super::app::App;
 use super::event::{Effects, Event, Trigger};
@@ -10,10 +11,11 @@ use crate::work::RunId;
 use std::time::Duration;
 use time::OffsetDateTime;
 
-/// Why a run failed is written down within this, or not at all.
+/// Timeout for recording why a run failed.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
 
-/// `fail`: a message of `publish` was delivered in vain. Its run has failed, if it is not published since.
+/// `fail`: handles a message of `publish` whose deliveries all failed. Its run has failed, unless
+/// it has been published since.
 pub(super) async fn fail(app: &App, event: Event) -> Result<Effects> {
     let Trigger::Queue { text, .. } = event.trigger else {
         return Err(Error::bug("fail is a queue function"));
@@ -29,7 +31,7 @@ pub(super) async fn fail(app: &App, event: Event) -> Result<Effects> {
     let reason = if let Some(known) = failed::of(store, run).await? {
         known.reason
     } else {
-        // Whoever worked on it died, or its storage was away.
+        // No reason is recorded: the worker died, or its storage was unavailable.
         let tries = app.settings.most_deliveries;
         let reason =
             format!("publishing was given up after {tries} deliveries, none of which ended");
@@ -40,8 +42,9 @@ pub(super) async fn fail(app: &App, event: Event) -> Result<Effects> {
     Ok(Effects { logs: vec![format!("run {run} failed: {reason}")], ..Effects::default() })
 }
 
-/// A run's publishing is given up for now. It is written down before whoever waits for it in this process is told,
-/// since that ends the process; a store that does not answer keeps nobody waiting for long.
+/// Gives up publishing a run for now. The reason is recorded before it is reported in this process,
+/// because the report may end the process. An unresponsive store delays the report by at most
+/// [`WRITTEN_WITHIN`].
 pub(super) async fn give_up(app: &App, run: RunId, error: &Error, now: OffsetDateTime) {
     tracing::error!(%error, "the run cannot be published");
     let reason = error.to_string();

@@ -1,4 +1,4 @@
-//! The messages that functions send each other.
+//! The messages that functions send to each other.
 
 use super::app::App;
 use super::event::Message;
@@ -11,9 +11,9 @@ use time::OffsetDateTime;
 
 /// The queue of work items.
 pub const WORK: &str = "azimg-work";
-/// The queue of runs that may be closed.
+/// The queue of runs to close.
 pub const PUBLISH: &str = "azimg-publish";
-/// How often a run that is not closed yet is looked at again.
+/// Interval at which a run that is not closed yet is checked again.
 pub(super) const WATCH_EVERY: Duration = Duration::from_secs(30);
 
 /// A message on [`PUBLISH`].
@@ -21,15 +21,16 @@ pub(super) const WATCH_EVERY: Duration = Duration::from_secs(30);
 pub(super) struct PublishMessage {
     pub(super) v: u32,
     pub(super) run: RunId,
-    /// Whether to look again later; one message of a run goes round like this.
+    /// Whether to check again later. Each run has one such message, which is sent again and again.
     #[serde(default)]
     pub(super) watch: bool,
-    /// The planned items from the one with this number on are not sent yet; zero means that they are.
+    /// Number of the first planned item that has not been sent. Zero means that all have been sent.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) from: u32,
 }
 
-/// The one place where messages are written: none is longer than a queue takes.
+/// Serializes a message. All messages are made here, so that none exceeds the size that a queue
+/// accepts.
 pub(super) fn message(
     queue: &'static str,
     value: &impl Serialize,
@@ -44,14 +45,14 @@ pub(super) fn message(
     Ok(Message { queue, text, delay })
 }
 
-/// Messages of items, each to be seen when its turn comes.
+/// Returns the messages of items, each delayed to respect the known limits.
 pub(super) fn work(app: &App, items: &[WorkItem], now: OffsetDateTime) -> Result<Vec<Message>> {
     items.iter().map(|item| message(WORK, item, app.turn(item, now))).collect()
 }
 
-/// Messages of items that were planned earlier, and that may have ended or be under way: whoever gets one looks
-/// first. One that no queue takes does not keep the others waiting,
-/// and is given up at its run's deadline.
+/// Returns messages of items that were planned earlier, and may have ended or be under way, which
+/// the receiver checks first. An item whose message is too long for a queue is skipped, so that it
+/// does not block the others, and is given up at its run's deadline.
 pub(super) fn again(app: &App, items: &[WorkItem], now: OffsetDateTime) -> Vec<Message> {
     let sent = items.iter().filter_map(|item| {
         let item = &WorkItem { put_off: item.put_off.max(crawl::PUT_OFF_UNSEEN), ..item.clone() };
@@ -64,7 +65,7 @@ pub(super) fn again(app: &App, items: &[WorkItem], now: OffsetDateTime) -> Vec<M
     sent.collect()
 }
 
-/// A message that a run may be closed, which is looked at again later where that is said.
+/// Returns a message to close a run. If `watch` is set, the run is checked again later.
 pub(super) fn close(run: RunId, watch: bool, delay: Duration) -> Result<Message> {
     message(PUBLISH, &PublishMessage { v: 1, run, watch, from: 0 }, delay)
 }

@@ -1,5 +1,5 @@
-//! The function table: message in, messages out. A function never touches a queue, the clock or
-//! the environment; what it wants sent it returns.
+//! The function table. A function maps an input to effects: it never accesses a queue, the clock or
+//! the environment, and returns the messages to send.
 
 mod admission;
 mod app;
@@ -26,24 +26,24 @@ use std::sync::OnceLock;
 
 type Run = for<'a> fn(&'a App, Event) -> BoxFuture<'a, Result<Effects>>;
 
-/// A function: its name, its `function.json`, and what it does.
+/// A function: its name, its `function.json` and its implementation.
 pub struct Function {
-    /// The folder's name.
+    /// The name of its folder.
     pub name: &'static str,
     /// The text of its `function.json`.
     pub json: &'static str,
     declared: OnceLock<Declaration>,
-    /// What it does; `None` for the function whose requests are forwarded as they are.
+    /// The implementation. `None` for the function whose HTTP requests the host forwards unchanged.
     pub run: Option<Run>,
 }
 
 impl Function {
-    /// The function of that name.
+    /// Returns the function named `name`.
     pub fn named(name: &str) -> Option<&'static Self> {
         FUNCTIONS.iter().find(|function| function.name == name)
     }
 
-    /// What its `function.json` declares.
+    /// Returns the parsed `function.json`.
     pub fn declared(&self) -> Result<&Declaration> {
         if let Some(declared) = self.declared.get() {
             return Ok(declared);
@@ -64,7 +64,7 @@ macro_rules! function {
     };
 }
 
-/// Every function.
+/// All functions.
 pub static FUNCTIONS: [Function; 8] = [
     function!("plan", Some(|app, event| Box::pin(beginning::plan_run(app, event)))),
     function!("start", Some(|app, event| Box::pin(beginning::start(app, event)))),

@@ -1,4 +1,4 @@
-//! The function that closes a run and publishes it, and goes on sending what a large one begins with.
+//! The function that closes and publishes a run, and that sends the rest of a large plan's items.
 
 use super::app::App;
 use super::beginning::planned;
@@ -13,12 +13,13 @@ use crate::work::{MOST_MESSAGES, RunId};
 use std::time::Duration;
 use time::OffsetDateTime;
 
-/// A run that waits for another one's turn to be published looks again after this.
+/// Delay before a run is tried again while another one is being published.
 const BUSY_FOR: Duration = Duration::from_secs(5);
-/// How long an item whose shard was thrown away waits before it is done again.
+/// Delay before an item whose shard was discarded is done again.
 const REOPEN_AFTER: Duration = Duration::from_secs(1);
 
-/// `publish`: the last delivery of a message that fails says why before the message is poison.
+/// `publish`: closes and publishes a run. When the last delivery fails, records the reason before
+/// the message becomes poison.
 pub(super) async fn publish_run(app: &App, event: Event) -> Result<Effects> {
     let (now, trigger) = (event.now, event.trigger.clone());
     let ended = attempt(app, event).await;
@@ -54,7 +55,8 @@ async fn attempt(app: &App, event: Event) -> Result<Effects> {
     match closing {
         CloseAttempt::Published(manifest) => {
             forget(app, event.now).await;
-            // Whoever waits for the run ends the process when it is published.
+            // Report before updating the progress: a process that waits for the run ends when it is
+            // published.
             traffic_report::published(&manifest);
             app.progress.publish(run);
             let logs = vec![format!("run {run} is published: {:?}", manifest.state)];
@@ -70,17 +72,18 @@ async fn attempt(app: &App, event: Event) -> Result<Effects> {
             return Ok(Effects { messages, ..Effects::default() });
         }
         CloseAttempt::Open { mut missing, expected } => {
-            // Too early, or a shard was thrown away and its item has to be done again.
+            // Items are still under way, or a shard was discarded and its item must be done again.
             tracing::debug!(missing = missing.len(), expected, "not closed yet");
             let ours = app.progress.reopen(run, &missing);
             if !ours {
-                // A worker that died may have planned details and not sent them; all else was sent.
+                // A worker that died may have planned details without sending them. All other items
+                // were sent.
                 missing.retain(|item| delivery > 1 && item.scope.adds_details());
             }
             if !missing.is_empty() {
                 missing.truncate(MOST_MESSAGES);
                 messages = again(app, &missing, event.now);
-                // What is damaged again and again must not become a hot loop.
+                // Repeated damage must not cause a busy loop.
                 for message in &mut messages {
                     message.delay = message.delay.max(REOPEN_AFTER);
                 }
@@ -93,11 +96,11 @@ async fn attempt(app: &App, event: Event) -> Result<Effects> {
     Ok(Effects { messages, ..Effects::default() })
 }
 
-/// Goes on sending what a run begins with.
+/// Sends the planned items of a run, starting at item number `from`.
 async fn send_rest(app: &App, run: RunId, from: u32, now: OffsetDateTime) -> Result<Effects> {
     let plan = match read_plan(app.store.as_ref(), run).await {
         Ok(plan) => plan,
-        // It is over, or of another version: there is nothing to send.
+        // The run is over, or was planned by another version: there is nothing to send.
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid) => {
             return Ok(Effects::dropped(&error));
         }

@@ -1,4 +1,4 @@
-//! The function that looks after runs that do not move, and removes what is not to be kept.
+//! The function that restarts stalled runs and removes expired data.
 
 use super::app::App;
 use super::event::{Effects, Event};
@@ -10,7 +10,7 @@ use crate::pipeline::sweep::sweep;
 use std::time::Duration;
 use time::OffsetDateTime;
 
-/// `sweep`.
+/// `sweep`: sends lost items again, closes runs, and removes expired snapshots.
 pub(super) async fn sweep_runs(app: &App, event: Event) -> Result<Effects> {
     let swept = sweep(app.store.as_ref(), event.now, false).await?;
     forget(app, event.now).await;
@@ -28,7 +28,7 @@ pub(super) async fn sweep_runs(app: &App, event: Event) -> Result<Effects> {
     Ok(Effects { messages, logs, reply: None })
 }
 
-/// Removes the snapshots that are not to be kept; what cannot be removed now is removed later.
+/// Removes the snapshots that are not to be kept. If that fails, a later call removes them.
 pub(super) async fn forget(app: &App, now: OffsetDateTime) {
     if let Err(error) = retain(app.store.as_ref(), app.settings.keep, now).await {
         tracing::warn!(%error, "old snapshots could not be removed");

@@ -1,4 +1,4 @@
-//! What functions tell of their work, for whoever looks after it.
+//! Logs and metrics of the functions, for operators.
 
 use super::App;
 use crate::client::TrafficCounts;
@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 use tracing::Span;
 
-/// What an invocation is about, for each line that is logged in it.
+/// Adds the run and the item to the span of the invocation, and so to each of its log lines.
 pub(super) fn about(run: RunId, item: &str) {
     let span = Span::current();
     span.record("run", tracing::field::display(run));
@@ -19,16 +19,16 @@ pub(super) fn about(run: RunId, item: &str) {
     }
 }
 
-/// An item has ended.
+/// Counts the end of an item.
 pub(super) fn ended(item: &WorkItem, outcome: &Outcome) {
     let (source, state) = (item.source.as_str(), outcome.state.as_str());
     count!(monotonic_counter.azimg.shards = 1_u64, source, state);
     count!(monotonic_counter.azimg.rows = outcome.rows, source);
 }
 
-/// Says what this process has asked of Azure since it last said so. Each function that is not HTTP has processes
-/// of its own on Flex Consumption: only those that crawl know what crawls ask. An alert sums these lines
-/// (`infra/modules/alerts.bicep`).
+/// Logs the requests that this process sent to Azure since the last report. On Flex Consumption
+/// each function that is not HTTP has its own processes, so only those of `crawl` know the requests
+/// of crawls. An alert sums these lines (`infra/modules/alerts.bicep`).
 pub(super) fn asked(app: &App) {
     if let Some(TrafficCounts { requests, throttled, retried, waited }) =
         app.traffic.untold(Instant::now())
@@ -38,7 +38,7 @@ pub(super) fn asked(app: &App) {
     }
 }
 
-/// Says how old the catalog is, every time that a sweep comes round: alerts read these lines
+/// Logs the age of the catalog on every sweep. Alerts read these lines
 /// (`infra/modules/alerts.bicep`).
 pub(super) async fn how_it_stands(app: &App, now: OffsetDateTime) {
     match standing(app.store.as_ref()).await {
@@ -54,7 +54,7 @@ pub(super) async fn how_it_stands(app: &App, now: OffsetDateTime) {
     }
 }
 
-/// Says what a run published.
+/// Logs the coverage of a published run.
 pub(super) fn published(manifest: &Manifest) {
     let Totals { done, empty, gone, denied, failed, carried } = manifest.coverage;
     for (state, scopes) in [

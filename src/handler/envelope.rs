@@ -1,12 +1,12 @@
-//! What the host sends, read leniently: values come encoded once, twice, or not at all, depending
-//! on their .NET type and on the host's version.
+//! Lenient parsing of the host's envelopes. Values are JSON-encoded once, twice or not at all,
+//! depending on their .NET type and on the host's version.
 
 use crate::error::{Error, Result};
 use crate::functions::{Binding, Trigger};
 use crate::web;
 use serde_json::Value;
 
-/// Reads the trigger's value out of an invocation.
+/// Extracts the trigger's value from an invocation.
 pub(super) fn trigger(binding: &Binding, envelope: &Value) -> Result<Trigger> {
     let data = &envelope["Data"][&binding.name];
     match binding.kind.as_str() {
@@ -22,8 +22,9 @@ pub(super) fn trigger(binding: &Binding, envelope: &Value) -> Result<Trigger> {
     }
 }
 
-/// The body of a request. The host leaves one out that comes without its length
-/// (`HttpRequestExtensions` in its source): what was sent and did not arrive must not pass for nothing.
+/// Returns the body of a request. The host omits a body that is sent without its length
+/// (`HttpRequestExtensions` in its source). A body that was sent and did not arrive must not be
+/// taken for an empty one.
 fn body(name: &str, request: &Value) -> Result<String> {
     if !request.is_object() {
         return Err(Error::invalid(format!("the invocation has no Data.{name}")));
@@ -43,7 +44,8 @@ fn body(name: &str, request: &Value) -> Result<String> {
     Ok(String::new())
 }
 
-/// Whether a request's body is JSON by its type, or there is none. One body has one type.
+/// Whether the request's body is JSON by its media type, or empty. More than one media type is
+/// invalid.
 pub(super) fn is_json(binding: &Binding, envelope: &Value) -> bool {
     let request = &envelope["Data"][&binding.name];
     let types = headers(request, "Content-Type");
@@ -54,12 +56,12 @@ pub(super) fn is_json(binding: &Binding, envelope: &Value) -> bool {
     }
 }
 
-/// The first value of a request's header.
+/// Returns the first value of a request's header.
 fn header(request: &Value, name: &str) -> Option<String> {
     headers(request, name).into_iter().next()
 }
 
-/// The values of a request's header, which the host writes as a list.
+/// Returns the values of a request's header, which the host writes as a list.
 fn headers(request: &Value, name: &str) -> Vec<String> {
     let all = request["Headers"].as_object().into_iter().flatten();
     let mut named = all.filter(|(known, _)| known.eq_ignore_ascii_case(name));
@@ -68,14 +70,14 @@ fn headers(request: &Value, name: &str) -> Vec<String> {
     value.as_array().map_or_else(|| vec![text(value)], |values| values.iter().map(text).collect())
 }
 
-/// The path in front of `/api` that the request's proxies took away.
+/// Returns the path in front of `/api` that proxies removed.
 pub(super) fn prefix(binding: &Binding, envelope: &Value) -> String {
     let told = headers(&envelope["Data"][&binding.name], "X-Forwarded-Prefix");
     web::prefix(told.iter().map(String::as_str))
 }
 
-/// A message's text: a JSON string whose content is again a JSON string, a plain string, or the
-/// message's own JSON.
+/// Returns a message's text, which is a JSON string that contains another JSON string, a plain
+/// string, or the message's own JSON.
 fn text(value: &Value) -> Option<String> {
     let mut text = match value {
         Value::Null => return None,
@@ -88,7 +90,7 @@ fn text(value: &Value) -> Option<String> {
     Some(text)
 }
 
-/// A number, or a string of one, encoded any number of times.
+/// Parses a number, or a string with a number, JSON-encoded any number of times.
 fn number(value: &Value) -> Option<u32> {
     match value {
         Value::Number(number) => u32::try_from(number.as_u64()?).ok(),

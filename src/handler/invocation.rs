@@ -1,22 +1,23 @@
-//! What is an invocation: that which the Functions host sends, and nothing else. Whoever can reach the port can send
-//! something; a page in a browser cannot send this.
+//! Validation that a request is an invocation by the Functions host. Any process that can reach the
+//! port can forge one; a page in a browser cannot.
 //!
-//! `DefaultHttpWorkerService` and `HttpScriptInvocationContextExtensions` in the host's source: a POST to
-//! `http://127.0.0.1:PORT/FUNCTION` (older hosts say `localhost`) whose body the JSON formatter wrote, with an id in
-//! `X-Azure-Functions-InvocationId`, and nothing of whoever sent the request that is told of in the body. What is
-//! forwarded or proxied as it came goes to the lookups and is no invocation.
+//! According to `DefaultHttpWorkerService` and `HttpScriptInvocationContextExtensions` in the
+//! host's source, an invocation is a POST to `http://127.0.0.1:PORT/FUNCTION` (`localhost` in older
+//! hosts), with a body written by the JSON formatter and an id in `X-Azure-Functions-InvocationId`.
+//! The caller's own headers are only inside the body. Requests that the host forwards or proxies
+//! unchanged go to the lookups and are not invocations.
 
 use crate::web;
 use axum::http::header::{CONTENT_TYPE, ORIGIN};
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
-/// The header with the host's name for an invocation.
+/// The header with the host's id of an invocation.
 const ID: &str = "x-azure-functions-invocationid";
-/// A GUID has 36 characters; a longer text is no name.
+/// Maximum length of an invocation id. A GUID has 36 characters.
 const LONGEST_ID: usize = 64;
 
-/// Why something is no invocation.
+/// Why a request is not an invocation.
 #[derive(Debug)]
 pub(super) struct InvalidInvocation {
     pub(super) status: StatusCode,
@@ -28,7 +29,7 @@ const fn refused(status: StatusCode, code: &'static str, text: &'static str) -> 
     InvalidInvocation { status, code, text }
 }
 
-/// The invocation's name, of what has the headers of one.
+/// Checks the headers of an invocation and returns its id.
 pub(super) fn check(headers: &HeaderMap) -> Result<&str, InvalidInvocation> {
     if headers.contains_key(ORIGIN) || headers.contains_key("sec-fetch-site") {
         let text = "functions are invoked by the Functions host, and by no page in a browser";
@@ -50,7 +51,7 @@ pub(super) fn check(headers: &HeaderMap) -> Result<&str, InvalidInvocation> {
     })
 }
 
-/// The envelope in an invocation's body.
+/// Parses the body of an invocation.
 pub(super) fn envelope(body: &[u8]) -> Result<Value, InvalidInvocation> {
     let envelope = serde_json::from_slice::<Value>(body).ok();
     let whole = |value: &Value| value["Data"].is_object() && value["Metadata"].is_object();

@@ -1,9 +1,9 @@
-//! The custom-handler protocol: envelopes in, envelopes out.
+//! The custom-handler protocol of Azure Functions.
 //!
-//! Rules that the Functions host forces (each costs a hang, a lost message or a mangled one when
-//! broken): `/` answers at once; every answer is JSON and never empty; queue outputs are arrays of
-//! strings; a failed invocation answers non-2xx, after its cause was logged, since the host throws
-//! that answer's body away.
+//! The Functions host imposes these rules; violating one causes a hang, or a lost or corrupted
+//! message: `/` responds immediately; every response is non-empty JSON; queue outputs are arrays of
+//! strings; a failed invocation responds with a non-2xx status after its cause was logged, because
+//! the host discards the body of that response.
 
 mod envelope;
 mod invocation;
@@ -30,40 +30,42 @@ use tokio::time::Instant;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
-/// Messages past the host that are being sent at once.
+/// Concurrent sends of messages that bypass the host.
 const SENT_AT_ONCE: usize = 32;
 
-/// Sends messages past the host: those that must wait, and those of functions without a binding.
+/// Sends messages directly rather than through the host: delayed ones, and those of functions
+/// without an output binding for the queue.
 #[async_trait]
 pub trait MessageSender: Send + Sync {
-    /// Sends `text` to `queue`, to be seen after `delay`.
+    /// Sends `text` to `queue`, visible after `delay`.
     async fn send(&self, queue: &str, text: &str, delay: Duration) -> Result<()>;
 }
 
-/// What a handler needs to work: made after it listens, since it can take a while.
+/// The dependencies of a handler. They are created after it starts to listen, because that can take
+/// a while.
 #[derive(Clone)]
 pub struct Ready {
-    /// What functions work with.
+    /// The state that functions work with.
     pub app: Arc<App>,
-    /// The way past the host.
+    /// Sends messages that bypass the host.
     pub later: Arc<dyn MessageSender>,
 }
 
 type Making = futures::future::BoxFuture<'static, Result<Ready>>;
 
-/// The handler.
+/// The handler of the custom-handler protocol.
 pub struct Handler {
     ready: OnceCell<Ready>,
     make: Box<dyn Fn() -> Making + Send + Sync>,
 }
 
 impl Handler {
-    /// A handler whose parts are made by `make`, on first need or by [`Handler::warm`].
+    /// Creates a handler. `make` creates its dependencies, on first use or in [`Handler::warm`].
     pub fn new(make: impl Fn() -> Making + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self { ready: OnceCell::new(), make: Box::new(make) })
     }
 
-    /// A handler whose parts are there already.
+    /// Creates a handler with existing dependencies.
     pub fn with(ready: Ready) -> Arc<Self> {
         Self::new(move || {
             let ready = ready.clone();
@@ -71,7 +73,7 @@ impl Handler {
         })
     }
 
-    /// Makes the parts now.
+    /// Creates the dependencies now.
     pub async fn warm(&self) -> Result<()> {
         self.parts().await.map(|_| ())
     }
@@ -80,10 +82,10 @@ impl Handler {
         self.ready.get_or_try_init(|| (self.make)()).await
     }
 
-    /// All routes of the protocol.
+    /// All routes of the protocol, and those of the lookups.
     pub fn router(self: &Arc<Self>) -> Router {
         let this = Arc::clone(self);
-        // HTTP functions with one input and one output get the caller's own request.
+        // The host forwards the original request to an HTTP function with one input and one output.
         let lookups = web::routes(move || {
             let this = Arc::clone(&this);
             async move { this.parts().await.map(|ready| Arc::clone(&ready.app)) }.boxed()
@@ -129,7 +131,7 @@ impl Handler {
                 effects.reply.iter_mut().for_each(|reply| lead_through(reply, &prefix));
                 effects
             }
-            // An HTTP caller sees an error only when it travels in a successful invocation.
+            // An HTTP caller sees an error only as the response of a successful invocation.
             Err(error) if is_http => Effects { reply: Some(refusal(&error)), ..Effects::default() },
             Err(error) => return Err(error),
         };
@@ -137,14 +139,14 @@ impl Handler {
     }
 }
 
-/// Makes an answer's link one that its caller can follow, who asks through a proxy that takes a part of the path away.
+/// Prepends the path that proxies removed to a reply's link, so that the caller can follow it.
 fn lead_through(reply: &mut Reply, prefix: &str) {
     for (_, link) in reply.headers.iter_mut().filter(|(name, _)| name == "Location") {
         link.insert_str(0, prefix);
     }
 }
 
-/// An error as the body of an HTTP answer.
+/// The HTTP reply for an error.
 fn refusal(error: &Error) -> Reply {
     tracing::info!(%error, "a request was refused");
     let (status, code) = web::status_of(error.kind());
@@ -154,7 +156,8 @@ fn refusal(error: &Error) -> Reply {
     Reply { status, headers: vec![("x-ms-error-code".into(), code.into())], body: body.to_string() }
 }
 
-/// The answer to a body that does not say that it is JSON: what a page can send without asking says something else.
+/// The reply to a body that is not declared as JSON. A page of another origin can only send other
+/// types without a CORS preflight.
 fn not_json() -> Reply {
     let (status, code) = (StatusCode::UNSUPPORTED_MEDIA_TYPE.as_u16(), "UnsupportedMediaType");
     let text = "the body is JSON, and its header says so: Content-Type: application/json";
@@ -162,7 +165,7 @@ fn not_json() -> Reply {
     Reply { status, headers: vec![("x-ms-error-code".into(), code.into())], body }
 }
 
-/// Turns effects into the answer's envelope; what cannot go through a binding is sent here.
+/// Converts effects into the response's envelope. Sends the messages that cannot use a binding.
 async fn deliver(
     later: &dyn MessageSender,
     declared: &Declaration,
@@ -193,7 +196,7 @@ async fn deliver(
             reply.headers.into_iter().map(|(name, value)| (name, value.into())).collect();
         headers.insert("Content-Type".into(), "application/json; charset=utf-8".into());
         headers.insert("X-Content-Type-Options".into(), "nosniff".into());
-        // What the log calls it, so that whoever was answered can name it.
+        // The id in the log, so that a caller can refer to it.
         headers.insert("x-ms-request-id".into(), invocation.into());
         let http = declared.bindings.iter().find(|b| b.kind == "http");
         let name = http.map_or("res", |binding| binding.name.as_str());
@@ -222,12 +225,13 @@ async fn invoke(
         return web::refusal(StatusCode::NOT_FOUND, "NotFound", "no such function");
     };
     let headers = request.headers();
-    // Before its body is read.
+    // Checked before the body is read.
     let invocation = match invocation::check(headers) {
         Ok(invocation) => invocation.to_owned(),
         Err(refused) => return no_invocation(function, &refused),
     };
-    // Never left out, whatever is logged: every line of an invocation says whose it is.
+    // At the error level, so that no log filter removes it: every line of an invocation is
+    // attributed to it.
     let span = tracing::error_span!(
         "invocation",
         otel.name = function.name,
@@ -253,7 +257,7 @@ async fn invoke(
     invoked.instrument(span).await
 }
 
-/// The answer to what is no invocation.
+/// The response to a request that is not an invocation.
 fn no_invocation(function: &Function, refused: &invocation::InvalidInvocation) -> Response<Body> {
     let invocation::InvalidInvocation { status, code, text } = *refused;
     let (function, status_code) = (function.name, status.as_u16());
@@ -261,8 +265,8 @@ fn no_invocation(function: &Function, refused: &invocation::InvalidInvocation) -
     web::refusal(status, code, text)
 }
 
-/// An invocation's answer, told of: of one that failed, what is logged here is all that remains,
-/// since the host throws its answer's body away.
+/// Records the result of an invocation and returns its response. The log line of a failure is its
+/// only trace, because the host discards the response's body.
 fn told(function: &Function, result: Result<Value>, took: Duration) -> Response<Body> {
     let (name, failed) = (function.name, result.is_err());
     count!(monotonic_counter.azimg.invocations = 1_u64, function = name, failed);

@@ -1,6 +1,7 @@
-//! Whom the embedded host answers. Every page that a browser has open can send requests to this machine, so its own
-//! address proves nothing: each request is held against the names of this host, the origin of the page that sent it,
-//! and, where it starts something, the key. One layer, which every route lies behind.
+//! Access control of the embedded host. Any page open in a browser can send requests to this
+//! machine, so a loopback address proves nothing. Each request is checked against the names of this
+//! host, the origin of the page that sent it and, if it causes an action, the key. A single layer
+//! in front of every route does this.
 
 use super::key::{FILE, HostKey};
 use crate::error::{Error, Result};
@@ -19,9 +20,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use url::{Origin, Url};
 
-/// What else a page may do with an answer: nothing of another origin may even hold it.
+/// Prevents pages of other origins from even embedding a response.
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
-/// Headers of answers that a page of a named origin may read, and of requests that it may send.
+/// Response headers that a page of a named origin may read, and request headers that it may send.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "etag,last-modified,location,retry-after,x-ms-request-id,x-ms-error-code",
 );
@@ -29,11 +30,11 @@ const TAKEN: HeaderValue = HeaderValue::from_static(
     "content-type,if-modified-since,if-none-match,traceparent,x-functions-key",
 );
 
-/// A name of this host beside those that every machine has for itself: that of a proxy in front of it.
+/// A name of this host other than the loopback names, such as that of a proxy in front of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostName {
     host: String,
-    /// None for the ports that need not be said.
+    /// `None` for the default ports.
     port: Option<u16>,
 }
 
@@ -70,25 +71,25 @@ impl HostName {
     }
 }
 
-/// Whom a host answers.
+/// The callers that a host serves.
 pub struct Callers {
-    /// The port that it listens at.
+    /// The port that the host listens on.
     pub port: u16,
-    /// Its names beside those of this machine for itself.
+    /// Names of the host other than the loopback names.
     pub names: Vec<HostName>,
-    /// The origins whose pages may read and ask from a browser, beside its own.
+    /// Origins, other than the host's own, whose pages may send requests and read responses.
     pub origins: Vec<Origin>,
-    /// What is shown for what starts something; without one, whoever gets so far may start it.
+    /// The key that requests for actions must have. Without one, no key is required.
     pub key: Option<HostKey>,
 }
 
-/// Why a request goes no further.
+/// Why a request is refused: status, error code and message.
 struct RefusedRequest(StatusCode, &'static str, String);
 
 type Admitted = Result<(), RefusedRequest>;
 
 impl Callers {
-    /// Whether a host is this one.
+    /// Whether `host` refers to this host.
     fn is_here(&self, host: &Authority) -> bool {
         let port = host.port_u16().unwrap_or(80);
         (web::is_loopback(host.host()) && port == self.port)
@@ -101,14 +102,14 @@ impl Callers {
         self.check_key(request)
     }
 
-    /// A name that leads here and is not one of ours was given to this machine by somebody else: a page of that name
-    /// would be of the same origin as the answers.
+    /// Checks the `Host` header. A name that resolves to this machine and is not one of ours is DNS
+    /// rebinding: a page of that name would have the same origin as the responses.
     fn check_host(&self, request: &Request) -> Result<Authority, RefusedRequest> {
         let Some(host) = web::host(request.headers()) else {
             let text = "a request names the host that it is for, once, in the header Host";
             return Err(RefusedRequest(StatusCode::BAD_REQUEST, "InvalidHost", text.into()));
         };
-        // Some name it in the address as well.
+        // Some clients also send the host in the request target.
         let addressed = request.uri().authority();
         if self.is_here(&host) && addressed.is_none_or(|addressed| self.is_here(addressed)) {
             return Ok(host);
@@ -121,7 +122,7 @@ impl Callers {
         Err(RefusedRequest(StatusCode::MISDIRECTED_REQUEST, "HostNotServed", text))
     }
 
-    /// Pages of other origins are answered where they are named; links that are followed are no pages.
+    /// Refuses pages of other origins unless they are named. Following a link is allowed.
     fn check_origin(&self, request: &Request, host: &Authority) -> Admitted {
         let headers = request.headers();
         if headers.contains_key(ORIGIN) {
@@ -131,7 +132,7 @@ impl Callers {
             });
             return if own || self.shares_with(origin) { Ok(()) } else { Err(foreign()) };
         }
-        // What a browser sends without an origin: images, scripts, frames, links.
+        // Browsers send these without an origin: images, scripts, frames and links.
         let told = |name: &str| headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
         if matches!(told("sec-fetch-site"), b"" | b"none" | b"same-origin") {
             return Ok(());
@@ -163,14 +164,14 @@ impl Callers {
         Err(RefusedRequest(StatusCode::UNAUTHORIZED, "AuthenticationFailed", text))
     }
 
-    /// Says to browsers who may read an answer.
+    /// Adds the headers that tell a browser which origins may read a response.
     fn share(&self, asked: &BrowserRequest, answer: &mut Response<Body>) {
         let headers = answer.headers_mut();
         headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
         if self.origins.is_empty() {
             return;
         }
-        // An answer that is kept is kept for the origin that asked.
+        // A cached response is only valid for the origin that requested it.
         headers.append(VARY, HeaderValue::from_static("origin"));
         let Some(origin) = &asked.origin else { return };
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
@@ -194,9 +195,9 @@ impl Callers {
     }
 }
 
-/// What of a request decides on what a browser is told.
+/// The properties of a request that determine the CORS headers of its response.
 struct BrowserRequest {
-    /// The page's origin, where it is one that may read.
+    /// The page's origin, if it may read the response.
     origin: Option<HeaderValue>,
     is_preflight: bool,
 }
@@ -206,7 +207,7 @@ fn foreign() -> RefusedRequest {
     RefusedRequest(StatusCode::FORBIDDEN, "OriginNotAllowed", text.into())
 }
 
-/// The layer: what is refused reaches no route, and its body is not read.
+/// The layer. A refused request reaches no route, and its body is not read.
 pub(super) async fn admit(
     State(callers): State<Arc<Callers>>,
     request: Request,

@@ -1,4 +1,4 @@
-//! Envelopes as the Functions host makes and reads them, double encoding included.
+//! Envelopes as the Functions host writes and reads them, including double encoding.
 
 use crate::error::{Error, Result};
 use crate::functions::{Declaration, Function};
@@ -7,12 +7,12 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// A string value: a JSON string whose content is again a JSON string literal.
+/// Encodes a string as a JSON string that contains a JSON string literal.
 fn twice(text: &str) -> Value {
     Value::String(Value::String(text.to_owned()).to_string())
 }
 
-/// A moment, cut to whole seconds.
+/// Formats a time, truncated to whole seconds.
 fn moment(at: OffsetDateTime) -> Value {
     let at = at.replace_nanosecond(0).unwrap_or(at);
     Value::String(at.format(&Rfc3339).unwrap_or_default().replace('Z', "+00:00"))
@@ -23,7 +23,7 @@ fn sys(name: &str) -> Value {
     json!({"MethodName": name, "UtcNow": now, "RandGuid": ulid::Ulid::generate().to_string()})
 }
 
-/// A queue message's invocation.
+/// The invocation for a queue message.
 pub(super) fn queue(declared: &Declaration, text: &str, delivery: u32) -> Result<Value> {
     let trigger = declared.trigger()?;
     let now = OffsetDateTime::now_utc();
@@ -34,7 +34,7 @@ pub(super) fn queue(declared: &Declaration, text: &str, delivery: u32) -> Result
     metadata.insert("InsertionTime".into(), moment(now));
     metadata.insert("NextVisibleTime".into(), moment(now + time::Duration::minutes(10)));
     metadata.insert("ExpirationTime".into(), moment(now + time::Duration::days(7)));
-    // Members of an object message are merged into the metadata, except arrays.
+    // The members of a message that is an object are merged into the metadata, except arrays.
     if let Ok(Value::Object(members)) = serde_json::from_str(text) {
         for (name, value) in members {
             match value {
@@ -52,7 +52,8 @@ pub(super) fn queue(declared: &Declaration, text: &str, delivery: u32) -> Result
     Ok(json!({"Data": {trigger.name.as_str(): twice(text)}, "Metadata": metadata}))
 }
 
-/// A timer's invocation; under a policy of repeating, which repetition of how many at most it is.
+/// The invocation for a timer. With a retry policy, `retry` is the number of the retry and the
+/// maximum.
 pub(super) fn timer(function: &Function, retry: Option<(u32, i64)>) -> Result<Value> {
     let trigger = function.declared()?.trigger()?.name.clone();
     let now = OffsetDateTime::now_utc();
@@ -71,7 +72,7 @@ pub(super) fn timer(function: &Function, retry: Option<(u32, i64)>) -> Result<Va
     Ok(invocation)
 }
 
-/// An HTTP function's invocation in JSON mode, with the headers that its caller sent.
+/// The invocation for an HTTP function in JSON mode, with the headers of its caller.
 pub(super) fn http(function: &Function, headers: &HeaderMap, body: &str) -> Result<Value> {
     let trigger = function.declared()?.trigger()?.name.clone();
     let mut told = Map::new();
@@ -84,12 +85,12 @@ pub(super) fn http(function: &Function, headers: &HeaderMap, body: &str) -> Resu
         "Headers": told, "Params": {},
         "Identities": [{"AuthenticationType": null}],
     });
-    // What came is here, however it was sent.
+    // The embedded host always has the body, whichever way it was transferred.
     request["Body"] = body.into();
     Ok(json!({"Data": {trigger: request}, "Metadata": {"sys": sys(function.name)}}))
 }
 
-/// The messages of an answer's queue outputs, by queue.
+/// Extracts the messages of a response's queue outputs, with their queues.
 pub(super) fn outputs(declared: &Declaration, answer: &Value) -> Result<Vec<(String, String)>> {
     let mut messages = Vec::new();
     for binding in declared.bindings.iter().filter(|b| b.kind == "queue") {

@@ -1,6 +1,8 @@
-//! The key that callers show for what starts something: as in Azure, in the header `x-functions-key` or as `?code=`.
+//! The key that callers send for actions: as in Azure, in the header `x-functions-key` or as
+//! `?code=`.
 //!
-//! It is made once, and kept in a file that is its owner's alone. What others could read or have put there is no key.
+//! It is generated once and stored in a file that only its owner can access. A file that others
+//! could read or have written is refused.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
@@ -9,19 +11,20 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::path::Path;
 use subtle::ConstantTimeEq;
 
-/// What the file is called in the folder that is the store.
+/// Name of the key file in the folder of the store.
 pub const FILE: &str = "host.key";
 
-/// Random bytes of a key: nobody finds it by trying.
+/// Number of random bytes of a key, enough to make guessing infeasible.
 const BYTES: usize = 32;
-/// Characters of a key that somebody else made: fewer can be tried, and more are no key.
+/// Accepted lengths of a key that was not generated here, in characters. Shorter keys could be
+/// guessed; longer text is not a key.
 const LENGTHS: std::ops::RangeInclusive<usize> = 32..=256;
 
-/// A key. It has neither `Debug` nor `Display`, so that it gets into no text by accident.
+/// A key. It implements neither `Debug` nor `Display`, so that it is never printed by accident.
 pub struct HostKey(String);
 
 impl HostKey {
-    /// A new one, which is kept nowhere.
+    /// Generates a key that is not stored.
     pub fn random() -> Result<Self> {
         let mut bytes = [0; BYTES];
         let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
@@ -29,7 +32,7 @@ impl HostKey {
         Ok(Self(URL_SAFE_NO_PAD.encode(bytes)))
     }
 
-    /// The one in `file`, which is made when it is not there.
+    /// Reads the key in `file`, or generates and stores it if the file does not exist.
     pub fn kept(file: &Path) -> Result<Self> {
         let key = Self::random()?;
         let whose = |error: Error| error.context("the key of this host");
@@ -56,12 +59,13 @@ impl HostKey {
         Ok(Self(text.to_owned()))
     }
 
-    /// Whether this is what a caller shows; how long that takes tells nothing of the key.
+    /// Whether `shown` equals the key. Compares in constant time, so that timing reveals nothing
+    /// about the key.
     pub fn is(&self, shown: &[u8]) -> bool {
         self.0.as_bytes().ct_eq(shown).into()
     }
 
-    /// The key itself, for whoever starts the host.
+    /// The key itself, to show to the user who starts the host.
     pub fn text(&self) -> &str {
         &self.0
     }

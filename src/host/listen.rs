@@ -1,7 +1,7 @@
-//! Connections of callers over HTTP: so many at once, each with a time for what it asks.
+//! HTTP server with a limit on concurrent connections, and a timeout for request heads.
 //!
-//! `axum::serve` holds a connection for as long as it lives, whatever is sent on it; a few that send half a request
-//! would hold everything that a process may open.
+//! `axum::serve` keeps a connection open regardless of what is sent on it. A few clients that send
+//! half a request each would use up the files that a process may open.
 
 use crate::error::{Error, Result};
 use axum::Router;
@@ -16,27 +16,30 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-/// How many connections there may be, and how long one may take for a request's head.
+/// Limits of a listener's connections.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {
-    /// Connections at once; further ones wait for one to end. Below what a process may open by default (1,024).
+    /// Maximum number of concurrent connections; further ones wait. Lower than the default limit of
+    /// open files of a process (1,024).
     pub connections: usize,
-    /// From the end of the answer before, or the beginning of the connection, to the end of a request's head.
+    /// Maximum time from the end of the previous response, or the start of the connection, to the
+    /// end of a request's head.
     pub head_within: Duration,
 }
 
-/// For callers of every kind.
+/// Limits for callers in general.
 pub const CALLERS: ConnectionLimits =
     ConnectionLimits { connections: 512, head_within: Duration::from_secs(30) };
-/// For the Functions host, which keeps idle connections for a minute (`PooledConnectionIdleTimeout` of .NET): one
-/// that is closed before may be closed under a request.
+/// Limits for the Functions host. It keeps idle connections for a minute
+/// (`PooledConnectionIdleTimeout` of .NET); closing one earlier could race with a request.
 pub const THE_HOST: ConnectionLimits =
     ConnectionLimits { connections: 512, head_within: Duration::from_secs(90) };
 
-/// Nothing is accepted for so long after a failure that is this process's own: it has too much open.
+/// Delay after a failure to accept that is local to this process, such as too many open files.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// Answers callers of `listener` with `routes` until `stopping`; ends when all who had asked by then are answered.
+/// Serves `routes` on `listener` until `stopping` is cancelled. Returns when all requests received
+/// by then have been answered.
 pub async fn serve(
     listener: TcpListener,
     routes: Router,
@@ -69,12 +72,13 @@ pub async fn serve(
     Ok(())
 }
 
-/// The next connection.
+/// Accepts the next connection.
 async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         let error = match listener.accept().await {
             Ok((stream, _)) => {
-                // Answers are written at once as a whole.
+                // Responses are written in a single piece, so delaying small packets only adds
+                // latency.
                 let _ = stream.set_nodelay(true);
                 return stream;
             }

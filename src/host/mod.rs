@@ -1,8 +1,8 @@
 //! The embedded Functions host: the same `host.json` and `function.json` files, timers and queues
-//! in this process, the same envelopes to the same handler.
+//! in this process, and the same envelopes to the same handler.
 //!
-//! Queues live in memory. What is lost when the process ends is found again: a run's ground state
-//! is in the store, and the host begins by sending again what has not ended.
+//! Queues are in memory. Messages lost when the process ends are recovered: the authoritative state
+//! of a run is in the store, and the host starts by sending its unfinished items again.
 
 pub mod callers;
 mod envelope;
@@ -38,10 +38,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-/// A caller whose body has not arrived by then is refused.
+/// Timeout for receiving a request's body.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 
-/// The media type of what goes between a host and its handler.
+/// Media type of the messages between a host and its handler.
 const JSON: &str = "application/json; charset=utf-8";
 
 /// A host of one handler.
@@ -54,8 +54,8 @@ pub struct Host {
 }
 
 impl Host {
-    /// A host of the functions of `app` with queues of its own, and `schedule` for the setting
-    /// `AZIMG_SCHEDULE`.
+    /// Creates a host for the functions of `app` with its own queues. `schedule` is the value of
+    /// the setting `AZIMG_SCHEDULE`.
     pub fn new(app: &Arc<App>, settings: HostSettings, schedule: &str) -> Arc<Self> {
         let queues = Arc::new(Queues::default());
         let later = Arc::clone(&queues) as Arc<dyn MessageSender>;
@@ -65,18 +65,18 @@ impl Host {
         Arc::new(Self { handler: handler.router(), queues, settings, schedule, stopping })
     }
 
-    /// Begins nothing new from now on; [`Host::run`] ends when what is under way has.
+    /// Stops starting new work. [`Host::run`] returns when the work under way has ended.
     pub fn stop(&self) {
         self.stopping.cancel();
     }
 
-    /// What tells that it is stopped.
+    /// Returns a token that is cancelled when the host is stopped.
     pub fn stopping(&self) -> CancellationToken {
         self.stopping.clone()
     }
 
-    /// Serves queues, and timers if `timers`, until it is stopped. Whatever is under way when the future is
-    /// dropped is abandoned: it is idempotent and is done again the next time.
+    /// Serves queues, and timers if `timers` is set, until the host is stopped. Work under way when
+    /// the future is dropped is abandoned; it is idempotent and is repeated at the next start.
     pub async fn run(self: &Arc<Self>, timers: bool) -> Result<()> {
         let mut tasks = JoinSet::new();
         let now = chrono::Utc::now();
@@ -99,7 +99,7 @@ impl Host {
         Ok(())
     }
 
-    /// The HTTP side: what a caller of the function app reaches, and who is one.
+    /// The HTTP routes of the function app, restricted to `callers`.
     pub fn router(self: &Arc<Self>, callers: Callers) -> Router {
         Router::new()
             .route("/api/{*path}", any(answer))
@@ -110,11 +110,11 @@ impl Host {
             })
             .fallback(web::no_route)
             .with_state(Arc::clone(self))
-            // The last, so that all of these lie behind it, and what is not there does too.
+            // Added last, so that it applies to all routes and to the fallback.
             .layer(from_fn_with_state(Arc::new(callers), callers::admit))
     }
 
-    /// Puts messages into the queues, as outputs of a function would be.
+    /// Puts messages into the queues, as the outputs of a function would be.
     pub fn enqueue(&self, effects: Effects) {
         for message in effects.messages {
             self.queues.push(message.queue, message.text, message.delay, 0);
@@ -147,8 +147,8 @@ impl Host {
         Ok(())
     }
 
-    /// One delivery: success removes the message, failure returns it after the redelivery delay,
-    /// or moves it to the poison queue after the last delivery.
+    /// Delivers a message once. Success removes the message. Failure makes it visible again after
+    /// the redelivery delay or, on the last delivery, moves it to the poison queue.
     async fn deliver(&self, function: &Function, queue: &str, message: queues::QueuedMessage) {
         let delivery = message.delivered + 1;
         let body = function
@@ -182,7 +182,7 @@ impl Host {
         Ok(())
     }
 
-    /// A timer's invocation, and its repetitions while it fails.
+    /// Invokes a timer's function, with retries while it fails.
     async fn fire(&self, function: &Function, retry: Option<Retry>) -> Result<()> {
         for failed in 0_u32.. {
             let body = envelope::timer(function, retry.map(|retry| (failed, retry.most())))?;
@@ -201,12 +201,12 @@ impl Host {
         Ok(())
     }
 
-    /// Waits so long; whether that passed before the host was stopped.
+    /// Waits for `wait`. Returns whether that elapsed before the host was stopped.
     async fn waited(&self, wait: Duration) -> bool {
         self.stopping.run_until_cancelled(tokio::time::sleep(wait)).await.is_some()
     }
 
-    /// Posts an envelope to the handler and sends what its answer puts out.
+    /// Posts an envelope to the handler, and queues the messages in its response.
     async fn invoke(&self, function: &Function, body: &Value) -> Result<Value> {
         let request = Request::post(format!("/{}", function.name))
             .header(header::HOST, "127.0.0.1")
@@ -241,13 +241,13 @@ impl Host {
         Ok(answer)
     }
 
-    /// Starts a run as `POST /api/runs` does; the answer that a caller gets.
+    /// Starts a run as `POST /api/runs` does, and returns the reply to the caller.
     pub async fn start(&self, body: &str) -> Result<Reply> {
         let json = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(JSON))]);
         self.start_for(&json, body).await
     }
 
-    /// The same for a caller who sent these headers.
+    /// Like [`start`](Self::start), with the headers of the caller.
     async fn start_for(&self, headers: &HeaderMap, body: &str) -> Result<Reply> {
         let function =
             Function::named("start").ok_or_else(|| Error::bug("there is no function start"))?;
@@ -262,7 +262,7 @@ impl Host {
         Ok(Reply { status, headers, body })
     }
 
-    /// Sends again everything that has not ended: a host begins with empty queues.
+    /// Sends all unfinished items again, because a host starts with empty queues.
     pub async fn recover(&self, app: &App) -> Result<()> {
         let now = time::OffsetDateTime::now_utc();
         let swept = crate::pipeline::sweep::sweep(app.store.as_ref(), now, true).await?;
@@ -276,18 +276,18 @@ impl Host {
     }
 }
 
-/// Whether a schedule is one, and comes due.
+/// Checks that a schedule is valid and will be due.
 pub fn check_schedule(schedule: &str) -> Result<()> {
     Schedule::parse(schedule, chrono::Utc::now()).map(drop).map_err(|e| e.context("AZIMG_SCHEDULE"))
 }
 
-/// A number of 0 to 1, another one each time.
+/// A random number between 0 and 1.
 fn chance() -> f64 {
     let random = RandomState::new().hash_one(0_u8);
     f64::from(u32::try_from(random >> 32).unwrap_or_default()) / f64::from(u32::MAX)
 }
 
-/// The body of a request, or the answer to one whose body did not arrive.
+/// Reads the body of a request, or returns the response to one whose body did not arrive.
 async fn arrived(request: Request<Body>) -> Result<Bytes, Box<Response<Body>>> {
     let refused = |status, code, text: &str| Err(Box::new(web::refusal(status, code, text)));
     let Ok(body) = tokio::time::timeout(BODY_WITHIN, Bytes::from_request(request, &())).await
@@ -308,7 +308,8 @@ async fn arrived(request: Request<Body>) -> Result<Bytes, Box<Response<Body>>> {
     }
 }
 
-/// What a caller of the function app gets: one function starts runs, another answers everything else.
+/// Handles a request of a caller of the function app: one function starts runs, another answers all
+/// other requests.
 async fn answer(State(host): State<Arc<Host>>, request: Request<Body>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let Parts { method, uri, headers, .. } = parts.clone();
@@ -329,8 +330,8 @@ async fn answer(State(host): State<Arc<Host>>, request: Request<Body>) -> Respon
         Err(never) => match never {},
     };
     if is_head {
-        // The body is left out already. Its length is said where it is known; of a compressed one it is not, and
-        // must not be told from what is left.
+        // The body has been removed already. `Content-Length` stays if it is known. The length of a
+        // compressed body is not known, and must not be derived from the empty one.
         let nothing = stream::empty::<Result<Bytes, Infallible>>();
         return answer.map(|_| Body::from_stream(nothing));
     }
@@ -352,7 +353,7 @@ async fn start(host: &Host, headers: &HeaderMap, body: &[u8]) -> Response<Body> 
     }
 }
 
-/// A function's answer over HTTP.
+/// Converts a function's reply into an HTTP response.
 fn http(reply: Reply) -> Response<Body> {
     let mut response = Response::new(Body::from(reply.body));
     *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK);

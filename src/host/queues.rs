@@ -1,4 +1,5 @@
-//! Storage queues in this process: visibility, dequeue counts, no order promised.
+//! In-process replacement of storage queues, with visibility delays and delivery counts. Order is
+//! not guaranteed.
 
 use crate::error::Result;
 use crate::handler::MessageSender;
@@ -12,9 +13,9 @@ use tokio::sync::Notify;
 /// A message as it is delivered.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct QueuedMessage {
-    /// Its text.
+    /// The message's text.
     pub text: String,
-    /// How often it was delivered before.
+    /// Number of previous deliveries.
     pub delivered: u32,
 }
 
@@ -36,7 +37,7 @@ impl Queues {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a message into a queue, to be seen after `delay`.
+    /// Puts a message into a queue, visible after `delay`.
     pub(super) fn push(&self, queue: &str, text: String, delay: Duration, delivered: u32) {
         let message = QueuedMessage { text, delivered };
         let mut queues = self.queues();
@@ -50,7 +51,7 @@ impl Queues {
         self.arrived.notify_waiters();
     }
 
-    /// The next visible message; waits for one.
+    /// Returns the next visible message, waiting for one if necessary.
     pub(super) async fn receive(&self, queue: &str) -> QueuedMessage {
         loop {
             let arrived = self.arrived.notified();
@@ -62,7 +63,7 @@ impl Queues {
         }
     }
 
-    /// A visible message, or how long until the next one can be seen.
+    /// Returns a visible message, or the time until one may be visible, at most one second.
     fn take(&self, queue: &str) -> std::result::Result<QueuedMessage, Duration> {
         let now = Instant::now();
         let mut queues = self.queues();

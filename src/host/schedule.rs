@@ -1,4 +1,4 @@
-//! When a timer comes due: six fields, as the Functions host reads them, in UTC.
+//! Schedules of timers: six fields, as the Functions host reads them, in UTC.
 
 use crate::error::{Error, Result};
 use chrono::{DateTime, Utc};
@@ -6,15 +6,16 @@ use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
 use std::time::Duration;
 
-/// The clock is looked at this often: it may be set, and the machine may sleep.
+/// Interval at which the clock is checked while waiting: it may be set, and the machine may be
+/// suspended.
 const LOOK_EVERY: Duration = Duration::from_mins(1);
 
-/// A schedule that comes due again and again.
+/// A recurring schedule.
 #[derive(Debug, Clone)]
 pub(super) struct Schedule(Cron);
 
 impl Schedule {
-    /// Reads a schedule; one that never comes due after `now` is none.
+    /// Parses a schedule. One that is never due after `now` is invalid.
     pub(super) fn parse(text: &str, now: DateTime<Utc>) -> Result<Self> {
         let parser =
             CronParser::builder().seconds(Seconds::Required).year(Year::Disallowed).build();
@@ -33,12 +34,12 @@ impl Schedule {
         }
     }
 
-    /// The first moment after `now` at which it is due.
+    /// Returns the first time after `now` at which the schedule is due.
     fn next(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.0.find_next_occurrence(&now, false).ok()
     }
 
-    /// Waits until it is due, by the clock on the wall: also when that is set meanwhile.
+    /// Waits until the schedule is due by the wall clock, even if that is set meanwhile.
     pub(super) async fn due(&self) -> Result<()> {
         let mut due: Option<DateTime<Utc>> = None;
         loop {
@@ -46,7 +47,7 @@ impl Schedule {
             if due.is_some_and(|due| due <= now) {
                 return Ok(());
             }
-            // Of a clock that was set back, the earlier moment counts.
+            // If the clock was set back, the earlier time applies.
             due = due.into_iter().chain(self.next(now)).min();
             let Some(due) = due else {
                 return Err(Error::invalid("the schedule does not come due any more"));

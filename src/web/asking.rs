@@ -1,21 +1,22 @@
-//! What a request says of itself: the host that it is for, the type of its body, and whether it makes azimg do
-//! something. One place, for whoever decides on it before the routes are asked.
+//! Properties of a request that are decided before routing: the host it addresses, the media type
+//! of its body, and whether it causes an action. They are in one place so that every check agrees.
 
 use axum::http::header::HOST;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, Uri};
 
-/// The names that every machine has for itself.
+/// Host names of the loopback interface.
 const LOOPBACK: [&str; 3] = ["127.0.0.1", "localhost", "[::1]"];
 
-/// The host that a request is for; none when it names none, more than one, or what is no host.
+/// Returns the host that a request addresses. `None` if it names no host, several, or an invalid
+/// one.
 pub(crate) fn host(headers: &HeaderMap) -> Option<Authority> {
     let host: Authority = only(headers, HOST.as_str())?.parse().ok()?;
-    // A name in front of the host is no part of it.
+    // User information in front of the host is not part of a `Host` header.
     (!host.as_str().contains('@')).then_some(host)
 }
 
-/// A header that is there once, as text.
+/// Returns the value of a header that occurs exactly once, as text.
 pub(crate) fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let mut told = headers.get_all(name).iter();
     match (told.next(), told.next()) {
@@ -24,13 +25,13 @@ pub(crate) fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     }
 }
 
-/// Whether a host's name, without its port, is one of this machine's own for itself.
+/// Whether a host name, without its port, refers to the loopback interface.
 pub(crate) fn is_loopback(name: &str) -> bool {
     LOOPBACK.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
-/// Whether a media type is JSON. A page of another origin cannot send it without asking first; what a form or a
-/// simple request can send never is.
+/// Whether a media type is JSON. A page of another origin cannot send JSON without a CORS
+/// preflight; the types that a form or a simple request can send are never JSON.
 pub(crate) fn is_json(media_type: &str) -> bool {
     let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let suffix = essence.strip_prefix("application/").and_then(|rest| rest.strip_suffix("+json"));
@@ -38,8 +39,8 @@ pub(crate) fn is_json(media_type: &str) -> bool {
     essence == "application/json" || suffix.is_some_and(|name| !name.is_empty() && plain(name))
 }
 
-/// Whether a request makes azimg do something: begin a run, or ask Azure with its identity and quota. Everything
-/// does but a read, and of reads those that Azure answers.
+/// Whether a request causes an action: it starts a run, or queries Azure with azimg's identity and
+/// quota. True of every method except reads and `OPTIONS`, and of reads that Azure answers.
 pub(crate) fn acts(method: &Method, uri: &Uri) -> bool {
     match *method {
         Method::OPTIONS => false,
@@ -48,7 +49,7 @@ pub(crate) fn acts(method: &Method, uri: &Uri) -> bool {
     }
 }
 
-/// Whether a lookup is answered by Azure instead of from the snapshot.
+/// Whether Azure answers the lookup rather than the snapshot.
 fn asks_azure(uri: &Uri) -> bool {
     match uri.path() {
         "/api/images/usage" => true,
@@ -59,7 +60,8 @@ fn asks_azure(uri: &Uri) -> bool {
     }
 }
 
-/// The key that a request shows, where the Functions host looks for one: in its header, or else in its address.
+/// Returns the key of a request from where the Functions host expects it: the header
+/// `x-functions-key`, or else the query parameter `code`.
 pub(crate) fn shown_key(headers: &HeaderMap, uri: &Uri) -> Option<Vec<u8>> {
     if let Some(value) = headers.get("x-functions-key") {
         return Some(value.as_bytes().to_vec());

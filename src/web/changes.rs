@@ -1,4 +1,4 @@
-//! `changes`: what changed between a snapshot and the one before.
+//! `changes`: what changed between a snapshot and the previous one.
 
 use super::parameters::{CHANGES, Query};
 use super::token::{Token, next_link, origin};

@@ -1,4 +1,5 @@
-//! `publishers`, `offers`, `skus` and `locations`: the different names of the images that a filter accepts, with counts.
+//! `publishers`, `offers`, `skus` and `locations`: distinct names of the images that a filter
+//! accepts, with counts.
 
 use super::parameters::{DISTINCT, LOCATIONS, Parameter, Query, asked};
 use super::token::{Token, next_link, origin};
@@ -43,7 +44,7 @@ pub(super) async fn locations(web: State<Arc<Lookups>>, request: Request) -> Res
     .await
 }
 
-/// What makes the rows of a list, of the images that stand so at a moment.
+/// Produces the rows of a list from the images that a filter accepts at a given time.
 type Rows<T> = for<'a> fn(&'a Catalog, &Filter, OffsetDateTime) -> Box<dyn Iterator<Item = T> + 'a>;
 
 async fn answer<T: Serialize + 'static>(
@@ -58,7 +59,8 @@ async fn answer<T: Serialize + 'static>(
         .unwrap_or_else(|error| reply::error(&error))
 }
 
-/// A page of the rows that `rows` makes of a snapshot; the next one begins behind so many of them.
+/// Answers with a page of the rows that `rows` produces. The next page's position is the number of
+/// rows before it.
 async fn page<T: Serialize + 'static>(
     lookups: &Lookups,
     uri: Uri,
@@ -69,7 +71,7 @@ async fn page<T: Serialize + 'static>(
     let web = lookups.ready().await?;
     let query = Query::parse(&uri, parameters)?;
     let token = query.skip.as_ref().map(|text| Token::read(text, &uri)).transpose()?;
-    // Galleries and registries are in locations too.
+    // Gallery and registry images count towards locations too.
     let wants_others = parameters == LOCATIONS;
     let snapshot = match token {
         Some(token) => web.served.of(token.run).await?,
@@ -79,7 +81,8 @@ async fn page<T: Serialize + 'static>(
     if wants_others {
         snapshot.catalog.others(web.app.store.as_ref()).await?;
     }
-    // A list is ended as it was begun, whatever has ended meanwhile.
+    // Later pages use the time of the first page, so that an end of life in between does not change
+    // the list.
     let view = snapshot.at(token.and_then(Token::begun).unwrap_or_else(OffsetDateTime::now_utc));
     let origin = origin(headers);
     let asked = format!("{origin}{}", asked(&uri));
@@ -96,7 +99,7 @@ async fn page<T: Serialize + 'static>(
         }
         let mut counted = query.filter;
         if wants_others {
-            // Its words are those of locations.
+            // The search of `locations` applies to location names, not to images.
             counted.search = None;
         }
         match catalog.unknown(&counted, moment) {

@@ -12,7 +12,7 @@ use axum::response::Response;
 use std::sync::Arc;
 use time::OffsetDateTime;
 
-/// Room for a row that is in sixty locations.
+/// Initial capacity for one row, in bytes: enough for an image in sixty locations.
 const LONG_ROW: usize = 2 << 10;
 
 pub(super) async fn list(State(lookups): State<Arc<Lookups>>, request: Request) -> Response {
@@ -36,7 +36,8 @@ pub(super) async fn list(State(lookups): State<Arc<Lookups>>, request: Request) 
                 snapshot
             }
         };
-        // A list is ended as it was begun, whatever has ended meanwhile.
+        // Later pages use the time of the first page, so that an end of life in between does not
+        // change the list.
         let begun = token.and_then(Token::begun);
         let view = snapshot.at(begun.unwrap_or_else(OffsetDateTime::now_utc));
         let origin = origin(&headers);
@@ -51,7 +52,7 @@ pub(super) async fn list(State(lookups): State<Arc<Lookups>>, request: Request) 
     answer.await.unwrap_or_else(|error| reply::error(&error))
 }
 
-/// A page of a list, as JSON.
+/// A page of a list as JSON.
 fn page(
     (catalog, moment): (&Catalog, OffsetDateTime),
     query: &Query,
@@ -82,7 +83,7 @@ fn page(
     Ok(body)
 }
 
-/// A list of the one image of this name, if the rest of the query wants it too.
+/// Returns a page with the image named `id`, or an empty page if the rest of the query excludes it.
 fn one(catalog: &Catalog, query: &Query, id: &str, moment: OffsetDateTime) -> Result<Page> {
     let mut page = match catalog.named(id, moment) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Page::default()),
@@ -157,7 +158,7 @@ pub(super) async fn show(
         let web = lookups.ready().await?;
         Query::parse(&uri, &[])?;
         let id = in_path(id)?;
-        // A URN, what names the newest of a SKU, or the id of an image of a gallery.
+        // `id` is a URN, a reference to the newest of a SKU, or the id of a gallery image.
         let is_id = is_of_others(&id);
         let snapshot =
             if is_id { web.served.with_others().await? } else { web.served.current().await? };

@@ -1,8 +1,10 @@
-//! `images?live=true`: images as Azure lists them at this moment, page by page.
+//! `images?live=true`: images as Azure lists them now, in pages.
 //!
-//! The first page asks Azure. The whole answer is kept for a while, so that those who began the list can end it. A page
-//! that comes later, or to another instance, asks Azure anew and goes on behind the last image of the page before: in
-//! the table's order, so that no image is left out or given twice that was there all the time.
+//! The first page queries Azure. The whole answer is cached for [`KEPT_FOR`], so that later pages
+//! can be served from it. If the answer is no longer cached, or the request reaches another
+//! instance, Azure is queried again and the page continues after the last image of the previous
+//! page. Because images are in table order, an image that existed throughout is neither omitted nor
+//! repeated.
 
 use super::parameters::Query;
 use super::token::{Behind, next_link, origin};
@@ -20,16 +22,17 @@ use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 use ulid::Ulid;
 
-/// Live lookups that one process does at once: each may take a minute of the quota's share.
+/// Concurrent live lookups per process. Each may consume a minute's worth of the rate limit.
 const AT_ONCE: usize = 2;
-/// The platform cuts a caller off after 230 s.
+/// Timeout of a live lookup. The platform closes a caller's connection after 230 s.
 const WITHIN: Duration = Duration::from_secs(200);
-/// Answers of Azure that are kept for their next pages: so many, for so long, and rows of all of them.
+/// Limits of the cache of Azure's answers: number of answers, age, and rows of all answers
+/// together.
 const KEPT: usize = 4;
 const KEPT_FOR: Duration = Duration::from_mins(5);
 const KEPT_ROWS: usize = 20_000;
 
-/// What Azure answered to one question, in the table's order.
+/// Azure's answer to one query, in table order.
 struct LiveAnswer {
     name: Ulid,
     at: Instant,
@@ -39,7 +42,7 @@ struct LiveAnswer {
 /// The live lookups of a process.
 pub(super) struct Live {
     turns: Semaphore,
-    /// The newest last.
+    /// Cached answers, the newest last.
     kept: Mutex<Vec<Arc<LiveAnswer>>>,
 }
 
@@ -60,7 +63,8 @@ impl Live {
         self.kept().iter().find(|answer| answer.name == name).cloned()
     }
 
-    /// Keeps an answer whose end was not given yet; an answer that is too large is not kept.
+    /// Caches an answer that has further pages. An answer with more than [`KEPT_ROWS`] rows is not
+    /// cached.
     fn keep(&self, answer: &Arc<LiveAnswer>) {
         let mut kept = self.kept();
         kept.retain(|other| other.name != answer.name);

@@ -1,4 +1,4 @@
-//! HTTP lookups from the current snapshot, in the manner of Azure's REST APIs.
+//! HTTP lookups in the current snapshot, in the style of Azure's REST APIs.
 
 mod asking;
 mod changes;
@@ -36,7 +36,7 @@ use tower_http::compression::CompressionLayer;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
-/// What the routes share.
+/// State shared by the routes.
 struct Web {
     app: Arc<App>,
     served: Arc<SnapshotCache>,
@@ -47,7 +47,7 @@ struct Web {
 
 type Making = BoxFuture<'static, Result<Arc<App>>>;
 
-/// What the routes share, made when the first of them is asked.
+/// State shared by the routes, created by the first request that needs it.
 struct Lookups {
     web: OnceCell<Web>,
     make: Box<dyn Fn() -> Making + Send + Sync>,
@@ -57,7 +57,8 @@ impl Lookups {
     async fn ready(&self) -> Result<&Web> {
         let make = || async {
             let app = (self.make)().await.map_err(|error| {
-                // Whoever asks cannot mend it; whoever runs this reads why.
+                // The caller cannot fix this, so it gets a transient error; the operator reads the
+                // reason.
                 error.with_kind(ErrorKind::Transient).context("not ready")
             })?;
             let served = SnapshotCache::new(Arc::clone(&app.store), app.settings.look_every);
@@ -68,7 +69,7 @@ impl Lookups {
     }
 }
 
-/// The routes below `/api`, of an app that `make` makes when it is first needed.
+/// The routes below `/api`. `make` creates the app when it is first needed.
 pub fn routes(make: impl Fn() -> Making + Send + Sync + 'static) -> Router {
     let lookups = Arc::new(Lookups { web: OnceCell::new(), make: Box::new(make) });
     let routes = Router::new()
@@ -89,16 +90,16 @@ pub fn routes(make: impl Fn() -> Making + Send + Sync + 'static) -> Router {
         .route("/api/{*path}", any(no_route))
         .method_not_allowed_fallback(no_method)
         .with_state(lookups)
-        // One layer: each costs every lookup.
+        // A single layer, because each layer adds cost to every lookup.
         .layer((MapResponseLayer::new(reply::acceptable), CompressionLayer::new()));
-    // A layer costs every lookup: it is there when somebody listens.
+    // A layer adds cost to every lookup, so this one is only added when its spans are recorded.
     if tracing::span_enabled!(tracing::Level::DEBUG) {
         return routes.layer(from_fn(told));
     }
     routes
 }
 
-/// A lookup, in a span that the host's own span is the parent of.
+/// Runs a lookup in a span whose parent is the host's span.
 async fn told(request: Request, next: Next) -> Response {
     let (span, route) = lookup_span(&request);
     let response = next.run(request).instrument(span.clone()).await;
@@ -124,12 +125,12 @@ fn lookup_span(request: &Request) -> (Span, String) {
     (span, route.to_owned())
 }
 
-/// Whether the query of `uri` is one that `images` can answer.
+/// Checks that the query of `uri` is valid for `images`.
 pub fn check_query(uri: &Uri) -> Result<()> {
     parameters::Query::parse(uri, parameters::LIST).map(|_| ())
 }
 
-/// The answer where there is nothing.
+/// The response for an unknown path.
 pub(crate) async fn no_route(uri: Uri) -> Response {
     reply::error(&Error::not_found(format!("there is no {} here", uri.path())))
 }

@@ -1,4 +1,5 @@
-//! The parameters of the routes: named once, for reading them and for the `OpenAPI` document.
+//! The query parameters of the routes. One definition serves both parsing and the `OpenAPI`
+//! document.
 
 use crate::catalog::usage::Finding;
 use crate::catalog::{self, Filter};
@@ -13,44 +14,45 @@ use axum::extract::rejection::PathRejection;
 use axum::http::Uri;
 use time::OffsetDateTime;
 
-/// What a parameter's value must be.
+/// The type of a parameter's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Value {
     Text,
-    /// Words to search for.
+    /// Words of a search.
     Search,
-    /// May be given several times, or with commas between them.
+    /// Repeatable, or separated by commas.
     Texts,
-    /// May be given several times; a comma is part of it.
+    /// Repeatable. A comma is part of the value.
     Features,
     Flag,
     Count,
     Date,
-    /// The whole name of an image of any kind.
+    /// The full name of an image of any kind.
     Id,
-    /// The same; or what names the newest of a SKU: an alias, or `latest` in the place of a version.
+    /// As [`Id`](Self::Id), or a reference to the newest of a SKU: an alias, or `latest` in place
+    /// of a version.
     Image,
-    /// publisher:offer:sku, an alias, gallery/definition, or the id of a definition.
+    /// `publisher:offer:sku`, an alias, `gallery/definition`, or the id of a definition.
     Sku,
-    /// One of these names, without case.
+    /// A name of a closed set, ignoring case.
     OneOf(ClosedSet),
-    /// The same; may be given several times, or with commas between them.
+    /// Names of a closed set, ignoring case. Repeatable, or separated by commas.
     AnyOf(ClosedSet),
     Run,
 }
 
 impl Value {
-    /// Whether a parameter of it may be given several times.
+    /// Whether the parameter may be repeated.
     fn may_recur(self) -> bool {
         matches!(self, Self::Features) || self.has_commas()
     }
 
-    /// Whether commas stand between several of them.
+    /// Whether the value may be a list separated by commas.
     fn has_commas(self) -> bool {
         matches!(self, Self::Texts | Self::AnyOf(_))
     }
 
-    /// A value as it is meant: a name of a set as that is written.
+    /// Validates a value, and returns a name of a closed set in its canonical spelling.
     fn checked(self, given: &str) -> Result<&str> {
         match self {
             Self::OneOf(set) | Self::AnyOf(set) => set.find(given),
@@ -59,7 +61,7 @@ impl Value {
     }
 }
 
-/// A parameter in the query.
+/// A query parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Parameter {
     pub(super) name: &'static str,
@@ -71,11 +73,12 @@ const fn parameter(name: &'static str, value: Value, text: &'static str) -> Para
     Parameter { name, value, text }
 }
 
-/// A page has so many rows unless told otherwise, and never more than [`LARGEST_PAGE`].
+/// Default number of rows per page. The maximum is [`LARGEST_PAGE`].
 const PAGE: usize = 100;
 pub(super) const LARGEST_PAGE: usize = 1_000;
 
-/// The platform's own limit is below this; a machine's is not.
+/// Maximum length of a query, in bytes. The platform's own limit is lower; that of a local host is
+/// not.
 const LONGEST: usize = 8 << 10;
 
 const TOP: Parameter = parameter("top", Value::Count, "Rows of a page, 1 to 1000 (100)");
@@ -142,17 +145,18 @@ const SEARCH: Parameter = parameter(
 );
 const EXACT: Parameter = parameter("exact", Value::Flag, "Compare whole names instead of parts");
 
-/// What every route takes for the Functions host, and makes nothing of: a key and its name
-/// (`AuthenticationLevelHandler` in the host's source leaves both in the query), and the version that
-/// Azure's own clients send. The host compares names of parameters without case.
+/// Parameters that every route accepts for the Functions host and ignores: a key and its name
+/// (`AuthenticationLevelHandler` in the host's source leaves both in the query), and the version
+/// that Azure's own clients send. The host compares parameter names ignoring case.
 const OF_THE_HOST: [&str; 3] = ["code", "clientId", "api-version"];
 
-/// Whether a parameter is the host's, and so is part of no list's name, no cache and no log.
+/// Whether a parameter is the host's. Such parameters are excluded from list identities, cache keys
+/// and logs.
 pub(super) fn is_of_the_host(name: &str) -> bool {
     OF_THE_HOST.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
-/// What `uri` asks for, as it is written, without what is the host's.
+/// The path and query of `uri` as written, without the parameters of the host.
 pub(super) fn asked(uri: &Uri) -> String {
     let mut asked = uri.path().to_owned();
     let mut mark = '?';
@@ -167,13 +171,13 @@ pub(super) fn asked(uri: &Uri) -> String {
     asked
 }
 
-/// The names of an image.
+/// Parameters for the names of an image.
 const NAMES: &[Parameter] = &[PUBLISHER, OFFER, SKU, VERSION];
 
-/// Where it is.
+/// Parameters for the locations of an image.
 const PLACES: &[Parameter] = &[LOCATION, IN, NOT_IN];
 
-/// What it is, and how it stands.
+/// Parameters for the properties and the status of an image.
 const PROPERTIES: &[Parameter] = &[
     ARCHITECTURE,
     OS,
@@ -186,7 +190,7 @@ const PROPERTIES: &[Parameter] = &[
     FIRST_SEEN_AFTER,
 ];
 
-/// What images of galleries and registries have besides.
+/// Parameters for other kinds of image, and for the search.
 const OF_OTHERS: &[Parameter] = &[
     KIND,
     LATEST_ONLY,
@@ -213,7 +217,7 @@ const fn length(lists: &[&[Parameter]]) -> usize {
     sum
 }
 
-/// Lists of parameters, one behind the other.
+/// Concatenates lists of parameters.
 const fn joined<const N: usize>(lists: &[&[Parameter]]) -> [Parameter; N] {
     let mut all = [TOP; N];
     let (mut list, mut at, mut number) = (0, 0, 0);
@@ -228,7 +232,7 @@ const fn joined<const N: usize>(lists: &[&[Parameter]]) -> [Parameter; N] {
     all
 }
 
-/// A list of parameters that is made of others.
+/// Concatenates lists of parameters into a constant.
 macro_rules! parameters {
     ($($list:expr),+ $(,)?) => {
         &joined::<{ length(&[$($list),+]) }>(&[$($list),+])
@@ -314,7 +318,7 @@ pub(super) const CHANGES: &[Parameter] = &[
     SKIP,
 ];
 
-/// The values of a query, each checked by name.
+/// The parsed values of a query.
 #[derive(Debug, Default)]
 pub(super) struct Query {
     pub(super) filter: Filter,
@@ -327,12 +331,12 @@ pub(super) struct Query {
     pub(super) skip: Option<String>,
     pub(super) live: bool,
     pub(super) not_deprecated_before: Option<OffsetDateTime>,
-    /// The image must end before.
+    /// The image's life must end before this time.
     pub(super) ends_before: Option<OffsetDateTime>,
 }
 
 impl Query {
-    /// Reads the query of `uri`, in which only `allowed` may occur.
+    /// Parses the query of `uri`. Parameters that are not in `allowed` are errors.
     pub(super) fn parse(uri: &Uri, allowed: &[Parameter]) -> Result<Self> {
         let mut query = Self { top: PAGE, ..Self::default() };
         let text = uri.query().unwrap_or_default();
@@ -350,7 +354,7 @@ impl Query {
             if value.contains('\0') {
                 return Err(bad(&name, "no name has a NUL"));
             }
-            // Of two values one would be left out in silence, and callers differ in which.
+            // One of two values would be ignored silently, and clients differ in which.
             if given.contains(&parameter.name) && !parameter.value.may_recur() {
                 return Err(bad(&name, "it is given twice and takes one value"));
             }
@@ -433,22 +437,22 @@ impl Query {
     }
 }
 
-/// A parameter in the path, as far as it is text.
+/// A path parameter, or the reason why it is not text.
 pub(super) type InPath = Result<Path<String>, PathRejection>;
 
-/// The text of a parameter in the path.
+/// Returns the text of a path parameter.
 pub(super) fn in_path(given: InPath) -> Result<String> {
     let no_text =
         |_| Error::invalid("the path is no text: what it has percent-encoded is no UTF-8");
     given.map(|Path(text)| text).map_err(no_text)
 }
 
-/// A flag, in any case: what writes a value of Python as text writes `True`.
+/// Parses a flag, ignoring case: Python formats its Booleans as `True` and `False`.
 fn flag(text: &str) -> Option<bool> {
     [true, false].into_iter().find(|flag| text.eq_ignore_ascii_case(&flag.to_string()))
 }
 
-/// A number of rows as JSON writes it, without sign or leading zero.
+/// Parses a number of rows as JSON writes it, without a sign or leading zeros.
 fn count(text: &str) -> Option<usize> {
     let plain = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
     text.parse().ok().filter(|count| plain && (1..=LARGEST_PAGE).contains(count))

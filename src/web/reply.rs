@@ -1,4 +1,4 @@
-//! The shape of answers: lists, errors, validators, request ids.
+//! HTTP responses: JSON bodies, errors, cache validators and request ids.
 
 use crate::error::{Error, ErrorKind};
 use crate::pipeline::snapshot::Manifest;
@@ -19,15 +19,16 @@ use tower_http::compression::CompressionBody;
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 pub(super) const ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
 
-/// Where runs are listed, and started: by another function, which answers before these routes are asked.
+/// The path that lists runs, and starts them. Another function serves `POST`, ahead of these
+/// routes.
 const RUNS: &str = "/api/runs";
 
-/// What a resource can be asked with.
+/// The methods that the resource at `path` supports.
 fn allowed(path: &str) -> &'static str {
     if path == RUNS { "GET,HEAD,OPTIONS,POST" } else { "GET,HEAD,OPTIONS" }
 }
 
-/// A method that the resource at `path` cannot be asked with.
+/// The response to a method that the resource at `path` does not support.
 pub(super) fn not_allowed(method: &Method, path: &str) -> Response<Body> {
     let allowed = allowed(path);
     let text = format!("{path} cannot be asked with {method}, but with {allowed}");
@@ -36,8 +37,8 @@ pub(super) fn not_allowed(method: &Method, path: &str) -> Response<Body> {
     response
 }
 
-/// An answer as it leaves: in place of one that the caller's `Accept-Encoding` excludes, words that say so. They
-/// are not encoded, since nothing that the caller takes is left.
+/// Replaces a 406 response of the compression layer by an error. Its body is not encoded, because
+/// the caller's `Accept-Encoding` allows no encoding that is available.
 pub(super) fn acceptable(response: Response<CompressionBody<Body>>) -> Response<Body> {
     if response.status() != StatusCode::NOT_ACCEPTABLE {
         return response.map(Body::new);
@@ -46,8 +47,8 @@ pub(super) fn acceptable(response: Response<CompressionBody<Body>>) -> Response<
     refusal(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", text)
 }
 
-/// Which methods a resource can be asked with. Whether a page of another origin may is for the host to say: the
-/// Functions platform does in Azure, and the embedded host on one machine.
+/// The response to `OPTIONS`: the supported methods. Cross-origin access is decided by the host:
+/// the Functions platform in Azure, the embedded host locally.
 pub(super) fn methods(path: &str) -> Response<Body> {
     let mut response = bytes(StatusCode::NO_CONTENT, Bytes::new());
     let headers = response.headers_mut();
@@ -57,29 +58,30 @@ pub(super) fn methods(path: &str) -> Response<Body> {
     response
 }
 
-/// A date as HTTP writes it (RFC 9110 §5.6.7).
+/// The date format of HTTP (RFC 9110 §5.6.7).
 const HTTP_DATE: &[BorrowedFormatItem<'_>] = format_description!(
     "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
 );
 
-/// A JSON answer of `status`.
+/// A response of `status` with a JSON body.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     bytes(status, serde_json::to_vec(value).unwrap_or_default().into())
 }
 
-/// An answer whose body is JSON already.
+/// A response whose body is already JSON.
 fn bytes(status: StatusCode, body: Bytes) -> Response<Body> {
     let length = HeaderValue::from(body.len());
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.reserve(9);
-    // Names that strangers gave are text, whatever a browser makes of them.
+    // Prevents browsers from sniffing names supplied by third parties as another content type.
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    // Of every answer, a 304 too (RFC 9110 §15.4.5), though only long ones are compressed.
+    // Set on every response, including 304 (RFC 9110 §15.4.5), although only long bodies are
+    // compressed.
     headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
     if status != StatusCode::NOT_MODIFIED {
-        // Said, so that HEAD says it too.
+        // Set explicitly so that responses to HEAD have it too.
         headers.insert(CONTENT_LENGTH, length);
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
@@ -89,8 +91,8 @@ fn bytes(status: StatusCode, body: Bytes) -> Response<Body> {
     response
 }
 
-/// What tells a caller whether what it has is still current: the same for all answers from one
-/// snapshot, until something in it ends. The tag is weak, since bodies may travel compressed.
+/// Cache validators. They are the same for all answers from one snapshot until an image in it
+/// reaches its end. The tag is weak, because bodies may be compressed.
 #[derive(Debug, Clone)]
 pub(super) struct Validators {
     tag: HeaderValue,
@@ -99,7 +101,7 @@ pub(super) struct Validators {
 }
 
 impl Validators {
-    /// Those of answers from a snapshot in which something ended at `ended`, after its run began.
+    /// Validators of a snapshot in which an image reached its end at `ended`, after the run began.
     pub(super) fn new(manifest: &Manifest, ended: Option<OffsetDateTime>) -> Self {
         let changed = manifest.published_at.max(ended.unwrap_or(manifest.published_at));
         let changed = changed.to_offset(UtcOffset::UTC);
@@ -120,7 +122,7 @@ impl Validators {
 const EMPTY: HeaderValue = HeaderValue::from_static("");
 const FRESH: HeaderValue = HeaderValue::from_static("private, max-age=60");
 
-/// An answer from a snapshot: 304 when the caller has it already.
+/// A response from a snapshot, or 304 if the caller already has it.
 pub(super) fn cached(validators: &Validators, asked: &HeaderMap, body: Bytes) -> Response<Body> {
     let tag = validators.tag.to_str().unwrap_or_default();
     let known = is_known(asked, tag, validators.changed);
@@ -138,7 +140,8 @@ pub(super) fn cached(validators: &Validators, asked: &HeaderMap, body: Bytes) ->
     response
 }
 
-/// Whether the caller has what is `tag` now: by tag if it names any, or else by date.
+/// Whether the caller has the current answer: by `If-None-Match` if present, otherwise by
+/// `If-Modified-Since`.
 fn is_known(asked: &HeaderMap, tag: &str, changed: OffsetDateTime) -> bool {
     let opaque = tag.trim_start_matches("W/");
     let text = |name: HeaderName| asked.get(name).and_then(|value| value.to_str().ok());
@@ -153,7 +156,7 @@ fn is_known(asked: &HeaderMap, tag: &str, changed: OffsetDateTime) -> bool {
     }
 }
 
-/// The status and the code that a kind of error is answered with.
+/// The status and the error code for a kind of error.
 pub(crate) fn status_of(kind: ErrorKind) -> (StatusCode, &'static str) {
     match kind {
         ErrorKind::Invalid => (StatusCode::BAD_REQUEST, "InvalidParameter"),
@@ -172,13 +175,13 @@ pub(crate) fn status_of(kind: ErrorKind) -> (StatusCode, &'static str) {
     }
 }
 
-/// The answer that an error means.
+/// The response for an error.
 pub(super) fn error(error: &Error) -> Response<Body> {
     let (status, code) = status_of(error.kind());
     let body = error_body(code, &without_paths(&error.to_string()), error.target());
     let mut response = refused(status, code, &body);
     if status.is_server_error() {
-        // Whoever was answered can name it.
+        // The request id lets a caller refer to this log entry.
         let request_id = response.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
         tracing::error!(%error, request_id, "a lookup failed");
     }
@@ -188,8 +191,8 @@ pub(super) fn error(error: &Error) -> Response<Body> {
     response
 }
 
-/// A text without the paths of this machine: whoever asks from outside has no use for them. Paths of
-/// Azure's resources and of this API stay.
+/// Replaces local file system paths in a text, which are of no use to remote callers. Paths of
+/// Azure resources and of this API are kept.
 pub(crate) fn without_paths(text: &str) -> String {
     const ROOTS: [&str; 3] = ["/subscriptions", "/providers", "/api"];
     let local = |word: &str| {
@@ -200,12 +203,12 @@ pub(crate) fn without_paths(text: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// A refusal, in the shape of Azure's errors.
+/// An error response in Azure's format.
 pub(crate) fn refusal(status: StatusCode, code: &'static str, message: &str) -> Response<Body> {
     refused(status, code, &error_body(code, message, None))
 }
 
-/// The shape of Azure's errors; `target` names the part of the input that is wrong.
+/// An error body in Azure's format. `target` names the invalid part of the input.
 pub(crate) fn error_body(code: &str, message: &str, target: Option<&str>) -> Value {
     let mut error = json!({"code": code, "message": message});
     if let Some(target) = target {

@@ -15,10 +15,10 @@ use serde::Serialize;
 use std::sync::Arc;
 use time::OffsetDateTime;
 
-/// A catalog whose last run is older than this is not healthy.
+/// Age of the last run at which a catalog becomes unhealthy.
 const TOO_OLD: time::Duration = time::Duration::hours(48);
 
-/// Clocks of two machines may differ by this much.
+/// Tolerated clock difference between two machines.
 const CLOCKS_DIFFER: time::Duration = time::Duration::minutes(5);
 
 /// A page of runs.
@@ -109,7 +109,8 @@ pub(super) async fn health(State(lookups): State<Arc<Lookups>>, uri: Uri) -> Res
             Ok(None) => unhealthy("no run is published yet".to_owned()),
             Err(error) => unhealthy(reply::without_paths(&error.to_string())),
         };
-        // What current.json names may be damaged: who answers lookups knows.
+        // The snapshot that `current.json` names may be damaged, which only the snapshot cache
+        // knows.
         match web.served.instead().await {
             Ok(Some((serving, damaged))) => {
                 report.healthy = false;
@@ -133,13 +134,13 @@ pub(super) async fn health(State(lookups): State<Arc<Lookups>>, uri: Uri) -> Res
     answer.await.unwrap_or_else(|error: Error| reply::error(&error))
 }
 
-/// What somebody who asks over HTTP is told of a run.
+/// Removes local file system paths from a report before it is sent over HTTP.
 fn without_paths(mut report: RunReport) -> RunReport {
     report.reason = report.reason.map(|reason| reply::without_paths(&reason));
     report
 }
 
-/// Why a catalog of that age is not healthy.
+/// Why a catalog of this age is unhealthy.
 fn unfit(age: time::Duration) -> Option<&'static str> {
     if age >= TOO_OLD {
         return Some("the last run is too old");

@@ -1,7 +1,7 @@
-//! The snapshot that is being served, and the answers that were given from it.
+//! Cache of the snapshot being served, and of the answers given from it.
 //!
-//! A request never waits for a newer snapshot to be read: it is answered from the one at hand while
-//! one task looks for a newer one. Each request holds one snapshot from its beginning to its end.
+//! A request never waits for a newer snapshot: it is answered from the current one while a single
+//! task looks for a newer one. Each request uses one snapshot throughout.
 
 use super::reply::Validators;
 use crate::blocking::blocking;
@@ -20,14 +20,14 @@ use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 
-/// Answers that are kept of one snapshot, in bytes.
+/// Maximum size of the cached answers of one snapshot, in bytes.
 const ANSWERS: u64 = 64 << 20;
-/// Room for so many before the first is forgotten.
+/// Estimated number of cached answers, for the initial allocation.
 const ANSWERS_AT_FIRST: usize = 10_000;
-/// Snapshots that are held for lists that were begun in them, beside the current one.
+/// Snapshots kept for unfinished lists, in addition to the current one.
 const HELD: usize = 2;
 
-/// Weighs an answer by its size.
+/// Weighs an answer by its size in bytes.
 #[derive(Debug, Clone)]
 struct Size;
 
@@ -37,23 +37,24 @@ impl Weighter<String, Bytes> for Size {
     }
 }
 
-/// A snapshot, and bodies of answers given from it, by what was asked.
+/// A snapshot, with the cached bodies of answers by request.
 pub(super) struct Snapshot {
     pub(super) catalog: Catalog,
-    /// Those of answers in which everything stands as it did when the run began.
+    /// Validators of answers as of the start of the run.
     validators: Validators,
     answers: Cache<String, Bytes, Size>,
 }
 
-/// A snapshot as it stands at a moment.
+/// A snapshot as of a given time.
 pub(super) struct View {
     pub(super) snapshot: Arc<Snapshot>,
-    /// When something in it ended last before it was asked: all answers until something else ends are of this moment.
+    /// The last time, up to the request's, at which an image reached its end. All requests until
+    /// the next such time have the same answers.
     pub(super) moment: OffsetDateTime,
 }
 
 impl View {
-    /// What tells a caller whether it has the answer already.
+    /// The validators of answers from this view.
     pub(super) fn validators(&self) -> Validators {
         let manifest = &self.snapshot.catalog.manifest;
         if self.moment == manifest.started_at {
@@ -62,12 +63,12 @@ impl View {
         Validators::new(manifest, Some(self.moment))
     }
 
-    /// The name of an answer among those that are kept.
+    /// The cache key of an answer.
     fn name(&self, asked: &str) -> String {
         format!("{} {asked}", nanoseconds(self.moment))
     }
 
-    /// The body that was answered to `asked` before, or is made now.
+    /// Returns the cached answer to `asked`, or makes and caches it.
     pub(super) fn answer(
         &self,
         asked: &str,
@@ -76,8 +77,8 @@ impl View {
         self.snapshot.answer(self.name(asked), |catalog| make(catalog, self.moment))
     }
 
-    /// The same of what goes through whole tables: it is made on a thread of its own, so that those that answer
-    /// everybody else are not held up, and so many at once as leave room for these.
+    /// Like [`answer`](Self::answer), for lookups that scan whole tables. `make` runs on a blocking
+    /// thread, so that it does not delay other requests, and concurrency is limited by [`PLACES`].
     pub(super) async fn answer_apart(
         &self,
         asked: &str,
@@ -96,12 +97,12 @@ impl Snapshot {
         Arc::new(Self { catalog, validators, answers })
     }
 
-    /// This snapshot as it stands at `now`.
+    /// A view of this snapshot as of `now`.
     pub(super) fn at(self: &Arc<Self>, now: OffsetDateTime) -> View {
         View { snapshot: Arc::clone(self), moment: self.catalog.moment(now) }
     }
 
-    /// The body that was answered to `asked` before, or is made now.
+    /// Returns the cached answer to `asked`, or makes and caches it.
     fn answer(
         &self,
         asked: String,
@@ -125,7 +126,7 @@ impl Snapshot {
         }
         let place = Arc::clone(&PLACES).acquire_owned().await;
         let this = Arc::clone(self);
-        // Held by the work, which goes on when nobody waits for it any more.
+        // The permit belongs to the work, which continues after its caller is gone.
         let work = move || {
             let _place = place;
             this.answer(asked, make)
@@ -134,7 +135,7 @@ impl Snapshot {
     }
 }
 
-/// Lookups through whole tables that a process makes at once.
+/// Permits for concurrent lookups that scan whole tables: one per available thread.
 static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
     Arc::new(Semaphore::new(threads))
@@ -146,23 +147,24 @@ struct State {
     looked: Option<Instant>,
     /// The current snapshot, when another is served because it is damaged.
     passed_over: Option<PassedOver>,
-    /// Others that lists were begun in, the last used at the end.
+    /// Other snapshots with unfinished lists, the most recently used last.
     held: Vec<Arc<Snapshot>>,
 }
 
-/// What is being served.
+/// The snapshots being served.
 pub(super) struct SnapshotCache {
     store: Arc<dyn Store>,
     look_every: Duration,
     state: Mutex<State>,
-    /// Held while a snapshot is being read that is to be the current one.
+    /// Held while reading a snapshot that is to become the current one.
     reading: tokio::sync::Mutex<()>,
-    /// Held while another one is being read, for a list that was begun in it.
+    /// Held while reading another snapshot, for a list that was begun in it.
     opening: tokio::sync::Mutex<()>,
 }
 
 impl SnapshotCache {
-    /// What `store` holds, which is looked at so often.
+    /// Creates a cache of the snapshots in `store`, which is checked for a newer one every
+    /// `look_every`.
     pub(super) fn new(store: Arc<dyn Store>, look_every: Duration) -> Arc<Self> {
         let (reading, opening) = (tokio::sync::Mutex::default(), tokio::sync::Mutex::default());
         Arc::new(Self { store, look_every, state: Mutex::default(), reading, opening })
@@ -172,7 +174,7 @@ impl SnapshotCache {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The current snapshot.
+    /// Returns the current snapshot. Starts a background check for a newer one when it is due.
     pub(super) async fn current(self: &Arc<Self>) -> Result<Arc<Snapshot>> {
         {
             let mut state = self.state();
@@ -196,8 +198,8 @@ impl SnapshotCache {
         Ok(snapshot)
     }
 
-    /// The current snapshot with its gallery and registry tables read; when they are not what was published,
-    /// the newest snapshot whose tables are.
+    /// Returns the current snapshot with its gallery and registry tables read. If they do not match
+    /// its manifest, returns the newest snapshot whose tables do.
     pub(super) async fn with_others(self: &Arc<Self>) -> Result<Arc<Snapshot>> {
         let store = self.store.as_ref();
         let snapshot = self.current().await?;
@@ -215,13 +217,13 @@ impl SnapshotCache {
         Ok(snapshot)
     }
 
-    /// The run that is served instead of the current snapshot, and why, if it is.
+    /// Returns the run that is served instead of the current snapshot, and why, if one is.
     pub(super) async fn instead(self: &Arc<Self>) -> Result<Option<(RunId, PassedOver)>> {
         let served = self.current().await?.catalog.manifest.run;
         Ok(self.state().passed_over.clone().map(|passed_over| (served, passed_over)))
     }
 
-    /// Takes over another snapshot that has become the current one, if it verifies.
+    /// Replaces the served snapshot by a newer current one, if that verifies.
     async fn refresh(&self) {
         let _reading = self.reading.lock().await;
         let served = self.state().current.clone();
@@ -240,7 +242,7 @@ impl SnapshotCache {
         }
     }
 
-    /// The current snapshot, unless it is the one that is served.
+    /// Opens the current snapshot, unless it is already served.
     async fn other(&self, served: Option<&Snapshot>) -> Result<Option<Catalog>> {
         let store = self.store.as_ref();
         let Some(current) = snapshot::current(store).await? else {
@@ -250,7 +252,7 @@ impl SnapshotCache {
             return Ok(None);
         }
         let Some(catalog) = Catalog::open_run(store, current.run).await? else { return Ok(None) };
-        // One that was refused may have been so for its other tables.
+        // A snapshot that was refused may have been refused because of its other tables.
         let passed_over = self.state().passed_over.clone();
         if passed_over.is_some_and(|passed_over| passed_over.run == Some(current.run)) {
             catalog.others(store).await?;
@@ -267,7 +269,7 @@ impl SnapshotCache {
         }
     }
 
-    /// The snapshot of `run` if it is in memory; one that is used goes last.
+    /// Returns the snapshot of `run` if it is in memory, and marks it as the most recently used.
     fn at_hand(&self, run: RunId) -> Option<Arc<Snapshot>> {
         let mut state = self.state();
         let is_it = |snapshot: &&Arc<Snapshot>| snapshot.catalog.manifest.run == run;
@@ -280,14 +282,15 @@ impl SnapshotCache {
         Some(found)
     }
 
-    /// The snapshot of `run`, for a list that was begun in it.
+    /// Returns the snapshot of `run`, for a list that was begun in it.
     pub(super) async fn of(self: &Arc<Self>, run: RunId) -> Result<Arc<Snapshot>> {
-        // What is current is looked for as ever: a list may be all that anybody asks for.
+        // Keep checking for a newer snapshot even if all requests are for later pages.
         self.current().await?;
         if let Some(found) = self.at_hand(run) {
             return Ok(found);
         }
-        // One at a time, each of which takes memory; a newer current one is read meanwhile.
+        // One at a time, because each takes memory. Reading a newer current snapshot is not blocked
+        // by this.
         let _opening = self.opening.lock().await;
         if let Some(found) = self.at_hand(run) {
             return Ok(found);
@@ -298,7 +301,7 @@ impl SnapshotCache {
                 format!("the list was begun in run {run}, which is no longer kept: begin it anew"),
             )
         };
-        // A token may name anything: what is not a snapshot of this store is gone.
+        // A token may name any run. If this store has no snapshot of it, the list is gone.
         let opened = Catalog::open_run(self.store.as_ref(), run).await;
         let catalog = match opened {
             Ok(catalog) => catalog.ok_or_else(gone)?,

@@ -1,7 +1,7 @@
-//! The tokens of next pages: which list, and where its next part begins.
+//! Tokens of next pages: the identity of a list, and the position of the next page.
 //!
-//! A list that was begun in one snapshot is ended in it, for as long as that snapshot is kept. A token holds a sum
-//! of itself: one that was cut or changed on its way would leave rows out in silence.
+//! A list that was begun in one snapshot continues in it for as long as the snapshot is kept. A
+//! token contains a checksum, because a truncated or altered token would silently omit rows.
 
 use super::parameters::is_of_the_host;
 use crate::error::{Error, Result};
@@ -15,32 +15,32 @@ use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use ulid::Ulid;
 
-/// The first byte of a token that names a place by its number, and a moment.
+/// First byte of a token with a numeric position and a time.
 const NUMBERED: u8 = 4;
-/// The first byte of one that names the row it goes on behind.
+/// First byte of a token with the id of the last row of the previous page.
 const BEHIND: u8 = 3;
 
-/// A path in front of `/api` that is longer than this is none.
+/// Maximum length of the path in front of `/api`, in bytes. A longer one is ignored.
 const LONGEST_PREFIX: usize = 256;
 
-/// Where a list goes on.
+/// Position in a list from a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Token {
-    /// The snapshot.
+    /// The snapshot's run.
     pub run: RunId,
-    /// The place in the list.
+    /// The position in the list.
     pub at: u32,
-    /// The moment of the question, in nanoseconds since 1970: the list is ended as it was begun.
+    /// The time of the query, in nanoseconds since 1970. All pages of a list use the same time.
     pub moment: i64,
 }
 
 impl Token {
-    /// When the list was begun.
+    /// The time of the list's first page.
     pub fn begun(self) -> Option<OffsetDateTime> {
         OffsetDateTime::from_unix_timestamp_nanos(self.moment.into()).ok()
     }
 
-    /// The token as text; it belongs to the list that `uri` asks for.
+    /// Encodes the token for the list that `uri` requests.
     pub fn write(self, uri: &Uri) -> String {
         let mut place = self.run.0.to_bytes().to_vec();
         place.extend(self.at.to_be_bytes());
@@ -48,7 +48,7 @@ impl Token {
         seal(NUMBERED, &place, uri)
     }
 
-    /// Reads a token of the list that `uri` asks for.
+    /// Decodes a token of the list that `uri` requests.
     pub fn read(text: &str, uri: &Uri) -> Result<Self> {
         let place = open(NUMBERED, text, uri)?;
         let (run, at) = place.split_first_chunk::<16>().ok_or_else(|| bad(ANOTHER))?;
@@ -59,24 +59,24 @@ impl Token {
     }
 }
 
-/// Where a list goes on that no snapshot holds: it may have to be made anew.
+/// Position in a list that is not from a snapshot, and that may have to be produced again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Behind {
-    /// The list.
+    /// The list's id.
     pub list: Ulid,
-    /// The id of its last row that was given.
+    /// The id of the last row of the previous page.
     pub id: String,
 }
 
 impl Behind {
-    /// The token as text; it belongs to the list that `uri` asks for.
+    /// Encodes the token for the list that `uri` requests.
     pub fn write(&self, uri: &Uri) -> String {
         let mut place = self.list.to_bytes().to_vec();
         place.extend(self.id.as_bytes());
         seal(BEHIND, &place, uri)
     }
 
-    /// Reads a token of the list that `uri` asks for.
+    /// Decodes a token of the list that `uri` requests.
     pub fn read(text: &str, uri: &Uri) -> Result<Self> {
         let place = open(BEHIND, text, uri)?;
         let (list, id) = place.split_first_chunk::<16>().ok_or_else(|| bad(ANOTHER))?;
@@ -92,7 +92,7 @@ fn bad(why: &str) -> Error {
     Error::invalid(format!("parameter 'skipToken': {why}")).with_target("skipToken")
 }
 
-/// The text of a token: its form, the place, the list that it belongs to, and the sum of all that.
+/// Encodes a token: its form, the position, the list's identity, and a checksum of all three.
 fn seal(form: u8, place: &[u8], uri: &Uri) -> String {
     let mut bytes = vec![form];
     bytes.extend(place);
@@ -101,7 +101,7 @@ fn seal(form: u8, place: &[u8], uri: &Uri) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// The place that a token of this form names in the list that `uri` asks for.
+/// Decodes a token, checks its form, list and checksum, and returns the position.
 fn open(form: u8, text: &str, uri: &Uri) -> Result<Vec<u8>> {
     let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad(CHANGED))?;
     let (bytes, sum) = bytes.split_last_chunk::<4>().ok_or_else(|| bad(CHANGED))?;
@@ -115,12 +115,13 @@ fn open(form: u8, text: &str, uri: &Uri) -> Result<Vec<u8>> {
     }
 }
 
-/// Enough of a digest to tell lists and tokens apart; nobody gains anything by making one up.
+/// The first four bytes of a digest: enough to distinguish lists and tokens. Forging a token gains
+/// nothing.
 fn first(digest: &[u8]) -> [u8; 4] {
     digest.first_chunk().copied().unwrap_or_default()
 }
 
-/// What tells lists apart: path and query, without the page.
+/// The identity of a list: a hash of its path and query, without the parameters of the page.
 fn list(uri: &Uri) -> [u8; 4] {
     let mut hash = Sha256::new();
     hash.update(uri.path().as_bytes());
@@ -135,16 +136,17 @@ fn list(uri: &Uri) -> [u8; 4] {
 
 type Pair<'a> = (std::borrow::Cow<'a, str>, std::borrow::Cow<'a, str>);
 
-/// What a next page's address has in common with this one's. A key is no part of it: answers are kept,
-/// logged and passed on, and a caller shows the key again as it did the first time.
+/// The query parameters that a next page's link keeps. It omits keys, because answers are cached,
+/// logged and passed on; the caller sends its key again.
 fn kept(uri: &Uri) -> impl Iterator<Item = Pair<'_>> {
     url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
         .filter(|(name, _)| name != "skipToken" && !is_of_the_host(name))
 }
 
-/// This host as the caller sees it: its scheme and name, and the path in front of `/api` where a proxy has one.
+/// The base URL of this host as the caller sees it: scheme, host, and the path in front of `/api`
+/// if a proxy adds one.
 pub(super) fn origin(headers: &HeaderMap) -> String {
-    // Each proxy adds its own; the first is what the caller sees.
+    // Each proxy appends its own value; the first is the one that the caller sees.
     let text = |name: &str| {
         let value = headers.get(name)?.to_str().ok()?;
         value.split(',').next().map(str::trim)
@@ -165,14 +167,14 @@ pub(super) fn origin(headers: &HeaderMap) -> String {
     format!("{scheme}://{host}{}", prefix_of(headers))
 }
 
-/// The path in front of `/api` that proxies took away, as `X-Forwarded-Prefix` tells it.
+/// The path in front of `/api` that proxies removed, from `X-Forwarded-Prefix`.
 pub(super) fn prefix_of(headers: &HeaderMap) -> String {
     let all = headers.get_all("x-forwarded-prefix");
     prefix(all.iter().filter_map(|value| value.to_str().ok()))
 }
 
-/// The path of all of them together: each proxy adds the part that it took away, the outermost one first. What is
-/// anything else than a plain path is none of a proxy's, and counts for nothing: a link must lead nowhere else.
+/// Joins the prefixes that proxies removed, the outermost first. If any is not a plain path,
+/// returns an empty prefix, so that a link cannot lead to another host.
 pub(crate) fn prefix<'a>(told: impl Iterator<Item = &'a str>) -> String {
     let mut path = String::new();
     for part in told.flat_map(|value| value.split(',')) {
@@ -192,7 +194,7 @@ pub(crate) fn prefix<'a>(told: impl Iterator<Item = &'a str>) -> String {
     if path.len() > LONGEST_PREFIX { String::new() } else { path }
 }
 
-/// The address of the next page.
+/// The URL of the next page.
 pub(super) fn next_link(uri: &Uri, origin: &str, token: &str) -> String {
     let query = url::form_urlencoded::Serializer::new(String::new())
         .extend_pairs(kept(uri))

@@ -1,7 +1,7 @@
-//! `images/usage`: machines and scale sets, and how the images that they stand on stand.
+//! `images/usage`: machines and scale sets, and the state of their images.
 //!
-//! Azure is asked which machines there are, at most once in a while; a list that was begun is ended in
-//! the same answer of Azure's, or begun anew.
+//! Azure is asked for the machines at most once per [`FRESH`]. All pages of a list come from the
+//! same answer. When that is no longer kept, the list must be begun again.
 
 use super::parameters::{Query, USAGE};
 use super::snapshot_cache::Snapshot;
@@ -24,14 +24,14 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 use ulid::Ulid;
 
-/// What Azure answered counts for so long.
+/// How long an answer of Azure is reused.
 const FRESH: Duration = Duration::from_mins(1);
-/// The platform cuts a caller off after 230 s.
+/// Timeout of the query. The platform closes a caller's connection after 230 s.
 const WITHIN: Duration = Duration::from_secs(200);
-/// Lists that are kept so that those who began them can end them.
+/// Lists kept so that their later pages can be served.
 const KEPT: usize = 3;
 
-/// The machines as they were at one moment, joined with one snapshot.
+/// The machines at one time, joined with one snapshot.
 pub(super) struct UsageList {
     name: RunId,
     at: Instant,
@@ -39,8 +39,8 @@ pub(super) struct UsageList {
     rows: Vec<Usage>,
 }
 
-/// The lists that are kept, the newest last, and the question that is under way: whoever asks meanwhile waits for
-/// the same answer, and it ends when nobody does any more.
+/// The kept lists, the newest last, and the query under way. Concurrent callers share that query,
+/// which is cancelled when none of them waits for it any more.
 #[derive(Default)]
 pub(super) struct UsageLists(Mutex<Lists>);
 
@@ -101,7 +101,7 @@ async fn joined(web: &Web, token: Option<Token>) -> Result<Arc<UsageList>> {
     asking.await.map_err(|error| error.again())
 }
 
-/// Asks Azure for its machines.
+/// Asks Azure for the machines, joins them with the snapshot, and keeps the list.
 async fn ask(
     app: Arc<App>,
     kept: Arc<UsageLists>,

@@ -1,4 +1,4 @@
-//! What a filter asks of a row's properties.
+//! Matching of a filter's conditions on the properties of marketplace rows.
 
 use crate::catalog::filter::{Filter, fits_whole};
 use crate::format::index::{Index, Row, Traits};
@@ -6,24 +6,25 @@ use crate::image::Status;
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-/// Whether a row is what is wanted.
+/// Whether a row matches a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fit {
-    /// It is not.
+    /// The row does not match.
     No,
-    /// Nobody knows: its details were not asked for.
+    /// Unknown, because the row's details were not requested.
     Unknown,
-    /// It is.
+    /// The row matches.
     Yes,
 }
 
-/// What a filter asks of properties, made ready for one index.
+/// The property conditions of a filter, prepared for one index.
 pub(super) struct Details<'a> {
     index: &'a Index,
     filter: &'a Filter,
-    /// Whether traits fit, by their number; none when none are asked for.
+    /// The result for each set of traits, by its number. `None` when the filter has no condition on
+    /// them.
     traits: Option<Vec<Fit>>,
-    /// Whether what rows have beside fits, by its number, as far as it was looked at.
+    /// Whether the features match, by the number of the row's extras. Filled as rows are tested.
     features: RefCell<HashMap<u32, bool>>,
 }
 
@@ -32,7 +33,7 @@ impl<'a> Details<'a> {
         Self { index, filter, traits: traits(index, filter), features: RefCell::default() }
     }
 
-    /// Whether a row of that status fits.
+    /// Tests a row whose status is `status`.
     pub(super) fn fit(&self, row: Row<'_>, status: Option<Status>) -> Fit {
         if !self.ends_in_time(row, status) || !self.is_new(row) {
             return Fit::No;
@@ -68,7 +69,7 @@ impl<'a> Details<'a> {
     }
 }
 
-/// Which traits fit a filter; none when it does not ask for any.
+/// Tests every set of traits of the index. `None` when the filter has no condition on them.
 fn traits(index: &Index, filter: &Filter) -> Option<Vec<Fit>> {
     let Filter { os, architecture, generation, plan, .. } = filter;
     if os.is_none() && architecture.is_none() && generation.is_none() && plan.is_none() {

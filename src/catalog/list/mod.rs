@@ -1,5 +1,5 @@
-//! Lists: the rows of an index that a filter accepts, in the table's order, or ranked when words
-//! are searched for.
+//! Lists: the rows of an index that a filter accepts, in table order, or ranked if the filter has a
+//! search.
 
 mod details;
 mod unknown;
@@ -17,27 +17,27 @@ use memchr::memmem::Finder;
 use std::ops::{ControlFlow, Range};
 use time::OffsetDateTime;
 
-/// A row that was found, and where it stands.
+/// A row's number and its path.
 pub type Found = (u32, GroupPath);
 
-/// A part of a list.
+/// A page of a list.
 #[derive(Debug, Default)]
 pub struct Page {
     /// The rows.
     pub rows: Vec<Found>,
-    /// Rows of the other tables, behind these.
+    /// Rows of the gallery and registry tables, which follow `rows`.
     pub others: Vec<u32>,
-    /// Where the next part begins, if there is more.
+    /// Position of the next page, if there are more rows.
     pub next: Option<u32>,
 }
 
 const LEVELS: [Level; 3] = [Level::Publisher, Level::Offer, Level::Sku];
-/// How a word occurs: within another, at its beginning, or as a whole.
+/// How a word occurs in a name: inside it, at the start of a word, or as a whole word.
 const WITHIN: u8 = 1;
 const PREFIX: u8 = 2;
 const WHOLE: u8 = 3;
 
-/// How well each text of a pool fits; zero where it does not. Empty when none does.
+/// Score of each text of a pool; zero if the text does not match. Empty when no text matches.
 struct TextScores(Vec<u8>);
 
 impl TextScores {
@@ -45,7 +45,7 @@ impl TextScores {
         self.0.get(id as usize).copied().unwrap_or_default()
     }
 
-    /// Looks for a part of a name in all texts of a pool at once, without case.
+    /// Scores all texts that contain `part`, ignoring case.
     fn find(pool: &Pool, part: &str) -> Self {
         Self::places(pool, &folded(part), |at| {
             let name = pool.text().get(at..at + part.len());
@@ -53,12 +53,13 @@ impl TextScores {
         })
     }
 
-    /// The same of a word of a search, which is folded: separators are alike.
+    /// Scores all texts that contain `word`, a folded word of a search: the kind of separator is
+    /// ignored.
     fn word(pool: &Pool, word: &str) -> Self {
         Self::places(pool, word, |_| true)
     }
 
-    /// Looks for `needle`, which is folded, in all texts of a pool, at the places where `is_it` says so.
+    /// Scores all texts that contain `needle`, which is folded, at an offset that `is_it` accepts.
     fn places(pool: &Pool, needle: &str, is_it: impl Fn(usize) -> bool) -> Self {
         if !pool.may_have(needle) {
             return Self(Vec::new());
@@ -97,7 +98,7 @@ impl TextScores {
         Self(fits)
     }
 
-    /// The texts that are `wanted`, without case.
+    /// Scores the texts that equal `wanted`, ignoring case.
     fn same(pool: &Pool, wanted: &str) -> Self {
         let count = u32::try_from(pool.len()).unwrap_or(u32::MAX);
         let same = |id| u8::from(pool.get(id).eq_ignore_ascii_case(wanted));
@@ -105,23 +106,24 @@ impl TextScores {
     }
 }
 
-/// A word, and how well it fits publishers, offers, SKUs and versions.
+/// A word of a search, with its scores for publishers, offers, SKUs and versions.
 struct SearchWord {
     names: [TextScores; 3],
-    /// The groups of SKUs that it is the short name of.
+    /// The SKU groups that the word is an alias of.
     short: Vec<u32>,
     versions: TextScores,
-    /// Whether any version has it: most words do not, and rows need not be looked at then.
+    /// Whether the word occurs in any version. For most words it does not, and rows need not be
+    /// scored individually.
     in_versions: bool,
 }
 
-/// A filter, made ready for one index.
+/// A filter, prepared for one index.
 pub(super) struct ListQuery<'a> {
     index: &'a Index,
     names: [Option<TextScores>; 3],
     versions: Option<TextScores>,
     details: Details<'a>,
-    /// The moment of the question, in nanoseconds since 1970.
+    /// The time of the query, in nanoseconds since 1970.
     now: i64,
     statuses: [bool; Status::ALL.len()],
     locations: Vec<u32>,
@@ -131,7 +133,7 @@ pub(super) struct ListQuery<'a> {
 }
 
 impl SearchWord {
-    /// A word that is folded.
+    /// Prepares a folded word.
     fn new(index: &Index, word: &str) -> Self {
         let versions = TextScores::word(index.versions(), word);
         let short = alias::find(word).map(|alias| index.skus(alias.sku));
@@ -143,7 +145,7 @@ impl SearchWord {
         }
     }
 
-    /// How well it fits the names of a SKU.
+    /// Returns the best score of the word for the names of a SKU.
     fn fit(&self, index: &Index, place: GroupPath) -> u8 {
         if self.short.contains(&place[2]) {
             return WHOLE;
@@ -154,7 +156,7 @@ impl SearchWord {
 }
 
 impl<'a> ListQuery<'a> {
-    /// None when nothing can fit.
+    /// Returns `None` when no row can match.
     pub(super) fn new(index: &'a Index, filter: &'a Filter, now: OffsetDateTime) -> Option<Self> {
         if !filter.wants_marketplace() {
             return None;
@@ -182,7 +184,7 @@ impl<'a> ListQuery<'a> {
             now: nanoseconds(now),
             statuses,
             locations: filter.locations.iter().map(location).collect::<Option<_>>()?,
-            // Nothing is where the catalog has nothing.
+            // An excluded location that the index does not contain excludes nothing.
             not_locations: filter.not_locations.iter().filter_map(location).collect(),
             latest: filter.latest,
             words: words.collect(),
@@ -195,7 +197,8 @@ impl<'a> ListQuery<'a> {
             .is_none_or(|fits| fits.of(self.index.group_name(level, group)) > 0)
     }
 
-    /// Whether its status is wanted; one that is not known is no answer to a question for one.
+    /// Whether the row's status is accepted. An unknown status matches only if every status is
+    /// accepted.
     fn has_status(&self, row: Row<'_>) -> bool {
         let wanted = |status: Status| self.statuses[status as usize];
         let status = self.index.status(row, self.now);
@@ -206,7 +209,7 @@ impl<'a> ListQuery<'a> {
         self.fit(at, place) == Fit::Yes
     }
 
-    /// Whether a row fits, where it is known.
+    /// Tests a row, ignoring the words of the search.
     fn fit(&self, at: u32, place: GroupPath) -> Fit {
         let row = self.index.row(at);
         let is_in = |location: &u32| self.index.is_in(row.locations(), &[*location]);
@@ -218,12 +221,12 @@ impl<'a> ListQuery<'a> {
         if fits { self.details.fit(row, self.index.status(row, self.now)) } else { Fit::No }
     }
 
-    /// Whether a row is the latest of its SKU at the moment of the question.
+    /// Whether a row is the latest of its SKU at the time of the query.
     pub(super) fn is_latest(&self, at: u32, place: GroupPath) -> bool {
         self.index.is_latest(at, place[2], self.now)
     }
 
-    /// Goes through the SKUs that the filter accepts, from the one on that has the row `from`.
+    /// Visits the SKUs whose names match, starting with the SKU of row `from`.
     fn walk(&self, from: u32, mut visit: impl FnMut(GroupPath) -> ControlFlow<()>) {
         let [publisher, offer, sku] = self.index.place(from);
         let index = self.index;
@@ -244,7 +247,7 @@ impl<'a> ListQuery<'a> {
         }
     }
 
-    /// Visits the rows that the filter accepts, in the table's order, each with its place and how well the words fit.
+    /// Visits the accepted rows in table order, each with its path and search score.
     pub(super) fn visit(&self, mut visit: impl FnMut(GroupPath, u32, usize)) {
         let in_versions = self.is_in_versions();
         let mut fits = Vec::new();
@@ -265,13 +268,13 @@ impl<'a> ListQuery<'a> {
         });
     }
 
-    /// Whether a word may be found in versions, so that each row of a SKU fits differently.
+    /// Whether a word occurs in a version, so that rows of the same SKU may have different scores.
     fn is_in_versions(&self) -> bool {
         self.words.iter().any(|word| word.in_versions)
     }
 
-    /// How well each word fits the names of a SKU; none when a word fits neither these nor any
-    /// version.
+    /// Scores each word against the names of a SKU into `fits`, and returns the sum. `None` when a
+    /// word matches neither a name nor any version.
     fn fit_names(&self, place: GroupPath, fits: &mut Vec<u8>) -> Option<u32> {
         fits.clear();
         for word in &self.words {
@@ -284,8 +287,9 @@ impl<'a> ListQuery<'a> {
         Some(fits.iter().copied().map(u32::from).sum())
     }
 
-    /// How well the words fit a row of a SKU whose names they fit so: the sum of how well each does;
-    /// none when one does not.
+    /// Returns the search score of a row: the sum over all words of the better of the score in
+    /// `fits`, which is that of the SKU's names, and the score of the version. `None` when a word
+    /// does not match.
     fn score(&self, row: u32, fits: &[u8]) -> Option<usize> {
         let version = self.index.row(row).version();
         let mut sum = 0;
@@ -300,13 +304,13 @@ impl<'a> ListQuery<'a> {
     }
 }
 
-/// What is left of a range from `from` on.
+/// The part of `range` that starts at `from`.
 fn from_on(range: Range<u32>, from: u32) -> Range<u32> {
     range.start.max(from)..range.end
 }
 
-/// The rows that `filter` accepts at `now`, at most `top` of them, from the place on that an earlier page
-/// named as its next (or zero).
+/// Returns the rows that `filter` accepts at `now`: at most `top`, starting at position `from`,
+/// which is zero or the `next` of an earlier page.
 pub fn list(index: &Index, filter: &Filter, from: u32, top: usize, now: OffsetDateTime) -> Page {
     let mut page = Page::default();
     let Some(query) = ListQuery::new(index, filter, now) else { return page };
@@ -329,11 +333,11 @@ pub fn list(index: &Index, filter: &Filter, from: u32, top: usize, now: OffsetDa
     page
 }
 
-/// Rows of one SKU that the words fit alike.
+/// Rows of one SKU that have the same score.
 type Alike = (GroupPath, Range<u32>);
 
-/// Rows that fit better come first; of those that fit alike, the latest of their SKU; the table's
-/// order decides the rest. A page's next is a place in this order.
+/// Lists rows by descending score, then the latest of their SKU first, then in table order. The
+/// `next` of the page is a position in this order.
 fn ranked(query: &ListQuery<'_>, from: usize, top: usize) -> Page {
     let index = query.index;
     let most = query.words.len() * usize::from(WHOLE);

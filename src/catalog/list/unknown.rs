@@ -1,4 +1,4 @@
-//! Of how many rows it is not known whether they are wanted.
+//! Count of the rows for which the catalog does not know whether they match.
 
 use super::ListQuery;
 use super::details::Fit;
@@ -7,7 +7,8 @@ use crate::format::index::{Index, Level};
 use std::ops::ControlFlow;
 use time::OffsetDateTime;
 
-/// Of how many rows it is not known whether `filter` accepts them, since their details were not asked for.
+/// Number of rows for which it is unknown whether `filter` accepts them, because their details were
+/// not requested.
 pub fn unknown(index: &Index, filter: &Filter, now: OffsetDateTime) -> u64 {
     let asks =
         filter.wants_details() || filter.architecture.is_some() || filter.generation.is_some();

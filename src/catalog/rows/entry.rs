@@ -1,16 +1,16 @@
-//! What is known of a row of the gallery and registry tables without reading its text.
+//! The data of a gallery or registry row that is available without parsing its text.
 
 use crate::image::{Status, registry};
 use time::OffsetDateTime;
 
-/// The kinds of rows, by their number in [`Entry::kind`].
+/// The kinds of rows, indexed by [`Entry::kind`].
 pub(in crate::catalog) const KINDS: [&str; 4] =
     ["gallery-definition", "gallery-version", "managed-image", registry::KIND];
 
-/// The kind of rows that may be the latest of something, by number.
+/// The kind whose rows may be the latest of a definition.
 pub(super) const VERSION_KIND: &str = KINDS[1];
 
-/// The columns that filters look at, in this order in [`Entry::names`].
+/// The columns that filters use; each is an index into [`Entry::names`].
 pub(super) const COLUMNS: usize = 12;
 pub(in crate::catalog) const PUBLISHER: usize = 0;
 pub(in crate::catalog) const OFFER: usize = 1;
@@ -27,19 +27,19 @@ pub(super) const GENERATION: usize = 11;
 
 #[derive(Debug)]
 pub(in crate::catalog) struct Entry {
-    /// Where its text ends.
+    /// End of the row's JSON in the table's text.
     pub(super) end: usize,
     pub(super) kind: u8,
-    /// Where it stood in its life when its run began.
+    /// Status at the start of the run.
     pub(super) status: Status,
-    /// Whether it may be the latest of its definition while it lives.
+    /// Whether the version may be the latest of its definition until its end of life.
     pub(super) is_eligible: bool,
-    /// A number that a definition and its versions share, which lie beside each other.
+    /// Number shared by a definition and its versions, which are adjacent in the table.
     pub(super) definition: u32,
     pub(super) has_plan: bool,
     pub(super) ends_at: Option<OffsetDateTime>,
     pub(super) first_seen_at: OffsetDateTime,
-    /// Whether its run took it for the latest of its repository or definition.
+    /// Whether the run found it to be the latest of its repository or definition.
     pub(super) is_latest: bool,
     pub(super) names: [Option<u32>; COLUMNS],
     pub(super) locations: u32,
@@ -48,7 +48,7 @@ pub(in crate::catalog) struct Entry {
 }
 
 impl Entry {
-    /// Its kind.
+    /// The name of its kind.
     pub(in crate::catalog) fn kind(&self) -> &'static str {
         KINDS.get(usize::from(self.kind)).copied().unwrap_or_default()
     }

@@ -1,7 +1,7 @@
-//! The gallery and registry tables of a snapshot, read once when a lookup first needs them.
+//! The gallery and registry tables of a snapshot, read when a lookup first needs them.
 //!
-//! Rows are kept as the text they have in the table, with the names that filters look at beside them,
-//! each kept once: a list compares names once and rows by number.
+//! Each row keeps its text as in the table. The names that filters use are stored next to it and
+//! interned, so that a filter compares each distinct name once and then tests rows by number.
 
 mod entry;
 mod moment;

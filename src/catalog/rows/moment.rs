@@ -1,4 +1,5 @@
-//! Where rows of galleries stand at a moment: what was to come when the run began may have come since.
+//! The state of gallery rows at a given time. An end of life that was in the future when the run
+//! began may have passed since.
 
 use super::entry::Entry;
 use super::table::RowTable;
@@ -9,20 +10,20 @@ use memchr::memmem;
 use time::OffsetDateTime;
 
 impl Entry {
-    /// Where it stands in its life at `now`.
+    /// The status at `now`.
     pub(super) fn status_at(&self, now: OffsetDateTime) -> Status {
         self.status.at(now, self.ends_at, Status::EndOfLife)
     }
 }
 
 impl RowTable {
-    /// The moments at which the life of something ends: between two of them every answer stays the same.
+    /// The end-of-life times of all rows. Between two consecutive ones every answer stays the same.
     pub(in crate::catalog) fn ends(&self) -> impl Iterator<Item = OffsetDateTime> {
         self.entries.iter().filter_map(|entry| entry.ends_at)
     }
 
-    /// Whether a row is the newest version of its definition that may be the latest at `now`, or the latest manifest of
-    /// its repository, which nothing but a push changes.
+    /// Whether a row is the newest version of its definition that may be the latest at `now`; or
+    /// the latest manifest of its repository, which only a push changes.
     pub(super) fn is_latest(&self, row: u32, now: OffsetDateTime) -> bool {
         let rows = self.entries.get(row as usize..).unwrap_or_default();
         let Some(own) = rows.first() else { return false };
@@ -34,7 +35,7 @@ impl RowTable {
         may_be(own) && !newer.into_iter().any(may_be)
     }
 
-    /// Appends a row's JSON: the text of the table, but for what has come since.
+    /// Appends a row's JSON as in the table, with the status and `isLatest` as of `now`.
     pub(in crate::catalog) fn write_json(&self, row: u32, now: OffsetDateTime, out: &mut Vec<u8>) {
         let text = self.json(row);
         let Some(entry) = self.entries.get(row as usize) else { return };
@@ -49,7 +50,8 @@ impl RowTable {
         }
     }
 
-    /// The same of a row whose text is not as this azimg writes it.
+    /// Like [`write_json`](Self::write_json), for a row whose text has another layout than this
+    /// version writes.
     fn write_anew(&self, row: u32, (status, is_latest): (Status, bool), out: &mut Vec<u8>) {
         match self.row::<GalleryImage>(row) {
             Ok(image) => {
@@ -61,7 +63,7 @@ impl RowTable {
         }
     }
 
-    /// An image of a gallery, as it stands at `now`.
+    /// Returns a gallery image as of `now`.
     pub(in crate::catalog) fn image(&self, row: u32, now: OffsetDateTime) -> Result<GalleryImage> {
         let image: GalleryImage = self.row(row)?;
         let status = image.status.at(now, image.end_of_life_at, Status::EndOfLife);
@@ -70,8 +72,8 @@ impl RowTable {
     }
 }
 
-/// A row's text in which another status and latest stand. Names come before them, in which a quotation mark is
-/// escaped: what is found first is the member.
+/// Replaces `status` and `isLatest` in a row's text. The first occurrence is the member itself,
+/// because only names precede it, and in these quotation marks are escaped.
 fn patched(text: &[u8], status: Status, is_latest: bool) -> Option<[&[u8]; 5]> {
     const STATUS: &[u8] = br#","status":""#;
     const LATEST: &[u8] = br#"","isLatest":"#;

@@ -1,4 +1,5 @@
-//! Which rows of the gallery and registry tables a filter accepts: names are compared once, rows by number.
+//! Filtering of gallery and registry rows. Each distinct name is compared once; rows are tested by
+//! number.
 
 use super::entry::{
     ARCHITECTURE, DEFINITION, Entry, GALLERY, GENERATION, KINDS, OFFER, OS, PUBLISHER, REGISTRY,
@@ -11,27 +12,27 @@ use crate::image::names::folded;
 use crate::image::{Status, registry};
 use time::OffsetDateTime;
 
-/// A filter, made ready for one table.
+/// A filter, prepared for one table.
 struct RowQuery<'a> {
     table: &'a RowTable,
-    /// For each column that is asked for: which names fit.
+    /// For each column with a condition: whether each name matches.
     columns: Vec<(usize, Vec<bool>)>,
-    /// For each word: which names it occurs in.
+    /// For each word of the search: whether it occurs in each name.
     words: Vec<Vec<bool>>,
     kinds: [bool; KINDS.len()],
     statuses: [bool; Status::ALL.len()],
     latest: bool,
     locations: Vec<bool>,
-    /// Which sets of features fit; empty when none is asked for.
+    /// Whether each feature set matches. Empty when the filter has no condition on features.
     features: Vec<bool>,
     plan: Option<bool>,
-    /// The moment of the question.
+    /// The time of the query.
     now: OffsetDateTime,
     ends_before: Option<OffsetDateTime>,
     first_seen_after: Option<OffsetDateTime>,
-    /// Which sets of tags fit; empty when none is asked for.
+    /// Whether each tag set matches. Empty when the filter has no condition on tags.
     tags: Vec<bool>,
-    /// For each word: which sets of tags it occurs in.
+    /// For each word of the search: whether it occurs in each tag set.
     tagged: Vec<Vec<bool>>,
 }
 
@@ -68,7 +69,7 @@ impl<'a> RowQuery<'a> {
         let tagged = |fits: &dyn Fn(&str) -> bool| -> Vec<bool> {
             table.tags.all.iter().map(|set| set.iter().any(|tag| fits(tag))).collect()
         };
-        // What a resource is tagged with is none of its names.
+        // The tags of a resource are not names, so the search does not look at them.
         let in_tags = |word: &String| {
             tagged(&|tag| !tag.contains('=') && folded(tag).contains(word.as_str()))
         };
@@ -110,7 +111,7 @@ impl<'a> RowQuery<'a> {
         }
     }
 
-    /// Whether a row is wanted.
+    /// Whether the filter accepts a row.
     fn accepts(&self, row: u32) -> bool {
         let Some(entry) = self.table.entries.get(row as usize) else { return false };
         let name = |column: usize| entry.names[column].map(|id| id as usize);
@@ -121,14 +122,16 @@ impl<'a> RowQuery<'a> {
             && self.tags.get(entry.tags as usize).is_none_or(|fits| *fits)
             && self.columns.iter().all(|(column, fits)| name(*column).is_some_and(|id| fits[id]))
             && self.words.iter().zip(&self.tagged).all(|(has, tagged)| {
-                // Not in the operating system and the architecture: these are no names.
+                // Operating system and architecture are not names, so the search does not look at
+                // them.
                 (PUBLISHER..=REPOSITORY).any(|column| name(column).is_some_and(|id| has[id]))
                     || tagged[entry.tags as usize]
             })
             && (!self.latest || self.table.is_latest(row, self.now))
     }
 
-    /// Whether an entry has the properties that are asked for. What is asked of machines' images no container image is.
+    /// Whether an entry's properties match. Container images never match a condition on purchase
+    /// plans.
     fn accepts_properties(&self, entry: &Entry) -> bool {
         let has_ended = !entry.status_at(self.now).is_deployable();
         let ends = |before| entry.ends_at.map_or(has_ended, |end| end < before);
@@ -141,8 +144,8 @@ impl<'a> RowQuery<'a> {
 }
 
 impl RowTable {
-    /// The rows that `filter` accepts at `now`, at most `top`, from the `from`-th row of the table on; and the
-    /// row with which the next part begins.
+    /// Returns the rows that `filter` accepts at `now`, at most `top`, starting at row `from`; and
+    /// the row at which the next page starts.
     pub fn list(
         &self,
         filter: &Filter,
@@ -169,7 +172,8 @@ impl RowTable {
         self.wanted(filter, now)(row)
     }
 
-    /// What tells of many rows whether `filter` accepts them at `now`.
+    /// Returns a predicate that tells whether `filter` accepts a row at `now`. Prepares the filter
+    /// once for many rows.
     pub(in crate::catalog) fn wanted(
         &self,
         filter: &Filter,

@@ -1,4 +1,4 @@
-//! The rows of the gallery and registry tables, with the names that filters look at.
+//! The rows of the gallery and registry tables, with the names that filters use.
 
 use super::entry::{COLUMNS, Entry, KINDS, VERSION_KIND};
 use crate::blocking::blocking;
@@ -16,10 +16,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::OnceLock;
 use time::OffsetDateTime;
 
-/// The tables, in the order of lists.
+/// The tables, in list order.
 const TABLES: [SourceName; 2] = [SourceName::Gallery, SourceName::Registry];
 
-/// Lists of names, each kept once.
+/// Interned lists of names.
 #[derive(Debug, Default)]
 pub(super) struct Sets {
     ids: HashMap<Vec<String>, u32>,
@@ -38,7 +38,7 @@ impl Sets {
     }
 }
 
-/// Features of images, each set of them kept once.
+/// Interned feature sets.
 #[derive(Debug, Default)]
 pub(super) struct Maps {
     ids: HashMap<BTreeMap<String, String>, u32>,
@@ -57,7 +57,7 @@ impl Maps {
     }
 }
 
-/// Names that are kept once.
+/// Interned names.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     ids: HashMap<Box<str>, u32>,
@@ -76,7 +76,7 @@ impl Names {
     }
 }
 
-/// The tables' rows, those of galleries first.
+/// The rows of both tables, those of the gallery table first.
 #[derive(Debug, Default)]
 pub struct RowTable {
     text: Vec<u8>,
@@ -85,15 +85,16 @@ pub struct RowTable {
     pub(super) locations: Sets,
     pub(super) tags: Sets,
     pub(super) features: Maps,
-    /// The definition that was read last, and its number.
+    /// Id of the most recently added definition, and its number.
     definition: (String, u32),
-    /// Rows by the digest of their id in lower case.
+    /// Row number by the hash of its id in lower case.
     by_id: HashMap<u64, u32>,
-    /// What ids name, once somebody asked by another form than the table's.
+    /// Definitions by identity. Built when an id is first looked up in another form than the
+    /// table's.
     definitions: OnceLock<Definitions>,
 }
 
-/// What is read of a row at once.
+/// The columns that are read when a row is added.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RowHead {
@@ -136,7 +137,7 @@ struct RowHead {
 }
 
 impl RowHead {
-    /// Whether it may be the latest of its definition while it lives.
+    /// Whether the row may be the latest of its definition until its end of life.
     fn is_eligible(&self) -> bool {
         self.kind == VERSION_KIND
             && self.status != Status::Gone
@@ -153,7 +154,7 @@ impl RowHead {
     }
 }
 
-/// Tags of a manifest are names; a resource's have values.
+/// Tags: a manifest's are names, a resource's have values.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Tags {
@@ -162,7 +163,8 @@ enum Tags {
     Others(IgnoredAny),
 }
 
-/// A resource's tag as filters look at it: neither half of it can be taken for a manifest's tag, which has no `=`.
+/// A resource's tag as filters compare it. It contains `=`, which a manifest's tag cannot, so the
+/// two are never confused.
 fn written(name: &str, value: Option<&str>) -> String {
     format!("{name}={}", value.unwrap_or_default())
 }
@@ -180,13 +182,13 @@ fn digest(id: &str) -> u64 {
 }
 
 impl RowTable {
-    /// Whether a snapshot has any of them.
+    /// Whether a snapshot has any of these tables.
     pub fn is_in(manifest: &Manifest) -> bool {
         TABLES.iter().any(|table| manifest.file(SnapshotFile::Ndjson(*table)).is_some())
     }
 
-    /// Reads the tables of a snapshot, once their bytes are those that the manifest names; an empty one
-    /// when it has none.
+    /// Reads the tables of a snapshot after checking their bytes against the manifest. Empty when
+    /// it has none.
     pub async fn open(store: &dyn Store, manifest: &Manifest) -> Result<Self> {
         let tables = Self::stored(store, manifest).await?;
         let read = move || {
@@ -205,7 +207,8 @@ impl RowTable {
         blocking("reading a table", read).await
     }
 
-    /// The rows of the tables of a snapshot, to be read one by one, once their bytes are those that the manifest names.
+    /// Opens the tables of a snapshot for reading row by row, after checking their bytes against
+    /// the manifest.
     pub(in crate::catalog) async fn stored(
         store: &dyn Store,
         manifest: &Manifest,
@@ -241,7 +244,7 @@ impl RowTable {
         for (id, name) in names.iter_mut().zip(&columns) {
             *id = name.as_ref().map(|name| self.names.id(name)).transpose()?;
         }
-        // Where a replica failed, a version is not.
+        // A version is not available where its replica failed.
         let is_there =
             |name: &String| !row.replication.get(name).is_some_and(|state| is_failed(state));
         let locations = row.locations.into_iter().filter(is_there).chain(row.location);
@@ -276,7 +279,7 @@ impl RowTable {
         Ok(())
     }
 
-    /// The number of the definition that the row of that id belongs to, or that it is.
+    /// The number of the definition that the row with this id is or belongs to.
     fn definition_of(&mut self, id: &str) -> u32 {
         let (definition, _) = split(id);
         if !self.definition.0.eq_ignore_ascii_case(definition) {
@@ -285,7 +288,7 @@ impl RowTable {
         self.definition.1
     }
 
-    /// Its image definitions by what their ids name.
+    /// The image definitions by identity.
     pub(in crate::catalog) fn definitions(&self) -> Result<&Definitions> {
         if let Some(known) = self.definitions.get() {
             return Ok(known);
@@ -303,17 +306,17 @@ impl RowTable {
         &self.entries
     }
 
-    /// How many rows there are.
+    /// Number of rows.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// A row's JSON, as the table has it.
+    /// A row's JSON, as in the table.
     pub(super) fn json(&self, row: u32) -> &[u8] {
         let row = row as usize;
         let Some(entry) = self.entries.get(row) else { return &[] };
@@ -321,12 +324,12 @@ impl RowTable {
         self.text.get(start..entry.end).unwrap_or_default()
     }
 
-    /// A row, as the table has it.
+    /// Parses a row, as in the table.
     pub fn row<R: DeserializeOwned>(&self, row: u32) -> Result<R> {
         serde_json::from_slice(self.json(row)).map_err(|e| unreadable(&e))
     }
 
-    /// The row of that id, without case.
+    /// Returns the row with this id, ignoring case.
     pub fn find(&self, id: &str) -> Option<u32> {
         let row = *self.by_id.get(&digest(id))?;
         let found: RowHead = self.row(row).ok()?;
@@ -337,19 +340,19 @@ impl RowTable {
         entry.names[column].map(|id| &*self.names.all[id as usize])
     }
 
-    /// The names in a column, each once.
+    /// The distinct names in a column.
     pub(in crate::catalog) fn names_in(&self, column: usize) -> Vec<&str> {
         let ids: BTreeSet<u32> =
             self.entries.iter().filter_map(|entry| entry.names[column]).collect();
         ids.into_iter().map(|id| &*self.names.all[id as usize]).collect()
     }
 
-    /// The locations that rows name, by short name; one that is in several lists comes several times.
+    /// Short names of the locations of all rows. A location in several sets occurs several times.
     pub(in crate::catalog) fn locations(&self) -> impl Iterator<Item = &str> {
         self.locations.all.iter().flatten().map(String::as_str)
     }
 
-    /// The kind of a row, and where it is.
+    /// The kind and the locations of a row.
     pub(in crate::catalog) fn kind_and_locations(&self, row: u32) -> (&'static str, &[String]) {
         self.entries.get(row as usize).map_or(("", &[]), |entry| {
             (entry.kind(), self.locations.all[entry.locations as usize].as_slice())

@@ -1,4 +1,4 @@
-//! How the image of a machine stands.
+//! The state of a machine's image.
 
 use crate::error::{Error, Result};
 use crate::image::Status;
@@ -45,7 +45,7 @@ impl Finding {
         Self::Unknown,
     ];
 
-    /// The name of each.
+    /// The names of [`ALL`](Self::ALL), in the same order.
     pub const NAMES: [&str; 8] = [
         "gone",
         "deprecated",
@@ -57,7 +57,7 @@ impl Finding {
         "unknown",
     ];
 
-    /// The same as a set.
+    /// [`NAMES`](Self::NAMES) as a closed set.
     pub const SET: ClosedSet = ClosedSet { what: "finding", names: &Self::NAMES };
 
     /// The name that rows and filters use.
@@ -74,7 +74,8 @@ impl Finding {
         }
     }
 
-    /// How an image of that status stands whose version compares so with the latest.
+    /// The finding for an image with this status, where `with_latest` compares its version with the
+    /// latest.
     pub(super) fn of(status: Status, with_latest: Ordering) -> Self {
         match (status, with_latest) {
             (Status::Gone, _) => Self::Gone,
@@ -87,7 +88,7 @@ impl Finding {
         }
     }
 
-    /// Whether something is to be moved away from.
+    /// Whether the machine should move to another image.
     pub(super) fn moves(self) -> bool {
         matches!(self, Self::Gone | Self::Deprecated | Self::EndOfLife | Self::NotLatest)
     }

@@ -1,4 +1,4 @@
-//! What the catalog has of the images that machines stand on.
+//! Lookup of machines' images in the catalog.
 
 use crate::catalog::rows::RowTable;
 use crate::catalog::{Catalog, LatestQuestion};
@@ -18,42 +18,43 @@ use time::OffsetDateTime;
 #[derive(Debug, Clone)]
 pub(super) struct CatalogVersion {
     pub(super) version: String,
-    /// Its status now; none where Azure's word for it could not be read.
+    /// The status now. `None` when the value that Azure returned was not recognized.
     pub(super) status: Option<Status>,
     pub(super) ends_at: Option<OffsetDateTime>,
-    /// Whether it is where the machine runs, or is to be there.
+    /// Whether the version is, or is to be replicated, where the machine runs.
     pub(super) is_here: bool,
-    /// Whether its replica there failed, so that nothing can be made of it there.
+    /// Whether its replica there failed, so that it cannot be deployed there.
     pub(super) has_failed_here: bool,
 }
 
-/// What the catalog has of the image of one machine.
+/// What the catalog knows about the image of one machine.
 #[derive(Debug, Default)]
 pub(super) struct Image {
     /// Kind of image.
     pub(super) kind: Option<&'static str>,
-    /// What the machine refers to, without the version.
+    /// The image that the machine refers to, without the version.
     pub(super) name: Option<String>,
     /// Publisher, offer and SKU.
     pub(super) names: [Option<String>; 3],
-    /// The version that the machine stands on.
+    /// The machine's version.
     pub(super) stands: Option<CatalogVersion>,
-    /// The version that Azure takes for the latest where the machine runs.
+    /// The version that Azure treats as the latest where the machine runs.
     pub(super) latest: Option<CatalogVersion>,
-    /// The newest version that is there, whether or not it may be the latest.
+    /// The newest version where the machine runs, whether or not it may be the latest.
     pub(super) present: Option<CatalogVersion>,
-    /// The newest version that can be moved to.
+    /// The newest version that the machine can move to.
     pub(super) move_to: Option<String>,
-    /// The scopes that it may be found by; the first of them that was ever asked tells.
+    /// The scopes in which a crawl would find the image. The first that was ever queried is
+    /// decisive.
     pub(super) scopes: Vec<AskedScope>,
 }
 
-/// The images of many machines, of which many have the same.
+/// Lookup of the images of many machines, which often have the same image.
 pub(super) struct Images<'a> {
     catalog: &'a Catalog,
     gallery: &'a RowTable,
     now: OffsetDateTime,
-    /// Rows of a SKU in a location, by both: those that may be deployed now, and the newest of all.
+    /// Rows of a SKU in a location, by both: the deployable ones, and the newest of all.
     skus: HashMap<(String, String), Arc<Sku>>,
     /// A definition and its versions, by its id in lower case.
     definitions: HashMap<String, Arc<Vec<GalleryImage>>>,
@@ -71,7 +72,7 @@ impl<'a> Images<'a> {
         Self { catalog, gallery, now, skus, definitions }
     }
 
-    /// What the catalog has of a machine's image.
+    /// Returns what the catalog knows about a machine's image.
     pub(super) fn of(&mut self, machine: &Machine) -> Result<Image> {
         match &machine.image {
             MachineImage::Marketplace(urn) => self.marketplace(machine, urn),
@@ -189,7 +190,7 @@ impl<'a> Images<'a> {
         Ok(rows)
     }
 
-    /// A managed image has no versions: it is there, or it is gone.
+    /// Looks up a managed image. It has no versions: it exists or it was deleted.
     fn managed(&self, id: &str) -> Result<Image> {
         let found = self.gallery.find(id).map(|row| self.gallery.row::<GalleryImage>(row));
         let stands = found.transpose()?.map(|row| CatalogVersion {
@@ -214,7 +215,7 @@ fn number(row: &GalleryImage) -> &str {
     row.version.as_deref().unwrap_or_default()
 }
 
-/// How a row that was read at the moment of the question stands in a location.
+/// The version of a row that was read as of the query's time, as seen from `location`.
 fn stand_of(row: MarketplaceImage, location: &str) -> CatalogVersion {
     CatalogVersion {
         is_here: row.locations.iter().any(|name| name == location),
@@ -225,7 +226,7 @@ fn stand_of(row: MarketplaceImage, location: &str) -> CatalogVersion {
     }
 }
 
-/// Whether a machine that boots of one image boots of the other, as far as is known.
+/// Whether a machine that boots from one image can boot from the other, as far as is known.
 fn boots_alike(one: &MarketplaceImage, other: &MarketplaceImage) -> bool {
     let alike = |one: &Option<String>, other: &Option<String>| match (one, other) {
         (Some(one), Some(other)) => one.eq_ignore_ascii_case(other),

@@ -1,4 +1,4 @@
-//! From what the catalog has of a machine's image to how that stands.
+//! Derives a machine's finding from what the catalog knows about its image.
 
 use super::finding::Finding;
 use super::images::{CatalogVersion, Image};
@@ -8,10 +8,11 @@ use crate::image::version;
 use crate::pipeline::answered::LastResult;
 use std::cmp::Ordering;
 
-/// A finding, and why it is that, where it does not tell all.
+/// A finding, and its reason where the finding alone is not sufficient.
 type Judged = (Finding, Option<String>);
 
-/// How the image of a machine stands. `standing` is what became of the scope that the image would be found by.
+/// Derives the usage row of a machine. `standing` is the last result of the scope in which the
+/// image would be found.
 pub(super) fn judge(machine: Machine, image: Image, standing: Option<&LastResult>) -> Usage {
     let version = machine.version().map(str::to_owned);
     let ordered =
@@ -65,7 +66,7 @@ pub(super) fn judge(machine: Machine, image: Image, standing: Option<&LastResult
     }
 }
 
-/// A machine whose version is known.
+/// The finding for a machine whose version is known.
 fn pinned(
     machine: &Machine,
     image: &Image,
@@ -97,7 +98,7 @@ fn pinned(
     }
 }
 
-/// A machine that follows the latest, of which nothing tells on which version it stands.
+/// The finding for a machine that follows the latest, and whose current version is unknown.
 fn following(machine: &Machine, image: &Image, standing: Option<&LastResult>) -> Judged {
     if let Some(latest) = &image.latest {
         let follows = "follows the latest; which version it stands on is not known".to_owned();
@@ -112,7 +113,8 @@ fn following(machine: &Machine, image: &Image, standing: Option<&LastResult>) ->
     }
 }
 
-/// Says of a finding that is known from an earlier answer that nobody could ask again since.
+/// Adds to a finding's reason that it rests on an earlier answer, if the scope could not be queried
+/// since.
 fn as_of(
     finding: Finding,
     reason: Option<String>,
@@ -125,7 +127,7 @@ fn as_of(
     Some(reason.map_or(since.clone(), |reason| format!("{reason}; {since}")))
 }
 
-/// What the catalog has not: gone where it would have been found.
+/// The finding for an image that the catalog does not have: gone only if its scope was answered.
 fn absent(what: &str, standing: Option<&LastResult>) -> Judged {
     match standing {
         Some(LastResult::Answered) => (Finding::Gone, Some(what.to_owned())),

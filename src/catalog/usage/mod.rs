@@ -1,7 +1,7 @@
-//! What runs on which image, and how that image stands: machines joined with the catalog.
+//! Image usage: machines joined with the catalog, and the state of each machine's image.
 //!
-//! What the catalog has not is gone only where it was looked for and would have been found; everything else that it
-//! has not is unknown.
+//! An image that the catalog does not have is gone only if the scope in which it would be found was
+//! crawled. Otherwise its state is unknown.
 
 mod finding;
 mod images;
@@ -23,7 +23,7 @@ use judge::judge;
 use std::sync::Arc;
 use time::OffsetDateTime;
 
-/// The machines that `sources` know of in the subscriptions of `request`.
+/// The machines that `sources` find in the subscriptions of `request`.
 pub async fn machines(sources: &[Arc<dyn Source>], request: &Request) -> Result<Vec<Machine>> {
     let mut machines = Vec::new();
     for source in sources {
@@ -32,7 +32,7 @@ pub async fn machines(sources: &[Arc<dyn Source>], request: &Request) -> Result<
     Ok(machines)
 }
 
-/// Joins machines with a catalog, in their order, as things stand at `now`.
+/// Joins machines with a catalog as of `now`, keeping their order.
 pub async fn usage(
     catalog: &Catalog,
     store: &dyn Store,

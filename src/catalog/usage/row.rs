@@ -1,4 +1,4 @@
-//! A row of what runs on which image.
+//! A row of image usage.
 
 use super::finding::Finding;
 use crate::image::machine::MachineKind;

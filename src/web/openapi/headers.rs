@@ -1,8 +1,8 @@
-//! The headers of answers, described where the document describes the answers.
+//! Response headers in the `OpenAPI` document.
 
 use serde_json::{Map, Value, json};
 
-/// A header: what the document calls it, its name, what it means, and its value.
+/// A header: its name under `components`, its description, and its schema.
 struct Header(&'static str, &'static str, fn() -> Value);
 
 const HEADERS: &[(&str, Header)] = &[
@@ -28,7 +28,7 @@ fn seconds() -> Value {
     json!({"type": "integer", "minimum": 1})
 }
 
-/// The headers, by what the document calls them.
+/// The headers as `components`, by name.
 pub(super) fn components() -> Value {
     let described = HEADERS.iter().map(|(_, Header(called, meaning, schema))| {
         ((*called).to_owned(), json!({"description": meaning, "schema": schema()}))
@@ -36,7 +36,8 @@ pub(super) fn components() -> Value {
     described.collect::<Map<_, _>>().into()
 }
 
-/// Which headers an answer of `status` has; `cached` where it comes from one snapshot.
+/// Names of the headers in a response of `status`. `cached` if the operation is answered from one
+/// snapshot.
 fn of(status: &str, cached: bool) -> Vec<&'static str> {
     let mut names = vec!["x-ms-request-id"];
     match status {
@@ -50,7 +51,7 @@ fn of(status: &str, cached: bool) -> Vec<&'static str> {
     names
 }
 
-/// Says of each of an operation's answers which headers it has.
+/// Adds the headers to each response of an operation.
 pub(super) fn describe(answers: &mut Value) {
     let Value::Object(answers) = answers else { return };
     let cached = answers.contains_key("304");

@@ -1,4 +1,4 @@
-//! The `OpenAPI` document: routes and parameters as they are served, records as they are written.
+//! The `OpenAPI` document, generated from the route table, the parameters and the record types.
 
 mod headers;
 
@@ -51,7 +51,8 @@ enum Image {
     Registry(Box<RegistryImage>),
 }
 
-/// Tells the tables apart by the kind of a row, so that clients that are generated read each as what it is.
+/// Distinguishes the tables by the `kind` of a row, so that generated clients deserialize each row
+/// as its own type.
 fn by_kind(schema: &mut JsonSchemaOf) {
     let of = |name: &str| format!("{SCHEMAS}/{name}");
     let table = |kind: &str| match kind {
@@ -71,7 +72,7 @@ fn by_kind(schema: &mut JsonSchemaOf) {
     });
 }
 
-/// Declares a page of a list.
+/// Declares the schema of a page of a list.
 macro_rules! page_of {
     ($name:ident, $row:ty, $what:literal) => {
         page_of!($name, $row, $what,);
@@ -149,7 +150,7 @@ struct Started {
 #[allow(dead_code, reason = "a schema")]
 struct Document(serde_json::Map<String, Json>);
 
-/// One operation.
+/// An operation.
 struct Route {
     method: HttpMethod,
     path: &'static str,
@@ -159,7 +160,8 @@ struct Route {
     query: &'static [Parameter],
     answers: (&'static str, &'static str),
     errors: &'static [u16],
-    /// Whether it is answered from one snapshot, so that a caller may have the answer already.
+    /// Whether the operation is answered from one snapshot, so that it supports conditional
+    /// requests.
     cached: bool,
 }
 
@@ -177,23 +179,24 @@ const fn get(path: &'static str, id: &'static str, answer: &'static str) -> Rout
     }
 }
 
-/// The same, of what one snapshot tells.
+/// Like [`get`], for an operation that is answered from one snapshot.
 const fn lookup(path: &'static str, id: &'static str, answer: &'static str) -> Route {
     Route { cached: true, ..get(path, id, answer) }
 }
 
-/// What names an image in a path.
+/// Description of the path parameter that names an image.
 const IMAGE: &str = "publisher:offer:sku:version, with latest for the newest version; an alias such as \
                      Ubuntu2404, for the same; or an id";
 
-/// What a list of one snapshot may be refused with; a page of it, also when that is gone.
+/// Error statuses of a list from one snapshot, including 410 for a page whose snapshot no longer
+/// exists.
 const LISTS: &[u16] = &[400, 404, 410, 500, 503];
 
 fn routes() -> impl Iterator<Item = Route> {
     lookups().into_iter().chain(names_and_counts())
 }
 
-/// The different names that images have.
+/// Routes that list distinct names of images.
 fn names_and_counts() -> Vec<Route> {
     vec![
         Route {
@@ -223,7 +226,7 @@ fn names_and_counts() -> Vec<Route> {
     ]
 }
 
-/// Images, changes and runs.
+/// Routes for images, changes and runs.
 fn lookups() -> Vec<Route> {
     vec![
         Route {
@@ -284,18 +287,19 @@ fn lookups() -> Vec<Route> {
     ]
 }
 
-/// A SKU's name in three parts, an alias, a gallery and its definition, or the id of a definition.
+/// `publisher:offer:sku`, an alias, `gallery/definition`, or the id of a definition.
 const SKU: &str = "^([^:]+:[^:]+:[^:]+(:latest)?|[A-Z][A-Za-z0-9]+|[^/:]+/[^/:]+|/[^:]+)$";
 
-/// A URN, the id of what a gallery has (its first slash may be left out), or a manifest of a repository.
+/// A URN, the id of a gallery image or managed image (the leading slash is optional), or a manifest
+/// of a repository.
 const ID: &str = "^([^:/]+:[^:/]+:[^:/]+:[^:/]+\
 |/?(subscriptions|SharedGalleries|CommunityGalleries)/[^:]+\
 |[^/@]+/[^@]+@[^@:/]+:[^@:/]+)$";
 
-/// A short name of a SKU, which stands for the newest image of it.
+/// An alias of a SKU, which stands for its newest image.
 const ALIAS: &str = "^[A-Z][A-Za-z0-9]+$";
 
-/// Where the document has the records.
+/// Location of the record schemas in the document.
 const SCHEMAS: &str = "#/components/schemas";
 
 fn schema_of(value: Value) -> Schema {
@@ -351,7 +355,8 @@ fn operation(route: &Route) -> OperationBuilder {
     if route.id == "health" {
         operation = operation.response("503", response("It is not", "HealthReport"));
     }
-    // Of any: a page that may not ask, a method, a name that is not the host's.
+    // Statuses that every operation can return: a page of another origin, a wrong method, a host
+    // name that is not served.
     for status in route.errors.iter().chain(&[403, 405, 421]) {
         operation = operation.response(status.to_string(), response("An error", "ErrorBody"));
     }
@@ -385,8 +390,8 @@ fn add<T: JsonSchema>(generator: &mut SchemaGenerator) {
     generator.subschema_for::<T>();
 }
 
-/// Writes each set of names, whose members say what they mean, as an enumeration: generators of clients make a type
-/// of that, and not of a choice between constants.
+/// Rewrites each closed set, a `oneOf` of described constants, as an `enum` with the descriptions
+/// joined. Client generators turn an `enum` into a type, but not a `oneOf` of constants.
 fn names(schema: &mut Json) {
     if let Json::Array(parts) = schema {
         parts.iter_mut().for_each(names);
@@ -404,7 +409,7 @@ fn names(schema: &mut Json) {
     *schema = json!({"type": "string", "enum": all, "description": text.join("\n")});
 }
 
-/// The records that routes answer with, each with the records it consists of.
+/// The schemas of the records that routes return, including the records they contain.
 fn schemas() -> Json {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.definitions_path = "/components/schemas".into();
@@ -440,7 +445,7 @@ fn keys() -> Json {
     json!({"keyInHeader": key("header", "x-functions-key"), "keyInQuery": key("query", "code")})
 }
 
-/// The document.
+/// Builds the document.
 pub fn document() -> Json {
     let mut paths = PathsBuilder::new();
     for route in routes() {
@@ -458,7 +463,7 @@ pub fn document() -> Json {
         .paths(paths)
         .build();
     let mut document = json!(document);
-    // Wherever the document was read.
+    // Relative to the host that the document was read from.
     document["servers"] = json!([{"url": "/", "description": "This host"}]);
     document["components"] = json!({
         "schemas": schemas(),
@@ -470,7 +475,7 @@ pub fn document() -> Json {
             headers::describe(&mut operation["responses"]);
         }
     }
-    // Any one of them; the embedded host asks for one where something is started, or Azure asked.
+    // Any one of these suffices. The embedded host requires a key to start a run or to query Azure.
     document["security"] = json!([{"keyInHeader": []}, {"keyInQuery": []}, {}]);
     document
 }
