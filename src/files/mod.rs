@@ -37,7 +37,7 @@ use std::path::Path;
 const LARGEST_DOCUMENT: u64 = 256 << 20;
 
 /// The permissions of a file or a folder. Only the owner may ever write to it, even with the umask
-/// 000, whose reason lies elsewhere.
+/// 000, which users set for other reasons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Only its owner has access.

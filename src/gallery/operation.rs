@@ -16,7 +16,7 @@ use url::Url;
 /// Limits of waits and retries.
 #[derive(Debug, Clone, Copy)]
 pub struct WaitLimits {
-    /// The wait before each poll of the resource after an answer was lost.
+    /// The wait before each poll of a resource.
     pub after_loss: Duration,
     /// The most times that a request is sent.
     pub most_requests: u32,

@@ -19,7 +19,7 @@ use time::OffsetDateTime;
 
 /// The most manifests that are deleted concurrently, between two checks of the whole repository.
 const AT_ONCE: usize = 8;
-/// The most rounds without a deletion, because the repository is changed continuously.
+/// The most consecutive rounds without progress, because the repository is changed continuously.
 const IDLE_ROUNDS: u32 = 10;
 const CHANGED: &str = "it was pushed, tagged or untagged since the plan";
 

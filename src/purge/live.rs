@@ -100,8 +100,8 @@ impl<'a> LiveRegistry<'a> {
         Ok(Some(RepositoryLists { manifests, tags }))
     }
 
-    /// Lists a repository while nobody changes it. Counts may lag, so that it appears changed; then
-    /// the lists are compared instead.
+    /// Lists a repository, and again if it was changed in between. Counts may lag, so that it
+    /// appears changed; then the lists are compared instead.
     async fn lists_at_rest(
         &self,
         repository: &str,

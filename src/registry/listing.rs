@@ -346,8 +346,8 @@ impl Registry {
         Ok(self.catalog().await?.rows)
     }
 
-    /// Checks whether repositories may be listed and read, with one row of each list. Returns the
-    /// name of the first repository, if there is one.
+    /// Checks whether the first repository may be listed and read. Returns its name, if there is
+    /// one.
     pub async fn look(&self) -> Result<Option<String>> {
         let catalog = self.url(&["acr", "v1", "_catalog"], &[("n", "1")]);
         let mut sum = ListSize::default();
@@ -377,15 +377,13 @@ impl Registry {
         Ok(tags)
     }
 
-    /// Lists all tags of a repository, or those of one manifest, sorted. An error if one of them
-    /// cannot be read.
+    /// Lists all tags, or those of one manifest, sorted. An error if one of them cannot be read.
     pub async fn tags(&self, repository: &str, digest: Option<&str>) -> Result<Vec<Tag>> {
         let tags = self.list_tags(repository, &[], digest).await?;
         self.all_read(repository, tags)
     }
 
-    /// Lists the readable manifests of a repository, by digest, with the tags that their list
-    /// contains.
+    /// Lists the readable manifests of a repository, by digest, with the tags in their list.
     pub async fn every_manifest(&self, repository: &str) -> Result<Listed<Manifest>> {
         let mut listing = self.list_manifests(repository, &[], None);
         let mut all = Listed::default();

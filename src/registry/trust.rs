@@ -1,6 +1,6 @@
 //! Decides which hosts receive a token of an identity.
 //!
-//! An Entra token for registries works at every registry that the identity may use, whoever
+//! An Entra token for registries works at every registry that the identity may use, no matter who
 //! presents it: a host that receives one can push, pull and delete elsewhere with it. So it is sent
 //! only to registries of the cloud, and to hosts that the operator or a local Resource Manager
 //! vouches for. [`Trust::recipient`] is the only place that decides this: no other code creates a
