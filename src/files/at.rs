@@ -1,5 +1,6 @@
-//! Names in a folder that is held open (`openat` and its kin). No name here is followed when it is a link, and
-//! whoever swaps the folder's parents meanwhile changes nothing: the folder stays the one that was opened.
+//! Operations on names in a folder that is held open (`openat` and its relatives). No name is
+//! followed if it is a link. Replacing a parent of the folder has no effect: the handle still
+//! denotes the folder that was opened.
 
 use super::{Access, Kind};
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags};
@@ -10,33 +11,33 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-/// A folder that is held open.
+/// A handle of an open folder.
 pub(super) type FolderHandle = File;
 
-/// Holds the folder of that name, or the one that a link of that name leads to when `follows` is set.
+/// Opens the folder at `path`. With `follows`, a link at `path` is followed.
 pub(super) fn hold(path: &Path, follows: bool) -> io::Result<FolderHandle> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let flags = if follows { flags } else { flags | OFlags::NOFOLLOW };
     Ok(fs::open(path, flags, Mode::empty()).map(File::from)?)
 }
 
-/// A second hold on the same folder.
+/// A second handle of the same folder.
 pub(super) fn again(held: &FolderHandle, _: &Path) -> io::Result<FolderHandle> {
     held.try_clone()
 }
 
-/// Holds a folder in a folder.
+/// Opens a folder in a folder.
 pub(super) fn folder(held: &FolderHandle, name: &OsStr) -> io::Result<FolderHandle> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(fs::openat(held, name, flags, Mode::empty()).map(File::from)?)
 }
 
-/// Makes a folder in a folder.
+/// Creates a folder in a folder.
 pub(super) fn make_folder(held: &FolderHandle, name: &OsStr, access: Access) -> io::Result<()> {
     Ok(fs::mkdirat(held, name, Mode::from_bits_truncate(access.of_folder().into()))?)
 }
 
-/// What a name is, if anything has it.
+/// The kind of a name; `None` if nothing has it.
 pub(super) fn kind(held: &FolderHandle, name: &OsStr) -> io::Result<Option<Kind>> {
     match fs::statat(held, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(found) => Ok(Some(match FileType::from_raw_mode(found.st_mode) {
@@ -50,17 +51,17 @@ pub(super) fn kind(held: &FolderHandle, name: &OsStr) -> io::Result<Option<Kind>
     }
 }
 
-/// Opens a file that is there. What is no plain file is an error, and not waited for.
+/// Opens an existing file. Anything but a plain file is an error, without blocking.
 pub(super) fn read(held: &FolderHandle, name: &OsStr) -> io::Result<File> {
     open(held, name, OFlags::RDONLY, Access::Private)
 }
 
-/// Opens a file that is there, for reading and writing.
+/// Opens an existing file for reading and writing.
 pub(super) fn change(held: &FolderHandle, name: &OsStr) -> io::Result<File> {
     open(held, name, OFlags::RDWR, Access::Private)
 }
 
-/// Makes a file; an error when anything has that name.
+/// Creates a file. An error if anything has that name.
 pub(super) fn create(held: &FolderHandle, name: &OsStr, access: Access) -> io::Result<File> {
     open(held, name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, access)
 }
@@ -82,7 +83,8 @@ pub(super) fn remove_folder(held: &FolderHandle, name: &OsStr) -> io::Result<()>
     Ok(fs::unlinkat(held, name, AtFlags::REMOVEDIR)?)
 }
 
-/// Gives a file or a folder another name, in place of whatever has that (a link itself, not what it leads to).
+/// Renames a file or a folder, replacing anything with the new name (a link itself, not its
+/// target).
 pub(super) fn rename(
     from: &FolderHandle,
     name: &OsStr,
@@ -92,7 +94,7 @@ pub(super) fn rename(
     Ok(fs::renameat(from, name, to, new)?)
 }
 
-/// Gives a file or a folder another name, unless anything has that.
+/// Renames a file or a folder, unless anything has the new name.
 pub(super) fn rename_new(
     from: &FolderHandle,
     name: &OsStr,
@@ -107,12 +109,12 @@ pub(super) fn rename_new(
             Err(error @ (rustix::io::Errno::EXIST | rustix::io::Errno::NOTEMPTY)) => {
                 return Err(error.into());
             }
-            // Not every file system knows this.
+            // Not every file system supports this.
             Err(_) => {}
         }
     }
-    // A folder takes no other's place but an empty one's; a file gets a second name first, which is refused when
-    // it is taken.
+    // Renaming a folder replaces at most an empty folder. A file is hard-linked to its new name
+    // first, which fails if that exists.
     if kind(from, name)? == Some(Kind::Folder) {
         return rename(from, name, to, new);
     }
@@ -120,12 +122,12 @@ pub(super) fn rename_new(
         Ok(()) => remove_file(from, name),
         Err(rustix::io::Errno::EXIST) => Err(io::ErrorKind::AlreadyExists.into()),
         Err(_) if kind(to, new)?.is_some() => Err(io::ErrorKind::AlreadyExists.into()),
-        // Without second names there is only this.
+        // Without hard links, only a plain rename is possible.
         Err(_) => rename(from, name, to, new),
     }
 }
 
-/// The names in a folder.
+/// The names in a folder, sorted.
 pub(super) fn names(held: &FolderHandle) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(held)? {
@@ -139,18 +141,18 @@ pub(super) fn names(held: &FolderHandle) -> io::Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// Whether a folder belongs to this user, and nobody else may so much as look into it.
+/// Whether a folder belongs to this user, and others have no access to it.
 pub(super) fn is_private(held: &FolderHandle) -> io::Result<bool> {
     let found = held.metadata()?;
     Ok(is_own(&found) && !is_open_to_others(&found))
 }
 
-/// Whether a file has no second name (hard link), under which it would change, too.
+/// Whether a file has no second hard link, through which a change would be visible, too.
 pub(super) fn is_only_name(file: &File) -> io::Result<bool> {
     Ok(file.metadata()?.nlink() == 1)
 }
 
-/// Whether others than its owner may read, change or run a file, or look into a folder.
+/// Whether anyone but the owner has access to a file or a folder.
 pub(super) fn is_open_to_others(found: &std::fs::Metadata) -> bool {
     found.mode() & 0o077 != 0
 }
@@ -160,12 +162,12 @@ pub(super) fn is_own(found: &std::fs::Metadata) -> bool {
     found.uid() == rustix::process::geteuid().as_raw()
 }
 
-/// Whether a file or link was made by this user, or by the system.
+/// Whether a file or link belongs to this user, or to root.
 pub(super) fn is_trusted(found: &std::fs::Metadata) -> bool {
     is_own(found) || found.uid() == 0
 }
 
-/// Sets who may do what with a file, whatever the umask took.
+/// Sets the mode of a file, whatever the umask.
 pub(super) fn set_access(file: &File, access: Access) -> io::Result<()> {
     file.set_permissions(std::fs::Permissions::from_mode(access.of_file().into()))
 }

@@ -1,5 +1,5 @@
-//! Names in a folder, where the system cannot hold one open: by their paths. Who may do what there is not told by
-//! modes, and links take a right that few have.
+//! Operations on names in a folder by path, for systems where a folder cannot be held open. Modes
+//! do not describe permissions there, and creating links needs a privilege that few have.
 
 use super::{Access, Kind};
 use std::ffi::{OsStr, OsString};
@@ -7,10 +7,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A folder.
+/// The canonical path of a folder.
 pub(super) type FolderHandle = PathBuf;
 
-/// Holds the folder of that name.
+/// Opens the folder at `path`.
 pub(super) fn hold(path: &Path, _: bool) -> io::Result<FolderHandle> {
     if fs::metadata(path)?.is_dir() {
         return path.canonicalize();
@@ -18,12 +18,12 @@ pub(super) fn hold(path: &Path, _: bool) -> io::Result<FolderHandle> {
     Err(io::ErrorKind::NotADirectory.into())
 }
 
-/// A second hold on the same folder.
+/// A second handle of the same folder.
 pub(super) fn again(held: &FolderHandle, _: &Path) -> io::Result<FolderHandle> {
     Ok(held.clone())
 }
 
-/// Holds a folder in a folder.
+/// Opens a folder in a folder.
 pub(super) fn folder(held: &FolderHandle, name: &OsStr) -> io::Result<FolderHandle> {
     let path = held.join(name);
     if fs::symlink_metadata(&path)?.is_dir() {
@@ -32,12 +32,12 @@ pub(super) fn folder(held: &FolderHandle, name: &OsStr) -> io::Result<FolderHand
     Err(io::ErrorKind::NotADirectory.into())
 }
 
-/// Makes a folder in a folder.
+/// Creates a folder in a folder.
 pub(super) fn make_folder(held: &FolderHandle, name: &OsStr, _: Access) -> io::Result<()> {
     fs::create_dir(held.join(name))
 }
 
-/// What a name is, if anything has it.
+/// The kind of a name; `None` if nothing has it.
 pub(super) fn kind(held: &FolderHandle, name: &OsStr) -> io::Result<Option<Kind>> {
     match fs::symlink_metadata(held.join(name)) {
         Ok(found) if found.is_file() => Ok(Some(Kind::File)),
@@ -57,17 +57,17 @@ fn plain(held: &FolderHandle, name: &OsStr) -> io::Result<PathBuf> {
     }
 }
 
-/// Opens a file that is there.
+/// Opens an existing file.
 pub(super) fn read(held: &FolderHandle, name: &OsStr) -> io::Result<File> {
     File::open(plain(held, name)?)
 }
 
-/// Opens a file that is there, for reading and writing.
+/// Opens an existing file for reading and writing.
 pub(super) fn change(held: &FolderHandle, name: &OsStr) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(plain(held, name)?)
 }
 
-/// Makes a file; an error when anything has that name.
+/// Creates a file. An error if anything has that name.
 pub(super) fn create(held: &FolderHandle, name: &OsStr, _: Access) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create_new(true).open(held.join(name))
 }
@@ -82,7 +82,7 @@ pub(super) fn remove_folder(held: &FolderHandle, name: &OsStr) -> io::Result<()>
     fs::remove_dir(held.join(name))
 }
 
-/// Gives a file or a folder another name, in place of whatever has that.
+/// Renames a file or a folder, replacing anything with the new name.
 pub(super) fn rename(
     from: &FolderHandle,
     name: &OsStr,
@@ -92,7 +92,7 @@ pub(super) fn rename(
     fs::rename(from.join(name), to.join(new))
 }
 
-/// Gives a file or a folder another name, unless anything has that.
+/// Renames a file or a folder, unless anything has the new name.
 pub(super) fn rename_new(
     from: &FolderHandle,
     name: &OsStr,
@@ -105,7 +105,7 @@ pub(super) fn rename_new(
     rename(from, name, to, new)
 }
 
-/// The names in a folder.
+/// The names in a folder, sorted.
 pub(super) fn names(held: &FolderHandle) -> io::Result<Vec<OsString>> {
     let mut names: Vec<OsString> =
         fs::read_dir(held)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
@@ -113,32 +113,33 @@ pub(super) fn names(held: &FolderHandle) -> io::Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// Whether a folder belongs to this user alone.
+/// Whether a folder belongs to this user, and others have no access to it. Modes do not say, so
+/// always true.
 pub(super) fn is_private(_: &FolderHandle) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Whether a file has no second name.
+/// Whether a file has no second hard link. Always true here.
 pub(super) fn is_only_name(_: &File) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Whether others than its owner may read, change or run a file.
+/// Whether anyone but the owner has access to a file. Always false here.
 pub(super) fn is_open_to_others(_: &fs::Metadata) -> bool {
     false
 }
 
-/// Whether a file or folder belongs to this user.
+/// Whether a file or folder belongs to this user. Always true here.
 pub(super) fn is_own(_: &fs::Metadata) -> bool {
     true
 }
 
-/// Whether a file or link was made by this user, or by the system.
+/// Whether a file or link belongs to this user, or to the system. Always true here.
 pub(super) fn is_trusted(_: &fs::Metadata) -> bool {
     true
 }
 
-/// Sets who may do what with a file.
+/// Sets the mode of a file. Does nothing here.
 pub(super) fn set_access(_: &File, _: Access) -> io::Result<()> {
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Somebody's folder: what is in it can be read, and what is new can come into it from a staging folder. Nothing in
-//! it is deleted.
+//! A folder of the user: what is in it can be read, and new files can be moved into it from a
+//! staging folder. Nothing in it is deleted.
 
 use super::at::{self, FolderHandle};
 use super::{Access, Kind};
@@ -9,19 +9,20 @@ use std::fs::{DirBuilder, File};
 use std::io::ErrorKind as Io;
 use std::path::{Path, PathBuf};
 
-/// A folder that is held open: what is done in it is done there, whatever becomes of the names that lead to it.
+/// A folder that is held open. Operations apply to this folder, whatever happens to the paths that
+/// lead to it.
 #[derive(Debug)]
 pub struct Folder {
     pub(super) held: FolderHandle,
     path: PathBuf,
 }
 
-/// The folder that a path is in.
+/// The folder that contains a path.
 pub(super) fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Makes a folder, and those above it.
+/// Creates a folder and its parents.
 pub fn make_folder(path: &Path, access: Access) -> std::io::Result<()> {
     let mut builder = DirBuilder::new();
     #[cfg(unix)]
@@ -30,10 +31,10 @@ pub fn make_folder(path: &Path, access: Access) -> std::io::Result<()> {
 }
 
 impl Folder {
-    /// Opens the folder of that name. A link is followed when this user or the system made it: whoever names it
-    /// means where it leads, but not where somebody else would like it to.
+    /// Opens the folder at `path`. A link is followed if this user or the system created it: the
+    /// user who names such a link means its target. A link of another user is refused.
     pub fn open(path: &Path) -> Result<Self> {
-        // A slash at the end would lead through a link.
+        // A trailing slash would resolve a link.
         let path = path.components().as_path();
         let failed = |e| Error::io(path.display(), e);
         let link = std::fs::symlink_metadata(path).map_err(failed)?;
@@ -45,7 +46,7 @@ impl Folder {
             );
             return Err(Error::new(ErrorKind::Denied, text));
         }
-        // Whoever puts a link there now is not followed either.
+        // A link that is created only now is not followed either.
         match at::hold(path, link.is_symlink()) {
             Ok(held) => Ok(Self { held, path: path.to_owned() }),
             Err(error) if error.kind() == Io::NotADirectory => {
@@ -55,7 +56,7 @@ impl Folder {
         }
     }
 
-    /// Opens the folder of that name, and makes it when it is not there, with those above it.
+    /// Opens the folder at `path`, and creates it with its parents if it does not exist.
     pub fn make(path: &Path, access: Access) -> Result<Self> {
         if std::fs::symlink_metadata(path).is_err() {
             make_folder(path, access).map_err(|e| Error::io(path.display(), e))?;
@@ -63,13 +64,13 @@ impl Folder {
         Self::open(path)
     }
 
-    /// A second hold on the same folder.
+    /// A second handle of the same folder.
     pub fn again(&self) -> Result<Self> {
         let held = at::again(&self.held, &self.path).map_err(|e| self.failed("", e))?;
         Ok(Self { held, path: self.path.clone() })
     }
 
-    /// Where it is, for messages: what is done goes by the folder itself.
+    /// The path, for messages. Operations use the handle.
     pub fn path(&self, name: impl AsRef<OsStr>) -> PathBuf {
         let name = name.as_ref();
         if name.is_empty() { self.path.clone() } else { self.path.join(name) }
@@ -79,13 +80,13 @@ impl Folder {
         Error::io(self.path(name).display(), error)
     }
 
-    /// What a name in it is, if anything has it.
+    /// The kind of a name in it; `None` if nothing has that name.
     pub fn kind(&self, name: impl AsRef<OsStr>) -> Result<Option<Kind>> {
         let name = name.as_ref();
         at::kind(&self.held, name).map_err(|e| self.failed(name, e))
     }
 
-    /// Opens a plain file in it; none when nothing has that name.
+    /// Opens a plain file in it; `None` if nothing has that name.
     pub fn read(&self, name: impl AsRef<OsStr>) -> Result<Option<File>> {
         let name = name.as_ref();
         match self.kind(name)? {
@@ -97,7 +98,7 @@ impl Folder {
         }
     }
 
-    /// A folder in it that is no link; none when nothing has that name.
+    /// Opens a folder in it that is not a link; `None` if nothing has that name.
     pub fn inner(&self, name: impl AsRef<OsStr>) -> Result<Option<Self>> {
         let name = name.as_ref();
         match self.kind(name)? {
@@ -110,7 +111,7 @@ impl Folder {
         }
     }
 
-    /// A folder in it that is no link, made when it is not there.
+    /// Opens a folder in it that is not a link, and creates it if it does not exist.
     pub fn make_inner(&self, name: impl AsRef<OsStr>, access: Access) -> Result<Self> {
         let name = name.as_ref();
         match at::make_folder(&self.held, name, access) {
@@ -128,7 +129,7 @@ impl Folder {
         at::names(&self.held).map_err(|e| self.failed("", e))
     }
 
-    /// The error of whoever finds something else where a file or a folder should be.
+    /// The error for something else in place of a file or a folder.
     fn in_the_way(&self, name: &OsStr, kind: Kind) -> Error {
         let text = format!(
             "{} is {}, which is not followed or replaced: move it away",

@@ -1,22 +1,24 @@
-//! Locks on files, by which processes of one machine keep out of each other's way.
+//! Locks on files, which keep processes of one machine apart.
 //!
-//! A program that is being started has every open file of its parent until it begins, and so its locks. That is why a
-//! lock is given up by name when it is dropped, and not left to the last who has the file open.
+//! A child process inherits every open file of its parent until it executes its program, and so the
+//! locks. Therefore a lock is released explicitly on drop, rather than when the last process closes
+//! the file.
 
 use std::fs::{File, TryLockError};
 use std::io;
 use std::time::Duration;
 
-/// How often a lock is tried, and what lies in between: whoever only looks whether it is taken holds it for a moment.
+/// How many times a lock is tried, and the pause between tries: a process that only checks a lock
+/// holds it for a moment.
 const TRIES: u32 = 10;
 const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 
-/// A file whose lock is held, until this is dropped.
+/// A file whose lock is held until this is dropped.
 #[derive(Debug)]
 pub struct Locked(File);
 
 impl Locked {
-    /// Locks a file for this process alone; none when somebody else has it for longer than a moment.
+    /// Locks a file exclusively; `None` if another holder keeps it for longer than a moment.
     pub fn exclusive(file: File) -> io::Result<Option<Self>> {
         for _ in 1..TRIES {
             match file.try_lock() {
@@ -27,19 +29,19 @@ impl Locked {
         Self::at_once(file)
     }
 
-    /// The same without a wait, where another file does as well.
+    /// Like [`Self::exclusive`] without a wait, for callers that can use another file instead.
     pub fn at_once(file: File) -> io::Result<Option<Self>> {
         let ended = file.try_lock();
         Self::ended(file, ended)
     }
 
-    /// Locks a file for whoever looks at what it protects; none when somebody has it for himself alone.
+    /// Locks a file for readers of what it protects; `None` if it is locked exclusively.
     pub fn shared(file: File) -> io::Result<Option<Self>> {
         let ended = file.try_lock_shared();
         Self::ended(file, ended)
     }
 
-    /// Waits until a file is locked for this process alone.
+    /// Waits until the file is locked exclusively.
     pub fn wait(file: File) -> io::Result<Self> {
         file.lock()?;
         Ok(Self(file))
@@ -53,7 +55,7 @@ impl Locked {
         }
     }
 
-    /// The file.
+    /// The locked file.
     pub fn file(&mut self) -> &mut File {
         &mut self.0
     }

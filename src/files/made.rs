@@ -1,5 +1,5 @@
-//! What azimg made in a folder before, so that it can be made anew: a record beside it names each file with its
-//! SHA-256. What has another name or other bytes is somebody else's.
+//! Files that azimg generates into a folder, and can generate again: a record beside them has the
+//! SHA-256 of each. A file with another name or other bytes is not azimg's.
 
 use super::folder::Folder;
 use super::staging::{OwnFolder, Staging};
@@ -11,25 +11,25 @@ use std::ffi::OsStr;
 use std::io::Read;
 use std::path::Path;
 
-/// A record is not longer than this, in bytes.
+/// In bytes. The most that is read of a record.
 const LONGEST: u64 = 1 << 20;
-/// A file that was made is not longer than this, in bytes.
+/// In bytes. The most that is read of a generated file.
 const LARGEST: u64 = 1 << 30;
-/// Folders within folders that were made, at most.
+/// The deepest nesting of generated folders.
 const DEPTH: u32 = 8;
 
-/// A file to be made.
+/// A file to be generated.
 #[derive(Debug)]
 pub struct File<'a> {
     /// Its name, with `/` between folders.
     pub name: &'a str,
-    /// What is in it.
+    /// Its content.
     pub bytes: &'a [u8],
-    /// Who may do what with it.
+    /// Its permissions.
     pub access: Access,
 }
 
-/// What was made: of each name the SHA-256 of what azimg wrote there.
+/// The record: for each name, the SHA-256 digests of what azimg wrote there.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct MadeRecord {
@@ -37,9 +37,10 @@ struct MadeRecord {
     made: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// Makes files in a folder, in place of those that a run before made: of a folder within it, in place of all that is
-/// in that. When anything is there that azimg did not make, or that was changed since, it is named, and nothing
-/// changes. `record` is the name of the record, `option` what names another folder.
+/// Writes files into a folder, replacing those that an earlier run wrote. A top-level folder is
+/// replaced with everything in it. If anything there was not written by azimg, or was changed
+/// since, the error names it, and nothing changes. `record` is the name of the record, and `option`
+/// the option that names another folder.
 pub fn put(path: &Path, record: &str, option: &str, files: &[File<'_>]) -> Result<()> {
     let folder = Folder::make(path, Access::Readable)?;
     let mut known = read(&folder, record, option)?;
@@ -54,7 +55,8 @@ pub fn put(path: &Path, record: &str, option: &str, files: &[File<'_>]) -> Resul
         stage(&own, file)?;
         known.made.entry(file.name.to_owned()).or_default().insert(sha256(file.bytes));
     }
-    // First it is said what is azimg's: whoever is killed behind this finds it so.
+    // The record is written first, so that a run that is killed afterwards leaves files that are
+    // known to be azimg's.
     write(&staging, &folder, record, &known)?;
     for name in &tops {
         remove(&folder, name, name, &known, option, DEPTH)?;
@@ -69,7 +71,7 @@ pub fn put(path: &Path, record: &str, option: &str, files: &[File<'_>]) -> Resul
     staging.remove()
 }
 
-/// The first part of a name.
+/// The first component of a name.
 fn top(name: &str) -> &str {
     name.split('/').next().unwrap_or(name)
 }
@@ -100,7 +102,7 @@ fn stage(own: &OwnFolder, file: &File<'_>) -> Result<()> {
     }
 }
 
-/// An error when something of that name is there that azimg did not make. `name` is its whole name.
+/// Checks that azimg wrote everything of that name. `own` is the last component of `name`.
 fn check(
     folder: &Folder,
     own: &str,
@@ -134,7 +136,7 @@ fn is_made(folder: &Folder, own: &str, name: &str, known: &MadeRecord) -> Result
     Ok(digests.contains(&sha256(&bytes)))
 }
 
-/// Removes what azimg made; each file is looked at once more.
+/// Removes what azimg wrote. Each file is checked again.
 fn remove(
     folder: &Folder,
     own: &str,

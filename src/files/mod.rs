@@ -1,9 +1,12 @@
-//! Files and folders that azimg writes for whoever runs it.
+//! Files and folders that azimg writes for its user.
 //!
-//! Invariants: nothing is deleted or overwritten but what azimg made, as far as that can be told, unless the caller
-//! was told to; no link is followed to where something is written; what holds a secret or a ledger is its owner's
-//! alone. No other module but the store in a folder and the temporary folders, whose every name is azimg's own,
-//! deletes, renames or makes files by the standard library's calls.
+//! Invariants:
+//! - Nothing is deleted or overwritten except what azimg made, as far as that can be determined,
+//!   unless the caller asks for it.
+//! - No link is followed to a place that is written to.
+//! - Files with secrets and ledgers are accessible only to their owner.
+//! - No other module deletes, renames or creates files with the standard library, except the store
+//!   in a folder and the temporary folders, in which every name is azimg's own.
 
 #[cfg(unix)]
 mod at;
@@ -30,18 +33,18 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{Read, Write};
 use std::path::Path;
 
-/// A document that may be replaced when it is one of azimg's own is not longer than this, in bytes.
+/// In bytes. The most that is read of an existing document to decide whether azimg wrote it.
 const LARGEST_DOCUMENT: u64 = 256 << 20;
 
-/// Who may do what with a file or a folder. Nobody but its owner may ever write to it: whoever runs azimg with the
-/// umask 000 has a reason for something else.
+/// The permissions of a file or a folder. Only the owner may ever write to it, even with the umask
+/// 000, which users set for other reasons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Its owner alone.
+    /// Only its owner has access.
     Private,
-    /// Others may read it, as far as the umask lets them.
+    /// Others may read it, as far as the umask allows.
     Readable,
-    /// Others may run it, too.
+    /// Others may also execute it.
     Program,
 }
 
@@ -61,16 +64,16 @@ impl Access {
     }
 }
 
-/// What a name in a folder is.
+/// The kind of an entry in a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A plain file.
     File,
     /// A folder.
     Folder,
-    /// A symbolic link, wherever it leads.
+    /// A symbolic link, whatever its target.
     Link,
-    /// A device, a socket or the like.
+    /// A device, a socket or another special file.
     Other,
 }
 
@@ -85,13 +88,13 @@ impl Kind {
     }
 }
 
-/// Whether a file or folder belongs to whoever runs this.
+/// Whether a file or folder belongs to this user.
 pub fn is_own(found: &Metadata) -> bool {
     at::is_own(found)
 }
 
-/// Whether a path names something that is written to as it is: what this process has open (`/dev/stdout`, and
-/// `/dev/fd/63` of a shell's `>(…)`), or a device of the system.
+/// Whether a path is written to directly: it denotes an open file of this process (`/dev/stdout`,
+/// and `/dev/fd/63` of a shell's `>(…)`), or a device of the system.
 fn is_device(path: &Path) -> bool {
     let is_open = ["/dev/stdout", "/dev/stderr"].iter().any(|name| path == Path::new(name))
         || path.starts_with("/dev/fd");
@@ -100,8 +103,8 @@ fn is_device(path: &Path) -> bool {
         && (is_open || (path.starts_with("/dev") && path.metadata().is_ok_and(|f| !is_plain(f))))
 }
 
-/// Whether every line of a text begins as azimg begins those of a file, wherever it was cut: what a crash left of a
-/// line is its beginning.
+/// Whether every line of a text begins with `beginning`, or is a prefix of it: a crash may have cut
+/// off a line anywhere.
 pub fn has_lines_of(text: &[u8], beginning: &[u8]) -> bool {
     let begins = |line: &[u8]| line.iter().zip(beginning).all(|(one, other)| one == other);
     text.split(|byte| *byte == b'\n').all(begins)
@@ -116,8 +119,8 @@ fn sha256(bytes: &[u8]) -> String {
     })
 }
 
-/// Makes a file in a folder of azimg's own, for its owner alone; an error when anything has that name. A device is
-/// opened as it is.
+/// Creates a file in a folder of azimg's own, accessible only to its owner. An error if anything
+/// has that name. A device is opened as it is.
 pub fn create(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     if is_device(path) {
@@ -128,8 +131,9 @@ pub fn create(path: &Path) -> std::io::Result<File> {
     options.write(true).create_new(true).open(path)
 }
 
-/// Writes a document that a person named, whole or not at all. A file that is there is replaced only when `is_own`
-/// says of its bytes that azimg wrote it; `option` is what names another one.
+/// Writes a document to a path that the user named, atomically. An existing file is replaced only
+/// if `is_own` accepts its bytes as written by azimg. `option` is the option that names another
+/// path.
 pub fn write_document(
     path: &Path,
     bytes: &[u8],
@@ -168,7 +172,7 @@ pub fn write_document(
     own.remove()
 }
 
-/// The error of whoever would have to overwrite what azimg did not make.
+/// The error for something that azimg did not write and would have to overwrite.
 fn foreign(path: &Path, kind: Kind, option: &str) -> Error {
     let text = format!(
         "{} is there, {} that azimg did not write, and stays as it is: move it away, or name another \

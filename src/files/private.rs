@@ -1,4 +1,4 @@
-//! What its owner alone may see: secrets and ledgers.
+//! Files that only their owner may access: secrets and ledgers.
 
 use super::folder::parent;
 use super::sharing::{keeps_modes, writers};
@@ -8,14 +8,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::Path;
 
-/// A secret is not longer than this, in bytes.
+/// In bytes. The largest secret.
 const LONGEST_SECRET: u64 = 64 << 10;
 
-/// Writes a file that its owner alone may read (0600), whole or not at all, unless anything has that name: false
-/// then. Its folder must be there.
+/// Writes a file that only its owner may read (0600), atomically. Returns false if anything has
+/// that name. Its folder must exist.
 pub fn create_private(path: &Path, bytes: &[u8]) -> Result<bool> {
     let failed = |e| Error::io(path.display(), e);
-    // It is made for its owner alone, whatever the umask is.
+    // The temporary file is private to its owner, whatever the umask.
     let mut file = tempfile::Builder::new()
         .prefix(".azimg-part-")
         .tempfile_in(parent(path))
@@ -28,8 +28,9 @@ pub fn create_private(path: &Path, bytes: &[u8]) -> Result<bool> {
     }
 }
 
-/// Reads a file that its owner alone may read; none when it is not there. One that others may read or change, that
-/// somebody else made, or that is a link is an error: then its bytes are no secret, or not ours.
+/// Reads a file that only its owner may read; `None` if it does not exist. An error if others may
+/// read or change it, if another user owns it, or if it is a link: its bytes are then not secret,
+/// or not ours.
 pub fn read_private(path: &Path) -> Result<Option<Vec<u8>>> {
     let mut options = OpenOptions::new();
     options.read(true);
@@ -57,7 +58,8 @@ pub fn read_private(path: &Path) -> Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// Reads a plain file that is no link, whoever wrote it; none when it is not there. A longer one is an error.
+/// Reads a plain file of any owner that is not a link; `None` if it does not exist. An error if it
+/// is longer than `longest` bytes.
 pub fn read_plain(path: &Path, longest: u64) -> Result<Option<Vec<u8>>> {
     let mut options = OpenOptions::new();
     options.read(true);
@@ -67,8 +69,9 @@ pub fn read_plain(path: &Path, longest: u64) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Reads a file that decides what azimg does for whoever runs it; none when it is not there. One that others may
-/// change is an error; a link of one's own is followed, since such files are kept elsewhere and linked.
+/// Reads a file that controls what azimg does for its user; `None` if it does not exist. An error
+/// if others may change it. A link is followed to a file that meets this condition, since users
+/// keep such files elsewhere and link them.
 pub fn read_own(path: &Path, longest: u64) -> Result<Option<Vec<u8>>> {
     let failed = |e| Error::io(path.display(), e);
     let at = match path.canonicalize() {
@@ -101,8 +104,8 @@ fn whole(file: File, path: &Path, longest: u64) -> Result<Vec<u8>> {
     Err(refused(path, &format!("it is longer than {longest} bytes")))
 }
 
-/// Opens a file that its owner alone may read (0600), for reading and for writing at its end; made when it is not
-/// there. One of ours that others could read is theirs no longer.
+/// Opens a file that only its owner may read (0600), for reading and appending, and creates it if
+/// it does not exist. If others have access to a file of ours, that access is removed.
 pub fn open_private(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).create(true).append(true);
@@ -119,14 +122,15 @@ pub fn open_private(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Opens a file that is there to be locked, and made when it is not there; nothing is written into it.
+/// Opens a file whose only purpose is to be locked, and creates it if it does not exist. Nothing is
+/// written to it.
 pub fn open_lock(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).create(true).append(true);
     open_plain(path, &mut options)
 }
 
-/// Takes from others what they may do with a file of ours.
+/// Removes the access of others to a file of ours.
 fn keep_private(file: &File) -> std::io::Result<()> {
     let found = file.metadata()?;
     if at::is_own(&found) && at::is_open_to_others(&found) {
@@ -135,7 +139,7 @@ fn keep_private(file: &File) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Opens a plain file that is no link.
+/// Opens a plain file that is not a link.
 fn open_plain(path: &Path, options: &mut OpenOptions) -> Result<File> {
     #[cfg(unix)]
     {

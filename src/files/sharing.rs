@@ -1,27 +1,32 @@
-//! Who else may write to a folder. Whoever may write to a store decides what its catalog says, and whoever may
-//! write to its parts what the next run finds; so a store is its owner's alone to write to.
+//! Checks who else may write to a folder. Anyone who may write to a store decides what its catalog
+//! says, and anyone who may write to the folders within it decides what the next run finds. So only
+//! its owner may write to a store.
 //!
-//! Decided thus:
-//! - A folder that everybody may write to is refused, one with the sticky bit (`/tmp`), too: that keeps others from
-//!   removing what is there, and not from being the first to write what is not there yet.
-//! - One that a group may write to is refused unless the group is its owner's private one, as the umask 002 of many
-//!   distributions makes it: a group of the user's number, or one that nobody else is in. What cannot be looked up
-//!   (a directory service) counts as shared.
-//! - A file system that keeps no modes (CIFS, FAT, drives of Windows in WSL) shows the same for every folder; one
-//!   that has just been made for its owner alone shows that, and nothing is refused.
-//! - In a container whose volume belongs to a group (`fsGroup`), a folder within the volume does: azimg makes it so
-//!   that its owner alone may write to it.
+//! The rules:
+//! - A folder that everyone may write to is refused, even with the sticky bit (`/tmp`): that
+//!   prevents others from removing existing files, and not from creating missing ones first.
+//! - A folder that a group may write to is refused, unless the group is the private one of its
+//!   owner, which is how the umask 002 of many distributions works: a group with the user's number,
+//!   or one without other members. A group that cannot be looked up (in a directory service) counts
+//!   as shared.
+//! - A file system without modes (CIFS, FAT, Windows drives in WSL) reports the same mode for every
+//!   folder. This is detected with a new folder that should be private; if it does not appear so,
+//!   nothing is refused.
+//! - In a container whose volume belongs to a group (`fsGroup`), so does a folder in the volume.
+//!   azimg creates that folder so that only its owner may write to it.
 
 use crate::error::Result;
 use std::path::Path;
 
-/// An error when others than its owner may write to a folder. What is not there yet is made so that they may not.
+/// An error if anyone but its owner may write to a folder. A folder that does not exist passes,
+/// since it will be created private.
 #[cfg(not(unix))]
 pub fn refuse_shared(_: &Path) -> Result<()> {
     Ok(())
 }
 
-/// An error when others than its owner may write to a folder. What is not there yet is made so that they may not.
+/// An error if anyone but its owner may write to a folder. A folder that does not exist passes,
+/// since it will be created private.
 #[cfg(unix)]
 pub fn refuse_shared(path: &Path) -> Result<()> {
     use crate::error::{Error, ErrorKind};
@@ -39,7 +44,7 @@ pub fn refuse_shared(path: &Path) -> Result<()> {
     Err(Error::new(ErrorKind::Denied, text))
 }
 
-/// Who may write to a file or folder beside its owner.
+/// Who may write to a file or folder besides its owner.
 #[cfg(unix)]
 pub(super) fn writers(found: &std::fs::Metadata) -> Option<&'static str> {
     use std::os::unix::fs::MetadataExt;
@@ -52,13 +57,13 @@ pub(super) fn writers(found: &std::fs::Metadata) -> Option<&'static str> {
     is_shared.then_some("its group")
 }
 
-/// Who may write to a file or folder beside its owner: nobody knows.
+/// Who may write to a file or folder besides its owner. Unknown here.
 #[cfg(not(unix))]
 pub(super) fn writers(_: &std::fs::Metadata) -> Option<&'static str> {
     None
 }
 
-/// Whether the file system of a folder tells who may do what: one that is just made for its owner alone is that.
+/// Whether the file system of a folder keeps modes: a new private folder appears as private.
 #[cfg(unix)]
 pub(super) fn keeps_modes(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
@@ -69,17 +74,17 @@ pub(super) fn keeps_modes(path: &Path) -> bool {
     found.map_or(true, |found| super::at::is_own(&found) && !super::at::is_open_to_others(&found))
 }
 
-/// Whether the file system of a folder tells who may do what.
+/// Whether the file system of a folder keeps modes. Assumed here.
 #[cfg(not(unix))]
 pub(super) fn keeps_modes(_: &Path) -> bool {
     true
 }
 
-/// Whether nobody but the user of that number, and root, is in a group, by the texts of `/etc/passwd` and
+/// Whether a group has no members besides `user` and root, by the content of `/etc/passwd` and
 /// `/etc/group`.
 #[cfg(unix)]
 fn is_private(user: u32, group: u32, users: &str, groups: &str) -> bool {
-    // name:x:uid:gid:… and name:x:gid:member,member
+    // The lines are `name:x:uid:gid:…` and `name:x:gid:member,member`.
     let users: Vec<(&str, Option<u32>, Option<u32>)> = users
         .lines()
         .filter_map(|line| {
@@ -99,7 +104,7 @@ fn is_private(user: u32, group: u32, users: &str, groups: &str) -> bool {
         .into_iter()
         .flat_map(|members| members.split(','))
         .any(|member| !member.trim().is_empty() && !is_allowed(member.trim()));
-    // Distributions give root's own group to accounts that nobody signs in as (sync, halt).
+    // Distributions give root's own group to accounts that are not used to sign in (sync, halt).
     let is_primary_of_others = group != 0
         && users
             .iter()

@@ -1,8 +1,9 @@
-//! Staging: a private folder beside where something is to go. It is made there until it is whole, and moved into
-//! its place then.
+//! Staging folders: a private folder beside the target. A result is assembled there, and moved into
+//! place when complete.
 //!
-//! The folder's name follows from the target and from what is made, so that whoever makes the same again goes on
-//! with what is there. One that this user does not have for itself is refused.
+//! The name of the folder is derived from the target and from a key of the result, so that a later
+//! run for the same result continues with the files that are there. A folder that is not private to
+//! this user is refused.
 
 use super::folder::Folder;
 use super::sharing::keeps_modes;
@@ -13,39 +14,40 @@ use std::fs::File;
 use std::io::{ErrorKind as Io, Write};
 use std::time::Duration;
 
-/// What begins the name of every staging folder.
+/// The prefix of the names of all staging folders.
 const PREFIX: &str = ".azimg-staging-";
-/// What whoever uses a staging folder has locked.
+/// The file that a process locks while it uses a staging folder.
 const LOCK: &str = "lock";
-/// So often, with these pauses, a staging folder is asked for that somebody else has. Who takes it for left over, and
-/// removes it, has it for less.
+/// The number of attempts to open a staging folder that another process holds, and the pause
+/// between them. A process that only removes it as left over holds it for less than all of them.
 const ATTEMPTS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(10);
-/// Hexadecimal digits that tell targets, and what is made, apart.
+/// Hexadecimal digits in a folder name that distinguish results. Targets have half as many.
 const DIGITS: usize = 16;
 
-/// A folder whose every name is azimg's own: a staging folder, or one in it.
+/// A folder in which every name is azimg's own: a staging folder, or one inside it.
 #[derive(Debug)]
 pub struct OwnFolder(Folder);
 
-/// A staging folder that this process alone uses. What is in it when this is dropped stays for whoever goes on.
+/// A staging folder that only this process uses. Files that are left in it on drop stay for a later
+/// run.
 #[derive(Debug)]
 pub struct Staging {
     parent: Folder,
     name: String,
     own: OwnFolder,
-    /// Locked for as long as this lives.
+    /// Locked for the lifetime of this value.
     _lock: Locked,
 }
 
-/// What all staging folders of a target in one folder begin with.
+/// The common prefix of the staging folders of one target in a folder.
 fn prefix(target: &OsStr) -> String {
     format!("{PREFIX}{}-", &sha256(target.as_encoded_bytes())[..DIGITS / 2])
 }
 
 impl Staging {
-    /// Opens the staging folder in `parent` for making what `key` names into `target` there, or makes it. Those
-    /// of the same target for other keys are removed, unless somebody uses them.
+    /// Opens or creates the staging folder in `parent` for the target `target` and the result
+    /// `key`. Those of the same target for other keys are removed, unless they are in use.
     pub fn open(parent: Folder, target: impl AsRef<OsStr>, key: &str) -> Result<Self> {
         let prefix = prefix(target.as_ref());
         let name = format!("{prefix}{}", &sha256(key.as_bytes())[..DIGITS]);
@@ -62,7 +64,8 @@ impl Staging {
             }
             match OwnFolder::locked(&parent, &name) {
                 Ok(Some((own, lock))) => return Ok(Self { parent, name, own, _lock: lock }),
-                // Somebody has it for a moment, who takes it for left over; or for long, who makes the same.
+                // Held for a moment, by a process that takes it for left over; or for long, by one
+                // with the same target and key.
                 Ok(None) => failed = None,
                 Err(error) if error.is_transient() || error.io_kind() == Some(Io::NotFound) => {
                     failed = Some(error);
@@ -77,24 +80,24 @@ impl Staging {
         Err(failed.unwrap_or_else(|| Error::new(ErrorKind::Conflict, text)))
     }
 
-    /// What is in it.
+    /// The content of the staging folder.
     pub fn root(&self) -> &OwnFolder {
         &self.own
     }
 
-    /// The folder that it is in.
+    /// The folder that contains the staging folder.
     pub fn parent(&self) -> &Folder {
         &self.parent
     }
 
-    /// Removes it with all that is in it.
+    /// Removes the staging folder with its content.
     pub fn remove(self) -> Result<()> {
         self.own.remove_from(&self.parent, &self.name)
     }
 }
 
 impl Drop for Staging {
-    /// One that has no file in it goes.
+    /// Removes the staging folder if it contains no file.
     fn drop(&mut self) {
         self.own.prune();
         let is_empty = self.own.0.names().is_ok_and(|names| names.iter().all(|name| name == LOCK));
@@ -104,7 +107,7 @@ impl Drop for Staging {
     }
 }
 
-/// Removes a staging folder that nobody uses; one that is not this user's alone stays.
+/// Removes a staging folder that is not in use. One that is not private to this user stays.
 fn remove_left_over(parent: &Folder, name: &str) {
     let removed = || -> Result<()> {
         let Some(Kind::Folder) = parent.kind(name)? else { return Ok(()) };
@@ -119,7 +122,8 @@ fn remove_left_over(parent: &Folder, name: &str) {
 }
 
 impl OwnFolder {
-    /// An error when others may look into it, or it belongs to somebody else: then what is in it may be theirs.
+    /// An error if others have access to the folder, or it belongs to another user: its content may
+    /// then be theirs.
     fn refuse_foreign(&self, parent: &Folder) -> Result<()> {
         let is_private = at::is_private(&self.0.held).map_err(|e| self.0.failed("", e))?;
         if is_private || !keeps_modes(&parent.path("")) {
@@ -133,8 +137,8 @@ impl OwnFolder {
         Err(Error::new(ErrorKind::Denied, text))
     }
 
-    /// A staging folder, made when it is not there, with its lock; none when somebody else has that, or has just
-    /// removed it.
+    /// Opens or creates a staging folder with its lock; `None` if another process holds the lock,
+    /// or has just removed the folder.
     fn locked(parent: &Folder, name: &str) -> Result<Option<(Self, Locked)>> {
         let own = Self(parent.make_inner(name, Access::Private)?);
         own.refuse_foreign(parent)?;
@@ -143,13 +147,13 @@ impl OwnFolder {
         Ok(is_there.then_some((own, lock)))
     }
 
-    /// The lock; none when somebody else has it.
+    /// Takes the lock; `None` if another process holds it.
     fn lock(&self) -> Result<Option<Locked>> {
         Locked::at_once(self.go_on(LOCK)?).map_err(|error| self.0.failed(LOCK, error))
     }
 
-    /// Removes a staging folder whose lock is held. The lock goes last of all: whoever finds the folder without it
-    /// begins anew in it, and it stays then.
+    /// Removes a staging folder whose lock is held. The lock file is removed last: a process that
+    /// finds the folder without it starts anew there, and then the folder stays.
     fn remove_from(&self, parent: &Folder, name: &str) -> Result<()> {
         for inner in self.0.names()?.iter().filter(|inner| *inner != LOCK) {
             self.remove(inner)?;
@@ -168,7 +172,8 @@ impl OwnFolder {
         &self.0
     }
 
-    /// A folder in it, made when it is not there. Whatever else has that name goes.
+    /// Opens a folder in it, and creates it if it does not exist. Anything else with that name is
+    /// removed.
     pub fn inner(&self, name: &str) -> Result<Self> {
         if self.0.kind(name)?.is_some_and(|kind| kind != Kind::Folder) {
             self.remove(name)?;
@@ -176,8 +181,8 @@ impl OwnFolder {
         self.0.make_inner(name, Access::Readable).map(Self)
     }
 
-    /// Opens a file in it to go on with, or makes it. What is no plain file, or has a second name somewhere else,
-    /// is not written to: its name goes, and the file is begun anew.
+    /// Opens a file in it to be continued, or creates it. Anything but a plain file, and a file
+    /// with a second hard link, is not written to: its name is removed, and a new file is created.
     pub fn go_on(&self, name: &str) -> Result<File> {
         match at::change(&self.0.held, OsStr::new(name)) {
             Ok(file) if at::is_only_name(&file).map_err(|e| self.0.failed(name, e))? => Ok(file),
@@ -186,7 +191,7 @@ impl OwnFolder {
         }
     }
 
-    /// Makes a file in it, in place of whatever has that name.
+    /// Creates a file in it, replacing anything with that name.
     pub fn create_anew(&self, name: impl AsRef<OsStr>, access: Access) -> Result<File> {
         let name = name.as_ref();
         self.remove(name)?;
@@ -198,14 +203,15 @@ impl OwnFolder {
         at::create(&self.0.held, name, access).map_err(|e| self.0.failed(name, e))
     }
 
-    /// Writes a file in it, in place of whatever has that name; it is on the disk when this returns.
+    /// Writes a file in it, replacing anything with that name. It is synced to disk when this
+    /// returns.
     pub fn write(&self, name: impl AsRef<OsStr>, bytes: &[u8], access: Access) -> Result<()> {
         let name = name.as_ref();
         let mut file = self.create_anew(name, access)?;
         file.write_all(bytes).and_then(|()| file.sync_data()).map_err(|e| self.0.failed(name, e))
     }
 
-    /// The same, with exactly the mode of `access`, whatever the umask takes.
+    /// Like [`Self::write`], with exactly the mode of `access`, whatever the umask.
     pub(super) fn write_as(
         &self,
         name: impl AsRef<OsStr>,
@@ -220,7 +226,7 @@ impl OwnFolder {
             .map_err(|e| self.0.failed(name, e))
     }
 
-    /// Removes what has that name in it, with all that is in that.
+    /// Removes the entry of that name in it, recursively.
     pub fn remove(&self, name: impl AsRef<OsStr>) -> Result<()> {
         let name = name.as_ref();
         let removed = match self.0.kind(name)? {
@@ -239,31 +245,31 @@ impl OwnFolder {
         }
     }
 
-    /// Removes all that is in it.
+    /// Removes everything in it.
     pub fn clear(&self) -> Result<()> {
         self.0.names()?.iter().try_for_each(|name| self.remove(name))
     }
 
-    /// Removes the folders in it that have no file in them.
+    /// Removes the folders in it that contain no file.
     fn prune(&self) {
         for name in self.0.names().unwrap_or_default() {
             if let Ok(Some(inner)) = self.0.inner(&name) {
                 Self(inner).prune();
-                // One with files in it stays.
+                // A folder that contains files is not removed.
                 let _ = at::remove_folder(&self.0.held, &name);
             }
         }
     }
 
-    /// Gives what is finished another name in it.
+    /// Renames a finished entry, possibly into another such folder.
     pub fn rename(&self, name: &str, to: &Self, new: &str) -> Result<()> {
         at::rename(&self.0.held, OsStr::new(name), &to.0.held, OsStr::new(new))
             .map_err(|e| to.0.failed(new, e))
     }
 
-    /// Moves a file or a folder that is finished into somebody's folder, in one step. What has that name there is
-    /// replaced when `replaces` is set (a link itself, not what it leads to); else this is false, and nothing has
-    /// changed.
+    /// Moves a finished file or folder into a folder of the user, atomically. With `replaces`, an
+    /// entry of that name is replaced (a link itself, not its target). Without it, the result is
+    /// false if there is one, and nothing has changed.
     pub fn into_place(
         &self,
         name: impl AsRef<OsStr>,

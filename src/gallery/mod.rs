@@ -1,9 +1,10 @@
-//! Operations on galleries of ours: what Azure lets one change, how galleries are shared, and which
-//! versions are retired.
+//! Operations on the user's own galleries: the changes that Azure allows, sharing, and the
+//! retirement of versions.
 //!
-//! Invariants: an operation is sent again only when it is sure that it was not done; what was begun
-//! and is not known to have ended is said so; nothing is changed by a plan that the world has left
-//! behind.
+//! Invariants:
+//! - A request is sent again only if it is certain that its change was not made.
+//! - A change that was begun and is not known to have ended is reported as such.
+//! - An outdated plan changes nothing.
 
 mod name;
 mod operation;
@@ -17,12 +18,12 @@ pub use operation::{ChangeOutcome, ChangeStep, ProvisioningState, StepListener, 
 pub use share::{ShareWith, SharingChange};
 pub use update::{Changes, Region};
 
-/// A change that was planned.
+/// A planned change.
 #[derive(Debug, Clone)]
 pub struct PlannedChange {
-    /// What is sent.
+    /// The request.
     pub change: Change,
-    /// Whether the last change of the thing had failed when this one was planned.
+    /// Whether the last change of the resource had failed when this one was planned.
     failed_before: bool,
 }
 
@@ -35,10 +36,10 @@ use crate::work::OwnGallery;
 use reqwest::Method;
 use serde_json::Value;
 
-/// The version of the API that shows all that a change must keep.
+/// The API version that returns everything that a change must keep.
 const VERSION: ApiVersion = version::GALLERY_CHANGES;
 
-/// Galleries that can be changed.
+/// A client of galleries that can be changed.
 #[derive(Debug, Clone)]
 pub struct Galleries {
     client: Client,
@@ -46,32 +47,32 @@ pub struct Galleries {
 }
 
 impl Galleries {
-    /// Galleries that `client` may change.
+    /// Creates a client that sends its requests with `client`.
     pub fn new(client: Client) -> Self {
         Self { client, patience: WaitLimits::default() }
     }
 
-    /// The same with another patience.
+    /// Replaces the limits of waits and retries.
     #[must_use]
     pub fn with_patience(mut self, patience: WaitLimits) -> Self {
         self.patience = patience;
         self
     }
 
-    /// A gallery, definition or version as it is now.
+    /// Returns a gallery, definition or version in its current state.
     pub async fn get(&self, name: &Name) -> Result<Value> {
         let query: &[_] =
             if name.definition.is_none() { &[("$select", "Permissions")] } else { &[] };
         self.look_up(name, query).await
     }
 
-    /// The same, asked for with `query`.
+    /// Like [`Self::get`], with the parameters `query`.
     async fn look_up(&self, name: &Name, query: &[(&str, &str)]) -> Result<Value> {
         let path = name.path();
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         let query = [query, &[VERSION.parameter()]].concat();
         let thing: Value = self.client.get(&path, &query).await?;
-        // What is sent back is made of what is there: it must be the thing, and whole.
+        // Bodies of changes are built from this answer: it must be the resource, and complete.
         let is_it = thing["id"].as_str().is_some_and(|id| id.eq_ignore_ascii_case(&name.id()));
         if !is_it || !thing["properties"].is_object() {
             let text = format!("{}: Azure answered with something else", name.id());
@@ -80,8 +81,8 @@ impl Galleries {
         Ok(thing)
     }
 
-    /// Finds what `text` names: an id, or `GALLERY[/DEFINITION[/VERSION]]` of a gallery that is the
-    /// only one of its name. The version `latest` is the one that Azure takes for that over all regions.
+    /// Resolves `text`: an id, or `GALLERY[/DEFINITION[/VERSION]]` of the only gallery with that
+    /// name. The version `latest` is resolved as Azure does over all regions.
     pub async fn resolve(&self, text: &str, subscriptions: &[String]) -> Result<Name> {
         let mut name = self.named_by(text, subscriptions).await?;
         if name.version.as_ref().is_some_and(|version| version.eq_ignore_ascii_case("latest")) {
@@ -144,7 +145,7 @@ impl Galleries {
     }
 }
 
-/// A change of what `name` names.
+/// A change of the resource `name`.
 fn change(name: &Name, method: Method, body: Option<Value>) -> Change {
     Change { method, path: name.path(), version: VERSION.sent, body, if_match: None }
 }

@@ -1,4 +1,4 @@
-//! What an operation is about: a gallery, a definition of it, or a version of that.
+//! The resource that an operation works on: a gallery, a definition in it, or a version of that.
 
 use crate::image::resource_id::part;
 use crate::source::gallery::parse::{gallery_id, own_gallery};
@@ -9,14 +9,14 @@ use crate::work::OwnGallery;
 pub struct Name {
     /// The gallery.
     pub own: OwnGallery,
-    /// The definition.
+    /// The definition; `None` for a gallery.
     pub definition: Option<String>,
-    /// The version.
+    /// The version; `None` for a gallery or a definition.
     pub version: Option<String>,
 }
 
 impl Name {
-    /// Reads a Resource Manager id; none when it is that of something else.
+    /// Reads a Resource Manager id; `None` if it is that of another kind of resource.
     pub fn from_id(id: &str) -> Option<Self> {
         let id = id.trim().trim_end_matches('/');
         let name = Self {
@@ -24,7 +24,7 @@ impl Name {
             definition: part(id, "images").map(str::to_owned),
             version: part(id, "versions").map(str::to_owned),
         };
-        // Whatever else it says would be dropped in silence.
+        // Any other part of the id would be dropped silently.
         name.id().eq_ignore_ascii_case(id).then_some(name)
     }
 

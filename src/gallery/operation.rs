@@ -1,7 +1,8 @@
-//! One change, from its request to its end.
+//! One change of a gallery resource, from its request to its end.
 //!
-//! When the answer to the request is lost, the thing itself is looked at, until it is at rest: it says whether
-//! the change was made, failed, or was never begun. Only in the last case is the request sent again.
+//! If the answer to the request is lost, the resource itself is polled until no change of it is in
+//! progress. It shows whether the change was made, failed, or was never begun. Only in the last
+//! case is the request sent again.
 
 use super::{Galleries, Name};
 use crate::client::{Accepted, Change, OperationStatus, one_line, redact};
@@ -12,16 +13,16 @@ use std::time::Duration;
 use tokio::time::Instant;
 use url::Url;
 
-/// How long to wait for what.
+/// Limits of waits and retries.
 #[derive(Debug, Clone, Copy)]
 pub struct WaitLimits {
-    /// Before the thing is looked at when an answer was lost.
+    /// The wait before each poll of a resource.
     pub after_loss: Duration,
-    /// A request is sent so often in all.
+    /// The most times that a request is sent.
     pub most_requests: u32,
-    /// A change that is under way is waited for so long.
+    /// The longest wait for a change in progress.
     pub longest: Duration,
-    /// An operation that does not tell how far it is, is asked again for so long.
+    /// The longest time that an operation without a status is polled.
     pub silence: Duration,
 }
 
@@ -36,32 +37,33 @@ impl Default for WaitLimits {
     }
 }
 
-/// The first wait after an operation that did not tell how far it is; each further one is twice as long.
+/// The backoff after an operation did not report its status: the first wait, doubled each time, up
+/// to `LONGEST_WAIT`.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
-/// What is to be seen when a thing is looked at.
+/// The state of a change, as the resource shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ChangeSeen {
     /// The change was made.
     Made,
-    /// It is not there.
+    /// The change is not visible.
     NotMade,
 }
 
-/// How a thing is, as its provisioning state says.
+/// The state of a resource, from its provisioning state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProvisioningState {
-    /// The last change of it was made, if there ever was one.
+    /// No change is in progress, and the last one, if any, succeeded.
     AtRest,
-    /// A change of it is under way.
+    /// A change is in progress.
     AtWork,
-    /// The last change of it failed. Its properties are what that change wanted them to be.
+    /// The last change failed. The properties are those that it requested.
     Failed,
 }
 
 impl ProvisioningState {
-    /// That of a gallery, definition or version.
+    /// The state of a gallery, definition or version.
     pub fn of(thing: &Value) -> Self {
         let state = thing["properties"]["provisioningState"].as_str().unwrap_or("Succeeded");
         match state.to_ascii_lowercase().as_str() {
@@ -72,47 +74,49 @@ impl ProvisioningState {
     }
 }
 
-/// How a change goes on, for people.
+/// A step of a change, reported to the user.
 #[derive(Debug, Clone)]
 pub enum ChangeStep {
-    /// It was accepted, and can be followed there.
+    /// The change was accepted. The operation has this URL.
     Accepted(Url),
-    /// It is under way: so long, so far in percent if that is told.
+    /// The change is in progress: the elapsed time, and the percentage if it is known.
     UnderWay(Duration, Option<u8>),
-    /// Somebody else changes the same thing, for this reason: the change is sent again on top of what stands.
+    /// Someone else changes the same resource, for this reason. The change is sent again, based on
+    /// the current state.
     Overtaken(String),
-    /// An answer was lost; the thing itself is looked at.
+    /// An answer was lost. The resource itself is polled.
     Lost(String),
-    /// The operation does not tell how far it is, for this reason; it is asked again.
+    /// The operation does not report its status, for this reason. It is polled again.
     Silent(String),
-    /// The operation is over, or is not known any more: there is nothing left to be followed.
+    /// The operation has ended, or is no longer known. Nothing is left to follow.
     Over,
 }
 
-/// How a change ended.
+/// The outcome of a change.
 #[derive(Debug)]
 pub enum ChangeOutcome {
-    /// It was made.
+    /// The change was made.
     Done,
-    /// It was begun, and nobody waited for it: it can be followed there.
+    /// The change was accepted and not waited for. The operation has this URL.
     Begun(Url),
 }
 
-/// Who hears how a change goes on.
+/// Receives the steps of a change.
 pub type StepListener<'a> = &'a (dyn Fn(ChangeStep) + Send + Sync);
 
-/// A change of something, and what tells that it was made.
+/// A change of a resource, and how to recognize that it was made.
 pub(super) struct PendingChange<'a> {
     pub(super) name: &'a Name,
     pub(super) change: &'a Change,
-    /// Whether the change before it had failed: then a failure that is seen need not be this one's.
+    /// Whether the previous change had failed. A failure of the resource may then be that one's.
     pub(super) failed_before: bool,
-    /// Whether a thing at rest (none: it is not there) shows the change.
+    /// Whether a resource without a change in progress (`None` if it does not exist) shows this
+    /// change.
     pub(super) is_made: &'a (dyn Fn(Option<&Value>) -> bool + Send + Sync),
 }
 
 impl Galleries {
-    /// Makes a change and follows it to its end. With `wait` unset it returns once the change is
+    /// Makes a change and follows it to its end. Without `wait`, it returns once the change is
     /// accepted.
     pub(super) async fn make(
         &self,
@@ -154,7 +158,7 @@ impl Galleries {
         )))
     }
 
-    /// Looks at a thing until it is at rest, and whether it shows the change then.
+    /// Polls a resource until no change is in progress, and checks whether it shows this one.
     async fn look(&self, making: &PendingChange<'_>, tell: StepListener<'_>) -> Result<ChangeSeen> {
         let begun = Instant::now();
         loop {
@@ -172,8 +176,8 @@ impl Galleries {
                     return Ok(ChangeSeen::Made);
                 }
                 ProvisioningState::AtRest => return Ok(ChangeSeen::NotMade),
-                // It had failed before, and shows what is wanted if that is asked for once more: nothing tells
-                // whether the request came. Sent again, it does the same.
+                // It had failed before, and the same change may be requested again: nothing shows
+                // whether the request arrived. Sending it again has the same effect.
                 ProvisioningState::Failed if making.failed_before => {
                     return Ok(ChangeSeen::NotMade);
                 }
@@ -186,7 +190,7 @@ impl Galleries {
         }
     }
 
-    /// Waits until a thing is at rest; an error when the change that was under way fails.
+    /// Waits until no change of a resource is in progress. An error if the change fails.
     pub async fn settle(&self, name: &Name, tell: StepListener<'_>) -> Result<Value> {
         let begun = Instant::now();
         loop {
@@ -203,7 +207,7 @@ impl Galleries {
         }
     }
 
-    /// The error of a change that failed, with the reasons that a version's replication gives.
+    /// The error for a failed change, with the reasons from a version's replication status.
     async fn failure(&self, name: &Name) -> Error {
         let mut text =
             format!("{}: Azure did not make the change: its provisioning failed", name.id());
@@ -219,7 +223,7 @@ impl Galleries {
         Error::new(ErrorKind::Conflict, text)
     }
 
-    /// Follows an operation to its end, also when it does not answer for a while.
+    /// Follows an operation to its end, even if it does not answer for a while.
     pub async fn follow(&self, operation: &Url, tell: StepListener<'_>) -> Result<()> {
         let begun = Instant::now();
         let mut heard = begun;
@@ -265,7 +269,7 @@ impl Galleries {
         }
     }
 
-    /// The address of an operation, as the user gives it.
+    /// The URL of an operation, as the user gives it.
     pub fn operation(&self, text: &str) -> Result<Url> {
         self.client.operation(text)
     }
@@ -277,8 +281,8 @@ fn still_under_way(what: &str) -> Error {
     Error::transient(format!("{what} is still under way; it goes on without us"))
 }
 
-/// Whether what is there agrees with what was wanted, in all that was wanted: times as times, names of
-/// regions in both their forms, regions in any order.
+/// Whether `have` agrees with all that is in `wanted`: times are compared as times, region names in
+/// both their forms, and regions in any order.
 pub(super) fn agrees(have: &Value, wanted: &Value) -> bool {
     match (have, wanted) {
         (_, Value::Object(wanted)) => {

@@ -1,9 +1,10 @@
-//! An update, sent on top of what stands, and looked at once it is made.
+//! Sends an update based on the current state, and verifies it afterwards.
 //!
-//! Azure takes target regions and tags as a whole: of two who change them at once, the second takes away what the
-//! first added, and both are told that it went well. So the thing is read again right before a list is sent, and once
-//! more after the time in which a rival that had read it before can have ended; what is missing then is sent again, on
-//! top of what stands. Where Azure gives the thing an `ETag`, it is sent with the change.
+//! Azure replaces target regions and tags as a whole. If two clients change them concurrently, the
+//! second removes what the first added, and both get a success. So the resource is read again right
+//! before a list is sent, and once more after the time in which a concurrent change based on the
+//! earlier state can have ended. What is missing then is sent again, based on the current state. If
+//! Azure returns an `ETag` for the resource, it is sent with the change.
 
 use super::operation::PendingChange;
 use super::{
@@ -17,16 +18,16 @@ use serde_json::Value;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// An update is sent so often in all while others change the same thing.
+/// The most times that an update is sent while others change the same resource.
 const ROUNDS: u32 = 5;
-/// A rival that had read a thing before our change is given so long to end, and at most so long: twice the time that
-/// our own request took, since it is about as fast.
+/// The bounds of the time that a concurrent change based on the earlier state is given to end.
+/// Within them it is twice the time of our own request, since the other is about as fast.
 const SHORTEST_RIVAL: Duration = Duration::from_millis(500);
 const LONGEST_RIVAL: Duration = Duration::from_secs(10);
 
 impl Galleries {
-    /// The request that makes `changes` of what `name` names; none when it is so already, or is being
-    /// made so. What failed is sent again.
+    /// Plans the request for `changes` of the resource `name`; `None` if it is already so, or is
+    /// being changed to it. A failed change is sent again.
     pub async fn plan_update(
         &self,
         name: &Name,
@@ -37,7 +38,8 @@ impl Galleries {
         let new = changes.new_regions(&now);
         if !new.is_empty() {
             let listed = locations::locations(&self.client, &name.own.subscription, &new).await;
-            // Who may not read the subscription may change the gallery all the same; then Azure says it.
+            // A user who may not read the subscription may still change the gallery. Azure then
+            // reports an unknown region itself.
             if let Err(error) = listed
                 && error.kind() == ErrorKind::Invalid
             {
@@ -47,7 +49,7 @@ impl Galleries {
         on_top_of(name, changes, &now)
     }
 
-    /// Makes a planned update; on top of what stands, where that is no longer what it was planned for.
+    /// Makes a planned update, based on the current state if that is no longer the one of the plan.
     pub async fn update(
         &self,
         name: &Name,
@@ -80,7 +82,7 @@ impl Galleries {
             if other.is_none() {
                 return Ok(ChangeOutcome::Done);
             }
-            // The same once more is nobody's doing but Azure's own.
+            // The same deviation twice is Azure's own doing, not that of another client.
             if other == seen {
                 break;
             }
@@ -110,7 +112,8 @@ impl Galleries {
         self.make(&making, wait, tell).await
     }
 
-    /// Whether a refusal means that somebody else was faster: then the thing is at rest again when this returns.
+    /// Whether a refusal means that someone else was faster. If so, no change of the resource is in
+    /// progress when this returns.
     async fn is_overtaken(
         &self,
         name: &Name,
@@ -124,7 +127,7 @@ impl Galleries {
         let now = self.get(name).await?;
         if ProvisioningState::of(&now) == ProvisioningState::AtWork {
             match self.settle(name, tell).await {
-                // What failed is sent again, whosever change it was.
+                // A failed change is sent again, no matter whose it was.
                 Err(error) if error.kind() != ErrorKind::Conflict => return Err(error),
                 _ => return Ok(true),
             }
@@ -132,8 +135,8 @@ impl Galleries {
         Ok(request.change.if_match.is_some() && etag(&now) != request.change.if_match)
     }
 
-    /// The thing, where it is not as it was asked for once the change was made in `took`; of a list also after the
-    /// time that a rival may take.
+    /// Returns the resource if it differs from the request after the change, which was made in
+    /// `took`. For lists, also checks after the time that a concurrent change may take.
     async fn otherwise(
         &self,
         name: &Name,
@@ -156,7 +159,7 @@ fn etag(thing: &Value) -> Option<String> {
     thing["etag"].as_str().map(str::to_owned)
 }
 
-/// The request that makes `changes` of a thing as it is now; none when it is so already.
+/// Builds the request for `changes` of a resource in the state `now`; `None` if it is already so.
 fn on_top_of(name: &Name, changes: &Changes, now: &Value) -> Result<Option<PlannedChange>> {
     let body = changes.body(name, now)?;
     let failed_before = ProvisioningState::of(now) == ProvisioningState::Failed;

@@ -1,4 +1,4 @@
-//! With whom a gallery is shared.
+//! Sharing of galleries.
 
 use super::operation::PendingChange;
 use super::{
@@ -8,25 +8,25 @@ use crate::error::{Error, ErrorKind, Result};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// With whom a gallery is to be shared, or no longer.
+/// The subscriptions and tenants that a gallery is to be shared with, or no longer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ShareWith {
-    /// Subscriptions, by id.
+    /// Ids of subscriptions.
     pub subscriptions: Vec<String>,
-    /// Tenants, by id.
+    /// Ids of tenants.
     pub tenants: Vec<String>,
 }
 
-/// What is to be done to a gallery's sharing.
+/// A change of a gallery's sharing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SharingChange {
-    /// Share it with these, too.
+    /// Share it with these in addition.
     Add(ShareWith),
-    /// No longer share it with these.
+    /// Stop sharing it with these.
     Remove(ShareWith),
     /// Publish it to everyone on Azure.
     EnableCommunity,
-    /// Share it with nobody.
+    /// Stop sharing it with anyone.
     Reset,
 }
 
@@ -48,7 +48,7 @@ impl SharingChange {
         }
     }
 
-    /// Whether a gallery's sharing is so already.
+    /// Whether a gallery's sharing is already as requested.
     fn is_made(&self, gallery: &Value) -> bool {
         let profile = &gallery["properties"]["sharingProfile"];
         let has =
@@ -87,8 +87,9 @@ impl SharingChange {
         }
     }
 
-    /// Refuses what Azure does not do to a gallery that is as `gallery` says
-    /// (learn.microsoft.com/azure/virtual-machines/share-gallery-direct and share-gallery-community).
+    /// Refuses what Azure does not allow for a gallery in the state `gallery`
+    /// (learn.microsoft.com/azure/virtual-machines/share-gallery-direct and
+    /// share-gallery-community).
     fn check_on(&self, name: &Name, gallery: &Value) -> Result<()> {
         let profile = &gallery["properties"]["sharingProfile"];
         let kind = profile["permissions"].as_str().unwrap_or("Private");
@@ -130,7 +131,8 @@ impl SharingChange {
     }
 }
 
-/// With so many a gallery can be shared (learn.microsoft.com/azure/virtual-machines/share-gallery-direct).
+/// The most subscriptions and tenants that a gallery can be shared with
+/// (learn.microsoft.com/azure/virtual-machines/share-gallery-direct).
 const MOST_SUBSCRIPTIONS: usize = 30;
 const MOST_TENANTS: usize = 5;
 
@@ -144,7 +146,7 @@ fn ids<'a>(profile: &'a Value, kind: &str) -> Vec<&'a str> {
 }
 
 impl Galleries {
-    /// The request that makes `sharing`; none when it is so already.
+    /// Plans the request for `sharing`; `None` if the gallery is already shared that way.
     pub async fn plan_sharing(
         &self,
         name: &Name,

@@ -1,5 +1,5 @@
-//! What Azure lets one change of a gallery, a definition and a version (azure-rest §4), and nothing
-//! else.
+//! The changes of a gallery, a definition and a version that Azure allows (azure-rest §4), and no
+//! others.
 
 use super::Name;
 use super::operation::agrees;
@@ -10,21 +10,21 @@ use std::collections::BTreeMap;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// A target region as it is to be.
+/// The wanted state of a target region.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Region {
-    /// Its name, in any form.
+    /// The name of the region, in any form.
     pub name: String,
-    /// How many replicas; as many as there are, or one, when it is not said.
+    /// The number of replicas. If not given, the current number, or one for a new region.
     pub replicas: Option<u32>,
-    /// The kind of storage.
+    /// The storage account type.
     pub storage: Option<String>,
 }
 
 impl std::str::FromStr for Region {
     type Err = Error;
 
-    /// `REGION[=REPLICAS[/STORAGE]]`, such as `westeurope=2/Standard_ZRS`.
+    /// Parses `REGION[=REPLICAS[/STORAGE]]`, such as `westeurope=2/Standard_ZRS`.
     fn from_str(text: &str) -> Result<Self> {
         let bad = || {
             Error::invalid(format!(
@@ -52,49 +52,49 @@ impl std::str::FromStr for Region {
     }
 }
 
-/// The kinds of storage that replicas can have.
+/// The storage account types of replicas.
 const STORAGE: [&str; 4] = ["Standard_LRS", "Standard_ZRS", "Premium_LRS", "PremiumV2_LRS"];
 
-/// What a version's safety profile says: whether its replicas may be taken from target regions, and whether it may
-/// not be deleted before its end of life (`GalleryImageVersionSafetyProfile`).
+/// Members of a version's safety profile: whether its replicas may be removed from target regions,
+/// and whether its deletion is blocked before its end of life (`GalleryImageVersionSafetyProfile`).
 const ALLOW: &str = "allowDeletionOfReplicatedLocations";
 const BLOCK: &str = "blockDeletionBeforeEndOfLife";
 
-/// Replicas of a version, in all its regions (learn.microsoft.com/azure/virtual-machines/azure-compute-gallery,
-/// limits).
+/// The most replicas of a version, in all its regions
+/// (learn.microsoft.com/azure/virtual-machines/azure-compute-gallery, limits).
 const MOST_REPLICAS: u32 = 100;
 
-/// What is to be changed; what is none stays as it is.
+/// The requested changes. Whatever is `None` or empty stays as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Description of a gallery or definition.
+    /// The description of a gallery or definition.
     pub description: Option<String>,
-    /// End of life of a definition or version; `Some(None)` takes it away.
+    /// The end of life of a definition or version; `Some(None)` removes it.
     pub end_of_life: Option<Option<OffsetDateTime>>,
-    /// Release notes of a definition.
+    /// The URI of the release notes of a definition.
     pub release_notes: Option<String>,
-    /// Least and most vCPUs of a definition.
+    /// The least and most vCPUs of a definition.
     pub vcpus: (Option<u32>, Option<u32>),
-    /// Least and most memory of a definition, in GB.
+    /// The least and most memory of a definition, in GB.
     pub memory: (Option<u32>, Option<u32>),
     /// All target regions of a version.
     pub regions: Vec<Region>,
-    /// Target regions to be added to a version, or changed.
+    /// Target regions of a version to add or change.
     pub add_regions: Vec<Region>,
-    /// Target regions to be taken from a version.
+    /// Target regions of a version to remove.
     pub remove_regions: Vec<String>,
     /// Whether a version is excluded from latest.
     pub exclude_from_latest: Option<bool>,
-    /// Whether replicas of a version may be taken from target regions.
+    /// Whether replicas of a version may be removed from target regions.
     pub allow_location_deletion: Option<bool>,
     /// Whether the deletion of a version is blocked before its end of life.
     pub block_deletion: Option<bool>,
-    /// Tags to be set; an empty value takes a tag away.
+    /// Tags to set. An empty value removes a tag.
     pub tags: BTreeMap<String, String>,
 }
 
 impl Changes {
-    /// Which changes are asked for, by the name of their option.
+    /// The requested changes, by the names of their options.
     fn asked(&self) -> Vec<&'static str> {
         let asked = [
             ("--description", self.description.is_some()),
@@ -113,7 +113,7 @@ impl Changes {
         asked.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| name).collect()
     }
 
-    /// Refuses what Azure does not let one change of what `name` names.
+    /// Refuses changes that Azure does not allow for the resource `name`.
     pub(super) fn check(&self, name: &Name) -> Result<()> {
         let (what, may): (&str, &[&str]) = match (&name.definition, &name.version) {
             (None, _) => ("a gallery", &["--description", "--tag"]),
@@ -159,7 +159,7 @@ impl Changes {
         }
     }
 
-    /// The body of the PATCH, given the thing as it is now.
+    /// The body of the PATCH, for a resource in the state `now`.
     pub(super) fn body(&self, name: &Name, now: &Value) -> Result<Value> {
         let mut properties = Map::new();
         let mut publishing = Map::new();
@@ -205,14 +205,14 @@ impl Changes {
         Ok(body)
     }
 
-    /// What a version's safety profile is to say.
+    /// The requested members of a version's safety profile.
     fn safety(&self) -> Map<String, Value> {
         let flags = [(ALLOW, self.allow_location_deletion), (BLOCK, self.block_deletion)];
         let wanted = flags.into_iter().filter_map(|(name, flag)| Some((name, flag?)));
         wanted.map(|(name, flag)| (name.to_owned(), flag.into())).collect()
     }
 
-    /// Refuses to take a version from regions that its safety profile keeps it in: Azure would.
+    /// Refuses to remove a version from regions if its safety profile forbids it, as Azure would.
     fn check_lost(&self, known: &[Value], regions: &[Value], safety: &Value) -> Result<()> {
         let named = |region: &Value| short_name(region["name"].as_str().unwrap_or_default());
         let stays = |name: &String| regions.iter().any(|region| named(region) == *name);
@@ -229,14 +229,14 @@ impl Changes {
         Err(Error::new(ErrorKind::Conflict, text))
     }
 
-    /// Whether something is changed that Azure takes as a whole.
+    /// Whether the changes include a list that Azure replaces as a whole.
     pub(super) fn replaces_lists(&self) -> bool {
         let regions = [self.regions.is_empty(), self.add_regions.is_empty()];
         regions.contains(&false) || !self.remove_regions.is_empty() || !self.tags.is_empty()
     }
 
-    /// Whether a thing still has what was asked for, whatever else others have made of it meanwhile: of target
-    /// regions and tags only those that were named.
+    /// Whether a resource still has what was requested, whatever others have changed since: of
+    /// target regions and tags, only those that were named.
     pub(super) fn are_kept(&self, body: &Value, thing: &Value) -> bool {
         let mut wanted = body["properties"].clone();
         let there = thing["properties"]["publishingProfile"]["targetRegions"].as_array();
@@ -264,8 +264,9 @@ impl Changes {
             && self.has_tags(thing)
     }
 
-    /// All tags, since they are replaced as a whole, too. Their names have no case (learn.microsoft.com/azure/
-    /// azure-resource-manager/management/tag-resources), and keep the spelling that they have.
+    /// All tags, since Azure replaces them as a whole, too. Tag names are case-insensitive
+    /// (learn.microsoft.com/azure/azure-resource-manager/management/tag-resources), and keep their
+    /// present spelling.
     fn tagged(&self, now: &Value) -> Map<String, Value> {
         let mut tags = now.as_object().cloned().unwrap_or_default();
         for (name, value) in &self.tags {
@@ -280,8 +281,8 @@ impl Changes {
         tags
     }
 
-    /// Whether a thing has the tags that were asked for, and not those that were to go; what else it is tagged
-    /// with does not count.
+    /// Whether a resource has the tags that were set, and none of those that were removed. Other
+    /// tags are ignored.
     fn has_tags(&self, thing: &Value) -> bool {
         let tags = thing["tags"].as_object();
         self.tags.iter().all(|(name, value)| {
@@ -294,7 +295,7 @@ impl Changes {
         })
     }
 
-    /// The regions that are to be added, by short name.
+    /// The short names of the regions to be added.
     pub(super) fn new_regions(&self, now: &Value) -> Vec<String> {
         let known = now["properties"]["publishingProfile"]["targetRegions"].as_array();
         let is_known = |name: &String| {
@@ -306,14 +307,14 @@ impl Changes {
         wanted.map(|region| short_name(&region.name)).filter(|name| !is_known(name)).collect()
     }
 
-    /// Whether a thing shows what `body` asks for. Regions that are taken away are not told by what is left of
-    /// them: they agree as a whole.
+    /// Whether a resource shows what `body` requests. Target regions are compared as a whole, since
+    /// the remaining ones do not show which were removed.
     pub(super) fn are_made(&self, body: &Value, thing: &Value) -> bool {
         let wanted = &body["properties"];
         (wanted.is_null() || agrees(&thing["properties"], wanted)) && self.has_tags(thing)
     }
 
-    /// What is recommended, with what is not named as it is.
+    /// The recommended configuration, with the current values of members that are not named.
     fn recommended(&self, now: &Value) -> Result<Option<Value>> {
         if self.vcpus == (None, None) && self.memory == (None, None) {
             return Ok(None);
@@ -333,8 +334,8 @@ impl Changes {
         Ok(Some(recommended))
     }
 
-    /// All target regions, since a PATCH replaces them as a whole: what is known of a region that
-    /// stays (its encryption, say) stays with it. None when nothing is asked of them.
+    /// All target regions, since a PATCH replaces them as a whole. A region that stays keeps its
+    /// other properties (its encryption, say). `None` if no region is to be changed.
     fn target_regions(&self, known: &[Value]) -> Result<Option<Vec<Value>>> {
         if self.regions.is_empty() && self.add_regions.is_empty() && self.remove_regions.is_empty()
         {
@@ -393,14 +394,15 @@ impl Changes {
     }
 }
 
-/// How many replicas a region has, those of its additional sets with them.
+/// The number of replicas in a region, including those of its additional sets.
 fn replicas(region: &Value) -> u64 {
     let sets = region["additionalReplicaSets"].as_array().into_iter().flatten();
     let counts = std::iter::once(region).chain(sets);
     counts.map(|set| set["regionalReplicaCount"].as_u64().unwrap_or(1)).sum()
 }
 
-/// Adds the members that a body must have by its schema, and those that a change must not take away, as they are.
+/// Adds the members that the schema of a body requires, and those that a change must not remove,
+/// with their current values.
 fn keep(name: &Name, now: &Value, properties: &mut Map<String, Value>) {
     let members: &[&str] = match (&name.definition, &name.version) {
         (None, _) => &[],
@@ -408,7 +410,7 @@ fn keep(name: &Name, now: &Value, properties: &mut Map<String, Value>) {
         (Some(_), Some(_)) => {
             // As in the specification's GalleryImageVersion_Update_WithoutSourceId.json.
             properties.insert("storageProfile".to_owned(), json!({}));
-            // What Azure says of the version itself is not sent back.
+            // Members that Azure sets itself are not sent back.
             let kept = [ALLOW, BLOCK].into_iter().filter_map(|member| {
                 let value = now["safetyProfile"].get(member).filter(|value| value.is_boolean());
                 Some((member.to_owned(), value?.clone()))

@@ -1,4 +1,4 @@
-//! A plan, done: exactly what it says, as far as the registry still is as it was planned for.
+//! Applies a plan: exactly what it says, as far as the registry is unchanged since the plan.
 
 use super::PurgePlan;
 use super::graph::ManifestGraph;
@@ -17,54 +17,55 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use time::OffsetDateTime;
 
-/// Manifests that go at once, between two looks at the whole repository.
+/// The most manifests that are deleted concurrently, between two checks of the whole repository.
 const AT_ONCE: usize = 8;
-/// So many rounds in which nothing goes, since the repository is changed all the time.
+/// The most consecutive rounds without progress, because the repository is changed continuously.
 const IDLE_ROUNDS: u32 = 10;
 const CHANGED: &str = "it was pushed, tagged or untagged since the plan";
 
-/// Something of a plan that was not done, since it may not go any more.
+/// An item of a plan that was skipped, since it may no longer be deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Skipped {
     /// `repository@digest`, or `repository:tag`.
     pub name: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
-/// Something of a plan that could not be done.
+/// An item of a plan that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Failed {
     /// `repository@digest`, `repository:tag`, or a whole repository.
     pub name: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
-/// What was done of a plan.
+/// The result of applying a plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Applied {
-    /// Manifests that went now.
+    /// The number of manifests that were deleted now.
     pub deleted: usize,
-    /// Tags that went now, alone.
+    /// The number of tags that were deleted now, without their manifests.
     pub untagged: usize,
-    /// Bytes that this freed: of blobs that nothing has which stays, as far as that is known.
+    /// The bytes that were freed: those of blobs that nothing which stays refers to, as far as that
+    /// is known.
     pub bytes_freed: u64,
-    /// What had gone before.
+    /// The number of items that were already deleted.
     pub before: usize,
-    /// What was left, since it may not go any more.
+    /// The items that were skipped, since they may no longer be deleted.
     pub skipped: Vec<Skipped>,
-    /// What could not be done.
+    /// The items that failed.
     pub failed: Vec<Failed>,
 }
 
-/// How an application goes on: the repository, and how many things went so far.
+/// Reports the progress: the repository, and the number of deletions so far.
 pub type Progress<'a> = &'a (dyn Fn(&str, usize) + Send + Sync);
 
-/// Does what is left of a plan. A repository that fails does not keep the others from being done.
+/// Applies the rest of a plan. A repository that fails does not stop the others.
 pub async fn apply(
     shelf: &dyn PurgeTarget,
     whole: &PurgePlan,
@@ -95,7 +96,7 @@ pub async fn apply(
     Ok(applied)
 }
 
-/// One repository of a plan, being done.
+/// Applies the plan of one repository.
 struct RepositoryPurge<'a> {
     shelf: &'a dyn PurgeTarget,
     whole: &'a PurgePlan,
@@ -107,7 +108,7 @@ struct RepositoryPurge<'a> {
     progress: Progress<'a>,
 }
 
-/// What may go of a repository as it is now.
+/// What may be deleted from a repository in its current state.
 struct Allowed {
     state: RepositoryState,
     deletions: Vec<Deletion>,
@@ -134,7 +135,7 @@ impl RepositoryPurge<'_> {
             return Ok(());
         }
         let mut given_up: BTreeSet<String> = BTreeSet::new();
-        // Every round but the last few does something, or sees that something was changed.
+        // Every round but the last few deletes something, or finds something changed.
         let (mut idle, mut before) = (0, (0, 0));
         while idle < IDLE_ROUNDS {
             let Some(allowed) = self.allowed(&given_up).await? else { return Ok(()) };
@@ -152,8 +153,8 @@ impl RepositoryPurge<'_> {
         format!("{}:{tag}", self.planned.repository)
     }
 
-    /// What of the plan may go, as the repository is now; none when it is gone. What may not is given
-    /// up, once and for all.
+    /// The part of the plan that is allowed in the current state of the repository; `None` if it no
+    /// longer exists. A manifest that is not allowed is skipped for good.
     async fn allowed(&mut self, given_up: &BTreeSet<String>) -> Result<Option<Allowed>> {
         let Some(state) = self.shelf.state(&self.planned.repository).await? else {
             let ids: Vec<String> =
@@ -171,7 +172,7 @@ impl RepositoryPurge<'_> {
         let planned: HashMap<&str, &Deletion> =
             self.planned.deletions.iter().map(|d| (d.digest.as_str(), d)).collect();
         let shape = ManifestGraph::new(&state);
-        // Whatever is not to go stays, and protects what it needs.
+        // Whatever is not to be deleted stays, and protects what it needs.
         let hold = |manifest: &ManifestState| -> Option<String> {
             let digest = manifest.digest.as_str();
             let own = shape.tags(digest).iter().copied();
@@ -194,7 +195,8 @@ impl RepositoryPurge<'_> {
         };
         let again = Replan { hold: &hold, was_planned: &was_planned, is_left_over: &is_left_over };
         let bound = plan_again(&state, rules, &in_use, at, &again);
-        // Tags are taken by what the rules say now; what was counted with an index that went is still no image.
+        // The rules decide about tags in the current state. A part of a deleted index still does
+        // not count as an image.
         let free = Replan { is_left_over: &is_left_over, ..Replan::NOTHING };
         let free = plan_again(&state, rules, &in_use, at, &free);
         let protected = bound.protected.into_iter().map(|p| (p.digest, p.protected_by)).collect();
@@ -202,8 +204,8 @@ impl RepositoryPurge<'_> {
         Ok(Some(Allowed { state, deletions, untaggings, protected }))
     }
 
-    /// The images that this purge, or the one that it goes on with, took, or all of whose planned tags it took. It may
-    /// have ended before it wrote down that it did.
+    /// The images that this purge, or the interrupted one it continues, deleted, or all of whose
+    /// planned tags it deleted. The interrupted one may have ended before it recorded a deletion.
     fn images_that_went(&self, state: &RepositoryState) -> HashSet<&str> {
         let was_begun =
             |id: &str| matches!(self.ledger.state(id), Some(PartState::Begun | PartState::Done));
@@ -223,7 +225,8 @@ impl RepositoryPurge<'_> {
         deleted.chain(went.into_iter().filter(|(_, all)| *all).map(|(digest, _)| digest)).collect()
     }
 
-    /// What the plan counted with one of these images: it is no image of its own now.
+    /// The manifests that the plan counted with one of these images, and that are not images of
+    /// their own.
     fn counted_with(&self, gone: &HashSet<&str>) -> HashSet<&str> {
         let images = self.planned.deletions.iter().map(|d| (&d.digest, &d.image));
         let images = images.chain(self.planned.untaggings.iter().map(|u| (&u.digest, &u.image)));
@@ -233,8 +236,8 @@ impl RepositoryPurge<'_> {
         parts.chain(went.flat_map(|d| &d.indexes)).map(String::as_str).collect()
     }
 
-    /// Deletes what is allowed; whether all that is left of the plan was looked at. Where something was
-    /// changed meanwhile, the rest has to be looked at anew.
+    /// Deletes what is allowed. Returns whether the rest of the plan was processed; if something
+    /// was changed in the meantime, it has to be planned again.
     async fn delete_all(
         &mut self,
         allowed: &Allowed,
@@ -271,8 +274,8 @@ impl RepositoryPurge<'_> {
         Ok(true)
     }
 
-    /// Deletes a batch, if nobody changed the repository since it was listed, nor while each of the batch was
-    /// looked at; whether it did.
+    /// Deletes a batch, if nobody changed the repository since it was listed, nor while the
+    /// manifests of the batch were checked. Returns whether it did.
     async fn delete_batch(
         &mut self,
         batch: &[&Deletion],
@@ -293,7 +296,7 @@ impl RepositoryPurge<'_> {
                     self.skip(&deletion.digest, CHANGED, given_up)?;
                     changed = true;
                 }
-                // Somebody else took it.
+                // Someone else deleted it.
                 None => changed = true,
             }
         }
@@ -353,7 +356,7 @@ impl RepositoryPurge<'_> {
         Ok(())
     }
 
-    /// Takes the tags away whose manifests stay.
+    /// Deletes the tags whose manifests stay.
     async fn untag_all(&mut self, allowed: &Allowed) -> Result<()> {
         let repository = self.planned.repository.clone();
         for untagging in &self.planned.untaggings {
@@ -387,11 +390,11 @@ impl RepositoryPurge<'_> {
     }
 }
 
-/// What a repository is to be like, so that it can be seen whether somebody changed it.
+/// The expected state of a repository, to detect changes by others.
 struct ExpectedState {
-    /// As its lists are to have it.
+    /// The expected rows of its lists.
     rows: ListedRows,
-    /// What the registry said of it when it was listed; none since something went.
+    /// The version when it was listed; `None` after the first deletion.
     standing: Option<RepositoryVersion>,
 }
 
@@ -400,8 +403,9 @@ impl ExpectedState {
         Self { rows: ListedRows::of(state), standing: Some(state.standing.clone()) }
     }
 
-    /// Whether a repository is as it is to be. Its counts may come late, and be wrong, and the moment of its last
-    /// change is that of our own: so its lists say what is there, unless it stands as it did when it was listed.
+    /// Whether a repository is in the expected state. Counts may lag or be wrong, and the time of
+    /// the last change may be that of our own deletion. So the lists decide, unless the version is
+    /// the one when it was listed.
     async fn is_as_expected(
         &self,
         live: &dyn PurgeTarget,
@@ -417,7 +421,7 @@ impl ExpectedState {
     }
 }
 
-/// Whether a manifest is what the plan saw: the same tags, and nothing changed since.
+/// Whether a manifest is as the plan saw it: with the same tags, and unchanged.
 fn is_as_seen<'a>(
     deletion: &Deletion,
     updated: Option<OffsetDateTime>,
@@ -428,14 +432,16 @@ fn is_as_seen<'a>(
     planned == now && deletion.changed_at == last_changed(updated, tags)
 }
 
-/// The same right before it goes, when nothing of it may be locked either.
+/// Like [`is_as_seen`], immediately before the deletion: also checks that nothing of it is locked
+/// or unreadable.
 fn may_go_as_seen(deletion: &Deletion, look: &ManifestCheck) -> bool {
     let is_locked = look.is_locked || look.tags.iter().any(|tag| tag.is_locked);
     let is_unread = look.unread.is_some() || look.tags.iter().any(|tag| tag.unread.is_some());
     !is_locked && !is_unread && is_as_seen(deletion, look.updated, look.tags.iter())
 }
 
-/// Deletions in parts none of which has something together with what must go before it.
+/// Splits deletions into batches. No batch contains a manifest together with one that must be
+/// deleted before it.
 fn batches<'a, 'b>(
     deletions: &'b [&'a Deletion],
     state: &RepositoryState,

@@ -1,17 +1,20 @@
-//! What the content of a manifest tells a purge: what it needs, and what people take it for.
+//! The parts of a manifest's content that matter to a purge: what it refers to, and its kind.
 //!
-//! Read leniently: what cannot be read is said, and what can be is used, since it may have to stay.
+//! Read leniently: what cannot be read is reported, and what can be read is used, since it may have
+//! to stay.
 
 use super::state::Kind;
 use crate::image::registry::{RegistryImage, is_schema_1};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// What `BuildKit` calls the list of what it keeps (moby/buildkit, docs of `cache-to type=registry`).
+/// The media type prefix of `BuildKit`'s cache configurations (moby/buildkit, docs of
+/// `cache-to type=registry`).
 const CACHE: &str = "application/vnd.buildkit.cacheconfig.";
 
-/// Beginnings of what signatures, attestations and bills of materials are called: by cosign (sigstore/cosign,
-/// `specs/SIGNATURE_SPEC.md` and `SBOM_SPEC.md`), sigstore's bundles, notation, in-toto, SPDX, `CycloneDX` and syft.
+/// Media type prefixes of signatures, attestations and SBOMs: of cosign (sigstore/cosign,
+/// `specs/SIGNATURE_SPEC.md` and `SBOM_SPEC.md`), sigstore's bundles, notation, in-toto, SPDX,
+/// `CycloneDX` and syft.
 const ATTACHMENTS: [&str; 12] = [
     "application/vnd.dev.cosign.",
     "application/vnd.dev.sigstore.",
@@ -27,7 +30,7 @@ const ATTACHMENTS: [&str; 12] = [
     "application/vnd.sbom",
 ];
 
-/// Types of configurations that say nothing of what it is the configuration of.
+/// Media types of configurations that do not identify the kind of the artifact.
 const PLAIN_CONFIGS: [&str; 4] = [
     "application/vnd.oci.image.config.v1+json",
     "application/vnd.docker.container.image.v1+json",
@@ -35,18 +38,18 @@ const PLAIN_CONFIGS: [&str; 4] = [
     "",
 ];
 
-/// What the content of a manifest told.
+/// The content of a manifest, as far as a purge needs it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct KnownContent {
-    /// What it is taken for; none where that is not told by what was kept of it.
+    /// The kind; `None` if the recorded data does not determine it.
     pub kind: Option<Kind>,
     /// The manifests that it lists.
     pub parts: Vec<String>,
-    /// What it refers to.
+    /// Its subject.
     pub subject: Option<String>,
-    /// Bytes by digest.
+    /// The sizes of its blobs in bytes, by digest.
     pub blobs: BTreeMap<String, u64>,
-    /// What of it cannot be read, though what it needs can.
+    /// Why a part of it cannot be read, although what it refers to can.
     pub odd: Option<String>,
 }
 
@@ -58,7 +61,7 @@ fn is_attachment(media_type: &str) -> bool {
     ATTACHMENTS.iter().any(|start| media_type.starts_with(start))
 }
 
-/// Whether a media type is one of a manifest that lists no others: an image's, or an artifact's.
+/// Whether a media type is that of a manifest that lists no others: an image or an artifact.
 pub(super) fn is_of_one_image(media_type: &str) -> bool {
     ["image.manifest.v1+json", "distribution.manifest.v2+json", "artifact.manifest.v1+json"]
         .iter()
@@ -67,7 +70,7 @@ pub(super) fn is_of_one_image(media_type: &str) -> bool {
 }
 
 impl KnownContent {
-    /// What a manifest tells; else why it cannot be told what it needs.
+    /// Reads a manifest. The error says why it is unknown what the manifest needs.
     pub(super) fn of(document: &Value) -> Result<Self, String> {
         let mut known = Self { kind: Some(kind(document)), ..Self::default() };
         match &document["subject"] {
@@ -97,7 +100,7 @@ impl KnownContent {
         };
         for part in listed {
             let digest = text(&part["digest"]).ok_or("what it lists cannot be read")?;
-            // The layers of a build cache stand in its list, too.
+            // A build cache lists its layers like manifests.
             let media_type = text(&part["mediaType"]).unwrap_or_default();
             if media_type.contains(".layer.") || media_type.contains(".rootfs.") {
                 known.add(digest, &part["size"]);
@@ -122,7 +125,7 @@ impl KnownContent {
         all.into_iter().find(|digest| !digest.starts_with("sha256:"))
     }
 
-    /// What a row of the catalog tells, whose content was read, and of which all is kept.
+    /// Reads a row of the catalog whose manifest was fetched and recorded completely.
     pub fn of_row(row: RegistryImage) -> Self {
         let is_index = row.is_index();
         let kind = match &row.artifact_type {
@@ -130,7 +133,7 @@ impl KnownContent {
             _ if is_index && row.manifests.is_empty() => Some(Kind::Nothing),
             // A build cache may be an index, but lists no platform.
             _ if is_index => (!row.platforms.is_empty()).then_some(Kind::Image),
-            // What cosign makes has an image's configuration with nothing in it.
+            // An artifact of cosign has an image's configuration without an operating system.
             _ => row.os.is_some().then_some(Kind::Image),
         };
         let mut known =
@@ -142,7 +145,7 @@ impl KnownContent {
     }
 }
 
-/// What a type says that was given to a manifest.
+/// The kind that an artifact type denotes.
 fn kind_by(named: &str, refers: bool) -> Kind {
     if named.starts_with(CACHE) {
         Kind::Cache

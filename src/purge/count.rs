@@ -1,7 +1,8 @@
-//! Which tags the rules take, and which they keep: images are counted as people count them.
+//! Decides which tags the rules take and which they keep, by counting images as people do.
 //!
-//! An index and its parts that have tags of their own are one image. Build caches, and what is attached to
-//! images, are counted apart. What is protected, or cannot be used, uses up no place.
+//! An index and those of its parts that have tags are one image. Build caches and attachments are
+//! counted separately from images. An image that is protected, or that is unusable, does not count
+//! towards `keep`.
 
 use super::graph::{ManifestGraph, is_of_digest};
 use super::planned::KeptTag;
@@ -13,35 +14,37 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use time::OffsetDateTime;
 
-/// What is older than a rule wants.
+/// Whether something is older than a rule requires. An unknown age is not old.
 pub(super) fn is_old(at: Option<OffsetDateTime>, rule: &Rule, now: OffsetDateTime) -> bool {
     let Some(at) = at else { return false };
     let Some(span) = rule.older_than else { return true };
     at < span.before(now)
 }
 
-/// The tags that rules are about: those that they take, and those that they keep, with the reason.
+/// The tags that the rules match: those they take and those they keep, with the reason.
 #[derive(Default)]
 pub(super) struct TagDecisions<'a> {
     pub(super) taken: BTreeMap<&'a str, String>,
     pub(super) kept: BTreeMap<&'a str, String>,
-    /// Those that a rule leaves for now, since they are too young for it. Another may take them.
+    /// Tags that one rule leaves because they are too young for it. Another rule may take them.
     young: BTreeMap<&'a str, String>,
 }
 
-/// An image as it is counted.
+/// An image, as the unit of counting.
 struct Image<'a, 'b> {
     digest: &'a str,
-    /// Its newest tag that the rule is about; none where the age of one of them is not known.
+    /// Its newest tag that the rule matches. An image with a tag of unknown age is not counted, but
+    /// kept.
     newest: Option<&'a TagState>,
     kind: Kind,
     is_usable: bool,
-    /// Why it stays whatever the rule says.
+    /// Why it stays, whatever the rule says.
     held: Option<&'b str>,
 }
 
 impl Image<'_, '_> {
-    /// The newest first; of those that were tagged at the same moment, the one of the highest version.
+    /// The newest first. Of images tagged at the same moment, the one with the highest version
+    /// comes first.
     fn compare(&self, other: &Self) -> Ordering {
         let age = |image: &Self| image.newest.map(|tag| Reverse(tag.updated));
         let name = |image: &Self| image.newest.map(|tag| tag.name.clone()).unwrap_or_default();
@@ -52,27 +55,27 @@ impl Image<'_, '_> {
     }
 }
 
-/// A tag as it is compared: `v1.10` is a version as `1.10` is.
+/// A tag in the form that is compared: `v1.10` is the same version as `1.10`.
 fn numbered(tag: &str) -> String {
     tag.trim_start_matches(|c: char| !c.is_ascii_digit()).replace(['-', '_'], ".")
 }
 
-/// What is counted of one repository.
+/// Counts the images of one repository.
 pub(super) struct ImageCounter<'a, 'b> {
     pub(super) state: &'a RepositoryState,
     pub(super) shape: &'b ManifestGraph<'a>,
-    /// Why manifests stay whatever the rules say of their tags.
+    /// Why manifests stay, whatever the rules say about their tags.
     pub(super) held: &'b BTreeMap<&'a str, String>,
     pub(super) again: &'b Replan<'b>,
     pub(super) now: OffsetDateTime,
 }
 
 impl<'a> ImageCounter<'a, '_> {
-    /// What all rules together take and keep: what one keeps, none takes.
+    /// The tags that all rules together take and keep. A tag that one rule keeps is taken by none.
     pub(super) fn of(&self, rules: &Rules) -> TagDecisions<'a> {
         let mut counted = TagDecisions::default();
         let wholes = self.shape.wholes();
-        // What one rule protects uses up no place of another.
+        // An image that one rule protects does not count towards `keep` of another.
         let mut named: BTreeMap<&str, String> = BTreeMap::new();
         for tag in self.state.tags.iter().filter(|tag| !is_of_digest(tag)) {
             let mut keeping = rules.numbered(&self.state.name);
@@ -99,7 +102,7 @@ impl<'a> ImageCounter<'a, '_> {
         let Some(pattern) = &rule.tags else { return };
         let fits = |tag: &&TagState| pattern.fits(&tag.name) && !is_of_digest(tag);
         let fitting: Vec<&TagState> = self.state.tags.iter().filter(fits).collect();
-        // What belongs to an index that went by this plan is not an image of its own now.
+        // A part of an index that this plan has deleted does not count as an image of its own.
         let is_left_over = |digest: &str| {
             let of: Vec<&str> = wholes.get(digest).into_iter().flatten().copied().collect();
             (self.again.is_left_over)(digest, &of)
@@ -126,7 +129,7 @@ impl<'a> ImageCounter<'a, '_> {
                 let of = if is_part { of() } else { String::new() };
                 format!("rule {number}: {of}{why}")
             };
-            // A part keeps its tags with what stays whole, be it among the newest or not.
+            // A part keeps its tags if its index stays, whether that is among the newest or not.
             let stays = of_it.iter().find_map(|image| {
                 Some(said(image, kept.get(image).or(self.held.get(image).filter(|_| is_part))?))
             });
@@ -148,8 +151,8 @@ impl<'a> ImageCounter<'a, '_> {
         }
     }
 
-    /// The images that a rule keeps, with the number of each: the newest that can be used and are not protected
-    /// anyway, and whatever is newer than the last of these.
+    /// The images that a rule keeps, with the reason for each: the newest usable ones that are not
+    /// protected anyway, and every image newer than the last of these.
     fn kept_images(
         &self,
         rule: &Rule,
@@ -160,7 +163,8 @@ impl<'a> ImageCounter<'a, '_> {
         let mut all: Vec<Image<'a, '_>> = Vec::new();
         let mut kept: BTreeMap<&'a str, String> = BTreeMap::new();
         for (digest, tags) in images {
-            // Its own tags say how new an index is; those of its parts only where it has none of these.
+            // The age of an index is that of its own tags. The tags of its parts count only if it
+            // has none.
             let own: Vec<&TagState> =
                 tags.iter().copied().filter(|tag| tag.digest == *digest).collect();
             let tags = if own.is_empty() { tags } else { &own };
@@ -208,7 +212,7 @@ impl<'a> ImageCounter<'a, '_> {
         kept
     }
 
-    /// The images of which a tag of their own is too young for a rule.
+    /// The images with a tag of their own that is too young for a rule.
     fn young_images(
         &self,
         rule: &Rule,
@@ -231,7 +235,7 @@ fn called(kind: Kind) -> &'static str {
 }
 
 impl<'a> TagDecisions<'a> {
-    /// The tags that rules are about and keep, in the order of the repository's.
+    /// The tags that the rules match and keep, in the order of the repository.
     pub(super) fn kept_rows(&self, state: &'a RepositoryState) -> Vec<KeptTag> {
         let row = |tag: &TagState| {
             let name = tag.name.as_str();

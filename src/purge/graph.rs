@@ -1,19 +1,20 @@
-//! How the manifests of a repository hang together.
+//! The graph of the manifests in a repository.
 
 use super::planned::Deletion;
 use super::state::{Kind, ManifestState, RepositoryState, TagState};
 use crate::image::referrers::tagged_subject;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// How the manifests of a repository hang together.
+/// The graph of the manifests in a repository: tags, parts, subjects and referrers.
 pub(super) struct ManifestGraph<'a> {
     pub(super) manifests: BTreeMap<&'a str, &'a ManifestState>,
     tags: HashMap<&'a str, Vec<&'a TagState>>,
-    /// What refers to a manifest, by subject or by the name of a tag.
+    /// The referrers of a manifest, by subject or by the name of a tag.
     referrers: HashMap<String, Vec<&'a str>>,
 }
 
-/// Whether a tag names a digest, as signatures are tagged and what is to stay: no rule is about it.
+/// Whether a tag names a digest, as those of signatures do, and those that protect a manifest. No
+/// rule matches such a tag.
 pub(super) fn is_of_digest(tag: &TagState) -> bool {
     tagged_subject(&tag.name).is_some()
 }
@@ -41,7 +42,7 @@ impl<'a> ManifestGraph<'a> {
         self.tags.get(digest).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// The tags of a manifest that are names of its own, rather than name a digest.
+    /// The tags of a manifest that do not name a digest.
     pub(super) fn plain_tags(&self, digest: &str) -> impl Iterator<Item = &'a TagState> {
         self.tags(digest).iter().copied().filter(|tag| !is_of_digest(tag))
     }
@@ -50,14 +51,14 @@ impl<'a> ManifestGraph<'a> {
         self.plain_tags(digest).next().is_some()
     }
 
-    /// A tag that names the digest of the very manifest that it points at: whoever made it wants that to stay
-    /// (imgpkg does so with what bundles need).
+    /// A tag that names the digest of the manifest it points at. It is set to keep that manifest
+    /// (imgpkg does so for the contents of bundles).
     pub(super) fn tag_of_itself(&self, digest: &str) -> Option<&'a TagState> {
         let names_it = |tag: &&&TagState| tagged_subject(&tag.name).is_some_and(|d| d == digest);
         self.tags(digest).iter().find(names_it).copied()
     }
 
-    /// What a manifest refers to: its subject, and the digests that its tags name.
+    /// The subjects of a manifest: that of its content, and the digests that its tags name.
     pub(super) fn subjects(&self, manifest: &ManifestState) -> BTreeSet<String> {
         let by_tag = self.tags(&manifest.digest).iter().filter_map(|tag| tagged_subject(&tag.name));
         let mut subjects: BTreeSet<String> = by_tag.chain(manifest.subject.clone()).collect();
@@ -69,12 +70,12 @@ impl<'a> ManifestGraph<'a> {
         self.referrers.get(digest).into_iter().flatten().copied()
     }
 
-    /// The key of a digest that is here.
+    /// The key of a digest that is in the repository.
     pub(super) fn here(&self, digest: &str) -> Option<&'a str> {
         self.manifests.get_key_value(digest).map(|(digest, _)| *digest)
     }
 
-    /// A manifest as people know it: its first tag, with its digest.
+    /// The display name of a manifest: its first tag, with its digest.
     pub(super) fn called(&self, digest: &str) -> String {
         match self.plain_tags(digest).map(|tag| tag.name.as_str()).min() {
             Some(tag) => format!("{tag} ({digest})"),
@@ -82,7 +83,8 @@ impl<'a> ManifestGraph<'a> {
         }
     }
 
-    /// The manifests that a manifest lists, and those that these list, as far as they are here.
+    /// The manifests that a manifest lists, directly or indirectly, as far as they are in the
+    /// repository.
     fn below(&self, digest: &str) -> BTreeSet<&'a str> {
         let mut found = BTreeSet::new();
         let mut news: Vec<&str> = self.here(digest).into_iter().collect();
@@ -93,8 +95,8 @@ impl<'a> ManifestGraph<'a> {
         found
     }
 
-    /// The tagged indexes that tagged manifests are a part of, the outermost: a part with a tag of its own and
-    /// its index are one image.
+    /// The outermost tagged indexes that contain each tagged manifest. A part with a tag of its own
+    /// and its index are one image.
     pub(super) fn wholes(&self) -> HashMap<&'a str, BTreeSet<&'a str>> {
         let tagged = || self.manifests.keys().copied().filter(|digest| self.has_plain_tag(digest));
         let mut within: HashMap<&str, BTreeSet<&str>> = HashMap::new();
@@ -112,14 +114,14 @@ impl<'a> ManifestGraph<'a> {
         tagged().filter_map(outermost).collect()
     }
 
-    /// The tagged indexes that an index lists, or that these list.
+    /// The tagged indexes that an index lists, directly or indirectly.
     pub(super) fn tagged_indexes(&self, digest: &str) -> Vec<String> {
         let is_one =
             |part: &&str| !self.manifests[*part].parts.is_empty() && self.has_plain_tag(part);
         self.below(digest).into_iter().filter(is_one).map(str::to_owned).collect()
     }
 
-    /// Whether somebody could run it: an index needs one of its images for that.
+    /// Whether it could be run. An index needs one of its images for that.
     pub(super) fn is_usable(&self, digest: &str) -> bool {
         let Some(manifest) = self.manifests.get(digest) else { return false };
         if manifest.parts.is_empty() {
@@ -132,7 +134,8 @@ impl<'a> ManifestGraph<'a> {
             })
     }
 
-    /// What must go before a manifest does: the wholes that it is a part of, and its subjects.
+    /// The manifests to delete before each manifest: the indexes that it is a part of, and its
+    /// subjects.
     pub(super) fn above(&self) -> HashMap<&'a str, BTreeSet<&'a str>> {
         let mut above: HashMap<&str, BTreeSet<&str>> = HashMap::new();
         for (digest, manifest) in &self.manifests {
@@ -148,10 +151,10 @@ impl<'a> ManifestGraph<'a> {
         above
     }
 
-    /// Wholes before their parts, images before what refers to them: what breaks off in between leaves
-    /// nothing that points at what is gone.
+    /// Sorts indexes before their parts, and images before their referrers. An interruption then
+    /// leaves nothing that refers to something deleted.
     pub(super) fn order(&self, deletions: &mut [Deletion]) {
-        // Longer ways than this are made up by tags that name each other.
+        // Longer chains come only from tags that name each other.
         const LONGEST: usize = 8;
         let above = self.above();
         let mut depths: HashMap<String, usize> = HashMap::new();

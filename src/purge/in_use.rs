@@ -1,5 +1,6 @@
-//! Lists of what runs where Resource Graph does not look, such as in Kubernetes clusters: what is named in them
-//! stays. A list that says nothing of the registry, or that is old, is no list of what runs.
+//! Lists of running images that Resource Graph does not know, such as those of Kubernetes clusters.
+//! Images in such a list stay. A list that names nothing of the registry, or that is outdated, is
+//! refused.
 
 use super::state::RepositoryState;
 use super::uses::{RegistryNames, Usage, each_text, expression};
@@ -13,33 +14,34 @@ use std::io::Read;
 use std::path::Path;
 use time::OffsetDateTime;
 
-/// The most bytes of a list: what `kubectl get pods -A -o json` says of 10,000 pods.
+/// In bytes. The largest list: the output of `kubectl get pods -A -o json` for 10,000 pods.
 const LARGEST: u64 = 64 << 20;
-/// A clock that set a file's time may be so much ahead of this one.
+/// How far the time of a file may be ahead of this machine's clock.
 const AHEAD: time::Duration = time::Duration::minutes(5);
 
-/// Where a list comes from.
+/// The source of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InUseSource<'a> {
-    /// A file, which must not be older than that.
+    /// A file, which must not be older than the span.
     File(&'a Path, Span),
     /// Standard input.
     Stdin,
 }
 
-/// A list of what runs.
+/// A list of running images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InUse {
-    /// Where it comes from.
+    /// The name of the source.
     pub source: String,
-    /// What it names of the registry; a digest may be of another.
+    /// The uses it contains of the registry's images. A digest may be of another registry.
     pub uses: Vec<Usage>,
     /// Whether it names an image of the registry, rather than only digests.
     is_of_registry: bool,
 }
 
 impl InUse {
-    /// Reads a list of references or digests, or what `kubectl get … -o json` says, for a registry.
+    /// Reads a list of references or digests, or the output of `kubectl get … -o json`, for a
+    /// registry.
     pub fn read(source: InUseSource<'_>, login_server: &str, now: OffsetDateTime) -> Result<Self> {
         let mut text = String::new();
         let name = match source {
@@ -68,12 +70,12 @@ impl InUse {
         Self::parse(&name, &text, login_server)
     }
 
-    /// The same of its text.
+    /// Like [`Self::read`], for the text of the list.
     pub fn parse(source: &str, text: &str, login_server: &str) -> Result<Self> {
         let text = text.trim_start_matches('\u{feff}').trim_start();
         let mut reading = ListReader::new(source, login_server)?;
         if text.starts_with(['{', '[']) {
-            // What several clusters say may stand one behind the other.
+            // The outputs of several clusters may be concatenated.
             let documents = serde_json::Deserializer::from_str(text).into_iter::<Value>();
             for document in documents {
                 let document = document.map_err(|e| {
@@ -96,7 +98,7 @@ impl InUse {
         Ok(Self { source: source.to_owned(), uses, is_of_registry })
     }
 
-    /// Refuses a list of nothing but digests that none of these repositories has.
+    /// Refuses a list of only digests that none of these repositories contains.
     pub fn check_digests<'a>(
         &self,
         states: impl Iterator<Item = &'a RepositoryState>,
@@ -147,7 +149,7 @@ fn check_age(
     )))
 }
 
-/// A list, being read.
+/// Reads a list.
 struct ListReader<'a> {
     source: &'a str,
     named: RegistryNames,
@@ -163,8 +165,8 @@ impl<'a> ListReader<'a> {
         Ok(Self { source, named, digest, uses: Vec::new(), is_of_registry: false })
     }
 
-    /// Takes what a text names. A digest counts whatever it stands behind: a node may pull through a mirror, by
-    /// another registry's name.
+    /// Adds the images that a text names. A digest counts whatever precedes it: a node may pull
+    /// through a mirror, under another registry's name.
     fn text(&mut self, user: &str, text: &str, is_strict: bool) -> Result<()> {
         for found in self.named.references(text) {
             match found {
@@ -187,7 +189,8 @@ impl<'a> ListReader<'a> {
         Ok(())
     }
 
-    /// Takes what a document of Kubernetes, or any other, names. A list that goes on elsewhere is not all that runs.
+    /// Adds the images that a document of Kubernetes, or any other, names. A list with a
+    /// continuation is incomplete, and is refused.
     fn document(&mut self, document: &Value) -> Result<()> {
         let source = self.source;
         if document["metadata"]["continue"].as_str().is_some_and(|more| !more.is_empty()) {
@@ -204,7 +207,8 @@ impl<'a> ListReader<'a> {
         }
     }
 
-    /// Images stand in the containers of all kinds, their states, templates, and what was applied last.
+    /// Adds the images of an item: those in its containers of all kinds, their states, templates,
+    /// and the last applied configuration.
     fn item(&mut self, item: &Value) -> Result<()> {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let called: Vec<String> =
@@ -228,7 +232,7 @@ impl<'a> ListReader<'a> {
     }
 }
 
-/// The members `image` and `imageID`, wherever they stand: these are images and nothing else.
+/// Calls `see` for the members `image` and `imageID` at any depth, which are always images.
 fn images(value: &Value, see: &mut dyn FnMut(&str)) {
     match value {
         Value::Array(all) => all.iter().for_each(|part| images(part, see)),
@@ -278,7 +282,7 @@ mod tests {
         ];
         assert_eq!(names(&list), expected);
         assert_eq!(list.uses[0].user, "list, line 2");
-        // As `kubectl get pods,replicasets -A -o json` says it, of two clusters.
+        // The output of `kubectl get pods,replicasets -A -o json`, of two clusters.
         let pod = json!({"kind": "List", "items": [{"kind": "Pod",
             "metadata": {"namespace": "shop", "name": "web-1"},
             "spec": {"initContainers": [{"image": "r.azurecr.io/init:1"}],

@@ -1,4 +1,4 @@
-//! A registry as a purge meets it: listed, and read as far as it can be.
+//! A live registry as the target of a purge.
 
 use super::content::{KnownContent, is_of_one_image};
 use super::state::{Kind, ListedRows, ManifestState, RepositoryState, RepositoryVersion, TagState};
@@ -16,48 +16,49 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Manifests that are read at once.
+/// The most manifests that are fetched concurrently.
 const AT_ONCE: usize = 16;
-/// A repository that changes while it is listed is listed so often.
+/// The most times that a repository is listed again because it changed while it was listed.
 const LISTED_AGAIN: usize = 5;
-/// What is counted and not listed gets so long to be listed, or not to be counted any more: counts come seconds
-/// late.
+/// The waits for rows that are counted and not listed: counts lag behind lists by seconds.
 const PAUSES: [Duration; 4] = [
     Duration::from_millis(500),
     Duration::from_secs(1),
     Duration::from_secs(2),
     Duration::from_secs(4),
 ];
-/// A registry that was waited for in vain for so many repositories counts wrongly, and is not waited for.
+/// After this many repositories were waited for in vain, the registry's counts are wrong, and no
+/// more are waited for.
 const MOST_WAITED: usize = 3;
-/// Digests that something names and no list has: more are not asked for, and nothing goes.
+/// The most digests that are looked up because something names them and no list contains them. With
+/// more, nothing is deleted.
 const MOST_NAMED: usize = 1_000;
 const HIDDEN: &str = "it is hidden from lists";
 
-/// A registry, with what is known of its manifests' contents by `repository@digest`.
+/// A registry, with the known contents of its manifests by `repository@digest`.
 pub struct LiveRegistry<'a> {
     registry: &'a Registry,
-    /// What is known of contents, which never change: from the catalog, and what was read.
+    /// Known contents, which never change: from the catalog, and as fetched.
     known: Mutex<HashMap<String, KnownContent>>,
-    /// The repositories that are known to have a digest.
+    /// The repositories that are known to contain a digest.
     repositories: HashMap<String, BTreeSet<String>>,
-    /// Whether subjects are asked for that no list has.
+    /// Whether subjects that no list contains are looked up.
     seeks_subjects: bool,
-    /// What was waited for in vain, by repository.
+    /// The remaining [`RepositoryState::uncounted`] after a wait in vain, by repository.
     uncounted: Mutex<HashMap<String, u64>>,
 }
 
-/// What could be read of a manifest.
+/// The result of reading a manifest.
 enum ManifestRead {
-    /// All that is needed.
+    /// Everything that is needed.
     Known(KnownContent),
-    /// Nothing; but it needs no other manifest.
+    /// Unreadable, but it needs no other manifest.
     Unread(String),
-    /// Nothing, so that it may need anything.
+    /// Unreadable, and it may need any manifest.
     Unknown(String),
 }
 
-/// What a repository's lists have.
+/// The lists of a repository.
 #[derive(PartialEq)]
 struct RepositoryLists {
     manifests: Listed<Manifest>,
@@ -65,13 +66,13 @@ struct RepositoryLists {
 }
 
 impl<'a> LiveRegistry<'a> {
-    /// A registry of which nothing is known.
+    /// A registry without prior knowledge.
     pub fn new(registry: &'a Registry) -> Self {
         Self::knowing(registry, HashMap::new(), HashMap::new())
     }
 
-    /// A registry, with what is known of its manifests by `repository@digest`, and which repositories are known to
-    /// have a digest.
+    /// A registry with the known contents of its manifests by `repository@digest`, and with the
+    /// repositories that are known to contain a digest.
     pub fn knowing(
         registry: &'a Registry,
         known: HashMap<String, KnownContent>,
@@ -81,7 +82,7 @@ impl<'a> LiveRegistry<'a> {
         Self { registry, known, repositories, seeks_subjects: false, uncounted }
     }
 
-    /// The same; where `seeks` is true, what is referred to and not listed is asked for by its digest.
+    /// With `seeks`, subjects that are not listed are looked up by digest.
     #[must_use]
     pub fn seeking_subjects(mut self, seeks: bool) -> Self {
         self.seeks_subjects = seeks;
@@ -89,7 +90,7 @@ impl<'a> LiveRegistry<'a> {
     }
 
     async fn lists(&self, repository: &str) -> Result<Option<RepositoryLists>> {
-        // Manifests first: a tag that is moved meanwhile points at what is known, or at nothing.
+        // Manifests first: a tag that is moved in between points at a known manifest, or at none.
         let Some(manifests) = found(self.registry.every_manifest(repository).await)? else {
             return Ok(None);
         };
@@ -99,8 +100,8 @@ impl<'a> LiveRegistry<'a> {
         Ok(Some(RepositoryLists { manifests, tags }))
     }
 
-    /// A repository's lists, while nobody changes it. Its counts may come late, so that it looks changed: then its
-    /// lists are compared.
+    /// Lists a repository, and again if it was changed in between. Counts may lag, so that it
+    /// appears changed; then the lists are compared instead.
     async fn lists_at_rest(
         &self,
         repository: &str,
@@ -157,7 +158,7 @@ impl<'a> LiveRegistry<'a> {
             | ErrorKind::Bug => {
                 return Err(error);
             }
-            // An image refers to nothing; an artifact of the same type may.
+            // An image has no subject; an artifact of the same media type may.
             _ => manifest.os.is_some(),
         };
         Ok(if is_certain && is_of_one_image(media_type) {
@@ -167,7 +168,7 @@ impl<'a> LiveRegistry<'a> {
         })
     }
 
-    /// A manifest; else why nothing of its repository may go.
+    /// Reads a manifest. The inner error says why nothing of its repository may be deleted.
     async fn manifest(
         &self,
         repository: &str,
@@ -201,7 +202,8 @@ impl<'a> LiveRegistry<'a> {
         }))
     }
 
-    /// A repository as its lists have it, with what these leave out as far as it is named.
+    /// Builds the state of a repository from its lists, and adds the manifests that these omit, as
+    /// far as they are named.
     async fn read(
         &self,
         repository: &str,
@@ -255,7 +257,8 @@ impl<'a> LiveRegistry<'a> {
         Ok(state)
     }
 
-    /// Adds what no list has, and tags point at; or indexes list, or something refers to, where it is looked for.
+    /// Adds manifests that no list contains: those that tags point at; and those that indexes list,
+    /// or that are subjects, under the conditions of [`Self::named`].
     async fn add_hidden(&self, repository: &str, state: &mut RepositoryState) -> Result<()> {
         let mut asked: BTreeSet<String> = BTreeSet::new();
         loop {
@@ -298,11 +301,11 @@ impl<'a> LiveRegistry<'a> {
         }
     }
 
-    /// The digests by which something is named that may not be listed.
+    /// The digests that something names and that may not be listed.
     fn named(&self, state: &RepositoryState) -> BTreeSet<String> {
         let mut named: BTreeSet<String> = state.tags.iter().map(|tag| tag.digest.clone()).collect();
         if state.uncounted > 0 {
-            // What a build cache lists are blobs.
+            // The members of a build cache are blobs.
             let indexes = state.manifests.iter().filter(|found| found.kind != Kind::Cache);
             named.extend(indexes.flat_map(|found| found.parts.iter().cloned()));
         }
@@ -322,7 +325,7 @@ fn moment(text: Option<&String>) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text?, &Rfc3339).ok()
 }
 
-/// The later of two moments; none when either cannot be read, since it may be the later one.
+/// The later of two times; `None` if either cannot be read, since it may be the later one.
 fn later(one: Option<&String>, other: Option<&String>) -> Option<OffsetDateTime> {
     match (one, other) {
         (Some(_), Some(_)) => Some(moment(one)?.max(moment(other)?)),
@@ -330,7 +333,7 @@ fn later(one: Option<&String>, other: Option<&String>) -> Option<OffsetDateTime>
     }
 }
 
-/// What must be known of something before it may go, and cannot be read: its locks, its times and its tags.
+/// Why something may not be deleted: its locks, its times or its tags cannot be read.
 fn unread(attributes: &Attributes, odd: &OddMembers, updated: Option<&String>) -> Option<String> {
     if let Some(why) = odd.deciding() {
         return Some(why);
@@ -352,8 +355,8 @@ fn tag_state(tag: Tag) -> TagState {
     }
 }
 
-/// What cannot be read of a manifest; also that a tag points at it which the list of tags does not have, so
-/// that it would pass for untagged.
+/// What cannot be read of a manifest. This includes a tag that points at it and is missing in the
+/// list of tags, so that the manifest would appear untagged.
 fn unread_manifest(manifest: &Manifest, tags: &HashSet<&str>) -> Option<String> {
     let Manifest { changeable_attributes, odd, last_update_time, .. } = manifest;
     unread(changeable_attributes, odd, last_update_time.as_ref()).or_else(|| {
@@ -438,7 +441,7 @@ impl PurgeTarget for LiveRegistry<'_> {
     async fn look(&self, repository: &str, digest: &str) -> Result<Option<ManifestCheck>> {
         let manifest = found(self.registry.manifest(repository, digest).await)?;
         let Some(manifest) = manifest else { return Ok(None) };
-        // A tag is locked, and pushed again, by itself; and what a manifest tells of its tags is not all.
+        // A tag has its own lock and time, and the manifest's own list of tags may be incomplete.
         let tags = self.registry.list_tags(repository, &[], Some(digest)).await?;
         let names: HashSet<&str> = tags.rows.iter().map(|tag| tag.name.as_str()).collect();
         let unread = unread_manifest(&manifest, &names).or_else(|| tags.lost.why("tags"));

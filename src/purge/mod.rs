@@ -1,8 +1,11 @@
-//! What is to go from a registry: planned, looked at by people, then done exactly as planned.
+//! Purge of a registry: what to delete is planned, reviewed by people, and then deleted exactly as
+//! planned.
 //!
-//! Invariants: nothing goes that is locked, in use, a part of what stays, referred to by what stays, or
-//! a reference to what stays; nothing goes that is not in the plan; each thing is looked at again right
-//! before it goes.
+//! Invariants:
+//! - Nothing is deleted that is locked, in use, a part of something that stays, a subject of
+//!   something that stays, or a referrer of something that stays.
+//! - Nothing is deleted that is not in the plan.
+//! - Each item is checked again immediately before its deletion.
 
 mod apply;
 mod content;
@@ -41,7 +44,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use time::OffsetDateTime;
 
-/// The version of plans.
+/// The schema version of plans.
 pub const PLAN_VERSION: u32 = 1;
 
 /// A plan that is written down.
@@ -113,12 +116,12 @@ impl PurgePlan {
     }
 }
 
-/// How much may go at most.
+/// The most that a plan may delete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeletionLimit {
-    /// So many manifests.
+    /// A number of manifests.
     Count(usize),
-    /// This part of the manifests of the repositories that rules are about.
+    /// A percentage of the manifests in the repositories that the rules match.
     Percent(u8),
 }
 
@@ -138,7 +141,7 @@ impl std::str::FromStr for DeletionLimit {
 }
 
 impl DeletionLimit {
-    /// Refuses a plan that takes more.
+    /// Refuses a plan that deletes more.
     pub fn check(self, plan: &PurgePlan) -> Result<()> {
         let most = match self {
             Self::Count(most) => most,
@@ -147,7 +150,7 @@ impl DeletionLimit {
         if plan.deletions <= most {
             return Ok(());
         }
-        // What was asked for is well formed: it was stopped.
+        // A conflict, not invalid input: the request was well formed, and was stopped.
         Err(Error::new(
             ErrorKind::Conflict,
             format!(
@@ -158,8 +161,9 @@ impl DeletionLimit {
     }
 }
 
-/// Counts what each deletion frees, and each repository: bytes of blobs that nothing has which stays, neither in
-/// these repositories nor among `elsewhere`, each once. All of it.
+/// Counts the bytes that each deletion and each repository frees: those of blobs that nothing which
+/// stays refers to, neither in these repositories nor in `elsewhere`. Each blob counts once.
+/// Returns the total.
 pub fn count_bytes(
     states: &mut [(RepositoryState, RepositoryPlan)],
     elsewhere: &BTreeSet<String>,

@@ -1,4 +1,4 @@
-//! What should be known of rules before they are followed: patterns that fit nothing may be mistyped.
+//! Notes on rules before they are applied: a pattern that matches nothing may be mistyped.
 
 use super::graph::is_of_digest;
 use super::rules::{Pattern, Rules};
@@ -6,11 +6,11 @@ use super::state::RepositoryState;
 use crate::image::names::nearest;
 use std::collections::BTreeSet;
 
-/// Names that are compared with a mistyped one: more take longer than they help.
+/// The most names that are compared with a mistyped one. More take longer than they help.
 const MOST: usize = 100_000;
 
-/// What is to be said of rules whose patterns fit nothing, with what is nearest; `names` are all repositories of the
-/// registry, and `states` those that some rule is about.
+/// Notes on the rules whose patterns match nothing, with the most similar names. `names` are all
+/// repositories of the registry, and `states` those that some rule matches.
 pub fn notes(rules: &Rules, names: &[String], states: &[&RepositoryState]) -> Vec<String> {
     let mut notes = Vec::new();
     for (number, rule) in (1..).zip(&rules.rules) {
@@ -39,7 +39,7 @@ pub fn notes(rules: &Rules, names: &[String], states: &[&RepositoryState]) -> Ve
     notes
 }
 
-/// The names that are nearest to what a pattern says in so many words.
+/// The names most similar to the literal characters of a pattern.
 fn near<'a>(pattern: &Pattern, names: impl Iterator<Item = &'a str>) -> String {
     let words: String = pattern.to_string().trim_start_matches("regex:").to_owned();
     let words = words.replace(|c: char| !(c.is_ascii_alphanumeric() || "/._-".contains(c)), "");

@@ -1,10 +1,10 @@
-//! What of a repository goes, and what protects the rest: a function of how the repository is, what is
-//! in use, and the rules.
+//! Decides what to delete from a repository, and what protects the rest: a function of the state of
+//! the repository, the images in use, and the rules.
 //!
-//! Whatever stays protects what it is made of (the images of an index), what it refers to (a
-//! signature's image) and what refers to it. So a plan is found by taking back: everything that the
-//! rules would have is a candidate, and each candidate that something which stays needs is one no
-//! more, until nothing changes.
+//! Whatever stays protects its parts (the images of an index), its subjects (the image of a
+//! signature) and its referrers. The plan is computed by elimination: everything that the rules
+//! match is a candidate, and every candidate that is needed by something which stays is removed,
+//! until nothing changes.
 
 use super::count::{ImageCounter, TagDecisions, is_old};
 use super::graph::ManifestGraph;
@@ -15,12 +15,12 @@ use super::state::{Kind, ManifestState, RepositoryState, TagState};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use time::OffsetDateTime;
 
-/// Why something stays.
+/// Why a manifest stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Protection {
-    /// It may not even lose a tag.
+    /// It stays with all its tags.
     Wholly(String),
-    /// It may lose tags that a rule takes.
+    /// It stays, and loses the tags that a rule takes.
     Itself(String),
 }
 
@@ -32,7 +32,7 @@ impl Protection {
     }
 }
 
-/// What of a repository goes at `now`. `in_use` says what stands on a manifest, by digest.
+/// Plans what to delete from a repository at `now`. `in_use` has the users of manifests, by digest.
 pub fn plan(
     state: &RepositoryState,
     rules: &Rules,
@@ -42,7 +42,7 @@ pub fn plan(
     plan_again(state, rules, in_use, now, &Replan::NOTHING)
 }
 
-/// Why nothing of a repository goes.
+/// Why nothing is deleted from a repository.
 fn left_alone(state: &RepositoryState) -> Option<String> {
     match &state.unread {
         _ if state.is_locked => Some("the repository is locked".to_owned()),
@@ -50,7 +50,7 @@ fn left_alone(state: &RepositoryState) -> Option<String> {
     }
 }
 
-/// The same, with what is known from a plan that was made before.
+/// Like [`plan`], with knowledge from an earlier plan.
 pub(super) fn plan_again(
     state: &RepositoryState,
     rules: &Rules,
@@ -95,8 +95,8 @@ pub(super) fn plan_again(
     planned
 }
 
-/// When a manifest, or one of its tags, was last changed. The same tag may be pushed to the same image
-/// again, which nothing else tells.
+/// When a manifest, or one of its tags, was last changed. A tag may be pushed again for the same
+/// image, which only its time shows.
 pub(super) fn last_changed<'a>(
     updated: Option<OffsetDateTime>,
     tags: impl Iterator<Item = &'a TagState>,
@@ -104,7 +104,7 @@ pub(super) fn last_changed<'a>(
     tags.map(|tag| tag.updated).chain([updated]).max().flatten()
 }
 
-/// The same; none where one of these moments is not known, since it may be the last.
+/// Like [`last_changed`]; `None` if one of the times is unknown, since it may be the last.
 fn youngest<'a>(
     updated: Option<OffsetDateTime>,
     tags: impl Iterator<Item = &'a TagState>,
@@ -119,7 +119,7 @@ fn image(wholes: &HashMap<&str, BTreeSet<&str>>, digest: &str) -> Option<String>
     wholes.get(digest)?.first().map(|whole| (*whole).to_owned())
 }
 
-/// One repository, being planned.
+/// Plans one repository.
 struct Planner<'a, 'b> {
     state: &'a RepositoryState,
     shape: &'b ManifestGraph<'a>,
@@ -129,7 +129,7 @@ struct Planner<'a, 'b> {
 }
 
 impl<'a> Planner<'a, '_> {
-    /// Everything that the rules would have, with the reason, and what hangs on that alone.
+    /// All manifests that the rules match, with the reason, and those that depend only on them.
     fn candidates(&self, counted: &TagDecisions<'a>) -> BTreeMap<&'a str, String> {
         let mut found: BTreeMap<&str, String> = BTreeMap::new();
         for (digest, manifest) in &self.shape.manifests {
@@ -146,7 +146,7 @@ impl<'a> Planner<'a, '_> {
                 found.insert(digest, reason);
             }
         }
-        // What is a part of what goes, or refers to it, and has no plain tag of its own, goes with it.
+        // Parts and referrers of a candidate without a plain tag of their own are candidates, too.
         let mut news: Vec<&str> = found.keys().copied().collect();
         while let Some(whole) = news.pop() {
             let parts = self.shape.manifests[whole].parts.iter();
@@ -164,7 +164,7 @@ impl<'a> Planner<'a, '_> {
         found
     }
 
-    /// Why a manifest goes that no tag of its own points at.
+    /// Why a manifest without a plain tag is deleted.
     fn without_tag(&self, manifest: &ManifestState) -> Option<String> {
         let own = self.shape.tags(&manifest.digest);
         let changed = youngest(manifest.updated, own.iter().copied());
@@ -180,7 +180,7 @@ impl<'a> Planner<'a, '_> {
         let is_gone = |subject: &String| {
             self.shape.here(subject).is_none() && !self.state.elsewhere.contains(subject)
         };
-        // In a repository of signatures alone they are of images that are in others.
+        // A repository of only signatures has those of images in other repositories.
         let has_images = self.state.manifests.iter().any(|other| self.is_image(other));
         let is_orphan = self.is_attached(manifest)
             && !subjects.is_empty()
@@ -194,7 +194,7 @@ impl<'a> Planner<'a, '_> {
         manifest.kind == Kind::Image && self.shape.subjects(manifest).is_empty()
     }
 
-    /// Whether it is there for the sake of what it refers to: or it is the list of what is.
+    /// Whether it exists for the sake of its subject, or is a list of such manifests.
     fn is_attached(&self, manifest: &ManifestState) -> bool {
         let is_one = |manifest: &ManifestState| manifest.kind == Kind::Attachment;
         let mut parts = manifest.parts.iter().filter_map(|part| self.shape.here(part));
@@ -202,7 +202,7 @@ impl<'a> Planner<'a, '_> {
             || (!manifest.parts.is_empty() && parts.all(|part| is_one(self.shape.manifests[part])))
     }
 
-    /// What holds manifests by itself, whatever becomes of their tags.
+    /// The manifests that stay whatever happens to their tags, with the reason.
     fn held_whatever_the_rules_say(&self) -> BTreeMap<&'a str, String> {
         let held = |(digest, manifest): (&&'a str, &&'a ManifestState)| {
             let own_digest = || {
@@ -232,7 +232,7 @@ impl<'a> Planner<'a, '_> {
         self.in_use.get(&manifest.digest).map(|user| format!("in use by {user}"))
     }
 
-    /// What holds a manifest by itself.
+    /// Why a manifest stays on its own account.
     fn held(&self, manifest: &ManifestState, counted: &TagDecisions<'a>) -> Option<Protection> {
         let digest = manifest.digest.as_str();
         if let Some(why) = self.closed(manifest) {
@@ -253,7 +253,7 @@ impl<'a> Planner<'a, '_> {
                  may need what has no tag"
             )));
         }
-        // What a push that is under way has sent has no tag yet; nor has what signs an image right now.
+        // What a push in progress has sent has no tag yet, and neither has a new signature.
         let grace = self.rules.grace();
         let own = self.shape.tags(digest).iter().copied();
         match youngest(manifest.updated, own) {
@@ -265,14 +265,14 @@ impl<'a> Planner<'a, '_> {
         }
     }
 
-    /// Takes back every candidate that something which stays needs.
+    /// Removes every candidate that something which stays needs.
     fn take_back(
         &self,
         candidates: &mut BTreeMap<&'a str, String>,
         stays: &mut BTreeMap<&'a str, Protection>,
     ) {
         candidates.retain(|digest, _| !stays.contains_key(digest));
-        // Whatever is no candidate stays, and needs what it is made of and refers to.
+        // Whatever is not a candidate stays, and needs its parts and subjects.
         let all = self.shape.manifests.keys().copied();
         let mut news: Vec<&str> = all.filter(|digest| !candidates.contains_key(digest)).collect();
         while let Some(digest) = news.pop() {

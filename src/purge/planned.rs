@@ -1,4 +1,4 @@
-//! What a plan says of one repository: what goes, what stays, and why.
+//! The plan of one repository: what is deleted, what stays, and why.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

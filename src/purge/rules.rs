@@ -1,4 +1,4 @@
-//! What is to go: rules over repositories and tags, from a small file or from flags.
+//! Rules over repositories and tags that say what to delete, from a file or from flags.
 
 use crate::error::{Error, Result};
 use crate::format::toml_error;
@@ -11,21 +11,22 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// What begins a pattern that is a regular expression.
+/// The prefix of a pattern that is a regular expression.
 const REGEX: &str = "regex:";
-/// A pattern's automaton stays below this many bytes.
+/// In bytes. The size limit of a compiled pattern.
 const LARGEST: usize = 1 << 20;
 /// The longest pattern, in bytes: room for a list of the longest names, which have 255.
 const LONGEST: usize = 4 << 10;
-/// Braces within braces, so many: what reads a glob calls itself for each.
+/// The deepest nesting of braces. The glob parser recurses for each level.
 const DEEPEST: usize = 16;
-/// A push of many layers may take so long; what it sends first has no tag until it ends.
+/// The default grace period: how long a push of many layers may take. What it sends first has no
+/// tag until it ends.
 const GRACE: Span = Span::new(Duration::from_hours(1));
-/// The most rules: each is tried on each repository.
+/// The most rules. Each is matched against each repository.
 const MOST: usize = 1_000;
 
-/// A pattern of names: a glob (`team1/*`, `pr-*`, `{a,b}`), or `regex:` and a regular expression, both
-/// of the whole name. Either takes time linear in the name.
+/// A pattern of names: a glob (`team1/*`, `pr-*`, `{a,b}`), or `regex:` and a regular expression.
+/// Both match whole names, in time linear in the name.
 #[derive(Clone)]
 pub struct Pattern {
     text: String,
@@ -39,7 +40,7 @@ enum Matcher {
 }
 
 impl Pattern {
-    /// Whether a name fits.
+    /// Whether a name matches.
     pub fn fits(&self, name: &str) -> bool {
         match &self.matcher {
             Matcher::Glob(glob) => glob.is_match(name.as_bytes()),
@@ -78,14 +79,14 @@ impl FromStr for Pattern {
     }
 }
 
-/// Why a regular expression is none: its picture of where is for a page, not for a line.
+/// The last line of a regular expression's error, without its multi-line picture.
 fn last_line(error: &regex::Error) -> String {
     let text = error.to_string();
     let last = text.lines().last().unwrap_or_default();
     last.trim_start_matches("error: ").to_owned()
 }
 
-/// How deep braces are within braces, at most.
+/// The deepest nesting of braces.
 fn depth(glob: &str) -> usize {
     let (mut now, mut deepest) = (0_usize, 0);
     for c in glob.chars() {
@@ -99,9 +100,10 @@ fn depth(glob: &str) -> usize {
     deepest
 }
 
-/// A glob as the automaton that fits the same names. Its own matcher panics where that would be too large.
+/// A glob as a regular expression for the same names. The matcher of `globset` panics if the
+/// automaton would be too large.
 fn glob(text: &str) -> Result<regex::bytes::Regex, String> {
-    // A star stands for any characters, slashes too: repositories have no folders.
+    // A star matches slashes, too: repositories have no folders.
     let glob = GlobBuilder::new(text).literal_separator(false).build();
     let glob = glob.map_err(|e| e.kind().to_string())?;
     regex::bytes::RegexBuilder::new(glob.regex())
@@ -174,7 +176,7 @@ pub struct Rule {
     pub orphans: bool,
 }
 
-/// What a rule takes, as the reason of what goes.
+/// What the rule takes, as the reason for a deletion.
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tags = self.tags.as_ref().map(|tags| format!("tags '{tags}'"));
@@ -186,7 +188,7 @@ impl fmt::Display for Rule {
 }
 
 impl Rule {
-    /// The pattern by which a tag stays in any case.
+    /// The pattern of `keep_tags` that matches a tag.
     pub(super) fn keeps(&self, tag: &str) -> Option<&Pattern> {
         self.keep_tags.iter().find(|kept| kept.fits(tag))
     }
@@ -206,7 +208,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Reads rules as TOML, or as JSON where the text begins with a brace.
+    /// Reads rules as TOML, or as JSON if the text begins with a brace.
     pub fn parse(text: &str) -> Result<Self> {
         let bad = |why: String| Error::invalid(format!("these are no rules: {why}"));
         let rules: Self = if text.trim_start().starts_with('{') {
@@ -218,7 +220,7 @@ impl Rules {
         Ok(rules)
     }
 
-    /// Refuses rules that say nothing, or more than anybody means.
+    /// Refuses rules that match nothing, or more than can be intended.
     pub fn check(&self) -> Result<()> {
         if self.rules.is_empty() {
             return Err(Error::invalid("there is no rule"));
@@ -245,12 +247,12 @@ impl Rules {
         Ok(())
     }
 
-    /// The rules about a repository.
+    /// The rules that match a repository.
     pub fn of<'a>(&'a self, repository: &'a str) -> impl Iterator<Item = &'a Rule> {
         self.numbered(repository).map(|(_, rule)| rule)
     }
 
-    /// The rules about a repository, each with its number among all, counted from 1.
+    /// The rules that match a repository, each with its number among all, counted from 1.
     pub(super) fn numbered<'a>(
         &'a self,
         repository: &'a str,
@@ -258,7 +260,7 @@ impl Rules {
         (1..).zip(&self.rules).filter(|(_, rule)| rule.repositories.fits(repository))
     }
 
-    /// How long nothing goes that has no tag.
+    /// The minimum age of a manifest without a tag.
     pub fn grace(&self) -> Span {
         self.grace.unwrap_or(GRACE)
     }
@@ -274,7 +276,7 @@ mod tests {
         assert!(fits("arohcp*", "arohcp/app") && fits("ci-op-*/*", "ci-op-1/x"));
         assert!(fits("{a,b}-?", "b-1") && !fits("a", "ab") && !fits("pr-*", "xpr-1"));
         assert!(fits("regex:v[0-9]+", "v12") && !fits("regex:v[0-9]+", "v12-rc"));
-        // What takes other engines minutes.
+        // Patterns that take minutes in other engines.
         assert!(!fits("regex:(a+)+$", &format!("{}!", "a".repeat(10_000))));
         for bad in ["", "regex:", "regex:(", "regex:(?=x)", "[", "regex:(?:a{1000}){1000}"] {
             assert!(bad.parse::<Pattern>().is_err(), "{bad}");

@@ -1,105 +1,107 @@
-//! A repository as a purge sees it: plain values, and nothing of rules.
+//! The state of a repository as input of a purge: plain values, without rules.
 
 use crate::image::referrers::tagged_subject;
 use std::collections::{BTreeMap, BTreeSet};
 use time::OffsetDateTime;
 
-/// A tag as it is.
+/// The state of a tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagState {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// What it points at.
+    /// The digest that it points at.
     pub digest: String,
-    /// When it was last moved; none where that cannot be read.
+    /// When it was last moved; `None` if that cannot be read.
     pub updated: Option<OffsetDateTime>,
-    /// Whether it can be neither deleted nor moved.
+    /// Whether it cannot be deleted, or cannot be moved.
     pub is_locked: bool,
-    /// What cannot be read of it: it may be locked, or new.
+    /// What cannot be read of it. It may be locked, or new.
     pub unread: Option<String>,
 }
 
-/// What people take a manifest for. Each is counted apart: a build cache uses up no place of an image.
+/// The kind of a manifest. Each kind is counted separately: a build cache does not take the place
+/// of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Kind {
-    /// An image, or an index of images; or whatever else is there for its own sake, such as a chart.
+    /// An image, an index of images, or anything else that exists for its own sake, such as a
+    /// chart.
     #[default]
     Image,
-    /// What `BuildKit` keeps for the next build.
+    /// A cache that `BuildKit` keeps for the next build.
     Cache,
-    /// A signature, an attestation, a bill of materials: it is there for the sake of an image.
+    /// A signature, an attestation, an SBOM: it exists for the sake of an image.
     Attachment,
     /// An index that lists nothing, so that nothing of it can be run.
     Nothing,
 }
 
-/// A manifest as it is.
+/// The state of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ManifestState {
-    /// Its digest.
+    /// The digest.
     pub digest: String,
-    /// When it was last pushed or changed; none where that cannot be read.
+    /// When it was last pushed or changed; `None` if that cannot be read.
     pub updated: Option<OffsetDateTime>,
-    /// Whether it can be neither deleted nor written.
+    /// Whether it cannot be deleted, or cannot be written.
     pub is_locked: bool,
-    /// What cannot be read of it: it may be locked, new, or tagged.
+    /// What cannot be read of it. It may be locked, new, or tagged.
     pub unread: Option<String>,
-    /// Whether lists do not have it (`listEnabled: false`), so that others may be there which nobody knows.
+    /// Whether lists omit it (`listEnabled: false`), so that there may be more unknown ones.
     pub is_hidden: bool,
-    /// What it is taken for.
+    /// The kind.
     pub kind: Kind,
-    /// Bytes of what it points at.
+    /// The bytes of what it refers to.
     pub bytes: u64,
-    /// What it points at: bytes by digest, as far as that is known.
+    /// The sizes of its blobs in bytes by digest, as far as they are known.
     pub blobs: BTreeMap<String, u64>,
     /// The manifests that it lists.
     pub parts: Vec<String>,
-    /// What it refers to.
+    /// Its subject.
     pub subject: Option<String>,
 }
 
-/// A repository as it is.
+/// The state of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RepositoryState {
-    /// Its name.
+    /// The name.
     pub name: String,
     /// Whether nothing in it can be deleted.
     pub is_locked: bool,
-    /// What cannot be read of it, so that it may be locked or have what is not known.
+    /// What cannot be read of it. It may be locked, or contain something unknown.
     pub unread: Option<String>,
-    /// Its tags.
+    /// The tags.
     pub tags: Vec<TagState>,
-    /// Its manifests.
+    /// The manifests.
     pub manifests: Vec<ManifestState>,
-    /// Manifests and tags that the registry still counts, after it was given time, and that no list has. It
-    /// counts wrongly, or they are hidden and may need what no tag points at.
+    /// The number of manifests and tags that the registry counts and no list contains, even after a
+    /// wait. Either the count is wrong, or they are hidden and may need manifests without a tag.
     pub uncounted: u64,
-    /// Subjects that are not in it, and that another repository of the registry has.
+    /// Subjects that are missing here, and exist in another repository of the registry.
     pub elsewhere: BTreeSet<String>,
-    /// What the registry said of it as a whole when it was listed.
+    /// The version of the repository when it was listed.
     pub standing: RepositoryVersion,
 }
 
 impl RepositoryState {
-    /// Everything that something in it refers to.
+    /// All subjects of its manifests and tags.
     pub fn subjects(&self) -> BTreeSet<String> {
         let named = self.manifests.iter().filter_map(|manifest| manifest.subject.clone());
         named.chain(self.tags.iter().filter_map(|tag| tagged_subject(&tag.name))).collect()
     }
 }
 
-/// What tells that somebody changed a repository.
+/// Data that shows whether a repository was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RepositoryVersion {
-    /// Its manifests, as the registry counts them.
+    /// The number of manifests, as the registry counts them.
     pub manifests: u64,
-    /// Its tags, as the registry counts them.
+    /// The number of tags, as the registry counts them.
     pub tags: u64,
-    /// When it was last changed, in the registry's words.
+    /// When it was last changed, as the registry writes it.
     pub updated: Option<String>,
 }
 
-/// What a repository's lists have: what is compared where counts cannot be believed.
+/// The rows of a repository's lists, which are compared if counts are unreliable.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ListedRows {
     /// When each manifest was changed, and whether it is locked, by digest.
@@ -126,7 +128,7 @@ impl ListedRows {
         tags.iter().map(row).collect()
     }
 
-    /// The same without a manifest, whose tags went with it.
+    /// Removes a manifest and the tags that are deleted with it.
     pub(super) fn remove(&mut self, digest: &str) {
         self.manifests.remove(digest);
         self.tags.retain(|_, (of, ..)| of != digest);

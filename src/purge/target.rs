@@ -1,4 +1,4 @@
-//! The registry that a purge is about: how its repositories are, and what is taken from them.
+//! The registry that a purge works on: the state of its repositories, and deletions.
 
 use super::state::{ListedRows, RepositoryState, RepositoryVersion, TagState};
 use crate::error::Result;
@@ -6,39 +6,39 @@ use crate::registry::{Content, Name};
 use async_trait::async_trait;
 use time::OffsetDateTime;
 
-/// What a purge asks of a registry.
+/// The operations of a registry that a purge needs.
 #[async_trait]
 pub trait PurgeTarget: Send + Sync {
-    /// A repository as it is; none when it is gone.
+    /// The state of a repository; `None` if it no longer exists.
     async fn state(&self, repository: &str) -> Result<Option<RepositoryState>>;
 
-    /// What a repository has, and when it was changed; none when it is gone.
+    /// The version of a repository; `None` if it no longer exists.
     async fn standing(&self, repository: &str) -> Result<Option<RepositoryVersion>>;
 
-    /// What a repository's lists have; none when it is gone.
+    /// The rows of a repository's lists; `None` if it no longer exists.
     async fn rows(&self, repository: &str) -> Result<Option<ListedRows>>;
 
-    /// A manifest as it is; none when it is gone.
+    /// The state of a manifest; `None` if it no longer exists.
     async fn look(&self, repository: &str, digest: &str) -> Result<Option<ManifestCheck>>;
 
-    /// A tag as it is; none when it is gone.
+    /// The state of a tag; `None` if it no longer exists.
     async fn look_at_tag(&self, repository: &str, tag: &str) -> Result<Option<TagState>>;
 
-    /// The bytes of a manifest, and what it is.
+    /// The bytes and media type of a manifest.
     async fn content(&self, repository: &str, digest: &str) -> Result<Content>;
 
-    /// Deletes a manifest with its tags, or a tag alone. What is gone already is as good.
+    /// Deletes a manifest with its tags, or only a tag. Succeeds if it no longer exists.
     async fn delete(&self, repository: &str, name: &Name) -> Result<()>;
 }
 
-/// A manifest right before it goes.
+/// The state of a manifest immediately before its deletion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestCheck {
-    /// Its tags.
+    /// The tags.
     pub tags: Vec<TagState>,
     /// When it was last changed.
     pub updated: Option<OffsetDateTime>,
-    /// Whether it can be neither deleted nor written.
+    /// Whether it cannot be deleted, or cannot be written.
     pub is_locked: bool,
     /// What cannot be read of it.
     pub unread: Option<String>,

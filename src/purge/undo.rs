@@ -1,5 +1,5 @@
-//! Manifests that are kept before they go, and put back: within reach as long as the registry has not
-//! thrown their blobs away.
+//! Backup of manifests before their deletion, and restoration. A manifest can be restored until the
+//! registry has collected its blobs.
 
 use super::target::PurgeTarget;
 use crate::error::{Error, ErrorKind, Result};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 const LIST: &str = "exported.ndjson";
 const MANIFESTS: &str = "manifests";
-/// What every line of the list begins with.
+/// The beginning of every line of the list.
 const BEGINNING: &[u8] = br#"{"loginServer":"#;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ struct Line {
     tags: Vec<String>,
 }
 
-/// A folder that manifests are kept in.
+/// A folder with backups of manifests.
 #[derive(Debug)]
 pub struct ManifestBackup {
     manifests: Folder,
@@ -35,7 +35,7 @@ pub struct ManifestBackup {
 }
 
 impl ManifestBackup {
-    /// Opens a folder for manifests of a registry, or makes it.
+    /// Opens the folder for manifests of a registry, or creates it.
     pub fn open(folder: &Path, login_server: &str) -> Result<Self> {
         let folder = Folder::make(folder, Access::Private)?;
         let manifests = folder.make_inner(MANIFESTS, Access::Private)?;
@@ -54,14 +54,14 @@ impl ManifestBackup {
                 ),
             ));
         }
-        // The next line must not become the end of one that was cut.
+        // A line that was cut off must not merge with the next one.
         if text.last().is_some_and(|byte| *byte != b'\n') {
             list.write_all(b"\n").map_err(failed)?;
         }
         Ok(Self { manifests, list, path, login_server: login_server.to_owned() })
     }
 
-    /// Keeps a manifest; it is on the disk when this returns.
+    /// Backs up a manifest. It is synced to disk when this returns.
     pub(super) async fn keep(
         &mut self,
         registry: &dyn PurgeTarget,
@@ -88,7 +88,8 @@ impl ManifestBackup {
         written.map_err(|e| Error::io(self.path.display(), e))
     }
 
-    /// Keeps a manifest's bytes under its digest, whole or not at all; what is there with other bytes is damaged.
+    /// Writes the bytes of a manifest under its digest, atomically. An existing file is
+    /// overwritten, since its bytes may be damaged.
     fn keep_bytes(&self, digest: &str, bytes: &[u8]) -> Result<()> {
         let name = file_name(digest);
         let staging = Staging::open(self.manifests.again()?, &name, digest)?;
@@ -103,14 +104,14 @@ fn file_name(digest: &str) -> String {
     digest.replacen(':', "-", 1)
 }
 
-/// Puts the manifests of a folder back, the last one that went first, with their tags; how many came
-/// back, and those that could not.
+/// Restores the manifests of a folder and their tags, the last deleted first. Returns the number of
+/// restored manifests, and those that failed.
 pub async fn undo(registry: &Registry, folder: &Path) -> Result<(usize, Vec<(String, Error)>)> {
     let failed = |e| Error::io(folder.join(LIST).display(), e);
     let list = BufReader::new(File::open(folder.join(LIST)).map_err(failed)?);
     let mut lines = Vec::new();
     for line in list.lines() {
-        // A line that was cut is the mark of a crash before its manifest went.
+        // A line that was cut off is from a crash before the manifest was deleted.
         let Ok(line) = serde_json::from_str::<Line>(&line.map_err(failed)?) else { continue };
         if line.login_server != registry.login_server() {
             return Err(Error::invalid(format!(
@@ -119,14 +120,14 @@ pub async fn undo(registry: &Registry, folder: &Path) -> Result<(usize, Vec<(Str
                 line.login_server
             )));
         }
-        // What was kept more than once went once.
+        // A manifest may be backed up several times, but is deleted once.
         lines.retain(|kept: &Line| {
             (&kept.repository, &kept.digest) != (&line.repository, &line.digest)
         });
         lines.push(line);
     }
     let (mut count, mut missing) = (0, Vec::new());
-    // Parts went after their wholes, and come back before them.
+    // Parts were deleted after their indexes, and are restored before them.
     for line in lines.into_iter().rev() {
         let path = folder.join(MANIFESTS).join(file_name(&line.digest));
         let bytes = std::fs::read(&path).map_err(|e| Error::io(path.display(), e))?;

@@ -1,5 +1,5 @@
-//! What stands on a registry's images: container apps and jobs, container instances, web apps, as
-//! Resource Graph has them. What a Kubernetes cluster runs is not known there.
+//! Users of a registry's images: container apps and jobs, container instances and web apps, from
+//! Resource Graph. Resource Graph does not know what a Kubernetes cluster runs.
 
 use super::state::RepositoryState;
 use crate::client::Client;
@@ -10,26 +10,26 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Whose properties name images.
+/// The resource types whose properties name images.
 const TYPES: &str = "'microsoft.app/containerapps', 'microsoft.app/jobs', \
     'microsoft.containerinstance/containergroups', 'microsoft.web/sites', \
     'microsoft.web/sites/slots'";
 
-/// An expression's automaton stays below this many bytes.
+/// In bytes. The size limit of a compiled regular expression.
 const LARGEST: usize = 1 << 20;
 
-/// Something that stands on an image.
+/// The use of an image by something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Usage {
-    /// The repository; none where only a digest is known, which may be in any.
+    /// The repository; `None` if only a digest is known, which may be in any repository.
     pub repository: Option<String>,
     /// The tag or digest.
     pub name: Name,
-    /// What stands on it: a Resource Manager id, or where a list says so.
+    /// The user of the image: a Resource Manager id, or the position in a list.
     pub user: String,
 }
 
-/// Everything that stands on a registry's images.
+/// All uses of a registry's images.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ImageUsage(pub Vec<Usage>);
 
@@ -41,7 +41,7 @@ struct Row {
 }
 
 impl ImageUsage {
-    /// Asks Resource Graph, in all subscriptions that can be seen.
+    /// Asks Resource Graph, in all visible subscriptions.
     pub async fn ask(client: &Client, login_server: &str) -> Result<Self> {
         let query = format!(
             "resources | where type in~ ({TYPES}) | project id, type, properties | order by id asc"
@@ -58,8 +58,8 @@ impl ImageUsage {
         Ok(Self(uses))
     }
 
-    /// What stands on the manifests of a repository, by digest. A digest alone may be that of a configuration,
-    /// as some runtimes tell it.
+    /// The users of a repository's manifests, by digest. A digest without a repository may be that
+    /// of a configuration, since some runtimes report that one.
     pub fn of(&self, state: &RepositoryState) -> BTreeMap<String, String> {
         let mut found = BTreeMap::new();
         let tagged = |name: &str| {
@@ -89,7 +89,7 @@ impl ImageUsage {
     }
 }
 
-/// An image of a registry that something names.
+/// A reference to an image of the registry.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NamedImage {
     repository: String,
@@ -102,12 +102,12 @@ impl NamedImage {
     }
 }
 
-/// How a registry is named in texts.
+/// Matches the names of a registry in texts.
 pub(super) struct RegistryNames(Regex);
 
 impl RegistryNames {
-    /// One of ACR has several names (those of private endpoints, and of each replica), which stand for the same
-    /// images.
+    /// Matches all names of a registry. One of ACR has several (of private endpoints, and of each
+    /// replica), which denote the same images.
     pub(super) fn of(login_server: &str) -> Result<Self> {
         let acr = r"^([a-z0-9-]+)(?:\.privatelink|\.[a-z0-9]+\.geo)?\.(azurecr\.[a-z]+)$";
         let host = match expression(acr)?.captures(login_server) {
@@ -120,18 +120,19 @@ impl RegistryNames {
         expression(&format!("{host}/([A-Za-z0-9._/@:-]*)")).map(Self)
     }
 
-    /// The images of the registry that a text names, wherever it does; each else what stands in place of one.
+    /// All references to images of the registry in a text. An error contains the text that cannot
+    /// be read as one.
     pub(super) fn references(&self, text: &str) -> Vec<Result<NamedImage, String>> {
         let mut found = Vec::new();
         let is_of_host = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
         for names in self.0.captures_iter(text) {
-            // Within another host's name it is none.
+            // Not a match if it is the end of another host's name.
             let begin = names.get(0).map_or(0, |whole| whole.start());
             if text.as_bytes()[..begin].last().is_some_and(is_of_host) {
                 continue;
             }
             let rest = names[1].trim_end_matches(['/', ':', '@']);
-            // A tag may end with a full stop, and so may what is said of one.
+            // A full stop may end a tag, or the sentence that contains it.
             let cut = rest.trim_end_matches('.');
             let mut read: Vec<NamedImage> = [rest, cut].into_iter().filter_map(reference).collect();
             read.dedup();
@@ -144,7 +145,7 @@ impl RegistryNames {
     }
 }
 
-/// An expression of ours, of plain letters, whatever the case of what it is looked for in.
+/// Compiles a fixed ASCII expression, matched case-insensitively.
 pub(super) fn expression(text: &str) -> Result<Regex> {
     let built =
         RegexBuilder::new(text).case_insensitive(true).unicode(false).size_limit(LARGEST).build();
@@ -156,8 +157,8 @@ fn reference(rest: &str) -> Option<NamedImage> {
     Some(NamedImage { repository: read.repository?, name: read.name })
 }
 
-/// Every text in a value, wherever it stands: each provider keeps its images in another place
-/// (`template.containers[].image`, `siteConfig.linuxFxVersion` as `DOCKER|…`).
+/// Calls `see` for every string in a value at any depth: each provider names its images in another
+/// member (`template.containers[].image`, `siteConfig.linuxFxVersion` as `DOCKER|…`).
 pub(super) fn each_text(value: &Value, see: &mut dyn FnMut(&str)) {
     match value {
         Value::String(text) => see(text),
@@ -207,7 +208,7 @@ mod tests {
             ]
         );
         assert_eq!(bad, ["r.azurecr.io/D"]);
-        // By whichever of its names it is asked.
+        // Any of the registry's names gives the same result.
         let found =
             RegistryNames::of("r.westus.geo.azurecr.io").unwrap().references("r.azurecr.io/app:1");
         assert_eq!(found.len(), 1);

@@ -1,5 +1,5 @@
-//! Where blobs lie. A registry answers with a redirect to storage, which is followed once, without any
-//! credential, and only to where ACR keeps blobs.
+//! Locations of blobs. A registry answers with a redirect to storage. The redirect is followed
+//! once, without any credential, and only to hosts where ACR stores blobs.
 
 use super::Registry;
 use super::content::sha256;
@@ -11,7 +11,7 @@ use reqwest::header::LOCATION;
 use reqwest::{Method, StatusCode};
 use url::Url;
 
-/// A refusal in storage's words is longer than some blobs.
+/// In bytes. The smallest body limit, because a refusal of storage can be longer than a blob.
 const SMALLEST: usize = 1 << 16;
 
 impl Registry {
@@ -20,7 +20,7 @@ impl Registry {
         self.url(&["v2", repository, "blobs", digest], &[])
     }
 
-    /// Deletes a blob; manifests that have it stay, and do not work any more.
+    /// Deletes a blob. Manifests that refer to it remain, and no longer work.
     pub async fn delete_blob(&self, repository: &str, digest: &str) -> Result<()> {
         let scope = format!("repository:{repository}:delete");
         let ask = RegistryRequest {
@@ -30,7 +30,7 @@ impl Registry {
         self.ask(&ask, |_| Ok(())).await
     }
 
-    /// A blob of that size, whose bytes are what its digest names.
+    /// Fetches a blob of `size` bytes and verifies its digest.
     pub(super) async fn small_blob(
         &self,
         repository: &str,
@@ -54,8 +54,8 @@ impl Registry {
         }
     }
 
-    /// One attempt at a blob's bytes: what the registry refuses is final, what becomes of its place may
-    /// be tried again.
+    /// Makes one attempt to fetch a blob. The outer result is final: the registry refused. The
+    /// inner result is that of the storage location, which may be retried.
     async fn once_from_its_place(
         &self,
         url: &Url,
@@ -79,13 +79,13 @@ impl Registry {
         })
     }
 
-    /// Where a redirect leads, if it may be gone to.
+    /// The target of a redirect, if it is allowed.
     fn place(&self, url: &Url, told: &RegistryResponse) -> Result<Url> {
         let target = told.headers.get(LOCATION).and_then(|value| value.to_str().ok());
         self.blob_place(url, target)
     }
 
-    /// The same, by what the redirect says.
+    /// Like [`Self::place`], for the text of the `Location` header.
     pub(crate) fn blob_place(&self, url: &Url, target: Option<&str>) -> Result<Url> {
         let target = target.and_then(|text| url.join(text).ok()).ok_or_else(|| {
             Error::bad_answer(format!("{}: a redirect that leads nowhere", self.login_server()))
@@ -94,8 +94,8 @@ impl Registry {
         Ok(target)
     }
 
-    /// Blobs lie with the cloud's storage, or at the registry's own data endpoints; beside a registry on
-    /// this machine, on this machine.
+    /// Checks that a host stores blobs: the storage of the cloud, or a data endpoint of the
+    /// registry. For a registry on this machine, also any host on this machine.
     pub(super) fn check_blob_host(&self, target: &Url) -> Result<()> {
         let host = target.host_str().unwrap_or_default();
         let name = self.login_server().split('.').next().unwrap_or_default();

@@ -1,4 +1,5 @@
-//! What manifests hold: fetched within bounds, and believed only when bytes, digest, size and type agree.
+//! Manifests and configurations: fetched within bounds, and accepted only if bytes, digest, size
+//! and type agree.
 
 use super::reference::is_digest;
 use super::request::{RegistryRequest, RegistryResponse};
@@ -12,14 +13,15 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 
-/// ACR takes no larger manifest; no configuration of an image is near the other.
+/// In bytes. ACR accepts no larger manifest, and no image configuration is near `LARGEST_CONFIG`.
 const LARGEST_MANIFEST: usize = 4 << 20;
 const LARGEST_CONFIG: usize = 8 << 20;
-/// More than what refers to one image takes: pages, and bytes of all of them.
+/// The most pages, and bytes of all pages, of one list of referrers. No image needs more.
 const MOST_PAGES: usize = 64;
 const MOST_BYTES: usize = 16 << 20;
 
-/// Every type of manifest there is; with none of them asked for, a registry may convert one.
+/// Every media type of a manifest. A registry may convert a manifest if the request accepts none of
+/// them.
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, \
     application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json, \
@@ -30,50 +32,51 @@ const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, \
 /// A manifest as it was pushed.
 #[derive(Debug, Clone)]
 pub struct Content {
-    /// The SHA-256 of its bytes.
+    /// The SHA-256 digest of the bytes.
     pub digest: String,
-    /// What it is.
+    /// The media type.
     pub media_type: String,
-    /// Its bytes.
+    /// The bytes as they were received.
     pub bytes: Bytes,
-    /// The same, read.
+    /// The bytes, parsed as JSON.
     pub document: Value,
 }
 
-/// What a manifest points at.
+/// A reference from a manifest to a blob or to another manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    /// What it is.
+    /// The media type; empty if the manifest does not give one.
     #[serde(default)]
     pub media_type: String,
-    /// Its digest.
+    /// The digest.
     pub digest: String,
-    /// Its size in bytes.
+    /// In bytes.
     pub size: u64,
-    /// What kind of artifact it is.
+    /// The artifact type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
-    /// What was written on it.
+    /// The annotations.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub annotations: Value,
     /// The platform of an image in an index.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub platform: Value,
-    /// Where else its bytes are said to be: the base layers of old Windows images are in no registry but their
-    /// maker's. They are never fetched from there.
+    /// Other addresses that are given for the bytes: the base layers of old Windows images are only
+    /// in the registry of their publisher. Nothing is ever fetched from these addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
 }
 
 impl Descriptor {
-    /// Whether it is of a manifest. What else an index lists is a blob: so `BuildKit` keeps the layers of its caches.
+    /// Whether it describes a manifest. Every other member of an index is a blob: `BuildKit` stores
+    /// the layers of its caches that way.
     pub fn is_manifest(&self) -> bool {
         is_manifest(&self.media_type)
     }
 }
 
-/// Whether a media type is that of a manifest; where none is told, it is one.
+/// Whether a media type is that of a manifest. An empty one counts as a manifest.
 pub fn is_manifest(media_type: &str) -> bool {
     media_type.is_empty()
         || media_type.contains(".manifest.")
@@ -89,13 +92,13 @@ pub fn is_image_config(media_type: &str) -> bool {
     )
 }
 
-/// Whether a manifest is of Docker's first schema, of which no digest can be told by its bytes alone.
+/// Whether a manifest is of Docker schema 1. Its digest cannot be computed from its bytes alone.
 fn is_schema1(media_type: &str, document: &Value) -> bool {
     document["schemaVersion"] == 1
         || media_type.starts_with("application/vnd.docker.distribution.manifest.v1+")
 }
 
-/// What is granted to whoever pulls.
+/// The token scope that allows pulling from `repository`.
 pub fn pull_scope(repository: &str) -> String {
     format!("repository:{repository}:pull")
 }
@@ -105,8 +108,8 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 }
 
 impl Content {
-    /// Believes a manifest when everything that is said of it agrees (GHSA-mc8v-mgrf-8f4m: one that can
-    /// be read as an image and as an index is neither).
+    /// Accepts a manifest if everything said about it agrees. One that can be read both as an image
+    /// and as an index is neither (GHSA-mc8v-mgrf-8f4m).
     fn verified(told: &RegistryResponse, wanted: &Name) -> Result<Self> {
         let content = Self::of_digest(told, wanted)?;
         match content.contradiction() {
@@ -115,13 +118,13 @@ impl Content {
         }
     }
 
-    /// Believes that a manifest has the bytes that its digest says, and no more.
+    /// Accepts a manifest if its bytes have its digest, without further checks.
     fn of_digest(told: &RegistryResponse, wanted: &Name) -> Result<Self> {
         let header = |name: &str| told.headers.get(name).and_then(|value| value.to_str().ok());
         let said = header(CONTENT_TYPE.as_str()).unwrap_or_default();
         let media_type = said.split(';').next().unwrap_or_default().trim().to_owned();
         let read = serde_json::from_slice::<Value>(&told.body);
-        // Before its digest is looked at, which it has without its signatures.
+        // Checked before the digest, which schema 1 computes without the signatures.
         if is_schema1(&media_type, read.as_ref().unwrap_or(&Value::Null)) {
             return Err(Error::invalid(
                 "a manifest of Docker schema 1, which is not supported (nothing writes it since 2017): pull \
@@ -145,7 +148,7 @@ impl Content {
         Ok(Self { digest, media_type, bytes: told.body.clone(), document })
     }
 
-    /// What of it does not agree with the rest, so that it could be read as two different things.
+    /// Describes a contradiction that lets the manifest be read as two different things.
     fn contradiction(&self) -> Option<String> {
         let Self { document, media_type, .. } = self;
         match document["mediaType"].as_str() {
@@ -159,29 +162,31 @@ impl Content {
             .then(|| "a manifest that is an image and an index".to_owned())
     }
 
-    /// Whether it lists other manifests.
+    /// Whether it is an index: it lists other manifests.
     pub fn is_index(&self) -> bool {
         self.document["manifests"].is_array()
     }
 
-    /// What an index lists: manifests, and blobs.
+    /// The members of an index: its manifests, then its blobs.
     pub fn members(&self) -> Result<(Vec<Descriptor>, Vec<Descriptor>)> {
         let members = self.descriptors("manifests")?;
         Ok(members.into_iter().partition(Descriptor::is_manifest))
     }
 
-    /// The configuration of an image; none of what is no image.
+    /// The configuration of an image; `None` if the manifest is not one of an image.
     pub fn image_config(&self) -> Result<Option<Descriptor>> {
         let config = self.descriptors("config")?.into_iter().next();
         Ok(config.filter(|config| is_image_config(&config.media_type)))
     }
 
-    /// What it points at: the configuration and layers of an image, the manifests of an index.
+    /// The descriptors in `part`: the configuration or layers of an image, the manifests of an
+    /// index. An error if one of their digests is not SHA-256.
     pub fn descriptors(&self, part: &str) -> Result<Vec<Descriptor>> {
         Self::blobs_of(&self.document, part)
     }
 
-    /// The same, for whoever fetches none of it and makes no file of its name: by digests of any algorithm.
+    /// Like [`Self::descriptors`], with digests of any algorithm: for callers that fetch nothing
+    /// and derive no file name from a digest.
     pub fn named(&self, part: &str) -> Result<Vec<Descriptor>> {
         Self::named_in(&self.document, part)
     }
@@ -196,7 +201,7 @@ impl Content {
         }
     }
 
-    /// The same of any manifest.
+    /// Like [`Self::descriptors`], for any manifest's document.
     pub(crate) fn blobs_of(document: &Value, part: &str) -> Result<Vec<Descriptor>> {
         let found = Self::named_in(document, part)?;
         match found.iter().find(|descriptor| !is_digest(&descriptor.digest)) {
@@ -215,12 +220,12 @@ fn bad(part: &str, error: &serde_json::Error) -> Error {
 }
 
 impl Registry {
-    /// A manifest, by tag or digest.
+    /// Fetches a manifest by tag or digest.
     pub async fn content(&self, repository: &str, name: &Name) -> Result<Content> {
         self.content_with(repository, name, &pull_scope(repository)).await
     }
 
-    /// The same, with a token for that scope, which may be one for several repositories.
+    /// Like [`Self::content`], with a token for `scope`, which may cover several repositories.
     pub async fn content_with(
         &self,
         repository: &str,
@@ -238,8 +243,8 @@ impl Registry {
         self.ask(&ask, |told| Content::verified(&told, name)).await
     }
 
-    /// What a manifest says that has the bytes of its digest; and why it is not to be believed beyond that, where
-    /// it says two different things. Whatever it names is something that it may need.
+    /// Fetches a manifest whose bytes have its digest. Also returns the contradiction in it, if it
+    /// says two different things. Everything that such a manifest refers to may be needed by it.
     pub(crate) async fn seen(
         &self,
         repository: &str,
@@ -257,12 +262,12 @@ impl Registry {
         Ok((content.document, odd))
     }
 
-    /// The configuration of an image: a small blob, verified.
+    /// Fetches the configuration of an image: a small blob, verified.
     pub async fn config(&self, repository: &str, descriptor: &Descriptor) -> Result<Value> {
         self.config_with(repository, descriptor, &pull_scope(repository)).await
     }
 
-    /// The same, with a token for that scope, which may be one for several repositories.
+    /// Like [`Self::config`], with a token for `scope`, which may cover several repositories.
     pub async fn config_with(
         &self,
         repository: &str,
@@ -280,8 +285,8 @@ impl Registry {
             .map_err(|e| Error::corrupt(format!("{what}: a configuration that is no JSON ({e})")))
     }
 
-    /// What refers to a manifest (signatures, SBOMs): by the referrers API, or by the tag that stands in
-    /// for it where a registry does not have that.
+    /// Lists the referrers of a manifest, such as signatures and SBOMs: by the referrers API, or by
+    /// the referrers tag if the registry does not have that API.
     pub async fn referrers(&self, repository: &str, digest: &str) -> Result<Vec<Descriptor>> {
         let mut next = Some(self.url(&["v2", repository, "referrers", digest], &[]));
         let scope = pull_scope(repository);
@@ -319,7 +324,7 @@ impl Registry {
         Ok(all)
     }
 
-    /// What the tag lists that stands in for the referrers API.
+    /// Reads the index behind the referrers tag, which replaces the referrers API.
     async fn tagged_referrers(&self, repository: &str, digest: &str) -> Result<Vec<Descriptor>> {
         let tag = Name::Tag(digest.replacen(':', "-", 1));
         match self.content(repository, &tag).await {
@@ -330,7 +335,7 @@ impl Registry {
     }
 }
 
-/// The manifests that an index of referrers lists.
+/// The manifests in an index of referrers.
 fn referring(document: &Value) -> Result<Vec<Descriptor>> {
     Vec::deserialize(&document["manifests"]).map_err(|e| bad("referrers", &e))
 }

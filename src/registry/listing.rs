@@ -42,13 +42,13 @@ pub struct Attributes {
 }
 
 impl Attributes {
-    /// Whether it can be neither deleted nor overwritten by whoever may.
+    /// Whether it cannot be deleted, or cannot be overwritten, even with permission.
     pub fn is_locked(&self) -> bool {
         self.delete_enabled == Some(false) || self.write_enabled == Some(false)
     }
 
-    /// Whether it is known that it can be deleted and overwritten. What is not told may be locked: ACR tells it of
-    /// everything (recorded: 218 rows of 218).
+    /// Whether it is known that it can be deleted and overwritten. An attribute that is absent may
+    /// mean a lock: ACR returns it for everything (recorded: 218 rows of 218).
     pub fn is_open(&self) -> bool {
         self.delete_enabled == Some(true) && self.write_enabled == Some(true)
     }
@@ -264,14 +264,14 @@ where
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
-/// What went with a repository.
+/// What was deleted with a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Deleted {
-    /// Manifests.
+    /// Digests of manifests.
     #[serde(deserialize_with = "list_or_null")]
     pub manifests_deleted: Vec<String>,
-    /// Tags.
+    /// Names of tags.
     #[serde(deserialize_with = "list_or_null")]
     pub tags_deleted: Vec<String>,
 }
@@ -290,8 +290,8 @@ fn scope(repository: &str, action: &str) -> String {
     format!("repository:{repository}:{action}")
 }
 
-/// What reading the lists of a repository is authorized by: one token for all that are asked `together` with
-/// it, if any are named.
+/// The token scope for reading the lists of a repository. If `together` names repositories, one
+/// scope covers all of them.
 fn reading(repository: &str, together: &[String]) -> String {
     let of_one = |name: &str| scope(name, "metadata_read");
     match together {
@@ -300,7 +300,7 @@ fn reading(repository: &str, together: &[String]) -> String {
     }
 }
 
-/// A repository's manifests, page by page.
+/// The manifests of a repository, page by page.
 pub struct ManifestPages<'a> {
     registry: &'a Registry,
     repository: String,
@@ -311,7 +311,7 @@ pub struct ManifestPages<'a> {
 }
 
 impl ManifestPages<'_> {
-    /// The next page; none at the end.
+    /// Returns the next page; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Listed<Manifest>>> {
         let Some(url) = self.next.take() else { return Ok(None) };
         if !self.seen.insert(url.clone()) || self.seen.len() > MOST_PAGES {
@@ -331,7 +331,7 @@ impl ManifestPages<'_> {
 }
 
 impl Registry {
-    /// All repositories, sorted, as far as they can be named.
+    /// Lists all repositories with a readable name, sorted.
     pub async fn catalog(&self) -> Result<Listed<String>> {
         let path = ["acr", "v1", "_catalog"];
         let Listed { rows, lost } = self.pages::<Named>(&path, &[], "registry:catalog:*").await?;
@@ -341,12 +341,13 @@ impl Registry {
         Ok(Listed { rows, lost })
     }
 
-    /// The same, without those that no reference can name.
+    /// Like [`Self::catalog`], without the count of unreadable names.
     pub async fn repositories(&self) -> Result<Vec<String>> {
         Ok(self.catalog().await?.rows)
     }
 
-    /// Looks whether repositories may be listed and read, at the first of them: its name, if there is one.
+    /// Checks whether the first repository may be listed and read. Returns its name, if there is
+    /// one.
     pub async fn look(&self) -> Result<Option<String>> {
         let catalog = self.url(&["acr", "v1", "_catalog"], &[("n", "1")]);
         let mut sum = ListSize::default();
@@ -359,8 +360,8 @@ impl Registry {
         Ok(Some(name))
     }
 
-    /// All tags of a repository, or those of one manifest, sorted, as far as they can be read; with one token
-    /// for all repositories that are asked `together` with it, if any are named.
+    /// Lists the readable tags of a repository, or those of one manifest, sorted. If `together`
+    /// names repositories, one token covers all of them.
     pub async fn list_tags(
         &self,
         repository: &str,
@@ -376,14 +377,13 @@ impl Registry {
         Ok(tags)
     }
 
-    /// All tags of a repository, sorted, or those of one manifest; an error where one of them cannot be read.
+    /// Lists all tags, or those of one manifest, sorted. An error if one of them cannot be read.
     pub async fn tags(&self, repository: &str, digest: Option<&str>) -> Result<Vec<Tag>> {
         let tags = self.list_tags(repository, &[], digest).await?;
         self.all_read(repository, tags)
     }
 
-    /// All manifests of a repository, by digest, as far as they can be read, with the tags that their list
-    /// tells.
+    /// Lists the readable manifests of a repository, by digest, with the tags in their list.
     pub async fn every_manifest(&self, repository: &str) -> Result<Listed<Manifest>> {
         let mut listing = self.list_manifests(repository, &[], None);
         let mut all = Listed::default();
@@ -395,8 +395,8 @@ impl Registry {
         Ok(all)
     }
 
-    /// All manifests of a repository, by digest, each with all its tags; an error where something of them
-    /// cannot be read.
+    /// Lists all manifests of a repository, by digest, each with all its tags. An error if one of
+    /// them cannot be read.
     pub async fn manifests(&self, repository: &str) -> Result<Vec<Manifest>> {
         let all = self.every_manifest(repository).await?;
         let mut all = self.all_read(repository, all)?;
@@ -408,8 +408,8 @@ impl Registry {
         Ok(all)
     }
 
-    /// The manifests of a repository behind the digest `after`, page by page; with one token for all
-    /// repositories that are asked `together` with it, if any are named.
+    /// Lists the manifests of a repository after the digest `after`, page by page. If `together`
+    /// names repositories, one token covers all of them.
     pub fn list_manifests(
         &self,
         repository: &str,
@@ -427,40 +427,40 @@ impl Registry {
         }
     }
 
-    /// A list that is whole, or none.
+    /// Returns the rows of a complete list. An error if a row was lost.
     fn all_read<T>(&self, repository: &str, listed: Listed<T>) -> Result<Vec<T>> {
         let Some(why) = listed.lost.why("rows") else { return Ok(listed.rows) };
         let at = self.login_server();
         Err(Error::invalid(format!("{at}/{repository}: a listing has names that are none: {why}")))
     }
 
-    /// A repository with its attributes.
+    /// Returns a repository with its attributes.
     pub async fn repository(&self, repository: &str) -> Result<Repository> {
         self.one(repository, &Name::Whole, Method::GET, None).await
     }
 
-    /// A tag with its attributes.
+    /// Returns a tag with its attributes.
     pub async fn tag(&self, repository: &str, tag: &str) -> Result<Tag> {
         let name = Name::Tag(tag.to_owned());
         let found: OneTag = self.one(repository, &name, Method::GET, None).await?;
         Ok(found.tag)
     }
 
-    /// A manifest with its attributes.
+    /// Returns a manifest with its attributes.
     pub async fn manifest(&self, repository: &str, digest: &str) -> Result<Manifest> {
         let name = Name::Digest(digest.to_owned());
         let found: OneManifest = self.one(repository, &name, Method::GET, None).await?;
         Ok(found.manifest)
     }
 
-    /// Sets attributes of a repository, tag or manifest; the thing as it is then.
+    /// Sets attributes of a repository, tag or manifest. Returns it as it is afterwards.
     pub async fn set(&self, repository: &str, name: &Name, to: &Attributes) -> Result<Value> {
         let body = serde_json::to_value(to).map_err(|e| Error::bug(e.to_string()))?;
         self.one(repository, name, Method::PATCH, Some(body)).await
     }
 
-    /// Deletes a tag, and spares the manifest that it points at; deletes a manifest with all its tags;
-    /// or deletes a repository with everything in it.
+    /// Deletes a tag, and keeps the manifest that it points at; deletes a manifest with all its
+    /// tags; or deletes a repository with everything in it.
     pub async fn delete(&self, repository: &str, name: &Name) -> Result<Deleted> {
         let scope = scope(repository, "delete");
         let url = match name {

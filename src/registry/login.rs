@@ -1,6 +1,6 @@
-//! How a registry is signed in to: an Entra token for a refresh token, that for an access token of the
-//! least scope, each kept until it ends. All of it happens at the registry's own `/oauth2/…`; a realm
-//! that an answer names is never followed.
+//! Sign-in to a registry: an Entra token is exchanged for a refresh token, and that for an access
+//! token of the least scope. Each is cached until it expires. All requests go to the registry's own
+//! `/oauth2/…`; a realm named by an answer is never followed.
 
 use super::Registry;
 use super::tokens::Login;
@@ -14,15 +14,15 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-/// What tokens for registries are asked of Entra for, in all clouds (azure-rest §0).
+/// The audience of Entra tokens for registries, in all clouds (azure-rest §0).
 const AUDIENCE: &str = "https://containerregistry.azure.net/.default";
-/// A token is renewed so long before it ends.
+/// A token is renewed this long before it expires.
 const BEFORE_END: Duration = Duration::from_mins(1);
-/// A token that does not say when it ends is believed for so long.
+/// The lifetime assumed for a token that does not give one.
 const UNTOLD: Duration = Duration::from_mins(5);
-/// No token is believed for longer, whatever it says.
+/// The longest lifetime that is assumed for a token, whatever it says.
 const LONGEST: Duration = Duration::from_hours(24);
-/// The form of a token request, with the answer, stays below this.
+/// In bytes. The limit for the answer to a token request.
 pub(super) const LARGEST_TOKEN: usize = 1 << 20;
 
 #[derive(Deserialize)]
@@ -40,7 +40,8 @@ struct Claims {
     exp: i64,
 }
 
-/// When a token ends, as it says itself: nobody checks its signature here, and nobody needs to.
+/// When a token expires, by its own claim. The signature is not verified: the claim only decides
+/// when to renew.
 fn ends(token: &str) -> Instant {
     let claims = || {
         let payload =
@@ -61,7 +62,7 @@ fn sensitive(text: String) -> Result<HeaderValue> {
 }
 
 impl Registry {
-    /// What a request of `scope` is authorized with: one scope, or several with spaces between them.
+    /// Returns the authorization for `scope`: one scope, or several separated by spaces.
     pub(super) async fn authorization(&self, scope: &str) -> Result<HeaderValue> {
         if let Login::Password(user, password) = &self.tokens.login {
             let text = STANDARD.encode(format!("{user}:{}", password.secret()));
@@ -89,13 +90,13 @@ impl Registry {
         Ok(header)
     }
 
-    /// Forgets what a scope was authorized with, and what that came from: it was refused.
+    /// Drops the cached tokens of `scope`, and the refresh token, after a refusal.
     pub(super) async fn forget(&self, scope: &str) {
         *self.tokens.slot(scope).lock().await = None;
         *self.tokens.refresh.lock().await = None;
     }
 
-    /// Whether there is anything to sign in anew with.
+    /// Whether a new token can be obtained. A password cannot be renewed.
     pub(super) fn can_renew(&self) -> bool {
         !matches!(self.tokens.login, Login::Password(..))
     }
@@ -133,8 +134,8 @@ impl Registry {
     }
 }
 
-/// The Entra token for registries. An identity that gets none may have one for everything else; one that has none at
-/// all is signed out.
+/// Returns the Entra token for registries. An identity that is refused this token may still get
+/// others, so that is not "signed out" unless the identity has no token at all.
 async fn entra(identity: &Identity) -> Result<HeaderValue> {
     identity.bearer(AUDIENCE).await.map_err(|error| {
         let kind = match error.kind() {

@@ -1,8 +1,11 @@
-//! One container registry: its listings, its attributes, its content.
+//! Client of one container registry: listings, attributes and content.
 //!
-//! Invariants: a credential goes to the registry's own origin and nowhere else, whatever an answer says
-//! of realms, links and redirects, and an identity's only where [`Trust`] gives leave; every body is
-//! bounded; a list is whole or it is an error.
+//! Invariants:
+//! - A credential is sent only to the registry's own origin, whatever an answer says in realms,
+//!   links and redirects.
+//! - A token of an Entra identity is sent only where [`Trust`] allows it.
+//! - Every body is bounded.
+//! - A list is complete, or it is an error.
 
 mod blob;
 mod content;
@@ -36,17 +39,17 @@ use std::sync::{Arc, OnceLock};
 use tokens::Tokens;
 use url::Url;
 
-/// A registry.
+/// A container registry.
 pub struct Registry {
-    /// Where it is reached; the one place that its credentials go to.
+    /// The address of the registry. Credentials are sent only there.
     origin: Url,
-    /// Its name, such as `example.azurecr.io`.
+    /// The login server, such as `example.azurecr.io`.
     login_server: String,
     wire: Arc<dyn Wire>,
     tokens: Tokens,
     pace: RegistryRate,
     traffic: Arc<Traffic>,
-    /// What carries blobs, which are streams.
+    /// The client for blobs, whose bodies are streams.
     streams: OnceLock<reqwest::Client>,
 }
 
@@ -57,12 +60,12 @@ impl std::fmt::Debug for Registry {
 }
 
 impl Registry {
-    /// The registry of that login server: over https, or over http if it is on this machine.
+    /// Creates a client for `login_server`, over https, or over http if it is on this machine.
     pub fn new(login_server: &str, login: Login) -> Result<Self> {
         Self::over(Arc::new(Http::new()?), login_server, login)
     }
 
-    /// The same over another wire.
+    /// Creates the same client over another [`Wire`].
     pub fn over(wire: Arc<dyn Wire>, login_server: &str, login: Login) -> Result<Self> {
         let origin = origin_of(login_server)?;
         if let Login::Entra(recipient) = &login
@@ -85,34 +88,35 @@ impl Registry {
         })
     }
 
-    /// Counts its requests there, too.
+    /// Also counts the requests of this registry in `traffic`.
     #[must_use]
     pub fn counted_in(mut self, traffic: &Arc<Traffic>) -> Self {
         self.traffic = Arc::clone(traffic);
         self
     }
 
-    /// Whether an address is of this registry: credentials go nowhere else.
+    /// Whether `url` has the registry's own origin. Credentials are sent nowhere else.
     pub(crate) fn is_own(&self, url: &Url) -> bool {
         url.origin() == self.origin.origin()
     }
 
-    /// The attempts of one request.
+    /// Starts the attempts of one request.
     pub(crate) fn tries(&self, url: &Url) -> Attempts<'_> {
         Attempts::new(&self.pace, &self.traffic, url)
     }
 
-    /// Whether it is on this machine.
+    /// Whether the registry is on this machine.
     fn is_local(&self) -> bool {
         is_loopback(&self.origin)
     }
 
-    /// Whether it may have ACR's own API beside that of every registry: others answer that with anything.
+    /// Whether the registry may have ACR's own API in addition to the distribution API. Other
+    /// registries answer requests of that API with arbitrary content.
     pub fn has_attributes(&self) -> bool {
         self.is_local() || self.login_server.contains(".azurecr.")
     }
 
-    /// Its login server.
+    /// The login server.
     pub fn login_server(&self) -> &str {
         &self.login_server
     }

@@ -1,15 +1,15 @@
-//! Platforms of images, as the OCI image specification and containerd's package `platforms` define them: `arm64` is
-//! `arm64/v8`, `x86_64` is `amd64`, and Windows has a version.
+//! Platforms of images, as the OCI image specification and containerd's package `platforms` define
+//! them: `arm64` is `arm64/v8`, `x86_64` is `amd64`, and Windows has a version.
 
 use crate::error::{Error, Result};
 use serde_json::Value;
 use std::fmt;
 use std::str::FromStr;
 
-/// Systems that may stand alone; the architecture is that of this machine then.
+/// Operating systems that may be given alone. The architecture is then that of this machine.
 const SYSTEMS: [&str; 8] =
     ["linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "wasip1", "solaris"];
-/// Architectures that may stand alone, of Linux then.
+/// Architectures that may be given alone. The operating system is then Linux.
 const ARCHITECTURES: [&str; 12] = [
     "386", "amd64", "arm", "arm64", "loong64", "mips64le", "ppc64", "ppc64le", "riscv64", "s390x",
     "mips64", "wasm",
@@ -20,9 +20,9 @@ const ARCHITECTURES: [&str; 12] = [
 pub struct Platform {
     os: String,
     architecture: String,
-    /// Empty for the architecture's usual one.
+    /// Empty for the default variant of the architecture.
     variant: String,
-    /// The version of Windows; empty where none is told.
+    /// The version of Windows; empty if not given.
     version: String,
 }
 
@@ -63,8 +63,8 @@ impl Platform {
         Self { os, architecture: architecture.to_owned(), variant, version: version.to_owned() }
     }
 
-    /// What a descriptor, or a configuration, tells of its platform. None where it tells none, and of an attestation,
-    /// which stands in an index as an image of the platform `unknown/unknown`.
+    /// Reads the platform of a descriptor or a configuration. `None` if there is none, and for an
+    /// attestation, which an index lists as an image of the platform `unknown/unknown`.
     pub fn of(told: &Value) -> Option<Self> {
         let part = |name: &str| told[name].as_str().unwrap_or_default();
         let (os, architecture) = (part("os"), part("architecture"));
@@ -74,13 +74,13 @@ impl Platform {
         Some(Self::new(os, architecture, part("variant"), part("os.version")))
     }
 
-    /// What containers of this machine run on: Linux, also where that is in a virtual machine.
+    /// The platform of containers on this machine: Linux, even if that is in a virtual machine.
     pub fn of_this_machine() -> Self {
         Self::new("linux", std::env::consts::ARCH, "", "")
     }
 
-    /// How well an image of the platform `found` serves whoever wants this one: 0 is what was asked for, and greater
-    /// is an older variant that runs there, too. None where it is another platform.
+    /// How well an image of the platform `found` matches this one: 0 is an exact match, and greater
+    /// numbers are older variants that run there, too. `None` if it does not run there.
     pub fn fits(&self, found: &Self) -> Option<u32> {
         let is_version = self.version.is_empty()
             || found.version == self.version
@@ -91,7 +91,7 @@ impl Platform {
         if self.variant == found.variant {
             return Some(0);
         }
-        // The numbers of what runs on an older one's successor, as containerd goes through them.
+        // The version numbers of variants that run on their successors, in containerd's order.
         let number = |variant: &str| match (self.architecture.as_str(), variant) {
             ("amd64", "") => Some(1),
             ("arm64", "") => Some(8),
@@ -102,8 +102,9 @@ impl Platform {
         wanted.checked_sub(has)
     }
 
-    /// The one of `found` that serves best; of two that serve alike the first. An error names what there is, and what
-    /// can be said where several versions of Windows serve.
+    /// Chooses the best match in `found`; the first of several that match equally. An error lists
+    /// the platforms there are, or the versions to choose from if several versions of Windows
+    /// match.
     pub fn choose<'a, T>(&self, found: &'a [(Self, T)]) -> Result<&'a (Self, T)> {
         let ranked = found.iter().filter_map(|one| Some((self.fits(&one.0)?, one)));
         let Some(best) = ranked.clone().map(|(rank, _)| rank).min() else {
@@ -121,7 +122,7 @@ impl Platform {
     }
 }
 
-/// The platforms of what there is, each once.
+/// The platforms in `found`, without adjacent duplicates.
 fn listed<T>(found: &[(Platform, T)]) -> String {
     let mut names: Vec<String> = found.iter().map(|(platform, _)| platform.to_string()).collect();
     names.dedup();
@@ -141,7 +142,7 @@ impl FromStr for Platform {
         let sound = |part: &str| {
             part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
         };
-        // containerd writes the version behind the system, crane behind everything.
+        // containerd writes the version after the system, crane after everything else.
         let (plain, version) = match (text.split_once('('), text.rsplit_once(':')) {
             (Some((os, rest)), _) => {
                 let (version, rest) = rest.split_once(')').ok_or_else(bad)?;

@@ -1,6 +1,6 @@
-//! How fast one registry is asked. Its limits are counted by class and identity and are not told in
-//! listings' answers (azure-quotas §4), so they are felt for: a refusal slows everyone down, what goes
-//! well speeds up again.
+//! Request rate for one registry. Its limits are counted by class and identity, and the answers to
+//! listings do not state them (azure-quotas §4). So the rate adapts: a refusal slows all callers
+//! down, successes speed them up again.
 
 use crate::client::{RetryPolicy, Traffic, within};
 use crate::error::{Error, ErrorKind, Result};
@@ -11,39 +11,42 @@ use std::time::Duration;
 use tokio::time::Instant;
 use url::Url;
 
-/// Requests a second to begin with: below what any tier allows one identity.
+/// The initial rate, in requests per second: below what any tier allows one identity.
 const FIRST: f64 = 50.0;
-/// A pace grows by this share a second while nothing is refused, and shrinks to that one.
+/// The rate is multiplied by `GROWTH` at most once a second while nothing is refused, and by
+/// `SHRINKING` on a refusal.
 const GROWTH: f64 = 1.05;
 const SHRINKING: f64 = 0.7;
-/// No registry takes more from one identity: thirty times what the highest tier is documented with.
+/// The highest rate, in requests per second: thirty times what the highest tier is documented with.
+/// No registry accepts more from one identity.
 const FASTEST: f64 = 5_000.0;
-/// A burst is measured over this long at least.
+/// The shortest time over which a burst is measured, in seconds.
 const SHORTEST_BURST: f64 = 0.1;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The pace of everyone who asks one registry.
+/// The rate limit shared by all callers of one registry.
 #[derive(Debug)]
 pub(super) struct RegistryRate(Mutex<RateState>);
 
 #[derive(Debug)]
 struct RateState {
-    /// Nothing is sent before.
+    /// Nothing is sent before this time.
     closed: Option<Instant>,
-    /// Requests a second; none until a refusal where no limit is known.
+    /// Requests per second. `None` until the first refusal if no limit is known.
     rate: Option<f64>,
-    /// When the next one has its turn.
+    /// The earliest time of the next request.
     next: Option<Instant>,
     /// When the rate was last changed.
     changed: Option<Instant>,
-    /// What was sent since when, as long as there is no rate.
+    /// The number of requests and since when they were counted, while there is no rate.
     sent: (u32, Option<Instant>),
-    /// Whether somebody had to wait since the rate was last changed: only then is it too slow.
+    /// Whether a caller had to wait since the rate was last changed. Only then is the rate too low.
     pressed: bool,
 }
 
 impl RegistryRate {
-    /// The pace of a registry; one on this machine has no limit until it says so.
+    /// Creates the rate limit of a registry. A registry on this machine has no limit until it
+    /// refuses a request.
     pub(super) fn new(local: bool) -> Self {
         let rate = (!local).then_some(FIRST);
         Self(Mutex::new(RateState {
@@ -60,7 +63,7 @@ impl RegistryRate {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the next turn.
+    /// Waits until a request may be sent.
     pub(crate) async fn pass(&self) {
         loop {
             let now = Instant::now();
@@ -78,7 +81,7 @@ impl RegistryRate {
         }
     }
 
-    /// A request was answered well.
+    /// Records a successful request.
     pub(super) fn went_well(&self) {
         let now = Instant::now();
         let mut beat = self.beat();
@@ -89,7 +92,7 @@ impl RegistryRate {
         }
     }
 
-    /// A request was refused: nothing is sent for so long, and slower from then on.
+    /// Records a refused request: nothing is sent for `wait`, and the rate is lower afterwards.
     fn close(&self, wait: Duration) {
         let now = Instant::now();
         let mut beat = self.beat();
@@ -108,7 +111,7 @@ impl RegistryRate {
 }
 
 impl RateState {
-    /// Takes the next turn if it has come; when it comes otherwise.
+    /// Takes the next turn if it is due; otherwise returns when it is.
     fn turn(&mut self, now: Instant) -> Option<Instant> {
         let Some(rate) = self.rate else {
             if self.sent.1.is_none_or(|since| now - since >= SECOND) {
@@ -120,7 +123,7 @@ impl RateState {
         let later = self.next.filter(|next| *next > now);
         self.pressed |= later.is_some();
         if later.is_none() {
-            // A pause is not made up for by a burst.
+            // A pause does not accumulate turns for a burst.
             self.next = Some(now + SECOND.div_f64(rate));
         }
         later
@@ -144,15 +147,15 @@ impl<'a> Attempts<'a> {
         Self { pace, traffic, policy, delays, path, waited: Duration::ZERO }
     }
 
-    /// Waits for the turn of the next attempt, within what its caller has time for.
+    /// Waits until the next attempt may be sent, within the time that the caller has left.
     pub(crate) async fn pass(&self) -> Result<()> {
         within(&self.path, self.pace.pass()).await
     }
 
-    /// Waits as a failure asks for; the failure itself when there is to be no further attempt.
+    /// Waits as a failure requires. Returns the failure if there is to be no further attempt.
     pub(crate) async fn after(&mut self, error: Error) -> Result<()> {
         let wait = match error.kind() {
-            // What is not what its digest says may have been cut or made up on the way.
+            // Bytes that do not match their digest may have been cut off or altered in transit.
             ErrorKind::Corrupt => self.delays.next(),
             _ => self.policy.wait(&error, &mut self.delays, self.waited),
         };

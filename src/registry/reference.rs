@@ -1,22 +1,22 @@
-//! Names of things in registries: `login server/repository:tag` or `…@digest`.
+//! References to registries and what is in them: `login server/repository:tag` or `…@digest`.
 
 use crate::client::is_loopback;
 use crate::error::{Error, Result};
 use std::fmt;
 use url::Url;
 
-/// A repository, or a tag or manifest in it.
+/// A reference to a registry, a repository, a tag or a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
-    /// The registry's login server.
+    /// The login server of the registry.
     pub login_server: String,
-    /// The repository; none where a whole registry is meant.
+    /// The repository; `None` if the whole registry is meant.
     pub repository: Option<String>,
-    /// What in the repository.
+    /// The part of the repository.
     pub name: Name,
 }
 
-/// What in a repository.
+/// A part of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Name {
     /// The repository as a whole.
@@ -41,7 +41,7 @@ impl fmt::Display for Reference {
     }
 }
 
-/// Where the registry of a login server is reached: over https, or over http if it is on this machine.
+/// The address of a registry: https, or http if the login server is on this machine.
 pub(super) fn origin_of(login_server: &str) -> Result<Url> {
     let bad = || {
         let text =
@@ -59,14 +59,15 @@ pub(super) fn origin_of(login_server: &str) -> Result<Url> {
     Url::parse(&format!("https://{login_server}")).map_err(|_| bad())
 }
 
-/// Whether a text is a digest whose bytes can be checked: sha256 and 64 lower-case hexadecimal digits.
-/// Anything else would be a path to somewhere in a URL or a file's name.
+/// Whether a text is a digest whose bytes can be verified: `sha256:` and 64 lower-case hexadecimal
+/// digits. Any other text could be a path that leads elsewhere in a URL or a file name.
 pub(crate) fn is_digest(text: &str) -> bool {
     let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
     text.strip_prefix("sha256:").is_some_and(|rest| rest.len() == 64 && rest.bytes().all(hex))
 }
 
-/// Whether a text is a repository's name (distribution-spec: lower-case parts, 255 letters at most).
+/// Whether a text is a repository name (distribution-spec: lower-case parts, at most 255
+/// characters).
 pub(super) fn is_repository(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let part = |part: &str| {
@@ -76,7 +77,7 @@ pub(super) fn is_repository(text: &str) -> bool {
     !text.is_empty() && text.len() <= 255 && text.split('/').all(part)
 }
 
-/// Whether a text is a tag.
+/// Whether a text is a tag: at most 128 characters.
 pub fn is_tag(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || c == '_';
     text.len() <= 128
@@ -105,7 +106,7 @@ impl std::str::FromStr for Reference {
             if !is_digest(digest) {
                 return Err(bad("a digest is sha256: and 64 hexadecimal digits"));
             }
-            // `repository:tag@digest` is the digest; the tag says nothing more.
+            // `repository:tag@digest` means the digest; the tag is ignored.
             let repository = repository.split(':').next().unwrap_or_default();
             (repository, Name::Digest(digest.to_owned()))
         } else if let Some((repository, tag)) = rest.rsplit_once(':') {

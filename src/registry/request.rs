@@ -1,5 +1,5 @@
-//! Requests to a registry: authorized for the least scope, repeated where that is safe, paused for
-//! everyone when the registry says so.
+//! Requests to a registry: authorized for the least scope, retried where that is safe, and paused
+//! for all callers when the registry throttles.
 
 use super::Registry;
 use super::login::LARGEST_TOKEN;
@@ -15,20 +15,20 @@ use serde_json::Value;
 use std::collections::HashSet;
 use url::Url;
 
-/// A listing's page, a manifest's attributes: never larger than this.
+/// In bytes. The limit for a page of a listing or the attributes of a manifest.
 const LARGEST_LIST: usize = 16 << 20;
-/// More pages than any real list has: 150,000 manifests are 150.
+/// The most pages of one list. A real one has fewer: 150,000 manifests are 150 pages.
 pub(super) const MOST_PAGES: usize = 20_000;
-/// What one list has in all: more rows, or more bytes of answers, are refused.
+/// The most rows, and bytes of answers, of one list. A larger list is refused.
 pub(super) const MOST_ROWS: usize = 300_000;
 pub(super) const MOST_BYTES: usize = 192 << 20;
-/// Rows of a page: no maximum is documented, and a server that gives fewer says so in `Link`.
+/// Rows per page. No maximum is documented, and a server that returns fewer says so in `Link`.
 const PAGE: &str = "1000";
 
-/// Everything but the characters that a path's segment carries as they are.
+/// The characters to encode in a path segment: all but the unreserved ones.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// A request to be sent.
+/// A request to the registry.
 pub(super) struct RegistryRequest<'a> {
     pub(super) method: Method,
     pub(super) url: Url,
@@ -52,7 +52,7 @@ pub(super) struct RegistryResponse {
     pub(super) body: Bytes,
 }
 
-/// What was read of a list so far.
+/// The part of a list that was read so far.
 #[derive(Debug, Default)]
 pub(super) struct ListSize {
     rows: usize,
@@ -60,7 +60,7 @@ pub(super) struct ListSize {
 }
 
 impl ListSize {
-    /// Adds a page; an error when the list is larger than any that is read.
+    /// Adds a page. An error if the list exceeds [`MOST_ROWS`] or [`MOST_BYTES`].
     pub(super) fn add(&mut self, what: &str, rows: usize, bytes: usize) -> Result<()> {
         self.rows += rows;
         self.bytes += bytes;
@@ -76,7 +76,7 @@ impl ListSize {
 }
 
 impl Registry {
-    /// The address of `segments`, each encoded as one.
+    /// The URL with the path `segments`, each encoded as one segment.
     pub(crate) fn url(&self, segments: &[&str], query: &[(&str, &str)]) -> Url {
         let mut url = self.origin.clone();
         let mut path = String::new();
@@ -91,9 +91,9 @@ impl Registry {
         url
     }
 
-    /// Sends a request until an answer counts. A refused token is renewed once; what is throttled
-    /// waits with everyone; a DELETE that was not answered and is repeated may find nothing, which is
-    /// what it wanted.
+    /// Sends a request until it is answered or a failure is final. A refused token is renewed once.
+    /// Throttled requests wait together with all others. A DELETE that is repeated after a lost
+    /// answer may find nothing, which counts as success.
     pub(super) async fn ask<T>(
         &self,
         ask: &RegistryRequest<'_>,
@@ -105,7 +105,7 @@ impl Registry {
         self.until_told(ask, read).await
     }
 
-    /// The same; a redirect is an answer, and is not followed.
+    /// Like [`Self::ask`], but a redirect is an answer. It is not followed.
     pub(super) async fn ask_any(
         &self,
         ask: &RegistryRequest<'_>,
@@ -161,7 +161,7 @@ impl Registry {
         Self::refused_as(&what, ask.scope, status, &told.headers, &told.body)
     }
 
-    /// The error that a refusal means.
+    /// Returns the error for a refusal.
     pub(super) fn refused_as(
         what: &str,
         scope: &str,
@@ -172,7 +172,7 @@ impl Registry {
         let error = refusal(what, status, headers, body);
         let text = error.to_string();
         match status {
-            // A token that was just granted, and is not enough.
+            // The token was just granted, and does not suffice.
             StatusCode::UNAUTHORIZED => {
                 error.with_kind(ErrorKind::Denied).context(format!("no permission for {scope}"))
             }
@@ -198,7 +198,8 @@ impl Registry {
         self.sent(&request, Some(authorization)).await
     }
 
-    /// One attempt at a request. No redirect is followed: whoever asks for one gets it as an answer.
+    /// Makes one attempt at a request. No redirect is followed: callers that allow one get it as
+    /// the answer.
     pub(super) async fn sent(
         &self,
         request: &WireRequest,
@@ -210,7 +211,8 @@ impl Registry {
         Ok((status, RegistryResponse { headers, body }))
     }
 
-    /// Asks `/oauth2/…` for a token. Its form and its answer are secrets, and reach no error.
+    /// Requests a token from `/oauth2/…`. The form and the answer are secrets, and appear in no
+    /// error.
     pub(super) async fn token_request<T: DeserializeOwned>(
         &self,
         which: &str,
@@ -248,7 +250,7 @@ impl Registry {
         }
     }
 
-    /// Sends a request whose answer is JSON; an answer that is none may be another next time.
+    /// Sends a request whose answer is JSON. An answer that is not JSON is a transient error.
     pub(super) async fn ask_json<T: DeserializeOwned>(
         &self,
         ask: &RegistryRequest<'_>,
@@ -257,7 +259,7 @@ impl Registry {
         Ok((headers, value))
     }
 
-    /// The same, with the bytes that the answer has.
+    /// Like [`Self::ask_json`], with the size of the answer in bytes.
     pub(super) async fn ask_sized<T: DeserializeOwned>(
         &self,
         ask: &RegistryRequest<'_>,
@@ -272,7 +274,7 @@ impl Registry {
         self.ask(ask, read).await
     }
 
-    /// All pages of a list.
+    /// Reads all pages of a list.
     pub(super) async fn pages<T: ListRow>(
         &self,
         segments: &[&str],
@@ -305,7 +307,8 @@ impl Registry {
         self.url(segments, &query)
     }
 
-    /// One page of a list, of which this much was read before, and the address of the next one.
+    /// Reads one page of a list, and returns it with the address of the next one. `sum` is what was
+    /// read of the list before.
     pub(super) async fn page<T: ListRow>(
         &self,
         url: Url,
@@ -325,8 +328,8 @@ impl Registry {
         Ok((page.listed, self.next_page(&ask, &headers)?))
     }
 
-    /// Where an answer says that the next page of its list is. A link is followed within this list of this
-    /// registry, and nowhere else.
+    /// The address of the next page, from the `Link` header. A link is followed only within the
+    /// same list of the same registry.
     pub(super) fn next_page(
         &self,
         ask: &RegistryRequest<'_>,

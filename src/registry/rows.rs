@@ -1,8 +1,8 @@
-//! The rows of a registry's lists, read member by member.
+//! Rows of a registry's lists, read member by member.
 //!
-//! One member that is of another form costs itself, and a row that has no name costs itself: never the page
-//! that it is on. Either is told. What decides whether something may go must not be taken for absent, so a row
-//! keeps which of its members could not be read.
+//! A member of an unexpected type is dropped on its own, and so is a row without a valid name;
+//! neither fails the page. Both are reported. A member that decides whether something may be
+//! deleted must not be taken for absent, so a row records which of its members could not be read.
 
 use super::reference::{is_digest, is_repository};
 use crate::client::lenient;
@@ -16,7 +16,7 @@ use std::marker::PhantomData;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Members by which it is decided what may be deleted or untagged.
+/// The members that decide what may be deleted or untagged.
 const DECIDING: [&str; 10] = [
     "changeableAttributes",
     "deleteEnabled",
@@ -30,7 +30,7 @@ const DECIDING: [&str; 10] = [
     "tagCount",
 ];
 
-/// The members of a row that were of another form, each with what it was.
+/// The members of a row that had an unexpected type, each with what was found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct OddMembers(Vec<(&'static str, String)>);
 
@@ -39,14 +39,15 @@ impl OddMembers {
         self.0.push((member, format!("{} in place of {wanted}", kind(found))));
     }
 
-    /// Those that may not be taken for absent by who deletes; none if all of them could be read.
+    /// Describes a member that a deletion must not take for absent; `None` if all of those could be
+    /// read.
     pub fn deciding(&self) -> Option<String> {
         let found = self.0.iter().find(|(member, _)| DECIDING.contains(member));
         found.map(|(member, why)| format!("its {member} cannot be read ({why})"))
     }
 }
 
-/// What a value is, without what is in it.
+/// The JSON type of a value, without its content.
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -61,7 +62,8 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// The members of a row. What is absent or null is none; what is of another form is none, too, and noted.
+/// The members of a row. An absent or null member is `None`. A member of an unexpected type is
+/// `None`, too, and is recorded in `odd`.
 pub(super) struct Members<'a> {
     of: &'a Map<String, Value>,
     pub(super) odd: OddMembers,
@@ -97,13 +99,13 @@ impl<'a> Members<'a> {
         self.read(member, "a count", Value::as_u64)
     }
 
-    /// A moment, as the registry writes it.
+    /// A time in RFC 3339 form, as the registry wrote it.
     pub(super) fn time(&mut self, member: &'static str) -> Option<String> {
         let is_time = |text: &&str| OffsetDateTime::parse(text, &Rfc3339).is_ok();
         self.read(member, "a time", |found| found.as_str().filter(is_time)).map(str::to_owned)
     }
 
-    /// A member that is always true or false where it is there at all.
+    /// A boolean member. It may be absent, but null is an unexpected type.
     pub(super) fn flag(&mut self, member: &'static str) -> Option<bool> {
         let found = self.of.get(member)?;
         if !found.is_boolean() {
@@ -112,7 +114,7 @@ impl<'a> Members<'a> {
         found.as_bool()
     }
 
-    /// The elements of a list; one of another form costs itself.
+    /// The elements of a list. Only elements of an unexpected type are dropped.
     pub(super) fn each<T>(
         &mut self,
         member: &'static str,
@@ -130,7 +132,7 @@ impl<'a> Members<'a> {
         all
     }
 
-    /// The members of an object that is always one where it is there at all.
+    /// The members of an inner object. It may be absent, but null is an unexpected type.
     pub(super) fn inner(&mut self, member: &'static str) -> Option<Self> {
         let found = self.of.get(member)?;
         match found {
@@ -142,12 +144,12 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// Takes over what of an inner object was of another form.
+    /// Adds the unexpected members of an inner object.
     pub(super) fn join(&mut self, inner: OddMembers) {
         self.odd.0.extend(inner.0);
     }
 
-    /// A name, without which a row is none.
+    /// The name of a row. A row without one is not read.
     pub(super) fn name(
         &self,
         member: &str,
@@ -166,50 +168,50 @@ impl<'a> Members<'a> {
     }
 }
 
-/// What can be read of a row.
+/// A row that can be read from JSON.
 pub(super) trait Row: Sized {
-    /// Reads it; else why it has no name.
+    /// Reads a row. The error says why it has no valid name.
     fn read(row: &Value) -> Result<Self, String>;
 
-    /// Members of it that were of another form.
+    /// The members that had an unexpected type.
     fn odd(&self) -> &OddMembers;
 }
 
 /// A row of a list.
 pub(super) trait ListRow: Row {
-    /// The member of a page that its rows are in.
+    /// The member of a page that contains the rows.
     const LIST: &'static str;
-    /// Whether that member may be missing where there are no rows (azure-rest §7).
+    /// Whether that member may be missing if there are no rows (azure-rest §7).
     const MAY_LACK: bool = true;
 }
 
-/// For `Deserialize` of a row.
+/// Implements `Deserialize` for a row.
 pub(super) fn deserialize<'de, T: Row, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
     T::read(&Value::deserialize(from)?).map_err(D::Error::custom)
 }
 
-/// What a list has, as far as it can be read.
+/// The readable part of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed<T> {
-    /// Its rows.
+    /// The rows.
     pub rows: Vec<T>,
-    /// Why rows have no name that can be read, and how many.
+    /// The rows without a readable name, counted by reason.
     pub lost: UnreadableRows,
 }
 
-/// How many rows have no name that can be read, by what is wrong with it.
+/// The number of rows without a readable name, by reason.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UnreadableRows(BTreeMap<String, u64>);
 
 impl UnreadableRows {
-    /// Adds those of another page or list.
+    /// Adds the rows of another page or list.
     pub fn join(&mut self, more: Self) {
         for (why, times) in more.0 {
             *self.0.entry(why).or_default() += times;
         }
     }
 
-    /// How many `rows` were lost, and why the first of them; none if none were.
+    /// Describes the lost `rows`: their number and the first reason. `None` if no row was lost.
     pub fn why(&self, rows: &str) -> Option<String> {
         let (first, _) = self.0.first_key_value()?;
         let count: u64 = self.0.values().sum();
@@ -231,18 +233,18 @@ impl<T> Listed<T> {
     }
 }
 
-/// A page with more rows than this is not read: a registry that does not page sends up to 16 MiB.
+/// A page with more rows is refused. A registry that does not page sends up to 16 MiB.
 pub(super) const MOST_IN_PAGE: usize = 100_000;
 
-/// A page of a list. It is read row by row: the rows of a page that was made to be large take a multiple of it
-/// when they are all held as JSON.
+/// A page of a list, parsed row by row: as JSON values, the rows of a page crafted to be large
+/// would take a multiple of its size in memory.
 pub(super) struct Page<T> {
     pub(super) listed: Listed<T>,
-    /// Whether it has more rows than are read.
+    /// Whether the page has more than [`MOST_IN_PAGE`] rows.
     pub(super) is_cut: bool,
 }
 
-/// What stands in place of a list of rows.
+/// The value of the list member.
 enum List<T> {
     Rows(Page<T>),
     Null,
@@ -275,7 +277,7 @@ impl<'de, T: ListRow> Visitor<'de> for PageOf<T> {
                 }
             }
         }
-        // An answer of another shape is no empty list.
+        // An answer of another form is not an empty list.
         let empty = Page { listed: Listed::default(), is_cut: false };
         match list {
             Some(List::Rows(page)) => Ok(page),
@@ -348,7 +350,7 @@ impl<'de, T: ListRow> Visitor<'de> for ListOf<T> {
 }
 
 impl<T: ListRow> Page<T> {
-    /// Tells what of it could not be read; `list` is the list's path.
+    /// Reports what could not be read. `list` is the path of the list.
     pub(super) fn tell(&self, list: &str) {
         let mut faults: BTreeMap<String, u64> = BTreeMap::new();
         let members = self.listed.rows.iter().flat_map(|row| &row.odd().0);
@@ -362,7 +364,7 @@ impl<T: ListRow> Page<T> {
     }
 }
 
-/// The name of a repository.
+/// The name of a repository in the catalog.
 pub(super) struct Named(pub(super) String, pub(super) OddMembers);
 
 impl Row for Named {

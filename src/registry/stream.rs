@@ -1,4 +1,4 @@
-//! Requests to a registry whose body, or whose answer, is a stream.
+//! Requests to a registry with a streamed body or a streamed answer.
 
 use super::Registry;
 use crate::client::{RequestLabels, send_failure, stream_client, traced};
@@ -9,22 +9,22 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use url::Url;
 
-/// What a refusal says is read up to this many bytes.
+/// The most bytes that are read of a refusal.
 const LARGEST_REFUSAL: usize = 64 << 10;
-/// The head of an answer to a request without a body comes within this.
+/// The time limit for the head of an answer to a request without a body.
 pub(crate) const ANSWERS_WITHIN: Duration = Duration::from_mins(2);
 
-/// The slowest line that an upload is waited for on, in bytes a second.
+/// The slowest upload that is waited for, in bytes per second.
 const SLOWEST_LINE: u64 = 16 << 10;
 
-/// How long a request with these headers, and the body that they announce, may take to be answered.
+/// The time limit for the answer to a request with these headers and the body they announce.
 fn longest(headers: &HeaderMap) -> Duration {
     let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let length: u64 = length.and_then(|text| text.parse().ok()).unwrap_or_default();
     ANSWERS_WITHIN + Duration::from_secs(length / SLOWEST_LINE)
 }
 
-/// A request whose body, or whose answer, is a stream.
+/// A request with a streamed body or a streamed answer.
 pub(crate) struct StreamRequest<'a> {
     pub(crate) method: Method,
     pub(crate) url: &'a Url,
@@ -40,8 +40,8 @@ impl Registry {
         self.streams.get().ok_or_else(|| Error::bug("a client that was just made"))
     }
 
-    /// One attempt at a request with credentials, which go nowhere but to the registry. A refused token
-    /// is renewed once; `body` is made anew then.
+    /// Makes one attempt at a request. Credentials are sent only to the registry. A refused token
+    /// is renewed once, and `body` is called again for that.
     pub(crate) async fn stream(
         &self,
         request: &StreamRequest<'_>,
@@ -85,7 +85,7 @@ impl Registry {
         }
     }
 
-    /// The error that an unsuccessful answer means.
+    /// Returns the error for an unsuccessful answer.
     pub(crate) async fn refusal_of(
         &self,
         method: &Method,

@@ -1,4 +1,5 @@
-//! Who signs in to a registry, and the tokens that came of it: kept here, asked for elsewhere.
+//! The login of a registry and the tokens obtained with it. This module stores them; it does not
+//! request them.
 
 use super::trust::Recipient;
 use azure_core::credentials::Secret;
@@ -7,21 +8,21 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::Instant;
 
-/// So many tokens are kept for a registry.
+/// The most access tokens that are kept for one registry.
 const MOST_TOKENS: usize = 256;
 
-/// Who signs in.
+/// How to sign in to a registry.
 #[derive(Clone)]
 pub enum Login {
-    /// An Entra identity, at the one host that may have a token of it.
+    /// An Entra identity, at the one host that may receive its token.
     Entra(Recipient),
     /// The admin user, or a token of the registry with its password.
     Password(String, Secret),
-    /// Nobody.
+    /// No credentials.
     Anonymous,
 }
 
-/// A token and when it ends; whoever asks for it meanwhile waits for the same.
+/// A token and its expiry. Concurrent callers wait on the lock for the same token.
 type Slot = tokio::sync::Mutex<Option<(HeaderValue, Instant)>>;
 
 /// The tokens of one registry.
@@ -37,8 +38,8 @@ impl Tokens {
         Self { login, service, refresh: tokio::sync::Mutex::default(), access: Mutex::default() }
     }
 
-    /// Where the token of a scope is kept; of registries with thousands of repositories, only as many
-    /// as are in use.
+    /// The slot of the token of `scope`. All slots are dropped at `MOST_TOKENS`, so that a registry
+    /// with thousands of repositories keeps only those in use.
     pub(super) fn slot(&self, scope: &str) -> Arc<Slot> {
         let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
         if access.len() >= MOST_TOKENS && !access.contains_key(scope) {

@@ -1,9 +1,10 @@
-//! Which hosts are given a token of an identity.
+//! Decides which hosts receive a token of an identity.
 //!
-//! An Entra token for registries is good at every registry that the identity may use, whoever holds it: a host that is
-//! handed one can push, pull and delete elsewhere with it. So it is handed to registries of the cloud, and to hosts
-//! that somebody answers for. [`Trust::recipient`] is the one place that decides it: no other code makes a
-//! [`Recipient`], and nothing but a recipient signs in with an identity.
+//! An Entra token for registries works at every registry that the identity may use, no matter who
+//! presents it: a host that receives one can push, pull and delete elsewhere with it. So it is sent
+//! only to registries of the cloud, and to hosts that the operator or a local Resource Manager
+//! vouches for. [`Trust::recipient`] is the only place that decides this: no other code creates a
+//! [`Recipient`], and only a recipient can sign in with an identity.
 
 use super::reference::origin_of;
 use crate::client::{Tokens as Identity, is_loopback};
@@ -11,23 +12,24 @@ use crate::error::{Error, ErrorKind, Result};
 use std::collections::BTreeSet;
 use url::Url;
 
-/// Who says that a host is a registry.
+/// The source of the claim that a host is a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrustSource {
-    /// Nobody but whoever wants it asked: a command's argument, a document, a message.
+    /// Only the request itself: a command's argument, a document, a message.
     ByNobody,
     /// The Resource Manager lists it.
     ByResourceManager,
 }
 
-/// The hosts that are given a token of an identity.
+/// The hosts that may receive a token of an identity.
 #[derive(Debug, Clone)]
 pub struct Trust {
-    /// What the names of the cloud's registries end with; nobody knows that of a custom cloud.
+    /// The domain suffix of the cloud's registries; unknown for a custom cloud.
     suffix: Option<String>,
     /// The origins that the operator named.
     named: BTreeSet<String>,
-    /// Whether the Resource Manager is on this machine, so that it is a simulated one, whose registries are, too.
+    /// Whether the Resource Manager is on this machine. Then it is a simulated one, and so are its
+    /// registries.
     is_local: bool,
 }
 
@@ -39,12 +41,12 @@ pub struct Recipient {
 }
 
 impl Recipient {
-    /// Who signs in.
+    /// The identity that signs in.
     pub(super) fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// Whether this is where.
+    /// Whether `origin` is that host.
     pub(super) fn is_at(&self, origin: &Url) -> bool {
         self.origin.origin() == origin.origin()
     }
@@ -57,7 +59,7 @@ impl Trust {
         Self { suffix, named: BTreeSet::new(), is_local: false }
     }
 
-    /// Trusts the login servers that the operator named, too, wherever they are.
+    /// Also trusts the login servers that the operator named, wherever they are.
     pub fn naming<'a>(mut self, named: impl IntoIterator<Item = &'a String>) -> Result<Self> {
         for login_server in named {
             self.named.insert(key(&origin_of(login_server)?));
@@ -65,21 +67,22 @@ impl Trust {
         Ok(self)
     }
 
-    /// Trusts what the Resource Manager lists on this machine, if that is where it is itself.
+    /// Also trusts registries on this machine that the Resource Manager lists, if the Resource
+    /// Manager is on this machine itself.
     #[must_use]
     pub fn listed_by(mut self, resource_manager: &Url) -> Self {
         self.is_local = is_loopback(resource_manager);
         self
     }
 
-    /// Whether a login server is given a token only if the Resource Manager lists it.
+    /// Whether a login server receives a token only if the Resource Manager lists it.
     pub fn depends_on_the_list(&self, login_server: &str) -> bool {
         let trusts =
             |said| origin_of(login_server).is_ok_and(|origin| self.is_trusted(&origin, said));
         !trusts(TrustSource::ByNobody) && trusts(TrustSource::ByResourceManager)
     }
 
-    /// The identity that signs in at `login_server`, if that may have a token of it.
+    /// Returns `identity` as a recipient for `login_server`, if that host may receive its token.
     pub fn recipient(
         &self,
         identity: Identity,
@@ -109,9 +112,10 @@ impl Trust {
         is_listed || self.named.contains(&key(origin)) || self.is_of_cloud(origin)
     }
 
-    /// Whether it has the name of a registry: `NAME.azurecr.io`, its private endpoint `NAME.privatelink.azurecr.io`,
-    /// or its endpoint in one region, `NAME.REGION.geo.azurecr.io`. At `NAME.REGION.data.azurecr.io` lie blobs, and
-    /// whoever redirects there has given leave already.
+    /// Whether the host has the name of a registry: `NAME.azurecr.io`, its private endpoint
+    /// `NAME.privatelink.azurecr.io`, or its regional endpoint `NAME.REGION.geo.azurecr.io`.
+    /// `NAME.REGION.data.azurecr.io` serves blobs and is not included: it is reached by redirects,
+    /// which carry their own authorization.
     fn is_of_cloud(&self, origin: &Url) -> bool {
         let Some(suffix) = &self.suffix else { return false };
         let Some(host) = origin.domain().filter(|_| origin.scheme() == "https") else {
@@ -125,12 +129,12 @@ impl Trust {
         let names = host.strip_suffix(suffix.as_str()).and_then(|rest| rest.strip_suffix('.'));
         let names: Vec<&str> = names.unwrap_or_default().split('.').collect();
         let is_registry = matches!(names[..], [_] | [_, "privatelink"] | [_, _, "geo"]);
-        // Azure's own listen at no other port.
+        // Azure's own registries listen on no other port.
         is_registry && origin.port().is_none() && names.iter().all(|name| is_name(name))
     }
 }
 
-/// What two spellings of one login server have in common.
+/// The origin in normal form, equal for all spellings of one login server.
 fn key(origin: &Url) -> String {
     origin.origin().ascii_serialization()
 }

@@ -1,6 +1,6 @@
-//! The annotations by which an index of the OCI image layout names its images.
+//! Annotations that name the images in the index of an OCI image layout.
 
-/// The annotation that names an image of a layout.
+/// The annotation with the name of an image in a layout.
 pub(super) const NAME: &str = "org.opencontainers.image.ref.name";
-/// The annotation of a layout's index that has an image's full name, which Docker, Podman and containerd read.
+/// The annotation with the full name of an image, which Docker, Podman and containerd read.
 pub(super) const FULL_NAME: &str = "io.containerd.image.name";

@@ -1,6 +1,7 @@
-//! Archives of images: what `docker save` writes (old and new), and archives of an OCI layout, compressed or not.
+//! Archives of images: those of `docker save` (old and new), and archives of an OCI layout,
+//! compressed or not.
 //!
-//! Nothing is unpacked under the names that an archive has; they are only compared.
+//! Nothing is unpacked under a name from an archive. Such names are only compared.
 
 use super::compression::{self, Compression, fill};
 use super::layout::BlobContainer;
@@ -14,14 +15,16 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Entries of one archive.
+/// The most entries of one archive.
 const MOST_ENTRIES: usize = 100_000;
 const LARGEST_DOCUMENT: u64 = 8 << 20;
-/// A link to a link, and no further: old versions of `docker save` link a layer to one that is the same.
+/// The most links that are followed to a file: old versions of `docker save` link a layer to an
+/// identical one.
 const MOST_LINKS: usize = 8;
-/// A tar is made of these.
+/// The block size of a tar, in bytes.
 const BLOCK: u64 = 512;
-/// How archives are usually named; a file that is named so and is none is not pushed as just a file.
+/// Usual file name endings of archives. A file with such a name that is not an archive is not
+/// pushed as a plain file.
 const NAMES: [&str; 11] = [
     ".tar",
     ".tgz",
@@ -36,17 +39,17 @@ const NAMES: [&str; 11] = [
     ".tar.zstd",
 ];
 
-/// What a file is, by its beginning.
+/// The kind of a file, by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Empty,
     Tar,
     Compressed(Compression),
-    /// Something else.
+    /// Anything else.
     File,
 }
 
-/// Looks what a file is.
+/// Reads the kind of a file.
 pub(super) fn kind(path: &Path) -> Result<Kind> {
     let mut head = [0; compression::HEAD];
     let read = File::open(path).and_then(|mut file| fill(&mut file, &mut head));
@@ -61,12 +64,12 @@ fn kind_of(head: &[u8]) -> Kind {
     if let Some(how) = Compression::of(head) {
         return Kind::Compressed(how);
     }
-    // One block of zeros is how an archive ends, and how one begins that has nothing in it.
+    // A block of zeros ends an archive, and begins an empty one.
     let is_end = head.len() == compression::HEAD && head.iter().all(|byte| *byte == 0);
     if is_end || is_header(head) { Kind::Tar } else { Kind::File }
 }
 
-/// Whether a file begins with the header of a tar: its sum is right, or it has its mark.
+/// Whether a file begins with a tar header: its checksum is right, or it has the `ustar` magic.
 fn is_header(head: &[u8]) -> bool {
     if head.get(257..262) == Some(b"ustar") {
         return true;
@@ -79,36 +82,36 @@ fn is_header(head: &[u8]) -> bool {
     head.len() == compression::HEAD && told == Ok(all - own + 8 * u32::from(b' '))
 }
 
-/// Whether a file is named as archives are.
+/// Whether a file has the usual name of an archive.
 pub(super) fn is_named_so(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     NAMES.iter().any(|end| name.ends_with(end))
 }
 
-/// What is under a name.
+/// An entry of an archive.
 enum Entry {
-    /// A file, from that place on.
+    /// A file whose bytes begin at `at`.
     File { at: u64, size: u64 },
-    /// The same as under another name.
+    /// A link to another entry.
     Link(String),
 }
 
-/// An archive, with where its files begin.
+/// An archive, indexed by the positions of its files.
 pub(super) struct Archive {
-    /// What it is called in errors.
+    /// The path that errors name.
     named: PathBuf,
     path: Arc<PathBuf>,
     entries: HashMap<String, Entry>,
-    /// Why it is known to be cut off.
+    /// Why the archive is known to be cut off.
     pub(super) cut: Option<String>,
-    /// A file in it is not whole.
+    /// Whether a file in it is incomplete.
     pub(super) ends_within: bool,
-    /// Holds it, where it had to be unpacked.
+    /// Owns the unpacked archive if it was compressed.
     pub(super) scratch: Option<Scratch>,
 }
 
 impl Archive {
-    /// Opens an archive; one that is compressed is unpacked into a temporary folder.
+    /// Opens an archive. A compressed one is unpacked into a temporary folder.
     pub(super) fn open(path: &Path) -> Result<Self> {
         match kind(path)? {
             Kind::Tar => Self::index(path, path.to_owned(), None),
@@ -174,12 +177,12 @@ impl Archive {
         self.entries.contains_key(name)
     }
 
-    /// What it is called in errors.
+    /// The path that errors name.
     pub(super) fn at(&self) -> String {
         self.named.display().to_string()
     }
 
-    /// Where a file begins, and its size; links are gone along within the archive.
+    /// The position and size of a file. Links are followed within the archive.
     pub(super) fn find_name(&self, name: &str) -> Option<(u64, u64)> {
         let mut name = normal(name.as_bytes());
         for _ in 0..MOST_LINKS {
@@ -191,12 +194,12 @@ impl Archive {
         None
     }
 
-    /// Where its bytes lie.
+    /// The source of a blob that begins at `at`.
     pub(super) fn lies(&self, at: u64) -> BlobSource {
         BlobSource::In(Arc::clone(&self.path), at)
     }
 
-    /// A part of it, opened.
+    /// Opens a file of the archive. Also returns its position and size.
     pub(super) fn part(&self, name: &str) -> Result<(impl Read + use<>, u64, u64)> {
         let (at, size) = self.find_name(name).ok_or_else(|| self.lacks(name))?;
         let failed = |e| Error::io(self.named.display(), e);
@@ -205,7 +208,7 @@ impl Archive {
         Ok((file.take(size), at, size))
     }
 
-    /// The error that something is not in it: one that is cut says so first.
+    /// The error for a missing file. If the archive is cut off, it says that first.
     fn lacks(&self, what: &str) -> Error {
         let at = self.named.display();
         match &self.cut {
@@ -233,7 +236,7 @@ impl Archive {
             .map_err(|e| Error::corrupt(format!("{at}: {name} is no JSON ({e})")))
     }
 
-    /// Why there is no image in it.
+    /// The error for an archive without an image.
     pub(super) fn no_image(&self) -> Error {
         let at = self.named.display();
         if self.cut.is_some() {
@@ -251,10 +254,11 @@ impl Archive {
     }
 }
 
-/// What can be done with what is no image.
+/// What the user can do with a file that is not an image.
 pub(super) const HINT: &str = "--as artifact pushes it as it is";
 
-/// A name in its one form: relative to the archive's root, without `.` and `..`, and with slashes.
+/// The normal form of a name: relative to the archive's root, without `.` and `..`, and with
+/// slashes.
 fn normal(name: &[u8]) -> String {
     let text = String::from_utf8_lossy(name).replace('\\', "/");
     let mut parts: Vec<&str> = Vec::new();
@@ -270,7 +274,7 @@ fn normal(name: &[u8]) -> String {
     parts.join("/")
 }
 
-/// Unpacks what is compressed, if that is an archive.
+/// Unpacks a compressed file, if it contains an archive.
 fn unpack(path: &Path, how: Compression, scratch: &Scratch) -> Result<PathBuf> {
     const NAME: &str = "archive.tar";
     let file = File::open(path).map_err(|e| Error::io(path.display(), e))?;

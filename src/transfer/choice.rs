@@ -1,21 +1,21 @@
-//! Which image of several: by its name, by its digest, by its number, or by its platform.
+//! Choice of one image among several: by name, digest, number or platform.
 
 use super::annotation::{FULL_NAME, NAME};
 use crate::error::{Error, Result};
 use crate::registry::Platform;
 use serde_json::Value;
 
-/// So many images are named in an error.
+/// The most images that an error lists.
 const MOST_NAMED: usize = 8;
 
-/// Which image is wanted, and how.
+/// The wanted image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageChoice {
-    /// Its name, its tag, its digest, or `@N` for the Nth of all, from 0 on as skopeo counts.
+    /// A name, a tag, a digest, or `@N` for the Nth image, counted from 0 as skopeo does.
     pub name: Option<String>,
-    /// Of an index only the images of these platforms; of none all.
+    /// Selects only the images of these platforms from an index; all if empty.
     pub platforms: Vec<Platform>,
-    /// Layers that an archive has uncompressed stay so.
+    /// Keeps uncompressed layers of an archive as they are.
     pub keep_layers: bool,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Choice {
 }
 
 impl Choice {
-    /// An entry of a layout's index.
+    /// Reads an entry of a layout's index.
     pub(super) fn of_entry(entry: &Value) -> Self {
         let annotation = |name: &str| entry["annotations"][name].as_str().map(str::to_owned);
         Self {
@@ -38,7 +38,8 @@ impl Choice {
         }
     }
 
-    /// Whether a name is this image's: as it is, without what Docker fills in, or its tag alone.
+    /// Whether `name` denotes this image: its full name, its name without Docker's defaults, its
+    /// tag, or its digest.
     fn is_called(&self, name: &str) -> bool {
         let full = short(name);
         self.digest == name
@@ -56,20 +57,20 @@ impl Choice {
     }
 }
 
-/// A name without what Docker fills in.
+/// A name without Docker's default registry and namespace, and with a tag.
 fn short(name: &str) -> String {
     let name = name.strip_prefix("docker.io/").unwrap_or(name);
     let name = name.strip_prefix("library/").unwrap_or(name);
     if tag(name).is_some() { name.to_owned() } else { format!("{name}:latest") }
 }
 
-/// The tag of a name that has one; a port is none.
+/// The tag of a name, if it has one. A port is not a tag.
 fn tag(name: &str) -> Option<&str> {
     name.rsplit_once(':').map(|(_, tag)| tag).filter(|tag| !tag.contains('/'))
 }
 
 impl ImageChoice {
-    /// The numbers of the images that fit its name.
+    /// The numbers of the images with the wanted name.
     pub(super) fn fitting(&self, choices: &[Choice], at: &str) -> Result<Vec<usize>> {
         let all = 0..choices.len();
         let Some(name) = self.name.as_deref() else { return Ok(all.collect()) };
@@ -89,7 +90,7 @@ impl ImageChoice {
     }
 }
 
-/// The error where several images fit.
+/// The error for several matching images.
 pub(super) fn several(choices: &[Choice], fitting: &[usize], at: &str, more: &str) -> Error {
     let some: Vec<String> =
         fitting.iter().take(MOST_NAMED).map(|number| choices[*number].shown(*number)).collect();

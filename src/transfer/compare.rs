@@ -1,7 +1,8 @@
-//! Compressed layers compared with what the configurations of their images say is in them.
+//! Comparison of compressed layers with the configurations of their images.
 //!
-//! A registry verifies what is compressed, and nobody what is in it before the image is to run. It is read once, here,
-//! before anything is sent, and only where the registry does not have it already.
+//! A registry verifies the compressed bytes. Nobody verifies the uncompressed ones until the image
+//! is to run. So they are read once, here, before anything is sent, and only if the registry does
+//! not have the layer.
 
 use super::compression::{self, Compression, Hashed, both_digests, fill};
 use super::layout::another;
@@ -17,7 +18,7 @@ use std::num::NonZero;
 use std::path::Path;
 use std::thread::available_parallelism;
 
-/// Compares the layers of a package that are to be sent; an error names the first that has something else in it.
+/// Compares the layers of a package that are to be sent. The error names the first that differs.
 pub(super) async fn compare(package: &Package, missing: &HashSet<&str>) -> Result<()> {
     let to_send = package.blobs.iter().filter(|blob| missing.contains(blob.digest.as_str()));
     let layers: Vec<(Blob, String)> = to_send
@@ -42,7 +43,7 @@ fn compare_one(blob: &Blob, wanted: &str) -> Result<()> {
             Box::new(opened.map_err(|e| Error::io(path.display(), e))?.take(blob.size))
         }
         BlobSource::Here(bytes) => Box::new(Cursor::new(bytes.clone())),
-        // It was in a registry before.
+        // It was accepted by a registry before.
         BlobSource::At(_) => return Ok(()),
     };
     let mut head = [0; compression::HEAD];
@@ -52,7 +53,8 @@ fn compare_one(blob: &Blob, wanted: &str) -> Result<()> {
     let (packed, unpacked) = match how {
         Some(how) => both_digests(bytes, how)
             .map_err(|e| compression::failed(Path::new(&blob.digest), how, &e))?,
-        // Its type says that it is compressed, and it is not: those who read it look, too.
+        // The media type says that it is compressed, and it is not. Consumers detect the
+        // compression, too.
         None => {
             digest(bytes).map(|own| (own.clone(), own)).map_err(|e| Error::io(&blob.digest, e))?
         }

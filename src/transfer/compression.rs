@@ -1,4 +1,5 @@
-//! Compressed files: how they are told, what is in them, and the digests of both.
+//! Compressed files: detection, decompression, and the digests of the compressed and the
+//! uncompressed bytes.
 
 use crate::error::Error;
 use crate::format::hex;
@@ -9,12 +10,13 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::rc::Rc;
 
-/// Bytes from which a file is told.
+/// The number of bytes that detection looks at.
 pub(super) const HEAD: usize = 512;
-/// What is unpacked of one file, in bytes: more than any image has, and less than what a few bytes can be made into.
+/// In bytes. The most that is unpacked of one file: more than any image has, and less than a
+/// decompression bomb could yield.
 pub(super) const LARGEST: u64 = 1 << 40;
 
-/// How a file is compressed.
+/// A compression format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Compression {
     Gzip,
@@ -24,7 +26,7 @@ pub(super) enum Compression {
 }
 
 impl Compression {
-    /// What the beginning of a file shows.
+    /// Detects the format from the first bytes of a file.
     pub(super) fn of(head: &[u8]) -> Option<Self> {
         match head {
             [0x1f, 0x8b, 8, ..] => Some(Self::Gzip),
@@ -35,7 +37,7 @@ impl Compression {
         }
     }
 
-    /// Its usual name.
+    /// The usual name of the format.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
@@ -45,7 +47,7 @@ impl Compression {
         }
     }
 
-    /// What is in it, read as it is unpacked.
+    /// A reader of the uncompressed bytes.
     pub(super) fn reader<'a>(self, from: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
         match self {
             Self::Gzip => Ok(Box::new(MultiGzDecoder::new(from))),
@@ -67,7 +69,7 @@ impl Compression {
     }
 }
 
-/// Reads until `into` is full, or there is nothing more; how much there was.
+/// Reads until `into` is full or the source ends. Returns the number of bytes read.
 pub(super) fn fill(from: &mut impl Read, into: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < into.len() {
@@ -81,7 +83,7 @@ pub(super) fn fill(from: &mut impl Read, into: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-/// The error of reading what is compressed: one that ends too early says so.
+/// The error for compressed bytes that cannot be read. A premature end is reported as such.
 pub(super) fn failed(path: &Path, how: Compression, error: &io::Error) -> Error {
     let at = path.display();
     match error.kind() {
@@ -93,7 +95,7 @@ pub(super) fn failed(path: &Path, how: Compression, error: &io::Error) -> Error 
     }
 }
 
-/// Bytes that are counted and hashed on their way out of a file, or into one.
+/// A reader or writer that counts and hashes the bytes that pass through it.
 pub(super) struct Hashed<T> {
     of: T,
     hash: Sha256,
@@ -132,7 +134,7 @@ impl<W: Write> Write for Hashed<W> {
     }
 }
 
-/// A reader that somebody else reads from, too.
+/// A reader whose source is shared with another one.
 struct Shared<R>(Rc<RefCell<R>>);
 
 impl<R: Read> Read for Shared<R> {
@@ -141,7 +143,7 @@ impl<R: Read> Read for Shared<R> {
     }
 }
 
-/// The digest of what is compressed, and of what is in it, read once.
+/// The digests of the compressed and of the uncompressed bytes, in one pass.
 pub(super) fn both_digests(from: impl Read, how: Compression) -> io::Result<(String, String)> {
     let packed = Rc::new(RefCell::new(Hashed::new(from)));
     let reader = io::BufReader::with_capacity(1 << 16, Shared(Rc::clone(&packed)));
@@ -150,7 +152,7 @@ pub(super) fn both_digests(from: impl Read, how: Compression) -> io::Result<(Str
         return Err(io::Error::other(format!("more than {} GiB in it", LARGEST >> 30)));
     }
     let unpacked = unpacked.digest();
-    // What stands behind the end of what is compressed belongs to the blob.
+    // Bytes after the end of the compressed stream belong to the blob.
     io::copy(&mut *packed.borrow_mut(), &mut io::sink())?;
     let packed = Rc::into_inner(packed).ok_or_else(|| io::Error::other("a reader in use"))?;
     Ok((packed.into_inner().digest(), unpacked))

@@ -1,6 +1,6 @@
-//! An image on its way from one repository to another: within a registry its blobs are taken over, between
-//! registries they are streams, and nothing of them is kept on the way. Its tags come last of all, behind
-//! whatever refers to it, so that nobody sees an image without its signature.
+//! Copy of an image between repositories. Within a registry its blobs are mounted; between
+//! registries they are streamed, and nothing of them is stored on the way. The tags are set last,
+//! after all referrers are copied, so that nobody sees an image without its signature.
 
 use super::origin::Origin;
 use super::package::{Blob, BlobSource, Package, PackedManifest};
@@ -14,60 +14,62 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// More than what refers to an image has: manifests, and bytes of them.
+/// The most manifests that refer to an image, and their bytes. No real image has more.
 const MOST_MANIFESTS: usize = 5_000;
 const MOST_BYTES: usize = 64 << 20;
-/// The ends of the tags that cosign finds signatures, attestations and SBOMs by.
+/// The suffixes of the tags by which cosign finds signatures, attestations and SBOMs.
 const COSIGN: [&str; 3] = ["sig", "att", "sbom"];
 
-/// What is copied.
+/// The source of a copy.
 #[derive(Debug, Clone, Copy)]
 pub struct CopyFrom<'a> {
-    /// Where it is.
+    /// The registry.
     pub registry: &'a Arc<Registry>,
     /// The repository.
     pub repository: &'a str,
     /// The tag or digest.
     pub name: &'a Name,
-    /// Of an index only the images of these platforms; all of it where none is named.
+    /// Selects only the images of these platforms from an index; all if empty.
     pub platforms: &'a [Platform],
-    /// Whether signatures, SBOMs and all else that refers to it go with it.
+    /// Whether its referrers, such as signatures and SBOMs, are copied with it.
     pub with_referrers: bool,
 }
 
-/// What was copied, or what would be.
+/// The result of a copy, or of its dry run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Copied {
-    /// The digest of the whole.
+    /// The digest of the root manifest.
     pub digest: String,
-    /// What it is.
+    /// The media type of the root manifest.
     pub media_type: String,
     /// The tags that point at it.
     pub tags: Vec<String>,
-    /// Its manifests.
+    /// The number of its manifests.
     pub manifests: usize,
-    /// Manifests that refer to it, or to one of its images.
+    /// The number of manifests that refer to it, or to one of its images.
     pub referrers: usize,
-    /// Blobs whose bytes were sent.
+    /// The number of blobs whose bytes were sent.
     pub sent: usize,
-    /// Blobs that were there, or were taken over from the other repository.
+    /// The number of blobs that were present, or were mounted from the other repository.
     pub skipped: usize,
-    /// Bytes of all blobs.
+    /// The bytes of all blobs.
     pub bytes: u64,
-    /// How often a blob was gone on with where it broke off.
+    /// How many times a blob was resumed where it broke off.
     pub resumed: u64,
-    /// How often a blob was begun again.
+    /// How many times a blob was restarted.
     pub restarted: u64,
 }
 
-/// What refers to an image: a manifest with what it points at, and the tag that it is found by.
+/// A referrer: a manifest with everything that it refers to, and the tag by which it is found, if
+/// any.
 struct Referrer {
     whole: ResolvedImage,
     tag: Option<String>,
 }
 
-/// What was read of referrers: a registry decides how many there are, and what they list.
+/// The amount of referrers that was read. A registry decides how many there are, and what they
+/// list.
 #[derive(Default)]
 struct Read {
     manifests: AtomicUsize,
@@ -75,7 +77,7 @@ struct Read {
 }
 
 impl Read {
-    /// Counts one more; an error when that is more than any image has.
+    /// Counts one more referrer. An error if the sum exceeds what any image has.
     fn add(&self, whole: &ResolvedImage) -> Result<()> {
         let (count, weight) = (whole.manifests.len(), whole.weight());
         let manifests = self.manifests.fetch_add(count, Ordering::Relaxed) + count;
@@ -90,7 +92,7 @@ impl Read {
     }
 }
 
-/// An image as it is in its repository, with what refers to it.
+/// An image in its repository, with its referrers.
 struct Found {
     image: ResolvedImage,
     referrers: Vec<Referrer>,
@@ -147,7 +149,7 @@ impl CopyFrom<'_> {
         Ok(Found { image, referrers })
     }
 
-    /// What refers to one manifest: by its subject, and by cosign's tags.
+    /// The referrers of one manifest: by its subject, and by cosign's tags.
     async fn referring(&self, subject: &str, read: &Read) -> Result<Vec<Referrer>> {
         let mut found = Vec::new();
         for referrer in self.registry.referrers(self.repository, subject).await? {
@@ -157,7 +159,7 @@ impl CopyFrom<'_> {
                     read.add(&whole)?;
                     found.push(Referrer { whole, tag: None });
                 }
-                // A list of referrers may name what was deleted since.
+                // A list of referrers may name manifests that were deleted since.
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     tracing::warn!(%error, "what refers to an image is gone, and is not copied");
                 }
@@ -179,16 +181,17 @@ impl CopyFrom<'_> {
         Ok(found)
     }
 
-    /// What is to be pushed of it: its blobs are read where they lie when they are sent.
+    /// Builds the package to be pushed. Its blobs are read from the source registry when they are
+    /// sent.
     fn package(&self, whole: &ResolvedImage) -> Result<Package> {
         let mut package = Package::default();
-        // Layers that have a place elsewhere lie with their maker, and in no registry.
+        // Layers with another location are stored by their publisher, and in no registry.
         for blob in whole.blobs.values().filter(|blob| blob.urls.is_empty()) {
             let origin = Origin::new(self.registry, self.repository, &blob.digest);
             let lies = BlobSource::At(Arc::new(origin));
             package.add(Blob { digest: blob.digest.clone(), size: blob.size, lies });
         }
-        // Each behind what it lists.
+        // Each after those it lists.
         for manifest in whole.manifests.iter().rev() {
             let packed = PackedManifest::new(manifest.bytes.clone(), &manifest.media_type)?;
             package.manifests.push(packed);
@@ -201,7 +204,7 @@ impl Registry {
     /// Copies an image into a repository, and points `tags` at it.
     ///
     /// # Errors
-    /// What either registry refuses; a conflict when somebody else moves one of the tags meanwhile. What was
+    /// What either registry refuses; a conflict if one of the tags is moved concurrently. What was
     /// copied by then stays, and is not sent again.
     pub async fn copy(
         &self,
@@ -221,7 +224,8 @@ impl Registry {
         let packages: Vec<Package> = packages.collect::<Result<_>>()?;
         let named = found.referrers.iter().map(|referrer| referrer.tag.clone());
         let named = std::iter::once(None).chain(named);
-        // One after the other: where a registry keeps no track of subjects, a tag lists what refers to one.
+        // Sequential: in a registry that does not track subjects, each push updates the referrers
+        // tag of its subject.
         for (package, tag) in std::iter::once(&image).chain(&packages).zip(named) {
             let tags: Vec<String> = tag.into_iter().collect();
             let pushed = self.push(repository, package, &tags, &mount, moved).await?;
@@ -235,7 +239,7 @@ impl Registry {
 }
 
 impl CopyFrom<'_> {
-    /// What a copy would bring, with what refers to it.
+    /// Returns what a copy would transfer, including the referrers.
     pub async fn measure(&self, tags: &[String]) -> Result<Copied> {
         Ok(self.found().await?.measured(tags))
     }

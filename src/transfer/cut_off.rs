@@ -1,8 +1,8 @@
-//! When an answer that brings bytes is taken for cut off.
+//! When the body of an answer counts as cut off.
 
 use std::time::Duration;
 
-/// An answer that brings less than this in that time is cut off.
+/// In bytes. A body that brings less than this within [`WINDOW`] is cut off.
 pub(super) const SLOWEST: u64 = 16 << 10;
-/// That time.
+/// The time over which [`SLOWEST`] is measured.
 pub(super) const WINDOW: Duration = Duration::from_secs(30);

@@ -1,5 +1,5 @@
-//! One blob on its way down: into a staging folder, gone on with where it broke off, and given its name only when
-//! its bytes are what its digest names.
+//! Download of one blob into a staging folder. It is resumed where it broke off, and gets its name
+//! only if its bytes match its digest.
 
 use super::TransferProgress;
 use super::cut_off::{SLOWEST, WINDOW};
@@ -21,12 +21,12 @@ use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 use url::Url;
 
-/// Bytes that are written at once.
+/// In bytes. The size of one write.
 const PIECE: usize = 1 << 20;
-/// What is not what its digest says is fetched anew so often.
+/// The most times that a blob is fetched if its bytes do not match its digest.
 const TIMES: u32 = 2;
 
-/// A blob that is being written.
+/// A partially downloaded blob.
 struct Part {
     staged: Arc<StagedBlobs>,
     name: String,
@@ -36,7 +36,7 @@ struct Part {
 }
 
 impl Part {
-    /// Opens what is there of a blob, and hashes it.
+    /// Opens the part of a blob that is already present, and hashes it.
     fn open(staged: Arc<StagedBlobs>, blob: &str) -> Result<Self> {
         let name = format!("{blob}.part");
         let file = staged.parts().go_on(&name)?;
@@ -57,12 +57,12 @@ impl Part {
         Error::io(self.staged.parts().folder().path(&self.name).display(), error)
     }
 
-    /// Removes what is there of it.
+    /// Removes the part.
     fn remove(&self) -> Result<()> {
         self.staged.parts().remove(&self.name)
     }
 
-    /// Gives it the name of the blob that it is.
+    /// Syncs the part and moves it to the name of its blob.
     fn end(&self, blob: &str) -> Result<()> {
         self.file.sync_data().map_err(|e| self.failed(e))?;
         self.staged.parts().rename(&self.name, self.staged.blobs(), blob)
@@ -84,8 +84,8 @@ impl Part {
 }
 
 impl Registry {
-    /// Downloads a blob into a staging folder, unless it is there with the right bytes; what a run before left of
-    /// it is gone on with.
+    /// Downloads a blob into a staging folder, unless it is already there with the right bytes. The
+    /// part that an earlier attempt left is resumed.
     pub(super) async fn download(
         &self,
         repository: &str,
@@ -131,7 +131,7 @@ impl Registry {
         }
     }
 
-    /// Fetches what is missing of a blob.
+    /// Fetches the missing bytes of a blob.
     async fn fetch(
         &self,
         repository: &str,
@@ -151,7 +151,8 @@ impl Registry {
             }
             let (answer, begins_there) = match self.open_blob(repository, &url, part.size).await {
                 Ok(Some((answer, begins_there))) => (Ok(answer), begins_there),
-                // What is there is longer than what the registry has: it is of something else.
+                // The part is longer than the blob of the registry, so it is a part of something
+                // else.
                 Ok(None) => {
                     let text = format!("{url}: shorter than its descriptor says");
                     (Err(Error::corrupt(text)), false)
@@ -177,8 +178,9 @@ impl Registry {
         Ok(part)
     }
 
-    /// Opens a blob from a byte on: at the registry, or without credentials where it says that the
-    /// blob lies. Whether the answer begins there; none when the blob ends before.
+    /// Opens a blob at the byte `from`: at the registry, or without credentials at the location
+    /// that the registry redirects to. The flag says whether the answer begins at `from`. `None` if
+    /// the blob ends before that.
     pub(super) async fn open_blob(
         &self,
         repository: &str,

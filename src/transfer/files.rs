@@ -1,5 +1,5 @@
-//! Files as an artifact: each is a layer, named by an annotation. A name that comes from a registry is
-//! a stranger's, and is taken only when it can be nothing but the name of a file.
+//! Files as an artifact: each is a layer, named by an annotation. A name that comes from a registry
+//! is untrusted, and is accepted only if it can be nothing but the name of a file.
 
 use super::digest::digest_of;
 use super::package::{Blob, BlobSource, Package, PackedManifest};
@@ -12,46 +12,47 @@ use std::sync::Arc;
 
 /// The annotation that names a file.
 pub(super) const TITLE: &str = "org.opencontainers.image.title";
-/// What a file is, when nobody says.
+/// The media type of a file without an explicit one: a tar, or any other.
 const FILE: &str = "application/vnd.oci.image.layer.v1.tar";
 const ANY: &str = "application/octet-stream";
 const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 const UNKNOWN: &str = "application/vnd.unknown.artifact.v1";
-/// Bytes of a name, and of a path.
+/// The longest name, and the longest path, in bytes.
 const LONGEST: usize = 255;
 const LONGEST_PATH: usize = 1_024;
-/// What azimg's own folders begin with.
+/// The prefix of azimg's own staging folders.
 const STAGING: &str = ".azimg-staging-";
 
-/// Files of one artifact.
+/// The most files of one artifact.
 const MOST_FILES: usize = 10_000;
-/// Folders within folders.
+/// The deepest nesting of folders.
 const DEEPEST: usize = 32;
 
-/// What an artifact is, besides its files.
+/// The properties of an artifact, apart from its files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Artifact {
-    /// Its type; unknown where nothing tells it.
+    /// The artifact type; unknown if not given.
     pub kind: Option<String>,
-    /// What is written on it.
+    /// The annotations.
     pub annotations: BTreeMap<String, String>,
-    /// The file that is its configuration, and the type of that; else it is empty.
+    /// The file that is its configuration, with its media type. Without one, the configuration is
+    /// empty.
     pub config: Option<(PathBuf, String)>,
-    /// The types of some of its files, by their paths or their names in it.
+    /// Media types of some of its files, by path or by name in the artifact.
     pub types: Vec<(String, String)>,
-    /// The manifest that it refers to: a signature to an image, a list of parts to what is made of them.
+    /// The manifest that it refers to: for a signature or an SBOM, the image.
     pub subject: Option<Descriptor>,
 }
 
 impl Artifact {
-    /// The type that is told of a file.
+    /// The given media type of a file.
     fn type_of(&self, path: &Path, name: &str) -> Option<&str> {
         let is_it = |told: &&(String, String)| told.0 == name || Path::new(&told.0) == path;
         self.types.iter().find(is_it).map(|(_, kind)| kind.as_str())
     }
 
-    /// Its manifest, and the blob that it has as its configuration.
+    /// Builds the manifest, and the blob of its configuration.
     fn manifest(&self, layers: &[Value]) -> Result<(Blob, Value)> {
         let (config, kind) = match &self.config {
             Some((path, kind)) => {
@@ -64,7 +65,7 @@ impl Artifact {
         let mut manifest = json!({"schemaVersion": 2, "mediaType": IMAGE,
             "config": {"mediaType": kind, "digest": config.digest, "size": config.size},
             "layers": layers});
-        // An artifact with a configuration may be of that one's type alone.
+        // With a configuration, the artifact type may be left to the type of that.
         let kind = self.kind.as_deref().or_else(|| self.config.is_none().then_some(UNKNOWN));
         if let Some(kind) = kind {
             manifest["artifactType"] = kind.into();
@@ -80,7 +81,8 @@ impl Artifact {
     }
 }
 
-/// Packs files as an artifact: a file by its own name, and those of a folder by their paths within it.
+/// Packs files as an artifact. A file is named by its file name, and those of a folder by their
+/// paths within it.
 pub(super) fn pack(paths: &[PathBuf], artifact: &Artifact) -> Result<Package> {
     let mut package = Package::default();
     let mut typed = HashSet::new();
@@ -144,7 +146,8 @@ fn named(paths: &[PathBuf]) -> Result<Vec<(PathBuf, String)>> {
     Ok(found)
 }
 
-/// Adds the files below a folder, sorted by name. A link is not followed: it may lead to what was never meant.
+/// Adds the files below a folder, sorted by name. Links are not followed: they may lead to files
+/// that were not meant.
 fn walk(folder: &Path, above: &str, left: usize, found: &mut Vec<(PathBuf, String)>) -> Result<()> {
     let failed = |e| Error::io(folder.display(), e);
     let entries = std::fs::read_dir(folder).map_err(failed)?;
@@ -169,8 +172,9 @@ fn walk(folder: &Path, above: &str, left: usize, found: &mut Vec<(PathBuf, Strin
     Ok(())
 }
 
-/// Whether a path can lead nowhere but to a file in a folder, or in folders of that, on any system: `.env` and
-/// `src/model.py` do, and nothing with `..`, from the root, or with a name that some system takes for something else.
+/// Whether a path can only lead to a file in a folder, or in folders of that, on any operating
+/// system: `.env` and `src/model.py` do. Paths with `..`, absolute paths, and names that are
+/// special on some system do not.
 pub fn safe_path(path: &str) -> bool {
     path.len() <= LONGEST_PATH
         && path.split('/').count() <= DEEPEST

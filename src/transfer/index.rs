@@ -7,20 +7,20 @@ use crate::files::Folder;
 use serde_json::{Value, json};
 use std::io::Read;
 
-/// What an index may have, so that it can be read again, in bytes.
+/// In bytes. The largest index that is read, and so the largest that is written.
 pub(super) const LARGEST: u64 = 4 << 20;
 
-/// What a folder is that an image is to be added to.
+/// A folder that an image is added to.
 #[derive(Debug)]
 pub(super) struct TargetFolder {
     /// Whether it is a layout.
     pub(super) is_layout: bool,
-    /// Its index, when it has one.
+    /// The index of the layout, if it has one.
     pub(super) index: Option<Value>,
 }
 
-/// Looks whether a folder is a layout, and reads its index. One that is cut, or too large to be read, is an error:
-/// with a new one in its place, what it names would be lost.
+/// Reads whether a folder is a layout, and its index. An index that is cut off, or too large to be
+/// read, is an error: replacing it would lose the images that it lists.
 pub(super) fn index_of(folder: &Folder) -> Result<TargetFolder> {
     let document = |name: &str| -> Result<Option<Result<Value, String>>> {
         let Some(file) = folder.read(name)? else { return Ok(None) };
@@ -56,9 +56,9 @@ pub(super) fn index_of(folder: &Folder) -> Result<TargetFolder> {
     }
 }
 
-/// An index with an image in it. Others stay, one of the same full name is replaced. A tag that another repository's
-/// image has stays that one's, and this one's short name is its full name then: whoever asks for the tag gets the
-/// image that had it.
+/// Adds an image to an index. An entry with the same full name is replaced; all others stay. If an
+/// image of another repository already has the short name (the tag), it keeps it, and the new entry
+/// uses its full name as its short name: the tag still selects the earlier image.
 pub(super) fn index_with(before: Option<Value>, mut entry: Value) -> Value {
     let mut index = before
         .filter(Value::is_object)
@@ -112,15 +112,15 @@ mod tests {
         let index = index_with(None, named("a", "v1", "1"));
         let index = index_with(Some(index), named("b", "v1", "2"));
         assert_eq!(names(&index), [pair("1", "v1"), pair("2", "r/b:v1")]);
-        // The tag has moved, in either.
+        // The tag has moved, in either repository.
         let index = index_with(Some(index), named("b", "v1", "3"));
         let index = index_with(Some(index), named("a", "v1", "4"));
         assert_eq!(names(&index), [pair("3", "r/b:v1"), pair("4", "v1")]);
-        // What another program named stays, too.
+        // An image that another program named stays, too.
         let theirs = json!({"manifests": [{"digest": "9", "annotations": {NAME: "v1"}}]});
         let index = index_with(Some(theirs), named("a", "v1", "1"));
         assert_eq!(names(&index), [pair("9", "v1"), pair("1", "r/a:v1")]);
-        // By its digest alone it is there once, and takes nobody's place.
+        // An image without a name is listed once by its digest, and replaces no other.
         let bare = |digest: &str| json!({"digest": digest});
         let index = index_with(None, bare("1"));
         let index = index_with(Some(index), bare("2"));

@@ -1,7 +1,9 @@
-//! Where a pull lands: what is there is looked at before anything is fetched, what is fetched waits in a staging
-//! folder beside it (or in it, when it is a folder that is there), and what is whole is moved into place.
+//! Destinations of a pull. The destination is checked before anything is fetched. What is fetched
+//! is staged in a folder beside it, or in it if it is an existing folder, and is moved into place
+//! when complete.
 //!
-//! Invariant: what is put into place is what the image's manifests name, and nothing that lay in the staging folder.
+//! Invariant: only what the image's manifests refer to is moved into place, and nothing else from
+//! the staging folder.
 
 use super::digest::{digest_of_file, hex};
 use super::index::{self, index_of, index_with};
@@ -21,7 +23,8 @@ const INDEX: &str = "index.json";
 const LAYOUT: &str = "oci-layout";
 const ARCHIVE: &str = "archive.tar";
 
-/// A staging folder with what is here of an image: finished blobs under their own names, others with `.part` behind.
+/// A staging folder with the present parts of an image: complete blobs under their own names, and
+/// others with the suffix `.part`.
 #[derive(Debug)]
 pub(super) struct StagedBlobs {
     staging: Staging,
@@ -37,17 +40,17 @@ impl StagedBlobs {
         Ok(Self { staging, image, blobs })
     }
 
-    /// Where blobs are while they are on their way.
+    /// The folder of incomplete blobs.
     pub(super) fn parts(&self) -> &OwnFolder {
         self.staging.root()
     }
 
-    /// Where blobs are that are whole.
+    /// The folder of complete blobs.
     pub(super) fn blobs(&self) -> &OwnFolder {
         &self.blobs
     }
 
-    /// Removes it, when what was staged is in its place.
+    /// Removes the staging folder, after its content was moved into place.
     pub(super) fn remove(self) -> Result<()> {
         self.staging.remove()
     }
@@ -71,16 +74,16 @@ impl StagedBlobs {
     }
 }
 
-/// What is to be put into place.
+/// An image to be moved into place.
 #[derive(Debug, Clone)]
 pub(super) struct Image {
-    /// The whole's digest.
+    /// The digest of the root manifest.
     pub(super) digest: String,
-    /// Manifests by the names that a layout has for them, the innermost first.
+    /// The manifests by their names in a layout, the innermost first.
     pub(super) manifests: Vec<(String, Bytes)>,
     /// The names of the other blobs.
     pub(super) blobs: Vec<String>,
-    /// What an index says of it.
+    /// The entry in the index of a layout.
     pub(super) entry: Value,
 }
 
@@ -93,12 +96,12 @@ impl Image {
     }
 }
 
-/// A folder that an image or files go into.
+/// The folder that an image or files are written to.
 #[derive(Debug)]
 pub(super) enum Destination {
-    /// It is made of what was staged.
+    /// It does not exist, and is created from the staging folder.
     New { parent: Folder, name: OsString },
-    /// It is there.
+    /// It exists.
     There(Folder),
 }
 
@@ -137,7 +140,7 @@ pub(super) fn has(folder: &Folder, name: &str, digest: &str, size: u64) -> Resul
     Ok(found == (digest.to_owned(), size))
 }
 
-/// The error when something is in the way that was not to be replaced.
+/// The error for an existing file or folder that must not be replaced.
 pub(super) fn in_the_way(path: &Path, kind: Kind) -> Error {
     let text = match kind {
         Kind::Folder => format!("{} is a folder: move it away, or pull elsewhere", path.display()),
@@ -149,17 +152,17 @@ pub(super) fn in_the_way(path: &Path, kind: Kind) -> Error {
     Error::new(ErrorKind::Conflict, text)
 }
 
-/// A layout that an image is added to, or that is made of it.
+/// A layout that an image is added to, or that is created for it.
 #[derive(Debug)]
 pub(super) struct InLayout {
     place: Destination,
-    /// The blobs that are there.
+    /// The blobs of an existing layout.
     blobs: Option<Folder>,
     is_layout: bool,
 }
 
 impl InLayout {
-    /// Looks whether an image can be put there.
+    /// Checks that an image can be written there.
     pub(super) fn look(path: &Path) -> Result<Self> {
         let place = Destination::look(path)?;
         let Destination::There(folder) = &place else {
@@ -175,19 +178,19 @@ impl InLayout {
         self.place.stage(&image.digest)
     }
 
-    /// Whether a blob is there.
+    /// Whether the layout has a blob.
     pub(super) fn has(&self, digest: &str, size: u64) -> Result<bool> {
         self.blobs.as_ref().map_or(Ok(false), |blobs| has(blobs, hex(digest), digest, size))
     }
 
-    /// Puts an image into its place, its name last of all.
+    /// Moves an image into place. Its entry in the index is written last.
     pub(super) fn put(self, staged: StagedBlobs, image: &Image) -> Result<()> {
         match &self.place {
             Destination::New { parent, name } => {
                 staged.write_manifests(image)?;
                 staged.write_index(None, image)?;
                 if !staged.staging.root().into_place("image", parent, name, false)? {
-                    // Somebody else has made it meanwhile: the image is added to that, if it is a layout.
+                    // It was created concurrently: the image is added to it, if it is a layout.
                     let Some(Kind::Folder) = parent.kind(name)? else {
                         return Err(in_the_way(&parent.path(name), Kind::File));
                     };
@@ -206,13 +209,13 @@ impl InLayout {
     }
 }
 
-/// Adds an image to a folder that is there, and that is a layout already when `is_layout` is set.
+/// Adds an image to an existing folder. `is_layout` says whether it is already a layout.
 fn add(folder: &Folder, staged: &StagedBlobs, image: &Image, is_layout: bool) -> Result<()> {
     let blobs = folder.make_inner("blobs", Access::Readable)?;
     let blobs = blobs.make_inner("sha256", Access::Readable)?;
-    // From the inside out: nothing names what is not there yet.
+    // Innermost first: nothing refers to what is missing.
     for name in &image.blobs {
-        // What was there with the right bytes was not staged.
+        // A blob that was present with the right bytes was not staged.
         if staged.blobs.folder().kind(name)?.is_some() {
             add_blob(&blobs, staged, name, is_layout)?;
         }
@@ -225,7 +228,7 @@ fn add(folder: &Folder, staged: &StagedBlobs, image: &Image, is_layout: bool) ->
     }
     staged.image.write(LAYOUT, VERSION.as_bytes(), Access::Readable)?;
     staged.image.into_place(LAYOUT, folder, LAYOUT, false)?;
-    // From here to the end one at a time: what somebody else has added meanwhile is not lost.
+    // From here on under the lock, so that concurrent additions are not lost.
     let _turn = turn(folder)?;
     let before = index_of(folder)?;
     let replaces = before.index.is_some();
@@ -236,8 +239,8 @@ fn add(folder: &Folder, staged: &StagedBlobs, image: &Image, is_layout: bool) ->
     Err(in_the_way(&folder.path(INDEX), Kind::File))
 }
 
-/// The right to change a layout's index, for as long as what this gives is kept: a lock on its `oci-layout`, which
-/// is never replaced. A file system that has no locks has no turns.
+/// Locks the index of a layout until the returned file is dropped. The lock is on `oci-layout`,
+/// which is never replaced. On a file system without locks there is no lock.
 fn turn(folder: &Folder) -> Result<Option<File>> {
     let Some(file) = folder.read(LAYOUT)? else { return Ok(None) };
     match file.lock() {
@@ -249,12 +252,13 @@ fn turn(folder: &Folder) -> Result<Option<File>> {
     }
 }
 
-/// A blob of a layout that has other bytes than its name says is damaged, and replaced.
+/// Adds a blob to a layout. One that is present there with other bytes than its name says is
+/// damaged, and is replaced.
 fn add_blob(blobs: &Folder, staged: &StagedBlobs, name: &str, is_layout: bool) -> Result<()> {
     if staged.blobs.into_place(name, blobs, name, is_layout)? {
         return Ok(());
     }
-    // Somebody else may have added the same meanwhile.
+    // The same blob may have been added concurrently.
     let staged = staged.blobs.folder().read(name)?.map(digest_of_file).transpose();
     let (digest, size) =
         staged.map_err(|e| Error::io(blobs.path(name).display(), e))?.unwrap_or_default();
@@ -264,7 +268,7 @@ fn add_blob(blobs: &Folder, staged: &StagedBlobs, name: &str, is_layout: bool) -
     Err(in_the_way(&blobs.path(name), Kind::File))
 }
 
-/// An archive that an image is made into.
+/// An archive that an image is written to.
 #[derive(Debug)]
 pub(super) struct InArchive {
     folder: Folder,
@@ -287,7 +291,7 @@ impl InArchive {
         StagedBlobs::open(self.folder.again()?, &self.name, &image.digest)
     }
 
-    /// Puts an image into its place; `names` and `document` are for `docker load`.
+    /// Writes the archive and moves it into place. `names` and `document` are for `docker load`.
     pub(super) fn put(
         self,
         staged: StagedBlobs,
@@ -320,7 +324,7 @@ impl InArchive {
     }
 }
 
-/// Opens a file that was staged.
+/// Opens a staged file.
 pub(super) fn staged_file(from: &OwnFolder, name: &str) -> Result<File> {
     from.folder().read(name)?.ok_or_else(|| Error::bug(format!("{name} was not staged")))
 }

@@ -1,4 +1,5 @@
-//! Images in the OCI image layout: a folder with `oci-layout`, `index.json` and `blobs/ALGORITHM/HEX`.
+//! Images in the OCI image layout: a folder with `oci-layout`, `index.json` and
+//! `blobs/ALGORITHM/HEX`.
 
 use super::choice::{Choice, ImageChoice, several};
 use super::package::{Blob, BlobSource, Package, PackedManifest};
@@ -12,29 +13,29 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What the file `oci-layout` says.
+/// The content of the file `oci-layout`.
 pub(super) const VERSION: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-/// A layer that is not compressed.
+/// The media type of an uncompressed layer.
 pub(super) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
-/// The same of Docker's own manifests.
+/// The media type of an uncompressed layer in Docker's own manifests.
 const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
-/// A manifest, an index, a configuration.
+/// In bytes. The largest manifest, index or configuration.
 const LARGEST: u64 = 8 << 20;
-/// An index of an index of an index, and no deeper.
+/// The deepest nesting of indexes.
 const DEPTH: u32 = 4;
 
-/// Where a layout keeps a blob.
+/// The path of a blob in a layout.
 pub(super) fn blob_path(root: &Path, digest: &str) -> PathBuf {
     let (algorithm, hex) = digest.split_once(':').unwrap_or(("sha256", digest));
     root.join("blobs").join(algorithm).join(hex)
 }
 
-/// What a layout is read from: a folder, or an archive of one.
+/// The source of a layout: a folder, or an archive of one.
 pub(super) trait BlobContainer {
-    /// Where a blob is, and its size; none when it is not there.
+    /// The source and size of a blob; `None` if it is missing.
     fn find(&self, digest: &str) -> Option<(BlobSource, u64)>;
-    /// A small blob's bytes.
+    /// The bytes of a small blob.
     fn bytes(&self, digest: &str) -> Result<Vec<u8>>;
 }
 
@@ -52,7 +53,7 @@ impl BlobContainer for Local<'_> {
     }
 }
 
-/// A file of at most some megabytes.
+/// Reads a file of at most [`LARGEST`] bytes.
 pub(super) fn read_small(path: &Path) -> Result<Vec<u8>> {
     let failed = |e| Error::io(path.display(), e);
     let size = path.metadata().map_err(failed)?.len();
@@ -63,13 +64,13 @@ pub(super) fn read_small(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(failed)
 }
 
-/// Reads what a layout holds: the image that is wanted, or the only one.
+/// Reads the chosen image of a layout, or the only one.
 pub(super) fn read(root: &Path, read_as: &ReadAs, wanted: &ImageChoice) -> Result<Package> {
     let index = read_small(&root.join("index.json"))?;
     package(&Local(root), &index, read_as, wanted, &root.display().to_string())
 }
 
-/// What is wanted of an index of a layout, with everything that it points at.
+/// Packs the chosen part of a layout's index, with everything that it refers to.
 pub(super) fn package(
     from: &dyn BlobContainer,
     bytes: &[u8],
@@ -109,7 +110,7 @@ pub(super) fn package(
     package_of(from, &entry)
 }
 
-/// An index as a whole, or the images of some platforms of it.
+/// Packs a whole index, or the images of some of its platforms.
 fn of_index(
     from: &dyn BlobContainer,
     index: &Value,
@@ -134,7 +135,7 @@ fn of_index(
     Ok(package)
 }
 
-/// The entry of an index that is wanted.
+/// The chosen entry of an index.
 fn chosen(
     from: &dyn BlobContainer,
     entries: &[Value],
@@ -144,7 +145,7 @@ fn chosen(
     let mut choices: Vec<Choice> = entries.iter().map(Choice::of_entry).collect();
     let mut fitting = wanted.fitting(&choices, at)?;
     if fitting.len() > 1 {
-        // What refers to another (a signature, an SBOM) and has no name is not what is meant.
+        // A referrer (a signature, an SBOM) without a name is not meant.
         let refers = |number: &usize| {
             let document = digest_of(&entries[*number]).and_then(|digest| from.bytes(&digest));
             let document = document.unwrap_or_default();
@@ -182,7 +183,7 @@ fn chosen(
     }
 }
 
-/// The platform of an image: what its entry in an index tells, or else its configuration.
+/// The platform of an image: that of its entry in an index, or else that of its configuration.
 fn platform_of(from: &dyn BlobContainer, entry: &Value) -> Result<Option<Platform>> {
     let told = Platform::of(&entry["platform"]);
     if told.is_some() || entry["platform"].is_object() {
@@ -202,7 +203,8 @@ fn platform_of(from: &dyn BlobContainer, entry: &Value) -> Result<Option<Platfor
     Ok(Platform::of(&config))
 }
 
-/// The images of an index, and of those in it, that have a platform, each with its entry.
+/// Collects the images with a platform in an index, and in the indexes it lists, each with its
+/// entry.
 fn platforms_below(
     from: &dyn BlobContainer,
     index: &Value,
@@ -224,7 +226,7 @@ fn platforms_below(
     Ok(())
 }
 
-/// An index's manifests, and theirs, as far as they are there.
+/// The manifests of an index, and of the indexes it lists, as far as they are present.
 pub(super) fn manifests_below(from: &dyn BlobContainer, index: &Value) -> Vec<Value> {
     let mut found: Vec<Value> = Vec::new();
     let mut level = vec![index.clone()];
@@ -246,14 +248,14 @@ pub(super) fn manifests_below(from: &dyn BlobContainer, index: &Value) -> Vec<Va
     found
 }
 
-/// One manifest with everything that it points at.
+/// Packs one manifest with everything that it refers to.
 pub(super) fn package_of(from: &dyn BlobContainer, entry: &Value) -> Result<Package> {
     let mut package = Package::default();
     add(from, &mut package, entry, DEPTH)?;
     Ok(package)
 }
 
-/// A manifest whose bytes are what its digest names.
+/// Reads a manifest and verifies its digest.
 fn packed(from: &dyn BlobContainer, entry: &Value, digest: &str) -> Result<PackedManifest> {
     let media_type = entry["mediaType"].as_str().unwrap_or_default();
     let packed = PackedManifest::new(from.bytes(digest)?.into(), media_type)?;
@@ -263,7 +265,7 @@ fn packed(from: &dyn BlobContainer, entry: &Value, digest: &str) -> Result<Packe
     Err(Error::corrupt(format!("{digest}: not the bytes that its digest names")))
 }
 
-/// Adds a manifest with everything that it points at, in front of it.
+/// Adds a manifest, after everything that it refers to.
 fn add(from: &dyn BlobContainer, package: &mut Package, entry: &Value, depth: u32) -> Result<()> {
     let digest = digest_of(entry)?;
     if depth == 0 {
@@ -284,7 +286,8 @@ fn add(from: &dyn BlobContainer, package: &mut Package, entry: &Value, depth: u3
     Ok(())
 }
 
-/// Adds what an index lists: manifests, and the layers of caches, which `BuildKit` lists in the same way.
+/// Adds the members of an index: manifests, and the layers of caches, which `BuildKit` lists in the
+/// same way.
 fn add_members(
     from: &dyn BlobContainer,
     package: &mut Package,
@@ -315,7 +318,7 @@ fn add_blob(
         blob.media_type.contains("foreign") || blob.media_type.contains("nondistributable");
     let found = from.find(&blob.digest);
     if !blob.urls.is_empty() && (found.is_none() || is_foreign) {
-        // It has a place of its own, and no registry has to have it.
+        // It has another location, and no registry needs to have it.
         package.left_out.push(blob.clone());
         return Ok(());
     }
@@ -330,13 +333,13 @@ fn add_blob(
     Ok(())
 }
 
-/// The digests of an image's layers before they were compressed, as its configuration has them.
+/// The digests of an image's uncompressed layers, from its configuration (`diff_ids`).
 pub(super) fn unpacked(config: &Value) -> Vec<String> {
     let digests = config["rootfs"]["diff_ids"].as_array().into_iter().flatten();
     digests.map(|digest| digest.as_str().unwrap_or_default().to_owned()).collect()
 }
 
-/// Whether a media type is that of a layer which is not compressed.
+/// Whether a media type is that of an uncompressed layer.
 pub(super) fn is_plain(media_type: &str) -> bool {
     media_type == LAYER || media_type == DOCKER_LAYER
 }
@@ -346,9 +349,10 @@ fn is_layer(blob: &Descriptor) -> bool {
         || blob.media_type.starts_with("application/vnd.docker.image.rootfs.")
 }
 
-/// Compares an image's layers with its configuration: how many there are, and those that are not compressed by their
-/// digests. Those that are compressed are compared when it is known that they have to be sent. What an image is pulled
-/// by says both, so one without the other is none.
+/// Compares an image's layers with its configuration: their number, and the digests of the
+/// uncompressed ones. The compressed ones are compared later, once it is known that they have to be
+/// sent. A pull needs both the manifest and the configuration, so an image whose parts disagree is
+/// unusable.
 fn compare_layers(
     from: &dyn BlobContainer,
     package: &mut Package,
@@ -364,7 +368,8 @@ fn compare_layers(
     }
     let wanted = unpacked(&config);
     let layers = Content::blobs_of(&image.document, "layers")?;
-    // What has an image's configuration and other things in place of layers is no image, whatever that says.
+    // A manifest with an image's configuration and something other than layers is not an image,
+    // whatever the configuration says.
     if !layers.iter().all(is_layer) {
         return Ok(());
     }
@@ -391,7 +396,7 @@ fn compare_layers(
     Ok(())
 }
 
-/// The error of a layer that does not have in it what the image's configuration says.
+/// The error for a layer whose content differs from the image's configuration.
 pub(super) fn another(layer: &str) -> Error {
     Error::corrupt(format!("its layer {layer} is another than its configuration says"))
 }
@@ -408,7 +413,7 @@ pub(super) fn only(wanted: &[Platform], known: &[(Platform, Value)]) -> Result<V
     Ok(chosen)
 }
 
-/// An index with only these of its images, and the attestations of them.
+/// An index with only the `chosen` images and their attestations.
 pub(super) fn with_only(index: &Value, chosen: &[Value]) -> Value {
     let is_chosen = |digest: &Value| chosen.iter().any(|entry| entry["digest"] == *digest);
     let all = index["manifests"].as_array().into_iter().flatten();

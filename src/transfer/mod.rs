@@ -1,9 +1,11 @@
-//! Images on their way up and down: layers side by side, resumed where they broke off, every byte
-//! verified against its digest before anything refers to it.
+//! Transfers of images to and from registries: layers in parallel, resumed where they broke off,
+//! and every byte verified against its digest before anything refers to it.
 //!
-//! Invariants: credentials go to the registry's own origin; a blob has its final name only when its
-//! bytes are what its digest names; what is pulled is made in a staging folder and moved into place; configurations
-//! and manifests go up behind what they point at.
+//! Invariants:
+//! - Credentials are sent only to the registry's own origin.
+//! - A blob gets its final name only if its bytes match its digest.
+//! - A pull is assembled in a staging folder and moved into place.
+//! - Configurations and manifests are pushed after what they refer to.
 
 mod annotation;
 mod archive;
@@ -43,10 +45,10 @@ pub use tag::Tagged;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Blobs that are under way at once.
+/// The most blobs that are transferred concurrently.
 const AT_ONCE: usize = 4;
 
-/// How far a transfer has come; shown while it runs.
+/// Progress of a transfer, shown while it runs.
 #[derive(Debug, Clone, Default)]
 pub struct TransferProgress(Arc<Counts>);
 
@@ -71,12 +73,12 @@ impl TransferProgress {
         self.0.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Bytes that are where they belong, and bytes in all.
+    /// The bytes transferred or already present, and the total.
     pub fn bytes(&self) -> (u64, u64) {
         (self.0.bytes.load(Ordering::Relaxed), self.0.of.load(Ordering::Relaxed))
     }
 
-    /// How often a blob was gone on with, and how often it was begun again.
+    /// How many times a blob was resumed, and how many times one was restarted.
     pub fn mended(&self) -> (u64, u64) {
         (self.0.resumed.load(Ordering::Relaxed), self.0.restarted.load(Ordering::Relaxed))
     }

@@ -1,4 +1,4 @@
-//! A blob that lies in another registry, and is read there while it is sent on: nothing of it is kept.
+//! A blob in another registry, read from there while it is uploaded. Nothing of it is stored.
 
 use super::cut_off::WINDOW;
 use crate::client::send_failure;
@@ -11,14 +11,14 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use url::Url;
 
-/// A blob of a registry.
+/// A blob in a registry.
 pub struct Origin {
     registry: Arc<Registry>,
     repository: String,
     url: Url,
-    /// An answer that has more than what was wanted of it: chunk follows on chunk.
+    /// An answer with more bytes than the last chunk needed. The next chunk continues with it.
     kept: Mutex<Option<Opened>>,
-    /// Why it cannot be read; whoever sends it on only sees its own request break off.
+    /// Why the blob cannot be read. The upload only sees its own request break off.
     failed: Mutex<Option<Error>>,
 }
 
@@ -28,11 +28,11 @@ impl fmt::Debug for Origin {
     }
 }
 
-/// An answer that is read up to a byte of the blob.
+/// An answer that was read up to the byte `at` of the blob.
 struct Opened {
     answer: Response,
     at: u64,
-    /// What came and was not wanted yet.
+    /// Bytes that were received and not yet used.
     rest: Bytes,
 }
 
@@ -54,7 +54,7 @@ impl Opened {
 }
 
 impl Origin {
-    /// The blob of that digest in a repository.
+    /// The blob `digest` in a repository.
     pub(super) fn new(registry: &Arc<Registry>, repository: &str, digest: &str) -> Self {
         Self {
             registry: Arc::clone(registry),
@@ -65,7 +65,7 @@ impl Origin {
         }
     }
 
-    /// Why it could not be read, once.
+    /// Takes the error of the last failed read.
     pub(super) fn failure(&self) -> Option<Error> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -78,7 +78,8 @@ impl Origin {
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened);
     }
 
-    /// Opens it at a byte: goes on with the answer that stands there, or asks for it anew.
+    /// Opens the blob at the byte `at`: continues the kept answer if it is there, or requests the
+    /// blob again.
     async fn open(&self, at: u64) -> Result<Opened> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(opened) = kept.filter(|opened| opened.at == at) {
@@ -90,7 +91,7 @@ impl Origin {
         let (answer, begins_there) = opened.ok_or_else(short)?;
         let begin = if begins_there { at } else { 0 };
         let mut opened = Opened { answer, at: begin, rest: Bytes::new() };
-        // A registry that knows of no ranges answers with all of it.
+        // A registry without support for ranges answers with the whole blob.
         while opened.at < at {
             let skipped = at - opened.at;
             opened.next(&what, skipped).await?;
@@ -98,7 +99,8 @@ impl Origin {
         Ok(opened)
     }
 
-    /// The next bytes from `at` on, at most `left` of them; what breaks off is opened anew.
+    /// The next bytes from `at` on, at most `left` of them. A connection that breaks off is opened
+    /// again.
     async fn next(&self, opened: Option<Opened>, at: u64, left: u64) -> Result<(Bytes, Opened)> {
         let mut tries = self.registry.tries(&self.url);
         let mut opened = opened;
@@ -118,7 +120,7 @@ impl Origin {
         }
     }
 
-    /// `size` bytes of it from `at` on.
+    /// A stream of `size` bytes from `at` on.
     pub(super) fn read(
         self: Arc<Self>,
         at: u64,
@@ -142,7 +144,7 @@ impl Origin {
                 };
                 let read = bytes.len() as u64;
                 let (at, left) = (at + read, left - read);
-                // Whoever has all bytes that were announced does not ask for an end.
+                // A body of known length is not polled for its end after the last byte.
                 let opened = if left == 0 {
                     origin.keep(opened);
                     None

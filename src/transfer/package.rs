@@ -1,4 +1,5 @@
-//! What is to be pushed: blobs where they lie, and manifests, each behind what it points at.
+//! A package to be pushed: blobs, read from where they are, and manifests, each after what it
+//! refers to.
 
 use super::TransferProgress;
 use super::origin::Origin;
@@ -16,39 +17,39 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes that are read at once.
+/// In bytes. The size of one read.
 const PIECE: usize = 256 << 10;
 
-/// Where the bytes of a blob are.
+/// The source of a blob's bytes.
 #[derive(Debug, Clone)]
 pub enum BlobSource {
-    /// In a file, from that place on.
+    /// In a file, from an offset on.
     In(Arc<PathBuf>, u64),
-    /// Here.
+    /// In memory.
     Here(Bytes),
     /// In another registry, or in another repository of this one.
     At(Arc<Origin>),
 }
 
-/// A blob.
+/// A blob to be pushed.
 #[derive(Debug, Clone)]
 pub struct Blob {
-    /// Its digest.
+    /// The digest.
     pub digest: String,
-    /// Its size.
+    /// In bytes.
     pub size: u64,
-    /// Where its bytes are.
+    /// The source of its bytes.
     pub lies: BlobSource,
 }
 
 impl Blob {
-    /// A small one.
+    /// A small blob in memory.
     pub(super) fn here(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         Self { digest: sha256(&bytes), size: bytes.len() as u64, lies: BlobSource::Here(bytes) }
     }
 
-    /// A part of it as a body; what is read is counted.
+    /// A range of the blob as a request body. The bytes read are counted.
     pub(super) fn body(
         &self,
         at: u64,
@@ -98,7 +99,7 @@ impl Blob {
 }
 
 impl Blob {
-    /// Why its bytes could not be read where they lie, once.
+    /// Takes the error of the last failed read of its source.
     pub(super) fn failure(&self) -> Option<Error> {
         match &self.lies {
             BlobSource::At(origin) => origin.failure(),
@@ -107,7 +108,7 @@ impl Blob {
     }
 }
 
-/// The next piece of a file, which is opened when it is not open yet.
+/// Reads the next piece of a file, and opens the file if necessary.
 fn piece(
     file: Option<std::fs::File>,
     path: &Path,
@@ -129,18 +130,18 @@ fn piece(
 /// A manifest to be pushed.
 #[derive(Debug, Clone)]
 pub struct PackedManifest {
-    /// Its digest.
+    /// The digest.
     pub digest: String,
-    /// What it is.
+    /// The media type.
     pub media_type: String,
-    /// Its bytes.
+    /// The bytes.
     pub bytes: Bytes,
-    /// The same, read.
+    /// The bytes, parsed as JSON.
     pub document: Value,
 }
 
 impl PackedManifest {
-    /// A manifest of these bytes, whose media type is its own, or else `media_type`.
+    /// A manifest of these bytes. Its media type is the one it declares, or else `media_type`.
     pub(super) fn new(bytes: Bytes, media_type: &str) -> Result<Self> {
         let document: Value = serde_json::from_slice(&bytes)
             .map_err(|e| Error::corrupt(format!("a manifest that is no JSON ({e})")))?;
@@ -149,27 +150,28 @@ impl PackedManifest {
     }
 }
 
-/// An image, an index of images or an artifact.
+/// An image, an index of images or an artifact, to be pushed.
 #[derive(Debug, Default)]
 pub struct Package {
-    /// Its blobs, each once: layers, then configurations.
+    /// The blobs, each once: layers, then configurations.
     pub blobs: Vec<Blob>,
-    /// Its manifests, each behind those that it lists; the last one is the whole.
+    /// The manifests, each after those it lists. The last one is the root.
     pub manifests: Vec<PackedManifest>,
-    /// Layers that are said to have a place elsewhere, and that no registry has to have.
+    /// Layers with another location, which no registry needs to have.
     pub left_out: Vec<Descriptor>,
-    /// What whoever pushes it should know.
+    /// Notes for the user.
     pub notes: Vec<String>,
-    /// Manifests that an index lists and that are not here, with their platforms: the registry has to have them.
+    /// Manifests that an index lists and that are missing here, with their platforms. The registry
+    /// must have them.
     pub(super) elsewhere: Vec<(String, Option<String>)>,
-    /// The digests of what is in compressed layers, by the digests of these, as configurations say.
+    /// The digests of uncompressed layers by those of the compressed ones, from the configurations.
     pub(super) unpacked: BTreeMap<String, String>,
-    /// What was unpacked for it, removed when it is dropped.
+    /// Temporary files, removed on drop.
     pub(super) scratch: Vec<Scratch>,
 }
 
 impl Package {
-    /// What it is pushed as.
+    /// The form in which it is pushed: `index`, `image` or `artifact`.
     pub fn form(&self) -> &'static str {
         let Some(whole) = self.manifests.last() else { return "nothing" };
         let config = whole.document["config"]["mediaType"].as_str().unwrap_or_default();
@@ -182,14 +184,14 @@ impl Package {
         }
     }
 
-    /// Adds a blob unless it is there.
+    /// Adds a blob, unless it is already contained.
     pub(super) fn add(&mut self, blob: Blob) {
         if !self.blobs.iter().any(|known| known.digest == blob.digest) {
             self.blobs.push(blob);
         }
     }
 
-    /// Bytes of all blobs.
+    /// The bytes of all blobs.
     pub fn size(&self) -> u64 {
         self.blobs.iter().map(|blob| blob.size).sum()
     }

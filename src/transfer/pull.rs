@@ -1,4 +1,4 @@
-//! An image on its way down: manifests first, then blobs side by side, and its name last of all.
+//! Pull of an image: manifests first, then blobs in parallel, and its name last.
 
 use super::annotation::{FULL_NAME, NAME};
 use super::digest::hex;
@@ -16,25 +16,25 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What an image is made into.
+/// The form of a pulled image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PullTo {
-    /// A folder in the OCI image layout; other images in it stay.
+    /// A folder in the OCI image layout. Other images in it stay.
     Layout,
-    /// An archive of that, which `docker load` reads, too.
+    /// An archive of a layout, which `docker load` reads, too.
     Archive,
     /// The files of an artifact, in a folder.
     Files,
 }
 
-/// Where a pull goes.
+/// The target of a pull.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
     /// A folder or a file.
     pub path: &'a Path,
-    /// What is made there.
+    /// The form that is written there.
     pub form: PullTo,
-    /// Whether an archive, or files, that are there are replaced.
+    /// Whether an existing archive, or existing files, are replaced.
     pub overwrite: bool,
 }
 
@@ -44,41 +44,42 @@ impl<'a> From<(&'a Path, PullTo)> for Target<'a> {
     }
 }
 
-/// What was pulled.
+/// The result of a pull.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pulled {
-    /// The digest of the whole.
+    /// The digest of the root manifest.
     pub digest: String,
-    /// What it is.
+    /// The media type of the root manifest.
     pub media_type: String,
-    /// Manifests, the whole among them.
+    /// The number of manifests, including the root.
     pub manifests: usize,
-    /// Blobs.
+    /// The number of blobs.
     pub blobs: usize,
-    /// Their bytes.
+    /// The bytes of all blobs.
     pub bytes: u64,
-    /// Its name in a layout or an archive: the repository and the tag that it was pulled by.
+    /// The name in a layout or an archive: the repository and the tag that was pulled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Files that were written, where it was made into files.
+    /// The files that were written, if it was pulled as files.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
-    /// What `docker load` takes of an archive, with any of its image stores: the image, or of an index the one of
-    /// this platform.
+    /// What `docker load` loads from the archive, with any of its image stores: `image`, or for an
+    /// index the platform of the image it takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub docker_load: Option<String>,
-    /// Layers that the registry does not have, since they have a place elsewhere, and that are not here.
+    /// Layers that are missing here: they have another location, and the registry does not have
+    /// them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<Descriptor>,
-    /// How often a blob was gone on with where it broke off.
+    /// How many times a blob was resumed where it broke off.
     pub resumed: u64,
-    /// How often a blob was fetched anew.
+    /// How many times a blob was fetched again from the start.
     pub restarted: u64,
 }
 
 impl ResolvedImage {
-    /// What goes where it is pulled to; `name`, a repository with its tag, names it in an index.
+    /// The image to be written. `name`, a repository and a tag, names it in an index.
     fn image(&self, name: Option<(&str, &str)>) -> Image {
         let first = &self.manifests[0];
         let mut entry = json!({"mediaType": first.media_type, "digest": first.digest,
@@ -109,7 +110,8 @@ impl ResolvedImage {
 }
 
 impl Registry {
-    /// Pulls an image to `target`; of an index only the images of `platforms`, if any are named.
+    /// Pulls an image to `target`. If `platforms` are given, only their images are taken from an
+    /// index.
     pub async fn pull(
         &self,
         repository: &str,
@@ -140,7 +142,7 @@ impl Registry {
             PullTo::Archive => {
                 let to = (to, overwrite);
                 pulled.left_out = self.pull_archive(repository, (&whole, named), to, moved).await?;
-                // What lacks a layer is loaded nowhere.
+                // An image without one of its layers cannot be loaded.
                 let loaded = whole.loadable().filter(|_| pulled.left_out.is_empty());
                 pulled.docker_load = loaded
                     .map(|(platform, _)| platform.map_or("image".to_owned(), |of| of.to_string()));
@@ -150,7 +152,7 @@ impl Registry {
         Ok(pulled)
     }
 
-    /// What a pull would fetch.
+    /// Returns what a pull would fetch.
     pub async fn measure(
         &self,
         repository: &str,
@@ -160,8 +162,8 @@ impl Registry {
         self.whole(repository, name, platforms).await.map(|whole| whole.measured())
     }
 
-    /// Fetches blobs into a staging folder. Those that have a place elsewhere, and that the registry does not have,
-    /// are left out: what names that place is a stranger, and it is not gone to.
+    /// Fetches blobs into a staging folder. Blobs with another location that the registry does not
+    /// have are left out: that location is untrusted, and nothing is fetched from it.
     async fn blobs(
         &self,
         repository: &str,
@@ -284,7 +286,7 @@ impl Registry {
     }
 }
 
-/// A staging folder that nobody writes to any more.
+/// The staging folder, once there are no other writers.
 fn alone(staged: Arc<StagedBlobs>) -> Result<StagedBlobs> {
     Arc::into_inner(staged).ok_or_else(|| Error::bug("a staging folder that is still written to"))
 }

@@ -1,5 +1,5 @@
-//! A package on its way up: blobs side by side, then manifests, each behind what it points at; last of
-//! all the tags, and a look whether they are what was pushed.
+//! Push of a package: blobs in parallel, then manifests, each after what it refers to, and last the
+//! tags, which are verified afterwards.
 
 use super::compare::compare;
 use super::package::{Blob, Package, PackedManifest};
@@ -15,36 +15,36 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
-/// What was pushed.
+/// The result of a push.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pushed {
-    /// The digest of the whole.
+    /// The digest of the root manifest.
     pub digest: String,
-    /// What it is.
+    /// The media type of the root manifest.
     pub media_type: String,
-    /// What it was pushed as: an image, an index or an artifact.
+    /// The form in which it was pushed: an image, an index or an artifact.
     pub pushed_as: &'static str,
     /// The tags that point at it.
     pub tags: Vec<String>,
-    /// Blobs whose bytes were sent.
+    /// The number of blobs whose bytes were sent.
     pub uploaded: usize,
-    /// Blobs that the registry had, or took over from another repository.
+    /// The number of blobs that the registry had, or mounted from another repository.
     pub skipped: usize,
-    /// Bytes of all blobs.
+    /// The bytes of all blobs.
     pub bytes: u64,
-    /// Layers that have a place elsewhere, and were not sent.
+    /// Layers with another location, which were not sent.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<Descriptor>,
-    /// How often a blob was gone on with where it broke off.
+    /// How many times a blob was resumed where it broke off.
     pub resumed: u64,
-    /// How often a blob was begun again.
+    /// How many times a blob was restarted.
     pub restarted: u64,
 }
 
 impl Registry {
-    /// Pushes a package and points `tags` at it; layers that one of the repositories `from` has are
-    /// taken over from there.
+    /// Pushes a package and points `tags` at it. Layers that one of the repositories `from` has are
+    /// mounted from there.
     pub async fn push(
         &self,
         repository: &str,
@@ -97,7 +97,8 @@ impl Registry {
         })
     }
 
-    /// The digests of the blobs that the repository does not have; what it has counts as moved.
+    /// The digests of the blobs that the repository does not have. Those it has count as
+    /// transferred.
     async fn missing<'a>(
         &self,
         repository: &str,
@@ -115,8 +116,9 @@ impl Registry {
         Ok(looked.into_iter().flatten().collect())
     }
 
-    /// An error unless the registry has what an index lists and the package does not have. Before anything is sent,
-    /// since the registry would refuse the index when all else is there.
+    /// Checks that the registry has the manifests that an index lists and the package does not
+    /// contain. This is checked before anything is sent, since the registry would refuse the index
+    /// only after everything else.
     async fn expect_elsewhere(&self, repository: &str, package: &Package) -> Result<()> {
         for (digest, platform) in &package.elsewhere {
             match self.content(repository, &Name::Digest(digest.clone())).await {
@@ -134,7 +136,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Puts a manifest back that was there before, with its tags.
+    /// Restores a deleted manifest and its tags.
     pub(crate) async fn put_back(
         &self,
         repository: &str,
@@ -154,7 +156,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Puts a manifest under a tag or its digest; whether the registry keeps track of its subject.
+    /// Puts a manifest under a tag or its digest. Returns whether the registry tracks its subject.
     pub(super) async fn put(
         &self,
         repository: &str,
@@ -188,8 +190,8 @@ impl Registry {
         }
     }
 
-    /// Where a registry does not keep track of what refers to what, a tag of the subject's digest names
-    /// all that does (OCI distribution, "referrers tag schema").
+    /// Adds a manifest to the referrers tag of its subject, for registries that do not track
+    /// subjects (OCI distribution, "referrers tag schema").
     async fn name_referrer(&self, repository: &str, manifest: &PackedManifest) -> Result<()> {
         let Some(subject) = manifest.document["subject"]["digest"].as_str() else { return Ok(()) };
         let tag = subject.replacen(':', "-", 1);

@@ -1,4 +1,4 @@
-//! What is to be pushed, read from where it lies: files, folders in the OCI image layout, archives of images.
+//! Reads what is to be pushed: files, folders in the OCI image layout, archives of images.
 
 use super::archive::{self, Archive};
 use super::choice::ImageChoice;
@@ -10,7 +10,8 @@ use crate::error::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 
 impl Package {
-    /// Reads what is to be pushed from `paths`; `wanted` chooses among several images of a layout or an archive.
+    /// Reads a package from `paths`. `wanted` chooses among several images of a layout or an
+    /// archive.
     pub fn read(paths: &[PathBuf], read_as: &ReadAs, wanted: &ImageChoice) -> Result<Self> {
         if let ReadAs::Artifact(artifact) = read_as {
             return files::pack(paths, artifact);
@@ -37,14 +38,15 @@ impl Package {
     }
 }
 
-/// Whether a file is for sure nothing but a file: it is neither an archive nor compressed, nor named so.
+/// Whether a file is certainly a plain file: it is neither an archive nor compressed, and not named
+/// like one.
 fn is_just_a_file(path: &Path) -> Result<bool> {
     let kind = archive::kind(path)?;
     let is_other = matches!(kind, archive::Kind::Empty | archive::Kind::File);
     Ok(is_other && !archive::is_named_so(path))
 }
 
-/// Files that nobody called an artifact: each has to be nothing but a file.
+/// Packs files without an explicit `--as artifact`. Each must certainly be a plain file.
 fn of_files(paths: &[PathBuf]) -> Result<Package> {
     for path in paths {
         if path.is_dir() || !is_just_a_file(path)? {
@@ -63,10 +65,10 @@ fn of_files(paths: &[PathBuf]) -> Result<Package> {
     Ok(package)
 }
 
-/// Reads what an archive holds: the image that is wanted, or the only one.
+/// Reads the chosen image of an archive, or the only one.
 ///
-/// `manifest.json` stands in where an index is of no use: `docker save` has written ones that are empty, that list
-/// images without layers (moby#47065), and that name platforms which are not there.
+/// `manifest.json` is used if the index is unusable: `docker save` has written indexes that are
+/// empty, that list images without layers (moby#47065), and that list platforms which are missing.
 fn of_archive(path: &Path, read_as: &ReadAs, wanted: &ImageChoice) -> Result<Package> {
     let archive = Archive::open(path)?;
     if let (Some(why), true) = (&archive.cut, archive.ends_within) {
@@ -86,7 +88,7 @@ fn of_archive(path: &Path, read_as: &ReadAs, wanted: &ImageChoice) -> Result<Pac
     Ok(package)
 }
 
-/// The image of an archive that has the index of a layout.
+/// Reads the image of an archive that has the index of a layout.
 fn of_index(archive: &Archive, read_as: &ReadAs, wanted: &ImageChoice) -> Result<Package> {
     let bytes = archive.document("index.json")?;
     let by_index = layout::package(archive, &bytes, read_as, wanted, &archive.at());
@@ -95,7 +97,7 @@ fn of_index(archive: &Archive, read_as: &ReadAs, wanted: &ImageChoice) -> Result
     }
     match by_index {
         Ok(package) if package.elsewhere.is_empty() => saved::compressed(package, wanted),
-        // A choice that somebody has to make is theirs.
+        // An ambiguous choice is left to the user.
         Err(error) if !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
             Err(error)
         }

@@ -1,4 +1,4 @@
-//! All of an image in a registry: its manifests, the whole first, and the blobs that they point at.
+//! A complete image in a registry: its manifests, the root first, and the blobs that they refer to.
 
 use super::layout::{only, with_only};
 use super::{AT_ONCE, files};
@@ -9,31 +9,32 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Indexes within indexes, and manifests of one image, and no more.
+/// The deepest nesting of indexes, and the most manifests of one image.
 const DEPTH: u32 = 3;
 const MOST_MANIFESTS: usize = 1_000;
-/// Bytes of all of them: each may have 4 MiB, and all are kept until the last blob is there.
+/// In bytes, of all manifests: each may have 4 MiB, and all are kept in memory until the last blob
+/// is transferred.
 const MOST_BYTES: usize = 64 << 20;
 
-/// Manifests, the whole first, and the blobs that they point at, each once.
+/// Manifests, the root first, and the blobs that they refer to, each once.
 pub(super) struct ResolvedImage {
     pub(super) manifests: Vec<Content>,
     pub(super) blobs: BTreeMap<String, Descriptor>,
 }
 
 impl ResolvedImage {
-    /// Bytes of all blobs.
+    /// The bytes of all blobs.
     pub(super) fn size(&self) -> u64 {
         self.blobs.values().map(|blob| blob.size).fold(0, u64::saturating_add)
     }
 
-    /// Bytes of all manifests.
+    /// The bytes of all manifests.
     pub(super) fn weight(&self) -> usize {
         self.manifests.iter().map(|manifest| manifest.bytes.len()).sum()
     }
 
-    /// The image that `docker load` takes of an archive without looking at its index: of an index the one of this
-    /// machine, or the only one. None of what is no image.
+    /// The image that `docker load` takes from an archive if it ignores the index: in an index, the
+    /// one for this machine, or the only one. `None` if that is not an image.
     pub(super) fn loadable(&self) -> Option<(Option<Platform>, &Value)> {
         let is_image =
             |content: &&Content| content.image_config().is_ok_and(|config| config.is_some());
@@ -88,7 +89,7 @@ impl ResolvedImage {
     }
 }
 
-/// Adds what a manifest of an index takes; an error when all of them are more than is kept.
+/// Adds the size of a manifest. An error if the sum exceeds [`MOST_BYTES`].
 fn weigh(weight: &mut usize, content: &Content) -> Result<()> {
     *weight += content.bytes.len();
     if *weight <= MOST_BYTES {
@@ -99,7 +100,8 @@ fn weigh(weight: &mut usize, content: &Content) -> Result<()> {
 }
 
 impl Registry {
-    /// All manifests and blobs of an image; of an index only the images of `platforms`, if any are named.
+    /// Fetches all manifests of an image and lists its blobs. If `platforms` are given, only their
+    /// images are taken from an index.
     pub(super) async fn whole(
         &self,
         repository: &str,
@@ -149,8 +151,8 @@ impl Registry {
         Ok(whole)
     }
 
-    /// The image of a platform in an index, or a new index of several; an image that is of another platform is an
-    /// error.
+    /// Selects the image of one platform in an index, or builds an index of several. An image of
+    /// another platform is an error.
     async fn of_platforms(
         &self,
         repository: &str,
@@ -177,7 +179,7 @@ impl Registry {
         Ok(Content { digest: sha256(&bytes), bytes, document, media_type: first.media_type })
     }
 
-    /// The images of an index, and of those in it, that have a platform, each with its entry.
+    /// The images with a platform in an index, and in the indexes it lists, each with its entry.
     async fn platforms_in(
         &self,
         repository: &str,
@@ -202,7 +204,7 @@ impl Registry {
                 }
             }
             level = Vec::new();
-            // What tells no platform may be an index, or an image whose configuration does.
+            // A member without a platform may be an index, or an image whose configuration has one.
             for (part, entry) in below {
                 let content = self.content(repository, &Name::Digest(part.digest)).await?;
                 if content.is_index() {
@@ -216,7 +218,7 @@ impl Registry {
         Ok(known)
     }
 
-    /// The platform that an image's configuration tells.
+    /// The platform from an image's configuration.
     async fn platform_of(&self, repository: &str, image: &Content) -> Result<Option<Platform>> {
         let Some(config) = image.image_config()? else { return Ok(None) };
         Ok(Platform::of(&self.config(repository, &config).await?))

@@ -1,5 +1,6 @@
-//! Images that `manifest.json` of an archive tells of: the configuration and the layers of each. A manifest is made of
-//! them, and every layer is compared with what the configuration says that it unpacks to.
+//! Images listed in `manifest.json` of an archive by their configuration and layers. A manifest is
+//! built from them, and every layer is compared with the digest of its uncompressed bytes in the
+//! configuration.
 
 use super::archive::Archive;
 use super::choice::{Choice, ImageChoice, several};
@@ -21,7 +22,7 @@ use std::sync::Arc;
 const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 
-/// One image of `manifest.json`.
+/// An image in `manifest.json`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Saved {
@@ -32,7 +33,7 @@ struct Saved {
     layers: Option<Vec<String>>,
 }
 
-/// The image of `manifest.json` that is wanted.
+/// The chosen image of `manifest.json`.
 fn chosen(archive: &Archive, wanted: &ImageChoice) -> Result<Saved> {
     let at = archive.at();
     let mut saved: Vec<Saved> = serde_json::from_value(archive.json("manifest.json")?)
@@ -45,7 +46,7 @@ fn chosen(archive: &Archive, wanted: &ImageChoice) -> Result<Saved> {
     };
     let choices: Vec<Choice> = saved.iter().map(choice).collect::<Result<_>>()?;
     let mut fitting = wanted.fitting(&choices, &at)?;
-    // One image may be there twice, each time with another name.
+    // An image may be listed twice, under different names.
     let mut seen: Vec<&str> = Vec::new();
     fitting.retain(|number| {
         let is_new = !seen.contains(&choices[*number].digest.as_str());
@@ -68,13 +69,13 @@ fn chosen(archive: &Archive, wanted: &ImageChoice) -> Result<Saved> {
     }
 }
 
-/// Reads an image that only `manifest.json` tells of.
+/// Reads an image that only `manifest.json` lists.
 pub(super) fn read(archive: &Archive, wanted: &ImageChoice) -> Result<Package> {
     converted(archive, &chosen(archive, wanted)?)
 }
 
-/// Reads an image that an index does not tell of as it should: the manifest that the index lists for it, if that is
-/// whole, or one that is made.
+/// Reads an image whose entry in the index is unusable: by the manifest that the index lists for
+/// it, if that is complete, or else by a new one.
 pub(super) fn in_place_of(archive: &Archive, wanted: &ImageChoice) -> Result<Package> {
     let image = chosen(archive, wanted)?;
     let config = sha256(&archive.document(&image.config)?);
@@ -101,18 +102,19 @@ pub(super) fn in_place_of(archive: &Archive, wanted: &ImageChoice) -> Result<Pac
     Ok(package)
 }
 
-/// What a layer was found to be.
+/// A layer after inspection.
 #[derive(Clone)]
 struct Layer {
     digest: String,
     size: u64,
     media_type: String,
-    /// The digest of what is in it.
+    /// The digest of the uncompressed bytes.
     unpacked: String,
     lies: BlobSource,
 }
 
-/// An image as old versions of `docker save` write it: its layers are compressed, and a manifest is made.
+/// Converts an image written by an old version of `docker save`: its layers are compressed, and a
+/// manifest is built.
 fn converted(archive: &Archive, image: &Saved) -> Result<Package> {
     let at = archive.at();
     let config = archive.document(&image.config)?;
@@ -161,7 +163,8 @@ fn converted(archive: &Archive, image: &Saved) -> Result<Package> {
     Ok(package)
 }
 
-/// Looks what a layer is: one that is compressed with gzip or zstd stays where it is, and any other is compressed anew.
+/// Inspects a layer. One that is compressed with gzip or zstd is used as it is; any other is
+/// compressed with gzip.
 fn looked_at(
     archive: &Archive,
     scratch: &Scratch,
@@ -195,7 +198,8 @@ fn looked_at(
     Ok(Layer { digest, size, media_type, unpacked, lies: BlobSource::In(Arc::new(path), 0) })
 }
 
-/// Compresses `from` into a file: the digest and the size of that, and the digest of what was read.
+/// Compresses `from` into a file. Returns the digest and size of the file, and the digest of what
+/// was read.
 fn gzipped(from: &mut dyn Read, into: &mut File) -> io::Result<(String, u64, String)> {
     let mut from = Hashed::new(from);
     let into = Hashed::new(io::BufWriter::new(into));
@@ -207,8 +211,8 @@ fn gzipped(from: &mut dyn Read, into: &mut File) -> io::Result<(String, u64, Str
     Ok((done.digest(), size, from.digest()))
 }
 
-/// An image with its uncompressed layers compressed, as every registry has them: new versions of `docker save` write
-/// them as they are. What is compressed already, and an index, stays as it is.
+/// Compresses the uncompressed layers of an image, as registries store them: new versions of
+/// `docker save` write them uncompressed. Compressed layers, and indexes, stay as they are.
 pub(super) fn compressed(mut package: Package, wanted: &ImageChoice) -> Result<Package> {
     let whole = package.manifests.last().map(|whole| whole.document.clone()).unwrap_or_default();
     let is_plain = |layer: &Value| layer["mediaType"].as_str().is_some_and(layout::is_plain);
@@ -260,7 +264,8 @@ pub(super) fn compressed(mut package: Package, wanted: &ImageChoice) -> Result<P
     Ok(package)
 }
 
-/// A layer's bytes, unless they are compressed though its type says that they are not.
+/// A reader of a layer's bytes; `None` if they are compressed although the media type says they are
+/// not.
 fn opened(lies: &BlobSource, size: u64) -> Result<Option<impl Read + use<>>> {
     let BlobSource::In(path, at) = lies else { return Ok(None) };
     let open = || {

@@ -1,26 +1,27 @@
-//! Further names for what a repository has: no blob moves.
+//! Additional tags for manifests that a repository has. No blob is transferred.
 
 use super::package::PackedManifest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::{Name, Registry};
 use serde::Serialize;
 
-/// A tag that was put, or would be.
+/// A tag that was set, or would be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Tagged {
     /// The tag.
     pub tag: String,
     /// The digest that it points at.
     pub digest: String,
-    /// The digest that it pointed at before; none when it is new.
+    /// The digest that it pointed at before; `None` for a new tag.
     pub was: Option<String>,
 }
 
 impl Registry {
-    /// Points `tags` at what `name` is; with `dry_run` only says what they point at now.
+    /// Points `tags` at the manifest `name`. With `dry_run` only returns what they point at now.
     ///
     /// # Errors
-    /// A tag that is locked, or that somebody else moves at the same time, is a conflict; those before it are put.
+    /// A tag that is locked, or that is moved concurrently, is a conflict. The tags before it are
+    /// set.
     pub async fn tag_as(
         &self,
         repository: &str,
@@ -45,7 +46,7 @@ impl Registry {
         Ok(tagged)
     }
 
-    /// Points tags at a manifest that the repository has, and looks whether they do then.
+    /// Points tags at a manifest that the repository has, and verifies that they do.
     pub(super) async fn point(
         &self,
         repository: &str,

@@ -1,4 +1,4 @@
-//! The files of an artifact, on their way into a folder.
+//! Writes the files of an artifact into a folder.
 
 use super::digest::hex;
 use super::landing::{Destination, StagedBlobs, has, in_the_way, staged_file};
@@ -9,22 +9,22 @@ use std::path::Path;
 /// A file of an artifact: its path within the folder, its digest and its size.
 pub(super) type Titled = (String, String, u64);
 
-/// A folder that the files of an artifact go into.
+/// The folder for the files of an artifact.
 #[derive(Debug)]
 pub(super) struct InFolder {
     place: Destination,
     overwrite: bool,
 }
 
-/// The folders of a path, and the name in the last of them.
+/// Splits a path into its folders and its file name.
 fn parts(path: &str) -> (Vec<&str>, &str) {
     let mut folders: Vec<&str> = path.split('/').collect();
     let name = folders.pop().unwrap_or_default();
     (folders, name)
 }
 
-/// What a path leads to, with the folder that it is in; none where nothing has that name. No link is followed, and
-/// what is in the way of a folder is an error.
+/// Resolves a path: the folder that contains it, its name there and its kind. `None` if nothing has
+/// that name. No link is followed, and anything else in place of a folder is an error.
 fn found<'a>(folder: &Folder, path: &'a str) -> Result<Option<(Folder, &'a str, Kind)>> {
     let (folders, name) = parts(path);
     let mut folder = folder.again()?;
@@ -37,7 +37,7 @@ fn found<'a>(folder: &Folder, path: &'a str) -> Result<Option<(Folder, &'a str, 
     Ok(folder.kind(name)?.map(|kind| (folder, name, kind)))
 }
 
-/// Whether a file is there with these bytes.
+/// Whether the file exists with these bytes.
 fn is_there(folder: &Folder, (path, digest, size): &Titled) -> Result<bool> {
     match found(folder, path)? {
         Some((folder, name, Kind::File)) => has(&folder, name, digest, *size),
@@ -46,7 +46,7 @@ fn is_there(folder: &Folder, (path, digest, size): &Titled) -> Result<bool> {
 }
 
 impl InFolder {
-    /// Looks whether files can be put there.
+    /// Checks that files can be written there.
     pub(super) fn look(path: &Path, overwrite: bool, wanted: &[Titled]) -> Result<Self> {
         let place = Destination::look(path)?;
         if let Destination::There(folder) = &place {
@@ -64,7 +64,7 @@ impl InFolder {
         self.place.stage(digest)
     }
 
-    /// Whether a file is there.
+    /// Whether the file exists with its bytes.
     pub(super) fn has(&self, file: &Titled) -> Result<bool> {
         match &self.place {
             Destination::New { .. } => Ok(false),
@@ -72,7 +72,7 @@ impl InFolder {
         }
     }
 
-    /// Puts files into their places.
+    /// Moves the staged files into place.
     pub(super) fn put(self, staged: StagedBlobs, wanted: &[Titled]) -> Result<()> {
         let root = staged.parts().inner("files")?;
         root.clear()?;
@@ -89,7 +89,7 @@ impl InFolder {
                 inner = Some(inner.as_ref().unwrap_or(&root).inner(part)?);
             }
             let named = inner.as_ref().unwrap_or(&root);
-            // One blob may be several files.
+            // Several files may share one blob.
             if fetched[at + 1..].iter().any(|other| other.1 == *digest) {
                 copy(staged.blobs(), hex(digest), named, name)?;
             } else {
@@ -126,7 +126,8 @@ impl InFolder {
     }
 }
 
-/// Whether two files cannot lie in one folder, on any system: they have one name, or one is a folder of the other.
+/// Whether two files cannot be in one folder on every operating system: they have the same name,
+/// ignoring case, or one is a folder of the other.
 pub(super) fn collide(one: &str, other: &str) -> bool {
     let (one, other) = (one.to_lowercase(), other.to_lowercase());
     let is_in = |path: &str, folder: &str| {

@@ -1,5 +1,5 @@
-//! One blob on its way up: in chunks within an upload session, gone on with where the registry says
-//! that it stands, begun again when the session is gone.
+//! Upload of one blob, in chunks within an upload session. It is resumed at the offset that the
+//! registry reports, and restarted if the session is lost.
 
 use super::TransferProgress;
 use crate::error::{Error, ErrorKind, Result};
@@ -13,28 +13,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use url::Url;
 
-/// Bytes of one chunk: registries behind a gateway refuse bodies of more than about 20 MB.
+/// In bytes. Registries behind a gateway refuse bodies of more than about 20 MB.
 const CHUNK: u64 = 16 << 20;
-/// An upload that is begun again so often is given up.
+/// The most sessions for one blob. After that the upload fails.
 const BEGINNINGS: u32 = 4;
 
-/// Why a session cannot be gone on with.
+/// Why a session cannot be continued.
 enum SessionError {
-    /// The session is gone: from the beginning.
+    /// The session is lost; the upload starts again.
     Gone(Error),
-    /// For good.
+    /// The upload fails.
     Failed(Error),
 }
 
-/// An open session: where to go on, and how much the registry has.
+/// An open session: the URL of the next request, and the number of bytes that the registry has.
 struct Session {
     url: Url,
     at: u64,
 }
 
 impl Registry {
-    /// Uploads a blob that the repository does not have: by mounting it from one of the repositories `from`,
-    /// or in chunks. Whether its bytes had to be sent.
+    /// Uploads a blob that the repository does not have: mounts it from one of the repositories
+    /// `from`, or sends it in chunks. Returns whether its bytes were sent.
     pub(super) async fn upload(
         &self,
         repository: &str,
@@ -84,7 +84,7 @@ impl Registry {
         loop {
             let error = match self.stream(&request, || None).await {
                 Ok(answer) if answer.status() == StatusCode::NOT_FOUND => return Ok(false),
-                // A redirect leads to where it lies.
+                // The redirect points at the location of the blob.
                 Ok(answer) if answer.status().is_success() || answer.status().is_redirection() => {
                     return Ok(true);
                 }
@@ -95,14 +95,14 @@ impl Registry {
         }
     }
 
-    /// Takes a blob over from another repository of the registry; where to upload it when that cannot
-    /// be done.
+    /// Mounts a blob from another repository of the registry. Returns the URL of an upload session
+    /// if that is not possible.
     async fn mount(&self, repository: &str, from: &str, digest: &str) -> Result<Option<Url>> {
         let scope = format!("{} repository:{from}:pull", push_scope(repository));
         let query = [("mount", digest), ("from", from)];
         match self.begin_or_mount(repository, &scope, &query).await {
             Ok(session) => Ok(session),
-            // Whoever may not read the other repository uploads.
+            // Without permission to read the other repository, the blob is uploaded.
             Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::NotFound) => {
                 self.begin(repository, &push_scope(repository), &[]).await.map(Some)
             }
@@ -140,7 +140,7 @@ impl Registry {
         }
     }
 
-    /// Where an upload goes on: within the registry, and nowhere else.
+    /// The URL of the next request of an upload, which must be in the same registry.
     fn location(&self, url: &Url, answer: &Response) -> Result<Url> {
         let at = self.login_server();
         let text = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
@@ -158,7 +158,7 @@ impl Registry {
         Err(Error::new(ErrorKind::Denied, text))
     }
 
-    /// Sends what is missing of a blob, then closes the session with its digest.
+    /// Sends the missing bytes of a blob, then closes the session with its digest.
     async fn fill(
         &self,
         scope: &str,
@@ -231,7 +231,7 @@ impl Registry {
         Ok(Session { url: self.location(&session.url, &answer)?, at })
     }
 
-    /// Asks how much of an upload the registry has.
+    /// Asks how many bytes of an upload the registry has.
     async fn status(&self, scope: &str, session: Session) -> Result<Session, SessionError> {
         let request = StreamRequest {
             method: Method::GET,
@@ -275,7 +275,8 @@ impl Registry {
                 }
             };
             if is_gone(&error) {
-                // An answer that was lost may have been that it is done; whoever begins again is told.
+                // The lost answer may have said that the upload is complete. The context tells the
+                // caller.
                 let kind = if lost { "its last answer was lost" } else { "it is gone" };
                 return Err(SessionError::Gone(error.context(kind)));
             }
@@ -284,21 +285,21 @@ impl Registry {
     }
 }
 
-/// What is granted to whoever pushes.
+/// The token scope that allows pushing to `repository`.
 pub(super) fn push_scope(repository: &str) -> String {
     format!("repository:{repository}:pull,push")
 }
 
-/// How many bytes a registry has: `Range: 0-N`, which is `0-0` for one byte and for none, so that it
-/// matters how many were sent.
+/// The number of bytes that a registry has: `Range: 0-N`. This is `0-0` for both one byte and none,
+/// so `sent` decides.
 fn received(answer: &Response, sent: u64) -> Option<u64> {
     let text = answer.headers().get(RANGE)?.to_str().ok()?;
     let end: u64 = text.trim_start_matches("bytes=").split_once('-')?.1.trim().parse().ok()?;
     Some(if end == 0 && sent != 1 { 0 } else { end.saturating_add(1) })
 }
 
-/// Whether a session cannot be gone on with: it is not known any more, or what it has is not what it
-/// should (416).
+/// Whether a session cannot be continued: the registry no longer knows it, or has other bytes than
+/// it should (416).
 fn is_gone(error: &Error) -> bool {
     let text = error.to_string();
     error.kind() == ErrorKind::NotFound

@@ -1,4 +1,4 @@
-//! An archive of a layout that is being written; `docker load` reads it, too.
+//! Writes archives of a layout, which `docker load` reads, too.
 
 use serde_json::{Value, json};
 use std::fs::File;
@@ -8,7 +8,8 @@ use std::io;
 pub(super) struct Writer(tar::Builder<io::BufWriter<File>>);
 
 impl Writer {
-    /// Begins an archive. `image` is the manifest of one image, which `docker load` gives these names.
+    /// Begins an archive. `image` is the manifest of one image, which `docker load` tags with
+    /// `names`.
     pub(super) fn begin(to: File, names: &[String], image: Option<&Value>) -> io::Result<Self> {
         let mut archive = tar::Builder::new(io::BufWriter::new(to));
         archive.mode(tar::HeaderMode::Deterministic);

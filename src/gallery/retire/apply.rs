@@ -1,4 +1,4 @@
-//! A plan, done: exactly what it says, while the world is as it was.
+//! Applies a plan: exactly what it says, while everything is as it was.
 
 use super::plan::{Action, DefinitionState, Planned, Retired, Rules, plan};
 use crate::error::{Error, ErrorKind, Result};
@@ -40,50 +40,51 @@ pub struct RetirePlan {
     pub restorable_days: BTreeMap<String, u32>,
 }
 
-/// The version of plans.
+/// The schema version of plans.
 pub const PLAN_VERSION: u32 = 1;
 
-/// A version that was to go and is still there.
+/// A version that was to be retired and is still there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RemainingVersion {
-    /// Its id.
+    /// The id.
     pub id: String,
-    /// Why, in Azure's words.
+    /// The reason, in Azure's words.
     pub reason: String,
 }
 
-/// What was done of a plan.
+/// The result of applying a plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Applied {
-    /// Versions that were retired now.
+    /// The number of versions that were retired now.
     pub done: usize,
-    /// Versions that had been retired before.
+    /// The number of versions that had been retired before.
     pub before: usize,
-    /// Versions that Azure refused to retire.
+    /// The versions that Azure refused to retire.
     pub left: Vec<RemainingVersion>,
 }
 
-/// What was found of a plan's versions, by their ids in lower case.
+/// The state of a plan's versions, by their ids in lower case.
 #[derive(Debug, Default)]
 pub struct FoundVersions {
-    /// Retired already, though nobody wrote that down.
+    /// Already retired, without a record of it in the ledger.
     gone: HashSet<String>,
-    /// Their last change failed.
+    /// Versions whose last change failed.
     failed: HashSet<String>,
 }
 
-/// How an application goes on: which of how many, and the step.
+/// Reports the progress: the number of the version, the total, the version, and the step.
 pub type Progress<'a> = &'a (dyn Fn(usize, usize, &Retired, Option<ChangeStep>) + Send + Sync);
 
-/// Whether a failure says nothing of other versions.
+/// Whether a failure concerns only one version, and says nothing about others.
 fn is_of_it_alone(error: &Error) -> bool {
     use ErrorKind::{BadAnswer, Conflict, Denied, Invalid, NotFound};
     matches!(error.kind(), BadAnswer | Conflict | Denied | Invalid | NotFound)
 }
 
-/// A change of ours that failed leaves the properties that it wanted: it was not made, and is due again.
+/// Resets the properties that a failed change of ours has left: the change was not made, and is due
+/// again.
 fn undo_failed(world: &mut DefinitionState, ledger: &Ledger) {
     let is_due = |row: &&mut GalleryImage| {
         row.has_failed() && ledger.state(&row.id) == Some(PartState::Failed)
@@ -108,16 +109,17 @@ impl RetirePlan {
         Ok(plan)
     }
 
-    /// The versions that go.
+    /// The versions to retire.
     pub fn retired(&self) -> impl Iterator<Item = &Retired> {
         self.definitions.iter().flat_map(|planned| &planned.retired)
     }
 }
 
 impl Galleries {
-    /// Does what is left of a plan at `now`. Nothing is done when the plan has expired, or when a
-    /// definition or what stands on it is no longer what it was. What Azure refuses for one version (a lock, say) says
-    /// nothing of the others: it is left, and told. Any other failure stops it.
+    /// Applies the rest of a plan at `now`. Nothing is done if the plan has expired, or if a
+    /// definition or its use is no longer as planned. What Azure refuses for one version (because
+    /// of a lock, say) says nothing about the others: it is skipped and reported. Any other failure
+    /// stops the plan.
     pub async fn apply(
         &self,
         plan: &RetirePlan,
@@ -134,7 +136,7 @@ impl Galleries {
                 continue;
             }
             if found.gone.contains(&retired.id.to_ascii_lowercase()) {
-                // It was begun, and its end was not written down.
+                // It was begun, and its end was not recorded.
                 ledger.write(&retired.id, PartState::Done, "seen to be done")?;
                 applied.before += 1;
                 continue;
@@ -164,7 +166,7 @@ impl Galleries {
         Ok(applied)
     }
 
-    /// Refuses a plan that has expired, or that the world has left behind; what was found of its versions.
+    /// Refuses a plan that has expired or is outdated. Returns the state of its versions.
     pub async fn check_plan(
         &self,
         plan: &RetirePlan,
@@ -183,8 +185,8 @@ impl Galleries {
         Ok(found)
     }
 
-    /// Refuses when a definition is not as it was planned for, but for what this plan did itself. What
-    /// was begun and turns out to be done is found `gone`.
+    /// Refuses if a definition is not as it was planned for, except for what this plan did itself.
+    /// A version that was begun and turns out to be done is added to `gone`.
     async fn check(
         &self,
         whole: &RetirePlan,
@@ -204,7 +206,8 @@ impl Galleries {
             );
             Error::new(ErrorKind::Conflict, text)
         };
-        // The versions as they stand at the moment of the plan: what has ended since is a change.
+        // The versions as of the time of the plan: one whose end of life has passed since is a
+        // change.
         let look = || self.world(&name.own, &definition, machines, whole.made_at);
         let mut world = match look().await {
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -235,8 +238,8 @@ impl Galleries {
         if touched.is_empty() && !world.is_as_planned(planned) {
             return Err(changed("its versions are others, or have changed"));
         }
-        // What stands on it may have changed, some of it is done, and people edit plans: the rules must
-        // still let each version that is left go, in the way that the plan says.
+        // The use may have changed, a part may be done, and people edit plans: the rules must still
+        // retire each remaining version, with the action in the plan.
         let rules = Rules { max_percent: 100, ..whole.rules.clone() };
         let again = plan(&world, &rules, whole.made_at)?;
         let goes: HashMap<String, Action> =
@@ -252,7 +255,8 @@ impl Galleries {
         Ok(())
     }
 
-    /// Waits for what an interrupted application began and is still under way; whether there was any.
+    /// Waits for changes that an interrupted application began and that are in progress. Returns
+    /// whether there were any.
     async fn settle_begun(&self, world: &DefinitionState, ledger: &Ledger) -> Result<bool> {
         let is_begun = |row: &&GalleryImage| {
             row.is_at_work() && ledger.state(&row.id) == Some(PartState::Begun)
@@ -263,7 +267,7 @@ impl Galleries {
             any = true;
             match self.settle(&name, &|_| {}).await {
                 Ok(_) => {}
-                // Gone, or failed: what is there then tells.
+                // Deleted, or failed: the next look at the definition shows which.
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Conflict) => {
                 }
                 Err(error) => return Err(error),
@@ -288,13 +292,14 @@ impl Galleries {
             Action::Exclude => Some(json!({"excludeFromLatest": true})),
             Action::EndOfLife => Some(json!({"endOfLifeDate": end})),
         };
-        // The body's schema wants a storage profile (GalleryImageVersion_Update_WithoutSourceId.json).
+        // The schema of the body requires a storage profile
+        // (GalleryImageVersion_Update_WithoutSourceId.json).
         let body = publishing
             .map(|part| json!({"properties": {"publishingProfile": part, "storageProfile": {}}}));
         let method = if body.is_some() { Method::PATCH } else { Method::DELETE };
         let request = change(&name, method, body.clone());
         let is_made = |now: Option<&Value>| match (&body, now) {
-            // What is deleted softly may still be shown for a while.
+            // A soft-deleted version may still be shown for a while.
             (None, now) => now.is_none_or(|now| now["properties"]["imageState"] == "SoftDeleted"),
             (Some(_), None) => false,
             (Some(body), Some(now)) => agrees(&now["properties"], &body["properties"]),
@@ -302,7 +307,7 @@ impl Galleries {
         let making =
             PendingChange { name: &name, change: &request, failed_before, is_made: &is_made };
         match self.make(&making, true, tell).await {
-            // Somebody else was faster.
+            // Someone else deleted it first.
             Err(error)
                 if error.kind() == ErrorKind::NotFound && retired.action == Action::Delete =>
             {

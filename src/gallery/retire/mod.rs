@@ -1,8 +1,10 @@
-//! Versions that are to go: planned, looked at by people, then done exactly as planned.
+//! Retirement of versions: planned, reviewed by people, and then done exactly as planned.
 //!
-//! Invariants: the latest version of a definition, or of one of its regions, is never retired; nor is
-//! the last version in a region where something runs on the definition; nor is a version deleted that
-//! something stands on. A plan is done only while the world is as it was planned for.
+//! Invariants:
+//! - The latest version of a definition, or of one of its regions, is never retired.
+//! - The last version in a region where something runs from the definition is never retired.
+//! - A version from which something runs is never deleted.
+//! - A plan is applied only while everything is as it was planned for.
 
 mod apply;
 mod plan;
@@ -24,9 +26,9 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
-/// Lists that are asked for at once.
+/// The most lists that are requested concurrently.
 const AT_ONCE: usize = 8;
-/// What is deleted softly is kept so long where the policy does not say
+/// The retention of soft-deleted versions, in days, if the policy does not give one
 /// (learn.microsoft.com/azure/virtual-machines/soft-delete-gallery).
 const RETENTION_DAYS: u32 = 7;
 
@@ -35,8 +37,8 @@ impl Galleries {
         Gallery::new(self.client.clone(), Communities::Named(Vec::new()))
     }
 
-    /// The galleries of `subscriptions` whose name, or whose `gallery/definition`, has one of `filter`
-    /// in it; all when there is none.
+    /// The definitions in `subscriptions` whose `gallery/definition` contains one of `filter`,
+    /// ignoring case; all if `filter` is empty.
     pub async fn definitions(
         &self,
         subscriptions: &[String],
@@ -69,7 +71,7 @@ impl Galleries {
         Ok(found)
     }
 
-    /// A definition as it is now, with what stands on it.
+    /// A definition in its current state, with the machines that run from it.
     pub async fn world(
         &self,
         own: &OwnGallery,
@@ -92,8 +94,8 @@ impl Galleries {
         Ok(DefinitionState { definition: id, versions, machines })
     }
 
-    /// The machines that stand on a definition, by whatever form of its id. The gallery's public names are asked for
-    /// only where something stands on a definition of that name in a community.
+    /// The machines that run from a definition, by any form of its id. The gallery's public names
+    /// are requested only if something runs from a community definition of the same name.
     async fn standing_on(
         &self,
         own: &OwnGallery,
@@ -132,7 +134,8 @@ impl Galleries {
         Ok(machines.iter().filter(stands).cloned().collect())
     }
 
-    /// The galleries, by id, that delete softly what `planned` deletes, and for how many days that can be undone.
+    /// The galleries, by id, that soft-delete what `planned` deletes, and the days for which that
+    /// can be undone.
     pub async fn restorable_days(&self, planned: &[Planned]) -> Result<BTreeMap<String, u32>> {
         let deletes = |planned: &&Planned| {
             planned.retired.iter().any(|retired| retired.action == Action::Delete)
@@ -147,7 +150,7 @@ impl Galleries {
             let policy = &gallery["properties"]["softDeletePolicy"];
             if policy["isSoftDeleteEnabled"] == true {
                 let days = |name: &str| policy[name].as_u64().and_then(|n| u32::try_from(n).ok());
-                // It can be consumed for the first, and restored until the end of both.
+                // It can be used during the retention, and restored until the end of both.
                 let retention = days("retentionPeriodInDays").unwrap_or(RETENTION_DAYS);
                 let grace = days("gracePeriodInDays").unwrap_or(0);
                 found.insert(id, retention.saturating_add(grace));
@@ -156,7 +159,7 @@ impl Galleries {
         Ok(found)
     }
 
-    /// The machines of all subscriptions that can be seen: what stands on an image may stand anywhere.
+    /// The machines of all visible subscriptions: an image may be used in any of them.
     pub async fn machines(&self) -> Result<Vec<Machine>> {
         self.source().machines(&[]).await
     }

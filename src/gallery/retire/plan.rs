@@ -1,4 +1,4 @@
-//! Which versions go, and why the others stay: a pure function of what is there.
+//! Decides which versions are retired, and why the others stay: a pure function of its inputs.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::gallery::GalleryImage;
@@ -37,14 +37,14 @@ pub struct Rules {
     pub max_percent: u8,
 }
 
-/// A definition, its versions in order, and what stands on them.
+/// A definition, its versions in order, and the machines that run from them.
 #[derive(Debug, Clone)]
 pub struct DefinitionState {
-    /// The definition's id.
+    /// The id of the definition.
     pub definition: String,
-    /// Its versions, marked and in order.
+    /// The versions in order, with the latest marked.
     pub versions: Vec<GalleryImage>,
-    /// What stands on it.
+    /// The machines that run from it.
     pub machines: Vec<Machine>,
 }
 
@@ -85,7 +85,7 @@ pub struct Planned {
 }
 
 impl DefinitionState {
-    /// Everything that decides what may go, as text: two that differ are different worlds.
+    /// Everything about a version that decides whether it may be retired, as text for the digest.
     fn text(row: &GalleryImage) -> String {
         format!(
             "{} excluded={} in {:?} ends={:?} at {:?} with {:?} published={:?} {:?}",
@@ -100,8 +100,8 @@ impl DefinitionState {
         )
     }
 
-    /// One digest of the versions as they are. What stands on them comes and goes all day, and counts
-    /// only as far as it changes what may go.
+    /// A digest of the versions in their current state. The machines are left out: they change all
+    /// day, and matter only as far as they change the decision.
     fn digest(&self) -> String {
         use sha2::{Digest, Sha256};
         let mut hash = Sha256::new();
@@ -117,7 +117,7 @@ impl DefinitionState {
         self.digest() == planned.world
     }
 
-    /// What stands on exactly this version.
+    /// The machines that run from exactly this version.
     fn on(&self, row: &GalleryImage) -> Vec<&Machine> {
         let name = row.version.as_deref().unwrap_or_default();
         let stands =
@@ -125,12 +125,12 @@ impl DefinitionState {
         self.machines.iter().filter(stands).collect()
     }
 
-    /// The regions in which something stands on the definition.
+    /// The regions in which something runs from the definition.
     fn used_regions(&self) -> BTreeSet<&str> {
         self.machines.iter().map(|machine| machine.location.as_str()).collect()
     }
 
-    /// The versions that are the latest of some region, by number of the row.
+    /// The versions that are the latest of some region, by index.
     fn latest_somewhere(&self) -> BTreeSet<usize> {
         let regions: BTreeSet<&str> =
             self.versions.iter().flat_map(|row| &row.locations).map(String::as_str).collect();
@@ -142,8 +142,8 @@ impl DefinitionState {
     }
 }
 
-/// Plans what becomes of a definition's versions at `now`. An error when more would go than the rules
-/// allow.
+/// Plans the retirement of a definition's versions at `now`. An error if more would be retired than
+/// the rules allow.
 pub fn plan(world: &DefinitionState, rules: &Rules, now: OffsetDateTime) -> Result<Planned> {
     let mut rows: Vec<(usize, &GalleryImage)> = world.versions.iter().enumerate().collect();
     let number = |row: &GalleryImage| row.version.clone().unwrap_or_default();
@@ -169,7 +169,7 @@ pub fn plan(world: &DefinitionState, rules: &Rules, now: OffsetDateTime) -> Resu
             None => candidates.push(row),
         }
     }
-    // The oldest go first; each that goes makes those that are left more precious.
+    // The oldest are retired first. Each retirement makes the remaining versions more important.
     let mut left: Vec<&GalleryImage> = world.versions.iter().collect();
     let mut retired = Vec::new();
     for row in candidates.into_iter().rev() {
@@ -189,7 +189,7 @@ pub fn plan(world: &DefinitionState, rules: &Rules, now: OffsetDateTime) -> Resu
     }
     let all = world.versions.len();
     if retired.len() * 100 > all * usize::from(rules.max_percent) {
-        // What was asked for is well formed: it was stopped.
+        // A conflict, not invalid input: the request was well formed, and was stopped.
         let text = format!(
             "{}: {} of {all} versions would go, which is more than {} %: keep more, or allow more with \
              --max-percent",
@@ -203,7 +203,7 @@ pub fn plan(world: &DefinitionState, rules: &Rules, now: OffsetDateTime) -> Resu
     Ok(Planned { definition, retired, kept, world: world.digest() })
 }
 
-/// Why a version that is not among the newest stays all the same.
+/// Why a version that is not among the newest stays.
 fn stays(
     world: &DefinitionState,
     row: &GalleryImage,
@@ -241,7 +241,8 @@ fn stays(
     }
 }
 
-/// Why Azure would refuse to delete a version whose owner has its deletion blocked before its end of life.
+/// Why Azure would refuse to delete a version: its owner has blocked deletion before its end of
+/// life.
 fn blocked(row: &GalleryImage, now: OffsetDateTime) -> Option<String> {
     let blocked = "its deletion is blocked before its end of life";
     match row.end_of_life_at {
@@ -252,7 +253,7 @@ fn blocked(row: &GalleryImage, now: OffsetDateTime) -> Option<String> {
     }
 }
 
-/// A region in which something stands on the definition, and where nothing would be left.
+/// A region in which something runs from the definition, and where no version would be left.
 fn only_in_use<'a>(
     world: &'a DefinitionState,
     row: &GalleryImage,
@@ -260,7 +261,7 @@ fn only_in_use<'a>(
     action: Action,
 ) -> Option<&'a str> {
     let serves = |other: &GalleryImage, region: &str| match action {
-        // Who follows the latest needs one that may be it.
+        // Users of `latest` need a version that may be the latest.
         Action::Exclude | Action::EndOfLife => other.may_be_latest_in(region),
         Action::Delete => other.locations.iter().any(|name| name == region),
     };
