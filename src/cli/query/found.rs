@@ -104,7 +104,7 @@ impl Found<'_> {
         }
     }
 
-    /// The name of its JMESPath type.
+    /// The name of its `JMESPath` type.
     pub(in crate::cli) fn kind(&self) -> &'static str {
         match self {
             Self::List(_) => "array",

@@ -128,7 +128,7 @@ async fn asked(config: &Config, login_server: &str, args: &PurgeArgs) -> Result<
 }
 
 impl InUseNow {
-    /// Refuses lists of digests that do not belong to this registry.
+    /// Refuses a list that consists of digests only, none of which is in this registry.
     pub(super) fn check(&self, states: &[RepositoryState], catalog: &FromCatalog) -> Result<()> {
         self.lists
             .iter()
