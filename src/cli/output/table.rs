@@ -167,7 +167,7 @@ impl<W: Write> Rows for Table<W> {
     }
 }
 
-/// The column that names an image of any kind. Rows have no member of that name.
+/// The column that names an image of any kind. It is derived if rows have no member of that name.
 pub(in crate::cli) const NAME: &str = "name";
 
 /// The name of an image of any kind, in the form that lookup commands accept.

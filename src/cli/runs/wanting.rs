@@ -71,7 +71,7 @@ fn grouped(scopes: &[CoverageLine]) -> (Vec<&CoverageLine>, Vec<Value>) {
     (each, counted)
 }
 
-/// The most specific single name of a scope.
+/// A single name for a scope: that of its registry, gallery, publisher, subscription or location.
 fn about(line: &CoverageLine) -> &str {
     let about = line.registry.as_ref().or(line.gallery.as_ref()).or(line.publisher.as_ref());
     about.or(line.subscription.as_ref()).unwrap_or(&line.location)
