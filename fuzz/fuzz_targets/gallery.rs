@@ -1,4 +1,4 @@
-//! Any bytes as what Azure answers of galleries, as an id, and as a plan to retire versions.
+//! Arbitrary bytes as a gallery response of Azure, as an id, and as a plan to retire versions.
 #![no_main]
 
 use azimg::gallery::Name;

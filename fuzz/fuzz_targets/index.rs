@@ -1,4 +1,4 @@
-//! Any bytes as an index: refused, or read from beginning to end without harm.
+//! Arbitrary bytes as an index: refused, or read from beginning to end without harm.
 #![no_main]
 
 use azimg::catalog::{Filter, LatestQuestion, list};

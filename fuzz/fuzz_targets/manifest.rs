@@ -1,4 +1,4 @@
-//! Any bytes as the documents of a snapshot and of a run, and as a message.
+//! Arbitrary bytes as the documents of a snapshot and of a run, and as a message.
 #![no_main]
 
 use azimg::pipeline::coverage::Coverage;

@@ -1,4 +1,4 @@
-//! Any bytes as a table or a shard: refused, or read, within bounded memory.
+//! Arbitrary bytes as a table or a shard: refused, or read, within bounded memory.
 #![no_main]
 
 use azimg::format::{ndjson, shard};

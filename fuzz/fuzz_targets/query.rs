@@ -1,4 +1,4 @@
-//! Any text as the query of a lookup, as a page token, as names and as settings.
+//! Arbitrary text as the query of a lookup, as a page token, as names and as settings.
 #![no_main]
 
 use axum::http::Uri;

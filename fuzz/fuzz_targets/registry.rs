@@ -1,5 +1,5 @@
-//! Any bytes as a manifest that a registry lists, as rules and a plan of a purge, as a reference, as the
-//! name of a file, and as an archive of images.
+//! Arbitrary bytes as a manifest in a registry's list, as the rules and the plan of a purge, as a
+//! reference, as the name of a file, and as an archive of images.
 #![no_main]
 
 use azimg::purge::{PurgePlan, Rules};
@@ -20,7 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
         let _ = PurgePlan::parse(text);
         let _ = text.parse::<Reference>();
-        // A path that is taken leads to within the folder, whatever the system.
+        // An accepted path stays within the folder, on every platform.
         if safe_path(text) {
             let parts: Vec<Component<'_>> = Path::new(text).components().collect();
             assert_eq!(parts.len(), text.split('/').count());

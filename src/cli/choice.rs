@@ -1,4 +1,5 @@
-//! Options whose values are a closed set: taken in any case, offered to shells, refused with the nearest.
+//! Options with a closed set of values: case-insensitive, offered to shell completion, and refused
+//! with the nearest name.
 
 use crate::image::names::ClosedSet;
 use clap::builder::{PossibleValue, TypedValueParser};
@@ -6,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, Command, Error};
 use std::ffi::OsStr;
 
-/// Takes one name of a set, as the set writes it.
+/// Parses one name of a [`ClosedSet`] and returns it in the spelling of the set.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OneOf(pub(super) ClosedSet);
 

@@ -1,10 +1,10 @@
-//! Which columns lists of images have: they follow from the kinds of images that are asked for.
+//! Columns of image lists, by the kinds of image requested.
 
 use super::output::{Columns, NAME};
 use crate::image::{marketplace, registry};
 use crate::pipeline::schema::schema;
 
-/// What is shown of marketplace images.
+/// Columns displayed for marketplace images.
 pub(super) const MARKETPLACE: &[&str] = &[
     "publisher",
     "offer",
@@ -18,7 +18,7 @@ pub(super) const MARKETPLACE: &[&str] = &[
     "locations",
 ];
 
-/// What is shown of images of galleries.
+/// Columns displayed for gallery images.
 pub(super) const GALLERY: &[&str] = &[
     "kind",
     "gallery",
@@ -32,7 +32,7 @@ pub(super) const GALLERY: &[&str] = &[
     "endOfLifeAt",
 ];
 
-/// What is shown of images of registries.
+/// Columns displayed for registry images.
 const CONTAINERS: &[&str] = &[
     "loginServer",
     "repository",
@@ -45,10 +45,10 @@ const CONTAINERS: &[&str] = &[
     "findings",
 ];
 
-/// What images of all kinds have, and what each is called.
+/// Columns displayed for a list of several kinds.
 const MIXED: &[&str] = &["kind", NAME, "status", "isLatest", "os", "architecture", "locations"];
 
-/// A table of a snapshot: its record, and what is shown of it.
+/// A table of a snapshot: the name of its record, and the columns displayed.
 type Table = (&'static str, &'static [&'static str]);
 
 const TABLES: [Table; 3] =
@@ -62,14 +62,14 @@ fn table(kind: &str) -> Table {
     }]
 }
 
-/// What rows of a table have, in the order of the record.
+/// The members of a record, in the order of its schema.
 fn members(record: &str) -> Vec<String> {
     let schema = schema(record).map(schemars::Schema::to_value).unwrap_or_default();
     let members = schema["properties"].as_object().map(|properties| properties.keys().cloned());
     members.into_iter().flatten().collect()
 }
 
-/// The columns of a list of these kinds: of several kinds, those that any of them has.
+/// The columns of a list of these kinds. For several kinds, the union.
 pub(super) fn of_kinds(kinds: &[&str]) -> Columns {
     let mut tables: Vec<Table> = kinds.iter().map(|kind| table(kind)).collect();
     tables.dedup();
@@ -114,7 +114,7 @@ mod tests {
             assert_eq!(mixed.all.iter().filter(|known| *known == name).count(), 1, "{name}");
         }
         assert!(mixed.elsewhere.is_empty());
-        // All that a table shows is a member, but for the name that all kinds have.
+        // Every displayed column is a member of its record, except `NAME`, which all kinds have.
         for (record, short) in TABLES {
             let members = members(record);
             assert!(short.iter().all(|name| members.iter().any(|known| known == name)), "{record}");

@@ -1,8 +1,9 @@
-//! Completions: a script for the shell, and what that asks this program for while somebody types.
+//! Shell completion: the script for a shell, and the candidates that the script requests from this
+//! program while a command line is typed.
 //!
-//! Names come from the current snapshot of a store that is a folder: whoever presses a key waits for no network, and
-//! nothing is signed in to. They are texts of strangers, and a shell puts them on its command line: those that it would
-//! do something with are left out.
+//! Names come from the current snapshot, and only of a store that is a folder: a key press must not
+//! wait for the network or require a sign-in. Names are untrusted text that a shell inserts into
+//! its command line, so names with characters that a shell interprets are left out.
 
 use super::output;
 use crate::catalog::Catalog;
@@ -20,11 +21,11 @@ use std::ffi::OsStr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// The variable by which the script says that it asks.
+/// The environment variable by which the script marks a completion request.
 const ASKS: &str = "COMPLETE";
-/// Whoever presses a key waits no longer for names.
+/// The longest time that a key press waits for names.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
-/// So many names are enough for anybody to type on.
+/// The largest number of candidates returned.
 const MOST: usize = 500;
 
 #[derive(clap::Args)]
@@ -36,7 +37,7 @@ pub(super) struct CompletionsArgs {
     shell: clap_complete::Shell,
 }
 
-/// Prints the script, which asks `azimg` from the `PATH`.
+/// Prints the script. It runs the `azimg` found on the `PATH`.
 pub(super) fn run(args: &CompletionsArgs) -> Result<ExitCode> {
     let shells = Shells::builtins();
     let name = args.shell.to_string();
@@ -50,19 +51,19 @@ pub(super) fn run(args: &CompletionsArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What a script asked for of these commands, if one asks: answered then.
+/// Answers a completion request from a script. `None` if this process was not started by one.
 pub(super) fn asked_for(commands: fn() -> Command) -> Option<ExitCode> {
     let folder = std::env::current_dir().ok();
     let asked = CompleteEnv::with_factory(commands).var(ASKS);
     match asked.try_complete(std::env::args_os(), folder.as_deref()) {
         Ok(false) => None,
         Ok(true) => Some(ExitCode::SUCCESS),
-        // A shell that nobody knows, or a line that is none: nothing is proposed.
+        // An unknown shell or an invalid line: no candidates.
         Err(_) => Some(ExitCode::from(super::FAILED)),
     }
 }
 
-/// The commands, with completions for what has names but no closed list of values.
+/// Adds completers to the arguments that take names and have no closed set of values.
 pub(super) fn completed(command: Command) -> Command {
     let of = command.get_name().to_owned();
     command.mut_args(|argument| with_names(&of, argument)).mut_subcommands(completed)
@@ -84,7 +85,7 @@ fn with_names(command: &str, argument: Arg) -> Arg {
     argument.add(ArgValueCompleter::new(move |begun: &OsStr| names.beginning(begun)))
 }
 
-/// What there are names of.
+/// The kinds of names that are completed.
 #[derive(Debug, Clone, Copy)]
 enum Names {
     Records,
@@ -96,10 +97,10 @@ enum Names {
 }
 
 impl Names {
-    /// The names that begin so, in letters of any size.
+    /// The names that begin with `begun`, ignoring case.
     fn beginning(self, begun: &OsStr) -> Vec<CompletionCandidate> {
         let Some(begun) = begun.to_str() else { return Vec::new() };
-        // Behind a comma another name of a list begins.
+        // The text after a comma is the next name of a list.
         let at = begun.rfind(',').map_or(0, |comma| comma + 1);
         let (before, begun) = begun.split_at(at);
         let begun = begun.to_lowercase();
@@ -108,7 +109,7 @@ impl Names {
         names.map(|name| CompletionCandidate::new(format!("{before}{name}"))).collect()
     }
 
-    /// All of them, in order.
+    /// All names, in order.
     fn all(self) -> Vec<String> {
         match self {
             Self::Records => RECORDS.iter().map(|(name, _)| (*name).to_owned()).collect(),
@@ -116,7 +117,7 @@ impl Names {
         }
     }
 
-    /// Those of a store that is a folder; none where there is none, or no catalog in it.
+    /// The names in the store. `None` unless the store is a folder that contains a catalog.
     fn kept(self) -> Option<Vec<String>> {
         let config = Config::load(Flags { store: store_of_line(), ..Flags::default() }).ok()?;
         config.store_folder()?;
@@ -155,13 +156,13 @@ impl Names {
     }
 }
 
-/// Whether a shell takes a name for nothing but a word.
+/// Whether a shell takes the name as a plain word.
 fn is_harmless(name: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-+:/".contains(c);
     !name.is_empty() && !name.starts_with('-') && name.chars().all(is_plain)
 }
 
-/// The store that the line names which is being typed.
+/// The value of `--store` in the command line being completed.
 fn store_of_line() -> Option<HiddenValue> {
     let line: Vec<String> =
         std::env::args_os().filter_map(|word| word.into_string().ok()).collect();

@@ -1,4 +1,4 @@
-//! `azimg config`: how azimg is configured, and what says so.
+//! `azimg config`: each setting and the source of its value.
 
 use super::output::Output;
 use crate::config::{Config, Flags};

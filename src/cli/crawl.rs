@@ -1,4 +1,4 @@
-//! `azimg crawl`: the whole function set on this machine until the run is published.
+//! `azimg crawl`: runs all functions on this machine until the run is published.
 
 use super::choice::OneOf;
 #[cfg(feature = "sim")]
@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// Items that are under way when it is asked to stop may take so long to end.
+/// How long work items under way may take to end after a request to stop.
 const LAST: Duration = Duration::from_secs(3);
 
 #[derive(clap::Args)]
@@ -87,7 +87,7 @@ const SOURCES: ClosedSet = ClosedSet {
     ],
 };
 
-/// A source by its name.
+/// Parses a source name.
 fn source() -> impl TypedValueParser<Value = SourceName> {
     OneOf(SOURCES).try_map(|name| {
         let known = SourceName::ALL.iter().copied().find(|source| source.as_str() == name);
@@ -132,7 +132,8 @@ pub(super) async fn run(args: CrawlArgs, flags: Flags, output: &Output) -> Resul
     let run = match args.resume {
         Some(run) => {
             let rest = functions::resume(&app, run).await?;
-            // Whoever has something left to ask must be signed in: nothing of a run is lost without it.
+            // The remaining work items of sources other than registries need a sign-in. It is
+            // checked before they are enqueued, so that nothing of the run is lost for lack of one.
             let items = rest.messages.iter().filter(|message| message.queue == functions::WORK);
             let mut items = items.filter_map(|message| WorkItem::parse(&message.text).ok());
             if items.any(|item| item.source != SourceName::Registry) {
@@ -166,8 +167,8 @@ pub(super) async fn run(args: CrawlArgs, flags: Flags, output: &Output) -> Resul
     report(&app, &manifest, started.elapsed(), &config, output)
 }
 
-/// Says which of the publishers that were asked for alone the catalog does not have, and what is near in a location
-/// that was asked.
+/// Reports requested publishers that are not in the catalog, with similar names in one of the
+/// crawled locations.
 async fn unknown_publishers(
     store: &dyn Store,
     manifest: &Manifest,
@@ -197,7 +198,7 @@ async fn unknown_publishers(
 }
 
 async fn begin(host: &Arc<Host>, request: &Request) -> Result<RunId> {
-    // A run that another process left behind has nobody who does it here.
+    // `force`: nothing in this process works on a run that another process left behind.
     let request = Request { force: true, ..request.clone() };
     let body = serde_json::to_string(&request).map_err(|e| Error::bug(e.to_string()))?;
     let reply = host.start(&body).await?;
@@ -218,12 +219,12 @@ async fn begin(host: &Arc<Host>, request: &Request) -> Result<RunId> {
         _ => ErrorKind::Transient,
     };
     let message = answer["error"]["message"].as_str().unwrap_or("the run could not be started");
-    // A subscription or location that Azure does not know is a wrong argument, not a missing image.
+    // An unknown subscription or location is a wrong argument, not a missing image.
     let kind = if kind == ErrorKind::NotFound { ErrorKind::Denied } else { kind };
     Err(Error::new(kind, message))
 }
 
-/// Waits until the run's snapshot is there, or cannot be.
+/// Waits until the snapshot of the run is published or has failed.
 async fn published(app: &App, run: RunId) -> Result<()> {
     let mut changes = app.progress.changes();
     loop {
@@ -244,13 +245,13 @@ async fn published(app: &App, run: RunId) -> Result<()> {
     }
 }
 
-/// The flag that names the store, unless it is the default one.
+/// The `--store` flag to repeat in a suggested command. Empty for the default store.
 fn store(config: &Config) -> String {
     config.store_name().map_or_else(String::new, |name| format!(" --store {name}"))
 }
 
-/// Says what may be typed next: what there is to look at. Where nobody sits who would type it, and every night again,
-/// only what is amiss.
+/// Suggests the next commands. Without a terminal, and except after a first run, only for a partial
+/// snapshot: a nightly crawl has no reader who would type them.
 fn try_next(manifest: &Manifest, changes: u64, at: &str) {
     let is_partial = manifest.state == Completeness::Partial;
     let is_new = sink::stderr_is_terminal() || manifest.previous_run.is_none();

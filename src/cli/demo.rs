@@ -1,6 +1,6 @@
 //! `azimg crawl --demo`: a simulated Azure of one region in this process.
 //!
-//! Nothing listens anywhere, so its names are the same in each process, and a demo can be gone on with.
+//! It listens on no socket, so its URLs are the same in every process and a demo can be resumed.
 
 use crate::blocking::blocking;
 use crate::client::{Wire, WireRequest, WireResponse};
@@ -17,12 +17,12 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The largest answer, in bytes: a list of a region's publishers has a hundredth of it.
+/// The largest response body, in bytes: about 100 times the list of a region's publishers.
 const LARGEST_ANSWER: usize = 64 << 20;
-/// Where the simulated Resource Manager is thought to be.
+/// The address given to the simulated Resource Manager. Nothing listens there.
 const AT: &str = "http://127.0.0.1:1";
 
-/// A wire into a simulated Azure.
+/// A [`Wire`] to a simulated Azure in this process.
 struct InProcess(Arc<Sim>);
 
 impl fmt::Debug for InProcess {
@@ -54,13 +54,13 @@ impl Wire for InProcess {
     }
 }
 
-/// What marks a folder whose catalog is made up.
+/// The file that marks a folder as holding a simulated catalog.
 const MARK: &str = ".azimg-demo";
-/// What a store has in its folder.
+/// The top-level names that a store has in its folder.
 const STORED: [&str; 3] = ["current.json", "runs", "snapshots"];
 
-/// Marks the folder that a demo is written to. One that holds a catalog which is not made up is an error: the demo's
-/// would take its place.
+/// Marks the folder that a demo is written to. An error if it holds a real catalog, which the demo
+/// would replace.
 fn mark(path: &Path) -> Result<()> {
     let folder = Folder::make(path, Access::Readable)?;
     if folder.kind(MARK)?.is_some() {
@@ -81,7 +81,8 @@ fn mark(path: &Path) -> Result<()> {
     files::create(&path.join(MARK)).map(drop).map_err(|e| Error::io(path.display(), e))
 }
 
-/// An error when the store holds a demo's catalog: what is made up would stay among what is true.
+/// Returns an error if the store holds a demo's catalog: simulated images would remain among real
+/// ones.
 pub(super) fn refuse_made_up(config: &Config) -> Result<()> {
     let Some(path) = config.store_folder().filter(|path| path.join(MARK).exists()) else {
         return Ok(());
@@ -96,7 +97,7 @@ pub(super) fn refuse_made_up(config: &Config) -> Result<()> {
     ))
 }
 
-/// `config`, led to a simulated Azure.
+/// Directs `config` to a simulated Azure.
 pub(super) async fn demo(config: Config, quiet: bool) -> Result<Config> {
     if let Some(path) = config.store_folder() {
         mark(&path)?;

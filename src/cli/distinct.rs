@@ -1,4 +1,5 @@
-//! `azimg publishers`, `offers`, `skus` and `locations`: the different names in the current snapshot, with counts.
+//! `azimg publishers`, `offers`, `skus` and `locations`: distinct names in the current snapshot,
+//! with counts.
 
 use super::choice::OneOf;
 use super::empty::{nothing_in, say_unknown};
@@ -61,7 +62,7 @@ fn values(rows: impl IntoIterator<Item = impl Serialize>) -> Result<Vec<Value>> 
     rows.map_err(|e| Error::bug(e.to_string()))
 }
 
-/// What makes the rows of a list, of the images that stand so at a moment.
+/// Makes the rows of a list from the images that match a filter at a moment.
 type Rows = fn(&Catalog, &Filter, OffsetDateTime) -> Result<Vec<Value>>;
 
 pub(super) async fn publishers(args: NamesArgs, flags: Flags, output: &Output) -> Result<ExitCode> {
@@ -106,12 +107,12 @@ pub(super) async fn locations(
     let catalog = Catalog::open_for(Config::load(flags)?.store()?.as_ref(), &filter).await?;
     let now = OffsetDateTime::now_utc();
     let rows = values(distinct::locations(&catalog, &filter, now))?;
-    // Its words are those of locations.
+    // The search text applies to names of locations, not of images.
     let unknown = catalog.unknown(&Filter { search: None, ..filter.clone() }, now);
     print((rows, unknown), LOCATION_COLUMNS, &shape, output, || nothing_in(&catalog, &filter))
 }
 
-/// Prints rows, and says of how many images it is not known whether they count.
+/// Prints rows, and reports how many images could not be decided.
 fn print(
     (rows, unknown): (Vec<Value>, u64),
     columns: &[&str],

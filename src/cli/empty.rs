@@ -1,4 +1,5 @@
-//! What is said of a list with nothing in it, or with less than may be: on stderr, since no data are data, too.
+//! Messages for lists that are empty or may be incomplete. They go to stderr, because an empty list
+//! is valid data.
 
 use super::output::Output;
 use crate::catalog::{Catalog, Filter};
@@ -7,14 +8,14 @@ use crate::sink::say;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-/// What is said where no name is wrong.
+/// Printed when every name in the filter exists.
 const NO_IMAGE: &str = "No image fits. Names are compared in part and without case.";
-/// The same of what galleries have.
+/// The same for gallery images.
 const NOTHING_IN_GALLERIES: &str = "Nothing fits in the galleries of the catalog: azimg gallery list shows which it has, \
      azimg runs show what it lacks.";
 
 impl Output {
-    /// Says why there is nothing, if there is nothing.
+    /// Prints the reason if there are no rows.
     pub(super) fn unless_empty(&self, rows: &[Value], says: impl FnOnce() -> String) {
         if rows.is_empty() && !self.quiet {
             say!("{}", says());
@@ -22,7 +23,8 @@ impl Output {
     }
 }
 
-/// Says of how many images more it is not known whether they fit. Never in silence: what is not known is no "no".
+/// Reports the number of images whose match is unknown. Never silent: unknown does not mean "no
+/// match".
 pub(super) fn say_unknown(unknown: u64) {
     if unknown > 0 {
         say!(
@@ -32,7 +34,7 @@ pub(super) fn say_unknown(unknown: u64) {
     }
 }
 
-/// Why nothing in a catalog fits: which of the names it does not have at all, if any is wrong.
+/// Why nothing in a catalog matches: the names in the filter that it does not have, if any.
 pub(super) fn nothing_in(catalog: &Catalog, filter: &Filter) -> String {
     let unknown = catalog.unknown_names(filter);
     let is_of_galleries = !filter.wants_marketplace() && !filter.wants_containers_only();
@@ -42,7 +44,7 @@ pub(super) fn nothing_in(catalog: &Catalog, filter: &Filter) -> String {
     if is_of_galleries { NOTHING_IN_GALLERIES } else { NO_IMAGE }.to_owned()
 }
 
-/// Why a list is empty, and what to try: a word that is no publisher is often an offer.
+/// Why a list is empty, and what to try instead: a word that is not a publisher is often an offer.
 pub(super) async fn nothing_fits(
     config: &Config,
     filter: &Filter,

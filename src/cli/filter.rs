@@ -1,4 +1,4 @@
-//! The options that say which images are wanted, the same for every list.
+//! The options that select images, shared by all lists.
 
 use super::choice::OneOf;
 use crate::catalog::Filter;
@@ -97,7 +97,7 @@ pub(super) struct FilterArgs {
 }
 
 impl ImageArgs {
-    /// What is wanted of what every image has.
+    /// The conditions on properties that every image has.
     pub(super) fn filter(self) -> Result<Filter> {
         Ok(Filter {
             publisher: self.publisher,
@@ -120,14 +120,14 @@ impl ImageArgs {
 }
 
 impl PlaceArgs {
-    /// The same, where it is to be.
+    /// Adds the conditions on locations to `filter`.
     pub(super) fn filter(self, filter: Filter) -> Filter {
         Filter { locations: self.location, not_locations: self.not_in, ..filter }
     }
 }
 
 impl FilterArgs {
-    /// What is wanted, of these kinds of images if any is named.
+    /// The filter of all options. With `kinds`, restricted to these.
     pub(super) fn of_kinds(self, kinds: &[&str]) -> Result<Filter> {
         checked(Filter {
             kinds: kinds.iter().map(|kind| (*kind).to_owned()).collect(),
@@ -143,14 +143,14 @@ impl FilterArgs {
     }
 }
 
-/// A filter that can be answered.
+/// Returns the filter if its search text and features are valid.
 pub(super) fn checked(filter: Filter) -> Result<Filter> {
     filter.check_search().map_err(|error: Error| error.context("--search"))?;
     filter.check_features().map_err(|error: Error| error.context("--feature"))?;
     Ok(filter)
 }
 
-/// A day, or a moment.
+/// Parses a date or a timestamp.
 pub(super) fn date(text: &str) -> Result<OffsetDateTime> {
     crate::catalog::date(text)
         .ok_or_else(|| Error::invalid(format!("'{text}' is no date: give one such as 2027-01-01")))

@@ -1,4 +1,5 @@
-//! What a deployed handler does when its lookups need no key and nobody in front of it asks who calls: it answers none.
+//! The guard of a deployed handler whose lookups need no key and that has no authentication in
+//! front of it: it refuses all lookups.
 
 use crate::config::Config;
 use crate::error::Result;
@@ -8,13 +9,13 @@ use axum::extract::Request;
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn};
 
-/// What is said to a caller; the reason is for the log.
+/// The response body. The reason is written to the log only.
 const SAYS: &str = "nobody in front of this app asks who calls, so it answers no lookups: whoever deployed it is to run \
                     azd up again";
-/// It tells ages and the name of a run: whatever watches the house has no sign-in.
+/// Answered without a sign-in, because monitoring has none. It discloses ages and the id of a run.
 const HEALTH: &str = "/api/health";
 
-/// The routes of a handler, without lookups where these would be open to everybody.
+/// The routes of a handler, with lookups refused if they would be open to everybody.
 pub(super) fn checked(routes: Router, config: &Config) -> Result<Router> {
     let Some(why) = config.nobody_asks()? else { return Ok(routes) };
     tracing::error!(why, "lookups are refused: they would be open to everybody");
@@ -26,8 +27,9 @@ pub(super) fn checked(routes: Router, config: &Config) -> Result<Router> {
     })))
 }
 
-/// Whether the host asks by itself: it looks whether the handler is there, and invokes functions that it has asked a
-/// key for, or that no caller reaches. What it passes on from callers lies deeper.
+/// Whether the Functions host itself sent the request: its liveness probe, or an invocation of a
+/// function whose key it has checked or that no caller can reach. Requests that it forwards from
+/// callers have deeper paths.
 fn is_the_hosts(request: &Request) -> bool {
     let name = request.uri().path().trim_start_matches('/');
     name.is_empty() || (request.method() == Method::POST && !name.contains('/'))

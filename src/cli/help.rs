@@ -1,21 +1,21 @@
-//! The commands as `--help`, the manual and completions have them.
+//! The commands as shown by `--help`, the manual and completions.
 //!
-//! What is said of each stands beside it in the code, as Markdown; a terminal shows plain text.
+//! The text of each command is its doc comment, in Markdown; a terminal shows plain text.
 
 use super::Cli;
 use super::completion;
 use clap::builder::StyledStr;
 use clap::{Arg, Command, CommandFactory};
 
-/// The widest line of an example, in characters: terminals are rarely narrower.
+/// The maximum width of a line of an example, in characters: terminals are rarely narrower.
 const WIDEST: usize = 78;
 
-/// All commands, with their texts for people, and with the names that the catalog completes.
+/// All commands, with plain-text help and with completers for names from the catalog.
 pub(super) fn commands() -> Command {
     completion::completed(readable(Cli::command()))
 }
 
-/// A text without the marks of Markdown.
+/// Removes the Markdown markup from a text.
 fn plain(text: &StyledStr) -> String {
     text.to_string().replace('`', "").replace("<https://", "https://").replace(">,", ",")
 }
@@ -35,8 +35,9 @@ fn readable_argument(argument: Arg) -> Arg {
     long.into_iter().fold(argument, Arg::long_help)
 }
 
-/// The text behind the options, in which each example is as it can be pasted: one that is long goes on behind a
-/// backslash, instead of being broken where the terminal ends, and what is said of it stands above.
+/// Folds long examples in the text after the options so that each can be pasted: a long line is
+/// continued after a backslash instead of being broken at the terminal's edge, and its description
+/// becomes a comment above it.
 fn folded(text: &str) -> String {
     let lines = text.lines().flat_map(|line| {
         let is_long = line.chars().count() > WIDEST && line.starts_with("  ");
@@ -51,7 +52,7 @@ fn folded_example(line: &str) -> Vec<String> {
     let mut lines: Vec<String> = said.map(|said| format!("  # {said}")).into_iter().collect();
     let mut now = String::from(" ");
     for word in words(command) {
-        // With room for the backslash.
+        // Leaves room for the backslash.
         if now.chars().count() + word.chars().count() + 3 > WIDEST && now.trim() != "" {
             lines.push(format!("{now} \\"));
             now = String::from("     ");
@@ -63,8 +64,8 @@ fn folded_example(line: &str) -> Vec<String> {
     lines
 }
 
-/// The words of a line as a shell has them, with their quotation marks; and those of a command whose output stands
-/// between such marks, where a line may go on, too.
+/// Splits a line at the blanks outside quotation marks, which it keeps. A double-quoted command
+/// substitution is split, too: a line may be continued inside it.
 fn words(line: &str) -> Vec<&str> {
     let quotes: &[char] = if line.contains("\"$(") { &['\''] } else { &['\'', '"'] };
     let mut quote = None;

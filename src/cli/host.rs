@@ -1,4 +1,4 @@
-//! `azimg host`: the embedded Functions host, until Ctrl-C or SIGTERM.
+//! `azimg host`: the embedded Functions host. Runs until Ctrl-C or SIGTERM.
 
 use super::stop;
 use crate::config::{Config, Flags};
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// What is under way when it is asked to stop may take so long to end.
+/// How long work under way may take to end after a request to stop.
 const LAST: Duration = Duration::from_secs(10);
 
 #[derive(clap::Args)]
@@ -48,7 +48,7 @@ pub(super) struct HostArgs {
 
 pub(super) async fn run(args: HostArgs, flags: Flags) -> Result<ExitCode> {
     let config = Config::load(flags)?;
-    // Before anything is announced.
+    // Checked before anything is announced.
     check_schedule(config.schedule())?;
     let origins = config.cors_origins()?;
     let (app, settings) = config.app()?;
@@ -75,7 +75,8 @@ pub(super) async fn run(args: HostArgs, flags: Flags) -> Result<ExitCode> {
     Ok(stop::code().unwrap_or(ExitCode::SUCCESS))
 }
 
-/// The key that is asked for, which is said to whoever starts this: past the log, which may be kept and sent.
+/// The key that callers must present. It is printed to stderr and bypasses the log, which may be
+/// kept and sent elsewhere.
 fn key_of(args: &HostArgs, config: &Config) -> Result<Option<key::HostKey>> {
     if args.no_key {
         say!(

@@ -1,4 +1,4 @@
-//! `azimg images`: lookups in the current snapshot, or in Azure itself.
+//! `azimg images`: lookups in the current snapshot, or live in Azure.
 
 use super::choice::OneOf;
 use super::columns;
@@ -165,8 +165,8 @@ async fn list(config: &Config, args: ListArgs, output: &Output) -> Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints the images of the current snapshot that `filter` accepts, as they stand now, while they are read, and says
-/// why there are none, or of how many more it is not known whether they fit.
+/// Prints the images of the current snapshot that `filter` accepts while they are read, with their
+/// status as of now. Reports why there are none, or how many more may match.
 pub(super) async fn print_listed(
     config: &Config,
     filter: &Filter,
@@ -176,7 +176,7 @@ pub(super) async fn print_listed(
     let (store, now) = (config.store()?, OffsetDateTime::now_utc());
     let mut listing = Listing::open(store.as_ref(), filter, now).await?;
     listing.check_places(filter)?;
-    // Whoever reads a table has no use for names that no row has.
+    // A table leaves out columns that no row has.
     let kinds =
         if output.is_table() { listing.kinds_there(filter)? } else { listing.kinds(filter) };
     let mut is_empty = true;
@@ -194,7 +194,7 @@ pub(super) async fn print_listed(
     Ok(ExitCode::SUCCESS)
 }
 
-/// All images of the current snapshot that `filter` accepts, as they stand now.
+/// All images of the current snapshot that `filter` accepts, with their status as of now.
 pub(super) async fn listed(config: &Config, filter: &Filter) -> Result<Vec<Value>> {
     let (store, now) = (config.store()?, OffsetDateTime::now_utc());
     let catalog = Catalog::open_for(store.as_ref(), filter).await?;
@@ -280,7 +280,7 @@ async fn latest(config: &Config, args: &LatestArgs, output: &Output) -> Result<E
     let before = args.not_deprecated_before.as_deref().map(date).transpose()?;
     let now = OffsetDateTime::now_utc();
     let filter = args.filter.clone().of_kinds(&[])?;
-    // Wrong names are told before anything is read.
+    // Invalid names are reported before anything is read.
     for image in args.urn.iter().filter(|image| !is_of_others(image)) {
         LatestQuestion::parse(image, &filter.locations, before)?;
     }
@@ -298,7 +298,7 @@ async fn latest(config: &Config, args: &LatestArgs, output: &Output) -> Result<E
         match found.and_then(|found| catalog.values(&found, now)) {
             Ok(found) => rows.extend(found),
             Err(error) if error.kind() == ErrorKind::Corrupt => return Err(error),
-            // One that is not there takes nothing from the others.
+            // A missing image does not affect the results of the others.
             Err(error) => {
                 let code = fail(&error);
                 lacking.get_or_insert(code);

@@ -1,4 +1,4 @@
-//! `azimg man`: the manual, a page for each command.
+//! `azimg man`: the manual, with a page for each command.
 
 use super::help::commands;
 use super::output::Output;
@@ -10,7 +10,7 @@ use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// The record of what azimg made in the folder.
+/// The file that lists the pages azimg wrote to the folder.
 const RECORD: &str = ".azimg-man";
 
 #[derive(clap::Args)]
@@ -40,7 +40,7 @@ pub(super) fn run(args: &ManArgs, output: &Output) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Adds the page of a command behind those of the commands below it.
+/// Adds the page of a command after the pages of its subcommands.
 fn add(command: &Command, pages: &mut Vec<(String, Vec<u8>)>) -> Result<()> {
     for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
         add(below, pages)?;

@@ -41,7 +41,7 @@ use output::{Format, Output};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
-/// Exit codes: a contract with scripts.
+/// Exit codes. Scripts rely on them.
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
 const PARTIAL: u8 = 3;
@@ -164,14 +164,14 @@ pub fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(&error),
     };
-    // What is left to be told is told when this is dropped, when all else has ended.
+    // Flushes telemetry when it is dropped, after everything else has ended.
     let _listening = listen(&config, &cli.global, &cli.command);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(e) => return fail(&Error::bug("starting up").with_source(e)),
     };
     let result = runtime.block_on(run(cli, &config));
-    // What is still under way (a stopped host's work) is idempotent and not waited for.
+    // Work still under way (in a stopped host) is idempotent and is not waited for.
     runtime.shutdown_background();
     match result {
         Ok(code) => code,
@@ -183,12 +183,12 @@ pub fn main() -> ExitCode {
 }
 
 impl Command {
-    /// Whether it goes on until somebody stops it, and what it says is a log.
+    /// Whether it runs until it is stopped. Such a command writes a log.
     fn is_long_lived(&self) -> bool {
         matches!(self, Self::Serve(_) | Self::Host(_))
     }
 
-    /// How it is configured: a deployed handler by the settings of its app alone.
+    /// Loads the configuration. A deployed handler uses only the settings of its app.
     fn config(&self, flags: Flags) -> Result<Config> {
         if matches!(self, Self::Serve(_)) {
             Config::of_environment(flags)
@@ -198,7 +198,7 @@ impl Command {
     }
 }
 
-/// How results are printed, by the flag or what is configured.
+/// The output format, from the flag or the configuration.
 fn format(global: &Global, config: &Config) -> Result<Option<Format>> {
     let configured = config.output(sink::stdout_is_terminal());
     let (None, Some(text)) = (global.output, configured) else { return Ok(global.output) };
@@ -213,8 +213,8 @@ fn format(global: &Global, config: &Config) -> Result<Option<Format>> {
     Ok(Some(format))
 }
 
-/// Help and the version, which were asked for; or what is wrong with the arguments, which may have been copied from
-/// anywhere.
+/// Prints help or the version if requested, otherwise the error in the arguments, which are
+/// untrusted text.
 fn usage(unread: &clap::Error) -> ExitCode {
     let text = unread.render().to_string();
     if unread.use_stderr() {
@@ -263,7 +263,7 @@ async fn run(cli: Cli, config: &Config) -> Result<ExitCode> {
     }
 }
 
-/// Who hears what this command says: the handler's host reads JSON on stdout, people text on stderr.
+/// Sets up telemetry: JSON on stdout for the Functions host, text on stderr for people.
 fn listen(config: &Config, global: &Global, command: &Command) -> TelemetryGuard {
     let is_handler = matches!(command, Command::Serve(_));
     let level = match (global.verbose, command.is_long_lived()) {

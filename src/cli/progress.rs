@@ -1,4 +1,4 @@
-//! What a person sees while a crawl runs: a bar on a terminal, a line every ten seconds elsewhere.
+//! The progress of a crawl: a bar on a terminal, otherwise a line every ten seconds.
 
 use crate::functions::App;
 use crate::sink::{self, say};
@@ -11,15 +11,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How many progresses are shown.
+/// The number of progress displays shown.
 static SHOWN: AtomicUsize = AtomicUsize::new(0);
 
-/// Whether progress is shown, which tells of waits by itself.
+/// Whether a progress display is shown. It reports waits itself.
 pub(super) fn is_shown() -> bool {
     SHOWN.load(Ordering::Relaxed) > 0
 }
 
-/// Counts a progress that is shown, until it is dropped.
+/// Counts as one progress display until it is dropped.
 struct CountedProgress;
 
 impl CountedProgress {
@@ -36,10 +36,10 @@ impl Drop for CountedProgress {
     }
 }
 
-/// A wait that takes longer is told beside what is done.
+/// Waits longer than this are shown next to the progress.
 const LONG_WAIT: Duration = Duration::from_secs(3);
 
-/// For what has been waited long, as it is told beside what is done.
+/// The longest wait of at least [`LONG_WAIT`], formatted to follow the progress.
 fn waiting() -> String {
     let wait = awaited::longest().filter(|(_, since)| *since >= LONG_WAIT);
     wait.map_or_else(String::new, |(what, since)| {
@@ -47,7 +47,7 @@ fn waiting() -> String {
     })
 }
 
-/// Shows a run's progress on stderr until it is dropped.
+/// Shows the progress of a run on stderr until it is dropped.
 pub(super) struct RunProgressBar {
     _counted: CountedProgress,
     task: tokio::task::JoinHandle<()>,
@@ -104,7 +104,7 @@ impl State {
                 format!(" · {} left", seconds(left))
             }
         };
-        // What does not fit a terminal is cut at the end: nothing stands there that says nothing.
+        // A terminal cuts off the end of a wide message, so parts without information are left out.
         let waited = match waited.as_secs() {
             0 => String::new(),
             _ => format!(" · {} waited for quota", seconds(waited)),
@@ -136,7 +136,7 @@ impl State {
     }
 }
 
-/// Shows how far bytes have come until it is dropped.
+/// Shows the progress of a transfer in bytes until it is dropped.
 pub(super) struct Bytes {
     _counted: CountedProgress,
     task: tokio::task::JoinHandle<()>,
@@ -149,7 +149,7 @@ impl Bytes {
         Self::follow(move || moved.bytes(), quiet)
     }
 
-    /// Follows bytes that are done, of how many.
+    /// Shows the number of bytes done and the total that `bytes` returns.
     pub(super) fn follow(bytes: impl Fn() -> (u64, u64) + Send + 'static, quiet: bool) -> Self {
         let terminal = sink::stderr_is_terminal();
         let bar = if terminal && !quiet {
@@ -185,7 +185,7 @@ impl Drop for Bytes {
     }
 }
 
-/// A span of time in whole seconds, for people.
+/// Formats a duration in whole seconds.
 pub(super) fn seconds(span: Duration) -> String {
     humantime::format_duration(Duration::from_secs(span.as_secs())).to_string()
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Invocations that are under way when it is asked to stop may take so long to end.
+/// How long invocations under way may take to end after a request to stop.
 const LAST: Duration = Duration::from_secs(20);
 
 #[derive(clap::Args)]
@@ -47,7 +47,7 @@ pub(super) async fn run(args: &ServeArgs, flags: Flags) -> Result<ExitCode> {
             )
         })?,
     };
-    // The host's probe is answered before anything slow begins.
+    // The listener comes first: the host's probe must be answered before anything slow begins.
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let listener = tokio::net::TcpListener::bind(address)
         .await
@@ -65,7 +65,7 @@ pub(super) async fn run(args: &ServeArgs, flags: Flags) -> Result<ExitCode> {
     let routes = front::checked(handler.router(), &gate)?;
     let stopping = CancellationToken::new();
     let served = listen::serve(listener, routes, listen::THE_HOST, stopping.clone());
-    // A wrong setting must not wait for the first message to show.
+    // Starts up now: a wrong setting must show before the first message arrives.
     let warm = async {
         match handler.warm().await {
             Ok(()) => std::future::pending().await,
@@ -88,6 +88,6 @@ pub(super) async fn run(args: &ServeArgs, flags: Flags) -> Result<ExitCode> {
     }
     let error = ended.err().unwrap_or_else(|| Error::bug("the handler stopped listening"));
     tracing::error!(%error, "the handler cannot work");
-    // Never 0: the host would not start it again.
+    // Never exits with 0: the host would not start it again.
     Err(Error::new(crate::error::ErrorKind::Bug, error.to_string()))
 }

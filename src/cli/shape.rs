@@ -1,7 +1,8 @@
 //! Which rows of a list are printed, and in what order: `--top` and `--sort`.
 //!
-//! What is sorted is there as a whole before any of it is printed: its memory grows with what fits. What is not is
-//! printed while it is read, and nothing is read behind the last row that is wanted.
+//! A sorted list is held in memory before any row is printed, so memory grows with the number of
+//! matching rows. An unsorted list is printed while it is read, and reading stops after the last
+//! row wanted.
 
 use super::output::{Columns, Output, Visit, camel, check};
 use crate::error::{Error, Result};
@@ -23,7 +24,7 @@ pub(super) struct ShapeArgs {
     sort: Vec<SortKey>,
 }
 
-/// A field, and which way round.
+/// A field to sort by, and its direction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SortKey {
     field: String,
@@ -48,7 +49,8 @@ impl FromStr for SortKey {
 }
 
 impl ShapeArgs {
-    /// How many rows are to be looked for: all of them where the order decides which are printed.
+    /// The maximum number of rows to look up. Unlimited with `--sort`, where the order decides
+    /// which rows are printed.
     pub(super) fn most(&self) -> usize {
         if self.sort.is_empty() {
             self.top.map_or(usize::MAX, NonZeroUsize::get)
@@ -57,7 +59,8 @@ impl ShapeArgs {
         }
     }
 
-    /// Prints a list whose rows come one by one from `feed`, which ends when nobody wants another one.
+    /// Prints a list whose rows come one by one from `feed`, which stops when no more rows are
+    /// wanted.
     pub(super) fn print(
         &self,
         columns: &Columns,
@@ -94,7 +97,7 @@ impl ShapeArgs {
         })
     }
 
-    /// The rows that are printed, in their order; those that are alike stay as they are.
+    /// The rows to print, in order. The sort is stable.
     pub(super) fn shape(&self, rows: Vec<Value>) -> Result<Vec<Value>> {
         if let Some(first) = rows.first().and_then(Value::as_object) {
             let known: Vec<String> = first.keys().cloned().collect();
@@ -120,7 +123,7 @@ impl SortKey {
         let nothing = &Value::Null;
         let value = |row| Value::get(row, &self.field).unwrap_or(nothing);
         let (one, other) = (value(one), value(other));
-        // What is not known comes last, whichever way round.
+        // Missing values sort last in both directions.
         match (one.is_null(), other.is_null()) {
             (false, false) => {}
             (one, other) => return one.cmp(&other),

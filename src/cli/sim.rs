@@ -1,4 +1,4 @@
-//! `azimg sim`: the simulated Azure, until Ctrl-C.
+//! `azimg sim`: the simulated Azure. Runs until Ctrl-C.
 
 use super::{output, stop};
 use crate::error::Result;
@@ -97,7 +97,8 @@ pub(super) async fn run(args: SimArgs) -> Result<ExitCode> {
     Ok(stop::code().unwrap_or(ExitCode::SUCCESS))
 }
 
-/// Says which variables lead here: whoever types them into another shell needs no reader of JSON.
+/// Prints the environment variables that direct azimg to the simulation, ready to paste into
+/// another shell without parsing the JSON.
 fn say_where(at: &Value, tls: Option<&Path>) {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     say!("# In another shell, until this one ends:");

@@ -1,5 +1,5 @@
-//! What asks a command to stop: Ctrl-C, and SIGTERM from whoever started it. A command that begins something that
-//! goes on without it, or that can be gone on with, says so and ends with the signal's exit code.
+//! Requests to stop a command: Ctrl-C, or SIGTERM from the process that started it. A command whose
+//! work continues without it, or can be resumed, says so and ends with the exit code of the signal.
 
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -7,20 +7,20 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-/// Exit codes as a shell has them of a program that a signal ended.
+/// Exit codes as a shell reports them for a program that a signal ended.
 const INTERRUPTED: u8 = 130;
 const TERMINATED: u8 = 143;
 
-/// The exit code of what asked last; zero while nothing has.
+/// The exit code for the last request to stop. Zero if there was none.
 static ASKED: AtomicU8 = AtomicU8::new(0);
 
-/// The exit code, when the command was asked to stop.
+/// The exit code if the command was requested to stop.
 pub(super) fn code() -> Option<ExitCode> {
     let code = ASKED.load(Ordering::Relaxed);
     (code != 0).then(|| ExitCode::from(code))
 }
 
-/// Waits until the command is asked to stop.
+/// Waits for a request to stop.
 pub(super) async fn asked() {
     let code = tokio::select! {
         Ok(()) = tokio::signal::ctrl_c() => INTERRUPTED,
@@ -45,7 +45,8 @@ async fn terminated() {
     std::future::pending::<()>().await;
 }
 
-/// Waits for `change`, unless the command is asked to stop in the middle of it: then `how` says how it stands.
+/// Waits for `change`. On a request to stop before it ends, returns an error whose text is `how()`,
+/// the state that the change has reached.
 pub(super) async fn unless_asked<T>(
     change: impl Future<Output = Result<T>>,
     how: impl FnOnce() -> String,
@@ -56,8 +57,8 @@ pub(super) async fn unless_asked<T>(
     }
 }
 
-/// Waits until the command is asked to stop, stops `host`, and gives what is under way so long to end, unless it
-/// is asked once more.
+/// Waits for a request to stop, then stops `host` and gives work under way the time `within` to
+/// end. A second request ends the wait.
 pub(super) async fn asked_of(host: &Host, within: Duration) {
     asked().await;
     host.stop();

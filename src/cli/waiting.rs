@@ -1,5 +1,5 @@
-//! What somebody sees who waits for a command: for what, and since when. A line that passes on a terminal, elsewhere
-//! one that stays.
+//! Tells the user what a command is waiting for, and since when. On a terminal the line is
+//! transient; otherwise it is a line of output.
 
 use super::progress;
 use crate::sink::{self, say};
@@ -7,11 +7,11 @@ use crate::telemetry::awaited;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A wait that takes longer shows itself.
+/// Longer waits are shown.
 const SHOWN_AFTER: Duration = Duration::from_secs(1);
-/// It is looked for, and shown anew, this often.
+/// The interval of checks and updates.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Where lines stay, one wait has so long between two of them.
+/// The minimum interval between two lines about the same wait, where lines are not transient.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Shows waits until it is dropped.
@@ -24,7 +24,7 @@ impl Watch {
             let mut said: Option<(String, Instant)> = None;
             loop {
                 tokio::time::sleep(LOOK_EVERY).await;
-                // Progress shows what is done, and tells of waits itself.
+                // A progress display reports waits itself.
                 let wait = awaited::longest().filter(|(_, since)| *since >= SHOWN_AFTER);
                 match wait.filter(|_| !progress::is_shown()) {
                     Some((what, since)) if is_terminal => {

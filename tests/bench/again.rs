@@ -1,4 +1,4 @@
-//! A second run against the first, under quota.
+//! A second run compared with the first, under quota.
 
 use crate::{crawl, limited, region, row, table};
 

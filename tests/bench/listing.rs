@@ -1,4 +1,5 @@
-//! A list of a million images in each format: peak memory, and how long it takes to the first line and to the end.
+//! A list of a million images in each format: peak memory, and the time to the first line and to
+//! the end.
 
 use super::memory::peak_of;
 use crate::support::azimg;
@@ -19,7 +20,7 @@ use tokio::runtime::Runtime;
 const PUBLISHERS: usize = 1_000;
 const VERSIONS: usize = 1_000;
 
-/// A store with a snapshot of a million images.
+/// Writes a snapshot of a million images.
 fn make(folder: &Path) {
     let names: Vec<String> = (0..PUBLISHERS).map(|at| format!("publisher-{at:04}")).collect();
     let now = OffsetDateTime::now_utc();

@@ -1,4 +1,5 @@
-//! Lookups in 400,000 images, against a bare axum route whose bodies are as large; cold start.
+//! Lookups in 400,000 images, compared with a bare axum route with bodies of the same size, and
+//! cold starts.
 
 use crate::support::runs::{listed, write_run};
 use crate::support::{azimg, finish};
@@ -26,7 +27,7 @@ use tokio::runtime::Runtime;
 const COPIES: usize = 4;
 const STARTS: usize = 10;
 
-/// A store with a snapshot; the names of its images.
+/// Writes a snapshot, and returns the names of its images.
 fn make(folder: &Path) -> Vec<[String; 4]> {
     let world = region();
     let publishers: Vec<String> = world.publishers.iter().map(|p| p.name.clone()).collect();
@@ -83,7 +84,7 @@ impl Drop for Handler {
     }
 }
 
-/// Asks until there is an answer; its body.
+/// Repeats a request until there is a response, and returns its body.
 async fn ask(client: &reqwest::Client, url: &str) -> Bytes {
     loop {
         if let Ok(response) = client.get(url).send().await {
@@ -94,7 +95,7 @@ async fn ask(client: &reqwest::Client, url: &str) -> Bytes {
     }
 }
 
-/// Milliseconds from the start of a process to an answer, the median of some.
+/// Milliseconds from the start of a process to a response: the median of [`STARTS`] measurements.
 fn start_up(store: &Path, path: &str) -> f64 {
     let runtime = Runtime::new().unwrap();
     let client = reqwest::Client::new();
@@ -110,7 +111,7 @@ fn start_up(store: &Path, path: &str) -> f64 {
     times[STARTS / 2]
 }
 
-/// Requests a second, and the 99th percentile of their times in milliseconds.
+/// Requests per second, and the 99th percentile of latency in milliseconds.
 fn load(folder: &Path, address: &str, paths: &[String]) -> (f64, f64) {
     let mut script = "local paths = {\n".to_owned();
     for path in paths {
@@ -140,7 +141,7 @@ fn load(folder: &Path, address: &str, paths: &[String]) -> (f64, f64) {
     (line("Requests/sec:").parse().unwrap(), p99)
 }
 
-/// A bare route that answers every path with so many bytes.
+/// A bare route that answers every path with `size` bytes.
 fn bare(size: usize) -> (Runtime, String) {
     let runtime = Runtime::new().unwrap();
     let body = Bytes::from(vec![b'x'; size]);
@@ -151,7 +152,8 @@ fn bare(size: usize) -> (Runtime, String) {
     (runtime, address)
 }
 
-/// A word in its `number`th way of writing it in small and capital letters: other URLs, one meaning.
+/// The word in its `number`th combination of upper and lower case: a different URL with the same
+/// meaning.
 fn spelled(word: &str, number: usize) -> String {
     let letter = |(at, c): (usize, char)| match number >> (at % 16) & 1 {
         1 => c.to_ascii_uppercase(),
@@ -160,7 +162,7 @@ fn spelled(word: &str, number: usize) -> String {
     word.chars().enumerate().map(letter).collect()
 }
 
-/// Eight callers who search for so many words each, one question after the other, until they are dropped.
+/// Eight callers that search for `words` words each, one request after the other, until the end.
 struct Searching {
     over: Arc<AtomicBool>,
     callers: Vec<JoinHandle<usize>>,
@@ -180,7 +182,7 @@ impl Searching {
                     let words: Vec<String> =
                         (0..words).map(|word| format!("{:x}", word + caller * 7 + asked)).collect();
                     let url = format!("{address}/api/images?top=1&search={}", words.join("+"));
-                    // Whether it is answered or refused: it is what the caller asks for.
+                    // The result does not matter, only the load.
                     client.get(url).send().unwrap().bytes().unwrap();
                     asked += 1;
                 }
@@ -191,14 +193,14 @@ impl Searching {
         Self { over, callers }
     }
 
-    /// How many questions they asked in all.
+    /// Stops the callers, and returns the total number of requests.
     fn end(self) -> usize {
         self.over.store(true, Ordering::Relaxed);
         self.callers.into_iter().map(|caller| caller.join().unwrap()).sum()
     }
 }
 
-/// How long the health of the host waits beside callers who search for as much as they can.
+/// The latency of the host's health probe while callers run searches of up to 4,000 words.
 fn beside_searches(folder: &Path, address: &str) {
     let mut lines =
         vec![row([&"eight callers, words each", &"searches", &"GET / p99 ms", &"limit"])];
@@ -229,7 +231,7 @@ pub fn run() {
         let word = offer.split(['-', '_']).find(|word| word.len() > 2).unwrap_or("server");
         format!("/api/images?search={}&top=100", spelled(word, number))
     };
-    // No path comes twice before all have come.
+    // No path is repeated before all paths have been used.
     let anew = |path: &dyn Fn(&[String; 4], usize) -> String| {
         let rounds = (1..120).flat_map(|number| some(200).map(move |name| (name, number)));
         rounds.map(|(name, number)| path(name, number)).collect()

@@ -1,6 +1,7 @@
-//! Benches: what is measured is a ratio, against a peer or a limit, in one run.
+//! Benchmarks. Each measures a ratio to a peer or to a limit, within a single run.
 //!
-//! `cargo bench --bench bench -- NAME…` runs those that are named, `cargo bench --bench bench` all of them.
+//! `cargo bench --bench bench -- NAME…` runs the named ones, `cargo bench --bench bench` all of
+//! them.
 
 #![allow(unreachable_pub, reason = "one crate, many modules: pub says what they share")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it fails by panicking")]
@@ -39,27 +40,27 @@ fn tenth() -> World {
     World::new(locations, publishers)
 }
 
-/// A simulated Azure in this process that keeps the real limits, sixty times as fast.
+/// A simulated Azure in this process with the real limits, sixty times as fast.
 fn limited(world: World) -> Azure {
     let conditions = Conditions { quota: "60x".parse().unwrap(), ..Conditions::default() };
     Azure::under(world, conditions, None)
 }
 
-/// Crawls into `store`; what `crawl -o json` says.
+/// Crawls into `store`, and returns the output of `crawl -o json`.
 fn crawl(azure: &Azure, store: &Path, more: &[&str]) -> Value {
     let mut arguments = vec!["crawl", "--quiet", "--store", store.to_str().unwrap(), "-o", "json"];
     arguments.extend_from_slice(more);
     support::json(&mut azure.azimg(&arguments))
 }
 
-/// The shortest time in which so many listings of offers are permitted, sixty times as fast: 200 in
-/// three seconds and 1,000 in thirty, all at once where that is allowed.
+/// The minimum time for this many listings of offers under limits sixty times as fast (200 in 3
+/// seconds, 1,000 in 30 seconds), with bursts as large as permitted.
 fn shortest(listings: u32) -> Duration {
     let last = listings - 1;
     Duration::from_secs(u64::from(last / 1_000 * 30 + last % 1_000 / 200 * 3))
 }
 
-/// Prints a table whose first row is its head.
+/// Prints a table whose first row is its header.
 fn table(title: &str, rows: &[Vec<String>]) {
     println!("\n{title}");
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap();

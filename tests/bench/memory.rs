@@ -1,4 +1,4 @@
-//! Peak memory of a crawl: catalogs with the same publishers, offers and SKUs, and more versions;
+//! Peak memory of a crawl: catalogs with the same publishers, offers and SKUs but more versions,
 //! and with more of everything.
 
 use crate::support::Azure;
@@ -39,7 +39,7 @@ fn deeper(times: usize) -> World {
     World::new(locations, publishers)
 }
 
-/// The most memory that a crawl had, in MiB; the images that it found.
+/// The peak memory of a crawl in MiB, and the number of versions in the catalog.
 fn peak(world: World) -> (u64, usize) {
     let versions = world.versions();
     let azure = Azure::start(world);
@@ -50,7 +50,7 @@ fn peak(world: World) -> (u64, usize) {
     (peak_of(&mut child), versions)
 }
 
-/// The most memory that a program has until its good end, in MiB.
+/// The peak memory of a program in MiB. The program must succeed.
 pub fn peak_of(child: &mut Child) -> u64 {
     let status = format!("/proc/{}/status", child.id());
     let mut most = 0;

@@ -1,5 +1,5 @@
-//! Without quota, 20 ms to every answer: against the Azure CLI's own loop and a sequential script of
-//! the Azure SDK, on the same server. All must find the same images.
+//! Without quota, with 20 ms of latency: compared with the Azure CLI's own loop and a sequential
+//! script of the Azure SDK on the same server. All must find the same images.
 
 use crate::support::{finish, json, peer, python, root, rows};
 use crate::{Azure, row, table, tenth};
@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// What a command printed, and how long it took.
+/// The stdout of a command, and its duration in seconds.
 fn timed(command: &mut Command) -> (String, f64) {
     let begun = Instant::now();
     let (code, stdout, stderr) = finish(command);

@@ -1,5 +1,5 @@
-//! Publishing: 12 million shard rows of sixty locations become one snapshot, against `DuckDB`'s GROUP
-//! BY and Parquet over the same shards.
+//! Publishing: 12 million shard rows of sixty locations become one snapshot, compared with
+//! `DuckDB`'s GROUP BY and Parquet over the same shards.
 
 use crate::support::runs::{listed, write_run};
 use crate::support::{azimg, python};
@@ -17,7 +17,7 @@ use time::OffsetDateTime;
 const LOCATIONS: usize = 60;
 const ROWS: usize = 12_000_000;
 
-/// What one location lists of a publisher: all but one row in a hundred of a copy of the catalog.
+/// The listing of a publisher in one location: all but one row in a hundred of the copied catalog.
 fn listing(world: &World, publisher: usize, copies: usize, location: usize) -> Vec<ListedVersion> {
     let mut rows = Vec::new();
     for offer in &world.publishers[publisher].offers {
@@ -36,7 +36,7 @@ fn listing(world: &World, publisher: usize, copies: usize, location: usize) -> V
     rows
 }
 
-/// A run whose items have all ended; the rows in its shards.
+/// Writes a run whose work items have all ended, and returns the number of rows in its shards.
 fn make(folder: &Path, rows_wanted: usize) -> (RunId, usize) {
     let world = region();
     let copies = rows_wanted.div_ceil(LOCATIONS * world.versions());

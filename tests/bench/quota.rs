@@ -1,11 +1,11 @@
-//! Under quota: how much of what the windows permit is used, and how much is refused.
+//! Under quota: the fraction of the permitted requests that is used, and the fraction refused.
 
 use crate::support::{rows, timeless};
 use crate::{Azure, crawl, limited, region, row, shortest, table, tenth};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
-/// Seconds from the first to the last answered listing of offers, and how many there were.
+/// Seconds from the first to the last answered listing of offers, and the number of these.
 fn listings(azure: &Azure) -> (f64, u32) {
     let stats = azure.sim.stats.to_json();
     let offers = &stats["operations"]["ListOffers"];

@@ -1,5 +1,5 @@
-//! Registries: a gigabyte up and down against `skopeo`, long lists against the Azure SDK, and the
-//! inventory of a large registry beside the fewest requests that could make it.
+//! Registries: transfers of a gigabyte compared with `skopeo`, long lists compared with the Azure
+//! SDK, and the inventory of a large registry compared with the minimum number of requests.
 
 use crate::memory::peak_of;
 use crate::support::needs::{self, Need};
@@ -23,7 +23,7 @@ use std::time::Instant;
 
 const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-/// Layers of the image that goes up and down, and their size.
+/// The number of layers of the transferred image, and their size in bytes.
 const LAYERS: usize = 8;
 const LAYER: usize = 128 << 20;
 
@@ -38,7 +38,7 @@ pub fn run() {
     inventory();
 }
 
-/// A layout with one image of random bytes.
+/// Writes a layout with one image of random bytes.
 fn layout(root: &Path) {
     let blobs = root.join("blobs/sha256");
     std::fs::create_dir_all(&blobs).unwrap();
@@ -70,18 +70,18 @@ fn layout(root: &Path) {
     std::fs::write(root.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
 }
 
-/// How long a command took, and the most memory that it had, in MiB.
+/// The duration of a command in seconds, and its peak memory in MiB.
 fn timed(command: &mut Command) -> (f64, u64) {
     let begun = Instant::now();
     let peak = peak_of(&mut command.spawn().unwrap());
     (begun.elapsed().as_secs_f64(), peak)
 }
 
-/// How long each of some transfers took, and its memory in MiB, by name.
+/// Durations in seconds and peak memory in MiB of transfers, by name.
 type Times = BTreeMap<&'static str, Vec<(f64, u64)>>;
 
-/// One image up, down, and to another registry, by azimg and by skopeo. Each has registries of its own: skopeo
-/// remembers which repository of a registry has a blob, and takes it over from there.
+/// Pushes, pulls and copies an image with azimg and with skopeo. Each has registries of its own,
+/// because skopeo remembers which repository of a registry has a blob, and mounts it from there.
 fn transfer(folder: &Path, source: &str, times: &mut Times) {
     let (ours, theirs, our_mirror, their_mirror) =
         (Oci::start(), Oci::start(), Oci::start(), Oci::start());
@@ -164,7 +164,7 @@ fn manifest(content: Vec<u8>, tagged: bool) -> (String, SimManifest) {
     (name, manifest)
 }
 
-/// A registry whose repositories have so many tagged and untagged images.
+/// A registry whose repositories have these numbers of tagged and untagged images.
 fn registry(repositories: &[(usize, usize)]) -> SimRegistry {
     let mut registry = azimg::sim::registries::generate_registry(0, 0, 1);
     for (number, (tagged, untagged)) in repositories.iter().enumerate() {
@@ -199,7 +199,7 @@ fn azure(registry: SimRegistry) -> Azure {
     Azure::under(world, Conditions::default(), None)
 }
 
-/// https in front of a registry: the SDK signs in over nothing else.
+/// Serves a registry over https: the SDK signs in over https only.
 fn secure(folder: &Path, server: &str) -> (String, tokio::runtime::Runtime) {
     async fn pass(
         State((client, to)): State<(reqwest::Client, String)>,
@@ -250,7 +250,7 @@ fn lists() {
         assert_eq!(code, 0, "{err}");
         let told: Value = serde_json::from_str(&out).unwrap();
         assert_eq!(told["count"], MANIFESTS);
-        // Its own clock: without the start of Python.
+        // Measured by the script itself, without the start of Python.
         let theirs = told["seconds"].as_f64().unwrap();
         let ratio = format!("{:.1}", theirs / ours);
         rows.push(row([&what, &format!("{ours:.2} s"), &format!("{theirs:.2} s"), &ratio]));
@@ -296,8 +296,8 @@ fn inventory() {
             let files = manifest["files"].as_array().unwrap().clone();
             files.iter().find(|f| f["name"] == "registry.parquet").unwrap()["rows"].clone()
         };
-        // Subscriptions, registries, repositories by the thousand, two lists for each repository; a
-        // manifest and its configuration for each that is read.
+        // Subscriptions, registries, repositories by the thousand, two lists for each repository,
+        // and a manifest with its configuration for each image read.
         let fewest = 2 + 10 + 2 * 9_400 + 2 * read;
         rows.push(row([
             &what,

@@ -1,4 +1,4 @@
-//! Without latency: requests a second against those of `wrk` on the same server and paths.
+//! Without latency: requests per second, compared with `wrk` on the same server and paths.
 
 use crate::support::finish;
 use crate::{Azure, crawl, region, row, table};

@@ -1,4 +1,4 @@
-//! Who azimg is in Azure, and what it may read there.
+//! Checks of the identity and of its permissions in Azure.
 
 use super::{CheckReport, CheckState};
 use crate::client::{Client, version};
@@ -13,11 +13,11 @@ use std::collections::BTreeSet;
 use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime};
 
-/// A clock that is wrong by more makes tokens and storage requests be refused.
+/// In seconds. A larger clock skew makes Azure refuse tokens and storage requests.
 const WRONG: i64 = 240;
-/// A clock that is wrong by more is worth a look.
+/// In seconds. A larger clock skew is reported.
 const DOUBTFUL: i64 = 30;
-/// Registries that are looked at beside each other.
+/// The number of registries checked concurrently.
 const AT_ONCE: usize = 16;
 const READER: &str = "Give the identity the role Reader on the subscription";
 const PULL: &str = "Give the identity AcrPull on the registry (of one with rights by repository: \
@@ -79,7 +79,8 @@ pub(super) async fn look(config: &Config, location: Option<&str>, findings: &mut
     }
 }
 
-/// What is lacking of what a crawl reads, as the crawl takes it: marketplace images are asked for through those
+/// Reports missing permissions by their effect on a crawl. A subscription that cannot list
+/// marketplace images is only a note if another one can: a crawl requests them through the
 /// subscriptions that list them.
 fn tell(all: Vec<(String, Vec<PermissionCheck>)>, findings: &mut CheckReport) {
     let is_listed = |right: &PermissionCheck| right.what == MARKETPLACE && right.told.is_ok();
@@ -98,7 +99,7 @@ fn tell(all: Vec<(String, Vec<PermissionCheck>)>, findings: &mut CheckReport) {
     }
 }
 
-/// The versions that are sent where those that are meant are not offered.
+/// Reports API versions sent in place of the intended ones, which the cloud does not offer.
 fn versions(client: &Client, findings: &mut CheckReport) {
     for [resource, refused, sent] in client.other_versions() {
         let says = format!("api-version {refused} is not offered here; a crawl asks with {sent}");
@@ -106,7 +107,7 @@ fn versions(client: &Client, findings: &mut CheckReport) {
     }
 }
 
-/// The subscriptions that are crawled, what the server's clock says, and what remains of the quota.
+/// Checks the token, the clock and the remaining quota. Returns the subscriptions to crawl.
 async fn subscriptions(
     config: &Config,
     client: &Client,
@@ -156,7 +157,7 @@ fn clock(headers: &HeaderMap, now: OffsetDateTime, findings: &mut CheckReport) {
     findings.add("clock", "this machine", state, format!("{wrong} s from the server's{advice}"));
 }
 
-/// A location to ask in.
+/// The location used to check the marketplace.
 async fn place(
     config: &Config,
     client: &Client,

@@ -1,4 +1,4 @@
-//! `azimg doctor`: whether everything is there that a crawl needs, each thing tried once.
+//! `azimg doctor`: tries once each thing that a crawl needs.
 
 mod azure;
 mod storage;
@@ -24,13 +24,13 @@ pub(super) struct DoctorArgs {
     location: Option<String>,
 }
 
-/// How something was found.
+/// The result of a check, from best to worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum CheckState {
     /// As it should be.
     Ok,
-    /// Worth a look; nothing is missing.
+    /// Worth a look. Nothing will be missing.
     Note,
     /// Something will be missing from every crawl.
     Gap,
@@ -38,7 +38,7 @@ enum CheckState {
     Failed,
 }
 
-/// One thing that was tried.
+/// A check and its result.
 #[derive(Debug, Serialize)]
 struct Check {
     check: &'static str,
@@ -47,7 +47,7 @@ struct Check {
     says: String,
 }
 
-/// All that was tried.
+/// All checks made.
 #[derive(Default)]
 struct CheckReport(Vec<Check>);
 
@@ -62,7 +62,8 @@ impl CheckReport {
         self.0.push(Check { check, about: about.into(), state, says: says.into() });
     }
 
-    /// What an attempt told; its failure is of the state `failure`, with `advice` on what is not allowed.
+    /// Adds the result of an attempt. A failure has the state `failure`; if access was denied,
+    /// `advice` is appended to its text.
     fn tried(
         &mut self,
         (check, about): (&'static str, &str),
@@ -101,7 +102,7 @@ pub(super) async fn run(args: &DoctorArgs, flags: Flags, output: &Output) -> Res
     match Config::load(flags) {
         Ok(config) => {
             settings(&config, &mut findings);
-            // Beside each other: what is not there is waited for, and one wait is enough.
+            // Concurrently: each may wait for a timeout.
             let (mut in_azure, mut in_storage) = (CheckReport::default(), CheckReport::default());
             tokio::join!(
                 azure::look(&config, args.location.as_deref(), &mut in_azure),
@@ -121,7 +122,7 @@ pub(super) async fn run(args: &DoctorArgs, flags: Flags, output: &Output) -> Res
     })
 }
 
-/// Whether an app could be made of the settings; nothing is contacted for it.
+/// Checks whether an app can be built from the settings, without any request.
 fn settings(config: &Config, findings: &mut CheckReport) {
     let made = config.app().map(|(app, _)| {
         let request = &app.settings.request;

@@ -1,4 +1,4 @@
-//! Where runs and snapshots are kept, and where messages wait.
+//! Checks of the store of runs and snapshots, and of the queues.
 
 use super::{CheckReport, CheckState};
 use crate::config::Config;
@@ -10,12 +10,12 @@ use crate::work::RunId;
 use bytes::Bytes;
 use time::OffsetDateTime;
 
-/// A queue that nobody serves.
+/// A queue that no function is triggered by.
 const TRIED: &str = "azimg-doctor";
-/// A catalog that is older is worth a look.
+/// A current snapshot that is older is reported.
 const OLD: time::Duration = time::Duration::hours(48);
 
-/// A catalog that is further ahead of this clock is worth a look.
+/// A current snapshot published later than this in the future is reported.
 const AHEAD: time::Duration = time::Duration::minutes(5);
 
 const BLOBS: &str = "The identity needs Storage Blob Data Contributor on the container (an app's: Owner on the account)";
@@ -51,7 +51,7 @@ async fn blobs(config: &Config, now: OffsetDateTime, findings: &mut CheckReport)
     }
 }
 
-/// Writes an object, reads it, and removes it.
+/// Writes an object, reads it and deletes it.
 async fn written(store: &dyn Store) -> Result<()> {
     store.prepare().await?;
     let key = Key::Tried(RunId::new(OffsetDateTime::now_utc()));

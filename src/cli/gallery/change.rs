@@ -1,4 +1,4 @@
-//! `azimg gallery update`, `share` and `unshare`: one change each, shown first if that is wanted.
+//! `azimg gallery update`, `share` and `unshare`: a single change each, with an optional dry run.
 
 use super::followed::Followed;
 use crate::cli::output::Output;
@@ -218,7 +218,7 @@ fn request(change: &Change) -> serde_json::Value {
         "apiVersion": change.version, "body": change.body})
 }
 
-/// Prints how a change ended: the thing as it is then, or the operation to follow.
+/// Prints the outcome of a change: the resource after the change, or the operation to follow.
 async fn report(
     galleries: &Galleries,
     name: &Name,
@@ -234,8 +234,8 @@ async fn report(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says that there is nothing to send, and shows the thing; when somebody's change is still making it so, once that
-/// is over.
+/// Reports that there is nothing to send, and prints the resource. If another change to the same
+/// values is still under way, waits for it first.
 async fn unchanged(
     galleries: &Galleries,
     name: &Name,

@@ -1,4 +1,5 @@
-//! A change as people follow it on the command line: how it goes on, and how to go on when they leave it.
+//! Reports the progress of a change on the command line, and how to follow it after an
+//! interruption.
 
 use crate::cli::stop;
 use crate::error::Result;
@@ -8,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use url::Url;
 
-/// A change that is being made.
+/// A change under way.
 #[derive(Debug)]
 pub(super) struct Followed {
     quiet: bool,
@@ -17,10 +18,10 @@ pub(super) struct Followed {
 
 #[derive(Debug)]
 struct Now {
-    /// What is changed.
+    /// The resource being changed.
     what: String,
-    /// Where the operation that is under way can be followed. The address is signed: it is said where it is needed,
-    /// and logged nowhere.
+    /// The URL of the operation under way. It is signed: it is printed only where it is needed, and
+    /// never logged.
     operation: Option<Url>,
 }
 
@@ -30,18 +31,18 @@ impl Followed {
         Self { quiet, now: Mutex::new(Now { what: what.into(), operation: None }) }
     }
 
-    /// The same, under way at an address that is known.
+    /// The same, already under way as `operation`.
     pub(super) fn at(self, operation: Url) -> Self {
         self.now.lock().unwrap_or_else(PoisonError::into_inner).operation = Some(operation);
         self
     }
 
-    /// Goes on to another change.
+    /// Continues with a change of another resource.
     pub(super) fn begin(&self, what: String) {
         *self.now.lock().unwrap_or_else(PoisonError::into_inner) = Now { what, operation: None };
     }
 
-    /// Says on stderr how it goes on.
+    /// Reports a step on stderr.
     pub(super) fn step(&self, step: ChangeStep) {
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         let what = &now.what;
@@ -69,15 +70,15 @@ impl Followed {
         }
     }
 
-    /// Waits for a change, or until the command is asked to stop. What is under way when that ends goes on in Azure; then it is said where
-    /// and how to follow it.
+    /// Waits for a change, or until the command is requested to stop. An operation still under way
+    /// then continues in Azure; prints how to follow it.
     pub(super) async fn to_end<T>(&self, change: impl Future<Output = Result<T>>) -> Result<T> {
         let ended = stop::unless_asked(change, || self.interrupted()).await;
         let now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         if ended.is_err()
             && let Some(operation) = &now.operation
         {
-            // What Azure sends is put between quotes: it ends where they do.
+            // The URL comes from Azure and is printed in single quotes, which it must not close.
             let address = operation.as_str().replace('\'', "%27");
             say!("It goes on in Azure. Follow it with: azimg gallery wait '{address}'");
         }

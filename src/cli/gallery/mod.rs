@@ -142,18 +142,18 @@ fn text(row: &Value, name: &str) -> String {
     row[name].as_str().unwrap_or_default().to_owned()
 }
 
-/// What names a gallery among those of the catalog.
+/// The key of a gallery in the catalog.
 fn gallery_key(row: &Value) -> [String; 3] {
     ["subscriptionId", "resourceGroup", "gallery"].map(|name| text(row, name))
 }
 
-/// What is in galleries.
+/// The kinds of images in galleries.
 const IN_GALLERIES: &[&str] = &["gallery-definition", "gallery-version"];
 
-/// What machines are made of, without the versions of definitions.
+/// The kinds of images that machines are created from, without versions of definitions.
 const IMAGES: &[&str] = &["gallery-definition", "managed-image"];
 
-/// The images that `filter` accepts; where there are none, it is said why.
+/// The images that `filter` accepts. If there are none, reports why.
 async fn listed_or_said(config: &Config, filter: &Filter, output: &Output) -> Result<Vec<Value>> {
     let rows = listed(config, filter).await?;
     if rows.is_empty() && !output.quiet {
@@ -192,7 +192,7 @@ async fn galleries(config: &Config, args: GalleryListArgs, output: &Output) -> R
     Ok(ExitCode::SUCCESS)
 }
 
-/// A gallery, definition or version of the catalog, with what lies below it.
+/// Prints a gallery, definition or version in the catalog, with its children.
 async fn show(config: &Config, name: &str, output: &Output) -> Result<ExitCode> {
     let store = config.store()?;
     let not_found = || Error::not_found(format!("{name} is not in the catalog"));

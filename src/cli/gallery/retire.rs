@@ -22,7 +22,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Definitions that are looked at at once.
+/// The number of definitions examined concurrently.
 const AT_ONCE: usize = 8;
 
 #[derive(clap::Args)]
@@ -134,7 +134,7 @@ async fn make(
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is planned, definition by definition; an error when of any nothing can be planned.
+/// The plan for each definition. An error if any definition cannot be planned.
 async fn planned(
     galleries: &Galleries,
     definitions: &[(OwnGallery, String)],
@@ -166,7 +166,7 @@ async fn planned(
     }
 }
 
-/// A plan is a document for programs, and a table of versions for people.
+/// Prints a plan: as a document for programs, or as a table of versions.
 fn print(plan: &RetirePlan, value: Value, output: &Output) -> Result<()> {
     if !output.is_table() {
         return output.one(value);
@@ -216,7 +216,7 @@ async fn apply(
     let (done, before) = (applied.done, applied.before);
     let mut ended = json!({"plan": plan.plan, "done": done, "doneBefore": before,
                            "left": applied.left, "ledger": path});
-    // As the galleries are now: their policies may have changed since the plan.
+    // The galleries' current policies: they may have changed since the plan was made.
     let restorable = galleries.restorable_days(&plan.definitions).await?;
     for (gallery, days) in restorable {
         let until = Span::new(Duration::from_hours(24 * u64::from(days))).after(now);

@@ -1,4 +1,4 @@
-//! Values as cells: whole for programs, short for people.
+//! Formats values as cells: complete for programs, short for people.
 
 use crate::sink;
 use indicatif::HumanBytes;
@@ -7,16 +7,16 @@ use std::borrow::Cow;
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, Time, UtcOffset};
 
-/// The widest cell of a table, in characters: each row is padded to the widest one.
+/// The maximum width of a table cell, in characters: every row is padded to the widest one.
 const WIDEST: usize = 1_000;
-/// A longer list is counted in a cell for people.
+/// Longer lists are shown as a count.
 const LONGEST_LIST: usize = 3;
-/// So many digits of a digest tell it from any other that people meet.
+/// The number of digits shown of a digest: enough to distinguish it in practice.
 const DIGITS: usize = 12;
-/// The digests that are shortened, with the number of their digits.
+/// The digests that are shortened, with the number of their hexadecimal digits.
 const DIGESTS: [(&str, usize); 2] = [("sha256:", 64), ("sha512:", 128)];
 
-/// A value as a text.
+/// Formats a value as plain text.
 pub(super) fn text(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => String::new(),
@@ -33,7 +33,7 @@ pub(super) fn text(value: Option<&Value>) -> String {
     }
 }
 
-/// A cell of CSV or TSV. A number is one, also where it is negative.
+/// A cell of CSV or TSV. Numbers stay numbers, including negative ones.
 pub(super) fn record(value: Option<&Value>) -> String {
     match value {
         Some(Value::Number(number)) => number.to_string(),
@@ -41,14 +41,13 @@ pub(super) fn record(value: Option<&Value>) -> String {
     }
 }
 
-/// A cell of a table in which nothing is shortened, but for what would make each line of the table longer than anybody
-/// reads.
+/// A cell of a wide table. Only text too wide to be read is cut, since it would widen every line.
 pub(super) fn whole(value: Option<&Value>) -> String {
     cut(sink::line(&text(value)).into_owned())
 }
 
-/// A cell of a table for people: sizes and times as they are read, digests by their beginning, long lists counted.
-/// `name` is that of the column.
+/// A cell of a table in the column `name`: readable sizes and times, shortened digests, and long
+/// lists as a count.
 pub(super) fn short(name: &str, value: Option<&Value>) -> String {
     match value {
         Some(Value::Array(items)) if items.len() > LONGEST_LIST => {
@@ -58,7 +57,7 @@ pub(super) fn short(name: &str, value: Option<&Value>) -> String {
     }
 }
 
-/// A value as people read it.
+/// Formats a value for people.
 pub(super) fn shown(name: &str, value: Option<&Value>) -> String {
     match value {
         Some(Value::Bool(yes)) => (if *yes { "yes" } else { "no" }).to_owned(),
@@ -83,13 +82,13 @@ pub(super) fn shown(name: &str, value: Option<&Value>) -> String {
     }
 }
 
-/// Whether a column has sizes in bytes.
+/// Whether a column contains sizes in bytes.
 fn is_size(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     name.ends_with("bytes") || name.ends_with("size") || name == "exclusive" || name == "shared"
 }
 
-/// A moment in UTC, to the minute; a day alone at its beginning.
+/// Formats a timestamp in UTC to the minute. Midnight is shown as the date only.
 pub(super) fn moment(text: &str) -> Option<String> {
     if text.len() < "2026-01-01T00:00:00Z".len() || text.as_bytes().get(10) != Some(&b'T') {
         return None;
@@ -102,7 +101,7 @@ pub(super) fn moment(text: &str) -> Option<String> {
     Some(format!("{date} {:02}:{:02}", moment.hour(), moment.minute()))
 }
 
-/// A text whose digests are shortened.
+/// Shortens the digests in a text.
 fn without_digests(text: &str) -> Cow<'_, str> {
     let mut shown = Cow::Borrowed(text);
     for (algorithm, digits) in DIGESTS {
@@ -121,7 +120,7 @@ fn without_digests(text: &str) -> Cow<'_, str> {
     shown
 }
 
-/// A cell that is not too wide; what is left out is counted.
+/// Cuts a cell that is too wide, and states its original number of characters.
 fn cut(cell: String) -> String {
     let count = cell.chars().count();
     if count <= WIDEST {

@@ -1,14 +1,14 @@
-//! `--fields`: which members of rows are printed.
+//! `--fields`: the members of rows to print.
 
 use crate::error::{Error, Result};
 use crate::image::names::{are, nearest, quoted};
 use serde_json::{Map, Value};
 use std::collections::HashSet;
 
-/// If there are more, not all of them are told where some are near.
+/// With more fields than this, an error lists only the nearest ones, if there are any.
 const MOST_TOLD: usize = 20;
 
-/// `is_latest` as `isLatest`: both spellings of a column are taken.
+/// Converts `is_latest` to `isLatest`, so that both spellings of a column are accepted.
 pub(in crate::cli) fn camel(name: &str) -> String {
     let mut parts = name.split('_');
     let first = parts.next().unwrap_or_default().to_owned();
@@ -20,7 +20,7 @@ pub(in crate::cli) fn camel(name: &str) -> String {
     })
 }
 
-/// Refuses a field that no row has, which an option names.
+/// Refuses a field named by `option` that no row has.
 pub(in crate::cli) fn check(option: &str, fields: &[String], known: &[String]) -> Result<()> {
     let Some(unknown) = fields.iter().find(|field| !known.contains(field)) else { return Ok(()) };
     let near = nearest(unknown, known.iter().map(String::as_str));
@@ -36,7 +36,7 @@ pub(in crate::cli) fn check(option: &str, fields: &[String], known: &[String]) -
     Err(Error::invalid(format!("{option}: there is no field {unknown}; {told}")))
 }
 
-/// Leaves the named fields, in that order; what a row has not is null.
+/// Reduces a row to the named fields, in that order. Missing members are null.
 pub(super) fn pick(row: Value, fields: &[String]) -> Value {
     let Value::Object(mut row) = row else { return row };
     let picked: Map<String, Value> = fields
@@ -46,7 +46,7 @@ pub(super) fn pick(row: Value, fields: &[String]) -> Value {
     picked.into()
 }
 
-/// The names of all members that rows have, in the order in which they are met.
+/// The names of all members of the rows, in order of first occurrence.
 pub(super) fn all_names(rows: &[Value]) -> Vec<String> {
     let (mut known, mut names) = (HashSet::new(), Vec::new());
     for name in rows.iter().filter_map(Value::as_object).flat_map(serde_json::Map::keys) {

@@ -1,4 +1,4 @@
-//! The formats, and what prints a list in one of them.
+//! The output formats, and the interface for printing a list in one of them.
 
 use serde_json::Value;
 use std::io;

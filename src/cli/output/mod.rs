@@ -1,7 +1,7 @@
-//! How results are printed: the format, `JMESPath`, fields, and a stdout that may be closed.
+//! Prints results: format, `JMESPath` query, fields, and a stdout that may be closed early.
 //!
-//! Invariant: a list that comes row by row is printed row by row, whatever the format. What a query needs the whole
-//! list for is kept, and nothing else.
+//! Invariant: a list that comes row by row is printed row by row, in every format. Only rows of
+//! which a query needs the whole list are kept.
 
 mod cells;
 mod fields;
@@ -24,18 +24,18 @@ use std::io::{self, ErrorKind, Write};
 use std::ops::ControlFlow;
 use table::Look;
 
-/// What is known of the rows of a list before they are there.
+/// The columns of a list, known before its rows.
 #[derive(Debug, Default)]
 pub(super) struct Columns {
-    /// What a table shows.
+    /// The columns that a table shows.
     pub(super) short: Vec<String>,
-    /// What rows may have: the columns of CSV, TSV and a wide table.
+    /// The columns that rows may have: those of CSV, TSV and a wide table.
     pub(super) all: Vec<String>,
-    /// What may be asked for besides, which rows of other lists have.
+    /// Further columns that may be named, which only rows of other lists have.
     pub(super) elsewhere: Vec<String>,
 }
 
-/// Who is given a row, as JSON; whether it wants another one.
+/// A callback for each row, as JSON. It returns whether it wants another row.
 pub(super) type Visit<'a> = &'a mut dyn FnMut(&[u8]) -> Result<ControlFlow<()>>;
 
 /// How this command prints.
@@ -59,12 +59,12 @@ impl Output {
         Ok(Self { format: format.unwrap_or(default), quiet, query, fields })
     }
 
-    /// Whether people read it.
+    /// Whether the format is a table, for people.
     pub(super) fn is_table(&self) -> bool {
         matches!(self.format, Format::Table | Format::Wide)
     }
 
-    /// Prints a list; `columns` are what a table shows unless fields are named.
+    /// Prints a list. A table shows `columns` unless fields are named.
     pub(super) fn list(&self, rows: Vec<Value>, columns: &[&str]) -> Result<()> {
         if let Some(query) = &self.query {
             let whole = Value::Array(rows);
@@ -74,7 +74,7 @@ impl Output {
         self.values(rows, &columns)
     }
 
-    /// Prints one thing.
+    /// Prints a single value.
     pub(super) fn one(&self, value: Value) -> Result<()> {
         match &self.query {
             Some(query) => self.found(query.search(&value)?),
@@ -82,14 +82,15 @@ impl Output {
         }
     }
 
-    /// Prints a JSON document as what it is, unless another format was asked for by name.
+    /// Prints a JSON document: as JSON, unless a format other than a table was requested.
     pub(super) fn document(&self, value: &Value) -> Result<()> {
         let format = if self.is_table() { Format::Json } else { self.format };
         Self { format, quiet: self.quiet, query: self.query.clone(), fields: self.fields.clone() }
             .one(value.clone())
     }
 
-    /// Prints a list whose rows come one by one from `feed`, which ends when nobody wants another one.
+    /// Prints a list whose rows come one by one from `feed`, which stops when no more rows are
+    /// wanted.
     pub(super) fn stream(
         &self,
         columns: &Columns,
@@ -129,7 +130,7 @@ impl Output {
         printer.end()
     }
 
-    /// Prints what a query finds that has to know more than one row.
+    /// Prints the result of a query that needs more than one row at a time.
     fn collected(&self, query: &Query, feed: impl FnOnce(Visit<'_>) -> Result<()>) -> Result<()> {
         let by_row = query.by_row();
         let most = by_row.most().filter(|_| by_row.is_sure()).unwrap_or(usize::MAX);
@@ -154,7 +155,7 @@ impl Output {
         self.found(by_row.answer(list)?)
     }
 
-    /// Prints what a query found.
+    /// Prints the result of a query.
     fn found(&self, found: Found<'_>) -> Result<()> {
         if self.is_az_tsv() {
             if found.is_null() {
@@ -207,8 +208,8 @@ impl Output {
         closed_is_fine(written.and_then(|()| out.flush()))
     }
 
-    /// The names of the columns of this format: all that rows may have where programs read them, since they choose
-    /// there; those that are named, where some are.
+    /// The column names in this format: the named fields if any, the short columns for a table,
+    /// otherwise all columns that rows may have, because programs select for themselves.
     fn names(&self, all: &[String], short: &[String]) -> Vec<String> {
         match self.format {
             _ if !self.fields.is_empty() => self.fields.clone(),
@@ -217,7 +218,7 @@ impl Output {
         }
     }
 
-    /// Whether lines are those that az prints: what a query found, as TSV.
+    /// Whether lines have the form that az prints: the result of a query, as TSV.
     fn is_az_tsv(&self) -> bool {
         self.format == Format::Tsv && self.query.is_some() && self.fields.is_empty()
     }
@@ -242,14 +243,14 @@ fn parsed(row: &[u8]) -> Result<Value> {
         .map_err(|e| Error::corrupt(format!("a row of the snapshot cannot be read ({e})")))
 }
 
-/// A list that is being printed.
+/// A list being printed.
 struct Printer<'a> {
     output: &'a Output,
     to: To,
     is_closed: bool,
 }
 
-/// Rows in a format, or lines that are made.
+/// The destination: rows in a format, or complete lines.
 enum To {
     Rows(Box<dyn Rows>),
     Lines(Box<dyn Write>),
@@ -268,7 +269,7 @@ impl<'a> Printer<'a> {
         Ok(Self { output, to, is_closed: false })
     }
 
-    /// A reader that has had enough (`| head -1`) wants no other row.
+    /// Converts the result of a write. A closed pipe (`| head -1`) ends the list without an error.
     fn gone_on(&mut self, written: io::Result<()>) -> Result<ControlFlow<()>> {
         match written {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {
@@ -280,7 +281,7 @@ impl<'a> Printer<'a> {
         }
     }
 
-    /// Prints a row that is one line of JSON already.
+    /// Prints a row that is already one line of JSON.
     fn raw(&mut self, row: &[u8]) -> Result<ControlFlow<()>> {
         let written = match &mut self.to {
             To::Lines(out) => out.write_all(row).and_then(|()| out.write_all(b"\n")),
@@ -299,7 +300,7 @@ impl<'a> Printer<'a> {
         self.gone_on(written)
     }
 
-    /// Prints what a query found.
+    /// Prints a result of a query.
     fn found(&mut self, found: Found<'_>) -> Result<ControlFlow<()>> {
         if let To::Lines(out) = &mut self.to {
             let written = writeln!(out, "{}", found.tsv(|text| sink::cell(text).into_owned()));
@@ -319,13 +320,13 @@ impl<'a> Printer<'a> {
     }
 }
 
-/// Prints lines that are ours.
+/// Prints trusted text.
 pub(super) fn text(text: &str) -> Result<()> {
     let mut out = sink::stdout(Notation::Text);
     closed_is_fine(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
-/// A reader that has had enough (`| head -1`) is no error.
+/// A reader that closes the pipe (`| head -1`) is not an error.
 fn closed_is_fine(written: io::Result<()>) -> Result<()> {
     match written {
         Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),

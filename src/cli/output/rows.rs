@@ -1,4 +1,4 @@
-//! Rows in each format, printed as they come.
+//! The printers of rows for each format. Rows are printed as they come.
 
 use super::cells;
 use super::format::{Format, Rows};
@@ -8,8 +8,8 @@ use crate::sink;
 use serde_json::Value;
 use std::io::{self, Write};
 
-/// A list in a format. `columns` are the names of what each row has: of a table those that are shown, and none where
-/// rows have to say; of CSV and TSV all that rows may have.
+/// The printer of a list in `format`. `columns` are the column names: those shown in a table (if
+/// empty, taken from the rows), or all that rows may have in CSV and TSV.
 pub(super) fn rows<'a, W: Write + 'a>(
     format: Format,
     out: W,
@@ -33,7 +33,7 @@ pub(super) fn rows<'a, W: Write + 'a>(
     })
 }
 
-/// One array, as it would be printed at once.
+/// A single array, formatted as if it were serialized as a whole.
 struct Json<W> {
     out: W,
     count: usize,
@@ -44,7 +44,7 @@ impl<W: Write> Rows for Json<W> {
         self.out.write_all(if self.count == 0 { b"[\n" } else { b",\n" })?;
         self.count += 1;
         let text = serde_json::to_string_pretty(&row)?;
-        // No text within it has an end of a line.
+        // JSON text contains no line breaks inside strings.
         for (at, line) in text.lines().enumerate() {
             self.out.write_all(if at == 0 { b"  " } else { b"\n  " })?;
             self.out.write_all(line.as_bytes())?;
@@ -71,7 +71,7 @@ impl<W: Write> Rows for Ndjson<W> {
     }
 }
 
-/// Lists of one row each, which are one list.
+/// Each row is serialized as a list of one element. The concatenation is one list.
 struct Yaml<W> {
     out: W,
     count: usize,
@@ -114,7 +114,7 @@ impl<W: Write> Rows for Csv<W> {
     }
 }
 
-/// What failed below the CSV writer: a closed pipe must stay recognizable.
+/// Extracts the I/O error below the CSV writer: a closed pipe must stay recognizable.
 fn io_error(error: csv::Error) -> io::Error {
     match error.into_kind() {
         csv::ErrorKind::Io(error) => error,
@@ -128,8 +128,8 @@ struct Tsv<W> {
 }
 
 impl<W: Write> Rows for Tsv<W> {
-    /// Only a cell that begins with a quotation mark is put between such marks, since readers take no other one for
-    /// the beginning of a quoted cell; and a cell that is alone and empty, which would be a line without cells.
+    /// Quotes a cell only if it begins with a quotation mark, which readers take for the start of a
+    /// quoted cell, or if it is empty and alone, which would be a line without cells.
     fn row(&mut self, row: Value) -> io::Result<()> {
         let cells = record(&row, &self.columns);
         let is_alone = cells.len() == 1;

@@ -1,5 +1,5 @@
-//! Tables for people. Rows are printed as they come: the first of them say how wide a column is and which columns fit
-//! the terminal, and what comes later is cut to that.
+//! Tables for people. Rows are printed as they come: the first [`LOOKED_AT`] rows determine the
+//! widths and which columns fit the terminal. Later cells are shortened to these widths.
 
 use super::cells;
 use super::fields::all_names;
@@ -11,23 +11,23 @@ use std::io::{self, Write};
 use unicode_width::UnicodeWidthChar;
 use unicode_width::UnicodeWidthStr;
 
-/// So many rows say how wide the columns are.
+/// The number of rows that determine the widths of columns.
 const LOOKED_AT: usize = 1_000;
-/// Before a column is left out, others are cut to this.
+/// Columns are narrowed to this width before one is left out.
 const NARROWEST: usize = 14;
-/// The same of what images of several kinds are called.
+/// The same for the names in a list of several kinds.
 const NARROWEST_NAME: usize = 32;
-/// What stands between columns.
+/// The separator between columns.
 const GAP: &str = "  ";
 
-/// How a table is shown.
+/// The layout of a table.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::cli) struct Look {
-    /// How wide the terminal is, where there is one.
+    /// The width of the terminal. `None` without a terminal.
     pub(super) width: Option<usize>,
     /// Whether nothing is shortened.
     pub(super) is_whole: bool,
-    /// Whether nothing is said of columns that are left out.
+    /// Whether the message about columns left out is suppressed.
     pub(super) quiet: bool,
 }
 
@@ -44,7 +44,7 @@ struct Column {
 pub(super) struct Table<W> {
     out: W,
     look: Look,
-    /// The names of the columns; none when the rows have to say.
+    /// The names of the columns. If empty, they are taken from the rows.
     names: Vec<String>,
     looked_at: Vec<Value>,
     columns: Option<Vec<Column>>,
@@ -77,7 +77,7 @@ impl<W: Write> Table<W> {
         }
     }
 
-    /// Prints what was looked at, now that it is known how wide the columns are.
+    /// Computes the columns from the rows collected, and prints these.
     fn begin(&mut self) -> io::Result<()> {
         let rows = std::mem::take(&mut self.looked_at);
         if self.names.is_empty() {
@@ -90,7 +90,7 @@ impl<W: Write> Table<W> {
                 let name = self.names.get(at).cloned().unwrap_or_default();
                 let cells = || rows.iter().filter_map(|row| row.get(at));
                 let widest = cells().map(|(text, _)| text.width()).max().unwrap_or(0);
-                // Kinds come one behind the other, and the longest may not have come yet.
+                // Rows are ordered by kind, so the longest kind may be in a later row.
                 let kinds =
                     if name == "kind" && rows.len() == LOOKED_AT { &KINDS[..] } else { &[] };
                 let widest = kinds.iter().map(|kind| kind.len()).fold(widest, usize::max);
@@ -167,10 +167,10 @@ impl<W: Write> Rows for Table<W> {
     }
 }
 
-/// The column that names an image of any kind, where rows have no member of that name.
+/// The column that names an image of any kind. It is derived if rows have no member of that name.
 pub(in crate::cli) const NAME: &str = "name";
 
-/// What an image is called, whatever its kind: as the commands that look it up take it.
+/// The name of an image of any kind, in the form that lookup commands accept.
 fn name_of(row: &Map<String, Value>) -> String {
     let part = |name: &str| row.get(name).and_then(Value::as_str);
     let text = |name: &str| part(name).unwrap_or_default().to_owned();
@@ -193,7 +193,8 @@ fn name_of(row: &Map<String, Value>) -> String {
 }
 
 impl Column {
-    /// How narrow it may be made before others are left out: what its cells are told from each other by stays.
+    /// The minimum width before other columns are left out. Columns whose values would become
+    /// indistinguishable keep their width.
     fn narrowest(&self) -> usize {
         self.width.min(match self.name.as_str() {
             "kind" | "status" | "digest" => self.width,
@@ -203,7 +204,7 @@ impl Column {
     }
 }
 
-/// Makes columns so narrow that they fit; the names of those that are left out.
+/// Narrows columns to fit `width`. Returns the names of those left out.
 fn fit(columns: &mut Vec<Column>, width: usize) -> Vec<String> {
     let total = |columns: &[Column], of: fn(&Column) -> usize| {
         columns.iter().map(|column| of(column) + GAP.len()).sum::<usize>().saturating_sub(GAP.len())
@@ -217,14 +218,15 @@ fn fit(columns: &mut Vec<Column>, width: usize) -> Vec<String> {
         let wide = columns.iter_mut().filter(|column| column.width > column.narrowest());
         match wide.max_by_key(|column| column.width) {
             Some(column) => column.width -= 1,
-            // One that is alone.
+            // A single column.
             None => columns.iter_mut().for_each(|column| column.width = width.max(1)),
         }
     }
     left_out
 }
 
-/// A text that is no wider: a sentence loses its end, and a name its middle, since both its ends tell it from others.
+/// Shortens a text to `width`: a sentence at its end, a name in its middle, because both ends
+/// distinguish it from others.
 fn shortened(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
@@ -236,7 +238,7 @@ fn shortened(text: &str, width: usize) -> String {
     format!("{head}…{tail}")
 }
 
-/// As many characters as there is room for.
+/// The leading characters that fit into `room` columns.
 fn taken(characters: impl Iterator<Item = char>, room: usize) -> String {
     let mut left = room;
     let fits = |c: &char| {
@@ -248,7 +250,8 @@ fn taken(characters: impl Iterator<Item = char>, room: usize) -> String {
     characters.take_while(fits).collect()
 }
 
-/// `isLatest` as `LATEST`, `createdAt` as `CREATED`, `excludedLocations` as `EXCLUDED LOCATIONS`.
+/// Converts `isLatest` to `LATEST`, `createdAt` to `CREATED`, `excludedLocations` to `EXCLUDED
+/// LOCATIONS`.
 fn title(name: &str) -> String {
     let begins = |rest: &&str| rest.starts_with(|c: char| c.is_ascii_uppercase());
     let name = name.strip_prefix("is").filter(begins).unwrap_or(name);
@@ -264,8 +267,8 @@ fn title(name: &str) -> String {
     sink::line(&title).into_owned()
 }
 
-/// One thing: a line for each of its members. What has members itself stands below its name, lists of such things as
-/// tables.
+/// Prints a single value with a line for each member. Nested objects are indented below their name,
+/// lists of objects are printed as tables.
 pub(super) fn thing(out: &mut dyn Write, value: &Value, look: Look) -> io::Result<()> {
     match value {
         Value::Object(members) => lines(out, members, look, 0),
@@ -275,7 +278,7 @@ pub(super) fn thing(out: &mut dyn Write, value: &Value, look: Look) -> io::Resul
 
 fn member(name: &str, value: &Value, look: Look) -> String {
     let text = match value {
-        // Whoever looks at one thing wants its digests whole.
+        // A single value is printed with its full digests.
         Value::String(text) if !look.is_whole => {
             cells::moment(text).unwrap_or_else(|| text.clone())
         }

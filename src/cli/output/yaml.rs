@@ -1,12 +1,12 @@
-//! YAML: a text that has something in it that acts stands between double quotes, where that can be written as its
-//! number.
+//! YAML output. Text with characters that act on a terminal is double-quoted, where these can be
+//! written as escapes.
 
 use crate::sink;
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 use serde_json::Value;
 use serde_saphyr::DoubleQuoted;
 
-/// A value as a document.
+/// Formats a value as a YAML document.
 pub(super) fn text(value: &Value) -> std::io::Result<String> {
     serde_saphyr::to_string(&Yaml(value)).map_err(|e| std::io::Error::other(e.to_string()))
 }

@@ -1,15 +1,16 @@
-//! Who may call the functions that answer HTTP requests: decided here, when the app is packaged, since the Functions
-//! host reads `authLevel` from `function.json` alone and puts no app setting in its place.
+//! The authorization level of HTTP-triggered functions. It is decided when the app is packaged,
+//! because the Functions host reads `authLevel` from `function.json` only and does not substitute
+//! app settings in it.
 
 use crate::config::SignIn;
 use crate::error::{Error, Result};
 use crate::functions::Function;
 use serde_json::Value;
 
-/// A function's `function.json` for an app whose callers sign in in this way.
+/// The `function.json` of a function in an app with this kind of sign-in.
 ///
-/// Behind a sign-in with Entra ID, lookups are answered without a key. Whatever does something (`start`) keeps its key:
-/// who may sign in may read, and no more.
+/// With Entra ID in front of the app, lookups need no key. A function that does something (`start`)
+/// still requires its key: a signed-in user may read only.
 pub(super) fn declaration(function: &Function, sign_in: SignIn) -> Result<String> {
     if sign_in == SignIn::Keys || function.run.is_some() {
         return Ok(function.json.to_owned());

@@ -15,13 +15,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use zip::write::SimpleFileOptions;
 
-/// A larger one takes longer to be fetched and started by each new instance.
+/// In bytes. A larger executable is slow to fetch and start on each new instance.
 const LARGEST: usize = 25 << 20;
-/// The folder of the app, the same as an archive, and the record of what azimg made of them.
+/// The app's folder, its archive, and the record of what azimg wrote to them.
 const APP: &str = "app";
 const ARCHIVE: &str = "azimg.zip";
 const RECORD: &str = ".azimg-package";
-/// How to make one that is.
+/// How to build a suitable executable.
 const BUILD: &str = "Build one with: RUSTFLAGS='-C target-feature=+crt-static' cargo build --profile dist \
                      --no-default-features --features otlp --target x86_64-unknown-linux-gnu";
 
@@ -100,8 +100,8 @@ pub(super) fn run(args: &PackageArgs, output: &Output) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What speaks against an executable's being deployed: Azure's machines are x86-64 Linux with libraries of
-/// their own, and nobody should find a simulated Azure there.
+/// Reasons not to deploy an executable: Azure's machines run x86-64 Linux with shared libraries of
+/// their own, and the simulated Azure must not be deployed.
 fn doubts(binary: &[u8]) -> Vec<String> {
     let mut doubts = Vec::new();
     match elf(binary) {
@@ -109,7 +109,7 @@ fn doubts(binary: &[u8]) -> Vec<String> {
         Some(false) => doubts.push("it needs shared libraries".to_owned()),
         None => doubts.push("it is no program for Linux on x86-64".to_owned()),
     }
-    // In two pieces, so that this one is not found.
+    // In two pieces, so that this function does not match itself.
     let sim = ["/_sim", "stats"].join("/");
     if memchr::memmem::find(binary, sim.as_bytes()).is_some() {
         doubts.push("it has the simulated Azure in it".to_owned());
@@ -120,8 +120,8 @@ fn doubts(binary: &[u8]) -> Vec<String> {
     doubts
 }
 
-/// Whether a program for Linux on x86-64 does without shared libraries; none if it is none (ELF-64: the
-/// program headers name an interpreter when it needs any).
+/// Whether an executable for Linux on x86-64 needs no shared libraries. `None` if it is not such an
+/// executable (ELF-64: the program headers name an interpreter if it needs any).
 fn elf(binary: &[u8]) -> Option<bool> {
     const INTERPRETER: u32 = 3;
     const X86_64: u16 = 62;
@@ -136,7 +136,8 @@ fn elf(binary: &[u8]) -> Option<bool> {
     Some(!kinds.any(|kind| kind == Some(INTERPRETER)))
 }
 
-/// The zip, the same bytes for the same files: entries in order, no times, the run bit kept.
+/// Builds the zip. The same files give the same bytes: entries in order, no timestamps, permissions
+/// kept.
 fn zip(files: &[(String, Vec<u8>, Access)]) -> Result<Vec<u8>> {
     let failed = |e: zip::result::ZipError| Error::bug(format!("writing the zip: {e}"));
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));

@@ -1,5 +1,6 @@
-//! The bill of materials of a packaged program (`CycloneDX`), made of what the program itself says that it was built of:
-//! so it is of this program, whoever built it, and the same bytes for the same program.
+//! The bill of materials of a packaged program (`CycloneDX`). It is made from the dependency list
+//! embedded in the program, so it describes that program whoever built it, and the same program
+//! gives the same bytes.
 
 use crate::error::{Error, Result};
 use flate2::read::ZlibDecoder;
@@ -9,12 +10,13 @@ use sha2::{Digest, Sha256};
 use std::fmt::Write;
 use std::io::Read;
 
-/// Its name in a package; `CycloneDX`'s own ending tells what it is.
+/// Its file name in a package, with the extension defined by `CycloneDX`.
 pub(super) const NAME: &str = "azimg.cdx.json";
-/// A list of 10,000 packages has 2 MiB: whatever is larger is none.
+/// In bytes. A list of 10,000 packages has 2 MiB; a larger one is invalid.
 const LARGEST: u64 = 8 << 20;
 
-/// What is in the section `.dep-v0` of a program (`cargo auditable`), with what `build.rs` adds.
+/// The content of the section `.dep-v0` of a program (`cargo auditable`), with the additions of
+/// `build.rs`.
 #[derive(Deserialize)]
 struct List {
     packages: Vec<Package>,
@@ -25,7 +27,7 @@ struct Package {
     name: String,
     version: String,
     source: String,
-    /// `build` for what is used in building alone.
+    /// `build` for a package used only at build time.
     #[serde(default)]
     kind: String,
     #[serde(default)]
@@ -37,7 +39,7 @@ struct Package {
 }
 
 impl Package {
-    /// Where it is had from, in the form that databases of vulnerabilities look it up by.
+    /// The package URL, by which vulnerability databases are searched.
     fn purl(&self) -> String {
         format!("pkg:cargo/{}@{}", self.name, self.version.replace('+', "%2B"))
     }
@@ -65,7 +67,7 @@ impl Package {
     }
 }
 
-/// The bill of materials of a program; none if it does not say what it was built of.
+/// The bill of materials of a program. `None` if the program does not list its dependencies.
 pub(super) fn bill(program: &[u8]) -> Result<Option<Vec<u8>>> {
     let Ok(packed) = auditable_extract::raw_auditable_data(program) else { return Ok(None) };
     let damaged =
@@ -118,7 +120,8 @@ fn needs(package: &Package, packages: &[Package]) -> Value {
     json!({"ref": package.purl(), "dependsOn": on})
 }
 
-/// A serial number that follows from the program's SHA-256: an UUID of version 8, which is for what is made so.
+/// A serial number derived from the program's SHA-256: a UUID of version 8, the version for custom
+/// derivations.
 fn serial(digest: &str) -> String {
     let part = |from: usize, to: usize| digest.get(from..to).unwrap_or_default();
     let (time, low, mid) = (part(0, 8), part(8, 12), part(13, 16));
@@ -128,7 +131,7 @@ fn serial(digest: &str) -> String {
 fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
-        // Writing to a text does not fail.
+        // Writing to a `String` does not fail.
         let _ = write!(text, "{byte:02x}");
     }
     text

@@ -1,30 +1,30 @@
-//! What a query finds: values of the document that it looks through, and what it makes of them. Nothing of the
-//! document is copied before it is printed.
+//! The values that a query finds in a document or makes from it. Nothing of the document is copied
+//! before it is printed.
 
 use super::tree::Tree;
 use serde_json::{Map, Number, Value};
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-/// A value that was found, or made.
+/// A value that was found or made.
 #[derive(Debug, Clone)]
 pub(in crate::cli) enum Found<'a> {
-    /// A value of the document, or of the query.
+    /// A value in the document or in the query.
     Of(&'a Value),
-    /// A text, a number, a boolean or null that was made; an object that was merged.
+    /// A string, number, boolean or null that was made, or an object that was merged.
     Made(Value),
     /// A list that was made.
     List(Vec<Self>),
-    /// An object that was made, in the order of the query.
+    /// An object that was made, with members in the order of the query.
     Object(Vec<(Arc<str>, Self)>),
-    /// A tree that a function is given.
+    /// An expression passed to a function.
     Reference(&'a Tree),
 }
 
 impl Found<'_> {
     pub(in crate::cli) const NULL: Self = Self::Made(Value::Null);
 
-    /// The value, unless it is a list, an object or a reference that was made.
+    /// The value, unless it is a list, object or reference that was made.
     fn value(&self) -> Option<&Value> {
         match self {
             Self::Of(value) => Some(value),
@@ -37,7 +37,7 @@ impl Found<'_> {
         self.value().is_some_and(Value::is_null)
     }
 
-    /// Whether it stands for false: false itself, null, and whatever is empty. Zero does not.
+    /// Whether it is falsy: false, null, or an empty string, list or object. Zero is not.
     pub(in crate::cli) fn is_false(&self) -> bool {
         match self {
             Self::List(items) => items.is_empty(),
@@ -64,7 +64,7 @@ impl Found<'_> {
         }
     }
 
-    /// Its elements, if it is a list.
+    /// The elements, if it is a list.
     pub(in crate::cli) fn items(self) -> Option<Vec<Self>> {
         match self {
             Self::List(items) => Some(items),
@@ -74,7 +74,7 @@ impl Found<'_> {
         }
     }
 
-    /// Its members, if it is an object.
+    /// The members, if it is an object.
     pub(in crate::cli) fn members(self) -> Option<Vec<(String, Self)>> {
         match self {
             Self::Object(members) => {
@@ -91,7 +91,7 @@ impl Found<'_> {
         }
     }
 
-    /// Its member of that name; null where it has none.
+    /// The member of that name, or null.
     pub(in crate::cli) fn field(&self, name: &str) -> Self {
         match self {
             Self::Of(value) => value.get(name).map_or(Self::NULL, Self::Of),
@@ -104,7 +104,7 @@ impl Found<'_> {
         }
     }
 
-    /// What it is called.
+    /// The name of its `JMESPath` type.
     pub(in crate::cli) fn kind(&self) -> &'static str {
         match self {
             Self::List(_) => "array",
@@ -121,7 +121,7 @@ impl Found<'_> {
         }
     }
 
-    /// The same as a value of its own; none of a reference, or of what has one in it.
+    /// Converts it to an owned value. `None` if it is or contains a reference.
     pub(in crate::cli) fn into_value(self) -> Option<Value> {
         Some(match self {
             Self::Of(value) => value.clone(),
@@ -139,7 +139,7 @@ impl Found<'_> {
         })
     }
 
-    /// Whether `==` holds: the same value, where neither zero nor one is a boolean.
+    /// Whether `==` holds: equal values, except that zero and one do not equal a boolean.
     pub(in crate::cli) fn equals(&self, other: &Self) -> bool {
         let is_bit =
             |one: &Self| one.number().is_some_and(|n| matches!(n.as_f64(), Some(0.0 | 1.0)));
@@ -148,7 +148,8 @@ impl Found<'_> {
         !differ && self.is_same(other)
     }
 
-    /// Whether Python takes them for equal: numbers by their value, booleans as zero and one, objects in any order.
+    /// Whether Python considers them equal: numbers by value, booleans as zero and one, objects in
+    /// any order.
     pub(in crate::cli) fn is_same(&self, other: &Self) -> bool {
         match (self.clone().items(), other.clone().items()) {
             (Some(a), Some(b)) => {
@@ -183,7 +184,7 @@ impl Found<'_> {
     }
 }
 
-/// What was found, without what it was found in.
+/// A value that was found, independent of the document.
 #[derive(Debug)]
 pub(in crate::cli) enum Kept {
     Value(Value),
@@ -192,7 +193,7 @@ pub(in crate::cli) enum Kept {
 }
 
 impl Found<'_> {
-    /// The same, kept; none of a reference, or of what has one in it.
+    /// Converts it to a [`Kept`]. `None` if it is or contains a reference.
     pub(in crate::cli) fn keep(self) -> Option<Kept> {
         Some(match self {
             Self::List(items) => {
@@ -206,12 +207,12 @@ impl Found<'_> {
         })
     }
 
-    /// A line of az's TSV, without the end of the line: the cells of a list or an object, or one.
+    /// A line of az's TSV without the line ending: the cells of a list or object, or a single cell.
     pub(in crate::cli) fn tsv(self, shown: fn(&str) -> String) -> String {
         let cells = match self {
             Self::Object(members) => members.into_iter().map(|(_, value)| value).collect(),
             other if other.kind() == "object" => {
-                // One that was not made by the query has its members by name.
+                // Members of an object not made by the query are sorted by name.
                 let mut members = other.members().unwrap_or_default();
                 members.sort_by(|(a, _), (b, _)| a.cmp(b));
                 members.into_iter().map(|(_, value)| value).collect()
@@ -223,7 +224,8 @@ impl Found<'_> {
         cells.iter().map(|one| one.cell(shown)).collect::<Vec<_>>().join("\t")
     }
 
-    /// A cell of az's TSV: Python's text of a value, the length of a list, and nothing of an object.
+    /// A cell of az's TSV: Python's text of a value, the length of a list, and nothing for an
+    /// object.
     fn cell(&self, shown: fn(&str) -> String) -> String {
         match (self.value(), self) {
             (Some(Value::Null), _) => "None".to_owned(),
@@ -239,7 +241,7 @@ impl Found<'_> {
 }
 
 impl Kept {
-    /// What is kept, to look through.
+    /// Borrows it as a value to search.
     pub(in crate::cli) fn found(&self) -> Found<'_> {
         match self {
             Self::Value(value) => Found::Of(value),
@@ -251,12 +253,12 @@ impl Kept {
     }
 }
 
-/// A whole number, as far as it is one.
+/// The exact value of an integer. `None` for other numbers.
 pub(in crate::cli) fn whole(number: &Number) -> Option<i128> {
     number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from))
 }
 
-/// How numbers stand to each other: whole ones to the last digit.
+/// Compares numbers. Integers are compared exactly.
 pub(in crate::cli) fn compared(a: &Number, b: &Number) -> Ordering {
     match (whole(a), whole(b)) {
         (Some(a), Some(b)) => a.cmp(&b),
@@ -264,12 +266,12 @@ pub(in crate::cli) fn compared(a: &Number, b: &Number) -> Ordering {
     }
 }
 
-/// A number as Python shows it.
+/// Formats a number as Python does.
 pub(in crate::cli) fn shown(number: &Number) -> String {
     let (None, Some(float)) = (whole(number), number.as_f64()) else { return number.to_string() };
     let text = format!("{float:?}");
     match text.split_once('e') {
-        // 1e16 is 1e+16 there, and 1e-5 is 1e-05.
+        // Python writes 1e16 as 1e+16, and 1e-5 as 1e-05.
         Some((digits, power)) => {
             let (sign, power) = power.strip_prefix('-').map_or(('+', power), |power| ('-', power));
             format!("{digits}e{sign}{power:0>2}")

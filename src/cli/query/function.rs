@@ -1,7 +1,7 @@
-//! The functions of a query: those of <https://jmespath.org/specification.html#built-in-functions>, as az's library
-//! has them.
+//! The functions of a query: those of <https://jmespath.org/specification.html#built-in-functions>,
+//! as implemented in az's library.
 
-/// The functions: each with its name, how many arguments it takes, and whether it takes more.
+/// Defines the functions: name, number of arguments, and whether more are accepted.
 macro_rules! functions {
     ($($function:ident $name:literal $count:literal $more:literal,)+) => {
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl Function {
         Err(format!("{name}() takes {least}{count} {arguments}, not {given}"))
     }
 
-    /// Whether it has an answer for whatever it is given.
+    /// Whether it never fails, whatever its arguments.
     pub(super) fn is_sure(self) -> bool {
         matches!(self, Self::NotNull | Self::ToArray | Self::ToNumber | Self::ToString | Self::Type)
     }

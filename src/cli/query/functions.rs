@@ -1,4 +1,4 @@
-//! What the functions of a query make of what they are given.
+//! The evaluation of a query's functions.
 
 use super::found::{Found, compared, shown, whole};
 use super::function::Function;
@@ -23,7 +23,7 @@ impl Function {
         Error::invalid(format!("--query: {name}() takes {takes}, and was given {kind}"))
     }
 
-    /// What it makes of its arguments, where these are looked for in `value`.
+    /// Evaluates the arguments against `value`, and returns the result of the function.
     pub(super) fn call<'a>(self, arguments: &'a [Tree], value: &Found<'a>) -> Result<Found<'a>> {
         let mut found = Vec::with_capacity(arguments.len());
         for argument in arguments {
@@ -79,7 +79,7 @@ impl Function {
         })
     }
 
-    /// The numbers, or the texts, of a list.
+    /// The elements of a list that must all be numbers, or all strings.
     fn alike(self, found: Found<'_>, texts: bool) -> Result<Vec<Found<'_>>> {
         let takes = match (self, texts) {
             (Self::Join, _) => "a list of texts",
@@ -133,7 +133,8 @@ impl Function {
         }
     }
 
-    /// Those whose second argument, or first, is looked for in each element.
+    /// The functions that evaluate an expression for each element: their second argument, or the
+    /// first of `map`.
     fn by<'a>(self, first: Found<'a>, second: Found<'a>) -> Result<Found<'a>> {
         let (list, tree) = if self == Self::Map { (second, first) } else { (first, second) };
         let Found::Reference(tree) = tree else {
@@ -240,7 +241,7 @@ fn made<'a>(number: Number) -> Found<'a> {
     Found::Made(number.into())
 }
 
-/// How numbers, or texts, stand to each other.
+/// Compares numbers, or strings.
 fn order(a: &Found<'_>, b: &Found<'_>) -> Ordering {
     match (a.number(), b.number()) {
         (Some(a), Some(b)) => compared(a, b),
@@ -248,20 +249,20 @@ fn order(a: &Found<'_>, b: &Found<'_>) -> Ordering {
     }
 }
 
-/// A whole number; one that is too large for JSON's is near it.
+/// Converts an integer. One outside the range of a JSON integer becomes the nearest float.
 fn from_whole(whole: i128) -> Number {
     let small =
         i64::try_from(whole).map(Number::from).or_else(|_| u64::try_from(whole).map(Number::from));
     small.unwrap_or_else(|_| Number::from_f64(whole as f64).unwrap_or_else(|| 0.into()))
 }
 
-/// A number without a fraction as a whole one.
+/// Converts a float without a fraction to an integer.
 fn rounded(float: f64) -> Number {
     let text = format!("{float:.0}");
     text.parse().map_or_else(|_| Number::from_f64(float).unwrap_or_else(|| 0.into()), from_whole)
 }
 
-/// The sum of numbers: a whole one of whole ones.
+/// The sum of numbers. The sum of integers is an integer.
 fn sum<'a>(numbers: impl Iterator<Item = &'a Number>) -> Number {
     let (mut exact, mut float) = (Some(0_i128), 0.0);
     for number in numbers {
@@ -274,7 +275,7 @@ fn sum<'a>(numbers: impl Iterator<Item = &'a Number>) -> Number {
     }
 }
 
-/// The number that a text stands for, as Python reads it.
+/// Parses a number as Python does.
 fn to_number(text: &str) -> Option<Number> {
     let text = text.trim();
     let bytes = text.as_bytes();
@@ -289,7 +290,7 @@ fn to_number(text: &str) -> Option<Number> {
     text.parse().map(from_whole).ok().or_else(|| text.parse().ok().and_then(Number::from_f64))
 }
 
-/// A value as JSON, as Python writes it: without blanks, and in ASCII alone.
+/// Formats a value as JSON like Python: without blanks, and in ASCII only.
 fn json(found: Found<'_>) -> String {
     let mut text = String::new();
     write_json(&found.into_value().unwrap_or_default(), &mut text);
@@ -335,7 +336,7 @@ fn write_text(text: &str, into: &mut String) {
         }
         let mut units = [0; 2];
         for unit in c.encode_utf16(&mut units) {
-            // Writing to a text does not fail.
+            // Writing to a `String` does not fail.
             let _ = write!(into, "\\u{unit:04x}");
         }
     }

@@ -1,7 +1,7 @@
-//! The tokens of a query, as az's reader takes them.
+//! The lexer of queries.
 //!
-//! The grammar is that of <https://jmespath.org/specification.html>; where az's library (`jmespath` of Python) takes
-//! more than that, so does this: what stands between backticks and is no JSON is a text.
+//! The grammar is that of <https://jmespath.org/specification.html>. Where az's library (`jmespath`
+//! of Python) accepts more, so does this: text between backticks that is not JSON is a string.
 
 use serde_json::Value;
 
@@ -38,7 +38,7 @@ pub(super) enum Token {
     End,
 }
 
-/// What is wrong with a query, and at which character, counted from zero.
+/// The error in a query, and the index of the character where it is, counted from zero.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct SyntaxError {
     pub(super) at: usize,
@@ -53,7 +53,7 @@ impl SyntaxError {
 
 type Read<T> = Result<T, SyntaxError>;
 
-/// A token, and where it begins.
+/// A token, and the index of its first character.
 pub(super) type Placed = (usize, Token);
 
 struct Lexer<'a> {
@@ -61,7 +61,7 @@ struct Lexer<'a> {
     at: usize,
 }
 
-/// The tokens of a text, with one that says that it ends.
+/// The tokens of a text, followed by [`Token::End`].
 pub(super) fn tokens(text: &str) -> Read<Vec<Placed>> {
     let text: Vec<char> = text.chars().collect();
     let mut lexer = Lexer { text: &text, at: 0 };
@@ -109,7 +109,7 @@ impl Lexer<'_> {
         })
     }
 
-    /// A token of one or two signs, the first of which is taken.
+    /// A token of one or two characters, the first of which is already consumed.
     fn sign(&mut self, c: char, at: usize) -> Read<Token> {
         let next = self.peek();
         let mut followed = |by: char, both: Token, alone: Token| {
@@ -146,7 +146,7 @@ impl Lexer<'_> {
         })
     }
 
-    /// The characters from here on that fit.
+    /// Consumes the characters that fit.
     fn run(&mut self, fits: impl Fn(char) -> bool) -> String {
         let start = self.at;
         while self.peek().is_some_and(&fits) {
@@ -155,7 +155,8 @@ impl Lexer<'_> {
         self.text[start..self.at].iter().collect()
     }
 
-    /// What stands between here and the next delimiter that no backslash stands before, as it is written.
+    /// Consumes the text up to the next delimiter without a backslash before it, and returns it as
+    /// written.
     fn until(&mut self, delimiter: char) -> Read<String> {
         let start = self.at;
         let mut text = String::new();
@@ -182,7 +183,7 @@ impl Lexer<'_> {
         Ok(text)
     }
 
-    /// JSON between backticks, or a text that is none, which az takes as well.
+    /// JSON between backticks, or a plain string, which az accepts as well.
     fn literal(&mut self) -> Read<Token> {
         let at = self.at;
         let text = self.until('`')?.replace("\\`", "`");

@@ -1,7 +1,8 @@
-//! `--query`: a `JMESPath` expression as az takes it, bounded before it is read.
+//! `--query`: a `JMESPath` expression as az accepts it, with its size checked before it is parsed.
 //!
-//! Our own reader, since no crate has az's: texts between backticks, the order of members, whole numbers that stay
-//! whole, texts that are compared with `<`. It copies nothing of what it looks through, and can be asked row by row.
+//! A parser of our own, because no crate behaves like az: strings between backticks, the order of
+//! members, integers that stay integers, strings compared with `<`. It copies nothing of the
+//! document, and can be evaluated row by row.
 
 mod found;
 mod function;
@@ -20,16 +21,17 @@ use lexer::SyntaxError;
 use serde_json::Value;
 use tree::Tree;
 
-/// The longest query, in bytes.
+/// The maximum length of a query, in bytes.
 const LONGEST: usize = 8 << 10;
-/// The most characters that begin or continue something nested. The parser and what follows its expression call
-/// themselves for each: a query of 20,000 brackets was the end of the process.
+/// The maximum number of characters that begin or continue a nested expression. The parser and the
+/// evaluation recurse for each: a query of 20,000 brackets crashed the process.
 const MOST_NESTING: usize = 400;
-/// The deepest tree of a query: what asks it calls itself for each tree within a tree. 7 KiB of stack were seen for each,
-/// unoptimized, and the smallest stack is that of a program's first thread on Windows, which has 1 MiB.
+/// The maximum depth of a query's tree, because evaluation recurses once per level. 7 KiB of stack
+/// were measured per level in an unoptimized build. The smallest stack is that of a program's first
+/// thread on Windows, 1 MiB.
 const DEEPEST: usize = 100;
 
-/// A query that can be asked.
+/// A compiled query.
 #[derive(Debug, Clone)]
 pub(super) struct Query {
     tree: Tree,
@@ -59,25 +61,25 @@ impl Query {
         Ok(Self { by_row: rows::split(&tree), tree })
     }
 
-    /// What it finds in a value.
+    /// Evaluates the query against a value.
     pub(super) fn search<'a>(&'a self, value: &'a Value) -> Result<Found<'a>> {
         self.tree.search(&Found::Of(value))
     }
 
-    /// The same query, to be asked of a list row by row.
+    /// The same query, for evaluation row by row.
     pub(super) fn by_row(&self) -> &ByRow {
         &self.by_row
     }
 }
 
-/// A query that finds an expression has found nothing that can be printed.
+/// The error of a query whose result is an expression, which cannot be printed.
 pub(super) fn nothing_to_print() -> Error {
     Error::invalid("--query: '&' stands before what a function is given, such as sort_by(@, &id)")
 }
 
-/// What is wrong with a query, and how it goes on from there.
+/// Formats a syntax error with the text that follows it.
 fn bad(wrong: &SyntaxError, text: &str) -> Error {
-    /// So much of the rest is shown.
+    /// The number of characters shown of that text.
     const SHOWN: usize = 30;
     let rest: String = text.chars().skip(wrong.at).take(SHOWN).collect();
     let place = match (wrong.at, rest.as_str()) {
@@ -91,14 +93,14 @@ fn bad(wrong: &SyntaxError, text: &str) -> Error {
 mod tests {
     use super::*;
 
-    /// Queries with what az finds by them, and what it prints as TSV. What is told there is true: a test asks az's own
+    /// Queries with az's results, as values and as TSV. A test verifies the file against az's own
     /// libraries.
     fn queries() -> Value {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/queries.json");
         serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
     }
 
-    /// What is found, as a value and as lines of TSV.
+    /// The result of a query, as a value and as lines of TSV.
     fn told(found: Found<'_>) -> Option<(Value, String)> {
         let plain = |text: &str| text.to_owned();
         let lines: Vec<String> = match found.clone().items() {
@@ -164,7 +166,8 @@ mod tests {
         assert!(streamed > 30 && cut > 10 && counted == 4, "{streamed} {cut} {counted}");
     }
 
-    /// As deep as is allowed, on a thread with the least stack that a thread of azimg's has anywhere.
+    /// The maximum depth, on a thread with the smallest stack that a thread of azimg has on any
+    /// platform.
     #[test]
     fn a_query_that_nests_as_deep_as_is_allowed_is_answered() {
         let (within, behind) = (63, DEEPEST - 2);

@@ -1,4 +1,4 @@
-//! From the text of a query to its tree: a parser by operator precedence, which takes exactly what az's takes.
+//! Parses a query into its tree, by operator precedence. Accepts exactly what az's parser accepts.
 
 use super::function::Function;
 use super::lexer::{Placed, SyntaxError, Token, tokens};
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 type Read<T> = Result<T, SyntaxError>;
 
-/// The powers that stop what is done to each element of a projection.
+/// Tokens with a lower binding power end the right-hand side of a projection.
 const STOPS: u8 = 10;
 const COMPARISON: u8 = 5;
 const FLATTEN: u8 = 9;
@@ -17,7 +17,7 @@ const DOT: u8 = 40;
 const NOT: u8 = 45;
 
 impl Token {
-    /// How strongly it binds what stands before it.
+    /// How strongly the token binds the expression on its left.
     fn power(&self) -> u8 {
         match self {
             Self::Pipe => 1,
@@ -41,7 +41,7 @@ impl Token {
         }
     }
 
-    /// What is said of it where it may not stand.
+    /// The error message for the token in a wrong position.
     fn shown(&self) -> String {
         match self {
             Self::End => "the query ends too early".to_owned(),
@@ -61,7 +61,7 @@ impl Token {
     }
 }
 
-/// The most expressions within expressions: the parser calls itself for each.
+/// The maximum nesting of expressions, because the parser recurses for each.
 const DEEPEST: usize = 64;
 
 struct Parser {
@@ -70,7 +70,7 @@ struct Parser {
     depth: usize,
 }
 
-/// Reads a query.
+/// Parses a query.
 pub(super) fn parse(text: &str) -> Read<Tree> {
     let mut parser = Parser { tokens: tokens(text)?, at: 0, depth: 0 };
     let tree = parser.expression(0)?;
@@ -78,7 +78,7 @@ pub(super) fn parse(text: &str) -> Read<Tree> {
 }
 
 impl Parser {
-    /// A token from here on; behind the last one, that one.
+    /// The token `ahead` of the current one, or the last token.
     fn peek(&self, ahead: usize) -> &Token {
         let last = self.tokens.len() - 1;
         &self.tokens[(self.at + ahead).min(last)].1
@@ -92,7 +92,7 @@ impl Parser {
         SyntaxError::new(self.place(), self.peek(0).shown())
     }
 
-    /// Takes a token if it is the next one.
+    /// Consumes a token if it is the next one.
     fn takes(&mut self, token: &Token) -> bool {
         let fits = self.peek(0) == token;
         self.at += usize::from(fits);
@@ -116,7 +116,7 @@ impl Parser {
         Ok(left)
     }
 
-    /// What a token at the beginning of an expression stands for.
+    /// Parses the beginning of an expression.
     fn beginning(&mut self) -> Read<Tree> {
         let refused = self.refused();
         let token = self.peek(0).clone();
@@ -151,7 +151,7 @@ impl Parser {
         })
     }
 
-    /// What a token behind an expression makes of it.
+    /// Parses the continuation of an expression.
     fn continued(&mut self, left: Tree) -> Read<Tree> {
         let refused = self.refused();
         let token = self.peek(0).clone();
@@ -193,7 +193,7 @@ impl Parser {
         })
     }
 
-    /// What is done to each element of a projection.
+    /// Parses the right-hand side of a projection.
     fn each(&mut self, power: u8) -> Read<Tree> {
         match self.peek(0) {
             token if token.power() < STOPS => Ok(Tree::Current),
@@ -228,7 +228,7 @@ impl Parser {
         Ok(Tree::Filter(Box::new([left, each, condition])))
     }
 
-    /// A bracket that begins an expression.
+    /// Parses a bracket at the beginning of an expression.
     fn bracket(&mut self) -> Read<Tree> {
         match (self.peek(0), self.peek(1)) {
             (Token::Number(_) | Token::Colon, _) => {
@@ -243,7 +243,7 @@ impl Parser {
         }
     }
 
-    /// A bracket behind an expression.
+    /// Parses a bracket after an expression.
     fn bracket_behind(&mut self, left: Tree) -> Read<Tree> {
         if !matches!(self.peek(0), Token::Number(_) | Token::Colon) {
             self.expect(&Token::Star)?;
@@ -316,7 +316,7 @@ impl Parser {
             self.at += 1;
             self.expect(&Token::Colon)?;
             let value = self.expression(0)?;
-            // The last one of a name counts, where the first one stands.
+            // Of members with the same name the last value counts, at the position of the first.
             match members.iter_mut().find(|(known, _)| **known == *name) {
                 Some((_, known)) => *known = value,
                 None => members.push((name.into(), value)),

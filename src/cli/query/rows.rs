@@ -1,7 +1,8 @@
-//! A query that is asked row by row: what of it looks at one row after the other, and what is left for all that these
-//! found. A list that is only filtered and projected is printed while it is read, and its length takes no memory.
+//! Evaluation of a query row by row: the steps that apply to each row, and the rest that needs the
+//! results of all rows. A list that is only filtered and projected is printed while it is read, and
+//! its length takes no memory.
 //!
-//! Invariant: whoever is asked row by row finds what the whole list would have had found in it.
+//! Invariant: the result is the same as for the whole list.
 
 use super::found::Found;
 use super::function::Function;
@@ -9,22 +10,22 @@ use super::search::{flat, one};
 use super::tree::{Comparison, Tree};
 use crate::error::Result;
 
-/// A query in two parts.
+/// A query split into the steps for each row and the rest.
 #[derive(Debug, Clone)]
 pub(in crate::cli) struct ByRow {
     steps: Vec<Step>,
-    /// What is looked for in the list of all that the steps found; nothing when that list is the answer.
+    /// Applied to the list of all results of the steps. `None` if that list is the result.
     rest: Option<Tree>,
 }
 
-/// What is done to each of what the step before found.
+/// A step applied to each result of the step before.
 #[derive(Debug, Clone)]
 enum Step {
     Flatten,
     Each { tree: Tree, condition: Option<Tree> },
 }
 
-/// Takes a query apart.
+/// Splits a query.
 pub(in crate::cli) fn split(tree: &Tree) -> ByRow {
     if let Some(steps) = steps(tree) {
         return ByRow { steps, rest: None };
@@ -33,7 +34,7 @@ pub(in crate::cli) fn split(tree: &Tree) -> ByRow {
     ByRow { steps, rest: Some(rest) }
 }
 
-/// The steps that do what the tree does to a list, if that is all that it does.
+/// The steps equivalent to the tree, if it consists of such steps only.
 fn steps(tree: &Tree) -> Option<Vec<Step>> {
     let (left, step) = match tree {
         Tree::Current => return Some(Vec::new()),
@@ -50,7 +51,7 @@ fn steps(tree: &Tree) -> Option<Vec<Step>> {
     Some(all)
 }
 
-/// The steps at the beginning of what a tree does, and the rest of it.
+/// The leading steps of a tree, and the rest of it.
 fn split_left(tree: &Tree) -> (Vec<Step>, Tree) {
     if let Some(steps) = steps(tree) {
         return (steps, Tree::Current);
@@ -76,7 +77,7 @@ fn split_left(tree: &Tree) -> (Vec<Step>, Tree) {
             if matches!(tree, Tree::Chain(_)) { Tree::Chain(parts) } else { Tree::Places(parts) }
         }),
         Tree::Call(function, arguments) => {
-            // What a function is given besides may not look at the list.
+            // The other arguments of a function must not depend on the list.
             let mut looks = arguments
                 .iter()
                 .enumerate()
@@ -95,7 +96,7 @@ fn split_left(tree: &Tree) -> (Vec<Step>, Tree) {
 }
 
 impl ByRow {
-    /// What the steps find in one row.
+    /// The results of the steps for one row.
     pub(in crate::cli) fn search<'a>(&'a self, row: Found<'a>) -> Result<Vec<Found<'a>>> {
         let mut found = vec![row];
         for step in &self.steps {
@@ -113,12 +114,12 @@ impl ByRow {
         Ok(found)
     }
 
-    /// Whether nothing is left to be looked for in the list of all that the steps found.
+    /// Whether the results of the steps are the final result.
     pub(in crate::cli) fn is_all(&self) -> bool {
         self.rest.is_none()
     }
 
-    /// The answer, from the list of all that the steps found.
+    /// The final result, from the list of all results of the steps.
     pub(in crate::cli) fn answer<'a>(&'a self, list: Found<'a>) -> Result<Found<'a>> {
         match &self.rest {
             Some(rest) => rest.search(&list),
@@ -126,7 +127,7 @@ impl ByRow {
         }
     }
 
-    /// Whether it finds something in every row, or nothing, and never fails.
+    /// Whether the steps never fail, whatever the row.
     pub(in crate::cli) fn is_sure(&self) -> bool {
         self.steps.iter().all(|step| match step {
             Step::Flatten => true,
@@ -136,7 +137,7 @@ impl ByRow {
         })
     }
 
-    /// Whether it is the number of what the steps find.
+    /// Whether the final result is the number of results of the steps.
     pub(in crate::cli) fn is_length(&self) -> bool {
         let length = Tree::Call(Function::Length, vec![Tree::Current]);
         match &self.rest {
@@ -146,7 +147,7 @@ impl ByRow {
         }
     }
 
-    /// How many of what the steps find are looked at, where that is known.
+    /// The number of results of the steps that the rest looks at, if it is bounded.
     pub(in crate::cli) fn most(&self) -> Option<usize> {
         let place = |tree: &Tree| match tree {
             Tree::Places(parts) => match parts[..] {
@@ -172,7 +173,7 @@ impl ByRow {
         }
     }
 
-    /// The names of what each row found has, where these are the same for each.
+    /// The member names of each result, if they are the same for all rows.
     pub(in crate::cli) fn names(&self) -> Option<Vec<String>> {
         let last = self.steps.last()?;
         match (last, &self.rest) {
@@ -183,7 +184,7 @@ impl ByRow {
         }
     }
 
-    /// Whether what is found are rows as they are.
+    /// Whether the results are unchanged rows.
     pub(in crate::cli) fn is_whole_rows(&self) -> bool {
         self.rest.is_none()
             && self.steps.iter().all(|step| match step {
@@ -193,7 +194,7 @@ impl ByRow {
     }
 }
 
-/// Whether a tree never fails, whatever it looks at.
+/// Whether a tree never fails, whatever the value.
 fn is_sure(tree: &Tree) -> bool {
     match tree {
         Tree::Current | Tree::Literal(_) | Tree::Field(_) | Tree::Index(_) | Tree::Slice(_) => true,

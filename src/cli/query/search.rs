@@ -1,4 +1,4 @@
-//! What a query finds in a value.
+//! The evaluation of a query.
 
 use super::found::{Found, compared};
 use super::tree::{Comparison, Tree};
@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 impl Tree {
-    /// What it finds in `value`.
+    /// Evaluates the tree against `value`.
     pub(super) fn search<'a>(&'a self, value: &Found<'a>) -> Result<Found<'a>> {
         match self {
             Self::Current => Ok(value.clone()),
@@ -71,7 +71,7 @@ fn chained<'a>(parts: &'a [Tree], value: &Found<'a>) -> Result<Found<'a>> {
     Ok(found)
 }
 
-/// The elements of what is a list, or what is none.
+/// The elements of a list. Any other value is a single element.
 pub(super) fn flat(found: Found<'_>) -> Vec<Found<'_>> {
     if found.kind() == "array" { found.items().unwrap_or_default() } else { vec![found] }
 }
@@ -88,7 +88,7 @@ fn projected<'a>(
     }
 }
 
-/// What `tree` finds in each of these for which the condition holds; what finds nothing is left out.
+/// Evaluates `tree` for each element that meets the condition. Null results are left out.
 fn each<'a>(
     items: impl Iterator<Item = Found<'a>>,
     tree: &'a Tree,
@@ -101,7 +101,7 @@ fn each<'a>(
     Ok(Found::List(all))
 }
 
-/// What `tree` finds in one element, if the condition holds there.
+/// Evaluates `tree` for an element, if it meets the condition. `None` if the result is null.
 pub(super) fn one<'a>(
     item: Found<'a>,
     tree: &'a Tree,
@@ -134,7 +134,7 @@ fn at<'a>(value: &Found<'a>, index: i64) -> Found<'a> {
     .unwrap_or(Found::NULL)
 }
 
-/// A slice as Python cuts it; a step is never zero.
+/// A slice with the semantics of Python. The step is never zero.
 fn slice<T: Clone>(items: &[T], [from, until, step]: [Option<i64>; 3]) -> Vec<T> {
     let length = i64::try_from(items.len()).unwrap_or(i64::MAX);
     let step = step.unwrap_or(1);

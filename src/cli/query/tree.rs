@@ -1,4 +1,4 @@
-//! The tree of a query: what is asked for.
+//! The syntax tree of a query.
 
 use super::function::Function;
 use serde_json::Value;
@@ -14,26 +14,28 @@ pub(in crate::cli) enum Comparison {
     GreaterOrEqual,
 }
 
-/// What is asked for.
+/// An expression.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::cli) enum Tree {
-    /// What is looked at.
+    /// The current value (`@`).
     Current,
     Literal(Value),
     Field(String),
     Index(i64),
     Slice([Option<i64>; 3]),
-    /// Each of these on what the one before found.
+    /// Each expression is applied to the result of the one before.
     Chain(Vec<Self>),
-    /// The same, of places in lists; what is chained to it by another place is none of a projection.
+    /// Like `Chain`, for indexes and slices. A slice directly after another of these does not start
+    /// a projection.
     Places(Vec<Self>),
     Pipe(Box<[Self; 2]>),
     Flatten(Box<Self>),
-    /// The second on each element of the list that the first finds.
+    /// The second is applied to each element of the list that the first returns.
     Projection(Box<[Self; 2]>),
-    /// The second on each value of the object that the first finds.
+    /// The second is applied to each value of the object that the first returns.
     Values(Box<[Self; 2]>),
-    /// The second on each element of the list that the first finds, where the third holds.
+    /// The second is applied to each element of the list that the first returns, if the third is
+    /// true for it.
     Filter(Box<[Self; 3]>),
     Compare(Comparison, Box<[Self; 2]>),
     Or(Box<[Self; 2]>),
@@ -42,12 +44,12 @@ pub(in crate::cli) enum Tree {
     List(Vec<Self>),
     Object(Vec<(Arc<str>, Self)>),
     Call(Function, Vec<Self>),
-    /// A tree that a function is given.
+    /// An expression passed to a function (`&`).
     Reference(Box<Self>),
 }
 
 impl Tree {
-    /// How many trees are within each other.
+    /// The depth of the tree.
     pub(super) fn depth(&self) -> usize {
         let deepest = |trees: &[Self]| trees.iter().map(Self::depth).max().unwrap_or(0);
         1 + match self {

@@ -1,4 +1,4 @@
-//! What artifacts are besides their files, and `azimg registry attach`.
+//! The options that describe an artifact besides its files, and `azimg registry attach`.
 
 use super::{LoginArgs, open_reference};
 use crate::blocking::blocking;
@@ -12,7 +12,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// The type of a configuration, where none is told.
+/// The media type of a configuration if none is given.
 const CONFIG: &str = "application/vnd.unknown.config.v1+json";
 
 #[derive(clap::Args, Clone)]
@@ -30,12 +30,12 @@ pub(super) struct ArtifactArgs {
 }
 
 impl ArtifactArgs {
-    /// Whether anything is told.
+    /// Whether no option is given.
     pub(super) fn is_empty(&self) -> bool {
         self.annotation.is_empty() && self.config.is_none() && self.media_type.is_empty()
     }
 
-    /// An artifact of that type, as it is told.
+    /// An artifact of type `kind`, with these options.
     pub(super) fn artifact(&self, kind: Option<&str>) -> Result<Artifact> {
         if let Some(kind) = kind.filter(|kind| !is_media_type(kind)) {
             return Err(not_a_type("--artifact-type", kind));
@@ -74,7 +74,8 @@ fn not_a_type(flag: &str, text: &str) -> Error {
     ))
 }
 
-/// Whether a text is a media type (RFC 6838: two names of letters, digits and a few signs).
+/// Whether a text is a media type (RFC 6838: two names of letters, digits and a few punctuation
+/// characters).
 fn is_media_type(text: &str) -> bool {
     let name = |name: &str| {
         name.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -104,7 +105,7 @@ pub(in crate::cli) struct AttachArgs {
 }
 
 impl AttachArgs {
-    /// What they are attached to, as it was named.
+    /// The image to attach to, as given.
     pub(super) fn reference(&self) -> &str {
         &self.reference
     }

@@ -54,14 +54,14 @@ pub(in crate::cli) struct DeleteArgs {
 }
 
 impl SetArgs {
-    /// What is changed, as it was named.
+    /// The reference to change, as given.
     pub(super) fn reference(&self) -> &str {
         &self.reference
     }
 }
 
 impl DeleteArgs {
-    /// What is deleted, as it was named.
+    /// The reference to delete, as given.
     pub(super) fn reference(&self) -> &str {
         &self.reference
     }
@@ -71,7 +71,7 @@ fn value<T: serde::Serialize>(thing: &T) -> Result<Value> {
     serde_json::to_value(thing).map_err(|e| Error::bug(e.to_string()))
 }
 
-/// A repository, tag or manifest as it is.
+/// The current attributes of a repository, tag or manifest.
 pub(super) async fn look(registry: &Registry, repository: &str, name: &Name) -> Result<Value> {
     match name {
         Name::Whole => value(&registry.repository(repository).await?),

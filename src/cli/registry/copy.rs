@@ -48,7 +48,7 @@ pub(super) struct SourceArgs {
 }
 
 impl CopyArgs {
-    /// Where it is copied to, as it was named.
+    /// The target, as given.
     pub(super) fn to(&self) -> &str {
         &self.to
     }
@@ -69,13 +69,13 @@ pub(in crate::cli) struct TagArgs {
 }
 
 impl TagArgs {
-    /// What is tagged, as it was named.
+    /// The reference to tag, as given.
     pub(super) fn reference(&self) -> &str {
         &self.reference
     }
 }
 
-/// Refuses what is no tag before anything is asked.
+/// Refuses invalid tags before any request.
 fn check_tags(tags: &[String]) -> Result<()> {
     match tags.iter().find(|tag| !is_tag(tag)) {
         Some(bad) => Err(Error::invalid(format!(
@@ -89,7 +89,7 @@ fn value<T: serde::Serialize>(thing: &T) -> Result<Value> {
     serde_json::to_value(thing).map_err(|e| Error::bug(e.to_string()))
 }
 
-/// The tags that a copy gets: the one behind the target, else that of the source, and those that are asked for.
+/// The tags of a copy: the tag of the target, or else of the source, and the additional ones.
 fn tags_of(to: &Reference, from: &Name, more: &[String]) -> Result<Vec<String>> {
     let first = match (&to.name, from) {
         (Name::Tag(tag), _) | (Name::Whole, Name::Tag(tag)) => Some(tag),

@@ -1,4 +1,4 @@
-//! What depends on something that is to be deleted, and whether whoever deletes it knows.
+//! What depends on something to be deleted, and the confirmation of its deletion.
 
 use super::going::Going;
 use crate::blocking::blocking;
@@ -10,11 +10,11 @@ use crate::sink::{say, stderr_is_terminal};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::io::IsTerminal;
 
-/// Indexes that are read at once.
+/// The number of indexes read concurrently.
 const AT_ONCE: usize = 8;
-/// So many names are told of many.
+/// Of a longer list, this many names are printed.
 const FEW: usize = 3;
-/// What is pulled by whoever names no tag.
+/// The tag that is pulled when none is named.
 const LATEST: &str = "latest";
 
 /// What depends on a manifest.
@@ -22,13 +22,13 @@ const LATEST: &str = "latest";
 pub(super) struct Depending {
     /// The indexes that list it.
     pub(super) indexes: Vec<String>,
-    /// What refers to it: signatures, bills of materials.
+    /// Its referrers, such as signatures and bills of materials.
     pub(super) referrers: Vec<String>,
 }
 
 impl Depending {
     pub(super) async fn on(registry: &Registry, repository: &str, name: &Name) -> Result<Self> {
-        // With a tag nothing goes but the tag, with a repository all.
+        // Deleting a tag deletes nothing else. A repository is always deleted as a whole.
         let Name::Digest(digest) = name else { return Ok(Self::default()) };
         let rows = registry.manifests(repository).await?;
         let of_it = |tag: &String| tagged_subject(tag).is_some_and(|of| of == *digest);
@@ -36,7 +36,7 @@ impl Depending {
             rows.iter().flat_map(|row| row.tags.iter().filter(|tag| of_it(tag)).cloned()).collect();
         let referring = registry.referrers(repository, digest).await?;
         referrers.extend(referring.into_iter().map(|referrer| referrer.digest));
-        // What is not told to be one image may be an index.
+        // A manifest of unknown media type may be an index.
         let may_list = rows.into_iter().filter(|row| {
             let media_type = row.media_type.as_deref().unwrap_or_default();
             row.digest != *digest
@@ -61,7 +61,7 @@ impl Depending {
         Ok(Self { indexes: listing.into_iter().flatten().collect(), referrers })
     }
 
-    /// Why whoever deletes it is asked; none where nothing else depends on it.
+    /// Why the deletion needs a confirmation. `None` if nothing else depends on it.
     pub(super) fn why_ask(&self, reference: &str, name: &Name, going: &Going) -> Option<String> {
         if *name == Name::Whole {
             let (manifests, tags) = (going.manifests.len(), going.tags.len());
@@ -95,7 +95,7 @@ fn few(names: &[String]) -> String {
     if more == 0 { few } else { format!("{few} and {more} more") }
 }
 
-/// Asks whoever sits there; a script has to say it beforehand.
+/// Asks for confirmation on a terminal. A script must pass `--yes` instead.
 pub(super) async fn confirm(why: &str) -> Result<()> {
     let unsaid = || Error::invalid(format!("{why}: say --yes to delete it"));
     if !std::io::stdin().is_terminal() || !stderr_is_terminal() {

@@ -1,9 +1,9 @@
-//! What goes with what is deleted, and what of that is locked.
+//! What is deleted together with a reference, and which parts of it are locked.
 
 use crate::error::Result;
 use crate::registry::{Attributes, Name, Registry};
 
-/// What goes with what is deleted.
+/// Everything that a deletion removes.
 #[derive(Default)]
 pub(super) struct Going {
     pub(super) manifests: Vec<String>,
@@ -11,8 +11,8 @@ pub(super) struct Going {
     pub(super) locked: Vec<Name>,
 }
 
-/// The attributes of everything that goes with what is deleted: a manifest's tags go with it, and a
-/// repository's all.
+/// The attributes of everything that a deletion removes: a manifest is deleted with its tags, a
+/// repository with everything in it.
 pub(super) async fn going(registry: &Registry, repository: &str, name: &Name) -> Result<Going> {
     let mut going = Going::default();
     let mut add = |name: Name, attributes: Attributes| {

@@ -1,4 +1,4 @@
-//! `azimg registry inspect`: what a manifest is made of, and what refers to it.
+//! `azimg registry inspect`: the parts of a manifest, and its referrers.
 
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
@@ -7,18 +7,20 @@ use crate::source::registry::findings;
 use futures::future::{join, join_all};
 use serde_json::{Value, json};
 
-/// An index of an index, and no deeper.
+/// The maximum nesting: an index in an index.
 const DEPTH: u32 = 2;
-/// Manifests that are asked for in all: an index may name one a thousand times, and that one the same.
+/// The maximum number of manifests requested: an index may list a manifest a thousand times, and
+/// that manifest may do the same.
 const MOST: usize = 1_000;
-/// A signature may be signed; that may be signed again.
+/// The maximum depth of referrers: a signature may be signed, and that signature again.
 const REFERRERS_DEPTH: u32 = 3;
-/// The ends of the tags by which cosign finds what belongs to a digest: signatures, attestations and SBOMs.
+/// The suffixes of the tags by which cosign finds what belongs to a digest: signatures,
+/// attestations and SBOMs.
 const BESIDE: [&str; 3] = ["sig", "att", "sbom"];
-/// What `BuildKit` writes on an attestation in an index.
+/// The annotation by which `BuildKit` marks an attestation in an index.
 const BUILDKIT: &str = "vnd.docker.reference.type";
 
-/// A manifest with its configuration, layers or platforms, and referrers as a tree.
+/// A manifest with its configuration, its layers or platforms, and the tree of its referrers.
 pub(super) async fn inspect(registry: &Registry, repository: &str, name: &Name) -> Result<Value> {
     let content = registry.content(repository, name).await?;
     let mut left = Left(MOST);
@@ -31,11 +33,11 @@ pub(super) async fn inspect(registry: &Registry, repository: &str, name: &Name) 
     Ok(value)
 }
 
-/// How much may still be asked for.
+/// The number of manifests that may still be requested.
 struct Left(usize);
 
 impl Left {
-    /// Asks once more for what belongs to `digest`.
+    /// Counts one more request for something that belongs to `digest`.
     fn take(&mut self, digest: &str) -> Result<()> {
         self.0 = self.0.checked_sub(1).ok_or_else(|| {
             Error::corrupt(format!(
@@ -46,7 +48,7 @@ impl Left {
     }
 }
 
-/// What scanners found in an image, by severity; null when that is not known.
+/// The findings of scanners in an image, by severity. Null if they are unknown.
 pub(super) async fn findings(config: &Config, registry: &Registry, image: &Value) -> Value {
     let digest = image["digest"].as_str().unwrap_or_default();
     let asked =
@@ -61,8 +63,9 @@ pub(super) async fn findings(config: &Config, registry: &Registry, image: &Value
     }
 }
 
-/// What ACR alone tells: locks and quarantine of the manifest, whether the tag is signed, and whether the repository
-/// is kept for fast starts. Whoever may pull may not always read these, and gets the rest.
+/// Adds what only ACR reports: locks and quarantine of the manifest, whether the tag is signed, and
+/// whether the repository is kept for fast starts. A user who may pull may not be allowed to read
+/// these, and then gets the rest.
 async fn add_attributes(registry: &Registry, repository: &str, name: &Name, value: &mut Value) {
     let digest = value["digest"].as_str().unwrap_or_default().to_owned();
     let of_tag = async {
@@ -127,7 +130,8 @@ async fn part(
     Ok(value)
 }
 
-/// A manifest of an index, with what refers to it. One that is not there, or cannot be read, says so in its place.
+/// A manifest listed in an index, with its referrers. If it is missing or unreadable, an entry with
+/// the error takes its place.
 async fn platform(
     registry: &Registry,
     repository: &str,
@@ -168,7 +172,8 @@ async fn platform(
     Ok(value)
 }
 
-/// The configuration of an image; that of an artifact may be anything, and is only named.
+/// The configuration of an image. For an artifact it may be anything, so only its descriptor is
+/// returned.
 async fn config_of(registry: &Registry, repository: &str, config: &Descriptor) -> Result<Value> {
     if !is_image_config(&config.media_type) {
         return Ok(json!(config));
@@ -181,7 +186,7 @@ async fn config_of(registry: &Registry, repository: &str, config: &Descriptor) -
         "exposedPorts": found["config"]["ExposedPorts"]}))
 }
 
-/// What refers to a manifest by its subject, or stands beside it by one of cosign's tags.
+/// The manifests that refer to a manifest by their subject or by one of cosign's tags.
 async fn referrers(
     registry: &Registry,
     repository: &str,
@@ -210,7 +215,7 @@ async fn referrers(
     Ok(tree.into())
 }
 
-/// What stands beside a digest by a tag, if anything does.
+/// The manifest that a cosign tag associates with a digest, if there is one.
 async fn beside(
     registry: &Registry,
     repository: &str,
@@ -224,7 +229,8 @@ async fn beside(
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    // cosign's manifests are images by their configuration; what they are tells their layer.
+    // cosign's manifests have the configuration of an image. The media type of the layer tells what
+    // they are.
     let document = &content.document;
     let config = document["config"]["mediaType"].as_str().filter(|config| !is_image_config(config));
     let of = document["artifactType"].as_str().or(config);

@@ -1,4 +1,4 @@
-//! `azimg registry`: what registries hold, and what may be done to it.
+//! `azimg registry`: the content of registries, and changes to it.
 
 mod artifact;
 mod change;
@@ -155,12 +155,12 @@ pub(super) struct LoginArgs {
 }
 
 impl LoginArgs {
-    /// Whether the identity signs in that also asks the Resource Manager.
+    /// Whether the Azure identity signs in, which also calls the Resource Manager.
     fn is_entra(&self) -> bool {
         self.username.is_none() && !self.anonymous
     }
 
-    /// Who signs in at a registry of which that is `said`.
+    /// The user at a registry known from `said`.
     fn sign_in(&self, said: TrustSource) -> RegistryUser<'_> {
         match &self.username {
             _ if self.anonymous => RegistryUser::Nobody,
@@ -170,7 +170,7 @@ impl LoginArgs {
     }
 }
 
-/// A registry as Resource Graph has it.
+/// A registry as returned by Resource Graph.
 #[derive(Debug, Deserialize)]
 struct Row {
     id: String,
@@ -183,7 +183,7 @@ struct Row {
     properties: Value,
 }
 
-/// A registry as it is listed.
+/// A registry in the list.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Listed {
@@ -228,9 +228,9 @@ async fn registries(config: &Config, subscriptions: &[String]) -> Result<Vec<Lis
     Ok(rows.into_iter().map(Listed::from).collect())
 }
 
-/// Opens the registry that a login server or a name stands for. A name is looked up: a login server can
-/// have more in it than the name. So is a registry on this machine, which the identity signs in to only where a
-/// Resource Manager on this machine (a simulated one) lists it.
+/// Opens the registry with a login server or a name. A name is looked up, because its login server
+/// may contain more than the name. A registry on this machine is looked up, too: the identity signs
+/// in to it only if a (simulated) Resource Manager on this machine lists it.
 async fn open(config: &Config, text: &str, login: &LoginArgs) -> Result<Registry> {
     let server = text.trim_start_matches("https://").trim_end_matches('/');
     let is_name = !server.contains(['.', ':']);
@@ -251,8 +251,8 @@ async fn open(config: &Config, text: &str, login: &LoginArgs) -> Result<Registry
     }
 }
 
-/// Opens the registry that is copied from, where that is another one. No user and no password of the registry that is
-/// copied to are sent to it.
+/// Opens the source registry of a copy, if it is another one. It is never sent the user name and
+/// password of the target registry.
 async fn open_source(
     config: &Config,
     server: &str,
@@ -267,7 +267,7 @@ async fn open_source(
     open(config, server, &LoginArgs { username: None, anonymous, trust }).await
 }
 
-/// Opens what a reference stands for: the registry, and the repository in it.
+/// Opens the registry of a reference. Returns it with the repository and the name in it.
 async fn open_reference(
     config: &Config,
     text: &str,
@@ -287,7 +287,8 @@ fn values<T: Serialize>(rows: &[T]) -> Result<Vec<Value>> {
         .collect()
 }
 
-/// A registry has no operations to follow: a request is done, or it is not.
+/// The message after an interruption. Registries have no operations to follow: a request is either
+/// done or not.
 fn interrupted(reference: &str) -> String {
     format!(
         "{reference}: interrupted; the change may have been made: look at it before you repeat it"
@@ -367,7 +368,7 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// What changes a registry: until it is done, or somebody asks to stop.
+/// Runs a command that changes a registry, until it is done or is requested to stop.
 async fn changed(config: &Config, command: RegistryCommand, output: &Output) -> Result<()> {
     let again =
         |what: &str| format!("{what}: interrupted: do it again; what is there is not sent again");
@@ -400,7 +401,7 @@ async fn changed(config: &Config, command: RegistryCommand, output: &Output) -> 
     }
 }
 
-/// Purges until it is done or somebody asks to stop.
+/// Purges until it is done or is requested to stop.
 async fn purge_or_stop(
     config: &Config,
     args: purge::PurgeArgs,

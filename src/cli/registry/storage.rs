@@ -1,4 +1,5 @@
-//! `azimg registry repositories --storage`: what each repository takes, by the current snapshot.
+//! `azimg registry repositories --storage`: the storage used by each repository, from the current
+//! snapshot.
 
 use crate::catalog::{Catalog, Filter};
 use crate::cli::output::Output;

@@ -96,7 +96,7 @@ pub(in crate::cli) struct PullArgs {
     login: LoginArgs,
 }
 
-/// What the source is read as.
+/// How the source is read.
 fn read_as(args: &PushArgs) -> Result<ReadAs> {
     let read_as = match (args.read_as, &args.artifact_type) {
         (Some(From::Image), None) => ReadAs::Image,
@@ -125,7 +125,7 @@ fn read_as(args: &PushArgs) -> Result<ReadAs> {
     Ok(read_as)
 }
 
-/// What whoever pushes should know, on stderr.
+/// Prints notes about a package to be pushed on stderr.
 fn tell(package: &Package, output: &Output) {
     if output.quiet {
         return;
@@ -209,7 +209,7 @@ pub(super) async fn pull(config: &Config, args: PullArgs, output: &Output) -> Re
     output.one(pulled)
 }
 
-/// What whoever pulled should know, on stderr.
+/// Prints notes about a pulled image on stderr.
 fn tell_pulled(pulled: &Pulled, form: PullTo) {
     for layer in &pulled.left_out {
         say!(

@@ -1,4 +1,4 @@
-//! `azimg runs`: what was crawled, how complete it is, and publishing by hand.
+//! `azimg runs`: past runs, their coverage, and publishing by hand.
 
 mod wanting;
 
@@ -119,8 +119,9 @@ pub(super) async fn run(command: RunsCommand, flags: Flags, output: &Output) -> 
     }
 }
 
-/// Whether no process does any run of a store, as far as that can be known: of a folder that no crawl and no host has
-/// claimed, and without queues that a function app would do runs from.
+/// Whether no process works on any run of the store, as far as can be determined: the store is a
+/// folder that no crawl and no host has claimed, and there are no queues from which a function app
+/// would take work items.
 async fn is_at_rest(config: &Config, store: &dyn Store) -> Result<bool> {
     Ok(!config.has_queues() && store.is_claimed().await? == Some(false))
 }
@@ -129,7 +130,7 @@ fn no_catalog(store: &dyn Store) -> Error {
     Error::not_found(format!("{} holds no catalog yet", store.address()))
 }
 
-/// Checks what is kept, and with `repair` leads `current.json` to what is whole.
+/// Verifies the kept snapshots. With `repair`, makes `current.json` name a whole one.
 async fn verify_all(store: &dyn Store, repair: bool, output: &Output) -> Result<ExitCode> {
     let checked = CheckProgress::default();
     let shown = {
@@ -164,7 +165,7 @@ async fn verify_all(store: &dyn Store, repair: bool, output: &Output) -> Result<
     Ok(if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::from(PARTIAL) })
 }
 
-/// Says what was done, what is lost by it, and what can be done.
+/// Reports what was repaired, what was lost, and what can be done.
 fn say(repaired: Option<&RepairResult>, report: &VerifyReport, output: &Output) {
     if output.quiet {
         return;

@@ -1,4 +1,4 @@
-//! What is wanting in a run, as a table for people: the scopes that did not end well, those with one reason together.
+//! Tables of what is missing from a run: the scopes that did not succeed, grouped by reason.
 
 use crate::cli::output::{self, Output};
 use crate::error::Result;
@@ -7,12 +7,12 @@ use crate::work::{SourceName, State};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// So many scopes that ended alike are shown each; more are counted.
+/// Up to this many scopes with the same outcome are listed individually. Larger groups are counted.
 const SHOWN_EACH: usize = 5;
-/// So many of those that are counted are named.
+/// The number of scopes named as examples of a counted group.
 const NAMED: usize = 3;
 
-/// Prints the scopes that did not end well, by source, and what in answers was of another form.
+/// Prints the scopes that did not succeed, by source, and the malformed parts of responses.
 pub(super) fn print(scopes: &[CoverageLine], output: &Output) -> Result<()> {
     let (each, counted) = grouped(scopes);
     let of = |source: SourceName| {
@@ -50,7 +50,7 @@ pub(super) fn print(scopes: &[CoverageLine], output: &Output) -> Result<()> {
     Ok(())
 }
 
-/// The scopes that did not end well: those that are shown each, and rows for those that are counted.
+/// The scopes that did not succeed: those listed individually, and a row for each counted group.
 fn grouped(scopes: &[CoverageLine]) -> (Vec<&CoverageLine>, Vec<Value>) {
     let mut groups: BTreeMap<(&str, &str, &str), Vec<&CoverageLine>> = BTreeMap::new();
     for line in scopes.iter().filter(|line| !matches!(line.state, State::Done | State::Empty)) {
@@ -71,13 +71,13 @@ fn grouped(scopes: &[CoverageLine]) -> (Vec<&CoverageLine>, Vec<Value>) {
     (each, counted)
 }
 
-/// What a line is about, in one word.
+/// A single name for a scope: that of its registry, gallery, publisher, subscription or location.
 fn about(line: &CoverageLine) -> &str {
     let about = line.registry.as_ref().or(line.gallery.as_ref()).or(line.publisher.as_ref());
     about.or(line.subscription.as_ref()).unwrap_or(&line.location)
 }
 
-/// A scope by all its names.
+/// The name of a scope: all its parts.
 fn name(line: &CoverageLine) -> String {
     let location = Some(&line.location).filter(|name| !name.is_empty());
     let names = [

@@ -1,38 +1,40 @@
-//! Which file of the sources takes what from which: what it uses, and from where that is.
+//! The dependencies between the source files of a crate.
 //!
-//! An arrow leads from a file to the one that defines what is named in a `use`, or in a path from `crate` or `super`.
-//! Handing a name on (`pub use child::Name`) is none: whoever takes the name takes it from where it is defined. Nor is
-//! the path in a visibility (`pub(in crate::cli)`).
+//! A dependency ("arrow") leads from a file to the one that defines a name in its `use` items, or
+//! in its paths from `crate` or `super`. A re-export (`pub use child::Name`) is none: a user of the
+//! name depends on the file that defines it. Nor is the path in a visibility (`pub(in
+//! crate::cli)`).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// A module, by the names that lead to it.
+/// A module, by its path from the root of the crate.
 type Module = Vec<String>;
 
-/// What a file says.
+/// What a file declares and refers to.
 #[derive(Default)]
 struct Said {
     /// The names that it defines.
     defines: BTreeSet<String>,
-    /// What it uses by `use`.
+    /// The names in its `use` items.
     uses: Vec<Used>,
-    /// Paths from `crate` or `super` elsewhere in it.
+    /// Other paths from `crate` or `super`.
     paths: Vec<Vec<String>>,
 }
 
-/// One name of a `use`.
+/// A single name in a `use` item.
 struct Used {
     path: Vec<String>,
-    /// What it is called from then on; `*` for all that is there.
+    /// The local name, or `*` for a glob import.
     name: String,
     is_handed_on: bool,
 }
 
-/// The arrows between files: to each, from each, with the names that make them.
+/// The dependencies: by file, the files it depends on, with the names that it takes from them.
 pub struct Arrows(BTreeMap<String, BTreeMap<String, BTreeSet<String>>>);
 
 impl Arrows {
-    /// The arrows between these files of one crate, by their paths below its sources, such as `image/name.rs`.
+    /// The dependencies between these files of a crate. They are named by their paths below its
+    /// sources, such as `image/name.rs`.
     pub fn between<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut paths: BTreeMap<Module, &str> = BTreeMap::new();
         let mut said: BTreeMap<Module, Said> = BTreeMap::new();
@@ -60,7 +62,8 @@ impl Arrows {
         Self(arrows)
     }
 
-    /// Circles, each as short as it can be: one for all files that are in it. Each line is an arrow.
+    /// Dependency cycles, each as short as possible, as lines of dependencies. Files in a reported
+    /// cycle are not searched for further ones.
     pub fn circles(&self) -> Vec<Vec<String>> {
         let mut seen: BTreeSet<&str> = BTreeSet::new();
         let mut circles = Vec::new();
@@ -80,7 +83,7 @@ impl Arrows {
         circles
     }
 
-    /// The shortest way from a file back to itself.
+    /// The shortest cycle through a file.
     fn way_back<'a>(&'a self, file: &'a str) -> Option<Vec<&'a str>> {
         let mut before: BTreeMap<&str, &str> = BTreeMap::new();
         let mut next = VecDeque::from([file]);
@@ -113,7 +116,7 @@ fn module_of(path: &str) -> Module {
     names
 }
 
-/// Where a path of a module begins at the root of the crate; none where it is that of another crate.
+/// The path from the root of the crate. `None` for a path into another crate.
 fn absolute(said: &BTreeMap<Module, Said>, module: &Module, path: &[String]) -> Option<Module> {
     let up = path.iter().take_while(|name| *name == "super").count();
     let (mut base, rest) = match path.first()?.as_str() {
@@ -129,7 +132,7 @@ fn absolute(said: &BTreeMap<Module, Said>, module: &Module, path: &[String]) -> 
     Some(base)
 }
 
-/// The module whose file defines what a path from the root leads to.
+/// The module whose file defines the name at a path from the root, following re-exports.
 fn defining(
     said: &BTreeMap<Module, Said>,
     path: &Module,
@@ -162,7 +165,7 @@ fn defining(
     Some(module)
 }
 
-/// The words and signs of a program, up to its tests, without comments and what stands in quotes.
+/// The tokens of a program up to its tests, without comments and string literals.
 fn tokens(text: &str) -> Vec<&str> {
     let text = text.split("#[cfg(test)]").next().unwrap_or_default();
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
@@ -191,14 +194,14 @@ fn tokens(text: &str) -> Vec<&str> {
     found
 }
 
-/// Adds the word that a text begins with, and tells its length.
+/// Adds the word at the beginning of a text, and returns its length.
 fn word<'a>(text: &'a str, found: &mut Vec<&'a str>) -> usize {
     let length = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
     found.push(&text[..length]);
     length
 }
 
-/// The length of the text in quotes that this begins with.
+/// The length of the string literal at the beginning of a text.
 fn quoted(text: &str) -> usize {
     let mut is_escaped = false;
     let end = text[1..].find(|c| {
@@ -209,7 +212,7 @@ fn quoted(text: &str) -> usize {
     end.map_or(text.len(), |end| end + 2)
 }
 
-/// The same of one without escapes, if this begins with one.
+/// The length of the raw string literal at the beginning of a text, if there is one.
 fn raw(text: &str) -> Option<usize> {
     let begin = text.trim_start_matches('b').strip_prefix('r')?;
     let marks = begin.chars().take_while(|c| *c == '#').count();
@@ -219,7 +222,8 @@ fn raw(text: &str) -> Option<usize> {
     Some(text[from..].find(&end).map_or(text.len(), |at| from + at + end.len()))
 }
 
-/// The length of the character in quotes that this begins with; or that of the quote, which begins a lifetime's name.
+/// The length of the character literal at the beginning of a text, or of the quote alone if it
+/// begins a lifetime.
 fn character(text: &str) -> usize {
     let mut after = text.char_indices().skip(1);
     match (after.next(), after.next()) {
@@ -278,7 +282,7 @@ impl Said {
         said
     }
 
-    /// Adds what stands between `use` and its semicolon.
+    /// Adds the names between `use` and its semicolon.
     fn add_uses(&mut self, tokens: &[&str], is_handed_on: bool) {
         let mut before: Vec<Vec<String>> = Vec::new();
         let mut path: Vec<String> = Vec::new();
@@ -298,7 +302,7 @@ impl Said {
                         .unwrap_or_default();
                 }
                 name if at > 0 && tokens[at - 1] == "as" => alias = Some(name.to_owned()),
-                // `{self}` is the module itself.
+                // `{self}` names the module itself.
                 "self" if !path.is_empty() => {}
                 name => path.push(name.to_owned()),
             }

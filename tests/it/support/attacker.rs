@@ -1,9 +1,9 @@
-//! An attacker: a registry, a Resource Manager that a link leads to, a storage account and a web page, all in one
-//! hand, which writes down whatever reaches any of them. Any test can lead a program there, and ask what of that
-//! opens something.
+//! An attacker who controls a registry, a Resource Manager that a link leads to, a storage account
+//! and a web page, and records every request to them. A test can direct a program there, and then
+//! check which credentials arrived.
 //!
-//! Each is reached on a loopback address over http, and by its names over https, through the proxy that
-//! [`Attacker::leads`] sets: the names need no name server.
+//! Each is reachable on a loopback address over http, and by its names over https through the proxy
+//! that [`Attacker::leads`] sets, so the names need no DNS.
 
 use super::secrets;
 use axum::Router;
@@ -22,14 +22,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 
-/// The registry's name, which begins like one of Azure's.
+/// The registry's name, which begins like a name in Azure.
 pub const REGISTRY: &str = "mycompany.azurecr.io.attacker.example";
 pub const MANAGER: &str = "manager.attacker.example";
 pub const PAGE: &str = "page.attacker.example";
-/// Anybody can have a storage account.
+/// Anybody can create a storage account.
 pub const BLOBS: &str = "attackers.blob.core.windows.net";
 
-/// Further names of the registry: each is close to one that is trusted.
+/// Further names of the registry, each similar to a trusted one.
 pub const LOOKALIKES: [&str; 9] = [
     "azurecr.io.attacker.example",
     "attacker.example",
@@ -42,38 +42,38 @@ pub const LOOKALIKES: [&str; 9] = [
     "a.b.azurecr.io",
 ];
 
-/// The token that the attacker's own registry gives to nobody; sending it back there tells nothing.
+/// The token issued by the attacker's own registry. Sending it back there discloses nothing.
 const ISSUED: &str = "issued-by-the-attacker";
 const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = r#"{"os":"linux","architecture":"amd64"}"#;
 
-/// What of the attacker was reached.
+/// The part of the attacker that received a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     Registry,
     Manager,
     Blobs,
     Page,
-    /// The way to one of them by its name.
+    /// The proxy that leads to the others by name.
     Proxy,
 }
 
-/// What the registry answers to lead a client astray.
+/// How the registry tries to mislead a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trick {
-    /// Nothing: it serves an image, as any registry does.
+    /// It does not: it serves an image like any registry.
     Serves,
-    /// It asks for a token, in the form that ACR does.
+    /// It demands a token with a challenge like ACR's.
     Challenges,
-    /// The tokens are to be had at the page.
+    /// Its challenge names the web page as the token service.
     RealmElsewhere,
-    /// Everything has moved to the page.
+    /// It redirects every request to the web page.
     Redirects,
-    /// The token service has moved to the page.
+    /// It redirects requests for tokens to the web page.
     RedirectsTokens,
     /// The next page of each list is at the Resource Manager.
     LinksElsewhere,
-    /// Blobs lie, and are to be uploaded, with the storage account.
+    /// Blobs are downloaded from, and uploaded to, the storage account.
     BlobsElsewhere,
 }
 
@@ -89,19 +89,20 @@ impl Trick {
     ];
 }
 
-/// A request that arrived.
+/// A received request.
 #[derive(Debug, Clone)]
 pub struct Received {
     pub role: Role,
-    /// The host that was asked, the method, the path and the query.
+    /// The host, method, path and query.
     pub line: String,
     pub headers: Vec<(String, String)>,
     pub body: String,
 }
 
 impl Received {
-    /// What of it opens something: a header that carries credentials, whatever it holds, but for the attacker's own
-    /// token on its way back; and everything that is one wherever it stands.
+    /// The first credential in the request: any value of a header that carries credentials, except
+    /// the attacker's own token on its way back, or anything that is recognizable as a credential
+    /// elsewhere.
     fn credential(&self) -> Option<String> {
         const CARRIERS: [&str; 7] = [
             "authorization",
@@ -136,11 +137,11 @@ struct Shared {
     log: Mutex<Vec<Received>>,
     /// The loopback addresses of the registry, the manager, the blobs and the page.
     addresses: OnceLock<[SocketAddr; 4]>,
-    /// What else must not arrive, beside what looks like a credential.
+    /// Further texts that must not arrive, although they do not look like credentials.
     secrets: Mutex<Vec<String>>,
 }
 
-/// A running attacker; stopped when dropped.
+/// A running attacker. Stops when dropped.
 pub struct Attacker {
     /// Its registry, as a login server on this machine.
     pub registry: String,
@@ -196,28 +197,29 @@ impl Attacker {
         }
     }
 
-    /// Leads a program to the attacker, by whatever name it asks for; this machine is reached as it is.
+    /// Directs a program to the attacker for every host name. Loopback addresses are reached
+    /// directly.
     pub fn leads(&self, command: &mut Command) {
         command.env("HTTPS_PROXY", &self.proxy).env("NO_PROXY", "127.0.0.1,localhost");
         command.env("SSL_CERT_FILE", &self.authority);
     }
 
-    /// What its registry does from now on.
+    /// Sets what its registry does from now on.
     pub fn plays(&self, trick: Trick) {
         *self.shared.trick.lock().unwrap() = trick;
     }
 
-    /// A text that must not arrive either, such as the password of a test.
+    /// Adds a text that must not arrive, such as the password of a test.
     pub fn must_not_hear(&self, secret: &str) {
         self.shared.secrets.lock().unwrap().push(secret.to_owned());
     }
 
-    /// What has arrived.
+    /// The requests received so far.
     pub fn log(&self) -> Vec<Received> {
         self.shared.log.lock().unwrap().clone()
     }
 
-    /// The credentials that have arrived, by where.
+    /// The credentials received, with the part that received each.
     pub fn credentials(&self) -> Vec<(Role, String)> {
         let secrets = self.shared.secrets.lock().unwrap().clone();
         let said = |received: &Received| {
@@ -229,18 +231,18 @@ impl Attacker {
         log.iter().filter_map(|received| Some((received.role, of(received)?))).collect()
     }
 
-    /// Fails when anything that arrived opens something.
+    /// Fails if any credential arrived.
     pub fn assert_no_credential(&self, what: &str) {
         assert_eq!(self.credentials(), [], "{what}");
     }
 
-    /// Fails when anything arrived at all.
+    /// Fails if any request arrived.
     pub fn assert_untouched(&self, what: &str) {
         let log = self.log();
         assert!(log.is_empty(), "{what}: {log:?}");
     }
 
-    /// Forgets what has arrived.
+    /// Clears the requests received.
     pub fn forget(&self) {
         self.shared.log.lock().unwrap().clear();
     }
@@ -250,7 +252,7 @@ fn routes(shared: &Arc<Shared>, role: Option<Role>) -> Router {
     Router::new().fallback(serve).with_state((Arc::clone(shared), role))
 }
 
-/// A proxy that leads to the attacker, whoever is asked for.
+/// A proxy that connects every request to the attacker, whatever its host.
 async fn lead(listener: TcpListener, to: SocketAddr, shared: Arc<Shared>) {
     while let Ok((mut caller, _)) = listener.accept().await {
         let shared = Arc::clone(&shared);
@@ -277,7 +279,8 @@ async fn lead(listener: TcpListener, to: SocketAddr, shared: Arc<Shared>) {
     }
 }
 
-/// The addresses of the others, as whoever reached the attacker so reaches them.
+/// The addresses of the parts, in the form (http or https) in which this request reached the
+/// attacker.
 struct Places {
     own: String,
     manager: String,
@@ -357,7 +360,7 @@ fn manifest() -> String {
     json!({"schemaVersion": 2, "mediaType": IMAGE, "config": config, "layers": []}).to_string()
 }
 
-/// The attacker's registry.
+/// A response of the attacker's registry.
 fn registry(trick: Trick, method: &Method, path: &str, places: &Places) -> Response {
     let Places { own, manager, blobs, page } = places;
     let is_token = path.starts_with("/oauth2/");
@@ -390,7 +393,7 @@ fn registry(trick: Trick, method: &Method, path: &str, places: &Places) -> Respo
     served(method, path, link.as_ref())
 }
 
-/// An image as a registry serves it, whatever is done to it.
+/// An image as served by a regular registry. Every change is accepted.
 fn served(method: &Method, path: &str, link: Option<&(&str, String)>) -> Response {
     let manifest = manifest();
     let id = digest(&manifest);

@@ -1,4 +1,4 @@
-//! Azurite: real blobs and queues, from npm, pinned, kept in the cache folder.
+//! Azurite, which serves real blobs and queues. From npm, pinned, kept in the cache folder.
 
 use super::needs::{self, Need};
 use super::{cache, wait_for};
@@ -8,23 +8,23 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// The newest that runs on Node 20; it refuses the SDK's API version unless told not to check.
+/// The newest version for Node 20. It refuses the SDK's API version unless the check is disabled.
 const VERSION: &str = "3.35.0";
 
-/// Fetches it, where it is not there yet.
+/// Installs it, unless it is in the cache.
 pub fn install() -> Result<PathBuf, String> {
     needs::npm("azurite", &[&format!("azurite@{VERSION}")])
 }
 
-/// A running Azurite; stopped when dropped.
+/// A running Azurite. Stops when dropped.
 pub struct Azurite {
     child: Child,
     blob: u16,
     queue: u16,
 }
 
-/// A port that nobody listens at. It lies below those that the system hands out by itself, so that no other
-/// socket of the tests gets it before whoever it was asked for.
+/// A free port. It is below the ephemeral range of the system, so that no other socket of the tests
+/// gets it before it is used.
 pub fn free_port() -> u16 {
     const PORTS: std::ops::Range<u16> = 12_000..32_000;
     static NEXT: OnceLock<AtomicU16> = OnceLock::new();
@@ -64,12 +64,12 @@ impl Azurite {
         this
     }
 
-    /// What the setting `AzimgStorage` says to reach it.
+    /// The value of the setting `AzimgStorage` for this Azurite.
     pub fn connection(&self) -> String {
         connection(self.blob, self.queue)
     }
 
-    /// The ports of its blobs and its queues.
+    /// The ports of blobs and queues.
     pub fn ports(&self) -> [u16; 2] {
         [self.blob, self.queue]
     }

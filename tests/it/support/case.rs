@@ -1,8 +1,8 @@
-//! A stand-in for the Resource Manager that serves one small tenant, written down in a file: what a case of
-//! `tests/fixtures/vm` has of a marketplace, of galleries and of machines. Its member `refused` has parts of paths, in
-//! lower case: what is below them may not be asked. `errors` are answered to requests that match (a regular expression
-//! on `METHOD path?query body`), as often as `times` says; and nothing is patched before `patchTogether` requests for it
-//! are there.
+//! A stand-in for the Resource Manager that serves one small tenant from a file: the marketplace,
+//! the galleries and the machines of a case in `tests/fixtures/vm`. `refused` lists parts of paths,
+//! in lower case; access below them is denied. `errors` are returned to requests that match (a
+//! regular expression on `METHOD path?query body`), `times` times. Patches are delayed until
+//! `patchTogether` of them have arrived.
 
 use super::{azimg, root};
 use async_trait::async_trait;
@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-/// The subscription of every case that names none.
+/// The subscription of each case that names none.
 pub const SUBSCRIPTION: &str = "11111111-1111-4111-8111-111111111111";
 
 /// A running stand-in.
@@ -29,7 +29,7 @@ pub struct Case {
     _runtime: Runtime,
 }
 
-/// What is served: the tenant, and how many requests to patch it there were.
+/// The tenant, and the number of PATCH requests received.
 struct Served(Mutex<Value>, AtomicUsize);
 
 impl Case {
@@ -49,12 +49,12 @@ impl Case {
         Self { address, served: tenant, _runtime: runtime }
     }
 
-    /// The tenant as it is now.
+    /// The current state of the tenant.
     pub fn tenant(&self) -> Value {
         self.served.0.lock().unwrap().clone()
     }
 
-    /// The executable, led here.
+    /// The executable, directed to this stand-in.
     pub fn azimg(&self, arguments: &[&str]) -> Command {
         let mut command = azimg(arguments);
         command.env("AZIMG_CLOUD", "custom").env("AZIMG_ARM_ENDPOINT", &self.address);
@@ -64,9 +64,9 @@ impl Case {
     }
 }
 
-/// The tenant of the case of that name.
+/// The tenant in the file of a case.
 pub fn tenant(name: &str) -> Value {
-    // A dot in a name is no extension.
+    // The dot in a case name does not begin an extension.
     let path = root().join("tests/fixtures/vm").join(format!("{name}.json"));
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
@@ -81,7 +81,7 @@ fn refused(code: &str) -> Reply {
     (404, json!({"error": {"code": code, "message": code}}))
 }
 
-/// A tenant in this process.
+/// A [`Wire`] to a tenant in this process.
 #[derive(Debug)]
 pub struct Tenant(pub Value);
 
@@ -109,7 +109,8 @@ fn id(resource: &Value) -> String {
     resource["id"].as_str().unwrap().to_lowercase()
 }
 
-/// The resource with its name, which files leave out, and without what only a question for it shows.
+/// The resource with its name, which files omit, and without what only a GET with `$expand`
+/// returns.
 fn shown(resource: &Value) -> Value {
     let mut shown = resource.clone();
     shown["name"] = resource["id"].as_str().unwrap().rsplit('/').next().unwrap().into();
@@ -149,7 +150,7 @@ async fn served(
     (StatusCode::from_u16(status).unwrap(), kind, body.to_string()).into_response()
 }
 
-/// The error that a tenant answers to a request, if it does.
+/// The error for a request, if the tenant has one.
 fn error(tenant: &mut Value, line: &str) -> Option<Reply> {
     let errors = tenant["errors"].as_array_mut()?;
     let matches = |error: &&mut Value| {
@@ -163,7 +164,7 @@ fn error(tenant: &mut Value, line: &str) -> Option<Reply> {
     Some((u16::try_from(error["status"].as_u64().unwrap()).unwrap(), error["body"].clone()))
 }
 
-/// Deletes or patches what is at a path, if it has the tag that a patch wants, where it has any.
+/// Deletes or patches the resource at a path. If the resource has an `etag`, a patch must name it.
 fn changed(
     tenant: &mut Value,
     method: &Method,
@@ -189,7 +190,7 @@ fn changed(
     refused("ResourceNotFound")
 }
 
-/// Objects are merged, and all else is replaced.
+/// Merges objects recursively. Any other value is replaced.
 fn merge(into: &mut Value, patch: Value) {
     match (into, patch) {
         (Value::Object(into), Value::Object(patch)) => {
@@ -201,7 +202,7 @@ fn merge(into: &mut Value, patch: Value) {
     }
 }
 
-/// What others share, in one location.
+/// The galleries shared with the caller in one location.
 fn shared(galleries: &Value, rest: &[&str]) -> Reply {
     let list = |all: &Value| reply(json!({"value": all.as_array().cloned().unwrap_or_default()}));
     match rest {
@@ -225,7 +226,7 @@ fn shared(galleries: &Value, rest: &[&str]) -> Reply {
     }
 }
 
-/// What a tenant answers to a request.
+/// The response of a tenant to a request.
 #[allow(clippy::too_many_lines, reason = "a few lines for each path")]
 fn answer(tenant: &Value, method: &str, path: &str, query: &str, body: &[u8]) -> Reply {
     if path == "/token" {
@@ -257,7 +258,7 @@ fn answer(tenant: &Value, method: &str, path: &str, query: &str, body: &[u8]) ->
             let region =
                 |name: &Value| json!({"name": name, "metadata": {"regionType": "Physical"}});
             let named = all(tenant, "locations").to_vec();
-            // A case that names none has those that its marketplace is in, or one.
+            // A case without locations has those of its marketplace, or else one.
             let listed: Vec<Value> = tenant["marketplace"].as_object().map_or_else(
                 || vec![json!("eastus")],
                 |tree| tree.keys().map(|l| json!(l)).collect(),
@@ -303,7 +304,7 @@ fn answer(tenant: &Value, method: &str, path: &str, query: &str, body: &[u8]) ->
                 rest @ ..,
             ],
         ) => {
-            // What is shared with the subscription is not what is shared with the tenant.
+            // Galleries shared with the subscription are not those shared with the tenant.
             let to_tenant = query.to_lowercase().contains("sharedto=tenant");
             let galleries = if to_tenant { &Value::Null } else { &tenant["shared"][*location] };
             shared(galleries, rest)
@@ -382,7 +383,7 @@ fn gallery(tenant: &Value, path: &str, rest: &[&str], query: &str) -> Reply {
     reply(json!({"value": pool.iter().filter(is_below).map(shown).collect::<Vec<_>>()}))
 }
 
-/// Resource Graph, for the queries that such a tenant's crawl and its machines take.
+/// Resource Graph, for the queries used by the crawl and the machines of such a tenant.
 fn graph(tenant: &Value, question: &Value) -> Reply {
     let query = question["query"].as_str().unwrap().to_lowercase();
     let quoted = |head: &str| {

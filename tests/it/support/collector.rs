@@ -1,5 +1,4 @@
-//! What an OpenTelemetry collector is to whoever exports to it: OTLP over HTTP, read with the protocol's
-//! own definitions, and strict.
+//! A strict OpenTelemetry collector: OTLP over HTTP, decoded with the definitions of the protocol.
 
 use axum::Router;
 use axum::body::Bytes;
@@ -16,18 +15,18 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tokio::runtime::Runtime;
 
-/// What arrived.
+/// The data received.
 #[derive(Default)]
 pub struct Heard {
     pub spans: Vec<Span>,
     pub metrics: Vec<Metric>,
-    /// Names of whoever exported.
+    /// The service names of the exporters.
     pub services: Vec<String>,
-    /// All bytes, for what must not be in them.
+    /// All bytes received, to search for what must not be in them.
     pub bytes: Vec<u8>,
 }
 
-/// A collector.
+/// A running collector.
 pub struct Collector {
     pub address: String,
     pub heard: Arc<Mutex<Heard>>,
@@ -107,7 +106,7 @@ pub fn texts(attributes: &[KeyValue]) -> BTreeMap<String, String> {
 }
 
 impl Heard {
-    /// The last value of a counter or a gauge, by the value of one of its attributes.
+    /// The last value of a counter or gauge, by the value of one of its attributes.
     pub fn last(&self, name: &str, by: &str) -> BTreeMap<String, u64> {
         let mut found = BTreeMap::new();
         for metric in self.metrics.iter().filter(|metric| metric.name == name) {

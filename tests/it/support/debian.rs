@@ -1,32 +1,32 @@
-//! Programs of Debian's packages, unpacked into the cache folder: nothing is installed, nobody has to be
-//! root. Where there is no `apt-get`, they are taken from the path.
+//! Programs from Debian packages, unpacked into the cache folder: nothing is installed, and no root
+//! rights are needed. Without `apt-get`, the programs on the `PATH` are used.
 
 use super::needs::{self, Need};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A real registry, a client of registries, wrong clocks, what the shell reads snapshots with, and a terminal. What
-/// these depend on comes with them where the system does not have it.
+/// A real registry, a registry client, a library for wrong clocks, the tools with which a shell
+/// reads snapshots, and a terminal. Dependencies that the system lacks are unpacked, too.
 const PACKAGES: [&str; 6] = ["docker-registry", "skopeo", "libfaketime", "jq", "zstd", "tmux"];
 
-/// A browser: as much as half of all that is fetched, and so apart.
+/// A browser. It is separate because it accounts for up to half of all downloads.
 const BROWSER: [&str; 1] = ["chromium"];
 
-/// What makes images and layouts, and loads archives of them. Apart from the rest, so that neither is fetched anew when
-/// the other changes.
+/// Programs that build images and layouts, and load archives of them. They are separate so that a
+/// change of one list does not download the other again.
 const CONTAINERS: [&str; 4] = ["podman", "buildah", "umoci", "skopeo"];
 
-/// Fetches and unpacks; the folder that stands for `/`.
+/// Downloads and unpacks the packages. Returns the folder that takes the place of `/`.
 pub fn install() -> Result<PathBuf, String> {
     unpacked("debian", &PACKAGES)
 }
 
-/// The same of what makes images.
+/// The same for the programs that build images.
 pub fn containers() -> Result<PathBuf, String> {
     unpacked("containers", &CONTAINERS)
 }
 
-/// The same of a browser.
+/// The same for the browser.
 pub fn browser() -> Result<PathBuf, String> {
     unpacked("chromium", &BROWSER)
 }
@@ -49,7 +49,7 @@ fn unpacked(name: &str, packages: &[&str]) -> Result<PathBuf, String> {
         }
         let hint = "it needs Debian's packages";
         needs::step(apt(folder).arg("update"), hint)?;
-        // What is installed is fetched all the same; only what these need beyond it comes with them.
+        // Installed packages are downloaded, too, but only dependencies that are not installed.
         let options =
             ["--reinstall", "--download-only", "--no-install-recommends", "-y", "install"];
         needs::step(apt(folder).args(options).args(packages), hint)?;
@@ -65,7 +65,7 @@ fn unpacked(name: &str, packages: &[&str]) -> Result<PathBuf, String> {
     Ok(folder.join("root"))
 }
 
-/// An apt that keeps its lists and archives in `folder`.
+/// An `apt-get` that keeps its lists and archives in `folder`.
 fn apt(folder: &Path) -> Command {
     let mut apt = Command::new("apt-get");
     for (name, path) in [("Dir::State", "state"), ("Dir::Cache", "cache")] {
@@ -76,14 +76,15 @@ fn apt(folder: &Path) -> Command {
     apt
 }
 
-/// The folders of libraries below `root`.
+/// The library folders below `root`.
 fn libraries(root: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(root.join("usr/lib")).into_iter().flatten().flatten();
     let folders = entries.map(|entry| entry.path());
     folders.filter(|path| path.to_string_lossy().ends_with("-linux-gnu")).collect()
 }
 
-/// Lets a command of the peer `need` find these programs and their libraries, behind those in `before`.
+/// Adds these programs and their libraries to the environment of a command for the peer `need`. The
+/// folders in `before` take precedence.
 pub fn on_path(command: &mut Command, need: Need, before: &[&Path]) {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = before.iter().map(|folder| (*folder).to_owned()).collect();
@@ -105,21 +106,21 @@ pub fn on_path(command: &mut Command, need: Need, before: &[&Path]) {
     command.env("PATH", std::env::join_paths(folders).unwrap());
 }
 
-/// A command that has the browser in its variables: its program in `CHROMIUM`, and where its libraries are.
+/// Passes the browser to a command: its executable in `CHROMIUM`, and the path of its libraries.
 pub fn with_browser(command: &mut Command) {
     let root = browser().expect("it is there, since the peer is ready");
     if root == Path::new("/") {
         command.env("CHROMIUM", "/usr/bin/chromium");
         return;
     }
-    // What /usr/bin/chromium starts; that is a script, which looks for it where it would be installed.
+    // `/usr/bin/chromium` is a script that starts this executable only where it is installed.
     command.env("CHROMIUM", root.join("usr/lib/chromium/chromium"));
     let folders = libraries(&root).into_iter();
     let folders = folders.flat_map(|folder| [folder.join("pulseaudio"), folder]);
     command.env("LD_LIBRARY_PATH", std::env::join_paths(folders).unwrap());
 }
 
-/// The library that makes a program's clock wrong, when it is loaded before all others.
+/// The library that changes a program's clock when it is preloaded.
 pub fn faketime() -> PathBuf {
     let root = needs::folder(Need::Faketime);
     let named = |folder: PathBuf| folder.join("faketime/libfaketime.so.1");

@@ -1,4 +1,4 @@
-//! A simulated Azure behind a wire that breaks where it is told to.
+//! A simulated Azure behind a proxy that injects faults.
 
 use super::Azure;
 use axum::Router;
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
-/// What happens to requests whose path contains `on`, after the first `after`, `times` times.
+/// A fault for requests whose path contains `on`. It occurs the first `times` times.
 pub struct Fault {
     pub on: &'static str,
     pub times: usize,
@@ -20,15 +20,15 @@ pub struct Fault {
     met: AtomicUsize,
 }
 
-/// What happens.
+/// The kinds of faults.
 pub enum How {
-    /// An answer of this status, with headers and a body.
+    /// A response with this status, these headers and this body.
     Answer(u16, &'static [(&'static str, &'static str)], &'static str),
-    /// The true answer, cut in the middle.
+    /// The true response, cut in half.
     Cut,
-    /// None at all.
+    /// No response.
     Never,
-    /// The true answer, once [`Faulty::release`] lets it go.
+    /// The true response, delayed until [`Faulty::release`].
     Held,
 }
 
@@ -38,11 +38,11 @@ impl Fault {
     }
 }
 
-/// A wire to an Azure.
+/// A proxy in front of a simulated Azure.
 pub struct Faulty {
     pub azure: Azure,
     pub address: String,
-    /// The paths that were asked.
+    /// The paths of all requests received.
     pub seen: Arc<Mutex<Vec<String>>>,
     faults: Arc<Vec<Fault>>,
     gate: Arc<Semaphore>,
@@ -79,19 +79,19 @@ impl Faulty {
         Self { azure, address, seen, faults, gate, _runtime: runtime }
     }
 
-    /// The executable, led through the wire.
+    /// The executable, directed to the proxy.
     pub fn azimg(&self, arguments: &[&str]) -> Command {
         let mut command = self.azure.azimg(arguments);
         command.env("AZIMG_ARM_ENDPOINT", &self.address);
         command
     }
 
-    /// Lets go what is held, and holds nothing any more.
+    /// Releases delayed responses, and delays no more.
     pub fn release(&self) {
         self.gate.close();
     }
 
-    /// How often a fault was met.
+    /// The number of requests that matched a fault.
     pub fn met(&self, fault: usize) -> usize {
         self.faults[fault].met.load(Ordering::Relaxed)
     }
@@ -115,7 +115,7 @@ async fn pass(State(wire): State<Arc<Wire>>, request: Request) -> Response {
         std::future::pending::<()>().await;
     }
     if let Some(Fault { how: How::Held, .. }) = fault {
-        // An error is what a closed gate gives.
+        // A closed semaphore returns an error.
         let _ = wire.gate.acquire().await;
     }
     let url = format!("{}{path}", wire.arm.trim_end_matches('/'));
@@ -124,7 +124,7 @@ async fn pass(State(wire): State<Arc<Wire>>, request: Request) -> Response {
     if let Some(token) = parts.headers.get(header::AUTHORIZATION) {
         through = through.header(header::AUTHORIZATION, token);
     }
-    // Links are to lead back here.
+    // The host is passed on so that links lead back to this proxy.
     if let Some(host) = parts.headers.get(header::HOST) {
         through = through.header(header::HOST, host);
     }
@@ -146,7 +146,7 @@ async fn pass(State(wire): State<Arc<Wire>>, request: Request) -> Response {
     response.body(Body::from(bytes)).unwrap()
 }
 
-/// An address where everything is answered alike, until the test's runtime ends.
+/// The address of a server that answers every request alike, until the test's runtime ends.
 pub async fn answering(
     status: u16,
     headers: &'static [(&'static str, &'static str)],

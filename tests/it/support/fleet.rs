@@ -1,5 +1,5 @@
-//! A fleet of workers on one queue and one store, under a clock that only moves when everyone
-//! waits: hours of real limits pass in seconds, and what a seed did can be done again.
+//! A fleet of workers on one queue and one store, under a clock that advances only when all of them
+//! wait. Hours of real limits pass in seconds, and a seed can be replayed.
 
 use async_trait::async_trait;
 use axum::body::Body;
@@ -24,17 +24,17 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// When the simulated time begins.
+/// The start of simulated time.
 pub const EPOCH: i64 = 1_795_000_000;
 /// `maxDequeueCount` and `visibilityTimeout` of `host.json`, and how long a message whose worker
 /// died stays invisible.
 const MOST_DELIVERIES: u32 = 4;
 const REDELIVERY: Duration = Duration::from_secs(10);
 const INVISIBLE: Duration = Duration::from_mins(10);
-/// No run takes longer; the deadline of a run is a day.
+/// The maximum duration of a run. The deadline of a run is a day.
 const LONGEST: Duration = Duration::from_hours(23);
 
-/// A wire into a simulated Azure in this process; every answer takes up to `latency`.
+/// A [`Wire`] to a simulated Azure in this process. Each response takes up to `latency`.
 #[derive(Clone)]
 pub struct Direct {
     pub sim: Arc<Sim>,
@@ -73,7 +73,7 @@ impl Wire for Direct {
     }
 }
 
-/// An app that asks over `wire` and keeps what it finds in `store`. The endpoint's name decides
+/// An app that sends requests over `wire` and writes to `store`. The name of the endpoint decides
 /// whether recorded limits are assumed.
 pub fn app(wire: Arc<dyn Wire>, store: Arc<dyn Store>, endpoint: &str) -> App {
     let config = Config::from(HashMap::new(), Flags::default()).unwrap();
@@ -84,23 +84,23 @@ pub fn app(wire: Arc<dyn Wire>, store: Arc<dyn Store>, endpoint: &str) -> App {
     App { store, progress: Progress::default(), memory: RunCache::default(), ..app }
 }
 
-/// What happens to messages and workers, by a seed.
+/// Random events for messages and workers, by a seed.
 #[derive(Debug, Clone)]
 pub struct Luck {
     pub seed: u64,
-    /// Shares of messages that are lost, and that come twice.
+    /// The fraction of messages that are lost, and that are duplicated.
     pub lost: f64,
     pub twice: f64,
-    /// A message comes up to so much later than it should.
+    /// The maximum delay of a message.
     pub late: Duration,
-    /// Workers that die.
+    /// The number of workers that die.
     pub deaths: u32,
-    /// Clocks are wrong by up to so many seconds.
+    /// The maximum clock skew, in seconds.
     pub skew: i64,
 }
 
 impl Luck {
-    /// Nothing happens.
+    /// No random events.
     pub fn none() -> Self {
         Self { seed: 0, lost: 0.0, twice: 0.0, late: Duration::ZERO, deaths: 0, skew: 0 }
     }
@@ -119,13 +119,13 @@ struct Waiting {
 /// The queues of a fleet.
 pub struct Queue {
     waiting: Mutex<BinaryHeap<Reverse<Waiting>>>,
-    /// Messages that a worker has in hand.
+    /// The messages that a worker has received and not completed.
     in_hand: Mutex<BTreeMap<u64, (usize, Waiting)>>,
     arrived: Notify,
     luck: Luck,
     random: Mutex<StdRng>,
     numbers: Mutex<u64>,
-    /// How often each message was doubled.
+    /// How often each message was duplicated.
     doubled: Mutex<HashMap<String, u32>>,
     /// Messages sent, by queue.
     pub sent: Mutex<BTreeMap<&'static str, u64>>,
@@ -157,7 +157,8 @@ impl Queue {
             () if self.chance(self.luck.twice) => 2,
             () => 1,
         };
-        // A message that comes round would double with each round.
+        // A message that is sent again would be duplicated each time, so the duplicates of a text
+        // are limited.
         let copies = if copies == 2 && !self.may_double(&message.text) { 1 } else { copies };
         for _ in 0..copies {
             let late = self.luck.late.mul_f64(self.random.lock().unwrap().random());
@@ -203,7 +204,7 @@ impl Queue {
         }
     }
 
-    /// What a dead worker had in hand comes back.
+    /// Returns the messages of a dead worker to the queue.
     fn bury(&self, worker: usize) {
         let mut in_hand = self.in_hand.lock().unwrap();
         let all = std::mem::take(&mut *in_hand);
@@ -217,8 +218,9 @@ impl Queue {
     }
 }
 
-/// The next delivery's number. What fails or dies four times on one item is an outage, which is
-/// seen in the coverage: other tests have that. Here all is done on the fourth at last.
+/// The number of the next delivery. It stays at [`MOST_DELIVERIES`], so the last delivery is
+/// repeated until it succeeds. An item that fails four times or loses its worker four times is an
+/// outage, which shows in the coverage and is the subject of other tests.
 fn again(delivery: u32) -> u32 {
     (delivery + 1).min(MOST_DELIVERIES)
 }
@@ -233,7 +235,7 @@ pub async fn call(
     perform(app, name, trigger, now, "one").await.map(|effects| effects.messages)
 }
 
-/// Does a run to its end, one message after the other; the request's body as `POST /api/runs` takes it.
+/// Completes a run, one message after the other. `body` is that of `POST /api/runs`.
 pub async fn run(app: &App, body: String, now: OffsetDateTime) {
     let begun = call(app, "start", Trigger::Http { body }, now).await.unwrap();
     let mut queue: VecDeque<_> = begun.into_iter().map(|message| (message, 1)).collect();
@@ -252,7 +254,7 @@ pub async fn run(app: &App, body: String, now: OffsetDateTime) {
     }
 }
 
-/// Calls a function at a moment, in an invocation of that name; all that it wants done.
+/// Calls a function at a moment, with this invocation id, and returns all its effects.
 pub async fn perform(
     app: &App,
     name: &str,
@@ -265,19 +267,20 @@ pub async fn perform(
     function.run.unwrap()(app, event).await
 }
 
-/// A fleet: how many workers, how many messages each does at once, and how one is made.
+/// A fleet: the number of workers, the number of messages each handles concurrently, and how a
+/// worker's app is made.
 pub struct Fleet<'a> {
     pub workers: usize,
     pub at_once: usize,
     pub make: &'a (dyn Fn() -> App + Sync),
     pub luck: Luck,
-    /// When its run starts, in seconds after the first moment.
+    /// When its run starts, in seconds after [`EPOCH`].
     pub starts_at: u64,
 }
 
 impl Fleet<'_> {
-    /// Runs one run to its end, and everything that is still in the queue; how long it took until
-    /// its snapshot was the current one.
+    /// Completes a run and everything left in the queue. Returns how long it took until its
+    /// snapshot was the current one.
     pub async fn run(&self, request: &str) -> (Duration, Arc<Queue>) {
         let begun = Instant::now();
         let epoch = OffsetDateTime::from_unix_timestamp(EPOCH).unwrap();
@@ -287,7 +290,7 @@ impl Fleet<'_> {
         let store = Arc::clone(&first.store);
         let before = current(&store).await;
         let trigger = Trigger::Http { body: request.to_owned() };
-        // Whoever starts a run is told when that fails, and starts it again.
+        // A failed start is reported to the caller, who repeats it.
         let mut begun_with = call(&first, "start", trigger.clone(), epoch).await;
         while begun_with.as_ref().is_err_and(Error::is_transient) {
             begun_with = call(&first, "start", trigger.clone(), epoch).await;
@@ -304,7 +307,7 @@ impl Fleet<'_> {
         let mut left = self.luck.deaths;
         let mut swept = Instant::now();
         while current(&store).await == before {
-            // Runs are short unless something is lost: deaths come early, or after a sweep.
+            // Runs are short unless something is lost, so workers die early or after a sweep.
             let wait = if left > 0 { deaths.random_range(10..5_000) } else { 1_000 };
             tokio::time::sleep(Duration::from_millis(wait)).await;
             let is_late = begun.elapsed() >= LONGEST;
@@ -326,7 +329,7 @@ impl Fleet<'_> {
             }
         }
         let took = begun.elapsed();
-        // Whatever comes late changes nothing.
+        // Late messages must change nothing.
         if self.luck.twice > 0.0 {
             tokio::time::sleep(Duration::from_hours(1)).await;
         }
@@ -336,7 +339,7 @@ impl Fleet<'_> {
         (took, queue)
     }
 
-    /// A worker, from its birth to its death, by its own clock.
+    /// A worker, from its start to its death, with its own clock.
     fn life(
         &self,
         who: usize,
@@ -367,7 +370,7 @@ impl Fleet<'_> {
     }
 }
 
-/// What the runs that are not published lack.
+/// What is missing from the runs that are not published.
 async fn left_open(store: &Arc<dyn Store>) -> String {
     let mut lacks = Vec::new();
     for run in store.list_level("runs/").await.unwrap_or_default() {

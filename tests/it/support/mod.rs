@@ -1,4 +1,5 @@
-//! What tests share: the executable in a clean environment, a simulated Azure, real parts.
+//! Shared parts of the tests: the executable in a clean environment, a simulated Azure, and real
+//! components.
 
 pub mod arrows;
 pub mod attacker;
@@ -35,27 +36,28 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-/// A folder of this checkout.
+/// The root folder of this checkout.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A folder for what tests fetch and keep; git ignores it.
+/// A folder for downloads and other kept files. Ignored by git.
 pub fn cache(name: &str) -> PathBuf {
     let path = root().join(".cache").join(name);
     std::fs::create_dir_all(&path).unwrap();
     path
 }
 
-/// The folder of temporary files: below the target folder, so that no test leaves this project, unless
-/// `AZIMG_TEST_FOLDER` names another (in memory, where a disk is slow to say that it has what it was given).
+/// The folder of temporary files. It is below the target folder, so that no test writes outside
+/// this project, unless `AZIMG_TEST_FOLDER` names another one (in memory, if a disk is slow to
+/// sync).
 pub fn temporary() -> PathBuf {
     std::env::var_os("AZIMG_TEST_FOLDER")
         .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from)
 }
 
-/// Waits until `met` gives something. The limit is a number of looks, and not a time, so that a slow machine does
-/// not meet it; `what` says what is waited for.
+/// Waits until `met` returns a value. The limit is a number of attempts instead of a duration, so
+/// that a slow machine does not reach it. `what` names the condition.
 pub fn wait_for<T>(what: &str, mut met: impl FnMut() -> Option<T>) -> T {
     let mut waiting = Waiting::new(what);
     loop {
@@ -66,7 +68,7 @@ pub fn wait_for<T>(what: &str, mut met: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The same for what has to be asked asynchronously.
+/// The same for an asynchronous condition.
 pub async fn wait_until(what: &str, mut met: impl AsyncFnMut() -> bool) {
     let mut waiting = Waiting::new(what);
     while !met().await {
@@ -74,7 +76,7 @@ pub async fn wait_until(what: &str, mut met: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// The pauses of somebody who waits, and a word now and then.
+/// The pauses between attempts, with a message now and then.
 struct Waiting<'a> {
     what: &'a str,
     pauses: u32,
@@ -82,9 +84,9 @@ struct Waiting<'a> {
 
 impl<'a> Waiting<'a> {
     const PAUSE: Duration = Duration::from_millis(10);
-    /// So many pauses lie between two words: a minute and more.
+    /// The number of pauses between two messages: at least a minute.
     const SILENT: u32 = 6_000;
-    /// After so many, which take half an hour and more, it will never come.
+    /// The number of pauses after which a wait fails: at least half an hour.
     const HOPELESS: u32 = 30 * Self::SILENT;
 
     fn new(what: &'a str) -> Self {
@@ -101,12 +103,12 @@ impl<'a> Waiting<'a> {
     }
 }
 
-/// The executable with nothing of this process's environment but what it takes to run.
+/// The executable, with only the environment variables that it needs to run.
 pub fn azimg(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_azimg"));
     command.args(arguments).env_clear();
     command.env("TMPDIR", temporary());
-    // Whoever runs the tests may have settings of their own.
+    // The settings of the user who runs the tests must not apply.
     command.env("XDG_CONFIG_HOME", temporary().join("no-settings"));
     for name in ["PATH", "HOME", "LLVM_PROFILE_FILE"] {
         if let Some(value) = std::env::var_os(name) {
@@ -116,15 +118,15 @@ pub fn azimg(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs to the end; the exit code, stdout and stderr. For what it waited, and how long, is not in there: that is
-/// this machine's.
+/// Runs a command to its end, and returns the exit code, stdout and stderr. Messages about waits
+/// are removed, because they depend on the machine.
 pub fn finish(command: &mut Command) -> (i32, String, String) {
     let (code, stdout, stderr) = finish_with_waits(command);
     let lines = stderr.split_inclusive('\n');
     (code, stdout, lines.filter(|line| !line.starts_with("azimg: waiting for ")).collect())
 }
 
-/// The same with what it said of waits.
+/// The same with the messages about waits.
 pub fn finish_with_waits(command: &mut Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -132,7 +134,7 @@ pub fn finish_with_waits(command: &mut Command) -> (i32, String, String) {
     (status.code().unwrap_or(-1), text(stdout), text(stderr))
 }
 
-/// Runs to a good end; stdout as JSON.
+/// Runs a command that must succeed, and returns its stdout as JSON.
 pub fn json(command: &mut Command) -> Value {
     let (code, stdout, stderr) = finish(command);
     assert_eq!(code, 0, "{stderr}");
@@ -155,13 +157,13 @@ impl Azure {
         Self::under(world, Conditions { latency, ..Conditions::default() }, tls)
     }
 
-    /// One that keeps limits; `quota` as `azimg sim --quota` takes it.
+    /// An Azure with limits, which `quota` specifies as `azimg sim --quota` does.
     pub fn limited(world: World, quota: &str) -> Self {
         let quota = quota.parse().unwrap();
         Self::under(world, Conditions { quota, ..Conditions::default() }, None)
     }
 
-    /// One under any conditions.
+    /// An Azure under any conditions.
     pub fn under(world: World, conditions: Conditions, tls: Option<&Path>) -> Self {
         let sim = Sim::new(world, conditions);
         let runtime = Runtime::new().unwrap();
@@ -171,7 +173,7 @@ impl Azure {
         Self { sim, running, _runtime: runtime }
     }
 
-    /// The variables that lead a program here.
+    /// The environment variables that direct a program to this Azure.
     pub fn variables(&self) -> BTreeMap<String, String> {
         let line = self.running.to_json();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -182,14 +184,14 @@ impl Azure {
         ])
     }
 
-    /// The executable, led to this Azure.
+    /// The executable, directed to this Azure.
     pub fn azimg(&self, arguments: &[&str]) -> Command {
         let mut command = azimg(arguments);
         command.envs(self.variables());
         command
     }
 
-    /// How often an operation was asked.
+    /// The number of requests for an operation.
     pub fn asked(&self, operation: &str) -> u64 {
         let stats = self.sim.stats.to_json();
         stats["operations"][operation]
@@ -198,7 +200,8 @@ impl Azure {
     }
 }
 
-/// A peer in a clean environment that trusts the simulated authority and signs in there.
+/// A peer in a clean environment, which trusts the simulated certificate authority and signs in to
+/// the simulation.
 pub fn peer(azure: &Azure, folder: &Path, program: &Path) -> Command {
     let authority = folder.join("tls/ca.pem");
     let mut command = Command::new(program);
@@ -209,13 +212,13 @@ pub fn peer(azure: &Azure, folder: &Path, program: &Path) -> Command {
     command
 }
 
-/// Writes rows into a file, one a line.
+/// Writes rows to a file, one per line.
 pub fn write_rows(path: &Path, rows: &[Value]) {
     let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
     std::fs::write(path, text).unwrap();
 }
 
-/// All rows of the current snapshot of a local store, in the table's order.
+/// All marketplace rows of the current snapshot of a local store, in the table's order.
 pub fn rows(store: &Path) -> Vec<Value> {
     let current: Value = read_json(&store.join("current.json"));
     let run = current["run"].as_str().unwrap();
@@ -231,7 +234,7 @@ pub fn read_ndjson(path: &Path) -> Vec<Value> {
     String::from_utf8(bytes).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect()
 }
 
-/// Rows without what differs from run to run: the run's name and its times.
+/// Removes the members that differ from run to run: the id of the run and its times.
 pub fn timeless(mut rows: Vec<Value>) -> Vec<Value> {
     for row in &mut rows {
         let row = row.as_object_mut().unwrap();
@@ -242,7 +245,7 @@ pub fn timeless(mut rows: Vec<Value>) -> Vec<Value> {
     rows
 }
 
-/// The columns of a row that come from the catalog it was crawled from.
+/// The columns of a row that come from the simulated catalog.
 pub fn catalogued(row: &Value) -> Value {
     let names = [
         "publisher",
@@ -268,19 +271,19 @@ pub fn catalogued(row: &Value) -> Value {
         .into()
 }
 
-/// Runs `work` on threads of its own.
+/// Runs `work` on a multi-threaded runtime of its own.
 pub fn threads<T>(work: impl Future<Output = T>) -> T {
     Runtime::new().unwrap().block_on(work)
 }
 
-/// Runs `work` on a clock that goes on by itself as soon as everybody waits.
+/// Runs `work` under a paused clock, which advances as soon as all tasks wait.
 pub fn paused<T>(work: impl Future<Output = T>) -> T {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
     runtime.unwrap().block_on(work)
 }
 
-/// A span of the paused clock.
+/// A duration on the paused clock.
 pub struct Virtual(tokio::time::Instant);
 
 impl Virtual {
@@ -288,7 +291,7 @@ impl Virtual {
         Self(tokio::time::Instant::now())
     }
 
-    /// Whole seconds.
+    /// Elapsed time in whole seconds.
     pub fn seconds(&self) -> u64 {
         self.0.elapsed().as_secs()
     }

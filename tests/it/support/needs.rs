@@ -1,5 +1,6 @@
-//! What tests need beside the executable: real parts and peers, which are fetched into `.cache` where
-//! `AZIMG_PEERS` asks for them, and recorded traffic, which lies where `AZIMG_RECORDINGS` says.
+//! What tests need besides the executable: real components and peers, which are downloaded into
+//! `.cache` if `AZIMG_PEERS` names them, and recorded traffic in the folder that `AZIMG_RECORDINGS`
+//! names.
 
 use super::{cache, debian, python};
 use std::collections::BTreeMap;
@@ -9,7 +10,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Instant;
 
-/// Something that not every machine has.
+/// A requirement that not every machine meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
     Azurite,
@@ -28,13 +29,13 @@ pub enum Need {
     Recordings,
 }
 
-/// What generates clients for TypeScript, and what compiles them.
+/// The generator of TypeScript clients, and the compiler.
 const CLIENTS: &[&str] = &["openapi-typescript@7.13.0", "typescript@5.9.3"];
 
-/// What drives a browser.
+/// The driver of the browser.
 const DRIVER: &[&str] = &["playwright-core@1.65.1"];
 
-/// How to run what was left out.
+/// How to run the tests that were skipped.
 pub const HOW: &str = "  AZIMG_PEERS=1 cargo test                 runs them against the real parts, which it fetches into .cache first
   AZIMG_PEERS=azurite,registry cargo test  those of some
   AZIMG_RECORDINGS=DIR cargo test          replays recorded traffic";
@@ -100,12 +101,12 @@ impl Need {
         }
     }
 
-    /// Whether it is named by `AZIMG_PEERS`; else it is a folder that is there or not.
+    /// Whether `AZIMG_PEERS` can name it. Otherwise it is a folder that exists or not.
     fn is_peer(self) -> bool {
         self != Self::Recordings
     }
 
-    /// Fetches it; the folder that it lies in.
+    /// Downloads it, and returns its folder.
     fn prepare(self) -> Result<PathBuf, String> {
         match self {
             Self::Azurite => super::azurite::install(),
@@ -134,11 +135,11 @@ fn recordings() -> Option<OsString> {
     std::env::var_os("AZIMG_RECORDINGS").filter(|folder| !folder.is_empty())
 }
 
-/// What was asked for.
+/// The needs requested.
 pub struct Asked(Vec<Need>);
 
 impl Asked {
-    /// Of `AZIMG_PEERS` (`1` for all, or names) and `AZIMG_RECORDINGS`.
+    /// Reads `AZIMG_PEERS` (`1` for all, or names) and `AZIMG_RECORDINGS`.
     pub fn from_environment() -> Result<Self, String> {
         let names = std::env::var("AZIMG_PEERS").unwrap_or_default();
         let peers = || Need::ALL.into_iter().filter(|need| need.is_peer());
@@ -164,10 +165,10 @@ fn named(name: &str) -> Result<Need, String> {
     })
 }
 
-/// What became of each need.
+/// The result of the preparation of each need.
 static READY: OnceLock<BTreeMap<Need, Result<PathBuf, String>>> = OnceLock::new();
 
-/// Makes ready what tests need, all at once. What cannot be had fails the tests that need it.
+/// Prepares the needs of tests concurrently. A failure fails the tests with that need.
 pub fn prepare<'a>(needs: impl Iterator<Item = &'a Need>) {
     let mut needs: Vec<Need> = needs.copied().collect();
     needs.sort_unstable();
@@ -180,7 +181,7 @@ pub fn prepare<'a>(needs: impl Iterator<Item = &'a Need>) {
     READY.set(ready).expect("it is made ready once");
 }
 
-/// Fails when one of these could not be made ready.
+/// Fails if one of these could not be prepared.
 pub fn assert_ready(needs: &[Need]) -> Result<(), String> {
     needs.iter().try_for_each(|need| match READY.get().and_then(|ready| ready.get(need)) {
         Some(Ok(_)) => Ok(()),
@@ -189,15 +190,16 @@ pub fn assert_ready(needs: &[Need]) -> Result<(), String> {
     })
 }
 
-/// The folder of something that the running test named as a need of its own.
+/// The folder of a need that the running test declares.
 pub fn folder(need: Need) -> &'static Path {
     let ready = READY.get().and_then(|ready| ready.get(&need));
     let ready = ready.unwrap_or_else(|| panic!("tests! does not say 'needs [{need:?}]'"));
     ready.as_ref().unwrap_or_else(|why| panic!("{why}"))
 }
 
-/// Has `make` fill the folder `name` of the cache, once for all processes, and again only when `stamp` is
-/// another: whatever was in it goes first. `says` is what it will fetch, and is said before it does.
+/// Lets `make` fill the folder `name` of the cache, once for all processes. It is filled again,
+/// after it was emptied, only if `stamp` changes. `says` describes the download, and is printed
+/// before it.
 pub fn once(
     name: &str,
     stamp: &str,
@@ -220,7 +222,7 @@ pub fn once(
     Ok(folder)
 }
 
-/// Runs a step of a set-up; what it said, if it failed.
+/// Runs a step of the preparation. If it fails, the error contains its stderr.
 pub fn step(command: &mut Command, hint: &str) -> Result<(), String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.output().map_err(|error| format!("{name}: {error}; {hint}"))?;
@@ -230,7 +232,7 @@ pub fn step(command: &mut Command, hint: &str) -> Result<(), String> {
     Err(format!("{name}: {}: {}; {hint}", output.status, String::from_utf8_lossy(&output.stderr)))
 }
 
-/// Packages of npm, in the folder `name` of the cache.
+/// Installs npm packages into the folder `name` of the cache.
 pub fn npm(name: &str, packages: &[&str]) -> Result<PathBuf, String> {
     let wanted = packages.join(" ");
     once(name, &wanted, &format!("from npm: {wanted}"), |folder| {
@@ -241,7 +243,7 @@ pub fn npm(name: &str, packages: &[&str]) -> Result<PathBuf, String> {
     })
 }
 
-/// Fails unless these programs are there.
+/// Fails unless these programs are available.
 fn programs(names: &[&str]) -> Result<PathBuf, String> {
     names.iter().try_for_each(|name| {
         step(Command::new(name).arg("--version"), &format!("it needs {}", names.join(", ")))

@@ -1,5 +1,6 @@
-//! A real registry (`docker-registry` of Debian) behind a front that adds what ACR adds: its token
-//! service, its own API under `/acr/v1`, and locks. Blobs, uploads and manifests are the real one's.
+//! A real registry (`docker-registry` of Debian) behind a proxy that adds what ACR adds: its token
+//! service, its API under `/acr/v1`, and locks. Blobs, uploads and manifests are handled by the
+//! real registry.
 
 use super::azurite::free_port;
 use super::debian;
@@ -22,7 +23,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::runtime::Runtime;
 
-/// What is done to requests whose method and path fit, so often.
+/// A fault for requests with this method whose path matches. It occurs `times` times.
 #[derive(Clone)]
 pub struct Mischief {
     pub method: Method,
@@ -33,15 +34,15 @@ pub struct Mischief {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum How {
-    /// The request reaches the registry in part, and breaks then.
+    /// Only this many bytes of the request reach the registry, then the connection breaks.
     CutRequest(usize),
-    /// So many bytes of the answer come, and then it breaks.
+    /// Only this many bytes of the response arrive, then the connection breaks.
     CutAnswer(usize),
-    /// The registry does it, and the answer is lost.
+    /// The registry handles the request, and the response is lost.
     LoseAnswer,
-    /// It is answered so, and the registry never hears of it.
+    /// The proxy responds with this status. The registry does not receive the request.
     Answer(u16),
-    /// One byte of the answer is another.
+    /// One byte of the response is changed.
     Flip,
 }
 
@@ -54,14 +55,14 @@ pub struct Front {
     root: PathBuf,
     attributes: Mutex<HashMap<String, Value>>,
     pub mischief: Mutex<Vec<Mischief>>,
-    /// Method and path of every request, with the size of its body where that was said.
+    /// Method and path of every request, with the size of its body if that was given.
     pub log: Mutex<Vec<String>>,
     client: reqwest::Client,
-    /// How long access tokens last, in seconds.
+    /// The lifetime of access tokens, in seconds.
     pub lasting: std::sync::atomic::AtomicI64,
 }
 
-/// A running registry; stopped when dropped.
+/// A running registry. Stops when dropped.
 pub struct Oci {
     child: Child,
     pub front: Arc<Front>,
@@ -134,7 +135,8 @@ impl Oci {
         Self { child, front, folder, runtime }
     }
 
-    /// The executable, signed in as the admin user, in a folder of its own.
+    /// The executable, signed in as the admin user, with this registry's folder as working
+    /// directory.
     pub fn azimg(&self, arguments: &[&str]) -> Command {
         let mut command = super::azimg(arguments);
         command.args(["--username", ADMIN]).env("AZIMG_REGISTRY_PASSWORD", PASSWORD);
@@ -142,8 +144,8 @@ impl Oci {
         command
     }
 
-    /// The same over https, for those who sign in over nothing else; its authority's certificate is left
-    /// in `tls/ca.pem` of its folder.
+    /// Serves the same registry over https, for clients that sign in over https only. The
+    /// certificate of its authority is written to `tls/ca.pem` in its folder.
     pub fn secure(&self) -> String {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -159,7 +161,7 @@ impl Oci {
         format!("{}/{name}", self.front.server)
     }
 
-    /// How many requests of that method had that in their path.
+    /// The number of requests with this method whose path contains `path`.
     pub fn count(&self, method: &str, path: &str) -> usize {
         let log = self.front.log.lock().unwrap();
         log.iter().filter(|line| line.starts_with(method) && line.contains(path)).count()
@@ -169,7 +171,7 @@ impl Oci {
         self.front.mischief.lock().unwrap().push(Mischief { method, path, times, how });
     }
 
-    /// What skopeo is given to sign in.
+    /// The credentials with which skopeo signs in.
     pub fn credentials(&self) -> String {
         format!("00000000-0000-0000-0000-000000000000:{}", self.front.refresh())
     }
@@ -328,7 +330,7 @@ impl Front {
             "changeableAttributes": self.attributes(&format!("{repository}:{name}"))})
     }
 
-    /// What `/acr/v1` answers; the real registry has nothing like it.
+    /// The response of `/acr/v1`, which the real registry does not have.
     fn acr(&self, parts: &axum::http::request::Parts, path: &str, body: &[u8]) -> Response {
         let method = &parts.method;
         let query: HashMap<String, String> =
@@ -386,7 +388,7 @@ impl Front {
         self.answer(method, name, part, &query)
     }
 
-    /// What is answered to whoever may ask.
+    /// The response to a caller with permission.
     fn answer(
         &self,
         method: &Method,
@@ -530,7 +532,8 @@ async fn serve(State(front): State<Arc<Front>>, request: Request) -> Response {
         })
     };
     if let Some(How::Answer(status)) = how {
-        // Read to its end: whoever still sends would see the connection break, and not the answer.
+        // The body is read to its end: a client that is still sending would see a broken connection
+        // instead of the response.
         let _ = axum::body::to_bytes(body, usize::MAX).await;
         return refused(
             status,
@@ -562,7 +565,8 @@ async fn serve(State(front): State<Arc<Front>>, request: Request) -> Response {
 }
 
 impl Front {
-    /// What a request is passed on with: its own token, or one of the admin user's for what it is about.
+    /// The token for a forwarded request: its own, or for the admin user one with the scopes that
+    /// the request needs.
     fn token_for(
         &self,
         parts: &axum::http::request::Parts,
@@ -603,13 +607,13 @@ impl Front {
         }
         through = match how {
             Some(How::CutRequest(most)) => cut_request(through, &parts.headers, body, most).await,
-            // The SDK sends a whole body to learn that it must sign in, and wants it to be read.
+            // The SDK sends a whole body to learn that it must sign in, and expects it to be read.
             _ if !parts.headers.contains_key(header::AUTHORIZATION) => {
                 through.body(axum::body::to_bytes(body, 64 << 20).await.unwrap_or_default())
             }
             _ => through.body(reqwest::Body::wrap_stream(body.into_data_stream())),
         };
-        // Whoever sent the body may break off.
+        // The client may stop sending the body.
         let Ok(answer) = through.send().await else { return refused(502, "UNAVAILABLE") };
         if matches!(how, Some(How::LoseAnswer | How::CutRequest(_))) {
             let _ = answer.bytes().await;
@@ -641,7 +645,7 @@ impl Front {
     }
 }
 
-/// The registry gets a part of a request as if that were all.
+/// Forwards a part of a request's body as if it were the whole.
 async fn cut_request(
     through: reqwest::RequestBuilder,
     headers: &HeaderMap,
@@ -663,7 +667,7 @@ async fn cut_request(
     through.headers(headers).body(part)
 }
 
-/// An answer that breaks before it has said anything.
+/// A response that breaks off before its first byte.
 fn broken() -> Response {
     let cut = Err::<bytes::Bytes, _>(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
     let mut response = Response::new(Body::from_stream(futures::stream::iter([cut])));

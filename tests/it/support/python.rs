@@ -8,7 +8,8 @@ use std::process::Command;
 const AZURE: &[&str] =
     &["azure-cli==2.91.0", "azure-identity==1.27.0", "azure-mgmt-resourcegraph==8.0.1"];
 
-/// The SDKs that make each call of azimg's, at their newest; the command line wants older ones.
+/// The SDKs with the same calls as azimg, at their newest versions. The Azure CLI requires older
+/// ones.
 const NEWEST: &[&str] = &[
     "azure-identity==1.27.0",
     "azure-mgmt-compute==39.0.0",
@@ -18,13 +19,13 @@ const NEWEST: &[&str] = &[
     "azure-mgmt-resourcegraph==8.0.1",
 ];
 
-/// The SDK's client of registries, which wants an older core than the command line.
+/// The SDK's client of registries, which requires an older core than the Azure CLI.
 const REGISTRY: &[&str] = &["azure-containerregistry==1.2.0"];
 
-/// A client of registries that keeps files in them.
+/// A client that stores files in registries.
 const ORAS: &[&str] = &["oras==0.2.43"];
 
-/// What reads a snapshot, and what reads a bill of materials.
+/// Readers of snapshots and of bills of materials.
 const READERS: &[&str] = &[
     "duckdb==2.0.0",
     "pandas==3.1.1",
@@ -36,13 +37,13 @@ const READERS: &[&str] = &[
     "cyclonedx-python-lib[json-validation]==11.12.0",
 ];
 
-/// What tests HTTP APIs by their `OpenAPI` document.
+/// A tester of HTTP APIs by their `OpenAPI` document.
 const SCHEMATHESIS: &[&str] = &["schemathesis==4.32.5"];
 
-/// What generates clients by such a document; it comes with what these stand on.
+/// A generator of clients from such a document, with the libraries that these need.
 const CLIENTS: &[&str] = &["openapi-python-client==0.29.1"];
 
-/// What reads Bicep and `PowerShell`, and checks Bicep.
+/// Parsers of Bicep and `PowerShell`, and a checker of Bicep.
 const INFRASTRUCTURE: &[&str] = &[
     "checkov==3.3.30",
     "tree-sitter==0.26.1",
@@ -55,7 +56,8 @@ const SPARK: &[&str] = &["pyspark==4.3.0", "setuptools"];
 
 type Folder = Result<PathBuf, String>;
 
-/// The folder of the executables that list from Azure; see [`registry`] for the client of registries.
+/// The folder of the executables that list from Azure. See [`registry`] for the client of
+/// registries.
 pub fn azure() -> Folder {
     registry()?;
     newest()?;
@@ -67,12 +69,12 @@ pub fn newest() -> Folder {
     environment("python-newest", NEWEST)
 }
 
-/// The folder of the executables that speak to registries.
+/// The folder of the executables that use registries.
 pub fn registry() -> Folder {
     environment("python-registry", REGISTRY)
 }
 
-/// The folder of the executables that keep files in registries.
+/// The folder of the executables that store files in registries.
 pub fn oras() -> Folder {
     environment("python-oras", ORAS)
 }
@@ -82,12 +84,12 @@ pub fn infrastructure() -> Folder {
     environment("python-infrastructure", INFRASTRUCTURE)
 }
 
-/// The folder of the executables that read what azimg wrote.
+/// The folder of the executables that read azimg's output.
 pub fn readers() -> Folder {
     environment("python-readers", READERS)
 }
 
-/// The folder of the executables that ask an HTTP API all sorts of things.
+/// The folder of the executables that test an HTTP API with generated requests.
 pub fn schemathesis() -> Folder {
     environment("python-schemathesis", SCHEMATHESIS)
 }
@@ -97,7 +99,7 @@ pub fn clients() -> Folder {
     environment("python-clients", CLIENTS)
 }
 
-/// The folder of the executables of Spark.
+/// The folder of Spark's executables.
 pub fn spark() -> Folder {
     let hint = "Spark needs a Java runtime (apt-get install default-jre-headless)";
     needs::step(Command::new("java").arg("-version"), hint)?;

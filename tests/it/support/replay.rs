@@ -1,4 +1,4 @@
-//! A stand-in for the Resource Manager that answers with what was recorded, and nothing else.
+//! A stand-in for the Resource Manager that serves recorded responses only.
 
 use super::needs::{self, Need};
 use axum::Router;
@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::runtime::Runtime;
 
-/// The subscription that recordings have instead of real ones.
+/// The subscription id that replaces real ones in recordings.
 pub const SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000000";
 
 /// The folder of the recordings.
@@ -21,11 +21,11 @@ pub fn recordings() -> &'static Path {
     needs::folder(Need::Recordings)
 }
 
-/// One recorded exchange.
+/// A recorded exchange.
 #[derive(Debug, Clone)]
 pub struct Exchange {
     pub method: String,
-    /// Path, in lower case, with the subscription folded away.
+    /// The path in lower case, with `*` for the subscription.
     pub path: String,
     pub query: String,
     pub at: String,
@@ -36,7 +36,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// The path behind `/locations/{location}/publishers`, in its parts.
+    /// The parts of the path after `/locations/{location}/publishers`.
     pub fn below_publishers(&self, location: &str) -> Option<Vec<&str>> {
         let (_, rest) = self.path.split_once(&format!("/locations/{location}/publishers"))?;
         Some(rest.split('/').filter(|part| !part.is_empty()).collect())
@@ -49,7 +49,7 @@ impl Exchange {
     }
 }
 
-/// All exchanges of one normalized file.
+/// All exchanges in a normalized file.
 pub fn exchanges(folder: &std::path::Path, file: &str) -> Vec<Exchange> {
     let raw = std::fs::File::open(folder.join("normalized").join(file)).unwrap();
     let lines = BufReader::new(MultiGzDecoder::new(raw)).lines();
@@ -92,12 +92,12 @@ pub struct Replay {
 type Answers = HashMap<String, (u16, String)>;
 
 impl Replay {
-    /// Answers with the newest whole listing that was recorded of each path.
+    /// Serves the newest complete listing recorded of each path.
     pub fn start(exchanges: &[Exchange]) -> Self {
         Self::start_with(exchanges, |one, other| one.at >= other.at)
     }
 
-    /// Answers with the listing of each path that is better than all others.
+    /// Serves the best listing of each path, according to `better`.
     pub fn start_with(
         exchanges: &[Exchange],
         better: impl Fn(&Exchange, &Exchange) -> bool,

@@ -1,4 +1,4 @@
-//! Runs whose items have all ended, written straight into a store.
+//! Runs whose work items have all ended, written directly to a store.
 
 use azimg::format::shard;
 use azimg::image::Status;
@@ -13,7 +13,7 @@ use time::{Duration, OffsetDateTime};
 
 const SUBSCRIPTION: &str = "11111111-1111-4111-8111-111111111111";
 
-/// A version as a listing has it.
+/// A version as returned by a listing.
 pub fn listed(offer: &str, sku: &str, version: String) -> ListedVersion {
     ListedVersion {
         offer: offer.to_owned(),
@@ -31,8 +31,8 @@ async fn put(store: &dyn Store, key: &Key, value: &impl Serialize) {
     assert!(store.create(key, bytes).await.unwrap());
 }
 
-/// Writes a run that started at `now` in so many locations, with what `rows` lists of each
-/// publisher in each of them; how many rows that is.
+/// Writes a run that started at `now` with `locations` locations and, in each, what `rows` returns
+/// for each publisher. Returns the total number of rows.
 pub async fn write_run(
     store: &dyn Store,
     (run, now, previous): (RunId, OffsetDateTime, Option<RunId>),

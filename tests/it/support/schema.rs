@@ -1,12 +1,13 @@
-//! Whether a value is what a schema of an `OpenAPI` document says. Stricter than JSON Schema: a member that no
-//! schema names is a fault, and so is a keyword that is not known here, which would pass for fulfilled.
+//! Validates values against the schemas of an `OpenAPI` document. Stricter than JSON Schema: a
+//! member that no schema names is an error, and so is an unsupported keyword, which would otherwise
+//! pass unchecked.
 
 use regex::Regex;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Words about a schema, which restrict nothing.
+/// Keywords that restrict nothing.
 const WORDS: [&str; 5] = ["description", "title", "default", "discriminator", "$schema"];
 
 type Fits = Result<(), String>;
@@ -15,12 +16,12 @@ type Fits = Result<(), String>;
 pub struct Document(pub Value);
 
 impl Document {
-    /// The schema of a name.
+    /// The schema of that name.
     pub fn schema(&self, name: &str) -> &Value {
         &self.0["components"]["schemas"][name]
     }
 
-    /// What a reference names.
+    /// Follows the reference in a schema, if it is one.
     pub fn resolve<'a>(&'a self, schema: &'a Value) -> &'a Value {
         match schema["$ref"].as_str() {
             Some(name) => {
@@ -31,7 +32,7 @@ impl Document {
         }
     }
 
-    /// Why `value` is not what `schema` says, if it is not.
+    /// Returns why `value` does not match `schema`, if it does not.
     pub fn fits(&self, schema: &Value, value: &Value) -> Fits {
         let schema = match schema {
             Value::Bool(true) => return Ok(()),
@@ -149,7 +150,7 @@ fn is_of(kind: &Value, value: &Value) -> bool {
     }
 }
 
-/// Those of numbers say how large they get.
+/// Whether a text has a format. Formats of numbers only state their range.
 fn is_format(format: &str, value: &Value) -> bool {
     let Some(text) = value.as_str() else { return true };
     match format {

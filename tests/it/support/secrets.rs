@@ -1,9 +1,10 @@
-//! What must be in no log, wherever it comes from: looked for in all that a test sees a program say.
+//! Secrets that must not be in any output. Everything that a test sees of a program is searched for
+//! them.
 
-/// The key of the emulator's account; a public constant, and yet a key.
+/// The key of the emulator's account. It is a public constant, but still a key.
 const EMULATOR_KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq";
 
-/// Fails when `text` has something in it that opens something.
+/// Fails if `text` contains a secret.
 pub fn assert_none(text: &str, whose: &str) {
     if let Some(secret) = first(text) {
         let at = text.lines().find(|line| line.contains(&secret)).unwrap_or(text);
@@ -11,7 +12,7 @@ pub fn assert_none(text: &str, whose: &str) {
     }
 }
 
-/// Something in `text` that opens something.
+/// The first secret in `text`.
 pub fn first(text: &str) -> Option<String> {
     let after = |what: &str, length: usize| {
         text.match_indices(what).find_map(|(at, _)| {
@@ -21,9 +22,9 @@ pub fn first(text: &str) -> Option<String> {
             (value.len() >= length).then(|| format!("{what}{value}"))
         })
     };
-    // A JSON Web Token, a SAS, what stands in front of tokens and keys in headers and forms.
+    // A JSON Web Token, a SAS, and the prefixes of tokens and keys in headers and forms.
     let found = [
-        // Claims that a policy asks for begin alike, and have no parts.
+        // The claims of a conditional access challenge begin alike, but contain no dot.
         after("eyJ", 30).filter(|token| token.contains('.')),
         after("sig=", 8),
         after("Bearer ", 8),

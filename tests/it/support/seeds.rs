@@ -1,5 +1,5 @@
-//! Seeds of simulations: `AZIMG_SEED=N` replays one, `AZIMG_SEEDS=N` runs so many; both together, one so
-//! often.
+//! Seeds of simulations. `AZIMG_SEED=N` replays seed N, `AZIMG_SEEDS=N` runs N seeds. With both,
+//! the seed is replayed that many times.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,14 +8,15 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
-/// Simulates each seed, on two threads; how many there were. `filter` selects the test on a command line.
+/// Simulates each seed, on two threads, and returns their number. `filter` selects the test on a
+/// command line.
 pub fn each(filter: &str, simulate: impl Fn(u64) + Sync) -> usize {
     times(filter, 200, simulate)
 }
 
-/// The same with so many seeds, where `AZIMG_SEEDS` does not say otherwise.
+/// The same with `usual` seeds, unless `AZIMG_SEEDS` is set.
 pub fn times(filter: &str, usual: u64, simulate: impl Fn(u64) + Sync) -> usize {
-    // The order of hash maps is another each time: a seed may have to be replayed often.
+    // The order of hash maps differs between replays, so a seed may have to be replayed many times.
     let seeds: Vec<u64> = match number("AZIMG_SEED") {
         Some(seed) => {
             let times = number("AZIMG_SEEDS").unwrap_or(1);

@@ -1,5 +1,5 @@
-//! A store that does something before and after each of its steps: it fails now and then, or it lets
-//! several futures go on in turns, step by step.
+//! A store with a hook before and after each operation ("step"). The hook injects failures, or lets
+//! several futures proceed in turns, step by step.
 
 use async_trait::async_trait;
 use azimg::error::{Error, Result};
@@ -16,16 +16,16 @@ use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-/// What happens around a step; an error ends it.
+/// The hook around a step. An error ends the step.
 #[async_trait]
 pub trait Around: Debug + Send + Sync {
-    /// Before the step on `name`; what it answers is given to [`Around::after`].
+    /// Called before the step on `name`. Its result is passed to [`Around::after`].
     async fn before(&self, name: &str) -> Result<usize>;
-    /// After the step has been done.
+    /// Called after the step.
     async fn after(&self, step: usize) -> Result<()>;
 }
 
-/// A store whose every step has something around it.
+/// A store with a hook around every step.
 #[derive(Debug)]
 pub struct Stepped<A> {
     pub inner: Arc<dyn Store>,
@@ -78,13 +78,13 @@ impl<A: Around> Store for Stepped<A> {
     }
 }
 
-/// A step on the store fails, now and then; what it was to do may have been done.
+/// Fails some steps of the store. The step may have been done all the same.
 #[derive(Debug)]
 pub struct Shaky {
     pub random: Mutex<StdRng>,
-    /// The share of steps that fail.
+    /// The fraction of steps that fail.
     pub share: f64,
-    /// How often each name was met; shared by all that work on one store.
+    /// How often each name was used. Shared by all users of one store.
     pub met: Arc<Mutex<HashMap<String, u32>>>,
 }
 
@@ -102,7 +102,7 @@ impl Around for Shaky {
     async fn before(&self, name: &str) -> Result<usize> {
         let late = self.random.lock().unwrap().random_range(0..60);
         tokio::time::sleep(Duration::from_millis(late)).await;
-        // What fails again and again is an outage, and an outage is seen in the coverage.
+        // Repeated failures would be an outage, which shows in the coverage.
         let met = {
             let mut met = self.met.lock().unwrap();
             let times = met.entry(name.to_owned()).or_default();
@@ -122,7 +122,8 @@ impl Around for Shaky {
     }
 }
 
-/// How many more steps a future may take, who waits for more, and who is to know that.
+/// The number of further steps that a future may take, the wakers of its waiting steps, and the
+/// waker of the race.
 #[derive(Debug, Default)]
 struct Gate(Mutex<(usize, Vec<Waker>, Option<Waker>)>);
 
@@ -135,7 +136,7 @@ impl Gate {
                 return Poll::Ready(());
             }
             waiting.push(context.waker().clone());
-            // It may be a task of its own that waits.
+            // The step may wait in a task of its own, so the race is woken explicitly.
             racer.iter().for_each(Waker::wake_by_ref);
             Poll::Pending
         })
@@ -148,7 +149,7 @@ impl Gate {
         waiting.drain(..).for_each(Waker::wake);
     }
 
-    /// Whether somebody waits; whoever asks is woken when that may be another answer.
+    /// Whether a step waits. `racer` is woken when the answer may change.
     fn is_shut(&self, racer: &Waker) -> bool {
         let (left, waiting, known) = &mut *self.0.lock().unwrap();
         *known = Some(racer.clone());
@@ -156,7 +157,7 @@ impl Gate {
     }
 }
 
-/// Where those who race wait for their turns; whoever comes without a race passes.
+/// The gate at which racing futures wait for their turns. Without a race, it is open.
 #[derive(Debug, Default)]
 pub struct Turns(Mutex<Option<Arc<Gate>>>);
 
@@ -169,8 +170,8 @@ impl Turns {
     }
 }
 
-/// Who goes on, by its place among those that are left, for how many steps on the store, and whether it is
-/// dropped then.
+/// The future that proceeds, by its index among the remaining ones, for how many steps on the
+/// store, and whether it is dropped afterwards.
 #[derive(Debug, Clone, Copy)]
 pub struct Turn {
     pub who: usize,
@@ -181,15 +182,15 @@ pub struct Turn {
 /// A future that takes its steps in turns with others.
 pub type Racing<T> = Pin<Box<dyn Future<Output = T>>>;
 
-/// Polls futures in turns that `next` decides from how many are left, until all have ended or were dropped:
-/// what each ended with. `moment` is called between two turns.
+/// Polls futures in turns until all have ended or were dropped, and returns their outputs. `next`
+/// chooses a turn from the number of remaining futures. `moment` is called after each turn.
 pub async fn race<T>(
     futures: Vec<Racing<T>>,
     turns: &Turns,
     mut next: impl FnMut(usize) -> Turn,
     mut moment: impl FnMut(),
 ) -> Vec<Option<T>> {
-    /// Whoever takes no step for so long waits for another.
+    /// A future that takes no step for this long waits for another one.
     const PATIENCE: Duration = Duration::from_secs(90);
     let mut ended: Vec<Option<T>> = futures.iter().map(|_| None).collect();
     let mut open: Vec<_> =

@@ -1,4 +1,4 @@
-//! A wire to Azurite on which storage is busy or slow, as the real one is at times.
+//! A proxy in front of Azurite that is busy or slow, as real storage is at times.
 
 use super::azurite::{Azurite, connection};
 use axum::Router;
@@ -10,21 +10,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-/// What storage answers when it has too much to do, and when it may not.
+/// The responses of storage under load, and without permission.
 pub const BUSY: Refusal = Some((503, "ServerBusy"));
 pub const DENIED: Refusal = Some((403, "AuthorizationPermissionMismatch"));
 
 /// A refusal: its status and its code.
 pub type Refusal = Option<(u16, &'static str)>;
 
-/// What happens to the n-th request: how long it takes, and whether it is refused.
+/// The delay and the refusal, if any, of the n-th request.
 type Luck = Arc<dyn Fn(u64, &str) -> (Duration, Refusal) + Send + Sync>;
 
-/// A wire to an Azurite.
+/// A running proxy.
 pub struct Wire {
-    /// What the setting `AzimgStorage` says to go through it.
+    /// The value of the setting `AzimgStorage` for this proxy.
     pub connection: String,
-    /// Requests that were refused.
+    /// The number of requests refused.
     pub refused: Arc<AtomicU64>,
     _runtime: Runtime,
 }
@@ -38,7 +38,7 @@ struct Through {
 }
 
 impl Wire {
-    /// A wire with such luck, by the number of a request and by its method and path.
+    /// Starts a proxy that applies `luck` to the number of a request, and to its method and path.
     pub fn start(
         azurite: &Azurite,
         luck: impl Fn(u64, &str) -> (Duration, Refusal) + Send + Sync + 'static,

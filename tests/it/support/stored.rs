@@ -1,4 +1,4 @@
-//! What a run left behind, compared file by file: whichever host, store and luck it had.
+//! The results of a run, compared file by file, whatever the host, the store and the faults.
 
 use super::azurite::Azurite;
 use super::{Azure, azimg, json, read_json};
@@ -20,12 +20,12 @@ pub fn package(folder: &Path) -> PathBuf {
     let files: Vec<&str> =
         packaged["files"].as_array().unwrap().iter().map(|file| file.as_str().unwrap()).collect();
     assert!(files.contains(&"host.json") && files.contains(&"crawl/function.json"), "{files:?}");
-    // The program, its bill of materials, host.json, and the functions.
+    // The executable, its bill of materials, `host.json`, and the functions.
     assert_eq!(files.len(), 3 + 8);
     out.join("app")
 }
 
-/// The current snapshot in Azurite, file by file, in a folder.
+/// Downloads each file of the current snapshot from Azurite to a folder.
 async fn fetch(azurite: &Azurite, into: &Path) {
     let store = store(azurite);
     let manifest = snapshot::current(store.as_ref()).await.unwrap().unwrap();
@@ -51,8 +51,8 @@ async fn fetch(azurite: &Azurite, into: &Path) {
     assert!(store.download(&Key::Current, &current).await.unwrap());
 }
 
-/// The text of a snapshot's files, with the run's name and its times taken out; of the Parquet
-/// file, the text of its columns.
+/// The text of a snapshot's files, without the id of the run and its times. For a Parquet file, the
+/// text of its columns.
 pub fn faceless(store: &Path) -> BTreeMap<String, String> {
     let current = read_json(&store.join("current.json"));
     let run = current["run"].as_str().unwrap();
@@ -65,7 +65,7 @@ pub fn faceless(store: &Path) -> BTreeMap<String, String> {
         let bytes = std::fs::read(&path).unwrap();
         let text = match name.as_str() {
             name if name.ends_with(".parquet") => columns(bytes),
-            // Sizes and checksums follow from run ids and times.
+            // Sizes and checksums depend on run ids and times.
             "manifest.json" => {
                 let mut manifest = manifest.clone();
                 for file in manifest["files"].as_array_mut().unwrap() {
@@ -101,7 +101,7 @@ fn indexed(bytes: Vec<u8>) -> String {
     String::from_utf8(text).unwrap()
 }
 
-/// Every column of a Parquet file but the run's name and times.
+/// All columns of a Parquet file except the id of the run and its times.
 fn columns(bytes: Vec<u8>) -> String {
     let reader = SerializedFileReader::new(bytes::Bytes::from(bytes)).unwrap();
     let schema = reader.metadata().file_metadata().schema_descr().root_schema().clone();
@@ -116,7 +116,7 @@ fn columns(bytes: Vec<u8>) -> String {
     text
 }
 
-/// What the embedded host makes of the same Azure.
+/// The snapshot that the embedded host makes of the same Azure.
 pub fn embedded(azure: &Azure) -> BTreeMap<String, String> {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().to_str().unwrap();
@@ -124,7 +124,7 @@ pub fn embedded(azure: &Azure) -> BTreeMap<String, String> {
     faceless(folder.path())
 }
 
-/// What lies in Azurite.
+/// The snapshot in Azurite.
 pub fn stored(runtime: &tokio::runtime::Runtime, azurite: &Azurite) -> BTreeMap<String, String> {
     let folder = tempfile::tempdir().unwrap();
     runtime.block_on(fetch(azurite, folder.path()));
@@ -135,7 +135,7 @@ pub fn assert_same(one: &BTreeMap<String, String>, other: &BTreeMap<String, Stri
     assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>());
     assert_eq!(one.len(), 17);
     for (name, text) in one {
-        // Not assert_eq: a table is no message.
+        // Not `assert_eq`: its message would contain a whole table.
         if *text != other[name] {
             let both = text.bytes().zip(other[name].bytes());
             let at = both.take_while(|(one, other)| one == other).count();
@@ -148,7 +148,7 @@ pub fn assert_same(one: &BTreeMap<String, String>, other: &BTreeMap<String, Stri
     }
 }
 
-/// The store in Azurite, past all that a test puts in between.
+/// The store in Azurite, without any proxy of a test.
 pub fn store(azurite: &Azurite) -> Arc<dyn Store> {
     let environment = HashMap::from([("AzimgStorage".to_owned(), azurite.connection())]);
     let flags = Flags { store: Some("azurite".into()), ..Flags::default() };

@@ -1,10 +1,11 @@
-//! Texts of strangers: what anybody may put into a name, a tag, a description or an error, made from a seed.
+//! Hostile texts that anybody may put into a name, a tag, a description or an error, generated from
+//! a seed.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::sync::LazyLock;
 
-/// What a terminal, a spreadsheet, a log or an eye would take for something else.
+/// Sequences that a terminal, a spreadsheet, a log or a reader would misinterpret.
 const PIECES: [&str; 46] = [
     "\u{1b}]0;taken over\u{7}",
     "\u{1b}]2;taken over\u{1b}\\",
@@ -54,7 +55,8 @@ const PIECES: [&str; 46] = [
     "<script>alert(1)</script>",
 ];
 
-/// So many texts, of a piece or some with words between them; a few are 100 KB long. Each is another one.
+/// `count` distinct texts, each of one to four pieces with words between them. A few are 100 KB
+/// long.
 pub fn texts(seed: u64, count: usize) -> Vec<String> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut text = |number: usize| {
@@ -68,13 +70,13 @@ pub fn texts(seed: u64, count: usize) -> Vec<String> {
         if number % (count / 8).max(50) == 49 {
             text = text.repeat((100 << 10) / text.len());
         }
-        // What stands in front of it would hide a formula.
+        // The number is a suffix: in front, it would hide a formula.
         format!("{text}{number}")
     };
     (0..count).map(&mut text).collect()
 }
 
-/// Those that this process uses.
+/// The texts used by this process.
 pub static TEXTS: LazyLock<Vec<String>> = LazyLock::new(|| texts(18, 10_000));
-/// Some of them, none of them long.
+/// A few further texts, none of them long.
 pub static FEW: LazyLock<Vec<String>> = LazyLock::new(|| texts(19, 49));

@@ -1,4 +1,4 @@
-//! A terminal (tmux) that shows what a program has printed, and what Python's readers make of a table.
+//! A terminal (tmux) that shows what a program printed, and Python's reading of a table.
 
 use super::needs::Need;
 use super::{debian, wait_for};
@@ -11,7 +11,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// One that is so wide that few lines are broken, and remembers them all.
+    /// Opens a terminal that is wide enough to break few lines, and keeps all of them.
     pub fn open() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let this = Self { folder };
@@ -37,7 +37,7 @@ impl Terminal {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Shows a file; what stands in the terminal then, and what it says of itself.
+    /// Shows a file. Returns the content of the terminal afterwards, and its state.
     pub fn show(&self, file: &Path) -> (String, String) {
         let done: PathBuf = self.folder.path().join("done");
         let line = format!("cat '{}'; touch '{}'; exec cat", file.display(), done.display());
@@ -45,7 +45,7 @@ impl Terminal {
         self.tmux(&["respawn-pane", "-k", &line]);
         wait_for("the end of the file", || done.exists().then_some(()));
         std::fs::remove_file(&done).unwrap();
-        // What was written last may not be shown yet: it is, when it no longer changes.
+        // The last output may not be displayed yet: it is complete when it no longer changes.
         let mut before = String::new();
         let shown = wait_for("what is shown", || {
             let now = self.tmux(&["capture-pane", "-p", "-J", "-S", "-"]);
@@ -64,7 +64,8 @@ impl Drop for Terminal {
     }
 }
 
-/// How many cells each row of a file has, as Python's `csv` reads it; `dialect` is `excel` or `excel-tab`.
+/// The number of cells in each row of a file, as read by Python's `csv`. `dialect` is `excel` or
+/// `excel-tab`.
 pub fn cells(file: &Path, dialect: &str) -> Vec<usize> {
     let script = "import csv, sys\n\
                   csv.field_size_limit(1 << 30)\n\

@@ -1,5 +1,5 @@
-//! A small world that changes: some states of it, and what each part of it shows in a snapshot of a run
-//! that had it to itself.
+//! A small simulated world with several states, and what each part of a state shows in the snapshot
+//! of a run without concurrent changes.
 
 use super::fleet::{Direct, Fleet, Luck, app};
 use super::write_rows;
@@ -19,13 +19,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-/// So many states a world has.
+/// The number of states.
 pub const STATES: usize = 4;
 pub const LOCATIONS: [&str; 2] = ["eastus", "westus2"];
 pub const PUBLISHERS: [&str; 3] = ["alpha", "beta", "gamma"];
 pub const SOURCES: [&str; 3] = ["marketplace", "gallery", "registry"];
 
-/// What is answered as a whole.
+/// A part of the world that is answered as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cell {
     /// A publisher in a location.
@@ -38,13 +38,13 @@ pub enum Cell {
     Repository(String),
 }
 
-/// The rows of each part, by id; of a publisher, its versions alone.
+/// The rows of each part, by id. For a publisher, only the ids of its versions.
 pub type Cells = BTreeMap<Cell, BTreeMap<String, Value>>;
 
 /// A state of the world.
 pub struct State {
     pub sim: Arc<Sim>,
-    /// What a run shows that has it to itself.
+    /// What a run without concurrent changes shows.
     pub cells: Cells,
 }
 
@@ -57,7 +57,7 @@ pub static WORLDS: LazyLock<Vec<State>> = LazyLock::new(|| {
     (0..STATES).map(state).collect()
 });
 
-/// Every part that any state has.
+/// All parts that exist in any state.
 pub static CELLS: LazyLock<BTreeSet<Cell>> =
     LazyLock::new(|| WORLDS.iter().flat_map(|state| state.cells.keys().cloned()).collect());
 
@@ -66,7 +66,7 @@ fn world(number: usize) -> World {
     let mut rows = Vec::new();
     let names = [("alpha", "one"), ("alpha", "two"), ("beta", "one"), ("gamma", "one")];
     for (at, (publisher, offer)) in names.iter().enumerate() {
-        // The last one comes and goes.
+        // The last offer is missing from every other state.
         if at + 1 == names.len() && number % 2 == 1 {
             continue;
         }
@@ -103,7 +103,7 @@ fn world(number: usize) -> World {
     world
 }
 
-/// Takes away some of what the first state has.
+/// Removes some of what the first state has, and makes the rest recognizable by its tags.
 fn alter(world: &mut World, number: usize) {
     let mut random = StdRng::seed_from_u64(number as u64 ^ 0xa17e4);
     let mut stays = |share: f64| random.random_bool(share);
@@ -112,7 +112,7 @@ fn alter(world: &mut World, number: usize) {
     own.galleries.retain(|name, _| !name.ends_with(&format!("_00{number}")));
     for gallery in own.galleries.values_mut() {
         for definition in gallery.definitions.values_mut() {
-            // Nothing is to depend on the moment.
+            // Nothing may depend on the current time.
             definition.properties.as_object_mut().unwrap().remove("endOfLifeDate");
             definition.versions.retain(|_, _| stays(0.6));
             for version in definition.versions.values_mut() {
@@ -133,7 +133,7 @@ fn alter(world: &mut World, number: usize) {
     }
 }
 
-/// The wire into a world that changes; counts what is asked.
+/// A [`Wire`] to a world that changes. Counts requests.
 #[derive(Debug, Default)]
 pub struct Changing {
     pub state: AtomicUsize,
@@ -154,7 +154,7 @@ impl Wire for Changing {
     }
 }
 
-/// What a run that is alone shows of an Azure.
+/// The parts of an Azure as shown by a run without concurrent changes.
 fn crawled(sim: &Arc<Sim>) -> Cells {
     super::paused(async {
         let wire =
@@ -172,7 +172,7 @@ fn crawled(sim: &Arc<Sim>) -> Cells {
     })
 }
 
-/// The rows of a table of a snapshot; none when it has no such table.
+/// The rows of a table of a snapshot. Empty if there is no such table.
 pub fn rows(contents: &BTreeMap<String, Bytes>, run: &str, table: &str) -> Vec<Value> {
     let name = format!("snapshots/{run}/{table}.ndjson.zst");
     let Some(bytes) = contents.get(&name) else { return Vec::new() };
@@ -180,7 +180,7 @@ pub fn rows(contents: &BTreeMap<String, Bytes>, run: &str, table: &str) -> Vec<V
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// What each part shows in a snapshot.
+/// The rows of each part in a snapshot.
 pub fn cells(contents: &BTreeMap<String, Bytes>, run: &str) -> Cells {
     let mut cells = Cells::new();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -198,7 +198,7 @@ pub fn cells(contents: &BTreeMap<String, Bytes>, run: &str) -> Cells {
                 None => Cell::Managed,
             };
             let id = text(&row["id"]);
-            // What differs from run to run, and what others tell than whoever lists it.
+            // Members that differ from run to run, or come from another source than the listing.
             for name in
                 ["observedAt", "observedRun", "firstSeenAt", "stale", "scannedAt", "scanStatus"]
             {

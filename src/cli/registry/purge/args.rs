@@ -1,4 +1,4 @@
-//! What `azimg registry purge` is told, and the rules that follow from that.
+//! The options of `azimg registry purge`, and the rules made from them.
 
 use crate::cli::registry::LoginArgs;
 use crate::error::{Error, Result};
@@ -80,7 +80,7 @@ pub(in crate::cli) struct PurgeArgs {
 }
 
 impl PurgeArgs {
-    /// The rules that a file or the flags make.
+    /// The rules from the file, or from the options.
     pub(super) fn rules(&self) -> Result<Rules> {
         if let Some(file) = &self.rules {
             let text = std::fs::read_to_string(file).map_err(|e| Error::io(file.display(), e))?;

@@ -1,4 +1,4 @@
-//! What is known beside the registry itself: by the catalog, and of what runs.
+//! What is known from other sources than the registry: the catalog, and the images in use.
 
 use super::args::PurgeArgs;
 use crate::catalog::{Catalog, Filter};
@@ -11,17 +11,17 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
-/// What stands for standard input.
+/// The name of standard input.
 const STDIN: &str = "-";
 
-/// What the catalog tells of a registry, so that it need not be read again.
+/// What the catalog contains about a registry, so that it need not be read again.
 #[derive(Default)]
 pub(super) struct FromCatalog {
     pub(super) run: Option<String>,
     known: HashMap<String, KnownContent>,
     /// The blobs of each repository.
     blobs: HashMap<String, BTreeSet<String>>,
-    /// The repositories that have a digest.
+    /// The repositories that contain each digest.
     repositories: HashMap<String, BTreeSet<String>>,
 }
 
@@ -48,7 +48,8 @@ impl FromCatalog {
             blobs.extend(row.layers.keys().cloned());
             let holders = found.repositories.entry(row.digest.clone()).or_default();
             holders.insert(row.repository.clone());
-            // What the row holds only some of is read anew: what it lacks may be what must stay.
+            // Content is read again if the row contains only a part of it: the missing part may be
+            // what must be kept.
             let is_whole = row.manifests_total.is_none() && row.layers_total.is_none();
             if row.is_content_known && is_whole {
                 let id = format!("{}@{}", row.repository, row.digest);
@@ -58,38 +59,38 @@ impl FromCatalog {
         Ok(found)
     }
 
-    /// The registry, with what is known of it; it keeps that.
+    /// The registry with the known content, which moves into the result.
     pub(super) fn live<'a>(&mut self, registry: &'a Registry) -> LiveRegistry<'a> {
         let known = std::mem::take(&mut self.known);
         LiveRegistry::knowing(registry, known, self.repositories.clone())
     }
 
-    /// Blobs of repositories beside these.
+    /// The blobs of all repositories except these.
     pub(super) fn blobs_beside(&self, names: &[String]) -> BTreeSet<String> {
         let names: BTreeSet<&String> = names.iter().collect();
         let others = self.blobs.iter().filter(|(name, _)| !names.contains(name));
         others.flat_map(|(_, blobs)| blobs.iter().cloned()).collect()
     }
 
-    /// Whether some repository has a digest.
+    /// Whether any repository contains the digest.
     pub(super) fn has(&self, digest: &str) -> bool {
         self.repositories.contains_key(digest)
     }
 }
 
-/// What is in use: as Resource Graph has it, and by lists.
+/// The images in use, from Resource Graph and from lists.
 pub(super) struct InUseNow {
     pub(super) uses: ImageUsage,
     pub(super) lists: Vec<InUse>,
 }
 
-/// The lists that are named, by arguments and by the setting.
+/// The lists named by the options and by the setting.
 fn sources(config: &Config, args: &PurgeArgs) -> Vec<PathBuf> {
     let set = config.in_use().into_iter().map(PathBuf::from);
     args.in_use.iter().cloned().chain(set).collect()
 }
 
-/// What is in use now. Lists are read first: one that is none stops all, before anything is asked.
+/// The images in use now. Lists are read first: an invalid one is an error before any request.
 pub(super) async fn in_use(
     config: &Config,
     registry: &Registry,
@@ -127,7 +128,7 @@ async fn asked(config: &Config, login_server: &str, args: &PurgeArgs) -> Result<
 }
 
 impl InUseNow {
-    /// Refuses lists of digests that are of nothing here.
+    /// Refuses a list that consists of digests only, none of which is in this registry.
     pub(super) fn check(&self, states: &[RepositoryState], catalog: &FromCatalog) -> Result<()> {
         self.lists
             .iter()
@@ -135,7 +136,7 @@ impl InUseNow {
     }
 }
 
-/// Subjects that are not in their repository, and are in another of these.
+/// Records the subjects that are missing from their own repository but are in another of these.
 pub(super) fn add_elsewhere(states: &mut [RepositoryState]) {
     let mut at: HashMap<&str, BTreeSet<usize>> = HashMap::new();
     for (number, state) in states.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! `azimg registry purge`: plan, review, apply; and put back what was exported.
+//! `azimg registry purge`: plan, review, apply, and restore from an export.
 
 mod args;
 mod known;
@@ -25,9 +25,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use time::OffsetDateTime;
 
-/// Repositories that are looked at at once.
+/// The number of repositories examined concurrently.
 const AT_ONCE: usize = 4;
-/// Some of the scopes of a plan were not done.
+/// The exit code if some scopes of a plan were not done.
 const PARTIAL: u8 = 3;
 
 pub(super) async fn run(config: &Config, args: PurgeArgs, output: &Output) -> Result<ExitCode> {
@@ -114,7 +114,7 @@ async fn make(
     })
 }
 
-/// The repositories as they are; those that went meanwhile are none.
+/// The states of the repositories. Repositories deleted in the meantime are left out.
 async fn looked_at(
     registry: &Registry,
     catalog: &mut FromCatalog,
@@ -187,7 +187,7 @@ async fn done(
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(PARTIAL) })
 }
 
-/// What was done, with what was left alone and why.
+/// The result of a purge, with what was left alone and why.
 fn told(whole: &PurgePlan, applied: &Applied, (plan, ledger): (&Path, &Path)) -> Result<Value> {
     let mut value = serde_json::to_value(applied).map_err(|e| Error::bug(e.to_string()))?;
     let mut left = Vec::new();

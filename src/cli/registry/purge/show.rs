@@ -1,4 +1,4 @@
-//! A plan for people: what goes and why, and what stays and why.
+//! Displays a plan: what is deleted, what stays, and why.
 
 use super::args::PurgeArgs;
 use crate::cli::output::Output;
@@ -8,10 +8,11 @@ use crate::sink::say;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Lines of each kind that a summary has; the plan has all.
+/// The maximum number of lines of each kind in a summary. The plan contains all.
 const MOST: usize = 12;
 
-/// How much goes, and what does not: each repository that is left alone, each reason that something stays for.
+/// Prints how much is deleted, each repository that is left alone, and each reason to keep
+/// something.
 pub(super) fn summary(whole: &PurgePlan) {
     say!(
         "{} of {} manifests and {} more tags go; {} are freed.",
@@ -40,7 +41,7 @@ pub(super) fn summary(whole: &PurgePlan) {
     lines(whole.repositories.iter().flat_map(kept).collect());
 }
 
-/// What the rules keep of a repository, each reason once.
+/// What the rules keep in a repository, grouped by reason.
 fn kept(one: &RepositoryPlan) -> Vec<String> {
     let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for row in &one.kept {
@@ -65,7 +66,7 @@ fn lines(all: Vec<String>) {
     }
 }
 
-/// The plan, a line for each thing that goes or stays; as JSON, the plan itself.
+/// Prints the plan: a row for each thing that is deleted or stays, or the plan itself as JSON.
 pub(super) fn show(
     whole: &PurgePlan,
     value: Value,

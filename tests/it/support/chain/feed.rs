@@ -1,11 +1,11 @@
-//! Whether the table before and the changes make the table after.
+//! Checks that the changes of a snapshot lead from the previous table to the new one.
 
 use super::Contents;
 use crate::support::worlds::{SOURCES, rows};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// What the feed tells of a row.
+/// The members of a row that the change feed reports.
 type Told = BTreeMap<&'static str, Value>;
 
 fn told(contents: &Contents, run: &str) -> BTreeMap<String, Told> {
@@ -27,7 +27,7 @@ fn told(contents: &Contents, run: &str) -> BTreeMap<String, Told> {
     all
 }
 
-/// Applies the changes of `run` to the table of `base`: that of `run` is what comes out.
+/// Applies the changes of `run` to the table of `base`. The result must be the table of `run`.
 pub fn check(contents: &Contents, base: &str, run: &str) {
     let (mut table, after) = (told(contents, base), told(contents, run));
     for change in rows(contents, run, "changes") {

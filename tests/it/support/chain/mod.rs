@@ -1,6 +1,7 @@
-//! What snapshots of overlapping runs are to show, by rules of its own: who answered what, by the names of
-//! outcomes, the closings, and the state that the world had; and whether every snapshot is whole, follows
-//! the one before, and its changes lead from one to the other.
+//! A model of the snapshots of overlapping runs. It derives independently what each snapshot must
+//! show: from the names of outcomes, from the closings, and from the state of the world. It also
+//! checks that every snapshot is whole and follows the one before, and that its changes lead from
+//! one to the other.
 
 mod feed;
 
@@ -14,23 +15,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub type Contents = BTreeMap<String, Bytes>;
 
-/// Whether rows are to be stale.
+/// Whether rows must be stale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Stale {
     Yes,
     No,
-    /// Its run was asked in vain for what a newer one has answered.
+    /// Its run failed to get an answer that a newer run had got.
     Either,
 }
 
-/// Who saw a part, and in which state of the world.
+/// The run that saw a part last, with the state of the world, and whether its rows are stale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Seen {
     by: Option<(RunId, usize)>,
     stale: Stale,
 }
 
-/// What became of the question for a part in one run.
+/// The result of a run's request for a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Asked {
     No,
@@ -38,7 +39,7 @@ enum Asked {
     Answered(usize),
 }
 
-/// How an item ended.
+/// The end of a work item.
 #[derive(Debug)]
 struct Ended {
     /// The state of the world.
@@ -52,7 +53,7 @@ struct Ended {
 
 #[derive(Debug)]
 struct Run {
-    /// Which one it is, by the order of their beginning.
+    /// Its number in the order of the starts.
     number: usize,
     plan: Plan,
     /// The steps in which it was closed, by the name of the closing.
@@ -60,15 +61,15 @@ struct Run {
     is_published: bool,
 }
 
-/// A snapshot that was damaged: in which step, and whether a table was. Nobody has to look at the rest of it who
-/// builds on it, and a manifest may be another one and still lead to whole tables.
+/// A damaged snapshot: the step, and whether a table was damaged. A run that builds on the snapshot
+/// need not read the rest, and a damaged manifest may still lead to whole tables.
 #[derive(Debug)]
 struct Broken {
     step: usize,
     is_needed: bool,
 }
 
-/// What did not count when a run was closed, and the step in which that was.
+/// The items given up when a run was closed, and the step of the closing.
 #[derive(Debug)]
 struct GivenUp {
     step: usize,
@@ -82,16 +83,17 @@ type Table = BTreeMap<Cell, Vec<Seen>>;
 pub struct Chain {
     step: usize,
     runs: BTreeMap<RunId, Run>,
-    /// The objects of items, and the state of the world when they were written.
+    /// The objects of work items, with the state of the world and the step in which they were
+    /// written.
     objects: BTreeMap<String, (Bytes, usize, usize)>,
     ended: BTreeMap<(RunId, String), Ended>,
     tables: BTreeMap<RunId, Table>,
     /// Runs in the order in which they became the current one.
     order: Vec<RunId>,
     broken: BTreeMap<RunId, Broken>,
-    /// `current.json` as it was damaged.
+    /// The damaged content of `current.json`.
     broken_current: Option<Bytes>,
-    /// Objects that were damaged, and are to be nobody's fault.
+    /// Objects damaged on purpose, which must not be reported.
     damaged: BTreeSet<String>,
     whole: BTreeMap<String, usize>,
 }
@@ -110,31 +112,31 @@ fn of_run(object: &str) -> Option<(RunId, &str)> {
     Some((run.parse().ok()?, rest))
 }
 
-/// The snapshot that one follows.
+/// The snapshot that precedes that of `run`.
 fn previous(contents: &Contents, run: RunId) -> Option<RunId> {
     let manifest: Manifest = json(contents, &format!("snapshots/{run}/manifest.json")).unwrap();
     manifest.previous_run
 }
 
 impl Chain {
-    /// The runs that have begun, in that order.
+    /// The runs in the order of their starts.
     pub fn runs(&self) -> Vec<RunId> {
         let mut runs: Vec<&Run> = self.runs.values().collect();
         runs.sort_by_key(|run| run.number);
         runs.iter().map(|run| run.plan.run).collect()
     }
 
-    /// The runs that have begun and have no snapshot that was the current one.
+    /// The runs that have started and whose snapshots have never been the current one.
     pub fn under_way(&self) -> Vec<RunId> {
         self.runs().into_iter().filter(|run| !self.order.contains(run)).collect()
     }
 
-    /// The runs whose snapshots were current ones, in that order.
+    /// The runs in the order in which their snapshots became the current one.
     pub fn order(&self) -> &[RunId] {
         &self.order
     }
 
-    /// Looks at the store after a step in which the world was in `state`.
+    /// Examines the store after a step in which the world was in `state`.
     pub fn look(&mut self, contents: &Contents, state: usize) {
         self.step += 1;
         self.begun(contents);
@@ -155,7 +157,7 @@ impl Chain {
             manifests.extend((!known.is_published).then(manifest).flatten());
         }
         while !manifests.is_empty() {
-            // Several may have come in one step: the base before what is built on it.
+            // Several may have been published in one step. A base comes before what is built on it.
             let is_next =
                 |m: &Manifest| m.previous_run.is_none_or(|b| self.tables.contains_key(&b));
             let next = manifests.iter().position(is_next);
@@ -179,10 +181,11 @@ impl Chain {
         }
     }
 
-    /// Nothing of a run that is still going is removed, but what is damaged and what that led to.
+    /// Checks that nothing of a run under way was removed, except damaged objects and their
+    /// consequences.
     fn kept(&self, contents: &Contents) {
         for run in self.under_way() {
-            // What is published needs nothing of it to become the current one.
+            // A published run needs none of its objects to become the current one.
             let manifest = format!("snapshots/{run}/manifest.json");
             assert!(
                 contents.contains_key(&manifest)
@@ -196,7 +199,8 @@ impl Chain {
         for object in self.objects.keys().filter(|name| !contents.contains_key(*name)) {
             let (run, _) = of_run(object).unwrap();
             let is_published = contents.contains_key(&format!("snapshots/{run}/manifest.json"));
-            // What came after its item had ended without rows does not count, and is withdrawn.
+            // A shard that was written after its item ended without rows does not count, and is
+            // withdrawn.
             let is_late = self.ended.iter().any(|((of, item), ended)| {
                 *of == run
                     && ended.outcome.rows == 0
@@ -207,7 +211,7 @@ impl Chain {
         }
     }
 
-    /// Takes down which items have ended.
+    /// Records which items have ended.
     fn items(&mut self, contents: &Contents, state: usize) {
         let is_there = |name: &String| contents.contains_key(name);
         self.objects.retain(|name, _| is_there(name));
@@ -228,13 +232,13 @@ impl Chain {
             let item = rest.strip_suffix(".json").unwrap();
             let item = item.strip_suffix(".parent").unwrap_or(item).to_owned();
             let shard = format!("runs/{run}/shards/{item}.ndjson.zst");
-            // An outcome may be taken over from a shard that was written earlier.
+            // An outcome may be taken from a shard that was written earlier.
             let state = self.objects.get(&shard).map_or(*state, |(_, state, _)| *state);
             let Some(outcome) = json(contents, object) else { continue };
             let is_redone = self.damaged.contains(&shard) || self.damaged.contains(object);
             ended.insert((run, item), Ended { state, step: *step, outcome, is_redone });
         }
-        // What is removed with its run was there when that was published.
+        // Outcomes that were removed with their run existed when it was published.
         let gone = |run: &RunId| {
             self.order.contains(run) && !contents.contains_key(&format!("runs/{run}/plan.json"))
         };
@@ -242,7 +246,7 @@ impl Chain {
         self.ended.extend(ended);
     }
 
-    /// Every snapshot has the bytes that its manifest names.
+    /// Checks that every snapshot has the contents that its manifest names.
     pub fn verify(&mut self, contents: &Contents) {
         for (object, bytes) in contents {
             let is_manifest =
@@ -290,7 +294,7 @@ impl Chain {
         if self.order.last() == Some(&run) {
             return;
         }
-        // Several may have been that in one step.
+        // Several snapshots may have become the current one in a single step.
         let mut links = vec![(run, previous(contents, run))];
         while let Some((_, Some(before))) = links.last().copied()
             && !self.order.contains(&before)
@@ -308,7 +312,8 @@ impl Chain {
         }
     }
 
-    /// What a snapshot that becomes the current one may be built on: the one before, or the newest whole one.
+    /// The possible bases of a snapshot that becomes the current one: the one before, or the newest
+    /// whole one.
     fn bases(&self, run: RunId) -> Vec<Option<RunId>> {
         let mut bases = Vec::new();
         for base in self.order.iter().rev() {
@@ -317,7 +322,7 @@ impl Chain {
                 return bases;
             };
             let closing = self.runs[&run].closed.get(&format!("runs/{run}/closing-{base}.json"));
-            // What was decided before the damage may have been done before it.
+            // A run closed on this base before the damage may have been built before it.
             if !broken.is_needed || closing.is_some_and(|step| *step <= broken.step) {
                 bases.push(Some(*base));
             }
@@ -326,7 +331,7 @@ impl Chain {
         bases
     }
 
-    /// Something was damaged by intention, and now is `bytes`.
+    /// Records that an object was damaged on purpose and now contains `bytes`.
     pub fn damage(&mut self, object: &str, bytes: &Bytes) {
         self.damaged.insert(object.to_owned());
         if let Some((known, ..)) = self.objects.get_mut(object) {
@@ -343,7 +348,7 @@ impl Chain {
         }
     }
 
-    /// How an item ended as far as it counts; both, when that is not sure.
+    /// The end of an item, or `None` if it does not count. Both if that is undecided.
     fn counts(&self, run: &Run, item: &WorkItem, given_up: &GivenUp) -> Vec<Option<&Ended>> {
         let name = name(item.source, &item.item);
         match self.ended.get(&(run.plan.run, name.clone())) {
@@ -361,7 +366,7 @@ impl Chain {
         }
     }
 
-    /// How a run's question for a part may have ended.
+    /// The possible results of a run's request for a part.
     fn asked(&self, run: &Run, cell: &Cell, given_up: &GivenUp) -> BTreeSet<Asked> {
         let is_root = |item: &&WorkItem| match (cell, &item.scope) {
             (Cell::Publisher(place, _), Scope::Location { location, .. }) => location == place,
@@ -421,7 +426,8 @@ impl Chain {
         asked
     }
 
-    /// Whether one run's answers are newer than another's; both, where clocks say otherwise than what happened.
+    /// Whether one run's answers are newer than another's. Both values if the clocks contradict the
+    /// actual order.
     fn newer(&self, one: RunId, other: RunId) -> Vec<bool> {
         let (one, other) = (&self.runs[&one], &self.runs[&other]);
         let by_clock =
@@ -430,7 +436,7 @@ impl Chain {
         if by_clock == truly { vec![truly] } else { vec![truly, by_clock] }
     }
 
-    /// What a part may show after a run that asked for it like that.
+    /// What a part may show after a run whose request for it had this result.
     fn after(&self, run: RunId, before: Seen, asked: Asked) -> Vec<Seen> {
         let newer = before.by.map_or_else(|| vec![false], |(by, _)| self.newer(by, run));
         let each = newer.into_iter().map(|newer| match (asked, newer) {
@@ -442,8 +448,8 @@ impl Chain {
         each.collect()
     }
 
-    /// What was given up; none where what made the snapshot was removed in the step in which that appeared, since
-    /// newer ones had come meanwhile.
+    /// The items given up. `None` if the objects of the run were removed in the same step in which
+    /// its snapshot appeared, because newer snapshots had been published in the meantime.
     fn given_up(&self, contents: &Contents, run: &Run, base: Option<RunId>) -> Option<GivenUp> {
         let id = run.plan.run;
         let object = base.map_or_else(
@@ -469,7 +475,7 @@ impl Chain {
         Some(GivenUp { step, items: given_up })
     }
 
-    /// A manifest has appeared: its tables show what they should.
+    /// Checks the tables of a new snapshot.
     fn published(&mut self, contents: &Contents, manifest: &Manifest) {
         let id = manifest.run;
         let base = manifest.previous_run;
@@ -513,7 +519,8 @@ impl Chain {
     }
 }
 
-/// Whether a version of a publisher is, in any state of the world, in another location than that of `cell`.
+/// Whether a version of a publisher is, in any state of the world, in another location than that of
+/// `cell`.
 fn is_in_several(cell: &Cell, id: &str) -> bool {
     let Cell::Publisher(place, publisher) = cell else { return false };
     WORLDS.iter().flat_map(|world| &world.cells).any(|(other, rows)| match other {
@@ -522,10 +529,10 @@ fn is_in_several(cell: &Cell, id: &str) -> bool {
     })
 }
 
-/// What a snapshot shows.
+/// The content of a snapshot.
 struct Shown {
     cells: super::worlds::Cells,
-    /// Rows by id: of several parts, or of one.
+    /// Rows by id, each belonging to one or more parts.
     rows: BTreeMap<String, Value>,
 }
 
@@ -554,17 +561,17 @@ impl Shown {
             let is_right = match seen.stale {
                 Stale::Either => true,
                 Stale::Yes => is_stale,
-                // In another location it may be.
+                // A row with several locations may be stale because of another one.
                 Stale::No => is_joined || !is_stale,
             };
             let by = seen.by.map(|(run, _)| run.to_string());
-            // Whoever saw it last may have seen it in another location, where it is no more.
+            // The run that saw it last may have seen it in another location, where it no longer is.
             let was_joined = is_joined || is_in_several(cell, row["id"].as_str().unwrap());
             is_right && (was_joined || row["observedRun"].as_str() == by.as_deref())
         })
     }
 
-    /// What rows of several parts say fits to one of them.
+    /// Checks that each row of several parts agrees with one of them.
     fn check_joined(&self, table: &Table) {
         let mut newest: BTreeMap<&str, (u32, &str)> = BTreeMap::new();
         for row in
@@ -581,7 +588,7 @@ impl Shown {
             let by = |seen: &&&Seen| {
                 seen.by.is_some_and(|(run, _)| row["observedRun"] == run.to_string())
             };
-            // Whoever saw it last may have seen it in another location, where it is no more.
+            // The run that saw it last may have seen it in another location, where it no longer is.
             let place = row["locations"][0].as_str().unwrap().to_owned();
             let cell = Cell::Publisher(place, publisher.to_owned());
             let is_right = is_in_several(&cell, row["id"].as_str().unwrap())

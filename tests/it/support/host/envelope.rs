@@ -1,5 +1,5 @@
-//! Envelopes as the Functions host makes them (`ScriptInvocationContextExtensions` in its source): what
-//! is a .NET string is encoded twice, what is a number is text, what is an object is an object.
+//! Envelopes as built by the Functions host (`ScriptInvocationContextExtensions` in its source):
+//! .NET strings are encoded twice, numbers become text, objects stay objects.
 
 use serde_json::{Map, Value, json};
 use time::format_description::well_known::Rfc3339;
@@ -9,7 +9,7 @@ fn twice(text: &str) -> Value {
     json!(json!(text).to_string())
 }
 
-/// A `DateTimeOffset`: cut to whole seconds.
+/// A `DateTimeOffset`, truncated to whole seconds.
 fn moment(at: OffsetDateTime) -> Value {
     let at = at.replace_nanosecond(0).unwrap();
     json!(at.format(&Rfc3339).unwrap().replace('Z', "+00:00"))
@@ -20,13 +20,13 @@ fn sys(name: &str) -> Value {
     json!({"MethodName": name, "UtcNow": now, "RandGuid": uuid()})
 }
 
-/// A GUID as .NET writes it.
+/// A GUID in .NET's format.
 pub fn uuid() -> String {
     let n = ulid::Ulid::generate().to_string().to_ascii_lowercase();
     format!("{}-{}-{}-{}-{}abcdef", &n[..8], &n[8..12], &n[12..16], &n[16..20], &n[20..26])
 }
 
-/// A timer that came due; `monitored` ones know of the time before.
+/// The envelope of a timer. A `monitored` one contains the status of its schedule.
 pub fn timer(name: &str, binding: &str, monitored: bool) -> Value {
     let now = OffsetDateTime::now_utc();
     let status = json!({"Last": "0001-01-01T00:00:00", "Next": moment(now + Duration::minutes(10)),
@@ -37,7 +37,7 @@ pub fn timer(name: &str, binding: &str, monitored: bool) -> Value {
     json!({"Data": data, "Metadata": {"sys": sys(name)}})
 }
 
-/// A queue's message.
+/// The envelope of a queue message.
 pub fn queue(
     name: &str,
     binding: &str,
@@ -51,7 +51,7 @@ pub fn queue(
         "InsertionTime": moment(now), "NextVisibleTime": moment(now + Duration::minutes(10)),
         "ExpirationTime": moment(now + Duration::days(7)), "sys": sys(name),
     });
-    // Members of an object message override built-ins of the same name, whatever their case.
+    // Members of an object message override built-in ones of the same name, ignoring case.
     if let Ok(Value::Object(members)) = serde_json::from_str(text) {
         for (member, value) in members {
             let clash =
@@ -66,13 +66,13 @@ pub fn queue(
             };
         }
     }
-    // What ends in "trigger" is dropped.
+    // Metadata whose name ends in "trigger" is dropped.
     metadata.as_object_mut().unwrap().retain(|key, _| !key.to_lowercase().ends_with("trigger"));
     json!({"Data": {binding: twice(text)}, "Metadata": metadata})
 }
 
-/// A request to a function that has more than the one input and the one output. A body that comes in chunks,
-/// without its length, is left out (`HttpRequestExtensions` in the host's source).
+/// The envelope of a request to a function that has more than one input and one output. A chunked
+/// body without a length is left out (`HttpRequestExtensions` in the host's source).
 pub fn http(
     name: &str,
     binding: &str,
@@ -96,7 +96,7 @@ pub fn http(
         request["Headers"]["Content-Type"] = json!([content_type]);
     }
     if !body.is_empty() && !in_chunks {
-        // One string, whatever is in it.
+        // Always a single string.
         request["Body"] = body.into();
     }
     let mut metadata =

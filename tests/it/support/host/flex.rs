@@ -1,4 +1,4 @@
-//! The app as Flex Consumption runs it: nothing in memory is shared by functions of different groups.
+//! The app as run by Flex Consumption: functions of different groups share no memory.
 
 use super::TestHost;
 use futures::future::join_all;
@@ -6,14 +6,14 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The group that a function scales in.
+/// The group in which a function scales.
 pub fn group(function: &Value, name: &str) -> String {
     let bindings = function["bindings"].as_array().unwrap();
     let is_http = bindings.iter().any(|binding| binding["type"] == "httpTrigger");
     if is_http { "http".to_owned() } else { name.to_owned() }
 }
 
-/// A host for each group of functions, with a process of its own.
+/// A host for each group of functions, with its own process.
 pub struct Flex(BTreeMap<String, TestHost>);
 
 impl Flex {
@@ -42,7 +42,7 @@ impl Flex {
         join_all(self.0.values().map(TestHost::start)).await;
     }
 
-    /// All hosts serve their queues until `done` says so.
+    /// Lets all hosts serve their queues until `done` returns true.
     pub async fn serve_until(&self, done: impl AsyncFn() -> bool) {
         join_all(self.0.values().map(|host| host.serve_until(&done))).await;
     }

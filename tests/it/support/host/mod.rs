@@ -1,9 +1,9 @@
-//! A Functions host for tests, strict to what the real one's source says: it starts the packaged
-//! handler with the five variables, waits for `GET /`, posts doubly encoded envelopes, takes
-//! outputs only in the form that the real host does not mangle, serves the queues of Azurite with
-//! visibility, dequeue counts and poison, asks callers for a key, proxies lookups raw, drops bodies that
-//! come in chunks, cuts off callers who wait too long, kills what takes too long, tries timers again as
-//! they say, and starts again what ended.
+//! A Functions host for tests that follows the source of the real one strictly. It starts the
+//! packaged handler with the five variables, waits for `GET /`, posts doubly encoded envelopes,
+//! accepts only outputs that the real host would not mangle, and serves the queues of Azurite with
+//! visibility, dequeue counts and poison queues. It requires a key from callers, proxies lookups
+//! unchanged, drops chunked bodies, cuts off callers that wait too long, kills a handler that
+//! exceeds its time limit, retries timers as declared, and restarts a handler that ended.
 
 pub mod envelope;
 pub mod flex;
@@ -22,38 +22,39 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// Azure cuts off a caller over HTTP after 230 seconds: so many looks at whether there is an answer.
+/// Azure cuts off an HTTP caller after 230 seconds: the number of checks for an answer in that
+/// time.
 const MOST_LOOKS: u32 = 23_000;
 const LOOK: Duration = Duration::from_millis(10);
 
-/// What a caller of functions with the level `function` shows.
+/// The key with which a caller invokes functions of the level `function`.
 pub const KEY: &str = "a-function-key";
 
 /// What happens to a message between a function's output and its queue.
 type OnTheWay = Box<dyn Fn(&str, &str) -> Vec<String> + Send + Sync>;
 
-/// A host of one packaged app: one instance.
+/// A host of a packaged app: one instance.
 pub struct TestHost {
     app: PathBuf,
-    /// The group of functions that it runs; none for all of them.
+    /// The group of functions that it runs. `None` for all.
     group: Option<String>,
     variables: BTreeMap<String, String>,
     pub process: Process,
     client: reqwest::Client,
     queues: AzureQueues,
-    /// Loses, doubles or changes messages.
+    /// Drops, duplicates or changes messages.
     pub on_the_way: OnTheWay,
-    /// Messages under way, by which delivery of theirs it is.
+    /// The messages being handled, with their delivery counts.
     under_way: Mutex<BTreeMap<String, i64>>,
-    /// How often each function was invoked.
+    /// The number of invocations of each function.
     pub invocations: Mutex<BTreeMap<String, u32>>,
-    /// Deliveries that failed.
+    /// The failed deliveries.
     pub failed: Mutex<Vec<String>>,
-    /// The type that callers say their bodies have.
+    /// The content type that callers declare for their bodies.
     pub content_type: &'static str,
-    /// So many looks at a request that is not answered, and its caller is cut off.
+    /// A caller without an answer after this many checks is cut off.
     pub most_looks: u32,
-    /// How often requests were looked at.
+    /// The number of checks made.
     pub looks: AtomicU32,
 }
 
@@ -66,15 +67,15 @@ struct Request<'a> {
     in_chunks: bool,
 }
 
-/// `hh:mm:ss`.
+/// Parses `hh:mm:ss`.
 fn seconds(span: &Value) -> Duration {
     let parts = span.as_str().unwrap().split(':').map(|part| part.parse::<u64>().unwrap());
     Duration::from_secs(parts.fold(0, |all, part| all * 60 + part))
 }
 
 impl TestHost {
-    /// A host of the app in `folder`. Its queues are those that `connection` names; what `settings`
-    /// say is said to the handler, too.
+    /// A host of the app in `folder`, with the queues that `connection` names. The `settings` are
+    /// passed to the handler, too.
     pub fn new(folder: &Path, connection: &str, settings: BTreeMap<String, String>) -> Self {
         let environment = HashMap::from([("AzimgStorage".to_owned(), connection.to_owned())]);
         let flags = Flags { store: Some("azurite".into()), ..Flags::default() };
@@ -85,9 +86,9 @@ impl TestHost {
         };
         or("AzimgStorage", connection);
         or("AZIMG_STORE", "azurite");
-        // Whatever may be told is told, so that no secret can be in it unseen.
+        // The most verbose log, so that a secret in any message is noticed.
         or("AZIMG_LOG", "debug");
-        // The delay of host.json is for people's patience; a test has less.
+        // The delay of `host.json` is too long for a test.
         or("AzureFunctionsJobHost__extensions__queues__visibilityTimeout", "00:00:01");
         Self {
             app: folder.to_owned(),
@@ -106,20 +107,20 @@ impl TestHost {
         }
     }
 
-    /// The same host of one group of functions alone, as Flex Consumption has them
-    /// (`FunctionMetadataExtensions.GetFunctionGroup` in the host's source): all HTTP functions together, and each
-    /// other function.
+    /// The same host for a single group of functions, as in Flex Consumption
+    /// (`FunctionMetadataExtensions.GetFunctionGroup` in the host's source): all HTTP functions
+    /// form one group, every other function its own.
     pub fn of_group(mut self, group: &str) -> Self {
         self.group = Some(group.to_owned());
         self
     }
 
-    /// Whether it runs a function: a host of another group listens to nothing of it.
+    /// Whether it runs a function. The triggers of other groups are ignored.
     fn runs(&self, name: &str) -> bool {
         self.group.as_ref().is_none_or(|group| *group == flex::group(&self.function(name), name))
     }
 
-    /// A value of `host.json`, which a setting `AzureFunctionsJobHost__a__b` overrides.
+    /// A value of `host.json`. A setting `AzureFunctionsJobHost__a__b` overrides it.
     fn setting(&self, path: &str) -> Value {
         let name = format!("AzureFunctionsJobHost__{}", path.replace('.', "__"));
         if let Some(text) = self.variables.get(&name) {
@@ -138,7 +139,7 @@ impl TestHost {
         self.process.start(&self.client).await;
     }
 
-    /// Stops the handler as the host does: without a word.
+    /// Kills the handler without warning, as the host does.
     pub fn kill(&self) {
         self.process.kill();
     }
@@ -148,7 +149,8 @@ impl TestHost {
         !self.under_way.lock().unwrap().is_empty()
     }
 
-    /// Kills the handler while it works, but on nothing that would not come back, and starts it again.
+    /// Kills the handler during an invocation, and starts it again. Waits until no message is in
+    /// its last delivery, since that would not be delivered again.
     pub async fn kill_at_work(&self) {
         let most = self.setting("extensions.queues.maxDequeueCount").as_i64().unwrap();
         loop {
@@ -164,27 +166,28 @@ impl TestHost {
         self.start().await;
     }
 
-    /// A lookup, by a caller who shows the key in the address; status and body.
+    /// A lookup with the key in the URL. Returns status and body.
     pub async fn get(&self, path: &str) -> (u16, Value) {
         let answer = self.request("GET", &with_key(path), "", None).await;
         (answer.status, answer.json())
     }
 
-    /// Starts a run, with the key in the address.
+    /// Starts a run, with the key in the URL.
     pub async fn start_run(&self, body: &str) -> HttpAnswer {
         self.request("POST", &with_key("/api/runs"), body, None).await
     }
 
-    /// The same with a body that is sent in chunks.
+    /// The same with a chunked body.
     pub async fn start_run_in_chunks(&self, body: &str) -> HttpAnswer {
         let path = with_key("/api/runs");
         let (method, path) = ("POST", path.as_str());
         self.answer(Request { method, path, body, key: None, in_chunks: true }).await
     }
 
-    /// A request from outside: routed by the functions' routes and methods, refused without a key in the header
-    /// that `key` is or in the query, which is left as it is; proxied as it is to a function of one input and one
-    /// output, an envelope for any other.
+    /// A request from outside. It is routed by the routes and methods of the functions, and refused
+    /// unless `key` (the header) or `code` in the query is the key. The query is passed on
+    /// unchanged. A function of one input and one output gets the request itself, any other an
+    /// envelope.
     pub async fn request(
         &self,
         method: &str,
@@ -195,7 +198,7 @@ impl TestHost {
         self.answer(Request { method, path, body, key, in_chunks: false }).await
     }
 
-    /// Answers a caller, who is cut off when that takes too long; what was begun goes on.
+    /// Answers a caller, who is cut off after too long a time. The invocation then continues.
     async fn answer(&self, request: Request<'_>) -> HttpAnswer {
         let answer = self.route(request);
         tokio::pin!(answer);
@@ -233,7 +236,8 @@ impl TestHost {
                 .request(method.parse().unwrap(), format!("http://127.0.0.1:{port}{path}"))
                 .header("X-Azure-Functions-InvocationId", envelope::uuid())
                 .header("X-Azure-Functions-HostVersion", "4.1037.0.0")
-                // All that the caller sent goes on, the name that it knows and its page's origin with it.
+                // All headers of the caller are passed on, including the host that it addressed and
+                // its page's origin.
                 .header("Host", "app.example")
                 .header("Origin", "https://portal.example")
                 .header("Sec-Fetch-Site", "cross-site")
@@ -248,14 +252,14 @@ impl TestHost {
         let binding = trigger["name"].as_str().unwrap();
         let sent = (body, self.content_type, in_chunks);
         let envelope = envelope::http(&name, binding, method, &url, sent);
-        // A failed invocation reaches the caller as 500 without a body.
+        // A failed invocation is a 500 without a body to the caller.
         match self.invoke(&name, &envelope).await {
             Ok(outputs) => outputs::http(&outputs, "res").unwrap(),
             Err(_) => plain(500),
         }
     }
 
-    /// The function that serves a request: literal routes come before catch-alls.
+    /// The function that serves a request. Literal routes precede catch-alls.
     fn routed(&self, method: &str, path: &str) -> Option<(String, Value)> {
         let prefix = format!("/{}/", self.setting("extensions.http.routePrefix").as_str().unwrap());
         let path = path.split('?').next().unwrap().strip_prefix(&prefix)?;
@@ -277,7 +281,7 @@ impl TestHost {
         found.into_iter().next().map(|(_, name, function)| (name, function))
     }
 
-    /// The folders with a `function.json` that lie directly beside `host.json`.
+    /// The folders next to `host.json` that contain a `function.json`.
     pub fn functions(&self) -> Vec<String> {
         let entries = std::fs::read_dir(&self.app).unwrap().map(|entry| entry.unwrap());
         let functions = entries.filter(|entry| entry.path().join("function.json").is_file());
@@ -289,8 +293,8 @@ impl TestHost {
         self.try_fire(name).await.unwrap_or_else(|e| panic!("{name}: {e}"));
     }
 
-    /// Fires a timer, which may fail; it is tried again as its `retry` says (without the delay), and then not
-    /// before its next time.
+    /// Fires a timer, which may fail. It is retried as its `retry` declares (without the delay),
+    /// and then not until its next time.
     pub async fn try_fire(&self, name: &str) -> Result<(), String> {
         let function = self.function(name);
         let monitored = function["bindings"][0]["useMonitor"] == true;
@@ -311,7 +315,7 @@ impl TestHost {
         ended
     }
 
-    /// Posts an invocation and binds its outputs; an error is what makes a message come back.
+    /// Posts an invocation and binds its outputs. After an error, a message is delivered again.
     async fn invoke(&self, name: &str, envelope: &Value) -> Result<Map<String, Value>, String> {
         assert!(self.runs(name), "{name} has hosts of its own");
         *self.invocations.lock().unwrap().entry(name.to_owned()).or_default() += 1;
@@ -322,7 +326,7 @@ impl TestHost {
         let port = self.process.port().ok_or("connection refused")?;
         let limit = seconds(&self.setting("functionTimeout"));
         let Ok(answer) = tokio::time::timeout(limit, self.post(name, port, envelope)).await else {
-            // Whatever else is under way in this instance ends with it.
+            // All other invocations of this instance end with it.
             if self.process.port() == Some(port) {
                 self.kill();
                 self.start().await;
@@ -367,7 +371,7 @@ impl TestHost {
         let Value::Object(answer) = answer else {
             panic!("{name}: the host would wait for ever on {answer}")
         };
-        // Names are compared without case, and unknown ones ignored.
+        // Names are compared ignoring case. Unknown ones are ignored.
         let member = |name: &str| answer.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         if let Some((_, logs)) = member("logs") {
             assert!(
@@ -411,17 +415,17 @@ impl Drop for TestHost {
     }
 }
 
-/// An answer of the host's own.
+/// A response from the host itself.
 fn plain(status: u16) -> HttpAnswer {
     HttpAnswer { status, headers: BTreeMap::new(), body: Vec::new() }
 }
 
-/// An address with the key in it.
+/// A path with the key in its query.
 fn with_key(path: &str) -> String {
     format!("{path}{}code={KEY}", if path.contains('?') { '&' } else { '?' })
 }
 
-/// The name of a function's one trigger.
+/// The name of a function's only trigger.
 fn trigger(function: &Value, kind: &str) -> String {
     let triggers: Vec<&Value> = function["bindings"]
         .as_array()

@@ -1,17 +1,18 @@
-//! What the Functions host makes of a handler's outputs, traps included (`HttpScriptInvocationResult`,
-//! `GetBindingValue`, `AsyncCollectorBindingProvider` in its source).
+//! The Functions host's handling of a handler's outputs, with its pitfalls
+//! (`HttpScriptInvocationResult`, `GetBindingValue`, `AsyncCollectorBindingProvider` in its
+//! source).
 
 use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// A value in an envelope: a string that is valid base64 is taken for bytes, whatever was meant.
+/// Decodes a string in an envelope: valid base64 is always taken for bytes.
 fn bytes_of(text: &str) -> Option<Vec<u8>> {
     let bare: String = text.chars().filter(|c| !c.is_whitespace()).collect();
     azure_core::base64::decode(&bare).ok().filter(|_| bare.len().is_multiple_of(4))
 }
 
-/// JSON as Json.NET indents it.
+/// JSON as indented by Json.NET.
 fn indented(value: &Value) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut to = Serializer::with_formatter(&mut bytes, PrettyFormatter::with_indent(b"  "));
@@ -25,7 +26,7 @@ fn is_date(text: &str) -> bool {
     shape == "0000-00-00T"
 }
 
-/// The messages that one value of a queue output becomes.
+/// The messages made from a value of a queue output.
 pub fn messages(value: &Value) -> Result<Vec<Vec<u8>>, String> {
     match value {
         Value::Null => Ok(Vec::new()),
@@ -36,7 +37,7 @@ pub fn messages(value: &Value) -> Result<Vec<Vec<u8>>, String> {
     }
 }
 
-/// An element of an array: a string is kept as it is.
+/// An element of an array. A string is kept unchanged.
 fn element(value: &Value) -> Vec<u8> {
     match value {
         Value::String(text) => text.clone().into_bytes(),
@@ -66,7 +67,7 @@ fn of_text(text: &str) -> Result<Vec<Vec<u8>>, String> {
     Ok(vec![text.as_bytes().to_vec()])
 }
 
-/// What a caller over HTTP gets.
+/// The response to an HTTP caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpAnswer {
     pub status: u16,
@@ -80,8 +81,8 @@ impl HttpAnswer {
     }
 }
 
-/// The answer that an HTTP output becomes: an object, or a string that holds one; 200 and `{}` when
-/// there is none.
+/// The response made from an HTTP output: an object, or a string that contains one. 200 and `{}`
+/// without an output.
 pub fn http(outputs: &Map<String, Value>, name: &str) -> Result<HttpAnswer, String> {
     let output = match outputs.get(name) {
         None => Value::Object(Map::new()),
@@ -122,7 +123,7 @@ fn only_arrays_of_strings_pass_unchanged() {
     assert_eq!(one(json!([text])), text);
     assert_eq!(one(json!(["abcd"])), "abcd");
     assert_eq!(messages(&json!([])).unwrap(), Vec::<Vec<u8>>::new());
-    // The traps: indented, split, decoded, dated.
+    // The pitfalls: indented, split, decoded, taken for a date.
     assert_eq!(one(json!(text)).lines().count(), 4);
     assert_eq!(one(json!({"v": 1})), "{\n  \"v\": 1\n}");
     assert_eq!(messages(&json!("[1,2]")).unwrap(), [b"1", b"2"]);

@@ -1,4 +1,4 @@
-//! The handler's process as the Functions host keeps it (`HttpWorkerProcess`, `WorkerProcess`,
+//! The handler's process as managed by the Functions host (`HttpWorkerProcess`, `WorkerProcess`,
 //! `HttpFunctionInvocationDispatcher` in its source).
 
 use crate::support::wait_until;
@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 
-/// So many errors within half an hour of each other, and the host stops itself.
+/// The host stops itself after this many errors without half an hour between them.
 const MOST_ERRORS: usize = 3;
 
-/// What became of a handler.
+/// The state of a handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// It runs.
+    /// It is running.
     Running,
-    /// It ended with 0: nothing restarts it, and every invocation is refused.
+    /// It exited with 0: it is not restarted, and every invocation is refused.
     Gone,
     /// It ended too often: the host has stopped itself.
     HostStopped,
@@ -29,13 +29,13 @@ struct State {
     standing: Standing,
 }
 
-/// The one handler of a host's instance.
+/// The single handler of a host instance.
 pub struct Process {
     app: PathBuf,
     log: PathBuf,
     variables: BTreeMap<String, String>,
     state: Mutex<State>,
-    /// How often it was started.
+    /// The number of starts.
     pub starts: Mutex<u32>,
 }
 
@@ -47,13 +47,13 @@ impl Process {
         Self { app: app.to_owned(), log, variables, state, starts }
     }
 
-    /// Starts the handler as `customHandler` says, and waits until it answers `GET /`.
+    /// Starts the handler as `customHandler` specifies, and waits until it answers `GET /`.
     pub async fn start(&self, client: &reqwest::Client) {
         let port = super::super::azurite::free_port();
         let child = self.command(port).spawn().unwrap();
         *self.starts.lock().unwrap() += 1;
         self.state.lock().unwrap().handler = Some((child, port));
-        // Any answer will do; the whole of it is waited for. (The real host gives up after 30 seconds.)
+        // Any complete response is accepted. (The real host gives up after 30 seconds.)
         wait_until("the handler's first answer", async || {
             match client.get(format!("http://127.0.0.1:{port}/")).send().await {
                 Ok(answer) => answer.bytes().await.is_ok(),
@@ -81,7 +81,7 @@ impl Process {
         command
     }
 
-    /// SIGKILL, without a word before it; what it wrote to stderr is an error for the host.
+    /// Sends SIGKILL without warning. The host treats anything written to stderr as an error.
     pub fn kill(&self) {
         if let Some((mut child, _)) = self.state.lock().unwrap().handler.take() {
             child.kill().unwrap();
@@ -92,7 +92,7 @@ impl Process {
         }
     }
 
-    /// Kills the handler as the machine does that is out of memory: the host finds it dead.
+    /// Kills the handler like a machine that is out of memory. The host then finds it dead.
     pub fn die(&self) {
         if let Some((child, _)) = self.state.lock().unwrap().handler.as_mut() {
             child.kill().unwrap();
@@ -100,7 +100,7 @@ impl Process {
         }
     }
 
-    /// Half an hour passes without an error, and those before it are forgotten.
+    /// Simulates half an hour without errors, after which earlier ones are forgotten.
     pub fn forget_errors(&self) {
         self.state.lock().unwrap().errors = 0;
     }
@@ -115,7 +115,7 @@ impl Process {
         state.handler.as_mut().is_none_or(|(child, _)| ended(child))
     }
 
-    /// The exit code of a handler that ended by itself, once.
+    /// The exit code of a handler that ended by itself. Returned once.
     fn exited(&self) -> Option<i32> {
         let mut state = self.state.lock().unwrap();
         let (child, _) = state.handler.as_mut()?;
@@ -124,8 +124,8 @@ impl Process {
         Some(status.code().unwrap_or(-1))
     }
 
-    /// Keeps to the rules for a handler that ended by itself: 0 is the end, 200 starts it again, all
-    /// else starts it again and counts.
+    /// Applies the rules for a handler that ended by itself: 0 is final, 200 restarts it, any other
+    /// code restarts it and counts as an error.
     pub async fn look_after(&self, client: &reqwest::Client) -> Standing {
         let Some(code) = self.exited() else { return self.state.lock().unwrap().standing };
         {
@@ -148,7 +148,7 @@ impl Process {
         Standing::Running
     }
 
-    /// What the handler wrote to stdout, line by line; every line is a record of its own.
+    /// The lines that the handler wrote to stdout. Each must be a JSON record.
     pub fn lines(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         super::super::secrets::assert_none(&text, "the handler's log");

@@ -1,5 +1,5 @@
-//! Storage queues as the Functions host serves them (`QueueListener`, `QueueProcessor` in the Storage
-//! extension's source).
+//! Storage queues as served by the Functions host (`QueueListener`, `QueueProcessor` in the source
+//! of the Storage extension).
 
 use super::{TestHost, envelope, outputs, trigger};
 use crate::support::wait_until;
@@ -8,15 +8,15 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use std::cell::Cell;
 use std::time::Duration;
 
-/// The lease of a message, renewed while its function runs.
+/// The lease of a message, in seconds. It is renewed while the function runs.
 const LEASE: i32 = 600;
-/// Whether the work is done is asked this often.
+/// The interval at which the end of the work is checked.
 const LOOK: Duration = Duration::from_millis(90);
-/// An empty queue is looked at again after so long, at first and at most.
+/// The initial and the maximum polling interval of an empty queue.
 const POLLING: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(800)];
 
 impl TestHost {
-    /// Serves all queues until `done` says so; what is under way then is waited for.
+    /// Serves all queues until `done` returns true, then waits for invocations under way.
     pub async fn serve_until(&self, done: impl AsyncFn() -> bool) {
         let stop = Cell::new(false);
         let watch = async {
@@ -33,7 +33,8 @@ impl TestHost {
         futures::join!(watch, futures::future::join_all(listeners));
     }
 
-    /// One function's listener: a batch is fetched whenever no more than the threshold are under way.
+    /// The listener of a function: fetches a batch whenever no more messages than the threshold are
+    /// being handled.
     async fn listen(&self, name: &str, stop: &Cell<bool>) {
         let batch = self.setting("extensions.queues.batchSize").as_u64().unwrap();
         let threshold = self.setting("extensions.queues.newBatchThreshold").as_u64().unwrap();
@@ -64,12 +65,12 @@ impl TestHost {
         while under_way.next().await.is_some() {}
     }
 
-    /// One batch of a function's queue; how many messages there were.
+    /// Handles one batch of a function's queue. Returns the number of messages.
     pub async fn serve(&self, name: &str) -> usize {
         self.serve_as(name, 0).await
     }
 
-    /// The same, as if each had been received so often before.
+    /// The same, as if each message had been received `before` times already.
     pub async fn serve_as(&self, name: &str, before: i64) -> usize {
         let mut messages = self.receive(name, 32).await;
         for message in &mut messages {
@@ -96,14 +97,14 @@ impl TestHost {
         };
         match client.receive_messages(Some(options)).await {
             Ok(response) => response.into_model().unwrap().items.unwrap_or_default(),
-            // The queue is made by the first message.
+            // The queue is created with its first message.
             Err(_) => Vec::new(),
         }
     }
 
-    /// One delivery: a message that cannot be decoded, or fails for the last time, is poison. A poison queue has
-    /// none of its own: what fails there stays out of sight for the rest of its lease, and what was received too
-    /// often is passed over.
+    /// Handles one delivery. A message that cannot be decoded, or fails for the last time, moves to
+    /// the poison queue. A poison queue has no poison queue of its own: a message that fails there
+    /// stays invisible until its lease ends, and one that was received too often is skipped.
     async fn deliver(&self, name: &str, message: ReceivedMessage) {
         let queue = self.queue_of(name);
         let (id, receipt) = (message.message_id.unwrap(), message.pop_receipt.unwrap());
@@ -119,7 +120,7 @@ impl TestHost {
         let most = self.setting("extensions.queues.maxDequeueCount").as_i64().unwrap();
         let has_poison = !queue.ends_with("-poison");
         if count > most {
-            // Nothing is invoked: whoever had it last died with it.
+            // Not invoked again: the worker of its last delivery died.
             if has_poison {
                 self.queues.send(&format!("{queue}-poison"), &text, Duration::ZERO).await.unwrap();
                 client.delete_message(&id, &receipt, None).await.unwrap();
@@ -149,7 +150,8 @@ impl TestHost {
         client.delete_message(&id, &receipt, None).await.unwrap();
     }
 
-    /// Messages of one output, one by one in the real host; whatever it would mangle is an error here.
+    /// Sends the messages of an output one by one, as the real host does. What the real host would
+    /// mangle is an error.
     pub(super) async fn put_out(
         &self,
         name: &str,
@@ -175,7 +177,7 @@ impl TestHost {
         Ok(())
     }
 
-    /// Delivers a text to a queue's function past the queue.
+    /// Invokes a queue-triggered function with a text, without the queue.
     pub async fn hand_over(&self, name: &str, text: &str) -> Result<(), String> {
         let binding = trigger(&self.function(name), "queueTrigger");
         let envelope = envelope::queue(name, &binding, text, 1, ("id", "receipt"));
@@ -187,7 +189,7 @@ impl TestHost {
         self.queues.send(queue, text, Duration::ZERO).await.unwrap();
     }
 
-    /// Puts a text into a queue as it is.
+    /// Puts a text into a queue without encoding it.
     pub async fn send_raw(&self, queue: &str, text: &str) {
         let message =
             azure_storage_queue::models::QueueMessage { message_text: Some(text.to_owned()) };
