@@ -5,7 +5,7 @@
 //! order in which requests come; and after some faults a path is answered, so that a client that
 //! repeats gets everything.
 
-use super::state::{error, json};
+use super::response::{SimResponse, error_response, json_response};
 use crate::error::{Error, Result};
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, Response, StatusCode, header};
@@ -26,7 +26,7 @@ const PIECES: usize = 8;
 const BETWEEN_PIECES: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum FaultKind {
     Throttled,
     Broken,
     Timeout,
@@ -36,14 +36,14 @@ enum Kind {
     Shape,
 }
 
-const KINDS: &[(&str, Kind)] = &[
-    ("429", Kind::Throttled),
-    ("5xx", Kind::Broken),
-    ("timeout", Kind::Timeout),
-    ("slow", Kind::Slow),
-    ("cut", Kind::Cut),
-    ("reset", Kind::Reset),
-    ("shape", Kind::Shape),
+const KINDS: &[(&str, FaultKind)] = &[
+    ("429", FaultKind::Throttled),
+    ("5xx", FaultKind::Broken),
+    ("timeout", FaultKind::Timeout),
+    ("slow", FaultKind::Slow),
+    ("cut", FaultKind::Cut),
+    ("reset", FaultKind::Reset),
+    ("shape", FaultKind::Shape),
 ];
 
 /// What goes wrong how often: parts such as `429=0.05` (a share of requests; also `5xx`, `timeout`,
@@ -51,7 +51,7 @@ const KINDS: &[(&str, Kind)] = &[
 /// path meets), `seed=7`.
 #[derive(Debug, Clone)]
 pub struct FaultsSpec {
-    shares: Vec<(Kind, f64)>,
+    shares: Vec<(FaultKind, f64)>,
     times: u32,
     seed: u64,
 }
@@ -112,7 +112,7 @@ impl Faults {
     }
 
     /// What goes wrong with the next request on `path`, and a number to choose its form by.
-    fn next(&self, path: &str) -> Option<(Kind, u64)> {
+    fn next(&self, path: &str) -> Option<(FaultKind, u64)> {
         if self.spec.shares.is_empty() {
             return None;
         }
@@ -137,24 +137,24 @@ impl Faults {
     }
 
     /// Lets the answer to a request on `path` go wrong, or not.
-    pub(super) async fn pass(&self, path: &str, answer: Response<Body>) -> Response<Body> {
-        let Some((kind, number)) = self.next(path) else { return answer };
+    pub(super) async fn pass(&self, path: &str, response: SimResponse) -> SimResponse {
+        let Some((kind, number)) = self.next(path) else { return response };
         match kind {
-            Kind::Throttled => throttled(number),
-            Kind::Broken => broken(number),
-            Kind::Timeout => {
+            FaultKind::Throttled => throttled(number),
+            FaultKind::Broken => broken(number),
+            FaultKind::Timeout => {
                 tokio::time::sleep(NEVER).await;
-                answer
+                response
             }
-            Kind::Slow => in_pieces(answer, PIECES, BETWEEN_PIECES).await,
-            Kind::Cut => in_pieces(answer, PIECES / 2, Duration::ZERO).await,
-            Kind::Reset => in_pieces(answer, 0, Duration::ZERO).await,
-            Kind::Shape => shape(number),
+            FaultKind::Slow => in_pieces(response, PIECES, BETWEEN_PIECES).await,
+            FaultKind::Cut => in_pieces(response, PIECES / 2, Duration::ZERO).await,
+            FaultKind::Reset => in_pieces(response, 0, Duration::ZERO).await,
+            FaultKind::Shape => shape(number),
         }
     }
 }
 
-fn throttled(number: u64) -> Response<Body> {
+fn throttled(number: u64) -> SimResponse {
     let seconds = 1 + number % 40;
     let code = ["SubscriptionRequestsThrottled", "OperationNotAllowed", "TooManyRequests"];
     let text = format!("Please try again after '{seconds}' seconds.");
@@ -171,7 +171,7 @@ fn throttled(number: u64) -> Response<Body> {
         "OperationNotAllowed" => json!({"code": code, "message": message}),
         _ => json!({"error": {"code": code, "message": message}}),
     };
-    let mut response = json(StatusCode::TOO_MANY_REQUESTS, &body);
+    let mut response = json_response(StatusCode::TOO_MANY_REQUESTS, &body);
     if let Some(wait) = wait.and_then(|wait| HeaderValue::try_from(wait).ok()) {
         response.headers_mut().insert(header::RETRY_AFTER, wait);
     }
@@ -183,12 +183,18 @@ fn date(seconds: u64) -> Option<String> {
     Some(at.format(&Rfc2822).ok()?.replace("+0000", "GMT"))
 }
 
-fn broken(number: u64) -> Response<Body> {
+fn broken(number: u64) -> SimResponse {
     match number % 4 {
-        0 => {
-            error(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "Encountered an error.")
-        }
-        1 => error(StatusCode::GATEWAY_TIMEOUT, "GatewayTimeout", "The gateway did not respond."),
+        0 => error_response(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "InternalServerError",
+            "Encountered an error.",
+        ),
+        1 => error_response(
+            StatusCode::GATEWAY_TIMEOUT,
+            "GatewayTimeout",
+            "The gateway did not respond.",
+        ),
         2 => page(StatusCode::BAD_GATEWAY),
         _ => {
             // A front door's answer: nothing at all.
@@ -199,7 +205,7 @@ fn broken(number: u64) -> Response<Body> {
     }
 }
 
-fn page(status: StatusCode) -> Response<Body> {
+fn page(status: StatusCode) -> SimResponse {
     let mut response = Response::new(Body::from("<html><body>Our services …</body></html>"));
     *response.status_mut() = status;
     let kind = HeaderValue::from_static("text/html");
@@ -208,18 +214,18 @@ fn page(status: StatusCode) -> Response<Body> {
 }
 
 /// A success that is none.
-fn shape(number: u64) -> Response<Body> {
+fn shape(number: u64) -> SimResponse {
     match number % 4 {
         0 => page(StatusCode::OK),
         1 => Response::new(Body::empty()),
-        2 => json(StatusCode::OK, &json!({"value": 7})),
-        _ => json(StatusCode::OK, &json!([{"nome": 1}])),
+        2 => json_response(StatusCode::OK, &json!({"value": 7})),
+        _ => json_response(StatusCode::OK, &json!([{"nome": 1}])),
     }
 }
 
 /// The body in eight pieces, of which `sent` come before the connection breaks, if not all.
-async fn in_pieces(answer: Response<Body>, sent: usize, between: Duration) -> Response<Body> {
-    let (parts, body) = answer.into_parts();
+async fn in_pieces(response: SimResponse, sent: usize, between: Duration) -> SimResponse {
+    let (parts, body) = response.into_parts();
     let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
     let size = bytes.len().div_ceil(PIECES).max(1);
     let mut pieces: Vec<io::Result<Bytes>> =
@@ -251,7 +257,7 @@ mod tests {
         };
         assert_eq!(met(1), met(1));
         assert_ne!(met(1), met(2));
-        let kinds: Vec<Kind> =
+        let kinds: Vec<FaultKind> =
             met(1).concat().into_iter().flatten().map(|(kind, _)| kind).collect();
         assert!(KINDS.iter().all(|(_, kind)| kinds.contains(kind)), "{kinds:?}");
         assert!("".parse::<FaultsSpec>().unwrap().shares.is_empty());

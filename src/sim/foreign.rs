@@ -2,22 +2,18 @@
 
 #![allow(clippy::result_large_err, reason = "a refusal is an answer, made once")]
 
-use super::arm::Asked;
-use super::gallery::not_found;
 use super::organisation::{Organisation, SimDefinition, SimGallery, SimVersion};
-use axum::body::Body;
-use axum::http::Response;
+use super::request::SimRequest;
+use super::response::{SimResponse, not_found};
 use serde_json::{Value, json};
-
-type Answer = Response<Body>;
 
 /// Galleries of others, as one location has them.
 pub(super) fn foreign(
-    asked: &Asked<'_>,
+    request: &SimRequest<'_>,
     location: &str,
     kind: &str,
     below: &[&str],
-) -> (&'static str, Answer) {
+) -> (&'static str, SimResponse) {
     let shared = kind == "sharedgalleries";
     let name = match below {
         [] if shared => "ListSharedGalleries",
@@ -26,25 +22,25 @@ pub(super) fn foreign(
         [_, "images", _] => "GetGalleryArtifact",
         [_, "images", _, "versions"] => "ListGalleryArtifactVersion",
         [_, "images", _, "versions", _] => "GetGalleryArtifactVersion",
-        _ => return ("Unknown", not_found(&asked.path.join("/"))),
+        _ => return ("Unknown", not_found(&request.path.join("/"))),
     };
     let allowed: &[&str] = if shared { &["sharedTo"] } else { &[] };
-    let found = asked.read(allowed, |all| {
+    let found = request.read(allowed, |all| {
         let galleries = if shared { &all.shared } else { &all.communities };
         let here = |gallery: &&SimGallery| is_in(gallery, location);
         if below.is_empty() {
             // Half of them are shared with the tenant, half with the first subscription.
-            let tenant = asked.parameter("sharedTo").is_some();
-            let first = asked.sim.subscriptions.first().is_some_and(|id| *id == asked.path[1]);
+            let tenant = request.parameter("sharedTo").is_some();
+            let first = request.sim.subscriptions.first().is_some_and(|id| *id == request.path[1]);
             let mine = galleries.values().enumerate().filter(|(at, gallery)| {
                 let visible = if at % 2 == 0 { tenant } else { !tenant && first };
                 visible && is_in(gallery, location)
             });
-            let shown = Shown::to(asked, location, shared);
-            return asked.page(mine.map(|(_, gallery)| shown.gallery(gallery)).collect());
+            let view = SharedView::to(request, location, shared);
+            return request.page(mine.map(|(_, gallery)| view.gallery(gallery)).collect());
         }
         let gallery = galleries.get(below[0]).filter(here).ok_or_else(|| not_found(below[0]))?;
-        foreign_part(gallery, asked, Shown::to(asked, location, shared), &below[1..])
+        foreign_part(gallery, request, SharedView::to(request, location, shared), &below[1..])
     });
     (name, found)
 }
@@ -69,7 +65,7 @@ const DISCLAIMER: &str = "https://aka.ms/community-gallery-disclaimer";
 
 /// What an answer shows of galleries of others.
 #[derive(Debug, Clone, Copy)]
-struct Shown<'a> {
+struct SharedView<'a> {
     location: &'a str,
     shared: bool,
     /// Whether communities disclaim.
@@ -78,9 +74,9 @@ struct Shown<'a> {
     states: bool,
 }
 
-impl<'a> Shown<'a> {
-    fn to(asked: &Asked<'_>, location: &'a str, shared: bool) -> Self {
-        let (disclaimer, states) = (asked.since(DISCLAIMED), asked.since("2026-03-03"));
+impl<'a> SharedView<'a> {
+    fn to(request: &SimRequest<'_>, location: &'a str, shared: bool) -> Self {
+        let (disclaimer, states) = (request.since(DISCLAIMED), request.since("2026-03-03"));
         Self { location, shared, disclaimer, states }
     }
 
@@ -131,32 +127,32 @@ impl<'a> Shown<'a> {
 
 fn foreign_part(
     gallery: &SimGallery,
-    asked: &Asked<'_>,
-    shown: Shown<'_>,
+    request: &SimRequest<'_>,
+    view: SharedView<'_>,
     below: &[&str],
-) -> Result<Value, Answer> {
-    let location = shown.location;
+) -> Result<Value, SimResponse> {
+    let location = view.location;
     let definition = |name: &str| {
         let found = gallery.definitions.get(name);
         found.filter(|d| definition_is_in(d, location)).ok_or_else(|| not_found(name))
     };
     match below {
-        [] => Ok(shown.gallery(gallery)),
+        [] => Ok(view.gallery(gallery)),
         ["images"] => {
             let here = gallery.definitions.values().filter(|d| definition_is_in(d, location));
-            asked.page(here.map(|d| shown.definition(gallery, d)).collect())
+            request.page(here.map(|d| view.definition(gallery, d)).collect())
         }
-        ["images", name] => Ok(shown.definition(gallery, definition(name)?)),
+        ["images", name] => Ok(view.definition(gallery, definition(name)?)),
         ["images", name, "versions"] => {
             let definition = definition(name)?;
             let here = definition.versions.values().filter(|v| v.is_in(location));
-            asked.page(here.map(|v| shown.version(gallery, definition, v)).collect())
+            request.page(here.map(|v| view.version(gallery, definition, v)).collect())
         }
         ["images", name, "versions", number] => {
             let definition = definition(name)?;
             let found = definition.versions.get(*number).filter(|v| v.is_in(location));
             let found = found.ok_or_else(|| not_found(number))?;
-            Ok(shown.version(gallery, definition, found))
+            Ok(view.version(gallery, definition, found))
         }
         _ => Err(not_found(&below.join("/"))),
     }
@@ -168,7 +164,7 @@ pub(super) fn community_rows(all: &Organisation, locations: &[String]) -> Vec<Va
     let mut rows = Vec::new();
     for location in locations {
         let base = format!("/providers/Microsoft.Compute/locations/{location}");
-        let shown = Shown { location, shared: false, disclaimer: true, states: true };
+        let view = SharedView { location, shared: false, disclaimer: true, states: true };
         let row = |id: String, kind: String, value: &Value| {
             let name = value["name"].clone();
             json!({"id": id, "name": name, "type": kind, "tenantId": "", "kind": "",
@@ -177,14 +173,14 @@ pub(super) fn community_rows(all: &Organisation, locations: &[String]) -> Vec<Va
         };
         for gallery in all.communities.values().filter(|gallery| is_in(gallery, location)) {
             let at = format!("{base}/CommunityGalleries/{}", gallery.name);
-            rows.push(row(at.clone(), KIND.to_owned(), &shown.gallery(gallery)));
+            rows.push(row(at.clone(), KIND.to_owned(), &view.gallery(gallery)));
             let here = gallery.definitions.values().filter(|d| definition_is_in(d, location));
             for definition in here {
                 let at = format!("{at}/Images/{}", definition.name);
-                let value = shown.definition(gallery, definition);
+                let value = view.definition(gallery, definition);
                 rows.push(row(at.clone(), format!("{KIND}/images"), &value));
                 for version in definition.versions.values().filter(|v| v.is_in(location)) {
-                    let value = shown.version(gallery, definition, version);
+                    let value = view.version(gallery, definition, version);
                     let at = format!("{at}/Versions/{}", version.name);
                     rows.push(row(at, format!("{KIND}/images/versions"), &value));
                 }

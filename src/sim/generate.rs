@@ -1,7 +1,7 @@
 //! A catalog with the shape of the real one: the distributions of offers, SKUs and versions that
 //! were counted in recorded answers, empty publishers, ghosts and oddities included.
 
-use super::organisation::Keeps;
+use super::organisation::OrganisationSize;
 use super::world::{Image, LocationSet, Offer, PHYSICAL, Publisher, Sku, World};
 use crate::image::Status;
 use crate::source::locations::short_name;
@@ -82,7 +82,9 @@ pub fn generate(scale: Scale, seed: u64) -> World {
     for i in (1..all.len()).rev() {
         all.swap(i, generator.random.random_range(0..=i));
     }
-    World::new(locations, all).keeping(Keeps::FEW, seed).with_registries(2, 12, seed)
+    World::new(locations, all)
+        .with_generated_organisation(OrganisationSize::FEW, seed)
+        .with_registries(2, 12, seed)
 }
 
 const WORDS: &[&str] = &[

@@ -1,18 +1,16 @@
 //! The simulated Resource Graph: the query forms that azimg sends, and those that were recorded.
 //! Strict: a query of another form is refused as Azure refuses one that it cannot read.
 
-use super::arm::{Asked, TENANT};
 use super::foreign::community_rows;
+use super::ids::TENANT;
 use super::organisation::Organisation;
 use super::registries::SimRegistry;
-use super::state::{error, json as answer};
-use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode};
+use super::request::SimRequest;
+use super::response::{SimResponse, error_response, json_response};
+use axum::http::{Method, StatusCode};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-
-type Answer = Response<Body>;
 
 /// The image of a machine or scale set, as azimg asks for it.
 pub(super) const IMAGE: &str = "extend image = iff(type =~ \
@@ -22,7 +20,7 @@ pub(super) const IMAGE: &str = "extend image = iff(type =~ \
 
 /// One step of a query.
 #[derive(Debug)]
-enum Step {
+enum QueryStep {
     Types(Vec<String>),
     Location(String),
     IdStarts(String),
@@ -40,31 +38,31 @@ enum Step {
 }
 
 /// Answers a query.
-pub(super) fn serve(asked: &Asked<'_>) -> Answer {
-    if let Some(refused) = asked.refusal(&[]) {
+pub(super) fn serve(request: &SimRequest<'_>) -> SimResponse {
+    if let Some(refused) = request.refusal(&[]) {
         return refused;
     }
-    if asked.method != Method::POST {
-        return asked.no_method();
+    if request.method != Method::POST {
+        return request.no_method();
     }
-    if let Some(refused) = options_refused(&asked.body).or_else(|| nobody_asked(asked)) {
+    if let Some(refused) = options_refused(&request.body).or_else(|| nobody_asked(request)) {
         return refused;
     }
-    let query = asked.body["query"].as_str().unwrap_or_default();
+    let query = request.body["query"].as_str().unwrap_or_default();
     let Some((table, steps)) = parse(query) else { return invalid(query) };
-    let organisation = asked.sim.organisation();
+    let organisation = request.sim.organisation();
     let rows = match table.as_str() {
-        "securityresources" => findings(asked, &organisation),
-        "resources" => resources(asked, &organisation),
-        "communitygalleryresources" => community_rows(&organisation, &asked.sim.world.locations),
+        "securityresources" => findings(request, &organisation),
+        "resources" => resources(request, &organisation),
+        "communitygalleryresources" => community_rows(&organisation, &request.sim.world.locations),
         _ => return invalid(query),
     };
     drop(organisation);
     let rows = run(rows, &steps);
-    page(asked, rows, &steps)
+    page(request, rows, &steps)
 }
 
-fn invalid(query: &str) -> Answer {
+fn invalid(query: &str) -> SimResponse {
     refused(&json!([
         {"code": "InvalidQuery", "message": "Query is invalid. Please refer to the \
             documentation for the Azure Resource Graph service and fix the error before \
@@ -73,17 +71,17 @@ fn invalid(query: &str) -> Answer {
             "characterPositionInLine": query.len(), "token": "<EOF>", "expectedToken": "Ǐ"}]))
 }
 
-fn refused(details: &Value) -> Answer {
+fn refused(details: &Value) -> SimResponse {
     let body = json!({"error": {"code": "BadRequest",
         "message": "Please provide below info when asking for support: timestamp = \
                     2026-11-21T00:00:00.0000000Z, correlationId = \
                     00000000-0000-0000-0000-000000000000.",
         "details": details}});
-    answer(StatusCode::BAD_REQUEST, &body)
+    json_response(StatusCode::BAD_REQUEST, &body)
 }
 
 /// Refuses options that are none, and those that would change an answer here and do not.
-fn options_refused(body: &Value) -> Option<Answer> {
+fn options_refused(body: &Value) -> Option<SimResponse> {
     let invalid = |what: String| {
         let details = json!([{"code": "InvalidPayload", "message": what}]);
         Some(refused(&details))
@@ -113,11 +111,11 @@ fn options_refused(body: &Value) -> Option<Answer> {
 }
 
 /// Refuses subscriptions of which none is there (Azure/aztfexport#475).
-fn nobody_asked(asked: &Asked<'_>) -> Option<Answer> {
-    let given = asked.body["subscriptions"].as_array()?;
+fn nobody_asked(request: &SimRequest<'_>) -> Option<SimResponse> {
+    let given = request.body["subscriptions"].as_array()?;
     let given: Vec<&str> = given.iter().filter_map(Value::as_str).collect();
     let known =
-        |id: &&str| asked.sim.subscriptions.iter().any(|ours| ours.eq_ignore_ascii_case(id));
+        |id: &&str| request.sim.subscriptions.iter().any(|ours| ours.eq_ignore_ascii_case(id));
     if given.iter().any(known) {
         return None;
     }
@@ -130,7 +128,7 @@ fn nobody_asked(asked: &Asked<'_>) -> Option<Answer> {
 }
 
 /// The table of a query, and its steps; none when it has another form.
-fn parse(query: &str) -> Option<(String, Vec<Step>)> {
+fn parse(query: &str) -> Option<(String, Vec<QueryStep>)> {
     let mut parts = query.split('|').map(str::trim).peekable();
     let first = parts.peek()?.split_whitespace().next()?.to_ascii_lowercase();
     // Without a table, a query is of the resources.
@@ -139,48 +137,48 @@ fn parse(query: &str) -> Option<(String, Vec<Step>)> {
     } else {
         parts.next()?.to_ascii_lowercase()
     };
-    let steps = parts.map(step).collect::<Option<Vec<Step>>>()?;
+    let steps = parts.map(step).collect::<Option<Vec<QueryStep>>>()?;
     Some((table, steps))
 }
 
-fn step(text: &str) -> Option<Step> {
+fn step(text: &str) -> Option<QueryStep> {
     let one = |text: &str| texts(&format!("({})", text.trim())).filter(|texts| texts.len() == 1);
     if text == IMAGE {
-        return Some(Step::Image);
+        return Some(QueryStep::Image);
     }
     if let Some(rest) = text.strip_prefix("where ") {
         let rest = rest.trim();
         if let Some(list) = rest.strip_prefix("type in~") {
-            return texts(list.trim()).map(Step::Types);
+            return texts(list.trim()).map(QueryStep::Types);
         }
         for operator in ["type =~", "type =="] {
             if let Some(name) = rest.strip_prefix(operator) {
-                return one(name).map(Step::Types);
+                return one(name).map(QueryStep::Types);
             }
         }
         for operator in ["location =~", "location =="] {
             if let Some(name) = rest.strip_prefix(operator) {
-                return one(name)?.pop().map(Step::Location);
+                return one(name)?.pop().map(QueryStep::Location);
             }
         }
         if let Some(prefix) = rest.strip_prefix("id startswith") {
-            return one(prefix)?.pop().map(Step::IdStarts);
+            return one(prefix)?.pop().map(QueryStep::IdStarts);
         }
         if let Some(list) = rest.strip_prefix("id in~") {
-            return texts(list.trim()).map(Step::Ids);
+            return texts(list.trim()).map(QueryStep::Ids);
         }
         if let Some(behind) = rest.strip_prefix("strcmp(id,") {
             let text = behind.trim_end().strip_suffix("> 0")?.trim_end().strip_suffix(')')?;
-            return one(text)?.pop().map(Step::IdBehind);
+            return one(text)?.pop().map(QueryStep::IdBehind);
         }
         if let Some((place, text)) = rest.split_once(" =~ ")
             && place.starts_with("properties.")
         {
-            return Some(Step::Is(path(place)?, one(text)?.pop()?));
+            return Some(QueryStep::Is(path(place)?, one(text)?.pop()?));
         }
         let (number, list) =
             rest.strip_prefix("tostring(split(id, '/')[")?.split_once("]) in~ ")?;
-        return Some(Step::IdPart(number.parse().ok()?, texts(list.trim())?));
+        return Some(QueryStep::IdPart(number.parse().ok()?, texts(list.trim())?));
     }
     if let Some(columns) = text.strip_prefix("project ") {
         let column = |text: &str| {
@@ -191,13 +189,13 @@ fn step(text: &str) -> Option<Step> {
                 .map_or(from.trim(), |from| from.strip_suffix(')').unwrap_or_default());
             Some((path(name.trim()).filter(|name| name.len() == 1)?.pop()?, path(from)?))
         };
-        return columns.split(',').map(column).collect::<Option<_>>().map(Step::Project);
+        return columns.split(',').map(column).collect::<Option<_>>().map(QueryStep::Project);
     }
     if let Some(count) = text.strip_prefix("limit ") {
-        return count.trim().parse().ok().map(Step::Limit);
+        return count.trim().parse().ok().map(QueryStep::Limit);
     }
     // Rows come in this order anyway.
-    (text == "order by id asc").then_some(Step::Limit(usize::MAX))
+    (text == "order by id asc").then_some(QueryStep::Limit(usize::MAX))
 }
 
 /// `a.b.c`
@@ -238,14 +236,14 @@ fn texts(list: &str) -> Option<Vec<String>> {
 
 /// Everything that the asked subscriptions have, as far as they may be read: without rights a
 /// subscription is empty here.
-fn resources(asked: &Asked<'_>, all: &Organisation) -> Vec<Value> {
-    let wanted: Vec<String> = asked.body["subscriptions"].as_array().map_or_else(
-        || asked.sim.subscriptions.clone(),
+fn resources(request: &SimRequest<'_>, all: &Organisation) -> Vec<Value> {
+    let wanted: Vec<String> = request.body["subscriptions"].as_array().map_or_else(
+        || request.sim.subscriptions.clone(),
         |list| list.iter().filter_map(Value::as_str).map(str::to_ascii_lowercase).collect(),
     );
     let readable = |subscription: &str| {
         wanted.iter().any(|id| id.eq_ignore_ascii_case(subscription))
-            && asked.sim.subscriptions.iter().any(|id| id.eq_ignore_ascii_case(subscription))
+            && request.sim.subscriptions.iter().any(|id| id.eq_ignore_ascii_case(subscription))
             && !all.denied.contains(subscription)
     };
     let mut rows = Vec::new();
@@ -264,7 +262,7 @@ fn resources(asked: &Asked<'_>, all: &Organisation) -> Vec<Value> {
             rows.extend(versions.map(|version| row(version.to_json(gallery, definition))));
         }
     }
-    for registry in asked.sim.registries().iter().filter(|r| readable(&r.subscription)) {
+    for registry in request.sim.registries().iter().filter(|r| readable(&r.subscription)) {
         rows.push(registry.to_graph());
     }
     let machines = all.machines.values();
@@ -275,44 +273,44 @@ fn resources(asked: &Asked<'_>, all: &Organisation) -> Vec<Value> {
 }
 
 /// What scanners found, as far as it may be read.
-fn findings(asked: &Asked<'_>, all: &Organisation) -> Vec<Value> {
-    let wanted = &asked.body["subscriptions"];
+fn findings(request: &SimRequest<'_>, all: &Organisation) -> Vec<Value> {
+    let wanted = &request.body["subscriptions"];
     let is_wanted = |id: &str| {
         let named = |list: &Vec<Value>| list.iter().any(|name| name == id);
         wanted.as_array().is_none_or(named) && !all.denied.contains(id)
     };
-    let registries = asked.sim.registries();
+    let registries = request.sim.registries();
     let readable = registries.iter().filter(|registry| is_wanted(&registry.subscription));
     let mut rows: Vec<Value> = readable.flat_map(SimRegistry::findings_rows).collect();
     rows.sort_by(|a, b| a["id"].as_str().cmp(&b["id"].as_str()));
     rows
 }
 
-fn run(mut rows: Vec<Value>, steps: &[Step]) -> Vec<Value> {
+fn run(mut rows: Vec<Value>, steps: &[QueryStep]) -> Vec<Value> {
     let text =
         |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_ascii_lowercase();
     let same = |names: &[String], found: &str| names.iter().any(|n| n.eq_ignore_ascii_case(found));
     for step in steps {
         match step {
-            Step::Types(types) => rows.retain(|row| same(types, &text(row, "type"))),
-            Step::Location(name) => {
+            QueryStep::Types(types) => rows.retain(|row| same(types, &text(row, "type"))),
+            QueryStep::Location(name) => {
                 rows.retain(|row| name.eq_ignore_ascii_case(&text(row, "location")));
             }
-            Step::IdStarts(prefix) => {
+            QueryStep::IdStarts(prefix) => {
                 let prefix = prefix.to_ascii_lowercase();
                 rows.retain(|row| text(row, "id").starts_with(&prefix));
             }
-            Step::Ids(ids) => rows.retain(|row| same(ids, &text(row, "id"))),
-            Step::IdBehind(last) => {
+            QueryStep::Ids(ids) => rows.retain(|row| same(ids, &text(row, "id"))),
+            QueryStep::IdBehind(last) => {
                 rows.retain(|row| row["id"].as_str().is_some_and(|id| id > last.as_str()));
             }
-            Step::Is(path, text) => rows.retain(|row| {
+            QueryStep::Is(path, text) => rows.retain(|row| {
                 at(row, path).as_str().is_some_and(|found| found.eq_ignore_ascii_case(text))
             }),
-            Step::IdPart(at, names) => rows.retain(|row| {
+            QueryStep::IdPart(at, names) => rows.retain(|row| {
                 text(row, "id").split('/').nth(*at).is_some_and(|part| same(names, part))
             }),
-            Step::Image => {
+            QueryStep::Image => {
                 for row in &mut rows {
                     let set = row["properties"].get("virtualMachineProfile").is_some();
                     let at = if set {
@@ -323,22 +321,22 @@ fn run(mut rows: Vec<Value>, steps: &[Step]) -> Vec<Value> {
                     row["image"] = at["storageProfile"]["imageReference"].clone();
                 }
             }
-            Step::Project(names) => {
+            QueryStep::Project(names) => {
                 for row in &mut rows {
                     let columns =
                         names.iter().map(|(name, path)| (name.clone(), at(row, path).clone()));
                     *row = Value::Object(columns.collect());
                 }
             }
-            Step::Limit(count) => rows.truncate(*count),
+            QueryStep::Limit(count) => rows.truncate(*count),
         }
     }
     rows
 }
 
 /// A page, and the token of the next one: only for queries that project the id and have no limit.
-fn page(asked: &Asked<'_>, rows: Vec<Value>, steps: &[Step]) -> Answer {
-    let options = &asked.body["options"];
+fn page(request: &SimRequest<'_>, rows: Vec<Value>, steps: &[QueryStep]) -> SimResponse {
+    let options = &request.body["options"];
     let top = options["$top"].as_u64().unwrap_or(100).clamp(1, 1_000);
     let top = usize::try_from(top).unwrap_or(1_000);
     let place = |token: &str| -> Option<usize> {
@@ -346,13 +344,13 @@ fn page(asked: &Asked<'_>, rows: Vec<Value>, steps: &[Step]) -> Answer {
         text.strip_prefix("kusto:")?.parse().ok()
     };
     let Some(from) = options["$skipToken"].as_str().map_or(Some(0), place) else {
-        return error(StatusCode::BAD_REQUEST, "BadRequest", "The skip token is invalid.");
+        return error_response(StatusCode::BAD_REQUEST, "BadRequest", "The skip token is invalid.");
     };
     let pageable = steps.iter().any(
-        |step| matches!(step, Step::Project(names) if names.iter().any(|(name, _)| name == "id")),
+        |step| matches!(step, QueryStep::Project(names) if names.iter().any(|(name, _)| name == "id")),
     ) && !steps
         .iter()
-        .any(|step| matches!(step, Step::Limit(count) if *count < usize::MAX));
+        .any(|step| matches!(step, QueryStep::Limit(count) if *count < usize::MAX));
     let total = rows.len();
     let more = total > from + top;
     let data: Vec<Value> = rows.into_iter().skip(from).take(top).collect();
@@ -361,19 +359,5 @@ fn page(asked: &Asked<'_>, rows: Vec<Value>, steps: &[Step]) -> Answer {
     if more && pageable {
         body["$skipToken"] = STANDARD.encode(format!("kusto:{}", from + top)).into();
     }
-    answer(StatusCode::OK, &body)
-}
-
-/// The headers that tell how many queries remain.
-pub(super) fn remaining(answer: &mut Answer, left: usize) {
-    let headers = [
-        ("x-ms-user-quota-remaining", left.to_string()),
-        ("x-ms-user-quota-resets-after", "00:00:05".to_owned()),
-        ("x-ms-ratelimit-remaining-tenant-resource-requests", left.to_string()),
-    ];
-    for (name, value) in headers {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            answer.headers_mut().insert(HeaderName::from_static(name), value);
-        }
-    }
+    json_response(StatusCode::OK, &body)
 }

@@ -1,13 +1,12 @@
 //! Who is who in the simulated Azure: tokens that look like Entra's, the identity endpoint of App
 //! Service, and the document that clients of a private cloud read first.
 
-use super::Sim;
-use super::arm::TENANT;
-use super::state::{error, json};
+use super::ids::TENANT;
+use super::response::{SimResponse, error_response, json_response};
+use super::state::Sim;
 use async_trait::async_trait;
-use axum::body::Body;
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -56,10 +55,10 @@ impl TokenCredential for SimCredential {
 }
 
 /// Refuses a request without a bearer token, or with one that has expired.
-pub(super) fn refusal(headers: &HeaderMap) -> Option<Response<Body>> {
+pub(super) fn refusal(headers: &HeaderMap) -> Option<SimResponse> {
     let refuse = |code: &str, message: &str| {
-        let mut response = error(StatusCode::UNAUTHORIZED, code, message);
-        super::challenge(&mut response);
+        let mut response = error_response(StatusCode::UNAUTHORIZED, code, message);
+        challenge(&mut response);
         Some(response)
     };
     let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -75,6 +74,13 @@ pub(super) fn refusal(headers: &HeaderMap) -> Option<Response<Body>> {
         return refuse("ExpiredAuthenticationToken", "The access token expiry time is past.");
     }
     None
+}
+
+/// The header of a refusal that tells a client where to sign in.
+fn challenge(response: &mut SimResponse) {
+    let text = "Bearer authorization_uri=\"https://login.microsoftonline.com/\", \
+                error=\"invalid_token\", error_description=\"The authentication failed.\"";
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(text));
 }
 
 pub(super) fn claims(token: &str) -> Option<Value> {
@@ -94,13 +100,13 @@ pub(super) async fn token(
     State(sim): State<Arc<Sim>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-) -> Response<Body> {
+) -> SimResponse {
     let query: Vec<(String, String)> =
         url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();
     let parameter = |name: &str| query.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
     let bad = |message: &str| {
         let body = json!({"statusCode": 400, "message": message, "correlationId": "simulated"});
-        json(StatusCode::BAD_REQUEST, &body)
+        json_response(StatusCode::BAD_REQUEST, &body)
     };
     if parameter("api-version") != Some("2019-08-01") {
         return bad("The api-version is not supported.");
@@ -108,13 +114,13 @@ pub(super) async fn token(
     let header = headers.get("x-identity-header").and_then(|value| value.to_str().ok());
     if header != Some(sim.secret.as_str()) {
         let body = json!({"statusCode": 401, "message": "The X-IDENTITY-HEADER is wrong."});
-        return json(StatusCode::UNAUTHORIZED, &body);
+        return json_response(StatusCode::UNAUTHORIZED, &body);
     }
     // A user-assigned identity is its own principal.
     let principal = parameter("client_id").unwrap_or(PRINCIPAL);
     let Some(resource) = parameter("resource") else { return bad("The resource is missing.") };
     let (token, expires) = mint(resource, principal, OffsetDateTime::now_utc());
-    json(
+    json_response(
         StatusCode::OK,
         &json!({
             "access_token": token, "expires_on": expires.unix_timestamp().to_string(),
@@ -125,7 +131,7 @@ pub(super) async fn token(
 }
 
 /// `/metadata/endpoints`: an object, or, for api-version 2019-05-01, an array of one.
-pub(super) async fn endpoints(RawQuery(query): RawQuery, headers: HeaderMap) -> Response<Body> {
+pub(super) async fn endpoints(RawQuery(query): RawQuery, headers: HeaderMap) -> SimResponse {
     let query = query.unwrap_or_default();
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let arm = format!("https://{host}");
@@ -144,11 +150,11 @@ pub(super) async fn endpoints(RawQuery(query): RawQuery, headers: HeaderMap) -> 
             "acrLoginServer": "azurecr.io", "sqlServerHostname": "database.windows.net"},
     });
     if query.contains("api-version=2019-05-01") {
-        json(StatusCode::OK, &json!([cloud]))
+        json_response(StatusCode::OK, &json!([cloud]))
     } else if query.contains("api-version=") {
-        json(StatusCode::OK, &cloud)
+        json_response(StatusCode::OK, &cloud)
     } else {
-        error(
+        error_response(
             StatusCode::BAD_REQUEST,
             "MissingApiVersionParameter",
             "The api-version query parameter (?api-version=) is required for all requests.",

@@ -1,10 +1,9 @@
 //! The limits of the simulated Azure: a bucket of reads, and sliding windows for each operation in
 //! each location, with Azure's headers and refusals.
 
-use super::state::json;
+use super::response::{SimResponse, json_response};
 use crate::error::{Error, Result};
-use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::json;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -14,17 +13,17 @@ use tokio::time::Instant;
 /// What is limited: `off`, `real`, or `real` changed by parts such as `60x` (time runs 60 times
 /// faster), `arm=50/100` (bucket and reads per second), `offers=10/40` (both windows).
 #[derive(Debug, Clone, Default)]
-pub struct QuotaSpec(Option<Limits>);
+pub struct QuotaSpec(Option<QuotaLimits>);
 
 #[derive(Debug, Clone)]
-struct Limits {
+struct QuotaLimits {
     faster: u32,
     bucket: f64,
     per_second: f64,
     operations: Vec<(&'static str, &'static str, usize, usize)>,
 }
 
-impl Limits {
+impl QuotaLimits {
     fn real() -> Self {
         Self {
             faster: 1,
@@ -83,7 +82,7 @@ impl std::str::FromStr for QuotaSpec {
         if text == "off" {
             return Ok(Self(None));
         }
-        let mut limits = Limits::real();
+        let mut limits = QuotaLimits::real();
         for part in text.split(',').filter(|part| *part != "real") {
             limits.change(part).ok_or_else(|| {
                 Error::invalid(format!(
@@ -99,12 +98,12 @@ impl std::str::FromStr for QuotaSpec {
 /// What has been used.
 #[derive(Debug)]
 pub struct Meter {
-    limits: Option<Limits>,
-    used: Mutex<Used>,
+    limits: Option<QuotaLimits>,
+    used: Mutex<Usage>,
 }
 
 #[derive(Debug)]
-struct Used {
+struct Usage {
     /// Tokens, and when they were filled up, by subscription and principal, or registry and class.
     buckets: HashMap<(String, String), (f64, Instant)>,
     windows: HashMap<(&'static str, String), VecDeque<Instant>>,
@@ -119,17 +118,13 @@ type Headers = Vec<(HeaderName, String)>;
 impl Meter {
     /// Nothing used yet.
     pub fn new(spec: QuotaSpec) -> Self {
-        let used = Used { buckets: HashMap::new(), windows: HashMap::new() };
+        let used = Usage { buckets: HashMap::new(), windows: HashMap::new() };
         Self { limits: spec.0, used: Mutex::new(used) }
     }
 
     /// Counts a query of Resource Graph: 15 of a principal in five seconds.
-    pub(super) fn count_query(
-        &self,
-        principal: &str,
-        mut answer: Response<Body>,
-    ) -> Response<Body> {
-        let Some(limits) = &self.limits else { return answer };
+    pub(super) fn count_query(&self, principal: &str, mut response: SimResponse) -> SimResponse {
+        let Some(limits) = &self.limits else { return response };
         let most = QUERIES * usize::try_from(limits.faster).unwrap_or(1);
         let now = Instant::now();
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
@@ -145,21 +140,17 @@ impl Meter {
                     throttled and should not attempt to repeat the request until an amount of \
                     time has elapsed."}]}});
             let mut refused = refuse(wait.as_secs_f64(), &body);
-            super::graph::remaining(&mut refused, 0);
+            add_queries_left(&mut refused, 0);
             return refused;
         }
         counted.push_back(now);
-        super::graph::remaining(&mut answer, most - counted.len());
-        answer
+        add_queries_left(&mut response, most - counted.len());
+        response
     }
 
     /// Counts a request to a registry: the refusal, if its class is spent. Buckets of a minute that refill
     /// all the time, as one identity has them at a registry of the Standard tier (azure-quotas §4).
-    pub(super) fn count_registry(
-        &self,
-        server: &str,
-        class: &'static str,
-    ) -> Option<Response<Body>> {
+    pub(super) fn count_registry(&self, server: &str, class: &'static str) -> Option<SimResponse> {
         let limits = self.limits.as_ref()?;
         let most = match class {
             "delete" => 500.0,
@@ -191,12 +182,12 @@ impl Meter {
         subscription: &str,
         location: &str,
         principal: &str,
-    ) -> std::result::Result<Headers, Box<Response<Body>>> {
+    ) -> std::result::Result<Headers, Box<SimResponse>> {
         let Some(limits) = &self.limits else { return Ok(Vec::new()) };
         let now = Instant::now();
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let rate = limits.per_second * f64::from(limits.faster);
-        let Used { buckets, windows } = &mut *used;
+        let Usage { buckets, windows } = &mut *used;
         let asker = (subscription.to_owned(), principal.to_owned());
         let (tokens, filled_at) = buckets.entry(asker).or_insert((limits.bucket, now));
         let since = now.duration_since(*filled_at).as_secs_f64();
@@ -256,15 +247,15 @@ fn suffix(length: Duration) -> String {
     }
 }
 
-fn refuse(wait: f64, body: &serde_json::Value) -> Response<Body> {
-    let mut response = json(StatusCode::TOO_MANY_REQUESTS, body);
+fn refuse(wait: f64, body: &serde_json::Value) -> SimResponse {
+    let mut response = json_response(StatusCode::TOO_MANY_REQUESTS, body);
     if let Ok(value) = HeaderValue::try_from(format!("{:.0}", wait.ceil().max(1.0))) {
         response.headers_mut().insert("retry-after", value);
     }
     response
 }
 
-fn bucket_spent(subscription: &str, principal: &str, wait: f64) -> Response<Body> {
+fn bucket_spent(subscription: &str, principal: &str, wait: f64) -> SimResponse {
     let text = format!(
         "Number of 'read' requests for subscription actor '{subscription}:{principal}' exceeded. Please \
          try again after '{:.0}' seconds after additional tokens are available. Refer to \
@@ -278,7 +269,7 @@ fn bucket_spent(subscription: &str, principal: &str, wait: f64) -> Response<Body
 }
 
 /// Compute's own refusal has no `error` around it, and JSON inside a string.
-fn window_spent(policy: &str, wait: Duration) -> Response<Body> {
+fn window_spent(policy: &str, wait: Duration) -> SimResponse {
     let detail = json!({"operationGroup": policy, "allowedRequestCount": 0}).to_string();
     let body = json!({
         "code": "OperationNotAllowed",
@@ -287,4 +278,18 @@ fn window_spent(policy: &str, wait: Duration) -> Response<Body> {
         "details": [{"code": "TooManyRequests", "target": policy, "message": detail}],
     });
     refuse(wait.as_secs_f64(), &body)
+}
+
+/// The headers that tell how many queries remain.
+fn add_queries_left(response: &mut SimResponse, left: usize) {
+    let headers = [
+        ("x-ms-user-quota-remaining", left.to_string()),
+        ("x-ms-user-quota-resets-after", "00:00:05".to_owned()),
+        ("x-ms-ratelimit-remaining-tenant-resource-requests", left.to_string()),
+    ];
+    for (name, value) in headers {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            response.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+    }
 }

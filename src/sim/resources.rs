@@ -4,31 +4,28 @@
 
 #![allow(clippy::result_large_err, reason = "a refusal is an answer, made once")]
 
-use super::arm::Asked;
 use super::organisation::{SimDefinition, SimGallery, SimVersion};
 use super::regions;
-use super::state::error;
+use super::request::SimRequest;
+use super::response::{SimResponse, error_response};
 use crate::source::locations::short_name;
-use axum::body::Body;
-use axum::http::{Response, StatusCode};
+use axum::http::StatusCode;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-type Answer = Response<Body>;
-
-fn refused_change(property: &str) -> Answer {
+fn refused_change(property: &str) -> SimResponse {
     let text = format!("Changing property '{property}' is not allowed.");
-    error(StatusCode::CONFLICT, "PropertyChangeNotAllowed", &text)
+    error_response(StatusCode::CONFLICT, "PropertyChangeNotAllowed", &text)
 }
 
 /// Refuses a body without the members that its schema requires, if it has any.
-fn demand(body: &Value, what: &str, names: &[&str]) -> Result<(), Answer> {
+fn demand(body: &Value, what: &str, names: &[&str]) -> Result<(), SimResponse> {
     let properties = &body["properties"];
     match names.iter().find(|name| properties[**name].is_null()) {
         Some(name) if !properties.is_null() => {
             let text = format!("Required parameter '{what}.properties.{name}' is missing (null).");
-            Err(error(StatusCode::BAD_REQUEST, "InvalidParameter", &text))
+            Err(error_response(StatusCode::BAD_REQUEST, "InvalidParameter", &text))
         }
         _ => Ok(()),
     }
@@ -44,13 +41,13 @@ fn within(have: &Value, wanted: &Value) -> bool {
     }
 }
 
-fn object<'a>(value: &'a Value, name: &str) -> Result<Vec<(&'a String, &'a Value)>, Answer> {
+fn object<'a>(value: &'a Value, name: &str) -> Result<Vec<(&'a String, &'a Value)>, SimResponse> {
     match &value[name] {
         Value::Null => Ok(Vec::new()),
         Value::Object(members) => Ok(members.iter().collect()),
         _ => {
             let text = format!("The property '{name}' is no object.");
-            Err(error(StatusCode::BAD_REQUEST, "InvalidRequestContent", &text))
+            Err(error_response(StatusCode::BAD_REQUEST, "InvalidRequestContent", &text))
         }
     }
 }
@@ -76,7 +73,7 @@ impl SimGallery {
         value
     }
 
-    pub(super) fn patch(&mut self, body: &Value) -> Result<(), Answer> {
+    pub(super) fn patch(&mut self, body: &Value) -> Result<(), SimResponse> {
         for (name, value) in object(body, "properties")? {
             match name.as_str() {
                 "description" => self.description = value.as_str().map(str::to_owned),
@@ -90,8 +87,8 @@ impl SimGallery {
         Ok(())
     }
 
-    pub(super) fn share(&mut self, body: &Value) -> Result<(), Answer> {
-        let bad = |text: &str| error(StatusCode::BAD_REQUEST, "InvalidParameter", text);
+    pub(super) fn share(&mut self, body: &Value) -> Result<(), SimResponse> {
+        let bad = |text: &str| error_response(StatusCode::BAD_REQUEST, "InvalidParameter", text);
         let sharing = self.sharing.clone().unwrap_or_else(|| json!({"permissions": "Private"}));
         let kind = sharing["permissions"].as_str().unwrap_or("Private").to_owned();
         match body["operationType"].as_str().unwrap_or_default() {
@@ -133,7 +130,7 @@ impl SimGallery {
     }
 
     /// Deletes a version; whether it was there. Refused while its safety profile forbids that.
-    pub(super) fn delete(&mut self, definition: &str, version: &str) -> Result<bool, Answer> {
+    pub(super) fn delete(&mut self, definition: &str, version: &str) -> Result<bool, SimResponse> {
         let Some(definition) = self.definitions.get_mut(definition) else { return Ok(false) };
         let Some(found) = definition.versions.get(version) else { return Ok(false) };
         let end =
@@ -141,7 +138,7 @@ impl SimGallery {
         let lives = end.is_some_and(|end| end > OffsetDateTime::now_utc());
         if lives && found.safety["blockDeletionBeforeEndOfLife"] == true {
             let text = "The image version cannot be deleted before its end of life.";
-            return Err(error(StatusCode::CONFLICT, "OperationNotAllowed", text));
+            return Err(error_response(StatusCode::CONFLICT, "OperationNotAllowed", text));
         }
         definition.versions.remove(version);
         Ok(true)
@@ -177,7 +174,7 @@ impl SimDefinition {
             "properties": self.properties})
     }
 
-    pub(super) fn patch(&mut self, asked: &Asked<'_>) -> Result<(), Answer> {
+    pub(super) fn patch(&mut self, request: &SimRequest<'_>) -> Result<(), SimResponse> {
         const MAY: [&str; 6] = [
             "description",
             "endOfLifeDate",
@@ -188,10 +185,10 @@ impl SimDefinition {
         ];
         // Consent to a change of the features: asked for with them, and shown nowhere.
         const CONSENT: &str = "allowUpdateImage";
-        let body = &asked.body;
+        let body = &request.body;
         demand(body, "galleryImage", &["osType", "osState", "identifier"])?;
         let mut members = object(body, "properties")?;
-        let knows = asked.since("2024-03-03");
+        let knows = request.since("2024-03-03");
         let consent = knows && body["properties"][CONSENT] == true;
         members.retain(|(name, _)| !knows || *name != CONSENT);
         let may = |name: &str| MAY.contains(&name) || consent && name == "features";
@@ -268,13 +265,17 @@ impl SimVersion {
     }
 
     /// Changes it as a body wants; `now` are its properties as they are shown.
-    pub(super) fn patch(&mut self, asked: &Asked<'_>, now: &Value) -> Result<(), Answer> {
-        let body = &asked.body;
+    pub(super) fn patch(
+        &mut self,
+        request: &SimRequest<'_>,
+        now: &Value,
+    ) -> Result<(), SimResponse> {
+        let body = &request.body;
         demand(body, "galleryImageVersion", &["storageProfile"])?;
         for (name, value) in object(body, "properties")? {
             match name.as_str() {
-                "publishingProfile" => self.publish(asked, &now["publishingProfile"])?,
-                "safetyProfile" => self.safeguard(asked, value),
+                "publishingProfile" => self.publish(request, &now["publishingProfile"])?,
+                "safetyProfile" => self.safeguard(request, value),
                 // It comes with every change, and with nothing that is new.
                 "storageProfile" if within(&now["storageProfile"], value) => {}
                 _ => return Err(refused_change(name)),
@@ -286,12 +287,12 @@ impl SimVersion {
         Ok(())
     }
 
-    fn publish(&mut self, asked: &Asked<'_>, now: &Value) -> Result<(), Answer> {
-        for (name, value) in object(&asked.body["properties"], "publishingProfile")? {
+    fn publish(&mut self, request: &SimRequest<'_>, now: &Value) -> Result<(), SimResponse> {
+        for (name, value) in object(&request.body["properties"], "publishingProfile")? {
             match name.as_str() {
                 "endOfLifeDate" => self.end_of_life = value.as_str().map(str::to_owned),
                 "excludeFromLatest" => self.excluded = value.as_bool().unwrap_or_default(),
-                "targetRegions" => self.regions = regions::targets(asked, &self.regions, value)?,
+                "targetRegions" => self.regions = regions::targets(request, &self.regions, value)?,
                 _ if now[name] == *value => {}
                 _ => return Err(refused_change(name)),
             }
@@ -299,9 +300,9 @@ impl SimVersion {
         Ok(())
     }
 
-    fn safeguard(&mut self, asked: &Asked<'_>, wanted: &Value) {
+    fn safeguard(&mut self, request: &SimRequest<'_>, wanted: &Value) {
         for name in ["allowDeletionOfReplicatedLocations", "blockDeletionBeforeEndOfLife"] {
-            let known = name.starts_with("allow") || asked.since("2024-03-03");
+            let known = name.starts_with("allow") || request.since("2024-03-03");
             if known && wanted[name].is_boolean() {
                 self.safety[name] = wanted[name].clone();
             }

@@ -1,6 +1,6 @@
 //! What the simulated Azure has: publishers, offers, SKUs and versions, each with its locations.
 
-use super::organisation::{Keeps, Organisation};
+use super::organisation::{Organisation, OrganisationSize};
 use super::registries::{SimRegistry, generate_registry};
 use crate::error::{Error, Result};
 use crate::image::Status;
@@ -250,10 +250,10 @@ impl World {
     /// An organisation that keeps so much in the locations of this world; the same `seed` gives the
     /// same one.
     #[must_use]
-    pub fn keeping(self, keeps: Keeps, seed: u64) -> Self {
+    pub fn with_generated_organisation(self, size: OrganisationSize, seed: u64) -> Self {
         let short = |name: &&&str| self.locations.contains(&short_name(name));
         let known = PHYSICAL.iter().filter(short).map(|name| (*name).to_owned());
-        let organisation = Organisation::generate(keeps, &known.collect::<Vec<_>>(), seed);
+        let organisation = Organisation::generate(size, &known.collect::<Vec<_>>(), seed);
         self.with_organisation(organisation)
     }
 

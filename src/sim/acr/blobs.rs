@@ -1,10 +1,11 @@
 //! Blobs of a simulated registry: whether a repository has one, where its bytes lie, and the host that gives them to
 //! whoever has a signed address.
 
-use super::answers::{accepted, locked_answer};
-use super::wanted::is_digest;
-use super::{At, error, unknown};
+use super::response::{accepted, locked_response, not_found, registry_error};
+use super::server::SimRegistryServer;
+use super::target::is_digest;
 use crate::sim::registries::{Pieces, SimRegistry, SimRepository};
+use crate::sim::response::SimResponse;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
@@ -64,22 +65,17 @@ impl SimRegistry {
     }
 
     /// Answers what is asked of a blob.
-    pub(super) fn blob(
-        &mut self,
-        repository: &str,
-        digest: &str,
-        method: &Method,
-    ) -> Response<Body> {
+    pub(super) fn blob(&mut self, repository: &str, digest: &str, method: &Method) -> SimResponse {
         if !is_digest(digest) {
-            return error(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "the digest is none");
+            return registry_error(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "the digest is none");
         }
         let Some(size) = self.blob_size(repository, digest) else {
-            return unknown("BLOB_UNKNOWN", "blob unknown to registry");
+            return not_found("BLOB_UNKNOWN", "blob unknown to registry");
         };
         if *method == Method::DELETE {
             let found = self.repositories.get(repository);
             if found.is_some_and(|found| found.attributes.is_locked()) {
-                return locked_answer();
+                return locked_response();
             }
             self.pushed.delete(repository, digest);
             return accepted();
@@ -90,7 +86,7 @@ impl SimRegistry {
         if self.pushed.bytes(digest).is_none() && !self.blobs.contains_key(digest) {
             let text = "blob unknown to registry: azimg sim generates images without their layers; what is \
                         pushed to it has them";
-            return unknown("BLOB_UNKNOWN", text);
+            return not_found("BLOB_UNKNOWN", text);
         }
         let mut redirect = Response::new(Body::empty());
         *redirect.status_mut() = StatusCode::TEMPORARY_REDIRECT;
@@ -105,7 +101,7 @@ impl SimRegistry {
 }
 
 /// What is said of a blob without its bytes.
-fn described(digest: &str, size: u64) -> Response<Body> {
+fn described(digest: &str, size: u64) -> SimResponse {
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(size));
@@ -117,7 +113,7 @@ fn described(digest: &str, size: u64) -> Response<Body> {
     response
 }
 
-impl At {
+impl SimRegistryServer {
     /// Makes room for so many bytes: uploads that were given up go, then blobs that no manifest has any more. Whether
     /// there is room.
     pub(super) fn has_room(&self, registries: &mut [SimRegistry], bytes: u64) -> bool {
@@ -139,40 +135,44 @@ impl At {
 }
 
 /// Where blobs lie: whoever sends a credential there, or has no signature, is refused, as storage does.
-pub(super) async fn serve_blob(State(at): State<At>, request: Request) -> Response<Body> {
+pub(super) async fn serve_blob(
+    State(at): State<SimRegistryServer>,
+    request: Request,
+) -> SimResponse {
     if request.headers().contains_key(header::AUTHORIZATION) {
         let text = "Authentication information is not given in the correct format.";
-        return error(StatusCode::BAD_REQUEST, "InvalidAuthenticationInfo", text);
+        return registry_error(StatusCode::BAD_REQUEST, "InvalidAuthenticationInfo", text);
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let text = "The resource doesn't support specified Http Verb.";
-        return error(StatusCode::METHOD_NOT_ALLOWED, "UnsupportedHttpVerb", text);
+        return registry_error(StatusCode::METHOD_NOT_ALLOWED, "UnsupportedHttpVerb", text);
     }
     let query = request.uri().query().unwrap_or_default();
     if !url::form_urlencoded::parse(query.as_bytes()).any(|(n, v)| n == "sig" && v == SIGNATURE) {
         let text = "Server failed to authenticate the request. Make sure the value of Authorization header is \
                     formed correctly including the signature.";
-        return error(StatusCode::FORBIDDEN, "AuthenticationFailed", text);
+        return registry_error(StatusCode::FORBIDDEN, "AuthenticationFailed", text);
     }
     let path = percent_decode_str(request.uri().path()).decode_utf8_lossy();
     let digest = path.trim_start_matches('/');
     let found = at.sim.registries()[at.number].blob_bytes(digest);
     match found {
         Some(blob) => part_of(&blob, request.method(), request.headers()),
-        None => unknown("BlobNotFound", "The specified blob does not exist."),
+        None => not_found("BlobNotFound", "The specified blob does not exist."),
     }
 }
 
 /// A blob, or the part of it that is asked for.
-fn part_of(blob: &Pieces, method: &Method, headers: &HeaderMap) -> Response<Body> {
+fn part_of(blob: &Pieces, method: &Method, headers: &HeaderMap) -> SimResponse {
     let size = blob.size();
     let wanted = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
     let (status, from, to) = match wanted.map(|text| range(text, size)) {
-        None | Some(Asked::Nothing) => (StatusCode::OK, 0, size),
-        Some(Asked::Part(from, to)) => (StatusCode::PARTIAL_CONTENT, from, to),
-        Some(Asked::Beyond) => {
+        None | Some(RequestedRange::Nothing) => (StatusCode::OK, 0, size),
+        Some(RequestedRange::Part(from, to)) => (StatusCode::PARTIAL_CONTENT, from, to),
+        Some(RequestedRange::Beyond) => {
             let text = "The range specified is invalid for the current size of the resource.";
-            let mut refused = error(StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange", text);
+            let mut refused =
+                registry_error(StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange", text);
             if let Ok(value) = HeaderValue::try_from(format!("bytes */{size}")) {
                 refused.headers_mut().insert(header::CONTENT_RANGE, value);
             }
@@ -201,7 +201,7 @@ fn part_of(blob: &Pieces, method: &Method, headers: &HeaderMap) -> Response<Body
 
 /// What a `Range` asks for.
 #[derive(Debug, PartialEq, Eq)]
-enum Asked {
+enum RequestedRange {
     /// Nothing that storage understands: it answers with all.
     Nothing,
     /// From one place up to another.
@@ -210,20 +210,22 @@ enum Asked {
     Beyond,
 }
 
-fn range(text: &str, size: u64) -> Asked {
+fn range(text: &str, size: u64) -> RequestedRange {
     let ends = text.strip_prefix("bytes=").and_then(|ends| ends.split_once('-'));
-    let Some((from, to)) = ends else { return Asked::Nothing };
+    let Some((from, to)) = ends else { return RequestedRange::Nothing };
     let number = |text: &str| text.trim().parse::<u64>().ok();
     match (number(from), number(to)) {
-        (Some(from), _) if from >= size => Asked::Beyond,
-        (Some(from), None) if to.trim().is_empty() => Asked::Part(from, size),
-        (Some(from), Some(to)) if from <= to => Asked::Part(from, size.min(to.saturating_add(1))),
+        (Some(from), _) if from >= size => RequestedRange::Beyond,
+        (Some(from), None) if to.trim().is_empty() => RequestedRange::Part(from, size),
+        (Some(from), Some(to)) if from <= to => {
+            RequestedRange::Part(from, size.min(to.saturating_add(1)))
+        }
         (None, Some(last)) if from.trim().is_empty() => match last {
-            0 => Asked::Beyond,
-            _ if size == 0 => Asked::Beyond,
-            last => Asked::Part(size.saturating_sub(last), size),
+            0 => RequestedRange::Beyond,
+            _ if size == 0 => RequestedRange::Beyond,
+            last => RequestedRange::Part(size.saturating_sub(last), size),
         },
-        _ => Asked::Nothing,
+        _ => RequestedRange::Nothing,
     }
 }
 
@@ -234,16 +236,16 @@ mod tests {
     #[test]
     fn ranges_are_read_as_http_has_them() {
         for (text, asked) in [
-            ("bytes=0-0", Asked::Part(0, 1)),
-            ("bytes=3-", Asked::Part(3, 10)),
-            ("bytes=3-99", Asked::Part(3, 10)),
-            ("bytes=-4", Asked::Part(6, 10)),
-            ("bytes=-40", Asked::Part(0, 10)),
-            ("bytes=10-", Asked::Beyond),
-            ("bytes=-0", Asked::Beyond),
-            ("bytes=5-3", Asked::Nothing),
-            ("bytes=a-b", Asked::Nothing),
-            ("lines=0-1", Asked::Nothing),
+            ("bytes=0-0", RequestedRange::Part(0, 1)),
+            ("bytes=3-", RequestedRange::Part(3, 10)),
+            ("bytes=3-99", RequestedRange::Part(3, 10)),
+            ("bytes=-4", RequestedRange::Part(6, 10)),
+            ("bytes=-40", RequestedRange::Part(0, 10)),
+            ("bytes=10-", RequestedRange::Beyond),
+            ("bytes=-0", RequestedRange::Beyond),
+            ("bytes=5-3", RequestedRange::Nothing),
+            ("bytes=a-b", RequestedRange::Nothing),
+            ("lines=0-1", RequestedRange::Nothing),
         ] {
             assert_eq!(range(text, 10), asked, "{text}");
         }

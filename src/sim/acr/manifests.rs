@@ -1,20 +1,21 @@
 //! Manifests on their way into a simulated registry: read as strictly as ACR does, and taken when all that they point at
 //! is there.
 
-use super::answers::locked_answer;
 use super::blobs::blobs_of;
-use super::wanted::is_digest;
-use super::{LARGEST_MANIFEST, error};
+use super::response::{accepted, locked_response, name_unknown, not_found, registry_error};
+use super::target::is_digest;
 use crate::sim::registries::{
     IMAGE, INDEX, SimAttributes, SimManifest, SimRegistry, SimRepository, SimTag, digest,
 };
-use crate::sim::state::json as answer;
+use crate::sim::response::{SimResponse, json_response};
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
+/// ACR takes no larger manifest.
+pub(super) const LARGEST_MANIFEST: usize = 4 << 20;
 const DOCKER_IMAGE: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 /// Every type of manifest that is taken, and what one of it has to have.
@@ -39,12 +40,12 @@ fn now() -> String {
     OffsetDateTime::now_utc().format(form).unwrap_or_default()
 }
 
-fn invalid(why: &str) -> Response<Body> {
-    error(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", &format!("manifest invalid: {why}"))
+fn invalid(why: &str) -> SimResponse {
+    registry_error(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", &format!("manifest invalid: {why}"))
 }
 
 /// The refusal of a manifest that is too large to be read.
-pub(super) fn too_large() -> Response<Body> {
+pub(super) fn too_large() -> SimResponse {
     invalid(&format!("it has more than {LARGEST_MANIFEST} bytes"))
 }
 
@@ -100,14 +101,14 @@ impl SimRegistry {
         reference: &str,
         headers: &HeaderMap,
         bytes: &[u8],
-    ) -> Response<Body> {
+    ) -> SimResponse {
         let found = self.repositories.get(name);
         let tag = found.and_then(|found| found.tags.get(reference));
         let is_locked = |attributes: SimAttributes| !attributes.write;
         if found.is_some_and(|found| is_locked(found.attributes))
             || tag.is_some_and(|tag| is_locked(tag.attributes))
         {
-            return locked_answer();
+            return locked_response();
         }
         let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let (media_type, document) = match read(kind.unwrap_or_default(), bytes) {
@@ -117,7 +118,7 @@ impl SimRegistry {
         let own = digest(bytes);
         if reference.contains(':') && reference != own {
             let text = format!("provided digest did not match uploaded content: it is {own}");
-            return error(StatusCode::BAD_REQUEST, "DIGEST_INVALID", &text);
+            return registry_error(StatusCode::BAD_REQUEST, "DIGEST_INVALID", &text);
         }
         let missing = self.missing(name, &document);
         if !missing.is_empty() {
@@ -174,17 +175,17 @@ impl SimRegistry {
     }
 
     /// Deletes a manifest with its tags; blobs that no other one has stay for as long as there is room.
-    pub(super) fn delete_manifest(&mut self, name: &str, digest: &str) -> Response<Body> {
-        let Some(repository) = self.repositories.get_mut(name) else { return super::no_name() };
+    pub(super) fn delete_manifest(&mut self, name: &str, digest: &str) -> SimResponse {
+        let Some(repository) = self.repositories.get_mut(name) else { return name_unknown() };
         let Some(found) = repository.manifests.get(digest) else {
-            return super::unknown("MANIFEST_UNKNOWN", &format!("manifest {digest} is not found"));
+            return not_found("MANIFEST_UNKNOWN", &format!("manifest {digest} is not found"));
         };
         let mut tags = repository.tags.values().filter(|tag| tag.digest == digest);
         if repository.attributes.is_locked()
             || found.attributes.is_locked()
             || tags.any(|tag| tag.attributes.is_locked())
         {
-            return locked_answer();
+            return locked_response();
         }
         let document: Value = serde_json::from_slice(&found.content).unwrap_or_default();
         repository.manifests.remove(digest);
@@ -194,7 +195,7 @@ impl SimRegistry {
                 self.pushed.idle(name, blob, size);
             }
         }
-        super::answers::accepted()
+        accepted()
     }
 }
 
@@ -214,15 +215,15 @@ impl SimRepository {
     }
 }
 
-fn lacks(missing: &[String]) -> Response<Body> {
+fn lacks(missing: &[String]) -> SimResponse {
     let text = "blob unknown to registry";
     let error = |digest: &String| json!({"code": "MANIFEST_BLOB_UNKNOWN", "message": text, "detail": digest});
     let errors: Vec<Value> = missing.iter().map(error).collect();
-    answer(StatusCode::BAD_REQUEST, &json!({ "errors": errors }))
+    json_response(StatusCode::BAD_REQUEST, &json!({ "errors": errors }))
 }
 
 /// The answer to a manifest that is there now.
-fn taken(name: &str, digest: &str, subject: Option<&str>) -> Response<Body> {
+fn taken(name: &str, digest: &str, subject: Option<&str>) -> SimResponse {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::CREATED;
     let place = format!("/v2/{name}/manifests/{digest}");

@@ -1,10 +1,12 @@
 //! Blobs on their way into a simulated registry: an upload is begun, gets its bytes in chunks and in order, and ends with
 //! its digest. As in ACR, each address of an upload is good for where it stands then: an older one ends it.
 
-use super::answers::locked_answer;
-use super::wanted::{Wanted, is_digest, mounted};
-use super::{At, drain, error, unknown, unknown_parameter};
-use crate::sim::registries::{SimRegistry, Untaken};
+use super::body::drain;
+use super::response::{locked_response, not_found, registry_error, unknown_parameter};
+use super::server::SimRegistryServer;
+use super::target::{RegistryTarget, is_digest, mounted};
+use crate::sim::registries::{SimRegistry, UploadError};
+use crate::sim::response::SimResponse;
 use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, Response, StatusCode, header};
@@ -14,22 +16,22 @@ use sha2::Digest;
 
 /// An upload that a request is about.
 struct Session<'a> {
-    at: &'a At,
+    at: &'a SimRegistryServer,
     repository: &'a str,
     id: &'a str,
 }
 
 /// An answer instead of what was wanted.
-struct Refused(Box<Response<Body>>);
+struct Refused(Box<SimResponse>);
 
-impl From<Response<Body>> for Refused {
-    fn from(answer: Response<Body>) -> Self {
+impl From<SimResponse> for Refused {
+    fn from(answer: SimResponse) -> Self {
         Self(Box::new(answer))
     }
 }
 
 fn refused(status: StatusCode, code: &str, message: &str) -> Refused {
-    error(status, code, message).into()
+    registry_error(status, code, message).into()
 }
 
 fn digest_invalid(message: &str) -> Refused {
@@ -37,7 +39,7 @@ fn digest_invalid(message: &str) -> Refused {
 }
 
 fn gone() -> Refused {
-    unknown("BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry").into()
+    not_found("BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry").into()
 }
 
 fn not_there(message: &str) -> Refused {
@@ -61,7 +63,7 @@ fn stood(query: &[(String, String)], id: &str) -> Option<u64> {
 }
 
 /// Where a blob is, once it is there.
-fn created(repository: &str, digest: &str) -> Response<Body> {
+fn created(repository: &str, digest: &str) -> SimResponse {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::CREATED;
     let place = format!("/v2/{repository}/blobs/{digest}");
@@ -77,18 +79,18 @@ fn is_write_locked(registry: &SimRegistry, repository: &str) -> bool {
     registry.repositories.get(repository).is_some_and(|found| !found.attributes.write)
 }
 
-impl At {
+impl SimRegistryServer {
     /// Answers what is asked of uploads.
     pub(super) async fn upload(
         &self,
-        wanted: &Wanted,
+        wanted: &RegistryTarget,
         parts: &Parts,
         query: &[(String, String)],
         body: Body,
-    ) -> Response<Body> {
+    ) -> SimResponse {
         let (repository, id) = match wanted {
-            Wanted::Uploads(repository) => (repository, ""),
-            Wanted::Upload(repository, id) => (repository, id.as_str()),
+            RegistryTarget::Uploads(repository) => (repository, ""),
+            RegistryTarget::Upload(repository, id) => (repository, id.as_str()),
             _ => return *gone().0,
         };
         let session = Session { at: self, repository, id };
@@ -109,7 +111,7 @@ impl At {
         parts: &Parts,
         query: &[(String, String)],
         body: Body,
-    ) -> Result<Response<Body>, Refused> {
+    ) -> Result<SimResponse, Refused> {
         let digest = parameter(query, "digest");
         let refusal = unknown_parameter(query, &["mount", "from", "digest"]).or_else(|| {
             let named = digest.into_iter().chain(parameter(query, "mount"));
@@ -125,7 +127,7 @@ impl At {
         let id = {
             let registry = &mut self.sim.registries()[self.number];
             if is_write_locked(registry, repository) {
-                return Err(locked_answer().into());
+                return Err(locked_response().into());
             }
             if let Some((wanted, from)) = mounted(query)
                 && let Some(size) = registry.blob_size(from, wanted)
@@ -166,7 +168,7 @@ impl Session<'_> {
     }
 
     /// The answer that says where an upload stands.
-    fn stands(&self, status: StatusCode, offset: u64) -> Response<Body> {
+    fn stands(&self, status: StatusCode, offset: u64) -> SimResponse {
         let Self { repository, id, .. } = self;
         let mut response = Response::new(Body::empty());
         *response.status_mut() = status;
@@ -201,18 +203,18 @@ impl Session<'_> {
                 return Err(not_there("the upload is not where this Location says"));
             }
             if is_write_locked(registry, self.repository) {
-                return Err(locked_answer().into());
+                return Err(locked_response().into());
             }
             Ok(offset)
         })
     }
 
-    fn tell(&self, query: &[(String, String)]) -> Result<Response<Body>, Refused> {
+    fn tell(&self, query: &[(String, String)]) -> Result<SimResponse, Refused> {
         let offset = self.checked(query, &[])?;
         Ok(self.stands(StatusCode::NO_CONTENT, offset))
     }
 
-    fn cancel(&self, query: &[(String, String)]) -> Result<Response<Body>, Refused> {
+    fn cancel(&self, query: &[(String, String)]) -> Result<SimResponse, Refused> {
         self.checked(query, &[])?;
         self.registry(|registry| registry.pushed.cancel(self.id));
         let mut response = Response::new(Body::empty());
@@ -225,7 +227,7 @@ impl Session<'_> {
         parts: &Parts,
         query: &[(String, String)],
         body: Body,
-    ) -> Result<Response<Body>, Refused> {
+    ) -> Result<SimResponse, Refused> {
         let offset = self.checked(query, &[]).and_then(|offset| sent(parts, offset));
         let length = match offset {
             Ok(length) => length,
@@ -243,7 +245,7 @@ impl Session<'_> {
         parts: &Parts,
         query: &[(String, String)],
         body: Body,
-    ) -> Result<Response<Body>, Refused> {
+    ) -> Result<SimResponse, Refused> {
         let digest = parameter(query, "digest").unwrap_or_default();
         let checked = self.checked(query, &["digest"]).and_then(|offset| {
             if is_digest(digest) {
@@ -263,7 +265,7 @@ impl Session<'_> {
         self.close(digest)
     }
 
-    fn close(&self, digest: &str) -> Result<Response<Body>, Refused> {
+    fn close(&self, digest: &str) -> Result<SimResponse, Refused> {
         match self.registry(|registry| registry.pushed.finish(self.id, digest)) {
             Ok(()) => Ok(created(self.repository, digest)),
             Err(found) => {
@@ -278,8 +280,8 @@ impl Session<'_> {
         let begun = self.registry(|registry| registry.pushed.write(self.id));
         let mut hasher = match begun {
             Ok(hasher) => hasher,
-            Err(Untaken::Gone) => return Err(gone()),
-            Err(Untaken::Busy) => {
+            Err(UploadError::Gone) => return Err(gone()),
+            Err(UploadError::Busy) => {
                 drain(body).await;
                 return Err(not_there("another request sends bytes of this upload"));
             }

@@ -7,8 +7,9 @@ mod pushed;
 pub use limit::BlobsLimit;
 pub(super) use provider::serve;
 pub use pushed::Pushed;
-pub(super) use pushed::{Pieces, Untaken};
+pub(super) use pushed::{Pieces, UploadError};
 
+use super::ids::{TENANT, subscription_id};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -157,7 +158,7 @@ pub fn generate_registry(number: usize, repositories: usize, seed: u64) -> SimRe
     };
     let mut registry = SimRegistry {
         name: format!("registry{number}"),
-        subscription: super::arm::subscription_id(1),
+        subscription: subscription_id(1),
         group: "rg-registries".to_owned(),
         location: "eastus".to_owned(),
         anonymous: number % 2 == 1,
@@ -319,7 +320,7 @@ impl SimRegistry {
             );
             let code = if severity.is_some() { "Unhealthy" } else { "Healthy" };
             json!({"id": id, "type": "microsoft.security/assessments/subassessments",
-                "subscriptionId": self.subscription, "tenantId": super::arm::TENANT,
+                "subscriptionId": self.subscription, "tenantId": TENANT,
                 "properties": {"id": format!("CVE-2026-{number}"),
                     "timeGenerated": "2026-11-20T04:05:06.1234567Z", "status": {"code": code},
                     "additionalData": {
@@ -347,7 +348,7 @@ impl SimRegistry {
     pub(super) fn to_graph(&self) -> Value {
         json!({"id": self.id(), "name": self.name, "type": "microsoft.containerregistry/registries",
             "location": self.location, "subscriptionId": self.subscription,
-            "resourceGroup": self.group, "tenantId": super::arm::TENANT,
+            "resourceGroup": self.group, "tenantId": TENANT,
             "sku": {"name": "Premium", "tier": "Premium"}, "tags": {},
             "properties": {"loginServer": self.login_server, "provisioningState": "Succeeded",
                 "adminUserEnabled": false, "anonymousPullEnabled": self.anonymous,

@@ -76,7 +76,7 @@ struct Upload {
 
 /// Why bytes of an upload are not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::sim) enum Untaken {
+pub(in crate::sim) enum UploadError {
     /// There is no such upload any more.
     Gone,
     /// Another request sends bytes to it.
@@ -217,14 +217,14 @@ impl Pushed {
     }
 
     /// A request begins to send bytes to an upload, and hashes them until it settles that.
-    pub(in crate::sim) fn write(&mut self, id: &str) -> Result<Sha256, Untaken> {
-        let upload = self.uploads.get_mut(id).ok_or(Untaken::Gone)?;
-        upload.hasher.take().ok_or(Untaken::Busy)
+    pub(in crate::sim) fn write(&mut self, id: &str) -> Result<Sha256, UploadError> {
+        let upload = self.uploads.get_mut(id).ok_or(UploadError::Gone)?;
+        upload.hasher.take().ok_or(UploadError::Busy)
     }
 
     /// Bytes of an upload, for which there is room.
-    pub(in crate::sim) fn append(&mut self, id: &str, piece: Bytes) -> Result<(), Untaken> {
-        let upload = self.uploads.get_mut(id).ok_or(Untaken::Gone)?;
+    pub(in crate::sim) fn append(&mut self, id: &str, piece: Bytes) -> Result<(), UploadError> {
+        let upload = self.uploads.get_mut(id).ok_or(UploadError::Gone)?;
         upload.size += piece.len() as u64;
         self.held += piece.len() as u64;
         upload.pieces.push(piece);
@@ -233,8 +233,8 @@ impl Pushed {
     }
 
     /// A request has sent all its bytes: how many the upload has.
-    pub(in crate::sim) fn settle(&mut self, id: &str, hasher: Sha256) -> Result<u64, Untaken> {
-        let upload = self.uploads.get_mut(id).ok_or(Untaken::Gone)?;
+    pub(in crate::sim) fn settle(&mut self, id: &str, hasher: Sha256) -> Result<u64, UploadError> {
+        let upload = self.uploads.get_mut(id).ok_or(UploadError::Gone)?;
         (upload.hasher, upload.settled, upload.last) = (Some(hasher), upload.size, Instant::now());
         Ok(upload.settled)
     }
@@ -291,7 +291,7 @@ mod tests {
         for repository in ["a", "b"] {
             let id = pushed.begin(repository);
             let mut hasher = pushed.write(&id).unwrap();
-            assert_eq!(pushed.write(&id).unwrap_err(), Untaken::Busy);
+            assert_eq!(pushed.write(&id).unwrap_err(), UploadError::Busy);
             hasher.update(b"hello");
             pushed.append(&id, Bytes::from_static(b"hello")).unwrap();
             assert_eq!(pushed.settle(&id, hasher).unwrap(), 5);

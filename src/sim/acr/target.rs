@@ -1,11 +1,11 @@
 //! What a request to a simulated registry is about, by its method and path, and what a token must grant for it.
 
-use super::tokens::is_over;
+use super::claims::{Scope, is_expired};
 use axum::http::Method;
 use serde_json::Value;
 
 /// What a request is about.
-pub(super) enum Wanted {
+pub(super) enum RegistryTarget {
     /// Whether the second version of Docker's API is spoken.
     Version,
     Catalog,
@@ -26,9 +26,6 @@ pub(super) enum Wanted {
     /// An upload that is under way.
     Upload(String, String),
 }
-
-/// What a token must grant: kind, name and actions with commas between them.
-pub(super) type Scope = (&'static str, String, &'static str);
 
 /// Whether a text is a repository's name (distribution-spec).
 fn is_repository(text: &str) -> bool {
@@ -53,7 +50,7 @@ pub(super) fn is_digest(text: &str) -> bool {
     text.strip_prefix("sha256:").is_some_and(|rest| rest.len() == 64 && rest.bytes().all(hex))
 }
 
-impl Wanted {
+impl RegistryTarget {
     /// What a path and a method mean; none where they mean nothing.
     pub(super) fn read(method: &Method, path: &str) -> Option<Self> {
         if let Some(rest) = path.strip_prefix("/v2/") {
@@ -203,7 +200,7 @@ impl Wanted {
         claims: &Value,
         service: &str,
     ) -> bool {
-        if is_over(claims) || claims["aud"] != service {
+        if is_expired(claims) || claims["aud"] != service {
             return false;
         }
         let granted = |kind: &str, name: &str, action: &str| {

@@ -1,50 +1,43 @@
 //! What a simulated registry answers of what it holds.
 
-use super::wanted::is_digest;
-use super::{LARGEST_PAGE, PAGE, error, no_name, unknown};
+use super::response::{accepted, locked_response, name_unknown, not_found, registry_error};
+use super::target::is_digest;
 use crate::sim::registries::{INDEX, SimManifest, SimRegistry, SimRepository, SimTag, digest};
-use crate::sim::state::json as answer;
+use crate::sim::response::{SimResponse, json_response};
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
+/// Rows of a page when nobody says how many, and the most.
+const PAGE: usize = 100;
+const LARGEST_PAGE: usize = 1_000;
+
 impl SimRegistry {
-    pub(super) fn list(&self, query: &[(String, String)], path: &str) -> Response<Body> {
+    pub(super) fn list(&self, query: &[(String, String)], path: &str) -> SimResponse {
         let listed = self.repositories.iter().filter(|(_, repository)| repository.attributes.list);
         let names: Vec<&String> = listed.map(|(name, _)| name).collect();
         let body = |page: &[&String]| json!({ "repositories": page });
         page(&names, query, path, |name| name, body)
     }
 
-    pub(super) fn remove(&mut self, name: &str) -> Response<Body> {
+    pub(super) fn remove(&mut self, name: &str) -> SimResponse {
         let locked = |r: &SimRepository| {
             r.attributes.is_locked() || r.manifests.values().any(|m| m.attributes.is_locked())
         };
         match self.repositories.get(name) {
-            None => no_name(),
-            Some(repository) if locked(repository) => locked_answer(),
+            None => name_unknown(),
+            Some(repository) if locked(repository) => locked_response(),
             Some(_) => {
                 let gone = self.repositories.remove(name).unwrap_or_default();
                 self.pushed.forget(name);
                 let manifests: Vec<&String> = gone.manifests.keys().collect();
                 let tags: Vec<&String> = gone.tags.keys().collect();
                 let body = json!({"manifestsDeleted": manifests, "tagsDeleted": tags});
-                answer(StatusCode::ACCEPTED, &body)
+                json_response(StatusCode::ACCEPTED, &body)
             }
         }
     }
-}
-
-pub(super) fn accepted() -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::ACCEPTED;
-    response
-}
-
-pub(super) fn locked_answer() -> Response<Body> {
-    let text = "The operation is disallowed on this registry, repository or image.";
-    error(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", text)
 }
 
 /// A page of `all` behind `last`, with the link to the next one: relative, as ACR has it.
@@ -54,7 +47,7 @@ fn page<T>(
     path: &str,
     name: impl Fn(&T) -> &str,
     body: impl Fn(&[T]) -> Value,
-) -> Response<Body> {
+) -> SimResponse {
     let of = |wanted: &str| query.iter().find(|(n, _)| n == wanted).map(|(_, v)| v.as_str());
     let count = of("n").and_then(|n| n.parse().ok()).unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
     let from = of("last").map_or(0, |last| {
@@ -62,7 +55,7 @@ fn page<T>(
         at.map_or_else(|| all.partition_point(|row| name(row) <= last), |at| at + 1)
     });
     let rows = &all[from..all.len().min(from + count)];
-    let mut response = answer(StatusCode::OK, &body(rows));
+    let mut response = json_response(StatusCode::OK, &body(rows));
     if let (Some(last), true) = (rows.last(), from + count < all.len()) {
         let mut next = url::form_urlencoded::Serializer::new(String::new());
         next.append_pair("last", name(last)).append_pair("n", &count.to_string());
@@ -81,7 +74,7 @@ fn in_order<T>(
     all: &mut [T],
     query: &[(String, String)],
     time: impl Fn(&T) -> &str,
-) -> Result<(), Box<Response<Body>>> {
+) -> Result<(), Box<SimResponse>> {
     let order = query.iter().find(|(name, _)| name == "orderby").map_or("", |(_, v)| v.as_str());
     match order {
         "" | "none" => {}
@@ -89,7 +82,7 @@ fn in_order<T>(
         "timedesc" => all.sort_by(|a, b| time(b).cmp(time(a))),
         other => {
             let text = format!("orderby '{other}' is not supported");
-            return Err(Box::new(error(StatusCode::BAD_REQUEST, "UNSUPPORTED", &text)));
+            return Err(Box::new(registry_error(StatusCode::BAD_REQUEST, "UNSUPPORTED", &text)));
         }
     }
     Ok(())
@@ -140,7 +133,7 @@ impl SimRepository {
         server: &str,
         name: &str,
         query: &[(String, String)],
-    ) -> Response<Body> {
+    ) -> SimResponse {
         let digest = query.iter().find(|(n, _)| n == "digest").map(|(_, v)| v.as_str());
         let mut all: Vec<(&String, &SimTag)> = self
             .tags
@@ -168,14 +161,14 @@ impl SimRepository {
         tag: &str,
         method: &Method,
         body: &Value,
-    ) -> Result<Value, Box<Response<Body>>> {
+    ) -> Result<Value, Box<SimResponse>> {
         let is_kept = self.attributes.is_locked();
         let Some(found) = self.tags.get_mut(tag) else {
-            return Err(Box::new(unknown("TAG_UNKNOWN", "the specified tag does not exist")));
+            return Err(Box::new(not_found("TAG_UNKNOWN", "the specified tag does not exist")));
         };
         if *method == Method::DELETE {
             if is_kept || found.attributes.is_locked() {
-                return Err(Box::new(locked_answer()));
+                return Err(Box::new(locked_response()));
             }
             self.tags.remove(tag);
             return Err(Box::new(accepted()));
@@ -187,7 +180,7 @@ impl SimRepository {
     }
 
     /// The names of its tags, as Docker lists them.
-    pub(super) fn list_tag_names(&self, name: &str, query: &[(String, String)]) -> Response<Body> {
+    pub(super) fn list_tag_names(&self, name: &str, query: &[(String, String)]) -> SimResponse {
         let listed = self.tags.iter().filter(|(_, tag)| tag.attributes.list);
         let all: Vec<&String> = listed.map(|(tag, _)| tag).collect();
         let body = |page: &[&String]| json!({"name": name, "tags": page});
@@ -200,7 +193,7 @@ impl SimRepository {
         name: &str,
         query: &[(String, String)],
         most_tags: usize,
-    ) -> Response<Body> {
+    ) -> SimResponse {
         let listed = self.manifests.iter().filter(|(_, manifest)| manifest.attributes.list);
         let mut all: Vec<&String> = listed.map(|(digest, _)| digest).collect();
         let ordered = in_order(&mut all, query, |digest| self.manifests[*digest].created.as_str());
@@ -234,9 +227,9 @@ impl SimRepository {
         repository: &str,
         of: &str,
         query: &[(String, String)],
-    ) -> Response<Body> {
+    ) -> SimResponse {
         if !is_digest(of) {
-            return error(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "the digest is none");
+            return registry_error(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "the digest is none");
         }
         let kind = query.iter().find(|(name, _)| name == "artifactType").map(|(_, v)| v.as_str());
         let of_it = self.manifests.iter().filter_map(|(name, manifest)| {
@@ -269,11 +262,11 @@ impl SimRepository {
         response
     }
 
-    pub(super) fn content(&self, reference: &str, method: &Method) -> Response<Body> {
+    pub(super) fn content(&self, reference: &str, method: &Method) -> SimResponse {
         let name = self.tags.get(reference).map_or(reference, |tag| &tag.digest);
         let Some(found) = self.manifests.get(name) else {
             let text = format!("manifest {reference} is not found");
-            return unknown("MANIFEST_UNKNOWN", &text);
+            return not_found("MANIFEST_UNKNOWN", &text);
         };
         let body = if *method == Method::HEAD { Vec::new() } else { found.content.clone() };
         let mut response = Response::new(Body::from(body));
