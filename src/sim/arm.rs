@@ -1,5 +1,5 @@
-//! The simulated Resource Manager: the operation that a request is for, and its quota. Strict: what
-//! Azure refuses is refused here, in Azure's words.
+//! The operations of the simulated Resource Manager and their quota. It is strict: it refuses what
+//! Azure refuses, with Azure's texts.
 
 use super::gallery;
 use super::graph;
@@ -11,29 +11,31 @@ use super::subscriptions;
 use axum::http::{HeaderValue, Method, StatusCode};
 use serde_json::Value;
 
-/// Answers one request within its quota, with the name of its operation for the statistics.
+/// Answers a request, or refuses it when its quota is used up; the first value is the name of its
+/// operation for the statistics.
 pub(super) fn answer(request: &SimRequest<'_>) -> (&'static str, SimResponse) {
-    let (operation, mut answer) = unlimited(request);
+    let (operation, mut response) = dispatch(request);
     if operation == "QueryResources" {
-        return (operation, request.sim.quota.count_query(&request.principal, answer));
+        return (operation, request.sim.quota.count_query(&request.principal, response));
     }
     let location = request.path.get(5).map_or("", String::as_str).to_ascii_lowercase();
     let subscription = request.path.get(1).map_or("", String::as_str).to_ascii_lowercase();
-    request.sim.stats.asked(&subscription, &request.principal);
+    request.sim.stats.count_caller(&subscription, &request.principal);
     match request.sim.quota.count(operation, &subscription, &location, &request.principal) {
         Ok(headers) => {
             for (name, value) in headers {
                 if let Ok(value) = HeaderValue::try_from(value) {
-                    answer.headers_mut().insert(name, value);
+                    response.headers_mut().insert(name, value);
                 }
             }
-            (operation, answer)
+            (operation, response)
         }
         Err(refused) => (operation, *refused),
     }
 }
 
-fn unlimited(request: &SimRequest<'_>) -> (&'static str, SimResponse) {
+/// Answers a request without regard to quotas; the first value is the name of its operation.
+fn dispatch(request: &SimRequest<'_>) -> (&'static str, SimResponse) {
     let path: Vec<String> = request.path.iter().map(|part| part.to_ascii_lowercase()).collect();
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     let names: Vec<&str> = request.path.iter().map(String::as_str).collect();
@@ -42,7 +44,7 @@ fn unlimited(request: &SimRequest<'_>) -> (&'static str, SimResponse) {
         (name, refused.unwrap_or_else(|| json_response(StatusCode::OK, &value(request))))
     };
     if let ["subscriptions", id, ..] = path[..]
-        && let Some(refused) = closed(request, id, &path)
+        && let Some(refused) = refused_subscription(request, id, &path)
     {
         return ("Unknown", refused);
     }
@@ -80,8 +82,9 @@ fn unlimited(request: &SimRequest<'_>) -> (&'static str, SimResponse) {
     }
 }
 
-/// The refusal of a subscription that is not there, may not be read, or has no compute provider.
-fn closed(request: &SimRequest<'_>, id: &str, path: &[&str]) -> Option<SimResponse> {
+/// Refuses a subscription that does not exist, that the caller may not read, or that has no compute
+/// provider.
+fn refused_subscription(request: &SimRequest<'_>, id: &str, path: &[&str]) -> Option<SimResponse> {
     if !request.sim.subscriptions.iter().any(|known| known == id) {
         let text = format!("The subscription '{id}' could not be found.");
         return Some(error_response(StatusCode::NOT_FOUND, "SubscriptionNotFound", &text));

@@ -1,9 +1,9 @@
-//! What goes wrong between a client and Azure, by a seed: refusals with every form of wait, broken
-//! servers, answers that are late, slow, cut, reset or of the wrong shape.
+//! Faults between a client and the simulated Azure, by a seed: refusals with every format of a
+//! wait, server errors, and responses that are late, slow, cut, reset or malformed.
 //!
-//! Whether the n-th request on a path goes wrong follows from seed, path and n alone, whatever the
-//! order in which requests come; and after some faults a path is answered, so that a client that
-//! repeats gets everything.
+//! Whether request n on a path fails follows from seed, path and n alone, in any order of requests.
+//! After a number of faults a path has no more of them, so that a client that retries gets
+//! everything.
 
 use super::response::{SimResponse, error_response, json_response};
 use crate::error::{Error, Result};
@@ -19,12 +19,13 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
-/// A client gives an answer up before this.
+/// Delay of a response that is longer than any client waits.
 const NEVER: Duration = Duration::from_secs(75);
-/// Pieces of a slow body, and the time between them.
+/// Pieces of a slow body, and the time before each.
 const PIECES: usize = 8;
 const BETWEEN_PIECES: Duration = Duration::from_millis(250);
 
+/// The kind of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FaultKind {
     Throttled,
@@ -46,9 +47,9 @@ const KINDS: &[(&str, FaultKind)] = &[
     ("shape", FaultKind::Shape),
 ];
 
-/// What goes wrong how often: parts such as `429=0.05` (a share of requests; also `5xx`, `timeout`,
-/// `slow`, `cut`, `reset`, `shape`, or `all` for each of them), `times=3` (faults in all that one
-/// path meets), `seed=7`.
+/// The specification of faults: parts such as `429=0.05` (a share of requests, 0 to 1; also `5xx`,
+/// `timeout`, `slow`, `cut`, `reset`, `shape`, or `all` for each of them), `times=3` (most faults
+/// of one path), `seed=7`.
 #[derive(Debug, Clone)]
 pub struct FaultsSpec {
     shares: Vec<(FaultKind, f64)>,
@@ -63,6 +64,7 @@ impl Default for FaultsSpec {
 }
 
 impl FaultsSpec {
+    /// Changes the specification by a part; `None` when it is malformed.
     fn change(&mut self, part: &str) -> Option<()> {
         let (name, value) = part.split_once('=')?;
         match name {
@@ -97,21 +99,21 @@ impl std::str::FromStr for FaultsSpec {
     }
 }
 
-/// Faults, and how often each path has met one.
+/// The faults, and how many each path has had.
 #[derive(Debug)]
 pub struct Faults {
     spec: FaultsSpec,
-    /// Requests and faults so far.
+    /// Requests and faults of each path.
     met: Mutex<HashMap<String, (u32, u32)>>,
 }
 
 impl Faults {
-    /// None met yet.
+    /// Faults by a specification; no path has had one.
     pub(super) fn new(spec: FaultsSpec) -> Self {
         Self { spec, met: Mutex::default() }
     }
 
-    /// What goes wrong with the next request on `path`, and a number to choose its form by.
+    /// The fault of the next request on `path`, if any, and a number that selects its form.
     fn next(&self, path: &str) -> Option<(FaultKind, u64)> {
         if self.spec.shares.is_empty() {
             return None;
@@ -136,7 +138,7 @@ impl Faults {
         None
     }
 
-    /// Lets the answer to a request on `path` go wrong, or not.
+    /// The response to a request on `path`, with the fault that it has, if any.
     pub(super) async fn pass(&self, path: &str, response: SimResponse) -> SimResponse {
         let Some((kind, number)) = self.next(path) else { return response };
         match kind {
@@ -154,6 +156,7 @@ impl Faults {
     }
 }
 
+/// A refusal with one of the formats of a wait.
 fn throttled(number: u64) -> SimResponse {
     let seconds = 1 + number % 40;
     let code = ["SubscriptionRequestsThrottled", "OperationNotAllowed", "TooManyRequests"];
@@ -167,7 +170,7 @@ fn throttled(number: u64) -> SimResponse {
     };
     let code = code[usize::try_from(number / 200 % 3).unwrap_or(0)];
     let body = match code {
-        // The compute provider's own refusals have no `error` around them.
+        // The compute provider's own refusals have no `error` member.
         "OperationNotAllowed" => json!({"code": code, "message": message}),
         _ => json!({"error": {"code": code, "message": message}}),
     };
@@ -183,6 +186,7 @@ fn date(seconds: u64) -> Option<String> {
     Some(at.format(&Rfc2822).ok()?.replace("+0000", "GMT"))
 }
 
+/// A server error.
 fn broken(number: u64) -> SimResponse {
     match number % 4 {
         0 => error_response(
@@ -197,7 +201,7 @@ fn broken(number: u64) -> SimResponse {
         ),
         2 => page(StatusCode::BAD_GATEWAY),
         _ => {
-            // A front door's answer: nothing at all.
+            // A response of Front Door: no body.
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
             response
@@ -205,6 +209,7 @@ fn broken(number: u64) -> SimResponse {
     }
 }
 
+/// A page of HTML.
 fn page(status: StatusCode) -> SimResponse {
     let mut response = Response::new(Body::from("<html><body>Our services …</body></html>"));
     *response.status_mut() = status;
@@ -213,7 +218,7 @@ fn page(status: StatusCode) -> SimResponse {
     response
 }
 
-/// A success that is none.
+/// A malformed response with the status of a success.
 fn shape(number: u64) -> SimResponse {
     match number % 4 {
         0 => page(StatusCode::OK),
@@ -223,7 +228,8 @@ fn shape(number: u64) -> SimResponse {
     }
 }
 
-/// The body in eight pieces, of which `sent` come before the connection breaks, if not all.
+/// A response whose body comes in eight pieces. After `sent` pieces the connection breaks, unless
+/// that is all of them.
 async fn in_pieces(response: SimResponse, sent: usize, between: Duration) -> SimResponse {
     let (parts, body) = response.into_parts();
     let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();

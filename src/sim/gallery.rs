@@ -1,7 +1,7 @@
-//! The simulated galleries: ours below resource groups, those of others per location, managed images.
-//! Lists are paged at fifty; changes are the ones that Azure lets one make, and nothing else.
+//! Simulated galleries of the organisation, and its managed images. Lists have pages of 50 rows.
+//! Only the changes that Azure allows are possible.
 
-#![allow(clippy::result_large_err, reason = "a refusal is an answer, made once")]
+#![allow(clippy::result_large_err, reason = "a refusal is a response, made once")]
 
 use super::foreign::foreign;
 use super::organisation::{Organisation, SimGallery};
@@ -11,8 +11,8 @@ use axum::body::Body;
 use axum::http::{Method, Response, StatusCode};
 use serde_json::{Map, Value};
 
-/// Answers what lies below galleries and images, with the name of its operation; none when the path
-/// is no such thing.
+/// Answers requests for galleries, for managed images and for operations; the first value is the
+/// name of the operation. `None` when the path has another subject.
 pub(super) fn serve(
     request: &SimRequest<'_>,
     lower: &[&str],
@@ -34,7 +34,7 @@ pub(super) fn serve(
                 "ListGalleriesInGroup",
                 request.read(&[], |all| own_galleries(request, all, Some(group))),
             ),
-            ["galleries", below @ ..] => own(request, below),
+            ["galleries", below @ ..] => own_gallery(request, below),
             ["images"] => {
                 ("ListImages", request.read(&[], |all| images(request, all, Some(group))))
             }
@@ -71,6 +71,7 @@ pub(super) fn serve(
     Some(served)
 }
 
+/// The galleries of a subscription, or of one of its resource groups.
 fn own_galleries(
     request: &SimRequest<'_>,
     all: &Organisation,
@@ -81,9 +82,10 @@ fn own_galleries(
         gallery.subscription.eq_ignore_ascii_case(subscription)
             && group.is_none_or(|group| gallery.group.eq_ignore_ascii_case(group))
     });
-    request.page(mine.map(|gallery| shown(request, gallery.to_json(false))).collect())
+    request.page(mine.map(|gallery| at_version(request, gallery.to_json(false))).collect())
 }
 
+/// The managed images of a subscription, or of one of its resource groups.
 fn images(
     request: &SimRequest<'_>,
     all: &Organisation,
@@ -98,13 +100,14 @@ fn images(
     request.page(mine.map(|(_, image)| image.clone()).collect())
 }
 
+/// One managed image.
 fn image(request: &SimRequest<'_>, all: &Organisation) -> Result<Value, SimResponse> {
     let id = format!("/{}", request.path.join("/")).to_ascii_lowercase();
     all.images.get(&id).cloned().ok_or_else(|| not_found(&id))
 }
 
-/// A gallery of ours and what lies below it.
-fn own(request: &SimRequest<'_>, below: &[&str]) -> (&'static str, SimResponse) {
+/// Answers requests for a gallery of the organisation and for what is below it.
+fn own_gallery(request: &SimRequest<'_>, below: &[&str]) -> (&'static str, SimResponse) {
     let (name, allowed): (&str, &[&str]) = match below {
         [_] => ("GetGallery", &["$select", "$expand"]),
         [_, "share"] => ("PostShareGallery", &[]),
@@ -118,8 +121,8 @@ fn own(request: &SimRequest<'_>, below: &[&str]) -> (&'static str, SimResponse) 
     if request.method == Method::GET {
         let found = request.read(allowed, |all| {
             let gallery = all.galleries.get(&id).ok_or_else(|| not_found(below[0]))?;
-            let mut value = look(request, gallery, &below[1..])?;
-            request.mark_under_way(all, &mut value);
+            let mut value = part_of(request, gallery, &below[1..])?;
+            request.mark_updating(all, &mut value);
             Ok(value)
         });
         return (name, found);
@@ -133,7 +136,7 @@ fn own(request: &SimRequest<'_>, below: &[&str]) -> (&'static str, SimResponse) 
     };
     let changed = match (&request.method, &below[1..]) {
         (&Method::PATCH, []) => {
-            gallery.patch(&request.body).map(|()| Some(shown(request, gallery.to_json(false))))
+            gallery.patch(&request.body).map(|()| Some(at_version(request, gallery.to_json(false))))
         }
         (&Method::POST, ["share"]) => gallery.share(&request.body).map(|()| None),
         (&Method::PATCH, ["images", definition]) => {
@@ -151,9 +154,9 @@ fn own(request: &SimRequest<'_>, below: &[&str]) -> (&'static str, SimResponse) 
         (&Method::DELETE, ["images", definition, "versions", version]) => {
             let deleted = gallery.delete(definition, version);
             drop(organisation);
-            let answer =
-                deleted.map(|gone| if gone { request.begin(None, None) } else { nothing() });
-            return ("DeleteGalleryVersion", answer.unwrap_or_else(|refused| refused));
+            let response =
+                deleted.map(|gone| if gone { request.begin(None, None) } else { no_content() });
+            return ("DeleteGalleryVersion", response.unwrap_or_else(|refused| refused));
         }
         _ => Err(request.no_method()),
     };
@@ -175,18 +178,18 @@ fn own(request: &SimRequest<'_>, below: &[&str]) -> (&'static str, SimResponse) 
     }
 }
 
-/// What a DELETE of something that is not there answers.
-fn nothing() -> SimResponse {
-    let mut nothing = Response::new(Body::empty());
-    *nothing.status_mut() = StatusCode::NO_CONTENT;
-    nothing
+/// The response to a DELETE of something that does not exist.
+fn no_content() -> SimResponse {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
 }
 
-/// A thing as the version of the API shows it that it is asked with: members that came later are not there.
-fn shown(request: &SimRequest<'_>, mut value: Value) -> Value {
+/// A resource without the members that are newer than the requested version of the API.
+fn at_version(request: &SimRequest<'_>, mut value: Value) -> Value {
     let mut remove = |path: &str, name: &str| {
-        for thing in value.pointer_mut(path).into_iter().flat_map(each) {
-            thing.shift_remove(name);
+        for object in value.pointer_mut(path).into_iter().flat_map(objects) {
+            object.shift_remove(name);
         }
     };
     if !request.since("2024-03-03") {
@@ -201,8 +204,8 @@ fn shown(request: &SimRequest<'_>, mut value: Value) -> Value {
     value
 }
 
-/// An object, or those in a list.
-fn each(value: &mut Value) -> Vec<&mut Map<String, Value>> {
+/// The object itself, or the objects in a list.
+fn objects(value: &mut Value) -> Vec<&mut Map<String, Value>> {
     match value {
         Value::Object(members) => vec![members],
         Value::Array(all) => all.iter_mut().filter_map(Value::as_object_mut).collect(),
@@ -210,8 +213,8 @@ fn each(value: &mut Value) -> Vec<&mut Map<String, Value>> {
     }
 }
 
-/// What a GET of a gallery's part answers.
-fn look(
+/// The response to a GET of a gallery or of what is below it.
+fn part_of(
     request: &SimRequest<'_>,
     gallery: &SimGallery,
     below: &[&str],
@@ -222,7 +225,7 @@ fn look(
             let select =
                 request.parameter("$select").is_some_and(|s| s.eq_ignore_ascii_case("permissions"));
             let sharing = select || request.parameter("$expand").is_some();
-            Ok(shown(request, gallery.to_json(sharing)))
+            Ok(at_version(request, gallery.to_json(sharing)))
         }
         ["images"] => {
             request.page(gallery.definitions.values().map(|d| d.to_json(gallery)).collect())
@@ -231,12 +234,12 @@ fn look(
         ["images", name, "versions"] => {
             let definition = definition(name)?;
             let all = definition.versions.values();
-            request.page(all.map(|v| shown(request, v.to_json(gallery, definition))).collect())
+            request.page(all.map(|v| at_version(request, v.to_json(gallery, definition))).collect())
         }
         ["images", name, "versions", version] => {
             let definition = definition(name)?;
             let found = definition.versions.get(*version).ok_or_else(|| not_found(version))?;
-            let mut value = shown(request, found.to_json(gallery, definition));
+            let mut value = at_version(request, found.to_json(gallery, definition));
             if expanded(request)?.iter().any(|name| name == "replicationstatus") {
                 value["properties"]["replicationStatus"] = found.replication();
             }
@@ -246,7 +249,8 @@ fn look(
     }
 }
 
-/// What is to be shown of a version beside the rest, in lower case. The examples of 2026-03-03 have lists of it.
+/// The parts of a version that `$expand` asks for, in lower case. The examples of 2026-03-03 have
+/// lists of them.
 fn expanded(request: &SimRequest<'_>) -> Result<Vec<String>, SimResponse> {
     const MAY: [&str; 4] =
         ["replicationstatus", "uefisettings", "validationprofile", "imagemetadataprofiles"];
@@ -262,6 +266,7 @@ fn expanded(request: &SimRequest<'_>) -> Result<Vec<String>, SimResponse> {
     }
 }
 
+/// Changes a version; returns it as it is afterwards.
 fn patch_version(
     request: &SimRequest<'_>,
     gallery: &mut SimGallery,
@@ -273,7 +278,7 @@ fn patch_version(
     let mut changed = found.clone();
     let whole = found.to_json(gallery, kept);
     changed.patch(request, &whole["properties"])?;
-    let value = shown(request, changed.to_json(gallery, kept));
+    let value = at_version(request, changed.to_json(gallery, kept));
     if let Some(kept) = gallery.definitions.get_mut(definition) {
         kept.versions.insert(changed.name.clone(), changed);
     }

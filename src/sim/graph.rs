@@ -1,5 +1,5 @@
-//! The simulated Resource Graph: the query forms that azimg sends, and those that were recorded.
-//! Strict: a query of another form is refused as Azure refuses one that it cannot read.
+//! The simulated Resource Graph: the forms of queries that azimg sends, and the recorded ones. It
+//! is strict: it refuses a query of another form as Azure refuses one that it cannot parse.
 
 use super::foreign::community_rows;
 use super::ids::TENANT;
@@ -12,7 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-/// The image of a machine or scale set, as azimg asks for it.
+/// The step of a query that adds the image of a machine or scale set, as azimg sends it.
 pub(super) const IMAGE: &str = "extend image = iff(type =~ \
     'microsoft.compute/virtualmachinescalesets', \
     properties.virtualMachineProfile.storageProfile.imageReference, \
@@ -23,16 +23,16 @@ pub(super) const IMAGE: &str = "extend image = iff(type =~ \
 enum QueryStep {
     Types(Vec<String>),
     Location(String),
-    IdStarts(String),
+    IdStartsWith(String),
     Ids(Vec<String>),
-    /// The id comes behind this one, as `strcmp` has it.
-    IdBehind(String),
-    /// What lies at that path is this text.
-    Is(Vec<String>, String),
-    /// The n-th part of the id is one of these.
+    /// The id is greater than this one, as `strcmp` compares.
+    IdAfter(String),
+    /// The value at the path is the text.
+    Equals(Vec<String>, String),
+    /// The part of the id with this index is one of the texts.
     IdPart(usize, Vec<String>),
     Image,
-    /// Columns, and where each comes from.
+    /// Columns: the name, and the path of the value.
     Project(Vec<(String, Vec<String>)>),
     Limit(usize),
 }
@@ -45,7 +45,8 @@ pub(super) fn serve(request: &SimRequest<'_>) -> SimResponse {
     if request.method != Method::POST {
         return request.no_method();
     }
-    if let Some(refused) = options_refused(&request.body).or_else(|| nobody_asked(request)) {
+    if let Some(refused) = options_refused(&request.body).or_else(|| no_known_subscription(request))
+    {
         return refused;
     }
     let query = request.body["query"].as_str().unwrap_or_default();
@@ -58,10 +59,11 @@ pub(super) fn serve(request: &SimRequest<'_>) -> SimResponse {
         _ => return invalid(query),
     };
     drop(organisation);
-    let rows = run(rows, &steps);
+    let rows = apply(rows, &steps);
     page(request, rows, &steps)
 }
 
+/// The refusal of a query that cannot be parsed.
 fn invalid(query: &str) -> SimResponse {
     refused(&json!([
         {"code": "InvalidQuery", "message": "Query is invalid. Please refer to the \
@@ -71,6 +73,7 @@ fn invalid(query: &str) -> SimResponse {
             "characterPositionInLine": query.len(), "token": "<EOF>", "expectedToken": "Ǐ"}]))
 }
 
+/// A refusal with these details.
 fn refused(details: &Value) -> SimResponse {
     let body = json!({"error": {"code": "BadRequest",
         "message": "Please provide below info when asking for support: timestamp = \
@@ -80,13 +83,13 @@ fn refused(details: &Value) -> SimResponse {
     json_response(StatusCode::BAD_REQUEST, &body)
 }
 
-/// Refuses options that are none, and those that would change an answer here and do not.
+/// Refuses invalid options, and options that would change the response and are not simulated.
 fn options_refused(body: &Value) -> Option<SimResponse> {
     let invalid = |what: String| {
         let details = json!([{"code": "InvalidPayload", "message": what}]);
         Some(refused(&details))
     };
-    // A bound of the service: Microsoft.ResourceGraph 2024-04-01, ResourcesQueryOptions.
+    // The limit of the service: Microsoft.ResourceGraph 2024-04-01, ResourcesQueryOptions.
     let is_top = |top: &Value| top.as_u64().is_some_and(|top| (1..=1_000).contains(&top));
     let options = &body["options"];
     if let Some(top) = options.get("$top").filter(|top| !is_top(top)) {
@@ -97,21 +100,21 @@ fn options_refused(body: &Value) -> Option<SimResponse> {
         return invalid(format!("The result format {form} is not simulated."));
     }
     for (place, name) in [(body, "managementGroups"), (body, "facets"), (options, "$skip")] {
-        let is_asked = match &place[name] {
+        let is_set = match &place[name] {
             Value::Null => false,
             Value::Array(all) => !all.is_empty(),
             Value::Number(number) => number.as_u64() != Some(0),
             _ => true,
         };
-        if is_asked {
+        if is_set {
             return invalid(format!("{name} is not simulated."));
         }
     }
     None
 }
 
-/// Refuses subscriptions of which none is there (Azure/aztfexport#475).
-fn nobody_asked(request: &SimRequest<'_>) -> Option<SimResponse> {
+/// Refuses a list of subscriptions of which none exists (Azure/aztfexport#475).
+fn no_known_subscription(request: &SimRequest<'_>) -> Option<SimResponse> {
     let given = request.body["subscriptions"].as_array()?;
     let given: Vec<&str> = given.iter().filter_map(Value::as_str).collect();
     let known =
@@ -120,18 +123,19 @@ fn nobody_asked(request: &SimRequest<'_>) -> Option<SimResponse> {
         return None;
     }
     let text = format!(
-        "There must be at least one subscription that is eligible to contain resources. Given: '{}'.",
+        "There must be at least one subscription that is eligible to contain resources. \
+         Given: '{}'.",
         given.join(", ")
     );
     let code = "NoValidSubscriptionsInQueryRequest";
     Some(refused(&json!([{"code": code, "message": text}])))
 }
 
-/// The table of a query, and its steps; none when it has another form.
+/// The table of a query and its steps; `None` when it has another form.
 fn parse(query: &str) -> Option<(String, Vec<QueryStep>)> {
     let mut parts = query.split('|').map(str::trim).peekable();
     let first = parts.peek()?.split_whitespace().next()?.to_ascii_lowercase();
-    // Without a table, a query is of the resources.
+    // A query without a table is of the resources.
     let table = if matches!(first.as_str(), "project" | "where" | "limit") {
         "resources".to_owned()
     } else {
@@ -141,6 +145,7 @@ fn parse(query: &str) -> Option<(String, Vec<QueryStep>)> {
     Some((table, steps))
 }
 
+/// One step of a query; `None` when it has another form.
 fn step(text: &str) -> Option<QueryStep> {
     let one = |text: &str| texts(&format!("({})", text.trim())).filter(|texts| texts.len() == 1);
     if text == IMAGE {
@@ -162,19 +167,19 @@ fn step(text: &str) -> Option<QueryStep> {
             }
         }
         if let Some(prefix) = rest.strip_prefix("id startswith") {
-            return one(prefix)?.pop().map(QueryStep::IdStarts);
+            return one(prefix)?.pop().map(QueryStep::IdStartsWith);
         }
         if let Some(list) = rest.strip_prefix("id in~") {
             return texts(list.trim()).map(QueryStep::Ids);
         }
-        if let Some(behind) = rest.strip_prefix("strcmp(id,") {
-            let text = behind.trim_end().strip_suffix("> 0")?.trim_end().strip_suffix(')')?;
-            return one(text)?.pop().map(QueryStep::IdBehind);
+        if let Some(rest) = rest.strip_prefix("strcmp(id,") {
+            let text = rest.trim_end().strip_suffix("> 0")?.trim_end().strip_suffix(')')?;
+            return one(text)?.pop().map(QueryStep::IdAfter);
         }
         if let Some((place, text)) = rest.split_once(" =~ ")
             && place.starts_with("properties.")
         {
-            return Some(QueryStep::Is(path(place)?, one(text)?.pop()?));
+            return Some(QueryStep::Equals(path(place)?, one(text)?.pop()?));
         }
         let (number, list) =
             rest.strip_prefix("tostring(split(id, '/')[")?.split_once("]) in~ ")?;
@@ -194,22 +199,23 @@ fn step(text: &str) -> Option<QueryStep> {
     if let Some(count) = text.strip_prefix("limit ") {
         return count.trim().parse().ok().map(QueryStep::Limit);
     }
-    // Rows come in this order anyway.
+    // Rows are always in this order.
     (text == "order by id asc").then_some(QueryStep::Limit(usize::MAX))
 }
 
-/// `a.b.c`
+/// The parts of a path such as `a.b.c`.
 fn path(text: &str) -> Option<Vec<String>> {
     let parts: Vec<String> = text.split('.').map(str::to_owned).collect();
     let plain = |name: &String| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric());
     parts.iter().all(plain).then_some(parts)
 }
 
-fn at<'a>(row: &'a Value, path: &[String]) -> &'a Value {
+/// The value at a path; null where there is none.
+fn member<'a>(row: &'a Value, path: &[String]) -> &'a Value {
     path.iter().fold(row, |value, name| &value[name.as_str()])
 }
 
-/// `('a', 'b')`: the texts, with their escapes undone.
+/// The texts of a list such as `('a', 'b')`, unescaped.
 fn texts(list: &str) -> Option<Vec<String>> {
     let inner = list.strip_prefix('(')?.strip_suffix(')')?;
     let mut all = Vec::new();
@@ -234,8 +240,8 @@ fn texts(list: &str) -> Option<Vec<String>> {
     }
 }
 
-/// Everything that the asked subscriptions have, as far as they may be read: without rights a
-/// subscription is empty here.
+/// All resources of the requested subscriptions; a subscription that the identity may not read has
+/// none.
 fn resources(request: &SimRequest<'_>, all: &Organisation) -> Vec<Value> {
     let wanted: Vec<String> = request.body["subscriptions"].as_array().map_or_else(
         || request.sim.subscriptions.clone(),
@@ -272,7 +278,7 @@ fn resources(request: &SimRequest<'_>, all: &Organisation) -> Vec<Value> {
     rows
 }
 
-/// What scanners found, as far as it may be read.
+/// Findings of scanners in the requested subscriptions that the identity may read.
 fn findings(request: &SimRequest<'_>, all: &Organisation) -> Vec<Value> {
     let wanted = &request.body["subscriptions"];
     let is_wanted = |id: &str| {
@@ -286,7 +292,8 @@ fn findings(request: &SimRequest<'_>, all: &Organisation) -> Vec<Value> {
     rows
 }
 
-fn run(mut rows: Vec<Value>, steps: &[QueryStep]) -> Vec<Value> {
+/// The rows after all steps.
+fn apply(mut rows: Vec<Value>, steps: &[QueryStep]) -> Vec<Value> {
     let text =
         |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_ascii_lowercase();
     let same = |names: &[String], found: &str| names.iter().any(|n| n.eq_ignore_ascii_case(found));
@@ -296,16 +303,16 @@ fn run(mut rows: Vec<Value>, steps: &[QueryStep]) -> Vec<Value> {
             QueryStep::Location(name) => {
                 rows.retain(|row| name.eq_ignore_ascii_case(&text(row, "location")));
             }
-            QueryStep::IdStarts(prefix) => {
+            QueryStep::IdStartsWith(prefix) => {
                 let prefix = prefix.to_ascii_lowercase();
                 rows.retain(|row| text(row, "id").starts_with(&prefix));
             }
             QueryStep::Ids(ids) => rows.retain(|row| same(ids, &text(row, "id"))),
-            QueryStep::IdBehind(last) => {
+            QueryStep::IdAfter(last) => {
                 rows.retain(|row| row["id"].as_str().is_some_and(|id| id > last.as_str()));
             }
-            QueryStep::Is(path, text) => rows.retain(|row| {
-                at(row, path).as_str().is_some_and(|found| found.eq_ignore_ascii_case(text))
+            QueryStep::Equals(path, text) => rows.retain(|row| {
+                member(row, path).as_str().is_some_and(|found| found.eq_ignore_ascii_case(text))
             }),
             QueryStep::IdPart(at, names) => rows.retain(|row| {
                 text(row, "id").split('/').nth(*at).is_some_and(|part| same(names, part))
@@ -324,7 +331,7 @@ fn run(mut rows: Vec<Value>, steps: &[QueryStep]) -> Vec<Value> {
             QueryStep::Project(names) => {
                 for row in &mut rows {
                     let columns =
-                        names.iter().map(|(name, path)| (name.clone(), at(row, path).clone()));
+                        names.iter().map(|(name, path)| (name.clone(), member(row, path).clone()));
                     *row = Value::Object(columns.collect());
                 }
             }
@@ -334,7 +341,8 @@ fn run(mut rows: Vec<Value>, steps: &[QueryStep]) -> Vec<Value> {
     rows
 }
 
-/// A page, and the token of the next one: only for queries that project the id and have no limit.
+/// A page, and the token of the next one; only queries that project the id and have no limit have a
+/// token.
 fn page(request: &SimRequest<'_>, rows: Vec<Value>, steps: &[QueryStep]) -> SimResponse {
     let options = &request.body["options"];
     let top = options["$top"].as_u64().unwrap_or(100).clamp(1, 1_000);
@@ -346,11 +354,13 @@ fn page(request: &SimRequest<'_>, rows: Vec<Value>, steps: &[QueryStep]) -> SimR
     let Some(from) = options["$skipToken"].as_str().map_or(Some(0), place) else {
         return error_response(StatusCode::BAD_REQUEST, "BadRequest", "The skip token is invalid.");
     };
-    let pageable = steps.iter().any(
-        |step| matches!(step, QueryStep::Project(names) if names.iter().any(|(name, _)| name == "id")),
-    ) && !steps
-        .iter()
-        .any(|step| matches!(step, QueryStep::Limit(count) if *count < usize::MAX));
+    let has_id = steps.iter().any(|step| match step {
+        QueryStep::Project(names) => names.iter().any(|(name, _)| name == "id"),
+        _ => false,
+    });
+    let has_limit =
+        steps.iter().any(|step| matches!(step, QueryStep::Limit(count) if *count < usize::MAX));
+    let pageable = has_id && !has_limit;
     let total = rows.len();
     let more = total > from + top;
     let data: Vec<Value> = rows.into_iter().skip(from).take(top).collect();

@@ -1,5 +1,5 @@
-//! Who is who in the simulated Azure: tokens that look like Entra's, the identity endpoint of App
-//! Service, and the document that clients of a private cloud read first.
+//! Identities of the simulated Azure: tokens in Entra's format, the identity endpoint of App
+//! Service, and the document of endpoints that clients of a private cloud read first.
 
 use super::ids::TENANT;
 use super::response::{SimResponse, error_response, json_response};
@@ -12,17 +12,17 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use time::{Duration, OffsetDateTime};
 
-/// Tokens live as long as Entra's usually do.
+/// Lifetime of a token, as Entra's usually have.
 const LIFETIME: Duration = Duration::hours(24);
 
-/// Who asks without naming one of several identities.
+/// The principal of a request that does not name one of several identities.
 const PRINCIPAL: &str = "44444444-4444-4444-8444-444444444444";
 
 fn base64url(bytes: &[u8]) -> String {
     azure_core::base64::encode_url_safe(bytes)
 }
 
-/// A token for `audience`: the three parts of a JSON Web Token, the signature a mere filler.
+/// A token for `audience` and its expiry: a JSON Web Token whose signature is a constant.
 fn mint(audience: &str, principal: &str, now: OffsetDateTime) -> (String, OffsetDateTime) {
     let expires = now + LIFETIME;
     let head = json!({"typ": "JWT", "alg": "RS256", "kid": "simulated"});
@@ -31,13 +31,14 @@ fn mint(audience: &str, principal: &str, now: OffsetDateTime) -> (String, Offset
         "iat": now.unix_timestamp(), "nbf": now.unix_timestamp(), "exp": expires.unix_timestamp(),
         "appid": "33333333-3333-4333-8333-333333333333", "idtyp": "app",
         "oid": principal, "sub": principal, "tid": TENANT, "ver": "1.0",
-        "xms_mirid": "/subscriptions/x/providers/Microsoft.ManagedIdentity/userAssignedIdentities/sim",
+        "xms_mirid": "/subscriptions/x/providers/Microsoft.ManagedIdentity/\
+            userAssignedIdentities/sim",
     });
     let part = |value: Value| base64url(value.to_string().as_bytes());
     (format!("{}.{}.{}", part(head), part(body), base64url(b"simulated")), expires)
 }
 
-/// A credential for a simulated Azure in the same process.
+/// A credential for a simulated Azure in this process.
 #[derive(Debug)]
 pub struct SimCredential;
 
@@ -76,19 +77,20 @@ pub(super) fn refusal(headers: &HeaderMap) -> Option<SimResponse> {
     None
 }
 
-/// The header of a refusal that tells a client where to sign in.
+/// Adds the header with the address at which to sign in.
 fn challenge(response: &mut SimResponse) {
     let text = "Bearer authorization_uri=\"https://login.microsoftonline.com/\", \
                 error=\"invalid_token\", error_description=\"The authentication failed.\"";
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(text));
 }
 
+/// The claims of a token.
 pub(super) fn claims(token: &str) -> Option<Value> {
     let part = azure_core::base64::decode_url_safe(token.split('.').nth(1)?).ok()?;
     serde_json::from_slice(&part).ok()
 }
 
-/// Who asks, as the token says.
+/// The principal of a request, from its token; empty without one.
 pub(super) fn principal(headers: &HeaderMap) -> String {
     let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let claims = header.and_then(|value| value.strip_prefix("Bearer ")).and_then(claims);

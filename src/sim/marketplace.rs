@@ -1,4 +1,5 @@
-//! The compute provider's image listings: publishers, offers, SKUs, versions and images of a location.
+//! Lists of marketplace images of the compute provider: publishers, offers, SKUs and versions of a
+//! location, and single images.
 
 use super::request::SimRequest;
 use super::response::{SimResponse, error_response, json_response, no_such_path};
@@ -9,11 +10,11 @@ use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 
 impl SimRequest<'_> {
-    /// Refuses options of a listing that have no meaning (`ListVirtualMachineImages`: `$expand`, `$top`,
-    /// `$orderby`).
+    /// Refuses values of query options that have no meaning (`ListVirtualMachineImages`: `$expand`,
+    /// `$top`, `$orderby`).
     fn options_refused(&self) -> Option<SimResponse> {
         let is_meant = |name: &str, value: &str| match name {
-            // The second is what the Azure CLI asks for.
+            // The Azure CLI sends the second.
             "$expand" => ["properties", "properties/imagedeprecationstatus"]
                 .contains(&value.to_ascii_lowercase().as_str()),
             "$top" => value.parse::<u32>().is_ok_and(|top| top > 0),
@@ -30,15 +31,16 @@ impl SimRequest<'_> {
             .find(|(name, value)| !is_meant(&name.to_ascii_lowercase(), value.trim()));
         let (name, value) = odd?;
         let text = format!(
-            "The query specified in the URI is not valid. The value '{value}' of query option '{}' is not \
-             valid.",
+            "The query specified in the URI is not valid. The value '{value}' of query option \
+             '{}' is not valid.",
             name.trim_start_matches('$')
         );
         Some(json_response(StatusCode::BAD_REQUEST, &json!({ "Message": text })))
     }
 }
 
-/// The listings below `publishers`: `rest` is what follows it, as written; `lower` in lower case.
+/// Answers lists below `publishers`. `rest` has the path segments after that word as written,
+/// `lower` in lower case. The first value is the name of the operation.
 pub(super) fn serve(
     request: &SimRequest<'_>,
     location: &str,
@@ -83,17 +85,18 @@ pub(super) fn serve(
         return (name, json_response(StatusCode::OK, &entries.into()));
     }
     let found = world.publisher(rest[0], here).filter(|publisher| !publisher.vanishes);
-    let answer = match found {
+    let found = match found {
         None => Err(format!("Publisher: {} was not found.", rest[0])),
         Some(publisher) => below(request, publisher, here, location, rest, &base),
     };
-    let answer = answer.map_or_else(
+    let response = found.map_or_else(
         |message| error_response(StatusCode::NOT_FOUND, "NotFound", &message),
         |value| json_response(StatusCode::OK, &value),
     );
-    (name, answer)
+    (name, response)
 }
 
+/// A list or an image below a publisher; an error is the message of a 404.
 fn below(
     request: &SimRequest<'_>,
     publisher: &Publisher,
@@ -102,7 +105,7 @@ fn below(
     rest: &[&str],
     base: &str,
 ) -> Result<Value, String> {
-    const GONE: &str = "Artifact: VMImage was not found.";
+    const NOT_FOUND: &str = "Artifact: VMImage was not found.";
     let base = format!("{base}/{}/ArtifactTypes/VMImage/Offers", publisher.name);
     if rest.len() == 4 {
         let offers = publisher.offers.iter().filter(|offer| offer.locations & here != 0);
@@ -113,7 +116,7 @@ fn below(
         .iter()
         .find(|offer| offer.locations & here != 0 && offer.name.eq_ignore_ascii_case(rest[4]))
         .filter(|offer| !offer.vanishes)
-        .ok_or(GONE)?;
+        .ok_or(NOT_FOUND)?;
     let base = format!("{base}/{}/Skus", offer.name);
     if rest.len() == 6 {
         let skus = offer.skus.iter().filter(|sku| sku.locations & here != 0);
@@ -129,7 +132,7 @@ fn below(
         .skus
         .iter()
         .find(|sku| sku.locations & here != 0 && sku.name.eq_ignore_ascii_case(rest[6]))
-        .ok_or(GONE)?;
+        .ok_or(NOT_FOUND)?;
     let base = format!("{base}/{}/Versions", sku.name);
     if rest.len() == 8 {
         return Ok(versions(request, sku, here, location, &base));
@@ -138,12 +141,13 @@ fn below(
         .versions
         .iter()
         .find(|image| image.locations & here != 0 && image.version.eq_ignore_ascii_case(rest[8]))
-        .ok_or(GONE)?;
+        .ok_or(NOT_FOUND)?;
     let mut value = entry(location, &image.version, &base);
     value["properties"] = detailed(image);
     Ok(value)
 }
 
+/// The versions of a SKU in a location, with `$expand`, `$orderby` and `$top`.
 fn versions(
     request: &SimRequest<'_>,
     sku: &Sku,
@@ -173,10 +177,12 @@ fn versions(
     listed.collect()
 }
 
+/// An entry of a list.
 fn entry(location: &str, name: &str, base: &str) -> Value {
     json!({"location": location, "name": name, "id": format!("{base}/{name}")})
 }
 
+/// The properties of an image in an expanded list of versions.
 fn listed(image: &Image) -> Value {
     let mut value = json!({
         "hyperVGeneration": image.hyper_v_generation,
@@ -194,6 +200,7 @@ fn listed(image: &Image) -> Value {
     value
 }
 
+/// The deprecation status of an image, if it has one.
 fn deprecation(image: &Image) -> Option<Value> {
     let state = match image.status? {
         Status::Active => "Active",
@@ -210,6 +217,7 @@ fn deprecation(image: &Image) -> Option<Value> {
     Some(value)
 }
 
+/// The properties of a single image.
 fn detailed(image: &Image) -> Value {
     let mut value = json!({
         "hyperVGeneration": image.hyper_v_generation,

@@ -1,5 +1,5 @@
-//! A simulated Azure for one machine: Resource Manager and identity, over http or https. Real
-//! clients list from it unchanged.
+//! A simulated Azure on one machine: Resource Manager, Resource Graph, container registries and
+//! identity, over http or https. Real clients use it without a change.
 
 mod acr;
 mod arm;

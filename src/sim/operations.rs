@@ -1,5 +1,5 @@
-//! Operations of the simulated Azure that take a while: begun by PATCH, POST and DELETE, looked at
-//! where their answers say.
+//! Asynchronous operations of the simulated Azure: begun by PATCH, POST and DELETE, polled at the
+//! addresses in their responses.
 
 use super::organisation::{Operation, Organisation};
 use super::request::SimRequest;
@@ -10,12 +10,13 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// An operation takes so long.
+/// Duration of an operation.
 const TAKES: Duration = Duration::from_millis(300);
 
 impl SimRequest<'_> {
-    /// Begins an operation: the answer with the addresses that tell of it. `body` is what a PATCH
-    /// answers with; none means 202 without a body.
+    /// Begins an operation, and returns the response with the addresses to poll. With `body`, the
+    /// body of a PATCH, its status is 200; without one it is 202. `failure` is the text of its
+    /// error, if it fails.
     pub(super) fn begin(&self, body: Option<&Value>, failure: Option<String>) -> SimResponse {
         let id = ulid::Ulid::generate().to_string().to_ascii_lowercase();
         let about = self.path.join("/").to_ascii_lowercase();
@@ -48,16 +49,17 @@ impl SimRequest<'_> {
         response
     }
 
-    /// Says of a thing that is asked for, that an operation on it is under way.
-    pub(super) fn mark_under_way(&self, all: &Organisation, thing: &mut Value) {
+    /// Sets the provisioning state of the requested resource to `Updating` while an operation on it
+    /// runs.
+    pub(super) fn mark_updating(&self, all: &Organisation, resource: &mut Value) {
         let path = self.path.join("/").to_ascii_lowercase();
         let now = Instant::now();
         if all.operations.values().any(|other| other.about == path && other.ends > now) {
-            thing["properties"]["provisioningState"] = "Updating".into();
+            resource["properties"]["provisioningState"] = "Updating".into();
         }
     }
 
-    /// How far an operation is.
+    /// The status of an operation.
     pub(super) fn operation(&self, id: &str) -> (&'static str, SimResponse) {
         let name = "GetOperationStatus";
         if self.parameter("s").is_none() {

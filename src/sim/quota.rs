@@ -1,5 +1,5 @@
-//! The limits of the simulated Azure: a bucket of reads, and sliding windows for each operation in
-//! each location, with Azure's headers and refusals.
+//! The quotas of the simulated Azure: a bucket of reads for each subscription and principal, and
+//! sliding windows for each operation in each location, with Azure's headers and refusals.
 
 use super::response::{SimResponse, json_response};
 use crate::error::{Error, Result};
@@ -10,20 +10,27 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What is limited: `off`, `real`, or `real` changed by parts such as `60x` (time runs 60 times
-/// faster), `arm=50/100` (bucket and reads per second), `offers=10/40` (both windows).
+/// The specification of quotas: `off`, `real`, or `real` changed by parts such as `60x` (time runs
+/// 60 times faster, at most 180), `arm=50/100` (size of the bucket, reads per second),
+/// `offers=10/40` (requests in 3 and in 30 minutes).
 #[derive(Debug, Clone, Default)]
 pub struct QuotaSpec(Option<QuotaLimits>);
 
+/// The limits themselves.
 #[derive(Debug, Clone)]
 struct QuotaLimits {
+    /// Factor by which time runs faster.
     faster: u32,
+    /// Reads in a full bucket.
     bucket: f64,
+    /// Reads that a bucket gains each second.
     per_second: f64,
+    /// Operation, name of its policy, requests in 3 minutes, requests in 30 minutes.
     operations: Vec<(&'static str, &'static str, usize, usize)>,
 }
 
 impl QuotaLimits {
+    /// Azure's limits.
     fn real() -> Self {
         Self {
             faster: 1,
@@ -56,6 +63,7 @@ impl QuotaLimits {
         }
     }
 
+    /// Changes the limits by a part of a specification; `None` when it is malformed.
     fn change(&mut self, part: &str) -> Option<()> {
         if let Some(times) = part.strip_suffix('x') {
             self.faster = times.parse().ok().filter(|times| (1..=180).contains(times))?;
@@ -95,34 +103,38 @@ impl std::str::FromStr for QuotaSpec {
     }
 }
 
-/// What has been used.
+/// The meter of quotas: counts requests, and refuses those beyond a limit.
 #[derive(Debug)]
 pub struct Meter {
     limits: Option<QuotaLimits>,
     used: Mutex<Usage>,
 }
 
+/// The usage of all quotas.
 #[derive(Debug)]
 struct Usage {
-    /// Tokens, and when they were filled up, by subscription and principal, or registry and class.
+    /// Tokens and the time of their last refill, by subscription and principal, or by registry and
+    /// class of requests.
     buckets: HashMap<(String, String), (f64, Instant)>,
+    /// Times of requests, by policy and `SUBSCRIPTION/LOCATION`, or by principal.
     windows: HashMap<(&'static str, String), VecDeque<Instant>>,
 }
 
-/// Queries of Resource Graph that a principal may send within so long.
+/// Most queries of Resource Graph that a principal may send within `QUERIES_IN`.
 const QUERIES: usize = 15;
 const QUERIES_IN: Duration = Duration::from_secs(5);
 
 type Headers = Vec<(HeaderName, String)>;
 
 impl Meter {
-    /// Nothing used yet.
+    /// A meter without any usage.
     pub fn new(spec: QuotaSpec) -> Self {
         let used = Usage { buckets: HashMap::new(), windows: HashMap::new() };
         Self { limits: spec.0, used: Mutex::new(used) }
     }
 
-    /// Counts a query of Resource Graph: 15 of a principal in five seconds.
+    /// Counts a query of Resource Graph: the response with the headers of the quota, or the
+    /// refusal. A principal has 15 queries in 5 seconds; more where time runs faster.
     pub(super) fn count_query(&self, principal: &str, mut response: SimResponse) -> SimResponse {
         let Some(limits) = &self.limits else { return response };
         let most = QUERIES * usize::try_from(limits.faster).unwrap_or(1);
@@ -148,8 +160,9 @@ impl Meter {
         response
     }
 
-    /// Counts a request to a registry: the refusal, if its class is spent. Buckets of a minute that refill
-    /// all the time, as one identity has them at a registry of the Standard tier (azure-quotas §4).
+    /// Counts a request to a registry; returns the refusal when the bucket of its class is empty. A
+    /// bucket has the requests of a minute and refills continuously, with the sizes of one identity
+    /// at a registry of the Standard tier (azure-quotas §4).
     pub(super) fn count_registry(&self, server: &str, class: &'static str) -> Option<SimResponse> {
         let limits = self.limits.as_ref()?;
         let most = match class {
@@ -175,7 +188,7 @@ impl Meter {
         Some(refuse((1.0 - *tokens) / rate, &body))
     }
 
-    /// Counts a request: the headers of its answer, or the refusal.
+    /// Counts a request: the headers of its response, or the refusal.
     pub(super) fn count(
         &self,
         operation: &'static str,
@@ -239,7 +252,8 @@ impl Meter {
     }
 }
 
-/// The end of a policy's name: minutes as Azure has them, seconds where time runs faster.
+/// The end of a policy's name: the window in minutes as Azure writes it, or in seconds where time
+/// runs faster.
 fn suffix(length: Duration) -> String {
     match length.as_secs() {
         seconds if seconds % 60 == 0 => format!("{}Min", seconds / 60),
@@ -247,6 +261,7 @@ fn suffix(length: Duration) -> String {
     }
 }
 
+/// A refusal with the seconds to wait, rounded up.
 fn refuse(wait: f64, body: &serde_json::Value) -> SimResponse {
     let mut response = json_response(StatusCode::TOO_MANY_REQUESTS, body);
     if let Ok(value) = HeaderValue::try_from(format!("{:.0}", wait.ceil().max(1.0))) {
@@ -255,10 +270,11 @@ fn refuse(wait: f64, body: &serde_json::Value) -> SimResponse {
     response
 }
 
+/// The refusal for an empty bucket of reads.
 fn bucket_spent(subscription: &str, principal: &str, wait: f64) -> SimResponse {
     let text = format!(
-        "Number of 'read' requests for subscription actor '{subscription}:{principal}' exceeded. Please \
-         try again after '{:.0}' seconds after additional tokens are available. Refer to \
+        "Number of 'read' requests for subscription actor '{subscription}:{principal}' exceeded. \
+         Please try again after '{:.0}' seconds after additional tokens are available. Refer to \
          https://aka.ms/arm-throttling for additional information.",
         wait.ceil().max(1.0)
     );
@@ -268,7 +284,8 @@ fn bucket_spent(subscription: &str, principal: &str, wait: f64) -> SimResponse {
     response
 }
 
-/// Compute's own refusal has no `error` around it, and JSON inside a string.
+/// The compute provider's refusal for a full window. It has no `error` member, and JSON inside a
+/// string.
 fn window_spent(policy: &str, wait: Duration) -> SimResponse {
     let detail = json!({"operationGroup": policy, "allowedRequestCount": 0}).to_string();
     let body = json!({
@@ -280,7 +297,7 @@ fn window_spent(policy: &str, wait: Duration) -> SimResponse {
     refuse(wait.as_secs_f64(), &body)
 }
 
-/// The headers that tell how many queries remain.
+/// Adds the headers with the number of queries left.
 fn add_queries_left(response: &mut SimResponse, left: usize) {
     let headers = [
         ("x-ms-user-quota-remaining", left.to_string()),

@@ -1,6 +1,6 @@
-//! The target regions of simulated image versions: which are taken, and which are refused.
+//! Validation of the target regions of simulated image versions.
 
-#![allow(clippy::result_large_err, reason = "a refusal is an answer, made once")]
+#![allow(clippy::result_large_err, reason = "a refusal is a response, made once")]
 
 use super::request::SimRequest;
 use super::response::{SimResponse, error_response};
@@ -9,12 +9,13 @@ use crate::source::locations::short_name;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-/// The kinds of storage (`StorageAccountType` of `GalleryRP`).
+/// Types of storage (`StorageAccountType` of `GalleryRP`).
 const STORAGE: [&str; 4] = ["Standard_LRS", "Standard_ZRS", "Premium_LRS", "PremiumV2_LRS"];
-/// Replicas of a version (learn.microsoft.com/azure/virtual-machines/azure-compute-gallery, limits).
+/// Most replicas of a version in all regions
+/// (learn.microsoft.com/azure/virtual-machines/azure-compute-gallery, limits).
 const MOST_REPLICAS: u64 = 100;
 
-/// All target regions as a body wants them, given those that there are.
+/// The target regions of a body with their defaults; `now` are the current ones.
 pub(super) fn targets(
     request: &SimRequest<'_>,
     now: &[Value],
@@ -26,10 +27,10 @@ pub(super) fn targets(
     let mut replicas = 0;
     for region in wanted {
         let region = target(request, now, region)?;
-        if regions.iter().any(|other| named(other) == named(&region)) {
+        if regions.iter().any(|other| name_of(other) == name_of(&region)) {
             return Err(refused(&format!(
                 "The target region '{}' is there twice.",
-                named(&region)
+                name_of(&region)
             )));
         }
         let sets = region["additionalReplicaSets"].as_array();
@@ -45,7 +46,7 @@ pub(super) fn targets(
     Ok(regions)
 }
 
-/// One of them, with what is filled in.
+/// One target region with its defaults.
 fn target(request: &SimRequest<'_>, now: &[Value], wanted: &Value) -> Result<Value, SimResponse> {
     let name = wanted["name"].as_str().unwrap_or_default();
     let known = PHYSICAL.iter().any(|known| short_name(known) == short_name(name));
@@ -53,7 +54,7 @@ fn target(request: &SimRequest<'_>, now: &[Value], wanted: &Value) -> Result<Val
         return Err(refused(&format!("The target region '{name}' is not valid.")));
     }
     let mut region = wanted.clone();
-    let before = now.iter().find(|before| named(before) == short_name(name));
+    let before = now.iter().find(|before| name_of(before) == short_name(name));
     let before = before.map_or(&Value::Null, |before| &before["storageAccountType"]);
     if region["storageAccountType"].is_null() {
         let kept = before.as_str().unwrap_or(STORAGE[0]);
@@ -80,7 +81,7 @@ fn target(request: &SimRequest<'_>, now: &[Value], wanted: &Value) -> Result<Val
     Ok(region)
 }
 
-/// How many replicas a region or a set of replicas has.
+/// Number of replicas of a region or of a set of replicas.
 fn count(of: &Value) -> Result<u64, SimResponse> {
     let count = &of["regionalReplicaCount"];
     let text = || format!("The replica count '{count}' is not between 1 and {MOST_REPLICAS}.");
@@ -88,7 +89,8 @@ fn count(of: &Value) -> Result<u64, SimResponse> {
     count.ok_or_else(|| refused(&text()))
 }
 
-fn named(region: &Value) -> String {
+/// The short name of a target region.
+fn name_of(region: &Value) -> String {
     short_name(region["name"].as_str().unwrap_or_default())
 }
 

@@ -1,4 +1,5 @@
-//! A request to the simulated Resource Manager, taken apart, and what all its operations check of it.
+//! A parsed request to the simulated Resource Manager, and the checks that all its operations
+//! share.
 
 #![allow(clippy::result_large_err, reason = "a refusal is a response, made once")]
 
@@ -9,38 +10,41 @@ use super::versions;
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-/// Rows of a page.
+/// Rows of a page of a list.
 const PAGE: usize = 50;
 
-/// A request, taken apart.
+/// A parsed request.
 pub(super) struct SimRequest<'a> {
     /// Path segments, decoded.
     pub(super) path: Vec<String>,
     /// Query parameters, decoded.
     pub(super) query: Vec<(String, String)>,
-    /// Who asks.
+    /// The object id of the caller, from its token.
     pub(super) principal: String,
-    /// The method.
+    /// The HTTP method.
     pub(super) method: Method,
-    /// The JSON body, or null.
+    /// The JSON body; null without one.
     pub(super) body: Value,
-    /// Where it was asked, as links lead there.
+    /// Scheme and authority of the request; links in responses begin with them.
     pub(super) origin: String,
+    /// The simulated Azure that answers.
     pub(super) sim: &'a Sim,
 }
 
 impl SimRequest<'_> {
+    /// The value of a query parameter; names are compared without case.
     pub(super) fn parameter(&self, name: &str) -> Option<&str> {
         let found = self.query.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
-    /// Whether it is asked with this version of the API or a later one.
+    /// Whether the request has this version of the API or a later one.
     pub(super) fn since(&self, version: &str) -> bool {
         self.parameter("api-version").is_some_and(|requested| requested >= version)
     }
 
-    /// Refuses what Azure refuses: no version of the API, or parameters that are not known.
+    /// Refuses a request as Azure does: without a version of the API, with a version that is not
+    /// offered, or with a parameter that is neither the version nor in `allowed`.
     pub(super) fn refusal(&self, allowed: &[&str]) -> Option<SimResponse> {
         match self.parameter("api-version") {
             None => {
@@ -70,7 +74,7 @@ impl SimRequest<'_> {
         None
     }
 
-    /// Refuses a version that is none, and one that is not offered for the type of what is asked for.
+    /// Refuses a malformed version, and one that is not offered for the type of the resource.
     fn version_refused(&self, version: &str) -> Option<SimResponse> {
         let date = version.len() >= 10
             && version.bytes().take(10).enumerate().all(|(at, byte)| match at {
@@ -104,7 +108,7 @@ impl SimRequest<'_> {
         Some(error_response(StatusCode::BAD_REQUEST, code, &text))
     }
 
-    /// A GET: refused when it is something else or has parameters that are not known.
+    /// Answers a GET from the organisation; refuses other methods and unknown parameters.
     pub(super) fn read(
         &self,
         allowed: &[&str],
@@ -123,12 +127,13 @@ impl SimRequest<'_> {
             .map_or_else(|refused| refused, |value| json_response(StatusCode::OK, &value))
     }
 
+    /// The refusal of a method that the simulation does not have.
     pub(super) fn no_method(&self) -> SimResponse {
         let text = format!("The method {} is not simulated here.", self.method);
         error_response(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", &text)
     }
 
-    /// A page of a list, with the address of the next one.
+    /// A page of a list, with the address of the next page.
     pub(super) fn page(&self, all: Vec<Value>) -> Result<Value, SimResponse> {
         let from: usize = match self.parameter("$skiptoken") {
             Some(text) => text.parse().map_err(|_| {

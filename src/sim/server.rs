@@ -1,5 +1,5 @@
-//! The servers of a simulated Azure: the Resource Manager with the identity endpoint, and one for each
-//! registry.
+//! The servers of a simulated Azure: one for the Resource Manager and the identity endpoint, two
+//! for each registry.
 
 use super::acr;
 use super::arm;
@@ -22,22 +22,22 @@ use std::path::Path;
 use std::sync::Arc;
 use url::Url;
 
-/// The largest body that is read.
+/// The largest body of a request to the Resource Manager, in bytes; a larger one counts as empty.
 const LARGEST_BODY: usize = 1 << 20;
 
-/// Where a running simulated Azure is reached.
+/// The addresses of a running simulated Azure.
 #[derive(Debug, Clone)]
 pub struct Running {
-    /// The Resource Manager.
+    /// The address of the Resource Manager.
     pub arm: Url,
     /// The secret of the identity endpoint.
     pub secret: String,
-    /// The login servers of its registries.
+    /// The login servers of the registries.
     pub registries: Vec<String>,
 }
 
 impl Running {
-    /// The line that tells other programs where everything is.
+    /// The addresses as JSON, for other programs.
     pub fn to_json(&self) -> Value {
         let at = |path: &str| format!("{}{path}", self.arm.as_str().trim_end_matches('/'));
         json!({
@@ -50,8 +50,8 @@ impl Running {
 }
 
 impl Sim {
-    /// Listens at `address` and serves in the background; over https if there is a folder to leave
-    /// the certificate of the authority in.
+    /// Listens at `address` and serves in the background. With a folder in `tls` it serves https,
+    /// and writes the certificate of its authority into that folder.
     pub fn start(self: &Arc<Self>, address: SocketAddr, tls: Option<&Path>) -> Result<Running> {
         let listener = std::net::TcpListener::bind(address)
             .map_err(|e| Error::invalid(format!("cannot listen at {address}: {e}")))?;
@@ -74,7 +74,7 @@ impl Sim {
                 "https"
             }
         };
-        // Links lead back to where they came from.
+        // Links in responses have the scheme of the server.
         let _ = self.scheme.set(scheme);
         let arm = Url::parse(&format!("{scheme}://{bound}"))
             .map_err(|e| Error::bug("an address of ours").with_source(e))?;
@@ -82,7 +82,8 @@ impl Sim {
         Ok(Running { arm, secret: self.secret.clone(), registries })
     }
 
-    /// Every registry listens at a port of its own, over http: a login server on this machine.
+    /// Starts two servers for each registry, over http and each at a port of its own: the login
+    /// server and the server of blobs. Returns the login servers.
     fn start_registries(self: &Arc<Self>, address: SocketAddr) -> Result<Vec<String>> {
         let count = self.registries().len();
         let mut servers = Vec::with_capacity(count);
@@ -103,7 +104,8 @@ impl Sim {
             };
             let server = listen(acr::registry_routes(self, number))?;
             let mut blobs = listen(acr::blob_routes(self, number))?;
-            // By another name than the registry, so that no client takes both for one and sends a credential along.
+            // The name differs from that of the login server, so that no client takes both for one
+            // host and sends it a credential.
             if let Some(port) = blobs.strip_prefix("127.0.0.1:") {
                 blobs = format!("localhost:{port}");
             }
@@ -114,8 +116,8 @@ impl Sim {
         Ok(servers)
     }
 
-    /// Answers one request to the Resource Manager, to a registry or to where blobs lie, without a
-    /// network.
+    /// Answers one request to the Resource Manager, to a registry or to a server of blobs, without
+    /// a network.
     pub async fn answer(self: &Arc<Self>, request: Request) -> Response<Body> {
         match acr::answer_directly(self, request).await {
             Ok(response) => response,
@@ -133,10 +135,12 @@ impl Sim {
     }
 }
 
+/// Answers with the statistics.
 async fn stats(State(sim): State<Arc<Sim>>) -> SimResponse {
     json_response(StatusCode::OK, &sim.stats.to_json())
 }
 
+/// Answers a request to the Resource Manager, with the latency and the faults of the simulation.
 async fn resource_manager(State(sim): State<Arc<Sim>>, request: Request) -> SimResponse {
     sim.stats.begin();
     if !sim.latency.is_zero() {
@@ -154,6 +158,7 @@ async fn resource_manager(State(sim): State<Arc<Sim>>, request: Request) -> SimR
     response
 }
 
+/// Authenticates, parses and answers a request; the first value is the name of its operation.
 fn serve(sim: &Sim, request: &Parts, body: &[u8]) -> (&'static str, SimResponse) {
     if let Some(refused) = identity::refusal(&request.headers) {
         sim.stats.no_token();

@@ -1,4 +1,4 @@
-//! A running simulated Azure: its world, the conditions that clients meet, and its statistics.
+//! The state of a simulated Azure: its world, the conditions for its clients, and its statistics.
 
 use super::faults::{Faults, FaultsSpec};
 use super::ids::subscription_id;
@@ -10,23 +10,23 @@ use super::world::World;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-/// What it is like to ask a simulated Azure.
+/// The conditions that clients of a simulated Azure meet.
 #[derive(Debug, Clone)]
 pub struct Conditions {
-    /// Every answer takes at least this long.
+    /// Least duration of a request.
     pub latency: Duration,
-    /// What may be asked.
+    /// The limits of requests.
     pub quota: QuotaSpec,
-    /// What goes wrong.
+    /// The injected faults.
     pub faults: FaultsSpec,
-    /// How many subscriptions the identity sees.
+    /// Number of subscriptions that the identity sees.
     pub subscriptions: u8,
-    /// How much its registries keep of what is pushed.
+    /// Largest size of all pushed blobs in its registries together.
     pub blobs: BlobsLimit,
 }
 
 impl Default for Conditions {
-    /// At once, without limits or faults, in one subscription.
+    /// No latency, no quota, no faults, one subscription.
     fn default() -> Self {
         Self {
             latency: Duration::ZERO,
@@ -40,32 +40,32 @@ impl Default for Conditions {
 
 /// A simulated Azure.
 pub struct Sim {
-    /// What it has.
+    /// Its marketplace.
     pub world: World,
-    /// What its organisation keeps.
+    /// Its organisation.
     pub(super) organisation: Mutex<Organisation>,
     /// Its container registries.
     pub(super) registries: Mutex<Vec<SimRegistry>>,
     /// `http` or `https`, once it listens.
     pub(super) scheme: OnceLock<&'static str>,
-    /// Every answer takes at least this long.
+    /// Least duration of a request.
     pub latency: Duration,
-    /// What the identity sees.
+    /// The ids of the subscriptions that the identity sees.
     pub subscriptions: Vec<String>,
-    /// What the identity endpoint wants in its header.
+    /// The secret that the identity endpoint expects in `x-identity-header`.
     pub secret: String,
-    /// What was asked.
+    /// The statistics of the requests.
     pub stats: Stats,
-    /// What may be asked.
+    /// The limits of requests.
     pub quota: Meter,
-    /// What goes wrong.
+    /// The injected faults.
     pub faults: Faults,
-    /// How many bytes its registries keep of what is pushed, in all.
+    /// Most bytes of pushed blobs that its registries keep, together.
     pub most_pushed: u64,
 }
 
 impl Sim {
-    /// A simulated Azure that has `world`, under `conditions`.
+    /// A simulated Azure with this world, under these conditions.
     pub fn new(mut world: World, conditions: Conditions) -> Arc<Self> {
         let Conditions { latency, quota, faults, subscriptions, blobs } = conditions;
         let organisation = std::mem::take(&mut world.organisation);
@@ -85,12 +85,12 @@ impl Sim {
         })
     }
 
-    /// Its container registries; may be changed while it runs.
+    /// Its container registries; tests may change them while it runs.
     pub fn registries(&self) -> MutexGuard<'_, Vec<SimRegistry>> {
         self.registries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What its organisation keeps; may be changed while it runs.
+    /// Its organisation; tests may change it while it runs.
     pub fn organisation(&self) -> MutexGuard<'_, Organisation> {
         self.organisation.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -7,27 +7,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use tokio::time::Instant;
 
-/// What was asked of a simulated Azure.
+/// Counts of the requests to a simulated Azure.
 #[derive(Debug, Default)]
 pub struct Stats {
+    /// Responses by operation and status.
     operations: Mutex<BTreeMap<&'static str, BTreeMap<u16, u64>>>,
-    /// The first and the last answer of each operation.
+    /// The first and the last response of each operation that was not throttled.
     spans: Mutex<BTreeMap<&'static str, (Instant, Instant)>>,
-    /// Requests by subscription and principal.
-    askers: Mutex<BTreeMap<String, u64>>,
+    /// Requests by subscription and principal, as `SUBSCRIPTION PRINCIPAL`.
+    callers: Mutex<BTreeMap<String, u64>>,
+    /// Requests in progress, and the most there were.
     at_once: AtomicU64,
     most_at_once: AtomicU64,
     without_token: AtomicU64,
 }
 
 impl Stats {
-    /// A request began.
+    /// Counts a request that begins.
     pub(super) fn begin(&self) {
         let now = self.at_once.fetch_add(1, Ordering::Relaxed) + 1;
         self.most_at_once.fetch_max(now, Ordering::Relaxed);
     }
 
-    /// A request ended.
+    /// Counts a request that ends.
     pub(super) fn end(&self, operation: &'static str, status: StatusCode) {
         self.at_once.fetch_sub(1, Ordering::Relaxed);
         let mut operations = self.operations.lock().unwrap_or_else(PoisonError::into_inner);
@@ -40,13 +42,13 @@ impl Stats {
         }
     }
 
-    /// A principal asked through a subscription.
-    pub(super) fn asked(&self, subscription: &str, principal: &str) {
-        let mut askers = self.askers.lock().unwrap_or_else(PoisonError::into_inner);
-        *askers.entry(format!("{subscription} {principal}")).or_default() += 1;
+    /// Counts a request of a principal in a subscription.
+    pub(super) fn count_caller(&self, subscription: &str, principal: &str) {
+        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        *callers.entry(format!("{subscription} {principal}")).or_default() += 1;
     }
 
-    /// A request had no token.
+    /// Counts a request without a valid token.
     pub(super) fn no_token(&self) {
         self.without_token.fetch_add(1, Ordering::Relaxed);
     }
@@ -70,7 +72,7 @@ impl Stats {
             "seconds": seconds,
             "throttled": count(Some(429)),
             "operations": *operations,
-            "askers": *self.askers.lock().unwrap_or_else(PoisonError::into_inner),
+            "askers": *self.callers.lock().unwrap_or_else(PoisonError::into_inner),
             "mostAtOnce": self.most_at_once.load(Ordering::Relaxed),
             "withoutToken": self.without_token.load(Ordering::Relaxed),
         })

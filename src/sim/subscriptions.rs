@@ -1,4 +1,5 @@
-//! The simulated subscriptions: their listings, their locations and the compute provider.
+//! The simulated subscriptions: lists of them and of tenants, their locations, and the compute
+//! provider.
 
 use super::ids::TENANT;
 use super::request::SimRequest;
@@ -23,6 +24,7 @@ pub(super) fn get(request: &SimRequest<'_>) -> Value {
     subscription(&request.path[1])
 }
 
+/// A subscription as the Resource Manager returns it.
 fn subscription(id: &str) -> Value {
     json!({
         "id": format!("/subscriptions/{id}"), "authorizationSource": "RoleBased",
@@ -86,8 +88,10 @@ pub(super) fn provider(request: &SimRequest<'_>) -> Value {
         "id": format!("/subscriptions/{}/providers/Microsoft.Compute", request.path[1]),
         "namespace": "Microsoft.Compute", "registrationState": "Registered",
         "resourceTypes": [
-            {"resourceType": "virtualMachines", "locations": locations, "apiVersions": ["2024-07-01"]},
-            {"resourceType": "locations/publishers", "locations": locations, "apiVersions": ["2024-07-01"]},
+            {"resourceType": "virtualMachines", "locations": locations,
+                "apiVersions": ["2024-07-01"]},
+            {"resourceType": "locations/publishers", "locations": locations,
+                "apiVersions": ["2024-07-01"]},
         ],
     })
 }

@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
-/// How much an organisation keeps.
+/// The size of a generated organisation: numbers of its resources.
 #[derive(Debug, Clone, Copy)]
 pub struct OrganisationSize {
-    /// Subscriptions over which it is spread.
+    /// Subscriptions that it uses.
     pub subscriptions: u8,
     /// Galleries.
     pub galleries: usize,
@@ -32,7 +32,7 @@ pub struct OrganisationSize {
 }
 
 impl OrganisationSize {
-    /// A handful, so that everything occurs.
+    /// A few of everything.
     pub const FEW: Self = Self {
         subscriptions: 1,
         galleries: 3,
@@ -57,6 +57,7 @@ impl OrganisationSize {
     };
 }
 
+/// The state of a generation.
 struct Generator {
     random: StdRng,
     locations: Vec<String>,
@@ -64,8 +65,8 @@ struct Generator {
 }
 
 impl Organisation {
-    /// An organisation that keeps so much in `locations` (display names); the same `seed` gives the
-    /// same one. Its machines stand on what it keeps, and on images of the marketplace.
+    /// An organisation of a size in `locations` (display names); the same `seed` gives the same
+    /// one. Its machines use its own images and images of the marketplace.
     pub fn generate(size: OrganisationSize, locations: &[String], seed: u64) -> Self {
         let mut generator = Generator {
             random: StdRng::seed_from_u64(seed ^ 0x9a11),
@@ -75,7 +76,7 @@ impl Organisation {
         };
         let mut organisation = Self::default();
         for number in 0..size.galleries {
-            let subscription = subscription_id(nth(number, size.subscriptions));
+            let subscription = subscription_id(subscription_of(number, size.subscriptions));
             let group = format!("rg-images-{}", number % 7);
             let mut gallery = generator.gallery(&format!("gallery_{number:03}"));
             (gallery.subscription, gallery.group) = (subscription, group);
@@ -113,17 +114,18 @@ impl Organisation {
     }
 }
 
-/// The number of the subscription of the n-th thing, from 1.
-fn nth(number: usize, subscriptions: u8) -> u8 {
+/// The number of the subscription that resource `number` is in, counted from 1.
+fn subscription_of(number: usize, subscriptions: u8) -> u8 {
     u8::try_from(number % usize::from(subscriptions.max(1))).unwrap_or(0) + 1
 }
 
-/// The part of `all` things that the n-th of `among` has.
+/// How many of `all` resources owner `n` of `among` owners has; the first ones have one more.
 fn share(all: usize, among: usize, n: usize) -> usize {
     all.checked_div(among).map_or(0, |each| each + usize::from(n < all % among))
 }
 
 impl Generator {
+    /// The display name of a random location.
     fn location(&mut self) -> String {
         let at = self.random.random_range(0..self.locations.len().max(1));
         self.locations.get(at).cloned().unwrap_or_else(|| "East US".to_owned())
@@ -143,6 +145,7 @@ impl Generator {
         }
     }
 
+    /// A gallery of another organisation: three definitions of four versions.
     fn foreign(&mut self, name: &str) -> SimGallery {
         let mut gallery = self.gallery(name);
         for at in 0..3 {
@@ -152,6 +155,7 @@ impl Generator {
         gallery
     }
 
+    /// The sharing profile of gallery `number`.
     fn sharing(number: usize) -> Option<Value> {
         match number % 4 {
             1 => Some(json!({"permissions": "Groups", "groups": [
@@ -164,6 +168,7 @@ impl Generator {
         }
     }
 
+    /// A random time between two days, counted from the epoch.
     fn date(&mut self, from: i64, to: i64) -> String {
         let days = self.random.random_range(from..to);
         let at = self.epoch + Duration::days(days);
@@ -239,11 +244,11 @@ impl Generator {
     }
 
     fn managed(&mut self, number: usize, subscriptions: u8) -> Value {
-        let subscription = subscription_id(nth(number, subscriptions));
-        // The listing writes the group in capitals.
+        let subscription = subscription_id(subscription_of(number, subscriptions));
+        // The list has the resource group in capitals.
         let id = format!(
-            "/subscriptions/{subscription}/resourceGroups/RG-VM-{}/providers/Microsoft.Compute/images/\
-             managed-{number}",
+            "/subscriptions/{subscription}/resourceGroups/RG-VM-{}/providers/\
+             Microsoft.Compute/images/managed-{number}",
             number % 5
         );
         let machine = format!(
@@ -260,9 +265,10 @@ impl Generator {
                 "provisioningState": "Succeeded", "hyperVGeneration": "V2"}})
     }
 
-    /// A machine or scale set: on a version of ours, on one that is gone, on the marketplace.
+    /// A machine or scale set, whose image is a version of the organisation, a deleted version, or
+    /// one of the marketplace.
     fn machine(&mut self, number: usize, subscriptions: u8, all: &Organisation) -> Value {
-        let subscription = subscription_id(nth(number, subscriptions));
+        let subscription = subscription_id(subscription_of(number, subscriptions));
         let set = number % 6 == 5;
         let (kind, resource, name) = if set {
             ("microsoft.compute/virtualmachinescalesets", "virtualMachineScaleSets", "vmss")
@@ -283,6 +289,7 @@ impl Generator {
             "properties": properties})
     }
 
+    /// The image reference of machine `number`, a scale set or not.
     fn reference(&mut self, number: usize, set: bool, all: &Organisation) -> Value {
         let galleries: Vec<&SimGallery> = all.galleries.values().collect();
         let marketplace = |version: &str, exact: &str| {

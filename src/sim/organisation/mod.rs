@@ -1,5 +1,5 @@
-//! The model of a simulated organisation: galleries in its subscriptions, managed images, machines made
-//! from images, galleries that others share with it, and running operations.
+//! The model of a simulated organisation: galleries in its subscriptions, managed images, machines
+//! created from images, galleries that others share with it, and operations.
 
 mod generate;
 
@@ -9,35 +9,35 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::time::Instant;
 
-/// An operation that was begun.
+/// An asynchronous operation.
 #[derive(Debug, Clone)]
 pub struct Operation {
-    /// When it is over.
+    /// The time at which it ends.
     pub ends: Instant,
-    /// Why it fails, if it does.
+    /// The text of its error, if it fails.
     pub failure: Option<String>,
-    /// The path of what is changed, in lower case.
+    /// The path of the changed resource, in lower case.
     pub about: String,
 }
 
-/// An image version.
+/// A version of an image definition.
 #[derive(Debug, Clone)]
 pub struct SimVersion {
     /// Its name.
     pub name: String,
-    /// When it was published.
+    /// The time of its publication, as RFC 3339 with seven digits of a second.
     pub published: String,
-    /// Its end of life.
+    /// Its end of life, in the same format.
     pub end_of_life: Option<String>,
-    /// Whether it is excluded from latest.
+    /// Whether `latest` leaves it out.
     pub excluded: bool,
-    /// Its target regions, as requests have them.
+    /// Its target regions, as objects of the API.
     pub regions: Vec<Value>,
     /// Its provisioning state.
     pub state: &'static str,
     /// Its safety profile.
     pub safety: Value,
-    /// Where others share it and it was deleted softly: until when it can be consumed.
+    /// In a shared gallery, when it was soft-deleted: the end of its consumption.
     pub soft_deleted: Option<String>,
     /// Its tags.
     pub tags: Value,
@@ -59,49 +59,49 @@ pub struct SimDefinition {
 /// A gallery.
 #[derive(Debug, Clone)]
 pub struct SimGallery {
-    /// Its subscription; empty for one of others.
+    /// Its subscription; empty in other organisations' galleries.
     pub subscription: String,
-    /// Its resource group; empty for one of others.
+    /// Its resource group; empty in other organisations' galleries.
     pub group: String,
     /// Its name.
     pub name: String,
-    /// Where it lies, as a display name.
+    /// The display name of its location.
     pub location: String,
     /// Its description.
     pub description: Option<String>,
-    /// Its sharing profile, if it was ever shared.
+    /// Its sharing profile; `None` is private.
     pub sharing: Option<Value>,
-    /// Its policy of soft deletion, if it ever had one.
+    /// Its soft deletion policy, if it has one.
     pub soft_delete: Option<Value>,
     /// Its tags.
     pub tags: Value,
-    /// Its definitions, by name in lower case.
+    /// Its definitions by name in lower case.
     pub definitions: BTreeMap<String, SimDefinition>,
 }
 
-/// What an organisation keeps.
+/// An organisation.
 #[derive(Debug, Clone, Default)]
 pub struct Organisation {
     /// Galleries by their id in lower case.
     pub galleries: BTreeMap<String, SimGallery>,
-    /// Galleries that others share directly, by unique name in lower case.
+    /// Galleries that others share directly, by their unique name in lower case.
     pub shared: BTreeMap<String, SimGallery>,
-    /// Galleries of communities, by public name in lower case.
+    /// Galleries of communities, by their public name in lower case.
     pub communities: BTreeMap<String, SimGallery>,
-    /// Managed images, by id in lower case.
+    /// Managed images by their id in lower case.
     pub images: BTreeMap<String, Value>,
-    /// Machines and scale sets as Resource Graph has them, by id in lower case.
+    /// Machines and scale sets as rows of Resource Graph, by their id in lower case.
     pub machines: BTreeMap<String, Value>,
-    /// Subscriptions that may not be read.
+    /// Subscriptions that the identity may not read.
     pub denied: BTreeSet<String>,
     /// Subscriptions without the compute provider.
     pub unregistered: BTreeSet<String>,
-    /// Operations that are under way: when they end, and what was asked.
+    /// Operations by their id; those that have ended too.
     pub operations: BTreeMap<String, Operation>,
 }
 
 impl SimGallery {
-    /// Its id.
+    /// Its Resource Manager id.
     pub fn id(&self) -> String {
         format!(
             "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.Compute/galleries/{}",
@@ -111,7 +111,7 @@ impl SimGallery {
 }
 
 impl Organisation {
-    /// How many versions it keeps itself.
+    /// Number of image versions in its own galleries.
     pub fn versions(&self) -> usize {
         let definitions = self.galleries.values().flat_map(|gallery| gallery.definitions.values());
         definitions.map(|definition| definition.versions.len()).sum()

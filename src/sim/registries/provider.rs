@@ -1,5 +1,5 @@
-//! The simulated provider of container registries: lists of a subscription and of a resource group, and one registry
-//! by its name.
+//! The simulated provider of container registries: the registries of a subscription or of a
+//! resource group, and single registries.
 
 use super::SimRegistry;
 use crate::sim::request::SimRequest;
@@ -8,7 +8,8 @@ use axum::body::Body;
 use axum::http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
-/// Answers what is asked of the provider, with the operation's name.
+/// Answers requests to the provider; the first value is the name of the operation. `None` for other
+/// paths.
 pub(in crate::sim) fn serve(
     request: &SimRequest<'_>,
     path: &[&str],
@@ -51,12 +52,16 @@ pub(in crate::sim) fn serve(
     let found = ours.find(|registry| registry.name.eq_ignore_ascii_case(name));
     Some((
         operation,
-        found.map_or_else(|| missing(name), |r| json_response(StatusCode::OK, &r.to_json())),
+        found.map_or_else(
+            || unknown_registry(name),
+            |r| json_response(StatusCode::OK, &r.to_json()),
+        ),
     ))
 }
 
-/// As this provider says it (recorded): beside the error stands a status.
-fn missing(name: &str) -> SimResponse {
+/// The refusal of an unknown registry. In the format of this provider (recorded), a status is
+/// beside the error.
+fn unknown_registry(name: &str) -> SimResponse {
     let text = format!("The resource {name} could not be found.");
     let (head, _) = error_response(StatusCode::NOT_FOUND, "", "").into_parts();
     let body = json!({"error": {"code": "ResourceNotFound", "message": text}, "status": "Failed"});
