@@ -1,5 +1,6 @@
-//! Simulated container registries: the token service, ACR's own API, manifests, and blobs on their way in and out. Strict:
-//! a token of another scope, a method or path that is none, and a name that cannot be are refused as ACR does.
+//! The servers of simulated container registries: the token service, ACR's own API, manifests,
+//! uploads and downloads of blobs. They are strict: they refuse a token of another scope, an
+//! unknown method or path and an invalid name as ACR does.
 
 mod blobs;
 mod body;

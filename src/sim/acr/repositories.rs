@@ -1,4 +1,5 @@
-//! What a simulated registry answers of what it holds.
+//! Repositories, manifests and tags of a simulated registry: lists, descriptions, content, changes
+//! of tags.
 
 use super::response::{accepted, locked_response, name_unknown, not_found, registry_error};
 use super::target::is_digest;
@@ -9,11 +10,12 @@ use axum::http::{HeaderValue, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
-/// Rows of a page when nobody says how many, and the most.
+/// Rows of a page without `n`, and the most that `n` may ask for.
 const PAGE: usize = 100;
 const LARGEST_PAGE: usize = 1_000;
 
 impl SimRegistry {
+    /// The list of repositories.
     pub(super) fn list(&self, query: &[(String, String)], path: &str) -> SimResponse {
         let listed = self.repositories.iter().filter(|(_, repository)| repository.attributes.list);
         let names: Vec<&String> = listed.map(|(name, _)| name).collect();
@@ -21,6 +23,7 @@ impl SimRegistry {
         page(&names, query, path, |name| name, body)
     }
 
+    /// Deletes a repository.
     pub(super) fn remove(&mut self, name: &str) -> SimResponse {
         let locked = |r: &SimRepository| {
             r.attributes.is_locked() || r.manifests.values().any(|m| m.attributes.is_locked())
@@ -40,7 +43,7 @@ impl SimRegistry {
     }
 }
 
-/// A page of `all` behind `last`, with the link to the next one: relative, as ACR has it.
+/// A page of `all` after `last`, with the link to the next page, which is relative as in ACR.
 fn page<T>(
     all: &[T],
     query: &[(String, String)],
@@ -68,8 +71,8 @@ fn page<T>(
     response
 }
 
-/// Puts rows in the order that is asked for: by name, or by the time of their last change (recorded for
-/// `timeasc` and `timedesc`). What ACR makes of another word is not known; here it is refused.
+/// Sorts rows as `orderby` asks: by name, or by the time of their last change (recorded for
+/// `timeasc` and `timedesc`). What ACR does with another word is unknown; it is refused here.
 fn in_order<T>(
     all: &mut [T],
     query: &[(String, String)],
@@ -89,6 +92,7 @@ fn in_order<T>(
 }
 
 impl SimTag {
+    /// The description of the tag.
     pub(super) fn to_json(&self, name: &str) -> Value {
         json!({"name": name, "digest": self.digest, "createdTime": self.created,
             "lastUpdateTime": self.updated, "signed": false,
@@ -97,6 +101,7 @@ impl SimTag {
 }
 
 impl SimRepository {
+    /// The description of the repository.
     pub(super) fn to_json(&self, server: &str, name: &str) -> Value {
         let created = self.manifests.values().map(|m| m.created.as_str()).min();
         let tags = self.tags.values().map(|tag| tag.updated.as_str());
@@ -106,12 +111,13 @@ impl SimRepository {
             "tagCount": self.tags.len(), "changeableAttributes": self.attributes.to_json()})
     }
 
-    /// A manifest with so many of its tags at most.
+    /// The description of a manifest, with at most `most_tags` of its tags.
     pub(super) fn manifest_json(&self, name: &str, most_tags: usize) -> Value {
         let tags = self.tags.iter().filter(|(_, tag)| tag.digest == name).take(most_tags);
         self.manifest_with(name, &tags.map(|(tag, _)| tag.as_str()).collect::<Vec<_>>())
     }
 
+    /// The description of a manifest, with these tags.
     pub(super) fn manifest_with(&self, name: &str, tags: &[&str]) -> Value {
         let Some(found) = self.manifests.get(name) else { return Value::Null };
         let SimManifest { media_type, size, created, platform, attributes, .. } = found;
@@ -128,6 +134,7 @@ impl SimRepository {
         value
     }
 
+    /// The list of tags, of one manifest if `digest` is given.
     pub(super) fn list_tags(
         &self,
         server: &str,
@@ -155,19 +162,20 @@ impl SimRepository {
         )
     }
 
-    /// A tag as it is, after a change too; the answer where it is gone, or stays.
+    /// The description of a tag, after a change too. The error is the response to a deletion, done
+    /// or refused, or to an unknown tag.
     pub(super) fn tag(
         &mut self,
         tag: &str,
         method: &Method,
         body: &Value,
     ) -> Result<Value, Box<SimResponse>> {
-        let is_kept = self.attributes.is_locked();
+        let is_locked = self.attributes.is_locked();
         let Some(found) = self.tags.get_mut(tag) else {
             return Err(Box::new(not_found("TAG_UNKNOWN", "the specified tag does not exist")));
         };
         if *method == Method::DELETE {
-            if is_kept || found.attributes.is_locked() {
+            if is_locked || found.attributes.is_locked() {
                 return Err(Box::new(locked_response()));
             }
             self.tags.remove(tag);
@@ -179,7 +187,7 @@ impl SimRepository {
         Ok(found.to_json(tag))
     }
 
-    /// The names of its tags, as Docker lists them.
+    /// The list of tags in Docker's API.
     pub(super) fn list_tag_names(&self, name: &str, query: &[(String, String)]) -> SimResponse {
         let listed = self.tags.iter().filter(|(_, tag)| tag.attributes.list);
         let all: Vec<&String> = listed.map(|(tag, _)| tag).collect();
@@ -187,6 +195,7 @@ impl SimRepository {
         page(&all, query, &format!("/v2/{name}/tags/list"), |tag| tag, body)
     }
 
+    /// The list of manifests, each with at most `most_tags` of its tags.
     pub(super) fn list_manifests(
         &self,
         server: &str,
@@ -202,9 +211,9 @@ impl SimRepository {
         }
         let mut tags: HashMap<&str, Vec<&str>> = HashMap::new();
         for (name, tag) in &self.tags {
-            let told = tags.entry(&tag.digest).or_default();
-            if told.len() < most_tags {
-                told.push(name);
+            let listed_tags = tags.entry(&tag.digest).or_default();
+            if listed_tags.len() < most_tags {
+                listed_tags.push(name);
             }
         }
         let row = |digest: &&String| {
@@ -222,6 +231,7 @@ impl SimRepository {
         )
     }
 
+    /// The list of the manifests that refer to a digest.
     pub(super) fn referrers(
         &self,
         repository: &str,
@@ -234,7 +244,7 @@ impl SimRepository {
         let kind = query.iter().find(|(name, _)| name == "artifactType").map(|(_, v)| v.as_str());
         let of_it = self.manifests.iter().filter_map(|(name, manifest)| {
             let content: Value = serde_json::from_slice(&manifest.content).ok()?;
-            // An image that does not say what it is is what its configuration is.
+            // The artifact type of an image without one is the media type of its configuration.
             let own = Some(&content["artifactType"]).filter(|own| !own.is_null());
             let own = own.unwrap_or(&content["config"]["mediaType"]);
             let is_wanted = kind.is_none_or(|kind| own == kind);
@@ -262,6 +272,7 @@ impl SimRepository {
         response
     }
 
+    /// A manifest itself, by tag or digest.
     pub(super) fn content(&self, reference: &str, method: &Method) -> SimResponse {
         let name = self.tags.get(reference).map_or(reference, |tag| &tag.digest);
         let Some(found) = self.manifests.get(name) else {

@@ -1,4 +1,4 @@
-//! Requests to a simulated registry: their quota, their authorization and the operation that answers them.
+//! The routes of simulated registries: quota, authorization and operation of each request.
 
 use super::blobs::serve_blob;
 use super::body::{drain, read_at_most};
@@ -20,16 +20,17 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// So many tags are told with a manifest. That there is a limit is said by a maintainer of ACR (Azure/acr#529);
-/// images of more than ten tags are seen to lack some (Azure/azure-cli#7438).
+/// Most tags in the description of a manifest. A maintainer of ACR says that there is a limit
+/// (Azure/acr#529); descriptions of images with more than ten tags lack some
+/// (Azure/azure-cli#7438).
 const MOST_TAGS: usize = 10;
-/// The routes of one registry.
+/// The routes of a registry.
 pub(in crate::sim) fn registry_routes(sim: &Arc<Sim>, number: usize) -> Router {
     Router::new().fallback(serve).with_state(SimRegistryServer { sim: Arc::clone(sim), number })
 }
 
-/// Answers a request to a registry, or to where its blobs lie, without a network; none where it is for
-/// another host.
+/// Answers a request to a registry or to its server of blobs without a network. The error is the
+/// request, when it is for another host.
 pub(in crate::sim) async fn answer_directly(
     sim: &Arc<Sim>,
     request: Request,
@@ -44,37 +45,38 @@ pub(in crate::sim) async fn answer_directly(
     Ok(if is_blobs { serve_blob(at, request).await } else { serve(at, request).await })
 }
 
-async fn serve(State(at): State<SimRegistryServer>, request: Request) -> SimResponse {
-    at.sim.stats.begin();
-    if !at.sim.latency.is_zero() {
-        tokio::time::sleep(at.sim.latency).await;
+/// Answers a request to a registry, with the latency, the quota and the faults of the simulation.
+async fn serve(State(server): State<SimRegistryServer>, request: Request) -> SimResponse {
+    server.sim.stats.begin();
+    if !server.sim.latency.is_zero() {
+        tokio::time::sleep(server.sim.latency).await;
     }
     let (parts, body) = request.into_parts();
     let path = percent_decode_str(parts.uri.path()).decode_utf8_lossy().into_owned();
     let class = class(&parts.method, &path);
     let refused = {
-        let server = at.sim.registries()[at.number].login_server.clone();
-        at.sim.quota.count_registry(&server, class)
+        let login_server = server.sim.registries()[server.number].login_server.clone();
+        server.sim.quota.count_registry(&login_server, class)
     };
     let (operation, response) = match refused {
         Some(refused) => {
             drain(body).await;
             ("Registry", refused)
         }
-        None => at.answer(&parts, &path, body).await,
+        None => server.answer(&parts, &path, body).await,
     };
     let name = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    let mut response = at.sim.faults.pass(name, response).await;
+    let mut response = server.sim.faults.pass(name, response).await;
     if !path.starts_with("/oauth2/") {
-        // On every answer, refusals too (recorded).
+        // On every response, refusals too (recorded).
         let version = HeaderValue::from_static("registry/2.0");
         response.headers_mut().insert("docker-distribution-api-version", version);
     }
-    at.sim.stats.end(operation, response.status());
+    server.sim.stats.end(operation, response.status());
     response
 }
 
-/// The class that a request is counted in.
+/// The class of a request in the quota.
 fn class(method: &Method, path: &str) -> &'static str {
     match *method {
         _ if path.starts_with("/oauth2/") => "oauth",
@@ -85,7 +87,7 @@ fn class(method: &Method, path: &str) -> &'static str {
     }
 }
 
-/// Where blobs lie.
+/// The routes of a server of blobs.
 pub(in crate::sim) fn blob_routes(sim: &Arc<Sim>, number: usize) -> Router {
     Router::new()
         .fallback(serve_blob)
@@ -93,6 +95,7 @@ pub(in crate::sim) fn blob_routes(sim: &Arc<Sim>, number: usize) -> Router {
 }
 
 impl SimRegistryServer {
+    /// Answers a request within its quota; the first value is the name of its operation.
     async fn answer(&self, parts: &Parts, path: &str, body: Body) -> (&'static str, SimResponse) {
         let query: Vec<(String, String)> =
             url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes())
@@ -110,25 +113,25 @@ impl SimRegistryServer {
                 _ => ("Unknown", not_found("UNSUPPORTED", "unsupported")),
             };
         }
-        let Some(wanted) = RegistryTarget::read(method, path) else {
+        let Some(target) = RegistryTarget::parse(method, path) else {
             drain(body).await;
-            // As ACR answers names that cannot be: plain text.
+            // ACR answers invalid names with plain text.
             let mut plain = Response::new(Body::from("404 page not found"));
             *plain.status_mut() = StatusCode::NOT_FOUND;
             return ("Unknown", plain);
         };
-        let operation = wanted.operation(method);
-        if let Some(refused) = self.refusal(&wanted, parts, &query) {
+        let operation = target.operation(method);
+        if let Some(refused) = self.refusal(&target, parts, &query) {
             drain(body).await;
             return (operation, refused);
         }
-        if matches!(wanted, RegistryTarget::Uploads(_) | RegistryTarget::Upload(..)) {
-            return (operation, self.upload(&wanted, parts, &query, body).await);
+        if matches!(target, RegistryTarget::Uploads(_) | RegistryTarget::Upload(..)) {
+            return (operation, self.upload(&target, parts, &query, body).await);
         }
         let body = read_at_most(body, LARGEST_MANIFEST).await;
         let mut registries = self.sim.registries();
         let registry = &mut registries[self.number];
-        if let (RegistryTarget::Content(name, reference), &Method::PUT) = (&wanted, method) {
+        if let (RegistryTarget::Content(name, reference), &Method::PUT) = (&target, method) {
             let refused = unknown_parameter(&query, &[]);
             let answer = refused.unwrap_or_else(|| match &body {
                 Some(body) => registry.put(name, reference, &parts.headers, body),
@@ -137,25 +140,26 @@ impl SimRegistryServer {
             return (operation, answer);
         }
         let body: Value = serde_json::from_slice(&body.unwrap_or_default()).unwrap_or_default();
-        (operation, wanted.answer(registry, method, &query, &body))
+        (operation, target.answer(registry, method, &query, &body))
     }
 
-    /// The refusal of a token that does not grant what is wanted.
+    /// Refuses a request whose token does not grant its target.
     fn refusal(
         &self,
-        wanted: &RegistryTarget,
+        target: &RegistryTarget,
         parts: &Parts,
         query: &[(String, String)],
     ) -> Option<SimResponse> {
         let registry = &self.sim.registries()[self.number];
         let granted = bearer_claims(&parts.headers);
         let method = &parts.method;
-        (!wanted.is_granted(method, query, &granted, &registry.login_server))
-            .then(|| challenge(registry, &wanted.scopes(method, query)))
+        (!target.is_granted(method, query, &granted, &registry.login_server))
+            .then(|| challenge(registry, &target.scopes(method, query)))
     }
 }
 
 impl RegistryTarget {
+    /// The response to a request for the target, except for uploads and pushes of manifests.
     fn answer(
         &self,
         registry: &mut SimRegistry,
@@ -185,7 +189,7 @@ impl RegistryTarget {
             _ => {}
         }
         let Some(repository) = registry.repositories.get_mut(name) else { return name_unknown() };
-        let head = |part: &str, value: Value| {
+        let described = |part: &str, value: Value| {
             let mut body = json!({"registry": server, "imageName": name});
             body[part] = value;
             json_response(StatusCode::OK, &body)
@@ -201,7 +205,7 @@ impl RegistryTarget {
             Self::TagNames(_) => repository.list_tag_names(name, query),
             Self::Manifests(_) => repository.list_manifests(&server, name, query, most_tags),
             Self::Tag(_, tag) => match repository.tag(tag, method, body) {
-                Ok(value) => head("tag", value),
+                Ok(value) => described("tag", value),
                 Err(answer) => *answer,
             },
             Self::Manifest(_, digest) => {
@@ -212,7 +216,7 @@ impl RegistryTarget {
                     found.attributes.patch(body);
                 }
                 let value = repository.manifest_json(digest, most_tags);
-                head("manifest", value)
+                described("manifest", value)
             }
             Self::Content(_, reference) => repository.content(reference, method),
             Self::Referrers(_, digest) => repository.referrers(name, digest, query),

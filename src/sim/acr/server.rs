@@ -3,9 +3,10 @@
 use crate::sim::state::Sim;
 use std::sync::Arc;
 
-/// One registry of a simulated Azure, as its server has it.
+/// The state of the server: the simulated Azure, and which of its registries is served.
 #[derive(Clone)]
 pub(super) struct SimRegistryServer {
     pub(super) sim: Arc<Sim>,
+    /// The index of the registry.
     pub(super) number: usize,
 }
