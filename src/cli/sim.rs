@@ -3,7 +3,8 @@
 use super::{output, stop};
 use crate::error::Result;
 use crate::sim::{
-    BlobsLimit, Conditions, FaultsSpec, Keeps, Organisation, QuotaSpec, Scale, Sim, World, generate,
+    BlobsLimit, Conditions, FaultsSpec, Organisation, OrganisationSize, QuotaSpec, Scale, Sim,
+    World, generate,
 };
 use crate::sink::say;
 use crate::span::Span;
@@ -50,7 +51,7 @@ pub(super) struct SimArgs {
     /// What the organisation keeps in galleries: none, few, or many (120 galleries with 60,000 versions
     /// in 40 subscriptions, and 5,000 machines) [default: few, or none with --catalog]
     #[arg(long, value_enum, value_name = "SIZE")]
-    organisation: Option<OrganisationSize>,
+    organisation: Option<OrganisationPreset>,
     /// Let something go wrong: shares of requests such as 429=0.02,5xx=0.01 (also timeout, slow, cut,
     /// reset, shape, or all=0.01 for each), times=3 (faults that one path meets), seed=7
     #[arg(long, value_name = "SPEC", default_value = "")]
@@ -64,7 +65,7 @@ pub(super) struct SimArgs {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum OrganisationSize {
+enum OrganisationPreset {
     None,
     Few,
     Many,
@@ -78,11 +79,14 @@ pub(super) async fn run(args: SimArgs) -> Result<ExitCode> {
     };
     let (world, needs) = match args.organisation {
         None => (world, 1),
-        Some(OrganisationSize::None) => (world.with_organisation(Organisation::default()), 1),
-        Some(OrganisationSize::Few) => (world.keeping(Keeps::FEW, args.seed), 1),
-        Some(OrganisationSize::Many) => {
-            (world.keeping(Keeps::MANY, args.seed), Keeps::MANY.subscriptions)
+        Some(OrganisationPreset::None) => (world.with_organisation(Organisation::default()), 1),
+        Some(OrganisationPreset::Few) => {
+            (world.with_generated_organisation(OrganisationSize::FEW, args.seed), 1)
         }
+        Some(OrganisationPreset::Many) => (
+            world.with_generated_organisation(OrganisationSize::MANY, args.seed),
+            OrganisationSize::MANY.subscriptions,
+        ),
     };
     let subscriptions = args.subscriptions.unwrap_or(needs);
     tracing::info!(versions = world.versions(), "the simulated Azure is ready");

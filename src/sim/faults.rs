@@ -1,11 +1,11 @@
-//! What goes wrong between a client and Azure, by a seed: refusals with every form of wait, broken
-//! servers, answers that are late, slow, cut, reset or of the wrong shape.
+//! Faults between a client and the simulated Azure, by a seed: refusals with every format of a
+//! wait, server errors, and responses that are late, slow, cut, reset or malformed.
 //!
-//! Whether the n-th request on a path goes wrong follows from seed, path and n alone, whatever the
-//! order in which requests come; and after some faults a path is answered, so that a client that
-//! repeats gets everything.
+//! Whether request n on a path fails follows from seed, path and n alone, in any order of requests.
+//! After a number of faults a path has no more of them, so that a client that retries gets
+//! everything.
 
-use super::state::{error, json};
+use super::response::{SimResponse, error_response, json_response};
 use crate::error::{Error, Result};
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, Response, StatusCode, header};
@@ -19,14 +19,15 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
-/// A client gives an answer up before this.
+/// Delay of a response that is longer than any client waits.
 const NEVER: Duration = Duration::from_secs(75);
-/// Pieces of a slow body, and the time between them.
+/// Pieces of a slow body, and the time before each.
 const PIECES: usize = 8;
 const BETWEEN_PIECES: Duration = Duration::from_millis(250);
 
+/// The kind of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum FaultKind {
     Throttled,
     Broken,
     Timeout,
@@ -36,22 +37,22 @@ enum Kind {
     Shape,
 }
 
-const KINDS: &[(&str, Kind)] = &[
-    ("429", Kind::Throttled),
-    ("5xx", Kind::Broken),
-    ("timeout", Kind::Timeout),
-    ("slow", Kind::Slow),
-    ("cut", Kind::Cut),
-    ("reset", Kind::Reset),
-    ("shape", Kind::Shape),
+const KINDS: &[(&str, FaultKind)] = &[
+    ("429", FaultKind::Throttled),
+    ("5xx", FaultKind::Broken),
+    ("timeout", FaultKind::Timeout),
+    ("slow", FaultKind::Slow),
+    ("cut", FaultKind::Cut),
+    ("reset", FaultKind::Reset),
+    ("shape", FaultKind::Shape),
 ];
 
-/// What goes wrong how often: parts such as `429=0.05` (a share of requests; also `5xx`, `timeout`,
-/// `slow`, `cut`, `reset`, `shape`, or `all` for each of them), `times=3` (faults in all that one
-/// path meets), `seed=7`.
+/// The specification of faults: parts such as `429=0.05` (a share of requests, 0 to 1; also `5xx`,
+/// `timeout`, `slow`, `cut`, `reset`, `shape`, or `all` for each of them), `times=3` (most faults
+/// of one path), `seed=7`.
 #[derive(Debug, Clone)]
 pub struct FaultsSpec {
-    shares: Vec<(Kind, f64)>,
+    shares: Vec<(FaultKind, f64)>,
     times: u32,
     seed: u64,
 }
@@ -63,6 +64,7 @@ impl Default for FaultsSpec {
 }
 
 impl FaultsSpec {
+    /// Changes the specification by a part; `None` when it is malformed.
     fn change(&mut self, part: &str) -> Option<()> {
         let (name, value) = part.split_once('=')?;
         match name {
@@ -97,22 +99,22 @@ impl std::str::FromStr for FaultsSpec {
     }
 }
 
-/// Faults, and how often each path has met one.
+/// The faults, and how many each path has had.
 #[derive(Debug)]
 pub struct Faults {
     spec: FaultsSpec,
-    /// Requests and faults so far.
+    /// Requests and faults of each path.
     met: Mutex<HashMap<String, (u32, u32)>>,
 }
 
 impl Faults {
-    /// None met yet.
+    /// Faults by a specification; no path has had one.
     pub(super) fn new(spec: FaultsSpec) -> Self {
         Self { spec, met: Mutex::default() }
     }
 
-    /// What goes wrong with the next request on `path`, and a number to choose its form by.
-    fn next(&self, path: &str) -> Option<(Kind, u64)> {
+    /// The fault of the next request on `path`, if any, and a number that selects its form.
+    fn next(&self, path: &str) -> Option<(FaultKind, u64)> {
         if self.spec.shares.is_empty() {
             return None;
         }
@@ -136,25 +138,26 @@ impl Faults {
         None
     }
 
-    /// Lets the answer to a request on `path` go wrong, or not.
-    pub(super) async fn pass(&self, path: &str, answer: Response<Body>) -> Response<Body> {
-        let Some((kind, number)) = self.next(path) else { return answer };
+    /// The response to a request on `path`, with the fault that it has, if any.
+    pub(super) async fn pass(&self, path: &str, response: SimResponse) -> SimResponse {
+        let Some((kind, number)) = self.next(path) else { return response };
         match kind {
-            Kind::Throttled => throttled(number),
-            Kind::Broken => broken(number),
-            Kind::Timeout => {
+            FaultKind::Throttled => throttled(number),
+            FaultKind::Broken => broken(number),
+            FaultKind::Timeout => {
                 tokio::time::sleep(NEVER).await;
-                answer
+                response
             }
-            Kind::Slow => in_pieces(answer, PIECES, BETWEEN_PIECES).await,
-            Kind::Cut => in_pieces(answer, PIECES / 2, Duration::ZERO).await,
-            Kind::Reset => in_pieces(answer, 0, Duration::ZERO).await,
-            Kind::Shape => shape(number),
+            FaultKind::Slow => in_pieces(response, PIECES, BETWEEN_PIECES).await,
+            FaultKind::Cut => in_pieces(response, PIECES / 2, Duration::ZERO).await,
+            FaultKind::Reset => in_pieces(response, 0, Duration::ZERO).await,
+            FaultKind::Shape => shape(number),
         }
     }
 }
 
-fn throttled(number: u64) -> Response<Body> {
+/// A refusal with one of the formats of a wait.
+fn throttled(number: u64) -> SimResponse {
     let seconds = 1 + number % 40;
     let code = ["SubscriptionRequestsThrottled", "OperationNotAllowed", "TooManyRequests"];
     let text = format!("Please try again after '{seconds}' seconds.");
@@ -167,11 +170,11 @@ fn throttled(number: u64) -> Response<Body> {
     };
     let code = code[usize::try_from(number / 200 % 3).unwrap_or(0)];
     let body = match code {
-        // The compute provider's own refusals have no `error` around them.
+        // The compute provider's own refusals have no `error` member.
         "OperationNotAllowed" => json!({"code": code, "message": message}),
         _ => json!({"error": {"code": code, "message": message}}),
     };
-    let mut response = json(StatusCode::TOO_MANY_REQUESTS, &body);
+    let mut response = json_response(StatusCode::TOO_MANY_REQUESTS, &body);
     if let Some(wait) = wait.and_then(|wait| HeaderValue::try_from(wait).ok()) {
         response.headers_mut().insert(header::RETRY_AFTER, wait);
     }
@@ -183,15 +186,22 @@ fn date(seconds: u64) -> Option<String> {
     Some(at.format(&Rfc2822).ok()?.replace("+0000", "GMT"))
 }
 
-fn broken(number: u64) -> Response<Body> {
+/// A server error.
+fn broken(number: u64) -> SimResponse {
     match number % 4 {
-        0 => {
-            error(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "Encountered an error.")
-        }
-        1 => error(StatusCode::GATEWAY_TIMEOUT, "GatewayTimeout", "The gateway did not respond."),
+        0 => error_response(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "InternalServerError",
+            "Encountered an error.",
+        ),
+        1 => error_response(
+            StatusCode::GATEWAY_TIMEOUT,
+            "GatewayTimeout",
+            "The gateway did not respond.",
+        ),
         2 => page(StatusCode::BAD_GATEWAY),
         _ => {
-            // A front door's answer: nothing at all.
+            // A response of Front Door: no body.
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
             response
@@ -199,7 +209,8 @@ fn broken(number: u64) -> Response<Body> {
     }
 }
 
-fn page(status: StatusCode) -> Response<Body> {
+/// A page of HTML.
+fn page(status: StatusCode) -> SimResponse {
     let mut response = Response::new(Body::from("<html><body>Our services …</body></html>"));
     *response.status_mut() = status;
     let kind = HeaderValue::from_static("text/html");
@@ -207,19 +218,20 @@ fn page(status: StatusCode) -> Response<Body> {
     response
 }
 
-/// A success that is none.
-fn shape(number: u64) -> Response<Body> {
+/// A malformed response with the status of a success.
+fn shape(number: u64) -> SimResponse {
     match number % 4 {
         0 => page(StatusCode::OK),
         1 => Response::new(Body::empty()),
-        2 => json(StatusCode::OK, &json!({"value": 7})),
-        _ => json(StatusCode::OK, &json!([{"nome": 1}])),
+        2 => json_response(StatusCode::OK, &json!({"value": 7})),
+        _ => json_response(StatusCode::OK, &json!([{"nome": 1}])),
     }
 }
 
-/// The body in eight pieces, of which `sent` come before the connection breaks, if not all.
-async fn in_pieces(answer: Response<Body>, sent: usize, between: Duration) -> Response<Body> {
-    let (parts, body) = answer.into_parts();
+/// A response whose body comes in eight pieces. After `sent` pieces the connection breaks, unless
+/// that is all of them.
+async fn in_pieces(response: SimResponse, sent: usize, between: Duration) -> SimResponse {
+    let (parts, body) = response.into_parts();
     let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
     let size = bytes.len().div_ceil(PIECES).max(1);
     let mut pieces: Vec<io::Result<Bytes>> =
@@ -251,7 +263,7 @@ mod tests {
         };
         assert_eq!(met(1), met(1));
         assert_ne!(met(1), met(2));
-        let kinds: Vec<Kind> =
+        let kinds: Vec<FaultKind> =
             met(1).concat().into_iter().flatten().map(|(kind, _)| kind).collect();
         assert!(KINDS.iter().all(|(_, kind)| kinds.contains(kind)), "{kinds:?}");
         assert!("".parse::<FaultsSpec>().unwrap().shares.is_empty());

@@ -1,7 +1,8 @@
-//! A catalog with the shape of the real one: the distributions of offers, SKUs and versions that
-//! were counted in recorded answers, empty publishers, ghosts and oddities included.
+//! Generation of a catalog that resembles the real one: with the distributions of offers, SKUs and
+//! versions in recorded responses, with empty publishers, and with publishers and offers that are
+//! in lists and get a 404.
 
-use super::organisation::Keeps;
+use super::organisation::OrganisationSize;
 use super::world::{Image, LocationSet, Offer, PHYSICAL, Publisher, Sku, World};
 use crate::image::Status;
 use crate::source::locations::short_name;
@@ -10,21 +11,23 @@ use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeMap, HashSet};
 use time::{Duration, OffsetDateTime};
 
-/// How much is generated.
+/// The size of a generated catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Scale {
     /// About 50 publishers in three locations.
     Small,
-    /// One region of today: 2,640 publishers, about 116,000 versions.
+    /// One region in its current size: 2,640 publishers, about 116,000 versions.
     Region,
-    /// 60 locations that differ a little.
+    /// 60 locations with small differences.
     World,
 }
 
-/// Offers per publisher, SKUs per offer, versions per SKU: P(k) ∝ k^-s for k up to a maximum.
+/// A Zipf distribution, P(k) ∝ k^-s for k from 1 up to a maximum: offers of a publisher, SKUs of an
+/// offer, versions of a SKU. It holds the cumulated weights.
 struct Zipf(Vec<f64>);
 
 impl Zipf {
+    /// A distribution with exponent `s` and greatest value `max`.
     fn new(s: f64, max: u32) -> Self {
         let mut sum = 0.0;
         let cumulated = (1..=max).map(|k| {
@@ -34,6 +37,7 @@ impl Zipf {
         Self(cumulated.collect())
     }
 
+    /// A random value.
     fn sample(&self, random: &mut StdRng) -> usize {
         let total = self.0.last().copied().unwrap_or(1.0);
         let at = random.random::<f64>() * total;
@@ -41,6 +45,7 @@ impl Zipf {
     }
 }
 
+/// The state of a generation.
 struct Generator {
     random: StdRng,
     everywhere: LocationSet,
@@ -64,7 +69,7 @@ pub fn generate(scale: Scale, seed: u64) -> World {
         offers: Zipf::new(1.85, 700),
         skus: Zipf::new(2.05, 180),
         versions: Zipf::new(2.25, 200),
-        // A fixed moment: a catalog is a function of its seed alone.
+        // A fixed time, so that a catalog depends on its seed alone.
         epoch: OffsetDateTime::from_unix_timestamp(1_793_491_200)
             .unwrap_or(OffsetDateTime::UNIX_EPOCH),
     };
@@ -78,11 +83,13 @@ pub fn generate(scale: Scale, seed: u64) -> World {
             all.push(publisher);
         }
     }
-    // Publishers have been listed in no order since 2023.
+    // The list of publishers has had no order since 2023.
     for i in (1..all.len()).rev() {
         all.swap(i, generator.random.random_range(0..=i));
     }
-    World::new(locations, all).keeping(Keeps::FEW, seed).with_registries(2, 12, seed)
+    World::new(locations, all)
+        .with_generated_organisation(OrganisationSize::FEW, seed)
+        .with_registries(2, 12, seed)
 }
 
 const WORDS: &[&str] = &[
@@ -132,9 +139,9 @@ const PRODUCTS: &[&str] = &[
     "controller",
 ];
 
-/// Offers and their SKUs.
+/// Names of offers, each with the names of its SKUs.
 type Offers = &'static [(&'static str, &'static [&'static str])];
-/// Publisher, whether it makes Windows images, offers.
+/// Well-known publishers: the name, whether their images are of Windows, their offers.
 const KNOWN: &[(&str, bool, Offers)] = &[
     (
         "Canonical",
@@ -191,12 +198,14 @@ impl Generator {
         of[self.random.random_range(0..of.len())]
     }
 
+    /// True with probability `share`.
     fn chance(&mut self, share: f64) -> bool {
         self.random.random::<f64>() < share
     }
 
-    /// Everywhere, less a place here and there.
-    fn somewhere(&mut self, within: LocationSet, missing: f64) -> LocationSet {
+    /// The locations in `within`, each left out with probability `missing`; all of them when none
+    /// would be left.
+    fn most_of(&mut self, within: LocationSet, missing: f64) -> LocationSet {
         let mut set = within;
         for bit in 0..self.everywhere.count_ones() {
             if self.everywhere.count_ones() > 1 && self.chance(missing) {
@@ -206,7 +215,8 @@ impl Generator {
         if set == 0 { within } else { set }
     }
 
-    /// 21.7 % with a dot (extension publishers), a quarter with a 13-digit suffix.
+    /// A name of a publisher: 21.7 % have dots (publishers of extensions), a quarter have 13 digits
+    /// at the end.
     fn publisher_name(&mut self) -> String {
         let roll: f64 = self.random.random();
         let number = self.random.random_range(1_500_000_000_000_u64..1_790_000_000_000);
@@ -230,7 +240,7 @@ impl Generator {
     }
 
     fn publisher(&mut self, name: String) -> Publisher {
-        let locations = self.somewhere(self.everywhere, 0.005);
+        let locations = self.most_of(self.everywhere, 0.005);
         let empty = name.contains('.') || self.chance(0.06);
         let vanishes = self.chance(0.002);
         let count = if empty { 0 } else { self.offers.sample(&mut self.random) };
@@ -240,7 +250,7 @@ impl Generator {
     }
 
     fn offer(&mut self, publisher: &str, index: usize, within: LocationSet) -> Offer {
-        let locations = self.somewhere(within, 0.01);
+        let locations = self.most_of(within, 0.01);
         let daily = self.chance(0.006);
         let (word, product) = (self.pick(WORDS), self.pick(PRODUCTS));
         let suffix = if daily { "-daily" } else { "" };
@@ -276,7 +286,7 @@ impl Generator {
         plan: Option<&(String, String, String)>,
         within: LocationSet,
     ) -> Sku {
-        let locations = self.somewhere(within, 0.01);
+        let locations = self.most_of(within, 0.01);
         let count = match daily {
             _ if self.chance(0.15) => 0,
             true => self.random.random_range(40..=150),
@@ -301,7 +311,7 @@ impl Generator {
                 };
                 Image {
                     version,
-                    locations: self.somewhere(locations, 0.02),
+                    locations: self.most_of(locations, 0.02),
                     architecture: Some(if arm { "Arm64" } else { "x64" }.to_owned()),
                     hyper_v_generation: (!unknown).then(|| generation.to_owned()),
                     status: Some(if daily { Status::Scheduled } else { Status::Active }),
@@ -319,7 +329,7 @@ impl Generator {
         Sku { name, locations, versions }
     }
 
-    /// Publishers that everybody looks for, small and by hand.
+    /// The well-known publishers.
     fn known(&mut self) -> Vec<Publisher> {
         let everywhere = self.everywhere;
         let known = KNOWN.iter().map(|(publisher, windows, offers)| {
@@ -348,6 +358,7 @@ impl Generator {
     }
 }
 
+/// A version of a well-known SKU for which none was generated.
 fn known_image(minor: u32, windows: bool, sku: &str) -> Image {
     let generation = if sku.contains("gen1") { "V1" } else { "V2" };
     Image {
@@ -362,6 +373,7 @@ fn known_image(minor: u32, windows: bool, sku: &str) -> Image {
     }
 }
 
+/// The features of images of a Hyper-V generation.
 fn features(generation: &str) -> BTreeMap<String, String> {
     let mut features = BTreeMap::new();
     features.insert("IsAcceleratedNetworkSupported".to_owned(), "True".to_owned());

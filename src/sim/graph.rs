@@ -1,20 +1,18 @@
-//! The simulated Resource Graph: the query forms that azimg sends, and those that were recorded.
-//! Strict: a query of another form is refused as Azure refuses one that it cannot read.
+//! The simulated Resource Graph: the forms of queries that azimg sends, and the recorded ones. It
+//! is strict: it refuses a query of another form as Azure refuses one that it cannot parse.
 
-use super::arm::{Asked, TENANT};
 use super::foreign::community_rows;
+use super::ids::TENANT;
 use super::organisation::Organisation;
 use super::registries::SimRegistry;
-use super::state::{error, json as answer};
-use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode};
+use super::request::SimRequest;
+use super::response::{SimResponse, error_response, json_response};
+use axum::http::{Method, StatusCode};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-type Answer = Response<Body>;
-
-/// The image of a machine or scale set, as azimg asks for it.
+/// The step of a query that adds the image of a machine or scale set, as azimg sends it.
 pub(super) const IMAGE: &str = "extend image = iff(type =~ \
     'microsoft.compute/virtualmachinescalesets', \
     properties.virtualMachineProfile.storageProfile.imageReference, \
@@ -22,49 +20,51 @@ pub(super) const IMAGE: &str = "extend image = iff(type =~ \
 
 /// One step of a query.
 #[derive(Debug)]
-enum Step {
+enum QueryStep {
     Types(Vec<String>),
     Location(String),
-    IdStarts(String),
+    IdStartsWith(String),
     Ids(Vec<String>),
-    /// The id comes behind this one, as `strcmp` has it.
-    IdBehind(String),
-    /// What lies at that path is this text.
-    Is(Vec<String>, String),
-    /// The n-th part of the id is one of these.
+    /// The id is greater than this one, as `strcmp` compares.
+    IdAfter(String),
+    /// The value at the path is the text.
+    Equals(Vec<String>, String),
+    /// The part of the id with this index is one of the texts.
     IdPart(usize, Vec<String>),
     Image,
-    /// Columns, and where each comes from.
+    /// Columns: the name, and the path of the value.
     Project(Vec<(String, Vec<String>)>),
     Limit(usize),
 }
 
 /// Answers a query.
-pub(super) fn serve(asked: &Asked<'_>) -> Answer {
-    if let Some(refused) = asked.refusal(&[]) {
+pub(super) fn serve(request: &SimRequest<'_>) -> SimResponse {
+    if let Some(refused) = request.refusal(&[]) {
         return refused;
     }
-    if asked.method != Method::POST {
-        return asked.no_method();
+    if request.method != Method::POST {
+        return request.no_method();
     }
-    if let Some(refused) = options_refused(&asked.body).or_else(|| nobody_asked(asked)) {
+    if let Some(refused) = options_refused(&request.body).or_else(|| no_known_subscription(request))
+    {
         return refused;
     }
-    let query = asked.body["query"].as_str().unwrap_or_default();
+    let query = request.body["query"].as_str().unwrap_or_default();
     let Some((table, steps)) = parse(query) else { return invalid(query) };
-    let organisation = asked.sim.organisation();
+    let organisation = request.sim.organisation();
     let rows = match table.as_str() {
-        "securityresources" => findings(asked, &organisation),
-        "resources" => resources(asked, &organisation),
-        "communitygalleryresources" => community_rows(&organisation, &asked.sim.world.locations),
+        "securityresources" => findings(request, &organisation),
+        "resources" => resources(request, &organisation),
+        "communitygalleryresources" => community_rows(&organisation, &request.sim.world.locations),
         _ => return invalid(query),
     };
     drop(organisation);
-    let rows = run(rows, &steps);
-    page(asked, rows, &steps)
+    let rows = apply(rows, &steps);
+    page(request, rows, &steps)
 }
 
-fn invalid(query: &str) -> Answer {
+/// The refusal of a query that cannot be parsed.
+fn invalid(query: &str) -> SimResponse {
     refused(&json!([
         {"code": "InvalidQuery", "message": "Query is invalid. Please refer to the \
             documentation for the Azure Resource Graph service and fix the error before \
@@ -73,22 +73,23 @@ fn invalid(query: &str) -> Answer {
             "characterPositionInLine": query.len(), "token": "<EOF>", "expectedToken": "Ǐ"}]))
 }
 
-fn refused(details: &Value) -> Answer {
+/// A refusal with these details.
+fn refused(details: &Value) -> SimResponse {
     let body = json!({"error": {"code": "BadRequest",
         "message": "Please provide below info when asking for support: timestamp = \
                     2026-11-21T00:00:00.0000000Z, correlationId = \
                     00000000-0000-0000-0000-000000000000.",
         "details": details}});
-    answer(StatusCode::BAD_REQUEST, &body)
+    json_response(StatusCode::BAD_REQUEST, &body)
 }
 
-/// Refuses options that are none, and those that would change an answer here and do not.
-fn options_refused(body: &Value) -> Option<Answer> {
+/// Refuses invalid options, and options that would change the response and are not simulated.
+fn options_refused(body: &Value) -> Option<SimResponse> {
     let invalid = |what: String| {
         let details = json!([{"code": "InvalidPayload", "message": what}]);
         Some(refused(&details))
     };
-    // A bound of the service: Microsoft.ResourceGraph 2024-04-01, ResourcesQueryOptions.
+    // The limit of the service: Microsoft.ResourceGraph 2024-04-01, ResourcesQueryOptions.
     let is_top = |top: &Value| top.as_u64().is_some_and(|top| (1..=1_000).contains(&top));
     let options = &body["options"];
     if let Some(top) = options.get("$top").filter(|top| !is_top(top)) {
@@ -99,88 +100,90 @@ fn options_refused(body: &Value) -> Option<Answer> {
         return invalid(format!("The result format {form} is not simulated."));
     }
     for (place, name) in [(body, "managementGroups"), (body, "facets"), (options, "$skip")] {
-        let is_asked = match &place[name] {
+        let is_set = match &place[name] {
             Value::Null => false,
             Value::Array(all) => !all.is_empty(),
             Value::Number(number) => number.as_u64() != Some(0),
             _ => true,
         };
-        if is_asked {
+        if is_set {
             return invalid(format!("{name} is not simulated."));
         }
     }
     None
 }
 
-/// Refuses subscriptions of which none is there (Azure/aztfexport#475).
-fn nobody_asked(asked: &Asked<'_>) -> Option<Answer> {
-    let given = asked.body["subscriptions"].as_array()?;
+/// Refuses a list of subscriptions of which none exists (Azure/aztfexport#475).
+fn no_known_subscription(request: &SimRequest<'_>) -> Option<SimResponse> {
+    let given = request.body["subscriptions"].as_array()?;
     let given: Vec<&str> = given.iter().filter_map(Value::as_str).collect();
     let known =
-        |id: &&str| asked.sim.subscriptions.iter().any(|ours| ours.eq_ignore_ascii_case(id));
+        |id: &&str| request.sim.subscriptions.iter().any(|ours| ours.eq_ignore_ascii_case(id));
     if given.iter().any(known) {
         return None;
     }
     let text = format!(
-        "There must be at least one subscription that is eligible to contain resources. Given: '{}'.",
+        "There must be at least one subscription that is eligible to contain resources. \
+         Given: '{}'.",
         given.join(", ")
     );
     let code = "NoValidSubscriptionsInQueryRequest";
     Some(refused(&json!([{"code": code, "message": text}])))
 }
 
-/// The table of a query, and its steps; none when it has another form.
-fn parse(query: &str) -> Option<(String, Vec<Step>)> {
+/// The table of a query and its steps; `None` when it has another form.
+fn parse(query: &str) -> Option<(String, Vec<QueryStep>)> {
     let mut parts = query.split('|').map(str::trim).peekable();
     let first = parts.peek()?.split_whitespace().next()?.to_ascii_lowercase();
-    // Without a table, a query is of the resources.
+    // A query without a table is of the resources.
     let table = if matches!(first.as_str(), "project" | "where" | "limit") {
         "resources".to_owned()
     } else {
         parts.next()?.to_ascii_lowercase()
     };
-    let steps = parts.map(step).collect::<Option<Vec<Step>>>()?;
+    let steps = parts.map(step).collect::<Option<Vec<QueryStep>>>()?;
     Some((table, steps))
 }
 
-fn step(text: &str) -> Option<Step> {
+/// One step of a query; `None` when it has another form.
+fn step(text: &str) -> Option<QueryStep> {
     let one = |text: &str| texts(&format!("({})", text.trim())).filter(|texts| texts.len() == 1);
     if text == IMAGE {
-        return Some(Step::Image);
+        return Some(QueryStep::Image);
     }
     if let Some(rest) = text.strip_prefix("where ") {
         let rest = rest.trim();
         if let Some(list) = rest.strip_prefix("type in~") {
-            return texts(list.trim()).map(Step::Types);
+            return texts(list.trim()).map(QueryStep::Types);
         }
         for operator in ["type =~", "type =="] {
             if let Some(name) = rest.strip_prefix(operator) {
-                return one(name).map(Step::Types);
+                return one(name).map(QueryStep::Types);
             }
         }
         for operator in ["location =~", "location =="] {
             if let Some(name) = rest.strip_prefix(operator) {
-                return one(name)?.pop().map(Step::Location);
+                return one(name)?.pop().map(QueryStep::Location);
             }
         }
         if let Some(prefix) = rest.strip_prefix("id startswith") {
-            return one(prefix)?.pop().map(Step::IdStarts);
+            return one(prefix)?.pop().map(QueryStep::IdStartsWith);
         }
         if let Some(list) = rest.strip_prefix("id in~") {
-            return texts(list.trim()).map(Step::Ids);
+            return texts(list.trim()).map(QueryStep::Ids);
         }
-        if let Some(behind) = rest.strip_prefix("strcmp(id,") {
-            let text = behind.trim_end().strip_suffix("> 0")?.trim_end().strip_suffix(')')?;
-            return one(text)?.pop().map(Step::IdBehind);
+        if let Some(rest) = rest.strip_prefix("strcmp(id,") {
+            let text = rest.trim_end().strip_suffix("> 0")?.trim_end().strip_suffix(')')?;
+            return one(text)?.pop().map(QueryStep::IdAfter);
         }
         if let Some((place, text)) = rest.split_once(" =~ ")
             && place.starts_with("properties.")
         {
-            return Some(Step::Is(path(place)?, one(text)?.pop()?));
+            return Some(QueryStep::Equals(path(place)?, one(text)?.pop()?));
         }
         let (number, list) =
             rest.strip_prefix("tostring(split(id, '/')[")?.split_once("]) in~ ")?;
-        return Some(Step::IdPart(number.parse().ok()?, texts(list.trim())?));
+        return Some(QueryStep::IdPart(number.parse().ok()?, texts(list.trim())?));
     }
     if let Some(columns) = text.strip_prefix("project ") {
         let column = |text: &str| {
@@ -191,27 +194,28 @@ fn step(text: &str) -> Option<Step> {
                 .map_or(from.trim(), |from| from.strip_suffix(')').unwrap_or_default());
             Some((path(name.trim()).filter(|name| name.len() == 1)?.pop()?, path(from)?))
         };
-        return columns.split(',').map(column).collect::<Option<_>>().map(Step::Project);
+        return columns.split(',').map(column).collect::<Option<_>>().map(QueryStep::Project);
     }
     if let Some(count) = text.strip_prefix("limit ") {
-        return count.trim().parse().ok().map(Step::Limit);
+        return count.trim().parse().ok().map(QueryStep::Limit);
     }
-    // Rows come in this order anyway.
-    (text == "order by id asc").then_some(Step::Limit(usize::MAX))
+    // Rows are always in this order.
+    (text == "order by id asc").then_some(QueryStep::Limit(usize::MAX))
 }
 
-/// `a.b.c`
+/// The parts of a path such as `a.b.c`.
 fn path(text: &str) -> Option<Vec<String>> {
     let parts: Vec<String> = text.split('.').map(str::to_owned).collect();
     let plain = |name: &String| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric());
     parts.iter().all(plain).then_some(parts)
 }
 
-fn at<'a>(row: &'a Value, path: &[String]) -> &'a Value {
+/// The value at a path; null where there is none.
+fn member<'a>(row: &'a Value, path: &[String]) -> &'a Value {
     path.iter().fold(row, |value, name| &value[name.as_str()])
 }
 
-/// `('a', 'b')`: the texts, with their escapes undone.
+/// The texts of a list such as `('a', 'b')`, unescaped.
 fn texts(list: &str) -> Option<Vec<String>> {
     let inner = list.strip_prefix('(')?.strip_suffix(')')?;
     let mut all = Vec::new();
@@ -236,16 +240,16 @@ fn texts(list: &str) -> Option<Vec<String>> {
     }
 }
 
-/// Everything that the asked subscriptions have, as far as they may be read: without rights a
-/// subscription is empty here.
-fn resources(asked: &Asked<'_>, all: &Organisation) -> Vec<Value> {
-    let wanted: Vec<String> = asked.body["subscriptions"].as_array().map_or_else(
-        || asked.sim.subscriptions.clone(),
+/// All resources of the requested subscriptions; a subscription that the identity may not read has
+/// none.
+fn resources(request: &SimRequest<'_>, all: &Organisation) -> Vec<Value> {
+    let wanted: Vec<String> = request.body["subscriptions"].as_array().map_or_else(
+        || request.sim.subscriptions.clone(),
         |list| list.iter().filter_map(Value::as_str).map(str::to_ascii_lowercase).collect(),
     );
     let readable = |subscription: &str| {
         wanted.iter().any(|id| id.eq_ignore_ascii_case(subscription))
-            && asked.sim.subscriptions.iter().any(|id| id.eq_ignore_ascii_case(subscription))
+            && request.sim.subscriptions.iter().any(|id| id.eq_ignore_ascii_case(subscription))
             && !all.denied.contains(subscription)
     };
     let mut rows = Vec::new();
@@ -264,7 +268,7 @@ fn resources(asked: &Asked<'_>, all: &Organisation) -> Vec<Value> {
             rows.extend(versions.map(|version| row(version.to_json(gallery, definition))));
         }
     }
-    for registry in asked.sim.registries().iter().filter(|r| readable(&r.subscription)) {
+    for registry in request.sim.registries().iter().filter(|r| readable(&r.subscription)) {
         rows.push(registry.to_graph());
     }
     let machines = all.machines.values();
@@ -274,45 +278,46 @@ fn resources(asked: &Asked<'_>, all: &Organisation) -> Vec<Value> {
     rows
 }
 
-/// What scanners found, as far as it may be read.
-fn findings(asked: &Asked<'_>, all: &Organisation) -> Vec<Value> {
-    let wanted = &asked.body["subscriptions"];
+/// Findings of scanners in the requested subscriptions that the identity may read.
+fn findings(request: &SimRequest<'_>, all: &Organisation) -> Vec<Value> {
+    let wanted = &request.body["subscriptions"];
     let is_wanted = |id: &str| {
         let named = |list: &Vec<Value>| list.iter().any(|name| name == id);
         wanted.as_array().is_none_or(named) && !all.denied.contains(id)
     };
-    let registries = asked.sim.registries();
+    let registries = request.sim.registries();
     let readable = registries.iter().filter(|registry| is_wanted(&registry.subscription));
     let mut rows: Vec<Value> = readable.flat_map(SimRegistry::findings_rows).collect();
     rows.sort_by(|a, b| a["id"].as_str().cmp(&b["id"].as_str()));
     rows
 }
 
-fn run(mut rows: Vec<Value>, steps: &[Step]) -> Vec<Value> {
+/// The rows after all steps.
+fn apply(mut rows: Vec<Value>, steps: &[QueryStep]) -> Vec<Value> {
     let text =
         |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_ascii_lowercase();
     let same = |names: &[String], found: &str| names.iter().any(|n| n.eq_ignore_ascii_case(found));
     for step in steps {
         match step {
-            Step::Types(types) => rows.retain(|row| same(types, &text(row, "type"))),
-            Step::Location(name) => {
+            QueryStep::Types(types) => rows.retain(|row| same(types, &text(row, "type"))),
+            QueryStep::Location(name) => {
                 rows.retain(|row| name.eq_ignore_ascii_case(&text(row, "location")));
             }
-            Step::IdStarts(prefix) => {
+            QueryStep::IdStartsWith(prefix) => {
                 let prefix = prefix.to_ascii_lowercase();
                 rows.retain(|row| text(row, "id").starts_with(&prefix));
             }
-            Step::Ids(ids) => rows.retain(|row| same(ids, &text(row, "id"))),
-            Step::IdBehind(last) => {
+            QueryStep::Ids(ids) => rows.retain(|row| same(ids, &text(row, "id"))),
+            QueryStep::IdAfter(last) => {
                 rows.retain(|row| row["id"].as_str().is_some_and(|id| id > last.as_str()));
             }
-            Step::Is(path, text) => rows.retain(|row| {
-                at(row, path).as_str().is_some_and(|found| found.eq_ignore_ascii_case(text))
+            QueryStep::Equals(path, text) => rows.retain(|row| {
+                member(row, path).as_str().is_some_and(|found| found.eq_ignore_ascii_case(text))
             }),
-            Step::IdPart(at, names) => rows.retain(|row| {
+            QueryStep::IdPart(at, names) => rows.retain(|row| {
                 text(row, "id").split('/').nth(*at).is_some_and(|part| same(names, part))
             }),
-            Step::Image => {
+            QueryStep::Image => {
                 for row in &mut rows {
                     let set = row["properties"].get("virtualMachineProfile").is_some();
                     let at = if set {
@@ -323,22 +328,23 @@ fn run(mut rows: Vec<Value>, steps: &[Step]) -> Vec<Value> {
                     row["image"] = at["storageProfile"]["imageReference"].clone();
                 }
             }
-            Step::Project(names) => {
+            QueryStep::Project(names) => {
                 for row in &mut rows {
                     let columns =
-                        names.iter().map(|(name, path)| (name.clone(), at(row, path).clone()));
+                        names.iter().map(|(name, path)| (name.clone(), member(row, path).clone()));
                     *row = Value::Object(columns.collect());
                 }
             }
-            Step::Limit(count) => rows.truncate(*count),
+            QueryStep::Limit(count) => rows.truncate(*count),
         }
     }
     rows
 }
 
-/// A page, and the token of the next one: only for queries that project the id and have no limit.
-fn page(asked: &Asked<'_>, rows: Vec<Value>, steps: &[Step]) -> Answer {
-    let options = &asked.body["options"];
+/// A page, and the token of the next one; only queries that project the id and have no limit have a
+/// token.
+fn page(request: &SimRequest<'_>, rows: Vec<Value>, steps: &[QueryStep]) -> SimResponse {
+    let options = &request.body["options"];
     let top = options["$top"].as_u64().unwrap_or(100).clamp(1, 1_000);
     let top = usize::try_from(top).unwrap_or(1_000);
     let place = |token: &str| -> Option<usize> {
@@ -346,13 +352,15 @@ fn page(asked: &Asked<'_>, rows: Vec<Value>, steps: &[Step]) -> Answer {
         text.strip_prefix("kusto:")?.parse().ok()
     };
     let Some(from) = options["$skipToken"].as_str().map_or(Some(0), place) else {
-        return error(StatusCode::BAD_REQUEST, "BadRequest", "The skip token is invalid.");
+        return error_response(StatusCode::BAD_REQUEST, "BadRequest", "The skip token is invalid.");
     };
-    let pageable = steps.iter().any(
-        |step| matches!(step, Step::Project(names) if names.iter().any(|(name, _)| name == "id")),
-    ) && !steps
-        .iter()
-        .any(|step| matches!(step, Step::Limit(count) if *count < usize::MAX));
+    let has_id = steps.iter().any(|step| match step {
+        QueryStep::Project(names) => names.iter().any(|(name, _)| name == "id"),
+        _ => false,
+    });
+    let has_limit =
+        steps.iter().any(|step| matches!(step, QueryStep::Limit(count) if *count < usize::MAX));
+    let pageable = has_id && !has_limit;
     let total = rows.len();
     let more = total > from + top;
     let data: Vec<Value> = rows.into_iter().skip(from).take(top).collect();
@@ -361,19 +369,5 @@ fn page(asked: &Asked<'_>, rows: Vec<Value>, steps: &[Step]) -> Answer {
     if more && pageable {
         body["$skipToken"] = STANDARD.encode(format!("kusto:{}", from + top)).into();
     }
-    answer(StatusCode::OK, &body)
-}
-
-/// The headers that tell how many queries remain.
-pub(super) fn remaining(answer: &mut Answer, left: usize) {
-    let headers = [
-        ("x-ms-user-quota-remaining", left.to_string()),
-        ("x-ms-user-quota-resets-after", "00:00:05".to_owned()),
-        ("x-ms-ratelimit-remaining-tenant-resource-requests", left.to_string()),
-    ];
-    for (name, value) in headers {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            answer.headers_mut().insert(HeaderName::from_static(name), value);
-        }
-    }
+    json_response(StatusCode::OK, &body)
 }

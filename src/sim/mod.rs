@@ -1,5 +1,5 @@
-//! A simulated Azure for one machine: Resource Manager and identity, over http or https. Real
-//! clients list from it unchanged.
+//! A simulated Azure on one machine: Resource Manager, Resource Graph, container registries and
+//! identity, over http or https. Real clients use it without a change.
 
 mod acr;
 mod arm;
@@ -9,259 +9,32 @@ mod gallery;
 mod generate;
 mod graph;
 mod identity;
+mod ids;
+mod marketplace;
 mod operations;
 pub mod organisation;
 mod quota;
 mod regions;
 pub mod registries;
+mod request;
 mod resources;
+mod response;
+mod server;
 mod state;
+mod stats;
+mod subscriptions;
 pub mod tls;
 mod versions;
 mod world;
 
-pub use arm::SUBSCRIPTION;
 pub use faults::FaultsSpec;
 pub use generate::{Scale, generate};
 pub use identity::SimCredential;
-pub use organisation::{Keeps, Organisation};
+pub use ids::SUBSCRIPTION;
+pub use organisation::{Organisation, OrganisationSize};
 pub use quota::QuotaSpec;
 pub use registries::BlobsLimit;
-pub use state::{Sim, Stats};
+pub use server::Running;
+pub use state::{Conditions, Sim};
+pub use stats::Stats;
 pub use world::World;
-
-use crate::error::{Error, Result};
-use arm::Asked;
-use axum::Router;
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::http::request::Parts;
-use axum::http::{HeaderValue, Response, StatusCode, header};
-use axum::routing::get;
-use percent_encoding::percent_decode_str;
-use serde_json::{Value, json};
-use state::{error, json as json_answer};
-use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
-use url::Url;
-
-/// The largest body that is read.
-const LARGEST_BODY: usize = 1 << 20;
-
-/// Where a running simulated Azure is reached.
-#[derive(Debug, Clone)]
-pub struct Running {
-    /// The Resource Manager.
-    pub arm: Url,
-    /// The secret of the identity endpoint.
-    pub secret: String,
-    /// The login servers of its registries.
-    pub registries: Vec<String>,
-}
-
-impl Running {
-    /// The line that tells other programs where everything is.
-    pub fn to_json(&self) -> Value {
-        let at = |path: &str| format!("{}{path}", self.arm.as_str().trim_end_matches('/'));
-        json!({
-            "arm": at(""),
-            "identity": {"endpoint": at("/msi/token"), "header": self.secret},
-            "registries": self.registries,
-            "stats": at("/_sim/stats"),
-        })
-    }
-}
-
-/// What it is like to ask a simulated Azure.
-#[derive(Debug, Clone)]
-pub struct Conditions {
-    /// Every answer takes at least this long.
-    pub latency: Duration,
-    /// What may be asked.
-    pub quota: QuotaSpec,
-    /// What goes wrong.
-    pub faults: FaultsSpec,
-    /// How many subscriptions the identity sees.
-    pub subscriptions: u8,
-    /// How much its registries keep of what is pushed.
-    pub blobs: BlobsLimit,
-}
-
-impl Default for Conditions {
-    /// At once, without limits or faults, in one subscription.
-    fn default() -> Self {
-        Self {
-            latency: Duration::ZERO,
-            quota: QuotaSpec::default(),
-            faults: FaultsSpec::default(),
-            subscriptions: 1,
-            blobs: BlobsLimit::default(),
-        }
-    }
-}
-
-impl Sim {
-    /// A simulated Azure that has `world`, under `conditions`.
-    pub fn new(mut world: World, conditions: Conditions) -> Arc<Self> {
-        let Conditions { latency, quota, faults, subscriptions, blobs } = conditions;
-        let organisation = std::mem::take(&mut world.organisation);
-        let registries = std::mem::take(&mut world.registries);
-        Arc::new(Self {
-            world,
-            organisation: Mutex::new(organisation),
-            registries: Mutex::new(registries),
-            scheme: OnceLock::new(),
-            latency,
-            subscriptions: (1..=subscriptions).map(arm::subscription_id).collect(),
-            secret: ulid::Ulid::generate().to_string(),
-            stats: Stats::default(),
-            quota: quota::Meter::new(quota),
-            faults: faults::Faults::new(faults),
-            most_pushed: blobs.bytes(),
-        })
-    }
-
-    /// Listens at `address` and serves in the background; over https if there is a folder to leave
-    /// the certificate of the authority in.
-    pub fn start(self: &Arc<Self>, address: SocketAddr, tls: Option<&Path>) -> Result<Running> {
-        let listener = std::net::TcpListener::bind(address)
-            .map_err(|e| Error::invalid(format!("cannot listen at {address}: {e}")))?;
-        listener.set_nonblocking(true).map_err(|e| Error::io("the listener", e))?;
-        let bound = listener.local_addr().map_err(|e| Error::io("the listener", e))?;
-        let routes = self.router();
-        let scheme = match tls {
-            None => {
-                let listener = tokio::net::TcpListener::from_std(listener)
-                    .map_err(|e| Error::io("the listener", e))?;
-                tokio::spawn(async move {
-                    if let Err(error) = axum::serve(listener, routes).await {
-                        tracing::error!(%error, "the simulated Azure stopped");
-                    }
-                });
-                "http"
-            }
-            Some(folder) => {
-                tls::serve(listener, routes, folder)?;
-                "https"
-            }
-        };
-        // Links lead back to where they came from.
-        let _ = self.scheme.set(scheme);
-        let arm = Url::parse(&format!("{scheme}://{bound}"))
-            .map_err(|e| Error::bug("an address of ours").with_source(e))?;
-        let registries = self.start_registries(address)?;
-        Ok(Running { arm, secret: self.secret.clone(), registries })
-    }
-
-    /// Every registry listens at a port of its own, over http: a login server on this machine.
-    fn start_registries(self: &Arc<Self>, address: SocketAddr) -> Result<Vec<String>> {
-        let count = self.registries().len();
-        let mut servers = Vec::with_capacity(count);
-        for number in 0..count {
-            let at = SocketAddr::new(address.ip(), 0);
-            let io = |e| Error::io("a registry's listener", e);
-            let listen = |routes: Router| {
-                let listener = std::net::TcpListener::bind(at).map_err(io)?;
-                listener.set_nonblocking(true).map_err(io)?;
-                let server = listener.local_addr().map_err(io)?.to_string();
-                let listener = tokio::net::TcpListener::from_std(listener).map_err(io)?;
-                tokio::spawn(async move {
-                    if let Err(error) = axum::serve(listener, routes).await {
-                        tracing::error!(%error, "a simulated registry stopped");
-                    }
-                });
-                Ok::<_, Error>(server)
-            };
-            let server = listen(acr::routes(self, number))?;
-            let mut blobs = listen(acr::blobs(self, number))?;
-            // By another name than the registry, so that no client takes both for one and sends a credential along.
-            if let Some(port) = blobs.strip_prefix("127.0.0.1:") {
-                blobs = format!("localhost:{port}");
-            }
-            let registry = &mut self.registries()[number];
-            (registry.login_server, registry.blob_server) = (server.clone(), blobs);
-            servers.push(server);
-        }
-        Ok(servers)
-    }
-
-    /// Answers one request to the Resource Manager, to a registry or to where blobs lie, without a
-    /// network.
-    pub async fn answer(self: &Arc<Self>, request: Request) -> Response<Body> {
-        match acr::answer_directly(self, request).await {
-            Ok(response) => response,
-            Err(request) => resource_manager(State(Arc::clone(self)), request).await,
-        }
-    }
-
-    fn router(self: &Arc<Self>) -> Router {
-        Router::new()
-            .route("/_sim/stats", get(stats))
-            .route("/msi/token", get(identity::token))
-            .route("/metadata/endpoints", get(identity::endpoints))
-            .fallback(resource_manager)
-            .with_state(Arc::clone(self))
-    }
-}
-
-async fn stats(State(sim): State<Arc<Sim>>) -> Response<Body> {
-    json_answer(StatusCode::OK, &sim.stats.to_json())
-}
-
-async fn resource_manager(State(sim): State<Arc<Sim>>, request: Request) -> Response<Body> {
-    sim.stats.begin();
-    if !sim.latency.is_zero() {
-        tokio::time::sleep(sim.latency).await;
-    }
-    let (request, body) = request.into_parts();
-    let body = axum::body::to_bytes(body, LARGEST_BODY).await.unwrap_or_default();
-    let (operation, response) = serve(&sim, &request, &body);
-    let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
-    let mut response = sim.faults.pass(path, response).await;
-    if let Ok(id) = HeaderValue::try_from(ulid::Ulid::generate().to_string()) {
-        response.headers_mut().insert("x-ms-request-id", id);
-    }
-    sim.stats.end(operation, response.status());
-    response
-}
-
-fn serve(sim: &Sim, request: &Parts, body: &[u8]) -> (&'static str, Response<Body>) {
-    if let Some(refused) = identity::refusal(&request.headers) {
-        sim.stats.no_token();
-        return ("Unauthenticated", refused);
-    }
-    let body = if body.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(body) };
-    let Ok(body) = body else {
-        let text = "The request content was invalid and could not be deserialized.";
-        return ("Unknown", error(StatusCode::BAD_REQUEST, "InvalidRequestContent", text));
-    };
-    let uri = &request.uri;
-    let path: Option<Vec<String>> = uri
-        .path()
-        .trim_matches('/')
-        .split('/')
-        .map(|part| percent_decode_str(part).decode_utf8().ok().map(String::from))
-        .collect();
-    let Some(path) = path else {
-        return ("Unknown", error(StatusCode::BAD_REQUEST, "BadRequest", "The path is no UTF-8."));
-    };
-    let query = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
-    let principal = identity::principal(&request.headers);
-    let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let origin = match (uri.scheme_str(), uri.authority()) {
-        (Some(scheme), Some(authority)) => format!("{scheme}://{authority}"),
-        _ => format!("{}://{}", sim.scheme.get().unwrap_or(&"http"), host.unwrap_or_default()),
-    };
-    let query = query.into_owned().collect();
-    let method = request.method.clone();
-    arm::answer(&Asked { path, query, principal, method, body, origin, sim })
-}
-
-/// The header of a refusal that tells a client where to sign in.
-fn challenge(response: &mut Response<Body>) {
-    let text = "Bearer authorization_uri=\"https://login.microsoftonline.com/\", \
-                error=\"invalid_token\", error_description=\"The authentication failed.\"";
-    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(text));
-}

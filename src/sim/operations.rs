@@ -1,40 +1,30 @@
-//! Operations of the simulated Azure that take a while: begun by PATCH, POST and DELETE, looked at
-//! where their answers say.
+//! Asynchronous operations of the simulated Azure: begun by PATCH, POST and DELETE, polled at the
+//! addresses in their responses.
 
-use super::arm::Asked;
-use super::organisation::Organisation;
-use super::state::{error, json};
+use super::organisation::{Operation, Organisation};
+use super::request::SimRequest;
+use super::response::{SimResponse, error_response, json_response};
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// An operation takes so long.
+/// Duration of an operation.
 const TAKES: Duration = Duration::from_millis(300);
 
-/// An operation that was begun.
-#[derive(Debug, Clone)]
-pub struct Operation {
-    /// When it is over.
-    pub ends: Instant,
-    /// Why it fails, if it does.
-    pub failure: Option<String>,
-    /// The path of what is changed, in lower case.
-    pub about: String,
-}
-
-impl Asked<'_> {
-    /// Begins an operation: the answer with the addresses that tell of it. `body` is what a PATCH
-    /// answers with; none means 202 without a body.
-    pub(super) fn begin(&self, body: Option<&Value>, failure: Option<String>) -> Response<Body> {
+impl SimRequest<'_> {
+    /// Begins an operation, and returns the response with the addresses to poll. With `body`, the
+    /// body of a PATCH, its status is 200; without one it is 202. `failure` is the text of its
+    /// error, if it fails.
+    pub(super) fn begin(&self, body: Option<&Value>, failure: Option<String>) -> SimResponse {
         let id = ulid::Ulid::generate().to_string().to_ascii_lowercase();
         let about = self.path.join("/").to_ascii_lowercase();
         let about = about.trim_end_matches("/share").to_owned();
         let operation = Operation { ends: Instant::now() + TAKES, failure, about };
         self.sim.organisation().operations.insert(id.clone(), operation);
-        let mut answer = if let Some(body) = body {
-            json(StatusCode::OK, body)
+        let mut response = if let Some(body) = body {
+            json_response(StatusCode::OK, body)
         } else {
             let mut accepted = Response::new(Body::empty());
             *accepted.status_mut() = StatusCode::ACCEPTED;
@@ -53,38 +43,39 @@ impl Asked<'_> {
         ];
         for (name, address) in addresses {
             if let Ok(value) = HeaderValue::try_from(address) {
-                answer.headers_mut().insert(HeaderName::from_static(name), value);
+                response.headers_mut().insert(HeaderName::from_static(name), value);
             }
         }
-        answer
+        response
     }
 
-    /// Says of a thing that is asked for, that an operation on it is under way.
-    pub(super) fn mark_under_way(&self, all: &Organisation, thing: &mut Value) {
+    /// Sets the provisioning state of the requested resource to `Updating` while an operation on it
+    /// runs.
+    pub(super) fn mark_updating(&self, all: &Organisation, resource: &mut Value) {
         let path = self.path.join("/").to_ascii_lowercase();
         let now = Instant::now();
         if all.operations.values().any(|other| other.about == path && other.ends > now) {
-            thing["properties"]["provisioningState"] = "Updating".into();
+            resource["properties"]["provisioningState"] = "Updating".into();
         }
     }
 
-    /// How far an operation is.
-    pub(super) fn operation(&self, id: &str) -> (&'static str, Response<Body>) {
+    /// The status of an operation.
+    pub(super) fn operation(&self, id: &str) -> (&'static str, SimResponse) {
         let name = "GetOperationStatus";
         if self.parameter("s").is_none() {
             let text = "The signature of the operation is missing.";
-            return (name, error(StatusCode::FORBIDDEN, "AuthorizationFailed", text));
+            return (name, error_response(StatusCode::FORBIDDEN, "AuthorizationFailed", text));
         }
         let found = self.sim.organisation().operations.get(id).cloned();
         let Some(operation) = found else {
             let text = format!("The operation '{id}' was not found.");
-            return (name, error(StatusCode::NOT_FOUND, "NotFound", &text));
+            return (name, error_response(StatusCode::NOT_FOUND, "NotFound", &text));
         };
         let over = operation.ends <= Instant::now();
         if self.parameter("monitor").is_some() {
-            let mut answer = Response::new(Body::empty());
-            *answer.status_mut() = if over { StatusCode::OK } else { StatusCode::ACCEPTED };
-            return (name, answer);
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = if over { StatusCode::OK } else { StatusCode::ACCEPTED };
+            return (name, response);
         }
         let mut body = json!({"startTime": "2026-11-21T00:00:00.0000000+00:00", "name": id,
             "status": "InProgress"});
@@ -96,10 +87,10 @@ impl Asked<'_> {
                 body["error"] = json!({"code": "InternalExecutionError", "message": text});
             }
         }
-        let mut answer = json(StatusCode::OK, &body);
+        let mut response = json_response(StatusCode::OK, &body);
         if !over {
-            answer.headers_mut().insert("retry-after", HeaderValue::from_static("1"));
+            response.headers_mut().insert("retry-after", HeaderValue::from_static("1"));
         }
-        (name, answer)
+        (name, response)
     }
 }

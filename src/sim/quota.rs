@@ -1,30 +1,36 @@
-//! The limits of the simulated Azure: a bucket of reads, and sliding windows for each operation in
-//! each location, with Azure's headers and refusals.
+//! The quotas of the simulated Azure: a bucket of reads for each subscription and principal, and
+//! sliding windows for each operation in each location, with Azure's headers and refusals.
 
-use super::state::json;
+use super::response::{SimResponse, json_response};
 use crate::error::{Error, Result};
-use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::json;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What is limited: `off`, `real`, or `real` changed by parts such as `60x` (time runs 60 times
-/// faster), `arm=50/100` (bucket and reads per second), `offers=10/40` (both windows).
+/// The specification of quotas: `off`, `real`, or `real` changed by parts such as `60x` (time runs
+/// 60 times faster, at most 180), `arm=50/100` (size of the bucket, reads per second),
+/// `offers=10/40` (requests in 3 and in 30 minutes).
 #[derive(Debug, Clone, Default)]
-pub struct QuotaSpec(Option<Limits>);
+pub struct QuotaSpec(Option<QuotaLimits>);
 
+/// The limits themselves.
 #[derive(Debug, Clone)]
-struct Limits {
+struct QuotaLimits {
+    /// Factor by which time runs faster.
     faster: u32,
+    /// Reads in a full bucket.
     bucket: f64,
+    /// Reads that a bucket gains each second.
     per_second: f64,
+    /// Operation, name of its policy, requests in 3 minutes, requests in 30 minutes.
     operations: Vec<(&'static str, &'static str, usize, usize)>,
 }
 
-impl Limits {
+impl QuotaLimits {
+    /// Azure's limits.
     fn real() -> Self {
         Self {
             faster: 1,
@@ -57,6 +63,7 @@ impl Limits {
         }
     }
 
+    /// Changes the limits by a part of a specification; `None` when it is malformed.
     fn change(&mut self, part: &str) -> Option<()> {
         if let Some(times) = part.strip_suffix('x') {
             self.faster = times.parse().ok().filter(|times| (1..=180).contains(times))?;
@@ -83,7 +90,7 @@ impl std::str::FromStr for QuotaSpec {
         if text == "off" {
             return Ok(Self(None));
         }
-        let mut limits = Limits::real();
+        let mut limits = QuotaLimits::real();
         for part in text.split(',').filter(|part| *part != "real") {
             limits.change(part).ok_or_else(|| {
                 Error::invalid(format!(
@@ -96,40 +103,40 @@ impl std::str::FromStr for QuotaSpec {
     }
 }
 
-/// What has been used.
+/// The meter of quotas: counts requests, and refuses those beyond a limit.
 #[derive(Debug)]
 pub struct Meter {
-    limits: Option<Limits>,
-    used: Mutex<Used>,
+    limits: Option<QuotaLimits>,
+    used: Mutex<Usage>,
 }
 
+/// The usage of all quotas.
 #[derive(Debug)]
-struct Used {
-    /// Tokens, and when they were filled up, by subscription and principal, or registry and class.
+struct Usage {
+    /// Tokens and the time of their last refill, by subscription and principal, or by registry and
+    /// class of requests.
     buckets: HashMap<(String, String), (f64, Instant)>,
+    /// Times of requests, by policy and `SUBSCRIPTION/LOCATION`, or by principal.
     windows: HashMap<(&'static str, String), VecDeque<Instant>>,
 }
 
-/// Queries of Resource Graph that a principal may send within so long.
+/// Most queries of Resource Graph that a principal may send within `QUERIES_IN`.
 const QUERIES: usize = 15;
 const QUERIES_IN: Duration = Duration::from_secs(5);
 
 type Headers = Vec<(HeaderName, String)>;
 
 impl Meter {
-    /// Nothing used yet.
+    /// A meter without any usage.
     pub fn new(spec: QuotaSpec) -> Self {
-        let used = Used { buckets: HashMap::new(), windows: HashMap::new() };
+        let used = Usage { buckets: HashMap::new(), windows: HashMap::new() };
         Self { limits: spec.0, used: Mutex::new(used) }
     }
 
-    /// Counts a query of Resource Graph: 15 of a principal in five seconds.
-    pub(super) fn count_query(
-        &self,
-        principal: &str,
-        mut answer: Response<Body>,
-    ) -> Response<Body> {
-        let Some(limits) = &self.limits else { return answer };
+    /// Counts a query of Resource Graph: the response with the headers of the quota, or the
+    /// refusal. A principal has 15 queries in 5 seconds; more where time runs faster.
+    pub(super) fn count_query(&self, principal: &str, mut response: SimResponse) -> SimResponse {
+        let Some(limits) = &self.limits else { return response };
         let most = QUERIES * usize::try_from(limits.faster).unwrap_or(1);
         let now = Instant::now();
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
@@ -145,21 +152,18 @@ impl Meter {
                     throttled and should not attempt to repeat the request until an amount of \
                     time has elapsed."}]}});
             let mut refused = refuse(wait.as_secs_f64(), &body);
-            super::graph::remaining(&mut refused, 0);
+            add_queries_left(&mut refused, 0);
             return refused;
         }
         counted.push_back(now);
-        super::graph::remaining(&mut answer, most - counted.len());
-        answer
+        add_queries_left(&mut response, most - counted.len());
+        response
     }
 
-    /// Counts a request to a registry: the refusal, if its class is spent. Buckets of a minute that refill
-    /// all the time, as one identity has them at a registry of the Standard tier (azure-quotas §4).
-    pub(super) fn count_registry(
-        &self,
-        server: &str,
-        class: &'static str,
-    ) -> Option<Response<Body>> {
+    /// Counts a request to a registry; returns the refusal when the bucket of its class is empty. A
+    /// bucket has the requests of a minute and refills continuously, with the sizes of one identity
+    /// at a registry of the Standard tier (azure-quotas §4).
+    pub(super) fn count_registry(&self, server: &str, class: &'static str) -> Option<SimResponse> {
         let limits = self.limits.as_ref()?;
         let most = match class {
             "delete" => 500.0,
@@ -184,19 +188,19 @@ impl Meter {
         Some(refuse((1.0 - *tokens) / rate, &body))
     }
 
-    /// Counts a request: the headers of its answer, or the refusal.
+    /// Counts a request: the headers of its response, or the refusal.
     pub(super) fn count(
         &self,
         operation: &'static str,
         subscription: &str,
         location: &str,
         principal: &str,
-    ) -> std::result::Result<Headers, Box<Response<Body>>> {
+    ) -> std::result::Result<Headers, Box<SimResponse>> {
         let Some(limits) = &self.limits else { return Ok(Vec::new()) };
         let now = Instant::now();
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let rate = limits.per_second * f64::from(limits.faster);
-        let Used { buckets, windows } = &mut *used;
+        let Usage { buckets, windows } = &mut *used;
         let asker = (subscription.to_owned(), principal.to_owned());
         let (tokens, filled_at) = buckets.entry(asker).or_insert((limits.bucket, now));
         let since = now.duration_since(*filled_at).as_secs_f64();
@@ -248,7 +252,8 @@ impl Meter {
     }
 }
 
-/// The end of a policy's name: minutes as Azure has them, seconds where time runs faster.
+/// The end of a policy's name: the window in minutes as Azure writes it, or in seconds where time
+/// runs faster.
 fn suffix(length: Duration) -> String {
     match length.as_secs() {
         seconds if seconds % 60 == 0 => format!("{}Min", seconds / 60),
@@ -256,18 +261,20 @@ fn suffix(length: Duration) -> String {
     }
 }
 
-fn refuse(wait: f64, body: &serde_json::Value) -> Response<Body> {
-    let mut response = json(StatusCode::TOO_MANY_REQUESTS, body);
+/// A refusal with the seconds to wait, rounded up.
+fn refuse(wait: f64, body: &serde_json::Value) -> SimResponse {
+    let mut response = json_response(StatusCode::TOO_MANY_REQUESTS, body);
     if let Ok(value) = HeaderValue::try_from(format!("{:.0}", wait.ceil().max(1.0))) {
         response.headers_mut().insert("retry-after", value);
     }
     response
 }
 
-fn bucket_spent(subscription: &str, principal: &str, wait: f64) -> Response<Body> {
+/// The refusal for an empty bucket of reads.
+fn bucket_spent(subscription: &str, principal: &str, wait: f64) -> SimResponse {
     let text = format!(
-        "Number of 'read' requests for subscription actor '{subscription}:{principal}' exceeded. Please \
-         try again after '{:.0}' seconds after additional tokens are available. Refer to \
+        "Number of 'read' requests for subscription actor '{subscription}:{principal}' exceeded. \
+         Please try again after '{:.0}' seconds after additional tokens are available. Refer to \
          https://aka.ms/arm-throttling for additional information.",
         wait.ceil().max(1.0)
     );
@@ -277,8 +284,9 @@ fn bucket_spent(subscription: &str, principal: &str, wait: f64) -> Response<Body
     response
 }
 
-/// Compute's own refusal has no `error` around it, and JSON inside a string.
-fn window_spent(policy: &str, wait: Duration) -> Response<Body> {
+/// The compute provider's refusal for a full window. It has no `error` member, and JSON inside a
+/// string.
+fn window_spent(policy: &str, wait: Duration) -> SimResponse {
     let detail = json!({"operationGroup": policy, "allowedRequestCount": 0}).to_string();
     let body = json!({
         "code": "OperationNotAllowed",
@@ -287,4 +295,18 @@ fn window_spent(policy: &str, wait: Duration) -> Response<Body> {
         "details": [{"code": "TooManyRequests", "target": policy, "message": detail}],
     });
     refuse(wait.as_secs_f64(), &body)
+}
+
+/// Adds the headers with the number of queries left.
+fn add_queries_left(response: &mut SimResponse, left: usize) {
+    let headers = [
+        ("x-ms-user-quota-remaining", left.to_string()),
+        ("x-ms-user-quota-resets-after", "00:00:05".to_owned()),
+        ("x-ms-ratelimit-remaining-tenant-resource-requests", left.to_string()),
+    ];
+    for (name, value) in headers {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            response.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+    }
 }

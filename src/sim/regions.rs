@@ -1,38 +1,36 @@
-//! The target regions of simulated image versions: which are taken, and which are refused.
+//! Validation of the target regions of simulated image versions.
 
-#![allow(clippy::result_large_err, reason = "a refusal is an answer, made once")]
+#![allow(clippy::result_large_err, reason = "a refusal is a response, made once")]
 
-use super::arm::Asked;
-use super::state::error;
+use super::request::SimRequest;
+use super::response::{SimResponse, error_response};
 use super::world::PHYSICAL;
 use crate::source::locations::short_name;
-use axum::body::Body;
-use axum::http::{Response, StatusCode};
+use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-type Answer = Response<Body>;
-
-/// The kinds of storage (`StorageAccountType` of `GalleryRP`).
+/// Types of storage (`StorageAccountType` of `GalleryRP`).
 const STORAGE: [&str; 4] = ["Standard_LRS", "Standard_ZRS", "Premium_LRS", "PremiumV2_LRS"];
-/// Replicas of a version (learn.microsoft.com/azure/virtual-machines/azure-compute-gallery, limits).
+/// Most replicas of a version in all regions
+/// (learn.microsoft.com/azure/virtual-machines/azure-compute-gallery, limits).
 const MOST_REPLICAS: u64 = 100;
 
-/// All target regions as a body wants them, given those that there are.
+/// The target regions of a body with their defaults; `now` are the current ones.
 pub(super) fn targets(
-    asked: &Asked<'_>,
+    request: &SimRequest<'_>,
     now: &[Value],
     wanted: &Value,
-) -> Result<Vec<Value>, Answer> {
+) -> Result<Vec<Value>, SimResponse> {
     let wanted = wanted.as_array().filter(|regions| !regions.is_empty());
     let wanted = wanted.ok_or_else(|| refused("A version needs at least one target region."))?;
     let mut regions: Vec<Value> = Vec::new();
     let mut replicas = 0;
     for region in wanted {
-        let region = target(asked, now, region)?;
-        if regions.iter().any(|other| named(other) == named(&region)) {
+        let region = target(request, now, region)?;
+        if regions.iter().any(|other| name_of(other) == name_of(&region)) {
             return Err(refused(&format!(
                 "The target region '{}' is there twice.",
-                named(&region)
+                name_of(&region)
             )));
         }
         let sets = region["additionalReplicaSets"].as_array();
@@ -48,27 +46,27 @@ pub(super) fn targets(
     Ok(regions)
 }
 
-/// One of them, with what is filled in.
-fn target(asked: &Asked<'_>, now: &[Value], wanted: &Value) -> Result<Value, Answer> {
+/// One target region with its defaults.
+fn target(request: &SimRequest<'_>, now: &[Value], wanted: &Value) -> Result<Value, SimResponse> {
     let name = wanted["name"].as_str().unwrap_or_default();
     let known = PHYSICAL.iter().any(|known| short_name(known) == short_name(name));
-    if !known && !asked.sim.world.locations.iter().any(|known| *known == short_name(name)) {
+    if !known && !request.sim.world.locations.iter().any(|known| *known == short_name(name)) {
         return Err(refused(&format!("The target region '{name}' is not valid.")));
     }
     let mut region = wanted.clone();
-    let before = now.iter().find(|before| named(before) == short_name(name));
+    let before = now.iter().find(|before| name_of(before) == short_name(name));
     let before = before.map_or(&Value::Null, |before| &before["storageAccountType"]);
     if region["storageAccountType"].is_null() {
         let kept = before.as_str().unwrap_or(STORAGE[0]);
         region["storageAccountType"] = kept.into();
     } else if before.is_string() && *before != region["storageAccountType"] {
         let text = "Changing property 'storageAccountType' is not allowed.";
-        return Err(error(StatusCode::CONFLICT, "PropertyChangeNotAllowed", text));
+        return Err(error_response(StatusCode::CONFLICT, "PropertyChangeNotAllowed", text));
     }
     if region["regionalReplicaCount"].is_null() {
         region["regionalReplicaCount"] = json!(1);
     }
-    if !asked.since("2024-03-03")
+    if !request.since("2024-03-03")
         && let Some(members) = region.as_object_mut()
     {
         members.shift_remove("additionalReplicaSets");
@@ -83,18 +81,19 @@ fn target(asked: &Asked<'_>, now: &[Value], wanted: &Value) -> Result<Value, Ans
     Ok(region)
 }
 
-/// How many replicas a region or a set of replicas has.
-fn count(of: &Value) -> Result<u64, Answer> {
+/// Number of replicas of a region or of a set of replicas.
+fn count(of: &Value) -> Result<u64, SimResponse> {
     let count = &of["regionalReplicaCount"];
     let text = || format!("The replica count '{count}' is not between 1 and {MOST_REPLICAS}.");
     let count = count.as_u64().filter(|count| (1..=MOST_REPLICAS).contains(count));
     count.ok_or_else(|| refused(&text()))
 }
 
-fn named(region: &Value) -> String {
+/// The short name of a target region.
+fn name_of(region: &Value) -> String {
     short_name(region["name"].as_str().unwrap_or_default())
 }
 
-fn refused(text: &str) -> Answer {
-    error(StatusCode::BAD_REQUEST, "InvalidParameter", text)
+fn refused(text: &str) -> SimResponse {
+    error_response(StatusCode::BAD_REQUEST, "InvalidParameter", text)
 }

@@ -1,62 +1,62 @@
-//! The resources of a simulated organisation as answers have them, and what may be changed of them. Which members
-//! a body must have is what the schemas of azure-rest-api-specs require (`GalleryRP`, 2026-03-03); the recorded changes
-//! of azure-mgmt-compute 17.0.0 and 22.1.0 have them.
+//! Galleries, image definitions and versions as JSON, and their changes. The required members of a
+//! body are those of the schemas in azure-rest-api-specs (`GalleryRP`, 2026-03-03); the recorded
+//! changes of azure-mgmt-compute 17.0.0 and 22.1.0 have them.
 
-#![allow(clippy::result_large_err, reason = "a refusal is an answer, made once")]
+#![allow(clippy::result_large_err, reason = "a refusal is a response, made once")]
 
-use super::arm::Asked;
 use super::organisation::{SimDefinition, SimGallery, SimVersion};
 use super::regions;
-use super::state::error;
+use super::request::SimRequest;
+use super::response::{SimResponse, error_response};
 use crate::source::locations::short_name;
-use axum::body::Body;
-use axum::http::{Response, StatusCode};
+use axum::http::StatusCode;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-type Answer = Response<Body>;
-
-fn refused_change(property: &str) -> Answer {
+/// The refusal of a change of a property that cannot be changed.
+fn refused_change(property: &str) -> SimResponse {
     let text = format!("Changing property '{property}' is not allowed.");
-    error(StatusCode::CONFLICT, "PropertyChangeNotAllowed", &text)
+    error_response(StatusCode::CONFLICT, "PropertyChangeNotAllowed", &text)
 }
 
-/// Refuses a body without the members that its schema requires, if it has any.
-fn demand(body: &Value, what: &str, names: &[&str]) -> Result<(), Answer> {
+/// Refuses properties without a member that their schema requires; a body without properties
+/// passes.
+fn require(body: &Value, what: &str, names: &[&str]) -> Result<(), SimResponse> {
     let properties = &body["properties"];
     match names.iter().find(|name| properties[**name].is_null()) {
         Some(name) if !properties.is_null() => {
             let text = format!("Required parameter '{what}.properties.{name}' is missing (null).");
-            Err(error(StatusCode::BAD_REQUEST, "InvalidParameter", &text))
+            Err(error_response(StatusCode::BAD_REQUEST, "InvalidParameter", &text))
         }
         _ => Ok(()),
     }
 }
 
-/// Whether `wanted` says nothing else than `have`.
-fn within(have: &Value, wanted: &Value) -> bool {
+/// Whether `have` has all that `wanted` has, with the same values.
+fn is_within(have: &Value, wanted: &Value) -> bool {
     match (have, wanted) {
         (Value::Object(have), Value::Object(wanted)) => {
-            wanted.iter().all(|(name, wanted)| within(&have[name], wanted))
+            wanted.iter().all(|(name, wanted)| is_within(&have[name], wanted))
         }
         (have, wanted) => have == wanted,
     }
 }
 
-fn object<'a>(value: &'a Value, name: &str) -> Result<Vec<(&'a String, &'a Value)>, Answer> {
+/// The members of an object in `value`; none when it is null.
+fn object<'a>(value: &'a Value, name: &str) -> Result<Vec<(&'a String, &'a Value)>, SimResponse> {
     match &value[name] {
         Value::Null => Ok(Vec::new()),
         Value::Object(members) => Ok(members.iter().collect()),
         _ => {
             let text = format!("The property '{name}' is no object.");
-            Err(error(StatusCode::BAD_REQUEST, "InvalidRequestContent", &text))
+            Err(error_response(StatusCode::BAD_REQUEST, "InvalidRequestContent", &text))
         }
     }
 }
 
 impl SimGallery {
-    /// As the provider answers; with its sharing profile if that is asked for.
+    /// The JSON of the provider, with the sharing profile if `sharing` is set.
     pub(super) fn to_json(&self, sharing: bool) -> Value {
         let unique = format!("{}-{}", self.subscription, self.name.to_ascii_uppercase());
         let mut value = json!({"name": self.name, "id": self.id(),
@@ -76,7 +76,8 @@ impl SimGallery {
         value
     }
 
-    pub(super) fn patch(&mut self, body: &Value) -> Result<(), Answer> {
+    /// Changes description, soft deletion policy and tags.
+    pub(super) fn patch(&mut self, body: &Value) -> Result<(), SimResponse> {
         for (name, value) in object(body, "properties")? {
             match name.as_str() {
                 "description" => self.description = value.as_str().map(str::to_owned),
@@ -90,8 +91,9 @@ impl SimGallery {
         Ok(())
     }
 
-    pub(super) fn share(&mut self, body: &Value) -> Result<(), Answer> {
-        let bad = |text: &str| error(StatusCode::BAD_REQUEST, "InvalidParameter", text);
+    /// Changes whom the gallery is shared with.
+    pub(super) fn share(&mut self, body: &Value) -> Result<(), SimResponse> {
+        let bad = |text: &str| error_response(StatusCode::BAD_REQUEST, "InvalidParameter", text);
         let sharing = self.sharing.clone().unwrap_or_else(|| json!({"permissions": "Private"}));
         let kind = sharing["permissions"].as_str().unwrap_or("Private").to_owned();
         match body["operationType"].as_str().unwrap_or_default() {
@@ -132,8 +134,9 @@ impl SimGallery {
         Ok(())
     }
 
-    /// Deletes a version; whether it was there. Refused while its safety profile forbids that.
-    pub(super) fn delete(&mut self, definition: &str, version: &str) -> Result<bool, Answer> {
+    /// Deletes a version; false when it does not exist. Refuses that while its safety profile
+    /// forbids it.
+    pub(super) fn delete(&mut self, definition: &str, version: &str) -> Result<bool, SimResponse> {
         let Some(definition) = self.definitions.get_mut(definition) else { return Ok(false) };
         let Some(found) = definition.versions.get(version) else { return Ok(false) };
         let end =
@@ -141,14 +144,14 @@ impl SimGallery {
         let lives = end.is_some_and(|end| end > OffsetDateTime::now_utc());
         if lives && found.safety["blockDeletionBeforeEndOfLife"] == true {
             let text = "The image version cannot be deleted before its end of life.";
-            return Err(error(StatusCode::CONFLICT, "OperationNotAllowed", text));
+            return Err(error_response(StatusCode::CONFLICT, "OperationNotAllowed", text));
         }
         definition.versions.remove(version);
         Ok(true)
     }
 }
 
-/// Groups with ids added or removed; a group without ids is none.
+/// The groups after ids were added or removed, without those that have no ids.
 fn regrouped(mut known: Vec<Value>, groups: &[Value], add: bool) -> Vec<Value> {
     for group in groups {
         let kind = group["type"].as_str().unwrap_or_default();
@@ -170,6 +173,7 @@ fn regrouped(mut known: Vec<Value>, groups: &[Value], add: bool) -> Vec<Value> {
 }
 
 impl SimDefinition {
+    /// The JSON of the provider.
     pub(super) fn to_json(&self, gallery: &SimGallery) -> Value {
         json!({"name": self.name, "id": format!("{}/images/{}", gallery.id(), self.name),
             "type": "Microsoft.Compute/galleries/images",
@@ -177,7 +181,8 @@ impl SimDefinition {
             "properties": self.properties})
     }
 
-    pub(super) fn patch(&mut self, asked: &Asked<'_>) -> Result<(), Answer> {
+    /// Changes the properties that can be changed, and the tags.
+    pub(super) fn patch(&mut self, request: &SimRequest<'_>) -> Result<(), SimResponse> {
         const MAY: [&str; 6] = [
             "description",
             "endOfLifeDate",
@@ -186,12 +191,12 @@ impl SimDefinition {
             "privacyStatementUri",
             "eula",
         ];
-        // Consent to a change of the features: asked for with them, and shown nowhere.
+        // Consent to a change of the features; it is in requests only.
         const CONSENT: &str = "allowUpdateImage";
-        let body = &asked.body;
-        demand(body, "galleryImage", &["osType", "osState", "identifier"])?;
+        let body = &request.body;
+        require(body, "galleryImage", &["osType", "osState", "identifier"])?;
         let mut members = object(body, "properties")?;
-        let knows = asked.since("2024-03-03");
+        let knows = request.since("2024-03-03");
         let consent = knows && body["properties"][CONSENT] == true;
         members.retain(|(name, _)| !knows || *name != CONSENT);
         let may = |name: &str| MAY.contains(&name) || consent && name == "features";
@@ -210,6 +215,7 @@ impl SimDefinition {
 }
 
 impl SimVersion {
+    /// The JSON of the provider.
     pub(super) fn to_json(&self, gallery: &SimGallery, definition: &SimDefinition) -> Value {
         let source = format!(
             "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.Compute/images/source",
@@ -230,7 +236,8 @@ impl SimVersion {
                 "safetyProfile": self.safety, "provisioningState": self.state}})
     }
 
-    /// As others see it, with whom it is shared; whether it was deleted softly is told since 2026-03-03.
+    /// The JSON in a shared gallery. Its state of soft deletion is there if `states` is set, which
+    /// is since 2026-03-03.
     pub(super) fn to_shared(&self, states: bool) -> Value {
         let mut properties = json!({"publishedDate": self.published,
             "excludeFromLatest": self.excluded, "storageProfile": {
@@ -248,6 +255,7 @@ impl SimVersion {
         properties
     }
 
+    /// The replication status of all target regions.
     pub(super) fn replication(&self) -> Value {
         let state = match self.state {
             "Succeeded" => "Completed",
@@ -267,16 +275,20 @@ impl SimVersion {
         json!({"aggregatedState": whole, "summary": regions.collect::<Vec<_>>()})
     }
 
-    /// Changes it as a body wants; `now` are its properties as they are shown.
-    pub(super) fn patch(&mut self, asked: &Asked<'_>, now: &Value) -> Result<(), Answer> {
-        let body = &asked.body;
-        demand(body, "galleryImageVersion", &["storageProfile"])?;
+    /// Changes it by the body of a request; `now` are its current properties as JSON.
+    pub(super) fn patch(
+        &mut self,
+        request: &SimRequest<'_>,
+        now: &Value,
+    ) -> Result<(), SimResponse> {
+        let body = &request.body;
+        require(body, "galleryImageVersion", &["storageProfile"])?;
         for (name, value) in object(body, "properties")? {
             match name.as_str() {
-                "publishingProfile" => self.publish(asked, &now["publishingProfile"])?,
-                "safetyProfile" => self.safeguard(asked, value),
-                // It comes with every change, and with nothing that is new.
-                "storageProfile" if within(&now["storageProfile"], value) => {}
+                "publishingProfile" => self.publish(request, &now["publishingProfile"])?,
+                "safetyProfile" => self.safeguard(request, value),
+                // It is in every change, and must not be different.
+                "storageProfile" if is_within(&now["storageProfile"], value) => {}
                 _ => return Err(refused_change(name)),
             }
         }
@@ -286,12 +298,13 @@ impl SimVersion {
         Ok(())
     }
 
-    fn publish(&mut self, asked: &Asked<'_>, now: &Value) -> Result<(), Answer> {
-        for (name, value) in object(&asked.body["properties"], "publishingProfile")? {
+    /// Changes the publishing profile.
+    fn publish(&mut self, request: &SimRequest<'_>, now: &Value) -> Result<(), SimResponse> {
+        for (name, value) in object(&request.body["properties"], "publishingProfile")? {
             match name.as_str() {
                 "endOfLifeDate" => self.end_of_life = value.as_str().map(str::to_owned),
                 "excludeFromLatest" => self.excluded = value.as_bool().unwrap_or_default(),
-                "targetRegions" => self.regions = regions::targets(asked, &self.regions, value)?,
+                "targetRegions" => self.regions = regions::targets(request, &self.regions, value)?,
                 _ if now[name] == *value => {}
                 _ => return Err(refused_change(name)),
             }
@@ -299,16 +312,17 @@ impl SimVersion {
         Ok(())
     }
 
-    fn safeguard(&mut self, asked: &Asked<'_>, wanted: &Value) {
+    /// Changes the safety profile.
+    fn safeguard(&mut self, request: &SimRequest<'_>, wanted: &Value) {
         for name in ["allowDeletionOfReplicatedLocations", "blockDeletionBeforeEndOfLife"] {
-            let known = name.starts_with("allow") || asked.since("2024-03-03");
+            let known = name.starts_with("allow") || request.since("2024-03-03");
             if known && wanted[name].is_boolean() {
                 self.safety[name] = wanted[name].clone();
             }
         }
     }
 
-    /// Whether it has a replica in a location, by short name.
+    /// Whether it has a replica in a location, given by its short name.
     pub(super) fn is_in(&self, location: &str) -> bool {
         let name = |region: &Value| short_name(region["name"].as_str().unwrap_or_default());
         self.regions.iter().any(|region| name(region) == location)

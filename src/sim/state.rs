@@ -1,140 +1,97 @@
-//! What the simulated Azure's parts share: the world, the statistics, the shape of answers.
+//! The state of a simulated Azure: its world, the conditions for its clients, and its statistics.
 
-use super::faults::Faults;
+use super::faults::{Faults, FaultsSpec};
+use super::ids::subscription_id;
 use super::organisation::Organisation;
-use super::quota::Meter;
-use super::registries::SimRegistry;
+use super::quota::{Meter, QuotaSpec};
+use super::registries::{BlobsLimit, SimRegistry};
+use super::stats::Stats;
 use super::world::World;
-use axum::body::Body;
-use axum::http::{HeaderValue, Response, StatusCode, header};
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
-use tokio::time::Instant;
+
+/// The conditions that clients of a simulated Azure meet.
+#[derive(Debug, Clone)]
+pub struct Conditions {
+    /// Least duration of a request.
+    pub latency: Duration,
+    /// The limits of requests.
+    pub quota: QuotaSpec,
+    /// The injected faults.
+    pub faults: FaultsSpec,
+    /// Number of subscriptions that the identity sees.
+    pub subscriptions: u8,
+    /// Largest size of all pushed blobs in its registries together.
+    pub blobs: BlobsLimit,
+}
+
+impl Default for Conditions {
+    /// No latency, no quota, no faults, one subscription.
+    fn default() -> Self {
+        Self {
+            latency: Duration::ZERO,
+            quota: QuotaSpec::default(),
+            faults: FaultsSpec::default(),
+            subscriptions: 1,
+            blobs: BlobsLimit::default(),
+        }
+    }
+}
 
 /// A simulated Azure.
 pub struct Sim {
-    /// What it has.
+    /// Its marketplace.
     pub world: World,
-    /// What its organisation keeps.
+    /// Its organisation.
     pub(super) organisation: Mutex<Organisation>,
     /// Its container registries.
     pub(super) registries: Mutex<Vec<SimRegistry>>,
     /// `http` or `https`, once it listens.
     pub(super) scheme: OnceLock<&'static str>,
-    /// Every answer takes at least this long.
+    /// Least duration of a request.
     pub latency: Duration,
-    /// What the identity sees.
+    /// The ids of the subscriptions that the identity sees.
     pub subscriptions: Vec<String>,
-    /// What the identity endpoint wants in its header.
+    /// The secret that the identity endpoint expects in `x-identity-header`.
     pub secret: String,
-    /// What was asked.
+    /// The statistics of the requests.
     pub stats: Stats,
-    /// What may be asked.
+    /// The limits of requests.
     pub quota: Meter,
-    /// What goes wrong.
+    /// The injected faults.
     pub faults: Faults,
-    /// How many bytes its registries keep of what is pushed, in all.
+    /// Most bytes of pushed blobs that its registries keep, together.
     pub most_pushed: u64,
 }
 
 impl Sim {
-    /// Its container registries; may be changed while it runs.
+    /// A simulated Azure with this world, under these conditions.
+    pub fn new(mut world: World, conditions: Conditions) -> Arc<Self> {
+        let Conditions { latency, quota, faults, subscriptions, blobs } = conditions;
+        let organisation = std::mem::take(&mut world.organisation);
+        let registries = std::mem::take(&mut world.registries);
+        Arc::new(Self {
+            world,
+            organisation: Mutex::new(organisation),
+            registries: Mutex::new(registries),
+            scheme: OnceLock::new(),
+            latency,
+            subscriptions: (1..=subscriptions).map(subscription_id).collect(),
+            secret: ulid::Ulid::generate().to_string(),
+            stats: Stats::default(),
+            quota: Meter::new(quota),
+            faults: Faults::new(faults),
+            most_pushed: blobs.bytes(),
+        })
+    }
+
+    /// Its container registries; tests may change them while it runs.
     pub fn registries(&self) -> MutexGuard<'_, Vec<SimRegistry>> {
         self.registries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What its organisation keeps; may be changed while it runs.
+    /// Its organisation; tests may change it while it runs.
     pub fn organisation(&self) -> MutexGuard<'_, Organisation> {
         self.organisation.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What was asked of a simulated Azure.
-#[derive(Debug, Default)]
-pub struct Stats {
-    operations: Mutex<BTreeMap<&'static str, BTreeMap<u16, u64>>>,
-    /// The first and the last answer of each operation.
-    spans: Mutex<BTreeMap<&'static str, (Instant, Instant)>>,
-    /// Requests by subscription and principal.
-    askers: Mutex<BTreeMap<String, u64>>,
-    at_once: AtomicU64,
-    most_at_once: AtomicU64,
-    without_token: AtomicU64,
-}
-
-impl Stats {
-    /// A request began.
-    pub(super) fn begin(&self) {
-        let now = self.at_once.fetch_add(1, Ordering::Relaxed) + 1;
-        self.most_at_once.fetch_max(now, Ordering::Relaxed);
-    }
-
-    /// A request ended.
-    pub(super) fn end(&self, operation: &'static str, status: StatusCode) {
-        self.at_once.fetch_sub(1, Ordering::Relaxed);
-        let mut operations = self.operations.lock().unwrap_or_else(PoisonError::into_inner);
-        *operations.entry(operation).or_default().entry(status.as_u16()).or_default() += 1;
-        drop(operations);
-        if status != StatusCode::TOO_MANY_REQUESTS {
-            let now = Instant::now();
-            let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
-            spans.entry(operation).or_insert((now, now)).1 = now;
-        }
-    }
-
-    /// A principal asked through a subscription.
-    pub(super) fn asked(&self, subscription: &str, principal: &str) {
-        let mut askers = self.askers.lock().unwrap_or_else(PoisonError::into_inner);
-        *askers.entry(format!("{subscription} {principal}")).or_default() += 1;
-    }
-
-    /// A request had no token.
-    pub(super) fn no_token(&self) {
-        self.without_token.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The statistics as JSON.
-    pub fn to_json(&self) -> Value {
-        let operations = self.operations.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = |status: Option<u16>| -> u64 {
-            operations
-                .values()
-                .flatten()
-                .filter(|(answered, _)| status.is_none_or(|status| **answered == status))
-                .map(|(_, count)| *count)
-                .sum()
-        };
-        let spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
-        let seconds: BTreeMap<_, _> =
-            spans.iter().map(|(name, (from, to))| (name, (*to - *from).as_secs_f64())).collect();
-        json!({
-            "requests": count(None),
-            "seconds": seconds,
-            "throttled": count(Some(429)),
-            "operations": *operations,
-            "askers": *self.askers.lock().unwrap_or_else(PoisonError::into_inner),
-            "mostAtOnce": self.most_at_once.load(Ordering::Relaxed),
-            "withoutToken": self.without_token.load(Ordering::Relaxed),
-        })
-    }
-}
-
-/// A JSON answer.
-pub(super) fn json(status: StatusCode, value: &Value) -> Response<Body> {
-    let mut response = Response::new(Body::from(value.to_string()));
-    *response.status_mut() = status;
-    let kind = HeaderValue::from_static("application/json; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    response
-}
-
-/// An error in the Resource Manager's shape.
-pub(super) fn error(status: StatusCode, code: &str, message: &str) -> Response<Body> {
-    let mut response = json(status, &json!({"error": {"code": code, "message": message}}));
-    let cause = HeaderValue::from_static("gateway");
-    response.headers_mut().insert("x-ms-failure-cause", cause);
-    response
 }

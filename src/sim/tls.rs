@@ -1,5 +1,4 @@
-//! https for the simulated Azure, and for what stands in front of a server in a test, with an authority of
-//! its own.
+//! https for the simulated Azure, and for proxies in tests, with an authority of its own.
 
 use crate::error::{Error, Result};
 use crate::files::{self, Access, MadeFile};
@@ -11,16 +10,17 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 
+/// The error of a certificate that cannot be made.
 fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::bug(format!("making a certificate: {error}")).with_source(error)
 }
 
-/// Serves `routes` in the background, and leaves the authority's certificate in `folder/ca.pem`.
+/// Serves `routes` in the background, and writes the authority's certificate to `folder/ca.pem`.
 pub fn serve(listener: TcpListener, routes: Router, folder: &Path) -> Result<()> {
     serve_as(&[], listener, routes, folder)
 }
 
-/// The same under further names.
+/// Serves as `serve` does, with a certificate for `further` names as well.
 pub fn serve_as(
     further: &[&str],
     listener: TcpListener,

@@ -1,10 +1,11 @@
-//! Which versions of its calls the simulated Resource Manager offers, by type of resource.
+//! The versions of the API that the simulated Resource Manager offers, by type of resource.
 //!
-//! Registries: Azure's own list of November 2024, as a user's tool printed it
-//! (JulianHayward/Azure-MG-Sub-Governance-Reporting#266), and the stable folders of azure-rest-api-specs since.
-//! All others: the stable folders of azure-rest-api-specs. Previews are offered where recorded traffic has them.
+//! Registries: Azure's own list of November 2024, from the output of a user's tool
+//! (JulianHayward/Azure-MG-Sub-Governance-Reporting#266), and the stable folders of
+//! azure-rest-api-specs since. All others: the stable folders of azure-rest-api-specs. A preview is
+//! offered where recorded traffic has it.
 
-/// Marketplace images, managed images and what else Compute versions together.
+/// Marketplace images, managed images and the other resources with versions of Compute.
 const COMPUTE: &[&str] = &[
     "2015-06-15",
     "2016-03-30",
@@ -35,7 +36,7 @@ const COMPUTE: &[&str] = &[
     "2026-04-01",
 ];
 
-/// Galleries with all that is in them, those of others too.
+/// Galleries and what is below them, in other organisations too.
 const GALLERIES: &[&str] = &[
     "2018-06-01",
     "2019-03-01",
@@ -90,8 +91,8 @@ const SUBSCRIPTIONS: &[&str] = &[
 
 const RESOURCE_GRAPH: &[&str] = &["2019-04-01", "2021-03-01", "2022-10-01", "2024-04-01"];
 
-/// The type of what a path (in lower case, without the first slash) leads to, and the versions that are
-/// offered for it; `None` where nothing is known of that.
+/// The type of the resource at a path (in lower case, without the first slash), and the versions
+/// that are offered for it; `None` for an unknown path.
 pub(super) fn offered(path: &[&str]) -> Option<(&'static str, &'static [&'static str])> {
     let below = path.iter().rposition(|part| *part == "providers").map(|at| &path[at + 1..]);
     Some(match below {

@@ -1,6 +1,6 @@
-//! What the simulated Azure has: publishers, offers, SKUs and versions, each with its locations.
+//! The simulated marketplace: publishers, offers, SKUs and versions, each with its locations.
 
-use super::organisation::{Keeps, Organisation};
+use super::organisation::{Organisation, OrganisationSize};
 use super::registries::{SimRegistry, generate_registry};
 use crate::error::{Error, Result};
 use crate::image::Status;
@@ -11,8 +11,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use time::OffsetDateTime;
 
-/// Locations by name and display name: the physical ones of the public cloud, and some logical
-/// ones, which list no images.
+/// The display names of the physical locations of the public cloud.
 pub(super) const PHYSICAL: &[&str] = &[
     "East US",
     "South Central US",
@@ -76,91 +75,92 @@ pub(super) const PHYSICAL: &[&str] = &[
     "East US 3",
 ];
 
-/// Places that are in the list of locations and have no images.
+/// The display names of logical locations, which have no images.
 pub(super) const LOGICAL: &[&str] =
     &["Asia", "Europe", "Global", "United States", "East US Stage", "West US Stage"];
 
-/// A set of at most 64 locations.
+/// A set of at most 64 locations, one bit each.
 pub(super) type LocationSet = u64;
 
-/// One version.
+/// An image version.
 #[derive(Debug, Clone, Default)]
 pub struct Image {
     /// Its name.
     pub version: String,
-    /// Where it is.
+    /// The locations that have it.
     pub locations: LocationSet,
     /// `x64` or `Arm64`.
     pub architecture: Option<String>,
     /// `V1` or `V2`.
     pub hyper_v_generation: Option<String>,
-    /// Where it stands in its life.
+    /// Its status.
     pub status: Option<Status>,
-    /// When it ends.
+    /// The time of its scheduled deprecation.
     pub scheduled_deprecation_at: Option<OffsetDateTime>,
-    /// Its replacement, as `type:value`.
+    /// Its alternative, as `type:value`.
     pub alternative: Option<String>,
     /// `Linux` or `Windows`.
     pub os: Option<String>,
-    /// Publisher, product, name.
+    /// Its plan: publisher, product, name.
     pub plan: Option<(String, String, String)>,
-    /// Features by name.
+    /// Its features by name.
     pub features: BTreeMap<String, String>,
 }
 
-/// One SKU.
+/// A SKU.
 #[derive(Debug, Clone, Default)]
 pub struct Sku {
     /// Its name.
     pub name: String,
-    /// Where it is listed, versions or none.
+    /// The locations that list it, with or without versions.
     pub locations: LocationSet,
     /// Its versions, in ordinal order.
     pub versions: Vec<Image>,
 }
 
-/// One offer.
+/// An offer.
 #[derive(Debug, Clone, Default)]
 pub struct Offer {
     /// Its name.
     pub name: String,
-    /// Where it is listed.
+    /// The locations that list it.
     pub locations: LocationSet,
-    /// Whether it answers 404 when it is asked for its SKUs.
+    /// Whether a request for its SKUs gets a 404.
     pub vanishes: bool,
     /// Its SKUs, sorted.
     pub skus: Vec<Sku>,
 }
 
-/// One publisher.
+/// A publisher.
 #[derive(Debug, Clone, Default)]
 pub struct Publisher {
     /// Its name.
     pub name: String,
-    /// Where it is listed.
+    /// The locations that list it.
     pub locations: LocationSet,
-    /// Whether it answers 404 when it is asked for its offers.
+    /// Whether a request for its offers gets a 404.
     pub vanishes: bool,
     /// Its offers, sorted.
     pub offers: Vec<Offer>,
 }
 
-/// Everything.
+/// The content of a simulated Azure.
 #[derive(Debug, Default)]
 pub struct World {
-    /// Locations that list images, by short name; the index is the bit in a set of locations.
+    /// Short names of the locations that list images; the index is the bit in a `LocationSet`.
     pub locations: Vec<String>,
-    /// Publishers, in the order they are listed in: none in particular.
+    /// Publishers in the order of their list, which is arbitrary.
     pub publishers: Vec<Publisher>,
-    /// What the organisation that asks keeps itself, and what others share with it.
+    /// The organisation of the caller, and what others share with it.
     pub organisation: Organisation,
     /// Its container registries.
     pub registries: Vec<SimRegistry>,
+    /// Indexes of publishers by name in lower case.
     by_name: HashMap<String, usize>,
 }
 
-/// A row of a catalog: the four names, and any column of the marketplace table, in the spelling of
-/// its NDJSON or of its Parquet.
+/// A row of a catalog: the four names and any columns of the marketplace table, spelled as in its
+/// NDJSON or its Parquet.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Row {
@@ -195,6 +195,7 @@ struct Row {
 }
 
 impl Row {
+    /// The version of the row, in these locations.
     fn image(self, locations: LocationSet) -> Image {
         let plan = match (self.plan_publisher, self.plan_product, self.plan_name) {
             (None, None, None) => None,
@@ -231,8 +232,8 @@ impl World {
         Self { locations, publishers, organisation, registries: Vec::new(), by_name }
     }
 
-    /// The same world with so many registries of so many repositories; the same `seed` gives the same
-    /// ones.
+    /// The world with generated registries of `repositories` repositories each; the same `seed`
+    /// gives the same ones.
     #[must_use]
     pub fn with_registries(mut self, registries: usize, repositories: usize, seed: u64) -> Self {
         let generate = |number| generate_registry(number, repositories, seed);
@@ -240,24 +241,24 @@ impl World {
         self
     }
 
-    /// The same world with another organisation.
+    /// The world with another organisation.
     #[must_use]
     pub fn with_organisation(mut self, organisation: Organisation) -> Self {
         self.organisation = organisation;
         self
     }
 
-    /// An organisation that keeps so much in the locations of this world; the same `seed` gives the
-    /// same one.
+    /// The world with a generated organisation of a size, in the locations of the world; the same
+    /// `seed` gives the same one.
     #[must_use]
-    pub fn keeping(self, keeps: Keeps, seed: u64) -> Self {
+    pub fn with_generated_organisation(self, size: OrganisationSize, seed: u64) -> Self {
         let short = |name: &&&str| self.locations.contains(&short_name(name));
         let known = PHYSICAL.iter().filter(short).map(|name| (*name).to_owned());
-        let organisation = Organisation::generate(keeps, &known.collect::<Vec<_>>(), seed);
+        let organisation = Organisation::generate(size, &known.collect::<Vec<_>>(), seed);
         self.with_organisation(organisation)
     }
 
-    /// Reads catalogs: NDJSON, plain or compressed with gzip or zstd by their ending.
+    /// Reads catalogs: NDJSON, plain, or compressed with gzip (`.gz`) or zstd (`.zst`).
     pub fn load(files: &[impl AsRef<Path>]) -> Result<Self> {
         let mut builder = Builder::default();
         for file in files {
@@ -276,7 +277,7 @@ impl World {
         Ok(builder.finish())
     }
 
-    /// The publisher of that name, in any case, if `location` has it.
+    /// The publisher of a name, compared without case, if `location` has it.
     pub fn publisher(&self, name: &str, location: LocationSet) -> Option<&Publisher> {
         let publisher = &self.publishers[*self.by_name.get(&name.to_ascii_lowercase())?];
         (publisher.locations & location != 0).then_some(publisher)
@@ -288,13 +289,14 @@ impl World {
         self.locations.iter().position(|location| *location == name).map(|bit| 1 << bit)
     }
 
-    /// How many versions there are, over all locations.
+    /// Number of versions; one in several locations counts once.
     pub fn versions(&self) -> usize {
         let skus = self.publishers.iter().flat_map(|p| &p.offers).flat_map(|o| &o.skus);
         skus.map(|sku| sku.versions.len()).sum()
     }
 }
 
+/// Opens a catalog, uncompressed.
 fn open(file: &Path) -> Result<BufReader<Box<dyn Read>>> {
     let io = |e| Error::io(format!("reading {}", file.display()), e);
     let raw = std::fs::File::open(file).map_err(io)?;
@@ -306,7 +308,7 @@ fn open(file: &Path) -> Result<BufReader<Box<dyn Read>>> {
     Ok(BufReader::new(bytes))
 }
 
-/// The tree while it is being built.
+/// A world while its catalogs are read.
 #[derive(Default)]
 struct Builder {
     locations: Vec<String>,
@@ -317,6 +319,7 @@ struct Builder {
 }
 
 impl Builder {
+    /// The set of locations with these names; unknown ones are added.
     fn set(&mut self, names: &[String]) -> Result<LocationSet> {
         let mut set = 0;
         for name in names {
@@ -333,6 +336,7 @@ impl Builder {
         Ok(set)
     }
 
+    /// Adds a row.
     fn add(&mut self, row: Row) -> Result<()> {
         let places = row.locations.clone().or(row.location.clone().map(|name| vec![name]));
         let locations = self.set(&places.unwrap_or_else(|| vec!["eastus".to_owned()]))?;
@@ -362,6 +366,7 @@ impl Builder {
         Ok(())
     }
 
+    /// The world, with offers, SKUs and versions in order.
     fn finish(mut self) -> World {
         for publisher in &mut self.publishers {
             publisher.offers.sort_by_key(|offer| offer.name.to_ascii_lowercase());

@@ -10,7 +10,7 @@ use azimg::functions::{App, Message, PUBLISH, Trigger};
 use azimg::pipeline::coverage::Coverage;
 use azimg::pipeline::publish::{CloseAttempt, publish};
 use azimg::pipeline::snapshot::{self, Manifest};
-use azimg::sim::{Conditions, Keeps, Scale, Sim, World, generate};
+use azimg::sim::{Conditions, OrganisationSize, Scale, Sim, World, generate};
 use azimg::store::memory::MemoryStore;
 use azimg::store::{Key, SnapshotFile, Store};
 use azimg::work::RunId;
@@ -148,7 +148,7 @@ fn world() -> World {
     let World { locations, mut publishers, .. } = generate(Scale::Small, 21);
     publishers.sort_by(|a, b| a.name.cmp(&b.name));
     publishers.truncate(5);
-    World::new(locations, publishers).keeping(Keeps::FEW, 21)
+    World::new(locations, publishers).with_generated_organisation(OrganisationSize::FEW, 21)
 }
 
 /// The world without the newest version of each SKU.
@@ -157,7 +157,7 @@ fn older_world() -> World {
     for sku in publishers.iter_mut().flat_map(|p| &mut p.offers).flat_map(|o| &mut o.skus) {
         sku.versions.pop();
     }
-    World::new(locations, publishers).keeping(Keeps::FEW, 21)
+    World::new(locations, publishers).with_generated_organisation(OrganisationSize::FEW, 21)
 }
 
 fn marketplace(locations: &[&str]) -> Value {

@@ -4,7 +4,7 @@ use crate::support::needs::{self, Need};
 use crate::support::{Azure, debian, finish, json, root, rows};
 use crate::tests;
 use crate::web::Host;
-use azimg::sim::{Keeps, Scale, generate};
+use azimg::sim::{OrganisationSize, Scale, generate};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -161,7 +161,8 @@ print(len(rows))
 }
 
 fn the_tables_say_the_same_in_both_their_forms() {
-    let world = generate(Scale::Small, 74).keeping(Keeps { machines: 0, ..Keeps::FEW }, 74);
+    let world = generate(Scale::Small, 74)
+        .with_generated_organisation(OrganisationSize { machines: 0, ..OrganisationSize::FEW }, 74);
     let azure = Azure::start(world);
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("azimg-data");

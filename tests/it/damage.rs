@@ -9,7 +9,7 @@ use azimg::functions::{App, Message, PUBLISH, Trigger};
 use azimg::pipeline::coverage::Coverage;
 use azimg::pipeline::snapshot;
 use azimg::pipeline::verify::{self, CheckProgress, SnapshotCondition};
-use azimg::sim::{Conditions, Keeps, Scale, Sim, World, generate};
+use azimg::sim::{Conditions, OrganisationSize, Scale, Sim, World, generate};
 use azimg::store::memory::MemoryStore;
 use azimg::store::{Key, SnapshotFile, Store};
 use azimg::work::RunId;
@@ -42,8 +42,10 @@ fn world() -> World {
     let World { locations, mut publishers, .. } = generate(Scale::Small, 21);
     publishers.sort_by(|a, b| a.name.cmp(&b.name));
     publishers.truncate(3);
-    let keeps = Keeps { subscriptions: 1, galleries: 2, ..Keeps::FEW };
-    World::new(locations, publishers).keeping(keeps, 21).with_registries(1, 2, 21)
+    let size = OrganisationSize { subscriptions: 1, galleries: 2, ..OrganisationSize::FEW };
+    World::new(locations, publishers)
+        .with_generated_organisation(size, 21)
+        .with_registries(1, 2, 21)
 }
 
 /// A process: it knows nothing but what is in the store.

@@ -3,7 +3,7 @@
 use crate::support::{Azure, finish, json, read_json, read_ndjson, timeless};
 use crate::tests;
 use azimg::sim::organisation::{SimDefinition, SimGallery, SimVersion};
-use azimg::sim::{Conditions, Keeps, Organisation, Scale, Sim, World, generate};
+use azimg::sim::{Conditions, Organisation, OrganisationSize, Scale, Sim, World, generate};
 use azimg::source::locations::short_name;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +21,7 @@ tests![
 ];
 
 /// A tenant with a gallery that is too big for one item, and two subscriptions that cannot be read.
-pub const TENANT: Keeps = Keeps {
+pub const TENANT: OrganisationSize = OrganisationSize {
     subscriptions: 6,
     galleries: 7,
     definitions: 70,
@@ -32,9 +32,9 @@ pub const TENANT: Keeps = Keeps {
     communities: 3,
 };
 
-pub fn tenant(keeps: Keeps) -> World {
+pub fn tenant(size: OrganisationSize) -> World {
     let World { locations, .. } = generate(Scale::Small, 1);
-    World::new(locations, Vec::new()).keeping(keeps, 5)
+    World::new(locations, Vec::new()).with_generated_organisation(size, 5)
 }
 
 pub fn start(world: World, subscriptions: u8) -> Azure {
@@ -176,9 +176,9 @@ fn a_tenant_is_found_whole_and_exact_and_says_what_it_cannot_see() {
 
 /// Forty subscriptions, 120 galleries, 3,000 definitions, 60,000 versions, 5,000 machines.
 fn a_large_tenant_is_found_whole_and_exact_in_few_requests() {
-    let world = tenant(Keeps::MANY);
+    let world = tenant(OrganisationSize::MANY);
     let organisation = world.organisation.clone();
-    let azure = start(world, Keeps::MANY.subscriptions);
+    let azure = start(world, OrganisationSize::MANY.subscriptions);
     let visible = azure.sim.subscriptions.iter().cloned().collect();
     let folder = tempfile::tempdir().unwrap();
     let result = crawl(&azure, folder.path(), &["--details", "none"]);
@@ -390,12 +390,12 @@ fn sources_live_beside_each_other() {
 /// The windows of galleries are tight (200 lists of shared definitions in half an hour): what is put
 /// off comes back, and the rows are those without any limit.
 fn under_quota_the_rows_are_the_same() {
-    let keeps = Keeps { shared: 60, communities: 4, ..Keeps::FEW };
+    let size = OrganisationSize { shared: 60, communities: 4, ..OrganisationSize::FEW };
     let free = tempfile::tempdir().unwrap();
-    crawl(&start(tenant(keeps), 2), free.path(), &[]);
+    crawl(&start(tenant(size), 2), free.path(), &[]);
     let conditions =
         Conditions { subscriptions: 2, quota: "180x".parse().unwrap(), ..Conditions::default() };
-    let limited = Azure::under(tenant(keeps), conditions, None);
+    let limited = Azure::under(tenant(size), conditions, None);
     let folder = tempfile::tempdir().unwrap();
     let result = crawl(&limited, folder.path(), &[]);
     assert_eq!(result["state"], "complete");

@@ -6,7 +6,7 @@ use crate::support::{finish, paused, timeless};
 use crate::tests;
 use azimg::client::{Client, Tokens, Wire, WireRequest, WireResponse};
 use azimg::error::{Error, Result};
-use azimg::sim::{Conditions, Keeps, Sim, SimCredential};
+use azimg::sim::{Conditions, OrganisationSize, Sim, SimCredential};
 use azimg::source::gallery::{Communities, Gallery};
 use azimg::source::{Crawled, Invocation, PreviousFindings, Source};
 use azimg::work::{Details, GalleryScope, RunId, Scope, SourceName, State, WorkItem};
@@ -26,9 +26,9 @@ tests![
 
 /// Resource Graph that is cut, short of rows, empty or refused: the provider is asked.
 fn what_resource_graph_does_not_tell_the_provider_does() {
-    let keeps = Keeps { communities: 0, ..TENANT };
+    let size = OrganisationSize { communities: 0, ..TENANT };
     let whole = tempfile::tempdir().unwrap();
-    crawl(&start(tenant(keeps), 6), whole.path(), &[]);
+    crawl(&start(tenant(size), 6), whole.path(), &[]);
     let whole = timeless(rows(whole.path()));
     assert!(whole.len() > 1_600);
     for lie in [
@@ -37,7 +37,7 @@ fn what_resource_graph_does_not_tell_the_provider_does() {
         r#"{"totalRecords":0,"count":0,"data":[],"facets":[],"resultTruncated":"true"}"#,
         r#"{"totalRecords":9,"count":0,"data":[],"facets":[],"resultTruncated":"true","$skipToken":"x"}"#,
     ] {
-        let azure = start(tenant(keeps), 6);
+        let azure = start(tenant(size), 6);
         let faults = vec![Fault::new("resourcegraph", usize::MAX, How::Answer(200, &[], lie))];
         let faulty = Faulty::start(azure, faults);
         let folder = tempfile::tempdir().unwrap();
@@ -68,7 +68,7 @@ impl Wire for NoGraph {
 }
 
 fn at_the_last_delivery_the_provider_stands_in_for_resource_graph() {
-    let sim = Sim::new(tenant(Keeps::FEW), Conditions::default());
+    let sim = Sim::new(tenant(OrganisationSize::FEW), Conditions::default());
     let gallery = sim.organisation().galleries.values().next().unwrap().clone();
     let count = gallery.definitions.values().map(|d| 1 + d.versions.len()).sum::<usize>();
     let own = azimg::source::gallery::parse::own_gallery(&gallery.id()).unwrap();

@@ -6,7 +6,9 @@ use crate::tests;
 use azimg::client::{Client, Tokens};
 use azimg::error::Result;
 use azimg::registry::Registry;
-use azimg::sim::{Conditions, Keeps, SUBSCRIPTION, Scale, Sim, SimCredential, World, generate};
+use azimg::sim::{
+    Conditions, OrganisationSize, SUBSCRIPTION, Scale, Sim, SimCredential, World, generate,
+};
 use serde_json::Value;
 use std::sync::Arc;
 use std::task::Poll;
@@ -77,7 +79,7 @@ fn client(sim: &Arc<Sim>, endpoint: &str) -> Client {
 /// that is not hung up on goes through each time.
 fn whoever_hangs_up_gives_back_what_its_request_held() {
     let sim = || {
-        let world = generate(Scale::Small, 5).keeping(Keeps::FEW, 5);
+        let world = generate(Scale::Small, 5).with_generated_organisation(OrganisationSize::FEW, 5);
         Sim::new(world, Conditions { quota: "real".parse().unwrap(), ..Conditions::default() })
     };
     let mut hung_up = 0;

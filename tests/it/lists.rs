@@ -4,7 +4,7 @@
 use crate::support::{Azure, azimg, finish, json, threads};
 use crate::tests;
 use crate::web::Host;
-use azimg::sim::{Keeps, Scale, generate};
+use azimg::sim::{OrganisationSize, Scale, generate};
 use reqwest::Client;
 use serde_json::{Value, json as value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +29,10 @@ tests![
 fn stage() -> &'static (Azure, TempDir) {
     static STAGE: OnceLock<(Azure, TempDir)> = OnceLock::new();
     STAGE.get_or_init(|| {
-        let world = generate(Scale::Small, 61).keeping(Keeps { machines: 12, ..Keeps::FEW }, 61);
+        let world = generate(Scale::Small, 61).with_generated_organisation(
+            OrganisationSize { machines: 12, ..OrganisationSize::FEW },
+            61,
+        );
         let azure = Azure::start(world);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_str().unwrap();

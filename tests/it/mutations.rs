@@ -7,7 +7,7 @@ use crate::tests;
 use async_trait::async_trait;
 use azimg::client::{Wire, WireRequest, WireResponse};
 use azimg::error::Result;
-use azimg::sim::{Conditions, Keeps, Scale, Sim, World, generate};
+use azimg::sim::{Conditions, OrganisationSize, Scale, Sim, World, generate};
 use azimg::store::Store;
 use azimg::store::memory::MemoryStore;
 use bytes::Bytes;
@@ -327,8 +327,8 @@ fn odd_members_of_offers_and_galleries_are_counted_too() {
     let World { locations, mut publishers, .. } = generate(Scale::Small, 21);
     publishers.sort_by(|a, b| a.name.cmp(&b.name));
     publishers.truncate(4);
-    let keeps = Keeps { subscriptions: 1, galleries: 3, ..Keeps::FEW };
-    let world = World::new(locations, publishers).keeping(keeps, 21);
+    let size = OrganisationSize { subscriptions: 1, galleries: 3, ..OrganisationSize::FEW };
+    let world = World::new(locations, publishers).with_generated_organisation(size, 21);
     let change: Change = Arc::new(|path, body| {
         if path.ends_with("/versions") {
             for row in body.as_array_mut().into_iter().flatten() {

@@ -11,7 +11,7 @@ use azimg::client::{Wire, WireRequest, WireResponse};
 use azimg::error::Result;
 use azimg::functions::{PUBLISH, Trigger};
 use azimg::pipeline::snapshot::{self, Completeness, Manifest};
-use azimg::sim::{Conditions, Keeps, Scale, Sim, World, generate};
+use azimg::sim::{Conditions, OrganisationSize, Scale, Sim, World, generate};
 use azimg::store::Store;
 use azimg::store::memory::MemoryStore;
 use rand::rngs::StdRng;
@@ -33,8 +33,13 @@ fn world() -> World {
     let World { locations, mut publishers, .. } = generate(Scale::Small, 21);
     publishers.sort_by(|a, b| a.name.cmp(&b.name));
     publishers.truncate(4);
-    let keeps = Keeps { subscriptions: 2, definitions: 4, versions: 12, ..Keeps::FEW };
-    World::new(locations, publishers).keeping(keeps, 21)
+    let size = OrganisationSize {
+        subscriptions: 2,
+        definitions: 4,
+        versions: 12,
+        ..OrganisationSize::FEW
+    };
+    World::new(locations, publishers).with_generated_organisation(size, 21)
 }
 
 /// What is changed in an answer.

@@ -6,7 +6,7 @@ use crate::support::{Azure, finish, json, python, threads};
 use crate::tests;
 use crate::web::Host;
 use azimg::image::{KINDS, Status};
-use azimg::sim::{Keeps, Scale, generate};
+use azimg::sim::{OrganisationSize, Scale, generate};
 use regex::Regex;
 use reqwest::Client;
 use serde_json::Value;
@@ -208,7 +208,10 @@ fn each_answer_says_which_headers_it_has() {
 
 /// A host of a store that has every kind of image, and its document.
 fn stage(seed: u64) -> (Azure, tempfile::TempDir, Host, Document) {
-    let world = generate(Scale::Small, seed).keeping(Keeps { machines: 30, ..Keeps::FEW }, seed);
+    let world = generate(Scale::Small, seed).with_generated_organisation(
+        OrganisationSize { machines: 30, ..OrganisationSize::FEW },
+        seed,
+    );
     let azure = Azure::start(world);
     let folder = tempfile::tempdir().unwrap();
     json(&mut azure.azimg(&["crawl", "--store", folder.path().to_str().unwrap(), "-o", "json"]));

@@ -8,7 +8,7 @@ use azimg::client::{Client, Tokens, Wire, WireRequest};
 use azimg::gallery::{
     ChangeOutcome, Changes, Galleries, Name, ShareWith, SharingChange, WaitLimits,
 };
-use azimg::sim::{Conditions, Keeps, Sim, SimCredential};
+use azimg::sim::{Conditions, OrganisationSize, Sim, SimCredential};
 use reqwest::header::HeaderValue;
 use serde_json::Value;
 use std::sync::Arc;
@@ -24,7 +24,8 @@ tests![
     no_signature_is_ever_said,
 ];
 
-pub const KEEPS: Keeps = Keeps { versions: 120, machines: 0, ..Keeps::FEW };
+pub const SIZE: OrganisationSize =
+    OrganisationSize { versions: 120, machines: 0, ..OrganisationSize::FEW };
 
 /// How the answer to a request that changes something is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +83,7 @@ pub struct Stage {
 }
 
 pub fn stage(lose: &[Loss]) -> Stage {
-    let sim = Sim::new(tenant(KEEPS), Conditions::default());
+    let sim = Sim::new(tenant(SIZE), Conditions::default());
     on(&sim, lose, usize::MAX)
 }
 
@@ -199,7 +200,7 @@ fn sharing_whose_answer_is_lost_is_made_once() {
 }
 
 fn the_command_line_shows_makes_and_follows_a_change() {
-    let azure = Azure::start(tenant(KEEPS));
+    let azure = Azure::start(tenant(SIZE));
     let [gallery, definition, version] = first(&azure.sim).map(|name| name.id());
     let with = |arguments: &[&str]| json(&mut azure.azimg(arguments));
     let arguments = ["gallery", "update", &version, "--end-of-life", "2030-01-01"];
@@ -237,7 +238,7 @@ fn the_command_line_shows_makes_and_follows_a_change() {
 /// The address of an operation is signed: it reaches no log and no error, but the one line that says how to go on.
 fn no_signature_is_ever_said() {
     let faults = vec![Fault::new("capsoperations", usize::MAX, How::Answer(403, &[], "{}"))];
-    let faulty = Faulty::start(Azure::start(tenant(KEEPS)), faults);
+    let faulty = Faulty::start(Azure::start(tenant(SIZE)), faults);
     let [gallery, ..] = first(&faulty.azure.sim).map(|name| name.id());
     let arguments = ["-vv", "gallery", "update", &gallery, "--description", "x"];
     let (code, stdout, stderr) = finish(&mut faulty.azimg(&arguments));

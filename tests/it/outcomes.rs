@@ -2,7 +2,7 @@
 //! must not take away.
 
 use crate::galleries::{crawl, rows, tenant};
-use crate::operations::{KEEPS, Loss, changed, first, nth, on, stage};
+use crate::operations::{Loss, SIZE, changed, first, nth, on, stage};
 use crate::recorded::ask;
 use crate::support::faulty::{Fault, Faulty, How};
 use crate::support::fleet::Direct;
@@ -14,7 +14,7 @@ use azimg::error::{Error, Result};
 use azimg::gallery::retire::{Action, Ledger, PLAN_VERSION, RetirePlan, Rules, plan};
 use azimg::gallery::{ChangeOutcome, ChangeStep, Changes, Galleries, Name, ProvisioningState};
 use azimg::sim::organisation::{SimGallery, SimVersion};
-use azimg::sim::{Conditions, Keeps, Sim, SimCredential};
+use azimg::sim::{Conditions, OrganisationSize, Sim, SimCredential};
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -108,7 +108,7 @@ fn bent(
 }
 
 fn sim() -> Arc<Sim> {
-    Sim::new(tenant(KEEPS), Conditions::default())
+    Sim::new(tenant(SIZE), Conditions::default())
 }
 
 fn with_body(answer: WireResponse, body: impl Into<Bytes>) -> WireResponse {
@@ -385,7 +385,7 @@ fn a_failure_is_told_with_all_its_reasons() {
     ];
     for (on, how, code) in cases {
         let fault = Fault::new(on, usize::MAX, how);
-        let faulty = Faulty::start(Azure::start(tenant(KEEPS)), vec![fault]);
+        let faulty = Faulty::start(Azure::start(tenant(SIZE)), vec![fault]);
         let [gallery, ..] = nth(&faulty.azure.sim, 1).map(|name| name.id());
         let line = ["gallery", "share", &gallery, "--tenant", TENANT];
         let (found, stdout, stderr) = finish(&mut faulty.azimg(&line));
@@ -399,7 +399,7 @@ fn a_failure_is_told_with_all_its_reasons() {
 fn an_interrupted_change_says_how_it_is_followed() {
     for (signal, exit) in [("-INT", 130), ("-TERM", 143)] {
         let held = vec![Fault::new("capsoperations", usize::MAX, How::Held)];
-        let faulty = Faulty::start(Azure::start(tenant(KEEPS)), held);
+        let faulty = Faulty::start(Azure::start(tenant(SIZE)), held);
         let [.., version] = first(&faulty.azure.sim).map(|name| name.id());
         let line = ["gallery", "update", &version, "--end-of-life", "2030-01-01", "--quiet"];
         let mut command = faulty.azimg(&line);
@@ -423,7 +423,7 @@ fn an_interrupted_change_says_how_it_is_followed() {
 }
 
 fn names_of_tags_have_no_case() {
-    let azure = Azure::start(tenant(KEEPS));
+    let azure = Azure::start(tenant(SIZE));
     let [gallery, ..] = first(&azure.sim).map(|name| name.id());
     let tagged = |tags: &[&str], more: &[&str]| {
         let mut line = vec!["gallery", "update", gallery.as_str(), "-o", "json"];
@@ -498,7 +498,7 @@ fn bodies_have_what_their_schemas_require() {
 
 /// Members that versions of the API show that are newer than the one that galleries are crawled with.
 fn a_change_takes_nothing_away_that_it_does_not_know() {
-    let azure = Azure::start(tenant(KEEPS));
+    let azure = Azure::start(tenant(SIZE));
     let [.., version] = first(&azure.sim);
     let sets = json!([{"storageAccountType": "PremiumV2_LRS", "regionalReplicaCount": 1}]);
     version_of(&azure.sim, &version, |version| {
@@ -569,7 +569,7 @@ fn regions_that_azure_refuses_are_refused() {
 }
 
 fn a_private_gallery_is_not_shared() {
-    let azure = Azure::start(tenant(KEEPS));
+    let azure = Azure::start(tenant(SIZE));
     let [private, ..] = nth(&azure.sim, 0).map(|name| name.id());
     let [shared, ..] = nth(&azure.sim, 1).map(|name| name.id());
     let many: Vec<String> = (0..30).map(|n| format!("12345678-1234-4234-8234-{n:012}")).collect();
@@ -597,7 +597,7 @@ fn a_private_gallery_is_not_shared() {
 }
 
 fn what_is_deleted_softly_is_never_the_latest() {
-    let mut world = tenant(Keeps { shared: 2, communities: 2, ..Keeps::FEW });
+    let mut world = tenant(OrganisationSize { shared: 2, communities: 2, ..OrganisationSize::FEW });
     let all = &mut world.organisation;
     let mut deleted = Vec::new();
     for gallery in all.shared.values_mut().chain(all.communities.values_mut()) {
@@ -629,7 +629,7 @@ fn what_is_deleted_softly_is_never_the_latest() {
 }
 
 fn a_retirement_says_until_when_it_can_be_undone() {
-    let azure = Azure::start(tenant(KEEPS));
+    let azure = Azure::start(tenant(SIZE));
     let [gallery, definition, _] = first(&azure.sim);
     let policy = json!({"isSoftDeleteEnabled": true, "retentionPeriodInDays": 10,
         "gracePeriodInDays": 4});

@@ -5,7 +5,7 @@ use crate::support::runs::{listed, write_run};
 use crate::support::{Azure, azimg, finish, json, read_json, root};
 use crate::tests;
 use azimg::pipeline::publish::publish;
-use azimg::sim::{Keeps, Scale, generate};
+use azimg::sim::{OrganisationSize, Scale, generate};
 use azimg::store::Store;
 use azimg::store::local::LocalStore;
 use azimg::work::RunId;
@@ -37,7 +37,9 @@ fn store() -> &'static str {
     static STORE: OnceLock<TempDir> = OnceLock::new();
     let folder = STORE.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
-        let azure = Azure::start(generate(Scale::Small, 81).keeping(Keeps::FEW, 81));
+        let azure = Azure::start(
+            generate(Scale::Small, 81).with_generated_organisation(OrganisationSize::FEW, 81),
+        );
         let path = folder.path().to_str().unwrap();
         json(&mut azure.azimg(&["crawl", "--store", path, "-o", "json"]));
         folder

@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::http::Request;
 use azimg::client::version;
 use azimg::image::gallery::{GalleryImage, Kind};
-use azimg::sim::{Conditions, Keeps, Sim, SimCredential};
+use azimg::sim::{Conditions, OrganisationSize, Sim, SimCredential};
 use azimg::source::gallery::parse::{self, Resource};
 use azimg::source::locations::short_name;
 use azure_core::credentials::TokenCredential;
@@ -275,8 +275,8 @@ fn translated(sim: &Sim, form: &str) -> Option<String> {
 
 fn the_simulated_azure_answers_in_the_recorded_shapes() {
     let folder = recordings();
-    let keeps = Keeps { communities: 1, shared: 2, machines: 0, ..Keeps::FEW };
-    let sim = Sim::new(tenant(keeps), Conditions::default());
+    let size = OrganisationSize { communities: 1, shared: 2, machines: 0, ..OrganisationSize::FEW };
+    let sim = Sim::new(tenant(size), Conditions::default());
     let mut shapes: BTreeMap<(String, String, bool), Vec<Exchange>> = BTreeMap::new();
     for exchange in all(folder).into_iter().filter(|e| e.status / 100 == 2) {
         // Operations are asked where an answer says, and azimg creates nothing.
@@ -368,7 +368,7 @@ fn the_simulated_azure_answers_in_the_recorded_shapes() {
 
 fn recorded_queries_of_resource_graph_are_answered_in_their_shapes() {
     let folder = recordings();
-    let sim = Sim::new(tenant(Keeps::FEW), Conditions::default());
+    let sim = Sim::new(tenant(OrganisationSize::FEW), Conditions::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let uri = "/providers/Microsoft.ResourceGraph/resources?api-version=2024-04-01";
     let ask = |body: Value| runtime.block_on(ask(&sim, "POST", uri, Some(&body)));

@@ -1,7 +1,7 @@
 //! Retirements: planned, looked at by people, done once and exactly as planned.
 
 use crate::galleries::tenant;
-use crate::operations::{KEEPS, Loss, Stage, changed, on, stage};
+use crate::operations::{Loss, SIZE, Stage, changed, on, stage};
 use crate::support::paused;
 use crate::tests;
 use azimg::gallery::retire::{
@@ -72,7 +72,7 @@ fn a_retirement_that_dies_anywhere_is_gone_on_with_and_ends_as_planned() {
         for dies_after in [0, 1, 4] {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("ledger");
-            let sim = Sim::new(tenant(KEEPS), Conditions::default());
+            let sim = Sim::new(tenant(SIZE), Conditions::default());
             let (retirement, before) = paused(async {
                 let stage = on(&sim, &[], usize::MAX);
                 (planned(&stage, &rules).await, ids(&sim))
@@ -188,7 +188,7 @@ fn first_retired(sim: &Sim) -> String {
 /// Another simulated Azure with the same organisation.
 fn sim_of(sim: &Sim) -> Arc<Sim> {
     let organisation = sim.organisation().clone();
-    Sim::new(tenant(KEEPS).with_organisation(organisation), Conditions::default())
+    Sim::new(tenant(SIZE).with_organisation(organisation), Conditions::default())
 }
 
 fn version(number: u64, more: &(bool, bool, bool, Vec<usize>, u32)) -> GalleryImage {

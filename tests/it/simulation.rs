@@ -9,7 +9,9 @@ use crate::support::fleet::{Direct, Fleet, Luck, app};
 use crate::support::seeds;
 use crate::support::steps::{Shaky, Stepped};
 use crate::tests;
-use azimg::sim::{Conditions, FaultsSpec, Keeps, QuotaSpec, Scale, Sim, World, generate};
+use azimg::sim::{
+    Conditions, FaultsSpec, OrganisationSize, QuotaSpec, Scale, Sim, World, generate,
+};
 use azimg::store::Store;
 use azimg::store::memory::MemoryStore;
 use bytes::Bytes;
@@ -38,7 +40,10 @@ fn world(second: bool) -> World {
         }
     }
     let mut world = World::new(locations, publishers)
-        .keeping(Keeps { subscriptions: 3, galleries: 5, ..Keeps::FEW }, 21)
+        .with_generated_organisation(
+            OrganisationSize { subscriptions: 3, galleries: 5, ..OrganisationSize::FEW },
+            21,
+        )
         .with_registries(2, 7, 21);
     if second {
         for gallery in world.organisation.galleries.values_mut() {

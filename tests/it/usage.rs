@@ -4,7 +4,7 @@ use crate::galleries::rows;
 use crate::support::case::{Case, SUBSCRIPTION};
 use crate::support::{Azure, finish, json};
 use crate::tests;
-use azimg::sim::{Keeps, Scale, generate};
+use azimg::sim::{OrganisationSize, Scale, generate};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -241,7 +241,10 @@ fn an_image_whose_date_has_passed_is_deprecated() {
 }
 
 fn machines_are_joined_with_their_images() {
-    let world = generate(Scale::Small, 4).keeping(Keeps { machines: 120, ..Keeps::FEW }, 4);
+    let world = generate(Scale::Small, 4).with_generated_organisation(
+        OrganisationSize { machines: 120, ..OrganisationSize::FEW },
+        4,
+    );
     let organisation = world.organisation.clone();
     let azure = Azure::start(world);
     let folder = tempfile::tempdir().unwrap();
@@ -295,7 +298,8 @@ fn rows_by_id(rows: &[Value]) -> BTreeMap<String, &Value> {
 }
 
 fn lookups_over_http_have_galleries_too() {
-    let world = generate(Scale::Small, 9).keeping(Keeps { machines: 50, ..Keeps::FEW }, 9);
+    let world = generate(Scale::Small, 9)
+        .with_generated_organisation(OrganisationSize { machines: 50, ..OrganisationSize::FEW }, 9);
     let azure = Azure::start(world);
     let folder = tempfile::tempdir().unwrap();
     json(&mut azure.azimg(&["crawl", "--store", folder.path().to_str().unwrap(), "-o", "json"]));

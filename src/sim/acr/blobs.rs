@@ -1,10 +1,11 @@
-//! Blobs of a simulated registry: whether a repository has one, where its bytes lie, and the host that gives them to
-//! whoever has a signed address.
+//! Blobs of a simulated registry: their sizes, redirects to their bytes, their deletion, and the
+//! server that returns the bytes at a signed address.
 
-use super::answers::{accepted, locked_answer};
-use super::wanted::is_digest;
-use super::{At, error, unknown};
+use super::response::{accepted, locked_response, not_found, registry_error};
+use super::server::SimRegistryServer;
+use super::target::is_digest;
 use crate::sim::registries::{Pieces, SimRegistry, SimRepository};
+use crate::sim::response::SimResponse;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
@@ -13,10 +14,11 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use std::convert::Infallible;
 
-/// What an address of a blob is signed with.
+/// The signature in addresses of blobs.
 const SIGNATURE: &str = "SIGNATURE";
 
-/// The blobs that a manifest has, each with its size; not those that are said to be elsewhere, and need not be here.
+/// The blobs of a manifest with their sizes, without those that it says are elsewhere, which need
+/// not be in the registry.
 pub(super) fn blobs_of(document: &Value) -> impl Iterator<Item = (&str, u64)> {
     let lists = ["layers", "blobs"].into_iter();
     let listed = lists.flat_map(|part| document[part].as_array().into_iter().flatten());
@@ -26,7 +28,7 @@ pub(super) fn blobs_of(document: &Value) -> impl Iterator<Item = (&str, u64)> {
         .filter_map(|blob| Some((blob["digest"].as_str()?, blob["size"].as_u64()?)))
 }
 
-/// Whether a layer is one of those that registries do not keep: the old base layers of Windows.
+/// Whether a layer is one that registries do not store: an old base layer of Windows.
 fn is_elsewhere(blob: &Value) -> bool {
     let kind = blob["mediaType"].as_str().unwrap_or_default();
     let kept_out = kind.contains("foreign") || kind.contains("nondistributable");
@@ -34,7 +36,7 @@ fn is_elsewhere(blob: &Value) -> bool {
 }
 
 impl SimRepository {
-    /// The size of a blob that one of its manifests has.
+    /// The size of a blob, from a manifest of the repository that has it.
     pub(super) fn size_named(&self, digest: &str) -> Option<u64> {
         let texts = self.manifests.values().filter_map(|m| std::str::from_utf8(&m.content).ok());
         texts.filter(|text| text.contains(digest)).find_map(|text| {
@@ -45,8 +47,8 @@ impl SimRepository {
 }
 
 impl SimRegistry {
-    /// The size of a blob that a repository has: one that was pushed, or one that a manifest of it names. Generated
-    /// images name layers that there are no bytes of.
+    /// The size of a blob of a repository: a pushed one, or one that a manifest of the repository
+    /// has. Generated images have layers of which there are no bytes.
     pub(super) fn blob_size(&self, repository: &str, digest: &str) -> Option<u64> {
         if let Some(size) = self.pushed.size(repository, digest) {
             return Some(size);
@@ -57,29 +59,24 @@ impl SimRegistry {
         self.repositories.get(repository)?.size_named(digest)
     }
 
-    /// The bytes of a blob.
+    /// The bytes of a blob, pushed or generated.
     pub(super) fn blob_bytes(&self, digest: &str) -> Option<Pieces> {
         let pushed = self.pushed.bytes(digest).cloned();
         pushed.or_else(|| self.blobs.get(digest).map(|bytes| Pieces::one(bytes.clone())))
     }
 
-    /// Answers what is asked of a blob.
-    pub(super) fn blob(
-        &mut self,
-        repository: &str,
-        digest: &str,
-        method: &Method,
-    ) -> Response<Body> {
+    /// Answers a request for a blob: its description, a redirect to its bytes, or its deletion.
+    pub(super) fn blob(&mut self, repository: &str, digest: &str, method: &Method) -> SimResponse {
         if !is_digest(digest) {
-            return error(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "the digest is none");
+            return registry_error(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "the digest is none");
         }
         let Some(size) = self.blob_size(repository, digest) else {
-            return unknown("BLOB_UNKNOWN", "blob unknown to registry");
+            return not_found("BLOB_UNKNOWN", "blob unknown to registry");
         };
         if *method == Method::DELETE {
             let found = self.repositories.get(repository);
             if found.is_some_and(|found| found.attributes.is_locked()) {
-                return locked_answer();
+                return locked_response();
             }
             self.pushed.delete(repository, digest);
             return accepted();
@@ -88,13 +85,13 @@ impl SimRegistry {
             return described(digest, size);
         }
         if self.pushed.bytes(digest).is_none() && !self.blobs.contains_key(digest) {
-            let text = "blob unknown to registry: azimg sim generates images without their layers; what is \
-                        pushed to it has them";
-            return unknown("BLOB_UNKNOWN", text);
+            let text = "blob unknown to registry: azimg sim generates images without their layers; \
+                        what is pushed to it has them";
+            return not_found("BLOB_UNKNOWN", text);
         }
         let mut redirect = Response::new(Body::empty());
         *redirect.status_mut() = StatusCode::TEMPORARY_REDIRECT;
-        // In Azure over https; on this machine, at a port of its own.
+        // A server with a port is on this machine, without https.
         let scheme = if self.blob_server.contains(':') { "http" } else { "https" };
         let to = format!("{scheme}://{}/{digest}?sig={SIGNATURE}", self.blob_server);
         if let Ok(value) = HeaderValue::try_from(to) {
@@ -104,8 +101,8 @@ impl SimRegistry {
     }
 }
 
-/// What is said of a blob without its bytes.
-fn described(digest: &str, size: u64) -> Response<Body> {
+/// The description of a blob, without its bytes.
+fn described(digest: &str, size: u64) -> SimResponse {
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(size));
@@ -117,9 +114,9 @@ fn described(digest: &str, size: u64) -> Response<Body> {
     response
 }
 
-impl At {
-    /// Makes room for so many bytes: uploads that were given up go, then blobs that no manifest has any more. Whether
-    /// there is room.
+impl SimRegistryServer {
+    /// Whether there is room for `bytes` more bytes. Makes it if necessary: removes abandoned
+    /// uploads, and blobs that no manifest has.
     pub(super) fn has_room(&self, registries: &mut [SimRegistry], bytes: u64) -> bool {
         let held = |all: &[SimRegistry]| -> u64 { all.iter().map(|r| r.pushed.held()).sum() };
         if held(registries) + bytes <= self.sim.most_pushed {
@@ -138,41 +135,46 @@ impl At {
     }
 }
 
-/// Where blobs lie: whoever sends a credential there, or has no signature, is refused, as storage does.
-pub(super) async fn serve_blob(State(at): State<At>, request: Request) -> Response<Body> {
+/// Answers a request to a server of blobs. Like Azure Storage, it refuses a request with a
+/// credential or without the signature.
+pub(super) async fn serve_blob(
+    State(server): State<SimRegistryServer>,
+    request: Request,
+) -> SimResponse {
     if request.headers().contains_key(header::AUTHORIZATION) {
         let text = "Authentication information is not given in the correct format.";
-        return error(StatusCode::BAD_REQUEST, "InvalidAuthenticationInfo", text);
+        return registry_error(StatusCode::BAD_REQUEST, "InvalidAuthenticationInfo", text);
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let text = "The resource doesn't support specified Http Verb.";
-        return error(StatusCode::METHOD_NOT_ALLOWED, "UnsupportedHttpVerb", text);
+        return registry_error(StatusCode::METHOD_NOT_ALLOWED, "UnsupportedHttpVerb", text);
     }
     let query = request.uri().query().unwrap_or_default();
     if !url::form_urlencoded::parse(query.as_bytes()).any(|(n, v)| n == "sig" && v == SIGNATURE) {
-        let text = "Server failed to authenticate the request. Make sure the value of Authorization header is \
-                    formed correctly including the signature.";
-        return error(StatusCode::FORBIDDEN, "AuthenticationFailed", text);
+        let text = "Server failed to authenticate the request. Make sure the value of \
+                    Authorization header is formed correctly including the signature.";
+        return registry_error(StatusCode::FORBIDDEN, "AuthenticationFailed", text);
     }
     let path = percent_decode_str(request.uri().path()).decode_utf8_lossy();
     let digest = path.trim_start_matches('/');
-    let found = at.sim.registries()[at.number].blob_bytes(digest);
+    let found = server.sim.registries()[server.number].blob_bytes(digest);
     match found {
         Some(blob) => part_of(&blob, request.method(), request.headers()),
-        None => unknown("BlobNotFound", "The specified blob does not exist."),
+        None => not_found("BlobNotFound", "The specified blob does not exist."),
     }
 }
 
-/// A blob, or the part of it that is asked for.
-fn part_of(blob: &Pieces, method: &Method, headers: &HeaderMap) -> Response<Body> {
+/// A blob, or the part of it that the request asks for.
+fn part_of(blob: &Pieces, method: &Method, headers: &HeaderMap) -> SimResponse {
     let size = blob.size();
     let wanted = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
     let (status, from, to) = match wanted.map(|text| range(text, size)) {
-        None | Some(Asked::Nothing) => (StatusCode::OK, 0, size),
-        Some(Asked::Part(from, to)) => (StatusCode::PARTIAL_CONTENT, from, to),
-        Some(Asked::Beyond) => {
+        None | Some(RequestedRange::Whole) => (StatusCode::OK, 0, size),
+        Some(RequestedRange::Part(from, to)) => (StatusCode::PARTIAL_CONTENT, from, to),
+        Some(RequestedRange::Beyond) => {
             let text = "The range specified is invalid for the current size of the resource.";
-            let mut refused = error(StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange", text);
+            let mut refused =
+                registry_error(StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange", text);
             if let Ok(value) = HeaderValue::try_from(format!("bytes */{size}")) {
                 refused.headers_mut().insert(header::CONTENT_RANGE, value);
             }
@@ -199,31 +201,34 @@ fn part_of(blob: &Pieces, method: &Method, headers: &HeaderMap) -> Response<Body
     response
 }
 
-/// What a `Range` asks for.
+/// The range that a request asks for.
 #[derive(Debug, PartialEq, Eq)]
-enum Asked {
-    /// Nothing that storage understands: it answers with all.
-    Nothing,
-    /// From one place up to another.
+enum RequestedRange {
+    /// A range that storage does not understand: the response has the whole blob.
+    Whole,
+    /// From an offset up to, without, another one.
     Part(u64, u64),
-    /// What there is not.
+    /// A range behind the end of the blob.
     Beyond,
 }
 
-fn range(text: &str, size: u64) -> Asked {
+/// Parses a `Range` header for a blob of `size` bytes.
+fn range(text: &str, size: u64) -> RequestedRange {
     let ends = text.strip_prefix("bytes=").and_then(|ends| ends.split_once('-'));
-    let Some((from, to)) = ends else { return Asked::Nothing };
+    let Some((from, to)) = ends else { return RequestedRange::Whole };
     let number = |text: &str| text.trim().parse::<u64>().ok();
     match (number(from), number(to)) {
-        (Some(from), _) if from >= size => Asked::Beyond,
-        (Some(from), None) if to.trim().is_empty() => Asked::Part(from, size),
-        (Some(from), Some(to)) if from <= to => Asked::Part(from, size.min(to.saturating_add(1))),
+        (Some(from), _) if from >= size => RequestedRange::Beyond,
+        (Some(from), None) if to.trim().is_empty() => RequestedRange::Part(from, size),
+        (Some(from), Some(to)) if from <= to => {
+            RequestedRange::Part(from, size.min(to.saturating_add(1)))
+        }
         (None, Some(last)) if from.trim().is_empty() => match last {
-            0 => Asked::Beyond,
-            _ if size == 0 => Asked::Beyond,
-            last => Asked::Part(size.saturating_sub(last), size),
+            0 => RequestedRange::Beyond,
+            _ if size == 0 => RequestedRange::Beyond,
+            last => RequestedRange::Part(size.saturating_sub(last), size),
         },
-        _ => Asked::Nothing,
+        _ => RequestedRange::Whole,
     }
 }
 
@@ -234,16 +239,16 @@ mod tests {
     #[test]
     fn ranges_are_read_as_http_has_them() {
         for (text, asked) in [
-            ("bytes=0-0", Asked::Part(0, 1)),
-            ("bytes=3-", Asked::Part(3, 10)),
-            ("bytes=3-99", Asked::Part(3, 10)),
-            ("bytes=-4", Asked::Part(6, 10)),
-            ("bytes=-40", Asked::Part(0, 10)),
-            ("bytes=10-", Asked::Beyond),
-            ("bytes=-0", Asked::Beyond),
-            ("bytes=5-3", Asked::Nothing),
-            ("bytes=a-b", Asked::Nothing),
-            ("lines=0-1", Asked::Nothing),
+            ("bytes=0-0", RequestedRange::Part(0, 1)),
+            ("bytes=3-", RequestedRange::Part(3, 10)),
+            ("bytes=3-99", RequestedRange::Part(3, 10)),
+            ("bytes=-4", RequestedRange::Part(6, 10)),
+            ("bytes=-40", RequestedRange::Part(0, 10)),
+            ("bytes=10-", RequestedRange::Beyond),
+            ("bytes=-0", RequestedRange::Beyond),
+            ("bytes=5-3", RequestedRange::Whole),
+            ("bytes=a-b", RequestedRange::Whole),
+            ("lines=0-1", RequestedRange::Whole),
         ] {
             assert_eq!(range(text, 10), asked, "{text}");
         }

@@ -1,23 +1,24 @@
-//! Manifests on their way into a simulated registry: read as strictly as ACR does, and taken when all that they point at
-//! is there.
+//! Pushes and deletions of manifests of a simulated registry. It parses manifests as strictly as
+//! ACR does, and accepts one when all that it points at is in the repository.
 
-use super::answers::locked_answer;
 use super::blobs::blobs_of;
-use super::wanted::is_digest;
-use super::{LARGEST_MANIFEST, error};
+use super::response::{accepted, locked_response, name_unknown, not_found, registry_error};
+use super::target::is_digest;
 use crate::sim::registries::{
     IMAGE, INDEX, SimAttributes, SimManifest, SimRegistry, SimRepository, SimTag, digest,
 };
-use crate::sim::state::json as answer;
+use crate::sim::response::{SimResponse, json_response};
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
+/// The largest manifest that ACR accepts, in bytes.
+pub(super) const LARGEST_MANIFEST: usize = 4 << 20;
 const DOCKER_IMAGE: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
-/// Every type of manifest that is taken, and what one of it has to have.
+/// Accepted types of manifests, each with the list that such a manifest must have.
 const TYPES: [(&str, &str); 6] = [
     (IMAGE, "layers"),
     (INDEX, "manifests"),
@@ -26,36 +27,37 @@ const TYPES: [(&str, &str); 6] = [
     ("application/vnd.oci.artifact.manifest.v1+json", "blobs"),
     ("application/vnd.cncf.oras.artifact.manifest.v1+json", "blobs"),
 ];
-/// Configurations that say what an image runs on.
+/// Types of configurations with an architecture and an operating system.
 const CONFIGS: [&str; 2] =
     ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
-/// A configuration of more bytes is not looked at.
+/// The largest configuration that is parsed, in bytes.
 const LARGEST_CONFIG: u64 = 8 << 20;
 
-/// Now, as ACR writes times.
+/// The current time, as ACR writes times.
 fn now() -> String {
     let form =
         format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:7]Z");
     OffsetDateTime::now_utc().format(form).unwrap_or_default()
 }
 
-fn invalid(why: &str) -> Response<Body> {
-    error(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", &format!("manifest invalid: {why}"))
+/// The refusal of an invalid manifest.
+fn invalid(why: &str) -> SimResponse {
+    registry_error(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", &format!("manifest invalid: {why}"))
 }
 
-/// The refusal of a manifest that is too large to be read.
-pub(super) fn too_large() -> Response<Body> {
+/// The refusal of a manifest that is too large.
+pub(super) fn too_large() -> SimResponse {
     invalid(&format!("it has more than {LARGEST_MANIFEST} bytes"))
 }
 
-/// Whether something is the descriptor that manifests point with.
+/// Whether a value is a descriptor with type, size and digest.
 fn is_descriptor(part: &Value) -> bool {
     let has_type = part["mediaType"].as_str().is_some_and(|kind| !kind.is_empty());
     has_type && part["size"].is_u64() && part["digest"].as_str().is_some_and(is_digest)
 }
 
-/// A manifest that can be read: its type and what it says. An error says why it cannot.
-fn read(kind: &str, bytes: &[u8]) -> Result<(&'static str, Value), String> {
+/// Parses a manifest: its type and its content. An error is the reason for its refusal.
+fn parse(kind: &str, bytes: &[u8]) -> Result<(&'static str, Value), String> {
     let kind = kind.split(';').next().unwrap_or_default().trim();
     let Some((media_type, list)) = TYPES.iter().find(|(known, _)| *known == kind) else {
         return Err(format!("'{kind}' is the type of no manifest"));
@@ -73,13 +75,13 @@ fn read(kind: &str, bytes: &[u8]) -> Result<(&'static str, Value), String> {
     if *list != "blobs" && document["schemaVersion"] != 2 {
         return Err("its schemaVersion is not 2".to_owned());
     }
-    // One that can be read as an image and as an index is neither.
+    // A manifest that could be an image and an index is refused.
     let other = if *list == "layers" { "manifests" } else { "layers" };
     if !document[other].is_null() {
         return Err(format!("it has {list} and {other}"));
     }
     let Some(parts) = document[*list].as_array() else {
-        // An artifact may have none.
+        // An artifact may have no blobs.
         let may_lack = *list == "blobs" && document[*list].is_null();
         return may_lack.then_some((*media_type, document)).ok_or(format!("it has no {list}"));
     };
@@ -93,35 +95,35 @@ fn read(kind: &str, bytes: &[u8]) -> Result<(&'static str, Value), String> {
 }
 
 impl SimRegistry {
-    /// Takes a manifest, by a tag or by its digest.
+    /// Stores a manifest under a tag or its digest.
     pub(super) fn put(
         &mut self,
         name: &str,
         reference: &str,
         headers: &HeaderMap,
         bytes: &[u8],
-    ) -> Response<Body> {
+    ) -> SimResponse {
         let found = self.repositories.get(name);
         let tag = found.and_then(|found| found.tags.get(reference));
         let is_locked = |attributes: SimAttributes| !attributes.write;
         if found.is_some_and(|found| is_locked(found.attributes))
             || tag.is_some_and(|tag| is_locked(tag.attributes))
         {
-            return locked_answer();
+            return locked_response();
         }
         let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let (media_type, document) = match read(kind.unwrap_or_default(), bytes) {
-            Ok(read) => read,
+        let (media_type, document) = match parse(kind.unwrap_or_default(), bytes) {
+            Ok(parsed) => parsed,
             Err(why) => return invalid(&why),
         };
         let own = digest(bytes);
         if reference.contains(':') && reference != own {
             let text = format!("provided digest did not match uploaded content: it is {own}");
-            return error(StatusCode::BAD_REQUEST, "DIGEST_INVALID", &text);
+            return registry_error(StatusCode::BAD_REQUEST, "DIGEST_INVALID", &text);
         }
         let missing = self.missing(name, &document);
         if !missing.is_empty() {
-            return lacks(&missing);
+            return blobs_missing(&missing);
         }
         let platform = self.platform(&document);
         let repository = self.repositories.entry(name.to_owned()).or_default();
@@ -140,17 +142,17 @@ impl SimRegistry {
         if !reference.contains(':') {
             repository.point(reference, &own, at);
         }
-        taken(name, &own, document["subject"]["digest"].as_str())
+        manifest_created(name, &own, document["subject"]["digest"].as_str())
     }
 
-    /// What a manifest points at that its repository does not have.
+    /// The digests in a manifest that its repository does not have.
     fn missing(&self, name: &str, document: &Value) -> Vec<String> {
         let has_manifest = |digest: &str| {
             self.repositories.get(name).is_some_and(|found| found.manifests.contains_key(digest))
         };
         let blobs = blobs_of(document).map(|(digest, _)| digest);
         let blobs = blobs.filter(|digest| self.blob_size(name, digest).is_none());
-        // An index may list blobs, too: so caches of BuildKit do.
+        // An index may list blobs as well, as caches of BuildKit do.
         let members = document["manifests"].as_array().into_iter().flatten();
         let members = members.filter_map(|member| member["digest"].as_str());
         let members = members
@@ -158,7 +160,7 @@ impl SimRegistry {
         blobs.chain(members).map(str::to_owned).collect()
     }
 
-    /// Architecture and operating system, as the configuration of an image says.
+    /// Architecture and operating system, from the configuration of an image.
     fn platform(&self, document: &Value) -> Option<(String, String)> {
         let config = &document["config"];
         if !config["mediaType"].as_str().is_some_and(|kind| CONFIGS.contains(&kind)) {
@@ -173,18 +175,19 @@ impl SimRegistry {
         Some((of("architecture")?, of("os")?))
     }
 
-    /// Deletes a manifest with its tags; blobs that no other one has stay for as long as there is room.
-    pub(super) fn delete_manifest(&mut self, name: &str, digest: &str) -> Response<Body> {
-        let Some(repository) = self.repositories.get_mut(name) else { return super::no_name() };
+    /// Deletes a manifest with its tags. Blobs that no other manifest has stay until their room is
+    /// needed.
+    pub(super) fn delete_manifest(&mut self, name: &str, digest: &str) -> SimResponse {
+        let Some(repository) = self.repositories.get_mut(name) else { return name_unknown() };
         let Some(found) = repository.manifests.get(digest) else {
-            return super::unknown("MANIFEST_UNKNOWN", &format!("manifest {digest} is not found"));
+            return not_found("MANIFEST_UNKNOWN", &format!("manifest {digest} is not found"));
         };
         let mut tags = repository.tags.values().filter(|tag| tag.digest == digest);
         if repository.attributes.is_locked()
             || found.attributes.is_locked()
             || tags.any(|tag| tag.attributes.is_locked())
         {
-            return locked_answer();
+            return locked_response();
         }
         let document: Value = serde_json::from_slice(&found.content).unwrap_or_default();
         repository.manifests.remove(digest);
@@ -194,12 +197,12 @@ impl SimRegistry {
                 self.pushed.idle(name, blob, size);
             }
         }
-        super::answers::accepted()
+        accepted()
     }
 }
 
 impl SimRepository {
-    /// Points a tag at a manifest.
+    /// Points a tag to a manifest.
     fn point(&mut self, tag: &str, digest: &str, at: String) {
         let moved = self.tags.entry(tag.to_owned()).or_insert_with(|| SimTag {
             digest: digest.to_owned(),
@@ -214,15 +217,16 @@ impl SimRepository {
     }
 }
 
-fn lacks(missing: &[String]) -> Response<Body> {
-    let text = "blob unknown to registry";
-    let error = |digest: &String| json!({"code": "MANIFEST_BLOB_UNKNOWN", "message": text, "detail": digest});
+/// The refusal of a manifest that points at something that is not in the repository.
+fn blobs_missing(missing: &[String]) -> SimResponse {
+    let (code, text) = ("MANIFEST_BLOB_UNKNOWN", "blob unknown to registry");
+    let error = |digest: &String| json!({"code": code, "message": text, "detail": digest});
     let errors: Vec<Value> = missing.iter().map(error).collect();
-    answer(StatusCode::BAD_REQUEST, &json!({ "errors": errors }))
+    json_response(StatusCode::BAD_REQUEST, &json!({ "errors": errors }))
 }
 
-/// The answer to a manifest that is there now.
-fn taken(name: &str, digest: &str, subject: Option<&str>) -> Response<Body> {
+/// The response to a manifest that was stored.
+fn manifest_created(name: &str, digest: &str, subject: Option<&str>) -> SimResponse {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::CREATED;
     let place = format!("/v2/{name}/manifests/{digest}");
@@ -249,13 +253,13 @@ mod tests {
         let image =
             json!({"schemaVersion": 2, "mediaType": IMAGE, "config": blob, "layers": [blob]});
         let index = json!({"schemaVersion": 2, "manifests": [blob]});
-        let read = |kind: &str, document: &Value| read(kind, document.to_string().as_bytes());
-        assert!(read(IMAGE, &image).is_ok() && read(INDEX, &index).is_ok());
-        assert!(read(&format!("{IMAGE}; charset=utf-8"), &image).is_ok());
+        let parse = |kind: &str, document: &Value| parse(kind, document.to_string().as_bytes());
+        assert!(parse(IMAGE, &image).is_ok() && parse(INDEX, &index).is_ok());
+        assert!(parse(&format!("{IMAGE}; charset=utf-8"), &image).is_ok());
         for kind in [INDEX, DOCKER_IMAGE, DOCKER_LIST, "text/plain", ""] {
-            assert!(read(kind, &image).is_err(), "{kind}");
+            assert!(parse(kind, &image).is_err(), "{kind}");
         }
-        assert!(read(DOCKER_LIST, &index).is_err(), "it does not say that it is one");
+        assert!(parse(DOCKER_LIST, &index).is_err(), "it does not say that it is one");
         let changed = |path: &str, to: Value| {
             let mut image = image.clone();
             *image.pointer_mut(path).unwrap() = to;
@@ -269,13 +273,13 @@ mod tests {
             ("/layers/0/digest", json!("sha256:../x")),
             ("/layers/0/mediaType", json!("")),
         ] {
-            assert!(read(IMAGE, &changed(path, to)).is_err(), "{path}");
+            assert!(parse(IMAGE, &changed(path, to)).is_err(), "{path}");
         }
         for (more, of) in [("manifests", json!([])), ("subject", json!({"digest": "x"}))] {
             let mut image = image.clone();
             image[more] = of;
-            assert!(read(IMAGE, &image).is_err(), "{more}");
+            assert!(parse(IMAGE, &image).is_err(), "{more}");
         }
-        assert!(super::read(IMAGE, b"{").is_err());
+        assert!(super::parse(IMAGE, b"{").is_err());
     }
 }

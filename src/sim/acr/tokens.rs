@@ -1,51 +1,58 @@
-//! The token service of a simulated registry: an Entra token for a refresh token, that for an access
-//! token of what its scopes grant.
+//! The token service of a simulated registry: it exchanges an Entra token for a refresh token, and
+//! that for an access token with the requested scopes.
 
-use super::wanted::Scope;
-use super::{At, error};
+use super::claims::{Scope, is_expired};
+use super::response::registry_error;
+use super::server::SimRegistryServer;
 use crate::sim::identity;
 use crate::sim::registries::SimRegistry;
-use crate::sim::state::json as answer;
-use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use crate::sim::response::{SimResponse, json_response};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-/// The user whose password is a refresh token.
-const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
+/// The name of the user whose password is a refresh token.
+const NAMELESS_USER: &str = "00000000-0000-0000-0000-000000000000";
 
-impl At {
-    pub(super) fn exchange(&self, form: &[(String, String)]) -> Response<Body> {
-        let of = |name: &str| form.iter().find(|(n, _)| n == name).map_or("", |(_, v)| v.as_str());
+impl SimRegistryServer {
+    /// Exchanges an Entra token for a refresh token.
+    pub(super) fn exchange(&self, form: &[(String, String)]) -> SimResponse {
+        let field =
+            |name: &str| form.iter().find(|(n, _)| n == name).map_or("", |(_, v)| v.as_str());
         let registries = self.sim.registries();
         let service = &registries[self.number].login_server;
-        let known = identity::claims(of("access_token"));
+        let known = identity::claims(field("access_token"));
         let audience = known.and_then(|claims| Some(claims["aud"].as_str()?.to_owned()));
         let is_for_us = audience.is_some_and(|audience| audience.contains("containerregistry"));
-        if of("grant_type") != "access_token" || of("service") != service || !is_for_us {
+        if field("grant_type") != "access_token" || field("service") != service || !is_for_us {
             let text = "authentication required, visit https://aka.ms/acr/authorization";
-            return error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", text);
+            return registry_error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", text);
         }
         let claims = json!({"aud": service, "grant_type": "refresh_token"});
-        answer(StatusCode::OK, &json!({ "refresh_token": mint(claims, 10_800) }))
+        json_response(StatusCode::OK, &json!({ "refresh_token": mint(claims, 10_800) }))
     }
 
-    pub(super) fn token(&self, form: &[(String, String)]) -> Response<Body> {
-        let of = |name: &str| form.iter().find(|(n, _)| n == name).map_or("", |(_, v)| v.as_str());
+    /// Issues an access token.
+    pub(super) fn token(&self, form: &[(String, String)]) -> SimResponse {
+        let field =
+            |name: &str| form.iter().find(|(n, _)| n == name).map_or("", |(_, v)| v.as_str());
         let registries = self.sim.registries();
         let registry = &registries[self.number];
-        let refused = || error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "authentication required");
-        if of("service") != registry.login_server {
+        let refused =
+            || registry_error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "authentication required");
+        if field("service") != registry.login_server {
             return refused();
         }
         let is_refresh = |token: &str| {
             let claims = identity::claims(token).unwrap_or_default();
-            claims["aud"] == registry.login_server.as_str() && !is_over(&claims)
+            claims["aud"] == registry.login_server.as_str() && !is_expired(&claims)
         };
-        let is_named = !of("username").is_empty() || !of("password").is_empty();
-        let anonymous = match of("grant_type") {
-            "refresh_token" if is_refresh(of("refresh_token")) => false,
-            "password" if of("username") == NOBODY && is_refresh(of("password")) => false,
+        let is_named = !field("username").is_empty() || !field("password").is_empty();
+        let anonymous = match field("grant_type") {
+            "refresh_token" if is_refresh(field("refresh_token")) => false,
+            "password" if field("username") == NAMELESS_USER && is_refresh(field("password")) => {
+                false
+            }
             "password" if registry.anonymous && !is_named => true,
             _ => return refused(),
         };
@@ -53,15 +60,12 @@ impl At {
         let scopes = scopes.flat_map(|(_, scopes)| scopes.split(' '));
         let access: Vec<Value> = scopes.filter_map(|scope| grant(scope, anonymous)).collect();
         let claims = json!({"aud": registry.login_server, "access": access});
-        answer(StatusCode::OK, &json!({ "access_token": mint(claims, 4_500) }))
+        json_response(StatusCode::OK, &json!({ "access_token": mint(claims, 4_500) }))
     }
 
-    /// The same as Docker asks: with the refresh token as the password of a user without a name, or as nobody.
-    pub(super) fn token_for(
-        &self,
-        query: &[(String, String)],
-        headers: &HeaderMap,
-    ) -> Response<Body> {
+    /// Issues an access token for Docker's form of the request: with the refresh token as the
+    /// password of the nameless user, or without a credential.
+    pub(super) fn token_for(&self, query: &[(String, String)], headers: &HeaderMap) -> SimResponse {
         let mut form = query.to_vec();
         form.retain(|(name, _)| matches!(name.as_str(), "service" | "scope"));
         form.push(("grant_type".to_owned(), "password".to_owned()));
@@ -73,20 +77,21 @@ impl At {
     }
 }
 
-/// The user and the password of a header.
+/// The user and the password of a header with basic authentication.
 fn basic(header: &HeaderValue) -> Option<(String, String)> {
     let text = azure_core::base64::decode(header.to_str().ok()?.strip_prefix("Basic ")?).ok()?;
     let text = String::from_utf8(text).ok()?;
     text.split_once(':').map(|(user, password)| (user.to_owned(), password.to_owned()))
 }
 
-/// The refusal that names what would be enough, where not any token is (recorded for `/v2/`).
-pub(super) fn challenge(registry: &SimRegistry, scopes: &[Scope]) -> Response<Body> {
+/// The refusal of a token. It names the scopes that would be enough, unless any token is (recorded
+/// for `/v2/`).
+pub(super) fn challenge(registry: &SimRegistry, scopes: &[Scope]) -> SimResponse {
     let rows = scopes
         .iter()
         .map(|(kind, name, action)| json!({"Type": kind, "Name": name, "Action": action}));
     let detail = (!scopes.is_empty()).then(|| rows.collect::<Vec<Value>>());
-    let mut refused = answer(
+    let mut refused = json_response(
         StatusCode::UNAUTHORIZED,
         &json!({"errors": [{"code": "UNAUTHORIZED",
             "message": "authentication required, visit https://aka.ms/acr/authorization for \
@@ -107,7 +112,8 @@ pub(super) fn challenge(registry: &SimRegistry, scopes: &[Scope]) -> Response<Bo
     refused
 }
 
-/// What one scope grants: everything to those who signed in, reading to the others.
+/// The access that a scope grants: all its actions to a signed-in caller, only reads to an
+/// anonymous one.
 fn grant(scope: &str, anonymous: bool) -> Option<Value> {
     let (kind, rest) = scope.split_once(':')?;
     let (name, actions) = rest.rsplit_once(':')?;
@@ -118,18 +124,9 @@ fn grant(scope: &str, anonymous: bool) -> Option<Value> {
     (!actions.is_empty()).then(|| json!({"type": kind, "name": name, "actions": actions}))
 }
 
-pub(super) fn is_over(claims: &Value) -> bool {
-    claims["exp"].as_i64().is_none_or(|exp| exp < OffsetDateTime::now_utc().unix_timestamp())
-}
-
+/// A token with these claims that expires after `seconds`.
 fn mint(mut claims: Value, seconds: i64) -> String {
     claims["exp"] = (OffsetDateTime::now_utc().unix_timestamp() + seconds).into();
     let part = |value: &Value| azure_core::base64::encode_url_safe(value.to_string());
     format!("{}.{}.c2ltdWxhdGVk", part(&json!({"alg": "none", "typ": "JWT"})), part(&claims))
-}
-
-pub(super) fn claims(headers: &header::HeaderMap) -> Value {
-    let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = header.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-    identity::claims(token).unwrap_or_default()
 }

@@ -1,10 +1,13 @@
-//! Blobs on their way into a simulated registry: an upload is begun, gets its bytes in chunks and in order, and ends with
-//! its digest. As in ACR, each address of an upload is good for where it stands then: an older one ends it.
+//! Uploads of blobs to a simulated registry: an upload is begun, gets its bytes in chunks and in
+//! order, and is finished with a digest. As in ACR, an address of an upload is for one offset: a
+//! request to an older one cancels the upload.
 
-use super::answers::locked_answer;
-use super::wanted::{Wanted, is_digest, mounted};
-use super::{At, drain, error, unknown, unknown_parameter};
-use crate::sim::registries::{SimRegistry, Untaken};
+use super::body::drain;
+use super::response::{locked_response, not_found, registry_error, unknown_parameter};
+use super::server::SimRegistryServer;
+use super::target::{RegistryTarget, is_digest, mounted};
+use crate::sim::registries::{SimRegistry, UploadError};
+use crate::sim::response::SimResponse;
 use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, Response, StatusCode, header};
@@ -12,35 +15,35 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 use sha2::Digest;
 
-/// An upload that a request is about.
+/// The upload that a request is for.
 struct Session<'a> {
-    at: &'a At,
+    server: &'a SimRegistryServer,
     repository: &'a str,
     id: &'a str,
 }
 
-/// An answer instead of what was wanted.
-struct Refused(Box<Response<Body>>);
+/// The response that refuses a request.
+struct Refused(Box<SimResponse>);
 
-impl From<Response<Body>> for Refused {
-    fn from(answer: Response<Body>) -> Self {
+impl From<SimResponse> for Refused {
+    fn from(answer: SimResponse) -> Self {
         Self(Box::new(answer))
     }
 }
 
 fn refused(status: StatusCode, code: &str, message: &str) -> Refused {
-    error(status, code, message).into()
+    registry_error(status, code, message).into()
 }
 
 fn digest_invalid(message: &str) -> Refused {
     refused(StatusCode::BAD_REQUEST, "DIGEST_INVALID", message)
 }
 
-fn gone() -> Refused {
-    unknown("BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry").into()
+fn upload_unknown() -> Refused {
+    not_found("BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry").into()
 }
 
-fn not_there(message: &str) -> Refused {
+fn range_invalid(message: &str) -> Refused {
     refused(StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID", message)
 }
 
@@ -48,20 +51,20 @@ fn parameter<'a>(query: &'a [(String, String)], wanted: &str) -> Option<&'a str>
     query.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
 }
 
-/// What an address says of the upload that it leads to.
+/// The `_state` parameter in an upload's address.
 fn state(id: &str, offset: u64) -> String {
     azure_core::base64::encode_url_safe(json!({"UUID": id, "Offset": offset}).to_string())
 }
 
-/// Where an upload stood when its address was given.
-fn stood(query: &[(String, String)], id: &str) -> Option<u64> {
+/// The offset in the address of a request; `None` if the address is of another upload or malformed.
+fn offset_in_address(query: &[(String, String)], id: &str) -> Option<u64> {
     let text = azure_core::base64::decode_url_safe(parameter(query, "_state")?).ok()?;
-    let said: Value = serde_json::from_slice(&text).ok()?;
-    said["Offset"].as_u64().filter(|_| said["UUID"] == id)
+    let state: Value = serde_json::from_slice(&text).ok()?;
+    state["Offset"].as_u64().filter(|_| state["UUID"] == id)
 }
 
-/// Where a blob is, once it is there.
-fn created(repository: &str, digest: &str) -> Response<Body> {
+/// The response with the address of a new blob.
+fn created(repository: &str, digest: &str) -> SimResponse {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::CREATED;
     let place = format!("/v2/{repository}/blobs/{digest}");
@@ -77,39 +80,40 @@ fn is_write_locked(registry: &SimRegistry, repository: &str) -> bool {
     registry.repositories.get(repository).is_some_and(|found| !found.attributes.write)
 }
 
-impl At {
-    /// Answers what is asked of uploads.
+impl SimRegistryServer {
+    /// Answers a request for uploads.
     pub(super) async fn upload(
         &self,
-        wanted: &Wanted,
+        target: &RegistryTarget,
         parts: &Parts,
         query: &[(String, String)],
         body: Body,
-    ) -> Response<Body> {
-        let (repository, id) = match wanted {
-            Wanted::Uploads(repository) => (repository, ""),
-            Wanted::Upload(repository, id) => (repository, id.as_str()),
-            _ => return *gone().0,
+    ) -> SimResponse {
+        let (repository, id) = match target {
+            RegistryTarget::Uploads(repository) => (repository, ""),
+            RegistryTarget::Upload(repository, id) => (repository, id.as_str()),
+            _ => return *upload_unknown().0,
         };
-        let session = Session { at: self, repository, id };
+        let session = Session { server: self, repository, id };
         let answered = match parts.method {
             Method::POST => self.begin(repository, parts, query, body).await,
             Method::PATCH => session.send(parts, query, body).await,
             Method::PUT => session.finish(parts, query, body).await,
             Method::DELETE => session.cancel(query),
-            _ => session.tell(query),
+            _ => session.status(query),
         };
         answered.unwrap_or_else(|refused| *refused.0)
     }
 
-    /// Begins an upload; or takes a blob over from another repository; or takes it at once.
+    /// Begins an upload, or mounts a blob from another repository, or takes a whole blob with its
+    /// digest.
     async fn begin(
         &self,
         repository: &str,
         parts: &Parts,
         query: &[(String, String)],
         body: Body,
-    ) -> Result<Response<Body>, Refused> {
+    ) -> Result<SimResponse, Refused> {
         let digest = parameter(query, "digest");
         let refusal = unknown_parameter(query, &["mount", "from", "digest"]).or_else(|| {
             let named = digest.into_iter().chain(parameter(query, "mount"));
@@ -125,7 +129,7 @@ impl At {
         let id = {
             let registry = &mut self.sim.registries()[self.number];
             if is_write_locked(registry, repository) {
-                return Err(locked_answer().into());
+                return Err(locked_response().into());
             }
             if let Some((wanted, from)) = mounted(query)
                 && let Some(size) = registry.blob_size(from, wanted)
@@ -135,18 +139,18 @@ impl At {
             }
             registry.pushed.begin(repository)
         };
-        let session = Session { at: self, repository, id: &id };
+        let session = Session { server: self, repository, id: &id };
         let Some(digest) = digest else {
             drain(body).await;
-            return Ok(session.stands(StatusCode::ACCEPTED, 0));
+            return Ok(session.progress(StatusCode::ACCEPTED, 0));
         };
-        session.take(parts, body, None).await?;
-        session.close(digest)
+        session.receive(parts, body, None).await?;
+        session.complete(digest)
     }
 }
 
-/// A request that sends bytes: what it sent cannot be taken apart from the rest any more, so that the upload ends with
-/// a request that breaks off.
+/// A request that is sending bytes. Its bytes cannot be removed from the upload again, so that an
+/// incomplete request cancels the upload.
 struct Writing<'a> {
     session: &'a Session<'a>,
     is_whole: bool,
@@ -161,12 +165,13 @@ impl Drop for Writing<'_> {
 }
 
 impl Session<'_> {
+    /// Runs `work` on the registry.
     fn registry<T>(&self, work: impl FnOnce(&mut SimRegistry) -> T) -> T {
-        work(&mut self.at.sim.registries()[self.at.number])
+        work(&mut self.server.sim.registries()[self.server.number])
     }
 
-    /// The answer that says where an upload stands.
-    fn stands(&self, status: StatusCode, offset: u64) -> Response<Body> {
+    /// The response with the address and the offset of the upload.
+    fn progress(&self, status: StatusCode, offset: u64) -> SimResponse {
         let Self { repository, id, .. } = self;
         let mut response = Response::new(Body::empty());
         *response.status_mut() = status;
@@ -184,35 +189,39 @@ impl Session<'_> {
         response
     }
 
-    /// Where the upload stands, if the address that is used says so, too.
+    /// Checks the parameters and the lock; returns the offset of the upload if the address of the
+    /// request has the same one.
     fn checked(&self, query: &[(String, String)], more: &[&str]) -> Result<u64, Refused> {
         let known = [&["_nouploadcache", "_state"], more].concat();
         if let Some(refusal) = unknown_parameter(query, &known) {
             return Err(refusal.into());
         }
         self.registry(|registry| {
-            let offset = registry.pushed.offset(self.repository, self.id).ok_or_else(gone)?;
-            let Some(stood) = stood(query, self.id) else {
+            let offset =
+                registry.pushed.offset(self.repository, self.id).ok_or_else(upload_unknown)?;
+            let Some(stated) = offset_in_address(query, self.id) else {
                 let text = "blob upload invalid: use the last Location as it is";
                 return Err(refused(StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID", text));
             };
-            if stood != offset {
+            if stated != offset {
                 registry.pushed.cancel(self.id);
-                return Err(not_there("the upload is not where this Location says"));
+                return Err(range_invalid("the upload is not where this Location says"));
             }
             if is_write_locked(registry, self.repository) {
-                return Err(locked_answer().into());
+                return Err(locked_response().into());
             }
             Ok(offset)
         })
     }
 
-    fn tell(&self, query: &[(String, String)]) -> Result<Response<Body>, Refused> {
+    /// Answers a GET: the offset.
+    fn status(&self, query: &[(String, String)]) -> Result<SimResponse, Refused> {
         let offset = self.checked(query, &[])?;
-        Ok(self.stands(StatusCode::NO_CONTENT, offset))
+        Ok(self.progress(StatusCode::NO_CONTENT, offset))
     }
 
-    fn cancel(&self, query: &[(String, String)]) -> Result<Response<Body>, Refused> {
+    /// Answers a DELETE: cancels the upload.
+    fn cancel(&self, query: &[(String, String)]) -> Result<SimResponse, Refused> {
         self.checked(query, &[])?;
         self.registry(|registry| registry.pushed.cancel(self.id));
         let mut response = Response::new(Body::empty());
@@ -220,13 +229,14 @@ impl Session<'_> {
         Ok(response)
     }
 
+    /// Answers a PATCH: adds a chunk.
     async fn send(
         &self,
         parts: &Parts,
         query: &[(String, String)],
         body: Body,
-    ) -> Result<Response<Body>, Refused> {
-        let offset = self.checked(query, &[]).and_then(|offset| sent(parts, offset));
+    ) -> Result<SimResponse, Refused> {
+        let offset = self.checked(query, &[]).and_then(|offset| announced_length(parts, offset));
         let length = match offset {
             Ok(length) => length,
             Err(refused) => {
@@ -234,20 +244,21 @@ impl Session<'_> {
                 return Err(refused);
             }
         };
-        let offset = self.take(parts, body, length).await?;
-        Ok(self.stands(StatusCode::ACCEPTED, offset))
+        let offset = self.receive(parts, body, length).await?;
+        Ok(self.progress(StatusCode::ACCEPTED, offset))
     }
 
+    /// Answers a PUT: adds the last bytes, if any, and finishes the upload.
     async fn finish(
         &self,
         parts: &Parts,
         query: &[(String, String)],
         body: Body,
-    ) -> Result<Response<Body>, Refused> {
+    ) -> Result<SimResponse, Refused> {
         let digest = parameter(query, "digest").unwrap_or_default();
         let checked = self.checked(query, &["digest"]).and_then(|offset| {
             if is_digest(digest) {
-                sent(parts, offset)
+                announced_length(parts, offset)
             } else {
                 Err(digest_invalid("digest parameter missing, or none"))
             }
@@ -259,11 +270,12 @@ impl Session<'_> {
                 return Err(refused);
             }
         };
-        self.take(parts, body, length).await?;
-        self.close(digest)
+        self.receive(parts, body, length).await?;
+        self.complete(digest)
     }
 
-    fn close(&self, digest: &str) -> Result<Response<Body>, Refused> {
+    /// Finishes the upload with its blob.
+    fn complete(&self, digest: &str) -> Result<SimResponse, Refused> {
         match self.registry(|registry| registry.pushed.finish(self.id, digest)) {
             Ok(()) => Ok(created(self.repository, digest)),
             Err(found) => {
@@ -273,35 +285,41 @@ impl Session<'_> {
         }
     }
 
-    /// Takes the bytes of a request, as many as were announced; how many the upload has then.
-    async fn take(&self, parts: &Parts, body: Body, length: Option<u64>) -> Result<u64, Refused> {
+    /// Adds the bytes of a request to the upload, which must be `length` many if that is given.
+    /// Returns the new offset.
+    async fn receive(
+        &self,
+        parts: &Parts,
+        body: Body,
+        length: Option<u64>,
+    ) -> Result<u64, Refused> {
         let begun = self.registry(|registry| registry.pushed.write(self.id));
         let mut hasher = match begun {
             Ok(hasher) => hasher,
-            Err(Untaken::Gone) => return Err(gone()),
-            Err(Untaken::Busy) => {
+            Err(UploadError::Gone) => return Err(upload_unknown()),
+            Err(UploadError::Busy) => {
                 drain(body).await;
-                return Err(not_there("another request sends bytes of this upload"));
+                return Err(range_invalid("another request sends bytes of this upload"));
             }
         };
         let mut writing = Writing { session: self, is_whole: false };
         let mut pieces = body.into_data_stream();
-        let mut came = 0;
+        let mut received = 0;
         while let Some(piece) = pieces.next().await {
             let Ok(piece) = piece else {
                 let text = format!("{} ended before its body did", parts.method);
                 return Err(refused(StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID", &text));
             };
-            came += piece.len() as u64;
+            received += piece.len() as u64;
             hasher.update(&piece);
-            let taken = {
-                let mut registries = self.at.sim.registries();
-                let has_room = self.at.has_room(&mut registries, piece.len() as u64);
-                has_room.then(|| registries[self.at.number].pushed.append(self.id, piece))
+            let appended = {
+                let mut registries = self.server.sim.registries();
+                let fits = self.server.has_room(&mut registries, piece.len() as u64);
+                fits.then(|| registries[self.server.number].pushed.append(self.id, piece))
             };
-            match taken {
+            match appended {
                 Some(Ok(())) => {}
-                Some(Err(_)) => return Err(gone()),
+                Some(Err(_)) => return Err(upload_unknown()),
                 None => {
                     drop(writing);
                     drain(Body::from_stream(pieces)).await;
@@ -309,28 +327,30 @@ impl Session<'_> {
                 }
             }
         }
-        if length.is_some_and(|length| length != came) {
+        if length.is_some_and(|length| length != received) {
             let text = "the body is not as long as Content-Range says";
             return Err(refused(StatusCode::BAD_REQUEST, "SIZE_INVALID", text));
         }
         writing.is_whole = true;
         let settled = self.registry(|registry| registry.pushed.settle(self.id, hasher));
-        settled.map_err(|_| gone())
+        settled.map_err(|_| upload_unknown())
     }
 
-    /// There is no more room: not a matter of time, so that nobody tries again.
+    /// The refusal for lack of room. Waiting does not help, so its status is not one that clients
+    /// retry.
     fn full(&self) -> Refused {
         let text = format!(
-            "quota exceeded: azimg sim keeps {} bytes of what is pushed at most (azimg sim --blobs-limit); delete \
-             images that were pushed, or start it with more",
-            self.at.sim.most_pushed
+            "quota exceeded: azimg sim keeps {} bytes of what is pushed at most \
+             (azimg sim --blobs-limit); delete images that were pushed, or start it with more",
+            self.server.sim.most_pushed
         );
         refused(StatusCode::FORBIDDEN, "DENIED", &text)
     }
 }
 
-/// How many bytes a chunk announces with its place, which has to be where the upload stands. Without one it is a stream.
-fn sent(parts: &Parts, offset: u64) -> Result<Option<u64>, Refused> {
+/// The length of a chunk from its `Content-Range`, which must begin at `offset`; `None` for a
+/// stream, which has no such header.
+fn announced_length(parts: &Parts, offset: u64) -> Result<Option<u64>, Refused> {
     let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
     if header(header::CONTENT_TYPE).is_some_and(|kind| kind != "application/octet-stream") {
         let text = "bad Content-Type: chunks are application/octet-stream";
@@ -345,7 +365,7 @@ fn sent(parts: &Parts, offset: u64) -> Result<Option<u64>, Refused> {
         return Err(refused(StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID", text));
     };
     if from > to || from != offset {
-        return Err(not_there("invalid content range: the upload stands elsewhere"));
+        return Err(range_invalid("invalid content range: the upload stands elsewhere"));
     }
     let length = to.saturating_sub(from).saturating_add(1);
     let announced = header(header::CONTENT_LENGTH).and_then(|text| text.parse::<u64>().ok());

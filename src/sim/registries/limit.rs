@@ -1,13 +1,13 @@
-//! How much simulated registries keep of what is pushed: a size as people write it.
+//! The limit of the bytes that simulated registries keep of pushed blobs.
 
 use crate::error::{Error, Result};
 use std::fmt;
 
-/// A number of bytes.
+/// A number of bytes, written with a unit such as `512MiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlobsLimit(u64);
 
-/// Units, the longest names first.
+/// Units by name; a longer name is before one that it ends with.
 const UNITS: [(&str, u64); 8] = [
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),
@@ -20,12 +20,12 @@ const UNITS: [(&str, u64); 8] = [
 ];
 
 impl BlobsLimit {
-    /// So many bytes.
+    /// A limit of `bytes`.
     pub const fn new(bytes: u64) -> Self {
         Self(bytes)
     }
 
-    /// How many bytes it is.
+    /// Its number of bytes.
     pub const fn bytes(self) -> u64 {
         self.0
     }
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn sizes_are_read_as_people_write_them() {
-        for (text, bytes, told) in [
+        for (text, bytes, shown) in [
             ("1GiB", 1 << 30, "1GiB"),
             ("512 MiB", 512 << 20, "512MiB"),
             ("64kB", 64_000, "64000B"),
@@ -74,7 +74,7 @@ mod tests {
             ("0", 0, "0B"),
         ] {
             let size: BlobsLimit = text.parse().unwrap();
-            assert_eq!((size.bytes(), size.to_string().as_str()), (bytes, told), "{text}");
+            assert_eq!((size.bytes(), size.to_string().as_str()), (bytes, shown), "{text}");
         }
         for wrong in ["", "much", "-1", "1.5GiB", "99999999999GiB", "GiB"] {
             assert!(wrong.parse::<BlobsLimit>().is_err(), "{wrong}");

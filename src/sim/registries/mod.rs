@@ -1,4 +1,4 @@
-//! What simulated container registries hold.
+//! The model of simulated container registries, and their generation.
 
 mod limit;
 mod provider;
@@ -7,8 +7,9 @@ mod pushed;
 pub use limit::BlobsLimit;
 pub(super) use provider::serve;
 pub use pushed::Pushed;
-pub(super) use pushed::{Pieces, Untaken};
+pub(super) use pushed::{Pieces, UploadError};
 
+use super::ids::{TENANT, subscription_id};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -17,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
-/// What may be done to something.
+/// The changeable attributes of a repository, a manifest or a tag.
 #[derive(Debug, Clone, Copy)]
 #[allow(clippy::struct_excessive_bools, reason = "the four that ACR has")]
 pub struct SimAttributes {
@@ -43,7 +44,7 @@ impl SimAttributes {
             "readEnabled": self.read, "listEnabled": self.list})
     }
 
-    /// Takes over what a PATCH says.
+    /// Changes them by the body of a PATCH.
     pub(super) fn patch(&mut self, body: &Value) {
         let parts = [
             ("deleteEnabled", &mut self.delete),
@@ -56,6 +57,7 @@ impl SimAttributes {
         }
     }
 
+    /// Whether it cannot be deleted or cannot be written.
     pub(super) fn is_locked(self) -> bool {
         !self.delete || !self.write
     }
@@ -68,37 +70,37 @@ pub struct SimManifest {
     pub media_type: &'static str,
     /// Its bytes.
     pub content: Vec<u8>,
-    /// The bytes of its layers and configuration.
+    /// The bytes of its layers and its configuration.
     pub size: u64,
-    /// When it was pushed.
+    /// The time of its push.
     pub created: String,
-    /// Architecture and operating system of an image.
+    /// Architecture and operating system, if it is an image.
     pub platform: Option<(String, String)>,
-    /// What may be done to it.
+    /// Its attributes.
     pub attributes: SimAttributes,
 }
 
 /// A tag.
 #[derive(Debug, Clone)]
 pub struct SimTag {
-    /// What it points at.
+    /// The digest of its manifest.
     pub digest: String,
-    /// When it was made.
+    /// The time of its creation.
     pub created: String,
-    /// When it was pointed at that.
+    /// The time of its last change.
     pub updated: String,
-    /// What may be done to it.
+    /// Its attributes.
     pub attributes: SimAttributes,
 }
 
 /// A repository.
 #[derive(Debug, Clone, Default)]
 pub struct SimRepository {
-    /// What may be done to it.
+    /// Its attributes.
     pub attributes: SimAttributes,
-    /// Its manifests, by digest.
+    /// Its manifests by digest.
     pub manifests: BTreeMap<String, SimManifest>,
-    /// Its tags.
+    /// Its tags by name.
     pub tags: BTreeMap<String, SimTag>,
 }
 
@@ -111,23 +113,23 @@ pub struct SimRegistry {
     pub subscription: String,
     /// Its resource group.
     pub group: String,
-    /// Where it lies, by short name.
+    /// The short name of its location.
     pub location: String,
-    /// Whether anybody may pull.
+    /// Whether pulls need no credential.
     pub anonymous: bool,
-    /// Its login server, once it listens.
+    /// Its login server: a name of Azure, or its address once it listens.
     pub login_server: String,
-    /// Where its blobs are had, once it listens.
+    /// Its server of blobs, in the same way.
     pub blob_server: String,
-    /// Its repositories.
+    /// Its repositories by name.
     pub repositories: BTreeMap<String, SimRepository>,
     /// Configurations and small layers that were generated, by digest.
     pub blobs: BTreeMap<String, Vec<u8>>,
-    /// What was pushed beside them.
+    /// Pushed blobs, and uploads.
     pub pushed: Pushed,
-    /// So many tags are told with a manifest at most, instead of as many as ACR tells.
+    /// Most tags in the description of a manifest; `None` is as many as ACR has.
     pub most_tags: Option<usize>,
-    /// What scanners found: `(repository, digest, severity)`; no severity where an image is healthy.
+    /// Findings of scanners: repository, digest, severity. A healthy image has no severity.
     pub findings: Vec<(String, String, Option<&'static str>)>,
 }
 
@@ -141,13 +143,14 @@ pub(super) fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", crate::format::hex(&Sha256::digest(bytes)))
 }
 
+/// The state of a generation.
 struct Generator {
     random: StdRng,
     epoch: OffsetDateTime,
     blobs: BTreeMap<String, Vec<u8>>,
 }
 
-/// A registry with so many repositories; the same `seed` gives the same one.
+/// A registry with generated repositories; the same `seed` gives the same one.
 pub fn generate_registry(number: usize, repositories: usize, seed: u64) -> SimRegistry {
     let mut generator = Generator {
         random: StdRng::seed_from_u64(seed ^ 0xac2 ^ (number as u64) << 32),
@@ -157,7 +160,7 @@ pub fn generate_registry(number: usize, repositories: usize, seed: u64) -> SimRe
     };
     let mut registry = SimRegistry {
         name: format!("registry{number}"),
-        subscription: super::arm::subscription_id(1),
+        subscription: subscription_id(1),
         group: "rg-registries".to_owned(),
         location: "eastus".to_owned(),
         anonymous: number % 2 == 1,
@@ -169,7 +172,7 @@ pub fn generate_registry(number: usize, repositories: usize, seed: u64) -> SimRe
         registry.repositories.insert(name, generator.repository());
     }
     registry.blobs = std::mem::take(&mut generator.blobs);
-    // Scanners look at what is tagged.
+    // Scanners examine tagged images.
     for (name, repository) in &registry.repositories {
         let digests: BTreeSet<&String> = repository.tags.values().map(|tag| &tag.digest).collect();
         for digest in digests {
@@ -192,11 +195,13 @@ pub fn generate_registry(number: usize, repositories: usize, seed: u64) -> SimRe
 }
 
 impl Generator {
+    /// A random time before the epoch, as ACR writes times.
     fn date(&mut self) -> String {
         let at = self.epoch - Duration::minutes(self.random.random_range(1..600_000));
         at.format(&Rfc3339).unwrap_or_default().replace('Z', ".1234567Z")
     }
 
+    /// A random image and its digest.
     fn image(&mut self, arch: &'static str) -> (String, SimManifest) {
         let layer = self.random.random::<[u8; 8]>();
         let config = json!({"architecture": arch, "os": "linux", "created": self.date(),
@@ -223,6 +228,7 @@ impl Generator {
         (digest(&content), manifest)
     }
 
+    /// A random repository.
     fn repository(&mut self) -> SimRepository {
         let mut repository = SimRepository::default();
         let count = self.random.random_range(1..12);
@@ -236,7 +242,7 @@ impl Generator {
                 self.signature(&mut repository, &name, manifest.content.len());
             }
             repository.manifests.insert(name.clone(), manifest);
-            // Every third one is an index of two platforms; every fourth has lost its tags.
+            // Every third one is an index of two platforms; every fourth one has no tags.
             let target = if at % 3 == 2 { self.index(&mut repository, &name) } else { target };
             if at % 4 == 3 {
                 continue;
@@ -255,7 +261,7 @@ impl Generator {
         repository
     }
 
-    /// A signature of a manifest: an artifact that refers to it.
+    /// Adds a signature of the manifest `of`: an artifact that refers to it.
     fn signature(&mut self, repository: &mut SimRepository, of: &str, size: usize) {
         let content = json!({"schemaVersion": 2, "mediaType": IMAGE,
             "artifactType": "application/vnd.cncf.notary.signature",
@@ -275,6 +281,7 @@ impl Generator {
         repository.manifests.insert(digest(&content), manifest);
     }
 
+    /// Adds an index of the image `amd` and of a new one for arm64; returns its digest.
     fn index(&mut self, repository: &mut SimRepository, amd: &str) -> String {
         let (arm, manifest) = self.image("arm64");
         let sizes = [repository.manifests[amd].content.len(), manifest.content.len()];
@@ -304,12 +311,13 @@ impl SimRegistry {
     /// Its Resource Manager id.
     pub fn id(&self) -> String {
         format!(
-            "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.ContainerRegistry/registries/{}",
+            "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.ContainerRegistry/\
+             registries/{}",
             self.subscription, self.group, self.name
         )
     }
 
-    /// What scanners found in it, as Resource Graph has it.
+    /// The findings of scanners as rows of Resource Graph.
     pub(super) fn findings_rows(&self) -> impl Iterator<Item = Value> + '_ {
         self.findings.iter().enumerate().map(|(number, (repository, digest, severity))| {
             let key = "c0b7cfc6-3172-465a-b378-53c7ff2cc0d5";
@@ -319,7 +327,7 @@ impl SimRegistry {
             );
             let code = if severity.is_some() { "Unhealthy" } else { "Healthy" };
             json!({"id": id, "type": "microsoft.security/assessments/subassessments",
-                "subscriptionId": self.subscription, "tenantId": super::arm::TENANT,
+                "subscriptionId": self.subscription, "tenantId": TENANT,
                 "properties": {"id": format!("CVE-2026-{number}"),
                     "timeGenerated": "2026-11-20T04:05:06.1234567Z", "status": {"code": code},
                     "additionalData": {
@@ -331,7 +339,7 @@ impl SimRegistry {
         })
     }
 
-    /// As the provider has it.
+    /// The registry as the provider returns it.
     pub(super) fn to_json(&self) -> Value {
         let mut value = self.to_graph();
         value["type"] = "Microsoft.ContainerRegistry/registries".into();
@@ -343,11 +351,11 @@ impl SimRegistry {
         value
     }
 
-    /// As Resource Graph has it.
+    /// The registry as a row of Resource Graph.
     pub(super) fn to_graph(&self) -> Value {
         json!({"id": self.id(), "name": self.name, "type": "microsoft.containerregistry/registries",
             "location": self.location, "subscriptionId": self.subscription,
-            "resourceGroup": self.group, "tenantId": super::arm::TENANT,
+            "resourceGroup": self.group, "tenantId": TENANT,
             "sku": {"name": "Premium", "tier": "Premium"}, "tags": {},
             "properties": {"loginServer": self.login_server, "provisioningState": "Succeeded",
                 "adminUserEnabled": false, "anonymousPullEnabled": self.anonymous,

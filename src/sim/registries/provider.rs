@@ -1,18 +1,19 @@
-//! The simulated provider of container registries: lists of a subscription and of a resource group, and one registry
-//! by its name.
+//! The simulated provider of container registries: the registries of a subscription or of a
+//! resource group, and single registries.
 
 use super::SimRegistry;
-use crate::sim::arm::Asked;
-use crate::sim::state::{error, json as answer};
+use crate::sim::request::SimRequest;
+use crate::sim::response::{SimResponse, error_response, json_response};
 use axum::body::Body;
 use axum::http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
-/// Answers what is asked of the provider, with the operation's name.
+/// Answers requests to the provider; the first value is the name of the operation. `None` for other
+/// paths.
 pub(in crate::sim) fn serve(
-    asked: &Asked<'_>,
+    request: &SimRequest<'_>,
     path: &[&str],
-) -> Option<(&'static str, Response<Body>)> {
+) -> Option<(&'static str, SimResponse)> {
     const PROVIDER: &str = "microsoft.containerregistry";
     let (group, name) = match path {
         ["subscriptions", _, "providers", PROVIDER, "registries"] => (None, None),
@@ -32,30 +33,37 @@ pub(in crate::sim) fn serve(
         _ => return None,
     };
     let operation = if name.is_some() { "GetRegistry" } else { "ListRegistries" };
-    if asked.method != Method::GET {
-        return Some((operation, asked.no_method()));
+    if request.method != Method::GET {
+        return Some((operation, request.no_method()));
     }
-    if let Some(refused) = asked.refusal(&[]) {
+    if let Some(refused) = request.refusal(&[]) {
         return Some((operation, refused));
     }
-    let all = asked.sim.registries();
+    let all = request.sim.registries();
     let is_ours = |registry: &&SimRegistry| {
-        let is_there = registry.subscription.eq_ignore_ascii_case(&asked.path[1]);
+        let is_there = registry.subscription.eq_ignore_ascii_case(&request.path[1]);
         is_there && group.is_none_or(|group| registry.group.eq_ignore_ascii_case(group))
     };
     let mut ours = all.iter().filter(is_ours);
     let Some(name) = name else {
         let value: Vec<Value> = ours.map(SimRegistry::to_json).collect();
-        return Some((operation, answer(StatusCode::OK, &json!({ "value": value }))));
+        return Some((operation, json_response(StatusCode::OK, &json!({ "value": value }))));
     };
     let found = ours.find(|registry| registry.name.eq_ignore_ascii_case(name));
-    Some((operation, found.map_or_else(|| missing(name), |r| answer(StatusCode::OK, &r.to_json()))))
+    Some((
+        operation,
+        found.map_or_else(
+            || unknown_registry(name),
+            |r| json_response(StatusCode::OK, &r.to_json()),
+        ),
+    ))
 }
 
-/// As this provider says it (recorded): beside the error stands a status.
-fn missing(name: &str) -> Response<Body> {
+/// The refusal of an unknown registry. In the format of this provider (recorded), a status is
+/// beside the error.
+fn unknown_registry(name: &str) -> SimResponse {
     let text = format!("The resource {name} could not be found.");
-    let (head, _) = error(StatusCode::NOT_FOUND, "", "").into_parts();
+    let (head, _) = error_response(StatusCode::NOT_FOUND, "", "").into_parts();
     let body = json!({"error": {"code": "ResourceNotFound", "message": text}, "status": "Failed"});
     Response::from_parts(head, Body::from(body.to_string()))
 }

@@ -1,5 +1,5 @@
-//! What was pushed into a simulated registry: blobs in memory, which repository has them, and uploads that are
-//! under way. All bytes are counted, whoever holds them.
+//! Blobs pushed to a simulated registry, in memory: their bytes, the repositories that have them,
+//! and uploads. The bytes of blobs and of uploads are counted.
 
 use axum::body::Bytes;
 use sha2::{Digest, Sha256};
@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// An upload that nothing was sent to for so long is given up, and a blob that no manifest took up since may go.
-const ABANDONED: Duration = Duration::from_hours(1);
+/// The time after which an upload without new bytes is cancelled, and after which a blob that no
+/// manifest has may be removed.
+const ABANDONED_AFTER: Duration = Duration::from_hours(1);
 
-/// The bytes of a blob, in the pieces that they came in.
+/// The bytes of a blob, in the pieces in which they were sent.
 #[derive(Debug, Clone, Default)]
 pub(in crate::sim) struct Pieces {
     pieces: Arc<Vec<Bytes>>,
@@ -19,18 +20,18 @@ pub(in crate::sim) struct Pieces {
 }
 
 impl Pieces {
-    /// Bytes that are in one piece.
+    /// A blob of one piece.
     pub(in crate::sim) fn one(bytes: Vec<u8>) -> Self {
         let size = bytes.len() as u64;
         Self { pieces: Arc::new(vec![bytes.into()]), size }
     }
 
-    /// How many bytes they are.
+    /// Number of bytes.
     pub(in crate::sim) fn size(&self) -> u64 {
         self.size
     }
 
-    /// The bytes from one place up to another.
+    /// The bytes from offset `from` up to, without, offset `to`.
     pub(in crate::sim) fn part(&self, from: u64, to: u64) -> Vec<Bytes> {
         let mut at = 0;
         let mut found = Vec::new();
@@ -47,57 +48,60 @@ impl Pieces {
         found
     }
 
-    /// All of them in one.
+    /// All bytes in one piece.
     pub(in crate::sim) fn joined(&self) -> Vec<u8> {
         self.pieces.concat()
     }
 }
 
-/// A blob that a repository has.
+/// A blob of a repository.
 #[derive(Debug, Clone)]
-struct Kept {
+struct RepositoryBlob {
     size: u64,
-    /// Where no manifest has it, it may go from this moment on.
+    /// When no manifest has it: the time from which it may be removed.
     until: Instant,
 }
 
-/// An upload that is under way.
+/// An upload in progress.
 #[derive(Debug, Clone)]
 struct Upload {
     repository: String,
     pieces: Vec<Bytes>,
-    /// All bytes, and those of requests that have ended.
+    /// All bytes received, and those of requests that have ended.
     size: u64,
     settled: u64,
-    /// None while a request sends bytes.
+    /// `None` while a request sends bytes.
     hasher: Option<Sha256>,
+    /// The time of the last bytes.
     last: Instant,
 }
 
-/// Why bytes of an upload are not taken.
+/// The reason for which an upload does not accept bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::sim) enum Untaken {
-    /// There is no such upload any more.
+pub(in crate::sim) enum UploadError {
+    /// The upload does not exist.
     Gone,
-    /// Another request sends bytes to it.
+    /// Another request is sending bytes to it.
     Busy,
 }
 
-/// Blobs that were pushed, and uploads.
+/// Pushed blobs, and uploads.
 #[derive(Debug, Clone, Default)]
 pub struct Pushed {
     blobs: BTreeMap<String, Pieces>,
-    /// By repository and digest.
-    kept: BTreeMap<String, BTreeMap<String, Kept>>,
-    /// Blobs that were deleted by name, though manifests have them still.
+    /// Blobs by repository and digest.
+    kept: BTreeMap<String, BTreeMap<String, RepositoryBlob>>,
+    /// Repository and digest of blobs that were deleted while manifests still have them.
     deleted: BTreeSet<(String, String)>,
     uploads: BTreeMap<String, Upload>,
+    /// Number of uploads that were begun.
     begun: u64,
+    /// Bytes of all blobs and uploads.
     held: u64,
 }
 
 impl Pushed {
-    /// The bytes of all blobs and uploads.
+    /// Number of bytes of all blobs and uploads.
     pub(in crate::sim) fn held(&self) -> u64 {
         self.held
     }
@@ -107,30 +111,31 @@ impl Pushed {
         self.blobs.get(digest)
     }
 
-    /// The size of a blob that a repository got, whether or not a manifest has it.
+    /// The size of a blob that was pushed to a repository, whether or not a manifest has it.
     pub(in crate::sim) fn size(&self, repository: &str, digest: &str) -> Option<u64> {
         Some(self.kept.get(repository)?.get(digest)?.size)
     }
 
-    /// Whether a repository has lost a blob by name.
+    /// Whether a blob was deleted from a repository.
     pub(in crate::sim) fn is_deleted(&self, repository: &str, digest: &str) -> bool {
         self.deleted.contains(&(repository.to_owned(), digest.to_owned()))
     }
 
-    /// A repository has a blob from now on.
+    /// Adds a blob to a repository.
     pub(in crate::sim) fn keep(&mut self, repository: &str, digest: &str, size: u64) {
         self.deleted.remove(&(repository.to_owned(), digest.to_owned()));
-        let kept = Kept { size, until: Instant::now() + ABANDONED };
+        let kept = RepositoryBlob { size, until: Instant::now() + ABANDONED_AFTER };
         self.kept.entry(repository.to_owned()).or_default().insert(digest.to_owned(), kept);
     }
 
-    /// No manifest of a repository has a blob any more: it stays until its place is needed.
+    /// Marks a blob that no manifest of a repository has any more: it is removed when its room is
+    /// needed.
     pub(in crate::sim) fn idle(&mut self, repository: &str, digest: &str, size: u64) {
-        let kept = Kept { size, until: Instant::now() };
+        let kept = RepositoryBlob { size, until: Instant::now() };
         self.kept.entry(repository.to_owned()).or_default().insert(digest.to_owned(), kept);
     }
 
-    /// A blob is deleted from a repository.
+    /// Deletes a blob from a repository.
     pub(in crate::sim) fn delete(&mut self, repository: &str, digest: &str) {
         if let Some(kept) = self.kept.get_mut(repository) {
             kept.remove(digest);
@@ -139,7 +144,7 @@ impl Pushed {
         self.drop_unless_kept(digest);
     }
 
-    /// A repository is deleted, with its uploads.
+    /// Deletes a repository with its uploads.
     pub(in crate::sim) fn forget(&mut self, repository: &str) {
         self.deleted.retain(|(name, _)| name != repository);
         for digest in self.kept.remove(repository).unwrap_or_default().into_keys() {
@@ -152,6 +157,7 @@ impl Pushed {
         }
     }
 
+    /// Drops the bytes of a blob that no repository has.
     fn drop_unless_kept(&mut self, digest: &str) {
         if !self.kept.values().any(|kept| kept.contains_key(digest))
             && let Some(gone) = self.blobs.remove(digest)
@@ -160,10 +166,10 @@ impl Pushed {
         }
     }
 
-    /// Blobs with bytes that may go, by repository, where no manifest has them.
+    /// Repository and digest of the blobs with bytes that may be removed if no manifest has them.
     pub(in crate::sim) fn collectable(&self) -> Vec<(String, String)> {
         let now = Instant::now();
-        let of = |(repository, kept): (&String, &BTreeMap<String, Kept>)| {
+        let of = |(repository, kept): (&String, &BTreeMap<String, RepositoryBlob>)| {
             let due = kept.iter().filter(|(digest, kept)| {
                 kept.until <= now && self.blobs.contains_key(digest.as_str())
             });
@@ -173,7 +179,7 @@ impl Pushed {
         self.kept.iter().flat_map(of).collect()
     }
 
-    /// A blob that may go goes from a repository.
+    /// Removes a blob from a repository to make room.
     pub(in crate::sim) fn collect(&mut self, repository: &str, digest: &str) {
         if let Some(kept) = self.kept.get_mut(repository) {
             kept.remove(digest);
@@ -181,7 +187,7 @@ impl Pushed {
         self.drop_unless_kept(digest);
     }
 
-    /// Begins an upload.
+    /// Begins an upload; returns its id.
     pub(in crate::sim) fn begin(&mut self, repository: &str) -> String {
         self.sweep();
         self.begun += 1;
@@ -198,10 +204,11 @@ impl Pushed {
         id
     }
 
-    /// Gives up uploads that nothing was sent to for long.
+    /// Cancels uploads that have had no new bytes for `ABANDONED_AFTER`.
     pub(in crate::sim) fn sweep(&mut self) {
         let now = Instant::now();
-        let is_over = |upload: &Upload| upload.hasher.is_some() && upload.last + ABANDONED <= now;
+        let is_over =
+            |upload: &Upload| upload.hasher.is_some() && upload.last + ABANDONED_AFTER <= now;
         let over = self.uploads.iter().filter(|(_, upload)| is_over(upload));
         let ids: Vec<String> = over.map(|(id, _)| id.clone()).collect();
         for id in ids {
@@ -209,22 +216,22 @@ impl Pushed {
         }
     }
 
-    /// How many bytes an upload has; none where the repository has no such upload.
+    /// Number of bytes of an upload; `None` if the repository has no such upload.
     pub(in crate::sim) fn offset(&mut self, repository: &str, id: &str) -> Option<u64> {
         self.sweep();
         let upload = self.uploads.get(id).filter(|upload| upload.repository == repository)?;
         Some(upload.settled)
     }
 
-    /// A request begins to send bytes to an upload, and hashes them until it settles that.
-    pub(in crate::sim) fn write(&mut self, id: &str) -> Result<Sha256, Untaken> {
-        let upload = self.uploads.get_mut(id).ok_or(Untaken::Gone)?;
-        upload.hasher.take().ok_or(Untaken::Busy)
+    /// Begins a request that sends bytes to an upload, and has to hash them until `settle`.
+    pub(in crate::sim) fn write(&mut self, id: &str) -> Result<Sha256, UploadError> {
+        let upload = self.uploads.get_mut(id).ok_or(UploadError::Gone)?;
+        upload.hasher.take().ok_or(UploadError::Busy)
     }
 
-    /// Bytes of an upload, for which there is room.
-    pub(in crate::sim) fn append(&mut self, id: &str, piece: Bytes) -> Result<(), Untaken> {
-        let upload = self.uploads.get_mut(id).ok_or(Untaken::Gone)?;
+    /// Adds bytes to an upload; the caller has checked that there is room.
+    pub(in crate::sim) fn append(&mut self, id: &str, piece: Bytes) -> Result<(), UploadError> {
+        let upload = self.uploads.get_mut(id).ok_or(UploadError::Gone)?;
         upload.size += piece.len() as u64;
         self.held += piece.len() as u64;
         upload.pieces.push(piece);
@@ -232,21 +239,22 @@ impl Pushed {
         Ok(())
     }
 
-    /// A request has sent all its bytes: how many the upload has.
-    pub(in crate::sim) fn settle(&mut self, id: &str, hasher: Sha256) -> Result<u64, Untaken> {
-        let upload = self.uploads.get_mut(id).ok_or(Untaken::Gone)?;
+    /// Ends a request that has sent all its bytes; returns the number of bytes of the upload.
+    pub(in crate::sim) fn settle(&mut self, id: &str, hasher: Sha256) -> Result<u64, UploadError> {
+        let upload = self.uploads.get_mut(id).ok_or(UploadError::Gone)?;
         (upload.hasher, upload.settled, upload.last) = (Some(hasher), upload.size, Instant::now());
         Ok(upload.settled)
     }
 
-    /// Ends an upload without a blob.
+    /// Ends an upload without a blob; false if it does not exist.
     pub(in crate::sim) fn cancel(&mut self, id: &str) -> bool {
         let gone = self.uploads.remove(id);
         self.held -= gone.as_ref().map_or(0, |upload| upload.size);
         gone.is_some()
     }
 
-    /// Ends an upload: its blob, if that has this digest, or else what it has.
+    /// Ends an upload with its blob, if the blob has this digest; an error is the digest that it
+    /// has.
     pub(in crate::sim) fn finish(&mut self, id: &str, digest: &str) -> Result<(), String> {
         let Some(Upload { repository, pieces, size, hasher, .. }) = self.uploads.remove(id) else {
             return Err("nothing".to_owned());
@@ -291,7 +299,7 @@ mod tests {
         for repository in ["a", "b"] {
             let id = pushed.begin(repository);
             let mut hasher = pushed.write(&id).unwrap();
-            assert_eq!(pushed.write(&id).unwrap_err(), Untaken::Busy);
+            assert_eq!(pushed.write(&id).unwrap_err(), UploadError::Busy);
             hasher.update(b"hello");
             pushed.append(&id, Bytes::from_static(b"hello")).unwrap();
             assert_eq!(pushed.settle(&id, hasher).unwrap(), 5);

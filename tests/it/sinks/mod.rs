@@ -8,7 +8,7 @@ use crate::support::strangers::{FEW, TEXTS};
 use crate::support::terminal::{self, Terminal};
 use crate::support::{Azure, azimg, finish, json, rows, temporary, write_rows};
 use crate::tests;
-use azimg::sim::{Keeps, World};
+use azimg::sim::{OrganisationSize, World};
 use azimg::sink::acts;
 use azimg::sink::log::{JsonLine, TextLine};
 use serde_json::{Value, json as value};
@@ -169,7 +169,8 @@ impl Named {
             .map(|text| value!({"publisher": text, "offer": text, "sku": text, "version": "1.0.0"}))
             .collect();
         write_rows(&file, &catalog);
-        let mut world = World::load(&[&file]).unwrap().keeping(Keeps::FEW, 5);
+        let mut world =
+            World::load(&[&file]).unwrap().with_generated_organisation(OrganisationSize::FEW, 5);
         let tags =
             || FEW.iter().map(|text| (text.clone(), Value::from(text.as_str()))).collect::<Value>();
         let own = &mut world.organisation;

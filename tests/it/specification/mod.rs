@@ -11,7 +11,7 @@ use crate::support::root;
 use crate::tests;
 use axum::body::Body;
 use axum::http::Request;
-use azimg::sim::organisation::Keeps;
+use azimg::sim::organisation::OrganisationSize;
 use azimg::sim::{Conditions, Scale, Sim, SimCredential, generate};
 use azure_core::credentials::TokenCredential;
 use names::Names;
@@ -70,7 +70,8 @@ impl Call {
 
 /// A simulated Azure as everything is asked of it.
 fn azure() -> Arc<Sim> {
-    let world = generate(Scale::Small, 7).keeping(Keeps { shared: 2, ..Keeps::FEW }, 7);
+    let world = generate(Scale::Small, 7)
+        .with_generated_organisation(OrganisationSize { shared: 2, ..OrganisationSize::FEW }, 7);
     Sim::new(world, Conditions::default())
 }
 

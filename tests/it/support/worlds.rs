@@ -6,7 +6,7 @@ use super::write_rows;
 use async_trait::async_trait;
 use azimg::client::{Wire, WireRequest, WireResponse};
 use azimg::error::Result;
-use azimg::sim::{Conditions, Keeps, Sim, World};
+use azimg::sim::{Conditions, OrganisationSize, Sim, World};
 use azimg::store::Store;
 use azimg::store::memory::MemoryStore;
 use bytes::Bytes;
@@ -88,7 +88,7 @@ fn world(number: usize) -> World {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("catalog.ndjson");
     write_rows(&file, &rows);
-    let keeps = Keeps {
+    let size = OrganisationSize {
         subscriptions: 1,
         galleries: 3,
         definitions: 3,
@@ -98,7 +98,10 @@ fn world(number: usize) -> World {
         shared: 0,
         communities: 0,
     };
-    let mut world = World::load(&[&file]).unwrap().keeping(keeps, 5).with_registries(1, 4, 5);
+    let mut world = World::load(&[&file])
+        .unwrap()
+        .with_generated_organisation(size, 5)
+        .with_registries(1, 4, 5);
     alter(&mut world, number);
     world
 }

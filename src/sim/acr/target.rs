@@ -1,36 +1,43 @@
-//! What a request to a simulated registry is about, by its method and path, and what a token must grant for it.
+//! The target of a request to a simulated registry, from its method and path, and the scopes that a
+//! token must grant for it.
 
-use super::tokens::is_over;
+use super::claims::{Scope, is_expired};
 use axum::http::Method;
 use serde_json::Value;
 
-/// What a request is about.
-pub(super) enum Wanted {
-    /// Whether the second version of Docker's API is spoken.
+/// The target of a request.
+pub(super) enum RegistryTarget {
+    /// The root of Docker's API, version 2.
     Version,
+    /// The list of repositories in ACR's API.
     Catalog,
-    /// The same as Docker has it.
+    /// The list of repositories in Docker's API.
     Names,
-    /// A repository's tags, as Docker has them.
+    /// The list of a repository's tags in Docker's API.
     TagNames(String),
+    /// The description of a repository.
     Repository(String),
+    /// The list of a repository's tags in ACR's API.
     Tags(String),
+    /// The description of a tag, by repository and tag.
     Tag(String, String),
+    /// The list of a repository's manifests.
     Manifests(String),
+    /// The description of a manifest, by repository and digest.
     Manifest(String, String),
+    /// A manifest itself, by repository and tag or digest.
     Content(String, String),
+    /// A blob, by repository and digest.
     Blob(String, String),
+    /// The list of referrers, by repository and digest.
     Referrers(String, String),
-    /// An upload that is begun, or a blob that is taken over.
+    /// The uploads of a repository: one to begin, or a blob to mount.
     Uploads(String),
-    /// An upload that is under way.
+    /// An upload in progress, by repository and id.
     Upload(String, String),
 }
 
-/// What a token must grant: kind, name and actions with commas between them.
-pub(super) type Scope = (&'static str, String, &'static str);
-
-/// Whether a text is a repository's name (distribution-spec).
+/// Whether a text is a valid name of a repository (distribution-spec).
 fn is_repository(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let part = |part: &str| {
@@ -40,24 +47,24 @@ fn is_repository(text: &str) -> bool {
     !text.is_empty() && text.len() <= 255 && text.split('/').all(part)
 }
 
-/// Whether a text is a tag.
+/// Whether a text is a valid tag.
 fn is_tag(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let all = |c: char| inner(c) || matches!(c, '.' | '-');
     text.len() <= 128 && text.starts_with(inner) && text.chars().all(all)
 }
 
-/// Whether a text is a digest of an algorithm that ACR knows.
+/// Whether a text is a digest of an algorithm that ACR supports.
 pub(super) fn is_digest(text: &str) -> bool {
     let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
     text.strip_prefix("sha256:").is_some_and(|rest| rest.len() == 64 && rest.bytes().all(hex))
 }
 
-impl Wanted {
-    /// What a path and a method mean; none where they mean nothing.
-    pub(super) fn read(method: &Method, path: &str) -> Option<Self> {
+impl RegistryTarget {
+    /// The target of a method and a path; `None` if there is no such operation.
+    pub(super) fn parse(method: &Method, path: &str) -> Option<Self> {
         if let Some(rest) = path.strip_prefix("/v2/") {
-            return Self::read_docker(method, rest);
+            return Self::parse_docker(method, rest);
         }
         let reads = *method == Method::GET;
         let changes = *method == Method::PATCH;
@@ -86,8 +93,8 @@ impl Wanted {
         (reads || changes || deletes).then(|| Self::Repository(rest.to_owned()))
     }
 
-    /// The same behind `/v2/`.
-    fn read_docker(method: &Method, rest: &str) -> Option<Self> {
+    /// The target of the rest of a path below `/v2/`.
+    fn parse_docker(method: &Method, rest: &str) -> Option<Self> {
         let reads = *method == Method::GET;
         let is_read = reads || *method == Method::HEAD;
         let deletes = *method == Method::DELETE;
@@ -120,13 +127,13 @@ impl Wanted {
             return reads.then_some(Self::Referrers(name, digest));
         }
         let (name, reference) = rest.rsplit_once("/manifests/").map(part)?;
-        // What is put gets a name, which has to be one.
-        let can_be = || is_repository(&name) && (is_tag(&reference) || reference.contains(':'));
-        let known = is_read || deletes || (puts && can_be());
+        // A pushed manifest gets the name and the tag, which must be valid.
+        let is_valid = || is_repository(&name) && (is_tag(&reference) || reference.contains(':'));
+        let known = is_read || deletes || (puts && is_valid());
         known.then_some(Self::Content(name, reference))
     }
 
-    /// Its name in the statistics.
+    /// The name of the operation in the statistics.
     pub(super) fn operation(&self, method: &Method) -> &'static str {
         let deletes = *method == Method::DELETE;
         match self {
@@ -155,7 +162,7 @@ impl Wanted {
         }
     }
 
-    /// The repository that it is about.
+    /// The name of its repository.
     pub(super) fn repository(&self) -> Option<&str> {
         match self {
             Self::Version | Self::Catalog | Self::Names => None,
@@ -173,7 +180,8 @@ impl Wanted {
         }
     }
 
-    /// What a token must grant; nothing where any token will do. Whoever takes a blob over reads it, too.
+    /// The scopes that a token must grant; none where any token is enough. A mount reads the other
+    /// repository too.
     pub(super) fn scopes(&self, method: &Method, query: &[(String, String)]) -> Vec<Scope> {
         let name = match self {
             Self::Version => return Vec::new(),
@@ -195,7 +203,7 @@ impl Wanted {
         scopes
     }
 
-    /// Whether a token grants that.
+    /// Whether the claims of a token grant its scopes at the registry `service`.
     pub(super) fn is_granted(
         &self,
         method: &Method,
@@ -203,7 +211,7 @@ impl Wanted {
         claims: &Value,
         service: &str,
     ) -> bool {
-        if is_over(claims) || claims["aud"] != service {
+        if is_expired(claims) || claims["aud"] != service {
             return false;
         }
         let granted = |kind: &str, name: &str, action: &str| {
@@ -221,7 +229,7 @@ impl Wanted {
     }
 }
 
-/// The blob that is to be taken over, and the repository that has it.
+/// The blob to mount, and the repository that has it.
 pub(super) fn mounted(query: &[(String, String)]) -> Option<(&str, &str)> {
     let of = |wanted: &str| query.iter().find(|(n, _)| n == wanted).map(|(_, v)| v.as_str());
     Some((of("mount")?, of("from")?))

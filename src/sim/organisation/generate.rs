@@ -1,7 +1,8 @@
-//! What a simulated organisation keeps: galleries in its subscriptions, managed images, machines that
-//! stand on images, and what others share with it.
+//! Generation of organisations: the same size, locations and seed give the same one.
 
-use super::arm::subscription_id;
+use super::{Organisation, SimDefinition, SimGallery, SimVersion};
+use crate::sim::ids::subscription_id;
+use crate::source::locations::short_name;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -9,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
-/// How much an organisation keeps.
+/// The size of a generated organisation: numbers of its resources.
 #[derive(Debug, Clone, Copy)]
-pub struct Keeps {
-    /// Subscriptions over which it is spread.
+pub struct OrganisationSize {
+    /// Subscriptions that it uses.
     pub subscriptions: u8,
     /// Galleries.
     pub galleries: usize,
@@ -30,8 +31,8 @@ pub struct Keeps {
     pub communities: usize,
 }
 
-impl Keeps {
-    /// A handful, so that everything occurs.
+impl OrganisationSize {
+    /// A few of everything.
     pub const FEW: Self = Self {
         subscriptions: 1,
         galleries: 3,
@@ -56,96 +57,7 @@ impl Keeps {
     };
 }
 
-/// An image version.
-#[derive(Debug, Clone)]
-pub struct SimVersion {
-    /// Its name.
-    pub name: String,
-    /// When it was published.
-    pub published: String,
-    /// Its end of life.
-    pub end_of_life: Option<String>,
-    /// Whether it is excluded from latest.
-    pub excluded: bool,
-    /// Its target regions, as requests have them.
-    pub regions: Vec<Value>,
-    /// Its provisioning state.
-    pub state: &'static str,
-    /// Its safety profile.
-    pub safety: Value,
-    /// Where others share it and it was deleted softly: until when it can be consumed.
-    pub soft_deleted: Option<String>,
-    /// Its tags.
-    pub tags: Value,
-}
-
-/// An image definition.
-#[derive(Debug, Clone)]
-pub struct SimDefinition {
-    /// Its name.
-    pub name: String,
-    /// Its properties.
-    pub properties: Value,
-    /// Its tags.
-    pub tags: Value,
-    /// Its versions.
-    pub versions: BTreeMap<String, SimVersion>,
-}
-
-/// A gallery.
-#[derive(Debug, Clone)]
-pub struct SimGallery {
-    /// Its subscription; empty for one of others.
-    pub subscription: String,
-    /// Its resource group; empty for one of others.
-    pub group: String,
-    /// Its name.
-    pub name: String,
-    /// Where it lies, as a display name.
-    pub location: String,
-    /// Its description.
-    pub description: Option<String>,
-    /// Its sharing profile, if it was ever shared.
-    pub sharing: Option<Value>,
-    /// Its policy of soft deletion, if it ever had one.
-    pub soft_delete: Option<Value>,
-    /// Its tags.
-    pub tags: Value,
-    /// Its definitions, by name in lower case.
-    pub definitions: BTreeMap<String, SimDefinition>,
-}
-
-/// What an organisation keeps.
-#[derive(Debug, Clone, Default)]
-pub struct Organisation {
-    /// Galleries by their id in lower case.
-    pub galleries: BTreeMap<String, SimGallery>,
-    /// Galleries that others share directly, by unique name in lower case.
-    pub shared: BTreeMap<String, SimGallery>,
-    /// Galleries of communities, by public name in lower case.
-    pub communities: BTreeMap<String, SimGallery>,
-    /// Managed images, by id in lower case.
-    pub images: BTreeMap<String, Value>,
-    /// Machines and scale sets as Resource Graph has them, by id in lower case.
-    pub machines: BTreeMap<String, Value>,
-    /// Subscriptions that may not be read.
-    pub denied: BTreeSet<String>,
-    /// Subscriptions without the compute provider.
-    pub unregistered: BTreeSet<String>,
-    /// Operations that are under way: when they end, and what was asked.
-    pub operations: BTreeMap<String, super::operations::Operation>,
-}
-
-impl SimGallery {
-    /// Its id.
-    pub fn id(&self) -> String {
-        format!(
-            "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.Compute/galleries/{}",
-            self.subscription, self.group, self.name
-        )
-    }
-}
-
+/// The state of a generation.
 struct Generator {
     random: StdRng,
     locations: Vec<String>,
@@ -153,9 +65,9 @@ struct Generator {
 }
 
 impl Organisation {
-    /// An organisation that keeps so much in `locations` (display names); the same `seed` gives the
-    /// same one. Its machines stand on what it keeps, and on images of the marketplace.
-    pub fn generate(keeps: Keeps, locations: &[String], seed: u64) -> Self {
+    /// An organisation of a size in `locations` (display names); the same `seed` gives the same
+    /// one. Its machines use its own images and images of the marketplace.
+    pub fn generate(size: OrganisationSize, locations: &[String], seed: u64) -> Self {
         let mut generator = Generator {
             random: StdRng::seed_from_u64(seed ^ 0x9a11),
             locations: locations.to_vec(),
@@ -163,62 +75,57 @@ impl Organisation {
                 .unwrap_or(OffsetDateTime::UNIX_EPOCH),
         };
         let mut organisation = Self::default();
-        for number in 0..keeps.galleries {
-            let subscription = subscription_id(nth(number, keeps.subscriptions));
+        for number in 0..size.galleries {
+            let subscription = subscription_id(subscription_of(number, size.subscriptions));
             let group = format!("rg-images-{}", number % 7);
             let mut gallery = generator.gallery(&format!("gallery_{number:03}"));
             (gallery.subscription, gallery.group) = (subscription, group);
             gallery.sharing = Generator::sharing(number);
-            let definitions = share(keeps.definitions, keeps.galleries, number);
+            let definitions = share(size.definitions, size.galleries, number);
             for at in 0..definitions {
-                let before = (0..number).map(|n| share(keeps.definitions, keeps.galleries, n));
-                let versions = share(keeps.versions, keeps.definitions, before.sum::<usize>() + at);
+                let before = (0..number).map(|n| share(size.definitions, size.galleries, n));
+                let versions = share(size.versions, size.definitions, before.sum::<usize>() + at);
                 let definition = generator.definition(at, versions);
                 gallery.definitions.insert(definition.name.to_ascii_lowercase(), definition);
             }
             organisation.galleries.insert(gallery.id().to_ascii_lowercase(), gallery);
         }
-        for number in 0..keeps.shared {
+        for number in 0..size.shared {
             let owner = format!("33333333-3333-4333-8333-{number:012}");
             let gallery = generator.foreign(&format!("{owner}-PARTNER{number}"));
             organisation.shared.insert(gallery.name.to_ascii_lowercase(), gallery);
         }
-        for number in 0..keeps.communities {
+        for number in 0..size.communities {
             let name = format!("Community{number}-44444444-4444-4444-8444-{number:012}");
             let gallery = generator.foreign(&name);
             organisation.communities.insert(name.to_ascii_lowercase(), gallery);
         }
-        for number in 0..keeps.managed {
-            let image = generator.managed(number, keeps.subscriptions);
+        for number in 0..size.managed {
+            let image = generator.managed(number, size.subscriptions);
             let id = image["id"].as_str().unwrap_or_default().to_ascii_lowercase();
             organisation.images.insert(id, image);
         }
-        for number in 0..keeps.machines {
-            let machine = generator.machine(number, keeps.subscriptions, &organisation);
+        for number in 0..size.machines {
+            let machine = generator.machine(number, size.subscriptions, &organisation);
             let id = machine["id"].as_str().unwrap_or_default().to_ascii_lowercase();
             organisation.machines.insert(id, machine);
         }
         organisation
     }
-
-    /// How many versions it keeps itself.
-    pub fn versions(&self) -> usize {
-        let definitions = self.galleries.values().flat_map(|gallery| gallery.definitions.values());
-        definitions.map(|definition| definition.versions.len()).sum()
-    }
 }
 
-/// The number of the subscription of the n-th thing, from 1.
-fn nth(number: usize, subscriptions: u8) -> u8 {
+/// The number of the subscription that resource `number` is in, counted from 1.
+fn subscription_of(number: usize, subscriptions: u8) -> u8 {
     u8::try_from(number % usize::from(subscriptions.max(1))).unwrap_or(0) + 1
 }
 
-/// The part of `all` things that the n-th of `among` has.
+/// How many of `all` resources owner `n` of `among` owners has; the first ones have one more.
 fn share(all: usize, among: usize, n: usize) -> usize {
     all.checked_div(among).map_or(0, |each| each + usize::from(n < all % among))
 }
 
 impl Generator {
+    /// The display name of a random location.
     fn location(&mut self) -> String {
         let at = self.random.random_range(0..self.locations.len().max(1));
         self.locations.get(at).cloned().unwrap_or_else(|| "East US".to_owned())
@@ -238,6 +145,7 @@ impl Generator {
         }
     }
 
+    /// A gallery of another organisation: three definitions of four versions.
     fn foreign(&mut self, name: &str) -> SimGallery {
         let mut gallery = self.gallery(name);
         for at in 0..3 {
@@ -247,6 +155,7 @@ impl Generator {
         gallery
     }
 
+    /// The sharing profile of gallery `number`.
     fn sharing(number: usize) -> Option<Value> {
         match number % 4 {
             1 => Some(json!({"permissions": "Groups", "groups": [
@@ -259,6 +168,7 @@ impl Generator {
         }
     }
 
+    /// A random time between two days, counted from the epoch.
     fn date(&mut self, from: i64, to: i64) -> String {
         let days = self.random.random_range(from..to);
         let at = self.epoch + Duration::days(days);
@@ -334,11 +244,11 @@ impl Generator {
     }
 
     fn managed(&mut self, number: usize, subscriptions: u8) -> Value {
-        let subscription = subscription_id(nth(number, subscriptions));
-        // The listing writes the group in capitals.
+        let subscription = subscription_id(subscription_of(number, subscriptions));
+        // The list has the resource group in capitals.
         let id = format!(
-            "/subscriptions/{subscription}/resourceGroups/RG-VM-{}/providers/Microsoft.Compute/images/\
-             managed-{number}",
+            "/subscriptions/{subscription}/resourceGroups/RG-VM-{}/providers/\
+             Microsoft.Compute/images/managed-{number}",
             number % 5
         );
         let machine = format!(
@@ -347,7 +257,7 @@ impl Generator {
             number % 5
         );
         json!({"name": format!("managed-{number}"), "id": id, "type": "Microsoft.Compute/images",
-            "location": crate::source::locations::short_name(&self.location()), "tags": {},
+            "location": short_name(&self.location()), "tags": {},
             "properties": {"sourceVirtualMachine": {"id": machine},
                 "storageProfile": {"osDisk": {"osType": "Linux", "osState": "Generalized",
                     "diskSizeGB": 30, "caching": "ReadWrite", "storageAccountType": "Premium_LRS"},
@@ -355,9 +265,10 @@ impl Generator {
                 "provisioningState": "Succeeded", "hyperVGeneration": "V2"}})
     }
 
-    /// A machine or scale set: on a version of ours, on one that is gone, on the marketplace.
+    /// A machine or scale set, whose image is a version of the organisation, a deleted version, or
+    /// one of the marketplace.
     fn machine(&mut self, number: usize, subscriptions: u8, all: &Organisation) -> Value {
-        let subscription = subscription_id(nth(number, subscriptions));
+        let subscription = subscription_id(subscription_of(number, subscriptions));
         let set = number % 6 == 5;
         let (kind, resource, name) = if set {
             ("microsoft.compute/virtualmachinescalesets", "virtualMachineScaleSets", "vmss")
@@ -369,7 +280,7 @@ impl Generator {
              {resource}/{name}-{number}",
             number % 5
         );
-        let at = crate::source::locations::short_name(&self.location());
+        let at = short_name(&self.location());
         let image = self.reference(number, set, all);
         let profile = json!({"storageProfile": {"imageReference": image}});
         let properties = if set { json!({"virtualMachineProfile": profile}) } else { profile };
@@ -378,6 +289,7 @@ impl Generator {
             "properties": properties})
     }
 
+    /// The image reference of machine `number`, a scale set or not.
     fn reference(&mut self, number: usize, set: bool, all: &Organisation) -> Value {
         let galleries: Vec<&SimGallery> = all.galleries.values().collect();
         let marketplace = |version: &str, exact: &str| {
