@@ -40,8 +40,12 @@ impl LatestQuestion {
         };
         let parts: Vec<&str> = urn.split(':').map(str::trim).collect();
         let [publisher, offer, sku] = match parts[..] {
-            [publisher, offer, sku] | [publisher, offer, sku, "latest"]
-                if ![publisher, offer, sku].contains(&"") =>
+            [publisher, offer, sku] if ![publisher, offer, sku].contains(&"") => {
+                [publisher, offer, sku]
+            }
+            [publisher, offer, sku, last]
+                if last.eq_ignore_ascii_case("latest")
+                    && ![publisher, offer, sku].contains(&"") =>
             {
                 [publisher, offer, sku]
             }

@@ -290,7 +290,7 @@ async fn latest(config: &Config, args: &LatestArgs, output: &Output) -> Result<E
     } else {
         Catalog::open(store.as_ref()).await?
     };
-    catalog.check_locations(&filter.locations, args.urn.iter().any(|image| is_of_others(image)))?;
+    catalog.check_places(&filter, args.urn.iter().any(|image| is_of_others(image)))?;
     let mut rows: Vec<Value> = Vec::new();
     let mut lacking = None;
     for image in &args.urn {

@@ -21,6 +21,8 @@ const LONGEST_REFUSAL: Duration = Duration::from_mins(5);
 /// Default interval between polls of an operation, and the longest one that a response may ask for.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 const LONGEST_LOOK: Duration = Duration::from_mins(2);
+/// An answer may ask for no pause at all.
+const SHORTEST_LOOK: Duration = Duration::from_secs(1);
 
 /// A change to be made.
 #[derive(Debug, Clone)]
@@ -106,8 +108,7 @@ impl Client {
             let error = answer::refusal(&request.name(), status, &headers, &body);
             match status {
                 StatusCode::TOO_MANY_REQUESTS => {
-                    let wait =
-                        error.retry_after().unwrap_or(LOOK_EVERY).max(Duration::from_secs(1));
+                    let wait = error.retry_after().unwrap_or(LOOK_EVERY).max(SHORTEST_LOOK);
                     waited += wait;
                     if waited > LONGEST_REFUSAL {
                         return Err(error.with_kind(ErrorKind::Throttled));
@@ -170,7 +171,7 @@ impl Client {
             waited += wait;
             tokio::time::sleep(wait).await;
         };
-        let pause = answer::wait(&headers).unwrap_or(LOOK_EVERY).min(LONGEST_LOOK);
+        let pause = answer::wait(&headers).unwrap_or(LOOK_EVERY).clamp(SHORTEST_LOOK, LONGEST_LOOK);
         if body.is_empty() {
             // The `Location` URL of an operation answers 202 until it is over, and 200 or 204 then
             // (recorded). The `Azure-AsyncOperation` URL always answers with a status in the body.

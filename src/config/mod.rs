@@ -477,12 +477,16 @@ impl Config {
         let account = parts.get("AccountName").copied().unwrap_or(EMULATOR_ACCOUNT);
         let key = parts.get("AccountKey").copied().unwrap_or(EMULATOR_KEY);
         let endpoint = |name: &str, port: u16| {
+            // Without addresses it is the emulator's, or that of a real account, whose key stays here.
+            let is_emulators =
+                parts.get("UseDevelopmentStorage").is_some() || parts.contains_key("AccountName");
+            let is_named = parts.contains_key(name);
             let default = format!("http://127.0.0.1:{port}/{account}");
-            let text = parts.get(name).map_or(default.as_str(), |text| *text);
-            let url = Url::parse(text)
+            let url = Url::parse(parts.get(name).unwrap_or(&default.as_str()))
                 .map_err(|_| Error::invalid(format!("AzimgStorage: its {name} is no address")))?;
             let local = crate::client::is_loopback(&url);
-            if !local || (parts.is_empty() && text != default) {
+            let is_known = is_named || (is_emulators && account == EMULATOR_ACCOUNT);
+            if !local || !is_known {
                 return Err(Error::invalid(
                     "AzimgStorage: account keys are taken for an emulator on this machine only; \
                      for a real account set AzimgStorage__queueServiceUri and use its identity",

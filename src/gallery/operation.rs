@@ -281,13 +281,24 @@ fn still_under_way(what: &str) -> Error {
     Error::transient(format!("{what} is still under way; it goes on without us"))
 }
 
+/// Members that people write: their letters count, while names of Azure's have no case.
+const FREE_TEXTS: [&str; 5] =
+    ["description", "eula", "privacyStatementUri", "releaseNoteUri", "releaseNotes"];
+
 /// Whether `have` agrees with all that is in `wanted`: times are compared as times, region names in
 /// both their forms, and regions in any order.
 pub(super) fn agrees(have: &Value, wanted: &Value) -> bool {
     match (have, wanted) {
-        (_, Value::Object(wanted)) => {
-            wanted.iter().all(|(name, wanted)| agrees(&have[name.as_str()], wanted))
-        }
+        (_, Value::Object(wanted)) => wanted.iter().all(|(name, wanted)| {
+            let have = &have[name.as_str()];
+            match (name.as_str(), wanted) {
+                ("tags", Value::Object(tags)) => {
+                    tags.iter().all(|(tag, value)| have[tag.as_str()] == *value)
+                }
+                (name, _) if FREE_TEXTS.contains(&name) => have == wanted,
+                _ => agrees(have, wanted),
+            }
+        }),
         (Value::Array(have), Value::Array(wanted)) => {
             let named = |value: &Value| {
                 let name = value["name"].as_str().map(short_name);
@@ -317,6 +328,14 @@ pub(super) fn agrees(have: &Value, wanted: &Value) -> bool {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn letters_count_where_people_write() {
+        let have = json!({"tags": {"env": "Prod"}, "properties": {"description": "For web"}});
+        assert!(agrees(&have, &json!({"tags": {"env": "Prod"}})));
+        assert!(!agrees(&have, &json!({"tags": {"env": "prod"}})));
+        assert!(!agrees(&have, &json!({"properties": {"description": "for web"}})));
+    }
 
     #[test]
     fn what_is_there_agrees_in_azures_own_spelling() {

@@ -130,11 +130,12 @@ pub async fn undo(registry: &Registry, folder: &Path) -> Result<(usize, Vec<(Str
     // Parts were deleted after their indexes, and are restored before them.
     for line in lines.into_iter().rev() {
         let path = folder.join(MANIFESTS).join(file_name(&line.digest));
-        let bytes = std::fs::read(&path).map_err(|e| Error::io(path.display(), e))?;
-        let put = registry
-            .put_back(&line.repository, bytes.into(), &line.media_type, &line.digest, &line.tags)
-            .await;
-        match put {
+        let put = async {
+            let bytes = std::fs::read(&path).map_err(|e| Error::io(path.display(), e))?;
+            let (repository, kind) = (&line.repository, &line.media_type);
+            registry.put_back(repository, bytes.into(), kind, &line.digest, &line.tags).await
+        };
+        match put.await {
             Ok(()) => count += 1,
             Err(error) => missing.push((format!("{}@{}", line.repository, line.digest), error)),
         }

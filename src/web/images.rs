@@ -111,7 +111,7 @@ pub(super) async fn latest(State(lookups): State<Arc<Lookups>>, request: Request
         if is_of_others(urn) {
             let view = web.served.with_others().await?.at(now);
             let catalog = &view.snapshot.catalog;
-            catalog.check_locations(&query.filter.locations, true)?;
+            catalog.check_places(&query.filter, true)?;
             let found = catalog.newest(urn, &query.filter, until, view.moment)?;
             let mut body = Vec::with_capacity(LONG_ROW);
             catalog.write_page(&found, view.moment, &mut body);
@@ -121,7 +121,7 @@ pub(super) async fn latest(State(lookups): State<Arc<Lookups>>, request: Request
             .map_err(|error| error.with_target("urn"))?;
         let view = web.served.current().await?.at(now);
         let body = view.answer(&asked(&uri), |catalog, moment| {
-            catalog.check_locations(&query.filter.locations, false)?;
+            catalog.check_places(&query.filter, false)?;
             let found = catalog.newest(urn, &query.filter, until, moment)?;
             let mut body = Vec::with_capacity(LONG_ROW);
             catalog.write_page(&found, moment, &mut body);

@@ -148,7 +148,10 @@ fn what_is_explained_can_be_set_and_outlives_the_next_deployment() {
     let named = Regex::new(r"`((?:AZIMG_|AZURE_|OTEL_|AzimgStorage__)\w+)(?:=[^`]*)?`").unwrap();
     let mut documents = vec![read("README.md")];
     for entry in std::fs::read_dir(root().join("docs")).unwrap() {
-        documents.push(std::fs::read_to_string(entry.unwrap().path()).unwrap());
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            documents.push(std::fs::read_to_string(path).unwrap());
+        }
     }
     let documents = documents.join("\n");
     let explained: BTreeSet<&str> =

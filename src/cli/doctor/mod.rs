@@ -40,7 +40,7 @@ enum CheckState {
 
 /// A check and its result.
 #[derive(Debug, Serialize)]
-struct Check {
+struct CheckResult {
     check: &'static str,
     about: String,
     state: CheckState,
@@ -49,7 +49,7 @@ struct Check {
 
 /// All checks made.
 #[derive(Default)]
-struct CheckReport(Vec<Check>);
+struct CheckReport(Vec<CheckResult>);
 
 impl CheckReport {
     fn add(
@@ -59,7 +59,7 @@ impl CheckReport {
         state: CheckState,
         says: impl Into<String>,
     ) {
-        self.0.push(Check { check, about: about.into(), state, says: says.into() });
+        self.0.push(CheckResult { check, about: about.into(), state, says: says.into() });
     }
 
     /// Adds the result of an attempt. A failure has the state `failure`; if access was denied,

@@ -115,7 +115,7 @@ async fn queues(config: &Config, findings: &mut CheckReport) {
                 findings.add("queues", poison, CheckState::Note, says);
             }
             Err(error) => {
-                findings.failed(("queues", &poison), &error, (CheckState::Failed, QUEUES))
+                findings.failed(("queues", &poison), &error, (CheckState::Failed, QUEUES));
             }
         }
     }

@@ -448,6 +448,7 @@ pub fn subscription_lines(
         CoverageLine {
             state: own.ends(gap.state),
             reason: gap.reason.clone(),
+            attempts: gap.attempts,
             rows: own.rows,
             since: own.since,
             resource_group: within("resourceGroups"),
