@@ -44,11 +44,21 @@ pub struct Error {
     attempts: u32,
     in_vain: bool,
     target: Option<String>,
+    answer: Option<Box<Answer>>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 /// The crate's result type.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The answer of a service that refused a request.
+#[derive(Debug, Clone)]
+struct Answer {
+    /// HTTP status.
+    status: u16,
+    /// The service's error codes, the outermost first.
+    codes: Vec<String>,
+}
 
 impl Error {
     /// Creates an error of `kind`; `context` says what was being done, to what, and what went
@@ -61,6 +71,7 @@ impl Error {
             attempts: 1,
             in_vain: false,
             target: None,
+            answer: None,
             source: None,
         }
     }
@@ -102,6 +113,14 @@ impl Error {
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
         self.source = Some(source.into());
+        self
+    }
+
+    /// Keeps the HTTP status and the error codes of a service's answer, so that no decision has to
+    /// search the text.
+    #[must_use]
+    pub fn with_answer(mut self, status: u16, codes: Vec<String>) -> Self {
+        self.answer = Some(Box::new(Answer { status, codes }));
         self
     }
 
@@ -158,8 +177,24 @@ impl Error {
             attempts: self.attempts,
             in_vain: self.in_vain,
             target: self.target.clone(),
+            answer: self.answer.clone(),
             source: None,
         }
+    }
+
+    /// The HTTP status of the service's answer, if an answer is the cause.
+    pub fn status(&self) -> Option<u16> {
+        self.answer.as_ref().map(|answer| answer.status)
+    }
+
+    /// The error codes of the service's answer, the outermost first.
+    pub fn codes(&self) -> impl Iterator<Item = &str> {
+        self.answer.iter().flat_map(|answer| &answer.codes).map(String::as_str)
+    }
+
+    /// Whether `code` is one of the error codes of the service's answer.
+    pub fn has_code(&self, code: &str) -> bool {
+        self.codes().any(|own| own == code)
     }
 
     /// What the caller can do.
@@ -196,10 +231,15 @@ impl Error {
 
     /// The kind of the I/O error that caused this error, if there is one.
     pub fn io_kind(&self) -> Option<std::io::ErrorKind> {
+        self.caused_by::<std::io::Error>().map(std::io::Error::kind)
+    }
+
+    /// The first cause of type `T`.
+    pub fn caused_by<T: std::error::Error + 'static>(&self) -> Option<&T> {
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
-            if let Some(io) = error.downcast_ref::<std::io::Error>() {
-                return Some(io.kind());
+            if let Some(found) = error.downcast_ref() {
+                return Some(found);
             }
             cause = error.source();
         }

@@ -37,7 +37,9 @@ pub(crate) fn refusal(what: &str, status: StatusCode, headers: &HeaderMap, body:
     let wait = asked.max().map(|wait| wait.min(LONGEST_WAIT));
     // A 429 that names no delay still closes its window for a second.
     let wait = wait.or((status == StatusCode::TOO_MANY_REQUESTS).then_some(Duration::from_secs(1)));
-    Error::new(kind, text.trim_end()).with_retry_after(wait)
+    Error::new(kind, text.trim_end())
+        .with_retry_after(wait)
+        .with_answer(status.as_u16(), said.codes())
 }
 
 /// The error for a 401 of the Resource Manager that another token does not help against. A wrong
@@ -45,7 +47,7 @@ pub(crate) fn refusal(what: &str, status: StatusCode, headers: &HeaderMap, body:
 /// whatever it requests.
 pub(super) fn signed_out(what: &str, answer: &WireResponse, scope: &str) -> Error {
     let error = refusal(what, answer.status, &answer.headers, &answer.body);
-    if error.to_string().contains("InvalidAuthenticationTokenTenant") {
+    if error.has_code("InvalidAuthenticationTokenTenant") {
         return error.with_kind(ErrorKind::Denied);
     }
     let error = error.with_kind(ErrorKind::SignedOut);
@@ -132,6 +134,12 @@ impl ServiceError {
         };
         let details = below.filter(worth).take(MOST_DETAILS).collect();
         Self { code, message, details }
+    }
+
+    /// All codes, the outermost first.
+    fn codes(self) -> Vec<String> {
+        let below = self.details.into_iter().map(|(code, _)| code);
+        std::iter::once(self.code).chain(below).filter(|code| !code.is_empty()).collect()
     }
 
     /// The error in one line, without secrets.

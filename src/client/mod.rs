@@ -61,9 +61,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// The longest wait for another request to complete before a permit is asked for again.
 const FREED_WITHIN: Duration = Duration::from_millis(500);
 
-/// Error text for a response body that does not have the expected form.
-pub(crate) const NOT_AS_EXPECTED: &str = "not the JSON that was expected";
-
 /// A client of one Resource Manager.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -239,7 +236,7 @@ impl Client {
             };
             let asked = error.retry_after();
             // The Resource Manager's own throttling closes the whole bucket.
-            let whole = error.to_string().contains("SubscriptionRequestsThrottled");
+            let whole = error.has_code("SubscriptionRequestsThrottled");
             if let Some(asked) = asked.filter(|asked| !asked.is_zero())
                 && !self.quota.pause(&permit, whole, asked, Instant::now())
             {
@@ -406,8 +403,10 @@ impl Client {
 /// Parses a response body, tolerating malformed single members. A truncated or foreign body with
 /// status 200 (a front door's page, say) is a transient error: the next response may be a good one.
 fn read<T: DeserializeOwned>(request: &WireRequest, body: &[u8]) -> Result<T> {
-    let (read, malformed) = lenient::read(body)
-        .map_err(|e| Error::transient(format!("{}: {NOT_AS_EXPECTED} ({e})", request.name())))?;
+    let (read, malformed) = lenient::read(body).map_err(|e| {
+        let text = format!("{}: not the JSON that was expected ({e})", request.name());
+        Error::transient(text).with_source(e)
+    })?;
     lenient::tell(&operation(request.url.path()), &malformed);
     Ok(read)
 }

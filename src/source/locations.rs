@@ -161,7 +161,7 @@ fn is_name(name: &str) -> bool {
 pub(super) fn is_closed(error: &Error) -> bool {
     match error.kind() {
         ErrorKind::Denied | ErrorKind::Conflict => true,
-        ErrorKind::NotFound => error.to_string().contains("SubscriptionNotFound"),
+        ErrorKind::NotFound => error.has_code("SubscriptionNotFound"),
         _ => false,
     }
 }

@@ -314,6 +314,5 @@ pub(crate) fn standing(scope: &Scope) -> String {
 
 /// Whether a subscription is refused because it never used the provider.
 pub(crate) fn is_unregistered(error: &Error) -> bool {
-    error.kind() == ErrorKind::Conflict
-        && error.to_string().contains("MissingSubscriptionRegistration")
+    error.kind() == ErrorKind::Conflict && error.has_code("MissingSubscriptionRegistration")
 }

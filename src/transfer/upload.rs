@@ -301,9 +301,6 @@ fn received(answer: &Response, sent: u64) -> Option<u64> {
 /// Whether a session cannot be continued: the registry no longer knows it, or has other bytes than
 /// it should (416).
 fn is_gone(error: &Error) -> bool {
-    let text = error.to_string();
-    error.kind() == ErrorKind::NotFound
-        || text.contains("BLOB_UPLOAD_")
-        || text.contains(": 416")
-        || text.contains("DIGEST_INVALID")
+    let tells = |code: &str| code.starts_with("BLOB_UPLOAD_") || code == "DIGEST_INVALID";
+    error.kind() == ErrorKind::NotFound || error.status() == Some(416) || error.codes().any(tells)
 }

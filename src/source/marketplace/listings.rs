@@ -2,8 +2,8 @@
 
 use super::client::Marketplace;
 use super::place::ListingPath;
+use crate::client::lenient;
 use crate::client::version::VM_IMAGES;
-use crate::client::{NOT_AS_EXPECTED, lenient};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::marketplace::{ListedVersion, VersionDetail};
 use crate::image::name::caseless;
@@ -148,7 +148,9 @@ impl Marketplace {
     async fn entries(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Vec<Value>> {
         match self.client.get::<Vec<Entry>>(path, query).await {
             Ok(entries) => Ok(entries.into_iter().map(|Entry(entry)| entry).collect()),
-            Err(error) if error.is_transient() && error.to_string().contains(NOT_AS_EXPECTED) => {
+            Err(error)
+                if error.is_transient() && error.caused_by::<serde_json::Error>().is_some() =>
+            {
                 self.client.get(path, query).await
             }
             Err(error) => Err(error),
@@ -284,7 +286,6 @@ fn listed([offer, sku]: [&str; 2], version: String, said: &Value) -> ListedVersi
 /// A version that was listed may answer a GET with 400 "The value of parameter version is
 /// invalid." instead of 404 (azure-rest §3).
 fn vanished(error: Error) -> Error {
-    let gone =
-        error.kind() == ErrorKind::BadAnswer && error.to_string().contains("InvalidParameter");
+    let gone = error.kind() == ErrorKind::BadAnswer && error.has_code("InvalidParameter");
     if gone { Error::not_found(error.to_string()) } else { error }
 }
