@@ -37,6 +37,7 @@ enum FaultKind {
     Shape,
 }
 
+/// Kinds of faults by their names in a specification.
 const KINDS: &[(&str, FaultKind)] = &[
     ("429", FaultKind::Throttled),
     ("5xx", FaultKind::Broken),
@@ -181,6 +182,7 @@ fn throttled(number: u64) -> SimResponse {
     response
 }
 
+/// The time after some seconds, as in a `Retry-After` header.
 fn date(seconds: u64) -> Option<String> {
     let at = OffsetDateTime::now_utc() + Duration::from_secs(seconds);
     Some(at.format(&Rfc2822).ok()?.replace("+0000", "GMT"))

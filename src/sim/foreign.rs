@@ -46,10 +46,12 @@ pub(super) fn foreign(
     (name, found)
 }
 
+/// Whether a gallery has a version in a location.
 fn gallery_is_in(gallery: &SimGallery, location: &str) -> bool {
     gallery.definitions.values().any(|definition| definition_is_in(definition, location))
 }
 
+/// Whether a definition has a version in a location.
 fn definition_is_in(definition: &SimDefinition, location: &str) -> bool {
     definition.versions.values().any(|version| version.is_in(location))
 }
@@ -63,6 +65,7 @@ fn unique_id(gallery: &SimGallery, shared: bool) -> String {
 /// First version of the API in which galleries of communities have metadata and a disclaimer that
 /// they are not Microsoft's (recorded with 2022-01-03 and 2023-07-03; 2021-07-01 has neither).
 const DISCLAIMED: &str = "2022-01-03";
+/// The address of that disclaimer.
 const DISCLAIMER: &str = "https://aka.ms/community-gallery-disclaimer";
 
 /// The view of other organisations' galleries in one location and one version of the API.
@@ -79,6 +82,7 @@ struct SharedView<'a> {
 }
 
 impl<'a> SharedView<'a> {
+    /// The view of a request in a location.
     fn of(request: &SimRequest<'_>, location: &'a str, shared: bool) -> Self {
         let (disclaimer, states) = (request.since(DISCLAIMED), request.since("2026-03-03"));
         Self { location, shared, disclaimer, states }
@@ -99,6 +103,7 @@ impl<'a> SharedView<'a> {
             "identifier": {"uniqueId": format!("{}{below}", unique_id(gallery, self.shared))}})
     }
 
+    /// A gallery.
     fn gallery(self, gallery: &SimGallery) -> Value {
         if self.shared {
             return self.resource(gallery, &gallery.name, "", json!({}));
@@ -115,6 +120,7 @@ impl<'a> SharedView<'a> {
         value
     }
 
+    /// An image definition.
     fn definition(self, gallery: &SimGallery, definition: &SimDefinition) -> Value {
         let mut properties = definition.properties.clone();
         if let Some(members) = properties.as_object_mut() {
@@ -124,6 +130,7 @@ impl<'a> SharedView<'a> {
         self.resource(gallery, &definition.name, &below, properties)
     }
 
+    /// An image version.
     fn version(
         self,
         gallery: &SimGallery,

@@ -92,6 +92,7 @@ pub fn generate(scale: Scale, seed: u64) -> World {
         .with_registries(2, 12, seed)
 }
 
+/// Words of generated names.
 const WORDS: &[&str] = &[
     "acme", "alpine", "apex", "atlas", "aurora", "azimuth", "basalt", "beacon", "birch", "blue",
     "bright", "cedar", "cirrus", "clear", "cobalt", "copper", "coral", "crest", "data", "delta",
@@ -100,6 +101,7 @@ const WORDS: &[&str] = &[
     "meridian", "nimbus", "north", "onyx", "orbit", "osprey", "pine", "quartz", "raven", "ridge",
     "sable", "sierra", "slate", "solar", "stone", "summit", "tidal", "timber", "vector", "willow",
 ];
+/// Ends of publishers' names.
 const KINDS: &[&str] = &[
     "soft",
     "systems",
@@ -118,6 +120,7 @@ const KINDS: &[&str] = &[
     "solutions",
     "io",
 ];
+/// Words of offers' names.
 const PRODUCTS: &[&str] = &[
     "firewall",
     "gateway",
@@ -194,6 +197,7 @@ const KNOWN: &[(&str, bool, Offers)] = &[
 ];
 
 impl Generator {
+    /// A random element.
     fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
         of[self.random.random_range(0..of.len())]
     }
@@ -239,6 +243,7 @@ impl Generator {
         }
     }
 
+    /// A random publisher.
     fn publisher(&mut self, name: String) -> Publisher {
         let locations = self.most_of(self.everywhere, 0.005);
         let empty = name.contains('.') || self.chance(0.06);
@@ -249,6 +254,7 @@ impl Generator {
         Publisher { name, locations, vanishes, offers }
     }
 
+    /// A random offer, in some of the locations `within`.
     fn offer(&mut self, publisher: &str, index: usize, within: LocationSet) -> Offer {
         let locations = self.most_of(within, 0.01);
         let daily = self.chance(0.006);
@@ -278,6 +284,7 @@ impl Generator {
         Offer { name, locations, vanishes, skus }
     }
 
+    /// A random SKU with its versions, in some of the locations `within`.
     fn sku(
         &mut self,
         name: String,

@@ -18,6 +18,7 @@ const LIFETIME: Duration = Duration::hours(24);
 /// The principal of a request that does not name one of several identities.
 const PRINCIPAL: &str = "44444444-4444-4444-8444-444444444444";
 
+/// Base64 for URLs, without padding.
 fn base64url(bytes: &[u8]) -> String {
     azure_core::base64::encode_url_safe(bytes)
 }

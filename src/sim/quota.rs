@@ -122,6 +122,7 @@ struct Usage {
 
 /// Most queries of Resource Graph that a principal may send within `QUERIES_IN`.
 const QUERIES: usize = 15;
+/// The window of `QUERIES`.
 const QUERIES_IN: Duration = Duration::from_secs(5);
 
 type Headers = Vec<(HeaderName, String)>;

@@ -94,6 +94,7 @@ fn name_of(region: &Value) -> String {
     short_name(region["name"].as_str().unwrap_or_default())
 }
 
+/// The refusal of a target region.
 fn refused(text: &str) -> SimResponse {
     error_response(StatusCode::BAD_REQUEST, "InvalidParameter", text)
 }

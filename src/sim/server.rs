@@ -125,6 +125,7 @@ impl Sim {
         }
     }
 
+    /// The routes of the Resource Manager and of the identity endpoint.
     fn router(self: &Arc<Self>) -> Router {
         Router::new()
             .route("/_sim/stats", get(stats))

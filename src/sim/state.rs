@@ -40,7 +40,7 @@ impl Default for Conditions {
 
 /// A simulated Azure.
 pub struct Sim {
-    /// Its marketplace.
+    /// Its marketplace and locations; its organisation and registries have fields of their own.
     pub world: World,
     /// Its organisation.
     pub(super) organisation: Mutex<Organisation>,

@@ -42,7 +42,8 @@ const PAIRED: [(&str, &str); 4] = [
     ("northeurope", "westeurope"),
     ("eastasia", "southeastasia"),
 ];
-/// Physical locations with availability zones, from the first on; their zones are as recorded.
+/// Number of physical locations, from the first on, that have availability zones, as recorded ones
+/// have.
 const ZONED: usize = 30;
 
 /// The locations of the subscription that the path names, as they were recorded with 2022-12-01.

@@ -54,6 +54,7 @@ const GALLERIES: &[&str] = &[
     "2026-03-03",
 ];
 
+/// Container registries.
 const REGISTRIES: &[&str] = &[
     "2017-03-01",
     "2017-10-01",
@@ -75,6 +76,7 @@ const REGISTRIES: &[&str] = &[
     "2025-11-01",
 ];
 
+/// Subscriptions and their locations.
 const SUBSCRIPTIONS: &[&str] = &[
     "2014-04-01",
     "2015-01-01",
@@ -89,6 +91,7 @@ const SUBSCRIPTIONS: &[&str] = &[
     "2022-12-01",
 ];
 
+/// Queries of Resource Graph.
 const RESOURCE_GRAPH: &[&str] = &["2019-04-01", "2021-03-01", "2022-10-01", "2024-04-01"];
 
 /// The type of the resource at a path (in lower case, without the first slash), and the versions

@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn ranges_are_read_as_http_has_them() {
-        for (text, asked) in [
+        for (text, requested) in [
             ("bytes=0-0", RequestedRange::Part(0, 1)),
             ("bytes=3-", RequestedRange::Part(3, 10)),
             ("bytes=3-99", RequestedRange::Part(3, 10)),
@@ -250,7 +250,7 @@ mod tests {
             ("bytes=a-b", RequestedRange::Whole),
             ("lines=0-1", RequestedRange::Whole),
         ] {
-            assert_eq!(range(text, 10), asked, "{text}");
+            assert_eq!(range(text, 10), requested, "{text}");
         }
     }
 }

@@ -10,7 +10,7 @@ use axum::http::{HeaderValue, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
-/// Rows of a page without `n`, and the most that `n` may ask for.
+/// Rows of a page when the request has no `n`, and the largest page.
 const PAGE: usize = 100;
 const LARGEST_PAGE: usize = 1_000;
 

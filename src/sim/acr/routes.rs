@@ -133,11 +133,11 @@ impl SimRegistryServer {
         let registry = &mut registries[self.number];
         if let (RegistryTarget::Content(name, reference), &Method::PUT) = (&target, method) {
             let refused = unknown_parameter(&query, &[]);
-            let answer = refused.unwrap_or_else(|| match &body {
+            let response = refused.unwrap_or_else(|| match &body {
                 Some(body) => registry.put(name, reference, &parts.headers, body),
                 None => too_large(),
             });
-            return (operation, answer);
+            return (operation, response);
         }
         let body: Value = serde_json::from_slice(&body.unwrap_or_default()).unwrap_or_default();
         (operation, target.answer(registry, method, &query, &body))
@@ -206,7 +206,7 @@ impl RegistryTarget {
             Self::Manifests(_) => repository.list_manifests(&server, name, query, most_tags),
             Self::Tag(_, tag) => match repository.tag(tag, method, body) {
                 Ok(value) => described("tag", value),
-                Err(answer) => *answer,
+                Err(response) => *response,
             },
             Self::Manifest(_, digest) => {
                 let Some(found) = repository.manifests.get_mut(digest) else {

@@ -26,29 +26,34 @@ struct Session<'a> {
 struct Refused(Box<SimResponse>);
 
 impl From<SimResponse> for Refused {
-    fn from(answer: SimResponse) -> Self {
-        Self(Box::new(answer))
+    fn from(response: SimResponse) -> Self {
+        Self(Box::new(response))
     }
 }
 
+/// An error in the format of the data plane.
 fn refused(status: StatusCode, code: &str, message: &str) -> Refused {
     registry_error(status, code, message).into()
 }
 
+/// The refusal of a digest.
 fn digest_invalid(message: &str) -> Refused {
     refused(StatusCode::BAD_REQUEST, "DIGEST_INVALID", message)
 }
 
+/// The refusal of an unknown upload.
 fn upload_unknown() -> Refused {
     not_found("BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry").into()
 }
 
+/// The refusal of a chunk or an address with another offset than the upload has.
 fn range_invalid(message: &str) -> Refused {
     refused(StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID", message)
 }
 
-fn parameter<'a>(query: &'a [(String, String)], wanted: &str) -> Option<&'a str> {
-    query.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
+/// The value of a query parameter.
+fn parameter<'a>(query: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    query.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
 }
 
 /// The `_state` parameter in an upload's address.
@@ -76,6 +81,7 @@ fn created(repository: &str, digest: &str) -> SimResponse {
     response
 }
 
+/// Whether a repository exists and cannot be written.
 fn is_write_locked(registry: &SimRegistry, repository: &str) -> bool {
     registry.repositories.get(repository).is_some_and(|found| !found.attributes.write)
 }
@@ -95,14 +101,14 @@ impl SimRegistryServer {
             _ => return *upload_unknown().0,
         };
         let session = Session { server: self, repository, id };
-        let answered = match parts.method {
+        let result = match parts.method {
             Method::POST => self.begin(repository, parts, query, body).await,
             Method::PATCH => session.send(parts, query, body).await,
             Method::PUT => session.finish(parts, query, body).await,
             Method::DELETE => session.cancel(query),
             _ => session.status(query),
         };
-        answered.unwrap_or_else(|refused| *refused.0)
+        result.unwrap_or_else(|refused| *refused.0)
     }
 
     /// Begins an upload, or mounts a blob from another repository, or takes a whole blob with its

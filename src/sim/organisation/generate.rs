@@ -131,6 +131,7 @@ impl Generator {
         self.locations.get(at).cloned().unwrap_or_else(|| "East US".to_owned())
     }
 
+    /// A random gallery without definitions.
     fn gallery(&mut self, name: &str) -> SimGallery {
         SimGallery {
             subscription: String::new(),
@@ -175,6 +176,7 @@ impl Generator {
         at.format(&Rfc3339).unwrap_or_default().replace('Z', ".1234567+00:00")
     }
 
+    /// A random image definition with this number of versions.
     fn definition(&mut self, at: usize, versions: usize) -> SimDefinition {
         let windows = self.random.random_bool(0.3);
         let (os, family) = if windows { ("Windows", "win") } else { ("Linux", "ubuntu") };
@@ -211,6 +213,7 @@ impl Generator {
         SimDefinition { name, properties, tags: json!({"os": os}), versions: all }
     }
 
+    /// Random image version `number`.
     fn version(&mut self, number: usize) -> SimVersion {
         let state = match self.random.random_range(0..100) {
             0 => "Failed",
@@ -243,6 +246,7 @@ impl Generator {
         }
     }
 
+    /// Random managed image `number`.
     fn managed(&mut self, number: usize, subscriptions: u8) -> Value {
         let subscription = subscription_id(subscription_of(number, subscriptions));
         // The list has the resource group in capitals.

@@ -39,6 +39,7 @@ impl Default for SimAttributes {
 }
 
 impl SimAttributes {
+    /// The attributes as ACR returns them.
     pub(super) fn to_json(self) -> Value {
         json!({"deleteEnabled": self.delete, "writeEnabled": self.write,
             "readEnabled": self.read, "listEnabled": self.list})
@@ -133,9 +134,13 @@ pub struct SimRegistry {
     pub findings: Vec<(String, String, Option<&'static str>)>,
 }
 
+/// The media type of an image.
 pub(super) const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The media type of an index.
 pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// The media type of an image\'s configuration.
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// The media type of a layer.
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 /// The digest of some bytes.
