@@ -479,7 +479,7 @@ impl Config {
         let endpoint = |name: &str, port: u16| {
             // Without addresses it is the emulator's, or that of a real account, whose key stays here.
             let is_emulators =
-                parts.get("UseDevelopmentStorage").is_some() || parts.contains_key("AccountName");
+                parts.contains_key("UseDevelopmentStorage") || parts.contains_key("AccountName");
             let is_named = parts.contains_key(name);
             let default = format!("http://127.0.0.1:{port}/{account}");
             let url = Url::parse(parts.get(name).unwrap_or(&default.as_str()))

@@ -120,7 +120,7 @@ pub(super) async fn run(
         GalleryCommand::Share(args) => change::share(&config, args, output).await,
         GalleryCommand::Unshare(args) => change::unshare(&config, args, output).await,
         GalleryCommand::Wait { operation } => wait(&config, &operation, output).await,
-        GalleryCommand::Retire(args) => retire::run(&config, args, output).await,
+        GalleryCommand::Retire(args) => Box::pin(retire::run(&config, args, output)).await,
     }
 }
 
