@@ -22,8 +22,9 @@ pub struct SweepResult {
     pub removed: usize,
 }
 
-/// A run that has made no progress for this time has lost messages. No item waits longer than the
-/// longest quota window, which is 30 minutes, and none takes longer than 5 minutes.
+/// A run that has made no progress for this time has lost messages. A message waits at most for the
+/// longest quota window, which is 30 minutes, and an item that need not wait for a permit takes 5
+/// minutes at most. Sending again an item that is only late does no harm: its first outcome counts.
 const LOST_AFTER: Duration = Duration::minutes(35);
 
 /// A run with no ended item after this time was planned and never sent: the quota of its first
