@@ -140,8 +140,8 @@ const FORMS: [Form; 3] = [
 ];
 
 impl Request {
-    /// Whether `other` requests the same. Case, order and duplicates of names do not matter, nor does
-    /// `force`.
+    /// Whether `other` requests the same. Case, order and duplicates of names do not matter, nor
+    /// does `force`.
     pub fn is_like(&self, other: &Self) -> bool {
         self.ordered() == other.ordered()
     }

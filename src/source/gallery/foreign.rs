@@ -81,8 +81,7 @@ impl Gallery {
                 Err(error) => return gave_up(item, error, effort),
             }
         }
-        // Galleries shared with an unreadable subscription are not visible, which does not mean
-        // gone.
+        // Galleries shared with an unreadable subscription are not visible, but they are not gone.
         let (state, reason) = match denied[..] {
             [] if has_unnamed => {
                 (State::Failed, "a subscription is listed without a name".to_owned())

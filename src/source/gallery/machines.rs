@@ -115,7 +115,7 @@ impl Gallery {
 }
 
 impl Row {
-    /// The disk that tells the machine's image, if the machine itself has no image reference.
+    /// The disk that identifies the machine's image, if the machine itself has no image reference.
     fn attached(&self) -> Option<String> {
         let names_nothing = self.image.as_ref().is_none_or(Image::is_empty);
         self.disk.clone().filter(|disk| names_nothing && !disk.is_empty())
