@@ -1,8 +1,9 @@
 //! Images of Compute Galleries, and managed images: one row per image version, image definition and
 //! managed image.
 //!
-//! The id of a row is its Resource Manager id. What is shared with us directly or by a community has
-//! none: it is named as Azure names it, `/SharedGalleries/…` and `/CommunityGalleries/…`.
+//! The id of a row is its Resource Manager id. Images that are shared directly or by a community
+//! gallery have none; their id is the one that Azure uses, `/SharedGalleries/…` or
+//! `/CommunityGalleries/…`.
 
 use super::name::caseless;
 use super::{Status, version};
@@ -27,10 +28,10 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every kind.
+    /// All kinds.
     pub const ALL: [Self; 3] = [Self::GalleryDefinition, Self::GalleryVersion, Self::ManagedImage];
 
-    /// The name that tables and filters use.
+    /// The name in tables and filters.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::GalleryDefinition => "gallery-definition",
@@ -164,20 +165,20 @@ pub struct GalleryImage {
     pub first_seen_at: OffsetDateTime,
 }
 
-/// What only a GET of a version tells.
+/// Replication status of a version, which only a GET of the version returns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Replicated {
-    /// The version's id.
+    /// Id of the version.
     pub id: String,
-    /// The state over all regions.
+    /// State over all regions.
     pub state: String,
-    /// The state by region's short name.
+    /// State by the short name of the region.
     pub regions: BTreeMap<String, String>,
 }
 
 impl GalleryImage {
-    /// A row of that name, of which nothing else is known.
+    /// Creates a row with this kind and id; every other member is empty.
     pub fn new(kind: Kind, id: impl Into<String>) -> Self {
         Self {
             kind,
@@ -235,18 +236,19 @@ impl GalleryImage {
         }
     }
 
-    /// The table's order: by id without case, versions of one definition number by number.
+    /// The order of the table: by id without case, versions of one definition numerically.
     pub fn compare(&self, other: &Self) -> Ordering {
         compare_ids(&self.id, &other.id)
     }
 
-    /// `gallery/definition/version`, as far as it has them: what people call it.
+    /// The display name: `gallery/definition/version`, without missing parts.
     pub fn name(&self) -> String {
         let parts = [self.gallery.as_deref(), Some(&self.definition), self.version.as_deref()];
         parts.into_iter().flatten().collect::<Vec<_>>().join("/")
     }
 
-    /// Where it stands at `now`: informational in Azure, which deploys it all the same.
+    /// The status at `now`. Informational: Azure deploys an image after its end of life all the
+    /// same.
     pub fn status_at(&self, now: OffsetDateTime) -> Status {
         match self.end_of_life_at {
             Some(end) if end <= now => Status::EndOfLife,
@@ -255,12 +257,12 @@ impl GalleryImage {
         }
     }
 
-    /// Whether the last change of it failed.
+    /// Whether its last change failed.
     pub fn has_failed(&self) -> bool {
         self.provisioning_state.as_deref().is_some_and(|s| s.eq_ignore_ascii_case("Failed"))
     }
 
-    /// Whether a change of it is under way.
+    /// Whether a change is in progress.
     pub fn is_at_work(&self) -> bool {
         let state = self.provisioning_state.as_deref().unwrap_or_default();
         ["Creating", "Updating", "Deleting", "Migrating"]
@@ -268,17 +270,19 @@ impl GalleryImage {
             .any(|work| work.eq_ignore_ascii_case(state))
     }
 
-    /// Whether it may be the latest somewhere: Azure may take it for that, and its life has not ended.
+    /// Whether it may be the latest version in some region: Azure may choose it, and its life has
+    /// not ended.
     pub fn may_be_latest(&self) -> bool {
         self.is_eligible() && self.status.is_deployable()
     }
 
-    /// Whether it is made: its provisioning succeeded, as far as is told.
+    /// Whether provisioning succeeded. A missing state counts as success.
     pub fn is_provisioned(&self) -> bool {
         self.provisioning_state.as_deref().is_none_or(|s| s.eq_ignore_ascii_case("Succeeded"))
     }
 
-    /// Whether Azure may take it for the latest somewhere. The end of its life is information to Azure.
+    /// Whether Azure may choose it as the latest version in some region. Azure ignores the end of
+    /// life.
     pub fn is_eligible(&self) -> bool {
         self.kind == Kind::GalleryVersion
             && self.status != Status::Gone
@@ -289,13 +293,14 @@ impl GalleryImage {
             )
     }
 
-    /// Whether it may be the latest in a region, by short name.
+    /// Whether it may be the latest version in a region, given by short name.
     pub fn may_be_latest_in(&self, location: &str) -> bool {
         self.may_be_latest() && self.is_eligible_in(location)
     }
 
-    /// Whether Azure may take it for the latest in a region, by short name, whether or not its life has ended:
-    /// it is not excluded there, and its replica is there as far as is known.
+    /// Whether Azure may choose it as the latest version in a region, given by short name, whether
+    /// or not its life has ended: it is not excluded there, and its replica is complete as far as
+    /// is known.
     pub fn is_eligible_in(&self, location: &str) -> bool {
         let is = |name: &String| name == location;
         self.is_eligible()
@@ -307,40 +312,41 @@ impl GalleryImage {
                 .is_none_or(|state| state.eq_ignore_ascii_case("Completed"))
     }
 
-    /// Whether its replica in a region, by short name, is known to have failed.
+    /// Whether its replica in a region, given by short name, is known to have failed.
     pub fn has_failed_in(&self, location: &str) -> bool {
         self.replication.get(location).is_some_and(|state| is_failed(state))
     }
 
-    /// Whether it is in a region, by short name: a target region whose replica is not known to have failed.
+    /// Whether a region, given by short name, is a target region whose replica is not known to have
+    /// failed.
     pub fn is_in(&self, location: &str) -> bool {
         self.locations.iter().any(|name| name == location) && !self.has_failed_in(location)
     }
 
-    /// Whether its replication has come to its good end in every target region, so that it need not
-    /// be asked for again while the regions stay the same.
+    /// Whether replication is complete in every target region. It is not requested again while the
+    /// target regions are unchanged.
     pub fn is_replicated(&self) -> bool {
         let done = |state: &String| state.eq_ignore_ascii_case("Completed");
         self.replication_state.as_ref().is_some_and(done)
             && self.locations.iter().all(|name| self.replication.get(name).is_some_and(done))
     }
 
-    /// Takes over what a GET told.
+    /// Sets the replication status from the answer to a GET.
     pub fn add_replication(&mut self, told: &Replicated) {
         self.replication_state = Some(told.state.clone());
         self.replication.clone_from(&told.regions);
     }
 }
 
-/// Whether a state of replication says that it failed.
+/// Whether a replication state means failure.
 pub fn is_failed(state: &str) -> bool {
     state.eq_ignore_ascii_case("Failed")
 }
 
-/// Parts of an id that end before the version's name.
+/// The path segment of an id before the version's name.
 const VERSIONS: &str = "/versions/";
 
-/// The definition's id, and the version, if the id has one.
+/// Splits an id into the definition's id and the version, if the id has one.
 pub fn split(id: &str) -> (&str, Option<&str>) {
     let Some(at) = id.len().checked_sub(1).and_then(|_| id.rfind('/')) else { return (id, None) };
     let head = at + 1;
@@ -352,7 +358,7 @@ pub fn split(id: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// The order of two ids: without case, versions number by number.
+/// The order of two ids: without case, versions numerically.
 pub fn compare_ids(left: &str, right: &str) -> Ordering {
     let ((left_head, left_version), (right_head, right_version)) = (split(left), split(right));
     caseless(left_head, right_head)
@@ -363,14 +369,15 @@ pub fn compare_ids(left: &str, right: &str) -> Ordering {
         .then_with(|| left.cmp(right))
 }
 
-/// Whether a version that is excluded so, in that state and in these locations may be the latest in one of them.
+/// Whether a version with this exclusion flag, provisioning state and locations may be the latest
+/// in one of the locations.
 pub fn may_be_latest_as(is_excluded: bool, state: Option<&str>, locations: &[String]) -> bool {
     !is_excluded
         && state.is_none_or(|state| state.eq_ignore_ascii_case("Succeeded"))
         && !locations.is_empty()
 }
 
-/// Marks the newest version of each definition; `rows` are in the table's order.
+/// Marks the latest version of each definition. `rows` must be in the order of the table.
 pub fn mark_latest(rows: &mut [GalleryImage]) {
     for definition in rows.chunk_by_mut(|a, b| split(&a.id).0.eq_ignore_ascii_case(split(&b.id).0))
     {
@@ -383,8 +390,8 @@ pub fn mark_latest(rows: &mut [GalleryImage]) {
     }
 }
 
-/// The regions among `rows` (the versions of one definition) in which `row` is the only one that may
-/// be the latest.
+/// The regions in which `row` is the only version among `rows` that may be the latest. `rows` are
+/// the versions of one definition.
 pub fn only_in<'a>(row: &'a GalleryImage, rows: &[&GalleryImage]) -> BTreeSet<&'a str> {
     let others = |location: &str| {
         rows.iter().any(|other| other.id != row.id && other.may_be_latest_in(location))

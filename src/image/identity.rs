@@ -1,45 +1,46 @@
-//! What the id of a gallery's image names, whatever form the id has.
+//! The identity of a gallery image, whatever form its id has.
 //!
-//! One image has several ids: that of Resource Manager, in any case; `/SharedGalleries/{subscription}-{NAME}/…` for
-//! whoever its gallery is shared with directly; and `/CommunityGalleries/{public name}/…` for everyone, once its
-//! gallery is published. Invariant: forms of one id that can be told to be one by themselves have one identity; which
-//! gallery of ours has a public name is told by [`PublicNames`].
+//! One image has several ids: the Resource Manager id, in any case;
+//! `/SharedGalleries/{subscription}-{NAME}/…` where its gallery is shared directly; and
+//! `/CommunityGalleries/{public name}/…` for everyone, once its gallery is published. Invariant:
+//! forms of an id that can be recognized as equal without further data have the same identity.
+//! Which of our galleries has a public name is known to [`PublicNames`].
 
 use super::resource_id::part;
 use std::collections::HashMap;
 
-/// The length of a subscription's id.
+/// The length of a subscription id.
 const SUBSCRIPTION: usize = 36;
 
-/// A gallery, in lower case.
+/// The name of a gallery, in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum GalleryName {
-    /// One of a subscription: the subscription's id, and the name, which is unique in the subscription
-    /// (`identifier.uniqueName` is made of both).
+    /// A gallery of a subscription: the subscription id, and the gallery's name, which is unique in
+    /// the subscription (`identifier.uniqueName` is made of both).
     Of([String; 2]),
-    /// A community, by its public name.
+    /// A community gallery, by its public name.
     Community(String),
 }
 
-/// What an id names: a gallery, or an image definition in it, or a version of that. All in lower case.
+/// The gallery, image definition or image version that an id names, in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageName {
     /// The gallery.
     pub gallery: GalleryName,
-    /// The definition.
+    /// The definition; `None` if the id names the gallery.
     pub definition: Option<String>,
-    /// The version; none where the latest is meant.
+    /// The version; `None` if the id has none or means the latest.
     pub version: Option<String>,
 }
 
 impl GalleryName {
-    /// That of a subscription.
+    /// The name of a gallery in a subscription.
     pub fn of(subscription: &str, gallery: &str) -> Self {
         Self::Of([subscription, gallery].map(str::to_ascii_lowercase))
     }
 
-    /// The name that a gallery of a subscription has where it is shared directly: `{subscription}-{NAME}`, in lower
-    /// case.
+    /// The name under which a subscription's gallery is shared directly: `{subscription}-{NAME}`,
+    /// in lower case.
     pub fn shared(&self) -> Option<String> {
         match self {
             Self::Of([subscription, gallery]) => Some(format!("{subscription}-{gallery}")),
@@ -49,7 +50,7 @@ impl GalleryName {
 }
 
 impl ImageName {
-    /// Reads an id; none where it is not that of a gallery or of something in one.
+    /// Parses an id; `None` if it names neither a gallery nor something in one.
     pub fn parse(id: &str) -> Option<Self> {
         let gallery = if let Some(unique) = part(id, "sharedGalleries") {
             let (subscription, name) = unique.split_at_checked(SUBSCRIPTION)?;
@@ -65,14 +66,14 @@ impl ImageName {
         Some(Self { gallery, definition: lower(part(id, "images")), version: lower(version) })
     }
 
-    /// The definition's name, without the version.
+    /// Returns the name of the definition, without the version.
     #[must_use]
     pub fn without_version(self) -> Self {
         Self { version: None, ..self }
     }
 }
 
-/// The public names of galleries whose subscription and name are known.
+/// Maps the public names of galleries to their subscription and name.
 #[derive(Debug, Clone, Default)]
 pub struct PublicNames(HashMap<String, GalleryName>);
 
@@ -84,12 +85,12 @@ impl PublicNames {
         }
     }
 
-    /// The identity of what an id names; none where it is not that of a gallery or of something in one.
+    /// Returns the identity of an id; `None` if it names neither a gallery nor something in one.
     pub fn name(&self, id: &str) -> Option<ImageName> {
         Some(self.resolved(ImageName::parse(id)?))
     }
 
-    /// The same of what was read already.
+    /// Resolves the public name in a parsed id.
     #[must_use]
     pub fn resolved(&self, named: ImageName) -> ImageName {
         let GalleryName::Community(public) = &named.gallery else { return named };

@@ -1,8 +1,8 @@
-//! What one row, and the rows of one item, may hold: whatever is written can be read again, and nothing that one
-//! image, gallery or registry contains can stop anybody else's rows.
+//! Size limits of a row and of the rows of an item. They ensure that whatever is written can be
+//! read again, and that no content of one image, gallery or registry can block the rows of others.
 //!
-//! Sizes are those of JSON, in which a control character takes six bytes. Names (ids, repositories, versions) are
-//! never cut: they are what a row is told by, and their sources bound them.
+//! Sizes are in bytes of JSON, in which a control character takes six bytes. Names (ids,
+//! repositories, versions) are never truncated: they identify a row, and their sources limit them.
 
 use super::gallery::{GalleryImage, Replicated};
 use super::marketplace::{ListedVersion, VersionDetail};
@@ -11,22 +11,23 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
-/// A row with all of its members at their limits stays below this, and so does a line of the change feed.
+/// A row with all members at their limits is smaller than this, and so is a line of the change
+/// feed.
 pub const ROW: usize = 1 << 20;
-/// The rows of one item together. A shard may be larger by its outcome.
+/// Limit for all rows of one item. A shard may exceed it by the size of its outcome.
 pub const ITEM: usize = 192 << 20;
-/// A text.
+/// Limit for a text member.
 pub const TEXT: usize = 4 << 10;
-/// A text that is meant to be read: a description, a licence.
+/// Limit for a text that people read: a description, a licence.
 pub const LONG_TEXT: usize = 64 << 10;
-/// A list or map: about 3,000 tags, or 700 layers.
+/// Limit for a list or map: about 3,000 tags, or 700 layers.
 pub const LIST: usize = 64 << 10;
 
-/// What was cut of some rows.
+/// Counts of truncated members, by name.
 #[derive(Debug, Default)]
 pub struct Cuts(BTreeMap<&'static str, u64>);
 
-/// The bytes of a text as JSON, with its quotes.
+/// The size of a text as JSON, including its quotes.
 fn length(text: &str) -> usize {
     let byte = |byte: u8| match byte {
         b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
@@ -36,7 +37,7 @@ fn length(text: &str) -> usize {
     text.bytes().map(byte).sum::<usize>() + 2
 }
 
-/// The bytes of `value` as JSON.
+/// The size of `value` as JSON.
 pub fn bytes_of(value: &impl Serialize) -> usize {
     struct Count(usize);
     impl std::io::Write for Count {
@@ -50,13 +51,13 @@ pub fn bytes_of(value: &impl Serialize) -> usize {
         }
     }
     let mut count = Count(0);
-    // What cannot be written takes no room.
+    // A value that cannot be serialized has no size.
     let _ = serde_json::to_writer(&mut count, value);
     count.0
 }
 
 impl Cuts {
-    /// What was cut, and how often.
+    /// Descriptions of the truncated members, with their counts.
     pub fn told(self) -> BTreeMap<String, u64> {
         let told = |(member, times)| (format!("{member}: longer than a row holds, and cut"), times);
         self.0.into_iter().map(told).collect()
@@ -87,7 +88,7 @@ impl Cuts {
         self.text_within(TEXT, member, text);
     }
 
-    /// How many of some elements of these sizes fit in a list; none if all do.
+    /// How many leading elements of these sizes fit into a list; `None` if all fit.
     fn fitting(sizes: impl Iterator<Item = usize>) -> Option<usize> {
         let mut left = LIST;
         for (at, size) in sizes.enumerate() {
@@ -99,7 +100,7 @@ impl Cuts {
         None
     }
 
-    /// Cuts a list; its true length, where that is another.
+    /// Truncates a list. Returns its original length if it was truncated.
     fn list(&mut self, member: &'static str, list: &mut Vec<String>) -> Option<u64> {
         let most = Self::fitting(list.iter().map(|text| length(text)))?;
         let total = list.len() as u64;
@@ -128,13 +129,14 @@ impl Cuts {
         self.map(member, map, |text| length(text))
     }
 
-    /// Cuts numbers by name, of which none has more than 20 digits.
+    /// Truncates a map of numbers, none of which has more than 20 digits.
     fn numbers<V>(&mut self, member: &'static str, map: &mut BTreeMap<String, V>) -> Option<u64> {
         self.map(member, map, |_| 20)
     }
 }
 
-/// Cuts moments to milliseconds, which is what every reader of tables has: both forms of a table say the same then.
+/// Truncates times to milliseconds, the precision that every reader of the tables has, so that both
+/// formats of a table agree.
 fn to_milliseconds<const N: usize>(moments: [&mut Option<OffsetDateTime>; N]) {
     for moment in moments.into_iter().flatten() {
         let beyond = moment.nanosecond() % 1_000_000;
@@ -142,13 +144,13 @@ fn to_milliseconds<const N: usize>(moments: [&mut Option<OffsetDateTime>; N]) {
     }
 }
 
-/// The true count of a list that was cut now, or was before.
+/// Keeps the original length of a list that is truncated now or was truncated earlier.
 fn total(before: &mut Option<u64>, now: Option<u64>) {
     *before = now.max(*before);
 }
 
 impl ListedVersion {
-    /// Cuts what is over a row's limits.
+    /// Truncates members that exceed the limits.
     pub fn cut(&mut self, cuts: &mut Cuts) {
         cuts.text("architecture", &mut self.architecture);
         cuts.text("hyperVGeneration", &mut self.hyper_v_generation);
@@ -161,7 +163,7 @@ impl ListedVersion {
 }
 
 impl VersionDetail {
-    /// Cuts what is over a row's limits.
+    /// Truncates members that exceed the limits.
     pub fn cut(&mut self, cuts: &mut Cuts) {
         cuts.text("os", &mut self.os);
         cuts.text("architecture", &mut self.architecture);
@@ -179,7 +181,7 @@ impl VersionDetail {
 }
 
 impl GalleryImage {
-    /// Cuts what is over a row's limits.
+    /// Truncates members that exceed the limits.
     pub fn cut(&mut self, cuts: &mut Cuts) {
         for (member, text) in [
             ("publisher", &mut self.publisher),
@@ -219,7 +221,7 @@ impl GalleryImage {
 }
 
 impl Replicated {
-    /// Cuts what is over a row's limits.
+    /// Truncates members that exceed the limits.
     pub fn cut(&mut self, cuts: &mut Cuts) {
         let mut state = Some(std::mem::take(&mut self.state));
         cuts.text("replicationState", &mut state);
@@ -229,7 +231,7 @@ impl Replicated {
 }
 
 impl RegistryImage {
-    /// Cuts what is over a row's limits.
+    /// Truncates members that exceed the limits.
     pub fn cut(&mut self, cuts: &mut Cuts) {
         for (member, text) in [
             ("mediaType", &mut self.media_type),
@@ -256,7 +258,7 @@ impl RegistryImage {
 }
 
 impl ManifestContent {
-    /// Cuts what is over a row's limits.
+    /// Truncates members that exceed the limits.
     pub fn cut(&mut self, cuts: &mut Cuts) {
         cuts.text("artifactType", &mut self.artifact_type);
         cuts.text("subject", &mut self.subject);
@@ -272,8 +274,8 @@ impl ManifestContent {
 }
 
 impl ManifestDetail {
-    /// Cuts what is over a row's limits. Tags that were listed by themselves are cut when they are joined with
-    /// their manifest, which tells how many there are.
+    /// Truncates members that exceed the limits. Separately listed tags are truncated only when
+    /// they are joined with their manifest, whose row records how many there are.
     pub fn cut(&mut self, cuts: &mut Cuts) {
         match self {
             Self::Content(content) => content.cut(cuts),
@@ -293,7 +295,7 @@ mod tests {
     use serde::de::DeserializeOwned;
     use serde_json::{Value, json};
 
-    /// The same row with everything of it as long as somebody malicious could make it.
+    /// Returns the row with every member except `names` as large as an attacker could make it.
     fn blown_up<T: Serialize + DeserializeOwned>(row: &T, names: &[&str]) -> T {
         let long = "\u{1}".repeat(300_000);
         let mut row = serde_json::to_value(row).unwrap();

@@ -1,4 +1,4 @@
-//! Machines and scale sets, and the images that they stand on.
+//! Virtual machines and scale sets, and the images they use.
 
 use super::Urn;
 use schemars::JsonSchema;
@@ -19,40 +19,40 @@ pub enum MachineKind {
 /// The image that a machine refers to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MachineImage {
-    /// A marketplace image. Its version is `latest` where none is pinned.
+    /// A marketplace image; the version is `latest` if none is pinned.
     Marketplace(Urn),
-    /// An image of a gallery, ours or others': the id of the definition, and the version if one is
-    /// pinned.
+    /// An image of a gallery, our own or another owner's: the id of the definition, and the version
+    /// if one is pinned.
     Gallery(String, Option<String>),
     /// A managed image, by id.
     Managed(String),
-    /// A disk that was attached, or something that is not known.
+    /// An attached disk, or an unknown image.
     None,
 }
 
-/// A machine or scale set.
+/// A virtual machine or scale set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
-    /// Its Resource Manager id.
+    /// Resource Manager id.
     pub id: String,
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// What it is.
+    /// Kind of machine.
     pub kind: MachineKind,
-    /// Its subscription.
+    /// Subscription id.
     pub subscription: String,
-    /// Where it runs, by short name.
+    /// Short name of the location.
     pub location: String,
-    /// What it refers to.
+    /// The image that it refers to.
     pub image: MachineImage,
-    /// Whether it names no image itself, and its disk tells what it was made of.
+    /// Whether the image is known only from its disk, because the machine has no image reference.
     pub by_disk: bool,
-    /// The version that it was made of, where Azure tells.
+    /// The exact version that it was created from, if Azure reports it.
     pub exact: Option<String>,
 }
 
 impl Machine {
-    /// The version that it stands on; none where it follows the latest and nothing tells which.
+    /// The version that it uses; `None` if it follows the latest and the exact version is unknown.
     pub fn version(&self) -> Option<&str> {
         let pinned = match &self.image {
             MachineImage::Marketplace(urn) => {

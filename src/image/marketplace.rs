@@ -22,7 +22,7 @@ pub enum DetailsFrom {
 }
 
 impl DetailsFrom {
-    /// The name that tables use.
+    /// The name in tables.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::This => "this",
@@ -94,7 +94,7 @@ pub struct MarketplaceImage {
     pub first_seen_at: OffsetDateTime,
 }
 
-/// One version as one location lists it: what a shard holds.
+/// One version as listed in one location; the row of a shard.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListedVersion {
@@ -110,10 +110,10 @@ pub struct ListedVersion {
     /// `V1` or `V2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hyper_v_generation: Option<String>,
-    /// Where it stands in its life, where that is said.
+    /// Deprecation status, if the listing has one that can be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
-    /// Whether something is said of that, and cannot be read.
+    /// Whether the listing has a status that cannot be read.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_status_unread: bool,
     /// When it will no longer be deployable.
@@ -126,18 +126,18 @@ pub struct ListedVersion {
     /// Its replacement, as `type:value`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alternative: Option<String>,
-    /// What a GET of it told, if it was asked.
+    /// The details from a GET of the version, if it was requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<Box<VersionDetail>>,
 }
 
 impl ListedVersion {
-    /// Where it stands in its life, as far as that is known: of whom nothing is said can be deployed.
+    /// The status as far as it is known: without a status in the listing, a version is deployable.
     pub fn known_status(&self) -> Option<Status> {
         self.status.or((!self.is_status_unread).then_some(Status::Active))
     }
 
-    /// The table's order within a publisher; equal for what is one image.
+    /// The order of the table within one publisher; equal for the same image.
     pub fn compare(&self, other: &Self) -> Ordering {
         if self.version == other.version && self.sku == other.sku && self.offer == other.offer {
             return Ordering::Equal;
@@ -148,18 +148,18 @@ impl ListedVersion {
     }
 }
 
-/// A version that was asked for its details.
+/// The details of one version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DetailedVersion {
-    /// The image.
+    /// The URN of the image.
     #[serde(flatten)]
     pub urn: Urn,
-    /// The answer.
+    /// The details.
     #[serde(flatten)]
     pub detail: VersionDetail,
 }
 
-/// What only a GET of the single version tells.
+/// Details that only a GET of a single version returns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VersionDetail {
@@ -169,19 +169,19 @@ pub struct VersionDetail {
     pub architecture: Option<String>,
     /// `V1` or `V2`.
     pub hyper_v_generation: Option<String>,
-    /// Plan: publisher, product, name.
+    /// Purchase plan: publisher, product, name.
     pub plan: Option<(String, String, String)>,
     /// Features by name.
     pub features: BTreeMap<String, String>,
 }
 
 impl MarketplaceImage {
-    /// The table's order.
+    /// The order of the table.
     pub fn compare(&self, other: &Self) -> Ordering {
         order(self.names(), other.names())
     }
 
-    /// Where it stands in the table's order, seen from the image of that id.
+    /// Compares the row with the image of this id, in the order of the table.
     pub fn compare_id(&self, id: &str) -> Ordering {
         let mut names = id.splitn(4, ':');
         let [publisher, offer, sku, version] =
@@ -193,19 +193,20 @@ impl MarketplaceImage {
         [&self.publisher, &self.offer, &self.sku, &self.version, &self.id]
     }
 
-    /// Whether its own details were asked and answered.
+    /// Whether the row has its own details.
     pub fn has_details(&self) -> bool {
         has_own_details(self.details_from, self.os.as_ref())
     }
 
-    /// Whether its details are known, be they its own or its SKU's.
+    /// Whether the row has details, its own or those of its SKU.
     pub fn is_detailed(&self) -> bool {
         self.details_from.is_some() || self.os.is_some()
     }
 
-    /// Takes over what a GET told, of it or of another version of its SKU, without overwriting what listings say.
+    /// Sets the details from a GET of this version, or of another version of its SKU, without
+    /// overwriting what listings contain.
     pub fn add_details(&mut self, detailed: &VersionDetail, from: DetailsFrom) {
-        // An answer that tells nothing is none: it may tell something another time.
+        // An answer without any details does not count: a later one may have some.
         let tells =
             detailed.os.is_some() || detailed.plan.is_some() || !detailed.features.is_empty();
         self.details_from = tells.then_some(from);
@@ -221,7 +222,7 @@ impl MarketplaceImage {
         self.features.clone_from(&detailed.features);
     }
 
-    /// What a GET told of it.
+    /// The details of the row.
     pub fn details(&self) -> VersionDetail {
         let plan = [&self.plan_publisher, &self.plan_product, &self.plan_name];
         let [publisher, product, name] = plan.map(|part| part.clone().unwrap_or_default());
@@ -234,13 +235,13 @@ impl MarketplaceImage {
         }
     }
 
-    /// Where it stands at `now`: what was to come when it was listed may have come since.
+    /// The status at `now`: a scheduled deprecation may have taken effect since the listing.
     pub fn status_at(&self, now: OffsetDateTime) -> Option<Status> {
         let status = self.status?;
         Some(status.at(now, self.scheduled_deprecation_at, Status::Deprecated))
     }
 
-    /// The four names as a URN.
+    /// The URN of the image.
     pub fn urn(&self) -> Urn {
         Urn {
             publisher: self.publisher.clone(),
@@ -251,7 +252,7 @@ impl MarketplaceImage {
     }
 }
 
-/// The table's order of publisher, offer, SKU, version, id.
+/// The order of the table, by publisher, offer, SKU, version, id.
 fn order(left: [&str; 5], right: [&str; 5]) -> Ordering {
     caseless(left[0], right[0])
         .then_with(|| caseless(left[1], right[1]))
@@ -260,8 +261,8 @@ fn order(left: [&str; 5], right: [&str; 5]) -> Ordering {
         .then_with(|| left[4].cmp(right[4]))
 }
 
-/// Whether a row's own details were asked and answered, by the mark and the operating system that it has. Tables that
-/// were written before there was a mark have only these.
+/// Whether a row has its own details, according to `detailsFrom` and its operating system. Tables
+/// that were written before `detailsFrom` existed have only the latter.
 pub fn has_own_details(mark: Option<DetailsFrom>, os: Option<&String>) -> bool {
     match mark {
         Some(from) => from == DetailsFrom::This,
@@ -275,8 +276,9 @@ fn is_of_sku(a: &MarketplaceImage, b: &MarketplaceImage) -> bool {
         && a.publisher.eq_ignore_ascii_case(&b.publisher)
 }
 
-/// Gives those that were not asked themselves the details of the newest version of their SKU that was, and marks
-/// whose each row has; `rows` are in the table's order.
+/// Sets the details of versions without details of their own to those of the newest version of
+/// their SKU that has some, and sets `details_from` in every row. `rows` must be in the order of
+/// the table.
 pub fn share_details(rows: &mut [MarketplaceImage]) {
     for sku in rows.chunk_by_mut(is_of_sku) {
         let newest = sku.iter().rev().find(|row| row.has_details());
@@ -286,7 +288,7 @@ pub fn share_details(rows: &mut [MarketplaceImage]) {
                 row.details_from = Some(DetailsFrom::This);
                 continue;
             }
-            // What it had of its SKU before may be what another version told.
+            // Details inherited earlier may come from another version of the SKU.
             row.details_from = None;
             row.os = None;
             (row.plan_publisher, row.plan_product, row.plan_name) = (None, None, None);
@@ -298,8 +300,8 @@ pub fn share_details(rows: &mut [MarketplaceImage]) {
     }
 }
 
-/// Marks the newest deployable version of each SKU; `rows` are in the table's order. Of what cannot be read nobody
-/// knows whether it is deployable.
+/// Marks the latest deployable version of each SKU. `rows` must be in the order of the table. A
+/// version with an unreadable status is never the latest, since it may not be deployable.
 pub fn mark_latest(rows: &mut [MarketplaceImage]) {
     for sku in rows.chunk_by_mut(is_of_sku) {
         for row in sku.iter_mut() {

@@ -1,4 +1,5 @@
-//! What is catalogued: plain values that know nothing of Azure's transport, of stores or of formats.
+//! The images in the catalog: plain values that do not know Azure's transport, stores or file
+//! formats.
 
 pub mod gallery;
 pub mod identity;
@@ -16,17 +17,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-/// A moment in nanoseconds since 1970; one that is further away than these can say is as far as they can.
+/// Nanoseconds since 1970, saturating at the limits of `i64`.
 pub fn nanoseconds(at: OffsetDateTime) -> i64 {
     let nanos = at.unix_timestamp_nanos();
     i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX })
 }
 
-/// Every kind of row, in the order of lists.
+/// The kinds of all rows, in the order of lists.
 pub const KINDS: [&str; 5] =
     [marketplace::KIND, "gallery-definition", "gallery-version", "managed-image", registry::KIND];
 
-/// The feature that tells which security types an image boots with.
+/// The feature that holds the security types with which an image boots.
 pub const SECURITY_TYPE: &str = "SecurityType";
 
 /// Where an image stands in its life.
@@ -48,7 +49,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// The name that tables and filters use.
+    /// The name in tables and filters.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -59,20 +60,20 @@ impl Status {
         }
     }
 
-    /// Every status, in the order of their numbers.
+    /// All statuses, in the order of their numbers.
     pub const ALL: [Self; 5] =
         [Self::Active, Self::Scheduled, Self::Deprecated, Self::EndOfLife, Self::Gone];
 
-    /// The name of each.
+    /// The names of all statuses, in the same order.
     pub const NAMES: [&str; 5] = ["active", "scheduled", "deprecated", "end-of-life", "gone"];
 
-    /// The status of a number as `as u8` gives it; none for any other.
+    /// Converts a number, as `as u8` returns it, to a status; `None` for any other number.
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number)).copied()
     }
 
-    /// What it is at `now`, where an image ends at `ends_at`: what was to come when it was looked at may have
-    /// come since. `ended` is what it is then.
+    /// The status at `now` of an image whose life ends at `ends_at`: `ended` if that time has
+    /// passed since the status was observed.
     #[must_use]
     pub fn at(self, now: OffsetDateTime, ends_at: Option<OffsetDateTime>, ended: Self) -> Self {
         match (self, ends_at) {
@@ -81,13 +82,13 @@ impl Status {
         }
     }
 
-    /// Whether a new deployment may use it; only such an image can be the latest.
+    /// Whether a new deployment may use the image. Only a deployable image can be the latest.
     pub fn is_deployable(self) -> bool {
         matches!(self, Self::Active | Self::Scheduled)
     }
 }
 
-/// The four names that address a marketplace image: `publisher:offer:sku:version`.
+/// The four names that identify a marketplace image: `publisher:offer:sku:version`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Urn {
     /// Publisher, in Azure's casing.

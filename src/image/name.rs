@@ -7,7 +7,7 @@ pub fn caseless(left: &str, right: &str) -> Ordering {
     left.bytes().map(|b| b.to_ascii_lowercase()).cmp(right.bytes().map(|b| b.to_ascii_lowercase()))
 }
 
-/// "East US 2" as `eastus2`.
+/// The short name of a location: "East US 2" becomes `eastus2`.
 pub fn short_name(name: &str) -> String {
     name.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_ascii_lowercase()
 }

@@ -1,38 +1,40 @@
-//! Names that people type: the closed sets of which a name is one or is wrong, what is near a name that is not
-//! there, and which letters of a name are alike.
+//! Names that users type: closed sets of valid names, suggestions for unknown names, and the
+//! folding of letters for searches.
 //!
-//! One table for the command line, HTTP and the `OpenAPI` document, so that they take and refuse the same.
+//! One table serves the command line, HTTP and the `OpenAPI` document, so that they accept and
+//! reject the same names.
 
 use super::{KINDS, Status};
 use crate::error::{Error, Result};
 
-/// So many near names are told.
+/// Maximum number of suggestions.
 const NEAREST: usize = 3;
-/// A name that is less like another one than this (Jaro–Winkler, 0 to 1) is not near it.
+/// Minimum similarity of a suggestion (Jaro–Winkler, 0 to 1).
 const NEAR: f64 = 0.75;
-/// Names are compared, and wrong ones told, up to so many characters: both cost what is typed.
+/// Maximum length of names when they are compared or shown in errors, in characters. It limits the
+/// cost of long input.
 const COMPARED: usize = 64;
 
-/// A set of names that no catalog adds to.
+/// A fixed set of names, to which no catalog adds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClosedSet {
-    /// What each of them names.
+    /// What the names denote.
     pub what: &'static str,
-    /// All of them, as they are written.
+    /// All names, in their canonical casing.
     pub names: &'static [&'static str],
 }
 
-/// Where an image stands in its life.
+/// Statuses of images.
 pub const STATUSES: ClosedSet = ClosedSet { what: "status", names: &Status::NAMES };
 
 /// Kinds of images.
 pub const IMAGE_KINDS: ClosedSet = ClosedSet { what: "kind", names: &KINDS };
 
-/// The generations of Hyper-V that machines boot in.
+/// Hyper-V generations with which machines boot.
 pub const GENERATIONS: ClosedSet = ClosedSet { what: "generation", names: &["V1", "V2"] };
 
-/// The values of the feature `SecurityType`, of the marketplace and of galleries: `securityType` of gallery
-/// definitions in Azure's documentation, and what marketplace images say.
+/// Values of the feature `SecurityType`, from the marketplace and from galleries: `securityType` of
+/// gallery definitions in Azure's documentation, and the values of marketplace images.
 pub const SECURITY_TYPES: ClosedSet = ClosedSet {
     what: "security type",
     names: &[
@@ -44,11 +46,12 @@ pub const SECURITY_TYPES: ClosedSet = ClosedSet {
     ],
 };
 
-/// How a question of yes or no is answered.
+/// Answers to a yes-or-no question.
 pub const YES_OR_NO: ClosedSet = ClosedSet { what: "answer", names: &["yes", "no"] };
 
-/// Operating systems: those of Azure, and those that containers name: Go's names, as the OCI image specification
-/// has it (`config.md`, `os`), and `unknown`, which `BuildKit` writes on attestations.
+/// Operating systems: those of Azure, and those of containers, which are Go's names according to
+/// the OCI image specification (`config.md`, `os`), and `unknown`, which `BuildKit` sets on
+/// attestations.
 pub const SYSTEMS: ClosedSet = ClosedSet {
     what: "operating system",
     names: &[
@@ -71,7 +74,7 @@ pub const SYSTEMS: ClosedSet = ClosedSet {
     ],
 };
 
-/// The same of architectures.
+/// Architectures, from the same sources.
 pub const ARCHITECTURES: ClosedSet = ClosedSet {
     what: "architecture",
     names: &[
@@ -81,7 +84,8 @@ pub const ARCHITECTURES: ClosedSet = ClosedSet {
 };
 
 impl ClosedSet {
-    /// The name that `given` is, without case; or an error with the nearest and all of them.
+    /// Returns the name that equals `given` without case, or an error with the nearest names and
+    /// all names.
     pub fn find(&self, given: &str) -> Result<&'static str> {
         let known = self.names.iter().find(|name| name.eq_ignore_ascii_case(given));
         known.copied().ok_or_else(|| {
@@ -93,19 +97,20 @@ impl ClosedSet {
     }
 }
 
-/// "the nearest are a, b".
+/// Formats suggestions: "the nearest are a, b".
 pub fn are(near: &[&str]) -> String {
     let verb = if near.len() == 1 { "is" } else { "are" };
     format!("the nearest {verb} {}", near.join(", "))
 }
 
-/// A name that somebody typed, as it is told: cut, and with nothing in it that acts.
+/// Quotes user input for an error: truncated, and with control characters escaped.
 pub fn quoted(given: &str) -> String {
     let cut: String = given.chars().take(COMPARED).collect();
     format!("'{}'", cut.escape_debug())
 }
 
-/// Those of `known` that are near `given`, the nearest first: without case, and separators are alike.
+/// Returns up to three names of `known` that are similar to `given`, most similar first. Case
+/// is ignored, and separators are equivalent.
 pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let start = |name: &str| folded(name).chars().take(COMPARED).collect::<String>();
     let given = start(given);
@@ -124,7 +129,7 @@ pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Vec
     near.into_iter().map(|(_, name)| name).collect()
 }
 
-/// A byte of a name as searches compare it: without case, and what separates words of names is alike.
+/// Folds a byte of a name for searches: ASCII lower case, and `_`, `.` and space become `-`.
 pub fn folded_byte(byte: u8) -> u8 {
     match byte {
         b'_' | b'.' | b' ' => b'-',
@@ -132,7 +137,7 @@ pub fn folded_byte(byte: u8) -> u8 {
     }
 }
 
-/// A name as searches compare it; as long as it is, in bytes.
+/// Folds a name for searches; the length in bytes is unchanged.
 pub fn folded(name: &str) -> String {
     let letter = |c: char| match u8::try_from(c) {
         Ok(byte) if byte.is_ascii() => char::from(folded_byte(byte)),

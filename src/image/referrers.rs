@@ -1,11 +1,10 @@
-//! What depends on a repository's other manifests: who refers to whom, and which is the newest.
+//! Relations between the manifests of a repository: referrers, and the latest manifest.
 
 use super::limits::Cuts;
 use super::registry::RegistryImage;
 use std::collections::BTreeMap;
 
-/// Joins what depends on a repository's other manifests: who refers to whom, and which is the newest.
-/// `rows` are those of one repository.
+/// Sets the referrers and the latest mark in the rows of one repository.
 pub fn relate(rows: &mut [RegistryImage]) {
     let mut referrers: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
     for row in rows.iter() {
@@ -19,7 +18,7 @@ pub fn relate(rows: &mut [RegistryImage]) {
         if let Some(subject) = &row.subject {
             refers(subject.clone());
         }
-        // The scheme of tags that stands in for subjects: `sha256-….sig` and its like.
+        // The tag scheme that replaces subjects: `sha256-….sig` and similar tags.
         for tag in &row.tags {
             if let Some(digest) = tagged_subject(tag).filter(|digest| *digest != row.digest) {
                 refers(digest);
@@ -35,12 +34,12 @@ pub fn relate(rows: &mut [RegistryImage]) {
         row.referrers = referrers.remove(&row.digest).unwrap_or_default();
         row.referrers_total = None;
         row.is_latest = newest.as_ref() == Some(&row.digest);
-        // What was brought together may be more than a row holds, though none of its parts was.
+        // The joined referrers may exceed the limits of a row, though no single member did.
         row.cut(&mut Cuts::default());
     }
 }
 
-/// The digest that a tag of the form `sha256-HEX[.suffix]` stands beside.
+/// The digest of the manifest to which a tag of the form `sha256-HEX[.suffix]` refers.
 pub fn tagged_subject(tag: &str) -> Option<String> {
     let hex = tag.strip_prefix("sha256-")?;
     let hex = hex.split('.').next().unwrap_or_default();
@@ -69,7 +68,7 @@ mod tests {
         assert_eq!(rows.map(|row| row.is_latest), [true, false, false]);
     }
 
-    /// A manifest to which more refers than its row holds.
+    /// A manifest with more referrers than its row can hold.
     #[test]
     fn what_is_worked_out_of_other_rows_is_cut_too() {
         let digest = |n: u32| format!("sha256:{n:064x}");

@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use time::OffsetDateTime;
 
-/// The kind that rows of the registry table have.
+/// The `kind` of every row of the registry table.
 pub const KIND: &str = "container-manifest";
 
 /// One row of the registry table.
@@ -127,21 +127,21 @@ pub struct RegistryImage {
     pub first_seen_at: OffsetDateTime,
 }
 
-/// What the content of a manifest tells.
+/// The content of a manifest, and of its configuration if it is an image.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ManifestContent {
     /// `loginServer/repository@digest`.
     pub id: String,
-    /// Its artifact type.
+    /// Artifact type.
     pub artifact_type: Option<String>,
-    /// The digest that it refers to.
+    /// Digest of the subject.
     pub subject: Option<String>,
-    /// Platforms.
+    /// Platforms, as `os/architecture[/variant]`.
     pub platforms: Vec<String>,
-    /// The manifests of an index.
+    /// Digests of the manifests of an index.
     pub manifests: Vec<String>,
-    /// How many there are, where these are only some of them.
+    /// Total number of manifests, if `manifests` is truncated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manifests_total: Option<u64>,
     /// Operating system.
@@ -155,37 +155,37 @@ pub struct ManifestContent {
     pub annotations: BTreeMap<String, String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// Bytes of its blobs by digest.
+    /// Sizes of its blobs in bytes, by digest.
     pub layers: BTreeMap<String, u64>,
-    /// How many there are, where these are only some of them.
+    /// Total number of blobs, if `layers` is truncated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layers_total: Option<u64>,
 }
 
-/// A scanner's verdict on an image.
+/// The result of scanning an image for vulnerabilities.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ScanResult {
-    /// The repository.
+    /// Repository.
     pub repository: String,
-    /// The digest.
+    /// Digest.
     pub digest: String,
-    /// Vulnerabilities by severity, in lower case.
+    /// Number of vulnerabilities by severity, in lower case.
     pub findings: BTreeMap<String, u32>,
-    /// When.
+    /// When the image was scanned.
     #[serde(with = "time::serde::rfc3339::option")]
     pub scanned_at: Option<OffsetDateTime>,
 }
 
-/// What is told of a manifest beside its listing.
+/// Data about a manifest that its listing does not contain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ManifestDetail {
-    /// Its content.
+    /// The content of the manifest.
     Content(Box<ManifestContent>),
-    /// A scanner's verdict.
+    /// A scan result.
     Scan(ScanResult),
-    /// Its tags, which were listed by themselves.
+    /// Its tags, which were listed separately.
     Tags(ManifestTags),
 }
 
@@ -194,15 +194,16 @@ pub enum ManifestDetail {
 pub struct ManifestTags {
     /// Id of the manifest.
     pub id: String,
-    /// The tags that point at it.
+    /// Tags that point at the manifest.
     pub tags: Vec<String>,
 }
 
-/// Gives manifests of one repository all their tags. `told` has digests with the tags that the list of manifests
-/// tells of them, which may be cut; `listed` is the list of tags, `(tag, digest)`, which is whole and newer.
+/// Adds all tags to the manifests of one repository. `told` contains digests with the tags from the
+/// list of manifests, which may be truncated. `listed` is the list of tags, `(tag, digest)`, which
+/// is complete and newer.
 ///
-/// A tag is where its own list has it. One that has moved meanwhile to a manifest that is not among these stays
-/// where it was seen, and so does one that is hidden from its list.
+/// A tag belongs to the digest that the list of tags has. A tag that has since moved to a manifest
+/// outside `told` stays where it was seen, and so does a tag that is hidden from the list of tags.
 pub fn join_tags(mut told: Vec<(&str, &mut Vec<String>)>, listed: &[(String, String)]) {
     let at: HashMap<&str, usize> =
         told.iter().enumerate().map(|(at, (digest, _))| (*digest, at)).collect();
@@ -227,7 +228,7 @@ pub fn manifest_id(login_server: &str, repository: &str, digest: &str) -> String
 }
 
 impl RegistryImage {
-    /// A manifest of which nothing is known but its name.
+    /// Creates a row with only the name of a manifest.
     pub fn new(login_server: &str, repository: &str, digest: &str) -> Self {
         Self {
             kind: KIND.to_owned(),
@@ -283,12 +284,12 @@ impl RegistryImage {
         caseless(&self.id, &other.id)
     }
 
-    /// Whether it lists other manifests.
+    /// Whether the manifest is an index.
     pub fn is_index(&self) -> bool {
         self.media_type.as_deref().is_some_and(is_index)
     }
 
-    /// Takes over what its content tells, which never changes.
+    /// Sets the members that come from the manifest's content, which never changes.
     pub fn add_content(&mut self, told: &ManifestContent) {
         self.artifact_type.clone_from(&told.artifact_type);
         self.subject.clone_from(&told.subject);
@@ -307,7 +308,7 @@ impl RegistryImage {
         self.is_content_known = true;
     }
 
-    /// What its content told.
+    /// The members that come from the manifest's content.
     pub fn content(&self) -> ManifestContent {
         ManifestContent {
             id: self.id.clone(),
@@ -332,8 +333,8 @@ pub fn is_index(media_type: &str) -> bool {
     media_type.ends_with("image.index.v1+json") || media_type.ends_with("manifest.list.v2+json")
 }
 
-/// Whether a media type is that of Docker's first schema, whose digest is not that of its bytes (distribution,
-/// docs/spec/manifest-v2-1.md): nobody can check what it holds, now or later.
+/// Whether a media type is that of Docker's manifest schema 1, whose digest is not that of its
+/// bytes (distribution, docs/spec/manifest-v2-1.md), so that its content can never be verified.
 pub fn is_schema_1(media_type: &str) -> bool {
     media_type.starts_with("application/vnd.docker.distribution.manifest.v1+")
 }
@@ -354,7 +355,7 @@ pub struct StorageUse {
     pub tags: u64,
 }
 
-/// What each repository of one registry takes.
+/// The storage use of each repository of one registry.
 pub fn storage<'a>(rows: impl Iterator<Item = &'a RegistryImage>) -> BTreeMap<&'a str, StorageUse> {
     let mut all: BTreeMap<&str, StorageUse> = BTreeMap::new();
     let mut blobs: BTreeMap<&str, (u64, Vec<&str>)> = BTreeMap::new();

@@ -1,7 +1,7 @@
-//! Ids of Azure's resources, taken apart: names of types and names of resources take turns between the slashes.
+//! Parses Resource Manager ids, in which type names and resource names alternate between slashes.
 
-/// The part of an id behind `name`, without case. Names and what is behind them take turns in an id, so that a
-/// resource group called `images` is none.
+/// Returns the segment of an id that follows the type `name`, compared without case. Type names and
+/// resource names alternate in an id, so a resource group called `images` does not match.
 pub fn part<'a>(id: &'a str, name: &str) -> Option<&'a str> {
     let mut parts = id.split('/').skip_while(|part| part.is_empty());
     while let Some(found) = parts.next() {

@@ -1,22 +1,22 @@
-//! The order of versions, and which version is the latest.
+//! The order of versions, which decides which one is the latest.
 //!
-//! Azure lists versions in string order, where 8.9 comes after 8.10; both `az` and most tools take
-//! that for the newest. Here versions are ordered number by number.
+//! Azure lists versions in string order, where 8.9 follows 8.10; `az` and most other tools take the
+//! last one for the newest. Here versions are ordered numerically.
 
 use super::name::caseless;
 use std::cmp::Ordering;
 
-/// Compares two version names number by number: `8.10 > 8.9`, for any count of components and
-/// numbers beyond 64 bits. Text after a number orders after the bare number, a component without
-/// a number after every number, and a missing component before every present one.
+/// Compares two version names numerically: `8.10 > 8.9`, for any number of components and for
+/// numbers beyond 64 bits. Text after a number sorts after the bare number, a component without a
+/// number after every number, and a missing component before every present one.
 ///
-/// Text is compared without case, as Azure compares names. The order is total: names that are alike
-/// in all that (`1.0`, `01.0`) fall back to string order.
+/// Text is compared without case, as Azure compares names. The order is total: names that are equal
+/// in all of that (`1.0`, `01.0`) are compared as strings.
 pub fn compare(left: &str, right: &str) -> Ordering {
     compare_caseless(left, right).then_with(|| left.cmp(right))
 }
 
-/// Whether two names are the same number by number, without case: Azure takes `21.2.17` for `21.02.17`.
+/// Whether two names are numerically equal, without case: Azure takes `21.2.17` for `21.02.17`.
 pub fn is_same(left: &str, right: &str) -> bool {
     left.split('.').count() == right.split('.').count()
         && left
@@ -25,7 +25,7 @@ pub fn is_same(left: &str, right: &str) -> bool {
             .all(|(l, r)| order(component(l), component(r)).is_eq())
 }
 
-/// The same order, equal for names that differ in nothing but case.
+/// Like [`compare`], but names that differ only in case are equal.
 pub fn compare_caseless(left: &str, right: &str) -> Ordering {
     let mut lefts = left.split('.');
     let mut rights = right.split('.');
@@ -42,13 +42,13 @@ pub fn compare_caseless(left: &str, right: &str) -> Ordering {
     }
 }
 
-/// The order of names in which numbers stand anywhere, such as `myapp-2017-11-20T080024`: text without case, numbers
-/// by value.
+/// Natural order for names with numbers anywhere, such as `myapp-2017-11-20T080024`: text without
+/// case, numbers by value.
 pub fn natural(left: &str, right: &str) -> Ordering {
     let (mut lefts, mut rights) = (left, right);
     loop {
         let (l, r) = (component(lefts), component(rights));
-        // Both or neither begin with a number, or one of them is at its end.
+        // Both or neither begin with a number, or at least one is exhausted.
         let numbers = (l.0, l.1, l.2).cmp(&(r.0, r.1, r.2));
         if lefts.is_empty() || rights.is_empty() || numbers.is_ne() {
             let ends = lefts.is_empty().cmp(&rights.is_empty()).reverse();
@@ -71,7 +71,8 @@ fn order(left: Component<'_>, right: Component<'_>) -> Ordering {
 
 type Component<'a> = (bool, usize, &'a str, &'a str);
 
-/// (has no number, digits without leading zeros by length and then by value, the text behind them)
+/// Splits a component: whether it has no number, the number's digits without leading zeros
+/// (compared by length, then by value), and the text after the number.
 fn component(text: &str) -> Component<'_> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, rest) = text.split_at(end);
@@ -85,7 +86,7 @@ mod tests {
 
     #[test]
     fn orders_number_by_number() {
-        // Real names of marketplace lists, each greater than the one before.
+        // Names from marketplace lists, in ascending order.
         let ascending = [
             "0.0.999",
             "0.0.1015",
@@ -140,7 +141,7 @@ mod tests {
         assert_eq!(natural("1a", "a1"), Ordering::Less);
     }
 
-    /// Every triple of names that are alike but for case and zeros.
+    /// Checks every triple of names that are equal except for case and zeros.
     #[test]
     fn both_orders_are_total() {
         let names = ["1-B.0", "1-b.0", "1-B.00", "1-b.00", "01-B.0", "1.0", "1.00", "B", "b", ""];

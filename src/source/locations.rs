@@ -1,4 +1,4 @@
-//! The subscriptions to ask through, and the locations that have images.
+//! The subscriptions through which requests are sent, and the locations that have images.
 
 use crate::client::{Client, lenient, version};
 use crate::error::{Error, ErrorKind, Result};
@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// What stands for whoever is listed without a name: such an entry cannot be asked for, and has its line in
-/// coverage.
+/// Stands for a listed subscription or location without a name. It cannot be requested, and has its
+/// own line in coverage.
 pub const UNNAMED: &str = "@unnamed";
 
 #[derive(Deserialize)]
@@ -39,7 +39,7 @@ struct Metadata {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Provider {
-    // An answer without it is none of the provider, and is asked for again.
+    // Required: an answer without it is not a provider, and is retried.
     resource_types: Vec<Value>,
 }
 
@@ -51,12 +51,12 @@ struct ResourceType {
     locations: Vec<Value>,
 }
 
-/// A subscription that the identity sees.
+/// A subscription that is visible to the identity.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct VisibleSubscription {
-    /// Its id, or [`UNNAMED`].
+    /// Subscription id, or [`UNNAMED`].
     pub id: String,
-    /// Its state, unless it is enabled or that is not known.
+    /// State of the subscription; `None` if it is enabled or its state is unknown.
     pub state: Option<String>,
 }
 
@@ -66,15 +66,16 @@ impl VisibleSubscription {
     }
 }
 
-/// The subscriptions of a run: those that it names, or all that the identity sees.
+/// The subscriptions of a run: those in the request, or all that are visible to the identity.
 #[derive(Debug, Clone, Default)]
 pub struct Subscriptions {
-    /// All of them, sorted; an entry without a name comes last.
+    /// All subscriptions, sorted; an unnamed one comes last.
     pub all: Vec<VisibleSubscription>,
 }
 
 impl Subscriptions {
-    /// Those to ask for what any of them can tell.
+    /// The usable subscriptions, for data that is the same in each: named, and neither disabled nor
+    /// deleted.
     pub fn asked_through(&self) -> Vec<String> {
         let usable = |one: &&VisibleSubscription| {
             one.id != UNNAMED && !one.is("Disabled") && !one.is("Deleted")
@@ -82,14 +83,14 @@ impl Subscriptions {
         self.all.iter().filter(usable).map(|one| one.id.clone()).collect()
     }
 
-    /// Those that something may be shared with.
+    /// The subscriptions with which galleries may be shared: all but deleted ones.
     pub fn shared_with(&self) -> Vec<String> {
         self.all.iter().filter(|one| !one.is("Deleted")).map(|one| one.id.clone()).collect()
     }
 }
 
-/// The subscriptions of a run: those that are named, or all that the identity can see. An error when none of
-/// them is enabled.
+/// Returns the subscriptions of a run: those in `named`, or all that are visible to the identity.
+/// Fails if none of the visible ones is usable.
 pub async fn subscriptions(client: &Client, named: &[String]) -> Result<Subscriptions> {
     if !named.is_empty() {
         let all =
@@ -136,7 +137,7 @@ pub async fn subscriptions(client: &Client, named: &[String]) -> Result<Subscrip
 
 const NO_READER: &str = "the identity sees no enabled subscription; give it the role Reader on one";
 
-/// A row of a list, as far as it can be read.
+/// Reads a row of a list leniently; `None` if it cannot be read.
 fn of_list<T: DeserializeOwned>(row: &Value, resource: &str) -> Option<T> {
     match lenient::of_value(row) {
         Ok((read, malformed)) => {
@@ -150,14 +151,15 @@ fn of_list<T: DeserializeOwned>(row: &Value, resource: &str) -> Option<T> {
     }
 }
 
-/// Whether a name can be asked for: that of a subscription or a location is plain, and becomes part of addresses.
+/// Whether a subscription or location name consists of plain characters only, since it becomes part
+/// of URLs.
 fn is_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || " -_".contains(c);
     !name.is_empty() && name.len() <= 90 && name.chars().all(plain)
 }
 
-/// Whether an error says that a subscription cannot be asked at all, so that another one may do better: it may not
-/// be read, has not registered the provider, is disabled, or is not seen.
+/// Whether an error means that the subscription itself is unusable, so that another one may
+/// succeed: it may not be read, has not registered the provider, is disabled, or is not visible.
 pub(super) fn is_closed(error: &Error) -> bool {
     match error.kind() {
         ErrorKind::Denied | ErrorKind::Conflict => true,
@@ -166,8 +168,8 @@ pub(super) fn is_closed(error: &Error) -> bool {
     }
 }
 
-/// The first of `subscriptions` that may be asked for its locations, and the locations to crawl; the error of the
-/// first one where none of them may.
+/// Returns the first of `subscriptions` whose locations may be read, with the locations to crawl.
+/// If none may be read, returns the error of the first one.
 pub async fn first_readable(
     client: &Client,
     subscriptions: &[String],
@@ -191,9 +193,9 @@ pub async fn first_readable(
     Err(refused.unwrap_or_else(|| Error::new(ErrorKind::Denied, NO_READER)))
 }
 
-/// The locations to crawl, by short name, sorted: those that are wanted, or all that list images, without those that
-/// are [left out](left_out); and [`UNNAMED`] behind them when one that is listed has no name. A location that is named
-/// and does not exist is an error with the nearest names.
+/// Returns the locations to crawl as short names, sorted: those in `wanted`, or all that list
+/// images, without those that are [left out](left_out). Appends [`UNNAMED`] if a listed location
+/// has no name. An unknown location in `wanted` is an error that suggests the nearest names.
 pub async fn locations(
     client: &Client,
     subscription: &str,
@@ -219,7 +221,7 @@ pub async fn locations(
     let named = wanted.iter().filter(|name| left_out(name).is_none());
     let named: Vec<String> = named.map(|name| short_name(name)).collect();
     let unknown = named.iter().chain(&excluded).find(|name| !physical.contains(name));
-    // It may be the one that has no name.
+    // If a listed location has no name, it may be the unknown one.
     if let Some(unknown) = unknown.filter(|_| is_whole) {
         return Err(unknown_location(unknown, &physical));
     }
@@ -238,8 +240,8 @@ pub async fn locations(
     Ok(chosen)
 }
 
-/// The listed locations that may hold images, and whether each of them has a name. Logical ones ("europe",
-/// "global", stages) hold none: calls to them answer 400.
+/// The physical locations in a list, and whether all of them have names. Logical ones ("europe",
+/// "global", stages) hold no images: calls to them answer 400.
 fn physical(listed: &[Value]) -> (Vec<String>, bool) {
     let mut physical = Vec::new();
     let mut is_whole = true;
@@ -257,7 +259,8 @@ fn physical(listed: &[Value]) -> (Vec<String>, bool) {
     (physical, is_whole)
 }
 
-/// Those of `physical` that the compute provider lists images in, as it says itself.
+/// The locations among `physical` in which the compute provider lists images, according to the
+/// provider.
 async fn with_images(
     client: &Client,
     subscription: &str,
@@ -266,7 +269,8 @@ async fn with_images(
     let path = ["subscriptions", subscription, "providers", "Microsoft.Compute"];
     let provider: Provider = match client.get(&path, &[version::PROVIDERS.parameter()]).await {
         Ok(provider) => provider,
-        // Without the right to read the provider, a location that has no images ends as failed.
+        // Without the right to read the provider, all locations are crawled, and one without images
+        // ends as failed.
         Err(error)
             if matches!(
                 error.kind(),
@@ -286,7 +290,7 @@ async fn with_images(
         .flat_map(|kind| &kind.locations)
         .map(|name| name.as_str().filter(|name| !name.is_empty()).map(short_name))
         .collect();
-    // A name that cannot be read may be that of any location.
+    // An unreadable name could belong to any location.
     let Some(offered) = offered else { return Ok(physical) };
     Ok(physical.into_iter().filter(|name| offered.is_empty() || offered.contains(name)).collect())
 }

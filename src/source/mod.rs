@@ -1,5 +1,5 @@
-//! Where images come from. A source turns a scope into rows and an outcome; it knows nothing of
-//! stores, queues or other sources.
+//! The sources of images. A source turns a scope into rows and an outcome. It does not know stores,
+//! queues or other sources.
 
 pub mod gallery;
 pub mod locations;
@@ -25,54 +25,55 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-/// How much an invocation may do, and whether it is the last one that tries.
+/// Limits and context of one invocation that processes a work item.
 #[derive(Debug, Clone, Copy)]
 pub struct Invocation {
-    /// Past this moment nothing new is begun; what is left becomes a continuation.
+    /// Deadline: after it no new work starts, and the remainder becomes a continuation item.
     pub until: Instant,
-    /// Whether a failure is recorded now, rather than left to a redelivery.
+    /// Whether this is the last delivery: a failure is recorded instead of being left to a
+    /// redelivery.
     pub last: bool,
-    /// Which delivery of the item this is.
+    /// Number of this delivery of the item.
     pub delivery: u32,
-    /// The moment on the clock.
+    /// Current wall-clock time.
     pub now: OffsetDateTime,
 }
 
-/// What became of an item.
+/// The result of crawling one work item.
 #[derive(Debug)]
 pub enum Crawled {
-    /// It has ended.
+    /// The item has ended, with its outcome and rows.
     Ended(Outcome, Rows),
-    /// It is to be delivered again, as it now is, after so long.
+    /// The item, in its present state, is to be delivered again after the duration.
     Later(WorkItem, Duration),
 }
 
-/// What an item yields.
+/// The rows that a work item yields.
 #[derive(Debug)]
 pub enum Rows {
-    /// Versions as a location lists them.
+    /// Versions as listed in one location.
     Listed(Vec<ListedVersion>),
-    /// Answers to GETs of single versions.
+    /// Details from GETs of single marketplace versions.
     Detailed(Vec<DetailedVersion>),
-    /// Images of galleries, sorted.
+    /// Gallery images, sorted.
     Gallery(Vec<GalleryImage>),
-    /// Answers to GETs of single versions of galleries.
+    /// Replication status from GETs of single gallery versions.
     Replicated(Vec<Replicated>),
-    /// Manifests of registries, sorted.
+    /// Registry manifests, sorted.
     Registry(Vec<RegistryImage>),
-    /// What is told of manifests beside their listing.
+    /// Data about manifests that their listing does not contain.
     Told(Vec<ManifestDetail>),
 }
 
 impl Default for Rows {
-    /// None.
+    /// No rows.
     fn default() -> Self {
         Self::Listed(Vec::new())
     }
 }
 
 impl Rows {
-    /// How many there are.
+    /// Number of rows.
     pub fn len(&self) -> usize {
         match self {
             Self::Listed(rows) => rows.len(),
@@ -84,12 +85,12 @@ impl Rows {
         }
     }
 
-    /// Whether there are none.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What they take when they are written.
+    /// Serialized size of the rows, in bytes of JSON.
     fn bytes(&self) -> usize {
         match self {
             Self::Listed(rows) => limits::bytes_of(rows),
@@ -101,7 +102,8 @@ impl Rows {
         }
     }
 
-    /// Cuts what is over the limits of a row ([`limits`]); what was cut, and how often.
+    /// Truncates members that exceed the limits of a row ([`limits`]). Returns what was truncated,
+    /// with counts.
     fn cut(&mut self) -> BTreeMap<String, u64> {
         let mut cuts = Cuts::default();
         match self {
@@ -116,32 +118,33 @@ impl Rows {
     }
 }
 
-/// Whether a publisher, one of its offers, or one of their SKUs is worth asking for.
+/// Decides whether a publisher, one of its offers, or one of their SKUs is to be listed.
 pub type NameFilter<'a> = &'a (dyn Fn(&str, Option<&str>, Option<&str>) -> bool + Send + Sync);
 
-/// What one publisher has in one location right now.
+/// What Azure lists at this moment for one publisher in one location.
 #[derive(Debug)]
 pub struct LiveListing {
     /// The location.
     pub location: String,
     /// The publisher.
     pub publisher: String,
-    /// Its versions.
+    /// Versions of the publisher.
     pub rows: Vec<ListedVersion>,
     /// Parts that are empty, gone or failed.
     pub gaps: Vec<Gap>,
 }
 
-/// A place that images come from.
+/// A source of images.
 #[async_trait]
 pub trait Source: Send + Sync {
-    /// Its name.
+    /// Name of the source.
     fn name(&self) -> SourceName;
 
-    /// The scopes that a run begins with.
+    /// The scopes with which a run begins.
     async fn plan(&self, request: &Request) -> Result<Vec<Scope>>;
 
-    /// Does one item. An error means that a redelivery may heal it; everything else is an outcome.
+    /// Processes one work item. An error means that a redelivery may succeed; any other result is
+    /// an outcome.
     async fn crawl(
         &self,
         item: &WorkItem,
@@ -149,21 +152,23 @@ pub trait Source: Send + Sync {
         known: &PreviousFindings,
     ) -> Result<Crawled>;
 
-    /// How long a message of `item` should wait for its turn, as far as limits are known.
+    /// How long a message for `item` should wait before it is delivered, as far as rate limits are
+    /// known.
     fn turn(&self, item: &WorkItem, now: OffsetDateTime) -> Duration;
 
-    /// Asks right now for what is wanted, in the locations of `request`.
+    /// Queries Azure directly for what passes the filter, in the locations of `request`.
     async fn live(&self, request: &Request, wanted: NameFilter<'_>) -> Result<Vec<LiveListing>>;
 
-    /// Machines that stand on images, in `subscriptions` or in all that can be seen; none where the
-    /// source does not know of any.
+    /// Virtual machines and scale sets with the images they use, in `subscriptions`, or in all
+    /// visible ones if empty. Empty for a source that does not know any.
     async fn machines(&self, subscriptions: &[String]) -> Result<Vec<Machine>> {
         let _ = subscriptions;
         Ok(Vec::new())
     }
 }
 
-/// Does one item, and writes down in its outcome what of the answers was of another form.
+/// Processes one work item, and records malformed and truncated members of the answers in its
+/// outcome.
 pub async fn crawl(
     source: &dyn Source,
     item: &WorkItem,
@@ -178,7 +183,7 @@ pub async fn crawl(
         outcome.malformed.join(&rows.cut().into());
         let bytes = rows.bytes();
         if bytes > limits::ITEM {
-            // Rows of an earlier run stand in; what follows from it has items of its own.
+            // The failed scope carries rows of an earlier run; its children remain separate items.
             let most = limits::ITEM >> 20;
             let reason = format!("what it found takes {} MiB; at most {most}", bytes >> 20);
             tracing::warn!(item = %item.item, "{reason}");
@@ -190,8 +195,9 @@ pub async fn crawl(
     Ok(crawled)
 }
 
-/// Does an item through each subscription that it names in turn, until nothing is refused. Where each of them refuses
-/// something, the first one that refuses the least counts.
+/// Processes an item through each subscription that it names, in order, until one refuses nothing.
+/// If each refuses something, the result with the fewest refusals is returned, the earliest on a
+/// tie.
 pub(crate) async fn through_others<F>(
     item: &WorkItem,
     crawl: impl Fn(WorkItem) -> F,
@@ -212,7 +218,7 @@ where
     Ok(done)
 }
 
-/// How much of an item could not be asked for.
+/// Number of refused parts of an item; `usize::MAX` if the whole item was refused.
 fn refusals(crawled: &Crawled) -> usize {
     match crawled {
         Crawled::Later(..) => 0,
@@ -223,15 +229,15 @@ fn refusals(crawled: &Crawled) -> usize {
     }
 }
 
-/// What an error means for the scope it happened in: how the scope ended, or the error itself when
-/// a redelivery may do better.
+/// Maps an error to the state, reason and attempts of the scope in which it occurred. Returns the
+/// error itself if a redelivery may succeed.
 pub(crate) fn ended(error: Error, effort: &Invocation) -> Result<(State, String, u32)> {
-    // What concerns the quota or the identity says nothing of the scope.
+    // Errors about the quota or the identity say nothing about the scope.
     if matches!(error.kind(), ErrorKind::Throttled | ErrorKind::SignedOut) {
         return Err(error);
     }
     let state = match error.kind() {
-        // Not the scope is gone, but the subscription that it was asked through.
+        // The subscription that was asked is unusable; the scope itself is not gone.
         _ if locations::is_closed(&error) => State::Denied,
         ErrorKind::NotFound => State::Gone,
         ErrorKind::Transient | ErrorKind::Unauthenticated | ErrorKind::Bug | ErrorKind::Corrupt
@@ -243,7 +249,7 @@ pub(crate) fn ended(error: Error, effort: &Invocation) -> Result<(State, String,
         _ => State::Failed,
     };
     let attempts = if state.is_complete() { 0 } else { error.attempts() * effort.delivery.max(1) };
-    // The scope stands beside the reason; the request's path would say it again.
+    // Coverage shows the scope next to the reason, so the request's path would be redundant.
     let text = error.to_string();
     let reason = match text.split_once(": ") {
         Some((request, rest)) if request.starts_with("GET /") || request.starts_with("POST /") => {
@@ -256,7 +262,7 @@ pub(crate) fn ended(error: Error, effort: &Invocation) -> Result<(State, String,
     Ok((state, reason, attempts))
 }
 
-/// How to register the provider that a refused request asked.
+/// The command that registers the provider of a refused request.
 pub(crate) fn registration(refused: &str) -> Option<String> {
     let (request, _) = refused.split_once(": ")?;
     let path = &request[request.find('/')?..];
@@ -266,15 +272,17 @@ pub(crate) fn registration(refused: &str) -> Option<String> {
     ))
 }
 
-/// An item whose scope ended otherwise than well, or the error that a redelivery may heal.
+/// Ends an item with the state of a failed request, or returns an error that a redelivery may
+/// resolve.
 pub(crate) fn gave_up(item: &WorkItem, error: Error, effort: &Invocation) -> Result<Crawled> {
     let (state, reason, attempts) = ended(error, effort)?;
     let outcome = Outcome::bare(item.scope.clone(), state, reason, attempts);
     Ok(Crawled::Ended(outcome, Rows::default()))
 }
 
-/// What a subscription's list that could not be had means: there can be nothing where its provider is
-/// not registered; a subscription that is named and not found was not removed, and cannot be seen.
+/// Ends the item of a subscription whose list could not be read. If the provider is not registered,
+/// there can be no resources. A subscription that is configured by id and not found counts as
+/// denied, not as removed.
 pub(crate) fn no_list(
     item: &WorkItem,
     error: Error,
@@ -306,13 +314,13 @@ pub(crate) fn no_list(
     gave_up(item, error, effort)
 }
 
-/// What is said of a subscription that is not simply enabled.
+/// Text about the state of a subscription that is not enabled; empty otherwise.
 pub(crate) fn standing(scope: &Scope) -> String {
     let state = scope.subscription_state();
     state.map_or_else(String::new, |state| format!("the subscription is {state}"))
 }
 
-/// Whether a subscription is refused because it never used the provider.
+/// Whether the subscription refused the request because it has not registered the provider.
 pub(crate) fn is_unregistered(error: &Error) -> bool {
     error.kind() == ErrorKind::Conflict && error.has_code("MissingSubscriptionRegistration")
 }

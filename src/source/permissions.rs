@@ -1,4 +1,4 @@
-//! What an identity may read in one subscription: what each source asks first, asked once.
+//! What an identity can read in one subscription: the first request of each source, sent once.
 
 use super::registry::registries;
 use super::{is_unregistered, registration};
@@ -7,21 +7,22 @@ use crate::error::{Error, Result};
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
-/// One thing that a source reads.
+/// The result of checking one kind of resource.
 #[derive(Debug)]
 pub struct PermissionCheck {
-    /// What is read, in a person's words.
+    /// The kind of resource, in readable form.
     pub what: &'static str,
-    /// What the answer said, or why there is none.
+    /// A summary of the answer, or the error.
     pub told: Result<String>,
 }
 
-/// What any subscription can tell.
+/// Name of the check of marketplace images. One subscription that passes is enough, since every
+/// subscription can list them.
 pub const MARKETPLACE: &str = "marketplace images";
 
 const LISTED: &str = "can be listed";
 
-/// What the head of an answer tells of the quota of a subscription.
+/// The remaining read quota of a subscription, from the headers of an answer.
 fn quota(headers: &HeaderMap) -> String {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     match text("x-ms-ratelimit-remaining-subscription-reads") {
@@ -30,9 +31,9 @@ fn quota(headers: &HeaderMap) -> String {
     }
 }
 
-/// Asks for one thing of each kind that a crawl reads in `subscription`, in `location` where one must be
-/// named. Where a provider is not registered (409) nothing of it can be there; but nobody lists marketplace images
-/// through it.
+/// Sends one request for each kind of resource that a crawl reads in `subscription`, in `location`
+/// where a request needs one. An unregistered provider (409) means that there are no such
+/// resources, except for marketplace images, which cannot be listed through that subscription.
 pub async fn of_subscription(
     client: &Client,
     subscription: &str,
@@ -84,7 +85,7 @@ fn unless_unregistered(told: Result<String>) -> Result<String> {
     }
 }
 
-/// What is not registered, with the command that registers it.
+/// Adds the command that registers the provider to an error about an unregistered one.
 fn advised(error: Error) -> Error {
     match registration(&error.to_string()).filter(|_| is_unregistered(&error)) {
         Some(advice) => Error::new(error.kind(), format!("{error} {advice}")),

@@ -1,5 +1,5 @@
-//! What the snapshot before tells a crawl: whose offers were listed when, and which versions were
-//! asked for their details. A plain value, small beside the table that it is gathered from.
+//! What the previous snapshot contributes to a crawl: when each publisher's offers were listed, and
+//! which details are known. A plain value, small compared to the table it is collected from.
 
 use crate::image::gallery::GalleryImage;
 use crate::work::KnownOffers;
@@ -8,18 +8,18 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use time::OffsetDateTime;
 
-/// What is known already. Names are compared without case.
+/// What the previous snapshot already contains. Names are compared without case.
 #[derive(Debug, Default)]
 pub struct PreviousFindings {
-    /// Digests of the versions whose details are known. Two with the same digest cost one of them
-    /// a GET later than it could have been; nothing is lost.
+    /// Hashes of the marketplace versions whose details are known. A collision only delays the GET
+    /// of one version; nothing is lost.
     detailed: HashSet<u64>,
-    /// Digests of versions of galleries that were replicated to the target regions they have.
+    /// Hashes of gallery versions (id and target regions) whose replication is complete.
     replicated: HashSet<u64>,
-    /// Digests of the ids of manifests whose content was read.
+    /// Hashes of the ids of manifests whose content has been read.
     contents: HashSet<u64>,
     names: HashSet<Arc<str>>,
-    /// By publisher and location.
+    /// Listings by publisher, then by location.
     listings: HashMap<String, HashMap<Arc<str>, Listing>>,
 }
 
@@ -54,47 +54,48 @@ impl PreviousFindings {
         name
     }
 
-    /// A publisher's offers in a location were listed at `at`.
+    /// Records that a publisher's offers in a location were listed at `at`.
     pub fn listed(&mut self, location: &str, publisher: &str, at: OffsetDateTime) {
         let location = self.name(location);
         let listings = self.listings.entry(publisher.to_ascii_lowercase()).or_default();
         listings.insert(location, Listing { at, offers: Vec::new() });
     }
 
-    /// A publisher has an offer in a location; counts if its offers were [`PreviousFindings::listed`].
+    /// Records an offer of a publisher in a location; ignored unless [`PreviousFindings::listed`]
+    /// was called for both.
     pub fn has_offer(&mut self, location: &str, publisher: &str, offer: &str) {
         let name = self.name(offer);
         let listings = self.listings.get_mut(&publisher.to_ascii_lowercase());
         let Some(listing) = listings.and_then(|listings| listings.get_mut(location)) else {
             return;
         };
-        // Rows come sorted: an offer's follow one another, in any casing.
+        // Rows are sorted, so the rows of one offer are adjacent, whatever their casing.
         if !listing.offers.iter().rev().any(|known| known.eq_ignore_ascii_case(offer)) {
             listing.offers.push(name);
         }
     }
 
-    /// A version's details are known.
+    /// Records that the details of a version are known.
     pub fn detailed(&mut self, image: [&str; 4]) {
         self.detailed.insert(digest(image));
     }
 
-    /// A version was replicated to all its target regions.
+    /// Records that a version's replication to all its target regions is complete.
     pub fn replicated(&mut self, row: &GalleryImage) {
         self.replicated.insert(replication_digest(row));
     }
 
-    /// Whether a version was replicated to all the target regions that it has.
+    /// Whether replication of a version to its current target regions is complete.
     pub fn is_replicated(&self, row: &GalleryImage) -> bool {
         self.replicated.contains(&replication_digest(row))
     }
 
-    /// A manifest's content was read.
+    /// Records that the content of the manifest with this id has been read.
     pub fn read(&mut self, id: &str) {
         self.contents.insert(digest([id, "", "", ""]));
     }
 
-    /// Whether the content of the manifest of that id was read.
+    /// Whether the content of the manifest with this id has been read.
     pub fn has_content(&self, id: &str) -> bool {
         self.contents.contains(&digest([id, "", "", ""]))
     }
@@ -104,13 +105,13 @@ impl PreviousFindings {
         self.detailed.contains(&digest(image))
     }
 
-    /// When a publisher's offers in a location were listed, and how many there are.
+    /// When a publisher's offers in a location were listed, and their number.
     pub fn listing(&self, location: &str, publisher: &str) -> Option<(OffsetDateTime, usize)> {
         let listing = self.listings.get(&publisher.to_ascii_lowercase())?.get(location)?;
         Some((listing.at, listing.offers.len()))
     }
 
-    /// A publisher's offers in a location.
+    /// The known offers of a publisher in a location.
     pub fn offers(&self, location: &str, publisher: &str) -> Option<KnownOffers> {
         let listing = self.listings.get(&publisher.to_ascii_lowercase())?.get(location)?;
         let offers = listing.offers.iter().map(ToString::to_string).collect();

@@ -1,7 +1,9 @@
-//! What the items of a run may be about: what its plan names, and what follows from that.
+//! The bounds of a run: what its work items may cover, which is what its plan names and what
+//! follows from that.
 //!
-//! A message is a text that whoever may write to the queue wrote. It decides neither whom the identity speaks to nor
-//! through which subscription: an item that neither is in the plan of its run nor follows from it is none.
+//! A message is untrusted: anyone with write access to the queue may have written it. It decides
+//! neither which servers receive the identity's requests nor through which subscription they are
+//! sent, so an item that is neither in the plan of its run nor follows from it is refused.
 
 use super::{
     AtRegistry, Details, GalleryScope, Plan, RegistryScope, Scope, SourceName, WorkItem, fragment,
@@ -9,34 +11,35 @@ use super::{
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What the items of one source of a run may be about, in lower case.
+/// What the items of one source of a run may cover, in lower case.
 #[derive(Debug, Default)]
 struct SourceBounds {
     subscriptions: BTreeSet<String>,
     locations: BTreeSet<String>,
 }
 
-/// What the items of a run may be about.
+/// What the items of a run may cover.
 #[derive(Debug, Default)]
 pub struct Bounds {
     within: BTreeMap<SourceName, SourceBounds>,
-    /// Registries that the plan names, and those that are known to follow from it, by their login servers.
+    /// Registries that the plan names or that are known to follow from it, by login server.
     registries: BTreeMap<String, AtRegistry>,
 }
 
-/// What is still to be found out of an item that is within the bounds of its run.
+/// What remains to be verified for an item within the bounds of its run.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Follows {
-    /// Nothing: it is in the plan, or follows from it.
+    /// Nothing: the item is in the plan or follows from it.
     Fully,
-    /// The listing of its subscription, an item of that id, has to have found the registry.
+    /// The item with this id, which lists the registries of a subscription, must have found the
+    /// registry.
     If(String),
-    /// The registry's own item, of that id, has to have listed repositories.
+    /// The registry's own item, with this id, must have listed repositories.
     Behind(String),
 }
 
 impl Bounds {
-    /// The bounds of the run that was planned so.
+    /// The bounds of the run with this plan.
     pub fn of(plan: &Plan) -> Self {
         let mut bounds = Self::default();
         for item in &plan.items {
@@ -50,13 +53,13 @@ impl Bounds {
         bounds
     }
 
-    /// A registry follows from the plan.
+    /// Adds a registry that follows from the plan.
     pub fn add(&mut self, at: &AtRegistry) {
         self.registries.insert(at.login_server.to_ascii_lowercase(), at.clone());
     }
 
-    /// Whether an item is within these bounds, and what of that is still to be found out. An error says what is not in
-    /// the plan.
+    /// Checks whether an item is within the bounds. Returns what remains to be verified, or an
+    /// error that names what is not in the plan.
     pub fn check(&self, item: &WorkItem) -> Result<Follows> {
         let refused = |what: &str, name: &str| {
             let name: String = name.chars().take(100).collect();
@@ -102,7 +105,7 @@ impl Bounds {
     }
 }
 
-/// The subscriptions that a scope is about or asked through.
+/// The subscriptions that a scope covers or through which its requests are sent.
 fn subscriptions(scope: &Scope) -> impl Iterator<Item = &str> {
     let (more, owner): (&[String], _) = match scope {
         Scope::Gallery(GalleryScope::SharedIn { subscriptions, .. }) => (subscriptions, None),
@@ -113,7 +116,7 @@ fn subscriptions(scope: &Scope) -> impl Iterator<Item = &str> {
     one.into_iter().chain(owner).chain(more.iter().map(String::as_str))
 }
 
-/// Whether a scope says which subscription it is asked through.
+/// Whether a scope names the subscription through which its requests are sent.
 fn is_asked_through_one(scope: &Scope) -> bool {
     match scope {
         Scope::Registry(scope) => {
@@ -124,7 +127,8 @@ fn is_asked_through_one(scope: &Scope) -> bool {
     }
 }
 
-/// The location that a scope is asked in. That of a registry is only told.
+/// The location to which a scope's requests refer; `None` for a registry, whose location is only
+/// informational.
 fn location(scope: &Scope) -> Option<&str> {
     let is_asked = match scope {
         Scope::Registry(_) => false,

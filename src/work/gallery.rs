@@ -1,4 +1,4 @@
-//! What a work item of the gallery source covers.
+//! The scopes of the gallery source.
 
 use super::Details;
 use super::id::{digest, fragment};
@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OwnGallery {
-    /// Its subscription.
+    /// Subscription id.
     pub subscription: String,
-    /// Its resource group.
+    /// Resource group.
     pub resource_group: String,
-    /// Its name.
+    /// Name of the gallery.
     pub gallery: String,
 }
 
-/// How a gallery of somebody else is reached.
+/// How a gallery of another owner is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sharing {
@@ -24,7 +24,7 @@ pub enum Sharing {
     Subscription,
     /// It is shared with the tenant.
     Tenant,
-    /// It is a community's.
+    /// It is a community gallery.
     Community,
 }
 
@@ -32,37 +32,37 @@ pub enum Sharing {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum GalleryScope {
-    /// A subscription's managed images and galleries; its children are the galleries.
+    /// A subscription's managed images and galleries; the galleries become child items.
     Subscription {
         /// The subscription.
         subscription: String,
-        /// The subscription's state, unless it is enabled or that is not known.
+        /// The subscription's state; `None` if it is enabled or its state is unknown.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         state: Option<String>,
-        /// Details that its galleries ask for.
+        /// Details to request for its galleries.
         details: Details,
     },
-    /// One gallery, or the definitions of it that are named.
+    /// One gallery, or some of its definitions.
     Gallery {
         /// The gallery.
         #[serde(flatten)]
         own: OwnGallery,
-        /// Some of its definitions; empty means all.
+        /// Names of definitions; empty means all.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         definitions: Vec<String>,
-        /// Details that are asked for.
+        /// Details to request.
         details: Details,
-        /// Whether the provider is asked where Resource Graph would be.
+        /// Whether to list the contents through the provider instead of Resource Graph.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         provider: bool,
-        /// How the gallery is shared, where that is known.
+        /// How the gallery is shared, if that is already known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sharing: Option<String>,
-        /// The public names that it is published under, where that is known.
+        /// The gallery's public names, if they are already known.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         public_names: Vec<String>,
     },
-    /// Single versions to be asked for their replication.
+    /// Versions whose replication status is requested individually.
     Replication {
         /// The gallery.
         #[serde(flatten)]
@@ -70,47 +70,47 @@ pub enum GalleryScope {
         /// `[definition, version]` of each.
         versions: Vec<[String; 2]>,
     },
-    /// The galleries that others share with us in one location; its children are these galleries.
+    /// The galleries that other owners share with us in one location; each becomes a child item.
     SharedIn {
         /// The location.
         location: String,
-        /// The subscriptions that they may be shared with: all of ours, or a part of them.
+        /// The subscriptions with which they may be shared: all of ours, or one part of them.
         subscriptions: Vec<String>,
-        /// Which part, from 0; the first one also asks for what is shared with the tenant.
+        /// Index of the part, from 0. The first part also requests what is shared with the tenant.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         part: Option<u32>,
     },
-    /// The community galleries of one location, or those of them that are named.
+    /// The community galleries of one location, or some of them.
     CommunityIn {
         /// The location.
         location: String,
-        /// The subscription to ask through.
+        /// The subscription through which requests are sent.
         subscription: String,
-        /// Subscriptions to ask through where that one cannot be asked, in turn.
+        /// Fallback subscriptions, in order, if that one is unusable.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         otherwise: Vec<String>,
         /// Public names; empty means all that Resource Graph lists.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         galleries: Vec<String>,
     },
-    /// One gallery of somebody else in one location.
+    /// One gallery of another owner in one location.
     Foreign {
         /// The location.
         location: String,
-        /// The subscription to ask through.
+        /// The subscription through which requests are sent.
         subscription: String,
-        /// Subscriptions to ask through where that one cannot be asked, in turn.
+        /// Fallback subscriptions, in order, if that one is unusable.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         otherwise: Vec<String>,
-        /// How it is reached.
+        /// How the gallery is reached.
         sharing: Sharing,
-        /// Its name: `{subscription}-{NAME}`, or the public name.
+        /// Name of the gallery: `{subscription}-{NAME}`, or the public name.
         gallery: String,
     },
 }
 
 impl GalleryScope {
-    /// The location that is asked; empty for what is asked for everywhere at once.
+    /// The location to which requests refer; empty for scopes that cover all locations.
     pub fn location(&self) -> &str {
         match self {
             Self::SharedIn { location, .. }
@@ -120,7 +120,7 @@ impl GalleryScope {
         }
     }
 
-    /// The subscription to ask through.
+    /// The subscription through which requests are sent.
     pub fn subscription(&self) -> &str {
         match self {
             Self::Subscription { subscription, .. }
@@ -133,13 +133,13 @@ impl GalleryScope {
         }
     }
 
-    /// Whether doing it depends on what the last snapshot tells.
+    /// Whether processing the item depends on the previous snapshot.
     pub fn asks_what_is_known(&self) -> bool {
         matches!(self, Self::Gallery { details, .. } if !details.is_none())
     }
 
-    /// The beginning that the ids of all rows of this item have in common, in lower case: rows are
-    /// merged by it, and what one item says cannot touch the rows of another group.
+    /// The common prefix of the ids of all rows of this item, in lower case. Rows are merged by
+    /// this group, so an item cannot affect the rows of another group.
     pub fn group(&self) -> String {
         match self {
             Self::Subscription { subscription, .. } => own_group(subscription),
@@ -199,7 +199,7 @@ fn own_group(subscription: &str) -> String {
     format!("/subscriptions/{}/", subscription.to_ascii_lowercase())
 }
 
-/// The group that a row belongs to, by its id.
+/// The group of the row with this id.
 pub fn group_of(id: &str) -> String {
     let lower = id.to_ascii_lowercase();
     let parts = if lower.starts_with("/subscriptions/") { 2 } else { 1 };

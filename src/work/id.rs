@@ -1,20 +1,22 @@
-//! The parts that ids of items are made of: names and lists of names, as blob names, file names and URLs carry them.
+//! The parts of item ids: names and digests of lists of names, in a form that is safe in blob
+//! names, file names and URLs.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 
-/// Everything but what blob names, file names and URLs carry unchanged on every system.
+/// Encodes everything except what blob names, file names and URLs carry unchanged on every system.
 const FRAGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
 
-/// A file's name has at most 255 bytes, suffixes and the ids of splits included.
+/// Maximum length of an encoded name, in bytes. File names have at most 255 bytes, including
+/// suffixes and the ids of splits.
 const LONGEST_FRAGMENT: usize = 160;
 
-/// A name as one part of a blob name: lower case, since Azure's names differ by more than case.
-/// The end of a name that is too long for a file becomes its digest.
+/// Encodes a name as one part of a blob name, in lower case, since Azure's names differ by more
+/// than case. The end of a name that is too long for a file is replaced by its digest.
 pub fn fragment(name: &str) -> String {
     let lower = name.to_ascii_lowercase();
     let mut encoded = utf8_percent_encode(&lower, FRAGMENT).to_string();
-    // A leading dot would name a parent folder, or a file that listings of a folder pass over.
+    // A leading dot would name the parent folder, or a file that folder listings skip.
     if encoded.starts_with('.') {
         encoded.replace_range(..1, "%2E");
     }
@@ -24,7 +26,7 @@ pub fn fragment(name: &str) -> String {
     format!("{}@{}", &encoded[..LONGEST_FRAGMENT], digest([&lower].into_iter()))
 }
 
-/// A short name for a list of names: the first 12 hex digits of its SHA-256.
+/// A short digest of a list of names: the first 12 hex digits of their SHA-256.
 pub(super) fn digest<'a>(names: impl Iterator<Item = &'a String>) -> String {
     use std::fmt::Write;
     let mut hash = Sha256::new();

@@ -1,4 +1,4 @@
-//! A work item: what it covers, and the name that follows from that.
+//! A work item: its scope, and the id that follows from the scope.
 
 use super::gallery::GalleryScope;
 use super::id::{digest, fragment};
@@ -12,31 +12,31 @@ use time::OffsetDateTime;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Scope {
-    /// One location's list of publishers; its children are the publishers. `after` continues a
-    /// list that is longer than one invocation may emit.
+    /// The list of publishers in one location; the publishers become child items. `after` continues
+    /// a list that is too long for one invocation.
     Location {
         /// The location.
         location: String,
-        /// The subscription to ask through.
+        /// The subscription through which requests are sent.
         subscription: String,
-        /// Only publishers behind this one.
+        /// Only publishers that sort after this one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         after: Option<String>,
         /// Only publishers whose name contains one of these, without case; empty means all.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         only: Vec<String>,
-        /// Further subscriptions over which its publishers are spread, and through which the list is asked for
-        /// where the first one cannot be asked.
+        /// Further subscriptions over which the publishers are spread, and fallbacks for listing
+        /// the publishers if the first one is unusable.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         spread: Vec<String>,
-        /// Details that its publishers ask for together with their listings.
+        /// Details that the child items request together with their listings.
         #[serde(default = "Details::none", skip_serializing_if = "Details::is_none")]
         details: Details,
-        /// Offers that were listed less than so many seconds ago are taken from the last snapshot;
-        /// without it all are listed.
+        /// Maximum age in seconds of offer listings that are taken from the previous snapshot. If
+        /// absent, all offers are listed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         offers_max_age: Option<u64>,
-        /// Listings of offers that were planned before these.
+        /// Number of offer listings planned by earlier items of the same list.
         #[serde(default, skip_serializing_if = "is_zero")]
         planned: u32,
     },
@@ -44,44 +44,44 @@ pub enum Scope {
     Publisher {
         /// The location.
         location: String,
-        /// The subscription to ask through.
+        /// The subscription through which requests are sent.
         subscription: String,
-        /// Subscriptions to ask through where that one cannot be asked, in turn.
+        /// Fallback subscriptions, in order, if that one is unusable.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         otherwise: Vec<String>,
         /// The publisher, in the casing of the publishers listing.
         publisher: String,
-        /// Its offers, when they need not be listed.
+        /// The offers, if they need not be listed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         known: Option<KnownOffers>,
-        /// Details that are asked for together with the listings.
+        /// Details to request together with the listings.
         #[serde(default = "Details::none", skip_serializing_if = "Details::is_none")]
         details: Details,
     },
-    /// Some offers of a publisher that is too big for one item.
+    /// Some offers of a publisher that is too large for one item.
     Offers {
         /// The location.
         location: String,
-        /// The subscription to ask through.
+        /// The subscription through which requests are sent.
         subscription: String,
-        /// Subscriptions to ask through where that one cannot be asked, in turn.
+        /// Fallback subscriptions, in order, if that one is unusable.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         otherwise: Vec<String>,
         /// The publisher.
         publisher: String,
         /// The offers.
         offers: Vec<String>,
-        /// Details that are asked for together with the listings.
+        /// Details to request together with the listings.
         #[serde(default = "Details::none", skip_serializing_if = "Details::is_none")]
         details: Details,
     },
-    /// Single versions to be asked for their details.
+    /// Versions whose details are requested individually.
     Details {
-        /// The location to ask in.
+        /// The location to which requests refer.
         location: String,
-        /// The subscription to ask through.
+        /// The subscription through which requests are sent.
         subscription: String,
-        /// Subscriptions to ask through where that one cannot be asked, in turn.
+        /// Fallback subscriptions, in order, if that one is unusable.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         otherwise: Vec<String>,
         /// The publisher.
@@ -89,7 +89,7 @@ pub enum Scope {
         /// `[offer, sku, version]` of each.
         images: Vec<[String; 3]>,
     },
-    /// Images of galleries.
+    /// Gallery images.
     #[serde(untagged)]
     Gallery(GalleryScope),
     /// Container images.
@@ -97,13 +97,13 @@ pub enum Scope {
     Registry(RegistryScope),
 }
 
-/// Offers of a publisher in a location, and when they were listed.
+/// The offers of a publisher in a location, with the time when they were listed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KnownOffers {
-    /// The offers.
+    /// Names of the offers.
     pub offers: Vec<String>,
-    /// The start of the run that listed them; none means this run.
+    /// The start of the run that listed them; `None` means this run.
     #[serde(
         default,
         with = "time::serde::rfc3339::option",
@@ -112,17 +112,17 @@ pub struct KnownOffers {
     pub listed_at: Option<OffsetDateTime>,
 }
 
-/// When the scarce request of an item has its turn.
+/// The position of an item among those that need the same scarce request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rank {
-    /// How many such requests were planned before it.
+    /// Number of such requests planned before it.
     pub before: u32,
     /// When they were planned, in milliseconds since 1970.
     pub since: i64,
 }
 
 impl Scope {
-    /// The location that is asked.
+    /// The location to which requests refer.
     pub fn location(&self) -> &str {
         match self {
             Self::Location { location, .. }
@@ -134,7 +134,7 @@ impl Scope {
         }
     }
 
-    /// The publisher of marketplace images, unless the scope is a whole location.
+    /// The publisher of marketplace images; `None` for a whole location.
     pub fn publisher(&self) -> Option<&str> {
         match self {
             Self::Location { .. } | Self::Gallery(_) | Self::Registry(_) => None,
@@ -144,7 +144,7 @@ impl Scope {
         }
     }
 
-    /// The subscription to ask through.
+    /// The subscription through which requests are sent.
     pub fn subscription(&self) -> &str {
         match self {
             Self::Location { subscription, .. }
@@ -156,7 +156,7 @@ impl Scope {
         }
     }
 
-    /// Further subscriptions that it may be asked through.
+    /// Fallback subscriptions, through which requests may be sent as well.
     pub fn others(&self) -> &[String] {
         match self {
             Self::Location { spread: others, .. }
@@ -171,7 +171,7 @@ impl Scope {
         }
     }
 
-    /// The same through the next of the subscriptions that it names; none when there is no other.
+    /// Returns the same scope through the next fallback subscription; `None` if there is no other.
     pub fn through_another(&self) -> Option<Self> {
         let mut scope = self.clone();
         let (subscription, others) = match &mut scope {
@@ -192,7 +192,8 @@ impl Scope {
         Some(scope)
     }
 
-    /// The state of the subscription that it is about, unless that is enabled or not known.
+    /// The state of the subscription that the scope covers; `None` if it is enabled or its state is
+    /// unknown.
     pub fn subscription_state(&self) -> Option<&str> {
         match self {
             Self::Gallery(GalleryScope::Subscription { state, .. })
@@ -201,7 +202,7 @@ impl Scope {
         }
     }
 
-    /// Whether doing it depends on what the last snapshot tells.
+    /// Whether processing the item depends on the previous snapshot.
     pub fn asks_what_is_known(&self) -> bool {
         match self {
             Self::Location { offers_max_age, .. } => offers_max_age.is_some(),
@@ -212,12 +213,12 @@ impl Scope {
         }
     }
 
-    /// Whether its item may find rows; others only lead to further items.
+    /// Whether the item may find rows; other items only have children.
     pub fn has_rows(&self) -> bool {
         !matches!(self, Self::Location { .. })
     }
 
-    /// Whether it only adds to rows that another item has found.
+    /// Whether the item only adds details to rows that another item has found.
     pub fn adds_details(&self) -> bool {
         match self {
             Self::Details { .. } | Self::Gallery(GalleryScope::Replication { .. }) => true,
@@ -226,7 +227,8 @@ impl Scope {
         }
     }
 
-    /// The item's id: a path of lower-case, percent-encoded names, unique within run and source.
+    /// The id of the scope's item: a path of lower-case, percent-encoded names, unique within a run
+    /// and source.
     pub(crate) fn id(&self) -> String {
         let location = fragment(self.location());
         match self {
@@ -253,40 +255,40 @@ impl Scope {
 pub struct WorkItem {
     /// [`WORK_VERSION`].
     pub v: u32,
-    /// The run it belongs to.
+    /// The run to which it belongs.
     pub run: RunId,
-    /// Its id within the run and source.
+    /// Id, unique within the run and source.
     pub item: String,
-    /// Where to ask.
+    /// The source that processes it.
     pub source: SourceName,
     /// What it covers.
     pub scope: Scope,
-    /// The snapshot that tells what is known already.
+    /// The previous snapshot, which contains what is already known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<RunId>,
-    /// When its scarce request has its turn; no delivery before it is worth while.
+    /// Its position for the scarce request; an earlier delivery would be useless.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turn: Option<Rank>,
-    /// How often it went back to the queue to wait for its quota.
+    /// Number of times it was put back into the queue to wait for its quota.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub put_off: u32,
 }
 
 impl WorkItem {
-    /// The item of `run` that covers `scope`.
+    /// Creates the item of `run` that covers `scope`.
     pub fn new(run: RunId, source: SourceName, scope: Scope) -> Self {
         let item = scope.id();
         Self { v: WORK_VERSION, run, item, source, scope, previous: None, turn: None, put_off: 0 }
     }
 
-    /// An item that follows from this one.
+    /// Creates an item that follows from this one.
     #[must_use]
     pub fn child(&self, scope: Scope) -> Self {
         Self { previous: self.previous, ..Self::new(self.run, self.source, scope) }
     }
 
-    /// Reads an item from a message. A foreign version and an id that does not follow from the
-    /// scope are refused: they would be written under a name that nobody looks for.
+    /// Parses an item from a message. Another version, or an id that does not follow from the
+    /// scope, is an error: the results would be written under a name that nothing reads.
     pub fn parse(text: &str) -> Result<Self> {
         let item: Self = serde_json::from_str(text)
             .map_err(|e| Error::invalid(format!("a message that is no work item: {e}")))?;
@@ -303,7 +305,7 @@ impl WorkItem {
     }
 }
 
-/// For fields that are left out when they are zero.
+/// For `skip_serializing_if`.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 pub(crate) fn is_zero(number: &u32) -> bool {
     *number == 0

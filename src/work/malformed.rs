@@ -1,12 +1,12 @@
-//! Members of answers that were of another form, and were taken for absent.
+//! Counts of malformed members in answers, which are treated as absent.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// So many different ones are kept apart.
+/// Maximum number of distinct kinds; further ones are counted together.
 const MOST_KINDS: usize = 64;
-/// What the others are counted under.
+/// The name under which further kinds are counted.
 const OTHERS: &str = "others";
 
 /// How often a member of an answer was of another form, by what is wrong with it.
@@ -15,17 +15,17 @@ const OTHERS: &str = "others";
 pub struct Malformed(BTreeMap<String, u64>);
 
 impl Malformed {
-    /// Whether everything could be read.
+    /// Whether nothing was malformed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// What is wrong, and how often.
+    /// The kinds of malformed members, with their counts.
     pub fn kinds(&self) -> impl Iterator<Item = (&str, u64)> {
         self.0.iter().map(|(what, times)| (what.as_str(), *times))
     }
 
-    /// Adds those of another answer.
+    /// Adds the counts of another answer.
     pub fn join(&mut self, more: &Self) {
         for (what, times) in &more.0 {
             let is_kept = self.0.len() < MOST_KINDS || self.0.contains_key(what);

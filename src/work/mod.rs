@@ -1,7 +1,8 @@
-//! What is to be done, and how it ended: plain values, versioned, idempotent by name.
+//! Work to do and its outcomes: plain values, versioned, idempotent by name.
 //!
-//! Invariant: an item's id is a function of (source, scope) alone and the run is beside it, so the
-//! same work has the same blob names however often and in whatever order it is delivered.
+//! Invariant: the id of an item is a function of its source and scope alone, and the run is kept
+//! separately. The same work therefore has the same blob names, regardless of the number and order
+//! of deliveries.
 
 mod bounds;
 mod gallery;
@@ -28,13 +29,13 @@ use std::fmt;
 use time::OffsetDateTime;
 use ulid::Ulid;
 
-/// The version of work items, plans, outcomes and shards.
+/// Version of the format of work items, plans, outcomes and shards.
 pub const WORK_VERSION: u32 = 1;
 
-/// No invocation emits more messages than this (a bound of the design: 3,000).
+/// Maximum number of messages that an invocation emits (the design limits it to 3,000).
 pub const MOST_MESSAGES: usize = 2_900;
 
-/// No message is longer, in bytes: a storage queue takes 64 KiB of base64.
+/// Maximum length of a message, in bytes: a storage queue accepts 64 KiB of base64.
 pub const LARGEST_MESSAGE: usize = 48 << 10;
 
 /// A run's name: a ULID, so that names sort by the start of the run.
@@ -46,13 +47,13 @@ pub const LARGEST_MESSAGE: usize = 48 << 10;
 pub struct RunId(#[schemars(with = "String")] pub Ulid);
 
 impl RunId {
-    /// A new name for a run that starts at `now`.
+    /// Creates an id for a run that starts at `now`.
     pub fn new(now: OffsetDateTime) -> Self {
         Self::after(None, now, &Ulid::generate().to_string())
     }
 
-    /// A new name that sorts behind `previous`, even if the clock was set back since. Its random
-    /// part follows from `invocation`, the host's name for what starts the run.
+    /// Creates an id that sorts after `previous`, even if the clock was set back since. Its random
+    /// part is derived from `invocation`, the host's id of the invocation that starts the run.
     pub fn after(previous: Option<Self>, now: OffsetDateTime, invocation: &str) -> Self {
         let millis = u64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
         let least = previous.map_or(0, |previous| previous.0.timestamp_ms() + 1);
@@ -104,10 +105,10 @@ pub enum SourceName {
 }
 
 impl SourceName {
-    /// Every source there is.
+    /// All sources.
     pub const ALL: &[Self] = &[Self::Marketplace, Self::Gallery, Self::Registry];
 
-    /// The name used in blob names, flags and tables.
+    /// The name in blob names, flags and tables.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Marketplace => "marketplace",
@@ -118,12 +119,12 @@ impl SourceName {
 }
 
 impl Details {
-    /// None: what a scope without a word of details asks for.
+    /// [`Details::None`], the default for a serialized scope without details.
     pub fn none() -> Self {
         Self::None
     }
 
-    /// Whether none are asked for.
+    /// Whether no details are requested.
     pub fn is_none(&self) -> bool {
         *self == Self::None
     }
@@ -169,7 +170,7 @@ pub enum State {
 }
 
 impl State {
-    /// Its name, as coverage has it.
+    /// The name in coverage.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Done => "done",
@@ -181,57 +182,57 @@ impl State {
         }
     }
 
-    /// Whether Azure gave the whole answer.
+    /// Whether Azure returned the complete answer.
     pub fn is_complete(self) -> bool {
         matches!(self, Self::Done | Self::Empty | Self::Gone)
     }
 }
 
-/// A part of an item's scope that ended otherwise than the item as a whole.
+/// A part of an item's scope that ended differently from the item as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Gap {
     /// The offer.
     pub offer: String,
-    /// The SKU, unless the whole offer is meant.
+    /// The SKU; `None` if the gap is the whole offer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sku: Option<String>,
-    /// The version, when only its details are meant.
+    /// The version, if the gap is only its details.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// How it ended.
     pub state: State,
-    /// Why, in Azure's words where it had any.
+    /// The reason, in Azure's words if there are any.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// How often it was asked in vain.
+    /// Number of failed attempts.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attempts: u32,
 }
 
-/// How an item ended. Written last, once; the first one written is the one that counts.
+/// How an item ended. Written last, and only once: the first outcome written counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// [`WORK_VERSION`].
     pub v: u32,
-    /// What it covered.
+    /// The scope of the item.
     pub scope: Scope,
     /// How it ended.
     pub state: State,
-    /// Why, when it did not end well.
+    /// The reason, if it did not end well.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// How often it was tried in vain; zero when it ended well.
+    /// Number of failed attempts; zero if it ended well.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attempts: u32,
-    /// Listings that were answered with something in them.
+    /// Number of listings that were not empty.
     pub listed: u64,
-    /// Rows in the item's shard; no shard when zero.
+    /// Number of rows in the item's shard; without rows there is no shard.
     pub rows: u64,
-    /// Parts that ended otherwise, sorted.
+    /// Parts that ended differently, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
-    /// Members of the answers that were of another form and were taken for absent, or were longer than a row holds
-    /// and were cut.
+    /// Members of the answers that were malformed and treated as absent, or were longer than a row
+    /// permits and truncated.
     #[serde(default, skip_serializing_if = "Malformed::is_empty")]
     pub malformed: Malformed,
     /// Items that follow from this one.
@@ -240,7 +241,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// An outcome without rows or children.
+    /// Creates an outcome without rows and children.
     pub fn bare(scope: Scope, state: State, reason: impl Into<String>, attempts: u32) -> Self {
         Self {
             v: WORK_VERSION,
@@ -257,7 +258,7 @@ impl Outcome {
     }
 }
 
-/// What a run is to do: written once, before its first message is sent.
+/// The plan of a run. Written once, before its first message is sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
@@ -265,17 +266,17 @@ pub struct Plan {
     pub schema_version: u32,
     /// The run.
     pub run: RunId,
-    /// Its start: what `observed_at` of its rows says.
+    /// The start of the run, which becomes `observed_at` of its rows.
     #[serde(with = "time::serde::rfc3339")]
     pub started_at: OffsetDateTime,
-    /// When what is missing is given up.
+    /// When the run stops waiting for missing items.
     #[serde(with = "time::serde::rfc3339")]
     pub deadline_at: OffsetDateTime,
-    /// The snapshot that this run carries rows over from and compares with.
+    /// The snapshot from which this run carries rows over, and with which it is compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<RunId>,
-    /// What was asked for.
+    /// The request.
     pub request: Request,
-    /// The items it begins with.
+    /// The items with which the run begins.
     pub items: Vec<WorkItem>,
 }

@@ -1,32 +1,32 @@
-//! What a work item of the registry source covers.
+//! The scopes of the registry source.
 
 use super::Details;
 use super::id::{digest, fragment};
 use crate::image::resource_id::part;
 use serde::{Deserialize, Serialize};
 
-/// What stands for the tags of a repository where a manifest's digest stands else.
+/// Stands for all tags of a repository in the place of a manifest's digest.
 pub const ALL_TAGS: &str = "@tags";
 
 /// A container registry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AtRegistry {
-    /// Where it is reached.
+    /// Login server.
     pub login_server: String,
-    /// Its Resource Manager id; none for one that was named by its login server.
+    /// Resource Manager id; `None` for a registry that is configured by its login server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry_id: Option<String>,
-    /// Its location.
+    /// Location.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
-    /// Its SKU.
+    /// SKU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sku: Option<String>,
 }
 
 impl AtRegistry {
-    /// The subscription in its id.
+    /// The subscription in the Resource Manager id.
     pub fn subscription(&self) -> Option<&str> {
         part(self.registry_id.as_deref()?, "subscriptions")
     }
@@ -36,61 +36,62 @@ impl AtRegistry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum RegistryScope {
-    /// A subscription's registries, which are its children.
+    /// A subscription's registries, which become child items.
     Registries {
         /// The subscription.
         subscription: String,
-        /// The subscription's state, unless it is enabled or that is not known.
+        /// The subscription's state; `None` if it is enabled or its state is unknown.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         state: Option<String>,
-        /// Details that are asked for.
+        /// Details to request.
         details: Details,
     },
-    /// One registry's list of repositories; its children are these, in batches.
+    /// One registry's list of repositories, which become child items in batches.
     Registry {
         /// The registry.
         #[serde(flatten)]
         at: AtRegistry,
-        /// Details that are asked for.
+        /// Details to request.
         details: Details,
     },
     /// Manifests of some repositories.
     Repositories {
-        /// The registry.
+        /// Login server of the registry.
         login_server: String,
         /// The repositories.
         repositories: Vec<String>,
-        /// Of the first one, only manifests behind this digest.
+        /// In the first repository, only manifests after this digest.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         after: Option<String>,
-        /// Details that are asked for.
+        /// Details to request.
         details: Details,
     },
-    /// All tags of a repository that is too big for one item.
+    /// All tags of a repository that is too large for one item.
     Tags {
-        /// The registry.
+        /// Login server of the registry.
         login_server: String,
         /// The repository.
         repository: String,
     },
     /// Manifests whose content is read.
     Contents {
-        /// The registry.
+        /// Login server of the registry.
         login_server: String,
         /// `[repository, digest]` of each.
         manifests: Vec<[String; 2]>,
     },
-    /// What scanners found in a registry's images.
+    /// Findings of scanners in a registry's images.
     Findings {
-        /// The registry.
+        /// Login server of the registry.
         login_server: String,
-        /// Its subscription.
+        /// Subscription of the registry.
         subscription: String,
     },
 }
 
 impl RegistryScope {
-    /// The registry's location, where the item is about one and it is known.
+    /// The registry's location, if the scope is a whole registry and its location is known;
+    /// otherwise empty.
     pub fn location(&self) -> &str {
         match self {
             Self::Registry { at, .. } => at.location.as_deref().unwrap_or_default(),
@@ -98,7 +99,7 @@ impl RegistryScope {
         }
     }
 
-    /// The subscription to ask through; empty where the registry itself is asked.
+    /// The subscription through which requests are sent; empty if they are sent to the registry.
     pub fn subscription(&self) -> &str {
         match self {
             Self::Registries { subscription, .. } | Self::Findings { subscription, .. } => {
@@ -108,7 +109,7 @@ impl RegistryScope {
         }
     }
 
-    /// The registry, unless it is about a subscription.
+    /// The login server of the registry; `None` for a subscription's registries.
     pub fn login_server(&self) -> Option<&str> {
         match self {
             Self::Registries { .. } => None,
@@ -120,12 +121,12 @@ impl RegistryScope {
         }
     }
 
-    /// Whether doing it depends on what the last snapshot tells.
+    /// Whether processing the item depends on the previous snapshot.
     pub fn asks_what_is_known(&self) -> bool {
         matches!(self, Self::Repositories { details, .. } if !details.is_none())
     }
 
-    /// Whether it only adds to rows that other items have found.
+    /// Whether the item only adds details to rows that other items have found.
     pub fn adds_details(&self) -> bool {
         matches!(self, Self::Tags { .. } | Self::Contents { .. } | Self::Findings { .. })
     }
@@ -158,7 +159,7 @@ impl RegistryScope {
     }
 }
 
-/// The group that the rows of a registry are merged in: the beginning of their ids, in lower case.
+/// The merge group of a registry's rows: the prefix of their ids, in lower case.
 pub fn registry_group(login_server: &str) -> String {
     format!("{}/", login_server.to_ascii_lowercase())
 }

@@ -1,7 +1,7 @@
-//! What a run is asked to do, and what such a request may hold.
+//! The request for a run, and its validation.
 //!
-//! The names in a request become parts of addresses and of messages: those that nothing at Azure has are refused before
-//! anything is asked, with the member that has them.
+//! Names in a request become parts of URLs and messages. Names that cannot exist at Azure are
+//! refused before any request is sent, with the member that contains them.
 
 use super::{Details, SourceName};
 use crate::error::{Error, Result};
@@ -10,16 +10,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
-/// The names of one member of a request are no longer, in bytes of JSON: each item of a location holds
-/// those of its publishers and of its subscriptions, and must fit into a message.
+/// Maximum size of the names of one member, in bytes of JSON. Each item of a location contains the
+/// names of its publishers and subscriptions, and must fit into a message.
 const LARGEST_NAMES: usize = 20 << 10;
-/// So much of a name, and of what is wrong with a value, is said by whoever refuses it, in characters.
+/// Maximum length of a name, and of the reason why a value is wrong, in an error; in characters.
 const LONGEST_NAME: usize = 40;
 const LONGEST_REASON: usize = 200;
-/// Azure's longest name of a location has 18 letters, with spaces 24; no name of a publisher has over 100.
+/// Maximum length of location and publisher names, in bytes. Azure's longest location name has 18
+/// letters, with spaces 24; no publisher name has more than 100.
 const LONGEST_LOCATION: usize = 90;
 const LONGEST_PUBLISHER: usize = 256;
-/// The offers of a publisher are taken from a snapshot of at most so long ago: a hundred years, in seconds.
+/// Maximum of `offersMaxAge`, in seconds: a hundred years.
 const LONGEST_AGE: u64 = 100 * 366 * 24 * 3_600;
 
 /// What a run was asked to do; the body of `POST runs`.
@@ -52,7 +53,8 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
-/// Names in parts, each as long as those that a request may name: what a message holds.
+/// Splits names into parts, each of at most the size that a request permits, so that it fits into a
+/// message.
 pub fn in_parts(names: &[String]) -> Vec<Vec<String>> {
     let mut parts: Vec<Vec<String>> = Vec::new();
     let mut bytes = usize::MAX;
@@ -70,7 +72,8 @@ pub fn in_parts(names: &[String]) -> Vec<Vec<String>> {
     parts
 }
 
-/// A text of somebody else, as an error says it: at most so many of its characters, and none that does something.
+/// Formats untrusted text for an error: at most `most` of its characters, with all but printable
+/// ASCII escaped.
 fn shown(text: &str, most: usize) -> String {
     let mut shown = String::new();
     for c in text.chars().take(most) {
@@ -86,12 +89,13 @@ fn shown(text: &str, most: usize) -> String {
     shown
 }
 
-/// The location that is not to be crawled, where a request names it so: `-francesouth`.
+/// The location to exclude, if a request names it as such: `-francesouth`.
 pub fn left_out(name: &str) -> Option<&str> {
     name.strip_prefix('-')
 }
 
-/// Whether a text can be the name of a location, or what people call it: `eastus2`, `East US 2`; or one to leave out.
+/// Whether a text can be the name or display name of a location (`eastus2`, `East US 2`), possibly
+/// one to exclude.
 fn is_location(name: &str) -> bool {
     let name = left_out(name).unwrap_or(name);
     let plain = |c: char| c.is_ascii_alphanumeric() || " -_".contains(c);
@@ -100,7 +104,7 @@ fn is_location(name: &str) -> bool {
         && name.chars().all(plain)
 }
 
-/// Whether a text is a subscription's id: a GUID as Azure writes it.
+/// Whether a text is a subscription id: a GUID as Azure writes it.
 fn is_subscription(name: &str) -> bool {
     let parts: Vec<&str> = name.split('-').collect();
     let lengths = parts.iter().map(|part| part.len());
@@ -108,13 +112,13 @@ fn is_subscription(name: &str) -> bool {
         && parts.iter().all(|part| part.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-/// Whether a text can be in a publisher's name.
+/// Whether a text can be part of a publisher's name.
 fn is_in_publisher(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
     !name.is_empty() && name.len() <= LONGEST_PUBLISHER && name.chars().all(plain)
 }
 
-/// Names of one member that are none, by what they should be.
+/// The valid form of the names of one member: the member, the check, and the text of the error.
 type Form = (&'static str, fn(&str) -> bool, &'static str);
 
 const FORMS: [Form; 3] = [
@@ -136,8 +140,8 @@ const FORMS: [Form; 3] = [
 ];
 
 impl Request {
-    /// Whether `other` asks for the same: names have no case, and neither their order nor how often one is given
-    /// tells anything.
+    /// Whether `other` requests the same. Case, order and duplicates of names do not matter, nor
+    /// does `force`.
     pub fn is_like(&self, other: &Self) -> bool {
         self.ordered() == other.ordered()
     }
@@ -161,10 +165,10 @@ impl Request {
         }
     }
 
-    /// Reads the body of `POST runs`; an error's target is the member that is wrong.
+    /// Parses the body of `POST runs`. The target of an error is the invalid member.
     pub fn parse(body: &str) -> Result<Self> {
         let what = "the body is no request for a run";
-        // A list would be taken for a request's members in their order.
+        // Deserialization would accept an array as the members in their order.
         let is_object = body.trim_start().starts_with('{');
         let read = match serde_json::from_str(body) {
             Ok(request) if is_object => return Ok(request),
@@ -191,7 +195,7 @@ impl Request {
                 return Err(Error::invalid(format!("{what}: {name}: {why}")).with_target(name));
             }
         }
-        // Each member is right by itself: one is there twice.
+        // Each member is valid alone, so one occurs twice.
         let why = read.map(|e| shown(&e.to_string(), LONGEST_REASON)).unwrap_or_default();
         Err(Error::invalid(format!("{what}: {why}")))
     }
@@ -204,8 +208,8 @@ impl Request {
         }
     }
 
-    /// Refuses names that nothing at Azure has, since they would become parts of addresses, and more of
-    /// them than messages hold: the error's target is the member.
+    /// Refuses names that cannot exist at Azure, since they would become parts of URLs, and more
+    /// names than messages can hold. The target of the error is the member.
     pub fn check(&self) -> Result<()> {
         for (member, ..) in FORMS {
             let names = self.names(member);

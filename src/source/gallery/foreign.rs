@@ -1,8 +1,9 @@
-//! Galleries that others share: directly with our subscriptions or tenant, or as a community.
+//! Galleries of other owners: shared directly with our subscriptions or tenant, or published as
+//! community galleries.
 //!
-//! They are seen per location, only where they have replicas, and have neither owners nor a state of
-//! replication. A community's galleries are found by Resource Graph alone, which also has what is in
-//! them; those that are shared directly are listed by the provider.
+//! They are visible per location, only where they have replicas, and have neither an owner nor a
+//! replication status. Community galleries are discovered only through Resource Graph, which also
+//! has their contents; directly shared galleries are listed by the provider.
 
 use super::parse::{self, Resource};
 use super::{AT_ONCE, Gallery, MOST_OTHERS, gave_up};
@@ -18,17 +19,18 @@ use crate::work::{GalleryScope, Outcome, Scope, Sharing, State, WorkItem};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeMap, HashSet};
 
-/// Definitions and versions of communities in one location beyond which the item is split.
+/// If the community galleries of one location have more definitions and versions than this, the
+/// item is split.
 const MOST_RESOURCES: u64 = 8_000;
-/// Galleries of one part; their names must fit into a query.
+/// Galleries per part of a split item; their names must fit into a query.
 const GALLERIES_AT_ONCE: usize = 50;
 const VERSION: (&str, &str) = version::FOREIGN_GALLERIES.parameter();
 
 const COMMUNITY: &str = "microsoft.compute/locations/communitygalleries";
 
 impl Gallery {
-    /// The galleries that are shared with the tenant or one of the item's subscriptions, each once, but
-    /// for those that subscriptions of ours own themselves.
+    /// Finds the galleries that are shared with the tenant or one of the item's subscriptions, each
+    /// once, except those owned by our own subscriptions.
     pub(super) async fn crawl_shared(
         &self,
         item: &WorkItem,
@@ -46,7 +48,7 @@ impl Gallery {
         {
             let listed = match listed {
                 Ok(listed) => listed,
-                // Nothing can be shared with whoever has no compute provider.
+                // Without a compute provider, nothing can be shared with the subscription.
                 Err(error) if crate::source::is_unregistered(&error) => continue,
                 Err(error) if is_closed(&error) => {
                     denied.push(subscription);
@@ -68,17 +70,18 @@ impl Gallery {
         }
         drop_owned_by(&mut found, subscriptions);
         if part.is_some() && !found.is_empty() {
-            // A run is in parts when it crawls all that is seen: those that are named fit into one.
+            // Only a run over all visible subscriptions has parts: the ones that a request names
+            // fit into one.
             match locations::subscriptions(&self.client, &[]).await {
                 Ok(ours) => drop_owned_by(&mut found, &ours.shared_with()),
-                // Nothing is gone because nobody says whose it is.
+                // An unknown owner does not make the galleries gone, so 404 counts as denied.
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     return gave_up(item, error.with_kind(ErrorKind::Denied), effort);
                 }
                 Err(error) => return gave_up(item, error, effort),
             }
         }
-        // What is shared with a subscription that may not be read is not seen: it is not gone.
+        // Galleries shared with an unreadable subscription are not visible, but they are not gone.
         let (state, reason) = match denied[..] {
             [] if has_unnamed => {
                 (State::Failed, "a subscription is listed without a name".to_owned())
@@ -96,7 +99,7 @@ impl Gallery {
         Ok(Crawled::Ended(outcome, Rows::Gallery(Vec::new())))
     }
 
-    /// What is shared with each of `subscriptions`, and, by the first part of them, with the tenant.
+    /// Lists what is shared with each of `subscriptions` and, for the first part, with the tenant.
     async fn shared_lists(
         &self,
         location: &str,
@@ -105,7 +108,7 @@ impl Gallery {
     ) -> Vec<(String, Sharing, Result<Vec<Resource>>)> {
         let mut lists = Vec::new();
         let asks_tenant = part.is_none_or(|part| part == 0);
-        // What is shared with the tenant is told through any subscription that may be read.
+        // Any readable subscription can list what is shared with the tenant.
         let named = || subscriptions.iter().filter(|subscription| *subscription != UNNAMED);
         for subscription in named().filter(|_| asks_tenant) {
             let sharing = Sharing::Tenant;
@@ -140,7 +143,7 @@ impl Gallery {
         self.client.list(&path, query(sharing)).await
     }
 
-    /// One gallery of others, from the provider.
+    /// Crawls one gallery of another owner through the provider.
     pub(super) async fn crawl_foreign(
         &self,
         item: &WorkItem,
@@ -155,7 +158,8 @@ impl Gallery {
         let rows = self.foreign_rows(location, subscription, *sharing, gallery).await;
         match rows {
             Ok(rows) => Ok(ended_with(item, rows, Vec::new())),
-            // A community's gallery that was named is not in every location.
+            // A community gallery that is named in the configuration need not exist in every
+            // location.
             Err(error) if *sharing == Sharing::Community && error.kind() == ErrorKind::NotFound => {
                 Ok(ended_with(item, Vec::new(), Vec::new()))
             }
@@ -207,8 +211,8 @@ impl Gallery {
         self.client.list(&path, query(place.sharing)).await
     }
 
-    /// The community galleries of a location: what Resource Graph has of all of them or of some, or
-    /// what the provider has of those that were named.
+    /// Crawls the community galleries of a location: from Resource Graph, all or some of them, or
+    /// from the provider if they are named in the configuration.
     pub(super) async fn crawl_communities(
         &self,
         item: &WorkItem,
@@ -276,7 +280,7 @@ impl Gallery {
         }
         let mut rows = Vec::new();
         for (definition, versions) in listed.into_values() {
-            // The index lags behind: versions without a definition come with the next run.
+            // The index lags behind: versions without a definition appear with the next run.
             let Some(definition) = definition else { continue };
             let gallery =
                 resource_id::part(&definition.id, "communityGalleries").unwrap_or_default();
@@ -287,19 +291,19 @@ impl Gallery {
     }
 }
 
-/// Takes out the galleries of `subscriptions`: a shared gallery's name begins with its owner's.
+/// Removes the galleries of `subscriptions`: the name of a shared gallery begins with the id of its
+/// owner.
 fn drop_owned_by(found: &mut BTreeMap<String, GalleryScope>, subscriptions: &[String]) {
     let ours: HashSet<String> = subscriptions.iter().map(|s| s.to_ascii_lowercase()).collect();
     found.retain(|name, _| !ours.contains(name.get(..36).unwrap_or_default()));
 }
 
-/// Whether a subscription cannot be asked at all.
+/// Whether a subscription cannot be queried at all.
 fn is_closed(error: &Error) -> bool {
     locations::is_closed(error) || error.kind() == ErrorKind::NotFound
 }
 
-/// A gallery that is shared with several subscriptions is asked for through another of them where the first one
-/// cannot be asked.
+/// Adds `other` as a fallback for a gallery that is shared with several subscriptions.
 fn shared_with_too(first: &mut GalleryScope, other: &str, how: Sharing) {
     let GalleryScope::Foreign { subscription, otherwise, sharing, .. } = first else { return };
     let is_another = subscription != other && !otherwise.iter().any(|known| known == other);
@@ -308,7 +312,7 @@ fn shared_with_too(first: &mut GalleryScope, other: &str, how: Sharing) {
     }
 }
 
-/// A gallery of others, in one location.
+/// A gallery of another owner, in one location.
 #[derive(Clone, Copy)]
 struct SharedGalleryRef<'a> {
     location: &'a str,
@@ -317,10 +321,10 @@ struct SharedGalleryRef<'a> {
     gallery: &'a str,
 }
 
-/// What Resource Graph has of communities.
+/// What Resource Graph has about community galleries.
 enum Communities {
     Rows(Vec<GalleryImage>),
-    /// Too much for one item: the names of the galleries.
+    /// Names of the galleries, if they are too large for one item.
     Split(Vec<String>),
 }
 
@@ -339,7 +343,7 @@ fn ended_with(item: &WorkItem, mut rows: Vec<GalleryImage>, children: Vec<WorkIt
     Crawled::Ended(outcome, Rows::Gallery(rows))
 }
 
-/// A definition's row and those of its versions.
+/// Returns the rows of a definition and its versions.
 fn rows_of(
     sharing: Sharing,
     location: &str,
@@ -386,7 +390,8 @@ fn galleries_query(location: &str) -> String {
     )
 }
 
-/// Definitions and versions of a location's communities; of all its galleries when none is named.
+/// Query for definitions and versions of a location's community galleries; for all of them if
+/// `galleries` is empty.
 fn contents_query(location: &str, galleries: &[String]) -> String {
     let only = match galleries {
         [] => String::new(),

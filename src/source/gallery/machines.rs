@@ -1,5 +1,5 @@
-//! Which machines and scale sets stand on which image, over all subscriptions: one query, and others for the disks of
-//! machines that name no image themselves.
+//! The images of virtual machines and scale sets across all subscriptions. One query lists the
+//! machines; further queries resolve the disks of machines without an image reference.
 
 use super::Gallery;
 use crate::client::quoted;
@@ -22,12 +22,12 @@ struct Row {
     location: String,
     #[serde(default)]
     image: Option<Image>,
-    /// Its disk, where that is one of its own.
+    /// Id of its OS disk, if that is a managed disk.
     #[serde(default)]
     disk: Option<String>,
 }
 
-/// A disk, and what it was made of (Disks - Get, `CreationData`).
+/// A disk and the image it was created from (Disks - Get, `CreationData`).
 #[derive(Deserialize)]
 struct Disk {
     id: String,
@@ -55,7 +55,7 @@ struct Image {
     community_gallery_image_id: Option<String>,
 }
 
-/// Disks that one query asks for; it holds their ids.
+/// Disks per query, which contains their ids.
 const DISKS_AT_ONCE: usize = 100;
 
 const SETS: &str = "microsoft.compute/virtualmachinescalesets";
@@ -79,8 +79,7 @@ fn disks_query(ids: &[String]) -> String {
 }
 
 impl Gallery {
-    /// The machines of `subscriptions`; all that the identity can see when there are none. Sorted by
-    /// id.
+    /// Returns the machines of `subscriptions`, or all visible ones if empty, sorted by id.
     pub async fn machines(&self, subscriptions: &[String]) -> Result<Vec<Machine>> {
         let rows: Vec<Row> = self.client.graph(&query(), subscriptions).await?;
         let attached: Vec<String> = rows.iter().filter_map(Row::attached).collect();
@@ -96,13 +95,14 @@ impl Gallery {
         Ok(machines)
     }
 
-    /// What disks were made of, by their ids in lower case. A disk that cannot be seen names nothing.
+    /// Returns the images that disks were created from, by lower-case disk id. A disk that is not
+    /// visible has no entry.
     async fn images_of_disks(&self, mut ids: Vec<String>) -> Result<HashMap<String, Image>> {
         ids.sort_unstable();
         ids.dedup();
         let mut found = HashMap::new();
         for ids in ids.chunks(DISKS_AT_ONCE) {
-            // A disk is where its machine is, or in a subscription beside it.
+            // A disk may be in another subscription than its machine.
             let disks: Vec<Disk> = self.client.graph(&disks_query(ids), &[]).await?;
             for Disk { id, made } in disks {
                 let made = made.unwrap_or_default();
@@ -115,13 +115,13 @@ impl Gallery {
 }
 
 impl Row {
-    /// The disk that tells what a machine stands on: it names no image itself.
+    /// The disk that identifies the machine's image, if the machine itself has no image reference.
     fn attached(&self) -> Option<String> {
         let names_nothing = self.image.as_ref().is_none_or(Image::is_empty);
         self.disk.clone().filter(|disk| names_nothing && !disk.is_empty())
     }
 
-    /// The machine; of the image that its disk was made of, where it names none.
+    /// Builds the machine, with the image of its disk if it has no image reference.
     fn into_machine(self, of_disk: Option<Image>) -> Machine {
         let is_set = self.kind.eq_ignore_ascii_case(SETS);
         let by_disk = of_disk.is_some();
@@ -178,7 +178,8 @@ impl Image {
     }
 }
 
-/// The image that a marketplace version's id names: so disks say what they were made of.
+/// Parses the id of a marketplace version; disks refer to the images they were created from in this
+/// form.
 fn marketplace(id: &str) -> Option<Urn> {
     let part = |name: &str| resource_id::part(id, name).map(str::to_owned);
     Some(Urn {

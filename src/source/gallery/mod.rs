@@ -1,9 +1,9 @@
-//! Compute Galleries and managed images: subscriptions ▸ galleries ▸ definitions ▸ versions, and what
-//! others share with us.
+//! Compute Galleries and managed images: subscriptions ▸ galleries ▸ definitions ▸ versions, and
+//! galleries that other owners share with us.
 //!
-//! The provider says which galleries there are, since it says so when it may not be asked; Resource
-//! Graph says what is in them, a thousand rows at a time. Where Resource Graph has nothing, or not
-//! all that it counts, the provider is asked for that, too.
+//! The provider lists the galleries, because it reports when access is denied. Resource Graph lists
+//! their contents, a thousand rows per page. Where Resource Graph returns nothing, or less than it
+//! counts, the provider is asked as well.
 
 mod foreign;
 mod machines;
@@ -30,14 +30,14 @@ use async_trait::async_trait;
 use std::time::Duration;
 use time::OffsetDateTime;
 
-/// Requests that one item has under way at once.
+/// Concurrent requests per work item.
 const AT_ONCE: usize = 8;
-/// Subscriptions that are asked for a gallery of others where the first one cannot be asked.
+/// Maximum number of fallback subscriptions for a gallery of another owner.
 const MOST_OTHERS: usize = 8;
-/// The versions of galleries and managed images that recordings have (azure-rest §1).
+/// The API versions of galleries and managed images in the recordings (azure-rest §1).
 const GALLERIES: (&str, &str) = version::GALLERIES.parameter();
 const IMAGES: (&str, &str) = version::MANAGED_IMAGES.parameter();
-/// The part of a subscription's coverage that its managed images are.
+/// The part of a subscription's coverage that stands for its managed images.
 pub const MANAGED_IMAGES: &str = "@images";
 
 /// Which community galleries are crawled.
@@ -46,14 +46,15 @@ pub enum Communities {
     /// Those that Resource Graph lists in the locations of a run.
     #[default]
     Listed,
-    /// Those of these public names.
+    /// Those with these public names.
     Named(Vec<String>),
 }
 
 impl std::str::FromStr for Communities {
     type Err = Error;
 
-    /// Public names, separated by commas; `none` for none at all, `all` for all that are listed.
+    /// Parses public names, separated by commas; `none` for no galleries, `all` for all listed
+    /// ones.
     fn from_str(text: &str) -> Result<Self> {
         let names: Vec<&str> = text.split(',').map(str::trim).filter(|n| !n.is_empty()).collect();
         match names[..] {
@@ -72,12 +73,12 @@ pub struct Gallery {
 }
 
 impl Gallery {
-    /// The source that asks through `client`.
+    /// Creates the source; its requests go through `client`.
     pub fn new(client: Client, communities: Communities) -> Self {
         Self { client, communities }
     }
 
-    /// A subscription's galleries, each an item of its own, and its managed images.
+    /// Crawls a subscription: its managed images are rows, its galleries become child items.
     async fn crawl_subscription(
         &self,
         item: &WorkItem,
@@ -89,7 +90,7 @@ impl Gallery {
         };
         let galleries = match self.galleries(subscription).await {
             Ok(galleries) => galleries,
-            // There can be no gallery where the provider is not registered.
+            // An unregistered provider means that there are no galleries.
             Err(error) => return no_list(item, error, (subscription, "Microsoft.Compute"), effort),
         };
         if galleries.len() > MOST_MESSAGES {
@@ -131,7 +132,7 @@ impl Gallery {
         Ok(Crawled::Ended(outcome, Rows::Gallery(rows)))
     }
 
-    /// The galleries of a subscription, sorted.
+    /// Returns the galleries of a subscription, sorted.
     pub async fn galleries(&self, subscription: &str) -> Result<Vec<OwnGallery>> {
         let path = ["subscriptions", subscription, "providers", "Microsoft.Compute", "galleries"];
         let listed: Vec<parse::Resource> = self.client.list(&path, &[GALLERIES]).await?;
@@ -169,14 +170,15 @@ fn is_of(own: &OwnGallery, subscription: &str) -> bool {
     own.subscription.eq_ignore_ascii_case(subscription)
 }
 
-/// A subscription's list with something that is not of it would mix up whose rows are whose.
+/// Error for a resource of another subscription in a list: its rows would be attributed to the
+/// wrong subscription.
 fn foreign(resource: &parse::Resource, subscription: &str) -> Error {
     let name = &resource.name;
     Error::transient(format!("{name}: listed by {subscription}, and its id is of another place"))
 }
 
-/// The subscriptions that galleries of others may be shared with, in parts that a message holds each. What is
-/// shared with the tenant is asked for with the first part, so `readable` is in it.
+/// Splits the subscriptions with which galleries may be shared into parts that fit into a message.
+/// The first part also queries what is shared with the tenant, so it contains `readable`.
 fn shared_parts(mut subscriptions: Vec<String>, readable: &str) -> Vec<(Option<u32>, Vec<String>)> {
     let parts = in_parts(&subscriptions);
     if parts.len() == 1 {

@@ -1,4 +1,4 @@
-//! One gallery of our own: how it is shared, its definitions, their versions.
+//! One gallery of our own subscriptions: its sharing profile, definitions and versions.
 
 use super::parse::{self, Resource};
 use super::{AT_ONCE, GALLERIES, Gallery, gave_up};
@@ -15,20 +15,20 @@ use std::time::Duration;
 
 /// A gallery with more definitions and versions than this is split.
 const MOST_RESOURCES: u64 = 4_000;
-/// Definitions of one part of a gallery that is split; their names must fit into a query.
+/// Definitions per part of a split gallery; their names must fit into a query.
 const DEFINITIONS: usize = 50;
 
-/// A quota that is spent, and that nobody has told for how long, is waited for so long.
+/// Wait for an exhausted quota if the answer has no retry delay.
 const SOME_WHILE: Duration = Duration::from_secs(30);
 
-/// Definitions, and the versions of each, as they were listed.
+/// Definitions as listed, each with its versions.
 type ListedGallery = Vec<(Resource, Vec<Resource>)>;
 
-/// How the contents of a gallery were had.
+/// The contents of a gallery, or how to split them.
 enum Contents {
-    /// All of it.
+    /// All contents.
     Here(ListedGallery),
-    /// Names of definitions, too many for one item, and whether the provider is to be asked for them.
+    /// Names of definitions, too many for one item, and whether to list them through the provider.
     Split(Vec<String>, bool),
 }
 
@@ -51,7 +51,8 @@ impl Gallery {
         else {
             return Err(Error::bug("not an item of a gallery"));
         };
-        // How a gallery is shared is told by itself alone, and whether it is still there.
+        // Only a GET of the gallery returns its sharing profile; it also shows whether the gallery
+        // still exists.
         let (sharing, public_names) = match sharing {
             Some(sharing) => (sharing.clone(), public_names.clone()),
             None => match self.sharing(own).await {
@@ -102,7 +103,7 @@ impl Gallery {
         Ok(Crawled::Ended(outcome, Rows::Gallery(rows)))
     }
 
-    /// How a gallery is shared, and the public names that it is published under.
+    /// Returns how a gallery is shared, and its public names.
     async fn sharing(&self, own: &OwnGallery) -> Result<(String, Vec<String>)> {
         let query = [("$select", "Permissions"), GALLERIES];
         let gallery: Resource = self.client.get(&path(own, &[]), &query).await?;
@@ -118,11 +119,11 @@ impl Gallery {
     ) -> Result<Contents> {
         if !provider {
             match self.graph_contents(own, definitions).await {
-                // Resource Graph answers "nothing" where it may not look.
+                // Resource Graph returns an empty result where access is denied.
                 Ok(Contents::Here(listed)) if listed.is_empty() => {}
                 Ok(contents) => return Ok(contents),
                 Err(error) if error.kind() == ErrorKind::Throttled => return Err(error),
-                // It may be better at another delivery; at the last one the provider is left.
+                // A redelivery may succeed; the last delivery falls back to the provider.
                 Err(error) if error.is_transient() && !is_last => return Err(error),
                 Err(error) => {
                     tracing::warn!(%error, gallery = own.gallery, "the provider is asked instead");
@@ -132,7 +133,7 @@ impl Gallery {
         self.provider_contents(own, definitions).await
     }
 
-    /// What Resource Graph has of a gallery.
+    /// Returns the contents of a gallery from Resource Graph.
     async fn graph_contents(&self, own: &OwnGallery, definitions: &[String]) -> Result<Contents> {
         let subscription = std::slice::from_ref(&own.subscription);
         let query = contents_query(own, definitions);
@@ -154,14 +155,15 @@ impl Gallery {
             }
         }
         let whole = listed.into_values().map(|(definition, versions)| {
-            // A version whose definition is not there yet: the index lags behind.
+            // A version without its definition: the index lags behind.
             let lost = || Error::bad_answer("Resource Graph has versions without their definition");
             Ok((definition.ok_or_else(lost)?, versions))
         });
         whole.collect::<Result<ListedGallery>>().map(Contents::Here)
     }
 
-    /// What the provider has of a gallery: fifty to a page, definition by definition.
+    /// Returns the contents of a gallery from the provider: fifty per page, definition by
+    /// definition.
     async fn provider_contents(&self, own: &OwnGallery, only: &[String]) -> Result<Contents> {
         let mut definitions = self.definitions(own).await?;
         if !only.is_empty() {
@@ -173,7 +175,7 @@ impl Gallery {
             .map(|definition| async move {
                 match self.versions(own, &definition.name).await {
                     Ok(versions) => Ok(Some((definition, versions))),
-                    // It was listed a moment ago, and is gone since.
+                    // The definition was deleted since it was listed.
                     Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
                     Err(error) => Err(error),
                 }
@@ -185,24 +187,24 @@ impl Gallery {
         Ok(Contents::Here(listed))
     }
 
-    /// The definitions of a gallery, from the provider.
+    /// Returns the definitions of a gallery from the provider.
     pub async fn definitions(&self, own: &OwnGallery) -> Result<Vec<Resource>> {
         self.client.list(&path(own, &["images"]), &[GALLERIES]).await
     }
 
-    /// The versions of a definition, from the provider.
+    /// Returns the versions of a definition from the provider.
     pub async fn versions(&self, own: &OwnGallery, definition: &str) -> Result<Vec<Resource>> {
         self.client.list(&path(own, &["images", definition, "versions"]), &[GALLERIES]).await
     }
 
-    /// A definition's row and those of its versions, as the provider has them now, in order.
+    /// Returns the current rows of a definition and its versions from the provider, sorted.
     pub async fn rows_of(&self, own: &OwnGallery, definition: &str) -> Result<Vec<GalleryImage>> {
         let changes = [GALLERY_CHANGES.parameter()];
         let resource = self.client.get(&path(own, &["images", definition]), &changes).await?;
         let id = format!("{}/images/{definition}", parse::gallery_id(own));
         let mut row = parse::definition(id, &resource)?;
         row.gallery = Some(own.gallery.clone());
-        // What a version's owner has blocked is told by newer versions of the API only.
+        // Only newer API versions return whether the owner of a version has blocked its deletion.
         let below = path(own, &["images", definition, "versions"]);
         let versions: Vec<Resource> = self.client.list(&below, &changes).await?;
         let mut rows =
@@ -213,7 +215,8 @@ impl Gallery {
     }
 }
 
-/// A gallery's item that need not ask again how it is shared.
+/// Returns a gallery's item with its sharing profile filled in, so that it need not be requested
+/// again.
 fn with_sharing(item: &WorkItem, (shared, names): (&str, &[String])) -> WorkItem {
     let mut item = item.clone();
     if let Scope::Gallery(GalleryScope::Gallery { sharing, public_names, .. }) = &mut item.scope {
@@ -223,7 +226,7 @@ fn with_sharing(item: &WorkItem, (shared, names): (&str, &[String])) -> WorkItem
     item
 }
 
-/// The path of a gallery, and what lies below it.
+/// The path of a gallery, extended by `below`.
 pub(super) fn path<'a>(own: &'a OwnGallery, below: &[&'a str]) -> Vec<&'a str> {
     let mut path = vec![
         "subscriptions",
@@ -243,7 +246,8 @@ const DEFINITION: &str = "microsoft.compute/galleries/images";
 const VERSION: &str = "microsoft.compute/galleries/images/versions";
 const COLUMNS: &str = "project id, name, type, location, tags, properties | order by id asc";
 
-/// Definitions and versions of a gallery; of all its definitions when none is named.
+/// Query for definitions and versions of a gallery; for all of its definitions if `definitions` is
+/// empty.
 fn contents_query(own: &OwnGallery, definitions: &[String]) -> String {
     let below = quoted(&format!("{}/images/", parse::gallery_id(own)));
     let only = match definitions {
@@ -264,7 +268,8 @@ fn definitions_query(own: &OwnGallery) -> String {
     format!("resources | where type =~ '{DEFINITION}' | where id startswith {below} | {COLUMNS}")
 }
 
-/// A gallery that is too big for one item: parts of its definitions.
+/// Ends the item of a gallery that is too large for one item, with parts of its definitions as
+/// children.
 fn split(
     item: &WorkItem,
     mut names: Vec<String>,

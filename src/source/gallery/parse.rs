@@ -1,5 +1,5 @@
-//! What the compute provider and Resource Graph say of galleries, as rows. Everything is optional,
-//! names of regions come in both their forms, and times with any offset.
+//! Parses answers of the compute provider and Resource Graph about galleries into rows. Every
+//! member is optional, region names occur in both forms, and times with any offset.
 
 use crate::client::lenient;
 use crate::error::{Error, Result};
@@ -14,24 +14,24 @@ use std::collections::BTreeMap;
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};
 
-/// A resource as listings have it.
+/// A resource as it appears in listings.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Resource {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its id; what others share has none.
+    /// Resource Manager id; empty for galleries that others share.
     #[serde(default)]
     pub id: String,
-    /// Its type.
+    /// Resource type.
     #[serde(default, rename = "type")]
     pub kind: String,
-    /// Where it lies.
+    /// Location.
     #[serde(default)]
     pub location: Option<String>,
-    /// Its tags.
+    /// Tags.
     #[serde(default)]
     pub tags: Option<BTreeMap<String, Option<String>>>,
-    /// The rest.
+    /// The remaining properties.
     #[serde(default)]
     pub properties: Value,
 }
@@ -108,7 +108,7 @@ struct Version {
     storage_profile: Option<Storage>,
     provisioning_state: Option<String>,
     replication_status: Option<Replication>,
-    // What others share has these beside each other, without a publishing profile.
+    // Versions shared by others have these at the top level, without a publishing profile.
     published_date: Option<String>,
     end_of_life_date: Option<String>,
     exclude_from_latest: Option<bool>,
@@ -233,7 +233,7 @@ fn time(text: Option<&String>) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text?, &Rfc3339).ok().map(|at| at.to_offset(UtcOffset::UTC))
 }
 
-/// Empty texts say nothing: community galleries have empty publishers.
+/// Treats empty text as absent: community galleries have empty publishers.
 fn told(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
@@ -242,7 +242,7 @@ fn typed<T: DeserializeOwned>(resource: &Resource) -> Result<T> {
     if !resource.properties.is_object() {
         return Err(Error::transient(format!("{}: an answer without properties", resource.name)));
     }
-    // Resource Graph wraps what communities share once more.
+    // Resource Graph wraps the properties of community galleries once more.
     let inner = &resource.properties["properties"];
     let properties = if inner.is_object() { inner } else { &resource.properties };
     let (read, malformed) = lenient::of_value(properties).map_err(|e| {
@@ -259,14 +259,14 @@ impl Resource {
     }
 }
 
-/// What Azure names a gallery of others: made of names, never taken from an answer, so that nobody can
-/// pass rows off as somebody else's.
+/// The id of a gallery of another owner. It is built from names, never taken from an answer, so
+/// that nobody can pass off rows as somebody else's.
 pub fn foreign_id(community: bool, gallery: &str) -> String {
     let kind = if community { "CommunityGalleries" } else { "SharedGalleries" };
     format!("/{kind}/{gallery}")
 }
 
-/// The gallery that an id names, or lies in.
+/// Parses the gallery from its own id or from the id of something in it.
 pub fn own_gallery(id: &str) -> Option<OwnGallery> {
     Some(OwnGallery {
         subscription: part(id, "subscriptions")?.to_owned(),
@@ -275,7 +275,7 @@ pub fn own_gallery(id: &str) -> Option<OwnGallery> {
     })
 }
 
-/// A gallery's id.
+/// The Resource Manager id of a gallery.
 pub fn gallery_id(own: &OwnGallery) -> String {
     format!(
         "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.Compute/galleries/{}",
@@ -283,7 +283,7 @@ pub fn gallery_id(own: &OwnGallery) -> String {
     )
 }
 
-/// An image definition's row, but for the gallery that it belongs to.
+/// Builds the row of an image definition, without the data of its gallery.
 pub fn definition(id: String, resource: &Resource) -> Result<GalleryImage> {
     let said: Definition = typed(resource)?;
     let mut row = GalleryImage::new(Kind::GalleryDefinition, id);
@@ -320,7 +320,7 @@ pub fn definition(id: String, resource: &Resource) -> Result<GalleryImage> {
     Ok(row)
 }
 
-/// A version's row: what its definition says, and what it says itself.
+/// Builds the row of a version from the row of its definition and its own properties.
 pub fn version(definition: &GalleryImage, resource: &Resource) -> Result<GalleryImage> {
     let said: Version = typed(resource)?;
     let publishing = said.publishing_profile.unwrap_or_default();
@@ -328,8 +328,8 @@ pub fn version(definition: &GalleryImage, resource: &Resource) -> Result<Gallery
     let mut row = GalleryImage { kind: Kind::GalleryVersion, id, ..definition.clone() };
     row.version = Some(resource.name.clone());
     row.tags = resource.tags();
-    // What is deleted softly can be deployed for a while, and is never the latest ("available only when a specific
-    // version is requested").
+    // A soft-deleted version can be deployed for a while, but is never the latest ("available only
+    // when a specific version is requested").
     let state = said.image_state.filter(|state| !state.eq_ignore_ascii_case("Active"));
     row.provisioning_state = state.or(said.provisioning_state);
     row.storage_type = publishing.storage_account_type;
@@ -370,7 +370,7 @@ pub fn version(definition: &GalleryImage, resource: &Resource) -> Result<Gallery
     Ok(row)
 }
 
-/// What a version was made from, and what that is.
+/// The kind and id of what a version was created from.
 fn source(storage: Storage) -> (Option<String>, Option<String>) {
     let whole = storage.source.unwrap_or_default();
     if let Some(id) = whole.community_gallery_image_id {
@@ -400,12 +400,12 @@ fn source(storage: Storage) -> (Option<String>, Option<String>) {
         ("/images/", "managed-image"),
     ];
     let kind = kinds.iter().find(|(part, _)| lower.contains(part)).map_or("other", |kind| kind.1);
-    // The account comes with the address of the blob in it.
+    // If the id is that of a storage account, the URI names the blob in it.
     let id = if kind == "vhd" { uri.map_or(id, |uri| without_query(&uri)) } else { id };
     (Some(kind.to_owned()), Some(id))
 }
 
-/// A blob's address may carry a signature.
+/// Removes the query from a blob's URI, which may contain a signature.
 fn without_query(uri: &str) -> String {
     uri.split('?').next().unwrap_or_default().to_owned()
 }
@@ -419,13 +419,13 @@ fn replicated(id: String, status: Replication) -> Replicated {
     }
 }
 
-/// The replication of a version that was asked for it.
+/// Parses the answer to a GET of a version with its replication status.
 pub fn replication(id: String, resource: &Resource) -> Result<Replicated> {
     let said: Version = typed(resource)?;
     Ok(replicated(id, said.replication_status.unwrap_or_default()))
 }
 
-/// A managed image's row.
+/// Builds the row of a managed image.
 pub fn managed(resource: &Resource) -> Result<GalleryImage> {
     let said: Managed = typed(resource)?;
     let disk = said.storage_profile.unwrap_or_default().os_disk.unwrap_or_default();
@@ -454,7 +454,7 @@ pub fn managed(resource: &Resource) -> Result<GalleryImage> {
     Ok(row)
 }
 
-/// How a gallery's own answer says that it is shared, and the public names that it is published under.
+/// Parses how a gallery is shared, and its public names, from a GET of the gallery.
 pub fn sharing(gallery: &Resource) -> Result<(String, Vec<String>)> {
     let said: Shared = typed(gallery)?;
     let profile = said.sharing_profile.unwrap_or_default();

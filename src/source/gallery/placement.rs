@@ -1,11 +1,11 @@
-//! Where galleries of others are looked for.
+//! The subscription and locations in which galleries of other owners are discovered.
 
 use crate::client::Client;
 use crate::error::{ErrorKind, Result};
 use crate::source::locations;
 
-/// The first of `subscriptions` that may be asked for its locations, and the locations to look in. A
-/// subscription that may not has its own line in coverage; none when none of them may.
+/// Returns the first of `subscriptions` whose locations may be read, with the locations to search;
+/// `None` if none may be read. An unreadable subscription has its own line in coverage.
 pub async fn first_readable(
     client: &Client,
     subscriptions: &[String],

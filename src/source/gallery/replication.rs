@@ -1,6 +1,7 @@
-//! How far versions are replicated: one GET each, for what listings and Resource Graph do not tell.
+//! Replication status of versions: one GET each, since listings and Resource Graph do not contain
+//! it.
 //!
-//! What was replicated to its end is not asked again while its target regions stay the same.
+//! Once replication is complete it is not requested again while the target regions are unchanged.
 
 use super::own::path;
 use super::parse::{self, Resource};
@@ -12,11 +13,13 @@ use crate::work::{Details, GalleryScope, Gap, Outcome, OwnGallery, Scope, State,
 use futures::{StreamExt, stream};
 use tokio::time::Instant;
 
-/// A gallery's item asks for so many versions itself; what is beyond becomes items of so many.
+/// Versions that a gallery's item requests itself (`HERE`), and versions per item for the rest
+/// (`PER_ITEM`).
 const HERE: usize = 64;
 const PER_ITEM: usize = 200;
 
-/// Versions that were asked, those that were asked in vain, and those that nobody asked yet.
+/// Replication status of the versions requested, gaps for the failed requests, and versions still
+/// to request.
 #[derive(Default)]
 struct ReplicationResults {
     told: Vec<Replicated>,
@@ -25,7 +28,8 @@ struct ReplicationResults {
 }
 
 impl Gallery {
-    /// Asks for the replication of those of `rows` that `details` means: gaps and children.
+    /// Requests the replication status of the versions among `rows` that `details` selects. Returns
+    /// gaps and child items.
     pub(super) async fn add_replication(
         &self,
         item: &WorkItem,
@@ -130,7 +134,7 @@ fn follow(item: &WorkItem, own: &OwnGallery, versions: Vec<[String; 2]>) -> Work
     item.child(Scope::Gallery(GalleryScope::Replication { own: own.clone(), versions }))
 }
 
-/// The newest version of each definition, by the row's number.
+/// Indexes of the newest version of each definition.
 fn newest(rows: &[GalleryImage], effort: &Invocation) -> Vec<usize> {
     let mut marked = rows.to_vec();
     for row in &mut marked {
@@ -141,7 +145,7 @@ fn newest(rows: &[GalleryImage], effort: &Invocation) -> Vec<usize> {
     numbered.filter(|(_, row)| row.is_latest).map(|(at, _)| at).collect()
 }
 
-/// All versions, by the row's number.
+/// Indexes of all versions.
 fn versions(rows: &[GalleryImage]) -> Vec<usize> {
     let numbered = rows.iter().enumerate();
     numbered.filter(|(_, row)| row.kind == Kind::GalleryVersion).map(|(at, _)| at).collect()

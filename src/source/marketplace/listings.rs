@@ -1,4 +1,4 @@
-//! The listings of the compute provider: their addresses, what they answer, and the traps in both.
+//! The listings of the compute provider: their paths, their answers, and the pitfalls of both.
 
 use super::client::Marketplace;
 use super::place::ListingPath;
@@ -15,11 +15,11 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Recorded answers to every version of this API agree; this one is in the recordings.
+/// The API version of the recorded answers. Recordings of all versions of this API agree.
 const API_VERSION: (&str, &str) = VM_IMAGES.parameter();
 
-/// The entries of a listing that have a name, and how many have none: these cannot be asked for, and may be what
-/// was there before.
+/// The named entries of a listing, and the number of unnamed ones. An unnamed entry cannot be
+/// requested, and may be one that the previous snapshot has.
 pub(super) struct Listing<T> {
     pub(super) rows: Vec<T>,
     nameless: usize,
@@ -30,7 +30,7 @@ impl<T> Listing<T> {
         Self { nameless: entries - rows.len(), rows }
     }
 
-    /// How a listing ends of which entries have no name.
+    /// How a listing with unnamed entries ends: as failed; `None` if all entries have names.
     pub(super) fn gap(&self) -> Option<(State, String, u32)> {
         (self.nameless > 0).then(|| {
             let (nameless, all) = (self.nameless, self.nameless + self.rows.len());
@@ -39,12 +39,12 @@ impl<T> Listing<T> {
     }
 }
 
-/// An entry's name, if it has one that can be asked for.
+/// The name of an entry, unless it is missing or empty.
 fn name(entry: &Value) -> Option<String> {
     entry["name"].as_str().filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
-/// An entry that has a name.
+/// A listing entry that is known to have a name.
 struct Entry(Value);
 
 impl<'de> Deserialize<'de> for Entry {
@@ -107,7 +107,7 @@ struct OsDisk {
 
 #[derive(Deserialize)]
 struct Feature {
-    /// One without a name is no feature, and takes nothing from the others.
+    /// A feature without a name is skipped; the other features are kept.
     #[serde(default)]
     name: Option<String>,
     #[serde(default)]
@@ -124,7 +124,7 @@ impl Deprecation {
         }
     }
 
-    /// What is said of the state is none that is known.
+    /// The malformed-member record for an unknown deprecation state.
     fn unread(&self) -> (String, u64) {
         let word: String =
             self.image_state.as_deref().unwrap_or("nothing").chars().take(40).collect();
@@ -143,8 +143,8 @@ impl Deprecation {
 }
 
 impl Marketplace {
-    /// The entries of a listing. One in which an entry has no name may be another answer by mistake, which is not so
-    /// the next time: only what stays like that is taken as it is.
+    /// Returns the entries of a listing. An answer with an unnamed entry may be a one-off mistake,
+    /// so it is retried first; only if it persists are the entries returned as they are.
     async fn entries(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Vec<Value>> {
         match self.client.get::<Vec<Entry>>(path, query).await {
             Ok(entries) => Ok(entries.into_iter().map(|Entry(entry)| entry).collect()),
@@ -166,7 +166,7 @@ impl Marketplace {
         Ok(listing)
     }
 
-    /// The publishers of a location, sorted.
+    /// Returns the publishers of a location, sorted.
     pub(super) async fn publishers(
         &self,
         subscription: &str,
@@ -215,7 +215,7 @@ impl Marketplace {
         let [offer, sku, version] = image;
         let below = ["artifacttypes", "vmimage", "offers", offer, "skus", sku, "versions", version];
         let answer = self.client.get(&place.path(&below), &[API_VERSION]).await;
-        // What has no name is another answer by mistake.
+        // An answer without a name is treated as a wrong answer and retried.
         let Entry(image) = answer.map_err(vanished)?;
         let properties = properties(&image["properties"]);
         Ok(VersionDetail {
@@ -233,10 +233,10 @@ impl Marketplace {
     }
 }
 
-/// The kind of resource that listings are told of as.
+/// The resource kind under which malformed members of listings are recorded.
 const LISTING: &str = VM_IMAGES.resource;
 
-/// A version's properties, as far as they can be read.
+/// Reads the properties of a version leniently.
 fn properties(said: &Value) -> Properties {
     match lenient::of_value::<Option<Properties>>(said) {
         Ok((properties, malformed)) => {
@@ -250,7 +250,7 @@ fn properties(said: &Value) -> Properties {
     }
 }
 
-/// Whether anything is said of where a version stands in its life; null says nothing.
+/// Whether the properties contain a deprecation status, readable or not; null counts as absent.
 fn says_status(said: &Value) -> bool {
     match said {
         Value::Null => false,
@@ -261,7 +261,8 @@ fn says_status(said: &Value) -> bool {
     }
 }
 
-/// A version as it is listed. Of one whose state cannot be read nobody knows whether it can be deployed.
+/// Converts a listed version to a row. If its status is present but unreadable, it is unknown
+/// whether the version is deployable.
 fn listed([offer, sku]: [&str; 2], version: String, said: &Value) -> ListedVersion {
     let properties = properties(said);
     let deprecation = properties.image_deprecation_status.as_ref();
@@ -283,8 +284,8 @@ fn listed([offer, sku]: [&str; 2], version: String, said: &Value) -> ListedVersi
     }
 }
 
-/// A version that was listed may answer a GET with 400 "The value of parameter version is
-/// invalid." instead of 404 (azure-rest §3).
+/// Treats 400 "The value of parameter version is invalid." as 404: a version that was listed may
+/// answer a GET with it (azure-rest §3).
 fn vanished(error: Error) -> Error {
     let gone = error.kind() == ErrorKind::BadAnswer && error.has_code("InvalidParameter");
     if gone { Error::not_found(error.to_string()) } else { error }

@@ -1,8 +1,8 @@
-//! A location's list of publishers becomes items: who is listed anew, in what order, and who is
-//! taken from the snapshot before.
+//! Turns a location's list of publishers into work items: which publishers are listed anew, in what
+//! order, and which are taken from the previous snapshot.
 //!
-//! Listing offers is the scarce operation, so its order is planned: whoever has most behind it
-//! comes first, so that the rest of the work fills the time until the last listing is permitted.
+//! Listing offers is the scarce operation, so its order is planned: publishers with the most offers
+//! come first, so that their remaining work fills the time until the last listing is permitted.
 
 use super::place::ListingPath;
 use crate::image::name::caseless;
@@ -13,17 +13,17 @@ use std::cmp::Reverse;
 use std::collections::HashSet;
 use time::OffsetDateTime;
 
-/// A message holds this many bytes of offers' names at most; whoever has more is listed anew.
+/// Size limit for the offer names in a message, in bytes. Publishers with more are listed anew.
 const MOST_KNOWN_BYTES: usize = 24 << 10;
 
-/// So many names that no publisher has are told of a location.
+/// Maximum number of unknown publisher names that are reported for a location.
 const MOST_UNKNOWN: usize = 5;
 
-/// How old listings of offers may be, and how long it takes until they can be renewed.
+/// Maximum age of offer listings, and the interval at which runs renew them.
 #[derive(Clone, Copy)]
 struct Rotation {
     most_seconds: u64,
-    /// From the run before to this one; the next one is thought to be as far away.
+    /// Time from the previous run to this one; the next run is assumed to be equally far away.
     interval_seconds: u64,
     now: OffsetDateTime,
 }
@@ -40,8 +40,8 @@ impl Rotation {
         })
     }
 
-    /// Those of `known` (when, who) that are listed again: all that would be too old at the next
-    /// run, and enough that each comes round in time, oldest first.
+    /// Selects the publishers of `known` (listing time, name) to list again: all that would be too
+    /// old at the next run, and enough of the oldest for each to be renewed in time.
     fn due(self, mut known: Vec<(OffsetDateTime, &str)>) -> HashSet<&str> {
         known.sort();
         let total = known.len() as u64;
@@ -55,8 +55,8 @@ impl Rotation {
     }
 }
 
-/// The publishers of `item`'s location that fit into one invocation, as items, and whether there
-/// are more; `publishers` are sorted.
+/// Returns items for the publishers of `item`'s location that fit into one invocation, followed by
+/// a continuation item if there are more. `publishers` must be sorted.
 pub(super) fn items(
     item: &WorkItem,
     publishers: Vec<String>,
@@ -88,7 +88,7 @@ pub(super) fn items(
     let subscriptions: Vec<&String> = std::iter::once(subscription).chain(spread).collect();
     let to = |publisher: &String, turn: usize, known: Option<KnownOffers>| {
         let through = subscriptions[turn % subscriptions.len()];
-        // The one that told of this location can be asked there.
+        // The subscription that listed this location is known to be usable there.
         let otherwise = if through == subscription { spread.first() } else { Some(subscription) };
         Scope::Publisher {
             location: location.clone(),
@@ -128,8 +128,8 @@ pub(super) fn items(
     items
 }
 
-/// Says which of the names that a location's item asks for alone are part of no publisher's, with the nearest; nothing
-/// of an item that goes on with a list, or asks for all.
+/// Reports which names in the publisher filter of a location's item match no publisher, with the
+/// nearest names. Empty for a continuation item, and for an item without a filter.
 pub(super) fn unknown(scope: &Scope, publishers: &[String]) -> String {
     let Scope::Location { only, after: None, .. } = scope else { return String::new() };
     let lower: Vec<String> = publishers.iter().map(|name| name.to_ascii_lowercase()).collect();
@@ -145,8 +145,8 @@ pub(super) fn unknown(scope: &Scope, publishers: &[String]) -> String {
     said.collect::<Vec<_>>().join("; ")
 }
 
-/// Publishers whose offers are to be listed, in the order in which that is to be done, and those
-/// whose offers are taken from the snapshot before.
+/// Splits publishers into those whose offers are to be listed, in planned order, and those whose
+/// offers are taken from the previous snapshot.
 fn split<'a>(
     item: &WorkItem,
     location: &str,
@@ -170,14 +170,14 @@ fn split<'a>(
             None => listed.push(name),
         }
     }
-    // A dot is in the names of publishers of extensions, which have no images (catalog-shape §1).
+    // Publishers of extensions have a dot in their names and have no images (catalog-shape §1).
     listed.sort_by_key(|name| (name.contains('.'), Reverse(size(name))));
     taken.sort_by_key(|(_, known)| Reverse(known.offers.len()));
     (listed, taken)
 }
 
 impl ListingPath<'_> {
-    /// Whether a message can hold the names of `offers`.
+    /// Whether the names of `offers` fit into a message.
     pub(super) fn fit(offers: &[String]) -> bool {
         offers.iter().map(|name| name.len() + 3).sum::<usize>() < MOST_KNOWN_BYTES
     }
@@ -210,7 +210,7 @@ mod tests {
         item
     }
 
-    /// Who is listed, in order, and who is not.
+    /// Names of the publishers that are listed, in order, and of those that are not.
     fn plan(
         item: &WorkItem,
         names: &[&str],
@@ -230,8 +230,8 @@ mod tests {
         for (name, listed) in [("a", 90), ("b", 95), ("c", 97), ("d", 98), ("e", 99)] {
             known.listed("eastus", name, at(listed));
         }
-        // An hour between runs and ten at most: 5/10 of them a run, plus the new one. "a" would be
-        // eleven hours old the next time.
+        // One hour between runs, a maximum age of ten hours: 5/10 publishers per run, rounded up,
+        // plus the new one. "a" would be eleven hours old at the next run.
         let item = location(100, Some(99), Some(10 * HOUR));
         let (listed, taken) = plan(&item, &names, &known);
         assert_eq!(listed, ["a", "f"]);

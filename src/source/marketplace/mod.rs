@@ -1,7 +1,7 @@
 //! Marketplace VM images: publishers ▸ offers ▸ SKUs ▸ versions, and single versions for details.
 //!
-//! None of these listings is paged. Names come and go between two of them, so a name that was just
-//! listed and is not found is an ordinary answer. All comparisons are without case.
+//! None of these listings is paged. Names appear and disappear between two of them, so 404 for a
+//! name that was just listed is an ordinary answer. All comparisons are without case.
 
 mod client;
 mod listings;
@@ -31,17 +31,17 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 use walk::{OfferWalk, WalkOptions};
 
-/// A publisher with more offers than this is split.
+/// A publisher with more offers than this is split into several items.
 const MOST_OFFERS: usize = 40;
-/// The publishers of a location are spread over at most so many subscriptions: each is asked once before, and a
-/// message names them all.
+/// Maximum number of subscriptions over which the publishers of a location are spread. Each is
+/// probed once beforehand, and a message names them all.
 const MOST_SPREAD: usize = 64;
-/// Requests that follow from one offer: in a region's catalog 7.3 (SKUs, versions, the newest one's
-/// details).
+/// Assumed number of requests per offer (SKUs, versions, details of the newest version); 7.3 in a
+/// region's catalog.
 const REQUESTS_AN_OFFER: f64 = 5.0;
 
 impl Marketplace {
-    /// What one publisher has right now; names that vanish in between are left out.
+    /// Lists what one publisher has at this moment; names that vanish in between are omitted.
     async fn live_publisher(
         &self,
         place: ListingPath<'_>,
@@ -73,8 +73,8 @@ impl Marketplace {
         })
     }
 
-    /// The publishers of a location right now, and which of `subscriptions` was asked, beginning at one for each
-    /// location.
+    /// Lists the publishers of a location, and returns the subscription that answered.
+    /// Subscriptions are tried in order, starting at `index`, which differs for each location.
     async fn live_publishers<'a>(
         &self,
         subscriptions: &'a [String],
@@ -117,7 +117,7 @@ impl Marketplace {
             Ok(publishers) => publishers,
             Err(error) => {
                 let (state, reason, attempts) = ended(error, effort)?;
-                // A location that is asked for and not found is a failure, not a removal.
+                // A location that was requested and is not found is a failure, not a removal.
                 let (state, attempts) = match state {
                     State::Gone => (State::Failed, 1),
                     state => (state, attempts),
@@ -130,7 +130,8 @@ impl Marketplace {
         let children = location::items(item, publishers.rows, known, effort.now);
         let listed = u64::from(!children.is_empty());
         let whole = if children.is_empty() { State::Empty } else { State::Done };
-        // Who has no name may be anybody of before: those who are listed are crawled all the same.
+        // An unnamed entry could be any publisher of the previous snapshot. The named ones are
+        // crawled all the same.
         let (state, reason, attempts) = gap.unwrap_or((whole, unknown, 0));
         let bare = Outcome::bare(scope.clone(), state, reason, attempts);
         Ok(Outcome { listed, children, ..bare })
@@ -171,7 +172,7 @@ impl Marketplace {
             let outcome = Outcome { listed, gaps, children, ..bare };
             return Ok(Crawled::Ended(outcome, Rows::Listed(Vec::new())));
         }
-        // What a list lacks is not handed on with it.
+        // A partial list must not be handed on as if it were complete.
         let is_whole = walk.gaps.is_empty();
         let later = |offers: &[String]| {
             if is_whole { with_offers(item, offers) } else { item.clone() }
@@ -189,8 +190,8 @@ impl Marketplace {
         }
     }
 
-    /// How long to put off what follows from a listing of offers, while that is the scarce
-    /// operation and everything else would keep it waiting.
+    /// How long to postpone the requests that follow a listing of offers. They would delay further
+    /// such listings, which are the scarce operation.
     fn put_off(&self, place: ListingPath<'_>, offers: &[String]) -> Option<Duration> {
         if offers.is_empty() || !ListingPath::fit(offers) {
             return None;
@@ -274,7 +275,7 @@ impl Marketplace {
         };
         Ok((outcome, Rows::Detailed(rows)))
     }
-    /// Does an item through the subscription that it names.
+    /// Processes an item through the subscription that it names.
     async fn crawl_through(
         &self,
         item: WorkItem,
@@ -305,21 +306,22 @@ impl Marketplace {
         }
     }
 
-    /// The locations to crawl, and the subscriptions to spread them over.
+    /// Returns the locations to crawl, and the subscriptions over which to spread them.
     async fn places(&self, request: &Request) -> Result<(Vec<String>, Vec<String>)> {
         let seen = locations::subscriptions(&self.client, &request.subscriptions).await?;
         let mut subscriptions = seen.asked_through();
         let (first, locations) =
             locations::first_readable(&self.client, &subscriptions, &request.locations).await?;
-        // Whoever comes before it may not be read.
+        // The subscriptions before the first readable one may not be read.
         let unreadable = subscriptions.iter().position(|one| *one == first).unwrap_or_default();
         subscriptions.drain(..unreadable);
         subscriptions.truncate(MOST_SPREAD);
         Ok((locations, subscriptions))
     }
 
-    /// Those of `subscriptions` that list the images of `location`, asked once: nothing is spread over one that
-    /// cannot be asked. All of them where none can, so that each item says why.
+    /// Returns the subscriptions that can list the images of `location`, probing each once, so that
+    /// nothing is spread over an unusable one. Returns all of them if none can, so that each item
+    /// reports the reason.
     async fn open(&self, subscriptions: Vec<String>, location: &str) -> Vec<String> {
         if subscriptions.len() == 1 || location == UNNAMED {
             return subscriptions;
@@ -342,7 +344,7 @@ impl Marketplace {
     }
 }
 
-/// A live lookup has no budget of its own.
+/// Live lookups have no time budget of their own.
 const FOREVER: Duration = Duration::from_hours(24);
 
 fn ended_as((outcome, rows): (Outcome, Rows)) -> Crawled {
@@ -359,7 +361,7 @@ fn spent(place: ListingPath<'_>, wait: Duration) -> Error {
     Error::new(ErrorKind::Throttled, text).with_retry_after(Some(wait))
 }
 
-/// A publisher's item that need not list its offers any more.
+/// Returns the publisher's item with its offers filled in, so that they need not be listed again.
 fn with_offers(item: &WorkItem, listed: &[String]) -> WorkItem {
     let mut item = item.clone();
     if let Scope::Publisher { known, .. } = &mut item.scope
@@ -382,14 +384,15 @@ impl Source for Marketplace {
         let (locations, subscriptions) = self.places(request).await?;
         let Some(first) = locations.first() else { return Ok(Vec::new()) };
         let subscriptions = self.open(subscriptions, first).await;
-        // Windows are per subscription and location, buckets per subscription: each location
-        // begins at another one, and its publishers go round all of them.
+        // Rate-limit windows are per subscription and location, buckets per subscription: each
+        // location starts at a different subscription, and its publishers rotate through all of
+        // them.
         let scope = |(index, location)| {
             let mut spread = subscriptions.clone();
             spread.rotate_left(index % subscriptions.len());
             spread.truncate(MOST_SPREAD);
-            // A version's details are the same everywhere: one location asks for them, and what it
-            // does not have is asked for when all listings are in.
+            // A version's details are the same in every location: one location fetches them.
+            // Details of versions that it lacks are fetched when all listings are complete.
             let details =
                 if index == 0 { request.details.unwrap_or_default() } else { Details::None };
             Scope::Location {

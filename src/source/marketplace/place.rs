@@ -1,12 +1,12 @@
-//! The address of one listing, and the scopes of what is left of it.
+//! The path of one listing, and the scopes of its continuations.
 
 use crate::work::{Details, Scope};
 
-/// The address of one listing.
+/// The path of one listing.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ListingPath<'a> {
     pub(super) subscription: &'a str,
-    /// Whom to ask where that one cannot be asked.
+    /// Subscriptions to fall back to if `subscription` is unusable.
     pub(super) otherwise: &'a [String],
     pub(super) location: &'a str,
     pub(super) publisher: &'a str,

@@ -1,6 +1,6 @@
-//! A walk through a publisher's offers: SKUs, versions, and the details of those that are wanted.
+//! A walk through a publisher's offers: SKUs, versions, and the details that are wanted.
 //!
-//! An offer is taken whole or left whole: what is left follows in another item.
+//! An offer is processed completely or not at all; remaining offers follow in another item.
 
 use super::client::{AT_ONCE, Marketplace};
 use super::place::ListingPath;
@@ -14,30 +14,30 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-/// What to look for on a walk.
+/// What a walk looks for.
 pub(super) struct WalkOptions<'a, F> {
-    /// Whether an offer's SKU is wanted.
+    /// Filter for an offer's SKUs.
     pub(super) wanted: F,
-    /// Which versions to ask for details.
+    /// Which versions to fetch details for.
     pub(super) details: Details,
-    /// What need not be asked.
+    /// What the previous snapshot contains, and need not be requested.
     pub(super) known: &'a PreviousFindings,
 }
 
-/// What walking through a publisher's offers has found so far.
+/// What a walk has found so far.
 #[derive(Default)]
 pub(super) struct OfferWalk {
     pub(super) rows: Vec<ListedVersion>,
     pub(super) gaps: Vec<Gap>,
     pub(super) left: Vec<String>,
     pub(super) listed: u64,
-    /// How long the quota of what is left is spent.
+    /// How long the quota for the remaining offers is exhausted.
     pub(super) wait: Option<Duration>,
-    /// Whether anything was taken.
+    /// Whether any offer was completed.
     pub(super) begun: bool,
 }
 
-/// What was found of one offer.
+/// What was found for one offer.
 #[derive(Default)]
 struct OfferResult {
     rows: Vec<ListedVersion>,
@@ -64,7 +64,8 @@ impl OfferResult {
         });
     }
 
-    /// Keeps an error for the coverage; passes it on when a redelivery may heal it.
+    /// Records an error as a gap, or returns it if a redelivery may succeed. A spent quota only
+    /// sets `wait`.
     fn failed(
         &mut self,
         names: (&str, Option<&str>, Option<&str>),
@@ -80,14 +81,15 @@ impl OfferResult {
     }
 }
 
-/// How a listing ends that is not whole.
+/// How an incomplete listing ended.
 type End = (State, String, u32);
-/// The versions of one SKU, each asked for details with what came of it, and how their listing ends.
+/// The versions of one SKU, each with the error of its details request if any, and how their
+/// listing ended if it is incomplete.
 type Versions = Result<(Vec<(ListedVersion, Option<Error>)>, Option<End>)>;
 
 impl Marketplace {
-    /// Lists SKUs and versions of `offers` into `walk`. Once `effort` is spent no further offer is
-    /// begun, except the first: an item always gets on.
+    /// Lists SKUs and versions of `offers` into `walk`. After the deadline of `effort` no further
+    /// batch of offers starts, except the first, so that an item always makes progress.
     pub(super) async fn walk<F>(
         &self,
         place: ListingPath<'_>,
@@ -174,7 +176,7 @@ impl Marketplace {
         Ok(())
     }
 
-    /// A SKU's versions, and the details of those that are sought and not known, newest first.
+    /// Lists a SKU's versions, and fetches those wanted details that are not known, newest first.
     async fn sku<F: Sync>(
         &self,
         place: ListingPath<'_>,
@@ -214,13 +216,14 @@ impl Marketplace {
 }
 
 impl OfferWalk {
-    /// The list of offers is not whole: which ones are missing is not known.
+    /// Records a gap without a name: the list of offers is incomplete, and which ones are missing
+    /// is unknown.
     pub(super) fn some_offers_have_no_name(&mut self, (state, reason, attempts): End) {
         let offer = String::new();
         self.gaps.push(Gap { offer, sku: None, version: None, state, reason, attempts });
     }
 
-    /// Takes what was found of an offer, or leaves the offer.
+    /// Adds the result of an offer, or marks the offer as remaining if its quota is exhausted.
     fn take(&mut self, offer: &str, mut found: OfferResult) {
         if found.wait.is_some() {
             self.wait = self.wait.max(found.wait);

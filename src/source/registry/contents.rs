@@ -1,4 +1,4 @@
-//! What manifests hold, read one by one, once ever.
+//! Contents of manifests. Each manifest is read individually, and only once ever.
 
 use super::{AT_ONCE, Containers, TOGETHER, gave_up};
 use crate::error::{ErrorKind, Result};
@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
-/// What was written on a manifest is kept up to this many bytes in all.
+/// Size limit for the annotations or labels of a manifest, in bytes.
 const MOST_TEXT: usize = 64 << 10;
 
 impl Containers {
@@ -29,7 +29,7 @@ impl Containers {
             Ok(registry) => registry,
             Err(error) => return gave_up(item, error, effort),
         };
-        // They come sorted by repository: a token for some repositories is good for all of their
+        // Manifests are sorted by repository, so a token for some repositories covers all of their
         // manifests.
         let mut names: Vec<&str> = manifests.iter().map(|[name, _]| name.as_str()).collect();
         names.dedup();
@@ -86,7 +86,7 @@ impl Containers {
     }
 }
 
-/// What one manifest holds, with its configuration where it is an image's.
+/// Reads one manifest and, for an image, its configuration.
 async fn read(
     registry: &Registry,
     [repository, digest]: &[String; 2],
@@ -96,7 +96,7 @@ async fn read(
     let content = registry.content_with(repository, &name, scope).await?;
     let mut contained = contained(&content)?;
     contained.id = manifest_id(registry.login_server(), repository, digest);
-    // A configuration by another digest than can be checked is not read; nor is it asked for again.
+    // A configuration whose digest cannot be verified is not read, and not requested again.
     if let Ok(configs) = content.descriptors("config")
         && let Some(config) = configs.first()
         && is_image_config(&config.media_type)
@@ -107,7 +107,7 @@ async fn read(
     Ok(contained)
 }
 
-/// Texts by name, as far as they are texts and stay within bounds.
+/// The string members of an object, up to [`MOST_TEXT`] bytes of names and values.
 fn texts(found: &Value) -> BTreeMap<String, String> {
     let mut left = MOST_TEXT;
     let all = found.as_object().into_iter().flatten();
@@ -124,7 +124,7 @@ fn texts(found: &Value) -> BTreeMap<String, String> {
 fn platform(found: &Value) -> Option<String> {
     let part = |name: &str| found[name].as_str().filter(|text| !text.is_empty());
     let (os, architecture) = (part("os")?, part("architecture")?);
-    // Attestations stand in an index as images of no platform.
+    // An index lists attestations as images of an unknown platform.
     if os == "unknown" {
         return None;
     }
@@ -132,7 +132,7 @@ fn platform(found: &Value) -> Option<String> {
     Some(format!("{os}/{architecture}{variant}"))
 }
 
-/// What the manifest itself tells.
+/// Extracts the content from the manifest document itself.
 pub(super) fn contained(content: &Content) -> Result<ManifestContent> {
     let document = &content.document;
     let text = |value: &Value| value.as_str().filter(|t| !t.is_empty()).map(str::to_owned);

@@ -1,6 +1,7 @@
-//! What Microsoft Defender for Cloud found in a registry's images, by digest: what its grouped sub-assessments tell.
-//! Those are to go in favour of individual recommendations, whose form nobody documents. So where there is none of an
-//! image it is not known whether it was scanned, and nothing is told of it.
+//! Vulnerabilities that Microsoft Defender for Cloud found in a registry's images, by digest, from
+//! its grouped sub-assessments. These are to be replaced by individual recommendations, whose
+//! format is undocumented. An image without sub-assessments may or may not have been scanned, so it
+//! gets no scan result.
 
 use super::{Containers, gave_up};
 use crate::client::{Client, quoted};
@@ -14,7 +15,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// A query's quota that is spent, and that nobody has told for how long, is waited for so long.
+/// Wait for an exhausted query quota if the answer has no retry delay.
 const SOME_WHILE: Duration = Duration::from_secs(30);
 
 /// One vulnerability of one image (azure-rest §5).
@@ -43,7 +44,7 @@ struct Status {
     code: Option<String>,
 }
 
-/// The question for one registry, or for one image in it.
+/// The query for one registry, or for one image in it.
 fn query(login_server: &str, digest: Option<&str>) -> String {
     let of = "where properties.additionalData.artifactDetails.";
     let one = digest.map(|digest| format!(" | {of}digest =~ {}", quoted(digest)));
@@ -59,7 +60,7 @@ fn query(login_server: &str, digest: Option<&str>) -> String {
     )
 }
 
-/// What scanners found in one image; none when it was not scanned, or when that is not known.
+/// Returns the scan result of one image; `None` if it was not scanned or that is unknown.
 pub async fn of_image(
     client: &Client,
     login_server: &str,
@@ -97,7 +98,7 @@ impl Containers {
     }
 }
 
-/// Findings counted for each image; one that is healthy counts as scanned.
+/// Counts findings per image. An image that is healthy counts as scanned, without findings.
 fn joined(found: Vec<Finding>) -> Vec<ScanResult> {
     let mut images: BTreeMap<(String, String), ScanResult> = BTreeMap::new();
     for Finding { severity, artifact, status, time_generated } in found {

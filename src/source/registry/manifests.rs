@@ -1,4 +1,4 @@
-//! The manifests of some repositories, and which of them are worth reading.
+//! Manifests of repositories, and the selection of those whose content is read.
 
 use super::{Containers, TOGETHER};
 use crate::error::{Error, ErrorKind, Result};
@@ -16,31 +16,32 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
-/// An item that has found so many manifests leaves the rest to others.
+/// An item that has found this many manifests leaves the rest to further items.
 const MOST_ROWS: usize = 4_000;
-/// The same for their bytes: of one repository, and of all. What is listed at once is one page more of each.
+/// Size limits for the rows of one repository, and of all, in bytes. Each repository that is listed
+/// concurrently may exceed its limit by one page.
 const MOST_OF_ONE: usize = 4 << 20;
 const MOST_OF_ALL: usize = 32 << 20;
-/// Manifests that one item reads: three requests each.
+/// Manifests whose content one item reads, with three requests each.
 const CONTENTS: usize = 60;
-/// A registry that is throttled, and does not say for how long, is left alone for so long.
+/// Wait for a throttled registry if the answer has no retry delay.
 const SOME_WHILE: Duration = Duration::from_secs(30);
 
-/// What one repository gave.
+/// The result of listing one repository.
 struct RepositoryPart {
     rows: Vec<RegistryImage>,
-    /// The last manifest of what was listed, when there are more.
+    /// Digest of the last listed manifest, if there are more.
     more: Option<String>,
-    /// Manifests that have no name.
+    /// Manifests without a name.
     lost: UnreadableRows,
     tags: Tags,
 }
 
-/// What became of a repository's tags.
+/// The result of listing a repository's tags.
 enum Tags {
-    /// Its manifests have them all.
+    /// All tags are in the rows of their manifests.
     Joined,
-    /// Somebody else lists them.
+    /// A separate item lists them.
     Elsewhere,
     /// Some of them have no name.
     Lost(UnreadableRows),
@@ -48,17 +49,18 @@ enum Tags {
     Untold(Error),
 }
 
-/// What an item found.
+/// What an item has found so far.
 #[derive(Default)]
 struct ItemFindings {
     rows: Vec<RegistryImage>,
     gaps: Vec<Gap>,
-    /// Repositories that are left to others, the first one behind a digest.
+    /// Repositories left to further items; the first of each group continues after the digest, if
+    /// any.
     left: Vec<(Vec<String>, Option<String>)>,
-    /// Repositories of which others list the tags.
+    /// Repositories whose tags are listed by separate items.
     untagged: Vec<String>,
     listed: u64,
-    /// Manifests whose content is to be read.
+    /// `[repository, digest]` of manifests whose content is to be read.
     wanted: Vec<[String; 2]>,
 }
 
@@ -74,7 +76,7 @@ impl ItemFindings {
         self.wanted.extend(worth_reading(&part.rows, details, known));
         self.rows.extend(part.rows);
         self.left.extend(part.more.map(|after| (vec![repository.to_owned()], Some(after))));
-        // What it was before may be what could not be read.
+        // An unreadable entry may be a manifest that the previous snapshot has.
         if let Some(why) = part.lost.why("manifests") {
             self.give_up(repository, None, (State::Failed, why, 0));
         }
@@ -157,7 +159,8 @@ impl Containers {
             for (at, part) in join_all(asked).await.into_iter().enumerate() {
                 match part {
                     Ok(part) => found.take(&chunk[at], part, (*details, known), effort)?,
-                    // Nothing was done yet: all of it again, when there is room for it.
+                    // Nothing has been found yet: deliver the whole item again when the quota
+                    // permits.
                     Err(error) if error.kind() == ErrorKind::Throttled && found.rows.is_empty() => {
                         let wait = error.retry_after().unwrap_or(SOME_WHILE);
                         return Ok(Crawled::Later(item.clone(), wait));
@@ -181,7 +184,7 @@ impl Containers {
         Ok(found.ends(item, login_server, *details))
     }
 
-    /// The tags of a repository whose manifests are more than one item lists.
+    /// Lists the tags of a repository whose manifests are split over several items.
     pub(super) async fn crawl_tags(
         &self,
         item: &WorkItem,
@@ -219,15 +222,15 @@ impl Containers {
     }
 }
 
-/// What tags without a name leave unknown.
+/// The gap for tags without a name.
 fn lost_tags(repository: &str, lost: &UnreadableRows) -> Option<Gap> {
     let reason = lost.why("tags")?;
     let (offer, version) = (repository.to_owned(), Some(ALL_TAGS.to_owned()));
     Some(Gap { offer, sku: None, version, state: State::Failed, reason, attempts: 0 })
 }
 
-/// The manifests of one repository behind `after`, as many as fit; asked with a token that is good
-/// for all of `together`.
+/// Lists the manifests of one repository after the digest `after`, up to the size limits, with a
+/// token for all repositories in `together`.
 async fn list(
     registry: &Registry,
     repository: &str,
@@ -255,7 +258,7 @@ async fn list(
         }
     }
     let tags = match (after, &more) {
-        // Whoever lists its first manifests sees to its tags.
+        // The item that lists the first manifests of a repository also handles its tags.
         (Some(_), _) => Tags::Joined,
         (None, Some(_)) => Tags::Elsewhere,
         (None, None) => tagged(registry, repository, together, &mut rows).await?,
@@ -263,8 +266,8 @@ async fn list(
     Ok(RepositoryPart { rows, more, lost, tags })
 }
 
-/// Gives the manifests of a repository all their tags: what the list of manifests tells of them may be cut
-/// ([`Manifest::tags`]). How many it may tell is written nowhere, so all are asked for.
+/// Adds all tags of a repository to its manifests. The list of manifests may omit tags
+/// ([`Manifest::tags`]), and its limit is undocumented, so the tags are always listed.
 async fn tagged(
     registry: &Registry,
     repository: &str,
@@ -290,7 +293,7 @@ fn moment(text: Option<&String>) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text?, &Rfc3339).ok()
 }
 
-/// The row of a manifest as it is listed.
+/// Converts a listed manifest to a row.
 pub fn row(login_server: &str, repository: &str, listed: Manifest) -> RegistryImage {
     let mut row = RegistryImage::new(login_server, repository, &listed.digest);
     let Attributes {
@@ -330,8 +333,8 @@ pub fn row(login_server: &str, repository: &str, listed: Manifest) -> RegistryIm
     row
 }
 
-/// The manifests whose content is read: what is tagged, and what may refer to something, unless it
-/// was read before.
+/// Selects the manifests whose content is read: for `Latest`, those that are tagged or may refer to
+/// another manifest; always without those that were read before.
 fn worth_reading<'a>(
     rows: &'a [RegistryImage],
     details: Details,
@@ -344,7 +347,7 @@ fn worth_reading<'a>(
             Details::Latest => !row.tags.is_empty() || may_refer,
             Details::All => true,
         };
-        // What can never be read is not asked for: its row says what it is.
+        // Content that can never be verified is not requested; the row shows its media type.
         let can_be_read = !row.media_type.as_deref().is_some_and(is_schema_1);
         wanted && can_be_read && !known.has_content(&row.id)
     };

@@ -1,9 +1,9 @@
 //! Container registries: subscriptions ▸ registries ▸ repositories ▸ manifests.
 //!
-//! The provider says which registries there are, each registry's data plane what is in it, and
-//! Resource Graph what scanners found. A repository's manifests are listed with some of their tags, and its tags
-//! by themselves.
-//! What a manifest holds never changes: it is read once, and carried from snapshot to snapshot.
+//! The provider lists the registries, each registry's data plane its contents, and Resource Graph
+//! the findings of scanners. The list of a repository's manifests contains only some of their tags,
+//! so tags are listed separately. The content of a manifest never changes: it is read once, and
+//! carried from snapshot to snapshot.
 
 mod contents;
 pub mod findings;
@@ -32,13 +32,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use time::OffsetDateTime;
 
-/// Requests to one registry that an item has under way at once.
+/// Concurrent requests of one item to one registry.
 const AT_ONCE: usize = 8;
-/// Repositories that one token is asked for: a token is a header, and headers have an end.
+/// Repositories per token: a token is sent as a header, and the size of headers is limited.
 const TOGETHER: usize = 10;
-/// Repositories of one item: some seconds of work.
+/// Repositories per item: a few seconds of work.
 const BATCH: usize = 40;
-/// The names of one item's repositories stay below this many bytes.
+/// Size limit for the names of an item's repositories, in bytes.
 const BATCH_BYTES: usize = 12 << 10;
 
 /// Opens a registry by its login server.
@@ -48,9 +48,9 @@ pub type Open = Arc<dyn Fn(&str) -> Result<Registry> + Send + Sync>;
 pub struct Containers {
     client: Client,
     open: Open,
-    /// Login servers that are crawled, instead of all registries of all subscriptions.
+    /// Login servers to crawl instead of all registries of all subscriptions.
     named: Vec<String>,
-    /// Registries that were asked before, with their tokens and their pace.
+    /// Registries opened so far, with their tokens and rate limits.
     opened: Mutex<HashMap<String, Arc<Registry>>>,
 }
 
@@ -82,15 +82,15 @@ struct Properties {
 /// The registries of a subscription.
 #[derive(Debug, Default)]
 pub struct Registries {
-    /// Those that can be reached, sorted.
+    /// Registries that can be reached, sorted.
     pub found: Vec<AtRegistry>,
-    /// Those of which it cannot be read where they are, by Resource Manager id, or by no name.
+    /// Gaps for registries that cannot be read, named by Resource Manager id or with an empty name.
     pub unread: Vec<Gap>,
 }
 
 impl Containers {
-    /// The source that asks the Resource Manager through `client`, and registries as `open` says:
-    /// those that are `named`, or all.
+    /// Creates the source. Resource Manager requests go through `client`; `open` opens registries.
+    /// Crawls the `named` login servers, or all registries if empty.
     pub fn new(client: Client, open: Open, named: Vec<String>) -> Self {
         Self { client, open, named, opened: Mutex::default() }
     }
@@ -161,7 +161,7 @@ impl Containers {
     }
 }
 
-/// Repositories in parts that are one item each.
+/// Splits repositories into batches, one item each.
 fn batches(login_server: &str, repositories: Vec<String>, details: Details) -> Vec<RegistryScope> {
     let mut scopes = Vec::new();
     let mut batch = Vec::new();
@@ -189,7 +189,7 @@ fn batches(login_server: &str, repositories: Vec<String>, details: Details) -> V
     scopes
 }
 
-/// An item that only leads to others.
+/// Ends an item that has no rows of its own, only child items.
 fn parent(item: &WorkItem, scopes: Vec<RegistryScope>, gaps: Vec<Gap>) -> Crawled {
     let state = if scopes.is_empty() && gaps.is_empty() { State::Empty } else { State::Done };
     let children = scopes.into_iter().map(|scope| item.child(Scope::Registry(scope)));
@@ -202,13 +202,13 @@ fn parent(item: &WorkItem, scopes: Vec<RegistryScope>, gaps: Vec<Gap>) -> Crawle
     Crawled::Ended(outcome, Rows::default())
 }
 
-/// What cannot be read of a list, by its name.
+/// The gap for an unreadable entry of a list.
 fn unread(name: &str, reason: String) -> Gap {
     let (offer, state) = (name.to_owned(), State::Failed);
     Gap { offer, sku: None, version: None, state, reason, attempts: 0 }
 }
 
-/// The registries of a subscription.
+/// Returns the registries of a subscription.
 pub async fn registries(client: &Client, subscription: &str) -> Result<Registries> {
     let provider = "Microsoft.ContainerRegistry";
     let path = ["subscriptions", subscription, "providers", provider, "registries"];
@@ -227,8 +227,8 @@ pub async fn registries(client: &Client, subscription: &str) -> Result<Registrie
     Ok(registries)
 }
 
-/// Where a registry is that is listed for a subscription, whose ids begin with `prefix`; nowhere yet while it is
-/// being made. One that cannot be read costs itself.
+/// Parses a listed registry of the subscription whose ids begin with `prefix`; `None` while it is
+/// being created. An unreadable entry affects only itself.
 fn reached(row: &Value, prefix: &str) -> Result<Option<AtRegistry>, Gap> {
     let (registry, malformed) = lenient::of_value::<Resource>(row)
         .map_err(|e| unread("", format!("a registry that cannot be read ({e})")))?;
