@@ -66,3 +66,24 @@ impl Drop for Locked {
         let _ = self.0.unlock();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_with_its_holder_though_a_program_that_starts_has_the_file_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let open = || File::options().create(true).append(true).open(&path).unwrap();
+        let file = open();
+        // What a child has between `fork` and `exec`.
+        let inherited = file.try_clone().unwrap();
+        let held = Locked::exclusive(file).unwrap().unwrap();
+        assert!(Locked::at_once(open()).unwrap().is_none());
+        assert!(Locked::shared(open()).unwrap().is_none());
+        drop(held);
+        assert!(Locked::at_once(open()).unwrap().is_some());
+        drop(inherited);
+    }
+}

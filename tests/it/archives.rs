@@ -458,6 +458,20 @@ fn what_is_in_the_layers_of_a_layout_is_compared() {
         // What the registry has is not read again.
         case.push(&lost, &[]);
     }
+    let case = Case::new();
+    // One layer, of which two images say different things.
+    let kind = format!("{LAYER}+gzip");
+    let mut torn = Packed::new();
+    let images =
+        [torn.image("amd64", &one, &kind, gzip), torn.image("arm64", &two, &kind, |_| gzip(&one))];
+    torn.index(&images);
+    let torn = case.write("torn.tar", &torn.bytes());
+    case.refused(&torn, &["--as", "index"], &["another than its configuration says"]);
+    // Nobody without the key can say what is in it.
+    let mut sealed = Packed::new();
+    let entry = sealed.image("amd64", &one, &format!("{kind}+encrypted"), |_| b"sealed".to_vec());
+    sealed.index(&[entry]);
+    case.push(&case.write("sealed.tar", &sealed.bytes()), &[]);
 }
 
 fn names_are_those_of_other_tools_and_systems() {

@@ -2,7 +2,7 @@
 
 use super::followed::Followed;
 use crate::cli::PARTIAL;
-use crate::cli::output::Output;
+use crate::cli::output::{Output, as_json};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::files;
@@ -109,7 +109,7 @@ async fn make(
         definitions: planned,
         restorable_days,
     };
-    let value = serde_json::to_value(&plan).map_err(|e| Error::bug(e.to_string()))?;
+    let value = as_json(&plan)?;
     if let Some(file) = &args.plan {
         let text = serde_json::to_vec_pretty(&value).map_err(|e| Error::bug(e.to_string()))?;
         let is_plan =

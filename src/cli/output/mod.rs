@@ -38,6 +38,11 @@ pub(super) struct Columns {
 /// A callback for each row, as JSON. It returns whether it wants another row.
 pub(super) type Visit<'a> = &'a mut dyn FnMut(&[u8]) -> Result<ControlFlow<()>>;
 
+/// A value as it is printed.
+pub(super) fn as_json(value: &impl serde::Serialize) -> Result<Value> {
+    serde_json::to_value(value).map_err(|e| Error::bug(e.to_string()))
+}
+
 /// How this command prints.
 pub(super) struct Output {
     pub(super) format: Format,

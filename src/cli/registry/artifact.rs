@@ -2,7 +2,7 @@
 
 use super::{LoginArgs, open_reference};
 use crate::blocking::blocking;
-use crate::cli::output::Output;
+use crate::cli::output::{Output, as_json};
 use crate::cli::progress::Bytes;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -145,7 +145,7 @@ pub(super) async fn attach(config: &Config, args: &AttachArgs, output: &Output) 
     let shown = Bytes::show(&moved, output.quiet);
     let pushed = registry.push(&repository, &package, &[], &[], &moved).await;
     drop(shown);
-    let mut pushed = serde_json::to_value(pushed?).map_err(|e| Error::bug(e.to_string()))?;
+    let mut pushed = as_json(&pushed?)?;
     pushed["subject"] = told;
     pushed["artifactType"] = args.artifact_type.as_str().into();
     output.one(pushed)

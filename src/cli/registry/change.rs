@@ -3,7 +3,7 @@
 use super::depending::{Depending, confirm};
 use super::going::going;
 use super::{LoginArgs, open_reference};
-use crate::cli::output::Output;
+use crate::cli::output::{Output, as_json};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::{Attributes, Name, Registry};
@@ -67,20 +67,16 @@ impl DeleteArgs {
     }
 }
 
-fn value<T: serde::Serialize>(thing: &T) -> Result<Value> {
-    serde_json::to_value(thing).map_err(|e| Error::bug(e.to_string()))
-}
-
 /// The current attributes of a repository, tag or manifest.
 pub(super) async fn look(registry: &Registry, repository: &str, name: &Name) -> Result<Value> {
     match name {
-        Name::Whole => value(&registry.repository(repository).await?),
-        Name::Tag(tag) => value(&registry.tag(repository, tag).await?),
+        Name::Whole => as_json(&registry.repository(repository).await?),
+        Name::Tag(tag) => as_json(&registry.tag(repository, tag).await?),
         Name::Digest(digest) => {
             let mut manifest = registry.manifest(repository, digest).await?;
             let tags = registry.tags(repository, Some(digest)).await?;
             manifest.tags = tags.into_iter().map(|tag| tag.name).collect();
-            value(&manifest)
+            as_json(&manifest)
         }
     }
 }

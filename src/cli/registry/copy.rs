@@ -1,7 +1,7 @@
 //! `azimg registry copy` and `tag`.
 
 use super::{LoginArgs, open, open_reference, open_source};
-use crate::cli::output::Output;
+use crate::cli::output::{Output, as_json};
 use crate::cli::progress::Bytes;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -85,10 +85,6 @@ fn check_tags(tags: &[String]) -> Result<()> {
     }
 }
 
-fn value<T: serde::Serialize>(thing: &T) -> Result<Value> {
-    serde_json::to_value(thing).map_err(|e| Error::bug(e.to_string()))
-}
-
 /// The tags of a copy: the tag of the target, or else of the source, and the additional ones.
 fn tags_of(to: &Reference, from: &Name, more: &[String]) -> Result<Vec<String>> {
     let first = match (&to.name, from) {
@@ -136,13 +132,13 @@ pub(super) async fn copy(config: &Config, args: &CopyArgs, output: &Output) -> R
         with_referrers: args.with_referrers,
     };
     if args.dry_run {
-        return output.one(value(&from.measure(&tags).await?)?);
+        return output.one(as_json(&from.measure(&tags).await?)?);
     }
     let moved = TransferProgress::default();
     let shown = Bytes::show(&moved, output.quiet);
     let copied = target.copy(repository, from, &tags, &moved).await;
     drop(shown);
-    output.one(value(&copied?)?)
+    output.one(as_json(&copied?)?)
 }
 
 pub(super) async fn tag(config: &Config, args: &TagArgs, output: &Output) -> Result<()> {
@@ -153,7 +149,7 @@ pub(super) async fn tag(config: &Config, args: &TagArgs, output: &Output) -> Res
         return Err(Error::invalid(text));
     }
     let tagged = registry.tag_as(&repository, &name, &args.tags, args.dry_run).await?;
-    let rows = tagged.iter().map(value).collect::<Result<Vec<Value>>>()?;
+    let rows = tagged.iter().map(as_json).collect::<Result<Vec<Value>>>()?;
     if rows.iter().all(|row| row["was"] == row["digest"]) && !args.dry_run {
         tracing::info!("the tags pointed there already");
     }

@@ -10,7 +10,7 @@ mod purge;
 mod storage;
 mod transfer;
 
-use super::output::Output;
+use super::output::{Output, as_json};
 use super::stop;
 use crate::config::{Config, Flags, RegistryUser};
 use crate::error::{Error, Result};
@@ -282,9 +282,7 @@ async fn open_reference(
 }
 
 fn values<T: Serialize>(rows: &[T]) -> Result<Vec<Value>> {
-    rows.iter()
-        .map(|row| serde_json::to_value(row).map_err(|e| Error::bug(e.to_string())))
-        .collect()
+    rows.iter().map(|row| as_json(&row)).collect()
 }
 
 /// The message after an interruption. Registries have no operations to follow: a request is either

@@ -3,7 +3,7 @@
 use super::artifact::ArtifactArgs;
 use super::{LoginArgs, open_reference};
 use crate::blocking::blocking;
-use crate::cli::output::Output;
+use crate::cli::output::{Output, as_json};
 use crate::cli::progress::Bytes;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -173,7 +173,7 @@ pub(super) async fn push(config: &Config, args: PushArgs, output: &Output) -> Re
     let shown = Bytes::show(&moved, output.quiet);
     let pushed = registry.push(&repository, &package, &tags, &args.mount_from, &moved).await;
     drop(shown);
-    let pushed = serde_json::to_value(pushed?).map_err(|e| Error::bug(e.to_string()))?;
+    let pushed = as_json(&pushed?)?;
     output.one(pushed)
 }
 
@@ -194,7 +194,7 @@ pub(super) async fn pull(config: &Config, args: PullArgs, output: &Output) -> Re
     let to = args.destination.as_path();
     if args.dry_run {
         let found = registry.measure(&repository, &name, platforms).await?;
-        return output.one(serde_json::to_value(found).map_err(|e| Error::bug(e.to_string()))?);
+        return output.one(as_json(&found)?);
     }
     let moved = TransferProgress::default();
     let shown = Bytes::show(&moved, output.quiet);
@@ -205,7 +205,7 @@ pub(super) async fn pull(config: &Config, args: PullArgs, output: &Output) -> Re
     if !output.quiet {
         tell_pulled(&pulled, form);
     }
-    let pulled = serde_json::to_value(pulled).map_err(|e| Error::bug(e.to_string()))?;
+    let pulled = as_json(&pulled)?;
     output.one(pulled)
 }
 

@@ -321,16 +321,12 @@ fn cover(
     let stands_in = |location: &String, gap| {
         carried_rows.get(&(location.clone(), gap)).copied().unwrap_or_default()
     };
-    let state_of = |state: State, carried_rows: CarriedRows| match state {
-        State::Failed if carried_rows.rows > 0 => State::Carried,
-        state => state,
-    };
     for (location, result) in results {
         let own = stands_in(location, None);
         let line = CoverageLine {
             location: location.clone(),
             publisher: Some(publisher.to_owned()),
-            state: state_of(result.state, own),
+            state: own.ends(result.state),
             reason: result.reason.clone(),
             attempts: result.attempts,
             rows: result.rows + own.rows,
@@ -348,7 +344,7 @@ fn cover(
         merged.lines.push(CoverageLine { malformed: result.malformed.clone(), ..line.clone() });
         for (i, gap) in result.gaps.iter().enumerate() {
             let own = stands_in(location, Some(i));
-            let state = state_of(gap.state, own);
+            let state = own.ends(gap.state);
             merged.totals.add(state, 1);
             if let (Some(sku), Some(version)) = (&gap.sku, &gap.version) {
                 merged.asked.insert(key(&gap.offer, sku, version));

@@ -295,12 +295,10 @@ impl CoverageBuilder {
     /// Adds a line for each location's list of publishers.
     fn locations(&mut self, requests: &BTreeMap<String, LocationRequest>, shards: &Shards) {
         for location in requests.keys() {
-            let standing = self.unlisted.get(location).copied().unwrap_or_default();
+            let carried = self.unlisted.get(location).copied().unwrap_or_default();
             let only = requests[location].only.clone();
-            let (mut state, reason, attempts) = shards.location_end(location);
-            if state == State::Failed && standing.rows > 0 {
-                state = State::Carried;
-            }
+            let (state, reason, attempts) = shards.location_end(location);
+            let state = carried.ends(state);
             self.totals.add(state, 1);
             self.lines.push(CoverageLine {
                 location: location.clone(),
@@ -309,8 +307,8 @@ impl CoverageBuilder {
                 attempts,
                 malformed: shards.malformed(location),
                 only,
-                rows: standing.rows,
-                since: standing.since,
+                rows: carried.rows,
+                since: carried.since,
                 ..CoverageLine::new(SourceName::Marketplace)
             });
         }

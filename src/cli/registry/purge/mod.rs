@@ -7,7 +7,8 @@ mod show;
 pub(super) use args::PurgeArgs;
 
 use super::open;
-use crate::cli::output::Output;
+use crate::cli::PARTIAL;
+use crate::cli::output::{Output, as_json};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::files;
@@ -27,8 +28,6 @@ use time::OffsetDateTime;
 
 /// The number of repositories examined concurrently.
 const AT_ONCE: usize = 4;
-/// The exit code if some scopes of a plan were not done.
-const PARTIAL: u8 = 3;
 
 pub(super) async fn run(config: &Config, args: PurgeArgs, output: &Output) -> Result<ExitCode> {
     let registry = open(config, &args.registry, &args.login).await?;
@@ -47,7 +46,7 @@ pub(super) async fn run(config: &Config, args: PurgeArgs, output: &Output) -> Re
         let (of, at) = (&whole.login_server, registry.login_server());
         return Err(Error::invalid(format!("the plan is of {of}, and not of {at}")));
     }
-    let value = serde_json::to_value(&whole).map_err(|e| Error::bug(e.to_string()))?;
+    let value = as_json(&whole)?;
     if args.apply.is_none() && (args.plan.is_some() || (args.yes && !args.dry_run)) {
         let text = serde_json::to_vec_pretty(&value).map_err(|e| Error::bug(e.to_string()))?;
         let is_plan =
@@ -189,7 +188,7 @@ async fn done(
 
 /// The result of a purge, with what was left alone and why.
 fn told(whole: &PurgePlan, applied: &Applied, (plan, ledger): (&Path, &Path)) -> Result<Value> {
-    let mut value = serde_json::to_value(applied).map_err(|e| Error::bug(e.to_string()))?;
+    let mut value = as_json(&applied)?;
     let mut left = Vec::new();
     for one in &whole.repositories {
         let name = &one.repository;
