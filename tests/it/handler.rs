@@ -100,10 +100,27 @@ fn a_handler_killed_thirty_times_at_work_ends_with_the_same_rows() {
     });
     let died = host.failed.lock().unwrap().len();
     assert!(died >= 30, "the handler was killed at work 30 times, and {died} deliveries died");
-    let (stored, mut embedded) = (stored(&runtime, &azurite), embedded(&azure));
-    // A redelivered item counts its deliveries in the coverage's attempts: rows are compared.
-    embedded.insert("coverage.json".into(), stored["coverage.json"].clone());
+    let (mut stored, mut embedded) = (stored(&runtime, &azurite), embedded(&azure));
+    // A redelivered item counts its deliveries in the coverage's attempts.
+    for files in [&mut stored, &mut embedded] {
+        let coverage = files.get_mut("coverage.json").unwrap();
+        let mut value: Value = serde_json::from_str(coverage).unwrap();
+        without(&mut value, "attempts");
+        *coverage = value.to_string();
+    }
     assert_same(&stored, &embedded);
+}
+
+/// Removes a member wherever it is.
+fn without(value: &mut Value, name: &str) {
+    match value {
+        Value::Object(members) => {
+            members.remove(name);
+            members.values_mut().for_each(|value| without(value, name));
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| without(value, name)),
+        _ => {}
+    }
 }
 
 fn a_key_in_the_address_is_taken_in_both_forms_and_told_nobody() {

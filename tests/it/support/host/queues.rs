@@ -6,6 +6,7 @@ use crate::support::wait_until;
 use azure_storage_queue::models::{QueueClientReceiveMessagesOptions, ReceivedMessage};
 use futures::stream::{FuturesUnordered, StreamExt};
 use std::cell::Cell;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// The lease of a message, in seconds. It is renewed while the function runs.
@@ -89,6 +90,9 @@ impl TestHost {
     }
 
     async fn receive(&self, name: &str, most: u64) -> Vec<ReceivedMessage> {
+        if self.is_killed.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
         let client = self.queues.queue(&self.queue_of(name)).unwrap();
         let options = QueueClientReceiveMessagesOptions {
             number_of_messages: Some(i32::try_from(most.min(32)).unwrap()),
@@ -129,7 +133,8 @@ impl TestHost {
         }
         let binding = trigger(&self.function(name), "queueTrigger");
         let envelope = envelope::queue(name, &binding, &text, count, (&id, &receipt));
-        self.under_way.lock().unwrap().insert(id.clone(), count);
+        let _last = if count == most { Some(self.last_deliveries.read().await) } else { None };
+        self.under_way.lock().unwrap().insert(id.clone());
         let ended = self.invoke(name, &envelope).await;
         self.under_way.lock().unwrap().remove(&id);
         let Err(error) = ended else {
