@@ -2,7 +2,7 @@
 #![no_main]
 
 use azimg::gallery::Name;
-use azimg::gallery::retire::RetirePlan;
+use azimg::gallery::retire::{Plan, RetirePlan};
 use azimg::image::gallery::{GalleryImage, Kind, compare_ids, mark_latest};
 use azimg::source::gallery::parse::{self, Resource};
 use azimg::work::group_of;

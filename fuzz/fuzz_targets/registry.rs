@@ -2,7 +2,7 @@
 //! reference, as the name of a file, and as an archive of images.
 #![no_main]
 
-use azimg::purge::{PurgePlan, Rules};
+use azimg::purge::{Plan, PurgePlan, Rules};
 use azimg::registry::{Manifest, Reference};
 use azimg::transfer::{ImageChoice, Package, ReadAs, safe_path};
 use libfuzzer_sys::fuzz_target;

@@ -8,7 +8,6 @@ use reqwest::header::{HeaderMap, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde_json::Value;
 use std::time::Duration;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc2822;
 
 /// Longest delay that a response may ask for; longer ones are cut to it. Compute's windows last 30
 /// minutes.
@@ -169,7 +168,7 @@ fn retry_after(headers: &HeaderMap, now: OffsetDateTime) -> Option<Duration> {
     if let Ok(seconds) = text.parse::<i64>() {
         return Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
     }
-    let date = OffsetDateTime::parse(&text.replace("GMT", "+0000"), &Rfc2822).ok()?;
+    let date = OffsetDateTime::from(httpdate::parse_http_date(text).ok()?);
     Some((date - now).try_into().unwrap_or(Duration::ZERO))
 }
 
@@ -260,7 +259,7 @@ mod tests {
 
     #[test]
     fn waits_are_read_in_every_form_and_clamped() {
-        let now = OffsetDateTime::UNIX_EPOCH;
+        let now = OffsetDateTime::UNIX_EPOCH + Duration::from_mins(1);
         let wait = |text: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(RETRY_AFTER, text.parse().unwrap());
@@ -268,8 +267,9 @@ mod tests {
         };
         assert_eq!(wait("17"), Some(Duration::from_secs(17)));
         assert_eq!(wait("-5"), Some(Duration::ZERO));
-        assert_eq!(wait("Thu, 01 Jan 1970 00:00:30 GMT"), Some(Duration::from_secs(30)));
-        assert_eq!(wait("Wed, 31 Dec 1969 00:00:30 GMT"), Some(Duration::ZERO));
+        assert_eq!(wait("Thu, 01 Jan 1970 00:01:30 GMT"), Some(Duration::from_secs(30)));
+        assert_eq!(wait("Thursday, 01-Jan-70 00:01:30 GMT"), Some(Duration::from_secs(30)));
+        assert_eq!(wait("Thu Jan  1 00:00:30 1970"), Some(Duration::ZERO));
         assert_eq!(wait("soon"), None);
         assert_eq!(clock("00:01:05"), Some(Duration::from_secs(65)));
         assert_eq!((clock("5"), clock("a:b:c"), clock("")), (None, None, None));

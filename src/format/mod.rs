@@ -4,6 +4,7 @@ pub mod index;
 pub mod ledger;
 pub mod ndjson;
 pub mod parquet;
+pub mod plan;
 pub mod shard;
 pub mod toml_error;
 

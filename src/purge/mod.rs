@@ -24,6 +24,7 @@ mod undo;
 mod uses;
 
 pub use crate::format::ledger::Ledger;
+pub use crate::format::plan::{DeletionLimit, Plan};
 pub use crate::span::Span;
 pub use apply::{Applied, Failed, Progress, Skipped, apply};
 pub use content::KnownContent;
@@ -38,14 +39,11 @@ pub use target::{ManifestCheck, PurgeTarget};
 pub use undo::{ManifestBackup, undo};
 pub use uses::{ImageUsage, Usage};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use time::OffsetDateTime;
-
-/// The schema version of plans.
-pub const PLAN_VERSION: u32 = 1;
 
 /// A plan that is written down.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -89,75 +87,33 @@ pub struct PurgePlan {
     pub repositories: Vec<RepositoryPlan>,
 }
 
+impl Plan for PurgePlan {
+    const VERSION: u32 = 1;
+    const COMMAND: &'static str = "azimg registry purge";
+
+    fn schema_version(&self) -> u32 {
+        self.schema_version
+    }
+
+    fn valid(&self) -> (OffsetDateTime, OffsetDateTime) {
+        (self.made_at, self.expires_at)
+    }
+
+    fn check_rules(&self) -> Result<()> {
+        self.rules.check()
+    }
+}
+
 impl PurgePlan {
-    /// Reads a plan.
-    pub fn parse(text: &str) -> Result<Self> {
-        let plan: Self = serde_json::from_str(text)
-            .map_err(|e| Error::invalid(format!("this is no plan of azimg registry purge: {e}")))?;
-        if plan.schema_version != PLAN_VERSION {
-            return Err(Error::invalid(format!(
-                "a plan of version {}; this azimg makes and reads version {PLAN_VERSION}",
-                plan.schema_version
-            )));
-        }
-        plan.rules.check()?;
-        Ok(plan)
-    }
-
-    /// Refuses a plan that has expired by `now`.
-    pub fn check_age(&self, now: OffsetDateTime) -> Result<()> {
-        if now <= self.expires_at && now >= self.made_at - time::Duration::minutes(5) {
-            return Ok(());
-        }
-        Err(Error::invalid(format!(
-            "the plan of {} must not be applied now: it held until {}; make another",
-            self.made_at, self.expires_at
-        )))
-    }
-}
-
-/// The most that a plan may delete.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeletionLimit {
-    /// A number of manifests.
-    Count(usize),
-    /// A percentage of the manifests in the repositories that the rules match.
-    Percent(u8),
-}
-
-impl std::str::FromStr for DeletionLimit {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let bad = || Error::invalid(format!("'{text}' is neither a number nor a percentage"));
-        match text.strip_suffix('%') {
-            Some(percent) => {
-                let percent = percent.parse().ok().filter(|percent| *percent <= 100);
-                percent.map(Self::Percent).ok_or_else(bad)
-            }
-            None => text.parse().map(Self::Count).map_err(|_| bad()),
-        }
-    }
-}
-
-impl DeletionLimit {
-    /// Refuses a plan that deletes more.
-    pub fn check(self, plan: &PurgePlan) -> Result<()> {
-        let most = match self {
-            Self::Count(most) => most,
-            Self::Percent(percent) => plan.manifests * usize::from(percent) / 100,
-        };
-        if plan.deletions <= most {
-            return Ok(());
-        }
-        // A conflict, not invalid input: the request was well formed, and was stopped.
-        Err(Error::new(
-            ErrorKind::Conflict,
+    /// Refuses a plan that deletes more than `limit`, a percentage of the manifests in the
+    /// repositories that the rules match.
+    pub fn check_limit(&self, limit: DeletionLimit) -> Result<()> {
+        limit.check(self.deletions, self.manifests, |most| {
             format!(
-                "the plan takes {} of {} manifests, and --max-delete allows {most}: nothing was deleted",
-                plan.deletions, plan.manifests
-            ),
-        ))
+                "the plan deletes {} of {} manifests, and --max-delete allows {most}: nothing was deleted",
+                self.deletions, self.manifests
+            )
+        })
     }
 }
 

@@ -15,9 +15,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc2822;
+use std::time::{Duration, SystemTime};
 
 /// Delay of a response that is longer than any client waits.
 const NEVER: Duration = Duration::from_secs(75);
@@ -164,7 +162,7 @@ fn throttled(number: u64) -> SimResponse {
     let text = format!("Please try again after '{seconds}' seconds.");
     let (message, wait) = match number / 40 % 5 {
         0 => ("Too many requests.".to_owned(), Some(seconds.to_string())),
-        1 => ("Too many requests.".to_owned(), date(seconds)),
+        1 => ("Too many requests.".to_owned(), Some(date(seconds))),
         2 => (text, None),
         3 => ("Please try again after sometime.".to_owned(), None),
         _ => (text, Some("0".to_owned())),
@@ -183,9 +181,8 @@ fn throttled(number: u64) -> SimResponse {
 }
 
 /// The time after some seconds, as in a `Retry-After` header.
-fn date(seconds: u64) -> Option<String> {
-    let at = OffsetDateTime::now_utc() + Duration::from_secs(seconds);
-    Some(at.format(&Rfc2822).ok()?.replace("+0000", "GMT"))
+fn date(seconds: u64) -> String {
+    httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(seconds))
 }
 
 /// A server error.

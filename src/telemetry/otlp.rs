@@ -4,14 +4,15 @@
 
 use super::counts::is_count;
 use super::export::Export;
-use opentelemetry::trace::{
-    SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState, TracerProvider,
-};
+use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry::trace::{TraceContextExt, TracerProvider};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_otlp::{MetricExporter, SpanExporter};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use std::collections::HashMap;
 use std::time::Duration;
 use tracing::{Level, Span};
 use tracing_opentelemetry::{MetricsLayer, OpenTelemetrySpanExt};
@@ -65,23 +66,12 @@ impl Exporters {
     }
 }
 
-/// Parses `00-{trace}-{span}-{flags}` (W3C Trace Context §3.2).
-fn parent(text: &str) -> Option<SpanContext> {
-    let mut parts = text.trim().split('-');
-    let (version, trace, span, flags) =
-        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    if version == "ff" || [version.len(), trace.len(), span.len(), flags.len()] != [2, 32, 16, 2] {
-        return None;
-    }
-    let flags = TraceFlags::new(u8::from_str_radix(flags, 16).ok()?);
-    let (trace, span) = (TraceId::from_hex(trace).ok()?, SpanId::from_hex(span).ok()?);
-    let context = SpanContext::new(trace, span, flags, true, TraceState::default());
-    context.is_valid().then_some(context)
-}
-
+/// Attaches `span` to the trace of a `traceparent` header (W3C Trace Context §3.2), if it is valid.
 pub(super) fn adopt(span: &Span, traceparent: &str) {
-    if let Some(parent) = parent(traceparent) {
+    let header = HashMap::from([("traceparent".to_owned(), traceparent.to_owned())]);
+    let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &header);
+    if parent.has_active_span() {
         // It fails only without an exporter.
-        let _ = span.set_parent(Context::new().with_remote_span_context(parent));
+        let _ = span.set_parent(parent);
     }
 }

@@ -11,9 +11,7 @@ use axum::http::{Method, Response, StatusCode};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
-use time::format_description::BorrowedFormatItem;
-use time::macros::format_description;
-use time::{OffsetDateTime, PrimitiveDateTime, UtcOffset};
+use time::OffsetDateTime;
 use tower_http::compression::CompressionBody;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
@@ -58,11 +56,6 @@ pub(super) fn methods(path: &str) -> Response<Body> {
     response
 }
 
-/// The date format of HTTP (RFC 9110 §5.6.7).
-const HTTP_DATE: &[BorrowedFormatItem<'_>] = format_description!(
-    "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
-);
-
 /// A response of `status` with a JSON body.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     bytes(status, serde_json::to_vec(value).unwrap_or_default().into())
@@ -104,7 +97,8 @@ impl Validators {
     /// Validators of a snapshot in which an image reached its end at `ended`, after the run began.
     pub(super) fn new(manifest: &Manifest, ended: Option<OffsetDateTime>) -> Self {
         let changed = manifest.published_at.max(ended.unwrap_or(manifest.published_at));
-        let changed = changed.to_offset(UtcOffset::UTC);
+        // `httpdate` panics before 1970, and after 9999, which `OffsetDateTime` cannot be.
+        let changed = changed.max(OffsetDateTime::UNIX_EPOCH);
         let header = |text: String| HeaderValue::try_from(text).unwrap_or(EMPTY);
         let run = manifest.run;
         let tag = match ended {
@@ -113,7 +107,7 @@ impl Validators {
         };
         Self {
             tag: header(tag),
-            modified: header(changed.format(HTTP_DATE).unwrap_or_default()),
+            modified: header(httpdate::fmt_http_date(changed.into())),
             changed,
         }
     }
@@ -150,8 +144,9 @@ fn is_known(asked: &HeaderMap, tag: &str, changed: OffsetDateTime) -> bool {
             .split(',')
             .map(|one| one.trim().trim_start_matches("W/"))
             .any(|one| one == opaque || one == "*"),
-        (None, Some(since)) => PrimitiveDateTime::parse(since, HTTP_DATE)
-            .is_ok_and(|since| changed.unix_timestamp() <= since.assume_utc().unix_timestamp()),
+        (None, Some(since)) => httpdate::parse_http_date(since).is_ok_and(|since| {
+            changed.unix_timestamp() <= OffsetDateTime::from(since).unix_timestamp()
+        }),
         (None, None) => false,
     }
 }

@@ -11,7 +11,7 @@ use crate::tests;
 use axum::body::Bytes;
 use azimg::client::{Client, Tokens, Wire, WireRequest, WireResponse};
 use azimg::error::{Error, Result};
-use azimg::gallery::retire::{Action, Ledger, PLAN_VERSION, RetirePlan, Rules, plan};
+use azimg::gallery::retire::{Action, Ledger, Plan, RetirePlan, Rules, plan};
 use azimg::gallery::{ChangeOutcome, ChangeStep, Changes, Galleries, Name, ProvisioningState};
 use azimg::sim::organisation::{SimGallery, SimVersion};
 use azimg::sim::{Conditions, OrganisationSize, Sim, SimCredential};
@@ -672,7 +672,7 @@ async fn planned(galleries: &Galleries, sim: &Sim) -> RetirePlan {
         definitions.push(plan(&world, &rules, now).unwrap());
     }
     RetirePlan {
-        schema_version: PLAN_VERSION,
+        schema_version: RetirePlan::VERSION,
         plan: "PLAN".into(),
         made_at: now,
         expires_at: now + Duration::from_hours(1),

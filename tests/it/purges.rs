@@ -14,7 +14,7 @@ use azimg::format::ledger::Ledger;
 use azimg::image::referrers::tagged_subject;
 use azimg::purge::{
     Applied, DeletionLimit, ImageUsage, InUse, Kind, ListedRows, LiveRegistry, ManifestCheck,
-    ManifestState, PLAN_VERSION, PurgePlan, PurgeTarget, RepositoryPlan, RepositoryState,
+    ManifestState, Plan, PurgePlan, PurgeTarget, RepositoryPlan, RepositoryState,
     RepositoryVersion, Rule, Rules, Span, TagState, apply, plan,
 };
 use azimg::registry::{Content, Name, Registry};
@@ -399,7 +399,7 @@ pub fn written_down(
     made_at: OffsetDateTime,
 ) -> PurgePlan {
     PurgePlan {
-        schema_version: PLAN_VERSION,
+        schema_version: PurgePlan::VERSION,
         plan: "PLAN".into(),
         login_server: "r.azurecr.io".into(),
         made_at,
@@ -606,12 +606,11 @@ fn brakes_and_ages_hold() {
     let planned = plan(&state, &rules, &BTreeMap::new(), now());
     assert_eq!(planned.deletions.len(), 9);
     let whole = written_down(planned, rules.clone(), now());
-    assert!(one("9").unwrap().check(&whole).is_ok() && one("8").unwrap().check(&whole).is_err());
-    assert!(
-        one("90%").unwrap().check(&whole).is_ok() && one("89%").unwrap().check(&whole).is_err()
-    );
-    assert!(whole.check_age(now()).is_ok());
-    assert!(whole.check_age(now() + time::Duration::hours(25)).is_err());
+    let check = |text: &str| whole.check_limit(one(text).unwrap());
+    assert!(check("9").is_ok() && check("8").is_err());
+    assert!(check("90%").is_ok() && check("89%").is_err());
+    assert!(whole.check_time(now()).is_ok());
+    assert!(whole.check_time(now() + time::Duration::hours(25)).is_err());
     // The longest age that there is: nothing is that old.
     let text = r#"{"rules": [{"repositories": "app", "tags": "*", "older-than": "36500d"}]}"#;
     let planned = plan(&state, &Rules::parse(text).unwrap(), &BTreeMap::new(), now());

@@ -5,7 +5,7 @@ use crate::operations::{Loss, SIZE, Stage, changed, on, stage};
 use crate::support::paused;
 use crate::tests;
 use azimg::gallery::retire::{
-    Action, DefinitionState, Ledger, PLAN_VERSION, PartState, RetirePlan, Retired, Rules, plan,
+    Action, DefinitionState, Ledger, PartState, Plan, RetirePlan, Retired, Rules, plan,
 };
 use azimg::image::gallery::{GalleryImage, Kind};
 use azimg::image::machine::{Machine, MachineImage, MachineKind};
@@ -39,7 +39,7 @@ async fn planned(stage: &Stage, rules: &Rules) -> RetirePlan {
         all.push(plan(&world, rules, now).unwrap());
     }
     RetirePlan {
-        schema_version: PLAN_VERSION,
+        schema_version: RetirePlan::VERSION,
         plan: "PLAN".into(),
         made_at: now,
         expires_at: now + Duration::from_hours(1),

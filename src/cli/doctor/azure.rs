@@ -10,8 +10,7 @@ use crate::source::registry::registries;
 use futures::{StreamExt, stream};
 use reqwest::header::HeaderMap;
 use std::collections::BTreeSet;
-use time::macros::format_description;
-use time::{OffsetDateTime, PrimitiveDateTime};
+use time::OffsetDateTime;
 
 /// In seconds. A larger clock skew makes Azure refuse tokens and storage requests.
 const WRONG: i64 = 240;
@@ -138,15 +137,12 @@ async fn subscriptions(
 
 /// Compares this machine's clock with the server's.
 fn clock(headers: &HeaderMap, now: OffsetDateTime, findings: &mut CheckReport) {
-    let format = format_description!(
-        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
-    );
     let date = headers.get("date").and_then(|value| value.to_str().ok());
-    let date = date.and_then(|text| PrimitiveDateTime::parse(text, format).ok());
+    let date = date.and_then(|text| httpdate::parse_http_date(text).ok());
     let Some(date) = date else {
         return findings.add("clock", "this machine", CheckState::Note, "the server tells no time");
     };
-    let wrong = (now - date.assume_utc()).whole_seconds();
+    let wrong = (now - OffsetDateTime::from(date)).whole_seconds();
     let (state, advice) = match wrong.abs() {
         0..=DOUBTFUL => (CheckState::Ok, ""),
         ..=WRONG => (CheckState::Note, ". Set it by NTP"),

@@ -5,10 +5,8 @@ use crate::cli::PARTIAL;
 use crate::cli::output::{Output, as_json};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::files;
-use crate::gallery::retire::{
-    Action, Ledger, PLAN_VERSION, Planned, RetirePlan, Retired, Rules, plan,
-};
+use crate::format::plan::ledger_path;
+use crate::gallery::retire::{Action, Ledger, Plan, Planned, RetirePlan, Retired, Rules, plan};
 use crate::gallery::{ChangeStep, Galleries};
 use crate::sink::say;
 use crate::source::locations;
@@ -101,7 +99,7 @@ async fn make(
     let planned = planned(galleries, &definitions, (&rules, now), output).await?;
     let restorable_days = galleries.restorable_days(&planned).await?;
     let plan = RetirePlan {
-        schema_version: PLAN_VERSION,
+        schema_version: RetirePlan::VERSION,
         plan: ulid::Ulid::generate().to_string(),
         made_at: now,
         expires_at: args.expires.after(now),
@@ -111,10 +109,7 @@ async fn make(
     };
     let value = as_json(&plan)?;
     if let Some(file) = &args.plan {
-        let text = serde_json::to_vec_pretty(&value).map_err(|e| Error::bug(e.to_string()))?;
-        let is_plan =
-            |text: &[u8]| std::str::from_utf8(text).is_ok_and(|t| RetirePlan::parse(t).is_ok());
-        files::write_document(file, &text, "--plan", is_plan)?;
+        plan.write(file)?;
     }
     if !output.quiet {
         let (go, stay) = (plan.retired().count(), plan.definitions.iter().map(|d| d.kept.len()));
@@ -184,14 +179,8 @@ async fn apply(
     args: &RetireArgs,
     output: &Output,
 ) -> Result<ExitCode> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|e| Error::invalid(format!("{}: cannot be read ({e})", file.display())))?;
-    let plan = RetirePlan::parse(&text).map_err(|e| e.context(file.display().to_string()))?;
-    let path = args.ledger.clone().unwrap_or_else(|| {
-        let mut name = file.as_os_str().to_owned();
-        name.push(".ledger");
-        PathBuf::from(name)
-    });
+    let plan = RetirePlan::read(file)?;
+    let path = ledger_path(args.ledger.as_ref(), file);
     let mut ledger = Ledger::open(&path, &plan.plan)?;
     let now = OffsetDateTime::now_utc();
     let now = now.replace_nanosecond(0).unwrap_or(now);

@@ -3,6 +3,7 @@
 use super::plan::{Action, DefinitionState, Planned, Retired, Rules, plan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::ledger::{Ledger, PartState};
+use crate::format::plan::Plan;
 use crate::gallery::operation::{PendingChange, agrees};
 use crate::gallery::{ChangeStep, Galleries, Name, StepListener, change};
 use crate::image::gallery::GalleryImage;
@@ -39,9 +40,6 @@ pub struct RetirePlan {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub restorable_days: BTreeMap<String, u32>,
 }
-
-/// The schema version of plans.
-pub const PLAN_VERSION: u32 = 1;
 
 /// A version that was to be retired and is still there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -95,20 +93,24 @@ fn undo_failed(world: &mut DefinitionState, ledger: &Ledger) {
     }
 }
 
-impl RetirePlan {
-    /// Reads a plan.
-    pub fn parse(text: &str) -> Result<Self> {
-        let plan: Self = serde_json::from_str(text)
-            .map_err(|e| Error::invalid(format!("this is no plan of azimg gallery retire: {e}")))?;
-        if plan.schema_version != PLAN_VERSION {
-            return Err(Error::invalid(format!(
-                "a plan of version {}; this azimg makes and reads version {PLAN_VERSION}",
-                plan.schema_version
-            )));
-        }
-        Ok(plan)
+impl Plan for RetirePlan {
+    const VERSION: u32 = 1;
+    const COMMAND: &'static str = "azimg gallery retire";
+
+    fn schema_version(&self) -> u32 {
+        self.schema_version
     }
 
+    fn valid(&self) -> (OffsetDateTime, OffsetDateTime) {
+        (self.made_at, self.expires_at)
+    }
+
+    fn check_rules(&self) -> Result<()> {
+        self.rules.check()
+    }
+}
+
+impl RetirePlan {
     /// The versions to retire.
     pub fn retired(&self) -> impl Iterator<Item = &Retired> {
         self.definitions.iter().flat_map(|planned| &planned.retired)
@@ -173,10 +175,7 @@ impl Galleries {
         ledger: &Ledger,
         now: OffsetDateTime,
     ) -> Result<FoundVersions> {
-        if now > plan.expires_at {
-            let text = "the plan has expired: make a new one, and look at it again";
-            return Err(Error::new(ErrorKind::Conflict, text));
-        }
+        plan.check_time(now)?;
         let machines = self.machines().await?;
         let mut found = FoundVersions::default();
         for planned in plan.definitions.iter().filter(|planned| !planned.retired.is_empty()) {

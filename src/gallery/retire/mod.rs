@@ -10,7 +10,8 @@ mod apply;
 mod plan;
 
 pub use crate::format::ledger::{Ledger, PartState};
-pub use apply::{Applied, PLAN_VERSION, Progress, RemainingVersion, RetirePlan};
+pub use crate::format::plan::Plan;
+pub use apply::{Applied, Progress, RemainingVersion, RetirePlan};
 pub use plan::{Action, DefinitionState, Planned, RetainedVersion, Retired, Rules, plan};
 
 use super::{Galleries, Name};

@@ -1,6 +1,7 @@
 //! Decides which versions are retired, and why the others stay: a pure function of its inputs.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
+use crate::format::plan::DeletionLimit;
 use crate::image::gallery::GalleryImage;
 use crate::image::machine::Machine;
 use crate::image::version;
@@ -35,6 +36,17 @@ pub struct Rules {
     pub action: Action,
     /// At most this part of a definition's versions goes, in percent.
     pub max_percent: u8,
+}
+
+impl Rules {
+    /// Refuses what no command line says.
+    pub fn check(&self) -> Result<()> {
+        if self.keep == 0 || self.max_percent > 100 {
+            let text = "the rules of the plan need a 'keep' of at least 1 and a 'maxPercent' of at most 100";
+            return Err(Error::invalid(text));
+        }
+        Ok(())
+    }
 }
 
 /// A definition, its versions in order, and the machines that run from them.
@@ -188,17 +200,15 @@ pub fn plan(world: &DefinitionState, rules: &Rules, now: OffsetDateTime) -> Resu
         });
     }
     let all = world.versions.len();
-    if retired.len() * 100 > all * usize::from(rules.max_percent) {
-        // A conflict, not invalid input: the request was well formed, and was stopped.
-        let text = format!(
-            "{}: {} of {all} versions would go, which is more than {} %: keep more, or allow more with \
-             --max-percent",
+    DeletionLimit::Percent(rules.max_percent).check(retired.len(), all, |most| {
+        format!(
+            "{}: the plan retires {} of {all} versions, and --max-percent {} allows {most}: nothing was \
+             changed",
             world.definition,
             retired.len(),
             rules.max_percent
-        );
-        return Err(Error::new(ErrorKind::Conflict, text));
-    }
+        )
+    })?;
     let definition = world.definition.clone();
     Ok(Planned { definition, retired, kept, world: world.digest() })
 }

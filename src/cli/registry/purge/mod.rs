@@ -11,10 +11,10 @@ use crate::cli::PARTIAL;
 use crate::cli::output::{Output, as_json};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::files;
+use crate::format::plan::ledger_path;
 use crate::purge::{
-    Applied, Ledger, ManifestBackup, PLAN_VERSION, PurgePlan, PurgeTarget, RepositoryPlan,
-    RepositoryState, Rules, apply, count_bytes, notes, plan, undo,
+    Applied, Ledger, ManifestBackup, Plan, PurgePlan, PurgeTarget, RepositoryPlan, RepositoryState,
+    Rules, apply, count_bytes, notes, plan, undo,
 };
 use crate::registry::Registry;
 use crate::sink::say;
@@ -35,8 +35,7 @@ pub(super) async fn run(config: &Config, args: PurgeArgs, output: &Output) -> Re
         return put_back(&registry, folder, output).await;
     }
     let (whole, file) = if let Some(file) = &args.apply {
-        let text = std::fs::read_to_string(file).map_err(|e| Error::io(file.display(), e))?;
-        (PurgePlan::parse(&text)?, file.clone())
+        (PurgePlan::read(file)?, file.clone())
     } else {
         let whole = make(config, &registry, &args, output).await?;
         let name = format!("purge-{}.json", whole.plan);
@@ -48,13 +47,10 @@ pub(super) async fn run(config: &Config, args: PurgeArgs, output: &Output) -> Re
     }
     let value = as_json(&whole)?;
     if args.apply.is_none() && (args.plan.is_some() || (args.yes && !args.dry_run)) {
-        let text = serde_json::to_vec_pretty(&value).map_err(|e| Error::bug(e.to_string()))?;
-        let is_plan =
-            |text: &[u8]| std::str::from_utf8(text).is_ok_and(|t| PurgePlan::parse(t).is_ok());
-        files::write_document(&file, &text, "--plan", is_plan)?;
+        whole.write(&file)?;
     }
-    if let Some(brake) = args.max_delete {
-        brake.check(&whole)?;
+    if let Some(limit) = args.max_delete {
+        whole.check_limit(limit)?;
     }
     if args.dry_run || (args.apply.is_none() && !args.yes) {
         show(&whole, value, &args, output)?;
@@ -95,7 +91,7 @@ async fn make(
     let repositories: Vec<RepositoryPlan> =
         planned.into_iter().map(|(_, planned)| planned).collect();
     Ok(PurgePlan {
-        schema_version: PLAN_VERSION,
+        schema_version: PurgePlan::VERSION,
         plan: ulid::Ulid::generate().to_string(),
         login_server: registry.login_server().to_owned(),
         made_at: now,
@@ -144,12 +140,8 @@ async fn done(
     args: &PurgeArgs,
     output: &Output,
 ) -> Result<ExitCode> {
-    whole.check_age(OffsetDateTime::now_utc())?;
-    let path = args.ledger.clone().unwrap_or_else(|| {
-        let mut name = file.as_os_str().to_owned();
-        name.push(".ledger");
-        name.into()
-    });
+    whole.check_time(OffsetDateTime::now_utc())?;
+    let path = ledger_path(args.ledger.as_ref(), file);
     let in_use = in_use(config, registry, args).await?;
     if !whole.in_use.is_empty() && in_use.lists.is_empty() {
         let lists = whole.in_use.join(", ");
