@@ -93,10 +93,10 @@ impl PurgePlan {
     /// Reads a plan.
     pub fn parse(text: &str) -> Result<Self> {
         let plan: Self = serde_json::from_str(text)
-            .map_err(|e| Error::invalid(format!("this is no plan of azimg registry purge: {e}")))?;
+            .map_err(|e| Error::invalid(format!("not a plan of azimg registry purge: {e}")))?;
         if plan.schema_version != PLAN_VERSION {
             return Err(Error::invalid(format!(
-                "a plan of version {}; this azimg makes and reads version {PLAN_VERSION}",
+                "the plan has version {}; this azimg supports only version {PLAN_VERSION}",
                 plan.schema_version
             )));
         }
@@ -110,7 +110,7 @@ impl PurgePlan {
             return Ok(());
         }
         Err(Error::invalid(format!(
-            "the plan of {} must not be applied now: it held until {}; make another",
+            "the plan of {} cannot be applied now: it was valid until {}; create a new plan",
             self.made_at, self.expires_at
         )))
     }
@@ -154,7 +154,8 @@ impl DeletionLimit {
         Err(Error::new(
             ErrorKind::Conflict,
             format!(
-                "the plan takes {} of {} manifests, and --max-delete allows {most}: nothing was deleted",
+                "the plan deletes {} of {} manifests, but --max-delete allows {most}: nothing was \
+                 deleted",
                 plan.deletions, plan.manifests
             ),
         ))

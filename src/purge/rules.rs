@@ -56,13 +56,13 @@ impl FromStr for Pattern {
         if text.len() > LONGEST {
             let head: String = text.chars().take(32).collect();
             return Err(Error::invalid(format!(
-                "pattern '{head}…': it is longer than {LONGEST} bytes; make several rules of it"
+                "pattern '{head}…': longer than {LONGEST} bytes; split it into several rules"
             )));
         }
         let bad = |why: String| Error::invalid(format!("pattern '{text}': {why}"));
         let matcher = match text.strip_prefix(REGEX) {
             _ if text.is_empty() || text == REGEX => {
-                return Err(bad("it is empty; '*' is everything".to_owned()));
+                return Err(bad("it is empty; '*' matches everything".to_owned()));
             }
             Some(regex) => Matcher::Regex(
                 regex::RegexBuilder::new(&format!("^(?:{regex})$"))
@@ -71,9 +71,11 @@ impl FromStr for Pattern {
                     .map_err(|e| bad(format!("no regular expression ({})", last_line(&e))))?,
             ),
             None if depth(text) > DEEPEST => {
-                return Err(bad(format!("braces within braces, more than {DEEPEST} deep")));
+                return Err(bad(format!("braces within braces, nested more than {DEEPEST} deep")));
             }
-            None => Matcher::Glob(glob(text).map_err(|why| bad(format!("no glob ({why})")))?),
+            None => {
+                Matcher::Glob(glob(text).map_err(|why| bad(format!("not a valid glob ({why})")))?)
+            }
         };
         Ok(Self { text: text.to_owned(), matcher })
     }
@@ -110,7 +112,7 @@ fn glob(text: &str) -> Result<regex::bytes::Regex, String> {
         .dot_matches_new_line(true)
         .size_limit(LARGEST)
         .build()
-        .map_err(|_| "it stands for too much".to_owned())
+        .map_err(|_| "the pattern is too large".to_owned())
 }
 
 impl fmt::Debug for Pattern {
@@ -223,24 +225,24 @@ impl Rules {
     /// Refuses rules that match nothing, or more than can be intended.
     pub fn check(&self) -> Result<()> {
         if self.rules.is_empty() {
-            return Err(Error::invalid("there is no rule"));
+            return Err(Error::invalid("the file contains no rule"));
         }
         if self.rules.len() > MOST {
             return Err(Error::invalid(format!(
-                "more than {MOST} rules; make several files of them"
+                "more than {MOST} rules; split them into several files"
             )));
         }
         for rule in &self.rules {
             let of = &rule.repositories;
             if rule.tags.is_none() && !rule.untagged && !rule.orphans {
                 return Err(Error::invalid(format!(
-                    "the rule for '{of}' is about nothing: say tags, untagged or orphans"
+                    "the rule for '{of}' selects nothing: set tags, untagged or orphans"
                 )));
             }
             if rule.tags.is_some() && rule.older_than.is_none() && rule.keep.is_none() {
                 return Err(Error::invalid(format!(
-                    "the rule for '{of}' would take every tag that fits: say how many to keep, or \
-                     how old they are (older-than = \"0d\" for all of them)"
+                    "the rule for '{of}' would delete every tag that matches: set how many to \
+                     keep, or how old they are (older-than = \"0d\" for all of them)"
                 )));
             }
         }

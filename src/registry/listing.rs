@@ -316,7 +316,10 @@ impl ManifestPages<'_> {
         let Some(url) = self.next.take() else { return Ok(None) };
         if !self.seen.insert(url.clone()) || self.seen.len() > MOST_PAGES {
             let at = self.registry.login_server();
-            let text = format!("{at}/{}: its pages go round", self.repository);
+            let text = format!(
+                "{at}/{}: the list of manifests has too many pages, or its pages repeat",
+                self.repository
+            );
             return Err(Error::bad_answer(text));
         }
         let (page, next) = self.registry.page(url, &self.scope, &mut self.sum).await?;
@@ -431,7 +434,7 @@ impl Registry {
     fn all_read<T>(&self, repository: &str, listed: Listed<T>) -> Result<Vec<T>> {
         let Some(why) = listed.lost.why("rows") else { return Ok(listed.rows) };
         let at = self.login_server();
-        Err(Error::invalid(format!("{at}/{repository}: a listing has names that are none: {why}")))
+        Err(Error::invalid(format!("{at}/{repository}: a list contains invalid names: {why}")))
     }
 
     /// Returns a repository with its attributes.

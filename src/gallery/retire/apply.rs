@@ -99,10 +99,10 @@ impl RetirePlan {
     /// Reads a plan.
     pub fn parse(text: &str) -> Result<Self> {
         let plan: Self = serde_json::from_str(text)
-            .map_err(|e| Error::invalid(format!("this is no plan of azimg gallery retire: {e}")))?;
+            .map_err(|e| Error::invalid(format!("not a plan of azimg gallery retire: {e}")))?;
         if plan.schema_version != PLAN_VERSION {
             return Err(Error::invalid(format!(
-                "a plan of version {}; this azimg makes and reads version {PLAN_VERSION}",
+                "the plan has version {}; this azimg supports only version {PLAN_VERSION}",
                 plan.schema_version
             )));
         }
@@ -137,7 +137,7 @@ impl Galleries {
             }
             if found.gone.contains(&retired.id.to_ascii_lowercase()) {
                 // It was begun, and its end was not recorded.
-                ledger.write(&retired.id, PartState::Done, "seen to be done")?;
+                ledger.write(&retired.id, PartState::Done, "found done")?;
                 applied.before += 1;
                 continue;
             }
@@ -155,7 +155,7 @@ impl Galleries {
                         continue;
                     }
                     return Err(error.context(format!(
-                        "{} of {all} done before {}; apply the plan again to go on",
+                        "{} of {all} done before {}; apply the plan again to continue",
                         applied.done + applied.before,
                         retired.id
                     )));
@@ -174,7 +174,7 @@ impl Galleries {
         now: OffsetDateTime,
     ) -> Result<FoundVersions> {
         if now > plan.expires_at {
-            let text = "the plan has expired: make a new one, and look at it again";
+            let text = "the plan has expired: create a new plan and review it";
             return Err(Error::new(ErrorKind::Conflict, text));
         }
         let machines = self.machines().await?;
@@ -195,13 +195,13 @@ impl Galleries {
         machines: &[Machine],
         found: &mut FoundVersions,
     ) -> Result<()> {
-        let name = Name::from_id(&planned.definition)
-            .ok_or_else(|| Error::invalid(format!("'{}' is no definition", planned.definition)))?;
+        let name = Name::from_id(&planned.definition).ok_or_else(|| {
+            Error::invalid(format!("'{}' is not an image definition", planned.definition))
+        })?;
         let definition = name.definition.clone().unwrap_or_default();
         let changed = |why: &str| {
             let text = format!(
-                "{} is no longer what it was when the plan was made ({why}): nothing was done; make a \
-                 new plan",
+                "{} changed since the plan was made ({why}): nothing was done; create a new plan",
                 planned.definition
             );
             Error::new(ErrorKind::Conflict, text)
@@ -211,7 +211,7 @@ impl Galleries {
         let look = || self.world(&name.own, &definition, machines, whole.made_at);
         let mut world = match look().await {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(changed("it is not there"));
+                return Err(changed("it does not exist"));
             }
             world => world?,
         };
@@ -236,7 +236,7 @@ impl Galleries {
             }
         }
         if touched.is_empty() && !world.is_as_planned(planned) {
-            return Err(changed("its versions are others, or have changed"));
+            return Err(changed("its versions differ from the plan"));
         }
         // The use may have changed, a part may be done, and people edit plans: the rules must still
         // retire each remaining version, with the action in the plan.
@@ -249,7 +249,7 @@ impl Galleries {
             let is_over =
                 ledger.state(&retired.id) == Some(PartState::Done) || found.gone.contains(&id);
             if !is_over && goes.get(&id) != Some(&retired.action) {
-                return Err(changed(&format!("{} would stay now", retired.id)));
+                return Err(changed(&format!("{} would now be kept", retired.id)));
             }
         }
         Ok(())
@@ -285,7 +285,7 @@ impl Galleries {
     ) -> Result<()> {
         let name = Name::from_id(&retired.id)
             .filter(|name| name.version.is_some())
-            .ok_or_else(|| Error::invalid(format!("'{}' is no version", retired.id)))?;
+            .ok_or_else(|| Error::invalid(format!("'{}' is not an image version", retired.id)))?;
         let end = at.format(&Rfc3339).map_err(|e| Error::bug(e.to_string()))?;
         let publishing = match retired.action {
             Action::Delete => None,

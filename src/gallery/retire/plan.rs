@@ -160,7 +160,7 @@ pub fn plan(world: &DefinitionState, rules: &Rules, now: OffsetDateTime) -> Resu
         let reason = if counts {
             Some(format!("one of the {} newest", rules.keep))
         } else if row.is_latest || latest.contains(&at) {
-            Some("the latest, here or in one of its regions".to_owned())
+            Some("the latest version, overall or in one of its regions".to_owned())
         } else {
             stays(world, row, rules, now)
         };
@@ -175,8 +175,7 @@ pub fn plan(world: &DefinitionState, rules: &Rules, now: OffsetDateTime) -> Resu
     for row in candidates.into_iter().rev() {
         let only = only_in_use(world, row, &left, rules.action);
         if let Some(region) = only {
-            let reason =
-                format!("the only one in {region}, where something stands on the definition");
+            let reason = format!("the only version in {region}, where machines use the definition");
             kept.push(RetainedVersion { id: row.id.clone(), reason });
             continue;
         }
@@ -191,8 +190,8 @@ pub fn plan(world: &DefinitionState, rules: &Rules, now: OffsetDateTime) -> Resu
     if retired.len() * 100 > all * usize::from(rules.max_percent) {
         // A conflict, not invalid input: the request was well formed, and was stopped.
         let text = format!(
-            "{}: {} of {all} versions would go, which is more than {} %: keep more, or allow more with \
-             --max-percent",
+            "{}: {} of {all} versions would be retired, which exceeds {} %: keep more versions, or \
+             raise the limit with --max-percent",
             world.definition,
             retired.len(),
             rules.max_percent
@@ -212,14 +211,14 @@ fn stays(
 ) -> Option<String> {
     if row.is_at_work() {
         let state = row.provisioning_state.as_deref().unwrap_or_default();
-        return Some(format!("it is at work: {state}"));
+        return Some(format!("an operation is in progress: {state}"));
     }
     if row.provisioning_state.as_deref() == Some("SoftDeleted") {
-        return Some("deleted softly already: a second time it would be gone for good".to_owned());
+        return Some("already soft-deleted: another deletion would be permanent".to_owned());
     }
     if let Some(days) = rules.older_than_days {
         match row.published_at {
-            None => return Some("nothing tells when it was published".to_owned()),
+            None => return Some("its publishing date is unknown".to_owned()),
             Some(at) if now - at < time::Duration::days(i64::from(days)) => {
                 return Some(format!("published less than {days} days ago"));
             }
@@ -228,14 +227,14 @@ fn stays(
     }
     match rules.action {
         Action::Exclude if row.exclude_from_latest => {
-            Some("excluded from latest already".to_owned())
+            Some("already excluded from latest".to_owned())
         }
         Action::EndOfLife if row.end_of_life_at.is_some_and(|end| end <= now) => {
-            Some("past its end of life already".to_owned())
+            Some("already past its end of life".to_owned())
         }
         Action::Delete => match world.on(row).len() {
             0 => blocked(row, now),
-            count => Some(format!("{count} machines or scale sets stand on it")),
+            count => Some(format!("{count} machines or scale sets use it")),
         },
         Action::Exclude | Action::EndOfLife => None,
     }
@@ -247,7 +246,7 @@ fn blocked(row: &GalleryImage, now: OffsetDateTime) -> Option<String> {
     let blocked = "its deletion is blocked before its end of life";
     match row.end_of_life_at {
         _ if !row.block_deletion_before_end_of_life => None,
-        None => Some(format!("{blocked}, and it has none")),
+        None => Some(format!("{blocked}, and it has no end of life")),
         Some(end) if end <= now => None,
         Some(end) => Some(format!("{blocked}, which is {}", end.date())),
     }
