@@ -122,8 +122,8 @@ impl SharingChange {
                 Ok(())
             }
             Self::EnableCommunity if !is("Community") => refused(&format!(
-                "its permissions are {kind}. Set a publisher and a public name first: az sig update \
-                 --permissions community --publisher-uri … --publisher-email … --eula … \
+                "its permissions are {kind}. Set a publisher and a public name first: az sig \
+                 update --permissions community --publisher-uri … --publisher-email … --eula … \
                  --public-name-prefix …"
             )),
             Self::EnableCommunity | Self::Remove(_) | Self::Reset => Ok(()),

@@ -73,7 +73,7 @@ impl RunReport {
     pub(crate) fn is_done_by_nobody(&mut self) {
         if matches!(self.state, "running" | "overdue") {
             self.state = "interrupted";
-            self.reason = Some(format!("azimg crawl --resume {} goes on with it", self.run));
+            self.reason = Some(format!("resume it with azimg crawl --resume {}", self.run));
         }
     }
 }
@@ -185,7 +185,9 @@ async fn unpublished(
     if now < plan.deadline_at + CLOSED_WITHIN {
         return Ok(report);
     }
-    let reason = "its deadline is over and nobody has closed it: is a host at work?".to_owned();
+    let reason =
+        "its deadline has passed and no process has closed it: check that a host is running"
+            .to_owned();
     Ok(RunReport { state: "overdue", reason: Some(reason), ..report })
 }
 
@@ -211,7 +213,7 @@ pub(crate) async fn describe(
         let coverage = snapshot::verified(store, &manifest, SnapshotFile::Coverage).await?;
         let coverage = coverage.map(|bytes| serde_json::from_slice::<Coverage>(&bytes));
         let coverage = coverage.transpose().map_err(|e| {
-            Error::corrupt(format!("coverage.json of run {run}: cannot be read ({e})"))
+            Error::corrupt(format!("coverage.json of run {run} cannot be read ({e})"))
         })?;
         // The time of the oldest list of a publisher's offers that the snapshot relies on.
         let ages = coverage.iter().flat_map(|coverage| &coverage.scopes);

@@ -188,7 +188,7 @@ pub async fn verify(store: &dyn Store, checked: &CheckProgress) -> Result<Verify
     if current.wrong.is_none() && !is_there {
         current.wrong = match current.run {
             Some(run) => Some(format!("names run {run}, which has no snapshot")),
-            None => (!snapshots.is_empty()).then(|| "is gone".to_owned()),
+            None => (!snapshots.is_empty()).then(|| "is missing".to_owned()),
         };
     }
     Ok(VerifyReport { current, snapshots, foreign })
@@ -207,9 +207,9 @@ async fn one_snapshot(
     for file in &manifest.files {
         let mut add = |what: String| wrong.push(FileDamage { file: file.name.clone(), what });
         match sizes.get(file.name.as_str()) {
-            None => add("is gone".to_owned()),
+            None => add("is missing".to_owned()),
             Some(bytes) if *bytes != file.bytes => {
-                add(format!("has {bytes} bytes, and had {}", file.bytes));
+                add(format!("has {bytes} bytes instead of {}", file.bytes));
             }
             Some(_) => {
                 if let Some(what) = one_file(store, manifest, file).await? {
@@ -221,7 +221,7 @@ async fn one_snapshot(
     }
     let mark = SnapshotFile::Success.to_string();
     if !sizes.contains_key(mark.as_str()) {
-        wrong.push(FileDamage { file: mark, what: "is gone".to_owned() });
+        wrong.push(FileDamage { file: mark, what: "is missing".to_owned() });
     }
     if !wrong.is_empty() {
         // Retention may remove old snapshots at any time.
@@ -251,14 +251,14 @@ async fn one_file(
     let scratch = Scratch::new()?;
     let copy = scratch.path().join(named.to_string());
     if !store.download(&Key::Snapshot(manifest.run, named), &copy).await? {
-        return Ok(Some("is gone".to_owned()));
+        return Ok(Some("is missing".to_owned()));
     }
     let (manifest, file) = (manifest.clone(), file.clone());
     let check = move || {
         // Moving `scratch` into the closure keeps the folder until the check ends.
         let copy = scratch.path().join(named.to_string());
         if measure(&copy)? != (file.bytes, file.sha256.clone()) {
-            return Ok(Some("is not what its manifest names".to_owned()));
+            return Ok(Some("does not match its manifest".to_owned()));
         }
         match contents::check(&copy, named, &manifest, &file) {
             Ok(()) => Ok(None),
