@@ -344,8 +344,7 @@ impl Client {
             if !is_refused || !tokens.refused(&self.scope, &bearer) {
                 return Ok(answer);
             }
-            tracing::debug!(request = %request.name(), "the token was refused; requesting another \
-                                                        one");
+            tracing::debug!(request = %request.name(), "token refused; requesting another");
             let other = self.bearer(tokens).await?;
             if other == bearer {
                 return Ok(answer);

@@ -86,8 +86,10 @@ fn signed_out(app: &App, mut item: WorkItem, error: &Error) -> Result<Effects> {
         app.progress.fail(item.run, error);
     }
     if is_news {
-        tracing::error!(%error, lasted_s = lasted.as_secs(), "the identity was refused; items are \
-                                                              deferred");
+        tracing::error!(
+            %error, lasted_s = lasted.as_secs(),
+            "the identity was refused; items are deferred"
+        );
     }
     item.put_off = item.put_off.saturating_add(1);
     let again = message(WORK, &item, wait)?;

@@ -60,8 +60,10 @@ pub(super) fn again(app: &App, items: &[WorkItem], now: OffsetDateTime) -> Vec<M
         let item = &WorkItem { put_off: item.put_off.max(crawl::PUT_OFF_UNSEEN), ..item.clone() };
         message(WORK, item, app.turn(item, now))
             .inspect_err(|error| {
-                tracing::error!(%error, run = %item.run, item = %item.item, "the message of the \
-                                                                             item cannot be sent");
+                tracing::error!(
+                    %error, run = %item.run, item = %item.item,
+                    "the message of the item cannot be sent"
+                );
             })
             .ok()
     });

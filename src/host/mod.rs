@@ -193,8 +193,10 @@ impl Host {
                 tracing::error!(function, %error, "a timer invocation failed");
                 break;
             };
-            tracing::warn!(function, %error, wait_s = wait.as_secs(), "a timer invocation failed; \
-                                                                       retrying");
+            tracing::warn!(
+                function, %error, wait_s = wait.as_secs(),
+                "a timer invocation failed; retrying"
+            );
             if !self.waited(wait).await {
                 break;
             }

@@ -118,7 +118,7 @@ impl std::str::FromStr for Urn {
                 Ok(Self { publisher, offer, sku, version })
             }
             _ => Err(crate::error::Error::invalid(format!(
-                "'{text}' is no URN: give publisher:offer:sku:version"
+                "'{text}' is not a URN: use publisher:offer:sku:version"
             ))),
         }
     }

@@ -316,10 +316,7 @@ impl ManifestPages<'_> {
         let Some(url) = self.next.take() else { return Ok(None) };
         if !self.seen.insert(url.clone()) || self.seen.len() > MOST_PAGES {
             let at = self.registry.login_server();
-            let text = format!(
-                "{at}/{}: the list of manifests has too many pages, or its pages repeat",
-                self.repository
-            );
+            let text = format!("{at}/{}: too many or repeating pages", self.repository);
             return Err(Error::bad_answer(text));
         }
         let (page, next) = self.registry.page(url, &self.scope, &mut self.sum).await?;

@@ -106,7 +106,7 @@ pub(super) async fn health(State(lookups): State<Arc<Lookups>>, uri: Uri) -> Res
                     reason: reason.map(str::to_owned),
                 }
             }
-            Ok(None) => unhealthy("no run is published yet".to_owned()),
+            Ok(None) => unhealthy("no run has been published yet".to_owned()),
             Err(error) => unhealthy(reply::without_paths(&error.to_string())),
         };
         // The snapshot that `current.json` names may be damaged, which only the snapshot cache
@@ -117,8 +117,9 @@ pub(super) async fn health(State(lookups): State<Arc<Lookups>>, uri: Uri) -> Res
                 report.run = report.run.or(damaged.run);
                 report.serving = Some(serving);
                 let why = reply::without_paths(&damaged.reason);
-                let text =
-                    format!("the current snapshot is damaged, run {serving} is served: {why}");
+                let text = format!(
+                    "the current snapshot is damaged, and run {serving} is served instead: {why}"
+                );
                 report.reason = Some(text);
             }
             Err(error) if report.healthy => {

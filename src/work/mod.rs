@@ -85,7 +85,9 @@ impl std::str::FromStr for RunId {
 
     fn from_str(text: &str) -> Result<Self> {
         Ulid::from_string(&text.to_ascii_uppercase()).map(Self).map_err(|_| {
-            Error::invalid(format!("'{text}' is no run: a run is named by 26 letters and digits"))
+            Error::invalid(format!(
+                "'{text}' is not a run: the name of a run has 26 letters and digits"
+            ))
         })
     }
 }

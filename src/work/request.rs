@@ -130,7 +130,7 @@ const FORMS: [Form; 3] = [
     (
         "subscriptions",
         is_subscription,
-        "is no subscription's id: give GUIDs (az account list --query [].id)",
+        "is not a subscription id: use GUIDs (az account list --query [].id)",
     ),
     (
         "publishers",
@@ -167,7 +167,7 @@ impl Request {
 
     /// Parses the body of `POST runs`. The target of an error is the invalid member.
     pub fn parse(body: &str) -> Result<Self> {
-        let what = "the body is no request for a run";
+        let what = "the body is not a run request";
         // Deserialization would accept an array as the members in their order.
         let is_object = body.trim_start().starts_with('{');
         let read = match serde_json::from_str(body) {
@@ -216,8 +216,9 @@ impl Request {
             let bytes = serde_json::to_string(names).map_or(usize::MAX, |text| text.len());
             if bytes > LARGEST_NAMES {
                 let most = LARGEST_NAMES >> 10;
-                let text =
-                    format!("{member}: {bytes} bytes of names; a run takes {most} KiB of them");
+                let text = format!(
+                    "{member}: the names have {bytes} bytes, and the limit of a run is {most} KiB"
+                );
                 return Err(Error::invalid(text).with_target(member));
             }
         }
@@ -229,7 +230,7 @@ impl Request {
             }
         }
         if self.offers_max_age.is_some_and(|age| age > LONGEST_AGE) {
-            let text = "offersMaxAge: that is longer than a hundred years, in seconds";
+            let text = "offersMaxAge: exceeds a hundred years (the value is in seconds)";
             return Err(Error::invalid(text).with_target("offersMaxAge"));
         }
         Ok(())

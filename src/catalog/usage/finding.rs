@@ -100,6 +100,6 @@ impl std::str::FromStr for Finding {
     fn from_str(text: &str) -> Result<Self> {
         let name = Self::SET.find(text)?;
         let found = Self::ALL.into_iter().find(|finding| finding.as_str() == name);
-        found.ok_or_else(|| Error::bug("a finding without its name"))
+        found.ok_or_else(|| Error::bug("the finding has no name"))
     }
 }

@@ -126,9 +126,10 @@ impl Gallery {
                 // A redelivery may succeed; the last delivery falls back to the provider.
                 Err(error) if error.is_transient() && !is_last => return Err(error),
                 Err(error) => {
-                    tracing::warn!(%error, gallery = own.gallery, "Resource Graph failed; the \
-                                                                   resource provider is queried \
-                                                                   instead");
+                    tracing::warn!(
+                        %error, gallery = own.gallery,
+                        "Resource Graph failed; the resource provider is queried instead"
+                    );
                 }
             }
         }

@@ -331,8 +331,10 @@ impl Marketplace {
                 let listed = self.publishers(&subscription, location).await;
                 let closed = listed.err().filter(locations::is_closed);
                 if let Some(error) = &closed {
-                    tracing::warn!(%error, subscription, "a subscription cannot list marketplace \
-                                                          images; others are used");
+                    tracing::warn!(
+                        %error, subscription,
+                        "a subscription cannot list marketplace images; others are used"
+                    );
                 }
                 closed.is_none()
             })
