@@ -28,12 +28,12 @@ pub struct GivenUp {
     pub damage: Option<String>,
 }
 
-/// A snapshot that could not be built on.
+/// A damaged snapshot that was skipped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PassedOver {
-    /// The run.
+    /// The run of the snapshot.
     pub run: RunId,
-    /// What is wrong with its snapshot.
+    /// What is wrong with the snapshot.
     pub reason: String,
 }
 

@@ -19,13 +19,13 @@ use time::OffsetDateTime;
 /// The schema version of everything under `snapshots/`.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// Whether a snapshot lacks anything.
+/// Whether a snapshot is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Completeness {
-    /// Every scope was answered.
+    /// Every scope was listed.
     Complete,
-    /// Some were not; coverage says which.
+    /// Some scopes were not listed; the coverage names them.
     Partial,
 }
 
@@ -42,16 +42,16 @@ impl Completeness {
 /// A file of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct File {
-    /// Its name within the snapshot.
+    /// The name of the file within the snapshot.
     pub name: String,
-    /// Its size.
+    /// The size of the file, in bytes.
     pub bytes: u64,
-    /// The SHA-256 of its bytes, in hexadecimal.
+    /// The SHA-256 of the file, in hexadecimal.
     pub sha256: String,
-    /// Its rows; zero for documents.
+    /// The number of rows; zero for documents.
     pub rows: u64,
-    /// The record that it holds: the name to give to `azimg schema`, and the beginning of the
-    /// name of its schema's file in the snapshot (`marketplace.schema.json`).
+    /// The kind of record in the file: the name for `azimg schema`, and the prefix of the schema
+    /// file in the snapshot (`marketplace.schema.json`).
     pub schema: String,
 }
 
@@ -63,21 +63,21 @@ pub struct Manifest {
     pub schema_version: u32,
     /// The run.
     pub run: RunId,
-    /// When it started.
+    /// When the run started.
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub started_at: OffsetDateTime,
-    /// When its snapshot was written.
+    /// When the snapshot was written.
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub published_at: OffsetDateTime,
-    /// Whether it lacks anything.
+    /// Whether the snapshot is complete.
     pub state: Completeness,
-    /// How many scopes ended how.
+    /// The number of scopes by outcome.
     pub coverage: Totals,
-    /// The run that rows were carried over from and changes are told against.
+    /// The run that rows are carried over from and changes are compared with.
     pub previous_run: Option<RunId>,
-    /// The files.
+    /// The files of the snapshot.
     pub files: Vec<File>,
 }
 
@@ -107,9 +107,9 @@ impl Manifest {
 pub struct Current {
     /// The run.
     pub run: RunId,
-    /// The name of its manifest.
+    /// The name of the manifest.
     pub manifest: String,
-    /// When it was published.
+    /// When the run was published.
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub published_at: OffsetDateTime,

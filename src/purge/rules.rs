@@ -147,33 +147,34 @@ impl<'de> Deserialize<'de> for Pattern {
     }
 }
 
-/// One rule. Its tags are those that fit `tags`; of these, the ones on the `keep` newest images stay,
-/// and those that are younger than `older_than`.
+/// One rule. It applies to the tags that match `tags`; of these, the tags of the `keep` newest
+/// images are kept, and those changed more recently than `older_than`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Rule {
-    /// The repositories that it is about.
+    /// The repositories that the rule applies to.
     #[schemars(with = "String")]
     pub repositories: Pattern,
-    /// The tags that it is about; none means that it is about no tag.
+    /// The tags that the rule applies to; null means no tags.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub tags: Option<Pattern>,
-    /// Only what was last changed longer ago than this goes.
+    /// Only items that were last changed longer ago than this are deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub older_than: Option<Span>,
-    /// So many of the newest images that its tags point at stay.
+    /// The number of newest images to keep, among those that the tags point to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<usize>,
-    /// Tags that stay, whatever any rule says.
+    /// Tags that are kept, regardless of other rules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<String>")]
     pub keep_tags: Vec<Pattern>,
-    /// Whether manifests without a tag go, too.
+    /// Whether manifests without a tag are also deleted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub untagged: bool,
-    /// Whether signatures, attestations and the like go, too, whose image is not there any more.
+    /// Whether signatures, attestations and other referrers are also deleted when their image no
+    /// longer exists.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub orphans: bool,
 }
@@ -196,12 +197,12 @@ impl Rule {
     }
 }
 
-/// Rules. What one of them keeps, none of them takes.
+/// The rules. What one rule keeps, no other rule deletes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Rules {
-    /// Nothing that has no tag goes before it was pushed so long ago: what a push that is under way has sent
-    /// has no tag yet. An hour, where it is not said.
+    /// The minimum time between the push and the deletion of an untagged manifest, because the
+    /// manifests of a push in progress have no tag yet. Default: one hour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub grace: Option<Span>,

@@ -27,30 +27,30 @@ const CLOCKS_DIFFER: time::Duration = time::Duration::minutes(5);
 pub(super) struct RunList {
     /// The runs, newest first.
     value: Vec<RunReport>,
-    /// Where the next page is, if there is one.
+    /// The URL of the next page, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_link: Option<String>,
 }
 
-/// Whether the catalog is fresh.
+/// The health of the catalog.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct HealthReport {
-    /// Whether it is.
+    /// Whether the catalog is fresh.
     healthy: bool,
-    /// The current snapshot's run.
+    /// The run of the current snapshot.
     run: Option<RunId>,
-    /// The run that lookups are answered from instead, when the current snapshot is damaged.
+    /// The run that lookups are served from while the current snapshot is damaged.
     #[serde(skip_serializing_if = "Option::is_none")]
     serving: Option<RunId>,
-    /// Whether its snapshot lacks anything.
+    /// Whether the snapshot is complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["complete", "partial", null]))]
     state: Option<&'static str>,
-    /// How long ago it was published.
+    /// How long ago the run was published, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     age_seconds: Option<i64>,
-    /// Why it is not healthy.
+    /// Why the catalog is not healthy.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }

@@ -15,27 +15,27 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// A plan that was written down.
+/// A stored plan for retiring gallery versions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RetirePlan {
-    /// The version of this document.
+    /// The schema version of the plan.
     pub schema_version: u32,
-    /// Its name.
+    /// The name of the plan.
     pub plan: String,
-    /// When it was made.
+    /// When the plan was made.
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub made_at: OffsetDateTime,
-    /// It must not be applied after this.
+    /// When the plan expires; it cannot be applied after that.
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub expires_at: OffsetDateTime,
-    /// What was asked for.
+    /// The rules that the plan was made with.
     pub rules: Rules,
-    /// What is planned, definition by definition.
+    /// The planned changes of each definition.
     pub definitions: Vec<Planned>,
-    /// Galleries that delete softly, by id: for how many days a deletion can be undone there.
+    /// Galleries with soft delete, by id: the number of days in which a deletion can be undone.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub restorable_days: BTreeMap<String, u32>,
 }

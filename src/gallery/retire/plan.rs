@@ -9,31 +9,31 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use time::OffsetDateTime;
 
-/// What becomes of a version.
+/// What is done with a version.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
-    /// It is excluded from latest.
+    /// Exclude the version from latest.
     Exclude,
-    /// Its end of life is set to the moment of the plan.
+    /// Set its end of life to the time of the plan.
     EndOfLife,
-    /// It is deleted.
+    /// Delete the version.
     Delete,
 }
 
-/// Which versions are to go.
+/// The rules that select versions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rules {
-    /// So many of the newest stay.
+    /// The number of newest versions to keep.
     pub keep: usize,
-    /// Those that were published less than so many days ago stay.
+    /// Versions published less than this number of days ago are kept.
     pub older_than_days: Option<u32>,
-    /// What becomes of the others.
+    /// What is done with the other versions.
     pub action: Action,
-    /// At most this part of a definition's versions goes, in percent.
+    /// The maximum share of a definition's versions that may be retired, in percent.
     pub max_percent: u8,
 }
 
@@ -48,39 +48,39 @@ pub struct DefinitionState {
     pub machines: Vec<Machine>,
 }
 
-/// A version that goes.
+/// A version to retire.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Retired {
-    /// Its id.
+    /// The Resource Manager id of the version.
     pub id: String,
-    /// What becomes of it.
+    /// What is done with the version.
     pub action: Action,
-    /// Why.
+    /// Why it is retired.
     pub reason: String,
 }
 
-/// A version that stays.
+/// A version that is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RetainedVersion {
-    /// Its id.
+    /// The Resource Manager id of the version.
     pub id: String,
-    /// Why.
+    /// Why it is kept.
     pub reason: String,
 }
 
-/// What is planned for a definition.
+/// The planned changes of a definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Planned {
-    /// The definition's id.
+    /// The Resource Manager id of the definition.
     pub definition: String,
-    /// The versions that go, oldest first.
+    /// The versions to retire, oldest first.
     pub retired: Vec<Retired>,
-    /// The versions that stay, newest first.
+    /// The versions to keep, newest first.
     pub kept: Vec<RetainedVersion>,
-    /// What its versions were like, in one digest.
+    /// A digest of the state of its versions when the plan was made.
     pub world: String,
 }
 

@@ -25,52 +25,52 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use time::OffsetDateTime;
 
-/// What a kept snapshot is.
+/// The condition of a kept snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SnapshotCondition {
-    /// Every file is what was published, and can be read.
+    /// Every file is intact and readable.
     Whole,
-    /// A file is not.
+    /// At least one file is damaged.
     Damaged,
-    /// Its manifest is not, so that nothing is known of its files.
+    /// The manifest is damaged, so the state of the files is unknown.
     Unreadable,
 }
 
-/// What is wrong with a file.
+/// The damage of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct FileDamage {
-    /// Its name within the snapshot.
+    /// The name of the file within the snapshot.
     pub file: String,
     /// What is wrong.
     pub what: String,
 }
 
-/// A kept snapshot, and what is wrong with it.
+/// A kept snapshot and its damage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VerifiedSnapshot {
-    /// Its run.
+    /// The run of the snapshot.
     pub run: RunId,
-    /// What it is.
+    /// The condition of the snapshot.
     pub state: SnapshotCondition,
-    /// When it was published.
+    /// When the run was published.
     #[serde(with = "time::serde::rfc3339::option")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub published_at: Option<OffsetDateTime>,
-    /// The snapshot before it.
+    /// The previous snapshot.
     pub previous_run: Option<RunId>,
-    /// Whether `current.json` names it.
+    /// Whether `current.json` names this snapshot.
     pub current: bool,
-    /// Rows of its tables.
+    /// The number of rows of its tables.
     pub images: u64,
-    /// Changes in its feed.
+    /// The number of changes in its feed.
     pub changes: u64,
-    /// Its files.
+    /// The number of files.
     pub files: usize,
-    /// Their bytes.
+    /// The total size of the files, in bytes.
     pub bytes: u64,
-    /// What is wrong.
+    /// The damage of its files.
     pub wrong: Vec<FileDamage>,
 }
 

@@ -94,7 +94,7 @@ macro_rules! page_of {
         struct $name {
             #[doc = concat!("The ", $what, ".")]
             value: Vec<$row>,
-            /// Where the next page is, if there is one.
+            /// The URL of the next page, if there is one.
             #[serde(skip_serializing_if = "Option::is_none")]
             next_link: Option<String>,
             $($more)*
@@ -110,24 +110,24 @@ page_of!(of images: OfferList, OfferCount, "offers");
 page_of!(of images: SkuList, SkuCount, "SKUs");
 page_of!(of images: LocationList, LocationCount, "locations");
 
-/// What an error consists of.
+/// The details of an error.
 #[derive(Serialize, JsonSchema)]
 #[allow(dead_code, reason = "a schema")]
 struct ErrorDetail {
-    /// For programs; also in the header `x-ms-error-code`.
+    /// The code of the error, for programs; also in the header `x-ms-error-code`.
     code: String,
-    /// For people.
+    /// The message of the error, for people.
     message: String,
-    /// The parameter or member that is wrong.
+    /// The parameter or member that is not valid.
     #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<String>,
 }
 
-/// An error.
+/// An error response.
 #[derive(Serialize, JsonSchema)]
 #[allow(dead_code, reason = "a schema")]
 struct ErrorBody {
-    /// What went wrong.
+    /// The error.
     error: ErrorDetail,
 }
 
@@ -135,16 +135,16 @@ struct ErrorBody {
 #[derive(Serialize, JsonSchema)]
 #[allow(dead_code, reason = "a schema; the function start answers")]
 struct Started {
-    /// Its name.
+    /// The name of the run.
     run: RunId,
-    /// How far it is.
+    /// The state of the run.
     #[schemars(extend("const" = "running"))]
     state: String,
-    /// The work items that it begins with.
+    /// The number of work items at the start.
     items: usize,
 }
 
-/// A document whose parts are not fixed here.
+/// A JSON document whose members are not specified here.
 #[derive(Serialize, JsonSchema)]
 #[schemars(transparent)]
 #[allow(dead_code, reason = "a schema")]
