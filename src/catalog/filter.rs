@@ -226,10 +226,10 @@ impl Filter {
     /// bytes, because each word is compared with every name.
     pub fn check_search(&self) -> Result<()> {
         if self.words().len() > MOST_WORDS {
-            return Err(Error::invalid(format!("the search has more than {MOST_WORDS} words")));
+            return Err(Error::invalid(format!("it has more than {MOST_WORDS} words")));
         }
         if self.search.as_ref().is_some_and(|text| text.len() > LONGEST_SEARCH) {
-            return Err(Error::invalid(format!("the search exceeds {LONGEST_SEARCH} bytes")));
+            return Err(Error::invalid(format!("it is longer than {LONGEST_SEARCH} bytes")));
         }
         Ok(())
     }

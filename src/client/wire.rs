@@ -242,7 +242,7 @@ pub(crate) fn send_failure(what: &str, error: &reqwest::Error) -> Error {
     }
     let cause = one_line(&redact(&cause.to_string()));
     let through = error.url().and_then(proxy).map_or_else(String::new, |proxy| {
-        format!(" through the proxy {proxy} (set by HTTPS_PROXY or HTTP_PROXY)")
+        format!(" through the proxy {proxy}, set by HTTPS_PROXY or HTTP_PROXY")
     });
     let why = if error.is_connect() {
         let cause = if error.is_timeout() { "timed out" } else { cause.as_str() };
@@ -277,7 +277,7 @@ pub(crate) async fn read_bounded(
     while let Some(chunk) = response.chunk().await.map_err(|e| send_failure(what, &e))? {
         if body.len() + chunk.len() > largest {
             return Err(Error::bad_answer(format!(
-                "{what}: the response exceeds {} MiB",
+                "{what}: the response is longer than {} MiB",
                 largest >> 20
             )));
         }

@@ -175,8 +175,8 @@ pub fn write_document(
 /// The error for something that azimg did not write and would have to overwrite.
 fn foreign(path: &Path, kind: Kind, option: &str) -> Error {
     let text = format!(
-        "{} already exists ({}), was not written by azimg and is not replaced: move it away, or \
-         use another with {option}",
+        "{} already exists, {} that azimg did not write, and is not replaced: move it away, or use \
+         another with {option}",
         path.display(),
         kind.as_str()
     );

@@ -101,7 +101,7 @@ fn whole(file: File, path: &Path, longest: u64) -> Result<Vec<u8>> {
     if u64::try_from(bytes.len()).is_ok_and(|length| length <= longest) {
         return Ok(bytes);
     }
-    Err(refused(path, &format!("it exceeds {longest} bytes")))
+    Err(refused(path, &format!("it is longer than {longest} bytes")))
 }
 
 /// Opens a file that only its owner may read (0600), for reading and appending, and creates it if

@@ -106,7 +106,7 @@ pub(super) async fn start(app: &App, event: Event) -> Result<Effects> {
         return Err(Error::bug("start is an HTTP function"));
     };
     if body.len() > LARGEST_REQUEST {
-        let text = format!("the body exceeds {} KiB", LARGEST_REQUEST >> 10);
+        let text = format!("the body is longer than {} KiB", LARGEST_REQUEST >> 10);
         return Err(Error::invalid(text));
     }
     let request = match body.trim() {

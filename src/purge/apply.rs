@@ -147,7 +147,7 @@ impl RepositoryPurge<'_> {
             before = now;
         }
         Err(Error::transient(
-            "the repository keeps changing: apply the plan again when nobody pushes",
+            "the repository keeps changing: apply the plan again when no pushes are in progress",
         ))
     }
 

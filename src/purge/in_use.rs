@@ -78,9 +78,8 @@ impl InUse {
             // The outputs of several clusters may be concatenated.
             let documents = serde_json::Deserializer::from_str(text).into_iter::<Value>();
             for document in documents {
-                let document = document.map_err(|e| {
-                    Error::invalid(format!("{source}: truncated, or not JSON ({e})"))
-                })?;
+                let document = document
+                    .map_err(|e| Error::invalid(format!("{source}: cut off, or not JSON ({e})")))?;
                 reading.document(&document)?;
             }
         } else {
@@ -194,7 +193,7 @@ impl<'a> ListReader<'a> {
         let source = self.source;
         if document["metadata"]["continue"].as_str().is_some_and(|more| !more.is_empty()) {
             return Err(Error::invalid(format!(
-                "{source}: the list is incomplete (metadata.continue)"
+                "{source}: the list goes on (metadata.continue), but the rest of it is missing"
             )));
         }
         match &document["items"] {

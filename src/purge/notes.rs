@@ -45,6 +45,6 @@ fn near<'a>(pattern: &Pattern, names: impl Iterator<Item = &'a str>) -> String {
     let words = words.replace(|c: char| !(c.is_ascii_alphanumeric() || "/._-".contains(c)), "");
     match nearest(&words, names.take(MOST)).join(", ") {
         near if near.is_empty() => String::new(),
-        near => format!("; similar: {near}"),
+        near => format!("; the nearest: {near}"),
     }
 }

@@ -278,7 +278,9 @@ impl Registry {
         let size = usize::try_from(descriptor.size).unwrap_or(usize::MAX);
         if size > LARGEST_CONFIG {
             let most = LARGEST_CONFIG >> 20;
-            return Err(Error::corrupt(format!("{what}: the configuration exceeds {most} MiB")));
+            return Err(Error::corrupt(format!(
+                "{what}: the configuration has more than {most} MiB"
+            )));
         }
         let bytes = self.small_blob(repository, &descriptor.digest, size, scope).await?;
         serde_json::from_slice(&bytes)

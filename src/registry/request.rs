@@ -68,8 +68,9 @@ impl ListSize {
             return Ok(());
         }
         let most = MOST_BYTES >> 20;
-        let text =
-            format!("{what}: the list exceeds {MOST_ROWS} rows or {most} MiB; reading stopped");
+        let text = format!(
+            "{what}: the list has more than {MOST_ROWS} rows or {most} MiB; reading stopped"
+        );
         Err(Error::invalid(text))
     }
 }
@@ -320,7 +321,9 @@ impl Registry {
         let (headers, bytes, page) = self.ask_sized::<Page<T>>(&ask).await?;
         let what = format!("GET {}{}", self.login_server(), ask.url.path());
         if page.is_cut {
-            return Err(Error::bad_answer(format!("{what}: a page exceeds {MOST_IN_PAGE} rows")));
+            return Err(Error::bad_answer(format!(
+                "{what}: a page of more than {MOST_IN_PAGE} rows"
+            )));
         }
         sum.add(&what, page.listed.rows.len(), bytes)?;
         page.tell(&decoded(&ask.url));

@@ -35,8 +35,8 @@ pub(super) fn index_of(folder: &Folder) -> Result<TargetFolder> {
     let refused = |name: &str, why: &str| {
         Error::corrupt(format!(
             "{} is not part of a valid OCI image layout ({why}) and is not replaced: the images \
-             that it names would be lost. Pull into another folder, or move the file away and pull \
-             again (existing blobs are reused)",
+             that it names would be lost. Pull into another folder, or move it away and pull again \
+             (existing blobs are reused)",
             folder.path(name).display()
         ))
     };

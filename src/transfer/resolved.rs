@@ -99,7 +99,7 @@ fn weigh(weight: &mut usize, content: &Content) -> Result<()> {
         return Ok(());
     }
     let most = MOST_BYTES >> 20;
-    Err(Error::corrupt(format!("the manifests of the index exceed {most} MiB")))
+    Err(Error::corrupt(format!("the manifests of the index have more than {most} MiB")))
 }
 
 impl Registry {

@@ -361,7 +361,7 @@ impl Query {
         let mut query = Self { top: PAGE, ..Self::default() };
         let text = uri.query().unwrap_or_default();
         if text.len() > LONGEST {
-            return Err(Error::invalid(format!("the query exceeds {} KiB", LONGEST >> 10)));
+            return Err(Error::invalid(format!("the query is longer than {} KiB", LONGEST >> 10)));
         }
         let mut given: Vec<&str> = Vec::new();
         for (name, value) in url::form_urlencoded::parse(text.as_bytes()) {

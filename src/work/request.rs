@@ -130,7 +130,7 @@ const FORMS: [Form; 3] = [
     (
         "subscriptions",
         is_subscription,
-        "is not a subscription id: use GUIDs (az account list --query [].id)",
+        "is not a subscription id: give GUIDs (az account list --query [].id)",
     ),
     (
         "publishers",
