@@ -80,8 +80,8 @@ macro_rules! page_of {
     (of images: $name:ident, $row:ty, $what:literal) => {
         page_of!(
             $name, $row, $what,
-            /// How many marketplace images more may fit, of all pages: what is asked for is not known of them. Left
-            /// out when there are none.
+            /// The number of further marketplace images, over all pages, that may match but whose
+            /// filtered details are not known. Omitted if there are none.
             #[serde(skip_serializing_if = "Option::is_none")]
             unknown: Option<u64>,
         );
