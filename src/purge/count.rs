@@ -199,7 +199,9 @@ impl<'a> ImageCounter<'a, '_> {
                 let why = match image.held {
                     Some(held) => format!("not counted, because it is kept anyway ({held})"),
                     None if !image.is_usable => {
-                        "not counted, because the registry has no part of it".to_owned()
+                        "not counted, because it cannot be run: none of its parts is in the \
+                         repository"
+                            .to_owned()
                     }
                     None => {
                         count += 1;

@@ -112,7 +112,7 @@ impl PurgePlan {
             return Ok(());
         }
         Err(Error::invalid(format!(
-            "the plan of {} cannot be applied now: it was valid until {}; create a new plan",
+            "the plan of {} cannot be applied now: it is valid until {}; create a new plan",
             self.made_at, self.expires_at
         )))
     }

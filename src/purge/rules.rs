@@ -226,7 +226,7 @@ impl Rules {
     /// Refuses rules that match nothing, or more than can be intended.
     pub fn check(&self) -> Result<()> {
         if self.rules.is_empty() {
-            return Err(Error::invalid("the file contains no rule"));
+            return Err(Error::invalid("the rules are empty"));
         }
         if self.rules.len() > MOST {
             return Err(Error::invalid(format!(

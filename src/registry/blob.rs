@@ -117,8 +117,8 @@ impl Registry {
             return Ok(());
         }
         let text = format!(
-            "{}: a blob redirects to {host}, which is not a host for blobs of this registry; the \
-             redirect is not followed",
+            "{}: a blob redirects to {host}, which is not an allowed blob location; the redirect \
+             is not followed",
             self.login_server()
         );
         Err(Error::new(ErrorKind::Denied, text))

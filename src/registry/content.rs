@@ -127,8 +127,8 @@ impl Content {
         // Checked before the digest, which schema 1 computes without the signatures.
         if is_schema1(&media_type, read.as_ref().unwrap_or(&Value::Null)) {
             return Err(Error::invalid(
-                "a manifest of Docker schema 1, which is not supported (it is obsolete since \
-                 2017): pull the image with an old Docker and push it again",
+                "a manifest of Docker schema 1, which is not supported (no tool has written it \
+                 since 2017): pull the image with an old Docker and push it again",
             ));
         }
         let digest = sha256(&told.body);
