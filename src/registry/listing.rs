@@ -132,8 +132,8 @@ pub struct Manifest {
     pub media_type: Option<String>,
     /// The media type of the configuration.
     pub config_media_type: Option<String>,
-    /// Some of the tags: ACR truncates the list ("the manifest details currently limit the number of
-    /// tags", its maintainer at Azure/acr#529; after ten of one digest at Azure/azure-cli#7438).
+    /// Some of the tags: ACR truncates the list ("the manifest details currently limit the number
+    /// of tags", its maintainer at Azure/acr#529; after ten of one digest at Azure/azure-cli#7438).
     pub tags: Vec<String>,
     /// The images of an index, as far as the registry reports them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
