@@ -21,7 +21,8 @@ where
         Err(error) if error.is_panic() => {
             Err(Error::bug(format!("{what} panicked")).with_source(error))
         }
-        Err(error) => Err(Error::transient(format!("{what}: the process ends")).with_source(error)),
+        Err(error) => Err(Error::transient(format!("{what}: cancelled, because the process ends"))
+            .with_source(error)),
     }
 }
 

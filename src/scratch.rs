@@ -45,7 +45,7 @@ impl Scratch {
         ));
         builder.tempdir_in(parent).map(Self).map_err(|error| {
             let text = format!(
-                "no temporary folder can be made in {}: {error}; name another with {VARIABLE}",
+                "cannot create a temporary folder in {}: {error}; set {VARIABLE} to another folder",
                 parent.display()
             );
             Error::new(ErrorKind::Denied, text).with_source(error)
@@ -74,12 +74,13 @@ impl Scratch {
         let parent = self.path().parent().unwrap_or(self.path()).display();
         let text = match io {
             Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => format!(
-                "the temporary folder {parent} is full: {} were written when there was no room left; \
-                 make room there, or name a folder with more of it with {VARIABLE}",
+                "the temporary folder {parent} is full after {} were written; free some space \
+                 there, or set {VARIABLE} to a folder with more space",
                 kibibytes(written(self.path()))
             ),
             Io::ReadOnlyFilesystem => format!(
-                "the temporary folder {parent} cannot be written any more; name another with {VARIABLE}"
+                "the temporary folder {parent} is no longer writable; set {VARIABLE} to another \
+                 folder"
             ),
             _ => return error,
         };
@@ -135,7 +136,10 @@ pub(crate) fn sweep(folder: &Path, prefix: &str, now: SystemTime) -> usize {
     });
     let removed = removed.count();
     if removed > 0 {
-        tracing::info!(removed, folder = %folder.display(), "temporary files of a process that was killed");
+        tracing::info!(
+            removed, folder = %folder.display(),
+            "removed temporary files of a killed process"
+        );
     }
     removed
 }

@@ -56,7 +56,7 @@ impl FromStr for Span {
             Err(_) => return Err(bad()),
         };
         if length > LONGEST {
-            let text = format!("'{text}' is out of range: a span has 100 years (36500d) at most");
+            let text = format!("'{text}' is out of range: the limit is 100 years (36500d)");
             return Err(Error::invalid(text));
         }
         Ok(Self(length))

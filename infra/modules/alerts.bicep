@@ -42,7 +42,7 @@ var rules = [
     says: 'No run was complete for two days.'
     every: 'PT1H'
     window: 'PT1H'
-    query: '${told} | where fields.message == "how it stands" | where isnull(fields.complete_age_s) or toint(fields.complete_age_s) > 172800'
+    query: '${told} | where fields.message == "snapshot age" | where isnull(fields.complete_age_s) or toint(fields.complete_age_s) > 172800'
   }
   {
     name: 'partial'
@@ -58,7 +58,7 @@ var rules = [
     says: 'More than one request in twenty was refused for quota: somebody else draws on it.'
     every: 'PT1H'
     window: 'PT1H'
-    query: '${told} | where fields.message == "what was asked" | summarize requests = sum(tolong(fields.requests)), throttled = sum(tolong(fields.throttled)) | where requests > 1000 and throttled * 20 > requests'
+    query: '${told} | where fields.message == "request traffic" | summarize requests = sum(tolong(fields.requests)), throttled = sum(tolong(fields.throttled)) | where requests > 1000 and throttled * 20 > requests'
   }
   {
     name: 'silent'
@@ -66,7 +66,7 @@ var rules = [
     says: 'The sweep did not come round for an hour: the app does not run.'
     every: 'PT1H'
     window: 'PT1H'
-    query: '${told} | where fields.message == "how it stands" | summarize lines = count() | where lines == 0'
+    query: '${told} | where fields.message == "snapshot age" | summarize lines = count() | where lines == 0'
   }
 ]
 

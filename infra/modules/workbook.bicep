@@ -41,7 +41,7 @@ resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
             resourceType: 'microsoft.insights/components'
             visualization: 'timechart'
             timeContext: { durationMs: 604800000 }
-            query: '${told} | where fields.message == "how it stands" | project timestamp, hours = toreal(fields.age_s) / 3600'
+            query: '${told} | where fields.message == "snapshot age" | project timestamp, hours = toreal(fields.age_s) / 3600'
           }
         }
         {
@@ -55,7 +55,7 @@ resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
             resourceType: 'microsoft.insights/components'
             visualization: 'timechart'
             timeContext: { durationMs: 86400000 }
-            query: '${told} | where fields.message == "what was asked" | summarize requests = sum(tolong(fields.requests)), throttled = sum(tolong(fields.throttled)), waited_s = sum(tolong(fields.waited_ms)) / 1000 by bin(timestamp, 10m), cloud_RoleInstance'
+            query: '${told} | where fields.message == "request traffic" | summarize requests = sum(tolong(fields.requests)), throttled = sum(tolong(fields.throttled)), waited_s = sum(tolong(fields.waited_ms)) / 1000 by bin(timestamp, 10m), cloud_RoleInstance'
           }
         }
         {

@@ -12,69 +12,70 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
-/// A publisher, and what it has.
+/// A publisher, with counts of its offers, SKUs and images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PublisherCount {
-    /// Its name.
+    /// The name of the publisher.
     pub publisher: String,
-    /// Its offers.
+    /// The number of its offers.
     pub offers: u32,
-    /// The SKUs of these.
+    /// The number of its SKUs.
     pub skus: u32,
-    /// The images of these, each version being one.
+    /// The number of its images; each version counts as one.
     pub images: u32,
-    /// The locations that any of these is in.
+    /// The number of locations where any of its images is available.
     pub locations: u32,
 }
 
-/// An offer, and what is in it.
+/// An offer, with counts of its SKUs and images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OfferCount {
-    /// Whose it is.
+    /// The publisher of the offer.
     pub publisher: String,
-    /// Its name.
+    /// The name of the offer.
     pub offer: String,
-    /// Its SKUs.
+    /// The number of its SKUs.
     pub skus: u32,
-    /// The images of these, each version being one.
+    /// The number of its images; each version counts as one.
     pub images: u32,
-    /// The locations that any of these is in.
+    /// The number of locations where any of its images is available.
     pub locations: u32,
 }
 
-/// A SKU, and what there is of it.
+/// A SKU, with its latest version and counts of its images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SkuCount {
-    /// Whose it is.
+    /// The publisher of the SKU.
     pub publisher: String,
-    /// The offer that it belongs to.
+    /// The offer of the SKU.
     pub offer: String,
-    /// Its name.
+    /// The name of the SKU.
     pub sku: String,
-    /// The version that is the latest of all; none where none may be, or where that one does not fit.
+    /// The latest version of the SKU; null if no version is eligible, or if the latest does not
+    /// match the filters.
     pub latest: Option<String>,
-    /// Its images, each version being one.
+    /// The number of its images; each version counts as one.
     pub images: u32,
-    /// The locations that any of these is in.
+    /// The number of locations where any of its images is available.
     pub locations: u32,
 }
 
-/// A location, and what is there.
+/// A location, with counts of the images available there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LocationCount {
-    /// Its short name, such as `westeurope`.
+    /// The short name of the location, such as `westeurope`.
     pub location: String,
-    /// The publishers of marketplace images there.
+    /// The number of publishers of marketplace images there.
     pub publishers: u32,
-    /// Marketplace images, each version being one.
+    /// The number of marketplace images; each version counts as one.
     pub marketplace: u32,
-    /// Definitions and versions of galleries, and managed images.
+    /// The number of gallery definitions, gallery versions and managed images.
     pub gallery: u32,
-    /// Manifests of container registries.
+    /// The number of manifests in container registries.
     pub registry: u32,
 }
 

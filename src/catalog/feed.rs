@@ -79,7 +79,8 @@ async fn manifest(store: &dyn Store, run: Option<RunId>) -> Result<Manifest> {
     match run {
         Some(run) => snapshot::manifest(store, run).await?.ok_or_else(|| {
             Error::not_found(format!(
-                "{} has no snapshot of run {run}: it was never published, or is no longer kept",
+                "{} has no snapshot of run {run}: the run was never published, or its snapshot is \
+                 no longer kept",
                 store.address()
             ))
         }),
@@ -165,7 +166,9 @@ impl FeedTable {
 }
 
 fn unreadable(error: &serde_json::Error) -> Error {
-    Error::corrupt(format!("a feed has a row that this azimg cannot read ({error})"))
+    Error::corrupt(format!(
+        "a change feed has a row that this version of azimg cannot read ({error})"
+    ))
 }
 
 /// A cached feed, decoded on first use. Contains `None` when the feed exceeds [`LONGEST_KEPT`].

@@ -191,7 +191,8 @@ impl Filter {
             |wanted: &&String| wanted.split('=').next().is_none_or(|name| name.trim().is_empty());
         match self.features.iter().find(is_nameless) {
             Some(wanted) => Err(Error::invalid(format!(
-                "'{wanted}' names no feature: give NAME or NAME=VALUE, such as SecurityType=TrustedLaunch"
+                "'{wanted}' is not a feature: use NAME or NAME=VALUE, such as \
+                 SecurityType=TrustedLaunch"
             ))),
             None => Ok(()),
         }
@@ -225,7 +226,7 @@ impl Filter {
     /// bytes, because each word is compared with every name.
     pub fn check_search(&self) -> Result<()> {
         if self.words().len() > MOST_WORDS {
-            return Err(Error::invalid(format!("at most {MOST_WORDS} words are searched for")));
+            return Err(Error::invalid(format!("it has more than {MOST_WORDS} words")));
         }
         if self.search.as_ref().is_some_and(|text| text.len() > LONGEST_SEARCH) {
             return Err(Error::invalid(format!("it is longer than {LONGEST_SEARCH} bytes")));

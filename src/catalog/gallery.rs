@@ -52,12 +52,13 @@ impl RowTable {
                     format!("no image definition {name} is in the catalog{wrong}")
                 }
                 None => format!(
-                    "no image definition {name} is in the catalog: give GALLERY/DEFINITION, or its id"
+                    "no image definition {name} is in the catalog: use GALLERY/DEFINITION, or its \
+                     id"
                 ),
             })),
             [_] => Ok(found),
             _ => Err(Error::invalid(format!(
-                "'{name}' is the name of {} image definitions: give the id of one of {}",
+                "'{name}' is the name of {} image definitions: specify the id of one of {}",
                 ids.len(),
                 ids.join(", ")
             ))),
@@ -142,10 +143,11 @@ impl RowTable {
                 format!("in {}", locations.join(" and "))
             };
             let plain = Filter { locations: filter.locations.clone(), ..Filter::default() };
-            let others = if *filter == plain { "" } else { ", or not what the filters want" };
+            let others = if *filter == plain { "" } else { ", or excluded by the filters" };
             Error::not_found(format!(
-                "none of the {versions} versions of {definition} may be the latest {place}: they are \
-                 excluded from latest, past their end of life, not provisioned, or not there{others}"
+                "none of the {versions} versions of {definition} is eligible as the latest \
+                 {place}: they are excluded from latest, past their end of life, not provisioned, \
+                 or not available there{others}"
             ))
         })
     }
@@ -176,7 +178,9 @@ impl RowTable {
             }
         }
         newest.ok_or_else(|| {
-            Error::not_found(format!("no managed image that is wanted has a name like '{pattern}'"))
+            Error::not_found(format!(
+                "no managed image matches the name '{pattern}' and the filters"
+            ))
         })
     }
 }

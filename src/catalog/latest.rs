@@ -34,7 +34,7 @@ impl LatestQuestion {
     ) -> Result<Self> {
         let bad = || {
             Error::invalid(format!(
-                "'{urn}' does not name a SKU: give publisher:offer:sku, such as \
+                "'{urn}' is not the name of a SKU: use publisher:offer:sku, such as \
                  Canonical:ubuntu-24_04-lts:server, or an alias, such as Ubuntu2404"
             ))
         };
@@ -118,7 +118,8 @@ impl LatestQuestion {
         let version = index.versions().get(row.version());
         let end = index.deprecated_at(row).filter(|end| *end <= now);
         let day = end.map(|end| format!(" on {}", end.date())).unwrap_or_default();
-        (!status.is_deployable()).then(|| format!("; the newest there, {version}, has ended{day}"))
+        (!status.is_deployable())
+            .then(|| format!("; the newest there, {version}, was deprecated{day}"))
     }
 
     /// Describes why no row matches.
@@ -132,7 +133,7 @@ impl LatestQuestion {
         let lacking: Vec<_> =
             self.locations.iter().filter(|l| !known.contains(l.as_str())).cloned().collect();
         if lacking.is_empty() {
-            let none = format!("no version of {name} is deployable in all that was asked for");
+            let none = format!("no version of {name} is deployable in all requested locations");
             none + &self.ended(index, now).unwrap_or_default()
         } else {
             format!("no version of {name} is in {}", lacking.join(", "))

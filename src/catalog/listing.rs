@@ -220,5 +220,5 @@ fn is_of_one(one: &[u8], other: &[u8]) -> Result<bool> {
 }
 
 fn unreadable(error: &serde_json::Error) -> Error {
-    Error::corrupt(format!("a table has a row that this azimg cannot read ({error})"))
+    Error::corrupt(format!("a table has a row that this version of azimg cannot read ({error})"))
 }

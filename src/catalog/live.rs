@@ -26,7 +26,9 @@ pub async fn images(
     let asked = ask(sources, request, filter, now);
     tokio::time::timeout(WITHIN, asked).await.unwrap_or_else(|_| {
         let seconds = WITHIN.as_secs();
-        let text = format!("Azure did not list it all in {seconds} s; name locations or an offer");
+        let text = format!(
+            "Azure did not complete the list in {seconds} s; specify locations or an offer"
+        );
         Err(Error::transient(text))
     })
 }
@@ -35,7 +37,7 @@ pub async fn images(
 /// Azure may have such images.
 fn check(filter: &Filter) -> Result<()> {
     if !filter.wants_marketplace() {
-        return Err(Error::invalid("a live lookup lists marketplace images and no others"));
+        return Err(Error::invalid("a live lookup lists only marketplace images"));
     }
     let untold = [
         ("os", filter.os.is_some()),
@@ -44,11 +46,11 @@ fn check(filter: &Filter) -> Result<()> {
         ("securityType", filter.security_type.is_some()),
     ];
     if let Some((name, _)) = untold.iter().find(|(_, is_asked)| *is_asked) {
-        let text = "a live lookup does not ask for details, such as the operating system";
+        let text = "a live lookup cannot filter by details, such as the operating system";
         return Err(Error::invalid(text).with_target(*name));
     }
     if filter.first_seen_after.is_some() {
-        let text = "a live lookup does not know what was there before";
+        let text = "a live lookup cannot filter by an earlier state of the catalog";
         return Err(Error::invalid(text).with_target("firstSeenAfter"));
     }
     Ok(())
@@ -62,7 +64,7 @@ async fn ask(
 ) -> Result<Vec<MarketplaceImage>> {
     check(filter)?;
     let Some(publisher) = filter.publisher.as_deref().filter(|name| !name.trim().is_empty()) else {
-        let text = "a live lookup needs a publisher: asking Azure for all of them takes an hour";
+        let text = "a live lookup requires a publisher: listing all of them takes an hour";
         return Err(Error::invalid(text).with_target("publisher"));
     };
     let fits = |wanted: Option<&String>, name: Option<&str>| match (wanted, name) {

@@ -147,16 +147,18 @@ impl Catalog {
             };
             match opened.await {
                 Ok(catalog) => {
-                    tracing::error!(%error, serving = %other, "the current snapshot is refused");
+                    tracing::error!(%error, serving = %other, "cannot open the current snapshot");
                     let reason = if error.kind() == ErrorKind::NotFound {
-                        "current.json is gone".to_owned()
+                        "current.json is missing".to_owned()
                     } else {
                         error.to_string()
                     };
                     let passed_over = Some(PassedOver { run, reason });
                     return Ok(Self { passed_over, ..catalog });
                 }
-                Err(error) => tracing::debug!(%error, run = %other, "refused as well"),
+                Err(error) => {
+                    tracing::debug!(%error, run = %other, "cannot open this snapshot either")
+                }
             }
         }
         Err(error)
@@ -171,7 +173,7 @@ impl Catalog {
     }
 
     async fn of(store: &dyn Store, manifest: Manifest) -> Result<Self> {
-        tracing::debug!(run = %manifest.run, store = store.address(), "a snapshot is opened");
+        tracing::debug!(run = %manifest.run, store = store.address(), "opening a snapshot");
         let index = match snapshot::verified(store, &manifest, SnapshotFile::Index).await? {
             Some(bytes) => blocking("opening an index", move || Index::open(bytes)).await?,
             None => from_table(store, &manifest).await?,
@@ -329,7 +331,7 @@ impl Catalog {
 
 fn no_catalog(store: &dyn Store) -> Error {
     Error::not_found(format!(
-        "{} holds no catalog yet: make one with 'azimg crawl' (or 'azimg crawl --demo')",
+        "{} contains no catalog yet: create one with 'azimg crawl' (or 'azimg crawl --demo')",
         store.address()
     ))
 }

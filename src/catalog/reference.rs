@@ -42,7 +42,7 @@ impl Catalog {
         now: OffsetDateTime,
     ) -> Result<Page> {
         if is_of_others(text) {
-            let table = self.others.get().ok_or_else(|| Error::bug("a table that nobody read"))?;
+            let table = self.others.get().ok_or_else(|| Error::bug("the table was not loaded"))?;
             let id = table.latest(text, filter, until, now)?.id;
             let row = table.find(&id).ok_or_else(|| Error::bug(format!("{id} has no row")))?;
             return Ok(Page { others: vec![row], ..Page::default() });
@@ -58,7 +58,7 @@ impl Catalog {
             let newest = self.at(question.answer(&self.index, now)?);
             let newest: MarketplaceImage = self.read(newest, now)?;
             return Err(Error::not_found(format!(
-                "no version of {} is what the filters want; without them it is {}",
+                "no version of {} matches the filters; without them, the latest is {}",
                 without_latest(text),
                 newest.id
             )));

@@ -55,7 +55,7 @@ pub(super) fn signed_out(what: &str, answer: &WireResponse, scope: &str) -> Erro
         // `az` proposes the same (azure-cli#31778); claims cannot be passed to the SDK's
         // credentials.
         Some(claims) => error.context(format!(
-            "Azure asks for a sign-in that meets its policy. With az: az logout; az login --scope \
+            "Azure requires a sign-in that meets its policy. With az: az logout; az login --scope \
              \"{scope}\" --claims-challenge \"{claims}\""
         )),
     }

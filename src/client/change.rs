@@ -145,7 +145,7 @@ impl Client {
     /// Manager's origin.
     pub fn operation(&self, text: &str) -> Result<Url> {
         let url = Url::parse(text)
-            .map_err(|_| Error::invalid("the address of an operation cannot be read"))?;
+            .map_err(|_| Error::invalid("the URL of the operation is not valid"))?;
         check_transport(&url)?;
         self.check_origin(&url)?;
         Ok(url)
@@ -203,7 +203,7 @@ impl Operation {
                 match state.to_ascii_lowercase().as_str() {
                     "succeeded" => OperationStatus::Succeeded,
                     "failed" | "canceled" => {
-                        OperationStatus::Failed("its provisioning failed".to_owned())
+                        OperationStatus::Failed("provisioning failed".to_owned())
                     }
                     "" => OperationStatus::Untold,
                     _ => OperationStatus::Running(None, pause),

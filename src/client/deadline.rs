@@ -30,7 +30,7 @@ pub(crate) async fn within<T>(what: &str, turn: impl Future<Output = T>) -> Resu
     let now = Instant::now();
     let deadline = UNTIL.try_with(|until| now.max(*until) + GRACE).unwrap_or(now + LONGEST);
     tokio::time::timeout_at(deadline, turn).await.map_err(|_| {
-        let text = format!("{what}: its turn did not come in time; it is asked for again later");
+        let text = format!("{what}: no permit before the deadline; the request is retried later");
         Error::new(ErrorKind::Throttled, text).with_retry_after(Some(COMES_BACK))
     })
 }

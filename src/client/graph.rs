@@ -80,9 +80,8 @@ impl<T: DeserializeOwned> Rows<T> {
             if !self.seen.insert(id.to_ascii_lowercase()) {
                 continue;
             }
-            let (row, malformed) = lenient::of_value(row).map_err(|e| {
-                Error::transient(format!("Resource Graph: not the row that was expected ({e})"))
-            })?;
+            let (row, malformed) = lenient::of_value(row)
+                .map_err(|e| Error::transient(format!("Resource Graph: unexpected row ({e})")))?;
             lenient::tell("Resource Graph", &malformed);
             self.rows.push(row);
         }
@@ -118,7 +117,7 @@ fn behind(query: &str, id: &str) -> Option<String> {
 }
 
 fn lost(why: &str) -> Error {
-    Error::bad_answer(format!("Resource Graph: {why}: rows are missing"))
+    Error::bad_answer(format!("Resource Graph: incomplete result: {why}"))
 }
 
 /// Quotes text as a string literal of a query.
@@ -135,7 +134,7 @@ impl Client {
         subscriptions: &[String],
     ) -> Result<Vec<T>> {
         let rows = self.graph_within(query, subscriptions, u64::MAX).await?;
-        rows.ok_or_else(|| Error::bug("no query has that many rows"))
+        rows.ok_or_else(|| Error::bug("a query without a row limit exceeded it"))
     }
 
     /// Like [`Client::graph`], but `None` if one request has more than `most` rows.
@@ -172,10 +171,12 @@ impl Client {
             match self.pages(query, subscriptions, most).await? {
                 PageRows::Whole(rows) => return Ok(Some(rows)),
                 PageRows::TooMany => return Ok(None),
-                PageRows::Changed => tracing::debug!("the rows of Resource Graph have moved"),
+                PageRows::Changed => tracing::debug!(
+                    "Resource Graph: the rows changed between pages; the query is repeated"
+                ),
             }
         }
-        Err(lost("its rows change from page to page"))
+        Err(lost("the rows keep changing between pages"))
     }
 
     async fn pages<T: DeserializeOwned>(
@@ -198,7 +199,7 @@ impl Client {
         match self.rows_behind(query, subscriptions, page, &mut all).await {
             // The clause may be unsupported here: start over, paging by skip tokens.
             Err(error) if error.kind() == ErrorKind::BadAnswer && token.is_some() => {
-                tracing::debug!(%error, "Resource Graph is paged by its tokens");
+                tracing::debug!(%error, "Resource Graph: falling back to skip tokens for paging");
             }
             ended => return ended.map(|()| PageRows::Whole(all.rows)),
         }
@@ -231,18 +232,22 @@ impl Client {
     ) -> Result<()> {
         for _ in 1..MOST_PAGES {
             if page.data.len() as u64 >= page.total_records {
-                return if page.is_truncated() { Err(lost("an answer was cut")) } else { Ok(()) };
+                return if page.is_truncated() {
+                    Err(lost("a response was truncated"))
+                } else {
+                    Ok(())
+                };
             }
             let Some(last) = page.last().map(str::to_owned) else {
-                return Err(lost("fewer rows came than it counts, or in no order"));
+                return Err(lost("fewer rows than totalRecords, or the rows are not sorted"));
             };
             page = self.page(query, subscriptions, &PageStart::Behind(last)).await?;
             let (new, _) = all.take(&page.data)?;
             if new == 0 && page.total_records > 0 {
-                return Err(lost("fewer rows came than it counts"));
+                return Err(lost("fewer rows than totalRecords"));
             }
         }
-        Err(lost("an answer goes on and on"))
+        Err(lost("too many pages"))
     }
 
     /// Pages on from the first page by the service's skip tokens.
@@ -258,20 +263,20 @@ impl Client {
         for _ in 1..MOST_PAGES {
             let Some(next) = page.token().cloned() else {
                 return match all.rows.len() as u64 {
-                    _ if page.is_truncated() => Err(lost("an answer was cut")),
-                    rows if rows < counted => Err(lost("fewer rows came than it counts")),
+                    _ if page.is_truncated() => Err(lost("a response was truncated")),
+                    rows if rows < counted => Err(lost("fewer rows than totalRecords")),
                     _ => Ok(PageRows::Whole(all.rows)),
                 };
             };
             if before.replace(next.clone()).is_some_and(|before| before == next) {
-                return Err(lost("its pages go round"));
+                return Err(lost("a skip token repeats"));
             }
             page = self.page(query, subscriptions, &PageStart::Token(next)).await?;
             if page.total_records != counted || !all.take(&page.data)?.1 {
                 return Ok(PageRows::Changed);
             }
         }
-        Err(lost("an answer goes on and on"))
+        Err(lost("too many pages"))
     }
 
     async fn page(

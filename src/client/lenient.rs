@@ -65,7 +65,7 @@ pub(crate) fn tell(operation: &str, malformed: &MalformedCounts) {
         let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
         if told.len() < MOST_TOLD && !told.contains(&fault) {
             tracing::warn!(
-                "an answer has a member of another form, which is taken for absent: {fault}"
+                "a response has a member of an unexpected type, which is treated as absent: {fault}"
             );
             told.insert(fault);
         }

@@ -178,7 +178,7 @@ impl Client {
         // `Url` silently drops such a segment, which would request another resource.
         if let Some(name) = segments.iter().find(|name| matches!(**name, "" | "." | "..")) {
             return Err(Error::invalid(format!(
-                "'{name}' cannot be asked for: no URL can hold it"
+                "'{name}' cannot be requested: a URL cannot contain it"
             )));
         }
         // Encoded here: `Url`'s path-segment API strips line ends and tabs from names.
@@ -211,7 +211,7 @@ impl Client {
         Err(Error::new(
             ErrorKind::Denied,
             format!(
-                "refused to send the token to {}, which is not the Resource Manager",
+                "refused to send the token to {}, which is not Azure Resource Manager",
                 url.origin().ascii_serialization()
             ),
         ))
@@ -247,11 +247,11 @@ impl Client {
             };
             drop(permit);
             waited += wait;
-            tracing::debug!(%error, wait_ms = wait.as_millis(), attempts, "trying again");
+            tracing::debug!(%error, wait_ms = wait.as_millis(), attempts, "retrying");
             self.traffic.retried.fetch_add(1, Ordering::Relaxed);
             // A pause applies to all requests that draw on the same quota, including this one.
             if asked.is_none_or(|asked| asked.is_zero()) {
-                let _wait = awaited::wait_for("another attempt");
+                let _wait = awaited::wait_for("a retry");
                 tokio::time::sleep(wait).await;
             }
         }
@@ -261,7 +261,7 @@ impl Client {
     /// too long to be worth it.
     async fn permit(&self, url: &Url) -> Result<Permit> {
         let what = url.path();
-        let _wait = awaited::wait_for("a turn within Azure's limits");
+        let _wait = awaited::wait_for("a permit within Azure's rate limits");
         deadline::within(what, self.wait_for_permit(url)).await?
     }
 
@@ -344,7 +344,7 @@ impl Client {
             if !is_refused || !tokens.refused(&self.scope, &bearer) {
                 return Ok(answer);
             }
-            tracing::debug!(request = %request.name(), "its token is refused; another one is asked for");
+            tracing::debug!(request = %request.name(), "token refused; requesting another");
             let other = self.bearer(tokens).await?;
             if other == bearer {
                 return Ok(answer);
@@ -404,7 +404,7 @@ impl Client {
 /// status 200 (a front door's page, say) is a transient error: the next response may be a good one.
 fn read<T: DeserializeOwned>(request: &WireRequest, body: &[u8]) -> Result<T> {
     let (read, malformed) = lenient::read(body).map_err(|e| {
-        let text = format!("{}: not the JSON that was expected ({e})", request.name());
+        let text = format!("{}: unexpected JSON ({e})", request.name());
         Error::transient(text).with_source(e)
     })?;
     lenient::tell(&operation(request.url.path()), &malformed);
@@ -413,6 +413,6 @@ fn read<T: DeserializeOwned>(request: &WireRequest, body: &[u8]) -> Result<T> {
 
 /// The error for a quota that is exhausted for longer than a worker should wait.
 fn throttled(url: &Url, wait: Duration) -> Error {
-    let text = format!("{}: its quota is spent for {} s", url.path(), wait.as_secs());
+    let text = format!("{}: the quota is exhausted; retry in {} s", url.path(), wait.as_secs());
     Error::new(ErrorKind::Throttled, text).with_retry_after(Some(wait))
 }

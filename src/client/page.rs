@@ -38,7 +38,7 @@ impl Client {
             bytes += size;
             if all.len() + page.value.len() > MOST_ROWS || bytes > MOST_BYTES {
                 let (path, most) = (url.path(), MOST_BYTES >> 20);
-                let text = format!("GET {path}: more than {MOST_ROWS} rows or {most} MiB");
+                let text = format!("GET {path}: the list exceeds {MOST_ROWS} rows or {most} MiB");
                 return Err(Error::bad_answer(text));
             }
             all.extend(page.value);
@@ -46,11 +46,11 @@ impl Client {
                 return Ok(all);
             };
             if !seen.insert(link.clone()) {
-                return Err(Error::bad_answer(format!("GET {}: its pages go round", url.path())));
+                return Err(Error::bad_answer(format!("GET {}: a nextLink repeats", url.path())));
             }
             url = Url::parse(&link)
-                .map_err(|_| Error::bad_answer(format!("GET {}: a bad nextLink", url.path())))?;
+                .map_err(|_| Error::bad_answer(format!("GET {}: invalid nextLink", url.path())))?;
         }
-        Err(Error::bad_answer(format!("GET {}: more than {MOST_PAGES} pages", url.path())))
+        Err(Error::bad_answer(format!("GET {}: the list exceeds {MOST_PAGES} pages", url.path())))
     }
 }

@@ -173,7 +173,7 @@ impl Tokens {
         // one would return the same token.
         match (self.0.make)() {
             Ok(credential) => *locked(&self.0.credential) = credential,
-            Err(error) => tracing::warn!(%error, "the credential cannot be made anew"),
+            Err(error) => tracing::warn!(%error, "the credential cannot be recreated"),
         }
         (kept.token, kept.dropped) = (None, Some(now));
         true
@@ -246,7 +246,7 @@ impl CachedToken {
         let (tell, told) = oneshot::channel();
         let ended = async move {
             told.await.unwrap_or_else(|_| {
-                let text = "asking for a token was broken off".to_owned();
+                let text = "the token request was cancelled".to_owned();
                 Err(Failure::new(ErrorKind::Transient, text))
             })
         };
@@ -307,7 +307,7 @@ impl Identity {
             if failure.kind != ErrorKind::Transient || is_over {
                 return Err(failure);
             }
-            tracing::warn!(error = %failure.text, "no token yet; trying again");
+            tracing::warn!(error = %failure.text, "no token yet; retrying");
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(Duration::from_secs(10));
         }
@@ -321,7 +321,7 @@ impl Identity {
             Ok(Ok(token)) => Ok(token),
             Ok(Err(error)) => Err(failure(&error)),
             Err(_) => {
-                let text = format!("there was none within {} s", LONGEST_TRY.as_secs());
+                let text = format!("no response within {} s", LONGEST_TRY.as_secs());
                 Err(Failure::new(ErrorKind::Transient, text))
             }
         }
@@ -351,7 +351,7 @@ fn failure(error: &azure_core::Error) -> Failure {
 fn hold(token: AccessToken) -> AttemptResult {
     let bearer = HeaderValue::try_from(format!("Bearer {}", token.token.secret()));
     let Ok(mut bearer) = bearer else {
-        let text = "the token is not plain text".to_owned();
+        let text = "the token is not valid in a header".to_owned();
         return Err(Failure::new(ErrorKind::SignedOut, text));
     };
     bearer.set_sensitive(true);

@@ -98,7 +98,7 @@ impl Traffic {
         authorized: Option<HeaderValue>,
     ) -> Result<WireResponse> {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        let late = |_| Error::transient(format!("{}: no answer in a minute", request.name()));
+        let late = |_| Error::transient(format!("{}: no response within a minute", request.name()));
         let sent = async {
             let sent = tokio::time::timeout(ATTEMPT, wire.send(request, authorized));
             sent.await.map_err(late).and_then(|answer| answer)

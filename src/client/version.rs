@@ -117,7 +117,7 @@ impl Substitutes {
         if let Entry::Vacant(place) = instead.entry(key) {
             let (resource, refused) = place.key();
             tracing::warn!(
-                "this cloud does not offer api-version {refused} of {resource}; it is asked with {nearest}"
+                "this cloud does not offer api-version {refused} of {resource}; using {nearest}"
             );
             place.insert(nearest.to_owned());
         }
@@ -129,8 +129,8 @@ impl Substitutes {
 pub(super) fn not_offered(sent: &WireRequest, answer: &WireResponse) -> Option<Error> {
     let (version, offered) = refused(sent, answer)?;
     let offered = match offered.last() {
-        Some(newest) => format!("the newest of {} that are is {newest}", offered.len()),
-        None => "none is".to_owned(),
+        Some(newest) => format!("the newest of the {} offered is {newest}", offered.len()),
+        None => "no version is".to_owned(),
     };
     Some(Error::bad_answer(format!(
         "{}: api-version {version} of {} is not offered here; {offered}",

@@ -133,7 +133,7 @@ impl Reachability {
             }
         };
         if is_first && !in_vain {
-            tracing::warn!(error = %why, "trying again for a few seconds");
+            tracing::warn!(error = %why, "cannot connect; retrying for a few seconds");
         }
         in_vain
     }
@@ -167,8 +167,8 @@ fn builder() -> reqwest::ClientBuilder {
 fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client> {
     builder.build().map_err(|e| {
         Error::invalid(
-            "no certificates to trust were found: install ca-certificates, or name a \
-                     file of them in SSL_CERT_FILE",
+            "no trusted certificates were found: install ca-certificates, or set SSL_CERT_FILE to \
+             a file of certificates",
         )
         .with_source(e)
     })
@@ -218,7 +218,7 @@ pub(super) fn check_transport(url: &Url) -> Result<()> {
         "https" => Ok(()),
         "http" if is_loopback(url) => Ok(()),
         _ => Err(Error::invalid(format!(
-            "{} is no https address; plain http is for this machine's own addresses only",
+            "{} is not an https address; plain http is allowed only for loopback addresses",
             url.origin().ascii_serialization()
         ))),
     }
@@ -242,15 +242,15 @@ pub(crate) fn send_failure(what: &str, error: &reqwest::Error) -> Error {
     }
     let cause = one_line(&redact(&cause.to_string()));
     let through = error.url().and_then(proxy).map_or_else(String::new, |proxy| {
-        format!(" through the proxy {proxy}, which HTTPS_PROXY or HTTP_PROXY names")
+        format!(" through the proxy {proxy}, set by HTTPS_PROXY or HTTP_PROXY")
     });
     let why = if error.is_connect() {
         let cause = if error.is_timeout() { "timed out" } else { cause.as_str() };
         // Typical of a proxy that intercepts TLS; `reqwest` trusts the system's certificates.
         let advice = if cause.contains("UnknownIssuer") {
-            "; of a proxy? Name a file with its CA in SSL_CERT_FILE"
+            "; if a proxy intercepts TLS, set SSL_CERT_FILE to a file with its CA"
         } else if through.is_empty() && (error.is_timeout() || cause.contains("lookup address")) {
-            "; is this machine on the network, and does it need a proxy? HTTPS_PROXY names one"
+            "; check the network connection; if a proxy is required, set HTTPS_PROXY"
         } else {
             ""
         };
@@ -277,7 +277,7 @@ pub(crate) async fn read_bounded(
     while let Some(chunk) = response.chunk().await.map_err(|e| send_failure(what, &e))? {
         if body.len() + chunk.len() > largest {
             return Err(Error::bad_answer(format!(
-                "{what}: the answer is longer than {} MiB",
+                "{what}: the response is longer than {} MiB",
                 largest >> 20
             )));
         }

@@ -40,8 +40,8 @@ impl Folder {
         let link = std::fs::symlink_metadata(path).map_err(failed)?;
         if link.is_symlink() && !at::is_trusted(&link) {
             let text = format!(
-                "{} is a link that another user made, and is not followed: name the folder that it \
-                 leads to",
+                "{} is a link that another user created, and is not followed: specify the folder \
+                 that it points to",
                 path.display()
             );
             return Err(Error::new(ErrorKind::Denied, text));
@@ -50,7 +50,7 @@ impl Folder {
         match at::hold(path, link.is_symlink()) {
             Ok(held) => Ok(Self { held, path: path.to_owned() }),
             Err(error) if error.kind() == Io::NotADirectory => {
-                Err(Error::new(ErrorKind::Conflict, format!("{} is no folder", path.display())))
+                Err(Error::new(ErrorKind::Conflict, format!("{} is not a folder", path.display())))
             }
             Err(error) => Err(failed(error)),
         }
@@ -120,7 +120,7 @@ impl Folder {
             Err(error) => return Err(self.failed(name, error)),
         }
         self.inner(name)?.ok_or_else(|| {
-            Error::transient(format!("{}: it is gone again", self.path(name).display()))
+            Error::transient(format!("{}: it was removed concurrently", self.path(name).display()))
         })
     }
 

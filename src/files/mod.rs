@@ -83,7 +83,7 @@ impl Kind {
             Self::File => "a file",
             Self::Folder => "a folder",
             Self::Link => "a link",
-            Self::Other => "no plain file",
+            Self::Other => "not a regular file",
         }
     }
 }
@@ -144,9 +144,9 @@ pub fn write_document(
     if is_device(path) {
         return create(path).and_then(|mut file| file.write_all(bytes)).map_err(failed);
     }
-    let name = path.file_name().ok_or_else(|| {
-        Error::invalid(format!("{option} {}: that names no file", path.display()))
-    })?;
+    let name = path
+        .file_name()
+        .ok_or_else(|| Error::invalid(format!("{option} {}: not a file name", path.display())))?;
     let folder = Folder::open(folder::parent(path))?;
     let there = folder.kind(name)?;
     let replaces = match there {
@@ -175,8 +175,8 @@ pub fn write_document(
 /// The error for something that azimg did not write and would have to overwrite.
 fn foreign(path: &Path, kind: Kind, option: &str) -> Error {
     let text = format!(
-        "{} is there, {} that azimg did not write, and stays as it is: move it away, or name another \
-         with {option}",
+        "{} already exists, {} that azimg did not write, and is not replaced: move it away, or use \
+         another with {option}",
         path.display(),
         kind.as_str()
     );

@@ -44,13 +44,13 @@ pub fn read_private(path: &Path) -> Result<Option<Vec<u8>>> {
     if !is_private && keeps_modes(parent(path)) {
         return Err(refused(
             path,
-            "others may read or change it: remove the file, so that it is made anew",
+            "other users can read or change it: remove the file; it is then created again",
         ));
     }
     if found.len() > LONGEST_SECRET {
         return Err(refused(
             path,
-            "it is too long to be a key: remove the file, so that it is made anew",
+            "it is too long for a key: remove the file; it is then created again",
         ));
     }
     let mut bytes = Vec::new();
@@ -86,8 +86,8 @@ pub fn read_own(path: &Path, longest: u64) -> Result<Option<Vec<u8>>> {
     let who = if at::is_trusted(&found) { writers(&found) } else { Some("another user") };
     if let Some(who) = who.filter(|_| keeps_modes(parent(&at))) {
         let why = format!(
-            "{who} may change it, and so decide whom azimg signs in to: make it yours alone to write to \
-             (chmod go-w)"
+            "{who} can change it, and so redirect the sign-in of azimg: remove write access for \
+             others (chmod go-w)"
         );
         return Err(refused(path, &why));
     }
@@ -114,8 +114,8 @@ pub fn open_private(path: &Path) -> Result<File> {
     if !at::is_only_name(&file).map_err(failed)? {
         return Err(refused(
             path,
-            "it has a second name (a hard link), under which it would change, too: copy it, and move the \
-             copy into its place",
+            "it has another name (a hard link) through which it can be changed: copy it, and \
+             replace it with the copy",
         ));
     }
     keep_private(&file).map_err(failed)?;
@@ -149,14 +149,14 @@ fn open_plain(path: &Path, options: &mut OpenOptions) -> Result<File> {
         options.mode(Access::Private.of_file().into()).custom_flags(flags.bits().cast_signed());
     }
     let is_link = || path.symlink_metadata().is_ok_and(|found| found.is_symlink());
-    let link = || refused(path, "it is a link: name the file that it leads to");
+    let link = || refused(path, "it is a link: specify the file that it points to");
     if is_link() {
         return Err(link());
     }
     let opened = options.open(path);
     let file = opened.map_err(|e| if is_link() { link() } else { Error::io(path.display(), e) })?;
     if !file.metadata().map_err(|e| Error::io(path.display(), e))?.is_file() {
-        return Err(refused(path, "it is no plain file"));
+        return Err(refused(path, "it is not a regular file"));
     }
     Ok(file)
 }

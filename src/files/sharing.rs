@@ -33,13 +33,17 @@ pub fn refuse_shared(path: &Path) -> Result<()> {
     let Ok(found) = path.metadata() else { return Ok(()) };
     let Some(who) = writers(&found) else { return Ok(()) };
     if !keeps_modes(path) {
-        tracing::warn!(folder = %path.display(), "its file system does not tell who may write to it");
+        tracing::warn!(
+            folder = %path.display(),
+            "the file system does not report who can write to the folder"
+        );
         return Ok(());
     }
     let path = path.display();
     let text = format!(
-        "{who} may write to the store {path}, and so decide what the catalog says: take that right away \
-         (chmod -R go-w {path}), or name a folder in it with --store, which azimg makes for you alone to write to"
+        "{who} can write to the store {path}, and so change the catalog: remove that access (chmod \
+         -R go-w {path}), or use a folder in it with --store, which azimg creates with write \
+         access only for you"
     );
     Err(Error::new(ErrorKind::Denied, text))
 }
@@ -50,7 +54,7 @@ pub(super) fn writers(found: &std::fs::Metadata) -> Option<&'static str> {
     use std::os::unix::fs::MetadataExt;
     let read = |name: &str| std::fs::read_to_string(name).unwrap_or_default();
     if found.mode() & 0o002 != 0 {
-        return Some("everybody on this machine");
+        return Some("every user of this machine");
     }
     let is_shared = found.mode() & 0o020 != 0
         && !is_private(found.uid(), found.gid(), &read("/etc/passwd"), &read("/etc/group"));

@@ -74,7 +74,7 @@ impl Staging {
             }
         }
         let text = format!(
-            "{}: somebody else is writing the same there; wait until that has ended",
+            "{}: another process is writing the same target; wait until it ends",
             parent.path(target.as_ref()).display()
         );
         Err(failed.unwrap_or_else(|| Error::new(ErrorKind::Conflict, text)))
@@ -117,7 +117,7 @@ fn remove_left_over(parent: &Folder, name: &str) {
         own.remove_from(parent, name)
     };
     if let Err(error) = removed() {
-        tracing::debug!(%error, "a staging folder that was left stays");
+        tracing::debug!(%error, "an abandoned staging folder cannot be removed");
     }
 }
 
@@ -130,8 +130,8 @@ impl OwnFolder {
             return Ok(());
         }
         let text = format!(
-            "{} belongs to another user, or others may look into it, so it is not used for what is being \
-             written: remove it, or write to another folder",
+            "{} belongs to another user, or other users can read it, so it is not used for \
+             temporary files: remove it, or write to another folder",
             self.0.path("").display()
         );
         Err(Error::new(ErrorKind::Denied, text))

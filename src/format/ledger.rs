@@ -55,7 +55,7 @@ impl Ledger {
         let mut file =
             Locked::exclusive(files::open_private(path)?).map_err(io)?.ok_or_else(|| {
                 let text =
-                    format!("{} is in use: this plan is being applied already", path.display());
+                    format!("{} is in use: this plan is already being applied", path.display());
                 Error::new(ErrorKind::Conflict, text)
             })?;
         let mut text = Vec::new();
@@ -64,7 +64,7 @@ impl Ledger {
             return Err(Error::new(
                 ErrorKind::Conflict,
                 format!(
-                    "{} is no ledger, and nothing is written into it: name another with --ledger",
+                    "{} is not a ledger, and is not changed: use another with --ledger",
                     path.display()
                 ),
             ));
@@ -74,7 +74,7 @@ impl Ledger {
             let Ok(line) = serde_json::from_slice::<Line>(line) else { continue };
             if line.plan != plan {
                 return Err(Error::invalid(format!(
-                    "{} is the ledger of another plan ({}): move it away, or name another with \
+                    "{} is the ledger of another plan ({}): move it away, or use another with \
                      --ledger",
                     path.display(),
                     line.plan

@@ -45,7 +45,8 @@ impl Writer {
         self.line.push(b'\n');
         let bytes = self.line.len();
         if bytes > LONGEST_ROW {
-            let text = format!("{}: a row of {bytes} bytes; at most {LONGEST_ROW}", self.name);
+            let text =
+                format!("{}: a row of {bytes} bytes exceeds the limit of {LONGEST_ROW}", self.name);
             return Err(Error::bug(text));
         }
         self.out
@@ -86,12 +87,12 @@ impl<R: Read, T: DeserializeOwned> Reader<R, T> {
         let read = (&mut self.lines)
             .take(LONGEST_ROW as u64)
             .read_until(b'\n', &mut self.line)
-            .map_err(|e| Error::corrupt(format!("{}: cut or damaged ({e})", self.name)))?;
+            .map_err(|e| Error::corrupt(format!("{}: truncated or damaged ({e})", self.name)))?;
         if read == 0 {
             return Ok(None);
         }
         if self.line.pop() != Some(b'\n') {
-            return Err(Error::corrupt(format!("{}: ends within a row", self.name)));
+            return Err(Error::corrupt(format!("{}: truncated within a row", self.name)));
         }
         Ok(Some(&self.line))
     }
@@ -105,7 +106,9 @@ impl<R: Read, T: DeserializeOwned> Iterator for Reader<R, T> {
         match self.next_line() {
             Ok(None) => None,
             Ok(Some(line)) => Some(serde_json::from_slice(line).map_err(|e| {
-                Error::corrupt(format!("{name}: a row that this azimg cannot read ({e})"))
+                Error::corrupt(format!(
+                    "{name}: a row cannot be read by this version of azimg ({e})"
+                ))
             })),
             Err(error) => Some(Err(error)),
         }

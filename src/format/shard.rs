@@ -38,7 +38,9 @@ pub fn encode<T: Serialize>(outcome: &Outcome, rows: &[T]) -> Result<Vec<u8>> {
     text.append(&mut body);
     if text.len() > MOST_BYTES {
         let (bytes, most) = (text.len(), MOST_BYTES >> 20);
-        return Err(Error::bug(format!("a shard of {bytes} bytes; at most {most} MiB")));
+        return Err(Error::bug(format!(
+            "the shard has {bytes} bytes, and the limit is {most} MiB"
+        )));
     }
     // The zstd checksum covers the header, which has no hash of its own.
     let packed = zstd::Encoder::new(Vec::new(), 3).and_then(|mut encoder| {
@@ -55,17 +57,18 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], name: &str) -> Result<(Outcome,
     let mut text = Vec::new();
     zstd::Decoder::new(bytes)
         .and_then(|decoder| decoder.take(MOST_BYTES as u64 + 1).read_to_end(&mut text))
-        .map_err(|e| damaged(&format!("cut or damaged ({e})")))?;
+        .map_err(|e| damaged(&format!("truncated or damaged ({e})")))?;
     if text.len() > MOST_BYTES {
-        return Err(damaged(&format!("unpacks to more than {} MiB", MOST_BYTES >> 20)));
+        return Err(damaged(&format!("exceeds {} MiB when unpacked", MOST_BYTES >> 20)));
     }
     let end = text.iter().position(|b| *b == b'\n').ok_or_else(|| damaged("has no header"))?;
     let (head, body) = (&text[..end], &text[end + 1..]);
-    let header: Header<Outcome> = serde_json::from_slice(head)
-        .map_err(|e| damaged(&format!("has a header that this azimg cannot read ({e})")))?;
+    let header: Header<Outcome> = serde_json::from_slice(head).map_err(|e| {
+        damaged(&format!("its header cannot be read by this version of azimg ({e})"))
+    })?;
     if header.v != WORK_VERSION {
         return Err(damaged(&format!(
-            "is of version {}; this azimg reads version {WORK_VERSION}",
+            "has version {}; this version of azimg reads version {WORK_VERSION}",
             header.v
         )));
     }
@@ -75,7 +78,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], name: &str) -> Result<(Outcome,
     let rows = serde_json::Deserializer::from_slice(body)
         .into_iter()
         .collect::<Result<Vec<T>, _>>()
-        .map_err(|e| damaged(&format!("has a row that this azimg cannot read ({e})")))?;
+        .map_err(|e| damaged(&format!("a row cannot be read by this version of azimg ({e})")))?;
     Ok((header.outcome, rows))
 }
 

@@ -78,7 +78,7 @@ impl Admissions {
             return Ok(None);
         }
         let (run, id) = (item.run, &item.item);
-        let text = format!("{id}: nothing in run {run} leads to this registry");
+        let text = format!("{id}: no item of run {run} lists this registry");
         Ok(Some(Error::new(ErrorKind::Denied, text)))
     }
 }

@@ -73,7 +73,7 @@ impl App {
     /// Returns the source named `name`.
     pub fn source(&self, name: SourceName) -> Result<&dyn Source> {
         let source = self.sources.iter().find(|source| source.name() == name);
-        source.map(AsRef::as_ref).ok_or_else(|| Error::bug(format!("there is no source {name}")))
+        source.map(AsRef::as_ref).ok_or_else(|| Error::bug(format!("no source {name}")))
     }
 
     /// Returns why an item is refused, or `None` if it is within the bounds of its run. Returns an
@@ -100,7 +100,8 @@ impl App {
             Ok(known) => Arc::new(known),
             // Data that cannot be read is requested from Azure again.
             Err(error) if error.kind() == ErrorKind::Corrupt => {
-                tracing::warn!(%error, "the last snapshot tells nothing");
+                tracing::warn!(%error, "the last snapshot cannot be read; its findings are \
+                                        requested from Azure again");
                 Arc::default()
             }
             Err(error) => return Err(error),

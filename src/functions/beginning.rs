@@ -58,11 +58,11 @@ async fn begin(app: &App, request: Request, event: &Event) -> Result<(Plan, Effe
         }
     };
     traffic_report::about(plan.run, "");
-    tracing::info!(items = plan.items.len(), "a run begins");
+    tracing::info!(items = plan.items.len(), "run started");
     app.progress.begin(plan.run, &plan.items);
     let mut messages = planned(app, &plan, 0, event.now)?;
     messages.push(close(plan.run, true, WATCH_EVERY)?);
-    let logs = vec![format!("run {} begins with {} items", plan.run, plan.items.len())];
+    let logs = vec![format!("run {} started with {} items", plan.run, plan.items.len())];
     Ok((plan, Effects { messages, logs, reply: None }))
 }
 
@@ -85,7 +85,7 @@ async fn joined(app: &App, request: &Request, event: &Event) -> Result<Option<(P
         messages = planned(app, &plan, 0, event.now)?;
         messages.push(close(run, true, WATCH_EVERY)?);
     }
-    let logs = vec![format!("run {run} is under way and was asked for the same")];
+    let logs = vec![format!("run {run} is in progress with the same request")];
     Ok(Some((plan, Effects { messages, logs, reply: None })))
 }
 
@@ -93,7 +93,8 @@ async fn joined(app: &App, request: &Request, event: &Event) -> Result<Option<(P
 pub(super) async fn plan_run(app: &App, event: Event) -> Result<Effects> {
     let request = Request::default();
     if let Some((plan, effects)) = joined(app, &request, &event).await? {
-        tracing::warn!(run = %plan.run, "no run begins: one that was asked for the same is under way");
+        tracing::warn!(run = %plan.run, "no run started: a run with the same request is in \
+                                         progress");
         return Ok(effects);
     }
     begin(app, request, &event).await.map(|(_, effects)| effects)

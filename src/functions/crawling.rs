@@ -39,7 +39,7 @@ async fn crawl_message(app: &App, event: Event) -> Result<Effects> {
     };
     traffic_report::about(item.run, &item.item);
     if app.is_over(item.run).await? {
-        tracing::debug!("its run is published without it");
+        tracing::debug!("item skipped: its run is already published");
         return Ok(Effects::default());
     }
     if let Some(refusal) = app.refusal(&item).await? {
@@ -59,7 +59,7 @@ async fn crawl_message(app: &App, event: Event) -> Result<Effects> {
             item.put_off = item.put_off.saturating_add(1);
             // Waiting must use up neither a worker's time nor a delivery of the message.
             let wait = wait.max(app.turn(&item, event.now));
-            tracing::debug!(wait_s = wait.as_secs(), "waits for its quota");
+            tracing::debug!(wait_s = wait.as_secs(), "item deferred until its quota allows it");
             count!(monotonic_counter.azimg.put_off = 1_u64, source = item.source.as_str());
             let again = message(WORK, &item, wait)?;
             Ok(Effects { messages: vec![again], ..Effects::default() })
@@ -86,7 +86,10 @@ fn signed_out(app: &App, mut item: WorkItem, error: &Error) -> Result<Effects> {
         app.progress.fail(item.run, error);
     }
     if is_news {
-        tracing::error!(%error, lasted_s = lasted.as_secs(), "the identity is refused: items wait");
+        tracing::error!(
+            %error, lasted_s = lasted.as_secs(),
+            "the identity was refused; items are deferred"
+        );
     }
     item.put_off = item.put_off.saturating_add(1);
     let again = message(WORK, &item, wait)?;
@@ -107,7 +110,7 @@ pub(super) async fn poison(app: &App, event: Event) -> Result<Effects> {
         return Ok(Effects::dropped(&refusal));
     }
     let tries = app.settings.most_deliveries;
-    let reason = format!("given up after {tries} deliveries, none of which ended");
+    let reason = format!("given up after {tries} deliveries, none of which completed");
     let outcome = crawl::fail(app.store.as_ref(), &item, &reason, tries).await?;
     ended(app, &item, &outcome, event.now)
 }

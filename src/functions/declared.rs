@@ -101,14 +101,13 @@ impl Retry {
 
 fn span<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
-    parse_span(&text)
-        .ok_or_else(|| serde::de::Error::custom(format!("'{text}' is no span of time")))
+    parse_span(&text).ok_or_else(|| serde::de::Error::custom(format!("'{text}' is not a duration")))
 }
 
 impl Declaration {
     /// Parses the declaration of an azimg function.
     pub fn parse(json: &str) -> Result<Self> {
-        serde_json::from_str(json).map_err(|e| Error::bug(format!("a function.json: {e}")))
+        serde_json::from_str(json).map_err(|e| Error::bug(format!("function.json: {e}")))
     }
 
     /// Returns the binding that triggers the function. Fails unless there is exactly one.
@@ -116,7 +115,7 @@ impl Declaration {
         let mut triggers = self.bindings.iter().filter(|b| b.kind.ends_with("Trigger"));
         match (triggers.next(), triggers.next()) {
             (Some(trigger), None) => Ok(trigger),
-            _ => Err(Error::bug("a function.json must have exactly one trigger")),
+            _ => Err(Error::bug("function.json must have exactly one trigger")),
         }
     }
 
@@ -154,7 +153,7 @@ impl HostSettings {
     pub fn load() -> Result<Self> {
         let bad = |what: &str| Error::bug(format!("host.json: {what}"));
         let host: Value =
-            serde_json::from_str(HOST_JSON).map_err(|e| bad(&format!("no JSON: {e}")))?;
+            serde_json::from_str(HOST_JSON).map_err(|e| bad(&format!("not JSON: {e}")))?;
         let queues = &host["extensions"]["queues"];
         let number = |name: &str| {
             queues[name].as_u64().and_then(|n| u32::try_from(n).ok()).ok_or_else(|| bad(name))
@@ -188,13 +187,15 @@ pub fn check(item_budget: Duration) -> Result<HostSettings> {
     let host = HostSettings::load()?;
     if item_budget * 3 > host.function_timeout {
         return Err(Error::bug(format!(
-            "an item may take {item_budget:?}, which is not well under functionTimeout \
-             ({:?}): the host would kill it",
+            "the budget of an item, {item_budget:?}, exceeds a third of functionTimeout ({:?}): \
+             the host could kill it",
             host.function_timeout
         )));
     }
     if host.redelivery_delay.is_zero() {
-        return Err(Error::bug("host.json: a visibilityTimeout of zero redelivers at once, hot"));
+        return Err(Error::bug(
+            "host.json: a visibilityTimeout of zero redelivers failed messages without delay",
+        ));
     }
     for function in &FUNCTIONS {
         let declared = function.declared()?;
@@ -205,7 +206,7 @@ pub fn check(item_budget: Duration) -> Result<HostSettings> {
                 && !known.contains(&queue.as_str())
             {
                 return Err(Error::bug(format!(
-                    "functions/{}/function.json names the queue {queue}, which nobody serves",
+                    "functions/{}/function.json names the queue {queue}, which no function uses",
                     function.name
                 )));
             }

@@ -70,7 +70,7 @@ pub struct Effects {
 impl Effects {
     /// The effects of dropping a message because of `error`.
     pub(super) fn dropped(error: &Error) -> Self {
-        tracing::error!(%error, "a message was thrown away");
-        Self { logs: vec![format!("a message was thrown away: {error}")], ..Self::default() }
+        tracing::error!(%error, "message dropped");
+        Self { logs: vec![format!("message dropped: {error}")], ..Self::default() }
     }
 }

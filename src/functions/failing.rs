@@ -21,7 +21,7 @@ pub(super) async fn fail(app: &App, event: Event) -> Result<Effects> {
         return Err(Error::bug("fail is a queue function"));
     };
     let Ok(PublishMessage { run, .. }) = serde_json::from_str(&text) else {
-        return Ok(Effects::dropped(&Error::invalid("a message that names no run")));
+        return Ok(Effects::dropped(&Error::invalid("the message names no run")));
     };
     traffic_report::about(run, "");
     let store = app.store.as_ref();
@@ -34,7 +34,7 @@ pub(super) async fn fail(app: &App, event: Event) -> Result<Effects> {
         // No reason is recorded: the worker died, or its storage was unavailable.
         let tries = app.settings.most_deliveries;
         let reason =
-            format!("publishing was given up after {tries} deliveries, none of which ended");
+            format!("publishing was given up after {tries} deliveries, none of which completed");
         failed::record(store, run, &reason, event.now).await?;
         reason
     };
@@ -52,9 +52,11 @@ pub(super) async fn give_up(app: &App, run: RunId, error: &Error, now: OffsetDat
     match tokio::time::timeout(WRITTEN_WITHIN, record).await {
         Ok(Ok(())) => {}
         Ok(Err(unwritten)) => {
-            tracing::warn!(error = %unwritten, "why the run failed cannot be written down");
+            tracing::warn!(error = %unwritten, "the reason of the failed run cannot be stored");
         }
-        Err(_) => tracing::warn!("why the run failed cannot be written down: the store is silent"),
+        Err(_) => tracing::warn!(
+            "the reason of the failed run cannot be stored: the store does not respond"
+        ),
     }
     app.progress.fail(run, error);
 }

@@ -40,7 +40,9 @@ pub(super) fn message(
         serde_json::to_string(value).map_err(|e| Error::bug("writing a message").with_source(e))?;
     if text.len() > LARGEST_MESSAGE {
         let (bytes, most) = (text.len(), LARGEST_MESSAGE >> 10);
-        return Err(Error::bug(format!("a message of {bytes} bytes; a queue takes {most} KiB")));
+        return Err(Error::bug(format!(
+            "the message has {bytes} bytes, and the limit of the queue is {most} KiB"
+        )));
     }
     Ok(Message { queue, text, delay })
 }
@@ -58,7 +60,10 @@ pub(super) fn again(app: &App, items: &[WorkItem], now: OffsetDateTime) -> Vec<M
         let item = &WorkItem { put_off: item.put_off.max(crawl::PUT_OFF_UNSEEN), ..item.clone() };
         message(WORK, item, app.turn(item, now))
             .inspect_err(|error| {
-                tracing::error!(%error, run = %item.run, item = %item.item, "it cannot be sent");
+                tracing::error!(
+                    %error, run = %item.run, item = %item.item,
+                    "the message of the item cannot be sent"
+                );
             })
             .ok()
     });

@@ -37,7 +37,7 @@ async fn attempt(app: &App, event: Event) -> Result<Effects> {
         return Err(Error::bug("publish is a queue function"));
     };
     let Ok(PublishMessage { run, watch, from, .. }) = serde_json::from_str(&text) else {
-        return Ok(Effects::dropped(&Error::invalid("a message that names no run")));
+        return Ok(Effects::dropped(&Error::invalid("the message names no run")));
     };
     traffic_report::about(run, "");
     if from > 0 {
@@ -67,13 +67,13 @@ async fn attempt(app: &App, event: Event) -> Result<Effects> {
             messages = work(app, &items, event.now)?;
         }
         CloseAttempt::Busy { other } => {
-            tracing::debug!(%other, "another run is being published");
+            tracing::debug!(%other, "another run is being published; trying again later");
             messages.push(close(run, watch, BUSY_FOR)?);
             return Ok(Effects { messages, ..Effects::default() });
         }
         CloseAttempt::Open { mut missing, expected } => {
             // Items are still under way, or a shard was discarded and its item must be done again.
-            tracing::debug!(missing = missing.len(), expected, "not closed yet");
+            tracing::debug!(missing = missing.len(), expected, "the run has open items");
             let ours = app.progress.reopen(run, &missing);
             if !ours {
                 // A worker that died may have planned details without sending them. All other items

@@ -34,7 +34,7 @@ pub(super) fn asked(app: &App) {
         app.traffic.untold(Instant::now())
     {
         let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(requests, throttled, retried, waited_ms, "what was asked");
+        tracing::info!(requests, throttled, retried, waited_ms, "request traffic");
     }
 }
 
@@ -48,9 +48,9 @@ pub(super) async fn how_it_stands(app: &App, now: OffsetDateTime) {
             if let Some(seconds) = age_s {
                 count!(gauge.azimg.snapshot.age.seconds = seconds);
             }
-            tracing::info!(age_s, complete_age_s, "how it stands");
+            tracing::info!(age_s, complete_age_s, "snapshot age");
         }
-        Err(error) => tracing::warn!(%error, "the catalog's age cannot be told"),
+        Err(error) => tracing::warn!(%error, "the age of the snapshot cannot be determined"),
     }
 }
 

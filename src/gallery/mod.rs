@@ -75,7 +75,8 @@ impl Galleries {
         // Bodies of changes are built from this answer: it must be the resource, and complete.
         let is_it = thing["id"].as_str().is_some_and(|id| id.eq_ignore_ascii_case(&name.id()));
         if !is_it || !thing["properties"].is_object() {
-            let text = format!("{}: Azure answered with something else", name.id());
+            let text =
+                format!("{}: Azure returned another resource, or an incomplete one", name.id());
             return Err(Error::transient(text));
         }
         Ok(thing)
@@ -89,7 +90,9 @@ impl Galleries {
             let definition = name.definition.clone().unwrap_or_default();
             let rows = self.source().rows_of(&name.own, &definition).await?;
             let latest = rows.into_iter().rfind(GalleryImage::is_eligible);
-            let none = || Error::not_found(format!("no version of {definition} may be the latest"));
+            let none = || {
+                Error::not_found(format!("no version of {definition} is eligible as the latest"))
+            };
             name.version = Some(latest.and_then(|row| row.version).ok_or_else(none)?);
         }
         Ok(name)
@@ -108,20 +111,18 @@ impl Galleries {
         };
         if parts.contains(&"") || gallery.is_empty() {
             return Err(Error::invalid(format!(
-                "'{text}' names nothing: give GALLERY, GALLERY/DEFINITION, \
+                "'{text}' is not a valid name: use GALLERY, GALLERY/DEFINITION, \
                  GALLERY/DEFINITION/VERSION, or an id that begins with /subscriptions/"
             )));
         }
         let found = self.named(gallery, subscriptions).await?;
         let [own] = found.try_into().map_err(|found: Vec<OwnGallery>| {
             if found.is_empty() {
-                return Error::not_found(format!(
-                    "there is no gallery '{gallery}' that you can see"
-                ));
+                return Error::not_found(format!("no gallery '{gallery}' is visible to you"));
             }
             let ids: Vec<String> = found.iter().map(gallery_id).collect();
             Error::invalid(format!(
-                "'{gallery}' is the name of {} galleries: give the id, one of {}",
+                "'{gallery}' is the name of {} galleries: specify the id, one of {}",
                 ids.len(),
                 ids.join(", ")
             ))

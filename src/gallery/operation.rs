@@ -145,14 +145,14 @@ impl Galleries {
                 ChangeSeen::Made => return Ok(ChangeOutcome::Done),
                 ChangeSeen::NotMade if lost => {}
                 ChangeSeen::NotMade => {
-                    let text = "Azure accepted the change, and it is not to be seen";
+                    let text = "Azure accepted the change, but the resource does not show it";
                     return Err(Error::transient(format!("{}: {text}", making.name.id())));
                 }
             }
         }
         Err(Error::transient(format!(
-            "{}: no answer came to {} requests, and the change is not to be seen; it may still be \
-             made: look at it again before you repeat it",
+            "{}: {} requests got no response, and the resource does not show the change; Azure may \
+             still make it: check the resource before you repeat the change",
             making.name.id(),
             self.patience.most_requests
         )))
@@ -209,8 +209,7 @@ impl Galleries {
 
     /// The error for a failed change, with the reasons from a version's replication status.
     async fn failure(&self, name: &Name) -> Error {
-        let mut text =
-            format!("{}: Azure did not make the change: its provisioning failed", name.id());
+        let mut text = format!("{}: Azure did not make the change: provisioning failed", name.id());
         let version = self.look_up(name, &[("$expand", "ReplicationStatus")]).await;
         let version = version.unwrap_or_default();
         let regions = version["properties"]["replicationStatus"]["summary"].as_array();
@@ -245,7 +244,7 @@ impl Galleries {
                     tokio::time::sleep(pause).await;
                     None
                 }
-                Ok(OperationStatus::Untold) => Some(Error::transient("its answer has no status")),
+                Ok(OperationStatus::Untold) => Some(Error::transient("the response has no status")),
                 Err(error) if error.is_transient() => Some(error),
                 Err(error) => {
                     if error.kind() == ErrorKind::NotFound {
@@ -275,10 +274,10 @@ impl Galleries {
     }
 }
 
-const WHETHER_MADE: &str = "nothing tells whether the change was made";
+const WHETHER_MADE: &str = "it is unknown whether the change was made";
 
 fn still_under_way(what: &str) -> Error {
-    Error::transient(format!("{what} is still under way; it goes on without us"))
+    Error::transient(format!("{what} is still in progress; it continues in Azure"))
 }
 
 /// Members that people write: their letters count, while names of Azure's have no case.

@@ -87,11 +87,14 @@ impl Galleries {
                 break;
             }
             seen = other;
-            tell(ChangeStep::Overtaken("somebody else changed it meanwhile".to_owned()));
+            tell(ChangeStep::Overtaken(
+                "another client changed the resource in the meantime".to_owned(),
+            ));
         }
         let text = format!(
-            "{}: it is not as it was asked for, though Azure took the change: somebody else changes it again and \
-             again, or Azure makes something else of it; look at it before you repeat the change",
+            "{}: Azure accepted the change, but the resource does not have the requested state: \
+             another client keeps changing it, or Azure applies the change differently; check the \
+             resource before you repeat the change",
             name.id()
         );
         Err(Error::new(ErrorKind::Conflict, text))

@@ -79,10 +79,10 @@ impl SharingChange {
             |id: &str| id.len() == 36 && id.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit());
         match ids.iter().find(|id| !is_id(id)) {
             Some(other) => Err(Error::invalid(format!(
-                "'{other}' is the id of no subscription or tenant: these look like \
+                "'{other}' is not the id of a subscription or tenant: an id has the form \
                  00000000-0000-0000-0000-000000000000"
             ))),
-            None if ids.is_empty() => Err(Error::invalid("name a subscription or a tenant")),
+            None if ids.is_empty() => Err(Error::invalid("specify a subscription or a tenant")),
             None => Ok(()),
         }
     }
@@ -100,9 +100,9 @@ impl SharingChange {
         let is = |wanted: &str| kind.eq_ignore_ascii_case(wanted);
         match self {
             Self::Add(_) if !is("Groups") => refused(&format!(
-                "its permissions are {kind}. Azure shares only galleries that were created to be shared \
-                 (az sig create --permissions groups): an existing one cannot be used, and what it permits \
-                 cannot be changed. Make a new gallery, or give roles on this one"
+                "its permissions are {kind}. Azure shares only galleries that were created for \
+                 sharing (az sig create --permissions groups), and the permissions of an existing \
+                 gallery cannot be changed. Create a new gallery, or assign roles on this one"
             )),
             Self::Add(with) => {
                 let count = |kind: &str, added: &[String]| {
@@ -122,8 +122,8 @@ impl SharingChange {
                 Ok(())
             }
             Self::EnableCommunity if !is("Community") => refused(&format!(
-                "its permissions are {kind}. Give it a publisher and a public name first: az sig update \
-                 --permissions community --publisher-uri … --publisher-email … --eula … \
+                "its permissions are {kind}. Set a publisher and a public name first: az sig \
+                 update --permissions community --publisher-uri … --publisher-email … --eula … \
                  --public-name-prefix …"
             )),
             Self::EnableCommunity | Self::Remove(_) | Self::Reset => Ok(()),
@@ -154,7 +154,7 @@ impl Galleries {
     ) -> Result<Option<PlannedChange>> {
         if name.definition.is_some() {
             return Err(Error::invalid(format!(
-                "{}: galleries are shared as a whole, definitions and versions are not",
+                "{}: only whole galleries can be shared, not definitions or versions",
                 name.id()
             )));
         }

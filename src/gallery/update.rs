@@ -28,7 +28,7 @@ impl std::str::FromStr for Region {
     fn from_str(text: &str) -> Result<Self> {
         let bad = || {
             Error::invalid(format!(
-                "'{text}' is no target region: give REGION, REGION=REPLICAS or \
+                "'{text}' is not a target region: use REGION, REGION=REPLICAS or \
                  REGION=REPLICAS/STORAGE, such as westeurope=2/Standard_ZRS, with 1 to {MOST_REPLICAS} \
                  replicas and a storage of {}",
                 STORAGE.join(", ")
@@ -145,13 +145,13 @@ impl Changes {
         let asked = self.asked();
         if asked.is_empty() {
             return Err(Error::invalid(format!(
-                "there is nothing to change: of {what}, {} can be given",
+                "nothing to change: the options for {what} are {}",
                 may.join(", ")
             )));
         }
         match asked.iter().find(|asked| !may.contains(asked)) {
             Some(other) => Err(Error::invalid(format!(
-                "{other} cannot be changed on {what} ({}); what can be is {}",
+                "{other} does not apply to {what} ({}); the options are {}",
                 name.id(),
                 may.join(", ")
             ))),
@@ -222,8 +222,8 @@ impl Changes {
             return Ok(());
         }
         let text = format!(
-            "it may not be taken from {}: its safetyProfile.{ALLOW} is false; if you mean it, add \
-             --allow-replicated-location-deletion true",
+            "it cannot be removed from {}: its safetyProfile.{ALLOW} is false; to remove it \
+             anyway, add --allow-replicated-location-deletion true",
             lost.join(", ")
         );
         Err(Error::new(ErrorKind::Conflict, text))
@@ -325,7 +325,7 @@ impl Changes {
             if let (Some(min), Some(max)) = (min, max)
                 && min > max
             {
-                let text = format!("{name}: at least {min} and at most {max} cannot be");
+                let text = format!("{name}: the minimum {min} exceeds the maximum {max}");
                 return Err(Error::invalid(text));
             }
             Ok(json!({"min": min, "max": max}))
@@ -355,7 +355,7 @@ impl Changes {
             if regions.len() == before {
                 let there: Vec<String> = known.iter().map(named).collect();
                 return Err(Error::invalid(format!(
-                    "it is not in '{removed}'; its target regions are {}",
+                    "'{removed}' is not one of its target regions, which are {}",
                     there.join(", ")
                 )));
             }
@@ -373,8 +373,8 @@ impl Changes {
                 let kept = regions[at]["storageAccountType"].as_str().unwrap_or(storage);
                 if !kept.eq_ignore_ascii_case(storage) {
                     return Err(Error::invalid(format!(
-                        "its replicas in '{}' are {kept}, which Azure fixes when the region is added: take \
-                         it away first, then add it anew",
+                        "its replicas in '{}' use {kept}, which Azure fixes when the region is \
+                         added: remove the region first, then add it again",
                         wanted.name
                     )));
                 }
@@ -387,7 +387,7 @@ impl Changes {
         let replicas: u64 = regions.iter().map(replicas).sum();
         if replicas > u64::from(MOST_REPLICAS) {
             return Err(Error::invalid(format!(
-                "{replicas} replicas are more than the {MOST_REPLICAS} that a version can have"
+                "{replicas} replicas exceed the limit of {MOST_REPLICAS} per version"
             )));
         }
         Ok(Some(regions))

@@ -18,7 +18,7 @@ pub(super) fn trigger(binding: &Binding, envelope: &Value) -> Result<Trigger> {
             delivery: number(&envelope["Metadata"]["DequeueCount"]).unwrap_or(1),
         }),
         "httpTrigger" => Ok(Trigger::Http { body: body(&binding.name, data)? }),
-        kind => Err(Error::bug(format!("a trigger of type {kind} is not served"))),
+        kind => Err(Error::bug(format!("triggers of type {kind} are not supported"))),
     }
 }
 
@@ -37,8 +37,8 @@ fn body(name: &str, request: &Value) -> Result<String> {
     let length = header(request, "Content-Length");
     let is_empty = length.as_deref().is_none_or(|length| length.trim() == "0");
     if !is_empty || header(request, "Transfer-Encoding").is_some() {
-        let text = "the request's body did not arrive: send it with its Content-Length, not in chunks; \
-                    for a run of everything send {} or nothing";
+        let text = "the request body was not received: send it with Content-Length, not in chunks; \
+                    for a run of everything, send {} or no body";
         return Err(Error::invalid(text).with_target("Content-Length"));
     }
     Ok(String::new())

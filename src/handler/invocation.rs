@@ -32,21 +32,22 @@ const fn refused(status: StatusCode, code: &'static str, text: &'static str) -> 
 /// Checks the headers of an invocation and returns its id.
 pub(super) fn check(headers: &HeaderMap) -> Result<&str, InvalidInvocation> {
     if headers.contains_key(ORIGIN) || headers.contains_key("sec-fetch-site") {
-        let text = "functions are invoked by the Functions host, and by no page in a browser";
+        let text = "functions are invoked by the Functions host; requests from a browser page are \
+                    not accepted";
         return Err(refused(StatusCode::FORBIDDEN, "OriginNotAllowed", text));
     }
     if !web::host(headers).is_some_and(|host| web::is_loopback(host.host())) {
-        let text = "functions are invoked at 127.0.0.1, and not by another name of this machine";
+        let text = "functions are invoked at 127.0.0.1, not at another host name";
         return Err(refused(StatusCode::MISDIRECTED_REQUEST, "HostNotServed", text));
     }
     if !web::only(headers, CONTENT_TYPE.as_str()).is_some_and(web::is_json) {
-        let text = "an invocation is JSON, and says so: Content-Type: application/json";
+        let text = "an invocation must be JSON with Content-Type: application/json";
         return Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", text));
     }
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
     let named = |id: &&str| (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(plain);
     web::only(headers, ID).filter(named).ok_or_else(|| {
-        let text = "an invocation has a name, in the header X-Azure-Functions-InvocationId";
+        let text = "the header X-Azure-Functions-InvocationId is missing or not valid";
         refused(StatusCode::BAD_REQUEST, "InvalidInvocation", text)
     })
 }
@@ -56,7 +57,7 @@ pub(super) fn envelope(body: &[u8]) -> Result<Value, InvalidInvocation> {
     let envelope = serde_json::from_slice::<Value>(body).ok();
     let whole = |value: &Value| value["Data"].is_object() && value["Metadata"].is_object();
     envelope.filter(whole).ok_or_else(|| {
-        let text = "the invocation's body is not JSON with the objects Data and Metadata";
+        let text = "the invocation body must be JSON with the objects Data and Metadata";
         refused(StatusCode::BAD_REQUEST, "InvalidInvocation", text)
     })
 }

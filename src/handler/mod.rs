@@ -94,7 +94,7 @@ impl Handler {
             .route("/", get(|| async { json_answer(StatusCode::OK, &json!({})) }))
             .route("/{function}", post(invoke))
             .method_not_allowed_fallback(|| async {
-                let text = "a function is invoked with POST, and / is asked with GET";
+                let text = "functions require POST, and / requires GET";
                 web::refusal(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", text)
             })
             .fallback(web::no_route)
@@ -105,7 +105,10 @@ impl Handler {
 
     async fn run(&self, function: &Function, envelope: &Value, invocation: &str) -> Result<Value> {
         let Some(run) = function.run else {
-            return Err(Error::invalid(format!("{} is served by forwarding only", function.name)));
+            return Err(Error::invalid(format!(
+                "{} accepts only forwarded requests",
+                function.name
+            )));
         };
         let declared = function.declared()?;
         let binding = declared.trigger()?;
@@ -148,7 +151,7 @@ fn lead_through(reply: &mut Reply, prefix: &str) {
 
 /// The HTTP reply for an error.
 fn refusal(error: &Error) -> Reply {
-    tracing::info!(%error, "a request was refused");
+    tracing::info!(%error, "request refused");
     let (status, code) = web::status_of(error.kind());
     let status = status.as_u16();
     let message = web::without_paths(&error.to_string());
@@ -160,7 +163,7 @@ fn refusal(error: &Error) -> Reply {
 /// types without a CORS preflight.
 fn not_json() -> Reply {
     let (status, code) = (StatusCode::UNSUPPORTED_MEDIA_TYPE.as_u16(), "UnsupportedMediaType");
-    let text = "the body is JSON, and its header says so: Content-Type: application/json";
+    let text = "the body must be JSON with Content-Type: application/json";
     let body = web::error_body(code, text, Some("Content-Type")).to_string();
     Reply { status, headers: vec![("x-ms-error-code".into(), code.into())], body }
 }
@@ -250,7 +253,7 @@ async fn invoke(
                 Ok(envelope) => handler.run(function, &envelope, &invocation).await,
                 Err(refused) => return no_invocation(function, &refused),
             },
-            Err(e) => Err(Error::invalid(format!("the invocation's body cannot be read: {e}"))),
+            Err(e) => Err(Error::invalid(format!("the invocation body cannot be read: {e}"))),
         };
         told(function, result, began.elapsed())
     };
@@ -261,7 +264,11 @@ async fn invoke(
 fn no_invocation(function: &Function, refused: &invocation::InvalidInvocation) -> Response<Body> {
     let invocation::InvalidInvocation { status, code, text } = *refused;
     let (function, status_code) = (function.name, status.as_u16());
-    tracing::warn!(function, status = status_code, "what is no invocation was refused: {text}");
+    tracing::warn!(
+        function,
+        status = status_code,
+        "request refused, because it is not an invocation: {text}"
+    );
     web::refusal(status, code, text)
 }
 

@@ -44,7 +44,7 @@ impl FromStr for HostName {
     fn from_str(text: &str) -> Result<Self> {
         let bad = || {
             Error::invalid(format!(
-                "'{}' is no name of a host: give one such as catalog.example.com, or \
+                "'{}' is not a host name: use a form such as catalog.example.com, or \
                  catalog.example.com:8443",
                 text.escape_debug()
             ))
@@ -106,7 +106,7 @@ impl Callers {
     /// rebinding: a page of that name would have the same origin as the responses.
     fn check_host(&self, request: &Request) -> Result<Authority, RefusedRequest> {
         let Some(host) = web::host(request.headers()) else {
-            let text = "a request names the host that it is for, once, in the header Host";
+            let text = "a request must have exactly one Host header";
             return Err(RefusedRequest(StatusCode::BAD_REQUEST, "InvalidHost", text.into()));
         };
         // Some clients also send the host in the request target.
@@ -115,8 +115,8 @@ impl Callers {
             return Ok(host);
         }
         let text = format!(
-            "this is 127.0.0.1:{} and not the host that the request is for: a name of a proxy in front of it \
-             is given with 'azimg host --name NAME'",
+            "this host is 127.0.0.1:{}, not the one that the request names: to accept the name of \
+             a proxy in front of it, start 'azimg host --name NAME'",
             self.port
         );
         Err(RefusedRequest(StatusCode::MISDIRECTED_REQUEST, "HostNotServed", text))
@@ -157,9 +157,9 @@ impl Callers {
             return Ok(());
         }
         let text = format!(
-            "this starts something, and the key of this host was not shown: send it in the header \
-             x-functions-key, or as ?code=. It is in the file {FILE} of the folder that is the store, or where \
-             --key-file says, and azimg host prints it when it begins"
+            "this request requires the key of this host: send it in the header x-functions-key, or \
+             as ?code=. The key is in the file {FILE} of the store's folder, or in the file that \
+             --key-file names, and azimg host prints it at the start"
         );
         Err(RefusedRequest(StatusCode::UNAUTHORIZED, "AuthenticationFailed", text))
     }
@@ -203,7 +203,7 @@ struct BrowserRequest {
 }
 
 fn foreign() -> RefusedRequest {
-    let text = "a page of another origin may neither read nor ask here: AZIMG_CORS_ORIGINS names those that may";
+    let text = "pages of other origins are not allowed: AZIMG_CORS_ORIGINS lists the allowed ones";
     RefusedRequest(StatusCode::FORBIDDEN, "OriginNotAllowed", text.into())
 }
 
@@ -217,7 +217,7 @@ pub(super) async fn admit(
     let mut answer = match callers.check(&request) {
         Ok(()) => next.run(request).await,
         Err(RefusedRequest(status, code, text)) => {
-            tracing::debug!(status = status.as_u16(), code, "a request was refused");
+            tracing::debug!(status = status.as_u16(), code, "request refused");
             let mut answer = web::refusal(status, code, &text);
             if status == StatusCode::UNAUTHORIZED {
                 let way = HeaderValue::from_static("ApiKey name=\"x-functions-key\"");

@@ -101,7 +101,7 @@ pub(super) fn outputs(declared: &Declaration, answer: &Value) -> Result<Vec<(Str
                 for text in texts {
                     let text = text.as_str().ok_or_else(|| {
                         Error::bug(format!(
-                            "output {} holds something else than text",
+                            "the output {} contains a value that is not a string",
                             binding.name
                         ))
                     })?;
@@ -110,7 +110,7 @@ pub(super) fn outputs(declared: &Declaration, answer: &Value) -> Result<Vec<(Str
             }
             _ => {
                 return Err(Error::bug(format!(
-                    "output {} is no array: the host would mangle it",
+                    "the output {} is not an array: the host would corrupt it",
                     binding.name
                 )));
             }

@@ -28,7 +28,7 @@ impl HostKey {
     pub fn random() -> Result<Self> {
         let mut bytes = [0; BYTES];
         let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
-        random.fill(&mut bytes).map_err(|_| Error::bug("the system gives no random bytes"))?;
+        random.fill(&mut bytes).map_err(|_| Error::bug("the system provides no random bytes"))?;
         Ok(Self(URL_SAFE_NO_PAD.encode(bytes)))
     }
 
@@ -41,7 +41,10 @@ impl HostKey {
         }
         match files::read_private(file).map_err(whose)? {
             Some(bytes) => Self::read(&bytes, file),
-            None => Err(Error::transient(format!("the key {} has just gone", file.display()))),
+            None => Err(Error::transient(format!(
+                "the key {} was removed concurrently",
+                file.display()
+            ))),
         }
     }
 
@@ -50,8 +53,8 @@ impl HostKey {
         let text = std::str::from_utf8(bytes).map(str::trim_end).unwrap_or_default();
         if !LENGTHS.contains(&text.len()) || !text.as_bytes().iter().all(plain) {
             let text = format!(
-                "the key {} is not taken: a key is one line of 32 to 256 letters, digits, hyphens and \
-                 underscores. Remove the file, and the next start makes a new key",
+                "the key {} is not valid: a key is one line of 32 to 256 letters, digits, hyphens \
+                 and underscores. Remove the file; the next start generates a key",
                 file.display()
             );
             return Err(Error::new(ErrorKind::Denied, text));

@@ -56,7 +56,7 @@ pub async fn serve(
             (place, accept(&listener).await)
         };
         let Some((place, stream)) = stopping.run_until_cancelled(next).await else { break };
-        let place = place.map_err(|e| Error::bug("places for callers").with_source(e))?;
+        let place = place.map_err(|e| Error::bug("connection permits").with_source(e))?;
         let service = TowerToHyperService::new(routes.clone());
         let connection = server.serve_connection(TokioIo::new(stream), service);
         let connection = under_way.watch(connection);
@@ -91,7 +91,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
                 | io::ErrorKind::ConnectionReset
         );
         if !is_the_callers {
-            tracing::error!(%error, "no connection can be accepted");
+            tracing::error!(%error, "cannot accept connections");
             tokio::time::sleep(AFTER_FAILURE).await;
         }
     }

@@ -105,7 +105,7 @@ impl Host {
             .route("/api/{*path}", any(answer))
             .route("/", get(|| async { "azimg: lookups are under /api, such as /api/images\n" }))
             .method_not_allowed_fallback(|| async {
-                let text = "/ can be asked with GET; lookups are under /api";
+                let text = "/ requires GET; lookups are under /api";
                 web::refusal(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", text)
             })
             .fallback(web::no_route)
@@ -160,11 +160,11 @@ impl Host {
         };
         let Err(error) = ended else { return };
         if delivery >= self.settings.most_deliveries && !queue.ends_with("-poison") {
-            tracing::warn!(%queue, %error, "a message is poison");
+            tracing::warn!(%queue, %error, "message moved to the poison queue");
             self.queues.push(&format!("{queue}-poison"), message.text, Duration::ZERO, 0);
         } else {
             let delay = self.settings.redelivery_delay;
-            tracing::debug!(%queue, %error, "a message is delivered again");
+            tracing::debug!(%queue, %error, "message returned to the queue");
             self.queues.push(queue, message.text, delay, delivery);
         }
     }
@@ -190,10 +190,13 @@ impl Host {
             let function = function.name;
             let wait = retry.and_then(|retry| retry.wait(failed.saturating_add(1), chance()));
             let Some(wait) = wait else {
-                tracing::error!(function, %error, "a timer's invocation failed");
+                tracing::error!(function, %error, "a timer invocation failed");
                 break;
             };
-            tracing::warn!(function, %error, wait_s = wait.as_secs(), "it failed and is invoked again");
+            tracing::warn!(
+                function, %error, wait_s = wait.as_secs(),
+                "a timer invocation failed; retrying"
+            );
             if !self.waited(wait).await {
                 break;
             }
@@ -227,13 +230,14 @@ impl Host {
         };
         let (status, bytes) =
             tokio::time::timeout(self.settings.function_timeout, call).await.map_err(|_| {
-                Error::transient(format!("{} ran into functionTimeout", function.name))
+                Error::transient(format!("{} exceeded functionTimeout", function.name))
             })??;
         if !status.is_success() {
-            return Err(Error::transient(format!("{} answered {status}", function.name)));
+            return Err(Error::transient(format!("{} returned {status}", function.name)));
         }
-        let answer: Value = serde_json::from_slice(&bytes)
-            .map_err(|e| Error::bug(format!("{} answered no JSON: {e}", function.name)))?;
+        let answer: Value = serde_json::from_slice(&bytes).map_err(|e| {
+            Error::bug(format!("{} returned a body that is not JSON: {e}", function.name))
+        })?;
         let declared = function.declared()?;
         for (queue, text) in envelope::outputs(declared, &answer)? {
             self.queues.push(&queue, text, Duration::ZERO, 0);
@@ -249,8 +253,7 @@ impl Host {
 
     /// Like [`start`](Self::start), with the headers of the caller.
     async fn start_for(&self, headers: &HeaderMap, body: &str) -> Result<Reply> {
-        let function =
-            Function::named("start").ok_or_else(|| Error::bug("there is no function start"))?;
+        let function = Function::named("start").ok_or_else(|| Error::bug("no function 'start'"))?;
         let answer = self.invoke(function, &envelope::http(function, headers, body)?).await?;
         let reply = &answer["Outputs"]["res"];
         let status = reply["statusCode"].as_str().and_then(|text| text.parse().ok()).unwrap_or(200);
@@ -269,7 +272,7 @@ impl Host {
         let runs: std::collections::BTreeSet<_> =
             swept.lost.iter().map(|item| item.run).chain(swept.close).collect();
         for run in runs {
-            tracing::info!(%run, "an interrupted run goes on");
+            tracing::info!(%run, "resuming an interrupted run");
             self.enqueue(crate::functions::resume(app, run).await?);
         }
         Ok(())
@@ -292,17 +295,17 @@ async fn arrived(request: Request<Body>) -> Result<Bytes, Box<Response<Body>>> {
     let refused = |status, code, text: &str| Err(Box::new(web::refusal(status, code, text)));
     let Ok(body) = tokio::time::timeout(BODY_WITHIN, Bytes::from_request(request, &())).await
     else {
-        let text = format!("the body did not arrive within {} s", BODY_WITHIN.as_secs());
+        let text = format!("the body was not received within {} s", BODY_WITHIN.as_secs());
         return refused(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", &text);
     };
     match body {
         Ok(body) => Ok(body),
         Err(unread) if unread.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            let text = "the body is longer than any request for a run";
+            let text = "the body exceeds the limit for a run request";
             refused(unread.status(), "RequestBodyTooLarge", text)
         }
         Err(unread) => {
-            let text = format!("the body did not arrive: {}", unread.body_text());
+            let text = format!("the body was not received: {}", unread.body_text());
             refused(StatusCode::BAD_REQUEST, "InvalidParameter", &text)
         }
     }
@@ -340,7 +343,7 @@ async fn answer(State(host): State<Arc<Host>>, request: Request<Body>) -> Respon
 
 async fn start(host: &Host, headers: &HeaderMap, body: &[u8]) -> Response<Body> {
     let Ok(body) = std::str::from_utf8(body) else {
-        let text = "the body is no text in UTF-8";
+        let text = "the body is not UTF-8";
         return web::refusal(StatusCode::BAD_REQUEST, "InvalidParameter", text);
     };
     match host.start_for(headers, body).await {

@@ -28,8 +28,8 @@ impl Schedule {
         match schedule.next(now) {
             Some(_) => Ok(schedule),
             None => Err(Error::invalid(format!(
-                "the schedule '{text}' never comes due: there is no such day. Its fields are second, minute, \
-                 hour, day, month and day of the week, such as 0 0 3 * * *"
+                "the schedule '{text}' never comes due: no such day exists. Its fields are second, \
+                 minute, hour, day, month and day of the week, such as 0 0 3 * * *"
             ))),
         }
     }
@@ -50,7 +50,7 @@ impl Schedule {
             // If the clock was set back, the earlier time applies.
             due = due.into_iter().chain(self.next(now)).min();
             let Some(due) = due else {
-                return Err(Error::invalid("the schedule does not come due any more"));
+                return Err(Error::invalid("the schedule has no further due time"));
             };
             let left = (due - now).to_std().unwrap_or_default();
             tokio::time::sleep(left.min(LOOK_EVERY)).await;

@@ -13,7 +13,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use time::OffsetDateTime;
 
-/// What a row of the gallery table is.
+/// The kind of a row of the gallery table.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -41,47 +41,48 @@ impl Kind {
     }
 }
 
-/// One row of the gallery table. What a version's definition says stands in the version's row, too.
+/// One row of the gallery table. Properties of a definition are repeated in the rows of its
+/// versions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[allow(clippy::struct_excessive_bools, reason = "columns of a table")]
 pub struct GalleryImage {
-    /// What it is.
+    /// The kind of row.
     pub kind: Kind,
-    /// Its Resource Manager id, or the unique id of what others share.
+    /// The Resource Manager id, or the unique id of a shared or community image.
     pub id: String,
-    /// Where it stands in its life. Azure deploys what is past its end of life all the same.
+    /// The lifecycle status. Azure still deploys images past their end of life.
     pub status: Status,
-    /// Whether it is the version that Azure takes for "latest" over all regions.
+    /// Whether this is the version that Azure uses for `latest` across all regions.
     pub is_latest: bool,
-    /// Start of the run that saw the row.
+    /// The start of the run that observed the row.
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub observed_at: OffsetDateTime,
-    /// The run that saw the row.
+    /// The run that observed the row.
     pub observed_run: String,
-    /// Whether it could not be asked for by the last run and is carried over.
+    /// Whether the last run could not list the image, so that the row is carried over.
     pub stale: bool,
-    /// The subscription that owns it; none where others share it.
+    /// The subscription that owns the image; null for images shared by others.
     pub subscription_id: Option<String>,
-    /// Its resource group.
+    /// The resource group.
     pub resource_group: Option<String>,
-    /// The gallery's name: the public name of a community gallery, `{subscription}-{NAME}` of one
-    /// that is shared directly.
+    /// The name of the gallery: the public name of a community gallery, or `{subscription}-{NAME}`
+    /// of a directly shared one.
     pub gallery: Option<String>,
-    /// How its gallery is shared: `private`, `groups` or `community`; `shared` where others share it
-    /// with us.
+    /// How the gallery is shared: `private`, `groups` or `community`; `shared` for a gallery that
+    /// others share with you.
     pub sharing: Option<String>,
-    /// The public names under which its gallery of ours is published to everyone.
+    /// The public names under which your gallery is published to the community.
     #[serde(default)]
     pub public_names: Vec<String>,
-    /// The image definition; a managed image's name.
+    /// The image definition; for a managed image, its name.
     pub definition: String,
-    /// The definition's publisher.
+    /// The publisher of the definition.
     pub publisher: Option<String>,
-    /// The definition's offer.
+    /// The offer of the definition.
     pub offer: Option<String>,
-    /// The definition's SKU.
+    /// The SKU of the definition.
     pub sku: Option<String>,
     /// The version, in rows of versions.
     pub version: Option<String>,
@@ -95,71 +96,72 @@ pub struct GalleryImage {
     pub hyper_v_generation: Option<String>,
     /// The feature `SecurityType`, such as `TrustedLaunch`.
     pub security_type: Option<String>,
-    /// Features by name.
+    /// Features, by name.
     pub features: BTreeMap<String, String>,
-    /// Target regions, sorted, by short name; where a definition or managed image lies.
+    /// Target regions, sorted, by short name; for a definition or managed image, its location.
     pub locations: Vec<String>,
-    /// Regions in which it is excluded from latest.
+    /// Regions in which the version is excluded from latest.
     pub excluded_locations: Vec<String>,
-    /// Replicas by region.
+    /// The number of replicas, by region.
     pub replicas: BTreeMap<String, u32>,
-    /// The state of its replication over all regions; null means not asked yet.
+    /// The replication state across all regions; null if it was not queried yet.
     pub replication_state: Option<String>,
-    /// The state of its replication by region.
+    /// The replication state, by region.
     pub replication: BTreeMap<String, String>,
     /// `Full` or `Shallow`.
     pub replication_mode: Option<String>,
     /// `Succeeded`, `Creating`, `Updating`, `Failed`, `Deleting`, `Migrating`.
     pub provisioning_state: Option<String>,
-    /// The kind of storage that its replicas take unless a region says otherwise.
+    /// The storage type of the replicas, unless a region overrides it.
     pub storage_type: Option<String>,
-    /// Kinds of storage that regions say, where they say another.
+    /// Storage types that differ from `storageType`, by region.
     pub storage_types: BTreeMap<String, String>,
-    /// What it was made from.
+    /// The resource that the image was created from.
     pub source_id: Option<String>,
-    /// What that is: `virtual-machine`, `disk`, `snapshot`, `managed-image`, `gallery-version`,
-    /// `community-version`, `vhd` or `other`.
+    /// The kind of source: `virtual-machine`, `disk`, `snapshot`, `managed-image`,
+    /// `gallery-version`, `community-version`, `vhd` or `other`.
     pub source_kind: Option<String>,
-    /// When it was published.
+    /// When the version was published.
     #[serde(with = "time::serde::rfc3339::option", default)]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub published_at: Option<OffsetDateTime>,
-    /// The end of life that its owner declared for it, or for its definition if that is earlier.
+    /// The end of life that the owner declared for the version, or for its definition if that is
+    /// earlier.
     #[serde(with = "time::serde::rfc3339::option", default)]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub end_of_life_at: Option<OffsetDateTime>,
-    /// Whether it is excluded from latest in all regions.
+    /// Whether the version is excluded from latest in all regions.
     pub exclude_from_latest: bool,
-    /// Whether Azure refuses to delete it before its end of life.
+    /// Whether Azure refuses to delete the version before its end of life.
     #[serde(default)]
     pub block_deletion_before_end_of_life: bool,
-    /// The least vCPUs that are recommended.
+    /// The recommended minimum number of vCPUs.
     pub min_vcpus: Option<u32>,
-    /// The most vCPUs that are recommended.
+    /// The recommended maximum number of vCPUs.
     pub max_vcpus: Option<u32>,
-    /// The least memory that is recommended, in GB.
+    /// The recommended minimum memory, in GB.
     pub min_memory: Option<u32>,
-    /// The most memory that is recommended, in GB.
+    /// The recommended maximum memory, in GB.
     pub max_memory: Option<u32>,
-    /// Kinds of disks that it must not be deployed on.
+    /// Disk types on which the image must not be deployed.
     pub disallowed_disk_types: Vec<String>,
-    /// Purchase plan's publisher.
+    /// The publisher of the purchase plan.
     pub plan_publisher: Option<String>,
-    /// Purchase plan's product.
+    /// The product of the purchase plan.
     pub plan_product: Option<String>,
-    /// Purchase plan's name.
+    /// The name of the purchase plan.
     pub plan_name: Option<String>,
-    /// The licence.
+    /// The license terms (EULA).
     pub eula: Option<String>,
-    /// The privacy statement.
+    /// The URI of the privacy statement.
     pub privacy_uri: Option<String>,
-    /// The release notes.
+    /// The URI of the release notes.
     pub release_notes_uri: Option<String>,
-    /// The definition's description.
+    /// The description of the definition.
     pub description: Option<String>,
-    /// Tags by name.
+    /// Resource tags, by name.
     pub tags: BTreeMap<String, String>,
-    /// Start of the first run that saw it.
+    /// The start of the first run that observed the image.
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub first_seen_at: OffsetDateTime,

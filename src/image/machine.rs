@@ -4,7 +4,7 @@ use super::Urn;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What stands on an image.
+/// The kind of resource that uses an image.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]

@@ -11,13 +11,14 @@ use time::OffsetDateTime;
 /// The `kind` of every row of the marketplace table.
 pub const KIND: &str = "marketplace";
 
-/// Whose details a row has: what only a GET of a single version tells.
+/// The origin of the details of a row. Details are what only a GET of a single version returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DetailsFrom {
-    /// Its own.
+    /// The details are those of the image itself.
     This,
-    /// Those of the newest version of its SKU that was asked: versions of a SKU rarely differ in them.
+    /// The details are those of the newest queried version of the SKU: versions of a SKU rarely
+    /// differ in them.
     Sku,
 }
 
@@ -31,8 +32,9 @@ impl DetailsFrom {
     }
 }
 
-/// One row of the marketplace table. Details (`os`, `plan*`, `features`) are its own or its SKU's, as `detailsFrom`
-/// says; where that is null, they are not known, and null is no answer.
+/// One row of the marketplace table. Details (`os`, `plan*`, `features`) are those of the image or
+/// of its SKU, as `detailsFrom` states; where that is null, the details are not known, and their
+/// null values mean nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MarketplaceImage {
@@ -41,54 +43,55 @@ pub struct MarketplaceImage {
     pub kind: String,
     /// The URN.
     pub id: String,
-    /// Where the image stands in its life, at the run's start in a table and now in an answer; null when what Azure
-    /// says of that cannot be read.
+    /// The lifecycle status: at the start of the run in a table, and at the time of the request in
+    /// a response; null if the status from Azure cannot be read.
     pub status: Option<Status>,
-    /// Whether this is the newest deployable version of its SKU over all crawled locations.
+    /// Whether this is the newest deployable version of its SKU across all crawled locations.
     pub is_latest: bool,
-    /// Start of the run that saw the row.
+    /// The start of the run that observed the row.
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub observed_at: OffsetDateTime,
-    /// The run that saw the row.
+    /// The run that observed the row.
     pub observed_run: String,
-    /// Whether at least one of its locations could not be asked by the last run and is carried over.
+    /// Whether the last run could not list at least one of the locations, so that the location is
+    /// carried over.
     pub stale: bool,
-    /// Publisher, in Azure's casing.
+    /// The publisher, in the casing of Azure.
     pub publisher: String,
-    /// Offer.
+    /// The offer.
     pub offer: String,
-    /// SKU.
+    /// The SKU.
     pub sku: String,
-    /// Version.
+    /// The version.
     pub version: String,
-    /// Locations that have it, sorted, by short name.
+    /// The locations where the image is available, sorted, by short name.
     pub locations: Vec<String>,
-    /// Whose details these are: `this` image's own, or those of the newest version of its `sku` that was asked; null
-    /// when neither is known.
+    /// The origin of the details: `this` image, or the newest queried version of its `sku`; null if
+    /// neither is known.
     #[serde(default)]
     pub details_from: Option<DetailsFrom>,
-    /// Operating system: `Linux` or `Windows` (a detail).
+    /// The operating system: `Linux` or `Windows` (a detail).
     pub os: Option<String>,
     /// `x64` or `Arm64`.
     pub architecture: Option<String>,
     /// `V1` or `V2`.
     pub hyper_v_generation: Option<String>,
-    /// Purchase plan's publisher; a plan means that terms must be accepted (a detail).
+    /// The publisher of the purchase plan (a detail). A plan means that terms must be accepted.
     pub plan_publisher: Option<String>,
-    /// Purchase plan's product (a detail).
+    /// The product of the purchase plan (a detail).
     pub plan_product: Option<String>,
-    /// Purchase plan's name (a detail).
+    /// The name of the purchase plan (a detail).
     pub plan_name: Option<String>,
-    /// When it will no longer be deployable.
+    /// When the image can no longer be deployed.
     #[serde(with = "time::serde::rfc3339::option", default)]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub scheduled_deprecation_at: Option<OffsetDateTime>,
-    /// What the publisher names as its replacement, as `type:value`.
+    /// The replacement that the publisher names, as `type:value`.
     pub alternative: Option<String>,
-    /// Features by name (a detail).
+    /// Features, by name (a detail).
     pub features: BTreeMap<String, String>,
-    /// Start of the first run that saw it.
+    /// The start of the first run that observed the image.
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub first_seen_at: OffsetDateTime,

@@ -30,21 +30,21 @@ pub const KINDS: [&str; 5] =
 /// The feature that holds the security types with which an image boots.
 pub const SECURITY_TYPE: &str = "SecurityType";
 
-/// Where an image stands in its life.
+/// The lifecycle status of an image.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
-    /// Can be deployed.
+    /// The image can be deployed.
     Active,
-    /// Can be deployed, until a date that is known.
+    /// The image can be deployed until a known date.
     Scheduled,
-    /// Can no longer be deployed.
+    /// The image can no longer be deployed.
     Deprecated,
-    /// Past the end of life that its owner declared (informational in Azure).
+    /// The image is past the end of life that its owner declared (informational in Azure).
     EndOfLife,
-    /// No longer listed.
+    /// The image is no longer listed.
     Gone,
 }
 
@@ -118,7 +118,7 @@ impl std::str::FromStr for Urn {
                 Ok(Self { publisher, offer, sku, version })
             }
             _ => Err(crate::error::Error::invalid(format!(
-                "'{text}' is no URN: give publisher:offer:sku:version"
+                "'{text}' is not a URN: use publisher:offer:sku:version"
             ))),
         }
     }

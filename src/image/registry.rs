@@ -20,108 +20,110 @@ pub struct RegistryImage {
     pub kind: String,
     /// `loginServer/repository@digest`.
     pub id: String,
-    /// Where it stands in its life; a manifest that is listed is active.
+    /// The lifecycle status; a listed manifest is active.
     pub status: Status,
-    /// Whether it is the manifest of its repository that was tagged and pushed last.
+    /// Whether this is the manifest of the repository that was tagged and pushed last.
     pub is_latest: bool,
-    /// Start of the run that saw the row.
+    /// The start of the run that observed the row.
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub observed_at: OffsetDateTime,
-    /// The run that saw the row.
+    /// The run that observed the row.
     pub observed_run: String,
-    /// Whether it could not be asked for by the last run and is carried over.
+    /// Whether the last run could not list the manifest, so that the row is carried over.
     pub stale: bool,
-    /// The Resource Manager id of its registry, where that is known.
+    /// The Resource Manager id of the registry, if known.
     pub registry_id: Option<String>,
-    /// Where its registry is reached.
+    /// The login server of the registry.
     pub login_server: String,
-    /// The registry's subscription.
+    /// The subscription of the registry.
     pub subscription_id: Option<String>,
-    /// The registry's resource group.
+    /// The resource group of the registry.
     pub resource_group: Option<String>,
-    /// The registry's location, by short name.
+    /// The location of the registry, by short name.
     pub location: Option<String>,
-    /// The registry's SKU: `Basic`, `Standard` or `Premium`.
+    /// The SKU of the registry: `Basic`, `Standard` or `Premium`.
     pub registry_sku: Option<String>,
-    /// Its repository.
+    /// The repository.
     pub repository: String,
-    /// Its digest.
+    /// The digest of the manifest.
     pub digest: String,
-    /// The tags that point at it, sorted.
+    /// The tags that point to the manifest, sorted.
     pub tags: Vec<String>,
-    /// How many tags there are, where the row holds only some of them.
+    /// The number of tags, if the row contains only some of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags_total: Option<u64>,
-    /// What the manifest is.
+    /// The media type of the manifest.
     pub media_type: Option<String>,
-    /// What its configuration is.
+    /// The media type of the configuration.
     pub config_media_type: Option<String>,
-    /// What kind of artifact it is; none of an image.
+    /// The artifact type; null for an image.
     pub artifact_type: Option<String>,
-    /// The digest that it refers to (a signature's image).
+    /// The digest that the manifest refers to, such as the image of a signature.
     pub subject: Option<String>,
-    /// What refers to it: artifact types by digest, as far as the contents of its repository's
-    /// manifests are known.
+    /// The referrers of the manifest: artifact types by digest, as far as the contents of the
+    /// manifests of the repository are known.
     pub referrers: BTreeMap<String, String>,
-    /// How many manifests refer to it, where the row holds only some of them.
+    /// The number of referrers, if the row contains only some of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub referrers_total: Option<u64>,
-    /// `os/architecture[/variant]` of an image, or of each image of an index.
+    /// `os/architecture[/variant]` of the image, or of each image of an index.
     pub platforms: Vec<String>,
-    /// The manifests that an index lists.
+    /// The manifests that the index lists.
     pub manifests: Vec<String>,
-    /// How many manifests there are, where the row holds only some of them.
+    /// The number of manifests, if the row contains only some of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifests_total: Option<u64>,
-    /// Operating system.
+    /// The operating system.
     pub os: Option<String>,
-    /// Architecture.
+    /// The architecture.
     pub architecture: Option<String>,
-    /// When it was pushed.
+    /// When the manifest was pushed.
     #[serde(with = "time::serde::rfc3339::option", default)]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub created_at: Option<OffsetDateTime>,
-    /// When the registry last changed it.
+    /// When the registry last changed the manifest.
     #[serde(with = "time::serde::rfc3339::option", default)]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub updated_at: Option<OffsetDateTime>,
-    /// When the image was built, as its configuration says.
+    /// When the image was built, according to its configuration.
     #[serde(with = "time::serde::rfc3339::option", default)]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub built_at: Option<OffsetDateTime>,
-    /// The bytes of its configuration and layers; of an index, its own.
+    /// The size of configuration and layers, in bytes; for an index, its own size.
     pub bytes: Option<u64>,
-    /// Whether it can be deleted.
+    /// Whether the manifest can be deleted.
     pub can_delete: Option<bool>,
-    /// Whether it can be written.
+    /// Whether the manifest can be overwritten.
     pub can_write: Option<bool>,
-    /// Whether it is in lists.
+    /// Whether the manifest is listed.
     pub can_list: Option<bool>,
-    /// Whether it can be read.
+    /// Whether the manifest can be read.
     pub can_read: Option<bool>,
-    /// What was written on the manifest.
+    /// The annotations of the manifest.
     pub annotations: BTreeMap<String, String>,
-    /// What was written on the image.
+    /// The labels of the image.
     pub labels: BTreeMap<String, String>,
-    /// Its blobs, configuration and layers: bytes by digest.
+    /// The blobs (configuration and layers): size in bytes, by digest.
     pub layers: BTreeMap<String, u64>,
-    /// How many blobs there are, where the row holds only some of them.
+    /// The number of blobs, if the row contains only some of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers_total: Option<u64>,
-    /// Whether its content was read: without it, what only content tells is not known.
+    /// Whether the content of the manifest was read. Otherwise, all members that come only from the
+    /// content are unknown.
     pub is_content_known: bool,
-    /// What a scanner wrote on it, where one did.
+    /// The status that a scanner attached to the manifest, if any.
     pub scan_status: Option<String>,
-    /// Vulnerabilities by severity, as Microsoft Defender for Cloud counts them in its grouped sub-assessments; empty
-    /// for none, and where `scanned_at` is empty they are not known.
+    /// Vulnerabilities by severity, as Microsoft Defender for Cloud counts them in its grouped
+    /// sub-assessments. Empty means none, or not known if `scannedAt` is null.
     pub findings: BTreeMap<String, u32>,
-    /// When it was last scanned; none where that is not known: it was not scanned, or Defender tells of it in
-    /// individual recommendations alone, which take the place of those that are read.
+    /// When the image was last scanned; null if not known: the image was not scanned, or Defender
+    /// reports it only in individual recommendations, which replace the grouped sub-assessments
+    /// that azimg reads.
     #[serde(with = "time::serde::rfc3339::option", default)]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub scanned_at: Option<OffsetDateTime>,
-    /// Start of the first run that saw it.
+    /// The start of the first run that observed the manifest.
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub first_seen_at: OffsetDateTime,
@@ -339,19 +341,19 @@ pub fn is_schema_1(media_type: &str) -> bool {
     media_type.starts_with("application/vnd.docker.distribution.manifest.v1+")
 }
 
-/// What blobs take, each counted once where it is shared.
+/// The storage that blobs use; a shared blob counts once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StorageUse {
-    /// Bytes of blobs that no other repository has.
+    /// The size of blobs that no other repository contains, in bytes.
     pub exclusive: u64,
-    /// Bytes of blobs that other repositories of the registry have, too.
+    /// The size of blobs that other repositories of the registry also contain, in bytes.
     pub shared: u64,
-    /// Manifests.
+    /// The number of manifests.
     pub manifests: u64,
-    /// Manifests whose content is not known, so that their blobs are not counted.
+    /// The number of manifests whose content is not known, so that their blobs are not counted.
     pub unknown: u64,
-    /// Tags.
+    /// The number of tags.
     pub tags: u64,
 }
 

@@ -100,7 +100,7 @@ impl AnsweredScopes {
         let Some(bytes) = bytes else { return Ok(None) };
         let coverage: Coverage = serde_json::from_slice(&bytes).map_err(|e| {
             let run = manifest.run;
-            Error::corrupt(format!("coverage.json of run {run}: cannot be read ({e})"))
+            Error::corrupt(format!("coverage.json of run {run} cannot be read ({e})"))
         })?;
         Ok(Some(Self::new(&coverage)))
     }

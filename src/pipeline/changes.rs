@@ -12,27 +12,27 @@ use serde_json::{Value, json};
 use std::cmp::Ordering;
 use time::OffsetDateTime;
 
-/// What happened to an image.
+/// The kind of change of an image.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Change {
-    /// It is new; `after` says whether it is the latest of its SKU.
+    /// The image is new; `after` states whether it is the latest of its SKU.
     Added,
-    /// It is no longer listed.
+    /// The image is no longer listed.
     Removed,
-    /// Its status is another.
+    /// The status changed.
     Status,
-    /// It was replicated to, or withdrawn from, a location.
+    /// The image was replicated to a location, or withdrawn from one.
     Locations,
-    /// It became, or is no longer, the latest of its SKU, having been there before.
+    /// An image that already existed became the latest of its SKU, or ceased to be.
     Latest,
-    /// Its tags are others.
+    /// The tags changed.
     Tags,
-    /// A date is another.
+    /// A date changed.
     Dates,
-    /// Another property is another.
+    /// Another property changed.
     Attributes,
 }
 
@@ -49,24 +49,24 @@ impl Change {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ChangeRow {
-    /// Start of the run that saw it.
+    /// The start of the run that observed the change.
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub at: OffsetDateTime,
-    /// The run that saw it.
+    /// The run that observed the change.
     pub run: RunId,
     /// The run that it is compared with.
     pub previous_run: RunId,
-    /// Kind of image.
+    /// The kind of image.
     #[schemars(extend("enum" = crate::image::KINDS))]
     pub kind: String,
-    /// The image.
+    /// The id of the image.
     pub id: String,
-    /// What happened.
+    /// The kind of change.
     pub change: Change,
-    /// What it was.
+    /// The value before the change.
     pub before: Value,
-    /// What it is.
+    /// The value after the change.
     pub after: Value,
 }
 

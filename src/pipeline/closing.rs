@@ -28,12 +28,12 @@ pub struct GivenUp {
     pub damage: Option<String>,
 }
 
-/// A snapshot that could not be built on.
+/// A damaged snapshot that was skipped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PassedOver {
-    /// The run.
+    /// The run of the snapshot.
     pub run: RunId,
-    /// What is wrong with its snapshot.
+    /// What is wrong with the snapshot.
     pub reason: String,
 }
 
@@ -103,7 +103,8 @@ pub async fn turn(store: &dyn Store) -> Result<TurnRead> {
     let turn = match parse_json(store, &Key::Publishing, &object.bytes) {
         Ok(turn) => Some(turn),
         Err(error) => {
-            tracing::warn!(%error, "whose turn it was to publish is lost");
+            tracing::warn!(%error, "publishing.json is damaged; the run that holds the publishing \
+                                    turn is unknown");
             None
         }
     };
@@ -130,7 +131,7 @@ pub async fn settle(store: &dyn Store, run: RunId, now: OffsetDateTime) -> Resul
             return Ok(());
         }
     }
-    Err(Error::transient("publishing.json: others keep changing it"))
+    Err(Error::transient("publishing.json: other processes keep changing it"))
 }
 
 /// How `run` was closed on `base`, if it was. Removes a damaged document: what it decided was not
@@ -139,7 +140,7 @@ pub async fn closed(store: &dyn Store, run: RunId, base: Option<RunId>) -> Resul
     let key = Key::Closing(run, base);
     match read_json(store, &key).await {
         Err(error) if error.kind() == ErrorKind::Corrupt => {
-            tracing::warn!(%error, "how a run was closed is decided anew");
+            tracing::warn!(%error, "a damaged closing record was removed; the run is closed again");
             store.delete(&key.to_string()).await?;
             Ok(None)
         }

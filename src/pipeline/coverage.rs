@@ -7,20 +7,20 @@ use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use time::OffsetDateTime;
 
-/// How many scopes ended how.
+/// The number of scopes by outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Totals {
-    /// Listed, with something in it.
+    /// Scopes that were listed and are not empty.
     pub done: u64,
-    /// Listed, and empty.
+    /// Scopes that were listed and are empty.
     pub empty: u64,
-    /// Listed by its parent and then not found.
+    /// Scopes that their parent listed, but that were not found.
     pub gone: u64,
-    /// Not allowed.
+    /// Scopes that the identity is not allowed to list.
     pub denied: u64,
-    /// Not listed, and nothing stands in.
+    /// Scopes that could not be listed, and have no rows of an earlier run.
     pub failed: u64,
-    /// Not listed; rows of an earlier run stand in.
+    /// Scopes that could not be listed; rows of an earlier run are carried over.
     pub carried: u64,
 }
 
@@ -53,20 +53,20 @@ impl Totals {
     }
 }
 
-/// One scope and how it ended.
+/// A scope and its outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Line")]
 pub struct CoverageLine {
     /// The source.
     pub source: SourceName,
-    /// The location; left out where everything is asked for at once.
+    /// The location; omitted if one request covers all locations.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub location: String,
-    /// The subscription, of galleries and managed images of ours.
+    /// The subscription, for your own galleries and managed images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subscription: Option<String>,
-    /// The resource group of a gallery of ours.
+    /// The resource group of your own gallery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource_group: Option<String>,
     /// The gallery.
@@ -75,19 +75,20 @@ pub struct CoverageLine {
     /// The registry, by its login server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<String>,
-    /// The repository, or `@findings` for what scanners found in the registry.
+    /// The repository, or `@findings` for the scanner findings of the registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,
-    /// The manifest, when its content is meant; or `@tags` for the tags of the repository.
+    /// The digest of the manifest, if the scope is its content; or `@tags` for the tags of the
+    /// repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// The image definition, or `@images` for a subscription's managed images.
+    /// The image definition, or `@images` for the managed images of a subscription.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<String>,
-    /// For a location's list of galleries of others: `shared` or `community`.
+    /// For the list of other owners' galleries in a location: `shared` or `community`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sharing: Option<String>,
-    /// The publisher, unless the location's list of publishers is meant.
+    /// The publisher; omitted if the scope is the list of publishers of a location.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publisher: Option<String>,
     /// The offer.
@@ -96,29 +97,29 @@ pub struct CoverageLine {
     /// The SKU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sku: Option<String>,
-    /// The version, when its details are meant.
+    /// The version, if the scope is its details.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// How it ended.
+    /// The outcome.
     pub state: State,
-    /// Why.
+    /// The reason for the outcome.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// How often it was tried in vain.
+    /// The number of failed attempts.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attempts: u32,
-    /// Members of the answers that were of another form, and were taken for absent: how often, by what is
-    /// wrong with them; and members that were longer than a row holds, and were cut. Of a registry, a gallery and
-    /// a publisher all that was asked for their rows counts.
+    /// Members of responses that had an unexpected type and were treated as absent, and members
+    /// that exceeded the limit of a row and were truncated: a count for each description. For a
+    /// registry, a gallery and a publisher, all requests for their rows count.
     #[serde(default, skip_serializing_if = "Malformed::is_empty")]
     pub malformed: Malformed,
-    /// Of a location: the names of publishers that were asked for alone, or parts of them.
+    /// For a location: the publishers that were requested, by name or part of a name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub only: Vec<String>,
-    /// Rows that this scope has in the snapshot.
+    /// The number of rows that this scope has in the snapshot.
     #[serde(default)]
     pub rows: u64,
-    /// When the rows that stand in were observed.
+    /// When the carried rows were observed.
     #[serde(
         default,
         with = "time::serde::rfc3339::option",
@@ -188,18 +189,19 @@ impl CoverageLine {
     }
 }
 
-/// What is known of details.
+/// The number of rows with known and with unknown details.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DetailsCount {
-    /// Rows whose details are known.
+    /// The number of rows whose details are known.
     pub known: u64,
-    /// Rows whose details were not asked for, or not answered.
+    /// The number of rows whose details were not requested, or could not be read.
     pub unknown: u64,
 }
 
-/// `coverage.json`: one line for every location and publisher, subscription, gallery and registry, and for
-/// every offer, SKU, definition, version, repository and manifest that ended otherwise than done. `totals` counts every listing, of SKUs too.
+/// `coverage.json`: one line for each location, publisher, subscription, gallery and registry, and
+/// for each offer, SKU, definition, version, repository and manifest with an outcome other than
+/// done. `totals` counts every listing, including those of SKUs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Coverage {
@@ -207,20 +209,20 @@ pub struct Coverage {
     pub schema_version: u32,
     /// The run.
     pub run: String,
-    /// How many listings ended how.
+    /// The number of listings by outcome.
     pub totals: Totals,
-    /// What is known of marketplace images' details.
+    /// How many rows of marketplace images have known details.
     pub details: DetailsCount,
-    /// What is known of gallery versions' replication.
+    /// How many gallery versions have a known replication state.
     #[serde(default)]
     pub replication: DetailsCount,
-    /// What is known of manifests' contents.
+    /// How many manifests have known contents.
     #[serde(default)]
     pub contents: DetailsCount,
-    /// Rows of what the run was not asked to crawl.
+    /// The number of rows outside the request of the run.
     pub outside: u64,
-    /// Newer snapshots than the one that rows were carried over from: they were damaged, and what they alone
-    /// knew is lost.
+    /// Snapshots newer than the one that rows were carried over from. They were damaged, and
+    /// information that only they contained is lost.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub passed_over: Vec<PassedOver>,
     /// The scopes.

@@ -85,7 +85,8 @@ pub async fn crawl(
 /// Removes a shard that was written after the item had ended without one, because it was empty or
 /// the store refused its shard.
 async fn withdraw(store: &dyn Store, item: &WorkItem) -> Result<()> {
-    tracing::warn!(item = %item.item, "a shard that came after its item had ended does not count");
+    tracing::warn!(item = %item.item, "a shard was written after its item had ended; it is \
+                                       removed");
     store.delete(&Key::shard(item).to_string()).await
 }
 
@@ -101,7 +102,7 @@ pub async fn fail(store: &dyn Store, item: &WorkItem, reason: &str, tries: u32) 
         match keep::<()>(store, item, failed, &[]).await {
             Ok(first) => first,
             Err(error) => {
-                tracing::warn!(%error, "the shard of an item that is given up cannot be written");
+                tracing::warn!(%error, "the shard of a failed item cannot be written");
                 outcome
             }
         }
@@ -128,13 +129,13 @@ async fn keep<T: serde::Serialize>(
             Ok(Some(first)) => return Ok(first),
             Ok(None) => {}
             Err(error) if error.kind() == ErrorKind::Corrupt => {
-                tracing::warn!(%error, "a damaged shard is written anew");
+                tracing::warn!(%error, "a damaged shard is replaced");
                 store.delete(&key.to_string()).await?;
             }
             Err(error) => return Err(error),
         }
     }
-    Err(Error::transient(format!("shard of {}: others keep changing it", item.item)))
+    Err(Error::transient(format!("shard of {}: other workers keep changing it", item.item)))
 }
 
 /// Writes the outcome, or returns the one that was written first.
@@ -147,13 +148,13 @@ async fn conclude(store: &dyn Store, item: &WorkItem, outcome: Outcome) -> Resul
         }
         match read_outcome(store, (item.run, item.source, &item.item), parent).await {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
-                tracing::warn!(%error, "a damaged outcome is written anew");
+                tracing::warn!(%error, "a damaged outcome is replaced");
                 store.delete(&key.to_string()).await?;
             }
             read => return read.map(|first| first.unwrap_or(outcome)),
         }
     }
-    Err(Error::transient(format!("outcome of {}: others keep changing it", item.item)))
+    Err(Error::transient(format!("outcome of {}: other workers keep changing it", item.item)))
 }
 
 /// How an item has ended, if it has. A shard without an outcome is from a worker that was killed
@@ -166,7 +167,7 @@ async fn ended_before(store: &dyn Store, item: &WorkItem) -> Result<Option<Outco
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 // The shard also contains the outcome. Without a shard, the item is processed
                 // again.
-                tracing::warn!(%error, "a damaged outcome is written anew");
+                tracing::warn!(%error, "a damaged outcome is replaced");
                 store.delete(&key.to_string()).await?;
             }
             Ok(Some(outcome)) => {

@@ -30,18 +30,17 @@ use serde::de::DeserializeOwned;
 pub async fn read_plan(store: &dyn Store, run: RunId) -> Result<Plan> {
     let plan: Plan = read_json(store, &Key::Plan(run))
         .await?
-        .ok_or_else(|| Error::not_found(format!("there is no run {run} in {}", store.address())))?;
+        .ok_or_else(|| Error::not_found(format!("no run {run} in {}", store.address())))?;
     if plan.schema_version != WORK_VERSION {
         return Err(Error::invalid(format!(
-            "run {run} was planned by another azimg (schema {}, this one has {WORK_VERSION})",
+            "run {run} was planned by another version of azimg (schema {}; this version uses \
+             {WORK_VERSION})",
             plan.schema_version
         )));
     }
     if plan.run != run || !are_of(&plan.items, run) {
         let (address, key) = (store.address(), Key::Plan(run));
-        return Err(Error::corrupt(format!(
-            "{address}/{key}: not what azimg wrote there (its names)"
-        )));
+        return Err(Error::corrupt(format!("{address}/{key}: damaged (its names do not match)")));
     }
     Ok(plan)
 }
@@ -64,9 +63,7 @@ async fn read_details_plan(store: &dyn Store, run: RunId) -> Result<Option<Vec<W
     let items: Option<Vec<WorkItem>> = read_json(store, &key).await?;
     if items.as_ref().is_some_and(|items| !are_of(items, run)) {
         let address = store.address();
-        return Err(Error::corrupt(format!(
-            "{address}/{key}: not what azimg wrote there (its names)"
-        )));
+        return Err(Error::corrupt(format!("{address}/{key}: damaged (its names do not match)")));
     }
     Ok(items)
 }
@@ -86,9 +83,8 @@ pub(crate) fn parse_json<T: DeserializeOwned>(
     key: &Key,
     bytes: &[u8],
 ) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|e| {
-        Error::corrupt(format!("{}/{key}: not what azimg writes there ({e})", store.address()))
-    })
+    serde_json::from_slice(bytes)
+        .map_err(|e| Error::corrupt(format!("{}/{key}: cannot be read ({e})", store.address())))
 }
 
 /// Serializes a value as JSON with a trailing newline.

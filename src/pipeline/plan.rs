@@ -99,7 +99,7 @@ pub async fn plan(
         }));
     }
     if items.is_empty() {
-        return Err(Error::invalid("there is nothing to crawl: no source and location fits"));
+        return Err(Error::invalid("nothing to crawl: no source and location match"));
     }
     // Checked before anything is stored: an item that cannot be sent would be lost on every
     // attempt.
@@ -108,8 +108,8 @@ pub async fn plan(
         if bytes > LARGEST_MESSAGE - ROOM {
             let (scope, most) = (&item.item, (LARGEST_MESSAGE - ROOM) >> 10);
             let text = format!(
-                "subscriptions and publishers: {scope} is a message of {bytes} bytes, and one may have \
-                 {most} KiB; name fewer of them"
+                "subscriptions and publishers: the message of {scope} has {bytes} bytes, and the \
+                 limit is {most} KiB; specify fewer"
             );
             return Err(Error::invalid(text).with_target("subscriptions"));
         }
@@ -125,7 +125,7 @@ pub async fn plan(
         items,
     };
     if !store.create(&Key::Plan(run), to_json(&plan)?.into()).await? {
-        return Err(Error::new(ErrorKind::Conflict, format!("run {run} is planned already")));
+        return Err(Error::new(ErrorKind::Conflict, format!("run {run} is already planned")));
     }
     tracing::info!(run = %run, items = plan.items.len(), "planned");
     Ok(plan)

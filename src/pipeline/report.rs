@@ -20,49 +20,49 @@ const CLOSED_WITHIN: time::Duration = time::Duration::hours(1);
 /// Number of manifests that are read concurrently.
 const READ_AT_ONCE: usize = 16;
 
-/// A run: how far it is, or what it published.
+/// A run: its progress, or its published result.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RunReport {
-    /// Its name.
+    /// The name of the run.
     pub(crate) run: RunId,
-    /// How far it is.
+    /// The state of the run.
     #[schemars(extend("enum" = ["running", "overdue", "complete", "partial", "failed", "damaged"]))]
     pub(crate) state: &'static str,
-    /// Why it could not be published.
+    /// Why the run could not be published.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
-    /// When it started.
+    /// When the run started.
     #[schemars(extend("format" = "date-time"))]
     pub(crate) started_at: String,
-    /// When its snapshot was written.
+    /// When the snapshot was written.
     #[schemars(extend("format" = "date-time"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     published_at: Option<String>,
-    /// When what is missing will be given up.
+    /// The deadline, after which open work items are given up.
     #[schemars(extend("format" = "date-time"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     deadline_at: Option<String>,
-    /// Work items, while it is running.
+    /// The work items, while the run is in progress.
     #[serde(skip_serializing_if = "Option::is_none")]
     items: Option<Items>,
-    /// Rows of its tables.
+    /// The number of rows of its tables.
     #[serde(skip_serializing_if = "Option::is_none")]
     images: Option<u64>,
-    /// How many scopes ended how.
+    /// The number of scopes by outcome.
     #[serde(skip_serializing_if = "Option::is_none")]
     coverage: Option<Totals>,
-    /// The run that its changes are told against.
+    /// The run that the changes are compared with.
     #[serde(skip_serializing_if = "Option::is_none")]
     previous_run: Option<RunId>,
-    /// How old the oldest listing of a publisher's offers is that it rests on.
+    /// When the oldest listing of a publisher's offers that the snapshot uses was made.
     #[schemars(extend("format" = "date-time"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     offers_listed_since: Option<String>,
-    /// Whether it is the current snapshot.
+    /// Whether this is the current snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
     current: Option<bool>,
-    /// How every scope ended.
+    /// The outcome of each scope.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) scopes: Option<Vec<CoverageLine>>,
 }
@@ -73,17 +73,17 @@ impl RunReport {
     pub(crate) fn is_done_by_nobody(&mut self) {
         if matches!(self.state, "running" | "overdue") {
             self.state = "interrupted";
-            self.reason = Some(format!("azimg crawl --resume {} goes on with it", self.run));
+            self.reason = Some(format!("resume it with azimg crawl --resume {}", self.run));
         }
     }
 }
 
-/// How many work items a run has.
+/// The number of work items of a run.
 #[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
 struct Items {
-    /// That are known of.
+    /// Work items known so far.
     known: usize,
-    /// That have ended.
+    /// Work items that have ended.
     ended: usize,
 }
 
@@ -185,7 +185,9 @@ async fn unpublished(
     if now < plan.deadline_at + CLOSED_WITHIN {
         return Ok(report);
     }
-    let reason = "its deadline is over and nobody has closed it: is a host at work?".to_owned();
+    let reason =
+        "its deadline has passed and no process has closed it: check that a host is running"
+            .to_owned();
     Ok(RunReport { state: "overdue", reason: Some(reason), ..report })
 }
 
@@ -211,7 +213,7 @@ pub(crate) async fn describe(
         let coverage = snapshot::verified(store, &manifest, SnapshotFile::Coverage).await?;
         let coverage = coverage.map(|bytes| serde_json::from_slice::<Coverage>(&bytes));
         let coverage = coverage.transpose().map_err(|e| {
-            Error::corrupt(format!("coverage.json of run {run}: cannot be read ({e})"))
+            Error::corrupt(format!("coverage.json of run {run} cannot be read ({e})"))
         })?;
         // The time of the oldest list of a publisher's offers that the snapshot relies on.
         let ages = coverage.iter().flat_map(|coverage| &coverage.scopes);

@@ -37,7 +37,7 @@ impl FromStr for RetentionPolicy {
     fn from_str(text: &str) -> Result<Self> {
         let bad = || {
             Error::invalid(format!(
-                "'{text}' does not say which snapshots to keep: give a number, an age, or both, \
+                "'{text}' does not specify which snapshots to keep: use a number, an age, or both, \
                  such as 10,30d; or all"
             ))
         };
@@ -86,7 +86,7 @@ pub async fn retain(
             continue;
         }
         remove(store, run).await?;
-        tracing::info!(%run, "an old snapshot was removed");
+        tracing::info!(%run, "old snapshot removed");
         removed += 1;
     }
     Ok(removed)

@@ -19,13 +19,13 @@ use time::OffsetDateTime;
 /// The schema version of everything under `snapshots/`.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// Whether a snapshot lacks anything.
+/// Whether a snapshot is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Completeness {
-    /// Every scope was answered.
+    /// Every scope was listed.
     Complete,
-    /// Some were not; coverage says which.
+    /// Some scopes were not listed; the coverage names them.
     Partial,
 }
 
@@ -42,16 +42,16 @@ impl Completeness {
 /// A file of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct File {
-    /// Its name within the snapshot.
+    /// The name of the file within the snapshot.
     pub name: String,
-    /// Its size.
+    /// The size of the file, in bytes.
     pub bytes: u64,
-    /// The SHA-256 of its bytes, in hexadecimal.
+    /// The SHA-256 of the file, in hexadecimal.
     pub sha256: String,
-    /// Its rows; zero for documents.
+    /// The number of rows; zero for documents.
     pub rows: u64,
-    /// The record that it holds: the name to give to `azimg schema`, and the beginning of the
-    /// name of its schema's file in the snapshot (`marketplace.schema.json`).
+    /// The kind of record in the file: the name for `azimg schema`, and the prefix of the schema
+    /// file in the snapshot (`marketplace.schema.json`).
     pub schema: String,
 }
 
@@ -63,21 +63,21 @@ pub struct Manifest {
     pub schema_version: u32,
     /// The run.
     pub run: RunId,
-    /// When it started.
+    /// When the run started.
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub started_at: OffsetDateTime,
-    /// When its snapshot was written.
+    /// When the snapshot was written.
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub published_at: OffsetDateTime,
-    /// Whether it lacks anything.
+    /// Whether the snapshot is complete.
     pub state: Completeness,
-    /// How many scopes ended how.
+    /// The number of scopes by outcome.
     pub coverage: Totals,
-    /// The run that rows were carried over from and changes are told against.
+    /// The run that rows are carried over from and changes are compared with.
     pub previous_run: Option<RunId>,
-    /// The files.
+    /// The files of the snapshot.
     pub files: Vec<File>,
 }
 
@@ -107,9 +107,9 @@ impl Manifest {
 pub struct Current {
     /// The run.
     pub run: RunId,
-    /// The name of its manifest.
+    /// The name of the manifest.
     pub manifest: String,
-    /// When it was published.
+    /// When the run was published.
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub published_at: OffsetDateTime,
@@ -119,7 +119,7 @@ pub struct Current {
 fn read_current(store: &dyn Store, bytes: &[u8]) -> Result<Current> {
     let current: Current = parse_json(store, &Key::Current, bytes)?;
     if current.manifest != Key::Snapshot(current.run, SnapshotFile::Manifest).to_string() {
-        let text = format!("names run {} and the manifest {}", current.run, current.manifest);
+        let text = format!("names run {} but the manifest {}", current.run, current.manifest);
         return Err(unsound(store, &Key::Current, &text));
     }
     Ok(current)
@@ -138,8 +138,8 @@ pub async fn current(store: &dyn Store) -> Result<Option<Manifest>> {
     };
     manifest(store, current.run).await?.map(Some).ok_or_else(|| {
         Error::corrupt(format!(
-            "{}: current.json names run {}, whose manifest is not there; publish another run \
-             with 'azimg runs publish RUN'",
+            "{}: current.json names run {}, whose manifest is missing; publish another run with \
+             'azimg runs publish RUN'",
             store.address(),
             current.run
         ))
@@ -198,18 +198,18 @@ pub async fn manifest(store: &dyn Store, run: RunId) -> Result<Option<Manifest>>
         let coverage = Key::Snapshot(run, SnapshotFile::Coverage);
         let beside = read_json::<Version>(store, &coverage).await;
         if beside.is_ok_and(|beside| beside.is_some_and(|b| b.schema_version == SCHEMA_VERSION)) {
-            let text = format!("is of schema {schema_version}, and coverage.json beside it is not");
+            let text = format!("has schema {schema_version}, but its coverage.json has another");
             return Err(unsound(store, &key, &text));
         }
         return Err(Error::invalid(format!(
-            "{} holds snapshots of schema {schema_version}; this azimg reads and writes schema \
-             {SCHEMA_VERSION}: use the azimg that wrote it, or another --store",
+            "{} contains snapshots of schema {schema_version}; this azimg supports schema \
+             {SCHEMA_VERSION}: use the version of azimg that wrote them, or another --store",
             store.address()
         )));
     }
     let manifest: Manifest = parse_json(store, &key, &object.bytes)?;
     if manifest.run != run {
-        return Err(unsound(store, &key, &format!("is that of run {}", manifest.run)));
+        return Err(unsound(store, &key, &format!("is the manifest of run {}", manifest.run)));
     }
     match manifest.lacks() {
         Some(file) => Err(unsound(store, &key, &format!("does not name {file}"))),
@@ -295,13 +295,13 @@ pub(crate) async fn verified(
 
 fn gone(store: &dyn Store, key: &Key) -> Error {
     Error::corrupt(format!(
-        "{}/{key} is gone: its snapshot was removed (AZIMG_KEEP_SNAPSHOTS) or damaged",
+        "{}/{key} is missing: its snapshot was removed (AZIMG_KEEP_SNAPSHOTS) or damaged",
         store.address()
     ))
 }
 
 fn altered(store: &dyn Store, key: &Key) -> Error {
-    Error::corrupt(format!("{}/{key} is not what its manifest names", store.address()))
+    Error::corrupt(format!("{}/{key} does not match its manifest", store.address()))
 }
 
 /// The size of a file and the SHA-256 of its bytes.
@@ -327,7 +327,7 @@ pub async fn head(store: &dyn Store) -> Result<Option<RunId>> {
     match stored_current(store).await {
         Ok(current) => Ok(current.map(|current| current.run)),
         Err(error) if error.kind() == ErrorKind::Corrupt => {
-            tracing::error!(%error, "which snapshot is the current one is lost");
+            tracing::error!(%error, "current.json is damaged; the current snapshot is unknown");
             Ok(None)
         }
         Err(error) => Err(error),
@@ -371,5 +371,5 @@ pub async fn make_current(
             return Ok(());
         }
     }
-    Err(Error::transient("current.json: others keep changing it"))
+    Err(Error::transient("current.json: other processes keep changing it"))
 }

@@ -30,7 +30,7 @@ pub struct Survey {
 fn whole<T>(read: Result<Option<T>>) -> Result<Option<T>> {
     match read {
         Err(error) if error.kind() == ErrorKind::Corrupt => {
-            tracing::warn!(%error, "a damaged document of a run is made anew");
+            tracing::warn!(%error, "a damaged document of a run is recreated");
             Ok(None)
         }
         read => read,
@@ -50,7 +50,7 @@ pub async fn read_outcome(
     match outcome {
         Some(outcome) if !is_its(&outcome) => {
             let address = store.address();
-            Err(Error::corrupt(format!("{address}/{key}: not what azimg wrote there (its names)")))
+            Err(Error::corrupt(format!("{address}/{key}: damaged (its names do not match)")))
         }
         outcome => Ok(outcome),
     }

@@ -87,7 +87,7 @@ async fn look_after(
         Ok(plan) => plan,
         // A run of another version, or one whose plan was never completed, is left alone.
         Err(error) if is_for_good(&error) => {
-            tracing::warn!(%error, "a run is left alone");
+            tracing::warn!(%error, "a run is skipped: its plan cannot be read");
             return Ok(now - run.planned_at() < LEFT_ALONE_FOR);
         }
         Err(error) => return Err(error),

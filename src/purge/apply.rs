@@ -21,7 +21,7 @@ use time::OffsetDateTime;
 const AT_ONCE: usize = 8;
 /// The most consecutive rounds without progress, because the repository is changed continuously.
 const IDLE_ROUNDS: u32 = 10;
-const CHANGED: &str = "it was pushed, tagged or untagged since the plan";
+const CHANGED: &str = "pushed, tagged or untagged since the plan";
 
 /// An item of a plan that was skipped, since it may no longer be deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -146,7 +146,9 @@ impl RepositoryPurge<'_> {
             idle = if now == before { idle + 1 } else { 0 };
             before = now;
         }
-        Err(Error::transient("it is changed all the time: apply the plan again when it is quiet"))
+        Err(Error::transient(
+            "the repository keeps changing: apply the plan again when no pushes are in progress",
+        ))
     }
 
     fn tag_id(&self, tag: &str) -> String {
@@ -163,7 +165,7 @@ impl RepositoryPurge<'_> {
                 ids.iter().filter(|id| !self.is_done(id)).map(String::as_str).collect();
             self.applied.before += left.len();
             self.ledger.write_all(
-                left.into_iter().map(|id| (id, "the repository is gone")),
+                left.into_iter().map(|id| (id, "the repository no longer exists")),
                 PartState::Done,
             )?;
             return Ok(None);
@@ -262,7 +264,7 @@ impl RepositoryPurge<'_> {
         }
         self.applied.before += gone.len();
         self.ledger
-            .write_all(gone.iter().map(|id| (id.as_str(), "seen to be gone")), PartState::Done)?;
+            .write_all(gone.iter().map(|id| (id.as_str(), "found deleted")), PartState::Done)?;
         let left = allowed.deletions.iter().filter(|d| !self.is_done(&self.id(&d.digest)));
         let left: Vec<&Deletion> = left.collect();
         let mut watch = ExpectedState::of(&allowed.state);
@@ -368,7 +370,7 @@ impl RepositoryPurge<'_> {
                 |other: &&Untagging| other.tag == untagging.tag && other.digest == untagging.digest;
             let look = self.shelf.look_at_tag(&repository, &untagging.tag).await?;
             let Some(look) = look else {
-                self.ledger.write(&id, PartState::Done, "seen to be gone")?;
+                self.ledger.write(&id, PartState::Done, "found deleted")?;
                 self.applied.before += 1;
                 continue;
             };

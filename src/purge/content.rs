@@ -96,10 +96,10 @@ impl KnownContent {
         let listed = match &document["manifests"] {
             Value::Null => [].iter(),
             Value::Array(list) => list.iter(),
-            _ => return Err("what it lists cannot be read".to_owned()),
+            _ => return Err("its list of manifests cannot be read".to_owned()),
         };
         for part in listed {
-            let digest = text(&part["digest"]).ok_or("what it lists cannot be read")?;
+            let digest = text(&part["digest"]).ok_or("its list of manifests cannot be read")?;
             // A build cache lists its layers like manifests.
             let media_type = text(&part["mediaType"]).unwrap_or_default();
             if media_type.contains(".layer.") || media_type.contains(".rootfs.") {
@@ -109,7 +109,7 @@ impl KnownContent {
         }
         if let Some(other) = known.others() {
             known.odd = Some(format!(
-                "it points at {}, by another digest than SHA-256, which is not supported",
+                "it refers to {} by a digest other than SHA-256, which is not supported",
                 other.chars().take(16).collect::<String>()
             ));
         }

@@ -142,7 +142,7 @@ impl<'a> ImageCounter<'a, '_> {
             if let Some(image) = with_young.or_else(|| of_it.first().filter(|_| is_young)) {
                 let why = match (rule.older_than, tag.updated) {
                     (Some(span), Some(_)) => format!("not older than {span}"),
-                    _ => "it is not known when it was tagged".to_owned(),
+                    _ => "the time of tagging is unknown".to_owned(),
                 };
                 counted.young.entry(&tag.name).or_insert_with(|| said(image, &why));
             } else if !is_young {
@@ -169,7 +169,7 @@ impl<'a> ImageCounter<'a, '_> {
                 tags.iter().copied().filter(|tag| tag.digest == *digest).collect();
             let tags = if own.is_empty() { tags } else { &own };
             if tags.iter().any(|tag| tag.updated.is_none()) {
-                kept.insert(digest, "it is not known when it was tagged".to_owned());
+                kept.insert(digest, "the time of tagging is unknown".to_owned());
                 continue;
             }
             let newest = tags.iter().copied().max_by(|a, b| {
@@ -197,9 +197,11 @@ impl<'a> ImageCounter<'a, '_> {
                 }
                 let what = called(kind);
                 let why = match image.held {
-                    Some(held) => format!("not counted, since it stays anyway ({held})"),
+                    Some(held) => format!("not counted, because it is kept anyway ({held})"),
                     None if !image.is_usable => {
-                        "not counted, since nothing of it is here".to_owned()
+                        "not counted, because it cannot be run: none of its parts is in the \
+                         repository"
+                            .to_owned()
                     }
                     None => {
                         count += 1;

@@ -64,7 +64,7 @@ impl InUse {
         if text.len() as u64 > LARGEST {
             let most = LARGEST >> 20;
             return Err(Error::invalid(format!(
-                "{name}: more than {most} MiB; give a plain list of the images instead"
+                "{name}: exceeds {most} MiB; use a plain list of images instead"
             )));
         }
         Self::parse(&name, &text, login_server)
@@ -78,9 +78,8 @@ impl InUse {
             // The outputs of several clusters may be concatenated.
             let documents = serde_json::Deserializer::from_str(text).into_iter::<Value>();
             for document in documents {
-                let document = document.map_err(|e| {
-                    Error::invalid(format!("{source}: it is cut off, or no JSON ({e})"))
-                })?;
+                let document = document
+                    .map_err(|e| Error::invalid(format!("{source}: cut off, or not JSON ({e})")))?;
                 reading.document(&document)?;
             }
         } else {
@@ -92,7 +91,8 @@ impl InUse {
         let ListReader { uses, is_of_registry, .. } = reading;
         if uses.is_empty() {
             return Err(Error::invalid(format!(
-                "{source}: it names no image of {login_server}, so it is no list of what runs on its images"
+                "{source}: it names no image of {login_server}, so it is not a list of the images \
+                 in use"
             )));
         }
         Ok(Self { source: source.to_owned(), uses, is_of_registry })
@@ -123,8 +123,8 @@ impl InUse {
             return Ok(());
         }
         Err(Error::invalid(format!(
-            "{}: none of its {} digests is in the repositories that the rules are about; give references \
-             (LOGINSERVER/REPOSITORY@DIGEST)",
+            "{}: none of its {} digests is in the repositories that the rules match; use \
+             references (LOGINSERVER/REPOSITORY@DIGEST)",
             self.source,
             digests.len()
         )))
@@ -138,15 +138,13 @@ fn check_age(
     now: OffsetDateTime,
 ) -> Result<()> {
     let why = if written > now.saturating_add(AHEAD) {
-        "its time lies in the future".to_owned()
+        "its time is in the future".to_owned()
     } else if written < max_age.before(now) {
         format!("it was written at {written}, longer ago than {max_age} (--in-use-max-age)")
     } else {
         return Ok(());
     };
-    Err(Error::invalid(format!(
-        "{name}: {why}, and what runs may be something else by now: make it anew"
-    )))
+    Err(Error::invalid(format!("{name}: {why}, so it may be outdated: create it again")))
 }
 
 /// Reads a list.
@@ -176,7 +174,7 @@ impl<'a> ListReader<'a> {
                 }
                 Err(other) if is_strict => {
                     return Err(Error::invalid(format!(
-                        "{user}: '{other}' cannot be read as an image, and it may be one that runs"
+                        "{user}: '{other}' cannot be read as an image, but may be an image in use"
                     )));
                 }
                 Err(_) => {}
@@ -195,7 +193,7 @@ impl<'a> ListReader<'a> {
         let source = self.source;
         if document["metadata"]["continue"].as_str().is_some_and(|more| !more.is_empty()) {
             return Err(Error::invalid(format!(
-                "{source}: the list goes on (metadata.continue), and the rest of it is missing"
+                "{source}: the list goes on (metadata.continue), but the rest of it is missing"
             )));
         }
         match &document["items"] {

@@ -33,7 +33,7 @@ const MOST_WAITED: usize = 3;
 /// The most digests that are looked up because something names them and no list contains them. With
 /// more, nothing is deleted.
 const MOST_NAMED: usize = 1_000;
-const HIDDEN: &str = "it is hidden from lists";
+const HIDDEN: &str = "hidden from lists";
 
 /// A registry, with the known contents of its manifests by `repository@digest`.
 pub struct LiveRegistry<'a> {
@@ -124,7 +124,9 @@ impl<'a> LiveRegistry<'a> {
             (whole, lists) = (after, again);
         }
         let at = self.registry.login_server();
-        Err(Error::transient(format!("{at}/{repository}: it changes while it is listed")))
+        Err(Error::transient(format!(
+            "{at}/{repository}: the repository changes while it is listed"
+        )))
     }
 
     async fn content_of(&self, repository: &str, manifest: &Manifest) -> Result<ManifestRead> {
@@ -162,7 +164,7 @@ impl<'a> LiveRegistry<'a> {
             _ => manifest.os.is_some(),
         };
         Ok(if is_certain && is_of_one_image(media_type) {
-            ManifestRead::Unread(format!("it is listed, and cannot be read ({error})"))
+            ManifestRead::Unread(format!("it is listed, but cannot be read ({error})"))
         } else {
             ManifestRead::Unknown(error.to_string())
         })
@@ -184,7 +186,7 @@ impl<'a> LiveRegistry<'a> {
             ManifestRead::Unknown(why) => {
                 let digest = &listed.digest;
                 return Ok(Err(format!(
-                    "{digest} cannot be read ({why}), and may need what is here"
+                    "{digest} cannot be read ({why}), and may depend on other manifests"
                 )));
             }
         };
@@ -277,7 +279,7 @@ impl<'a> LiveRegistry<'a> {
             asked.extend(missing.iter().cloned());
             if asked.len() > MOST_NAMED {
                 let text =
-                    format!("more than {MOST_NAMED} manifests are named in it that are not listed");
+                    format!("it refers to more than {MOST_NAMED} manifests that are not listed");
                 state.unread = Some(text);
                 return Ok(());
             }
@@ -339,9 +341,9 @@ fn unread(attributes: &Attributes, odd: &OddMembers, updated: Option<&String>) -
         return Some(why);
     }
     if !attributes.is_open() && !attributes.is_locked() {
-        return Some("it is not told whether it is locked".to_owned());
+        return Some("the registry does not report whether it is locked".to_owned());
     }
-    updated.is_none().then(|| "it is not told when it was last changed".to_owned())
+    updated.is_none().then(|| "the registry does not report when it was last changed".to_owned())
 }
 
 fn tag_state(tag: Tag) -> TagState {
@@ -361,7 +363,7 @@ fn unread_manifest(manifest: &Manifest, tags: &HashSet<&str>) -> Option<String> 
     let Manifest { changeable_attributes, odd, last_update_time, .. } = manifest;
     unread(changeable_attributes, odd, last_update_time.as_ref()).or_else(|| {
         let missing = manifest.tags.iter().find(|name| !tags.contains(name.as_str()))?;
-        Some(format!("the tag {missing} points at it, and is not in the list of tags"))
+        Some(format!("the tag {missing} points to it, but is not in the list of tags"))
     })
 }
 
@@ -379,7 +381,8 @@ fn unread_repository(whole: &Repository) -> Option<String> {
     let counts = (whole.manifest_count, whole.tag_count);
     unread(changeable_attributes, odd, last_update_time.as_ref()).or_else(|| {
         let is_counted = matches!(counts, (Some(_), Some(_)));
-        (!is_counted).then(|| "it is not told how much is in it".to_owned())
+        (!is_counted)
+            .then(|| "the registry does not report its number of manifests and tags".to_owned())
     })
 }
 
@@ -433,7 +436,7 @@ impl PurgeTarget for LiveRegistry<'_> {
             return Ok(None);
         };
         match unread_repository(&whole) {
-            Some(why) => Err(Error::transient(format!("nothing goes: {why}"))),
+            Some(why) => Err(Error::transient(format!("nothing is deleted: {why}"))),
             None => Ok(Some(standing(&whole))),
         }
     }

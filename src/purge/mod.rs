@@ -45,45 +45,47 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use time::OffsetDateTime;
 
-/// A plan that is written down.
+/// A stored plan for purging a registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PurgePlan {
-    /// The version of this document.
+    /// The schema version of the plan.
     pub schema_version: u32,
-    /// Its name.
+    /// The name of the plan.
     pub plan: String,
-    /// The registry.
+    /// The login server of the registry.
     pub login_server: String,
-    /// When it was made.
+    /// When the plan was made.
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub made_at: OffsetDateTime,
-    /// It must not be applied after this.
+    /// When the plan expires; it cannot be applied after that.
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub expires_at: OffsetDateTime,
-    /// The run of the catalog that told what manifests hold; none when the registry told all of it.
+    /// The run of the catalog that provided the contents of manifests; null if the registry
+    /// provided all of them.
     pub catalog_run: Option<String>,
-    /// What was asked for.
+    /// The rules that the plan was made with.
     pub rules: Rules,
-    /// Whether it was looked at what is in use.
+    /// Whether the images in use were checked.
     pub uses_known: bool,
-    /// The lists of what runs that it was made with.
+    /// The lists of images in use that the plan was made with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub in_use: Vec<String>,
-    /// What should be known before it is applied: patterns that fit nothing, and the like.
+    /// Notes to read before the plan is applied, such as patterns that match nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// Manifests of the repositories that the rules are about.
+    /// The number of manifests in the repositories that the rules match.
     pub manifests: usize,
-    /// Manifests that go.
+    /// The number of manifests to delete.
     pub deletions: usize,
-    /// Tags that go while their manifests stay.
+    /// The number of tags to remove from manifests that are kept.
     pub untaggings: usize,
-    /// Bytes that this frees: of blobs that nothing which stays has, as far as that is known.
+    /// The number of bytes that the plan frees: blobs that no kept manifest refers to, as far as
+    /// known.
     pub bytes_freed: u64,
-    /// What is planned, repository by repository.
+    /// The plan of each repository.
     pub repositories: Vec<RepositoryPlan>,
 }
 

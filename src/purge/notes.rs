@@ -17,7 +17,7 @@ pub fn notes(rules: &Rules, names: &[String], states: &[&RepositoryState]) -> Ve
         let of = &rule.repositories;
         if !names.iter().any(|name| of.fits(name)) {
             let near = near(of, names.iter().map(String::as_str));
-            notes.push(format!("rule {number}: no repository fits '{of}'{near}"));
+            notes.push(format!("rule {number}: no repository matches '{of}'{near}"));
             continue;
         }
         let of_it = states.iter().filter(|state| of.fits(&state.name));
@@ -29,7 +29,7 @@ pub fn notes(rules: &Rules, names: &[String], states: &[&RepositoryState]) -> Ve
         let fits_none = |pattern: &&Pattern| !tags.iter().any(|tag| pattern.fits(tag));
         if let Some(pattern) = rule.tags.as_ref().filter(fits_none) {
             let near = near(pattern, tags.iter().copied());
-            notes.push(format!("rule {number}: no tag fits '{pattern}'{near}"));
+            notes.push(format!("rule {number}: no tag matches '{pattern}'{near}"));
         }
         for pattern in rule.keep_tags.iter().filter(fits_none) {
             let near = near(pattern, tags.iter().copied());

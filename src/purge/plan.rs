@@ -78,7 +78,9 @@ pub(super) fn plan_again(
     let mut candidates = planning.candidates(&counted);
     for digest in shape.manifests.keys() {
         if (again.was_planned)(digest) && !shape.has_plain_tag(digest) {
-            candidates.entry(digest).or_insert_with(|| "planned with what is gone".to_owned());
+            candidates
+                .entry(digest)
+                .or_insert_with(|| "planned together with deleted manifests".to_owned());
         }
     }
     let wanted: BTreeSet<&str> = candidates.keys().copied().collect();
@@ -187,7 +189,7 @@ impl<'a> Planner<'a, '_> {
             && subjects.iter().all(is_gone)
             && has_images;
         let subject = subjects.first()?;
-        is_orphan.then(|| format!("refers to {subject}, which is gone{}", age(rule)))
+        is_orphan.then(|| format!("refers to {subject}, which no longer exists{}", age(rule)))
     }
 
     fn is_image(&self, manifest: &ManifestState) -> bool {
@@ -207,7 +209,7 @@ impl<'a> Planner<'a, '_> {
         let held = |(digest, manifest): (&&'a str, &&'a ManifestState)| {
             let own_digest = || {
                 let tag = self.shape.tag_of_itself(digest)?;
-                Some(format!("tagged {}, by its own digest", tag.name))
+                Some(format!("tagged {}, which names its own digest", tag.name))
             };
             Some((*digest, self.closed(manifest).or_else(own_digest)?))
         };
@@ -239,7 +241,10 @@ impl<'a> Planner<'a, '_> {
             return Some(Protection::Wholly(why));
         }
         if let Some(tag) = self.shape.tag_of_itself(digest) {
-            return Some(Protection::Itself(format!("tagged {}, by its own digest", tag.name)));
+            return Some(Protection::Itself(format!(
+                "tagged {}, which names its own digest",
+                tag.name
+            )));
         }
         let mut plain = self.shape.plain_tags(digest).peekable();
         if plain.peek().is_some() {
@@ -249,8 +254,8 @@ impl<'a> Planner<'a, '_> {
         let uncounted = self.state.uncounted;
         if uncounted > 0 && self.shape.tags(digest).is_empty() {
             return Some(Protection::Wholly(format!(
-                "the registry counts {uncounted} more manifests and tags than it lists, and what is hidden \
-                 may need what has no tag"
+                "the registry counts {uncounted} more manifests and tags than it lists, and a \
+                 hidden one may depend on an untagged one"
             )));
         }
         // What a push in progress has sent has no tag yet, and neither has a new signature.
@@ -258,10 +263,8 @@ impl<'a> Planner<'a, '_> {
         let own = self.shape.tags(digest).iter().copied();
         match youngest(manifest.updated, own) {
             Some(at) if at < grace.before(self.now) => None,
-            Some(_) => {
-                Some(Protection::Wholly(format!("it has no tag, and was pushed within {grace}")))
-            }
-            None => Some(Protection::Wholly("it is not known when it was pushed".to_owned())),
+            Some(_) => Some(Protection::Wholly(format!("untagged, and pushed within {grace}"))),
+            None => Some(Protection::Wholly("the time of the push is unknown".to_owned())),
         }
     }
 
@@ -279,13 +282,13 @@ impl<'a> Planner<'a, '_> {
             let manifest = self.shape.manifests[digest];
             let called = self.shape.called(digest);
             let parts = manifest.parts.iter().map(|part| {
-                (part.clone(), Protection::Itself(format!("a part of {called}, which stays")))
+                (part.clone(), Protection::Itself(format!("a part of {called}, which is kept")))
             });
             let subjects = self.shape.subjects(manifest).into_iter().map(|subject| {
-                (subject, Protection::Wholly(format!("{called} refers to it, and stays")))
+                (subject, Protection::Wholly(format!("{called} refers to it, and is kept")))
             });
             let of_it = self.shape.referrers(digest).map(|referrer| {
-                let why = Protection::Wholly(format!("refers to {called}, which stays"));
+                let why = Protection::Wholly(format!("refers to {called}, which is kept"));
                 (referrer.to_owned(), why)
             });
             for (needed, why) in parts.chain(subjects).chain(of_it) {

@@ -4,107 +4,111 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-/// A manifest that goes.
+/// A manifest to delete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Deletion {
-    /// Its digest.
+    /// The digest of the manifest.
     pub digest: String,
-    /// The tags that go with it.
+    /// The tags that are deleted with the manifest.
     pub tags: Vec<String>,
-    /// When it, or one of its tags, was last changed as the plan saw it, by the registry's clock.
+    /// When the manifest, or one of its tags, was last changed at the time of the plan, by the
+    /// clock of the registry.
     #[serde(with = "time::serde::rfc3339::option", default)]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub changed_at: Option<OffsetDateTime>,
-    /// Why it goes.
+    /// Why the manifest is deleted.
     pub reason: String,
-    /// The index that it was counted with, as one image.
+    /// The index with which the manifest counts as one image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// The tagged indexes among what it lists: they were counted with it.
+    /// The tagged indexes that the manifest lists; they counted with it as one image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub indexes: Vec<String>,
-    /// Bytes of what it points at; what others have, too, is not freed.
+    /// The size of what the manifest refers to, in bytes. Blobs that other manifests also refer to
+    /// are not freed.
     pub bytes: u64,
-    /// Bytes that are freed with it: of blobs that nothing has which stays, and nothing that goes before it.
+    /// The number of bytes freed by this deletion: blobs that no kept manifest, and no manifest
+    /// deleted before, refers to.
     #[serde(default)]
     pub frees: u64,
 }
 
-/// A tag that goes, while what it points at stays.
+/// A tag to remove while its manifest is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Untagging {
     /// The tag.
     pub tag: String,
-    /// What it points at.
+    /// The digest that the tag points to.
     pub digest: String,
-    /// When it was last moved as the plan saw it, by the registry's clock.
+    /// When the tag was last moved at the time of the plan, by the clock of the registry.
     #[serde(with = "time::serde::rfc3339::option", default)]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub changed_at: Option<OffsetDateTime>,
-    /// Why it goes.
+    /// Why the tag is removed.
     pub reason: String,
-    /// Why its manifest stays.
+    /// Why the manifest is kept.
     pub protected_by: String,
-    /// The index that its manifest was counted with, as one image.
+    /// The index with which the manifest counts as one image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
 }
 
-/// What the rules would have taken, and what protects it; and what cannot be read.
+/// A manifest that the rules select but that is protected, or that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Protected {
-    /// Its digest.
+    /// The digest of the manifest.
     pub digest: String,
-    /// Its tags.
+    /// The tags of the manifest.
     pub tags: Vec<String>,
-    /// When it, or one of its tags, was last changed, by the registry's clock.
+    /// When the manifest, or one of its tags, was last changed, by the clock of the registry.
     #[serde(with = "time::serde::rfc3339::option", default)]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub changed_at: Option<OffsetDateTime>,
-    /// What protects it.
+    /// What protects the manifest.
     pub protected_by: String,
 }
 
-/// A tag that a rule is about, and that stays by what a rule says.
+/// A tag that a rule matches and keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KeptTag {
     /// The tag.
     pub tag: String,
-    /// What it points at.
+    /// The digest that the tag points to.
     pub digest: String,
-    /// When it was last moved, by the registry's clock.
+    /// When the tag was last moved, by the clock of the registry.
     #[serde(with = "time::serde::rfc3339::option", default)]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub changed_at: Option<OffsetDateTime>,
-    /// Which rule keeps it, and why.
+    /// Which rule keeps the tag, and why.
     pub reason: String,
 }
 
-/// What of one repository goes.
+/// The plan of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RepositoryPlan {
     /// The repository.
     pub repository: String,
-    /// Manifests that it has.
+    /// The number of manifests in the repository.
     pub manifests: usize,
-    /// Bytes that are freed in it, each blob counted once.
+    /// The number of bytes freed in the repository; each blob counts once.
     #[serde(default)]
     pub bytes_freed: u64,
-    /// Manifests that go, each before what it is made of and what refers to it.
+    /// The manifests to delete. Each precedes the manifests that it lists and those that refer to
+    /// it.
     pub deletions: Vec<Deletion>,
-    /// Tags that go alone.
+    /// The tags to remove while their manifests are kept.
     pub untaggings: Vec<Untagging>,
-    /// Why nothing of it goes, where that is so.
+    /// Why nothing is deleted from the repository, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_alone: Option<String>,
-    /// What stays although a rule is about it.
+    /// The manifests that the rules select but that are kept.
     pub protected: Vec<Protected>,
-    /// Tags that stay by what a rule says.
+    /// The tags that a rule keeps.
     #[serde(default)]
     pub kept: Vec<KeptTag>,
 }

@@ -56,13 +56,13 @@ impl FromStr for Pattern {
         if text.len() > LONGEST {
             let head: String = text.chars().take(32).collect();
             return Err(Error::invalid(format!(
-                "pattern '{head}…': it is longer than {LONGEST} bytes; make several rules of it"
+                "pattern '{head}…': longer than {LONGEST} bytes; split it into several rules"
             )));
         }
         let bad = |why: String| Error::invalid(format!("pattern '{text}': {why}"));
         let matcher = match text.strip_prefix(REGEX) {
             _ if text.is_empty() || text == REGEX => {
-                return Err(bad("it is empty; '*' is everything".to_owned()));
+                return Err(bad("it is empty; '*' matches everything".to_owned()));
             }
             Some(regex) => Matcher::Regex(
                 regex::RegexBuilder::new(&format!("^(?:{regex})$"))
@@ -71,9 +71,11 @@ impl FromStr for Pattern {
                     .map_err(|e| bad(format!("no regular expression ({})", last_line(&e))))?,
             ),
             None if depth(text) > DEEPEST => {
-                return Err(bad(format!("braces within braces, more than {DEEPEST} deep")));
+                return Err(bad(format!("braces within braces, nested more than {DEEPEST} deep")));
             }
-            None => Matcher::Glob(glob(text).map_err(|why| bad(format!("no glob ({why})")))?),
+            None => {
+                Matcher::Glob(glob(text).map_err(|why| bad(format!("not a valid glob ({why})")))?)
+            }
         };
         Ok(Self { text: text.to_owned(), matcher })
     }
@@ -110,7 +112,7 @@ fn glob(text: &str) -> Result<regex::bytes::Regex, String> {
         .dot_matches_new_line(true)
         .size_limit(LARGEST)
         .build()
-        .map_err(|_| "it stands for too much".to_owned())
+        .map_err(|_| "the pattern is too large".to_owned())
 }
 
 impl fmt::Debug for Pattern {
@@ -145,33 +147,34 @@ impl<'de> Deserialize<'de> for Pattern {
     }
 }
 
-/// One rule. Its tags are those that fit `tags`; of these, the ones on the `keep` newest images stay,
-/// and those that are younger than `older_than`.
+/// One rule. It applies to the tags that match `tags`; of these, the tags of the `keep` newest
+/// images are kept, and those changed more recently than `older_than`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Rule {
-    /// The repositories that it is about.
+    /// The repositories that the rule applies to.
     #[schemars(with = "String")]
     pub repositories: Pattern,
-    /// The tags that it is about; none means that it is about no tag.
+    /// The tags that the rule applies to; null means no tags.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub tags: Option<Pattern>,
-    /// Only what was last changed longer ago than this goes.
+    /// Only items that were last changed longer ago than this are deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub older_than: Option<Span>,
-    /// So many of the newest images that its tags point at stay.
+    /// The number of newest images to keep, among those that the tags point to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<usize>,
-    /// Tags that stay, whatever any rule says.
+    /// Tags that are kept, regardless of other rules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<String>")]
     pub keep_tags: Vec<Pattern>,
-    /// Whether manifests without a tag go, too.
+    /// Whether manifests without a tag are also deleted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub untagged: bool,
-    /// Whether signatures, attestations and the like go, too, whose image is not there any more.
+    /// Whether signatures, attestations and other referrers are also deleted when their image no
+    /// longer exists.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub orphans: bool,
 }
@@ -194,12 +197,12 @@ impl Rule {
     }
 }
 
-/// Rules. What one of them keeps, none of them takes.
+/// The rules. What one rule keeps, no other rule deletes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Rules {
-    /// Nothing that has no tag goes before it was pushed so long ago: what a push that is under way has sent
-    /// has no tag yet. An hour, where it is not said.
+    /// The minimum time between the push and the deletion of an untagged manifest, because the
+    /// manifests of a push in progress have no tag yet. Default: one hour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub grace: Option<Span>,
@@ -223,24 +226,24 @@ impl Rules {
     /// Refuses rules that match nothing, or more than can be intended.
     pub fn check(&self) -> Result<()> {
         if self.rules.is_empty() {
-            return Err(Error::invalid("there is no rule"));
+            return Err(Error::invalid("the rules are empty"));
         }
         if self.rules.len() > MOST {
             return Err(Error::invalid(format!(
-                "more than {MOST} rules; make several files of them"
+                "more than {MOST} rules; split them into several files"
             )));
         }
         for rule in &self.rules {
             let of = &rule.repositories;
             if rule.tags.is_none() && !rule.untagged && !rule.orphans {
                 return Err(Error::invalid(format!(
-                    "the rule for '{of}' is about nothing: say tags, untagged or orphans"
+                    "the rule for '{of}' selects nothing: set tags, untagged or orphans"
                 )));
             }
             if rule.tags.is_some() && rule.older_than.is_none() && rule.keep.is_none() {
                 return Err(Error::invalid(format!(
-                    "the rule for '{of}' would take every tag that fits: say how many to keep, or \
-                     how old they are (older-than = \"0d\" for all of them)"
+                    "the rule for '{of}' would delete every tag that matches: set how many to \
+                     keep, or how old they are (older-than = \"0d\" for all of them)"
                 )));
             }
         }

@@ -48,7 +48,7 @@ impl ManifestBackup {
             return Err(Error::new(
                 ErrorKind::Conflict,
                 format!(
-                    "{} is no list of exported manifests, and nothing is written into it: name another \
+                    "{} is not a list of exported manifests, and is not changed: use another \
                      folder with --export",
                     path.display()
                 ),
@@ -72,7 +72,7 @@ impl ManifestBackup {
         let content = match registry.content(repository, digest).await {
             Ok(content) => content,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error.context("it cannot be exported, and is not deleted")),
+            Err(error) => return Err(error.context("it cannot be exported, so it is not deleted")),
         };
         self.keep_bytes(digest, &content.bytes)?;
         let line = Line {

@@ -45,7 +45,9 @@ impl Registry {
                 Ok(bytes) if bytes.len() == size && sha256(&bytes) == digest => return Ok(bytes),
                 Ok(_) => {
                     let at = self.login_server();
-                    let text = format!("{at}/{repository}@{digest}: not the bytes that it names");
+                    let text = format!(
+                        "{at}/{repository}@{digest}: the content does not match the digest"
+                    );
                     Error::corrupt(text)
                 }
                 Err(error) => error,
@@ -70,7 +72,7 @@ impl Registry {
             return Ok(Ok(told.body));
         }
         let target = self.place(url, &told)?;
-        let what = format!("GET {} (a blob's place)", target.host_str().unwrap_or_default());
+        let what = format!("GET {} (blob location)", target.host_str().unwrap_or_default());
         let request = WireRequest { accept: "*/*", largest, ..WireRequest::get(target) };
         Ok(match self.sent(&request, None).await {
             Ok((StatusCode::OK, told)) => Ok(told.body),
@@ -88,7 +90,10 @@ impl Registry {
     /// Like [`Self::place`], for the text of the `Location` header.
     pub(crate) fn blob_place(&self, url: &Url, target: Option<&str>) -> Result<Url> {
         let target = target.and_then(|text| url.join(text).ok()).ok_or_else(|| {
-            Error::bad_answer(format!("{}: a redirect that leads nowhere", self.login_server()))
+            Error::bad_answer(format!(
+                "{}: a redirect without a valid location",
+                self.login_server()
+            ))
         })?;
         self.check_blob_host(&target)?;
         Ok(target)
@@ -111,7 +116,11 @@ impl Registry {
         if known || (is_loopback(target) && self.is_local()) {
             return Ok(());
         }
-        let text = format!("{}: a blob's place is {host}, and is not gone to", self.login_server());
+        let text = format!(
+            "{}: a blob redirects to {host}, which is not an allowed blob location; the redirect \
+             is not followed",
+            self.login_server()
+        );
         Err(Error::new(ErrorKind::Denied, text))
     }
 }

@@ -127,8 +127,8 @@ impl Content {
         // Checked before the digest, which schema 1 computes without the signatures.
         if is_schema1(&media_type, read.as_ref().unwrap_or(&Value::Null)) {
             return Err(Error::invalid(
-                "a manifest of Docker schema 1, which is not supported (nothing writes it since 2017): pull \
-                 the image with an old Docker and push it anew",
+                "a manifest of Docker schema 1, which is not supported (no tool has written it \
+                 since 2017): pull the image with an old Docker and push it again",
             ));
         }
         let digest = sha256(&told.body);
@@ -140,11 +140,9 @@ impl Content {
         if let Some(said) = header("docker-content-digest")
             && said != digest
         {
-            return Err(lies(&format!(
-                "a manifest whose digest is {digest}, and called it {said}"
-            )));
+            return Err(lies(&format!("a manifest whose digest is {digest}, but declared {said}")));
         }
-        let document = read.map_err(|e| lies(&format!("a manifest that is no JSON ({e})")))?;
+        let document = read.map_err(|e| lies(&format!("a manifest that is not JSON ({e})")))?;
         Ok(Self { digest, media_type, bytes: told.body.clone(), document })
     }
 
@@ -153,13 +151,15 @@ impl Content {
         let Self { document, media_type, .. } = self;
         match document["mediaType"].as_str() {
             Some(own) if own != media_type => {
-                return Some(format!("a manifest of type {own}, and called it {media_type}"));
+                return Some(format!(
+                    "a manifest that declares the type {own}, but was served as {media_type}"
+                ));
             }
             _ => {}
         }
         let has = |part: &str| document.get(part).is_some_and(|found| !found.is_null());
         (has("layers") && has("manifests"))
-            .then(|| "a manifest that is an image and an index".to_owned())
+            .then(|| "a manifest that is both an image and an index".to_owned())
     }
 
     /// Whether it is an index: it lists other manifests.
@@ -205,7 +205,7 @@ impl Content {
     pub(crate) fn blobs_of(document: &Value, part: &str) -> Result<Vec<Descriptor>> {
         let found = Self::named_in(document, part)?;
         match found.iter().find(|descriptor| !is_digest(&descriptor.digest)) {
-            Some(other) => Err(Error::corrupt(format!("'{}' is no digest", other.digest))),
+            Some(other) => Err(Error::corrupt(format!("'{}' is not a digest", other.digest))),
             None => Ok(found),
         }
     }
@@ -234,7 +234,7 @@ impl Registry {
     ) -> Result<Content> {
         let reference = match name {
             Name::Tag(text) | Name::Digest(text) => text,
-            Name::Whole => return Err(Error::invalid("name a tag or a digest")),
+            Name::Whole => return Err(Error::invalid("specify a tag or a digest")),
         };
         let url = self.url(&["v2", repository, "manifests", reference], &[]);
         let largest = LARGEST_MANIFEST;
@@ -278,11 +278,13 @@ impl Registry {
         let size = usize::try_from(descriptor.size).unwrap_or(usize::MAX);
         if size > LARGEST_CONFIG {
             let most = LARGEST_CONFIG >> 20;
-            return Err(Error::corrupt(format!("{what}: a configuration of more than {most} MiB")));
+            return Err(Error::corrupt(format!(
+                "{what}: the configuration has more than {most} MiB"
+            )));
         }
         let bytes = self.small_blob(repository, &descriptor.digest, size, scope).await?;
         serde_json::from_slice(&bytes)
-            .map_err(|e| Error::corrupt(format!("{what}: a configuration that is no JSON ({e})")))
+            .map_err(|e| Error::corrupt(format!("{what}: the configuration is not JSON ({e})")))
     }
 
     /// Lists the referrers of a manifest, such as signatures and SBOMs: by the referrers API, or by
@@ -295,8 +297,10 @@ impl Registry {
         while let Some(url) = next.take() {
             if seen.len() >= MOST_PAGES || !seen.insert(url.clone()) {
                 let at = self.login_server();
-                let text =
-                    format!("{at}/{repository}: the pages of referrers go round, or on and on");
+                let text = format!(
+                    "{at}/{repository}: the list of referrers has too many pages, or its pages \
+                     repeat"
+                );
                 return Err(Error::bad_answer(text));
             }
             let ask = RegistryRequest {
@@ -309,7 +313,8 @@ impl Registry {
                     read += bytes;
                     if read > MOST_BYTES {
                         let (at, most) = (self.login_server(), MOST_BYTES >> 20);
-                        let text = format!("{at}/{repository}: more than {most} MiB of referrers");
+                        let text =
+                            format!("{at}/{repository}: the list of referrers exceeds {most} MiB");
                         return Err(Error::bad_answer(text));
                     }
                     all.extend(referring(&document)?);

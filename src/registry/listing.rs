@@ -14,29 +14,29 @@ use serde_json::Value;
 use std::collections::HashSet;
 use url::Url;
 
-/// What may be done to a repository, tag or manifest.
+/// The changeable attributes of a repository, tag or manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Attributes {
-    /// It can be deleted.
+    /// Whether it can be deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delete_enabled: Option<bool>,
-    /// It can be written.
+    /// Whether it can be written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub write_enabled: Option<bool>,
-    /// It is in lists.
+    /// Whether it is listed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub list_enabled: Option<bool>,
-    /// It can be read.
+    /// Whether it can be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_enabled: Option<bool>,
-    /// What a scanner let it pass as, where one has to.
+    /// The quarantine state that a scanner set, if the registry requires a scan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quarantine_state: Option<String>,
-    /// What that scanner said of it, in the form that the registry keeps.
+    /// The details of that scan, in the format of the registry.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quarantine_details: Option<String>,
-    /// Whether a repository's images are kept so that they can be started before all of them is there.
+    /// Whether images are stored so that they can start before the download is complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teleport_enabled: Option<bool>,
 }
@@ -73,17 +73,17 @@ impl Attributes {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Repository {
-    /// Its name.
+    /// The name of the repository.
     pub name: String,
-    /// When it was made.
+    /// When the repository was created.
     pub created_time: Option<String>,
-    /// When it was last changed.
+    /// When the repository was last changed.
     pub last_update_time: Option<String>,
-    /// How many manifests it has.
+    /// The number of manifests.
     pub manifest_count: Option<u64>,
-    /// How many tags it has.
+    /// The number of tags.
     pub tag_count: Option<u64>,
-    /// What may be done to it.
+    /// The changeable attributes of the repository.
     pub changeable_attributes: Attributes,
     /// Members that could not be read.
     #[serde(skip)]
@@ -94,18 +94,18 @@ pub struct Repository {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Tag {
-    /// Its name.
+    /// The name of the tag.
     pub name: String,
-    /// What it points at.
+    /// The digest that the tag points to.
     pub digest: String,
-    /// When it was made.
+    /// When the tag was created.
     pub created_time: Option<String>,
-    /// When it was last moved.
+    /// When the tag was last moved.
     pub last_update_time: Option<String>,
-    /// Whether it is signed with Docker Content Trust.
+    /// Whether the tag is signed with Docker Content Trust.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signed: Option<bool>,
-    /// What may be done to it.
+    /// The changeable attributes of the tag.
     pub changeable_attributes: Attributes,
     /// Members that could not be read.
     #[serde(skip)]
@@ -116,29 +116,29 @@ pub struct Tag {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
-    /// Its digest.
+    /// The digest of the manifest.
     pub digest: String,
-    /// The bytes of an image's layers and configuration; those of an index itself.
+    /// The size of layers and configuration of an image, in bytes; for an index, its own size.
     pub image_size: Option<u64>,
-    /// When it was pushed.
+    /// When the manifest was pushed.
     pub created_time: Option<String>,
-    /// When it was last changed.
+    /// When the manifest was last changed.
     pub last_update_time: Option<String>,
-    /// Architecture of an image.
+    /// The architecture of an image.
     pub architecture: Option<String>,
-    /// Operating system of an image.
+    /// The operating system of an image.
     pub os: Option<String>,
-    /// What it is.
+    /// The media type of the manifest.
     pub media_type: Option<String>,
-    /// What its configuration is.
+    /// The media type of the configuration.
     pub config_media_type: Option<String>,
-    /// Tags that point at it, and not all of them: ACR cuts them ("the manifest details currently limit the number of
-    /// tags", its maintainer at Azure/acr#529; after ten of one digest at Azure/azure-cli#7438).
+    /// Some of the tags: ACR truncates the list ("the manifest details currently limit the number
+    /// of tags", its maintainer at Azure/acr#529; after ten of one digest at Azure/azure-cli#7438).
     pub tags: Vec<String>,
-    /// The images of an index, as far as the registry tells.
+    /// The images of an index, as far as the registry reports them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub references: Vec<IndexEntry>,
-    /// What may be done to it.
+    /// The changeable attributes of the manifest.
     pub changeable_attributes: Attributes,
     /// Members that could not be read.
     #[serde(skip)]
@@ -148,11 +148,11 @@ pub struct Manifest {
 /// An image of an index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct IndexEntry {
-    /// Its digest.
+    /// The digest of the image.
     pub digest: String,
-    /// Its architecture.
+    /// The architecture of the image.
     pub architecture: Option<String>,
-    /// Its operating system.
+    /// The operating system of the image.
     pub os: Option<String>,
 }
 
@@ -316,7 +316,7 @@ impl ManifestPages<'_> {
         let Some(url) = self.next.take() else { return Ok(None) };
         if !self.seen.insert(url.clone()) || self.seen.len() > MOST_PAGES {
             let at = self.registry.login_server();
-            let text = format!("{at}/{}: its pages go round", self.repository);
+            let text = format!("{at}/{}: too many or repeating pages", self.repository);
             return Err(Error::bad_answer(text));
         }
         let (page, next) = self.registry.page(url, &self.scope, &mut self.sum).await?;
@@ -431,7 +431,7 @@ impl Registry {
     fn all_read<T>(&self, repository: &str, listed: Listed<T>) -> Result<Vec<T>> {
         let Some(why) = listed.lost.why("rows") else { return Ok(listed.rows) };
         let at = self.login_server();
-        Err(Error::invalid(format!("{at}/{repository}: a listing has names that are none: {why}")))
+        Err(Error::invalid(format!("{at}/{repository}: a list contains invalid names: {why}")))
     }
 
     /// Returns a repository with its attributes.

@@ -55,8 +55,9 @@ fn ends(token: &str) -> Instant {
 }
 
 fn sensitive(text: String) -> Result<HeaderValue> {
-    let mut value = HeaderValue::try_from(text)
-        .map_err(|_| Error::new(ErrorKind::Unauthenticated, "the token is not plain text"))?;
+    let mut value = HeaderValue::try_from(text).map_err(|_| {
+        Error::new(ErrorKind::Unauthenticated, "the token is not valid in a header")
+    })?;
     value.set_sensitive(true);
     Ok(value)
 }

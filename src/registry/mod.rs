@@ -71,7 +71,7 @@ impl Registry {
         if let Login::Entra(recipient) = &login
             && !recipient.is_at(&origin)
         {
-            let text = format!("{login_server}: an identity that signs in elsewhere was given");
+            let text = format!("{login_server}: the identity is for another registry");
             return Err(Error::bug(text));
         }
         let pace = RegistryRate::new(is_loopback(&origin));

@@ -108,14 +108,14 @@ impl Platform {
     pub fn choose<'a, T>(&self, found: &'a [(Self, T)]) -> Result<&'a (Self, T)> {
         let ranked = found.iter().filter_map(|one| Some((self.fits(&one.0)?, one)));
         let Some(best) = ranked.clone().map(|(rank, _)| rank).min() else {
-            let text = format!("no image for {self}: there is {}", listed(found));
+            let text = format!("no image for {self}; available: {}", listed(found));
             return Err(Error::not_found(text));
         };
         let best: Vec<&(Self, T)> =
             ranked.filter(|(rank, _)| *rank == best).map(|(_, one)| one).collect();
         if best.iter().any(|one| one.0.version != best[0].0.version) {
             let names: Vec<String> = best.iter().map(|one| one.0.to_string()).collect();
-            let text = format!("{self}: {} fit; name one of them", names.join(", "));
+            let text = format!("{self}: {} match; specify one of them", names.join(", "));
             return Err(Error::invalid(text));
         }
         Ok(best[0])
@@ -135,7 +135,7 @@ impl FromStr for Platform {
     fn from_str(text: &str) -> Result<Self> {
         let bad = || {
             Error::invalid(format!(
-                "'{text}' is no platform: give one such as linux/amd64, linux/arm64/v8 or \
+                "'{text}' is not a platform: use a form such as linux/amd64, linux/arm64/v8 or \
                  windows(10.0.20348)/amd64"
             ))
         };

@@ -44,8 +44,9 @@ impl fmt::Display for Reference {
 /// The address of a registry: https, or http if the login server is on this machine.
 pub(super) fn origin_of(login_server: &str) -> Result<Url> {
     let bad = || {
-        let text =
-            format!("'{login_server}' is no login server: give one such as example.azurecr.io");
+        let text = format!(
+            "'{login_server}' is not a login server: use a name such as example.azurecr.io"
+        );
         Error::invalid(text)
     };
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
@@ -91,13 +92,13 @@ impl std::str::FromStr for Reference {
     fn from_str(text: &str) -> Result<Self> {
         let bad = |why: &str| {
             Error::invalid(format!(
-                "'{text}': {why}; give LOGINSERVER/REPOSITORY, with :TAG or @sha256:DIGEST behind it"
+                "'{text}': {why}; use LOGINSERVER/REPOSITORY, followed by :TAG or @sha256:DIGEST"
             ))
         };
         let text_of = text.trim().trim_start_matches("https://");
         let Some((login_server, rest)) = text_of.split_once('/') else {
             if text_of.is_empty() {
-                return Err(bad("names nothing"));
+                return Err(bad("the reference is empty"));
             }
             let login_server = text_of.to_owned();
             return Ok(Self { login_server, repository: None, name: Name::Whole });
@@ -111,14 +112,16 @@ impl std::str::FromStr for Reference {
             (repository, Name::Digest(digest.to_owned()))
         } else if let Some((repository, tag)) = rest.rsplit_once(':') {
             if !is_tag(tag) {
-                return Err(bad("that is no tag"));
+                return Err(bad("the tag is not valid"));
             }
             (repository, Name::Tag(tag.to_owned()))
         } else {
             (rest, Name::Whole)
         };
         if login_server.is_empty() || !is_repository(repository) {
-            return Err(bad("a repository's name is lower-case letters, digits and . _ - /"));
+            return Err(bad(
+                "a repository name consists of lower-case letters, digits and . _ - /",
+            ));
         }
         Ok(Self {
             login_server: login_server.to_owned(),

@@ -69,7 +69,7 @@ impl ListSize {
         }
         let most = MOST_BYTES >> 20;
         let text = format!(
-            "{what}: the list has more than {MOST_ROWS} rows or {most} MiB; it is not read further"
+            "{what}: the list has more than {MOST_ROWS} rows or {most} MiB; reading stopped"
         );
         Err(Error::invalid(text))
     }
@@ -177,11 +177,11 @@ impl Registry {
                 error.with_kind(ErrorKind::Denied).context(format!("no permission for {scope}"))
             }
             StatusCode::FORBIDDEN if text.contains("is not allowed access") => {
-                error.context("the registry's firewall keeps this machine out")
+                error.context("the registry's firewall does not allow this machine")
             }
             StatusCode::METHOD_NOT_ALLOWED => error.with_kind(ErrorKind::Conflict).context(
-                "locked: its attributes forbid it (azimg registry set … --delete-enabled true \
-                 --write-enabled true), or the registry does not do this",
+                "locked by its attributes (unlock with azimg registry set … --delete-enabled true \
+                 --write-enabled true), or not supported by the registry",
             ),
             _ => error,
         }
@@ -234,7 +234,9 @@ impl Registry {
                 Ok((status, told)) if status.is_success() => {
                     match serde_json::from_slice(&told.body) {
                         Ok(token) => return Ok(token),
-                        Err(_) => Error::transient(format!("{what}: not the JSON of a token")),
+                        Err(_) => {
+                            Error::transient(format!("{what}: the response contains no token"))
+                        }
                     }
                 }
                 Ok((status, told)) => {
@@ -267,9 +269,7 @@ impl Registry {
         let what = format!("{} {}{}", ask.method, self.login_server(), ask.url.path());
         let read = |told: RegistryResponse| match serde_json::from_slice(&told.body) {
             Ok(value) => Ok((told.headers, told.body.len(), value)),
-            Err(e) => {
-                Err(Error::transient(format!("{what}: not the JSON that was expected ({e})")))
-            }
+            Err(e) => Err(Error::transient(format!("{what}: unexpected JSON ({e})"))),
         };
         self.ask(ask, read).await
     }
@@ -288,10 +288,12 @@ impl Registry {
         while let Some(url) = next.take() {
             let what = format!("GET {}{}", self.login_server(), url.path());
             if seen.len() >= MOST_PAGES {
-                return Err(Error::bad_answer(format!("{what}: more than {MOST_PAGES} pages")));
+                return Err(Error::bad_answer(format!(
+                    "{what}: the list exceeds {MOST_PAGES} pages"
+                )));
             }
             if !seen.insert(url.clone()) {
-                return Err(Error::bad_answer(format!("{what}: its pages go round")));
+                return Err(Error::bad_answer(format!("{what}: a page repeats")));
             }
             let (page, following) = self.page(url, scope, &mut sum).await?;
             all.extend(page);
@@ -337,10 +339,11 @@ impl Registry {
     ) -> Result<Option<Url>> {
         let Some(next) = next_link(headers) else { return Ok(None) };
         let what = format!("GET {}{}", self.login_server(), ask.url.path());
-        let bad = |_| Error::bad_answer(format!("{what}: a bad Link"));
+        let bad = |_| Error::bad_answer(format!("{what}: invalid Link header"));
         let next = ask.url.join(&next).map_err(bad)?;
         if next.origin() != self.origin.origin() || decoded(&next) != decoded(&ask.url) {
-            let text = format!("{what}: its Link leads elsewhere, and is not followed");
+            let text =
+                format!("{what}: the Link header points to another resource and is not followed");
             return Err(Error::new(ErrorKind::Denied, text));
         }
         Ok(Some(next))

@@ -36,14 +36,14 @@ pub struct OddMembers(Vec<(&'static str, String)>);
 
 impl OddMembers {
     fn add(&mut self, member: &'static str, found: &Value, wanted: &str) {
-        self.0.push((member, format!("{} in place of {wanted}", kind(found))));
+        self.0.push((member, format!("{} instead of {wanted}", kind(found))));
     }
 
     /// Describes a member that a deletion must not take for absent; `None` if all of those could be
     /// read.
     pub fn deciding(&self) -> Option<String> {
         let found = self.0.iter().find(|(member, _)| DECIDING.contains(member));
-        found.map(|(member, why)| format!("its {member} cannot be read ({why})"))
+        found.map(|(member, why)| format!("{member} cannot be read ({why})"))
     }
 }
 
@@ -51,12 +51,12 @@ impl OddMembers {
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
-        Value::Bool(_) => "true or false",
+        Value::Bool(_) => "a boolean",
         Value::Number(number) if number.as_f64().is_some_and(f64::is_sign_negative) => {
             "a negative number"
         }
         Value::Number(_) => "a number",
-        Value::String(_) => "a text",
+        Value::String(_) => "a string",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
     }
@@ -73,7 +73,7 @@ impl<'a> Members<'a> {
     pub(super) fn of(row: &'a Value) -> Result<Self, String> {
         match row {
             Value::Object(of) => Ok(Self { of, odd: OddMembers::default() }),
-            other => Err(format!("{} in place of an object", kind(other))),
+            other => Err(format!("{} instead of an object", kind(other))),
         }
     }
 
@@ -92,7 +92,7 @@ impl<'a> Members<'a> {
     }
 
     pub(super) fn text(&mut self, member: &'static str) -> Option<String> {
-        self.read(member, "a text", Value::as_str).map(str::to_owned)
+        self.read(member, "a string", Value::as_str).map(str::to_owned)
     }
 
     pub(super) fn count(&mut self, member: &'static str) -> Option<u64> {
@@ -109,7 +109,7 @@ impl<'a> Members<'a> {
     pub(super) fn flag(&mut self, member: &'static str) -> Option<bool> {
         let found = self.of.get(member)?;
         if !found.is_boolean() {
-            self.odd.add(member, found, "true or false");
+            self.odd.add(member, found, "a boolean");
         }
         found.as_bool()
     }
@@ -157,8 +157,8 @@ impl<'a> Members<'a> {
     ) -> Result<String, String> {
         match self.of.get(member) {
             Some(Value::String(name)) if is_name(name) => Ok(name.clone()),
-            Some(Value::String(_)) => Err(format!("{member}: a text that is none")),
-            Some(other) => Err(format!("{member}: {} in place of a text", kind(other))),
+            Some(Value::String(_)) => Err(format!("{member}: not a valid name")),
+            Some(other) => Err(format!("{member}: {} instead of a string", kind(other))),
             None => Err(format!("{member} is missing")),
         }
     }
@@ -358,7 +358,8 @@ impl<T: ListRow> Page<T> {
             *faults.entry(fault).or_default() += 1;
         }
         let nameless = self.listed.lost.0.iter();
-        faults.extend(nameless.map(|(why, times)| (format!("a row is lost: {why}"), *times)));
+        faults
+            .extend(nameless.map(|(why, times)| (format!("a row cannot be read: {why}"), *times)));
         let list = list.trim_start_matches("/acr/v1/");
         lenient::tell(list, &faults.into_iter().collect());
     }
@@ -373,8 +374,8 @@ impl Row for Named {
             Value::String(name) if is_repository(name) => {
                 Ok(Self(name.clone(), OddMembers::default()))
             }
-            Value::String(_) => Err("a text that names no repository".to_owned()),
-            other => Err(format!("{} in place of a repository's name", kind(other))),
+            Value::String(_) => Err("not a valid repository name".to_owned()),
+            other => Err(format!("{} instead of a repository name", kind(other))),
         }
     }
 

@@ -37,7 +37,7 @@ impl Registry {
         if self.streams.get().is_none() {
             let _ = self.streams.set(stream_client()?);
         }
-        self.streams.get().ok_or_else(|| Error::bug("a client that was just made"))
+        self.streams.get().ok_or_else(|| Error::bug("the HTTP client was not kept"))
     }
 
     /// Makes one attempt at a request. Credentials are sent only to the registry. A refused token
@@ -48,7 +48,7 @@ impl Registry {
         body: impl Fn() -> Option<reqwest::Body>,
     ) -> Result<Response> {
         if !self.is_own(request.url) {
-            let text = format!("{}: an upload that leads elsewhere", self.login_server());
+            let text = format!("{}: the upload location is on another host", self.login_server());
             return Err(Error::new(ErrorKind::Denied, text));
         }
         let what = format!("{} {}{}", request.method, self.login_server(), request.url.path());
@@ -70,7 +70,7 @@ impl Registry {
                 path: request.url.path(),
                 server: request.url.host_str().unwrap_or_default(),
             };
-            let late = |_| Error::transient(format!("{what}: no answer"));
+            let late = |_| Error::transient(format!("{what}: no response"));
             let sent = async {
                 let sent = tokio::time::timeout(longest(&request.headers), sent.send()).await;
                 sent.map_err(late)?.map_err(|e| send_failure(&what, &e))

@@ -94,13 +94,14 @@ impl Trust {
             return Ok(Recipient { identity, origin });
         }
         let of_cloud = match &self.suffix {
-            Some(suffix) => format!("no registry of this cloud (NAME.{suffix})"),
+            Some(suffix) => format!("not a registry of this cloud (NAME.{suffix})"),
             None => "not known to be a registry of this cloud".to_owned(),
         };
         let text = format!(
-            "{login_server}: {of_cloud}, and was not named as one to trust: it gets no token of the identity, \
-             which would be good at every other registry. Nothing was sent. If it is yours, name it (--trust \
-             {login_server}, or AZIMG_REGISTRIES); or sign in as a user of its own (--username), or as nobody \
+            "{login_server}: {of_cloud}, and not trusted: it does not receive a token of the \
+             identity, because that token is valid for every other registry. Nothing was sent. If \
+             the registry is yours, trust it (--trust {login_server}, or AZIMG_REGISTRIES); \
+             otherwise sign in as one of its users (--username), or without credentials \
              (--anonymous)"
         );
         Err(Error::new(ErrorKind::Denied, text))

@@ -125,7 +125,7 @@ pub async fn subscriptions(client: &Client, named: &[String]) -> Result<Subscrip
     if seen.asked_through().is_empty() {
         let states = seen.all.iter().map(|one| match &one.state {
             Some(state) => format!("{} is {state}", one.id),
-            None => "one has no name".to_owned(),
+            None => "one has no id".to_owned(),
         });
         let states: Vec<String> = states.take(5).collect();
         let states =
@@ -135,7 +135,8 @@ pub async fn subscriptions(client: &Client, named: &[String]) -> Result<Subscrip
     Ok(seen)
 }
 
-const NO_READER: &str = "the identity sees no enabled subscription; give it the role Reader on one";
+const NO_READER: &str =
+    "no enabled subscription is visible to the identity; assign it the role Reader on one";
 
 /// Reads a row of a list leniently; `None` if it cannot be read.
 fn of_list<T: DeserializeOwned>(row: &Value, resource: &str) -> Option<T> {
@@ -207,8 +208,8 @@ pub async fn locations(
         .await
         .map_err(|error| match error.kind() {
             ErrorKind::Denied => error.context(format!(
-                "the identity may not read subscription {subscription}; give it the role \
-                     Reader there"
+                "the identity cannot read subscription {subscription}; assign it the role Reader \
+                 there"
             )),
             ErrorKind::NotFound => {
                 error.context(format!("subscription {subscription} was not found"))
@@ -230,7 +231,7 @@ pub async fn locations(
         if is_open { with_images(client, subscription, physical).await? } else { named };
     chosen.retain(|name| !excluded.contains(name));
     if chosen.is_empty() && !excluded.is_empty() {
-        return Err(Error::invalid("no location is left to crawl: every one is left out"));
+        return Err(Error::invalid("no location to crawl: all are excluded"));
     }
     chosen.sort();
     chosen.dedup();
@@ -298,6 +299,6 @@ async fn with_images(
 fn unknown_location(name: &str, known: &[String]) -> Error {
     let near = nearest(name, known.iter().map(String::as_str));
     let near = if near.is_empty() { String::new() } else { format!("; {}", are(&near)) };
-    let text = format!("there is no location {}{near}", quoted(name));
+    let text = format!("no location {}{near}", quoted(name));
     Error::invalid(text).with_target("locations")
 }

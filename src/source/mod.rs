@@ -185,7 +185,7 @@ pub async fn crawl(
         if bytes > limits::ITEM {
             // The failed scope carries rows of an earlier run; its children remain separate items.
             let most = limits::ITEM >> 20;
-            let reason = format!("what it found takes {} MiB; at most {most}", bytes >> 20);
+            let reason = format!("the result has {} MiB, and the limit is {most}", bytes >> 20);
             tracing::warn!(item = %item.item, "{reason}");
             (outcome.state, outcome.reason) = (State::Failed, reason);
             (outcome.listed, outcome.rows) = (0, 0);
@@ -208,7 +208,11 @@ where
     let mut done = crawl(item.clone()).await?;
     let mut next = item.scope.through_another();
     while let Some(scope) = next.take_if(|_| refusals(&done) > 0) {
-        tracing::debug!(item = item.item, subscription = scope.subscription(), "is asked instead");
+        tracing::debug!(
+            item = item.item,
+            subscription = scope.subscription(),
+            "the item is retried through another subscription"
+        );
         next = scope.through_another();
         let again = crawl(WorkItem { scope, ..item.clone() }).await?;
         if refusals(&again) < refusals(&done) {
@@ -290,7 +294,7 @@ pub(crate) fn no_list(
     effort: &Invocation,
 ) -> Result<Crawled> {
     if is_unregistered(&error) {
-        let reason = format!("the provider {provider} is not registered");
+        let reason = format!("the resource provider {provider} is not registered");
         let outcome = Outcome::bare(item.scope.clone(), State::Empty, reason, 0);
         return Ok(Crawled::Ended(outcome, Rows::default()));
     }
@@ -308,7 +312,7 @@ pub(crate) fn no_list(
     let error = match error.kind() {
         ErrorKind::NotFound => error
             .with_kind(ErrorKind::Denied)
-            .context(format!("subscription {subscription} is not there, or cannot be seen")),
+            .context(format!("subscription {subscription} does not exist, or is not visible")),
         _ => error,
     };
     gave_up(item, error, effort)

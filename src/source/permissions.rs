@@ -27,7 +27,7 @@ fn quota(headers: &HeaderMap) -> String {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     match text("x-ms-ratelimit-remaining-subscription-reads") {
         Some(reads) => format!("{reads} reads remain"),
-        None => "the answer tells no quota".to_owned(),
+        None => "the response reports no quota".to_owned(),
     }
 }
 
@@ -67,11 +67,11 @@ pub async fn of_subscription(
         },
         PermissionCheck {
             what: "registries",
-            told: unless_unregistered(found.map(|all| format!("{} there", all.found.len()))),
+            told: unless_unregistered(found.map(|all| format!("{} found", all.found.len()))),
         },
         PermissionCheck {
             what: "Resource Graph",
-            told: graph.map(|rows| format!("{} galleries seen", rows.len())),
+            told: graph.map(|rows| format!("{} galleries found", rows.len())),
         },
     ]
 }
@@ -79,7 +79,7 @@ pub async fn of_subscription(
 fn unless_unregistered(told: Result<String>) -> Result<String> {
     match told {
         Err(error) if is_unregistered(&error) => {
-            Ok("the provider is not registered there, so there are none".to_owned())
+            Ok("the resource provider is not registered there, so none exist".to_owned())
         }
         told => told,
     }

@@ -191,7 +191,9 @@ fn is_own(name: &std::ffi::OsStr) -> bool {
 pub(super) fn claimed(address: &str) -> Error {
     Error::new(
         ErrorKind::Conflict,
-        format!("another crawl is writing to {address}; wait for it, or name another --store"),
+        format!(
+            "another crawl is writing to {address}; wait until it ends, or use another --store"
+        ),
     )
 }
 
@@ -221,7 +223,7 @@ impl Store for LocalStore {
                     Error::new(
                         ErrorKind::Denied,
                         format!(
-                            "cannot write to the store {}: {e} (name another with --store)",
+                            "cannot write to the store {}: {e} (use another with --store)",
                             this.root.display()
                         ),
                     )

@@ -79,7 +79,7 @@ pub fn init(lines: LogFormat, filter: EnvFilter, colours: bool, export: &Export)
     }
     let _ = tracing_subscriber::registry().with(layers).try_init();
     if let Some(error) = failed {
-        tracing::warn!(error, "spans and counts are not exported");
+        tracing::warn!(error, "traces and metrics are not exported");
     }
     TelemetryGuard(exporters)
 }

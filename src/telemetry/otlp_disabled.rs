@@ -9,7 +9,7 @@ pub(super) enum Exporters {}
 
 impl Exporters {
     pub(super) fn start(_: &Export) -> Result<Self, String> {
-        Err("this build was made without the feature otlp".to_owned())
+        Err("this build lacks the feature otlp".to_owned())
     }
 
     pub(super) fn layers(&self) -> [Box<dyn Layer<Registry> + Send + Sync>; 0] {

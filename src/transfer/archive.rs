@@ -120,9 +120,12 @@ impl Archive {
                 let unpacked = unpack(path, how, &scratch)?;
                 Self::index(path, unpacked, Some(scratch))
             }
-            Kind::Empty => Err(Error::corrupt(format!("{}: cut off: it is empty", path.display()))),
+            Kind::Empty => {
+                Err(Error::corrupt(format!("{}: truncated: the file is empty", path.display())))
+            }
             Kind::File => {
-                let text = format!("{}: no archive, and so no image: {HINT}", path.display());
+                let text =
+                    format!("{}: not an archive, and so not an image: {HINT}", path.display());
                 Err(Error::invalid(text))
             }
         }
@@ -138,7 +141,7 @@ impl Archive {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
-                    cut = Some(format!("what follows cannot be read ({error})"));
+                    cut = Some(format!("the next entry cannot be read ({error})"));
                     break;
                 }
             };
@@ -150,7 +153,7 @@ impl Archive {
                 (entry.raw_file_position(), entry.size(), entry.header().entry_type());
             end = (at + size).next_multiple_of(BLOCK);
             if at + size > length {
-                (cut, ends_within) = (Some(format!("{name} ends in the middle")), true);
+                (cut, ends_within) = (Some(format!("{name} is incomplete")), true);
             }
             let target = entry.link_name_bytes().unwrap_or_default();
             let of_entry = if kind.is_file() || kind.is_contiguous() {
@@ -167,7 +170,7 @@ impl Archive {
             entries.insert(name, of_entry);
         }
         if cut.is_none() && end + BLOCK > length {
-            cut = Some("the mark of its end is missing".to_owned());
+            cut = Some("the end-of-archive marker is missing".to_owned());
         }
         let (named, path) = (named.to_owned(), Arc::new(path));
         Ok(Self { named, path, entries, cut, ends_within, scratch })
@@ -212,8 +215,8 @@ impl Archive {
     fn lacks(&self, what: &str) -> Error {
         let at = self.named.display();
         match &self.cut {
-            Some(why) => Error::corrupt(format!("{at}: cut off: {why}, and there is no {what}")),
-            None => Error::not_found(format!("{at}: has no {what}")),
+            Some(why) => Error::corrupt(format!("{at}: truncated: {why}, and {what} is missing")),
+            None => Error::not_found(format!("{at}: {what} is missing")),
         }
     }
 
@@ -221,7 +224,7 @@ impl Archive {
         let (mut part, _, size) = self.part(name)?;
         if size > LARGEST_DOCUMENT {
             let most = LARGEST_DOCUMENT >> 20;
-            let text = format!("{}: {name} has more than {most} MiB", self.named.display());
+            let text = format!("{}: {name} exceeds {most} MiB", self.named.display());
             return Err(Error::corrupt(text));
         }
         let mut bytes = Vec::new();
@@ -233,7 +236,7 @@ impl Archive {
     pub(super) fn json(&self, name: &str) -> Result<Value> {
         let at = self.named.display();
         serde_json::from_slice(&self.document(name)?)
-            .map_err(|e| Error::corrupt(format!("{at}: {name} is no JSON ({e})")))
+            .map_err(|e| Error::corrupt(format!("{at}: {name} is not JSON ({e})")))
     }
 
     /// The error for an archive without an image.
@@ -243,19 +246,20 @@ impl Archive {
             return self.lacks("index.json or manifest.json");
         }
         let what = if self.has("repositories") {
-            "what 'docker save' wrote before Docker 1.10, which has no manifest.json: load it and save it anew"
+            "an archive of 'docker save' before Docker 1.10, which has no manifest.json: load it \
+             and save it again"
         } else if self.has("index.json") {
-            "an archive with an index.json and no oci-layout beside it, and so no OCI layout"
+            "an archive with index.json but without oci-layout, and so not an OCI layout"
         } else {
-            "an archive, and none of images: neither what 'docker save' writes nor an OCI layout (what 'docker \
-             export' writes is files)"
+            "not an archive of images: neither the output of 'docker save' nor an OCI layout \
+             ('docker export' writes plain files)"
         };
         Error::invalid(format!("{at}: {what}; {HINT}"))
     }
 }
 
 /// What the user can do with a file that is not an image.
-pub(super) const HINT: &str = "--as artifact pushes it as it is";
+pub(super) const HINT: &str = "--as artifact pushes it unchanged";
 
 /// The normal form of a name: relative to the archive's root, without `.` and `..`, and with
 /// slashes.
@@ -284,7 +288,7 @@ fn unpack(path: &Path, how: Compression, scratch: &Scratch) -> Result<PathBuf> {
     let count = fill(&mut from, &mut head).map_err(failed)?;
     if kind_of(&head[..count]) != Kind::Tar {
         let text =
-            format!("{}: a compressed file, and no archive of images: {HINT}", path.display());
+            format!("{}: a compressed file, but not an archive of images: {HINT}", path.display());
         return Err(Error::invalid(text));
     }
     let wrote = |error| scratch.explain(Error::io(path.display(), error));
@@ -298,8 +302,11 @@ fn unpack(path: &Path, how: Compression, scratch: &Scratch) -> Result<PathBuf> {
         }
         size += count as u64;
         if size > compression::LARGEST {
-            let text =
-                format!("{}: more than {} GiB in it", path.display(), compression::LARGEST >> 30);
+            let text = format!(
+                "{}: exceeds {} GiB when unpacked",
+                path.display(),
+                compression::LARGEST >> 30
+            );
             return Err(Error::invalid(text));
         }
         into.write_all(&piece[..count]).map_err(wrote)?;

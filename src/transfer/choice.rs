@@ -77,13 +77,14 @@ impl ImageChoice {
         let found: Vec<usize> = match name.strip_prefix('@').map(str::parse::<usize>) {
             Some(Ok(number)) => all.filter(|at| *at == number).collect(),
             Some(Err(_)) => {
-                let text = format!("--name {name}: @ and a number, from @0 on, or a name");
+                let text = format!("--name {name}: use @ and a number, from @0 on, or a name");
                 return Err(Error::invalid(text));
             }
             None => all.filter(|at| choices[*at].is_called(name)).collect(),
         };
         if found.is_empty() {
-            let text = format!("{at}: no image in it is called {name}: it has {}", shown(choices));
+            let text =
+                format!("{at}: contains no image named {name}; it contains {}", shown(choices));
             return Err(Error::not_found(text));
         }
         Ok(found)
@@ -97,7 +98,8 @@ pub(super) fn several(choices: &[Choice], fitting: &[usize], at: &str, more: &st
     let rest = fitting.len().saturating_sub(MOST_NAMED);
     let rest = if rest == 0 { String::new() } else { format!(" and {rest} more") };
     Error::invalid(format!(
-        "{at}: {} images in it fit: {}{rest}; choose one with --name (its name, its digest or @N){more}",
+        "{at}: {} images match: {}{rest}; select one with --name (its name, its digest or \
+         @N){more}",
         fitting.len(),
         some.join(", ")
     ))

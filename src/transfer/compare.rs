@@ -25,7 +25,7 @@ pub(super) async fn compare(package: &Package, missing: &HashSet<&str>) -> Resul
         .filter_map(|blob| Some((blob.clone(), package.unpacked.get(&blob.digest)?.clone())))
         .collect();
     let at_once = available_parallelism().map_or(1, NonZero::get);
-    let _wait = awaited::wait_for("layers to be compared with their configuration");
+    let _wait = awaited::wait_for("the comparison of layers with their configuration");
     stream::iter(layers)
         .map(|(blob, wanted)| blocking("comparing a layer", move || compare_one(&blob, &wanted)))
         .buffer_unordered(at_once)
@@ -60,7 +60,7 @@ fn compare_one(blob: &Blob, wanted: &str) -> Result<()> {
         }
     };
     if packed != blob.digest {
-        let text = format!("{}: not the bytes that its digest names", blob.digest);
+        let text = format!("{}: the content does not match the digest", blob.digest);
         return Err(Error::corrupt(text));
     }
     if unpacked != wanted {

@@ -60,7 +60,7 @@ impl Compression {
             Self::Bzip2 | Self::Xz => {
                 drop(from);
                 let text = format!(
-                    "this program was built without {0}: unpack it first ({0} -d)",
+                    "this build does not support {0}: unpack the file first ({0} -d)",
                     self.name()
                 );
                 Err(io::Error::new(io::ErrorKind::Unsupported, text))
@@ -88,10 +88,10 @@ pub(super) fn failed(path: &Path, how: Compression, error: &io::Error) -> Error 
     let at = path.display();
     match error.kind() {
         io::ErrorKind::UnexpectedEof => {
-            Error::corrupt(format!("{at}: cut off: what {} compressed has no end", how.name()))
+            Error::corrupt(format!("{at}: truncated: the {} stream has no end", how.name()))
         }
         io::ErrorKind::Unsupported => Error::invalid(format!("{at}: {error}")),
-        _ => Error::corrupt(format!("{at}: cannot be unpacked with {} ({error})", how.name())),
+        _ => Error::corrupt(format!("{at}: cannot be unpacked as {} ({error})", how.name())),
     }
 }
 
@@ -149,11 +149,12 @@ pub(super) fn both_digests(from: impl Read, how: Compression) -> io::Result<(Str
     let reader = io::BufReader::with_capacity(1 << 16, Shared(Rc::clone(&packed)));
     let mut unpacked = Hashed::new(how.reader(reader)?);
     if io::copy(&mut (&mut unpacked).take(LARGEST), &mut io::sink())? == LARGEST {
-        return Err(io::Error::other(format!("more than {} GiB in it", LARGEST >> 30)));
+        return Err(io::Error::other(format!("exceeds {} GiB when unpacked", LARGEST >> 30)));
     }
     let unpacked = unpacked.digest();
     // Bytes after the end of the compressed stream belong to the blob.
     io::copy(&mut *packed.borrow_mut(), &mut io::sink())?;
-    let packed = Rc::into_inner(packed).ok_or_else(|| io::Error::other("a reader in use"))?;
+    let packed =
+        Rc::into_inner(packed).ok_or_else(|| io::Error::other("the reader is still in use"))?;
     Ok((packed.into_inner().digest(), unpacked))
 }

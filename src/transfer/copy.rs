@@ -86,8 +86,7 @@ impl Read {
             return Ok(());
         }
         let most = MOST_BYTES >> 20;
-        let text =
-            format!("more than {MOST_MANIFESTS} manifests, or {most} MiB of them, refer to it");
+        let text = format!("its referrers exceed {MOST_MANIFESTS} manifests or {most} MiB");
         Err(Error::corrupt(text))
     }
 }
@@ -161,7 +160,7 @@ impl CopyFrom<'_> {
                 }
                 // A list of referrers may name manifests that were deleted since.
                 Err(error) if error.kind() == ErrorKind::NotFound => {
-                    tracing::warn!(%error, "what refers to an image is gone, and is not copied");
+                    tracing::warn!(%error, "a referrer no longer exists and is not copied");
                 }
                 Err(error) => return Err(error),
             }

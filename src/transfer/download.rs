@@ -123,7 +123,8 @@ impl Registry {
             if tried == TIMES {
                 let at = self.login_server();
                 return Err(Error::corrupt(format!(
-                    "{at}/{repository}@{}: its bytes are {digest}; they were removed",
+                    "{at}/{repository}@{}: the downloaded content has the digest {digest}; it was \
+                     removed",
                     blob.digest
                 )));
             }
@@ -154,7 +155,7 @@ impl Registry {
                 // The part is longer than the blob of the registry, so it is a part of something
                 // else.
                 Ok(None) => {
-                    let text = format!("{url}: shorter than its descriptor says");
+                    let text = format!("{url}: shorter than its descriptor states");
                     (Err(Error::corrupt(text)), false)
                 }
                 Err(error) => (Err(error), true),
@@ -196,14 +197,14 @@ impl Registry {
         }
         let request = StreamRequest { method: Method::GET, url, scope: &scope, headers };
         let asked = self.stream(&request, || None);
-        let late = |_| Error::transient("no answer in two minutes");
+        let late = |_| Error::transient("no response within two minutes");
         let answer = tokio::time::timeout(ANSWERS_WITHIN, asked).await.map_err(late)??;
         let StreamRequest { method, headers, .. } = request;
         let answer = if answer.status().is_redirection() {
             let target = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
             let target = self.blob_place(url, target)?;
             let host = target.host_str().unwrap_or_default().to_owned();
-            let what = format!("GET {host} (a blob's place)");
+            let what = format!("GET {host} (blob location)");
             let sent = self.http()?.get(target).headers(headers).send();
             let sent = tokio::time::timeout(ANSWERS_WITHIN, sent).await.map_err(late)?;
             let answer = sent.map_err(|e| send_failure(&what, &e))?;
@@ -241,7 +242,7 @@ impl Registry {
                 Ok(Ok(None)) => (bytes::Bytes::new(), Some(None)),
                 Ok(Err(e)) => (bytes::Bytes::new(), Some(Some(send_failure(&what, &e)))),
                 Err(_) => {
-                    let stalled = Error::transient(format!("{what}: its bytes do not come"));
+                    let stalled = Error::transient(format!("{what}: the transfer stalled"));
                     (bytes::Bytes::new(), Some(Some(stalled)))
                 }
             };
@@ -249,7 +250,7 @@ impl Registry {
             if part.size + (piece.len() + bytes.len()) as u64 > blob.size {
                 moved.take_back(part.size);
                 blocking("removing a blob", move || part.remove()).await?;
-                let text = format!("{what}: more than the {} bytes it should have", blob.size);
+                let text = format!("{what}: longer than the expected {} bytes", blob.size);
                 return Err(Error::corrupt(text));
             }
             piece.extend_from_slice(&bytes);
@@ -259,13 +260,13 @@ impl Registry {
                 part = blocking("writing a blob", move || part.add(&full)).await?;
             }
             if let Some(error) = error {
-                let cut = || Error::transient(format!("{what}: cut off"));
+                let cut = || Error::transient(format!("{what}: truncated"));
                 let is_whole = part.size == blob.size;
                 return Ok((part, error.or_else(|| (!is_whole).then(cut))));
             }
             if since.elapsed() >= WINDOW {
                 if in_window < SLOWEST {
-                    let error = Error::transient(format!("{what}: its bytes hardly come"));
+                    let error = Error::transient(format!("{what}: the transfer is too slow"));
                     return Ok((part, Some(error)));
                 }
                 (since, in_window) = (Instant::now(), 0);

@@ -90,12 +90,12 @@ pub(super) fn pack(paths: &[PathBuf], artifact: &Artifact) -> Result<Package> {
     let mut names: HashSet<String> = HashSet::new();
     for (path, name) in named(paths)? {
         if !safe_path(&name) {
-            let text = format!("{}: no name that a file of an artifact can have", path.display());
+            let text = format!("{}: not a valid name for a file of an artifact", path.display());
             return Err(Error::invalid(text));
         }
         if !names.insert(name.to_lowercase()) {
             return Err(Error::invalid(format!(
-                "two files have the name {name}: push a folder that both are in"
+                "two files have the name {name}: push a folder that contains both"
             )));
         }
         let (digest, size) = digest_of(&path)?;
@@ -115,7 +115,7 @@ pub(super) fn pack(paths: &[PathBuf], artifact: &Artifact) -> Result<Package> {
             .collect();
         let all: Vec<&str> = artifact.types.iter().map(|(file, _)| file.as_str()).collect();
         return Err(Error::invalid(format!(
-            "types are told of {}, and not all of these are files of the artifact ({}{})",
+            "media types are given for {}, but not all of these are files of the artifact ({}{})",
             all.join(", "),
             known.join(", "),
             if layers.len() > known.len() { ", …" } else { "" }
@@ -134,13 +134,19 @@ fn named(paths: &[PathBuf]) -> Result<Vec<(PathBuf, String)>> {
         if path.is_dir() {
             walk(path, "", DEEPEST, &mut found)?;
             if found.is_empty() {
-                return Err(Error::invalid(format!("{}: there is no file in it", path.display())));
+                return Err(Error::invalid(format!(
+                    "{}: the folder contains no file",
+                    path.display()
+                )));
             }
         } else if path.is_file() {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             found.push((path.clone(), name));
         } else {
-            return Err(Error::invalid(format!("{}: no file that can be pushed", path.display())));
+            return Err(Error::invalid(format!(
+                "{}: not a file that can be pushed",
+                path.display()
+            )));
         }
     }
     Ok(found)
@@ -164,7 +170,7 @@ fn walk(folder: &Path, above: &str, left: usize, found: &mut Vec<(PathBuf, Strin
             let why = match (kind.is_file(), kind.is_dir()) {
                 (true, _) => format!("more than {MOST_FILES} files"),
                 (_, true) => format!("folders more than {DEEPEST} deep"),
-                _ => "a link or a device, which no artifact can have".to_owned(),
+                _ => "a link or a device, which an artifact cannot contain".to_owned(),
             };
             return Err(Error::invalid(format!("{}: {why}", entry.path().display())));
         }

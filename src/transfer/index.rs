@@ -34,20 +34,21 @@ pub(super) fn index_of(folder: &Folder) -> Result<TargetFolder> {
     };
     let refused = |name: &str, why: &str| {
         Error::corrupt(format!(
-            "{} is not what an OCI image layout has ({why}), and stays as it is: what it names would be lost. \
-             Pull into another folder, or move it away and pull again (blobs that are here are used)",
+            "{} is not part of a valid OCI image layout ({why}) and is not replaced: the images \
+             that it names would be lost. Pull into another folder, or move it away and pull again \
+             (existing blobs are reused)",
             folder.path(name).display()
         ))
     };
     let is_layout = match document("oci-layout")? {
         None => false,
         Some(Ok(version)) if version["imageLayoutVersion"].is_string() => true,
-        Some(Ok(_)) => return Err(refused("oci-layout", "it tells no version")),
+        Some(Ok(_)) => return Err(refused("oci-layout", "it has no version")),
         Some(Err(why)) => return Err(refused("oci-layout", &why)),
     };
     match document("index.json")? {
         None => Ok(TargetFolder { is_layout, index: None }),
-        Some(_) if !is_layout => Err(refused("index.json", "there is no oci-layout beside it")),
+        Some(_) if !is_layout => Err(refused("index.json", "oci-layout is missing")),
         Some(Ok(index)) if index["manifests"].is_array() => {
             Ok(TargetFolder { is_layout, index: Some(index) })
         }

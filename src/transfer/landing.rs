@@ -66,7 +66,8 @@ impl StagedBlobs {
         let text = index_with(before, image.entry.clone()).to_string();
         if text.len() as u64 > index::LARGEST {
             let most = index::LARGEST >> 20;
-            let text = format!("the layout's {INDEX} would have more than {most} MiB: use another");
+            let text =
+                format!("the {INDEX} of the layout would exceed {most} MiB: use another layout");
             return Err(Error::invalid(text));
         }
         self.image.write(LAYOUT, VERSION.as_bytes(), Access::Readable)?;
@@ -143,9 +144,12 @@ pub(super) fn has(folder: &Folder, name: &str, digest: &str, size: u64) -> Resul
 /// The error for an existing file or folder that must not be replaced.
 pub(super) fn in_the_way(path: &Path, kind: Kind) -> Error {
     let text = match kind {
-        Kind::Folder => format!("{} is a folder: move it away, or pull elsewhere", path.display()),
+        Kind::Folder => {
+            format!("{} is a folder: move it away, or pull to another path", path.display())
+        }
         _ => format!(
-            "{} is there already, and stays as it is: say --overwrite to replace it, or pull elsewhere",
+            "{} already exists and is not replaced: replace it with --overwrite, or pull to \
+             another path",
             path.display()
         ),
     };
@@ -246,7 +250,7 @@ fn turn(folder: &Folder) -> Result<Option<File>> {
     match file.lock() {
         Ok(()) => Ok(Some(file)),
         Err(error) => {
-            tracing::debug!(%error, "a layout whose file system has no locks");
+            tracing::debug!(%error, "the layout's file system does not support locks");
             Ok(None)
         }
     }
@@ -279,7 +283,8 @@ pub(super) struct InArchive {
 impl InArchive {
     pub(super) fn look(path: &Path, overwrite: bool) -> Result<Self> {
         let name = path.file_name();
-        let name = name.ok_or_else(|| Error::invalid(format!("{}: no file", path.display())))?;
+        let name =
+            name.ok_or_else(|| Error::invalid(format!("{}: not a file name", path.display())))?;
         let folder = Folder::make(parent(path), Access::Readable)?;
         match folder.kind(name)? {
             Some(kind) if !overwrite || kind == Kind::Folder => Err(in_the_way(path, kind)),

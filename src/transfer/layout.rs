@@ -59,7 +59,7 @@ pub(super) fn read_small(path: &Path) -> Result<Vec<u8>> {
     let size = path.metadata().map_err(failed)?.len();
     if size > LARGEST {
         let most = LARGEST >> 20;
-        return Err(Error::corrupt(format!("{}: more than {most} MiB", path.display())));
+        return Err(Error::corrupt(format!("{}: exceeds {most} MiB", path.display())));
     }
     std::fs::read(path).map_err(failed)
 }
@@ -79,14 +79,15 @@ pub(super) fn package(
     at: &str,
 ) -> Result<Package> {
     let index: Value = serde_json::from_slice(bytes)
-        .map_err(|e| Error::corrupt(format!("{at}: index.json is no JSON ({e})")))?;
+        .map_err(|e| Error::corrupt(format!("{at}: index.json is not JSON ({e})")))?;
     let entries = index["manifests"].as_array().cloned().unwrap_or_default();
     if entries.is_empty() {
-        return Err(Error::not_found(format!("{at}: its index.json lists no images")));
+        return Err(Error::not_found(format!("{at}: index.json lists no images")));
     }
     if *read_as == ReadAs::Index {
         if wanted.name.is_some() {
-            let text = "--as index pushes all that index.json lists, and --name chooses one of it";
+            let text = "--as index pushes every image of index.json, and cannot be combined with \
+                        --name, which selects one";
             return Err(Error::invalid(text));
         }
         return of_index(from, &index, Bytes::copy_from_slice(bytes), wanted, at);
@@ -101,7 +102,7 @@ pub(super) fn package(
         return of_index(from, &packed.document, packed.bytes, wanted, at);
     }
     let [platform] = &wanted.platforms[..] else {
-        let text = format!("{at}: no index, of which several platforms can be taken");
+        let text = format!("{at}: not an index, so several platforms cannot be selected");
         return Err(Error::invalid(text));
     };
     let own: Vec<(Platform, ())> =
@@ -178,7 +179,7 @@ fn chosen(
             &choices,
             &fitting,
             at,
-            ", with --platform, or push all as one with --as index",
+            ", with --platform, or push all of them as one index with --as index",
         )),
     }
 }
@@ -262,14 +263,14 @@ fn packed(from: &dyn BlobContainer, entry: &Value, digest: &str) -> Result<Packe
     if packed.digest == digest {
         return Ok(packed);
     }
-    Err(Error::corrupt(format!("{digest}: not the bytes that its digest names")))
+    Err(Error::corrupt(format!("{digest}: the content does not match the digest")))
 }
 
 /// Adds a manifest, after everything that it refers to.
 fn add(from: &dyn BlobContainer, package: &mut Package, entry: &Value, depth: u32) -> Result<()> {
     let digest = digest_of(entry)?;
     if depth == 0 {
-        return Err(Error::corrupt(format!("{digest}: indexes within indexes, too deep")));
+        return Err(Error::corrupt(format!("{digest}: indexes are nested too deep")));
     }
     if package.manifests.iter().any(|known| known.digest == digest) {
         return Ok(());
@@ -322,9 +323,8 @@ fn add_blob(
         package.left_out.push(blob.clone());
         return Ok(());
     }
-    let (lies, size) = found.ok_or_else(|| {
-        Error::not_found(format!("{}: a blob of {of}, is not there", blob.digest))
-    })?;
+    let (lies, size) = found
+        .ok_or_else(|| Error::not_found(format!("{}: a blob of {of} is missing", blob.digest)))?;
     if size != blob.size {
         let text = format!("{}: {size} bytes instead of {}", blob.digest, blob.size);
         return Err(Error::corrupt(text));
@@ -375,7 +375,7 @@ fn compare_layers(
     }
     if layers.len() != wanted.len() {
         return Err(Error::corrupt(format!(
-            "{}: an image of {} layers, whose configuration has {}",
+            "{}: the image has {} layers, but its configuration has {}",
             image.digest,
             layers.len(),
             wanted.len()
@@ -398,7 +398,7 @@ fn compare_layers(
 
 /// The error for a layer whose content differs from the image's configuration.
 pub(super) fn another(layer: &str) -> Error {
-    Error::corrupt(format!("its layer {layer} is another than its configuration says"))
+    Error::corrupt(format!("the layer {layer} does not match the image configuration"))
 }
 
 /// The entries of the wanted platforms.
@@ -430,5 +430,5 @@ fn digest_of(entry: &Value) -> Result<String> {
     if is_digest(digest) {
         return Ok(digest.to_owned());
     }
-    Err(Error::corrupt(format!("'{digest}' is no digest")))
+    Err(Error::corrupt(format!("'{digest}' is not a digest")))
 }

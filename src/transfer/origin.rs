@@ -41,10 +41,10 @@ impl Opened {
     async fn next(&mut self, what: &str, most: u64) -> Result<Bytes> {
         while self.rest.is_empty() {
             let came = tokio::time::timeout(WINDOW, self.answer.chunk()).await;
-            let came = came.map_err(|_| Error::transient(format!("{what}: its bytes do not come")));
+            let came = came.map_err(|_| Error::transient(format!("{what}: the transfer stalled")));
             match came?.map_err(|e| send_failure(what, &e))? {
                 Some(bytes) => self.rest = bytes,
-                None => return Err(Error::transient(format!("{what}: cut off"))),
+                None => return Err(Error::transient(format!("{what}: truncated"))),
             }
         }
         let count = self.rest.len().min(usize::try_from(most).unwrap_or(usize::MAX));
@@ -87,7 +87,7 @@ impl Origin {
         }
         let opened = self.registry.open_blob(&self.repository, &self.url, at).await?;
         let what = self.what();
-        let short = || Error::corrupt(format!("{what}: shorter than its descriptor says"));
+        let short = || Error::corrupt(format!("{what}: shorter than its descriptor states"));
         let (answer, begins_there) = opened.ok_or_else(short)?;
         let begin = if begins_there { at } else { 0 };
         let mut opened = Opened { answer, at: begin, rest: Bytes::new() };

@@ -144,7 +144,7 @@ impl PackedManifest {
     /// A manifest of these bytes. Its media type is the one it declares, or else `media_type`.
     pub(super) fn new(bytes: Bytes, media_type: &str) -> Result<Self> {
         let document: Value = serde_json::from_slice(&bytes)
-            .map_err(|e| Error::corrupt(format!("a manifest that is no JSON ({e})")))?;
+            .map_err(|e| Error::corrupt(format!("the manifest is not JSON ({e})")))?;
         let own = document["mediaType"].as_str().unwrap_or(media_type).to_owned();
         Ok(Self { digest: sha256(&bytes), media_type: own, bytes, document })
     }

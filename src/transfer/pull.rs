@@ -278,7 +278,7 @@ impl Registry {
             self.blobs(repository, blobs.into_values(), &staged, moved).await?.first()
         {
             let text =
-                format!("{}: a file of the artifact that the registry does not have", blob.digest);
+                format!("{}: a file of the artifact is missing in the registry", blob.digest);
             return Err(Error::not_found(text));
         }
         blocking("writing files", move || folder.put(alone(staged)?, &wanted)).await?;
@@ -288,5 +288,5 @@ impl Registry {
 
 /// The staging folder, once there are no other writers.
 fn alone(staged: Arc<StagedBlobs>) -> Result<StagedBlobs> {
-    Arc::into_inner(staged).ok_or_else(|| Error::bug("a staging folder that is still written to"))
+    Arc::into_inner(staged).ok_or_else(|| Error::bug("the staging folder is still in use"))
 }

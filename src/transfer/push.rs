@@ -126,8 +126,8 @@ impl Registry {
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     let what = platform.as_deref().unwrap_or("an image");
                     return Err(Error::not_found(format!(
-                        "the index lists {what} ({digest}), which is neither here nor in the registry: push one \
-                         that is here, with --platform"
+                        "the index lists {what} ({digest}), which is neither in the source nor in \
+                         the registry: push an available one with --platform"
                     )));
                 }
                 Err(error) => return Err(error),
@@ -147,7 +147,7 @@ impl Registry {
     ) -> Result<()> {
         let manifest = PackedManifest::new(bytes, media_type)?;
         if manifest.digest != digest {
-            return Err(Error::corrupt(format!("{digest}: not the bytes that its digest names")));
+            return Err(Error::corrupt(format!("{digest}: the content does not match the digest")));
         }
         self.put(repository, &manifest, digest).await?;
         for tag in tags {
@@ -167,7 +167,7 @@ impl Registry {
         let scope = push_scope(repository);
         let mut headers = HeaderMap::new();
         let media_type = HeaderValue::try_from(manifest.media_type.as_str())
-            .map_err(|_| Error::invalid("a media type that is none"))?;
+            .map_err(|_| Error::invalid("the media type is not valid"))?;
         headers.insert(CONTENT_TYPE, media_type);
         let request = StreamRequest { method: Method::PUT, url: &url, scope: &scope, headers };
         let mut tries = self.tries(&url);
@@ -178,7 +178,7 @@ impl Registry {
                     let said = answer.headers().get("docker-content-digest");
                     if said.is_some_and(|said| said.as_bytes() != manifest.digest.as_bytes()) {
                         return Err(Error::corrupt(format!(
-                            "{name}: the registry made another manifest of it"
+                            "{name}: the registry stored a different manifest"
                         )));
                     }
                     return Ok(answer.headers().contains_key("oci-subject"));

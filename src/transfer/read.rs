@@ -19,7 +19,7 @@ impl Package {
         let [path] = paths else {
             return match read_as {
                 ReadAs::Guessed => of_files(paths),
-                _ => Err(Error::invalid("an image is one folder, or one archive")),
+                _ => Err(Error::invalid("an image must be one folder or one archive")),
             };
         };
         if path.is_dir() {
@@ -27,7 +27,8 @@ impl Package {
                 return layout::read(path, read_as, wanted);
             }
             return Err(Error::invalid(format!(
-                "{}: no OCI image layout (a folder with 'oci-layout' in it); --as artifact pushes the files in it",
+                "{}: not an OCI image layout (a folder that contains 'oci-layout'); --as artifact \
+                 pushes its files",
                 path.display()
             )));
         }
@@ -51,7 +52,7 @@ fn of_files(paths: &[PathBuf]) -> Result<Package> {
     for path in paths {
         if path.is_dir() || !is_just_a_file(path)? {
             return Err(Error::invalid(format!(
-                "{}: it may be an image; {}",
+                "{}: this may be an image; {}",
                 path.display(),
                 archive::HINT
             )));
@@ -59,7 +60,8 @@ fn of_files(paths: &[PathBuf]) -> Result<Package> {
     }
     let mut package = files::pack(paths, &Artifact::default())?;
     package.notes.push(
-        "pushed as an artifact of an unknown type, since it is no image: --artifact-type says what it is"
+        "pushed as an artifact of unknown type, because it is not an image: set the type with \
+         --artifact-type"
             .to_owned(),
     );
     Ok(package)
@@ -72,12 +74,12 @@ fn of_files(paths: &[PathBuf]) -> Result<Package> {
 fn of_archive(path: &Path, read_as: &ReadAs, wanted: &ImageChoice) -> Result<Package> {
     let archive = Archive::open(path)?;
     if let (Some(why), true) = (&archive.cut, archive.ends_within) {
-        return Err(Error::corrupt(format!("{}: cut off: {why}", path.display())));
+        return Err(Error::corrupt(format!("{}: truncated: {why}", path.display())));
     }
     let mut package = if archive.has("oci-layout") && archive.has("index.json") {
         of_index(&archive, read_as, wanted)
     } else if *read_as == ReadAs::Index {
-        let text = format!("{}: --as index: it has no index of an OCI layout", path.display());
+        let text = format!("{}: --as index requires an OCI layout with an index", path.display());
         return Err(Error::invalid(text));
     } else if archive.has("manifest.json") {
         saved::read(&archive, wanted)
@@ -102,7 +104,7 @@ fn of_index(archive: &Archive, read_as: &ReadAs, wanted: &ImageChoice) -> Result
             Err(error)
         }
         by_index => saved::in_place_of(archive, wanted).or_else(|error| {
-            tracing::debug!(%error, "manifest.json does not help either");
+            tracing::debug!(%error, "manifest.json is not usable either");
             by_index
         }),
     }

@@ -59,7 +59,9 @@ impl ResolvedImage {
     pub(super) fn titled(&self) -> Result<Vec<(String, Descriptor)>> {
         let first = &self.manifests[0];
         if first.is_index() {
-            return Err(Error::invalid("an index is no artifact: choose one with --platform"));
+            return Err(Error::invalid(
+                "an index is not an artifact: select a manifest with --platform",
+            ));
         }
         let mut wanted: Vec<(String, Descriptor)> = Vec::new();
         for layer in [first.descriptors("layers")?, first.descriptors("blobs")?].concat() {
@@ -67,22 +69,23 @@ impl ResolvedImage {
             let Some(title) = title else { continue };
             if !files::safe_path(title) {
                 return Err(Error::corrupt(format!(
-                    "the artifact names a file {title:?}, which is not written: it may lead elsewhere"
+                    "the artifact names the file {title:?}, which is not written: the path may \
+                     point outside the target folder"
                 )));
             }
             if let Some((other, _)) =
                 wanted.iter().find(|(other, _)| super::titled::collide(other, title))
             {
                 return Err(Error::corrupt(format!(
-                    "the artifact names files {other:?} and {title:?}, which not every system can have beside \
-                     each other"
+                    "the artifact names the files {other:?} and {title:?}, which some systems \
+                     cannot store side by side"
                 )));
             }
             wanted.push((title.to_owned(), layer));
         }
         if wanted.is_empty() {
             return Err(Error::invalid(
-                "no layer of it is named as a file: pull it to a layout (--to layout)",
+                "none of its layers has a file name: pull it to a layout (--to layout)",
             ));
         }
         Ok(wanted)
@@ -96,7 +99,7 @@ fn weigh(weight: &mut usize, content: &Content) -> Result<()> {
         return Ok(());
     }
     let most = MOST_BYTES >> 20;
-    Err(Error::corrupt(format!("an index whose manifests have more than {most} MiB")))
+    Err(Error::corrupt(format!("the manifests of the index have more than {most} MiB")))
 }
 
 impl Registry {
@@ -136,7 +139,7 @@ impl Registry {
                 return Ok(whole);
             }
             if depth == DEPTH || whole.manifests.len() + below.len() > MOST_MANIFESTS {
-                return Err(Error::corrupt("an index that is too deep or too long"));
+                return Err(Error::corrupt("the index is too deep or too long"));
             }
             let mut weight = whole.weight();
             let mut contents = stream::iter(below)
@@ -197,7 +200,7 @@ impl Registry {
                         known.push((platform, entry));
                     } else if part.platform.is_null() {
                         if known.len() + below.len() >= MOST_MANIFESTS {
-                            return Err(Error::corrupt("an index that is too long"));
+                            return Err(Error::corrupt("the index is too long"));
                         }
                         below.push((part, entry));
                     }

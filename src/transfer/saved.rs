@@ -59,7 +59,8 @@ fn chosen(archive: &Archive, wanted: &ImageChoice) -> Result<Saved> {
         let known: Vec<(Platform, usize)> = fitting.iter().filter_map(with_platform).collect();
         fitting = vec![platform.choose(&known).map_err(|error| error.context(&at))?.1];
     } else if !wanted.platforms.is_empty() {
-        let text = format!("{at}: it has no index, of which several platforms can be taken");
+        let text =
+            format!("{at}: the archive has no index, so several platforms cannot be selected");
         return Err(Error::invalid(text));
     }
     match fitting[..] {
@@ -89,7 +90,8 @@ pub(super) fn in_place_of(archive: &Archive, wanted: &ImageChoice) -> Result<Pac
             && let Ok(mut package) = layout::package_of(archive, &entry)
         {
             package.notes.push(
-                "the index of the archive names what is not in it: the image of its manifest.json is pushed"
+                "the index of the archive names missing content: the image of manifest.json is \
+                 pushed instead"
                     .to_owned(),
             );
             return Ok(package);
@@ -97,7 +99,8 @@ pub(super) fn in_place_of(archive: &Archive, wanted: &ImageChoice) -> Result<Pac
     }
     let mut package = converted(archive, &image)?;
     package.notes.push(
-        "the index of the archive is of no use: a manifest is made of its manifest.json".to_owned(),
+        "the index of the archive is not usable: the manifest is created from manifest.json"
+            .to_owned(),
     );
     Ok(package)
 }
@@ -119,12 +122,12 @@ fn converted(archive: &Archive, image: &Saved) -> Result<Package> {
     let at = archive.at();
     let config = archive.document(&image.config)?;
     let told: Value = serde_json::from_slice(&config)
-        .map_err(|e| Error::corrupt(format!("{at}: {} is no JSON ({e})", image.config)))?;
+        .map_err(|e| Error::corrupt(format!("{at}: {} is not JSON ({e})", image.config)))?;
     let names = image.layers.as_deref().unwrap_or_default();
     let unpacked = layout::unpacked(&told);
     if unpacked.len() != names.len() {
         return Err(Error::corrupt(format!(
-            "{at}: manifest.json names {} layers, and the image's configuration {}",
+            "{at}: manifest.json names {} layers, but the image configuration names {}",
             names.len(),
             unpacked.len()
         )));
@@ -141,7 +144,7 @@ fn converted(archive: &Archive, image: &Saved) -> Result<Package> {
         };
         if layer.unpacked != wanted {
             return Err(Error::corrupt(format!(
-                "{at}: {name} is another layer than the image's configuration says"
+                "{at}: the layer {name} does not match the image configuration"
             )));
         }
         layers.push(json!({"mediaType": layer.media_type, "digest": layer.digest,
@@ -234,7 +237,7 @@ pub(super) fn compressed(mut package: Package, wanted: &ImageChoice) -> Result<P
         let mut into = scratch.create(&file).map_err(explain)?;
         let (packed, size, unpacked) = gzipped(&mut part, &mut into).map_err(explain)?;
         if unpacked != digest {
-            return Err(Error::corrupt(format!("{digest}: not the bytes that its digest names")));
+            return Err(Error::corrupt(format!("{digest}: the content does not match the digest")));
         }
         let slot = &mut document["layers"][number];
         let end = if layer["mediaType"] == LAYER { "+gzip" } else { ".gzip" };
@@ -257,8 +260,8 @@ pub(super) fn compressed(mut package: Package, wanted: &ImageChoice) -> Result<P
     package.manifests[0] =
         PackedManifest::new(document.to_string().into_bytes().into(), &media_type)?;
     package.notes.push(format!(
-        "{count} uncompressed layers are compressed, so that the image has another digest than in the archive; \
-         --keep-layers pushes it as it is"
+        "{count} uncompressed layers are compressed, so the digest of the image differs from the \
+         archive; --keep-layers pushes it unchanged"
     ));
     package.scratch.push(scratch);
     Ok(package)

@@ -61,7 +61,10 @@ impl Registry {
             if there.digest != manifest.digest {
                 return Err(Error::new(
                     ErrorKind::Conflict,
-                    format!("{tag} points at {}: somebody else pushed it, too", there.digest),
+                    format!(
+                        "{tag} points to {}: it was pushed concurrently by another client",
+                        there.digest
+                    ),
                 ));
             }
         }

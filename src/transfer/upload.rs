@@ -63,7 +63,7 @@ impl Registry {
             match self.fill(&scope, begun, blob, moved).await {
                 Ok(()) => return Ok(true),
                 Err(SessionError::Gone(error)) if beginnings < BEGINNINGS => {
-                    tracing::debug!(%error, digest = blob.digest, "an upload is begun again");
+                    tracing::debug!(%error, digest = blob.digest, "an upload is restarted");
                     moved.0.restarted.fetch_add(1, Ordering::Relaxed);
                 }
                 Err(SessionError::Gone(error) | SessionError::Failed(error)) => return Err(error),
@@ -112,7 +112,7 @@ impl Registry {
 
     async fn begin(&self, repository: &str, scope: &str, query: &[(&str, &str)]) -> Result<Url> {
         let session = self.begin_or_mount(repository, scope, query).await?;
-        session.ok_or_else(|| Error::corrupt("a blob that was made without its bytes"))
+        session.ok_or_else(|| Error::corrupt("the registry created a blob without its content"))
     }
 
     async fn begin_or_mount(
@@ -145,16 +145,18 @@ impl Registry {
         let at = self.login_server();
         let text = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
         let text = text.ok_or_else(|| {
-            Error::bad_answer(format!("{at}: an upload without a place to go on"))
+            Error::bad_answer(format!("{at}: the upload response has no Location header"))
         })?;
-        let next = url
-            .join(text)
-            .map_err(|_| Error::bad_answer(format!("{at}: an upload whose place is no address")))?;
+        let next = url.join(text).map_err(|_| {
+            Error::bad_answer(format!("{at}: the upload location is not a valid URL"))
+        })?;
         if self.is_own(&next) {
             return Ok(next);
         }
         let host = next.host_str().unwrap_or_default();
-        let text = format!("{at}: an upload is to go on at {host}, and does not");
+        let text = format!(
+            "{at}: the upload was redirected to {host}, another host; the redirect is not followed"
+        );
         Err(Error::new(ErrorKind::Denied, text))
     }
 
@@ -226,7 +228,10 @@ impl Registry {
         }
         let at = received(&answer, end).unwrap_or(end);
         if at > end || at <= session.at {
-            return Err(Error::transient(format!("{}: an upload lost bytes", self.login_server())));
+            return Err(Error::transient(format!(
+                "{}: the upload lost bytes",
+                self.login_server()
+            )));
         }
         Ok(Session { url: self.location(&session.url, &answer)?, at })
     }
@@ -277,7 +282,11 @@ impl Registry {
             if is_gone(&error) {
                 // The lost answer may have said that the upload is complete. The context tells the
                 // caller.
-                let kind = if lost { "its last answer was lost" } else { "it is gone" };
+                let kind = if lost {
+                    "the last response was lost"
+                } else {
+                    "the upload session no longer exists"
+                };
                 return Err(SessionError::Gone(error.context(kind)));
             }
             tries.after(error).await.map_err(SessionError::Failed)?;

@@ -84,14 +84,16 @@ impl Live {
 
     async fn ask(&self, web: &Web, query: &Query) -> Result<Arc<LiveAnswer>> {
         let busy = || {
-            Error::new(ErrorKind::Throttled, "another live lookup is under way here")
+            Error::new(ErrorKind::Throttled, "another live lookup is in progress")
                 .with_retry_after(Some(Duration::from_secs(10)))
         };
         let _turn = self.turns.try_acquire().map_err(|_| busy())?;
         let now = OffsetDateTime::now_utc();
         let asked = live::images(&web.app.sources, &web.app.settings.request, &query.filter, now);
         let late = |_| {
-            Error::transient("it takes longer than a caller waits: name a location, or an offer")
+            Error::transient(
+                "the lookup takes too long for a request: specify a location or an offer",
+            )
         };
         let mut rows = tokio::time::timeout(WITHIN, asked).await.map_err(late)??;
         if let Some(id) = &query.id {

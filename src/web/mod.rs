@@ -132,7 +132,7 @@ pub fn check_query(uri: &Uri) -> Result<()> {
 
 /// The response for an unknown path.
 pub(crate) async fn no_route(uri: Uri) -> Response {
-    reply::error(&Error::not_found(format!("there is no {} here", uri.path())))
+    reply::error(&Error::not_found(format!("{} does not exist", uri.path())))
 }
 
 async fn no_method(method: Method, uri: Uri) -> Response {

@@ -81,67 +81,77 @@ pub(super) const LARGEST_PAGE: usize = 1_000;
 /// not.
 const LONGEST: usize = 8 << 10;
 
-const TOP: Parameter = parameter("top", Value::Count, "Rows of a page, 1 to 1000 (100)");
-const SKIP: Parameter = parameter("skipToken", Value::Text, "As a nextLink has it");
+const TOP: Parameter =
+    parameter("top", Value::Count, "The number of rows of a page, from 1 to 1000 (default 100)");
+const SKIP: Parameter =
+    parameter("skipToken", Value::Text, "The page to return, as given by nextLink");
 const SUBSCRIPTION: Parameter =
-    parameter("subscription", Value::Text, "Part of a subscription's id");
+    parameter("subscription", Value::Text, "Part of the subscription id");
 const LOCATION: Parameter = parameter(
     "location",
     Value::Texts,
-    "A location that has it; repeated, or with commas between them: all of them",
+    "A location where the image is available; several, repeated or separated by commas: available \
+     in all of them",
 );
-const PUBLISHER: Parameter = parameter("publisher", Value::Text, "Part of the publisher's name");
-const OFFER: Parameter = parameter("offer", Value::Text, "Part of the offer's name");
-const SKU: Parameter = parameter("sku", Value::Text, "Part of the SKU's name");
+const PUBLISHER: Parameter = parameter("publisher", Value::Text, "Part of the publisher name");
+const OFFER: Parameter = parameter("offer", Value::Text, "Part of the offer name");
+const SKU: Parameter = parameter("sku", Value::Text, "Part of the SKU name");
 const VERSION: Parameter = parameter("version", Value::Text, "Part of the version");
 const ARCHITECTURE: Parameter = parameter(
     "architecture",
     Value::OneOf(ARCHITECTURES),
-    "Architecture: x64 or Arm64; of a container image, as it names it",
+    "Architecture: x64 or Arm64; for a container image, its own name for it",
 );
 const OS: Parameter = parameter(
     "os",
     Value::OneOf(SYSTEMS),
-    "Operating system: Linux or Windows; of a container image, as it names it",
+    "Operating system: Linux or Windows; for a container image, its own name for it",
 );
-const IN: Parameter = parameter("in", Value::Texts, "The same as location");
+const IN: Parameter = parameter("in", Value::Texts, "Same as location");
 const NOT_IN: Parameter = parameter(
     "notIn",
     Value::Texts,
-    "A location that does not have it; repeated, or with commas between them: none of them",
+    "A location where the image is not available; several, repeated or separated by commas: \
+     available in none of them",
 );
 const GENERATION: Parameter =
-    parameter("generation", Value::OneOf(GENERATIONS), "Generation of Hyper-V that it boots in");
+    parameter("generation", Value::OneOf(GENERATIONS), "Hyper-V generation of the image");
 const FEATURE: Parameter = parameter(
     "feature",
     Value::Features,
-    "A feature that it has: NAME or NAME=VALUE, as wholes; repeated: all of them",
+    "A feature of the image: NAME or NAME=VALUE, compared as a whole; repeated: all of them",
 );
-const SECURITY_TYPE: Parameter =
-    parameter("securityType", Value::OneOf(SECURITY_TYPES), "What its feature SecurityType says");
+const SECURITY_TYPE: Parameter = parameter(
+    "securityType",
+    Value::OneOf(SECURITY_TYPES),
+    "The value of the feature SecurityType",
+);
 const PLAN: Parameter =
-    parameter("plan", Value::OneOf(YES_OR_NO), "Whether it has a purchase plan");
-const ENDS_BEFORE: Parameter =
-    parameter("endsBefore", Value::Date, "Its life ends, or has ended, before this day");
+    parameter("plan", Value::OneOf(YES_OR_NO), "Whether the image has a purchase plan");
+const ENDS_BEFORE: Parameter = parameter(
+    "endsBefore",
+    Value::Date,
+    "The image is deprecated, or reaches its end of life, before this day",
+);
 const FIRST_SEEN_AFTER: Parameter = parameter(
     "firstSeenAfter",
     Value::Date,
-    "The first run that saw it began after this day's start",
+    "The image was first seen by a run that started after the beginning of this day",
 );
 const STATUS: Parameter = parameter(
     "status",
     Value::AnyOf(STATUSES),
-    "Where it stands in its life; several: any of them",
+    "The lifecycle status of the image; several: any of them",
 );
 const KIND: Parameter =
-    parameter("kind", Value::AnyOf(IMAGE_KINDS), "Kind of image; several: any of them");
+    parameter("kind", Value::AnyOf(IMAGE_KINDS), "The kind of image; several: any of them");
 const LATEST_ONLY: Parameter =
-    parameter("latest", Value::Flag, "Only the latest of each SKU, definition or repository");
+    parameter("latest", Value::Flag, "Only the latest image of each SKU, definition or repository");
 const SEARCH: Parameter = parameter(
     "search",
     Value::Search,
-    "Words that occur in the names, 16 at most, or short names such as Ubuntu2404; '-', '_' and '.' are \
-     alike; the best fit comes first",
+    "Words that occur in the names, at most 16, or aliases such as Ubuntu2404; '-', '_' and '.' \
+     are equivalent; best match first",
 );
 const EXACT: Parameter = parameter("exact", Value::Flag, "Compare whole names instead of parts");
 
@@ -194,15 +204,15 @@ const PROPERTIES: &[Parameter] = &[
 const OF_OTHERS: &[Parameter] = &[
     KIND,
     LATEST_ONLY,
-    parameter("gallery", Value::Text, "Part of a gallery's name"),
-    parameter("definition", Value::Text, "Part of an image definition's name"),
+    parameter("gallery", Value::Text, "Part of the gallery name"),
+    parameter("definition", Value::Text, "Part of the image definition name"),
     SUBSCRIPTION,
-    parameter("registry", Value::Text, "Part of a registry's login server"),
-    parameter("repository", Value::Text, "Part of a repository's name"),
+    parameter("registry", Value::Text, "Part of the login server of the registry"),
+    parameter("repository", Value::Text, "Part of the repository name"),
     parameter(
         "tag",
         Value::Text,
-        "Part of a container image's tag; or a tag of a resource, NAME or NAME=VALUE",
+        "Part of a container image tag; or a resource tag, NAME or NAME=VALUE",
     ),
     SEARCH,
     EXACT,
@@ -246,13 +256,14 @@ pub(super) const LIST: &[Parameter] = parameters![
     PROPERTIES,
     OF_OTHERS,
     &[
-        parameter("id", Value::Id, "One image, by its whole name"),
+        parameter("id", Value::Id, "One image, by its full id"),
         TOP,
         SKIP,
         parameter(
             "live",
             Value::Flag,
-            "Ask Azure now, for marketplace images; needs a publisher and takes seconds",
+            "List marketplace images from Azure instead of the catalog; requires a publisher and \
+             takes seconds",
         ),
     ],
 ];
@@ -268,7 +279,7 @@ pub(super) const LOCATIONS: &[Parameter] = parameters![
     &[
         KIND,
         LATEST_ONLY,
-        parameter("search", Value::Search, "Parts of the location's name, 16 at most"),
+        parameter("search", Value::Search, "Parts of the location name, at most 16"),
         EXACT,
         TOP,
         SKIP,
@@ -281,10 +292,15 @@ pub(super) const LATEST: &[Parameter] = parameters![
         parameter(
             "urn",
             Value::Sku,
-            "publisher:offer:sku, an alias such as Ubuntu2404, GALLERY/DEFINITION, the id of a definition, or a \
-             pattern of managed images' names such as myapp-*; latest may stand behind it as the version",
+            "publisher:offer:sku, an alias such as Ubuntu2404, GALLERY/DEFINITION, the id of a \
+             definition, or a pattern for names of managed images such as myapp-*; the version may \
+             be given as latest",
         ),
-        parameter("notDeprecatedBefore", Value::Date, "It must still be deployable on this day"),
+        parameter(
+            "notDeprecatedBefore",
+            Value::Date,
+            "The image must still be deployable on this day"
+        ),
     ],
     NAMES,
     PLACES,
@@ -298,9 +314,13 @@ pub(super) const USAGE: &[Parameter] = &[
     parameter(
         "finding",
         Value::AnyOf(Finding::SET),
-        "How the machine's image stands; several: any of them",
+        "The finding for the image of the machine; several: any of them",
     ),
-    parameter("endsBefore", Value::Date, "The image's life ends, or has ended, before this day"),
+    parameter(
+        "endsBefore",
+        Value::Date,
+        "The image is deprecated, or reaches its end of life, before this day",
+    ),
     LOCATION,
     TOP,
     SKIP,
@@ -311,9 +331,9 @@ pub(super) const RUNS: &[Parameter] = &[TOP, SKIP];
 
 /// Parameters of `changes`.
 pub(super) const CHANGES: &[Parameter] = &[
-    parameter("run", Value::Run, "The snapshot's run; the current one if left out"),
-    parameter("search", Value::Search, "Part of an image's name"),
-    parameter("change", Value::AnyOf(Change::SET), "What happened; several: any of it"),
+    parameter("run", Value::Run, "The run of the snapshot; default: the current one"),
+    parameter("search", Value::Search, "Part of the image name"),
+    parameter("change", Value::AnyOf(Change::SET), "The kind of change; several: any of them"),
     TOP,
     SKIP,
 ];
@@ -352,11 +372,11 @@ impl Query {
                 return Err(unknown(&name, allowed));
             };
             if value.contains('\0') {
-                return Err(bad(&name, "no name has a NUL"));
+                return Err(bad(&name, "the value contains a NUL character"));
             }
             // One of two values would be ignored silently, and clients differ in which.
             if given.contains(&parameter.name) && !parameter.value.may_recur() {
-                return Err(bad(&name, "it is given twice and takes one value"));
+                return Err(bad(&name, "specified twice, but accepts one value"));
             }
             given.push(parameter.name);
             let parts: Vec<&str> = if parameter.value.has_commas() {
@@ -394,7 +414,10 @@ impl Query {
             "os" => filter.os = Some(value),
             "status" => filter.statuses.push(value),
             "kind" => filter.kinds.push(value),
-            "latest" => filter.latest = flag(&value).ok_or_else(|| bad("true or false"))?,
+            "latest" => {
+                filter.latest =
+                    flag(&value).ok_or_else(|| bad("the value must be true or false"))?
+            }
             "gallery" => filter.gallery = Some(value),
             "definition" => filter.definition = Some(value),
             "registry" => filter.registry = Some(value),
@@ -406,32 +429,37 @@ impl Query {
                 filter.search = Some(value);
                 filter.check_search().map_err(|error| bad(&error.to_string()))?;
             }
-            "exact" => filter.exact = flag(&value).ok_or_else(|| bad("true or false"))?,
-            "live" => self.live = flag(&value).ok_or_else(|| bad("true or false"))?,
+            "exact" => {
+                filter.exact = flag(&value).ok_or_else(|| bad("the value must be true or false"))?
+            }
+            "live" => {
+                self.live = flag(&value).ok_or_else(|| bad("the value must be true or false"))?
+            }
             "id" => self.id = Some(value),
             "urn" => self.urn = Some(value),
             "run" => self.run = Some(value),
             "change" => self.changes.push(value),
             "skipToken" => self.skip = Some(value),
             "top" => {
-                self.top = count(&value).ok_or_else(|| bad("a number from 1 to 1000"))?;
+                self.top = count(&value)
+                    .ok_or_else(|| bad("the value must be a number from 1 to 1000"))?;
             }
             "endsBefore" => {
-                let date =
-                    catalog::date(&value).ok_or_else(|| bad("a date, such as 2027-01-01"))?;
+                let date = catalog::date(&value)
+                    .ok_or_else(|| bad("the value must be a date, such as 2027-01-01"))?;
                 (self.ends_before, filter.ends_before) = (Some(date), Some(date));
             }
             "firstSeenAfter" => {
-                let date =
-                    catalog::date(&value).ok_or_else(|| bad("a date, such as 2027-01-01"))?;
+                let date = catalog::date(&value)
+                    .ok_or_else(|| bad("the value must be a date, such as 2027-01-01"))?;
                 filter.first_seen_after = Some(date);
             }
             "notDeprecatedBefore" => {
-                let date =
-                    catalog::date(&value).ok_or_else(|| bad("a date, such as 2027-01-01"))?;
+                let date = catalog::date(&value)
+                    .ok_or_else(|| bad("the value must be a date, such as 2027-01-01"))?;
                 self.not_deprecated_before = Some(date);
             }
-            _ => return Err(bad("not served")),
+            _ => return Err(bad("not supported")),
         }
         Ok(())
     }
@@ -442,8 +470,7 @@ pub(super) type InPath = Result<Path<String>, PathRejection>;
 
 /// Returns the text of a path parameter.
 pub(super) fn in_path(given: InPath) -> Result<String> {
-    let no_text =
-        |_| Error::invalid("the path is no text: what it has percent-encoded is no UTF-8");
+    let no_text = |_| Error::invalid("the percent-encoded path is not UTF-8");
     given.map(|Path(text)| text).map_err(no_text)
 }
 
@@ -465,6 +492,6 @@ fn bad(name: &str, why: &str) -> Error {
 fn unknown(name: &str, allowed: &[Parameter]) -> Error {
     let names: Vec<&str> = allowed.iter().map(|parameter| parameter.name).collect();
     let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-    let text = format!("there is no parameter '{name}' here; there are {there}");
+    let text = format!("unknown parameter '{name}'; the parameters are {there}");
     Error::invalid(text).with_target(name)
 }

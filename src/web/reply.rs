@@ -29,7 +29,7 @@ fn allowed(path: &str) -> &'static str {
 /// The response to a method that the resource at `path` does not support.
 pub(super) fn not_allowed(method: &Method, path: &str) -> Response<Body> {
     let allowed = allowed(path);
-    let text = format!("{path} cannot be asked with {method}, but with {allowed}");
+    let text = format!("{path} does not support {method}; it supports {allowed}");
     let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", &text);
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
@@ -41,7 +41,7 @@ pub(super) fn acceptable(response: Response<CompressionBody<Body>>) -> Response<
     if response.status() != StatusCode::NOT_ACCEPTABLE {
         return response.map(Body::new);
     }
-    let text = "nothing is left that Accept-Encoding allows: there are gzip, zstd and identity";
+    let text = "Accept-Encoding allows none of the supported encodings: gzip, zstd and identity";
     refusal(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", text)
 }
 

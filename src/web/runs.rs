@@ -27,30 +27,30 @@ const CLOCKS_DIFFER: time::Duration = time::Duration::minutes(5);
 pub(super) struct RunList {
     /// The runs, newest first.
     value: Vec<RunReport>,
-    /// Where the next page is, if there is one.
+    /// The URL of the next page, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_link: Option<String>,
 }
 
-/// Whether the catalog is fresh.
+/// The health of the catalog.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct HealthReport {
-    /// Whether it is.
+    /// Whether the catalog is fresh.
     healthy: bool,
-    /// The current snapshot's run.
+    /// The run of the current snapshot.
     run: Option<RunId>,
-    /// The run that lookups are answered from instead, when the current snapshot is damaged.
+    /// The run that lookups are served from while the current snapshot is damaged.
     #[serde(skip_serializing_if = "Option::is_none")]
     serving: Option<RunId>,
-    /// Whether its snapshot lacks anything.
+    /// Whether the snapshot is complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["complete", "partial", null]))]
     state: Option<&'static str>,
-    /// How long ago it was published.
+    /// How long ago the run was published, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     age_seconds: Option<i64>,
-    /// Why it is not healthy.
+    /// Why the catalog is not healthy.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
@@ -106,7 +106,7 @@ pub(super) async fn health(State(lookups): State<Arc<Lookups>>, uri: Uri) -> Res
                     reason: reason.map(str::to_owned),
                 }
             }
-            Ok(None) => unhealthy("no run is published yet".to_owned()),
+            Ok(None) => unhealthy("no run has been published yet".to_owned()),
             Err(error) => unhealthy(reply::without_paths(&error.to_string())),
         };
         // The snapshot that `current.json` names may be damaged, which only the snapshot cache
@@ -117,8 +117,9 @@ pub(super) async fn health(State(lookups): State<Arc<Lookups>>, uri: Uri) -> Res
                 report.run = report.run.or(damaged.run);
                 report.serving = Some(serving);
                 let why = reply::without_paths(&damaged.reason);
-                let text =
-                    format!("the current snapshot is damaged, run {serving} is served: {why}");
+                let text = format!(
+                    "the current snapshot is damaged, and run {serving} is served instead: {why}"
+                );
                 report.reason = Some(text);
             }
             Err(error) if report.healthy => {

@@ -231,7 +231,7 @@ impl SnapshotCache {
             Ok(Some(catalog)) => self.put(&Snapshot::new(catalog), None),
             Ok(None) => self.state().passed_over = None,
             Err(error) => {
-                tracing::error!(%error, "the new snapshot is refused; the one before is served");
+                tracing::error!(%error, "cannot open the new snapshot; serving the previous one");
                 if error.kind() == ErrorKind::Corrupt {
                     let named = verify::named(self.store.as_ref()).await;
                     let run = named.ok().and_then(|named| named.run);
@@ -246,7 +246,7 @@ impl SnapshotCache {
     async fn other(&self, served: Option<&Snapshot>) -> Result<Option<Catalog>> {
         let store = self.store.as_ref();
         let Some(current) = snapshot::current(store).await? else {
-            return Err(Error::corrupt(format!("{}/current.json is gone", store.address())));
+            return Err(Error::corrupt(format!("{}/current.json is missing", store.address())));
         };
         if served.is_some_and(|served| served.catalog.manifest.run == current.run) {
             return Ok(None);
@@ -298,7 +298,10 @@ impl SnapshotCache {
         let gone = || {
             Error::new(
                 ErrorKind::Gone,
-                format!("the list was begun in run {run}, which is no longer kept: begin it anew"),
+                format!(
+                    "the list started in run {run}, whose snapshot is no longer kept: start the \
+                     list again"
+                ),
             )
         };
         // A token may name any run. If this store has no snapshot of it, the list is gone.

@@ -85,8 +85,9 @@ impl Behind {
     }
 }
 
-const CHANGED: &str = "it was cut or changed, or is of another azimg; follow nextLink as it is, or begin the list anew";
-const ANOTHER: &str = "it belongs to another list; follow nextLink as it is";
+const CHANGED: &str = "it was truncated or changed, or comes from another version of azimg; use \
+                       nextLink unchanged, or start the list again";
+const ANOTHER: &str = "it belongs to another list; use nextLink unchanged";
 
 fn bad(why: &str) -> Error {
     Error::invalid(format!("parameter 'skipToken': {why}")).with_target("skipToken")

@@ -73,8 +73,8 @@ impl UsageLists {
 async fn joined(web: &Web, token: Option<Token>) -> Result<Arc<UsageList>> {
     if let Some(token) = token {
         let gone = || {
-            let text =
-                "the list is no longer kept, since the machines were listed anew: begin it anew";
+            let text = "the list is no longer kept, because the machines were listed again: start \
+                        the list again";
             Error::new(ErrorKind::Gone, text)
         };
         return web.usage.find(token.run).ok_or_else(gone);
@@ -113,8 +113,8 @@ async fn ask(
         usage(&snapshot.catalog, app.store.as_ref(), machines, now).await
     };
     let late = |_| {
-        let text = "listing the machines takes longer than a caller waits: ask for fewer subscriptions with \
-                    AZIMG_SUBSCRIPTIONS, or use 'azimg images usage'";
+        let text = "listing the machines takes too long for a request: limit the subscriptions \
+                    with AZIMG_SUBSCRIPTIONS, or use 'azimg images usage'";
         Error::transient(text)
     };
     let rows = tokio::time::timeout(WITHIN, asked).await.map_err(late)??;

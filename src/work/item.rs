@@ -291,10 +291,10 @@ impl WorkItem {
     /// scope, is an error: the results would be written under a name that nothing reads.
     pub fn parse(text: &str) -> Result<Self> {
         let item: Self = serde_json::from_str(text)
-            .map_err(|e| Error::invalid(format!("a message that is no work item: {e}")))?;
+            .map_err(|e| Error::invalid(format!("the message is not a work item: {e}")))?;
         if item.v != WORK_VERSION {
             return Err(Error::invalid(format!(
-                "work item of version {}; this azimg reads version {WORK_VERSION}",
+                "the work item has version {}; this version of azimg reads version {WORK_VERSION}",
                 item.v
             )));
         }

@@ -9,7 +9,7 @@ const MOST_KINDS: usize = 64;
 /// The name under which further kinds are counted.
 const OTHERS: &str = "others";
 
-/// How often a member of an answer was of another form, by what is wrong with it.
+/// Members of responses that had an unexpected type: a count for each description.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Malformed(BTreeMap<String, u64>);

@@ -38,7 +38,7 @@ pub const MOST_MESSAGES: usize = 2_900;
 /// Maximum length of a message, in bytes: a storage queue accepts 64 KiB of base64.
 pub const LARGEST_MESSAGE: usize = 48 << 10;
 
-/// A run's name: a ULID, so that names sort by the start of the run.
+/// The name of a run: a ULID, so that names sort by the start of the run.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -85,12 +85,14 @@ impl std::str::FromStr for RunId {
 
     fn from_str(text: &str) -> Result<Self> {
         Ulid::from_string(&text.to_ascii_uppercase()).map(Self).map_err(|_| {
-            Error::invalid(format!("'{text}' is no run: a run is named by 26 letters and digits"))
+            Error::invalid(format!(
+                "'{text}' is not a run: the name of a run has 26 letters and digits"
+            ))
         })
     }
 }
 
-/// Where images come from.
+/// The source of images.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -136,11 +138,11 @@ impl fmt::Display for SourceName {
     }
 }
 
-/// Which versions are asked one by one for what listings do not tell.
+/// Which versions are queried one by one for details that listings do not contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Details {
-    /// None.
+    /// No version.
     None,
     /// The newest version of each SKU.
     #[default]
@@ -149,23 +151,23 @@ pub enum Details {
     All,
 }
 
-/// How a scope ended.
+/// The outcome of a scope.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// Listed, with something in it.
+    /// The scope was listed and is not empty.
     Done,
-    /// Listed, and there is nothing in it.
+    /// The scope was listed and is empty.
     Empty,
-    /// Was listed by its parent, and then was not found (404).
+    /// The parent listed the scope, but it was not found (404).
     Gone,
-    /// The identity may not list it.
+    /// The identity is not allowed to list the scope.
     Denied,
-    /// Could not be listed.
+    /// The scope could not be listed.
     Failed,
-    /// Could not be listed; rows of an earlier run stand in.
+    /// The scope could not be listed; rows of an earlier run are carried over.
     Carried,
 }
 

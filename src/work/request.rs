@@ -23,27 +23,27 @@ const LONGEST_PUBLISHER: usize = 256;
 /// Maximum of `offersMaxAge`, in seconds: a hundred years.
 const LONGEST_AGE: u64 = 100 * 366 * 24 * 3_600;
 
-/// What a run was asked to do; the body of `POST runs`.
+/// The request for a run; the body of `POST runs`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Request {
-    /// Sources to crawl; empty means all that are configured.
+    /// The sources to crawl; empty means all configured ones.
     pub sources: Vec<SourceName>,
-    /// Locations to crawl; empty means all that are configured, or else all. `-francesouth` leaves one out: of those
-    /// that are named, or of all.
+    /// The locations to crawl; empty means the configured ones, or else all. `-francesouth`
+    /// excludes a location, from the specified ones or from all.
     pub locations: Vec<String>,
-    /// Only publishers whose name contains one of these, without case.
+    /// Only publishers whose name contains one of these, case-insensitive.
     pub publishers: Vec<String>,
-    /// Subscriptions to ask through; empty means all that are configured, or else visible.
+    /// The subscriptions to query; empty means the configured ones, or else all that are visible.
     pub subscriptions: Vec<String>,
-    /// Which details to ask for.
+    /// Which details to query.
     pub details: Option<Details>,
-    /// Lists every publisher's offers, however lately they were listed.
+    /// List the offers of every publisher, even if they were listed recently.
     pub full: bool,
-    /// Offers that were listed less than so many seconds ago may be taken from the last snapshot.
+    /// Offers listed less than this number of seconds ago may be taken from the last snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offers_max_age: Option<u64>,
-    /// Begins another run, also when one that was asked for the same is under way.
+    /// Start another run, even if one with the same request is in progress.
     #[serde(skip_serializing_if = "is_false")]
     pub force: bool,
 }
@@ -130,7 +130,7 @@ const FORMS: [Form; 3] = [
     (
         "subscriptions",
         is_subscription,
-        "is no subscription's id: give GUIDs (az account list --query [].id)",
+        "is not a subscription id: give GUIDs (az account list --query [].id)",
     ),
     (
         "publishers",
@@ -167,7 +167,7 @@ impl Request {
 
     /// Parses the body of `POST runs`. The target of an error is the invalid member.
     pub fn parse(body: &str) -> Result<Self> {
-        let what = "the body is no request for a run";
+        let what = "the body is not a run request";
         // Deserialization would accept an array as the members in their order.
         let is_object = body.trim_start().starts_with('{');
         let read = match serde_json::from_str(body) {
@@ -216,8 +216,9 @@ impl Request {
             let bytes = serde_json::to_string(names).map_or(usize::MAX, |text| text.len());
             if bytes > LARGEST_NAMES {
                 let most = LARGEST_NAMES >> 10;
-                let text =
-                    format!("{member}: {bytes} bytes of names; a run takes {most} KiB of them");
+                let text = format!(
+                    "{member}: the names have {bytes} bytes, and the limit of a run is {most} KiB"
+                );
                 return Err(Error::invalid(text).with_target(member));
             }
         }
@@ -229,7 +230,7 @@ impl Request {
             }
         }
         if self.offers_max_age.is_some_and(|age| age > LONGEST_AGE) {
-            let text = "offersMaxAge: that is longer than a hundred years, in seconds";
+            let text = "offersMaxAge: exceeds a hundred years (the value is in seconds)";
             return Err(Error::invalid(text).with_target("offersMaxAge"));
         }
         Ok(())

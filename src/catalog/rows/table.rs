@@ -361,5 +361,5 @@ impl RowTable {
 }
 
 fn unreadable(error: &serde_json::Error) -> Error {
-    Error::corrupt(format!("a table has a row that this azimg cannot read ({error})"))
+    Error::corrupt(format!("a table has a row that this version of azimg cannot read ({error})"))
 }

@@ -7,28 +7,28 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 
-/// How the image of a machine stands, the worst first.
+/// The finding for the image of a machine, worst first.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Finding {
-    /// The image is no longer where the machine runs: nothing can be made of it any more.
+    /// The image is no longer available where the machine runs; it cannot be deployed again.
     Gone,
-    /// It can no longer be deployed.
+    /// The image can no longer be deployed.
     Deprecated,
-    /// It is past the end of life that its owner declared.
+    /// The image is past the end of life that its owner declared.
     EndOfLife,
-    /// There is a newer version that can be deployed where the machine runs.
+    /// A newer version can be deployed where the machine runs.
     NotLatest,
-    /// It is the latest, and has an end that is known.
+    /// The image is the latest, and its deprecation or end of life is scheduled.
     Scheduled,
-    /// It is newer than the latest that can be deployed where the machine runs, such as a version that is
-    /// excluded from latest.
+    /// The image is newer than the latest that can be deployed where the machine runs, such as a
+    /// version that is excluded from latest.
     Ahead,
-    /// It is the latest, or the machine follows the latest.
+    /// The image is the latest, or the machine follows the latest.
     Current,
-    /// The catalog does not tell: the reason says why.
+    /// The catalog has no answer; `reason` states why.
     Unknown,
 }
 
@@ -100,6 +100,6 @@ impl std::str::FromStr for Finding {
     fn from_str(text: &str) -> Result<Self> {
         let name = Self::SET.find(text)?;
         let found = Self::ALL.into_iter().find(|finding| finding.as_str() == name);
-        found.ok_or_else(|| Error::bug("a finding without its name"))
+        found.ok_or_else(|| Error::bug("the finding has no name"))
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn judge(machine: Machine, image: Image, standing: Option<&LastResult
     let with_latest = image.latest.as_ref().and_then(ordered);
     let (finding, reason) = match (&machine.image, &version) {
         (MachineImage::None, _) => {
-            let why = "it was made of a disk, and neither names an image";
+            let why = "it was created from a disk, and neither refers to an image";
             (Finding::Unknown, Some(why.to_owned()))
         }
         (MachineImage::Managed(_), _) if image.stands.is_some() => (Finding::Current, None),
@@ -30,7 +30,7 @@ pub(super) fn judge(machine: Machine, image: Image, standing: Option<&LastResult
     };
     let reason = as_of(finding, reason, standing);
     let reason = if machine.by_disk {
-        let by = "its disk was made of this image";
+        let by = "its disk was created from this image";
         Some(reason.map_or(by.to_owned(), |reason| format!("{by}; {reason}")))
     } else {
         reason
@@ -74,7 +74,7 @@ fn pinned(
     standing: Option<&LastResult>,
 ) -> Judged {
     let Some(stand) = &image.stands else {
-        return absent("the version is no longer there", standing);
+        return absent("the version no longer exists", standing);
     };
     let Some(status) = stand.status else {
         return (Finding::Unknown, Some("its status could not be read".to_owned()));
@@ -84,7 +84,7 @@ fn pinned(
         return (finding, None);
     }
     if !stand.is_here {
-        let place = format!("the version is elsewhere, and not in {}", machine.location);
+        let place = format!("the version is not replicated to {}", machine.location);
         return absent(&place, standing);
     }
     match standing {
@@ -92,7 +92,7 @@ fn pinned(
             (finding, Some(format!("its replica in {} failed", machine.location)))
         }
         Some(LastResult::Answered | LastResult::Open(_)) => {
-            (finding, Some(format!("no version may be the latest in {}", machine.location)))
+            (finding, Some(format!("no version is eligible as the latest in {}", machine.location)))
         }
         Some(LastResult::Unasked) | None => absent("", standing),
     }
@@ -101,11 +101,11 @@ fn pinned(
 /// The finding for a machine that follows the latest, and whose current version is unknown.
 fn following(machine: &Machine, image: &Image, standing: Option<&LastResult>) -> Judged {
     if let Some(latest) = &image.latest {
-        let follows = "follows the latest; which version it stands on is not known".to_owned();
+        let follows = "follows the latest; the version that it runs is not known".to_owned();
         let finding = latest.status.map(|status| Finding::of(status, Ordering::Equal));
         return (finding.unwrap_or(Finding::Unknown), Some(follows));
     }
-    let none = format!("no version may be the latest in {}", machine.location);
+    let none = format!("no version is eligible as the latest in {}", machine.location);
     let present = image.present.as_ref().and_then(|stand| stand.status);
     match present.map(|status| Finding::of(status, Ordering::Equal)) {
         Some(finding @ (Finding::Deprecated | Finding::EndOfLife)) => (finding, Some(none)),
@@ -123,7 +123,8 @@ fn as_of(
     let Some(LastResult::Open(why)) = standing.filter(|_| finding != Finding::Unknown) else {
         return reason;
     };
-    let since = format!("as of the last answer; since then it could not be asked: {why}");
+    let since =
+        format!("as of the last successful listing; since then it could not be listed: {why}");
     Some(reason.map_or(since.clone(), |reason| format!("{reason}; {since}")))
 }
 
@@ -132,10 +133,10 @@ fn absent(what: &str, standing: Option<&LastResult>) -> Judged {
     match standing {
         Some(LastResult::Answered) => (Finding::Gone, Some(what.to_owned())),
         Some(LastResult::Open(why)) => {
-            (Finding::Unknown, Some(format!("where it would be found could not be asked: {why}")))
+            (Finding::Unknown, Some(format!("the scope of the image could not be listed: {why}")))
         }
         Some(LastResult::Unasked) | None => {
-            (Finding::Unknown, Some("where it would be found was not crawled".to_owned()))
+            (Finding::Unknown, Some("the scope of the image was not crawled".to_owned()))
         }
     }
 }

@@ -6,46 +6,48 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-/// A machine, and how its image stands.
+/// A machine, with the finding for its image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage {
     /// The subscription of the machine.
     pub subscription_id: String,
-    /// The machine or scale set, by its Resource Manager id.
+    /// The Resource Manager id of the virtual machine or scale set.
     pub machine: String,
-    /// Its name.
+    /// The name of the machine.
     pub name: String,
-    /// What it is.
+    /// The kind of machine.
     pub machine_kind: MachineKind,
-    /// Where it runs.
+    /// The location of the machine.
     pub location: String,
-    /// Kind of image: `marketplace`, `gallery-version`, `managed-image`; none for a disk.
+    /// The kind of image: `marketplace`, `gallery-version` or `managed-image`; null for a disk.
     #[schemars(extend("enum" = ["marketplace", "gallery-version", "managed-image", null]))]
     pub image_kind: Option<String>,
-    /// What it refers to without the version: publisher:offer:sku, or an id.
+    /// The image without its version: publisher:offer:sku, or an id.
     pub image: Option<String>,
-    /// The image's publisher; of a gallery's image, what its definition says.
+    /// The publisher of the image; for a gallery image, as stated by its definition.
     pub publisher: Option<String>,
-    /// The image's offer.
+    /// The offer of the image.
     pub offer: Option<String>,
-    /// The image's SKU.
+    /// The SKU of the image.
     pub sku: Option<String>,
-    /// The version that it stands on; none when it follows the latest and nothing tells which.
+    /// The version that the machine runs; null if the machine follows the latest and its version is
+    /// not known.
     pub version: Option<String>,
-    /// Whether it names a version, rather than following the latest.
+    /// Whether the machine specifies a version instead of following the latest.
     pub is_pinned: bool,
-    /// How its image stands.
+    /// The finding for the image.
     pub finding: Finding,
-    /// When the image's life ends, or has ended.
+    /// When the image is deprecated or reaches its end of life; may be in the past.
     #[serde(with = "time::serde::rfc3339::option", default)]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub ends_at: Option<OffsetDateTime>,
-    /// Whether its version is the newest that can be deployed where it runs; none where either is not known.
+    /// Whether the version is the newest that can be deployed in the location of the machine; null
+    /// if either is not known.
     pub is_latest: Option<bool>,
-    /// The image to move to: the newest that can be deployed where it runs, is newer than its own, and boots as its
-    /// own does, by URN or id.
+    /// The recommended replacement, by URN or id: the newest image that can be deployed in the
+    /// location of the machine, is newer than its own, and boots in the same way.
     pub move_to: Option<String>,
-    /// Why the finding is what it is, where that does not tell all.
+    /// The reason for the finding, where the finding alone is not sufficient.
     pub reason: Option<String>,
 }

@@ -72,7 +72,7 @@ impl Sections {
     /// ends with the file.
     pub(super) fn open(bytes: Bytes) -> Result<Self> {
         if !bytes.starts_with(MAGIC) {
-            return Err(damaged("is no index that this azimg can read"));
+            return Err(damaged("not an index that this version of azimg can read"));
         }
         let head = MAGIC.len() + SECTIONS * 8;
         let mut at = head;
@@ -84,13 +84,13 @@ impl Sections {
                 .and_then(|length| length.try_into().ok())
                 .map(u64::from_le_bytes)
                 .and_then(|length| usize::try_from(length).ok())
-                .ok_or_else(|| damaged("ends within its head"))?;
+                .ok_or_else(|| damaged("truncated in its header"))?;
             let end = at.checked_add(length).filter(|end| *end <= bytes.len());
-            *range = at..end.ok_or_else(|| damaged("is cut"))?;
+            *range = at..end.ok_or_else(|| damaged("truncated"))?;
             at = range.end;
         }
         if at != bytes.len() {
-            return Err(damaged("has bytes behind its end"));
+            return Err(damaged("has bytes after its end"));
         }
         Ok(Self { bytes, ranges })
     }
@@ -136,16 +136,17 @@ impl Pool {
     pub(super) fn open(sections: &Sections, ends: Section, text: Section) -> Result<Self> {
         let (ends, text) = (sections.shared(ends), sections.shared(text));
         let pool = Self { ends, text, folded: OnceLock::new(), occurring: OnceLock::new() };
-        let text = std::str::from_utf8(&pool.text).map_err(|_| damaged("has text that is none"))?;
+        let text =
+            std::str::from_utf8(&pool.text).map_err(|_| damaged("has text that is not UTF-8"))?;
         let mut last = 0;
         for end in pool.ends.chunks_exact(4).map(|four| number(four, 0)) {
             if end < last || !text.is_char_boundary(end as usize) {
-                return Err(damaged("has texts that overlap"));
+                return Err(damaged("has overlapping texts"));
             }
             last = end;
         }
         let whole = pool.ends.len().is_multiple_of(4) && last as usize == text.len();
-        if whole { Ok(pool) } else { Err(damaged("has text that belongs to nothing")) }
+        if whole { Ok(pool) } else { Err(damaged("has text that no entry covers")) }
     }
 
     /// The number of texts.

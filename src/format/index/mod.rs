@@ -141,7 +141,7 @@ impl Index {
         ];
         for (section, size) in sizes {
             if !self.sections.of(section).len().is_multiple_of(size) {
-                return Err(damaged("has a record that is cut"));
+                return Err(damaged("has a truncated record"));
             }
         }
         let counts = [self.groups(Level::Offer), self.groups(Level::Sku), self.len()];
@@ -172,7 +172,7 @@ impl Index {
                     && below(number(row, 20), json)
                     && below(number(row, 24), json)
             });
-        if sound { Ok(()) } else { Err(damaged("has a number that leads nowhere")) }
+        if sound { Ok(()) } else { Err(damaged("has a reference out of range")) }
     }
 
     fn check_groups(&self, level: Level, children: u32) -> Result<()> {
@@ -180,14 +180,14 @@ impl Index {
         let bytes = self.sections.of(section(level));
         let mut records = bytes.chunks_exact(GROUP).peekable();
         if records.len() == 0 {
-            return Err(damaged("lacks its groups"));
+            return Err(damaged("has no groups"));
         }
         while let Some(record) = records.next() {
             let (name, first) = (number(record, 0), number(record, 4));
             let is_end = records.peek().is_none();
             let sound = if is_end { name == NONE } else { (name as usize) < names };
             if !sound || first < last || first > children || (is_end && first != children) {
-                return Err(damaged("has a group that leads nowhere"));
+                return Err(damaged("has a group out of range"));
             }
             last = first;
         }

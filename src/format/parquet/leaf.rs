@@ -26,7 +26,7 @@ impl Values {
         Self::Texts(Vec::new(), Vec::new())
     }
 
-    /// Adds a text. Ignored by a column of another type.
+    /// Adds a text. Ignored by the column has another type.
     pub(super) fn text(&mut self, value: &str) {
         if let Self::Texts(text, ends) = self {
             text.extend_from_slice(value.as_bytes());
@@ -158,7 +158,7 @@ impl Leaf {
                 (Values::Longs(longs), ColumnWriter::Int64ColumnWriter(out)) => {
                     out.write_batch(&longs[values], def, rep)?;
                 }
-                _ => return Err(ParquetError::General("a column of another type".to_owned())),
+                _ => return Err(ParquetError::General("the column has another type".to_owned())),
             }
         }
         match &mut self.values {

@@ -16,27 +16,27 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// A plan that was written down.
+/// A stored plan for retiring gallery versions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RetirePlan {
-    /// The version of this document.
+    /// The schema version of the plan.
     pub schema_version: u32,
-    /// Its name.
+    /// The name of the plan.
     pub plan: String,
-    /// When it was made.
+    /// When the plan was made.
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub made_at: OffsetDateTime,
-    /// It must not be applied after this.
+    /// When the plan expires; it cannot be applied after that.
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub expires_at: OffsetDateTime,
-    /// What was asked for.
+    /// The rules that the plan was made with.
     pub rules: Rules,
-    /// What is planned, definition by definition.
+    /// The planned changes of each definition.
     pub definitions: Vec<Planned>,
-    /// Galleries that delete softly, by id: for how many days a deletion can be undone there.
+    /// Galleries with soft delete, by id: the number of days in which a deletion can be undone.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub restorable_days: BTreeMap<String, u32>,
 }
@@ -139,7 +139,7 @@ impl Galleries {
             }
             if found.gone.contains(&retired.id.to_ascii_lowercase()) {
                 // It was begun, and its end was not recorded.
-                ledger.write(&retired.id, PartState::Done, "seen to be done")?;
+                ledger.write(&retired.id, PartState::Done, "found done")?;
                 applied.before += 1;
                 continue;
             }
@@ -157,7 +157,7 @@ impl Galleries {
                         continue;
                     }
                     return Err(error.context(format!(
-                        "{} of {all} done before {}; apply the plan again to go on",
+                        "{} of {all} done before {}; apply the plan again to continue",
                         applied.done + applied.before,
                         retired.id
                     )));
@@ -194,13 +194,13 @@ impl Galleries {
         machines: &[Machine],
         found: &mut FoundVersions,
     ) -> Result<()> {
-        let name = Name::from_id(&planned.definition)
-            .ok_or_else(|| Error::invalid(format!("'{}' is no definition", planned.definition)))?;
+        let name = Name::from_id(&planned.definition).ok_or_else(|| {
+            Error::invalid(format!("'{}' is not an image definition", planned.definition))
+        })?;
         let definition = name.definition.clone().unwrap_or_default();
         let changed = |why: &str| {
             let text = format!(
-                "{} is no longer what it was when the plan was made ({why}): nothing was done; make a \
-                 new plan",
+                "{} changed since the plan was made ({why}): nothing was done; create a new plan",
                 planned.definition
             );
             Error::new(ErrorKind::Conflict, text)
@@ -210,7 +210,7 @@ impl Galleries {
         let look = || self.world(&name.own, &definition, machines, whole.made_at);
         let mut world = match look().await {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(changed("it is not there"));
+                return Err(changed("it does not exist"));
             }
             world => world?,
         };
@@ -235,7 +235,7 @@ impl Galleries {
             }
         }
         if touched.is_empty() && !world.is_as_planned(planned) {
-            return Err(changed("its versions are others, or have changed"));
+            return Err(changed("its versions differ from the plan"));
         }
         // The use may have changed, a part may be done, and people edit plans: the rules must still
         // retire each remaining version, with the action in the plan.
@@ -248,7 +248,7 @@ impl Galleries {
             let is_over =
                 ledger.state(&retired.id) == Some(PartState::Done) || found.gone.contains(&id);
             if !is_over && goes.get(&id) != Some(&retired.action) {
-                return Err(changed(&format!("{} would stay now", retired.id)));
+                return Err(changed(&format!("{} would now be kept", retired.id)));
             }
         }
         Ok(())
@@ -284,7 +284,7 @@ impl Galleries {
     ) -> Result<()> {
         let name = Name::from_id(&retired.id)
             .filter(|name| name.version.is_some())
-            .ok_or_else(|| Error::invalid(format!("'{}' is no version", retired.id)))?;
+            .ok_or_else(|| Error::invalid(format!("'{}' is not an image version", retired.id)))?;
         let end = at.format(&Rfc3339).map_err(|e| Error::bug(e.to_string()))?;
         let publishing = match retired.action {
             Action::Delete => None,

@@ -88,7 +88,7 @@ impl Galleries {
         let id = rows
             .first()
             .map(|row| row.id.clone())
-            .ok_or_else(|| Error::bug("a definition without a row"))?;
+            .ok_or_else(|| Error::bug("the definition has no row"))?;
         let machines = self.standing_on(own, definition, machines).await?;
         let versions: Vec<GalleryImage> =
             rows.into_iter().filter(|row| row.version.is_some()).collect();

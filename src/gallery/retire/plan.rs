@@ -10,31 +10,31 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use time::OffsetDateTime;
 
-/// What becomes of a version.
+/// What is done with a version.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
-    /// It is excluded from latest.
+    /// Exclude the version from latest.
     Exclude,
-    /// Its end of life is set to the moment of the plan.
+    /// Set its end of life to the time of the plan.
     EndOfLife,
-    /// It is deleted.
+    /// Delete the version.
     Delete,
 }
 
-/// Which versions are to go.
+/// The rules that select versions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rules {
-    /// So many of the newest stay.
+    /// The number of newest versions to keep.
     pub keep: usize,
-    /// Those that were published less than so many days ago stay.
+    /// Versions published less than this number of days ago are kept.
     pub older_than_days: Option<u32>,
-    /// What becomes of the others.
+    /// What is done with the other versions.
     pub action: Action,
-    /// At most this part of a definition's versions goes, in percent.
+    /// The maximum share of a definition's versions that may be retired, in percent.
     pub max_percent: u8,
 }
 
@@ -60,39 +60,39 @@ pub struct DefinitionState {
     pub machines: Vec<Machine>,
 }
 
-/// A version that goes.
+/// A version to retire.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Retired {
-    /// Its id.
+    /// The Resource Manager id of the version.
     pub id: String,
-    /// What becomes of it.
+    /// What is done with the version.
     pub action: Action,
-    /// Why.
+    /// Why it is retired.
     pub reason: String,
 }
 
-/// A version that stays.
+/// A version that is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RetainedVersion {
-    /// Its id.
+    /// The Resource Manager id of the version.
     pub id: String,
-    /// Why.
+    /// Why it is kept.
     pub reason: String,
 }
 
-/// What is planned for a definition.
+/// The planned changes of a definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Planned {
-    /// The definition's id.
+    /// The Resource Manager id of the definition.
     pub definition: String,
-    /// The versions that go, oldest first.
+    /// The versions to retire, oldest first.
     pub retired: Vec<Retired>,
-    /// The versions that stay, newest first.
+    /// The versions to keep, newest first.
     pub kept: Vec<RetainedVersion>,
-    /// What its versions were like, in one digest.
+    /// A digest of the state of its versions when the plan was made.
     pub world: String,
 }
 
@@ -172,7 +172,7 @@ pub fn plan(world: &DefinitionState, rules: &Rules, now: OffsetDateTime) -> Resu
         let reason = if counts {
             Some(format!("one of the {} newest", rules.keep))
         } else if row.is_latest || latest.contains(&at) {
-            Some("the latest, here or in one of its regions".to_owned())
+            Some("the latest version, overall or in one of its regions".to_owned())
         } else {
             stays(world, row, rules, now)
         };
@@ -187,8 +187,7 @@ pub fn plan(world: &DefinitionState, rules: &Rules, now: OffsetDateTime) -> Resu
     for row in candidates.into_iter().rev() {
         let only = only_in_use(world, row, &left, rules.action);
         if let Some(region) = only {
-            let reason =
-                format!("the only one in {region}, where something stands on the definition");
+            let reason = format!("the only version in {region}, where machines use the definition");
             kept.push(RetainedVersion { id: row.id.clone(), reason });
             continue;
         }
@@ -222,14 +221,14 @@ fn stays(
 ) -> Option<String> {
     if row.is_at_work() {
         let state = row.provisioning_state.as_deref().unwrap_or_default();
-        return Some(format!("it is at work: {state}"));
+        return Some(format!("an operation is in progress: {state}"));
     }
     if row.provisioning_state.as_deref() == Some("SoftDeleted") {
-        return Some("deleted softly already: a second time it would be gone for good".to_owned());
+        return Some("already soft-deleted: another deletion would be permanent".to_owned());
     }
     if let Some(days) = rules.older_than_days {
         match row.published_at {
-            None => return Some("nothing tells when it was published".to_owned()),
+            None => return Some("its publishing date is unknown".to_owned()),
             Some(at) if now - at < time::Duration::days(i64::from(days)) => {
                 return Some(format!("published less than {days} days ago"));
             }
@@ -238,14 +237,14 @@ fn stays(
     }
     match rules.action {
         Action::Exclude if row.exclude_from_latest => {
-            Some("excluded from latest already".to_owned())
+            Some("already excluded from latest".to_owned())
         }
         Action::EndOfLife if row.end_of_life_at.is_some_and(|end| end <= now) => {
-            Some("past its end of life already".to_owned())
+            Some("already past its end of life".to_owned())
         }
         Action::Delete => match world.on(row).len() {
             0 => blocked(row, now),
-            count => Some(format!("{count} machines or scale sets stand on it")),
+            count => Some(format!("{count} machines or scale sets use it")),
         },
         Action::Exclude | Action::EndOfLife => None,
     }
@@ -257,7 +256,7 @@ fn blocked(row: &GalleryImage, now: OffsetDateTime) -> Option<String> {
     let blocked = "its deletion is blocked before its end of life";
     match row.end_of_life_at {
         _ if !row.block_deletion_before_end_of_life => None,
-        None => Some(format!("{blocked}, and it has none")),
+        None => Some(format!("{blocked}, and it has no end of life")),
         Some(end) if end <= now => None,
         Some(end) => Some(format!("{blocked}, which is {}", end.date())),
     }

@@ -98,7 +98,8 @@ impl BaseCandidates {
 
     /// Records that a snapshot is damaged.
     pub(super) fn pass_over(&mut self, run: RunId, error: &Error) {
-        tracing::error!(%error, %run, "a damaged snapshot is not built on; the newest whole one is");
+        tracing::error!(%error, %run, "a damaged snapshot is skipped; the newest intact one is the \
+                                       base");
         self.passed_over.push(PassedOver { run, reason: error.to_string() });
     }
 }
@@ -110,5 +111,5 @@ pub(super) fn is_damage(error: &Error) -> bool {
 }
 
 fn gone(run: RunId) -> Error {
-    Error::corrupt(format!("the manifest of run {run} is gone"))
+    Error::corrupt(format!("the manifest of run {run} is missing"))
 }

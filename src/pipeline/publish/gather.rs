@@ -187,7 +187,7 @@ where
     match read {
         Ok((outcome, rows, details)) => Ok(ItemRead { item, outcome, rows, details, damage: None }),
         Err(error) if error.kind() == ErrorKind::Corrupt => {
-            tracing::warn!(%error, "a shard cannot be used");
+            tracing::warn!(%error, "a shard is damaged");
             let damage = error.to_string();
             let outcome = Outcome::bare(item.scope.clone(), State::Failed, &damage, 1);
             let (rows, details) = (Vec::new(), Vec::new());
@@ -203,7 +203,7 @@ pub(super) async fn read<T: DeserializeOwned>(
     part: &RunItem,
 ) -> Result<(Outcome, Vec<T>)> {
     let item = &part.item;
-    let lost = |what: &str| Error::corrupt(format!("the {what} of {} is gone", item.item));
+    let lost = |what: &str| Error::corrupt(format!("the {what} of {} is missing", item.item));
     match &part.outcome_in {
         OutcomeLocation::Here(outcome) if outcome.rows > 0 => Err(lost("shard")),
         OutcomeLocation::Here(outcome) => Ok((outcome.as_ref().clone(), Vec::new())),

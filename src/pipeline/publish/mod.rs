@@ -52,7 +52,7 @@ pub async fn publish(
             return Ok(closing);
         }
     }
-    Err(Error::transient(format!("publishing run {run}: others are published all the time")))
+    Err(Error::transient(format!("publishing run {run}: other runs keep being published first")))
 }
 
 /// Makes one attempt. `None` if another run was published meanwhile.
@@ -154,7 +154,7 @@ async fn help(
     if age < HELP_AFTER && !is_built {
         return Ok(Some(OtherTurn::Busy(run)));
     }
-    tracing::info!(%run, "goes on with the publishing of another run");
+    tracing::info!(%run, "completing the publishing of another run");
     let over = age >= TAKE_OVER_AFTER;
     match Box::pin(publish(shared, run, now, false)).await {
         Ok(CloseAttempt::Published(_)) => Ok(Some(OtherTurn::Published)),
@@ -162,7 +162,8 @@ async fn help(
         Err(error) if error.is_transient() && !over => Err(error),
         Ok(_) => Ok(None),
         Err(error) => {
-            tracing::error!(%error, %run, "another run cannot be published, and its turn is taken over");
+            tracing::error!(%error, %run, "another run cannot be published; its turn is taken \
+                                           over");
             Ok(None)
         }
     }
@@ -182,7 +183,7 @@ async fn rebuild(
     };
     match built.await {
         Err(error) if base::is_damage(&error) => {
-            tracing::error!(%error, run = %plan.run, "what it was to be built on is damaged");
+            tracing::error!(%error, run = %plan.run, "the base snapshot is damaged");
             Ok(None)
         }
         built => built.map(Some),
@@ -229,7 +230,8 @@ async fn reopen(
 ) -> Result<CloseAttempt> {
     let damaged: Vec<WorkItem> = damaged.into_iter().map(|damaged| damaged.item).collect();
     for item in &damaged {
-        tracing::warn!(item = %item.item, "a damaged shard was thrown away; its item is done again");
+        tracing::warn!(item = %item.item, "a damaged shard was removed; its item is processed \
+                                           again");
         for key in [Key::outcome(item, false), Key::outcome(item, true), Key::shard(item)] {
             store.delete(&key.to_string()).await?;
         }
@@ -328,7 +330,7 @@ async fn write(
         return Ok(manifest);
     }
     // Another worker was first. Its files have the same bytes.
-    snapshot::manifest(store, plan.run)
-        .await?
-        .ok_or_else(|| Error::transient(format!("the manifest of run {} vanished", plan.run)))
+    snapshot::manifest(store, plan.run).await?.ok_or_else(|| {
+        Error::transient(format!("the manifest of run {} was removed concurrently", plan.run))
+    })
 }

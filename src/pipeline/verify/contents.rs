@@ -44,7 +44,7 @@ fn counted(name: &str, found: u64, expected: u64) -> Result<()> {
     if found == expected {
         return Ok(());
     }
-    Err(Error::corrupt(format!("{name}: has {found} rows, and its manifest names {expected}")))
+    Err(Error::corrupt(format!("{name}: has {found} rows, but its manifest states {expected}")))
 }
 
 fn rows<T: DeserializeOwned>(path: &Path, name: &str) -> Result<u64> {
@@ -81,7 +81,7 @@ fn coverage(path: &Path, name: &str, manifest: &Manifest) -> Result<()> {
     if same {
         return Ok(());
     }
-    Err(Error::corrupt(format!("{name}: its manifest says otherwise how the run ended")))
+    Err(Error::corrupt(format!("{name}: its manifest states another end of the run")))
 }
 
 fn index(path: &Path, name: &str, manifest: &Manifest) -> Result<()> {

@@ -41,7 +41,7 @@ pub async fn kept(store: &dyn Store) -> Result<KeptSnapshots> {
                     if store.get(&mark).await?.is_none() {
                         return Ok(None);
                     }
-                    Err(Error::corrupt("is gone"))
+                    Err(Error::corrupt("is missing"))
                 }
                 Err(error) if error.is_unreadable() => Err(error),
                 Err(error) => return Err(error),
@@ -68,7 +68,7 @@ pub async fn whole(store: &dyn Store) -> Result<Vec<Manifest>> {
         match snapshot::manifest(store, run).await {
             Ok(found) => readable.extend(found),
             Err(error) if error.is_unreadable() => {
-                tracing::debug!(%error, %run, "a manifest that cannot be read is passed over");
+                tracing::debug!(%error, %run, "an unreadable manifest is skipped");
             }
             Err(error) => return Err(error),
         }
@@ -102,13 +102,14 @@ pub async fn named(store: &dyn Store) -> Result<CurrentName> {
     let current: Current = match serde_json::from_slice(&object.bytes) {
         Ok(current) => current,
         Err(e) => {
-            let wrong = Some(format!("is not what azimg writes there ({e})"));
+            let wrong = Some(format!("cannot be read ({e})"));
             return Ok(CurrentName { run: None, wrong, tag });
         }
     };
     let manifest = Key::Snapshot(current.run, SnapshotFile::Manifest).to_string();
     let other = current.manifest != manifest;
-    let wrong = other.then(|| format!("names run {}, and {}", current.run, current.manifest));
+    let wrong =
+        other.then(|| format!("names run {}, but the manifest {}", current.run, current.manifest));
     Ok(CurrentName { run: Some(current.run), wrong, tag })
 }
 
@@ -119,7 +120,7 @@ pub async fn current_or_newest(store: &dyn Store) -> Result<Option<Manifest>> {
         Ok(Some(manifest)) => return Ok(Some(manifest)),
         Ok(None) => {}
         Err(error) if error.kind() == ErrorKind::Corrupt => {
-            tracing::error!(%error, "the current snapshot is passed over");
+            tracing::error!(%error, "the current snapshot is damaged and is skipped");
         }
         Err(error) => return Err(error),
     }

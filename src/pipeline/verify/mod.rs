@@ -25,52 +25,52 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use time::OffsetDateTime;
 
-/// What a kept snapshot is.
+/// The condition of a kept snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SnapshotCondition {
-    /// Every file is what was published, and can be read.
+    /// Every file is intact and readable.
     Whole,
-    /// A file is not.
+    /// At least one file is damaged.
     Damaged,
-    /// Its manifest is not, so that nothing is known of its files.
+    /// The manifest is damaged, so the state of the files is unknown.
     Unreadable,
 }
 
-/// What is wrong with a file.
+/// The damage of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct FileDamage {
-    /// Its name within the snapshot.
+    /// The name of the file within the snapshot.
     pub file: String,
     /// What is wrong.
     pub what: String,
 }
 
-/// A kept snapshot, and what is wrong with it.
+/// A kept snapshot and its damage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VerifiedSnapshot {
-    /// Its run.
+    /// The run of the snapshot.
     pub run: RunId,
-    /// What it is.
+    /// The condition of the snapshot.
     pub state: SnapshotCondition,
-    /// When it was published.
+    /// When the run was published.
     #[serde(with = "time::serde::rfc3339::option")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub published_at: Option<OffsetDateTime>,
-    /// The snapshot before it.
+    /// The previous snapshot.
     pub previous_run: Option<RunId>,
-    /// Whether `current.json` names it.
+    /// Whether `current.json` names this snapshot.
     pub current: bool,
-    /// Rows of its tables.
+    /// The number of rows of its tables.
     pub images: u64,
-    /// Changes in its feed.
+    /// The number of changes in its feed.
     pub changes: u64,
-    /// Its files.
+    /// The number of files.
     pub files: usize,
-    /// Their bytes.
+    /// The total size of the files, in bytes.
     pub bytes: u64,
-    /// What is wrong.
+    /// The damage of its files.
     pub wrong: Vec<FileDamage>,
 }
 
@@ -188,7 +188,7 @@ pub async fn verify(store: &dyn Store, checked: &CheckProgress) -> Result<Verify
     if current.wrong.is_none() && !is_there {
         current.wrong = match current.run {
             Some(run) => Some(format!("names run {run}, which has no snapshot")),
-            None => (!snapshots.is_empty()).then(|| "is gone".to_owned()),
+            None => (!snapshots.is_empty()).then(|| "is missing".to_owned()),
         };
     }
     Ok(VerifyReport { current, snapshots, foreign })
@@ -207,9 +207,9 @@ async fn one_snapshot(
     for file in &manifest.files {
         let mut add = |what: String| wrong.push(FileDamage { file: file.name.clone(), what });
         match sizes.get(file.name.as_str()) {
-            None => add("is gone".to_owned()),
+            None => add("is missing".to_owned()),
             Some(bytes) if *bytes != file.bytes => {
-                add(format!("has {bytes} bytes, and had {}", file.bytes));
+                add(format!("has {bytes} bytes instead of {}", file.bytes));
             }
             Some(_) => {
                 if let Some(what) = one_file(store, manifest, file).await? {
@@ -221,7 +221,7 @@ async fn one_snapshot(
     }
     let mark = SnapshotFile::Success.to_string();
     if !sizes.contains_key(mark.as_str()) {
-        wrong.push(FileDamage { file: mark, what: "is gone".to_owned() });
+        wrong.push(FileDamage { file: mark, what: "is missing".to_owned() });
     }
     if !wrong.is_empty() {
         // Retention may remove old snapshots at any time.
@@ -251,14 +251,14 @@ async fn one_file(
     let scratch = Scratch::new()?;
     let copy = scratch.path().join(named.to_string());
     if !store.download(&Key::Snapshot(manifest.run, named), &copy).await? {
-        return Ok(Some("is gone".to_owned()));
+        return Ok(Some("is missing".to_owned()));
     }
     let (manifest, file) = (manifest.clone(), file.clone());
     let check = move || {
         // Moving `scratch` into the closure keeps the folder until the check ends.
         let copy = scratch.path().join(named.to_string());
         if measure(&copy)? != (file.bytes, file.sha256.clone()) {
-            return Ok(Some("is not what its manifest names".to_owned()));
+            return Ok(Some("does not match its manifest".to_owned()));
         }
         match contents::check(&copy, named, &manifest, &file) {
             Ok(()) => Ok(None),

@@ -57,7 +57,8 @@ pub async fn repair(store: &dyn Store, report: &mut VerifyReport) -> Result<Repa
     let whole = report.snapshots.iter().position(|one| one.state == SnapshotCondition::Whole);
     let Some(at) = whole else {
         let text = format!(
-            "{reason}, and no kept snapshot is whole: the next 'azimg crawl' lists everything anew"
+            "{reason}, and no kept snapshot is intact: the next 'azimg crawl' lists everything \
+             again"
         );
         return Err(Error::corrupt(text));
     };
@@ -69,12 +70,12 @@ pub async fn repair(store: &dyn Store, report: &mut VerifyReport) -> Result<Repa
     };
     let bytes = to_json(&current)?.into();
     if !store.swap(&Key::Current, bytes, report.current.tag.as_deref()).await? {
-        let text = "current.json was changed while snapshots were checked: begin again";
+        let text = "current.json changed while snapshots were checked: run the command again";
         return Err(Error::new(ErrorKind::Conflict, text));
     }
     // The turn of the run that published the damaged snapshot is over.
     closing::settle(store, to.run, time::OffsetDateTime::now_utc()).await?;
-    tracing::warn!(run = %to.run, reason, "current.json was moved to the newest whole snapshot");
+    tracing::warn!(run = %to.run, reason, "current.json now names the newest intact snapshot");
     let unreadable =
         |one: &&VerifiedSnapshot| one.state == SnapshotCondition::Unreadable && one.current;
     let passed_over =

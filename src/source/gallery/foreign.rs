@@ -38,7 +38,7 @@ impl Gallery {
     ) -> Result<Crawled> {
         let Scope::Gallery(GalleryScope::SharedIn { location, subscriptions, part }) = &item.scope
         else {
-            return Err(Error::bug("not an item of what is shared"));
+            return Err(Error::bug("not an item of shared galleries"));
         };
         let mut found: BTreeMap<String, GalleryScope> = BTreeMap::new();
         let mut denied: Vec<String> = Vec::new();
@@ -84,11 +84,11 @@ impl Gallery {
         // Galleries shared with an unreadable subscription are not visible, but they are not gone.
         let (state, reason) = match denied[..] {
             [] if has_unnamed => {
-                (State::Failed, "a subscription is listed without a name".to_owned())
+                (State::Failed, "a subscription is listed without an id".to_owned())
             }
             [] if found.is_empty() => (State::Empty, String::new()),
             [] => (State::Done, String::new()),
-            _ => (State::Denied, format!("{} may not be asked", denied.join(", "))),
+            _ => (State::Denied, format!("no access to {}", denied.join(", "))),
         };
         let attempts = u32::from(!state.is_complete());
         let outcome = Outcome {
@@ -153,7 +153,7 @@ impl Gallery {
             location, subscription, sharing, gallery, ..
         }) = &item.scope
         else {
-            return Err(Error::bug("not an item of a gallery of others"));
+            return Err(Error::bug("not an item of a foreign gallery"));
         };
         let rows = self.foreign_rows(location, subscription, *sharing, gallery).await;
         match rows {
@@ -225,7 +225,7 @@ impl Gallery {
             galleries,
         }) = &item.scope
         else {
-            return Err(Error::bug("not an item of communities"));
+            return Err(Error::bug("not an item of community galleries"));
         };
         if matches!(&self.communities, super::Communities::Named(_)) {
             let foreign = |gallery: &String| GalleryScope::Foreign {

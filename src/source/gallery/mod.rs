@@ -174,7 +174,7 @@ fn is_of(own: &OwnGallery, subscription: &str) -> bool {
 /// wrong subscription.
 fn foreign(resource: &parse::Resource, subscription: &str) -> Error {
     let name = &resource.name;
-    Error::transient(format!("{name}: listed by {subscription}, and its id is of another place"))
+    Error::transient(format!("{name}: listed by {subscription}, but its id belongs elsewhere"))
 }
 
 /// Splits the subscriptions with which galleries may be shared into parts that fit into a message.
@@ -240,7 +240,7 @@ impl Source for Gallery {
             return Err(Error::bug("not an item of galleries"));
         };
         if scope.location() == UNNAMED || scope.subscription() == UNNAMED {
-            let text = "it is listed without a name: what is there is not asked for";
+            let text = "it is listed without a name, so its galleries are not queried";
             return gave_up(item, Error::invalid(text), effort);
         }
         match scope {

@@ -126,7 +126,10 @@ impl Gallery {
                 // A redelivery may succeed; the last delivery falls back to the provider.
                 Err(error) if error.is_transient() && !is_last => return Err(error),
                 Err(error) => {
-                    tracing::warn!(%error, gallery = own.gallery, "the provider is asked instead");
+                    tracing::warn!(
+                        %error, gallery = own.gallery,
+                        "Resource Graph failed; the resource provider is queried instead"
+                    );
                 }
             }
         }
@@ -156,7 +159,8 @@ impl Gallery {
         }
         let whole = listed.into_values().map(|(definition, versions)| {
             // A version without its definition: the index lags behind.
-            let lost = || Error::bad_answer("Resource Graph has versions without their definition");
+            let lost =
+                || Error::bad_answer("Resource Graph returned versions without their definition");
             Ok((definition.ok_or_else(lost)?, versions))
         });
         whole.collect::<Result<ListedGallery>>().map(Contents::Here)

@@ -240,13 +240,13 @@ fn told(text: Option<String>) -> Option<String> {
 
 fn typed<T: DeserializeOwned>(resource: &Resource) -> Result<T> {
     if !resource.properties.is_object() {
-        return Err(Error::transient(format!("{}: an answer without properties", resource.name)));
+        return Err(Error::transient(format!("{}: the response has no properties", resource.name)));
     }
     // Resource Graph wraps the properties of community galleries once more.
     let inner = &resource.properties["properties"];
     let properties = if inner.is_object() { inner } else { &resource.properties };
     let (read, malformed) = lenient::of_value(properties).map_err(|e| {
-        Error::transient(format!("{}: properties that cannot be read ({e})", resource.name))
+        Error::transient(format!("{}: its properties cannot be read ({e})", resource.name))
     })?;
     lenient::tell(&resource.kind, &malformed);
     Ok(read)

@@ -128,7 +128,7 @@ impl Deprecation {
     fn unread(&self) -> (String, u64) {
         let word: String =
             self.image_state.as_deref().unwrap_or("nothing").chars().take(40).collect();
-        (format!("[].properties.imageDeprecationStatus.imageState: no state: '{word}'"), 1)
+        (format!("[].properties.imageDeprecationStatus.imageState: unknown state '{word}'"), 1)
     }
 
     fn at(&self) -> Option<OffsetDateTime> {

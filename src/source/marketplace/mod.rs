@@ -98,7 +98,7 @@ impl Marketplace {
             }
             return Ok((subscription, listing.rows));
         }
-        Err(refused.unwrap_or_else(|| Error::bug("no subscription to ask through")))
+        Err(refused.unwrap_or_else(|| Error::bug("no subscription to query through")))
     }
 
     async fn crawl_location(
@@ -110,7 +110,7 @@ impl Marketplace {
         let scope = &item.scope;
         if scope.location() == UNNAMED {
             let text =
-                "a location in the list of locations has no name: its images are not asked for";
+                "a location in the list of locations has no name, so its images are not queried";
             return Ok(Outcome::bare(scope.clone(), State::Failed, text, 1));
         }
         let publishers = match self.publishers(scope.subscription(), scope.location()).await {
@@ -331,7 +331,10 @@ impl Marketplace {
                 let listed = self.publishers(&subscription, location).await;
                 let closed = listed.err().filter(locations::is_closed);
                 if let Some(error) = &closed {
-                    tracing::warn!(%error, subscription, "others are asked for marketplace images");
+                    tracing::warn!(
+                        %error, subscription,
+                        "a subscription cannot list marketplace images; others are used"
+                    );
                 }
                 closed.is_none()
             })
@@ -353,7 +356,7 @@ fn ended_as((outcome, rows): (Outcome, Rows)) -> Crawled {
 
 fn spent(place: ListingPath<'_>, wait: Duration) -> Error {
     let text = format!(
-        "the quota of {} in {} is spent for {} s",
+        "the quota of {} in {} is exhausted; retry in {} s",
         place.publisher,
         place.location,
         wait.as_secs()

@@ -113,7 +113,7 @@ impl Containers {
         effort: &Invocation,
     ) -> Result<Crawled> {
         if subscription == UNNAMED {
-            let text = "it is listed without a name: its registries are not asked for";
+            let text = "it is listed without a name, so its registries are not queried";
             return gave_up(item, Error::invalid(text), effort);
         }
         let Registries { found, unread } = match registries(&self.client, subscription).await {

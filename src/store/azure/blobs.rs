@@ -160,7 +160,7 @@ impl Store for AzureStore {
         }
         Err(Error::new(
             ErrorKind::Conflict,
-            format!("{}/{key}: somebody else is writing it", self.address),
+            format!("{}/{key}: another process is writing it", self.address),
         ))
     }
 
@@ -235,8 +235,8 @@ impl Lease {
             loop {
                 tokio::time::sleep(Duration::from_secs(20)).await;
                 if let Err(error) = renewed.renew_lease(lease.clone(), None).await {
-                    let error = storage_error(&"the claim on the store", &error);
-                    tracing::warn!(%error, "the claim on the store was not renewed");
+                    let error = storage_error(&"the lease on the store", &error);
+                    tracing::warn!(%error, "the lease on the store was not renewed");
                 }
             }
         });

@@ -65,7 +65,7 @@ impl Endpoint {
     fn join(&self, name: &str) -> Result<Url> {
         let mut url = self.url.clone();
         url.path_segments_mut()
-            .map_err(|()| Error::invalid(format!("{self:?} is no storage address")))?
+            .map_err(|()| Error::invalid(format!("{self:?} is not a storage URL")))?
             .pop_if_empty()
             .extend(name.split('/'));
         Ok(url)

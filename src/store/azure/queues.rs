@@ -54,7 +54,7 @@ impl AzureQueues {
                 Err(e) => return Err(storage_error(&name, &e)),
             }
         }
-        Err(Error::transient(format!("queue {name} was just made and is not there")))
+        Err(Error::transient(format!("the queue {name} was created but does not exist yet")))
     }
 
     /// Creates a queue, sends a message, receives it, and deletes the queue. Tests every operation

@@ -6,14 +6,17 @@ use serde_json::{Map, Value, json};
 struct Header(&'static str, &'static str, fn() -> Value);
 
 const HEADERS: &[(&str, Header)] = &[
-    ("x-ms-request-id", Header("RequestId", "What the log calls this answer", text)),
-    ("x-ms-error-code", Header("ErrorCode", "The error's code, as in the body", text)),
-    ("ETag", Header("ETag", "The snapshot that this was answered from; for If-None-Match", text)),
+    ("x-ms-request-id", Header("RequestId", "The id of the response in the log", text)),
+    ("x-ms-error-code", Header("ErrorCode", "The error code, as in the body", text)),
+    (
+        "ETag",
+        Header("ETag", "The snapshot that the response is read from; for If-None-Match", text),
+    ),
     ("Last-Modified", Header("LastModified", "When that snapshot was published", text)),
-    ("Cache-Control", Header("CacheControl", "How long it need not be asked for again", text)),
-    ("Location", Header("Location", "Where the run can be followed", link)),
-    ("Retry-After", Header("RetryAfter", "Seconds after which to ask again, where known", seconds)),
-    ("Allow", Header("Allow", "The methods that can be used here", text)),
+    ("Cache-Control", Header("CacheControl", "How long the response may be cached", text)),
+    ("Location", Header("Location", "The URL of the run", link)),
+    ("Retry-After", Header("RetryAfter", "Seconds to wait before a retry, if known", seconds)),
+    ("Allow", Header("Allow", "The methods that the resource supports", text)),
 ];
 
 fn text() -> Value {

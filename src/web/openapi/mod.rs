@@ -66,7 +66,7 @@ fn by_kind(schema: &mut JsonSchemaOf) {
     tables.dedup();
     let tables: Vec<Json> = tables.into_iter().map(|table| json!({"$ref": table})).collect();
     *schema = json_schema!({
-        "description": "An image of any table; its kind says which.",
+        "description": "An image of any table, determined by its kind.",
         "oneOf": tables,
         "discriminator": {"propertyName": "kind", "mapping": mapping},
     });
@@ -80,8 +80,8 @@ macro_rules! page_of {
     (of images: $name:ident, $row:ty, $what:literal) => {
         page_of!(
             $name, $row, $what,
-            /// How many marketplace images more may fit, of all pages: what is asked for is not known of them. Left
-            /// out when there are none.
+            /// The number of further marketplace images, over all pages, that may match but whose
+            /// filtered details are not known. Omitted if there are none.
             #[serde(skip_serializing_if = "Option::is_none")]
             unknown: Option<u64>,
         );
@@ -94,7 +94,7 @@ macro_rules! page_of {
         struct $name {
             #[doc = concat!("The ", $what, ".")]
             value: Vec<$row>,
-            /// Where the next page is, if there is one.
+            /// The URL of the next page, if there is one.
             #[serde(skip_serializing_if = "Option::is_none")]
             next_link: Option<String>,
             $($more)*
@@ -103,31 +103,31 @@ macro_rules! page_of {
 }
 
 page_of!(of images: ImageList, Image, "images");
-page_of!(UsageList, Usage, "machines and how their images stand");
+page_of!(UsageList, Usage, "machines with the findings of their images");
 page_of!(ChangeList, ChangeRow, "changes");
 page_of!(of images: PublisherList, PublisherCount, "publishers");
 page_of!(of images: OfferList, OfferCount, "offers");
 page_of!(of images: SkuList, SkuCount, "SKUs");
 page_of!(of images: LocationList, LocationCount, "locations");
 
-/// What an error consists of.
+/// The details of an error.
 #[derive(Serialize, JsonSchema)]
 #[allow(dead_code, reason = "a schema")]
 struct ErrorDetail {
-    /// For programs; also in the header `x-ms-error-code`.
+    /// The code of the error, for programs; also in the header `x-ms-error-code`.
     code: String,
-    /// For people.
+    /// The message of the error, for people.
     message: String,
-    /// The parameter or member that is wrong.
+    /// The parameter or member that is not valid.
     #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<String>,
 }
 
-/// An error.
+/// An error response.
 #[derive(Serialize, JsonSchema)]
 #[allow(dead_code, reason = "a schema")]
 struct ErrorBody {
-    /// What went wrong.
+    /// The error.
     error: ErrorDetail,
 }
 
@@ -135,16 +135,16 @@ struct ErrorBody {
 #[derive(Serialize, JsonSchema)]
 #[allow(dead_code, reason = "a schema; the function start answers")]
 struct Started {
-    /// Its name.
+    /// The name of the run.
     run: RunId,
-    /// How far it is.
+    /// The state of the run.
     #[schemars(extend("const" = "running"))]
     state: String,
-    /// The work items that it begins with.
+    /// The number of work items at the start.
     items: usize,
 }
 
-/// A document whose parts are not fixed here.
+/// A JSON document whose members are not specified here.
 #[derive(Serialize, JsonSchema)]
 #[schemars(transparent)]
 #[allow(dead_code, reason = "a schema")]
@@ -200,25 +200,26 @@ fn routes() -> impl Iterator<Item = Route> {
 fn names_and_counts() -> Vec<Route> {
     vec![
         Route {
-            summary: "The publishers of the images that all filters fit, with counts",
+            summary: "The publishers of the images that match all filters, with counts",
             query: DISTINCT,
             errors: LISTS,
             ..lookup("/api/publishers", "listPublishers", "PublisherList")
         },
         Route {
-            summary: "The same of their offers",
+            summary: "The offers of the images that match all filters, with counts",
             query: DISTINCT,
             errors: LISTS,
             ..lookup("/api/offers", "listOffers", "OfferList")
         },
         Route {
-            summary: "The same of their SKUs, with the latest version of each",
+            summary: "The SKUs of the images that match all filters, with counts and the latest \
+                      version of each",
             query: DISTINCT,
             errors: LISTS,
             ..lookup("/api/skus", "listSkus", "SkuList")
         },
         Route {
-            summary: "The locations of the images that all filters fit, with counts",
+            summary: "The locations of the images that match all filters, with counts",
             query: LOCATIONS,
             errors: LISTS,
             ..lookup("/api/locations", "listLocations", "LocationList")
@@ -230,22 +231,23 @@ fn names_and_counts() -> Vec<Route> {
 fn lookups() -> Vec<Route> {
     vec![
         Route {
-            summary: "Images that all filters fit",
+            summary: "The images that match all filters",
             query: LIST,
             errors: &[400, 401, 404, 410, 429, 500, 502, 503],
             ..lookup("/api/images", "listImages", "ImageList")
         },
         Route {
-            summary: "The newest version of a SKU that is in all named locations",
+            summary: "The newest version of a SKU that is available in all given locations",
             query: LATEST,
             ..lookup("/api/images/latest", "latestImage", "Image")
         },
         Route {
-            summary: "Short names of images with their newest versions, as the Azure CLI reads them",
+            summary: "The aliases of images with their newest versions, in the form that the Azure \
+                      CLI reads",
             ..lookup("/api/images/aliases", "listAliases", "Document")
         },
         Route {
-            summary: "Machines and scale sets, and how the images that they stand on stand",
+            summary: "Machines and scale sets, with the findings of the images that they use",
             query: USAGE,
             errors: &[400, 401, 404, 410, 429, 500, 502, 503],
             ..get("/api/images/usage", "listUsage", "UsageList")
@@ -256,7 +258,7 @@ fn lookups() -> Vec<Route> {
             ..lookup("/api/images/{urn}", "getImage", "Image")
         },
         Route {
-            summary: "What changed between a snapshot and the one before",
+            summary: "The changes between a snapshot and the previous one",
             query: CHANGES,
             errors: LISTS,
             ..lookup("/api/changes", "listChanges", "ChangeList")
@@ -267,8 +269,8 @@ fn lookups() -> Vec<Route> {
             ..get("/api/runs", "listRuns", "RunList")
         },
         Route {
-            summary: "One run: its progress, or how its scopes ended",
-            in_path: Some(("run", "The run's name", Value::Run)),
+            summary: "One run: its progress, or the outcomes of its scopes",
+            in_path: Some(("run", "The name of the run", Value::Run)),
             ..get("/api/runs/{run}", "getRun", "RunReport")
         },
         Route {
@@ -343,17 +345,18 @@ fn operation(route: &Route) -> OperationBuilder {
     let mut operation = OperationBuilder::new()
         .operation_id(Some(route.id))
         .summary(Some(route.summary))
-        .response(route.answers.0, response("What was asked for", route.answers.1));
+        .response(route.answers.0, response("The requested resource", route.answers.1));
     if route.cached {
-        let unchanged = ResponseBuilder::new().description("The caller has it already");
+        let unchanged =
+            ResponseBuilder::new().description("The cached response of the caller is still valid");
         operation = operation.response("304", unchanged);
     }
     if route.id == "startRun" {
-        let joined = "A run under way that was asked for the same, unless `force` is set";
+        let joined = "A run in progress with the same request, unless `force` is set";
         operation = operation.response("200", response(joined, "Started"));
     }
     if route.id == "health" {
-        operation = operation.response("503", response("It is not", "HealthReport"));
+        operation = operation.response("503", response("The catalog is not fresh", "HealthReport"));
     }
     // Statuses that every operation can return: a page of another origin, a wrong method, a host
     // name that is not served.
@@ -452,7 +455,8 @@ pub fn document() -> Json {
         let item = PathItem::new(route.method.clone(), operation(&route));
         paths = paths.path(route.path, item);
     }
-    let about = "Every image that can be deployed on Azure: lists, the newest version, changes.";
+    let about =
+        "A catalog of every image deployable on Azure: lists, the newest versions and changes.";
     let document: OpenApi = OpenApiBuilder::new()
         .info(
             InfoBuilder::new()
