@@ -19,7 +19,7 @@ param crawlLocations string = ''
 @description('The ids of the subscriptions to crawl, separated by commas. Empty means the subscription of the deployment. Each identity gets the role Reader on each.')
 param crawlSubscriptions string = ''
 
-@description('The resource ids of the registries to crawl, separated by commas. The identity gets the roles to list and read them. Empty means that no role on a registry is assigned.')
+@description('The resource ids of the registries on which the identity gets the roles to list and read them, separated by commas. Empty means that no role on a registry is assigned.')
 param crawlRegistries string = ''
 
 @description('The same for registries with permissions per repository (ABAC).')
