@@ -1,113 +1,114 @@
-// azimg on Azure: one resource group, one identity, no keys. docs/operations.md walks through it.
+// azimg on Azure: one resource group, one managed identity for all work, no storage keys. docs/operations.md describes
+// the deployment.
 targetScope = 'subscription'
 
 @minLength(1)
 @maxLength(40)
-@description('Names the resource group and everything in it.')
+@description('The name of the environment. The names of the resource group and of everything in it are derived from it.')
 param environmentName string
 
 @description('The region to deploy to.')
 param location string
 
-@description('What to crawl: marketplace, gallery, registry, separated by commas; empty means all.')
+@description('The sources to crawl: marketplace, gallery, registry, separated by commas. Empty means all.')
 param crawlSources string = ''
 
-@description('Locations to crawl, separated by commas; empty means all.')
+@description('The locations to crawl, separated by commas. Empty means all.')
 param crawlLocations string = ''
 
-@description('Subscriptions to crawl, by id, separated by commas; empty means this one. The identity gets Reader on each.')
+@description('The ids of the subscriptions to crawl, separated by commas. Empty means the subscription of the deployment. Each identity gets the role Reader on each.')
 param crawlSubscriptions string = ''
 
-@description('Registries to crawl, by resource id, separated by commas. The identity gets what it takes to list and read them; empty means that no right on any registry is given.')
+@description('The resource ids of the registries on which the identity gets the roles to list and read them, separated by commas. Empty means that no role on a registry is assigned.')
 param crawlRegistries string = ''
 
-@description('The same for registries whose rights are given by repository (ABAC).')
+@description('The same for registries with permissions per repository (ABAC).')
 param crawlRegistriesByRepository string = ''
 
-@description('Whether the identity may delete in these registries. Nothing that is deployed here deletes by itself.')
+@description('Whether the identity also gets the role to delete in these registries. No deployed function deletes images.')
 param enablePurge bool = false
 
-@description('Publishers to crawl, by parts of their names, separated by commas; empty means all.')
+@description('Parts of the names of the publishers to crawl, separated by commas. Empty means all.')
 param crawlPublishers string = ''
 
-@description('Public names of the community galleries to crawl, separated by commas; all (or empty) means those that Resource Graph lists, none means none.')
+@description('The public names of the community galleries to crawl, separated by commas. The value all, or empty, means those that Resource Graph lists; none means none.')
 param communityGalleries string = ''
 
-@description('Login servers of the registries to crawl, separated by commas, instead of all that the subscriptions have.')
+@description('The login servers of the registries to crawl, separated by commas. Empty means all registries of the subscriptions.')
 param registryServers string = ''
 
-@description('Whom to sign in as to the registries of registryServers; empty means the identity.')
+@description('The user name for the registries of registryServers. Empty means that the identity signs in.')
 param registryUsername string = ''
 
-@description('The password of registryUsername: the resource id of a secret of a Key Vault that takes roles. The identity gets the right to read it.')
+@description('The password of registryUsername, as the resource id of a secret in a Key Vault that uses role-based access control. The identity gets the role to read this secret.')
 param registryPasswordSecret string = ''
 
-@description('When to crawl: six fields, in UTC.')
+@description('When to crawl: a cron expression of six fields, in UTC.')
 param schedule string = '0 0 3 * * *'
 
-@description('How old listings of offers may get before they are listed again, such as 24h.')
+@description('The maximum age of a listing of offers, such as 24h. Older offers are listed again. Empty means the default, 24h.')
 param offersMaxAge string = ''
 
-@description('Which snapshots are kept: a number, an age, both or all.')
+@description('Which snapshots are kept: a number, an age, both (such as 10,30d) or all. Empty means the default, 10,30d.')
 param keepSnapshots string = ''
 
-@description('After how long a run gives up what is missing, such as 24h.')
+@description('The maximum duration of a run, such as 24h. Items that are still missing then are given up. Empty means the default, 24h.')
 param runDeadline string = ''
 
-@description('The cloud whose images are crawled; empty means the one that is deployed to.')
+@description('The cloud whose images are crawled. Empty means the cloud of the deployment.')
 param cloud string = ''
 
-@description('The Resource Manager of the cloud custom.')
+@description('The URL of the Resource Manager, for the cloud custom.')
 param resourceManager string = ''
 
-@description('What is logged, such as azimg=debug.')
+@description('The log filter, such as azimg=debug.')
 param logFilter string = ''
 
-@description('A collector of OpenTelemetry (OTLP over HTTP) that spans and counts go to; empty means none.')
+@description('The endpoint of an OpenTelemetry collector (OTLP over HTTP) for spans and metrics. Empty means none.')
 param otlpEndpoint string = ''
 
-@description('Origins whose pages may ask from a browser, separated by commas; empty means none.')
+@description('The origins whose browser pages may send requests (CORS), separated by commas. Empty means none.')
 param corsOrigins string = ''
 
-@description('Further app settings: NAME=value, separated by semicolons. They come after all others. A secret is taken as a reference to a Key Vault alone.')
+@description('Additional app settings: NAME=value, separated by semicolons. They override all others. A setting that is a secret must be a reference to a Key Vault, and is ignored otherwise.')
 param appSettings string = ''
 
 @minValue(1)
 @maxValue(20)
-@description('How many identities read: each has 25 reads a second of each subscription of its own, and Reader there.')
+@description('The number of identities that crawl. Each has its own quota of 25 reads a second in each subscription, and the role Reader there.')
 param readers int = 1
 
-@description('A person or group that may read and mend the catalog; empty means nobody.')
+@description('The object id of a user or group that may read and repair the catalog. Empty means none.')
 param principalId string = ''
 
 @allowed(['keys', 'entra'])
-@description('How callers are known: keys asks for a function key, entra for a sign-in with Entra ID in front of the app.')
+@description('How callers are known: keys requires a function key; entra requires a sign-in with Entra ID in front of the app.')
 param signIn string = 'keys'
 
-@description('With entra: the application (client) id of the registration that callers sign in to.')
+@description('For entra: the application (client) id of the app registration that callers sign in to.')
 param signInClientId string = ''
 
-@description('With entra: client ids of the applications, separated by commas, that callers may come with beside their browser.')
+@description('For entra: the client ids of the applications that callers may use in addition to a browser, separated by commas.')
 param signInCallers string = ''
 
-@description('Where alerts are sent by mail; empty means nowhere, and they are seen in the portal.')
+@description('The mail address that receives alerts. Empty means none: alerts are then visible only in the portal.')
 param alertEmail string = ''
 
-// Zones are not everywhere: RedundancyConfigurationNotAvailableInRegion (Esri/arcgis-gitops#160).
-@description('How storage is replicated. Every region has Standard_LRS; Standard_ZRS needs zones.')
+// Not every region has zones: RedundancyConfigurationNotAvailableInRegion (Esri/arcgis-gitops#160).
+@description('The redundancy of the storage account. Every region supports Standard_LRS; Standard_ZRS needs availability zones.')
 @allowed(['Standard_LRS', 'Standard_ZRS', 'Standard_GRS', 'Standard_GZRS'])
 param storageRedundancy string = 'Standard_LRS'
 
-@description('Whether storage is reached through private endpoints alone.')
+@description('Whether storage is reachable only through private endpoints.')
 param privateNetwork bool = false
 
 @allowed([512, 2048, 4096])
-@description('Memory of an instance, in MB.')
+@description('The memory of an instance, in MB.')
 param instanceMemory int = 2048
 
 @minValue(40)
 @maxValue(1000)
-@description('The most instances of each function group, of which there are seven: lookups and POST runs, plan, crawl, poison, publish, fail and sweep. All draw on one and the same quota of Azure.')
+@description('The maximum number of instances of each of the seven function groups: lookups with POST runs, plan, crawl, poison, publish, fail and sweep. All instances share the same quota of Azure.')
 param mostInstances int = 40
 
 var tags = { 'azd-env-name': environmentName }
@@ -115,7 +116,7 @@ var token = toLower(uniqueString(subscription().id, environmentName, location))
 var subscriptions = empty(crawlSubscriptions) ? [subscription().subscriptionId] : split(crawlSubscriptions, ',')
 var byRegistry = empty(crawlRegistries) ? [] : split(crawlRegistries, ',')
 var byRepository = empty(crawlRegistriesByRepository) ? [] : split(crawlRegistriesByRepository, ',')
-// Where a module is deployed is looked at also when it is not deployed: without a secret this names none.
+// The scope of a module is evaluated even if its condition is false. Without a secret, this id keeps the scope valid.
 var noSecret = '${subscription().id}/resourceGroups/rg-${environmentName}/providers/Microsoft.KeyVault/vaults/none/secrets/none'
 var passwordSecret = empty(registryPasswordSecret) ? noSecret : trim(registryPasswordSecret)
 
@@ -196,8 +197,8 @@ module settings 'modules/settings.bicep' = {
   name: 'settings'
   scope: group
   params: {
-    // What the app reads, by the names that README.md explains. Whatever is set by hand on the app is replaced by the
-    // next deployment: a setting has to be had from here.
+    // The settings that the app reads; README.md explains them. The next deployment discards settings that were made by
+    // hand on the app, so every setting has a parameter here.
     crawlSettings: {
       AZIMG_SOURCES: crawlSources
       AZIMG_LOCATIONS: crawlLocations
@@ -216,8 +217,8 @@ module settings 'modules/settings.bicep' = {
       AZIMG_LOG: logFilter
       OTEL_EXPORTER_OTLP_ENDPOINT: otlpEndpoint
       AZIMG_SIGN_IN: signIn
-      // Read by App Service authentication: which identity it proves itself with, in place of a secret, and that no
-      // token of another tenant is taken.
+      // For App Service authentication: the identity with which it authenticates instead of a secret, and the only
+      // tenant whose tokens it accepts.
       OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID: identity.outputs.signInClientId
       WEBSITE_AUTH_AAD_ALLOWED_TENANTS: signIn == 'entra' ? tenant().tenantId : ''
     }
@@ -251,8 +252,8 @@ module app 'modules/app.bicep' = {
   ]
 }
 
-// Behind the app's settings, in both directions: the handler learns that nobody asks for a sign-in any more before that is
-// so, and refuses lookups until it is deployed again.
+// Deployed after the app's settings, in both directions. When the sign-in is switched off, the handler therefore knows
+// it first, and refuses lookups until it is deployed again.
 module front 'modules/signin.bicep' = {
   name: 'signin'
   scope: group

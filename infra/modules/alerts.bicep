@@ -1,5 +1,5 @@
-// What somebody should look at. Each alert reads lines that the code writes (src/functions/telling.rs) or
-// the host does; docs/operations.md says what to do about each.
+// Alerts for operators. Each queries log lines that the code (src/functions/traffic_report.rs) or the Functions host
+// writes. docs/operations.md describes the response to each.
 param name string
 param location string
 param tags object
@@ -23,17 +23,17 @@ resource people 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(email)
   }
 }
 
-// A line of the handler: JSON, with what it tells under `fields`.
+// A log line of the handler: JSON, with its values in `fields`.
 var told = 'traces | where message startswith "{" | extend line = todynamic(message) | extend fields = line.fields'
 
 var rules = [
   {
     name: 'poison'
     severity: 2
-    says: 'A message was given up: its item is failed in the coverage of its run.'
+    says: 'A message was given up after all deliveries. Its item is failed in the coverage of its run.'
     every: 'PT15M'
     window: 'PT15M'
-    // The host's own words: what azimg logs is JSON, in which strangers' texts may be.
+    // Only lines of the host: lines of azimg are JSON, and may contain untrusted text.
     query: 'traces | where message has "MaxDequeueCount" and message !startswith "{"'
   }
   {
@@ -47,7 +47,7 @@ var rules = [
   {
     name: 'partial'
     severity: 3
-    says: 'A run ended with gaps: something was denied, failed, or carried over.'
+    says: 'A run was published with gaps: a scope was denied, failed or carried over.'
     every: 'PT1H'
     window: 'PT1H'
     query: '${told} | where fields.message == "published" and fields.state == "partial"'
@@ -55,7 +55,7 @@ var rules = [
   {
     name: 'throttled'
     severity: 3
-    says: 'More than one request in twenty was refused for quota: somebody else draws on it.'
+    says: 'More than one request in twenty was throttled: another client uses the same quota.'
     every: 'PT1H'
     window: 'PT1H'
     query: '${told} | where fields.message == "request traffic" | summarize requests = sum(tolong(fields.requests)), throttled = sum(tolong(fields.throttled)) | where requests > 1000 and throttled * 20 > requests'
@@ -63,7 +63,7 @@ var rules = [
   {
     name: 'silent'
     severity: 1
-    says: 'The sweep did not come round for an hour: the app does not run.'
+    says: 'The sweep wrote no log line for an hour: the app does not run.'
     every: 'PT1H'
     window: 'PT1H'
     query: '${told} | where fields.message == "snapshot age" | summarize lines = count() | where lines == 0'

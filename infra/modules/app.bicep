@@ -1,20 +1,20 @@
-// The function app: Flex Consumption with a custom handler.
+// The function app, on Flex Consumption with a custom handler.
 param name string
 param location string
 param tags object
 param identityId string
 param identityClientId string
-@description('The client ids of further identities that read.')
+@description('The client ids of the additional identities that crawl.')
 param furtherClientIds array
 @description('All identities, by resource id.')
 param identities object
 param storageName string
 param insightsConnection string
-@description('The subnet that the app runs in; empty for none.')
+@description('The resource id of the subnet of the app. Empty means none.')
 param subnetId string
-@description('App settings by name, beside those that are made here; they come last.')
+@description('App settings by name, in addition to those of this module, which they override.')
 param furtherSettings object
-@description('Origins whose pages may ask, separated by commas; empty for none.')
+@description('The origins whose browser pages may send requests, separated by commas. Empty means none.')
 param corsOrigins string
 param instanceMemory int
 param mostInstances int
@@ -35,7 +35,7 @@ var own = {
   AzimgStorage__clientId: identityClientId
   AzimgStorage__blobServiceUri: endpoints.blob
   AzimgStorage__queueServiceUri: endpoints.queue
-  // The first one also keeps what is found, and signs in to registries.
+  // The first identity also accesses storage and signs in to registries.
   AZURE_CLIENT_ID: join(concat([identityClientId], furtherClientIds), ',')
   AZIMG_STORE: store
   APPLICATIONINSIGHTS_CONNECTION_STRING: insightsConnection
@@ -91,12 +91,12 @@ resource site 'Microsoft.Web/sites@2024-04-01' = {
         version: '1.0'
       }
     }
-    // Flex Consumption refuses ftpsState and other members of siteConfig, region by region (error 51021:
+    // Flex Consumption refuses ftpsState and other members of siteConfig in some regions (error 51021:
     // microsoft/azure-pipelines-tasks#21032, Azure/terraform-azurerm-avm-res-web-site#345).
     siteConfig: {
       minTlsVersion: '1.2'
       http20Enabled: true
-      // The platform answers browsers before the program is asked; it takes no key with that.
+      // The platform answers CORS requests before they reach the program. Credentials (cookies) are not supported.
       cors: {
         allowedOrigins: empty(corsOrigins) ? [] : split(replace(corsOrigins, ' ', ''), ',')
         supportCredentials: false
@@ -108,11 +108,11 @@ resource site 'Microsoft.Web/sites@2024-04-01' = {
 resource settings 'Microsoft.Web/sites/config@2024-04-01' = {
   parent: site
   name: 'appsettings'
-  // All there are: whatever was set on the app by hand is gone after this.
+  // Replaces all app settings, including those that were made by hand.
   properties: union(own, furtherSettings)
 }
 
-// Packages are deployed as an identity, never with a password.
+// Packages are deployed with an Entra identity. Passwords for publishing are disabled.
 resource publishing 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = [
   for way in ['ftp', 'scm']: {
     parent: site

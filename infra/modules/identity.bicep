@@ -1,9 +1,10 @@
-// The identity of the app: it crawls, stores and reports. Further ones only read, each with a quota of its own.
+// The identity of the app: it crawls, accesses storage and writes the log. Additional identities only read, each with
+// its own quota.
 param name string
 param location string
 param tags object
 param further int
-@description('Whether App Service authentication needs one to prove itself with to Entra ID. It gets no role.')
+@description('Whether to create an identity with which App Service authentication authenticates to Entra ID. It gets no role.')
 param signIn bool
 
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = {
@@ -20,7 +21,8 @@ resource readers 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' =
   }
 ]
 
-// Its only use is to stand for the registration that callers sign in to: no other may, since it would be that registration.
+// Authenticates as the app registration that callers sign in to, and has no other use. No other identity may do that,
+// because it could act as that registration.
 resource signer 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = if (signIn) {
   name: '${name}-sign-in'
   location: location

@@ -1,4 +1,4 @@
-// Where the app's log goes.
+// The workspace and Application Insights component that receive the app's log.
 param name string
 param location string
 param tags object

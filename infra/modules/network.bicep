@@ -1,4 +1,5 @@
-// Storage through private endpoints alone: a network, a subnet that the app runs in, one for the endpoints.
+// A virtual network in which storage is reachable only through private endpoints: one subnet for the app, one for the
+// endpoints.
 param name string
 param location string
 param tags object

@@ -1,4 +1,4 @@
-// Reader on one subscription: the marketplace's listings, galleries, registries and Resource Graph.
+// The role Reader on one subscription: for marketplace listings, galleries, registries and Resource Graph.
 targetScope = 'subscription'
 
 param principalIds array

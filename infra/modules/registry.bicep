@@ -1,7 +1,7 @@
-// What it takes to list and read one registry, and to delete in it when purging is switched on.
+// The roles to list and read one registry, and to delete in it if purging is enabled.
 param registryName string
 param identityPrincipalId string
-@description('Whether its rights are given by repository (ABAC): roleAssignmentMode AbacRepositoryPermissions.')
+@description('Whether the registry has permissions per repository (ABAC): roleAssignmentMode AbacRepositoryPermissions.')
 param byRepository bool
 param enablePurge bool
 
@@ -9,10 +9,10 @@ resource registry 'Microsoft.ContainerRegistry/registries@2025-04-01' existing =
   name: registryName
 }
 
-// Pulling and reading metadata, where rights are given for a registry as a whole.
+// Pull and read metadata (AcrPull), and delete (AcrDelete), if permissions apply to the registry as a whole.
 var pull = '7f951dda-4ed3-4680-a7ca-43fe172d538d'
 var deleteAll = 'c2f4ef07-c644-48eb-af81-4b1b4947fb11'
-// The same where they are given by repository (ABAC), which ignores the two above.
+// The same for permissions per repository (ABAC). Such a registry ignores the two roles above.
 var repositoryReader = 'b93aa761-3e63-49ed-ac28-beffa264f7ac'
 var catalogLister = 'bfdb9389-c9a5-478a-bb2f-ba9ca092c3c7'
 var repositoryContributor = '2efddaa5-3f1f-4df3-97df-af3f13818f4c'

@@ -1,17 +1,19 @@
-// What the app's identity may do with its own storage and log.
+// The roles of the app's identity on its storage and log, and of a user or group on the catalog.
 param storageName string
 param insightsName string
 param identityPrincipalId string
 param principalId string
 
-// Blobs: shards, snapshots, the host's own locks and keys, and the deployed package. What Microsoft names for the host
-// (AzureWebJobsStorage by identity), which makes its containers itself; deployment wants Contributor, which is less.
+// Blobs: shards, snapshots, the host's locks and keys, and the deployed package. Microsoft documents this role for the
+// host (AzureWebJobsStorage with an identity), which creates its own containers. Deployment needs only Contributor,
+// which this role includes.
 var blobOwner = 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'
-// Queues: a failed message is updated, and the poison queue is made on demand.
+// Queues: the host updates failed messages, and creates poison queues on demand.
 var queueContributor = '974c5e8b-45b9-4653-ba55-5f855dd0fb88'
 // Tables: the host's diagnostic events.
 var tableContributor = '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
-// The catalog, for a person: `azimg runs publish` and `azimg runs verify --repair` write there, all else reads.
+// The catalog, for a user or group: `azimg runs publish` and `azimg runs verify --repair` write to it, other commands
+// only read.
 var blobContributor = 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
 var metricsPublisher = '3913510d-42f4-4e42-8a64-420c390055eb'
 
@@ -55,7 +57,7 @@ resource catalog 'Microsoft.Storage/storageAccounts/blobServices/containers@2023
   name: 'azimg'
 }
 
-// Nothing but the catalog: the account also has the program that is deployed, the host's keys, and the queues.
+// Only on the container of the catalog: the account also contains the deployed program, the host's keys and the queues.
 resource forPerson 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(principalId)) {
   name: guid(catalog.id, principalId, blobContributor)
   scope: catalog

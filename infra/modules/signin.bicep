@@ -1,10 +1,10 @@
-// Who may ask: App Service authentication with Entra ID in front of the app, or the keys of its functions alone.
+// Who may call: App Service authentication with Entra ID in front of the app, or only function keys.
 param appName string
 @description('keys or entra')
 param signIn string
-@description('The registration that callers sign in to.')
+@description('The client id of the app registration that callers sign in to.')
 param clientId string
-@description('The applications that callers may come with beside their browser.')
+@description('The client ids of the applications that callers may use in addition to a browser.')
 param callers array
 
 resource site 'Microsoft.Web/sites@2024-04-01' existing = {
@@ -15,20 +15,20 @@ var entra = {
   enabled: true
   registration: {
     clientId: clientId
-    // No secret: an identity without any role stands for the registration.
+    // No secret: a managed identity without any role authenticates as the registration.
     clientSecretSettingName: 'OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID'
     openIdIssuer: '${environment().authentication.loginEndpoint}${tenant().tenantId}/v2.0'
   }
   validation: {
     allowedAudiences: [clientId, 'api://${clientId}']
     defaultAuthorizationPolicy: {
-      // Without a list, any application of the tenant gets in by its own name, whoever runs it.
+      // Without this list, any application of the tenant is accepted with a token of its own.
       allowedApplications: concat([clientId], callers)
     }
   }
 }
 
-// It is deployed in both cases: what is left out of a deployment stays as it was.
+// Deployed in both cases: a resource that a deployment omits stays unchanged, so that the sign-in would stay on.
 resource authentication 'Microsoft.Web/sites/config@2024-04-01' = {
   parent: site
   name: 'authsettingsV2'
@@ -40,7 +40,7 @@ resource authentication 'Microsoft.Web/sites/config@2024-04-01' = {
       requireAuthentication: signIn == 'entra'
       unauthenticatedClientAction: 'RedirectToLoginPage'
       redirectToProvider: 'azureactivedirectory'
-      // It says how old the catalog is, to whatever watches the house and has no sign-in.
+      // It returns the age of the catalog to monitoring, which has no sign-in.
       excludedPaths: ['/api/health']
     }
     httpSettings: {
@@ -50,7 +50,7 @@ resource authentication 'Microsoft.Web/sites/config@2024-04-01' = {
       azureActiveDirectory: signIn == 'entra' ? entra : { enabled: false }
     }
     login: {
-      // Nobody here acts for who has signed in, so nobody keeps their tokens.
+      // azimg never acts on behalf of a caller, so callers' tokens are not stored.
       tokenStore: {
         enabled: false
       }

@@ -1,4 +1,4 @@
-// Runs, snapshots, queues and the deployed package. No shared keys, no public blobs.
+// The storage account: runs, snapshots, queues and the deployed package. Shared keys and public blobs are disabled.
 param name string
 param location string
 param tags object
@@ -34,7 +34,7 @@ resource blobs 'Microsoft.Storage/storageAccounts/blobServices@2023-05-01' = {
   parent: account
   name: 'default'
   properties: {
-    // What somebody deletes by mistake can be had back for a week.
+    // Blobs and containers that were deleted by mistake can be restored for seven days.
     deleteRetentionPolicy: {
       enabled: true
       days: 7
@@ -68,7 +68,7 @@ resource queues 'Microsoft.Storage/storageAccounts/queueServices/queues@2023-05-
   }
 ]
 
-// Who read, wrote and deleted: the one record of it, since there are no keys to be traced.
+// Logs who deleted blobs. Reads and writes are not logged.
 resource blobLog 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   name: 'azimg'
   scope: blobs

@@ -1,9 +1,9 @@
-// What it takes to read one secret of a Key Vault, and the app setting that refers to it.
+// The role to read one secret of a Key Vault, and the value of the app setting that refers to it.
 param vaultName string
 param secretName string
 param identityPrincipalId string
 
-// Key Vault Secrets User: it reads what a secret holds, and nothing else of the vault.
+// Key Vault Secrets User, assigned on one secret: it reads the value of that secret, and nothing else in the vault.
 var secretsUser = '4633458b-17de-408a-874c-0445c86b69e6'
 
 resource vault 'Microsoft.KeyVault/vaults@2023-07-01' existing = {

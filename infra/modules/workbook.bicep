@@ -1,4 +1,4 @@
-// Runs at a glance: what was published, what is missing, how much quota was refused, what failed.
+// A workbook of runs: published runs with their gaps, the age of the catalog, throttled requests, failed invocations.
 param location string
 param tags object
 param insightsId string
