@@ -49,7 +49,7 @@ impl FromStr for Span {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let bad = || Error::invalid(format!("'{text}' is no span of time, such as 30d or 12h"));
+        let bad = || Error::invalid(format!("'{text}' is not a duration, such as 30d or 12h"));
         let length = match humantime::parse_duration(text.trim()) {
             Ok(length) => length,
             Err(humantime::DurationError::NumberOverflow) => Duration::MAX,
@@ -101,7 +101,7 @@ mod tests {
         }
         for text in ["", "30", "-1d", "d", "a while"] {
             let error = read(text).unwrap_err().to_string();
-            assert!(error.contains("no span of time"), "{error}");
+            assert!(error.contains("not a duration"), "{error}");
         }
         let longest = Span::new(Duration::MAX);
         assert_eq!(longest.length(), LONGEST);

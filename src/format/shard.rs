@@ -73,7 +73,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], name: &str) -> Result<(Outcome,
         )));
     }
     if hex(&Sha256::digest(body)) != header.sha256 {
-        return Err(damaged("its rows are not those that were written"));
+        return Err(damaged("its rows do not match their checksum"));
     }
     let rows = serde_json::Deserializer::from_slice(body)
         .into_iter()
@@ -115,6 +115,6 @@ mod tests {
         let altered = String::from_utf8(text).unwrap().replace("\"42\"", "\"43\"");
         let altered = zstd::encode_all(altered.as_bytes(), 3).unwrap();
         let error = decode::<ListedVersion>(&altered, "x").unwrap_err();
-        assert!(error.to_string().contains("not those that were written"));
+        assert!(error.to_string().contains("do not match their checksum"));
     }
 }

@@ -21,7 +21,7 @@ impl Schedule {
             CronParser::builder().seconds(Seconds::Required).year(Year::Disallowed).build();
         let cron = parser.parse(text).map_err(|e| {
             Error::invalid(format!(
-                "the schedule '{text}' is none: give six fields, such as 0 0 3 * * * ({e})"
+                "the schedule '{text}' is not valid: use six fields, such as 0 0 3 * * * ({e})"
             ))
         })?;
         let schedule = Self(cron);
@@ -75,7 +75,7 @@ mod tests {
         }
         for text in ["", "0 3 * * *", "0 0 25 * * *", "0 0 3 * * * 2020", "every day"] {
             let error = Schedule::parse(text, now()).unwrap_err().to_string();
-            assert!(error.contains("is none: give six fields"), "{error}");
+            assert!(error.contains("is not valid: use six fields"), "{error}");
         }
     }
 

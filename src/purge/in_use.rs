@@ -79,7 +79,7 @@ impl InUse {
             let documents = serde_json::Deserializer::from_str(text).into_iter::<Value>();
             for document in documents {
                 let document = document
-                    .map_err(|e| Error::invalid(format!("{source}: cut off, or not JSON ({e})")))?;
+                    .map_err(|e| Error::invalid(format!("{source}: truncated, or not JSON ({e})")))?;
                 reading.document(&document)?;
             }
         } else {
@@ -193,7 +193,7 @@ impl<'a> ListReader<'a> {
         let source = self.source;
         if document["metadata"]["continue"].as_str().is_some_and(|more| !more.is_empty()) {
             return Err(Error::invalid(format!(
-                "{source}: the list goes on (metadata.continue), but the rest of it is missing"
+                "{source}: the list is incomplete (metadata.continue)"
             )));
         }
         match &document["items"] {
@@ -316,8 +316,8 @@ mod tests {
             ("other.azurecr.io/app:1", "names no image"),
             ("r.azurecr.io/App:1", "cannot be read as an image"),
             ("r.azurecr.io/app@sha512:aa", "cannot be read as an image"),
-            ("{\"items\": [{\"image\": \"r.azurecr.io/app:1\"}", "cut off"),
-            (&pods.to_string(), "goes on"),
+            ("{\"items\": [{\"image\": \"r.azurecr.io/app:1\"}", "truncated"),
+            (&pods.to_string(), "is incomplete"),
         ] {
             let error = InUse::parse("list", text, SERVER).unwrap_err().to_string();
             assert!(error.contains(why) && error.starts_with("list"), "{text}: {error}");

@@ -68,7 +68,7 @@ impl FromStr for Pattern {
                 regex::RegexBuilder::new(&format!("^(?:{regex})$"))
                     .size_limit(LARGEST)
                     .build()
-                    .map_err(|e| bad(format!("no regular expression ({})", last_line(&e))))?,
+                    .map_err(|e| bad(format!("not a valid regular expression ({})", last_line(&e))))?,
             ),
             None if depth(text) > DEEPEST => {
                 return Err(bad(format!("braces within braces, nested more than {DEEPEST} deep")));
@@ -213,7 +213,7 @@ pub struct Rules {
 impl Rules {
     /// Reads rules as TOML, or as JSON if the text begins with a brace.
     pub fn parse(text: &str) -> Result<Self> {
-        let bad = |why: String| Error::invalid(format!("these are no rules: {why}"));
+        let bad = |why: String| Error::invalid(format!("the rules are not valid: {why}"));
         let rules: Self = if text.trim_start().starts_with('{') {
             serde_json::from_str(text).map_err(|e| bad(e.to_string()))?
         } else {
@@ -299,7 +299,7 @@ mod tests {
             (deep(5_000), "longer than 4096"),
             ("{".repeat(5_000), "longer than 4096"),
             ("regex:".to_owned() + &"(".repeat(5_000), "longer than 4096"),
-            ("regex:".to_owned() + &"(".repeat(1_000), "no regular expression"),
+            ("regex:".to_owned() + &"(".repeat(1_000), "not a valid regular expression"),
             ("[!a]".repeat(1_000) + &"*".repeat(90), ""),
         ] {
             match bad.parse::<Pattern>() {
@@ -316,7 +316,7 @@ mod tests {
         ] {
             let error = Rules::parse(&deep).unwrap_err().to_string();
             assert!(
-                error.starts_with("these are no rules: ") && error.lines().count() == 1,
+                error.starts_with("the rules are not valid: ") && error.lines().count() == 1,
                 "{error}"
             );
         }

@@ -125,17 +125,17 @@ const FORMS: [Form; 3] = [
     (
         "locations",
         is_location,
-        "is no location: give names such as eastus, or -eastus to leave it out",
+        "is not a location: use names such as eastus, or -eastus to exclude it",
     ),
     (
         "subscriptions",
         is_subscription,
-        "is not a subscription id: give GUIDs (az account list --query [].id)",
+        "is not a subscription id: use GUIDs (az account list --query [].id)",
     ),
     (
         "publishers",
         is_in_publisher,
-        "can be in no publisher's name: they have letters, digits and . _ -",
+        "cannot be part of a publisher name, which consists of letters, digits and . _ -",
     ),
 ];
 
@@ -176,7 +176,7 @@ impl Request {
         };
         let Ok(members) = serde_json::from_str::<Map<String, Value>>(body) else {
             let place = read.map(|e| format!(" (line {}, column {})", e.line(), e.column()));
-            let text = format!("{what}: give an object in JSON{}", place.unwrap_or_default());
+            let text = format!("{what}: it must be a JSON object{}", place.unwrap_or_default());
             return Err(Error::invalid(text));
         };
         let all = Self { offers_max_age: Some(0), force: true, ..Self::default() };
@@ -186,7 +186,7 @@ impl Request {
                 let names = known.as_object().into_iter().flat_map(Map::keys);
                 let names: Vec<&str> = names.map(String::as_str).collect();
                 let (name, names) = (shown(&name, LONGEST_NAME), names.join(", "));
-                let text = format!("{what}: there is no '{name}'; there are {names}");
+                let text = format!("{what}: unknown member '{name}'; the members are {names}");
                 return Err(Error::invalid(text).with_target(name));
             }
             let alone = Value::from_iter([(name.clone(), value)]);
@@ -250,8 +250,8 @@ mod tests {
     #[test]
     fn what_is_wrong_in_a_request_is_named_by_its_member() {
         for (body, target, part) in [
-            (r#"{"colour": 1}"#, Some("colour"), "there is no 'colour'; there are sources, loc"),
-            ("{\"a\\n\\u001b[31m\u{202e}\": 1}", Some("a\\n\\u{1b}[31m\\u{202e}"), "there is no"),
+            (r#"{"colour": 1}"#, Some("colour"), "unknown member 'colour'; the members are sources, loc"),
+            ("{\"a\\n\\u001b[31m\u{202e}\": 1}", Some("a\\n\\u{1b}[31m\\u{202e}"), "unknown member"),
             (r#"{"sources": ["moon"]}"#, Some("sources"), "unknown variant"),
             (r#"{"sources": "gallery"}"#, Some("sources"), "invalid type"),
             (r#"{"details": "some\n"}"#, Some("details"), "unknown variant `some\\n`"),
@@ -259,21 +259,21 @@ mod tests {
             (r#"{"offersMaxAge": -1}"#, Some("offersMaxAge"), "invalid value"),
             (r#"{"offersMaxAge": 99999999999}"#, Some("offersMaxAge"), "hundred years"),
             (r#"{"locations": [1]}"#, Some("locations"), "invalid type"),
-            (r#"{"locations": ["-"]}"#, Some("locations"), "is no location"),
-            (r#"{"locations": [" "]}"#, Some("locations"), "is no location"),
-            (r#"{"locations": ["a/b"]}"#, Some("locations"), "is no location"),
-            (r#"{"subscriptions": ["mine"]}"#, Some("subscriptions"), "give GUIDs"),
+            (r#"{"locations": ["-"]}"#, Some("locations"), "is not a location"),
+            (r#"{"locations": [" "]}"#, Some("locations"), "is not a location"),
+            (r#"{"locations": ["a/b"]}"#, Some("locations"), "is not a location"),
+            (r#"{"subscriptions": ["mine"]}"#, Some("subscriptions"), "use GUIDs"),
             (
                 r#"{"subscriptions": ["11111111-1111-4111-8111-11111111111g"]}"#,
                 Some("subscriptions"),
-                "give GUIDs",
+                "use GUIDs",
             ),
-            (r#"{"publishers": [""]}"#, Some("publishers"), "no publisher's name"),
-            (r#"{"publishers": ["a\u0000"]}"#, Some("publishers"), "'a\\u{0}' can be"),
-            (r#"{"publishers": ["ａ"]}"#, Some("publishers"), "no publisher's name"),
+            (r#"{"publishers": [""]}"#, Some("publishers"), "a publisher name"),
+            (r#"{"publishers": ["a\u0000"]}"#, Some("publishers"), "'a\\u{0}' cannot be"),
+            (r#"{"publishers": ["ａ"]}"#, Some("publishers"), "a publisher name"),
             (r#"{"full": true, "full": true}"#, None, "duplicate field"),
-            ("[]", None, "give an object"),
-            ("{", None, "give an object"),
+            ("[]", None, "must be a JSON object"),
+            ("{", None, "must be a JSON object"),
         ] {
             let (text, found) = refused(body);
             assert_eq!(found.as_deref(), target, "{body}: {text}");
