@@ -9,9 +9,10 @@ use tokio::time::Instant;
 const LONGEST: Duration = Duration::from_mins(10);
 /// A single wait ends this long after the work item's deadline, or after the wait began if the
 /// deadline has passed already. Without this grace the next wait of a late batch would fail, and
-/// the whole batch would be requested anew, under a small quota again and again. No quota window is
-/// longer.
-const GRACE: Duration = Duration::from_mins(30);
+/// the whole batch would be requested anew, under a small quota again and again. With the time that
+/// a work item has, it is less than the 30 minutes after which the Functions host ends an
+/// invocation, and with it the process; longer than most quota windows.
+const GRACE: Duration = Duration::from_mins(25);
 /// Retry delay of a request that got no permit in time.
 const COMES_BACK: Duration = Duration::from_secs(30);
 

@@ -351,7 +351,8 @@ pub struct StorageUse {
     pub shared: u64,
     /// The number of manifests.
     pub manifests: u64,
-    /// The number of manifests whose content is not known, so that their blobs are not counted.
+    /// The number of manifests whose blobs are not all counted: their content is not known, or their
+    /// row has only a part of their layers.
     pub unknown: u64,
     /// The number of tags.
     pub tags: u64,
@@ -365,8 +366,8 @@ pub fn storage<'a>(rows: impl Iterator<Item = &'a RegistryImage>) -> BTreeMap<&'
         let repository = row.repository.as_str();
         let sum = all.entry(repository).or_default();
         sum.manifests += 1;
-        sum.unknown += u64::from(!row.is_content_known);
-        sum.tags += row.tags.len() as u64;
+        sum.unknown += u64::from(!row.is_content_known || row.layers_total.is_some());
+        sum.tags += row.tags_total.unwrap_or(row.tags.len() as u64);
         for (digest, bytes) in &row.layers {
             let (_, holders) = blobs.entry(digest).or_insert_with(|| (*bytes, Vec::new()));
             if !holders.contains(&repository) {
@@ -406,5 +407,10 @@ mod tests {
         let found = storage(rows.iter());
         assert_eq!((found["a"].exclusive, found["a"].shared), (12, 100));
         assert_eq!((found["b"].exclusive, found["b"].shared, found["b"].unknown), (1, 100, 1));
+        // A row that was cut says how much it had.
+        let mut cut = image("c", "5", &[("base", 100)]);
+        (cut.tags, cut.tags_total, cut.layers_total) = (vec!["a".to_owned()], Some(9), Some(2));
+        let found = storage(std::iter::once(&cut));
+        assert_eq!((found["c"].tags, found["c"].unknown), (9, 1));
     }
 }

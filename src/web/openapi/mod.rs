@@ -360,7 +360,7 @@ fn operation(route: &Route) -> OperationBuilder {
     }
     // Statuses that every operation can return: a page of another origin, a wrong method, a host
     // name that is not served.
-    for status in route.errors.iter().chain(&[403, 405, 421]) {
+    for status in route.errors.iter().chain(&[403, 405, 406, 421]) {
         operation = operation.response(status.to_string(), response("An error", "ErrorBody"));
     }
     if let Some((name, text, value)) = route.in_path {
