@@ -20,8 +20,8 @@ pub(super) struct ChangesArgs {
     /// Run whose snapshot is compared with the previous one [default: the current run]
     #[arg(long)]
     run: Option<RunId>,
-    /// Kinds of change, comma-separated: added, removed, status, locations, latest, tags, attributes
-    /// or dates
+    /// Kinds of change, comma-separated: added, removed, status, locations, latest, tags,
+    /// attributes or dates
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = OneOf(Change::SET), hide_possible_values = true)]
     change: Vec<String>,
     /// Part of an image's name; '-', '_' and '.' are equivalent

@@ -10,11 +10,11 @@ use std::process::ExitCode;
 pub(super) enum ConfigCommand {
     /// Show each setting with its value and the source of the value
     ///
-    /// In order of precedence: a flag, an environment variable, azimg.toml in the working directory,
-    /// your own azimg.toml (in $`XDG_CONFIG_HOME`/azimg, else ~/.config/azimg; on Windows in
-    /// %APPDATA%\azimg), the default. The file in the working directory can set only output, sources,
-    /// locations and publishers, because someone else may have written it. Values that may contain a
-    /// secret are not shown.
+    /// In order of precedence: a flag, an environment variable, azimg.toml in the working
+    /// directory, your own azimg.toml (in $`XDG_CONFIG_HOME`/azimg, else ~/.config/azimg; on
+    /// Windows in %APPDATA%\azimg), the default. The file in the working directory can set only
+    /// output, sources, locations and publishers, because someone else may have written it. Values
+    /// that may contain a secret are not shown.
     #[command(after_help = "Examples:
   azimg config show -o table
   azimg config show --query \"[?from!='default'].{setting:setting, from:from}\"")]

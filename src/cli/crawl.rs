@@ -49,8 +49,8 @@ pub(super) struct CrawlArgs {
     /// Crawl every location that has images, and ignore `AZIMG_LOCATIONS`
     #[arg(long)]
     all_locations: bool,
-    /// Crawl only publishers whose name contains one of these texts [default: `AZIMG_PUBLISHERS`, else
-    /// all]
+    /// Crawl only publishers whose name contains one of these texts [default: `AZIMG_PUBLISHERS`,
+    /// else all]
     #[arg(short, long, value_delimiter = ',', value_name = "TEXT")]
     publisher: Vec<String>,
     /// Subscriptions to query [default: `AZIMG_SUBSCRIPTIONS`, else all]
@@ -61,7 +61,8 @@ pub(super) struct CrawlArgs {
     /// This is one request for each version. Later crawls do not repeat it.
     #[arg(long, value_enum, default_value = "latest")]
     details: DetailsArg,
-    /// List the offers of every publisher, including lists younger than `AZIMG_OFFERS_MAX_AGE` (24h)
+    /// List the offers of every publisher, including lists younger than `AZIMG_OFFERS_MAX_AGE`
+    /// (24h)
     #[arg(long)]
     full: bool,
     /// Crawl a simulated Azure, which runs in this process; no account is needed

@@ -37,8 +37,8 @@ pub(super) struct HostArgs {
     /// Include the port unless it is 80 or 443.
     #[arg(long = "name", value_delimiter = ',', value_name = "NAME")]
     names: Vec<HostName>,
-    /// File with the key [default: host.key in the folder of the store; with another store, a new key
-    /// at each start]
+    /// File with the key [default: host.key in the folder of the store; with another store, a new
+    /// key at each start]
     ///
     /// The file is created if it does not exist. Only its owner can read it.
     #[arg(long, value_name = "FILE")]

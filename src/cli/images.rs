@@ -35,8 +35,8 @@ pub(super) enum ImagesCommand {
   azimg images show Canonical:ubuntu-24_04-lts:server:24.8.20260901
   azimg images show Ubuntu2404 --query locations")]
     Show {
-        /// publisher:offer:sku:version (or latest as the version), an alias such as Ubuntu2404 for its
-        /// newest version, or the id of a gallery or registry image
+        /// publisher:offer:sku:version (or latest as the version), an alias such as Ubuntu2404 for
+        /// its newest version, or the id of a gallery or registry image
         #[arg(value_name = "URN|ID")]
         urn: String,
     },
@@ -46,8 +46,8 @@ pub(super) enum ImagesCommand {
   azimg images latest prod_gallery/ubuntu-base --not-deprecated-before 2027-01-01 -o tsv --query '[].id'
   azimg images latest 'myapp-*' --tag RELEASE_STATUS=GA")]
     Latest(Box<LatestArgs>),
-    /// List machines and scale sets whose image is deprecated, past its end of life, gone or not the
-    /// latest
+    /// List machines and scale sets whose image is deprecated, past its end of life, gone or not
+    /// the latest
     #[command(after_help = "Examples:
   azimg images usage -o table
   azimg images usage --finding gone --finding deprecated -o csv > replace.csv
@@ -84,8 +84,8 @@ pub(super) struct ListArgs {
 
 #[derive(clap::Args)]
 pub(super) struct LatestArgs {
-    /// publisher:offer:sku, an alias such as Ubuntu2404, GALLERY/DEFINITION, a definition's id, or a
-    /// name pattern of managed images such as 'myapp-*'; may be repeated
+    /// publisher:offer:sku, an alias such as Ubuntu2404, GALLERY/DEFINITION, a definition's id, or
+    /// a name pattern of managed images such as 'myapp-*'; may be repeated
     ///
     /// `:latest` and `/versions/latest` may be appended.
     #[arg(required = true, value_name = "IMAGE")]

@@ -72,7 +72,8 @@ struct Global {
     /// or azurite [default: `AZIMG_STORE`, else store in your azimg.toml, else ./azimg-data]
     #[arg(long, global = true, value_name = "URL")]
     store: Option<HiddenValue>,
-    /// Output format [default: `AZIMG_OUTPUT`; on a terminal output in azimg.toml, else table; else json]
+    /// Output format [default: `AZIMG_OUTPUT`; on a terminal output in azimg.toml, else table; else
+    /// json]
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
     output: Option<Format>,
     /// `JMESPath` query on the result, as in az

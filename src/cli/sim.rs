@@ -47,15 +47,15 @@ pub(super) struct SimArgs {
     /// Number of subscriptions that the identity sees [default: 1, or 40 with a large organisation]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=100))]
     subscriptions: Option<u8>,
-    /// Size of the organisation with galleries: none, few, or many (120 galleries with 60,000 versions
-    /// in 40 subscriptions, and 5,000 machines) [default: few, or none with --catalog]
+    /// Size of the organisation with galleries: none, few, or many (120 galleries with 60,000
+    /// versions in 40 subscriptions, and 5,000 machines) [default: few, or none with --catalog]
     #[arg(long, value_enum, value_name = "SIZE")]
     organisation: Option<OrganisationPreset>,
     /// Inject faults into shares of requests, such as 429=0.02,5xx=0.01 (also timeout, slow, cut,
     /// reset, shape, or all=0.01 for each), times=3 (faults for one path), seed=7
     #[arg(long, value_name = "SPEC", default_value = "")]
     faults: FaultsSpec,
-    /// Memory for pushed blobs of its registries, such as 512MiB
+    /// Maximum size of pushed blobs that its registries keep in memory, such as 512MiB
     #[arg(long, value_name = "SIZE", default_value = "1GiB")]
     blobs_limit: BlobsLimit,
     /// Serve HTTPS, and write the certificate of the authority to ca.pem in this folder

@@ -168,13 +168,13 @@ fn text_of(key: &FileKey, value: &Value) -> Result<String, String> {
                     Err(format!("contains '{name}': a name has no comma, semicolon or space"))
                 }
                 Some(name) => Ok(name.to_owned()),
-                None => Err("is a list of something else than texts".to_owned()),
+                None => Err("is a list of something else than strings".to_owned()),
             };
             Ok(names.iter().map(one).collect::<Result<Vec<_>, _>>()?.join(","))
         }
         Value::String(text) => Ok(text.clone()),
         Value::Integer(number) if !key.is_list => Ok(number.to_string()),
-        _ if key.is_list => Err("is neither a text nor a list of texts".to_owned()),
+        _ if key.is_list => Err("is neither a string nor a list of strings".to_owned()),
         _ => Err("is no text".to_owned()),
     }
 }

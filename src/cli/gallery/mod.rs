@@ -52,7 +52,8 @@ pub(super) enum GalleryCommand {
     Update(Box<change::UpdateArgs>),
     /// Share a gallery with subscriptions, tenants or everyone, or show how it is shared
     ///
-    /// Without --subscription, --tenant and --community, the command shows how the gallery is shared.
+    /// Without --subscription, --tenant and --community, the command shows how the gallery is
+    /// shared.
     #[command(after_help = "Examples:
   azimg gallery share prod --subscription 00000000-0000-0000-0000-000000000000
   azimg gallery share prod")]

@@ -54,7 +54,8 @@ pub(in crate::cli) struct RetireArgs {
     /// Apply this plan, or resume its application
     #[arg(long, value_name = "FILE", conflicts_with_all = ["keep", "older_than", "filter", "subscription", "plan"])]
     apply: Option<PathBuf>,
-    /// File that records each step of the application [default: the plan's name followed by .ledger]
+    /// File that records each step of the application [default: the plan's name followed by
+    /// .ledger]
     #[arg(long, value_name = "FILE", requires = "apply")]
     ledger: Option<PathBuf>,
     /// With --apply: check the plan against the current state in Azure and change nothing

@@ -40,7 +40,8 @@ pub(in crate::cli) struct DeleteArgs {
     /// Unlock what is locked before the deletion
     #[arg(long)]
     unlock: bool,
-    /// Delete without confirmation: a whole repository, a blob, the tag latest, or what an index lists
+    /// Delete without confirmation: a whole repository, a blob, the tag latest, or what an index
+    /// lists
     #[arg(long)]
     yes: bool,
     /// Delete the blob with this digest: a layer or a configuration, without which its images fail

@@ -19,12 +19,14 @@ pub(in crate::cli) struct CopyArgs {
     /// Additional tags; comma-separated or repeated
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
     tag: Vec<String>,
-    /// Platforms to copy, such as linux/amd64; comma-separated or repeated [default: all of an index]
+    /// Platforms to copy, such as linux/amd64; comma-separated or repeated [default: all of an
+    /// index]
     ///
     /// With one platform its image is copied, with several a new index of them.
     #[arg(long, value_name = "OS/ARCHITECTURE", value_delimiter = ',')]
     platform: Vec<Platform>,
-    /// Copy the referrers of the image and of each of its platforms: signatures, SBOMs, attestations
+    /// Copy the referrers of the image and of each of its platforms: signatures, SBOMs,
+    /// attestations
     #[arg(long)]
     with_referrers: bool,
     /// Print what would be copied and copy nothing

@@ -41,7 +41,8 @@ pub(super) enum RegistryCommand {
         /// Only repositories whose name contains this text
         #[arg(long, value_name = "TEXT")]
         search: Option<String>,
-        /// Show the storage that each repository uses, by the current snapshot; each layer counts once
+        /// Show the storage that each repository uses, by the current snapshot; each layer counts
+        /// once
         #[arg(long)]
         storage: bool,
         #[command(flatten)]
@@ -125,7 +126,8 @@ pub(super) enum RegistryCommand {
   azimg registry set example.azurecr.io/app:1.4.0 --write-enabled false --delete-enabled false
   azimg registry set example.azurecr.io/app --list-enabled false --dry-run")]
     Set(change::SetArgs),
-    /// Delete a tag (its manifest stays), a manifest by its digest with all its tags, or a repository
+    /// Delete a tag (its manifest stays), a manifest by its digest with all its tags, or a
+    /// repository
     #[command(after_help = "Examples:
   azimg registry delete example.azurecr.io/app:old
   azimg registry delete example.azurecr.io/app:latest --yes
@@ -150,8 +152,8 @@ pub(super) struct LoginArgs {
     /// Do not sign in; the registry allows anonymous pull
     #[arg(long)]
     anonymous: bool,
-    /// Login servers outside of the cloud's domain (NAME.azurecr.io) that may receive a token of your
-    /// identity; comma-separated or repeated [default: those in `AZIMG_REGISTRIES`]
+    /// Login servers outside of the cloud's domain (NAME.azurecr.io) that may receive a token of
+    /// your identity; comma-separated or repeated [default: those in `AZIMG_REGISTRIES`]
     #[arg(long, value_delimiter = ',', value_name = "HOST", conflicts_with_all = ["anonymous", "username"])]
     trust: Vec<String>,
 }

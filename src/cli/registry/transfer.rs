@@ -40,7 +40,8 @@ pub(in crate::cli) struct PushArgs {
     /// Image in a layout or an archive with several: name, tag, digest, or @0 for the first
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Platforms of an index to push, such as linux/arm64; comma-separated or repeated [default: all]
+    /// Platforms of an index to push, such as linux/arm64; comma-separated or repeated [default:
+    /// all]
     #[arg(long, value_name = "OS/ARCHITECTURE", value_delimiter = ',')]
     platform: Vec<Platform>,
     /// Push uncompressed layers of an archive as they are [default: compress them]
@@ -51,8 +52,8 @@ pub(in crate::cli) struct PushArgs {
     artifact_type: Option<String>,
     #[command(flatten)]
     artifact: ArtifactArgs,
-    /// Repositories of the registry from which layers are mounted instead of sent; comma-separated or
-    /// repeated
+    /// Repositories of the registry from which layers are mounted instead of sent; comma-separated
+    /// or repeated
     #[arg(long, value_delimiter = ',', value_name = "REPOSITORY")]
     mount_from: Vec<String>,
     /// Print what would be pushed and push nothing
@@ -82,8 +83,8 @@ pub(in crate::cli) struct PullArgs {
     /// Form of the destination [default: an archive if it ends in .tar, else a layout]
     #[arg(long, value_name = "FORM")]
     to: Option<To>,
-    /// Platforms to pull, such as linux/amd64 or windows(10.0.20348)/amd64; comma-separated or repeated
-    /// [default: all of an index]
+    /// Platforms to pull, such as linux/amd64 or windows(10.0.20348)/amd64; comma-separated or
+    /// repeated [default: all of an index]
     ///
     /// With one platform its image is pulled, with several an index of them.
     #[arg(long, value_name = "OS/ARCHITECTURE", value_delimiter = ',')]

@@ -51,8 +51,8 @@ pub(super) enum RunsCommand {
   azimg runs verify --repair
   azimg runs verify -o tsv --query \"[?state!='whole'].run\"")]
     Verify {
-        /// If the snapshot named by current.json is damaged, make it name the newest whole one; nothing is
-        /// removed
+        /// If the snapshot named by current.json is damaged, make it name the newest whole one;
+        /// nothing is removed
         #[arg(long)]
         repair: bool,
     },

@@ -21,8 +21,8 @@ pub(in crate::cli) struct PurgeArgs {
     pub(super) tags: Option<Pattern>,
     /// Number of the newest images with these tags to keep, whatever their age
     ///
-    /// An index and its tagged platforms count as one image. Build caches and signatures are counted
-    /// separately. Protected images are not counted.
+    /// An index and its tagged platforms count as one image. Build caches and signatures are
+    /// counted separately. Protected images are not counted.
     #[arg(long, value_name = "N")]
     pub(super) keep: Option<usize>,
     /// Only images that were last changed longer ago than this, such as 30d
@@ -37,17 +37,17 @@ pub(in crate::cli) struct PurgeArgs {
     /// Also delete signatures, attestations and other referrers whose image no longer exists
     #[arg(long)]
     pub(super) orphans: bool,
-    /// Keep manifests without a tag for this long after their push [default: that of the rules, else
-    /// 1h]
+    /// Keep manifests without a tag for this long after their push [default: that of the rules,
+    /// else 1h]
     #[arg(long, value_name = "SPAN")]
     pub(super) grace: Option<Span>,
-    /// File that lists running images, which are kept; '-' is standard input; may be repeated [also:
-    /// the files in `AZIMG_IN_USE`]
+    /// File that lists running images, which are kept; '-' is standard input; may be repeated
+    /// [also: the files in `AZIMG_IN_USE`]
     ///
     /// A list of images or digests, or the output of 'kubectl get pods -A -o json'.
     #[arg(long, value_name = "FILE")]
     pub(super) in_use: Vec<PathBuf>,
-    /// Maximum age of such a list; an older one stops the purge
+    /// Maximum age of a list of running images; an older list stops the purge
     #[arg(long, value_name = "SPAN", default_value = "24h")]
     pub(super) in_use_max_age: Span,
     /// Write the plan to this file
@@ -74,7 +74,8 @@ pub(in crate::cli) struct PurgeArgs {
     /// Do not query Resource Graph for the images in use
     #[arg(long)]
     pub(super) ignore_use: bool,
-    /// File that records each step of the application [default: the plan's name followed by .ledger]
+    /// File that records each step of the application [default: the plan's name followed by
+    /// .ledger]
     #[arg(long, value_name = "FILE")]
     pub(super) ledger: Option<PathBuf>,
     /// Check the plan and delete nothing
