@@ -332,9 +332,7 @@ pub(super) async fn run(
             let digest = match &name {
                 Name::Whole => None,
                 Name::Digest(digest) => Some(digest.as_str()),
-                Name::Tag(_) => {
-                    return Err(Error::invalid("name a repository, or a digest in it, not a tag"));
-                }
+                Name::Tag(_) => return Err(Error::invalid("name a repository or a digest in it")),
             };
             let tags = registry.tags(&repository, digest).await?;
             let rows = values(&tags)?;
@@ -344,9 +342,7 @@ pub(super) async fn run(
         RegistryCommand::Manifests { reference, untagged, login } => {
             let (registry, repository, name) = open_reference(&config, &reference, &login).await?;
             if name != Name::Whole {
-                return Err(Error::invalid(
-                    "name a repository; azimg registry show shows one manifest",
-                ));
+                return Err(Error::invalid("name a repository; show shows one manifest"));
             }
             let mut manifests = registry.manifests(&repository).await?;
             manifests.retain(|manifest| !untagged || manifest.tags.is_empty());
