@@ -45,7 +45,7 @@ pub(super) enum GalleryCommand {
         #[arg(value_name = "NAME|ID")]
         name: String,
     },
-    /// Change the properties of a gallery, a definition or a version that Azure allows to change
+    /// Change the changeable properties of a gallery, a definition or a version
     #[command(after_help = "Examples:
   azimg gallery update prod/ubuntu-base/1.4.0 --add-region japaneast=2/Standard_ZRS --dry-run
   azimg gallery update prod/ubuntu-base --end-of-life 2027-06-30 --max-vcpus 32")]
