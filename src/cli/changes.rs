@@ -17,13 +17,14 @@ use std::process::ExitCode;
   azimg changes --change added --search canonical
   azimg changes --run 01KAJJ3V0000000000000000AA -o json --query \"[?change=='status'].id\"")]
 pub(super) struct ChangesArgs {
-    /// The run whose snapshot is compared with the one before [default: the current one]
+    /// Run whose snapshot is compared with the previous one [default: the current run]
     #[arg(long)]
     run: Option<RunId>,
-    /// added, removed, status, locations, latest, tags, attributes or dates; several: any of them
+    /// Kinds of change, comma-separated: added, removed, status, locations, latest, tags,
+    /// attributes or dates
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = OneOf(Change::SET), hide_possible_values = true)]
     change: Vec<String>,
-    /// Part of an image's name; '-', '_' and '.' are alike
+    /// Part of an image's name; '-', '_' and '.' are equivalent
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
     #[command(flatten)]
@@ -41,8 +42,9 @@ pub(super) async fn run(args: ChangesArgs, flags: Flags, output: &Output) -> Res
         say!(
             "{}",
             match feed.manifest.previous_run {
-                Some(previous) => format!("Nothing of that kind changed since run {previous}."),
-                None => "This is the first snapshot: there is none to compare it with.".to_owned(),
+                Some(previous) => format!("No matching change since run {previous}."),
+                None => "This is the first snapshot: there is no earlier one to compare it with."
+                    .to_owned(),
             }
         );
     }

@@ -33,7 +33,7 @@ const MOST: usize = 500;
   azimg completions bash > ~/.local/share/bash-completion/completions/azimg
   azimg completions zsh > ~/.zfunc/_azimg")]
 pub(super) struct CompletionsArgs {
-    /// The shell
+    /// Shell that the script is for
     shell: clap_complete::Shell,
 }
 
@@ -42,7 +42,8 @@ pub(super) fn run(args: &CompletionsArgs) -> Result<ExitCode> {
     let shells = Shells::builtins();
     let name = args.shell.to_string();
     let shell = shells.completer(&name);
-    let shell = shell.ok_or_else(|| Error::bug(format!("nothing completes in {name}")))?;
+    let shell = shell
+        .ok_or_else(|| Error::bug(format!("no completion script can be generated for {name}")))?;
     let mut script = Vec::new();
     shell
         .write_registration(ASKS, "azimg", "azimg", "azimg", &mut script)

@@ -8,12 +8,13 @@ use std::process::ExitCode;
 
 #[derive(clap::Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Show each setting, with where its value comes from
+    /// Show each setting with its value and the source of the value
     ///
-    /// A flag comes before a variable of the environment, that before azimg.toml in the folder that azimg is started
-    /// in, that before your own azimg.toml (in $`XDG_CONFIG_HOME`/azimg, else ~/.config/azimg; on Windows in
-    /// %APPDATA%\azimg), and that before the default. The file in the folder sets output, sources, locations and
-    /// publishers alone, since it may be anybody's. What may hold a secret is not shown.
+    /// In order of precedence: a flag, an environment variable, azimg.toml in the working
+    /// directory, your own azimg.toml (in $`XDG_CONFIG_HOME`/azimg, else ~/.config/azimg; on
+    /// Windows in %APPDATA%\azimg), the default. The file in the working directory can set only
+    /// output, sources, locations and publishers, because someone else may have written it. Values
+    /// that may contain a secret are not shown.
     #[command(after_help = "Examples:
   azimg config show -o table
   azimg config show --query \"[?from!='default'].{setting:setting, from:from}\"")]

@@ -29,14 +29,14 @@ const LAST: Duration = Duration::from_secs(3);
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  azimg crawl --demo                                   a simulated Azure: no account needed
-  azimg crawl --location eastus,westeurope             two locations of the account in use
-  azimg crawl --location -francesouth                  all but one that the subscription may not use")]
+  azimg crawl --demo                                   a simulated Azure; no account is needed
+  azimg crawl --location eastus,westeurope             two locations, with the account in use
+  azimg crawl --location -francesouth                  all except one that the subscription may not use")]
 pub(super) struct CrawlArgs {
-    /// The sources to crawl: marketplace, gallery or registry [default: all, or `AZIMG_SOURCES`]
+    /// Sources to crawl: marketplace, gallery or registry [default: `AZIMG_SOURCES`, else all]
     #[arg(long, value_delimiter = ',', value_parser = source(), hide_possible_values = true, value_name = "SOURCE")]
     source: Vec<SourceName>,
-    /// The locations to crawl, or with a minus in front those to leave out [default: all, or `AZIMG_LOCATIONS`]
+    /// Locations to crawl; a leading '-' excludes a location [default: `AZIMG_LOCATIONS`, else all]
     #[arg(
         short,
         long,
@@ -46,27 +46,30 @@ pub(super) struct CrawlArgs {
         allow_hyphen_values = true
     )]
     location: Vec<String>,
-    /// Crawl every location that has images, whatever `AZIMG_LOCATIONS` says
+    /// Crawl every location that has images, and ignore `AZIMG_LOCATIONS`
     #[arg(long)]
     all_locations: bool,
-    /// Only publishers whose name contains this; several: any of them
+    /// Crawl only publishers whose name contains one of these texts [default: `AZIMG_PUBLISHERS`,
+    /// else all]
     #[arg(short, long, value_delimiter = ',', value_name = "TEXT")]
     publisher: Vec<String>,
-    /// The subscriptions to ask through [default: all, or `AZIMG_SUBSCRIPTIONS`]
+    /// Subscriptions to query [default: `AZIMG_SUBSCRIPTIONS`, else all]
     #[arg(long, value_delimiter = ',', value_name = "ID")]
     subscription: Vec<String>,
-    /// Which versions to ask for plan, OS and features: one request each, once ever
+    /// Versions whose details (plan, OS, features) are requested
+    ///
+    /// This is one request for each version. Later crawls do not repeat it.
     #[arg(long, value_enum, default_value = "latest")]
     details: DetailsArg,
-    /// List every publisher's offers, also those that were listed less than
-    /// `AZIMG_OFFERS_MAX_AGE` ago (24h)
+    /// List the offers of every publisher, including lists younger than `AZIMG_OFFERS_MAX_AGE`
+    /// (24h)
     #[arg(long)]
     full: bool,
-    /// Crawl a simulated Azure that is started for it
+    /// Crawl a simulated Azure, which runs in this process; no account is needed
     #[cfg(feature = "sim")]
     #[arg(long)]
     demo: bool,
-    /// Go on with a run that was interrupted
+    /// Resume an interrupted run
     #[arg(long, value_name = "RUN")]
     resume: Option<RunId>,
 }
@@ -154,7 +157,7 @@ pub(super) async fn run(args: CrawlArgs, flags: Flags, output: &Output) -> Resul
     if let Err(error) = ended {
         say!("azimg: {error}");
         say!(
-            "What was found is kept. Go on with: azimg crawl{} --resume {run}{}",
+            "The results so far are kept. Resume with: azimg crawl{} --resume {run}{}",
             if is_demo { " --demo" } else { "" },
             store(&config)
         );
@@ -203,7 +206,7 @@ async fn begin(host: &Arc<Host>, request: &Request) -> Result<RunId> {
     let body = serde_json::to_string(&request).map_err(|e| Error::bug(e.to_string()))?;
     let reply = host.start(&body).await?;
     let answer: Value = serde_json::from_str(&reply.body)
-        .map_err(|e| Error::bug(format!("start answered no JSON: {e}")))?;
+        .map_err(|e| Error::bug(format!("the answer to start is not JSON: {e}")))?;
     let status = reply.status;
     if status < 300 {
         let run = answer["run"].as_str().unwrap_or_default();
@@ -240,7 +243,7 @@ async fn published(app: &App, run: RunId) -> Result<()> {
             .await
             .is_ok_and(|c| c.is_err())
         {
-            return Err(Error::bug("nobody reports progress"));
+            return Err(Error::bug("the source of progress reports has closed"));
         }
     }
 }

@@ -45,11 +45,12 @@ impl Wire for InProcess {
         if let Some(authorized) = authorized {
             asked = asked.header(AUTHORIZATION, authorized);
         }
-        let asked = asked.body(body).map_err(|e| bad("no request").with_source(e))?;
+        let asked =
+            asked.body(body).map_err(|e| bad("the request cannot be built").with_source(e))?;
         let (parts, body) = self.0.answer(asked).await.into_parts();
         let body = axum::body::to_bytes(body, LARGEST_ANSWER)
             .await
-            .map_err(|e| bad("no answer").with_source(e))?;
+            .map_err(|e| bad("the answer cannot be read").with_source(e))?;
         Ok(WireResponse { status: parts.status, headers: parts.headers, body })
     }
 }
@@ -71,7 +72,7 @@ fn mark(path: &Path) -> Result<()> {
             return Err(Error::new(
                 ErrorKind::Conflict,
                 format!(
-                    "{} holds a catalog that is not made up, and a demo's would take its place: name another \
+                    "{} contains a real catalog, which the catalog of a demo would replace: name another \
                      folder with --store",
                     path.display()
                 ),
@@ -91,8 +92,8 @@ pub(super) fn refuse_made_up(config: &Config) -> Result<()> {
     Err(Error::new(
         ErrorKind::Conflict,
         format!(
-            "{path} holds the made-up catalog of a demo, which would stay among what is true: remove that folder, \
-             or name another with --store"
+            "{path} contains the catalog of a demo, whose simulated images would remain among real ones: \
+             remove that folder, or name another one with --store"
         ),
     ))
 }

@@ -15,37 +15,38 @@ use serde_json::Value;
 use std::process::ExitCode;
 use time::OffsetDateTime;
 
-/// Of which images the publishers, offers or SKUs are listed.
+/// Images whose publishers, offers or SKUs are listed.
 #[derive(clap::Args)]
 pub(super) struct NamesArgs {
     #[command(flatten)]
     image: ImageArgs,
     #[command(flatten)]
     place: PlaceArgs,
-    /// Words that all occur in an image's names, or short names such as Ubuntu2404; '-', '_' and '.' are alike; the
-    /// best fit comes first
+    /// Words that must all occur in an image's names, or aliases such as Ubuntu2404
+    ///
+    /// The characters '-', '_' and '.' are equivalent. The best match comes first.
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
-    /// Only the latest of each SKU
+    /// Only the latest version of each SKU
     #[arg(long)]
     latest: bool,
     #[command(flatten)]
     shape: ShapeArgs,
 }
 
-/// Of which images the locations are listed.
+/// Images whose locations are listed.
 #[derive(clap::Args)]
 pub(super) struct LocationsArgs {
     #[command(flatten)]
     image: ImageArgs,
-    /// Kind of image: marketplace, gallery-version, gallery-definition, managed-image or container-manifest;
-    /// several: any of them
+    /// Kinds of images, comma-separated: marketplace, gallery-version, gallery-definition,
+    /// managed-image or container-manifest
     #[arg(long, value_delimiter = ',', value_parser = OneOf(IMAGE_KINDS), hide_possible_values = true)]
     kind: Vec<String>,
-    /// Parts of the location's name
+    /// Words that must all occur in the location's name
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
-    /// Only the latest of each SKU, definition or repository
+    /// Only the latest image of each SKU, definition or repository
     #[arg(long)]
     latest: bool,
     #[command(flatten)]

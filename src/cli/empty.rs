@@ -9,10 +9,10 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 /// Printed when every name in the filter exists.
-const NO_IMAGE: &str = "No image fits. Names are compared in part and without case.";
+const NO_IMAGE: &str = "No image matches. A filter matches any part of a name and ignores case.";
 /// The same for gallery images.
-const NOTHING_IN_GALLERIES: &str = "Nothing fits in the galleries of the catalog: azimg gallery list shows which it has, \
-     azimg runs show what it lacks.";
+const NOTHING_IN_GALLERIES: &str = "Nothing in the galleries of the catalog matches. azimg gallery list shows the galleries \
+     in the catalog, azimg runs show what could not be crawled.";
 
 impl Output {
     /// Prints the reason if there are no rows.
@@ -28,8 +28,8 @@ impl Output {
 pub(super) fn say_unknown(unknown: u64) {
     if unknown > 0 {
         say!(
-            "{unknown} more may fit: what was asked for is not known of them; 'azimg crawl --details latest' \
-             asks one version of each SKU, '--details all' every one"
+            "{unknown} more images may match: their details are not known; 'azimg crawl --details latest' \
+             requests the details of one version of each SKU, '--details all' those of every version"
         );
     }
 }
@@ -63,7 +63,7 @@ pub(super) async fn nothing_fits(
         0 => nothing,
         _ if search.is_empty() => nothing,
         found => format!(
-            "{nothing} But {found} images have '{search}' somewhere in their names: \
+            "{nothing} {found} images have '{search}' in another of their names: \
              azimg images list --search '{search}'"
         ),
     }

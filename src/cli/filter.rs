@@ -8,7 +8,7 @@ use crate::image::names::{
 };
 use time::OffsetDateTime;
 
-/// What every image has.
+/// Filters on properties that every image has.
 #[derive(clap::Args, Clone)]
 pub(super) struct ImageArgs {
     /// Part of the publisher's name
@@ -23,45 +23,45 @@ pub(super) struct ImageArgs {
     /// Part of the version
     #[arg(long)]
     version: Option<String>,
-    /// x64 or Arm64; of a container image, as it names it
+    /// x64 or Arm64, or the architecture that a container image declares
     #[arg(long, value_parser = OneOf(ARCHITECTURES), hide_possible_values = true)]
     architecture: Option<String>,
-    /// Linux or Windows; of a container image, as it names it
+    /// Linux or Windows, or the operating system that a container image declares
     #[arg(long, value_parser = OneOf(SYSTEMS), hide_possible_values = true)]
     os: Option<String>,
-    /// Generation of Hyper-V that it boots in
+    /// Hyper-V generation
     #[arg(long, value_parser = OneOf(GENERATIONS))]
     generation: Option<String>,
-    /// A feature that it has, such as `IsHibernateSupported=True`; may be repeated
+    /// Feature of the image, such as `IsHibernateSupported=True`; may be repeated
     #[arg(long, value_name = "NAME[=VALUE]")]
     feature: Vec<String>,
-    /// What its feature `SecurityType` says
+    /// Value of the feature `SecurityType`
     #[arg(long, value_name = "TYPE", value_parser = OneOf(SECURITY_TYPES))]
     security_type: Option<String>,
-    /// Whether it has a purchase plan
+    /// Whether the image has a purchase plan
     #[arg(long, value_name = "yes|no", value_parser = OneOf(YES_OR_NO), hide_possible_values = true)]
     plan: Option<String>,
-    /// Its life ends, or has ended, before this day
+    /// Only images that end before this date, or have ended: deprecation or end of life
     #[arg(long, value_name = "DATE")]
     ends_before: Option<String>,
-    /// The first run that saw it began after this day's start
+    /// Only images that were first seen by a run after the start of this day (UTC)
     #[arg(long, value_name = "DATE")]
     first_seen_after: Option<String>,
-    /// active, scheduled, deprecated, end-of-life or gone; several: any of them
+    /// Statuses, comma-separated: active, scheduled, deprecated, end-of-life or gone
     #[arg(long, value_delimiter = ',', value_parser = OneOf(STATUSES), hide_possible_values = true)]
     status: Vec<String>,
-    /// Compare whole names instead of parts
+    /// Match whole names instead of parts of names
     #[arg(long)]
     exact: bool,
 }
 
-/// Where an image is, and where it is not.
+/// Filters on the locations of an image.
 #[derive(clap::Args, Clone)]
 pub(super) struct PlaceArgs {
-    /// A location that has it, as a whole name; several: all of them
+    /// Full name of a location in which the image is available; several: in all of them
     #[arg(short, long, visible_alias = "in", value_delimiter = ',')]
     location: Vec<String>,
-    /// A location that does not have it, as a whole name; several: none of them
+    /// Full name of a location in which the image is not available; several: in none of them
     #[arg(long, value_name = "LOCATION", value_delimiter = ',')]
     not_in: Vec<String>,
 }
@@ -78,7 +78,7 @@ pub(super) struct FilterArgs {
     /// Part of an image definition's name
     #[arg(long)]
     definition: Option<String>,
-    /// Part of the id of the subscription that owns it
+    /// Part of the id of the subscription that owns the image
     #[arg(long, value_name = "ID")]
     subscription: Option<String>,
     /// Part of a registry's login server
@@ -87,11 +87,12 @@ pub(super) struct FilterArgs {
     /// Part of a repository's name
     #[arg(long)]
     repository: Option<String>,
-    /// Part of a container image's tag; or a tag of a resource, NAME or NAME=VALUE
+    /// Part of a container image's tag, or a resource tag as NAME or NAME=VALUE
     #[arg(long)]
     tag: Option<String>,
-    /// Words that all occur in the names, or short names such as Ubuntu2404; '-', '_' and '.' are alike; the best
-    /// fit comes first
+    /// Words that must all occur in the image's names, or aliases such as Ubuntu2404
+    ///
+    /// The characters '-', '_' and '.' are equivalent. The best match comes first.
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
 }
@@ -152,6 +153,7 @@ pub(super) fn checked(filter: Filter) -> Result<Filter> {
 
 /// Parses a date or a timestamp.
 pub(super) fn date(text: &str) -> Result<OffsetDateTime> {
-    crate::catalog::date(text)
-        .ok_or_else(|| Error::invalid(format!("'{text}' is no date: give one such as 2027-01-01")))
+    crate::catalog::date(text).ok_or_else(|| {
+        Error::invalid(format!("'{text}' is not a date: give one such as 2027-01-01"))
+    })
 }

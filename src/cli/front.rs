@@ -10,15 +10,15 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn};
 
 /// The response body. The reason is written to the log only.
-const SAYS: &str = "nobody in front of this app asks who calls, so it answers no lookups: whoever deployed it is to run \
-                    azd up again";
+const SAYS: &str = "nothing in front of this app authenticates callers, so it answers no lookups: its \
+                    operator must run azd up again";
 /// Answered without a sign-in, because monitoring has none. It discloses ages and the id of a run.
 const HEALTH: &str = "/api/health";
 
 /// The routes of a handler, with lookups refused if they would be open to everybody.
 pub(super) fn checked(routes: Router, config: &Config) -> Result<Router> {
     let Some(why) = config.nobody_asks()? else { return Ok(routes) };
-    tracing::error!(why, "lookups are refused: they would be open to everybody");
+    tracing::error!(why, "lookups are refused: they would be open to everyone");
     Ok(routes.layer(from_fn(async |request: Request, next: Next| {
         if is_the_hosts(&request) || request.uri().path() == HEALTH {
             return next.run(request).await;

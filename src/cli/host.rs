@@ -16,10 +16,10 @@ const LAST: Duration = Duration::from_secs(10);
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "What starts a run, or has Azure asked (live=true, images/usage), takes the key: in the header
-x-functions-key, or as ?code=, as in Azure. All other lookups take none, from this machine. Pages of
-other origins are refused, but those that AZIMG_CORS_ORIGINS names; so are requests for another host
-than 127.0.0.1 or localhost with the port, but for names that --name gives.
+    after_help = "Requests that start a run or query Azure (live=true, images/usage) need the key: in the header
+x-functions-key, or as ?code=, as in Azure. All other lookups from this machine need none. Pages of
+other origins are refused, except those that AZIMG_CORS_ORIGINS names. Requests for a host other than
+127.0.0.1 or localhost with the port are refused, except for names given with --name.
 
 Examples:
   azimg host                                   then: curl 'http://127.0.0.1:7071/api/images?top=3'
@@ -29,19 +29,24 @@ Examples:
   azimg host --name catalog.example.com        behind a proxy of that name"
 )]
 pub(super) struct HostArgs {
-    /// The port of the HTTP functions, on 127.0.0.1
+    /// Port of the HTTP functions on 127.0.0.1
     #[arg(long, default_value_t = 7071)]
     port: u16,
-    /// A further name that requests are for, such as that of a proxy in front, with its port unless that
-    /// is 80 or 443; may be repeated
+    /// Additional host name that requests may be for, such as that of a proxy; may be repeated
+    ///
+    /// Include the port unless it is 80 or 443.
     #[arg(long = "name", value_delimiter = ',', value_name = "NAME")]
     names: Vec<HostName>,
-    /// Where the key is kept: made when it is not there, and its owner's alone [default: host.key in the
-    /// folder that is the store; with another store, a new key at each start]
+    /// File with the key [default: host.key in the folder of the store; with another store, a new
+    /// key at each start]
+    ///
+    /// The file is created if it does not exist. Only its owner can read it.
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
-    /// Ask for no key. Given up with it: every program and every user of this machine can then start runs
-    /// and have Azure asked with your identity and your quota; pages in browsers still cannot
+    /// Require no key
+    ///
+    /// Every program and every user of this machine can then start runs and query Azure with your
+    /// identity and your quota. Pages in browsers still cannot.
     #[arg(long, conflicts_with = "key_file")]
     no_key: bool,
 }
@@ -59,7 +64,7 @@ pub(super) async fn run(args: HostArgs, flags: Flags) -> Result<ExitCode> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
     let listener = tokio::net::TcpListener::bind(address)
         .await
-        .map_err(|e| Error::transient(format!("cannot listen at {address}: {e}")))?;
+        .map_err(|e| Error::transient(format!("cannot listen on {address}: {e}")))?;
     let address = listener.local_addr().map_err(|e| Error::io("the listener", e))?;
     host.recover(&app).await?;
     tracing::info!("functions are at http://{address}/api; crawls at '{}'", config.schedule());
@@ -71,7 +76,7 @@ pub(super) async fn run(args: HostArgs, flags: Flags) -> Result<ExitCode> {
         }
         () = stop::asked_of(&host, LAST) => {}
     }
-    tracing::info!("stopped; what was under way and has not ended is done again next time");
+    tracing::info!("stopped; unfinished work is repeated at the next start");
     Ok(stop::code().unwrap_or(ExitCode::SUCCESS))
 }
 
@@ -80,8 +85,8 @@ pub(super) async fn run(args: HostArgs, flags: Flags) -> Result<ExitCode> {
 fn key_of(args: &HostArgs, config: &Config) -> Result<Option<key::HostKey>> {
     if args.no_key {
         say!(
-            "azimg: --no-key: every program and every user of this machine can start runs here and have Azure \
-             asked with your identity and your quota"
+            "azimg: --no-key: every program and every user of this machine can start runs here and query \
+             Azure with your identity and your quota"
         );
         return Ok(None);
     }
@@ -94,11 +99,11 @@ fn key_of(args: &HostArgs, config: &Config) -> Result<Option<key::HostKey>> {
         ),
         None => (
             key::HostKey::random()?,
-            "it is another one at each start, unless --key-file keeps it".into(),
+            "each start generates a new one, unless --key-file names a file for it".into(),
         ),
     };
     say!(
-        "azimg: the key for what starts something is {}, in the header x-functions-key or as ?code=; {kept}",
+        "azimg: requests that start something need the key {}, in the header x-functions-key or as ?code=; {kept}",
         key.text()
     );
     Ok(Some(key))

@@ -30,35 +30,35 @@ pub(super) enum ImagesCommand {
   azimg images list --search 'ubuntu 24.04' -l eastus,westeurope --top 10
   azimg images list --live --publisher canonical --location eastus")]
     List(Box<ListArgs>),
-    /// Show everything about one image
+    /// Show all properties of one image
     #[command(after_help = "Examples:
   azimg images show Canonical:ubuntu-24_04-lts:server:24.8.20260901
   azimg images show Ubuntu2404 --query locations")]
     Show {
-        /// publisher:offer:sku:version (with latest for the newest), a short name such as Ubuntu2404 for the
-        /// newest, or the id of an image of a gallery or registry
+        /// publisher:offer:sku:version (or latest as the version), an alias such as Ubuntu2404 for
+        /// its newest version, or the id of a gallery or registry image
         #[arg(value_name = "URN|ID")]
         urn: String,
     },
-    /// The newest version of a SKU that can be deployed in all named locations
+    /// Find the newest version of a SKU or definition that can be deployed in all given locations
     #[command(after_help = "Examples:
   azimg images latest Canonical:ubuntu-24_04-lts:server --location eastus --location westus2
   azimg images latest prod_gallery/ubuntu-base --not-deprecated-before 2027-01-01 -o tsv --query '[].id'
   azimg images latest 'myapp-*' --tag RELEASE_STATUS=GA")]
     Latest(Box<LatestArgs>),
-    /// What runs on which image: machines and scale sets on images that are deprecated, past their end
-    /// of life, gone, or not the latest
+    /// List machines and scale sets whose image is deprecated, past its end of life, gone or not
+    /// the latest
     #[command(after_help = "Examples:
   azimg images usage -o table
   azimg images usage --finding gone --finding deprecated -o csv > replace.csv
   azimg images usage --ends-before 2027-06-30 -o table")]
     Usage(UsageArgs),
-    /// Short names of images, as az takes them, with their newest versions
+    /// List the image aliases that az accepts, with their newest versions
     #[command(after_help = "Examples:
   azimg images aliases
   azimg images aliases --az > aliases.json")]
     Aliases {
-        /// Print the document that az reads its aliases from
+        /// Print the document from which az reads its aliases
         #[arg(long)]
         az: bool,
     },
@@ -68,49 +68,51 @@ pub(super) enum ImagesCommand {
 pub(super) struct ListArgs {
     #[command(flatten)]
     filter: FilterArgs,
-    /// Kind of image: marketplace, gallery-version, gallery-definition, managed-image or
-    /// container-manifest; several: any of them
+    /// Kinds of images, comma-separated: marketplace, gallery-version, gallery-definition,
+    /// managed-image or container-manifest
     #[arg(long, value_delimiter = ',', value_parser = OneOf(IMAGE_KINDS), hide_possible_values = true)]
     kind: Vec<String>,
-    /// Only the latest of each SKU, definition or repository
+    /// Only the latest image of each SKU, definition or repository
     #[arg(long)]
     latest: bool,
     #[command(flatten)]
     shape: ShapeArgs,
-    /// Ask Azure now; no snapshot is needed
+    /// Query Azure now; no snapshot is needed
     #[arg(long)]
     live: bool,
 }
 
 #[derive(clap::Args)]
 pub(super) struct LatestArgs {
-    /// publisher:offer:sku, an alias such as Ubuntu2404, GALLERY/DEFINITION, a definition's id, or a pattern of managed
-    /// images' names such as 'myapp-*'; `:latest` and `/versions/latest` may stand behind it; may be repeated
+    /// publisher:offer:sku, an alias such as Ubuntu2404, GALLERY/DEFINITION, a definition's id, or
+    /// a name pattern of managed images such as 'myapp-*'; may be repeated
+    ///
+    /// `:latest` and `/versions/latest` may be appended.
     #[arg(required = true, value_name = "IMAGE")]
     urn: Vec<String>,
     #[command(flatten)]
     filter: FilterArgs,
-    /// It must still be deployable on this day
+    /// Only versions that can still be deployed on this day
     #[arg(long, value_name = "DATE")]
     not_deprecated_before: Option<String>,
 }
 
 #[derive(clap::Args)]
 pub(super) struct UsageArgs {
-    /// Only machines of these subscriptions [default: all, or `AZIMG_SUBSCRIPTIONS`]
+    /// Only machines of these subscriptions [default: `AZIMG_SUBSCRIPTIONS`, else all]
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     subscription: Vec<String>,
-    /// Only machines that run in one of these locations
+    /// Only machines in one of these locations
     #[arg(short, long, value_delimiter = ',')]
     location: Vec<String>,
-    /// Only machines whose image stands so: gone, deprecated, end-of-life, not-latest, scheduled,
-    /// ahead, current or unknown; several: any of them [default: all but current]
+    /// Only machines with one of these findings, comma-separated: gone, deprecated, end-of-life,
+    /// not-latest, scheduled, ahead, current or unknown [default: all except current]
     #[arg(long, value_name = "FINDING", value_delimiter = ',', value_parser = OneOf(Finding::SET).try_map(|name| name.parse::<Finding>()), hide_possible_values = true)]
     finding: Vec<Finding>,
-    /// Only machines whose image ends before that day, or has ended
+    /// Only machines whose image ends before this day, or has ended
     #[arg(long, value_name = "DATE")]
     ends_before: Option<String>,
-    /// All machines
+    /// All machines, including those with the finding current
     #[arg(long, conflicts_with = "finding")]
     all: bool,
     #[command(flatten)]
@@ -269,9 +271,7 @@ async fn aliases(config: &Config, az: bool, output: &Output) -> Result<ExitCode>
         }
         rows.push(value);
     }
-    output.unless_empty(&rows, || {
-        "The catalog has no image that az has a short name for.".to_owned()
-    });
+    output.unless_empty(&rows, || "The catalog has no image for which az has an alias.".to_owned());
     output.list(rows, &["alias", "id", "status", "scheduledDeprecationAt", "architecture"])?;
     Ok(ExitCode::SUCCESS)
 }

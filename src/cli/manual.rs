@@ -18,7 +18,7 @@ const RECORD: &str = ".azimg-man";
   azimg man ./man                                  then: man ./man/azimg-images-list.1
   azimg man ~/.local/share/man/man1")]
 pub(super) struct ManArgs {
-    /// The folder to write to; pages that azimg wrote there before are replaced
+    /// Folder to write to; pages that azimg wrote there before are replaced
     #[arg(value_name = "DIR")]
     folder: PathBuf,
 }

@@ -68,84 +68,85 @@ struct Cli {
 #[derive(Args)]
 #[command(next_help_heading = "Global options")]
 struct Global {
-    /// Where runs and snapshots are kept: a folder, <https://ACCOUNT.blob.core.windows.net/CONTAINER>,
+    /// Location of runs and snapshots: a folder, <https://ACCOUNT.blob.core.windows.net/CONTAINER>,
     /// or azurite [default: `AZIMG_STORE`, else store in your azimg.toml, else ./azimg-data]
     #[arg(long, global = true, value_name = "URL")]
     store: Option<HiddenValue>,
-    /// How to print [default: `AZIMG_OUTPUT`; on a terminal output in azimg.toml, else table; else json]
+    /// Output format [default: `AZIMG_OUTPUT`; on a terminal output in azimg.toml, else table; else
+    /// json]
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
     output: Option<Format>,
-    /// A `JMESPath` query on the result, as in az
+    /// `JMESPath` query on the result, as in az
     #[arg(long, global = true, value_name = "JMESPATH")]
     query: Option<String>,
-    /// Fields to print, separated by commas
+    /// Fields to print, comma-separated
     #[arg(long, global = true, value_delimiter = ',', value_name = "NAMES")]
     fields: Vec<String>,
-    /// Log more
+    /// Log more; may be repeated
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
-    /// Print nothing but data and errors
+    /// Print only data and errors
     #[arg(long, global = true)]
     quiet: bool,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Crawl, here and now, until the snapshot is published
+    /// Crawl in this process until the snapshot is published
     Crawl(crawl::CrawlArgs),
-    /// Look images up
+    /// Look up images
     #[command(subcommand)]
     Images(images::ImagesCommand),
-    /// The publishers of marketplace images, with how much each has
+    /// List the publishers of marketplace images, with counts
     #[command(after_help = "Examples:
   azimg publishers --location westeurope -o table
   azimg publishers --search ubuntu --sort images:desc --top 5")]
     Publishers(distinct::NamesArgs),
-    /// The offers of marketplace images
+    /// List the offers of marketplace images
     #[command(after_help = "Examples:
   azimg offers -p canonical -o table
   azimg offers --search 'ubuntu 24.04'")]
     Offers(distinct::NamesArgs),
-    /// The SKUs of marketplace images, with the latest version of each
+    /// List the SKUs of marketplace images, with the latest version of each
     #[command(after_help = "Examples:
   azimg skus -p canonical -f ubuntu-24_04-lts -o table
   azimg skus --architecture arm64 --sort images:desc --top 10")]
     Skus(distinct::NamesArgs),
-    /// The locations of the catalog, with how many images are in each
+    /// List the locations in the catalog, with the number of images in each
     #[command(after_help = "Examples:
   azimg locations -o table
   azimg locations --search europe -p canonical --query '[].location' -o tsv")]
     Locations(distinct::LocationsArgs),
-    /// Compute Galleries: look them up, change, share and retire what is in them
+    /// Look up, change and share Compute Galleries, and retire their versions
     #[command(subcommand)]
     Gallery(Box<gallery::GalleryCommand>),
-    /// Container registries: repositories, tags, manifests, their attributes
+    /// Look up and change container registries: repositories, tags, manifests and attributes
     #[command(subcommand)]
     Registry(registry::RegistryCommand),
-    /// What changed since the snapshot before
+    /// Show what changed since the previous snapshot
     Changes(changes::ChangesArgs),
-    /// Look after runs
+    /// List, show, publish and verify runs
     #[command(subcommand)]
     Runs(runs::RunsCommand),
-    /// Look whether everything is there that a crawl needs: rights, storage, queues, clock, settings
+    /// Check what a crawl needs: permissions, storage, queues, clock and settings
     Doctor(doctor::DoctorArgs),
-    /// The custom handler that the Functions host starts
+    /// Run the custom handler that the Functions host starts
     Serve(serve::ServeArgs),
-    /// The embedded Functions host: timers, queues and HTTP on this machine
+    /// Run the embedded Functions host: timers, queues and HTTP on this machine
     Host(host::HostArgs),
-    /// A simulated Azure, for tests and for trying things out
+    /// Run a simulated Azure, for tests and trials
     #[cfg(feature = "sim")]
     Sim(sim::SimArgs),
-    /// Write the deployable function app: a folder and a zip
+    /// Write the deployable function app as a folder and a zip
     Package(package::PackageArgs),
     /// Print the JSON Schema of a record
     Schema(schema::SchemaArgs),
-    /// How azimg is configured, and what says so
+    /// Show how azimg is configured
     #[command(subcommand)]
     Config(configured::ConfigCommand),
-    /// Print a completion script for a shell: commands, options, and the names that are in the catalog
+    /// Print a shell completion script for commands, options and names in the catalog
     Completions(completion::CompletionsArgs),
-    /// Write the manual: a page for each command
+    /// Write the manual, with a page for each command
     Man(manual::ManArgs),
 }
 
@@ -207,7 +208,7 @@ fn format(global: &Global, config: &Config) -> Result<Option<Format>> {
         .filter_map(|format| Some(format.to_possible_value()?.get_name().to_owned()))
         .collect();
     let format = Format::from_str(text, true).map_err(|_| {
-        let why = format!("'{text}' is no format; there are {}", known.join(", "));
+        let why = format!("'{text}' is not a format; there are {}", known.join(", "));
         PlainSetting::OUTPUT.wrong(why)
     })?;
     Ok(Some(format))
@@ -289,10 +290,10 @@ fn listen(config: &Config, global: &Global, command: &Command) -> TelemetryGuard
         tracing::warn!(%error, "spans and counts are not exported");
     }
     if let Some(error) = unread {
-        tracing::warn!(%error, "AZIMG_LOG is no filter, and is left out");
+        tracing::warn!(%error, "AZIMG_LOG is not a valid filter and is ignored");
     }
     for (name, meant) in Config::doubtful_variables() {
-        tracing::warn!("{name} is no setting, and is left out; is {meant} meant?");
+        tracing::warn!("{name} is not a setting and is ignored; did you mean {meant}?");
     }
     listening
 }

@@ -10,7 +10,7 @@ use std::process::ExitCode;
   azimg schema marketplace
   azimg schema manifest > manifest.schema.json")]
 pub(super) struct SchemaArgs {
-    /// marketplace, gallery, registry, changes, coverage, manifest, current or run-request
+    /// Record: marketplace, gallery, registry, changes, coverage, manifest, current or run-request
     name: String,
 }
 

@@ -21,9 +21,9 @@ const LAST: Duration = Duration::from_secs(20);
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   azimg serve                          as the Functions host starts it
-  azimg serve --port 8080              by hand; GET / answers at once")]
+  azimg serve --port 8080              by hand; GET / answers immediately")]
 pub(super) struct ServeArgs {
-    /// The port to listen at on 127.0.0.1 [default: `FUNCTIONS_CUSTOMHANDLER_PORT`]
+    /// Port to listen on, on 127.0.0.1 [default: `FUNCTIONS_CUSTOMHANDLER_PORT`]
     #[arg(long)]
     port: Option<u16>,
 }
@@ -43,7 +43,7 @@ pub(super) async fn run(args: &ServeArgs, flags: Flags) -> Result<ExitCode> {
         None => config.handler_port()?.ok_or_else(|| {
             Error::invalid(
                 "no port: the Functions host sets FUNCTIONS_CUSTOMHANDLER_PORT; \
-                            by hand, give --port",
+                 by hand, add --port",
             )
         })?,
     };
@@ -51,7 +51,7 @@ pub(super) async fn run(args: &ServeArgs, flags: Flags) -> Result<ExitCode> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let listener = tokio::net::TcpListener::bind(address)
         .await
-        .map_err(|e| Error::transient(format!("cannot listen at {address}: {e}")))?;
+        .map_err(|e| Error::transient(format!("cannot listen on {address}: {e}")))?;
     let handler = Handler::new(move || {
         let config = config.clone();
         async move {
@@ -83,7 +83,7 @@ pub(super) async fn run(args: &ServeArgs, flags: Flags) -> Result<ExitCode> {
         () = stopped => Ok(()),
     };
     if let (Ok(()), Some(code)) = (&ended, stop::code()) {
-        tracing::info!("stopped; the host delivers again what was under way and has not ended");
+        tracing::info!("stopped; the host delivers unfinished messages again");
         return Ok(code);
     }
     let error = ended.err().unwrap_or_else(|| Error::bug("the handler stopped listening"));

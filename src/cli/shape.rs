@@ -15,11 +15,12 @@ use std::str::FromStr;
 
 #[derive(clap::Args, Clone, Default)]
 pub(super) struct ShapeArgs {
-    /// So many rows at most
+    /// Maximum number of rows
     #[arg(long, value_name = "N")]
     top: Option<NonZeroUsize>,
-    /// Fields to sort by, the first one first, each with :desc behind it for the other way round; nothing is printed
-    /// until everything is read
+    /// Fields to sort by, comma-separated, most significant first; :desc sorts in descending order
+    ///
+    /// Nothing is printed until all rows are read.
     #[arg(long, value_name = "FIELD[:desc]", value_delimiter = ',')]
     sort: Vec<SortKey>,
 }
@@ -40,7 +41,7 @@ impl FromStr for SortKey {
             "asc" => false,
             "desc" => true,
             _ => {
-                let text = format!("'{text}' is no order: give FIELD, or FIELD:desc");
+                let text = format!("'{text}' is not a sort order: give FIELD or FIELD:desc");
                 return Err(Error::invalid(text));
             }
         };

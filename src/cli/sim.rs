@@ -15,18 +15,17 @@ use std::process::ExitCode;
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "It prints what it is as JSON, and on stderr the lines that lead azimg to it from another shell. The
-Azure CLI and the SDKs take it with --tls. Its registries ('azimg registry list') take images, and give them back
-until it ends: push, pull, copy, attach, tag, set, delete and purge do what they do in Azure. Images that it generates
-have no layers.
+    after_help = "It prints its addresses as JSON, and on stderr the lines that direct azimg in another shell to it.
+The Azure CLI and the SDKs accept it with --tls. Its registries ('azimg registry list') keep pushed images until it
+ends: push, pull, copy, attach, tag, set, delete and purge work as in Azure. Generated images have no layers.
 
 Examples:
-  azimg sim --scale region --quota 60x --faults all=0.01,seed=3     limits, sixty times as fast, and faults
+  azimg sim --scale region --quota 60x --faults all=0.01,seed=3     limits 60 times as fast, and faults
   azimg sim --catalog azimg-data/snapshots/RUN/marketplace.ndjson.zst --tls ./sim-tls
   azimg sim --organisation few --blobs-limit 4GiB                   room for large images in its registries"
 )]
 pub(super) struct SimArgs {
-    /// Where to listen
+    /// Address to listen on
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
     /// Serve the rows of an NDJSON file (plain, .gz or .zst); may be repeated
@@ -35,31 +34,31 @@ pub(super) struct SimArgs {
     /// Serve a generated catalog of this size
     #[arg(long, value_enum, default_value = "small", conflicts_with = "catalog")]
     scale: Scale,
-    /// What the generated catalog depends on
+    /// Seed of the generated catalog
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Every answer takes at least this long, such as 20ms
+    /// Minimum duration of each answer, such as 20ms
     #[arg(long, value_name = "DURATION", default_value = "0ms")]
     latency: Span,
-    /// Keep Azure's limits: off, real, or real changed by parts such as 60x (time runs 60 times
+    /// Enforce Azure's limits: off, real, or real with changes such as 60x (time runs 60 times
     /// faster), arm=50/100 (bucket, reads per second), offers=10/40 (both windows)
     #[arg(long, value_name = "SPEC", default_value = "off")]
     quota: QuotaSpec,
-    /// How many subscriptions the identity sees [default: 1, or 40 with a large organisation]
+    /// Number of subscriptions that the identity sees [default: 1, or 40 with a large organisation]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=100))]
     subscriptions: Option<u8>,
-    /// What the organisation keeps in galleries: none, few, or many (120 galleries with 60,000 versions
-    /// in 40 subscriptions, and 5,000 machines) [default: few, or none with --catalog]
+    /// Size of the organisation with galleries: none, few, or many (120 galleries with 60,000
+    /// versions in 40 subscriptions, and 5,000 machines) [default: few, or none with --catalog]
     #[arg(long, value_enum, value_name = "SIZE")]
     organisation: Option<OrganisationPreset>,
-    /// Let something go wrong: shares of requests such as 429=0.02,5xx=0.01 (also timeout, slow, cut,
-    /// reset, shape, or all=0.01 for each), times=3 (faults that one path meets), seed=7
+    /// Inject faults into shares of requests, such as 429=0.02,5xx=0.01 (also timeout, slow, cut,
+    /// reset, shape, or all=0.01 for each), times=3 (faults for one path), seed=7
     #[arg(long, value_name = "SPEC", default_value = "")]
     faults: FaultsSpec,
-    /// Keep so much of what is pushed into its registries, in memory, such as 512MiB
+    /// Maximum size of pushed blobs that its registries keep in memory, such as 512MiB
     #[arg(long, value_name = "SIZE", default_value = "1GiB")]
     blobs_limit: BlobsLimit,
-    /// Serve https, and leave the authority's certificate as ca.pem in this folder
+    /// Serve HTTPS, and write the certificate of the authority to ca.pem in this folder
     #[arg(long, value_name = "DIR")]
     tls: Option<PathBuf>,
 }

@@ -59,7 +59,7 @@ impl Config {
         };
         let text = given.unwrap_or(endpoint);
         let endpoint = plain_address(text).ok_or_else(|| {
-            GuardedSetting::ARM_ENDPOINT.wrong("it is no address, such as https://HOST")
+            GuardedSetting::ARM_ENDPOINT.wrong("it is not a URL such as https://HOST")
         })?;
         let audience = self.variable(PlainSetting::ARM_AUDIENCE).unwrap_or(audience).to_owned();
         let authority = self.authority()?.or(authority);
@@ -76,7 +76,7 @@ impl Config {
             |url: &Url| url.scheme() == "https" && url.query().is_none() && url.path() == "/";
         if !plain_address(&address).is_some_and(|url| bare(&url)) {
             return Err(GuardedSetting::AUTHORITY_HOST
-                .wrong("it is no https address, such as https://login.microsoftonline.us"));
+                .wrong("it is not an https URL such as https://login.microsoftonline.us"));
         }
         let mut custom = CustomConfiguration::default();
         custom.authority_host = address;

@@ -30,8 +30,8 @@ impl TokenHttp {
     async fn send(&self, request: &Request) -> Result<AsyncRawResponse> {
         let url = request.url();
         let host = url.host_str().unwrap_or_default();
-        let what = format!("{host} asked for a token");
-        let _wait = awaited::wait_for(format!("a token of {host}"));
+        let what = format!("token request to {host}");
+        let _wait = awaited::wait_for(format!("a token from {host}"));
         let method = Method::from_bytes(request.method().as_str().as_bytes())
             .map_err(|e| Error::bug(e.to_string()))?;
         let mut sent = self.0.request(method, url.clone()).timeout(EACH);
@@ -47,8 +47,8 @@ impl TokenHttp {
         if !is_json(&body) {
             let kind = if status >= 500 { ErrorKind::Transient } else { ErrorKind::SignedOut };
             let text = format!(
-                "{what}: {status}, and what came is no answer about a token (of a proxy or a firewall in \
-                 between?)"
+                "{what}: {status}, and the body is not the answer of a token endpoint; a proxy or a firewall \
+                 may have sent it"
             );
             return Err(Error::new(kind, text));
         }

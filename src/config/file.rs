@@ -127,8 +127,7 @@ pub(super) fn read_folders(own: Option<&Path>) -> Result<FileValues> {
 /// the path of the user's file.
 fn said(bytes: &[u8], called: &str, own: Option<&str>) -> Result<FileValues> {
     let wrong = |why: String| Error::invalid(format!("{called}: {why}"));
-    let text =
-        std::str::from_utf8(bytes).map_err(|_| wrong("it is no text in UTF-8".to_owned()))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8 text".to_owned()))?;
     let table: Table =
         toml::from_str(text).map_err(|error| wrong(toml_error::message(text, &error)))?;
     let mut said = FileValues::new();
@@ -142,7 +141,7 @@ fn said(bytes: &[u8], called: &str, own: Option<&str>) -> Result<FileValues> {
             }
             (FileScope::Own, Some(own)) => {
                 return Err(wrong(format!(
-                    "'{name}' is not taken from the folder that azimg is started in, which may be anybody's: \
+                    "'{name}' is not accepted in the working directory, where others may have written the file: \
                      put it into {own}, or set {variable}"
                 )));
             }
@@ -151,7 +150,7 @@ fn said(bytes: &[u8], called: &str, own: Option<&str>) -> Result<FileValues> {
         let value = text_of(key, &value).map_err(|why| wrong(format!("'{name}' {why}")))?;
         if matches!(key.setting, Setting::Guarded(_)) && opens(&value) {
             return Err(wrong(format!(
-                "'{name}' has a secret in it, which is not kept in a file: set {variable}"
+                "'{name}' contains a secret, which is not kept in a file: set {variable}"
             )));
         }
         said.push((key.setting, value));
@@ -166,16 +165,16 @@ fn text_of(key: &FileKey, value: &Value) -> Result<String, String> {
         Value::Array(names) if key.is_list => {
             let one = |name: &Value| match name.as_str() {
                 Some(name) if name.is_empty() || name.contains(split) => {
-                    Err(format!("has '{name}' in it: a name has no comma, semicolon or space"))
+                    Err(format!("contains '{name}': a name has no comma, semicolon or space"))
                 }
                 Some(name) => Ok(name.to_owned()),
-                None => Err("is a list of something else than texts".to_owned()),
+                None => Err("is a list of something else than strings".to_owned()),
             };
             Ok(names.iter().map(one).collect::<Result<Vec<_>, _>>()?.join(","))
         }
         Value::String(text) => Ok(text.clone()),
         Value::Integer(number) if !key.is_list => Ok(number.to_string()),
-        _ if key.is_list => Err("is neither a text nor a list of texts".to_owned()),
+        _ if key.is_list => Err("is neither a string nor a list of strings".to_owned()),
         _ => Err("is no text".to_owned()),
     }
 }

@@ -105,7 +105,7 @@ impl Config {
                 let known = NAMED.iter().find(|(known, _)| *known == name);
                 return known.map(|(_, kind)| *kind).ok_or_else(|| {
                     Error::invalid(format!(
-                        "AZURE_TOKEN_CREDENTIALS: '{asked}' is not taken; there are prod, dev, \
+                        "AZURE_TOKEN_CREDENTIALS: '{asked}' is not supported; there are prod, dev, \
                          EnvironmentCredential (a client secret), WorkloadIdentityCredential, \
                          ManagedIdentityCredential, AzureCliCredential, AzureDeveloperCliCredential"
                     ))
@@ -119,7 +119,7 @@ impl Config {
         } else if self.variable(PlainSetting::CLIENT_CERTIFICATE_PATH).is_some() {
             // The SDK's certificate credential needs OpenSSL, which is not a dependency.
             return Err(signed_out(
-                "AZURE_CLIENT_CERTIFICATE_PATH: certificates are not taken; use a managed or \
+                "AZURE_CLIENT_CERTIFICATE_PATH: certificates are not supported; use a managed or \
                  workload identity, or AZURE_CLIENT_SECRET",
             ));
         } else if self.guarded(GuardedSetting::IDENTITY_ENDPOINT).is_some() && !self.is_arc() {
@@ -155,16 +155,15 @@ impl Config {
                 Ok(WorkloadIdentityCredential::new(Some(options)).map_err(failed)?)
             }
             CredentialKind::Managed if self.is_arc() => Err(signed_out(
-                "the identity of an Azure Arc machine is not taken; set AZURE_TENANT_ID, \
+                "the identity of an Azure Arc machine is not supported; set AZURE_TENANT_ID, \
                  AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or use az login",
             )),
             CredentialKind::Managed => {
                 // The SDK's error messages contain the endpoint's URL.
                 let given = self.guarded(GuardedSetting::IDENTITY_ENDPOINT);
                 if given.is_some_and(|text| plain_address(text).is_none()) {
-                    return Err(GuardedSetting::IDENTITY_ENDPOINT.wrong(
-                        "it is no address of an endpoint for tokens, such as App Service sets",
-                    ));
+                    return Err(GuardedSetting::IDENTITY_ENDPOINT
+                        .wrong("it is not the URL of a token endpoint, such as App Service sets"));
                 }
                 let options = ManagedIdentityCredentialOptions {
                     user_assigned_id: id.map(|id| UserAssignedId::ClientId(id.to_owned())),
@@ -218,8 +217,8 @@ impl Config {
         if to_entra && cloud.is_none() {
             // A credential for a private cloud must not be sent to the public one.
             return Err(Error::invalid(
-                "AZIMG_CLOUD=custom: set AZURE_AUTHORITY_HOST to the https address that tokens are \
-                 asked of",
+                "AZIMG_CLOUD=custom: set AZURE_AUTHORITY_HOST to the https URL of the authority that \
+                 issues tokens",
             ));
         }
         Ok(ClientOptions {

@@ -300,7 +300,7 @@ impl Config {
         let collector = self.guarded(GuardedSetting::OTEL_ENDPOINT).filter(|_| !off);
         if collector.is_some_and(|text| plain_address(text).is_none()) {
             return Err(GuardedSetting::OTEL_ENDPOINT.wrong(
-                "it is no address, or one with a user or a query in it; what a collector asks for is set in \
+                "it is not a URL, or it has a user or a query in it; set credentials of a collector in \
                  OTEL_EXPORTER_OTLP_HEADERS",
             ));
         }
@@ -312,7 +312,7 @@ impl Config {
     pub fn handler_port(&self) -> Result<Option<u16>> {
         self.variable(PlainSetting::HANDLER_PORT)
             .map(|text| {
-                let wrong = || PlainSetting::HANDLER_PORT.wrong(format!("'{text}' is no port"));
+                let wrong = || PlainSetting::HANDLER_PORT.wrong(format!("'{text}' is not a port"));
                 text.parse().map_err(|_| wrong())
             })
             .transpose()

@@ -19,7 +19,7 @@ impl Config {
 fn origin(text: &str) -> Result<Origin> {
     let bad = || {
         Error::invalid(format!(
-            "AZIMG_CORS_ORIGINS: '{}' is no origin: give each as a browser does, such as \
+            "AZIMG_CORS_ORIGINS: '{}' is not an origin: write it as a browser does, such as \
              https://portal.example.com or http://localhost:8080",
             text.escape_debug()
         ))

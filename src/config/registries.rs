@@ -39,7 +39,7 @@ impl Config {
         // it.
         if let Some(name) = named.iter().find(|name| !name.contains(['.', ':'])) {
             return Err(Error::invalid(format!(
-                "AZIMG_REGISTRIES: '{name}' is no login server: give one such as {name}.azurecr.io"
+                "AZIMG_REGISTRIES: '{name}' is not a login server: give one such as {name}.azurecr.io"
             )));
         }
         let form = Trust::of_cloud(None).naming(&named);

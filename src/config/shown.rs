@@ -7,7 +7,7 @@ use super::{Config, OFFERS_MAX_AGE, RUN_DEADLINE, SCHEDULE};
 use serde::Serialize;
 
 /// Shown in place of a value that may contain a secret.
-const NOT_SHOWN: &str = "(set, and not shown)";
+const NOT_SHOWN: &str = "(set, not shown)";
 
 /// A setting for display.
 #[derive(Debug, Serialize)]

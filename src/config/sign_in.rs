@@ -5,13 +5,13 @@ use crate::error::{Error, Result};
 use serde_json::Value;
 use std::path::PathBuf;
 
-/// How callers of the function app are known.
+/// How callers of the function app authenticate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum SignIn {
-    /// By a function key.
+    /// With a function key.
     #[default]
     Keys,
-    /// By Entra ID: App Service authentication in front lets nobody through who has not signed in.
+    /// With Entra ID: App Service authentication in front admits only callers who have signed in.
     Entra,
 }
 

@@ -60,7 +60,7 @@ impl Config {
         let url = if let Some(uri) = self.guarded(GuardedSetting::STORAGE_QUEUES) {
             address(uri).ok_or_else(|| {
                 GuardedSetting::STORAGE_QUEUES
-                    .wrong("it is no address of a queue service, https://…")
+                    .wrong("it is not the URL of a queue service, https://…")
             })?
         } else if let Some(account) = self.guarded(GuardedSetting::STORAGE_ACCOUNT) {
             self.queues_of(account)?
@@ -68,7 +68,7 @@ impl Config {
             match place? {
                 StoreLocation::Container(url, _) => queues_beside(&url).ok_or_else(|| {
                     Error::invalid(
-                        "where are the queues? Set AzimgStorage__queueServiceUri (in Azure) or \
+                        "the queues are not known: set AzimgStorage__queueServiceUri (in Azure) or \
                          AzimgStorage (a connection string of Azurite)",
                     )
                 })?,
@@ -85,7 +85,7 @@ impl Config {
     fn queues_of(&self, account: &str) -> Result<Url> {
         let suffix = self.cloud()?.storage.ok_or_else(|| {
             GuardedSetting::STORAGE_ACCOUNT.wrong(
-                "of a custom cloud nobody knows what its addresses end with; set \
+                "the storage domain of a custom cloud is not known; set \
                  AzimgStorage__queueServiceUri",
             )
         })?;
@@ -93,7 +93,7 @@ impl Config {
         plain_address(&format!("https://{account}.queue.{suffix}")).filter(|_| is_name).ok_or_else(
             || {
                 GuardedSetting::STORAGE_ACCOUNT
-                    .wrong("it is no name of a storage account (a-z and 0-9)")
+                    .wrong("it is not the name of a storage account (a-z and 0-9)")
             },
         )
     }
@@ -112,12 +112,12 @@ impl Config {
             let is_named = parts.contains_key(name);
             let default = format!("http://127.0.0.1:{port}/{account}");
             let url = Url::parse(parts.get(name).unwrap_or(&default.as_str()))
-                .map_err(|_| Error::invalid(format!("AzimgStorage: its {name} is no address")))?;
+                .map_err(|_| Error::invalid(format!("AzimgStorage: its {name} is not a URL")))?;
             let local = crate::client::is_loopback(&url);
             let is_known = is_named || (is_emulators && account == EMULATOR_ACCOUNT);
             if !local || !is_known {
                 return Err(Error::invalid(
-                    "AzimgStorage: account keys are taken for an emulator on this machine only; \
+                    "AzimgStorage: account keys are accepted for an emulator on this machine only; \
                      for a real account set AzimgStorage__queueServiceUri and use its identity",
                 ));
             }

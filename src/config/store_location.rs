@@ -20,7 +20,7 @@ const KNOWN: &str = "give a folder, https://ACCOUNT.blob.core.windows.net/CONTAI
 
 fn bad(why: &'static str) -> Error {
     // The input may be part of a connection string, or a misspelt URL with a SAS.
-    Error::invalid(format!("what --store or AZIMG_STORE names is no store{why}: {KNOWN}"))
+    Error::invalid(format!("the value of --store or AZIMG_STORE is no store{why}: {KNOWN}"))
 }
 
 impl StoreLocation {
@@ -44,7 +44,7 @@ impl StoreLocation {
             || [".blob.", ".dfs.", ".queue."].iter().any(|part| first.contains(part));
         if may_sign(text) || (may_be_address && !is_path) {
             return Err(bad(
-                " (an address begins with https://, and such a folder's name with ./)",
+                " (a URL begins with https://, and the name of such a folder with ./)",
             ));
         }
         Ok(Self::Folder(text.to_owned()))

@@ -114,14 +114,17 @@ fn nobody(said: &[(&str, String)]) -> String {
         .collect();
     if installed.is_empty() {
         let names: Vec<&str> = said.iter().map(|(name, _)| *name).collect();
-        return format!("nobody is signed in: {} not found on PATH. {ADVICE}", names.join(", "));
+        return format!(
+            "no account is signed in: {} not found on PATH. {ADVICE}",
+            names.join(", ")
+        );
     }
     let text = installed.join("; ");
     // The tool proposes its own command.
     if text.contains("az login --") {
         return text;
     }
-    format!("nobody is signed in: {text}. {ADVICE}")
+    format!("no account is signed in: {text}. {ADVICE}")
 }
 
 /// Runs a tool with a timeout and without input; processes that it starts are killed with it.
@@ -136,14 +139,14 @@ impl Executor for BoundedCommand {
         command.kill_on_drop(true);
         #[cfg(unix)]
         command.process_group(0);
-        let _wait = awaited::wait_for(format!("{} to give a token", self.0));
+        let _wait = awaited::wait_for(format!("{} to return a token", self.0));
         let child = command.spawn()?;
         let group = ProcessGroup(child.id());
         let ended = tokio::time::timeout(LONGEST, child.wait_with_output()).await;
         let Ok(ended) = ended else {
             drop(group);
             return Err(io::Error::other(format!(
-                "no answer within {} s: does it wait for somebody? Try '{}' by hand",
+                "no answer within {} s; it may wait for input: run '{}' by hand",
                 LONGEST.as_secs(),
                 match self.0 {
                     "az" => "az account get-access-token",

@@ -18,9 +18,9 @@ const WRONG: i64 = 240;
 const DOUBTFUL: i64 = 30;
 /// The number of registries checked concurrently.
 const AT_ONCE: usize = 16;
-const READER: &str = "Give the identity the role Reader on the subscription";
-const PULL: &str = "Give the identity AcrPull on the registry (of one with rights by repository: \
-                    Container Registry Repository Reader and … Catalog Lister)";
+const READER: &str = "Assign the role Reader on the subscription to the identity";
+const PULL: &str = "Assign AcrPull on the registry to the identity (for a registry with permissions by \
+                    repository: Container Registry Repository Reader and … Catalog Lister)";
 
 pub(super) async fn look(config: &Config, location: Option<&str>, findings: &mut CheckReport) {
     let client = match config.client() {
@@ -90,7 +90,7 @@ fn tell(all: Vec<(String, Vec<PermissionCheck>)>, findings: &mut CheckReport) {
         let about = format!("{what} of {subscription}");
         match told {
             Err(error) if what == MARKETPLACE && is_marketplace_listed => {
-                let says = format!("{error}. Other subscriptions are asked for them");
+                let says = format!("{error}. A crawl queries other subscriptions for them");
                 findings.add("rights", about, CheckState::Note, says);
             }
             told => findings.tried(("rights", &about), told, (CheckState::Gap, READER)),
@@ -101,7 +101,7 @@ fn tell(all: Vec<(String, Vec<PermissionCheck>)>, findings: &mut CheckReport) {
 /// Reports API versions sent in place of the intended ones, which the cloud does not offer.
 fn versions(client: &Client, findings: &mut CheckReport) {
     for [resource, refused, sent] in client.other_versions() {
-        let says = format!("api-version {refused} is not offered here; a crawl asks with {sent}");
+        let says = format!("this cloud does not offer api-version {refused}; a crawl sends {sent}");
         findings.add("versions", resource, CheckState::Note, says);
     }
 }
@@ -113,24 +113,25 @@ async fn subscriptions(
     findings: &mut CheckReport,
 ) -> Result<Vec<String>> {
     let headers = client.look(&["subscriptions"], &[version::SUBSCRIPTIONS.parameter()]).await?;
-    findings.add("identity", "Resource Manager", CheckState::Ok, "a token is had, and taken");
+    findings.add("identity", "Resource Manager", CheckState::Ok, "a token was issued and accepted");
     clock(&headers, OffsetDateTime::now_utc(), findings);
     let seen = locations::subscriptions(client, &config.request().subscriptions).await?;
     for one in &seen.all {
         match &one.state {
             _ if one.id == UNNAMED => {
-                let says = "one is listed without a name, and cannot be asked";
+                let says = "a subscription is listed without an id and cannot be queried";
                 findings.add("subscriptions", &one.id, CheckState::Gap, says);
             }
             Some(state) => {
-                let says = format!("it is {state}; a crawl asks it for what is its own");
+                let says =
+                    format!("its state is {state}; a crawl queries it only for its own resources");
                 findings.add("subscriptions", &one.id, CheckState::Note, says);
             }
             None => {}
         }
     }
     let seen = seen.asked_through();
-    let count = format!("{} to be crawled", seen.len());
+    let count = format!("{} to crawl", seen.len());
     findings.add("subscriptions", "Resource Manager", CheckState::Ok, count);
     Ok(seen)
 }
@@ -140,17 +141,28 @@ fn clock(headers: &HeaderMap, now: OffsetDateTime, findings: &mut CheckReport) {
     let date = headers.get("date").and_then(|value| value.to_str().ok());
     let date = date.and_then(|text| httpdate::parse_http_date(text).ok());
     let Some(date) = date else {
-        return findings.add("clock", "this machine", CheckState::Note, "the server tells no time");
+        return findings.add(
+            "clock",
+            "this machine",
+            CheckState::Note,
+            "the server sent no usable Date header",
+        );
     };
     let wrong = (now - OffsetDateTime::from(date)).whole_seconds();
     let (state, advice) = match wrong.abs() {
         0..=DOUBTFUL => (CheckState::Ok, ""),
-        ..=WRONG => (CheckState::Note, ". Set it by NTP"),
-        _ => {
-            (CheckState::Failed, ". Tokens and requests to storage will be refused: set it by NTP")
-        }
+        ..=WRONG => (CheckState::Note, ". Synchronize it with NTP"),
+        _ => (
+            CheckState::Failed,
+            ". Azure refuses tokens and storage requests: synchronize it with NTP",
+        ),
     };
-    findings.add("clock", "this machine", state, format!("{wrong} s from the server's{advice}"));
+    findings.add(
+        "clock",
+        "this machine",
+        state,
+        format!("{wrong} s from the server's clock{advice}"),
+    );
 }
 
 /// The location used to check the marketplace.
@@ -171,6 +183,6 @@ async fn place(
 async fn repositories(config: &Config, server: &str) -> Result<String> {
     Ok(match config.crawled_registry(server)?.look().await? {
         Some(name) => format!("repositories can be listed and read ({name})"),
-        None => "it can be listed, and is empty".to_owned(),
+        None => "the registry can be listed and is empty".to_owned(),
     })
 }

@@ -17,9 +17,9 @@ use time::OffsetDateTime;
   azimg doctor                                         with the settings of this shell
   azimg doctor --store https://ACCOUNT.blob.core.windows.net/azimg -o json
 
-Exit codes: 0 all is well, 1 a crawl would fail, 3 a crawl would end with gaps.")]
+Exit codes: 0 no problem was found, 1 a crawl would fail, 3 a crawl would be incomplete.")]
 pub(super) struct DoctorArgs {
-    /// Locations to look at the marketplace in [default: the first that is crawled]
+    /// Location used to check the marketplace [default: the first one that is crawled]
     #[arg(long, value_name = "LOCATION")]
     location: Option<String>,
 }
@@ -93,7 +93,7 @@ impl CheckReport {
 pub(super) async fn run(args: &DoctorArgs, flags: Flags, output: &Output) -> Result<ExitCode> {
     let mut findings = CheckReport::default();
     let version = format!(
-        "azimg {}, work items of version {}, snapshots of schema {}",
+        "azimg {}, work item version {}, snapshot schema version {}",
         env!("CARGO_PKG_VERSION"),
         crate::work::WORK_VERSION,
         crate::pipeline::snapshot::SCHEMA_VERSION
@@ -131,7 +131,7 @@ fn settings(config: &Config, findings: &mut CheckReport) {
             names => names.join(", "),
         };
         format!(
-            "{}; {}; at '{}'",
+            "{}; {}; schedule '{}'",
             all(&request.locations, "locations"),
             all(&request.subscriptions, "subscriptions"),
             config.schedule()

@@ -18,8 +18,8 @@ const OLD: time::Duration = time::Duration::hours(48);
 /// A current snapshot published later than this in the future is reported.
 const AHEAD: time::Duration = time::Duration::minutes(5);
 
-const BLOBS: &str = "The identity needs Storage Blob Data Contributor on the container (an app's: Owner on the account)";
-const QUEUES: &str = "An app's identity needs Storage Queue Data Contributor on the account; people need none of its queues";
+const BLOBS: &str = "The identity needs Storage Blob Data Contributor on the container (that of a function app: Storage Blob Data Owner on the account)";
+const QUEUES: &str = "The identity of a function app needs Storage Queue Data Contributor on the account; users need no access to its queues";
 
 pub(super) async fn look(config: &Config, now: OffsetDateTime, findings: &mut CheckReport) {
     let (mut in_blobs, mut in_queues) = (CheckReport::default(), CheckReport::default());
@@ -27,7 +27,7 @@ pub(super) async fn look(config: &Config, now: OffsetDateTime, findings: &mut Ch
         if config.has_queues() {
             queues(config, &mut in_queues).await;
         } else {
-            let says = "in memory here; set AzimgStorage… to look at those of a function app";
+            let says = "in memory; set AzimgStorage… to check the queues of a function app";
             in_queues.add("queues", "this process", CheckState::Note, says);
         }
     });
@@ -41,7 +41,7 @@ async fn blobs(config: &Config, now: OffsetDateTime, findings: &mut CheckReport)
     };
     let address = store.address();
     let written =
-        written(store.as_ref()).await.map(|()| "can be written, read and removed".to_owned());
+        written(store.as_ref()).await.map(|()| "can be written, read and deleted".to_owned());
     let works = written.is_ok();
     let remote = address.contains("://");
     let advice = if remote { BLOBS } else { "" };
@@ -70,20 +70,21 @@ async fn catalog(store: &dyn Store, now: OffsetDateTime, findings: &mut CheckRep
                 (Some(at), _) if at - now > AHEAD => {
                     let ahead = (at - now).whole_hours();
                     let says = format!(
-                        "published {ahead} hours in the future: a clock was ahead then, or is behind now. What \
-                         is published from now on is named behind it; nothing is lost"
+                        "published {ahead} hours in the future: a clock was ahead then, or is behind now. New \
+                         snapshots get ids that sort after it; nothing is lost"
                     );
                     (CheckState::Note, says)
                 }
-                (None, _) => (CheckState::Note, "none yet: azimg crawl makes one".to_owned()),
-                (Some(at), None) => {
-                    (CheckState::Note, format!("{} hours old; no complete one is kept", hours(at)))
-                }
+                (None, _) => (CheckState::Note, "none yet; azimg crawl publishes one".to_owned()),
+                (Some(at), None) => (
+                    CheckState::Note,
+                    format!("{} hours old; no complete snapshot is kept", hours(at)),
+                ),
                 (Some(at), Some(complete)) => {
                     let state =
                         if now - complete > OLD { CheckState::Note } else { CheckState::Ok };
                     let (age, whole) = (hours(at), hours(complete));
-                    (state, format!("{age} hours old, the last complete one {whole}"))
+                    (state, format!("{age} hours old; the last complete one is {whole} hours old"))
                 }
             };
             findings.add("catalog", about, state, says);
@@ -97,21 +98,24 @@ async fn queues(config: &Config, findings: &mut CheckReport) {
         Ok(queues) => queues,
         Err(error) => return findings.failed(("queues", ""), &error, (CheckState::Failed, "")),
     };
-    let told =
-        queues.try_out(TRIED).await.map(|()| "can be made, sent to, read and removed".to_owned());
+    let told = queues
+        .try_out(TRIED)
+        .await
+        .map(|()| "can be created, sent to, read and deleted".to_owned());
     let works = told.is_ok();
     findings.tried(("queues", TRIED), told, (CheckState::Failed, QUEUES));
     if !works {
         return;
     }
     for queue in [WORK, PUBLISH] {
-        let waiting = queues.waiting(queue).await.map(|count| format!("{count} messages wait"));
+        let waiting = queues.waiting(queue).await.map(|count| format!("{count} messages waiting"));
         findings.tried(("queues", queue), waiting, (CheckState::Failed, QUEUES));
         let poison = format!("{queue}-poison");
         match queues.waiting(&poison).await {
             Ok(0) => findings.add("queues", poison, CheckState::Ok, "empty"),
             Ok(count) => {
-                let says = format!("{count} messages were given up: azimg runs show says of what");
+                let says =
+                    format!("{count} messages were given up; azimg runs show lists their scopes");
                 findings.add("queues", poison, CheckState::Note, says);
             }
             Err(error) => {

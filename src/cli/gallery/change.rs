@@ -15,49 +15,49 @@ use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct UpdateArgs {
-    /// GALLERY, GALLERY/DEFINITION, GALLERY/DEFINITION/VERSION, or an id
+    /// GALLERY, GALLERY/DEFINITION, GALLERY/DEFINITION/VERSION, or a resource id
     #[arg(value_name = "NAME|ID")]
     name: String,
     /// Description of a gallery or definition
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// End of life of a definition or version: a date, or none
+    /// End-of-life date of a definition or version, or none to remove it
     #[arg(long, value_name = "DATE")]
     end_of_life: Option<String>,
-    /// Address of a definition's release notes
+    /// URL of a definition's release notes
     #[arg(long, value_name = "URL")]
     release_notes: Option<String>,
-    /// Least vCPUs that a definition recommends
+    /// Minimum number of vCPUs that a definition recommends
     #[arg(long, value_name = "N")]
     min_vcpus: Option<u32>,
-    /// Most vCPUs that a definition recommends
+    /// Maximum number of vCPUs that a definition recommends
     #[arg(long, value_name = "N")]
     max_vcpus: Option<u32>,
-    /// Least memory that a definition recommends, in GB
+    /// Minimum memory that a definition recommends, in GB
     #[arg(long, value_name = "GB")]
     min_memory: Option<u32>,
-    /// Most memory that a definition recommends, in GB
+    /// Maximum memory that a definition recommends, in GB
     #[arg(long, value_name = "GB")]
     max_memory: Option<u32>,
-    /// A target region of a version, which replace all it has; several with commas, or repeated
+    /// Target regions of a version, which replace the existing ones; comma-separated or repeated
     #[arg(long, value_delimiter = ',', value_name = "REGION[=REPLICAS[/STORAGE]]", conflicts_with_all = ["add_region", "remove_region"])]
     target_region: Vec<Region>,
-    /// A target region to add to a version, or to change; several with commas, or repeated
+    /// Target regions of a version to add or change; comma-separated or repeated
     #[arg(long, value_delimiter = ',', value_name = "REGION[=REPLICAS[/STORAGE]]")]
     add_region: Vec<Region>,
-    /// A target region to take from a version; several with commas, or repeated
+    /// Target regions to remove from a version; comma-separated or repeated
     #[arg(long, value_delimiter = ',', value_name = "REGION")]
     remove_region: Vec<String>,
     /// Whether a version is excluded from latest
     #[arg(long, value_name = "true|false")]
     exclude_from_latest: Option<bool>,
-    /// Whether replicas of a version may be taken from target regions
+    /// Whether replicas of a version may be removed from target regions
     #[arg(long, value_name = "true|false")]
     allow_replicated_location_deletion: Option<bool>,
-    /// Whether Azure refuses to delete a version before its end of life
+    /// Whether Azure blocks the deletion of a version before its end of life
     #[arg(long, value_name = "true|false")]
     block_deletion_before_end_of_life: Option<bool>,
-    /// A tag to set; an empty value takes it away; may be repeated
+    /// Tag to set; an empty value removes the tag; may be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     tag: Vec<String>,
     #[command(flatten)]
@@ -66,7 +66,8 @@ pub(in crate::cli) struct UpdateArgs {
     how: How,
 }
 
-/// What Azure lets nobody change: named so that it can be refused in words.
+/// Properties that Azure does not change after creation. They are accepted so that the error can
+/// say what to do instead.
 #[derive(clap::Args)]
 struct Frozen {
     #[arg(long, hide = true)]
@@ -95,8 +96,8 @@ struct Frozen {
 
 impl Frozen {
     fn check(&self) -> Result<()> {
-        let definition = "make a new definition";
-        let version = "make a new version";
+        let definition = "create a new definition";
+        let version = "create a new version";
         let frozen = [
             ("--os", &self.os, definition),
             ("--os-state", &self.os_state, definition),
@@ -106,17 +107,13 @@ impl Frozen {
             ("--offer", &self.offer, definition),
             ("--sku", &self.sku, definition),
             ("--security-type", &self.security_type, definition),
-            (
-                "--storage-type",
-                &self.storage_type,
-                "name it with a region: REGION=REPLICAS/STORAGE",
-            ),
+            ("--storage-type", &self.storage_type, "set it for a region: REGION=REPLICAS/STORAGE"),
             ("--replication-mode", &self.replication_mode, version),
             ("--source", &self.source, version),
         ];
         match frozen.iter().find(|(_, given, _)| given.is_some()) {
             Some((name, _, instead)) => Err(Error::invalid(format!(
-                "{name} cannot be changed: Azure fixes it when the image is made; {instead}"
+                "{name} cannot be changed: Azure fixes it when the image is created; {instead}"
             ))),
             None => Ok(()),
         }
@@ -126,26 +123,26 @@ impl Frozen {
 /// How a change is made.
 #[derive(clap::Args)]
 struct How {
-    /// Print the request, and change nothing
+    /// Print the request and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Do not wait for the end: print the operation's address, for `azimg gallery wait`
+    /// Do not wait for completion; print the operation's URL for `azimg gallery wait`
     #[arg(long)]
     no_wait: bool,
 }
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct ShareArgs {
-    /// GALLERY, or its id
+    /// GALLERY, or its resource id
     #[arg(value_name = "NAME|ID")]
     name: String,
-    /// A subscription to share it with; several with commas, or repeated
+    /// Subscriptions to share the gallery with; comma-separated or repeated
     #[arg(long, value_delimiter = ',', value_name = "ID")]
     subscription: Vec<String>,
-    /// A tenant to share it with; several with commas, or repeated
+    /// Tenants to share the gallery with; comma-separated or repeated
     #[arg(long, value_delimiter = ',', value_name = "ID")]
     tenant: Vec<String>,
-    /// Publish it to everyone, under the name that its community settings say
+    /// Publish the gallery to everyone, under the name in its community settings
     #[arg(long, conflicts_with_all = ["subscription", "tenant"])]
     community: bool,
     #[command(flatten)]
@@ -154,17 +151,18 @@ pub(in crate::cli) struct ShareArgs {
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct UnshareArgs {
-    /// GALLERY, or its id
+    /// GALLERY, or its resource id
     #[arg(value_name = "NAME|ID")]
     name: String,
-    /// A subscription to no longer share it with; several with commas, or repeated
+    /// Subscriptions to stop sharing the gallery with; comma-separated or repeated
     #[arg(long, value_delimiter = ',', value_name = "ID", required_unless_present_any = ["tenant", "all"])]
     subscription: Vec<String>,
-    /// A tenant to no longer share it with; several with commas, or repeated
+    /// Tenants to stop sharing the gallery with; comma-separated or repeated
     #[arg(long, value_delimiter = ',', value_name = "ID")]
     tenant: Vec<String>,
-    /// Share it with nobody: all subscriptions, tenants and the community. It becomes private, and Azure shares no
-    /// private gallery with subscriptions or tenants again
+    /// Stop sharing with all subscriptions, tenants and the community; the gallery becomes private
+    ///
+    /// Azure cannot share a private gallery with subscriptions or tenants again.
     #[arg(long, conflicts_with_all = ["subscription", "tenant"])]
     all: bool,
     #[command(flatten)]
@@ -178,7 +176,7 @@ impl UpdateArgs {
             Some("none") => Some(None),
             Some(text) => Some(Some(crate::catalog::date(text).ok_or_else(|| {
                 Error::invalid(format!(
-                    "--end-of-life: '{text}' is no date: give one such as 2027-01-01, or none"
+                    "--end-of-life: '{text}' is not a date: give one such as 2027-01-01, or none"
                 ))
             })?)),
         };
@@ -186,12 +184,12 @@ impl UpdateArgs {
         for tag in &self.tag {
             let named = tag.split_once('=').filter(|(name, _)| !name.trim().is_empty());
             let (name, value) = named.ok_or_else(|| {
-                Error::invalid(format!("--tag: '{tag}' is no tag: give NAME=VALUE"))
+                Error::invalid(format!("--tag: '{tag}' is not a tag: give NAME=VALUE"))
             })?;
             let same = |known: &&String| known.eq_ignore_ascii_case(name);
             if let Some(known) = tags.keys().find(same) {
                 return Err(Error::invalid(format!(
-                    "--tag: '{known}' and '{name}' are one tag: names of tags have no case"
+                    "--tag: '{known}' and '{name}' are the same tag: tag names are case-insensitive"
                 )));
             }
             tags.insert(name.to_owned(), value.to_owned());
@@ -245,7 +243,11 @@ async fn unchanged(
     let mut thing = galleries.get(name).await?;
     let is_under_way = ProvisioningState::of(&thing) == ProvisioningState::AtWork;
     if !output.quiet {
-        let what = if is_under_way { "is being made so" } else { "is so already" };
+        let what = if is_under_way {
+            "is already being changed as requested"
+        } else {
+            "is already as requested"
+        };
         say!("{}: it {what}", name.id());
     }
     if is_under_way && !how.no_wait && !how.dry_run {

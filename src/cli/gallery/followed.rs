@@ -53,11 +53,11 @@ impl Followed {
                 let since = humantime::format_duration(Duration::from_secs(since.as_secs()));
                 format!("{what}: under way for {since}{share}")
             }
-            ChangeStep::Lost(why) => format!("{what}: {why}; looking whether it was made"),
+            ChangeStep::Lost(why) => format!("{what}: {why}; checking whether the change was made"),
             ChangeStep::Overtaken(why) => {
-                format!("{what}: {why}; sending the change again on top of what stands")
+                format!("{what}: {why}; sending the change again on top of the current state")
             }
-            ChangeStep::Silent(why) => format!("{what}: {why}; asking again"),
+            ChangeStep::Silent(why) => format!("{what}: {why}; querying the operation again"),
             ChangeStep::Over => String::new(),
         };
         if !self.quiet && !line.is_empty() {
@@ -80,7 +80,9 @@ impl Followed {
         {
             // The URL comes from Azure and is printed in single quotes, which it must not close.
             let address = operation.as_str().replace('\'', "%27");
-            say!("It goes on in Azure. Follow it with: azimg gallery wait '{address}'");
+            say!(
+                "The operation continues in Azure. Follow it with: azimg gallery wait '{address}'"
+            );
         }
         drop(now);
         ended
@@ -90,7 +92,7 @@ impl Followed {
         let now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = match now.operation {
             Some(_) => "",
-            None => "; the change may have been begun: look at it before you repeat it",
+            None => "; the change may have started: check the resource before you repeat it",
         };
         format!("{}: interrupted{begun}", now.what)
     }

@@ -21,17 +21,17 @@ use time::OffsetDateTime;
 
 #[derive(clap::Subcommand)]
 pub(super) enum GalleryCommand {
-    /// The galleries of the catalog, and how much is in each
+    /// List the galleries in the catalog, with the number of definitions and versions in each
     #[command(after_help = "Examples:
   azimg gallery list -o table
   azimg gallery list --subscription 1111 --query '[].gallery'")]
     List(GalleryListArgs),
-    /// The image definitions and managed images of the catalog
+    /// List the image definitions and managed images in the catalog
     #[command(after_help = "Examples:
   azimg gallery images --os Windows -o table
   azimg gallery images --gallery prod --query '[?endOfLifeAt]'")]
     Images(GalleryListArgs),
-    /// The image versions of the catalog
+    /// List the image versions in the catalog
     #[command(after_help = "Examples:
   azimg gallery versions --gallery prod --definition ubuntu -o table
   azimg gallery versions --status end-of-life --location westeurope")]
@@ -41,53 +41,55 @@ pub(super) enum GalleryCommand {
   azimg gallery show prod_gallery/ubuntu-base/1.4.0
   azimg gallery show prod_gallery/ubuntu-base --query 'versions[0].id'")]
     Show {
-        /// GALLERY, GALLERY/DEFINITION, GALLERY/DEFINITION/VERSION, or an id
+        /// GALLERY, GALLERY/DEFINITION, GALLERY/DEFINITION/VERSION, or a resource id
         #[arg(value_name = "NAME|ID")]
         name: String,
     },
-    /// Change what Azure lets one change of a gallery, a definition or a version
+    /// Change the changeable properties of a gallery, a definition or a version
     #[command(after_help = "Examples:
   azimg gallery update prod/ubuntu-base/1.4.0 --add-region japaneast=2/Standard_ZRS --dry-run
   azimg gallery update prod/ubuntu-base --end-of-life 2027-06-30 --max-vcpus 32")]
     Update(Box<change::UpdateArgs>),
-    /// Share a gallery with subscriptions, tenants or everyone; without any of them, show with whom it
-    /// is shared
+    /// Share a gallery with subscriptions, tenants or everyone, or show how it is shared
+    ///
+    /// Without --subscription, --tenant and --community, the command shows how the gallery is
+    /// shared.
     #[command(after_help = "Examples:
   azimg gallery share prod --subscription 00000000-0000-0000-0000-000000000000
   azimg gallery share prod")]
     Share(change::ShareArgs),
-    /// No longer share a gallery with some subscriptions or tenants, or with anybody
+    /// Stop sharing a gallery with some subscriptions or tenants, or with all
     #[command(after_help = "Examples:
   azimg gallery unshare prod --tenant 00000000-0000-0000-0000-000000000000
   azimg gallery unshare prod --all --dry-run")]
     Unshare(change::UnshareArgs),
-    /// Follow an operation that was begun with --no-wait, or was interrupted
+    /// Wait for an operation that was started with --no-wait or was interrupted
     #[command(after_help = "Examples:
   azimg gallery wait \"$(azimg gallery update prod/base/1.0.0 --exclude-from-latest true --no-wait --query operation -o tsv)\"
   azimg gallery wait 'https://management.azure.com/subscriptions/…/capsOperations/…'")]
     Wait {
-        /// The operation's address
+        /// URL of the operation
         #[arg(value_name = "URL")]
         operation: String,
     },
-    /// Plan which old versions go, look at the plan, apply it
+    /// Retire old image versions: plan, review, apply
     #[command(after_help = "Examples:
   azimg gallery retire --keep 3 --older-than 90 --max-percent 75 --action delete --plan retire.json -o table
   azimg gallery retire --apply retire.json")]
     Retire(retire::RetireArgs),
 }
 
-/// Which versions are listed.
+/// Filters of a list of versions.
 #[derive(clap::Args)]
 pub(super) struct VersionListArgs {
-    /// Only the latest of each definition
+    /// Only the latest version of each definition
     #[arg(long)]
     latest: bool,
     #[command(flatten)]
     list: GalleryListArgs,
 }
 
-/// What is listed of the catalog's galleries.
+/// Filters and order of a list of galleries or their images.
 #[derive(clap::Args)]
 pub(super) struct GalleryListArgs {
     #[command(flatten)]
@@ -224,7 +226,8 @@ async fn show(config: &Config, name: &str, output: &Output) -> Result<ExitCode> 
     if galleries.len() > 1 {
         let all: Vec<String> =
             galleries.iter().map(|[s, group, _]| format!("{s}/{group}")).collect();
-        let text = format!("several galleries are called so, in {}: give an id", all.join(", "));
+        let text =
+            format!("several galleries have this name, in {}: give a resource id", all.join(", "));
         return Err(Error::invalid(text));
     }
     let first = rows.first().ok_or_else(not_found)?.clone();

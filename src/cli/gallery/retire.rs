@@ -25,37 +25,38 @@ const AT_ONCE: usize = 8;
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct RetireArgs {
-    /// So many of the newest versions of each definition stay
+    /// Number of newest versions of each definition to keep
     #[arg(long, value_name = "N", required_unless_present = "apply", value_parser = clap::value_parser!(u32).range(1..))]
     keep: Option<u32>,
-    /// Versions that were published less than so many days ago stay
+    /// Keep versions that were published less than this number of days ago
     #[arg(long, value_name = "DAYS")]
     older_than: Option<u32>,
-    /// Only definitions with this in GALLERY/DEFINITION; several with commas, or repeated
+    /// Only definitions whose GALLERY/DEFINITION contains this text; comma-separated or repeated
     #[arg(long, value_delimiter = ',', value_name = "TEXT")]
     filter: Vec<String>,
-    /// Only galleries of these subscriptions [default: all, or `AZIMG_SUBSCRIPTIONS`]
+    /// Only galleries of these subscriptions [default: `AZIMG_SUBSCRIPTIONS`, else all]
     #[arg(long, value_delimiter = ',', value_name = "ID")]
     subscription: Vec<String>,
-    /// What becomes of the others
+    /// What to do with the other versions
     #[arg(long, value_enum, default_value = "exclude")]
     action: Action,
-    /// At most this part of a definition's versions goes
+    /// Refuse a plan that retires more than this percentage of a definition's versions
     #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(1..=100))]
     max_percent: u8,
-    /// Write the plan into this file
+    /// Write the plan to this file
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
-    /// The plan can be applied for so long
+    /// Time after which the plan can no longer be applied
     #[arg(long, value_name = "DURATION", default_value = "24h")]
     expires: Span,
-    /// Do what this plan says, or go on with it
+    /// Apply this plan, or resume its application
     #[arg(long, value_name = "FILE", conflicts_with_all = ["keep", "older_than", "filter", "subscription", "plan"])]
     apply: Option<PathBuf>,
-    /// Where what was done is written down [default: the plan's name with .ledger behind it]
+    /// File that records each step of the application [default: the plan's name followed by
+    /// .ledger]
     #[arg(long, value_name = "FILE", requires = "apply")]
     ledger: Option<PathBuf>,
-    /// With --apply: check the plan against Azure as it is now, and change nothing
+    /// With --apply: check the plan against the current state in Azure and change nothing
     #[arg(long, requires = "apply")]
     dry_run: bool,
 }
@@ -94,7 +95,9 @@ async fn make(
     let subscriptions = locations::subscriptions(&config.client()?, named).await?;
     let definitions = galleries.definitions(&subscriptions.asked_through(), &args.filter).await?;
     if definitions.is_empty() {
-        return Err(Error::not_found("no image definition fits: see azimg gallery images"));
+        return Err(Error::not_found(
+            "no image definition matches: azimg gallery images lists those in the catalog",
+        ));
     }
     let planned = planned(galleries, &definitions, (&rules, now), output).await?;
     let restorable_days = galleries.restorable_days(&planned).await?;
@@ -114,15 +117,15 @@ async fn make(
     if !output.quiet {
         let (go, stay) = (plan.retired().count(), plan.definitions.iter().map(|d| d.kept.len()));
         say!(
-            "{go} versions would go and {} stay, in {} definitions",
+            "{go} versions would be retired and {} kept, in {} definitions",
             stay.sum::<usize>(),
             plan.definitions.len()
         );
         for (gallery, days) in &plan.restorable_days {
-            say!("{gallery} deletes softly: for {days} days what went can be restored");
+            say!("{gallery} has soft deletion: a deleted version can be restored for {days} days");
         }
         if let Some(file) = &args.plan {
-            say!("Look at it, then: azimg gallery retire --apply {}", file.display());
+            say!("Review the plan, then run: azimg gallery retire --apply {}", file.display());
         }
     }
     print(&plan, value, output)?;
@@ -144,7 +147,7 @@ async fn planned(
     let mut worlds = stream::iter(worlds).buffered(AT_ONCE).enumerate();
     while let Some((number, world)) = worlds.next().await {
         if !output.quiet && number % 100 == 99 {
-            say!("{} of {count} definitions looked at", number + 1);
+            say!("{} of {count} definitions examined", number + 1);
         }
         match plan(&world?, rules, now) {
             Ok(plan) => planned.push(plan),
@@ -155,7 +158,7 @@ async fn planned(
         [] => Ok(planned),
         [first] => Err(Error::new(first.kind(), first.to_string())),
         [first, others @ ..] => {
-            let text = format!("{first} ({} more definitions are like that)", others.len());
+            let text = format!("{first} ({} more definitions are refused)", others.len());
             Err(Error::new(first.kind(), text))
         }
     }
@@ -211,16 +214,16 @@ async fn apply(
         let until = Span::new(Duration::from_hours(24 * u64::from(days))).after(now);
         let until = until.format(&Rfc3339).map_err(|e| Error::bug(e.to_string()))?;
         if !output.quiet {
-            say!("{gallery} deletes softly: until {until} what went now can be restored");
+            say!("{gallery} has soft deletion: versions deleted now can be restored until {until}");
         }
         ended["restorableUntil"][gallery] = until.into();
     }
     for left in &applied.left {
-        say!("left: {}: {}", left.id, left.reason);
+        say!("not retired: {}: {}", left.id, left.reason);
     }
     if !applied.left.is_empty() && !output.quiet {
         let (count, file) = (applied.left.len(), file.display());
-        say!("{count} are left; apply {file} again once what is in their way is gone");
+        say!("{count} versions are not retired; remove the cause, then apply {file} again");
     }
     output.one(ended)?;
     Ok(if applied.left.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(PARTIAL) })

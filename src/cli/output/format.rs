@@ -3,16 +3,16 @@
 use serde_json::Value;
 use std::io;
 
-/// How to print.
+/// Output formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(in crate::cli) enum Format {
-    /// Columns for people, as many as fit the terminal
+    /// Table for people, with as many columns as fit the terminal
     Table,
-    /// Every column, and nothing shortened
+    /// Table with every column and nothing shortened
     Wide,
     /// One JSON document
     Json,
-    /// One JSON document a line
+    /// One JSON document per line
     Ndjson,
     /// Tab-separated values
     Tsv,

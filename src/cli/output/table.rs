@@ -106,7 +106,7 @@ impl<W: Write> Table<W> {
             let left_out = fit(&mut columns, width);
             if !left_out.is_empty() && !self.look.quiet {
                 say!(
-                    "Left out, since they do not fit: {}. All are in -o wide.",
+                    "Columns that do not fit are left out: {}. -o wide shows all.",
                     left_out.join(", ")
                 );
             }

@@ -31,17 +31,18 @@ const BUILD: &str = "Build one with: RUSTFLAGS='-C target-feature=+crt-static' c
   azimg package --binary target/release/azimg --out dist   with another build of azimg
   azimg package --sign-in entra                            lookups without a key, behind Entra ID
 
-In DIR the folder app and the file azimg.zip are made anew. When they are there and azimg did not make them, or they were
-changed since, nothing is written: .azimg-package in DIR names what azimg made.")]
+The folder app and the file azimg.zip in DIR are written anew. If they exist and azimg did not write them, or if they
+were changed since, nothing is written. .azimg-package in DIR lists what azimg wrote.")]
 pub(super) struct PackageArgs {
-    /// The folder to write to
+    /// Folder to write to
     #[arg(long, value_name = "DIR", default_value = "azimg-package")]
     out: PathBuf,
-    /// The executable to put in [default: this one]
+    /// Executable to package [default: this one]
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
-    /// How callers are known: by a function key, or by a sign-in with Entra ID in front of the app, behind which lookups
-    /// need no key
+    /// How callers authenticate: with a function key, or with Entra ID in front of the app
+    ///
+    /// With Entra ID, lookups need no key.
     #[arg(long, value_enum, default_value_t)]
     sign_in: SignIn,
 }
@@ -55,11 +56,11 @@ pub(super) fn run(args: &PackageArgs, output: &Output) -> Result<ExitCode> {
     let bill = sbom::bill(&binary)?;
     if bill.is_none() {
         doubts.push(
-            "it does not say what it was built of, so there is no bill of materials".to_owned(),
+            "it does not list its dependencies, so the package has no bill of materials".to_owned(),
         );
     }
     for doubt in &doubts {
-        say!("azimg: this executable is not for Azure: {doubt}");
+        say!("azimg: this executable is not suitable for Azure: {doubt}");
     }
     if !doubts.is_empty() {
         say!("{BUILD}");
@@ -107,15 +108,15 @@ fn doubts(binary: &[u8]) -> Vec<String> {
     match elf(binary) {
         Some(true) => {}
         Some(false) => doubts.push("it needs shared libraries".to_owned()),
-        None => doubts.push("it is no program for Linux on x86-64".to_owned()),
+        None => doubts.push("it is not a program for Linux on x86-64".to_owned()),
     }
     // In two pieces, so that this function does not match itself.
     let sim = ["/_sim", "stats"].join("/");
     if memchr::memmem::find(binary, sim.as_bytes()).is_some() {
-        doubts.push("it has the simulated Azure in it".to_owned());
+        doubts.push("it contains the simulated Azure".to_owned());
     }
     if binary.len() > LARGEST {
-        doubts.push(format!("it has {} MiB, and starts slowly", binary.len() >> 20));
+        doubts.push(format!("it has {} MiB and starts slowly", binary.len() >> 20));
     }
     doubts
 }

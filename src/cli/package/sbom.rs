@@ -71,7 +71,7 @@ impl Package {
 pub(super) fn bill(program: &[u8]) -> Result<Option<Vec<u8>>> {
     let Ok(packed) = auditable_extract::raw_auditable_data(program) else { return Ok(None) };
     let damaged =
-        |why: String| Error::invalid(format!("what this executable says it was built of: {why}"));
+        |why: String| Error::invalid(format!("the list of dependencies in this executable: {why}"));
     let mut text = Vec::new();
     ZlibDecoder::new(packed)
         .take(LARGEST)
@@ -82,10 +82,13 @@ pub(super) fn bill(program: &[u8]) -> Result<Option<Vec<u8>>> {
     let is_whole = |package: &Package| package.dependencies.iter().all(|at| *at < packages.len());
     let roots: Vec<&Package> = packages.iter().filter(|package| package.root).collect();
     let [root] = roots[..] else {
-        return Err(damaged(format!("{} packages are the program itself, not one", roots.len())));
+        return Err(damaged(format!(
+            "{} packages are marked as the program, instead of one",
+            roots.len()
+        )));
     };
     if !packages.iter().all(is_whole) {
-        return Err(damaged("a package needs one that is not listed".to_owned()));
+        return Err(damaged("a package depends on one that is not listed".to_owned()));
     }
     let digest = hex(&Sha256::digest(program));
     let mut parts: Vec<&Package> = packages.iter().filter(|package| !package.root).collect();

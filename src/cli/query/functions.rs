@@ -15,12 +15,12 @@ impl Function {
             "null" => "null",
             "array" => "a list",
             "object" => "an object",
-            "string" => "a text",
+            "string" => "a string",
             "number" => "a number",
             "boolean" => "true or false",
             _ => "an expression",
         };
-        Error::invalid(format!("--query: {name}() takes {takes}, and was given {kind}"))
+        Error::invalid(format!("--query: {name}() takes {takes}, but was given {kind}"))
     }
 
     /// Evaluates the arguments against `value`, and returns the result of the function.
@@ -82,8 +82,8 @@ impl Function {
     /// The elements of a list that must all be numbers, or all strings.
     fn alike(self, found: Found<'_>, texts: bool) -> Result<Vec<Found<'_>>> {
         let takes = match (self, texts) {
-            (Self::Join, _) => "a list of texts",
-            (_, true) => "a list of numbers or of texts",
+            (Self::Join, _) => "a list of strings",
+            (_, true) => "a list of numbers or of strings",
             (_, false) => "a list of numbers",
         };
         let refused = self.refused(takes, &found);
@@ -98,7 +98,7 @@ impl Function {
                 let (name, ..) = self.described();
                 let other = other.kind();
                 Err(Error::invalid(format!(
-                    "--query: {name}() takes {takes}, and was given one with {other} in it"
+                    "--query: {name}() takes {takes}, but was given a list that contains {other}"
                 )))
             }
             None => Ok(items),
@@ -153,7 +153,7 @@ impl Function {
             let is_key = matches!(key.kind(), "string" | "number");
             if !is_key || *kind.get_or_insert(key.kind()) != key.kind() {
                 return Err(self.refused(
-                    "a list whose elements have all a number, or all a text, there",
+                    "a list for whose elements the expression gives only numbers or only strings",
                     &key,
                 ));
             }
@@ -177,18 +177,18 @@ impl Function {
 
     fn of_two<'a>(self, first: Found<'a>, second: &Found<'a>) -> Result<Found<'a>> {
         if self == Self::Contains && first.text().is_none() {
-            let refused = self.refused("a list or a text", &first);
+            let refused = self.refused("a list or a string", &first);
             let items = first.items().ok_or(refused)?;
             return Ok(Found::Made(items.iter().any(|item| item.is_same(second)).into()));
         }
-        let Some(text) = first.text() else { return Err(self.refused("a text", &first)) };
+        let Some(text) = first.text() else { return Err(self.refused("a string", &first)) };
         if self == Self::Join {
             let items = self.alike(second.clone(), true)?;
             let texts: Vec<&str> = items.iter().filter_map(Found::text).collect();
             return Ok(Found::Made(texts.join(text).into()));
         }
         let Some(part) = second.text() else {
-            return Err(self.refused("a text to look for in a text", second));
+            return Err(self.refused("a string to look for in a string", second));
         };
         let has = match self {
             Self::EndsWith => text.ends_with(part),
@@ -231,8 +231,8 @@ impl Function {
                 })
             }
             (Self::Keys | Self::Values, _) => return Err(self.refused("an object", &first)),
-            (Self::Reverse, _) => return Err(self.refused("a list or a text", &first)),
-            _ => return Err(self.refused("a list, a text or an object", &first)),
+            (Self::Reverse, _) => return Err(self.refused("a list or a string", &first)),
+            _ => return Err(self.refused("a list, a string or an object", &first)),
         })
     }
 }

@@ -94,13 +94,13 @@ impl Lexer<'_> {
             '"' => {
                 let text = format!("\"{}\"", self.until('"')?);
                 let name = serde_json::from_str(&text);
-                Token::Quoted(name.map_err(|_| SyntaxError::new(at, "this is no quoted name"))?)
+                Token::Quoted(name.map_err(|_| SyntaxError::new(at, "this is not a quoted name"))?)
             }
             '-' | '0'..='9' => {
                 self.at += 1;
                 let digits = self.run(|c| c.is_ascii_digit());
                 let number = format!("{c}{digits}").parse();
-                Token::Number(number.map_err(|_| SyntaxError::new(at, "this is no whole number"))?)
+                Token::Number(number.map_err(|_| SyntaxError::new(at, "this is not an integer"))?)
             }
             _ => {
                 self.at += 1;
@@ -139,10 +139,10 @@ impl Lexer<'_> {
             '=' => {
                 return Err(SyntaxError::new(
                     at,
-                    "'=' is no operator: values are compared with '=='",
+                    "'=' is not an operator: compare values with '=='",
                 ));
             }
-            other => return Err(SyntaxError::new(at, format!("'{other}' means nothing here"))),
+            other => return Err(SyntaxError::new(at, format!("'{other}' is not valid here"))),
         })
     }
 
@@ -173,10 +173,7 @@ impl Lexer<'_> {
                 None => {}
             }
             if self.at >= self.text.len() {
-                return Err(SyntaxError::new(
-                    start,
-                    format!("there is no {delimiter} to end this"),
-                ));
+                return Err(SyntaxError::new(start, format!("the closing {delimiter} is missing")));
             }
         }
         self.at += 1;
@@ -191,6 +188,6 @@ impl Lexer<'_> {
             .or_else(|_| serde_json::from_str(&format!("\"{}\"", text.trim_start())));
         value
             .map(Token::Literal)
-            .map_err(|_| SyntaxError::new(at, "this is neither JSON nor a text"))
+            .map_err(|_| SyntaxError::new(at, "this is neither JSON nor a string"))
     }
 }

@@ -47,15 +47,15 @@ impl Query {
         if nesting > MOST_NESTING {
             return Err(Error::invalid(format!(
                 "--query: it has {nesting} brackets, dots and operators; at most {MOST_NESTING} are taken. \
-                 Ask for less, or give the JSON to jq"
+                 Simplify it, or process the JSON with jq"
             )));
         }
         let tree = parser::parse(text).map_err(|wrong| bad(&wrong, text))?;
         let depth = tree.depth();
         if depth > DEEPEST {
             return Err(Error::invalid(format!(
-                "--query: it has {depth} steps within or behind each other; at most {DEEPEST} are taken. \
-                 Ask for less, or give the JSON to jq"
+                "--query: it has {depth} nested or chained steps; at most {DEEPEST} are taken. \
+                 Simplify it, or process the JSON with jq"
             )));
         }
         Ok(Self { by_row: rows::split(&tree), tree })
@@ -74,7 +74,9 @@ impl Query {
 
 /// The error of a query whose result is an expression, which cannot be printed.
 pub(super) fn nothing_to_print() -> Error {
-    Error::invalid("--query: '&' stands before what a function is given, such as sort_by(@, &id)")
+    Error::invalid(
+        "--query: '&' is valid only before an argument of a function, such as sort_by(@, &id)",
+    )
 }
 
 /// Formats a syntax error with the text that follows it.

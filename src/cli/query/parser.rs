@@ -46,17 +46,17 @@ impl Token {
         match self {
             Self::End => "the query ends too early".to_owned(),
             Self::Number(number) => format!(
-                "{number} may not stand here: a number that is compared stands between backticks, `{number}`"
+                "{number} is not valid here: write a number that is compared in backticks, `{number}`"
             ),
-            Self::Name(name) => format!("'{name}' may not stand here"),
-            Self::Quoted(name) => format!(
-                "\"{name}\" may not stand here: a text stands between single quotes, '{name}'"
-            ),
-            Self::Star => "'*' may not stand here".to_owned(),
-            Self::RightBracket => "']' may not stand here".to_owned(),
-            Self::RightParen => "')' may not stand here".to_owned(),
-            Self::RightBrace => "'}' may not stand here".to_owned(),
-            _ => "this may not stand here".to_owned(),
+            Self::Name(name) => format!("'{name}' is not valid here"),
+            Self::Quoted(name) => {
+                format!("\"{name}\" is not valid here: write a string in single quotes, '{name}'")
+            }
+            Self::Star => "'*' is not valid here".to_owned(),
+            Self::RightBracket => "']' is not valid here".to_owned(),
+            Self::RightParen => "')' is not valid here".to_owned(),
+            Self::RightBrace => "'}' is not valid here".to_owned(),
+            _ => "this is not valid here".to_owned(),
         }
     }
 }
@@ -105,7 +105,10 @@ impl Parser {
 
     fn expression(&mut self, power: u8) -> Read<Tree> {
         if self.depth == DEEPEST {
-            return Err(SyntaxError::new(self.place(), "it nests deeper than is taken"));
+            return Err(SyntaxError::new(
+                self.place(),
+                format!("it is nested too deeply: at most {DEEPEST} levels are taken"),
+            ));
         }
         self.depth += 1;
         let mut left = self.beginning()?;
@@ -182,7 +185,7 @@ impl Parser {
                 _ => {
                     return Err(SyntaxError::new(
                         refused.at,
-                        "what stands before '(' is no function",
+                        "the text before '(' is not a function",
                     ));
                 }
             },
@@ -288,10 +291,7 @@ impl Parser {
         }
         self.at += 1;
         if parts[2] == Some(0) {
-            return Err(SyntaxError::new(
-                begins,
-                "a slice goes by steps of 1 or more, or of -1 or less",
-            ));
+            return Err(SyntaxError::new(begins, "the step of a slice must not be 0"));
         }
         Ok(Tree::Slice(parts))
     }

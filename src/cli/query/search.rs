@@ -168,8 +168,8 @@ fn compare<'a>(comparison: Comparison, left: &Found<'a>, right: &Found<'a>) -> R
         (.., Some(left), Some(right)) => compared(left, right),
         (Some(text), _, _, Some(number)) | (_, Some(text), Some(number), _) => {
             return Err(Error::invalid(format!(
-                "--query: '{text}' is a text and {number} is a number, which are not compared with < or >; \
-                 a number stands between backticks: `{number}`"
+                "--query: '{text}' is a string and {number} is a number, which < and > do not compare; \
+                 write a number in backticks: `{number}`"
             )));
         }
         _ => return Ok(Found::NULL),

@@ -17,13 +17,14 @@ const CONFIG: &str = "application/vnd.unknown.config.v1+json";
 
 #[derive(clap::Args, Clone)]
 pub(super) struct ArtifactArgs {
-    /// What is written on the artifact, such as org.opencontainers.image.version=1.4.0; may be repeated
+    /// Annotation of the artifact, such as org.opencontainers.image.version=1.4.0; may be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     annotation: Vec<String>,
-    /// A file that is the artifact's configuration, and its type, such as config.json:application/vnd.example.config+json
+    /// File with the artifact's configuration, and its media type, such as
+    /// config.json:application/vnd.example.config+json
     #[arg(long, value_name = "FILE[:TYPE]")]
     config: Option<String>,
-    /// The type of one of the files, such as app.wasm:application/wasm; may be repeated [default:
+    /// Media type of one of the files, such as app.wasm:application/wasm; may be repeated [default:
     /// application/octet-stream]
     #[arg(long, value_name = "FILE:TYPE")]
     media_type: Vec<String>,
@@ -55,7 +56,10 @@ impl ArtifactArgs {
             _ => (PathBuf::from(text), CONFIG.to_owned()),
         });
         if let Some((file, _)) = config.as_ref().filter(|(file, _)| !file.is_file()) {
-            return Err(Error::invalid(format!("--config {}: there is no file", file.display())));
+            return Err(Error::invalid(format!(
+                "--config {}: there is no such file",
+                file.display()
+            )));
         }
         let types = self.media_type.iter().map(|text| match text.rsplit_once(':') {
             Some((file, kind)) if is_media_type(kind) => Ok((file.to_owned(), kind.to_owned())),
@@ -87,17 +91,17 @@ fn is_media_type(text: &str) -> bool {
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct AttachArgs {
-    /// What they are attached to: LOGINSERVER/REPOSITORY:TAG or @DIGEST
+    /// Image to attach the files to: LOGINSERVER/REPOSITORY:TAG or @DIGEST
     reference: String,
-    /// Files, or folders of files
+    /// Files or folders of files to attach
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// What they are, such as application/spdx+json
+    /// Artifact type of the files, such as application/spdx+json
     #[arg(long, value_name = "TYPE")]
     artifact_type: String,
     #[command(flatten)]
     artifact: ArtifactArgs,
-    /// Only say what would be attached
+    /// Print what would be attached and attach nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -134,7 +138,7 @@ pub(super) async fn attach(config: &Config, args: &AttachArgs, output: &Output) 
     let read = move || {
         Package::read(&files, &ReadAs::Artifact(Box::new(artifact)), &ImageChoice::default())
     };
-    let package = blocking("reading what is to be attached", read).await?;
+    let package = blocking("reading the files to attach", read).await?;
     if args.dry_run {
         let whole = package.manifests.last();
         return output.one(json!({"subject": told, "artifactType": args.artifact_type,

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct SetArgs {
-    /// LOGINSERVER/REPOSITORY, with :TAG or @DIGEST behind it
+    /// LOGINSERVER/REPOSITORY, optionally followed by :TAG or @DIGEST
     reference: String,
     /// Whether it can be deleted
     #[arg(long, value_name = "true|false")]
@@ -19,13 +19,13 @@ pub(in crate::cli) struct SetArgs {
     /// Whether it can be written
     #[arg(long, value_name = "true|false")]
     write_enabled: Option<bool>,
-    /// Whether it is in lists
+    /// Whether it appears in lists
     #[arg(long, value_name = "true|false")]
     list_enabled: Option<bool>,
     /// Whether it can be read
     #[arg(long, value_name = "true|false")]
     read_enabled: Option<bool>,
-    /// Print what would be set, and change nothing
+    /// Print what would be set and change nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -35,18 +35,19 @@ pub(in crate::cli) struct SetArgs {
 #[derive(clap::Args)]
 #[allow(clippy::struct_excessive_bools, reason = "flags")]
 pub(in crate::cli) struct DeleteArgs {
-    /// LOGINSERVER/REPOSITORY, with :TAG or @DIGEST behind it
+    /// LOGINSERVER/REPOSITORY, optionally followed by :TAG or @DIGEST
     reference: String,
-    /// Unlock what is locked, then delete it
+    /// Unlock what is locked before the deletion
     #[arg(long)]
     unlock: bool,
-    /// Do not ask: delete a whole repository, a blob, the tag latest, or what an index needs
+    /// Delete without confirmation: a whole repository, a blob, the tag latest, or what an index
+    /// lists
     #[arg(long)]
     yes: bool,
-    /// The digest is that of a blob: a layer or a configuration, without which no image of it works
+    /// Delete the blob with this digest: a layer or a configuration, without which its images fail
     #[arg(long)]
     blob: bool,
-    /// Print what would be deleted, and delete nothing
+    /// Print what would be deleted and delete nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -124,7 +125,7 @@ async fn delete_blob(
     };
     if !args.yes && !args.dry_run {
         return Err(Error::invalid(
-            "--blob: every image of the repository that has it is broken then; say --yes to delete it",
+            "--blob: this breaks every image of the repository that contains it; add --yes to delete it",
         ));
     }
     if !args.dry_run {
@@ -143,7 +144,7 @@ pub(super) async fn delete(config: &Config, args: &DeleteArgs, output: &Output) 
         Depending::default()
     } else {
         let depends = Depending::on(&registry, &repository, &name).await;
-        let unknown = "what depends on it cannot be known; --yes deletes it without that";
+        let unknown = "cannot determine what depends on it; --yes deletes it without this check";
         depends.map_err(|error| error.context(unknown))?
     };
     let locked: Vec<&str> = going.locked.iter().map(called).collect();
@@ -158,7 +159,7 @@ pub(super) async fn delete(config: &Config, args: &DeleteArgs, output: &Output) 
     if !locked.is_empty() && !args.unlock {
         let few = locked.iter().take(3).copied().collect::<Vec<_>>().join(", ");
         let text = format!(
-            "{}: locked, or it cannot be told, and not deleted: {few}{}; --unlock takes the locks away",
+            "{}: not deleted, because these are or may be locked: {few}{}; --unlock removes the locks",
             args.reference,
             if locked.len() > 3 {
                 format!(" and {} more", locked.len() - 3)

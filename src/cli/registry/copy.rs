@@ -12,21 +12,24 @@ use std::sync::Arc;
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct CopyArgs {
-    /// What to copy: LOGINSERVER/REPOSITORY:TAG or @DIGEST
+    /// Image to copy: LOGINSERVER/REPOSITORY:TAG or @DIGEST
     from: String,
-    /// Where to: LOGINSERVER/REPOSITORY[:TAG] [default tag: the one that is copied]
+    /// Target: LOGINSERVER/REPOSITORY[:TAG] [default tag: that of the source]
     to: String,
-    /// A further tag; may be repeated, or given with commas
+    /// Additional tags; comma-separated or repeated
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
     tag: Vec<String>,
-    /// Only the image of this platform, such as linux/amd64; of several, which may be repeated, a new index of these
-    /// [default: all of an index]
+    /// Platforms to copy, such as linux/amd64; comma-separated or repeated [default: all of an
+    /// index]
+    ///
+    /// With one platform its image is copied, with several a new index of them.
     #[arg(long, value_name = "OS/ARCHITECTURE", value_delimiter = ',')]
     platform: Vec<Platform>,
-    /// Copy what refers to it and to each of its images, too: signatures, SBOMs, attestations
+    /// Copy the referrers of the image and of each of its platforms: signatures, SBOMs,
+    /// attestations
     #[arg(long)]
     with_referrers: bool,
-    /// Only say what would be copied
+    /// Print what would be copied and copy nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -35,14 +38,14 @@ pub(in crate::cli) struct CopyArgs {
     login: LoginArgs,
 }
 
-/// Who signs in to the registry that is copied from, where that is another one.
+/// The user at the source registry of a copy, if it is another registry.
 #[derive(clap::Args, Clone)]
 pub(super) struct SourceArgs {
-    /// Whom to sign in as where it is copied from, if that is another registry; the password is read from
+    /// User name at the source registry, if it is another registry; the password is read from
     /// `AZIMG_FROM_REGISTRY_PASSWORD`
     #[arg(long, value_name = "NAME", conflicts_with = "from_anonymous")]
     pub(super) from_username: Option<String>,
-    /// Do not sign in where it is copied from: that registry lets anybody pull
+    /// Do not sign in to the source registry, which allows anonymous pull
     #[arg(long)]
     pub(super) from_anonymous: bool,
 }
@@ -58,10 +61,10 @@ impl CopyArgs {
 pub(in crate::cli) struct TagArgs {
     /// LOGINSERVER/REPOSITORY:TAG or @DIGEST
     reference: String,
-    /// The tags that it gets; one that points elsewhere is moved
+    /// Tags to set; a tag that points elsewhere is moved
     #[arg(required = true, value_name = "TAG")]
     tags: Vec<String>,
-    /// Only say what the tags point at now, and would
+    /// Print what the tags point at and would point at, and change nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -79,7 +82,7 @@ impl TagArgs {
 fn check_tags(tags: &[String]) -> Result<()> {
     match tags.iter().find(|tag| !is_tag(tag)) {
         Some(bad) => Err(Error::invalid(format!(
-            "'{bad}' is no tag: letters, digits, '_', '.' and '-', 128 of them at most"
+            "'{bad}' is not a tag: a tag has letters, digits, '_', '.' and '-', at most 128 characters"
         ))),
         None => Ok(()),
     }
@@ -90,7 +93,7 @@ fn tags_of(to: &Reference, from: &Name, more: &[String]) -> Result<Vec<String>> 
     let first = match (&to.name, from) {
         (Name::Tag(tag), _) | (Name::Whole, Name::Tag(tag)) => Some(tag),
         (Name::Digest(_), _) => {
-            return Err(Error::invalid("a digest follows from what is copied: name a tag"));
+            return Err(Error::invalid("the digest follows from what is copied: name a tag"));
         }
         (Name::Whole, _) => None,
     };
@@ -103,7 +106,7 @@ fn tags_of(to: &Reference, from: &Name, more: &[String]) -> Result<Vec<String>> 
 pub(super) async fn copy(config: &Config, args: &CopyArgs, output: &Output) -> Result<()> {
     let (from, to): (Reference, Reference) = (args.from.parse()?, args.to.parse()?);
     let (Some(source), Some(repository)) = (&from.repository, &to.repository) else {
-        let text = "name a repository on both sides: LOGINSERVER/REPOSITORY";
+        let text = "name a repository as source and as target: LOGINSERVER/REPOSITORY";
         return Err(Error::invalid(text));
     };
     if from.name == Name::Whole {
@@ -115,8 +118,8 @@ pub(super) async fn copy(config: &Config, args: &CopyArgs, output: &Output) -> R
     let is_one = from.login_server.eq_ignore_ascii_case(&to.login_server);
     let other = if is_one {
         if args.source.from_username.is_some() || args.source.from_anonymous {
-            let text = "--from-username, --from-anonymous: it is copied within one registry, which \
-                        is signed in to once (--username, --anonymous)";
+            let text = "--from-username, --from-anonymous: the copy is within one registry, for which \
+                        --username and --anonymous select the user";
             return Err(Error::invalid(text));
         }
         Arc::clone(&target)
@@ -151,7 +154,7 @@ pub(super) async fn tag(config: &Config, args: &TagArgs, output: &Output) -> Res
     let tagged = registry.tag_as(&repository, &name, &args.tags, args.dry_run).await?;
     let rows = tagged.iter().map(as_json).collect::<Result<Vec<Value>>>()?;
     if rows.iter().all(|row| row["was"] == row["digest"]) && !args.dry_run {
-        tracing::info!("the tags pointed there already");
+        tracing::info!("the tags already pointed to this digest");
     }
     output.list(rows, &["tag", "digest", "was"])
 }

@@ -72,12 +72,12 @@ impl Depending {
         let mut why = Vec::new();
         if !self.indexes.is_empty() {
             why.push(format!(
-                "it is a part of {}, which cannot be pulled whole then",
+                "it is a part of {}, which can then no longer be pulled completely",
                 few(&self.indexes)
             ));
         }
         if going.tags.iter().any(|tag| tag == LATEST) {
-            why.push(format!("the tag {LATEST} goes, which is pulled by whoever names no tag"));
+            why.push(format!("the tag {LATEST} is deleted, which a pull without a tag uses"));
         }
         if why.is_empty() {
             return None;
@@ -97,7 +97,7 @@ fn few(names: &[String]) -> String {
 
 /// Asks for confirmation on a terminal. A script must pass `--yes` instead.
 pub(super) async fn confirm(why: &str) -> Result<()> {
-    let unsaid = || Error::invalid(format!("{why}: say --yes to delete it"));
+    let unsaid = || Error::invalid(format!("{why}: add --yes to delete it"));
     if !std::io::stdin().is_terminal() || !stderr_is_terminal() {
         return Err(unsaid());
     }

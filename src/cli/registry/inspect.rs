@@ -41,7 +41,7 @@ impl Left {
     fn take(&mut self, digest: &str) -> Result<()> {
         self.0 = self.0.checked_sub(1).ok_or_else(|| {
             Error::corrupt(format!(
-                "{digest}: more than {MOST} manifests belong to what is inspected"
+                "{digest}: more than {MOST} manifests belong to the inspected image"
             ))
         })?;
         Ok(())
@@ -57,7 +57,7 @@ pub(super) async fn findings(config: &Config, registry: &Registry, image: &Value
         Ok(Some(scanned)) => json!(scanned.findings),
         Ok(None) => Value::Null,
         Err(error) => {
-            tracing::warn!(%error, "what scanners found is not known");
+            tracing::warn!(%error, "the findings of scanners are not known");
             Value::Null
         }
     }
@@ -102,7 +102,7 @@ async fn part(
     if content.is_index() {
         let (members, blobs) = content.members()?;
         if depth == 0 || members.len() > MOST {
-            let text = format!("{}: an index that is too deep or too long", content.digest);
+            let text = format!("{}: the index is nested too deeply or too long", content.digest);
             return Err(Error::corrupt(text));
         }
         let mut platforms = Vec::new();

@@ -21,51 +21,52 @@ use std::process::ExitCode;
 
 #[derive(clap::Subcommand)]
 pub(super) enum RegistryCommand {
-    /// The container registries of all subscriptions that you can see
+    /// List the container registries of all subscriptions that you can see
     #[command(after_help = "Examples:
   azimg registry list -o table
   azimg registry list --query '[?anonymousPull].loginServer' -o tsv")]
     List {
-        /// Only registries of these subscriptions [default: all, or `AZIMG_SUBSCRIPTIONS`]
+        /// Only registries of these subscriptions [default: `AZIMG_SUBSCRIPTIONS`, else all]
         #[arg(long, value_delimiter = ',', value_name = "ID")]
         subscription: Vec<String>,
     },
-    /// The repositories of a registry
+    /// List the repositories of a registry
     #[command(after_help = "Examples:
   azimg registry repositories example.azurecr.io
   azimg registry repositories example --search team1/
   azimg registry repositories example.azurecr.io --storage --query 'sort_by(@, &exclusive)[-5:]'")]
     Repositories {
-        /// A login server, or a registry's name
+        /// Login server or name of a registry
         registry: String,
-        /// Only those with this in their name
+        /// Only repositories whose name contains this text
         #[arg(long, value_name = "TEXT")]
         search: Option<String>,
-        /// What each takes, by the current snapshot: layers that it shares are counted once
+        /// Show the storage that each repository uses, by the current snapshot; each layer counts
+        /// once
         #[arg(long)]
         storage: bool,
         #[command(flatten)]
         login: LoginArgs,
     },
-    /// The tags of a repository, with what they point at
+    /// List the tags of a repository, with the digests that they point at
     #[command(after_help = "Examples:
   azimg registry tags example.azurecr.io/app -o table
   azimg registry tags registry.example.com/app --trust registry.example.com
   azimg registry tags example.azurecr.io/app@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")]
     Tags {
-        /// LOGINSERVER/REPOSITORY, with @DIGEST behind it for the tags of one manifest
+        /// LOGINSERVER/REPOSITORY, followed by @DIGEST for the tags of one manifest
         reference: String,
         #[command(flatten)]
         login: LoginArgs,
     },
-    /// The manifests of a repository, with their tags and sizes
+    /// List the manifests of a repository, with their tags and sizes
     #[command(after_help = "Examples:
   azimg registry manifests example.azurecr.io/app -o table
   azimg registry manifests example.azurecr.io/app --untagged --query 'sum([].imageSize)'")]
     Manifests {
         /// LOGINSERVER/REPOSITORY
         reference: String,
-        /// Only those that no tag points at
+        /// Only manifests without a tag
         #[arg(long)]
         untagged: bool,
         #[command(flatten)]
@@ -76,12 +77,12 @@ pub(super) enum RegistryCommand {
   azimg registry show example.azurecr.io/app:1.4.0
   azimg registry show example.azurecr.io/app --query changeableAttributes")]
     Show {
-        /// LOGINSERVER/REPOSITORY, with :TAG or @DIGEST behind it
+        /// LOGINSERVER/REPOSITORY, optionally followed by :TAG or @DIGEST
         reference: String,
         #[command(flatten)]
         login: LoginArgs,
     },
-    /// What an image is made of: configuration, layers, platforms, and what refers to it
+    /// Show the contents of an image: configuration, layers, platforms and referrers
     #[command(after_help = "Examples:
   azimg registry inspect example.azurecr.io/app:1.4.0
   azimg registry inspect example.azurecr.io/app:1.4.0 --query 'referrers[].artifactType'")]
@@ -91,29 +92,31 @@ pub(super) enum RegistryCommand {
         #[command(flatten)]
         login: LoginArgs,
     },
-    /// Push an image or files: blobs that the registry has are not sent again
+    /// Push an image or files; blobs that the registry already has are not sent
     #[command(after_help = "Examples:
   azimg registry push example.azurecr.io/app:1.4.0 ./layout --tag latest
   azimg registry push example.azurecr.io/app:1.4.0 images.tar.gz --name app:1.4.0 --platform linux/arm64
   azimg registry push example.azurecr.io/sbom:1.4.0 app.spdx.json --artifact-type application/spdx+json")]
     Push(transfer::PushArgs),
-    /// Pull an image or files: every byte is verified, and what broke off is gone on with
+    /// Pull an image or files; every byte is verified, and an interrupted pull is resumed
     #[command(after_help = "Examples:
   azimg registry pull example.azurecr.io/app:1.4.0 ./layout --platform linux/arm64
   azimg registry pull example.azurecr.io/app:1.4.0 app.tar")]
     Pull(transfer::PullArgs),
-    /// Attach files to an image, such as an SBOM or a signature: they refer to it, and go where it goes
+    /// Attach files to an image as a referrer, such as an SBOM or a signature
     #[command(after_help = "Examples:
   azimg registry attach example.azurecr.io/app:1.4.0 app.spdx.json --artifact-type application/spdx+json
   azimg registry attach example.azurecr.io/app:1.4.0 report.json --artifact-type application/vnd.example.scan --annotation org.opencontainers.image.created=2026-11-27T00:00:00Z --media-type report.json:application/json")]
     Attach(artifact::AttachArgs),
-    /// Copy an image to another repository or registry: nothing is kept on disk, and what is there is not sent
+    /// Copy an image to another repository or registry
+    ///
+    /// Nothing is kept on disk. Blobs that the target already has are not sent.
     #[command(after_help = "Examples:
   azimg registry copy example.azurecr.io/app:1.4.0 production.azurecr.io/app --with-referrers
   azimg registry copy example.azurecr.io/ci/app:1.4.0 example.azurecr.io/app --tag latest
   azimg registry copy mcr.microsoft.com/dotnet/runtime:8.0 example.azurecr.io/dotnet/runtime --from-anonymous")]
     Copy(copy::CopyArgs),
-    /// Give an image further tags, without pulling it
+    /// Add tags to an image without pulling it
     #[command(after_help = "Examples:
   azimg registry tag example.azurecr.io/app:1.4.0 1.4 1 latest
   azimg registry tag example.azurecr.io/app:old good --dry-run")]
@@ -123,7 +126,8 @@ pub(super) enum RegistryCommand {
   azimg registry set example.azurecr.io/app:1.4.0 --write-enabled false --delete-enabled false
   azimg registry set example.azurecr.io/app --list-enabled false --dry-run")]
     Set(change::SetArgs),
-    /// Delete a tag (its manifest stays), a manifest by its digest with all its tags, or a repository
+    /// Delete a tag (its manifest stays), a manifest by its digest with all its tags, or a
+    /// repository
     #[command(after_help = "Examples:
   azimg registry delete example.azurecr.io/app:old
   azimg registry delete example.azurecr.io/app:latest --yes
@@ -139,17 +143,17 @@ pub(super) enum RegistryCommand {
     Purge(Box<purge::PurgeArgs>),
 }
 
-/// Who signs in to the registry.
+/// The user at the registry.
 #[derive(clap::Args, Clone)]
 pub(super) struct LoginArgs {
-    /// The admin user, or a token of the registry; its password is read from `AZIMG_REGISTRY_PASSWORD`
+    /// Admin user or token of the registry; the password is read from `AZIMG_REGISTRY_PASSWORD`
     #[arg(long, value_name = "NAME", conflicts_with = "anonymous")]
     username: Option<String>,
-    /// Do not sign in: the registry lets anybody pull
+    /// Do not sign in; the registry allows anonymous pull
     #[arg(long)]
     anonymous: bool,
-    /// A login server that may have a token of your identity though it is no registry of the cloud
-    /// (NAME.azurecr.io); several with commas, or repeated [default: those in `AZIMG_REGISTRIES`]
+    /// Login servers outside of the cloud's domain (NAME.azurecr.io) that may receive a token of
+    /// your identity; comma-separated or repeated [default: those in `AZIMG_REGISTRIES`]
     #[arg(long, value_delimiter = ',', value_name = "HOST", conflicts_with_all = ["anonymous", "username"])]
     trust: Vec<String>,
 }
@@ -244,9 +248,9 @@ async fn open(config: &Config, text: &str, login: &LoginArgs) -> Result<Registry
         Some(found) => {
             config.registry(&found.login_server, login.sign_in(TrustSource::ByResourceManager))
         }
-        None if is_name => {
-            Err(Error::not_found(format!("there is no registry '{server}' that you can see")))
-        }
+        None if is_name => Err(Error::not_found(format!(
+            "no registry '{server}' is visible to you: check its name and your role on it"
+        ))),
         None => config.registry(server, login.sign_in(TrustSource::ByNobody)),
     }
 }
@@ -289,7 +293,7 @@ fn values<T: Serialize>(rows: &[T]) -> Result<Vec<Value>> {
 /// done or not.
 fn interrupted(reference: &str) -> String {
     format!(
-        "{reference}: interrupted; the change may have been made: look at it before you repeat it"
+        "{reference}: interrupted; the change may have been made: check it before you repeat it"
     )
 }
 
@@ -303,7 +307,7 @@ pub(super) async fn run(
         RegistryCommand::List { subscription } => {
             let rows = values(&registries(&config, &subscription).await?)?;
             output.unless_empty(&rows, || {
-                "No registry can be seen: is the right subscription named, and has the identity the role Reader on it?"
+                "No registry is visible: check the subscription, and that the identity has the role Reader on it."
                     .to_owned()
             });
             let columns = ["loginServer", "sku", "location", "anonymousPull", "subscriptionId"];
@@ -320,7 +324,7 @@ pub(super) async fn run(
             names.retain(|name| name.contains(&search));
             let rows: Vec<Value> = names.iter().map(|name| json!({ "repository": name })).collect();
             let at = registry.login_server();
-            output.unless_empty(&rows, || format!("No repository of {at} fits."));
+            output.unless_empty(&rows, || format!("No repository of {at} matches."));
             output.list(rows, &["repository"])?;
         }
         RegistryCommand::Tags { reference, login } => {
@@ -328,17 +332,17 @@ pub(super) async fn run(
             let digest = match &name {
                 Name::Whole => None,
                 Name::Digest(digest) => Some(digest.as_str()),
-                Name::Tag(_) => return Err(Error::invalid("name a repository, or a digest in it")),
+                Name::Tag(_) => return Err(Error::invalid("name a repository or a digest in it")),
             };
             let tags = registry.tags(&repository, digest).await?;
             let rows = values(&tags)?;
-            output.unless_empty(&rows, || format!("{repository} has no tag there."));
+            output.unless_empty(&rows, || format!("{repository} has no matching tag."));
             output.list(rows, &["name", "lastUpdateTime", "digest"])?;
         }
         RegistryCommand::Manifests { reference, untagged, login } => {
             let (registry, repository, name) = open_reference(&config, &reference, &login).await?;
             if name != Name::Whole {
-                return Err(Error::invalid("name a repository: one manifest is shown by show"));
+                return Err(Error::invalid("name a repository; show shows one manifest"));
             }
             let mut manifests = registry.manifests(&repository).await?;
             manifests.retain(|manifest| !untagged || manifest.tags.is_empty());
@@ -368,11 +372,13 @@ pub(super) async fn run(
 
 /// Runs a command that changes a registry, until it is done or is requested to stop.
 async fn changed(config: &Config, command: RegistryCommand, output: &Output) -> Result<()> {
-    let again =
-        |what: &str| format!("{what}: interrupted: do it again; what is there is not sent again");
+    let again = |what: &str| {
+        format!("{what}: interrupted: repeat the command; blobs that arrived are not sent again")
+    };
     match command {
         RegistryCommand::Push(args) => {
-            let how = || "interrupted: push it again; what is there is not sent again".to_owned();
+            let how =
+                || "interrupted: repeat the push; blobs that arrived are not sent again".to_owned();
             stop::unless_asked(transfer::push(config, args, output), how).await
         }
         RegistryCommand::Attach(args) => {
@@ -406,7 +412,7 @@ async fn purge_or_stop(
     output: &Output,
 ) -> Result<ExitCode> {
     let how = || {
-        "interrupted: what is deleted stays deleted; purge it again with the same rules or plan"
+        "interrupted: deletions are not undone; repeat the purge with the same rules or plan"
             .to_owned()
     };
     Box::pin(stop::unless_asked(purge::run(config, args, output), how)).await

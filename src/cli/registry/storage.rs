@@ -30,7 +30,7 @@ pub(super) async fn list(
         found.into_iter().map(|row| table.row(row)).collect::<Result<_>>()?;
     if rows.is_empty() {
         return Err(Error::not_found(format!(
-            "the catalog has nothing of {server}: crawl it with 'azimg crawl --source registry'"
+            "the catalog has no images of {server}: crawl it with 'azimg crawl --source registry'"
         )));
     }
     let mut values = Vec::new();

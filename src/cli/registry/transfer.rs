@@ -13,14 +13,14 @@ use crate::transfer::{ImageChoice, Package, PullTo, Pulled, ReadAs, Target, Tran
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
-/// What is pushed.
+/// Forms of a source.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 enum From {
-    /// An image, or an index, of a folder in the OCI image layout or of an archive
+    /// One image or index from a folder in the OCI image layout, or from an archive
     Image,
-    /// All that the index.json of a layout or an archive lists, as one index
+    /// Everything that the index.json of a layout or an archive lists, as one index
     Index,
-    /// Files, as they are; those of a folder by their paths in it
+    /// Files as they are, those of a folder with their relative paths
     Artifact,
 }
 
@@ -28,46 +28,47 @@ enum From {
 pub(in crate::cli) struct PushArgs {
     /// LOGINSERVER/REPOSITORY:TAG
     reference: String,
-    /// A folder in the OCI image layout, what `docker save` wrote (compressed or not), or files
+    /// Folder in the OCI image layout, archive of `docker save` (compressed or not), or files
     #[arg(required = true)]
     source: Vec<PathBuf>,
-    /// A further tag; several with commas, or repeated
+    /// Additional tags; comma-separated or repeated
     #[arg(long, value_delimiter = ',', value_name = "TAG")]
     tag: Vec<String>,
-    /// What the source is [default: what it is for sure; an archive that is no image is refused]
+    /// Form of the source [default: detected; an archive that is not an image is refused]
     #[arg(long = "as", value_name = "WHAT")]
     read_as: Option<From>,
-    /// Which image of a layout or an archive with several: its name, its tag, its digest, or @0 for the first
+    /// Image in a layout or an archive with several: name, tag, digest, or @0 for the first
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Of an index only the image of this platform, such as linux/arm64; may be repeated [default: all]
+    /// Platforms of an index to push, such as linux/arm64; comma-separated or repeated [default:
+    /// all]
     #[arg(long, value_name = "OS/ARCHITECTURE", value_delimiter = ',')]
     platform: Vec<Platform>,
-    /// Push uncompressed layers of an archive as they are [default: they are compressed]
+    /// Push uncompressed layers of an archive as they are [default: compress them]
     #[arg(long)]
     keep_layers: bool,
-    /// The type of an artifact, such as application/spdx+json
+    /// Type of an artifact, such as application/spdx+json
     #[arg(long, value_name = "TYPE")]
     artifact_type: Option<String>,
     #[command(flatten)]
     artifact: ArtifactArgs,
-    /// A repository of the registry whose layers are taken over instead of sent; several with commas,
+    /// Repositories of the registry from which layers are mounted instead of sent; comma-separated
     /// or repeated
     #[arg(long, value_delimiter = ',', value_name = "REPOSITORY")]
     mount_from: Vec<String>,
-    /// Only say what would be pushed
+    /// Print what would be pushed and push nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
     login: LoginArgs,
 }
 
-/// What an image is made into.
+/// Forms of a destination.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 enum To {
     /// A folder in the OCI image layout
     Layout,
-    /// An archive, which docker load reads
+    /// An archive that docker load reads
     Archive,
     /// The files of an artifact
     Files,
@@ -77,19 +78,21 @@ enum To {
 pub(in crate::cli) struct PullArgs {
     /// LOGINSERVER/REPOSITORY:TAG or @DIGEST
     reference: String,
-    /// Where to: a folder, or a file whose name ends in .tar
+    /// Destination: a folder, or a file whose name ends in .tar
     destination: PathBuf,
-    /// What it is made into [default: an archive where the destination ends in .tar, else a layout]
+    /// Form of the destination [default: an archive if it ends in .tar, else a layout]
     #[arg(long, value_name = "FORM")]
     to: Option<To>,
-    /// Only the image of this platform, such as linux/amd64 or windows(10.0.20348)/amd64; of several, which may be
-    /// repeated, an index of these [default: all of an index]
+    /// Platforms to pull, such as linux/amd64 or windows(10.0.20348)/amd64; comma-separated or
+    /// repeated [default: all of an index]
+    ///
+    /// With one platform its image is pulled, with several an index of them.
     #[arg(long, value_name = "OS/ARCHITECTURE", value_delimiter = ',')]
     platform: Vec<Platform>,
-    /// Replace an archive, or files, that are there already
+    /// Replace an existing archive or existing files
     #[arg(long)]
     overwrite: bool,
-    /// Only say what would be pulled
+    /// Print what would be pulled and pull nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -113,7 +116,7 @@ fn read_as(args: &PushArgs) -> Result<ReadAs> {
     let is_artifact = matches!(read_as, ReadAs::Artifact(_));
     if !is_artifact && !args.artifact.is_empty() {
         return Err(Error::invalid(
-            "--annotation, --config and --media-type are for artifacts: say --as artifact, or what it is with \
+            "--annotation, --config and --media-type are for artifacts: add --as artifact or \
              --artifact-type",
         ));
     }
@@ -134,7 +137,7 @@ fn tell(package: &Package, output: &Output) {
         say!("{note}");
     }
     for layer in &package.left_out {
-        say!("{} is not sent: it has a place elsewhere ({})", layer.digest, layer.urls.join(", "));
+        say!("{} is not sent: it is available elsewhere ({})", layer.digest, layer.urls.join(", "));
     }
 }
 
@@ -147,20 +150,20 @@ pub(super) async fn push(config: &Config, args: PushArgs, output: &Output) -> Re
     };
     let source = args.source.clone();
     let read = move || Package::read(&source, &read_as, &wanted);
-    let package = blocking("reading what is to be pushed", read).await?;
+    let package = blocking("reading the source of the push", read).await?;
     tell(&package, output);
     let (registry, repository, name) = open_reference(config, &args.reference, &args.login).await?;
     let mut tags = match name {
         Name::Tag(tag) => vec![tag],
         Name::Whole => Vec::new(),
         Name::Digest(_) => {
-            return Err(Error::invalid("a digest follows from what is pushed: name a tag"));
+            return Err(Error::invalid("the digest follows from what is pushed: name a tag"));
         }
     };
     tags.extend(args.tag);
     tags.dedup();
     if let Some(bad) = tags.iter().find(|tag| !crate::registry::is_tag(tag)) {
-        return Err(Error::invalid(format!("'{bad}' is no tag")));
+        return Err(Error::invalid(format!("'{bad}' is not a tag")));
     }
     if args.dry_run {
         let whole = package.manifests.last();
@@ -213,20 +216,20 @@ pub(super) async fn pull(config: &Config, args: PullArgs, output: &Output) -> Re
 fn tell_pulled(pulled: &Pulled, form: PullTo) {
     for layer in &pulled.left_out {
         say!(
-            "{} is not here: the registry does not have it, and it has a place elsewhere ({})",
+            "{} was not pulled: the registry does not have it; it is available elsewhere ({})",
             layer.digest,
             layer.urls.join(", ")
         );
     }
     match (form, pulled.docker_load.as_deref()) {
-        (PullTo::Archive, Some("image")) => say!("An archive that 'docker load' takes."),
+        (PullTo::Archive, Some("image")) => say!("'docker load' accepts this archive."),
         (PullTo::Archive, Some(platform)) => say!(
-            "An OCI archive of all platforms; 'docker load' takes {platform} of it, and all with containerd's image \
-             store."
+            "An OCI archive of all platforms. 'docker load' accepts {platform} of it, and all platforms with \
+             containerd's image store."
         ),
         (PullTo::Archive, None) => say!(
-            "An OCI archive: 'docker load' takes it with containerd's image store, or not at all. An image of one \
-             platform (--platform) it always takes."
+            "An OCI archive that 'docker load' accepts only with containerd's image store. It always accepts \
+             an image of one platform (--platform)."
         ),
         _ => {}
     }

@@ -27,32 +27,32 @@ pub(super) enum RunsCommand {
   azimg runs list
   azimg runs list -o tsv --query '[].run'")]
     List,
-    /// Show how a run ended, scope by scope
+    /// Show the outcome of a run and of its scopes
     #[command(after_help = "Examples:
   azimg runs show
   azimg runs show 01KAJJ3V0000000000000000AA -o json --query \"scopes[?state=='failed']\"")]
     Show {
-        /// The run [default: the current one]
+        /// Run to show [default: the current one]
         run: Option<RunId>,
     },
-    /// Publish a run as it is: what is missing is given up and carried over
+    /// Publish a run as it is; missing scopes are given up, and their rows carried over
     #[command(after_help = "Examples:
   azimg runs publish 01KAJJ3V0000000000000000AA
   azimg runs publish 01KAJJ3V0000000000000000AA --store azurite")]
     Publish {
-        /// The run
+        /// Run to publish
         run: RunId,
     },
-    /// Check that every kept snapshot is what was published: each file by its size, its SHA-256 and what is in it
+    /// Check every kept snapshot: the size, SHA-256 and contents of each file
     ///
-    /// Ends with 0 when all are whole, and with 3 when something is damaged.
+    /// Exits with 0 if all snapshots are whole, and with 3 if something is damaged.
     #[command(after_help = "Examples:
   azimg runs verify
   azimg runs verify --repair
   azimg runs verify -o tsv --query \"[?state!='whole'].run\"")]
     Verify {
-        /// Let current.json name the newest whole snapshot, if the one that it names is damaged; nothing is
-        /// removed
+        /// If the snapshot named by current.json is damaged, make it name the newest whole one;
+        /// nothing is removed
         #[arg(long)]
         repair: bool,
     },
@@ -73,7 +73,7 @@ pub(super) async fn run(command: RunsCommand, flags: Flags, output: &Output) -> 
             }
             let rows: Vec<Value> = runs.iter().map(|run| json!(run)).collect();
             output.unless_empty(&rows, || {
-                format!("{}: azimg crawl makes one", no_catalog(store.as_ref()))
+                format!("{}: azimg crawl publishes one", no_catalog(store.as_ref()))
             });
             output.list(rows, &columns)?;
             Ok(ExitCode::SUCCESS)
@@ -171,29 +171,27 @@ fn say(repaired: Option<&RepairResult>, report: &VerifyReport, output: &Output) 
         return;
     }
     for run in repaired.iter().flat_map(|repair| &repair.marked) {
-        say!("Run {run}: its _SUCCESS was written anew; every file is what was published.");
+        say!("Run {run}: _SUCCESS was written again; every file is as published.");
     }
     if let Some(MovedCurrent { reason, to, passed_over }) =
         repaired.and_then(|repair| repair.moved.as_ref())
     {
         say!("{reason}.");
-        say!("It names run {} now, the newest whole snapshot. Nothing was removed.", to.run);
+        say!("It now names run {}, the newest whole snapshot. Nothing was removed.", to.run);
         for one in passed_over {
             let what = match one.published_at {
                 Some(_) => format!("{} images, {} changes", one.images, one.changes),
-                None => "nobody knows how much".to_owned(),
+                None => "of unknown size".to_owned(),
             };
-            say!("What run {} alone had ({what}) the next crawl finds anew.", one.run);
+            say!("The next crawl finds again what only run {} had ({what}).", one.run);
         }
     } else if repaired.is_some() {
         say!("The current snapshot is whole: nothing was moved.");
     } else if !report.is_whole() {
         let leads = report.snapshots.iter().any(|one| one.current && one.is_usable());
         if !leads || report.current.wrong.is_some() {
-            say!(
-                "Lookups pass over what is damaged, and so does the next crawl. Let current.json name"
-            );
-            say!("the newest whole snapshot: azimg runs verify --repair");
+            say!("Lookups and the next crawl skip damaged snapshots. To make current.json name");
+            say!("the newest whole snapshot, run: azimg runs verify --repair");
         }
     }
 }

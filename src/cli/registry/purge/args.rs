@@ -8,71 +8,77 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 #[allow(clippy::struct_excessive_bools, reason = "flags")]
 pub(in crate::cli) struct PurgeArgs {
-    /// A login server, or a registry's name
+    /// Login server or name of a registry
     pub(super) registry: String,
-    /// Rules in a TOML or JSON file, instead of those that flags make
+    /// TOML or JSON file with rules, instead of rules from flags
     #[arg(long, value_name = "FILE", conflicts_with_all = ["repository", "tags", "keep", "older_than", "keep_tags", "untagged", "orphans"])]
     pub(super) rules: Option<PathBuf>,
-    /// Repositories, by a glob ('*' is any text, slashes too) or by regex:EXPRESSION
+    /// Repositories, as a glob ('*' matches any text, including slashes) or regex:EXPRESSION
     #[arg(long, value_name = "PATTERN")]
     pub(super) repository: Option<Pattern>,
-    /// Tags, by a glob or regex:EXPRESSION [default: all, where --keep or --older-than is said]
+    /// Tags, as a glob or regex:EXPRESSION [default: all, if --keep or --older-than is given]
     #[arg(long, value_name = "PATTERN")]
     pub(super) tags: Option<Pattern>,
-    /// So many of the newest images that these tags point at stay, however old they are. An index and its tagged
-    /// platforms are one; build caches and signatures are counted apart; what is protected is not counted
+    /// Number of the newest images with these tags to keep, whatever their age
+    ///
+    /// An index and its tagged platforms count as one image. Build caches and signatures are
+    /// counted separately. Protected images are not counted.
     #[arg(long, value_name = "N")]
     pub(super) keep: Option<usize>,
-    /// Only what was last changed longer ago than this, such as 30d
+    /// Only images that were last changed longer ago than this, such as 30d
     #[arg(long, value_name = "SPAN")]
     pub(super) older_than: Option<Span>,
-    /// Tags that stay in any case; may be repeated
+    /// Tags to keep in any case; may be repeated
     #[arg(long, value_name = "PATTERN")]
     pub(super) keep_tags: Vec<Pattern>,
-    /// Manifests without a tag, too
+    /// Also delete manifests without a tag
     #[arg(long)]
     pub(super) untagged: bool,
-    /// Signatures, attestations and the like, too, whose image is gone
+    /// Also delete signatures, attestations and other referrers whose image no longer exists
     #[arg(long)]
     pub(super) orphans: bool,
-    /// Nothing that has no tag goes before it was pushed so long ago [default: 1h, or what the rules say]
+    /// Keep manifests without a tag for this long after their push [default: that of the rules,
+    /// else 1h]
     #[arg(long, value_name = "SPAN")]
     pub(super) grace: Option<Span>,
-    /// What runs stays: a list of images or digests, or what 'kubectl get pods -A -o json' says; '-' is standard
-    /// input; may be repeated [also: the files in `AZIMG_IN_USE`]
+    /// File that lists running images, which are kept; '-' is standard input; may be repeated
+    /// [also: the files in `AZIMG_IN_USE`]
+    ///
+    /// A list of images or digests, or the output of 'kubectl get pods -A -o json'.
     #[arg(long, value_name = "FILE")]
     pub(super) in_use: Vec<PathBuf>,
-    /// A list of what runs that is older than this stops the purge
+    /// Maximum age of a list of running images; an older list stops the purge
     #[arg(long, value_name = "SPAN", default_value = "24h")]
     pub(super) in_use_max_age: Span,
-    /// Write the plan into this file
+    /// Write the plan to this file
     #[arg(long, value_name = "FILE")]
     pub(super) plan: Option<PathBuf>,
-    /// The plan can be applied for so long
+    /// Time after which the plan can no longer be applied
     #[arg(long, value_name = "SPAN", default_value = "24h")]
     pub(super) expires: Span,
-    /// Do what this plan says, or go on with it
+    /// Apply this plan, or resume its application
     #[arg(long, value_name = "FILE", conflicts_with_all = ["rules", "repository", "tags", "keep", "older_than", "keep_tags", "untagged", "orphans", "grace", "plan", "yes"])]
     pub(super) apply: Option<PathBuf>,
-    /// Plan and apply at once, without a review
+    /// Plan and apply in one step, without a review
     #[arg(long)]
     pub(super) yes: bool,
-    /// Do nothing when the plan takes more than so many manifests, or more than this part of them
+    /// Delete nothing if the plan deletes more than this number or percentage of manifests
     #[arg(long, value_name = "N|PERCENT%")]
     pub(super) max_delete: Option<DeletionLimit>,
-    /// Keep manifests in this folder before they go
+    /// Save manifests to this folder before they are deleted
     #[arg(long, value_name = "FOLDER")]
     pub(super) export: Option<PathBuf>,
-    /// Put back what was kept in this folder
+    /// Restore the manifests that were saved to this folder
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["rules", "repository", "apply", "yes", "plan"])]
     pub(super) undo: Option<PathBuf>,
-    /// Do not ask Resource Graph what is in use
+    /// Do not query Resource Graph for the images in use
     #[arg(long)]
     pub(super) ignore_use: bool,
-    /// Where what was done is written down [default: the plan's name with .ledger behind it]
+    /// File that records each step of the application [default: the plan's name followed by
+    /// .ledger]
     #[arg(long, value_name = "FILE")]
     pub(super) ledger: Option<PathBuf>,
-    /// Check the plan, and delete nothing
+    /// Check the plan and delete nothing
     #[arg(long)]
     pub(super) dry_run: bool,
     #[command(flatten)]
@@ -88,7 +94,9 @@ impl PurgeArgs {
             return Ok(Rules { grace: self.grace.or(rules.grace), ..rules });
         }
         let repositories = self.repository.clone().ok_or_else(|| {
-            Error::invalid("which repositories? Say --repository (such as 'ci/*'), or --rules FILE")
+            Error::invalid(
+                "no repositories are selected: add --repository (such as 'ci/*') or --rules FILE",
+            )
         })?;
         let tags = match &self.tags {
             None if self.keep.is_some()

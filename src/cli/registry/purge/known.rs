@@ -99,7 +99,7 @@ pub(super) async fn in_use(
     let (server, now) = (registry.login_server(), OffsetDateTime::now_utc());
     let sources = sources(config, args);
     if sources.iter().filter(|source| *source == Path::new(STDIN)).count() > 1 {
-        return Err(Error::invalid("--in-use -: standard input can be read once"));
+        return Err(Error::invalid("--in-use -: standard input can be read only once"));
     }
     let mut lists = Vec::new();
     for source in &sources {
@@ -121,8 +121,8 @@ async fn asked(config: &Config, login_server: &str, args: &PurgeArgs) -> Result<
     let asked = async { ImageUsage::ask(&config.client()?, login_server).await };
     asked.await.map_err(|error| {
         error.context(
-            "what is in use cannot be known; --ignore-use goes without (what runs on an image that \
-             goes cannot be started again)",
+            "cannot determine which images are in use; --ignore-use skips this check (what runs on a \
+             deleted image cannot be started again)",
         )
     })
 }

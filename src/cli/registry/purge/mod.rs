@@ -43,7 +43,7 @@ pub(super) async fn run(config: &Config, args: PurgeArgs, output: &Output) -> Re
     };
     if whole.login_server != registry.login_server() {
         let (of, at) = (&whole.login_server, registry.login_server());
-        return Err(Error::invalid(format!("the plan is of {of}, and not of {at}")));
+        return Err(Error::invalid(format!("the plan is for {of}, not for {at}")));
     }
     let value = as_json(&whole)?;
     if args.apply.is_none() && (args.plan.is_some() || (args.yes && !args.dry_run)) {
@@ -125,7 +125,7 @@ async fn looked_at(
     let mut states = Vec::new();
     while let Some((number, state)) = looked.next().await {
         if !output.quiet && number % 100 == 99 {
-            say!("{} of {count} repositories looked at", number + 1);
+            say!("{} of {count} repositories examined", number + 1);
         }
         states.extend(state?);
     }
@@ -146,7 +146,7 @@ async fn done(
     if !whole.in_use.is_empty() && in_use.lists.is_empty() {
         let lists = whole.in_use.join(", ");
         return Err(Error::invalid(format!(
-            "the plan was made with --in-use {lists}: give such a list again, of what runs now"
+            "the plan was made with --in-use {lists}: add --in-use with a list of what runs now"
         )));
     }
     let seeks = whole.rules.rules.iter().any(|rule| rule.orphans);
@@ -172,7 +172,7 @@ async fn done(
     let applied = apply(&live, whole, &in_use.uses, &mut ledger, export.as_mut(), &tell).await?;
     let is_whole = applied.skipped.is_empty() && applied.failed.is_empty();
     if !output.quiet && !applied.failed.is_empty() {
-        say!("To go on: azimg registry purge {} --apply {}", args.registry, file.display());
+        say!("Resume with: azimg registry purge {} --apply {}", args.registry, file.display());
     }
     output.one(told(whole, &applied, (file, &path))?)?;
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(PARTIAL) })

@@ -15,7 +15,7 @@ const MOST: usize = 12;
 /// something.
 pub(super) fn summary(whole: &PurgePlan) {
     say!(
-        "{} of {} manifests and {} more tags go; {} are freed.",
+        "{} of {} manifests and {} more tags are deleted; {} are freed.",
         whole.deletions,
         whole.manifests,
         whole.untaggings,
@@ -30,7 +30,7 @@ pub(super) fn summary(whole: &PurgePlan) {
     };
     lines(whole.repositories.iter().filter_map(left_alone).collect());
     let protected = |one: &RepositoryPlan| -> Vec<String> {
-        let line = |name: &str, why: &str| format!("{}{name} stays: {why}", one.repository);
+        let line = |name: &str, why: &str| format!("{}{name} is kept: {why}", one.repository);
         let of_it = one.protected.iter().map(|row| match row.tags.first() {
             Some(tag) => line(&format!(":{tag}"), &row.protected_by),
             None => line(&format!("@{}", row.digest), &row.protected_by),
@@ -51,7 +51,7 @@ fn kept(one: &RepositoryPlan) -> Vec<String> {
         let few = tags.iter().take(3).copied().collect::<Vec<_>>().join(", ");
         let more = tags.len().saturating_sub(3);
         let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-        format!("{}: {few}{more} stay by {reason}", one.repository)
+        format!("{}: {few}{more} are kept by {reason}", one.repository)
     };
     by_reason.into_iter().map(line).collect()
 }
@@ -62,7 +62,7 @@ fn lines(all: Vec<String>) {
         say!("  {line}");
     }
     if more > 0 {
-        say!("  and {more} more of that kind, in the plan");
+        say!("  and {more} more of this kind in the plan");
     }
 }
 
@@ -78,11 +78,11 @@ pub(super) fn show(
         if args.apply.is_none() {
             match &args.plan {
                 Some(file) => say!(
-                    "Nothing was deleted. To do it: azimg registry purge {} --apply {}",
+                    "Nothing was deleted. Apply the plan with: azimg registry purge {} --apply {}",
                     args.registry,
                     file.display()
                 ),
-                None => say!("Nothing was deleted. --plan FILE writes the plan down."),
+                None => say!("Nothing was deleted. --plan FILE writes the plan to a file."),
             }
         }
     }
