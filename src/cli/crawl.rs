@@ -76,8 +76,11 @@ pub(super) struct CrawlArgs {
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum DetailsArg {
+    /// Only what listings contain
     None,
+    /// Also the newest version of each SKU and definition, and tagged manifests
     Latest,
+    /// Every version
     All,
 }
 

@@ -168,14 +168,14 @@ fn text_of(key: &FileKey, value: &Value) -> Result<String, String> {
                     Err(format!("contains '{name}': a name has no comma, semicolon or space"))
                 }
                 Some(name) => Ok(name.to_owned()),
-                None => Err("is a list of something else than strings".to_owned()),
+                None => Err("is not a list of strings".to_owned()),
             };
             Ok(names.iter().map(one).collect::<Result<Vec<_>, _>>()?.join(","))
         }
         Value::String(text) => Ok(text.clone()),
         Value::Integer(number) if !key.is_list => Ok(number.to_string()),
         _ if key.is_list => Err("is neither a string nor a list of strings".to_owned()),
-        _ => Err("is no text".to_owned()),
+        _ => Err("is not a string".to_owned()),
     }
 }
 
@@ -235,8 +235,8 @@ mod tests {
                 "f: there is no setting 'location'; the nearest is 'locations'",
             ),
             ("wibble = 1", None, "there are output, sources"),
-            ("locations = [1]", None, "'locations' is a list of something else"),
-            ("output = true", None, "'output' is no text"),
+            ("locations = [1]", None, "'locations' is not a list of strings"),
+            ("output = true", None, "'output' is not a string"),
             ("a = 'Xq7\n", None, "line 1: "),
             (
                 "registry-password = 'Xq7'",

@@ -20,7 +20,7 @@ const KNOWN: &str = "give a folder, https://ACCOUNT.blob.core.windows.net/CONTAI
 
 fn bad(why: &'static str) -> Error {
     // The input may be part of a connection string, or a misspelt URL with a SAS.
-    Error::invalid(format!("the value of --store or AZIMG_STORE is no store{why}: {KNOWN}"))
+    Error::invalid(format!("the value of --store or AZIMG_STORE is not a store{why}: {KNOWN}"))
 }
 
 impl StoreLocation {
@@ -131,7 +131,7 @@ mod tests {
             "file:///x?sig=S",
         ] {
             let told = read(text).err().map(|error| error.to_string());
-            assert!(told.as_ref().is_some_and(|told| told.contains("is no store")), "{told:?}");
+            assert!(told.as_ref().is_some_and(|told| told.contains("is not a store")), "{told:?}");
             assert!(told.is_some_and(|told| !told.contains(text)));
         }
     }

@@ -78,8 +78,9 @@ impl InUse {
             // The outputs of several clusters may be concatenated.
             let documents = serde_json::Deserializer::from_str(text).into_iter::<Value>();
             for document in documents {
-                let document = document
-                    .map_err(|e| Error::invalid(format!("{source}: truncated, or not JSON ({e})")))?;
+                let document = document.map_err(|e| {
+                    Error::invalid(format!("{source}: truncated, or not JSON ({e})"))
+                })?;
                 reading.document(&document)?;
             }
         } else {

@@ -68,7 +68,9 @@ impl FromStr for Pattern {
                 regex::RegexBuilder::new(&format!("^(?:{regex})$"))
                     .size_limit(LARGEST)
                     .build()
-                    .map_err(|e| bad(format!("not a valid regular expression ({})", last_line(&e))))?,
+                    .map_err(|e| {
+                        bad(format!("not a valid regular expression ({})", last_line(&e)))
+                    })?,
             ),
             None if depth(text) > DEEPEST => {
                 return Err(bad(format!("braces within braces, nested more than {DEEPEST} deep")));

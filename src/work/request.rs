@@ -250,8 +250,16 @@ mod tests {
     #[test]
     fn what_is_wrong_in_a_request_is_named_by_its_member() {
         for (body, target, part) in [
-            (r#"{"colour": 1}"#, Some("colour"), "unknown member 'colour'; the members are sources, loc"),
-            ("{\"a\\n\\u001b[31m\u{202e}\": 1}", Some("a\\n\\u{1b}[31m\\u{202e}"), "unknown member"),
+            (
+                r#"{"colour": 1}"#,
+                Some("colour"),
+                "unknown member 'colour'; the members are sources, loc",
+            ),
+            (
+                "{\"a\\n\\u001b[31m\u{202e}\": 1}",
+                Some("a\\n\\u{1b}[31m\\u{202e}"),
+                "unknown member",
+            ),
             (r#"{"sources": ["moon"]}"#, Some("sources"), "unknown variant"),
             (r#"{"sources": "gallery"}"#, Some("sources"), "invalid type"),
             (r#"{"details": "some\n"}"#, Some("details"), "unknown variant `some\\n`"),

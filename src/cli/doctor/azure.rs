@@ -27,20 +27,19 @@ pub(super) async fn look(config: &Config, location: Option<&str>, findings: &mut
         Ok(client) => client,
         Err(error) => return findings.failed(("identity", ""), &error, (CheckState::Failed, "")),
     };
+    let failed = |findings: &mut CheckReport, check, error| {
+        findings.failed((check, "Resource Manager"), &error, (CheckState::Failed, READER));
+    };
+    if let Err(error) = client.signed_in().await {
+        return failed(findings, "identity", error);
+    }
     let seen = match subscriptions(config, &client, findings).await {
         Ok(seen) => seen,
-        Err(error) => {
-            let check = match error.kind() {
-                ErrorKind::SignedOut => "identity",
-                _ if error.to_string().starts_with("no token") => "identity",
-                _ => "subscriptions",
-            };
-            return findings.failed(
-                (check, "Resource Manager"),
-                &error,
-                (CheckState::Failed, READER),
-            );
+        // A token that was obtained may still be refused.
+        Err(error) if error.kind() == ErrorKind::SignedOut => {
+            return failed(findings, "identity", error);
         }
+        Err(error) => return failed(findings, "subscriptions", error),
     };
     let mut servers: BTreeSet<String> = config.named().unwrap_or_default().into_iter().collect();
     let all_registries = servers.is_empty();
@@ -149,6 +148,7 @@ fn clock(headers: &HeaderMap, now: OffsetDateTime, findings: &mut CheckReport) {
         );
     };
     let wrong = (now - OffsetDateTime::from(date)).whole_seconds();
+    let way = if wrong < 0 { "behind" } else { "ahead of" };
     let (state, advice) = match wrong.abs() {
         0..=DOUBTFUL => (CheckState::Ok, ""),
         ..=WRONG => (CheckState::Note, ". Synchronize it with NTP"),
@@ -161,7 +161,7 @@ fn clock(headers: &HeaderMap, now: OffsetDateTime, findings: &mut CheckReport) {
         "clock",
         "this machine",
         state,
-        format!("{wrong} s from the server's clock{advice}"),
+        format!("{} s {way} the server's clock{advice}", wrong.abs()),
     );
 }
 

@@ -46,7 +46,7 @@ impl Query {
         let nesting = text.matches(['[', '(', '{', '!', '&', '|', '.', '=', '<', '>']).count();
         if nesting > MOST_NESTING {
             return Err(Error::invalid(format!(
-                "--query: it has {nesting} brackets, dots and operators; at most {MOST_NESTING} are taken. \
+                "--query: it has {nesting} brackets, dots and operators; the limit is {MOST_NESTING}. \
                  Simplify it, or process the JSON with jq"
             )));
         }
@@ -54,7 +54,7 @@ impl Query {
         let depth = tree.depth();
         if depth > DEEPEST {
             return Err(Error::invalid(format!(
-                "--query: it has {depth} nested or chained steps; at most {DEEPEST} are taken. \
+                "--query: it has {depth} nested or chained steps; the limit is {DEEPEST}. \
                  Simplify it, or process the JSON with jq"
             )));
         }

@@ -107,7 +107,7 @@ impl Parser {
         if self.depth == DEEPEST {
             return Err(SyntaxError::new(
                 self.place(),
-                format!("it is nested too deeply: at most {DEEPEST} levels are taken"),
+                format!("it is nested too deeply: the limit is {DEEPEST} levels"),
             ));
         }
         self.depth += 1;

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::registry::{Name, Platform, Reference, is_tag};
 use crate::transfer::{CopyFrom, TransferProgress};
 use serde_json::Value;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 #[derive(clap::Args)]
@@ -78,13 +79,15 @@ impl TagArgs {
     }
 }
 
-/// Refuses invalid tags before any request.
-fn check_tags(tags: &[String]) -> Result<()> {
+/// The tags without repetitions. Refuses invalid ones before any request.
+pub(super) fn checked_tags(tags: impl Iterator<Item = String>) -> Result<Vec<String>> {
+    let mut seen = HashSet::new();
+    let tags: Vec<String> = tags.filter(|tag| seen.insert(tag.clone())).collect();
     match tags.iter().find(|tag| !is_tag(tag)) {
         Some(bad) => Err(Error::invalid(format!(
             "'{bad}' is not a tag: a tag has letters, digits, '_', '.' and '-', at most 128 characters"
         ))),
-        None => Ok(()),
+        None => Ok(tags),
     }
 }
 
@@ -97,10 +100,7 @@ fn tags_of(to: &Reference, from: &Name, more: &[String]) -> Result<Vec<String>> 
         }
         (Name::Whole, _) => None,
     };
-    let mut tags: Vec<String> = first.into_iter().chain(more).cloned().collect();
-    let mut seen = std::collections::HashSet::new();
-    tags.retain(|tag| seen.insert(tag.clone()));
-    check_tags(&tags).map(|()| tags)
+    checked_tags(first.into_iter().chain(more).cloned())
 }
 
 pub(super) async fn copy(config: &Config, args: &CopyArgs, output: &Output) -> Result<()> {
@@ -145,13 +145,13 @@ pub(super) async fn copy(config: &Config, args: &CopyArgs, output: &Output) -> R
 }
 
 pub(super) async fn tag(config: &Config, args: &TagArgs, output: &Output) -> Result<()> {
-    check_tags(&args.tags)?;
+    let tags = checked_tags(args.tags.iter().cloned())?;
     let (registry, repository, name) = open_reference(config, &args.reference, &args.login).await?;
     if name == Name::Whole {
         let text = format!("'{}' names no image: add :TAG or @DIGEST", args.reference);
         return Err(Error::invalid(text));
     }
-    let tagged = registry.tag_as(&repository, &name, &args.tags, args.dry_run).await?;
+    let tagged = registry.tag_as(&repository, &name, &tags, args.dry_run).await?;
     let rows = tagged.iter().map(as_json).collect::<Result<Vec<Value>>>()?;
     if rows.iter().all(|row| row["was"] == row["digest"]) && !args.dry_run {
         tracing::info!("the tags already pointed to this digest");

@@ -1,6 +1,7 @@
 //! `azimg registry push` and `pull`.
 
 use super::artifact::ArtifactArgs;
+use super::copy::checked_tags;
 use super::{LoginArgs, open_reference};
 use crate::blocking::blocking;
 use crate::cli::output::{Output, as_json};
@@ -153,18 +154,14 @@ pub(super) async fn push(config: &Config, args: PushArgs, output: &Output) -> Re
     let package = blocking("reading the source of the push", read).await?;
     tell(&package, output);
     let (registry, repository, name) = open_reference(config, &args.reference, &args.login).await?;
-    let mut tags = match name {
-        Name::Tag(tag) => vec![tag],
-        Name::Whole => Vec::new(),
+    let named = match name {
+        Name::Tag(tag) => Some(tag),
+        Name::Whole => None,
         Name::Digest(_) => {
             return Err(Error::invalid("the digest follows from what is pushed: name a tag"));
         }
     };
-    tags.extend(args.tag);
-    tags.dedup();
-    if let Some(bad) = tags.iter().find(|tag| !crate::registry::is_tag(tag)) {
-        return Err(Error::invalid(format!("'{bad}' is not a tag")));
-    }
+    let tags = checked_tags(named.into_iter().chain(args.tag))?;
     if args.dry_run {
         let whole = package.manifests.last();
         return output.one(json!({"reference": args.reference, "tags": tags,
