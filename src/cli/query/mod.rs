@@ -209,7 +209,7 @@ mod tests {
             ["(".repeat(64) + "a", vec!["a"; 101].join("|"), "a".to_owned() + &"[]".repeat(60)]
         {
             let error = Query::compile(&text).unwrap_err().to_string();
-            assert!(error.contains("taken"), "{error}");
+            assert!(error.contains("the limit is"), "{error}");
         }
         assert!(Query::compile("[?").unwrap_err().to_string().starts_with("--query: "));
     }
