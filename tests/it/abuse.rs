@@ -1,8 +1,8 @@
 //! Callers that mean no good, and names that are no names.
 
+use crate::support::web::Host;
 use crate::support::{Azure, azimg, finish, json, threads, write_rows};
 use crate::tests;
-use crate::web::Host;
 use async_trait::async_trait;
 use axum::body::Body;
 use azimg::config::{Config, Flags};
@@ -106,7 +106,7 @@ impl MessageSender for Nowhere {
 async fn asked_for(handler: &Arc<Handler>, body: &str) -> Value {
     let headers = value!({"Content-Type": ["application/json"]});
     let envelope = value!({"Data": {"req": {"Method": "POST", "Body": body, "Headers": headers}}, "Metadata": {}});
-    let request = crate::http::invocation("/start", "an-invocation");
+    let request = crate::support::http::invocation("/start", "an-invocation");
     let request = request.body(Body::from(envelope.to_string())).unwrap();
     let answer = handler.router().oneshot(request).await.unwrap();
     let bytes = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();

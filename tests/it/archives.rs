@@ -1,10 +1,10 @@
 //! Files of every tool on their way up: each is pushed as what it is, with its own digest where it has one, or refused in
 //! words before anything is sent.
 
-use crate::memory::Memory;
+use crate::support::layout::{Layout, digest};
+use crate::support::memory::Memory;
 use crate::support::{finish, json, root};
 use crate::tests;
-use crate::transfers::{Layout, digest};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
 //! Whatever a command, a message or an answer names: no credential reaches who has no business with it.
 
-use crate::registries::world;
 use crate::support::attacker::{Attacker, LOOKALIKES, REGISTRY, Role, Trick};
 use crate::support::faulty::{Fault, Faulty, How};
+use crate::support::registries::world;
 use crate::support::{Azure, azimg, finish, threads};
 use crate::tests;
 use azimg::config::{Config, Flags};

@@ -1,10 +1,11 @@
 //! Who is answered: the embedded host's callers by Host, Origin and key, the handler's by the form of what they send.
 
-use crate::http::{invocation, stage};
+use crate::support::callers::{asked, runs};
 use crate::support::fleet::{Direct, app};
+use crate::support::http::{invocation, stage};
+use crate::support::web::Host;
 use crate::support::{Azure, finish, json, threads};
 use crate::tests;
-use crate::web::Host;
 use async_trait::async_trait;
 use axum::body::Body;
 use azimg::handler::{Handler, MessageSender, Ready};
@@ -13,7 +14,6 @@ use azimg::store::memory::MemoryStore;
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json as value};
-use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -34,22 +34,6 @@ tests![
     only_what_the_functions_host_sends_is_an_invocation,
     what_is_proxied_is_answered_and_for_no_page_by_the_program,
 ];
-
-/// The runs that a store knows of.
-pub fn runs(store: &Path) -> BTreeSet<String> {
-    let entries = std::fs::read_dir(store.join("runs")).into_iter().flatten();
-    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-}
-
-/// How many requests Azure was asked, of every kind.
-pub fn asked(azure: &Azure) -> u64 {
-    let stats = azure.sim.stats.to_json();
-    let operations = stats["operations"].as_object().unwrap().values();
-    operations
-        .flat_map(|counts| counts.as_object().unwrap().values())
-        .filter_map(Value::as_u64)
-        .sum()
-}
 
 /// All paths of the document, with what is in it, and paths that nothing is at.
 async fn paths(host: &Host) -> Vec<String> {

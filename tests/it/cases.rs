@@ -47,7 +47,7 @@ fn usage(case: &Case, folder: &Path) -> Vec<Value> {
 }
 
 /// What a host answers.
-fn get(host: &crate::web::Host, path: &str) -> (u16, Value) {
+fn get(host: &crate::support::web::Host, path: &str) -> (u16, Value) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let url = format!("{}/{path}", host.address);
@@ -266,7 +266,8 @@ fn latest_of_galleries_by_region_filters_and_pasted_references() {
     assert!(refused(&["images", "latest", "prod/nothing"]).contains("none of the 0 versions"));
     let tagged = ["images", "latest", regional, "--tag", "Env=nothing"];
     assert!(refused(&tagged).contains("not what the filters want"));
-    let host = crate::web::Host::of(&mut case.azimg(&["host", "--port", "0", "--store", store]));
+    let host =
+        crate::support::web::Host::of(&mut case.azimg(&["host", "--port", "0", "--store", store]));
     let tagged = get(&host, "images/latest?urn=prod/regional/latest&tag=Env%3Dprod");
     assert_eq!((tagged.0, &tagged.1["version"]), (200, &json!("1.0.0")));
     let pasted = get(&host, &format!("images{id}"));
@@ -379,7 +380,8 @@ fn a_bad_answer_of_azure_is_no_wrong_usage() {
     let (code, _, stderr) = finish(&mut case.azimg(&["images", "usage", "--store", store]));
     assert_eq!(code, 1, "{stderr}");
     assert!(stderr.contains("InvalidWhatever The request is odd today."), "{stderr}");
-    let host = crate::web::Host::of(&mut case.azimg(&["host", "--port", "0", "--store", store]));
+    let host =
+        crate::support::web::Host::of(&mut case.azimg(&["host", "--port", "0", "--store", store]));
     let (status, body) = get(&host, "images/usage");
     assert_eq!((status, &body["error"]["code"]), (502, &json!("BadGateway")));
     let said = body["error"]["message"].as_str().unwrap();

@@ -1,9 +1,9 @@
 //! Images from one real registry to another, and within one: whole, with what refers to them, nothing twice.
 
+use crate::support::layout::{Layout, noise};
 use crate::support::oci::{How, Oci, PASSWORD};
 use crate::support::{finish, json};
 use crate::tests;
-use crate::transfers::{Layout, noise};
 use axum::http::Method;
 use serde_json::{Value, json};
 use std::path::Path;

@@ -158,7 +158,7 @@ fn a_request_that_did_not_arrive_whole_starts_nothing() {
             (request(serde_json::json!({"Content-Length": ["44"]})), "400"),
             (request(serde_json::json!({"Content-Length": ["0"]})), "202"),
         ] {
-            let posted = crate::http::invocation("/start", "an-invocation");
+            let posted = crate::support::http::invocation("/start", "an-invocation");
             let posted = posted.body(Body::from(envelope.to_string())).unwrap();
             let answer = handler.clone().oneshot(posted).await.unwrap();
             // What is no invocation at all is refused as such.

@@ -1,8 +1,8 @@
 //! `azimg doctor` with each thing that it looks at missing in turn.
 
-use crate::galleries::start;
 use crate::support::azurite::Azurite;
 use crate::support::faulty::{Fault, Faulty, How, answering};
+use crate::support::galleries::start;
 use crate::support::host::TestHost;
 use crate::support::storage::{DENIED, Wire};
 use crate::support::{Azure, debian, finish};

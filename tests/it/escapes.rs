@@ -1,12 +1,12 @@
 //! What is pushed and pulled goes where it should, and nowhere else: no credential and no byte leaves
 //! for where an upload or a blob is said to lie, and no file is written but those that were asked for.
 
-use crate::hostile::{Answer, reply, server, token};
-use crate::registries::entra;
+use crate::support::answering::{Answer, reply, server, token};
 use crate::support::finish;
+use crate::support::layout::{Layout, digest};
 use crate::support::oci::Oci;
+use crate::support::registries::entra;
 use crate::tests;
-use crate::transfers::{Layout, digest};
 use azimg::registry::{Name, Registry};
 use azimg::transfer::{ImageChoice, Package, PullTo, ReadAs, TransferProgress};
 use serde_json::{Value, json};

@@ -1,11 +1,11 @@
 //! Every example of every `--help`, and every command that the documents show, is run: against a simulated Azure in
 //! which what they name is there. What cannot run stands in a table with its reason, and nothing stands there in vain.
 
-use crate::sinks::commands;
 use crate::support::azurite::free_port;
+use crate::support::commands::commands;
+use crate::support::layout::Layout;
 use crate::support::{Azure, azimg, finish, json, root, rows, temporary, wait_for};
 use crate::tests;
-use crate::transfers::Layout;
 use azimg::sim::{Scale, generate};
 use serde_json::json as value;
 use std::collections::BTreeSet;

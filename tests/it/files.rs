@@ -1,10 +1,10 @@
 //! What is written on this machine: nothing of somebody else is deleted, overwritten or followed, what is private is
 //! its owner's alone whatever the umask is, and what others may write to is refused.
 
-use crate::hostile::token;
+use crate::support::answering::token;
+use crate::support::layout::digest;
 use crate::support::{Azure, azimg, finish, json, temporary, wait_for};
 use crate::tests;
-use crate::transfers::digest;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};

@@ -1,9 +1,10 @@
 //! Galleries, from the crawl to the lookups: whole, exact, and never short of a row in silence.
 
-use crate::support::{Azure, finish, json, read_json, read_ndjson, timeless};
+use crate::support::galleries::{TENANT, crawl, rows, start, tenant};
+use crate::support::{Azure, finish, json, read_json, timeless};
 use crate::tests;
 use azimg::sim::organisation::{SimDefinition, SimGallery, SimVersion};
-use azimg::sim::{Conditions, Organisation, OrganisationSize, Scale, Sim, World, generate};
+use azimg::sim::{Conditions, Organisation, OrganisationSize, Scale, Sim, generate};
 use azimg::source::locations::short_name;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,42 +20,6 @@ tests![
     sources_live_beside_each_other,
     under_quota_the_rows_are_the_same,
 ];
-
-/// A tenant with a gallery that is too big for one item, and two subscriptions that cannot be read.
-pub const TENANT: OrganisationSize = OrganisationSize {
-    subscriptions: 6,
-    galleries: 7,
-    definitions: 70,
-    versions: 1_500,
-    managed: 400,
-    machines: 200,
-    shared: 4,
-    communities: 3,
-};
-
-pub fn tenant(size: OrganisationSize) -> World {
-    let World { locations, .. } = generate(Scale::Small, 1);
-    World::new(locations, Vec::new()).with_generated_organisation(size, 5)
-}
-
-pub fn start(world: World, subscriptions: u8) -> Azure {
-    Azure::under(world, Conditions { subscriptions, ..Conditions::default() }, None)
-}
-
-pub fn crawl(azure: &Azure, store: &Path, more: &[&str]) -> Value {
-    let mut arguments = vec!["crawl", "--source", "gallery", "-o", "json", "--store"];
-    arguments.push(store.to_str().unwrap());
-    arguments.extend(more);
-    let (code, stdout, stderr) = finish(&mut azure.azimg(&arguments));
-    assert!(code == 0 || code == 3, "{stderr}");
-    serde_json::from_str(&stdout).unwrap()
-}
-
-pub fn rows(store: &Path) -> Vec<Value> {
-    let current = read_json(&store.join("current.json"));
-    let run = current["run"].as_str().unwrap();
-    read_ndjson(&store.join(format!("snapshots/{run}/gallery.ndjson.zst")))
-}
 
 fn coverage(store: &Path) -> Vec<Value> {
     let current = read_json(&store.join("current.json"));
@@ -352,7 +317,7 @@ fn sources_live_beside_each_other() {
     json(&mut azure.azimg(&["crawl", "--store", store, "-o", "json"]));
     let marketplace = crate::support::rows(folder.path());
     let galleries = rows(folder.path());
-    let containers = crate::inventory::rows(folder.path());
+    let containers = crate::support::inventory::rows(folder.path());
     assert!(!containers.is_empty());
     // A run of one source keeps the other's rows, and their lookups.
     let result = crawl(&azure, folder.path(), &[]);

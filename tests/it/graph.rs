@@ -1,7 +1,7 @@
 //! Resource Graph: whole, or known not to be.
 
-use crate::galleries::{TENANT, crawl, rows, start, tenant};
 use crate::support::faulty::{Fault, Faulty, How};
+use crate::support::galleries::{TENANT, crawl, rows, start, tenant};
 use crate::support::{finish, paused, timeless};
 use crate::tests;
 use azimg::client::{Client, Tokens, Wire, WireRequest, WireResponse};

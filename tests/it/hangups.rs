@@ -125,7 +125,7 @@ fn whoever_hangs_up_on_a_registry_keeps_nobody_waiting() {
         let latency = Duration::from_millis(80);
         let wire = Arc::new(Direct { sim: Arc::clone(&sim), latency, random: None });
         for times in 1.. {
-            let login = crate::registries::entra(&server);
+            let login = crate::support::registries::entra(&server);
             let registry =
                 Registry::over(Arc::<Direct>::clone(&wire) as _, &server, login).unwrap();
             let mut has_ended = false;

@@ -1,13 +1,13 @@
 //! The HTTP API as clients meet it: methods, headers, errors, pages.
 
 use crate::support::fleet::{Direct, app};
+use crate::support::http::{invocation, stage};
 use crate::support::steps::{Around, Stepped};
+use crate::support::web::Host;
 use crate::support::{Azure, json, threads};
 use crate::tests;
-use crate::web::Host;
 use async_trait::async_trait;
 use axum::body::Body;
-use axum::http::Request;
 use azimg::handler::{Handler, MessageSender, Ready};
 use azimg::pipeline::coverage::Totals;
 use azimg::pipeline::snapshot::{Completeness, Current, Manifest};
@@ -54,15 +54,6 @@ async fn parsed(answer: Response) -> Value {
 async fn get(client: &Client, url: &str) -> (u16, Value) {
     let answer = client.get(url).send().await.unwrap();
     (answer.status().as_u16(), parsed(answer).await)
-}
-
-/// A host whose catalog was crawled.
-pub fn stage(seed: u64) -> (Azure, tempfile::TempDir, Host) {
-    let azure = Azure::start(generate(Scale::Small, seed));
-    let folder = tempfile::tempdir().unwrap();
-    json(&mut azure.azimg(&["crawl", "--store", folder.path().to_str().unwrap(), "-o", "json"]));
-    let host = Host::start(&azure, folder.path());
-    (azure, folder, host)
 }
 
 /// The ids of a list, from the page at `url` on; each page has `top` of them, but the last.
@@ -221,7 +212,7 @@ fn runs_come_in_pages_and_only_those_of_a_page_are_read() {
         runs.reverse();
         let counting: &'static Counting = Box::leak(Box::default());
         let store: Arc<dyn Store> = Arc::new(Stepped { inner: memory, around: counting });
-        let address = crate::snapshots::serve(&store).await;
+        let address = crate::support::serving::serve(&store).await;
         let client = client();
         let mut found: Vec<RunId> = Vec::new();
         let mut next = Some(format!("{address}/runs?top=40"));
@@ -337,16 +328,6 @@ impl MessageSender for Nowhere {
     async fn send(&self, _: &str, _: &str, _: Duration) -> azimg::error::Result<()> {
         Ok(())
     }
-}
-
-/// An invocation as the Functions host sends it.
-pub fn invocation(path: &str, id: &str) -> axum::http::request::Builder {
-    Request::post(path)
-        .header("host", "127.0.0.1:7000")
-        .header("content-type", "application/json; charset=utf-8")
-        .header("x-azure-functions-hostversion", "4.1037.0.0")
-        .header("x-azure-functions-invocationid", id)
-        .header("user-agent", "Azure-Functions-Host/4.1037.0.0")
 }
 
 /// What the handler answers to the function `start`, as its caller gets it: the status and the headers.

@@ -1,12 +1,13 @@
 //! Container registries in the catalog: every manifest is a row, and says what is so.
 
-use crate::registries::world;
+use crate::support::inventory::{rows, snapshot};
+use crate::support::registries::world;
 use crate::support::{Azure, finish, json, read_json, read_ndjson};
 use crate::tests;
 use azimg::sim::registries::{SimManifest, SimRegistry};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 tests![
     every_manifest_is_a_row_and_its_content_is_read_once,
@@ -24,15 +25,6 @@ fn crawl(azure: &Azure, store: &Path, more: &[&str]) -> Value {
     let line = [&["crawl", "--source", "registry", "-o", "json", "--store", store], more].concat();
     let (_, out, err) = finish(&mut azure.azimg(&line));
     serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{err}"))
-}
-
-fn snapshot(store: &Path) -> PathBuf {
-    let current = read_json(&store.join("current.json"));
-    store.join("snapshots").join(current["run"].as_str().unwrap())
-}
-
-pub fn rows(store: &Path) -> Vec<Value> {
-    read_ndjson(&snapshot(store).join("registry.ndjson.zst"))
 }
 
 fn content(manifest: &SimManifest) -> Value {

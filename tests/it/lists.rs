@@ -1,9 +1,9 @@
 //! Lists as people ask for them: the different names with their counts, what is sorted and cut, searches, and what is
 //! said of names that are wrong, on the command line and over HTTP.
 
+use crate::support::web::Host;
 use crate::support::{Azure, azimg, finish, json, threads};
 use crate::tests;
-use crate::web::Host;
 use azimg::sim::{OrganisationSize, Scale, generate};
 use reqwest::Client;
 use serde_json::{Value, json as value};

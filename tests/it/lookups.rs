@@ -2,12 +2,12 @@
 //! are known of another version of a SKU, odd names, what is not there, and every filter, on the command line and over
 //! HTTP.
 
-use crate::moments::gallery;
 use crate::support::case::Case;
+use crate::support::dated::gallery;
 use crate::support::stored::faceless;
+use crate::support::web::{self, Host};
 use crate::support::{Azure, finish, json, read_json, rows, threads};
 use crate::tests;
-use crate::web::{self, Host};
 use azimg::sim::{Scale, generate};
 use reqwest::Client;
 use serde_json::{Value, json};

@@ -50,7 +50,6 @@ mod limits;
 mod listening;
 mod lists;
 mod lookups;
-mod memory;
 mod moments;
 mod mutations;
 mod odd_members;
@@ -66,7 +65,6 @@ mod peers;
 mod proxies;
 mod pulls;
 mod purge_cases;
-mod purge_oracle;
 mod purges;
 mod quota;
 mod recorded;
@@ -134,14 +132,14 @@ fn main() -> ExitCode {
         incremental::TESTS,
         infrastructure::TESTS,
         inventory::TESTS,
+        limits::TESTS,
         listening::TESTS,
         lists::TESTS,
-        odd_members::TESTS,
-        openapi::TESTS,
-        limits::TESTS,
         lookups::TESTS,
         moments::TESTS,
         mutations::TESTS,
+        odd_members::TESTS,
+        openapi::TESTS,
         operating::TESTS,
         operations::TESTS,
         outcomes::TESTS,
@@ -150,10 +148,10 @@ fn main() -> ExitCode {
         pacing::TESTS,
         package::TESTS,
         peers::TESTS,
+        proxies::TESTS,
         pulls::TESTS,
         purge_cases::TESTS,
         purges::TESTS,
-        proxies::TESTS,
         quota::TESTS,
         recorded::TESTS,
         recordings::TESTS,
@@ -173,8 +171,8 @@ fn main() -> ExitCode {
         strict::TESTS,
         subscriptions::TESTS,
         telemetry::TESTS,
-        tokens::TESTS,
         tenants::TESTS,
+        tokens::TESTS,
         transfers::TESTS,
         unattended::TESTS,
         usage::TESTS,

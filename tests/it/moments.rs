@@ -1,12 +1,13 @@
 //! What was to come when a snapshot was made, and has come since: status and latest are those of the moment of the
 //! question, wherever it is asked; the tables keep what held when the run began.
 
-use crate::consuming::{blocks, program};
-use crate::support::case::{SUBSCRIPTION, Tenant, tenant};
+use crate::support::blocks::{blocks, program};
+use crate::support::case::{Tenant, tenant};
+use crate::support::dated::gallery;
 use crate::support::needs::Need;
+use crate::support::web::{self, Host};
 use crate::support::{Azure, azimg, finish, fleet, json, paused, read_json, root, rows, threads};
 use crate::tests;
-use crate::web::{self, Host};
 use axum::http::Uri;
 use azimg::catalog::{Catalog, Filter, LatestQuestion, aliases};
 use azimg::image::nanoseconds;
@@ -107,25 +108,6 @@ fn status_and_latest_are_those_of_the_moment_of_the_question() {
             }
         }
     });
-}
-
-/// A gallery with a definition of versions that end on days of 2026, by name; `excluded` is never the latest.
-pub fn gallery(versions: &[(&str, Option<&str>)], excluded: &str) -> Value {
-    let gallery = format!(
-        "/subscriptions/{SUBSCRIPTION}/resourceGroups/rg/providers/Microsoft.Compute/galleries/g"
-    );
-    let of = |(name, end): &(&str, Option<&str>)| {
-        json!({"id": format!("{gallery}/images/d/versions/{name}"), "location": "eastus",
-               "properties": {"provisioningState": "Succeeded", "publishingProfile": {
-                   "endOfLifeDate": end, "excludeFromLatest": *name == excluded,
-                   "targetRegions": [{"name": "East US", "regionalReplicaCount": 1}]}}})
-    };
-    json!({"locations": ["eastus"], "marketplace": {"eastus": {}},
-        "galleries": [{"id": gallery, "location": "eastus", "properties": {"provisioningState": "Succeeded"}}],
-        "definitions": [{"id": format!("{gallery}/images/d"), "location": "eastus", "properties":
-            {"osType": "Linux", "osState": "Generalized", "hyperVGeneration": "V2", "architecture": "x64",
-             "identifier": {"publisher": "p", "offer": "o", "sku": "s"}, "provisioningState": "Succeeded"}}],
-        "versions": versions.iter().map(of).collect::<Vec<_>>()})
 }
 
 fn versions_of_a_gallery_end_in_the_same_way() {

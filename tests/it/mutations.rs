@@ -1,24 +1,20 @@
 //! Registries whose answers have a member that is of another form, one at a time: it costs itself, or its row and a
 //! line of coverage, and no row beside it. `AZIMG_MUTATIONS=N` tries so many, `AZIMG_SEED=N` that one again.
 
-use crate::support::fleet::{Direct, Fleet, Luck, app};
+use crate::support::changing::{Change, Changing};
+use crate::support::fleet::{Fleet, Luck, app};
 use crate::support::{paused, timeless};
 use crate::tests;
-use async_trait::async_trait;
-use azimg::client::{Wire, WireRequest, WireResponse};
-use azimg::error::Result;
 use azimg::sim::{Conditions, OrganisationSize, Scale, Sim, World, generate};
 use azimg::store::Store;
 use azimg::store::memory::MemoryStore;
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
-use std::time::Duration;
 
 tests![
     one_odd_member_costs_itself_and_is_counted,
@@ -27,49 +23,6 @@ tests![
     odd_members_of_offers_and_galleries_are_counted_too,
     after_any_mutation_all_other_rows_are_there,
 ];
-
-/// Changes an answer; it is given `host/path`, decoded.
-pub type Change = Arc<dyn Fn(&str, &mut Value) + Send + Sync>;
-
-/// A wire into a simulated Azure; somebody changes what its lists and attributes say.
-#[derive(Clone)]
-pub struct Changing {
-    pub inner: Direct,
-    pub change: Change,
-}
-
-impl std::fmt::Debug for Changing {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Changing")
-    }
-}
-
-impl Changing {
-    pub fn new(sim: &Arc<Sim>, change: Change) -> Self {
-        let latency = Duration::from_millis(5);
-        Self { inner: Direct { sim: Arc::clone(sim), latency, random: None }, change }
-    }
-}
-
-#[async_trait]
-impl Wire for Changing {
-    async fn send(
-        &self,
-        request: &WireRequest,
-        authorized: Option<HeaderValue>,
-    ) -> Result<WireResponse> {
-        let mut answer = self.inner.send(request, authorized).await?;
-        let path = percent_encoding::percent_decode_str(request.url.path()).decode_utf8_lossy();
-        // What manifests hold is what their digests say, and a token is one.
-        let is_fast = path.starts_with("/v2/") || path.starts_with("/oauth2/");
-        if !is_fast && answer.status.is_success() && !answer.body.is_empty() {
-            let mut body: Value = serde_json::from_slice(&answer.body).unwrap();
-            (self.change)(&format!("{}{path}", request.url.host_str().unwrap()), &mut body);
-            answer.body = body.to_string().into();
-        }
-        Ok(answer)
-    }
-}
 
 fn world() -> World {
     World::new(vec!["eastus".to_owned()], Vec::new()).with_registries(2, 5, 7)

@@ -2,9 +2,9 @@
 
 use crate::support::needs::{self, Need};
 use crate::support::schema::Document;
+use crate::support::web::Host;
 use crate::support::{Azure, finish, json, python, threads};
 use crate::tests;
-use crate::web::Host;
 use azimg::image::{KINDS, Status};
 use azimg::sim::{OrganisationSize, Scale, generate};
 use regex::Regex;

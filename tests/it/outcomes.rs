@@ -1,11 +1,11 @@
 //! What became of a change: made, under way, failed or never begun, each told from the others; and what a change
 //! must not take away.
 
-use crate::galleries::{crawl, rows, tenant};
-use crate::operations::{Loss, SIZE, changed, first, nth, on, stage};
-use crate::recorded::ask;
+use crate::support::asking::ask;
+use crate::support::changes::{Loss, SIZE, changed, first, nth, on, stage};
 use crate::support::faulty::{Fault, Faulty, How};
 use crate::support::fleet::Direct;
+use crate::support::galleries::{crawl, rows, tenant};
 use crate::support::{Azure, finish, json, paused, wait_for};
 use crate::tests;
 use axum::body::Bytes;

@@ -1,10 +1,10 @@
 //! Images on their way down: of the platform that is wanted, under names that nobody loses, into archives that say who
 //! takes them; and what is told of them before.
 
-use crate::memory::Memory;
+use crate::support::layout::{Layout, digest};
+use crate::support::memory::Memory;
 use crate::support::{finish, json, read_json, root};
 use crate::tests;
-use crate::transfers::{Layout, digest};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Read;

@@ -1,11 +1,11 @@
 //! Repositories as their users have them, purged: what stays and what goes of each is written down beside it. And
 //! what stops a purge, or asks before something is deleted.
 
-use crate::mutations::{Change, Changing};
-use crate::registries::entra;
+use crate::support::changing::{Change, Changing};
+use crate::support::layout::digest;
+use crate::support::registries::entra;
 use crate::support::{Azure, Virtual, finish, json, paused};
 use crate::tests;
-use crate::transfers::digest;
 use async_trait::async_trait;
 use azimg::client::{Wire, WireRequest, WireResponse};
 use azimg::format::ledger::Ledger;
@@ -193,7 +193,7 @@ impl Case {
 
     /// Plans and applies.
     fn purged(self) -> Purged {
-        let world = crate::registries::world(0);
+        let world = crate::support::registries::world(0);
         let sim = Sim::new(world, Conditions::default());
         sim.registries()[0].repositories.insert("app".to_owned(), self.repository);
         let inner = Changing::new(&sim, self.change);
@@ -206,7 +206,7 @@ impl Case {
             let live = LiveRegistry::new(&registry).seeking_subjects(true);
             let state = live.state("app").await.unwrap().unwrap();
             let planned = plan(&state, &rules, &std::collections::BTreeMap::new(), now());
-            let written = crate::purges::written_down(planned.clone(), rules, now());
+            let written = crate::support::plans::written_down(planned.clone(), rules, now());
             let whole = PurgePlan { login_server: SERVER.into(), ..written };
             let mut ledger = Ledger::open(&folder.path().join("ledger"), "PLAN").unwrap();
             let tell = |_: &str, _: usize| {};
@@ -508,7 +508,7 @@ fn wrong_and_late_counts_are_nobodys_push() {
 fn a_plan_says_what_each_tag_stays_for_and_what_each_blob_frees() {
     let mut filled = per_platform();
     let old = filled.image("1.0a", &["extra"], 40);
-    let sim = Sim::new(crate::registries::world(0), Conditions::default());
+    let sim = Sim::new(crate::support::registries::world(0), Conditions::default());
     sim.registries()[0].repositories.insert("app".to_owned(), filled.0);
     let wire = Changing::new(&sim, Arc::new(|_, _| {}));
     let registry = Registry::over(Arc::new(wire), SERVER, entra(SERVER)).unwrap();
@@ -538,7 +538,7 @@ fn patterns_that_fit_nothing_say_so() {
     let mut filled = Filled::default();
     filled.image("a", &["release-1"], 30);
     filled.image("b", &["pr-7"], 30);
-    let sim = Sim::new(crate::registries::world(0), Conditions::default());
+    let sim = Sim::new(crate::support::registries::world(0), Conditions::default());
     sim.registries()[0].repositories.insert("app".to_owned(), filled.0);
     let wire = Changing::new(&sim, Arc::new(|_, _| {}));
     let registry = Registry::over(Arc::new(wire), SERVER, entra(SERVER)).unwrap();
@@ -557,7 +557,7 @@ fn patterns_that_fit_nothing_say_so() {
     assert_eq!(notes[1], "rule 2: no tag fits 'feature-*'");
     assert!(notes[2].starts_with("rule 3: no repository fits 'ap'; the nearest: app"), "{notes:?}");
     // Where none fits at all, that is the error.
-    let azure = Azure::start(crate::registries::world(6));
+    let azure = Azure::start(crate::support::registries::world(6));
     let line = ["registry", "purge", "registry0", "--repository", "ap-1", "--keep", "1"];
     let (code, _, err) = finish(&mut azure.azimg(&line));
     assert!(code == 4 && err.contains("no repository fits 'ap-1'; the nearest: app-1"), "{err}");
@@ -573,7 +573,7 @@ fn listed(azure: &Azure, folder: &Path, more: &[&str]) -> (i32, String, String) 
 }
 
 fn what_runs_by_a_list_stays_and_a_bad_list_stops_the_purge() {
-    let azure = Azure::start(crate::registries::world(6));
+    let azure = Azure::start(crate::support::registries::world(6));
     let registry = azure.sim.registries()[0].clone();
     let server = &registry.login_server;
     let (tag, used) = registry.repositories["app-1"].tags.iter().next().unwrap();
@@ -637,7 +637,7 @@ fn what_runs_by_a_list_stays_and_a_bad_list_stops_the_purge() {
 }
 
 fn what_an_index_needs_is_deleted_by_whoever_says_so() {
-    let azure = Azure::start(crate::registries::world(0));
+    let azure = Azure::start(crate::support::registries::world(0));
     let server = azure.sim.registries()[0].login_server.clone();
     let mut filled = Filled::default();
     let amd = filled.image("amd", &[], 9);
@@ -674,7 +674,7 @@ fn what_an_index_needs_is_deleted_by_whoever_says_so() {
 }
 
 fn a_crawl_does_not_ask_again_for_what_can_never_be_read() {
-    let azure = Azure::start(crate::registries::world(0));
+    let azure = Azure::start(crate::support::registries::world(0));
     let mut filled = Filled::default();
     let name = format!("sha256:{}", "ab".repeat(32));
     filled.add(&name, b"{\"schemaVersion\": 1}".to_vec(), SCHEMA_1, 900);

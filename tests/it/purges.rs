@@ -1,12 +1,13 @@
 //! Purges: what is protected never goes, whatever is pushed meanwhile; and the same by the command line,
 //! against a real registry.
 
-use crate::mutations::{Change, Changing};
-use crate::purge_oracle::Oracle;
+use crate::support::changing::{Change, Changing};
+use crate::support::layout::{Layout, digest};
 use crate::support::oci::{How, Oci};
+use crate::support::plans::written_down;
+use crate::support::purge_oracle::Oracle;
 use crate::support::{finish, json, paused, read_json};
 use crate::tests;
-use crate::transfers::{Layout, digest};
 use async_trait::async_trait;
 use axum::http::Method;
 use azimg::error::{Error, Result};
@@ -14,8 +15,8 @@ use azimg::format::ledger::Ledger;
 use azimg::image::referrers::tagged_subject;
 use azimg::purge::{
     Applied, DeletionLimit, ImageUsage, InUse, Kind, ListedRows, LiveRegistry, ManifestCheck,
-    ManifestState, PLAN_VERSION, PurgePlan, PurgeTarget, RepositoryPlan, RepositoryState,
-    RepositoryVersion, Rule, Rules, Span, TagState, apply, plan,
+    ManifestState, PurgePlan, PurgeTarget, RepositoryPlan, RepositoryState, RepositoryVersion,
+    Rule, Rules, Span, TagState, apply, plan,
 };
 use azimg::registry::{Content, Name, Registry};
 use azimg::sim::registries::SimRepository;
@@ -393,30 +394,6 @@ fn some_rules(random: &mut StdRng) -> Rules {
     Rules { grace, rules }
 }
 
-pub fn written_down(
-    planned: azimg::purge::RepositoryPlan,
-    rules: Rules,
-    made_at: OffsetDateTime,
-) -> PurgePlan {
-    PurgePlan {
-        schema_version: PLAN_VERSION,
-        plan: "PLAN".into(),
-        login_server: "r.azurecr.io".into(),
-        made_at,
-        expires_at: made_at + time::Duration::days(1),
-        catalog_run: None,
-        rules,
-        uses_known: true,
-        in_use: Vec::new(),
-        notes: Vec::new(),
-        manifests: planned.manifests,
-        deletions: planned.deletions.len(),
-        untaggings: planned.untaggings.len(),
-        bytes_freed: 0,
-        repositories: vec![planned],
-    }
-}
-
 /// What must be there after a purge, worked out without the planner: by what was there when the plan
 /// was made, and what was pushed since.
 fn check(oracle: &Oracle<'_>, shop: &World, seed: u64) {
@@ -656,7 +633,7 @@ const SERVER: &str = "registry0.azurecr.io";
 
 /// A simulated registry with a repository `app-1`, and that repository.
 fn shelf() -> (Arc<Sim>, SimRepository) {
-    let sim = Sim::new(crate::registries::world(6), Conditions::default());
+    let sim = Sim::new(crate::support::registries::world(6), Conditions::default());
     let repository = sim.registries()[0].repositories["app-1"].clone();
     (sim, repository)
 }
@@ -671,7 +648,7 @@ fn everything() -> Rules {
 fn purged(sim: &Arc<Sim>, change: Change, applied: bool) -> (RepositoryPlan, Option<Applied>) {
     let registry = |change: Change| {
         let wire = Changing::new(sim, change);
-        Registry::over(Arc::new(wire), SERVER, crate::registries::entra(SERVER)).unwrap()
+        Registry::over(Arc::new(wire), SERVER, crate::support::registries::entra(SERVER)).unwrap()
     };
     let folder = tempfile::tempdir().unwrap();
     paused(async {
@@ -771,7 +748,7 @@ fn a_tag_that_is_not_told_still_protects_its_image() {
     let registry = Registry::over(
         Arc::new(Changing::new(&sim, Arc::new(|_, _| {}))),
         SERVER,
-        crate::registries::entra(SERVER),
+        crate::support::registries::entra(SERVER),
     );
     let registry = registry.unwrap();
     let planned = paused(async {
@@ -820,7 +797,7 @@ fn what_cannot_be_read_right_before_it_goes_stays() {
 }
 
 fn what_runs_is_never_purged() {
-    let azure = crate::support::Azure::start(crate::registries::world(6));
+    let azure = crate::support::Azure::start(crate::support::registries::world(6));
     let registry = azure.sim.registries()[0].clone();
     let server = &registry.login_server;
     let name = "app-1";

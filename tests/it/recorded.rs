@@ -1,20 +1,17 @@
 //! Recorded traffic of galleries: every body gives the row that it should, and the simulated Azure
 //! answers each recorded request in the recorded shape.
 
-use crate::galleries::tenant;
+use crate::support::asking::ask;
+use crate::support::galleries::tenant;
 use crate::support::replay::{Exchange, exchanges, recordings};
 use crate::tests;
-use axum::body::Body;
-use axum::http::Request;
 use azimg::client::version;
 use azimg::image::gallery::{GalleryImage, Kind};
-use azimg::sim::{Conditions, OrganisationSize, Sim, SimCredential};
+use azimg::sim::{Conditions, OrganisationSize, Sim};
 use azimg::source::gallery::parse::{self, Resource};
 use azimg::source::locations::short_name;
-use azure_core::credentials::TokenCredential;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -226,19 +223,6 @@ const DOCUMENTED: &[&str] = &[
     ".dataDiskImages",
     ".safetyProfile",
 ];
-
-pub async fn ask(sim: &Arc<Sim>, method: &str, uri: &str, body: Option<&Value>) -> (u16, Value) {
-    let token = SimCredential.get_token(&["scope"], None).await.unwrap();
-    let request = Request::builder()
-        .method(method)
-        .uri(format!("http://127.0.0.1{uri}"))
-        .header("authorization", format!("Bearer {}", token.token.secret()));
-    let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
-    let answer = sim.answer(request.body(body).unwrap()).await;
-    let status = answer.status().as_u16();
-    let bytes = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
-    (status, serde_json::from_slice(&bytes).unwrap_or_default())
-}
 
 /// The same request of the simulated Azure, with names that it has.
 fn translated(sim: &Sim, form: &str) -> Option<String> {

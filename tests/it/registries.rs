@@ -1,5 +1,6 @@
 //! Container registries: lists that are whole, locks that are kept, and images inspected.
 
+use crate::support::registries::{entra, world};
 use crate::support::replay::{exchanges, recordings};
 use crate::support::{Azure, finish, json};
 use crate::tests;
@@ -8,11 +9,9 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue};
 use azimg::client::{Client, Tokens, version};
 use azimg::error::ErrorKind;
-use azimg::registry::{
-    Attributes, Login, Manifest, Name, Registry, Repository, Tag, Trust, TrustSource,
-};
+use azimg::registry::{Attributes, Login, Manifest, Name, Registry, Repository, Tag};
 use azimg::sim::registries::SimManifest;
-use azimg::sim::{Conditions, Scale, Sim, SimCredential, World, generate};
+use azimg::sim::{Conditions, Sim, SimCredential};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
@@ -33,20 +32,8 @@ tests![
 
 static V2: HeaderValue = HeaderValue::from_static("registry/2.0");
 
-pub fn world(repositories: usize) -> World {
-    let World { locations, .. } = generate(Scale::Small, 1);
-    World::new(locations, Vec::new()).with_registries(2, repositories, 7)
-}
-
 fn registry(azure: &Azure, number: usize, login: Login) -> Registry {
     Registry::new(&azure.running.registries[number], login).unwrap()
-}
-
-/// An identity that signs in at a registry which was named.
-pub fn entra(login_server: &str) -> Login {
-    let trust = Trust::of_cloud(None).naming(&[login_server.to_owned()]).unwrap();
-    let identity = Tokens::of(SimCredential);
-    Login::Entra(trust.recipient(identity, login_server, TrustSource::ByNobody).unwrap())
 }
 
 fn lists_are_whole_over_many_pages() {

@@ -1,12 +1,12 @@
 //! Other programs and azimg at one registry. The Azure SDK for Python lists, locks, uploads, downloads and deletes the
 //! same; what skopeo, podman, buildah, umoci and oras make goes up and comes down as it is.
 
-use crate::memory::Memory;
+use crate::support::layout::Layout;
+use crate::support::memory::Memory;
 use crate::support::needs::Need;
 use crate::support::oci::Oci;
 use crate::support::{debian, finish, json, python, read_json, root};
 use crate::tests;
-use crate::transfers::Layout;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;

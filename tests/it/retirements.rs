@@ -1,7 +1,7 @@
 //! Retirements: planned, looked at by people, done once and exactly as planned.
 
-use crate::galleries::tenant;
-use crate::operations::{Loss, SIZE, Stage, changed, on, stage};
+use crate::support::changes::{Loss, SIZE, Stage, changed, on, stage};
+use crate::support::galleries::tenant;
 use crate::support::paused;
 use crate::tests;
 use azimg::gallery::retire::{

@@ -98,7 +98,7 @@ fn the_manual_has_a_page_for_each_command_and_is_written_anew() {
     let made = json(&mut azimg(&line));
     let names: Vec<&str> =
         made["pages"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
-    for command in crate::sinks::commands() {
+    for command in crate::support::commands::commands() {
         let name = format!("azimg-{}.1", command.replace(' ', "-"));
         assert!(names.contains(&name.as_str()), "{name}");
     }

@@ -1,11 +1,11 @@
 //! The registries of the simulated Azure as somebody uses them: pushed to and pulled from, copied, locked, purged and put
 //! back, and as strict as a real one.
 
-use crate::registries::world;
+use crate::support::layout::{Layout, digest, noise};
 use crate::support::needs::Need;
+use crate::support::registries::world;
 use crate::support::{Azure, debian, finish, json, paused, read_json};
 use crate::tests;
-use crate::transfers::{Layout, digest, noise};
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode};

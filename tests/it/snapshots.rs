@@ -1,20 +1,17 @@
 //! Snapshots that come, are read and go: no reader sees two of them at once, or half of one.
 
-use crate::support::fleet::{Direct, app};
 use crate::support::runs::{listed, write_run};
+use crate::support::serving::serve;
 use crate::support::{threads, wait_until};
 use crate::tests;
-use azimg::functions::App;
 use azimg::pipeline::publish::{CloseAttempt, publish};
 use azimg::pipeline::retain::{RetentionPolicy, retain};
 use azimg::pipeline::snapshot::Manifest;
-use azimg::sim::{Conditions, Scale, Sim, generate};
 use azimg::store::memory::MemoryStore;
 use azimg::store::{Key, SnapshotFile, Store};
 use azimg::work::RunId;
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
-use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -48,20 +45,6 @@ async fn next(store: &Arc<dyn Store>, number: i64, previous: Option<RunId>) -> M
         CloseAttempt::Published(manifest) => *manifest,
         other => panic!("{other:?}"),
     }
-}
-
-/// Lookups over TCP on a store, looking for a newer snapshot at every moment.
-pub async fn serve(store: &Arc<dyn Store>) -> String {
-    let sim = Sim::new(generate(Scale::Small, 1), Conditions::default());
-    let wire = Direct { sim, latency: Duration::ZERO, random: None };
-    let mut app: App = app(Arc::new(wire), Arc::clone(store), "http://127.0.0.1:1/");
-    app.settings.look_every = Duration::from_millis(5);
-    let app = Arc::new(app);
-    let routes = azimg::web::routes(move || Box::pin(ready(Ok(Arc::clone(&app)))));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = format!("http://{}/api", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
-    address
 }
 
 async fn ask(client: &Client, url: &str) -> (StatusCode, Value) {

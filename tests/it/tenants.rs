@@ -1,7 +1,7 @@
 //! A tenant with more subscriptions than a message holds: what is planned arrives, in messages that fit, and
 //! what the parts find makes one table.
 
-use crate::galleries::rows;
+use crate::support::galleries::rows;
 use crate::support::threads;
 use crate::tests;
 use async_trait::async_trait;

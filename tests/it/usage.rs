@@ -1,7 +1,7 @@
 //! What stands on which image, and lookups over HTTP of galleries and of that.
 
-use crate::galleries::rows;
 use crate::support::case::{Case, SUBSCRIPTION};
+use crate::support::galleries::rows;
 use crate::support::{Azure, finish, json};
 use crate::tests;
 use azimg::sim::{OrganisationSize, Scale, generate};
@@ -254,7 +254,7 @@ fn machines_are_joined_with_their_images() {
     let rows = json(&mut azure.azimg(&arguments));
     let rows = rows.as_array().unwrap();
     assert_eq!(rows.len(), organisation.machines.len());
-    let galleries = crate::galleries::rows(folder.path());
+    let galleries = crate::support::galleries::rows(folder.path());
     let galleries = rows_by_id(&galleries);
     let mut findings: BTreeSet<&str> = BTreeSet::new();
     for row in rows.iter().filter(|row| row["imageKind"] == "gallery-version") {
@@ -304,7 +304,7 @@ fn lookups_over_http_have_galleries_too() {
     let folder = tempfile::tempdir().unwrap();
     json(&mut azure.azimg(&["crawl", "--store", folder.path().to_str().unwrap(), "-o", "json"]));
     let (marketplace, galleries) = (crate::support::rows(folder.path()), rows(folder.path()));
-    let host = crate::web::Host::start(&azure, folder.path());
+    let host = crate::support::web::Host::start(&azure, folder.path());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let client = host.caller();
     let get = |path: &str| {
@@ -333,7 +333,7 @@ fn lookups_over_http_have_galleries_too() {
         }
     };
     // Pages go from one table into the next.
-    let containers = crate::inventory::rows(folder.path());
+    let containers = crate::support::inventory::rows(folder.path());
     let every = marketplace.iter().chain(&galleries).chain(&containers);
     let every: Vec<Value> = every.cloned().collect();
     assert_eq!(all("images?top=37"), every);

@@ -5,7 +5,7 @@
 mod names;
 mod shape;
 
-use crate::recorded::ask;
+use crate::support::asking::ask;
 use crate::support::replay::{Exchange, exchanges, recordings};
 use crate::support::root;
 use crate::tests;

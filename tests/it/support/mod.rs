@@ -1,29 +1,47 @@
 //! Shared parts of the tests: the executable in a clean environment, a simulated Azure, and real
 //! components.
 
+pub mod answering;
 pub mod arrows;
+pub mod asking;
 pub mod attacker;
 pub mod azurite;
+pub mod blocks;
+pub mod callers;
 pub mod case;
 pub mod chain;
+pub mod changes;
+pub mod changing;
 pub mod collector;
+pub mod commands;
+pub mod dated;
 pub mod debian;
 pub mod faulty;
 pub mod fleet;
+pub mod galleries;
 pub mod host;
+pub mod http;
+pub mod inventory;
+pub mod layout;
+pub mod memory;
 pub mod needs;
 pub mod oci;
+pub mod plans;
+pub mod purge_oracle;
 pub mod python;
+pub mod registries;
 pub mod replay;
 pub mod runs;
 pub mod schema;
 pub mod secrets;
 pub mod seeds;
+pub mod serving;
 pub mod steps;
 pub mod storage;
 pub mod stored;
 pub mod strangers;
 pub mod terminal;
+pub mod web;
 pub mod worlds;
 
 use azimg::sim::{Conditions, Running, Sim, World};
