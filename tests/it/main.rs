@@ -43,6 +43,7 @@ mod hangups;
 mod harness;
 mod hostile;
 mod http;
+mod http_pages;
 mod incremental;
 mod infrastructure;
 mod inventory;
@@ -129,6 +130,7 @@ fn main() -> ExitCode {
         hangups::TESTS,
         hostile::TESTS,
         http::TESTS,
+        http_pages::TESTS,
         incremental::TESTS,
         infrastructure::TESTS,
         inventory::TESTS,
