@@ -2,7 +2,7 @@
 
 use crate::support::callers::{asked, runs};
 use crate::support::fleet::{Direct, app};
-use crate::support::http::{invocation, stage};
+use crate::support::http::{Nowhere, invocation, stage};
 use crate::support::web::Host;
 use crate::support::{Azure, finish, json, threads};
 use crate::tests;
@@ -494,16 +494,6 @@ fn a_proxy_has_a_name_of_its_own() {
             assert_eq!(ask.send().await.unwrap().status(), status, "{name} {origin}");
         }
     });
-}
-
-/// A way past the host that leads nowhere.
-struct Nowhere;
-
-#[async_trait]
-impl MessageSender for Nowhere {
-    async fn send(&self, _: &str, _: &str, _: Duration) -> azimg::error::Result<()> {
-        Ok(())
-    }
 }
 
 /// A handler of a simulated Azure, and its store.

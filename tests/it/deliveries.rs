@@ -1,15 +1,13 @@
 //! Whatever happens to messages and workers, the rows are the same.
 
 use crate::support::faulty::Faulty;
-use crate::support::wait_for;
-use crate::support::{Azure, azimg, finish, json, rows, timeless};
+use crate::support::http::Nowhere;
+use crate::support::{Azure, azimg, finish, json, rows, timeless, wait_for};
 use crate::tests;
-use async_trait::async_trait;
 use axum::body::Body;
 use azimg::config::{Config, Flags};
-use azimg::error::Result;
 use azimg::functions::{App, Event, FUNCTIONS, Message, PUBLISH, Trigger, WORK};
-use azimg::handler::{Handler, MessageSender, Ready};
+use azimg::handler::{Handler, Ready};
 use azimg::sim::{Scale, SimCredential, generate};
 use azimg::store::Key;
 use azimg::work::{RunId, SourceName};
@@ -20,7 +18,6 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
 use time::OffsetDateTime;
 use tower::ServiceExt;
 
@@ -130,16 +127,6 @@ fn a_copy_that_was_put_off_sees_that_its_item_has_ended() {
         assert_eq!(asked(), before, "it has come round, and the item has ended");
         assert_eq!(again, children);
     });
-}
-
-/// A way past the host that leads nowhere.
-struct Nowhere;
-
-#[async_trait]
-impl MessageSender for Nowhere {
-    async fn send(&self, _: &str, _: &str, _: Duration) -> Result<()> {
-        Ok(())
-    }
 }
 
 fn a_request_that_did_not_arrive_whole_starts_nothing() {
