@@ -47,6 +47,8 @@ mod http_pages;
 mod incremental;
 mod infrastructure;
 mod inventory;
+mod invocations;
+mod keys;
 mod limits;
 mod listening;
 mod lists;
@@ -134,6 +136,8 @@ fn main() -> ExitCode {
         incremental::TESTS,
         infrastructure::TESTS,
         inventory::TESTS,
+        invocations::TESTS,
+        keys::TESTS,
         limits::TESTS,
         listening::TESTS,
         lists::TESTS,
