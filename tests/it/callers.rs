@@ -1,4 +1,4 @@
-//! Who is answered: the embedded host's callers by Host, Origin and key, the handler's by the form of what they send.
+//! Which callers the embedded host answers, by Host and Origin: its own pages and named origins, and no others.
 
 use crate::support::callers::{header, paths, refused, runs};
 use crate::support::http::stage;

@@ -1,4 +1,4 @@
-//! The HTTP API as clients meet it: methods, headers, errors, pages.
+//! The HTTP API as clients meet it: methods, headers, errors, and the parameters that it refuses.
 
 use crate::support::fleet::{Direct, app};
 use crate::support::http::{Nowhere, get, headers, invocation, parsed, stage};
@@ -8,7 +8,6 @@ use crate::tests;
 use axum::body::Body;
 use azimg::handler::{Handler, Ready};
 use azimg::sim::{Conditions, Scale, Sim, generate};
-use azimg::store::Store;
 use azimg::store::memory::MemoryStore;
 use reqwest::{Method, Response};
 use serde_json::{Value, json as value};

@@ -1,4 +1,4 @@
-//! What a caller made an embedded host do: runs, and requests to Azure.
+//! The callers of an embedded host: the runs and requests that they cause, the paths, and the form of a refusal.
 
 use super::Azure;
 use super::web::Host;
@@ -6,7 +6,6 @@ use reqwest::header::HeaderMap;
 use reqwest::{Client, Response};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::io::Read;
 use std::path::Path;
 
 /// The runs that a store knows of.

@@ -1,4 +1,4 @@
-//! A host with a catalog that was crawled, and invocations as the Functions host sends them.
+//! A host with a catalog that was crawled, clients of it, and invocations as the Functions host sends them.
 
 use super::web::Host;
 use super::{Azure, json};
@@ -6,7 +6,6 @@ use async_trait::async_trait;
 use axum::http::Request;
 use azimg::handler::MessageSender;
 use azimg::sim::{Scale, generate};
-use azimg::store::Store;
 use reqwest::{Client, Response};
 use serde_json::Value;
 use std::collections::BTreeMap;
