@@ -68,6 +68,8 @@ mod peers;
 mod proxies;
 mod pulls;
 mod purge_cases;
+mod purge_commands;
+mod purge_reads;
 mod purges;
 mod quota;
 mod recorded;
@@ -157,6 +159,8 @@ fn main() -> ExitCode {
         proxies::TESTS,
         pulls::TESTS,
         purge_cases::TESTS,
+        purge_commands::TESTS,
+        purge_reads::TESTS,
         purges::TESTS,
         quota::TESTS,
         recorded::TESTS,

@@ -36,6 +36,7 @@ pub mod schema;
 pub mod secrets;
 pub mod seeds;
 pub mod serving;
+pub mod shop;
 pub mod steps;
 pub mod storage;
 pub mod stored;
