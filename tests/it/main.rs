@@ -35,6 +35,8 @@ mod documents;
 mod escapes;
 mod examples;
 mod faults;
+mod file_packages;
+mod file_pulls;
 mod files;
 mod galleries;
 mod graph;
@@ -127,6 +129,8 @@ fn main() -> ExitCode {
         escapes::TESTS,
         examples::TESTS,
         faults::TESTS,
+        file_packages::TESTS,
+        file_pulls::TESTS,
         files::TESTS,
         galleries::TESTS,
         graph::TESTS,
