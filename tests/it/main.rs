@@ -72,6 +72,7 @@ mod pulls;
 mod purge_cases;
 mod purge_commands;
 mod purge_reads;
+mod purge_simulated;
 mod purges;
 mod quota;
 mod recorded;
@@ -165,6 +166,7 @@ fn main() -> ExitCode {
         purge_cases::TESTS,
         purge_commands::TESTS,
         purge_reads::TESTS,
+        purge_simulated::TESTS,
         purges::TESTS,
         quota::TESTS,
         recorded::TESTS,

@@ -17,6 +17,7 @@ pub mod commands;
 pub mod dated;
 pub mod debian;
 pub mod faulty;
+pub mod filled;
 pub mod fleet;
 pub mod folders;
 pub mod galleries;
