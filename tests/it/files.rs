@@ -1,5 +1,5 @@
-//! What is written on this machine: nothing of somebody else is deleted, overwritten or followed, what is private is
-//! its owner's alone whatever the umask is, and what others may write to is refused.
+//! Stores, ledgers, plans and secrets on this machine: nothing of another owner is deleted, overwritten or followed, what
+//! is private is its owner's alone whatever the umask is, and what others may write to is refused.
 
 use crate::support::folders::{everything, hidden, is_root, refused, set_mode, under};
 use crate::support::{Azure, azimg, finish, temporary};

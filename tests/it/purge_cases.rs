@@ -1,5 +1,4 @@
-//! Repositories as their users have them, purged: what stays and what goes of each is written down beside it. And
-//! what stops a purge, or asks before something is deleted.
+//! Repositories as their users have them, purged: what stays and what goes of each is written down beside it.
 
 use crate::support::changing::Changing;
 use crate::support::filled::{

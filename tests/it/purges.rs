@@ -1,5 +1,4 @@
-//! Purges: what is protected never goes, whatever is pushed meanwhile; and the same by the command line,
-//! against a real registry.
+//! Plans of purges: what is protected never goes, whatever is pushed meanwhile.
 
 use crate::support::plans::written_down;
 use crate::support::purge_oracle::Oracle;
