@@ -85,6 +85,7 @@ mod settings;
 mod shells;
 mod signin;
 mod sim_registries;
+mod sim_uploads;
 mod simulation;
 mod sinks;
 mod snapshots;
@@ -179,6 +180,7 @@ fn main() -> ExitCode {
         shells::TESTS,
         signin::TESTS,
         sim_registries::TESTS,
+        sim_uploads::TESTS,
         simulation::TESTS,
         sinks::TESTS,
         snapshots::TESTS,

@@ -45,6 +45,7 @@ pub mod storage;
 pub mod stored;
 pub mod strangers;
 pub mod terminal;
+pub mod uploads;
 pub mod web;
 pub mod worlds;
 
