@@ -21,6 +21,7 @@ mod callers;
 mod cases;
 mod catalog;
 mod chain;
+mod change_bodies;
 mod changes;
 mod cli;
 mod configured;
@@ -79,6 +80,7 @@ mod recorded;
 mod recordings;
 mod registries;
 mod registry_peers;
+mod retirement_outcomes;
 mod retirements;
 mod scenarios;
 mod settings;
@@ -117,6 +119,7 @@ fn main() -> ExitCode {
         cases::TESTS,
         catalog::TESTS,
         chain::TESTS,
+        change_bodies::TESTS,
         changes::TESTS,
         cli::TESTS,
         configured::TESTS,
@@ -174,6 +177,7 @@ fn main() -> ExitCode {
         recordings::TESTS,
         registries::TESTS,
         registry_peers::TESTS,
+        retirement_outcomes::TESTS,
         retirements::TESTS,
         scenarios::TESTS,
         settings::TESTS,

@@ -6,6 +6,7 @@ pub mod arrows;
 pub mod asking;
 pub mod attacker;
 pub mod azurite;
+pub mod bent;
 pub mod blocks;
 pub mod callers;
 pub mod case;
