@@ -44,6 +44,7 @@ mod graph;
 mod handler;
 mod hangups;
 mod harness;
+mod hooks;
 mod hostile;
 mod http;
 mod http_pages;
@@ -82,6 +83,7 @@ mod registries;
 mod registry_peers;
 mod retirement_outcomes;
 mod retirements;
+mod roles;
 mod scenarios;
 mod settings;
 mod shells;
@@ -141,6 +143,7 @@ fn main() -> ExitCode {
         graph::TESTS,
         handler::TESTS,
         hangups::TESTS,
+        hooks::TESTS,
         hostile::TESTS,
         http::TESTS,
         http_pages::TESTS,
@@ -179,6 +182,7 @@ fn main() -> ExitCode {
         registry_peers::TESTS,
         retirement_outcomes::TESTS,
         retirements::TESTS,
+        roles::TESTS,
         scenarios::TESTS,
         settings::TESTS,
         shells::TESTS,

@@ -25,6 +25,7 @@ pub mod galleries;
 pub mod host;
 pub mod http;
 pub mod images;
+pub mod infra;
 pub mod inventory;
 pub mod layout;
 pub mod memory;
