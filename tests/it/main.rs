@@ -14,6 +14,8 @@ use std::process::ExitCode;
 
 mod abuse;
 mod architecture;
+mod archive_choices;
+mod archive_layers;
 mod archives;
 mod attacker;
 mod browser;
@@ -114,6 +116,8 @@ fn main() -> ExitCode {
     harness::run(&[
         abuse::TESTS,
         architecture::TESTS,
+        archive_choices::TESTS,
+        archive_layers::TESTS,
         archives::TESTS,
         attacker::TESTS,
         browser::TESTS,

@@ -2,6 +2,7 @@
 //! components.
 
 pub mod answering;
+pub mod archives;
 pub mod arrows;
 pub mod asking;
 pub mod attacker;
