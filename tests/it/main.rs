@@ -56,6 +56,7 @@ mod inventory;
 mod invocations;
 mod keys;
 mod limits;
+mod list_names;
 mod listening;
 mod lists;
 mod lookups;
@@ -157,6 +158,7 @@ fn main() -> ExitCode {
         invocations::TESTS,
         keys::TESTS,
         limits::TESTS,
+        list_names::TESTS,
         listening::TESTS,
         lists::TESTS,
         lookups::TESTS,

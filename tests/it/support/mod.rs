@@ -29,6 +29,7 @@ pub mod images;
 pub mod infra;
 pub mod inventory;
 pub mod layout;
+pub mod lists;
 pub mod memory;
 pub mod needs;
 pub mod oci;
