@@ -1,11 +1,11 @@
 //! Archives of images as tools write them, and a push of one into a registry in memory.
 
+use super::layout::digest;
+use super::memory::Memory;
+use super::{finish, json};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use super::{finish, json};
-use super::layout::digest;
-use super::memory::Memory;
 
 pub const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -131,7 +131,7 @@ pub fn digests(manifest: &Value) -> Vec<&str> {
 }
 
 /// Files of a layout as an archive has them.
-pub struct Packed(pub Vec<(String, pub Vec<u8>)>);
+pub struct Packed(pub Vec<(String, Vec<u8>)>);
 
 impl Packed {
     pub fn new() -> Self {
