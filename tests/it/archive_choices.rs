@@ -7,7 +7,6 @@ use crate::support::layout::{Layout, digest};
 use crate::support::{finish, json};
 use crate::tests;
 use serde_json::{Value, json};
-use std::io::Write;
 
 tests![
     of_several_images_one_is_chosen,

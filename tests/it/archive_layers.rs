@@ -7,7 +7,6 @@ use crate::support::layout::{Layout, digest};
 use crate::support::{finish, json};
 use crate::tests;
 use serde_json::{Value, json};
-use std::io::Write;
 
 tests![
     layers_may_be_links,

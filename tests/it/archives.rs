@@ -9,7 +9,7 @@ use crate::support::layout::digest;
 use crate::support::{finish, root};
 use crate::tests;
 use serde_json::{Value, json};
-use std::io::{Read, Write};
+use std::io::Read;
 
 tests![
     an_archive_is_the_same_image_however_it_is_compressed,

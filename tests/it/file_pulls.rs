@@ -8,7 +8,7 @@ use crate::support::{azimg, finish, json, wait_for};
 use crate::tests;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::Ordering;

@@ -9,7 +9,7 @@ use azimg::format::ledger::Ledger;
 use azimg::scratch::Scratch;
 use azimg::sim::{Scale, World, generate};
 use serde_json::Value;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Images for uploads, and their media types.
+//! A caller that sends a registry of the simulated Azure one request at a time, and images for it to upload.
 
 use super::layout::digest;
 use super::registries::world;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tokio::runtime::Runtime;
 
 pub const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
-
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
@@ -25,8 +25,6 @@ pub fn image(config: &[u8], layer: &[u8]) -> Value {
     json!({"schemaVersion": 2, "mediaType": IMAGE, "config": descriptor(CONFIG, config),
         "layers": [descriptor(LAYER, layer)]})
 }
-
-pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// An answer.
 pub struct Told {
