@@ -59,6 +59,7 @@ mod limits;
 mod list_names;
 mod listening;
 mod lists;
+mod lookup_filters;
 mod lookups;
 mod moments;
 mod mutations;
@@ -161,6 +162,7 @@ fn main() -> ExitCode {
         list_names::TESTS,
         listening::TESTS,
         lists::TESTS,
+        lookup_filters::TESTS,
         lookups::TESTS,
         moments::TESTS,
         mutations::TESTS,

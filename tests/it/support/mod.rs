@@ -16,6 +16,7 @@ pub mod changes;
 pub mod changing;
 pub mod collector;
 pub mod commands;
+pub mod crawled;
 pub mod dated;
 pub mod debian;
 pub mod faulty;
