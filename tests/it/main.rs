@@ -72,6 +72,7 @@ mod output;
 mod overlaps;
 mod pacing;
 mod package;
+mod package_contents;
 mod peers;
 mod proxies;
 mod pulls;
@@ -175,6 +176,7 @@ fn main() -> ExitCode {
         overlaps::TESTS,
         pacing::TESTS,
         package::TESTS,
+        package_contents::TESTS,
         peers::TESTS,
         proxies::TESTS,
         pulls::TESTS,

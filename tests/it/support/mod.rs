@@ -34,6 +34,7 @@ pub mod lists;
 pub mod memory;
 pub mod needs;
 pub mod oci;
+pub mod packages;
 pub mod plans;
 pub mod purge_oracle;
 pub mod python;
