@@ -3,6 +3,7 @@
 
 pub mod answering;
 pub mod archives;
+pub mod arm;
 pub mod arrows;
 pub mod asking;
 pub mod attacker;
