@@ -26,6 +26,7 @@ mod chain;
 mod change_bodies;
 mod changes;
 mod cli;
+mod cli_stores;
 mod configured;
 mod consuming;
 mod copies;
@@ -131,6 +132,7 @@ fn main() -> ExitCode {
         change_bodies::TESTS,
         changes::TESTS,
         cli::TESTS,
+        cli_stores::TESTS,
         configured::TESTS,
         consuming::TESTS,
         copies::TESTS,

@@ -39,6 +39,7 @@ pub mod packages;
 pub mod plans;
 pub mod purge_oracle;
 pub mod python;
+pub mod refusals;
 pub mod registries;
 pub mod replay;
 pub mod runs;
