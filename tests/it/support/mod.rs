@@ -35,6 +35,7 @@ pub mod lists;
 pub mod memory;
 pub mod needs;
 pub mod oci;
+pub mod overlapping;
 pub mod packages;
 pub mod plans;
 pub mod purge_oracle;
