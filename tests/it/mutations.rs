@@ -1,18 +1,14 @@
 //! Registries whose answers have a member that is of another form, one at a time: it costs itself, or its row and a
 //! line of coverage, and no row beside it. `AZIMG_MUTATIONS=N` tries so many, `AZIMG_SEED=N` that one again.
 
-use crate::support::changing::{Change, Changing};
-use crate::support::fleet::{Fleet, Luck, app};
-use crate::support::{paused, timeless};
+use crate::support::changing::Change;
+use crate::support::mutated::{Crawl, WHOLE, coverage, crawl, run, unchanged, world};
 use crate::tests;
-use azimg::sim::{Conditions, OrganisationSize, Scale, Sim, World, generate};
-use azimg::store::Store;
-use azimg::store::memory::MemoryStore;
-use bytes::Bytes;
+use azimg::sim::{OrganisationSize, Scale, World, generate};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
@@ -23,91 +19,6 @@ tests![
     odd_members_of_offers_and_galleries_are_counted_too,
     after_any_mutation_all_other_rows_are_there,
 ];
-
-fn world() -> World {
-    World::new(vec!["eastus".to_owned()], Vec::new()).with_registries(2, 5, 7)
-}
-
-/// Crawls the registries of `world` as `change` has them, over what `before` holds.
-fn crawl(world: World, change: Change, before: Option<&MemoryStore>) -> Crawl {
-    Crawl::of(run(world, r#"{"sources": ["registry"], "details": "none"}"#, change, before))
-}
-
-/// Does what `request` asks for; what the store holds then.
-fn run(world: World, request: &str, change: Change, before: Option<&MemoryStore>) -> MemoryStore {
-    paused(async {
-        let wire = Changing::new(&Sim::new(world, Conditions::default()), change);
-        let memory = Arc::new(before.cloned().unwrap_or_default());
-        let make = || {
-            let store = Arc::clone(&memory) as Arc<dyn Store>;
-            app(Arc::new(wire.clone()), store, "http://127.0.0.1:1")
-        };
-        let starts_at = if before.is_some() { 7_200 } else { 0 };
-        let fleet = Fleet { workers: 1, at_once: 8, make: &make, luck: Luck::none(), starts_at };
-        fleet.run(request).await;
-        MemoryStore::clone(&memory)
-    })
-}
-
-/// A file of the current snapshot.
-fn file(store: &MemoryStore, name: &str) -> Bytes {
-    let contents = store.contents();
-    let current: Value = serde_json::from_slice(&contents["current.json"]).unwrap();
-    contents[&format!("snapshots/{}/{name}", current["run"].as_str().unwrap())].clone()
-}
-
-fn coverage(store: &MemoryStore) -> Value {
-    serde_json::from_slice(&file(store, "coverage.json")).unwrap()
-}
-
-fn unchanged() -> Change {
-    Arc::new(|_, _| {})
-}
-
-/// What a crawl left behind.
-struct Crawl {
-    store: MemoryStore,
-    /// Rows by id, without what differs from run to run.
-    rows: BTreeMap<String, Value>,
-    coverage: Value,
-    changes: Vec<Value>,
-}
-
-impl Crawl {
-    fn of(store: MemoryStore) -> Self {
-        let lines = |name: &str| -> Vec<Value> {
-            let text = zstd::decode_all(file(&store, name).as_ref()).unwrap();
-            let text = String::from_utf8(text).unwrap();
-            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-        };
-        let rows = timeless(lines("registry.ndjson.zst"));
-        Self {
-            rows: rows
-                .into_iter()
-                .map(|row| (row["id"].as_str().unwrap().to_owned(), row))
-                .collect(),
-            coverage: coverage(&store),
-            changes: lines("changes.ndjson.zst"),
-            store,
-        }
-    }
-
-    /// Lines of coverage that ended otherwise than well.
-    fn failed(&self) -> Vec<&Value> {
-        let lines = self.coverage["scopes"].as_array().unwrap().iter();
-        lines.filter(|line| !matches!(line["state"].as_str(), Some("done" | "empty"))).collect()
-    }
-
-    /// What was of another form, over all lines.
-    fn malformed(&self) -> Vec<String> {
-        let lines = self.coverage["scopes"].as_array().unwrap().iter();
-        let all = lines.filter_map(|line| line["malformed"].as_object());
-        all.flatten().map(|(what, _)| what.clone()).collect()
-    }
-}
-
-/// A crawl of what nobody changed.
-static WHOLE: LazyLock<Crawl> = LazyLock::new(|| crawl(world(), unchanged(), None));
 
 /// Changes the first row of the lists whose path ends so.
 fn first(end: &'static str, list: &'static str, change: fn(&mut Value)) -> Change {

@@ -33,6 +33,7 @@ pub mod inventory;
 pub mod layout;
 pub mod lists;
 pub mod memory;
+pub mod mutated;
 pub mod needs;
 pub mod oci;
 pub mod overlapping;
