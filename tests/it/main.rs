@@ -76,6 +76,7 @@ mod package;
 mod package_contents;
 mod peers;
 mod proxies;
+mod pull_listings;
 mod pulls;
 mod purge_cases;
 mod purge_commands;
@@ -181,6 +182,7 @@ fn main() -> ExitCode {
         package_contents::TESTS,
         peers::TESTS,
         proxies::TESTS,
+        pull_listings::TESTS,
         pulls::TESTS,
         purge_cases::TESTS,
         purge_commands::TESTS,

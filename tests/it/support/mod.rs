@@ -39,6 +39,7 @@ pub mod oci;
 pub mod overlapping;
 pub mod packages;
 pub mod plans;
+pub mod pulls;
 pub mod purge_oracle;
 pub mod python;
 pub mod refusals;
