@@ -6,8 +6,9 @@ use crate::support::azurite::Azurite;
 use crate::support::faulty::{Fault, Faulty, How};
 use crate::support::host::TestHost;
 use crate::support::host::process::Standing;
+use crate::support::scenes::{Stage, all_closed};
 use crate::support::storage::{BUSY, Wire};
-use crate::support::stored::{assert_same, embedded, faceless, package, store, stored};
+use crate::support::stored::{assert_same, faceless, package, store, stored};
 use crate::support::{Azure, debian, finish, wait_until, write_rows};
 use crate::tests;
 use azimg::sim::{Scale, World, generate};
@@ -20,7 +21,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
-use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 tests![
@@ -41,66 +41,6 @@ tests![
     a_handler_that_cannot_work_stops_its_host_and_says_why needs [Azurite],
     both_hosts_agree_on_what_became_of_every_scope needs [Azurite] slow "six runs",
 ];
-
-/// An Azure, a storage account, and a folder with the packaged app.
-struct Stage {
-    azure: Azure,
-    azurite: Azurite,
-    folder: TempDir,
-    runtime: Runtime,
-}
-
-impl Stage {
-    fn new(azure: Azure) -> Self {
-        let runtime = Runtime::new().unwrap();
-        let stage = Self {
-            azure,
-            azurite: Azurite::start(),
-            folder: tempfile::tempdir().unwrap(),
-            runtime,
-        };
-        package(stage.folder.path());
-        stage
-    }
-
-    /// An instance of the app.
-    fn host(&self) -> TestHost {
-        self.host_with(&[])
-    }
-
-    /// The same, with app settings of its own.
-    fn host_with(&self, settings: &[(&str, &str)]) -> TestHost {
-        let mut variables = self.azure.variables();
-        variables.extend(settings.iter().map(|(name, value)| ((*name).into(), (*value).into())));
-        TestHost::new(&self.folder.path().join("out/app"), &self.azurite.connection(), variables)
-    }
-
-    /// Fails unless the tables that lie in storage have the rows that the embedded host finds.
-    fn assert_rows(&self) {
-        let (stored, embedded) = (stored(&self.runtime, &self.azurite), embedded(&self.azure));
-        let tables: Vec<_> =
-            embedded.iter().filter(|(name, _)| name.ends_with(".parquet")).collect();
-        assert_eq!(tables.len(), 3);
-        for (name, rows) in tables {
-            assert!(stored[name] == *rows, "{name} differs");
-        }
-    }
-
-    /// Fails unless the run is closed and what lies in storage is what the embedded host makes, but for
-    /// how often something was tried.
-    fn assert_exact(&self) {
-        let (stored, mut embedded) = (stored(&self.runtime, &self.azurite), embedded(&self.azure));
-        embedded.insert("coverage.json".into(), stored["coverage.json"].clone());
-        assert_same(&stored, &embedded);
-    }
-}
-
-/// Whether every run that was begun is published.
-async fn all_closed(host: &TestHost) -> bool {
-    let (status, runs) = host.get("/api/runs").await;
-    let Some(runs) = runs["value"].as_array().filter(|_| status == 200) else { return false };
-    !runs.is_empty() && runs.iter().all(|run| run["state"] != "running")
-}
 
 fn a_run_on_demand_while_another_is_going_disturbs_neither() {
     let stage =

@@ -46,6 +46,7 @@ pub mod refusals;
 pub mod registries;
 pub mod replay;
 pub mod runs;
+pub mod scenes;
 pub mod schema;
 pub mod secrets;
 pub mod seeds;
