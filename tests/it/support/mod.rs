@@ -36,6 +36,7 @@ pub mod memory;
 pub mod mutated;
 pub mod needs;
 pub mod oci;
+pub mod odd;
 pub mod overlapping;
 pub mod packages;
 pub mod plans;
