@@ -86,6 +86,7 @@ mod purges;
 mod quota;
 mod recorded;
 mod recordings;
+mod refused_tokens;
 mod registries;
 mod registry_peers;
 mod retirement_outcomes;
@@ -192,6 +193,7 @@ fn main() -> ExitCode {
         quota::TESTS,
         recorded::TESTS,
         recordings::TESTS,
+        refused_tokens::TESTS,
         registries::TESTS,
         registry_peers::TESTS,
         retirement_outcomes::TESTS,
