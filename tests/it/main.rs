@@ -33,6 +33,7 @@ mod copies;
 mod crashes;
 mod crawl;
 mod damage;
+mod damage_verified;
 mod deliveries;
 mod doctor;
 mod documents;
@@ -141,6 +142,7 @@ fn main() -> ExitCode {
         crashes::TESTS,
         crawl::TESTS,
         damage::TESTS,
+        damage_verified::TESTS,
         deliveries::TESTS,
         doctor::TESTS,
         documents::TESTS,

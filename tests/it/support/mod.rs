@@ -18,6 +18,7 @@ pub mod changing;
 pub mod collector;
 pub mod commands;
 pub mod crawled;
+pub mod damaged;
 pub mod dated;
 pub mod debian;
 pub mod faulty;
