@@ -61,6 +61,7 @@ mod limits;
 mod list_names;
 mod listening;
 mod lists;
+mod long_lists;
 mod lookup_filters;
 mod lookups;
 mod moments;
@@ -169,6 +170,7 @@ fn main() -> ExitCode {
         list_names::TESTS,
         listening::TESTS,
         lists::TESTS,
+        long_lists::TESTS,
         lookup_filters::TESTS,
         lookups::TESTS,
         moments::TESTS,

@@ -32,6 +32,7 @@ pub mod images;
 pub mod infra;
 pub mod inventory;
 pub mod layout;
+pub mod listed;
 pub mod lists;
 pub mod memory;
 pub mod mutated;
