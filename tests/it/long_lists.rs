@@ -43,7 +43,7 @@ fn long() -> TempDir {
     runtime.block_on(write_run(local.as_ref(), (run, now, None), 1, &publishers, rows));
     runtime.block_on(publish(&local, run, now, false)).unwrap();
     // The gallery table of another catalog, many times.
-    let few = Path::new(self::store());
+    let few = Path::new(crate::support::listed::store());
     let other = read_json(&few.join("current.json"))["run"].as_str().unwrap().to_owned();
     let snapshot = few.join("snapshots").join(other);
     let table = zstd::decode_all(std::fs::File::open(snapshot.join("gallery.ndjson.zst")).unwrap());
