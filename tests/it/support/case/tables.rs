@@ -1,7 +1,6 @@
 //! Lists of one tenant: the marketplace, galleries, and queries of Resource Graph.
 
 use super::{Reply, all, id, named, refused, reply, shown};
-use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
 /// The galleries shared with the caller in one location.

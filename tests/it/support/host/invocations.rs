@@ -126,7 +126,7 @@ impl TestHost {
 }
 
 /// The name of a function's only trigger.
-fn trigger(function: &Value, kind: &str) -> String {
+pub(super) fn trigger(function: &Value, kind: &str) -> String {
     let triggers: Vec<&Value> = function["bindings"]
         .as_array()
         .unwrap()

@@ -1,6 +1,7 @@
 //! The API below `/acr/v1`, which `docker-registry` does not have: repositories, tags, manifests and locks.
 
-use super::{Front, claims, is_admin, json_answer, refused};
+use super::tokens::claims;
+use super::{Front, is_admin, json_answer, refused};
 use axum::http::{Method, header};
 use axum::response::Response;
 use serde_json::{Value, json};

@@ -9,7 +9,7 @@ use rcgen::SigningKey;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-fn claims(token: &str) -> Value {
+pub(super) fn claims(token: &str) -> Value {
     let payload = token.split('.').nth(1).unwrap_or_default();
     let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).unwrap_or_default();
     serde_json::from_slice(&payload).unwrap_or_default()
