@@ -39,6 +39,7 @@ pub mod mutated;
 pub mod needs;
 pub mod oci;
 pub mod odd;
+pub mod overlap;
 pub mod overlapping;
 pub mod packages;
 pub mod plans;
