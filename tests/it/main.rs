@@ -57,6 +57,7 @@ mod infrastructure;
 mod inventory;
 mod invocations;
 mod keys;
+mod kills;
 mod limits;
 mod list_names;
 mod listening;
@@ -166,6 +167,7 @@ fn main() -> ExitCode {
         inventory::TESTS,
         invocations::TESTS,
         keys::TESTS,
+        kills::TESTS,
         limits::TESTS,
         list_names::TESTS,
         listening::TESTS,

@@ -21,6 +21,7 @@ pub mod crawled;
 pub mod damaged;
 pub mod dated;
 pub mod debian;
+pub mod deliveries;
 pub mod faulty;
 pub mod filled;
 pub mod fleet;
