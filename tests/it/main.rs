@@ -18,6 +18,7 @@ mod archive_choices;
 mod archive_layers;
 mod archives;
 mod attacker;
+mod both_hosts;
 mod browser;
 mod callers;
 mod cases;
@@ -129,6 +130,7 @@ fn main() -> ExitCode {
         archive_layers::TESTS,
         archives::TESTS,
         attacker::TESTS,
+        both_hosts::TESTS,
         browser::TESTS,
         callers::TESTS,
         cases::TESTS,

@@ -8,8 +8,8 @@ use crate::support::host::TestHost;
 use crate::support::host::process::Standing;
 use crate::support::scenes::{Stage, all_closed};
 use crate::support::storage::{BUSY, Wire};
-use crate::support::stored::{assert_same, faceless, package, store, stored};
-use crate::support::{Azure, debian, finish, wait_until, write_rows};
+use crate::support::stored::{package, store};
+use crate::support::{Azure, debian, wait_until, write_rows};
 use crate::tests;
 use azimg::sim::{Scale, World, generate};
 use azimg::store::Key;
@@ -17,8 +17,7 @@ use azimg::work::RunId;
 use futures::future::join_all;
 use serde_json::{Value, json};
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
+use std::collections::HashSet;
 use std::sync::Mutex;
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -39,7 +38,6 @@ tests![
     what_takes_longer_than_the_host_allows_is_killed_and_the_run_closes
         needs [Azurite] slow "four deliveries, each until the host's limit",
     a_handler_that_cannot_work_stops_its_host_and_says_why needs [Azurite],
-    both_hosts_agree_on_what_became_of_every_scope needs [Azurite] slow "six runs",
 ];
 
 fn a_run_on_demand_while_another_is_going_disturbs_neither() {
@@ -342,62 +340,4 @@ fn a_handler_that_cannot_work_stops_its_host_and_says_why() {
     assert_eq!(*host.process.starts.lock().unwrap(), 3);
     let said = host.process.lines().iter().map(Value::to_string).collect::<String>();
     assert!(said.contains("AZIMG_CLOUD: 'nowhere' is none of"), "{said}");
-}
-
-/// The snapshot that `azimg crawl` makes of an Azure with faults.
-fn embedded_under(faulty: &Faulty) -> BTreeMap<String, String> {
-    let folder = tempfile::tempdir().unwrap();
-    let (code, _, stderr) =
-        finish(&mut faulty.azimg(&["crawl", "--store", folder.path().to_str().unwrap()]));
-    assert!(code == 0 || code == 3, "{stderr}");
-    faceless(folder.path())
-}
-
-/// The same behind the Functions host.
-fn functions_under(faulty: &Faulty, app: &Path) -> BTreeMap<String, String> {
-    let azurite = Azurite::start();
-    let mut settings = faulty.azure.variables();
-    settings.insert("AZIMG_ARM_ENDPOINT".into(), faulty.address.clone());
-    let host = TestHost::new(app, &azurite.connection(), settings);
-    let runtime = Runtime::new().unwrap();
-    runtime.block_on(async {
-        host.start().await;
-        host.fire("plan").await;
-        host.serve_until(async || all_closed(&host).await).await;
-    });
-    stored(&runtime, &azurite)
-}
-
-fn both_hosts_agree_on_what_became_of_every_scope() {
-    const DENIED: &str = "{\"error\":{\"code\":\"AuthorizationFailed\",\"message\":\"no\"}}";
-    const GONE: &str = "{\"error\":{\"code\":\"NotFound\",\"message\":\"gone\"}}";
-    let folder = tempfile::tempdir().unwrap();
-    let app = package(folder.path());
-    let all: [fn() -> Vec<Fault>; 3] = [
-        Vec::new,
-        || {
-            vec![
-                Fault::new("/publishers/debian/", usize::MAX, How::Answer(403, &[], DENIED)),
-                Fault::new(
-                    "/offers/rhel/",
-                    usize::MAX,
-                    How::Answer(400, &[], "{\"Message\":\"no\"}"),
-                ),
-                Fault::new("/publishers/suse/", usize::MAX, How::Answer(404, &[], GONE)),
-            ]
-        },
-        || {
-            vec![Fault::new(
-                "/locations/westus2/publishers?",
-                usize::MAX,
-                How::Answer(403, &[], DENIED),
-            )]
-        },
-    ];
-    for (number, faults) in all.into_iter().enumerate() {
-        let faulty = Faulty::start(Azure::start(generate(Scale::Small, 211)), faults());
-        let embedded = embedded_under(&faulty);
-        assert_same(&functions_under(&faulty, &app), &embedded);
-        assert_eq!(embedded["manifest.json"].contains("\"partial\""), number > 0);
-    }
 }
