@@ -89,6 +89,7 @@ mod purge_simulated;
 mod purges;
 mod quota;
 mod recorded;
+mod recorded_shapes;
 mod recordings;
 mod refused_tokens;
 mod registries;
@@ -200,6 +201,7 @@ fn main() -> ExitCode {
         purges::TESTS,
         quota::TESTS,
         recorded::TESTS,
+        recorded_shapes::TESTS,
         recordings::TESTS,
         refused_tokens::TESTS,
         registries::TESTS,

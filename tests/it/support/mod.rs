@@ -47,6 +47,7 @@ pub mod plans;
 pub mod pulls;
 pub mod purge_oracle;
 pub mod python;
+pub mod recorded;
 pub mod refusals;
 pub mod registries;
 pub mod replay;
