@@ -12,6 +12,7 @@ pub mod bent;
 pub mod blocks;
 pub mod callers;
 pub mod case;
+pub mod catalog_model;
 pub mod chain;
 pub mod changes;
 pub mod changing;
