@@ -3,7 +3,6 @@
 use azimg::catalog::{Filter, LatestQuestion, aliases};
 use azimg::image::Status;
 use azimg::image::marketplace::MarketplaceImage;
-use proptest::prelude::*;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
