@@ -19,8 +19,8 @@ use tower::ServiceExt;
 tests![
     a_request_for_a_run_reaches_no_other_host,
     the_names_of_a_request_are_checked_before_anything_is_asked,
-    what_is_too_much_is_refused,
-    an_error_tells_no_path_and_no_stack,
+    oversized_requests_and_parameters_are_refused,
+    errors_contain_no_path_and_no_stack,
     stored_markup_is_served_as_text,
 ];
 
@@ -164,7 +164,7 @@ fn the_names_of_a_request_are_checked_before_anything_is_asked() {
     });
 }
 
-fn what_is_too_much_is_refused() {
+fn oversized_requests_and_parameters_are_refused() {
     let stage = stage(generate(Scale::Small, 302));
     let long = "x".repeat(9 << 10);
     let answer = stage.get(&format!("/images?publisher={long}"));
@@ -200,7 +200,7 @@ fn what_is_too_much_is_refused() {
     assert_eq!(stage.get("/health").status(), 200, "it serves on");
 }
 
-fn an_error_tells_no_path_and_no_stack() {
+fn errors_contain_no_path_and_no_stack() {
     let stage = stage(generate(Scale::Small, 303));
     let store = stage.folder.path().join("store");
     let here = stage.folder.path().to_str().unwrap();

@@ -9,15 +9,15 @@ use crate::tests;
 use serde_json::{Value, json};
 
 tests![
-    of_several_images_one_is_chosen,
-    of_several_images_without_an_index_one_is_chosen,
-    an_index_goes_up_as_a_whole_or_by_platform,
-    caches_of_buildkit_go_up_and_come_down,
+    one_of_several_images_in_an_archive_is_chosen,
+    one_of_several_images_without_an_index_is_chosen,
+    an_index_is_pushed_whole_or_by_platform,
+    buildkit_caches_are_pushed_and_pulled,
     files_of_a_folder_are_named_by_their_paths,
-    files_whose_names_lead_elsewhere_are_not_written,
+    files_with_names_outside_the_folder_are_not_written,
 ];
 
-fn of_several_images_one_is_chosen() {
+fn one_of_several_images_in_an_archive_is_chosen() {
     let case = Case::new();
     let [one, two] = layers();
     let gz = format!("{LAYER}+gzip");
@@ -86,7 +86,7 @@ fn of_several_images_one_is_chosen() {
     choose(&packed, &[(&[], &image), (&["--name", &own], &signature)], &[]);
 }
 
-fn of_several_images_without_an_index_one_is_chosen() {
+fn one_of_several_images_without_an_index_is_chosen() {
     let case = Case::new();
     let [one, two] = layers();
     let (a, b) = (config_and_layer("amd64", &one), config_and_layer("arm64", &two));
@@ -120,7 +120,7 @@ fn config_and_layer(architecture: &str, layer: &[u8]) -> (Vec<u8>, Vec<u8>) {
     (config(architecture, &[layer]), layer.to_vec())
 }
 
-fn an_index_goes_up_as_a_whole_or_by_platform() {
+fn an_index_is_pushed_whole_or_by_platform() {
     let case = Case::new();
     let [one, two] = layers();
     let gz = format!("{LAYER}+gzip");
@@ -168,7 +168,7 @@ fn an_index_goes_up_as_a_whole_or_by_platform() {
     case.refused(&layout, &[], &["linux/arm64", "neither here nor in the registry"]);
 }
 
-fn caches_of_buildkit_go_up_and_come_down() {
+fn buildkit_caches_are_pushed_and_pulled() {
     let case = Case::new();
     let [one, _] = layers();
     let mut packed = Packed::new();
@@ -248,7 +248,7 @@ fn files_of_a_folder_are_named_by_their_paths() {
     case.refused(&folder, &["--as", "artifact"], &["users", "a link"]);
 }
 
-fn files_whose_names_lead_elsewhere_are_not_written() {
+fn files_with_names_outside_the_folder_are_not_written() {
     let case = Case::new();
     let title = "org.opencontainers.image.title";
     // The second half cannot lie beside each other.

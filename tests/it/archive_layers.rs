@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 tests![
     layers_may_be_links,
     layers_may_be_compressed_in_any_way_and_are_compared,
-    what_is_in_the_layers_of_a_layout_is_compared,
-    uncompressed_layers_are_compressed_on_the_way,
-    layers_that_have_a_place_elsewhere_are_not_sent,
+    layers_of_a_layout_are_compared_with_their_diff_ids,
+    uncompressed_layers_are_compressed_during_a_push,
+    layers_with_foreign_urls_are_not_sent,
 ];
 
 fn layers_may_be_links() {
@@ -86,7 +86,7 @@ fn layers_may_be_compressed_in_any_way_and_are_compared() {
     }
 }
 
-fn what_is_in_the_layers_of_a_layout_is_compared() {
+fn layers_of_a_layout_are_compared_with_their_diff_ids() {
     type Pack = fn(&[u8]) -> Vec<u8>;
     let [one, two] = layers();
     let zstd: Pack = |bytes| zstd::encode_all(bytes, 3).unwrap();
@@ -135,7 +135,7 @@ fn what_is_in_the_layers_of_a_layout_is_compared() {
     case.push(&case.write("sealed.tar", &sealed.bytes()), &[]);
 }
 
-fn uncompressed_layers_are_compressed_on_the_way() {
+fn uncompressed_layers_are_compressed_during_a_push() {
     let case = Case::new();
     let [one, _] = layers();
     let mut packed = Packed::new();
@@ -163,7 +163,7 @@ fn uncompressed_layers_are_compressed_on_the_way() {
     assert_eq!(case.push(&path, &["--keep-layers"]).0["digest"], entry["digest"]);
 }
 
-fn layers_that_have_a_place_elsewhere_are_not_sent() {
+fn layers_with_foreign_urls_are_not_sent() {
     let case = Case::new();
     let [one, base] = layers();
     let mut packed = Packed::new();

@@ -13,9 +13,9 @@ use std::io::Read;
 
 tests![
     an_archive_is_the_same_image_however_it_is_compressed,
-    what_is_cut_or_no_image_is_refused_before_anything_is_sent,
-    manifest_json_stands_in_where_the_index_is_of_no_use,
-    names_are_those_of_other_tools_and_systems,
+    truncated_archives_and_other_files_are_refused_before_any_upload,
+    manifest_json_is_read_where_the_index_is_unusable,
+    file_names_of_other_tools_and_systems_are_read,
 ];
 
 fn fixture(name: &str) -> Vec<u8> {
@@ -54,7 +54,7 @@ fn an_archive_is_the_same_image_however_it_is_compressed() {
     }
 }
 
-fn what_is_cut_or_no_image_is_refused_before_anything_is_sent() {
+fn truncated_archives_and_other_files_are_refused_before_any_upload() {
     let case = Case::new();
     let [one, two] = layers();
     let image = config("amd64", &[&one, &two]);
@@ -104,7 +104,7 @@ fn what_is_cut_or_no_image_is_refused_before_anything_is_sent() {
     }
 }
 
-fn manifest_json_stands_in_where_the_index_is_of_no_use() {
+fn manifest_json_is_read_where_the_index_is_unusable() {
     let case = Case::new();
     let [one, _] = layers();
     // A manifest that lacks the layers of its configuration (moby#47065).
@@ -156,7 +156,7 @@ fn manifest_json_stands_in_where_the_index_is_of_no_use() {
     assert_eq!(digests(&case.push(&case.write("empty.tar", &empty.bytes()), &[]).1).len(), 1);
 }
 
-fn names_are_those_of_other_tools_and_systems() {
+fn file_names_of_other_tools_and_systems_are_read() {
     let case = Case::new();
     let [one, _] = layers();
     let of = config("amd64", &[&one]);

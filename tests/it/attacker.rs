@@ -19,11 +19,11 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 
 tests![
-    no_registry_command_signs_in_at_a_stranger,
-    no_registry_command_is_led_away_with_a_credential,
-    who_is_named_gets_the_identity_s_token_and_nobody_behind_it_does,
-    who_the_resource_manager_names_is_asked_only_by_a_name_of_the_cloud,
-    a_message_about_what_its_run_does_not_have_is_thrown_away_and_nothing_is_asked,
+    no_registry_command_signs_in_at_an_untrusted_registry,
+    no_registry_command_follows_a_redirect_with_a_credential,
+    only_a_registry_named_as_trusted_gets_the_identity_token,
+    registries_listed_by_azure_need_a_name_of_the_cloud,
+    messages_about_items_outside_their_run_are_dropped_without_requests,
 ];
 
 const PASSWORD: &str = "correct-horse-battery";
@@ -105,7 +105,7 @@ impl Stage {
     }
 }
 
-fn no_registry_command_signs_in_at_a_stranger() {
+fn no_registry_command_signs_in_at_an_untrusted_registry() {
     let stage = Stage::new();
     let attacker = &stage.attacker;
     let refused = |at: &str, name: &str, line: &[String]| {
@@ -135,7 +135,7 @@ fn no_registry_command_signs_in_at_a_stranger() {
     }
 }
 
-fn no_registry_command_is_led_away_with_a_credential() {
+fn no_registry_command_follows_a_redirect_with_a_credential() {
     let stage = Stage::new();
     let attacker = &stage.attacker;
     for trick in Trick::ALL {
@@ -159,7 +159,7 @@ fn no_registry_command_is_led_away_with_a_credential() {
     }
 }
 
-fn who_is_named_gets_the_identity_s_token_and_nobody_behind_it_does() {
+fn only_a_registry_named_as_trusted_gets_the_identity_token() {
     let stage = Stage::new();
     let attacker = &stage.attacker;
     for trick in Trick::ALL {
@@ -195,7 +195,7 @@ fn who_is_named_gets_the_identity_s_token_and_nobody_behind_it_does() {
     assert!(code == 2 && err.contains("--trust: 'a/b' is no login server"), "{err}");
 }
 
-fn who_the_resource_manager_names_is_asked_only_by_a_name_of_the_cloud() {
+fn registries_listed_by_azure_need_a_name_of_the_cloud() {
     let attacker = Attacker::start();
     let azure = Azure::start(world(3));
     let subscription = azure.sim.subscriptions[0].clone();
@@ -338,7 +338,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn a_message_about_what_its_run_does_not_have_is_thrown_away_and_nothing_is_asked() {
+fn messages_about_items_outside_their_run_are_dropped_without_requests() {
     let (attacker, azure) = (Attacker::start(), Azure::start(world(3)));
     let folder = tempfile::tempdir().unwrap();
     let own = azure.sim.subscriptions[0].clone();

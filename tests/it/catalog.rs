@@ -18,10 +18,10 @@ use std::ops::Range;
 use time::{Duration, OffsetDateTime};
 
 tests![
-    an_index_gives_back_every_row_as_it_stands,
-    lists_are_what_a_look_at_every_row_finds,
-    distinct_names_and_their_counts_are_what_a_look_at_every_row_finds,
-    the_latest_is_what_a_look_at_every_row_finds,
+    an_index_returns_every_row_unchanged,
+    lists_equal_a_scan_of_every_row,
+    distinct_names_and_counts_equal_a_scan_of_every_row,
+    the_latest_equals_a_scan_of_every_row,
     damaged_indexes_are_refused_or_read_without_harm,
     the_latest_of_every_recorded_list_of_versions_is_its_greatest_number needs [Recordings],
 ];
@@ -187,7 +187,7 @@ fn indexed(rows: &[MarketplaceImage]) -> Index {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    fn an_index_gives_back_every_row_as_it_stands(rows in a_table(), now in a_moment()) {
+    fn an_index_returns_every_row_unchanged(rows in a_table(), now in a_moment()) {
         let index = indexed(&rows);
         prop_assert_eq!(index.len() as usize, rows.len());
         prop_assert_eq!(index.run(), "RUN");
@@ -201,7 +201,7 @@ proptest! {
         }
     }
 
-    fn lists_are_what_a_look_at_every_row_finds(
+    fn lists_equal_a_scan_of_every_row(
         rows in a_table(), filter in a_filter(), top in 1_usize..7, now in a_moment(),
     ) {
         let index = indexed(&rows);
@@ -221,7 +221,7 @@ proptest! {
         prop_assert_eq!(unknown(&index, &filter, now), slow_unknown(&rows, &filter));
     }
 
-    fn distinct_names_and_their_counts_are_what_a_look_at_every_row_finds(
+    fn distinct_names_and_counts_equal_a_scan_of_every_row(
         rows in a_table(), filter in a_filter(), now in a_moment(),
     ) {
         let index = indexed(&rows);
@@ -249,7 +249,7 @@ proptest! {
         prop_assert_eq!(skus.collect::<Vec<_>>(), slow(2).collect::<Vec<_>>());
     }
 
-    fn the_latest_is_what_a_look_at_every_row_finds(
+    fn the_latest_equals_a_scan_of_every_row(
         rows in a_table(), publisher in select(PUBLISHERS), offer in select(NAMES),
         sku in select(NAMES), locations in vec(select(LOCATIONS), 0..3),
         until in option::of(select(DAYS)), now in a_moment(),

@@ -19,16 +19,16 @@ use time::OffsetDateTime;
 
 tests![
     two_narrow_runs_at_once_lose_nothing,
-    the_newer_observation_stands_though_an_older_run_is_published_later,
-    what_a_newer_run_found_gone_stays_gone,
-    publishers_that_saw_different_things_write_one_snapshot,
-    what_nobody_asked_for_is_not_stale,
-    a_long_run_keeps_what_it_has_while_small_ones_come_and_go,
-    a_turn_that_nobody_ends_is_ended_by_the_next,
+    the_newer_observation_is_kept_when_an_older_run_publishes_later,
+    rows_that_a_newer_run_found_gone_stay_gone,
+    publishes_with_different_outcomes_write_one_snapshot,
+    rows_outside_the_scope_of_a_run_are_not_stale,
+    small_runs_remove_nothing_of_a_long_run,
+    an_unfinished_publish_is_finished_by_the_next,
     a_damaged_snapshot_is_passed_over,
-    a_redelivered_message_sends_nothing_again_that_is_under_way,
-    a_run_that_is_asked_for_twice_is_one,
-    what_is_left_of_a_published_run_asks_nothing,
+    a_redelivered_message_sends_no_second_message_for_work_under_way,
+    two_equal_requests_start_one_run,
+    leftover_messages_of_a_published_run_send_no_requests,
     a_first_run_begins_where_there_is_no_container_yet,
 ];
 
@@ -100,7 +100,7 @@ fn two_narrow_runs_at_once_lose_nothing() {
     });
 }
 
-fn the_newer_observation_stands_though_an_older_run_is_published_later() {
+fn the_newer_observation_is_kept_when_an_older_run_publishes_later() {
     paused(async {
         let before = Bench::over(older_world(), Arc::default());
         let mut long = before.begin(marketplace(&["eastus", "westus2"]), at(0)).await;
@@ -119,7 +119,7 @@ fn the_newer_observation_stands_though_an_older_run_is_published_later() {
     });
 }
 
-fn what_a_newer_run_found_gone_stays_gone() {
+fn rows_that_a_newer_run_found_gone_stay_gone() {
     paused(async {
         let before = Bench::new();
         let mut long = before.begin(json!({"details": "none"}), at(0)).await;
@@ -140,7 +140,7 @@ fn what_a_newer_run_found_gone_stays_gone() {
     });
 }
 
-fn publishers_that_saw_different_things_write_one_snapshot() {
+fn publishes_with_different_outcomes_write_one_snapshot() {
     paused(async {
         let bench = Bench::new();
         let mut run = bench.begin(marketplace(&["eastus", "westus2"]), at(0)).await;
@@ -171,7 +171,7 @@ fn publishers_that_saw_different_things_write_one_snapshot() {
     });
 }
 
-fn what_nobody_asked_for_is_not_stale() {
+fn rows_outside_the_scope_of_a_run_are_not_stale() {
     paused(async {
         let bench = Bench::new();
         let mut whole = bench.begin(json!({"details": "none"}), at(0)).await;
@@ -193,7 +193,7 @@ fn what_nobody_asked_for_is_not_stale() {
     });
 }
 
-fn a_long_run_keeps_what_it_has_while_small_ones_come_and_go() {
+fn small_runs_remove_nothing_of_a_long_run() {
     paused(async {
         let bench = Bench::new();
         let mut long = bench.begin(json!({"details": "none"}), at(0)).await;
@@ -211,7 +211,7 @@ fn a_long_run_keeps_what_it_has_while_small_ones_come_and_go() {
     });
 }
 
-fn a_turn_that_nobody_ends_is_ended_by_the_next() {
+fn an_unfinished_publish_is_finished_by_the_next() {
     paused(async {
         let bench = Bench::new();
         let mut one = bench.begin(marketplace(&["eastus"]), at(0)).await;
@@ -283,7 +283,7 @@ fn a_damaged_snapshot_is_passed_over() {
     });
 }
 
-fn a_redelivered_message_sends_nothing_again_that_is_under_way() {
+fn a_redelivered_message_sends_no_second_message_for_work_under_way() {
     paused(async {
         let bench = Bench::new();
         let mut run = bench.begin(marketplace(&["eastus"]), at(0)).await;
@@ -295,7 +295,7 @@ fn a_redelivered_message_sends_nothing_again_that_is_under_way() {
     });
 }
 
-fn a_run_that_is_asked_for_twice_is_one() {
+fn two_equal_requests_start_one_run() {
     paused(async {
         let bench = Bench::new();
         let request = marketplace(&["eastus"]);
@@ -331,7 +331,7 @@ fn a_run_that_is_asked_for_twice_is_one() {
     });
 }
 
-fn what_is_left_of_a_published_run_asks_nothing() {
+fn leftover_messages_of_a_published_run_send_no_requests() {
     paused(async {
         let bench = Bench::new();
         let mut run = bench.begin(marketplace(&["eastus", "westus2"]), at(0)).await;

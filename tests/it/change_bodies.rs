@@ -10,14 +10,14 @@ use azimg::gallery::{Changes, Name};
 use serde_json::{Value, json};
 
 tests![
-    names_of_tags_have_no_case,
+    tag_names_ignore_case,
     bodies_have_what_their_schemas_require,
-    a_change_takes_nothing_away_that_it_does_not_know,
+    a_change_keeps_members_that_it_does_not_know,
     regions_that_azure_refuses_are_refused,
     a_private_gallery_is_not_shared,
 ];
 
-fn names_of_tags_have_no_case() {
+fn tag_names_ignore_case() {
     let azure = Azure::start(tenant(SIZE));
     let [gallery, ..] = first(&azure.sim).map(|name| name.id());
     let tagged = |tags: &[&str], more: &[&str]| {
@@ -92,7 +92,7 @@ fn bodies_have_what_their_schemas_require() {
 }
 
 /// Members that versions of the API show that are newer than the one that galleries are crawled with.
-fn a_change_takes_nothing_away_that_it_does_not_know() {
+fn a_change_keeps_members_that_it_does_not_know() {
     let azure = Azure::start(tenant(SIZE));
     let [.., version] = first(&azure.sim);
     let sets = json!([{"storageAccountType": "PremiumV2_LRS", "regionalReplicaCount": 1}]);

@@ -13,10 +13,10 @@ use tempfile::TempDir;
 tests![
     a_list_is_filtered_and_printed_in_every_format,
     queries_and_fields_choose_what_is_printed,
-    what_nests_or_repeats_beyond_reason_is_refused,
+    queries_and_patterns_with_excessive_nesting_are_refused,
     a_closed_pipe_is_no_error,
-    one_image_and_the_latest_of_a_sku_are_found_or_said_to_be_missing,
-    a_word_that_is_no_publisher_is_pointed_to_where_it_occurs,
+    one_image_and_the_latest_of_a_sku_are_found_or_reported_missing,
+    an_unknown_publisher_leads_to_a_search_suggestion,
     every_command_shows_examples,
     schemas_name_every_column_that_a_row_has,
     wrong_usage_and_missing_catalogs_have_their_exit_codes,
@@ -112,7 +112,7 @@ fn queries_and_fields_choose_what_is_printed() {
     refused(&mut images(&["list", "--query", "[?"]), 2, &["--query"]);
 }
 
-fn what_nests_or_repeats_beyond_reason_is_refused() {
+fn queries_and_patterns_with_excessive_nesting_are_refused() {
     let (brackets, braces) = ("[".repeat(20_000), "{".repeat(5_000));
     let (deep, words) = ("{".repeat(500) + &"}".repeat(500), "a ".repeat(50_000));
     let dots = vec!["a"; 3_000].join(".");
@@ -160,7 +160,7 @@ fn a_closed_pipe_is_no_error() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
-fn one_image_and_the_latest_of_a_sku_are_found_or_said_to_be_missing() {
+fn one_image_and_the_latest_of_a_sku_are_found_or_reported_missing() {
     let latest = json(&mut images(&[
         "latest",
         "canonical:ubuntu-24_04-LTS:server",
@@ -201,7 +201,7 @@ fn one_image_and_the_latest_of_a_sku_are_found_or_said_to_be_missing() {
     );
 }
 
-fn a_word_that_is_no_publisher_is_pointed_to_where_it_occurs() {
+fn an_unknown_publisher_leads_to_a_search_suggestion() {
     let (code, stdout, stderr) = finish(&mut images(&["list", "--publisher", "ubuntu"]));
     assert_eq!((code, stdout.trim()), (0, "[]"));
     assert!(stderr.contains("--search 'ubuntu'"), "{stderr}");

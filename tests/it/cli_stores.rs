@@ -13,13 +13,13 @@ use tempfile::TempDir;
 
 tests![
     an_unwritable_or_unreachable_store_is_named,
-    a_store_of_another_schema_is_left_alone,
+    a_store_of_another_schema_is_not_changed,
     a_tampered_snapshot_is_refused,
     two_crawls_into_one_store_do_not_mix,
-    an_interrupted_crawl_says_how_to_go_on_and_goes_on,
-    a_full_disk_is_named_and_the_run_goes_on_when_there_is_space,
+    an_interrupted_crawl_says_how_to_resume_and_resumes,
+    a_full_disk_is_reported_and_the_run_resumes_when_there_is_space,
     a_missing_role_is_named,
-    a_demo_that_is_interrupted_goes_on_in_another_process,
+    an_interrupted_demo_resumes_in_another_process,
 ];
 
 fn an_unwritable_or_unreachable_store_is_named() {
@@ -46,7 +46,7 @@ fn snapshot(folder: &Path, result: &Value, file: &str) -> std::path::PathBuf {
     folder.join("snapshots").join(result["run"].as_str().unwrap()).join(file)
 }
 
-fn a_store_of_another_schema_is_left_alone() {
+fn a_store_of_another_schema_is_not_changed() {
     let (azure, folder, result) = crawled();
     let path = folder.path().to_str().unwrap();
     for name in ["manifest.json", "coverage.json"] {
@@ -95,7 +95,7 @@ fn two_crawls_into_one_store_do_not_mix() {
     assert_eq!(first.wait().unwrap().code(), Some(0));
 }
 
-fn an_interrupted_crawl_says_how_to_go_on_and_goes_on() {
+fn an_interrupted_crawl_says_how_to_resume_and_resumes() {
     for (signal, exit) in [("-INT", 130), ("-TERM", 143)] {
         // One publisher is not answered, so that the crawl cannot end before it is interrupted.
         let held = vec![Fault::new("/publishers/debian/", usize::MAX, How::Held)];
@@ -127,7 +127,7 @@ fn an_interrupted_crawl_says_how_to_go_on_and_goes_on() {
     }
 }
 
-fn a_full_disk_is_named_and_the_run_goes_on_when_there_is_space() {
+fn a_full_disk_is_reported_and_the_run_resumes_when_there_is_space() {
     // A disk of a size takes a mount; a limit on the size of files fails in the same places.
     let azure = Azure::start(generate(Scale::Small, 56));
     let folder = tempfile::tempdir().unwrap();
@@ -159,7 +159,7 @@ fn a_missing_role_is_named() {
     refused(&mut command, 1, &["subscription 99999999-9999-4999-8999-999999999999 was not found"]);
 }
 
-fn a_demo_that_is_interrupted_goes_on_in_another_process() {
+fn an_interrupted_demo_resumes_in_another_process() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();
     let demo =

@@ -12,15 +12,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 tests![
-    a_flag_comes_first_then_the_environment_then_the_folders_file_then_ones_own,
-    a_strangers_file_leads_nowhere,
-    a_strangers_file_that_is_no_plain_text_is_refused_without_harm,
-    a_file_with_settings_is_its_owners_alone_to_write_to,
+    settings_are_taken_from_flag_environment_folder_file_and_user_file,
+    an_untrusted_settings_file_redirects_no_command,
+    an_untrusted_settings_file_that_is_not_plain_text_is_refused,
+    a_settings_file_that_others_can_write_is_refused,
     an_unknown_key_is_refused_with_the_nearest_name,
     no_secret_is_shown_and_none_is_taken_from_a_file,
-    a_file_changes_nothing_of_what_programs_read,
+    a_settings_file_does_not_change_the_output_of_scripts,
     a_deployed_handler_reads_no_file,
-    a_misspelt_variable_is_told,
+    a_misspelt_variable_is_reported,
 ];
 
 /// A folder to start azimg in, and a home.
@@ -65,7 +65,7 @@ fn told(command: &mut Command, setting: &str) -> (Value, String) {
 
 const SHOW: [&str; 4] = ["config", "show", "-o", "json"];
 
-fn a_flag_comes_first_then_the_environment_then_the_folders_file_then_ones_own() {
+fn settings_are_taken_from_flag_environment_folder_file_and_user_file() {
     let seat = Seat::new();
     let locations = |command: &mut Command| told(command, "locations");
     assert_eq!(locations(&mut seat.azimg(&SHOW)), (Value::Null, "default".to_owned()));
@@ -136,7 +136,7 @@ fn wishes(port: u16) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn a_strangers_file_leads_nowhere() {
+fn an_untrusted_settings_file_redirects_no_command() {
     let azure = Azure::start(generate(Scale::Small, 92));
     let theirs = TcpListener::bind("127.0.0.1:0").unwrap();
     theirs.set_nonblocking(true).unwrap();
@@ -170,7 +170,7 @@ fn a_strangers_file_leads_nowhere() {
     assert_eq!(left.len(), 1, "nothing was written: {left:?}");
 }
 
-fn a_strangers_file_that_is_no_plain_text_is_refused_without_harm() {
+fn an_untrusted_settings_file_that_is_not_plain_text_is_refused() {
     let seat = Seat::new();
     let refused = |what: &str, says: &str| {
         let (code, stdout, stderr) = finish(&mut seat.azimg(&["config", "show"]));
@@ -198,7 +198,7 @@ fn a_strangers_file_that_is_no_plain_text_is_refused_without_harm() {
     refused("brackets", "line 1");
 }
 
-fn a_file_with_settings_is_its_owners_alone_to_write_to() {
+fn a_settings_file_that_others_can_write_is_refused() {
     let seat = Seat::new();
     std::fs::write(seat.own(), "registries = ['registry.example.com']\n").unwrap();
     let mode = |path: &Path, mode| {
@@ -258,7 +258,7 @@ fn no_secret_is_shown_and_none_is_taken_from_a_file() {
     }
 }
 
-fn a_file_changes_nothing_of_what_programs_read() {
+fn a_settings_file_does_not_change_the_output_of_scripts() {
     let seat = Seat::new();
     std::fs::write(seat.work(), "output = 'table'\n").unwrap();
     let (_, stdout, _) = finish(&mut seat.azimg(&["config", "show"]));
@@ -294,7 +294,7 @@ fn a_deployed_handler_reads_no_file() {
     child.wait().unwrap();
 }
 
-fn a_misspelt_variable_is_told() {
+fn a_misspelt_variable_is_reported() {
     let seat = Seat::new();
     let (code, _, stderr) = finish(seat.azimg(&SHOW).env("AZIMG_LOCATION", "eastus"));
     assert_eq!(code, 0);

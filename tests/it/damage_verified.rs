@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 tests![
-    what_is_damaged_is_found_and_repair_leads_to_what_is_whole,
-    a_bit_that_flipped_in_the_current_snapshot_stops_no_crawl,
+    damage_is_found_and_repair_restores_a_whole_snapshot,
+    a_flipped_bit_in_the_current_snapshot_stops_no_crawl,
 ];
 
 /// Flips a bit in the middle of a file.
@@ -27,7 +27,7 @@ fn crawled(azure: &Azure, store: &str) -> String {
     ended["run"].as_str().unwrap().to_owned()
 }
 
-fn what_is_damaged_is_found_and_repair_leads_to_what_is_whole() {
+fn damage_is_found_and_repair_restores_a_whole_snapshot() {
     let azure = Azure::start(world());
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().to_str().unwrap();
@@ -86,7 +86,7 @@ fn what_is_damaged_is_found_and_repair_leads_to_what_is_whole() {
     }
 }
 
-fn a_bit_that_flipped_in_the_current_snapshot_stops_no_crawl() {
+fn a_flipped_bit_in_the_current_snapshot_stops_no_crawl() {
     let azure = Azure::start(world());
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().to_str().unwrap();

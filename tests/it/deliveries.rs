@@ -16,11 +16,11 @@ use time::OffsetDateTime;
 use tower::ServiceExt;
 
 tests![
-    twice_and_in_any_order_gives_the_same_rows slow "whole runs, each message twice",
-    a_copy_that_was_put_off_sees_that_its_item_has_ended,
+    messages_delivered_twice_in_any_order_give_the_same_rows slow "whole runs, each message twice",
+    a_postponed_duplicate_message_is_dropped_once_its_item_has_ended,
     lost_messages_are_found_by_sweeps_and_poison_closes_the_run,
-    a_message_that_no_queue_takes_keeps_no_other_waiting,
-    a_request_that_did_not_arrive_whole_starts_nothing,
+    a_message_that_no_queue_accepts_does_not_block_others,
+    a_truncated_request_starts_no_run,
 ];
 
 /// Runs a whole run with every message delivered `copies` times in an order that a seed decides.
@@ -45,7 +45,7 @@ async fn run_to_the_end(app: &App, seed: u64, copies: usize) {
     }
 }
 
-fn twice_and_in_any_order_gives_the_same_rows() {
+fn messages_delivered_twice_in_any_order_give_the_same_rows() {
     let azure = Azure::start(generate(Scale::Small, 11));
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let crawled = |seed: u64, copies: usize| {
@@ -61,7 +61,7 @@ fn twice_and_in_any_order_gives_the_same_rows() {
     }
 }
 
-fn a_copy_that_was_put_off_sees_that_its_item_has_ended() {
+fn a_postponed_duplicate_message_is_dropped_once_its_item_has_ended() {
     let azure = Azure::start(generate(Scale::Small, 11));
     let folder = tempfile::tempdir().unwrap();
     let app = app(&azure, folder.path());
@@ -84,7 +84,7 @@ fn a_copy_that_was_put_off_sees_that_its_item_has_ended() {
     });
 }
 
-fn a_request_that_did_not_arrive_whole_starts_nothing() {
+fn a_truncated_request_starts_no_run() {
     let azure = Azure::start(generate(Scale::Small, 12));
     let folder = tempfile::tempdir().unwrap();
     let app = app(&azure, folder.path());
@@ -119,7 +119,7 @@ fn a_request_that_did_not_arrive_whole_starts_nothing() {
     });
 }
 
-fn a_message_that_no_queue_takes_keeps_no_other_waiting() {
+fn a_message_that_no_queue_accepts_does_not_block_others() {
     let azure = Azure::start(generate(Scale::Small, 12));
     let folder = tempfile::tempdir().unwrap();
     let app = app(&azure, folder.path());

@@ -15,10 +15,10 @@ use std::path::Path;
 use tokio::runtime::Runtime;
 
 tests![
-    an_upload_goes_on_within_its_registry_or_not_at_all,
-    a_blob_that_lies_or_lies_elsewhere_leaves_nothing,
-    endless_deep_and_swollen_answers_have_an_end,
-    file_names_of_an_artifact_lead_nowhere needs [Registry],
+    an_upload_continues_within_its_registry_or_fails,
+    wrong_or_misdirected_blobs_leave_no_files,
+    endless_deep_and_inflated_responses_are_refused,
+    file_names_of_an_artifact_cannot_leave_the_folder needs [Registry],
     an_archive_is_read_and_never_unpacked needs [Registry],
 ];
 
@@ -49,7 +49,7 @@ fn begin(path: &str, location: Option<String>) -> axum::response::Response {
     })
 }
 
-fn an_upload_goes_on_within_its_registry_or_not_at_all() {
+fn an_upload_continues_within_its_registry_or_fails() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secret.txt");
     std::fs::write(&file, "a secret text").unwrap();
@@ -94,7 +94,7 @@ fn one_layer(path: &str, blob: axum::response::Response) -> axum::response::Resp
     })
 }
 
-fn a_blob_that_lies_or_lies_elsewhere_leaves_nothing() {
+fn wrong_or_misdirected_blobs_leave_no_files() {
     let cases: [(&str, Answer, &str); 5] = [
         (
             "too long",
@@ -163,7 +163,7 @@ fn bomb() -> axum::response::Response {
     axum::response::Response::builder().header("content-encoding", "gzip").body(body).unwrap()
 }
 
-fn endless_deep_and_swollen_answers_have_an_end() {
+fn endless_deep_and_inflated_responses_are_refused() {
     const KIND: &str = "application/vnd.oci.image.manifest.v1+json";
     let manifests: [(&str, Answer, &str); 3] = [
         ("endless", |path, _| token(path).unwrap_or_else(|| endless(KIND)), "longer than 4 MiB"),
@@ -231,7 +231,7 @@ fn files(root: &Path) -> BTreeSet<String> {
     found
 }
 
-fn file_names_of_an_artifact_lead_nowhere() {
+fn file_names_of_an_artifact_cannot_leave_the_folder() {
     let oci = Oci::start();
     let folder = tempfile::tempdir().unwrap();
     let artifact = |names: &[&str], tag: &str| {

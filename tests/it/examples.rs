@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 tests![
     every_example_of_every_help_runs slow "it runs eighty commands, one after the other",
     the_commands_of_the_documents_run slow "it runs fifty commands, one after the other",
-    no_help_shows_marks_of_a_source_text,
+    no_help_shows_markdown_marks,
 ];
 
 /// What cannot run here, by a part of it, and why not.
@@ -337,7 +337,7 @@ fn the_commands_of_the_documents_run() {
 }
 
 /// Doc comments are Markdown, and help is a text in a terminal; whoever reads it knows which options are everybody's.
-fn no_help_shows_marks_of_a_source_text() {
+fn no_help_shows_markdown_marks() {
     for command in commands() {
         let mut line: Vec<&str> = command.split_whitespace().collect();
         line.push("--help");

@@ -13,9 +13,9 @@ use std::process::Command;
 use tokio::runtime::Runtime;
 
 tests![
-    a_package_takes_nothing_of_somebody_elses_away,
-    what_was_made_before_is_made_anew_and_nothing_else,
-    an_authority_of_somebody_else_is_not_overwritten,
+    a_package_does_not_overwrite_files_of_others,
+    only_files_made_before_are_replaced,
+    a_certificate_authority_of_others_is_not_overwritten,
 ];
 
 fn package(out: &Path) -> Command {
@@ -24,7 +24,7 @@ fn package(out: &Path) -> Command {
     azimg(&["package", "--out", out.to_str().unwrap(), "--binary", program.to_str().unwrap()])
 }
 
-fn a_package_takes_nothing_of_somebody_elses_away() {
+fn a_package_does_not_overwrite_files_of_others() {
     let folder = tempfile::tempdir().unwrap();
     let project = folder.path().join("project");
     std::fs::create_dir_all(project.join("app/src")).unwrap();
@@ -72,7 +72,7 @@ fn a_package_takes_nothing_of_somebody_elses_away() {
     assert_eq!(std::fs::read(beside.join("app/host.json")).unwrap(), b"changed");
 }
 
-fn what_was_made_before_is_made_anew_and_nothing_else() {
+fn only_files_made_before_are_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
     let put = |files: &[(&str, &str)]| {
@@ -98,7 +98,7 @@ fn what_was_made_before_is_made_anew_and_nothing_else() {
     assert_eq!(std::fs::read(out.join(".made")).unwrap(), b"mine");
 }
 
-fn an_authority_of_somebody_else_is_not_overwritten() {
+fn a_certificate_authority_of_others_is_not_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     let serve = |folder: &Path| {
         let runtime = Runtime::new().unwrap();

@@ -14,13 +14,13 @@ use std::process::Stdio;
 use std::sync::atomic::Ordering;
 
 tests![
-    an_interrupted_pull_is_private_and_is_gone_on_with,
-    nothing_that_is_planted_where_a_pull_stages_is_written_to,
-    a_second_image_has_nothing_of_the_first,
-    what_is_there_is_pulled_over_only_when_that_is_said,
-    an_index_that_is_cut_or_too_large_stays,
+    an_interrupted_pull_is_private_and_is_resumed,
+    files_planted_in_a_staging_folder_are_not_written_to,
+    a_pull_uses_nothing_of_another_image_staged_before,
+    existing_files_are_overwritten_only_with_the_option,
+    an_unreadable_layout_index_is_not_overwritten,
     links_where_a_pull_lands_are_not_followed,
-    two_that_pull_the_same_do_not_write_into_each_other,
+    two_pulls_of_one_image_do_not_share_files,
 ];
 
 /// The entries of an archive with their bytes.
@@ -55,7 +55,7 @@ fn is_whole(images: &Images, form: &str, target: &Path) -> bool {
     }
 }
 
-fn an_interrupted_pull_is_private_and_is_gone_on_with() {
+fn an_interrupted_pull_is_private_and_is_resumed() {
     let images = Images::start();
     for (image, form, more) in FORMS {
         for is_there in [false, true] {
@@ -111,7 +111,7 @@ const EARLIER: [&str; 5] = [
     ".part",
 ];
 
-fn nothing_that_is_planted_where_a_pull_stages_is_written_to() {
+fn files_planted_in_a_staging_folder_are_not_written_to() {
     let images = Images::start();
     for (image, form, more) in FORMS {
         let at = tempfile::tempdir().unwrap();
@@ -181,7 +181,7 @@ fn nothing_that_is_planted_where_a_pull_stages_is_written_to() {
     }
 }
 
-fn a_second_image_has_nothing_of_the_first() {
+fn a_pull_uses_nothing_of_another_image_staged_before() {
     let images = Images::start();
     let folder = tempfile::tempdir().unwrap();
     let tar = folder.path().join("app.tar");
@@ -211,7 +211,7 @@ fn a_second_image_has_nothing_of_the_first() {
     assert_eq!(everything(&layout.join("blobs/sha256")).len(), 3);
 }
 
-fn what_is_there_is_pulled_over_only_when_that_is_said() {
+fn existing_files_are_overwritten_only_with_the_option() {
     let images = Images::start();
     images.at.holds.store(false, Ordering::SeqCst);
     let folder = tempfile::tempdir().unwrap();
@@ -250,7 +250,7 @@ fn what_is_there_is_pulled_over_only_when_that_is_said() {
     assert_eq!(hidden(folder.path()), Vec::<String>::new());
 }
 
-fn an_index_that_is_cut_or_too_large_stays() {
+fn an_unreadable_layout_index_is_not_overwritten() {
     let images = Images::start();
     images.at.holds.store(false, Ordering::SeqCst);
     let folder = tempfile::tempdir().unwrap();
@@ -348,7 +348,7 @@ fn links_where_a_pull_lands_are_not_followed() {
     assert_eq!(everything(&victim), untouched);
 }
 
-fn two_that_pull_the_same_do_not_write_into_each_other() {
+fn two_pulls_of_one_image_do_not_share_files() {
     let images = Images::start();
     let folder = tempfile::tempdir().unwrap();
     let tar = folder.path().join("app.tar");

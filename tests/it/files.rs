@@ -14,20 +14,20 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 tests![
-    a_store_is_its_owners_alone_to_write_to_whatever_the_umask_is,
-    a_store_that_others_may_write_to_is_refused,
+    a_store_is_writable_by_its_owner_only_under_every_umask,
+    a_store_that_others_can_write_is_refused,
     a_ledger_is_private_and_no_other_file_becomes_one,
     a_plan_replaces_a_plan_and_nothing_else,
-    a_secret_is_written_once_and_read_only_while_it_is_one,
-    what_is_swept_has_a_name_that_azimg_gave,
-    a_demo_does_not_take_a_catalogs_place,
+    a_secret_is_written_once_and_read_only_while_it_is_private,
+    the_sweep_deletes_only_files_with_names_of_azimg,
+    a_demo_does_not_replace_a_catalog,
 ];
 
 fn small() -> World {
     generate(Scale::Small, 1)
 }
 
-fn a_store_is_its_owners_alone_to_write_to_whatever_the_umask_is() {
+fn a_store_is_writable_by_its_owner_only_under_every_umask() {
     let azure = Azure::start(small());
     for umask in ["000", "002", "022", "077"] {
         let folder = tempfile::tempdir().unwrap();
@@ -59,7 +59,7 @@ fn a_store_is_its_owners_alone_to_write_to_whatever_the_umask_is() {
     assert_eq!(scratch.path().metadata().unwrap().mode() & 0o777, 0o700);
 }
 
-fn a_store_that_others_may_write_to_is_refused() {
+fn a_store_that_others_can_write_is_refused() {
     let azure = Azure::start(small());
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
@@ -204,7 +204,7 @@ fn a_plan_replaces_a_plan_and_nothing_else() {
     assert_eq!(serde_json::from_str::<Value>(&err).unwrap(), printed);
 }
 
-fn a_secret_is_written_once_and_read_only_while_it_is_one() {
+fn a_secret_is_written_once_and_read_only_while_it_is_private() {
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("key");
     assert_eq!(files::read_private(&key).unwrap(), None);
@@ -244,7 +244,7 @@ fn a_secret_is_written_once_and_read_only_while_it_is_one() {
     assert_eq!(hidden(folder.path()), Vec::<String>::new());
 }
 
-fn what_is_swept_has_a_name_that_azimg_gave() {
+fn the_sweep_deletes_only_files_with_names_of_azimg() {
     let azure = Azure::start(small());
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
@@ -288,7 +288,7 @@ fn what_is_swept_has_a_name_that_azimg_gave() {
     }
 }
 
-fn a_demo_does_not_take_a_catalogs_place() {
+fn a_demo_does_not_replace_a_catalog() {
     let azure = Azure::start(small());
     let folder = tempfile::tempdir().unwrap();
     let (real, demo) = (folder.path().join("real"), folder.path().join("demo"));

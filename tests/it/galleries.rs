@@ -12,12 +12,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 tests![
-    a_tenant_is_found_whole_and_exact_and_says_what_it_cannot_see,
-    a_large_tenant_is_found_whole_and_exact_in_few_requests,
+    a_tenant_is_crawled_exactly_and_coverage_lists_what_is_denied,
+    a_large_tenant_is_crawled_exactly_in_few_requests,
     the_latest_follows_the_rules_in_every_region,
-    what_cannot_be_asked_stands_and_what_is_gone_goes,
-    a_second_run_asks_no_replication_that_is_known,
-    sources_live_beside_each_other,
+    unreadable_galleries_are_carried_and_deleted_ones_removed,
+    a_second_run_requests_no_known_replication,
+    a_run_of_one_source_keeps_the_rows_of_the_others,
     under_quota_the_rows_are_the_same,
 ];
 
@@ -101,7 +101,7 @@ fn check_exact(found: &[Value], expected: &BTreeMap<String, Value>) {
     }
 }
 
-fn a_tenant_is_found_whole_and_exact_and_says_what_it_cannot_see() {
+fn a_tenant_is_crawled_exactly_and_coverage_lists_what_is_denied() {
     let mut world = tenant(TENANT);
     let ids = Sim::new(tenant(TENANT), Conditions { subscriptions: 6, ..Conditions::default() });
     let ids = ids.subscriptions.clone();
@@ -140,7 +140,7 @@ fn a_tenant_is_found_whole_and_exact_and_says_what_it_cannot_see() {
 }
 
 /// Forty subscriptions, 120 galleries, 3,000 definitions, 60,000 versions, 5,000 machines.
-fn a_large_tenant_is_found_whole_and_exact_in_few_requests() {
+fn a_large_tenant_is_crawled_exactly_in_few_requests() {
     let world = tenant(OrganisationSize::MANY);
     let organisation = world.organisation.clone();
     let azure = start(world, OrganisationSize::MANY.subscriptions);
@@ -240,7 +240,7 @@ fn the_latest_follows_the_rules_in_every_region() {
     }
 }
 
-fn what_cannot_be_asked_stands_and_what_is_gone_goes() {
+fn unreadable_galleries_are_carried_and_deleted_ones_removed() {
     let world = tenant(TENANT);
     let azure = start(world, 6);
     let folder = tempfile::tempdir().unwrap();
@@ -298,7 +298,7 @@ fn what_cannot_be_asked_stands_and_what_is_gone_goes() {
     assert_eq!(denied[0]["rows"], stands.len());
 }
 
-fn a_second_run_asks_no_replication_that_is_known() {
+fn a_second_run_requests_no_known_replication() {
     let azure = start(tenant(TENANT), 6);
     let folder = tempfile::tempdir().unwrap();
     crawl(&azure, folder.path(), &[]);
@@ -310,7 +310,7 @@ fn a_second_run_asks_no_replication_that_is_known() {
     assert_eq!(timeless(rows(folder.path())), rows_before);
 }
 
-fn sources_live_beside_each_other() {
+fn a_run_of_one_source_keeps_the_rows_of_the_others() {
     let azure = Azure::start(generate(Scale::Small, 3));
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().to_str().unwrap();

@@ -7,14 +7,14 @@ use regex::Regex;
 use std::collections::BTreeSet;
 
 tests![
-    every_hook_has_a_form_for_each_system,
+    every_hook_exists_for_posix_and_windows,
     a_private_network_registers_its_provider_and_nothing_else_does,
     the_program_is_built_for_azure_whatever_system_packages_it,
-    a_sign_in_that_cannot_work_is_refused_before_anything_is_provisioned,
-    lookups_without_a_key_are_deployed_only_where_somebody_asks_who_calls,
+    an_invalid_sign_in_is_refused_before_provisioning,
+    lookups_without_a_key_are_deployed_only_behind_a_sign_in,
 ];
 
-fn every_hook_has_a_form_for_each_system() {
+fn every_hook_exists_for_posix_and_windows() {
     let hooks = hooks();
     let names: Vec<&str> = hooks.iter().map(|hook| hook.name.as_str()).collect();
     assert_eq!(names, ["prepackage", "predeploy", "preprovision", "postdeploy"]);
@@ -96,7 +96,7 @@ fn the_program_is_built_for_azure_whatever_system_packages_it() {
     assert!(read("azure.yaml").contains("dist: azimg-package/azimg.zip"));
 }
 
-fn a_sign_in_that_cannot_work_is_refused_before_anything_is_provisioned() {
+fn an_invalid_sign_in_is_refused_before_provisioning() {
     let (hook, folder) = (hook("preprovision"), tempfile::tempdir().unwrap());
     let run = |variables: &[(&str, &str)]| run_hook(&hook, folder.path(), "Linux", variables).0;
     for fine in [&[][..], &[("AZIMG_SIGN_IN", "")], &[("AZIMG_SIGN_IN", "keys")]] {
@@ -115,7 +115,7 @@ fn a_sign_in_that_cannot_work_is_refused_before_anything_is_provisioned() {
     }
 }
 
-fn lookups_without_a_key_are_deployed_only_where_somebody_asks_who_calls() {
+fn lookups_without_a_key_are_deployed_only_behind_a_sign_in() {
     let (hook, folder) = (hook("predeploy"), tempfile::tempdir().unwrap());
     let packaged = |sign_in: &str| {
         let out = folder.path().join("azimg-package");

@@ -11,17 +11,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::runtime::Runtime;
 
 tests![
-    throttling_is_waited_for,
-    no_answer_leads_a_credential_away,
+    a_throttled_registry_is_retried_after_a_wait,
+    no_response_sends_a_credential_elsewhere,
     endless_lists_and_bodies_are_bounded,
-    names_that_are_none_are_not_passed_on,
+    invalid_registry_names_are_refused,
     pages_of_referrers_are_followed_within_their_list,
     a_manifest_that_lies_is_not_believed,
-    a_blob_is_had_from_where_blobs_lie_and_without_a_credential,
+    a_redirected_blob_is_downloaded_without_a_credential,
 ];
 
 /// A registry that wants to be left alone is left alone, by everyone, and asked again.
-fn throttling_is_waited_for() {
+fn a_throttled_registry_is_retried_after_a_wait() {
     static ASKED: AtomicUsize = AtomicUsize::new(0);
     Runtime::new().unwrap().block_on(async {
         let busy = server(
@@ -74,7 +74,7 @@ const LEADING_AWAY: [(&str, Answer); 7] = [
     }),
 ];
 
-fn no_answer_leads_a_credential_away() {
+fn no_response_sends_a_credential_elsewhere() {
     Runtime::new().unwrap().block_on(async {
         for (what, answer) in LEADING_AWAY {
             let attacker = server(|_, _| reply(200, &[], "{}"), String::new()).await;
@@ -152,7 +152,7 @@ fn endless_lists_and_bodies_are_bounded() {
     });
 }
 
-fn names_that_are_none_are_not_passed_on() {
+fn invalid_registry_names_are_refused() {
     Runtime::new().unwrap().block_on(async {
         let evil = server(
             |path, _| {
@@ -310,7 +310,7 @@ fn a_manifest_that_lies_is_not_believed() {
     });
 }
 
-fn a_blob_is_had_from_where_blobs_lie_and_without_a_credential() {
+fn a_redirected_blob_is_downloaded_without_a_credential() {
     let config = r#"{"os":"linux"}"#;
     let descriptor = |size: usize| azimg::registry::Descriptor {
         media_type: "application/vnd.oci.image.config.v1+json".into(),

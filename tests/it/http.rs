@@ -18,12 +18,12 @@ use tower::ServiceExt;
 
 tests![
     head_and_304_have_the_headers_of_get,
-    what_is_allowed_is_said_where_it_is_asked_for_and_is_true,
-    what_starts_a_run_answers_with_its_headers_behind_both_hosts,
-    the_handler_answers_json_whatever_it_is_asked,
+    the_allow_header_lists_the_methods_that_work,
+    starting_a_run_returns_the_same_headers_behind_both_hosts,
+    the_handler_answers_every_request_with_json,
     every_error_is_json_with_a_code,
-    what_no_coding_is_left_for_is_refused_in_words,
-    parameters_that_cannot_be_meant_are_refused_by_name,
+    requests_that_exclude_every_coding_get_406_with_a_message,
+    repeated_and_invalid_parameters_are_refused_by_name,
 ];
 
 fn head_and_304_have_the_headers_of_get() {
@@ -59,7 +59,7 @@ fn head_and_304_have_the_headers_of_get() {
     });
 }
 
-fn what_is_allowed_is_said_where_it_is_asked_for_and_is_true() {
+fn the_allow_header_lists_the_methods_that_work() {
     let (_azure, folder, host) = stage(94);
     let run = crate::support::read_json(&folder.path().join("current.json"));
     let run = run["run"].as_str().unwrap();
@@ -112,7 +112,7 @@ async fn invoked(handler: &Arc<Handler>, body: &str) -> (u16, BTreeMap<String, S
     (reply["statusCode"].as_str().unwrap().parse().unwrap(), headers.collect())
 }
 
-fn what_starts_a_run_answers_with_its_headers_behind_both_hosts() {
+fn starting_a_run_returns_the_same_headers_behind_both_hosts() {
     let azure = Azure::start(generate(Scale::Small, 95));
     let folder = tempfile::tempdir().unwrap();
     let host = Host::start(&azure, folder.path());
@@ -153,7 +153,7 @@ fn what_starts_a_run_answers_with_its_headers_behind_both_hosts() {
     });
 }
 
-fn the_handler_answers_json_whatever_it_is_asked() {
+fn the_handler_answers_every_request_with_json() {
     threads(async {
         let handler = Handler::new(|| Box::pin(async { Err(azimg::error::Error::bug("no app")) }));
         for (method, path, body, status) in [
@@ -218,7 +218,7 @@ fn every_error_is_json_with_a_code() {
     });
 }
 
-fn what_no_coding_is_left_for_is_refused_in_words() {
+fn requests_that_exclude_every_coding_get_406_with_a_message() {
     let (_azure, _folder, host) = stage(97);
     threads(async {
         let client = host.caller();
@@ -239,7 +239,7 @@ fn what_no_coding_is_left_for_is_refused_in_words() {
     });
 }
 
-fn parameters_that_cannot_be_meant_are_refused_by_name() {
+fn repeated_and_invalid_parameters_are_refused_by_name() {
     let (_azure, _folder, host) = stage(98);
     threads(async {
         let client = host.caller();

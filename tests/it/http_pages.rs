@@ -24,13 +24,13 @@ use time::OffsetDateTime;
 use tower::ServiceExt;
 
 tests![
-    a_live_list_is_given_to_its_end_by_any_host,
-    a_live_list_refuses_what_a_listing_cannot_tell,
-    runs_come_in_pages_and_only_those_of_a_page_are_read,
+    a_live_list_is_paged_to_its_end_by_any_host,
+    a_live_list_refuses_filters_that_a_listing_cannot_answer,
+    runs_are_paged_and_only_those_of_a_page_are_read,
     a_token_that_was_cut_or_changed_is_refused,
     a_next_link_names_the_host_that_the_caller_sees,
-    links_keep_the_path_that_proxies_took_away_and_lead_nowhere_else,
-    a_search_has_so_many_words,
+    links_keep_the_path_that_a_proxy_removed,
+    a_search_has_at_most_16_words,
 ];
 
 /// The ids of a list, from the page at `url` on; each page has `top` of them, but the last.
@@ -47,7 +47,7 @@ async fn ids(client: &Client, url: String, top: usize) -> Vec<String> {
     ids
 }
 
-fn a_live_list_is_given_to_its_end_by_any_host() {
+fn a_live_list_is_paged_to_its_end_by_any_host() {
     let azure = Azure::start(generate(Scale::Small, 91));
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let hosts = folders.each_ref().map(|folder| Host::start(&azure, folder.path()));
@@ -85,7 +85,7 @@ fn a_live_list_is_given_to_its_end_by_any_host() {
     });
 }
 
-fn a_live_list_refuses_what_a_listing_cannot_tell() {
+fn a_live_list_refuses_filters_that_a_listing_cannot_answer() {
     let (_azure, _folder, host) = stage(92);
     threads(async {
         let client = host.caller();
@@ -182,7 +182,7 @@ async fn publish_many(store: &dyn Store, count: i64) -> Vec<RunId> {
     runs.iter().copied().enumerate().filter(is_left).map(|(_, run)| run).collect()
 }
 
-fn runs_come_in_pages_and_only_those_of_a_page_are_read() {
+fn runs_are_paged_and_only_those_of_a_page_are_read() {
     threads(async {
         let memory: Arc<dyn Store> = Arc::new(MemoryStore::default());
         let mut runs = publish_many(memory.as_ref(), 150).await;
@@ -269,7 +269,7 @@ fn a_next_link_names_the_host_that_the_caller_sees() {
     });
 }
 
-fn links_keep_the_path_that_proxies_took_away_and_lead_nowhere_else() {
+fn links_keep_the_path_that_a_proxy_removed() {
     let (_azure, _folder, host) = stage(101);
     threads(async {
         let client = host.caller();
@@ -324,7 +324,7 @@ fn links_keep_the_path_that_proxies_took_away_and_lead_nowhere_else() {
     });
 }
 
-fn a_search_has_so_many_words() {
+fn a_search_has_at_most_16_words() {
     let (_azure, _folder, host) = stage(102);
     threads(async {
         let client = host.caller();

@@ -13,10 +13,10 @@ use std::process::Command;
 
 tests![
     app_settings_and_queues_are_those_that_the_code_reads_and_serves,
-    what_is_explained_can_be_set_and_outlives_the_next_deployment,
+    every_documented_setting_can_be_deployed,
     a_secret_is_no_plain_setting,
     parameters_are_declared_and_explained,
-    who_has_not_signed_in_gets_nowhere_but_to_the_health_of_the_catalog,
+    without_sign_in_only_the_health_of_the_catalog_is_served,
     alerts_and_the_workbook_read_what_is_written,
     nothing_is_set_that_some_regions_refuse,
     what_alerts_read_is_never_sampled,
@@ -83,7 +83,7 @@ const ELSEWHERE: [(&str, &str); 19] = [
 ];
 
 /// App settings are replaced as a whole by each deployment: what was set by hand is gone, without a word.
-fn what_is_explained_can_be_set_and_outlives_the_next_deployment() {
+fn every_documented_setting_can_be_deployed() {
     let named = Regex::new(r"`((?:AZIMG_|AZURE_|OTEL_|AzimgStorage__)\w+)(?:=[^`]*)?`").unwrap();
     let mut documents = vec![read("README.md")];
     for entry in std::fs::read_dir(root().join("docs")).unwrap() {
@@ -199,7 +199,7 @@ fn what_alerts_read_is_never_sampled() {
     }
 }
 
-fn who_has_not_signed_in_gets_nowhere_but_to_the_health_of_the_catalog() {
+fn without_sign_in_only_the_health_of_the_catalog_is_served() {
     use clap::ValueEnum;
     let (main, front) = (read("infra/main.bicep"), read("infra/modules/signin.bicep"));
     // One word, in each place that it reaches.

@@ -19,7 +19,7 @@ use tower::ServiceExt;
 tests![
     a_body_is_json_by_its_type_behind_both_hosts,
     only_what_the_functions_host_sends_is_an_invocation,
-    what_is_proxied_is_answered_and_for_no_page_by_the_program,
+    proxied_requests_are_answered_without_cors_headers,
 ];
 
 /// A handler of a simulated Azure, and its store.
@@ -156,7 +156,7 @@ fn only_what_the_functions_host_sends_is_an_invocation() {
 }
 
 /// What is proxied keeps whatever its caller sent.
-fn what_is_proxied_is_answered_and_for_no_page_by_the_program() {
+fn proxied_requests_are_answered_without_cors_headers() {
     let handler = handler(510);
     threads(async {
         for path in ["/api/health", "/api/images", "/api/openapi.json"] {

@@ -11,12 +11,12 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 tests![
-    what_starts_something_takes_the_key_and_nothing_else_does,
-    a_key_is_made_once_and_is_its_owners_alone,
-    a_host_without_a_key_says_what_it_gives_up,
+    only_routes_that_start_runs_need_the_key,
+    a_key_is_created_once_and_is_private,
+    a_host_without_a_key_warns_and_still_refuses_other_origins,
 ];
 
-fn what_starts_something_takes_the_key_and_nothing_else_does() {
+fn only_routes_that_start_runs_need_the_key() {
     let (azure, folder, host) = stage(503);
     let (before, runs_before) = (asked(&azure), runs(folder.path()));
     let wrong = format!("{}x", host.key);
@@ -86,7 +86,7 @@ fn mode(path: &Path) -> u32 {
     path.metadata().unwrap().permissions().mode() & 0o777
 }
 
-fn a_key_is_made_once_and_is_its_owners_alone() {
+fn a_key_is_created_once_and_is_private() {
     let azure = Azure::start(generate(Scale::Small, 504));
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
@@ -151,7 +151,7 @@ fn a_key_is_made_once_and_is_its_owners_alone() {
     assert_eq!((host.key.as_str(), file.exists()), (kept.trim_end(), false));
 }
 
-fn a_host_without_a_key_says_what_it_gives_up() {
+fn a_host_without_a_key_warns_and_still_refuses_other_origins() {
     let azure = Azure::start(generate(Scale::Small, 505));
     let folder = tempfile::tempdir().unwrap();
     let host = Host::of(Host::command(&azure, folder.path()).arg("--no-key"));

@@ -15,12 +15,12 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 tests![
-    killed_twenty_times_it_ends_complete_and_asks_nothing_again_that_has_ended,
-    a_damaged_shard_is_crawled_again_and_loses_nothing,
-    a_shard_that_comes_behind_an_end_without_rows_does_not_count,
+    a_worker_killed_twenty_times_repeats_no_ended_item,
+    a_damaged_shard_is_crawled_again_without_loss,
+    a_shard_written_after_an_outcome_without_rows_does_not_count,
 ];
 
-fn killed_twenty_times_it_ends_complete_and_asks_nothing_again_that_has_ended() {
+fn a_worker_killed_twenty_times_repeats_no_ended_item() {
     let world = || generate(Scale::Small, 84);
     let whole = tempfile::tempdir().unwrap();
     let path = whole.path().to_str().unwrap();
@@ -83,7 +83,7 @@ fn killed_twenty_times_it_ends_complete_and_asks_nothing_again_that_has_ended() 
     assert_eq!(*faulty.seen.lock().unwrap(), [""; 0], "a published run asks nothing");
 }
 
-fn a_damaged_shard_is_crawled_again_and_loses_nothing() {
+fn a_damaged_shard_is_crawled_again_without_loss() {
     let azure = Azure::start(generate(Scale::Small, 14));
     let folder = tempfile::tempdir().unwrap();
     let app = app(&azure, folder.path());
@@ -125,7 +125,7 @@ fn a_damaged_shard_is_crawled_again_and_loses_nothing() {
     assert_eq!(found, timeless(rows(whole.path())));
 }
 
-fn a_shard_that_comes_behind_an_end_without_rows_does_not_count() {
+fn a_shard_written_after_an_outcome_without_rows_does_not_count() {
     let azure = Azure::start(generate(Scale::Small, 12));
     let folder = tempfile::tempdir().unwrap();
     let app = app(&azure, folder.path());

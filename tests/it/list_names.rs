@@ -7,13 +7,13 @@ use serde_json::{Value, json as value};
 use std::collections::BTreeSet;
 
 tests![
-    several_values_come_with_commas_or_repeated,
+    several_values_are_given_with_commas_or_by_repetition,
     a_wrong_name_of_a_closed_set_gets_the_nearest,
-    a_name_that_the_catalog_does_not_have_is_said_with_the_nearest,
-    a_crawl_says_which_publisher_there_is_not,
+    an_unknown_name_is_reported_with_the_nearest,
+    a_crawl_reports_unknown_publishers,
 ];
 
-fn several_values_come_with_commas_or_repeated() {
+fn several_values_are_given_with_commas_or_by_repetition() {
     let both =
         rows(&["images", "list", "-l", "eastus", "--location", "westus2", "--kind", "marketplace"]);
     assert_eq!(rows(&["images", "list", "-l", "eastus,West US 2", "--kind", "marketplace"]), both);
@@ -138,7 +138,7 @@ fn a_wrong_name_of_a_closed_set_gets_the_nearest() {
     });
 }
 
-fn a_name_that_the_catalog_does_not_have_is_said_with_the_nearest() {
+fn an_unknown_name_is_reported_with_the_nearest() {
     for (line, words) in [
         (
             &["images", "list", "--publisher", "canonicl"][..],
@@ -203,7 +203,7 @@ fn a_name_that_the_catalog_does_not_have_is_said_with_the_nearest() {
     });
 }
 
-fn a_crawl_says_which_publisher_there_is_not() {
+fn a_crawl_reports_unknown_publishers() {
     let (azure, _) = stage();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();

@@ -21,7 +21,7 @@ use tokio::runtime::Runtime;
 
 tests![
     a_long_list_takes_no_more_memory_than_an_empty_one,
-    whoever_has_read_enough_ends_a_list_without_a_word,
+    closing_the_pipe_ends_a_list_without_an_error,
 ];
 
 /// So many rows of the marketplace, and so many copies of gallery rows.
@@ -132,7 +132,7 @@ fn a_long_list_takes_no_more_memory_than_an_empty_one() {
     }
 }
 
-fn whoever_has_read_enough_ends_a_list_without_a_word() {
+fn closing_the_pipe_ends_a_list_without_an_error() {
     let folder = long();
     let store = folder.path().join("store");
     for format in ["ndjson", "csv", "tsv", "json", "table"] {

@@ -11,18 +11,18 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 tests![
-    details_of_one_version_are_told_of_its_sku_with_their_mark,
-    what_was_not_asked_is_counted_and_never_dropped_in_silence,
-    a_null_in_a_detail_fails_nothing_and_is_asked_once,
-    what_is_found_is_printed_though_another_is_unknown,
-    a_location_that_is_not_open_is_denied_in_words_and_can_be_left_out,
+    details_of_one_version_stand_for_its_sku_and_are_marked,
+    rows_with_unknown_details_are_counted_and_reported,
+    a_null_detail_fails_nothing_and_is_requested_once,
+    known_names_are_printed_though_another_is_unknown,
+    a_denied_location_is_reported_and_can_be_left_out,
     an_alias_without_a_version_is_not_found,
     the_latest_is_the_highest_number_whenever_it_was_built,
-    odd_names_come_back_and_odd_versions_have_their_order,
-    the_feed_tells_the_new_latest,
+    odd_names_are_returned_and_odd_versions_are_ordered,
+    the_feed_reports_the_new_latest,
 ];
 
-fn details_of_one_version_are_told_of_its_sku_with_their_mark() {
+fn details_of_one_version_stand_for_its_sku_and_are_marked() {
     let crawled = Crawled::of(Case::start("details-of-older-versions"), &[]);
     let windows = ["20348.1.1", "20348.2.2"]
         .map(|v| format!("MicrosoftWindowsServer:WindowsServer:2022-datacenter-g2:{v}"));
@@ -52,7 +52,7 @@ fn details_of_one_version_are_told_of_its_sku_with_their_mark() {
     assert_eq!(coverage["details"], json!({"known": 4, "unknown": 0}));
 }
 
-fn what_was_not_asked_is_counted_and_never_dropped_in_silence() {
+fn rows_with_unknown_details_are_counted_and_reported() {
     let crawled = Crawled::of(Case::start("details-of-older-versions"), &["--details", "none"]);
     assert!(rows(crawled.folder.path()).iter().all(|row| row["detailsFrom"].is_null()));
     for options in [
@@ -79,7 +79,7 @@ fn what_was_not_asked_is_counted_and_never_dropped_in_silence() {
     });
 }
 
-fn a_null_in_a_detail_fails_nothing_and_is_asked_once() {
+fn a_null_detail_fails_nothing_and_is_requested_once() {
     let image = json!({"osDiskImage": {"operatingSystem": null}, "hyperVGeneration": null, "architecture": "x64",
         "plan": {"publisher": null, "product": "o", "name": "s"},
         "features": [{"name": "A", "value": null}, {"name": null, "value": "x"}, {"name": "B", "value": "1"}]});
@@ -106,7 +106,7 @@ fn a_null_in_a_detail_fails_nothing_and_is_asked_once() {
     assert!(again["requests"].as_u64().unwrap() < crawled.end.1["requests"].as_u64().unwrap());
 }
 
-fn what_is_found_is_printed_though_another_is_unknown() {
+fn known_names_are_printed_though_another_is_unknown() {
     let crawled = Crawled::of(Case::start("rhel-stray-9.4"), &[]);
     let latest = |names: &[&str]| {
         let latest = [&["images", "latest", "-o", "tsv", "--query", "[].id"], names].concat();
@@ -131,7 +131,7 @@ fn what_is_found_is_printed_though_another_is_unknown() {
     assert_eq!((code, stdout.as_str()), (2, ""));
 }
 
-fn a_location_that_is_not_open_is_denied_in_words_and_can_be_left_out() {
+fn a_denied_location_is_reported_and_can_be_left_out() {
     let crawled = Crawled::of(Case::start("restricted-location"), &[]);
     let (code, result) = &crawled.end;
     assert_eq!((*code, &result["state"]), (3, &json!("partial")), "{result}");
@@ -182,7 +182,7 @@ fn the_latest_is_the_highest_number_whenever_it_was_built() {
     assert_eq!(latest, json!(["9.8.2026061512"]));
 }
 
-fn odd_names_come_back_and_odd_versions_have_their_order() {
+fn odd_names_are_returned_and_odd_versions_are_ordered() {
     let crawled = Crawled::of(Case::start("odd-names"), &[]);
     assert_eq!(crawled.end.0, 0, "{}", crawled.end.1);
     let latest = |sku: &str, locations: &[&str]| {
@@ -229,7 +229,7 @@ fn odd_names_come_back_and_odd_versions_have_their_order() {
     });
 }
 
-fn the_feed_tells_the_new_latest() {
+fn the_feed_reports_the_new_latest() {
     let linux = json!({"osDiskImage": {"operatingSystem": "Linux"}, "hyperVGeneration": "V2",
         "architecture": "x64"});
     let tenant = |versions: &[&str]| {

@@ -24,10 +24,10 @@ use time::OffsetDateTime;
 use time::macros::datetime;
 
 tests![
-    status_and_latest_are_those_of_the_moment_of_the_question,
+    status_and_latest_are_those_of_the_moment_of_the_request,
     versions_of_a_gallery_end_in_the_same_way,
     lookups_over_http_and_on_the_command_line_know_what_has_ended_since,
-    a_list_is_ended_as_it_was_begun,
+    pages_of_a_list_share_one_moment,
     the_tables_say_what_held_when_the_run_began,
     the_query_of_the_documentation_says_what_lookups_say needs [Readers],
 ];
@@ -52,7 +52,7 @@ fn listed(catalog: &Catalog, filter: &Filter, now: OffsetDateTime) -> Vec<String
     rows.iter().map(|row| told(row).replace('"', "")).collect()
 }
 
-fn status_and_latest_are_those_of_the_moment_of_the_question() {
+fn status_and_latest_are_those_of_the_moment_of_the_request() {
     let folder = tempfile::tempdir().unwrap();
     paused(async {
         let store = crawled(tenant("scheduled-date-passed"), folder.path(), BEFORE).await;
@@ -220,7 +220,7 @@ fn lookups_over_http_and_on_the_command_line_know_what_has_ended_since() {
     });
 }
 
-fn a_list_is_ended_as_it_was_begun() {
+fn pages_of_a_list_share_one_moment() {
     // Whatever ends while somebody goes through a list, nothing is left out or given twice.
     let folder = tempfile::tempdir().unwrap();
     paused(async {

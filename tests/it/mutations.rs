@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
 tests![
-    one_odd_member_costs_itself_and_is_counted,
-    one_odd_row_costs_itself_and_is_not_gone,
-    tags_that_cannot_be_listed_stay_and_are_covered,
+    one_odd_member_is_ignored_and_counted,
+    one_odd_row_is_skipped_and_not_marked_gone,
+    unlisted_tags_are_kept_and_named_in_coverage,
     odd_members_of_offers_and_galleries_are_counted_too,
     after_any_mutation_all_other_rows_are_there,
 ];
@@ -29,7 +29,7 @@ fn first(end: &'static str, list: &'static str, change: fn(&mut Value)) -> Chang
     })
 }
 
-fn one_odd_member_costs_itself_and_is_counted() {
+fn one_odd_member_is_ignored_and_counted() {
     let manifests = |change: fn(&mut Value)| first("/_manifests", "manifests", change);
     let cases: [(&str, Change); 7] = [
         (
@@ -80,7 +80,7 @@ fn one_odd_member_costs_itself_and_is_counted() {
     assert_eq!((without, counted), (10, 10));
 }
 
-fn one_odd_row_costs_itself_and_is_not_gone() {
+fn one_odd_row_is_skipped_and_not_marked_gone() {
     let cases: [(&str, usize, Change); 4] = [
         (
             "its properties cannot be read",
@@ -145,7 +145,7 @@ fn cut() -> World {
     world
 }
 
-fn tags_that_cannot_be_listed_stay_and_are_covered() {
+fn unlisted_tags_are_kept_and_named_in_coverage() {
     let tags = |crawl: &Crawl| -> BTreeSet<(String, String)> {
         let of_one = |(id, row): (&String, &Value)| {
             let tags = row["tags"].as_array().unwrap().clone();

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 tests![
     one_odd_member_costs_no_other_row slow "a crawl for each member and kind",
-    what_has_no_name_is_carried_and_not_gone,
+    rows_that_lose_their_name_are_carried,
 ];
 
 /// What may suffer by a mutation: the table, and names that all of its rows have in them that may.
@@ -127,7 +127,7 @@ fn wrong(mutation: &Mutation) -> Option<String> {
 }
 
 /// In the second run an entry of a list has no name: what it was before may be what could not be read.
-fn what_has_no_name_is_carried_and_not_gone() {
+fn rows_that_lose_their_name_are_carried() {
     for list in ["/offers", "/skus", "/versions"] {
         let is_it = |(request, answer): &&(String, Value)| {
             let path = request.split('?').next().unwrap();

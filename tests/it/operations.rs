@@ -11,10 +11,10 @@ use time::OffsetDateTime;
 
 tests![
     an_update_whose_answer_is_lost_is_made_once,
-    a_change_that_never_arrives_is_given_up_and_says_so,
+    a_change_that_never_arrives_is_given_up_and_reported,
     sharing_whose_answer_is_lost_is_made_once,
     the_command_line_shows_makes_and_follows_a_change,
-    no_signature_is_ever_said,
+    no_signature_is_ever_printed,
 ];
 
 fn an_update_whose_answer_is_lost_is_made_once() {
@@ -42,7 +42,7 @@ fn an_update_whose_answer_is_lost_is_made_once() {
     }
 }
 
-fn a_change_that_never_arrives_is_given_up_and_says_so() {
+fn a_change_that_never_arrives_is_given_up_and_reported() {
     let stage = stage(&[Loss::Before; 9]);
     let [gallery, ..] = first(&stage.sim);
     let changes = Changes { description: Some("new".into()), ..Changes::default() };
@@ -114,7 +114,7 @@ fn the_command_line_shows_makes_and_follows_a_change() {
 }
 
 /// The address of an operation is signed: it reaches no log and no error, but the one line that says how to go on.
-fn no_signature_is_ever_said() {
+fn no_signature_is_ever_printed() {
     let faults = vec![Fault::new("capsoperations", usize::MAX, How::Answer(403, &[], "{}"))];
     let faulty = Faulty::start(Azure::start(tenant(SIZE)), faults);
     let [gallery, ..] = first(&faulty.azure.sim).map(|name| name.id());

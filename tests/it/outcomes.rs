@@ -24,15 +24,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 tests![
     a_tag_whose_answer_is_lost_is_set_once,
-    what_is_under_way_is_not_made_yet,
-    what_failed_is_an_error_and_is_sent_again,
-    what_had_failed_before_is_sent_until_an_answer_comes,
-    what_is_being_made_already_is_waited_for,
-    what_names_no_operation_is_looked_at,
-    an_operation_is_followed_through_answers_that_do_not_tell,
-    an_operation_that_tells_nothing_is_no_success,
-    a_failure_is_told_with_all_its_reasons,
-    an_interrupted_change_says_how_it_is_followed,
+    a_change_is_done_only_after_its_provisioning,
+    a_failed_change_is_an_error_and_is_sent_again,
+    a_change_of_a_failed_version_is_sent_until_it_is_answered,
+    a_change_already_under_way_is_waited_for,
+    changes_without_an_operation_are_checked_by_their_state,
+    an_operation_is_followed_through_unusable_responses,
+    an_operation_without_a_status_is_not_a_success,
+    a_failure_is_reported_with_all_its_reasons,
+    an_interrupted_change_says_how_to_follow_it,
 ];
 
 fn a_tag_whose_answer_is_lost_is_set_once() {
@@ -58,7 +58,7 @@ fn a_tag_whose_answer_is_lost_is_set_once() {
     }
 }
 
-fn what_is_under_way_is_not_made_yet() {
+fn a_change_is_done_only_after_its_provisioning() {
     let sim = sim();
     let [.., version] = first(&sim);
     let looks = Arc::new(AtomicUsize::new(0));
@@ -79,7 +79,7 @@ fn what_is_under_way_is_not_made_yet() {
     assert_eq!(wire.changes.load(Ordering::SeqCst), 1);
 }
 
-fn what_failed_is_an_error_and_is_sent_again() {
+fn a_failed_change_is_an_error_and_is_sent_again() {
     let sim = sim();
     let [.., version] = first(&sim);
     let (azure, name) = (Arc::clone(&sim), version.clone());
@@ -109,7 +109,7 @@ fn what_failed_is_an_error_and_is_sent_again() {
 }
 
 /// A version that failed shows what is wanted, and the request to try again never arrives.
-fn what_had_failed_before_is_sent_until_an_answer_comes() {
+fn a_change_of_a_failed_version_is_sent_until_it_is_answered() {
     let sim = sim();
     let [.., version] = first(&sim);
     version_of(&sim, &version, |version| {
@@ -125,7 +125,7 @@ fn what_had_failed_before_is_sent_until_an_answer_comes() {
     assert_eq!(changed(&sim, "UpdateGalleryVersion"), 1);
 }
 
-fn what_is_being_made_already_is_waited_for() {
+fn a_change_already_under_way_is_waited_for() {
     for end in ["Succeeded", "Failed"] {
         let sim = sim();
         let [.., version] = first(&sim);
@@ -156,7 +156,7 @@ fn what_is_being_made_already_is_waited_for() {
     }
 }
 
-fn what_names_no_operation_is_looked_at() {
+fn changes_without_an_operation_are_checked_by_their_state() {
     for (status, state, outcome) in [
         (202, "Succeeded", "made"),
         (200, "Succeeded", "made"),
@@ -193,7 +193,7 @@ async fn begun(galleries: &Galleries, version: &Name) -> url::Url {
     }
 }
 
-fn an_operation_is_followed_through_answers_that_do_not_tell() {
+fn an_operation_is_followed_through_unusable_responses() {
     type Untold = fn(WireResponse) -> Result<WireResponse>;
     let kinds: [(&str, Untold); 5] = [
         ("500", |answer| {
@@ -234,7 +234,7 @@ fn an_operation_is_followed_through_answers_that_do_not_tell() {
     }
 }
 
-fn an_operation_that_tells_nothing_is_no_success() {
+fn an_operation_without_a_status_is_not_a_success() {
     for body in ["", "{}", "{\"status\":\"\"}", "{\"status\":null}", "{\"properties\":{}}"] {
         let sim = sim();
         let [.., version] = first(&sim);
@@ -267,7 +267,7 @@ fn an_operation_that_tells_nothing_is_no_success() {
 const DETAILED: &str = "{\"error\":{\"code\":\"Bad\",\"message\":\"See details.\",\"details\":[\
      {\"code\":\"Full\",\"message\":\"East US has no room.\"}]}}";
 
-fn a_failure_is_told_with_all_its_reasons() {
+fn a_failure_is_reported_with_all_its_reasons() {
     let cases = [
         ("/share?", How::Answer(400, &[], DETAILED), 1),
         ("/share?", How::Answer(412, &[], DETAILED), 1),
@@ -287,7 +287,7 @@ fn a_failure_is_told_with_all_its_reasons() {
     }
 }
 
-fn an_interrupted_change_says_how_it_is_followed() {
+fn an_interrupted_change_says_how_to_follow_it() {
     for (signal, exit) in [("-INT", 130), ("-TERM", 143)] {
         let held = vec![Fault::new("capsoperations", usize::MAX, How::Held)];
         let faulty = Faulty::start(Azure::start(tenant(SIZE)), held);

@@ -15,7 +15,7 @@ tests![
     a_list_of_several_kinds_has_the_columns_of_each,
     fields_of_another_kind_are_empty_and_unknown_ones_are_refused,
     queries_print_what_az_prints_while_rows_are_read,
-    az_itself_finds_and_prints_what_is_told_of_it needs [Azure],
+    the_azure_cli_gives_the_recorded_query_results needs [Azure],
     every_query_of_an_example_is_taken,
     the_commands_of_the_documentation_run,
 ];
@@ -185,7 +185,7 @@ fn queries_print_what_az_prints_while_rows_are_read() {
     assert!(code == 2 && stderr.contains("the nearest is length()"), "{stderr}");
 }
 
-fn az_itself_finds_and_prints_what_is_told_of_it() {
+fn the_azure_cli_gives_the_recorded_query_results() {
     let python = folder(Need::Azure).join("python");
     let mut command = Command::new(python);
     command.arg(root().join("tests/fixtures/ask_queries.py"));

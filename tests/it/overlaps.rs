@@ -19,8 +19,8 @@ use std::sync::{Arc, Mutex};
 
 tests![
     two_narrow_runs_at_once_lose_nothing,
-    what_a_newer_run_saw_stands_and_the_long_run_becomes_the_current_one,
-    what_ends_after_its_run_was_closed_does_not_count,
+    a_long_run_becomes_current_and_keeps_newer_observations,
+    outcomes_after_the_close_of_a_run_do_not_count,
     an_equal_request_is_answered_with_the_run_that_is_under_way,
     small_runs_beside_a_long_one_leave_its_internals_alone,
     a_damaged_snapshot_is_passed_over,
@@ -63,7 +63,7 @@ fn two_narrow_runs_at_once_lose_nothing() {
     });
 }
 
-fn what_a_newer_run_saw_stands_and_the_long_run_becomes_the_current_one() {
+fn a_long_run_becomes_current_and_keeps_newer_observations() {
     quiet(async |mut model| {
         let first = model.start(everything()).await.unwrap();
         model.publish(first).await;
@@ -82,7 +82,7 @@ fn what_a_newer_run_saw_stands_and_the_long_run_becomes_the_current_one() {
     });
 }
 
-fn what_ends_after_its_run_was_closed_does_not_count() {
+fn outcomes_after_the_close_of_a_run_do_not_count() {
     quiet(async |mut model| {
         let first = model.start(everything()).await.unwrap();
         model.publish(first).await;

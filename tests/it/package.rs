@@ -15,12 +15,12 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 
 tests![
-    the_package_has_what_the_host_needs_and_nothing_else_byte_for_byte,
-    what_is_no_program_for_azure_is_said,
+    the_package_has_exactly_the_files_of_the_host_byte_for_byte,
+    a_binary_that_azure_cannot_run_is_reported,
     the_host_finds_nothing_to_refuse,
     the_profile_that_is_deployed_is_the_one_that_is_named,
     behind_a_sign_in_lookups_need_no_key_and_all_else_does,
-    a_handler_whose_lookups_would_be_open_to_everybody_answers_none,
+    a_handler_with_unprotected_lookups_answers_none,
 ];
 
 /// Every file below a folder with its mode.
@@ -42,7 +42,7 @@ fn files(folder: &Path) -> BTreeMap<String, u32> {
     found
 }
 
-fn the_package_has_what_the_host_needs_and_nothing_else_byte_for_byte() {
+fn the_package_has_exactly_the_files_of_the_host_byte_for_byte() {
     let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     // What an earlier azimg packaged is not in it.
     let old = MadeFile { name: "app/old/function.json", bytes: b"{}", access: Access::Readable };
@@ -83,7 +83,7 @@ fn the_package_has_what_the_host_needs_and_nothing_else_byte_for_byte() {
     assert!(doubts.contains(&"it has the simulated Azure in it"), "{doubts:?}");
 }
 
-fn what_is_no_program_for_azure_is_said() {
+fn a_binary_that_azure_cannot_run_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let script = folder.path().join("script");
     std::fs::write(&script, "#!/bin/sh\n").unwrap();
@@ -291,7 +291,7 @@ impl Drop for Serving {
 }
 
 /// A package and the settings of its app are deployed, and rolled back, one without the other.
-fn a_handler_whose_lookups_would_be_open_to_everybody_answers_none() {
+fn a_handler_with_unprotected_lookups_answers_none() {
     let azure = Azure::start(generate(Scale::Small, 96));
     let folder = tempfile::tempdir().unwrap();
     let packaged = |sign_in: &str| {

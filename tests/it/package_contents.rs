@@ -10,11 +10,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 tests![
-    what_a_program_was_built_of_stands_in_it_and_in_its_bill_of_materials,
-    what_a_program_was_built_of_outlives_being_stripped,
-    a_damaged_list_of_what_a_program_was_built_of_is_refused,
-    a_bill_of_materials_is_one_to_its_own_readers needs [Readers],
-    what_is_not_checked_for_vulnerabilities_is_said,
+    dependencies_are_in_the_program_and_its_bill_of_materials,
+    the_dependency_list_survives_stripping,
+    a_damaged_dependency_list_is_refused,
+    standard_readers_accept_the_bill_of_materials needs [Readers],
+    dependencies_without_a_vulnerability_check_are_listed,
 ];
 
 /// The packages of `Cargo.lock`, with the checksums of those that come from a registry.
@@ -28,7 +28,7 @@ fn locked() -> BTreeMap<(String, String), Option<String>> {
     packages.collect()
 }
 
-fn what_a_program_was_built_of_stands_in_it_and_in_its_bill_of_materials() {
+fn dependencies_are_in_the_program_and_its_bill_of_materials() {
     let folder = tempfile::tempdir().unwrap();
     package(folder.path());
     let app = folder.path().join("app");
@@ -90,7 +90,7 @@ fn what_a_program_was_built_of_stands_in_it_and_in_its_bill_of_materials() {
 }
 
 /// A list that cannot be read is no reason to write a bill of half of it.
-fn a_damaged_list_of_what_a_program_was_built_of_is_refused() {
+fn a_damaged_dependency_list_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let program = std::fs::read(env!("CARGO_BIN_EXE_azimg")).unwrap();
     let damaged = folder.path().join("damaged");
@@ -106,7 +106,7 @@ fn a_damaged_list_of_what_a_program_was_built_of_is_refused() {
 }
 
 /// What is deployed is stripped by its linker; this is more than that does.
-fn what_a_program_was_built_of_outlives_being_stripped() {
+fn the_dependency_list_survives_stripping() {
     let folder = tempfile::tempdir().unwrap();
     let stripped = folder.path().join("azimg");
     let mut strip = Command::new("strip");
@@ -123,7 +123,7 @@ fn what_a_program_was_built_of_outlives_being_stripped() {
     assert_eq!(parts + 1, told.packages.len());
 }
 
-fn a_bill_of_materials_is_one_to_its_own_readers() {
+fn standard_readers_accept_the_bill_of_materials() {
     let folder = tempfile::tempdir().unwrap();
     package(folder.path());
     let mut check = Command::new(peer(Need::Readers).join("python"));
@@ -160,7 +160,7 @@ fn advisories(fetch: u8, check: u8, days_old: u64) -> (i32, String) {
     (code, stdout.trim_end().to_owned())
 }
 
-fn what_is_not_checked_for_vulnerabilities_is_said() {
+fn dependencies_without_a_vulnerability_check_are_listed() {
     let (code, says) = advisories(0, 0, 3);
     assert!(code == 0 && says.starts_with("advisories: none is known (database of "), "{says}");
     let (code, says) = advisories(0, 1, 3);

@@ -7,10 +7,10 @@ use crate::tests;
 use serde_json::{Value, json};
 
 tests![
-    what_refers_to_an_image_is_found_everywhere,
-    a_child_that_is_missing_is_a_line,
-    old_and_odd_manifests_are_called_by_their_names,
-    what_acr_alone_tells_is_shown,
+    referrers_of_an_image_are_found_by_every_mechanism,
+    a_missing_child_of_an_index_is_listed_with_its_error,
+    old_and_odd_manifests_are_read_or_refused_by_name,
+    attributes_that_only_acr_has_are_shown,
 ];
 
 /// An artifact that refers to what `subject` is.
@@ -33,7 +33,7 @@ fn beside(at: &Memory, of: &Value, end: &str, kind: &str) -> String {
     at.put(&format!("app:{tag}.{end}"), IMAGE, manifest.to_string().as_bytes())
 }
 
-fn what_refers_to_an_image_is_found_everywhere() {
+fn referrers_of_an_image_are_found_by_every_mechanism() {
     for page in [Some(2), None] {
         let at = Memory::start();
         at.held.lock().unwrap().page = page;
@@ -67,7 +67,7 @@ fn what_refers_to_an_image_is_found_everywhere() {
     }
 }
 
-fn a_child_that_is_missing_is_a_line() {
+fn a_missing_child_of_an_index_is_listed_with_its_error() {
     let at = Memory::start();
     let [amd, arm] =
         ["linux/amd64", "linux/arm64"].map(|name| image(&at, "app:x", &platform(name), name));
@@ -90,7 +90,7 @@ fn a_child_that_is_missing_is_a_line() {
     assert!(code != 0 && err.contains(&arm["digest"].as_str().unwrap()[7..]), "{err}");
 }
 
-fn old_and_odd_manifests_are_called_by_their_names() {
+fn old_and_odd_manifests_are_read_or_refused_by_name() {
     let at = Memory::start();
     let path = root().join("tests/fixtures/registry/schema1-signed.json");
     let schema1 = std::fs::read(path).unwrap();
@@ -124,7 +124,7 @@ fn old_and_odd_manifests_are_called_by_their_names() {
     assert_eq!(inspected["config"]["architecture"], "amd64", "{made}");
 }
 
-fn what_acr_alone_tells_is_shown() {
+fn attributes_that_only_acr_has_are_shown() {
     let at = Memory::start();
     let made = image(&at, "app:v1", &platform("linux/amd64"), "one");
     let digest = made["digest"].as_str().unwrap();

@@ -14,8 +14,8 @@ use std::path::Path;
 tests![
     an_image_is_of_the_platform_that_is_wanted,
     names_in_a_layout_and_in_archives_are_whole,
-    archives_say_who_takes_them,
-    pulls_into_one_layout_at_once_lose_nothing,
+    archives_say_which_tools_can_load_them,
+    concurrent_pulls_into_one_layout_lose_nothing,
     an_index_whose_manifests_fill_the_memory_is_refused,
 ];
 
@@ -173,7 +173,7 @@ fn unpacked(path: &Path) -> BTreeMap<String, Value> {
         .collect()
 }
 
-fn archives_say_who_takes_them() {
+fn archives_say_which_tools_can_load_them() {
     let at = Memory::start();
     let folder = tempfile::tempdir().unwrap();
     let pulled = |name: &str, more: &[&str]| {
@@ -219,7 +219,7 @@ fn archives_say_who_takes_them() {
     assert!(told["dockerLoad"].is_null() && !inside.contains_key("manifest.json"));
 }
 
-fn pulls_into_one_layout_at_once_lose_nothing() {
+fn concurrent_pulls_into_one_layout_lose_nothing() {
     let at = Memory::start();
     let folder = tempfile::tempdir().unwrap();
     let count = 12;

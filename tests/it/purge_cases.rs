@@ -15,15 +15,15 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 tests![
-    images_are_counted_as_people_count_them,
+    indexes_and_their_platforms_count_as_one_image,
     of_the_same_moment_the_highest_version_is_the_newest,
-    build_caches_and_what_is_protected_use_up_no_place,
-    signatures_of_images_that_are_gone_go_where_it_is_said,
+    build_caches_and_protected_images_do_not_count_as_kept,
+    signatures_of_deleted_images_are_deleted_by_rule,
     an_index_that_shares_a_platform_keeps_it,
     one_manifest_that_cannot_be_read_stays_and_stops_nothing_else,
     an_index_that_cannot_be_read_stops_its_repository,
-    nothing_without_a_tag_goes_while_it_may_be_pushed,
-    wrong_and_late_counts_are_nobodys_push,
+    untagged_manifests_are_kept_while_a_push_may_be_under_way,
+    wrong_and_late_counts_are_not_taken_for_a_push,
     a_plan_says_what_each_tag_stays_for_and_what_each_blob_frees,
 ];
 
@@ -44,7 +44,7 @@ fn per_platform() -> Filled {
     filled
 }
 
-fn images_are_counted_as_people_count_them() {
+fn indexes_and_their_platforms_count_as_one_image() {
     let newest = ["1.2", "1.2-amd64", "1.2-arm64"];
     let purged_1 = purged(per_platform(), KEEP_1);
     assert_eq!(purged_1.tags(), newest);
@@ -87,7 +87,7 @@ fn with_cache() -> Filled {
     filled
 }
 
-fn build_caches_and_what_is_protected_use_up_no_place() {
+fn build_caches_and_protected_images_do_not_count_as_kept() {
     assert_eq!(purged(with_cache(), KEEP_3).planned.deletions, []);
     assert_eq!(purged(with_cache(), KEEP_2).tags(), ["1.1", "1.2", "buildcache"]);
     // The other form of a cache: an image of a configuration of its own.
@@ -142,7 +142,7 @@ fn signed() -> (Filled, Vec<String>) {
     (filled, orphans)
 }
 
-fn signatures_of_images_that_are_gone_go_where_it_is_said() {
+fn signatures_of_deleted_images_are_deleted_by_rule() {
     let (filled, _) = signed();
     assert_eq!(purged(filled, KEEP_3).planned.deletions, []);
     let (filled, orphans) = signed();
@@ -244,7 +244,7 @@ fn an_index_that_cannot_be_read_stops_its_repository() {
     assert!(why.contains(&ghost) && why.contains("may need what is here"), "{why}");
 }
 
-fn nothing_without_a_tag_goes_while_it_may_be_pushed() {
+fn untagged_manifests_are_kept_while_a_push_may_be_under_way() {
     let half_pushed = || {
         let mut filled = Filled::default();
         filled.image("v0", &["v0"], 30);
@@ -287,7 +287,7 @@ fn counted(count: impl Fn(u64, &str) -> u64 + Send + Sync + 'static) -> Purged {
     case.purged()
 }
 
-fn wrong_and_late_counts_are_nobodys_push() {
+fn wrong_and_late_counts_are_not_taken_for_a_push() {
     let more = counted(|right, _| right + 1);
     let less = counted(|right, name| right - u64::from(name == "manifestCount"));
     // Three seconds late, by the clock that requests take time by.

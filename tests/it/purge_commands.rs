@@ -11,7 +11,7 @@ use std::process::Command;
 
 tests![
     a_purge_is_planned_reviewed_applied_and_undone needs [Registry],
-    indexes_signatures_and_what_is_referred_to_are_spared needs [Registry],
+    indexes_signatures_and_referenced_images_are_kept needs [Registry],
 ];
 
 /// A repository with five images, the last with a signature, and an index of two.
@@ -118,7 +118,7 @@ fn a_purge_is_planned_reviewed_applied_and_undone() {
     assert!(run(&apply).2.contains("make another"));
 }
 
-fn indexes_signatures_and_what_is_referred_to_are_spared() {
+fn indexes_signatures_and_referenced_images_are_kept() {
     let oci = Oci::start();
     let folder = tempfile::tempdir().unwrap();
     let layout = Layout::new(&folder.path().join("index"));

@@ -17,14 +17,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 tests![
-    what_is_hidden_from_lists_stays_with_what_it_needs,
-    what_cannot_be_read_is_protected_and_says_so,
-    a_tag_that_is_not_told_still_protects_its_image,
-    what_cannot_be_read_right_before_it_goes_stays,
+    manifests_hidden_from_lists_are_kept_with_their_parts,
+    unreadable_manifests_are_protected_and_reported,
+    a_tag_missing_from_lists_still_protects_its_image,
+    manifests_unreadable_at_the_last_check_are_kept,
 ];
 
 /// What is hidden from lists stays with what it needs, where anything names it; else nothing goes that has no tag.
-fn what_is_hidden_from_lists_stays_with_what_it_needs() {
+fn manifests_hidden_from_lists_are_kept_with_their_parts() {
     let (_, repository) = shelf();
     let mut named = 0;
     for (digest, manifest) in &repository.manifests {
@@ -111,7 +111,7 @@ fn victim(sim: &Arc<Sim>, repository: &SimRepository) -> (String, String) {
 
 /// A member by which it is decided what goes, in another form: what it is of stays, with all that it needs, and
 /// the plan says why.
-fn what_cannot_be_read_is_protected_and_says_so() {
+fn unreadable_manifests_are_protected_and_reported() {
     type Odd = fn(&mut Value);
     let (sim, repository) = shelf();
     let (digest, tag) = victim(&sim, &repository);
@@ -168,7 +168,7 @@ fn what_cannot_be_read_is_protected_and_says_so() {
 }
 
 /// What a manifest's own list of tags leaves out is in the list of tags, and what that leaves out is no less a tag.
-fn a_tag_that_is_not_told_still_protects_its_image() {
+fn a_tag_missing_from_lists_still_protects_its_image() {
     let (sim, repository) = shelf();
     let (digest, tag) = victim(&sim, &repository);
     sim.registries()[0].most_tags = Some(0);
@@ -206,7 +206,7 @@ fn a_tag_that_is_not_told_still_protects_its_image() {
 }
 
 /// The last look at a manifest counts, and what it cannot read stays.
-fn what_cannot_be_read_right_before_it_goes_stays() {
+fn manifests_unreadable_at_the_last_check_are_kept() {
     let (sim, repository) = shelf();
     let (digest, _) = victim(&sim, &repository);
     let looked_at = format!("/_manifests/{digest}");

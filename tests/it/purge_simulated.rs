@@ -15,13 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 tests![
-    patterns_that_fit_nothing_say_so,
-    what_runs_by_a_list_stays_and_a_bad_list_stops_the_purge,
-    what_an_index_needs_is_deleted_by_whoever_says_so,
-    a_crawl_does_not_ask_again_for_what_can_never_be_read,
+    patterns_that_match_nothing_are_reported,
+    images_in_the_usage_list_are_kept_and_a_bad_list_stops_the_purge,
+    parts_of_an_index_are_deleted_only_with_yes,
+    a_crawl_requests_unreadable_manifests_once,
 ];
 
-fn patterns_that_fit_nothing_say_so() {
+fn patterns_that_match_nothing_are_reported() {
     let mut filled = Filled::default();
     filled.image("a", &["release-1"], 30);
     filled.image("b", &["pr-7"], 30);
@@ -59,7 +59,7 @@ fn listed(azure: &Azure, folder: &Path, more: &[&str]) -> (i32, String, String) 
     finish(azure.azimg(&line).current_dir(folder))
 }
 
-fn what_runs_by_a_list_stays_and_a_bad_list_stops_the_purge() {
+fn images_in_the_usage_list_are_kept_and_a_bad_list_stops_the_purge() {
     let azure = Azure::start(crate::support::registries::world(6));
     let registry = azure.sim.registries()[0].clone();
     let server = &registry.login_server;
@@ -123,7 +123,7 @@ fn what_runs_by_a_list_stays_and_a_bad_list_stops_the_purge() {
     assert_eq!(after.tags[tag].digest, used.digest);
 }
 
-fn what_an_index_needs_is_deleted_by_whoever_says_so() {
+fn parts_of_an_index_are_deleted_only_with_yes() {
     let azure = Azure::start(crate::support::registries::world(0));
     let server = azure.sim.registries()[0].login_server.clone();
     let mut filled = Filled::default();
@@ -160,7 +160,7 @@ fn what_an_index_needs_is_deleted_by_whoever_says_so() {
     assert_eq!((left.manifests.len(), left.tags.len()), (3, 1));
 }
 
-fn a_crawl_does_not_ask_again_for_what_can_never_be_read() {
+fn a_crawl_requests_unreadable_manifests_once() {
     let azure = Azure::start(crate::support::registries::world(0));
     let mut filled = Filled::default();
     let name = format!("sha256:{}", "ab".repeat(32));

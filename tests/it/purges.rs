@@ -19,10 +19,10 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 tests![
-    what_is_protected_never_goes_in_ten_thousand_plans slow "ten thousand plans",
-    a_repository_that_is_never_quiet_is_given_up,
-    brakes_and_ages_hold,
-    what_runs_is_never_purged,
+    protected_manifests_survive_ten_thousand_plans slow "ten thousand plans",
+    a_repository_that_never_stops_changing_is_given_up,
+    deletion_limits_and_ages_hold,
+    running_images_are_never_purged,
 ];
 
 fn some_rules(random: &mut StdRng) -> Rules {
@@ -141,7 +141,7 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
-fn what_is_protected_never_goes_in_ten_thousand_plans() {
+fn protected_manifests_survive_ten_thousand_plans() {
     let seeds = number("AZIMG_SEED").map_or(0..10_000, |seed| seed..seed + 1);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -208,7 +208,7 @@ fn what_is_protected_never_goes_in_ten_thousand_plans() {
 }
 
 /// A repository that says each time that it was changed: the purge ends, and can be gone on with.
-fn a_repository_that_is_never_quiet_is_given_up() {
+fn a_repository_that_never_stops_changing_is_given_up() {
     let mut world = World::new(1, 0.0);
     world.is_restless = true;
     world.grow(20, &|random| random.random_range(40..90));
@@ -228,7 +228,7 @@ fn a_repository_that_is_never_quiet_is_given_up() {
     assert!(applied.failed[0].reason.contains("when it is quiet"), "{applied:?}");
 }
 
-fn brakes_and_ages_hold() {
+fn deletion_limits_and_ages_hold() {
     let one = |text: &str| text.parse::<DeletionLimit>();
     assert!(one("-1").is_err() && one("101%").is_err() && one("x").is_err());
     let rules =
@@ -261,7 +261,7 @@ fn brakes_and_ages_hold() {
     assert_eq!(planned.deletions.len(), 0);
 }
 
-fn what_runs_is_never_purged() {
+fn running_images_are_never_purged() {
     let azure = crate::support::Azure::start(crate::support::registries::world(6));
     let registry = azure.sim.registries()[0].clone();
     let server = &registry.login_server;

@@ -19,8 +19,8 @@ use tokio::time::Instant;
 
 tests![
     one_refused_token_in_a_run_costs_one_request,
-    an_identity_that_is_refused_in_the_middle_of_a_run_loses_nothing,
-    a_subscription_of_another_tenant_is_denied_by_itself,
+    an_identity_refused_in_the_middle_of_a_run_loses_nothing,
+    only_the_subscription_of_another_tenant_is_denied,
 ];
 
 const MARKETPLACE: &str = r#"{"sources": ["marketplace"]}"#;
@@ -115,7 +115,7 @@ fn one_refused_token_in_a_run_costs_one_request() {
     });
 }
 
-fn an_identity_that_is_refused_in_the_middle_of_a_run_loses_nothing() {
+fn an_identity_refused_in_the_middle_of_a_run_loses_nothing() {
     paused(async {
         let (whole, refused) = (sim(), sim());
         let (usual, whole) = run(&Refusing::new(&whole, "x", |_, _, _| false), MARKETPLACE).await;
@@ -134,7 +134,7 @@ fn an_identity_that_is_refused_in_the_middle_of_a_run_loses_nothing() {
     });
 }
 
-fn a_subscription_of_another_tenant_is_denied_by_itself() {
+fn only_the_subscription_of_another_tenant_is_denied() {
     paused(async {
         let sim = Sim::new(
             generate(Scale::Small, 7),

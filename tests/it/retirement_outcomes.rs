@@ -20,13 +20,13 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 tests![
-    what_is_deleted_softly_is_never_the_latest,
+    soft_deleted_versions_are_never_the_latest,
     a_retirement_says_until_when_it_can_be_undone,
     a_retirement_that_failed_is_due_again,
     a_retirement_waits_for_what_it_had_begun,
 ];
 
-fn what_is_deleted_softly_is_never_the_latest() {
+fn soft_deleted_versions_are_never_the_latest() {
     let mut world = tenant(OrganisationSize { shared: 2, communities: 2, ..OrganisationSize::FEW });
     let all = &mut world.organisation;
     let mut deleted = Vec::new();

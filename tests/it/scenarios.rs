@@ -23,24 +23,24 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 tests![
-    a_run_on_demand_while_another_is_going_disturbs_neither needs [Azurite],
-    five_thousand_messages_over_four_instances_are_each_done
+    a_run_on_demand_does_not_disturb_a_run_under_way needs [Azurite],
+    four_instances_process_five_thousand_messages
         needs [Azurite] slow "5,000 items, each an invocation of a handler",
-    an_item_whose_shard_cannot_be_kept_is_poison_and_the_run_closes_without_it
+    a_run_closes_without_an_item_whose_shard_cannot_be_stored
         needs [Azurite] slow "the run is looked at every 30 seconds",
     lost_messages_are_found_by_sweeps needs [Azurite],
     storage_that_is_busy_and_slow_loses_nothing
         needs [Azurite] slow "each eighth request is refused, and waited for",
-    a_version_that_is_not_ours_is_left_to_whoever_it_is_of needs [Azurite],
+    messages_of_another_version_are_left_for_it needs [Azurite],
     clocks_that_are_five_minutes_wrong_change_nothing
         needs [Azurite, Faketime] slow "the run is looked at every 30 seconds",
-    two_publishes_of_one_run_at_once_make_one_snapshot needs [Azurite],
-    what_takes_longer_than_the_host_allows_is_killed_and_the_run_closes
+    two_concurrent_publishes_of_one_run_make_one_snapshot needs [Azurite],
+    an_invocation_past_the_time_limit_is_killed_and_the_run_closes
         needs [Azurite] slow "four deliveries, each until the host's limit",
     a_handler_that_cannot_work_stops_its_host_and_says_why needs [Azurite],
 ];
 
-fn a_run_on_demand_while_another_is_going_disturbs_neither() {
+fn a_run_on_demand_does_not_disturb_a_run_under_way() {
     let stage =
         Stage::new(Azure::start_with(generate(Scale::Small, 201), Duration::from_millis(5), None));
     let host = stage.host();
@@ -75,7 +75,7 @@ fn a_run_on_demand_while_another_is_going_disturbs_neither() {
     stage.assert_rows();
 }
 
-fn five_thousand_messages_over_four_instances_are_each_done() {
+fn four_instances_process_five_thousand_messages() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("catalog.ndjson");
     let rows: Vec<Value> = (0..5_000)
@@ -125,7 +125,7 @@ fn five_thousand_messages_over_four_instances_are_each_done() {
     assert!(hosts.iter().all(|host| host.failed.lock().unwrap().is_empty()));
 }
 
-fn an_item_whose_shard_cannot_be_kept_is_poison_and_the_run_closes_without_it() {
+fn a_run_closes_without_an_item_whose_shard_cannot_be_stored() {
     let stage = Stage::new(Azure::start(generate(Scale::Small, 203)));
     let wire = Wire::start(&stage.azurite, |_, request| {
         let kept = ["PUT", "shards", "debian"].iter().all(|part| request.contains(part));
@@ -226,7 +226,7 @@ fn storage_that_is_busy_and_slow_loses_nothing() {
     stage.assert_exact();
 }
 
-fn a_version_that_is_not_ours_is_left_to_whoever_it_is_of() {
+fn messages_of_another_version_are_left_for_it() {
     let stage = Stage::new(Azure::start(generate(Scale::Small, 206)));
     let mut host = stage.host();
     // Some first messages come from a newer version that was rolled back, some from nobody.
@@ -278,7 +278,7 @@ fn clocks_that_are_five_minutes_wrong_change_nothing() {
     stage.assert_exact();
 }
 
-fn two_publishes_of_one_run_at_once_make_one_snapshot() {
+fn two_concurrent_publishes_of_one_run_make_one_snapshot() {
     let stage = Stage::new(Azure::start(generate(Scale::Small, 208)));
     let hosts = [stage.host(), stage.host()];
     stage.runtime.block_on(async {
@@ -300,7 +300,7 @@ fn two_publishes_of_one_run_at_once_make_one_snapshot() {
     stage.assert_exact();
 }
 
-fn what_takes_longer_than_the_host_allows_is_killed_and_the_run_closes() {
+fn an_invocation_past_the_time_limit_is_killed_and_the_run_closes() {
     let azure = Azure::start(generate(Scale::Small, 209));
     let faulty =
         Faulty::start(azure, vec![Fault::new("/publishers/debian/", usize::MAX, How::Never)]);

@@ -11,14 +11,14 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 tests![
-    completions_propose_the_names_of_the_catalog_and_nothing_that_a_shell_acts_on,
+    completions_propose_catalog_names_without_shell_syntax,
     every_shell_gets_a_script_that_asks_this_program,
-    the_manual_has_a_page_for_each_command_and_is_written_anew,
-    a_simulated_azure_says_which_variables_lead_to_it,
-    a_run_that_nobody_does_is_interrupted_and_one_that_goes_on_is_running,
-    a_limit_that_stops_a_plan_is_no_wrong_usage,
+    the_manual_has_a_page_for_each_command_and_is_rewritten,
+    a_simulated_azure_prints_the_variables_that_select_it,
+    runs_without_a_process_are_interrupted_and_others_running,
+    a_limit_that_stops_a_plan_is_not_wrong_usage,
     an_empty_list_says_so,
-    a_host_refuses_a_schedule_before_it_says_anything,
+    a_host_refuses_an_invalid_schedule_before_any_output,
 ];
 
 fn folder() -> TempDir {
@@ -41,7 +41,7 @@ fn proposed(store: &Path, line: &[&str]) -> Vec<String> {
     stdout.lines().map(str::to_owned).collect()
 }
 
-fn completions_propose_the_names_of_the_catalog_and_nothing_that_a_shell_acts_on() {
+fn completions_propose_catalog_names_without_shell_syntax() {
     let folder = folder();
     let file = folder.path().join("catalog.ndjson");
     let names = [
@@ -91,7 +91,7 @@ fn every_shell_gets_a_script_that_asks_this_program() {
     }
 }
 
-fn the_manual_has_a_page_for_each_command_and_is_written_anew() {
+fn the_manual_has_a_page_for_each_command_and_is_rewritten() {
     let folder = folder();
     let pages = folder.path().join("man");
     let line = ["man", pages.to_str().unwrap(), "-o", "json"];
@@ -116,7 +116,7 @@ fn the_manual_has_a_page_for_each_command_and_is_written_anew() {
     assert_eq!(std::fs::read_to_string(pages.join("azimg.1")).unwrap(), "mine");
 }
 
-fn a_simulated_azure_says_which_variables_lead_to_it() {
+fn a_simulated_azure_prints_the_variables_that_select_it() {
     let folder = folder();
     let (out, err) = (folder.path().join("out"), folder.path().join("err"));
     let file = |path: &Path| std::fs::File::create(path).unwrap();
@@ -137,7 +137,7 @@ fn a_simulated_azure_says_which_variables_lead_to_it() {
     assert_eq!(sim.wait().unwrap().code(), Some(130));
 }
 
-fn a_run_that_nobody_does_is_interrupted_and_one_that_goes_on_is_running() {
+fn runs_without_a_process_are_interrupted_and_others_running() {
     let held = vec![Fault::new("/publishers/debian/", usize::MAX, How::Held)];
     let faulty = Faulty::start(Azure::start(generate(Scale::Small, 98)), held);
     let folder = folder();
@@ -168,7 +168,7 @@ fn a_run_that_nobody_does_is_interrupted_and_one_that_goes_on_is_running() {
     assert_eq!(states().0, "complete");
 }
 
-fn a_limit_that_stops_a_plan_is_no_wrong_usage() {
+fn a_limit_that_stops_a_plan_is_not_wrong_usage() {
     let azure = Azure::start(generate(Scale::Small, 99));
     let retire =
         ["gallery", "retire", "--keep", "1", "--max-percent", "1", "--filter", "gallery_000"];
@@ -224,7 +224,7 @@ fn an_empty_list_says_so() {
     }
 }
 
-fn a_host_refuses_a_schedule_before_it_says_anything() {
+fn a_host_refuses_an_invalid_schedule_before_any_output() {
     let folder = folder();
     let mut host = azimg(&["host", "--store", text(&folder), "--port", "0"]);
     let (code, stdout, stderr) = finish(host.env("AZIMG_SCHEDULE", "weekly"));

@@ -14,10 +14,10 @@ use tempfile::TempDir;
 tests![
     az_is_started_once_for_an_audience,
     what_az_says_reaches_the_user,
-    an_az_that_hangs_is_ended_with_all_that_it_started,
+    a_hanging_az_is_ended_with_its_children,
     what_is_missing_or_unknown_is_named,
-    a_secret_comes_before_a_machines_identity_and_an_arc_machine_says_nothing,
-    an_endpoint_of_tokens_that_is_none_is_named,
+    a_client_secret_precedes_machine_identity_and_arc_is_not_used,
+    an_invalid_token_endpoint_is_reported,
     claims_that_azure_asks_for_reach_the_user_as_a_command,
 ];
 
@@ -135,7 +135,7 @@ fn what_az_says_reaches_the_user() {
     assert!(stderr.contains("az, azd not found on PATH. Run 'az login'"), "{stderr}");
 }
 
-fn an_az_that_hangs_is_ended_with_all_that_it_started() {
+fn a_hanging_az_is_ended_with_its_children() {
     let azure = Azure::start(generate(Scale::Small, 63));
     let desk = Desk::new();
     let store = store(desk.folder.path());
@@ -196,7 +196,7 @@ fn what_is_missing_or_unknown_is_named() {
     }
 }
 
-fn a_secret_comes_before_a_machines_identity_and_an_arc_machine_says_nothing() {
+fn a_client_secret_precedes_machine_identity_and_arc_is_not_used() {
     // An Arc machine has these for all of its programs.
     let arc =
         [("IDENTITY_ENDPOINT", "http://127.0.0.1:9/"), ("IMDS_ENDPOINT", "http://127.0.0.1:9/")];
@@ -224,7 +224,7 @@ fn a_secret_comes_before_a_machines_identity_and_an_arc_machine_says_nothing() {
     assert!(desk.calls().is_empty());
 }
 
-fn an_endpoint_of_tokens_that_is_none_is_named() {
+fn an_invalid_token_endpoint_is_reported() {
     let azure = Azure::start(generate(Scale::Small, 65));
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path());

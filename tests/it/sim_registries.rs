@@ -14,11 +14,11 @@ use std::path::Path;
 use std::process::Command;
 
 tests![
-    an_index_goes_up_and_comes_down_and_is_in_the_catalog,
-    a_copy_takes_along_what_was_attached,
-    a_purge_is_put_back_from_what_it_exported,
-    locks_hold_until_they_are_taken_off,
-    generated_images_can_be_moved_and_put_back_but_have_no_layers,
+    an_index_is_pushed_pulled_and_in_the_catalog,
+    a_copy_includes_attachments,
+    a_purge_is_undone_from_its_export,
+    locks_hold_until_they_are_removed,
+    generated_images_are_moved_and_restored_without_layers,
     skopeo_pushes_and_pulls needs [Registry],
 ];
 
@@ -83,7 +83,7 @@ fn two_platforms(root: &Path) -> Layout {
     layout
 }
 
-fn an_index_goes_up_and_comes_down_and_is_in_the_catalog() {
+fn an_index_is_pushed_pulled_and_in_the_catalog() {
     let place = Place::new();
     let layout = two_platforms(&place.folder.path().join("source"));
     let source = layout.0.to_str().unwrap();
@@ -134,7 +134,7 @@ fn an_index_goes_up_and_comes_down_and_is_in_the_catalog() {
     assert_eq!(row["manifests"].as_array().unwrap().len(), 2, "{row}");
 }
 
-fn a_copy_takes_along_what_was_attached() {
+fn a_copy_includes_attachments() {
     let place = Place::new();
     place.push("app:1.4.0", 1);
     std::fs::write(place.path("app.spdx.json"), "{\"spdxVersion\":\"SPDX-2.3\"}").unwrap();
@@ -162,7 +162,7 @@ fn a_copy_takes_along_what_was_attached() {
     assert_eq!(place.counts("app"), (2, 3));
 }
 
-fn a_purge_is_put_back_from_what_it_exported() {
+fn a_purge_is_undone_from_its_export() {
     let place = Place::new();
     for seed in 1..=4 {
         place.push(&format!("app:{seed}"), seed);
@@ -204,7 +204,7 @@ fn a_purge_is_put_back_from_what_it_exported() {
     assert!(lost.any(is_refused), "{told}");
 }
 
-fn locks_hold_until_they_are_taken_off() {
+fn locks_hold_until_they_are_removed() {
     let place = Place::new();
     place.push("app:1", 1);
     place.push("app:2", 2);
@@ -234,7 +234,7 @@ fn locks_hold_until_they_are_taken_off() {
     place.refused(&["show", &app], 4, "NAME_UNKNOWN");
 }
 
-fn generated_images_can_be_moved_and_put_back_but_have_no_layers() {
+fn generated_images_are_moved_and_restored_without_layers() {
     let place = Place::new();
     let (name, tag) = {
         let registries = place.azure.sim.registries();

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 tests![
     uploads_are_taken_in_order_and_by_their_digest,
-    a_blob_is_taken_over_from_where_it_is_by_whoever_may_read_there,
-    a_manifest_is_taken_when_all_that_it_names_is_there,
-    blobs_lie_at_a_host_of_their_own,
+    a_blob_is_mounted_only_with_read_access_to_its_source,
+    a_manifest_is_accepted_once_all_its_parts_exist,
+    blobs_are_served_by_another_host,
     what_is_pushed_is_kept_up_to_a_limit,
-    an_upload_that_was_given_up_makes_room,
+    an_abandoned_upload_frees_its_space,
 ];
 
 fn uploads_are_taken_in_order_and_by_their_digest() {
@@ -97,7 +97,7 @@ fn uploads_are_taken_in_order_and_by_their_digest() {
     });
 }
 
-fn a_blob_is_taken_over_from_where_it_is_by_whoever_may_read_there() {
+fn a_blob_is_mounted_only_with_read_access_to_its_source() {
     let caller = Caller::new(1 << 30);
     run(async {
         let blob = digest(b"shared");
@@ -128,7 +128,7 @@ fn a_blob_is_taken_over_from_where_it_is_by_whoever_may_read_there() {
     });
 }
 
-fn a_manifest_is_taken_when_all_that_it_names_is_there() {
+fn a_manifest_is_accepted_once_all_its_parts_exist() {
     let caller = Caller::new(1 << 30);
     run(async {
         let (manifest, told) = caller.image("1", b"layer").await;
@@ -202,7 +202,7 @@ fn a_manifest_is_taken_when_all_that_it_names_is_there() {
     });
 }
 
-fn blobs_lie_at_a_host_of_their_own() {
+fn blobs_are_served_by_another_host() {
     let caller = Caller::new(1 << 30);
     run(async {
         let bytes = noise(5, 200_000);
@@ -279,7 +279,7 @@ fn what_is_pushed_is_kept_up_to_a_limit() {
     });
 }
 
-fn an_upload_that_was_given_up_makes_room() {
+fn an_abandoned_upload_frees_its_space() {
     let caller = Caller::new(10_000);
     paused(async {
         let at = caller.begin("app").await;

@@ -19,9 +19,9 @@ use time::OffsetDateTime;
 
 tests![
     fifty_readers_never_see_two_of_thirty_snapshots_at_once,
-    a_list_goes_on_in_the_snapshot_it_was_begun_in_until_that_is_gone,
-    a_snapshot_that_does_not_verify_is_refused_and_the_one_before_serves,
-    old_snapshots_go_by_number_and_age_and_never_one_that_is_needed,
+    a_list_continues_in_its_snapshot_until_that_is_deleted,
+    a_damaged_snapshot_is_refused_and_the_previous_one_serves,
+    old_snapshots_are_deleted_by_number_and_age_unless_needed,
 ];
 
 /// Every snapshot of these tests has so many images, all of one version.
@@ -118,7 +118,7 @@ fn fifty_readers_never_see_two_of_thirty_snapshots_at_once() {
     });
 }
 
-fn a_list_goes_on_in_the_snapshot_it_was_begun_in_until_that_is_gone() {
+fn a_list_continues_in_its_snapshot_until_that_is_deleted() {
     threads(async {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
         let first = next(&store, 0, None).await;
@@ -170,7 +170,7 @@ fn a_list_goes_on_in_the_snapshot_it_was_begun_in_until_that_is_gone() {
     });
 }
 
-fn a_snapshot_that_does_not_verify_is_refused_and_the_one_before_serves() {
+fn a_damaged_snapshot_is_refused_and_the_previous_one_serves() {
     threads(async {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
         let first = next(&store, 0, None).await;
@@ -196,7 +196,7 @@ fn a_snapshot_that_does_not_verify_is_refused_and_the_one_before_serves() {
     });
 }
 
-fn old_snapshots_go_by_number_and_age_and_never_one_that_is_needed() {
+fn old_snapshots_are_deleted_by_number_and_age_unless_needed() {
     threads(async {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
         let mut runs: Vec<RunId> = Vec::new();

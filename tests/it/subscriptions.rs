@@ -15,16 +15,16 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 tests![
-    what_one_subscription_may_not_list_is_asked_through_another,
-    where_nobody_has_the_provider_it_is_said_how_to_register_it,
-    a_disabled_subscription_is_named_and_loses_nothing_in_silence,
-    a_version_of_the_api_that_is_not_offered_is_replaced_once_for_each_kind,
-    an_entry_without_a_name_costs_itself,
-    a_state_that_cannot_be_read_is_unknown_and_never_the_latest,
-    a_run_that_is_gone_on_with_without_a_sign_in_denies_nothing,
+    a_denied_list_is_requested_through_another_subscription,
+    a_provider_that_is_nowhere_registered_is_reported_with_the_remedy,
+    a_disabled_subscription_is_reported_and_its_rows_are_covered,
+    an_unsupported_api_version_is_replaced_once_for_each_kind,
+    an_entry_without_a_name_is_skipped,
+    an_unreadable_state_is_unknown_and_never_the_latest,
+    a_run_resumed_without_a_sign_in_denies_nothing,
 ];
 
-fn what_one_subscription_may_not_list_is_asked_through_another() {
+fn a_denied_list_is_requested_through_another_subscription() {
     let whole = Tenant::new().run();
     assert_eq!((whole.state, whole.of("marketplace").len()), (Completeness::Complete, 24));
     let codes = [
@@ -62,7 +62,7 @@ fn what_one_subscription_may_not_list_is_asked_through_another() {
     }
 }
 
-fn where_nobody_has_the_provider_it_is_said_how_to_register_it() {
+fn a_provider_that_is_nowhere_registered_is_reported_with_the_remedy() {
     let tenant = Tenant::new();
     tenant.arm.instead(|path| {
         let text = "The subscription is not registered to use namespace 'Microsoft.Compute'.";
@@ -93,7 +93,7 @@ fn where_nobody_has_the_provider_it_is_said_how_to_register_it() {
     );
 }
 
-fn a_disabled_subscription_is_named_and_loses_nothing_in_silence() {
+fn a_disabled_subscription_is_reported_and_its_rows_are_covered() {
     let tenant = Tenant::new();
     let own = |found: &Found| {
         let rows = found
@@ -151,7 +151,7 @@ fn a_disabled_subscription_is_named_and_loses_nothing_in_silence() {
     assert_eq!(found.state, Completeness::Complete, "{:?}", found.told());
 }
 
-fn a_version_of_the_api_that_is_not_offered_is_replaced_once_for_each_kind() {
+fn an_unsupported_api_version_is_replaced_once_for_each_kind() {
     let tenant = Tenant::new();
     tenant.arm.instead(|path| {
         let is_old = ["2015-06-15", "2022-08-01", "2023-03-01"].iter().any(|old| path.contains(old));
@@ -170,7 +170,7 @@ fn a_version_of_the_api_that_is_not_offered_is_replaced_once_for_each_kind() {
 /// A case: what it is called, what is answered, and what is said.
 type Case = (&'static str, fn() -> Value, &'static str);
 
-fn an_entry_without_a_name_costs_itself() {
+fn an_entry_without_a_name_is_skipped() {
     let whole = Tenant::new().run();
     let count = |found: &Found| (found.of("marketplace").len(), found.of("gallery-version").len());
     assert_eq!(count(&whole), (24, 2));
@@ -212,7 +212,7 @@ fn an_entry_without_a_name_costs_itself() {
     }
 }
 
-fn a_state_that_cannot_be_read_is_unknown_and_never_the_latest() {
+fn an_unreadable_state_is_unknown_and_never_the_latest() {
     let odd: [fn() -> Value; 6] = [
         || json!({"imageDeprecationStatus": "x"}),
         || json!({"imageDeprecationStatus": {"imageState": 7}}),
@@ -269,7 +269,7 @@ fn a_state_that_cannot_be_read_is_unknown_and_never_the_latest() {
     }
 }
 
-fn a_run_that_is_gone_on_with_without_a_sign_in_denies_nothing() {
+fn a_run_resumed_without_a_sign_in_denies_nothing() {
     let tenant = Tenant::new();
     paused(async {
         let (app, now) = (tenant.app(), tenant.now());

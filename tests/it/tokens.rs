@@ -16,15 +16,15 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 tests![
-    many_who_need_the_first_token_wait_for_one_attempt,
-    an_attempt_goes_on_when_whoever_began_it_is_gone,
-    an_attempt_that_is_dropped_in_the_middle_leaves_room_for_another,
-    a_refused_token_is_not_asked_of_the_same_credential_again,
-    a_token_is_renewed_ahead_of_its_end_and_serves_meanwhile,
-    a_renewal_that_fails_holds_nobody_up_and_is_not_tried_without_end,
-    a_token_of_minutes_and_one_that_seems_to_be_over_are_used,
-    an_endpoint_that_is_away_is_tried_again_and_one_that_refuses_is_not,
-    a_token_that_is_refused_is_dropped_once_a_minute_and_its_credential_made_anew,
+    concurrent_requests_share_one_token_request,
+    a_token_request_survives_its_cancelled_caller,
+    a_dropped_token_request_does_not_block_the_next,
+    a_refused_token_is_not_requested_from_the_same_credential_again,
+    a_token_is_renewed_before_expiry_and_serves_meanwhile,
+    a_failed_renewal_blocks_no_request_and_backs_off,
+    short_lived_and_seemingly_expired_tokens_are_used,
+    an_unreachable_endpoint_is_retried_and_a_refusal_is_not,
+    a_refused_token_and_its_credential_are_renewed_once_a_minute,
 ];
 
 const SCOPE: &str = "https://management.azure.com/.default";
@@ -87,7 +87,7 @@ async fn text(tokens: &Tokens) -> Result<String> {
     Ok(bearer.to_str().unwrap().to_owned())
 }
 
-fn many_who_need_the_first_token_wait_for_one_attempt() {
+fn concurrent_requests_share_one_token_request() {
     paused(async {
         let script = Script::new(3_600);
         let tokens = script.tokens();
@@ -102,7 +102,7 @@ fn many_who_need_the_first_token_wait_for_one_attempt() {
     });
 }
 
-fn an_attempt_goes_on_when_whoever_began_it_is_gone() {
+fn a_token_request_survives_its_cancelled_caller() {
     paused(async {
         let script = Script::new(3_600);
         script.holds.store(true, Ordering::Relaxed);
@@ -121,7 +121,7 @@ fn an_attempt_goes_on_when_whoever_began_it_is_gone() {
     });
 }
 
-fn an_attempt_that_is_dropped_in_the_middle_leaves_room_for_another() {
+fn a_dropped_token_request_does_not_block_the_next() {
     let script = Script::new(3_600);
     script.holds.store(true, Ordering::Relaxed);
     let tokens = script.tokens();
@@ -137,7 +137,7 @@ fn an_attempt_that_is_dropped_in_the_middle_leaves_room_for_another() {
 }
 
 /// One who comes while the refused token is being dropped.
-fn a_refused_token_is_not_asked_of_the_same_credential_again() {
+fn a_refused_token_is_not_requested_from_the_same_credential_again() {
     let (old, new) = (Script::new(3_600), Script::new(7_200));
     let own: Arc<OnceLock<Tokens>> = Arc::default();
     let comes: Arc<Mutex<Option<JoinHandle<String>>>> = Arc::default();
@@ -168,7 +168,7 @@ fn a_refused_token_is_not_asked_of_the_same_credential_again() {
     assert_eq!((old.asked(), new.asked()), (1, 1));
 }
 
-fn a_token_is_renewed_ahead_of_its_end_and_serves_meanwhile() {
+fn a_token_is_renewed_before_expiry_and_serves_meanwhile() {
     paused(async {
         let script = Script::new(3_600);
         let tokens = script.tokens();
@@ -189,7 +189,7 @@ fn a_token_is_renewed_ahead_of_its_end_and_serves_meanwhile() {
     });
 }
 
-fn a_renewal_that_fails_holds_nobody_up_and_is_not_tried_without_end() {
+fn a_failed_renewal_blocks_no_request_and_backs_off() {
     paused(async {
         let script = Script::new(3_600);
         let tokens = script.tokens();
@@ -219,7 +219,7 @@ fn a_renewal_that_fails_holds_nobody_up_and_is_not_tried_without_end() {
     });
 }
 
-fn a_token_of_minutes_and_one_that_seems_to_be_over_are_used() {
+fn short_lived_and_seemingly_expired_tokens_are_used() {
     paused(async {
         for (life, longest) in [(240, 216), (10, 54), (-7_200, 54)] {
             let script = Script::new(life);
@@ -237,7 +237,7 @@ fn a_token_of_minutes_and_one_that_seems_to_be_over_are_used() {
     });
 }
 
-fn an_endpoint_that_is_away_is_tried_again_and_one_that_refuses_is_not() {
+fn an_unreachable_endpoint_is_retried_and_a_refusal_is_not() {
     paused(async {
         for (kind, tries) in [(ErrorKind::Transient, 4), (ErrorKind::SignedOut, 1)] {
             let script = Script::new(3_600);
@@ -268,7 +268,7 @@ fn an_endpoint_that_is_away_is_tried_again_and_one_that_refuses_is_not() {
     });
 }
 
-fn a_token_that_is_refused_is_dropped_once_a_minute_and_its_credential_made_anew() {
+fn a_refused_token_and_its_credential_are_renewed_once_a_minute() {
     paused(async {
         let script = Script::new(3_600);
         let made = Arc::new(AtomicUsize::new(0));

@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 tests![
-    an_index_goes_up_and_comes_down_as_it_was needs [Registry],
+    an_index_is_pushed_and_pulled_unchanged needs [Registry],
     a_blob_that_is_deleted_comes_back_with_the_next_push needs [Registry],
     what_skopeo_pushes_is_pulled_and_what_docker_saves_is_pushed needs [Registry],
     files_are_an_artifact_and_may_refer_to_an_image needs [Registry],
-    an_upload_goes_on_where_it_broke_off needs [Registry],
-    a_download_goes_on_where_it_broke_off_and_nothing_wrong_gets_its_name needs [Registry],
+    an_interrupted_upload_is_resumed needs [Registry],
+    an_interrupted_download_resumes_and_wrong_bytes_are_discarded needs [Registry],
 ];
 
 fn succeed(command: &mut Command) -> Value {
@@ -46,7 +46,7 @@ fn two_platforms(root: &Path) -> Layout {
     layout
 }
 
-fn an_index_goes_up_and_comes_down_as_it_was() {
+fn an_index_is_pushed_and_pulled_unchanged() {
     let oci = Oci::start();
     let folder = tempfile::tempdir().unwrap();
     let source = two_platforms(&folder.path().join("source"));
@@ -224,7 +224,7 @@ fn files_are_an_artifact_and_may_refer_to_an_image() {
     assert_eq!(inspected["referrers"][0]["artifactType"], "application/vnd.example.signature");
 }
 
-fn an_upload_goes_on_where_it_broke_off() {
+fn an_interrupted_upload_is_resumed() {
     let oci = Oci::start();
     let folder = tempfile::tempdir().unwrap();
     let layout = Layout::new(&folder.path().join("source"));
@@ -280,7 +280,7 @@ fn an_upload_goes_on_where_it_broke_off() {
     }
 }
 
-fn a_download_goes_on_where_it_broke_off_and_nothing_wrong_gets_its_name() {
+fn an_interrupted_download_resumes_and_wrong_bytes_are_discarded() {
     let oci = Oci::start();
     let folder = tempfile::tempdir().unwrap();
     let layout = Layout::new(&folder.path().join("source"));

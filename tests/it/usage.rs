@@ -12,11 +12,11 @@ use std::path::Path;
 tests![
     machines_are_joined_with_their_images,
     lookups_over_http_have_galleries_too,
-    what_follows_the_latest_is_current_where_there_is_one,
-    nothing_is_moved_to_what_is_older_or_boots_otherwise,
-    what_was_not_looked_for_is_unknown,
-    what_was_removed_from_a_community_is_gone,
-    what_could_not_be_asked_again_is_told_as_of_the_last_answer,
+    machines_that_follow_the_latest_are_current_if_one_exists,
+    no_older_or_differently_booting_image_is_recommended,
+    images_outside_the_crawl_are_unknown,
+    images_removed_from_a_community_are_gone,
+    failed_requests_keep_the_last_known_usage,
     an_image_whose_date_has_passed_is_deprecated,
 ];
 
@@ -44,7 +44,7 @@ fn told(row: &Value) -> [Option<&str>; 3] {
     ["finding", "endsAt", "moveTo"].map(|column| row[column].as_str())
 }
 
-fn what_follows_the_latest_is_current_where_there_is_one() {
+fn machines_that_follow_the_latest_are_current_if_one_exists() {
     let rows = usage_of(&Case::start("usage-follows-latest"), &[]);
     let reason = |name: &str| rows[name]["reason"].as_str().unwrap_or_default();
     let end = Some("2026-12-31T00:00:00Z");
@@ -67,7 +67,7 @@ fn what_follows_the_latest_is_current_where_there_is_one() {
     assert_eq!(rows["set-web-eol"]["sku"], "web");
 }
 
-fn nothing_is_moved_to_what_is_older_or_boots_otherwise() {
+fn no_older_or_differently_booting_image_is_recommended() {
     let rows = usage_of(&Case::start("usage-newer-than-latest"), &[]);
     for name in ["vm-canary-1.1", "vm-moved-westus2", "vm-market-westus2"] {
         assert_eq!(told(&rows[name]), [Some("ahead"), None, None], "{}", rows[name]);
@@ -105,7 +105,7 @@ fn nothing_is_moved_to_what_is_older_or_boots_otherwise() {
     assert_eq!(told(&rows["vm"]), [Some("not-latest"), Some(end), Some("p:o:s:2.0.0")]);
 }
 
-fn what_was_not_looked_for_is_unknown() {
+fn images_outside_the_crawl_are_unknown() {
     let case = Case::start("usage-not-covered");
     let unknown = |rows: &BTreeMap<String, Value>| -> BTreeSet<String> {
         let unknown = rows.iter().filter(|(_, row)| row["finding"] == "unknown");
@@ -133,7 +133,7 @@ fn what_was_not_looked_for_is_unknown() {
     assert_eq!(elsewhere["vm-win-westus2"]["finding"], "gone");
 }
 
-fn what_was_removed_from_a_community_is_gone() {
+fn images_removed_from_a_community_are_gone() {
     let rows = usage_of(&Case::start("community-version-removed"), &[]);
     assert!(rows.values().any(|row| row["finding"] == "gone"));
     for row in rows.values() {
@@ -143,7 +143,7 @@ fn what_was_removed_from_a_community_is_gone() {
 }
 
 /// What was answered once stands, and says that nobody could look again; what was never found may be new since.
-fn what_could_not_be_asked_again_is_told_as_of_the_last_answer() {
+fn failed_requests_keep_the_last_known_usage() {
     let definition = format!(
         "/subscriptions/{SUBSCRIPTION}/resourceGroups/rg/providers/Microsoft.Compute/galleries/g/images/d"
     );

@@ -10,10 +10,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 
 tests![
-    a_wait_shows_itself_with_its_server,
-    a_wait_for_a_token_names_who_is_to_give_it,
-    the_first_failure_to_connect_is_told_at_once,
-    a_doctor_without_a_network_finds_all_that_is_not_there,
+    a_wait_is_shown_with_its_server,
+    a_wait_for_a_token_names_its_source,
+    the_first_failure_to_connect_is_reported_immediately,
+    doctor_without_a_network_reports_every_missing_service,
 ];
 
 /// Starts a command whose stderr goes into a file.
@@ -22,7 +22,7 @@ fn started(command: &mut Command, said: &std::path::Path) -> Child {
     command.stdout(Stdio::null()).stderr(file).spawn().unwrap()
 }
 
-fn a_wait_shows_itself_with_its_server() {
+fn a_wait_is_shown_with_its_server() {
     let held = vec![Fault::new("/offers", usize::MAX, How::Held)];
     let faulty = Faulty::start(Azure::start(generate(Scale::Small, 95)), held);
     let folder = tempfile::tempdir_in(temporary()).unwrap();
@@ -45,7 +45,7 @@ fn a_wait_shows_itself_with_its_server() {
     assert_eq!(std::fs::read_to_string(&said).unwrap(), "");
 }
 
-fn a_wait_for_a_token_names_who_is_to_give_it() {
+fn a_wait_for_a_token_names_its_source() {
     let folder = tempfile::tempdir_in(temporary()).unwrap();
     let az = folder.path().join("az");
     // It waits for somebody who never comes.
@@ -70,7 +70,7 @@ fn nobody() -> String {
     format!("127.0.0.1:{}", crate::support::azurite::free_port())
 }
 
-fn the_first_failure_to_connect_is_told_at_once() {
+fn the_first_failure_to_connect_is_reported_immediately() {
     let azure = Azure::start(generate(Scale::Small, 96));
     let folder = tempfile::tempdir_in(temporary()).unwrap();
     let store = folder.path().to_str().unwrap();
@@ -103,7 +103,7 @@ fn the_first_failure_to_connect_is_told_at_once() {
     }
 }
 
-fn a_doctor_without_a_network_finds_all_that_is_not_there() {
+fn doctor_without_a_network_reports_every_missing_service() {
     let azure = Azure::start(generate(Scale::Small, 97));
     let (arm, blobs, registry) = (nobody(), nobody(), nobody());
     let mut doctor = azure.azimg(&["doctor", "--store", "azurite", "-o", "json"]);

@@ -10,7 +10,7 @@ use serde_json::Value;
 tests![
     lookups_are_answered_from_the_published_snapshot,
     a_key_in_the_address_is_taken_by_every_route,
-    a_host_that_was_killed_goes_on_with_its_run,
+    a_killed_host_resumes_its_run,
 ];
 
 /// Waits until a run is published; what health says then.
@@ -210,7 +210,7 @@ fn a_key_in_the_address_is_taken_by_every_route() {
     });
 }
 
-fn a_host_that_was_killed_goes_on_with_its_run() {
+fn a_killed_host_resumes_its_run() {
     threads(async {
         let folder = tempfile::tempdir().unwrap();
         let store = folder.path().to_owned();

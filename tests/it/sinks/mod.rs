@@ -23,14 +23,14 @@ use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt;
 
 tests![
-    ten_thousand_texts_are_printed_in_each_format_and_none_of_them_acts,
+    ten_thousand_texts_are_inert_in_each_format,
     a_terminal_shows_ten_thousand_texts_as_they_are_printed needs [Terminal],
-    each_command_that_shows_something_shows_texts_of_strangers_without_harm
+    every_command_prints_untrusted_texts_without_harm
         slow "each command is run once for each format",
-    errors_of_a_registry_are_lines_in_which_nothing_acts,
+    errors_of_a_registry_are_printed_inert,
     each_line_of_the_log_is_one_line_or_one_document,
-    what_is_typed_wrong_is_told_without_harm,
-    a_text_that_looks_like_a_formula_is_none_and_a_number_stays_one,
+    wrong_arguments_are_reported_without_harm,
+    texts_like_formulas_are_escaped_in_csv_and_numbers_are_not,
 ];
 
 const FORMATS: [&str; 6] = ["table", "json", "ndjson", "tsv", "csv", "yaml"];
@@ -75,7 +75,7 @@ fn records(text: &str, tabs: bool) -> Vec<Vec<String>> {
     reader.from_reader(text.as_bytes()).records().map(|row| read(row.unwrap())).collect()
 }
 
-fn ten_thousand_texts_are_printed_in_each_format_and_none_of_them_acts() {
+fn ten_thousand_texts_are_inert_in_each_format() {
     for format in FORMATS {
         let text = printed(format);
         assert_harmless(&text, format);
@@ -153,7 +153,7 @@ fn a_terminal_shows_ten_thousand_texts_as_they_are_printed() {
     assert!(terminal.show(&file).1.contains("taken over"));
 }
 
-fn each_command_that_shows_something_shows_texts_of_strangers_without_harm() {
+fn every_command_prints_untrusted_texts_without_harm() {
     let at = Named::crawled();
     let mut showed = 0;
     for command in commands() {
@@ -183,7 +183,7 @@ fn each_command_that_shows_something_shows_texts_of_strangers_without_harm() {
     assert!(showed > 30, "{showed}");
 }
 
-fn errors_of_a_registry_are_lines_in_which_nothing_acts() {
+fn errors_of_a_registry_are_printed_inert() {
     let registry = Strangers::start("error");
     for number in (0..TEXTS.len()).step_by(250) {
         let at = format!("{}/text{number}", registry.address);
@@ -255,7 +255,7 @@ fn each_line_of_the_log_is_one_line_or_one_document() {
     assert_eq!(log.lines().count(), count);
 }
 
-fn what_is_typed_wrong_is_told_without_harm() {
+fn wrong_arguments_are_reported_without_harm() {
     let hostile = "\u{1b}]2;taken over\u{7}\u{202e}\u{9b}2J";
     for line in [
         &["images", "list", "--query", hostile][..],
@@ -289,7 +289,7 @@ fn what_is_typed_wrong_is_told_without_harm() {
     assert!(code == 0 && !script.contains("\\u{"), "{script}");
 }
 
-fn a_text_that_looks_like_a_formula_is_none_and_a_number_stays_one() {
+fn texts_like_formulas_are_escaped_in_csv_and_numbers_are_not() {
     let query = "[{\"=a\": `-5`, \"b\": '-5', \"c\": '\"x', \"d\": `null`}]";
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("catalog.ndjson");
