@@ -56,15 +56,23 @@ fn several_values_are_given_with_commas_or_by_repetition() {
     });
 }
 
-#[allow(clippy::too_many_lines, reason = "it is a table")]
+/// Wrong values of options with a closed set of names, and the nearest names.
+const WRONG: [(&str, &str, &str); 4] = [
+    ("status", "deprecatd", "the nearest is deprecated"),
+    ("kind", "gallery", "the nearest are gallery-version, gallery-definition"),
+    ("os", "windws", "the nearest is Windows"),
+    ("architecture", "arm_64", "the nearest are Arm64, arm"),
+];
+
+const NO_LOCATION: [&str; 2] = ["the catalog has no location 'eastuss'", "eastus"];
+
 fn a_wrong_name_of_a_closed_set_gets_the_nearest() {
-    let wrong = [
-        ("status", "deprecatd", "the nearest is deprecated"),
-        ("kind", "gallery", "the nearest are gallery-version, gallery-definition"),
-        ("os", "windws", "the nearest is Windows"),
-        ("architecture", "arm_64", "the nearest are Arm64, arm"),
-    ];
-    for (name, given, nearest) in wrong {
+    wrong_names_are_refused_on_the_command_line();
+    wrong_names_are_refused_over_http();
+}
+
+fn wrong_names_are_refused_on_the_command_line() {
+    for (name, given, nearest) in WRONG {
         let stderr = said(&["images", "list", &format!("--{name}"), given], 2);
         assert_says(&stderr, &[&format!("--{name}"), given, nearest]);
     }
@@ -78,7 +86,6 @@ fn a_wrong_name_of_a_closed_set_gets_the_nearest() {
         let stderr = said(line, 2);
         assert_says(&stderr, &["; the nearest ", line[line.len() - 2]]);
     }
-    let place = ["the catalog has no location 'eastuss'", "eastus"];
     for line in [
         &["images", "list", "-l", "eastus,eastuss"][..],
         &["images", "latest", "Ubuntu2404", "-l", "East USs"],
@@ -88,17 +95,20 @@ fn a_wrong_name_of_a_closed_set_gets_the_nearest() {
         &["images", "list", "--not-in", "eastuss"],
         &["skus", "--not-in", "westus2,eastuss"],
     ] {
-        assert_says(&said(line, 2), &place[1..]);
+        assert_says(&said(line, 2), &NO_LOCATION[1..]);
     }
-    assert_says(&said(&["images", "list", "-l", "eastuss"], 2), &place);
+    assert_says(&said(&["images", "list", "-l", "eastuss"], 2), &NO_LOCATION);
     // A location that galleries alone know is one of the catalog.
     let others = rows(&["locations"]).into_iter().find(|row| row["marketplace"] == 0);
     if let Some(other) = others {
         assert!(!rows(&["images", "list", "-l", &text(&other, "location")]).is_empty());
     }
+}
+
+fn wrong_names_are_refused_over_http() {
     asks(|client, at| async move {
         let lists = ["images", "publishers", "offers", "skus", "locations"];
-        for (name, given, nearest) in wrong {
+        for (name, given, nearest) in WRONG {
             for list in lists.iter().filter(|list| {
                 name != "kind"
                     || list.ends_with('s') && !["publishers", "offers", "skus"].contains(list)
@@ -126,7 +136,7 @@ fn a_wrong_name_of_a_closed_set_gets_the_nearest() {
                 (400, &"location".into()),
                 "{list} {error}"
             );
-            assert_says(&error["error"]["message"].to_string(), &place);
+            assert_says(&error["error"]["message"].to_string(), &NO_LOCATION);
         }
         for (query, target) in
             [("images/usage?finding=gon", "finding"), ("changes?change=aded,added", "change")]

@@ -26,15 +26,21 @@ fn windows(version: &str) -> Value {
     json!({"os": "windows", "architecture": "amd64", "os.version": version})
 }
 
-fn an_image_is_of_the_platform_that_is_wanted() {
-    let at = Memory::start();
+/// Images of four platforms of Linux and of two versions of Windows.
+fn of_each_platform(at: &Memory) -> BTreeMap<&'static str, Value> {
     let mut made = BTreeMap::new();
     for name in ["linux/amd64", "linux/arm64", "linux/arm/v6", "linux/arm/v7"] {
-        made.insert(name, image(&at, "app:x", &platform(name), name));
+        made.insert(name, image(at, "app:x", &platform(name), name));
     }
     for version in ["10.0.17763.1", "10.0.20348.1"] {
-        made.insert(version, image(&at, "app:x", &windows(version), version));
+        made.insert(version, image(at, "app:x", &windows(version), version));
     }
+    made
+}
+
+fn an_image_is_of_the_platform_that_is_wanted() {
+    let at = Memory::start();
+    let made = of_each_platform(&at);
     let attests = json!({"vnd.docker.reference.type": "attestation-manifest",
         "vnd.docker.reference.digest": made["linux/arm64"]["digest"]});
     let mut attestation = image(&at, "app:x", &platform("unknown/unknown"), "attestation");

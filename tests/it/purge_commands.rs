@@ -7,6 +7,7 @@ use crate::tests;
 use axum::http::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
 
 tests![
@@ -15,7 +16,7 @@ tests![
 ];
 
 /// A repository with five images, the last with a signature, and an index of two.
-fn filled(oci: &Oci, folder: &std::path::Path) -> Vec<String> {
+fn filled(oci: &Oci, folder: &Path) -> Vec<String> {
     let mut digests = Vec::new();
     for number in 0..5 {
         let layout = Layout::new(&folder.join(number.to_string()));
@@ -107,15 +108,19 @@ fn a_purge_is_planned_reviewed_applied_and_undone() {
             .unwrap()
             .any(|entry| { entry.unwrap().file_name().to_string_lossy().ends_with(".ledger") })
     );
-    // Another registry's plan is not applied, nor one that has expired.
-    let mut other = read_json(std::path::Path::new(plan));
+    assert_other_plans_are_refused(Path::new(plan), &server, &|| run(&apply).2);
+}
+
+/// The plan of another registry is not applied, nor one that has expired.
+fn assert_other_plans_are_refused(plan: &Path, server: &str, apply: &dyn Fn() -> String) {
+    let mut other = read_json(plan);
     other["loginServer"] = "other.azurecr.io".into();
     std::fs::write(plan, other.to_string()).unwrap();
-    assert!(run(&apply).2.contains("other.azurecr.io"));
-    other["loginServer"] = server.clone().into();
+    assert!(apply().contains("other.azurecr.io"));
+    other["loginServer"] = server.into();
     other["expiresAt"] = "2020-01-01T00:00:00Z".into();
     std::fs::write(plan, other.to_string()).unwrap();
-    assert!(run(&apply).2.contains("make another"));
+    assert!(apply().contains("make another"));
 }
 
 fn indexes_signatures_and_referenced_images_are_kept() {

@@ -62,39 +62,45 @@ fn uploads_are_taken_in_order_and_by_their_digest() {
         assert_eq!(told.header("docker-content-digest"), whole);
         assert_eq!(told.header("location"), format!("/v2/app/blobs/{whole}"));
         caller.ask("GET", &old, "").await.is(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN");
-        // At once; with a wrong digest it is gone, and so it is by an address of before.
-        let at_once = format!("/v2/other/blobs/uploads/?digest={whole}");
-        let told = caller.ask("POST", &at_once, "hello world").await;
-        told.is(StatusCode::CREATED, "");
-        let at = caller.begin("app").await;
-        let told = caller.ask("PUT", &format!("{at}&digest={whole}"), "hello").await;
-        told.is(StatusCode::BAD_REQUEST, "DIGEST_INVALID");
-        caller.ask("GET", &at, "").await.is(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN");
-        let at = caller.begin("app").await;
-        caller.ask("PATCH", &at, "hello").await.is(StatusCode::ACCEPTED, "");
-        caller
-            .ask("PATCH", &at, "hello")
-            .await
-            .is(StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID");
-        caller.ask("PATCH", &at, "hello").await.is(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN");
-        // A body that breaks off ends its upload.
-        let at = caller.begin("app").await;
-        let pieces = [Ok(Bytes::from_static(b"he")), Err(std::io::Error::other("it broke off"))];
-        let body = Body::from_stream(futures::stream::iter(pieces));
-        caller.ask("PATCH", &at, body).await.is(StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID");
-        caller.ask("GET", &at, "").await.is(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN");
-        // One that nobody wants is taken back; whoever may only read begins none.
-        let at = caller.begin("app").await;
-        assert_eq!(caller.ask("DELETE", &at, "").await.status, 204);
-        caller.ask("DELETE", &at, "").await.is(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN");
-        let told = caller.ask("POST", "/v2/read/blobs/uploads/", "").await;
-        told.is(StatusCode::UNAUTHORIZED, "UNAUTHORIZED");
-        assert!(told.header("www-authenticate").ends_with("scope=\"repository:read:pull,push\""));
-        for path in ["/v2/App/blobs/uploads/", "/v2/app/blobs/uploads", "/v2/a//b/blobs/uploads/"] {
-            let told = caller.ask("POST", path, "").await;
-            assert_eq!((told.status, &told.body[..]), (404, &b"404 page not found"[..]), "{path}");
-        }
+        wrong_or_broken_uploads_are_discarded(&caller).await;
+        uploads_are_cancelled_and_need_the_right_to_push(&caller).await;
     });
+}
+
+/// At once; with a wrong digest it is gone, and so it is by an address of before.
+async fn wrong_or_broken_uploads_are_discarded(caller: &Caller) {
+    let whole = digest(b"hello world");
+    let at_once = format!("/v2/other/blobs/uploads/?digest={whole}");
+    let told = caller.ask("POST", &at_once, "hello world").await;
+    told.is(StatusCode::CREATED, "");
+    let at = caller.begin("app").await;
+    let told = caller.ask("PUT", &format!("{at}&digest={whole}"), "hello").await;
+    told.is(StatusCode::BAD_REQUEST, "DIGEST_INVALID");
+    caller.ask("GET", &at, "").await.is(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN");
+    let at = caller.begin("app").await;
+    caller.ask("PATCH", &at, "hello").await.is(StatusCode::ACCEPTED, "");
+    caller.ask("PATCH", &at, "hello").await.is(StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID");
+    caller.ask("PATCH", &at, "hello").await.is(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN");
+    // A body that breaks off ends its upload.
+    let at = caller.begin("app").await;
+    let pieces = [Ok(Bytes::from_static(b"he")), Err(std::io::Error::other("it broke off"))];
+    let body = Body::from_stream(futures::stream::iter(pieces));
+    caller.ask("PATCH", &at, body).await.is(StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID");
+    caller.ask("GET", &at, "").await.is(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN");
+}
+
+/// An upload that is not wanted is cancelled; a caller that may only read begins none.
+async fn uploads_are_cancelled_and_need_the_right_to_push(caller: &Caller) {
+    let at = caller.begin("app").await;
+    assert_eq!(caller.ask("DELETE", &at, "").await.status, 204);
+    caller.ask("DELETE", &at, "").await.is(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN");
+    let told = caller.ask("POST", "/v2/read/blobs/uploads/", "").await;
+    told.is(StatusCode::UNAUTHORIZED, "UNAUTHORIZED");
+    assert!(told.header("www-authenticate").ends_with("scope=\"repository:read:pull,push\""));
+    for path in ["/v2/App/blobs/uploads/", "/v2/app/blobs/uploads", "/v2/a//b/blobs/uploads/"] {
+        let told = caller.ask("POST", path, "").await;
+        assert_eq!((told.status, &told.body[..]), (404, &b"404 page not found"[..]), "{path}");
+    }
 }
 
 fn a_blob_is_mounted_only_with_read_access_to_its_source() {
@@ -179,27 +185,32 @@ fn a_manifest_is_accepted_once_all_its_parts_exist() {
         caller.put("app/manifests/windows", IMAGE, &windows).await.is(StatusCode::CREATED, "");
         let foreign = format!("/v2/app/blobs/{}", digest(b"windows"));
         assert_eq!(caller.ask("HEAD", &foreign, "").await.status, 404);
-        // What refers to it is told of, by its type.
-        let mut signature = manifest.clone();
-        signature["subject"] = descriptor(IMAGE, bytes.as_bytes());
-        let told = caller.put("app/manifests/typeless", IMAGE, &signature).await;
-        assert_eq!(told.header("oci-subject"), own);
-        signature["artifactType"] = "a/signature".into();
-        signature["annotations"] = json!({"by": "me"});
-        caller.put("app/manifests/signed", IMAGE, &signature).await.is(StatusCode::CREATED, "");
-        for (kind, count) in [("", 2), ("?artifactType=a/signature", 1), ("?artifactType=a/b", 0)] {
-            let path = format!("/v2/app/referrers/{own}{kind}");
-            let told = caller.ask("GET", &path, "").await;
-            let body: Value = serde_json::from_slice(&told.body).unwrap();
-            let rows = body["manifests"].as_array().unwrap();
-            assert_eq!((rows.len(), told.header("content-type")), (count, INDEX), "{kind}");
-            let by_type = rows.iter().any(|row| row["artifactType"] == CONFIG);
-            assert_eq!(by_type, kind.is_empty());
-            assert!(count != 1 || rows[0]["annotations"]["by"] == "me");
-        }
-        let told = caller.ask("GET", "/v2/app/referrers/latest", "").await;
-        told.is(StatusCode::BAD_REQUEST, "DIGEST_INVALID");
+        referrers_are_listed_by_type(&caller, &manifest).await;
     });
+}
+
+async fn referrers_are_listed_by_type(caller: &Caller, manifest: &Value) {
+    let bytes = manifest.to_string();
+    let own = digest(bytes.as_bytes());
+    let mut signature = manifest.clone();
+    signature["subject"] = descriptor(IMAGE, bytes.as_bytes());
+    let told = caller.put("app/manifests/typeless", IMAGE, &signature).await;
+    assert_eq!(told.header("oci-subject"), own);
+    signature["artifactType"] = "a/signature".into();
+    signature["annotations"] = json!({"by": "me"});
+    caller.put("app/manifests/signed", IMAGE, &signature).await.is(StatusCode::CREATED, "");
+    for (kind, count) in [("", 2), ("?artifactType=a/signature", 1), ("?artifactType=a/b", 0)] {
+        let path = format!("/v2/app/referrers/{own}{kind}");
+        let told = caller.ask("GET", &path, "").await;
+        let body: Value = serde_json::from_slice(&told.body).unwrap();
+        let rows = body["manifests"].as_array().unwrap();
+        assert_eq!((rows.len(), told.header("content-type")), (count, INDEX), "{kind}");
+        let by_type = rows.iter().any(|row| row["artifactType"] == CONFIG);
+        assert_eq!(by_type, kind.is_empty());
+        assert!(count != 1 || rows[0]["annotations"]["by"] == "me");
+    }
+    let told = caller.ask("GET", "/v2/app/referrers/latest", "").await;
+    told.is(StatusCode::BAD_REQUEST, "DIGEST_INVALID");
 }
 
 fn blobs_are_served_by_another_host() {

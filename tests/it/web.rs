@@ -29,6 +29,19 @@ fn lookups_are_answered_from_the_published_snapshot() {
     threads(lookups());
 }
 
+/// The rows of all pages, by links that are followed as they are.
+async fn all_pages(client: &Client, first: String) -> Vec<Value> {
+    let mut found = Vec::new();
+    let mut next = Some(first);
+    while let Some(url) = next {
+        let (status, page) = get(client, &url).await;
+        assert_eq!(status, 200);
+        found.extend(page["value"].as_array().unwrap().clone());
+        next = page["nextLink"].as_str().map(str::to_owned);
+    }
+    found
+}
+
 async fn lookups() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().to_owned();
@@ -55,15 +68,7 @@ async fn lookups() {
     assert_eq!(refused.status(), 400);
     healthy(&client, &host.address).await;
 
-    // Pages, by links that are followed as they are.
-    let mut found = Vec::new();
-    let mut next = Some(at("images?top=100"));
-    while let Some(url) = next {
-        let (status, page) = get(&client, &url).await;
-        assert_eq!(status, 200);
-        found.extend(page["value"].as_array().unwrap().clone());
-        next = page["nextLink"].as_str().map(str::to_owned);
-    }
+    let found = all_pages(&client, at("images?top=100")).await;
     let run = found[0]["observedRun"].as_str().unwrap().to_owned();
     let (_, listed) = get(&client, &at(&format!("runs/{run}"))).await;
     assert_eq!(listed["images"], found.len());

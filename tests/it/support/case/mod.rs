@@ -205,13 +205,28 @@ fn merge(into: &mut Value, patch: Value) {
     }
 }
 
+/// A token that is valid for a day.
+fn token() -> Value {
+    let seconds = time::OffsetDateTime::now_utc().unix_timestamp() + 86_400;
+    json!({"access_token": "e30.e30.e30", "expires_on": seconds.to_string(), "resource": "x",
+        "token_type": "Bearer"})
+}
+
+/// The locations of a tenant. A case without locations has those of its marketplace, or else one.
+fn locations(tenant: &Value) -> Vec<Value> {
+    let region = |name: &Value| json!({"name": name, "metadata": {"regionType": "Physical"}});
+    let named = all(tenant, "locations").to_vec();
+    let listed: Vec<Value> = tenant["marketplace"]
+        .as_object()
+        .map_or_else(|| vec![json!("eastus")], |tree| tree.keys().map(|l| json!(l)).collect());
+    let named = if named.is_empty() { listed } else { named };
+    named.iter().map(region).collect()
+}
+
 /// The response of a tenant to a request.
-#[allow(clippy::too_many_lines, reason = "a few lines for each path")]
 fn answer(tenant: &Value, method: &str, path: &str, query: &str, body: &[u8]) -> Reply {
     if path == "/token" {
-        let seconds = time::OffsetDateTime::now_utc().unix_timestamp() + 86_400;
-        return reply(json!({"access_token": "e30.e30.e30", "expires_on": seconds.to_string(),
-                            "resource": "x", "token_type": "Bearer"}));
+        return reply(token());
     }
     let path = path.to_lowercase();
     if all(tenant, "refused").iter().any(|part| path.contains(part.as_str().unwrap())) {
@@ -233,19 +248,7 @@ fn answer(tenant: &Value, method: &str, path: &str, query: &str, body: &[u8]) ->
             let all = tenant.get("subscriptions").unwrap_or(&one);
             reply(json!({"value": all}))
         }
-        ("GET", [_, _, "locations"]) => {
-            let region =
-                |name: &Value| json!({"name": name, "metadata": {"regionType": "Physical"}});
-            let named = all(tenant, "locations").to_vec();
-            // A case without locations has those of its marketplace, or else one.
-            let listed: Vec<Value> = tenant["marketplace"].as_object().map_or_else(
-                || vec![json!("eastus")],
-                |tree| tree.keys().map(|l| json!(l)).collect(),
-            );
-            let named = if named.is_empty() { listed } else { named };
-            let regions: Vec<Value> = named.iter().map(region).collect();
-            reply(json!({"value": regions}))
-        }
+        ("GET", [_, _, "locations"]) => reply(json!({"value": locations(tenant)})),
         (
             "GET",
             [
