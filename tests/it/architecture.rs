@@ -11,6 +11,7 @@ tests![
     source_files_have_no_cycles,
     cycles_are_found_and_reexports_are_no_cycles,
     every_source_file_has_a_first_line_and_at_most_500_lines,
+    test_files_are_small_and_use_no_other_test_file,
     only_one_file_reads_the_environment,
     error_prone_calls_are_made_in_one_file_each,
     only_the_files_module_writes_files,
@@ -142,6 +143,33 @@ fn every_source_file_has_a_first_line_and_at_most_500_lines() {
             let number = number + 1;
             assert!(line.trim_end() == line, "{name}:{number}: space at the end of the line");
             assert!(!line.contains("todo!("), "{name}:{number}");
+        }
+    }
+}
+
+/// What two test files need is in `tests/it/support`.
+fn test_files_are_small_and_use_no_other_test_file() {
+    let folder = root().join("tests/it");
+    let files = files("tests/it");
+    let own = |path: &Path| {
+        let first = path.strip_prefix(&folder).unwrap().iter().next().unwrap().to_str().unwrap();
+        first.trim_end_matches(".rs").to_owned()
+    };
+    let mut modules: BTreeSet<String> = files.iter().map(|(path, _)| own(path)).collect();
+    modules.retain(|name| !["main", "harness", "support"].contains(&name.as_str()));
+    for (path, text) in &files {
+        let name = path.display();
+        assert!(text.starts_with("//!"), "{name} does not begin with what it is");
+        let count = text.lines().count();
+        assert!(count <= 400, "{name} has {count} lines; split it");
+        for (number, line) in text.lines().enumerate() {
+            for (at, _) in line.match_indices("crate::") {
+                let rest = &line[at + "crate::".len()..];
+                let used: String =
+                    rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let is_other = used != own(path) && modules.contains(&used);
+                assert!(!is_other, "{name}:{}: {used} is another test file", number + 1);
+            }
         }
     }
 }

@@ -5,11 +5,11 @@ use crate::support::galleries::tenant;
 use crate::support::recorded::{all, form, version};
 use crate::support::replay::{Exchange, exchanges, recordings};
 use crate::tests;
-use azimg::client::version;
 use azimg::sim::{Conditions, OrganisationSize, Sim};
 use azimg::source::locations::short_name;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 tests![
     the_simulated_azure_answers_in_the_recorded_shapes needs [Recordings],

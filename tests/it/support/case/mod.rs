@@ -212,6 +212,18 @@ fn token() -> Value {
         "token_type": "Bearer"})
 }
 
+/// The subscriptions of a tenant. A case that names none has one.
+fn subscriptions(tenant: &Value) -> Value {
+    let one = || json!([{"subscriptionId": SUBSCRIPTION, "state": "Enabled"}]);
+    tenant.get("subscriptions").cloned().unwrap_or_else(one)
+}
+
+/// The galleries or managed images of one subscription.
+fn owned(tenant: &Value, subscription: &str, kind: &str) -> Vec<Value> {
+    let own = format!("/subscriptions/{subscription}/");
+    all(tenant, kind).iter().filter(|one| id(one).starts_with(&own)).map(shown).collect()
+}
+
 /// The locations of a tenant. A case without locations has those of its marketplace, or else one.
 fn locations(tenant: &Value) -> Vec<Value> {
     let region = |name: &Value| json!({"name": name, "metadata": {"regionType": "Physical"}});
@@ -243,11 +255,7 @@ fn answer(tenant: &Value, method: &str, path: &str, query: &str, body: &[u8]) ->
         ("POST", ["providers", "microsoft.resourcegraph", "resources"]) => {
             graph(tenant, &serde_json::from_slice(body).unwrap())
         }
-        ("GET", ["subscriptions"]) => {
-            let one = json!([{"subscriptionId": SUBSCRIPTION, "state": "Enabled"}]);
-            let all = tenant.get("subscriptions").unwrap_or(&one);
-            reply(json!({"value": all}))
-        }
+        ("GET", ["subscriptions"]) => reply(json!({"value": subscriptions(tenant)})),
         ("GET", [_, _, "locations"]) => reply(json!({"value": locations(tenant)})),
         (
             "GET",
@@ -265,11 +273,7 @@ fn answer(tenant: &Value, method: &str, path: &str, query: &str, body: &[u8]) ->
         (
             "GET",
             [_, subscription, "providers", "microsoft.compute", kind @ ("galleries" | "images")],
-        ) => {
-            let own = format!("/subscriptions/{subscription}/");
-            let of_it = all(tenant, kind).iter().filter(|one| id(one).starts_with(&own));
-            reply(json!({"value": of_it.map(shown).collect::<Vec<_>>()}))
-        }
+        ) => reply(json!({"value": owned(tenant, subscription, kind)})),
         ("GET", [_, _, "providers", "microsoft.containerregistry", "registries"]) => {
             reply(json!({"value": []}))
         }
