@@ -17,14 +17,14 @@ fn is_in_several(cell: &Cell, id: &str) -> bool {
 
 /// The content of a snapshot.
 pub(super) struct Shown {
-    cells: super::worlds::Cells,
+    cells: super::super::worlds::Cells,
     /// Rows by id, each belonging to one or more parts.
     pub(super) rows: BTreeMap<String, Value>,
 }
 
 impl Shown {
     pub(super) fn read(contents: &Contents, run: &str) -> Self {
-        let all = super::worlds::SOURCES.iter().flat_map(|table| rows(contents, run, table));
+        let all = super::super::worlds::SOURCES.iter().flat_map(|table| rows(contents, run, table));
         let rows = all.map(|row| (row["id"].as_str().unwrap().to_owned(), row)).collect();
         Self { cells: cells(contents, run), rows }
     }
