@@ -2,8 +2,8 @@
 //! words before anything is sent.
 
 use crate::support::archives::{
-    CONFIG, Case, IMAGE, INDEX, LAYER, Packed, at, bzip2, config, digests, gzip, layers, linked,
-    named, saved, tar, unpacked,
+    CONFIG, Case, IMAGE, INDEX, LAYER, Packed, at, config, digests, gzip, layers, linked, named,
+    saved, tar, unpacked,
 };
 use crate::support::layout::digest;
 use crate::support::{finish, root};

@@ -3,7 +3,6 @@
 use crate::support::damaged::world;
 use crate::support::{Azure, azimg, finish, json};
 use crate::tests;
-use azimg::pipeline::verify;
 use serde_json::{Value, json};
 use std::path::Path;
 

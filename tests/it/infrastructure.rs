@@ -3,7 +3,7 @@
 
 use crate::support::infra::{CONFIG, app_settings, bicep, hooks, read, variables};
 use crate::support::needs::{Need, folder};
-use crate::support::{azimg, finish, read_json, root};
+use crate::support::{finish, read_json, root};
 use crate::tests;
 use regex::Regex;
 use serde_json::Value;

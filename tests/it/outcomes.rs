@@ -13,7 +13,6 @@ use crate::tests;
 use axum::body::Bytes;
 use azimg::client::WireResponse;
 use azimg::error::Result;
-use azimg::gallery::retire::plan;
 use azimg::gallery::{ChangeOutcome, ChangeStep, Changes, Galleries, Name, ProvisioningState};
 use reqwest::StatusCode;
 use reqwest::header::HeaderMap;

@@ -1,4 +1,4 @@
-//! What is printed: columns, fields, queries, and lists that are longer than memory.
+//! What is printed: columns, fields and queries.
 
 use crate::support::listed::{list, store};
 use crate::support::needs::{Need, folder};
@@ -6,8 +6,6 @@ use crate::support::{azimg, finish, json, root};
 use crate::tests;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
-use std::io::BufRead;
 use std::path::Path;
 use std::process::Command;
 
