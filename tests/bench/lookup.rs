@@ -212,6 +212,18 @@ fn beside_searches(folder: &Path, address: &str) {
     table("GET / beside searches, six seconds, 16 connections", &lines);
 }
 
+/// How long a process takes from its start to its first answers.
+fn cold_start(store: &Path, images: usize, first: &str) {
+    let mut lines = vec![row([&"cold start, median of 10", &"ms", &"limit"])];
+    lines.push(row([&"process start → GET /", &format!("{:.0}", start_up(store, "/")), &50]));
+    lines.push(row([
+        &"process start → first lookup",
+        &format!("{:.0}", start_up(store, first)),
+        &300,
+    ]));
+    table(&format!("{images} images in a local store"), &lines);
+}
+
 pub fn run() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
@@ -245,14 +257,7 @@ pub fn run() {
         ("search, asked for the first time", anew(&search)),
     ];
     let first = one(&names[names.len() / 2]);
-    let mut lines = vec![row([&"cold start, median of 10", &"ms", &"limit"])];
-    lines.push(row([&"process start → GET /", &format!("{:.0}", start_up(&store, "/")), &50]));
-    lines.push(row([
-        &"process start → first lookup",
-        &format!("{:.0}", start_up(&store, &first)),
-        &300,
-    ]));
-    table(&format!("{} images in a local store", names.len()), &lines);
+    cold_start(&store, names.len(), &first);
 
     let handler = Handler::start(&store);
     let runtime = Runtime::new().unwrap();

@@ -1,8 +1,8 @@
 //! Callers that mean no good, and names that are no names.
 
+use crate::support::web::Host;
 use crate::support::{Azure, azimg, finish, json, threads, write_rows};
 use crate::tests;
-use crate::web::Host;
 use async_trait::async_trait;
 use axum::body::Body;
 use azimg::config::{Config, Flags};
@@ -19,8 +19,8 @@ use tower::ServiceExt;
 tests![
     a_request_for_a_run_reaches_no_other_host,
     the_names_of_a_request_are_checked_before_anything_is_asked,
-    what_is_too_much_is_refused,
-    an_error_tells_no_path_and_no_stack,
+    oversized_requests_and_parameters_are_refused,
+    errors_contain_no_path_and_no_stack,
     stored_markup_is_served_as_text,
 ];
 
@@ -106,7 +106,7 @@ impl MessageSender for Nowhere {
 async fn asked_for(handler: &Arc<Handler>, body: &str) -> Value {
     let headers = value!({"Content-Type": ["application/json"]});
     let envelope = value!({"Data": {"req": {"Method": "POST", "Body": body, "Headers": headers}}, "Metadata": {}});
-    let request = crate::http::invocation("/start", "an-invocation");
+    let request = crate::support::http::invocation("/start", "an-invocation");
     let request = request.body(Body::from(envelope.to_string())).unwrap();
     let answer = handler.router().oneshot(request).await.unwrap();
     let bytes = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
@@ -164,7 +164,7 @@ fn the_names_of_a_request_are_checked_before_anything_is_asked() {
     });
 }
 
-fn what_is_too_much_is_refused() {
+fn oversized_requests_and_parameters_are_refused() {
     let stage = stage(generate(Scale::Small, 302));
     let long = "x".repeat(9 << 10);
     let answer = stage.get(&format!("/images?publisher={long}"));
@@ -200,7 +200,7 @@ fn what_is_too_much_is_refused() {
     assert_eq!(stage.get("/health").status(), 200, "it serves on");
 }
 
-fn an_error_tells_no_path_and_no_stack() {
+fn errors_contain_no_path_and_no_stack() {
     let stage = stage(generate(Scale::Small, 303));
     let store = stage.folder.path().join("store");
     let here = stage.folder.path().to_str().unwrap();

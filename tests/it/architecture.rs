@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 
 tests![
     modules_use_only_what_the_map_allows,
-    no_circle_between_files,
-    a_circle_is_found_and_handing_a_name_on_is_none,
-    every_file_says_what_it_is_and_stays_small,
+    source_files_have_no_cycles,
+    cycles_are_found_and_reexports_are_no_cycles,
+    every_source_file_has_a_first_line_and_at_most_500_lines,
+    test_files_are_small_and_use_no_other_test_file,
     only_one_file_reads_the_environment,
-    what_can_be_done_wrong_anywhere_is_done_in_one_place,
-    what_is_written_is_written_in_one_place,
+    error_prone_calls_are_made_in_one_file_each,
+    only_the_files_module_writes_files,
     function_folders_and_the_function_table_agree,
-    no_test_goes_by_the_clock,
+    no_test_depends_on_the_clock,
 ];
 
 /// The files below a folder of the project, with their texts.
@@ -92,7 +93,7 @@ fn modules_use_only_what_the_map_allows() {
 }
 
 /// A file can be read and changed without those that build on it: what two files need of each other is in a third.
-fn no_circle_between_files() {
+fn source_files_have_no_cycles() {
     let source = root().join("src");
     let files: Vec<(String, String)> = sources()
         .into_iter()
@@ -106,7 +107,7 @@ fn no_circle_between_files() {
     assert!(circles.is_empty(), "files use each other:\n  {}", circles.join("\n\n  "));
 }
 
-fn a_circle_is_found_and_handing_a_name_on_is_none() {
+fn cycles_are_found_and_reexports_are_no_cycles() {
     let circles = |files: &[(&str, &str)]| Arrows::between(files.iter().copied()).circles();
     let lib = ("lib.rs", "pub mod a; pub mod b;");
     let parent = ("a/mod.rs", "mod child; mod other; pub use child::{Child, more as much};");
@@ -130,7 +131,7 @@ fn a_circle_is_found_and_handing_a_name_on_is_none() {
     assert_eq!(circles(&below).len(), 1);
 }
 
-fn every_file_says_what_it_is_and_stays_small() {
+fn every_source_file_has_a_first_line_and_at_most_500_lines() {
     for (path, text) in sources() {
         let name = path.display();
         let head = text.lines().next().unwrap_or_default();
@@ -142,6 +143,36 @@ fn every_file_says_what_it_is_and_stays_small() {
             let number = number + 1;
             assert!(line.trim_end() == line, "{name}:{number}: space at the end of the line");
             assert!(!line.contains("todo!("), "{name}:{number}");
+        }
+    }
+}
+
+/// What two test files need is in `tests/it/support`.
+fn test_files_are_small_and_use_no_other_test_file() {
+    let folder = root().join("tests/it");
+    let files = files("tests/it");
+    let own = |path: &Path| {
+        let first = path.strip_prefix(&folder).unwrap().iter().next().unwrap().to_str().unwrap();
+        first.trim_end_matches(".rs").to_owned()
+    };
+    let mut modules: BTreeSet<String> = files.iter().map(|(path, _)| own(path)).collect();
+    modules.retain(|name| !["main", "harness", "support"].contains(&name.as_str()));
+    for (path, text) in &files {
+        let name = path.display();
+        assert!(text.starts_with("//!"), "{name} does not begin with what it is");
+        let count = text.lines().count();
+        assert!(count <= 400, "{name} has {count} lines; split it");
+        for (number, line) in text.lines().enumerate() {
+            if line.trim_start().starts_with("//") {
+                continue;
+            }
+            for (at, _) in line.match_indices("crate::") {
+                let rest = &line[at + "crate::".len()..];
+                let used: String =
+                    rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let is_other = used != own(path) && modules.contains(&used);
+                assert!(!is_other, "{name}:{}: {used} is another test file", number + 1);
+            }
         }
     }
 }
@@ -158,7 +189,7 @@ fn only_one_file_reads_the_environment() {
 
 /// Blocking work keeps its span and its error, spans of time are bounded, nothing that a stranger wrote acts where it is
 /// shown, and who may have an identity's token is said: each in the one file that sees to it.
-fn what_can_be_done_wrong_anywhere_is_done_in_one_place() {
+fn error_prone_calls_are_made_in_one_file_each() {
     let places = [
         ("spawn_blocking", &["src/blocking.rs"][..]),
         ("humantime::parse_duration", &["src/span.rs"]),
@@ -195,7 +226,7 @@ fn what_can_be_done_wrong_anywhere_is_done_in_one_place() {
 
 /// What deletes, overwrites or makes files goes through `files`, which does not take what azimg did not make; the store
 /// in a folder and the temporary folders have names of their own.
-fn what_is_written_is_written_in_one_place() {
+fn only_the_files_module_writes_files() {
     const CALLS: [&str; 21] = [
         "remove_dir",
         "remove_file",
@@ -264,10 +295,17 @@ fn function_folders_and_the_function_table_agree() {
 
 /// A test that sleeps, or asks how long something took, fails on a slow machine or on a fast one. They wait for
 /// what they need instead (`support::wait_for`), or run on a clock of their own.
-fn no_test_goes_by_the_clock() {
-    // The first four run under a paused clock, the fifth tells how long tests took.
-    let exempt =
-        ["simulation.rs", "graph.rs", "hangups.rs", "tokens.rs", "harness.rs", "architecture.rs"];
+fn no_test_depends_on_the_clock() {
+    // The first five run under a paused clock, the sixth tells how long tests took.
+    let exempt = [
+        "simulation.rs",
+        "graph.rs",
+        "hangups.rs",
+        "tokens.rs",
+        "refused_tokens.rs",
+        "harness.rs",
+        "architecture.rs",
+    ];
     for (path, text) in files("tests/it") {
         let support = path.components().any(|part| part.as_os_str() == "support");
         if support || exempt.iter().any(|name| path.ends_with(name)) {

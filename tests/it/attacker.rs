@@ -1,8 +1,8 @@
 //! Whatever a command, a message or an answer names: no credential reaches who has no business with it.
 
-use crate::registries::world;
 use crate::support::attacker::{Attacker, LOOKALIKES, REGISTRY, Role, Trick};
 use crate::support::faulty::{Fault, Faulty, How};
+use crate::support::registries::world;
 use crate::support::{Azure, azimg, finish, threads};
 use crate::tests;
 use azimg::config::{Config, Flags};
@@ -19,11 +19,11 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 
 tests![
-    no_registry_command_signs_in_at_a_stranger,
-    no_registry_command_is_led_away_with_a_credential,
-    who_is_named_gets_the_identity_s_token_and_nobody_behind_it_does,
-    who_the_resource_manager_names_is_asked_only_by_a_name_of_the_cloud,
-    a_message_about_what_its_run_does_not_have_is_thrown_away_and_nothing_is_asked,
+    no_registry_command_signs_in_at_an_untrusted_registry,
+    no_registry_command_follows_a_redirect_with_a_credential,
+    only_a_registry_named_as_trusted_gets_the_identity_token,
+    registries_listed_by_azure_need_a_name_of_the_cloud,
+    messages_about_items_outside_their_run_are_dropped_without_requests,
 ];
 
 const PASSWORD: &str = "correct-horse-battery";
@@ -105,7 +105,7 @@ impl Stage {
     }
 }
 
-fn no_registry_command_signs_in_at_a_stranger() {
+fn no_registry_command_signs_in_at_an_untrusted_registry() {
     let stage = Stage::new();
     let attacker = &stage.attacker;
     let refused = |at: &str, name: &str, line: &[String]| {
@@ -135,7 +135,7 @@ fn no_registry_command_signs_in_at_a_stranger() {
     }
 }
 
-fn no_registry_command_is_led_away_with_a_credential() {
+fn no_registry_command_follows_a_redirect_with_a_credential() {
     let stage = Stage::new();
     let attacker = &stage.attacker;
     for trick in Trick::ALL {
@@ -159,7 +159,7 @@ fn no_registry_command_is_led_away_with_a_credential() {
     }
 }
 
-fn who_is_named_gets_the_identity_s_token_and_nobody_behind_it_does() {
+fn only_a_registry_named_as_trusted_gets_the_identity_token() {
     let stage = Stage::new();
     let attacker = &stage.attacker;
     for trick in Trick::ALL {
@@ -192,10 +192,10 @@ fn who_is_named_gets_the_identity_s_token_and_nobody_behind_it_does() {
     }
     let bad = ["registry", "tags", "example.azurecr.io/app", "--trust", "a/b"].map(str::to_owned);
     let (code, _, err) = finish(&mut stage.azimg(&bad));
-    assert!(code == 2 && err.contains("--trust: 'a/b' is no login server"), "{err}");
+    assert!(code == 2 && err.contains("--trust: 'a/b' is not a login server"), "{err}");
 }
 
-fn who_the_resource_manager_names_is_asked_only_by_a_name_of_the_cloud() {
+fn registries_listed_by_azure_need_a_name_of_the_cloud() {
     let attacker = Attacker::start();
     let azure = Azure::start(world(3));
     let subscription = azure.sim.subscriptions[0].clone();
@@ -208,7 +208,7 @@ fn who_the_resource_manager_names_is_asked_only_by_a_name_of_the_cloud() {
     // A page more, somewhere else.
     let next = format!("{}/subscriptions?api-version=1", attacker.manager);
     let led = serde_json::json!({"value": [], "nextLink": next}).to_string();
-    for (body, part) in [(listed, "was not named as one to trust"), (led, "")] {
+    for (body, part) in [(listed, "and not trusted"), (led, "")] {
         let how = How::Answer(200, &[("content-type", "application/json")], body.leak());
         let faults = vec![Fault::new("microsoft.containerregistry/registries", 9, how)];
         let faulty = Faulty::start(Azure::start(world(3)), faults);
@@ -240,7 +240,7 @@ fn strange_registries(own: &str, server: &str) -> [(RegistryScope, &'static str)
     [
         (RegistryScope::Registry { at: at(None), details }, "the registry"),
         (RegistryScope::Registry { at: at(Some(OTHER)), details }, "the subscription"),
-        (RegistryScope::Registry { at: at(Some(own)), details }, "leads to this registry"),
+        (RegistryScope::Registry { at: at(Some(own)), details }, "lists this registry"),
         (
             RegistryScope::Repositories {
                 login_server: login_server(),
@@ -248,19 +248,19 @@ fn strange_registries(own: &str, server: &str) -> [(RegistryScope, &'static str)
                 after: None,
                 details,
             },
-            "leads to this registry",
+            "lists this registry",
         ),
         (
             RegistryScope::Tags { login_server: login_server(), repository: text("app") },
-            "leads to this registry",
+            "lists this registry",
         ),
         (
             RegistryScope::Contents { login_server: login_server(), manifests: Vec::new() },
-            "leads to this registry",
+            "lists this registry",
         ),
         (
             RegistryScope::Findings { login_server: login_server(), subscription: text(own) },
-            "leads to this registry",
+            "lists this registry",
         ),
         (
             RegistryScope::Findings { login_server: login_server(), subscription: text(OTHER) },
@@ -338,7 +338,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn a_message_about_what_its_run_does_not_have_is_thrown_away_and_nothing_is_asked() {
+fn messages_about_items_outside_their_run_are_dropped_without_requests() {
     let (attacker, azure) = (Attacker::start(), Azure::start(world(3)));
     let folder = tempfile::tempdir().unwrap();
     let own = azure.sim.subscriptions[0].clone();
@@ -353,7 +353,7 @@ fn a_message_about_what_its_run_does_not_have_is_thrown_away_and_nothing_is_aske
         let mut items = strange_items(run, &own, &attacker.registry);
         let unknown = RunId::new(OffsetDateTime::UNIX_EPOCH);
         let of_none = WorkItem { run: unknown, ..WorkItem::parse(&first.text).unwrap() };
-        items.push((of_none, "there is no run"));
+        items.push((of_none, "no run"));
         let other =
             WorkItem { source: SourceName::Gallery, ..WorkItem::parse(&first.text).unwrap() };
         if !first.text.contains("\"source\":\"gallery\"") {
@@ -367,7 +367,7 @@ fn a_message_about_what_its_run_does_not_have_is_thrown_away_and_nothing_is_aske
                     let done = call(&app, function, trigger).await;
                     assert_eq!(done.messages, [], "{text}");
                     let log = done.logs.join("\n");
-                    assert!(log.contains("thrown away") && log.contains(why), "{text}: {log}");
+                    assert!(log.contains("dropped") && log.contains(why), "{text}: {log}");
                 }
             }
         }
@@ -379,7 +379,7 @@ fn a_message_about_what_its_run_does_not_have_is_thrown_away_and_nothing_is_aske
         while let Some(at) = open.iter().position(|message| message.queue == WORK) {
             let text = open.remove(at).text;
             let done = call(&app, "crawl", Trigger::Queue { text, delivery: 1 }).await;
-            assert!(!done.logs.join("\n").contains("thrown away"), "{:?}", done.logs);
+            assert!(!done.logs.join("\n").contains("dropped"), "{:?}", done.logs);
             open.extend(done.messages);
         }
     });

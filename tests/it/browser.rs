@@ -1,11 +1,11 @@
 //! A real browser with pages of other origins open, beside a running `azimg host`: what they can read there, and
 //! what they can have it do.
 
-use crate::callers::{asked, runs};
+use crate::support::callers::{asked, runs};
 use crate::support::needs::{Need, folder};
+use crate::support::web::Host;
 use crate::support::{Azure, debian, json};
 use crate::tests;
-use crate::web::Host;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;

@@ -9,18 +9,18 @@ use std::path::Path;
 
 tests![
     a_version_that_is_used_by_any_form_of_its_id_is_kept,
-    a_locked_version_is_left_and_the_others_go,
+    a_locked_version_is_kept_and_the_others_are_deleted,
     a_version_whose_deletion_is_blocked_is_not_planned,
-    what_failed_is_none_of_the_newest_that_are_kept,
+    failed_versions_do_not_count_among_the_newest_kept,
     two_updates_at_once_leave_both_regions,
-    an_update_that_is_not_to_be_seen_is_an_error,
-    a_region_that_the_safety_profile_keeps_is_not_taken_in_silence,
+    an_update_that_has_no_effect_is_an_error,
+    removing_a_region_that_the_safety_profile_blocks_is_an_error,
     latest_of_galleries_by_region_filters_and_pasted_references,
     a_version_is_found_number_by_number,
-    what_is_shared_is_told_by_region,
-    managed_images_have_a_newest_by_pattern,
+    shared_images_have_a_latest_version_by_region,
+    the_newest_managed_image_of_a_pattern_is_found,
     a_machine_on_an_attached_disk_has_the_image_of_its_disk,
-    a_bad_answer_of_azure_is_no_wrong_usage,
+    a_bad_response_of_azure_is_not_reported_as_wrong_usage,
 ];
 
 /// A case, and a store that was crawled from it.
@@ -47,7 +47,7 @@ fn usage(case: &Case, folder: &Path) -> Vec<Value> {
 }
 
 /// What a host answers.
-fn get(host: &crate::web::Host, path: &str) -> (u16, Value) {
+fn get(host: &crate::support::web::Host, path: &str) -> (u16, Value) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let url = format!("{}/{path}", host.address);
@@ -101,7 +101,7 @@ fn a_version_that_is_used_by_any_form_of_its_id_is_kept() {
     }
 }
 
-fn a_locked_version_is_left_and_the_others_go() {
+fn a_locked_version_is_kept_and_the_others_are_deleted() {
     let case = Case::start("retire-locked-version");
     let folder = tempfile::tempdir().unwrap();
     let (goes, file) = planned(&case, folder.path(), "1");
@@ -143,11 +143,11 @@ fn a_version_whose_deletion_is_blocked_is_not_planned() {
         kept["reason"].as_str().unwrap()
     };
     let blocked = "its deletion is blocked before its end of life";
-    assert_eq!(reason("1.0.0"), format!("{blocked}, and it has none"));
+    assert_eq!(reason("1.0.0"), format!("{blocked}, and it has no end of life"));
     assert_eq!(reason("1.1.0"), format!("{blocked}, which is 2999-01-01"));
 }
 
-fn what_failed_is_none_of_the_newest_that_are_kept() {
+fn failed_versions_do_not_count_among_the_newest_kept() {
     let case = Case::start("retire-failed-newest");
     let folder = tempfile::tempdir().unwrap();
     let (goes, _) = planned(&case, folder.path(), "2");
@@ -185,23 +185,23 @@ fn two_updates_at_once_leave_both_regions() {
         assert!(regions.iter().any(|one| one["encryption"].is_object()));
         // Somebody was overtaken, and says so.
         let says =
-            |(_, _, stderr): &(i32, String, String)| stderr.contains("on top of what stands");
+            |(_, _, stderr): &(i32, String, String)| stderr.contains("on top of the current state");
         assert!(ended.iter().any(says), "{ended:?}");
     }
 }
 
 /// Azure says that it is done, and it is not.
-fn an_update_that_is_not_to_be_seen_is_an_error() {
+fn an_update_that_has_no_effect_is_an_error() {
     let mut tenant = Case::start("update-safety").tenant();
     tenant["errors"] = json!([{"match": "^PATCH", "status": 200, "body": {}}]);
     let case = Case::serve(tenant);
     let line = ["gallery", "update", "prod/win/17763.1697.210113", "--exclude-from-latest", "true"];
     let (code, _, stderr) = finish(&mut case.azimg(&line));
     assert_eq!(code, 1, "{stderr}");
-    assert!(stderr.contains("it is not as it was asked for"), "{stderr}");
+    assert!(stderr.contains("does not have the requested state"), "{stderr}");
 }
 
-fn a_region_that_the_safety_profile_keeps_is_not_taken_in_silence() {
+fn removing_a_region_that_the_safety_profile_blocks_is_an_error() {
     let case = Case::start("update-safety");
     let line = ["gallery", "update", "prod/win/17763.1697.210113", "--remove-region", "eastus"];
     let (code, _, stderr) = finish(&mut case.azimg(&line));
@@ -265,8 +265,9 @@ fn latest_of_galleries_by_region_filters_and_pasted_references() {
     };
     assert!(refused(&["images", "latest", "prod/nothing"]).contains("none of the 0 versions"));
     let tagged = ["images", "latest", regional, "--tag", "Env=nothing"];
-    assert!(refused(&tagged).contains("not what the filters want"));
-    let host = crate::web::Host::of(&mut case.azimg(&["host", "--port", "0", "--store", store]));
+    assert!(refused(&tagged).contains("excluded by the filters"));
+    let host =
+        crate::support::web::Host::of(&mut case.azimg(&["host", "--port", "0", "--store", store]));
     let tagged = get(&host, "images/latest?urn=prod/regional/latest&tag=Env%3Dprod");
     assert_eq!((tagged.0, &tagged.1["version"]), (200, &json!("1.0.0")));
     let pasted = get(&host, &format!("images{id}"));
@@ -297,7 +298,7 @@ fn a_version_is_found_number_by_number() {
     assert_eq!(goes, ["21.9.30"], "a machine stands on 21.2.17, which is 21.02.17");
 }
 
-fn what_is_shared_is_told_by_region() {
+fn shared_images_have_a_latest_version_by_region() {
     let (case, folder) = crawled("shared-gallery-region");
     let id = "/SharedGalleries/99999999-9999-4999-8999-999999999999-PARTNER/Images/golden";
     let latest = |at: &[&str]| {
@@ -315,7 +316,7 @@ fn what_is_shared_is_told_by_region() {
     assert!(of("vm-q")["moveTo"].is_null());
 }
 
-fn managed_images_have_a_newest_by_pattern() {
+fn the_newest_managed_image_of_a_pattern_is_found() {
     let (case, folder) = crawled("managed-newest");
     let newest = |more: &[&str]| {
         let line = [&["images", "latest", "myapp-*"][..], more].concat();
@@ -359,7 +360,7 @@ fn a_machine_on_an_attached_disk_has_the_image_of_its_disk() {
     assert_eq!(market["moveTo"], "p:o:s:2.0.0");
     let pasted = told(&case, folder.path(), &["images", "show", "P:o:s:latest"]);
     assert_eq!(pasted["id"], "p:o:s:2.0.0");
-    assert_eq!(market["reason"], "its disk was made of this image");
+    assert_eq!(market["reason"], "its disk was created from this image");
     assert_eq!(of("own")["finding"], "gone");
     assert_eq!(of("own")["imageKind"], "gallery-version");
     for name in ["empty", "unseen"] {
@@ -368,7 +369,7 @@ fn a_machine_on_an_attached_disk_has_the_image_of_its_disk() {
     }
 }
 
-fn a_bad_answer_of_azure_is_no_wrong_usage() {
+fn a_bad_response_of_azure_is_not_reported_as_wrong_usage() {
     let body =
         json!({"error": {"code": "InvalidWhatever", "message": "The request is odd today."}});
     let case = Case::serve(json!({"locations": ["eastus"], "marketplace": {"eastus": {}},
@@ -379,7 +380,8 @@ fn a_bad_answer_of_azure_is_no_wrong_usage() {
     let (code, _, stderr) = finish(&mut case.azimg(&["images", "usage", "--store", store]));
     assert_eq!(code, 1, "{stderr}");
     assert!(stderr.contains("InvalidWhatever The request is odd today."), "{stderr}");
-    let host = crate::web::Host::of(&mut case.azimg(&["host", "--port", "0", "--store", store]));
+    let host =
+        crate::support::web::Host::of(&mut case.azimg(&["host", "--port", "0", "--store", store]));
     let (status, body) = get(&host, "images/usage");
     assert_eq!((status, &body["error"]["code"]), (502, &json!("BadGateway")));
     let said = body["error"]["message"].as_str().unwrap();

@@ -1,174 +1,36 @@
 //! Runs that overlap: each is built on what is current when it is published, and loses nothing of the others.
 
-use crate::support::fleet::{Direct, app, call};
+use crate::support::fleet::call;
+use crate::support::overlapping::{Bench, at, marketplace, names_in, older_world, world};
 use crate::support::paused;
 use crate::support::steps::{Around, Stepped};
 use crate::tests;
 use async_trait::async_trait;
 use azimg::error::{Error, Result};
-use azimg::functions::{App, Message, PUBLISH, Trigger};
-use azimg::pipeline::coverage::Coverage;
+use azimg::functions::{App, PUBLISH, Trigger};
 use azimg::pipeline::publish::{CloseAttempt, publish};
-use azimg::pipeline::snapshot::{self, Manifest};
-use azimg::sim::{Conditions, OrganisationSize, Scale, Sim, World, generate};
-use azimg::store::memory::MemoryStore;
 use azimg::store::{Key, SnapshotFile, Store};
 use azimg::work::RunId;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use time::OffsetDateTime;
 
 tests![
     two_narrow_runs_at_once_lose_nothing,
-    the_newer_observation_stands_though_an_older_run_is_published_later,
-    what_a_newer_run_found_gone_stays_gone,
-    publishers_that_saw_different_things_write_one_snapshot,
-    what_nobody_asked_for_is_not_stale,
-    a_long_run_keeps_what_it_has_while_small_ones_come_and_go,
-    a_turn_that_nobody_ends_is_ended_by_the_next,
+    the_newer_observation_is_kept_when_an_older_run_publishes_later,
+    rows_that_a_newer_run_found_gone_stay_gone,
+    publishes_with_different_outcomes_write_one_snapshot,
+    rows_outside_the_scope_of_a_run_are_not_stale,
+    small_runs_remove_nothing_of_a_long_run,
+    an_unfinished_publish_is_finished_by_the_next,
     a_damaged_snapshot_is_passed_over,
-    a_redelivered_message_sends_nothing_again_that_is_under_way,
-    a_run_that_is_asked_for_twice_is_one,
-    what_is_left_of_a_published_run_asks_nothing,
+    a_redelivered_message_sends_no_second_message_for_work_under_way,
+    two_equal_requests_start_one_run,
+    leftover_messages_of_a_published_run_send_no_requests,
     a_first_run_begins_where_there_is_no_container_yet,
 ];
-
-const START: i64 = 1_795_000_000;
-
-fn at(minutes: i64) -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp(START + minutes * 60).unwrap()
-}
-
-/// A tenant and whoever crawls it, one message after the other.
-struct Bench {
-    sim: Arc<Sim>,
-    store: Arc<MemoryStore>,
-    app: App,
-}
-
-impl Bench {
-    fn over(world: World, store: Arc<MemoryStore>) -> Self {
-        let sim = Sim::new(world, Conditions::default());
-        let wire = Direct { sim: Arc::clone(&sim), latency: Duration::ZERO, random: None };
-        let shared = Arc::clone(&store) as Arc<dyn Store>;
-        let app = app(Arc::new(wire), shared, "http://127.0.0.1:1");
-        Self { sim, store, app }
-    }
-
-    fn new() -> Self {
-        Self::over(world(), Arc::default())
-    }
-
-    fn shared(&self) -> Arc<dyn Store> {
-        Arc::clone(&self.store) as Arc<dyn Store>
-    }
-
-    /// Begins a run, also where one is under way that was asked for the same.
-    async fn begin(&self, mut request: Value, now: OffsetDateTime) -> Under {
-        request["force"] = true.into();
-        let http = Trigger::Http { body: request.to_string() };
-        let sent = call(&self.app, "start", http, now).await.unwrap();
-        let first: Value = serde_json::from_str(&sent[0].text).unwrap();
-        Under { run: first["run"].as_str().unwrap().parse().unwrap(), open: sent.into() }
-    }
-
-    /// Crawls until only the messages are left that come round.
-    async fn crawl(&self, under: &mut Under, now: OffsetDateTime) {
-        let mut round = Vec::new();
-        while let Some(message) = under.open.pop_front() {
-            if message.queue == PUBLISH {
-                round.push(message);
-                continue;
-            }
-            under.open.extend(self.deliver("crawl", message, 1, now).await);
-        }
-        under.open.extend(round);
-    }
-
-    async fn deliver(
-        &self,
-        name: &str,
-        m: Message,
-        delivery: u32,
-        at: OffsetDateTime,
-    ) -> Vec<Message> {
-        call(&self.app, name, Trigger::Queue { text: m.text, delivery }, at).await.unwrap()
-    }
-
-    /// Crawls and publishes to the end.
-    async fn finish(&self, under: &mut Under, now: OffsetDateTime) -> Manifest {
-        for _ in 0..8 {
-            self.crawl(under, now).await;
-            let Some(message) = under.open.pop_front() else { break };
-            under.open.extend(self.deliver("publish", message, 1, now).await);
-        }
-        self.manifest(under.run).await
-    }
-
-    async fn manifest(&self, run: RunId) -> Manifest {
-        snapshot::manifest(self.store.as_ref(), run).await.unwrap().expect("it is published")
-    }
-
-    async fn current(&self) -> Manifest {
-        snapshot::current(self.store.as_ref()).await.unwrap().unwrap()
-    }
-
-    fn lines(&self, run: RunId, file: SnapshotFile) -> Vec<Value> {
-        let bytes = &self.store.contents()[&Key::Snapshot(run, file).to_string()];
-        let text = zstd::decode_all(bytes.as_ref()).unwrap();
-        let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
-    }
-
-    fn marketplace(&self, run: RunId) -> Vec<Value> {
-        self.lines(run, SnapshotFile::Ndjson(azimg::work::SourceName::Marketplace))
-    }
-
-    fn coverage(&self, run: RunId) -> Coverage {
-        let key = Key::Snapshot(run, SnapshotFile::Coverage).to_string();
-        serde_json::from_slice(&self.store.contents()[&key]).unwrap()
-    }
-
-    fn requests(&self) -> u64 {
-        self.sim.stats.to_json()["requests"].as_u64().unwrap()
-    }
-}
-
-/// A run, and what is in its queues.
-struct Under {
-    run: RunId,
-    open: VecDeque<Message>,
-}
-
-/// A handful of everything, in eight locations.
-fn world() -> World {
-    let World { locations, mut publishers, .. } = generate(Scale::Small, 21);
-    publishers.sort_by(|a, b| a.name.cmp(&b.name));
-    publishers.truncate(5);
-    World::new(locations, publishers).with_generated_organisation(OrganisationSize::FEW, 21)
-}
-
-/// The world without the newest version of each SKU.
-fn older_world() -> World {
-    let World { locations, mut publishers, .. } = world();
-    for sku in publishers.iter_mut().flat_map(|p| &mut p.offers).flat_map(|o| &mut o.skus) {
-        sku.versions.pop();
-    }
-    World::new(locations, publishers).with_generated_organisation(OrganisationSize::FEW, 21)
-}
-
-fn marketplace(locations: &[&str]) -> Value {
-    json!({"sources": ["marketplace"], "locations": locations, "details": "none"})
-}
-
-/// What a location has, as a table says.
-fn names_in(rows: &[Value], location: &str) -> BTreeSet<String> {
-    let here = |row: &&Value| row["locations"].as_array().unwrap().iter().any(|l| l == location);
-    rows.iter().filter(here).map(|row| row["id"].as_str().unwrap().to_owned()).collect()
-}
 
 /// What a feed makes of a table, and what the next table is: status, locations, latest and dates by id.
 fn assert_composes(bench: &Bench, run: RunId, previous: Option<RunId>) {
@@ -238,7 +100,7 @@ fn two_narrow_runs_at_once_lose_nothing() {
     });
 }
 
-fn the_newer_observation_stands_though_an_older_run_is_published_later() {
+fn the_newer_observation_is_kept_when_an_older_run_publishes_later() {
     paused(async {
         let before = Bench::over(older_world(), Arc::default());
         let mut long = before.begin(marketplace(&["eastus", "westus2"]), at(0)).await;
@@ -257,7 +119,7 @@ fn the_newer_observation_stands_though_an_older_run_is_published_later() {
     });
 }
 
-fn what_a_newer_run_found_gone_stays_gone() {
+fn rows_that_a_newer_run_found_gone_stay_gone() {
     paused(async {
         let before = Bench::new();
         let mut long = before.begin(json!({"details": "none"}), at(0)).await;
@@ -278,7 +140,7 @@ fn what_a_newer_run_found_gone_stays_gone() {
     });
 }
 
-fn publishers_that_saw_different_things_write_one_snapshot() {
+fn publishes_with_different_outcomes_write_one_snapshot() {
     paused(async {
         let bench = Bench::new();
         let mut run = bench.begin(marketplace(&["eastus", "westus2"]), at(0)).await;
@@ -309,7 +171,7 @@ fn publishers_that_saw_different_things_write_one_snapshot() {
     });
 }
 
-fn what_nobody_asked_for_is_not_stale() {
+fn rows_outside_the_scope_of_a_run_are_not_stale() {
     paused(async {
         let bench = Bench::new();
         let mut whole = bench.begin(json!({"details": "none"}), at(0)).await;
@@ -331,7 +193,7 @@ fn what_nobody_asked_for_is_not_stale() {
     });
 }
 
-fn a_long_run_keeps_what_it_has_while_small_ones_come_and_go() {
+fn small_runs_remove_nothing_of_a_long_run() {
     paused(async {
         let bench = Bench::new();
         let mut long = bench.begin(json!({"details": "none"}), at(0)).await;
@@ -349,7 +211,7 @@ fn a_long_run_keeps_what_it_has_while_small_ones_come_and_go() {
     });
 }
 
-fn a_turn_that_nobody_ends_is_ended_by_the_next() {
+fn an_unfinished_publish_is_finished_by_the_next() {
     paused(async {
         let bench = Bench::new();
         let mut one = bench.begin(marketplace(&["eastus"]), at(0)).await;
@@ -421,7 +283,7 @@ fn a_damaged_snapshot_is_passed_over() {
     });
 }
 
-fn a_redelivered_message_sends_nothing_again_that_is_under_way() {
+fn a_redelivered_message_sends_no_second_message_for_work_under_way() {
     paused(async {
         let bench = Bench::new();
         let mut run = bench.begin(marketplace(&["eastus"]), at(0)).await;
@@ -433,7 +295,7 @@ fn a_redelivered_message_sends_nothing_again_that_is_under_way() {
     });
 }
 
-fn a_run_that_is_asked_for_twice_is_one() {
+fn two_equal_requests_start_one_run() {
     paused(async {
         let bench = Bench::new();
         let request = marketplace(&["eastus"]);
@@ -469,7 +331,7 @@ fn a_run_that_is_asked_for_twice_is_one() {
     });
 }
 
-fn what_is_left_of_a_published_run_asks_nothing() {
+fn leftover_messages_of_a_published_run_send_no_requests() {
     paused(async {
         let bench = Bench::new();
         let mut run = bench.begin(marketplace(&["eastus", "westus2"]), at(0)).await;

@@ -14,9 +14,9 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 tests![
-    two_years_of_debian_and_ubuntu_are_told_change_by_change needs [Recordings],
-    replication_deprecation_and_its_end_are_told,
-    what_could_not_be_asked_is_never_removed,
+    two_years_of_debian_and_ubuntu_are_reported_change_by_change needs [Recordings],
+    changes_of_replication_and_deprecation_are_reported,
+    rows_of_failed_requests_are_never_reported_as_removed,
 ];
 
 /// Days on which Debian's tree was recorded, with Ubuntu's in between.
@@ -157,7 +157,7 @@ fn crawl(world: &Path, store: &Path) -> Value {
     json(&mut azure.azimg(&arguments))
 }
 
-fn two_years_of_debian_and_ubuntu_are_told_change_by_change() {
+fn two_years_of_debian_and_ubuntu_are_reported_change_by_change() {
     let folder = recordings();
     let lists = lines(folder, "lists.jsonl.gz");
     let bodies = lines(folder, "versions-expanded.jsonl.gz");
@@ -193,7 +193,7 @@ fn image(version: &str, locations: &[&str], status: &str) -> Value {
            "locations": locations, "status": status})
 }
 
-fn replication_deprecation_and_its_end_are_told() {
+fn changes_of_replication_and_deprecation_are_reported() {
     let place = tempfile::tempdir().unwrap();
     let (store, file) = (place.path().join("store"), place.path().join("catalog.ndjson"));
     let both = ["eastus", "westus2"];
@@ -231,7 +231,7 @@ fn replication_deprecation_and_its_end_are_told() {
     assert_eq!(feeds[2], third);
 }
 
-fn what_could_not_be_asked_is_never_removed() {
+fn rows_of_failed_requests_are_never_reported_as_removed() {
     let place = tempfile::tempdir().unwrap();
     let (store, file) = (place.path().join("store"), place.path().join("catalog.ndjson"));
     let rows: Vec<Value> =

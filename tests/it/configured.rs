@@ -12,15 +12,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 tests![
-    a_flag_comes_first_then_the_environment_then_the_folders_file_then_ones_own,
-    a_strangers_file_leads_nowhere,
-    a_strangers_file_that_is_no_plain_text_is_refused_without_harm,
-    a_file_with_settings_is_its_owners_alone_to_write_to,
+    settings_are_taken_from_flag_environment_folder_file_and_user_file,
+    an_untrusted_settings_file_redirects_no_command,
+    an_untrusted_settings_file_that_is_not_plain_text_is_refused,
+    a_settings_file_that_others_can_write_is_refused,
     an_unknown_key_is_refused_with_the_nearest_name,
     no_secret_is_shown_and_none_is_taken_from_a_file,
-    a_file_changes_nothing_of_what_programs_read,
+    a_settings_file_does_not_change_the_output_of_scripts,
     a_deployed_handler_reads_no_file,
-    a_misspelt_variable_is_told,
+    a_misspelt_variable_is_reported,
 ];
 
 /// A folder to start azimg in, and a home.
@@ -65,7 +65,7 @@ fn told(command: &mut Command, setting: &str) -> (Value, String) {
 
 const SHOW: [&str; 4] = ["config", "show", "-o", "json"];
 
-fn a_flag_comes_first_then_the_environment_then_the_folders_file_then_ones_own() {
+fn settings_are_taken_from_flag_environment_folder_file_and_user_file() {
     let seat = Seat::new();
     let locations = |command: &mut Command| told(command, "locations");
     assert_eq!(locations(&mut seat.azimg(&SHOW)), (Value::Null, "default".to_owned()));
@@ -136,7 +136,7 @@ fn wishes(port: u16) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn a_strangers_file_leads_nowhere() {
+fn an_untrusted_settings_file_redirects_no_command() {
     let azure = Azure::start(generate(Scale::Small, 92));
     let theirs = TcpListener::bind("127.0.0.1:0").unwrap();
     theirs.set_nonblocking(true).unwrap();
@@ -170,7 +170,7 @@ fn a_strangers_file_leads_nowhere() {
     assert_eq!(left.len(), 1, "nothing was written: {left:?}");
 }
 
-fn a_strangers_file_that_is_no_plain_text_is_refused_without_harm() {
+fn an_untrusted_settings_file_that_is_not_plain_text_is_refused() {
     let seat = Seat::new();
     let refused = |what: &str, says: &str| {
         let (code, stdout, stderr) = finish(&mut seat.azimg(&["config", "show"]));
@@ -185,11 +185,11 @@ fn a_strangers_file_that_is_no_plain_text_is_refused_without_harm() {
     std::os::unix::fs::symlink(&secret, seat.work()).unwrap();
     refused("a link", "it is a link");
     assert!(Command::new("mkfifo").arg(seat.work()).status().unwrap().success());
-    refused("a pipe", "it is no plain file");
+    refused("a pipe", "it is not a regular file");
     std::fs::write(seat.work(), "#".repeat(100_000)).unwrap();
     refused("a long file", "longer than 65536 bytes");
     std::fs::write(seat.work(), [0xff, 0xfe]).unwrap();
-    refused("no text", "no text in UTF-8");
+    refused("no text", "not UTF-8 text");
     std::fs::write(seat.work(), "a = \"Xq7\n").unwrap();
     refused("no TOML", "line 1");
     std::fs::write(seat.work(), "\"\\u001b[2J\\u202e\" = 1\n").unwrap();
@@ -198,7 +198,7 @@ fn a_strangers_file_that_is_no_plain_text_is_refused_without_harm() {
     refused("brackets", "line 1");
 }
 
-fn a_file_with_settings_is_its_owners_alone_to_write_to() {
+fn a_settings_file_that_others_can_write_is_refused() {
     let seat = Seat::new();
     std::fs::write(seat.own(), "registries = ['registry.example.com']\n").unwrap();
     let mode = |path: &Path, mode| {
@@ -206,7 +206,7 @@ fn a_file_with_settings_is_its_owners_alone_to_write_to() {
     };
     mode(&seat.own(), 0o666);
     let (code, _, stderr) = finish(&mut seat.azimg(&SHOW));
-    assert!(code == 1 && stderr.contains("everybody on this machine may change it"), "{stderr}");
+    assert!(code == 1 && stderr.contains("every user of this machine can change it"), "{stderr}");
     mode(&seat.own(), 0o644);
     assert_eq!(told(&mut seat.azimg(&SHOW), "registries").0, "registry.example.com");
     // Such files are kept elsewhere, and linked.
@@ -244,7 +244,7 @@ fn no_secret_is_shown_and_none_is_taken_from_a_file() {
         let (code, stdout, stderr) = finish(&mut show);
         assert!(code == 0 && !format!("{stdout}{stderr}").contains(mark), "{stdout}{stderr}");
         assert!(stdout.contains("https://a.blob.core.windows.net/azimg"), "{stdout}");
-        assert!(stdout.contains("(set, and not shown)"), "{stdout}");
+        assert!(stdout.contains("(set, not shown)"), "{stdout}");
     }
     for text in [
         format!("registry-password = '{mark}'"),
@@ -258,7 +258,7 @@ fn no_secret_is_shown_and_none_is_taken_from_a_file() {
     }
 }
 
-fn a_file_changes_nothing_of_what_programs_read() {
+fn a_settings_file_does_not_change_the_output_of_scripts() {
     let seat = Seat::new();
     std::fs::write(seat.work(), "output = 'table'\n").unwrap();
     let (_, stdout, _) = finish(&mut seat.azimg(&["config", "show"]));
@@ -268,7 +268,7 @@ fn a_file_changes_nothing_of_what_programs_read() {
     let mut wrong = seat.azimg(&["config", "show"]);
     let (code, _, stderr) = finish(wrong.env("AZIMG_OUTPUT", "xml"));
     assert!(
-        code == 2 && stderr.contains("AZIMG_OUTPUT: 'xml' is no format; there are table"),
+        code == 2 && stderr.contains("AZIMG_OUTPUT: 'xml' is not a format; there are table"),
         "{stderr}"
     );
     let mut flagged = seat.azimg(&SHOW);
@@ -294,12 +294,14 @@ fn a_deployed_handler_reads_no_file() {
     child.wait().unwrap();
 }
 
-fn a_misspelt_variable_is_told() {
+fn a_misspelt_variable_is_reported() {
     let seat = Seat::new();
     let (code, _, stderr) = finish(seat.azimg(&SHOW).env("AZIMG_LOCATION", "eastus"));
     assert_eq!(code, 0);
     assert!(
-        stderr.contains("AZIMG_LOCATION is no setting, and is left out; is AZIMG_LOCATIONS meant?"),
+        stderr.contains(
+            "AZIMG_LOCATION is not a setting and is ignored; did you mean AZIMG_LOCATIONS?"
+        ),
         "{stderr}"
     );
     // Another program's are its own.

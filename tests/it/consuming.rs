@@ -1,14 +1,13 @@
 //! The readers of docs/consuming.md, as they stand there, and a host under a fuzzer of HTTP APIs.
 
-use crate::support::needs::{self, Need};
-use crate::support::{Azure, debian, finish, json, root, rows};
+use crate::support::blocks::{blocks, program};
+use crate::support::needs::Need;
+use crate::support::web::Host;
+use crate::support::{Azure, finish, json, root, rows};
 use crate::tests;
-use crate::web::Host;
 use azimg::sim::{OrganisationSize, Scale, generate};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::process::Command;
 
 tests![
     every_reader_of_the_documentation_reads_a_snapshot needs [Readers],
@@ -20,30 +19,6 @@ tests![
 
 /// What the blocks of the documentation are written in.
 const LANGUAGES: [&str; 3] = ["sh", "python", "spark"];
-
-/// The blocks of a document, with their languages.
-pub fn blocks(text: &str) -> Vec<(String, String)> {
-    let mut blocks = Vec::new();
-    let mut lines = text.lines();
-    while let Some(line) = lines.next() {
-        let Some(language) = line.strip_prefix("```").filter(|name| !name.is_empty()) else {
-            continue;
-        };
-        let body: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
-        blocks.push((language.to_owned(), body.join("\n")));
-    }
-    blocks
-}
-
-/// A program of a peer in a folder, with the executable and what the shell needs on its path.
-pub fn program(need: Need, name: &str, folder: &Path) -> Command {
-    let own = Path::new(env!("CARGO_BIN_EXE_azimg")).parent().unwrap();
-    let bin = needs::folder(need);
-    let mut command = Command::new(if name == "bash" { name.into() } else { bin.join(name) });
-    command.current_dir(folder).env_clear().env("HOME", folder);
-    debian::on_path(&mut command, need, &[own, bin]);
-    command
-}
 
 /// Runs the documentation's blocks in one of these languages, each of which tells how many images there are;
 /// the languages that were met.

@@ -1,23 +1,23 @@
 //! Images from one real registry to another, and within one: whole, with what refers to them, nothing twice.
 
+use crate::support::layout::{Layout, noise};
 use crate::support::oci::{How, Oci, PASSWORD};
 use crate::support::{finish, json};
 use crate::tests;
-use crate::transfers::{Layout, noise};
 use axum::http::Method;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
 
 tests![
-    a_copy_brings_an_index_with_the_signatures_of_its_images_and_sends_nothing_twice needs [Registry],
-    within_a_registry_blobs_are_taken_over needs [Registry],
-    a_copy_goes_on_where_either_side_broke_off needs [Registry],
-    what_cannot_be_read_is_told_by_where_it_lies needs [Registry],
-    bytes_that_are_not_what_their_digest_names_get_no_name needs [Registry],
-    a_copy_that_ends_before_its_tags_shows_nobody_half_of_it needs [Registry],
+    a_copy_includes_an_index_and_signatures_and_sends_nothing_twice needs [Registry],
+    a_copy_within_a_registry_mounts_blobs needs [Registry],
+    a_copy_resumes_after_either_side_breaks_off needs [Registry],
+    a_failed_read_names_the_source_registry_and_the_blob needs [Registry],
+    blobs_with_a_wrong_digest_are_not_published needs [Registry],
+    a_copy_that_fails_before_its_tags_is_not_visible_by_name needs [Registry],
     the_password_of_one_registry_is_not_sent_to_the_other needs [Registry],
-    a_tag_is_put_without_a_pull needs [Registry],
+    a_tag_is_set_without_a_pull needs [Registry],
     files_are_attached_to_an_image_and_say_what_they_are needs [Registry],
 ];
 
@@ -62,7 +62,7 @@ fn referrers(oci: &Oci, at: &str) -> Vec<String> {
     found.map(|referrer| referrer["digest"].as_str().unwrap().to_owned()).collect()
 }
 
-fn a_copy_brings_an_index_with_the_signatures_of_its_images_and_sends_nothing_twice() {
+fn a_copy_includes_an_index_and_signatures_and_sends_nothing_twice() {
     let (from, to) = (Oci::start(), Oci::start());
     let folder = tempfile::tempdir().unwrap();
     let layout = Layout::new(&folder.path().join("source"));
@@ -120,7 +120,7 @@ fn a_copy_brings_an_index_with_the_signatures_of_its_images_and_sends_nothing_tw
     assert_eq!((&one["manifests"], &one["tags"]), (&json!(1), &json!(["arm"])));
 }
 
-fn within_a_registry_blobs_are_taken_over() {
+fn a_copy_within_a_registry_mounts_blobs() {
     let oci = Oci::start();
     let folder = tempfile::tempdir().unwrap();
     let layout = Layout::new(&folder.path().join("source"));
@@ -140,7 +140,7 @@ fn within_a_registry_blobs_are_taken_over() {
     assert!(stderr.contains("within one registry"), "{stderr}");
 }
 
-fn a_copy_goes_on_where_either_side_broke_off() {
+fn a_copy_resumes_after_either_side_breaks_off() {
     let (from, to) = (Oci::start(), Oci::start());
     let folder = tempfile::tempdir().unwrap();
     let layout = Layout::new(&folder.path().join("source"));
@@ -178,7 +178,7 @@ fn a_copy_goes_on_where_either_side_broke_off() {
     }
 }
 
-fn what_cannot_be_read_is_told_by_where_it_lies() {
+fn a_failed_read_names_the_source_registry_and_the_blob() {
     let folder = tempfile::tempdir().unwrap();
     let ((from, _), to) = (pushed(folder.path()), Oci::start());
     from.plays(Method::GET, "/blobs/", 100, How::Answer(404));
@@ -199,7 +199,7 @@ fn pushed(folder: &Path) -> (Oci, Value) {
     (from, entry)
 }
 
-fn bytes_that_are_not_what_their_digest_names_get_no_name() {
+fn blobs_with_a_wrong_digest_are_not_published() {
     let folder = tempfile::tempdir().unwrap();
     let ((from, entry), to) = (pushed(folder.path()), Oci::start());
     from.plays(Method::GET, "/blobs/", 1, How::Flip);
@@ -211,7 +211,7 @@ fn bytes_that_are_not_what_their_digest_names_get_no_name() {
     assert_eq!(to.count("PUT", "/v2/always/app/manifests/"), 0, "{stderr}");
 }
 
-fn a_copy_that_ends_before_its_tags_shows_nobody_half_of_it() {
+fn a_copy_that_fails_before_its_tags_is_not_visible_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let ((from, entry), to) = (pushed(folder.path()), Oci::start());
     let signature = refer(&from, folder.path(), "app", &entry, "signed");
@@ -240,7 +240,7 @@ fn the_password_of_one_registry_is_not_sent_to_the_other() {
     assert_eq!(*from.front.log.lock().unwrap(), [""; 0], "{stderr}");
 }
 
-fn a_tag_is_put_without_a_pull() {
+fn a_tag_is_set_without_a_pull() {
     let oci = Oci::start();
     let folder = tempfile::tempdir().unwrap();
     let mut digests = Vec::new();
@@ -270,7 +270,7 @@ fn a_tag_is_put_without_a_pull() {
     assert_eq!(json(&mut tag(&by_digest, &["latest"]))[0]["was"], digests[1]);
     assert_eq!(oci.count("PUT", ""), puts + 1);
     for (line, code, said) in [
-        (tag("app:v1", &["no/tag"]), 2, "'no/tag' is no tag"),
+        (tag("app:v1", &["no/tag"]), 2, "'no/tag' is not a tag"),
         (tag("app:nothing", &["x"]), 4, "app/manifests/nothing"),
         (tag("app", &["x"]), 2, "names no image"),
     ] {

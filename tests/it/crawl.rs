@@ -14,10 +14,10 @@ tests![
     a_catalog_made_by_hand_comes_back_as_it_is,
     what_crawl_writes_sim_serves_and_crawl_writes_again,
     a_hundred_thousand_versions_come_back_and_coverage_names_every_ghost,
-    a_second_run_tells_what_changed_and_keeps_what_it_did_not_ask,
+    a_second_run_reports_changes_and_keeps_rows_outside_its_scope,
     publishers_can_be_narrowed_without_losing_the_others,
-    without_a_token_nothing_is_answered,
-    a_list_of_publishers_longer_than_one_invocation_may_emit_is_crawled_whole,
+    a_crawl_without_a_token_sends_no_request,
+    publishers_beyond_the_messages_of_one_invocation_are_crawled,
 ];
 
 /// A catalog made by hand, with what trips crawlers: casing, names that need encoding, versions
@@ -162,7 +162,7 @@ fn a_hundred_thousand_versions_come_back_and_coverage_names_every_ghost() {
     );
 }
 
-fn a_second_run_tells_what_changed_and_keeps_what_it_did_not_ask() {
+fn a_second_run_reports_changes_and_keeps_rows_outside_its_scope() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("catalog.ndjson");
     let store = folder.path().join("store");
@@ -218,7 +218,7 @@ fn publishers_can_be_narrowed_without_losing_the_others() {
     assert_eq!(timeless(rows(folder.path())), all);
 }
 
-fn without_a_token_nothing_is_answered() {
+fn a_crawl_without_a_token_sends_no_request() {
     let azure = Azure::start(generate(Scale::Small, 1));
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().to_str().unwrap();
@@ -231,7 +231,7 @@ fn without_a_token_nothing_is_answered() {
     assert_eq!(azure.sim.stats.to_json()["withoutToken"], 0);
 }
 
-fn a_list_of_publishers_longer_than_one_invocation_may_emit_is_crawled_whole() {
+fn publishers_beyond_the_messages_of_one_invocation_are_crawled() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("catalog.ndjson");
     let catalog: Vec<Value> = (0..6_100)

@@ -1,15 +1,16 @@
 //! Any file of a store may be damaged at any time: a byte that is another one, an end that is missing, a file that is
 //! gone. The next crawl ends complete or says what is lost, lookups answer, and `azimg runs verify` finds it.
 
+use crate::support::damaged::world;
 use crate::support::fleet::{Direct, app, call};
-use crate::support::{Azure, azimg, finish, json, paused};
+use crate::support::paused;
 use crate::tests;
 use azimg::catalog::{Catalog, Filter};
 use azimg::functions::{App, Message, PUBLISH, Trigger};
 use azimg::pipeline::coverage::Coverage;
 use azimg::pipeline::snapshot;
 use azimg::pipeline::verify::{self, CheckProgress, SnapshotCondition};
-use azimg::sim::{Conditions, OrganisationSize, Scale, Sim, World, generate};
+use azimg::sim::{Conditions, Sim};
 use azimg::store::memory::MemoryStore;
 use azimg::store::{Key, SnapshotFile, Store};
 use azimg::work::RunId;
@@ -19,7 +20,6 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
@@ -28,24 +28,12 @@ use time::OffsetDateTime;
 tests![
     a_crawl_after_any_damage_ends_complete_or_says_what_is_lost slow "five hundred crawls",
     a_run_under_way_survives_any_damage,
-    what_is_damaged_is_found_and_repair_leads_to_what_is_whole,
-    a_bit_that_flipped_in_the_current_snapshot_stops_no_crawl,
 ];
 
 const START: i64 = 1_795_000_000;
 
 fn at(minutes: i64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(START + minutes * 60).unwrap()
-}
-
-fn world() -> World {
-    let World { locations, mut publishers, .. } = generate(Scale::Small, 21);
-    publishers.sort_by(|a, b| a.name.cmp(&b.name));
-    publishers.truncate(3);
-    let size = OrganisationSize { subscriptions: 1, galleries: 2, ..OrganisationSize::FEW };
-    World::new(locations, publishers)
-        .with_generated_organisation(size, 21)
-        .with_registries(1, 2, 21)
 }
 
 /// A process: it knows nothing but what is in the store.
@@ -334,95 +322,4 @@ fn a_run_under_way_survives_any_damage() {
         });
     });
     println!("{} files, {:?}", names.len(), tally.into_inner().unwrap());
-}
-
-/// Flips a bit in the middle of a file.
-fn flip(path: &Path) {
-    let mut bytes = std::fs::read(path).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::write(path, bytes).unwrap();
-}
-
-/// A crawl by the executable; the run.
-fn crawled(azure: &Azure, store: &str) -> String {
-    let ended = json(&mut azure.azimg(&["crawl", "--store", store, "-o", "json"]));
-    assert_eq!(ended["state"], "complete");
-    ended["run"].as_str().unwrap().to_owned()
-}
-
-fn what_is_damaged_is_found_and_repair_leads_to_what_is_whole() {
-    let azure = Azure::start(world());
-    let folder = tempfile::tempdir().unwrap();
-    let store = folder.path().to_str().unwrap();
-    let verify = |more: &[&str]| {
-        let arguments = ["runs", "verify", "-o", "json", "--store", store];
-        let (code, out, err) = finish(&mut azimg(&[&arguments, more].concat()));
-        (code, serde_json::from_str::<Value>(&out).unwrap_or_default(), err)
-    };
-    assert_eq!(verify(&[]).0, 4, "there is nothing");
-    let [first, second, third] = [(); 3].map(|()| crawled(&azure, store));
-    let (code, found, _) = verify(&[]);
-    assert_eq!(code, 0, "{found}");
-    let runs: Vec<&str> = (0..3).map(|at| found[at]["run"].as_str().unwrap()).collect();
-    assert_eq!(runs, [&third, &second, &first]);
-    assert_eq!([&found[0]["current"], &found[1]["current"]], [&json!(true), &json!(false)]);
-    assert_eq!(found[0]["previousRun"], *second);
-
-    let snapshots = folder.path().join("snapshots");
-    flip(&snapshots.join(&third).join("gallery.parquet"));
-    std::fs::remove_file(snapshots.join(&second).join("_SUCCESS")).unwrap();
-    std::fs::write(snapshots.join(&first).join("manifest.json"), "{").unwrap();
-    let (code, found, said) = verify(&[]);
-    let state = |at: usize| found[at]["state"].as_str().unwrap().to_owned();
-    assert_eq!((code, [0, 1, 2].map(state).join(" ")), (3, "damaged damaged unreadable".into()));
-    assert_eq!(found[0]["wrong"][0]["file"], "gallery.parquet");
-    assert!(said.contains("--repair"), "{said}");
-    let (code, found, said) = verify(&["--repair"]);
-    let state = |at: usize| found[at]["state"].as_str().unwrap().to_owned();
-    assert_eq!((code, [0, 1, 2].map(state).join(" ")), (3, "damaged whole unreadable".into()));
-    assert_eq!(found[1]["current"], true);
-    for says in [&*third, "gallery.parquet", "Nothing was removed", "the next crawl finds anew"] {
-        assert!(said.contains(says), "{said}");
-    }
-    assert!(snapshots.join(&second).join("_SUCCESS").exists());
-    assert!(snapshots.join(&third).join("gallery.parquet").exists());
-    // The next crawl is built on what current.json names, and is whole.
-    let fourth = crawled(&azure, store);
-    let shown = json(&mut azimg(&["runs", "show", &fourth, "--store", store, "-o", "json"]));
-    assert_eq!(shown["previousRun"], *second);
-
-    for broken in [Some("{\"run\": 7}"), None] {
-        let current = folder.path().join("current.json");
-        match broken {
-            Some(text) => std::fs::write(&current, text).unwrap(),
-            None => std::fs::remove_file(&current).unwrap(),
-        }
-        let listed = json(&mut azimg(&["images", "list", "--store", store, "-o", "json"]));
-        assert!(listed.as_array().unwrap().len() > 20);
-        assert!(verify(&[]).2.contains("current.json"));
-        let (_, found, said) = verify(&["--repair"]);
-        assert_eq!(
-            (&found[0]["run"], &found[0]["current"]),
-            (&json!(fourth), &json!(true)),
-            "{said}"
-        );
-    }
-}
-
-fn a_bit_that_flipped_in_the_current_snapshot_stops_no_crawl() {
-    let azure = Azure::start(world());
-    let folder = tempfile::tempdir().unwrap();
-    let store = folder.path().to_str().unwrap();
-    // Lookups need one before it that is whole.
-    crawled(&azure, store);
-    let mut run = crawled(&azure, store);
-    for file in ["gallery.ndjson.zst", "marketplace.ndjson.zst", "registry.ndjson.zst", "index.bin"]
-    {
-        flip(&folder.path().join("snapshots").join(&run).join(file));
-        let listed = json(&mut azimg(&["images", "list", "--store", store, "-o", "json"]));
-        run = crawled(&azure, store);
-        let again = json(&mut azimg(&["images", "list", "--store", store, "-o", "json"]));
-        assert_eq!(listed.as_array().unwrap().len(), again.as_array().unwrap().len(), "{file}");
-    }
 }

@@ -1,8 +1,8 @@
 //! `azimg doctor` with each thing that it looks at missing in turn.
 
-use crate::galleries::start;
 use crate::support::azurite::Azurite;
 use crate::support::faulty::{Fault, Faulty, How, answering};
+use crate::support::galleries::start;
 use crate::support::host::TestHost;
 use crate::support::storage::{DENIED, Wire};
 use crate::support::{Azure, debian, finish};
@@ -14,16 +14,16 @@ use std::process::Command;
 use std::time::Duration;
 
 tests![
-    where_all_is_there_all_is_well,
-    a_right_that_is_missing_is_named_with_the_role_that_gives_it,
+    a_healthy_environment_has_only_notes,
+    a_missing_permission_is_reported_with_its_role,
     one_subscription_of_many_that_is_denied_is_a_gap,
-    what_another_subscription_lists_is_a_note_and_what_none_lists_a_gap,
-    a_version_of_the_api_that_is_not_offered_is_told_as_the_crawl_takes_it,
-    who_has_no_token_is_told_so,
-    a_registry_that_may_not_be_read_is_named_with_its_roles,
-    a_wrong_clock_is_told needs [Faketime],
-    wrong_settings_are_told,
-    storage_and_queues_that_refuse_are_named_with_their_roles needs [Azurite],
+    an_unregistered_provider_is_a_gap_if_no_other_subscription_has_it,
+    doctor_reports_the_api_version_that_the_crawl_falls_back_to,
+    doctor_reports_a_missing_token,
+    an_unreadable_registry_is_reported_with_its_roles,
+    a_wrong_clock_is_reported needs [Faketime],
+    wrong_settings_are_reported,
+    denied_storage_and_queues_are_reported_with_their_roles needs [Azurite],
 ];
 
 const REFUSED: &str = "{\"error\":{\"code\":\"AuthorizationFailed\",\"message\":\"no\"}}";
@@ -55,7 +55,7 @@ fn doctor(azure: &Azure, store: &tempfile::TempDir) -> Command {
     azure.azimg(&["doctor", "--store", store.path().to_str().unwrap(), "-o", "json"])
 }
 
-fn where_all_is_there_all_is_well() {
+fn a_healthy_environment_has_only_notes() {
     let (azure, folder) = (Azure::start(generate(Scale::Small, 71)), tempfile::tempdir().unwrap());
     let (code, notes) = found(&mut doctor(&azure, &folder));
     assert_eq!(code, 0, "{notes:?}");
@@ -67,7 +67,7 @@ fn where_all_is_there_all_is_well() {
     assert!(stdout.contains("reads remain"), "{stdout}");
 }
 
-fn a_right_that_is_missing_is_named_with_the_role_that_gives_it() {
+fn a_missing_permission_is_reported_with_its_role() {
     let cases: [(&'static str, i32, &str, &str); 7] = [
         ("/subscriptions?", 1, "failed", "subscriptions Resource Manager"),
         ("/locations?", 1, "failed", "rights subscription"),
@@ -105,9 +105,9 @@ fn one_subscription_of_many_that_is_denied_is_a_gap() {
 const UNREGISTERED: &str =
     "{\"error\":{\"code\":\"MissingSubscriptionRegistration\",\"message\":\"no\"}}";
 
-fn what_another_subscription_lists_is_a_note_and_what_none_lists_a_gap() {
+fn an_unregistered_provider_is_a_gap_if_no_other_subscription_has_it() {
     for (subscriptions, code, state, words) in [
-        (3, 0, "note", "Other subscriptions are asked for them"),
+        (3, 0, "note", "A crawl queries other subscriptions for them"),
         (1, 3, "gap", "az provider register --namespace Microsoft.Compute --subscription 1111"),
     ] {
         let azure = start(generate(Scale::Small, 79), subscriptions);
@@ -129,7 +129,7 @@ fn what_another_subscription_lists_is_a_note_and_what_none_lists_a_gap() {
     }
 }
 
-fn a_version_of_the_api_that_is_not_offered_is_told_as_the_crawl_takes_it() {
+fn doctor_reports_the_api_version_that_the_crawl_falls_back_to() {
     let body = "{\"error\":{\"code\":\"InvalidResourceType\",\"message\":\"The supported api-versions are \
                 '2022-08-01,2023-03-01'.\"}}";
     let fault =
@@ -139,14 +139,14 @@ fn a_version_of_the_api_that_is_not_offered_is_told_as_the_crawl_takes_it() {
     let store = folder.path().to_str().unwrap();
     let (code, told) = found(&mut faulty.azimg(&["doctor", "--store", store, "-o", "json"]));
     assert_eq!(code, 0, "{told:?}");
-    let says = "api-version 2024-07-01 is not offered here; a crawl asks with 2023-03-01";
+    let says = "this cloud does not offer api-version 2024-07-01; a crawl sends 2023-03-01";
     assert!(told.iter().any(|(state, _, told)| state == "note" && told == says), "{told:?}");
     let crawl = ["crawl", "--source", "marketplace", "--details", "none", "--store", store];
     let (code, _, stderr) = finish(&mut faulty.azimg(&crawl));
-    assert!(code == 0 && stderr.contains("it is asked with 2023-03-01"), "{stderr}");
+    assert!(code == 0 && stderr.contains("using 2023-03-01"), "{stderr}");
 }
 
-fn who_has_no_token_is_told_so() {
+fn doctor_reports_a_missing_token() {
     let (azure, folder) = (Azure::start(generate(Scale::Small, 73)), tempfile::tempdir().unwrap());
     let mut command = doctor(&azure, &folder);
     let (what, says) = only(&found(command.env("IDENTITY_HEADER", "wrong")), 1, "failed");
@@ -154,7 +154,7 @@ fn who_has_no_token_is_told_so() {
     assert!(says.contains("no token for Azure"), "{says}");
 }
 
-fn a_registry_that_may_not_be_read_is_named_with_its_roles() {
+fn an_unreadable_registry_is_reported_with_its_roles() {
     let (azure, folder) = (Azure::start(generate(Scale::Small, 74)), tempfile::tempdir().unwrap());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let body = "{\"errors\":[{\"code\":\"DENIED\",\"message\":\"no\"}]}".to_owned();
@@ -166,7 +166,7 @@ fn a_registry_that_may_not_be_read_is_named_with_its_roles() {
     assert!(says.contains("AcrPull"), "{says}");
 }
 
-fn a_wrong_clock_is_told() {
+fn a_wrong_clock_is_reported() {
     let (azure, folder) = (Azure::start(generate(Scale::Small, 75)), tempfile::tempdir().unwrap());
     let mut skewed = doctor(&azure, &folder);
     skewed.env("LD_PRELOAD", debian::faketime()).env("FAKETIME", "+10m");
@@ -177,7 +177,7 @@ fn a_wrong_clock_is_told() {
     assert!(seconds >= 599, "{says}");
 }
 
-fn wrong_settings_are_told() {
+fn wrong_settings_are_reported() {
     let (azure, folder) = (Azure::start(generate(Scale::Small, 75)), tempfile::tempdir().unwrap());
     for (name, value) in [
         ("AZIMG_SCHEDULE", "at noon"),
@@ -200,7 +200,7 @@ fn with_storage(azure: &Azure, connection: &str) -> Command {
     command
 }
 
-fn storage_and_queues_that_refuse_are_named_with_their_roles() {
+fn denied_storage_and_queues_are_reported_with_their_roles() {
     let (azure, azurite) = (Azure::start(generate(Scale::Small, 76)), Azurite::start());
     let (code, notes) = found(&mut with_storage(&azure, &azurite.connection()));
     assert_eq!(code, 0, "{notes:?}");

@@ -6,7 +6,10 @@ use regex::Regex;
 use std::collections::BTreeSet;
 use std::process::Command;
 
-tests![each_test_that_the_threat_model_names_is_there, each_attacker_is_weighed_against_each_asset,];
+tests![
+    every_test_named_in_the_threat_model_exists,
+    the_threat_model_covers_each_attacker_and_asset,
+];
 
 const ASSETS: [&str; 5] =
     ["tokens", "the catalog", "registry contents", "the storage account", "the machine"];
@@ -51,7 +54,7 @@ fn rows<'a>(text: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
     table.map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
 }
 
-fn each_test_that_the_threat_model_names_is_there() {
+fn every_test_named_in_the_threat_model_exists() {
     let (text, tests) = (threats(), tests());
     // No setting, file or command is written like this.
     let named = Regex::new("`([a-z0-9]+(?:_[a-z0-9]+){2,})`").unwrap();
@@ -62,7 +65,7 @@ fn each_test_that_the_threat_model_names_is_there() {
     assert!(gone.is_empty(), "docs/security.md names tests that are not there: {gone:#?}");
 }
 
-fn each_attacker_is_weighed_against_each_asset() {
+fn the_threat_model_covers_each_attacker_and_asset() {
     let (text, tests) = (threats(), tests());
     let first =
         |heading: &str| -> Vec<&str> { rows(&text, heading).iter().map(|row| row[0]).collect() };

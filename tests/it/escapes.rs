@@ -1,12 +1,12 @@
 //! What is pushed and pulled goes where it should, and nowhere else: no credential and no byte leaves
 //! for where an upload or a blob is said to lie, and no file is written but those that were asked for.
 
-use crate::hostile::{Answer, reply, server, token};
-use crate::registries::entra;
+use crate::support::answering::{Answer, reply, server, token};
 use crate::support::finish;
+use crate::support::layout::{Layout, digest};
 use crate::support::oci::Oci;
+use crate::support::registries::entra;
 use crate::tests;
-use crate::transfers::{Layout, digest};
 use azimg::registry::{Name, Registry};
 use azimg::transfer::{ImageChoice, Package, PullTo, ReadAs, TransferProgress};
 use serde_json::{Value, json};
@@ -15,10 +15,10 @@ use std::path::Path;
 use tokio::runtime::Runtime;
 
 tests![
-    an_upload_goes_on_within_its_registry_or_not_at_all,
-    a_blob_that_lies_or_lies_elsewhere_leaves_nothing,
-    endless_deep_and_swollen_answers_have_an_end,
-    file_names_of_an_artifact_lead_nowhere needs [Registry],
+    an_upload_continues_within_its_registry_or_fails,
+    wrong_or_misdirected_blobs_leave_no_files,
+    endless_deep_and_inflated_responses_are_refused,
+    file_names_of_an_artifact_cannot_leave_the_folder needs [Registry],
     an_archive_is_read_and_never_unpacked needs [Registry],
 ];
 
@@ -49,7 +49,7 @@ fn begin(path: &str, location: Option<String>) -> axum::response::Response {
     })
 }
 
-fn an_upload_goes_on_within_its_registry_or_not_at_all() {
+fn an_upload_continues_within_its_registry_or_fails() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secret.txt");
     std::fs::write(&file, "a secret text").unwrap();
@@ -94,22 +94,22 @@ fn one_layer(path: &str, blob: axum::response::Response) -> axum::response::Resp
     })
 }
 
-fn a_blob_that_lies_or_lies_elsewhere_leaves_nothing() {
+fn wrong_or_misdirected_blobs_leave_no_files() {
     let cases: [(&str, Answer, &str); 5] = [
         (
             "too long",
             |path, _| one_layer(path, reply(200, &[], &"x".repeat(1 << 20))),
-            "more than the 10",
+            "longer than the expected 10",
         ),
-        ("too short", |path, _| one_layer(path, reply(200, &[], "0123")), "cut off"),
-        ("another", |path, _| one_layer(path, reply(200, &[], "9876543210")), "they were removed"),
+        ("too short", |path, _| one_layer(path, reply(200, &[], "0123")), "truncated"),
+        ("another", |path, _| one_layer(path, reply(200, &[], "9876543210")), "it was removed"),
         (
             "elsewhere",
             |path, other| {
                 let to = [("location", format!("http://user:pw@{other}:1/x"))];
                 one_layer(path, reply(307, &to, ""))
             },
-            "a blob's place",
+            "blob location",
         ),
         (
             "at the metadata service",
@@ -117,7 +117,7 @@ fn a_blob_that_lies_or_lies_elsewhere_leaves_nothing() {
                 let to = [("location", "http://169.254.169.254/metadata/identity".to_owned())];
                 one_layer(path, reply(307, &to, ""))
             },
-            "not gone to",
+            "redirect is not followed",
         ),
     ];
     Runtime::new().unwrap().block_on(async {
@@ -131,7 +131,10 @@ fn a_blob_that_lies_or_lies_elsewhere_leaves_nothing() {
             let pulled =
                 registry.pull("app", &name, &[], target, &TransferProgress::default()).await;
             let error = pulled.unwrap_err().to_string();
-            assert!(error.contains(expected) || error.contains("not gone to"), "{what}: {error}");
+            assert!(
+                error.contains(expected) || error.contains("redirect is not followed"),
+                "{what}: {error}"
+            );
             // At most a part, which the next run goes on with; never under its name.
             let left = files(folder.path());
             let is_part = |name: &String| {
@@ -163,7 +166,7 @@ fn bomb() -> axum::response::Response {
     axum::response::Response::builder().header("content-encoding", "gzip").body(body).unwrap()
 }
 
-fn endless_deep_and_swollen_answers_have_an_end() {
+fn endless_deep_and_inflated_responses_are_refused() {
     const KIND: &str = "application/vnd.oci.image.manifest.v1+json";
     let manifests: [(&str, Answer, &str); 3] = [
         ("endless", |path, _| token(path).unwrap_or_else(|| endless(KIND)), "longer than 4 MiB"),
@@ -173,7 +176,7 @@ fn endless_deep_and_swollen_answers_have_an_end() {
                 let kind = [("content-type", KIND.to_owned())];
                 token(path).unwrap_or_else(|| reply(200, &kind, &"[".repeat(100_000)))
             },
-            "no JSON",
+            "not JSON",
         ),
         (
             "a layer of more bytes than there are",
@@ -231,7 +234,7 @@ fn files(root: &Path) -> BTreeSet<String> {
     found
 }
 
-fn file_names_of_an_artifact_lead_nowhere() {
+fn file_names_of_an_artifact_cannot_leave_the_folder() {
     let oci = Oci::start();
     let folder = tempfile::tempdir().unwrap();
     let artifact = |names: &[&str], tag: &str| {
@@ -277,7 +280,7 @@ fn file_names_of_an_artifact_lead_nowhere() {
     std::os::unix::fs::symlink(&outside, to.join("notes.txt")).unwrap();
     let line = ["registry", "pull", &at, to.to_str().unwrap(), "--to", "files"];
     let (code, _, err) = finish(&mut oci.azimg(&line));
-    assert!(code == 1 && err.contains("notes.txt is there already"), "{err}");
+    assert!(code == 1 && err.contains("notes.txt already exists"), "{err}");
     assert!(to.join("notes.txt").is_symlink());
     assert_eq!(finish(oci.azimg(&line).arg("--overwrite")).0, 0);
     assert_eq!(std::fs::read_to_string(&outside).unwrap(), "mine");

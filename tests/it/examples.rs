@@ -1,12 +1,12 @@
 //! Every example of every `--help`, and every command that the documents show, is run: against a simulated Azure in
 //! which what they name is there. What cannot run stands in a table with its reason, and nothing stands there in vain.
 
-use crate::sinks::commands;
 use crate::support::azurite::free_port;
+use crate::support::commands::commands;
+use crate::support::layout::Layout;
 use crate::support::{Azure, azimg, finish, json, root, rows, temporary, wait_for};
 use crate::tests;
-use crate::transfers::Layout;
-use azimg::sim::{Scale, generate};
+use azimg::sim::{Scale, World, generate};
 use serde_json::json as value;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 tests![
     every_example_of_every_help_runs slow "it runs eighty commands, one after the other",
     the_commands_of_the_documents_run slow "it runs fifty commands, one after the other",
-    no_help_shows_marks_of_a_source_text,
+    no_help_shows_markdown_marks,
 ];
 
 /// What cannot run here, by a part of it, and why not.
@@ -71,66 +71,76 @@ fn fill(azure: &Azure, folder: &Path, server: &str) -> String {
     app["digest"].as_str().unwrap().to_owned()
 }
 
+/// The galleries that examples name, each with the definitions and versions that they name.
+fn add_galleries(world: &mut World) {
+    let own = &mut world.organisation.galleries;
+    let first = own.values().next().unwrap().clone();
+    for name in ["prod_gallery", "prod"] {
+        let mut gallery = first.clone();
+        name.clone_into(&mut gallery.name);
+        // Azure shares only what was made for that.
+        gallery.sharing = Some(value!({"permissions": "Groups", "groups": []}));
+        let mut definition = gallery.definitions.values().next().unwrap().clone();
+        gallery.definitions.clear();
+        definition.properties.as_object_mut().unwrap().remove("endOfLifeDate");
+        let version = definition.versions.values().next().unwrap().clone();
+        for number in ["1.0.0", "1.4.0"] {
+            let mut version = version.clone();
+            number.clone_into(&mut version.name);
+            (version.excluded, version.end_of_life) = (false, None);
+            let mut region = version.regions[0].clone();
+            region["name"] = "eastus".into();
+            version.regions.retain(|other| other["name"] != "eastus");
+            version.regions.push(region);
+            definition.versions.insert(number.to_owned(), version);
+        }
+        for name in ["ubuntu-base", "base"] {
+            name.clone_into(&mut definition.name);
+            gallery.definitions.insert(name.to_owned(), definition.clone());
+        }
+        own.insert(gallery.id().to_ascii_lowercase(), gallery);
+    }
+}
+
+/// The managed image that examples name.
+fn add_managed_image(world: &mut World) {
+    let managed = world.organisation.images.values_mut().next().unwrap();
+    managed["name"] = "myapp-2".into();
+    managed["tags"] = value!({"RELEASE_STATUS": "GA"});
+    let id = managed["id"].as_str().unwrap().rsplit_once('/').unwrap().0.to_owned() + "/myapp-2";
+    managed["id"] = id.as_str().into();
+    let managed = managed.clone();
+    world.organisation.images.insert(id.to_ascii_lowercase(), managed);
+}
+
+/// The repositories that examples name; the login servers of all registries.
+fn add_repositories(azure: &Azure) -> Vec<String> {
+    let mut registries = azure.sim.registries();
+    let registry = &mut registries[0];
+    "example".clone_into(&mut registry.name);
+    let mut app = registry.repositories.values().max_by_key(|one| one.tags.len()).unwrap().clone();
+    let tag = app.tags.values().next().unwrap().clone();
+    app.tags.insert("1.4.0".to_owned(), tag);
+    for name in ["app", "team1/app", "ci/build"] {
+        registry.repositories.insert(name.to_owned(), app.clone());
+    }
+    // All but one of these is too new to go: a brake of 20% lets that pass.
+    let build = registry.repositories.get_mut("ci/build").unwrap();
+    let tagged: BTreeSet<_> = build.tags.values().map(|tag| tag.digest.clone()).collect();
+    let all = build.manifests.iter_mut();
+    for (_, manifest) in all.filter(|(digest, _)| tagged.contains(*digest)) {
+        "2035-01-02T03:04:05.1234567Z".clone_into(&mut manifest.created);
+    }
+    registries.iter().map(|registry| registry.login_server.clone()).collect::<Vec<_>>()
+}
+
 impl Place {
-    #[allow(clippy::too_many_lines, reason = "it has all that examples name")]
     fn new() -> Self {
         let mut world = generate(Scale::Small, 61);
-        let own = &mut world.organisation.galleries;
-        let first = own.values().next().unwrap().clone();
-        for name in ["prod_gallery", "prod"] {
-            let mut gallery = first.clone();
-            name.clone_into(&mut gallery.name);
-            // Azure shares only what was made for that.
-            gallery.sharing = Some(value!({"permissions": "Groups", "groups": []}));
-            let mut definition = gallery.definitions.values().next().unwrap().clone();
-            gallery.definitions.clear();
-            definition.properties.as_object_mut().unwrap().remove("endOfLifeDate");
-            let version = definition.versions.values().next().unwrap().clone();
-            for number in ["1.0.0", "1.4.0"] {
-                let mut version = version.clone();
-                number.clone_into(&mut version.name);
-                (version.excluded, version.end_of_life) = (false, None);
-                let mut region = version.regions[0].clone();
-                region["name"] = "eastus".into();
-                version.regions.retain(|other| other["name"] != "eastus");
-                version.regions.push(region);
-                definition.versions.insert(number.to_owned(), version);
-            }
-            for name in ["ubuntu-base", "base"] {
-                name.clone_into(&mut definition.name);
-                gallery.definitions.insert(name.to_owned(), definition.clone());
-            }
-            own.insert(gallery.id().to_ascii_lowercase(), gallery);
-        }
-        let managed = world.organisation.images.values_mut().next().unwrap();
-        managed["name"] = "myapp-2".into();
-        managed["tags"] = value!({"RELEASE_STATUS": "GA"});
-        let id =
-            managed["id"].as_str().unwrap().rsplit_once('/').unwrap().0.to_owned() + "/myapp-2";
-        managed["id"] = id.as_str().into();
-        let managed = managed.clone();
-        world.organisation.images.insert(id.to_ascii_lowercase(), managed);
+        add_galleries(&mut world);
+        add_managed_image(&mut world);
         let azure = Azure::start(world);
-        let servers = {
-            let mut registries = azure.sim.registries();
-            let registry = &mut registries[0];
-            "example".clone_into(&mut registry.name);
-            let mut app =
-                registry.repositories.values().max_by_key(|one| one.tags.len()).unwrap().clone();
-            let tag = app.tags.values().next().unwrap().clone();
-            app.tags.insert("1.4.0".to_owned(), tag);
-            for name in ["app", "team1/app", "ci/build"] {
-                registry.repositories.insert(name.to_owned(), app.clone());
-            }
-            // All but one of these is too new to go: a brake of 20% lets that pass.
-            let build = registry.repositories.get_mut("ci/build").unwrap();
-            let tagged: BTreeSet<_> = build.tags.values().map(|tag| tag.digest.clone()).collect();
-            let all = build.manifests.iter_mut();
-            for (_, manifest) in all.filter(|(digest, _)| tagged.contains(*digest)) {
-                "2035-01-02T03:04:05.1234567Z".clone_into(&mut manifest.created);
-            }
-            registries.iter().map(|registry| registry.login_server.clone()).collect::<Vec<_>>()
-        };
+        let servers = add_repositories(&azure);
         let server = servers[0].clone();
         let folder = tempfile::tempdir_in(temporary()).unwrap();
         let digest = fill(&azure, folder.path(), &server);
@@ -337,7 +347,7 @@ fn the_commands_of_the_documents_run() {
 }
 
 /// Doc comments are Markdown, and help is a text in a terminal; whoever reads it knows which options are everybody's.
-fn no_help_shows_marks_of_a_source_text() {
+fn no_help_shows_markdown_marks() {
     for command in commands() {
         let mut line: Vec<&str> = command.split_whitespace().collect();
         line.push("--help");

@@ -11,12 +11,12 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 tests![
-    faults_that_pass_leave_no_trace,
-    what_stays_denied_or_broken_is_partial_and_keeps_its_last_good_rows,
-    without_the_role_the_role_is_named,
-    a_list_that_leads_elsewhere_gets_no_token,
-    a_refusal_that_asks_for_no_wait_is_not_repeated_hot,
-    a_name_that_cannot_be_asked_for_is_said_to_have_failed,
+    transient_faults_leave_no_trace,
+    persistent_faults_make_the_run_partial_and_keep_the_last_good_rows,
+    a_missing_reader_role_is_reported,
+    a_next_link_to_another_host_gets_no_token,
+    a_request_with_retry_after_zero_is_sent_at_most_five_times,
+    a_name_that_fits_no_url_is_reported_as_failed,
     hostile_names_are_crawled_and_printed_without_harm,
     one_odd_member_costs_no_row,
 ];
@@ -42,7 +42,7 @@ fn whole() -> Vec<Value> {
     timeless(rows(folder.path()))
 }
 
-fn faults_that_pass_leave_no_trace() {
+fn transient_faults_leave_no_trace() {
     let faults = vec![
         Fault::new("/skus/12/versions", 2, How::Answer(503, &[], "<html>busy</html>")),
         Fault::new("/publishers/debian/", 3, How::Answer(429, &[("retry-after", "1")], BUSY)),
@@ -63,7 +63,7 @@ fn faults_that_pass_leave_no_trace() {
     assert_eq!(timeless(rows(folder.path())), whole());
 }
 
-fn what_stays_denied_or_broken_is_partial_and_keeps_its_last_good_rows() {
+fn persistent_faults_make_the_run_partial_and_keep_the_last_good_rows() {
     let folder = tempfile::tempdir().unwrap();
     let healthy = Faulty::start(azure(), Vec::new());
     assert_eq!(crawl(&healthy, folder.path()).0, 0);
@@ -121,17 +121,17 @@ fn what_stays_denied_or_broken_is_partial_and_keeps_its_last_good_rows() {
     assert_eq!(state("Canonical", None), "done");
 }
 
-fn without_the_role_the_role_is_named() {
+fn a_missing_reader_role_is_reported() {
     let faults = vec![Fault::new("/locations?", usize::MAX, How::Answer(403, &[], DENIED))];
     let faulty = Faulty::start(azure(), faults);
     let folder = tempfile::tempdir().unwrap();
     let (code, _, stderr) = crawl(&faulty, folder.path());
     assert_eq!(code, 1);
-    assert!(stderr.contains("give it the role Reader"), "{stderr}");
+    assert!(stderr.contains("assign it the role Reader"), "{stderr}");
     assert_eq!(stderr.trim().lines().count(), 1, "{stderr}");
 }
 
-fn a_list_that_leads_elsewhere_gets_no_token() {
+fn a_next_link_to_another_host_gets_no_token() {
     let evil = r#"{"value":[],"nextLink":"https://evil.example/subscriptions?api-version=1"}"#;
     let round = r#"{"value":[],"nextLink":""}"#;
     let folder = tempfile::tempdir().unwrap();
@@ -146,11 +146,11 @@ fn a_list_that_leads_elsewhere_gets_no_token() {
     );
     let (code, _, stderr) = crawl(&faulty, folder.path());
     assert_eq!(code, 1);
-    assert!(stderr.contains("sees no enabled subscription"), "{stderr}");
+    assert!(stderr.contains("no enabled subscription is visible"), "{stderr}");
 }
 
 /// A server that says "try again at once" for ever would be asked without a pause for minutes.
-fn a_refusal_that_asks_for_no_wait_is_not_repeated_hot() {
+fn a_request_with_retry_after_zero_is_sent_at_most_five_times() {
     threads(async {
         let address = answering(429, &[("retry-after", "0")], BUSY.replace("'1'", "'0'")).await;
         let client = Client::new(address, "scope".into(), vec![Tokens::of(SimCredential)]).unwrap();
@@ -163,7 +163,7 @@ fn a_refusal_that_asks_for_no_wait_is_not_repeated_hot() {
 /// Names that nobody at Azure promised not to use: too long for a file, control characters, a
 /// formula, parts of paths.
 /// A name that no URL can hold is a gap that is said, not a publisher that is gone.
-fn a_name_that_cannot_be_asked_for_is_said_to_have_failed() {
+fn a_name_that_fits_no_url_is_reported_as_failed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("catalog.ndjson");
     let catalog: Vec<Value> = ["..", "fine"]

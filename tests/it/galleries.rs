@@ -1,9 +1,10 @@
 //! Galleries, from the crawl to the lookups: whole, exact, and never short of a row in silence.
 
-use crate::support::{Azure, finish, json, read_json, read_ndjson, timeless};
+use crate::support::galleries::{TENANT, crawl, rows, start, tenant};
+use crate::support::{Azure, finish, json, read_json, timeless};
 use crate::tests;
 use azimg::sim::organisation::{SimDefinition, SimGallery, SimVersion};
-use azimg::sim::{Conditions, Organisation, OrganisationSize, Scale, Sim, World, generate};
+use azimg::sim::{Conditions, Organisation, OrganisationSize, Scale, Sim, generate};
 use azimg::source::locations::short_name;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,50 +12,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 tests![
-    a_tenant_is_found_whole_and_exact_and_says_what_it_cannot_see,
-    a_large_tenant_is_found_whole_and_exact_in_few_requests,
+    a_tenant_is_crawled_exactly_and_coverage_lists_what_is_denied,
+    a_large_tenant_is_crawled_exactly_in_few_requests,
     the_latest_follows_the_rules_in_every_region,
-    what_cannot_be_asked_stands_and_what_is_gone_goes,
-    a_second_run_asks_no_replication_that_is_known,
-    sources_live_beside_each_other,
+    unreadable_galleries_are_carried_and_deleted_ones_removed,
+    a_second_run_requests_no_known_replication,
+    a_run_of_one_source_keeps_the_rows_of_the_others,
     under_quota_the_rows_are_the_same,
 ];
-
-/// A tenant with a gallery that is too big for one item, and two subscriptions that cannot be read.
-pub const TENANT: OrganisationSize = OrganisationSize {
-    subscriptions: 6,
-    galleries: 7,
-    definitions: 70,
-    versions: 1_500,
-    managed: 400,
-    machines: 200,
-    shared: 4,
-    communities: 3,
-};
-
-pub fn tenant(size: OrganisationSize) -> World {
-    let World { locations, .. } = generate(Scale::Small, 1);
-    World::new(locations, Vec::new()).with_generated_organisation(size, 5)
-}
-
-pub fn start(world: World, subscriptions: u8) -> Azure {
-    Azure::under(world, Conditions { subscriptions, ..Conditions::default() }, None)
-}
-
-pub fn crawl(azure: &Azure, store: &Path, more: &[&str]) -> Value {
-    let mut arguments = vec!["crawl", "--source", "gallery", "-o", "json", "--store"];
-    arguments.push(store.to_str().unwrap());
-    arguments.extend(more);
-    let (code, stdout, stderr) = finish(&mut azure.azimg(&arguments));
-    assert!(code == 0 || code == 3, "{stderr}");
-    serde_json::from_str(&stdout).unwrap()
-}
-
-pub fn rows(store: &Path) -> Vec<Value> {
-    let current = read_json(&store.join("current.json"));
-    let run = current["run"].as_str().unwrap();
-    read_ndjson(&store.join(format!("snapshots/{run}/gallery.ndjson.zst")))
-}
 
 fn coverage(store: &Path) -> Vec<Value> {
     let current = read_json(&store.join("current.json"));
@@ -136,7 +101,7 @@ fn check_exact(found: &[Value], expected: &BTreeMap<String, Value>) {
     }
 }
 
-fn a_tenant_is_found_whole_and_exact_and_says_what_it_cannot_see() {
+fn a_tenant_is_crawled_exactly_and_coverage_lists_what_is_denied() {
     let mut world = tenant(TENANT);
     let ids = Sim::new(tenant(TENANT), Conditions { subscriptions: 6, ..Conditions::default() });
     let ids = ids.subscriptions.clone();
@@ -175,7 +140,7 @@ fn a_tenant_is_found_whole_and_exact_and_says_what_it_cannot_see() {
 }
 
 /// Forty subscriptions, 120 galleries, 3,000 definitions, 60,000 versions, 5,000 machines.
-fn a_large_tenant_is_found_whole_and_exact_in_few_requests() {
+fn a_large_tenant_is_crawled_exactly_in_few_requests() {
     let world = tenant(OrganisationSize::MANY);
     let organisation = world.organisation.clone();
     let azure = start(world, OrganisationSize::MANY.subscriptions);
@@ -196,7 +161,28 @@ fn a_large_tenant_is_found_whole_and_exact_in_few_requests() {
     assert_eq!(machines.as_array().unwrap().len(), organisation.machines.len());
 }
 
-#[allow(clippy::too_many_lines, reason = "one rule, said again from the beginning")]
+/// The newest version of a definition that may be deployed at `now`, in a region or in any.
+fn newest(definition: &SimDefinition, now: &str, region: Option<&str>) -> Option<String> {
+    let ended = |end: Option<&str>| end.is_some_and(|end| end[..19] <= now[..19]);
+    let definition_end = definition.properties["endOfLifeDate"].as_str();
+    let may = |version: &&SimVersion| {
+        version.state == "Succeeded"
+            && !version.excluded
+            && !ended(version.end_of_life.as_deref())
+            && !ended(definition_end)
+    };
+    let there = |version: &&SimVersion| {
+        region.is_none_or(|region| {
+            version.regions.iter().any(|r| {
+                short_name(r["name"].as_str().unwrap()) == region && r["excludeFromLatest"] != true
+            })
+        })
+    };
+    let number = |name: &str| -> Vec<u64> { name.split('.').map(|n| n.parse().unwrap()).collect() };
+    let all = definition.versions.values().filter(may).filter(there);
+    all.max_by_key(|version| number(&version.name)).map(|version| version.name.clone())
+}
+
 fn the_latest_follows_the_rules_in_every_region() {
     let world = tenant(TENANT);
     let organisation = world.organisation.clone();
@@ -209,30 +195,9 @@ fn the_latest_follows_the_rules_in_every_region() {
     let manifest = run["run"].as_str().unwrap();
     let manifest = read_json(&folder.path().join(format!("snapshots/{manifest}/manifest.json")));
     let now = manifest["startedAt"].as_str().unwrap();
-    let number = |name: &str| -> Vec<u64> { name.split('.').map(|n| n.parse().unwrap()).collect() };
     let mut asked = 0;
     for gallery in organisation.galleries.values() {
         for definition in gallery.definitions.values() {
-            let ended = |end: Option<&str>| end.is_some_and(|end| end[..19] <= now[..19]);
-            let definition_end = definition.properties["endOfLifeDate"].as_str();
-            let may = |version: &&SimVersion| {
-                version.state == "Succeeded"
-                    && !version.excluded
-                    && !ended(version.end_of_life.as_deref())
-                    && !ended(definition_end)
-            };
-            let newest = |region: Option<&str>| {
-                let there = |version: &&SimVersion| {
-                    region.is_none_or(|region| {
-                        version.regions.iter().any(|r| {
-                            short_name(r["name"].as_str().unwrap()) == region
-                                && r["excludeFromLatest"] != true
-                        })
-                    })
-                };
-                let all = definition.versions.values().filter(may).filter(there);
-                all.max_by_key(|version| number(&version.name)).map(|version| version.name.clone())
-            };
             let base = format!("{}/images/{}", gallery.id(), definition.name);
             let latest: Vec<&Value> = rows
                 .iter()
@@ -241,7 +206,7 @@ fn the_latest_follows_the_rules_in_every_region() {
                 .collect();
             assert_eq!(
                 latest.first().map(|row| row["version"].as_str().unwrap()),
-                newest(None).as_deref(),
+                newest(definition, now, None).as_deref(),
                 "{base}"
             );
             // A process for each question: a few of them.
@@ -262,7 +227,7 @@ fn the_latest_follows_the_rules_in_every_region() {
                     "json",
                 ];
                 let (code, stdout, _) = finish(&mut azure.azimg(&arguments));
-                match newest(Some(region)) {
+                match newest(definition, now, Some(region)) {
                     None => assert_eq!(code, 4, "{base} in {region}"),
                     Some(version) => {
                         let answer: Value = serde_json::from_str(&stdout).unwrap();
@@ -275,7 +240,7 @@ fn the_latest_follows_the_rules_in_every_region() {
     }
 }
 
-fn what_cannot_be_asked_stands_and_what_is_gone_goes() {
+fn unreadable_galleries_are_carried_and_deleted_ones_removed() {
     let world = tenant(TENANT);
     let azure = start(world, 6);
     let folder = tempfile::tempdir().unwrap();
@@ -333,7 +298,7 @@ fn what_cannot_be_asked_stands_and_what_is_gone_goes() {
     assert_eq!(denied[0]["rows"], stands.len());
 }
 
-fn a_second_run_asks_no_replication_that_is_known() {
+fn a_second_run_requests_no_known_replication() {
     let azure = start(tenant(TENANT), 6);
     let folder = tempfile::tempdir().unwrap();
     crawl(&azure, folder.path(), &[]);
@@ -345,14 +310,14 @@ fn a_second_run_asks_no_replication_that_is_known() {
     assert_eq!(timeless(rows(folder.path())), rows_before);
 }
 
-fn sources_live_beside_each_other() {
+fn a_run_of_one_source_keeps_the_rows_of_the_others() {
     let azure = Azure::start(generate(Scale::Small, 3));
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().to_str().unwrap();
     json(&mut azure.azimg(&["crawl", "--store", store, "-o", "json"]));
     let marketplace = crate::support::rows(folder.path());
     let galleries = rows(folder.path());
-    let containers = crate::inventory::rows(folder.path());
+    let containers = crate::support::inventory::rows(folder.path());
     assert!(!containers.is_empty());
     // A run of one source keeps the other's rows, and their lookups.
     let result = crawl(&azure, folder.path(), &[]);

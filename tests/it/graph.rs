@@ -1,7 +1,7 @@
 //! Resource Graph: whole, or known not to be.
 
-use crate::galleries::{TENANT, crawl, rows, start, tenant};
 use crate::support::faulty::{Fault, Faulty, How};
+use crate::support::galleries::{TENANT, crawl, rows, start, tenant};
 use crate::support::{finish, paused, timeless};
 use crate::tests;
 use azimg::client::{Client, Tokens, Wire, WireRequest, WireResponse};
@@ -17,15 +17,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 tests![
-    what_resource_graph_does_not_tell_the_provider_does,
+    the_provider_is_queried_where_resource_graph_falls_short,
     at_the_last_delivery_the_provider_stands_in_for_resource_graph,
-    a_row_that_comes_twice_hides_one_that_is_missing,
-    a_list_that_changes_all_the_time_ends_with_all_that_stayed,
-    where_no_text_is_compared_tokens_lead_on,
+    a_repeated_row_does_not_hide_a_missing_one,
+    a_list_that_keeps_changing_includes_every_row_that_stayed,
+    skip_tokens_page_where_text_comparison_is_refused,
 ];
 
 /// Resource Graph that is cut, short of rows, empty or refused: the provider is asked.
-fn what_resource_graph_does_not_tell_the_provider_does() {
+fn the_provider_is_queried_where_resource_graph_falls_short() {
     let size = OrganisationSize { communities: 0, ..TENANT };
     let whole = tempfile::tempdir().unwrap();
     crawl(&start(tenant(size), 6), whole.path(), &[]);
@@ -175,7 +175,7 @@ fn ask_moving(moving: &Arc<Moving>) -> Vec<String> {
     rows.iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
 }
 
-fn a_list_that_changes_all_the_time_ends_with_all_that_stayed() {
+fn a_list_that_keeps_changing_includes_every_row_that_stayed() {
     let moving = Arc::new(Moving::new(9_000));
     let before = moving.ids.lock().unwrap().clone();
     let rows = ask_moving(&moving);
@@ -188,7 +188,7 @@ fn a_list_that_changes_all_the_time_ends_with_all_that_stayed() {
     assert!(lost.is_empty(), "{lost:?}");
 }
 
-fn where_no_text_is_compared_tokens_lead_on() {
+fn skip_tokens_page_where_text_comparison_is_refused() {
     let moving = Moving { is_old: true, moves: false, ..Moving::new(2_500) };
     let moving = Arc::new(moving);
     assert_eq!(ask_moving(&moving), *moving.ids.lock().unwrap());
@@ -213,14 +213,14 @@ fn ask(pages: Vec<Value>) -> (Result<Vec<Value>>, usize) {
 }
 
 /// The count is right, and yet a row is missing: one that moved over the edge of a page comes twice.
-fn a_row_that_comes_twice_hides_one_that_is_missing() {
+fn a_repeated_row_does_not_hide_a_missing_one() {
     let moved = || vec![page(3, &["/a", "/b"], Some("2")), page(3, &["/B"], None)];
     let whole = || vec![page(3, &["/a", "/b"], Some("2")), page(3, &["/c"], None)];
     let (rows, requests) = ask([moved(), whole()].concat());
     assert_eq!(rows.unwrap().len(), 3, "the second time it is whole");
     assert_eq!(requests, 4);
     let (rows, requests) = ask(moved());
-    assert!(rows.unwrap_err().to_string().contains("rows are missing"));
+    assert!(rows.unwrap_err().to_string().contains("incomplete result"));
     assert_eq!(requests, 6, "it is asked three times");
     let (rows, _) = ask(vec![json!({"totalRecords": 1, "data": [{"name": "no id"}]})]);
     assert!(rows.unwrap_err().to_string().contains("no id"));

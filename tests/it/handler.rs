@@ -23,17 +23,17 @@ use tokio::runtime::Runtime;
 
 tests![
     a_timer_ends_in_the_snapshot_that_the_embedded_host_makes needs [Azurite],
-    a_handler_killed_thirty_times_at_work_ends_with_the_same_rows needs [Azurite],
-    a_key_in_the_address_is_taken_in_both_forms_and_told_nobody needs [Azurite],
+    a_handler_killed_thirty_times_ends_with_the_same_rows needs [Azurite],
+    a_key_in_the_url_is_accepted_and_never_returned_or_logged needs [Azurite],
     a_handler_without_its_settings_says_so_and_does_not_exit_with_zero,
-    a_handler_that_ends_is_started_again_or_not_by_its_exit_code,
-    a_handler_that_the_machine_kills_thrice_in_half_an_hour_stops_its_host,
+    the_exit_code_decides_whether_a_handler_is_restarted,
+    three_kills_of_a_handler_in_half_an_hour_stop_its_host,
     a_process_for_each_group_of_functions_makes_the_same_snapshot
         needs [Azurite] slow "the run is looked at every 30 seconds",
-    a_plan_that_fails_is_tried_again_the_same_night needs [Azurite],
-    a_body_in_chunks_starts_nothing needs [Azurite],
-    a_caller_who_waits_too_long_is_cut_off_and_the_run_goes_on needs [Azurite],
-    what_was_received_too_often_is_not_invoked_and_poison_has_no_poison needs [Azurite],
+    a_failed_plan_is_retried_the_same_night needs [Azurite],
+    a_chunked_body_starts_no_run needs [Azurite],
+    a_slow_caller_is_cut_off_and_the_run_continues needs [Azurite],
+    messages_past_the_dequeue_limit_are_not_invoked_nor_poison_retried needs [Azurite],
 ];
 
 /// Settings with which the work lasts for thirty deaths.
@@ -69,7 +69,7 @@ fn a_timer_ends_in_the_snapshot_that_the_embedded_host_makes() {
     assert_same(&stored(&runtime, &azurite), &embedded(&azure));
 }
 
-fn a_handler_killed_thirty_times_at_work_ends_with_the_same_rows() {
+fn a_handler_killed_thirty_times_ends_with_the_same_rows() {
     let azurite = Azurite::start();
     let azure = Azure::start_with(generate(Scale::Small, 32), Duration::from_millis(5), None);
     let folder = tempfile::tempdir().unwrap();
@@ -123,7 +123,7 @@ fn without(value: &mut Value, name: &str) {
     }
 }
 
-fn a_key_in_the_address_is_taken_in_both_forms_and_told_nobody() {
+fn a_key_in_the_url_is_accepted_and_never_returned_or_logged() {
     let azurite = Azurite::start();
     let azure = Azure::start(generate(Scale::Small, 33));
     let folder = tempfile::tempdir().unwrap();
@@ -164,7 +164,7 @@ fn a_handler_without_its_settings_says_so_and_does_not_exit_with_zero() {
     let mut command = azimg(&["serve", "--port", "0", "--store", "https://nowhere.example/a/b"]);
     let (code, stdout, stderr) = finish(&mut command);
     assert_eq!(code, 1, "{stderr}");
-    assert!(stdout.contains("is no store"), "{stdout}");
+    assert!(stdout.contains("is not a store"), "{stdout}");
 }
 
 /// An app whose handler ends by itself with this code.
@@ -179,7 +179,7 @@ fn ending(folder: &Path, code: u8) -> PathBuf {
 
 /// What the host does then is its source's (facts of the Functions host §1); that ours never ends with 0
 /// follows from it.
-fn a_handler_that_ends_is_started_again_or_not_by_its_exit_code() {
+fn the_exit_code_decides_whether_a_handler_is_restarted() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     for (code, starts, said) in [(0, 1, "Gone"), (200, 7, "error sending"), (1, 3, "HostStopped")] {
         let folder = tempfile::tempdir().unwrap();
@@ -201,7 +201,7 @@ fn a_handler_that_ends_is_started_again_or_not_by_its_exit_code() {
 
 /// What ends a handler from outside is an error, too (`WorkerProcess.OnProcessExited` in the host's source); errors
 /// are forgotten after half an hour without one (`AddOrUpdateErrorBucket`).
-fn a_handler_that_the_machine_kills_thrice_in_half_an_hour_stops_its_host() {
+fn three_kills_of_a_handler_in_half_an_hour_stop_its_host() {
     let azure = Azure::start(generate(Scale::Small, 34));
     let folder = tempfile::tempdir().unwrap();
     let mut settings = azure.variables();
@@ -245,13 +245,13 @@ fn a_process_for_each_group_of_functions_makes_the_same_snapshot() {
         assert_eq!(*app.of(group).failed.lock().unwrap(), Vec::<String>::new(), "{group}");
         let lines = app.of(group).process.lines();
         let told = |message: &str| lines.iter().any(|line| line["fields"]["message"] == message);
-        assert_eq!(told("what was asked"), group == "crawl", "{group}");
-        assert_eq!(told("how it stands"), group == "sweep", "{group}");
+        assert_eq!(told("request traffic"), group == "crawl", "{group}");
+        assert_eq!(told("snapshot age"), group == "sweep", "{group}");
     }
     assert_same(&stored(&runtime, &azurite), &embedded(&azure));
 }
 
-fn a_plan_that_fails_is_tried_again_the_same_night() {
+fn a_failed_plan_is_retried_the_same_night() {
     const DENIED: &str = "{\"error\":{\"code\":\"AuthorizationFailed\",\"message\":\"no\"}}";
     let azure = Azure::start(generate(Scale::Small, 36));
     let denied = Fault::new("/subscriptions?", 2, How::Answer(403, &[], DENIED));
@@ -269,7 +269,7 @@ fn a_plan_that_fails_is_tried_again_the_same_night() {
     assert_eq!(host.invocations.lock().unwrap()["plan"], 3);
 }
 
-fn a_body_in_chunks_starts_nothing() {
+fn a_chunked_body_starts_no_run() {
     let (azurite, azure) = (Azurite::start(), Azure::start(generate(Scale::Small, 37)));
     let folder = tempfile::tempdir().unwrap();
     let host = TestHost::new(&package(folder.path()), &azurite.connection(), azure.variables());
@@ -284,7 +284,7 @@ fn a_body_in_chunks_starts_nothing() {
     });
 }
 
-fn a_caller_who_waits_too_long_is_cut_off_and_the_run_goes_on() {
+fn a_slow_caller_is_cut_off_and_the_run_continues() {
     let azure = Azure::start(generate(Scale::Small, 38));
     let faulty = Faulty::start(azure, vec![Fault::new("/locations?", usize::MAX, How::Held)]);
     let (azurite, folder) = (Azurite::start(), tempfile::tempdir().unwrap());
@@ -309,7 +309,7 @@ fn a_caller_who_waits_too_long_is_cut_off_and_the_run_goes_on() {
     });
 }
 
-fn what_was_received_too_often_is_not_invoked_and_poison_has_no_poison() {
+fn messages_past_the_dequeue_limit_are_not_invoked_nor_poison_retried() {
     let (azurite, azure) = (Azurite::start(), Azure::start(generate(Scale::Small, 39)));
     // No outcome can be kept: `poison` fails.
     let wire = Wire::start(&azurite, |_, request| {

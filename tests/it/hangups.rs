@@ -15,8 +15,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 tests![
-    whoever_hangs_up_gives_back_what_its_request_held,
-    whoever_hangs_up_on_a_registry_keeps_nobody_waiting,
+    a_cancelled_request_releases_everything_it_held,
+    a_cancelled_registry_request_blocks_no_other,
 ];
 
 /// Polls `work` so many times, and drops it then: what it ended with, if it did.
@@ -77,7 +77,7 @@ fn client(sim: &Arc<Sim>, endpoint: &str) -> Client {
 
 /// Hangs up after the first poll, after the second, and so on until there is nothing left to hang up on; a request
 /// that is not hung up on goes through each time.
-fn whoever_hangs_up_gives_back_what_its_request_held() {
+fn a_cancelled_request_releases_everything_it_held() {
     let sim = || {
         let world = generate(Scale::Small, 5).with_generated_organisation(OrganisationSize::FEW, 5);
         Sim::new(world, Conditions { quota: "real".parse().unwrap(), ..Conditions::default() })
@@ -115,7 +115,7 @@ fn whoever_hangs_up_gives_back_what_its_request_held() {
     assert!(hung_up > 300, "{hung_up}");
 }
 
-fn whoever_hangs_up_on_a_registry_keeps_nobody_waiting() {
+fn a_cancelled_registry_request_blocks_no_other() {
     let World { locations, .. } = generate(Scale::Small, 1);
     let world = World::new(locations, Vec::new()).with_registries(1, 3, 3);
     let quota = "real".parse().unwrap();
@@ -125,7 +125,7 @@ fn whoever_hangs_up_on_a_registry_keeps_nobody_waiting() {
         let latency = Duration::from_millis(80);
         let wire = Arc::new(Direct { sim: Arc::clone(&sim), latency, random: None });
         for times in 1.. {
-            let login = crate::registries::entra(&server);
+            let login = crate::support::registries::entra(&server);
             let registry =
                 Registry::over(Arc::<Direct>::clone(&wire) as _, &server, login).unwrap();
             let mut has_ended = false;

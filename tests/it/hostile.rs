@@ -1,83 +1,27 @@
 //! Registries that lie: no answer leads a credential away, and nothing is believed that does not hash.
 
-use crate::registries::entra;
+use crate::support::answering::{Answer, reply, server, token};
+use crate::support::registries::entra;
 use crate::tests;
-use axum::Router;
-use axum::body::Body;
-use axum::extract::{Request, State};
 use axum::response::Response;
 use azimg::error::ErrorKind;
 use azimg::registry::{Login, Name, Registry};
 use serde_json::Value;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use tokio::runtime::Runtime;
 
 tests![
-    throttling_is_waited_for,
-    no_answer_leads_a_credential_away,
+    a_throttled_registry_is_retried_after_a_wait,
+    no_response_sends_a_credential_elsewhere,
     endless_lists_and_bodies_are_bounded,
-    names_that_are_none_are_not_passed_on,
+    invalid_registry_names_are_refused,
     pages_of_referrers_are_followed_within_their_list,
     a_manifest_that_lies_is_not_believed,
-    a_blob_is_had_from_where_blobs_lie_and_without_a_credential,
+    a_redirected_blob_is_downloaded_without_a_credential,
 ];
 
-/// A server that answers as it is told, and keeps what it was sent.
-pub struct Server {
-    pub address: String,
-    pub seen: Arc<Mutex<Vec<String>>>,
-}
-
-pub type Answer = fn(&str, &str) -> Response;
-
-pub async fn server(answer: Answer, other: String) -> Server {
-    #[derive(Clone)]
-    struct At {
-        answer: Answer,
-        other: String,
-        seen: Arc<Mutex<Vec<String>>>,
-    }
-    async fn serve(State(at): State<At>, request: Request) -> Response {
-        let (parts, body) = request.into_parts();
-        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-        let path = parts.uri.path_and_query().unwrap().to_string();
-        let text = format!(
-            "{} {path} {:?} {}",
-            parts.method,
-            parts.headers.get("authorization").map(|value| value.to_str().unwrap().to_owned()),
-            String::from_utf8_lossy(&body)
-        );
-        at.seen.lock().unwrap().push(text);
-        (at.answer)(&path, &at.other)
-    }
-    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let at = At { answer, other, seen: Arc::clone(&seen) };
-    let routes = Router::new().fallback(serve).with_state(at);
-    tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
-    Server { address, seen }
-}
-
-pub fn reply(status: u16, headers: &[(&str, String)], body: &str) -> Response {
-    let mut response = Response::builder().status(status);
-    for (name, value) in headers {
-        response = response.header(*name, value);
-    }
-    response.body(Body::from(body.to_owned())).unwrap()
-}
-
-pub fn token(path: &str) -> Option<Response> {
-    match path {
-        "/oauth2/exchange" => Some(reply(200, &[], r#"{"refresh_token":"REFRESH"}"#)),
-        "/oauth2/token" => Some(reply(200, &[], r#"{"access_token":"ACCESS"}"#)),
-        _ => None,
-    }
-}
-
 /// A registry that wants to be left alone is left alone, by everyone, and asked again.
-fn throttling_is_waited_for() {
+fn a_throttled_registry_is_retried_after_a_wait() {
     static ASKED: AtomicUsize = AtomicUsize::new(0);
     Runtime::new().unwrap().block_on(async {
         let busy = server(
@@ -130,7 +74,7 @@ const LEADING_AWAY: [(&str, Answer); 7] = [
     }),
 ];
 
-fn no_answer_leads_a_credential_away() {
+fn no_response_sends_a_credential_elsewhere() {
     Runtime::new().unwrap().block_on(async {
         for (what, answer) in LEADING_AWAY {
             let attacker = server(|_, _| reply(200, &[], "{}"), String::new()).await;
@@ -180,7 +124,7 @@ fn endless_lists_and_bodies_are_bounded() {
                 token(path)
                     .unwrap_or_else(|| reply(200, &[("link", link)], r#"{"repositories":["a"]}"#))
             },
-            "go round",
+            "repeat",
         ),
         (
             "a listing that is too long",
@@ -208,7 +152,7 @@ fn endless_lists_and_bodies_are_bounded() {
     });
 }
 
-fn names_that_are_none_are_not_passed_on() {
+fn invalid_registry_names_are_refused() {
     Runtime::new().unwrap().block_on(async {
         let evil = server(
             |path, _| {
@@ -221,7 +165,7 @@ fn names_that_are_none_are_not_passed_on() {
         .await;
         let registry = Registry::new(&evil.address, entra(&evil.address)).unwrap();
         let error = registry.tags("a", None).await.unwrap_err();
-        assert!(error.to_string().contains("names that are none"), "{error}");
+        assert!(error.to_string().contains("contains invalid names"), "{error}");
     });
     for bad in ["", "a/b", "user@host", "host?x", "http://x", "a b", "h#f"] {
         assert!(Registry::new(bad, Login::Anonymous).is_err(), "{bad}");
@@ -250,7 +194,7 @@ fn pages_of_referrers_are_followed_within_their_list() {
         (
             "pages that go round",
             |path, _| token(path).unwrap_or_else(|| page("<?last=1>; rel=\"next\"", "1")),
-            Err("go round"),
+            Err("repeat"),
         ),
         (
             "a next page elsewhere",
@@ -258,7 +202,7 @@ fn pages_of_referrers_are_followed_within_their_list() {
                 let link = format!("<http://{other}/v2/a/referrers/x>; rel=\"next\"");
                 token(path).unwrap_or_else(|| page(&link, "1"))
             },
-            Err("leads elsewhere"),
+            Err("points to another resource"),
         ),
         (
             "the referrers of another repository",
@@ -266,7 +210,7 @@ fn pages_of_referrers_are_followed_within_their_list() {
                 let link = format!("</v2/secret/referrers/{DIGEST}>; rel=\"next\"");
                 token(path).unwrap_or_else(|| page(&link, "1"))
             },
-            Err("leads elsewhere"),
+            Err("points to another resource"),
         ),
         (
             "no list",
@@ -318,7 +262,7 @@ fn a_manifest_that_lies_is_not_believed() {
                 let kind = [("content-type", IMAGE.to_owned()), ("docker-content-digest", other)];
                 token(path).unwrap_or_else(|| reply(200, &kind, PLAIN))
             },
-            "and called it sha256:aaaa",
+            "but declared sha256:aaaa",
         ),
         (
             "another type",
@@ -328,7 +272,7 @@ fn a_manifest_that_lies_is_not_believed() {
                     r#"{"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
                 token(path).unwrap_or_else(|| reply(200, &kind, body))
             },
-            "and called it application/vnd.oci.image.manifest",
+            "but was served as application/vnd.oci.image.manifest",
         ),
         (
             "an image and an index",
@@ -339,12 +283,12 @@ fn a_manifest_that_lies_is_not_believed() {
             "an image and an index",
         ),
         (
-            "no JSON",
+            "not JSON",
             |path, _| {
                 let deep = "[".repeat(100_000);
                 token(path).unwrap_or_else(|| reply(200, &[], &deep))
             },
-            "no JSON",
+            "not JSON",
         ),
         (
             "too long",
@@ -366,7 +310,7 @@ fn a_manifest_that_lies_is_not_believed() {
     });
 }
 
-fn a_blob_is_had_from_where_blobs_lie_and_without_a_credential() {
+fn a_redirected_blob_is_downloaded_without_a_credential() {
     let config = r#"{"os":"linux"}"#;
     let descriptor = |size: usize| azimg::registry::Descriptor {
         media_type: "application/vnd.oci.image.config.v1+json".into(),
@@ -391,7 +335,7 @@ fn a_blob_is_had_from_where_blobs_lie_and_without_a_credential() {
         assert!(seen.iter().all(|asked| asked.contains("None")), "{seen:?}");
         // A size that lies, bytes that are others, a place that is none, a configuration without end.
         let error = registry.config("a", &descriptor(config.len() - 1)).await.unwrap_err();
-        assert!(error.to_string().contains("not the bytes"), "{error}");
+        assert!(error.to_string().contains("does not match the digest"), "{error}");
         let error = registry.config("a", &descriptor(9 << 20)).await.unwrap_err();
         assert!(error.to_string().contains("more than 8 MiB"), "{error}");
         let away = server(front, "169.254.169.254".to_owned()).await;

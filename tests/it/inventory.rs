@@ -1,19 +1,20 @@
 //! Container registries in the catalog: every manifest is a row, and says what is so.
 
-use crate::registries::world;
+use crate::support::inventory::{rows, snapshot};
+use crate::support::registries::world;
 use crate::support::{Azure, finish, json, read_json, read_ndjson};
 use crate::tests;
 use azimg::sim::registries::{SimManifest, SimRegistry};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 tests![
-    every_manifest_is_a_row_and_its_content_is_read_once,
-    details_decide_what_is_read,
+    every_manifest_is_a_row_and_is_read_once,
+    the_details_option_decides_which_manifests_are_read,
     a_repository_that_is_too_big_for_one_item_is_split,
-    tags_that_manifests_do_not_tell_are_in_the_catalog,
-    what_cannot_be_asked_keeps_its_rows_and_says_so,
+    tags_missing_from_manifests_are_in_the_catalog,
+    rows_of_denied_registries_are_kept_as_stale_and_reported,
     lookups_find_container_images,
     registries_that_are_named_need_no_subscription,
 ];
@@ -24,15 +25,6 @@ fn crawl(azure: &Azure, store: &Path, more: &[&str]) -> Value {
     let line = [&["crawl", "--source", "registry", "-o", "json", "--store", store], more].concat();
     let (_, out, err) = finish(&mut azure.azimg(&line));
     serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{err}"))
-}
-
-fn snapshot(store: &Path) -> PathBuf {
-    let current = read_json(&store.join("current.json"));
-    store.join("snapshots").join(current["run"].as_str().unwrap())
-}
-
-pub fn rows(store: &Path) -> Vec<Value> {
-    read_ndjson(&snapshot(store).join("registry.ndjson.zst"))
 }
 
 fn content(manifest: &SimManifest) -> Value {
@@ -108,7 +100,7 @@ fn check(azure: &Azure, store: &Path) {
     }
 }
 
-fn every_manifest_is_a_row_and_its_content_is_read_once() {
+fn every_manifest_is_a_row_and_is_read_once() {
     let azure = Azure::start(world(90));
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path();
@@ -164,7 +156,7 @@ fn every_manifest_is_a_row_and_its_content_is_read_once() {
     assert_eq!(of(&gone), BTreeSet::from(["removed"]));
 }
 
-fn details_decide_what_is_read() {
+fn the_details_option_decides_which_manifests_are_read() {
     let azure = Azure::start(world(9));
     let folder = tempfile::tempdir().unwrap();
     for (details, share) in [("none", 0), ("all", 1)] {
@@ -203,7 +195,7 @@ fn a_repository_that_is_too_big_for_one_item_is_split() {
 }
 
 /// ACR tells some tags of a manifest with it; the others are in the list of tags alone.
-fn tags_that_manifests_do_not_tell_are_in_the_catalog() {
+fn tags_missing_from_manifests_are_in_the_catalog() {
     let azure = Azure::start(world(12));
     for registry in azure.sim.registries().iter_mut() {
         registry.most_tags = Some(1);
@@ -233,7 +225,7 @@ fn tags_that_manifests_do_not_tell_are_in_the_catalog() {
     assert_eq!(shown["tags"], json!(all));
 }
 
-fn what_cannot_be_asked_keeps_its_rows_and_says_so() {
+fn rows_of_denied_registries_are_kept_as_stale_and_reported() {
     let azure = Azure::start(world(6));
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path();

@@ -1,9 +1,9 @@
 //! What one image contains stops nobody else's rows: whatever is written can be read again.
 
-use crate::hostile::{reply, server, token};
+use crate::support::answering::{reply, server, token};
+use crate::support::layout::digest;
 use crate::support::{Azure, finish, read_json, read_ndjson};
 use crate::tests;
-use crate::transfers::digest;
 use axum::response::Response;
 use azimg::sim::{Scale, generate};
 use serde_json::{Value, json};

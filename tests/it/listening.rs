@@ -37,14 +37,14 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 tests![
-    half_a_request_is_not_held_and_keeps_nobody_out,
+    incomplete_requests_are_closed_and_block_no_other,
     a_body_that_does_not_arrive_is_refused,
     a_timer_that_fails_is_repeated_as_its_function_declares,
-    a_question_about_machines_is_shared_and_ends,
-    a_live_lookup_waits_for_no_quota_that_nobody_has_named,
+    a_lookup_of_machines_is_shared_and_times_out,
+    a_live_lookup_waits_only_for_a_known_rate_limit,
 ];
 
-fn half_a_request_is_not_held_and_keeps_nobody_out() {
+fn incomplete_requests_are_closed_and_block_no_other() {
     paused(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -205,7 +205,7 @@ impl Source for Silent {
     }
 }
 
-fn a_question_about_machines_is_shared_and_ends() {
+fn a_lookup_of_machines_is_shared_and_times_out() {
     let azure = Azure::start(generate(Scale::Small, 104));
     let folder = tempfile::tempdir().unwrap();
     json(&mut azure.azimg(&["crawl", "--store", folder.path().to_str().unwrap(), "-o", "json"]));
@@ -272,7 +272,7 @@ impl Wire for AtOnce {
     }
 }
 
-fn a_live_lookup_waits_for_no_quota_that_nobody_has_named() {
+fn a_live_lookup_waits_only_for_a_known_rate_limit() {
     for (limited, seconds) in [(false, 0..=0), (true, 13..=14)] {
         paused(async {
             let endpoint = "http://127.0.0.1:1/".parse().unwrap();

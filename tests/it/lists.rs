@@ -1,16 +1,11 @@
 //! Lists as people ask for them: the different names with their counts, what is sorted and cut, searches, and what is
 //! said of names that are wrong, on the command line and over HTTP.
 
-use crate::support::{Azure, azimg, finish, json, threads};
+use crate::support::lists::{asks, assert_says, command, get, places, rows, said, text};
+use crate::support::{finish, json};
 use crate::tests;
-use crate::web::Host;
-use azimg::sim::{OrganisationSize, Scale, generate};
-use reqwest::Client;
-use serde_json::{Value, json as value};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
-use std::sync::OnceLock;
-use tempfile::TempDir;
 
 tests![
     publishers_offers_and_skus_are_counted,
@@ -18,58 +13,8 @@ tests![
     lists_are_sorted_cut_and_narrowed_to_the_latest,
     separators_are_alike_and_short_names_are_words_of_a_search,
     the_newest_image_is_shown_by_its_short_name,
-    several_values_come_with_commas_or_repeated,
-    a_wrong_name_of_a_closed_set_gets_the_nearest,
-    a_name_that_the_catalog_does_not_have_is_said_with_the_nearest,
-    a_crawl_says_which_publisher_there_is_not,
     distinct_names_come_in_pages_over_http,
 ];
-
-/// A store with one crawled snapshot of all tables, and what was crawled.
-fn stage() -> &'static (Azure, TempDir) {
-    static STAGE: OnceLock<(Azure, TempDir)> = OnceLock::new();
-    STAGE.get_or_init(|| {
-        let world = generate(Scale::Small, 61).with_generated_organisation(
-            OrganisationSize { machines: 12, ..OrganisationSize::FEW },
-            61,
-        );
-        let azure = Azure::start(world);
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().to_str().unwrap();
-        json(&mut azure.azimg(&["crawl", "--store", path, "-o", "json"]));
-        (azure, folder)
-    })
-}
-
-fn command(arguments: &[&str]) -> Command {
-    let (azure, folder) = stage();
-    let mut all = arguments.to_vec();
-    all.extend(["--store", folder.path().to_str().unwrap()]);
-    azure.azimg(&all)
-}
-
-fn rows(arguments: &[&str]) -> Vec<Value> {
-    let mut all = arguments.to_vec();
-    all.extend(["-o", "json"]);
-    json(&mut command(&all)).as_array().unwrap().clone()
-}
-
-fn text(row: &Value, name: &str) -> String {
-    row[name].as_str().unwrap_or_else(|| panic!("{name} of {row}")).to_owned()
-}
-
-/// What a command says on stderr that ends so.
-fn said(arguments: &[&str], code: i32) -> String {
-    let (exit, _, stderr) = finish(&mut command(arguments));
-    assert_eq!(exit, code, "{arguments:?}: {stderr}");
-    stderr
-}
-
-fn assert_says(said: &str, words: &[&str]) {
-    for words in words {
-        assert!(said.contains(words), "'{words}' is not in: {said}");
-    }
-}
 
 /// Rows by some of their fields.
 fn by<'a>(rows: &'a [Value], names: &[&str]) -> BTreeMap<Vec<String>, Vec<&'a Value>> {
@@ -79,10 +24,6 @@ fn by<'a>(rows: &'a [Value], names: &[&str]) -> BTreeMap<Vec<String>, Vec<&'a Va
         found.entry(key).or_default().push(row);
     }
     found
-}
-
-fn places(row: &Value) -> impl Iterator<Item = &str> {
-    row["locations"].as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
 fn publishers_offers_and_skus_are_counted() {
@@ -264,228 +205,6 @@ fn the_newest_image_is_shown_by_its_short_name() {
     });
 }
 
-fn several_values_come_with_commas_or_repeated() {
-    let both =
-        rows(&["images", "list", "-l", "eastus", "--location", "westus2", "--kind", "marketplace"]);
-    assert_eq!(rows(&["images", "list", "-l", "eastus,West US 2", "--kind", "marketplace"]), both);
-    assert!(both.iter().all(|row| {
-        let places = row["locations"].as_array().unwrap();
-        ["eastus", "westus2"].iter().all(|place| places.contains(&value!(place)))
-    }));
-    let kinds = rows(&["images", "list", "--kind", "gallery-version,managed-image"]);
-    let found: BTreeSet<String> = kinds.iter().map(|row| text(row, "kind")).collect();
-    assert_eq!(found, ["gallery-version", "managed-image"].map(str::to_owned).into());
-    let statuses = rows(&["images", "list", "--status", "scheduled", "--status", "Deprecated"]);
-    assert_eq!(rows(&["images", "list", "--status", "scheduled,deprecated"]), statuses);
-    let usage = rows(&["images", "usage", "--finding", "current,not-latest"]);
-    assert!(
-        usage
-            .iter()
-            .all(|row| ["current", "not-latest"].contains(&row["finding"].as_str().unwrap()))
-    );
-    let latest = |places: &[&str]| rows(&[&["images", "latest", "Ubuntu2404"], places].concat());
-    assert_eq!(latest(&["-l", "eastus,westus2"]), latest(&["-l", "eastus", "-l", "westus2"]));
-    asks(|client, at| async move {
-        let same = async |one: &str, other: &str| {
-            let (status, page) = get(&client, &at(one)).await;
-            assert_eq!(status, 200, "{one}: {page}");
-            assert_eq!(get(&client, &at(other)).await.1["value"], page["value"], "{one}");
-            assert!(!page["value"].as_array().unwrap().is_empty(), "{one}");
-        };
-        same(
-            "images?location=eastus,westus2&top=9",
-            "images?location=eastus&location=westus2&top=9",
-        )
-        .await;
-        same(
-            "images?kind=gallery-version&kind=managed-image",
-            "images?kind=gallery-version,managed-image",
-        )
-        .await;
-        let (_, page) = get(&client, &at("images?latest=true&publisher=debian")).await;
-        assert!(page["value"].as_array().unwrap().iter().all(|row| row["isLatest"] == true));
-    });
-}
-
-#[allow(clippy::too_many_lines, reason = "it is a table")]
-fn a_wrong_name_of_a_closed_set_gets_the_nearest() {
-    let wrong = [
-        ("status", "deprecatd", "the nearest is deprecated"),
-        ("kind", "gallery", "the nearest are gallery-version, gallery-definition"),
-        ("os", "windws", "the nearest is Windows"),
-        ("architecture", "arm_64", "the nearest are Arm64, arm"),
-    ];
-    for (name, given, nearest) in wrong {
-        let stderr = said(&["images", "list", &format!("--{name}"), given], 2);
-        assert_says(&stderr, &[&format!("--{name}"), given, nearest]);
-    }
-    for line in [
-        &["images", "usage", "--finding", "gon"][..],
-        &["changes", "--change", "aded"],
-        &["crawl", "--source", "market"],
-        &["publishers", "--status", "actve"],
-        &["gallery", "versions", "--os", "linus"],
-    ] {
-        let stderr = said(line, 2);
-        assert_says(&stderr, &["; the nearest ", line[line.len() - 2]]);
-    }
-    let place = ["the catalog has no location 'eastuss'", "eastus"];
-    for line in [
-        &["images", "list", "-l", "eastus,eastuss"][..],
-        &["images", "latest", "Ubuntu2404", "-l", "East USs"],
-        &["images", "usage", "-l", "eastuss"],
-        &["publishers", "-l", "eastuss"],
-        &["gallery", "versions", "-l", "eastuss"],
-        &["images", "list", "--not-in", "eastuss"],
-        &["skus", "--not-in", "westus2,eastuss"],
-    ] {
-        assert_says(&said(line, 2), &place[1..]);
-    }
-    assert_says(&said(&["images", "list", "-l", "eastuss"], 2), &place);
-    // A location that galleries alone know is one of the catalog.
-    let others = rows(&["locations"]).into_iter().find(|row| row["marketplace"] == 0);
-    if let Some(other) = others {
-        assert!(!rows(&["images", "list", "-l", &text(&other, "location")]).is_empty());
-    }
-    asks(|client, at| async move {
-        let lists = ["images", "publishers", "offers", "skus", "locations"];
-        for (name, given, nearest) in wrong {
-            for list in lists.iter().filter(|list| {
-                name != "kind"
-                    || list.ends_with('s') && !["publishers", "offers", "skus"].contains(list)
-            }) {
-                let (status, error) = get(&client, &at(&format!("{list}?{name}={given}"))).await;
-                assert_eq!(
-                    (status, &error["error"]["target"]),
-                    (400, &name.into()),
-                    "{list} {error}"
-                );
-                assert_says(&error["error"]["message"].to_string(), &[given, nearest]);
-            }
-        }
-        for list in [
-            "images?",
-            "images?kind=gallery-version&",
-            "publishers?",
-            "skus?",
-            "images/usage?",
-            "images/latest?urn=Ubuntu2404&",
-        ] {
-            let (status, error) = get(&client, &at(&format!("{list}location=eastuss"))).await;
-            assert_eq!(
-                (status, &error["error"]["target"]),
-                (400, &"location".into()),
-                "{list} {error}"
-            );
-            assert_says(&error["error"]["message"].to_string(), &place);
-        }
-        for (query, target) in
-            [("images/usage?finding=gon", "finding"), ("changes?change=aded,added", "change")]
-        {
-            let (status, error) = get(&client, &at(query)).await;
-            assert_eq!((status, &error["error"]["target"]), (400, &target.into()), "{error}");
-            assert_says(&error["error"]["message"].to_string(), &["; the nearest "]);
-        }
-    });
-}
-
-fn a_name_that_the_catalog_does_not_have_is_said_with_the_nearest() {
-    for (line, words) in [
-        (
-            &["images", "list", "--publisher", "canonicl"][..],
-            &["no publisher with 'canonicl'", "Canonical"][..],
-        ),
-        (&["images", "list", "-p", "canon", "--exact"], &["no publisher 'canon'", "Canonical"]),
-        (
-            &["skus", "-p", "Canonical", "-f", "ubuntu-24_05-lts"],
-            &["no offer with", "ubuntu-24_04-lts"],
-        ),
-        (
-            &["gallery", "versions", "--gallery", "galery_001"],
-            &["no gallery with 'galery_001'", "gallery_001"],
-        ),
-        (
-            &["gallery", "list", "--definition", "zzzzz"],
-            &["no image definition with 'zzzzz' in its name."],
-        ),
-        (&["images", "list", "--registry", "zzzzz"], &["no registry with 'zzzzz' in its name."]),
-    ] {
-        let (code, stdout, stderr) = finish(&mut command(&[line, &["-o", "json"]].concat()));
-        assert_eq!((code, stdout.trim()), (0, "[]"), "{stderr}");
-        assert_says(&stderr, words);
-        let quiet = said(&[line, &["--quiet"]].concat(), 0);
-        assert_eq!(quiet, "");
-    }
-    for (urn, words) in [
-        (
-            "Canonicl:ubuntu-24_04-lts:server",
-            &["it has no publisher 'Canonicl'", "nearest is Canonical"][..],
-        ),
-        ("canonical:ubuntu-24.05-lts:server", &["'canonical' has no offer", "ubuntu-24_04-lts"]),
-        ("Canonical:ubuntu-24_04-lts:sever", &["'ubuntu-24_04-lts' has no SKU 'sever'", "server"]),
-    ] {
-        assert_says(&said(&["images", "latest", urn], 4), words);
-        let version = format!("{urn}:1.0.0");
-        assert_says(&said(&["images", "show", &version], 4), words);
-        asks(|client, at| async move {
-            for path in [format!("images/latest?urn={urn}"), format!("images/{version}")] {
-                let (status, error) = get(&client, &at(&path)).await;
-                assert_eq!(status, 404, "{path}");
-                assert_says(&error["error"]["message"].to_string(), words);
-            }
-        });
-    }
-    let gallery = text(&rows(&["gallery", "list"])[0], "gallery");
-    let near = format!("the nearest are {gallery}");
-    assert_says(
-        &said(&["images", "latest", &format!("{gallery}x/base")], 4),
-        &["no gallery", &near],
-    );
-    let definition = text(&rows(&["gallery", "images", "--gallery", &gallery])[0], "definition");
-    let wrong = format!("{gallery}/{definition}x");
-    assert_says(&said(&["images", "latest", &wrong], 4), &["no image definition", &definition]);
-    asks(|client, at| async move {
-        let live = at("images?live=true&publisher=debian&location=eastuss");
-        let (status, error) = get(&client, &live).await;
-        assert_eq!((status, &error["error"]["target"]), (400, &"location".into()), "{error}");
-        assert_says(&error["error"]["message"].to_string(), &["eastuss", "eastus"]);
-        let (status, page) = get(&client, &at("images?publisher=canonicl")).await;
-        assert_eq!((status, page), (200, value!({"value": []})));
-    });
-}
-
-fn a_crawl_says_which_publisher_there_is_not() {
-    let (azure, _) = stage();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().to_str().unwrap();
-    let crawl = |publishers: &str| {
-        let line = ["crawl", "-l", "eastus", "--source", "marketplace", "-p", publishers];
-        let (code, _, stderr) = finish(&mut azure.azimg(&[&line[..], &["--store", path]].concat()));
-        assert_eq!(code, 0, "{stderr}");
-        stderr
-    };
-    // Nothing is known yet: it is told by what was listed.
-    let told = crawl("canonicl");
-    assert_says(
-        &told,
-        &["In eastus no publisher has 'canonicl' in its name (the nearest is Canonical"],
-    );
-    let told = crawl("debian,nosuchpublisher");
-    assert_says(&told, &["no publisher has 'nosuchpublisher' in its name"]);
-    assert!(!told.contains("'debian'"), "{told}");
-    assert!(!crawl("debian").contains("no publisher has"));
-    // The coverage says it to whoever looks later.
-    crawl("canonicl,debian");
-    let shown = json(&mut azimg(&["runs", "list", "--store", path, "-o", "json"]));
-    let run = text(&shown[0], "run");
-    let file = folder.path().join(format!("snapshots/{run}/coverage.json"));
-    let coverage: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
-    let lines = coverage["scopes"].as_array().unwrap().iter();
-    let lists: Vec<&Value> = lines.filter(|line| line.get("only").is_some()).collect();
-    assert_eq!((lists.len(), &lists[0]["state"]), (1, &"done".into()));
-    assert_says(&text(lists[0], "reason"), &["'canonicl'"]);
-}
-
 fn distinct_names_come_in_pages_over_http() {
     asks(|client, at| async move {
         for list in ["publishers", "offers?architecture=arm64", "skus?search=server", "locations"] {
@@ -512,23 +231,4 @@ fn distinct_names_come_in_pages_over_http() {
             assert_eq!(rows(&line), whole, "{list}");
         }
     });
-}
-
-async fn get(client: &Client, url: &str) -> (u16, Value) {
-    let answer = client.get(url).send().await.unwrap();
-    let status = answer.status().as_u16();
-    (status, serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or(Value::Null))
-}
-
-/// Asks a host of a copy of the store: one store has one host.
-fn asks<F: Future<Output = ()>>(ask: impl FnOnce(Client, Box<dyn Fn(&str) -> String>) -> F) {
-    let (azure, folder) = stage();
-    let copy = tempfile::tempdir().unwrap();
-    let mut cp = Command::new("cp");
-    let (code, _, stderr) = finish(cp.arg("-r").arg(folder.path().join(".")).arg(copy.path()));
-    assert_eq!(code, 0, "{stderr}");
-    let host = Host::start(azure, copy.path());
-    let address = host.address.clone();
-    let at = move |path: &str| format!("{address}/{path}");
-    threads(ask(host.caller(), Box::new(at)));
 }

@@ -2,81 +2,27 @@
 //! are known of another version of a SKU, odd names, what is not there, and every filter, on the command line and over
 //! HTTP.
 
-use crate::moments::gallery;
 use crate::support::case::Case;
+use crate::support::crawled::{Crawled, crawl, over_http, version};
 use crate::support::stored::faceless;
-use crate::support::{Azure, finish, json, read_json, rows, threads};
+use crate::support::{finish, json, read_json, rows};
 use crate::tests;
-use crate::web::{self, Host};
-use azimg::sim::{Scale, generate};
-use reqwest::Client;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::Command;
 
 tests![
-    details_of_one_version_are_told_of_its_sku_with_their_mark,
-    what_was_not_asked_is_counted_and_never_dropped_in_silence,
-    a_null_in_a_detail_fails_nothing_and_is_asked_once,
-    every_filter_of_properties_dates_and_places_is_the_same_everywhere,
-    the_same_filters_hold_for_images_of_galleries,
-    a_filter_that_is_none_is_refused_by_name,
-    what_is_found_is_printed_though_another_is_unknown,
-    a_location_that_is_not_open_is_denied_in_words_and_can_be_left_out,
+    details_of_one_version_stand_for_its_sku_and_are_marked,
+    rows_with_unknown_details_are_counted_and_reported,
+    a_null_detail_fails_nothing_and_is_requested_once,
+    known_names_are_printed_though_another_is_unknown,
+    a_denied_location_is_reported_and_can_be_left_out,
     an_alias_without_a_version_is_not_found,
     the_latest_is_the_highest_number_whenever_it_was_built,
-    odd_names_come_back_and_odd_versions_have_their_order,
-    the_feed_tells_the_new_latest,
+    odd_names_are_returned_and_odd_versions_are_ordered,
+    the_feed_reports_the_new_latest,
 ];
 
-/// A case, and a store that has what a crawl of it found.
-struct Crawled {
-    case: Case,
-    folder: tempfile::TempDir,
-    /// The exit code and the report of the crawl.
-    end: (i32, Value),
-}
-
-impl Crawled {
-    fn of(case: Case, options: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let end = crawl(&case, folder.path(), options);
-        Self { case, folder, end }
-    }
-
-    fn azimg(&self, arguments: &[&str]) -> Command {
-        let mut command = self.case.azimg(arguments);
-        command.args(["--store", self.folder.path().to_str().unwrap()]);
-        command
-    }
-
-    fn told(&self, arguments: &[&str]) -> Value {
-        json(self.azimg(arguments).args(["-o", "json"]))
-    }
-
-    /// The ids of what a list with these options has.
-    fn listed(&self, options: &[&str]) -> Vec<String> {
-        let rows = self.told(&[&["images", "list", "--quiet"], options].concat());
-        let rows = rows.as_array().unwrap().iter();
-        rows.map(|row| row["id"].as_str().unwrap().to_owned()).collect()
-    }
-}
-
-fn crawl(case: &Case, store: &Path, options: &[&str]) -> (i32, Value) {
-    let arguments = ["crawl", "--store", store.to_str().unwrap(), "-o", "json"];
-    let (code, stdout, stderr) = finish(&mut case.azimg(&[&arguments[..], options].concat()));
-    (code, serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("{stderr}")))
-}
-
-/// A version as a listing has it, and what a question for it tells.
-fn version(name: &str, image: &Value) -> Value {
-    json!({"name": name, "image": image, "properties": {"hyperVGeneration": image["hyperVGeneration"],
-        "architecture": image["architecture"],
-        "imageDeprecationStatus": {"imageState": "Active"}}})
-}
-
-fn details_of_one_version_are_told_of_its_sku_with_their_mark() {
+fn details_of_one_version_stand_for_its_sku_and_are_marked() {
     let crawled = Crawled::of(Case::start("details-of-older-versions"), &[]);
     let windows = ["20348.1.1", "20348.2.2"]
         .map(|v| format!("MicrosoftWindowsServer:WindowsServer:2022-datacenter-g2:{v}"));
@@ -106,7 +52,7 @@ fn details_of_one_version_are_told_of_its_sku_with_their_mark() {
     assert_eq!(coverage["details"], json!({"known": 4, "unknown": 0}));
 }
 
-fn what_was_not_asked_is_counted_and_never_dropped_in_silence() {
+fn rows_with_unknown_details_are_counted_and_reported() {
     let crawled = Crawled::of(Case::start("details-of-older-versions"), &["--details", "none"]);
     assert!(rows(crawled.folder.path()).iter().all(|row| row["detailsFrom"].is_null()));
     for options in [
@@ -118,14 +64,14 @@ fn what_was_not_asked_is_counted_and_never_dropped_in_silence() {
         let list = [&["images", "list", "-o", "json"], options].concat();
         let (code, stdout, stderr) = finish(&mut crawled.azimg(&list));
         assert_eq!((code, stdout.trim()), (0, "[]"));
-        assert!(stderr.contains("4 more may fit"), "{options:?}: {stderr}");
+        assert!(stderr.contains("4 more images may match"), "{options:?}: {stderr}");
     }
     // What does not fit for another reason is not counted.
     let list = ["images", "list", "--os", "windows", "--publisher", "alma", "-o", "json"];
-    assert!(finish(&mut crawled.azimg(&list)).2.contains("2 more may fit"));
+    assert!(finish(&mut crawled.azimg(&list)).2.contains("2 more images may match"));
     let list = ["images", "list", "--os", "windows", "--generation", "V1", "-o", "json"];
     let stderr = finish(&mut crawled.azimg(&list)).2;
-    assert!(!stderr.contains("may fit") && stderr.contains("No image fits"), "{stderr}");
+    assert!(!stderr.contains("may match") && stderr.contains("No image matches"), "{stderr}");
     over_http(crawled.folder.path(), |get| {
         assert_eq!(get("images?os=windows&top=1"), json!({"value": [], "unknown": 4}));
         assert_eq!(get("images?plan=yes&publisher=alma"), json!({"value": [], "unknown": 2}));
@@ -133,17 +79,7 @@ fn what_was_not_asked_is_counted_and_never_dropped_in_silence() {
     });
 }
 
-/// Asks a host over a store.
-fn over_http(store: &Path, ask: impl FnOnce(&dyn Fn(&str) -> Value)) {
-    let azure = Azure::start(generate(Scale::Small, 5));
-    let host = Host::start(&azure, store);
-    let get = |path: &str| {
-        threads(async { web::get(&Client::new(), &format!("{}/{path}", host.address)).await.1 })
-    };
-    ask(&get);
-}
-
-fn a_null_in_a_detail_fails_nothing_and_is_asked_once() {
+fn a_null_detail_fails_nothing_and_is_requested_once() {
     let image = json!({"osDiskImage": {"operatingSystem": null}, "hyperVGeneration": null, "architecture": "x64",
         "plan": {"publisher": null, "product": "o", "name": "s"},
         "features": [{"name": "A", "value": null}, {"name": null, "value": "x"}, {"name": "B", "value": "1"}]});
@@ -170,199 +106,7 @@ fn a_null_in_a_detail_fails_nothing_and_is_asked_once() {
     assert!(again["requests"].as_u64().unwrap() < crawled.end.1["requests"].as_u64().unwrap());
 }
 
-/// A tenant of images that differ in all that can be asked for.
-fn varied() -> Value {
-    let features = |list: &[(&str, &str)]| -> Value {
-        list.iter().map(|(name, value)| json!({"name": name, "value": value})).collect()
-    };
-    let image = |os: &str, generation: &str, architecture: &str, list: &[(&str, &str)]| {
-        json!({"osDiskImage": {"operatingSystem": os}, "hyperVGeneration": generation,
-            "architecture": architecture, "features": features(list)})
-    };
-    let hibernates = ("IsHibernateSupported", "True");
-    let trusted = ("SecurityType", "TrustedLaunchSupported");
-    let mut planned = image("Linux", "V2", "Arm64", &[hibernates]);
-    planned["plan"] = json!({"publisher": "p", "product": "o", "name": "planned"});
-    let mut ending = version("1.0.0", &image("Linux", "V1", "x64", &[]));
-    ending["properties"]["imageDeprecationStatus"] = json!(
-        {"imageState": "ScheduledForDeprecation", "scheduledDeprecationTime": "2999-06-30T00:00:00Z"});
-    let mut ended = version("1.0.0", &image("Windows", "V1", "x64", &[]));
-    ended["properties"]["imageDeprecationStatus"] = json!({"imageState": "Deprecated"});
-    let trusted = version("1.0.0", &image("Windows", "V2", "x64", &[trusted, hibernates]));
-    let plain = json!({"ending": [ending], "ended": [ended]});
-    json!({"locations": ["eastus", "westeurope", "westus2"], "marketplace": {
-        "eastus": {"p": {"o": plain}, "q": {"o": {"trusted": [trusted]}}},
-        "westeurope": {"p": {"o": {"ending": plain["ending"], "planned": [version("2.0.0", &planned)]}}},
-        "westus2": {"p": {"o": {"planned": [version("2.0.0", &planned)]}}}}})
-}
-
-/// What is asked for on the command line, the same over HTTP, and the SKUs of [`varied`] that fit.
-const ASKED: [(&[&str], &str, &[&str]); 20] = [
-    (&["--generation", "v2"], "generation=v2", &["planned", "trusted"]),
-    (&["--generation", "V1"], "generation=V1", &["ended", "ending"]),
-    (
-        &["--feature", "ishibernatesupported"],
-        "feature=ishibernatesupported",
-        &["planned", "trusted"],
-    ),
-    (
-        &["--feature", "IsHibernateSupported=true"],
-        "feature=IsHibernateSupported%3Dtrue",
-        &["planned", "trusted"],
-    ),
-    (&["--feature", "IsHibernateSupported=False"], "feature=IsHibernateSupported%3DFalse", &[]),
-    (&["--feature", "IsHibernate"], "feature=IsHibernate", &[]),
-    (
-        &["--feature", "IsHibernateSupported", "--feature", "SecurityType"],
-        "feature=IsHibernateSupported&feature=SecurityType",
-        &["trusted"],
-    ),
-    (
-        &["--security-type", "trustedlaunchsupported"],
-        "securityType=trustedlaunchsupported",
-        &["trusted"],
-    ),
-    (&["--security-type", "TrustedLaunch"], "securityType=TrustedLaunch", &[]),
-    (&["--plan", "yes"], "plan=yes", &["planned"]),
-    (&["--plan", "NO"], "plan=NO", &["ended", "ending", "trusted"]),
-    // What has ended without saying when ended before anybody asked.
-    (&["--ends-before", "2999-07-01"], "endsBefore=2999-07-01", &["ended", "ending"]),
-    (&["--ends-before", "2999-06-30"], "endsBefore=2999-06-30", &["ended"]),
-    (
-        &["--first-seen-after", "2020-01-01"],
-        "firstSeenAfter=2020-01-01",
-        &["ended", "ending", "planned", "trusted"],
-    ),
-    (&["--first-seen-after", "2999-01-01"], "firstSeenAfter=2999-01-01", &[]),
-    (&["--in", "westeurope"], "in=westeurope", &["ending", "planned"]),
-    (&["--in", "East US", "--in", "westeurope"], "in=East%20US&location=westeurope", &["ending"]),
-    (&["--not-in", "westeurope"], "notIn=westeurope", &["ended", "trusted"]),
-    (&["--not-in", "eastus", "--not-in", "westus2"], "notIn=eastus&notIn=westus2", &[]),
-    (
-        &["--in", "eastus", "--not-in", "West Europe", "--os", "windows", "--generation", "V2"],
-        "in=eastus&notIn=West%20Europe&os=windows&generation=V2",
-        &["trusted"],
-    ),
-];
-
-fn every_filter_of_properties_dates_and_places_is_the_same_everywhere() {
-    let crawled = Crawled::of(Case::serve(varied()), &["--details", "all"]);
-    assert_eq!(crawled.end.0, 0, "{}", crawled.end.1);
-    let sku = |id: &str| id.split(':').nth(2).unwrap().to_owned();
-    for (options, _, expected) in ASKED {
-        let found: Vec<String> = crawled.listed(options).iter().map(|id| sku(id)).collect();
-        assert_eq!(found, expected, "{options:?}");
-    }
-    over_http(crawled.folder.path(), |get| {
-        for (_, query, expected) in ASKED {
-            let list = get(&format!("images?{query}"));
-            let found =
-                list["value"].as_array().unwrap_or_else(|| panic!("{query}: {list}")).iter();
-            let found: Vec<String> = found.map(|row| sku(row["id"].as_str().unwrap())).collect();
-            assert_eq!(found, expected, "{query}");
-            assert!(list["unknown"].is_null());
-        }
-    });
-    // Azure says of versions, and not of single images: what it cannot tell is refused.
-    let live = |options: &[&str]| {
-        let live =
-            ["images", "list", "--live", "--publisher", "p", "-o", "json", "--query", "[].sku"];
-        finish(&mut crawled.azimg(&[&live[..], options].concat()))
-    };
-    let (code, stdout, stderr) =
-        live(&["--generation", "V2", "--in", "westus2", "--not-in", "eastus"]);
-    assert_eq!(
-        (code, serde_json::from_str(&stdout).unwrap_or_default()),
-        (0, json!(["planned"])),
-        "{stderr}"
-    );
-    let (_, stdout, _) =
-        live(&["--ends-before", "2999-07-01", "--in", "eastus", "--not-in", "westeurope"]);
-    assert_eq!(serde_json::from_str::<Value>(&stdout).unwrap(), json!(["ended"]));
-    for (options, why) in [
-        (["--plan", "yes"], "does not ask for details"),
-        (["--feature", "x"], "does not ask for details"),
-        (["--first-seen-after", "2020-01-01"], "does not know what was there before"),
-    ] {
-        let (code, _, stderr) = live(&options);
-        assert!(code == 2 && stderr.contains(why), "{stderr}");
-    }
-}
-
-fn the_same_filters_hold_for_images_of_galleries() {
-    let mut tenant = gallery(&[("1.0.0", Some("2999-06-30T00:00:00Z")), ("2.0.0", None)], "");
-    let definition = &mut tenant["definitions"][0]["properties"];
-    definition["features"] = json!([{"name": "SecurityType", "value": "TrustedLaunch"},
-        {"name": "IsHibernateSupported", "value": "True"}]);
-    definition["purchasePlan"] = json!({"publisher": "p", "product": "o", "name": "s"});
-    let mut other = tenant["definitions"][0].clone();
-    other["id"] = other["id"].as_str().unwrap().replace("/images/d", "/images/other").into();
-    for (name, value) in
-        [("hyperVGeneration", json!("V1")), ("features", json!([])), ("purchasePlan", Value::Null)]
-    {
-        other["properties"][name] = value;
-    }
-    let mut version = tenant["versions"][1].clone();
-    version["id"] = version["id"].as_str().unwrap().replace("/images/d/", "/images/other/").into();
-    version["properties"]["publishingProfile"]["targetRegions"] =
-        json!([{"name": "West Europe", "regionalReplicaCount": 1}]);
-    tenant["definitions"].as_array_mut().unwrap().push(other);
-    tenant["versions"].as_array_mut().unwrap().push(version);
-    tenant["locations"] = json!(["eastus", "westeurope"]);
-    let crawled = Crawled::of(Case::serve(tenant), &["--source", "gallery"]);
-    assert_eq!(crawled.end.0, 0, "{}", crawled.end.1);
-    let (one, two, other) = ("d/versions/1.0.0", "d/versions/2.0.0", "other/versions/2.0.0");
-    let asked: [(&[&str], &[&str]); 12] = [
-        (&["--generation", "v2"], &[one, two]),
-        (&["--feature", "ishibernatesupported=true"], &[one, two]),
-        (&["--feature", "IsHibernateSupported=False"], &[]),
-        (&["--security-type", "trustedlaunch"], &[one, two]),
-        (&["--plan", "yes"], &[one, two]),
-        (&["--plan", "no"], &[other]),
-        (&["--ends-before", "2999-07-01"], &[one]),
-        (&["--ends-before", "2999-06-30"], &[]),
-        (&["--first-seen-after", "2020-01-01"], &[one, two, other]),
-        (&["--first-seen-after", "2999-01-01"], &[]),
-        (&["--in", "West Europe"], &[other]),
-        (&["--not-in", "westeurope"], &[one, two]),
-    ];
-    for (options, expected) in asked {
-        let found = crawled.listed(&[&["--kind", "gallery-version"], options].concat());
-        let found = found.iter().map(|id| id.split_once("/images/").unwrap().1);
-        assert_eq!(found.collect::<Vec<_>>(), expected, "{options:?}");
-    }
-}
-
-fn a_filter_that_is_none_is_refused_by_name() {
-    let crawled = Crawled::of(Case::start("rhel-stray-9.4"), &[]);
-    for (options, words) in [
-        (["--generation", "V3"], ["--generation", "V1"]),
-        (["--security-type", "trusted"], ["--security-type", "TrustedLaunch"]),
-        (["--plan", "maybe"], ["--plan", "yes"]),
-        (["--feature", "=x"], ["--feature", "names no feature"]),
-        (["--ends-before", "soon"], ["'soon'", "2027-01-01"]),
-        (["--first-seen-after", "1.1.2026"], ["'1.1.2026'", "2027-01-01"]),
-    ] {
-        let (code, _, stderr) =
-            finish(&mut crawled.azimg(&[&["images", "list"][..], &options].concat()));
-        assert_eq!(code, 2, "{stderr}");
-        assert!(words.iter().all(|word| stderr.contains(word)), "{stderr}");
-    }
-    over_http(crawled.folder.path(), |get| {
-        for (query, target) in [
-            ("generation=V3", "generation"),
-            ("securityType=trusted", "securityType"),
-            ("plan=maybe", "plan"),
-            ("feature=%3Dx", "feature"),
-            ("endsBefore=soon", "endsBefore"),
-            ("firstSeenAfter=1.1.2026", "firstSeenAfter"),
-        ] {
-            assert_eq!(get(&format!("images?{query}"))["error"]["target"], target);
-        }
-    });
-}
-
-fn what_is_found_is_printed_though_another_is_unknown() {
+fn known_names_are_printed_though_another_is_unknown() {
     let crawled = Crawled::of(Case::start("rhel-stray-9.4"), &[]);
     let latest = |names: &[&str]| {
         let latest = [&["images", "latest", "-o", "tsv", "--query", "[].id"], names].concat();
@@ -387,7 +131,7 @@ fn what_is_found_is_printed_though_another_is_unknown() {
     assert_eq!((code, stdout.as_str()), (2, ""));
 }
 
-fn a_location_that_is_not_open_is_denied_in_words_and_can_be_left_out() {
+fn a_denied_location_is_reported_and_can_be_left_out() {
     let crawled = Crawled::of(Case::start("restricted-location"), &[]);
     let (code, result) = &crawled.end;
     assert_eq!((*code, &result["state"]), (3, &json!("partial")), "{result}");
@@ -417,7 +161,7 @@ fn a_location_that_is_not_open_is_denied_in_words_and_can_be_left_out() {
     assert!(code == 2 && stderr.contains("the nearest is francesouth"), "{stderr}");
     let (code, _, stderr) =
         finish(&mut crawled.azimg(&["crawl", "--location=eastus", "--location=-eastus"]));
-    assert!(code == 2 && stderr.contains("no location is left"), "{stderr}");
+    assert!(code == 2 && stderr.contains("no location to crawl"), "{stderr}");
 }
 
 fn an_alias_without_a_version_is_not_found() {
@@ -438,7 +182,7 @@ fn the_latest_is_the_highest_number_whenever_it_was_built() {
     assert_eq!(latest, json!(["9.8.2026061512"]));
 }
 
-fn odd_names_come_back_and_odd_versions_have_their_order() {
+fn odd_names_are_returned_and_odd_versions_are_ordered() {
     let crawled = Crawled::of(Case::start("odd-names"), &[]);
     assert_eq!(crawled.end.0, 0, "{}", crawled.end.1);
     let latest = |sku: &str, locations: &[&str]| {
@@ -485,7 +229,7 @@ fn odd_names_come_back_and_odd_versions_have_their_order() {
     });
 }
 
-fn the_feed_tells_the_new_latest() {
+fn the_feed_reports_the_new_latest() {
     let linux = json!({"osDiskImage": {"operatingSystem": "Linux"}, "hyperVGeneration": "V2",
         "architecture": "x64"});
     let tenant = |versions: &[&str]| {

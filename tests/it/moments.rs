@@ -1,12 +1,13 @@
 //! What was to come when a snapshot was made, and has come since: status and latest are those of the moment of the
 //! question, wherever it is asked; the tables keep what held when the run began.
 
-use crate::consuming::{blocks, program};
-use crate::support::case::{SUBSCRIPTION, Tenant, tenant};
+use crate::support::blocks::{blocks, program};
+use crate::support::case::{Tenant, tenant};
+use crate::support::dated::gallery;
 use crate::support::needs::Need;
+use crate::support::web::{self, Host};
 use crate::support::{Azure, azimg, finish, fleet, json, paused, read_json, root, rows, threads};
 use crate::tests;
-use crate::web::{self, Host};
 use axum::http::Uri;
 use azimg::catalog::{Catalog, Filter, LatestQuestion, aliases};
 use azimg::image::nanoseconds;
@@ -23,10 +24,10 @@ use time::OffsetDateTime;
 use time::macros::datetime;
 
 tests![
-    status_and_latest_are_those_of_the_moment_of_the_question,
+    status_and_latest_are_those_of_the_moment_of_the_request,
     versions_of_a_gallery_end_in_the_same_way,
     lookups_over_http_and_on_the_command_line_know_what_has_ended_since,
-    a_list_is_ended_as_it_was_begun,
+    pages_of_a_list_share_one_moment,
     the_tables_say_what_held_when_the_run_began,
     the_query_of_the_documentation_says_what_lookups_say needs [Readers],
 ];
@@ -51,7 +52,7 @@ fn listed(catalog: &Catalog, filter: &Filter, now: OffsetDateTime) -> Vec<String
     rows.iter().map(|row| told(row).replace('"', "")).collect()
 }
 
-fn status_and_latest_are_those_of_the_moment_of_the_question() {
+fn status_and_latest_are_those_of_the_moment_of_the_request() {
     let folder = tempfile::tempdir().unwrap();
     paused(async {
         let store = crawled(tenant("scheduled-date-passed"), folder.path(), BEFORE).await;
@@ -102,30 +103,11 @@ fn status_and_latest_are_those_of_the_moment_of_the_question() {
             } else {
                 assert_eq!(latest("2022-datacenter-g2").unwrap(), "20348.4000.250101");
                 let none = latest("2016-Datacenter").unwrap_err();
-                assert!(none.ends_with("14393.4000.1, has ended on 2026-06-30"), "{none}");
+                assert!(none.ends_with("14393.4000.1, was deprecated on 2026-06-30"), "{none}");
                 assert_eq!(alias["version"], "20348.4000.250101");
             }
         }
     });
-}
-
-/// A gallery with a definition of versions that end on days of 2026, by name; `excluded` is never the latest.
-pub fn gallery(versions: &[(&str, Option<&str>)], excluded: &str) -> Value {
-    let gallery = format!(
-        "/subscriptions/{SUBSCRIPTION}/resourceGroups/rg/providers/Microsoft.Compute/galleries/g"
-    );
-    let of = |(name, end): &(&str, Option<&str>)| {
-        json!({"id": format!("{gallery}/images/d/versions/{name}"), "location": "eastus",
-               "properties": {"provisioningState": "Succeeded", "publishingProfile": {
-                   "endOfLifeDate": end, "excludeFromLatest": *name == excluded,
-                   "targetRegions": [{"name": "East US", "regionalReplicaCount": 1}]}}})
-    };
-    json!({"locations": ["eastus"], "marketplace": {"eastus": {}},
-        "galleries": [{"id": gallery, "location": "eastus", "properties": {"provisioningState": "Succeeded"}}],
-        "definitions": [{"id": format!("{gallery}/images/d"), "location": "eastus", "properties":
-            {"osType": "Linux", "osState": "Generalized", "hyperVGeneration": "V2", "architecture": "x64",
-             "identifier": {"publisher": "p", "offer": "o", "sku": "s"}, "provisioningState": "Succeeded"}}],
-        "versions": versions.iter().map(of).collect::<Vec<_>>()})
 }
 
 fn versions_of_a_gallery_end_in_the_same_way() {
@@ -192,7 +174,7 @@ fn lookups_over_http_and_on_the_command_line_know_what_has_ended_since() {
     let (code, _, stderr) =
         finish(azimg(&["images", "latest", &sku("2016-Datacenter")]).args(["--store", store]));
     assert_eq!(code, 4);
-    assert!(stderr.contains("has ended on 2026-06-30"), "{stderr}");
+    assert!(stderr.contains("was deprecated on 2026-06-30"), "{stderr}");
 
     let azure = Azure::start(generate(Scale::Small, 5));
     let host = Host::start(&azure, folder.path());
@@ -216,7 +198,9 @@ fn lookups_over_http_and_on_the_command_line_know_what_has_ended_since() {
         assert_eq!(latest["isLatest"], true);
         let (status, _, none) = get(&format!("images/latest?urn={}", sku("2016-Datacenter"))).await;
         assert_eq!(status, 404);
-        assert!(none["error"]["message"].as_str().unwrap().contains("has ended on 2026-06-30"));
+        assert!(
+            none["error"]["message"].as_str().unwrap().contains("was deprecated on 2026-06-30")
+        );
         let (_, _, shown) = get(&format!("images/{}:14393.4000.1", sku("2016-Datacenter"))).await;
         assert_eq!(shown["status"], "deprecated");
         let (_, _, aliases) = get("images/aliases").await;
@@ -238,7 +222,7 @@ fn lookups_over_http_and_on_the_command_line_know_what_has_ended_since() {
     });
 }
 
-fn a_list_is_ended_as_it_was_begun() {
+fn pages_of_a_list_share_one_moment() {
     // Whatever ends while somebody goes through a list, nothing is left out or given twice.
     let folder = tempfile::tempdir().unwrap();
     paused(async {

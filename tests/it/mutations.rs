@@ -1,160 +1,24 @@
 //! Registries whose answers have a member that is of another form, one at a time: it costs itself, or its row and a
 //! line of coverage, and no row beside it. `AZIMG_MUTATIONS=N` tries so many, `AZIMG_SEED=N` that one again.
 
-use crate::support::fleet::{Direct, Fleet, Luck, app};
-use crate::support::{paused, timeless};
+use crate::support::changing::Change;
+use crate::support::mutated::{Crawl, WHOLE, coverage, crawl, run, unchanged, world};
 use crate::tests;
-use async_trait::async_trait;
-use azimg::client::{Wire, WireRequest, WireResponse};
-use azimg::error::Result;
-use azimg::sim::{Conditions, OrganisationSize, Scale, Sim, World, generate};
-use azimg::store::Store;
-use azimg::store::memory::MemoryStore;
-use bytes::Bytes;
+use azimg::sim::{OrganisationSize, Scale, World, generate};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
-use std::time::Duration;
 
 tests![
-    one_odd_member_costs_itself_and_is_counted,
-    one_odd_row_costs_itself_and_is_not_gone,
-    tags_that_cannot_be_listed_stay_and_are_covered,
+    one_odd_member_is_ignored_and_counted,
+    one_odd_row_is_skipped_and_not_marked_gone,
+    unlisted_tags_are_kept_and_named_in_coverage,
     odd_members_of_offers_and_galleries_are_counted_too,
     after_any_mutation_all_other_rows_are_there,
 ];
-
-/// Changes an answer; it is given `host/path`, decoded.
-pub type Change = Arc<dyn Fn(&str, &mut Value) + Send + Sync>;
-
-/// A wire into a simulated Azure; somebody changes what its lists and attributes say.
-#[derive(Clone)]
-pub struct Changing {
-    pub inner: Direct,
-    pub change: Change,
-}
-
-impl std::fmt::Debug for Changing {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Changing")
-    }
-}
-
-impl Changing {
-    pub fn new(sim: &Arc<Sim>, change: Change) -> Self {
-        let latency = Duration::from_millis(5);
-        Self { inner: Direct { sim: Arc::clone(sim), latency, random: None }, change }
-    }
-}
-
-#[async_trait]
-impl Wire for Changing {
-    async fn send(
-        &self,
-        request: &WireRequest,
-        authorized: Option<HeaderValue>,
-    ) -> Result<WireResponse> {
-        let mut answer = self.inner.send(request, authorized).await?;
-        let path = percent_encoding::percent_decode_str(request.url.path()).decode_utf8_lossy();
-        // What manifests hold is what their digests say, and a token is one.
-        let is_fast = path.starts_with("/v2/") || path.starts_with("/oauth2/");
-        if !is_fast && answer.status.is_success() && !answer.body.is_empty() {
-            let mut body: Value = serde_json::from_slice(&answer.body).unwrap();
-            (self.change)(&format!("{}{path}", request.url.host_str().unwrap()), &mut body);
-            answer.body = body.to_string().into();
-        }
-        Ok(answer)
-    }
-}
-
-fn world() -> World {
-    World::new(vec!["eastus".to_owned()], Vec::new()).with_registries(2, 5, 7)
-}
-
-/// Crawls the registries of `world` as `change` has them, over what `before` holds.
-fn crawl(world: World, change: Change, before: Option<&MemoryStore>) -> Crawl {
-    Crawl::of(run(world, r#"{"sources": ["registry"], "details": "none"}"#, change, before))
-}
-
-/// Does what `request` asks for; what the store holds then.
-fn run(world: World, request: &str, change: Change, before: Option<&MemoryStore>) -> MemoryStore {
-    paused(async {
-        let wire = Changing::new(&Sim::new(world, Conditions::default()), change);
-        let memory = Arc::new(before.cloned().unwrap_or_default());
-        let make = || {
-            let store = Arc::clone(&memory) as Arc<dyn Store>;
-            app(Arc::new(wire.clone()), store, "http://127.0.0.1:1")
-        };
-        let starts_at = if before.is_some() { 7_200 } else { 0 };
-        let fleet = Fleet { workers: 1, at_once: 8, make: &make, luck: Luck::none(), starts_at };
-        fleet.run(request).await;
-        MemoryStore::clone(&memory)
-    })
-}
-
-/// A file of the current snapshot.
-fn file(store: &MemoryStore, name: &str) -> Bytes {
-    let contents = store.contents();
-    let current: Value = serde_json::from_slice(&contents["current.json"]).unwrap();
-    contents[&format!("snapshots/{}/{name}", current["run"].as_str().unwrap())].clone()
-}
-
-fn coverage(store: &MemoryStore) -> Value {
-    serde_json::from_slice(&file(store, "coverage.json")).unwrap()
-}
-
-fn unchanged() -> Change {
-    Arc::new(|_, _| {})
-}
-
-/// What a crawl left behind.
-struct Crawl {
-    store: MemoryStore,
-    /// Rows by id, without what differs from run to run.
-    rows: BTreeMap<String, Value>,
-    coverage: Value,
-    changes: Vec<Value>,
-}
-
-impl Crawl {
-    fn of(store: MemoryStore) -> Self {
-        let lines = |name: &str| -> Vec<Value> {
-            let text = zstd::decode_all(file(&store, name).as_ref()).unwrap();
-            let text = String::from_utf8(text).unwrap();
-            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-        };
-        let rows = timeless(lines("registry.ndjson.zst"));
-        Self {
-            rows: rows
-                .into_iter()
-                .map(|row| (row["id"].as_str().unwrap().to_owned(), row))
-                .collect(),
-            coverage: coverage(&store),
-            changes: lines("changes.ndjson.zst"),
-            store,
-        }
-    }
-
-    /// Lines of coverage that ended otherwise than well.
-    fn failed(&self) -> Vec<&Value> {
-        let lines = self.coverage["scopes"].as_array().unwrap().iter();
-        lines.filter(|line| !matches!(line["state"].as_str(), Some("done" | "empty"))).collect()
-    }
-
-    /// What was of another form, over all lines.
-    fn malformed(&self) -> Vec<String> {
-        let lines = self.coverage["scopes"].as_array().unwrap().iter();
-        let all = lines.filter_map(|line| line["malformed"].as_object());
-        all.flatten().map(|(what, _)| what.clone()).collect()
-    }
-}
-
-/// A crawl of what nobody changed.
-static WHOLE: LazyLock<Crawl> = LazyLock::new(|| crawl(world(), unchanged(), None));
 
 /// Changes the first row of the lists whose path ends so.
 fn first(end: &'static str, list: &'static str, change: fn(&mut Value)) -> Change {
@@ -165,24 +29,27 @@ fn first(end: &'static str, list: &'static str, change: fn(&mut Value)) -> Chang
     })
 }
 
-fn one_odd_member_costs_itself_and_is_counted() {
+fn one_odd_member_is_ignored_and_counted() {
     let manifests = |change: fn(&mut Value)| first("/_manifests", "manifests", change);
     let cases: [(&str, Change); 7] = [
         (
-            "changeableAttributes: null in place of an object",
+            "changeableAttributes: null instead of an object",
             manifests(|row| row["changeableAttributes"] = Value::Null),
         ),
         (
-            "imageSize: a negative number in place of a count",
+            "imageSize: a negative number instead of a count",
             manifests(|row| row["imageSize"] = (-1).into()),
         ),
-        ("imageSize: a text in place of a count", manifests(|row| row["imageSize"] = "123".into())),
         (
-            "deleteEnabled: a text in place of true or false",
+            "imageSize: a string instead of a count",
+            manifests(|row| row["imageSize"] = "123".into()),
+        ),
+        (
+            "deleteEnabled: a string instead of a boolean",
             manifests(|row| row["changeableAttributes"]["deleteEnabled"] = "true".into()),
         ),
         (
-            "createdTime: a text in place of a time",
+            "createdTime: a string instead of a time",
             first("/_tags", "tags", |row| row["createdTime"] = "yesterday".into()),
         ),
         ("location", first("/registries", "value", |row| row["location"] = 7.into())),
@@ -216,7 +83,7 @@ fn one_odd_member_costs_itself_and_is_counted() {
     assert_eq!((without, counted), (10, 10));
 }
 
-fn one_odd_row_costs_itself_and_is_not_gone() {
+fn one_odd_row_is_skipped_and_not_marked_gone() {
     let cases: [(&str, usize, Change); 4] = [
         (
             "its properties cannot be read",
@@ -245,7 +112,7 @@ fn one_odd_row_costs_itself_and_is_not_gone() {
             }),
         ),
         (
-            "1 of its manifests cannot be read (digest: null in place of a text)",
+            "1 of its manifests cannot be read (digest: null instead of a string)",
             10,
             first("/_manifests", "manifests", |row| row["digest"] = Value::Null),
         ),
@@ -281,7 +148,7 @@ fn cut() -> World {
     world
 }
 
-fn tags_that_cannot_be_listed_stay_and_are_covered() {
+fn unlisted_tags_are_kept_and_named_in_coverage() {
     let tags = |crawl: &Crawl| -> BTreeSet<(String, String)> {
         let of_one = |(id, row): (&String, &Value)| {
             let tags = row["tags"].as_array().unwrap().clone();

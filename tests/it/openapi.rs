@@ -2,9 +2,9 @@
 
 use crate::support::needs::{self, Need};
 use crate::support::schema::Document;
+use crate::support::web::Host;
 use crate::support::{Azure, finish, json, python, threads};
 use crate::tests;
-use crate::web::Host;
 use azimg::image::{KINDS, Status};
 use azimg::sim::{OrganisationSize, Scale, generate};
 use regex::Regex;
@@ -15,10 +15,10 @@ use std::path::Path;
 use std::process::Command;
 
 tests![
-    what_ends_in_at_is_a_moment_and_what_is_one_of_a_few_names_says_them,
+    times_are_date_times_and_closed_sets_are_enums,
     references_keys_and_servers_are_complete,
     each_answer_says_which_headers_it_has,
-    each_row_is_what_its_kind_names_and_nothing_else,
+    each_row_matches_the_schema_of_its_kind_only,
     every_answer_is_what_the_document_says,
     clients_that_are_generated_read_each_image_as_what_it_is needs [Clients],
 ];
@@ -86,7 +86,7 @@ fn names(document: &Document, schema: &Value) -> Option<BTreeSet<String>> {
     texts(&schema["enum"])
 }
 
-fn what_ends_in_at_is_a_moment_and_what_is_one_of_a_few_names_says_them() {
+fn times_are_date_times_and_closed_sets_are_enums() {
     let document = document();
     let (mut moments, mut sets) = (0, BTreeMap::new());
     for (path, name, schema) in named(&document) {
@@ -231,7 +231,7 @@ fn segment(name: &str) -> String {
     name.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
-fn each_row_is_what_its_kind_names_and_nothing_else() {
+fn each_row_matches_the_schema_of_its_kind_only() {
     let (_azure, _folder, host, document) = stage(81);
     let image = document.schema("Image");
     let mapping = image["discriminator"]["mapping"].as_object().unwrap();

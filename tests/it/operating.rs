@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 tests![
-    from_an_empty_folder_to_a_crawl_on_a_schedule_by_the_commands_of_the_documentation
+    the_documented_commands_set_up_a_scheduled_crawl
         needs [Operations],
 ];
 
@@ -45,7 +45,7 @@ fn cargo_in(folder: &Path) -> PathBuf {
     tools
 }
 
-fn from_an_empty_folder_to_a_crawl_on_a_schedule_by_the_commands_of_the_documentation() {
+fn the_documented_commands_set_up_a_scheduled_crawl() {
     let text = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
     let commands = commands(&text);
     assert!(commands.lines().count() > 15, "{commands}");

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 tests![
-    a_registry_is_asked_as_fast_as_it_lets_one,
-    one_process_that_is_told_of_limits_by_answers_is_done_as_soon_as_they_permit,
-    eight_processes_on_one_quota_are_done_as_soon_as_it_permits,
+    a_registry_is_read_at_the_rate_that_it_permits,
+    one_process_keeps_to_the_limits_that_responses_report,
+    eight_processes_on_one_quota_use_all_of_it,
     two_subscriptions_take_half_as_long,
 ];
 
@@ -42,7 +42,7 @@ fn crawl(processes: usize, subscriptions: u8, endpoint: &str) -> (Duration, Valu
 
 /// A registry of 9,400 repositories, which takes a minute's worth of reads and more: what no tier allows
 /// one identity at once.
-fn a_registry_is_asked_as_fast_as_it_lets_one() {
+fn a_registry_is_read_at_the_rate_that_it_permits() {
     let (took, stats) = crate::support::paused(async {
         let quota = "real".parse().unwrap();
         let World { locations, .. } = generate(Scale::Small, 1);
@@ -88,11 +88,11 @@ fn check(processes: usize, subscriptions: u8, endpoint: &str) {
     assert!(throttled * 100 <= requests, "{throttled} of {requests}");
 }
 
-fn one_process_that_is_told_of_limits_by_answers_is_done_as_soon_as_they_permit() {
+fn one_process_keeps_to_the_limits_that_responses_report() {
     check(1, 1, "http://127.0.0.1:1");
 }
 
-fn eight_processes_on_one_quota_are_done_as_soon_as_it_permits() {
+fn eight_processes_on_one_quota_use_all_of_it() {
     check(8, 1, "https://management.azure.com");
 }
 

@@ -62,7 +62,7 @@ fn the_azure_sdk_lists_the_same_galleries() {
     let arguments = ["crawl", "--source", "gallery", "--location", "eastus", "--store"];
     let mut command = azure.azimg(&[&arguments[..], &[store.to_str().unwrap()]].concat());
     succeed(command.env("SSL_CERT_FILE", folder.path().join("tls/ca.pem")));
-    let found: BTreeSet<String> = crate::galleries::rows(&store)
+    let found: BTreeSet<String> = crate::support::galleries::rows(&store)
         .iter()
         .filter(|row| row["sharing"] != "community" || !row["subscriptionId"].is_null())
         .map(|row| row["id"].as_str().unwrap().to_owned())

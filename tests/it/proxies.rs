@@ -82,7 +82,7 @@ fn a_dead_proxy_is_named_after_few_attempts() {
                     command.env("NO_PROXY", "127.0.0.1");
                     let (code, _, stderr) = finish(&mut command);
                     assert_eq!(code, 1, "{kind}: {stderr}");
-                    let named = format!("through the proxy {}, which HTTPS_PROXY", proxy.address);
+                    let named = format!("through the proxy {}, set by HTTPS_PROXY", proxy.address);
                     assert!(stderr.contains(&named), "{kind}: {stderr}");
                     let attempts = proxy.attempts.load(Ordering::SeqCst);
                     assert!((1..=most).contains(&attempts), "{kind}: {attempts} attempts");

@@ -1,10 +1,11 @@
 //! Images on their way down: of the platform that is wanted, under names that nobody loses, into archives that say who
 //! takes them; and what is told of them before.
 
-use crate::memory::Memory;
-use crate::support::{finish, json, read_json, root};
+use crate::support::layout::Layout;
+use crate::support::memory::Memory;
+use crate::support::pulls::{IMAGE, INDEX, image, index, platform, pull};
+use crate::support::{finish, json, read_json};
 use crate::tests;
-use crate::transfers::{Layout, digest};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -13,68 +14,33 @@ use std::path::Path;
 tests![
     an_image_is_of_the_platform_that_is_wanted,
     names_in_a_layout_and_in_archives_are_whole,
-    archives_say_who_takes_them,
-    pulls_into_one_layout_at_once_lose_nothing,
-    what_refers_to_an_image_is_found_everywhere,
-    a_child_that_is_missing_is_a_line,
-    old_and_odd_manifests_are_called_by_their_names,
-    what_acr_alone_tells_is_shown,
+    archives_say_which_tools_can_load_them,
+    concurrent_pulls_into_one_layout_lose_nothing,
     an_index_whose_manifests_fill_the_memory_is_refused,
 ];
 
-const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const NAME: &str = "org.opencontainers.image.ref.name";
 const FULL_NAME: &str = "io.containerd.image.name";
-
-/// Puts an image of that platform there; its entry in an index.
-fn image(at: &Memory, name: &str, platform: &Value, layer: &str) -> Value {
-    let blob = |kind: &str, bytes: &[u8]| json!({"mediaType": kind, "digest": at.blob(bytes), "size": bytes.len()});
-    let mut config = platform.clone();
-    config["rootfs"] = json!({"type": "layers", "diff_ids": [digest(layer.as_bytes())]});
-    let manifest = json!({"schemaVersion": 2, "mediaType": IMAGE,
-        "config": blob(CONFIG, config.to_string().as_bytes()),
-        "layers": [blob(LAYER, layer.as_bytes())]})
-    .to_string();
-    let digest = at.put(name, IMAGE, manifest.as_bytes());
-    json!({"mediaType": IMAGE, "digest": digest, "size": manifest.len(), "platform": platform})
-}
-
-fn index(at: &Memory, name: &str, entries: &[Value]) -> Value {
-    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).to_string();
-    let digest = at.put(name, INDEX, index.as_bytes());
-    json!({"mediaType": INDEX, "digest": digest, "size": index.len()})
-}
-
-fn platform(text: &str) -> Value {
-    let parts: Vec<&str> = text.split('/').collect();
-    let mut platform = json!({"os": parts[0], "architecture": parts[1]});
-    if let Some(variant) = parts.get(2) {
-        platform["variant"] = (*variant).into();
-    }
-    platform
-}
 
 fn windows(version: &str) -> Value {
     json!({"os": "windows", "architecture": "amd64", "os.version": version})
 }
 
-fn pull(at: &Memory, name: &str, to: &Path, more: &[&str]) -> Value {
-    let name = at.at(name);
-    json(&mut at.azimg(&[&["pull", &name, to.to_str().unwrap()], more].concat()))
+/// Images of four platforms of Linux and of two versions of Windows.
+fn of_each_platform(at: &Memory) -> BTreeMap<&'static str, Value> {
+    let mut made = BTreeMap::new();
+    for name in ["linux/amd64", "linux/arm64", "linux/arm/v6", "linux/arm/v7"] {
+        made.insert(name, image(at, "app:x", &platform(name), name));
+    }
+    for version in ["10.0.17763.1", "10.0.20348.1"] {
+        made.insert(version, image(at, "app:x", &windows(version), version));
+    }
+    made
 }
 
 fn an_image_is_of_the_platform_that_is_wanted() {
     let at = Memory::start();
-    let mut made = BTreeMap::new();
-    for name in ["linux/amd64", "linux/arm64", "linux/arm/v6", "linux/arm/v7"] {
-        made.insert(name, image(&at, "app:x", &platform(name), name));
-    }
-    for version in ["10.0.17763.1", "10.0.20348.1"] {
-        made.insert(version, image(&at, "app:x", &windows(version), version));
-    }
+    let made = of_each_platform(&at);
     let attests = json!({"vnd.docker.reference.type": "attestation-manifest",
         "vnd.docker.reference.digest": made["linux/arm64"]["digest"]});
     let mut attestation = image(&at, "app:x", &platform("unknown/unknown"), "attestation");
@@ -129,9 +95,9 @@ fn an_image_is_of_the_platform_that_is_wanted() {
     for (name, wanted, word) in [
         ("app:v1", "linux/s390x", "linux/arm/v7"),
         ("app:v1", "windows/amd64", "windows(10.0.20348.1)/amd64"),
-        ("single:v1", "linux/arm64", "there is linux/amd64"),
-        ("single:v1", "linux/amd64,linux/arm64", "there is linux/amd64"),
-        ("app:v1", "beos", "no platform"),
+        ("single:v1", "linux/arm64", "available: linux/amd64"),
+        ("single:v1", "linux/amd64,linux/arm64", "available: linux/amd64"),
+        ("app:v1", "beos", "not a platform"),
     ] {
         let line = ["pull", &at.at(name), to.to_str().unwrap(), "--platform", wanted];
         let (code, out, err) = finish(&mut at.azimg(&line));
@@ -213,7 +179,7 @@ fn unpacked(path: &Path) -> BTreeMap<String, Value> {
         .collect()
 }
 
-fn archives_say_who_takes_them() {
+fn archives_say_which_tools_can_load_them() {
     let at = Memory::start();
     let folder = tempfile::tempdir().unwrap();
     let pulled = |name: &str, more: &[&str]| {
@@ -249,7 +215,7 @@ fn archives_say_who_takes_them() {
     assert!(err.contains("--platform") && !inside.contains_key("manifest.json"), "{err}");
     let (told, err, _) = pulled("app:others", &["--platform", "linux/s390x"]);
     assert_eq!(told["dockerLoad"], "image");
-    assert!(err.contains("'docker load' takes"), "{err}");
+    assert!(err.contains("'docker load' accepts"), "{err}");
     // What is no image is for nobody but who reads OCI archives.
     let artifact = json!({"schemaVersion": 2, "mediaType": IMAGE, "artifactType": "a/b", "layers": [],
         "config": {"mediaType": "application/vnd.oci.empty.v1+json", "size": 2,
@@ -259,7 +225,7 @@ fn archives_say_who_takes_them() {
     assert!(told["dockerLoad"].is_null() && !inside.contains_key("manifest.json"));
 }
 
-fn pulls_into_one_layout_at_once_lose_nothing() {
+fn concurrent_pulls_into_one_layout_lose_nothing() {
     let at = Memory::start();
     let folder = tempfile::tempdir().unwrap();
     let count = 12;
@@ -291,154 +257,6 @@ fn pulls_into_one_layout_at_once_lose_nothing() {
     assert_eq!(Layout(layout).blobs().len(), 3 * count);
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
     assert_eq!(left.len(), 1, "{left:?}");
-}
-
-/// An artifact that refers to what `subject` is.
-fn referrer(at: &Memory, kind: &str, subject: &Value) -> String {
-    let manifest = json!({"schemaVersion": 2, "mediaType": IMAGE, "artifactType": kind, "layers": [],
-        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "size": 2,
-            "digest": at.blob(b"{}")},
-        "subject": {"mediaType": subject["mediaType"], "digest": subject["digest"],
-            "size": subject["size"]}});
-    at.put("app:last", IMAGE, manifest.to_string().as_bytes())
-}
-
-/// What cosign puts beside a digest.
-fn beside(at: &Memory, of: &Value, end: &str, kind: &str) -> String {
-    let manifest = json!({"schemaVersion": 2, "mediaType": IMAGE,
-        "config": {"mediaType": CONFIG, "size": 2, "digest": at.blob(b"{}")},
-        "layers": [{"mediaType": kind, "size": 7, "digest": at.blob(b"payload"),
-            "annotations": {"of": format!("{of}{end}")}}]});
-    let tag = of["digest"].as_str().unwrap().replace(':', "-");
-    at.put(&format!("app:{tag}.{end}"), IMAGE, manifest.to_string().as_bytes())
-}
-
-fn what_refers_to_an_image_is_found_everywhere() {
-    for page in [Some(2), None] {
-        let at = Memory::start();
-        at.held.lock().unwrap().page = page;
-        let both =
-            ["linux/amd64", "linux/arm64"].map(|name| image(&at, "app:x", &platform(name), name));
-        let whole = index(&at, "app:v1", &both);
-        let count = if page.is_some() { 5 } else { 0 };
-        for number in 0..count {
-            referrer(&at, &format!("sbom/{number}"), &whole);
-        }
-        let of_arm = (page.is_some()).then(|| referrer(&at, "signature/x", &both[1]));
-        let signature = "application/vnd.dev.cosign.simplesigning.v1+json";
-        let signed = beside(&at, &whole, "sig", signature);
-        let attested = beside(&at, &both[0], "att", "application/vnd.dsse.envelope.v1+json");
-        let inspected = json(&mut at.azimg(&["inspect", &at.at("app:v1")]));
-        let kinds = |value: &Value| -> Vec<(Value, Value)> {
-            let all = value["referrers"].as_array().unwrap().iter();
-            let mut all: Vec<(Value, Value)> =
-                all.map(|one| (one["digest"].clone(), one["artifactType"].clone())).collect();
-            all.sort_by_key(|one| one.1.to_string());
-            all
-        };
-        let found = kinds(&inspected);
-        assert_eq!(found.len(), count + 1, "{inspected}");
-        assert_eq!(found[0], (json!(signed), json!(signature)));
-        let platforms = &inspected["platforms"];
-        assert_eq!(kinds(&platforms[0])[0].0, json!(attested), "{platforms}");
-        let expected: Vec<Value> = of_arm.map(Value::from).into_iter().collect();
-        let found: Vec<Value> = kinds(&platforms[1]).into_iter().map(|one| one.0).collect();
-        assert_eq!(found, expected, "{platforms}");
-    }
-}
-
-fn a_child_that_is_missing_is_a_line() {
-    let at = Memory::start();
-    let [amd, arm] =
-        ["linux/amd64", "linux/arm64"].map(|name| image(&at, "app:x", &platform(name), name));
-    index(&at, "app:v1", &[amd.clone(), arm.clone()]);
-    at.held.lock().unwrap().manifests.remove(arm["digest"].as_str().unwrap());
-    let inspected = json(&mut at.azimg(&["inspect", &at.at("app:v1")]));
-    let platforms = inspected["platforms"].as_array().unwrap();
-    assert_eq!(platforms[0]["config"]["architecture"], "amd64");
-    assert_eq!(
-        (&platforms[1]["digest"], &platforms[1]["platform"]),
-        (&arm["digest"], &arm["platform"])
-    );
-    assert!(platforms[1]["error"].as_str().unwrap().contains("404"), "{inspected}");
-    // What is there can be pulled; all of it cannot.
-    let folder = tempfile::tempdir().unwrap();
-    let to = folder.path().join("to");
-    pull(&at, "app:v1", &to, &["--platform", "linux/amd64"]);
-    let all = folder.path().join("all");
-    let (code, _, err) = finish(&mut at.azimg(&["pull", &at.at("app:v1"), all.to_str().unwrap()]));
-    assert!(code != 0 && err.contains(&arm["digest"].as_str().unwrap()[7..]), "{err}");
-}
-
-fn old_and_odd_manifests_are_called_by_their_names() {
-    let at = Memory::start();
-    let path = root().join("tests/fixtures/registry/schema1-signed.json");
-    let schema1 = std::fs::read(path).unwrap();
-    at.put("legacy/app:1", "application/vnd.docker.distribution.manifest.v1+prettyjws", &schema1);
-    let folder = tempfile::tempdir().unwrap();
-    let to = folder.path().join("to");
-    let name = at.at("legacy/app:1");
-    for line in [&["inspect", &name][..], &["pull", &name, to.to_str().unwrap()]] {
-        let (code, _, err) = finish(&mut at.azimg(line));
-        assert!(code != 0 && err.contains("Docker schema 1"), "{err}");
-    }
-    // An artifact manifest keeps its files in blobs.
-    let artifact = json!({"mediaType": "application/vnd.oci.artifact.manifest.v1+json",
-        "artifactType": "vuln-scan", "blobs": [{"mediaType": "application/json", "size": 7,
-            "digest": at.blob(b"payload"),
-            "annotations": {"org.opencontainers.image.title": "scan.json"}}]});
-    let kind = "application/vnd.oci.artifact.manifest.v1+json";
-    at.put("art:1", kind, artifact.to_string().as_bytes());
-    let inspected = json(&mut at.azimg(&["inspect", &at.at("art:1")]));
-    assert_eq!(inspected["blobs"][0]["mediaType"], "application/json", "{inspected}");
-    assert_eq!(inspected["layersSize"], 7);
-    let pulled = pull(&at, "art:1", &to, &["--to", "files"]);
-    assert_eq!(pulled["files"], json!(["scan.json"]));
-    assert_eq!(std::fs::read(to.join("scan.json")).unwrap(), b"payload");
-    // null where a list could be is no list.
-    let made = image(&at, "null:1", &platform("linux/amd64"), "one");
-    let mut manifest = at.manifest("null:1");
-    manifest["manifests"] = Value::Null;
-    at.put("null:2", IMAGE, manifest.to_string().as_bytes());
-    let inspected = json(&mut at.azimg(&["inspect", &at.at("null:2")]));
-    assert_eq!(inspected["config"]["architecture"], "amd64", "{made}");
-}
-
-fn what_acr_alone_tells_is_shown() {
-    let at = Memory::start();
-    let made = image(&at, "app:v1", &platform("linux/amd64"), "one");
-    let digest = made["digest"].as_str().unwrap();
-    let bare = json(&mut at.azimg(&["inspect", &at.at("app:v1")]));
-    assert_eq!((&bare["signed"], &bare["teleportEnabled"]), (&Value::Null, &Value::Null));
-    let open = json!({"deleteEnabled": true, "writeEnabled": true, "listEnabled": true,
-        "readEnabled": true});
-    let mut quarantined = open.clone();
-    quarantined["quarantineState"] = "Failed".into();
-    quarantined["quarantineDetails"] = r#"{"state":"scan failed"}"#.into();
-    let mut fast = open.clone();
-    fast["teleportEnabled"] = true.into();
-    let told = [
-        (String::new(), json!({"imageName": "app", "changeableAttributes": fast})),
-        (
-            "/_tags/v1".to_owned(),
-            json!({"tag": {"name": "v1", "digest": digest, "signed": true,
-                "changeableAttributes": open}}),
-        ),
-        (
-            format!("/_manifests/{digest}"),
-            json!({"manifest": {"digest": digest, "changeableAttributes": quarantined}}),
-        ),
-    ];
-    for (path, told) in told {
-        at.held.lock().unwrap().acr.insert(format!("/acr/v1/app{path}"), told);
-    }
-    let inspected = json(&mut at.azimg(&["inspect", &at.at("app:v1")]));
-    assert_eq!((&inspected["signed"], &inspected["teleportEnabled"]), (&json!(true), &json!(true)));
-    assert_eq!(inspected["changeableAttributes"], quarantined);
-    let shown = json(&mut at.azimg(&["show", &at.at("app:v1")]));
-    assert_eq!(shown["signed"], true, "{shown}");
-    let shown = json(&mut at.azimg(&["show", &at.at("app")]));
-    assert_eq!(shown["changeableAttributes"]["teleportEnabled"], true, "{shown}");
 }
 
 fn an_index_whose_manifests_fill_the_memory_is_refused() {

@@ -13,8 +13,8 @@ use time::OffsetDateTime;
 
 tests![
     rows_under_quota_equal_those_without,
-    an_item_whose_quota_is_spent_for_long_comes_back_later,
-    a_quota_that_makes_no_sense_is_refused,
+    an_item_with_exhausted_quota_is_postponed,
+    an_invalid_quota_is_refused,
 ];
 
 fn crawl(azure: &Azure) -> (Value, Vec<Value>) {
@@ -35,7 +35,7 @@ fn rows_under_quota_equal_those_without() {
     assert_eq!(limited.sim.stats.to_json()["throttled"], result["throttled"]);
 }
 
-fn an_item_whose_quota_is_spent_for_long_comes_back_later() {
+fn an_item_with_exhausted_quota_is_postponed() {
     let wait = How::Answer(429, &[("retry-after", "900")], "{\"code\":\"OperationNotAllowed\"}");
     let faults = vec![Fault::new("/publishers/debian/", 1, wait)];
     let faulty = Faulty::start(Azure::start(generate(Scale::Small, 72)), faults);
@@ -66,7 +66,7 @@ fn an_item_whose_quota_is_spent_for_long_comes_back_later() {
     });
 }
 
-fn a_quota_that_makes_no_sense_is_refused() {
+fn an_invalid_quota_is_refused() {
     let mut command = crate::support::azimg(&["sim", "--quota", "offers=many"]);
     let (code, _, stderr) = finish(&mut command);
     assert_eq!(code, 2);

@@ -1,5 +1,6 @@
 //! Container registries: lists that are whole, locks that are kept, and images inspected.
 
+use crate::support::registries::{entra, world};
 use crate::support::replay::{exchanges, recordings};
 use crate::support::{Azure, finish, json};
 use crate::tests;
@@ -8,11 +9,9 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue};
 use azimg::client::{Client, Tokens, version};
 use azimg::error::ErrorKind;
-use azimg::registry::{
-    Attributes, Login, Manifest, Name, Registry, Repository, Tag, Trust, TrustSource,
-};
+use azimg::registry::{Attributes, Login, Manifest, Name, Registry, Repository, Tag};
 use azimg::sim::registries::SimManifest;
-use azimg::sim::{Conditions, Scale, Sim, SimCredential, World, generate};
+use azimg::sim::{Conditions, Sim, SimCredential};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
@@ -22,31 +21,19 @@ use tokio::runtime::Runtime;
 
 tests![
     lists_are_whole_over_many_pages,
-    nobody_and_somebody_may_what_they_may,
-    under_faults_everything_is_found_and_done_once,
+    anonymous_and_scoped_access_have_their_permissions_only,
+    faults_of_a_registry_cause_no_loss_and_no_repetition,
     every_recorded_listing_is_read needs [Recordings],
     the_simulated_data_plane_answers_as_acr_does,
     the_simulated_provider_has_registries_by_group_and_by_name,
     the_command_line_lists_locks_and_deletes,
-    an_image_is_inspected_with_its_platforms_and_what_refers_to_it,
+    an_image_is_inspected_with_its_platforms_and_referrers,
 ];
 
 static V2: HeaderValue = HeaderValue::from_static("registry/2.0");
 
-pub fn world(repositories: usize) -> World {
-    let World { locations, .. } = generate(Scale::Small, 1);
-    World::new(locations, Vec::new()).with_registries(2, repositories, 7)
-}
-
 fn registry(azure: &Azure, number: usize, login: Login) -> Registry {
     Registry::new(&azure.running.registries[number], login).unwrap()
-}
-
-/// An identity that signs in at a registry which was named.
-pub fn entra(login_server: &str) -> Login {
-    let trust = Trust::of_cloud(None).naming(&[login_server.to_owned()]).unwrap();
-    let identity = Tokens::of(SimCredential);
-    Login::Entra(trust.recipient(identity, login_server, TrustSource::ByNobody).unwrap())
 }
 
 fn lists_are_whole_over_many_pages() {
@@ -86,7 +73,7 @@ fn lists_are_whole_over_many_pages() {
     });
 }
 
-fn nobody_and_somebody_may_what_they_may() {
+fn anonymous_and_scoped_access_have_their_permissions_only() {
     let azure = Azure::start(world(9));
     Runtime::new().unwrap().block_on(async {
         let anonymous = registry(&azure, 1, Login::Anonymous);
@@ -108,7 +95,7 @@ fn nobody_and_somebody_may_what_they_may() {
     });
 }
 
-fn under_faults_everything_is_found_and_done_once() {
+fn faults_of_a_registry_cause_no_loss_and_no_repetition() {
     for seed in 1..=2 {
         let faults = format!("5xx=0.05,cut=0.1,reset=0.1,shape=0.1,times=1,seed={seed}");
         let conditions = Conditions { faults: faults.parse().unwrap(), ..Conditions::default() };
@@ -350,7 +337,7 @@ fn the_command_line_lists_locks_and_deletes() {
     assert!(!after.tags.contains_key(tag));
 }
 
-fn an_image_is_inspected_with_its_platforms_and_what_refers_to_it() {
+fn an_image_is_inspected_with_its_platforms_and_referrers() {
     let azure = Azure::start(world(12));
     let server = azure.running.registries[0].clone();
     let registry = azure.sim.registries()[0].clone();

@@ -1,20 +1,20 @@
 //! Other programs and azimg at one registry. The Azure SDK for Python lists, locks, uploads, downloads and deletes the
 //! same; what skopeo, podman, buildah, umoci and oras make goes up and comes down as it is.
 
-use crate::memory::Memory;
+use crate::support::layout::Layout;
+use crate::support::memory::Memory;
 use crate::support::needs::Need;
 use crate::support::oci::Oci;
 use crate::support::{debian, finish, json, python, read_json, root};
 use crate::tests;
-use crate::transfers::Layout;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
 
 tests![
     the_sdk_and_azimg_agree_on_a_registry needs [Registry, Azure],
-    images_of_other_tools_go_up_and_come_down needs [Registry, Containers],
-    files_of_oras_go_up_and_come_down needs [Containers],
+    images_of_other_tools_are_pushed_and_pulled needs [Registry, Containers],
+    files_of_oras_are_pushed_and_pulled needs [Containers],
 ];
 
 /// What the SDK says when it does that.
@@ -210,7 +210,7 @@ fn own_digest(layout: &str) -> Value {
     read_json(&Path::new(layout).join("index.json"))["manifests"][0]["digest"].clone()
 }
 
-fn images_of_other_tools_go_up_and_come_down() {
+fn images_of_other_tools_are_pushed_and_pulled() {
     let tools = Tools::new();
     let machine = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
     tools.build("localhost/built:1", "hello", machine);
@@ -293,7 +293,7 @@ fn an_index_of_buildah(tools: &Tools, machine: &str) {
     assert_eq!(seen["Architecture"], machine);
 }
 
-fn files_of_oras_go_up_and_come_down() {
+fn files_of_oras_are_pushed_and_pulled() {
     let registry = Memory::start();
     let folder = tempfile::tempdir().unwrap();
     let oras = |line: &[&str]| {

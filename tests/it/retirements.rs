@@ -1,7 +1,7 @@
 //! Retirements: planned, looked at by people, done once and exactly as planned.
 
-use crate::galleries::tenant;
-use crate::operations::{Loss, SIZE, Stage, changed, on, stage};
+use crate::support::changes::{Loss, SIZE, Stage, changed, on, stage};
+use crate::support::galleries::tenant;
 use crate::support::paused;
 use crate::tests;
 use azimg::gallery::retire::{
@@ -19,12 +19,12 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 tests![
-    a_retirement_that_dies_anywhere_is_gone_on_with_and_ends_as_planned,
-    a_plan_that_the_world_left_behind_does_nothing,
-    no_plan_takes_what_must_stay,
-    a_plan_that_was_edited_takes_nothing_that_must_stay,
-    a_ledger_that_is_cut_at_any_byte_is_gone_on_with,
-    one_plan_is_applied_by_one_at_a_time,
+    a_retirement_killed_at_any_step_resumes_and_ends_as_planned,
+    an_outdated_plan_changes_nothing,
+    no_plan_deletes_protected_versions,
+    an_edited_plan_deletes_no_protected_versions,
+    a_ledger_truncated_at_any_byte_is_resumed,
+    one_plan_is_applied_by_one_process_at_a_time,
 ];
 
 /// A plan over every definition, as the command makes it.
@@ -66,7 +66,7 @@ fn ids(sim: &Sim) -> BTreeSet<String> {
     ids
 }
 
-fn a_retirement_that_dies_anywhere_is_gone_on_with_and_ends_as_planned() {
+fn a_retirement_killed_at_any_step_resumes_and_ends_as_planned() {
     for action in [Action::Delete, Action::Exclude, Action::EndOfLife] {
         let rules = Rules { keep: 3, older_than_days: Some(1), action, max_percent: 100 };
         for dies_after in [0, 1, 4] {
@@ -122,7 +122,7 @@ fn a_retirement_that_dies_anywhere_is_gone_on_with_and_ends_as_planned() {
 
 type Change = fn(&Sim);
 
-fn a_plan_that_the_world_left_behind_does_nothing() {
+fn an_outdated_plan_changes_nothing() {
     let rules = Rules { keep: 3, older_than_days: None, action: Action::Delete, max_percent: 100 };
     let changes: [(&str, Change); 3] = [
         ("a newer version", |sim| {
@@ -168,7 +168,7 @@ fn a_plan_that_the_world_left_behind_does_nothing() {
             let applied = stage.galleries.apply(&retirement, &mut ledger, now, &|_, _, _, _| {});
             applied.await.unwrap_err()
         });
-        assert!(error.to_string().contains("no longer what it was"), "{what}: {error}");
+        assert!(error.to_string().contains("changed since the plan was made"), "{what}: {error}");
         assert!(ids(&stage.sim).len() >= before, "{what}");
         assert_eq!(stage.wire.changes.load(Ordering::SeqCst), 0, "{what}");
     }
@@ -211,7 +211,7 @@ proptest! {
 
     /// Whatever there is: the latest stays everywhere, so do the newest, what something stands on, and
     /// a version in each region where something stands on the definition.
-    fn no_plan_takes_what_must_stay(
+    fn no_plan_deletes_protected_versions(
         versions in prop::collection::vec(
             (any::<bool>(), prop::bool::weighted(0.2), prop::bool::weighted(0.2),
              prop::collection::vec(0usize..3, 1..4), 0u32..200), 1..12),
@@ -281,7 +281,7 @@ type Edit = fn(&mut RetirePlan);
 
 /// People look at a plan before it is done, and some change it: what is written into it must still be
 /// what the rules let go, of that definition and in that way.
-fn a_plan_that_was_edited_takes_nothing_that_must_stay() {
+fn an_edited_plan_deletes_no_protected_versions() {
     let rules = Rules { keep: 3, older_than_days: None, action: Action::Exclude, max_percent: 100 };
     let edits: [(&str, Edit); 4] = [
         ("one that was to stay", |plan| {
@@ -307,14 +307,14 @@ fn a_plan_that_was_edited_takes_nothing_that_must_stay() {
             let applied = stage.galleries.apply(&retirement, &mut ledger, now, &|_, _, _, _| {});
             applied.await.unwrap_err()
         });
-        assert!(error.to_string().contains("would stay now"), "{what}: {error}");
+        assert!(error.to_string().contains("would now be kept"), "{what}: {error}");
         assert_eq!(stage.wire.changes.load(Ordering::SeqCst), 0, "{what}");
     }
 }
 
 /// A crash cuts the last line anywhere: within a character, or just before the end of the line. What
 /// was whole counts, and what is written next is whole.
-fn a_ledger_that_is_cut_at_any_byte_is_gone_on_with() {
+fn a_ledger_truncated_at_any_byte_is_resumed() {
     let retired = |name: &str| Retired {
         id: format!("/subscriptions/s/résumé/{name}"),
         action: Action::Delete,
@@ -341,12 +341,12 @@ fn a_ledger_that_is_cut_at_any_byte_is_gone_on_with() {
 }
 
 /// A schedule that overlaps itself: the second one is refused while the first is at work.
-fn one_plan_is_applied_by_one_at_a_time() {
+fn one_plan_is_applied_by_one_process_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger");
     let first = Ledger::open(&path, "PLAN").unwrap();
     let refused = Ledger::open(&path, "PLAN").unwrap_err();
-    assert!(refused.to_string().contains("being applied already"), "{refused}");
+    assert!(refused.to_string().contains("already being applied"), "{refused}");
     drop(first);
     Ledger::open(&path, "PLAN").unwrap();
 }

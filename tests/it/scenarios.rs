@@ -6,9 +6,10 @@ use crate::support::azurite::Azurite;
 use crate::support::faulty::{Fault, Faulty, How};
 use crate::support::host::TestHost;
 use crate::support::host::process::Standing;
+use crate::support::scenes::{Stage, all_closed};
 use crate::support::storage::{BUSY, Wire};
-use crate::support::stored::{assert_same, embedded, faceless, package, store, stored};
-use crate::support::{Azure, debian, finish, wait_until, write_rows};
+use crate::support::stored::{package, store};
+use crate::support::{Azure, debian, wait_until, write_rows};
 use crate::tests;
 use azimg::sim::{Scale, World, generate};
 use azimg::store::Key;
@@ -16,93 +17,30 @@ use azimg::work::RunId;
 use futures::future::join_all;
 use serde_json::{Value, json};
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
+use std::collections::HashSet;
 use std::sync::Mutex;
 use std::time::Duration;
-use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 tests![
-    a_run_on_demand_while_another_is_going_disturbs_neither needs [Azurite],
-    five_thousand_messages_over_four_instances_are_each_done
+    a_run_on_demand_does_not_disturb_a_run_under_way needs [Azurite],
+    four_instances_process_five_thousand_messages
         needs [Azurite] slow "5,000 items, each an invocation of a handler",
-    an_item_whose_shard_cannot_be_kept_is_poison_and_the_run_closes_without_it
+    a_run_closes_without_an_item_whose_shard_cannot_be_stored
         needs [Azurite] slow "the run is looked at every 30 seconds",
     lost_messages_are_found_by_sweeps needs [Azurite],
     storage_that_is_busy_and_slow_loses_nothing
         needs [Azurite] slow "each eighth request is refused, and waited for",
-    a_version_that_is_not_ours_is_left_to_whoever_it_is_of needs [Azurite],
+    messages_of_another_version_are_left_for_it needs [Azurite],
     clocks_that_are_five_minutes_wrong_change_nothing
         needs [Azurite, Faketime] slow "the run is looked at every 30 seconds",
-    two_publishes_of_one_run_at_once_make_one_snapshot needs [Azurite],
-    what_takes_longer_than_the_host_allows_is_killed_and_the_run_closes
+    two_concurrent_publishes_of_one_run_make_one_snapshot needs [Azurite],
+    an_invocation_past_the_time_limit_is_killed_and_the_run_closes
         needs [Azurite] slow "four deliveries, each until the host's limit",
     a_handler_that_cannot_work_stops_its_host_and_says_why needs [Azurite],
-    both_hosts_agree_on_what_became_of_every_scope needs [Azurite] slow "six runs",
 ];
 
-/// An Azure, a storage account, and a folder with the packaged app.
-struct Stage {
-    azure: Azure,
-    azurite: Azurite,
-    folder: TempDir,
-    runtime: Runtime,
-}
-
-impl Stage {
-    fn new(azure: Azure) -> Self {
-        let runtime = Runtime::new().unwrap();
-        let stage = Self {
-            azure,
-            azurite: Azurite::start(),
-            folder: tempfile::tempdir().unwrap(),
-            runtime,
-        };
-        package(stage.folder.path());
-        stage
-    }
-
-    /// An instance of the app.
-    fn host(&self) -> TestHost {
-        self.host_with(&[])
-    }
-
-    /// The same, with app settings of its own.
-    fn host_with(&self, settings: &[(&str, &str)]) -> TestHost {
-        let mut variables = self.azure.variables();
-        variables.extend(settings.iter().map(|(name, value)| ((*name).into(), (*value).into())));
-        TestHost::new(&self.folder.path().join("out/app"), &self.azurite.connection(), variables)
-    }
-
-    /// Fails unless the tables that lie in storage have the rows that the embedded host finds.
-    fn assert_rows(&self) {
-        let (stored, embedded) = (stored(&self.runtime, &self.azurite), embedded(&self.azure));
-        let tables: Vec<_> =
-            embedded.iter().filter(|(name, _)| name.ends_with(".parquet")).collect();
-        assert_eq!(tables.len(), 3);
-        for (name, rows) in tables {
-            assert!(stored[name] == *rows, "{name} differs");
-        }
-    }
-
-    /// Fails unless the run is closed and what lies in storage is what the embedded host makes, but for
-    /// how often something was tried.
-    fn assert_exact(&self) {
-        let (stored, mut embedded) = (stored(&self.runtime, &self.azurite), embedded(&self.azure));
-        embedded.insert("coverage.json".into(), stored["coverage.json"].clone());
-        assert_same(&stored, &embedded);
-    }
-}
-
-/// Whether every run that was begun is published.
-async fn all_closed(host: &TestHost) -> bool {
-    let (status, runs) = host.get("/api/runs").await;
-    let Some(runs) = runs["value"].as_array().filter(|_| status == 200) else { return false };
-    !runs.is_empty() && runs.iter().all(|run| run["state"] != "running")
-}
-
-fn a_run_on_demand_while_another_is_going_disturbs_neither() {
+fn a_run_on_demand_does_not_disturb_a_run_under_way() {
     let stage =
         Stage::new(Azure::start_with(generate(Scale::Small, 201), Duration::from_millis(5), None));
     let host = stage.host();
@@ -137,7 +75,7 @@ fn a_run_on_demand_while_another_is_going_disturbs_neither() {
     stage.assert_rows();
 }
 
-fn five_thousand_messages_over_four_instances_are_each_done() {
+fn four_instances_process_five_thousand_messages() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("catalog.ndjson");
     let rows: Vec<Value> = (0..5_000)
@@ -187,7 +125,7 @@ fn five_thousand_messages_over_four_instances_are_each_done() {
     assert!(hosts.iter().all(|host| host.failed.lock().unwrap().is_empty()));
 }
 
-fn an_item_whose_shard_cannot_be_kept_is_poison_and_the_run_closes_without_it() {
+fn a_run_closes_without_an_item_whose_shard_cannot_be_stored() {
     let stage = Stage::new(Azure::start(generate(Scale::Small, 203)));
     let wire = Wire::start(&stage.azurite, |_, request| {
         let kept = ["PUT", "shards", "debian"].iter().all(|part| request.contains(part));
@@ -288,7 +226,7 @@ fn storage_that_is_busy_and_slow_loses_nothing() {
     stage.assert_exact();
 }
 
-fn a_version_that_is_not_ours_is_left_to_whoever_it_is_of() {
+fn messages_of_another_version_are_left_for_it() {
     let stage = Stage::new(Azure::start(generate(Scale::Small, 206)));
     let mut host = stage.host();
     // Some first messages come from a newer version that was rolled back, some from nobody.
@@ -310,7 +248,7 @@ fn a_version_that_is_not_ours_is_left_to_whoever_it_is_of() {
         sweep_until_closed(&stage, &host).await;
     });
     let said = host.process.lines().iter().map(Value::to_string).collect::<String>();
-    assert!(said.contains("work item of version 2; this azimg reads version 1"));
+    assert!(said.contains("the work item has version 2; this version of azimg reads version 1"));
     stage.assert_exact();
 }
 
@@ -340,7 +278,7 @@ fn clocks_that_are_five_minutes_wrong_change_nothing() {
     stage.assert_exact();
 }
 
-fn two_publishes_of_one_run_at_once_make_one_snapshot() {
+fn two_concurrent_publishes_of_one_run_make_one_snapshot() {
     let stage = Stage::new(Azure::start(generate(Scale::Small, 208)));
     let hosts = [stage.host(), stage.host()];
     stage.runtime.block_on(async {
@@ -362,7 +300,7 @@ fn two_publishes_of_one_run_at_once_make_one_snapshot() {
     stage.assert_exact();
 }
 
-fn what_takes_longer_than_the_host_allows_is_killed_and_the_run_closes() {
+fn an_invocation_past_the_time_limit_is_killed_and_the_run_closes() {
     let azure = Azure::start(generate(Scale::Small, 209));
     let faulty =
         Faulty::start(azure, vec![Fault::new("/publishers/debian/", usize::MAX, How::Never)]);
@@ -402,62 +340,4 @@ fn a_handler_that_cannot_work_stops_its_host_and_says_why() {
     assert_eq!(*host.process.starts.lock().unwrap(), 3);
     let said = host.process.lines().iter().map(Value::to_string).collect::<String>();
     assert!(said.contains("AZIMG_CLOUD: 'nowhere' is none of"), "{said}");
-}
-
-/// The snapshot that `azimg crawl` makes of an Azure with faults.
-fn embedded_under(faulty: &Faulty) -> BTreeMap<String, String> {
-    let folder = tempfile::tempdir().unwrap();
-    let (code, _, stderr) =
-        finish(&mut faulty.azimg(&["crawl", "--store", folder.path().to_str().unwrap()]));
-    assert!(code == 0 || code == 3, "{stderr}");
-    faceless(folder.path())
-}
-
-/// The same behind the Functions host.
-fn functions_under(faulty: &Faulty, app: &Path) -> BTreeMap<String, String> {
-    let azurite = Azurite::start();
-    let mut settings = faulty.azure.variables();
-    settings.insert("AZIMG_ARM_ENDPOINT".into(), faulty.address.clone());
-    let host = TestHost::new(app, &azurite.connection(), settings);
-    let runtime = Runtime::new().unwrap();
-    runtime.block_on(async {
-        host.start().await;
-        host.fire("plan").await;
-        host.serve_until(async || all_closed(&host).await).await;
-    });
-    stored(&runtime, &azurite)
-}
-
-fn both_hosts_agree_on_what_became_of_every_scope() {
-    const DENIED: &str = "{\"error\":{\"code\":\"AuthorizationFailed\",\"message\":\"no\"}}";
-    const GONE: &str = "{\"error\":{\"code\":\"NotFound\",\"message\":\"gone\"}}";
-    let folder = tempfile::tempdir().unwrap();
-    let app = package(folder.path());
-    let all: [fn() -> Vec<Fault>; 3] = [
-        Vec::new,
-        || {
-            vec![
-                Fault::new("/publishers/debian/", usize::MAX, How::Answer(403, &[], DENIED)),
-                Fault::new(
-                    "/offers/rhel/",
-                    usize::MAX,
-                    How::Answer(400, &[], "{\"Message\":\"no\"}"),
-                ),
-                Fault::new("/publishers/suse/", usize::MAX, How::Answer(404, &[], GONE)),
-            ]
-        },
-        || {
-            vec![Fault::new(
-                "/locations/westus2/publishers?",
-                usize::MAX,
-                How::Answer(403, &[], DENIED),
-            )]
-        },
-    ];
-    for (number, faults) in all.into_iter().enumerate() {
-        let faulty = Faulty::start(Azure::start(generate(Scale::Small, 211)), faults());
-        let embedded = embedded_under(&faulty);
-        assert_same(&functions_under(&faulty, &app), &embedded);
-        assert_eq!(embedded["manifest.json"].contains("\"partial\""), number > 0);
-    }
 }

@@ -12,9 +12,9 @@ use std::path::Path;
 use std::process::Command;
 
 tests![
-    no_value_of_a_guarded_setting_is_told_whatever_is_wrong_with_it
+    errors_never_show_the_value_of_a_guarded_setting
         slow "what is not there is tried several times",
-    no_host_and_no_handler_tells_a_guarded_setting_to_its_callers
+    no_response_shows_a_guarded_setting
         slow "what is not there is tried several times",
     each_setting_is_either_plain_or_guarded,
     no_path_of_this_machine_reaches_a_caller,
@@ -99,7 +99,7 @@ fn command(
     command
 }
 
-fn no_value_of_a_guarded_setting_is_told_whatever_is_wrong_with_it() {
+fn errors_never_show_the_value_of_a_guarded_setting() {
     let azure = Azure::start(generate(Scale::Small, 31));
     let folder = tempfile::tempdir_in(temporary()).unwrap();
     let told = |what: &str, text: &str| {
@@ -138,7 +138,7 @@ fn no_value_of_a_guarded_setting_is_told_whatever_is_wrong_with_it() {
         assert_ne!(code, 0, "{value}");
         told(&value, &format!("{stdout}{stderr}"));
         assert!(
-            stderr.contains("--store or AZIMG_STORE") || !stderr.contains("is no store"),
+            stderr.contains("--store or AZIMG_STORE") || !stderr.contains("is not a store"),
             "{stderr}"
         );
     }
@@ -181,7 +181,7 @@ fn asked(mut command: Command, port: u16, folder: &Path) -> String {
     heard + &std::fs::read_to_string(log).unwrap()
 }
 
-fn no_host_and_no_handler_tells_a_guarded_setting_to_its_callers() {
+fn no_response_shows_a_guarded_setting() {
     let azure = Azure::start(generate(Scale::Small, 32));
     let folder = tempfile::tempdir_in(temporary()).unwrap();
     std::thread::scope(|scope| {

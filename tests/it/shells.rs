@@ -11,14 +11,14 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 tests![
-    completions_propose_the_names_of_the_catalog_and_nothing_that_a_shell_acts_on,
+    completions_propose_catalog_names_without_shell_syntax,
     every_shell_gets_a_script_that_asks_this_program,
-    the_manual_has_a_page_for_each_command_and_is_written_anew,
-    a_simulated_azure_says_which_variables_lead_to_it,
-    a_run_that_nobody_does_is_interrupted_and_one_that_goes_on_is_running,
-    a_limit_that_stops_a_plan_is_no_wrong_usage,
+    the_manual_has_a_page_for_each_command_and_is_rewritten,
+    a_simulated_azure_prints_the_variables_that_select_it,
+    runs_without_a_process_are_interrupted_and_others_running,
+    a_limit_that_stops_a_plan_is_not_wrong_usage,
     an_empty_list_says_so,
-    a_host_refuses_a_schedule_before_it_says_anything,
+    a_host_refuses_an_invalid_schedule_before_any_output,
 ];
 
 fn folder() -> TempDir {
@@ -41,7 +41,7 @@ fn proposed(store: &Path, line: &[&str]) -> Vec<String> {
     stdout.lines().map(str::to_owned).collect()
 }
 
-fn completions_propose_the_names_of_the_catalog_and_nothing_that_a_shell_acts_on() {
+fn completions_propose_catalog_names_without_shell_syntax() {
     let folder = folder();
     let file = folder.path().join("catalog.ndjson");
     let names = [
@@ -91,14 +91,14 @@ fn every_shell_gets_a_script_that_asks_this_program() {
     }
 }
 
-fn the_manual_has_a_page_for_each_command_and_is_written_anew() {
+fn the_manual_has_a_page_for_each_command_and_is_rewritten() {
     let folder = folder();
     let pages = folder.path().join("man");
     let line = ["man", pages.to_str().unwrap(), "-o", "json"];
     let made = json(&mut azimg(&line));
     let names: Vec<&str> =
         made["pages"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
-    for command in crate::sinks::commands() {
+    for command in crate::support::commands::commands() {
         let name = format!("azimg-{}.1", command.replace(' ', "-"));
         assert!(names.contains(&name.as_str()), "{name}");
     }
@@ -116,7 +116,7 @@ fn the_manual_has_a_page_for_each_command_and_is_written_anew() {
     assert_eq!(std::fs::read_to_string(pages.join("azimg.1")).unwrap(), "mine");
 }
 
-fn a_simulated_azure_says_which_variables_lead_to_it() {
+fn a_simulated_azure_prints_the_variables_that_select_it() {
     let folder = folder();
     let (out, err) = (folder.path().join("out"), folder.path().join("err"));
     let file = |path: &Path| std::fs::File::create(path).unwrap();
@@ -137,7 +137,7 @@ fn a_simulated_azure_says_which_variables_lead_to_it() {
     assert_eq!(sim.wait().unwrap().code(), Some(130));
 }
 
-fn a_run_that_nobody_does_is_interrupted_and_one_that_goes_on_is_running() {
+fn runs_without_a_process_are_interrupted_and_others_running() {
     let held = vec![Fault::new("/publishers/debian/", usize::MAX, How::Held)];
     let faulty = Faulty::start(Azure::start(generate(Scale::Small, 98)), held);
     let folder = folder();
@@ -161,14 +161,14 @@ fn a_run_that_nobody_does_is_interrupted_and_one_that_goes_on_is_running() {
     child.wait().unwrap();
     let (state, run, reason) = states();
     assert_eq!(state, "interrupted");
-    assert_eq!(reason, format!("azimg crawl --resume {run} goes on with it"));
+    assert_eq!(reason, format!("resume it with azimg crawl --resume {run}"));
     faulty.release();
     let resume = ["crawl", "--resume", &run, "--store", store, "--quiet", "-o", "json"];
     json(&mut faulty.azimg(&resume));
     assert_eq!(states().0, "complete");
 }
 
-fn a_limit_that_stops_a_plan_is_no_wrong_usage() {
+fn a_limit_that_stops_a_plan_is_not_wrong_usage() {
     let azure = Azure::start(generate(Scale::Small, 99));
     let retire =
         ["gallery", "retire", "--keep", "1", "--max-percent", "1", "--filter", "gallery_000"];
@@ -196,22 +196,19 @@ fn an_empty_list_says_so() {
     );
     azure.sim.registries().clear();
     for (line, says) in [
-        (&["runs", "list", "--store", text(&empty)][..], "azimg crawl makes one"),
-        (
-            &["gallery", "list", "--version", "99.9", "--store", store],
-            "Nothing fits in the galleries",
-        ),
+        (&["runs", "list", "--store", text(&empty)][..], "azimg crawl publishes one"),
+        (&["gallery", "list", "--version", "99.9", "--store", store], "Nothing in the galleries"),
         (
             &["gallery", "images", "--gallery", "nosuch", "--store", store],
             "no gallery with 'nosuch'",
         ),
         (
             &["gallery", "versions", "--version", "99.9", "--store", store],
-            "Nothing fits in the galleries",
+            "Nothing in the galleries",
         ),
-        (&["images", "list", "--version", "99.9", "--store", store], "No image fits"),
-        (&["images", "aliases", "--store", store], "no image that az has a short name for"),
-        (&["registry", "list"], "No registry can be seen"),
+        (&["images", "list", "--version", "99.9", "--store", store], "No image matches"),
+        (&["images", "aliases", "--store", store], "no image for which az has an alias"),
+        (&["registry", "list"], "No registry is visible"),
     ] {
         for format in ["json", "table"] {
             let (code, stdout, stderr) = finish(azure.azimg(line).args(["-o", format]));
@@ -224,7 +221,7 @@ fn an_empty_list_says_so() {
     }
 }
 
-fn a_host_refuses_a_schedule_before_it_says_anything() {
+fn a_host_refuses_an_invalid_schedule_before_any_output() {
     let folder = folder();
     let mut host = azimg(&["host", "--store", text(&folder), "--port", "0"]);
     let (code, stdout, stderr) = finish(host.env("AZIMG_SCHEDULE", "weekly"));

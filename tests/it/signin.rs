@@ -14,10 +14,10 @@ use tempfile::TempDir;
 tests![
     az_is_started_once_for_an_audience,
     what_az_says_reaches_the_user,
-    an_az_that_hangs_is_ended_with_all_that_it_started,
+    a_hanging_az_is_ended_with_its_children,
     what_is_missing_or_unknown_is_named,
-    a_secret_comes_before_a_machines_identity_and_an_arc_machine_says_nothing,
-    an_endpoint_of_tokens_that_is_none_is_named,
+    a_client_secret_precedes_machine_identity_and_arc_is_not_used,
+    an_invalid_token_endpoint_is_reported,
     claims_that_azure_asks_for_reach_the_user_as_a_command,
 ];
 
@@ -102,7 +102,7 @@ fn az_is_started_once_for_an_audience() {
 fn what_az_says_reaches_the_user() {
     let azure = Azure::start(generate(Scale::Small, 62));
     let cases: [(&str, &[&str]); 3] = [
-        ("fail", &["nobody is signed in", "Please run 'az login' to setup account", "--demo"]),
+        ("fail", &["no account is signed in", "Please run 'az login' to setup account", "--demo"]),
         (
             "mfa",
             &[
@@ -135,7 +135,7 @@ fn what_az_says_reaches_the_user() {
     assert!(stderr.contains("az, azd not found on PATH. Run 'az login'"), "{stderr}");
 }
 
-fn an_az_that_hangs_is_ended_with_all_that_it_started() {
+fn a_hanging_az_is_ended_with_its_children() {
     let azure = Azure::start(generate(Scale::Small, 63));
     let desk = Desk::new();
     let store = store(desk.folder.path());
@@ -177,7 +177,7 @@ fn what_is_missing_or_unknown_is_named() {
         ),
         (
             &[("AZURE_TOKEN_CREDENTIALS", "nonsense")],
-            "'nonsense' is not taken; there are prod, dev",
+            "'nonsense' is not supported; there are prod, dev",
         ),
         (&[("AZURE_TOKEN_CREDENTIALS", "ManagedIdentity")], "it can be made"),
         (&[("AZURE_CLIENT_ID", "a,b")], "several client ids"),
@@ -187,7 +187,7 @@ fn what_is_missing_or_unknown_is_named() {
             &[custom, arm, secret, tenant, id, ("AZURE_AUTHORITY_HOST", "https://login.example")],
             "it can be made",
         ),
-        (&[("AZURE_AUTHORITY_HOST", "http://login.example")], "is no https address"),
+        (&[("AZURE_AUTHORITY_HOST", "http://login.example")], "is not an https URL"),
     ];
     for (environment, words) in cases {
         let told = refused(environment);
@@ -196,12 +196,12 @@ fn what_is_missing_or_unknown_is_named() {
     }
 }
 
-fn a_secret_comes_before_a_machines_identity_and_an_arc_machine_says_nothing() {
+fn a_client_secret_precedes_machine_identity_and_arc_is_not_used() {
     // An Arc machine has these for all of its programs.
     let arc =
         [("IDENTITY_ENDPOINT", "http://127.0.0.1:9/"), ("IMDS_ENDPOINT", "http://127.0.0.1:9/")];
     let told = refused(&[arc[0], arc[1], ("AZURE_TOKEN_CREDENTIALS", "managedidentitycredential")]);
-    assert!(told.contains("Azure Arc machine is not taken"), "{told}");
+    assert!(told.contains("Azure Arc machine is not supported"), "{told}");
     let azure = Azure::start(generate(Scale::Small, 64));
     let desk = Desk::new();
     let store = store(desk.folder.path());
@@ -224,18 +224,15 @@ fn a_secret_comes_before_a_machines_identity_and_an_arc_machine_says_nothing() {
     assert!(desk.calls().is_empty());
 }
 
-fn an_endpoint_of_tokens_that_is_none_is_named() {
+fn an_invalid_token_endpoint_is_reported() {
     let azure = Azure::start(generate(Scale::Small, 65));
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let page = "<html><body>Access blocked by the proxy</body></html>".to_owned();
     let cases = [
-        (
-            runtime.block_on(answering(403, &[], page.clone())).to_string(),
-            "of a proxy or a firewall",
-        ),
-        (runtime.block_on(answering(200, &[], page)).to_string(), "of a proxy or a firewall"),
+        (runtime.block_on(answering(403, &[], page.clone())).to_string(), "a proxy or a firewall"),
+        (runtime.block_on(answering(200, &[], page)).to_string(), "a proxy or a firewall"),
         ("http://127.0.0.1:9/".to_owned(), "cannot connect to 127.0.0.1:9 (Connection refused"),
         (
             runtime

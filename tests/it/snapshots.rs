@@ -1,20 +1,17 @@
 //! Snapshots that come, are read and go: no reader sees two of them at once, or half of one.
 
-use crate::support::fleet::{Direct, app};
 use crate::support::runs::{listed, write_run};
+use crate::support::serving::serve;
 use crate::support::{threads, wait_until};
 use crate::tests;
-use azimg::functions::App;
 use azimg::pipeline::publish::{CloseAttempt, publish};
 use azimg::pipeline::retain::{RetentionPolicy, retain};
 use azimg::pipeline::snapshot::Manifest;
-use azimg::sim::{Conditions, Scale, Sim, generate};
 use azimg::store::memory::MemoryStore;
 use azimg::store::{Key, SnapshotFile, Store};
 use azimg::work::RunId;
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
-use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -22,9 +19,9 @@ use time::OffsetDateTime;
 
 tests![
     fifty_readers_never_see_two_of_thirty_snapshots_at_once,
-    a_list_goes_on_in_the_snapshot_it_was_begun_in_until_that_is_gone,
-    a_snapshot_that_does_not_verify_is_refused_and_the_one_before_serves,
-    old_snapshots_go_by_number_and_age_and_never_one_that_is_needed,
+    a_list_continues_in_its_snapshot_until_that_is_deleted,
+    a_damaged_snapshot_is_refused_and_the_previous_one_serves,
+    old_snapshots_are_deleted_by_number_and_age_unless_needed,
 ];
 
 /// Every snapshot of these tests has so many images, all of one version.
@@ -48,20 +45,6 @@ async fn next(store: &Arc<dyn Store>, number: i64, previous: Option<RunId>) -> M
         CloseAttempt::Published(manifest) => *manifest,
         other => panic!("{other:?}"),
     }
-}
-
-/// Lookups over TCP on a store, looking for a newer snapshot at every moment.
-pub async fn serve(store: &Arc<dyn Store>) -> String {
-    let sim = Sim::new(generate(Scale::Small, 1), Conditions::default());
-    let wire = Direct { sim, latency: Duration::ZERO, random: None };
-    let mut app: App = app(Arc::new(wire), Arc::clone(store), "http://127.0.0.1:1/");
-    app.settings.look_every = Duration::from_millis(5);
-    let app = Arc::new(app);
-    let routes = azimg::web::routes(move || Box::pin(ready(Ok(Arc::clone(&app)))));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = format!("http://{}/api", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
-    address
 }
 
 async fn ask(client: &Client, url: &str) -> (StatusCode, Value) {
@@ -135,7 +118,7 @@ fn fifty_readers_never_see_two_of_thirty_snapshots_at_once() {
     });
 }
 
-fn a_list_goes_on_in_the_snapshot_it_was_begun_in_until_that_is_gone() {
+fn a_list_continues_in_its_snapshot_until_that_is_deleted() {
     threads(async {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
         let first = next(&store, 0, None).await;
@@ -178,7 +161,7 @@ fn a_list_goes_on_in_the_snapshot_it_was_begun_in_until_that_is_gone() {
         let alien = link.replace("publisher=publisher", "publisher=x");
         for (url, says) in [
             (alien, "another list"),
-            (format!("{address}/images?skipToken=AAAA"), "cut or changed"),
+            (format!("{address}/images?skipToken=AAAA"), "truncated or changed"),
         ] {
             let (status, answer) = ask(&client, &url).await;
             assert_eq!(status, 400);
@@ -187,7 +170,7 @@ fn a_list_goes_on_in_the_snapshot_it_was_begun_in_until_that_is_gone() {
     });
 }
 
-fn a_snapshot_that_does_not_verify_is_refused_and_the_one_before_serves() {
+fn a_damaged_snapshot_is_refused_and_the_previous_one_serves() {
     threads(async {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
         let first = next(&store, 0, None).await;
@@ -213,7 +196,7 @@ fn a_snapshot_that_does_not_verify_is_refused_and_the_one_before_serves() {
     });
 }
 
-fn old_snapshots_go_by_number_and_age_and_never_one_that_is_needed() {
+fn old_snapshots_are_deleted_by_number_and_age_unless_needed() {
     threads(async {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
         let mut runs: Vec<RunId> = Vec::new();

@@ -16,7 +16,7 @@ tests![
     memory_keeps_the_contract,
     a_folder_keeps_the_contract,
     azure_blobs_keep_the_contract needs [Azurite],
-    what_a_killed_writer_left_goes_when_somebody_else_begins,
+    leftovers_of_a_killed_writer_are_deleted_by_the_next,
 ];
 
 async fn contract(store: Arc<dyn Store>) {
@@ -127,7 +127,7 @@ fn a_folder_keeps_the_contract() {
     });
 }
 
-fn what_a_killed_writer_left_goes_when_somebody_else_begins() {
+fn leftovers_of_a_killed_writer_are_deleted_by_the_next() {
     threads(async {
         let folder = tempfile::tempdir().unwrap();
         let store = LocalStore::new(folder.path());

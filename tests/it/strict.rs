@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 tests![
     options_without_a_meaning_are_refused,
-    resource_graph_refuses_what_it_does_not_do_and_nobodys_subscriptions,
+    resource_graph_refuses_unsupported_queries_and_subscriptions,
     a_version_of_a_gallery_is_expanded_by_what_is_known,
-    communities_disclaim_as_recorded,
+    communities_have_the_recorded_disclaimer,
     locations_have_the_members_that_were_recorded needs [Recordings],
 ];
 
@@ -63,7 +63,7 @@ fn options_without_a_meaning_are_refused() {
     }
 }
 
-fn resource_graph_refuses_what_it_does_not_do_and_nobodys_subscriptions() {
+fn resource_graph_refuses_unsupported_queries_and_subscriptions() {
     let azure = Azure::start(generate(Scale::Small, 92));
     let path = "/providers/Microsoft.ResourceGraph/resources?api-version=2024-04-01";
     let query = "resources | where type =~ 'microsoft.compute/galleries' | project id";
@@ -109,7 +109,7 @@ fn a_version_of_a_gallery_is_expanded_by_what_is_known() {
     }
 }
 
-fn communities_disclaim_as_recorded() {
+fn communities_have_the_recorded_disclaimer() {
     let azure = Azure::start(generate(Scale::Small, 95));
     let path = "/providers/Microsoft.ResourceGraph/resources?api-version=2024-04-01";
     let query = "communitygalleryresources | where type =~ \

@@ -1,241 +1,30 @@
 //! What a run asks through which subscription, and what becomes of those that cannot be asked, of entries without
 //! a name, and of states that cannot be read.
 
-use crate::support::fleet::{self, call};
+use crate::support::arm::{
+    Found, ONE, TWO, Tenant, lists, locations, publishers, refused, subscriptions, versions,
+};
+use crate::support::fleet::call;
 use crate::support::paused;
 use crate::tests;
-use async_trait::async_trait;
-use azimg::client::{Wire, WireRequest, WireResponse};
-use azimg::error::{Error, ErrorKind, Result};
-use azimg::functions::{self, App, PUBLISH, Trigger, WORK};
-use azimg::pipeline::snapshot::{self, Completeness};
-use azimg::store::Store;
-use azimg::store::memory::MemoryStore;
-use reqwest::StatusCode;
-use reqwest::header::{HeaderMap, HeaderValue};
+use azimg::error::ErrorKind;
+use azimg::functions::{self, PUBLISH, Trigger, WORK};
+use azimg::pipeline::snapshot::Completeness;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use time::OffsetDateTime;
+use std::sync::atomic::Ordering;
 
 tests![
-    what_one_subscription_may_not_list_is_asked_through_another,
-    where_nobody_has_the_provider_it_is_said_how_to_register_it,
-    a_disabled_subscription_is_named_and_loses_nothing_in_silence,
-    a_version_of_the_api_that_is_not_offered_is_replaced_once_for_each_kind,
-    an_entry_without_a_name_costs_itself,
-    a_state_that_cannot_be_read_is_unknown_and_never_the_latest,
-    a_run_that_is_gone_on_with_without_a_sign_in_denies_nothing,
+    a_denied_list_is_requested_through_another_subscription,
+    a_provider_that_is_nowhere_registered_is_reported_with_the_remedy,
+    a_disabled_subscription_is_reported_and_its_rows_are_covered,
+    an_unsupported_api_version_is_replaced_once_for_each_kind,
+    an_entry_without_a_name_is_skipped,
+    an_unreadable_state_is_unknown_and_never_the_latest,
+    a_run_resumed_without_a_sign_in_denies_nothing,
 ];
 
-const ONE: &str = "11111111-1111-4111-8111-111111111111";
-const TWO: &str = "22222222-2222-4222-8222-222222222222";
-
-/// What is answered instead of what is there, by the request's path and query.
-type Instead = Box<dyn Fn(&str) -> Option<(u16, Value)> + Send + Sync>;
-
-/// A small Azure: two locations with twelve publishers, and a gallery in each subscription.
-struct Arm {
-    instead: Mutex<Instead>,
-    asked: Mutex<Vec<String>>,
-    /// Whether nobody is signed in.
-    is_signed_out: std::sync::atomic::AtomicBool,
-}
-
-impl std::fmt::Debug for Arm {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Arm")
-    }
-}
-
-fn refused(code: &str, text: &str) -> Value {
-    json!({"error": {"code": code, "message": text}})
-}
-
-fn publishers() -> Vec<Value> {
-    (0..12).map(|number| json!({"name": format!("pub{number:02}")})).collect()
-}
-
-fn versions() -> Vec<Value> {
-    let version = |name: &str| json!({"name": name, "properties": {"imageDeprecationStatus": {"imageState": "Active"}}});
-    vec![version("1.0.0"), version("2.0.0")]
-}
-
-fn subscriptions(second: &str) -> Value {
-    json!({"value": [{"subscriptionId": ONE, "state": "Enabled"},
-                     {"subscriptionId": TWO, "state": second}]})
-}
-
-fn locations() -> Value {
-    let of = |name: &str| json!({"name": name, "metadata": {"regionType": "Physical"}});
-    json!({"value": [of("eastus"), of("westus")]})
-}
-
-impl Arm {
-    fn new() -> Arc<Self> {
-        let none: Instead = Box::new(|_| None);
-        Arc::new(Self {
-            instead: Mutex::new(none),
-            asked: Mutex::default(),
-            is_signed_out: false.into(),
-        })
-    }
-
-    fn instead(&self, how: impl Fn(&str) -> Option<(u16, Value)> + Send + Sync + 'static) {
-        *self.instead.lock().unwrap() = Box::new(how);
-        self.asked.lock().unwrap().clear();
-    }
-
-    fn times(&self, part: &str) -> usize {
-        self.asked.lock().unwrap().iter().filter(|asked| asked.contains(part)).count()
-    }
-
-    fn answer(path: &[&str]) -> (u16, Value) {
-        let gallery = |subscription: &str| {
-            format!(
-                "/subscriptions/{subscription}/resourceGroups/rg/providers/Microsoft.Compute/galleries/g"
-            )
-        };
-        let properties =
-            json!({"osType": "Linux", "osState": "Generalized", "provisioningState": "Succeeded"});
-        match path {
-            ["subscriptions"] => (200, subscriptions("Enabled")),
-            [_, _, "locations"] => (200, locations()),
-            [_, _, "providers", "microsoft.compute"] => (200, json!({"resourceTypes": []})),
-            [.., "publishers"] => (200, publishers().into()),
-            [.., "offers"] => (200, json!([{"name": "o"}])),
-            [.., "skus"] => (200, json!([{"name": "s"}])),
-            [.., "skus", _, "versions"] => (200, versions().into()),
-            [.., "skus", _, "versions", name] => {
-                let disk = json!({"operatingSystem": "Linux"});
-                (200, json!({"name": name, "properties": {"osDiskImage": disk}}))
-            }
-            [_, id, "providers", _, "galleries"] => {
-                (200, json!({"value": [{"id": gallery(id), "name": "g", "properties": {}}]}))
-            }
-            [_, _, _, _, _, _, "galleries", _] => {
-                (200, json!({"id": "g", "name": "g", "properties": {}}))
-            }
-            [.., "galleries", _, "images"] => {
-                (200, json!({"value": [{"name": "d", "properties": properties}]}))
-            }
-            [.., "galleries", _, "images", _, "versions"] => {
-                (200, json!({"value": [{"name": "1.0.0", "properties": properties}]}))
-            }
-            [.., "versions", name] => (200, json!({"name": name, "properties": properties})),
-            [.., "microsoft.resourcegraph", _] => (
-                200,
-                json!({"totalRecords": 0, "count": 0, "data": [], "resultTruncated": "false"}),
-            ),
-            [.., "images" | "sharedgalleries" | "registries"] => (200, json!({"value": []})),
-            _ => (404, refused("NotFound", &path.join("/"))),
-        }
-    }
-}
-
-#[async_trait]
-impl Wire for Arm {
-    async fn send(&self, request: &WireRequest, _: Option<HeaderValue>) -> Result<WireResponse> {
-        if self.is_signed_out.load(Ordering::SeqCst) {
-            return Err(Error::new(ErrorKind::SignedOut, "nobody is signed in"));
-        }
-        let url = &request.url;
-        let name = format!("{}?{}", url.path(), url.query().unwrap_or_default()).to_lowercase();
-        self.asked.lock().unwrap().push(name.clone());
-        let instead = (self.instead.lock().unwrap())(&name);
-        let path = url.path().trim_matches('/').to_lowercase();
-        let (status, body) =
-            instead.unwrap_or_else(|| Self::answer(&path.split('/').collect::<Vec<_>>()));
-        let status = StatusCode::from_u16(status).unwrap();
-        Ok(WireResponse { status, headers: HeaderMap::new(), body: body.to_string().into() })
-    }
-}
-
-/// Runs of one store.
-struct Tenant {
-    arm: Arc<Arm>,
-    store: Arc<MemoryStore>,
-    runs: AtomicUsize,
-}
-
-/// A snapshot, as its files say it.
-struct Found {
-    state: Completeness,
-    rows: Vec<Value>,
-    lines: Vec<Value>,
-}
-
-impl Found {
-    fn of(&self, kind: &str) -> Vec<&Value> {
-        self.rows.iter().filter(|row| row["kind"] == kind).collect()
-    }
-
-    fn stale(&self, kind: &str) -> usize {
-        self.of(kind).iter().filter(|row| row["stale"] == true).count()
-    }
-
-    /// The lines that are not done, or say why.
-    fn told(&self) -> Vec<String> {
-        let lines = self
-            .lines
-            .iter()
-            .filter(|line| line["state"] != "done" || line["reason"] != Value::Null);
-        let lines = lines.filter(|line| line["state"] != "empty" || line["reason"] != Value::Null);
-        lines.map(ToString::to_string).collect()
-    }
-}
-
-impl Tenant {
-    fn new() -> Self {
-        Self { arm: Arm::new(), store: Arc::default(), runs: AtomicUsize::new(0) }
-    }
-
-    fn app(&self) -> App {
-        let store = Arc::clone(&self.store) as Arc<dyn Store>;
-        fleet::app(Arc::clone(&self.arm) as Arc<dyn Wire>, store, "http://127.0.0.1:1")
-    }
-
-    fn now(&self) -> OffsetDateTime {
-        let number = i64::try_from(self.runs.fetch_add(1, Ordering::SeqCst)).unwrap();
-        OffsetDateTime::from_unix_timestamp(1_795_000_000 + number * 86_400).unwrap()
-    }
-
-    /// A run of marketplace and galleries.
-    fn run(&self) -> Found {
-        paused(async {
-            let (app, now) = (self.app(), self.now());
-            let body = r#"{"sources": ["marketplace", "gallery"], "full": true}"#.to_owned();
-            fleet::run(&app, body, now).await;
-            self.found().await
-        })
-    }
-
-    async fn found(&self) -> Found {
-        let manifest = snapshot::current(self.store.as_ref()).await.unwrap().unwrap();
-        let contents = self.store.contents();
-        let file = |name: &str| contents[&format!("snapshots/{}/{name}", manifest.run)].clone();
-        let rows = |table: &str| {
-            let text = zstd::decode_all(file(&format!("{table}.ndjson.zst")).as_ref()).unwrap();
-            let text = String::from_utf8(text).unwrap();
-            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
-        };
-        let coverage: Value = serde_json::from_slice(&file("coverage.json")).unwrap();
-        let lines = coverage["scopes"].as_array().unwrap().clone();
-        Found {
-            state: manifest.state,
-            rows: [rows("marketplace"), rows("gallery")].concat(),
-            lines,
-        }
-    }
-}
-
-/// Whether a request lists what a subscription's marketplace has.
-fn lists(path: &str, subscription: &str) -> bool {
-    path.contains(subscription) && path.contains("/publishers")
-}
-
-fn what_one_subscription_may_not_list_is_asked_through_another() {
+fn a_denied_list_is_requested_through_another_subscription() {
     let whole = Tenant::new().run();
     assert_eq!((whole.state, whole.of("marketplace").len()), (Completeness::Complete, 24));
     let codes = [
@@ -273,7 +62,7 @@ fn what_one_subscription_may_not_list_is_asked_through_another() {
     }
 }
 
-fn where_nobody_has_the_provider_it_is_said_how_to_register_it() {
+fn a_provider_that_is_nowhere_registered_is_reported_with_the_remedy() {
     let tenant = Tenant::new();
     tenant.arm.instead(|path| {
         let text = "The subscription is not registered to use namespace 'Microsoft.Compute'.";
@@ -304,7 +93,7 @@ fn where_nobody_has_the_provider_it_is_said_how_to_register_it() {
     );
 }
 
-fn a_disabled_subscription_is_named_and_loses_nothing_in_silence() {
+fn a_disabled_subscription_is_reported_and_its_rows_are_covered() {
     let tenant = Tenant::new();
     let own = |found: &Found| {
         let rows = found
@@ -362,7 +151,7 @@ fn a_disabled_subscription_is_named_and_loses_nothing_in_silence() {
     assert_eq!(found.state, Completeness::Complete, "{:?}", found.told());
 }
 
-fn a_version_of_the_api_that_is_not_offered_is_replaced_once_for_each_kind() {
+fn an_unsupported_api_version_is_replaced_once_for_each_kind() {
     let tenant = Tenant::new();
     tenant.arm.instead(|path| {
         let is_old = ["2015-06-15", "2022-08-01", "2023-03-01"].iter().any(|old| path.contains(old));
@@ -381,7 +170,7 @@ fn a_version_of_the_api_that_is_not_offered_is_replaced_once_for_each_kind() {
 /// A case: what it is called, what is answered, and what is said.
 type Case = (&'static str, fn() -> Value, &'static str);
 
-fn an_entry_without_a_name_costs_itself() {
+fn an_entry_without_a_name_is_skipped() {
     let whole = Tenant::new().run();
     let count = |found: &Found| (found.of("marketplace").len(), found.of("gallery-version").len());
     assert_eq!(count(&whole), (24, 2));
@@ -423,7 +212,7 @@ fn an_entry_without_a_name_costs_itself() {
     }
 }
 
-fn a_state_that_cannot_be_read_is_unknown_and_never_the_latest() {
+fn an_unreadable_state_is_unknown_and_never_the_latest() {
     let odd: [fn() -> Value; 6] = [
         || json!({"imageDeprecationStatus": "x"}),
         || json!({"imageDeprecationStatus": {"imageState": 7}}),
@@ -480,7 +269,7 @@ fn a_state_that_cannot_be_read_is_unknown_and_never_the_latest() {
     }
 }
 
-fn a_run_that_is_gone_on_with_without_a_sign_in_denies_nothing() {
+fn a_run_resumed_without_a_sign_in_denies_nothing() {
     let tenant = Tenant::new();
     paused(async {
         let (app, now) = (tenant.app(), tenant.now());

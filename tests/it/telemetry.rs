@@ -19,10 +19,10 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 
 tests![
-    a_crawl_tells_a_collector_what_it_asked_and_what_came_of_it,
-    a_collector_that_is_away_is_said_and_harms_nothing,
-    an_invocation_belongs_to_the_trace_of_its_host_and_each_line_says_whose_it_is,
-    a_crawl_that_is_refused_for_quota_says_so_in_lines_that_the_alert_sums
+    a_crawl_exports_its_requests_and_outcomes,
+    an_unreachable_collector_is_reported_and_harms_nothing,
+    an_invocation_and_its_log_lines_join_the_trace_of_the_host,
+    a_throttled_crawl_logs_the_lines_that_the_alert_counts
         slow "each refused request is waited for",
 ];
 
@@ -36,7 +36,7 @@ fn named<'a>(heard: &'a Heard, name: &str) -> Vec<&'a Span> {
     heard.spans.iter().filter(|span| span.name == name).collect()
 }
 
-fn a_crawl_tells_a_collector_what_it_asked_and_what_came_of_it() {
+fn a_crawl_exports_its_requests_and_outcomes() {
     let azure = Azure::start(generate(Scale::Small, 91));
     let collector = Collector::start();
     let folder = tempfile::tempdir().unwrap();
@@ -78,7 +78,7 @@ fn a_crawl_tells_a_collector_what_it_asked_and_what_came_of_it() {
     secrets::assert_none(&String::from_utf8_lossy(&heard.bytes), "what is exported");
 }
 
-fn a_collector_that_is_away_is_said_and_harms_nothing() {
+fn an_unreachable_collector_is_reported_and_harms_nothing() {
     let azure = Azure::start(generate(Scale::Small, 92));
     let folder = tempfile::tempdir().unwrap();
     let mut command = azure.azimg(&["crawl", "--store", folder.path().to_str().unwrap()]);
@@ -127,7 +127,7 @@ fn post(address: &str, name: &str, envelope: &Value) -> u16 {
     answer.unwrap().status().as_u16()
 }
 
-fn an_invocation_belongs_to_the_trace_of_its_host_and_each_line_says_whose_it_is() {
+fn an_invocation_and_its_log_lines_join_the_trace_of_the_host() {
     let azure = Azure::start(generate(Scale::Small, 93));
     let collector = Collector::start();
     let folder = tempfile::tempdir().unwrap();
@@ -163,7 +163,7 @@ fn an_invocation_belongs_to_the_trace_of_its_host_and_each_line_says_whose_it_is
         let found = lines.iter().find(|line| line["fields"]["message"] == message);
         found.unwrap_or_else(|| panic!("nobody says '{message}': {stdout}")).clone()
     };
-    let stands = line("how it stands");
+    let stands = line("snapshot age");
     assert_eq!(stands["spans"][0]["invocation"], "11111111-2222", "{stands}");
     assert_eq!(stands["spans"][0]["function"], "sweep");
     let failed = line("the run cannot be published");
@@ -207,7 +207,7 @@ fn alert_on_throttling() -> (String, BTreeMap<String, String>, [u64; 2]) {
     (said, sums.collect(), limits)
 }
 
-fn a_crawl_that_is_refused_for_quota_says_so_in_lines_that_the_alert_sums() {
+fn a_throttled_crawl_logs_the_lines_that_the_alert_counts() {
     const REFUSED: &str = "{\"error\":{\"code\":\"TooManyRequests\",\"message\":\"slow down\"}}";
     let refused = How::Answer(429, &[("retry-after", "0")], REFUSED);
     let azure = Azure::start(generate(Scale::Small, 94));

@@ -1,7 +1,7 @@
 //! A tenant with more subscriptions than a message holds: what is planned arrives, in messages that fit, and
 //! what the parts find makes one table.
 
-use crate::galleries::rows;
+use crate::support::galleries::rows;
 use crate::support::threads;
 use crate::tests;
 use async_trait::async_trait;
@@ -21,7 +21,7 @@ use time::OffsetDateTime;
 
 tests![
     five_thousand_subscriptions_are_planned_in_messages_that_fit,
-    what_is_shared_with_one_of_many_is_found_once_and_never_taken_for_gone,
+    galleries_shared_with_one_subscription_are_found_once,
 ];
 
 /// `subscriptions`, of which nothing is known but galleries of others that are shared with some.
@@ -179,7 +179,7 @@ fn five_thousand_subscriptions_are_planned_in_messages_that_fit() {
     }
 }
 
-fn what_is_shared_with_one_of_many_is_found_once_and_never_taken_for_gone() {
+fn galleries_shared_with_one_subscription_are_found_once() {
     let (first, last, other) = (id(3), id(590), id(99_999));
     // Of others: shared with the tenant, with one of each part, with both; and one of ours.
     let shared = vec![

@@ -1,19 +1,12 @@
 //! Tokens of an identity: how often it is asked, who waits, and what happens when it is away or refused.
 
-use crate::support::fleet::{self, Direct, Fleet, Luck};
 use crate::support::paused;
 use crate::tests;
 use async_trait::async_trait;
-use azimg::client::{Tokens, Wire, WireRequest, WireResponse};
+use azimg::client::Tokens;
 use azimg::error::{Error, ErrorKind, Result};
-use azimg::pipeline::snapshot::{self, Completeness};
-use azimg::sim::{Conditions, Scale, Sim, generate};
-use azimg::store::Store;
-use azimg::store::memory::MemoryStore;
 use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
 use futures::future::join_all;
-use reqwest::StatusCode;
-use reqwest::header::HeaderValue;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
@@ -23,21 +16,17 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 tests![
-    many_who_need_the_first_token_wait_for_one_attempt,
-    an_attempt_goes_on_when_whoever_began_it_is_gone,
-    an_attempt_that_is_dropped_in_the_middle_leaves_room_for_another,
-    a_refused_token_is_not_asked_of_the_same_credential_again,
-    a_token_is_renewed_ahead_of_its_end_and_serves_meanwhile,
-    a_renewal_that_fails_holds_nobody_up_and_is_not_tried_without_end,
-    a_token_of_minutes_and_one_that_seems_to_be_over_are_used,
-    an_endpoint_that_is_away_is_tried_again_and_one_that_refuses_is_not,
-    a_token_that_is_refused_is_dropped_once_a_minute_and_its_credential_made_anew,
-    one_refused_token_in_a_run_costs_one_request,
-    an_identity_that_is_refused_in_the_middle_of_a_run_loses_nothing,
-    a_subscription_of_another_tenant_is_denied_by_itself,
+    concurrent_requests_share_one_token_request,
+    a_token_request_survives_its_cancelled_caller,
+    a_dropped_token_request_does_not_block_the_next,
+    a_refused_token_is_not_requested_from_the_same_credential_again,
+    a_token_is_renewed_before_expiry_and_serves_meanwhile,
+    a_failed_renewal_blocks_no_request_and_backs_off,
+    short_lived_and_seemingly_expired_tokens_are_used,
+    an_unreachable_endpoint_is_retried_and_a_refusal_is_not,
+    a_refused_token_and_its_credential_are_renewed_once_a_minute,
 ];
 
-const MARKETPLACE: &str = r#"{"sources": ["marketplace"]}"#;
 const SCOPE: &str = "https://management.azure.com/.default";
 
 /// A credential that does as it is told.
@@ -98,7 +87,7 @@ async fn text(tokens: &Tokens) -> Result<String> {
     Ok(bearer.to_str().unwrap().to_owned())
 }
 
-fn many_who_need_the_first_token_wait_for_one_attempt() {
+fn concurrent_requests_share_one_token_request() {
     paused(async {
         let script = Script::new(3_600);
         let tokens = script.tokens();
@@ -113,7 +102,7 @@ fn many_who_need_the_first_token_wait_for_one_attempt() {
     });
 }
 
-fn an_attempt_goes_on_when_whoever_began_it_is_gone() {
+fn a_token_request_survives_its_cancelled_caller() {
     paused(async {
         let script = Script::new(3_600);
         script.holds.store(true, Ordering::Relaxed);
@@ -132,7 +121,7 @@ fn an_attempt_goes_on_when_whoever_began_it_is_gone() {
     });
 }
 
-fn an_attempt_that_is_dropped_in_the_middle_leaves_room_for_another() {
+fn a_dropped_token_request_does_not_block_the_next() {
     let script = Script::new(3_600);
     script.holds.store(true, Ordering::Relaxed);
     let tokens = script.tokens();
@@ -148,7 +137,7 @@ fn an_attempt_that_is_dropped_in_the_middle_leaves_room_for_another() {
 }
 
 /// One who comes while the refused token is being dropped.
-fn a_refused_token_is_not_asked_of_the_same_credential_again() {
+fn a_refused_token_is_not_requested_from_the_same_credential_again() {
     let (old, new) = (Script::new(3_600), Script::new(7_200));
     let own: Arc<OnceLock<Tokens>> = Arc::default();
     let comes: Arc<Mutex<Option<JoinHandle<String>>>> = Arc::default();
@@ -179,7 +168,7 @@ fn a_refused_token_is_not_asked_of_the_same_credential_again() {
     assert_eq!((old.asked(), new.asked()), (1, 1));
 }
 
-fn a_token_is_renewed_ahead_of_its_end_and_serves_meanwhile() {
+fn a_token_is_renewed_before_expiry_and_serves_meanwhile() {
     paused(async {
         let script = Script::new(3_600);
         let tokens = script.tokens();
@@ -200,7 +189,7 @@ fn a_token_is_renewed_ahead_of_its_end_and_serves_meanwhile() {
     });
 }
 
-fn a_renewal_that_fails_holds_nobody_up_and_is_not_tried_without_end() {
+fn a_failed_renewal_blocks_no_request_and_backs_off() {
     paused(async {
         let script = Script::new(3_600);
         let tokens = script.tokens();
@@ -230,7 +219,7 @@ fn a_renewal_that_fails_holds_nobody_up_and_is_not_tried_without_end() {
     });
 }
 
-fn a_token_of_minutes_and_one_that_seems_to_be_over_are_used() {
+fn short_lived_and_seemingly_expired_tokens_are_used() {
     paused(async {
         for (life, longest) in [(240, 216), (10, 54), (-7_200, 54)] {
             let script = Script::new(life);
@@ -248,7 +237,7 @@ fn a_token_of_minutes_and_one_that_seems_to_be_over_are_used() {
     });
 }
 
-fn an_endpoint_that_is_away_is_tried_again_and_one_that_refuses_is_not() {
+fn an_unreachable_endpoint_is_retried_and_a_refusal_is_not() {
     paused(async {
         for (kind, tries) in [(ErrorKind::Transient, 4), (ErrorKind::SignedOut, 1)] {
             let script = Script::new(3_600);
@@ -279,7 +268,7 @@ fn an_endpoint_that_is_away_is_tried_again_and_one_that_refuses_is_not() {
     });
 }
 
-fn a_token_that_is_refused_is_dropped_once_a_minute_and_its_credential_made_anew() {
+fn a_refused_token_and_its_credential_are_renewed_once_a_minute() {
     paused(async {
         let script = Script::new(3_600);
         let made = Arc::new(AtomicUsize::new(0));
@@ -302,130 +291,5 @@ fn a_token_that_is_refused_is_dropped_once_a_minute_and_its_credential_made_anew
         assert!(tokens.refused(SCOPE, &second));
         tokens.bearer(SCOPE).await.unwrap();
         assert_eq!((script.asked(), made.load(Ordering::Relaxed)), (3, 3));
-    });
-}
-
-/// Whether a request is refused, by its number, the moment and its path.
-type Refuses = dyn Fn(usize, Duration, &str) -> bool + Send + Sync;
-
-/// A wire to a simulated Azure that refuses requests with 401.
-#[derive(Clone)]
-struct Refusing {
-    direct: Direct,
-    asked: Arc<AtomicUsize>,
-    refused: Arc<AtomicUsize>,
-    refuses: Arc<Refuses>,
-    code: &'static str,
-    began: Instant,
-}
-
-impl std::fmt::Debug for Refusing {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Refusing")
-    }
-}
-
-impl Refusing {
-    fn new(
-        sim: &Arc<Sim>,
-        code: &'static str,
-        refuses: impl Fn(usize, Duration, &str) -> bool + Send + Sync + 'static,
-    ) -> Self {
-        let latency = Duration::from_millis(80);
-        let direct = Direct { sim: Arc::clone(sim), latency, random: None };
-        let began = Instant::now();
-        let (asked, refused) = (Arc::default(), Arc::default());
-        Self { direct, asked, refused, refuses: Arc::new(refuses), code, began }
-    }
-}
-
-#[async_trait]
-impl Wire for Refusing {
-    async fn send(
-        &self,
-        request: &WireRequest,
-        authorized: Option<HeaderValue>,
-    ) -> Result<WireResponse> {
-        let number = self.asked.fetch_add(1, Ordering::Relaxed);
-        if !(self.refuses)(number, self.began.elapsed(), request.url.path()) {
-            return self.direct.send(request, authorized).await;
-        }
-        self.refused.fetch_add(1, Ordering::Relaxed);
-        let body = format!("{{\"error\":{{\"code\":\"{}\",\"message\":\"no\"}}}}", self.code);
-        Ok(WireResponse {
-            status: StatusCode::UNAUTHORIZED,
-            headers: reqwest::header::HeaderMap::default(),
-            body: body.into(),
-        })
-    }
-}
-
-/// Makes one run over a wire that refuses; how long it took, and its manifest.
-async fn run(wire: &Refusing, request: &str) -> (Duration, snapshot::Manifest) {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
-    let fleet = Fleet {
-        workers: 2,
-        at_once: 8,
-        make: &|| fleet::app(Arc::new(wire.clone()), Arc::clone(&store), "http://127.0.0.1:1"),
-        luck: Luck::none(),
-        starts_at: 0,
-    };
-    let (took, _) = fleet.run(request).await;
-    (took, snapshot::current(store.as_ref()).await.unwrap().unwrap())
-}
-
-fn sim() -> Arc<Sim> {
-    Sim::new(generate(Scale::Small, 7), Conditions::default())
-}
-
-fn rows(manifest: &snapshot::Manifest) -> u64 {
-    manifest.files.iter().map(|file| file.rows).sum()
-}
-
-fn one_refused_token_in_a_run_costs_one_request() {
-    paused(async {
-        let (whole, refused) = (sim(), sim());
-        let (_, whole) = run(&Refusing::new(&whole, "x", |_, _, _| false), MARKETPLACE).await;
-        let wire =
-            Refusing::new(&refused, "ExpiredAuthenticationToken", |number, _, _| number == 50);
-        let (_, told) = run(&wire, MARKETPLACE).await;
-        assert_eq!(wire.refused.load(Ordering::Relaxed), 1);
-        assert_eq!((told.state, rows(&told)), (Completeness::Complete, rows(&whole)));
-        assert_eq!(told.coverage.done, whole.coverage.done);
-    });
-}
-
-fn an_identity_that_is_refused_in_the_middle_of_a_run_loses_nothing() {
-    paused(async {
-        let (whole, refused) = (sim(), sim());
-        let (usual, whole) = run(&Refusing::new(&whole, "x", |_, _, _| false), MARKETPLACE).await;
-        let hours = Duration::from_hours(2);
-        let wire = Refusing::new(&refused, "AuthenticationFailed", move |number, at, _| {
-            number >= 100 && at < hours
-        });
-        let (took, told) = run(&wire, MARKETPLACE).await;
-        assert!(took > hours && took < hours + usual + Duration::from_mins(20), "{took:?}");
-        assert_eq!((told.state, rows(&told)), (Completeness::Complete, rows(&whole)));
-        assert_eq!((told.coverage.denied, told.coverage.failed), (0, 0));
-        // Nobody asks without end: there are some 200 items, each looked at twelve times an hour.
-        let refused = wire.refused.load(Ordering::Relaxed);
-        println!("{refused} requests were refused in two hours");
-        assert!(refused < 20_000, "{refused}");
-    });
-}
-
-fn a_subscription_of_another_tenant_is_denied_by_itself() {
-    paused(async {
-        let sim = Sim::new(
-            generate(Scale::Small, 7),
-            Conditions { subscriptions: 2, ..Conditions::default() },
-        );
-        let other = sim.subscriptions[1].clone();
-        let wire = Refusing::new(&sim, "InvalidAuthenticationTokenTenant", move |_, _, path| {
-            path.contains(&other) && path.contains("galleries")
-        });
-        let (_, manifest) = run(&wire, "{}").await;
-        assert_eq!(manifest.state, Completeness::Partial);
-        assert!(manifest.coverage.denied > 0 && manifest.coverage.done > 10, "{manifest:?}");
     });
 }

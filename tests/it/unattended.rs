@@ -28,8 +28,8 @@ use time::OffsetDateTime;
 tests![
     publishing_that_never_succeeds_fails_the_run_with_its_reason,
     a_crawl_without_a_temporary_folder_ends_with_what_to_do,
-    a_schedule_that_never_comes_is_refused_before_anything_begins,
-    a_span_of_ten_thousand_years_is_refused_where_it_is_written,
+    a_schedule_without_a_next_time_is_refused_at_start,
+    a_span_over_100_years_is_refused_by_the_name_of_its_setting,
     a_feed_is_read_once_however_many_pages_are_asked_for,
 ];
 
@@ -146,7 +146,7 @@ fn a_crawl_without_a_temporary_folder_ends_with_what_to_do() {
     let mut command = azure.azimg(&["crawl", "--store", store, "-o", "json"]);
     let (code, _, stderr) = finish(command.env("TMPDIR", folder.path().join("nowhere")));
     assert_eq!(code, 1, "{stderr}");
-    assert!(stderr.contains("name another with TMPDIR"), "{stderr}");
+    assert!(stderr.contains("set TMPDIR to another folder"), "{stderr}");
     let run = only_run(folder.path());
     let report = json(&mut azimg(&["runs", "show", &run, "--store", store, "-o", "json"]));
     assert_eq!(report["state"], "failed");
@@ -163,7 +163,7 @@ fn only_run(store: &Path) -> String {
     run
 }
 
-fn a_schedule_that_never_comes_is_refused_before_anything_begins() {
+fn a_schedule_without_a_next_time_is_refused_at_start() {
     let azure = Azure::start(generate(Scale::Small, 92));
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
@@ -177,7 +177,7 @@ fn a_schedule_that_never_comes_is_refused_before_anything_begins() {
     assert!(code == 1 && stdout.contains("never comes due"), "{code}: {stdout}");
 }
 
-fn a_span_of_ten_thousand_years_is_refused_where_it_is_written() {
+fn a_span_over_100_years_is_refused_by_the_name_of_its_setting() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().to_str().unwrap();
     for name in ["AZIMG_KEEP_SNAPSHOTS", "AZIMG_RUN_DEADLINE", "AZIMG_OFFERS_MAX_AGE"] {

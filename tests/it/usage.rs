@@ -1,7 +1,7 @@
 //! What stands on which image, and lookups over HTTP of galleries and of that.
 
-use crate::galleries::rows;
 use crate::support::case::{Case, SUBSCRIPTION};
+use crate::support::galleries::rows;
 use crate::support::{Azure, finish, json};
 use crate::tests;
 use azimg::sim::{OrganisationSize, Scale, generate};
@@ -12,11 +12,11 @@ use std::path::Path;
 tests![
     machines_are_joined_with_their_images,
     lookups_over_http_have_galleries_too,
-    what_follows_the_latest_is_current_where_there_is_one,
-    nothing_is_moved_to_what_is_older_or_boots_otherwise,
-    what_was_not_looked_for_is_unknown,
-    what_was_removed_from_a_community_is_gone,
-    what_could_not_be_asked_again_is_told_as_of_the_last_answer,
+    machines_that_follow_the_latest_are_current_if_one_exists,
+    no_older_or_differently_booting_image_is_recommended,
+    images_outside_the_crawl_are_unknown,
+    images_removed_from_a_community_are_gone,
+    failed_requests_keep_the_last_known_usage,
     an_image_whose_date_has_passed_is_deprecated,
 ];
 
@@ -44,7 +44,7 @@ fn told(row: &Value) -> [Option<&str>; 3] {
     ["finding", "endsAt", "moveTo"].map(|column| row[column].as_str())
 }
 
-fn what_follows_the_latest_is_current_where_there_is_one() {
+fn machines_that_follow_the_latest_are_current_if_one_exists() {
     let rows = usage_of(&Case::start("usage-follows-latest"), &[]);
     let reason = |name: &str| rows[name]["reason"].as_str().unwrap_or_default();
     let end = Some("2026-12-31T00:00:00Z");
@@ -53,11 +53,15 @@ fn what_follows_the_latest_is_current_where_there_is_one() {
     assert_eq!(told(&rows["set-focal-pinned"])[1], end);
     for name in ["set-api-westeurope", "set-empty", "set-half-westeurope"] {
         assert_eq!(told(&rows[name]), [Some("gone"), None, None], "{name}");
-        assert!(reason(name).starts_with("no version may be the latest in"), "{}", rows[name]);
+        assert!(
+            reason(name).starts_with("no version is eligible as the latest in"),
+            "{}",
+            rows[name]
+        );
     }
     assert_eq!(told(&rows["set-web-eol"])[0], Some("end-of-life"));
     assert_eq!(told(&rows["set-jammy-latest"])[0], Some("current"));
-    let unsaid = "follows the latest; which version it stands on is not known";
+    let unsaid = "follows the latest; the version that it runs is not known";
     assert_eq!(reason("set-jammy-latest"), unsaid);
     // What it stands on is there, though no machine can follow it there.
     assert_eq!(told(&rows["vm-half-westeurope"])[0], Some("current"));
@@ -67,7 +71,7 @@ fn what_follows_the_latest_is_current_where_there_is_one() {
     assert_eq!(rows["set-web-eol"]["sku"], "web");
 }
 
-fn nothing_is_moved_to_what_is_older_or_boots_otherwise() {
+fn no_older_or_differently_booting_image_is_recommended() {
     let rows = usage_of(&Case::start("usage-newer-than-latest"), &[]);
     for name in ["vm-canary-1.1", "vm-moved-westus2", "vm-market-westus2"] {
         assert_eq!(told(&rows[name]), [Some("ahead"), None, None], "{}", rows[name]);
@@ -105,7 +109,7 @@ fn nothing_is_moved_to_what_is_older_or_boots_otherwise() {
     assert_eq!(told(&rows["vm"]), [Some("not-latest"), Some(end), Some("p:o:s:2.0.0")]);
 }
 
-fn what_was_not_looked_for_is_unknown() {
+fn images_outside_the_crawl_are_unknown() {
     let case = Case::start("usage-not-covered");
     let unknown = |rows: &BTreeMap<String, Value>| -> BTreeSet<String> {
         let unknown = rows.iter().filter(|(_, row)| row["finding"] == "unknown");
@@ -119,7 +123,7 @@ fn what_was_not_looked_for_is_unknown() {
     assert_eq!(unknown(&narrow), expected);
     for name in &expected {
         let row = &narrow[name];
-        assert_eq!(row["reason"], "where it would be found was not crawled", "{row}");
+        assert_eq!(row["reason"], "the scope of the image was not crawled", "{row}");
         assert!(row["moveTo"].is_null());
     }
     assert_eq!(narrow["vm-ubuntu"]["finding"], "current");
@@ -133,7 +137,7 @@ fn what_was_not_looked_for_is_unknown() {
     assert_eq!(elsewhere["vm-win-westus2"]["finding"], "gone");
 }
 
-fn what_was_removed_from_a_community_is_gone() {
+fn images_removed_from_a_community_are_gone() {
     let rows = usage_of(&Case::start("community-version-removed"), &[]);
     assert!(rows.values().any(|row| row["finding"] == "gone"));
     for row in rows.values() {
@@ -143,7 +147,7 @@ fn what_was_removed_from_a_community_is_gone() {
 }
 
 /// What was answered once stands, and says that nobody could look again; what was never found may be new since.
-fn what_could_not_be_asked_again_is_told_as_of_the_last_answer() {
+fn failed_requests_keep_the_last_known_usage() {
     let definition = format!(
         "/subscriptions/{SUBSCRIPTION}/resourceGroups/rg/providers/Microsoft.Compute/galleries/g/images/d"
     );
@@ -186,8 +190,8 @@ fn what_could_not_be_asked_again_is_told_as_of_the_last_answer() {
         assert_eq!(told(&before), told(&after), "{name}");
         let [first, again] =
             [&before, &after].map(|rows| rows[name]["reason"].as_str().unwrap_or_default());
-        assert!(!first.contains("as of the last answer"), "{first}");
-        let since = "as of the last answer; since then it could not be asked: denied";
+        assert!(!first.contains("as of the last successful listing"), "{first}");
+        let since = "as of the last successful listing; since then it could not be listed: denied";
         assert!(again.starts_with(first) && again.contains(since), "{again}");
     }
     for name in ["unseen", "own-unseen"] {
@@ -195,7 +199,7 @@ fn what_could_not_be_asked_again_is_told_as_of_the_last_answer() {
         assert_eq!(after[name]["finding"], "unknown");
         let reason = after[name]["reason"].as_str().unwrap();
         assert!(
-            reason.starts_with("where it would be found could not be asked: denied"),
+            reason.starts_with("the scope of the image could not be listed: denied"),
             "{reason}"
         );
     }
@@ -210,7 +214,10 @@ fn an_image_whose_date_has_passed_is_deprecated() {
     // What was made of a disk names no image.
     for name in ["flex-no-profile", "vm-from-disk"] {
         assert_eq!(rows[name]["finding"], "unknown");
-        assert_eq!(rows[name]["reason"], "it was made of a disk, and neither names an image");
+        assert_eq!(
+            rows[name]["reason"],
+            "it was created from a disk, and neither refers to an image"
+        );
     }
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().to_str().unwrap();
@@ -254,7 +261,7 @@ fn machines_are_joined_with_their_images() {
     let rows = json(&mut azure.azimg(&arguments));
     let rows = rows.as_array().unwrap();
     assert_eq!(rows.len(), organisation.machines.len());
-    let galleries = crate::galleries::rows(folder.path());
+    let galleries = crate::support::galleries::rows(folder.path());
     let galleries = rows_by_id(&galleries);
     let mut findings: BTreeSet<&str> = BTreeSet::new();
     for row in rows.iter().filter(|row| row["imageKind"] == "gallery-version") {
@@ -304,7 +311,7 @@ fn lookups_over_http_have_galleries_too() {
     let folder = tempfile::tempdir().unwrap();
     json(&mut azure.azimg(&["crawl", "--store", folder.path().to_str().unwrap(), "-o", "json"]));
     let (marketplace, galleries) = (crate::support::rows(folder.path()), rows(folder.path()));
-    let host = crate::web::Host::start(&azure, folder.path());
+    let host = crate::support::web::Host::start(&azure, folder.path());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let client = host.caller();
     let get = |path: &str| {
@@ -333,7 +340,7 @@ fn lookups_over_http_have_galleries_too() {
         }
     };
     // Pages go from one table into the next.
-    let containers = crate::inventory::rows(folder.path());
+    let containers = crate::support::inventory::rows(folder.path());
     let every = marketplace.iter().chain(&galleries).chain(&containers);
     let every: Vec<Value> = every.cloned().collect();
     assert_eq!(all("images?top=37"), every);

@@ -58,6 +58,16 @@ impl Version {
         self.end == Some(DATES[0])
     }
 
+    fn state(&self, is_gallery: bool) -> &'static str {
+        if is_gallery {
+            if self.has_ended() { "end-of-life" } else { "active" }
+        } else if self.is_deprecated || self.has_ended() {
+            "deprecated"
+        } else {
+            "active"
+        }
+    }
+
     fn listed(&self) -> Value {
         let state = match self.end {
             _ if self.is_deprecated => json!({"imageState": "Deprecated"}),
@@ -273,15 +283,7 @@ impl World {
             }
         };
         let latest = known.iter().copied().filter(here).filter(deployable).max_by_key(|v| v.number);
-        let state = |version: &Version| {
-            if is_gallery {
-                if version.has_ended() { "end-of-life" } else { "active" }
-            } else if version.is_deprecated || version.has_ended() {
-                "deprecated"
-            } else {
-                "active"
-            }
-        };
+        let state = |version: &Version| version.state(is_gallery);
         let ends = |version: &Version| version.end.filter(|_| is_gallery || !version.is_deprecated);
         // What could not be asked again may be there since.
         let is_listed = is_gallery || versions.iter().any(|v| v.at.contains(&machine.at));

@@ -10,12 +10,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 tests![
-    versions_stand_in_one_place_and_are_the_documented_ones,
-    a_cloud_that_offers_other_versions_is_crawled_with_those,
-    what_is_not_offered_is_neither_gone_nor_unregistered,
+    api_versions_are_defined_in_one_file_and_documented,
+    a_cloud_with_other_api_versions_is_crawled_with_those,
+    unsupported_api_versions_mark_no_row_as_gone,
 ];
 
-fn versions_stand_in_one_place_and_are_the_documented_ones() {
+fn api_versions_are_defined_in_one_file_and_documented() {
     let text = std::fs::read_to_string(root().join("docs/azure.md")).unwrap();
     let rows: BTreeSet<(&str, &str)> = text
         .lines()
@@ -65,7 +65,7 @@ const NONE: How = How::Answer(
      namespace 'Microsoft.Compute' for api version '2024-07-01'. The supported api-versions are ''.\"}}",
 );
 
-fn a_cloud_that_offers_other_versions_is_crawled_with_those() {
+fn a_cloud_with_other_api_versions_is_crawled_with_those() {
     let whole = tempfile::tempdir().unwrap();
     let azure = Azure::start(generate(Scale::Small, 61));
     json(&mut azure.azimg(&["crawl", "--store", whole.path().to_str().unwrap(), "-o", "json"]));
@@ -95,7 +95,7 @@ fn a_cloud_that_offers_other_versions_is_crawled_with_those() {
     assert_eq!(lines.iter().collect::<BTreeSet<_>>().len(), lines.len(), "{stderr}");
 }
 
-fn what_is_not_offered_is_neither_gone_nor_unregistered() {
+fn unsupported_api_versions_mark_no_row_as_gone() {
     let azure = Azure::start(generate(Scale::Small, 62));
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().to_str().unwrap();

@@ -10,10 +10,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 
 tests![
-    a_wait_shows_itself_with_its_server,
-    a_wait_for_a_token_names_who_is_to_give_it,
-    the_first_failure_to_connect_is_told_at_once,
-    a_doctor_without_a_network_finds_all_that_is_not_there,
+    a_wait_is_shown_with_its_server,
+    a_wait_for_a_token_names_its_source,
+    the_first_failure_to_connect_is_reported_immediately,
+    doctor_without_a_network_reports_every_missing_service,
 ];
 
 /// Starts a command whose stderr goes into a file.
@@ -22,7 +22,7 @@ fn started(command: &mut Command, said: &std::path::Path) -> Child {
     command.stdout(Stdio::null()).stderr(file).spawn().unwrap()
 }
 
-fn a_wait_shows_itself_with_its_server() {
+fn a_wait_is_shown_with_its_server() {
     let held = vec![Fault::new("/offers", usize::MAX, How::Held)];
     let faulty = Faulty::start(Azure::start(generate(Scale::Small, 95)), held);
     let folder = tempfile::tempdir_in(temporary()).unwrap();
@@ -45,7 +45,7 @@ fn a_wait_shows_itself_with_its_server() {
     assert_eq!(std::fs::read_to_string(&said).unwrap(), "");
 }
 
-fn a_wait_for_a_token_names_who_is_to_give_it() {
+fn a_wait_for_a_token_names_its_source() {
     let folder = tempfile::tempdir_in(temporary()).unwrap();
     let az = folder.path().join("az");
     // It waits for somebody who never comes.
@@ -57,7 +57,7 @@ fn a_wait_for_a_token_names_who_is_to_give_it() {
     let mut child = started(command.env("PATH", path), &said);
     wait_for("whose token is waited for", || {
         let said = std::fs::read_to_string(&said).unwrap();
-        said.contains("azimg: waiting for az to give a token").then_some(())
+        said.contains("azimg: waiting for az to return a token").then_some(())
     });
     assert!(
         Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success()
@@ -70,7 +70,7 @@ fn nobody() -> String {
     format!("127.0.0.1:{}", crate::support::azurite::free_port())
 }
 
-fn the_first_failure_to_connect_is_told_at_once() {
+fn the_first_failure_to_connect_is_reported_immediately() {
     let azure = Azure::start(generate(Scale::Small, 96));
     let folder = tempfile::tempdir_in(temporary()).unwrap();
     let store = folder.path().to_str().unwrap();
@@ -92,7 +92,7 @@ fn the_first_failure_to_connect_is_told_at_once() {
         assert_eq!((code, stdout.as_str()), (1, ""), "{line:?}: {stderr}");
         let mut lines = stderr.lines().filter(|line| !line.starts_with("azimg: waiting for "));
         let first = lines.next().unwrap();
-        assert!(first.contains("trying again for a few seconds"), "{line:?}: {stderr}");
+        assert!(first.contains("retrying for a few seconds"), "{line:?}: {stderr}");
         assert!(first.contains(": cannot connect to 127.0.0.1:"), "{line:?}: {stderr}");
         let last = lines.next().unwrap();
         assert!(
@@ -103,7 +103,7 @@ fn the_first_failure_to_connect_is_told_at_once() {
     }
 }
 
-fn a_doctor_without_a_network_finds_all_that_is_not_there() {
+fn doctor_without_a_network_reports_every_missing_service() {
     let azure = Azure::start(generate(Scale::Small, 97));
     let (arm, blobs, registry) = (nobody(), nobody(), nobody());
     let mut doctor = azure.azimg(&["doctor", "--store", "azurite", "-o", "json"]);
@@ -125,7 +125,7 @@ fn a_doctor_without_a_network_finds_all_that_is_not_there() {
     assert!(said("queues").contains("cannot"), "{found}");
     // Both were told of at once, and neither waited for the other.
     let first = |part: &str| {
-        stderr.lines().position(|line| line.contains(part) && line.contains("trying again"))
+        stderr.lines().position(|line| line.contains(part) && line.contains("retrying"))
     };
     let both = (first("/subscriptions"), first("127.0.0.1"));
     assert!(both.0.is_some() && both.1.is_some(), "{stderr}");

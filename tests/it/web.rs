@@ -1,96 +1,17 @@
 //! Lookups over HTTP from the embedded host.
 
+use crate::support::web::{Host, get};
 use crate::support::{Azure, json, threads, wait_until};
 use crate::tests;
 use azimg::sim::{Scale, generate};
 use reqwest::Client;
-use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
 tests![
     lookups_are_answered_from_the_published_snapshot,
     a_key_in_the_address_is_taken_by_every_route,
-    a_host_that_was_killed_goes_on_with_its_run,
+    a_killed_host_resumes_its_run,
 ];
-
-/// A running `azimg host`; stopped when dropped.
-pub struct Host {
-    child: Child,
-    pub address: String,
-    /// What it said before it listened.
-    pub said: Vec<String>,
-    /// The key that it printed; empty when it asks for none.
-    pub key: String,
-}
-
-impl Host {
-    pub fn start(azure: &Azure, store: &Path) -> Self {
-        Self::of(&mut Self::command(azure, store))
-    }
-
-    /// The command that starts one, for what is to be said to it beside.
-    pub fn command(azure: &Azure, store: &Path) -> Command {
-        azure.azimg(&["host", "--port", "0", "--store", store.to_str().unwrap()])
-    }
-
-    pub fn of(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (mut lines, mut said) = (stderr.lines(), Vec::new());
-        let address = loop {
-            let line = lines.next().unwrap_or_else(|| panic!("it never listened: {said:?}"));
-            let line = line.unwrap();
-            if let Some((_, rest)) = line.split_once("functions are at ") {
-                break rest.split(';').next().unwrap().to_owned();
-            }
-            said.push(line);
-        };
-        std::thread::spawn(move || lines.for_each(drop));
-        let key = said.iter().find_map(|line| line.split_once("what starts something is "));
-        let key = key.map(|(_, rest)| rest.split(',').next().unwrap().to_owned());
-        Self { child, address, said, key: key.unwrap_or_default() }
-    }
-
-    /// What a caller sends who shows the key.
-    pub fn keyed(&self) -> HeaderMap {
-        HeaderMap::from_iter([("x-functions-key".parse().unwrap(), self.key.parse().unwrap())])
-    }
-
-    /// What a caller sends who starts a run.
-    pub fn starting(&self) -> HeaderMap {
-        let mut headers = self.keyed();
-        headers.insert("content-type", HeaderValue::from_static("application/json"));
-        headers
-    }
-
-    /// A caller who shows the key with whatever is asked.
-    pub fn caller(&self) -> Client {
-        Client::builder().no_gzip().default_headers(self.keyed()).build().unwrap()
-    }
-}
-
-impl Host {
-    /// `HOST:PORT`.
-    pub fn authority(&self) -> &str {
-        self.address.trim_start_matches("http://").trim_end_matches("/api")
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-pub async fn get(client: &Client, url: &str) -> (u16, Value) {
-    let response = client.get(url).send().await.unwrap();
-    let status = response.status().as_u16();
-    (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or(Value::Null))
-}
 
 /// Waits until a run is published; what health says then.
 async fn healthy(client: &Client, address: &str) -> Value {
@@ -106,6 +27,19 @@ async fn healthy(client: &Client, address: &str) -> Value {
 
 fn lookups_are_answered_from_the_published_snapshot() {
     threads(lookups());
+}
+
+/// The rows of all pages, by links that are followed as they are.
+async fn all_pages(client: &Client, first: String) -> Vec<Value> {
+    let mut found = Vec::new();
+    let mut next = Some(first);
+    while let Some(url) = next {
+        let (status, page) = get(client, &url).await;
+        assert_eq!(status, 200);
+        found.extend(page["value"].as_array().unwrap().clone());
+        next = page["nextLink"].as_str().map(str::to_owned);
+    }
+    found
 }
 
 async fn lookups() {
@@ -134,15 +68,7 @@ async fn lookups() {
     assert_eq!(refused.status(), 400);
     healthy(&client, &host.address).await;
 
-    // Pages, by links that are followed as they are.
-    let mut found = Vec::new();
-    let mut next = Some(at("images?top=100"));
-    while let Some(url) = next {
-        let (status, page) = get(&client, &url).await;
-        assert_eq!(status, 200);
-        found.extend(page["value"].as_array().unwrap().clone());
-        next = page["nextLink"].as_str().map(str::to_owned);
-    }
+    let found = all_pages(&client, at("images?top=100")).await;
     let run = found[0]["observedRun"].as_str().unwrap().to_owned();
     let (_, listed) = get(&client, &at(&format!("runs/{run}"))).await;
     assert_eq!(listed["images"], found.len());
@@ -289,7 +215,7 @@ fn a_key_in_the_address_is_taken_by_every_route() {
     });
 }
 
-fn a_host_that_was_killed_goes_on_with_its_run() {
+fn a_killed_host_resumes_its_run() {
     threads(async {
         let folder = tempfile::tempdir().unwrap();
         let store = folder.path().to_owned();

@@ -2,34 +2,35 @@
 //! does anything there, and all of them can still be told apart.
 
 mod registry;
+mod shown;
 
-use crate::hostile::server;
-use crate::support::strangers::{FEW, TEXTS};
+use crate::support::answering::server;
+use crate::support::commands::commands;
+use crate::support::strangers::TEXTS;
 use crate::support::terminal::{self, Terminal};
-use crate::support::{Azure, azimg, finish, json, rows, temporary, write_rows};
+use crate::support::{Azure, azimg, finish, json, temporary, write_rows};
 use crate::tests;
-use azimg::sim::{OrganisationSize, World};
+use azimg::sim::World;
 use azimg::sink::acts;
 use azimg::sink::log::{JsonLine, TextLine};
 use serde_json::{Value, json as value};
+use shown::{Named, shows};
 use std::io::Write;
-use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
-use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt;
 
 tests![
-    ten_thousand_texts_are_printed_in_each_format_and_none_of_them_acts,
+    ten_thousand_texts_are_inert_in_each_format,
     a_terminal_shows_ten_thousand_texts_as_they_are_printed needs [Terminal],
-    each_command_that_shows_something_shows_texts_of_strangers_without_harm
+    every_command_prints_untrusted_texts_without_harm
         slow "each command is run once for each format",
-    errors_of_a_registry_are_lines_in_which_nothing_acts,
+    errors_of_a_registry_are_printed_inert,
     each_line_of_the_log_is_one_line_or_one_document,
-    what_is_typed_wrong_is_told_without_harm,
-    a_text_that_looks_like_a_formula_is_none_and_a_number_stays_one,
+    wrong_arguments_are_reported_without_harm,
+    texts_like_formulas_are_escaped_in_csv_and_numbers_are_not,
 ];
 
 const FORMATS: [&str; 6] = ["table", "json", "ndjson", "tsv", "csv", "yaml"];
@@ -74,7 +75,7 @@ fn records(text: &str, tabs: bool) -> Vec<Vec<String>> {
     reader.from_reader(text.as_bytes()).records().map(|row| read(row.unwrap())).collect()
 }
 
-fn ten_thousand_texts_are_printed_in_each_format_and_none_of_them_acts() {
+fn ten_thousand_texts_are_inert_in_each_format() {
     for format in FORMATS {
         let text = printed(format);
         assert_harmless(&text, format);
@@ -152,145 +153,7 @@ fn a_terminal_shows_ten_thousand_texts_as_they_are_printed() {
     assert!(terminal.show(&file).1.contains("taken over"));
 }
 
-/// Where commands look: a catalog of what strangers named, and what it was crawled from.
-struct Named {
-    azure: Azure,
-    gallery: String,
-    registry: Strangers,
-    folder: TempDir,
-}
-
-impl Named {
-    fn crawled() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("catalog.ndjson");
-        let catalog: Vec<Value> = FEW
-            .iter()
-            .map(|text| value!({"publisher": text, "offer": text, "sku": text, "version": "1.0.0"}))
-            .collect();
-        write_rows(&file, &catalog);
-        let mut world =
-            World::load(&[&file]).unwrap().with_generated_organisation(OrganisationSize::FEW, 5);
-        let tags =
-            || FEW.iter().map(|text| (text.clone(), Value::from(text.as_str()))).collect::<Value>();
-        let own = &mut world.organisation;
-        for gallery in own.galleries.values_mut() {
-            gallery.description = Some(FEW[0].clone());
-            gallery.tags = tags();
-            for definition in gallery.definitions.values_mut() {
-                definition.tags = tags();
-                for name in ["description", "eula", "releaseNoteUri", "privacyStatementUri"] {
-                    definition.properties[name] = FEW[6].clone().into();
-                }
-                for version in definition.versions.values_mut() {
-                    version.tags = tags();
-                }
-            }
-        }
-        let gallery = own.galleries.values().next().unwrap().id();
-        let (azure, registry) = (Azure::start(world), Strangers::start(""));
-        let this = Self { azure, gallery, registry, folder };
-        let (code, _, stderr) = finish(&mut this.azimg(&["crawl", "--details", "none"]));
-        assert!(matches!(code, 0 | 3), "{stderr}");
-        assert_harmless(&stderr, "crawl");
-        this
-    }
-
-    fn store(&self) -> std::path::PathBuf {
-        self.folder.path().join("store")
-    }
-
-    fn azimg(&self, arguments: &[&str]) -> Command {
-        let store = self.store();
-        let mut all = arguments.to_vec();
-        all.extend(["--store", store.to_str().unwrap()]);
-        let mut command = self.azure.azimg(&all);
-        command.env("AZIMG_REGISTRIES", &self.registry.address);
-        command
-    }
-}
-
-/// The commands that can be run, by what `--help` says of each.
-pub fn commands() -> Vec<String> {
-    let mut found = Vec::new();
-    let mut groups = vec![String::new()];
-    while let Some(group) = groups.pop() {
-        let mut line: Vec<&str> = group.split_whitespace().collect();
-        line.push("--help");
-        let (code, help, _) = finish(&mut azimg(&line));
-        assert_eq!(code, 0, "{group}");
-        let Some((_, below)) = help.split_once("Commands:\n") else {
-            found.push(group);
-            continue;
-        };
-        // A name stands two spaces in; what goes on a line further down stands below what is said of it.
-        let names = below.lines().take_while(|line| !line.is_empty()).filter_map(|line| {
-            let name = line.strip_prefix("  ")?;
-            name.starts_with(|c: char| c.is_ascii_lowercase()).then(|| name.split(' ').next())?
-        });
-        for name in names.filter(|name| *name != "help") {
-            groups.push(format!("{group} {name}").trim().to_owned());
-        }
-    }
-    found
-}
-
-/// How a command is run so that it shows what it can; nothing where it shows nothing that others named.
-fn shows(command: &str, at: &Named) -> Option<Vec<Vec<String>>> {
-    let registry = &at.registry.address;
-    let app = format!("{registry}/app");
-    let version = format!("{registry}/app:v1");
-    // No argument of a program can have it.
-    let fits = |text: &str| !text.contains('\0');
-    let catalog = rows(&at.store());
-    let mut ids = catalog.iter().map(|row| row["id"].as_str().unwrap());
-    let image = ids.find(|id| fits(id) && id.contains('\u{1b}')).unwrap();
-    let description = FEW.iter().find(|text| fits(text)).unwrap();
-    let sku = image.rsplit_once(':').unwrap().0.to_owned();
-    let current: Value = crate::support::read_json(&at.store().join("current.json"));
-    let run = current["run"].as_str().unwrap().to_owned();
-    let gallery = at.gallery.as_str();
-    let lines: &[&[&str]] = match command {
-        "images list" => {
-            &[&[], &["--kind", "gallery-version"], &["--kind", "container-manifest"], &["--live"]]
-        }
-        "images show" => &[&[image]],
-        "images latest" => &[&[&sku]],
-        "images usage" => &[&["--all"]],
-        "images aliases" => &[&[], &["--az"]],
-        "publishers" | "offers" | "skus" | "locations" | "changes" | "config show"
-        | "runs list" | "runs verify" | "doctor" | "gallery list" | "gallery images"
-        | "gallery versions" | "registry list" => &[&[]],
-        "gallery show" | "gallery share" => &[&[gallery]],
-        "gallery update" => &[&[gallery, "--description", description, "--dry-run"]],
-        "gallery unshare" => &[&[gallery, "--all", "--dry-run"]],
-        "gallery retire" => &[&["--keep", "1", "--older-than", "0"]],
-        "registry repositories" => &[&[registry, "--anonymous"], &[registry, "--storage"]],
-        "registry tags" | "registry manifests" => &[&[&app, "--anonymous"]],
-        "registry show" | "registry inspect" => {
-            &[&[&version, "--anonymous"], &[&app, "--anonymous"]]
-        }
-        "registry copy" => &[&[&version, &app, "--dry-run", "--anonymous"]],
-        "registry tag" => &[&[&version, "v2", "--dry-run", "--anonymous"]],
-        "registry set" => &[&[&version, "--write-enabled", "false", "--dry-run", "--anonymous"]],
-        "registry delete" => &[&[&version, "--dry-run", "--anonymous"]],
-        "registry purge" => &[&[registry, "--repository", "app", "--untagged", "--anonymous"]],
-        "runs show" | "runs publish" => &[&[&run]],
-        // Ours alone, or bytes: what they say on stderr goes through the sink of all.
-        "crawl" | "serve" | "host" | "sim" | "package" | "schema" | "completions" | "man"
-        | "gallery wait" | "registry push" | "registry pull" | "registry attach" => return None,
-        other => {
-            panic!("'{other}' is new: say how it shows what strangers named, or that it does not")
-        }
-    };
-    let owned = |line: &&[&str]| {
-        let words = command.split(' ').chain(line.iter().copied());
-        words.map(str::to_owned).collect()
-    };
-    Some(lines.iter().map(owned).collect())
-}
-
-fn each_command_that_shows_something_shows_texts_of_strangers_without_harm() {
+fn every_command_prints_untrusted_texts_without_harm() {
     let at = Named::crawled();
     let mut showed = 0;
     for command in commands() {
@@ -320,7 +183,7 @@ fn each_command_that_shows_something_shows_texts_of_strangers_without_harm() {
     assert!(showed > 30, "{showed}");
 }
 
-fn errors_of_a_registry_are_lines_in_which_nothing_acts() {
+fn errors_of_a_registry_are_printed_inert() {
     let registry = Strangers::start("error");
     for number in (0..TEXTS.len()).step_by(250) {
         let at = format!("{}/text{number}", registry.address);
@@ -392,7 +255,7 @@ fn each_line_of_the_log_is_one_line_or_one_document() {
     assert_eq!(log.lines().count(), count);
 }
 
-fn what_is_typed_wrong_is_told_without_harm() {
+fn wrong_arguments_are_reported_without_harm() {
     let hostile = "\u{1b}]2;taken over\u{7}\u{202e}\u{9b}2J";
     for line in [
         &["images", "list", "--query", hostile][..],
@@ -426,7 +289,7 @@ fn what_is_typed_wrong_is_told_without_harm() {
     assert!(code == 0 && !script.contains("\\u{"), "{script}");
 }
 
-fn a_text_that_looks_like_a_formula_is_none_and_a_number_stays_one() {
+fn texts_like_formulas_are_escaped_in_csv_and_numbers_are_not() {
     let query = "[{\"=a\": `-5`, \"b\": '-5', \"c\": '\"x', \"d\": `null`}]";
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("catalog.ndjson");

@@ -1,8 +1,8 @@
 //! A registry of strangers: what is in it, and what it says, are texts that act where they are shown raw.
 
-use crate::hostile::{reply, token};
+use crate::support::answering::{reply, token};
+use crate::support::layout::digest;
 use crate::support::strangers::{FEW, TEXTS};
-use crate::transfers::digest;
 use axum::response::Response;
 use serde_json::{Value, json};
 

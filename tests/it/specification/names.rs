@@ -1,7 +1,7 @@
 //! Which things of a simulated Azure stand for the names of an example: one set of names for each thing that a
 //! path can lead to.
 
-use crate::recorded::ask;
+use crate::support::asking::ask;
 use azimg::sim::Sim;
 use azimg::sim::organisation::SimGallery;
 use azimg::source::locations::short_name;

@@ -1,7 +1,8 @@
 //! Storage queues as served by the Functions host (`QueueListener`, `QueueProcessor` in the source
 //! of the Storage extension).
 
-use super::{TestHost, envelope, outputs, trigger};
+use super::invocations::trigger;
+use super::{TestHost, envelope, outputs};
 use crate::support::wait_until;
 use azure_storage_queue::models::{QueueClientReceiveMessagesOptions, ReceivedMessage};
 use futures::stream::{FuturesUnordered, StreamExt};

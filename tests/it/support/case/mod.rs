@@ -4,6 +4,8 @@
 //! regular expression on `METHOD path?query body`), `times` times. Patches are delayed until
 //! `patchTogether` of them have arrived.
 
+mod tables;
+
 use super::{azimg, root};
 use async_trait::async_trait;
 use axum::Router;
@@ -17,6 +19,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tables::{gallery, graph, marketplace, shared};
 use tokio::runtime::Runtime;
 
 /// The subscription of each case that names none.
@@ -202,37 +205,40 @@ fn merge(into: &mut Value, patch: Value) {
     }
 }
 
-/// The galleries shared with the caller in one location.
-fn shared(galleries: &Value, rest: &[&str]) -> Reply {
-    let list = |all: &Value| reply(json!({"value": all.as_array().cloned().unwrap_or_default()}));
-    match rest {
-        [] => {
-            let names = galleries.as_object().into_iter().flat_map(|all| all.keys());
-            let row = |name| {
-                json!({"name": name, "location": "x", "properties": {},
-                                    "identifier": {"uniqueId": format!("/SharedGalleries/{name}")}})
-            };
-            reply(json!({"value": names.map(row).collect::<Vec<_>>()}))
-        }
-        [gallery, "images"] => match named(galleries, gallery) {
-            Some(gallery) => list(&gallery["definitions"]),
-            None => refused("GalleryNotFound"),
-        },
-        [gallery, "images", definition, "versions"] => match named(galleries, gallery) {
-            Some(gallery) => list(named(&gallery["versions"], definition).unwrap_or(&Value::Null)),
-            None => refused("GalleryNotFound"),
-        },
-        _ => refused("NotFound"),
-    }
+/// A token that is valid for a day.
+fn token() -> Value {
+    let seconds = time::OffsetDateTime::now_utc().unix_timestamp() + 86_400;
+    json!({"access_token": "e30.e30.e30", "expires_on": seconds.to_string(), "resource": "x",
+        "token_type": "Bearer"})
+}
+
+/// The subscriptions of a tenant. A case that names none has one.
+fn subscriptions(tenant: &Value) -> Value {
+    let one = || json!([{"subscriptionId": SUBSCRIPTION, "state": "Enabled"}]);
+    tenant.get("subscriptions").cloned().unwrap_or_else(one)
+}
+
+/// The galleries or managed images of one subscription.
+fn owned(tenant: &Value, subscription: &str, kind: &str) -> Vec<Value> {
+    let own = format!("/subscriptions/{subscription}/");
+    all(tenant, kind).iter().filter(|one| id(one).starts_with(&own)).map(shown).collect()
+}
+
+/// The locations of a tenant. A case without locations has those of its marketplace, or else one.
+fn locations(tenant: &Value) -> Vec<Value> {
+    let region = |name: &Value| json!({"name": name, "metadata": {"regionType": "Physical"}});
+    let named = all(tenant, "locations").to_vec();
+    let listed: Vec<Value> = tenant["marketplace"]
+        .as_object()
+        .map_or_else(|| vec![json!("eastus")], |tree| tree.keys().map(|l| json!(l)).collect());
+    let named = if named.is_empty() { listed } else { named };
+    named.iter().map(region).collect()
 }
 
 /// The response of a tenant to a request.
-#[allow(clippy::too_many_lines, reason = "a few lines for each path")]
 fn answer(tenant: &Value, method: &str, path: &str, query: &str, body: &[u8]) -> Reply {
     if path == "/token" {
-        let seconds = time::OffsetDateTime::now_utc().unix_timestamp() + 86_400;
-        return reply(json!({"access_token": "e30.e30.e30", "expires_on": seconds.to_string(),
-                            "resource": "x", "token_type": "Bearer"}));
+        return reply(token());
     }
     let path = path.to_lowercase();
     if all(tenant, "refused").iter().any(|part| path.contains(part.as_str().unwrap())) {
@@ -249,24 +255,8 @@ fn answer(tenant: &Value, method: &str, path: &str, query: &str, body: &[u8]) ->
         ("POST", ["providers", "microsoft.resourcegraph", "resources"]) => {
             graph(tenant, &serde_json::from_slice(body).unwrap())
         }
-        ("GET", ["subscriptions"]) => {
-            let one = json!([{"subscriptionId": SUBSCRIPTION, "state": "Enabled"}]);
-            let all = tenant.get("subscriptions").unwrap_or(&one);
-            reply(json!({"value": all}))
-        }
-        ("GET", [_, _, "locations"]) => {
-            let region =
-                |name: &Value| json!({"name": name, "metadata": {"regionType": "Physical"}});
-            let named = all(tenant, "locations").to_vec();
-            // A case without locations has those of its marketplace, or else one.
-            let listed: Vec<Value> = tenant["marketplace"].as_object().map_or_else(
-                || vec![json!("eastus")],
-                |tree| tree.keys().map(|l| json!(l)).collect(),
-            );
-            let named = if named.is_empty() { listed } else { named };
-            let regions: Vec<Value> = named.iter().map(region).collect();
-            reply(json!({"value": regions}))
-        }
+        ("GET", ["subscriptions"]) => reply(json!({"value": subscriptions(tenant)})),
+        ("GET", [_, _, "locations"]) => reply(json!({"value": locations(tenant)})),
         (
             "GET",
             [
@@ -283,11 +273,7 @@ fn answer(tenant: &Value, method: &str, path: &str, query: &str, body: &[u8]) ->
         (
             "GET",
             [_, subscription, "providers", "microsoft.compute", kind @ ("galleries" | "images")],
-        ) => {
-            let own = format!("/subscriptions/{subscription}/");
-            let of_it = all(tenant, kind).iter().filter(|one| id(one).starts_with(&own));
-            reply(json!({"value": of_it.map(shown).collect::<Vec<_>>()}))
-        }
+        ) => reply(json!({"value": owned(tenant, subscription, kind)})),
         ("GET", [_, _, "providers", "microsoft.containerregistry", "registries"]) => {
             reply(json!({"value": []}))
         }
@@ -318,115 +304,4 @@ fn answer(tenant: &Value, method: &str, path: &str, query: &str, body: &[u8]) ->
 
 fn named<'a>(tree: &'a Value, name: &str) -> Option<&'a Value> {
     tree.as_object()?.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
-}
-
-fn marketplace(publishers: &Value, rest: &[&str]) -> Reply {
-    let names = |tree: Option<&Value>| match tree.and_then(Value::as_object) {
-        Some(tree) => {
-            let names: Vec<Value> = tree.keys().map(|name| json!({"name": name})).collect();
-            reply(names.into())
-        }
-        None => refused("NotFound"),
-    };
-    let at = |path: &[&str]| path.iter().try_fold(publishers, |tree, name| named(tree, name));
-    match rest {
-        [] => names(Some(publishers)),
-        [publisher, "artifacttypes", "vmimage", "offers"] => names(at(&[publisher])),
-        [publisher, _, _, _, offer, "skus"] => names(at(&[publisher, offer])),
-        [publisher, _, _, _, offer, _, sku, "versions", version @ ..] => {
-            let Some(versions) = at(&[publisher, offer, sku]).and_then(Value::as_array) else {
-                return refused("NotFound");
-            };
-            let active = json!({"imageDeprecationStatus": {"imageState": "Active"}});
-            let listed = |version: &Value| match version.as_str() {
-                Some(name) => json!({"name": name, "properties": active}),
-                None => version.clone(),
-            };
-            match version {
-                [] => reply(versions.iter().map(listed).collect::<Vec<_>>().into()),
-                [name, ..] => {
-                    let found = versions.iter().map(listed).find(|one| one["name"] == *name);
-                    let linux = json!({"osDiskImage": {"operatingSystem": "Linux"},
-                                       "hyperVGeneration": "V2", "architecture": "x64"});
-                    match found {
-                        Some(one) if one["image"].is_object() => {
-                            reply(json!({"name": name, "properties": one["image"]}))
-                        }
-                        Some(_) => reply(json!({"name": name, "properties": linux})),
-                        None => refused("ImageNotFound"),
-                    }
-                }
-            }
-        }
-        _ => refused("NotFound"),
-    }
-}
-
-fn gallery(tenant: &Value, path: &str, rest: &[&str], query: &str) -> Reply {
-    let kinds = ["galleries", "definitions", "versions"];
-    let mut everything = kinds.iter().flat_map(|kind| all(tenant, kind));
-    if let Some(found) = everything.find(|one| id(one) == path) {
-        let mut one = shown(found);
-        if query.to_lowercase().contains("replicationstatus")
-            && !found["replicationStatus"].is_null()
-        {
-            one["properties"]["replicationStatus"] = found["replicationStatus"].clone();
-        }
-        return reply(one);
-    }
-    let pool = match rest {
-        ["images"] => all(tenant, "definitions"),
-        ["images", _, "versions"] => all(tenant, "versions"),
-        _ => return refused("ResourceNotFound"),
-    };
-    let is_below = |one: &&Value| id(one).rsplit_once('/').is_some_and(|(head, _)| head == path);
-    reply(json!({"value": pool.iter().filter(is_below).map(shown).collect::<Vec<_>>()}))
-}
-
-/// Resource Graph, for the queries used by the crawl and the machines of such a tenant.
-fn graph(tenant: &Value, question: &Value) -> Reply {
-    let query = question["query"].as_str().unwrap().to_lowercase();
-    let quoted = |head: &str| {
-        let (_, rest) = query.split_once(head)?;
-        rest.split('\'').nth(1).map(str::to_owned)
-    };
-    let typed = |kind: &str, one: &Value| {
-        let mut row = shown(one);
-        row["type"] = kind.into();
-        row
-    };
-    let mut rows: Vec<Value> = if query.starts_with("communitygalleryresources") {
-        let place = quoted("location =~");
-        let wants_images = query.contains("/images");
-        let rows = all(tenant, "community").iter().filter(|row| {
-            let is_there = place.as_deref().is_none_or(|place| row["location"] == place);
-            is_there
-                && row["type"].as_str().unwrap().to_lowercase().contains("/images") == wants_images
-        });
-        rows.cloned().collect()
-    } else if query.contains("'microsoft.compute/disks'") {
-        let is_asked = |disk: &&Value| query.contains(&format!("'{}'", id(disk)));
-        all(tenant, "disks").iter().filter(is_asked).cloned().collect()
-    } else if query.contains("virtualmachines") {
-        all(tenant, "machines").to_vec()
-    } else if query.contains("galleries/images") {
-        let head = quoted("id startswith").unwrap();
-        let mut kinds = vec![("microsoft.compute/galleries/images", "definitions")];
-        if query.contains("galleries/images/versions") {
-            kinds.push(("microsoft.compute/galleries/images/versions", "versions"));
-        }
-        let of = |(kind, member)| all(tenant, member).iter().map(move |one| typed(kind, one));
-        kinds.into_iter().flat_map(of).filter(|row| id(row).starts_with(&head)).collect()
-    } else if query.contains("'microsoft.compute/galleries'") {
-        all(tenant, "galleries").iter().map(shown).collect()
-    } else {
-        Vec::new()
-    };
-    rows.sort_by_key(id);
-    if let Some(last) = quoted("strcmp(id,") {
-        rows.retain(|row| id(row) > last);
-    }
-    let count = rows.len();
-    reply(json!({"totalRecords": count, "count": count, "data": rows, "facets": [],
-                       "resultTruncated": "false"}))
 }

@@ -1,8 +1,8 @@
 //! A registry in memory, as strict as docker-registry: a blob is what its digest says, and a manifest is taken when all
 //! that it points at is there.
 
-use crate::hostile::{reply, token};
-use crate::transfers::digest;
+use super::answering::{reply, token};
+use super::layout::digest;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -89,7 +89,7 @@ fn refused(status: u16, code: &str) -> Response {
 
 impl Held {
     /// What a manifest points at that is not there.
-    fn missing(&self, document: &Value) -> Option<String> {
+    pub fn missing(&self, document: &Value) -> Option<String> {
         let list = |name: &str| document[name].as_array().cloned().unwrap_or_default();
         let mut all = [list("layers"), list("blobs"), list("manifests")].concat();
         all.push(document["config"].clone());
@@ -105,7 +105,7 @@ impl Held {
         all.iter().find(missing).map(|part| part["digest"].to_string())
     }
 
-    fn referrers(&self, subject: &str, query: &str) -> Response {
+    pub fn referrers(&self, subject: &str, query: &str) -> Response {
         let Some(page) = self.page else { return refused(404, "NOT_FOUND") };
         let all: Vec<Value> = self
             .manifests
@@ -141,7 +141,7 @@ impl Held {
         reply(201, &[("docker-content-digest", own)], "")
     }
 
-    fn manifest(&self, name: &str, reference: &str) -> Response {
+    pub fn manifest(&self, name: &str, reference: &str) -> Response {
         let digest =
             self.tags.get(&format!("{name}:{reference}")).map_or(reference, String::as_str);
         match self.manifests.get(digest) {
@@ -153,7 +153,7 @@ impl Held {
         }
     }
 
-    fn upload(
+    pub fn upload(
         &mut self,
         method: &Method,
         name: &str,
