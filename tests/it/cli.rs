@@ -1,4 +1,4 @@
-//! The command line as people use it, and what they get wrong.
+//! The command line: lists, queries, formats, and wrong usage.
 
 use crate::support::refusals::refused;
 use crate::support::{Azure, azimg, finish, json};

@@ -1,5 +1,5 @@
-//! Any file of a store may be damaged at any time: a byte that is another one, an end that is missing, a file that is
-//! gone. The next crawl ends complete or says what is lost, lookups answer, and `azimg runs verify` finds it.
+//! Any file of a store may be damaged at any time: a changed byte, a missing end, a missing file. The next crawl ends
+//! complete or reports what is lost, and lookups answer.
 
 use crate::support::damaged::world;
 use crate::support::fleet::{Direct, app, call};

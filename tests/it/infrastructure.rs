@@ -1,5 +1,4 @@
-//! What `infra/` deploys against what the code reads, calls and writes; and what those say of it who know
-//! Bicep.
+//! What `infra/` deploys, compared with what the code reads, calls and writes, and checked by the tools of Bicep.
 
 use crate::support::infra::{CONFIG, app_settings, bicep, hooks, read, variables};
 use crate::support::needs::{Need, folder};

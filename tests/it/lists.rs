@@ -1,5 +1,4 @@
-//! Lists as people ask for them: the different names with their counts, what is sorted and cut, searches, and what is
-//! said of names that are wrong, on the command line and over HTTP.
+//! Lists: distinct names with their counts, sorting, limits and searches, on the command line and over HTTP.
 
 use crate::support::lists::{asks, assert_says, command, get, places, rows, said, text};
 use crate::support::{finish, json};

@@ -1,6 +1,5 @@
-//! Lookups in the catalogs of small tenants that are written down, each with the answer that is right: details that
-//! are known of another version of a SKU, odd names, what is not there, and every filter, on the command line and over
-//! HTTP.
+//! Lookups in the catalogs of small tenants in files, each with the right answer: details known of another version of a
+//! SKU, odd names, and names that are missing, on the command line and over HTTP.
 
 use crate::support::case::Case;
 use crate::support::crawled::{Crawled, crawl, over_http, version};

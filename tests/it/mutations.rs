@@ -1,5 +1,5 @@
-//! Registries whose answers have a member that is of another form, one at a time: it costs itself, or its row and a
-//! line of coverage, and no row beside it. `AZIMG_MUTATIONS=N` tries so many, `AZIMG_SEED=N` that one again.
+//! Registries whose answers have one member of another form: it costs itself, or its row and a line of coverage, and no
+//! other row. `AZIMG_MUTATIONS=N` tries N of them, `AZIMG_SEED=N` replays one.
 
 use crate::support::changing::Change;
 use crate::support::mutated::{Crawl, WHOLE, coverage, crawl, run, unchanged, world};

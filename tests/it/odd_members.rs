@@ -1,7 +1,7 @@
-//! One member of one answer of the Resource Manager or of Resource Graph is of another form: whatever it is, the
-//! run ends, all other rows are there as they were, and what is missing is told.
+//! One member of one answer of the Resource Manager or of Resource Graph has another form: the run ends, all other rows
+//! are unchanged, and what is missing is reported.
 //!
-//! `AZIMG_MUTATION=N` replays one, `AZIMG_MUTATIONS=N` makes so many.
+//! `AZIMG_MUTATION=N` replays one, `AZIMG_MUTATIONS=N` makes N of them.
 
 use crate::support::odd::{Mutation, Rows, WHOLE, mutation, run, wire};
 use crate::support::paused;

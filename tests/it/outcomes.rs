@@ -1,5 +1,4 @@
-//! What became of a change: made, under way, failed or never begun, each told from the others; and what a change
-//! must not take away.
+//! The outcome of a change: made, under way, failed or never begun, each distinguished from the others.
 
 use crate::support::bent::{
     FAILED, TENANT, bent, ended, in_state, is_change, is_operation, is_version, lost, sim,

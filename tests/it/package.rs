@@ -1,5 +1,5 @@
-//! The deployable function app: what is in it, the same bytes every time, and what the Functions host
-//! would refuse in silence.
+//! The deployable function app: its files, the same bytes every time, and what the Functions host would refuse without a
+//! message.
 
 use crate::support::azurite::free_port;
 use crate::support::packages::{package, packaged, text};

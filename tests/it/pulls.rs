@@ -1,5 +1,4 @@
-//! Images on their way down: of the platform that is wanted, under names that nobody loses, into archives that say who
-//! takes them; and what is told of them before.
+//! Pulls: of the platform that is wanted, under names that are kept, into archives that say which tools can load them.
 
 use crate::support::layout::Layout;
 use crate::support::memory::Memory;

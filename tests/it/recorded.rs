@@ -1,5 +1,4 @@
-//! Recorded traffic of galleries: every body gives the row that it should, and the simulated Azure
-//! answers each recorded request in the recorded shape.
+//! Recorded traffic of galleries: every body gives the row that it should.
 
 use crate::support::recorded::{all, form};
 use crate::support::replay::recordings;

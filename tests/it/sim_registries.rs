@@ -1,5 +1,5 @@
-//! The registries of the simulated Azure as somebody uses them: pushed to and pulled from, copied, locked, purged and put
-//! back, and as strict as a real one.
+//! The registries of the simulated Azure: pushed to and pulled from, copied, locked, purged and restored, as strict as a
+//! real one.
 
 use crate::support::layout::{Layout, digest, noise};
 use crate::support::needs::Need;

@@ -1,4 +1,5 @@
-//! Tokens of an identity: how often it is asked, who waits, and what happens when it is away or refused.
+//! Tokens of an identity: how often its endpoint is requested, which callers wait, and what happens when the endpoint is
+//! unreachable or refuses.
 
 use crate::support::paused;
 use crate::tests;
