@@ -1,6 +1,5 @@
 //! Lists that are longer than memory.
 
-use crate::support::listed::list;
 use crate::support::runs::{listed, write_run};
 use crate::support::{azimg, read_json};
 use crate::tests;

@@ -2,7 +2,7 @@
 //! message.
 
 use crate::support::azurite::free_port;
-use crate::support::packages::{package, packaged, text};
+use crate::support::packages::{package, packaged};
 use crate::support::{Azure, azimg, finish, json, read_json, root, wait_for};
 use crate::tests;
 use azimg::files::{Access, MadeFile};

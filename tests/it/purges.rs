@@ -8,8 +8,8 @@ use crate::tests;
 use azimg::format::ledger::Ledger;
 use azimg::image::referrers::tagged_subject;
 use azimg::purge::{
-    DeletionLimit, ImageUsage, InUse, ManifestState, PurgePlan, RepositoryState, Rule, Rules, Span,
-    TagState, apply, plan,
+    DeletionLimit, ImageUsage, InUse, ManifestState, Plan, PurgePlan, RepositoryState, Rule, Rules,
+    Span, TagState, apply, plan,
 };
 use rand::RngExt;
 use rand::rngs::StdRng;

@@ -1,8 +1,8 @@
 //! What became of a retirement: due again where it failed, waited for where it was begun.
 
 use crate::support::bent::{
-    FAILED, bent, ended, gallery_of, in_state, is_change, is_operation, is_version, sim,
-    version_of, with_body,
+    FAILED, bent, gallery_of, in_state, is_change, is_operation, is_version, sim, version_of,
+    with_body,
 };
 use crate::support::changes::{SIZE, first};
 use crate::support::galleries::{crawl, rows, tenant};
