@@ -1,29 +1,34 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
-pub mod blocking;
-pub mod catalog;
-pub mod cli;
-pub mod client;
-pub mod config;
-pub mod error;
-pub mod files;
-pub mod format;
-pub mod functions;
-pub mod gallery;
-pub mod handler;
-pub mod host;
-pub mod image;
-pub mod pipeline;
-pub mod purge;
-pub mod registry;
-pub mod scratch;
+mod blocking;
+mod catalog;
+mod cli;
+mod client;
+mod config;
+mod error;
+mod files;
+mod format;
+mod functions;
+mod gallery;
+mod handler;
+mod host;
+mod image;
+mod pipeline;
+mod purge;
+mod registry;
+mod scratch;
 #[cfg(feature = "sim")]
-pub mod sim;
-pub mod sink;
-pub mod source;
-pub mod span;
-pub mod store;
-pub mod telemetry;
-pub mod transfer;
-pub mod web;
-pub mod work;
+mod sim;
+mod sink;
+mod source;
+mod span;
+mod store;
+mod telemetry;
+mod transfer;
+mod web;
+mod work;
+
+#[doc(hidden)]
+pub mod testing;
+
+pub use cli::main;

@@ -1,5 +1,5 @@
 //! The executable; every role is a subcommand.
 
 fn main() -> std::process::ExitCode {
-    azimg::cli::main()
+    azimg::main()
 }

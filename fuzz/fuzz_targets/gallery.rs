@@ -1,11 +1,11 @@
 //! Arbitrary bytes as a gallery response of Azure, as an id, and as a plan to retire versions.
 #![no_main]
 
-use azimg::gallery::Name;
-use azimg::gallery::retire::{Plan, RetirePlan};
-use azimg::image::gallery::{GalleryImage, Kind, compare_ids, mark_latest};
-use azimg::source::gallery::parse::{self, Resource};
-use azimg::work::group_of;
+use azimg::testing::gallery::Name;
+use azimg::testing::gallery::retire::{Plan, RetirePlan};
+use azimg::testing::image::gallery::{GalleryImage, Kind, compare_ids, mark_latest};
+use azimg::testing::source::gallery::parse::{self, Resource};
+use azimg::testing::work::group_of;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

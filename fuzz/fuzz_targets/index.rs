@@ -1,8 +1,8 @@
 //! Arbitrary bytes as an index: refused, or read from beginning to end without harm.
 #![no_main]
 
-use azimg::catalog::{Filter, LatestQuestion, list};
-use azimg::format::index::Index;
+use azimg::testing::catalog::{Filter, LatestQuestion, list};
+use azimg::testing::format::index::Index;
 use libfuzzer_sys::fuzz_target;
 use time::OffsetDateTime;
 

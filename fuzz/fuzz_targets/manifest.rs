@@ -1,9 +1,9 @@
 //! Arbitrary bytes as the documents of a snapshot and of a run, and as a message.
 #![no_main]
 
-use azimg::pipeline::coverage::Coverage;
-use azimg::pipeline::snapshot::{Current, Manifest};
-use azimg::work::{Plan, WorkItem};
+use azimg::testing::pipeline::coverage::Coverage;
+use azimg::testing::pipeline::snapshot::{Current, Manifest};
+use azimg::testing::work::{Plan, WorkItem};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -1,9 +1,9 @@
 //! Arbitrary bytes as a table or a shard: refused, or read, within bounded memory.
 #![no_main]
 
-use azimg::format::{ndjson, shard};
-use azimg::image::marketplace::{ListedVersion, MarketplaceImage};
-use azimg::pipeline::changes::ChangeRow;
+use azimg::testing::format::{ndjson, shard};
+use azimg::testing::image::marketplace::{ListedVersion, MarketplaceImage};
+use azimg::testing::pipeline::changes::ChangeRow;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

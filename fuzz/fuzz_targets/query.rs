@@ -2,11 +2,11 @@
 #![no_main]
 
 use axum::http::Uri;
-use azimg::catalog::LatestQuestion;
-use azimg::image::Urn;
-use azimg::pipeline::retain::RetentionPolicy;
-use azimg::web::check_query;
-use azimg::web::token::{Behind, Token};
+use azimg::testing::catalog::LatestQuestion;
+use azimg::testing::image::Urn;
+use azimg::testing::pipeline::retain::RetentionPolicy;
+use azimg::testing::web::check_query;
+use azimg::testing::web::token::{Behind, Token};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

@@ -2,16 +2,16 @@
 //! reference, as the name of a file, and as an archive of images.
 #![no_main]
 
-use azimg::purge::{Plan, PurgePlan, Rules};
-use azimg::registry::{Manifest, Reference};
-use azimg::transfer::{ImageChoice, Package, ReadAs, safe_path};
+use azimg::testing::purge::{Plan, PurgePlan, Rules};
+use azimg::testing::registry::{Manifest, Reference};
+use azimg::testing::transfer::{ImageChoice, Package, ReadAs, safe_path};
 use libfuzzer_sys::fuzz_target;
 use std::path::{Component, Path};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(manifest) = serde_json::from_slice::<Manifest>(bytes) {
         let digest = manifest.digest.clone();
-        let row = azimg::source::registry::row("r.azurecr.io", "app", manifest);
+        let row = azimg::testing::source::registry::row("r.azurecr.io", "app", manifest);
         assert_eq!(row.id, format!("r.azurecr.io/app@{digest}"));
     }
     if let Ok(text) = std::str::from_utf8(bytes) {

@@ -1,6 +1,6 @@
 //! Image aliases, as `az vm create --image` accepts them, resolved against a snapshot.
 
-pub use super::alias::{ALIASES, Alias, find};
+pub use super::alias::{ALIASES, Alias};
 
 use super::{Catalog, LatestQuestion};
 use crate::error::Result;

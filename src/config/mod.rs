@@ -19,7 +19,6 @@ mod tools;
 
 pub use registries::RegistryUser;
 pub use settings::{GuardedSetting, HiddenValue, Origin, PlainSetting};
-pub use shown::ShownSetting;
 pub use sign_in::SignIn;
 
 use crate::client::{Client, Tokens, Wire, http_wire};

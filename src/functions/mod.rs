@@ -14,7 +14,7 @@ mod sweeping;
 mod traffic_report;
 
 pub use crate::pipeline::retain::RetentionPolicy;
-pub use app::{App, Progress, RunCache, RunProgress, Settings};
+pub use app::{App, Progress, RunCache, Settings};
 pub use beginning::resume;
 pub use declared::{Binding, Declaration, HOST_JSON, HostSettings, Retry, check};
 pub use event::{Effects, Event, Message, Reply, Trigger};

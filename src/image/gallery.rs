@@ -10,7 +10,7 @@ use super::{Status, version};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
 /// The kind of a row of the gallery table.
@@ -392,15 +392,6 @@ pub fn mark_latest(rows: &mut [GalleryImage]) {
     }
 }
 
-/// The regions in which `row` is the only version among `rows` that may be the latest. `rows` are
-/// the versions of one definition.
-pub fn only_in<'a>(row: &'a GalleryImage, rows: &[&GalleryImage]) -> BTreeSet<&'a str> {
-    let others = |location: &str| {
-        rows.iter().any(|other| other.id != row.id && other.may_be_latest_in(location))
-    };
-    row.locations.iter().map(String::as_str).filter(|location| !others(location)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -451,9 +442,6 @@ mod tests {
         row.replication.insert("westeurope".to_owned(), "Replicating".to_owned());
         assert!(row.may_be_latest());
         assert!(!row.may_be_latest_in("eastus") && !row.may_be_latest_in("westeurope"));
-        let other = version("0.9.0");
-        let only = only_in(&other, &[&row, &other]);
-        assert_eq!(only.into_iter().collect::<Vec<_>>(), ["eastus", "westeurope"]);
     }
 
     #[test]

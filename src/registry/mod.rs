@@ -22,14 +22,14 @@ mod trust;
 
 pub(crate) use content::sha256;
 pub use content::{Content, Descriptor, is_image_config, is_manifest, pull_scope};
-pub use listing::{Attributes, Deleted, IndexEntry, Manifest, ManifestPages, Repository, Tag};
+pub use listing::{Attributes, Manifest, Repository, Tag};
 pub use platform::Platform;
 pub(crate) use reference::is_digest;
 pub use reference::{Name, Reference, is_tag};
 pub use rows::{Listed, OddMembers, UnreadableRows};
 pub(crate) use stream::{ANSWERS_WITHIN, StreamRequest};
 pub use tokens::Login;
-pub use trust::{Recipient, Trust, TrustSource};
+pub use trust::{Trust, TrustSource};
 
 use crate::client::{Http, Traffic, Wire, is_loopback};
 use crate::error::{Error, Result};

@@ -36,5 +36,4 @@ pub use quota::QuotaSpec;
 pub use registries::BlobsLimit;
 pub use server::Running;
 pub use state::{Conditions, Sim};
-pub use stats::Stats;
 pub use world::World;

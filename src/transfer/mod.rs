@@ -34,13 +34,11 @@ mod upload;
 mod writer;
 
 pub use choice::ImageChoice;
-pub use copy::{Copied, CopyFrom};
+pub use copy::CopyFrom;
 pub use files::{Artifact, safe_path};
-pub use package::{Blob, Package, PackedManifest};
+pub use package::Package;
 pub use pull::{PullTo, Pulled, Target};
-pub use push::Pushed;
 pub use read_as::ReadAs;
-pub use tag::Tagged;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -22,7 +22,7 @@ mod quota;
 mod registry;
 mod wire;
 
-use azimg::sim::{Conditions, Scale, World, generate};
+use azimg::testing::sim::{Conditions, Scale, World, generate};
 use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;

@@ -3,7 +3,7 @@
 
 use crate::support::Azure;
 use crate::{row, table, tenth};
-use azimg::sim::World;
+use azimg::testing::sim::World;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 
 use crate::support::{finish, json, peer, python, root, rows};
 use crate::{Azure, row, table, tenth};
-use azimg::sim::{Conditions, SUBSCRIPTION};
+use azimg::testing::sim::{Conditions, SUBSCRIPTION};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::process::Command;

@@ -4,10 +4,10 @@
 use crate::support::runs::{listed, write_run};
 use crate::support::{azimg, python};
 use crate::{region, row, table};
-use azimg::image::marketplace::ListedVersion;
-use azimg::sim::World;
-use azimg::store::local::LocalStore;
-use azimg::work::RunId;
+use azimg::testing::image::marketplace::ListedVersion;
+use azimg::testing::sim::World;
+use azimg::testing::store::local::LocalStore;
+use azimg::testing::work::RunId;
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -10,8 +10,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use azimg::sim::registries::{SimAttributes, SimManifest, SimRegistry, SimRepository, SimTag};
-use azimg::sim::{Conditions, Scale, World, generate};
+use azimg::testing::sim::registries::{
+    SimAttributes, SimManifest, SimRegistry, SimRepository, SimTag,
+};
+use azimg::testing::sim::{Conditions, Scale, World, generate};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -166,7 +168,7 @@ fn manifest(content: Vec<u8>, tagged: bool) -> (String, SimManifest) {
 
 /// A registry whose repositories have these numbers of tagged and untagged images.
 fn registry(repositories: &[(usize, usize)]) -> SimRegistry {
-    let mut registry = azimg::sim::registries::generate_registry(0, 0, 1);
+    let mut registry = azimg::testing::sim::registries::generate_registry(0, 0, 1);
     for (number, (tagged, untagged)) in repositories.iter().enumerate() {
         let mut repository = SimRepository::default();
         for at in 0..tagged + untagged {
@@ -220,8 +222,12 @@ fn secure(folder: &Path, server: &str) -> (String, tokio::runtime::Runtime) {
     let address = format!("https://{}", listener.local_addr().unwrap());
     let state = (reqwest::Client::new(), server.to_owned());
     let entered = runtime.enter();
-    azimg::sim::tls::serve(listener, Router::new().fallback(pass).with_state(state), folder)
-        .unwrap();
+    azimg::testing::sim::tls::serve(
+        listener,
+        Router::new().fallback(pass).with_state(state),
+        folder,
+    )
+    .unwrap();
     drop(entered);
     (address, runtime)
 }

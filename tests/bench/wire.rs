@@ -2,7 +2,7 @@
 
 use crate::support::finish;
 use crate::{Azure, crawl, region, row, table};
-use azimg::sim::{SUBSCRIPTION, SimCredential, World};
+use azimg::testing::sim::{SUBSCRIPTION, SimCredential, World};
 use azure_core::credentials::TokenCredential;
 use std::fmt::Write;
 use std::process::Command;

@@ -5,9 +5,9 @@ use crate::support::{Azure, azimg, finish, json, threads, write_rows};
 use crate::tests;
 use async_trait::async_trait;
 use axum::body::Body;
-use azimg::config::{Config, Flags};
-use azimg::handler::{Handler, MessageSender, Ready};
-use azimg::sim::{Scale, SimCredential, World, generate};
+use azimg::testing::config::{Config, Flags};
+use azimg::testing::handler::{Handler, MessageSender, Ready};
+use azimg::testing::sim::{Scale, SimCredential, World, generate};
 use reqwest::blocking::{Client, Response};
 use serde_json::{Value, json as value};
 use std::collections::HashMap;
@@ -97,7 +97,7 @@ struct Nowhere;
 
 #[async_trait]
 impl MessageSender for Nowhere {
-    async fn send(&self, _: &str, _: &str, _: Duration) -> azimg::error::Result<()> {
+    async fn send(&self, _: &str, _: &str, _: Duration) -> azimg::testing::error::Result<()> {
         Ok(())
     }
 }

@@ -5,10 +5,10 @@ use crate::support::faulty::{Fault, Faulty, How};
 use crate::support::registries::world;
 use crate::support::{Azure, azimg, finish, threads};
 use crate::tests;
-use azimg::config::{Config, Flags};
-use azimg::functions::{App, Effects, Event, Function, Trigger, WORK};
-use azimg::sim::SimCredential;
-use azimg::work::{
+use azimg::testing::config::{Config, Flags};
+use azimg::testing::functions::{App, Effects, Event, Function, Trigger, WORK};
+use azimg::testing::sim::SimCredential;
+use azimg::testing::work::{
     AtRegistry, Details, GalleryScope, OwnGallery, RegistryScope, RunId, Scope, Sharing,
     SourceName, WorkItem,
 };

@@ -7,7 +7,7 @@ use crate::support::scenes::all_closed;
 use crate::support::stored::{assert_same, faceless, package, stored};
 use crate::support::{Azure, finish};
 use crate::tests;
-use azimg::sim::{Scale, generate};
+use azimg::testing::sim::{Scale, generate};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tokio::runtime::Runtime;

@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, Response, StatusCode, Uri};
-use azimg::sim::{Scale, generate};
+use azimg::testing::sim::{Scale, generate};
 use serde_json::{Value, json as value};
 use std::path::Path;
 use std::process::{Command, Stdio};

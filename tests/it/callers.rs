@@ -5,7 +5,7 @@ use crate::support::http::stage;
 use crate::support::web::Host;
 use crate::support::{Azure, finish, json, threads};
 use crate::tests;
-use azimg::sim::{Scale, generate};
+use azimg::testing::sim::{Scale, generate};
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Method};
 use std::io::{Read, Write};

@@ -3,10 +3,10 @@
 use crate::support::catalog_model::{slow_groups, slow_latest, slow_list, slow_unknown};
 use crate::support::replay::recordings;
 use crate::tests;
-use azimg::catalog::{Filter, LatestQuestion, distinct, list, unknown};
-use azimg::format::index::{Index, IndexWriter, Level};
-use azimg::image::Status;
-use azimg::image::marketplace::{DetailsFrom, MarketplaceImage, mark_latest};
+use azimg::testing::catalog::{Filter, LatestQuestion, distinct, list, unknown};
+use azimg::testing::format::index::{Index, IndexWriter, Level};
+use azimg::testing::image::Status;
+use azimg::testing::image::marketplace::{DetailsFrom, MarketplaceImage, mark_latest};
 use flate2::read::MultiGzDecoder;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;

@@ -6,11 +6,11 @@ use crate::support::paused;
 use crate::support::steps::{Around, Stepped};
 use crate::tests;
 use async_trait::async_trait;
-use azimg::error::{Error, Result};
-use azimg::functions::{App, PUBLISH, Trigger};
-use azimg::pipeline::publish::{CloseAttempt, publish};
-use azimg::store::{Key, SnapshotFile, Store};
-use azimg::work::RunId;
+use azimg::testing::error::{Error, Result};
+use azimg::testing::functions::{App, PUBLISH, Trigger};
+use azimg::testing::pipeline::publish::{CloseAttempt, publish};
+use azimg::testing::store::{Key, SnapshotFile, Store};
+use azimg::testing::work::RunId;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -133,7 +133,7 @@ fn rows_that_a_newer_run_found_gone_stay_gone() {
             ids.map(|row| row["id"].as_str().unwrap().to_owned()).collect()
         };
         assert_eq!(ids(long.run), ids(later.run));
-        let galleries = SnapshotFile::Ndjson(azimg::work::SourceName::Gallery);
+        let galleries = SnapshotFile::Ndjson(azimg::testing::work::SourceName::Gallery);
         let plain = |run| after.lines(run, galleries);
         assert_eq!(plain(long.run), plain(later.run));
         assert!(after.lines(long.run, SnapshotFile::Changes).is_empty());
@@ -183,7 +183,7 @@ fn rows_outside_the_scope_of_a_run_are_not_stale() {
         ] {
             let mut run = bench.begin(request, at(minutes)).await;
             bench.finish(&mut run, at(minutes + 1)).await;
-            for source in azimg::work::SourceName::ALL {
+            for source in azimg::testing::work::SourceName::ALL {
                 let rows = bench.lines(run.run, SnapshotFile::Ndjson(*source));
                 assert!(rows.iter().all(|row| row["stale"] == false), "{source}");
                 assert_eq!(rows.len(), bench.lines(whole.run, SnapshotFile::Ndjson(*source)).len());
@@ -267,8 +267,10 @@ fn a_damaged_snapshot_is_passed_over() {
             bench.store.delete(&name).await.unwrap();
             let key = match file {
                 "manifest.json" => SnapshotFile::Manifest,
-                "gallery.ndjson.zst" => SnapshotFile::Ndjson(azimg::work::SourceName::Gallery),
-                _ => SnapshotFile::Ndjson(azimg::work::SourceName::Marketplace),
+                "gallery.ndjson.zst" => {
+                    SnapshotFile::Ndjson(azimg::testing::work::SourceName::Gallery)
+                }
+                _ => SnapshotFile::Ndjson(azimg::testing::work::SourceName::Marketplace),
             };
             bench.store.create(&Key::Snapshot(runs[1], key), bytes.into()).await.unwrap();
             let mut run = bench.begin(json!({"details": "none"}), at(180)).await;
@@ -302,9 +304,13 @@ fn two_equal_requests_start_one_run() {
         let run = bench.begin(request.clone(), at(0)).await;
         let ask = async |request: &Value, now| {
             let http = Trigger::Http { body: request.to_string() };
-            let function = azimg::functions::Function::named("start").unwrap().run.unwrap();
-            let event =
-                azimg::functions::Event { now, invocation: "again".to_owned(), trigger: http };
+            let function =
+                azimg::testing::functions::Function::named("start").unwrap().run.unwrap();
+            let event = azimg::testing::functions::Event {
+                now,
+                invocation: "again".to_owned(),
+                trigger: http,
+            };
             let effects = function(&bench.app, event).await.unwrap();
             (effects.reply.unwrap(), effects.messages)
         };

@@ -6,7 +6,7 @@ use crate::support::changes::{SIZE, changed, first, nth, on};
 use crate::support::galleries::tenant;
 use crate::support::{Azure, finish, json, paused};
 use crate::tests;
-use azimg::gallery::{Changes, Name};
+use azimg::testing::gallery::{Changes, Name};
 use serde_json::{Value, json};
 
 tests![

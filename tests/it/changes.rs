@@ -5,7 +5,7 @@ use crate::support::faulty::{Fault, Faulty, How};
 use crate::support::replay::recordings;
 use crate::support::{Azure, azimg, finish, json, read_json, write_rows};
 use crate::tests;
-use azimg::sim::World;
+use azimg::testing::sim::World;
 use flate2::read::MultiGzDecoder;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};

@@ -3,7 +3,7 @@
 use crate::support::refusals::refused;
 use crate::support::{Azure, azimg, finish, json};
 use crate::tests;
-use azimg::sim::{Scale, generate};
+use azimg::testing::sim::{Scale, generate};
 use serde_json::json;
 use std::io::Read;
 use std::process::{Command, Stdio};

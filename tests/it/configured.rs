@@ -4,7 +4,7 @@
 use crate::support::azurite::free_port;
 use crate::support::{Azure, azimg, finish, json, temporary, wait_for};
 use crate::tests;
-use azimg::sim::{Scale, generate};
+use azimg::testing::sim::{Scale, generate};
 use serde_json::Value;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;

@@ -5,7 +5,7 @@ use crate::support::needs::Need;
 use crate::support::web::Host;
 use crate::support::{Azure, finish, json, root, rows};
 use crate::tests;
-use azimg::sim::{OrganisationSize, Scale, generate};
+use azimg::testing::sim::{OrganisationSize, Scale, generate};
 use serde_json::Value;
 use std::collections::BTreeSet;
 

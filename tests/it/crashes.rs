@@ -5,10 +5,12 @@ use crate::support::steps::{Around, Stepped};
 use crate::support::{Azure, json, read_json, rows, timeless};
 use crate::tests;
 use async_trait::async_trait;
-use azimg::config::{Config, Flags};
-use azimg::error::{Error, Result};
-use azimg::functions::{App, Event, FUNCTIONS, Message, Progress, RunCache, Trigger, WORK};
-use azimg::sim::{Scale, SimCredential, generate};
+use azimg::testing::config::{Config, Flags};
+use azimg::testing::error::{Error, Result};
+use azimg::testing::functions::{
+    App, Event, FUNCTIONS, Message, Progress, RunCache, Trigger, WORK,
+};
+use azimg::testing::sim::{Scale, SimCredential, generate};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;

@@ -2,8 +2,8 @@
 
 use crate::support::{Azure, catalogued, finish, json, read_json, rows, timeless, write_rows};
 use crate::tests;
-use azimg::image::Status;
-use azimg::sim::{Scale, World, generate};
+use azimg::testing::image::Status;
+use azimg::testing::sim::{Scale, World, generate};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -7,7 +7,7 @@ use crate::support::host::TestHost;
 use crate::support::storage::{DENIED, Wire};
 use crate::support::{Azure, debian, finish};
 use crate::tests;
-use azimg::sim::{Scale, generate};
+use azimg::testing::sim::{Scale, generate};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::process::Command;

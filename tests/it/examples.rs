@@ -6,7 +6,7 @@ use crate::support::commands::commands;
 use crate::support::layout::Layout;
 use crate::support::{Azure, azimg, finish, json, root, rows, temporary, wait_for};
 use crate::tests;
-use azimg::sim::{Scale, World, generate};
+use azimg::testing::sim::{Scale, World, generate};
 use serde_json::json as value;
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -5,7 +5,7 @@ use crate::support::layout::digest;
 use crate::support::{azimg, json};
 use crate::tests;
 use axum::Router;
-use azimg::files::{self, Access, MadeFile};
+use azimg::testing::files::{self, Access, MadeFile};
 use serde_json::json;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -105,7 +105,7 @@ fn a_certificate_authority_of_others_is_not_overwritten() {
         let _entered = runtime.enter();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
-        azimg::sim::tls::serve(listener, Router::new(), folder)
+        azimg::testing::sim::tls::serve(listener, Router::new(), folder)
     };
     let own = folder.path().join("own");
     serve(&own).unwrap();

@@ -4,10 +4,10 @@
 use crate::support::folders::{everything, hidden, is_root, refused, set_mode, under};
 use crate::support::{Azure, azimg, finish, temporary};
 use crate::tests;
-use azimg::files::{self, Folder, Staging};
-use azimg::format::ledger::Ledger;
-use azimg::scratch::Scratch;
-use azimg::sim::{Scale, World, generate};
+use azimg::testing::files::{self, Folder, Staging};
+use azimg::testing::format::ledger::Ledger;
+use azimg::testing::scratch::Scratch;
+use azimg::testing::sim::{Scale, World, generate};
 use serde_json::Value;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
@@ -84,7 +84,7 @@ fn a_store_that_others_can_write_is_refused() {
     for below in ["runs", "snapshots"] {
         set_mode(&store.join(below), 0o777);
         let chmod = format!("chmod -R go-w {path}/{below}");
-        refused(&mut azimg(&list), &["everybody", &chmod]);
+        refused(&mut azimg(&list), &["every user of this machine", &chmod]);
         set_mode(&store.join(below), 0o755);
     }
     // A group: one's own is as good as oneself.
@@ -145,24 +145,26 @@ fn a_ledger_is_private_and_no_other_file_becomes_one() {
     assert!(!at("nothing").exists());
     // What is exported before it goes: all of it.
     let undo = at("undo/of/today");
-    drop(azimg::purge::ManifestBackup::open(&undo, "example.azurecr.io").unwrap());
+    drop(azimg::testing::purge::ManifestBackup::open(&undo, "example.azurecr.io").unwrap());
     for (name, (kind, mode, _)) in everything(&at("undo")) {
         assert_eq!(mode, if kind == 'd' { 0o700 } else { 0o600 }, "{name}");
     }
     for left in ["{\"loginSer", "{"] {
         std::fs::write(undo.join("exported.ndjson"), left).unwrap();
         for _ in 0..2 {
-            drop(azimg::purge::ManifestBackup::open(&undo, "example.azurecr.io").unwrap());
+            drop(azimg::testing::purge::ManifestBackup::open(&undo, "example.azurecr.io").unwrap());
             let text = std::fs::read_to_string(undo.join("exported.ndjson")).unwrap();
             assert_eq!(text, format!("{left}\n"), "the next line has its own");
         }
     }
     std::fs::write(undo.join("exported.ndjson"), "my notes\n").unwrap();
-    let error = azimg::purge::ManifestBackup::open(&undo, "example.azurecr.io").unwrap_err();
+    let error =
+        azimg::testing::purge::ManifestBackup::open(&undo, "example.azurecr.io").unwrap_err();
     assert!(error.to_string().contains("--export"), "{error}");
     std::fs::remove_file(undo.join("exported.ndjson")).unwrap();
     symlink(at("victim"), undo.join("exported.ndjson")).unwrap();
-    let error = azimg::purge::ManifestBackup::open(&undo, "example.azurecr.io").unwrap_err();
+    let error =
+        azimg::testing::purge::ManifestBackup::open(&undo, "example.azurecr.io").unwrap_err();
     assert!(error.to_string().contains("it is a link"), "{error}");
     assert_eq!(std::fs::read(at("victim")).unwrap(), b"");
 }

@@ -3,9 +3,9 @@
 use crate::support::galleries::{TENANT, crawl, rows, start, tenant};
 use crate::support::{Azure, finish, json, read_json, timeless};
 use crate::tests;
-use azimg::sim::organisation::{SimDefinition, SimGallery, SimVersion};
-use azimg::sim::{Conditions, Organisation, OrganisationSize, Scale, Sim, generate};
-use azimg::source::locations::short_name;
+use azimg::testing::sim::organisation::{SimDefinition, SimGallery, SimVersion};
+use azimg::testing::sim::{Conditions, Organisation, OrganisationSize, Scale, Sim, generate};
+use azimg::testing::source::locations::short_name;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -9,7 +9,7 @@ use crate::support::storage::{DENIED, Wire};
 use crate::support::stored::{assert_same, embedded, package, stored};
 use crate::support::{Azure, azimg, finish, wait_until};
 use crate::tests;
-use azimg::sim::{Scale, generate};
+use azimg::testing::sim::{Scale, generate};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;

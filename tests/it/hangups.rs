@@ -3,10 +3,10 @@
 use crate::support::fleet::Direct;
 use crate::support::paused;
 use crate::tests;
-use azimg::client::{Client, Tokens};
-use azimg::error::Result;
-use azimg::registry::Registry;
-use azimg::sim::{
+use azimg::testing::client::{Client, Tokens};
+use azimg::testing::error::Result;
+use azimg::testing::registry::Registry;
+use azimg::testing::sim::{
     Conditions, OrganisationSize, SUBSCRIPTION, Scale, Sim, SimCredential, World, generate,
 };
 use serde_json::Value;

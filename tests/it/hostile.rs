@@ -4,8 +4,8 @@ use crate::support::answering::{Answer, reply, server, token};
 use crate::support::registries::entra;
 use crate::tests;
 use axum::response::Response;
-use azimg::error::ErrorKind;
-use azimg::registry::{Login, Name, Registry};
+use azimg::testing::error::ErrorKind;
+use azimg::testing::registry::{Login, Name, Registry};
 use serde_json::Value;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::runtime::Runtime;
@@ -312,7 +312,7 @@ fn a_manifest_that_lies_is_not_believed() {
 
 fn a_redirected_blob_is_downloaded_without_a_credential() {
     let config = r#"{"os":"linux"}"#;
-    let descriptor = |size: usize| azimg::registry::Descriptor {
+    let descriptor = |size: usize| azimg::testing::registry::Descriptor {
         media_type: "application/vnd.oci.image.config.v1+json".into(),
         digest: sha256(config),
         size: size as u64,

@@ -6,9 +6,9 @@ use crate::support::web::Host;
 use crate::support::{Azure, threads};
 use crate::tests;
 use axum::body::Body;
-use azimg::handler::{Handler, Ready};
-use azimg::sim::{Conditions, Scale, Sim, generate};
-use azimg::store::memory::MemoryStore;
+use azimg::testing::handler::{Handler, Ready};
+use azimg::testing::sim::{Conditions, Scale, Sim, generate};
+use azimg::testing::store::memory::MemoryStore;
 use reqwest::{Method, Response};
 use serde_json::{Value, json as value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -155,7 +155,8 @@ fn starting_a_run_returns_the_same_headers_behind_both_hosts() {
 
 fn the_handler_answers_every_request_with_json() {
     threads(async {
-        let handler = Handler::new(|| Box::pin(async { Err(azimg::error::Error::bug("no app")) }));
+        let handler =
+            Handler::new(|| Box::pin(async { Err(azimg::testing::error::Error::bug("no app")) }));
         for (method, path, body, status) in [
             ("GET", "/", &b""[..], 200),
             ("GET", "/crawl", b"", 405),

@@ -8,13 +8,13 @@ use crate::support::{Azure, json, threads};
 use crate::tests;
 use async_trait::async_trait;
 use axum::body::Body;
-use azimg::handler::{Handler, Ready};
-use azimg::pipeline::coverage::Totals;
-use azimg::pipeline::snapshot::{Completeness, Current, Manifest};
-use azimg::sim::{Conditions, Scale, Sim, generate};
-use azimg::store::memory::MemoryStore;
-use azimg::store::{Key, SnapshotFile, Store};
-use azimg::work::RunId;
+use azimg::testing::handler::{Handler, Ready};
+use azimg::testing::pipeline::coverage::Totals;
+use azimg::testing::pipeline::snapshot::{Completeness, Current, Manifest};
+use azimg::testing::sim::{Conditions, Scale, Sim, generate};
+use azimg::testing::store::memory::MemoryStore;
+use azimg::testing::store::{Key, SnapshotFile, Store};
+use azimg::testing::work::RunId;
 use reqwest::Client;
 use serde_json::{Value, json as value};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -129,7 +129,7 @@ struct Counting {
 
 #[async_trait]
 impl Around for &'static Counting {
-    async fn before(&self, name: &str) -> azimg::error::Result<usize> {
+    async fn before(&self, name: &str) -> azimg::testing::error::Result<usize> {
         let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(now, Ordering::SeqCst);
         if name.ends_with("manifest.json") {
@@ -142,7 +142,7 @@ impl Around for &'static Counting {
         Ok(0)
     }
 
-    async fn after(&self, _step: usize) -> azimg::error::Result<()> {
+    async fn after(&self, _step: usize) -> azimg::testing::error::Result<()> {
         self.now.fetch_sub(1, Ordering::SeqCst);
         Ok(())
     }
@@ -154,7 +154,7 @@ async fn publish_many(store: &dyn Store, count: i64) -> Vec<RunId> {
     let runs: Vec<RunId> = (0..count).map(|n| RunId::after(None, at(n), &n.to_string())).collect();
     for (run, n) in runs.iter().zip(0..) {
         let manifest = Manifest {
-            schema_version: azimg::pipeline::snapshot::SCHEMA_VERSION,
+            schema_version: azimg::testing::pipeline::snapshot::SCHEMA_VERSION,
             run: *run,
             started_at: at(n),
             published_at: at(n),

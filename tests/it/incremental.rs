@@ -2,8 +2,8 @@
 
 use crate::support::{Azure, azimg, finish, json, rows, timeless, wait_for, write_rows};
 use crate::tests;
-use azimg::sim::{Conditions, Scale, World, generate};
-use azimg::work::RunId;
+use azimg::testing::sim::{Conditions, Scale, World, generate};
+use azimg::testing::work::RunId;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -42,7 +42,7 @@ fn app_settings_and_queues_are_those_that_the_code_reads_and_serves() {
         }
     }
     let storage = read("infra/modules/storage.bicep");
-    for function in &azimg::functions::FUNCTIONS {
+    for function in &azimg::testing::functions::FUNCTIONS {
         let declared: Value = serde_json::from_str(function.json).unwrap();
         for binding in declared["bindings"].as_array().unwrap() {
             if let Some(queue) = binding["queueName"].as_str() {
@@ -202,7 +202,7 @@ fn without_sign_in_only_the_health_of_the_catalog_is_served() {
     use clap::ValueEnum;
     let (main, front) = (read("infra/main.bicep"), read("infra/modules/signin.bicep"));
     // One word, in each place that it reaches.
-    let words: Vec<String> = azimg::config::SignIn::value_variants()
+    let words: Vec<String> = azimg::testing::config::SignIn::value_variants()
         .iter()
         .map(|word| format!("'{}'", word.to_possible_value().unwrap().get_name()))
         .collect();
@@ -240,7 +240,7 @@ fn without_sign_in_only_the_health_of_the_catalog_is_served() {
     assert!(
         main.contains("OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID: identity.outputs.signInClientId")
     );
-    for function in &azimg::functions::FUNCTIONS {
+    for function in &azimg::testing::functions::FUNCTIONS {
         assert!(!function.json.contains("anonymous"), "{} is open as it lies here", function.name);
     }
 }

@@ -4,7 +4,7 @@ use crate::support::inventory::{rows, snapshot};
 use crate::support::registries::world;
 use crate::support::{Azure, finish, json, read_json, read_ndjson};
 use crate::tests;
-use azimg::sim::registries::{SimManifest, SimRegistry};
+use azimg::testing::sim::registries::{SimManifest, SimRegistry};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

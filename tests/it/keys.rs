@@ -5,7 +5,7 @@ use crate::support::http::stage;
 use crate::support::web::Host;
 use crate::support::{Azure, finish, threads};
 use crate::tests;
-use azimg::sim::{Scale, generate};
+use azimg::testing::sim::{Scale, generate};
 use reqwest::Client;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;

@@ -5,7 +5,7 @@ use crate::support::layout::digest;
 use crate::support::{Azure, finish, read_json, read_ndjson};
 use crate::tests;
 use axum::response::Response;
-use azimg::sim::{Scale, generate};
+use azimg::testing::sim::{Scale, generate};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -9,18 +9,20 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request as Asked;
 use axum::routing::get;
-use azimg::client::{Client, Tokens, Wire, WireRequest, WireResponse};
-use azimg::error::{Error, Result};
-use azimg::functions::{App, HostSettings};
-use azimg::host::callers::Callers;
-use azimg::host::{Host, listen};
-use azimg::image::machine::Machine;
-use azimg::sim::{Conditions, Scale, Sim, SimCredential, generate};
-use azimg::source::{Crawled, Invocation, LiveListing, NameFilter, PreviousFindings, Source};
-use azimg::store::Store;
-use azimg::store::local::LocalStore;
-use azimg::store::memory::MemoryStore;
-use azimg::work::{Request, Scope, SourceName, WorkItem};
+use azimg::testing::client::{Client, Tokens, Wire, WireRequest, WireResponse};
+use azimg::testing::error::{Error, Result};
+use azimg::testing::functions::{App, HostSettings};
+use azimg::testing::host::callers::Callers;
+use azimg::testing::host::{Host, listen};
+use azimg::testing::image::machine::Machine;
+use azimg::testing::sim::{Conditions, Scale, Sim, SimCredential, generate};
+use azimg::testing::source::{
+    Crawled, Invocation, LiveListing, NameFilter, PreviousFindings, Source,
+};
+use azimg::testing::store::Store;
+use azimg::testing::store::local::LocalStore;
+use azimg::testing::store::memory::MemoryStore;
+use azimg::testing::work::{Request, Scope, SourceName, WorkItem};
 use bytes::Bytes;
 use futures::stream;
 use reqwest::StatusCode;
@@ -218,7 +220,7 @@ fn a_lookup_of_machines_is_shared_and_times_out() {
             Arc::clone(&source) as Arc<dyn Source>,
             Arc::new(LocalStore::new(folder.path())),
         );
-        let routes = azimg::web::routes(move || {
+        let routes = azimg::testing::web::routes(move || {
             let app = Arc::clone(&app);
             Box::pin(async move { Ok(app) })
         });

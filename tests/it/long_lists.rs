@@ -3,10 +3,10 @@
 use crate::support::runs::{listed, write_run};
 use crate::support::{azimg, read_json};
 use crate::tests;
-use azimg::pipeline::publish::publish;
-use azimg::store::Store;
-use azimg::store::local::LocalStore;
-use azimg::work::RunId;
+use azimg::testing::pipeline::publish::publish;
+use azimg::testing::store::Store;
+use azimg::testing::store::local::LocalStore;
+use azimg::testing::work::RunId;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;

@@ -4,7 +4,7 @@
 use crate::support::changing::Change;
 use crate::support::mutated::{Crawl, WHOLE, coverage, crawl, run, unchanged, world};
 use crate::tests;
-use azimg::sim::{OrganisationSize, Scale, World, generate};
+use azimg::testing::sim::{OrganisationSize, Scale, World, generate};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};

@@ -6,7 +6,7 @@
 use crate::support::odd::{Mutation, Rows, WHOLE, mutation, run, wire};
 use crate::support::paused;
 use crate::tests;
-use azimg::pipeline::snapshot::Completeness;
+use azimg::testing::pipeline::snapshot::Completeness;
 use serde_json::{Value, json};
 use std::panic::AssertUnwindSafe;
 use std::sync::Mutex;

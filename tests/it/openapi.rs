@@ -5,8 +5,8 @@ use crate::support::schema::Document;
 use crate::support::web::Host;
 use crate::support::{Azure, finish, json, python, threads};
 use crate::tests;
-use azimg::image::{KINDS, Status};
-use azimg::sim::{OrganisationSize, Scale, generate};
+use azimg::testing::image::{KINDS, Status};
+use azimg::testing::sim::{OrganisationSize, Scale, generate};
 use regex::Regex;
 use reqwest::Client;
 use serde_json::Value;
@@ -24,7 +24,7 @@ tests![
 ];
 
 fn document() -> Document {
-    Document(azimg::web::openapi::document())
+    Document(azimg::testing::web::openapi::document())
 }
 
 /// Every object below `value`, with the path to it.

@@ -5,7 +5,7 @@ use crate::support::faulty::{Fault, Faulty, How};
 use crate::support::galleries::tenant;
 use crate::support::{Azure, finish, json, paused};
 use crate::tests;
-use azimg::gallery::{ChangeOutcome, Changes, ShareWith, SharingChange};
+use azimg::testing::gallery::{ChangeOutcome, Changes, ShareWith, SharingChange};
 use std::sync::atomic::Ordering;
 use time::OffsetDateTime;
 

@@ -10,9 +10,11 @@ use crate::support::galleries::tenant;
 use crate::support::{Azure, finish, json, paused, wait_for};
 use crate::tests;
 use axum::body::Bytes;
-use azimg::client::WireResponse;
-use azimg::error::Result;
-use azimg::gallery::{ChangeOutcome, ChangeStep, Changes, Galleries, Name, ProvisioningState};
+use azimg::testing::client::WireResponse;
+use azimg::testing::error::Result;
+use azimg::testing::gallery::{
+    ChangeOutcome, ChangeStep, Changes, Galleries, Name, ProvisioningState,
+};
 use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 use serde_json::json;

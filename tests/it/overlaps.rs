@@ -10,7 +10,7 @@ use crate::support::overlap::{Act, Fate, Letter, quiet, request, simulated};
 use crate::support::seeds;
 use crate::support::steps::{Turn, race};
 use crate::tests;
-use azimg::work::RunId;
+use azimg::testing::work::RunId;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};

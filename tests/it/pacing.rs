@@ -2,9 +2,9 @@
 
 use crate::support::fleet::{Direct, Fleet, Luck, app};
 use crate::tests;
-use azimg::sim::{Conditions, Scale, Sim, World, generate};
-use azimg::store::Store;
-use azimg::store::memory::MemoryStore;
+use azimg::testing::sim::{Conditions, Scale, Sim, World, generate};
+use azimg::testing::store::Store;
+use azimg::testing::store::memory::MemoryStore;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,8 +5,8 @@ use crate::support::azurite::free_port;
 use crate::support::packages::{package, packaged};
 use crate::support::{Azure, azimg, finish, json, read_json, root, wait_for};
 use crate::tests;
-use azimg::files::{Access, MadeFile};
-use azimg::sim::{Scale, generate};
+use azimg::testing::files::{Access, MadeFile};
+use azimg::testing::sim::{Scale, generate};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -46,14 +46,14 @@ fn the_package_has_exactly_the_files_of_the_host_byte_for_byte() {
     let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     // What an earlier azimg packaged is not in it.
     let old = MadeFile { name: "app/old/function.json", bytes: b"{}", access: Access::Readable };
-    azimg::files::put_made(one.path(), ".azimg-package", "--out", &[old]).unwrap();
+    azimg::testing::files::put_made(one.path(), ".azimg-package", "--out", &[old]).unwrap();
     assert!(one.path().join("app/old/function.json").exists());
     let packaged = package(one.path());
     package(other.path());
     let zip = |folder: &Path| std::fs::read(folder.join("azimg.zip")).unwrap();
     assert!(zip(one.path()) == zip(other.path()), "the zip differs from one time to the next");
 
-    let mut wanted: BTreeMap<String, u32> = azimg::functions::FUNCTIONS
+    let mut wanted: BTreeMap<String, u32> = azimg::testing::functions::FUNCTIONS
         .iter()
         .map(|function| (format!("{}/function.json", function.name), 0o644))
         .collect();
@@ -181,7 +181,7 @@ fn check_function(name: &str, function: &Value, routes: &mut BTreeSet<String>) {
     assert_eq!(names.len(), bindings.len(), "{name}: two bindings of one name");
     let triggers = bindings.iter().filter(|b| text(b, "type").ends_with("Trigger")).count();
     assert_eq!(triggers, 1, "{name}");
-    let known = azimg::functions::Function::named(name).unwrap();
+    let known = azimg::testing::functions::Function::named(name).unwrap();
     for binding in bindings {
         let kind = text(binding, "type");
         let is_trigger = kind.ends_with("Trigger");
@@ -236,7 +236,7 @@ fn behind_a_sign_in_lookups_need_no_key_and_all_else_does() {
     let (keys, entra) = (packaged("keys"), packaged("entra"));
     let plain = folder.path().join("plain");
     package(&plain);
-    for function in &azimg::functions::FUNCTIONS {
+    for function in &azimg::testing::functions::FUNCTIONS {
         let file = format!("{}/function.json", function.name);
         let read = |app: &Path| std::fs::read_to_string(app.join(&file)).unwrap();
         assert_eq!(read(&keys), function.json, "{file}");

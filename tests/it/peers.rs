@@ -4,8 +4,8 @@
 use crate::support::needs::{Need, folder};
 use crate::support::{Azure, finish, json, peer, root, rows};
 use crate::tests;
-use azimg::client::version;
-use azimg::sim::{SUBSCRIPTION, Scale, generate};
+use azimg::testing::client::version;
+use azimg::testing::sim::{SUBSCRIPTION, Scale, generate};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -3,7 +3,7 @@
 
 use crate::support::{Azure, azimg, finish};
 use crate::tests;
-use azimg::sim::{Scale, generate};
+use azimg::testing::sim::{Scale, generate};
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;

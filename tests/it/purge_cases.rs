@@ -7,9 +7,9 @@ use crate::support::filled::{
 use crate::support::registries::entra;
 use crate::support::{Virtual, paused};
 use crate::tests;
-use azimg::purge::{LiveRegistry, PurgeTarget, Rules, count_bytes, plan};
-use azimg::registry::Registry;
-use azimg::sim::{Conditions, Sim};
+use azimg::testing::purge::{LiveRegistry, PurgeTarget, Rules, count_bytes, plan};
+use azimg::testing::registry::Registry;
+use azimg::testing::sim::{Conditions, Sim};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};

@@ -5,13 +5,13 @@ use crate::support::paused;
 use crate::support::plans::written_down;
 use crate::support::shop::now;
 use crate::tests;
-use azimg::format::ledger::Ledger;
-use azimg::purge::{
+use azimg::testing::format::ledger::Ledger;
+use azimg::testing::purge::{
     Applied, ImageUsage, LiveRegistry, PurgeTarget, RepositoryPlan, Rules, apply, plan,
 };
-use azimg::registry::Registry;
-use azimg::sim::registries::SimRepository;
-use azimg::sim::{Conditions, Sim};
+use azimg::testing::registry::Registry;
+use azimg::testing::sim::registries::SimRepository;
+use azimg::testing::sim::{Conditions, Sim};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

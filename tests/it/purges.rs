@@ -5,9 +5,9 @@ use crate::support::purge_oracle::Oracle;
 use crate::support::shop::{Shop, World, now};
 use crate::support::{json, read_json};
 use crate::tests;
-use azimg::format::ledger::Ledger;
-use azimg::image::referrers::tagged_subject;
-use azimg::purge::{
+use azimg::testing::format::ledger::Ledger;
+use azimg::testing::image::referrers::tagged_subject;
+use azimg::testing::purge::{
     DeletionLimit, ImageUsage, InUse, ManifestState, Plan, PurgePlan, RepositoryState, Rule, Rules,
     Span, TagState, apply, plan,
 };

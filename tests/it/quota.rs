@@ -3,9 +3,9 @@
 use crate::support::faulty::{Fault, Faulty, How};
 use crate::support::{Azure, finish, json, rows, timeless};
 use crate::tests;
-use azimg::config::{Config, Flags};
-use azimg::functions::{Event, FUNCTIONS, Trigger};
-use azimg::sim::{Scale, SimCredential, generate};
+use azimg::testing::config::{Config, Flags};
+use azimg::testing::functions::{Event, FUNCTIONS, Trigger};
+use azimg::testing::sim::{Scale, SimCredential, generate};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;

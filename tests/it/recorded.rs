@@ -3,9 +3,9 @@
 use crate::support::recorded::{all, form};
 use crate::support::replay::recordings;
 use crate::tests;
-use azimg::image::gallery::{GalleryImage, Kind};
-use azimg::source::gallery::parse::{self, Resource};
-use azimg::source::locations::short_name;
+use azimg::testing::image::gallery::{GalleryImage, Kind};
+use azimg::testing::source::gallery::parse::{self, Resource};
+use azimg::testing::source::locations::short_name;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use time::OffsetDateTime;

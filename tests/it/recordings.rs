@@ -5,9 +5,9 @@ use crate::support::replay::{Exchange, Replay, SUBSCRIPTION, exchanges, recordin
 use crate::support::threads;
 use crate::support::{Azure, finish, json, rows};
 use crate::tests;
-use azimg::client::{Client, RetryPolicy, Tokens};
-use azimg::error::ErrorKind;
-use azimg::sim::{Scale, SimCredential, generate};
+use azimg::testing::client::{Client, RetryPolicy, Tokens};
+use azimg::testing::error::ErrorKind;
+use azimg::testing::sim::{Scale, SimCredential, generate};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

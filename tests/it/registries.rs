@@ -7,11 +7,11 @@ use crate::tests;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue};
-use azimg::client::{Client, Tokens, version};
-use azimg::error::ErrorKind;
-use azimg::registry::{Attributes, Login, Manifest, Name, Registry, Repository, Tag};
-use azimg::sim::registries::SimManifest;
-use azimg::sim::{Conditions, Sim, SimCredential};
+use azimg::testing::client::{Client, Tokens, version};
+use azimg::testing::error::ErrorKind;
+use azimg::testing::registry::{Attributes, Login, Manifest, Name, Registry, Repository, Tag};
+use azimg::testing::sim::registries::SimManifest;
+use azimg::testing::sim::{Conditions, Sim, SimCredential};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
@@ -145,7 +145,7 @@ fn every_recorded_listing_is_read() {
             assert_eq!(read.tags.len(), tags);
             assert_eq!(read.architecture.as_deref(), manifest["architecture"].as_str());
             // And makes the row that it should.
-            let row = azimg::source::registry::row("r.azurecr.io", name.unwrap(), read);
+            let row = azimg::testing::source::registry::row("r.azurecr.io", name.unwrap(), read);
             let row = serde_json::to_value(row).unwrap();
             let id =
                 format!("r.azurecr.io/{}@{}", name.unwrap(), manifest["digest"].as_str().unwrap());

@@ -4,12 +4,12 @@ use crate::support::changes::{Loss, SIZE, Stage, changed, on, stage};
 use crate::support::galleries::tenant;
 use crate::support::paused;
 use crate::tests;
-use azimg::gallery::retire::{
+use azimg::testing::gallery::retire::{
     Action, DefinitionState, Ledger, PartState, Plan, RetirePlan, Retired, Rules, plan,
 };
-use azimg::image::gallery::{GalleryImage, Kind};
-use azimg::image::machine::{Machine, MachineImage, MachineKind};
-use azimg::sim::{Conditions, Sim};
+use azimg::testing::image::gallery::{GalleryImage, Kind};
+use azimg::testing::image::machine::{Machine, MachineImage, MachineKind};
+use azimg::testing::sim::{Conditions, Sim};
 use proptest::prelude::*;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -222,7 +222,7 @@ proptest! {
         let now = OffsetDateTime::UNIX_EPOCH;
         let mut rows: Vec<GalleryImage> =
             versions.iter().enumerate().map(|(n, more)| version(n as u64, more)).collect();
-        azimg::image::gallery::mark_latest(&mut rows);
+        azimg::testing::image::gallery::mark_latest(&mut rows);
         let machines: Vec<Machine> = machines.iter().enumerate().map(|(n, (on, at, pinned))| {
             let exact = pinned.then(|| format!("{}.0.0", on % rows.len()));
             Machine {

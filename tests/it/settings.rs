@@ -4,8 +4,8 @@
 use crate::support::azurite::free_port;
 use crate::support::{Azure, finish, temporary, wait_for};
 use crate::tests;
-use azimg::config::{Config, Flags, GuardedSetting, HiddenValue, PlainSetting};
-use azimg::sim::{Scale, generate};
+use azimg::testing::config::{Config, Flags, GuardedSetting, HiddenValue, PlainSetting};
+use azimg::testing::sim::{Scale, generate};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::path::Path;

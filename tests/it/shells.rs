@@ -4,7 +4,7 @@
 use crate::support::faulty::{Fault, Faulty, How};
 use crate::support::{Azure, azimg, finish, json, temporary, wait_for, write_rows};
 use crate::tests;
-use azimg::sim::{Scale, World, generate};
+use azimg::testing::sim::{Scale, World, generate};
 use serde_json::{Value, json as value};
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -3,8 +3,8 @@
 use crate::support::faulty::answering;
 use crate::support::{Azure, azimg, finish, wait_for};
 use crate::tests;
-use azimg::config::{Config, Flags};
-use azimg::sim::{Scale, generate};
+use azimg::testing::config::{Config, Flags};
+use azimg::testing::sim::{Scale, generate};
 use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

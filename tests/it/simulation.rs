@@ -9,11 +9,11 @@ use crate::support::fleet::{Direct, Fleet, Luck, app};
 use crate::support::seeds;
 use crate::support::steps::{Shaky, Stepped};
 use crate::tests;
-use azimg::sim::{
+use azimg::testing::sim::{
     Conditions, FaultsSpec, OrganisationSize, QuotaSpec, Scale, Sim, World, generate,
 };
-use azimg::store::Store;
-use azimg::store::memory::MemoryStore;
+use azimg::testing::store::Store;
+use azimg::testing::store::memory::MemoryStore;
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};

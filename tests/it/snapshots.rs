@@ -4,12 +4,12 @@ use crate::support::runs::{listed, write_run};
 use crate::support::serving::serve;
 use crate::support::{threads, wait_until};
 use crate::tests;
-use azimg::pipeline::publish::{CloseAttempt, publish};
-use azimg::pipeline::retain::{RetentionPolicy, retain};
-use azimg::pipeline::snapshot::Manifest;
-use azimg::store::memory::MemoryStore;
-use azimg::store::{Key, SnapshotFile, Store};
-use azimg::work::RunId;
+use azimg::testing::pipeline::publish::{CloseAttempt, publish};
+use azimg::testing::pipeline::retain::{RetentionPolicy, retain};
+use azimg::testing::pipeline::snapshot::Manifest;
+use azimg::testing::store::memory::MemoryStore;
+use azimg::testing::store::{Key, SnapshotFile, Store};
+use azimg::testing::work::RunId;
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
 use std::sync::Arc;
@@ -204,7 +204,8 @@ fn old_snapshots_are_deleted_by_number_and_age_unless_needed() {
             let manifest = next(&store, number, runs.last().copied()).await;
             runs.push(manifest.run);
         }
-        let left = || async { azimg::pipeline::snapshot::runs(store.as_ref()).await.unwrap() };
+        let left =
+            || async { azimg::testing::pipeline::snapshot::runs(store.as_ref()).await.unwrap() };
         let later = at(7 * 60 + 7_200);
         let keep = |text: &str| text.parse::<RetentionPolicy>().unwrap();
         assert_eq!(retain(store.as_ref(), keep("all"), later).await.unwrap(), 0);

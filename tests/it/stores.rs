@@ -3,11 +3,11 @@
 use crate::support::azurite::Azurite;
 use crate::support::{threads, wait_until};
 use crate::tests;
-use azimg::config::{Config, Flags};
-use azimg::store::local::LocalStore;
-use azimg::store::memory::MemoryStore;
-use azimg::store::{Key, SnapshotFile, Store};
-use azimg::work::{RunId, SourceName};
+use azimg::testing::config::{Config, Flags};
+use azimg::testing::store::local::LocalStore;
+use azimg::testing::store::memory::MemoryStore;
+use azimg::testing::store::{Key, SnapshotFile, Store};
+use azimg::testing::work::{RunId, SourceName};
 use std::collections::HashMap;
 use std::sync::Arc;
 use time::OffsetDateTime;

@@ -2,7 +2,7 @@
 
 use crate::support::{Azure, replay};
 use crate::tests;
-use azimg::sim::{SUBSCRIPTION, Scale, generate};
+use azimg::testing::sim::{SUBSCRIPTION, Scale, generate};
 use serde_json::{Value, json};
 
 tests![

@@ -7,9 +7,9 @@ use crate::support::arm::{
 use crate::support::fleet::call;
 use crate::support::paused;
 use crate::tests;
-use azimg::error::ErrorKind;
-use azimg::functions::{self, PUBLISH, Trigger, WORK};
-use azimg::pipeline::snapshot::Completeness;
+use azimg::testing::error::ErrorKind;
+use azimg::testing::functions::{self, PUBLISH, Trigger, WORK};
+use azimg::testing::pipeline::snapshot::Completeness;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;

@@ -4,8 +4,8 @@
 use crate::support::paused;
 use crate::tests;
 use async_trait::async_trait;
-use azimg::client::Tokens;
-use azimg::error::{Error, ErrorKind, Result};
+use azimg::testing::client::Tokens;
+use azimg::testing::error::{Error, ErrorKind, Result};
 use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
 use futures::future::join_all;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -7,7 +7,7 @@ use crate::support::oci::{How, Oci};
 use crate::support::{debian, finish, json, read_json};
 use crate::tests;
 use axum::http::Method;
-use azimg::files::{Access, Folder, Staging};
+use azimg::testing::files::{Access, Folder, Staging};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;

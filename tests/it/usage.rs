@@ -4,7 +4,7 @@ use crate::support::case::{Case, SUBSCRIPTION};
 use crate::support::galleries::rows;
 use crate::support::{Azure, finish, json};
 use crate::tests;
-use azimg::sim::{OrganisationSize, Scale, generate};
+use azimg::testing::sim::{OrganisationSize, Scale, generate};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

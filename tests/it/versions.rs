@@ -3,8 +3,8 @@
 use crate::support::faulty::{Fault, Faulty, How};
 use crate::support::{Azure, finish, json, root, rows, timeless};
 use crate::tests;
-use azimg::client::version;
-use azimg::sim::{Scale, generate};
+use azimg::testing::client::version;
+use azimg::testing::sim::{Scale, generate};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;

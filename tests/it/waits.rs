@@ -3,7 +3,7 @@
 use crate::support::faulty::{Fault, Faulty, How};
 use crate::support::{Azure, azimg, finish_with_waits, temporary, wait_for};
 use crate::tests;
-use azimg::sim::{Scale, generate};
+use azimg::testing::sim::{Scale, generate};
 use serde_json::Value;
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt;

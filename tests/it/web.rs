@@ -3,7 +3,7 @@
 use crate::support::web::{Host, get};
 use crate::support::{Azure, json, threads, wait_until};
 use crate::tests;
-use azimg::sim::{Scale, generate};
+use azimg::testing::sim::{Scale, generate};
 use reqwest::Client;
 use serde_json::Value;
 

@@ -11,8 +11,8 @@ mod plan;
 
 pub use crate::format::ledger::{Ledger, PartState};
 pub use crate::format::plan::Plan;
-pub use apply::{Applied, Progress, RemainingVersion, RetirePlan};
-pub use plan::{Action, DefinitionState, Planned, RetainedVersion, Retired, Rules, plan};
+pub use apply::RetirePlan;
+pub use plan::{Action, DefinitionState, Planned, Retired, Rules, plan};
 
 use super::{Galleries, Name};
 use crate::error::{Error, Result};

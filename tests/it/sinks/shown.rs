@@ -3,7 +3,7 @@
 use super::{Strangers, assert_harmless};
 use crate::support::strangers::FEW;
 use crate::support::{Azure, finish, rows, write_rows};
-use azimg::sim::{OrganisationSize, World};
+use azimg::testing::sim::{OrganisationSize, World};
 use serde_json::{Value, json as value};
 use std::process::Command;
 use tempfile::TempDir;

@@ -2,9 +2,9 @@
 //! path can lead to.
 
 use crate::support::asking::ask;
-use azimg::sim::Sim;
-use azimg::sim::organisation::SimGallery;
-use azimg::source::locations::short_name;
+use azimg::testing::sim::Sim;
+use azimg::testing::sim::organisation::SimGallery;
+use azimg::testing::source::locations::short_name;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;

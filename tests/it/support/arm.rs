@@ -3,12 +3,12 @@
 use super::fleet;
 use super::paused;
 use async_trait::async_trait;
-use azimg::client::{Wire, WireRequest, WireResponse};
-use azimg::error::{Error, ErrorKind, Result};
-use azimg::functions::App;
-use azimg::pipeline::snapshot::{self, Completeness};
-use azimg::store::Store;
-use azimg::store::memory::MemoryStore;
+use azimg::testing::client::{Wire, WireRequest, WireResponse};
+use azimg::testing::error::{Error, ErrorKind, Result};
+use azimg::testing::functions::App;
+use azimg::testing::pipeline::snapshot::{self, Completeness};
+use azimg::testing::store::Store;
+use azimg::testing::store::memory::MemoryStore;
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};

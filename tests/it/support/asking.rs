@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::Request;
-use azimg::sim::{Sim, SimCredential};
+use azimg::testing::sim::{Sim, SimCredential};
 use azure_core::credentials::TokenCredential;
 use serde_json::Value;
 use std::sync::Arc;

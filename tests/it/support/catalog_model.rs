@@ -1,8 +1,8 @@
 //! What a catalog answers, worked out by looking at every row.
 
-use azimg::catalog::{Filter, LatestQuestion, aliases};
-use azimg::image::Status;
-use azimg::image::marketplace::MarketplaceImage;
+use azimg::testing::catalog::{Filter, LatestQuestion, aliases};
+use azimg::testing::image::Status;
+use azimg::testing::image::marketplace::MarketplaceImage;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,9 +1,9 @@
 //! Changes of a simulated gallery, with answers that are lost on their way.
 
 use super::galleries::tenant;
-use azimg::client::{Client, Tokens, Wire, WireRequest};
-use azimg::gallery::{Galleries, Name, WaitLimits};
-use azimg::sim::{Conditions, OrganisationSize, Sim, SimCredential};
+use azimg::testing::client::{Client, Tokens, Wire, WireRequest};
+use azimg::testing::gallery::{Galleries, Name, WaitLimits};
+use azimg::testing::sim::{Conditions, OrganisationSize, Sim, SimCredential};
 use reqwest::header::HeaderValue;
 use serde_json::Value;
 use std::sync::Arc;
@@ -39,8 +39,8 @@ impl Wire for Losing {
         &self,
         request: &WireRequest,
         authorized: Option<HeaderValue>,
-    ) -> azimg::error::Result<azimg::client::WireResponse> {
-        let lost = || azimg::error::Error::transient("the connection broke");
+    ) -> azimg::testing::error::Result<azimg::testing::client::WireResponse> {
+        let lost = || azimg::testing::error::Error::transient("the connection broke");
         let changes =
             request.method != reqwest::Method::GET && !request.url.path().contains("Graph");
         if !changes {

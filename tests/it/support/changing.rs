@@ -2,9 +2,9 @@
 
 use super::fleet::Direct;
 use async_trait::async_trait;
-use azimg::client::{Wire, WireRequest, WireResponse};
-use azimg::error::Result;
-use azimg::sim::Sim;
+use azimg::testing::client::{Wire, WireRequest, WireResponse};
+use azimg::testing::error::Result;
+use azimg::testing::sim::Sim;
 use reqwest::header::HeaderValue;
 use serde_json::Value;
 use std::sync::Arc;

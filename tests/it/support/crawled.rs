@@ -3,7 +3,7 @@
 use super::case::Case;
 use super::web::{self, Host};
 use super::{Azure, finish, json, threads};
-use azimg::sim::{Scale, generate};
+use azimg::testing::sim::{Scale, generate};
 use reqwest::Client;
 use serde_json::{Value, json};
 use std::path::Path;

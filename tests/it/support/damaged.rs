@@ -1,6 +1,6 @@
 //! A small world of all kinds, for stores whose files are damaged.
 
-use azimg::sim::{OrganisationSize, Scale, World, generate};
+use azimg::testing::sim::{OrganisationSize, Scale, World, generate};
 
 pub fn world() -> World {
     let World { locations, mut publishers, .. } = generate(Scale::Small, 21);

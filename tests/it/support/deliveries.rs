@@ -1,9 +1,9 @@
 //! A run whose messages a test delivers one by one.
 
 use super::Azure;
-use azimg::config::{Config, Flags};
-use azimg::functions::{App, Event, FUNCTIONS, Message, Trigger};
-use azimg::sim::SimCredential;
+use azimg::testing::config::{Config, Flags};
+use azimg::testing::functions::{App, Event, FUNCTIONS, Message, Trigger};
+use azimg::testing::sim::SimCredential;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use std::collections::HashMap;

@@ -5,14 +5,14 @@ use super::layout::digest;
 use super::paused;
 use super::registries::entra;
 use async_trait::async_trait;
-use azimg::client::{Wire, WireRequest, WireResponse};
-use azimg::format::ledger::Ledger;
-use azimg::purge::{
+use azimg::testing::client::{Wire, WireRequest, WireResponse};
+use azimg::testing::format::ledger::Ledger;
+use azimg::testing::purge::{
     Applied, ImageUsage, LiveRegistry, PurgePlan, PurgeTarget, RepositoryPlan, Rules, apply, plan,
 };
-use azimg::registry::Registry;
-use azimg::sim::registries::{SimAttributes, SimManifest, SimRepository, SimTag};
-use azimg::sim::{Conditions, Sim};
+use azimg::testing::registry::Registry;
+use azimg::testing::sim::registries::{SimAttributes, SimManifest, SimRepository, SimTag};
+use azimg::testing::sim::{Conditions, Sim};
 use reqwest::StatusCode;
 use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
@@ -125,7 +125,7 @@ impl Wire for Holed {
         &self,
         request: &WireRequest,
         authorized: Option<HeaderValue>,
-    ) -> azimg::error::Result<WireResponse> {
+    ) -> azimg::testing::error::Result<WireResponse> {
         let mut answer = self.inner.send(request, authorized).await?;
         let path = percent_encoding::percent_decode_str(request.url.path()).decode_utf8_lossy();
         let is_hole = self.missing.as_ref().is_some_and(|part| path.contains(part.as_str()));

@@ -4,14 +4,14 @@
 use async_trait::async_trait;
 use axum::body::Body;
 use axum::http::Request;
-use azimg::client::{Wire, WireRequest, WireResponse};
-use azimg::config::{Config, Flags};
-use azimg::error::{Error, Result};
-use azimg::functions::{
+use azimg::testing::client::{Wire, WireRequest, WireResponse};
+use azimg::testing::config::{Config, Flags};
+use azimg::testing::error::{Error, Result};
+use azimg::testing::functions::{
     App, Effects, Event, Function, Message, PUBLISH, Progress, RunCache, Trigger, WORK,
 };
-use azimg::sim::{Sim, SimCredential};
-use azimg::store::{Key, Store};
+use azimg::testing::sim::{Sim, SimCredential};
+use azimg::testing::store::{Key, Store};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use reqwest::header::{AUTHORIZATION, HeaderValue};
@@ -375,8 +375,11 @@ async fn left_open(store: &Arc<dyn Store>) -> String {
     let mut lacks = Vec::new();
     for run in store.list_level("runs/").await.unwrap_or_default() {
         let Ok(run) = run.parse() else { continue };
-        let Ok(plan) = azimg::pipeline::read_plan(store.as_ref(), run).await else { continue };
-        let Ok(survey) = azimg::pipeline::survey::survey(store.as_ref(), &plan).await else {
+        let Ok(plan) = azimg::testing::pipeline::read_plan(store.as_ref(), run).await else {
+            continue;
+        };
+        let Ok(survey) = azimg::testing::pipeline::survey::survey(store.as_ref(), &plan).await
+        else {
             continue;
         };
         let missing: Vec<&str> = survey.missing.iter().map(|item| item.item.as_str()).collect();

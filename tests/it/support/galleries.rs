@@ -1,7 +1,7 @@
 //! A simulated tenant with galleries, a crawl of it, and the rows of that crawl.
 
 use super::{Azure, finish, read_json, read_ndjson};
-use azimg::sim::{Conditions, OrganisationSize, Scale, World, generate};
+use azimg::testing::sim::{Conditions, OrganisationSize, Scale, World, generate};
 use serde_json::Value;
 use std::path::Path;
 

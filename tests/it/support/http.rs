@@ -4,8 +4,8 @@ use super::web::Host;
 use super::{Azure, json};
 use async_trait::async_trait;
 use axum::http::Request;
-use azimg::handler::MessageSender;
-use azimg::sim::{Scale, generate};
+use azimg::testing::handler::MessageSender;
+use azimg::testing::sim::{Scale, generate};
 use reqwest::{Client, Response};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -57,7 +57,7 @@ pub struct Nowhere;
 
 #[async_trait]
 impl MessageSender for Nowhere {
-    async fn send(&self, _: &str, _: &str, _: Duration) -> azimg::error::Result<()> {
+    async fn send(&self, _: &str, _: &str, _: Duration) -> azimg::testing::error::Result<()> {
         Ok(())
     }
 }

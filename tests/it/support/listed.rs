@@ -1,7 +1,7 @@
 //! A catalog that was crawled once, and lists of it.
 
 use super::{Azure, azimg, json};
-use azimg::sim::{OrganisationSize, Scale, generate};
+use azimg::testing::sim::{OrganisationSize, Scale, generate};
 use std::process::Command;
 use std::sync::OnceLock;
 use tempfile::TempDir;

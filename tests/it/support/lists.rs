@@ -2,7 +2,7 @@
 
 use super::web::Host;
 use super::{Azure, finish, json, threads};
-use azimg::sim::{OrganisationSize, Scale, generate};
+use azimg::testing::sim::{OrganisationSize, Scale, generate};
 use reqwest::Client;
 use serde_json::Value;
 use std::process::Command;

@@ -68,7 +68,7 @@ pub mod uploads;
 pub mod web;
 pub mod worlds;
 
-use azimg::sim::{Conditions, Running, Sim, World};
+use azimg::testing::sim::{Conditions, Running, Sim, World};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -3,9 +3,9 @@
 use super::changing::{Change, Changing};
 use super::fleet::{Fleet, Luck, app};
 use super::{paused, timeless};
-use azimg::sim::{Conditions, Sim, World};
-use azimg::store::Store;
-use azimg::store::memory::MemoryStore;
+use azimg::testing::sim::{Conditions, Sim, World};
+use azimg::testing::store::Store;
+use azimg::testing::store::memory::MemoryStore;
 use bytes::Bytes;
 use serde_json::Value;
 use std::collections::BTreeMap;

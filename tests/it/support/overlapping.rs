@@ -1,13 +1,13 @@
 //! Two runs and more on one store, driven step by step.
 
 use super::fleet::{Direct, app, call};
-use azimg::functions::{App, Message, PUBLISH, Trigger};
-use azimg::pipeline::coverage::Coverage;
-use azimg::pipeline::snapshot::{self, Manifest};
-use azimg::sim::{Conditions, OrganisationSize, Scale, Sim, World, generate};
-use azimg::store::memory::MemoryStore;
-use azimg::store::{Key, SnapshotFile, Store};
-use azimg::work::RunId;
+use azimg::testing::functions::{App, Message, PUBLISH, Trigger};
+use azimg::testing::pipeline::coverage::Coverage;
+use azimg::testing::pipeline::snapshot::{self, Manifest};
+use azimg::testing::sim::{Conditions, OrganisationSize, Scale, Sim, World, generate};
+use azimg::testing::store::memory::MemoryStore;
+use azimg::testing::store::{Key, SnapshotFile, Store};
+use azimg::testing::work::RunId;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -102,7 +102,7 @@ impl Bench {
     }
 
     pub fn marketplace(&self, run: RunId) -> Vec<Value> {
-        self.lines(run, SnapshotFile::Ndjson(azimg::work::SourceName::Marketplace))
+        self.lines(run, SnapshotFile::Ndjson(azimg::testing::work::SourceName::Marketplace))
     }
 
     pub fn coverage(&self, run: RunId) -> Coverage {

@@ -1,10 +1,10 @@
 //! Purge plans, with the repository plan that a test computed.
 
-use azimg::purge::{Plan, PurgePlan, Rules};
+use azimg::testing::purge::{Plan, PurgePlan, Rules};
 use time::OffsetDateTime;
 
 pub fn written_down(
-    planned: azimg::purge::RepositoryPlan,
+    planned: azimg::testing::purge::RepositoryPlan,
     rules: Rules,
     made_at: OffsetDateTime,
 ) -> PurgePlan {

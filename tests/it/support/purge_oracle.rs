@@ -1,9 +1,9 @@
 //! What a purge takes and what it must leave, worked out once more: slowly, from the rules as the documentation has
 //! them, and without the planner.
 
-use azimg::image::referrers::tagged_subject;
-use azimg::image::version;
-use azimg::purge::{Kind, ManifestState, RepositoryState, Rule, Rules, TagState};
+use azimg::testing::image::referrers::tagged_subject;
+use azimg::testing::image::version;
+use azimg::testing::purge::{Kind, ManifestState, RepositoryState, Rule, Rules, TagState};
 use std::collections::{BTreeMap, BTreeSet};
 use time::{Duration, OffsetDateTime};
 

@@ -1,7 +1,7 @@
 //! Recorded bodies of the Resource Manager, by form and version of the API.
 
 use super::replay::{Exchange, exchanges};
-use azimg::client::version;
+use azimg::testing::client::version;
 
 /// What a path asks for: the parts that are no names.
 pub fn form(path: &str) -> String {

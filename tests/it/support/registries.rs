@@ -1,8 +1,8 @@
 //! Worlds with simulated registries, and an identity that signs in at one of them.
 
-use azimg::client::Tokens;
-use azimg::registry::{Login, Trust, TrustSource};
-use azimg::sim::{Scale, SimCredential, World, generate};
+use azimg::testing::client::Tokens;
+use azimg::testing::registry::{Login, Trust, TrustSource};
+use azimg::testing::sim::{Scale, SimCredential, World, generate};
 
 pub fn world(repositories: usize) -> World {
     let World { locations, .. } = generate(Scale::Small, 1);

@@ -1,10 +1,10 @@
 //! Runs whose work items have all ended, written directly to a store.
 
-use azimg::format::shard;
-use azimg::image::Status;
-use azimg::image::marketplace::ListedVersion;
-use azimg::store::{Key, Store};
-use azimg::work::{
+use azimg::testing::format::shard;
+use azimg::testing::image::Status;
+use azimg::testing::image::marketplace::ListedVersion;
+use azimg::testing::store::{Key, Store};
+use azimg::testing::work::{
     Details, Outcome, Plan, Request, RunId, Scope, SourceName, State, WORK_VERSION, WorkItem,
 };
 use bytes::Bytes;

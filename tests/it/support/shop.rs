@@ -1,13 +1,13 @@
 //! A registry in memory for plans of purges, with pushes by another client while a purge runs.
 
 use async_trait::async_trait;
-use azimg::error::{Error, Result};
-use azimg::image::referrers::tagged_subject;
-use azimg::purge::{
+use azimg::testing::error::{Error, Result};
+use azimg::testing::image::referrers::tagged_subject;
+use azimg::testing::purge::{
     Kind, ListedRows, ManifestCheck, ManifestState, PurgeTarget, RepositoryState,
     RepositoryVersion, TagState,
 };
-use azimg::registry::{Content, Name};
+use azimg::testing::registry::{Content, Name};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};

@@ -2,8 +2,8 @@
 //! several futures proceed in turns, step by step.
 
 use async_trait::async_trait;
-use azimg::error::{Error, Result};
-use azimg::store::{Entry, Key, Object, Store, StoreClaim};
+use azimg::testing::error::{Error, Result};
+use azimg::testing::store::{Entry, Key, Object, Store, StoreClaim};
 use bytes::Bytes;
 use rand::RngExt;
 use rand::rngs::StdRng;

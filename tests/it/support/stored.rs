@@ -2,11 +2,11 @@
 
 use super::azurite::Azurite;
 use super::{Azure, azimg, json, read_json};
-use azimg::config::{Config, Flags};
-use azimg::format::index::Index;
-use azimg::pipeline::snapshot;
-use azimg::store::{Key, SnapshotFile, Store};
-use azimg::work::SourceName;
+use azimg::testing::config::{Config, Flags};
+use azimg::testing::format::index::Index;
+use azimg::testing::pipeline::snapshot;
+use azimg::testing::store::{Key, SnapshotFile, Store};
+use azimg::testing::work::SourceName;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;

@@ -5,7 +5,7 @@ use super::registries::world;
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode};
-use azimg::sim::{BlobsLimit, Conditions, Sim};
+use azimg::testing::sim::{BlobsLimit, Conditions, Sim};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};

@@ -4,11 +4,11 @@
 use super::fleet::{Direct, Fleet, Luck, app};
 use super::write_rows;
 use async_trait::async_trait;
-use azimg::client::{Wire, WireRequest, WireResponse};
-use azimg::error::Result;
-use azimg::sim::{Conditions, OrganisationSize, Sim, World};
-use azimg::store::Store;
-use azimg::store::memory::MemoryStore;
+use azimg::testing::client::{Wire, WireRequest, WireResponse};
+use azimg::testing::error::Result;
+use azimg::testing::sim::{Conditions, OrganisationSize, Sim, World};
+use azimg::testing::store::Store;
+use azimg::testing::store::memory::MemoryStore;
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};

@@ -178,7 +178,7 @@ impl Attacker {
         {
             let _entered = runtime.enter();
             let (routes, folder) = (routes(&shared, None), folder.path());
-            azimg::sim::tls::serve_as(&names, secure, routes, folder).unwrap();
+            azimg::testing::sim::tls::serve_as(&names, secure, routes, folder).unwrap();
         }
         let listener = bind();
         let proxy = format!("http://{}", listener.local_addr().unwrap());

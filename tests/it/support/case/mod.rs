@@ -13,7 +13,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use azimg::client::{Wire, WireRequest, WireResponse};
+use azimg::testing::client::{Wire, WireRequest, WireResponse};
 use serde_json::{Value, json};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -94,7 +94,7 @@ impl Wire for Tenant {
         &self,
         request: &WireRequest,
         _: Option<HeaderValue>,
-    ) -> azimg::error::Result<WireResponse> {
+    ) -> azimg::testing::error::Result<WireResponse> {
         let (url, body) = (&request.url, request.body.clone().unwrap_or_default());
         let query = url.query().unwrap_or_default();
         let path = percent_encoding::percent_decode_str(url.path()).decode_utf8().unwrap();

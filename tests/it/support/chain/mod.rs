@@ -8,8 +8,8 @@ mod shown;
 mod tables;
 
 use super::worlds::Cell;
-use azimg::pipeline::snapshot::Manifest;
-use azimg::work::{Outcome, Plan, RunId, SourceName};
+use azimg::testing::pipeline::snapshot::Manifest;
+use azimg::testing::work::{Outcome, Plan, RunId, SourceName};
 use bytes::Bytes;
 use serde_json::Value;
 use sha2::{Digest, Sha256};

@@ -3,8 +3,8 @@
 use super::super::worlds::{CELLS, Cell, WORLDS};
 use super::shown::Shown;
 use super::{Asked, Chain, Contents, Ended, GivenUp, Run, Seen, Stale, Table, feed, json, name};
-use azimg::pipeline::snapshot::Manifest;
-use azimg::work::{GalleryScope, RegistryScope, RunId, Scope, WorkItem};
+use azimg::testing::pipeline::snapshot::Manifest;
+use azimg::testing::work::{GalleryScope, RegistryScope, RunId, Scope, WorkItem};
 use serde_json::Value;
 use std::collections::BTreeSet;
 

@@ -12,8 +12,8 @@ pub mod outputs;
 pub mod process;
 mod queues;
 
-use azimg::config::{Config, Flags};
-use azimg::store::azure::AzureQueues;
+use azimg::testing::config::{Config, Flags};
+use azimg::testing::store::azure::AzureQueues;
 use outputs::HttpAnswer;
 use process::Process;
 use serde_json::Value;

@@ -152,7 +152,7 @@ impl Oci {
         let address = format!("https://{}", listener.local_addr().unwrap());
         let routes = Router::new().fallback(serve).with_state(Arc::clone(&self.front));
         let _entered = self.runtime.enter();
-        azimg::sim::tls::serve(listener, routes, &self.folder.path().join("tls")).unwrap();
+        azimg::testing::sim::tls::serve(listener, routes, &self.folder.path().join("tls")).unwrap();
         address
     }
 

@@ -2,9 +2,9 @@
 
 use super::super::worlds::{LOCATIONS, PUBLISHERS, SOURCES, STATES};
 use super::{Act, Fate, Letter, Model, request};
-use azimg::functions::{PUBLISH, WORK};
-use azimg::store::{Key, SnapshotFile, Store};
-use azimg::work::{RunId, SourceName};
+use azimg::testing::functions::{PUBLISH, WORK};
+use azimg::testing::store::{Key, SnapshotFile, Store};
+use azimg::testing::work::{RunId, SourceName};
 use bytes::Bytes;
 use rand::RngExt;
 use serde_json::Value;
