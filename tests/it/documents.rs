@@ -19,9 +19,9 @@ const ATTACKERS: [&str; 10] = [
     "a registry",
     "an image's author",
     "a gallery's author in another tenant",
-    "whoever may write to the queue",
-    "whoever may write to the container",
-    "whoever may write to the folder",
+    "a writer to the queue",
+    "a writer to the container",
+    "a writer to the folder",
     "a folder's author",
     "a caller with a function key",
     "a caller without one",
@@ -69,8 +69,8 @@ fn the_threat_model_covers_each_attacker_and_asset() {
     let (text, tests) = (threats(), tests());
     let first =
         |heading: &str| -> Vec<&str> { rows(&text, heading).iter().map(|row| row[0]).collect() };
-    assert_eq!(first("## What is at stake"), ASSETS);
-    assert_eq!(first("## Who might want it"), ATTACKERS);
+    assert_eq!(first("## Assets"), ASSETS);
+    assert_eq!(first("## Attackers"), ATTACKERS);
     let named = Regex::new("`([^`]+)`").unwrap();
     for attacker in ATTACKERS {
         let rows = rows(&text, &format!("### {attacker}"));
