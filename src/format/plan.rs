@@ -64,7 +64,7 @@ pub trait Plan: Serialize + DeserializeOwned {
         if now > expires_at {
             return Err(Error::new(
                 ErrorKind::Conflict,
-                format!("the plan expired at {expires_at}: make another, and review it"),
+                format!("the plan expired at {expires_at}: create a new plan and review it"),
             ));
         }
         if now < made_at - CLOCK_DIFFERENCE {

@@ -108,7 +108,7 @@ fn the_command_line_shows_makes_and_follows_a_change() {
     refused(&["gallery", "update", &gallery, "--end-of-life", "none"], 2, "the options are");
     refused(&["gallery", "update", &version, "--description", "x"], 2, "--target-region");
     refused(&["gallery", "update", "nobody/x", "--description", "x"], 4, "no gallery 'nobody'");
-    refused(&["gallery", "share", &gallery, "--tenant", "me"], 2, "'me' is the id of no");
+    refused(&["gallery", "share", &gallery, "--tenant", "me"], 2, "'me' is not the id of a");
     refused(&["gallery", "wait", "https://example.com/x"], 1, "refused to send the token");
     refused(&["gallery", "retire", "--keep", "1", "--action", "delete"], 1, "--max-percent");
 }
