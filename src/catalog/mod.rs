@@ -157,7 +157,7 @@ impl Catalog {
                     return Ok(Self { passed_over, ..catalog });
                 }
                 Err(error) => {
-                    tracing::debug!(%error, run = %other, "cannot open this snapshot either")
+                    tracing::debug!(%error, run = %other, "cannot open this snapshot either");
                 }
             }
         }

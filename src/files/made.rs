@@ -60,7 +60,7 @@ pub fn put(path: &Path, record: &str, option: &str, files: &[File<'_>]) -> Resul
     write(&staging, &folder, record, &known)?;
     for name in &tops {
         remove(&folder, name, name, &known, option, DEPTH)?;
-        if !own.into_place(name, &folder, name, false)? {
+        if !own.move_to(name, &folder, name, false)? {
             return Err(foreign(&folder.path(name), Kind::File, option));
         }
     }
@@ -92,7 +92,7 @@ fn read(folder: &Folder, record: &str, option: &str) -> Result<MadeRecord> {
 fn write(staging: &Staging, folder: &Folder, record: &str, known: &MadeRecord) -> Result<()> {
     let text = serde_json::to_vec_pretty(known).map_err(|e| Error::bug(e.to_string()))?;
     staging.root().write(record, &text, Access::Readable)?;
-    staging.root().into_place(record, folder, record, true).map(drop)
+    staging.root().move_to(record, folder, record, true).map(drop)
 }
 
 fn stage(own: &OwnFolder, file: &File<'_>) -> Result<()> {

@@ -166,7 +166,7 @@ pub fn write_document(
     let own = Staging::open(folder.again()?, name, "document")?;
     let mut file = own.root().create_anew(name, Access::Readable)?;
     file.write_all(bytes).and_then(|()| file.sync_data()).map_err(failed)?;
-    if !own.root().into_place(name, &folder, name, replaces)? {
+    if !own.root().move_to(name, &folder, name, replaces)? {
         return Err(foreign(path, Kind::File, option));
     }
     own.remove()

@@ -270,7 +270,7 @@ impl OwnFolder {
     /// Moves a finished file or folder into a folder of the user, atomically. With `replaces`, an
     /// entry of that name is replaced (a link itself, not its target). Without it, the result is
     /// false if there is one, and nothing has changed.
-    pub fn into_place(
+    pub fn move_to(
         &self,
         name: impl AsRef<OsStr>,
         to: &Folder,

@@ -58,6 +58,7 @@ pub struct Untagging {
 /// A manifest that the rules select but that is protected, or that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[allow(clippy::struct_field_names, reason = "the member is `protectedBy`")]
 pub struct Protected {
     /// The digest of the manifest.
     pub digest: String,

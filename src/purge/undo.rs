@@ -95,7 +95,7 @@ impl ManifestBackup {
         let staging = Staging::open(self.manifests.again()?, &name, digest)?;
         staging.root().write(&name, bytes, Access::Private)?;
         let is_there = self.manifests.kind(&name)?.is_some();
-        staging.root().into_place(&name, &self.manifests, &name, is_there)?;
+        staging.root().move_to(&name, &self.manifests, &name, is_there)?;
         staging.remove()
     }
 }

@@ -193,7 +193,7 @@ impl InLayout {
             Destination::New { parent, name } => {
                 staged.write_manifests(image)?;
                 staged.write_index(None, image)?;
-                if !staged.staging.root().into_place("image", parent, name, false)? {
+                if !staged.staging.root().move_to("image", parent, name, false)? {
                     // It was created concurrently: the image is added to it, if it is a layout.
                     let Some(Kind::Folder) = parent.kind(name)? else {
                         return Err(in_the_way(&parent.path(name), Kind::File));
@@ -231,13 +231,13 @@ fn add(folder: &Folder, staged: &StagedBlobs, image: &Image, is_layout: bool) ->
         }
     }
     staged.image.write(LAYOUT, VERSION.as_bytes(), Access::Readable)?;
-    staged.image.into_place(LAYOUT, folder, LAYOUT, false)?;
+    staged.image.move_to(LAYOUT, folder, LAYOUT, false)?;
     // From here on under the lock, so that concurrent additions are not lost.
     let _turn = turn(folder)?;
     let before = index_of(folder)?;
     let replaces = before.index.is_some();
     staged.write_index(before.index, image)?;
-    if staged.image.into_place(INDEX, folder, INDEX, replaces)? {
+    if staged.image.move_to(INDEX, folder, INDEX, replaces)? {
         return Ok(());
     }
     Err(in_the_way(&folder.path(INDEX), Kind::File))
@@ -259,7 +259,7 @@ fn turn(folder: &Folder) -> Result<Option<File>> {
 /// Adds a blob to a layout. One that is present there with other bytes than its name says is
 /// damaged, and is replaced.
 fn add_blob(blobs: &Folder, staged: &StagedBlobs, name: &str, is_layout: bool) -> Result<()> {
-    if staged.blobs.into_place(name, blobs, name, is_layout)? {
+    if staged.blobs.move_to(name, blobs, name, is_layout)? {
         return Ok(());
     }
     // The same blob may have been added concurrently.
@@ -322,7 +322,7 @@ impl InArchive {
         }
         archive.end().and_then(|file| file.sync_data()).map_err(failed)?;
         let Self { folder, name, replaces } = &self;
-        if !staged.parts().into_place(ARCHIVE, folder, name, *replaces)? {
+        if !staged.parts().move_to(ARCHIVE, folder, name, *replaces)? {
             return Err(in_the_way(&folder.path(name), Kind::File));
         }
         staged.staging.remove()

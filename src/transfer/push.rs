@@ -18,6 +18,7 @@ use std::collections::HashSet;
 /// The result of a push.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[allow(clippy::struct_field_names, reason = "the member is `pushedAs`")]
 pub struct Pushed {
     /// The digest of the root manifest.
     pub digest: String,

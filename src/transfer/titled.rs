@@ -98,7 +98,7 @@ impl InFolder {
         }
         match &self.place {
             Destination::New { parent, name } => {
-                if !staged.parts().into_place("files", parent, name, false)? {
+                if !staged.parts().move_to("files", parent, name, false)? {
                     return Err(in_the_way(&parent.path(name), Kind::Folder));
                 }
             }
@@ -119,7 +119,7 @@ impl InFolder {
             to = to.make_inner(part, Access::Readable)?;
         }
         let replaces = to.kind(name)?.is_some() && self.overwrite;
-        if from.as_ref().unwrap_or(root).into_place(name, &to, name, replaces)? {
+        if from.as_ref().unwrap_or(root).move_to(name, &to, name, replaces)? {
             return Ok(());
         }
         Err(in_the_way(&to.path(name), Kind::File))

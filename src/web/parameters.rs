@@ -416,7 +416,7 @@ impl Query {
             "kind" => filter.kinds.push(value),
             "latest" => {
                 filter.latest =
-                    flag(&value).ok_or_else(|| bad("the value must be true or false"))?
+                    flag(&value).ok_or_else(|| bad("the value must be true or false"))?;
             }
             "gallery" => filter.gallery = Some(value),
             "definition" => filter.definition = Some(value),
@@ -430,10 +430,11 @@ impl Query {
                 filter.check_search().map_err(|error| bad(&error.to_string()))?;
             }
             "exact" => {
-                filter.exact = flag(&value).ok_or_else(|| bad("the value must be true or false"))?
+                filter.exact =
+                    flag(&value).ok_or_else(|| bad("the value must be true or false"))?;
             }
             "live" => {
-                self.live = flag(&value).ok_or_else(|| bad("the value must be true or false"))?
+                self.live = flag(&value).ok_or_else(|| bad("the value must be true or false"))?;
             }
             "id" => self.id = Some(value),
             "urn" => self.urn = Some(value),
