@@ -174,7 +174,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn images_are_found_wherever_they_are_named() {
+    fn image_references_are_found_in_every_property() {
         let digest = format!("sha256:{}", "a1".repeat(32));
         let properties = json!({
             "template": {"containers": [{"image": format!("R.azurecr.io/app@{digest}")}]},
