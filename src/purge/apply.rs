@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use time::OffsetDateTime;
 
 /// The most manifests that are deleted concurrently, between two checks of the whole repository.
-const AT_ONCE: usize = 8;
+const CONCURRENCY: usize = 8;
 /// The most consecutive rounds without progress, because the repository is changed continuously.
 const IDLE_ROUNDS: u32 = 10;
 const CHANGED: &str = "pushed, tagged or untagged since the plan";
@@ -465,7 +465,7 @@ fn batches<'a, 'b>(
         let earlier = predecessors.get(&deletion.digest);
         let waits =
             batch.iter().any(|d| earlier.is_some_and(|earlier| earlier.contains(&d.digest)));
-        if waits || batch.len() == AT_ONCE {
+        if waits || batch.len() == CONCURRENCY {
             batches.push(batch);
             from = at;
         }

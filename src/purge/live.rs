@@ -17,9 +17,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// The most manifests that are fetched concurrently.
-const AT_ONCE: usize = 16;
+const CONCURRENCY: usize = 16;
 /// The most times that a repository is listed again because it changed while it was listed.
-const LISTED_AGAIN: usize = 5;
+const MOST_RELISTINGS: usize = 5;
 /// The waits for rows that are counted and not listed: counts lag behind lists by seconds.
 const PAUSES: [Duration; 4] = [
     Duration::from_millis(500),
@@ -32,7 +32,7 @@ const PAUSES: [Duration; 4] = [
 const MOST_WAITED: usize = 3;
 /// The most digests that are looked up because something names them and no list contains them. With
 /// more, nothing is deleted.
-const MOST_NAMED: usize = 1_000;
+const MOST_LOOKUPS: usize = 1_000;
 const HIDDEN: &str = "hidden from lists";
 
 /// A registry, with the known contents of its manifests by `repository@digest`.
@@ -110,7 +110,7 @@ impl<'a> LiveRegistry<'a> {
             return Ok(None);
         };
         let Some(mut lists) = self.lists(repository).await? else { return Ok(None) };
-        for _ in 0..LISTED_AGAIN {
+        for _ in 0..MOST_RELISTINGS {
             let Some(after) = found(self.registry.repository(repository).await)? else {
                 return Ok(None);
             };
@@ -227,7 +227,7 @@ impl<'a> LiveRegistry<'a> {
         drop(names);
         let read: Vec<Result<ManifestState, String>> = stream::iter(with_unread)
             .map(|(listed, unread)| self.manifest(repository, listed, unread))
-            .buffered(AT_ONCE)
+            .buffered(CONCURRENCY)
             .try_collect()
             .await?;
         let mut state = RepositoryState {
@@ -278,9 +278,9 @@ impl<'a> LiveRegistry<'a> {
                 return Ok(());
             }
             requested.extend(missing.iter().cloned());
-            if requested.len() > MOST_NAMED {
+            if requested.len() > MOST_LOOKUPS {
                 let text =
-                    format!("it refers to more than {MOST_NAMED} manifests that are not listed");
+                    format!("it refers to more than {MOST_LOOKUPS} manifests that are not listed");
                 state.unread = Some(text);
                 return Ok(());
             }
@@ -289,7 +289,7 @@ impl<'a> LiveRegistry<'a> {
                     .map(|digest| async move {
                         found(self.registry.manifest(repository, &digest).await)
                     })
-                    .buffered(AT_ONCE)
+                    .buffered(CONCURRENCY)
                     .try_collect()
                     .await?;
             for row in rows.into_iter().flatten() {
