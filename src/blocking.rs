@@ -58,7 +58,7 @@ mod tests {
     use crate::error::ErrorKind;
 
     #[tokio::test]
-    async fn a_panic_is_a_bug_that_is_named_and_the_result_comes_through() {
+    async fn panic_is_reported_as_a_bug_and_result_is_returned() {
         let error = blocking::<(), _>("counting", || panic!("a secret")).await.unwrap_err();
         assert_eq!(
             (error.kind(), error.to_string().as_str()),
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_in_place_keeps_nobody_waiting_where_there_is_another_thread() {
+    fn work_in_place_does_not_block_other_worker_threads() {
         let one = tokio::runtime::Builder::new_current_thread().build().unwrap();
         assert_eq!(one.block_on(async { in_place(|| 3) }), 3);
         assert_eq!(in_place(|| 4), 4);

@@ -42,7 +42,7 @@ pub struct Error {
     context: String,
     retry_after: Option<Duration>,
     attempts: u32,
-    in_vain: bool,
+    is_final: bool,
     target: Option<String>,
     answer: Option<Box<Answer>>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -69,7 +69,7 @@ impl Error {
             context: context.into(),
             retry_after: None,
             attempts: 1,
-            in_vain: false,
+            is_final: false,
             target: None,
             answer: None,
             source: None,
@@ -141,8 +141,8 @@ impl Error {
     /// Marks an error for which an immediate retry is pointless: it was retried for as long as that
     /// is worth it.
     #[must_use]
-    pub fn in_vain(mut self) -> Self {
-        self.in_vain = true;
+    pub fn without_retry(mut self) -> Self {
+        self.is_final = true;
         self
     }
 
@@ -175,7 +175,7 @@ impl Error {
             context: self.context.clone(),
             retry_after: self.retry_after,
             attempts: self.attempts,
-            in_vain: self.in_vain,
+            is_final: self.is_final,
             target: self.target.clone(),
             answer: self.answer.clone(),
             source: None,
@@ -248,7 +248,7 @@ impl Error {
 
     /// Whether an immediate retry may be worthwhile.
     pub fn is_worth_repeating(&self) -> bool {
-        self.is_transient() && !self.in_vain
+        self.is_transient() && !self.is_final
     }
 
     /// Converts an I/O error on `what`. For a full disk and a missing permission the text contains

@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_left_behind_goes_and_nothing_else() {
+    fn only_left_over_scratch_folders_are_removed() {
         let parent = tempfile::tempdir().unwrap();
         let at = |name: &str| parent.path().join(name);
         let left = at("azimg-scratch-aB3dEf");
@@ -186,14 +186,14 @@ mod tests {
     }
 
     #[test]
-    fn a_full_folder_is_no_reason_to_try_again_and_says_what_to_do() {
+    fn full_scratch_folder_is_not_retried_and_names_a_remedy() {
         let parent = tempfile::tempdir().unwrap();
         let scratch = Scratch::below(parent.path()).unwrap();
         std::fs::write(scratch.path().join("rows"), [0; 3_000]).unwrap();
         let full = Error::io("writing rows", Io::StorageFull.into());
-        let told = scratch.explain(full.context("outer"));
-        assert_eq!(told.kind(), ErrorKind::Denied);
-        let text = told.to_string();
+        let explained = scratch.explain(full.context("outer"));
+        assert_eq!(explained.kind(), ErrorKind::Denied);
+        let text = explained.to_string();
         for word in [parent.path().to_str().unwrap(), "3 KiB", VARIABLE] {
             assert!(text.contains(word), "{text}");
         }

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_span_is_bounded_where_it_is_read_and_every_date_bears_it() {
+    fn span_is_bounded_so_that_every_date_can_subtract_it() {
         let read = |text: &str| text.parse::<Span>();
         assert_eq!(read("30d").unwrap().to_string(), "30d");
         assert_eq!(read("36500d").unwrap().length(), LONGEST);

@@ -229,7 +229,7 @@ fn by_location(index: &Index, filter: &Filter, now: OffsetDateTime) -> Vec<(u32,
     let Some(query) = ListQuery::new(index, filter, now) else { return counts };
     let mut in_sets = vec![0_u32; index.location_sets()];
     let (mut last, mut places) = (None, Vec::new());
-    let mut tell = |places: &mut Vec<u64>| {
+    let mut count_publisher = |places: &mut Vec<u64>| {
         for location in ones(places.drain(..)) {
             if let Some((publishers, _)) = counts.get_mut(location) {
                 *publishers += 1;
@@ -240,13 +240,13 @@ fn by_location(index: &Index, filter: &Filter, now: OffsetDateTime) -> Vec<(u32,
         let is_other =
             |last: GroupPath| last[0] != place[0] && differ(index, Level::Publisher, last, place);
         if last.replace(place).is_some_and(is_other) {
-            tell(&mut places);
+            count_publisher(&mut places);
         }
         let set = index.row(at).locations();
         in_sets[set as usize] += 1;
         unite(&mut places, index.location_bits(set));
     });
-    tell(&mut places);
+    count_publisher(&mut places);
     for (set, images) in (0..).zip(in_sets).filter(|(_, images)| *images > 0) {
         for location in ones(index.location_bits(set)) {
             if let Some((_, count)) = counts.get_mut(location) {

@@ -92,7 +92,7 @@ impl Filter {
     }
 
     /// Whether the filter can accept gallery images, managed images or container images.
-    pub fn wants_others(&self) -> bool {
+    pub fn accepts_other_kinds(&self) -> bool {
         KINDS.iter().any(|kind| self.has_kind(kind))
     }
 

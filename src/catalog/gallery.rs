@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_stand_for_whole_names() {
+    fn pattern_matches_the_whole_name() {
         for (pattern, name, fits) in [
             ("myapp-*", "MyApp-2017", true),
             ("myapp-*", "myapp-", true),

@@ -112,7 +112,7 @@ impl LatestQuestion {
 
     /// States that the newest row in the requested locations has ended, and on which day. `None`
     /// when it has not ended.
-    fn ended(&self, index: &Index, now: OffsetDateTime) -> Option<String> {
+    fn ended_version(&self, index: &Index, now: OffsetDateTime) -> Option<String> {
         let row = index.row(self.present(index).next()?);
         let status = index.status(row, nanoseconds(now))?;
         let version = index.versions().get(row.version());
@@ -134,7 +134,7 @@ impl LatestQuestion {
             self.locations.iter().filter(|l| !known.contains(l.as_str())).cloned().collect();
         if lacking.is_empty() {
             let none = format!("no version of {name} is deployable in all requested locations");
-            none + &self.ended(index, now).unwrap_or_default()
+            none + &self.ended_version(index, now).unwrap_or_default()
         } else {
             format!("no version of {name} is in {}", lacking.join(", "))
         }

@@ -42,7 +42,7 @@ impl Listing {
     /// files are intact.
     pub async fn open(store: &dyn Store, filter: &Filter, now: OffsetDateTime) -> Result<Self> {
         let catalog = Catalog::open(store).await?;
-        if !catalog.wants_others(filter) {
+        if !catalog.needs_row_tables(filter) {
             return Ok(Self { catalog, tables: Vec::new(), now });
         }
         match RowTable::stored(store, &catalog.manifest).await {

@@ -23,8 +23,8 @@ pub async fn images(
     filter: &Filter,
     now: OffsetDateTime,
 ) -> Result<Vec<MarketplaceImage>> {
-    let asked = ask(sources, request, filter, now);
-    tokio::time::timeout(WITHIN, asked).await.unwrap_or_else(|_| {
+    let lookup = ask(sources, request, filter, now);
+    tokio::time::timeout(WITHIN, lookup).await.unwrap_or_else(|_| {
         let seconds = WITHIN.as_secs();
         let text = format!(
             "Azure did not complete the list in {seconds} s; specify locations or an offer"
@@ -39,13 +39,13 @@ fn check(filter: &Filter) -> Result<()> {
     if !filter.wants_marketplace() {
         return Err(Error::invalid("a live lookup lists only marketplace images"));
     }
-    let untold = [
+    let unsupported = [
         ("os", filter.os.is_some()),
         ("plan", filter.plan.is_some()),
         ("feature", !filter.features.is_empty()),
         ("securityType", filter.security_type.is_some()),
     ];
-    if let Some((name, _)) = untold.iter().find(|(_, is_asked)| *is_asked) {
+    if let Some((name, _)) = unsupported.iter().find(|(_, is_asked)| *is_asked) {
         let text = "a live lookup cannot filter by details, such as the operating system";
         return Err(Error::invalid(text).with_target(*name));
     }

@@ -194,15 +194,15 @@ impl Catalog {
     }
 
     /// Whether a list by `filter` needs the gallery and registry tables.
-    pub fn wants_others(&self, filter: &Filter) -> bool {
-        filter.wants_others() && RowTable::is_in(&self.manifest)
+    pub fn needs_row_tables(&self, filter: &Filter) -> bool {
+        filter.accepts_other_kinds() && RowTable::is_in(&self.manifest)
     }
 
     /// Opens the current snapshot with the tables that a list by `filter` needs, or the newest one
     /// in which they are intact.
     pub async fn open_for(store: &dyn Store, filter: &Filter) -> Result<Self> {
         let catalog = Self::open(store).await?;
-        if catalog.wants_others(filter) { catalog.or_whole(store).await } else { Ok(catalog) }
+        if catalog.needs_row_tables(filter) { catalog.or_whole(store).await } else { Ok(catalog) }
     }
 
     /// Returns the last time, up to `now`, at which an image reached its end, or else the start of

@@ -79,7 +79,7 @@ impl Catalog {
 
     /// Returns a sentence for each name in `filter` that matches nothing in the tables read so far.
     pub fn unknown_names(&self, filter: &Filter) -> Vec<String> {
-        let asked = [
+        let selections = [
             ("publisher", &filter.publisher, Some(Level::Publisher), PUBLISHER),
             ("offer", &filter.offer, Some(Level::Offer), OFFER),
             ("SKU", &filter.sku, Some(Level::Sku), SKU),
@@ -88,8 +88,8 @@ impl Catalog {
             ("registry", &filter.registry, None, REGISTRY),
             ("repository", &filter.repository, None, REPOSITORY),
         ];
-        let mut said = Vec::new();
-        for (what, wanted, level, column) in asked {
+        let mut sentences = Vec::new();
+        for (what, wanted, level, column) in selections {
             let Some(wanted) = wanted else { continue };
             let level = level.filter(|_| filter.wants_marketplace());
             let marketplace = level.into_iter().flat_map(|level| texts(self.index.names(level)));
@@ -99,13 +99,13 @@ impl Catalog {
                 continue;
             }
             let (given, near) = (quoted(wanted), near(wanted, known));
-            said.push(if filter.exact {
+            sentences.push(if filter.exact {
                 format!("The catalog has no {what} {given}{near}.")
             } else {
                 format!("The catalog has no {what} with {given} in its name{near}.")
             });
         }
-        said
+        sentences
     }
 
     /// The error for a missing image. Names the latest version of its SKU at `now`, or the part of

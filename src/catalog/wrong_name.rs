@@ -14,8 +14,8 @@ pub(super) fn near<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) ->
 /// exist.
 pub(super) fn wrong_name(index: &Index, names: [&str; 3]) -> Option<String> {
     let all = [Level::Publisher, Level::Offer, Level::Sku];
-    let whole = 0..index.groups(Level::Publisher);
-    let mut ranges = vec![whole];
+    let all_publishers = 0..index.groups(Level::Publisher);
+    let mut ranges = vec![all_publishers];
     for (at, (level, name)) in all.into_iter().zip(names).enumerate() {
         let found: Vec<u32> =
             ranges.iter().flat_map(|range| index.find(level, range.clone(), name)).collect();

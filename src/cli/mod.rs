@@ -152,7 +152,7 @@ enum Command {
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
-    sink::hear_panics();
+    sink::install_panic_hook();
     if let Some(ended) = completion::asked_for(help::commands) {
         return ended;
     }
@@ -219,7 +219,7 @@ fn format(global: &Global, config: &Config) -> Result<Option<Format>> {
 fn usage(unread: &clap::Error) -> ExitCode {
     let text = unread.render().to_string();
     if unread.use_stderr() {
-        sink::tell_lines(&text);
+        sink::write_lines(&text);
         return ExitCode::from(WRONG_USAGE);
     }
     output::text(&text).map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)

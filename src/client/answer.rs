@@ -17,8 +17,8 @@ const MOST_DETAILS: usize = 5;
 
 /// Converts an unsuccessful response to an error.
 pub(crate) fn refusal(what: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
-    let said = ServiceError::of_body(body);
-    let text = format!("{what}: {} {}", status.as_u16(), said.text());
+    let service_error = ServiceError::of_body(body);
+    let text = format!("{what}: {} {}", status.as_u16(), service_error.text());
     let kind = match status.as_u16() {
         401 => ErrorKind::Unauthenticated,
         403 => ErrorKind::Denied,
@@ -31,14 +31,14 @@ pub(crate) fn refusal(what: &str, status: StatusCode, headers: &HeaderMap, body:
     // Resource Graph reports when its quota is refilled, as hours, minutes and seconds.
     let resets = headers.get("x-ms-user-quota-resets-after").and_then(|value| value.to_str().ok());
     let resets = resets.filter(|_| status == StatusCode::TOO_MANY_REQUESTS).and_then(clock);
-    let asked = retry_after(headers, OffsetDateTime::now_utc());
-    let asked = asked.into_iter().chain(asked_in(&said.message)).chain(resets);
-    let wait = asked.max().map(|wait| wait.min(LONGEST_WAIT));
+    let waits = retry_after(headers, OffsetDateTime::now_utc());
+    let waits = waits.into_iter().chain(delay_in(&service_error.message)).chain(resets);
+    let wait = waits.max().map(|wait| wait.min(LONGEST_WAIT));
     // A 429 that names no delay still closes its window for a second.
     let wait = wait.or((status == StatusCode::TOO_MANY_REQUESTS).then_some(Duration::from_secs(1)));
     Error::new(kind, text.trim_end())
         .with_retry_after(wait)
-        .with_answer(status.as_u16(), said.codes())
+        .with_answer(status.as_u16(), service_error.codes())
 }
 
 /// The error for a 401 of the Resource Manager that another token does not help against. A wrong
@@ -65,8 +65,8 @@ pub(super) fn signed_out(what: &str, answer: &WireResponse, scope: &str) -> Erro
 fn claims(headers: &HeaderMap) -> Option<&str> {
     let challenges = headers.get_all(WWW_AUTHENTICATE).iter();
     challenges.filter_map(|value| value.to_str().ok()).find_map(|challenge| {
-        let (_, behind) = challenge.split_once("claims=\"")?;
-        let (claims, _) = behind.split_once('"')?;
+        let (_, rest) = challenge.split_once("claims=\"")?;
+        let (claims, _) = rest.split_once('"')?;
         let is_base64 = claims.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/-_=".contains(&b));
         (is_base64 && (1..=2_000).contains(&claims.len())).then_some(claims)
     })
@@ -182,11 +182,11 @@ fn clock(text: &str) -> Option<Duration> {
 
 /// Parses a delay from the message: "Please try again after '6' seconds", "can be retried in 12
 /// seconds" (azure-quotas §5).
-fn asked_in(message: &str) -> Option<Duration> {
-    let behind = ["try again after '", "retried in "]
+fn delay_in(message: &str) -> Option<Duration> {
+    let rest = ["try again after '", "retried in "]
         .iter()
         .find_map(|mark| message.split_once(mark).map(|(_, rest)| rest))?;
-    let digits: String = behind.chars().take_while(char::is_ascii_digit).collect();
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().ok().map(Duration::from_secs)
 }
 
@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_shape_gives_code_and_message() {
+    fn every_error_format_gives_code_and_message() {
         let cases: [(&str, &str, &str); 7] = [
             (
                 r#"{"error":{"code":"NotFound","message":"Artifact: VMImage was not found."}}"#,
@@ -214,23 +214,28 @@ mod tests {
             ("<html><body>no</body></html>", "", ""),
         ];
         for (body, code, message) in cases {
-            let said = ServiceError::of_body(body.as_bytes());
-            assert_eq!((said.code.as_str(), said.message.as_str()), (code, message), "{body}");
-            assert!(said.details.is_empty(), "{body}");
+            let service_error = ServiceError::of_body(body.as_bytes());
+            assert_eq!(
+                (service_error.code.as_str(), service_error.message.as_str()),
+                (code, message),
+                "{body}"
+            );
+            assert!(service_error.details.is_empty(), "{body}");
         }
         assert_eq!(ServiceError::of_body(b""), ServiceError::default());
     }
 
     #[test]
-    fn what_stands_below_an_error_is_told() {
+    fn nested_error_details_are_reported() {
         let body = br#"{"error":{"code":"Invalid","message":"See details.","details":[
             {"code":"A","message":"The region is full."},{"message":"{\"x\":1}"},
             {"code":"Same","message":"See details."},{},
             {"code":"B","message":"at https://x/y?sig=SECRET now"}]}}"#;
         let headers = HeaderMap::new();
         let error = refusal("x", StatusCode::BAD_REQUEST, &headers, body).to_string();
-        let told = "x: 400 Invalid See details. (A The region is full.; B at https://x/y?… now)";
-        assert_eq!(error, told);
+        let expected =
+            "x: 400 Invalid See details. (A The region is full.; B at https://x/y?… now)";
+        assert_eq!(error, expected);
         let conflict = refusal("x", StatusCode::PRECONDITION_FAILED, &headers, b"");
         assert_eq!(
             (conflict.kind(), conflict.to_string().as_str()),
@@ -239,13 +244,13 @@ mod tests {
     }
 
     #[test]
-    fn claims_that_are_none_are_put_into_no_command() {
-        let told = |challenge: &'static str| {
+    fn invalid_claims_are_not_put_into_a_command() {
+        let claims_of = |challenge: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(WWW_AUTHENTICATE, challenge.parse().unwrap());
             claims(&headers).map(str::to_owned)
         };
-        assert_eq!(told("Bearer claims=\"eyJ9+/-_=\""), Some("eyJ9+/-_=".to_owned()));
+        assert_eq!(claims_of("Bearer claims=\"eyJ9+/-_=\""), Some("eyJ9+/-_=".to_owned()));
         for odd in [
             "Bearer claims=\"$(rm -rf ~)\"",
             "Bearer claims=\"a; b\"",
@@ -253,12 +258,12 @@ mod tests {
             "Bearer claims=\"eyJ9",
             "Bearer error=\"invalid_token\"",
         ] {
-            assert_eq!(told(odd), None, "{odd}");
+            assert_eq!(claims_of(odd), None, "{odd}");
         }
     }
 
     #[test]
-    fn waits_are_read_in_every_form_and_clamped() {
+    fn retry_delays_are_parsed_in_every_form_and_clamped() {
         let now = OffsetDateTime::UNIX_EPOCH + Duration::from_mins(1);
         let wait = |text: &str| {
             let mut headers = HeaderMap::new();
@@ -276,8 +281,8 @@ mod tests {
         let most = u64::MAX;
         let odd = [format!("0:{most}:0"), format!("{most}:0:0"), format!("0:0:{most}")];
         assert_eq!(odd.map(|text| clock(&text)), [None, None, Some(Duration::from_secs(most))]);
-        assert_eq!(asked_in("Please try again after '6' seconds."), Some(Duration::from_secs(6)));
-        assert_eq!(asked_in("can be retried in 12 seconds"), Some(Duration::from_secs(12)));
+        assert_eq!(delay_in("Please try again after '6' seconds."), Some(Duration::from_secs(6)));
+        assert_eq!(delay_in("can be retried in 12 seconds"), Some(Duration::from_secs(12)));
         let mut headers = HeaderMap::new();
         headers.insert(RETRY_AFTER, "86400".parse().unwrap());
         let error = refusal("x", StatusCode::TOO_MANY_REQUESTS, &headers, b"");

@@ -152,7 +152,7 @@ impl Client {
     }
 
     /// Polls the status of an operation.
-    pub async fn standing(&self, operation: &Url) -> Result<OperationStatus> {
+    pub async fn operation_status(&self, operation: &Url) -> Result<OperationStatus> {
         let request = WireRequest::get(operation.clone());
         self.check_origin(&request.url)?;
         let mut delays = self.retry.delays(operation);
@@ -183,18 +183,18 @@ impl Client {
             });
         }
         let operation: Operation = read(&request, &body)?;
-        Ok(operation.standing(pause))
+        Ok(operation.into_status(pause))
     }
 }
 
 impl Operation {
-    fn standing(self, pause: Duration) -> OperationStatus {
+    fn into_status(self, pause: Duration) -> OperationStatus {
         match self.status.to_ascii_lowercase().as_str() {
             "succeeded" => OperationStatus::Succeeded,
             "failed" | "canceled" | "cancelled" => {
-                let said = answer::ServiceError::of(&self.error.unwrap_or_default()).text();
+                let message = answer::ServiceError::of(&self.error.unwrap_or_default()).text();
                 let status = super::one_line(&self.status);
-                OperationStatus::Failed(format!("{status} {said}").trim_end().to_owned())
+                OperationStatus::Failed(format!("{status} {message}").trim_end().to_owned())
             }
             // The resource itself, where `Location` leads to it.
             "" => {

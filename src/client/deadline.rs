@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_turn_that_does_not_come_is_waited_for_as_long_as_its_item_has() {
+    async fn wait_for_a_permit_ends_at_the_deadline_of_the_item() {
         let began = Instant::now();
         let deadline = began + Duration::from_secs(5);
         let never = std::future::pending::<()>();

@@ -44,28 +44,28 @@ fn cut(text: &str, most: usize) -> String {
 /// An error with all its causes, each once, cut to 1,000 characters. Lines become parts of a
 /// sentence, so that commands proposed on separate lines can still be distinguished and copied.
 pub(crate) fn causes(error: &(dyn StdError + 'static)) -> String {
-    let mut told = String::new();
+    let mut joined = String::new();
     let mut next = Some(error);
     while let Some(cause) = next {
         let text = redact(&lines(&cause.to_string()));
         let text = text.trim();
-        if !text.is_empty() && !told.contains(text) {
-            if !told.is_empty() {
-                told.push_str(": ");
+        if !text.is_empty() && !joined.contains(text) {
+            if !joined.is_empty() {
+                joined.push_str(": ");
             }
-            told.push_str(text);
+            joined.push_str(text);
         }
         next = cause.source();
     }
-    cut(&told, 1_000)
+    cut(&joined, 1_000)
 }
 
 /// Joins the lines that carry information.
 fn lines(text: &str) -> String {
-    let said = text.lines().map(str::trim).filter(|line| {
+    let informative = text.lines().map(str::trim).filter(|line| {
         !line.is_empty() && !EMPTY_WORDS.iter().any(|words| line.starts_with(words))
     });
-    said.fold(String::new(), |mut all, line| {
+    informative.fold(String::new(), |mut all, line| {
         match all.chars().last() {
             None => {}
             Some(':' | '.' | ';' | ',') => all.push(' '),
@@ -82,7 +82,7 @@ mod tests {
     use crate::error::Error;
 
     #[test]
-    fn secrets_are_blotted_out() {
+    fn secrets_are_redacted() {
         let text = "GET https://a.blob.core.windows.net/c?sv=1&sig=SECRET failed";
         assert_eq!(redact(text), "GET https://a.blob.core.windows.net/c?… failed");
         let jwt = format!("token eyJ{} refused", "x".repeat(60));
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn each_cause_is_told_once_and_commands_stay_apart() {
+    fn each_cause_is_reported_once_and_commands_stay_separate() {
         let inner = Error::invalid("connection refused");
         let outer = Error::invalid("retry policy expired and gave up")
             .with_source(Error::invalid("cannot connect: connection refused").with_source(inner));

@@ -82,7 +82,7 @@ impl<T: DeserializeOwned> Rows<T> {
             }
             let (row, malformed) = lenient::of_value(row)
                 .map_err(|e| Error::transient(format!("Resource Graph: unexpected row ({e})")))?;
-            lenient::tell("Resource Graph", &malformed);
+            lenient::log_malformed("Resource Graph", &malformed);
             self.rows.push(row);
         }
         let new = self.rows.len() - before;
@@ -111,7 +111,7 @@ impl Page {
 }
 
 /// The query for the rows after `id`.
-fn behind(query: &str, id: &str) -> Option<String> {
+fn query_after(query: &str, id: &str) -> Option<String> {
     let head = query.strip_suffix(ORDER)?;
     Some(format!("{head} | where strcmp(id, {}) > 0{ORDER}", quoted(id)))
 }
@@ -150,7 +150,7 @@ impl Client {
             all => all.chunks(SUBSCRIPTIONS).map(Some).collect(),
         };
         for part in parts {
-            match self.whole(query, part, most).await? {
+            match self.all_rows(query, part, most).await? {
                 Some(mut found) => rows.append(&mut found),
                 None => return Ok(None),
             }
@@ -161,7 +161,7 @@ impl Client {
     /// All rows of one request. Pages of skip tokens are cut by row number: when the count differs
     /// on a later page (recorded: 2,995, then 2,994) or a row appears twice, rows have moved
     /// between pages, and the query is sent again.
-    async fn whole<T: DeserializeOwned>(
+    async fn all_rows<T: DeserializeOwned>(
         &self,
         query: &str,
         subscriptions: Option<&[String]>,
@@ -196,12 +196,12 @@ impl Client {
             return self.by_token(query, subscriptions, page, all).await;
         }
         let token = page.token().cloned();
-        match self.rows_behind(query, subscriptions, page, &mut all).await {
+        match self.rows_after(query, subscriptions, page, &mut all).await {
             // The clause may be unsupported here: start over, paging by skip tokens.
             Err(error) if error.kind() == ErrorKind::BadAnswer && token.is_some() => {
                 tracing::debug!(%error, "Resource Graph: falling back to skip tokens for paging");
             }
-            ended => return ended.map(|()| PageRows::Whole(all.rows)),
+            result => return result.map(|()| PageRows::Whole(all.rows)),
         }
         match self.first_page(query, subscriptions).await? {
             Some((page, all)) => self.by_token(query, subscriptions, page, all).await,
@@ -223,7 +223,7 @@ impl Client {
 
     /// Pages on from the first page, each time after the last row. Each page's count is that of the
     /// rows left.
-    async fn rows_behind<T: DeserializeOwned>(
+    async fn rows_after<T: DeserializeOwned>(
         &self,
         query: &str,
         subscriptions: Option<&[String]>,
@@ -290,11 +290,11 @@ impl Client {
         if let PageStart::Token(token) = from {
             options["$skipToken"] = token.as_str().into();
         }
-        let behind = match from {
-            PageStart::Behind(id) => behind(query, id),
+        let after = match from {
+            PageStart::Behind(id) => query_after(query, id),
             PageStart::Beginning | PageStart::Token(_) => None,
         };
-        let query = behind.as_deref().unwrap_or(query);
+        let query = after.as_deref().unwrap_or(query);
         let mut body = json!({"query": query, "options": options});
         if let Some(subscriptions) = subscriptions {
             body["subscriptions"] = json!(subscriptions);
@@ -308,7 +308,7 @@ impl Client {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn text_stays_within_its_quotes() {
+    fn query_text_is_escaped_within_its_quotes() {
         assert_eq!(super::quoted(r"a' or '1'=='1\"), r"'a\' or \'1\'==\'1\\'");
     }
 }

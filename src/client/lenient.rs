@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 /// Distinct faults that are repaired in one response, at most.
 const MOST_FAULTS: usize = 64;
 /// Distinct faults that are logged in the lifetime of a process, at most.
-const MOST_TOLD: usize = 1_000;
+const MOST_LOGGED: usize = 1_000;
 
 /// Members treated as absent with their counts, each as a path and a reason:
 /// `value[].properties.size: invalid type: string …`.
@@ -54,20 +54,20 @@ pub(crate) fn of_value<T: DeserializeOwned>(value: &Value) -> Result<(T, Malform
 }
 
 /// Logs the members treated as absent in a response of `operation`, each distinct fault once.
-pub(crate) fn tell(operation: &str, malformed: &MalformedCounts) {
-    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+pub(crate) fn log_malformed(operation: &str, malformed: &MalformedCounts) {
+    static LOGGED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     for (fault, times) in malformed {
         let fault = format!("{operation}: {}", super::one_line(fault));
         // Outside a work item nothing is counted.
         let _ = COUNTED.try_with(|counted| {
             *counted.borrow_mut().entry(fault.clone()).or_default() += times;
         });
-        let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() < MOST_TOLD && !told.contains(&fault) {
+        let mut logged = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.len() < MOST_LOGGED && !logged.contains(&fault) {
             tracing::warn!(
                 "a response has a member of an unexpected type, which is treated as absent: {fault}"
             );
-            told.insert(fault);
+            logged.insert(fault);
         }
     }
 }
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn one_odd_member_costs_itself() {
+    fn malformed_member_removes_only_itself() {
         let rows = json!([
             {"name": "a", "size": -1, "tags": {"x": 5, "y": "z"}, "parts": [{"name": "p"}, {"name": null}]},
             {"name": "b", "size": "7", "tags": null},
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_never_goes() {
+    fn unreadable_row_fails_the_page() {
         for rows in [
             json!([{"name": "a"}, {"name": null}]),
             json!([{"name": "a"}, {}]),
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_of_every_row_is_mended_at_once() {
+    fn fault_of_every_row_is_removed_in_one_pass() {
         let rows: Vec<Value> = (0..5_000)
             .map(|at| json!({"name": at.to_string(), "size": null, "tags": []}))
             .collect();

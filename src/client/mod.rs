@@ -234,11 +234,11 @@ impl Client {
                 Ok(value) => return Ok(value),
                 Err(error) => error.with_attempts(attempts),
             };
-            let asked = error.retry_after();
+            let retry_after = error.retry_after();
             // The Resource Manager's own throttling closes the whole bucket.
-            let whole = error.has_code("SubscriptionRequestsThrottled");
-            if let Some(asked) = asked.filter(|asked| !asked.is_zero())
-                && !self.quota.pause(&permit, whole, asked, Instant::now())
+            let whole_bucket = error.has_code("SubscriptionRequestsThrottled");
+            if let Some(retry_after) = retry_after.filter(|retry_after| !retry_after.is_zero())
+                && !self.quota.pause(&permit, whole_bucket, retry_after, Instant::now())
             {
                 return Err(error.with_kind(ErrorKind::Throttled));
             }
@@ -250,7 +250,7 @@ impl Client {
             tracing::debug!(%error, wait_ms = wait.as_millis(), attempts, "retrying");
             self.traffic.retried.fetch_add(1, Ordering::Relaxed);
             // A pause applies to all requests that draw on the same quota, including this one.
-            if asked.is_none_or(|asked| asked.is_zero()) {
+            if retry_after.is_none_or(|retry_after| retry_after.is_zero()) {
                 let _wait = awaited::wait_for("a retry");
                 tokio::time::sleep(wait).await;
             }
@@ -308,8 +308,8 @@ impl Client {
 
     /// How long to delay `requests` requests that follow a listing of offers, so that they do not
     /// hold up further such listings; `None` when no delay is needed.
-    pub fn put_off(&self, subscription: &str, location: &str, requests: f64) -> Option<Duration> {
-        self.quota.put_off(subscription, location, requests, Instant::now())
+    pub fn deferral(&self, subscription: &str, location: &str, requests: f64) -> Option<Duration> {
+        self.quota.deferral(subscription, location, requests, Instant::now())
     }
 
     /// Sends a request once, within its deadline, and a second time when its API version is refused
@@ -407,7 +407,7 @@ fn read<T: DeserializeOwned>(request: &WireRequest, body: &[u8]) -> Result<T> {
         let text = format!("{}: unexpected JSON ({e})", request.name());
         Error::transient(text).with_source(e)
     })?;
-    lenient::tell(&operation(request.url.path()), &malformed);
+    lenient::log_malformed(&operation(request.url.path()), &malformed);
     Ok(read)
 }
 

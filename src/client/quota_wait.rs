@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_that_overlap_count_once_and_only_when_they_are_over() {
+    fn overlapping_waits_count_once_and_only_after_they_end() {
         let waits = QuotaWait::default();
         let start = Instant::now();
         let at = |seconds: u64| start + Duration::from_secs(seconds);

@@ -56,7 +56,7 @@ mod tests {
     use futures::FutureExt;
 
     #[tokio::test(start_paused = true)]
-    async fn a_burst_goes_at_once_and_the_rest_at_the_steady_rate() {
+    async fn burst_is_immediate_and_the_rest_follows_the_steady_rate() {
         let share = RateLimit::new(true);
         let began = Instant::now();
         for _ in 0..=BURST {
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_leaves_before_its_turn_has_taken_nothing() {
+    async fn cancelled_caller_consumes_no_permit() {
         let share = RateLimit::new(true);
         for _ in 0..=BURST {
             share.turn().await;

@@ -53,7 +53,7 @@ impl RetryPolicy {
             return None;
         }
         let wait = match error.retry_after() {
-            Some(asked) if !asked.is_zero() => asked,
+            Some(requested) if !requested.is_zero() => requested,
             _ => delays.next()?,
         };
         (waited + wait <= self.budget).then_some(wait)

@@ -33,9 +33,9 @@ const PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// How long an unreachable endpoint is tried for an audience that never had a token: it may be the
 /// wrong endpoint, and a user may be waiting for the error.
-const FIRST_PATIENCE: Duration = Duration::from_secs(5);
+const FIRST_WAIT_LIMIT: Duration = Duration::from_secs(5);
 /// How long it is tried when there was a token before.
-const PATIENCE: Duration = Duration::from_secs(90);
+const WAIT_LIMIT: Duration = Duration::from_secs(90);
 /// Minimum interval between drops of a refused token: otherwise, with a server that refuses every
 /// token, each request would ask for a new one.
 const DROP_EVERY: Duration = Duration::from_mins(1);
@@ -101,7 +101,7 @@ impl Failure {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         let error = Self::new(failure.kind, failure.text);
-        if failure.first { error.in_vain() } else { error }
+        if failure.first { error.without_retry() } else { error }
     }
 }
 
@@ -186,8 +186,8 @@ impl Tokens {
     async fn held(&self, scope: &str) -> Result<Held> {
         let slot = self.slot(scope);
         let (next, begun) = slot.next(Instant::now());
-        if let Some((patience, tell)) = begun {
-            self.begin(scope, patience, AttemptGuard { slot, tell: Some(tell) });
+        if let Some((wait_limit, sender)) = begun {
+            self.begin(scope, wait_limit, AttemptGuard { slot, sender: Some(sender) });
         }
         match next {
             Next::Token(held) => Ok(held),
@@ -197,11 +197,11 @@ impl Tokens {
     }
 
     /// Requests a token in a separate task, which continues when its caller stops waiting.
-    fn begin(&self, scope: &str, patience: Duration, under_way: AttemptGuard) {
+    fn begin(&self, scope: &str, wait_limit: Duration, under_way: AttemptGuard) {
         let (identity, scope) = (Arc::clone(&self.0), scope.to_owned());
         tokio::spawn(async move {
-            let told = identity.ask(&scope, patience).await;
-            under_way.end(told);
+            let result = identity.ask(&scope, wait_limit).await;
+            under_way.end(result);
         });
     }
 }
@@ -233,8 +233,8 @@ impl Slot {
             (None, Some(attempt), _) => (Next::Wait(attempt.clone()), None),
             (None, None, Some((_, failure, _))) => (Next::Failed(failure.clone()), None),
             (None, None, None) => {
-                let patience = if kept.ever { PATIENCE } else { FIRST_PATIENCE };
-                let (attempt, begun) = kept.begin(patience);
+                let wait_limit = if kept.ever { WAIT_LIMIT } else { FIRST_WAIT_LIMIT };
+                let (attempt, begun) = kept.begin(wait_limit);
                 (Next::Wait(attempt), Some(begun))
             }
         }
@@ -242,40 +242,40 @@ impl Slot {
 }
 
 impl CachedToken {
-    fn begin(&mut self, patience: Duration) -> (Attempt, StartedAttempt) {
-        let (tell, told) = oneshot::channel();
-        let ended = async move {
-            told.await.unwrap_or_else(|_| {
+    fn begin(&mut self, wait_limit: Duration) -> (Attempt, StartedAttempt) {
+        let (sender, receiver) = oneshot::channel();
+        let outcome = async move {
+            receiver.await.unwrap_or_else(|_| {
                 let text = "the token request was cancelled".to_owned();
                 Err(Failure::new(ErrorKind::Transient, text))
             })
         };
-        let attempt = ended.boxed().shared();
+        let attempt = outcome.boxed().shared();
         self.attempt = Some(attempt.clone());
-        (attempt, (patience, tell))
+        (attempt, (wait_limit, sender))
     }
 }
 
 /// An attempt under way. If it is dropped before it ends, another can be started.
 struct AttemptGuard {
     slot: Arc<Slot>,
-    tell: Option<oneshot::Sender<AttemptResult>>,
+    sender: Option<oneshot::Sender<AttemptResult>>,
 }
 
 impl Drop for AttemptGuard {
     fn drop(&mut self) {
-        if self.tell.is_some() {
+        if self.sender.is_some() {
             locked(&self.slot.0).attempt = None;
         }
     }
 }
 
 impl AttemptGuard {
-    fn end(mut self, told: AttemptResult) {
+    fn end(mut self, result: AttemptResult) {
         let mut kept = locked(&self.slot.0);
         kept.attempt = None;
-        let told = told.map_err(|failure| Failure { first: !kept.ever, ..failure });
-        match &told {
+        let result = result.map_err(|failure| Failure { first: !kept.ever, ..failure });
+        match &result {
             Ok(held) => {
                 (kept.token, kept.failed, kept.ever) = (Some(held.clone()), None, true);
             }
@@ -286,16 +286,16 @@ impl AttemptGuard {
             }
         }
         drop(kept);
-        if let Some(tell) = self.tell.take() {
+        if let Some(sender) = self.sender.take() {
             // The receiver may have been dropped.
-            let _ = tell.send(told);
+            let _ = sender.send(result);
         }
     }
 }
 
 impl Identity {
-    /// Retries until there is a token, a failure is permanent, or `patience` is exceeded.
-    async fn ask(&self, scope: &str, patience: Duration) -> AttemptResult {
+    /// Retries until there is a token, a failure is permanent, or `wait_limit` is exceeded.
+    async fn ask(&self, scope: &str, wait_limit: Duration) -> AttemptResult {
         let began = Instant::now();
         let mut wait = Duration::from_millis(500);
         loop {
@@ -303,7 +303,7 @@ impl Identity {
                 Ok(token) => return hold(token),
                 Err(failure) => failure,
             };
-            let is_over = began.elapsed() + wait > patience;
+            let is_over = began.elapsed() + wait > wait_limit;
             if failure.kind != ErrorKind::Transient || is_over {
                 return Err(failure);
             }
@@ -316,8 +316,8 @@ impl Identity {
     async fn once(&self, scope: &str) -> std::result::Result<AccessToken, Failure> {
         let credential = Arc::clone(&*locked(&self.credential));
         let scopes = [scope];
-        let asked = credential.get_token(&scopes, None);
-        match tokio::time::timeout(LONGEST_TRY, asked).await {
+        let request = credential.get_token(&scopes, None);
+        match tokio::time::timeout(LONGEST_TRY, request).await {
             Ok(Ok(token)) => Ok(token),
             Ok(Err(error)) => Err(failure(&error)),
             Err(_) => {

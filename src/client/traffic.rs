@@ -16,8 +16,8 @@ use tracing::{Instrument, Span};
 const ATTEMPT: Duration = Duration::from_mins(1);
 /// Traffic is reported after this time or this number of requests, whichever comes first: a log
 /// line for each work item would make up most of the log.
-const TELL_EVERY: Duration = Duration::from_mins(1);
-const TELL_AFTER: u64 = 250;
+const REPORT_INTERVAL: Duration = Duration::from_mins(1);
+const REPORT_AFTER: u64 = 250;
 
 /// Requests and waits of a process so far.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ pub struct Traffic {
     pub retried: AtomicU64,
     /// Time in which a request waited for quota.
     pub waits: QuotaWait,
-    told: Mutex<LastReport>,
+    last_report: Mutex<LastReport>,
 }
 
 /// Requests and waits of a period.
@@ -50,33 +50,34 @@ pub struct TrafficCounts {
 #[derive(Debug, Default)]
 struct LastReport {
     at: Option<Instant>,
-    asked: TrafficCounts,
+    total: TrafficCounts,
 }
 
 impl Traffic {
     /// Traffic since the last report, once there is enough for a log line. The sum of everything
     /// returned here is the traffic of the process, whichever caller takes it.
-    pub fn untold(&self, now: Instant) -> Option<TrafficCounts> {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn unreported(&self, now: Instant) -> Option<TrafficCounts> {
+        let mut last_report = self.last_report.lock().unwrap_or_else(PoisonError::into_inner);
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let asked = TrafficCounts {
+        let total = TrafficCounts {
             requests: load(&self.requests),
             throttled: load(&self.throttled),
             retried: load(&self.retried),
             waited: self.waits.until(now),
         };
-        let before = told.asked;
+        let before = last_report.total;
         let more = TrafficCounts {
-            requests: asked.requests.saturating_sub(before.requests),
-            throttled: asked.throttled.saturating_sub(before.throttled),
-            retried: asked.retried.saturating_sub(before.retried),
-            waited: asked.waited.saturating_sub(before.waited),
+            requests: total.requests.saturating_sub(before.requests),
+            throttled: total.throttled.saturating_sub(before.throttled),
+            retried: total.retried.saturating_sub(before.retried),
+            waited: total.waited.saturating_sub(before.waited),
         };
-        let is_time = told.at.is_none_or(|at| now.saturating_duration_since(at) >= TELL_EVERY);
-        if more.requests == 0 || !(is_time || more.requests >= TELL_AFTER) {
+        let is_time =
+            last_report.at.is_none_or(|at| now.saturating_duration_since(at) >= REPORT_INTERVAL);
+        if more.requests == 0 || !(is_time || more.requests >= REPORT_AFTER) {
             return None;
         }
-        *told = LastReport { at: Some(now), asked };
+        *last_report = LastReport { at: Some(now), total };
         Some(more)
     }
 
@@ -168,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_is_asked_is_told_once_and_not_all_the_time() {
+    fn traffic_is_reported_once_and_at_intervals() {
         let traffic = Traffic::default();
         let start = Instant::now();
         let at = |seconds: u64| start + Duration::from_secs(seconds);
@@ -176,19 +177,19 @@ mod tests {
             traffic.requests.fetch_add(requests, Ordering::Relaxed);
             traffic.throttled.fetch_add(throttled, Ordering::Relaxed);
         };
-        let told = |seconds: u64| {
-            traffic.untold(at(seconds)).map(|asked| (asked.requests, asked.throttled))
+        let report = |seconds: u64| {
+            traffic.unreported(at(seconds)).map(|total| (total.requests, total.throttled))
         };
-        assert_eq!(told(0), None, "nothing was asked");
+        assert_eq!(report(0), None, "nothing was asked");
         ask(2, 0);
-        assert_eq!(told(1), Some((2, 0)), "the first is told at once");
-        ask(TELL_AFTER - 1, 3);
-        assert_eq!(told(2), None);
+        assert_eq!(report(1), Some((2, 0)), "the first is told at once");
+        ask(REPORT_AFTER - 1, 3);
+        assert_eq!(report(2), None);
         ask(1, 0);
-        assert_eq!(told(3), Some((TELL_AFTER, 3)));
+        assert_eq!(report(3), Some((REPORT_AFTER, 3)));
         ask(1, 1);
-        assert_eq!(told(62), None);
-        assert_eq!(told(63), Some((1, 1)));
-        assert_eq!(told(200), None, "nothing was asked since");
+        assert_eq!(report(62), None);
+        assert_eq!(report(63), Some((1, 1)));
+        assert_eq!(report(200), None, "nothing was asked since");
     }
 }

@@ -214,7 +214,7 @@ mod tests {
 
     const LIST: &str = "'2017-03-01, 2019-12-01-preview, 2022-12-01, 2025-04-01'.";
 
-    fn asked(version: &str) -> WireRequest {
+    fn request(version: &str) -> WireRequest {
         let url = format!(
             "https://x/subscriptions/1/providers/Microsoft.ContainerRegistry/registries?$top=1&api-version={version}"
         );
@@ -229,42 +229,42 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_stable_version_is_sent_instead() {
+    fn nearest_stable_version_replaces_a_refused_one() {
         for (refused, sent) in [
             ("2022-09-01", "2017-03-01"),
             ("2023-01-01", "2022-12-01"),
             ("2016-01-01", "2017-03-01"),
         ] {
             let instead = Substitutes::default();
-            assert!(instead.learn(&asked(refused), &answer(400, LIST)));
-            let applied = instead.applied(&asked(refused)).url;
+            assert!(instead.learn(&request(refused), &answer(400, LIST)));
+            let applied = instead.applied(&request(refused)).url;
             assert_eq!(version_of(&applied).as_deref(), Some(sent));
             assert!(applied.query().unwrap().contains("top=1"), "{applied}");
             // Other versions and other types are sent unchanged.
-            assert_eq!(instead.applied(&asked("2024-01-01")).url, asked("2024-01-01").url);
+            assert_eq!(instead.applied(&request("2024-01-01")).url, request("2024-01-01").url);
         }
     }
 
     #[test]
-    fn what_is_refused_for_another_reason_is_left_alone() {
+    fn other_refusals_do_not_change_the_version() {
         let instead = Substitutes::default();
         for (sent, answer) in [
-            (asked("2022-12-01"), answer(400, LIST)),
-            (asked("2022-09-01"), answer(403, LIST)),
-            (asked("2022-09-01"), answer(404, "")),
-            (asked("2022-09-01"), answer(400, "'2019-12-01-preview, <script>'.")),
+            (request("2022-12-01"), answer(400, LIST)),
+            (request("2022-09-01"), answer(403, LIST)),
+            (request("2022-09-01"), answer(404, "")),
+            (request("2022-09-01"), answer(400, "'2019-12-01-preview, <script>'.")),
         ] {
             assert!(!instead.learn(&sent, &answer), "{sent:?} {answer:?}");
         }
-        let said = not_offered(&asked("2022-09-01"), &answer(404, "''.")).unwrap().to_string();
+        let message = not_offered(&request("2022-09-01"), &answer(404, "''.")).unwrap().to_string();
         assert!(
-            said.contains("microsoft.containerregistry/registries is not offered here"),
-            "{said}"
+            message.contains("microsoft.containerregistry/registries is not offered here"),
+            "{message}"
         );
     }
 
     #[test]
-    fn types_are_told_from_names() {
+    fn resource_type_is_derived_from_the_path() {
         for (path, resource) in [
             ("/subscriptions/1/locations", "subscriptions/locations"),
             ("/subscriptions/1/providers/Microsoft.Compute", "microsoft.compute"),

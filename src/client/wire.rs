@@ -96,7 +96,7 @@ impl Http {
 
 /// Total time for which a server that has never been reached is tried: its URL may be wrong or a
 /// proxy missing, and a user may be waiting for the error.
-const FIRST_PATIENCE: Duration = Duration::from_secs(5);
+const FIRST_CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Connect timeout. A lost first packet is resent after 1 s and 3 s.
 const CONNECT_WITHIN: Duration = Duration::from_secs(7);
 
@@ -123,19 +123,19 @@ impl Reachability {
     /// user knows the reason.
     pub(crate) fn failed(&self, url: &Url, began: Instant, why: &Error) -> bool {
         let server = url.origin().ascii_serialization();
-        let (in_vain, is_first) = match self.servers().entry(server) {
+        let (is_final, is_first) = match self.servers().entry(server) {
             Entry::Vacant(entry) => {
                 entry.insert(Some(began));
-                (began.elapsed() >= FIRST_PATIENCE, true)
+                (began.elapsed() >= FIRST_CONNECT_LIMIT, true)
             }
             Entry::Occupied(entry) => {
-                (entry.get().is_some_and(|since| since.elapsed() >= FIRST_PATIENCE), false)
+                (entry.get().is_some_and(|since| since.elapsed() >= FIRST_CONNECT_LIMIT), false)
             }
         };
-        if is_first && !in_vain {
+        if is_first && !is_final {
             tracing::warn!(error = %why, "cannot connect; retrying for a few seconds");
         }
-        in_vain
+        is_final
     }
 }
 
@@ -198,8 +198,8 @@ impl Wire for Http {
         let response = match sent.send().await {
             Err(e) if e.is_connect() => {
                 let error = send_failure(&what, &e);
-                let in_vain = self.reached.failed(&request.url, began, &error);
-                return Err(if in_vain { error.in_vain() } else { error });
+                let is_final = self.reached.failed(&request.url, began, &error);
+                return Err(if is_final { error.without_retry() } else { error });
             }
             sent => {
                 self.reached.ended_well(&request.url);
@@ -291,7 +291,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_http_is_for_this_machine_only() {
+    fn plain_http_is_allowed_only_for_loopback() {
         for good in ["https://management.azure.com", "http://127.0.0.1:1", "http://[::1]:1"] {
             assert!(check_transport(&good.parse().unwrap()).is_ok(), "{good}");
         }

@@ -23,22 +23,22 @@ impl Locked {
         for _ in 1..TRIES {
             match file.try_lock() {
                 Err(TryLockError::WouldBlock) => std::thread::sleep(BETWEEN_TRIES),
-                ended => return Self::ended(file, ended),
+                result => return Self::result(file, result),
             }
         }
-        Self::at_once(file)
+        Self::try_exclusive(file)
     }
 
     /// Like [`Self::exclusive`] without a wait, for callers that can use another file instead.
-    pub fn at_once(file: File) -> io::Result<Option<Self>> {
-        let ended = file.try_lock();
-        Self::ended(file, ended)
+    pub fn try_exclusive(file: File) -> io::Result<Option<Self>> {
+        let result = file.try_lock();
+        Self::result(file, result)
     }
 
     /// Locks a file for readers of what it protects; `None` if it is locked exclusively.
     pub fn shared(file: File) -> io::Result<Option<Self>> {
-        let ended = file.try_lock_shared();
-        Self::ended(file, ended)
+        let result = file.try_lock_shared();
+        Self::result(file, result)
     }
 
     /// Waits until the file is locked exclusively.
@@ -47,8 +47,8 @@ impl Locked {
         Ok(Self(file))
     }
 
-    fn ended(file: File, ended: Result<(), TryLockError>) -> io::Result<Option<Self>> {
-        match ended {
+    fn result(file: File, result: Result<(), TryLockError>) -> io::Result<Option<Self>> {
+        match result {
             Ok(()) => Ok(Some(Self(file))),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_ends_with_its_holder_though_a_program_that_starts_has_the_file_open() {
+    fn lock_ends_with_its_holder_despite_inherited_descriptors() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
         let open = || File::options().create(true).append(true).open(&path).unwrap();
@@ -80,10 +80,10 @@ mod tests {
         // What a child has between `fork` and `exec`.
         let inherited = file.try_clone().unwrap();
         let held = Locked::exclusive(file).unwrap().unwrap();
-        assert!(Locked::at_once(open()).unwrap().is_none());
+        assert!(Locked::try_exclusive(open()).unwrap().is_none());
         assert!(Locked::shared(open()).unwrap().is_none());
         drop(held);
-        assert!(Locked::at_once(open()).unwrap().is_some());
+        assert!(Locked::try_exclusive(open()).unwrap().is_some());
         drop(inherited);
     }
 }

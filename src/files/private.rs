@@ -65,7 +65,7 @@ pub fn read_plain(path: &Path, longest: u64) -> Result<Option<Vec<u8>>> {
     options.read(true);
     match open_plain(path, &mut options) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        opened => whole(opened?, path, longest).map(Some),
+        opened => read_within_limit(opened?, path, longest).map(Some),
     }
 }
 
@@ -91,10 +91,10 @@ pub fn read_own(path: &Path, longest: u64) -> Result<Option<Vec<u8>>> {
         );
         return Err(refused(path, &why));
     }
-    whole(file, path, longest).map(Some)
+    read_within_limit(file, path, longest).map(Some)
 }
 
-fn whole(file: File, path: &Path, longest: u64) -> Result<Vec<u8>> {
+fn read_within_limit(file: File, path: &Path, longest: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = file.take(longest + 1).read_to_end(&mut bytes);
     read.map_err(|e| Error::io(path.display(), e))?;

@@ -128,7 +128,7 @@ mod tests {
         team:x:2000:ann,bob\nempty:x:2001:\n";
 
     #[test]
-    fn a_group_is_private_when_nobody_else_is_in_it() {
+    fn group_is_private_if_it_has_no_other_member() {
         for (what, user, group, expected) in [
             ("the user's own, by its number", 1000, 1000, true),
             ("the user's own, of another number", 1001, 1002, true),

@@ -149,7 +149,7 @@ impl OwnFolder {
 
     /// Takes the lock; `None` if another process holds it.
     fn lock(&self) -> Result<Option<Locked>> {
-        Locked::at_once(self.go_on(LOCK)?).map_err(|error| self.0.failed(LOCK, error))
+        Locked::try_exclusive(self.go_on(LOCK)?).map_err(|error| self.0.failed(LOCK, error))
     }
 
     /// Removes a staging folder whose lock is held. The lock file is removed last: a process that

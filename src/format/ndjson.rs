@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_can_be_read_again_or_is_not_written() {
+    fn oversized_row_is_refused_and_written_rows_can_be_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.ndjson.zst");
         let mut writer = Writer::create(&path).unwrap();

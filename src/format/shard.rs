@@ -89,7 +89,7 @@ mod tests {
     use crate::work::{Scope, State};
 
     #[test]
-    fn a_shard_that_was_cut_or_altered_is_refused() {
+    fn truncated_or_altered_shard_is_refused() {
         let scope = Scope::Publisher {
             location: "eastus".into(),
             subscription: "s".into(),

@@ -22,10 +22,10 @@ use tokio::time::Instant;
 /// Number of runs whose progress a process remembers. The newest are kept.
 const MOST_RUNS: usize = 16;
 /// Minimum interval between log lines that concern all items of a process.
-const TOLD_EVERY: Duration = Duration::from_mins(1);
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// How long an answer of the store, that a run is not over, is reused.
-const LOOKED_FOR: Duration = Duration::from_secs(30);
+const CHECK_VALID_FOR: Duration = Duration::from_secs(30);
 
 /// Configuration of the functions.
 #[derive(Debug, Clone)]
@@ -122,7 +122,7 @@ impl App {
             Err(error) if error.is_unreadable() => true,
             Err(error) => return Err(error),
         };
-        self.progress.saw(run, over);
+        self.progress.record_state(run, over);
         Ok(over)
     }
 
@@ -241,12 +241,12 @@ impl Progress {
     pub fn signed_out(&self) -> (Duration, bool) {
         let mut known = self.signed_out.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let (since, told) = *known.get_or_insert((now, now));
-        let is_news = since == now || now >= told + TOLD_EVERY;
-        if is_news {
+        let (since, logged_at) = *known.get_or_insert((now, now));
+        let should_log = since == now || now >= logged_at + LOG_INTERVAL;
+        if should_log {
             *known = Some((since, now));
         }
-        (now - since, is_news)
+        (now - since, should_log)
     }
 
     /// Records that an item has ended. Returns whether the run looks closed to this process. Only a
@@ -294,11 +294,11 @@ impl Progress {
             return Some(true);
         }
         let (at, over) = seen.looked?;
-        (over || at.elapsed() < LOOKED_FOR).then_some(over)
+        (over || at.elapsed() < CHECK_VALID_FOR).then_some(over)
     }
 
     /// Records the store's answer whether a run is over.
-    fn saw(&self, run: RunId, over: bool) {
+    fn record_state(&self, run: RunId, over: bool) {
         Self::of_run(&mut self.runs(), run).looked = Some((Instant::now(), over));
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 /// How long planning a run waits for its rate limit. An HTTP caller is cut off after 230 s.
-const PATIENCE: Duration = Duration::from_mins(3);
+const WAIT_LIMIT: Duration = Duration::from_mins(3);
 
 /// Maximum size of a request for a run, in bytes. It contains only names.
 const LARGEST_REQUEST: usize = 256 << 10;
@@ -44,14 +44,14 @@ async fn begin(app: &App, request: Request, event: &Event) -> Result<(Plan, Effe
     request.check()?;
     let deadline = app.settings.run_deadline;
     let (store, sources) = (app.store.as_ref(), &app.sources);
-    let mut patience = PATIENCE;
+    let mut remaining = WAIT_LIMIT;
     let plan = loop {
         let request = request.clone();
         match plan::plan(store, sources, request, event.now, deadline, &event.invocation).await {
             // Wait here, because planning has no message that could be delivered again later.
             Err(error) if error.kind() == ErrorKind::Throttled => {
                 let wait = error.retry_after().unwrap_or(WATCH_EVERY);
-                patience = patience.checked_sub(wait).ok_or(error)?;
+                remaining = remaining.checked_sub(wait).ok_or(error)?;
                 tokio::time::sleep(wait).await;
             }
             planned => break planned?,

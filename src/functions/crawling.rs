@@ -24,7 +24,7 @@ const SIGNED_OUT_LONG_WAIT: Duration = Duration::from_mins(5);
 pub(super) async fn crawl_item(app: &App, event: Event) -> Result<Effects> {
     let done = crawl_message(app, event).await;
     // Reported however the item ended: refused and postponed items also sent requests.
-    traffic_report::asked(app);
+    traffic_report::log_traffic(app);
     done
 }
 
@@ -54,7 +54,7 @@ async fn crawl_message(app: &App, event: Event) -> Result<Effects> {
     };
     let known = app.known(&item).await?;
     match crawl::crawl(app.store.as_ref(), source, &item, &effort, &known).await {
-        Ok(crawl::ItemResult::Ended(outcome)) => ended(app, &item, &outcome, event.now),
+        Ok(crawl::ItemResult::Ended(outcome)) => finish_item(app, &item, &outcome, event.now),
         Ok(crawl::ItemResult::Later(mut item, wait)) => {
             item.put_off = item.put_off.saturating_add(1);
             // Waiting must use up neither a worker's time nor a delivery of the message.
@@ -80,12 +80,12 @@ async fn crawl_message(app: &App, event: Event) -> Result<Effects> {
 /// Postpones an item because the identity was refused. No delivery is used up. If this persists,
 /// the run is reported as failed to whatever waits for it.
 fn signed_out(app: &App, mut item: WorkItem, error: &Error) -> Result<Effects> {
-    let (lasted, is_news) = app.progress.signed_out();
+    let (lasted, should_log) = app.progress.signed_out();
     let wait = if lasted < SIGNED_OUT_FOR { SIGNED_OUT_WAIT } else { SIGNED_OUT_LONG_WAIT };
     if lasted >= SIGNED_OUT_FOR {
         app.progress.fail(item.run, error);
     }
-    if is_news {
+    if should_log {
         tracing::error!(
             %error, lasted_s = lasted.as_secs(),
             "the identity was refused; items are deferred"
@@ -112,12 +112,17 @@ pub(super) async fn poison(app: &App, event: Event) -> Result<Effects> {
     let tries = app.settings.most_deliveries;
     let reason = format!("given up after {tries} deliveries, none of which completed");
     let outcome = crawl::fail(app.store.as_ref(), &item, &reason, tries).await?;
-    ended(app, &item, &outcome, event.now)
+    finish_item(app, &item, &outcome, event.now)
 }
 
-fn ended(app: &App, item: &WorkItem, outcome: &Outcome, now: OffsetDateTime) -> Result<Effects> {
+fn finish_item(
+    app: &App,
+    item: &WorkItem,
+    outcome: &Outcome,
+    now: OffsetDateTime,
+) -> Result<Effects> {
     let mut messages = work(app, &outcome.children, now)?;
-    traffic_report::ended(item, outcome);
+    traffic_report::count_outcome(item, outcome);
     if app.progress.end(item, outcome) {
         messages.push(close(item.run, false, Duration::ZERO)?);
     }

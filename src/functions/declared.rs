@@ -143,7 +143,7 @@ pub struct HostSettings {
     /// How long a message stays invisible after a failed delivery.
     pub redelivery_delay: Duration,
     /// Number of messages of one queue that one instance processes concurrently.
-    pub at_once: usize,
+    pub concurrency: usize,
     /// The retry policy of functions that do not declare one.
     pub retry: Option<Retry>,
 }
@@ -161,12 +161,12 @@ impl HostSettings {
         let span = |value: &Value, name: &str| {
             value.as_str().and_then(parse_span).ok_or_else(|| bad(name))
         };
-        let at_once = number("batchSize")? + number("newBatchThreshold")?;
+        let concurrency = number("batchSize")? + number("newBatchThreshold")?;
         Ok(Self {
             function_timeout: span(&host["functionTimeout"], "functionTimeout")?,
             most_deliveries: number("maxDequeueCount")?,
             redelivery_delay: span(&queues["visibilityTimeout"], "visibilityTimeout")?,
-            at_once: usize::try_from(at_once).unwrap_or(1),
+            concurrency: usize::try_from(concurrency).unwrap_or(1),
             retry: Option::deserialize(&host["retry"]).map_err(|e| bad(&format!("retry: {e}")))?,
         })
     }
@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_are_those_of_the_host() {
+    fn retry_waits_follow_the_declared_strategy() {
         let read = |text: &str| serde_json::from_str::<Retry>(text);
         let fixed = r#"{"strategy":"fixedDelay","maxRetryCount":2,"delayInterval":"00:02:00"}"#;
         let fixed = read(fixed).unwrap();

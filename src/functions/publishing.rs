@@ -22,14 +22,14 @@ const REOPEN_AFTER: Duration = Duration::from_secs(1);
 /// the message becomes poison.
 pub(super) async fn publish_run(app: &App, event: Event) -> Result<Effects> {
     let (now, trigger) = (event.now, event.trigger.clone());
-    let ended = attempt(app, event).await;
-    let Trigger::Queue { text, delivery } = trigger else { return ended };
-    if let (Err(error), true) = (&ended, delivery >= app.settings.most_deliveries)
+    let result = attempt(app, event).await;
+    let Trigger::Queue { text, delivery } = trigger else { return result };
+    if let (Err(error), true) = (&result, delivery >= app.settings.most_deliveries)
         && let Ok(PublishMessage { run, .. }) = serde_json::from_str(&text)
     {
         failing::give_up(app, run, error, now).await;
     }
-    ended
+    result
 }
 
 async fn attempt(app: &App, event: Event) -> Result<Effects> {

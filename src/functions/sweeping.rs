@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 pub(super) async fn sweep_runs(app: &App, event: Event) -> Result<Effects> {
     let swept = sweep(app.store.as_ref(), event.now, false).await?;
     forget(app, event.now).await;
-    traffic_report::how_it_stands(app, event.now).await;
+    traffic_report::log_snapshot_age(app, event.now).await;
     let mut messages = again(app, &swept.lost, event.now);
     for run in &swept.close {
         messages.push(close(*run, false, Duration::ZERO)?);

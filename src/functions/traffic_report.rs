@@ -3,7 +3,7 @@
 use super::App;
 use crate::client::TrafficCounts;
 use crate::pipeline::coverage::Totals;
-use crate::pipeline::snapshot::{Manifest, standing};
+use crate::pipeline::snapshot::{Manifest, catalog_age};
 use crate::telemetry::count;
 use crate::work::{Outcome, RunId, WorkItem};
 use time::OffsetDateTime;
@@ -20,7 +20,7 @@ pub(super) fn about(run: RunId, item: &str) {
 }
 
 /// Counts the end of an item.
-pub(super) fn ended(item: &WorkItem, outcome: &Outcome) {
+pub(super) fn count_outcome(item: &WorkItem, outcome: &Outcome) {
     let (source, state) = (item.source.as_str(), outcome.state.as_str());
     count!(monotonic_counter.azimg.shards = 1_u64, source, state);
     count!(monotonic_counter.azimg.rows = outcome.rows, source);
@@ -29,9 +29,9 @@ pub(super) fn ended(item: &WorkItem, outcome: &Outcome) {
 /// Logs the requests that this process sent to Azure since the last report. On Flex Consumption
 /// each function that is not HTTP has its own processes, so only those of `crawl` know the requests
 /// of crawls. An alert sums these lines (`infra/modules/alerts.bicep`).
-pub(super) fn asked(app: &App) {
+pub(super) fn log_traffic(app: &App) {
     if let Some(TrafficCounts { requests, throttled, retried, waited }) =
-        app.traffic.untold(Instant::now())
+        app.traffic.unreported(Instant::now())
     {
         let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
         tracing::info!(requests, throttled, retried, waited_ms, "request traffic");
@@ -40,11 +40,11 @@ pub(super) fn asked(app: &App) {
 
 /// Logs the age of the catalog on every sweep. Alerts read these lines
 /// (`infra/modules/alerts.bicep`).
-pub(super) async fn how_it_stands(app: &App, now: OffsetDateTime) {
-    match standing(app.store.as_ref()).await {
-        Ok(standing) => {
+pub(super) async fn log_snapshot_age(app: &App, now: OffsetDateTime) {
+    match catalog_age(app.store.as_ref()).await {
+        Ok(catalog_age) => {
             let age = |at: Option<OffsetDateTime>| at.map(|at| (now - at).whole_seconds());
-            let (age_s, complete_age_s) = (age(standing.published), age(standing.complete));
+            let (age_s, complete_age_s) = (age(catalog_age.published), age(catalog_age.complete));
             if let Some(seconds) = age_s {
                 count!(gauge.azimg.snapshot.age.seconds = seconds);
             }

@@ -43,19 +43,19 @@ const VERSION: ApiVersion = version::GALLERY_CHANGES;
 #[derive(Debug, Clone)]
 pub struct Galleries {
     client: Client,
-    patience: WaitLimits,
+    wait_limits: WaitLimits,
 }
 
 impl Galleries {
     /// Creates a client that sends its requests with `client`.
     pub fn new(client: Client) -> Self {
-        Self { client, patience: WaitLimits::default() }
+        Self { client, wait_limits: WaitLimits::default() }
     }
 
     /// Replaces the limits of waits and retries.
     #[must_use]
-    pub fn with_patience(mut self, patience: WaitLimits) -> Self {
-        self.patience = patience;
+    pub fn with_patience(mut self, wait_limits: WaitLimits) -> Self {
+        self.wait_limits = wait_limits;
         self
     }
 

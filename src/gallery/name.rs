@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_read_whole_or_not_at_all() {
+    fn only_complete_gallery_ids_are_parsed() {
         let id =
             "/subscriptions/s/resourceGroups/r/providers/Microsoft.Compute/galleries/g/images/i";
         assert_eq!(Name::from_id(id).unwrap().id(), id);

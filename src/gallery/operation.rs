@@ -122,26 +122,26 @@ impl Galleries {
         &self,
         making: &PendingChange<'_>,
         wait: bool,
-        tell: StepListener<'_>,
+        report_step: StepListener<'_>,
     ) -> Result<ChangeOutcome> {
-        for _ in 0..self.patience.most_requests {
+        for _ in 0..self.wait_limits.most_requests {
             let lost = match self.client.change(making.change).await? {
                 Accepted::Done => return Ok(ChangeOutcome::Done),
                 Accepted::UnderWay(operation) => {
-                    tell(ChangeStep::Accepted(operation.clone()));
+                    report_step(ChangeStep::Accepted(operation.clone()));
                     if !wait {
                         return Ok(ChangeOutcome::Begun(operation));
                     }
-                    self.follow(&operation, tell).await?;
+                    self.follow(&operation, report_step).await?;
                     return Ok(ChangeOutcome::Done);
                 }
                 Accepted::Unnamed => false,
                 Accepted::Unknown(error) => {
-                    tell(ChangeStep::Lost(error.to_string()));
+                    report_step(ChangeStep::Lost(error.to_string()));
                     true
                 }
             };
-            match self.look(making, tell).await? {
+            match self.look(making, report_step).await? {
                 ChangeSeen::Made => return Ok(ChangeOutcome::Done),
                 ChangeSeen::NotMade if lost => {}
                 ChangeSeen::NotMade => {
@@ -154,19 +154,25 @@ impl Galleries {
             "{}: {} requests got no response, and the resource does not show the change; Azure may \
              still make it: check the resource before you repeat the change",
             making.name.id(),
-            self.patience.most_requests
+            self.wait_limits.most_requests
         )))
     }
 
     /// Polls a resource until no change is in progress, and checks whether it shows this one.
-    async fn look(&self, making: &PendingChange<'_>, tell: StepListener<'_>) -> Result<ChangeSeen> {
+    async fn look(
+        &self,
+        making: &PendingChange<'_>,
+        report_step: StepListener<'_>,
+    ) -> Result<ChangeSeen> {
         let begun = Instant::now();
         loop {
-            tokio::time::sleep(self.patience.after_loss).await;
+            tokio::time::sleep(self.wait_limits.after_loss).await;
             let thing = match self.get(making.name).await {
                 Ok(thing) => Some(thing),
                 Err(error) if error.kind() == ErrorKind::NotFound => None,
-                Err(error) if error.is_transient() && begun.elapsed() < self.patience.longest => {
+                Err(error)
+                    if error.is_transient() && begun.elapsed() < self.wait_limits.longest =>
+                {
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -182,28 +188,32 @@ impl Galleries {
                     return Ok(ChangeSeen::NotMade);
                 }
                 ProvisioningState::Failed => return Err(self.failure(making.name).await),
-                ProvisioningState::AtWork => tell(ChangeStep::UnderWay(begun.elapsed(), None)),
+                ProvisioningState::AtWork => {
+                    report_step(ChangeStep::UnderWay(begun.elapsed(), None))
+                }
             }
-            if begun.elapsed() > self.patience.longest {
+            if begun.elapsed() > self.wait_limits.longest {
                 return Err(still_under_way(&making.name.id()));
             }
         }
     }
 
     /// Waits until no change of a resource is in progress. An error if the change fails.
-    pub async fn settle(&self, name: &Name, tell: StepListener<'_>) -> Result<Value> {
+    pub async fn settle(&self, name: &Name, report_step: StepListener<'_>) -> Result<Value> {
         let begun = Instant::now();
         loop {
             let thing = self.get(name).await?;
             match ProvisioningState::of(&thing) {
                 ProvisioningState::AtRest => return Ok(thing),
                 ProvisioningState::Failed => return Err(self.failure(name).await),
-                ProvisioningState::AtWork if begun.elapsed() > self.patience.longest => {
+                ProvisioningState::AtWork if begun.elapsed() > self.wait_limits.longest => {
                     return Err(still_under_way(&name.id()));
                 }
-                ProvisioningState::AtWork => tell(ChangeStep::UnderWay(begun.elapsed(), None)),
+                ProvisioningState::AtWork => {
+                    report_step(ChangeStep::UnderWay(begun.elapsed(), None))
+                }
             }
-            tokio::time::sleep(self.patience.after_loss).await;
+            tokio::time::sleep(self.wait_limits.after_loss).await;
         }
     }
 
@@ -223,23 +233,23 @@ impl Galleries {
     }
 
     /// Follows an operation to its end, even if it does not answer for a while.
-    pub async fn follow(&self, operation: &Url, tell: StepListener<'_>) -> Result<()> {
+    pub async fn follow(&self, operation: &Url, report_step: StepListener<'_>) -> Result<()> {
         let begun = Instant::now();
         let mut heard = begun;
         let mut wait = FIRST_WAIT;
         loop {
-            let silent = match self.client.standing(operation).await {
+            let silent = match self.client.operation_status(operation).await {
                 Ok(OperationStatus::Succeeded) => {
-                    tell(ChangeStep::Over);
+                    report_step(ChangeStep::Over);
                     return Ok(());
                 }
                 Ok(OperationStatus::Failed(text)) => {
-                    tell(ChangeStep::Over);
+                    report_step(ChangeStep::Over);
                     let text = format!("Azure did not make the change: {text}");
                     return Err(Error::new(ErrorKind::Conflict, text));
                 }
                 Ok(OperationStatus::Running(percent, pause)) => {
-                    tell(ChangeStep::UnderWay(begun.elapsed(), percent));
+                    report_step(ChangeStep::UnderWay(begun.elapsed(), percent));
                     (heard, wait) = (Instant::now(), FIRST_WAIT);
                     tokio::time::sleep(pause).await;
                     None
@@ -248,21 +258,21 @@ impl Galleries {
                 Err(error) if error.is_transient() => Some(error),
                 Err(error) => {
                     if error.kind() == ErrorKind::NotFound {
-                        tell(ChangeStep::Over);
+                        report_step(ChangeStep::Over);
                     }
                     return Err(error.context(WHETHER_MADE));
                 }
             };
             if let Some(error) = silent {
-                if heard.elapsed() > self.patience.silence {
+                if heard.elapsed() > self.wait_limits.silence {
                     return Err(error.context(WHETHER_MADE));
                 }
-                tell(ChangeStep::Silent(error.to_string()));
-                let asked = error.retry_after().unwrap_or_default().min(LONGEST_WAIT);
-                tokio::time::sleep(wait.max(asked)).await;
+                report_step(ChangeStep::Silent(error.to_string()));
+                let retry_after = error.retry_after().unwrap_or_default().min(LONGEST_WAIT);
+                tokio::time::sleep(wait.max(retry_after)).await;
                 wait = (wait * 2).min(LONGEST_WAIT);
             }
-            if begun.elapsed() > self.patience.longest {
+            if begun.elapsed() > self.wait_limits.longest {
                 return Err(still_under_way("the operation"));
             }
         }
@@ -329,7 +339,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn letters_count_where_people_write() {
+    fn case_matters_only_in_free_text() {
         let have = json!({"tags": {"env": "Prod"}, "properties": {"description": "For web"}});
         assert!(agrees(&have, &json!({"tags": {"env": "Prod"}})));
         assert!(!agrees(&have, &json!({"tags": {"env": "prod"}})));
@@ -337,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_agrees_in_azures_own_spelling() {
+    fn values_agree_in_the_spelling_that_azure_returns() {
         let have = json!({"publishingProfile": {"endOfLifeDate": "2027-01-01T01:00:00+01:00",
             "targetRegions": [{"name": "West US", "regionalReplicaCount": 1, "encryption": {}},
                 {"name": "East US", "regionalReplicaCount": 2}]}});

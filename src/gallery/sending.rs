@@ -56,7 +56,7 @@ impl Galleries {
         changes: &Changes,
         planned: &PlannedChange,
         wait: bool,
-        tell: StepListener<'_>,
+        report_step: StepListener<'_>,
     ) -> Result<ChangeOutcome> {
         let mut request = planned.clone();
         let mut seen = None;
@@ -69,11 +69,11 @@ impl Galleries {
                 }
             }
             let begun = Instant::now();
-            match self.send(name, changes, &request, wait, tell).await {
+            match self.send(name, changes, &request, wait, report_step).await {
                 Ok(ChangeOutcome::Done) => {}
                 Ok(begun) => return Ok(begun),
-                Err(error) if self.is_overtaken(name, &request, &error, tell).await? => {
-                    tell(ChangeStep::Overtaken(error.to_string()));
+                Err(error) if self.is_overtaken(name, &request, &error, report_step).await? => {
+                    report_step(ChangeStep::Overtaken(error.to_string()));
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -87,7 +87,7 @@ impl Galleries {
                 break;
             }
             seen = other;
-            tell(ChangeStep::Overtaken(
+            report_step(ChangeStep::Overtaken(
                 "another client changed the resource in the meantime".to_owned(),
             ));
         }
@@ -106,13 +106,13 @@ impl Galleries {
         changes: &Changes,
         PlannedChange { change, failed_before }: &PlannedChange,
         wait: bool,
-        tell: StepListener<'_>,
+        report_step: StepListener<'_>,
     ) -> Result<ChangeOutcome> {
         let body = change.body.clone().unwrap_or_default();
         let is_made = |now: Option<&Value>| now.is_some_and(|now| changes.are_made(&body, now));
         let making =
             PendingChange { name, change, failed_before: *failed_before, is_made: &is_made };
-        self.make(&making, wait, tell).await
+        self.make(&making, wait, report_step).await
     }
 
     /// Whether a refusal means that someone else was faster. If so, no change of the resource is in
@@ -122,14 +122,14 @@ impl Galleries {
         name: &Name,
         request: &PlannedChange,
         error: &Error,
-        tell: StepListener<'_>,
+        report_step: StepListener<'_>,
     ) -> Result<bool> {
         if error.kind() != ErrorKind::Conflict {
             return Ok(false);
         }
         let now = self.get(name).await?;
         if ProvisioningState::of(&now) == ProvisioningState::AtWork {
-            match self.settle(name, tell).await {
+            match self.settle(name, report_step).await {
                 // A failed change is sent again, no matter whose it was.
                 Err(error) if error.kind() != ErrorKind::Conflict => return Err(error),
                 _ => return Ok(true),

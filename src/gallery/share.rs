@@ -177,12 +177,12 @@ impl Galleries {
         sharing: &SharingChange,
         request: &PlannedChange,
         wait: bool,
-        tell: StepListener<'_>,
+        report_step: StepListener<'_>,
     ) -> Result<ChangeOutcome> {
         let is_made = |now: Option<&Value>| now.is_some_and(|now| sharing.is_made(now));
         let PlannedChange { change, failed_before } = request;
         let making =
             PendingChange { name, change, failed_before: *failed_before, is_made: &is_made };
-        self.make(&making, wait, tell).await
+        self.make(&making, wait, report_step).await
     }
 }

@@ -95,8 +95,8 @@ pub struct Changes {
 
 impl Changes {
     /// The requested changes, by the names of their options.
-    fn asked(&self) -> Vec<&'static str> {
-        let asked = [
+    fn requested(&self) -> Vec<&'static str> {
+        let requested = [
             ("--description", self.description.is_some()),
             ("--end-of-life", self.end_of_life.is_some()),
             ("--release-notes", self.release_notes.is_some()),
@@ -110,7 +110,7 @@ impl Changes {
             ("--block-deletion-before-end-of-life", self.block_deletion.is_some()),
             ("--tag", !self.tags.is_empty()),
         ];
-        asked.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| name).collect()
+        requested.into_iter().filter(|(_, requested)| *requested).map(|(name, _)| name).collect()
     }
 
     /// Refuses changes that Azure does not allow for the resource `name`.
@@ -142,14 +142,14 @@ impl Changes {
                 ],
             ),
         };
-        let asked = self.asked();
-        if asked.is_empty() {
+        let requested = self.requested();
+        if requested.is_empty() {
             return Err(Error::invalid(format!(
                 "nothing to change: the options for {what} are {}",
                 may.join(", ")
             )));
         }
-        match asked.iter().find(|asked| !may.contains(asked)) {
+        match requested.iter().find(|requested| !may.contains(requested)) {
             Some(other) => Err(Error::invalid(format!(
                 "{other} does not apply to {what} ({}); the options are {}",
                 name.id(),
@@ -215,8 +215,8 @@ impl Changes {
     /// Refuses to remove a version from regions if its safety profile forbids it, as Azure would.
     fn check_lost(&self, known: &[Value], regions: &[Value], safety: &Value) -> Result<()> {
         let named = |region: &Value| short_name(region["name"].as_str().unwrap_or_default());
-        let stays = |name: &String| regions.iter().any(|region| named(region) == *name);
-        let lost: Vec<String> = known.iter().map(named).filter(|name| !stays(name)).collect();
+        let is_kept = |name: &String| regions.iter().any(|region| named(region) == *name);
+        let lost: Vec<String> = known.iter().map(named).filter(|name| !is_kept(name)).collect();
         let is_allowed = self.allow_location_deletion.or(safety[ALLOW].as_bool());
         if lost.is_empty() || is_allowed != Some(false) {
             return Ok(());
@@ -344,10 +344,10 @@ impl Changes {
         let named = |region: &Value| short_name(region["name"].as_str().unwrap_or_default());
         let mut regions = known.to_vec();
         if !self.regions.is_empty() {
-            let stays = |region: &Value| {
+            let is_kept = |region: &Value| {
                 self.regions.iter().any(|wanted| short_name(&wanted.name) == named(region))
             };
-            regions.retain(stays);
+            regions.retain(is_kept);
         }
         for removed in &self.remove_regions {
             let before = regions.len();
@@ -437,7 +437,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn regions_keep_what_was_known_of_them() {
+    fn regions_keep_their_known_properties() {
         let known = [
             json!({"name": "East US", "regionalReplicaCount": 3, "encryption": {"x": 1}}),
             json!({"name": "West US", "regionalReplicaCount": 1}),

@@ -72,8 +72,8 @@ fn headers(request: &Value, name: &str) -> Vec<String> {
 
 /// Returns the path in front of `/api` that proxies removed.
 pub(super) fn prefix(binding: &Binding, envelope: &Value) -> String {
-    let told = headers(&envelope["Data"][&binding.name], "X-Forwarded-Prefix");
-    web::prefix(told.iter().map(String::as_str))
+    let prefixes = headers(&envelope["Data"][&binding.name], "X-Forwarded-Prefix");
+    web::prefix(prefixes.iter().map(String::as_str))
 }
 
 /// Returns a message's text, which is a JSON string that contains another JSON string, a plain
@@ -109,8 +109,8 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_body_that_did_not_arrive_is_not_taken_for_an_empty_one() {
-        let whole = |headers: Value| json!({"Method": "POST", "Headers": headers});
+    fn missing_body_is_not_an_empty_body() {
+        let request_with = |headers: Value| json!({"Method": "POST", "Headers": headers});
         for (headers, arrived) in [
             (json!({}), true),
             (json!({"Content-Length": ["0"]}), true),
@@ -119,8 +119,8 @@ mod tests {
             (json!({"transfer-encoding": ["chunked"]}), false),
             (json!({"Transfer-Encoding": "chunked"}), false),
         ] {
-            assert_eq!(body("req", &whole(headers.clone())).is_ok(), arrived, "{headers}");
-            let mut with = whole(headers);
+            assert_eq!(body("req", &request_with(headers.clone())).is_ok(), arrived, "{headers}");
+            let mut with = request_with(headers);
             with["Body"] = "{}".into();
             assert_eq!(body("req", &with).unwrap(), "{}");
         }
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_read_however_often_they_were_encoded() {
+    fn messages_are_decoded_at_every_encoding_depth() {
         let message = r#"{"v":1}"#;
         let once = json!(message);
         let twice = json!(json!(message).to_string());

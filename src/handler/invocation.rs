@@ -55,8 +55,8 @@ pub(super) fn check(headers: &HeaderMap) -> Result<&str, InvalidInvocation> {
 /// Parses the body of an invocation.
 pub(super) fn envelope(body: &[u8]) -> Result<Value, InvalidInvocation> {
     let envelope = serde_json::from_slice::<Value>(body).ok();
-    let whole = |value: &Value| value["Data"].is_object() && value["Metadata"].is_object();
-    envelope.filter(whole).ok_or_else(|| {
+    let is_complete = |value: &Value| value["Data"].is_object() && value["Metadata"].is_object();
+    envelope.filter(is_complete).ok_or_else(|| {
         let text = "the invocation body must be JSON with the objects Data and Metadata";
         refused(StatusCode::BAD_REQUEST, "InvalidInvocation", text)
     })

@@ -31,7 +31,7 @@ use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
 /// Concurrent sends of messages that bypass the host.
-const SENT_AT_ONCE: usize = 32;
+const SEND_CONCURRENCY: usize = 32;
 
 /// Sends messages directly rather than through the host: delayed ones, and those of functions
 /// without an output binding for the queue.
@@ -190,7 +190,7 @@ async fn deliver(
     }
     stream::iter(apart)
         .map(Ok)
-        .try_for_each_concurrent(SENT_AT_ONCE, |(queue, text, delay)| async move {
+        .try_for_each_concurrent(SEND_CONCURRENCY, |(queue, text, delay)| async move {
             later.send(queue, &text, delay).await
         })
         .await?;
@@ -255,7 +255,7 @@ async fn invoke(
             },
             Err(e) => Err(Error::invalid(format!("the invocation body cannot be read: {e}"))),
         };
-        told(function, result, began.elapsed())
+        respond(function, result, began.elapsed())
     };
     invoked.instrument(span).await
 }
@@ -274,7 +274,7 @@ fn no_invocation(function: &Function, refused: &invocation::InvalidInvocation) -
 
 /// Records the result of an invocation and returns its response. The log line of a failure is its
 /// only trace, because the host discards the response's body.
-fn told(function: &Function, result: Result<Value>, took: Duration) -> Response<Body> {
+fn respond(function: &Function, result: Result<Value>, took: Duration) -> Response<Body> {
     let (name, failed) = (function.name, result.is_err());
     count!(monotonic_counter.azimg.invocations = 1_u64, function = name, failed);
     count!(histogram.azimg.invocation.seconds = took.as_secs_f64(), function = name);

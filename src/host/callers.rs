@@ -133,11 +133,11 @@ impl Callers {
             return if own || self.shares_with(origin) { Ok(()) } else { Err(foreign()) };
         }
         // Browsers send these without an origin: images, scripts, frames and links.
-        let told = |name: &str| headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
-        if matches!(told("sec-fetch-site"), b"" | b"none" | b"same-origin") {
+        let value_of = |name: &str| headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+        if matches!(value_of("sec-fetch-site"), b"" | b"none" | b"same-origin") {
             return Ok(());
         }
-        let is_link = (told("sec-fetch-mode"), told("sec-fetch-dest"))
+        let is_link = (value_of("sec-fetch-mode"), value_of("sec-fetch-dest"))
             == (b"navigate", b"document")
             && request.method() == Method::GET
             && !web::acts(request.method(), request.uri());
@@ -165,7 +165,7 @@ impl Callers {
     }
 
     /// Adds the headers that tell a browser which origins may read a response.
-    fn share(&self, asked: &BrowserRequest, answer: &mut Response<Body>) {
+    fn share(&self, browser_request: &BrowserRequest, answer: &mut Response<Body>) {
         let headers = answer.headers_mut();
         headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
         if self.origins.is_empty() {
@@ -173,10 +173,10 @@ impl Callers {
         }
         // A cached response is only valid for the origin that requested it.
         headers.append(VARY, HeaderValue::from_static("origin"));
-        let Some(origin) = &asked.origin else { return };
+        let Some(origin) = &browser_request.origin else { return };
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
-        if asked.is_preflight {
+        if browser_request.is_preflight {
             if let Some(allowed) = headers.get(ALLOW).cloned() {
                 headers.insert(ACCESS_CONTROL_ALLOW_METHODS, allowed);
             }
@@ -185,7 +185,7 @@ impl Callers {
         }
     }
 
-    fn asked(&self, request: &Request) -> BrowserRequest {
+    fn browser_request(&self, request: &Request) -> BrowserRequest {
         let headers: &HeaderMap = request.headers();
         let origin = web::only(headers, ORIGIN.as_str()).filter(|origin| self.shares_with(origin));
         let origin = origin.and_then(|origin| HeaderValue::from_str(origin).ok());
@@ -213,7 +213,7 @@ pub(super) async fn admit(
     request: Request,
     next: Next,
 ) -> Response<Body> {
-    let asked = callers.asked(&request);
+    let browser_request = callers.browser_request(&request);
     let mut answer = match callers.check(&request) {
         Ok(()) => next.run(request).await,
         Err(RefusedRequest(status, code, text)) => {
@@ -226,6 +226,6 @@ pub(super) async fn admit(
             answer
         }
     };
-    callers.share(&asked, &mut answer);
+    callers.share(&browser_request, &mut answer);
     answer
 }

@@ -75,14 +75,14 @@ pub(super) fn timer(function: &Function, retry: Option<(u32, i64)>) -> Result<Va
 /// The invocation for an HTTP function in JSON mode, with the headers of its caller.
 pub(super) fn http(function: &Function, headers: &HeaderMap, body: &str) -> Result<Value> {
     let trigger = function.declared()?.trigger()?.name.clone();
-    let mut told = Map::new();
+    let mut header_map = Map::new();
     for name in headers.keys() {
         let all = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-        told.insert(name.to_string(), all.collect());
+        header_map.insert(name.to_string(), all.collect());
     }
     let mut request = json!({
         "Url": "http://localhost/api/runs", "Method": "POST", "Query": {},
-        "Headers": told, "Params": {},
+        "Headers": header_map, "Params": {},
         "Identities": [{"AuthenticationType": null}],
     });
     // The embedded host always has the body, whichever way it was transferred.

@@ -126,7 +126,7 @@ impl Host {
         function: &'static Function,
         queue: String,
     ) -> Result<()> {
-        let places = Arc::new(Semaphore::new(self.settings.at_once));
+        let places = Arc::new(Semaphore::new(self.settings.concurrency));
         let mut under_way = JoinSet::new();
         loop {
             let next = async {

@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_comes_due_is_refused() {
+    fn schedule_that_is_never_due_is_refused() {
         for text in ["0 0 3 30 2 *", "0 0 0 31 2,4,6,9,11 *", "59 59 23 31 4 *"] {
             let error = Schedule::parse(text, now()).unwrap_err().to_string();
             assert!(error.contains("never comes due") && error.contains(text), "{error}");
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_seldom_comes() {
+    fn rare_schedule_is_found() {
         let next = |text: &str| Schedule::parse(text, now()).unwrap().next(now()).unwrap();
         assert_eq!(next("0 0 3 * * *").to_rfc3339(), "2026-11-27T03:00:00+00:00");
         assert_eq!(next("0 0 3 29 2 *").to_rfc3339(), "2028-02-29T03:00:00+00:00");

@@ -334,9 +334,9 @@ impl GalleryImage {
     }
 
     /// Sets the replication status from the answer to a GET.
-    pub fn add_replication(&mut self, told: &Replicated) {
-        self.replication_state = Some(told.state.clone());
-        self.replication.clone_from(&told.regions);
+    pub fn add_replication(&mut self, replicated: &Replicated) {
+        self.replication_state = Some(replicated.state.clone());
+        self.replication.clone_from(&replicated.regions);
     }
 }
 
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_is_the_highest_number_that_may_be() {
+    fn latest_is_the_highest_eligible_version() {
         let rows = || vec![version("1.9.0"), version("1.10.0"), version("0.99.9")];
         assert_eq!(latest(rows()).as_deref(), Some("1.10.0"));
         let with = |change: fn(&mut GalleryImage)| {
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn a_region_has_a_latest_of_its_own() {
+    fn each_region_has_its_own_latest_version() {
         let mut row = version("1.0.0");
         assert!(row.may_be_latest_in("eastus") && !row.may_be_latest_in("japaneast"));
         row.excluded_locations = vec!["eastus".to_owned()];
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_order_definitions_before_their_versions_and_versions_by_number() {
+    fn ids_order_definitions_first_and_versions_by_number() {
         let ordered = [
             "/a/images/d",
             "/a/images/d/versions/1.2.0",

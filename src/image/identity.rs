@@ -108,7 +108,7 @@ mod tests {
     const SUBSCRIPTION: &str = "11111111-1111-4111-8111-111111111111";
 
     #[test]
-    fn all_forms_of_an_id_are_one() {
+    fn every_form_of_an_id_resolves_to_one_name() {
         let mut published = PublicNames::default();
         let gallery = GalleryName::of(SUBSCRIPTION, "Prod");
         published.add(&gallery, &["Contoso-0000".to_owned()]);

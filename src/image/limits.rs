@@ -58,9 +58,10 @@ pub fn bytes_of(value: &impl Serialize) -> usize {
 
 impl Cuts {
     /// Descriptions of the truncated members, with their counts.
-    pub fn told(self) -> BTreeMap<String, u64> {
-        let told = |(member, times)| (format!("{member}: longer than a row holds, and cut"), times);
-        self.0.into_iter().map(told).collect()
+    pub fn into_counts(self) -> BTreeMap<String, u64> {
+        let entry =
+            |(member, times)| (format!("{member}: longer than a row holds, and cut"), times);
+        self.0.into_iter().map(entry).collect()
     }
 
     fn cut(&mut self, member: &'static str) {
@@ -321,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_row_can_be_read_again_whatever_is_in_it() {
+    fn largest_row_can_be_read_again() {
         let mut cuts = Cuts::default();
         let small = RegistryImage::new("r.azurecr.io", "a", "sha256:0");
         let names = ["kind", "id", "loginServer", "repository", "digest", "registryId", "location"];
@@ -351,13 +352,13 @@ mod tests {
         row.detail = Some(Box::new(detail));
         row.cut(&mut cuts);
         assert!(bytes_of(&row) <= ROW, "{}", bytes_of(&row));
-        let told = cuts.told();
-        assert_eq!(told["layers: longer than a row holds, and cut"], 1, "{told:?}");
-        assert_eq!(told["tags: longer than a row holds, and cut"], 2, "{told:?}");
+        let counts = cuts.into_counts();
+        assert_eq!(counts["layers: longer than a row holds, and cut"], 1, "{counts:?}");
+        assert_eq!(counts["tags: longer than a row holds, and cut"], 2, "{counts:?}");
     }
 
     #[test]
-    fn a_text_is_cut_between_characters_and_only_when_it_is_too_long() {
+    fn text_over_the_limit_is_cut_between_characters() {
         let mut cuts = Cuts::default();
         for long in ["é".repeat(TEXT), "\u{1}".repeat(TEXT), "\u{1f600}a".repeat(TEXT)] {
             let mut text = Some(long.clone());
@@ -370,6 +371,6 @@ mod tests {
         let mut text = fits.clone();
         cuts.text("y", &mut text);
         assert_eq!(text, fits);
-        assert_eq!(cuts.told().len(), 1);
+        assert_eq!(cuts.into_counts().len(), 1);
     }
 }

@@ -210,9 +210,9 @@ impl MarketplaceImage {
     /// overwriting what listings contain.
     pub fn add_details(&mut self, detailed: &VersionDetail, from: DetailsFrom) {
         // An answer without any details does not count: a later one may have some.
-        let tells =
+        let has_any_detail =
             detailed.os.is_some() || detailed.plan.is_some() || !detailed.features.is_empty();
-        self.details_from = tells.then_some(from);
+        self.details_from = has_any_detail.then_some(from);
         self.os.clone_from(&detailed.os);
         self.architecture = self.architecture.take().or_else(|| detailed.architecture.clone());
         self.hyper_v_generation =
@@ -285,7 +285,7 @@ fn is_of_sku(a: &MarketplaceImage, b: &MarketplaceImage) -> bool {
 pub fn share_details(rows: &mut [MarketplaceImage]) {
     for sku in rows.chunk_by_mut(is_of_sku) {
         let newest = sku.iter().rev().find(|row| row.has_details());
-        let told = newest.map(MarketplaceImage::details);
+        let newest_details = newest.map(MarketplaceImage::details);
         for row in sku {
             if row.has_details() {
                 row.details_from = Some(DetailsFrom::This);
@@ -296,8 +296,8 @@ pub fn share_details(rows: &mut [MarketplaceImage]) {
             row.os = None;
             (row.plan_publisher, row.plan_product, row.plan_name) = (None, None, None);
             row.features.clear();
-            if let Some(told) = &told {
-                row.add_details(told, DetailsFrom::Sku);
+            if let Some(newest_details) = &newest_details {
+                row.add_details(newest_details, DetailsFrom::Sku);
             }
         }
     }

@@ -151,24 +151,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_of_a_closed_set_is_taken_in_any_case_and_a_wrong_one_gets_the_nearest() {
+    fn closed_set_names_ignore_case_and_suggest_the_nearest() {
         assert_eq!(STATUSES.find("END-of-life").ok(), Some("end-of-life"));
-        let told = |set: ClosedSet, given: &str| {
+        let message = |set: ClosedSet, given: &str| {
             set.find(given).err().map(|error| error.to_string()).unwrap_or_default()
         };
         assert_eq!(
-            told(STATUSES, "deprecatd"),
+            message(STATUSES, "deprecatd"),
             "there is no status 'deprecatd'; the nearest is deprecated; there are active, \
              scheduled, deprecated, end-of-life, gone"
         );
-        assert!(told(IMAGE_KINDS, "gallery").contains("are gallery-version, gallery-definition"));
-        assert!(told(SYSTEMS, "zzz").starts_with("there is no operating system 'zzz'; there are"));
-        assert!(told(ARCHITECTURES, "\u{1b}[2J").contains("'\\u{1b}[2J'"));
-        assert!(told(ARCHITECTURES, &"x".repeat(9_000)).len() < 300);
+        assert!(
+            message(IMAGE_KINDS, "gallery").contains("are gallery-version, gallery-definition")
+        );
+        assert!(
+            message(SYSTEMS, "zzz").starts_with("there is no operating system 'zzz'; there are")
+        );
+        assert!(message(ARCHITECTURES, "\u{1b}[2J").contains("'\\u{1b}[2J'"));
+        assert!(message(ARCHITECTURES, &"x".repeat(9_000)).len() < 300);
     }
 
     #[test]
-    fn the_nearest_names_come_first_and_far_ones_not_at_all() {
+    fn nearest_names_come_first_and_distant_names_are_omitted() {
         let known = ["westus", "westeurope", "eastus", "brazilsouth"];
         assert_eq!(nearest("westeuropa", known)[0], "westeurope");
         assert_eq!(nearest("WEST.US", known)[0], "westus");
@@ -176,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn separators_and_case_are_alike_and_nothing_else() {
+    fn names_are_folded_only_by_separator_and_case() {
         assert_eq!(folded("Ubuntu-24_04.LTS"), "ubuntu-24-04-lts");
         assert_eq!(folded("É+é"), "É+é");
     }

@@ -70,7 +70,7 @@ mod tests {
 
     /// A manifest with more referrers than its row can hold.
     #[test]
-    fn what_is_worked_out_of_other_rows_is_cut_too() {
+    fn derived_referrers_are_cut_to_the_row_limit() {
         let digest = |n: u32| format!("sha256:{n:064x}");
         let mut rows: Vec<RegistryImage> =
             (0..14_000).map(|n| RegistryImage::new("r", "a", &digest(n))).collect();

@@ -200,25 +200,26 @@ pub struct ManifestTags {
     pub tags: Vec<String>,
 }
 
-/// Adds all tags to the manifests of one repository. `told` contains digests with the tags from the
-/// list of manifests, which may be truncated. `listed` is the list of tags, `(tag, digest)`, which
-/// is complete and newer.
+/// Adds all tags to the manifests of one repository. `manifest_tags` contains digests with the tags
+/// from the list of manifests, which may be truncated. `listed` is the list of tags, `(tag,
+/// digest)`, which is complete and newer.
 ///
 /// A tag belongs to the digest that the list of tags has. A tag that has since moved to a manifest
-/// outside `told` stays where it was seen, and so does a tag that is hidden from the list of tags.
-pub fn join_tags(mut told: Vec<(&str, &mut Vec<String>)>, listed: &[(String, String)]) {
+/// outside `manifest_tags` stays where it was seen, and so does a tag that is hidden from the list
+/// of tags.
+pub fn join_tags(mut manifest_tags: Vec<(&str, &mut Vec<String>)>, listed: &[(String, String)]) {
     let at: HashMap<&str, usize> =
-        told.iter().enumerate().map(|(at, (digest, _))| (*digest, at)).collect();
+        manifest_tags.iter().enumerate().map(|(at, (digest, _))| (*digest, at)).collect();
     let known = listed.iter().filter(|(_, digest)| at.contains_key(digest.as_str()));
     let is: BTreeMap<&str, &str> =
         known.map(|(tag, digest)| (tag.as_str(), digest.as_str())).collect();
-    for (digest, tags) in &mut told {
+    for (digest, tags) in &mut manifest_tags {
         tags.retain(|tag| is.get(tag.as_str()).is_none_or(|now| now == digest));
     }
     for (tag, digest) in is {
-        told[at[digest]].1.push(tag.to_owned());
+        manifest_tags[at[digest]].1.push(tag.to_owned());
     }
-    for (_, tags) in told {
+    for (_, tags) in manifest_tags {
         tags.sort_unstable();
         tags.dedup();
     }
@@ -292,21 +293,21 @@ impl RegistryImage {
     }
 
     /// Sets the members that come from the manifest's content, which never changes.
-    pub fn add_content(&mut self, told: &ManifestContent) {
-        self.artifact_type.clone_from(&told.artifact_type);
-        self.subject.clone_from(&told.subject);
-        self.manifests.clone_from(&told.manifests);
-        self.manifests_total = told.manifests_total;
-        self.built_at = told.built_at;
-        self.annotations.clone_from(&told.annotations);
-        self.labels.clone_from(&told.labels);
-        self.layers.clone_from(&told.layers);
-        self.layers_total = told.layers_total;
-        if !told.platforms.is_empty() {
-            self.platforms.clone_from(&told.platforms);
+    pub fn add_content(&mut self, content: &ManifestContent) {
+        self.artifact_type.clone_from(&content.artifact_type);
+        self.subject.clone_from(&content.subject);
+        self.manifests.clone_from(&content.manifests);
+        self.manifests_total = content.manifests_total;
+        self.built_at = content.built_at;
+        self.annotations.clone_from(&content.annotations);
+        self.labels.clone_from(&content.labels);
+        self.layers.clone_from(&content.layers);
+        self.layers_total = content.layers_total;
+        if !content.platforms.is_empty() {
+            self.platforms.clone_from(&content.platforms);
         }
-        self.os = self.os.take().or_else(|| told.os.clone());
-        self.architecture = self.architecture.take().or_else(|| told.architecture.clone());
+        self.os = self.os.take().or_else(|| content.os.clone());
+        self.architecture = self.architecture.take().or_else(|| content.architecture.clone());
         self.is_content_known = true;
     }
 
@@ -390,7 +391,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_layer_is_counted_once() {
+    fn layer_is_counted_once() {
         let image = |repository: &str, digest: &str, layers: &[(&str, u64)]| {
             let mut row = RegistryImage::new("r.azurecr.io", repository, digest);
             row.layers =

@@ -5,9 +5,9 @@
 pub fn part<'a>(id: &'a str, name: &str) -> Option<&'a str> {
     let mut parts = id.split('/').skip_while(|part| part.is_empty());
     while let Some(found) = parts.next() {
-        let behind = parts.next()?;
+        let value = parts.next()?;
         if found.eq_ignore_ascii_case(name) {
-            return Some(behind).filter(|behind| !behind.is_empty());
+            return Some(value).filter(|value| !value.is_empty());
         }
     }
     None
@@ -18,7 +18,7 @@ mod tests {
     use super::part;
 
     #[test]
-    fn a_part_is_what_stands_behind_the_name_of_its_type() {
+    fn part_is_the_segment_after_its_type() {
         let id = "/subscriptions/s/resourceGroups/images/providers/p/images/i";
         assert_eq!(part(id, "Images"), Some("i"));
         assert_eq!(part(&id[1..], "resourcegroups"), Some("images"));

@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn orders_number_by_number() {
+    fn versions_are_ordered_by_numeric_components() {
         // Names from marketplace lists, in ascending order.
         let ascending = [
             "0.0.999",
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_numerically_alike_still_have_an_order() {
+    fn numerically_equal_versions_have_a_fixed_order() {
         assert_eq!(compare("01.0", "1.0"), Ordering::Less);
         assert_eq!(compare("1.0", "1.0"), Ordering::Equal);
         assert_eq!(compare("1-B.0", "1-b.0"), Ordering::Less);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_count_wherever_they_stand() {
+    fn numbers_are_compared_anywhere_in_a_name() {
         let ascending = [
             "app",
             "app-9",

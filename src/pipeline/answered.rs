@@ -198,7 +198,7 @@ impl AnsweredScopes {
 
     /// The result for the scope with these names. The first two names identify the list that
     /// contains it.
-    fn standing(&self, names: &[&str], publisher: Option<&str>) -> LastResult {
+    fn last_result(&self, names: &[&str], publisher: Option<&str>) -> LastResult {
         let list = path(&names[..names.len().min(2)]);
         let Some(only) = self.lists.get(&list) else {
             return self
@@ -218,7 +218,7 @@ impl AnsweredScopes {
 
     /// Whether the scope with these names was answered.
     pub(super) fn has(&self, names: &[&str], publisher: Option<&str>) -> bool {
-        self.standing(names, publisher) == LastResult::Answered
+        self.last_result(names, publisher) == LastResult::Answered
     }
 
     /// Whether the list with these names was asked for, answered or not.
@@ -238,7 +238,7 @@ pub(super) async fn before(store: &dyn Store, manifest: &Manifest) -> Result<Opt
 }
 
 /// The last result for each scope, according to `newest` and the snapshots before it.
-pub async fn standings(
+pub async fn last_results(
     store: &dyn Store,
     newest: &Manifest,
     scopes: BTreeSet<AskedScope>,
@@ -258,10 +258,10 @@ pub async fn standings(
             }
             Err(error) => return Err(error),
         };
-        left.retain(|scope| match ledger.standing(&scope.names(), scope.publisher()) {
+        left.retain(|scope| match ledger.last_result(&scope.names(), scope.publisher()) {
             LastResult::Unasked => true,
-            standing => {
-                found.insert(scope.clone(), standing);
+            last_result => {
+                found.insert(scope.clone(), last_result);
                 false
             }
         });

@@ -248,7 +248,7 @@ pub fn between<R: ChangedRow>(
         before,
         after,
     };
-    let whole = |row: &R| json!({"status": row.status(), "locations": row.locations(), "isLatest": row.is_latest()});
+    let state_of = |row: &R| json!({"status": row.status(), "locations": row.locations(), "isLatest": row.is_latest()});
     let mut rows = Vec::new();
     let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
     loop {
@@ -265,8 +265,10 @@ pub fn between<R: ChangedRow>(
             (Some(was), Some(is)) => differences(was, is, |kind, before, after| {
                 rows.push(change(is, kind, before, after));
             }),
-            (Some(was), None) => rows.push(change(was, Change::Removed, whole(was), Value::Null)),
-            (None, Some(is)) => rows.push(change(is, Change::Added, Value::Null, whole(is))),
+            (Some(was), None) => {
+                rows.push(change(was, Change::Removed, state_of(was), Value::Null));
+            }
+            (None, Some(is)) => rows.push(change(is, Change::Added, Value::Null, state_of(is))),
             (None, None) => return rows,
         }
     }

@@ -47,7 +47,7 @@ pub async fn read_plan(store: &dyn Store, run: RunId) -> Result<Plan> {
 
 /// Whether a read error is permanent: the document is missing, of another version, or damaged.
 /// After any other error the document may exist, so it must not be treated as absent.
-fn is_for_good(error: &Error) -> bool {
+fn is_permanent(error: &Error) -> bool {
     error.is_unreadable() || error.kind() == ErrorKind::NotFound
 }
 

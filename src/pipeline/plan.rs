@@ -1,7 +1,7 @@
 //! The start of a run: the plan is stored before the first message is sent.
 
 use super::survey::survey;
-use super::{failed, is_for_good, read_plan, snapshot, to_json, verify};
+use super::{failed, is_permanent, read_plan, snapshot, to_json, verify};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::Source;
 use crate::span::Span;
@@ -38,7 +38,7 @@ async fn unpublished(store: &dyn Store, run: RunId) -> Result<Option<Plan>> {
         Err(error) => Err(error),
     };
     match plan {
-        Err(error) if is_for_good(&error) => Ok(None),
+        Err(error) if is_permanent(&error) => Ok(None),
         plan => plan,
     }
 }

@@ -18,7 +18,7 @@ use time::format_description::well_known::Rfc3339;
 const CLOSED_WITHIN: time::Duration = time::Duration::hours(1);
 
 /// Number of manifests that are read concurrently.
-const READ_AT_ONCE: usize = 16;
+const READ_CONCURRENCY: usize = 16;
 
 /// A run: its progress, or its published result.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -115,7 +115,7 @@ pub(crate) async fn runs(
     while runs.len() < top && names.peek().is_some() {
         let part: Vec<RunId> = names.by_ref().take(top - runs.len()).collect();
         let read = stream::iter(part).map(|run| report(store, run, current, now));
-        let read: Vec<Option<RunReport>> = read.buffered(READ_AT_ONCE).try_collect().await?;
+        let read: Vec<Option<RunReport>> = read.buffered(READ_CONCURRENCY).try_collect().await?;
         runs.extend(read.into_iter().flatten());
     }
     let next = names.peek().and(runs.last()).map(|report| report.run);

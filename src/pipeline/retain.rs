@@ -1,6 +1,6 @@
 //! Retention of snapshots: which are kept, and how the others are removed.
 
-use super::{closing, is_for_good, read_plan, snapshot, verify};
+use super::{closing, is_permanent, read_plan, snapshot, verify};
 use crate::error::{Error, Result};
 use crate::span::Span;
 use crate::store::{Key, SnapshotFile, Store};
@@ -75,7 +75,8 @@ pub async fn retain(
     if older.is_empty() {
         return Ok(0);
     }
-    let (needed, manifests) = (needed(store, current).await?, verify::whole(store).await?);
+    let (needed, manifests) =
+        (needed(store, current).await?, verify::readable_manifests(store).await?);
     let mut removed = 0;
     for run in older {
         let own = manifests.iter().find(|manifest| manifest.run == run);
@@ -109,7 +110,7 @@ async fn needed(store: &dyn Store, current: RunId) -> Result<BTreeSet<RunId>> {
         needed.insert(run);
         match read_plan(store, run).await {
             Ok(plan) => needed.extend(plan.previous),
-            Err(error) if is_for_good(&error) => {}
+            Err(error) if is_permanent(&error) => {}
             Err(error) => return Err(error),
         }
     }

@@ -156,7 +156,7 @@ pub struct CatalogAge {
 }
 
 /// Determines the age of the catalog. Follows the chain back from the current snapshot.
-pub async fn standing(store: &dyn Store) -> Result<CatalogAge> {
+pub async fn catalog_age(store: &dyn Store) -> Result<CatalogAge> {
     /// Maximum number of snapshots to read. A longer series of partial runs was reported before.
     const LOOKS_BACK: usize = 20;
     let mut looked = current(store).await?;
@@ -196,8 +196,10 @@ pub async fn manifest(store: &dyn Store, run: RunId) -> Result<Option<Manifest>>
         // Written by another version of azimg, unless the coverage next to it has our version. In
         // that case the manifest is damaged.
         let coverage = Key::Snapshot(run, SnapshotFile::Coverage);
-        let beside = read_json::<Version>(store, &coverage).await;
-        if beside.is_ok_and(|beside| beside.is_some_and(|b| b.schema_version == SCHEMA_VERSION)) {
+        let coverage_version = read_json::<Version>(store, &coverage).await;
+        if coverage_version.is_ok_and(|coverage_version| {
+            coverage_version.is_some_and(|b| b.schema_version == SCHEMA_VERSION)
+        }) {
             let text = format!("has schema {schema_version}, but its coverage.json has another");
             return Err(unsound(store, &key, &text));
         }

@@ -27,7 +27,7 @@ pub struct Survey {
 }
 
 /// Treats a damaged document of a run as absent, so that it is created again.
-fn whole<T>(read: Result<Option<T>>) -> Result<Option<T>> {
+fn absent_if_damaged<T>(read: Result<Option<T>>) -> Result<Option<T>> {
     match read {
         Err(error) if error.kind() == ErrorKind::Corrupt => {
             tracing::warn!(%error, "a damaged document of a run is recreated");
@@ -65,7 +65,8 @@ pub async fn survey(store: &dyn Store, plan: &Plan) -> Result<Survey> {
 /// the run was closed have not ended, even if they did later.
 pub async fn survey_closed(store: &dyn Store, plan: &Plan, given_up: &[GivenUp]) -> Result<Survey> {
     let mut roots = plan.items.clone();
-    let details: Option<Vec<WorkItem>> = whole(read_details_plan(store, plan.run).await)?;
+    let details: Option<Vec<WorkItem>> =
+        absent_if_damaged(read_details_plan(store, plan.run).await)?;
     let mut survey = Survey { details_planned: details.is_some(), ..Survey::default() };
     roots.extend(details.unwrap_or_default());
 
@@ -85,7 +86,8 @@ pub async fn survey_closed(store: &dyn Store, plan: &Plan, given_up: &[GivenUp])
         let run = plan.run;
         let read: Vec<_> = stream::iter(parents)
             .map(|item| async move {
-                let outcome = whole(read_outcome(store, (run, source, &item), true).await)?;
+                let outcome =
+                    absent_if_damaged(read_outcome(store, (run, source, &item), true).await)?;
                 Ok::<_, crate::error::Error>(outcome.map(|outcome| ((source, item), outcome)))
             })
             .buffer_unordered(16)

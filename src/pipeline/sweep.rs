@@ -1,7 +1,7 @@
 //! Maintenance of runs: resends lost items, closes overdue runs, removes old ones.
 
 use super::survey::survey;
-use super::{failed, is_for_good, read_json, read_plan, snapshot};
+use super::{failed, is_permanent, read_json, read_plan, snapshot};
 use crate::error::{ErrorKind, Result};
 use crate::store::{Key, Store};
 use crate::work::{MOST_MESSAGES, RunId, WorkItem};
@@ -33,7 +33,7 @@ const UNSENT_AFTER: Duration = Duration::minutes(10);
 
 /// A run without a readable plan may be in planning, or belong to another version. It is removed
 /// after this time.
-const LEFT_ALONE_FOR: Duration = Duration::days(7);
+const UNREADABLE_KEPT_FOR: Duration = Duration::days(7);
 
 /// The progress of a run and the time of its last change, or the time its items were last resent.
 #[derive(Debug, Serialize, Deserialize)]
@@ -60,7 +60,7 @@ pub async fn sweep(store: &dyn Store, now: OffsetDateTime, all: bool) -> Result<
             Err(error) => return Err(error),
         };
         // A run under way keeps its internals, no matter how many runs have finished since.
-        if !published && look_after(store, run, now, all, &mut swept).await? {
+        if !published && sweep_unpublished(store, run, now, all, &mut swept).await? {
             continue;
         }
         over += 1;
@@ -76,7 +76,7 @@ pub async fn sweep(store: &dyn Store, now: OffsetDateTime, all: bool) -> Result<
 }
 
 /// Sweeps a run that is not published. Returns whether it is under way.
-async fn look_after(
+async fn sweep_unpublished(
     store: &dyn Store,
     run: RunId,
     now: OffsetDateTime,
@@ -86,9 +86,9 @@ async fn look_after(
     let plan = match read_plan(store, run).await {
         Ok(plan) => plan,
         // A run of another version, or one whose plan was never completed, is left alone.
-        Err(error) if is_for_good(&error) => {
+        Err(error) if is_permanent(&error) => {
             tracing::warn!(%error, "a run is skipped: its plan cannot be read");
-            return Ok(now - run.planned_at() < LEFT_ALONE_FOR);
+            return Ok(now - run.planned_at() < UNREADABLE_KEPT_FOR);
         }
         Err(error) => return Err(error),
     };
@@ -98,7 +98,7 @@ async fn look_after(
         // that starts.
         if now >= plan.deadline_at && !all && failed::of(store, run).await?.is_some() {
             // The clock may be ahead, in which case the run is still under way.
-            return Ok(now - plan.deadline_at < LEFT_ALONE_FOR);
+            return Ok(now - plan.deadline_at < UNREADABLE_KEPT_FOR);
         }
         swept.close.push(run);
         return Ok(true);

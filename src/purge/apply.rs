@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use time::OffsetDateTime;
 
 /// The most manifests that are deleted concurrently, between two checks of the whole repository.
-const AT_ONCE: usize = 8;
+const CONCURRENCY: usize = 8;
 /// The most consecutive rounds without progress, because the repository is changed continuously.
 const IDLE_ROUNDS: u32 = 10;
 const CHANGED: &str = "pushed, tagged or untagged since the plan";
@@ -67,18 +67,18 @@ pub type Progress<'a> = &'a (dyn Fn(&str, usize) + Send + Sync);
 
 /// Applies the rest of a plan. A repository that fails does not stop the others.
 pub async fn apply(
-    shelf: &dyn PurgeTarget,
-    whole: &PurgePlan,
+    registry: &dyn PurgeTarget,
+    plan: &PurgePlan,
     uses: &ImageUsage,
     ledger: &mut Ledger,
     mut export: Option<&mut ManifestBackup>,
     progress: Progress<'_>,
 ) -> Result<Applied> {
     let mut applied = Applied::default();
-    for planned in &whole.repositories {
+    for planned in &plan.repositories {
         let mut one = RepositoryPurge {
-            shelf,
-            whole,
+            registry,
+            plan,
             uses,
             planned,
             ledger: &mut *ledger,
@@ -98,8 +98,8 @@ pub async fn apply(
 
 /// Applies the plan of one repository.
 struct RepositoryPurge<'a> {
-    shelf: &'a dyn PurgeTarget,
-    whole: &'a PurgePlan,
+    registry: &'a dyn PurgeTarget,
+    plan: &'a PurgePlan,
     uses: &'a ImageUsage,
     planned: &'a RepositoryPlan,
     ledger: &'a mut Ledger,
@@ -158,7 +158,7 @@ impl RepositoryPurge<'_> {
     /// The part of the plan that is allowed in the current state of the repository; `None` if it no
     /// longer exists. A manifest that is not allowed is skipped for good.
     async fn allowed(&mut self, given_up: &BTreeSet<String>) -> Result<Option<Allowed>> {
-        let Some(state) = self.shelf.state(&self.planned.repository).await? else {
+        let Some(state) = self.registry.state(&self.planned.repository).await? else {
             let ids: Vec<String> =
                 self.planned.deletions.iter().map(|d| self.id(&d.digest)).collect();
             let left: Vec<&str> =
@@ -173,27 +173,28 @@ impl RepositoryPurge<'_> {
         let in_use = self.uses.of(&state);
         let planned: HashMap<&str, &Deletion> =
             self.planned.deletions.iter().map(|d| (d.digest.as_str(), d)).collect();
-        let shape = ManifestGraph::new(&state);
+        let graph = ManifestGraph::new(&state);
         // Whatever is not to be deleted stays, and protects what it needs.
         let hold = |manifest: &ManifestState| -> Option<String> {
             let digest = manifest.digest.as_str();
-            let own = shape.tags(digest).iter().copied();
+            let own = graph.tags(digest).iter().copied();
             match planned.get(digest) {
                 None => Some("not in the plan".to_owned()),
-                Some(deletion) if !is_as_seen(deletion, manifest.updated, own) => {
+                Some(deletion) if !is_unchanged(deletion, manifest.updated, own) => {
                     Some(CHANGED.to_owned())
                 }
                 Some(_) if given_up.contains(digest) => Some(CHANGED.to_owned()),
                 Some(_) => None,
             }
         };
-        let (rules, at) = (&self.whole.rules, self.whole.made_at);
+        let (rules, at) = (&self.plan.rules, self.plan.made_at);
         let was_planned = |digest: &str| planned.contains_key(digest);
-        let gone = self.images_that_went(&state);
-        let left_over = self.counted_with(&gone);
-        let is_left_over = |digest: &str, wholes: &[&str]| {
-            let is_counted = |image: &&str| !gone.contains(image) && !left_over.contains(image);
-            left_over.contains(digest) && !wholes.iter().any(is_counted)
+        let deleted_images = self.deleted_images(&state);
+        let left_over = self.counted_with(&deleted_images);
+        let is_left_over = |digest: &str, indexes: &[&str]| {
+            let is_counted =
+                |image: &&str| !deleted_images.contains(image) && !left_over.contains(image);
+            left_over.contains(digest) && !indexes.iter().any(is_counted)
         };
         let again = Replan { hold: &hold, was_planned: &was_planned, is_left_over: &is_left_over };
         let bound = plan_again(&state, rules, &in_use, at, &again);
@@ -208,23 +209,25 @@ impl RepositoryPurge<'_> {
 
     /// The images that this purge, or the interrupted one it continues, deleted, or all of whose
     /// planned tags it deleted. The interrupted one may have ended before it recorded a deletion.
-    fn images_that_went(&self, state: &RepositoryState) -> HashSet<&str> {
+    fn deleted_images(&self, state: &RepositoryState) -> HashSet<&str> {
         let was_begun =
             |id: &str| matches!(self.ledger.state(id), Some(PartState::Begun | PartState::Done));
-        let there: HashSet<&str> = state.manifests.iter().map(|m| m.digest.as_str()).collect();
+        let present: HashSet<&str> = state.manifests.iter().map(|m| m.digest.as_str()).collect();
         let tags: HashMap<&str, &str> =
             state.tags.iter().map(|t| (t.name.as_str(), t.digest.as_str())).collect();
-        let mut went: HashMap<&str, bool> = HashMap::new();
+        let mut all_tags_deleted: HashMap<&str, bool> = HashMap::new();
         for untagging in &self.planned.untaggings {
             let digest = untagging.digest.as_str();
             let has_it = tags.get(untagging.tag.as_str()) == Some(&digest);
             let is_taken = !has_it && was_begun(&self.tag_id(&untagging.tag));
-            *went.entry(digest).or_insert(true) &= is_taken;
+            *all_tags_deleted.entry(digest).or_insert(true) &= is_taken;
         }
         let deleted = self.planned.deletions.iter().map(|d| d.digest.as_str());
         let deleted =
-            deleted.filter(|digest| !there.contains(digest) && was_begun(&self.id(digest)));
-        deleted.chain(went.into_iter().filter(|(_, all)| *all).map(|(digest, _)| digest)).collect()
+            deleted.filter(|digest| !present.contains(digest) && was_begun(&self.id(digest)));
+        deleted
+            .chain(all_tags_deleted.into_iter().filter(|(_, all)| *all).map(|(digest, _)| digest))
+            .collect()
     }
 
     /// The manifests that the plan counted with one of these images, and that are not images of
@@ -234,8 +237,8 @@ impl RepositoryPurge<'_> {
         let images = images.chain(self.planned.untaggings.iter().map(|u| (&u.digest, &u.image)));
         let is_gone = |image: &Option<String>| image.as_deref().is_some_and(|i| gone.contains(i));
         let parts = images.filter(|(_, image)| is_gone(image)).map(|(digest, _)| digest);
-        let went = self.planned.deletions.iter().filter(|d| gone.contains(d.digest.as_str()));
-        parts.chain(went.flat_map(|d| &d.indexes)).map(String::as_str).collect()
+        let deleted = self.planned.deletions.iter().filter(|d| gone.contains(d.digest.as_str()));
+        parts.chain(deleted.flat_map(|d| &d.indexes)).map(String::as_str).collect()
     }
 
     /// Deletes what is allowed. Returns whether the rest of the plan was processed; if something
@@ -245,9 +248,9 @@ impl RepositoryPurge<'_> {
         allowed: &Allowed,
         given_up: &mut BTreeSet<String>,
     ) -> Result<bool> {
-        let there: BTreeSet<&str> =
+        let present: BTreeSet<&str> =
             allowed.state.manifests.iter().map(|m| m.digest.as_str()).collect();
-        let may_go: BTreeSet<&str> =
+        let allowed_digests: BTreeSet<&str> =
             allowed.deletions.iter().map(|deletion| deletion.digest.as_str()).collect();
         let mut gone = Vec::new();
         for deletion in &self.planned.deletions {
@@ -255,9 +258,9 @@ impl RepositoryPurge<'_> {
             if self.is_done(&id) || given_up.contains(digest) {
                 continue;
             }
-            if !there.contains(digest) {
+            if !present.contains(digest) {
                 gone.push(id);
-            } else if !may_go.contains(digest) {
+            } else if !allowed_digests.contains(digest) {
                 let why = allowed.protected.get(digest).map_or(CHANGED, String::as_str);
                 self.skip(&deletion.digest, why, given_up)?;
             }
@@ -267,9 +270,9 @@ impl RepositoryPurge<'_> {
             .write_all(gone.iter().map(|id| (id.as_str(), "found deleted")), PartState::Done)?;
         let left = allowed.deletions.iter().filter(|d| !self.is_done(&self.id(&d.digest)));
         let left: Vec<&Deletion> = left.collect();
-        let mut watch = ExpectedState::of(&allowed.state);
+        let mut expected = ExpectedState::of(&allowed.state);
         for batch in batches(&left, &allowed.state) {
-            if !self.delete_batch(batch, &mut watch, given_up).await? {
+            if !self.delete_batch(batch, &mut expected, given_up).await? {
                 return Ok(false);
             }
         }
@@ -281,19 +284,20 @@ impl RepositoryPurge<'_> {
     async fn delete_batch(
         &mut self,
         batch: &[&Deletion],
-        watch: &mut ExpectedState,
+        expected: &mut ExpectedState,
         given_up: &mut BTreeSet<String>,
     ) -> Result<bool> {
         let repository = self.planned.repository.clone();
-        let standing = self.shelf.standing(&repository).await?;
-        if !watch.is_as_expected(self.shelf, &repository, standing.as_ref()).await? {
+        let version = self.registry.standing(&repository).await?;
+        if !expected.is_as_expected(self.registry, &repository, version.as_ref()).await? {
             return Ok(false);
         }
-        let looks = join_all(batch.iter().map(|d| self.shelf.look(&repository, &d.digest))).await;
+        let checks =
+            join_all(batch.iter().map(|d| self.registry.look(&repository, &d.digest))).await;
         let mut changed = false;
-        for (deletion, look) in batch.iter().zip(looks) {
+        for (deletion, look) in batch.iter().zip(checks) {
             match look? {
-                Some(look) if may_go_as_seen(deletion, &look) => {}
+                Some(look) if may_delete(deletion, &look) => {}
                 Some(_) => {
                     self.skip(&deletion.digest, CHANGED, given_up)?;
                     changed = true;
@@ -304,31 +308,31 @@ impl RepositoryPurge<'_> {
         }
         if let Some(export) = self.export.as_deref_mut().filter(|_| !changed) {
             for deletion in batch {
-                export.keep(self.shelf, &repository, &deletion.digest, &deletion.tags).await?;
+                export.keep(self.registry, &repository, &deletion.digest, &deletion.tags).await?;
             }
         }
         if changed {
             return Ok(false);
         }
-        let after = self.shelf.standing(&repository).await?;
-        if after != standing && !watch.is_as_listed(self.shelf, &repository).await? {
+        let after = self.registry.standing(&repository).await?;
+        if after != version && !expected.is_as_listed(self.registry, &repository).await? {
             return Ok(false);
         }
-        self.delete(batch, watch).await?;
+        self.delete(batch, expected).await?;
         (self.progress)(&repository, self.applied.deleted);
         Ok(true)
     }
 
-    async fn delete(&mut self, batch: &[&Deletion], watch: &mut ExpectedState) -> Result<()> {
+    async fn delete(&mut self, batch: &[&Deletion], expected: &mut ExpectedState) -> Result<()> {
         let ids: Vec<String> = batch.iter().map(|d| self.id(&d.digest)).collect();
         self.ledger.write_all(ids.iter().map(|id| (id.as_str(), "")), PartState::Begun)?;
-        let (repository, registry) = (self.planned.repository.as_str(), self.shelf);
+        let (repository, registry) = (self.planned.repository.as_str(), self.registry);
         let deletions = batch.iter().map(|deletion| async move {
             let name = Name::Digest(deletion.digest.clone());
             registry.delete(repository, &name).await
         });
         let ends = join_all(deletions).await;
-        watch.standing = None;
+        expected.version = None;
         let (mut first, mut done) = (None, Vec::new());
         for ((deletion, id), end) in batch.iter().zip(&ids).zip(ends) {
             match end {
@@ -336,7 +340,7 @@ impl RepositoryPurge<'_> {
                     done.push((id.as_str(), ""));
                     self.applied.deleted += 1;
                     self.applied.bytes_freed += deletion.frees;
-                    watch.rows.remove(&deletion.digest);
+                    expected.rows.remove(&deletion.digest);
                 }
                 Err(error) => {
                     self.ledger.write(id, PartState::Failed, &error.to_string())?;
@@ -368,23 +372,23 @@ impl RepositoryPurge<'_> {
             }
             let same =
                 |other: &&Untagging| other.tag == untagging.tag && other.digest == untagging.digest;
-            let look = self.shelf.look_at_tag(&repository, &untagging.tag).await?;
+            let look = self.registry.look_at_tag(&repository, &untagging.tag).await?;
             let Some(look) = look else {
                 self.ledger.write(&id, PartState::Done, "found deleted")?;
                 self.applied.before += 1;
                 continue;
             };
-            let may_go = allowed.untaggings.iter().any(|other| same(&other));
-            let is_as_seen =
+            let is_allowed = allowed.untaggings.iter().any(|other| same(&other));
+            let is_unchanged =
                 look.digest == untagging.digest && look.updated == untagging.changed_at;
-            if !may_go || look.is_locked || look.unread.is_some() || !is_as_seen {
+            if !is_allowed || look.is_locked || look.unread.is_some() || !is_unchanged {
                 let reason = CHANGED.to_owned();
                 self.ledger.write(&id, PartState::Failed, &reason)?;
                 self.applied.skipped.push(Skipped { name: id, reason });
                 continue;
             }
             self.ledger.write(&id, PartState::Begun, "")?;
-            self.shelf.delete(&repository, &Name::Tag(untagging.tag.clone())).await?;
+            self.registry.delete(&repository, &Name::Tag(untagging.tag.clone())).await?;
             self.ledger.write(&id, PartState::Done, "")?;
             self.applied.untagged += 1;
         }
@@ -397,12 +401,12 @@ struct ExpectedState {
     /// The expected rows of its lists.
     rows: ListedRows,
     /// The version when it was listed; `None` after the first deletion.
-    standing: Option<RepositoryVersion>,
+    version: Option<RepositoryVersion>,
 }
 
 impl ExpectedState {
     fn of(state: &RepositoryState) -> Self {
-        Self { rows: ListedRows::of(state), standing: Some(state.standing.clone()) }
+        Self { rows: ListedRows::of(state), version: Some(state.standing.clone()) }
     }
 
     /// Whether a repository is in the expected state. Counts may lag or be wrong, and the time of
@@ -414,7 +418,7 @@ impl ExpectedState {
         repository: &str,
         now: Option<&RepositoryVersion>,
     ) -> Result<bool> {
-        let is_untouched = now.is_some() && now == self.standing.as_ref();
+        let is_untouched = now.is_some() && now == self.version.as_ref();
         Ok(is_untouched || self.is_as_listed(live, repository).await?)
     }
 
@@ -424,7 +428,7 @@ impl ExpectedState {
 }
 
 /// Whether a manifest is as the plan saw it: with the same tags, and unchanged.
-fn is_as_seen<'a>(
+fn is_unchanged<'a>(
     deletion: &Deletion,
     updated: Option<OffsetDateTime>,
     tags: impl Iterator<Item = &'a TagState> + Clone,
@@ -434,12 +438,12 @@ fn is_as_seen<'a>(
     planned == now && deletion.changed_at == last_changed(updated, tags)
 }
 
-/// Like [`is_as_seen`], immediately before the deletion: also checks that nothing of it is locked
+/// Like [`is_unchanged`], immediately before the deletion: also checks that nothing of it is locked
 /// or unreadable.
-fn may_go_as_seen(deletion: &Deletion, look: &ManifestCheck) -> bool {
+fn may_delete(deletion: &Deletion, look: &ManifestCheck) -> bool {
     let is_locked = look.is_locked || look.tags.iter().any(|tag| tag.is_locked);
     let is_unread = look.unread.is_some() || look.tags.iter().any(|tag| tag.unread.is_some());
-    !is_locked && !is_unread && is_as_seen(deletion, look.updated, look.tags.iter())
+    !is_locked && !is_unread && is_unchanged(deletion, look.updated, look.tags.iter())
 }
 
 /// Splits deletions into batches. No batch contains a manifest together with one that must be
@@ -448,17 +452,20 @@ fn batches<'a, 'b>(
     deletions: &'b [&'a Deletion],
     state: &RepositoryState,
 ) -> Vec<&'b [&'a Deletion]> {
-    let above = ManifestGraph::new(state).above().into_iter();
-    let above: HashMap<String, BTreeSet<String>> = above
-        .map(|(below, over)| (below.to_owned(), over.into_iter().map(str::to_owned).collect()))
+    let predecessors = ManifestGraph::new(state).predecessors().into_iter();
+    let predecessors: HashMap<String, BTreeSet<String>> = predecessors
+        .map(|(digest, earlier)| {
+            (digest.to_owned(), earlier.into_iter().map(str::to_owned).collect())
+        })
         .collect();
     let mut batches = Vec::new();
     let mut from = 0;
     for (at, deletion) in deletions.iter().enumerate() {
         let batch = &deletions[from..at];
-        let over = above.get(&deletion.digest);
-        let waits = batch.iter().any(|d| over.is_some_and(|over| over.contains(&d.digest)));
-        if waits || batch.len() == AT_ONCE {
+        let earlier = predecessors.get(&deletion.digest);
+        let waits =
+            batch.iter().any(|d| earlier.is_some_and(|earlier| earlier.contains(&d.digest)));
+        if waits || batch.len() == CONCURRENCY {
             batches.push(batch);
             from = at;
         }

@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_people_take_a_manifest_for_is_told_by_its_types() {
+    fn manifest_kind_follows_from_its_media_types() {
         let layer = "application/vnd.oci.image.layer.v1.tar+gzip";
         let cosign = "application/vnd.dev.cosign.simplesigning.v1+json";
         let cache = "application/vnd.buildkit.cacheconfig.v0";
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_said_and_what_can_be_is_used() {
+    fn unreadable_parts_are_reported_and_readable_parts_used() {
         let other = json!({"digest": format!("sha512:{}", "a".repeat(128)), "size": 1});
         let known = KnownContent::of(&json!({"config": one(CONFIG), "layers": [other, one("x")],
             "subject": one("x")}));

@@ -4,7 +4,7 @@
 //! counted separately from images. An image that is protected, or that is unusable, does not count
 //! towards `keep`.
 
-use super::graph::{ManifestGraph, is_of_digest};
+use super::graph::{ManifestGraph, names_digest};
 use super::planned::KeptTag;
 use super::replan::Replan;
 use super::rules::{Rule, Rules};
@@ -39,7 +39,7 @@ struct Image<'a, 'b> {
     kind: Kind,
     is_usable: bool,
     /// Why it stays, whatever the rule says.
-    held: Option<&'b str>,
+    protection: Option<&'b str>,
 }
 
 impl Image<'_, '_> {
@@ -63,9 +63,9 @@ fn numbered(tag: &str) -> String {
 /// Counts the images of one repository.
 pub(super) struct ImageCounter<'a, 'b> {
     pub(super) state: &'a RepositoryState,
-    pub(super) shape: &'b ManifestGraph<'a>,
+    pub(super) graph: &'b ManifestGraph<'a>,
     /// Why manifests stay, whatever the rules say about their tags.
-    pub(super) held: &'b BTreeMap<&'a str, String>,
+    pub(super) protected: &'b BTreeMap<&'a str, String>,
     pub(super) again: &'b Replan<'b>,
     pub(super) now: OffsetDateTime,
 }
@@ -74,10 +74,10 @@ impl<'a> ImageCounter<'a, '_> {
     /// The tags that all rules together take and keep. A tag that one rule keeps is taken by none.
     pub(super) fn of(&self, rules: &Rules) -> TagDecisions<'a> {
         let mut counted = TagDecisions::default();
-        let wholes = self.shape.wholes();
+        let outermost_indexes = self.graph.outermost_indexes();
         // An image that one rule protects does not count towards `keep` of another.
         let mut named: BTreeMap<&str, String> = BTreeMap::new();
-        for tag in self.state.tags.iter().filter(|tag| !is_of_digest(tag)) {
+        for tag in self.state.tags.iter().filter(|tag| !names_digest(tag)) {
             let mut keeping = rules.numbered(&self.state.name);
             let kept = keeping.find_map(|(n, rule)| Some((n, rule.keeps(&tag.name)?)));
             if let Some((number, pattern)) = kept {
@@ -85,7 +85,7 @@ impl<'a> ImageCounter<'a, '_> {
             }
         }
         for (number, rule) in rules.numbered(&self.state.name) {
-            self.count((number, rule), &wholes, &named, &mut counted);
+            self.count((number, rule), &outermost_indexes, &named, &mut counted);
         }
         counted.kept.extend(named);
         counted.taken.retain(|tag, _| !counted.kept.contains_key(tag));
@@ -95,26 +95,27 @@ impl<'a> ImageCounter<'a, '_> {
     fn count(
         &self,
         (number, rule): (usize, &Rule),
-        wholes: &HashMap<&'a str, BTreeSet<&'a str>>,
+        outermost_indexes: &HashMap<&'a str, BTreeSet<&'a str>>,
         named: &BTreeMap<&'a str, String>,
         counted: &mut TagDecisions<'a>,
     ) {
         let Some(pattern) = &rule.tags else { return };
-        let fits = |tag: &&TagState| pattern.fits(&tag.name) && !is_of_digest(tag);
+        let fits = |tag: &&TagState| pattern.fits(&tag.name) && !names_digest(tag);
         let fitting: Vec<&TagState> = self.state.tags.iter().filter(fits).collect();
         // A part of an index that this plan has deleted does not count as an image of its own.
         let is_left_over = |digest: &str| {
-            let of: Vec<&str> = wholes.get(digest).into_iter().flatten().copied().collect();
+            let of: Vec<&str> =
+                outermost_indexes.get(digest).into_iter().flatten().copied().collect();
             (self.again.is_left_over)(digest, &of)
         };
-        let whole = |digest: &'a str| -> Vec<&'a str> {
-            let of_wholes = wholes.get(digest).into_iter().flatten().copied();
-            let of_wholes: Vec<&str> = of_wholes.collect();
-            if of_wholes.is_empty() { vec![digest] } else { of_wholes }
+        let images_of = |digest: &'a str| -> Vec<&'a str> {
+            let outermost = outermost_indexes.get(digest).into_iter().flatten().copied();
+            let outermost: Vec<&str> = outermost.collect();
+            if outermost.is_empty() { vec![digest] } else { outermost }
         };
         let mut images: BTreeMap<&str, Vec<&TagState>> = BTreeMap::new();
         for tag in fitting.iter().filter(|tag| !is_left_over(&tag.digest)) {
-            for image in whole(&tag.digest) {
+            for image in images_of(&tag.digest) {
                 images.entry(image).or_default().push(tag);
             }
         }
@@ -122,18 +123,22 @@ impl<'a> ImageCounter<'a, '_> {
         let young = self.young_images(rule, &images);
         for tag in fitting {
             let digest = tag.digest.as_str();
-            let of_it: Vec<&str> = if is_left_over(digest) { Vec::new() } else { whole(digest) };
+            let of_it: Vec<&str> =
+                if is_left_over(digest) { Vec::new() } else { images_of(digest) };
             let is_part = of_it.first().is_some_and(|image| *image != digest);
-            let said = |image: &str, why: &str| {
-                let of = || format!("a part of {}: ", self.shape.called(image));
+            let with_rule = |image: &str, why: &str| {
+                let of = || format!("a part of {}: ", self.graph.display_name(image));
                 let of = if is_part { of() } else { String::new() };
                 format!("rule {number}: {of}{why}")
             };
             // A part keeps its tags if its index stays, whether that is among the newest or not.
-            let stays = of_it.iter().find_map(|image| {
-                Some(said(image, kept.get(image).or(self.held.get(image).filter(|_| is_part))?))
+            let kept_reason = of_it.iter().find_map(|image| {
+                Some(with_rule(
+                    image,
+                    kept.get(image).or(self.protected.get(image).filter(|_| is_part))?,
+                ))
             });
-            if let Some(why) = stays {
+            if let Some(why) = kept_reason {
                 counted.kept.entry(&tag.name).or_insert(why);
                 continue;
             }
@@ -144,7 +149,7 @@ impl<'a> ImageCounter<'a, '_> {
                     (Some(span), Some(_)) => format!("not older than {span}"),
                     _ => "the time of tagging is unknown".to_owned(),
                 };
-                counted.young.entry(&tag.name).or_insert_with(|| said(image, &why));
+                counted.young.entry(&tag.name).or_insert_with(|| with_rule(image, &why));
             } else if !is_young {
                 counted.taken.entry(&tag.name).or_insert_with(|| rule.to_string());
             }
@@ -176,16 +181,16 @@ impl<'a> ImageCounter<'a, '_> {
                 let numbers = || version::compare(&numbered(&a.name), &numbered(&b.name));
                 a.updated.cmp(&b.updated).then_with(numbers)
             });
-            let by_name = self.shape.plain_tags(digest).find_map(|tag| named.get(&*tag.name));
+            let by_name = self.graph.plain_tags(digest).find_map(|tag| named.get(&*tag.name));
             all.push(Image {
                 digest,
                 newest,
-                kind: self.shape.manifests.get(digest).map_or(Kind::Image, |m| match m.kind {
+                kind: self.graph.manifests.get(digest).map_or(Kind::Image, |m| match m.kind {
                     Kind::Nothing => Kind::Image,
                     kind => kind,
                 }),
-                is_usable: self.shape.is_usable(digest),
-                held: self.held.get(digest).or(by_name).map(String::as_str),
+                is_usable: self.graph.is_usable(digest),
+                protection: self.protected.get(digest).or(by_name).map(String::as_str),
             });
         }
         all.sort_by(Image::compare);
@@ -195,9 +200,9 @@ impl<'a> ImageCounter<'a, '_> {
                 if count == keep {
                     break;
                 }
-                let what = called(kind);
-                let why = match image.held {
-                    Some(held) => format!("not counted, because it is kept anyway ({held})"),
+                let what = kind_name(kind);
+                let why = match image.protection {
+                    Some(reason) => format!("not counted, because it is kept anyway ({reason})"),
                     None if !image.is_usable => {
                         "not counted, because it cannot be run: none of its parts is in the \
                          repository"
@@ -228,7 +233,7 @@ impl<'a> ImageCounter<'a, '_> {
     }
 }
 
-fn called(kind: Kind) -> &'static str {
+fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Image | Kind::Nothing => "image",
         Kind::Cache => "build cache",

@@ -15,7 +15,7 @@ pub(super) struct ManifestGraph<'a> {
 
 /// Whether a tag names a digest, as those of signatures do, and those that protect a manifest. No
 /// rule matches such a tag.
-pub(super) fn is_of_digest(tag: &TagState) -> bool {
+pub(super) fn names_digest(tag: &TagState) -> bool {
     tagged_subject(&tag.name).is_some()
 }
 
@@ -27,15 +27,15 @@ impl<'a> ManifestGraph<'a> {
         for tag in &state.tags {
             tags.entry(&tag.digest).or_default().push(tag);
         }
-        let mut shape = Self { manifests, tags, referrers: HashMap::new() };
+        let mut graph = Self { manifests, tags, referrers: HashMap::new() };
         let mut referrers: HashMap<String, Vec<&str>> = HashMap::new();
-        for (digest, manifest) in &shape.manifests {
-            for subject in shape.subjects(manifest) {
+        for (digest, manifest) in &graph.manifests {
+            for subject in graph.subjects(manifest) {
                 referrers.entry(subject).or_default().push(digest);
             }
         }
-        shape.referrers = referrers;
-        shape
+        graph.referrers = referrers;
+        graph
     }
 
     pub(super) fn tags(&self, digest: &str) -> &[&'a TagState] {
@@ -44,7 +44,7 @@ impl<'a> ManifestGraph<'a> {
 
     /// The tags of a manifest that do not name a digest.
     pub(super) fn plain_tags(&self, digest: &str) -> impl Iterator<Item = &'a TagState> {
-        self.tags(digest).iter().copied().filter(|tag| !is_of_digest(tag))
+        self.tags(digest).iter().copied().filter(|tag| !names_digest(tag))
     }
 
     pub(super) fn has_plain_tag(&self, digest: &str) -> bool {
@@ -53,7 +53,7 @@ impl<'a> ManifestGraph<'a> {
 
     /// A tag that names the digest of the manifest it points at. It is set to keep that manifest
     /// (imgpkg does so for the contents of bundles).
-    pub(super) fn tag_of_itself(&self, digest: &str) -> Option<&'a TagState> {
+    pub(super) fn own_digest_tag(&self, digest: &str) -> Option<&'a TagState> {
         let names_it = |tag: &&&TagState| tagged_subject(&tag.name).is_some_and(|d| d == digest);
         self.tags(digest).iter().find(names_it).copied()
     }
@@ -71,12 +71,12 @@ impl<'a> ManifestGraph<'a> {
     }
 
     /// The key of a digest that is in the repository.
-    pub(super) fn here(&self, digest: &str) -> Option<&'a str> {
+    pub(super) fn key_of(&self, digest: &str) -> Option<&'a str> {
         self.manifests.get_key_value(digest).map(|(digest, _)| *digest)
     }
 
     /// The display name of a manifest: its first tag, with its digest.
-    pub(super) fn called(&self, digest: &str) -> String {
+    pub(super) fn display_name(&self, digest: &str) -> String {
         match self.plain_tags(digest).map(|tag| tag.name.as_str()).min() {
             Some(tag) => format!("{tag} ({digest})"),
             None => digest.to_owned(),
@@ -85,29 +85,29 @@ impl<'a> ManifestGraph<'a> {
 
     /// The manifests that a manifest lists, directly or indirectly, as far as they are in the
     /// repository.
-    fn below(&self, digest: &str) -> BTreeSet<&'a str> {
+    fn descendants(&self, digest: &str) -> BTreeSet<&'a str> {
         let mut found = BTreeSet::new();
-        let mut news: Vec<&str> = self.here(digest).into_iter().collect();
-        while let Some(whole) = news.pop() {
-            let parts = self.manifests[whole].parts.iter().filter_map(|part| self.here(part));
-            news.extend(parts.filter(|part| *part != digest && found.insert(*part)));
+        let mut queue: Vec<&str> = self.key_of(digest).into_iter().collect();
+        while let Some(parent) = queue.pop() {
+            let parts = self.manifests[parent].parts.iter().filter_map(|part| self.key_of(part));
+            queue.extend(parts.filter(|part| *part != digest && found.insert(*part)));
         }
         found
     }
 
     /// The outermost tagged indexes that contain each tagged manifest. A part with a tag of its own
     /// and its index are one image.
-    pub(super) fn wholes(&self) -> HashMap<&'a str, BTreeSet<&'a str>> {
+    pub(super) fn outermost_indexes(&self) -> HashMap<&'a str, BTreeSet<&'a str>> {
         let tagged = || self.manifests.keys().copied().filter(|digest| self.has_plain_tag(digest));
         let mut within: HashMap<&str, BTreeSet<&str>> = HashMap::new();
-        for whole in tagged().filter(|digest| !self.manifests[*digest].parts.is_empty()) {
-            for part in self.below(whole) {
-                within.entry(part).or_default().insert(whole);
+        for index in tagged().filter(|digest| !self.manifests[*digest].parts.is_empty()) {
+            for part in self.descendants(index) {
+                within.entry(part).or_default().insert(index);
             }
         }
         let outermost = |part: &'a str| {
             let all = within.get(part)?;
-            let outer = all.iter().filter(|whole| !within.contains_key(**whole));
+            let outer = all.iter().filter(|index| !within.contains_key(**index));
             let outer: BTreeSet<&str> = outer.copied().collect();
             (!outer.is_empty()).then_some((part, outer))
         };
@@ -118,7 +118,7 @@ impl<'a> ManifestGraph<'a> {
     pub(super) fn tagged_indexes(&self, digest: &str) -> Vec<String> {
         let is_one =
             |part: &&str| !self.manifests[*part].parts.is_empty() && self.has_plain_tag(part);
-        self.below(digest).into_iter().filter(is_one).map(str::to_owned).collect()
+        self.descendants(digest).into_iter().filter(is_one).map(str::to_owned).collect()
     }
 
     /// Whether it could be run. An index needs one of its images for that.
@@ -128,7 +128,7 @@ impl<'a> ManifestGraph<'a> {
             return !matches!(manifest.kind, Kind::Nothing);
         }
         manifest.kind == Kind::Cache
-            || self.below(digest).iter().any(|part| {
+            || self.descendants(digest).iter().any(|part| {
                 let part = self.manifests[part];
                 part.kind == Kind::Image && part.parts.is_empty()
             })
@@ -136,19 +136,19 @@ impl<'a> ManifestGraph<'a> {
 
     /// The manifests to delete before each manifest: the indexes that it is a part of, and its
     /// subjects.
-    pub(super) fn above(&self) -> HashMap<&'a str, BTreeSet<&'a str>> {
-        let mut above: HashMap<&str, BTreeSet<&str>> = HashMap::new();
+    pub(super) fn predecessors(&self) -> HashMap<&'a str, BTreeSet<&'a str>> {
+        let mut predecessors: HashMap<&str, BTreeSet<&str>> = HashMap::new();
         for (digest, manifest) in &self.manifests {
             for part in &manifest.parts {
-                above.entry(part).or_default().insert(digest);
+                predecessors.entry(part).or_default().insert(digest);
             }
             for subject in self.subjects(manifest) {
-                if let Some(subject) = self.here(&subject) {
-                    above.entry(digest).or_default().insert(subject);
+                if let Some(subject) = self.key_of(&subject) {
+                    predecessors.entry(digest).or_default().insert(subject);
                 }
             }
         }
-        above
+        predecessors
     }
 
     /// Sorts indexes before their parts, and images before their referrers. An interruption then
@@ -156,13 +156,13 @@ impl<'a> ManifestGraph<'a> {
     pub(super) fn order(&self, deletions: &mut [Deletion]) {
         // Longer chains come only from tags that name each other.
         const LONGEST: usize = 8;
-        let above = self.above();
+        let predecessors = self.predecessors();
         let mut depths: HashMap<String, usize> = HashMap::new();
         for _ in 0..LONGEST {
             let mut changed = false;
             for deletion in deletions.iter() {
-                let over = above.get(deletion.digest.as_str()).into_iter().flatten();
-                let depth = over.map(|d| depths.get(*d).copied().unwrap_or_default() + 1).max();
+                let earlier = predecessors.get(deletion.digest.as_str()).into_iter().flatten();
+                let depth = earlier.map(|d| depths.get(*d).copied().unwrap_or_default() + 1).max();
                 let depth = depth.unwrap_or_default();
                 changed |= depths.insert(deletion.digest.clone(), depth) != Some(depth);
             }

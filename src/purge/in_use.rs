@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_read_as_people_have_them() {
+    fn in_use_lists_are_read_in_every_supported_format() {
         let text = format!(
             "# what runs\nr.azurecr.io/app:1 docker.io/library/nginx:1\nr.azurecr.io/b@{}\n{}\n",
             digest("a1"),
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_of_what_runs_is_refused() {
+    fn invalid_in_use_list_is_refused() {
         let pods = json!({"items": [{"image": "r.azurecr.io/a:1"}], "metadata": {"continue": "x"}});
         for (text, why) in [
             ("", "names no image"),
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_list_is_refused_and_one_of_tomorrow() {
+    fn in_use_list_that_is_too_old_or_in_the_future_is_refused() {
         let now = OffsetDateTime::from_unix_timestamp(1_795_000_000).unwrap();
         let day: Span = "24h".parse().unwrap();
         let check = |hours: i64| check_age("list", now - time::Duration::hours(hours), day, now);

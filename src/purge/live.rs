@@ -17,9 +17,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// The most manifests that are fetched concurrently.
-const AT_ONCE: usize = 16;
+const CONCURRENCY: usize = 16;
 /// The most times that a repository is listed again because it changed while it was listed.
-const LISTED_AGAIN: usize = 5;
+const MOST_RELISTINGS: usize = 5;
 /// The waits for rows that are counted and not listed: counts lag behind lists by seconds.
 const PAUSES: [Duration; 4] = [
     Duration::from_millis(500),
@@ -32,7 +32,7 @@ const PAUSES: [Duration; 4] = [
 const MOST_WAITED: usize = 3;
 /// The most digests that are looked up because something names them and no list contains them. With
 /// more, nothing is deleted.
-const MOST_NAMED: usize = 1_000;
+const MOST_LOOKUPS: usize = 1_000;
 const HIDDEN: &str = "hidden from lists";
 
 /// A registry, with the known contents of its manifests by `repository@digest`.
@@ -102,26 +102,26 @@ impl<'a> LiveRegistry<'a> {
 
     /// Lists a repository, and again if it was changed in between. Counts may lag, so that it
     /// appears changed; then the lists are compared instead.
-    async fn lists_at_rest(
+    async fn unchanged_lists(
         &self,
         repository: &str,
     ) -> Result<Option<(Repository, RepositoryLists)>> {
-        let Some(mut whole) = found(self.registry.repository(repository).await)? else {
+        let Some(mut properties) = found(self.registry.repository(repository).await)? else {
             return Ok(None);
         };
         let Some(mut lists) = self.lists(repository).await? else { return Ok(None) };
-        for _ in 0..LISTED_AGAIN {
+        for _ in 0..MOST_RELISTINGS {
             let Some(after) = found(self.registry.repository(repository).await)? else {
                 return Ok(None);
             };
-            if after == whole {
-                return Ok(Some((whole, lists)));
+            if after == properties {
+                return Ok(Some((properties, lists)));
             }
             let Some(again) = self.lists(repository).await? else { return Ok(None) };
             if again == lists {
                 return Ok(Some((after, lists)));
             }
-            (whole, lists) = (after, again);
+            (properties, lists) = (after, again);
         }
         let at = self.registry.login_server();
         Err(Error::transient(format!(
@@ -209,15 +209,16 @@ impl<'a> LiveRegistry<'a> {
     async fn read(
         &self,
         repository: &str,
-        whole: &Repository,
+        properties: &Repository,
         lists: RepositoryLists,
     ) -> Result<RepositoryState> {
         let lost = lists.manifests.lost.why("manifests").or_else(|| lists.tags.lost.why("tags"));
         let tags = lists.tags.rows;
         let names: HashSet<&str> = tags.iter().map(|tag| tag.name.as_str()).collect();
-        let told: HashSet<String> =
+        let manifest_tags: HashSet<String> =
             lists.manifests.rows.iter().flat_map(|row| row.tags.iter().cloned()).collect();
-        let told_only = told.iter().filter(|tag| !names.contains(tag.as_str())).count();
+        let unlisted_tags =
+            manifest_tags.iter().filter(|tag| !names.contains(tag.as_str())).count();
         let with_unread = lists.manifests.rows.into_iter().map(|listed| {
             let unread = unread_manifest(&listed, &names);
             (listed, unread)
@@ -226,15 +227,15 @@ impl<'a> LiveRegistry<'a> {
         drop(names);
         let read: Vec<Result<ManifestState, String>> = stream::iter(with_unread)
             .map(|(listed, unread)| self.manifest(repository, listed, unread))
-            .buffered(AT_ONCE)
+            .buffered(CONCURRENCY)
             .try_collect()
             .await?;
         let mut state = RepositoryState {
             name: repository.to_owned(),
-            is_locked: whole.changeable_attributes.is_locked(),
-            unread: unread_repository(whole).or(lost),
+            is_locked: properties.changeable_attributes.is_locked(),
+            unread: unread_repository(properties).or(lost),
             tags: tags.into_iter().map(tag_state).collect(),
-            standing: standing(whole),
+            standing: version_of(properties),
             ..RepositoryState::default()
         };
         for manifest in read {
@@ -243,14 +244,14 @@ impl<'a> LiveRegistry<'a> {
                 Err(why) => state.unread = state.unread.or(Some(why)),
             }
         }
-        let is_here = |state: &RepositoryState| {
+        let count_unlisted = |state: &RepositoryState| {
             let RepositoryVersion { manifests, tags, .. } = &state.standing;
-            let listed = (state.manifests.len(), state.tags.len() + told_only);
+            let listed = (state.manifests.len(), state.tags.len() + unlisted_tags);
             manifests.saturating_sub(listed.0 as u64) + tags.saturating_sub(listed.1 as u64)
         };
-        state.uncounted = is_here(&state);
+        state.uncounted = count_unlisted(&state);
         self.add_hidden(repository, &mut state).await?;
-        state.uncounted = is_here(&state);
+        state.uncounted = count_unlisted(&state);
         let is_elsewhere = |digest: &String| {
             let mut others = self.repositories.get(digest).into_iter().flatten();
             others.any(|other| other != repository)
@@ -262,24 +263,24 @@ impl<'a> LiveRegistry<'a> {
     /// Adds manifests that no list contains: those that tags point at; and those that indexes list,
     /// or that are subjects, under the conditions of [`Self::named`].
     async fn add_hidden(&self, repository: &str, state: &mut RepositoryState) -> Result<()> {
-        let mut asked: BTreeSet<String> = BTreeSet::new();
+        let mut requested: BTreeSet<String> = BTreeSet::new();
         loop {
             let missing: Vec<String> = {
-                let here: HashSet<&str> =
+                let listed: HashSet<&str> =
                     state.manifests.iter().map(|manifest| manifest.digest.as_str()).collect();
                 let named = self.named(state);
                 named
                     .into_iter()
-                    .filter(|d| !here.contains(d.as_str()) && !asked.contains(d))
+                    .filter(|d| !listed.contains(d.as_str()) && !requested.contains(d))
                     .collect()
             };
             if missing.is_empty() || state.unread.is_some() {
                 return Ok(());
             }
-            asked.extend(missing.iter().cloned());
-            if asked.len() > MOST_NAMED {
+            requested.extend(missing.iter().cloned());
+            if requested.len() > MOST_LOOKUPS {
                 let text =
-                    format!("it refers to more than {MOST_NAMED} manifests that are not listed");
+                    format!("it refers to more than {MOST_LOOKUPS} manifests that are not listed");
                 state.unread = Some(text);
                 return Ok(());
             }
@@ -288,7 +289,7 @@ impl<'a> LiveRegistry<'a> {
                     .map(|digest| async move {
                         found(self.registry.manifest(repository, &digest).await)
                     })
-                    .buffered(AT_ONCE)
+                    .buffered(CONCURRENCY)
                     .try_collect()
                     .await?;
             for row in rows.into_iter().flatten() {
@@ -376,9 +377,9 @@ fn found<T>(answer: Result<T>) -> Result<Option<T>> {
 }
 
 /// What cannot be read of a repository.
-fn unread_repository(whole: &Repository) -> Option<String> {
-    let Repository { changeable_attributes, odd, last_update_time, .. } = whole;
-    let counts = (whole.manifest_count, whole.tag_count);
+fn unread_repository(properties: &Repository) -> Option<String> {
+    let Repository { changeable_attributes, odd, last_update_time, .. } = properties;
+    let counts = (properties.manifest_count, properties.tag_count);
     unread(changeable_attributes, odd, last_update_time.as_ref()).or_else(|| {
         let is_counted = matches!(counts, (Some(_), Some(_)));
         (!is_counted)
@@ -386,11 +387,11 @@ fn unread_repository(whole: &Repository) -> Option<String> {
     })
 }
 
-fn standing(whole: &Repository) -> RepositoryVersion {
+fn version_of(properties: &Repository) -> RepositoryVersion {
     RepositoryVersion {
-        manifests: whole.manifest_count.unwrap_or_default(),
-        tags: whole.tag_count.unwrap_or_default(),
-        updated: whole.last_update_time.clone(),
+        manifests: properties.manifest_count.unwrap_or_default(),
+        tags: properties.tag_count.unwrap_or_default(),
+        updated: properties.last_update_time.clone(),
     }
 }
 
@@ -399,15 +400,15 @@ impl PurgeTarget for LiveRegistry<'_> {
     async fn state(&self, repository: &str) -> Result<Option<RepositoryState>> {
         let mut pauses = PAUSES.iter();
         loop {
-            let Some((whole, lists)) = self.lists_at_rest(repository).await? else {
+            let Some((properties, lists)) = self.unchanged_lists(repository).await? else {
                 return Ok(None);
             };
-            let state = self.read(repository, &whole, lists).await?;
-            let (in_vain, waited) = {
+            let state = self.read(repository, &properties, lists).await?;
+            let (missing_before, waited) = {
                 let waited = lock(&self.uncounted);
                 (waited.get(repository).copied(), waited.len())
             };
-            let is_counted = state.uncounted == 0 || Some(state.uncounted) == in_vain;
+            let is_counted = state.uncounted == 0 || Some(state.uncounted) == missing_before;
             if is_counted || waited >= MOST_WAITED || state.unread.is_some() {
                 return Ok(Some(state));
             }
@@ -432,12 +433,12 @@ impl PurgeTarget for LiveRegistry<'_> {
     }
 
     async fn standing(&self, repository: &str) -> Result<Option<RepositoryVersion>> {
-        let Some(whole) = found(self.registry.repository(repository).await)? else {
+        let Some(properties) = found(self.registry.repository(repository).await)? else {
             return Ok(None);
         };
-        match unread_repository(&whole) {
+        match unread_repository(&properties) {
             Some(why) => Err(Error::transient(format!("nothing is deleted: {why}"))),
-            None => Ok(Some(standing(&whole))),
+            None => Ok(Some(version_of(&properties))),
         }
     }
 

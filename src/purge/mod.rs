@@ -126,14 +126,14 @@ pub fn count_bytes(
     states: &mut [(RepositoryState, RepositoryPlan)],
     elsewhere: &BTreeSet<String>,
 ) -> u64 {
-    let goes = |planned: &RepositoryPlan| -> BTreeSet<String> {
+    let deletes = |planned: &RepositoryPlan| -> BTreeSet<String> {
         planned.deletions.iter().map(|deletion| deletion.digest.clone()).collect()
     };
-    let mut held: BTreeSet<String> = elsewhere.clone();
+    let mut kept_blobs: BTreeSet<String> = elsewhere.clone();
     for (state, planned) in states.iter() {
-        let goes = goes(planned);
-        let stay = state.manifests.iter().filter(|manifest| !goes.contains(&manifest.digest));
-        held.extend(stay.flat_map(|manifest| manifest.blobs.keys().cloned()));
+        let deleted = deletes(planned);
+        let stay = state.manifests.iter().filter(|manifest| !deleted.contains(&manifest.digest));
+        kept_blobs.extend(stay.flat_map(|manifest| manifest.blobs.keys().cloned()));
     }
     let mut all: u64 = 0;
     for (state, planned) in states {
@@ -142,7 +142,7 @@ pub fn count_bytes(
         for deletion in &mut planned.deletions {
             let of_it = by_digest.get(deletion.digest.as_str()).map(|manifest| &manifest.blobs);
             for (blob, bytes) in of_it.into_iter().flatten() {
-                if held.insert(blob.clone()) {
+                if kept_blobs.insert(blob.clone()) {
                     deletion.frees = deletion.frees.saturating_add(*bytes);
                 }
             }

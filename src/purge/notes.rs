@@ -1,6 +1,6 @@
 //! Notes on rules before they are applied: a pattern that matches nothing may be mistyped.
 
-use super::graph::is_of_digest;
+use super::graph::names_digest;
 use super::rules::{Pattern, Rules};
 use super::state::RepositoryState;
 use crate::image::names::nearest;
@@ -23,7 +23,7 @@ pub fn notes(rules: &Rules, names: &[String], states: &[&RepositoryState]) -> Ve
         let of_it = states.iter().filter(|state| of.fits(&state.name));
         let tags: BTreeSet<&str> = of_it
             .flat_map(|state| &state.tags)
-            .filter(|tag| !is_of_digest(tag))
+            .filter(|tag| !names_digest(tag))
             .map(|tag| tag.name.as_str())
             .collect();
         let fits_none = |pattern: &&Pattern| !tags.iter().any(|tag| pattern.fits(tag));

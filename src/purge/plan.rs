@@ -58,10 +58,10 @@ pub(super) fn plan_again(
     now: OffsetDateTime,
     again: &Replan<'_>,
 ) -> RepositoryPlan {
-    let shape = ManifestGraph::new(state);
+    let graph = ManifestGraph::new(state);
     let mut planned = RepositoryPlan {
         repository: state.name.clone(),
-        manifests: shape.manifests.len(),
+        manifests: graph.manifests.len(),
         ..RepositoryPlan::default()
     };
     if rules.of(&state.name).next().is_none() {
@@ -71,29 +71,29 @@ pub(super) fn plan_again(
     if planned.left_alone.is_some() {
         return planned;
     }
-    let planning = Planner { state, shape: &shape, rules, in_use, now };
-    let held = planning.held_whatever_the_rules_say();
-    let counting = ImageCounter { state, shape: &shape, held: &held, again, now };
+    let planning = Planner { state, graph: &graph, rules, in_use, now };
+    let protected = planning.unconditionally_protected();
+    let counting = ImageCounter { state, graph: &graph, protected: &protected, again, now };
     let counted = counting.of(rules);
     let mut candidates = planning.candidates(&counted);
-    for digest in shape.manifests.keys() {
-        if (again.was_planned)(digest) && !shape.has_plain_tag(digest) {
+    for digest in graph.manifests.keys() {
+        if (again.was_planned)(digest) && !graph.has_plain_tag(digest) {
             candidates
                 .entry(digest)
                 .or_insert_with(|| "planned together with deleted manifests".to_owned());
         }
     }
-    let wanted: BTreeSet<&str> = candidates.keys().copied().collect();
-    let mut stays: BTreeMap<&str, Protection> = BTreeMap::new();
-    for (digest, manifest) in &shape.manifests {
-        let held = (again.hold)(manifest).map(Protection::Wholly);
-        if let Some(why) = held.or_else(|| planning.held(manifest, &counted)) {
-            stays.insert(digest, why);
+    let matched: BTreeSet<&str> = candidates.keys().copied().collect();
+    let mut protections: BTreeMap<&str, Protection> = BTreeMap::new();
+    for (digest, manifest) in &graph.manifests {
+        let protection = (again.hold)(manifest).map(Protection::Wholly);
+        if let Some(why) = protection.or_else(|| planning.protection(manifest, &counted)) {
+            protections.insert(digest, why);
         }
     }
-    planning.take_back(&mut candidates, &mut stays);
-    planning.write_down_deletions(&candidates, &mut planned);
-    planning.write_down_what_stays(&stays, &wanted, &counted, &mut planned);
+    planning.keep_needed(&mut candidates, &mut protections);
+    planning.record_deletions(&candidates, &mut planned);
+    planning.record_protected(&protections, &matched, &counted, &mut planned);
     planned
 }
 
@@ -107,7 +107,7 @@ pub(super) fn last_changed<'a>(
 }
 
 /// Like [`last_changed`]; `None` if one of the times is unknown, since it may be the last.
-fn youngest<'a>(
+fn last_changed_if_known<'a>(
     updated: Option<OffsetDateTime>,
     tags: impl Iterator<Item = &'a TagState>,
 ) -> Option<OffsetDateTime> {
@@ -117,14 +117,14 @@ fn youngest<'a>(
 }
 
 /// The index that a manifest is counted with.
-fn image(wholes: &HashMap<&str, BTreeSet<&str>>, digest: &str) -> Option<String> {
-    wholes.get(digest)?.first().map(|whole| (*whole).to_owned())
+fn image(outermost_indexes: &HashMap<&str, BTreeSet<&str>>, digest: &str) -> Option<String> {
+    outermost_indexes.get(digest)?.first().map(|index| (*index).to_owned())
 }
 
 /// Plans one repository.
 struct Planner<'a, 'b> {
     state: &'a RepositoryState,
-    shape: &'b ManifestGraph<'a>,
+    graph: &'b ManifestGraph<'a>,
     rules: &'b Rules,
     in_use: &'b BTreeMap<String, String>,
     now: OffsetDateTime,
@@ -134,42 +134,42 @@ impl<'a> Planner<'a, '_> {
     /// All manifests that the rules match, with the reason, and those that depend only on them.
     fn candidates(&self, counted: &TagDecisions<'a>) -> BTreeMap<&'a str, String> {
         let mut found: BTreeMap<&str, String> = BTreeMap::new();
-        for (digest, manifest) in &self.shape.manifests {
-            if self.shape.has_plain_tag(digest) {
+        for (digest, manifest) in &self.graph.manifests {
+            if self.graph.has_plain_tag(digest) {
                 let reasons: Option<Vec<&String>> = self
-                    .shape
+                    .graph
                     .plain_tags(digest)
                     .map(|tag| counted.taken.get(tag.name.as_str()))
                     .collect();
                 if let Some(reason) = reasons.and_then(|reasons| reasons.first().copied()) {
                     found.insert(digest, reason.clone());
                 }
-            } else if let Some(reason) = self.without_tag(manifest) {
+            } else if let Some(reason) = self.untagged_reason(manifest) {
                 found.insert(digest, reason);
             }
         }
         // Parts and referrers of a candidate without a plain tag of their own are candidates, too.
-        let mut news: Vec<&str> = found.keys().copied().collect();
-        while let Some(whole) = news.pop() {
-            let parts = self.shape.manifests[whole].parts.iter();
-            let parts = parts.filter_map(|part| Some((self.shape.here(part)?, true)));
-            let of_it = self.shape.referrers(whole).map(|own| (own, false));
+        let mut queue: Vec<&str> = found.keys().copied().collect();
+        while let Some(candidate) = queue.pop() {
+            let parts = self.graph.manifests[candidate].parts.iter();
+            let parts = parts.filter_map(|part| Some((self.graph.key_of(part)?, true)));
+            let of_it = self.graph.referrers(candidate).map(|own| (own, false));
             for (digest, is_part) in parts.chain(of_it) {
-                if self.shape.has_plain_tag(digest) || found.contains_key(digest) {
+                if self.graph.has_plain_tag(digest) || found.contains_key(digest) {
                     continue;
                 }
                 let how = if is_part { "a part of" } else { "refers to" };
-                found.insert(digest, format!("{how} {}", self.shape.called(whole)));
-                news.push(digest);
+                found.insert(digest, format!("{how} {}", self.graph.display_name(candidate)));
+                queue.push(digest);
             }
         }
         found
     }
 
     /// Why a manifest without a plain tag is deleted.
-    fn without_tag(&self, manifest: &ManifestState) -> Option<String> {
-        let own = self.shape.tags(&manifest.digest);
-        let changed = youngest(manifest.updated, own.iter().copied());
+    fn untagged_reason(&self, manifest: &ManifestState) -> Option<String> {
+        let own = self.graph.tags(&manifest.digest);
+        let changed = last_changed_if_known(manifest.updated, own.iter().copied());
         let all = || self.rules.of(&self.state.name).filter(|r| is_old(changed, r, self.now));
         let age = |rule: &Rule| {
             rule.older_than.map(|span| format!(", older than {span}")).unwrap_or_default()
@@ -178,9 +178,9 @@ impl<'a> Planner<'a, '_> {
             return Some(format!("untagged{}", age(rule)));
         }
         let rule = all().find(|rule| rule.orphans)?;
-        let subjects = self.shape.subjects(manifest);
+        let subjects = self.graph.subjects(manifest);
         let is_gone = |subject: &String| {
-            self.shape.here(subject).is_none() && !self.state.elsewhere.contains(subject)
+            self.graph.key_of(subject).is_none() && !self.state.elsewhere.contains(subject)
         };
         // A repository of only signatures has those of images in other repositories.
         let has_images = self.state.manifests.iter().any(|other| self.is_image(other));
@@ -193,32 +193,32 @@ impl<'a> Planner<'a, '_> {
     }
 
     fn is_image(&self, manifest: &ManifestState) -> bool {
-        manifest.kind == Kind::Image && self.shape.subjects(manifest).is_empty()
+        manifest.kind == Kind::Image && self.graph.subjects(manifest).is_empty()
     }
 
     /// Whether it exists for the sake of its subject, or is a list of such manifests.
     fn is_attached(&self, manifest: &ManifestState) -> bool {
         let is_one = |manifest: &ManifestState| manifest.kind == Kind::Attachment;
-        let mut parts = manifest.parts.iter().filter_map(|part| self.shape.here(part));
+        let mut parts = manifest.parts.iter().filter_map(|part| self.graph.key_of(part));
         is_one(manifest)
-            || (!manifest.parts.is_empty() && parts.all(|part| is_one(self.shape.manifests[part])))
+            || (!manifest.parts.is_empty() && parts.all(|part| is_one(self.graph.manifests[part])))
     }
 
     /// The manifests that stay whatever happens to their tags, with the reason.
-    fn held_whatever_the_rules_say(&self) -> BTreeMap<&'a str, String> {
-        let held = |(digest, manifest): (&&'a str, &&'a ManifestState)| {
+    fn unconditionally_protected(&self) -> BTreeMap<&'a str, String> {
+        let with_reason = |(digest, manifest): (&&'a str, &&'a ManifestState)| {
             let own_digest = || {
-                let tag = self.shape.tag_of_itself(digest)?;
+                let tag = self.graph.own_digest_tag(digest)?;
                 Some(format!("tagged {}, which names its own digest", tag.name))
             };
-            Some((*digest, self.closed(manifest).or_else(own_digest)?))
+            Some((*digest, self.full_protection(manifest).or_else(own_digest)?))
         };
-        self.shape.manifests.iter().filter_map(held).collect()
+        self.graph.manifests.iter().filter_map(with_reason).collect()
     }
 
     /// Why a manifest may not even lose a tag.
-    fn closed(&self, manifest: &ManifestState) -> Option<String> {
-        let own = self.shape.tags(&manifest.digest);
+    fn full_protection(&self, manifest: &ManifestState) -> Option<String> {
+        let own = self.graph.tags(&manifest.digest);
         if manifest.is_locked {
             return Some("locked".to_owned());
         }
@@ -235,24 +235,28 @@ impl<'a> Planner<'a, '_> {
     }
 
     /// Why a manifest stays on its own account.
-    fn held(&self, manifest: &ManifestState, counted: &TagDecisions<'a>) -> Option<Protection> {
+    fn protection(
+        &self,
+        manifest: &ManifestState,
+        counted: &TagDecisions<'a>,
+    ) -> Option<Protection> {
         let digest = manifest.digest.as_str();
-        if let Some(why) = self.closed(manifest) {
+        if let Some(why) = self.full_protection(manifest) {
             return Some(Protection::Wholly(why));
         }
-        if let Some(tag) = self.shape.tag_of_itself(digest) {
+        if let Some(tag) = self.graph.own_digest_tag(digest) {
             return Some(Protection::Itself(format!(
                 "tagged {}, which names its own digest",
                 tag.name
             )));
         }
-        let mut plain = self.shape.plain_tags(digest).peekable();
+        let mut plain = self.graph.plain_tags(digest).peekable();
         if plain.peek().is_some() {
-            let stays = plain.find(|tag| !counted.taken.contains_key(tag.name.as_str()))?;
-            return Some(Protection::Itself(format!("tagged {}", stays.name)));
+            let kept_tag = plain.find(|tag| !counted.taken.contains_key(tag.name.as_str()))?;
+            return Some(Protection::Itself(format!("tagged {}", kept_tag.name)));
         }
         let uncounted = self.state.uncounted;
-        if uncounted > 0 && self.shape.tags(digest).is_empty() {
+        if uncounted > 0 && self.graph.tags(digest).is_empty() {
             return Some(Protection::Wholly(format!(
                 "the registry counts {uncounted} more manifests and tags than it lists, and a \
                  hidden one may depend on an untagged one"
@@ -260,8 +264,8 @@ impl<'a> Planner<'a, '_> {
         }
         // What a push in progress has sent has no tag yet, and neither has a new signature.
         let grace = self.rules.grace();
-        let own = self.shape.tags(digest).iter().copied();
-        match youngest(manifest.updated, own) {
+        let own = self.graph.tags(digest).iter().copied();
+        match last_changed_if_known(manifest.updated, own) {
             Some(at) if at < grace.before(self.now) => None,
             Some(_) => Some(Protection::Wholly(format!("untagged, and pushed within {grace}"))),
             None => Some(Protection::Wholly("the time of the push is unknown".to_owned())),
@@ -269,91 +273,91 @@ impl<'a> Planner<'a, '_> {
     }
 
     /// Removes every candidate that something which stays needs.
-    fn take_back(
+    fn keep_needed(
         &self,
         candidates: &mut BTreeMap<&'a str, String>,
-        stays: &mut BTreeMap<&'a str, Protection>,
+        protections: &mut BTreeMap<&'a str, Protection>,
     ) {
-        candidates.retain(|digest, _| !stays.contains_key(digest));
+        candidates.retain(|digest, _| !protections.contains_key(digest));
         // Whatever is not a candidate stays, and needs its parts and subjects.
-        let all = self.shape.manifests.keys().copied();
-        let mut news: Vec<&str> = all.filter(|digest| !candidates.contains_key(digest)).collect();
-        while let Some(digest) = news.pop() {
-            let manifest = self.shape.manifests[digest];
-            let called = self.shape.called(digest);
+        let all = self.graph.manifests.keys().copied();
+        let mut queue: Vec<&str> = all.filter(|digest| !candidates.contains_key(digest)).collect();
+        while let Some(digest) = queue.pop() {
+            let manifest = self.graph.manifests[digest];
+            let name = self.graph.display_name(digest);
             let parts = manifest.parts.iter().map(|part| {
-                (part.clone(), Protection::Itself(format!("a part of {called}, which is kept")))
+                (part.clone(), Protection::Itself(format!("a part of {name}, which is kept")))
             });
-            let subjects = self.shape.subjects(manifest).into_iter().map(|subject| {
-                (subject, Protection::Wholly(format!("{called} refers to it, and is kept")))
+            let subjects = self.graph.subjects(manifest).into_iter().map(|subject| {
+                (subject, Protection::Wholly(format!("{name} refers to it, and is kept")))
             });
-            let of_it = self.shape.referrers(digest).map(|referrer| {
-                let why = Protection::Wholly(format!("refers to {called}, which is kept"));
+            let of_it = self.graph.referrers(digest).map(|referrer| {
+                let why = Protection::Wholly(format!("refers to {name}, which is kept"));
                 (referrer.to_owned(), why)
             });
             for (needed, why) in parts.chain(subjects).chain(of_it) {
-                let Some(needed) = self.shape.here(&needed) else { continue };
+                let Some(needed) = self.graph.key_of(&needed) else { continue };
                 if candidates.remove(needed).is_some() {
-                    stays.insert(needed, why);
-                    news.push(needed);
+                    protections.insert(needed, why);
+                    queue.push(needed);
                 }
             }
         }
     }
 
     fn changed_at(&self, digest: &str) -> Option<OffsetDateTime> {
-        let tags = self.shape.tags(digest).iter().copied();
-        last_changed(self.shape.manifests.get(digest)?.updated, tags)
+        let tags = self.graph.tags(digest).iter().copied();
+        last_changed(self.graph.manifests.get(digest)?.updated, tags)
     }
 
     fn tag_names(&self, digest: &str) -> Vec<String> {
-        self.shape.tags(digest).iter().map(|tag| tag.name.clone()).collect()
+        self.graph.tags(digest).iter().map(|tag| tag.name.clone()).collect()
     }
 
-    fn write_down_deletions(
+    fn record_deletions(
         &self,
         candidates: &BTreeMap<&'a str, String>,
         planned: &mut RepositoryPlan,
     ) {
-        let wholes = self.shape.wholes();
+        let outermost_indexes = self.graph.outermost_indexes();
         planned.deletions.extend(candidates.iter().map(|(digest, reason)| Deletion {
             digest: (*digest).to_owned(),
             tags: self.tag_names(digest),
             changed_at: self.changed_at(digest),
             reason: reason.clone(),
-            image: image(&wholes, digest),
-            indexes: self.shape.tagged_indexes(digest),
-            bytes: self.shape.manifests[*digest].bytes,
+            image: image(&outermost_indexes, digest),
+            indexes: self.graph.tagged_indexes(digest),
+            bytes: self.graph.manifests[*digest].bytes,
             frees: 0,
         }));
-        self.shape.order(&mut planned.deletions);
+        self.graph.order(&mut planned.deletions);
     }
 
-    fn write_down_what_stays(
+    fn record_protected(
         &self,
-        stays: &BTreeMap<&'a str, Protection>,
-        wanted: &BTreeSet<&'a str>,
+        protections: &BTreeMap<&'a str, Protection>,
+        matched: &BTreeSet<&'a str>,
         counted: &TagDecisions<'a>,
         planned: &mut RepositoryPlan,
     ) {
-        let wholes = self.shape.wholes();
-        for (digest, why) in stays {
-            let own = self.shape.tags(digest);
-            let mut going = own.iter().filter(|tag| counted.taken.contains_key(tag.name.as_str()));
+        let outermost_indexes = self.graph.outermost_indexes();
+        for (digest, why) in protections {
+            let own = self.graph.tags(digest);
+            let mut taken = own.iter().filter(|tag| counted.taken.contains_key(tag.name.as_str()));
             let protected_by = why.reason().to_owned();
             if matches!(why, Protection::Itself(_)) {
-                planned.untaggings.extend(going.map(|tag| Untagging {
+                planned.untaggings.extend(taken.map(|tag| Untagging {
                     tag: tag.name.clone(),
                     digest: (*digest).to_owned(),
                     changed_at: tag.updated,
                     reason: counted.taken[tag.name.as_str()].clone(),
                     protected_by: protected_by.clone(),
-                    image: image(&wholes, digest),
+                    image: image(&outermost_indexes, digest),
                 }));
                 continue;
             }
-            let is_unread = self.shape.manifests[*digest].unread.is_some();
-            if going.next().is_some() || wanted.contains(digest) || is_unread {
+            let is_unread = self.graph.manifests[*digest].unread.is_some();
+            if taken.next().is_some() || matched.contains(digest) || is_unread {
                 planned.protected.push(Protected {
                     digest: (*digest).to_owned(),
                     tags: self.tag_names(digest),

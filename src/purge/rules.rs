@@ -276,7 +276,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_are_of_whole_names_and_linear() {
+    fn patterns_match_whole_names_in_linear_time() {
         let fits = |pattern: &str, name: &str| pattern.parse::<Pattern>().unwrap().fits(name);
         assert!(fits("arohcp*", "arohcp/app") && fits("ci-op-*/*", "ci-op-1/x"));
         assert!(fits("{a,b}-?", "b-1") && !fits("a", "ab") && !fits("pr-*", "xpr-1"));
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_that_is_too_much_is_refused() {
+    fn oversized_pattern_is_refused() {
         let names: Vec<String> = (0..400).map(|n| format!("{n:03}")).collect();
         let list: Pattern = format!("{{{}}}", names.join(",")).parse().unwrap();
         assert!(list.fits("399") && !list.fits("400"));
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_are_read_as_toml_and_json() {
+    fn rules_are_read_from_toml_and_json() {
         let toml = "[[rules]]\nrepositories = 'team1/*'\ntags = 'pr-*'\nolder-than = '30d'\n\
                     keep = 3\nkeep-tags = ['release-*']\nuntagged = true\n";
         let rules = Rules::parse(toml).unwrap();

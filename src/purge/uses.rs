@@ -127,7 +127,7 @@ impl RegistryNames {
         let is_of_host = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
         for names in self.0.captures_iter(text) {
             // Not a match if it is the end of another host's name.
-            let begin = names.get(0).map_or(0, |whole| whole.start());
+            let begin = names.get(0).map_or(0, |matched| matched.start());
             if text.as_bytes()[..begin].last().is_some_and(is_of_host) {
                 continue;
             }
@@ -174,7 +174,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn images_are_found_wherever_they_are_named() {
+    fn image_references_are_found_in_every_property() {
         let digest = format!("sha256:{}", "a1".repeat(32));
         let properties = json!({
             "template": {"containers": [{"image": format!("R.azurecr.io/app@{digest}")}]},

@@ -41,7 +41,7 @@ impl Registry {
         let url = self.blob_url(repository, digest);
         let mut tries = self.tries(&url);
         loop {
-            let error = match self.once_from_its_place(&url, scope, size).await? {
+            let error = match self.fetch_via_redirect(&url, scope, size).await? {
                 Ok(bytes) if bytes.len() == size && sha256(&bytes) == digest => return Ok(bytes),
                 Ok(_) => {
                     let at = self.login_server();
@@ -58,7 +58,7 @@ impl Registry {
 
     /// Makes one attempt to fetch a blob. The outer result is final: the registry refused. The
     /// inner result is that of the storage location, which may be retried.
-    async fn once_from_its_place(
+    async fn fetch_via_redirect(
         &self,
         url: &Url,
         scope: &str,
@@ -67,28 +67,30 @@ impl Registry {
         let largest = size.max(SMALLEST);
         let ask =
             RegistryRequest { accept: "*/*", largest, ..RegistryRequest::get(url.clone(), scope) };
-        let (status, told) = self.ask_any(&ask).await?;
+        let (status, response) = self.ask_any(&ask).await?;
         if status.is_success() {
-            return Ok(Ok(told.body));
+            return Ok(Ok(response.body));
         }
-        let target = self.place(url, &told)?;
+        let target = self.redirect_target(url, &response)?;
         let what = format!("GET {} (blob location)", target.host_str().unwrap_or_default());
         let request = WireRequest { accept: "*/*", largest, ..WireRequest::get(target) };
         Ok(match self.sent(&request, None).await {
-            Ok((StatusCode::OK, told)) => Ok(told.body),
-            Ok((status, told)) => Err(refusal(&what, status, &told.headers, &told.body)),
+            Ok((StatusCode::OK, response)) => Ok(response.body),
+            Ok((status, response)) => {
+                Err(refusal(&what, status, &response.headers, &response.body))
+            }
             Err(error) => Err(error),
         })
     }
 
     /// The target of a redirect, if it is allowed.
-    fn place(&self, url: &Url, told: &RegistryResponse) -> Result<Url> {
-        let target = told.headers.get(LOCATION).and_then(|value| value.to_str().ok());
-        self.blob_place(url, target)
+    fn redirect_target(&self, url: &Url, response: &RegistryResponse) -> Result<Url> {
+        let target = response.headers.get(LOCATION).and_then(|value| value.to_str().ok());
+        self.blob_redirect_target(url, target)
     }
 
-    /// Like [`Self::place`], for the text of the `Location` header.
-    pub(crate) fn blob_place(&self, url: &Url, target: Option<&str>) -> Result<Url> {
+    /// Like [`Self::redirect_target`], for the text of the `Location` header.
+    pub(crate) fn blob_redirect_target(&self, url: &Url, target: Option<&str>) -> Result<Url> {
         let target = target.and_then(|text| url.join(text).ok()).ok_or_else(|| {
             Error::bad_answer(format!(
                 "{}: a redirect without a valid location",
@@ -131,7 +133,7 @@ mod tests {
     use crate::registry::Login;
 
     #[test]
-    fn blobs_are_fetched_from_where_acr_keeps_them() {
+    fn blob_redirects_are_followed_only_to_acr_storage_hosts() {
         let registry = Registry::new("example.azurecr.io", Login::Anonymous).unwrap();
         let check = |url: &str| registry.check_blob_host(&url.parse().unwrap()).is_ok();
         assert!(check("https://eusmanaged1.blob.core.windows.net/x?sig=1"));

@@ -110,20 +110,20 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 impl Content {
     /// Accepts a manifest if everything said about it agrees. One that can be read both as an image
     /// and as an index is neither (GHSA-mc8v-mgrf-8f4m).
-    fn verified(told: &RegistryResponse, wanted: &Name) -> Result<Self> {
-        let content = Self::of_digest(told, wanted)?;
+    fn verified(response: &RegistryResponse, wanted: &Name) -> Result<Self> {
+        let content = Self::of_digest(response, wanted)?;
         match content.contradiction() {
-            Some(why) => Err(lies(&why)),
+            Some(why) => Err(invalid_content(&why)),
             None => Ok(content),
         }
     }
 
     /// Accepts a manifest if its bytes have its digest, without further checks.
-    fn of_digest(told: &RegistryResponse, wanted: &Name) -> Result<Self> {
-        let header = |name: &str| told.headers.get(name).and_then(|value| value.to_str().ok());
-        let said = header(CONTENT_TYPE.as_str()).unwrap_or_default();
-        let media_type = said.split(';').next().unwrap_or_default().trim().to_owned();
-        let read = serde_json::from_slice::<Value>(&told.body);
+    fn of_digest(response: &RegistryResponse, wanted: &Name) -> Result<Self> {
+        let header = |name: &str| response.headers.get(name).and_then(|value| value.to_str().ok());
+        let content_type = header(CONTENT_TYPE.as_str()).unwrap_or_default();
+        let media_type = content_type.split(';').next().unwrap_or_default().trim().to_owned();
+        let read = serde_json::from_slice::<Value>(&response.body);
         // Checked before the digest, which schema 1 computes without the signatures.
         if is_schema1(&media_type, read.as_ref().unwrap_or(&Value::Null)) {
             return Err(Error::invalid(
@@ -131,19 +131,24 @@ impl Content {
                  since 2017): pull the image with an old Docker and push it again",
             ));
         }
-        let digest = sha256(&told.body);
-        if let Name::Digest(asked) = wanted
-            && *asked != digest
+        let digest = sha256(&response.body);
+        if let Name::Digest(wanted_digest) = wanted
+            && *wanted_digest != digest
         {
-            return Err(lies(&format!("a manifest whose digest is {digest}, not {asked}")));
+            return Err(invalid_content(&format!(
+                "a manifest whose digest is {digest}, not {wanted_digest}"
+            )));
         }
-        if let Some(said) = header("docker-content-digest")
-            && said != digest
+        if let Some(declared_digest) = header("docker-content-digest")
+            && declared_digest != digest
         {
-            return Err(lies(&format!("a manifest whose digest is {digest}, but declared {said}")));
+            return Err(invalid_content(&format!(
+                "a manifest whose digest is {digest}, but declared {declared_digest}"
+            )));
         }
-        let document = read.map_err(|e| lies(&format!("a manifest that is not JSON ({e})")))?;
-        Ok(Self { digest, media_type, bytes: told.body.clone(), document })
+        let document =
+            read.map_err(|e| invalid_content(&format!("a manifest that is not JSON ({e})")))?;
+        Ok(Self { digest, media_type, bytes: response.body.clone(), document })
     }
 
     /// Describes a contradiction that lets the manifest be read as two different things.
@@ -211,7 +216,7 @@ impl Content {
     }
 }
 
-fn lies(why: &str) -> Error {
+fn invalid_content(why: &str) -> Error {
     Error::corrupt(format!("the registry answered with {why}"))
 }
 
@@ -240,7 +245,7 @@ impl Registry {
         let largest = LARGEST_MANIFEST;
         let ask =
             RegistryRequest { accept: MANIFESTS, largest, ..RegistryRequest::get(url, scope) };
-        self.ask(&ask, |told| Content::verified(&told, name)).await
+        self.ask(&ask, |response| Content::verified(&response, name)).await
     }
 
     /// Fetches a manifest whose bytes have its digest. Also returns the contradiction in it, if it
@@ -257,7 +262,7 @@ impl Registry {
             largest: LARGEST_MANIFEST,
             ..RegistryRequest::get(url, &scope)
         };
-        let content = self.ask(&ask, |told| Content::of_digest(&told, &name)).await?;
+        let content = self.ask(&ask, |response| Content::of_digest(&response, &name)).await?;
         let odd = content.contradiction().map(|why| format!("it is {why}"));
         Ok((content.document, odd))
     }

@@ -403,8 +403,8 @@ impl Registry {
         let tags = self.tags(repository, None).await?;
         let tags: Vec<(String, String)> =
             tags.into_iter().map(|tag| (tag.name, tag.digest)).collect();
-        let told = all.iter_mut().map(|row| (row.digest.as_str(), &mut row.tags));
-        join_tags(told.collect(), &tags);
+        let tags_by_digest = all.iter_mut().map(|row| (row.digest.as_str(), &mut row.tags));
+        join_tags(tags_by_digest.collect(), &tags);
         Ok(all)
     }
 
@@ -469,7 +469,7 @@ impl Registry {
             Name::Whole => self.url(&["acr", "v1", repository], &[]),
         };
         let ask = RegistryRequest { method: Method::DELETE, ..RegistryRequest::get(url, &scope) };
-        let body = self.ask(&ask, |told| Ok(told.body)).await?;
+        let body = self.ask(&ask, |response| Ok(response.body)).await?;
         match name {
             Name::Whole => Ok(serde_json::from_slice(&body).unwrap_or_default()),
             Name::Tag(tag) => Ok(Deleted { tags_deleted: vec![tag.clone()], ..Deleted::default() }),

@@ -19,7 +19,7 @@ const AUDIENCE: &str = "https://containerregistry.azure.net/.default";
 /// A token is renewed this long before it expires.
 const BEFORE_END: Duration = Duration::from_mins(1);
 /// The lifetime assumed for a token that does not give one.
-const UNTOLD: Duration = Duration::from_mins(5);
+const DEFAULT_LIFETIME: Duration = Duration::from_mins(5);
 /// The longest lifetime that is assumed for a token, whatever it says.
 const LONGEST: Duration = Duration::from_hours(24);
 /// In bytes. The limit for the answer to a token request.
@@ -50,7 +50,9 @@ fn ends(token: &str) -> Instant {
     };
     let now = OffsetDateTime::now_utc().unix_timestamp();
     let left = claims().map(|claims| claims.exp.saturating_sub(now));
-    let left = left.and_then(|left| u64::try_from(left).ok()).map_or(UNTOLD, Duration::from_secs);
+    let left = left
+        .and_then(|left| u64::try_from(left).ok())
+        .map_or(DEFAULT_LIFETIME, Duration::from_secs);
     Instant::now() + left.min(LONGEST).saturating_sub(BEFORE_END)
 }
 
@@ -117,7 +119,7 @@ impl Registry {
             {
                 self.exchange(&entra(identity).await?).await?
             }
-            told => told?,
+            result => result?,
         };
         let until = ends(&refreshed.refresh_token);
         *refresh = Some((refreshed.refresh_token.clone(), until));

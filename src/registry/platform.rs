@@ -65,8 +65,8 @@ impl Platform {
 
     /// Reads the platform of a descriptor or a configuration. `None` if there is none, and for an
     /// attestation, which an index lists as an image of the platform `unknown/unknown`.
-    pub fn of(told: &Value) -> Option<Self> {
-        let part = |name: &str| told[name].as_str().unwrap_or_default();
+    pub fn of(value: &Value) -> Option<Self> {
+        let part = |name: &str| value[name].as_str().unwrap_or_default();
         let (os, architecture) = (part("os"), part("architecture"));
         if os.is_empty() || architecture.is_empty() || os == "unknown" {
             return None;
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn one_platform_has_many_spellings() {
+    fn platform_spellings_are_normalized() {
         for (text, normal) in [
             ("linux/amd64", "linux/amd64"),
             ("Linux/x86_64", "linux/amd64"),
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_is_chosen_as_containerd_does() {
+    fn best_platform_is_chosen_as_in_containerd() {
         let found = |platforms: &[&str]| -> Vec<(Platform, usize)> {
             platforms.iter().enumerate().map(|(at, text)| (platform(text), at)).collect()
         };

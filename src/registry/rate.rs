@@ -59,7 +59,7 @@ impl RegistryRate {
         }))
     }
 
-    fn beat(&self) -> MutexGuard<'_, RateState> {
+    fn state(&self) -> MutexGuard<'_, RateState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -68,10 +68,10 @@ impl RegistryRate {
         loop {
             let now = Instant::now();
             let until = {
-                let mut beat = self.beat();
-                match beat.closed.filter(|until| *until > now) {
+                let mut state = self.state();
+                match state.closed.filter(|until| *until > now) {
                     Some(until) => until,
-                    None => match beat.turn(now) {
+                    None => match state.turn(now) {
                         Some(turn) => turn,
                         None => return,
                     },
@@ -82,31 +82,31 @@ impl RegistryRate {
     }
 
     /// Records a successful request.
-    pub(super) fn went_well(&self) {
+    pub(super) fn record_success(&self) {
         let now = Instant::now();
-        let mut beat = self.beat();
-        let is_time = beat.changed.is_none_or(|at| now.saturating_duration_since(at) >= SECOND);
-        if beat.pressed && is_time {
-            beat.rate = beat.rate.map(|rate| (rate * GROWTH).min(FASTEST));
-            (beat.changed, beat.pressed) = (Some(now), false);
+        let mut state = self.state();
+        let is_time = state.changed.is_none_or(|at| now.saturating_duration_since(at) >= SECOND);
+        if state.pressed && is_time {
+            state.rate = state.rate.map(|rate| (rate * GROWTH).min(FASTEST));
+            (state.changed, state.pressed) = (Some(now), false);
         }
     }
 
     /// Records a refused request: nothing is sent for `wait`, and the rate is lower afterwards.
     fn close(&self, wait: Duration) {
         let now = Instant::now();
-        let mut beat = self.beat();
+        let mut state = self.state();
         // Requests that were under way together are refused together, and count once. The newest
         // answer is the right one: a wait counts down.
-        if beat.closed.is_none_or(|until| until <= now) {
-            let (sent, since) = beat.sent;
+        if state.closed.is_none_or(|until| until <= now) {
+            let (sent, since) = state.sent;
             let took = since.map_or(1.0, |since| (now - since).as_secs_f64().max(SHORTEST_BURST));
-            let felt = (f64::from(sent) / took).clamp(2.0, FASTEST);
-            beat.rate = Some((beat.rate.unwrap_or(felt) * SHRINKING).max(0.5));
-            (beat.changed, beat.pressed) = (Some(now + wait), false);
+            let measured = (f64::from(sent) / took).clamp(2.0, FASTEST);
+            state.rate = Some((state.rate.unwrap_or(measured) * SHRINKING).max(0.5));
+            (state.changed, state.pressed) = (Some(now + wait), false);
         }
-        beat.closed = Some(now + wait);
-        beat.next = None;
+        state.closed = Some(now + wait);
+        state.next = None;
     }
 }
 
@@ -179,37 +179,37 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_pace_grows_only_while_it_is_what_keeps_others_waiting() {
+    async fn rate_grows_only_while_callers_wait_for_it() {
         let pace = RegistryRate::new(false);
         for _ in 0..3_600 {
             pace.pass().await;
             tokio::time::advance(SECOND).await;
-            pace.went_well();
+            pace.record_success();
         }
-        assert_eq!(pace.beat().rate, Some(FIRST), "one a second is not kept waiting by fifty");
-        while pace.beat().rate < Some(FASTEST) {
-            pace.beat().pressed = true;
+        assert_eq!(pace.state().rate, Some(FIRST), "one a second is not kept waiting by fifty");
+        while pace.state().rate < Some(FASTEST) {
+            pace.state().pressed = true;
             tokio::time::advance(SECOND).await;
-            pace.went_well();
+            pace.record_success();
         }
-        pace.beat().pressed = true;
+        pace.state().pressed = true;
         tokio::time::advance(SECOND).await;
-        pace.went_well();
-        assert_eq!(pace.beat().rate, Some(FASTEST));
+        pace.record_success();
+        assert_eq!(pace.state().rate, Some(FASTEST));
         pace.close(SECOND);
-        assert_eq!(pace.beat().rate, Some(FASTEST * SHRINKING));
+        assert_eq!(pace.state().rate, Some(FASTEST * SHRINKING));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_burst_that_is_refused_at_once_has_a_rate_all_the_same() {
+    async fn immediately_refused_burst_sets_a_rate() {
         let pace = RegistryRate::new(true);
         for _ in 0..20 {
             pace.pass().await;
         }
         pace.close(SECOND);
-        assert_eq!(pace.beat().rate, Some(20.0 / SHORTEST_BURST * SHRINKING));
+        assert_eq!(pace.state().rate, Some(20.0 / SHORTEST_BURST * SHRINKING));
         let unused = RegistryRate::new(true);
         unused.close(SECOND);
-        assert_eq!(unused.beat().rate, Some(2.0 * SHRINKING));
+        assert_eq!(unused.state().rate, Some(2.0 * SHRINKING));
     }
 }

@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn references_are_read_as_people_write_them() {
+    fn references_are_parsed_in_every_usual_form() {
         let digest = format!("sha256:{}", "a1".repeat(32));
         for (text, repository, name) in [
             ("r.azurecr.io/a", "a", Name::Whole),

@@ -99,10 +99,14 @@ impl Registry {
         ask: &RegistryRequest<'_>,
         read: impl Fn(RegistryResponse) -> Result<T>,
     ) -> Result<T> {
-        let read = |status: StatusCode, told: RegistryResponse| {
-            if status.is_success() { read(told) } else { Err(self.refused(ask, status, &told)) }
+        let read = |status: StatusCode, response: RegistryResponse| {
+            if status.is_success() {
+                read(response)
+            } else {
+                Err(self.refused(ask, status, &response))
+            }
         };
-        self.until_told(ask, read).await
+        self.send_with_retries(ask, read).await
     }
 
     /// Like [`Self::ask`], but a redirect is an answer. It is not followed.
@@ -110,16 +114,16 @@ impl Registry {
         &self,
         ask: &RegistryRequest<'_>,
     ) -> Result<(StatusCode, RegistryResponse)> {
-        let read = |status: StatusCode, told: RegistryResponse| {
+        let read = |status: StatusCode, response: RegistryResponse| {
             if status.is_success() || status.is_redirection() {
-                return Ok((status, told));
+                return Ok((status, response));
             }
-            Err(self.refused(ask, status, &told))
+            Err(self.refused(ask, status, &response))
         };
-        self.until_told(ask, read).await
+        self.send_with_retries(ask, read).await
     }
 
-    async fn until_told<T>(
+    async fn send_with_retries<T>(
         &self,
         ask: &RegistryRequest<'_>,
         read: impl Fn(StatusCode, RegistryResponse) -> Result<T>,
@@ -129,17 +133,20 @@ impl Registry {
         loop {
             tries.pass().await?;
             let error = match self.once(ask).await {
-                Ok((StatusCode::NOT_FOUND, told)) if lost && ask.method == Method::DELETE => {
-                    return read(StatusCode::OK, RegistryResponse { body: Bytes::new(), ..told });
+                Ok((StatusCode::NOT_FOUND, response)) if lost && ask.method == Method::DELETE => {
+                    return read(
+                        StatusCode::OK,
+                        RegistryResponse { body: Bytes::new(), ..response },
+                    );
                 }
                 Ok((StatusCode::UNAUTHORIZED, _)) if !renewed && self.can_renew() => {
                     renewed = true;
                     self.forget(ask.scope).await;
                     continue;
                 }
-                Ok((status, told)) => match read(status, told) {
+                Ok((status, response)) => match read(status, response) {
                     Ok(value) => {
-                        self.pace.went_well();
+                        self.pace.record_success();
                         return Ok(value);
                     }
                     Err(error) => error,
@@ -155,10 +162,10 @@ impl Registry {
         &self,
         ask: &RegistryRequest<'_>,
         status: StatusCode,
-        told: &RegistryResponse,
+        response: &RegistryResponse,
     ) -> Error {
         let what = format!("{} {}{}", ask.method, self.login_server(), ask.url.path());
-        Self::refused_as(&what, ask.scope, status, &told.headers, &told.body)
+        Self::refused_as(&what, ask.scope, status, &response.headers, &response.body)
     }
 
     /// Returns the error for a refusal.
@@ -231,16 +238,16 @@ impl Registry {
         loop {
             tries.pass().await?;
             let error = match self.sent(&request, None).await {
-                Ok((status, told)) if status.is_success() => {
-                    match serde_json::from_slice(&told.body) {
+                Ok((status, response)) if status.is_success() => {
+                    match serde_json::from_slice(&response.body) {
                         Ok(token) => return Ok(token),
                         Err(_) => {
                             Error::transient(format!("{what}: the response contains no token"))
                         }
                     }
                 }
-                Ok((status, told)) => {
-                    let error = refusal(&what, status, &told.headers, &told.body);
+                Ok((status, response)) => {
+                    let error = refusal(&what, status, &response.headers, &response.body);
                     match status {
                         StatusCode::BAD_REQUEST => error.with_kind(ErrorKind::Unauthenticated),
                         _ => error,
@@ -267,8 +274,8 @@ impl Registry {
         ask: &RegistryRequest<'_>,
     ) -> Result<(HeaderMap, usize, T)> {
         let what = format!("{} {}{}", ask.method, self.login_server(), ask.url.path());
-        let read = |told: RegistryResponse| match serde_json::from_slice(&told.body) {
-            Ok(value) => Ok((told.headers, told.body.len(), value)),
+        let read = |response: RegistryResponse| match serde_json::from_slice(&response.body) {
+            Ok(value) => Ok((response.headers, response.body.len(), value)),
             Err(e) => Err(Error::transient(format!("{what}: unexpected JSON ({e})"))),
         };
         self.ask(ask, read).await
@@ -326,7 +333,7 @@ impl Registry {
             )));
         }
         sum.add(&what, page.listed.rows.len(), bytes)?;
-        page.tell(&decoded(&ask.url));
+        page.log_malformed(&decoded(&ask.url));
         Ok((page.listed, self.next_page(&ask, &headers)?))
     }
 

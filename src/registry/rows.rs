@@ -351,7 +351,7 @@ impl<'de, T: ListRow> Visitor<'de> for ListOf<T> {
 
 impl<T: ListRow> Page<T> {
     /// Reports what could not be read. `list` is the path of the list.
-    pub(super) fn tell(&self, list: &str) {
+    pub(super) fn log_malformed(&self, list: &str) {
         let mut faults: BTreeMap<String, u64> = BTreeMap::new();
         let members = self.listed.rows.iter().flat_map(|row| &row.odd().0);
         for fault in members.map(|(member, why)| format!("{member}: {why}")) {
@@ -361,7 +361,7 @@ impl<T: ListRow> Page<T> {
         faults
             .extend(nameless.map(|(why, times)| (format!("a row cannot be read: {why}"), *times)));
         let list = list.trim_start_matches("/acr/v1/");
-        lenient::tell(list, &faults.into_iter().collect());
+        lenient::log_malformed(list, &faults.into_iter().collect());
     }
 }
 

@@ -78,7 +78,7 @@ impl Trust {
     /// Whether a login server receives a token only if the Resource Manager lists it.
     pub fn depends_on_the_list(&self, login_server: &str) -> bool {
         let trusts =
-            |said| origin_of(login_server).is_ok_and(|origin| self.is_trusted(&origin, said));
+            |source| origin_of(login_server).is_ok_and(|origin| self.is_trusted(&origin, source));
         !trusts(TrustSource::ByNobody) && trusts(TrustSource::ByResourceManager)
     }
 
@@ -87,10 +87,10 @@ impl Trust {
         &self,
         identity: Identity,
         login_server: &str,
-        said: TrustSource,
+        source: TrustSource,
     ) -> Result<Recipient> {
         let origin = origin_of(login_server)?;
-        if self.is_trusted(&origin, said) {
+        if self.is_trusted(&origin, source) {
             return Ok(Recipient { identity, origin });
         }
         let of_cloud = match &self.suffix {
@@ -107,9 +107,9 @@ impl Trust {
         Err(Error::new(ErrorKind::Denied, text))
     }
 
-    fn is_trusted(&self, origin: &Url, said: TrustSource) -> bool {
+    fn is_trusted(&self, origin: &Url, source: TrustSource) -> bool {
         let is_listed =
-            said == TrustSource::ByResourceManager && self.is_local && is_loopback(origin);
+            source == TrustSource::ByResourceManager && self.is_local && is_loopback(origin);
         is_listed || self.named.contains(&key(origin)) || self.is_of_cloud(origin)
     }
 
@@ -145,12 +145,12 @@ mod tests {
     use super::*;
     use TrustSource::{ByNobody, ByResourceManager};
 
-    fn trusts(trust: &Trust, login_server: &str, said: TrustSource) -> bool {
-        trust.is_trusted(&origin_of(login_server).unwrap(), said)
+    fn trusts(trust: &Trust, login_server: &str, source: TrustSource) -> bool {
+        trust.is_trusted(&origin_of(login_server).unwrap(), source)
     }
 
     #[test]
-    fn registries_of_the_cloud_are_trusted_and_what_looks_like_one_is_not() {
+    fn cloud_registries_are_trusted_and_lookalikes_are_not() {
         let cloud = Trust::of_cloud(Some("azurecr.io"));
         for good in [
             "example.azurecr.io",
@@ -186,16 +186,17 @@ mod tests {
             "10.0.0.1",
             "169.254.169.254",
         ] {
-            for said in [ByNobody, ByResourceManager] {
-                let is_trusted = origin_of(bad).is_ok_and(|origin| cloud.is_trusted(&origin, said));
-                assert!(!is_trusted, "{bad} {said:?}");
+            for source in [ByNobody, ByResourceManager] {
+                let is_trusted =
+                    origin_of(bad).is_ok_and(|origin| cloud.is_trusted(&origin, source));
+                assert!(!is_trusted, "{bad} {source:?}");
             }
         }
         assert!(!trusts(&Trust::of_cloud(None), "example.azurecr.io", ByResourceManager));
     }
 
     #[test]
-    fn who_is_named_is_trusted_as_it_is_named_and_nowhere_else() {
+    fn named_registry_is_trusted_only_at_its_exact_origin() {
         let named = ["Registry.Example:5000".to_owned(), "127.0.0.1:6000".to_owned()];
         let trust = Trust::of_cloud(Some("azurecr.io")).naming(&named).unwrap();
         for good in ["registry.example:5000", "127.0.0.1:6000", "2130706433:6000"] {
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_is_trusted_where_its_own_resource_manager_lists_it() {
+    fn local_registry_is_trusted_if_a_local_resource_manager_lists_it() {
         let cloud = || Trust::of_cloud(Some("azurecr.io"));
         let local = cloud().listed_by(&"http://127.0.0.1:8080".parse().unwrap());
         assert!(trusts(&local, "127.0.0.1:5000", ByResourceManager));

@@ -250,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faults_follow_from_the_seed_and_pass() {
+    fn faults_are_deterministic_per_seed_and_finite() {
         let met = |seed: u64| {
             let faults = Faults::new(format!("all=0.1,times=2,seed={seed}").parse().unwrap());
             let paths = (0..200).map(|path| {

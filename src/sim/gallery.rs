@@ -276,8 +276,8 @@ fn patch_version(
     let kept = gallery.definitions.get(definition).ok_or_else(|| not_found(definition))?;
     let found = kept.versions.get(version).ok_or_else(|| not_found(version))?;
     let mut changed = found.clone();
-    let whole = found.to_json(gallery, kept);
-    changed.patch(request, &whole["properties"])?;
+    let current = found.to_json(gallery, kept);
+    changed.patch(request, &current["properties"])?;
     let value = at_version(request, changed.to_json(gallery, kept));
     if let Some(kept) = gallery.definitions.get_mut(definition) {
         kept.versions.insert(changed.name.clone(), changed);

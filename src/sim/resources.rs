@@ -271,8 +271,8 @@ impl SimVersion {
             }
             region
         });
-        let whole = if state == "Replicating" { "InProgress" } else { state };
-        json!({"aggregatedState": whole, "summary": regions.collect::<Vec<_>>()})
+        let aggregated = if state == "Replicating" { "InProgress" } else { state };
+        json!({"aggregatedState": aggregated, "summary": regions.collect::<Vec<_>>()})
     }
 
     /// Changes it by the body of a request; `now` are its current properties as JSON.

@@ -17,21 +17,21 @@ pub struct Stats {
     /// Requests by subscription and principal, as `SUBSCRIPTION PRINCIPAL`.
     callers: Mutex<BTreeMap<String, u64>>,
     /// Requests in progress, and the most there were.
-    at_once: AtomicU64,
-    most_at_once: AtomicU64,
+    in_flight: AtomicU64,
+    most_in_flight: AtomicU64,
     without_token: AtomicU64,
 }
 
 impl Stats {
     /// Counts a request that begins.
     pub(super) fn begin(&self) {
-        let now = self.at_once.fetch_add(1, Ordering::Relaxed) + 1;
-        self.most_at_once.fetch_max(now, Ordering::Relaxed);
+        let now = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most_in_flight.fetch_max(now, Ordering::Relaxed);
     }
 
     /// Counts a request that ends.
     pub(super) fn end(&self, operation: &'static str, status: StatusCode) {
-        self.at_once.fetch_sub(1, Ordering::Relaxed);
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
         let mut operations = self.operations.lock().unwrap_or_else(PoisonError::into_inner);
         *operations.entry(operation).or_default().entry(status.as_u16()).or_default() += 1;
         drop(operations);
@@ -73,7 +73,7 @@ impl Stats {
             "throttled": count(Some(429)),
             "operations": *operations,
             "askers": *self.callers.lock().unwrap_or_else(PoisonError::into_inner),
-            "mostAtOnce": self.most_at_once.load(Ordering::Relaxed),
+            "mostAtOnce": self.most_in_flight.load(Ordering::Relaxed),
             "withoutToken": self.without_token.load(Ordering::Relaxed),
         })
     }

@@ -146,8 +146,8 @@ impl<W: Write> Out<W> {
             match std::str::from_utf8(bytes) {
                 Ok(text) => return self.text(text).map(|()| &[] as &[u8]),
                 Err(error) => {
-                    let (whole, rest) = bytes.split_at(error.valid_up_to());
-                    self.text(std::str::from_utf8(whole).unwrap_or_default())?;
+                    let (valid, rest) = bytes.split_at(error.valid_up_to());
+                    self.text(std::str::from_utf8(valid).unwrap_or_default())?;
                     let Some(length) = error.error_len() else { return Ok(rest) };
                     self.text("\u{fffd}")?;
                     bytes = &rest[length..];
@@ -193,7 +193,7 @@ pub fn stderr_is_terminal() -> bool {
 }
 
 /// Writes one line to stderr. A failure to write is ignored.
-pub fn tell(text: fmt::Arguments<'_>) {
+pub fn write_line(text: fmt::Arguments<'_>) {
     let text = text.to_string();
     end_passing();
     let _ = writeln!(io::stderr().lock(), "{}", line(&text));
@@ -201,28 +201,28 @@ pub fn tell(text: fmt::Arguments<'_>) {
 
 /// Writes one line to stderr: `say!("{count} of {all}")`.
 macro_rules! say {
-    ($($text:tt)*) => { $crate::sink::tell(format_args!($($text)*)) };
+    ($($text:tt)*) => { $crate::sink::write_line(format_args!($($text)*)) };
 }
 pub(crate) use say;
 
 /// Writes lines of azimg's own to stderr, such as the usage of a command.
-pub fn tell_lines(text: &str) {
+pub fn write_lines(text: &str) {
     for line in text.lines() {
         say!("{line}");
     }
 }
 
 /// Escapes the message of a panic like all other output: it may contain untrusted text.
-pub fn hear_panics() {
-    fn told(info: &PanicHookInfo<'_>) {
+pub fn install_panic_hook() {
+    fn write_panic(info: &PanicHookInfo<'_>) {
         let thread = std::thread::current();
         say!("azimg: thread '{}' {info}", thread.name().unwrap_or_default());
         let trace = std::backtrace::Backtrace::capture();
         if trace.status() == std::backtrace::BacktraceStatus::Captured {
-            tell_lines(&trace.to_string());
+            write_lines(&trace.to_string());
         }
     }
-    std::panic::set_hook(Box::new(told));
+    std::panic::set_hook(Box::new(write_panic));
 }
 
 #[cfg(test)]
@@ -230,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_acts_is_shown_and_what_does_not_is_left() {
+    fn control_and_format_characters_are_escaped_and_others_kept() {
         assert_eq!(line("a\u{1b}[31m\n\u{202e}b"), "a\\u{1b}[31m\\n\\u{202e}b");
         assert_eq!(line("\u{9b}2J\u{7f}\u{feff}\u{e0041}"), "\\u{9b}2J\\u{7f}\\u{feff}\\u{e0041}");
         for left in ["Ünïcode 漢字 ελληνικά עברית", "C:\\x", "🙂", ""] {
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn no_cell_is_a_formula() {
+    fn cell_never_starts_a_formula() {
         for (text, shown) in [
             ("=1+1", "'=1+1"),
             ("-5", "'-5"),
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_character_in_two_parts_is_one_and_what_is_none_is_replaced() {
+    fn split_character_is_joined_and_invalid_utf8_is_replaced() {
         let printed = |parts: &[&[u8]], notation| {
             let mut out = Out::new(Vec::new(), notation);
             for part in parts {

@@ -76,7 +76,7 @@ pub struct Subscriptions {
 impl Subscriptions {
     /// The usable subscriptions, for data that is the same in each: named, and neither disabled nor
     /// deleted.
-    pub fn asked_through(&self) -> Vec<String> {
+    pub fn usable_ids(&self) -> Vec<String> {
         let usable = |one: &&VisibleSubscription| {
             one.id != UNNAMED && !one.is("Disabled") && !one.is("Deleted")
         };
@@ -122,7 +122,7 @@ pub async fn subscriptions(client: &Client, named: &[String]) -> Result<Subscrip
         all.push(VisibleSubscription { id: UNNAMED.to_owned(), state: None });
     }
     let seen = Subscriptions { all };
-    if seen.asked_through().is_empty() {
+    if seen.usable_ids().is_empty() {
         let states = seen.all.iter().map(|one| match &one.state {
             Some(state) => format!("{} is {state}", one.id),
             None => "one has no id".to_owned(),
@@ -142,11 +142,11 @@ const NO_READER: &str =
 fn of_list<T: DeserializeOwned>(row: &Value, resource: &str) -> Option<T> {
     match lenient::of_value(row) {
         Ok((read, malformed)) => {
-            lenient::tell(resource, &malformed);
+            lenient::log_malformed(resource, &malformed);
             Some(read)
         }
         Err(error) => {
-            lenient::tell(resource, &vec![(format!("value[]: {error}"), 1)]);
+            lenient::log_malformed(resource, &vec![(format!("value[]: {error}"), 1)]);
             None
         }
     }

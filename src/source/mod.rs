@@ -114,7 +114,7 @@ impl Rows {
             Self::Registry(rows) => rows.iter_mut().for_each(|row| row.cut(&mut cuts)),
             Self::Told(rows) => rows.iter_mut().for_each(|row| row.cut(&mut cuts)),
         }
-        cuts.told()
+        cuts.into_counts()
     }
 }
 
@@ -235,7 +235,7 @@ fn refusals(crawled: &Crawled) -> usize {
 
 /// Maps an error to the state, reason and attempts of the scope in which it occurred. Returns the
 /// error itself if a redelivery may succeed.
-pub(crate) fn ended(error: Error, effort: &Invocation) -> Result<(State, String, u32)> {
+pub(crate) fn classify_failure(error: Error, effort: &Invocation) -> Result<(State, String, u32)> {
     // Errors about the quota or the identity say nothing about the scope.
     if matches!(error.kind(), ErrorKind::Throttled | ErrorKind::SignedOut) {
         return Err(error);
@@ -278,8 +278,12 @@ pub(crate) fn registration(refused: &str) -> Option<String> {
 
 /// Ends an item with the state of a failed request, or returns an error that a redelivery may
 /// resolve.
-pub(crate) fn gave_up(item: &WorkItem, error: Error, effort: &Invocation) -> Result<Crawled> {
-    let (state, reason, attempts) = ended(error, effort)?;
+pub(crate) fn end_failed_item(
+    item: &WorkItem,
+    error: Error,
+    effort: &Invocation,
+) -> Result<Crawled> {
+    let (state, reason, attempts) = classify_failure(error, effort)?;
     let outcome = Outcome::bare(item.scope.clone(), state, reason, attempts);
     Ok(Crawled::Ended(outcome, Rows::default()))
 }
@@ -287,7 +291,7 @@ pub(crate) fn gave_up(item: &WorkItem, error: Error, effort: &Invocation) -> Res
 /// Ends the item of a subscription whose list could not be read. If the provider is not registered,
 /// there can be no resources. A subscription that is configured by id and not found counts as
 /// denied, not as removed.
-pub(crate) fn no_list(
+pub(crate) fn end_unlisted_subscription(
     item: &WorkItem,
     error: Error,
     (subscription, provider): (&str, &str),
@@ -302,11 +306,12 @@ pub(crate) fn no_list(
     if error.kind() == ErrorKind::NotFound
         && state.is_some_and(|s| s.eq_ignore_ascii_case("Deleted"))
     {
-        let outcome = Outcome::bare(item.scope.clone(), State::Gone, standing(&item.scope), 0);
+        let outcome =
+            Outcome::bare(item.scope.clone(), State::Gone, subscription_state_text(&item.scope), 0);
         return Ok(Crawled::Ended(outcome, Rows::default()));
     }
     let error = match state {
-        Some(_) => error.context(standing(&item.scope)),
+        Some(_) => error.context(subscription_state_text(&item.scope)),
         None => error,
     };
     let error = match error.kind() {
@@ -315,11 +320,11 @@ pub(crate) fn no_list(
             .context(format!("subscription {subscription} does not exist, or is not visible")),
         _ => error,
     };
-    gave_up(item, error, effort)
+    end_failed_item(item, error, effort)
 }
 
 /// Text about the state of a subscription that is not enabled; empty otherwise.
-pub(crate) fn standing(scope: &Scope) -> String {
+pub(crate) fn subscription_state_text(scope: &Scope) -> String {
     let state = scope.subscription_state();
     state.map_or_else(String::new, |state| format!("the subscription is {state}"))
 }

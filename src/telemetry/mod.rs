@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_operation_names_nobody() {
+    fn operation_names_contain_no_identifiers() {
         let place = "/subscriptions/1f/providers/Microsoft.Compute";
         let of = |path: &str| operation(path);
         assert_eq!(of("/subscriptions"), "subscriptions");

@@ -20,7 +20,7 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::{Layer, Registry};
 
 /// How long the end of a command waits for a collector, for spans and for counts each.
-const PATIENCE: Duration = Duration::from_secs(3);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Exporters of spans and counts, on their own threads.
 pub(super) struct Exporters {
@@ -61,8 +61,8 @@ impl Exporters {
     /// Sends what is still buffered.
     pub(super) fn stop(self) {
         // An unreachable collector must not turn a successful command into a failure.
-        let _ = self.spans.shutdown_with_timeout(PATIENCE);
-        let _ = self.counts.shutdown_with_timeout(PATIENCE);
+        let _ = self.spans.shutdown_with_timeout(SHUTDOWN_TIMEOUT);
+        let _ = self.counts.shutdown_with_timeout(SHUTDOWN_TIMEOUT);
     }
 }
 

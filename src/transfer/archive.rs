@@ -76,10 +76,10 @@ fn is_header(head: &[u8]) -> bool {
     }
     let Some(sum) = head.get(148..156) else { return false };
     let digits = String::from_utf8_lossy(sum);
-    let told = u32::from_str_radix(digits.trim_matches([' ', '\0']), 8);
+    let checksum = u32::from_str_radix(digits.trim_matches([' ', '\0']), 8);
     let all: u32 = head.iter().map(|byte| u32::from(*byte)).sum();
     let own: u32 = sum.iter().map(|byte| u32::from(*byte)).sum();
-    head.len() == compression::HEAD && told == Ok(all - own + 8 * u32::from(b' '))
+    head.len() == compression::HEAD && checksum == Ok(all - own + 8 * u32::from(b' '))
 }
 
 /// Whether a file has the usual name of an archive.
@@ -198,7 +198,7 @@ impl Archive {
     }
 
     /// The source of a blob that begins at `at`.
-    pub(super) fn lies(&self, at: u64) -> BlobSource {
+    pub(super) fn source(&self, at: u64) -> BlobSource {
         BlobSource::In(Arc::clone(&self.path), at)
     }
 
@@ -316,7 +316,7 @@ fn unpack(path: &Path, how: Compression, scratch: &Scratch) -> Result<PathBuf> {
 impl BlobContainer for Archive {
     fn find(&self, digest: &str) -> Option<(BlobSource, u64)> {
         let (at, size) = self.find_name(&format!("blobs/{}", digest.replacen(':', "/", 1)))?;
-        Some((self.lies(at), size))
+        Some((self.source(at), size))
     }
 
     fn bytes(&self, digest: &str) -> Result<Vec<u8>> {

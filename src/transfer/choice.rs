@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_is_called_in_many_ways() {
+    fn image_is_found_by_each_of_its_names() {
         let choice = |names: &[&str]| Choice {
             names: names.iter().map(|name| (*name).to_owned()).collect(),
             digest: "sha256:aa".to_owned(),

@@ -24,17 +24,17 @@ pub(super) async fn compare(package: &Package, missing: &HashSet<&str>) -> Resul
     let layers: Vec<(Blob, String)> = to_send
         .filter_map(|blob| Some((blob.clone(), package.unpacked.get(&blob.digest)?.clone())))
         .collect();
-    let at_once = available_parallelism().map_or(1, NonZero::get);
+    let parallelism = available_parallelism().map_or(1, NonZero::get);
     let _wait = awaited::wait_for("the comparison of layers with their configuration");
     stream::iter(layers)
         .map(|(blob, wanted)| blocking("comparing a layer", move || compare_one(&blob, &wanted)))
-        .buffer_unordered(at_once)
+        .buffer_unordered(parallelism)
         .try_collect()
         .await
 }
 
 fn compare_one(blob: &Blob, wanted: &str) -> Result<()> {
-    let mut bytes: Box<dyn Read> = match &blob.lies {
+    let mut bytes: Box<dyn Read> = match &blob.source {
         BlobSource::In(path, at) => {
             let opened = File::open(path.as_ref()).and_then(|mut file| {
                 file.seek(SeekFrom::Start(*at))?;

@@ -5,7 +5,7 @@
 use super::origin::Origin;
 use super::package::{Blob, BlobSource, Package, PackedManifest};
 use super::resolved::ResolvedImage;
-use super::{AT_ONCE, TransferProgress};
+use super::{CONCURRENCY, TransferProgress};
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::{Name, Platform, Registry};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -64,7 +64,7 @@ pub struct Copied {
 /// A referrer: a manifest with everything that it refers to, and the tag by which it is found, if
 /// any.
 struct Referrer {
-    whole: ResolvedImage,
+    resolved: ResolvedImage,
     tag: Option<String>,
 }
 
@@ -78,8 +78,8 @@ struct Read {
 
 impl Read {
     /// Counts one more referrer. An error if the sum exceeds what any image has.
-    fn add(&self, whole: &ResolvedImage) -> Result<()> {
-        let (count, weight) = (whole.manifests.len(), whole.weight());
+    fn add(&self, resolved: &ResolvedImage) -> Result<()> {
+        let (count, weight) = (resolved.manifests.len(), resolved.weight());
         let manifests = self.manifests.fetch_add(count, Ordering::Relaxed) + count;
         let bytes = self.bytes.fetch_add(weight, Ordering::Relaxed) + weight;
         if manifests <= MOST_MANIFESTS && bytes <= MOST_BYTES {
@@ -100,7 +100,7 @@ struct Found {
 impl Found {
     fn measured(&self, tags: &[String]) -> Copied {
         let first = &self.image.manifests[0];
-        let others = self.referrers.iter().map(|referrer| referrer.whole.size());
+        let others = self.referrers.iter().map(|referrer| referrer.resolved.size());
         Copied {
             digest: first.digest.clone(),
             media_type: first.media_type.clone(),
@@ -118,7 +118,7 @@ impl Found {
 
 impl CopyFrom<'_> {
     async fn found(&self) -> Result<Found> {
-        let image = self.registry.whole(self.repository, self.name, self.platforms).await?;
+        let image = self.registry.resolve_image(self.repository, self.name, self.platforms).await?;
         let mut seen: HashSet<String> =
             image.manifests.iter().map(|manifest| manifest.digest.clone()).collect();
         let mut referrers = Vec::new();
@@ -134,11 +134,11 @@ impl CopyFrom<'_> {
                     let read = &read;
                     async move { self.referring(&subject, read).await }
                 })
-                .buffered(AT_ONCE)
+                .buffered(CONCURRENCY)
                 .try_collect()
                 .await?;
             for referrer in found.into_iter().flatten() {
-                let digest = referrer.whole.manifests[0].digest.clone();
+                let digest = referrer.resolved.manifests[0].digest.clone();
                 if seen.insert(digest.clone()) {
                     open.push(digest);
                     referrers.push(referrer);
@@ -153,10 +153,10 @@ impl CopyFrom<'_> {
         let mut found = Vec::new();
         for referrer in self.registry.referrers(self.repository, subject).await? {
             let name = Name::Digest(referrer.digest);
-            match self.registry.whole(self.repository, &name, &[]).await {
-                Ok(whole) => {
-                    read.add(&whole)?;
-                    found.push(Referrer { whole, tag: None });
+            match self.registry.resolve_image(self.repository, &name, &[]).await {
+                Ok(resolved) => {
+                    read.add(&resolved)?;
+                    found.push(Referrer { resolved, tag: None });
                 }
                 // A list of referrers may name manifests that were deleted since.
                 Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -168,10 +168,10 @@ impl CopyFrom<'_> {
         for end in COSIGN {
             let tag = format!("{}.{end}", subject.replacen(':', "-", 1));
             let name = Name::Tag(tag.clone());
-            match self.registry.whole(self.repository, &name, &[]).await {
-                Ok(whole) => {
-                    read.add(&whole)?;
-                    found.push(Referrer { whole, tag: Some(tag) });
+            match self.registry.resolve_image(self.repository, &name, &[]).await {
+                Ok(resolved) => {
+                    read.add(&resolved)?;
+                    found.push(Referrer { resolved, tag: Some(tag) });
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -182,16 +182,16 @@ impl CopyFrom<'_> {
 
     /// Builds the package to be pushed. Its blobs are read from the source registry when they are
     /// sent.
-    fn package(&self, whole: &ResolvedImage) -> Result<Package> {
+    fn package(&self, resolved: &ResolvedImage) -> Result<Package> {
         let mut package = Package::default();
         // Layers with another location are stored by their publisher, and in no registry.
-        for blob in whole.blobs.values().filter(|blob| blob.urls.is_empty()) {
+        for blob in resolved.blobs.values().filter(|blob| blob.urls.is_empty()) {
             let origin = Origin::new(self.registry, self.repository, &blob.digest);
-            let lies = BlobSource::At(Arc::new(origin));
-            package.add(Blob { digest: blob.digest.clone(), size: blob.size, lies });
+            let source = BlobSource::At(Arc::new(origin));
+            package.add(Blob { digest: blob.digest.clone(), size: blob.size, source });
         }
         // Each after those it lists.
-        for manifest in whole.manifests.iter().rev() {
+        for manifest in resolved.manifests.iter().rev() {
             let packed = PackedManifest::new(manifest.bytes.clone(), &manifest.media_type)?;
             package.manifests.push(packed);
         }
@@ -217,9 +217,9 @@ impl Registry {
         let is_here = self.login_server() == from.registry.login_server();
         let mount: Vec<String> = is_here.then(|| from.repository.to_owned()).into_iter().collect();
         let image = from.package(&found.image)?;
-        let whole = image.manifests.last().cloned();
-        let whole = whole.ok_or_else(|| Error::bug("an image without a manifest"))?;
-        let packages = found.referrers.iter().map(|referrer| from.package(&referrer.whole));
+        let top_manifest = image.manifests.last().cloned();
+        let top_manifest = top_manifest.ok_or_else(|| Error::bug("an image without a manifest"))?;
+        let packages = found.referrers.iter().map(|referrer| from.package(&referrer.resolved));
         let packages: Vec<Package> = packages.collect::<Result<_>>()?;
         let named = found.referrers.iter().map(|referrer| referrer.tag.clone());
         let named = std::iter::once(None).chain(named);
@@ -231,7 +231,7 @@ impl Registry {
             copied.sent += pushed.uploaded;
             copied.skipped += pushed.skipped;
         }
-        self.point(repository, &whole, tags).await?;
+        self.point(repository, &top_manifest, tags).await?;
         (copied.resumed, copied.restarted) = moved.mended();
         Ok(copied)
     }

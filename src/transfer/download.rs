@@ -118,7 +118,7 @@ impl Registry {
                 let own = name.clone();
                 return blocking("writing a blob", move || part.end(&own)).await;
             }
-            moved.take_back(part.size);
+            moved.subtract(part.size);
             blocking("removing a blob", move || part.remove()).await?;
             if tried == TIMES {
                 let at = self.login_server();
@@ -161,7 +161,7 @@ impl Registry {
                 Err(error) => (Err(error), true),
             };
             if !begins_there {
-                moved.take_back(part.size);
+                moved.subtract(part.size);
                 part = blocking("writing a blob", move || part.restart()).await?;
             }
             let error = match answer {
@@ -196,13 +196,13 @@ impl Registry {
             headers.insert(RANGE, range.map_err(|e| Error::bug(e.to_string()))?);
         }
         let request = StreamRequest { method: Method::GET, url, scope: &scope, headers };
-        let asked = self.stream(&request, || None);
+        let pending = self.stream(&request, || None);
         let late = |_| Error::transient("no response within two minutes");
-        let answer = tokio::time::timeout(ANSWERS_WITHIN, asked).await.map_err(late)??;
+        let answer = tokio::time::timeout(ANSWERS_WITHIN, pending).await.map_err(late)??;
         let StreamRequest { method, headers, .. } = request;
         let answer = if answer.status().is_redirection() {
             let target = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-            let target = self.blob_place(url, target)?;
+            let target = self.blob_redirect_target(url, target)?;
             let host = target.host_str().unwrap_or_default().to_owned();
             let what = format!("GET {host} (blob location)");
             let sent = self.http()?.get(target).headers(headers).send();
@@ -248,7 +248,7 @@ impl Registry {
             };
             in_window += bytes.len() as u64;
             if part.size + (piece.len() + bytes.len()) as u64 > blob.size {
-                moved.take_back(part.size);
+                moved.subtract(part.size);
                 blocking("removing a blob", move || part.remove()).await?;
                 let text = format!("{what}: longer than the expected {} bytes", blob.size);
                 return Err(Error::corrupt(text));

@@ -48,7 +48,9 @@ pub struct Artifact {
 impl Artifact {
     /// The given media type of a file.
     fn type_of(&self, path: &Path, name: &str) -> Option<&str> {
-        let is_it = |told: &&(String, String)| told.0 == name || Path::new(&told.0) == path;
+        let is_it = |typed_name: &&(String, String)| {
+            typed_name.0 == name || Path::new(&typed_name.0) == path
+        };
         self.types.iter().find(is_it).map(|(_, kind)| kind.as_str())
     }
 
@@ -57,8 +59,8 @@ impl Artifact {
         let (config, kind) = match &self.config {
             Some((path, kind)) => {
                 let (digest, size) = digest_of(path)?;
-                let lies = BlobSource::In(Arc::new(path.clone()), 0);
-                (Blob { digest, size, lies }, kind.as_str())
+                let source = BlobSource::In(Arc::new(path.clone()), 0);
+                (Blob { digest, size, source }, kind.as_str())
             }
             None => (Blob::here("{}".as_bytes().to_vec()), EMPTY),
         };
@@ -100,12 +102,12 @@ pub(super) fn pack(paths: &[PathBuf], artifact: &Artifact) -> Result<Package> {
         }
         let (digest, size) = digest_of(&path)?;
         let is_archive = path.extension().is_some_and(|end| end == "tar");
-        let told = artifact.type_of(&path, &name);
-        typed.extend(told.map(|_| name.clone()));
-        let media_type = told.unwrap_or(if is_archive { FILE } else { ANY });
+        let given_type = artifact.type_of(&path, &name);
+        typed.extend(given_type.map(|_| name.clone()));
+        let media_type = given_type.unwrap_or(if is_archive { FILE } else { ANY });
         layers.push(json!({"mediaType": media_type, "digest": digest, "size": size,
             "annotations": {TITLE: name}}));
-        package.add(Blob { digest, size, lies: BlobSource::In(Arc::new(path), 0) });
+        package.add(Blob { digest, size, source: BlobSource::In(Arc::new(path), 0) });
     }
     if typed.len() < artifact.types.len() {
         let known: Vec<&str> = layers
@@ -207,7 +209,7 @@ mod tests {
     use super::safe_path;
 
     #[test]
-    fn names_that_lead_anywhere_are_no_names() {
+    fn unsafe_file_names_are_refused() {
         for good in [
             "sbom.json",
             "a b",

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_loses_a_name_to_another_repository() {
+    fn tag_of_another_repository_or_program_is_not_overwritten() {
         let index = index_with(None, named("a", "v1", "1"));
         let index = index_with(Some(index), named("b", "v1", "2"));
         assert_eq!(names(&index), [pair("1", "v1"), pair("2", "r/b:v1")]);

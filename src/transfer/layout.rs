@@ -120,7 +120,7 @@ fn of_index(
     at: &str,
 ) -> Result<Package> {
     let mut package = Package::default();
-    let whole = if wanted.platforms.is_empty() {
+    let top_manifest = if wanted.platforms.is_empty() {
         PackedManifest::new(bytes, INDEX)?
     } else {
         let mut known = Vec::new();
@@ -131,8 +131,8 @@ fn of_index(
         }
         PackedManifest::new(with_only(index, &chosen).to_string().into_bytes().into(), INDEX)?
     };
-    add_members(from, &mut package, &whole.document, DEPTH)?;
-    package.manifests.push(whole);
+    add_members(from, &mut package, &top_manifest.document, DEPTH)?;
+    package.manifests.push(top_manifest);
     Ok(package)
 }
 
@@ -186,9 +186,9 @@ fn chosen(
 
 /// The platform of an image: that of its entry in an index, or else that of its configuration.
 fn platform_of(from: &dyn BlobContainer, entry: &Value) -> Result<Option<Platform>> {
-    let told = Platform::of(&entry["platform"]);
-    if told.is_some() || entry["platform"].is_object() {
-        return Ok(told);
+    let declared = Platform::of(&entry["platform"]);
+    if declared.is_some() || entry["platform"].is_object() {
+        return Ok(declared);
     }
     let digest = digest_of(entry)?;
     if from.find(&digest).is_none() {
@@ -323,13 +323,13 @@ fn add_blob(
         package.left_out.push(blob.clone());
         return Ok(());
     }
-    let (lies, size) = found
+    let (source, size) = found
         .ok_or_else(|| Error::not_found(format!("{}: a blob of {of} is missing", blob.digest)))?;
     if size != blob.size {
         let text = format!("{}: {size} bytes instead of {}", blob.digest, blob.size);
         return Err(Error::corrupt(text));
     }
-    package.add(Blob { digest: blob.digest.clone(), size, lies });
+    package.add(Blob { digest: blob.digest.clone(), size, source });
     Ok(())
 }
 

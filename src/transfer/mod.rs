@@ -44,7 +44,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The most blobs that are transferred concurrently.
-const AT_ONCE: usize = 4;
+const CONCURRENCY: usize = 4;
 
 /// Progress of a transfer, shown while it runs.
 #[derive(Debug, Clone, Default)]
@@ -67,7 +67,7 @@ impl TransferProgress {
         self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    fn take_back(&self, bytes: u64) {
+    fn subtract(&self, bytes: u64) {
         self.0.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 

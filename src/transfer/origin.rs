@@ -135,11 +135,11 @@ impl Origin {
                 let (bytes, opened) = match origin.next(opened, at, left).await {
                     Ok(next) => next,
                     Err(error) => {
-                        let said = std::io::Error::other(error.to_string());
+                        let io_error = std::io::Error::other(error.to_string());
                         let mut failed =
                             origin.failed.lock().unwrap_or_else(PoisonError::into_inner);
                         *failed = Some(error);
-                        return Err(said);
+                        return Err(io_error);
                     }
                 };
                 let read = bytes.len() as u64;

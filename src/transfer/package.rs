@@ -39,14 +39,14 @@ pub struct Blob {
     /// In bytes.
     pub size: u64,
     /// The source of its bytes.
-    pub lies: BlobSource,
+    pub source: BlobSource,
 }
 
 impl Blob {
     /// A small blob in memory.
     pub(super) fn here(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        Self { digest: sha256(&bytes), size: bytes.len() as u64, lies: BlobSource::Here(bytes) }
+        Self { digest: sha256(&bytes), size: bytes.len() as u64, source: BlobSource::Here(bytes) }
     }
 
     /// A range of the blob as a request body. The bytes read are counted.
@@ -64,7 +64,7 @@ impl Blob {
                 counted.fetch_add(bytes as u64, Ordering::Relaxed);
             }
         };
-        let (path, from) = match &self.lies {
+        let (path, from) = match &self.source {
             BlobSource::Here(bytes) => {
                 let start = usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
                 let end = usize::try_from(at + size).unwrap_or(usize::MAX).min(bytes.len());
@@ -101,7 +101,7 @@ impl Blob {
 impl Blob {
     /// Takes the error of the last failed read of its source.
     pub(super) fn failure(&self) -> Option<Error> {
-        match &self.lies {
+        match &self.source {
             BlobSource::At(origin) => origin.failure(),
             BlobSource::In(..) | BlobSource::Here(_) => None,
         }
@@ -173,9 +173,9 @@ pub struct Package {
 impl Package {
     /// The form in which it is pushed: `index`, `image` or `artifact`.
     pub fn form(&self) -> &'static str {
-        let Some(whole) = self.manifests.last() else { return "nothing" };
-        let config = whole.document["config"]["mediaType"].as_str().unwrap_or_default();
-        if whole.document["manifests"].is_array() {
+        let Some(top_manifest) = self.manifests.last() else { return "nothing" };
+        let config = top_manifest.document["config"]["mediaType"].as_str().unwrap_or_default();
+        if top_manifest.document["manifests"].is_array() {
             "index"
         } else if crate::registry::is_image_config(config) {
             "image"

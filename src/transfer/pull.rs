@@ -5,7 +5,7 @@ use super::digest::hex;
 use super::landing::{Image, InArchive, InLayout, StagedBlobs};
 use super::resolved::ResolvedImage;
 use super::titled::{InFolder, Titled};
-use super::{AT_ONCE, TransferProgress};
+use super::{CONCURRENCY, TransferProgress};
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::{Descriptor, Name, Platform, Registry};
@@ -121,29 +121,32 @@ impl Registry {
         moved: &TransferProgress,
     ) -> Result<Pulled> {
         let Target { path, form, overwrite } = target.into();
-        let whole = self.whole(repository, name, platforms).await?;
-        moved.expect(whole.size());
+        let resolved = self.resolve_image(repository, name, platforms).await?;
+        moved.expect(resolved.size());
         let at = format!("{}/{repository}", self.login_server());
         let named = match name {
             Name::Tag(tag) => Some((at.as_str(), tag.as_str())),
             _ => None,
         };
         let to = path.to_owned();
-        let mut pulled = whole.measured();
+        let mut pulled = resolved.measured();
         pulled.name = named.map(|(at, tag)| format!("{at}:{tag}"));
         match form {
             PullTo::Files => {
                 pulled.name = None;
-                pulled.files = self.pull_files(repository, &whole, (to, overwrite), moved).await?;
+                pulled.files =
+                    self.pull_files(repository, &resolved, (to, overwrite), moved).await?;
             }
             PullTo::Layout => {
-                pulled.left_out = self.pull_layout(repository, (&whole, named), to, moved).await?;
+                pulled.left_out =
+                    self.pull_layout(repository, (&resolved, named), to, moved).await?;
             }
             PullTo::Archive => {
                 let to = (to, overwrite);
-                pulled.left_out = self.pull_archive(repository, (&whole, named), to, moved).await?;
+                pulled.left_out =
+                    self.pull_archive(repository, (&resolved, named), to, moved).await?;
                 // An image without one of its layers cannot be loaded.
-                let loaded = whole.loadable().filter(|_| pulled.left_out.is_empty());
+                let loaded = resolved.loadable().filter(|_| pulled.left_out.is_empty());
                 pulled.docker_load = loaded
                     .map(|(platform, _)| platform.map_or("image".to_owned(), |of| of.to_string()));
             }
@@ -159,7 +162,7 @@ impl Registry {
         name: &Name,
         platforms: &[Platform],
     ) -> Result<Pulled> {
-        self.whole(repository, name, platforms).await.map(|whole| whole.measured())
+        self.resolve_image(repository, name, platforms).await.map(|resolved| resolved.measured())
     }
 
     /// Fetches blobs into a staging folder. Blobs with another location that the registry does not
@@ -181,7 +184,7 @@ impl Registry {
                     done => done.map(|()| None),
                 }
             })
-            .buffer_unordered(AT_ONCE)
+            .buffer_unordered(CONCURRENCY)
             .try_collect()
             .await?;
         Ok(left_out.into_iter().flatten().collect())
@@ -190,12 +193,12 @@ impl Registry {
     async fn pull_layout(
         &self,
         repository: &str,
-        (whole, name): (&ResolvedImage, Option<(&str, &str)>),
+        (resolved, name): (&ResolvedImage, Option<(&str, &str)>),
         to: PathBuf,
         moved: &TransferProgress,
     ) -> Result<Vec<Descriptor>> {
-        let image = Arc::new(whole.image(name));
-        let blobs: Vec<Descriptor> = whole.blobs.values().cloned().collect();
+        let image = Arc::new(resolved.image(name));
+        let blobs: Vec<Descriptor> = resolved.blobs.values().cloned().collect();
         let (of, counted) = (Arc::clone(&image), moved.clone());
         let look = move || {
             let layout = InLayout::look(&to)?;
@@ -212,18 +215,18 @@ impl Registry {
         };
         let (layout, staged, missing) = blocking("looking at a layout", look).await?;
         let left_out = self.blobs(repository, missing.iter(), &staged, moved).await?;
-        blocking("writing a layout", move || layout.put(alone(staged)?, &image)).await?;
+        blocking("writing a layout", move || layout.put(sole_owner(staged)?, &image)).await?;
         Ok(left_out)
     }
 
     async fn pull_archive(
         &self,
         repository: &str,
-        (whole, name): (&ResolvedImage, Option<(&str, &str)>),
+        (resolved, name): (&ResolvedImage, Option<(&str, &str)>),
         (to, overwrite): (PathBuf, bool),
         moved: &TransferProgress,
     ) -> Result<Vec<Descriptor>> {
-        let mut image = whole.image(name);
+        let mut image = resolved.image(name);
         let of = image.clone();
         let look = move || {
             let archive = InArchive::look(&to, overwrite)?;
@@ -231,12 +234,12 @@ impl Registry {
             Ok((archive, Arc::new(staged)))
         };
         let (archive, staged) = blocking("looking for an archive", look).await?;
-        let left_out = self.blobs(repository, whole.blobs.values(), &staged, moved).await?;
+        let left_out = self.blobs(repository, resolved.blobs.values(), &staged, moved).await?;
         image.blobs.retain(|name| !left_out.iter().any(|blob| hex(&blob.digest) == name));
-        let document = whole.loadable().map(|(_, document)| document.clone());
+        let document = resolved.loadable().map(|(_, document)| document.clone());
         let document = document.filter(|_| left_out.is_empty());
         let names: Vec<String> = name.iter().map(|(at, tag)| format!("{at}:{tag}")).collect();
-        let pack = move || archive.put(alone(staged)?, &image, &names, document.as_ref());
+        let pack = move || archive.put(sole_owner(staged)?, &image, &names, document.as_ref());
         blocking("writing an archive", pack).await?;
         Ok(left_out)
     }
@@ -244,16 +247,16 @@ impl Registry {
     async fn pull_files(
         &self,
         repository: &str,
-        whole: &ResolvedImage,
+        resolved: &ResolvedImage,
         (to, overwrite): (PathBuf, bool),
         moved: &TransferProgress,
     ) -> Result<Vec<String>> {
-        let layers = whole.titled()?;
+        let layers = resolved.titled()?;
         let wanted: Vec<Titled> = layers
             .iter()
             .map(|(title, layer)| (title.clone(), layer.digest.clone(), layer.size))
             .collect();
-        let (files, digest) = (wanted.clone(), whole.manifests[0].digest.clone());
+        let (files, digest) = (wanted.clone(), resolved.manifests[0].digest.clone());
         let look = move || {
             let folder = InFolder::look(&to, overwrite, &files)?;
             let mut missing = Vec::new();
@@ -281,12 +284,12 @@ impl Registry {
                 format!("{}: a file of the artifact is missing in the registry", blob.digest);
             return Err(Error::not_found(text));
         }
-        blocking("writing files", move || folder.put(alone(staged)?, &wanted)).await?;
+        blocking("writing files", move || folder.put(sole_owner(staged)?, &wanted)).await?;
         Ok(layers.into_iter().map(|(title, _)| title).collect())
     }
 }
 
 /// The staging folder, once there are no other writers.
-fn alone(staged: Arc<StagedBlobs>) -> Result<StagedBlobs> {
+fn sole_owner(staged: Arc<StagedBlobs>) -> Result<StagedBlobs> {
     Arc::into_inner(staged).ok_or_else(|| Error::bug("the staging folder is still in use"))
 }

@@ -4,7 +4,7 @@
 use super::compare::compare;
 use super::package::{Blob, Package, PackedManifest};
 use super::upload::push_scope;
-use super::{AT_ONCE, TransferProgress};
+use super::{CONCURRENCY, TransferProgress};
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::{Descriptor, Name, Registry, StreamRequest};
 use bytes::Bytes;
@@ -54,7 +54,8 @@ impl Registry {
         from: &[String],
         moved: &TransferProgress,
     ) -> Result<Pushed> {
-        let whole = package.manifests.last().ok_or_else(|| Error::invalid("nothing to push"))?;
+        let top_manifest =
+            package.manifests.last().ok_or_else(|| Error::invalid("nothing to push"))?;
         self.expect_elsewhere(repository, package).await?;
         moved.expect(package.size());
         let configs: Vec<&str> = package
@@ -71,7 +72,7 @@ impl Registry {
             let blobs = blobs.into_iter().filter(|blob| missing.contains(blob.digest.as_str()));
             let sent = stream::iter(blobs)
                 .map(|blob| self.upload(repository, blob, from, moved))
-                .buffer_unordered(AT_ONCE)
+                .buffer_unordered(CONCURRENCY)
                 .try_collect::<Vec<bool>>()
                 .await?;
             uploaded += sent.into_iter().filter(|sent| *sent).count();
@@ -82,11 +83,11 @@ impl Registry {
                 self.name_referrer(repository, manifest).await?;
             }
         }
-        self.point(repository, whole, tags).await?;
+        self.point(repository, top_manifest, tags).await?;
         let (resumed, restarted) = moved.mended();
         Ok(Pushed {
-            digest: whole.digest.clone(),
-            media_type: whole.media_type.clone(),
+            digest: top_manifest.digest.clone(),
+            media_type: top_manifest.media_type.clone(),
             pushed_as: package.form(),
             tags: tags.to_vec(),
             left_out: package.left_out.clone(),
@@ -113,7 +114,7 @@ impl Registry {
             }
             Ok::<_, Error>((!is_there).then_some(blob.digest.as_str()))
         });
-        let looked: Vec<Option<&str>> = looks.buffered(AT_ONCE).try_collect().await?;
+        let looked: Vec<Option<&str>> = looks.buffered(CONCURRENCY).try_collect().await?;
         Ok(looked.into_iter().flatten().collect())
     }
 
@@ -176,8 +177,10 @@ impl Registry {
             let body = || Some(manifest.bytes.clone().into());
             let error = match self.stream(&request, body).await {
                 Ok(answer) if answer.status() == StatusCode::CREATED => {
-                    let said = answer.headers().get("docker-content-digest");
-                    if said.is_some_and(|said| said.as_bytes() != manifest.digest.as_bytes()) {
+                    let declared = answer.headers().get("docker-content-digest");
+                    if declared
+                        .is_some_and(|declared| declared.as_bytes() != manifest.digest.as_bytes())
+                    {
                         return Err(Error::corrupt(format!(
                             "{name}: the registry stored a different manifest"
                         )));

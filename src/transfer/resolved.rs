@@ -1,7 +1,7 @@
 //! A complete image in a registry: its manifests, the root first, and the blobs that they refer to.
 
 use super::layout::{only, with_only};
-use super::{AT_ONCE, files};
+use super::{CONCURRENCY, files};
 use crate::error::{Error, Result};
 use crate::registry::sha256;
 use crate::registry::{Content, Descriptor, Name, Platform, Registry};
@@ -105,7 +105,7 @@ fn weigh(weight: &mut usize, content: &Content) -> Result<()> {
 impl Registry {
     /// Fetches all manifests of an image and lists its blobs. If `platforms` are given, only their
     /// images are taken from an index.
-    pub(super) async fn whole(
+    pub(super) async fn resolve_image(
         &self,
         repository: &str,
         name: &Name,
@@ -115,7 +115,7 @@ impl Registry {
         if !platforms.is_empty() {
             first = self.of_platforms(repository, first, platforms).await?;
         }
-        let mut whole = ResolvedImage { manifests: Vec::new(), blobs: BTreeMap::new() };
+        let mut image = ResolvedImage { manifests: Vec::new(), blobs: BTreeMap::new() };
         let mut level = vec![first];
         for depth in 0.. {
             let mut below: Vec<Name> = Vec::new();
@@ -123,35 +123,35 @@ impl Registry {
                 let (manifests, blobs) = content.members()?;
                 for part in ["layers", "blobs", "config"] {
                     for blob in content.descriptors(part)? {
-                        whole.blobs.insert(blob.digest.clone(), blob);
+                        image.blobs.insert(blob.digest.clone(), blob);
                     }
                 }
-                whole.blobs.extend(blobs.into_iter().map(|blob| (blob.digest.clone(), blob)));
+                image.blobs.extend(blobs.into_iter().map(|blob| (blob.digest.clone(), blob)));
                 for part in manifests {
                     let name = Name::Digest(part.digest);
                     if !below.contains(&name) {
                         below.push(name);
                     }
                 }
-                whole.manifests.push(content);
+                image.manifests.push(content);
             }
             if below.is_empty() {
-                return Ok(whole);
+                return Ok(image);
             }
-            if depth == DEPTH || whole.manifests.len() + below.len() > MOST_MANIFESTS {
+            if depth == DEPTH || image.manifests.len() + below.len() > MOST_MANIFESTS {
                 return Err(Error::corrupt("the index is too deep or too long"));
             }
-            let mut weight = whole.weight();
+            let mut weight = image.weight();
             let mut contents = stream::iter(below)
                 .map(|name| async move { self.content(repository, &name).await })
-                .buffered(AT_ONCE);
+                .buffered(CONCURRENCY);
             level = Vec::new();
             while let Some(content) = contents.try_next().await? {
                 weigh(&mut weight, &content)?;
                 level.push(content);
             }
         }
-        Ok(whole)
+        Ok(image)
     }
 
     /// Selects the image of one platform in an index, or builds an index of several. An image of
@@ -194,9 +194,9 @@ impl Registry {
             let mut below = Vec::new();
             for member in level.iter().map(Content::members).collect::<Result<Vec<_>>>()? {
                 for part in member.0 {
-                    let told = Platform::of(&part.platform);
+                    let listed = Platform::of(&part.platform);
                     let entry = json!(part);
-                    if let Some(platform) = told {
+                    if let Some(platform) = listed {
                         known.push((platform, entry));
                     } else if part.platform.is_null() {
                         if known.len() + below.len() >= MOST_MANIFESTS {

@@ -40,9 +40,9 @@ fn chosen(archive: &Archive, wanted: &ImageChoice) -> Result<Saved> {
         .map_err(|e| Error::corrupt(format!("{at}: manifest.json cannot be read ({e})")))?;
     let choice = |image: &Saved| {
         let config = archive.document(&image.config)?;
-        let told: Value = serde_json::from_slice(&config).unwrap_or_default();
+        let config_json: Value = serde_json::from_slice(&config).unwrap_or_default();
         let names = image.repo_tags.clone().unwrap_or_default();
-        Ok(Choice { names, digest: sha256(&config), platform: Platform::of(&told) })
+        Ok(Choice { names, digest: sha256(&config), platform: Platform::of(&config_json) })
     };
     let choices: Vec<Choice> = saved.iter().map(choice).collect::<Result<_>>()?;
     let mut fitting = wanted.fitting(&choices, &at)?;
@@ -83,9 +83,10 @@ pub(super) fn in_place_of(archive: &Archive, wanted: &ImageChoice) -> Result<Pac
     let layers = image.layers.as_deref().unwrap_or_default().len();
     for entry in layout::manifests_below(archive, &archive.json("index.json")?) {
         let digest = entry["digest"].as_str().unwrap_or_default();
-        let told: Value = serde_json::from_slice(&archive.bytes(digest)?).unwrap_or_default();
-        let has = told["layers"].as_array().map_or(0, Vec::len);
-        if told["config"]["digest"] == config.as_str()
+        let manifest_json: Value =
+            serde_json::from_slice(&archive.bytes(digest)?).unwrap_or_default();
+        let has = manifest_json["layers"].as_array().map_or(0, Vec::len);
+        if manifest_json["config"]["digest"] == config.as_str()
             && has == layers
             && let Ok(mut package) = layout::package_of(archive, &entry)
         {
@@ -113,7 +114,7 @@ struct Layer {
     media_type: String,
     /// The digest of the uncompressed bytes.
     unpacked: String,
-    lies: BlobSource,
+    source: BlobSource,
 }
 
 /// Converts an image written by an old version of `docker save`: its layers are compressed, and a
@@ -121,10 +122,10 @@ struct Layer {
 fn converted(archive: &Archive, image: &Saved) -> Result<Package> {
     let at = archive.at();
     let config = archive.document(&image.config)?;
-    let told: Value = serde_json::from_slice(&config)
+    let config_json: Value = serde_json::from_slice(&config)
         .map_err(|e| Error::corrupt(format!("{at}: {} is not JSON ({e})", image.config)))?;
     let names = image.layers.as_deref().unwrap_or_default();
-    let unpacked = layout::unpacked(&told);
+    let unpacked = layout::unpacked(&config_json);
     if unpacked.len() != names.len() {
         return Err(Error::corrupt(format!(
             "{at}: manifest.json names {} layers, but the image configuration names {}",
@@ -140,7 +141,7 @@ fn converted(archive: &Archive, image: &Saved) -> Result<Package> {
         let (part, place, size) = archive.part(name)?;
         let layer = match known.get(&place) {
             Some(layer) => layer.clone(),
-            None => looked_at(archive, &scratch, name, (part, place, size))?,
+            None => read_layer(archive, &scratch, name, (part, place, size))?,
         };
         if layer.unpacked != wanted {
             return Err(Error::corrupt(format!(
@@ -152,7 +153,7 @@ fn converted(archive: &Archive, image: &Saved) -> Result<Package> {
         package.add(Blob {
             digest: layer.digest.clone(),
             size: layer.size,
-            lies: layer.lies.clone(),
+            source: layer.source.clone(),
         });
         known.insert(place, layer);
     }
@@ -168,7 +169,7 @@ fn converted(archive: &Archive, image: &Saved) -> Result<Package> {
 
 /// Inspects a layer. One that is compressed with gzip or zstd is used as it is; any other is
 /// compressed with gzip.
-fn looked_at(
+fn read_layer(
     archive: &Archive,
     scratch: &Scratch,
     name: &str,
@@ -184,7 +185,7 @@ fn looked_at(
             compression::failed(name.as_ref(), how, &error).context(archive.at())
         })?;
         let media_type = format!("{LAYER}+{}", how.name());
-        return Ok(Layer { digest, size, media_type, unpacked, lies: archive.lies(place) });
+        return Ok(Layer { digest, size, media_type, unpacked, source: archive.source(place) });
     }
     let mut plain: Box<dyn Read> = match how {
         Some(how) => how
@@ -198,7 +199,7 @@ fn looked_at(
     let (digest, size, unpacked) = gzipped(&mut plain, &mut into).map_err(explain)?;
     let path = scratch.path().join(&file);
     let media_type = format!("{LAYER}+gzip");
-    Ok(Layer { digest, size, media_type, unpacked, lies: BlobSource::In(Arc::new(path), 0) })
+    Ok(Layer { digest, size, media_type, unpacked, source: BlobSource::In(Arc::new(path), 0) })
 }
 
 /// Compresses `from` into a file. Returns the digest and size of the file, and the digest of what
@@ -217,21 +218,22 @@ fn gzipped(from: &mut dyn Read, into: &mut File) -> io::Result<(String, u64, Str
 /// Compresses the uncompressed layers of an image, as registries store them: new versions of
 /// `docker save` write them uncompressed. Compressed layers, and indexes, stay as they are.
 pub(super) fn compressed(mut package: Package, wanted: &ImageChoice) -> Result<Package> {
-    let whole = package.manifests.last().map(|whole| whole.document.clone()).unwrap_or_default();
+    let source_document =
+        package.manifests.last().map(|manifest| manifest.document.clone()).unwrap_or_default();
     let is_plain = |layer: &Value| layer["mediaType"].as_str().is_some_and(layout::is_plain);
-    let layers = whole["layers"].as_array().cloned().unwrap_or_default();
+    let layers = source_document["layers"].as_array().cloned().unwrap_or_default();
     if wanted.keep_layers || package.manifests.len() != 1 || !layers.iter().any(is_plain) {
         return Ok(package);
     }
     let scratch = Scratch::new()?;
-    let mut document = whole;
+    let mut document = source_document;
     let mut count = 0;
     for (number, layer) in layers.iter().enumerate().filter(|(_, layer)| is_plain(layer)) {
         let digest = layer["digest"].as_str().unwrap_or_default();
         let at = package.blobs.iter().position(|blob| blob.digest == digest);
         let Some(at) = at else { continue };
-        let (lies, size) = (package.blobs[at].lies.clone(), package.blobs[at].size);
-        let Some(mut part) = opened(&lies, size)? else { continue };
+        let (source, size) = (package.blobs[at].source.clone(), package.blobs[at].size);
+        let Some(mut part) = opened(&source, size)? else { continue };
         let file = number.to_string();
         let explain = |error| scratch.explain(Error::io(digest, error));
         let mut into = scratch.create(&file).map_err(explain)?;
@@ -244,8 +246,8 @@ pub(super) fn compressed(mut package: Package, wanted: &ImageChoice) -> Result<P
         slot["mediaType"] =
             format!("{}{end}", layer["mediaType"].as_str().unwrap_or_default()).into();
         (slot["digest"], slot["size"]) = (packed.clone().into(), size.into());
-        let lies = BlobSource::In(Arc::new(scratch.path().join(&file)), 0);
-        package.add(Blob { digest: packed, size, lies });
+        let source = BlobSource::In(Arc::new(scratch.path().join(&file)), 0);
+        package.add(Blob { digest: packed, size, source });
         count += 1;
     }
     let named: Vec<&str> = document["layers"]
@@ -269,8 +271,8 @@ pub(super) fn compressed(mut package: Package, wanted: &ImageChoice) -> Result<P
 
 /// A reader of a layer's bytes; `None` if they are compressed although the media type says they are
 /// not.
-fn opened(lies: &BlobSource, size: u64) -> Result<Option<impl Read + use<>>> {
-    let BlobSource::In(path, at) = lies else { return Ok(None) };
+fn opened(source: &BlobSource, size: u64) -> Result<Option<impl Read + use<>>> {
+    let BlobSource::In(path, at) = source else { return Ok(None) };
     let open = || {
         let mut file = File::open(path.as_ref())?;
         file.seek(SeekFrom::Start(*at))?;

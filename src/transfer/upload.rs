@@ -193,11 +193,11 @@ impl Registry {
         };
         let result = result.await;
         if result.is_err() {
-            moved.take_back(counted.load(Ordering::Relaxed));
+            moved.subtract(counted.load(Ordering::Relaxed));
         } else {
             // Chunks that were sent twice were counted twice.
             let sent = counted.load(Ordering::Relaxed);
-            moved.take_back(sent);
+            moved.subtract(sent);
             moved.add(blob.size);
         }
         result
@@ -310,6 +310,6 @@ fn received(answer: &Response, sent: u64) -> Option<u64> {
 /// Whether a session cannot be continued: the registry no longer knows it, or has other bytes than
 /// it should (416).
 fn is_gone(error: &Error) -> bool {
-    let tells = |code: &str| code.starts_with("BLOB_UPLOAD_") || code == "DIGEST_INVALID";
-    error.kind() == ErrorKind::NotFound || error.status() == Some(416) || error.codes().any(tells)
+    let is_lost = |code: &str| code.starts_with("BLOB_UPLOAD_") || code == "DIGEST_INVALID";
+    error.kind() == ErrorKind::NotFound || error.status() == Some(416) || error.codes().any(is_lost)
 }

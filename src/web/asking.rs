@@ -18,8 +18,8 @@ pub(crate) fn host(headers: &HeaderMap) -> Option<Authority> {
 
 /// Returns the value of a header that occurs exactly once, as text.
 pub(crate) fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let mut told = headers.get_all(name).iter();
-    match (told.next(), told.next()) {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
         (Some(value), None) => value.to_str().ok(),
         _ => None,
     }
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_page_can_send_without_asking_is_no_json() {
+    fn content_type_allowed_without_preflight_is_not_json() {
         for json in [
             "application/json",
             "APPLICATION/JSON",
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_no_read_of_a_snapshot_does_something() {
+    fn requests_beyond_reading_a_snapshot_count_as_actions() {
         let acts = |method: &str, uri: &str| {
             acts(&method.parse().unwrap_or_default(), &uri.parse().unwrap_or_default())
         };

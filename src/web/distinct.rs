@@ -1,7 +1,7 @@
 //! `publishers`, `offers`, `skus` and `locations`: distinct names of the images that a filter
 //! accepts, with counts.
 
-use super::parameters::{DISTINCT, LOCATIONS, Parameter, Query, asked};
+use super::parameters::{DISTINCT, LOCATIONS, Parameter, Query, path_and_query};
 use super::token::{Token, next_link, origin};
 use super::{Lookups, reply};
 use crate::catalog::{Catalog, Filter, distinct};
@@ -72,20 +72,20 @@ async fn page<T: Serialize + 'static>(
     let query = Query::parse(&uri, parameters)?;
     let token = query.skip.as_ref().map(|text| Token::read(text, &uri)).transpose()?;
     // Gallery and registry images count towards locations too.
-    let wants_others = parameters == LOCATIONS;
+    let with_row_tables = parameters == LOCATIONS;
     let snapshot = match token {
         Some(token) => web.served.of(token.run).await?,
-        None if wants_others => web.served.with_others().await?,
+        None if with_row_tables => web.served.with_others().await?,
         None => web.served.current().await?,
     };
-    if wants_others {
+    if with_row_tables {
         snapshot.catalog.others(web.app.store.as_ref()).await?;
     }
     // Later pages use the time of the first page, so that an end of life in between does not change
     // the list.
     let view = snapshot.at(token.and_then(Token::begun).unwrap_or_else(OffsetDateTime::now_utc));
     let origin = origin(headers);
-    let asked = format!("{origin}{}", asked(&uri));
+    let path_and_query = format!("{origin}{}", path_and_query(&uri));
     let made = move |catalog: &Catalog, moment| {
         catalog.check_places(&query.filter, false)?;
         let from = token.map_or(0, |token| token.at as usize);
@@ -98,7 +98,7 @@ async fn page<T: Serialize + 'static>(
             value["nextLink"] = next_link(&uri, &origin, &token.write(&uri)).into();
         }
         let mut counted = query.filter;
-        if wants_others {
+        if with_row_tables {
             // The search of `locations` applies to location names, not to images.
             counted.search = None;
         }
@@ -108,6 +108,6 @@ async fn page<T: Serialize + 'static>(
         }
         serde_json::to_vec(&value).map_err(|e| Error::bug(e.to_string()))
     };
-    let body = view.answer_apart(&asked, made).await?;
+    let body = view.answer_apart(&path_and_query, made).await?;
     Ok(reply::cached(&view.validators(), headers, body))
 }

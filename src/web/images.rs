@@ -1,6 +1,6 @@
 //! `images`, `images/latest`, `images/aliases` and `images/{urn}`.
 
-use super::parameters::{InPath, LATEST, LIST, Query, asked, in_path};
+use super::parameters::{InPath, LATEST, LIST, Query, in_path, path_and_query};
 use super::token::{Token, next_link, origin};
 use super::{Lookups, live, reply};
 use crate::catalog::{Catalog, LatestQuestion, Page, aliases, is_of_others};
@@ -29,7 +29,7 @@ pub(super) async fn list(State(lookups): State<Arc<Lookups>>, request: Request) 
             None => (web.served.current().await?, 0),
         };
         let snapshot = match token {
-            _ if !snapshot.catalog.wants_others(&query.filter) => snapshot,
+            _ if !snapshot.catalog.needs_row_tables(&query.filter) => snapshot,
             None => web.served.with_others().await?,
             Some(_) => {
                 snapshot.catalog.others(web.app.store.as_ref()).await?;
@@ -41,12 +41,12 @@ pub(super) async fn list(State(lookups): State<Arc<Lookups>>, request: Request) 
         let begun = token.and_then(Token::begun);
         let view = snapshot.at(begun.unwrap_or_else(OffsetDateTime::now_utc));
         let origin = origin(&headers);
-        let asked = format!("{origin}{}", asked(&uri));
+        let path_and_query = format!("{origin}{}", path_and_query(&uri));
         let made = move |catalog: &Catalog, moment| {
             let link = |token: Token| next_link(&uri, &origin, &token.write(&uri));
             page((catalog, moment), &query, from, link)
         };
-        let body = view.answer_apart(&asked, made).await?;
+        let body = view.answer_apart(&path_and_query, made).await?;
         Ok(reply::cached(&view.validators(), &headers, body))
     };
     answer.await.unwrap_or_else(|error| reply::error(&error))
@@ -59,7 +59,7 @@ fn page(
     from: u32,
     link: impl FnOnce(Token) -> String,
 ) -> Result<Vec<u8>> {
-    let others = catalog.wants_others(&query.filter);
+    let others = catalog.needs_row_tables(&query.filter);
     catalog.check_places(&query.filter, others)?;
     let page = match &query.id {
         None => catalog.list(&query.filter, from, query.top, moment),
@@ -120,7 +120,7 @@ pub(super) async fn latest(State(lookups): State<Arc<Lookups>>, request: Request
         LatestQuestion::parse(urn, &query.filter.locations, until)
             .map_err(|error| error.with_target("urn"))?;
         let view = web.served.current().await?.at(now);
-        let body = view.answer(&asked(&uri), |catalog, moment| {
+        let body = view.answer(&path_and_query(&uri), |catalog, moment| {
             catalog.check_places(&query.filter, false)?;
             let found = catalog.newest(urn, &query.filter, until, moment)?;
             let mut body = Vec::with_capacity(LONG_ROW);
@@ -142,7 +142,7 @@ pub(super) async fn aliases(State(lookups): State<Arc<Lookups>>, request: Reques
             let document = aliases::document(catalog, moment)?;
             serde_json::to_vec(&document).map_err(|e| Error::bug(e.to_string()))
         };
-        let body = view.answer_apart(&asked(&uri), made).await?;
+        let body = view.answer_apart(&path_and_query(&uri), made).await?;
         Ok(reply::cached(&view.validators(), &headers, body))
     };
     answer.await.unwrap_or_else(|error: Error| reply::error(&error))

@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 use ulid::Ulid;
 
 /// Concurrent live lookups per process. Each may consume a minute's worth of the rate limit.
-const AT_ONCE: usize = 2;
+const CONCURRENCY: usize = 2;
 /// Timeout of a live lookup. The platform closes a caller's connection after 230 s.
 const WITHIN: Duration = Duration::from_secs(200);
 /// Limits of the cache of Azure's answers: number of answers, age, and rows of all answers
@@ -48,7 +48,7 @@ pub(super) struct Live {
 
 impl Default for Live {
     fn default() -> Self {
-        Self { turns: Semaphore::new(AT_ONCE), kept: Mutex::default() }
+        Self { turns: Semaphore::new(CONCURRENCY), kept: Mutex::default() }
     }
 }
 
@@ -89,13 +89,14 @@ impl Live {
         };
         let _turn = self.turns.try_acquire().map_err(|_| busy())?;
         let now = OffsetDateTime::now_utc();
-        let asked = live::images(&web.app.sources, &web.app.settings.request, &query.filter, now);
+        let live_images =
+            live::images(&web.app.sources, &web.app.settings.request, &query.filter, now);
         let late = |_| {
             Error::transient(
                 "the lookup takes too long for a request: specify a location or an offer",
             )
         };
-        let mut rows = tokio::time::timeout(WITHIN, asked).await.map_err(late)??;
+        let mut rows = tokio::time::timeout(WITHIN, live_images).await.map_err(late)??;
         if let Some(id) = &query.id {
             rows.retain(|row| row.id.eq_ignore_ascii_case(id));
         }

@@ -94,13 +94,13 @@ pub fn routes(make: impl Fn() -> Making + Send + Sync + 'static) -> Router {
         .layer((MapResponseLayer::new(reply::acceptable), CompressionLayer::new()));
     // A layer adds cost to every lookup, so this one is only added when its spans are recorded.
     if tracing::span_enabled!(tracing::Level::DEBUG) {
-        return routes.layer(from_fn(told));
+        return routes.layer(from_fn(in_lookup_span));
     }
     routes
 }
 
 /// Runs a lookup in a span whose parent is the host's span.
-async fn told(request: Request, next: Next) -> Response {
+async fn in_lookup_span(request: Request, next: Next) -> Response {
     let (span, route) = lookup_span(&request);
     let response = next.run(request).instrument(span.clone()).await;
     let status = response.status().as_u16();

@@ -167,18 +167,18 @@ pub(super) fn is_of_the_host(name: &str) -> bool {
 }
 
 /// The path and query of `uri` as written, without the parameters of the host.
-pub(super) fn asked(uri: &Uri) -> String {
-    let mut asked = uri.path().to_owned();
+pub(super) fn path_and_query(uri: &Uri) -> String {
+    let mut path_and_query = uri.path().to_owned();
     let mut mark = '?';
     for part in uri.query().unwrap_or_default().split('&') {
         let name = url::form_urlencoded::parse(part.as_bytes()).next();
         if name.is_some_and(|(name, _)| !is_of_the_host(&name)) {
-            asked.push(mark);
-            asked.push_str(part);
+            path_and_query.push(mark);
+            path_and_query.push_str(part);
             mark = '&';
         }
     }
-    asked
+    path_and_query
 }
 
 /// Parameters for the names of an image.

@@ -117,9 +117,13 @@ const EMPTY: HeaderValue = HeaderValue::from_static("");
 const FRESH: HeaderValue = HeaderValue::from_static("private, max-age=60");
 
 /// A response from a snapshot, or 304 if the caller already has it.
-pub(super) fn cached(validators: &Validators, asked: &HeaderMap, body: Bytes) -> Response<Body> {
+pub(super) fn cached(
+    validators: &Validators,
+    request_headers: &HeaderMap,
+    body: Bytes,
+) -> Response<Body> {
     let tag = validators.tag.to_str().unwrap_or_default();
-    let known = is_known(asked, tag, validators.changed);
+    let known = is_known(request_headers, tag, validators.changed);
     let mut response = if known {
         let mut response = bytes(StatusCode::NOT_MODIFIED, Bytes::new());
         response.headers_mut().remove(CONTENT_TYPE);
@@ -136,9 +140,9 @@ pub(super) fn cached(validators: &Validators, asked: &HeaderMap, body: Bytes) ->
 
 /// Whether the caller has the current answer: by `If-None-Match` if present, otherwise by
 /// `If-Modified-Since`.
-fn is_known(asked: &HeaderMap, tag: &str, changed: OffsetDateTime) -> bool {
+fn is_known(request_headers: &HeaderMap, tag: &str, changed: OffsetDateTime) -> bool {
     let opaque = tag.trim_start_matches("W/");
-    let text = |name: HeaderName| asked.get(name).and_then(|value| value.to_str().ok());
+    let text = |name: HeaderName| request_headers.get(name).and_then(|value| value.to_str().ok());
     match (text(IF_NONE_MATCH), text(IF_MODIFIED_SINCE)) {
         (Some(tags), _) => tags
             .split(',')

@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_catalog_of_the_future_is_not_healthy() {
+    fn snapshot_dated_in_the_future_is_unhealthy() {
         let reason = |minutes| unfit(time::Duration::minutes(minutes));
         assert_eq!((reason(0), reason(-4), reason(47 * 60)), (None, None, None));
         assert!(reason(48 * 60).is_some_and(|text| text.contains("too old")));

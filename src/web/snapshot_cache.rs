@@ -42,7 +42,7 @@ pub(super) struct Snapshot {
     pub(super) catalog: Catalog,
     /// Validators of answers as of the start of the run.
     validators: Validators,
-    answers: Cache<String, Bytes, Size>,
+    responses: Cache<String, Bytes, Size>,
 }
 
 /// A snapshot as of a given time.
@@ -64,37 +64,37 @@ impl View {
     }
 
     /// The cache key of an answer.
-    fn name(&self, asked: &str) -> String {
-        format!("{} {asked}", nanoseconds(self.moment))
+    fn name(&self, path: &str) -> String {
+        format!("{} {path}", nanoseconds(self.moment))
     }
 
-    /// Returns the cached answer to `asked`, or makes and caches it.
+    /// Returns the cached answer to `path`, or makes and caches it.
     pub(super) fn answer(
         &self,
-        asked: &str,
+        path: &str,
         make: impl FnOnce(&Catalog, OffsetDateTime) -> Result<Vec<u8>>,
     ) -> Result<Bytes> {
-        self.snapshot.answer(self.name(asked), |catalog| make(catalog, self.moment))
+        self.snapshot.answer(self.name(path), |catalog| make(catalog, self.moment))
     }
 
     /// Like [`answer`](Self::answer), for lookups that scan whole tables. `make` runs on a blocking
     /// thread, so that it does not delay other requests, and concurrency is limited by [`PLACES`].
     pub(super) async fn answer_apart(
         &self,
-        asked: &str,
+        path: &str,
         make: impl FnOnce(&Catalog, OffsetDateTime) -> Result<Vec<u8>> + Send + 'static,
     ) -> Result<Bytes> {
         let moment = self.moment;
         let make = move |catalog: &Catalog| make(catalog, moment);
-        self.snapshot.answer_apart(self.name(asked), make).await
+        self.snapshot.answer_apart(self.name(path), make).await
     }
 }
 
 impl Snapshot {
     fn new(catalog: Catalog) -> Arc<Self> {
-        let answers = Cache::with_weighter(ANSWERS_AT_FIRST, ANSWERS, Size);
+        let responses = Cache::with_weighter(ANSWERS_AT_FIRST, ANSWERS, Size);
         let validators = Validators::new(&catalog.manifest, None);
-        Arc::new(Self { catalog, validators, answers })
+        Arc::new(Self { catalog, validators, responses })
     }
 
     /// A view of this snapshot as of `now`.
@@ -102,26 +102,26 @@ impl Snapshot {
         View { snapshot: Arc::clone(self), moment: self.catalog.moment(now) }
     }
 
-    /// Returns the cached answer to `asked`, or makes and caches it.
+    /// Returns the cached answer to `path`, or makes and caches it.
     fn answer(
         &self,
-        asked: String,
+        path: String,
         make: impl FnOnce(&Catalog) -> Result<Vec<u8>>,
     ) -> Result<Bytes> {
-        if let Some(known) = self.answers.get(&asked) {
+        if let Some(known) = self.responses.get(&path) {
             return Ok(known);
         }
         let body = Bytes::from(make(&self.catalog)?);
-        self.answers.insert(asked, body.clone());
+        self.responses.insert(path, body.clone());
         Ok(body)
     }
 
     async fn answer_apart(
         self: &Arc<Self>,
-        asked: String,
+        path: String,
         make: impl FnOnce(&Catalog) -> Result<Vec<u8>> + Send + 'static,
     ) -> Result<Bytes> {
-        if let Some(known) = self.answers.get(&asked) {
+        if let Some(known) = self.responses.get(&path) {
             return Ok(known);
         }
         let place = Arc::clone(&PLACES).acquire_owned().await;
@@ -129,7 +129,7 @@ impl Snapshot {
         // The permit belongs to the work, which continues after its caller is gone.
         let work = move || {
             let _place = place;
-            this.answer(asked, make)
+            this.answer(path, make)
         };
         blocking("a lookup", work).await
     }
@@ -270,7 +270,7 @@ impl SnapshotCache {
     }
 
     /// Returns the snapshot of `run` if it is in memory, and marks it as the most recently used.
-    fn at_hand(&self, run: RunId) -> Option<Arc<Snapshot>> {
+    fn cached(&self, run: RunId) -> Option<Arc<Snapshot>> {
         let mut state = self.state();
         let is_it = |snapshot: &&Arc<Snapshot>| snapshot.catalog.manifest.run == run;
         if let Some(current) = state.current.as_ref().filter(is_it) {
@@ -286,13 +286,13 @@ impl SnapshotCache {
     pub(super) async fn of(self: &Arc<Self>, run: RunId) -> Result<Arc<Snapshot>> {
         // Keep checking for a newer snapshot even if all requests are for later pages.
         self.current().await?;
-        if let Some(found) = self.at_hand(run) {
+        if let Some(found) = self.cached(run) {
             return Ok(found);
         }
         // One at a time, because each takes memory. Reading a newer current snapshot is not blocked
         // by this.
         let _opening = self.opening.lock().await;
-        if let Some(found) = self.at_hand(run) {
+        if let Some(found) = self.cached(run) {
             return Ok(found);
         }
         let gone = || {

@@ -176,9 +176,9 @@ pub(super) fn prefix_of(headers: &HeaderMap) -> String {
 
 /// Joins the prefixes that proxies removed, the outermost first. If any is not a plain path,
 /// returns an empty prefix, so that a link cannot lead to another host.
-pub(crate) fn prefix<'a>(told: impl Iterator<Item = &'a str>) -> String {
+pub(crate) fn prefix<'a>(values: impl Iterator<Item = &'a str>) -> String {
     let mut path = String::new();
-    for part in told.flat_map(|value| value.split(',')) {
+    for part in values.flat_map(|value| value.split(',')) {
         let part = part.trim().trim_end_matches('/');
         if part.is_empty() {
             continue;

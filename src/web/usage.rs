@@ -107,7 +107,7 @@ async fn ask(
     kept: Arc<UsageLists>,
     snapshot: Arc<Snapshot>,
 ) -> Result<Arc<UsageList>> {
-    let asked = async {
+    let lookup = async {
         let machines = machines(&app.sources, &app.settings.request).await?;
         let now = OffsetDateTime::now_utc();
         usage(&snapshot.catalog, app.store.as_ref(), machines, now).await
@@ -117,7 +117,7 @@ async fn ask(
                     with AZIMG_SUBSCRIPTIONS, or use 'azimg images usage'";
         Error::transient(text)
     };
-    let rows = tokio::time::timeout(WITHIN, asked).await.map_err(late)??;
+    let rows = tokio::time::timeout(WITHIN, lookup).await.map_err(late)??;
     let name = RunId(Ulid::generate());
     let run = snapshot.catalog.manifest.run;
     let list = Arc::new(UsageList { name, at: Instant::now(), run, rows });

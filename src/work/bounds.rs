@@ -112,12 +112,12 @@ fn subscriptions(scope: &Scope) -> impl Iterator<Item = &str> {
         Scope::Registry(RegistryScope::Registry { at, .. }) => (&[], at.subscription()),
         _ => (scope.others(), None),
     };
-    let one = Some(scope.subscription()).filter(|_| is_asked_through_one(scope));
+    let one = Some(scope.subscription()).filter(|_| names_request_subscription(scope));
     one.into_iter().chain(owner).chain(more.iter().map(String::as_str))
 }
 
 /// Whether a scope names the subscription through which its requests are sent.
-fn is_asked_through_one(scope: &Scope) -> bool {
+fn names_request_subscription(scope: &Scope) -> bool {
     match scope {
         Scope::Registry(scope) => {
             matches!(scope, RegistryScope::Registries { .. } | RegistryScope::Findings { .. })

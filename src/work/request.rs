@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_in_a_request_is_named_by_its_member() {
+    fn request_error_names_the_invalid_member() {
         for (body, target, part) in [
             (
                 r#"{"colour": 1}"#,
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn names_as_azure_has_them_are_taken() {
+    fn azure_names_are_accepted() {
         let body = r#"{"locations": ["eastus2", "East US 2", "microsoftlosangeles1"],
             "subscriptions": ["11111111-1111-4111-8111-1111111111aF"],
             "publishers": ["Canonical", "Microsoft.Azure", "a_b-c", "2"], "offersMaxAge": 0}"#;

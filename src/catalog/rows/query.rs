@@ -38,7 +38,7 @@ struct RowQuery<'a> {
 
 impl<'a> RowQuery<'a> {
     fn new(table: &'a RowTable, filter: &Filter, now: OffsetDateTime) -> Self {
-        let asked = [
+        let substrings = [
             (PUBLISHER, &filter.publisher),
             (OFFER, &filter.offer),
             (SKU, &filter.sku),
@@ -49,7 +49,7 @@ impl<'a> RowQuery<'a> {
             (REGISTRY, &filter.registry),
             (REPOSITORY, &filter.repository),
         ];
-        let whole = [
+        let exact_names = [
             (OS, &filter.os),
             (ARCHITECTURE, &filter.architecture),
             (GENERATION, &filter.generation),
@@ -61,8 +61,9 @@ impl<'a> RowQuery<'a> {
             table.names.all.iter().map(|name| name.eq_ignore_ascii_case(wanted)).collect()
         };
         let columns =
-            asked.into_iter().filter_map(|(at, wanted)| Some((at, fits(wanted.as_ref()?))));
-        let whole = whole.into_iter().filter_map(|(at, wanted)| Some((at, is(wanted.as_ref()?))));
+            substrings.into_iter().filter_map(|(at, wanted)| Some((at, fits(wanted.as_ref()?))));
+        let exact_names =
+            exact_names.into_iter().filter_map(|(at, wanted)| Some((at, is(wanted.as_ref()?))));
         let has = |word: &String| -> Vec<bool> {
             table.names.all.iter().map(|name| folded(name).contains(word)).collect()
         };
@@ -80,7 +81,7 @@ impl<'a> RowQuery<'a> {
         let fits_features = |set| filter.fits_features(set);
         Self {
             table,
-            columns: columns.chain(whole).collect(),
+            columns: columns.chain(exact_names).collect(),
             words: filter.words().iter().map(has).collect(),
             kinds: KINDS.map(|kind| filter.has_kind(kind)),
             statuses: Status::ALL.map(|status| filter.has_status(status)),

@@ -37,7 +37,7 @@ pub(super) struct Image {
     /// Publisher, offer and SKU.
     pub(super) names: [Option<String>; 3],
     /// The machine's version.
-    pub(super) stands: Option<CatalogVersion>,
+    pub(super) own_version: Option<CatalogVersion>,
     /// The version that Azure treats as the latest where the machine runs.
     pub(super) latest: Option<CatalogVersion>,
     /// The newest version where the machine runs, whether or not it may be the latest.
@@ -110,15 +110,15 @@ impl<'a> Images<'a> {
                 }
             }
         }
-        let stand = |row: MarketplaceImage| stand_of(row, &machine.location);
+        let to_entry = |row: MarketplaceImage| catalog_version_of(row, &machine.location);
         let place = [&machine.location, &urn.publisher, &urn.offer, &urn.sku].map(String::clone);
         Ok(Image {
             kind: Some("marketplace"),
             name: Some(sku),
             names: [&urn.publisher, &urn.offer, &urn.sku].map(|name| Some(name.clone())),
-            stands: own.map(stand),
-            latest: latest.map(stand),
-            present: present.map(stand),
+            own_version: own.map(to_entry),
+            latest: latest.map(to_entry),
+            present: present.map(to_entry),
             move_to,
             scopes: vec![AskedScope::Sku(place)],
         })
@@ -162,7 +162,7 @@ impl<'a> Images<'a> {
         };
         let names =
             rows.first().map(|row| [&row.publisher, &row.offer, &row.sku].map(Clone::clone));
-        let stand = |row: GalleryImage| CatalogVersion {
+        let to_entry = |row: GalleryImage| CatalogVersion {
             is_here: row.locations.contains(&machine.location),
             has_failed_here: row.has_failed_in(&machine.location),
             status: Some(row.status),
@@ -173,9 +173,9 @@ impl<'a> Images<'a> {
             kind: Some("gallery-version"),
             name: Some(id.to_owned()),
             names: names.unwrap_or_default(),
-            stands: own.map(stand),
-            latest: latest.map(stand),
-            present: present.map(stand),
+            own_version: own.map(to_entry),
+            latest: latest.map(to_entry),
+            present: present.map(to_entry),
             move_to: best.filter(is_newer).map(|row| row.id),
             scopes,
         })
@@ -193,7 +193,7 @@ impl<'a> Images<'a> {
     /// Looks up a managed image. It has no versions: it exists or it was deleted.
     fn managed(&self, id: &str) -> Result<Image> {
         let found = self.gallery.find(id).map(|row| self.gallery.row::<GalleryImage>(row));
-        let stands = found.transpose()?.map(|row| CatalogVersion {
+        let own_version = found.transpose()?.map(|row| CatalogVersion {
             version: String::new(),
             status: Some(row.status),
             ends_at: None,
@@ -204,7 +204,7 @@ impl<'a> Images<'a> {
         Ok(Image {
             kind: Some("managed-image"),
             name: Some(id.to_owned()),
-            stands,
+            own_version,
             scopes: subscription.map(AskedScope::ManagedImages).into_iter().collect(),
             ..Image::default()
         })
@@ -216,7 +216,7 @@ fn number(row: &GalleryImage) -> &str {
 }
 
 /// The version of a row that was read as of the query's time, as seen from `location`.
-fn stand_of(row: MarketplaceImage, location: &str) -> CatalogVersion {
+fn catalog_version_of(row: MarketplaceImage, location: &str) -> CatalogVersion {
     CatalogVersion {
         is_here: row.locations.iter().any(|name| name == location),
         has_failed_here: false,

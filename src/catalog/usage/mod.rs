@@ -14,7 +14,7 @@ pub use row::Usage;
 use super::Catalog;
 use crate::error::Result;
 use crate::image::machine::Machine;
-use crate::pipeline::answered::{LastResult, standings};
+use crate::pipeline::answered::{LastResult, last_results};
 use crate::source::Source;
 use crate::store::Store;
 use crate::work::Request;
@@ -46,11 +46,11 @@ pub async fn usage(
         found.push((machine, image));
     }
     let scopes = found.iter().flat_map(|(_, image)| image.scopes.clone()).collect();
-    let standings = standings(store, &catalog.manifest, scopes).await?;
+    let last_results = last_results(store, &catalog.manifest, scopes).await?;
     let judged = found.into_iter().map(|(machine, image)| {
-        let mut told = image.scopes.iter().filter_map(|scope| standings.get(scope));
-        let standing = told.find(|standing| **standing != LastResult::Unasked);
-        judge(machine, image, standing)
+        let mut results = image.scopes.iter().filter_map(|scope| last_results.get(scope));
+        let last_result = results.find(|last_result| **last_result != LastResult::Unasked);
+        judge(machine, image, last_result)
     });
     Ok(judged.collect())
 }

@@ -129,7 +129,7 @@ async fn subscriptions(
             None => {}
         }
     }
-    let seen = seen.asked_through();
+    let seen = seen.usable_ids();
     let count = format!("{} to crawl", seen.len());
     findings.add("subscriptions", "Resource Manager", CheckState::Ok, count);
     Ok(seen)

@@ -63,7 +63,7 @@ async fn written(store: &dyn Store) -> Result<()> {
 
 async fn catalog(store: &dyn Store, now: OffsetDateTime, findings: &mut CheckReport) {
     let about = "the current snapshot";
-    match snapshot::standing(store).await {
+    match snapshot::catalog_age(store).await {
         Ok(standing) => {
             let hours = |at: OffsetDateTime| (now - at).whole_hours();
             let (state, says) = match (standing.published, standing.complete) {

@@ -93,7 +93,7 @@ async fn make(
         &args.subscription
     };
     let subscriptions = locations::subscriptions(&config.client()?, named).await?;
-    let definitions = galleries.definitions(&subscriptions.asked_through(), &args.filter).await?;
+    let definitions = galleries.definitions(&subscriptions.usable_ids(), &args.filter).await?;
     if definitions.is_empty() {
         return Err(Error::not_found(
             "no image definition matches: azimg gallery images lists those in the catalog",

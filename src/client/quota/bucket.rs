@@ -19,7 +19,7 @@ const PER_SECOND: f64 = 25.0;
 const HELD: f64 = 1.0 / 3.0;
 /// Burst of a process as a fraction of what remains, and as much again for urgent reads: eight
 /// processes together never exceed what remains.
-const AT_ONCE: f64 = 1.0 / 16.0;
+const BURST_FRACTION: f64 = 1.0 / 16.0;
 /// Speed at an empty bucket and at a full one, as multiples of the pace.
 const SLOWEST: f64 = 0.1;
 const FASTEST: f64 = 3.0;
@@ -62,7 +62,7 @@ impl Bucket {
             level: FULL,
             full: FULL,
             pace: PER_SECOND,
-            credit: FULL * AT_ONCE,
+            credit: FULL * BURST_FRACTION,
             filled_at: now,
             learned_at: now,
             closed_until: None,
@@ -89,7 +89,7 @@ impl Bucket {
         }
         let speed = self.speed();
         let since = now.saturating_duration_since(self.filled_at).as_secs_f64();
-        self.credit = (self.credit + since * speed).min((self.level * AT_ONCE).max(1.0));
+        self.credit = (self.credit + since * speed).min((self.level * BURST_FRACTION).max(1.0));
         self.filled_at = self.filled_at.max(now);
         closed + Duration::from_secs_f64((1.0 - self.credit).max(0.0) / speed)
     }
@@ -99,7 +99,7 @@ impl Bucket {
     pub(super) fn take(&mut self, now: Instant, urgent: bool) -> Result<(), Duration> {
         let mut wait = self.wait(now);
         self.pressed |= !wait.is_zero();
-        if urgent && self.credit > -self.level * AT_ONCE {
+        if urgent && self.credit > -self.level * BURST_FRACTION {
             wait = self.closed(now);
         }
         if !wait.is_zero() {
@@ -120,7 +120,7 @@ impl Bucket {
 
     /// Defers work of `reads` reads: returns for how long, after everything that was deferred
     /// before.
-    pub(super) fn put_off(&mut self, reads: f64, now: Instant) -> Duration {
+    pub(super) fn deferral(&mut self, reads: f64, now: Instant) -> Duration {
         let begin = self.put_off_until.max(now);
         self.put_off_until = begin + Duration::from_secs_f64(reads / self.pace);
         begin - now
@@ -131,7 +131,7 @@ impl Bucket {
         if !self.known {
             self.known = true;
             self.full = remaining + 1.0;
-            self.credit = remaining * AT_ONCE;
+            self.credit = remaining * BURST_FRACTION;
             self.filled_at = now;
             self.measured = (now, 0, remaining);
         }
@@ -152,15 +152,15 @@ impl Bucket {
     /// Estimates the refill between two responses: the reads sent plus the rise of the level. While
     /// the level is above the target, the pace is at least that.
     fn measure(&mut self, now: Instant) {
-        let (from, answers, had) = self.measured;
+        let (from, responses, had) = self.measured;
         let seconds = now.saturating_duration_since(from).as_secs_f64();
-        let answers = answers + 1;
-        self.measured.1 = answers;
-        if answers < MEASURED_OVER && seconds < 2.0 || seconds <= 0.0 {
+        let responses = responses + 1;
+        self.measured.1 = responses;
+        if responses < MEASURED_OVER && seconds < 2.0 || seconds <= 0.0 {
             return;
         }
         self.measured = (now, 0, self.level);
-        let rate = (f64::from(answers) + self.level - had) / seconds;
+        let rate = (f64::from(responses) + self.level - had) / seconds;
         if self.level > self.full * HELD {
             self.pace = self.pace.max(rate);
         }

@@ -187,12 +187,18 @@ impl Quota {
         }
     }
 
-    /// Closes what a throttled request drew on for `wait`, for everyone in the process. `whole`
-    /// closes the principal's bucket, not just the operation. Returns whether the wait is worth a
-    /// worker's time.
-    pub(super) fn pause(&self, permit: &Permit, whole: bool, wait: Duration, now: Instant) -> bool {
+    /// Closes what a throttled request drew on for `wait`, for everyone in the process.
+    /// `whole_bucket` closes the principal's bucket, not just the operation. Returns whether the
+    /// wait is worth a worker's time.
+    pub(super) fn pause(
+        &self,
+        permit: &Permit,
+        whole_bucket: bool,
+        wait: Duration,
+        now: Instant,
+    ) -> bool {
         let mut state = self.state();
-        if whole {
+        if whole_bucket {
             if let Some(bucket) = state.bucket(permit) {
                 bucket.pause(now + wait, now);
             }
@@ -216,7 +222,7 @@ impl Quota {
 
     /// After offers were listed: how long to delay the `reads` reads that follow, so that they do
     /// not hold up further listings of offers; `None` when they do not compete.
-    pub(super) fn put_off(
+    pub(super) fn deferral(
         &self,
         subscription: &str,
         location: &str,
@@ -235,7 +241,7 @@ impl Quota {
         if !operation.is_scarce() || (operation.is_worth(wait * 4) && !crowded) {
             return None;
         }
-        buckets.first_mut().map(|bucket| bucket.put_off(reads / f64::from(share), now))
+        buckets.first_mut().map(|bucket| bucket.deferral(reads / f64::from(share), now))
     }
 }
 
@@ -298,7 +304,7 @@ mod tests {
     /// A server with the recorded windows, counted exactly: never more than they allow, and all
     /// that they allow.
     #[test]
-    fn a_window_is_spent_to_the_last_request_and_never_beyond() {
+    fn window_is_spent_completely_and_never_exceeded() {
         let quota = Arc::new(Quota::new(true, 1));
         let start = Instant::now();
         let mut now = start;
@@ -330,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn operations_with_policies_of_their_own_have_windows_of_their_own() {
+    fn operations_with_own_policies_have_own_windows() {
         let of = |path: &str| names(path).1;
         let place = "/subscriptions/s/providers/Microsoft.Compute";
         let all = [
@@ -351,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn other_processes_are_seen_in_what_remains() {
+    fn remaining_quota_reflects_other_processes() {
         let quota = Arc::new(Quota::new(false, 1));
         let now = Instant::now();
         let Grant::Go(permit) = quota.ask(OFFERS, now) else { panic!("refused") };
@@ -376,7 +382,7 @@ mod tests {
     /// A response counts the requests under way, too: subtracted a second time, nothing would be
     /// left until this process's own oldest request expires.
     #[test]
-    fn what_is_under_way_and_counted_already_does_not_close_a_window() {
+    fn counted_requests_in_flight_do_not_close_a_window() {
         let quota = Arc::new(Quota::new(true, 1));
         let now = Instant::now();
         let ask = |at: Instant| match quota.ask(OFFERS, at) {
@@ -432,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_is_used_up_by_one_and_by_many_without_refusals() {
+    fn bucket_is_spent_by_one_or_many_callers_without_refusals() {
         for processes in [1, 2, 8, 16] {
             let (sent, refused) = draw(processes, 600);
             let refilled = 25 * 600;
@@ -442,18 +448,18 @@ mod tests {
     }
 
     #[test]
-    fn each_principal_has_a_bucket_of_its_own() {
+    fn each_principal_has_its_own_bucket() {
         let quota = Arc::new(Quota::new(true, 3));
         let now = Instant::now();
-        let mut asked = [0; 3];
+        let mut served = [0; 3];
         while let Grant::Go(permit) = quota.ask("/subscriptions/s/locations", now) {
-            asked[permit.principal] += 1;
+            served[permit.principal] += 1;
         }
-        assert_eq!(asked, [15, 15, 15]);
+        assert_eq!(served, [15, 15, 15]);
     }
 
     #[test]
-    fn a_pause_holds_for_everyone() {
+    fn pause_applies_to_all_callers() {
         let quota = Arc::new(Quota::new(false, 1));
         let now = Instant::now();
         let Grant::Go(permit) = quota.ask(OFFERS, now) else { panic!("refused") };

@@ -32,9 +32,9 @@ const WORTH_WAITING: Duration = Duration::from_secs(20);
 const WORTH_OF_WINDOW: u32 = 9;
 /// A process has at most this fraction (1/n) of what remains under way: eight processes together
 /// never exceed it.
-const AT_ONCE: i64 = 8;
+const IN_FLIGHT_DIVISOR: i64 = 8;
 /// Requests under way, at most, before the first response reports limits.
-const UNTOLD: u32 = 2;
+const MOST_BEFORE_LIMITS: u32 = 2;
 
 /// All windows of an operation.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub(super) struct Operation {
     /// Permits that are held: requests about to be sent or under way.
     open: u32,
     /// Whether limits are known, or a response has shown that there are none.
-    told: bool,
+    limits_known: bool,
     /// Wakes tasks that wait for another request to complete.
     pub(super) freed: Arc<Notify>,
 }
@@ -83,7 +83,7 @@ impl Operation {
         let queries = (assume && depth == GRAPH).then(|| Window::new(QUERIES, MOST_QUERIES));
         let windows: Vec<Window> = windows.chain(queries).flatten().collect();
         Self {
-            told: !windows.is_empty(),
+            limits_known: !windows.is_empty(),
             windows,
             closed_until: None,
             open: 0,
@@ -106,8 +106,8 @@ impl Operation {
         let remaining = self.windows.iter().map(|window| window.remaining).min();
         let open = i64::from(self.open);
         let full = match remaining {
-            _ if !self.told => self.open >= UNTOLD,
-            Some(remaining) => open >= ((remaining + open) / AT_ONCE).max(1),
+            _ if !self.limits_known => self.open >= MOST_BEFORE_LIMITS,
+            Some(remaining) => open >= ((remaining + open) / IN_FLIGHT_DIVISOR).max(1),
             None => false,
         };
         if full { Err(Blocked::Full) } else { Ok(()) }
@@ -159,8 +159,8 @@ impl Operation {
         policies: impl Iterator<Item = (&'a str, i64)>,
         now: Instant,
     ) {
-        if !self.told {
-            self.told = true;
+        if !self.limits_known {
+            self.limits_known = true;
             self.freed.notify_waiters();
         }
         // Requests still open may not be in the server's numbers yet.

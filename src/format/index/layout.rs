@@ -145,8 +145,8 @@ impl Pool {
             }
             last = end;
         }
-        let whole = pool.ends.len().is_multiple_of(4) && last as usize == text.len();
-        if whole { Ok(pool) } else { Err(damaged("has text that no entry covers")) }
+        let is_complete = pool.ends.len().is_multiple_of(4) && last as usize == text.len();
+        if is_complete { Ok(pool) } else { Err(damaged("has text that no entry covers")) }
     }
 
     /// The number of texts.

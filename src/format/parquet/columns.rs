@@ -61,54 +61,59 @@ impl<R> Columns<R> {
         }
     }
 
-    fn column(&mut self, told: &str, source: ColumnSource<R>, leaves: Vec<Leaf>) -> &mut Self {
+    fn column(
+        &mut self,
+        declaration: &str,
+        source: ColumnSource<R>,
+        leaves: Vec<Leaf>,
+    ) -> &mut Self {
         // Writing to a string cannot fail.
-        let _ = writeln!(self.schema, "  {told}");
+        let _ = writeln!(self.schema, "  {declaration}");
         self.columns.push(Column { source, leaves });
         self
     }
 
-    fn single(&mut self, told: &str, source: ColumnSource<R>, values: Values) -> &mut Self {
-        let leaf = Leaf::single(values, told.starts_with("optional"));
-        self.column(told, source, vec![leaf])
+    fn single(&mut self, declaration: &str, source: ColumnSource<R>, values: Values) -> &mut Self {
+        let leaf = Leaf::single(values, declaration.starts_with("optional"));
+        self.column(declaration, source, vec![leaf])
     }
 
     /// A column of text.
     pub(super) fn text(&mut self, name: &str, of: fn(&R) -> &str) -> &mut Self {
-        let told = format!("required binary {name} (STRING);");
-        self.single(&told, ColumnSource::Text(of), Values::texts())
+        let declaration = format!("required binary {name} (STRING);");
+        self.single(&declaration, ColumnSource::Text(of), Values::texts())
     }
 
     /// A column of optional text.
     pub(super) fn text_or_null(&mut self, name: &str, of: fn(&R) -> Option<&str>) -> &mut Self {
-        let told = format!("optional binary {name} (STRING);");
-        self.single(&told, ColumnSource::TextOrNull(of), Values::texts())
+        let declaration = format!("optional binary {name} (STRING);");
+        self.single(&declaration, ColumnSource::TextOrNull(of), Values::texts())
     }
 
     pub(super) fn flag(&mut self, name: &str, of: fn(&R) -> bool) -> &mut Self {
-        let told = format!("required boolean {name};");
-        self.single(&told, ColumnSource::Flag(of), Values::Flags(Vec::new()))
+        let declaration = format!("required boolean {name};");
+        self.single(&declaration, ColumnSource::Flag(of), Values::Flags(Vec::new()))
     }
 
     pub(super) fn flag_or_null(&mut self, name: &str, of: fn(&R) -> Option<bool>) -> &mut Self {
-        let told = format!("optional boolean {name};");
-        self.single(&told, ColumnSource::FlagOrNull(of), Values::Flags(Vec::new()))
+        let declaration = format!("optional boolean {name};");
+        self.single(&declaration, ColumnSource::FlagOrNull(of), Values::Flags(Vec::new()))
     }
 
     pub(super) fn count_or_null(&mut self, name: &str, of: fn(&R) -> Option<u32>) -> &mut Self {
-        let told = format!("optional int32 {name} (INTEGER(32,false));");
-        self.single(&told, ColumnSource::CountOrNull(of), Values::Halves(Vec::new()))
+        let declaration = format!("optional int32 {name} (INTEGER(32,false));");
+        self.single(&declaration, ColumnSource::CountOrNull(of), Values::Halves(Vec::new()))
     }
 
     /// A column of optional sizes in bytes.
     pub(super) fn size_or_null(&mut self, name: &str, of: fn(&R) -> Option<u64>) -> &mut Self {
-        let told = format!("optional int64 {name} (INTEGER(64,false));");
-        self.single(&told, ColumnSource::SizeOrNull(of), Values::Longs(Vec::new()))
+        let declaration = format!("optional int64 {name} (INTEGER(64,false));");
+        self.single(&declaration, ColumnSource::SizeOrNull(of), Values::Longs(Vec::new()))
     }
 
     pub(super) fn time(&mut self, name: &str, of: fn(&R) -> OffsetDateTime) -> &mut Self {
-        let told = format!("required int64 {name} (TIMESTAMP(MILLIS,true));");
-        self.single(&told, ColumnSource::Time(of), Values::Longs(Vec::new()))
+        let declaration = format!("required int64 {name} (TIMESTAMP(MILLIS,true));");
+        self.single(&declaration, ColumnSource::Time(of), Values::Longs(Vec::new()))
     }
 
     pub(super) fn time_or_null(
@@ -116,16 +121,16 @@ impl<R> Columns<R> {
         name: &str,
         of: fn(&R) -> Option<OffsetDateTime>,
     ) -> &mut Self {
-        let told = format!("optional int64 {name} (TIMESTAMP(MILLIS,true));");
-        self.single(&told, ColumnSource::TimeOrNull(of), Values::Longs(Vec::new()))
+        let declaration = format!("optional int64 {name} (TIMESTAMP(MILLIS,true));");
+        self.single(&declaration, ColumnSource::TimeOrNull(of), Values::Longs(Vec::new()))
     }
 
     pub(super) fn list(&mut self, name: &str, of: fn(&R) -> &[String]) -> &mut Self {
-        let told = format!(
+        let declaration = format!(
             "required group {name} (LIST) {{ repeated group list {{ optional binary item (STRING); }} }}"
         );
         let leaf = Leaf::repeated(Values::texts(), true);
-        self.column(&told, ColumnSource::List(of), vec![leaf])
+        self.column(&declaration, ColumnSource::List(of), vec![leaf])
     }
 
     fn mapped(
@@ -135,12 +140,12 @@ impl<R> Columns<R> {
         source: ColumnSource<R>,
         values: Values,
     ) -> &mut Self {
-        let told = format!(
+        let declaration = format!(
             "required group {name} (MAP) {{ repeated group key_value {{ required binary key (STRING); \
              optional {value}; }} }}"
         );
         let keys = Leaf::repeated(Values::texts(), false);
-        self.column(&told, source, vec![keys, Leaf::repeated(values, true)])
+        self.column(&declaration, source, vec![keys, Leaf::repeated(values, true)])
     }
 
     pub(super) fn map(&mut self, name: &str, of: fn(&R) -> &BTreeMap<String, String>) -> &mut Self {

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_for_a_row_group_is_bounded_in_bytes_whatever_is_in_it() {
+    fn buffered_row_group_is_bounded_in_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let mut table = TableWriter::create(&folder.path().join("table.parquet"), "RUN").unwrap();
         let row = Row("x".repeat(64 << 10));
@@ -157,7 +157,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_full_disk_is_told_as_one_and_is_no_reason_to_try_again() {
+    fn full_disk_is_reported_and_not_retried() {
         let full = Path::new("/dev/full");
         let written = TableWriter::create(full, "RUN").and_then(|mut table| {
             for number in 0..2 * ROW_GROUP_ROWS {

@@ -76,7 +76,7 @@ pub struct FoundVersions {
 pub type Progress<'a> = &'a (dyn Fn(usize, usize, &Retired, Option<ChangeStep>) + Send + Sync);
 
 /// Whether a failure concerns only one version, and says nothing about others.
-fn is_of_it_alone(error: &Error) -> bool {
+fn concerns_one_version(error: &Error) -> bool {
     use ErrorKind::{BadAnswer, Conflict, Denied, Invalid, NotFound};
     matches!(error.kind(), BadAnswer | Conflict | Denied | Invalid | NotFound)
 }
@@ -145,14 +145,14 @@ impl Galleries {
             }
             progress(number + 1, all, retired, None);
             ledger.write(&retired.id, PartState::Begun, "")?;
-            let tell = |step: ChangeStep| progress(number + 1, all, retired, Some(step));
+            let report_step = |step: ChangeStep| progress(number + 1, all, retired, Some(step));
             let failed_before = found.failed.contains(&retired.id.to_ascii_lowercase());
-            match self.retire(retired, plan.made_at, failed_before, &tell).await {
+            match self.retire(retired, plan.made_at, failed_before, &report_step).await {
                 Ok(()) => ledger.write(&retired.id, PartState::Done, "")?,
                 Err(error) => {
                     let reason = error.to_string();
                     ledger.write(&retired.id, PartState::Failed, &reason)?;
-                    if is_of_it_alone(&error) {
+                    if concerns_one_version(&error) {
                         applied.left.push(RemainingVersion { id: retired.id.clone(), reason });
                         continue;
                     }
@@ -188,7 +188,7 @@ impl Galleries {
     /// A version that was begun and turns out to be done is added to `gone`.
     async fn check(
         &self,
-        whole: &RetirePlan,
+        retire_plan: &RetirePlan,
         planned: &Planned,
         ledger: &Ledger,
         machines: &[Machine],
@@ -207,7 +207,7 @@ impl Galleries {
         };
         // The versions as of the time of the plan: one whose end of life has passed since is a
         // change.
-        let look = || self.world(&name.own, &definition, machines, whole.made_at);
+        let look = || self.world(&name.own, &definition, machines, retire_plan.made_at);
         let mut world = match look().await {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Err(changed("it does not exist"));
@@ -227,8 +227,9 @@ impl Galleries {
             let made = match retired.action {
                 Action::Delete => row.is_none(),
                 Action::Exclude => row.is_some_and(|row| row.exclude_from_latest),
-                Action::EndOfLife => row
-                    .is_some_and(|row| row.end_of_life_at.is_some_and(|end| end <= whole.made_at)),
+                Action::EndOfLife => row.is_some_and(|row| {
+                    row.end_of_life_at.is_some_and(|end| end <= retire_plan.made_at)
+                }),
             };
             if made {
                 found.gone.insert(retired.id.to_ascii_lowercase());
@@ -239,15 +240,15 @@ impl Galleries {
         }
         // The use may have changed, a part may be done, and people edit plans: the rules must still
         // retire each remaining version, with the action in the plan.
-        let rules = Rules { max_percent: 100, ..whole.rules.clone() };
-        let again = plan(&world, &rules, whole.made_at)?;
-        let goes: HashMap<String, Action> =
+        let rules = Rules { max_percent: 100, ..retire_plan.rules.clone() };
+        let again = plan(&world, &rules, retire_plan.made_at)?;
+        let still_retired: HashMap<String, Action> =
             again.retired.iter().map(|r| (r.id.to_ascii_lowercase(), r.action)).collect();
         for retired in &planned.retired {
             let id = retired.id.to_ascii_lowercase();
             let is_over =
                 ledger.state(&retired.id) == Some(PartState::Done) || found.gone.contains(&id);
-            if !is_over && goes.get(&id) != Some(&retired.action) {
+            if !is_over && still_retired.get(&id) != Some(&retired.action) {
                 return Err(changed(&format!("{} would now be kept", retired.id)));
             }
         }
@@ -280,7 +281,7 @@ impl Galleries {
         retired: &Retired,
         at: OffsetDateTime,
         failed_before: bool,
-        tell: StepListener<'_>,
+        report_step: StepListener<'_>,
     ) -> Result<()> {
         let name = Name::from_id(&retired.id)
             .filter(|name| name.version.is_some())
@@ -305,7 +306,7 @@ impl Galleries {
         };
         let making =
             PendingChange { name: &name, change: &request, failed_before, is_made: &is_made };
-        match self.make(&making, true, tell).await {
+        match self.make(&making, true, report_step).await {
             // Someone else deleted it first.
             Err(error)
                 if error.kind() == ErrorKind::NotFound && retired.action == Action::Delete =>

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
 /// The most lists that are requested concurrently.
-const AT_ONCE: usize = 8;
+const CONCURRENCY: usize = 8;
 /// The retention of soft-deleted versions, in days, if the policy does not give one
 /// (learn.microsoft.com/azure/virtual-machines/soft-delete-gallery).
 const RETENTION_DAYS: u32 = 7;
@@ -48,7 +48,7 @@ impl Galleries {
         let source = &self.source();
         let galleries: Vec<_> = subscriptions.iter().map(|id| source.galleries(id)).collect();
         let galleries: Vec<Vec<OwnGallery>> =
-            stream::iter(galleries).buffered(AT_ONCE).try_collect().await?;
+            stream::iter(galleries).buffered(CONCURRENCY).try_collect().await?;
         let definitions: Vec<_> = galleries
             .into_iter()
             .flatten()
@@ -58,7 +58,7 @@ impl Galleries {
             })
             .collect();
         let definitions: Vec<(OwnGallery, Vec<Resource>)> =
-            stream::iter(definitions).buffered(AT_ONCE).try_collect().await?;
+            stream::iter(definitions).buffered(CONCURRENCY).try_collect().await?;
         let mut found = Vec::new();
         for (own, listed) in definitions {
             for definition in listed {
@@ -89,7 +89,7 @@ impl Galleries {
             .first()
             .map(|row| row.id.clone())
             .ok_or_else(|| Error::bug("the definition has no row"))?;
-        let machines = self.standing_on(own, definition, machines).await?;
+        let machines = self.machines_on(own, definition, machines).await?;
         let versions: Vec<GalleryImage> =
             rows.into_iter().filter(|row| row.version.is_some()).collect();
         Ok(DefinitionState { definition: id, versions, machines })
@@ -97,7 +97,7 @@ impl Galleries {
 
     /// The machines that run from a definition, by any form of its id. The gallery's public names
     /// are requested only if something runs from a community definition of the same name.
-    async fn standing_on(
+    async fn machines_on(
         &self,
         own: &OwnGallery,
         definition: &str,
@@ -122,17 +122,17 @@ impl Galleries {
         let mut published = PublicNames::default();
         if machines.iter().any(in_community) {
             let name = Name { own: own.clone(), definition: None, version: None };
-            let asked = self.get(&name).await?;
-            let names =
-                &asked["properties"]["sharingProfile"]["communityGalleryInfo"]["publicNames"];
+            let gallery_document = self.get(&name).await?;
+            let profile = &gallery_document["properties"]["sharingProfile"];
+            let names = &profile["communityGalleryInfo"]["publicNames"];
             let names = names.as_array().into_iter().flatten();
             let names: Vec<String> = names.filter_map(Value::as_str).map(str::to_owned).collect();
             published.add(&gallery, &names);
         }
-        let stands = |machine: &&Machine| {
+        let runs_from_definition = |machine: &&Machine| {
             image(machine).is_some_and(|image| published.resolved(image) == wanted)
         };
-        Ok(machines.iter().filter(stands).cloned().collect())
+        Ok(machines.iter().filter(runs_from_definition).cloned().collect())
     }
 
     /// The galleries, by id, that soft-delete what `planned` deletes, and the days for which that

@@ -132,9 +132,9 @@ impl DefinitionState {
     /// The machines that run from exactly this version.
     fn on(&self, row: &GalleryImage) -> Vec<&Machine> {
         let name = row.version.as_deref().unwrap_or_default();
-        let stands =
+        let runs_version =
             |machine: &&Machine| machine.version().is_some_and(|on| version::is_same(on, name));
-        self.machines.iter().filter(stands).collect()
+        self.machines.iter().filter(runs_version).collect()
     }
 
     /// The regions in which something runs from the definition.
@@ -174,7 +174,7 @@ pub fn plan(world: &DefinitionState, rules: &Rules, now: OffsetDateTime) -> Resu
         } else if row.is_latest || latest.contains(&at) {
             Some("the latest version, overall or in one of its regions".to_owned())
         } else {
-            stays(world, row, rules, now)
+            kept_reason(world, row, rules, now)
         };
         match reason {
             Some(reason) => kept.push(RetainedVersion { id: row.id.clone(), reason }),
@@ -195,7 +195,7 @@ pub fn plan(world: &DefinitionState, rules: &Rules, now: OffsetDateTime) -> Resu
         retired.push(Retired {
             id: row.id.clone(),
             action: rules.action,
-            reason: why(row, rules, now),
+            reason: retirement_reason(row, rules, now),
         });
     }
     let all = world.versions.len();
@@ -213,7 +213,7 @@ pub fn plan(world: &DefinitionState, rules: &Rules, now: OffsetDateTime) -> Resu
 }
 
 /// Why a version that is not among the newest stays.
-fn stays(
+fn kept_reason(
     world: &DefinitionState,
     row: &GalleryImage,
     rules: &Rules,
@@ -279,7 +279,7 @@ fn only_in_use<'a>(
     })
 }
 
-fn why(row: &GalleryImage, rules: &Rules, now: OffsetDateTime) -> String {
+fn retirement_reason(row: &GalleryImage, rules: &Rules, now: OffsetDateTime) -> String {
     let newest = format!("not one of the {} newest", rules.keep);
     match row.published_at {
         Some(at) => format!("{newest}; published {} days ago", (now - at).whole_days()),

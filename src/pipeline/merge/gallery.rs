@@ -85,27 +85,27 @@ struct ScopeIndex {
 
 impl ScopeIndex {
     fn new(results: &[GroupResult]) -> Self {
-        let mut asked = Self::default();
+        let mut index = Self::default();
         let lower = str::to_ascii_lowercase;
         for (at, result) in results.iter().enumerate() {
             match &result.scope.of {
-                GalleryScope::Subscription { .. } => asked.subscription = Some(at),
+                GalleryScope::Subscription { .. } => index.subscription = Some(at),
                 GalleryScope::Gallery { own, definitions, .. } => {
                     let name = (lower(&own.resource_group), lower(&own.gallery));
                     if definitions.is_empty() {
-                        asked.galleries.insert(name, at);
+                        index.galleries.insert(name, at);
                         continue;
                     }
                     for definition in definitions {
                         let (group, gallery) = name.clone();
-                        asked.parts.insert((group, gallery, lower(definition)), at);
+                        index.parts.insert((group, gallery, lower(definition)), at);
                     }
                 }
                 GalleryScope::Replication { .. } => {}
                 GalleryScope::SharedIn { location, .. } => {
                     // An incomplete part of a list makes the whole list incomplete: the galleries
                     // in that part are unknown.
-                    let list = asked.locations.entry(location.clone()).or_insert(at);
+                    let list = index.locations.entry(location.clone()).or_insert(at);
                     if !result.state.is_complete() {
                         *list = at;
                     }
@@ -113,21 +113,21 @@ impl ScopeIndex {
                 GalleryScope::CommunityIn { location, galleries, .. } => {
                     // The first item of a location is its list, and later ones are parts of the
                     // list. Galleries that are configured by name have one item each.
-                    let is_part = asked.locations.contains_key(location);
+                    let is_part = index.locations.contains_key(location);
                     if !is_part {
-                        asked.locations.insert(location.clone(), at);
+                        index.locations.insert(location.clone(), at);
                         continue;
                     }
                     for gallery in galleries {
-                        asked.foreign.insert((location.clone(), lower(gallery)), at);
+                        index.foreign.insert((location.clone(), lower(gallery)), at);
                     }
                 }
                 GalleryScope::Foreign { location, gallery, .. } => {
-                    asked.foreign.insert((location.clone(), lower(gallery)), at);
+                    index.foreign.insert((location.clone(), lower(gallery)), at);
                 }
             }
         }
-        asked
+        index
     }
 
     /// The fate of a row of ours.
@@ -146,8 +146,12 @@ impl ScopeIndex {
             |name: &Option<String>| name.as_deref().unwrap_or_default().to_ascii_lowercase();
         let (group, gallery) = (lower(&row.resource_group), lower(&row.gallery));
         let part = (group.clone(), gallery.clone(), row.definition.to_ascii_lowercase());
-        let Some(whole) = self.galleries.get(&(group, gallery)) else { return Fate::Drop };
-        let at = if results[*whole].scope.is_split { self.parts.get(&part) } else { Some(whole) };
+        let Some(gallery_result) = self.galleries.get(&(group, gallery)) else { return Fate::Drop };
+        let at = if results[*gallery_result].scope.is_split {
+            self.parts.get(&part)
+        } else {
+            Some(gallery_result)
+        };
         match at {
             Some(at) if !results[*at].state.is_complete() => Fate::StandsIn(*at, None),
             _ => Fate::Drop,
@@ -174,17 +178,17 @@ pub fn merge_group(group: GroupInput, run: (RunId, OffsetDateTime)) -> MergedGro
     let mut merged = MergedGroup::default();
     rows.retain(|row| !row.locations.iter().any(|location| is_newer(&newer, row, location)));
     let mut fresh = folded(rows);
-    let told: HashMap<String, &Replicated> =
+    let replicated_by_id: HashMap<String, &Replicated> =
         replicated.iter().map(|told| (told.id.to_ascii_lowercase(), told)).collect();
     for (id, row) in &mut fresh {
         row.observed_at = run.1;
         row.observed_run = run.0.to_string();
         row.first_seen_at = run.1;
-        if let Some(told) = told.get(id) {
+        if let Some(told) = replicated_by_id.get(id) {
             row.add_replication(told);
         }
     }
-    let asked = ScopeIndex::new(&results);
+    let index = ScopeIndex::new(&results);
     let mut carried_rows: BTreeMap<(usize, Option<usize>), CarriedRows> = BTreeMap::new();
     for old in &previous {
         let is_own = old.subscription_id.is_some();
@@ -197,9 +201,9 @@ pub fn merge_group(group: GroupInput, run: (RunId, OffsetDateTime)) -> MergedGro
             let fate = if is_newer(&newer, old, place) {
                 Fate::Newer
             } else if is_own {
-                asked.own(&results, old)
+                index.own(&results, old)
             } else {
-                asked.foreign(&results, old, place)
+                index.foreign(&results, old, place)
             };
             match fate {
                 Fate::Drop => continue,
@@ -335,7 +339,7 @@ fn cover(
     carried_rows: &BTreeMap<(usize, Option<usize>), CarriedRows>,
     merged: &mut MergedGroup,
 ) {
-    let mut said: HashSet<String> = HashSet::new();
+    let mut listed_locations: HashSet<String> = HashSet::new();
     for (at, result) in results.iter().enumerate() {
         let own = carried_rows.get(&(at, None)).copied().unwrap_or_default();
         let state = own.ends(result.state);
@@ -343,7 +347,7 @@ fn cover(
         if state != State::Done {
             merged.totals.add(state, 1);
         }
-        let said_so = CoverageLine {
+        let base = CoverageLine {
             state,
             reason: result.reason.clone(),
             attempts: result.attempts,
@@ -351,9 +355,11 @@ fn cover(
             since: own.since,
             ..line(&result.scope.of)
         };
-        let odd = CoverageLine { malformed: result.malformed.clone(), ..said_so.clone() };
+        let with_malformed = CoverageLine { malformed: result.malformed.clone(), ..base.clone() };
         match &result.scope.of {
-            _ if state.is_complete() && !result.malformed.is_empty() => merged.lines.push(odd),
+            _ if state.is_complete() && !result.malformed.is_empty() => {
+                merged.lines.push(with_malformed);
+            }
             // Parts and details that are complete add nothing to the line of their gallery.
             GalleryScope::Replication { versions, .. } => {
                 if !state.is_complete() {
@@ -362,7 +368,7 @@ fn cover(
                             definition: Some(definition.clone()),
                             version: Some(version.clone()),
                             rows: 0,
-                            ..said_so.clone()
+                            ..base.clone()
                         }
                     }));
                 }
@@ -371,18 +377,18 @@ fn cover(
                 if !state.is_complete() {
                     merged.lines.extend(definitions.iter().map(|definition| CoverageLine {
                         definition: Some(definition.clone()),
-                        ..said_so.clone()
+                        ..base.clone()
                     }));
                 }
             }
             GalleryScope::CommunityIn { .. } | GalleryScope::SharedIn { .. }
-                if !said.insert(result.scope.of.location().to_owned()) =>
+                if !listed_locations.insert(result.scope.of.location().to_owned()) =>
             {
                 if !state.is_complete() {
-                    merged.lines.push(said_so.clone());
+                    merged.lines.push(base.clone());
                 }
             }
-            _ => merged.lines.push(odd),
+            _ => merged.lines.push(with_malformed),
         }
         for (number, gap) in result.gaps.iter().enumerate() {
             let own = carried_rows.get(&(at, Some(number))).copied().unwrap_or_default();
@@ -396,7 +402,7 @@ fn cover(
                 attempts: gap.attempts,
                 rows: own.rows,
                 since: own.since,
-                ..said_so.clone()
+                ..base.clone()
             });
         }
     }

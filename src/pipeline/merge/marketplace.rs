@@ -80,7 +80,7 @@ pub struct MergedPublisher {
     /// Number of rows in locations, or of publishers, that the run was not asked to crawl.
     pub outside: u64,
     /// Versions whose details were requested without success.
-    pub asked: HashSet<VersionKey>,
+    pub requested_details: HashSet<VersionKey>,
     /// Rows that are kept for locations whose list of publishers is incomplete.
     pub unlisted: BTreeMap<String, CarriedRows>,
 }
@@ -102,10 +102,10 @@ pub fn merge_publisher(
     let PublisherInput { name, results, fresh, previous, details, newer } = publisher;
     let mut merged = MergedPublisher::default();
     let mut rows = Vec::new();
-    let mut told = Vec::new();
+    let mut row_details = Vec::new();
     for (row, detail) in fresh.rows(&name, run) {
         rows.push(row);
-        told.push(detail);
+        row_details.push(detail);
     }
     let by_name = if previous.is_empty() && details.is_empty() {
         HashMap::new()
@@ -114,12 +114,12 @@ pub fn merge_publisher(
         rows.iter().enumerate().map(|(at, row)| (name(row), at)).collect()
     };
     let mut carried_rows: BTreeMap<(String, Option<usize>), CarriedRows> = BTreeMap::new();
-    let asked = ScopeIndex::new(&name, &results, requests, &newer);
+    let index = ScopeIndex::new(&name, &results, requests, &newer);
     for previous in &previous {
         let mut kept = CarriedLocations::default();
         let mut outside = false;
         for location in &previous.locations {
-            match asked.fate(location, previous) {
+            match index.fate(location, previous) {
                 Fate::Drop => continue,
                 Fate::Outside => outside = true,
                 Fate::Newer => kept.is_newer = true,
@@ -142,7 +142,7 @@ pub fn merge_publisher(
         merged.outside += u64::from(outside);
         merged.rows.extend(carry(row, previous, kept));
     }
-    add_details(&mut rows, told, &details, &by_name);
+    add_details(&mut rows, row_details, &details, &by_name);
     let carried = !merged.rows.is_empty();
     merged.rows.append(&mut rows);
     if carried {
@@ -211,11 +211,11 @@ fn carry(
 /// everywhere.
 fn add_details(
     rows: &mut [MarketplaceImage],
-    told: Vec<Option<Box<VersionDetail>>>,
+    row_details: Vec<Option<Box<VersionDetail>>>,
     details: &[DetailedVersion],
     by_name: &HashMap<VersionKey, usize>,
 ) {
-    for (row, detail) in rows.iter_mut().zip(told) {
+    for (row, detail) in rows.iter_mut().zip(row_details) {
         if let Some(detail) = detail {
             row.add_details(&detail, DetailsFrom::This);
         }
@@ -270,8 +270,8 @@ impl<'a> ScopeIndex<'a> {
             return Fate::Newer;
         }
         let Some(requests) = self.requests.get(location) else { return Fate::Outside };
-        let asked = |only: &String| self.lower.contains(&only.to_ascii_lowercase());
-        if !requests.only.is_empty() && !requests.only.iter().any(asked) {
+        let is_requested = |only: &String| self.lower.contains(&only.to_ascii_lowercase());
+        if !requests.only.is_empty() && !requests.only.iter().any(is_requested) {
             return Fate::Outside;
         }
         match self.results.get(location) {
@@ -347,7 +347,7 @@ fn cover(
             let state = own.ends(gap.state);
             merged.totals.add(state, 1);
             if let (Some(sku), Some(version)) = (&gap.sku, &gap.version) {
-                merged.asked.insert(key(&gap.offer, sku, version));
+                merged.requested_details.insert(key(&gap.offer, sku, version));
             }
             merged.lines.push(CoverageLine {
                 offer: Some(gap.offer.clone()).filter(|offer| !offer.is_empty()),

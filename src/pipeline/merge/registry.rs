@@ -98,8 +98,8 @@ impl RegistryMerge {
         registry: Option<RegistryResult>,
         findings: Option<(RegistryResult, Vec<ManifestDetail>)>,
     ) -> Self {
-        let (findings, told) = findings.unzip();
-        let scan = |told| match told {
+        let (findings, scan_details) = findings.unzip();
+        let scan = |detail| match detail {
             ManifestDetail::Scan(scan) => {
                 Some(((scan.repository.clone(), scan.digest.clone()), scan))
             }
@@ -110,7 +110,7 @@ impl RegistryMerge {
             newer,
             registry,
             findings,
-            scans: told.unwrap_or_default().into_iter().filter_map(scan).collect(),
+            scans: scan_details.unwrap_or_default().into_iter().filter_map(scan).collect(),
             carried_rows: BTreeMap::new(),
             rows: 0,
             outside: 0,
@@ -132,7 +132,7 @@ impl RegistryMerge {
             return repository.previous.into_iter().map(not_asked).collect();
         }
         let contents: HashMap<&str, &ManifestContent> =
-            repository.contents.iter().map(|told| (told.id.as_str(), told)).collect();
+            repository.contents.iter().map(|content| (content.id.as_str(), content)).collect();
         let mut fresh: BTreeMap<String, RegistryImage> = BTreeMap::new();
         for mut row in repository.rows {
             row.observed_at = self.run.1;
@@ -296,7 +296,7 @@ impl RegistryMerge {
         if state != State::Done {
             totals.add(state, 1);
         }
-        let said = CoverageLine {
+        let base = CoverageLine {
             state,
             reason: result.reason.clone(),
             attempts: result.attempts,
@@ -308,30 +308,30 @@ impl RegistryMerge {
             RegistryScope::Registry { .. } => lines.push(CoverageLine {
                 rows: self.rows,
                 malformed: result.malformed.clone(),
-                ..said.clone()
+                ..base.clone()
             }),
             _ if state.is_complete() => {}
             // Complete items are covered by the registry's line. Each of the others has its own.
             RegistryScope::Repositories { repositories, .. } => {
                 lines.extend(repositories.iter().map(|repository| CoverageLine {
                     repository: Some(repository.clone()),
-                    ..said.clone()
+                    ..base.clone()
                 }));
             }
             RegistryScope::Tags { repository, .. } => lines.push(CoverageLine {
                 repository: Some(repository.clone()),
                 digest: Some(ALL_TAGS.to_owned()),
-                ..said.clone()
+                ..base.clone()
             }),
             RegistryScope::Contents { manifests, .. } => {
                 lines.extend(manifests.iter().map(|[repository, digest]| CoverageLine {
                     repository: Some(repository.clone()),
                     digest: Some(digest.clone()),
-                    ..said.clone()
+                    ..base.clone()
                 }));
             }
             RegistryScope::Findings { .. } | RegistryScope::Registries { .. } => {
-                lines.push(said.clone());
+                lines.push(base.clone());
             }
         }
         for (at, gap) in result.gaps.iter().enumerate() {
@@ -349,7 +349,7 @@ impl RegistryMerge {
                 attempts: gap.attempts,
                 rows: own.rows,
                 since: own.since,
-                ..said.clone()
+                ..base.clone()
             });
         }
     }
@@ -357,23 +357,25 @@ impl RegistryMerge {
 
 /// Adds the tags that were listed separately to their rows.
 fn tag(fresh: &mut BTreeMap<String, RegistryImage>, tags: &[ManifestTags]) {
-    let digest = |told: &ManifestTags| told.id.rsplit('@').next().unwrap_or_default().to_owned();
+    let digest =
+        |manifest: &ManifestTags| manifest.id.rsplit('@').next().unwrap_or_default().to_owned();
     let listed: Vec<(String, String)> = tags
         .iter()
-        .flat_map(|told| told.tags.iter().map(move |tag| (tag.clone(), digest(told))))
+        .flat_map(|manifest| manifest.tags.iter().map(move |tag| (tag.clone(), digest(manifest))))
         .collect();
     if !listed.is_empty() {
-        let told = fresh.values_mut().map(|row| (row.digest.as_str(), &mut row.tags));
-        join_tags(told.collect(), &listed);
+        let manifest_tags = fresh.values_mut().map(|row| (row.digest.as_str(), &mut row.tags));
+        join_tags(manifest_tags.collect(), &listed);
     }
 }
 
 /// Keeps tags of the previous snapshot, since the new tags are incomplete.
 fn keep_tags(fresh: &mut BTreeMap<String, RegistryImage>, previous: &[RegistryImage]) {
-    let told: HashSet<String> = fresh.values().flat_map(|row| row.tags.iter().cloned()).collect();
+    let new_tags: HashSet<String> =
+        fresh.values().flat_map(|row| row.tags.iter().cloned()).collect();
     for old in previous {
         let Some(row) = fresh.get_mut(&old.digest) else { continue };
-        let kept = old.tags.iter().filter(|tag| !told.contains(*tag));
+        let kept = old.tags.iter().filter(|tag| !new_tags.contains(*tag));
         let before = row.tags.len();
         row.tags.extend(kept.cloned());
         row.stale = row.tags.len() > before;
@@ -433,7 +435,7 @@ pub fn subscription_lines(
 ) -> Vec<CoverageLine> {
     let of = |name: &str| carried_rows.get(name).copied().unwrap_or_default();
     let own = of(subscription);
-    let whole = CoverageLine {
+    let list_line = CoverageLine {
         state: own.ends(result.state),
         reason: result.reason.clone(),
         attempts: result.attempts,
@@ -456,5 +458,5 @@ pub fn subscription_lines(
             ..line(&result.scope)
         }
     });
-    std::iter::once(whole).chain(unread).collect()
+    std::iter::once(list_line).chain(unread).collect()
 }

@@ -78,7 +78,7 @@ impl BaseCandidates {
             }
         }
         if self.others.is_none() {
-            let mut others = verify::whole(store).await?;
+            let mut others = verify::readable_manifests(store).await?;
             others.retain(|one| one.run != plan.run);
             self.others = Some(others);
         }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 
 /// Maximum number of versions per item. This is a few seconds of work, and well below a queue
 /// message's 48 KiB.
-const DETAILS_AT_ONCE: usize = 100;
+const VERSIONS_PER_ITEM: usize = 100;
 /// Maximum size of the names of an item's versions, in bytes, since names can be long.
 const DETAILS_BYTES: usize = 24 << 10;
 /// Maximum number of alternative subscriptions per item, used if the location's own subscription
@@ -96,7 +96,7 @@ fn details_items(plan: &Plan, wanted: Vec<WantedDetails>) -> Vec<WorkItem> {
         for image in images {
             bytes += image.iter().map(|name| name.len() + 3).sum::<usize>();
             chunk.push(image);
-            if chunk.len() == DETAILS_AT_ONCE || bytes > DETAILS_BYTES {
+            if chunk.len() == VERSIONS_PER_ITEM || bytes > DETAILS_BYTES {
                 push(std::mem::take(&mut chunk));
                 bytes = 0;
             }

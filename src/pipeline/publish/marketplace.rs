@@ -64,10 +64,10 @@ pub(super) async fn build(
             let merged = merge_publisher(publisher, &requests, run);
             if ask_details {
                 let policy = plan.request.details.unwrap_or_default();
-                let asked = |row: &MarketplaceImage| {
-                    merged.asked.contains(&key(&row.offer, &row.sku, &row.version))
+                let was_requested = |row: &MarketplaceImage| {
+                    merged.requested_details.contains(&key(&row.offer, &row.sku, &row.version))
                 };
-                let rows = merged.rows.iter().filter(|row| !asked(row));
+                let rows = merged.rows.iter().filter(|row| !was_requested(row));
                 wanted.extend(rows.filter_map(|row| wants(row, policy, plan.run)));
             }
             report.add(&merged);

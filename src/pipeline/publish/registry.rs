@@ -150,8 +150,8 @@ impl RegistryItems {
         for row in rows {
             self.rows.entry(row.group()).or_default().push(row);
         }
-        for told in details {
-            match told {
+        for detail in details {
+            match detail {
                 ManifestDetail::Content(content) => {
                     self.contents.entry(repository_of(&content.id)).or_default().push(*content);
                 }

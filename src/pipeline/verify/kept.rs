@@ -7,7 +7,7 @@ use crate::work::RunId;
 use futures::{StreamExt, TryStreamExt, stream};
 
 /// Number of manifests that are read concurrently.
-const READ_AT_ONCE: usize = 16;
+const READ_CONCURRENCY: usize = 16;
 
 /// The contents of `current.json`.
 #[derive(Debug, Clone, Default)]
@@ -48,7 +48,7 @@ pub async fn kept(store: &dyn Store) -> Result<KeptSnapshots> {
             };
             Ok::<_, Error>(Some((run, manifest)))
         })
-        .buffered(READ_AT_ONCE);
+        .buffered(READ_CONCURRENCY);
     let read: Vec<_> = read.try_collect().await?;
     let mut kept = KeptSnapshots::default();
     for (run, manifest) in read.into_iter().flatten() {
@@ -62,7 +62,7 @@ pub async fn kept(store: &dyn Store) -> Result<KeptSnapshots> {
 }
 
 /// The readable manifests in the order of their chain, newest last.
-pub async fn whole(store: &dyn Store) -> Result<Vec<Manifest>> {
+pub async fn readable_manifests(store: &dyn Store) -> Result<Vec<Manifest>> {
     let mut readable = Vec::new();
     for run in snapshot::runs(store).await? {
         match snapshot::manifest(store, run).await {

@@ -9,7 +9,7 @@ mod contents;
 mod kept;
 mod repair;
 
-pub use kept::{CurrentName, KeptSnapshots, current_or_newest, kept, named, whole};
+pub use kept::{CurrentName, KeptSnapshots, current_or_newest, kept, named, readable_manifests};
 pub use repair::{MovedCurrent, RepairResult, repair};
 
 use super::snapshot::{self, Manifest, measure};
@@ -143,8 +143,8 @@ pub struct VerifyReport {
 impl VerifyReport {
     /// Whether nothing is wrong.
     pub fn is_whole(&self) -> bool {
-        let whole = |one: &VerifiedSnapshot| one.state == SnapshotCondition::Whole;
-        self.current.wrong.is_none() && self.snapshots.iter().all(whole)
+        let is_intact = |one: &VerifiedSnapshot| one.state == SnapshotCondition::Whole;
+        self.current.wrong.is_none() && self.snapshots.iter().all(is_intact)
     }
 }
 

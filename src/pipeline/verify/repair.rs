@@ -54,8 +54,8 @@ pub async fn repair(store: &dyn Store, report: &mut VerifyReport) -> Result<Repa
     if let Some(foreign) = report.foreign.take() {
         return Err(foreign);
     }
-    let whole = report.snapshots.iter().position(|one| one.state == SnapshotCondition::Whole);
-    let Some(at) = whole else {
+    let intact = report.snapshots.iter().position(|one| one.state == SnapshotCondition::Whole);
+    let Some(at) = intact else {
         let text = format!(
             "{reason}, and no kept snapshot is intact: the next 'azimg crawl' lists everything \
              again"

@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_read_as_http_has_them() {
+    fn ranges_are_parsed_as_http_specifies() {
         for (text, requested) in [
             ("bytes=0-0", RequestedRange::Part(0, 1)),
             ("bytes=3-", RequestedRange::Part(3, 10)),

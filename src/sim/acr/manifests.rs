@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manifest_says_one_thing_or_is_none() {
+    fn ambiguous_manifest_is_refused() {
         let blob = json!({"mediaType": "a/b", "size": 2, "digest": digest(b"{}")});
         let image =
             json!({"schemaVersion": 2, "mediaType": IMAGE, "config": blob, "layers": [blob]});

@@ -39,9 +39,9 @@ impl Default for BlobsLimit {
 
 impl fmt::Display for BlobsLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole =
+        let known_unit =
             UNITS[..3].iter().find(|(_, unit)| self.0 >= *unit && self.0.is_multiple_of(*unit));
-        let (name, unit) = whole.unwrap_or(&("B", 1));
+        let (name, unit) = known_unit.unwrap_or(&("B", 1));
         write!(f, "{}{name}", self.0 / unit)
     }
 }
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_read_as_people_write_them() {
+    fn sizes_are_parsed_with_units() {
         for (text, bytes, shown) in [
             ("1GiB", 1 << 30, "1GiB"),
             ("512 MiB", 512 << 20, "512MiB"),

@@ -281,7 +281,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_of_a_blob_is_cut_out_of_its_pieces() {
+    fn range_of_a_blob_is_assembled_from_its_pieces() {
         let pieces = ["abc", "", "defg", "h"].map(|text| Bytes::from_static(text.as_bytes()));
         let blob = Pieces { pieces: Arc::new(pieces.to_vec()), size: 8 };
         let part = |from, to| String::from_utf8(blob.part(from, to).concat()).unwrap();
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn all_bytes_are_counted_once() {
+    fn stored_bytes_are_counted_once() {
         let mut pushed = Pushed::default();
         let digest = super::super::digest(b"hello");
         for repository in ["a", "b"] {

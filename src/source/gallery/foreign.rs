@@ -6,7 +6,7 @@
 //! has their contents; directly shared galleries are listed by the provider.
 
 use super::parse::{self, Resource};
-use super::{AT_ONCE, Gallery, MOST_OTHERS, gave_up};
+use super::{CONCURRENCY, Gallery, MOST_OTHERS, end_failed_item};
 use crate::client::quoted;
 use crate::client::version;
 use crate::error::{Error, ErrorKind, Result};
@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, HashSet};
 /// item is split.
 const MOST_RESOURCES: u64 = 8_000;
 /// Galleries per part of a split item; their names must fit into a query.
-const GALLERIES_AT_ONCE: usize = 50;
+const GALLERIES_PER_QUERY: usize = 50;
 const VERSION: (&str, &str) = version::FOREIGN_GALLERIES.parameter();
 
 const COMMUNITY: &str = "microsoft.compute/locations/communitygalleries";
@@ -54,7 +54,7 @@ impl Gallery {
                     denied.push(subscription);
                     continue;
                 }
-                Err(error) => return gave_up(item, error, effort),
+                Err(error) => return end_failed_item(item, error, effort),
             };
             for gallery in listed {
                 let scope = GalleryScope::Foreign {
@@ -76,9 +76,9 @@ impl Gallery {
                 Ok(ours) => drop_owned_by(&mut found, &ours.shared_with()),
                 // An unknown owner does not make the galleries gone, so 404 counts as denied.
                 Err(error) if error.kind() == ErrorKind::NotFound => {
-                    return gave_up(item, error.with_kind(ErrorKind::Denied), effort);
+                    return end_failed_item(item, error.with_kind(ErrorKind::Denied), effort);
                 }
-                Err(error) => return gave_up(item, error, effort),
+                Err(error) => return end_failed_item(item, error, effort),
             }
         }
         // Galleries shared with an unreadable subscription are not visible, but they are not gone.
@@ -120,16 +120,16 @@ impl Gallery {
             }
         }
         let each: Vec<String> = named().cloned().collect();
-        let asked: Vec<_> = stream::iter(each)
+        let per_subscription: Vec<_> = stream::iter(each)
             .map(|subscription| async move {
                 let sharing = Sharing::Subscription;
                 let listed = self.shared_with(location, &subscription, sharing).await;
                 (subscription, sharing, listed)
             })
-            .buffered(AT_ONCE)
+            .buffered(CONCURRENCY)
             .collect()
             .await;
-        lists.extend(asked);
+        lists.extend(per_subscription);
         lists
     }
 
@@ -157,13 +157,13 @@ impl Gallery {
         };
         let rows = self.foreign_rows(location, subscription, *sharing, gallery).await;
         match rows {
-            Ok(rows) => Ok(ended_with(item, rows, Vec::new())),
+            Ok(rows) => Ok(end_with_rows(item, rows, Vec::new())),
             // A community gallery that is named in the configuration need not exist in every
             // location.
             Err(error) if *sharing == Sharing::Community && error.kind() == ErrorKind::NotFound => {
-                Ok(ended_with(item, Vec::new(), Vec::new()))
+                Ok(end_with_rows(item, Vec::new(), Vec::new()))
             }
-            Err(error) => gave_up(item, error, effort),
+            Err(error) => end_failed_item(item, error, effort),
         }
     }
 
@@ -193,7 +193,7 @@ impl Gallery {
             });
         }
         let parts: Vec<Vec<GalleryImage>> =
-            stream::iter(parts).buffered(AT_ONCE).try_collect().await?;
+            stream::iter(parts).buffered(CONCURRENCY).try_collect().await?;
         Ok(parts.into_iter().flatten().collect())
     }
 
@@ -236,11 +236,11 @@ impl Gallery {
                 gallery: gallery.clone(),
             };
             let children = galleries.iter().map(|name| item.child(Scope::Gallery(foreign(name))));
-            return Ok(ended_with(item, Vec::new(), children.collect()));
+            return Ok(end_with_rows(item, Vec::new(), children.collect()));
         }
         let found = self.communities_in(location, galleries).await;
         match found {
-            Ok(Communities::Rows(rows)) => Ok(ended_with(item, rows, Vec::new())),
+            Ok(Communities::Rows(rows)) => Ok(end_with_rows(item, rows, Vec::new())),
             Ok(Communities::Split(names)) => {
                 let part = |galleries: &[String]| GalleryScope::CommunityIn {
                     location: location.clone(),
@@ -248,11 +248,11 @@ impl Gallery {
                     otherwise: otherwise.clone(),
                     galleries: galleries.to_vec(),
                 };
-                let parts = names.chunks(GALLERIES_AT_ONCE);
+                let parts = names.chunks(GALLERIES_PER_QUERY);
                 let children = parts.map(|names| item.child(Scope::Gallery(part(names))));
-                Ok(ended_with(item, Vec::new(), children.collect()))
+                Ok(end_with_rows(item, Vec::new(), children.collect()))
             }
-            Err(error) => gave_up(item, error, effort),
+            Err(error) => end_failed_item(item, error, effort),
         }
     }
 
@@ -328,7 +328,7 @@ enum Communities {
     Split(Vec<String>),
 }
 
-fn ended_with(item: &WorkItem, mut rows: Vec<GalleryImage>, children: Vec<WorkItem>) -> Crawled {
+fn end_with_rows(item: &WorkItem, mut rows: Vec<GalleryImage>, children: Vec<WorkItem>) -> Crawled {
     rows.sort_by(GalleryImage::compare);
     let mut seen = HashSet::new();
     rows.retain(|row| seen.insert(row.id.to_ascii_lowercase()));

@@ -56,7 +56,7 @@ struct Image {
 }
 
 /// Disks per query, which contains their ids.
-const DISKS_AT_ONCE: usize = 100;
+const DISKS_PER_QUERY: usize = 100;
 
 const SETS: &str = "microsoft.compute/virtualmachinescalesets";
 
@@ -101,7 +101,7 @@ impl Gallery {
         ids.sort_unstable();
         ids.dedup();
         let mut found = HashMap::new();
-        for ids in ids.chunks(DISKS_AT_ONCE) {
+        for ids in ids.chunks(DISKS_PER_QUERY) {
             // A disk may be in another subscription than its machine.
             let disks: Vec<Disk> = self.client.graph(&disks_query(ids), &[]).await?;
             for Disk { id, made } in disks {
@@ -150,9 +150,10 @@ impl Image {
     }
 
     fn reference(self) -> MachineImage {
-        let told = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let foreign = told(self.shared_gallery_image_id).or(told(self.community_gallery_image_id));
-        if let Some(id) = foreign.or(told(self.id)) {
+        let non_empty = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let foreign =
+            non_empty(self.shared_gallery_image_id).or(non_empty(self.community_gallery_image_id));
+        if let Some(id) = foreign.or(non_empty(self.id)) {
             if let Some(urn) = marketplace(&id) {
                 return MachineImage::Marketplace(urn);
             }
@@ -168,9 +169,9 @@ impl Image {
             let pinned = Some(version).filter(|version| !version.eq_ignore_ascii_case("latest"));
             return MachineImage::Gallery(id[..at].to_owned(), pinned);
         }
-        match (told(self.publisher), told(self.offer), told(self.sku)) {
+        match (non_empty(self.publisher), non_empty(self.offer), non_empty(self.sku)) {
             (Some(publisher), Some(offer), Some(sku)) => {
-                let version = told(self.version).unwrap_or_else(|| "latest".to_owned());
+                let version = non_empty(self.version).unwrap_or_else(|| "latest".to_owned());
                 MachineImage::Marketplace(Urn { publisher, offer, sku, version })
             }
             _ => MachineImage::None,

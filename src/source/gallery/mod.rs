@@ -14,8 +14,8 @@ mod replication;
 
 use super::locations::{self, UNNAMED};
 use super::{
-    Crawled, Invocation, LiveListing, NameFilter, PreviousFindings, Rows, Source, ended, gave_up,
-    no_list, standing, through_others,
+    Crawled, Invocation, LiveListing, NameFilter, PreviousFindings, Rows, Source, classify_failure,
+    end_failed_item, end_unlisted_subscription, subscription_state_text, through_others,
 };
 use crate::client::{Client, version};
 use crate::error::{Error, Result};
@@ -31,7 +31,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 /// Concurrent requests per work item.
-const AT_ONCE: usize = 8;
+const CONCURRENCY: usize = 8;
 /// Maximum number of fallback subscriptions for a gallery of another owner.
 const MOST_OTHERS: usize = 8;
 /// The API versions of galleries and managed images in the recordings (azure-rest §1).
@@ -91,17 +91,24 @@ impl Gallery {
         let galleries = match self.galleries(subscription).await {
             Ok(galleries) => galleries,
             // An unregistered provider means that there are no galleries.
-            Err(error) => return no_list(item, error, (subscription, "Microsoft.Compute"), effort),
+            Err(error) => {
+                return end_unlisted_subscription(
+                    item,
+                    error,
+                    (subscription, "Microsoft.Compute"),
+                    effort,
+                );
+            }
         };
         if galleries.len() > MOST_MESSAGES {
             let text = format!("more than {MOST_MESSAGES} galleries in one subscription");
-            return gave_up(item, Error::invalid(text), effort);
+            return end_failed_item(item, Error::invalid(text), effort);
         }
         let mut gaps = Vec::new();
         let mut rows = match self.managed_images(subscription).await {
             Ok(rows) => rows,
             Err(error) => {
-                let (state, reason, attempts) = ended(error, effort)?;
+                let (state, reason, attempts) = classify_failure(error, effort)?;
                 let offer = MANAGED_IMAGES.to_owned();
                 gaps.push(Gap { offer, sku: None, version: None, state, reason, attempts });
                 Vec::new()
@@ -127,7 +134,7 @@ impl Gallery {
             rows: rows.len() as u64,
             gaps,
             children: galleries.into_iter().map(child).collect(),
-            ..Outcome::bare(item.scope.clone(), state, standing(&item.scope), 0)
+            ..Outcome::bare(item.scope.clone(), state, subscription_state_text(&item.scope), 0)
         };
         Ok(Crawled::Ended(outcome, Rows::Gallery(rows)))
     }
@@ -205,7 +212,7 @@ impl Source for Gallery {
             details,
         });
         let mut scopes: Vec<GalleryScope> = own.collect();
-        let usable = seen.asked_through();
+        let usable = seen.usable_ids();
         let first = placement::first_readable(&self.client, &usable, &request.locations).await?;
         let Some((first, locations)) = first else {
             return Ok(scopes.into_iter().map(Scope::Gallery).collect());
@@ -241,7 +248,7 @@ impl Source for Gallery {
         };
         if scope.location() == UNNAMED || scope.subscription() == UNNAMED {
             let text = "it is listed without a name, so its galleries are not queried";
-            return gave_up(item, Error::invalid(text), effort);
+            return end_failed_item(item, Error::invalid(text), effort);
         }
         match scope {
             GalleryScope::Subscription { subscription, .. } => {

@@ -1,7 +1,7 @@
 //! One gallery of our own subscriptions: its sharing profile, definitions and versions.
 
 use super::parse::{self, Resource};
-use super::{AT_ONCE, GALLERIES, Gallery, gave_up};
+use super::{CONCURRENCY, GALLERIES, Gallery, end_failed_item};
 use crate::client::quoted;
 use crate::client::version::GALLERY_CHANGES;
 use crate::error::{Error, ErrorKind, Result};
@@ -57,7 +57,7 @@ impl Gallery {
             Some(sharing) => (sharing.clone(), public_names.clone()),
             None => match self.sharing(own).await {
                 Ok(sharing) => sharing,
-                Err(error) => return gave_up(item, error, effort),
+                Err(error) => return end_failed_item(item, error, effort),
             },
         };
         let contents = match self.contents(own, definitions, *provider, effort.last).await {
@@ -66,7 +66,7 @@ impl Gallery {
                 let wait = error.retry_after().unwrap_or(SOME_WHILE);
                 return Ok(Crawled::Later(with_sharing(item, (&sharing, &public_names)), wait));
             }
-            Err(error) => return gave_up(item, error, effort),
+            Err(error) => return end_failed_item(item, error, effort),
         };
         let listed = match contents {
             Contents::Here(listed) => listed,
@@ -157,13 +157,13 @@ impl Gallery {
                 entry.0 = Some(resource);
             }
         }
-        let whole = listed.into_values().map(|(definition, versions)| {
+        let definitions = listed.into_values().map(|(definition, versions)| {
             // A version without its definition: the index lags behind.
             let lost =
                 || Error::bad_answer("Resource Graph returned versions without their definition");
             Ok((definition.ok_or_else(lost)?, versions))
         });
-        whole.collect::<Result<ListedGallery>>().map(Contents::Here)
+        definitions.collect::<Result<ListedGallery>>().map(Contents::Here)
     }
 
     /// Returns the contents of a gallery from the provider: fifty per page, definition by
@@ -184,7 +184,7 @@ impl Gallery {
                     Err(error) => Err(error),
                 }
             })
-            .buffered(AT_ONCE)
+            .buffered(CONCURRENCY)
             .try_filter_map(|listed| async move { Ok(listed) })
             .try_collect()
             .await?;

@@ -234,7 +234,7 @@ fn time(text: Option<&String>) -> Option<OffsetDateTime> {
 }
 
 /// Treats empty text as absent: community galleries have empty publishers.
-fn told(text: Option<String>) -> Option<String> {
+fn non_empty(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
@@ -248,7 +248,7 @@ fn typed<T: DeserializeOwned>(resource: &Resource) -> Result<T> {
     let (read, malformed) = lenient::of_value(properties).map_err(|e| {
         Error::transient(format!("{}: its properties cannot be read ({e})", resource.name))
     })?;
-    lenient::tell(&resource.kind, &malformed);
+    lenient::log_malformed(&resource.kind, &malformed);
     Ok(read)
 }
 
@@ -285,62 +285,63 @@ pub fn gallery_id(own: &OwnGallery) -> String {
 
 /// Builds the row of an image definition, without the data of its gallery.
 pub fn definition(id: String, resource: &Resource) -> Result<GalleryImage> {
-    let said: Definition = typed(resource)?;
+    let properties: Definition = typed(resource)?;
     let mut row = GalleryImage::new(Kind::GalleryDefinition, id);
-    let identifier = said.identifier.unwrap_or_default();
-    let recommended = said.recommended.unwrap_or_default();
+    let identifier = properties.identifier.unwrap_or_default();
+    let recommended = properties.recommended.unwrap_or_default();
     let (vcpus, memory) =
         (recommended.vcpus.unwrap_or_default(), recommended.memory.unwrap_or_default());
-    let plan = said.purchase_plan.unwrap_or_default();
+    let plan = properties.purchase_plan.unwrap_or_default();
     row.definition.clone_from(&resource.name);
-    row.publisher = told(identifier.publisher);
-    row.offer = told(identifier.offer);
-    row.sku = told(identifier.sku);
-    row.os = said.os_type;
-    row.os_state = said.os_state;
-    row.architecture = said.architecture;
-    row.hyper_v_generation = said.hyper_v_generation;
-    let features = said.features.unwrap_or_default().into_iter();
+    row.publisher = non_empty(identifier.publisher);
+    row.offer = non_empty(identifier.offer);
+    row.sku = non_empty(identifier.sku);
+    row.os = properties.os_type;
+    row.os_state = properties.os_state;
+    row.architecture = properties.architecture;
+    row.hyper_v_generation = properties.hyper_v_generation;
+    let features = properties.features.unwrap_or_default().into_iter();
     row.features = features.map(|f| (f.name, f.value.unwrap_or_default())).collect();
     row.security_type = row.features.get("SecurityType").cloned();
     row.locations = resource.location.iter().map(|name| short_name(name)).collect();
-    row.provisioning_state = said.provisioning_state;
-    row.end_of_life_at = time(said.end_of_life_date.as_ref());
+    row.provisioning_state = properties.provisioning_state;
+    row.end_of_life_at = time(properties.end_of_life_date.as_ref());
     (row.min_vcpus, row.max_vcpus) = (vcpus.min, vcpus.max);
     (row.min_memory, row.max_memory) = (memory.min, memory.max);
-    row.disallowed_disk_types = said.disallowed.and_then(|d| d.disk_types).unwrap_or_default();
-    row.plan_publisher = told(plan.publisher);
-    row.plan_product = told(plan.product);
-    row.plan_name = told(plan.name);
-    row.eula = told(said.eula);
-    row.privacy_uri = told(said.privacy_statement_uri);
-    row.release_notes_uri = told(said.release_note_uri);
-    row.description = told(said.description);
+    row.disallowed_disk_types =
+        properties.disallowed.and_then(|d| d.disk_types).unwrap_or_default();
+    row.plan_publisher = non_empty(plan.publisher);
+    row.plan_product = non_empty(plan.product);
+    row.plan_name = non_empty(plan.name);
+    row.eula = non_empty(properties.eula);
+    row.privacy_uri = non_empty(properties.privacy_statement_uri);
+    row.release_notes_uri = non_empty(properties.release_note_uri);
+    row.description = non_empty(properties.description);
     row.tags = resource.tags();
     Ok(row)
 }
 
 /// Builds the row of a version from the row of its definition and its own properties.
 pub fn version(definition: &GalleryImage, resource: &Resource) -> Result<GalleryImage> {
-    let said: Version = typed(resource)?;
-    let publishing = said.publishing_profile.unwrap_or_default();
+    let properties: Version = typed(resource)?;
+    let publishing = properties.publishing_profile.unwrap_or_default();
     let id = format!("{}/versions/{}", definition.id, resource.name);
     let mut row = GalleryImage { kind: Kind::GalleryVersion, id, ..definition.clone() };
     row.version = Some(resource.name.clone());
     row.tags = resource.tags();
     // A soft-deleted version can be deployed for a while, but is never the latest ("available only
     // when a specific version is requested").
-    let state = said.image_state.filter(|state| !state.eq_ignore_ascii_case("Active"));
-    row.provisioning_state = state.or(said.provisioning_state);
+    let state = properties.image_state.filter(|state| !state.eq_ignore_ascii_case("Active"));
+    row.provisioning_state = state.or(properties.provisioning_state);
     row.storage_type = publishing.storage_account_type;
     row.replication_mode = publishing.replication_mode;
     row.exclude_from_latest =
-        publishing.exclude_from_latest.or(said.exclude_from_latest).unwrap_or_default();
-    let safety = said.safety_profile.unwrap_or_default();
+        publishing.exclude_from_latest.or(properties.exclude_from_latest).unwrap_or_default();
+    let safety = properties.safety_profile.unwrap_or_default();
     row.block_deletion_before_end_of_life =
         safety.block_deletion_before_end_of_life.unwrap_or_default();
-    row.published_at = time(publishing.published_date.or(said.published_date).as_ref());
-    let end = time(publishing.end_of_life_date.or(said.end_of_life_date).as_ref());
+    row.published_at = time(publishing.published_date.or(properties.published_date).as_ref());
+    let end = time(publishing.end_of_life_date.or(properties.end_of_life_date).as_ref());
     row.end_of_life_at = end.into_iter().chain(definition.end_of_life_at).min();
     if let Some(regions) = &publishing.target_regions {
         let regions: Vec<&Region> =
@@ -363,8 +364,8 @@ pub fn version(definition: &GalleryImage, resource: &Resource) -> Result<Gallery
     row.locations.sort_unstable();
     row.locations.dedup();
     row.excluded_locations.sort_unstable();
-    (row.source_kind, row.source_id) = source(said.storage_profile.unwrap_or_default());
-    if let Some(status) = said.replication_status {
+    (row.source_kind, row.source_id) = source(properties.storage_profile.unwrap_or_default());
+    if let Some(status) = properties.replication_status {
         row.add_replication(&replicated(row.id.clone(), status));
     }
     Ok(row)
@@ -372,18 +373,18 @@ pub fn version(definition: &GalleryImage, resource: &Resource) -> Result<Gallery
 
 /// The kind and id of what a version was created from.
 fn source(storage: Storage) -> (Option<String>, Option<String>) {
-    let whole = storage.source.unwrap_or_default();
-    if let Some(id) = whole.community_gallery_image_id {
+    let origin = storage.source.unwrap_or_default();
+    if let Some(id) = origin.community_gallery_image_id {
         return (Some("community-version".to_owned()), Some(id));
     }
     let disks = storage.data_disk_images.unwrap_or_default();
     let disks = storage.os_disk_image.into_iter().chain(disks).filter_map(|disk| disk.source);
-    let id = told(whole.virtual_machine_id).or(told(whole.id));
-    let mut uri = told(whole.uri);
+    let id = non_empty(origin.virtual_machine_id).or(non_empty(origin.id));
+    let mut uri = non_empty(origin.uri);
     let id = id.or_else(|| {
         disks.into_iter().find_map(|disk| {
-            uri = uri.take().or(told(disk.uri));
-            told(disk.id)
+            uri = uri.take().or(non_empty(disk.uri));
+            non_empty(disk.id)
         })
     });
     let Some(id) = id else {
@@ -421,31 +422,31 @@ fn replicated(id: String, status: Replication) -> Replicated {
 
 /// Parses the answer to a GET of a version with its replication status.
 pub fn replication(id: String, resource: &Resource) -> Result<Replicated> {
-    let said: Version = typed(resource)?;
-    Ok(replicated(id, said.replication_status.unwrap_or_default()))
+    let properties: Version = typed(resource)?;
+    Ok(replicated(id, properties.replication_status.unwrap_or_default()))
 }
 
 /// Builds the row of a managed image.
 pub fn managed(resource: &Resource) -> Result<GalleryImage> {
-    let said: Managed = typed(resource)?;
-    let disk = said.storage_profile.unwrap_or_default().os_disk.unwrap_or_default();
+    let properties: Managed = typed(resource)?;
+    let disk = properties.storage_profile.unwrap_or_default().os_disk.unwrap_or_default();
     let mut row = GalleryImage::new(Kind::ManagedImage, resource.id.clone());
     row.subscription_id = part(&resource.id, "subscriptions").map(str::to_owned);
     row.resource_group = part(&resource.id, "resourceGroups").map(str::to_owned);
     row.definition.clone_from(&resource.name);
     row.os = disk.os_type;
     row.os_state = disk.os_state;
-    row.hyper_v_generation = said.hyper_v_generation;
-    row.provisioning_state = said.provisioning_state;
+    row.hyper_v_generation = properties.hyper_v_generation;
+    row.provisioning_state = properties.provisioning_state;
     row.storage_type = disk.storage_account_type;
     row.locations = resource.location.iter().map(|name| short_name(name)).collect();
-    let machine = said.source_virtual_machine.and_then(|source| told(source.id));
-    let id = |source: Option<Source>| source.and_then(|source| told(source.id));
+    let machine = properties.source_virtual_machine.and_then(|source| non_empty(source.id));
+    let id = |source: Option<Source>| source.and_then(|source| non_empty(source.id));
     let sources = [
         ("virtual-machine", machine),
         ("snapshot", id(disk.snapshot)),
         ("disk", id(disk.copied)),
-        ("vhd", told(disk.blob_uri).map(|uri| without_query(&uri))),
+        ("vhd", non_empty(disk.blob_uri).map(|uri| without_query(&uri))),
     ];
     if let Some((kind, Some(id))) = sources.into_iter().find(|(_, id)| id.is_some()) {
         (row.source_kind, row.source_id) = (Some(kind.to_owned()), Some(id));
@@ -456,8 +457,8 @@ pub fn managed(resource: &Resource) -> Result<GalleryImage> {
 
 /// Parses how a gallery is shared, and its public names, from a GET of the gallery.
 pub fn sharing(gallery: &Resource) -> Result<(String, Vec<String>)> {
-    let said: Shared = typed(gallery)?;
-    let profile = said.sharing_profile.unwrap_or_default();
+    let properties: Shared = typed(gallery)?;
+    let profile = properties.sharing_profile.unwrap_or_default();
     let permissions = profile.permissions.unwrap_or_else(|| "Private".to_owned());
     let mut names = profile.community.and_then(|info| info.public_names).unwrap_or_default();
     names.retain(|name| !name.is_empty());

@@ -5,10 +5,10 @@
 
 use super::own::path;
 use super::parse::{self, Resource};
-use super::{AT_ONCE, GALLERIES, Gallery};
+use super::{CONCURRENCY, GALLERIES, Gallery};
 use crate::error::{ErrorKind, Result};
 use crate::image::gallery::{GalleryImage, Kind, Replicated, mark_latest};
-use crate::source::{Crawled, Invocation, PreviousFindings, Rows, ended};
+use crate::source::{Crawled, Invocation, PreviousFindings, Rows, classify_failure};
 use crate::work::{Details, GalleryScope, Gap, Outcome, OwnGallery, Scope, State, WorkItem};
 use futures::{StreamExt, stream};
 use tokio::time::Instant;
@@ -22,7 +22,7 @@ const PER_ITEM: usize = 200;
 /// to request.
 #[derive(Default)]
 struct ReplicationResults {
-    told: Vec<Replicated>,
+    replicated: Vec<Replicated>,
     gaps: Vec<Gap>,
     left: Vec<[String; 2]>,
 }
@@ -51,10 +51,10 @@ impl Gallery {
         let unknown = chosen.iter().filter(|at| !known.is_replicated(&rows[**at]));
         let mut wanted: Vec<[String; 2]> = unknown.filter_map(name).collect();
         let later = wanted.split_off(wanted.len().min(HERE));
-        let ReplicationResults { told, gaps, left } = self.ask(own, wanted, effort).await?;
-        for told in &told {
-            if let Some(row) = rows.iter_mut().find(|row| row.id == told.id) {
-                row.add_replication(told);
+        let ReplicationResults { replicated, gaps, left } = self.ask(own, wanted, effort).await?;
+        for replicated in &replicated {
+            if let Some(row) = rows.iter_mut().find(|row| row.id == replicated.id) {
+                row.add_replication(replicated);
             }
         }
         let left: Vec<[String; 2]> = left.into_iter().chain(later).collect();
@@ -69,16 +69,16 @@ impl Gallery {
         versions: &[[String; 2]],
         effort: &Invocation,
     ) -> Result<Crawled> {
-        let ReplicationResults { told, gaps, left } =
+        let ReplicationResults { replicated, gaps, left } =
             self.ask(own, versions.to_vec(), effort).await?;
         let children = (!left.is_empty()).then(|| follow(item, own, left));
         let outcome = Outcome {
-            rows: told.len() as u64,
+            rows: replicated.len() as u64,
             gaps,
             children: children.into_iter().collect(),
             ..Outcome::bare(item.scope.clone(), State::Done, "", 0)
         };
-        Ok(Crawled::Ended(outcome, Rows::Replicated(told)))
+        Ok(Crawled::Ended(outcome, Rows::Replicated(replicated)))
     }
 
     async fn ask(
@@ -87,34 +87,41 @@ impl Gallery {
         versions: Vec<[String; 2]>,
         effort: &Invocation,
     ) -> Result<ReplicationResults> {
-        let mut asked = ReplicationResults::default();
-        for (index, batch) in versions.chunks(AT_ONCE).enumerate() {
-            if !asked.left.is_empty() || (index > 0 && Instant::now() > effort.until) {
-                asked.left.extend_from_slice(&versions[index * AT_ONCE..]);
+        let mut results = ReplicationResults::default();
+        for (index, batch) in versions.chunks(CONCURRENCY).enumerate() {
+            if !results.left.is_empty() || (index > 0 && Instant::now() > effort.until) {
+                results.left.extend_from_slice(&versions[index * CONCURRENCY..]);
                 break;
             }
-            let mut answers = stream::iter(batch.to_vec())
+            let mut responses = stream::iter(batch.to_vec())
                 .map(|name| async move {
                     let answer = self.replication(own, &name).await;
                     (name, answer)
                 })
-                .buffered(AT_ONCE);
-            while let Some((name, answer)) = answers.next().await {
+                .buffered(CONCURRENCY);
+            while let Some((name, answer)) = responses.next().await {
                 match answer {
-                    Ok(told) => asked.told.push(told),
+                    Ok(replicated) => results.replicated.push(replicated),
                     Err(error) if error.kind() == ErrorKind::Throttled && index > 0 => {
-                        asked.left.push(name);
+                        results.left.push(name);
                     }
                     Err(error) => {
-                        let (state, reason, attempts) = ended(error, effort)?;
+                        let (state, reason, attempts) = classify_failure(error, effort)?;
                         let [offer, version] = name;
                         let version = Some(version);
-                        asked.gaps.push(Gap { offer, sku: None, version, state, reason, attempts });
+                        results.gaps.push(Gap {
+                            offer,
+                            sku: None,
+                            version,
+                            state,
+                            reason,
+                            attempts,
+                        });
                     }
                 }
             }
         }
-        Ok(asked)
+        Ok(results)
     }
 
     async fn replication(

@@ -3,7 +3,7 @@
 use crate::client::Client;
 
 /// Concurrent requests per work item.
-pub(super) const AT_ONCE: usize = 8;
+pub(super) const CONCURRENCY: usize = 8;
 
 /// The source of marketplace images.
 #[derive(Debug, Clone)]

@@ -237,22 +237,22 @@ impl Marketplace {
 const LISTING: &str = VM_IMAGES.resource;
 
 /// Reads the properties of a version leniently.
-fn properties(said: &Value) -> Properties {
-    match lenient::of_value::<Option<Properties>>(said) {
+fn properties(value: &Value) -> Properties {
+    match lenient::of_value::<Option<Properties>>(value) {
         Ok((properties, malformed)) => {
-            lenient::tell(LISTING, &malformed);
+            lenient::log_malformed(LISTING, &malformed);
             properties.unwrap_or_default()
         }
         Err(error) => {
-            lenient::tell(LISTING, &vec![(format!("[].properties: {error}"), 1)]);
+            lenient::log_malformed(LISTING, &vec![(format!("[].properties: {error}"), 1)]);
             Properties::default()
         }
     }
 }
 
 /// Whether the properties contain a deprecation status, readable or not; null counts as absent.
-fn says_status(said: &Value) -> bool {
-    match said {
+fn has_status(value: &Value) -> bool {
+    match value {
         Value::Null => false,
         Value::Object(members) => {
             members.get("imageDeprecationStatus").is_some_and(|status| !status.is_null())
@@ -263,15 +263,15 @@ fn says_status(said: &Value) -> bool {
 
 /// Converts a listed version to a row. If its status is present but unreadable, it is unknown
 /// whether the version is deployable.
-fn listed([offer, sku]: [&str; 2], version: String, said: &Value) -> ListedVersion {
-    let properties = properties(said);
+fn listed([offer, sku]: [&str; 2], version: String, value: &Value) -> ListedVersion {
+    let properties = properties(value);
     let deprecation = properties.image_deprecation_status.as_ref();
     let status = deprecation.and_then(Deprecation::status);
     if let Some(unread) = deprecation.filter(|_| status.is_none()).map(Deprecation::unread) {
-        lenient::tell(LISTING, &vec![unread]);
+        lenient::log_malformed(LISTING, &vec![unread]);
     }
     ListedVersion {
-        is_status_unread: status.is_none() && says_status(said),
+        is_status_unread: status.is_none() && has_status(value),
         offer: offer.to_owned(),
         sku: sku.to_owned(),
         version,

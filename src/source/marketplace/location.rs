@@ -76,12 +76,14 @@ pub(super) fn items(
     else {
         return Vec::new();
     };
-    let asked = |name: &String| {
+    let matches_names = |name: &String| {
         let lower = name.to_ascii_lowercase();
         only.is_empty() || only.iter().any(|part| lower.contains(&part.to_ascii_lowercase()))
     };
-    let behind = |name: &String| after.as_ref().is_none_or(|after| caseless(name, after).is_gt());
-    let mut publishers = publishers.into_iter().filter(|name| asked(name) && behind(name));
+    let follows_cursor =
+        |name: &String| after.as_ref().is_none_or(|after| caseless(name, after).is_gt());
+    let mut publishers =
+        publishers.into_iter().filter(|name| matches_names(name) && follows_cursor(name));
     let batch: Vec<String> = publishers.by_ref().take(MOST_MESSAGES - 1).collect();
     let more = publishers.next().is_some();
 
@@ -137,12 +139,12 @@ pub(super) fn unknown(scope: &Scope, publishers: &[String]) -> String {
         let part = part.to_ascii_lowercase();
         !lower.iter().any(|name| name.contains(&part))
     };
-    let said = only.iter().filter(is_unknown).take(MOST_UNKNOWN).map(|part| {
+    let parts = only.iter().filter(is_unknown).take(MOST_UNKNOWN).map(|part| {
         let near = nearest(part, publishers.iter().map(String::as_str));
         let near = if near.is_empty() { String::new() } else { format!(" ({})", are(&near)) };
         format!("no publisher has {} in its name{near}", quoted(part))
     });
-    said.collect::<Vec<_>>().join("; ")
+    parts.collect::<Vec<_>>().join("; ")
 }
 
 /// Splits publishers into those whose offers are to be listed, in planned order, and those whose
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn everyone_comes_round_in_time_new_ones_and_the_oldest_first() {
+    fn new_and_oldest_publishers_are_listed_first_within_the_maximum_age() {
         let names = ["a", "b", "c", "d", "e", "f"];
         let mut known = PreviousFindings::default();
         for (name, listed) in [("a", 90), ("b", 95), ("c", 97), ("d", 98), ("e", 99)] {
@@ -244,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn turns_are_spread_over_subscriptions_and_empty_publishers_come_last() {
+    fn turns_rotate_over_subscriptions_with_empty_publishers_last() {
         let names = ["x.y".to_owned(), "big".to_owned(), "small".to_owned()];
         let mut known = PreviousFindings::default();
         known.listed("eastus", "big", at(1));
@@ -252,13 +254,13 @@ mod tests {
         known.has_offer("eastus", "big", "ONE");
         assert_eq!(known.listing("eastus", "BIG"), Some((at(1), 1)));
         let items = items(&location(2, Some(1), None), names.to_vec(), &known, at(2));
-        let told: Vec<_> = items
+        let placed: Vec<_> = items
             .iter()
             .map(|item| {
                 let scope = &item.scope;
                 (scope.publisher().unwrap(), scope.subscription(), item.turn.unwrap().before)
             })
             .collect();
-        assert_eq!(told, [("big", "one", 0), ("small", "two", 0), ("x.y", "one", 1)]);
+        assert_eq!(placed, [("big", "one", 0), ("small", "two", 0), ("x.y", "one", 1)]);
     }
 }

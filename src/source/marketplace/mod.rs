@@ -13,7 +13,7 @@ pub use client::Marketplace;
 
 use super::locations::{self, UNNAMED};
 use super::{
-    Crawled, Invocation, LiveListing, NameFilter, PreviousFindings, Rows, Source, ended,
+    Crawled, Invocation, LiveListing, NameFilter, PreviousFindings, Rows, Source, classify_failure,
     through_others,
 };
 use crate::error::{Error, ErrorKind, Result};
@@ -23,7 +23,7 @@ use crate::work::{
     Details, Gap, KnownOffers, Outcome, Rank, Request, Scope, SourceName, State, WorkItem,
 };
 use async_trait::async_trait;
-use client::AT_ONCE;
+use client::CONCURRENCY;
 use futures::{StreamExt, TryStreamExt, stream};
 use place::ListingPath;
 use std::time::Duration;
@@ -116,7 +116,7 @@ impl Marketplace {
         let publishers = match self.publishers(scope.subscription(), scope.location()).await {
             Ok(publishers) => publishers,
             Err(error) => {
-                let (state, reason, attempts) = ended(error, effort)?;
+                let (state, reason, attempts) = classify_failure(error, effort)?;
                 // A location that was requested and is not found is a failure, not a removal.
                 let (state, attempts) = match state {
                     State::Gone => (State::Failed, 1),
@@ -129,10 +129,10 @@ impl Marketplace {
         let unknown = location::unknown(scope, &publishers.rows);
         let children = location::items(item, publishers.rows, known, effort.now);
         let listed = u64::from(!children.is_empty());
-        let whole = if children.is_empty() { State::Empty } else { State::Done };
+        let default_state = if children.is_empty() { State::Empty } else { State::Done };
         // An unnamed entry could be any publisher of the previous snapshot. The named ones are
         // crawled all the same.
-        let (state, reason, attempts) = gap.unwrap_or((whole, unknown, 0));
+        let (state, reason, attempts) = gap.unwrap_or((default_state, unknown, 0));
         let bare = Outcome::bare(scope.clone(), state, reason, attempts);
         Ok(Outcome { listed, children, ..bare })
     }
@@ -156,7 +156,7 @@ impl Marketplace {
                     (offers.rows, true)
                 }
                 Err(error) => {
-                    let (state, reason, attempts) = ended(error, effort)?;
+                    let (state, reason, attempts) = classify_failure(error, effort)?;
                     let outcome = Outcome::bare(item.scope.clone(), state, reason, attempts);
                     return Ok(Crawled::Ended(outcome, Rows::Listed(Vec::new())));
                 }
@@ -177,7 +177,7 @@ impl Marketplace {
         let later = |offers: &[String]| {
             if is_whole { with_offers(item, offers) } else { item.clone() }
         };
-        if let Some(wait) = self.put_off(place, &offers).filter(|_| is_whole) {
+        if let Some(wait) = self.quota_wait(place, &offers).filter(|_| is_whole) {
             return Ok(Crawled::Later(later(&offers), wait));
         }
         walk.listed = listed;
@@ -186,18 +186,18 @@ impl Marketplace {
         self.walk(place, &offers, effort, &mut walk, &sought).await?;
         match walk.wait.filter(|_| !walk.begun) {
             Some(wait) => Ok(Crawled::Later(later(&offers), wait)),
-            None => Ok(ended_as(walk.end(item, place, state, *details))),
+            None => Ok(into_crawled(walk.end(item, place, state, *details))),
         }
     }
 
     /// How long to postpone the requests that follow a listing of offers. They would delay further
     /// such listings, which are the scarce operation.
-    fn put_off(&self, place: ListingPath<'_>, offers: &[String]) -> Option<Duration> {
+    fn quota_wait(&self, place: ListingPath<'_>, offers: &[String]) -> Option<Duration> {
         if offers.is_empty() || !ListingPath::fit(offers) {
             return None;
         }
         let requests = offers.len() as f64 * REQUESTS_AN_OFFER;
-        self.client.put_off(place.subscription, place.location, requests)
+        self.client.deferral(place.subscription, place.location, requests)
     }
 
     async fn crawl_offers(
@@ -210,7 +210,7 @@ impl Marketplace {
         let Scope::Offers { offers, details, .. } = &item.scope else {
             return Err(Error::bug("not an item of offers"));
         };
-        if let Some(wait) = self.put_off(place, offers) {
+        if let Some(wait) = self.quota_wait(place, offers) {
             return Ok(Crawled::Later(item.clone(), wait));
         }
         let mut walk = OfferWalk::default();
@@ -219,7 +219,7 @@ impl Marketplace {
         self.walk(place, offers, effort, &mut walk, &sought).await?;
         match walk.wait.filter(|_| !walk.begun) {
             Some(wait) => Ok(Crawled::Later(item.clone(), wait)),
-            None => Ok(ended_as(walk.end(item, place, State::Done, *details))),
+            None => Ok(into_crawled(walk.end(item, place, State::Done, *details))),
         }
     }
 
@@ -233,19 +233,19 @@ impl Marketplace {
         let mut rows = Vec::new();
         let mut gaps = Vec::new();
         let mut left: Vec<[String; 3]> = Vec::new();
-        for (index, batch) in images.chunks(AT_ONCE).enumerate() {
+        for (index, batch) in images.chunks(CONCURRENCY).enumerate() {
             if !left.is_empty() || (index > 0 && Instant::now() > effort.until) {
-                left.extend_from_slice(&images[index * AT_ONCE..]);
+                left.extend_from_slice(&images[index * CONCURRENCY..]);
                 break;
             }
-            let mut answers = stream::iter(batch.to_vec())
+            let mut responses = stream::iter(batch.to_vec())
                 .map(|image| async move {
                     let [offer, sku, version] = &image;
                     let answer = self.image(place, [offer, sku, version]).await;
                     (image, answer)
                 })
-                .buffered(AT_ONCE);
-            while let Some((image, answer)) = answers.next().await {
+                .buffered(CONCURRENCY);
+            while let Some((image, answer)) = responses.next().await {
                 let [offer, sku, version] = image;
                 match answer {
                     Ok(detail) => {
@@ -259,7 +259,7 @@ impl Marketplace {
                         left.push([offer, sku, version]);
                     }
                     Err(error) => {
-                        let (state, reason, attempts) = ended(error, effort)?;
+                        let (state, reason, attempts) = classify_failure(error, effort)?;
                         let (sku, version) = (Some(sku), Some(version));
                         gaps.push(Gap { offer, sku, version, state, reason, attempts });
                     }
@@ -298,7 +298,7 @@ impl Marketplace {
             Scope::Publisher { .. } => self.crawl_publisher(item, place, effort, known).await,
             Scope::Offers { .. } => self.crawl_offers(item, place, effort, known).await,
             Scope::Details { images, .. } => {
-                self.crawl_details(item, place, images, effort).await.map(ended_as)
+                self.crawl_details(item, place, images, effort).await.map(into_crawled)
             }
             Scope::Gallery(_) | Scope::Registry(_) => {
                 Err(Error::bug("not an item of the marketplace"))
@@ -309,7 +309,7 @@ impl Marketplace {
     /// Returns the locations to crawl, and the subscriptions over which to spread them.
     async fn places(&self, request: &Request) -> Result<(Vec<String>, Vec<String>)> {
         let seen = locations::subscriptions(&self.client, &request.subscriptions).await?;
-        let mut subscriptions = seen.asked_through();
+        let mut subscriptions = seen.usable_ids();
         let (first, locations) =
             locations::first_readable(&self.client, &subscriptions, &request.locations).await?;
         // The subscriptions before the first readable one may not be read.
@@ -326,7 +326,7 @@ impl Marketplace {
         if subscriptions.len() == 1 || location == UNNAMED {
             return subscriptions;
         }
-        let asked: Vec<bool> = stream::iter(subscriptions.clone())
+        let is_open: Vec<bool> = stream::iter(subscriptions.clone())
             .map(|subscription| async move {
                 let listed = self.publishers(&subscription, location).await;
                 let closed = listed.err().filter(locations::is_closed);
@@ -338,10 +338,10 @@ impl Marketplace {
                 }
                 closed.is_none()
             })
-            .buffered(AT_ONCE)
+            .buffered(CONCURRENCY)
             .collect()
             .await;
-        let pairs = subscriptions.iter().zip(asked);
+        let pairs = subscriptions.iter().zip(is_open);
         let open: Vec<String> = pairs.filter(|(_, open)| *open).map(|(id, _)| id.clone()).collect();
         if open.is_empty() { subscriptions } else { open }
     }
@@ -350,7 +350,7 @@ impl Marketplace {
 /// Live lookups have no time budget of their own.
 const FOREVER: Duration = Duration::from_hours(24);
 
-fn ended_as((outcome, rows): (Outcome, Rows)) -> Crawled {
+fn into_crawled((outcome, rows): (Outcome, Rows)) -> Crawled {
     Crawled::Ended(outcome, rows)
 }
 
@@ -446,7 +446,7 @@ impl Source for Marketplace {
                     };
                     this.live_publisher(place, wanted).await
                 })
-                .buffered(AT_ONCE)
+                .buffered(CONCURRENCY)
                 .try_collect()
                 .await?;
             live.extend(found);

@@ -2,12 +2,12 @@
 //!
 //! An offer is processed completely or not at all; remaining offers follow in another item.
 
-use super::client::{AT_ONCE, Marketplace};
+use super::client::{CONCURRENCY, Marketplace};
 use super::place::ListingPath;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Status;
 use crate::image::marketplace::ListedVersion;
-use crate::source::{Invocation, PreviousFindings, Rows, ended};
+use crate::source::{Invocation, PreviousFindings, Rows, classify_failure};
 use crate::work::{Details, Gap, Outcome, State, WorkItem};
 use futures::{StreamExt, stream};
 use std::time::Duration;
@@ -76,7 +76,7 @@ impl OfferResult {
             self.wait = self.wait.max(Some(error.retry_after().unwrap_or_default()));
             return Ok(());
         }
-        self.gap(names, ended(error, effort)?);
+        self.gap(names, classify_failure(error, effort)?);
         Ok(())
     }
 }
@@ -101,21 +101,21 @@ impl Marketplace {
     where
         F: Fn(&str, Option<&str>) -> bool + Sync,
     {
-        for (index, batch) in offers.chunks(AT_ONCE).enumerate() {
+        for (index, batch) in offers.chunks(CONCURRENCY).enumerate() {
             if walk.wait.is_some() || (index > 0 && Instant::now() > effort.until) {
-                walk.left.extend_from_slice(&offers[index * AT_ONCE..]);
+                walk.left.extend_from_slice(&offers[index * CONCURRENCY..]);
                 break;
             }
             let mut found: Vec<OfferResult> =
                 batch.iter().map(|_| OfferResult::default()).collect();
             let mut pairs = Vec::new();
-            let mut answers = stream::iter(batch.iter().cloned().enumerate())
+            let mut responses = stream::iter(batch.iter().cloned().enumerate())
                 .map(|(at, offer)| async move {
                     let skus = self.skus(place, &offer).await;
                     (at, offer, skus)
                 })
-                .buffered(AT_ONCE);
-            while let Some((at, offer, skus)) = answers.next().await {
+                .buffered(CONCURRENCY);
+            while let Some((at, offer, skus)) = responses.next().await {
                 match skus {
                     Ok(skus) => {
                         let is_empty = skus.rows.is_empty();
@@ -147,13 +147,13 @@ impl Marketplace {
         found: &mut [OfferResult],
         sought: &WalkOptions<'_, F>,
     ) -> Result<()> {
-        let mut answers = stream::iter(pairs)
+        let mut responses = stream::iter(pairs)
             .map(|(at, offer, sku)| async move {
                 let versions = self.sku(place, [&offer, &sku], sought, effort.now).await;
                 (at, offer, sku, versions)
             })
-            .buffered(AT_ONCE);
-        while let Some((at, offer, sku, versions)) = answers.next().await {
+            .buffered(CONCURRENCY);
+        while let Some((at, offer, sku, versions)) = responses.next().await {
             let found = &mut found[at];
             match versions {
                 Ok((versions, end)) => {

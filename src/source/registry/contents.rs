@@ -1,10 +1,10 @@
 //! Contents of manifests. Each manifest is read individually, and only once ever.
 
-use super::{AT_ONCE, Containers, TOGETHER, gave_up};
+use super::{CONCURRENCY, Containers, TOGETHER, end_failed_item};
 use crate::error::{ErrorKind, Result};
 use crate::image::registry::{ManifestContent, ManifestDetail, manifest_id};
 use crate::registry::{Content, Descriptor, Name, Registry, is_image_config, pull_scope};
-use crate::source::{Crawled, Invocation, Rows, ended};
+use crate::source::{Crawled, Invocation, Rows, classify_failure};
 use crate::work::{Gap, Outcome, RegistryScope, Scope, State, WorkItem};
 use futures::{StreamExt, stream};
 use serde_json::Value;
@@ -27,7 +27,7 @@ impl Containers {
     ) -> Result<Crawled> {
         let registry = match self.registry(login_server) {
             Ok(registry) => registry,
-            Err(error) => return gave_up(item, error, effort),
+            Err(error) => return end_failed_item(item, error, effort),
         };
         // Manifests are sorted by repository, so a token for some repositories covers all of their
         // manifests.
@@ -41,7 +41,7 @@ impl Containers {
                 names.iter().map(move |name| (*name, Arc::clone(&scope)))
             })
             .collect();
-        let asked = stream::iter(manifests).map(|name| {
+        let requests = stream::iter(manifests).map(|name| {
             let (registry, scope) = (&registry, scopes.get(name[0].as_str()).cloned());
             async move {
                 let is_late = Instant::now() >= effort.until;
@@ -49,19 +49,19 @@ impl Containers {
                 (name, if is_late { None } else { Some(read(registry, name, &scope).await) })
             }
         });
-        let mut told = Vec::new();
+        let mut details = Vec::new();
         let mut gaps = Vec::new();
         let mut left = Vec::new();
-        let mut answers = asked.buffered(AT_ONCE).boxed();
-        while let Some((name, answer)) = answers.next().await {
+        let mut responses = requests.buffered(CONCURRENCY).boxed();
+        while let Some((name, answer)) = responses.next().await {
             match answer {
                 None => left.push(name.clone()),
-                Some(Ok(contained)) => told.push(ManifestDetail::Content(Box::new(contained))),
-                Some(Err(error)) if error.kind() == ErrorKind::Throttled && !told.is_empty() => {
+                Some(Ok(contained)) => details.push(ManifestDetail::Content(Box::new(contained))),
+                Some(Err(error)) if error.kind() == ErrorKind::Throttled && !details.is_empty() => {
                     left.push(name.clone());
                 }
                 Some(Err(error)) => {
-                    let (state, reason, attempts) = ended(error, effort)?;
+                    let (state, reason, attempts) = classify_failure(error, effort)?;
                     let [offer, digest] = name.clone();
                     let version = Some(digest);
                     gaps.push(Gap { offer, sku: None, version, state, reason, attempts });
@@ -77,12 +77,12 @@ impl Containers {
             vec![item.child(Scope::Registry(scope))]
         };
         let outcome = Outcome {
-            rows: told.len() as u64,
+            rows: details.len() as u64,
             gaps,
             children,
             ..Outcome::bare(item.scope.clone(), State::Done, "", 0)
         };
-        Ok(Crawled::Ended(outcome, Rows::Told(told)))
+        Ok(Crawled::Ended(outcome, Rows::Told(details)))
     }
 }
 

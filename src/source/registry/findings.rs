@@ -3,7 +3,7 @@
 //! format is undocumented. An image without sub-assessments may or may not have been scanned, so it
 //! gets no scan result.
 
-use super::{Containers, gave_up};
+use super::{Containers, end_failed_item};
 use crate::client::{Client, quoted};
 use crate::error::{ErrorKind, Result};
 use crate::image::registry::{ManifestDetail, ScanResult};
@@ -86,15 +86,15 @@ impl Containers {
                 let wait = error.retry_after().unwrap_or(SOME_WHILE);
                 return Ok(Crawled::Later(item.clone(), wait));
             }
-            Err(error) => return gave_up(item, error, effort),
+            Err(error) => return end_failed_item(item, error, effort),
         };
-        let told: Vec<ManifestDetail> =
+        let details: Vec<ManifestDetail> =
             joined(found).into_iter().map(ManifestDetail::Scan).collect();
         let outcome = Outcome {
-            rows: told.len() as u64,
+            rows: details.len() as u64,
             ..Outcome::bare(item.scope.clone(), State::Done, "", 0)
         };
-        Ok(Crawled::Ended(outcome, Rows::Told(told)))
+        Ok(Crawled::Ended(outcome, Rows::Told(details)))
     }
 }
 

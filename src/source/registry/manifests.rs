@@ -7,7 +7,9 @@ use crate::image::registry::{
     ManifestDetail, ManifestTags, RegistryImage, is_index, is_schema_1, join_tags, manifest_id,
 };
 use crate::registry::{Attributes, Listed, Manifest, Registry, Tag, UnreadableRows};
-use crate::source::{Crawled, Invocation, PreviousFindings, Rows, ended, gave_up};
+use crate::source::{
+    Crawled, Invocation, PreviousFindings, Rows, classify_failure, end_failed_item,
+};
 use crate::work::{ALL_TAGS, Details, Gap, Outcome, RegistryScope, Scope, State, WorkItem};
 use futures::future::join_all;
 use std::collections::BTreeMap;
@@ -73,7 +75,7 @@ impl ItemFindings {
         effort: &Invocation,
     ) -> Result<()> {
         self.listed += 1;
-        self.wanted.extend(worth_reading(&part.rows, details, known));
+        self.wanted.extend(has_readable_content(&part.rows, details, known));
         self.rows.extend(part.rows);
         self.left.extend(part.more.map(|after| (vec![repository.to_owned()], Some(after))));
         // An unreadable entry may be a manifest that the previous snapshot has.
@@ -85,7 +87,7 @@ impl ItemFindings {
             Tags::Elsewhere => self.untagged.push(repository.to_owned()),
             Tags::Lost(lost) => self.gaps.extend(lost_tags(repository, &lost)),
             Tags::Untold(error) => {
-                self.give_up(repository, Some(ALL_TAGS), ended(error, effort)?);
+                self.give_up(repository, Some(ALL_TAGS), classify_failure(error, effort)?);
             }
         }
         Ok(())
@@ -147,16 +149,16 @@ impl Containers {
         };
         let registry = match self.registry(login_server) {
             Ok(registry) => registry,
-            Err(error) => return gave_up(item, error, effort),
+            Err(error) => return end_failed_item(item, error, effort),
         };
         let mut found = ItemFindings::default();
         let mut chunks = repositories.chunks(TOGETHER);
         for (number, chunk) in chunks.by_ref().enumerate() {
             let after = |at: usize| after.as_deref().filter(|_| number == 0 && at == 0);
-            let asked = chunk.iter().enumerate().map(|(at, repository)| {
+            let requests = chunk.iter().enumerate().map(|(at, repository)| {
                 list(&registry, repository, chunk, after(at), effort.until)
             });
-            for (at, part) in join_all(asked).await.into_iter().enumerate() {
+            for (at, part) in join_all(requests).await.into_iter().enumerate() {
                 match part {
                     Ok(part) => found.take(&chunk[at], part, (*details, known), effort)?,
                     // Nothing has been found yet: deliver the whole item again when the quota
@@ -169,7 +171,7 @@ impl Containers {
                         let after = after(at).map(str::to_owned);
                         found.left.push((vec![chunk[at].clone()], after));
                     }
-                    Err(error) => found.give_up(&chunk[at], None, ended(error, effort)?),
+                    Err(error) => found.give_up(&chunk[at], None, classify_failure(error, effort)?),
                 }
             }
             let is_enough = found.rows.len() >= MOST_ROWS || bytes_of(&found.rows) >= MOST_OF_ALL;
@@ -194,7 +196,7 @@ impl Containers {
     ) -> Result<Crawled> {
         let registry = match self.registry(login_server) {
             Ok(registry) => registry,
-            Err(error) => return gave_up(item, error, effort),
+            Err(error) => return end_failed_item(item, error, effort),
         };
         let Listed { rows, lost } = match registry.list_tags(repository, &[], None).await {
             Ok(listed) => listed,
@@ -202,7 +204,7 @@ impl Containers {
                 let wait = error.retry_after().unwrap_or(SOME_WHILE);
                 return Ok(Crawled::Later(item.clone(), wait));
             }
-            Err(error) => return gave_up(item, error, effort),
+            Err(error) => return end_failed_item(item, error, effort),
         };
         let mut by_digest: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for tag in rows {
@@ -212,13 +214,13 @@ impl Containers {
             let id = manifest_id(registry.login_server(), repository, &digest);
             ManifestDetail::Tags(ManifestTags { id, tags })
         };
-        let told: Vec<ManifestDetail> = by_digest.into_iter().map(of_one).collect();
+        let manifest_details: Vec<ManifestDetail> = by_digest.into_iter().map(of_one).collect();
         let outcome = Outcome {
-            rows: told.len() as u64,
+            rows: manifest_details.len() as u64,
             gaps: lost_tags(repository, &lost).into_iter().collect(),
             ..Outcome::bare(item.scope.clone(), State::Done, "", 0)
         };
-        Ok(Crawled::Ended(outcome, Rows::Told(told)))
+        Ok(Crawled::Ended(outcome, Rows::Told(manifest_details)))
     }
 }
 
@@ -284,8 +286,8 @@ async fn tagged(
     };
     let pair = |Tag { name, digest, .. }| (name, digest);
     let tags: Vec<(String, String)> = tags.into_iter().map(pair).collect();
-    let told = rows.iter_mut().map(|row| (row.digest.as_str(), &mut row.tags));
-    join_tags(told.collect(), &tags);
+    let tags_by_digest = rows.iter_mut().map(|row| (row.digest.as_str(), &mut row.tags));
+    join_tags(tags_by_digest.collect(), &tags);
     Ok(if lost == UnreadableRows::default() { Tags::Joined } else { Tags::Lost(lost) })
 }
 
@@ -335,7 +337,7 @@ pub fn row(login_server: &str, repository: &str, listed: Manifest) -> RegistryIm
 
 /// Selects the manifests whose content is read: for `Latest`, those that are tagged or may refer to
 /// another manifest; always without those that were read before.
-fn worth_reading<'a>(
+fn has_readable_content<'a>(
     rows: &'a [RegistryImage],
     details: Details,
     known: &'a PreviousFindings,

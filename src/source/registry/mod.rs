@@ -13,8 +13,8 @@ pub use manifests::row;
 
 use super::locations::{self, UNNAMED};
 use super::{
-    Crawled, Invocation, LiveListing, NameFilter, PreviousFindings, Rows, Source, gave_up, no_list,
-    standing,
+    Crawled, Invocation, LiveListing, NameFilter, PreviousFindings, Rows, Source, end_failed_item,
+    end_unlisted_subscription, subscription_state_text,
 };
 use crate::client::{Client, lenient, version};
 use crate::error::{Error, Result};
@@ -33,7 +33,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 /// Concurrent requests of one item to one registry.
-const AT_ONCE: usize = 8;
+const CONCURRENCY: usize = 8;
 /// Repositories per token: a token is sent as a header, and the size of headers is limited.
 const TOGETHER: usize = 10;
 /// Repositories per item: a few seconds of work.
@@ -114,17 +114,17 @@ impl Containers {
     ) -> Result<Crawled> {
         if subscription == UNNAMED {
             let text = "it is listed without a name, so its registries are not queried";
-            return gave_up(item, Error::invalid(text), effort);
+            return end_failed_item(item, Error::invalid(text), effort);
         }
         let Registries { found, unread } = match registries(&self.client, subscription).await {
             Ok(registries) if registries.found.len() <= MOST_MESSAGES => registries,
             Ok(_) => {
                 let text = format!("more than {MOST_MESSAGES} registries in one subscription");
-                return gave_up(item, Error::invalid(text), effort);
+                return end_failed_item(item, Error::invalid(text), effort);
             }
             Err(error) => {
                 let provider = "Microsoft.ContainerRegistry";
-                return no_list(item, error, (subscription, provider), effort);
+                return end_unlisted_subscription(item, error, (subscription, provider), effort);
             }
         };
         let scopes = found.into_iter().map(|at| RegistryScope::Registry { at, details });
@@ -144,14 +144,14 @@ impl Containers {
         };
         let Listed { rows: repositories, lost } = match listed {
             Ok(listed) => listed,
-            Err(error) => return gave_up(item, error, effort),
+            Err(error) => return end_failed_item(item, error, effort),
         };
         let unnamed = lost.why("repositories").map(|why| unread("", why));
         let login_server = at.login_server.clone();
         let mut scopes = batches(&login_server, repositories, details);
         if scopes.len() >= MOST_MESSAGES {
             let text = format!("more than {} repositories", MOST_MESSAGES * BATCH);
-            return gave_up(item, Error::invalid(text), effort);
+            return end_failed_item(item, Error::invalid(text), effort);
         }
         if at.registry_id.is_some() && !scopes.is_empty() && !details.is_none() {
             let subscription = at.subscription().unwrap_or_default().to_owned();
@@ -197,7 +197,7 @@ fn parent(item: &WorkItem, scopes: Vec<RegistryScope>, gaps: Vec<Gap>) -> Crawle
         listed: u64::from(state == State::Done),
         gaps,
         children: children.collect(),
-        ..Outcome::bare(item.scope.clone(), state, standing(&item.scope), 0)
+        ..Outcome::bare(item.scope.clone(), state, subscription_state_text(&item.scope), 0)
     };
     Crawled::Ended(outcome, Rows::default())
 }
@@ -232,7 +232,7 @@ pub async fn registries(client: &Client, subscription: &str) -> Result<Registrie
 fn reached(row: &Value, prefix: &str) -> Result<Option<AtRegistry>, Gap> {
     let (registry, malformed) = lenient::of_value::<Resource>(row)
         .map_err(|e| unread("", format!("a registry that cannot be read ({e})")))?;
-    lenient::tell("Microsoft.ContainerRegistry/registries", &malformed);
+    lenient::log_malformed("Microsoft.ContainerRegistry/registries", &malformed);
     let id = registry.id;
     if !id.to_ascii_lowercase().starts_with(prefix) {
         return Err(unread("", "a registry of another subscription is listed".to_owned()));

@@ -78,7 +78,7 @@ impl AzureQueues {
     /// The approximate number of messages in a queue. Zero if the queue does not exist.
     pub async fn waiting(&self, name: &str) -> Result<i64> {
         match self.queue(name)?.get_properties(None).await {
-            Ok(told) => told
+            Ok(properties) => properties
                 .approximate_messages_count()
                 .map(Option::unwrap_or_default)
                 .map_err(|e| storage_error(&name, &e)),

@@ -43,7 +43,7 @@ impl HttpClient for StorageHttp {
         let cause = error.source().and_then(|cause| cause.downcast_ref::<reqwest::Error>());
         let Some(cause) = cause else { return Err(error) };
         let ours = send_failure(request.url().host_str().unwrap_or_default(), cause);
-        let in_vain = if matches!(error.kind(), Core::Connection) {
+        let is_final = if matches!(error.kind(), Core::Connection) {
             self.reached.failed(request.url(), began, &ours)
         } else {
             self.reached.ended_well(request.url());
@@ -51,7 +51,7 @@ impl HttpClient for StorageHttp {
         };
         let text = ours.to_string();
         // The SDK retries connection failures and no others.
-        let kind = if in_vain { Core::Other } else { error.kind().clone() };
+        let kind = if is_final { Core::Other } else { error.kind().clone() };
         Err(azure_core::Error::with_error(kind, ours, text))
     }
 }
