@@ -197,13 +197,13 @@ pub fn merge_group(group: GroupInput, run: (RunId, OffsetDateTime)) -> MergedGro
         // A row of ours is kept or dropped in all locations together.
         let places: Vec<&str> =
             if is_own { vec![""] } else { old.locations.iter().map(String::as_str).collect() };
-        for place in places {
-            let fate = if is_newer(&newer, old, place) {
+        for location in places {
+            let fate = if is_newer(&newer, old, location) {
                 Fate::Newer
             } else if is_own {
                 index.own(&results, old)
             } else {
-                index.foreign(&results, old, place)
+                index.foreign(&results, old, location)
             };
             match fate {
                 Fate::Drop => continue,
@@ -211,10 +211,10 @@ pub fn merge_group(group: GroupInput, run: (RunId, OffsetDateTime)) -> MergedGro
                 Fate::Newer => {}
                 Fate::StandsIn(at, gap) => {
                     carried_rows.entry((at, gap)).or_default().add(old.observed_at);
-                    unanswered.insert(place.to_owned());
+                    unanswered.insert(location.to_owned());
                 }
             }
-            kept.insert(place.to_owned());
+            kept.insert(location.to_owned());
         }
         merged.outside += u64::from(outside);
         let row = fresh.get_mut(&old.id.to_ascii_lowercase());
