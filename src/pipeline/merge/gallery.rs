@@ -179,13 +179,13 @@ pub fn merge_group(group: GroupInput, run: (RunId, OffsetDateTime)) -> MergedGro
     rows.retain(|row| !row.locations.iter().any(|location| is_newer(&newer, row, location)));
     let mut fresh = folded(rows);
     let replicated_by_id: HashMap<String, &Replicated> =
-        replicated.iter().map(|told| (told.id.to_ascii_lowercase(), told)).collect();
+        replicated.iter().map(|entry| (entry.id.to_ascii_lowercase(), entry)).collect();
     for (id, row) in &mut fresh {
         row.observed_at = run.1;
         row.observed_run = run.0.to_string();
         row.first_seen_at = run.1;
-        if let Some(told) = replicated_by_id.get(id) {
-            row.add_replication(told);
+        if let Some(entry) = replicated_by_id.get(id) {
+            row.add_replication(entry);
         }
     }
     let index = ScopeIndex::new(&results);
