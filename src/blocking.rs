@@ -38,7 +38,7 @@ pub fn in_place<T>(work: impl FnOnce() -> T) -> T {
 
 /// Like [`in_place`], with at most as many calls in parallel as there are processors, which bounds
 /// the memory they use.
-pub async fn in_turn<T>(work: impl FnOnce() -> T) -> T {
+pub async fn in_place_bounded<T>(work: impl FnOnce() -> T) -> T {
     static TURNS: LazyLock<Semaphore> = LazyLock::new(|| {
         Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))
     });

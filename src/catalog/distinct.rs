@@ -96,8 +96,8 @@ struct Group {
 
 const LEVELS: [Level; 3] = [Level::Publisher, Level::Offer, Level::Sku];
 
-fn name(index: &Index, level: Level, place: GroupPath) -> &str {
-    index.names(level).get(index.group_name(level, place[level as usize]))
+fn name(index: &Index, level: Level, group_path: GroupPath) -> &str {
+    index.names(level).get(index.group_name(level, group_path[level as usize]))
 }
 
 /// Whether two adjacent paths of the table differ in a name down to `level`. Azure treats names
@@ -105,7 +105,7 @@ fn name(index: &Index, level: Level, place: GroupPath) -> &str {
 fn differ(index: &Index, level: Level, one: GroupPath, other: GroupPath) -> bool {
     LEVELS.iter().take(level as usize + 1).any(|level| {
         let at = *level as usize;
-        let names = || [one, other].map(|place| name(index, *level, place));
+        let names = || [one, other].map(|group_path| name(index, *level, group_path));
         one[at] != other[at] && !matches!(names(), [a, b] if a.eq_ignore_ascii_case(b))
     })
 }
@@ -138,14 +138,15 @@ fn groups(index: &Index, filter: &Filter, level: Level, now: OffsetDateTime) -> 
     let Some(query) = ListQuery::new(index, filter, now) else { return groups };
     // Adjacent rows usually have the same location set, so its bits are not merged again.
     let mut last_set = None;
-    query.visit(|place, at, score| {
+    query.visit(|group_path, at, score| {
         let row = index.row(at);
-        let is_other =
-            |group: &Group| group.last != place && differ(index, level, group.last, place);
+        let is_other = |group: &Group| {
+            group.last != group_path && differ(index, level, group.last, group_path)
+        };
         if groups.last().is_none_or(is_other) {
             groups.push(Group {
-                first: place,
-                last: place,
+                first: group_path,
+                last: group_path,
                 offers: 1,
                 skus: 1,
                 images: 0,
@@ -156,14 +157,15 @@ fn groups(index: &Index, filter: &Filter, level: Level, now: OffsetDateTime) -> 
             last_set = None;
         }
         let Some(group) = groups.last_mut() else { return };
-        if group.last != place {
-            group.offers += u32::from(differ(index, Level::Offer, group.last, place));
-            group.skus += u32::from(differ(index, Level::Sku, group.last, place));
-            group.last = place;
+        if group.last != group_path {
+            group.offers += u32::from(differ(index, Level::Offer, group.last, group_path));
+            group.skus += u32::from(differ(index, Level::Sku, group.last, group_path));
+            group.last = group_path;
         }
         group.images += 1;
         group.score = group.score.max(score);
-        group.latest = group.latest.or_else(|| query.is_latest(at, place).then(|| row.version()));
+        group.latest =
+            group.latest.or_else(|| query.is_latest(at, group_path).then(|| row.version()));
         if last_set != Some(row.locations()) {
             last_set = Some(row.locations());
             unite(&mut group.locations, index.location_bits(row.locations()));
@@ -236,10 +238,11 @@ fn by_location(index: &Index, filter: &Filter, now: OffsetDateTime) -> Vec<(u32,
             }
         }
     };
-    query.visit(|place, at, _| {
-        let is_other =
-            |last: GroupPath| last[0] != place[0] && differ(index, Level::Publisher, last, place);
-        if last.replace(place).is_some_and(is_other) {
+    query.visit(|group_path, at, _| {
+        let is_other = |last: GroupPath| {
+            last[0] != group_path[0] && differ(index, Level::Publisher, last, group_path)
+        };
+        if last.replace(group_path).is_some_and(is_other) {
             count_publisher(&mut places);
         }
         let set = index.row(at).locations();

@@ -67,11 +67,11 @@ impl RowTable {
 
     /// Returns the definition with this id and its versions, as of `now`.
     pub(super) fn below(&self, id: &str, now: OffsetDateTime) -> Result<Vec<GalleryImage>> {
-        self.below_as(id, &|row| self.image(row, now))
+        self.read_below(id, &|row| self.image(row, now))
     }
 
     /// Like [`below`](Self::below), with each row read by `read`.
-    fn below_as(
+    fn read_below(
         &self,
         id: &str,
         read: &dyn Fn(u32) -> Result<GalleryImage>,
@@ -98,7 +98,7 @@ impl RowTable {
         let wanted = ImageName::parse(id)?.version;
         let id = self.definitions().ok()?.id(id)?;
         let Some(wanted) = wanted else { return self.find(id) };
-        let rows = self.below_as(id, &|row| self.row(row)).ok()?;
+        let rows = self.read_below(id, &|row| self.row(row)).ok()?;
         let is_wanted = |row: &&GalleryImage| {
             row.version.as_ref().is_some_and(|v| version::is_same(v, &wanted))
         };
@@ -137,7 +137,7 @@ impl RowTable {
         let newest = newest.max_by(|a, b| version::compare(&number(a), &number(b))).cloned();
         newest.ok_or_else(|| {
             let versions = rows.iter().filter(|row| row.version.is_some()).count();
-            let place = if locations.is_empty() {
+            let scope = if locations.is_empty() {
                 "anywhere".to_owned()
             } else {
                 format!("in {}", locations.join(" and "))
@@ -146,7 +146,7 @@ impl RowTable {
             let others = if *filter == plain { "" } else { ", or excluded by the filters" };
             Error::not_found(format!(
                 "none of the {versions} versions of {definition} is eligible as the latest \
-                 {place}: they are excluded from latest, past their end of life, not provisioned, \
+                 {scope}: they are excluded from latest, past their end of life, not provisioned, \
                  or not available there{others}"
             ))
         })

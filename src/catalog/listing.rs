@@ -197,7 +197,7 @@ fn part(
         part.add(line)?;
     }
     while let Some(line) = table.next_line()? {
-        if bytes >= PART_BYTES && !is_of_one(last.as_deref().unwrap_or_default(), line)? {
+        if bytes >= PART_BYTES && !is_same_definition(last.as_deref().unwrap_or_default(), line)? {
             *next = Some(line.to_vec());
             break;
         }
@@ -211,7 +211,7 @@ fn part(
 }
 
 /// Whether two rows belong to the same definition.
-fn is_of_one(one: &[u8], other: &[u8]) -> Result<bool> {
+fn is_same_definition(one: &[u8], other: &[u8]) -> Result<bool> {
     let id = |row: &[u8]| -> Result<String> {
         let Head { id } = serde_json::from_slice(row).map_err(|e| unreadable(&e))?;
         Ok(gallery::split(&id).0.to_owned())

@@ -104,12 +104,12 @@ impl Catalog {
     /// Opens the current snapshot with its gallery and registry tables, or the newest one whose
     /// tables match its manifest.
     pub async fn open_with_others(store: &dyn Store) -> Result<Self> {
-        Self::open(store).await?.or_whole(store).await
+        Self::open(store).await?.or_newest_intact(store).await
     }
 
     /// Returns `self` after reading its gallery and registry tables. When they do not match its
     /// manifest, returns the newest snapshot whose tables do.
-    async fn or_whole(self, store: &dyn Store) -> Result<Self> {
+    async fn or_newest_intact(self, store: &dyn Store) -> Result<Self> {
         match self.others(store).await {
             Ok(_) => Ok(self),
             Err(error) => self.without(store, error).await,
@@ -202,7 +202,11 @@ impl Catalog {
     /// in which they are intact.
     pub async fn open_for(store: &dyn Store, filter: &Filter) -> Result<Self> {
         let catalog = Self::open(store).await?;
-        if catalog.needs_row_tables(filter) { catalog.or_whole(store).await } else { Ok(catalog) }
+        if catalog.needs_row_tables(filter) {
+            catalog.or_newest_intact(store).await
+        } else {
+            Ok(catalog)
+        }
     }
 
     /// Returns the last time, up to `now`, at which an image reached its end, or else the start of
@@ -289,7 +293,9 @@ impl Catalog {
     /// Returns the image with this URN, ignoring case.
     pub fn find(&self, urn: &Urn) -> Option<Found> {
         let places = self.index.skus([&urn.publisher, &urn.offer, &urn.sku]);
-        let row = |place: GroupPath| Some((self.index.version(place[2], &urn.version)?, place));
+        let row = |group_path: GroupPath| {
+            Some((self.index.version(group_path[2], &urn.version)?, group_path))
+        };
         places.into_iter().find_map(row)
     }
 
@@ -311,8 +317,8 @@ impl Catalog {
     }
 
     /// Appends a row as JSON, as of `now`.
-    pub fn write_json(&self, (row, place): Found, now: OffsetDateTime, out: &mut Vec<u8>) {
-        self.index.write_json(row, place, now, out);
+    pub fn write_json(&self, (row, group_path): Found, now: OffsetDateTime, out: &mut Vec<u8>) {
+        self.index.write_json(row, group_path, now, out);
     }
 
     /// Reads a row, as JSON or as an image, as of `now`.

@@ -110,7 +110,7 @@ impl Catalog {
 
     /// The error for a missing image. Names the latest version of its SKU at `now`, or the part of
     /// the URN that is wrong.
-    fn not_there(&self, urn: &Urn, now: OffsetDateTime) -> Error {
+    fn missing_image_error(&self, urn: &Urn, now: OffsetDateTime) -> Error {
         let names = [urn.publisher.as_str(), &urn.offer, &urn.sku];
         let sku = names.join(":");
         let latest = LatestQuestion::parse(&sku, &[], None)
@@ -135,7 +135,7 @@ impl Catalog {
             self.at(LatestQuestion::parse(sku, &[], None)?.answer(&self.index, now)?)
         } else {
             let urn: Urn = text.parse()?;
-            self.find(&urn).ok_or_else(|| self.not_there(&urn, now))?
+            self.find(&urn).ok_or_else(|| self.missing_image_error(&urn, now))?
         };
         Ok(Page { rows: vec![found], ..Page::default() })
     }

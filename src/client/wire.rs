@@ -110,7 +110,7 @@ impl Reachability {
     }
 
     /// Records that the server of `url` was reached.
-    pub(crate) fn ended_well(&self, url: &Url) {
+    pub(crate) fn record_reached(&self, url: &Url) {
         let server = url.origin().ascii_serialization();
         let mut servers = self.servers();
         if servers.get(&server).is_none_or(Option::is_some) {
@@ -202,7 +202,7 @@ impl Wire for Http {
                 return Err(if is_final { error.without_retry() } else { error });
             }
             sent => {
-                self.reached.ended_well(&request.url);
+                self.reached.record_reached(&request.url);
                 sent.map_err(|e| send_failure(&what, &e))?
             }
         };

@@ -164,7 +164,7 @@ pub fn write_document(
         return Err(foreign(path, kind, option));
     }
     let own = Staging::open(folder.again()?, name, "document")?;
-    let mut file = own.root().create_anew(name, Access::Readable)?;
+    let mut file = own.root().create_replacing(name, Access::Readable)?;
     file.write_all(bytes).and_then(|()| file.sync_data()).map_err(failed)?;
     if !own.root().move_to(name, &folder, name, replaces)? {
         return Err(foreign(path, Kind::File, option));

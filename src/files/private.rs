@@ -1,7 +1,7 @@
 //! Files that only their owner may access: secrets and ledgers.
 
 use super::folder::parent;
-use super::sharing::{keeps_modes, writers};
+use super::sharing::{preserves_modes, writers};
 use super::{Access, at};
 use crate::error::{Error, ErrorKind, Result};
 use std::fs::{File, OpenOptions};
@@ -41,7 +41,7 @@ pub fn read_private(path: &Path) -> Result<Option<Vec<u8>>> {
     let failed = |e| Error::io(path.display(), e);
     let found = file.metadata().map_err(failed)?;
     let is_private = at::is_own(&found) && !at::is_open_to_others(&found);
-    if !is_private && keeps_modes(parent(path)) {
+    if !is_private && preserves_modes(parent(path)) {
         return Err(refused(
             path,
             "other users can read or change it: remove the file; it is then created again",
@@ -84,7 +84,7 @@ pub fn read_own(path: &Path, longest: u64) -> Result<Option<Vec<u8>>> {
     let file = open_plain(&at, &mut options)?;
     let found = file.metadata().map_err(failed)?;
     let who = if at::is_trusted(&found) { writers(&found) } else { Some("another user") };
-    if let Some(who) = who.filter(|_| keeps_modes(parent(&at))) {
+    if let Some(who) = who.filter(|_| preserves_modes(parent(&at))) {
         let why = format!(
             "{who} can change it, and so redirect the sign-in of azimg: remove write access for \
              others (chmod go-w)"

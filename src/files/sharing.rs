@@ -32,7 +32,7 @@ pub fn refuse_shared(path: &Path) -> Result<()> {
     use crate::error::{Error, ErrorKind};
     let Ok(found) = path.metadata() else { return Ok(()) };
     let Some(who) = writers(&found) else { return Ok(()) };
-    if !keeps_modes(path) {
+    if !preserves_modes(path) {
         tracing::warn!(
             folder = %path.display(),
             "the file system does not report who can write to the folder"
@@ -69,7 +69,7 @@ pub(super) fn writers(_: &std::fs::Metadata) -> Option<&'static str> {
 
 /// Whether the file system of a folder keeps modes: a new private folder appears as private.
 #[cfg(unix)]
-pub(super) fn keeps_modes(path: &Path) -> bool {
+pub(super) fn preserves_modes(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     let mut probe = tempfile::Builder::new();
     probe.prefix(".azimg-probe-").permissions(std::fs::Permissions::from_mode(0o700));
@@ -80,7 +80,7 @@ pub(super) fn keeps_modes(path: &Path) -> bool {
 
 /// Whether the file system of a folder keeps modes. Assumed here.
 #[cfg(not(unix))]
-pub(super) fn keeps_modes(_: &Path) -> bool {
+pub(super) fn preserves_modes(_: &Path) -> bool {
     true
 }
 

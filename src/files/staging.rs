@@ -6,7 +6,7 @@
 //! this user is refused.
 
 use super::folder::Folder;
-use super::sharing::keeps_modes;
+use super::sharing::preserves_modes;
 use super::{Access, Kind, Locked, at, sha256};
 use crate::error::{Error, ErrorKind, Result};
 use std::ffi::OsStr;
@@ -126,7 +126,7 @@ impl OwnFolder {
     /// then be theirs.
     fn refuse_foreign(&self, parent: &Folder) -> Result<()> {
         let is_private = at::is_private(&self.0.held).map_err(|e| self.0.failed("", e))?;
-        if is_private || !keeps_modes(&parent.path("")) {
+        if is_private || !preserves_modes(&parent.path("")) {
             return Ok(());
         }
         let text = format!(
@@ -149,7 +149,8 @@ impl OwnFolder {
 
     /// Takes the lock; `None` if another process holds it.
     fn lock(&self) -> Result<Option<Locked>> {
-        Locked::try_exclusive(self.go_on(LOCK)?).map_err(|error| self.0.failed(LOCK, error))
+        Locked::try_exclusive(self.open_to_continue(LOCK)?)
+            .map_err(|error| self.0.failed(LOCK, error))
     }
 
     /// Removes a staging folder whose lock is held. The lock file is removed last: a process that
@@ -183,16 +184,16 @@ impl OwnFolder {
 
     /// Opens a file in it to be continued, or creates it. Anything but a plain file, and a file
     /// with a second hard link, is not written to: its name is removed, and a new file is created.
-    pub fn go_on(&self, name: &str) -> Result<File> {
+    pub fn open_to_continue(&self, name: &str) -> Result<File> {
         match at::change(&self.0.held, OsStr::new(name)) {
             Ok(file) if at::is_only_name(&file).map_err(|e| self.0.failed(name, e))? => Ok(file),
             Err(error) if error.kind() == Io::NotFound => self.make(name, Access::Readable),
-            Ok(_) | Err(_) => self.create_anew(name, Access::Readable),
+            Ok(_) | Err(_) => self.create_replacing(name, Access::Readable),
         }
     }
 
     /// Creates a file in it, replacing anything with that name.
-    pub fn create_anew(&self, name: impl AsRef<OsStr>, access: Access) -> Result<File> {
+    pub fn create_replacing(&self, name: impl AsRef<OsStr>, access: Access) -> Result<File> {
         let name = name.as_ref();
         self.remove(name)?;
         self.make(name, access)
@@ -207,7 +208,7 @@ impl OwnFolder {
     /// returns.
     pub fn write(&self, name: impl AsRef<OsStr>, bytes: &[u8], access: Access) -> Result<()> {
         let name = name.as_ref();
-        let mut file = self.create_anew(name, access)?;
+        let mut file = self.create_replacing(name, access)?;
         file.write_all(bytes).and_then(|()| file.sync_data()).map_err(|e| self.0.failed(name, e))
     }
 
@@ -219,7 +220,7 @@ impl OwnFolder {
         access: Access,
     ) -> Result<()> {
         let name = name.as_ref();
-        let mut file = self.create_anew(name, access)?;
+        let mut file = self.create_replacing(name, access)?;
         file.write_all(bytes)
             .and_then(|()| at::set_access(&file, access))
             .and_then(|()| file.sync_data())

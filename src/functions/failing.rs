@@ -45,7 +45,7 @@ pub(super) async fn fail(app: &App, event: Event) -> Result<Effects> {
 /// Gives up publishing a run for now. The reason is recorded before it is reported in this process,
 /// because the report may end the process. An unresponsive store delays the report by at most
 /// [`WRITTEN_WITHIN`].
-pub(super) async fn give_up(app: &App, run: RunId, error: &Error, now: OffsetDateTime) {
+pub(super) async fn give_up_publishing(app: &App, run: RunId, error: &Error, now: OffsetDateTime) {
     tracing::error!(%error, "the run cannot be published");
     let reason = error.to_string();
     let record = failed::record(app.store.as_ref(), run, &reason, now);

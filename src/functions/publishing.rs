@@ -27,7 +27,7 @@ pub(super) async fn publish_run(app: &App, event: Event) -> Result<Effects> {
     if let (Err(error), true) = (&result, delivery >= app.settings.most_deliveries)
         && let Ok(PublishMessage { run, .. }) = serde_json::from_str(&text)
     {
-        failing::give_up(app, run, error, now).await;
+        failing::give_up_publishing(app, run, error, now).await;
     }
     result
 }
@@ -47,7 +47,7 @@ async fn attempt(app: &App, event: Event) -> Result<Effects> {
         Ok(closing) => closing,
         Err(error) if error.is_transient() || error.kind() == ErrorKind::Bug => return Err(error),
         Err(error) => {
-            failing::give_up(app, run, &error, event.now).await;
+            failing::give_up_publishing(app, run, &error, event.now).await;
             return Ok(Effects { logs: vec![error.to_string()], ..Effects::default() });
         }
     };

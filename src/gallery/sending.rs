@@ -46,7 +46,7 @@ impl Galleries {
                 return Err(error);
             }
         }
-        on_top_of(name, changes, &now)
+        plan_changes(name, changes, &now)
     }
 
     /// Makes a planned update, based on the current state if that is no longer the one of the plan.
@@ -63,7 +63,7 @@ impl Galleries {
         for round in 0..ROUNDS {
             if changes.replaces_lists() || round > 0 {
                 let now = self.get(name).await?;
-                match on_top_of(name, changes, &now)? {
+                match plan_changes(name, changes, &now)? {
                     Some(newer) => request = newer,
                     None => return Ok(ChangeOutcome::Done),
                 }
@@ -163,7 +163,7 @@ fn etag(thing: &Value) -> Option<String> {
 }
 
 /// Builds the request for `changes` of a resource in the state `now`; `None` if it is already so.
-fn on_top_of(name: &Name, changes: &Changes, now: &Value) -> Result<Option<PlannedChange>> {
+fn plan_changes(name: &Name, changes: &Changes, now: &Value) -> Result<Option<PlannedChange>> {
     let body = changes.body(name, now)?;
     let failed_before = ProvisioningState::of(now) == ProvisioningState::Failed;
     if !failed_before && changes.are_made(&body, now) {

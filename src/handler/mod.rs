@@ -131,7 +131,7 @@ impl Handler {
         let effects = match effects.unwrap_or_else(|_| Err(Error::bug("the function panicked"))) {
             Ok(mut effects) => {
                 let prefix = envelope::prefix(binding, envelope);
-                effects.reply.iter_mut().for_each(|reply| lead_through(reply, &prefix));
+                effects.reply.iter_mut().for_each(|reply| prepend_prefix(reply, &prefix));
                 effects
             }
             // An HTTP caller sees an error only as the response of a successful invocation.
@@ -143,7 +143,7 @@ impl Handler {
 }
 
 /// Prepends the path that proxies removed to a reply's link, so that the caller can follow it.
-fn lead_through(reply: &mut Reply, prefix: &str) {
+fn prepend_prefix(reply: &mut Reply, prefix: &str) {
     for (_, link) in reply.headers.iter_mut().filter(|(name, _)| name == "Location") {
         link.insert_str(0, prefix);
     }

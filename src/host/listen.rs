@@ -46,17 +46,17 @@ pub async fn serve(
     limits: ConnectionLimits,
     stopping: CancellationToken,
 ) -> Result<()> {
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let permits = Arc::new(Semaphore::new(limits.connections));
     let under_way = GracefulShutdown::new();
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(limits.head_within);
     loop {
         let next = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, accept(&listener).await)
+            let permit = Arc::clone(&permits).acquire_owned().await;
+            (permit, accept(&listener).await)
         };
-        let Some((place, stream)) = stopping.run_until_cancelled(next).await else { break };
-        let place = place.map_err(|e| Error::bug("connection permits").with_source(e))?;
+        let Some((permit, stream)) = stopping.run_until_cancelled(next).await else { break };
+        let permit = permit.map_err(|e| Error::bug("connection permits").with_source(e))?;
         let service = TowerToHyperService::new(routes.clone());
         let connection = server.serve_connection(TokioIo::new(stream), service);
         let connection = under_way.watch(connection);
@@ -64,7 +64,7 @@ pub async fn serve(
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended");
             }
-            drop(place);
+            drop(permit);
         });
     }
     drop(listener);

@@ -126,19 +126,19 @@ impl Host {
         function: &'static Function,
         queue: String,
     ) -> Result<()> {
-        let places = Arc::new(Semaphore::new(self.settings.concurrency));
+        let permits = Arc::new(Semaphore::new(self.settings.concurrency));
         let mut under_way = JoinSet::new();
         loop {
             let next = async {
-                let place = Arc::clone(&places).acquire_owned().await;
-                (place, self.queues.receive(&queue).await)
+                let permit = Arc::clone(&permits).acquire_owned().await;
+                (permit, self.queues.receive(&queue).await)
             };
-            let Some((place, message)) = self.stopping.run_until_cancelled(next).await else {
+            let Some((permit, message)) = self.stopping.run_until_cancelled(next).await else {
                 break;
             };
             let (this, queue) = (Arc::clone(&self), queue.clone());
             under_way.spawn(async move {
-                let _place = place;
+                let _permit = permit;
                 this.deliver(function, &queue, message).await;
             });
             while under_way.try_join_next().is_some() {}

@@ -2,7 +2,7 @@
 
 use super::survey::read_outcome;
 use super::to_json;
-use crate::blocking::{in_place, in_turn};
+use crate::blocking::{in_place, in_place_bounded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::shard;
 use crate::image::marketplace::ListedVersion;
@@ -120,7 +120,7 @@ async fn keep<T: serde::Serialize>(
     rows: &[T],
 ) -> Result<Outcome> {
     let key = Key::shard(item);
-    let bytes = Bytes::from(in_turn(|| shard::encode(&outcome, rows)).await?);
+    let bytes = Bytes::from(in_place_bounded(|| shard::encode(&outcome, rows)).await?);
     for _ in 0..3 {
         if store.create(&key, bytes.clone()).await? {
             return Ok(outcome);

@@ -62,7 +62,7 @@ fn is_attachment(media_type: &str) -> bool {
 }
 
 /// Whether a media type is that of a manifest that lists no others: an image or an artifact.
-pub(super) fn is_of_one_image(media_type: &str) -> bool {
+pub(super) fn lists_no_manifests(media_type: &str) -> bool {
     ["image.manifest.v1+json", "distribution.manifest.v2+json", "artifact.manifest.v1+json"]
         .iter()
         .any(|end| media_type.ends_with(end))

@@ -1,6 +1,6 @@
 //! A live registry as the target of a purge.
 
-use super::content::{KnownContent, is_of_one_image};
+use super::content::{KnownContent, lists_no_manifests};
 use super::state::{Kind, ListedRows, ManifestState, RepositoryState, RepositoryVersion, TagState};
 use super::target::{ManifestCheck, PurgeTarget};
 use crate::error::{Error, ErrorKind, Result};
@@ -163,7 +163,7 @@ impl<'a> LiveRegistry<'a> {
             // An image has no subject; an artifact of the same media type may.
             _ => manifest.os.is_some(),
         };
-        Ok(if is_certain && is_of_one_image(media_type) {
+        Ok(if is_certain && lists_no_manifests(media_type) {
             ManifestRead::Unread(format!("it is listed, but cannot be read ({error})"))
         } else {
             ManifestRead::Unknown(error.to_string())

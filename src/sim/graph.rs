@@ -99,8 +99,8 @@ fn options_refused(body: &Value) -> Option<SimResponse> {
     if !form.is_null() && form != "objectArray" {
         return invalid(format!("The result format {form} is not simulated."));
     }
-    for (place, name) in [(body, "managementGroups"), (body, "facets"), (options, "$skip")] {
-        let is_set = match &place[name] {
+    for (object, name) in [(body, "managementGroups"), (body, "facets"), (options, "$skip")] {
+        let is_set = match &object[name] {
             Value::Null => false,
             Value::Array(all) => !all.is_empty(),
             Value::Number(number) => number.as_u64() != Some(0),
@@ -176,10 +176,10 @@ fn step(text: &str) -> Option<QueryStep> {
             let text = rest.trim_end().strip_suffix("> 0")?.trim_end().strip_suffix(')')?;
             return one(text)?.pop().map(QueryStep::IdAfter);
         }
-        if let Some((place, text)) = rest.split_once(" =~ ")
-            && place.starts_with("properties.")
+        if let Some((column, text)) = rest.split_once(" =~ ")
+            && column.starts_with("properties.")
         {
-            return Some(QueryStep::Equals(path(place)?, one(text)?.pop()?));
+            return Some(QueryStep::Equals(path(column)?, one(text)?.pop()?));
         }
         let (number, list) =
             rest.strip_prefix("tostring(split(id, '/')[")?.split_once("]) in~ ")?;
@@ -347,11 +347,11 @@ fn page(request: &SimRequest<'_>, rows: Vec<Value>, steps: &[QueryStep]) -> SimR
     let options = &request.body["options"];
     let top = options["$top"].as_u64().unwrap_or(100).clamp(1, 1_000);
     let top = usize::try_from(top).unwrap_or(1_000);
-    let place = |token: &str| -> Option<usize> {
+    let offset_of = |token: &str| -> Option<usize> {
         let text = String::from_utf8(STANDARD.decode(token).ok()?).ok()?;
         text.strip_prefix("kusto:")?.parse().ok()
     };
-    let Some(from) = options["$skipToken"].as_str().map_or(Some(0), place) else {
+    let Some(from) = options["$skipToken"].as_str().map_or(Some(0), offset_of) else {
         return error_response(StatusCode::BAD_REQUEST, "BadRequest", "The skip token is invalid.");
     };
     let has_id = steps.iter().any(|step| match step {

@@ -141,12 +141,12 @@ mod tests {
 
     #[test]
     fn operation_names_contain_no_identifiers() {
-        let place = "/subscriptions/1f/providers/Microsoft.Compute";
+        let provider = "/subscriptions/1f/providers/Microsoft.Compute";
         let of = |path: &str| operation(path);
         assert_eq!(of("/subscriptions"), "subscriptions");
         assert_eq!(of("/subscriptions/1f/locations"), "subscriptions/{}/locations");
         assert_eq!(
-            of(&format!("{place}/locations/eastus/publishers/p/artifacttypes/vmimage/offers")),
+            of(&format!("{provider}/locations/eastus/publishers/p/artifacttypes/vmimage/offers")),
             "subscriptions/{}/providers/Microsoft.Compute/locations/{}/publishers/{}/artifacttypes/{}/offers"
         );
         assert_eq!(

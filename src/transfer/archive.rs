@@ -83,7 +83,7 @@ fn is_header(head: &[u8]) -> bool {
 }
 
 /// Whether a file has the usual name of an archive.
-pub(super) fn is_named_so(path: &Path) -> bool {
+pub(super) fn has_archive_name(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     NAMES.iter().any(|end| name.ends_with(end))
 }

@@ -39,7 +39,7 @@ impl Part {
     /// Opens the part of a blob that is already present, and hashes it.
     fn open(staged: Arc<StagedBlobs>, blob: &str) -> Result<Self> {
         let name = format!("{blob}.part");
-        let file = staged.parts().go_on(&name)?;
+        let file = staged.parts().open_to_continue(&name)?;
         let mut part = Self { staged, name, file, hash: Sha256::new(), size: 0 };
         let mut piece = vec![0; PIECE];
         loop {

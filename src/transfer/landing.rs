@@ -159,7 +159,7 @@ pub(super) fn in_the_way(path: &Path, kind: Kind) -> Error {
 /// A layout that an image is added to, or that is created for it.
 #[derive(Debug)]
 pub(super) struct InLayout {
-    place: Destination,
+    destination: Destination,
     /// The blobs of an existing layout.
     blobs: Option<Folder>,
     is_layout: bool,
@@ -168,18 +168,18 @@ pub(super) struct InLayout {
 impl InLayout {
     /// Checks that an image can be written there.
     pub(super) fn look(path: &Path) -> Result<Self> {
-        let place = Destination::look(path)?;
-        let Destination::There(folder) = &place else {
-            return Ok(Self { place, blobs: None, is_layout: false });
+        let destination = Destination::look(path)?;
+        let Destination::There(folder) = &destination else {
+            return Ok(Self { destination, blobs: None, is_layout: false });
         };
         let is_layout = index_of(folder)?.is_layout;
         let blobs =
             folder.inner("blobs")?.map(|blobs| blobs.inner("sha256")).transpose()?.flatten();
-        Ok(Self { place, blobs, is_layout })
+        Ok(Self { destination, blobs, is_layout })
     }
 
     pub(super) fn stage(&self, image: &Image) -> Result<StagedBlobs> {
-        self.place.stage(&image.digest)
+        self.destination.stage(&image.digest)
     }
 
     /// Whether the layout has a blob.
@@ -189,7 +189,7 @@ impl InLayout {
 
     /// Moves an image into place. Its entry in the index is written last.
     pub(super) fn put(self, staged: StagedBlobs, image: &Image) -> Result<()> {
-        match &self.place {
+        match &self.destination {
             Destination::New { parent, name } => {
                 staged.write_manifests(image)?;
                 staged.write_index(None, image)?;
@@ -310,7 +310,7 @@ impl InArchive {
         let mut blobs: Vec<&String> = manifests.chain(&image.blobs).collect();
         blobs.sort();
         blobs.dedup();
-        let file = staged.parts().create_anew(ARCHIVE, Access::Readable)?;
+        let file = staged.parts().create_replacing(ARCHIVE, Access::Readable)?;
         let failed = |e| Error::io(self.folder.path(&self.name).display(), e);
         let mut archive = Writer::begin(file, names, document).map_err(failed)?;
         for name in [LAYOUT, INDEX] {

@@ -32,7 +32,7 @@ impl Package {
                 path.display()
             )));
         }
-        if *read_as == ReadAs::Guessed && is_just_a_file(path)? {
+        if *read_as == ReadAs::Guessed && is_plain_file(path)? {
             return of_files(paths);
         }
         of_archive(path, read_as, wanted)
@@ -41,16 +41,16 @@ impl Package {
 
 /// Whether a file is certainly a plain file: it is neither an archive nor compressed, and not named
 /// like one.
-fn is_just_a_file(path: &Path) -> Result<bool> {
+fn is_plain_file(path: &Path) -> Result<bool> {
     let kind = archive::kind(path)?;
     let is_other = matches!(kind, archive::Kind::Empty | archive::Kind::File);
-    Ok(is_other && !archive::is_named_so(path))
+    Ok(is_other && !archive::has_archive_name(path))
 }
 
 /// Packs files without an explicit `--as artifact`. Each must certainly be a plain file.
 fn of_files(paths: &[PathBuf]) -> Result<Package> {
     for path in paths {
-        if path.is_dir() || !is_just_a_file(path)? {
+        if path.is_dir() || !is_plain_file(path)? {
             return Err(Error::invalid(format!(
                 "{}: this may be an image; {}",
                 path.display(),

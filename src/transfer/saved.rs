@@ -138,10 +138,10 @@ fn converted(archive: &Archive, image: &Saved) -> Result<Package> {
     let mut known: HashMap<u64, Layer> = HashMap::new();
     let mut layers = Vec::new();
     for (name, wanted) in names.iter().zip(unpacked) {
-        let (part, place, size) = archive.part(name)?;
-        let layer = match known.get(&place) {
+        let (part, position, size) = archive.part(name)?;
+        let layer = match known.get(&position) {
             Some(layer) => layer.clone(),
-            None => read_layer(archive, &scratch, name, (part, place, size))?,
+            None => read_layer(archive, &scratch, name, (part, position, size))?,
         };
         if layer.unpacked != wanted {
             return Err(Error::corrupt(format!(
@@ -155,7 +155,7 @@ fn converted(archive: &Archive, image: &Saved) -> Result<Package> {
             size: layer.size,
             source: layer.source.clone(),
         });
-        known.insert(place, layer);
+        known.insert(position, layer);
     }
     let config = Blob::here(config);
     let manifest = json!({"schemaVersion": 2, "mediaType": IMAGE,
@@ -173,7 +173,7 @@ fn read_layer(
     archive: &Archive,
     scratch: &Scratch,
     name: &str,
-    (mut part, place, size): (impl Read, u64, u64),
+    (mut part, position, size): (impl Read, u64, u64),
 ) -> Result<Layer> {
     let failed = |error| Error::io(archive.at(), error);
     let mut head = [0; compression::HEAD];
@@ -185,7 +185,7 @@ fn read_layer(
             compression::failed(name.as_ref(), how, &error).context(archive.at())
         })?;
         let media_type = format!("{LAYER}+{}", how.name());
-        return Ok(Layer { digest, size, media_type, unpacked, source: archive.source(place) });
+        return Ok(Layer { digest, size, media_type, unpacked, source: archive.source(position) });
     }
     let mut plain: Box<dyn Read> = match how {
         Some(how) => how
@@ -193,7 +193,7 @@ fn read_layer(
             .map_err(|e| compression::failed(name.as_ref(), how, &e).context(archive.at()))?,
         None => Box::new(part),
     };
-    let file = place.to_string();
+    let file = position.to_string();
     let explain = |error| scratch.explain(Error::io(archive.at(), error).context(name));
     let mut into = scratch.create(&file).map_err(explain)?;
     let (digest, size, unpacked) = gzipped(&mut plain, &mut into).map_err(explain)?;

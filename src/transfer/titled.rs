@@ -12,7 +12,7 @@ pub(super) type Titled = (String, String, u64);
 /// The folder for the files of an artifact.
 #[derive(Debug)]
 pub(super) struct InFolder {
-    place: Destination,
+    destination: Destination,
     overwrite: bool,
 }
 
@@ -48,8 +48,8 @@ fn is_there(folder: &Folder, (path, digest, size): &Titled) -> Result<bool> {
 impl InFolder {
     /// Checks that files can be written there.
     pub(super) fn look(path: &Path, overwrite: bool, wanted: &[Titled]) -> Result<Self> {
-        let place = Destination::look(path)?;
-        if let Destination::There(folder) = &place {
+        let destination = Destination::look(path)?;
+        if let Destination::There(folder) = &destination {
             for file in wanted {
                 let Some((_, _, kind)) = found(folder, &file.0)? else { continue };
                 if !is_there(folder, file)? && (!overwrite || kind == Kind::Folder) {
@@ -57,16 +57,16 @@ impl InFolder {
                 }
             }
         }
-        Ok(Self { place, overwrite })
+        Ok(Self { destination, overwrite })
     }
 
     pub(super) fn stage(&self, digest: &str) -> Result<StagedBlobs> {
-        self.place.stage(digest)
+        self.destination.stage(digest)
     }
 
     /// Whether the file exists with its bytes.
     pub(super) fn has(&self, file: &Titled) -> Result<bool> {
-        match &self.place {
+        match &self.destination {
             Destination::New { .. } => Ok(false),
             Destination::There(folder) => is_there(folder, file),
         }
@@ -96,7 +96,7 @@ impl InFolder {
                 staged.blobs().rename(hex(digest), named, name)?;
             }
         }
-        match &self.place {
+        match &self.destination {
             Destination::New { parent, name } => {
                 if !staged.parts().move_to("files", parent, name, false)? {
                     return Err(in_the_way(&parent.path(name), Kind::Folder));
@@ -138,7 +138,7 @@ pub(super) fn collide(one: &str, other: &str) -> bool {
 
 fn copy(from: &OwnFolder, name: &str, to: &OwnFolder, new: &str) -> Result<()> {
     let mut from = staged_file(from, name)?;
-    let mut to = to.create_anew(new, Access::Readable)?;
+    let mut to = to.create_replacing(new, Access::Readable)?;
     let copied = std::io::copy(&mut from, &mut to).and_then(|_| to.sync_data());
     copied.map_err(|e| Error::io(new, e))
 }

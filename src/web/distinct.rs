@@ -108,6 +108,6 @@ async fn page<T: Serialize + 'static>(
         }
         serde_json::to_vec(&value).map_err(|e| Error::bug(e.to_string()))
     };
-    let body = view.answer_apart(&path_and_query, made).await?;
+    let body = view.answer_on_blocking_thread(&path_and_query, made).await?;
     Ok(reply::cached(&view.validators(), headers, body))
 }

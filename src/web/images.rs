@@ -46,7 +46,7 @@ pub(super) async fn list(State(lookups): State<Arc<Lookups>>, request: Request) 
             let link = |token: Token| next_link(&uri, &origin, &token.write(&uri));
             page((catalog, moment), &query, from, link)
         };
-        let body = view.answer_apart(&path_and_query, made).await?;
+        let body = view.answer_on_blocking_thread(&path_and_query, made).await?;
         Ok(reply::cached(&view.validators(), &headers, body))
     };
     answer.await.unwrap_or_else(|error| reply::error(&error))
@@ -142,7 +142,7 @@ pub(super) async fn aliases(State(lookups): State<Arc<Lookups>>, request: Reques
             let document = aliases::document(catalog, moment)?;
             serde_json::to_vec(&document).map_err(|e| Error::bug(e.to_string()))
         };
-        let body = view.answer_apart(&path_and_query(&uri), made).await?;
+        let body = view.answer_on_blocking_thread(&path_and_query(&uri), made).await?;
         Ok(reply::cached(&view.validators(), &headers, body))
     };
     answer.await.unwrap_or_else(|error: Error| reply::error(&error))

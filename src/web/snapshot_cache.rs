@@ -78,15 +78,15 @@ impl View {
     }
 
     /// Like [`answer`](Self::answer), for lookups that scan whole tables. `make` runs on a blocking
-    /// thread, so that it does not delay other requests, and concurrency is limited by [`PLACES`].
-    pub(super) async fn answer_apart(
+    /// thread, so that it does not delay other requests, and concurrency is limited by [`PERMITS`].
+    pub(super) async fn answer_on_blocking_thread(
         &self,
         path: &str,
         make: impl FnOnce(&Catalog, OffsetDateTime) -> Result<Vec<u8>> + Send + 'static,
     ) -> Result<Bytes> {
         let moment = self.moment;
         let make = move |catalog: &Catalog| make(catalog, moment);
-        self.snapshot.answer_apart(self.name(path), make).await
+        self.snapshot.answer_on_blocking_thread(self.name(path), make).await
     }
 }
 
@@ -116,7 +116,7 @@ impl Snapshot {
         Ok(body)
     }
 
-    async fn answer_apart(
+    async fn answer_on_blocking_thread(
         self: &Arc<Self>,
         path: String,
         make: impl FnOnce(&Catalog) -> Result<Vec<u8>> + Send + 'static,
@@ -124,11 +124,11 @@ impl Snapshot {
         if let Some(known) = self.responses.get(&path) {
             return Ok(known);
         }
-        let place = Arc::clone(&PLACES).acquire_owned().await;
+        let permit = Arc::clone(&PERMITS).acquire_owned().await;
         let this = Arc::clone(self);
         // The permit belongs to the work, which continues after its caller is gone.
         let work = move || {
-            let _place = place;
+            let _permit = permit;
             this.answer(path, make)
         };
         blocking("a lookup", work).await
@@ -136,7 +136,7 @@ impl Snapshot {
 }
 
 /// Permits for concurrent lookups that scan whole tables: one per available thread.
-static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
+static PERMITS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
     Arc::new(Semaphore::new(threads))
 });

@@ -42,16 +42,16 @@ impl Token {
 
     /// Encodes the token for the list that `uri` requests.
     pub fn write(self, uri: &Uri) -> String {
-        let mut place = self.run.0.to_bytes().to_vec();
-        place.extend(self.at.to_be_bytes());
-        place.extend(self.moment.to_be_bytes());
-        seal(NUMBERED, &place, uri)
+        let mut payload = self.run.0.to_bytes().to_vec();
+        payload.extend(self.at.to_be_bytes());
+        payload.extend(self.moment.to_be_bytes());
+        seal(NUMBERED, &payload, uri)
     }
 
     /// Decodes a token of the list that `uri` requests.
     pub fn read(text: &str, uri: &Uri) -> Result<Self> {
-        let place = open(NUMBERED, text, uri)?;
-        let (run, at) = place.split_first_chunk::<16>().ok_or_else(|| bad(ANOTHER))?;
+        let payload = open(NUMBERED, text, uri)?;
+        let (run, at) = payload.split_first_chunk::<16>().ok_or_else(|| bad(ANOTHER))?;
         let (at, moment) = at.split_first_chunk::<4>().ok_or_else(|| bad(ANOTHER))?;
         let moment: [u8; 8] = moment.try_into().map_err(|_| bad(ANOTHER))?;
         let (run, at) = (RunId(Ulid::from_bytes(*run)), u32::from_be_bytes(*at));
@@ -71,15 +71,15 @@ pub struct Behind {
 impl Behind {
     /// Encodes the token for the list that `uri` requests.
     pub fn write(&self, uri: &Uri) -> String {
-        let mut place = self.list.to_bytes().to_vec();
-        place.extend(self.id.as_bytes());
-        seal(BEHIND, &place, uri)
+        let mut payload = self.list.to_bytes().to_vec();
+        payload.extend(self.id.as_bytes());
+        seal(BEHIND, &payload, uri)
     }
 
     /// Decodes a token of the list that `uri` requests.
     pub fn read(text: &str, uri: &Uri) -> Result<Self> {
-        let place = open(BEHIND, text, uri)?;
-        let (list, id) = place.split_first_chunk::<16>().ok_or_else(|| bad(ANOTHER))?;
+        let payload = open(BEHIND, text, uri)?;
+        let (list, id) = payload.split_first_chunk::<16>().ok_or_else(|| bad(ANOTHER))?;
         let id = String::from_utf8(id.to_vec()).map_err(|_| bad(ANOTHER))?;
         Ok(Self { list: Ulid::from_bytes(*list), id })
     }
@@ -94,9 +94,9 @@ fn bad(why: &str) -> Error {
 }
 
 /// Encodes a token: its form, the position, the list's identity, and a checksum of all three.
-fn seal(form: u8, place: &[u8], uri: &Uri) -> String {
+fn seal(form: u8, payload: &[u8], uri: &Uri) -> String {
     let mut bytes = vec![form];
-    bytes.extend(place);
+    bytes.extend(payload);
     bytes.extend(list(uri));
     bytes.extend(first(&Sha256::digest(&bytes)));
     URL_SAFE_NO_PAD.encode(bytes)
@@ -111,7 +111,7 @@ fn open(form: u8, text: &str, uri: &Uri) -> Result<Vec<u8>> {
     }
     let (bytes, named) = bytes.split_last_chunk::<4>().ok_or_else(|| bad(CHANGED))?;
     match bytes.split_first() {
-        Some((known, place)) if *known == form && *named == list(uri) => Ok(place.to_vec()),
+        Some((known, payload)) if *known == form && *named == list(uri) => Ok(payload.to_vec()),
         _ => Err(bad(ANOTHER)),
     }
 }

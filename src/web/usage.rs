@@ -138,7 +138,8 @@ pub(super) async fn list(
         let places: Vec<String> =
             query.filter.locations.iter().map(|name| short_name(name)).collect();
         let list = joined(web, token).await?;
-        let is_unknown = |place: &&String| list.rows.iter().all(|row| row.location != **place);
+        let is_unknown =
+            |location: &&String| list.rows.iter().all(|row| row.location != **location);
         let unknown: Vec<String> = places.iter().filter(is_unknown).cloned().collect();
         if !unknown.is_empty() {
             web.served.with_others().await?.catalog.check_locations(&unknown, true)?;

@@ -175,8 +175,8 @@ impl Request {
             read => read.err(),
         };
         let Ok(members) = serde_json::from_str::<Map<String, Value>>(body) else {
-            let place = read.map(|e| format!(" (line {}, column {})", e.line(), e.column()));
-            let text = format!("{what}: it must be a JSON object{}", place.unwrap_or_default());
+            let position = read.map(|e| format!(" (line {}, column {})", e.line(), e.column()));
+            let text = format!("{what}: it must be a JSON object{}", position.unwrap_or_default());
             return Err(Error::invalid(text));
         };
         let all = Self { offers_max_age: Some(0), force: true, ..Self::default() };

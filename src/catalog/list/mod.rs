@@ -146,11 +146,11 @@ impl SearchWord {
     }
 
     /// Returns the best score of the word for the names of a SKU.
-    fn fit(&self, index: &Index, place: GroupPath) -> u8 {
-        if self.short.contains(&place[2]) {
+    fn fit(&self, index: &Index, group_path: GroupPath) -> u8 {
+        if self.short.contains(&group_path[2]) {
             return WHOLE;
         }
-        let name = |i: usize| self.names[i].of(index.group_name(LEVELS[i], place[i]));
+        let name = |i: usize| self.names[i].of(index.group_name(LEVELS[i], group_path[i]));
         name(0).max(name(1)).max(name(2))
     }
 }
@@ -205,16 +205,16 @@ impl<'a> ListQuery<'a> {
         status.map_or_else(|| self.statuses.iter().all(|wanted| *wanted), wanted)
     }
 
-    fn accepts(&self, at: u32, place: GroupPath) -> bool {
-        self.fit(at, place) == Fit::Yes
+    fn accepts(&self, at: u32, group_path: GroupPath) -> bool {
+        self.fit(at, group_path) == Fit::Yes
     }
 
     /// Tests a row, ignoring the words of the search.
-    fn fit(&self, at: u32, place: GroupPath) -> Fit {
+    fn fit(&self, at: u32, group_path: GroupPath) -> Fit {
         let row = self.index.row(at);
         let is_in = |location: &u32| self.index.is_in(row.locations(), &[*location]);
         let fits = self.has_status(row)
-            && (!self.latest || self.is_latest(at, place))
+            && (!self.latest || self.is_latest(at, group_path))
             && self.versions.as_ref().is_none_or(|fits| fits.of(row.version()) > 0)
             && (self.locations.is_empty() || self.index.is_in(row.locations(), &self.locations))
             && !self.not_locations.iter().any(is_in);
@@ -222,8 +222,8 @@ impl<'a> ListQuery<'a> {
     }
 
     /// Whether a row is the latest of its SKU at the time of the query.
-    pub(super) fn is_latest(&self, at: u32, place: GroupPath) -> bool {
-        self.index.is_latest(at, place[2], self.now)
+    pub(super) fn is_latest(&self, at: u32, group_path: GroupPath) -> bool {
+        self.index.is_latest(at, group_path[2], self.now)
     }
 
     /// Visits the SKUs whose names match, starting with the SKU of row `from`.
@@ -234,11 +234,11 @@ impl<'a> ListQuery<'a> {
             if !self.has_group(Level::Publisher, p) {
                 continue;
             }
-            for o in from_on(index.members(Level::Publisher, p), offer) {
+            for o in starting_at(index.members(Level::Publisher, p), offer) {
                 if !self.has_group(Level::Offer, o) {
                     continue;
                 }
-                for s in from_on(index.members(Level::Offer, o), sku) {
+                for s in starting_at(index.members(Level::Offer, o), sku) {
                     if self.has_group(Level::Sku, s) && visit([p, o, s]).is_break() {
                         return;
                     }
@@ -251,17 +251,17 @@ impl<'a> ListQuery<'a> {
     pub(super) fn visit(&self, mut visit: impl FnMut(GroupPath, u32, usize)) {
         let in_versions = self.is_in_versions();
         let mut fits = Vec::new();
-        self.walk(0, |place| {
-            let Some(score) = self.fit_names(place, &mut fits) else {
+        self.walk(0, |group_path| {
+            let Some(score) = self.fit_names(group_path, &mut fits) else {
                 return ControlFlow::Continue(());
             };
-            for row in self.index.members(Level::Sku, place[2]) {
-                if !self.accepts(row, place) {
+            for row in self.index.members(Level::Sku, group_path[2]) {
+                if !self.accepts(row, group_path) {
                     continue;
                 }
                 let score = if in_versions { self.score(row, &fits) } else { Some(score as usize) };
                 if let Some(score) = score {
-                    visit(place, row, score);
+                    visit(group_path, row, score);
                 }
             }
             ControlFlow::Continue(())
@@ -275,10 +275,10 @@ impl<'a> ListQuery<'a> {
 
     /// Scores each word against the names of a SKU into `fits`, and returns the sum. `None` when a
     /// word matches neither a name nor any version.
-    fn fit_names(&self, place: GroupPath, fits: &mut Vec<u8>) -> Option<u32> {
+    fn fit_names(&self, group_path: GroupPath, fits: &mut Vec<u8>) -> Option<u32> {
         fits.clear();
         for word in &self.words {
-            let best = word.fit(self.index, place);
+            let best = word.fit(self.index, group_path);
             if best == 0 && !word.in_versions {
                 return None;
             }
@@ -305,7 +305,7 @@ impl<'a> ListQuery<'a> {
 }
 
 /// The part of `range` that starts at `from`.
-fn from_on(range: Range<u32>, from: u32) -> Range<u32> {
+fn starting_at(range: Range<u32>, from: u32) -> Range<u32> {
     range.start.max(from)..range.end
 }
 
@@ -317,16 +317,16 @@ pub fn list(index: &Index, filter: &Filter, from: u32, top: usize, now: OffsetDa
     if !query.words.is_empty() {
         return ranked(&query, from as usize, top);
     }
-    query.walk(from, |place| {
-        for row in from_on(index.members(Level::Sku, place[2]), from) {
-            if !query.accepts(row, place) {
+    query.walk(from, |group_path| {
+        for row in starting_at(index.members(Level::Sku, group_path[2]), from) {
+            if !query.accepts(row, group_path) {
                 continue;
             }
             if page.rows.len() == top {
                 page.next = Some(row);
                 return ControlFlow::Break(());
             }
-            page.rows.push((row, place));
+            page.rows.push((row, group_path));
         }
         ControlFlow::Continue(())
     });
@@ -344,18 +344,18 @@ fn ranked(query: &ListQuery<'_>, from: usize, top: usize) -> Page {
     let mut ranks: Vec<Vec<Alike>> = vec![Vec::new(); most + 1];
     let in_versions = query.is_in_versions();
     let mut fits = Vec::new();
-    query.walk(0, |place| {
-        let Some(score) = query.fit_names(place, &mut fits) else {
+    query.walk(0, |group_path| {
+        let Some(score) = query.fit_names(group_path, &mut fits) else {
             return ControlFlow::Continue(());
         };
-        let rows = index.members(Level::Sku, place[2]);
+        let rows = index.members(Level::Sku, group_path[2]);
         if !in_versions {
-            ranks[score as usize].push((place, rows));
+            ranks[score as usize].push((group_path, rows));
             return ControlFlow::Continue(());
         }
         for row in rows {
             if let Some(score) = query.score(row, &fits) {
-                ranks[score].push((place, row..row + 1));
+                ranks[score].push((group_path, row..row + 1));
             }
         }
         ControlFlow::Continue(())
@@ -363,15 +363,15 @@ fn ranked(query: &ListQuery<'_>, from: usize, top: usize) -> Page {
     let mut page = Page::default();
     let mut skipped = 0;
     for (rank, latest) in ranks.iter().rev().flat_map(|rank| [(rank, true), (rank, false)]) {
-        for (place, rows) in rank {
+        for (group_path, rows) in rank {
             for at in rows.clone() {
-                if query.is_latest(at, *place) != latest || !query.accepts(at, *place) {
+                if query.is_latest(at, *group_path) != latest || !query.accepts(at, *group_path) {
                     continue;
                 }
                 if skipped < from {
                     skipped += 1;
                 } else if page.rows.len() < top {
-                    page.rows.push((at, *place));
+                    page.rows.push((at, *group_path));
                 } else {
                     page.next = u32::try_from(from + top).ok();
                     return page;

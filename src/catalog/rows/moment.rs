@@ -46,13 +46,13 @@ impl RowTable {
         let (status, is_latest) = (entry.status_at(now), self.is_latest(row, now));
         match patched(text, status, is_latest) {
             Some(parts) => out.extend_from_slice(&parts.concat()),
-            None => self.write_anew(row, (status, is_latest), out),
+            None => self.write_reencoded(row, (status, is_latest), out),
         }
     }
 
     /// Like [`write_json`](Self::write_json), for a row whose text has another layout than this
     /// version writes.
-    fn write_anew(&self, row: u32, (status, is_latest): (Status, bool), out: &mut Vec<u8>) {
+    fn write_reencoded(&self, row: u32, (status, is_latest): (Status, bool), out: &mut Vec<u8>) {
         match self.row::<GalleryImage>(row) {
             Ok(image) => {
                 let image = GalleryImage { status, is_latest, ..image };

@@ -49,7 +49,7 @@ impl<'a> RowQuery<'a> {
             (REGISTRY, &filter.registry),
             (REPOSITORY, &filter.repository),
         ];
-        let exact_names = [
+        let exact = [
             (OS, &filter.os),
             (ARCHITECTURE, &filter.architecture),
             (GENERATION, &filter.generation),
@@ -62,8 +62,7 @@ impl<'a> RowQuery<'a> {
         };
         let columns =
             substrings.into_iter().filter_map(|(at, wanted)| Some((at, fits(wanted.as_ref()?))));
-        let exact_names =
-            exact_names.into_iter().filter_map(|(at, wanted)| Some((at, is(wanted.as_ref()?))));
+        let exact = exact.into_iter().filter_map(|(at, wanted)| Some((at, is(wanted.as_ref()?))));
         let has = |word: &String| -> Vec<bool> {
             table.names.all.iter().map(|name| folded(name).contains(word)).collect()
         };
@@ -81,7 +80,7 @@ impl<'a> RowQuery<'a> {
         let fits_features = |set| filter.fits_features(set);
         Self {
             table,
-            columns: columns.chain(exact_names).collect(),
+            columns: columns.chain(exact).collect(),
             words: filter.words().iter().map(has).collect(),
             kinds: KINDS.map(|kind| filter.has_kind(kind)),
             statuses: Status::ALL.map(|status| filter.has_status(status)),

@@ -111,7 +111,8 @@ impl<'a> Images<'a> {
             }
         }
         let to_entry = |row: MarketplaceImage| catalog_version_of(row, &machine.location);
-        let place = [&machine.location, &urn.publisher, &urn.offer, &urn.sku].map(String::clone);
+        let sku_scope =
+            [&machine.location, &urn.publisher, &urn.offer, &urn.sku].map(String::clone);
         Ok(Image {
             kind: Some("marketplace"),
             name: Some(sku),
@@ -120,7 +121,7 @@ impl<'a> Images<'a> {
             latest: latest.map(to_entry),
             present: present.map(to_entry),
             move_to,
-            scopes: vec![AskedScope::Sku(place)],
+            scopes: vec![AskedScope::Sku(sku_scope)],
         })
     }
 
@@ -130,8 +131,8 @@ impl<'a> Images<'a> {
 
     fn sku(&mut self, sku: &str, location: &str) -> Arc<Sku> {
         let (catalog, now) = (self.catalog, self.now);
-        let place = (sku.to_ascii_lowercase(), location.to_owned());
-        let found = self.skus.entry(place).or_insert_with(|| {
+        let key = (sku.to_ascii_lowercase(), location.to_owned());
+        let found = self.skus.entry(key).or_insert_with(|| {
             let here = [location.to_owned()];
             let Ok(question) = LatestQuestion::parse(sku, &here, None) else {
                 return Arc::default();

@@ -84,8 +84,8 @@ fn pinned(
         return (finding, None);
     }
     if !entry.is_here {
-        let place = format!("the version is not replicated to {}", machine.location);
-        return absent(&place, last_result);
+        let not_replicated = format!("the version is not replicated to {}", machine.location);
+        return absent(&not_replicated, last_result);
     }
     match last_result {
         Some(LastResult::Answered | LastResult::Open(_)) if entry.has_failed_here => {

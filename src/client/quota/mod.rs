@@ -119,7 +119,9 @@ impl Quota {
         match operation.is_open(now) {
             Ok(()) => {}
             Err(Blocked::Full) => return Grant::Full(Arc::clone(&operation.freed)),
-            Err(Blocked::For(wait)) if operation.is_worth(wait) => return Grant::Wait(wait),
+            Err(Blocked::For(wait)) if operation.is_worth_waiting(wait) => {
+                return Grant::Wait(wait);
+            }
             Err(Blocked::For(wait)) => return Grant::Later(wait),
         }
         let Account { buckets, .. } =
@@ -206,7 +208,7 @@ impl Quota {
         }
         let Some(operation) = state.operations.get_mut(&permit.operation) else { return true };
         operation.pause(now + wait);
-        operation.is_worth(wait)
+        operation.is_worth_waiting(wait)
     }
 
     /// The earliest time at which a listing of offers with `before` others ahead of it can be sent,
@@ -238,7 +240,7 @@ impl Quota {
         let crowded = usize::try_from(*waiting).unwrap_or(0) * busy > MOST_WAITING;
         let share = u32::try_from(buckets.len()).unwrap_or(1);
         let wait = buckets.iter_mut().map(|b| b.wait(now) + b.time_for(*waiting / share)).min()?;
-        if !operation.is_scarce() || (operation.is_worth(wait * 4) && !crowded) {
+        if !operation.is_scarce() || (operation.is_worth_waiting(wait * 4) && !crowded) {
             return None;
         }
         buckets.first_mut().map(|bucket| bucket.deferral(reads / f64::from(share), now))

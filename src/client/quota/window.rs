@@ -119,7 +119,7 @@ impl Operation {
     }
 
     /// Whether a worker should wait that long rather than do other work.
-    pub(super) fn is_worth(&self, wait: Duration) -> bool {
+    pub(super) fn is_worth_waiting(&self, wait: Duration) -> bool {
         let shortest = self.windows.iter().map(|window| window.length / WORTH_OF_WINDOW).min();
         wait <= shortest.map_or(WORTH_WAITING, |shortest| shortest.min(WORTH_WAITING))
     }

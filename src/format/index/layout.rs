@@ -78,9 +78,9 @@ impl Sections {
         let mut at = head;
         let mut ranges = [const { 0..0 }; SECTIONS];
         for (number, range) in ranges.iter_mut().enumerate() {
-            let place = MAGIC.len() + number * 8;
+            let offset = MAGIC.len() + number * 8;
             let length = bytes
-                .get(place..place + 8)
+                .get(offset..offset + 8)
                 .and_then(|length| length.try_into().ok())
                 .map(u64::from_le_bytes)
                 .and_then(|length| usize::try_from(length).ok())

@@ -372,11 +372,17 @@ impl Index {
 
     /// Appends a row as JSON. The text equals the table's own row, except that status and latest
     /// are those at `now`.
-    pub fn write_json(&self, at: u32, place: GroupPath, now: OffsetDateTime, out: &mut Vec<u8>) {
+    pub fn write_json(
+        &self,
+        at: u32,
+        group_path: GroupPath,
+        now: OffsetDateTime,
+        out: &mut Vec<u8>,
+    ) {
         let (row, now) = (self.row(at), nanoseconds(now));
         let levels = [Level::Publisher, Level::Offer, Level::Sku];
         let [publisher, offer, sku] =
-            std::array::from_fn(|i| self.names[i].bytes(self.group_name(levels[i], place[i])));
+            std::array::from_fn(|i| self.names[i].bytes(self.group_name(levels[i], group_path[i])));
         let version = self.versions.bytes(row.version());
         let json = |at: usize| self.json.bytes(number(row.record, at));
         out.extend_from_slice(b"{\"kind\":\"marketplace\",\"id\":\"");
@@ -394,7 +400,7 @@ impl Index {
         } else {
             out.extend_from_slice(b"null");
         }
-        out.extend_from_slice(if self.is_latest(at, place[2], now) {
+        out.extend_from_slice(if self.is_latest(at, group_path[2], now) {
             b",\"isLatest\":true,"
         } else {
             b",\"isLatest\":false,".as_slice()

@@ -179,13 +179,13 @@ pub fn merge_group(group: GroupInput, run: (RunId, OffsetDateTime)) -> MergedGro
     rows.retain(|row| !row.locations.iter().any(|location| is_newer(&newer, row, location)));
     let mut fresh = folded(rows);
     let replicated_by_id: HashMap<String, &Replicated> =
-        replicated.iter().map(|told| (told.id.to_ascii_lowercase(), told)).collect();
+        replicated.iter().map(|entry| (entry.id.to_ascii_lowercase(), entry)).collect();
     for (id, row) in &mut fresh {
         row.observed_at = run.1;
         row.observed_run = run.0.to_string();
         row.first_seen_at = run.1;
-        if let Some(told) = replicated_by_id.get(id) {
-            row.add_replication(told);
+        if let Some(entry) = replicated_by_id.get(id) {
+            row.add_replication(entry);
         }
     }
     let index = ScopeIndex::new(&results);
@@ -197,13 +197,13 @@ pub fn merge_group(group: GroupInput, run: (RunId, OffsetDateTime)) -> MergedGro
         // A row of ours is kept or dropped in all locations together.
         let places: Vec<&str> =
             if is_own { vec![""] } else { old.locations.iter().map(String::as_str).collect() };
-        for place in places {
-            let fate = if is_newer(&newer, old, place) {
+        for location in places {
+            let fate = if is_newer(&newer, old, location) {
                 Fate::Newer
             } else if is_own {
                 index.own(&results, old)
             } else {
-                index.foreign(&results, old, place)
+                index.foreign(&results, old, location)
             };
             match fate {
                 Fate::Drop => continue,
@@ -211,10 +211,10 @@ pub fn merge_group(group: GroupInput, run: (RunId, OffsetDateTime)) -> MergedGro
                 Fate::Newer => {}
                 Fate::StandsIn(at, gap) => {
                     carried_rows.entry((at, gap)).or_default().add(old.observed_at);
-                    unanswered.insert(place.to_owned());
+                    unanswered.insert(location.to_owned());
                 }
             }
-            kept.insert(place.to_owned());
+            kept.insert(location.to_owned());
         }
         merged.outside += u64::from(outside);
         let row = fresh.get_mut(&old.id.to_ascii_lowercase());

@@ -149,7 +149,7 @@ impl RegistryMerge {
             if let Some(RegistryScope::Registry { at, .. }) =
                 self.registry.as_ref().map(|a| &a.scope)
             {
-                place(&mut row, at);
+                set_registry(&mut row, at);
             }
             fresh.insert(row.digest.clone(), row);
         }
@@ -176,8 +176,8 @@ impl RegistryMerge {
                     self.unlisted.entry(subscription).or_default().add(old.observed_at);
                     true
                 }
-                Fate::StandsIn(place) => {
-                    self.carried_rows.entry(place).or_default().add(old.observed_at);
+                Fate::StandsIn(key) => {
+                    self.carried_rows.entry(key).or_default().add(old.observed_at);
                     true
                 }
             };
@@ -280,17 +280,17 @@ impl RegistryMerge {
         covered
     }
 
-    fn carried_rows(&self, place: CoverageKey) -> CarriedRows {
-        self.carried_rows.get(&place).copied().unwrap_or_default()
+    fn carried_rows(&self, key: CoverageKey) -> CarriedRows {
+        self.carried_rows.get(&key).copied().unwrap_or_default()
     }
 
     fn cover(
         &self,
-        place: CoverageKey,
+        key: CoverageKey,
         result: &RegistryResult,
         (lines, totals): &mut (Vec<CoverageLine>, Totals),
     ) {
-        let own = self.carried_rows(place);
+        let own = self.carried_rows(key);
         let state = own.ends(result.state);
         totals.add(State::Done, result.listed);
         if state != State::Done {
@@ -335,7 +335,7 @@ impl RegistryMerge {
             }
         }
         for (at, gap) in result.gaps.iter().enumerate() {
-            let own = self.carried_rows(match place {
+            let own = self.carried_rows(match key {
                 CoverageKey::Part(number, _) => CoverageKey::Part(number, Some(at)),
                 CoverageKey::Registry | CoverageKey::Unnamed => CoverageKey::Unnamed,
             });
@@ -389,7 +389,7 @@ fn unread(subscription: &str, gap: &Gap) -> String {
 }
 
 /// Copies the registry's properties to a row.
-fn place(row: &mut RegistryImage, at: &AtRegistry) {
+fn set_registry(row: &mut RegistryImage, at: &AtRegistry) {
     row.registry_id.clone_from(&at.registry_id);
     row.location.clone_from(&at.location);
     row.registry_sku.clone_from(&at.sku);

@@ -1,7 +1,7 @@
 //! Reads a run's shards and the rows of the previous snapshot, group by group in the table's order,
 //! a few groups ahead.
 
-use crate::blocking::{in_place, in_turn};
+use crate::blocking::{in_place, in_place_bounded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::shard;
 use crate::pipeline::newer::NewerRuns;
@@ -225,7 +225,7 @@ pub(super) async fn read<T: DeserializeOwned>(
             let key = Key::shard(item);
             let object = store.get(&key).await?.ok_or_else(|| lost("shard"))?;
             let decode = || shard::decode(&object.bytes, &key.to_string());
-            if object.bytes.len() < LARGE_SHARD { decode() } else { in_turn(decode).await }
+            if object.bytes.len() < LARGE_SHARD { decode() } else { in_place_bounded(decode).await }
         }
     }
 }

@@ -98,7 +98,8 @@ async fn attempt(
         && !give_up;
     // A run whose manifest was lost is published again. It must not be built on itself.
     let mut bases = BaseCandidates::new(head.filter(|head| *head != run));
-    let (base, built) = on_whole(shared, (&plan, &survey), &mut bases, ask_details).await?;
+    let (base, built) =
+        build_on_intact_base(shared, (&plan, &survey), &mut bases, ask_details).await?;
     if !built.damaged.is_empty() && !give_up {
         return reopen(store, built.damaged, expected).await.map(Some);
     }
@@ -191,7 +192,7 @@ async fn rebuild(
 }
 
 /// Builds the run on the best base that is whole.
-async fn on_whole(
+async fn build_on_intact_base(
     shared: &Arc<dyn Store>,
     of: (&Plan, &Survey),
     bases: &mut BaseCandidates,

@@ -229,9 +229,9 @@ fn blobs_missing(missing: &[String]) -> SimResponse {
 fn manifest_created(name: &str, digest: &str, subject: Option<&str>) -> SimResponse {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::CREATED;
-    let place = format!("/v2/{name}/manifests/{digest}");
+    let location = format!("/v2/{name}/manifests/{digest}");
     let headers = [
-        ("location", Some(place.as_str())),
+        ("location", Some(location.as_str())),
         ("docker-content-digest", Some(digest)),
         ("oci-subject", subject),
     ];

@@ -72,8 +72,8 @@ fn offset_in_address(query: &[(String, String)], id: &str) -> Option<u64> {
 fn created(repository: &str, digest: &str) -> SimResponse {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::CREATED;
-    let place = format!("/v2/{repository}/blobs/{digest}");
-    for (name, value) in [("location", place.as_str()), ("docker-content-digest", digest)] {
+    let location = format!("/v2/{repository}/blobs/{digest}");
+    for (name, value) in [("location", location.as_str()), ("docker-content-digest", digest)] {
         if let Ok(value) = HeaderValue::try_from(value) {
             response.headers_mut().insert(name, value);
         }
@@ -182,11 +182,11 @@ impl Session<'_> {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = status;
         let state = state(id, offset);
-        let place =
+        let location =
             format!("/v2/{repository}/blobs/uploads/{id}?_nouploadcache=false&_state={state}");
         let range = format!("0-{}", offset.saturating_sub(1));
         for (name, value) in
-            [("location", place.as_str()), ("docker-upload-uuid", id), ("range", &range)]
+            [("location", location.as_str()), ("docker-upload-uuid", id), ("range", &range)]
         {
             if let Ok(value) = HeaderValue::try_from(value) {
                 response.headers_mut().insert(name, value);

@@ -37,7 +37,7 @@ impl Pieces {
         let mut found = Vec::new();
         for piece in self.pieces.iter() {
             let length = piece.len() as u64;
-            let within = |place: u64| usize::try_from(place.clamp(at, at + length) - at);
+            let within = |position: u64| usize::try_from(position.clamp(at, at + length) - at);
             if let (Ok(start), Ok(end)) = (within(from), within(to))
                 && start < end
             {

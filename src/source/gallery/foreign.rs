@@ -182,10 +182,10 @@ impl Gallery {
             .await?;
         let mut parts = Vec::new();
         for definition in definitions {
-            let place = SharedGalleryRef { location, subscription, sharing, gallery };
+            let gallery_ref = SharedGalleryRef { location, subscription, sharing, gallery };
             parts.push(async move {
                 let below = ["images", definition.name.as_str(), "versions"];
-                let versions = match self.foreign_list(place, &below).await {
+                let versions = match self.foreign_list(gallery_ref, &below).await {
                     Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
                     versions => versions?,
                 };
@@ -199,16 +199,17 @@ impl Gallery {
 
     async fn foreign_list(
         &self,
-        place: SharedGalleryRef<'_>,
+        gallery_ref: SharedGalleryRef<'_>,
         names: &[&str],
     ) -> Result<Vec<Resource>> {
-        let kind = match place.sharing {
+        let kind = match gallery_ref.sharing {
             Sharing::Community => "communityGalleries",
             Sharing::Subscription | Sharing::Tenant => "sharedGalleries",
         };
-        let mut path = below(place.subscription, place.location, &[kind, place.gallery]);
+        let mut path =
+            below(gallery_ref.subscription, gallery_ref.location, &[kind, gallery_ref.gallery]);
         path.extend_from_slice(names);
-        self.client.list(&path, query(place.sharing)).await
+        self.client.list(&path, query(gallery_ref.sharing)).await
     }
 
     /// Crawls the community galleries of a location: from Resource Graph, all or some of them, or

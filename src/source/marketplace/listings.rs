@@ -1,7 +1,7 @@
 //! The listings of the compute provider: their paths, their answers, and the pitfalls of both.
 
 use super::client::Marketplace;
-use super::place::ListingPath;
+use super::listing_path::ListingPath;
 use crate::client::lenient;
 use crate::client::version::VM_IMAGES;
 use crate::error::{Error, ErrorKind, Result};
@@ -157,8 +157,12 @@ impl Marketplace {
         }
     }
 
-    async fn names(&self, place: ListingPath<'_>, below: &[&str]) -> Result<Listing<String>> {
-        let entries = self.entries(&place.path(below), &[API_VERSION]).await?;
+    async fn names(
+        &self,
+        listing_path: ListingPath<'_>,
+        below: &[&str],
+    ) -> Result<Listing<String>> {
+        let entries = self.entries(&listing_path.path(below), &[API_VERSION]).await?;
         let mut listing = Listing::new(entries.iter().filter_map(name).collect(), entries.len());
         let names = &mut listing.rows;
         names.sort_by(|a, b| caseless(a, b).then_with(|| a.cmp(b)));
@@ -172,31 +176,31 @@ impl Marketplace {
         subscription: &str,
         location: &str,
     ) -> Result<Listing<String>> {
-        let place = ListingPath { subscription, otherwise: &[], location, publisher: "" };
-        self.names(place, &[]).await
+        let listing_path = ListingPath { subscription, otherwise: &[], location, publisher: "" };
+        self.names(listing_path, &[]).await
     }
 
-    pub(super) async fn offers(&self, place: ListingPath<'_>) -> Result<Listing<String>> {
-        self.names(place, &["artifacttypes", "vmimage", "offers"]).await
+    pub(super) async fn offers(&self, listing_path: ListingPath<'_>) -> Result<Listing<String>> {
+        self.names(listing_path, &["artifacttypes", "vmimage", "offers"]).await
     }
 
     pub(super) async fn skus(
         &self,
-        place: ListingPath<'_>,
+        listing_path: ListingPath<'_>,
         offer: &str,
     ) -> Result<Listing<String>> {
-        self.names(place, &["artifacttypes", "vmimage", "offers", offer, "skus"]).await
+        self.names(listing_path, &["artifacttypes", "vmimage", "offers", offer, "skus"]).await
     }
 
     pub(super) async fn versions(
         &self,
-        place: ListingPath<'_>,
+        listing_path: ListingPath<'_>,
         offer: &str,
         sku: &str,
     ) -> Result<Listing<ListedVersion>> {
         let below = ["artifacttypes", "vmimage", "offers", offer, "skus", sku, "versions"];
         let query = [("$expand", "properties"), API_VERSION];
-        let entries = self.entries(&place.path(&below), &query).await?;
+        let entries = self.entries(&listing_path.path(&below), &query).await?;
         let rows = entries
             .iter()
             .filter_map(|entry| Some(listed([offer, sku], name(entry)?, &entry["properties"])));
@@ -209,12 +213,12 @@ impl Marketplace {
 
     pub(super) async fn image(
         &self,
-        place: ListingPath<'_>,
+        listing_path: ListingPath<'_>,
         image: [&str; 3],
     ) -> Result<VersionDetail> {
         let [offer, sku, version] = image;
         let below = ["artifacttypes", "vmimage", "offers", offer, "skus", sku, "versions", version];
-        let answer = self.client.get(&place.path(&below), &[API_VERSION]).await;
+        let answer = self.client.get(&listing_path.path(&below), &[API_VERSION]).await;
         // An answer without a name is treated as a wrong answer and retried.
         let Entry(image) = answer.map_err(vanished)?;
         let properties = properties(&image["properties"]);

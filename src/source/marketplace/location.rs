@@ -4,7 +4,7 @@
 //! Listing offers is the scarce operation, so its order is planned: publishers with the most offers
 //! come first, so that their remaining work fills the time until the last listing is permitted.
 
-use super::place::ListingPath;
+use super::listing_path::ListingPath;
 use crate::image::name::caseless;
 use crate::image::names::{are, nearest, quoted};
 use crate::source::PreviousFindings;

@@ -4,9 +4,9 @@
 //! name that was just listed is an ordinary answer. All comparisons are without case.
 
 mod client;
+mod listing_path;
 mod listings;
 mod location;
-mod place;
 mod walk;
 
 pub use client::Marketplace;
@@ -25,7 +25,7 @@ use crate::work::{
 use async_trait::async_trait;
 use client::CONCURRENCY;
 use futures::{StreamExt, TryStreamExt, stream};
-use place::ListingPath;
+use listing_path::ListingPath;
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -44,14 +44,15 @@ impl Marketplace {
     /// Lists what one publisher has at this moment; names that vanish in between are omitted.
     async fn live_publisher(
         &self,
-        place: ListingPath<'_>,
+        listing_path: ListingPath<'_>,
         wanted: NameFilter<'_>,
     ) -> Result<LiveListing> {
         let now = OffsetDateTime::UNIX_EPOCH;
         let effort = Invocation { until: Instant::now() + FOREVER, last: true, delivery: 1, now };
-        let wanted = |offer: &str, sku: Option<&str>| wanted(place.publisher, Some(offer), sku);
+        let wanted =
+            |offer: &str, sku: Option<&str>| wanted(listing_path.publisher, Some(offer), sku);
         let mut walk = OfferWalk::default();
-        let offers: Vec<String> = match self.offers(place).await {
+        let offers: Vec<String> = match self.offers(listing_path).await {
             Ok(offers) => {
                 offers.gap().into_iter().for_each(|end| walk.some_offers_have_no_name(end));
                 offers.rows.into_iter().filter(|offer| wanted(offer, None)).collect()
@@ -61,13 +62,13 @@ impl Marketplace {
         };
         let sought =
             WalkOptions { wanted, details: Details::None, known: &PreviousFindings::default() };
-        self.walk(place, &offers, &effort, &mut walk, &sought).await?;
+        self.walk(listing_path, &offers, &effort, &mut walk, &sought).await?;
         if let Some(wait) = walk.wait {
-            return Err(spent(place, wait));
+            return Err(quota_spent(listing_path, wait));
         }
         Ok(LiveListing {
-            location: place.location.to_owned(),
-            publisher: place.publisher.to_owned(),
+            location: listing_path.location.to_owned(),
+            publisher: listing_path.publisher.to_owned(),
             rows: walk.rows,
             gaps: walk.gaps,
         })
@@ -140,7 +141,7 @@ impl Marketplace {
     async fn crawl_publisher(
         &self,
         item: &WorkItem,
-        place: ListingPath<'_>,
+        listing_path: ListingPath<'_>,
         effort: &Invocation,
         known: &PreviousFindings,
     ) -> Result<Crawled> {
@@ -150,7 +151,7 @@ impl Marketplace {
         let mut walk = OfferWalk::default();
         let (offers, listed) = match offers {
             Some(KnownOffers { offers, listed_at }) => (offers.clone(), listed_at.is_none()),
-            None => match self.offers(place).await {
+            None => match self.offers(listing_path).await {
                 Ok(offers) => {
                     offers.gap().into_iter().for_each(|end| walk.some_offers_have_no_name(end));
                     (offers.rows, true)
@@ -165,7 +166,8 @@ impl Marketplace {
         let state = if offers.is_empty() { State::Empty } else { State::Done };
         let listed = u64::from(listed && state == State::Done);
         if offers.len() > MOST_OFFERS {
-            let scopes = offers.chunks(MOST_OFFERS / 2).map(|part| place.offers(part, *details));
+            let scopes =
+                offers.chunks(MOST_OFFERS / 2).map(|part| listing_path.offers(part, *details));
             let children = scopes.map(|scope| item.child(scope)).collect();
             let gaps = walk.gaps;
             let bare = Outcome::bare(item.scope.clone(), state, "", 0);
@@ -177,56 +179,56 @@ impl Marketplace {
         let later = |offers: &[String]| {
             if is_whole { with_offers(item, offers) } else { item.clone() }
         };
-        if let Some(wait) = self.quota_wait(place, &offers).filter(|_| is_whole) {
+        if let Some(wait) = self.quota_wait(listing_path, &offers).filter(|_| is_whole) {
             return Ok(Crawled::Later(later(&offers), wait));
         }
         walk.listed = listed;
         let sought =
             WalkOptions { wanted: |_: &str, _: Option<&str>| true, details: *details, known };
-        self.walk(place, &offers, effort, &mut walk, &sought).await?;
+        self.walk(listing_path, &offers, effort, &mut walk, &sought).await?;
         match walk.wait.filter(|_| !walk.begun) {
             Some(wait) => Ok(Crawled::Later(later(&offers), wait)),
-            None => Ok(into_crawled(walk.end(item, place, state, *details))),
+            None => Ok(into_crawled(walk.end(item, listing_path, state, *details))),
         }
     }
 
     /// How long to postpone the requests that follow a listing of offers. They would delay further
     /// such listings, which are the scarce operation.
-    fn quota_wait(&self, place: ListingPath<'_>, offers: &[String]) -> Option<Duration> {
+    fn quota_wait(&self, listing_path: ListingPath<'_>, offers: &[String]) -> Option<Duration> {
         if offers.is_empty() || !ListingPath::fit(offers) {
             return None;
         }
         let requests = offers.len() as f64 * REQUESTS_AN_OFFER;
-        self.client.deferral(place.subscription, place.location, requests)
+        self.client.deferral(listing_path.subscription, listing_path.location, requests)
     }
 
     async fn crawl_offers(
         &self,
         item: &WorkItem,
-        place: ListingPath<'_>,
+        listing_path: ListingPath<'_>,
         effort: &Invocation,
         known: &PreviousFindings,
     ) -> Result<Crawled> {
         let Scope::Offers { offers, details, .. } = &item.scope else {
             return Err(Error::bug("not an item of offers"));
         };
-        if let Some(wait) = self.quota_wait(place, offers) {
+        if let Some(wait) = self.quota_wait(listing_path, offers) {
             return Ok(Crawled::Later(item.clone(), wait));
         }
         let mut walk = OfferWalk::default();
         let sought =
             WalkOptions { wanted: |_: &str, _: Option<&str>| true, details: *details, known };
-        self.walk(place, offers, effort, &mut walk, &sought).await?;
+        self.walk(listing_path, offers, effort, &mut walk, &sought).await?;
         match walk.wait.filter(|_| !walk.begun) {
             Some(wait) => Ok(Crawled::Later(item.clone(), wait)),
-            None => Ok(into_crawled(walk.end(item, place, State::Done, *details))),
+            None => Ok(into_crawled(walk.end(item, listing_path, State::Done, *details))),
         }
     }
 
     async fn crawl_details(
         &self,
         item: &WorkItem,
-        place: ListingPath<'_>,
+        listing_path: ListingPath<'_>,
         images: &[[String; 3]],
         effort: &Invocation,
     ) -> Result<(Outcome, Rows)> {
@@ -241,7 +243,7 @@ impl Marketplace {
             let mut responses = stream::iter(batch.to_vec())
                 .map(|image| async move {
                     let [offer, sku, version] = &image;
-                    let answer = self.image(place, [offer, sku, version]).await;
+                    let answer = self.image(listing_path, [offer, sku, version]).await;
                     (image, answer)
                 })
                 .buffered(CONCURRENCY);
@@ -249,7 +251,7 @@ impl Marketplace {
                 let [offer, sku, version] = image;
                 match answer {
                     Ok(detail) => {
-                        let publisher = place.publisher.to_owned();
+                        let publisher = listing_path.publisher.to_owned();
                         rows.push(DetailedVersion {
                             urn: Urn { publisher, offer, sku, version },
                             detail,
@@ -266,7 +268,7 @@ impl Marketplace {
                 }
             }
         }
-        let follow = (!left.is_empty()).then(|| place.details(left));
+        let follow = (!left.is_empty()).then(|| listing_path.details(left));
         let outcome = Outcome {
             rows: rows.len() as u64,
             gaps,
@@ -284,7 +286,7 @@ impl Marketplace {
     ) -> Result<Crawled> {
         let item = &item;
         let scope = &item.scope;
-        let place = ListingPath {
+        let listing_path = ListingPath {
             subscription: scope.subscription(),
             otherwise: scope.others(),
             location: scope.location(),
@@ -295,10 +297,12 @@ impl Marketplace {
                 let outcome = self.crawl_location(item, effort, known).await?;
                 Ok(Crawled::Ended(outcome, Rows::Listed(Vec::new())))
             }
-            Scope::Publisher { .. } => self.crawl_publisher(item, place, effort, known).await,
-            Scope::Offers { .. } => self.crawl_offers(item, place, effort, known).await,
+            Scope::Publisher { .. } => {
+                self.crawl_publisher(item, listing_path, effort, known).await
+            }
+            Scope::Offers { .. } => self.crawl_offers(item, listing_path, effort, known).await,
             Scope::Details { images, .. } => {
-                self.crawl_details(item, place, images, effort).await.map(into_crawled)
+                self.crawl_details(item, listing_path, images, effort).await.map(into_crawled)
             }
             Scope::Gallery(_) | Scope::Registry(_) => {
                 Err(Error::bug("not an item of the marketplace"))
@@ -354,11 +358,11 @@ fn into_crawled((outcome, rows): (Outcome, Rows)) -> Crawled {
     Crawled::Ended(outcome, rows)
 }
 
-fn spent(place: ListingPath<'_>, wait: Duration) -> Error {
+fn quota_spent(listing_path: ListingPath<'_>, wait: Duration) -> Error {
     let text = format!(
         "the quota of {} in {} is exhausted; retry in {} s",
-        place.publisher,
-        place.location,
+        listing_path.publisher,
+        listing_path.location,
         wait.as_secs()
     );
     Error::new(ErrorKind::Throttled, text).with_retry_after(Some(wait))
@@ -438,13 +442,13 @@ impl Source for Marketplace {
             publishers.retain(|name| wanted(name, None, None));
             let found: Vec<LiveListing> = stream::iter(publishers)
                 .map(|publisher| async move {
-                    let place = ListingPath {
+                    let listing_path = ListingPath {
                         subscription,
                         otherwise: &[],
                         location,
                         publisher: &publisher,
                     };
-                    this.live_publisher(place, wanted).await
+                    this.live_publisher(listing_path, wanted).await
                 })
                 .buffered(CONCURRENCY)
                 .try_collect()

@@ -3,7 +3,7 @@
 //! An offer is processed completely or not at all; remaining offers follow in another item.
 
 use super::client::{CONCURRENCY, Marketplace};
-use super::place::ListingPath;
+use super::listing_path::ListingPath;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Status;
 use crate::image::marketplace::ListedVersion;
@@ -92,7 +92,7 @@ impl Marketplace {
     /// batch of offers starts, except the first, so that an item always makes progress.
     pub(super) async fn walk<F>(
         &self,
-        place: ListingPath<'_>,
+        listing_path: ListingPath<'_>,
         offers: &[String],
         effort: &Invocation,
         walk: &mut OfferWalk,
@@ -111,7 +111,7 @@ impl Marketplace {
             let mut pairs = Vec::new();
             let mut responses = stream::iter(batch.iter().cloned().enumerate())
                 .map(|(at, offer)| async move {
-                    let skus = self.skus(place, &offer).await;
+                    let skus = self.skus(listing_path, &offer).await;
                     (at, offer, skus)
                 })
                 .buffered(CONCURRENCY);
@@ -131,7 +131,7 @@ impl Marketplace {
                 }
             }
             pairs.retain(|(_, offer, sku)| (sought.wanted)(offer, Some(sku)));
-            self.walk_skus(place, pairs, effort, &mut found, sought).await?;
+            self.walk_skus(listing_path, pairs, effort, &mut found, sought).await?;
             for (offer, found) in batch.iter().zip(found) {
                 walk.take(offer, found);
             }
@@ -141,7 +141,7 @@ impl Marketplace {
 
     async fn walk_skus<F: Sync>(
         &self,
-        place: ListingPath<'_>,
+        listing_path: ListingPath<'_>,
         pairs: Vec<(usize, String, String)>,
         effort: &Invocation,
         found: &mut [OfferResult],
@@ -149,7 +149,7 @@ impl Marketplace {
     ) -> Result<()> {
         let mut responses = stream::iter(pairs)
             .map(|(at, offer, sku)| async move {
-                let versions = self.sku(place, [&offer, &sku], sought, effort.now).await;
+                let versions = self.sku(listing_path, [&offer, &sku], sought, effort.now).await;
                 (at, offer, sku, versions)
             })
             .buffered(CONCURRENCY);
@@ -179,12 +179,12 @@ impl Marketplace {
     /// Lists a SKU's versions, and fetches those wanted details that are not known, newest first.
     async fn sku<F: Sync>(
         &self,
-        place: ListingPath<'_>,
+        listing_path: ListingPath<'_>,
         [offer, sku]: [&str; 2],
         sought: &WalkOptions<'_, F>,
         now: OffsetDateTime,
     ) -> Versions {
-        let listing = self.versions(place, offer, sku).await?;
+        let listing = self.versions(listing_path, offer, sku).await?;
         let end = listing.gap();
         let mut rows: Vec<(ListedVersion, Option<Error>)> =
             listing.rows.into_iter().map(|row| (row, None)).collect();
@@ -202,11 +202,11 @@ impl Marketplace {
         };
         wanted.retain(|at| {
             let version = &rows[*at].0.version;
-            !sought.known.has_details([place.publisher, offer, sku, version])
+            !sought.known.has_details([listing_path.publisher, offer, sku, version])
         });
         for at in wanted {
             let (row, failed) = &mut rows[at];
-            match self.image(place, [offer, sku, &row.version]).await {
+            match self.image(listing_path, [offer, sku, &row.version]).await {
                 Ok(detail) => row.detail = Some(Box::new(detail)),
                 Err(error) => *failed = Some(error),
             }
@@ -239,12 +239,12 @@ impl OfferWalk {
     pub(super) fn end(
         mut self,
         item: &WorkItem,
-        place: ListingPath<'_>,
+        listing_path: ListingPath<'_>,
         state: State,
         details: Details,
     ) -> (Outcome, Rows) {
         self.gaps.sort();
-        let follow = (!self.left.is_empty()).then(|| place.offers(&self.left, details));
+        let follow = (!self.left.is_empty()).then(|| listing_path.offers(&self.left, details));
         let outcome = Outcome {
             listed: self.listed,
             rows: self.rows.len() as u64,

@@ -80,20 +80,20 @@ impl ItemFindings {
         self.left.extend(part.more.map(|after| (vec![repository.to_owned()], Some(after))));
         // An unreadable entry may be a manifest that the previous snapshot has.
         if let Some(why) = part.lost.why("manifests") {
-            self.give_up(repository, None, (State::Failed, why, 0));
+            self.record_failure(repository, None, (State::Failed, why, 0));
         }
         match part.tags {
             Tags::Joined => {}
             Tags::Elsewhere => self.untagged.push(repository.to_owned()),
             Tags::Lost(lost) => self.gaps.extend(lost_tags(repository, &lost)),
             Tags::Untold(error) => {
-                self.give_up(repository, Some(ALL_TAGS), classify_failure(error, effort)?);
+                self.record_failure(repository, Some(ALL_TAGS), classify_failure(error, effort)?);
             }
         }
         Ok(())
     }
 
-    fn give_up(
+    fn record_failure(
         &mut self,
         repository: &str,
         part: Option<&str>,
@@ -171,7 +171,9 @@ impl Containers {
                         let after = after(at).map(str::to_owned);
                         found.left.push((vec![chunk[at].clone()], after));
                     }
-                    Err(error) => found.give_up(&chunk[at], None, classify_failure(error, effort)?),
+                    Err(error) => {
+                        found.record_failure(&chunk[at], None, classify_failure(error, effort)?);
+                    }
                 }
             }
             let is_enough = found.rows.len() >= MOST_ROWS || bytes_of(&found.rows) >= MOST_OF_ALL;

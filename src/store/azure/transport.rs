@@ -35,7 +35,7 @@ impl HttpClient for StorageHttp {
         let began = Instant::now();
         let error = match self.client.execute_request(request).await {
             Ok(answer) => {
-                self.reached.ended_well(request.url());
+                self.reached.record_reached(request.url());
                 return Ok(answer);
             }
             Err(error) => error,
@@ -46,7 +46,7 @@ impl HttpClient for StorageHttp {
         let is_final = if matches!(error.kind(), Core::Connection) {
             self.reached.failed(request.url(), began, &ours)
         } else {
-            self.reached.ended_well(request.url());
+            self.reached.record_reached(request.url());
             false
         };
         let text = ours.to_string();
