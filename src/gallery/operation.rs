@@ -189,7 +189,7 @@ impl Galleries {
                 }
                 ProvisioningState::Failed => return Err(self.failure(making.name).await),
                 ProvisioningState::AtWork => {
-                    report_step(ChangeStep::UnderWay(begun.elapsed(), None))
+                    report_step(ChangeStep::UnderWay(begun.elapsed(), None));
                 }
             }
             if begun.elapsed() > self.wait_limits.longest {
@@ -210,7 +210,7 @@ impl Galleries {
                     return Err(still_under_way(&name.id()));
                 }
                 ProvisioningState::AtWork => {
-                    report_step(ChangeStep::UnderWay(begun.elapsed(), None))
+                    report_step(ChangeStep::UnderWay(begun.elapsed(), None));
                 }
             }
             tokio::time::sleep(self.wait_limits.after_loss).await;

@@ -126,12 +126,12 @@ pub fn count_bytes(
     states: &mut [(RepositoryState, RepositoryPlan)],
     elsewhere: &BTreeSet<String>,
 ) -> u64 {
-    let deletes = |planned: &RepositoryPlan| -> BTreeSet<String> {
+    let digests_of = |planned: &RepositoryPlan| -> BTreeSet<String> {
         planned.deletions.iter().map(|deletion| deletion.digest.clone()).collect()
     };
     let mut kept_blobs: BTreeSet<String> = elsewhere.clone();
     for (state, planned) in states.iter() {
-        let deleted = deletes(planned);
+        let deleted = digests_of(planned);
         let stay = state.manifests.iter().filter(|manifest| !deleted.contains(&manifest.digest));
         kept_blobs.extend(stay.flat_map(|manifest| manifest.blobs.keys().cloned()));
     }
