@@ -18,7 +18,7 @@ pub const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
 pub struct Span(Duration);
 
 impl Span {
-    /// Creates a span, at most [`LONGEST`].
+    /// Creates a span, at most `LONGEST`.
     pub const fn new(length: Duration) -> Self {
         if length.as_secs() > LONGEST.as_secs() { Self(LONGEST) } else { Self(length) }
     }

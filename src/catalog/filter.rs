@@ -17,7 +17,7 @@ const MOST_WORDS: usize = 16;
 pub const LONGEST_SEARCH: usize = 1 << 10;
 
 /// A filter of images. Comparisons ignore case. A text matches as part of a name unless `exact` is
-/// set; a value of a closed set ([`crate::image::names`]) always matches as a whole.
+/// set; a value of a closed set (`image::names`) always matches as a whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Part of the publisher's name.
@@ -222,7 +222,7 @@ impl Filter {
         }
     }
 
-    /// Rejects a search with more than `MOST_WORDS` words or longer than [`LONGEST_SEARCH`]
+    /// Rejects a search with more than `MOST_WORDS` words or longer than `LONGEST_SEARCH`
     /// bytes, because each word is compared with every name.
     pub fn check_search(&self) -> Result<()> {
         if self.words().len() > MOST_WORDS {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 pub(in crate::cli) struct CopyArgs {
     /// Image to copy: LOGINSERVER/REPOSITORY:TAG or @DIGEST
     from: String,
-    /// Target: LOGINSERVER/REPOSITORY[:TAG] [default tag: that of the source]
+    /// Target: LOGINSERVER/REPOSITORY or LOGINSERVER/REPOSITORY:TAG [default tag: that of the source]
     to: String,
     /// Additional tags; comma-separated or repeated
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
