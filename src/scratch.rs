@@ -38,7 +38,7 @@ impl Scratch {
     fn below(parent: &Path) -> Result<Self> {
         let mut builder = tempfile::Builder::new();
         builder.prefix(PREFIX);
-        // Regardless of the umask: whoever can write here controls what is published.
+        // Regardless of the umask: a user who can write here controls what is published.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(
             files::Access::Private.of_folder().into(),

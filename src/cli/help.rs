@@ -92,10 +92,10 @@ mod tests {
         let line = format!(
             "  azimg images list --publisher canonical --offer ubuntu --query {query}  of one"
         );
-        let told = folded(&line);
-        let lines: Vec<&str> = told.lines().collect();
+        let folded_line = folded(&line);
+        let lines: Vec<&str> = folded_line.lines().collect();
         assert_eq!(lines[0], "  # of one");
-        assert!(lines.iter().all(|line| line.chars().count() <= WIDEST), "{told}");
-        assert!(lines[1].ends_with(" \\") && lines[2].trim().ends_with(query), "{told}");
+        assert!(lines.iter().all(|line| line.chars().count() <= WIDEST), "{folded_line}");
+        assert!(lines[1].ends_with(" \\") && lines[2].trim().ends_with(query), "{folded_line}");
     }
 }

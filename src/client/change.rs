@@ -64,7 +64,7 @@ pub enum OperationStatus {
     /// The operation failed or was cancelled; the text is Azure's.
     Failed(String),
     /// The response contains no status: the operation may or may not have ended.
-    Untold,
+    Missing,
 }
 
 #[derive(Deserialize)]
@@ -179,7 +179,7 @@ impl Client {
             return Ok(match (status, is_monitor) {
                 (StatusCode::ACCEPTED, _) => OperationStatus::Running(None, pause),
                 (_, true) => OperationStatus::Succeeded,
-                (_, false) => OperationStatus::Untold,
+                (_, false) => OperationStatus::Missing,
             });
         }
         let operation: Operation = read(&request, &body)?;
@@ -205,7 +205,7 @@ impl Operation {
                     "failed" | "canceled" => {
                         OperationStatus::Failed("provisioning failed".to_owned())
                     }
-                    "" => OperationStatus::Untold,
+                    "" => OperationStatus::Missing,
                     _ => OperationStatus::Running(None, pause),
                 }
             }

@@ -182,7 +182,7 @@ mod tests {
         };
         assert_eq!(report(0), None, "nothing was asked");
         ask(2, 0);
-        assert_eq!(report(1), Some((2, 0)), "the first is told at once");
+        assert_eq!(report(1), Some((2, 0)), "the first is reported immediately");
         ask(REPORT_AFTER - 1, 3);
         assert_eq!(report(2), None);
         ask(1, 0);

@@ -292,8 +292,8 @@ mod tests {
 
     #[test]
     fn plain_http_is_allowed_only_for_loopback() {
-        for good in ["https://management.azure.com", "http://127.0.0.1:1", "http://[::1]:1"] {
-            assert!(check_transport(&good.parse().unwrap()).is_ok(), "{good}");
+        for accepted in ["https://management.azure.com", "http://127.0.0.1:1", "http://[::1]:1"] {
+            assert!(check_transport(&accepted.parse().unwrap()).is_ok(), "{accepted}");
         }
         for bad in ["http://management.azure.com", "http://169.254.169.254", "ftp://localhost"] {
             assert!(check_transport(&bad.parse().unwrap()).is_err(), "{bad}");

@@ -62,11 +62,11 @@ fn is_json(body: &[u8]) -> bool {
 }
 
 fn headers(of: &reqwest::header::HeaderMap) -> Headers {
-    let told = of.iter().filter_map(|(name, value)| {
+    let pairs = of.iter().filter_map(|(name, value)| {
         let value = value.to_str().ok()?.to_owned();
         Some((HeaderName::from(name.as_str().to_owned()), HeaderValue::from(value)))
     });
-    Headers::from(told.collect::<HashMap<_, _>>())
+    Headers::from(pairs.collect::<HashMap<_, _>>())
 }
 
 #[async_trait]

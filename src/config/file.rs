@@ -252,15 +252,15 @@ mod tests {
         }
     }
 
-    /// Whoever adds a key has to decide whether an untrusted file may set it.
+    /// Adding a key means deciding whether an untrusted file may set it.
     #[test]
     fn a_folders_file_sets_what_is_looked_at_and_how_it_is_shown() {
         let both: Vec<&str> =
             KEYS.iter().filter(|key| key.by == FileScope::Both).map(|key| key.name).collect();
         assert_eq!(both, ["output", "sources", "locations", "publishers"]);
         for key in KEYS {
-            let told = of(&format!("{} = 'x'", key.name), Some("own")).is_ok();
-            assert_eq!(told, key.by == FileScope::Both, "{}", key.name);
+            let is_accepted = of(&format!("{} = 'x'", key.name), Some("own")).is_ok();
+            assert_eq!(is_accepted, key.by == FileScope::Both, "{}", key.name);
         }
     }
 }

@@ -33,9 +33,9 @@ impl Config {
             Setting::Guarded(GuardedSetting::STORE) => {
                 // Without its SAS. An invalid store name may be anything, so it is not shown at
                 // all.
-                let told =
+                let shown =
                     self.place().map_or_else(|_| NOT_SHOWN.to_owned(), |place| place.to_string());
-                (Some(told), self.store_from.clone())
+                (Some(shown), self.store_from.clone())
             }
             Setting::Guarded(setting) => {
                 let value = self.guarded(setting).map(|_| NOT_SHOWN.to_owned());

@@ -93,8 +93,8 @@ mod tests {
     }
 
     #[test]
-    fn places_are_read_and_told_without_their_signature() {
-        for (text, told) in [
+    fn stores_are_read_and_shown_without_their_signature() {
+        for (text, shown) in [
             ("azurite", "azurite"),
             ("./azimg-data", "./azimg-data"),
             ("azimg-data", "azimg-data"),
@@ -105,7 +105,7 @@ mod tests {
                 "https://a.blob.core.windows.net/azimg",
             ),
         ] {
-            assert_eq!(read(text).map(|place| place.to_string()).unwrap(), told);
+            assert_eq!(read(text).map(|place| place.to_string()).unwrap(), shown);
         }
     }
 
@@ -130,9 +130,12 @@ mod tests {
             "ftp://S/y",
             "file:///x?sig=S",
         ] {
-            let told = read(text).err().map(|error| error.to_string());
-            assert!(told.as_ref().is_some_and(|told| told.contains("is not a store")), "{told:?}");
-            assert!(told.is_some_and(|told| !told.contains(text)));
+            let refusal = read(text).err().map(|error| error.to_string());
+            assert!(
+                refusal.as_ref().is_some_and(|refusal| refusal.contains("is not a store")),
+                "{refusal:?}"
+            );
+            assert!(refusal.is_some_and(|refusal| !refusal.contains(text)));
         }
     }
 }

@@ -254,7 +254,9 @@ impl Galleries {
                     tokio::time::sleep(pause).await;
                     None
                 }
-                Ok(OperationStatus::Untold) => Some(Error::transient("the response has no status")),
+                Ok(OperationStatus::Missing) => {
+                    Some(Error::transient("the response has no status"))
+                }
                 Err(error) if error.is_transient() => Some(error),
                 Err(error) => {
                     if error.kind() == ErrorKind::NotFound {

@@ -156,7 +156,7 @@ impl RepositoryPurge<'_> {
     }
 
     /// The part of the plan that is allowed in the current state of the repository; `None` if it no
-    /// longer exists. A manifest that is not allowed is skipped for good.
+    /// longer exists. A manifest that is not allowed is skipped permanently.
     async fn allowed(&mut self, given_up: &BTreeSet<String>) -> Result<Option<Allowed>> {
         let Some(state) = self.registry.state(&self.planned.repository).await? else {
             let ids: Vec<String> =
@@ -288,7 +288,7 @@ impl RepositoryPurge<'_> {
         given_up: &mut BTreeSet<String>,
     ) -> Result<bool> {
         let repository = self.planned.repository.clone();
-        let version = self.registry.standing(&repository).await?;
+        let version = self.registry.version(&repository).await?;
         if !expected.is_as_expected(self.registry, &repository, version.as_ref()).await? {
             return Ok(false);
         }
@@ -314,7 +314,7 @@ impl RepositoryPurge<'_> {
         if changed {
             return Ok(false);
         }
-        let after = self.registry.standing(&repository).await?;
+        let after = self.registry.version(&repository).await?;
         if after != version && !expected.is_as_listed(self.registry, &repository).await? {
             return Ok(false);
         }
@@ -406,7 +406,7 @@ struct ExpectedState {
 
 impl ExpectedState {
     fn of(state: &RepositoryState) -> Self {
-        Self { rows: ListedRows::of(state), version: Some(state.standing.clone()) }
+        Self { rows: ListedRows::of(state), version: Some(state.version.clone()) }
     }
 
     /// Whether a repository is in the expected state. Counts may lag or be wrong, and the time of

@@ -235,7 +235,7 @@ impl<'a> LiveRegistry<'a> {
             is_locked: properties.changeable_attributes.is_locked(),
             unread: unread_repository(properties).or(lost),
             tags: tags.into_iter().map(tag_state).collect(),
-            standing: version_of(properties),
+            version: version_of(properties),
             ..RepositoryState::default()
         };
         for manifest in read {
@@ -245,7 +245,7 @@ impl<'a> LiveRegistry<'a> {
             }
         }
         let count_unlisted = |state: &RepositoryState| {
-            let RepositoryVersion { manifests, tags, .. } = &state.standing;
+            let RepositoryVersion { manifests, tags, .. } = &state.version;
             let listed = (state.manifests.len(), state.tags.len() + unlisted_tags);
             manifests.saturating_sub(listed.0 as u64) + tags.saturating_sub(listed.1 as u64)
         };
@@ -432,7 +432,7 @@ impl PurgeTarget for LiveRegistry<'_> {
         Ok(Some(ListedRows { manifests, tags: ListedRows::of_tags(&tags) }))
     }
 
-    async fn standing(&self, repository: &str) -> Result<Option<RepositoryVersion>> {
+    async fn version(&self, repository: &str) -> Result<Option<RepositoryVersion>> {
         let Some(properties) = found(self.registry.repository(repository).await)? else {
             return Ok(None);
         };

@@ -79,7 +79,7 @@ pub struct RepositoryState {
     /// Subjects that are missing here, and exist in another repository of the registry.
     pub elsewhere: BTreeSet<String>,
     /// The version of the repository when it was listed.
-    pub standing: RepositoryVersion,
+    pub version: RepositoryVersion,
 }
 
 impl RepositoryState {

@@ -13,7 +13,7 @@ pub trait PurgeTarget: Send + Sync {
     async fn state(&self, repository: &str) -> Result<Option<RepositoryState>>;
 
     /// The version of a repository; `None` if it no longer exists.
-    async fn standing(&self, repository: &str) -> Result<Option<RepositoryVersion>>;
+    async fn version(&self, repository: &str) -> Result<Option<RepositoryVersion>>;
 
     /// The rows of a repository's lists; `None` if it no longer exists.
     async fn rows(&self, repository: &str) -> Result<Option<ListedRows>>;

@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn cloud_registries_are_trusted_and_lookalikes_are_not() {
         let cloud = Trust::of_cloud(Some("azurecr.io"));
-        for good in [
+        for accepted in [
             "example.azurecr.io",
             "Example.AzureCR.io",
             "example-a1b2c3.azurecr.io",
@@ -160,7 +160,7 @@ mod tests {
             "example.privatelink.azurecr.io",
             "example.westeurope.geo.azurecr.io",
         ] {
-            assert!(trusts(&cloud, good, ByNobody), "{good}");
+            assert!(trusts(&cloud, accepted, ByNobody), "{accepted}");
         }
         for bad in [
             "mycompany.azurecr.io.attacker.example",
@@ -199,8 +199,8 @@ mod tests {
     fn named_registry_is_trusted_only_at_its_exact_origin() {
         let named = ["Registry.Example:5000".to_owned(), "127.0.0.1:6000".to_owned()];
         let trust = Trust::of_cloud(Some("azurecr.io")).naming(&named).unwrap();
-        for good in ["registry.example:5000", "127.0.0.1:6000", "2130706433:6000"] {
-            assert!(trusts(&trust, good, ByNobody), "{good}");
+        for accepted in ["registry.example:5000", "127.0.0.1:6000", "2130706433:6000"] {
+            assert!(trusts(&trust, accepted, ByNobody), "{accepted}");
         }
         for bad in ["registry.example", "registry.example:5001", "localhost:6000", "127.0.0.1:6001"]
         {

@@ -13,7 +13,7 @@ pub struct PermissionCheck {
     /// The kind of resource, in readable form.
     pub what: &'static str,
     /// A summary of the answer, or the error.
-    pub told: Result<String>,
+    pub result: Result<String>,
 }
 
 /// Name of the check of marketplace images. One subscription that passes is enough, since every
@@ -56,32 +56,32 @@ pub async fn of_subscription(
         "resources | where type =~ 'microsoft.compute/galleries' | project id | order by id asc";
     let graph = client.graph::<Value>(query, &[subscription.to_owned()]).await;
     vec![
-        PermissionCheck { what: MARKETPLACE, told: publishers.map_err(advised) },
+        PermissionCheck { what: MARKETPLACE, result: publishers.map_err(advised) },
         PermissionCheck {
             what: "galleries",
-            told: unless_unregistered(galleries.map(|_| LISTED.to_owned())),
+            result: unless_unregistered(galleries.map(|_| LISTED.to_owned())),
         },
         PermissionCheck {
             what: "managed images",
-            told: unless_unregistered(images.map(|_| LISTED.to_owned())),
+            result: unless_unregistered(images.map(|_| LISTED.to_owned())),
         },
         PermissionCheck {
             what: "registries",
-            told: unless_unregistered(found.map(|all| format!("{} found", all.found.len()))),
+            result: unless_unregistered(found.map(|all| format!("{} found", all.found.len()))),
         },
         PermissionCheck {
             what: "Resource Graph",
-            told: graph.map(|rows| format!("{} galleries found", rows.len())),
+            result: graph.map(|rows| format!("{} galleries found", rows.len())),
         },
     ]
 }
 
-fn unless_unregistered(told: Result<String>) -> Result<String> {
-    match told {
+fn unless_unregistered(result: Result<String>) -> Result<String> {
+    match result {
         Err(error) if is_unregistered(&error) => {
             Ok("the resource provider is not registered there, so none exist".to_owned())
         }
-        told => told,
+        result => result,
     }
 }
 

@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn unsafe_file_names_are_refused() {
-        for good in [
+        for accepted in [
             "sbom.json",
             "a b",
             "Übersicht.pdf",
@@ -221,7 +221,7 @@ mod tests {
             ".github/workflows/ci.yml",
             "a/.b/..c",
         ] {
-            assert!(safe_path(good), "{good}");
+            assert!(safe_path(accepted), "{accepted}");
         }
         let deep = vec!["a"; 40].join("/");
         for bad in [

@@ -13,6 +13,7 @@ tests![
     every_source_file_has_a_first_line_and_at_most_500_lines,
     test_files_are_small_and_use_no_other_test_file,
     what_modules_share_is_documented,
+    given_up_words_do_not_come_back,
     only_one_file_reads_the_environment,
     error_prone_calls_are_made_in_one_file_each,
     only_the_files_module_writes_files,
@@ -176,6 +177,55 @@ fn test_files_are_small_and_use_no_other_test_file() {
                 let is_path = rest[used.len()..].starts_with("::");
                 let is_other = is_path && used != own(path) && modules.contains(&used);
                 assert!(!is_other, "{name}:{}: {used} is another test file", number + 1);
+            }
+        }
+    }
+}
+
+/// Words and phrases that say too little: a name, a number or a unit takes their place.
+const REFUSED_WORDS: [&str; 17] = [
+    "whoever",
+    "somebody",
+    "shelf",
+    "brake",
+    "untold",
+    "so many",
+    "so long",
+    "so often",
+    "for good",
+    "the like",
+    "goes on",
+    "told of",
+    "is told",
+    "is had",
+    "lies in",
+    "at once",
+    "of one's own",
+];
+
+fn given_up_words_do_not_come_back() {
+    let mut texts = sources();
+    texts
+        .extend(["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "src/ARCHITECTURE.md"].map(
+            |name| (PathBuf::from(name), std::fs::read_to_string(root().join(name)).unwrap()),
+        ));
+    for folder in ["docs", "docs/decisions"] {
+        for entry in std::fs::read_dir(root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                texts.push((path.clone(), std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    for (path, text) in texts {
+        for (number, line) in text.lines().enumerate() {
+            let line = line.to_lowercase();
+            let words = line.split(|c: char| !c.is_alphanumeric() && c != '\'' && c != '_');
+            let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+            let words = format!(" {} ", words.join(" "));
+            for refused in REFUSED_WORDS {
+                let is_there = words.contains(&format!(" {refused} "));
+                assert!(!is_there, "{}:{}: '{refused}'", path.display(), number + 1);
             }
         }
     }

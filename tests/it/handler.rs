@@ -3,7 +3,7 @@
 use crate::support::azurite::Azurite;
 use crate::support::faulty::{Fault, Faulty, How};
 use crate::support::host::flex::Flex;
-use crate::support::host::process::Standing;
+use crate::support::host::process::ProcessState;
 use crate::support::host::{KEY, TestHost};
 use crate::support::storage::{DENIED, Wire};
 use crate::support::stored::{assert_same, embedded, package, stored};
@@ -220,7 +220,7 @@ fn three_kills_of_a_handler_in_half_an_hour_stop_its_host() {
         for fatal in [false, false, true] {
             host.process.die();
             let fired = host.try_fire("sweep").await;
-            let stopped = format!("{:?}", Standing::HostStopped);
+            let stopped = format!("{:?}", ProcessState::HostStopped);
             assert_eq!(fired.is_err_and(|refused| refused.contains(&stopped)), fatal);
         }
     });

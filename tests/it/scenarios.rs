@@ -5,7 +5,7 @@
 use crate::support::azurite::Azurite;
 use crate::support::faulty::{Fault, Faulty, How};
 use crate::support::host::TestHost;
-use crate::support::host::process::Standing;
+use crate::support::host::process::ProcessState;
 use crate::support::scenes::{Stage, all_closed};
 use crate::support::storage::{BUSY, Wire};
 use crate::support::stored::{package, store};
@@ -330,7 +330,7 @@ fn a_handler_that_cannot_work_stops_its_host_and_says_why() {
     let host = stage.host_with(&[("AZIMG_CLOUD", "nowhere")]);
     stage.runtime.block_on(async {
         host.start().await;
-        let stopped = format!("{:?}", Standing::HostStopped);
+        let stopped = format!("{:?}", ProcessState::HostStopped);
         wait_until("the host's end", async || {
             assert!(*host.process.starts.lock().unwrap() < 10, "it is started again and again");
             host.try_fire("sweep").await.is_err_and(|refused| refused.contains(&stopped))

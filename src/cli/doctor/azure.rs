@@ -68,12 +68,12 @@ pub(super) async fn look(config: &Config, location: Option<&str>, findings: &mut
     tell(all, findings);
     versions(&client, findings);
     let looked = stream::iter(servers).map(async |server| {
-        let told = repositories(config, &server).await;
-        (server, told)
+        let result = repositories(config, &server).await;
+        (server, result)
     });
     let looked: Vec<(String, Result<String>)> = looked.buffered(AT_ONCE).collect().await;
-    for (server, told) in looked {
-        findings.tried(("registry", &server), told, (CheckState::Gap, PULL));
+    for (server, result) in looked {
+        findings.tried(("registry", &server), result, (CheckState::Gap, PULL));
     }
 }
 
@@ -81,18 +81,18 @@ pub(super) async fn look(config: &Config, location: Option<&str>, findings: &mut
 /// marketplace images is only a note if another one can: a crawl requests them through the
 /// subscriptions that list them.
 fn tell(all: Vec<(String, Vec<PermissionCheck>)>, findings: &mut CheckReport) {
-    let is_listed = |right: &PermissionCheck| right.what == MARKETPLACE && right.told.is_ok();
+    let is_listed = |right: &PermissionCheck| right.what == MARKETPLACE && right.result.is_ok();
     let is_marketplace_listed = all.iter().flat_map(|(_, rights)| rights).any(is_listed);
-    for (subscription, PermissionCheck { what, told }) in
+    for (subscription, PermissionCheck { what, result }) in
         all.into_iter().flat_map(|(id, rights)| rights.into_iter().map(move |r| (id.clone(), r)))
     {
         let about = format!("{what} of {subscription}");
-        match told {
+        match result {
             Err(error) if what == MARKETPLACE && is_marketplace_listed => {
                 let says = format!("{error}. A crawl queries other subscriptions for them");
                 findings.add("rights", about, CheckState::Note, says);
             }
-            told => findings.tried(("rights", &about), told, (CheckState::Gap, READER)),
+            result => findings.tried(("rights", &about), result, (CheckState::Gap, READER)),
         }
     }
 }

@@ -67,10 +67,10 @@ impl CheckReport {
     fn tried(
         &mut self,
         (check, about): (&'static str, &str),
-        told: Result<String>,
+        result: Result<String>,
         (failure, advice): (CheckState, &str),
     ) {
-        match told {
+        match result {
             Ok(says) => self.add(check, about, CheckState::Ok, says),
             Err(error) => self.failed((check, about), &error, (failure, advice)),
         }

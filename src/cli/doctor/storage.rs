@@ -64,9 +64,9 @@ async fn written(store: &dyn Store) -> Result<()> {
 async fn catalog(store: &dyn Store, now: OffsetDateTime, findings: &mut CheckReport) {
     let about = "the current snapshot";
     match snapshot::catalog_age(store).await {
-        Ok(standing) => {
+        Ok(age) => {
             let hours = |at: OffsetDateTime| (now - at).whole_hours();
-            let (state, says) = match (standing.published, standing.complete) {
+            let (state, says) = match (age.published, age.complete) {
                 (Some(at), _) if at - now > AHEAD => {
                     let ahead = (at - now).whole_hours();
                     let says = format!(
@@ -98,12 +98,12 @@ async fn queues(config: &Config, findings: &mut CheckReport) {
         Ok(queues) => queues,
         Err(error) => return findings.failed(("queues", ""), &error, (CheckState::Failed, "")),
     };
-    let told = queues
+    let result = queues
         .try_out(TRIED)
         .await
         .map(|()| "can be created, sent to, read and deleted".to_owned());
-    let works = told.is_ok();
-    findings.tried(("queues", TRIED), told, (CheckState::Failed, QUEUES));
+    let works = result.is_ok();
+    findings.tried(("queues", TRIED), result, (CheckState::Failed, QUEUES));
     if !works {
         return;
     }

@@ -25,7 +25,7 @@ pub(in crate::cli) fn check(option: &str, fields: &[String], known: &[String]) -
     let Some(unknown) = fields.iter().find(|field| !known.contains(field)) else { return Ok(()) };
     let near = nearest(unknown, known.iter().map(String::as_str));
     let all = || format!("there are {}", known.join(", "));
-    let told = if near.is_empty() {
+    let suggestion = if near.is_empty() {
         all()
     } else if known.len() > MOST_TOLD {
         are(&near)
@@ -33,7 +33,7 @@ pub(in crate::cli) fn check(option: &str, fields: &[String], known: &[String]) -
         format!("{}; {}", are(&near), all())
     };
     let unknown = quoted(unknown);
-    Err(Error::invalid(format!("{option}: there is no field {unknown}; {told}")))
+    Err(Error::invalid(format!("{option}: there is no field {unknown}; {suggestion}")))
 }
 
 /// Reduces a row to the named fields, in that order. Missing members are null.

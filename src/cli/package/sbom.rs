@@ -1,6 +1,6 @@
 //! The bill of materials of a packaged program (`CycloneDX`). It is made from the dependency list
-//! embedded in the program, so it describes that program whoever built it, and the same program
-//! gives the same bytes.
+//! embedded in the program, so it describes that program regardless of its builder, and the same
+//! program gives the same bytes.
 
 use crate::error::{Error, Result};
 use flate2::read::ZlibDecoder;

@@ -103,7 +103,7 @@ mod tests {
     }
 
     /// The result of a query, as a value and as lines of TSV.
-    fn told(found: Found<'_>) -> Option<(Value, String)> {
+    fn printed(found: Found<'_>) -> Option<(Value, String)> {
         let plain = |text: &str| text.to_owned();
         let lines: Vec<String> = match found.clone().items() {
             Some(items) => items.into_iter().map(|item| item.tsv(plain) + "\n").collect(),
@@ -121,7 +121,7 @@ mod tests {
             let text = case["query"].as_str().unwrap();
             let document = &all["documents"][case["of"].as_str().unwrap()];
             let query = Query::compile(text);
-            let found = query.as_ref().ok().and_then(|query| told(query.search(document).ok()?));
+            let found = query.as_ref().ok().and_then(|query| printed(query.search(document).ok()?));
             let expected = (case["fails"] != true)
                 .then(|| (case["finds"].clone(), case["tsv"].as_str().unwrap().to_owned()));
             if found != expected {
@@ -153,12 +153,12 @@ mod tests {
                     }
                 }
                 if by_row.is_length() {
-                    return Ok(told(Found::Made(kept.len().into())));
+                    return Ok(printed(Found::Made(kept.len().into())));
                 }
                 let list = Found::List(kept.iter().map(Kept::found).collect());
-                Ok(told(by_row.answer(list)?))
+                Ok(printed(by_row.answer(list)?))
             };
-            let whole = query.search(&all["documents"]["images"]).ok().and_then(told);
+            let whole = query.search(&all["documents"]["images"]).ok().and_then(printed);
             assert_eq!(ask().ok().flatten(), whole, "{text}");
             assert!(!by_row.is_sure() || whole.is_some() || !by_row.is_all(), "{text}");
             streamed += usize::from(by_row.is_all() && by_row.is_sure());

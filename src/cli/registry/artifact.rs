@@ -132,7 +132,7 @@ pub(super) async fn attach(config: &Config, args: &AttachArgs, output: &Output) 
         platform: serde_json::Value::Null,
         urls: Vec::new(),
     };
-    let told = json!(subject);
+    let subject_json = json!(subject);
     let artifact = Artifact { subject: Some(subject), ..artifact };
     let files = args.files.clone();
     let read = move || {
@@ -141,7 +141,7 @@ pub(super) async fn attach(config: &Config, args: &AttachArgs, output: &Output) 
     let package = blocking("reading the files to attach", read).await?;
     if args.dry_run {
         let whole = package.manifests.last();
-        return output.one(json!({"subject": told, "artifactType": args.artifact_type,
+        return output.one(json!({"subject": subject_json, "artifactType": args.artifact_type,
             "digest": whole.map(|whole| &whole.digest), "blobs": package.blobs.len(),
             "bytes": package.size()}));
     }
@@ -150,7 +150,7 @@ pub(super) async fn attach(config: &Config, args: &AttachArgs, output: &Output) 
     let pushed = registry.push(&repository, &package, &[], &[], &moved).await;
     drop(shown);
     let mut pushed = as_json(&pushed?)?;
-    pushed["subject"] = told;
+    pushed["subject"] = subject_json;
     pushed["artifactType"] = args.artifact_type.as_str().into();
     output.one(pushed)
 }

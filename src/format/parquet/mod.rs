@@ -32,7 +32,7 @@ const ROW_GROUP_BYTES: usize = 32 << 20;
 /// A row of a table.
 pub trait TableRow: Sized {
     /// The column by which readers look rows up, and the maximum number of its distinct values in a
-    /// row group. Tables are sorted without case and statistics are case-sensitive, so many min/max
+    /// row group. Tables are sorted without case and statistics are case-sensitive: many min/max
     /// ranges include names that their groups do not have. A Bloom filter on this column rules
     /// these groups out.
     const SOUGHT: (&'static str, u64);

@@ -34,7 +34,7 @@ use time::OffsetDateTime;
 const HELP_AFTER: time::Duration = time::Duration::minutes(1);
 /// Age after which a turn that nobody can finish is taken over. Its holder may still run, since the
 /// host ends an invocation after 30 minutes: files are created once, and `current.json` is swapped
-/// only by whoever saw it last, so two publishers cannot mix.
+/// only by the publisher that read it last, so two publishers cannot mix.
 const TAKE_OVER_AFTER: time::Duration = time::Duration::minutes(15);
 /// Maximum number of attempts per call. An attempt fails if another run is published meanwhile.
 const REBASES: u32 = 8;

@@ -260,7 +260,7 @@ impl Resource {
 }
 
 /// The id of a gallery of another owner. It is built from names, never taken from an answer, so
-/// that nobody can pass off rows as somebody else's.
+/// that no owner can pass off rows as those of another.
 pub fn foreign_id(community: bool, gallery: &str) -> String {
     let kind = if community { "CommunityGalleries" } else { "SharedGalleries" };
     format!("/{kind}/{gallery}")

@@ -48,7 +48,7 @@ enum Tags {
     /// Some of them have no name.
     Lost(UnreadableRows),
     /// They could not be listed.
-    Untold(Error),
+    Unlisted(Error),
 }
 
 /// What an item has found so far.
@@ -86,7 +86,7 @@ impl ItemFindings {
             Tags::Joined => {}
             Tags::Elsewhere => self.untagged.push(repository.to_owned()),
             Tags::Lost(lost) => self.gaps.extend(lost_tags(repository, &lost)),
-            Tags::Untold(error) => {
+            Tags::Unlisted(error) => {
                 self.record_failure(repository, Some(ALL_TAGS), classify_failure(error, effort)?);
             }
         }
@@ -284,7 +284,7 @@ async fn tagged(
     let Listed { rows: tags, lost } = match registry.list_tags(repository, together, None).await {
         Ok(listed) => listed,
         Err(error) if error.kind() == ErrorKind::Throttled => return Err(error),
-        Err(error) => return Ok(Tags::Untold(error)),
+        Err(error) => return Ok(Tags::Unlisted(error)),
     };
     let pair = |Tag { name, digest, .. }| (name, digest);
     let tags: Vec<(String, String)> = tags.into_iter().map(pair).collect();

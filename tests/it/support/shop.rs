@@ -65,7 +65,7 @@ impl World {
     }
 
     /// What it says of itself: counts as it has them, and when it was changed.
-    pub fn standing(&mut self) -> RepositoryVersion {
+    pub fn version(&mut self) -> RepositoryVersion {
         self.calls += 1;
         let now = (self.state.manifests.len() as u64, self.state.tags.len() as u64);
         self.counts.push(now);
@@ -276,14 +276,14 @@ impl PurgeTarget for Shop {
     async fn state(&self, _: &str) -> Result<Option<RepositoryState>> {
         let mut world = self.enter(true)?;
         world.restless();
-        let standing = world.standing();
-        Ok(Some(RepositoryState { standing, ..world.state.clone() }))
+        let version = world.version();
+        Ok(Some(RepositoryState { version, ..world.state.clone() }))
     }
 
-    async fn standing(&self, _: &str) -> Result<Option<RepositoryVersion>> {
+    async fn version(&self, _: &str) -> Result<Option<RepositoryVersion>> {
         let mut world = self.enter(true)?;
         world.restless();
-        Ok(Some(world.standing()))
+        Ok(Some(world.version()))
     }
 
     async fn rows(&self, _: &str) -> Result<Option<ListedRows>> {

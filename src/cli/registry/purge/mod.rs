@@ -174,12 +174,12 @@ async fn done(
     if !output.quiet && !applied.failed.is_empty() {
         say!("Resume with: azimg registry purge {} --apply {}", args.registry, file.display());
     }
-    output.one(told(whole, &applied, (file, &path))?)?;
+    output.one(report(whole, &applied, (file, &path))?)?;
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(PARTIAL) })
 }
 
 /// The result of a purge, with what was left alone and why.
-fn told(whole: &PurgePlan, applied: &Applied, (plan, ledger): (&Path, &Path)) -> Result<Value> {
+fn report(whole: &PurgePlan, applied: &Applied, (plan, ledger): (&Path, &Path)) -> Result<Value> {
     let mut value = as_json(&applied)?;
     let mut left = Vec::new();
     for one in &whole.repositories {

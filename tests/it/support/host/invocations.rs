@@ -1,6 +1,6 @@
 //! Invocations: timers that fire, requests to the handler, and the outputs that are bound.
 
-use super::process::Standing;
+use super::process::ProcessState;
 use super::{TestHost, envelope, seconds};
 use serde_json::{Map, Value, json};
 
@@ -41,8 +41,8 @@ impl TestHost {
         assert!(self.runs(name), "{name} has hosts of its own");
         *self.invocations.lock().unwrap().entry(name.to_owned()).or_default() += 1;
         match self.process.look_after(&self.client).await {
-            Standing::Running => {}
-            standing => return Err(format!("connection refused: {standing:?}")),
+            ProcessState::Running => {}
+            process_state => return Err(format!("connection refused: {process_state:?}")),
         }
         let port = self.process.port().ok_or("connection refused")?;
         let limit = seconds(&self.setting("functionTimeout"));

@@ -14,7 +14,7 @@ const MOST_ERRORS: usize = 3;
 
 /// The state of a handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum ProcessState {
     /// It is running.
     Running,
     /// It exited with 0: it is not restarted, and every invocation is refused.
@@ -26,7 +26,7 @@ pub enum Standing {
 struct State {
     handler: Option<(Child, u16)>,
     errors: usize,
-    standing: Standing,
+    process_state: ProcessState,
 }
 
 /// The single handler of a host instance.
@@ -42,7 +42,7 @@ pub struct Process {
 impl Process {
     pub fn new(app: &Path, variables: BTreeMap<String, String>) -> Self {
         let log = app.join(format!("../handler-{}.log", ulid::Ulid::generate()));
-        let state = State { handler: None, errors: 0, standing: Standing::Running };
+        let state = State { handler: None, errors: 0, process_state: ProcessState::Running };
         let (state, starts) = (Mutex::new(state), Mutex::default());
         Self { app: app.to_owned(), log, variables, state, starts }
     }
@@ -126,26 +126,26 @@ impl Process {
 
     /// Applies the rules for a handler that ended by itself: 0 is final, 200 restarts it, any other
     /// code restarts it and counts as an error.
-    pub async fn look_after(&self, client: &reqwest::Client) -> Standing {
-        let Some(code) = self.exited() else { return self.state.lock().unwrap().standing };
+    pub async fn look_after(&self, client: &reqwest::Client) -> ProcessState {
+        let Some(code) = self.exited() else { return self.state.lock().unwrap().process_state };
         {
             let mut state = self.state.lock().unwrap();
             match code {
-                0 => state.standing = Standing::Gone,
+                0 => state.process_state = ProcessState::Gone,
                 200 => {}
                 _ => {
                     state.errors += 1;
                     if state.errors >= MOST_ERRORS {
-                        state.standing = Standing::HostStopped;
+                        state.process_state = ProcessState::HostStopped;
                     }
                 }
             }
-            if state.standing != Standing::Running {
-                return state.standing;
+            if state.process_state != ProcessState::Running {
+                return state.process_state;
             }
         }
         self.start(client).await;
-        Standing::Running
+        ProcessState::Running
     }
 
     /// The lines that the handler wrote to stdout. Each must be a JSON record.
