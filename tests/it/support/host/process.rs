@@ -26,7 +26,7 @@ pub enum ProcessState {
 struct State {
     handler: Option<(Child, u16)>,
     errors: usize,
-    process_state: ProcessState,
+    phase: ProcessState,
 }
 
 /// The single handler of a host instance.
@@ -42,7 +42,7 @@ pub struct Process {
 impl Process {
     pub fn new(app: &Path, variables: BTreeMap<String, String>) -> Self {
         let log = app.join(format!("../handler-{}.log", ulid::Ulid::generate()));
-        let state = State { handler: None, errors: 0, process_state: ProcessState::Running };
+        let state = State { handler: None, errors: 0, phase: ProcessState::Running };
         let (state, starts) = (Mutex::new(state), Mutex::default());
         Self { app: app.to_owned(), log, variables, state, starts }
     }
@@ -127,21 +127,21 @@ impl Process {
     /// Applies the rules for a handler that ended by itself: 0 is final, 200 restarts it, any other
     /// code restarts it and counts as an error.
     pub async fn look_after(&self, client: &reqwest::Client) -> ProcessState {
-        let Some(code) = self.exited() else { return self.state.lock().unwrap().process_state };
+        let Some(code) = self.exited() else { return self.state.lock().unwrap().phase };
         {
             let mut state = self.state.lock().unwrap();
             match code {
-                0 => state.process_state = ProcessState::Gone,
+                0 => state.phase = ProcessState::Gone,
                 200 => {}
                 _ => {
                     state.errors += 1;
                     if state.errors >= MOST_ERRORS {
-                        state.process_state = ProcessState::HostStopped;
+                        state.phase = ProcessState::HostStopped;
                     }
                 }
             }
-            if state.process_state != ProcessState::Running {
-                return state.process_state;
+            if state.phase != ProcessState::Running {
+                return state.phase;
             }
         }
         self.start(client).await;
