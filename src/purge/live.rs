@@ -268,20 +268,17 @@ impl<'a> LiveRegistry<'a> {
             let missing: Vec<String> = {
                 let listed: HashSet<&str> =
                     state.manifests.iter().map(|manifest| manifest.digest.as_str()).collect();
-                let named = self.named(state);
-                named
-                    .into_iter()
-                    .filter(|d| !listed.contains(d.as_str()) && !requested.contains(d))
-                    .collect()
+                let is_new = |d: &String| !listed.contains(d.as_str()) && !requested.contains(d);
+                self.named(state).into_iter().filter(is_new).collect()
             };
             if missing.is_empty() || state.unread.is_some() {
                 return Ok(());
             }
             requested.extend(missing.iter().cloned());
             if requested.len() > MOST_LOOKUPS {
-                let text =
-                    format!("it refers to more than {MOST_LOOKUPS} manifests that are not listed");
-                state.unread = Some(text);
+                state.unread = Some(format!(
+                    "it refers to more than {MOST_LOOKUPS} manifests that are not listed"
+                ));
                 return Ok(());
             }
             let rows: Vec<Option<Manifest>> =
