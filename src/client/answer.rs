@@ -276,6 +276,9 @@ mod tests {
         assert_eq!(wait("Thursday, 01-Jan-70 00:01:30 GMT"), Some(Duration::from_secs(30)));
         assert_eq!(wait("Thu Jan  1 00:00:30 1970"), Some(Duration::ZERO));
         assert_eq!(wait("soon"), None);
+        // A server may name any date that the format has.
+        assert!(wait("Fri, 31 Dec 9999 23:59:59 GMT").is_some());
+        assert_eq!(wait("Sat, 01 Jan 10000 00:00:00 GMT"), None);
         assert_eq!(clock("00:01:05"), Some(Duration::from_secs(65)));
         assert_eq!((clock("5"), clock("a:b:c"), clock("")), (None, None, None));
         let most = u64::MAX;

@@ -358,6 +358,20 @@ impl Client {
         bearer.map_err(|error| error.context("no token for Azure"))
     }
 
+    /// Checks that every identity can obtain a token. The error names the identity by its position
+    /// among the client ids if there are several.
+    pub async fn each_signed_in(&self) -> Result<()> {
+        let count = self.identities.len();
+        for (number, tokens) in (1..).zip(&self.identities) {
+            let signed_in = self.bearer(tokens).await.map(drop);
+            signed_in.map_err(|error| match count {
+                1 => error,
+                _ => error.context(format!("client id {number} of {count}")),
+            })?;
+        }
+        Ok(())
+    }
+
     /// Checks that a token can be obtained: no change is begun without one.
     pub async fn signed_in(&self) -> Result<()> {
         self.bearer(&self.identities[0]).await.map(|_| ())
@@ -415,4 +429,55 @@ fn read<T: DeserializeOwned>(request: &WireRequest, body: &[u8]) -> Result<T> {
 fn throttled(url: &Url, wait: Duration) -> Error {
     let text = format!("{}: the quota is exhausted; retry in {} s", url.path(), wait.as_secs());
     Error::new(ErrorKind::Throttled, text).with_retry_after(Some(wait))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
+    use time::OffsetDateTime;
+
+    /// Gives tokens, or refuses with an answer of Entra.
+    #[derive(Debug)]
+    struct Principal {
+        is_known: bool,
+    }
+
+    #[async_trait::async_trait]
+    impl TokenCredential for Principal {
+        async fn get_token(
+            &self,
+            _: &[&str],
+            _: Option<TokenRequestOptions<'_>>,
+        ) -> azure_core::Result<AccessToken> {
+            if self.is_known {
+                let expires = OffsetDateTime::now_utc() + time::Duration::hours(1);
+                return Ok(AccessToken::new("token", expires));
+            }
+            let text = "AADSTS700016: the application was not found in the directory";
+            Err(azure_core::Error::with_message(azure_core::error::ErrorKind::Credential, text))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_of_several_identities_must_get_a_token() {
+        let client = |known: &[bool]| {
+            let tokens = known.iter().map(|is_known| {
+                let principal: Arc<dyn TokenCredential> =
+                    Arc::new(Principal { is_known: *is_known });
+                Tokens::from(principal)
+            });
+            let endpoint: Url = "http://127.0.0.1:1".parse().unwrap();
+            let wire = Arc::new(Http::new().unwrap());
+            Client::over(wire, endpoint, "scope".to_owned(), tokens.collect()).unwrap()
+        };
+        client(&[true, true]).each_signed_in().await.unwrap();
+        let refused = client(&[true, false]);
+        // The first alone says nothing of the second.
+        refused.signed_in().await.unwrap();
+        let error = refused.each_signed_in().await.unwrap_err().to_string();
+        assert!(error.starts_with("client id 2 of 2"), "{error}");
+        let alone = client(&[false]).each_signed_in().await.unwrap_err().to_string();
+        assert!(!alone.contains("client id"), "{alone}");
+    }
 }

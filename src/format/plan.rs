@@ -130,3 +130,76 @@ impl DeletionLimit {
         Err(Error::new(ErrorKind::Conflict, message(most)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+    use time::OffsetDateTime as Moment;
+
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Sample {
+        version: u32,
+        keep: u32,
+    }
+
+    impl Plan for Sample {
+        const VERSION: u32 = 1;
+        const COMMAND: &'static str = "azimg sample";
+
+        fn schema_version(&self) -> u32 {
+            self.version
+        }
+
+        fn valid(&self) -> (Moment, Moment) {
+            (Moment::UNIX_EPOCH, Moment::UNIX_EPOCH + time::Duration::days(1))
+        }
+
+        fn check_rules(&self) -> Result<()> {
+            if self.keep == 0 { Err(Error::invalid("keep must be positive")) } else { Ok(()) }
+        }
+    }
+
+    #[test]
+    fn other_documents_versions_and_rules_are_refused() {
+        Sample::parse(r#"{"version": 1, "keep": 1}"#).unwrap();
+        for (text, words) in [
+            ("{}", "not a plan of azimg sample"),
+            (r#"{"version": 2, "keep": 1}"#, "the schema version 2"),
+            (r#"{"version": 1, "keep": 0}"#, "keep must be positive"),
+        ] {
+            let error = Sample::parse(text).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_plan_is_valid_from_its_creation_until_it_expires() {
+        let plan = Sample { version: 1, keep: 1 };
+        let (made_at, expires_at) = plan.valid();
+        for now in [made_at - CLOCK_DIFFERENCE, made_at, expires_at] {
+            plan.check_time(now).unwrap();
+        }
+        let second = time::Duration::seconds(1);
+        for (now, words) in [
+            (made_at - CLOCK_DIFFERENCE - second, "check the clocks"),
+            (expires_at + second, "expired"),
+        ] {
+            let error = plan.check_time(now).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Conflict);
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_limit_refuses_one_more_than_it_allows() {
+        for (limit, all, most) in [("3", 10, 3), ("50%", 5, 2), ("0%", 5, 0), ("100%", 5, 5)] {
+            let limit: DeletionLimit = limit.parse().unwrap();
+            let message = |most: usize| format!("at most {most}");
+            limit.check(most, all, message).unwrap();
+            let error = limit.check(most + 1, all, message).unwrap_err().to_string();
+            assert_eq!(error, format!("at most {most}"));
+        }
+    }
+}

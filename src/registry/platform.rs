@@ -2,6 +2,7 @@
 //! them: `arm64` is `arm64/v8`, `x86_64` is `amd64`, and Windows has a version.
 
 use crate::error::{Error, Result};
+use crate::image::name::without_repeats;
 use serde_json::Value;
 use std::fmt;
 use std::str::FromStr;
@@ -122,10 +123,9 @@ impl Platform {
     }
 }
 
-/// The platforms in `found`, without adjacent duplicates.
+/// The platforms in `found`, each once.
 fn listed<T>(found: &[(Platform, T)]) -> String {
-    let mut names: Vec<String> = found.iter().map(|(platform, _)| platform.to_string()).collect();
-    names.dedup();
+    let names = without_repeats(found.iter().map(|(platform, _)| platform.to_string()));
     if names.is_empty() { "none with a platform".to_owned() } else { names.join(", ") }
 }
 

@@ -30,7 +30,7 @@ pub(super) async fn look(config: &Config, location: Option<&str>, findings: &mut
     let failed = |findings: &mut CheckReport, check, error| {
         findings.failed((check, "Resource Manager"), &error, (CheckState::Failed, READER));
     };
-    if let Err(error) = client.signed_in().await {
+    if let Err(error) = client.each_signed_in().await {
         return failed(findings, "identity", error);
     }
     let seen = match subscriptions(config, &client, findings).await {

@@ -5,10 +5,10 @@ use crate::cli::output::{Output, as_json};
 use crate::cli::progress::Bytes;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::image::name::without_repeats;
 use crate::registry::{Name, Platform, Reference, is_tag};
 use crate::transfer::{CopyFrom, TransferProgress};
 use serde_json::Value;
-use std::collections::HashSet;
 use std::sync::Arc;
 
 #[derive(clap::Args)]
@@ -81,8 +81,7 @@ impl TagArgs {
 
 /// The tags without repetitions. Refuses invalid ones before any request.
 pub(super) fn checked_tags(tags: impl Iterator<Item = String>) -> Result<Vec<String>> {
-    let mut seen = HashSet::new();
-    let tags: Vec<String> = tags.filter(|tag| seen.insert(tag.clone())).collect();
+    let tags = without_repeats(tags);
     match tags.iter().find(|tag| !is_tag(tag)) {
         Some(bad) => Err(Error::invalid(format!(
             "'{bad}' is not a tag: a tag has letters, digits, '_', '.' and '-', at most 128 characters"

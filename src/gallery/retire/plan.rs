@@ -286,3 +286,19 @@ fn retirement_reason(row: &GalleryImage, rules: &Rules, now: OffsetDateTime) -> 
         None => newest,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edited_rules_that_no_command_line_gives_are_refused() {
+        let rules =
+            Rules { keep: 1, older_than_days: None, action: Action::Delete, max_percent: 100 };
+        rules.check().unwrap();
+        for edited in [Rules { keep: 0, ..rules.clone() }, Rules { max_percent: 101, ..rules }] {
+            let error = edited.check().unwrap_err().to_string();
+            assert!(error.contains("'keep'") && error.contains("'maxPercent'"), "{error}");
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::{CONCURRENCY, Containers, TOGETHER, end_failed_item};
 use crate::error::{ErrorKind, Result};
+use crate::image::name::without_repeats;
 use crate::image::registry::{ManifestContent, ManifestDetail, manifest_id};
 use crate::registry::{Content, Descriptor, Name, Registry, is_image_config, pull_scope};
 use crate::source::{Crawled, Invocation, Rows, classify_failure};
@@ -143,9 +144,7 @@ pub(super) fn contained(content: &Content) -> Result<ManifestContent> {
         let found: Vec<Descriptor> = content.named(part)?;
         layers.extend(found.into_iter().map(|blob| (blob.digest, blob.size)));
     }
-    let mut platforms: Vec<String> =
-        parts.iter().filter_map(|part| platform(&part.platform)).collect();
-    platforms.dedup();
+    let platforms = without_repeats(parts.iter().filter_map(|part| platform(&part.platform)));
     let config = &document["config"]["mediaType"];
     let artifact_type = text(&document["artifactType"]).or_else(|| {
         let config = text(config).filter(|config| !is_image_config(config));

@@ -138,13 +138,13 @@ fn alter(world: &mut World, number: usize) {
 
 /// A [`Wire`] to a world that changes. Counts requests.
 #[derive(Debug, Default)]
-pub struct Changing {
+pub struct ChangingWorlds {
     pub state: AtomicUsize,
     pub requests: AtomicU64,
 }
 
 #[async_trait]
-impl Wire for Changing {
+impl Wire for ChangingWorlds {
     async fn send(
         &self,
         request: &WireRequest,

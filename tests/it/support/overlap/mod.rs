@@ -5,7 +5,7 @@ mod steps;
 use super::chain::Chain;
 use super::fleet::{EPOCH, app, perform};
 use super::steps::{Around, Racing, Shaky, Stepped, Turn, Turns, race};
-use super::worlds::{Changing, STATES, WORLDS};
+use super::worlds::{ChangingWorlds, STATES, WORLDS};
 use async_trait::async_trait;
 use azimg::testing::error::Result;
 use azimg::testing::functions::{App, Effects, Message, PUBLISH, Reply, Trigger, WORK};
@@ -117,7 +117,7 @@ pub struct Model {
     pub fate: Fate,
     pub random: StdRng,
     pub store: Arc<MemoryStore>,
-    pub wire: Arc<Changing>,
+    pub wire: Arc<ChangingWorlds>,
     pub turns: Arc<Turns>,
     pub met: Arc<Mutex<HashMap<String, u32>>>,
     processes: Vec<Arc<App>>,
